@@ -1,0 +1,72 @@
+package notify
+
+import (
+	"context"
+	"strings"
+	"time"
+)
+
+// Channel is one way out, such as a webhook or the event stream.
+//
+// Deliver returns one Result per message, in the same order; a missing one counts as a failure to retry. It may be handed a
+// message it has delivered before, with the same ID. It must return soon after ctx ends. The relay calls it from one goroutine,
+// and a slow channel delays no other.
+type Channel interface {
+	// Name is at most 16 characters and never changes: rows are queued under it.
+	Name() string
+	Deliver(ctx context.Context, batch []Message) []Result
+}
+
+// Message is what a channel delivers. It carries no e-mail address and no phone number.
+type Message struct {
+	OrderID   string
+	Event     string
+	SaleID    string
+	UserID    string
+	CreatedAt time.Time
+	Attempt   int // 1 for the first delivery
+}
+
+// ID is the same in every delivery of this message, on every channel, so that receivers can drop repeats.
+func (m Message) ID() string { return m.OrderID + ":" + m.Event }
+
+// Result is what became of one message. Use Delivered, Retry, RetryAfter or Permanent.
+type Result struct {
+	outcome outcome
+	after   time.Duration
+	err     string
+}
+
+type outcome int
+
+const (
+	failed outcome = iota // the zero Result: nothing was reported
+	delivered
+	permanent
+)
+
+// Delivered is success.
+func Delivered() Result { return Result{outcome: delivered} }
+
+// Retry is a failure that may pass; the relay's schedule says when to try again. The text is stored: no personal data in it.
+func Retry(err string) Result { return Result{outcome: failed, err: err} }
+
+// RetryAfter is Retry with a wait the receiver asked for, which replaces the schedule's next wait. It is cut at one hour.
+func RetryAfter(wait time.Duration, err string) Result {
+	return Result{outcome: failed, after: min(max(wait, 0), time.Hour), err: err}
+}
+
+// Permanent is a failure no retry can mend: the message becomes dead.
+func Permanent(err string) Result { return Result{outcome: permanent, err: err} }
+
+// maxError is the width of last_error, in characters.
+const maxError = 200
+
+// storable makes any text fit last_error on every database: valid UTF-8, no NUL, cut to its width.
+func storable(text string) string {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "")
+	if runes := []rune(text); len(runes) > maxError {
+		return string(runes[:maxError])
+	}
+	return text
+}

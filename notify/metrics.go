@@ -1,0 +1,39 @@
+package notify
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// The outcomes counted beside what a channel reports.
+const (
+	countDelivered = "delivered"
+	countRetry     = "retry"
+	countDead      = "dead"
+	countReleased  = "released" // handed back unsent by a relay that stopped
+	countFenced    = "fenced"   // another relay took the row over before the result was stored
+)
+
+type metrics struct {
+	finished *prometheus.CounterVec
+	pending  *prometheus.GaugeVec
+}
+
+// newMetrics registers on reg, which must not hold another relay's metrics; nil registers nowhere.
+func newMetrics(reg prometheus.Registerer, channels []Channel) metrics {
+	m := metrics{
+		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_notifications_total", Help: "Deliveries by what became of them.",
+		}, []string{"channel", "outcome"}),
+		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "sluice_outbox_pending", Help: "Notifications neither delivered nor dead.",
+		}, []string{"channel"}),
+	}
+	for _, ch := range channels {
+		m.pending.WithLabelValues(ch.Name()).Set(0)
+		for _, o := range []string{countDelivered, countRetry, countDead, countReleased, countFenced} {
+			m.finished.WithLabelValues(ch.Name(), o)
+		}
+	}
+	if reg != nil {
+		reg.MustRegister(m.finished, m.pending)
+	}
+	return m
+}

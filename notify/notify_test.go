@@ -1,0 +1,154 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"sluice/internal/testkit"
+	"sluice/store"
+)
+
+func TestMain(m *testing.M) { testkit.VerifyMain(m) }
+
+const eventually = 10 * time.Second
+
+// bench is a migrated database, a clock that stands and everything a relay needs.
+type bench struct {
+	db    *store.DB
+	cfg   Config
+	clock *testkit.Clock
+	log   *slog.Logger
+}
+
+// each runs the test on a fresh bench of every driver.
+func each(t *testing.T, test func(t *testing.T, b *bench)) {
+	for _, d := range testkit.Databases(t) {
+		t.Run(d.Driver, func(t *testing.T) {
+			cfg := store.DefaultConfig()
+			cfg.Driver, cfg.DSN = d.Driver, d.DSN
+			log := slog.New(slog.DiscardHandler)
+			db, err := store.Open(t.Context(), cfg, log)
+			require.NoError(t, err)
+			t.Cleanup(func() { require.NoError(t, db.Close()) })
+			_, err = db.Migrate(t.Context())
+			require.NoError(t, err)
+			b := &bench{db: db, cfg: DefaultConfig(), clock: testkit.NewClock(time.UnixMilli(1_700_000_000_000)), log: log}
+			b.cfg.Poll, b.cfg.Jitter = 5*time.Millisecond, 0
+			test(t, b)
+		})
+	}
+}
+
+func (b *bench) relay(channels ...Channel) *Relay {
+	return NewRelay(b.cfg, b.db.Write, b.db.Read, channels, b.log, b.clock.Now, prometheus.NewRegistry())
+}
+
+// run starts a relay; stop ends it and returns when it has ended. The test's end stops it too.
+func run(t *testing.T, r *Relay) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(t, <-ended)
+	})
+	t.Cleanup(stop)
+	return stop
+}
+
+func (b *bench) insert(t *testing.T, channel string, n int) {
+	t.Helper()
+	rows := make([]Row, n)
+	for i := range rows {
+		rows[i] = Row{OrderID: fmt.Sprintf("order-%04d", i), Event: "order.confirmed", Channel: channel, SaleID: "s1",
+			UserID: "u1", CreatedAt: b.clock.Now().UnixMilli()}
+	}
+	require.NoError(t, b.db.Tx(t.Context(), func(tx *gorm.DB) error { return Insert(tx, rows) }))
+}
+
+func (b *bench) rows(t *testing.T, state int) []Row {
+	t.Helper()
+	var rows []Row
+	require.NoError(t, b.db.Read.Where("state = ?", state).Order("order_id").Find(&rows).Error)
+	return rows
+}
+
+func (b *bench) waitFor(t *testing.T, state, n int) []Row {
+	t.Helper()
+	require.Eventually(t, func() bool { return len(b.rows(t, state)) == n }, eventually, 2*time.Millisecond)
+	return b.rows(t, state)
+}
+
+func counted(r *Relay, channel, outcome string) float64 {
+	return testutil.ToFloat64(r.metrics.finished.WithLabelValues(channel, outcome))
+}
+
+// recorder is a channel that remembers what it was given and answers as told.
+type recorder struct {
+	name   string
+	answer func(Message) Result
+
+	mu   sync.Mutex
+	seen []Message
+}
+
+func (c *recorder) Name() string { return c.name }
+
+func (c *recorder) Deliver(_ context.Context, messages []Message) []Result {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	results := make([]Result, len(messages))
+	for i, m := range messages {
+		c.seen = append(c.seen, m)
+		results[i] = c.answer(m)
+	}
+	return results
+}
+
+func (c *recorder) messages() []Message {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]Message(nil), c.seen...)
+}
+
+func accept(Message) Result { return Delivered() }
+
+// blocked is a channel whose deliveries wait for release or for their context.
+type blocked struct {
+	name    string
+	entered chan struct{}
+	release chan struct{}
+	answer  Result
+}
+
+func newBlocked(name string, answer Result) *blocked {
+	return &blocked{name: name, entered: make(chan struct{}, 100), release: make(chan struct{}), answer: answer}
+}
+
+func (c *blocked) Name() string { return c.name }
+
+func (c *blocked) Deliver(ctx context.Context, messages []Message) []Result {
+	c.entered <- struct{}{}
+	results := make([]Result, len(messages))
+	select {
+	case <-c.release:
+		for i := range results {
+			results[i] = c.answer
+		}
+	case <-ctx.Done():
+		for i := range results {
+			results[i] = Retry(ctx.Err().Error())
+		}
+	}
+	return results
+}

@@ -1,0 +1,320 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+)
+
+func TestDeliversWhatWasCommitted(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		gone := []Row{{OrderID: "never", Event: "order.confirmed", Channel: "a", CreatedAt: 1}}
+		rollback := errors.New("no stock")
+		err := b.db.Tx(t.Context(), func(tx *gorm.DB) error {
+			require.NoError(t, Insert(tx, gone))
+			return rollback
+		})
+		require.ErrorIs(t, err, rollback)
+		b.insert(t, "a", 7)
+		b.insert(t, "a", 7) // the same news again
+		ch := &recorder{name: "a", answer: accept}
+		r := b.relay(ch)
+		run(t, r)
+		for _, row := range b.waitFor(t, StateDelivered, 7) {
+			require.Equal(t, b.clock.Now().UnixMilli(), row.DeliveredAt)
+			require.Empty(t, row.Lease)
+			require.Equal(t, 1, row.Attempts)
+		}
+		seen := ch.messages()
+		require.Len(t, seen, 7)
+		require.Equal(t, "s1", seen[0].SaleID)
+		require.Equal(t, "u1", seen[0].UserID)
+		require.Equal(t, seen[0].OrderID+":order.confirmed", seen[0].ID())
+		require.True(t, b.clock.Now().Equal(seen[0].CreatedAt))
+		require.Eventually(t, func() bool { return counted(r, "a", countDelivered) == 7 }, eventually, time.Millisecond)
+	})
+}
+
+func TestInsertManyInChunks(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.insert(t, "a", 2*insertChunk+1)
+		b.insert(t, "b", 3)
+		pending, err := Pending(t.Context(), b.db.Read)
+		require.NoError(t, err)
+		require.Equal(t, map[string]int64{"a": 2*insertChunk + 1, "b": 3}, pending)
+		r := b.relay(&recorder{name: "a", answer: accept}, &recorder{name: "idle", answer: accept})
+		run(t, r)
+		b.waitFor(t, StateDelivered, 2*insertChunk+1)
+		require.Len(t, b.rows(t, StatePending), 3, "rows of a channel this relay does not serve stay")
+		require.Zero(t, testutil.ToFloat64(r.metrics.pending.WithLabelValues("idle")))
+	})
+}
+
+func TestPokeSparesThePoll(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Poll = time.Minute
+		r := b.relay(&recorder{name: "a", answer: accept})
+		run(t, r)
+		b.insert(t, "a", 1)
+		r.Poke()
+		r.Poke()
+		b.waitFor(t, StateDelivered, 1)
+	})
+}
+
+func TestTwoRelaysShareWithoutRepeating(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Batch = 7
+		b.insert(t, "a", 300)
+		first, second := &recorder{name: "a", answer: accept}, &recorder{name: "a", answer: accept}
+		run(t, b.relay(first))
+		run(t, b.relay(second))
+		b.waitFor(t, StateDelivered, 300)
+		times := map[string]int{}
+		for _, m := range append(first.messages(), second.messages()...) {
+			times[m.ID()]++
+		}
+		require.Len(t, times, 300)
+		for id, n := range times {
+			require.Equal(t, 1, n, id)
+		}
+	})
+}
+
+func TestAbandonedLeaseIsDeliveredAgainAndFenced(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.insert(t, "a", 3)
+		late := b.relay()
+		leased, err := late.lease(t.Context(), "a") // and then this relay stalls
+		require.NoError(t, err)
+		require.Len(t, leased.rows, 3)
+
+		ch := &recorder{name: "a", answer: accept}
+		next := b.relay(ch)
+		b.clock.Advance(b.cfg.Lease - time.Millisecond)
+		n, err := next.step(t.Context(), ch)
+		require.NoError(t, err)
+		require.Zero(t, n, "the lease stands")
+		b.clock.Advance(time.Millisecond)
+		n, err = next.step(t.Context(), ch)
+		require.NoError(t, err)
+		require.Equal(t, 3, n)
+		for _, m := range ch.messages() {
+			require.Equal(t, 2, m.Attempt)
+		}
+
+		failed := []Result{Permanent("x"), Permanent("x"), Permanent("x")}
+		late.metrics = newMetrics(nil, []Channel{ch})
+		require.NoError(t, late.settle(t.Context(), leased, failed, false))
+		require.Len(t, b.rows(t, StateDelivered), 3, "a late relay changes nothing")
+		require.EqualValues(t, 3, counted(late, "a", countFenced))
+	})
+}
+
+func TestScheduleThenDead(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.insert(t, "a", 1)
+		ch := &recorder{name: "a", answer: func(Message) Result { return Retry("busy\x00" + string([]byte{0xff})) }}
+		r := b.relay(ch)
+		step := func() int {
+			n, err := r.step(t.Context(), ch)
+			require.NoError(t, err)
+			return n
+		}
+		require.Equal(t, 1, step())
+		for retry := 1; retry <= 10; retry++ {
+			row := b.rows(t, StatePending)[0]
+			wait := time.Duration(2*retry-1) * time.Minute
+			require.Equal(t, b.clock.Now().Add(wait).UnixMilli(), row.NextAt, "retry %d", retry)
+			require.Equal(t, "busy?", row.LastError)
+			b.clock.Advance(wait - time.Millisecond)
+			require.Zero(t, step(), "retry %d is early", retry)
+			b.clock.Advance(time.Millisecond)
+			require.Equal(t, 1, step(), "retry %d", retry)
+		}
+		dead := b.rows(t, StateDead)
+		require.Len(t, dead, 1)
+		require.Equal(t, 11, dead[0].Attempts)
+		b.clock.Advance(24 * 365 * time.Hour)
+		require.Zero(t, step())
+		require.NoError(t, r.sweep(t.Context(), "a"))
+		require.Len(t, b.rows(t, StateDead), 1, "the dead are kept")
+		require.EqualValues(t, 10, counted(r, "a", countRetry))
+		require.EqualValues(t, 1, counted(r, "a", countDead))
+	})
+}
+
+func TestResults(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Jitter = 0.5
+		b.insert(t, "a", 5)
+		answers := []Result{Delivered(), Permanent("no such number"), RetryAfter(7*time.Second, "slow down"), Retry("x")}
+		ch := channelFunc{"a", func(context.Context, []Message) []Result { return answers }}
+		r := b.relay(ch)
+		_, err := r.step(t.Context(), ch)
+		require.NoError(t, err)
+		now := b.clock.Now().UnixMilli()
+		require.Len(t, b.rows(t, StateDelivered), 1)
+		require.Equal(t, "no such number", b.rows(t, StateDead)[0].LastError)
+		pending := b.rows(t, StatePending)
+		require.Len(t, pending, 3)
+		for _, row := range pending {
+			if row.LastError == "slow down" {
+				require.Equal(t, now+7000, row.NextAt)
+				continue
+			}
+			require.GreaterOrEqual(t, row.NextAt, now+60_000)
+			require.LessOrEqual(t, row.NextAt, now+90_000)
+		}
+		require.Equal(t, "the channel reported 4 results for 5 messages", pending[2].LastError)
+	})
+}
+
+func TestCrashLoopRunsOutOfAttempts(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Retries = 2
+		b.insert(t, "a", 1)
+		ch := &recorder{name: "a", answer: accept}
+		for range b.cfg.Retries + 1 {
+			leased, err := b.relay(ch).lease(t.Context(), "a")
+			require.NoError(t, err)
+			require.Len(t, leased.rows, 1)
+			b.clock.Advance(b.cfg.Lease)
+		}
+		leased, err := b.relay(ch).lease(t.Context(), "a")
+		require.NoError(t, err)
+		require.Empty(t, leased.rows)
+		require.Equal(t, lastAttemptLost, b.rows(t, StateDead)[0].LastError)
+	})
+}
+
+func TestSlowOrPanickingChannelDelaysNoOther(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		slow := newBlocked("slow", Delivered())
+		mad := channelFunc{"mad", func(context.Context, []Message) []Result { panic("boom") }}
+		b.insert(t, "slow", 2)
+		b.insert(t, "mad", 2)
+		b.insert(t, "fast", 2)
+		run(t, b.relay(slow, mad, &recorder{name: "fast", answer: accept}))
+		<-slow.entered
+		for _, row := range b.waitFor(t, StateDelivered, 2) {
+			require.Equal(t, "fast", row.Channel)
+		}
+		require.Eventually(t, func() bool {
+			var n int64
+			err := b.db.Read.Model(&Row{}).Where("last_error = ?", "the channel panicked").Count(&n).Error
+			return err == nil && n == 2
+		}, eventually, time.Millisecond)
+		close(slow.release)
+		b.waitFor(t, StateDelivered, 4)
+	})
+}
+
+func TestStopFinishesWithinGrace(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.insert(t, "a", 2)
+		ch := newBlocked("a", Delivered())
+		stop := run(t, b.relay(ch))
+		<-ch.entered
+		stopped := make(chan struct{})
+		go func() { stop(); close(stopped) }()
+		close(ch.release)
+		<-stopped
+		require.Len(t, b.rows(t, StateDelivered), 2)
+	})
+}
+
+func TestStopHandsBackAfterGrace(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Grace = 20 * time.Millisecond
+		b.insert(t, "a", 2)
+		ch := newBlocked("a", Delivered())
+		r := b.relay(ch)
+		stop := run(t, r)
+		<-ch.entered
+		stop()
+		for _, row := range b.rows(t, StatePending) {
+			require.Empty(t, row.Lease)
+			require.Zero(t, row.Attempts, "an interrupted delivery is no attempt")
+			require.Equal(t, b.clock.Now().UnixMilli(), row.NextAt)
+		}
+		require.EqualValues(t, 2, counted(r, "a", countReleased))
+	})
+}
+
+func TestSweepDeletesOnlyOldDelivered(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		ch := &recorder{name: "a", answer: accept}
+		r := b.relay(ch)
+		b.insert(t, "a", sweepChunk+50)
+		for n := 1; n > 0; {
+			var err error
+			n, err = r.step(t.Context(), ch)
+			require.NoError(t, err)
+		}
+		b.clock.Advance(b.cfg.Keep)
+		require.NoError(t, r.sweep(t.Context(), "a"))
+		require.Len(t, b.rows(t, StateDelivered), sweepChunk+50, "not older yet")
+		require.NoError(t, b.db.Tx(t.Context(), func(tx *gorm.DB) error {
+			return Insert(tx, []Row{{OrderID: "new", Event: "e", Channel: "a", CreatedAt: 1}})
+		}))
+		b.clock.Advance(time.Millisecond)
+		require.NoError(t, r.sweep(t.Context(), "a"))
+		require.Empty(t, b.rows(t, StateDelivered))
+		require.Len(t, b.rows(t, StatePending), 1)
+	})
+}
+
+func TestWaitsForAnUnreachableDatabase(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		require.NoError(t, b.db.Write.Exec("ALTER TABLE outbox RENAME TO elsewhere").Error)
+		run(t, b.relay(&recorder{name: "a", answer: accept}))
+		require.NoError(t, b.db.Write.Exec("ALTER TABLE elsewhere RENAME TO outbox").Error)
+		b.insert(t, "a", 1)
+		b.waitFor(t, StateDelivered, 1)
+	})
+}
+
+func TestConfigNamesTheKeyAtFault(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, DefaultConfig().Validate())
+	require.NoError(t, DefaultStreamConfig().Validate())
+	err := Config{Batch: 5000, Lease: time.Second, Timeout: time.Second, Retries: -1, Jitter: 2, Keep: -1, Grace: -1}.Validate()
+	for _, key := range []string{"poll", "batch", "timeout", "retries", "retry_unit", "jitter", "grace", "keep", "sweep"} {
+		require.ErrorContains(t, err, fmt.Sprintf("notify.%s: ", key))
+	}
+	err = StreamConfig{}.Validate()
+	require.ErrorContains(t, err, "notify.stream.key")
+	require.ErrorContains(t, err, "notify.stream.max_len")
+}
+
+// channelFunc is a channel made of a function.
+type channelFunc struct {
+	name    string
+	deliver func(context.Context, []Message) []Result
+}
+
+func (c channelFunc) Name() string { return c.name }
+
+func (c channelFunc) Deliver(ctx context.Context, messages []Message) []Result {
+	return c.deliver(ctx, messages)
+}

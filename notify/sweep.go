@@ -1,0 +1,87 @@
+package notify
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+const (
+	sweepChunk  = 500
+	sweepChunks = 20 // a channel's most in one sweep, so that deleting never crowds out delivering
+	gaugePeriod = 5 * time.Second
+)
+
+func (r *Relay) runSweeper(ctx context.Context) {
+	for ctx.Err() == nil {
+		for _, l := range r.lanes {
+			if err := r.sweep(ctx, l.channel.Name()); err != nil && ctx.Err() == nil {
+				r.log.WarnContext(ctx, "notify: old rows not deleted, next sweep tries again", "channel", l.channel.Name(), "error", err)
+			}
+		}
+		idle(ctx, nil, r.cfg.Sweep)
+	}
+}
+
+// sweep deletes delivered rows older than Config.Keep, a chunk a statement, at most 10,000 a call.
+func (r *Relay) sweep(ctx context.Context, channel string) error {
+	before := r.clock().Add(-r.cfg.Keep).UnixMilli()
+	for range sweepChunks {
+		n, err := r.sweepOnce(ctx, channel, before)
+		if err != nil {
+			return fmt.Errorf("delete delivered notifications of channel %s: %w", channel, err)
+		}
+		if n < sweepChunk {
+			return nil
+		}
+	}
+	return nil
+}
+
+// sweepOnce finds rows by next_at, which a delivered row keeps at its delivery: the index of due rows serves it too.
+func (r *Relay) sweepOnce(ctx context.Context, channel string, before int64) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
+	defer cancel()
+	var rows []Row
+	err := r.read.WithContext(ctx).Select("order_id", "event").
+		Where("state = ? AND channel = ? AND next_at < ?", StateDelivered, channel, before).
+		Order("next_at").Limit(sweepChunk).Find(&rows).Error
+	if err != nil || len(rows) == 0 {
+		return 0, err
+	}
+	byEvent := make(map[string][]string)
+	for _, row := range rows {
+		byEvent[row.Event] = append(byEvent[row.Event], row.OrderID)
+	}
+	for event, orders := range byEvent {
+		if err := deleteDelivered(r.write.WithContext(ctx), channel, event, orders); err != nil {
+			return 0, err
+		}
+	}
+	return len(rows), nil
+}
+
+func deleteDelivered(db *gorm.DB, channel, event string, orders []string) error {
+	return rowsOf(db, channel, event, orders).Where("state = ?", StateDelivered).Delete(&Row{}).Error
+}
+
+func (r *Relay) runGauge(ctx context.Context) {
+	for ctx.Err() == nil {
+		if pending, err := r.countPending(ctx); err == nil {
+			for _, l := range r.lanes {
+				r.metrics.pending.WithLabelValues(l.channel.Name()).Set(float64(pending[l.channel.Name()]))
+			}
+		} else if ctx.Err() == nil {
+			r.log.DebugContext(ctx, "notify: pending rows not counted", "error", err)
+		}
+		idle(ctx, nil, gaugePeriod)
+	}
+}
+
+func (r *Relay) countPending(ctx context.Context) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
+	defer cancel()
+	return Pending(ctx, r.read)
+}

@@ -1,0 +1,79 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5"
+)
+
+// The drivers Config.Driver accepts.
+const (
+	SQLite   = "sqlite"
+	MySQL    = "mysql"
+	Postgres = "postgres"
+)
+
+// Config says which database to open and how many connections it may hold.
+type Config struct {
+	// Driver is sqlite, mysql (MariaDB 10.6 or MySQL 8 and newer) or postgres. Defaults to sqlite.
+	Driver string `koanf:"driver"`
+	// DSN is a file path for sqlite, user:password@tcp(host:port)/name for mysql and a postgres:// URL for postgres.
+	// It may hold a password: never print it. Defaults to ./data/sluice.db.
+	DSN string `koanf:"dsn"`
+	// MaxConns bounds the open connections of this process. SQLite adds one writer to it. Defaults to 16.
+	MaxConns int `koanf:"max_conns"`
+	// TxTimeout bounds one attempt of a transaction, its waits for locks included. Defaults to 10s.
+	TxTimeout time.Duration `koanf:"tx_timeout"`
+	// Migrate brings the tables up to date when a process starts. Without it one with pending migrations refuses to
+	// start until an operator has run `sluice migrate up`. Defaults to true.
+	Migrate bool `koanf:"migrate"`
+}
+
+// DefaultConfig is an SQLite file under ./data.
+func DefaultConfig() Config {
+	return Config{Driver: SQLite, DSN: "./data/sluice.db", MaxConns: 16, TxTimeout: 10 * time.Second, Migrate: true}
+}
+
+// Validate returns every bad value, each named by its configuration key. The DSN itself is never part of the text.
+func (c Config) Validate() error {
+	return errors.Join(c.validateDSN(), c.validateBounds())
+}
+
+func (c Config) validateBounds() error {
+	var errs []error
+	if c.MaxConns < 1 || c.MaxConns > 1000 {
+		errs = append(errs, fmt.Errorf("database.max_conns: %d is out of range, use 1 to 1000", c.MaxConns))
+	}
+	if c.TxTimeout < 100*time.Millisecond || c.TxTimeout > 5*time.Minute {
+		errs = append(errs, fmt.Errorf("database.tx_timeout: %s is out of range, use 100ms to 5m", c.TxTimeout))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) validateDSN() error {
+	if strings.TrimSpace(c.DSN) == "" && (c.Driver == SQLite || c.Driver == MySQL || c.Driver == Postgres) {
+		return errors.New("database.dsn: is empty, give a file path (sqlite), user:password@tcp(host:port)/name (mysql) or a postgres:// URL")
+	}
+	switch c.Driver {
+	case SQLite:
+		if strings.Contains(c.DSN, ":memory:") || strings.Contains(c.DSN, "mode=memory") {
+			return errors.New("database.dsn: an in-memory SQLite database is not one database for several connections, use a file path")
+		}
+	case MySQL:
+		// The parser's text is left out: it may repeat parts of the DSN, and with them the password.
+		if cfg, err := mysql.ParseDSN(c.DSN); err != nil || cfg.DBName == "" {
+			return errors.New("database.dsn: is not a MySQL DSN, use user:password@tcp(host:port)/name")
+		}
+	case Postgres:
+		if _, err := pgx.ParseConfig(c.DSN); err != nil {
+			return errors.New("database.dsn: is not a PostgreSQL URL, use postgres://user:password@host:port/name?sslmode=…")
+		}
+	default:
+		return fmt.Errorf("database.driver: %q is unknown, use sqlite, mysql or postgres", c.Driver)
+	}
+	return nil
+}

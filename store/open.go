@@ -1,0 +1,124 @@
+// Package store opens the database, hides what its three dialects do differently and carries their migrations.
+// It knows no order and no sale.
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// DB is one open database, safe for concurrent use.
+//
+// Write takes every statement that changes something and every read inside a transaction. Read is for reads that may come
+// from a connection of their own; on SQLite it is a second pool that cannot write, elsewhere the same pool as Write.
+type DB struct {
+	Write  *gorm.DB
+	Read   *gorm.DB
+	Driver string
+
+	cfg   Config
+	log   *slog.Logger
+	pools []*sql.DB
+}
+
+// opened is what a dialect hands over: its pools (the writer first) and a dialector for each.
+type opened struct {
+	pools      []*sql.DB
+	dialectors []gorm.Dialector
+}
+
+// Open connects and proves the connection with one ping. It neither creates nor changes tables (see Migrate).
+// An error for which Unavailable holds may go away by itself; any other needs the configuration changed.
+func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	o, err := openDialect(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("open %s database: %w", cfg.Driver, err)
+	}
+	db := &DB{Driver: cfg.Driver, cfg: cfg, log: log, pools: o.pools}
+	if err := db.connect(ctx, o.dialectors); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s database, check database.dsn and that the server runs: %w", cfg.Driver, err), db.Close())
+	}
+	return db, nil
+}
+
+func openDialect(cfg Config) (opened, error) {
+	switch cfg.Driver {
+	case MySQL:
+		return openMySQL(cfg)
+	case Postgres:
+		return openPostgres(cfg)
+	default:
+		return openSQLite(cfg)
+	}
+}
+
+func (db *DB) connect(ctx context.Context, dialectors []gorm.Dialector) error {
+	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+	defer cancel()
+	handles := make([]*gorm.DB, 0, len(dialectors))
+	for i, dialector := range dialectors {
+		// The writer is first: it creates the SQLite file the read pool opens.
+		if err := db.pools[i].PingContext(ctx); err != nil {
+			return err
+		}
+		handle, err := gorm.Open(dialector, gormConfig(db.log))
+		if err != nil {
+			return err
+		}
+		handles = append(handles, handle)
+	}
+	db.Write, db.Read = handles[0], handles[len(handles)-1]
+	return nil
+}
+
+// gormConfig leaves PrepareStmt off: GORM's cache holds a lock while it prepares and closes statements still in use when it
+// evicts them, and a batch insert has one text per batch size, so the cache would mostly hold texts used once.
+func gormConfig(log *slog.Logger) *gorm.Config {
+	return &gorm.Config{
+		SkipDefaultTransaction: true,
+		TranslateError:         true,
+		DisableAutomaticPing:   true,
+		Logger:                 newQueryLogger(log),
+	}
+}
+
+// limit bounds a network pool. Connections are renewed so that a failed-over address is noticed.
+func limit(pool *sql.DB, maxConns int) {
+	pool.SetMaxOpenConns(maxConns)
+	pool.SetMaxIdleConns(maxConns)
+	pool.SetConnMaxIdleTime(5 * time.Minute)
+	pool.SetConnMaxLifetime(30 * time.Minute)
+}
+
+// Ping asks each pool for a working connection, within the transaction timeout.
+func (db *DB) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+	defer cancel()
+	for _, pool := range db.pools {
+		if err := pool.PingContext(ctx); err != nil {
+			return fmt.Errorf("ping %s database: %w", db.Driver, err)
+		}
+	}
+	return nil
+}
+
+// Pool returns the pool writes go through, for a metrics collector. Close it only through DB.
+func (db *DB) Pool() *sql.DB { return db.pools[0] }
+
+// Close closes the pools, readers first, and waits for queries in progress. It may be called more than once.
+func (db *DB) Close() error {
+	var errs []error
+	for i := len(db.pools) - 1; i >= 0; i-- {
+		errs = append(errs, db.pools[i].Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,62 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"gorm.io/driver/postgres"
+	"gorm.io/gorm"
+)
+
+// preparedStatements is per connection.
+const preparedStatements = 32
+
+func openPostgres(cfg Config) (opened, error) {
+	pool, err := postgresPool(cfg, false)
+	if err != nil {
+		return opened{}, err
+	}
+	limit(pool, cfg.MaxConns)
+	return opened{pools: []*sql.DB{pool}, dialectors: []gorm.Dialector{postgres.New(postgres.Config{Conn: pool})}}, nil
+}
+
+// postgresPool opens lazily. What the DSN sets itself is kept. A pool for migrations has no statement timeout, for a change
+// of a big table may take long.
+func postgresPool(cfg Config, migrations bool) (*sql.DB, error) {
+	pg, err := pgx.ParseConfig(cfg.DSN)
+	if err != nil {
+		return nil, errors.New("database.dsn: is not a PostgreSQL URL, use postgres://user:password@host:port/name?sslmode=…")
+	}
+	if pg.ConnectTimeout == 0 {
+		pg.ConnectTimeout = 5 * time.Second
+	}
+	statement := cfg.TxTimeout + lockWait
+	if migrations {
+		statement = 0
+	}
+	for name, value := range map[string]string{
+		"application_name":                    "sluice",
+		"timezone":                            "UTC",
+		"lock_timeout":                        millis(lockWait),
+		"statement_timeout":                   millis(statement),
+		"idle_in_transaction_session_timeout": millis(2 * cfg.TxTimeout),
+	} {
+		if _, given := pg.RuntimeParams[name]; !given {
+			pg.RuntimeParams[name] = value
+		}
+	}
+	// Full batches, all of one text, gain most from a prepared statement; partial ones have a text per size, and each stays on
+	// its server connection until it leaves this cache, so the cache is small. Behind a transaction pooler that knows no
+	// prepared statements, set default_query_exec_mode=exec in the DSN.
+	if !strings.Contains(cfg.DSN, "statement_cache_capacity") {
+		pg.StatementCacheCapacity = preparedStatements
+	}
+	return stdlib.OpenDB(*pg), nil
+}
+
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

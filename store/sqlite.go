@@ -1,0 +1,100 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"gorm.io/driver/sqlite"
+	"gorm.io/gorm"
+	modernc "modernc.org/sqlite"
+)
+
+// SQLite's extended result codes for what a row did wrong.
+const (
+	sqliteCheck      = 275
+	sqliteForeignKey = 787
+	sqlitePrimaryKey = 1555
+	sqliteUnique     = 2067
+)
+
+// openSQLite gives one writer, so that writers queue in this process instead of failing with SQLITE_BUSY, and a pool of
+// readers that do not wait for it (WAL). synchronous=FULL: the file is the only durable copy of a sold unit.
+func openSQLite(cfg Config) (opened, error) {
+	if err := createParent(cfg.DSN); err != nil {
+		return opened{}, err
+	}
+	write, err := sql.Open("sqlite", sqliteURI(cfg.DSN, "immediate", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"))
+	if err != nil {
+		return opened{}, err
+	}
+	write.SetMaxOpenConns(1)
+	read, err := sql.Open("sqlite", sqliteURI(cfg.DSN, "deferred", "query_only(1)"))
+	if err != nil {
+		return opened{}, errors.Join(err, write.Close())
+	}
+	read.SetMaxOpenConns(cfg.MaxConns)
+	read.SetMaxIdleConns(cfg.MaxConns)
+	return opened{
+		pools:      []*sql.DB{write, read},
+		dialectors: []gorm.Dialector{sqliteDialector(write), sqliteDialector(read)},
+	}, nil
+}
+
+// sqliteURI turns a path, or a file: URI whose own parameters are kept, into the driver's DSN.
+func sqliteURI(dsn, txlock string, pragmas ...string) string {
+	base, query, isURI := dsn, "", strings.HasPrefix(dsn, "file:")
+	if isURI {
+		base, query, _ = strings.Cut(dsn, "?")
+	} else {
+		base = "file:" + (&url.URL{Path: dsn}).EscapedPath()
+	}
+	params := url.Values{"_txlock": {txlock}}
+	// The wait comes first: switching to WAL already needs it when another process opens the file.
+	for _, pragma := range append([]string{"busy_timeout(5000)"}, pragmas...) {
+		params.Add("_pragma", pragma)
+	}
+	if query != "" {
+		query += "&"
+	}
+	return base + "?" + query + params.Encode()
+}
+
+func createParent(dsn string) error {
+	path, _, _ := strings.Cut(strings.TrimPrefix(dsn, "file:"), "?")
+	if !strings.HasPrefix(dsn, "file:") {
+		path = dsn
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return fmt.Errorf("create the folder of database.dsn: %w", err)
+	}
+	return nil
+}
+
+// sqliteTranslator replaces the error translation of gorm's dialector, which only knows the cgo driver.
+type sqliteTranslator struct{ *sqlite.Dialector }
+
+func sqliteDialector(pool *sql.DB) gorm.Dialector {
+	return sqliteTranslator{&sqlite.Dialector{DriverName: "sqlite", Conn: pool}}
+}
+
+// Translate adds gorm's sentinel to a constraint error and keeps the driver's error in the chain.
+func (sqliteTranslator) Translate(err error) error {
+	var e *modernc.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code() {
+	case sqlitePrimaryKey, sqliteUnique:
+		return fmt.Errorf("%w: %w", gorm.ErrDuplicatedKey, err)
+	case sqliteForeignKey:
+		return fmt.Errorf("%w: %w", gorm.ErrForeignKeyViolated, err)
+	case sqliteCheck:
+		return fmt.Errorf("%w: %w", gorm.ErrCheckConstraintViolated, err)
+	}
+	return err
+}
