@@ -1,0 +1,109 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"sluice/gateway"
+	"sluice/notify"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// Config is everything that can be configured, by section.
+type Config struct {
+	HTTP     gateway.HTTPConfig   `koanf:"http"`
+	Ops      gateway.OpsConfig    `koanf:"ops"`
+	Gateway  gateway.Config       `koanf:"gateway"`
+	Auth     gateway.AuthConfig   `koanf:"auth"`
+	Redis    queue.RedisConfig    `koanf:"redis"`
+	Database store.Config         `koanf:"database"`
+	Queue    queue.Config         `koanf:"queue"`
+	Pool     queue.PoolConfig     `koanf:"pool"`
+	Limits   gateway.LimitsConfig `koanf:"limits"`
+	Notify   notify.Config        `koanf:"notify"`
+	Log      LogConfig            `koanf:"log"`
+	Stop     StopConfig           `koanf:"stop"`
+}
+
+// LogConfig shapes the log on standard error.
+type LogConfig struct {
+	Level  string `koanf:"level"`  // debug, info, warn or error
+	Format string `koanf:"format"` // json or text
+}
+
+// StopConfig bounds the stop.
+type StopConfig struct {
+	Grace time.Duration `koanf:"grace"` // from the signal to the end of the process; 1s to 10m
+}
+
+// Default returns the configuration used where nothing is set. It is valid
+// but for auth: who may sign tokens has no safe default.
+func Default() Config {
+	cfg := Config{
+		HTTP: gateway.DefaultHTTPConfig(), Ops: gateway.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
+		Auth: gateway.DefaultAuthConfig(), Limits: gateway.DefaultLimitsConfig(),
+		Redis: queue.DefaultRedisConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
+		Database: store.DefaultConfig(), Notify: notify.DefaultConfig(),
+		Log:  LogConfig{Level: "info", Format: "json"},
+		Stop: StopConfig{Grace: 25 * time.Second},
+	}
+	cfg.Auth.Header = "X-User-Id"
+	return cfg
+}
+
+// Validate reports every value that is not allowed, by key.
+func (c Config) Validate() error { return c.validate(nil) }
+
+// validate checks the named sections, or all and how they fit together.
+func (c Config) validate(only []string) error {
+	var errs []error
+	for _, s := range []struct {
+		name  string
+		check func() error
+	}{
+		{"http", c.HTTP.Validate}, {"ops", c.Ops.Validate}, {"gateway", c.Gateway.Validate}, {"auth", c.Auth.Validate},
+		{"redis", c.Redis.Validate}, {"database", c.Database.Validate}, {"queue", c.Queue.Validate}, {"pool", c.Pool.Validate},
+		{"limits", c.Limits.Validate}, {"notify", c.Notify.Validate}, {"log", c.Log.Validate}, {"stop", c.Stop.Validate},
+	} {
+		if len(only) == 0 || slices.Contains(only, s.name) {
+			errs = append(errs, s.check())
+		}
+	}
+	if len(only) == 0 {
+		errs = append(errs, gateway.ValidateTogether(c.HTTP, c.Gateway, c.Auth))
+	}
+	return errors.Join(errs...)
+}
+
+// Validate names the key and what is allowed.
+func (c LogConfig) Validate() error {
+	var errs []error
+	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Level) {
+		errs = append(errs, fmt.Errorf("log.level must be debug, info, warn or error, got %s", show(c.Level)))
+	}
+	if c.Format != "json" && c.Format != "text" {
+		errs = append(errs, fmt.Errorf("log.format must be json or text, got %s", show(c.Format)))
+	}
+	return errors.Join(errs...)
+}
+
+// SlogLevel returns the level; one that is not valid counts as info.
+func (c LogConfig) SlogLevel() slog.Level {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
+		return slog.LevelInfo
+	}
+	return level
+}
+
+// Validate names the key and what is allowed.
+func (c StopConfig) Validate() error {
+	if c.Grace < time.Second || c.Grace > 10*time.Minute {
+		return fmt.Errorf("stop.grace must be between 1s and 10m, got %s", c.Grace)
+	}
+	return nil
+}

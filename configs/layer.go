@@ -1,0 +1,190 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/knadh/koanf/parsers/yaml"
+)
+
+// maxFile bounds a configuration file and a file that holds a secret, in bytes.
+const maxFile = 1 << 20
+
+// layer is what one source sets: decoded values by key, and where from.
+type layer struct {
+	values  map[string]any
+	sources map[string]string
+	errs    []error
+}
+
+func newLayer() *layer { return &layer{values: map[string]any{}, sources: map[string]string{}} }
+
+func (l *layer) fail(source string, err error) {
+	l.errs = append(l.errs, fmt.Errorf("%w (%s)", err, source))
+}
+
+func (l *layer) set(k key, raw any, source string) {
+	value, err := k.decode(raw)
+	if err != nil {
+		l.fail(source, err)
+		return
+	}
+	l.values[k.path], l.sources[k.path] = value, source
+}
+
+// fileLayer reads a YAML file; "" is an empty layer.
+func (s *schema) fileLayer(files fs.FS, name string) *layer {
+	l := newLayer()
+	if name == "" {
+		return l
+	}
+	text, err := readLimited(files, name)
+	if err != nil {
+		l.errs = append(l.errs, fmt.Errorf("configuration file: %w", err))
+		return l
+	}
+	s.parse(l, text, "file "+name)
+	return l
+}
+
+func (s *schema) parse(l *layer, text []byte, source string) {
+	tree, err := parseYAML(text)
+	if err != nil {
+		l.fail(source, err)
+		return
+	}
+	s.walk(l, "", tree, source)
+}
+
+// parseYAML turns the parser's panics on some broken input into errors.
+func parseYAML(text []byte) (tree map[string]any, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("not readable as YAML: %v", p)
+		}
+	}()
+	return yaml.Parser().Unmarshal(text)
+}
+
+// walk takes the keys of one section of a file. A key without a value counts
+// as not written.
+func (s *schema) walk(l *layer, section string, tree map[string]any, source string) {
+	for name, value := range tree {
+		path := name
+		if section != "" {
+			path = section + "." + name
+		}
+		if k, ok := s.byPath[path]; ok {
+			if value != nil {
+				l.set(k, value, source)
+			}
+			continue
+		}
+		if _, ok := s.sections[path]; !ok || strings.Contains(name, ".") {
+			l.fail(source, s.unknown(section, name))
+			continue
+		}
+		switch sub := value.(type) {
+		case nil:
+		case map[string]any:
+			s.walk(l, path, sub, source)
+		default:
+			l.fail(source, fmt.Errorf("%s must be a section with the keys %s", path, strings.Join(s.sections[path], ", ")))
+		}
+	}
+}
+
+func (s *schema) unknown(section, name string) error {
+	if section == "" {
+		return fmt.Errorf("unknown key %s: allowed are %s", show(name), strings.Join(s.sections[""], ", "))
+	}
+	return fmt.Errorf("unknown key %s: allowed in %s are %s", show(section+"."+name), section, strings.Join(s.sections[section], ", "))
+}
+
+// serviceLink matches what Kubernetes puts into the environment of every pod
+// beside a Service whose name starts with sluice.
+var serviceLink = regexp.MustCompile(`^SLUICE(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+
+func foreign(name, value string) bool {
+	if name == "SLUICE_TOKEN" || strings.HasPrefix(name, "SLUICE_TEST_") {
+		return true
+	}
+	if strings.Contains(name, "__") || !serviceLink.MatchString(name) {
+		return false
+	}
+	// SLUICE_HTTP_PORT=8080 is a slip of the pen, not a service link.
+	return !strings.HasSuffix(name, "_PORT") || strings.Contains(value, "://") || strings.Contains(name, "_SERVICE_") || strings.Contains(name, "_PORT_")
+}
+
+// envLayer reads NAME=value pairs; the last of a name counts.
+func (s *schema) envLayer(environ []string) *layer {
+	l := newLayer()
+	vars := map[string]string{}
+	for _, pair := range environ {
+		if name, value, ok := strings.Cut(pair, "="); ok && strings.HasPrefix(name, envPrefix) && !foreign(name, value) {
+			vars[name] = value
+		}
+	}
+	for name, value := range vars {
+		source := "env " + name
+		if k, ok := s.byEnv[name]; ok {
+			l.set(k, value, source)
+			continue
+		}
+		k, ok := s.byEnv[strings.TrimSuffix(name, "_FILE")]
+		if !ok || !k.secret || !strings.HasSuffix(name, "_FILE") {
+			l.errs = append(l.errs, fmt.Errorf("unknown environment variable %s: no key has this name; two underscores nest, as in SLUICE_QUEUE__CAP, and _FILE is for secrets only", name))
+			continue
+		}
+		if _, both := vars[k.env()]; both {
+			l.errs = append(l.errs, fmt.Errorf("%s is set twice, by %s and by %s: keep one", k.path, k.env(), name))
+			continue
+		}
+		text, err := readLimited(nil, value)
+		if err != nil {
+			l.fail(source, fmt.Errorf("%s: %w", k.path, err))
+			continue
+		}
+		l.set(k, strings.TrimRight(string(text), "\r\n"), source)
+	}
+	return l
+}
+
+// valueLayer takes values by key, from flags or a caller's own defaults.
+func (s *schema) valueLayer(values map[string]any, source string) *layer {
+	l := newLayer()
+	for path, value := range values {
+		k, ok := s.byPath[path]
+		if !ok {
+			l.fail(source, fmt.Errorf("unknown key %s", show(path)))
+			continue
+		}
+		l.set(k, value, source)
+	}
+	return l
+}
+
+// readLimited reads a file from files, or from the system when that is nil.
+func readLimited(files fs.FS, name string) ([]byte, error) {
+	open := func() (fs.File, error) {
+		if files == nil {
+			return os.Open(name)
+		}
+		return files.Open(name)
+	}
+	f, err := open()
+	if err != nil {
+		return nil, err
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("%s is larger than %d bytes", name, maxFile)
+	}
+	return slices.Clip(text), errors.Join(err, f.Close())
+}

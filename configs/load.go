@@ -1,0 +1,131 @@
+package configs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/knadh/koanf/providers/confmap"
+	"github.com/knadh/koanf/v2"
+)
+
+// Options name the sources of a configuration.
+type Options struct {
+	File     string         // YAML file; empty for none
+	FS       fs.FS          // where File is; nil means the file system of the machine. Shipped is one.
+	Env      []string       // NAME=value pairs as os.Environ returns them; other names than SLUICE_… are ignored
+	Flags    map[string]any // by key ("queue.cap"); only flags the user gave
+	Defaults map[string]any // by key: a command's own defaults, instead of the general ones
+	Sections []string       // the sections this command needs to be valid; empty means all
+}
+
+// Loaded is a valid configuration that knows where each value came from. It
+// does not change and is safe for concurrent use.
+type Loaded struct {
+	Config Config
+
+	schema  *schema
+	sources map[string]string
+}
+
+// Load fills a Config: flag before environment before file before default. It
+// returns every unknown key and every value that is not allowed in one error
+// of several lines, each of which names the key, its source and what is allowed,
+// and none of which shows a secret.
+func Load(opts Options) (*Loaded, error) {
+	cfg := Default()
+	s := newSchema(reflect.TypeFor[Config]())
+	sources, errs := s.fill(reflect.ValueOf(&cfg).Elem(), opts)
+	errs = append(errs, s.locate(cfg.validate(opts.Sections), sources)...)
+	if len(errs) > 0 {
+		return nil, invalid(errs)
+	}
+	return &Loaded{Config: cfg, schema: s, sources: sources}, nil
+}
+
+// Source tells what set a key: "default", "file NAME", "env NAME" or "flag".
+func (l *Loaded) Source(path string) string { return l.sources[path] }
+
+// fill lays the sources over the defaults that out already holds and returns
+// the source of each key. A key with an error keeps the value below it.
+func (s *schema) fill(out reflect.Value, opts Options) (map[string]string, []error) {
+	merged := koanf.New(".")
+	sources := make(map[string]string, len(s.keys))
+	for _, k := range s.keys {
+		sources[k.path] = "default"
+	}
+	var errs []error
+	for _, l := range []*layer{
+		s.valueLayer(opts.Defaults, "default"),
+		s.fileLayer(opts.FS, opts.File),
+		s.envLayer(opts.Env),
+		s.valueLayer(opts.Flags, "flag"),
+	} {
+		errs = append(errs, l.errs...)
+		if err := merged.Load(confmap.Provider(l.values, "."), nil); err != nil {
+			errs = append(errs, err)
+		}
+		for path, source := range l.sources {
+			sources[path] = source
+		}
+	}
+	for _, k := range s.keys {
+		if sources[k.path] == "default" && !merged.Exists(k.path) {
+			continue
+		}
+		out.FieldByIndex(k.index).Set(reflect.ValueOf(merged.Get(k.path)))
+	}
+	return sources, errs
+}
+
+// locate splits a joined error of the parts' Validate into its lines and adds
+// the source of the key that each line starts with.
+func (s *schema) locate(err error, sources map[string]string) []error {
+	var located []error
+	for _, e := range split(err) {
+		path := s.keyOf(e.Error())
+		if source := sources[path]; path != "" && source != "" {
+			e = fmt.Errorf("%w (%s)", e, source)
+		}
+		located = append(located, e)
+	}
+	return located
+}
+
+func split(err error) []error {
+	if err == nil {
+		return nil
+	}
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	for _, e := range joined.Unwrap() {
+		all = append(all, split(e)...)
+	}
+	return all
+}
+
+// keyOf returns the key that starts text, or "".
+func (s *schema) keyOf(text string) string {
+	end := strings.IndexFunc(text, func(r rune) bool {
+		return r != '.' && r != '_' && (r < 'a' || r > 'z') && (r < '0' || r > '9')
+	})
+	if end < 0 {
+		return ""
+	}
+	if _, ok := s.byPath[text[:end]]; !ok {
+		return ""
+	}
+	return text[:end]
+}
+
+// invalid joins errs in a stable order under one heading.
+func invalid(errs []error) error {
+	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
+	return fmt.Errorf("the configuration is not valid:\n%w", errors.Join(errs...))
+}

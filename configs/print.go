@@ -1,0 +1,116 @@
+package configs
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"reflect"
+	"regexp"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+const mask = "********"
+
+// Print writes every key with its value and source, secrets masked: as lines,
+// or as one JSON object of {"value","source"} by key.
+func (l *Loaded) Print(w io.Writer, asJSON bool) error {
+	type entry struct {
+		Value  any    `json:"value"`
+		Source string `json:"source"`
+	}
+	root := reflect.ValueOf(l.Config)
+	if asJSON {
+		all := make(map[string]entry, len(l.schema.keys))
+		for _, k := range l.schema.keys {
+			all[k.path] = entry{k.visible(root.FieldByIndex(k.index).Interface()), l.sources[k.path]}
+		}
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(all)
+	}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, k := range l.schema.keys {
+		value, err := json.Marshal(k.visible(root.FieldByIndex(k.index).Interface()))
+		if err != nil {
+			return fmt.Errorf("%s: %w", k.path, err)
+		}
+		if _, err := fmt.Fprintf(table, "%s\t%s\t%s\n", k.path, value, l.sources[k.path]); err != nil {
+			return err
+		}
+	}
+	return table.Flush()
+}
+
+// visible is the value as it may be shown: durations in words, secrets masked.
+func (k key) visible(value any) any {
+	switch v := value.(type) {
+	case time.Duration:
+		return v.String()
+	case string:
+		switch {
+		case strings.HasSuffix(k.path, "dsn"):
+			return maskDSN(v)
+		case k.secret && v != "":
+			return mask
+		}
+		return maskURL(v)
+	case []string:
+		out := make([]string, len(v))
+		for i, text := range v {
+			out[i] = maskURL(text)
+			if k.secret {
+				out[i] = mask
+			}
+		}
+		return out
+	case map[string]string:
+		// Names of headers and the like may be shown; their values may be tokens.
+		out := make(map[string]string, len(v))
+		for name := range v {
+			out[name] = mask
+		}
+		return out
+	}
+	return value
+}
+
+// maskURL hides the password in a URL and leaves other text alone.
+func maskURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.User == nil {
+		return text
+	}
+	if _, ok := u.User.Password(); !ok {
+		return text
+	}
+	return u.Redacted()
+}
+
+var (
+	mysqlDSN     = regexp.MustCompile(`^([^:@/]*):(.*)(@[a-z0-9]*\(?[^@]*)$`)
+	passwordPair = regexp.MustCompile(`(?i)(pass(?:word|wd)?|pwd|key)\s*=`)
+)
+
+// maskDSN hides the password in a data source name. One whose form it does not
+// know is hidden as a whole if it could hold a password.
+func maskDSN(dsn string) string {
+	if passwordPair.MatchString(dsn) {
+		return mask
+	}
+	if strings.Contains(dsn, "://") {
+		if _, err := url.Parse(dsn); err != nil {
+			return mask
+		}
+		return maskURL(dsn)
+	}
+	if m := mysqlDSN.FindStringSubmatch(dsn); m != nil {
+		return m[1] + ":" + mask + m[3]
+	}
+	if strings.Contains(dsn, "@") {
+		return mask
+	}
+	return dsn
+}

@@ -1,0 +1,115 @@
+package configs
+
+import (
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+)
+
+// envPrefix starts the name of every environment variable Sluice reads.
+const envPrefix = "SLUICE_"
+
+// key is one setting: a leaf of the configuration struct.
+type key struct {
+	path   string // as written in a file: "queue.cap"
+	index  []int  // of the field, for reflect's FieldByIndex
+	typ    reflect.Type
+	secret bool // never shown; may be read from the file that the _FILE variable names
+}
+
+// env is the variable that sets the key.
+func (k key) env() string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(k.path, ".", "__"))
+}
+
+// schema is every key of a configuration struct, in the order of its fields.
+type schema struct {
+	keys     []key
+	byPath   map[string]key
+	byEnv    map[string]key
+	sections map[string][]string // section path to the names in it; "" is the top
+}
+
+// newSchema reads the koanf tags of struct type t. It panics on a field it
+// cannot fill: that is a mistake in the struct, not in anybody's file.
+func newSchema(t reflect.Type) *schema {
+	s := &schema{byPath: map[string]key{}, byEnv: map[string]key{}, sections: map[string][]string{}}
+	s.add(t, "", nil)
+	for _, k := range s.keys {
+		s.byPath[k.path] = k
+		s.byEnv[k.env()] = k
+	}
+	return s
+}
+
+func (s *schema) add(t reflect.Type, section string, index []int) {
+	for i := range t.NumField() {
+		field := t.Field(i)
+		name, option, _ := strings.Cut(field.Tag.Get("koanf"), ",")
+		at := append(slices.Clone(index), i)
+		if option == "squash" {
+			s.add(field.Type, section, at)
+			continue
+		}
+		if name == "" || name == "-" {
+			continue
+		}
+		path := name
+		if section != "" {
+			path = section + "." + name
+		}
+		s.sections[section] = append(s.sections[section], name)
+		if field.Type.Kind() == reflect.Struct {
+			s.add(field.Type, path, at)
+			continue
+		}
+		if !fillable(field.Type) {
+			panic(fmt.Sprintf("configs: key %s has type %s, which cannot be configured", path, field.Type))
+		}
+		s.keys = append(s.keys, key{path: path, index: at, typ: field.Type, secret: isSecret(name, field.Tag)})
+	}
+}
+
+func fillable(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.String, reflect.Bool, reflect.Float64, reflect.Int, reflect.Int32, reflect.Int64:
+		return true
+	case reflect.Slice:
+		return t.Elem().Kind() == reflect.String
+	case reflect.Map:
+		return t.Key().Kind() == reflect.String && t.Elem().Kind() == reflect.String
+	}
+	return false
+}
+
+// secretNames are the names that make a key secret without the tag
+// `secret:"true"`, alone or after an underscore.
+var secretNames = []string{"password", "secret", "secrets", "token", "tokens", "dsn", "api_key", "access_key", "private_key"}
+
+func isSecret(name string, tag reflect.StructTag) bool {
+	if tag.Get("secret") != "" {
+		return tag.Get("secret") == "true"
+	}
+	return slices.ContainsFunc(secretNames, func(s string) bool { return name == s || strings.HasSuffix(name, "_"+s) })
+}
+
+// allowed tells what type t accepts, for error messages.
+func allowed(t reflect.Type) string {
+	switch {
+	case t == reflect.TypeFor[time.Duration]():
+		return "a duration such as 10s or 1m30s"
+	case t.Kind() == reflect.String:
+		return "text; put it in quotes"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	case t.Kind() == reflect.Float64:
+		return "a number"
+	case t.Kind() == reflect.Slice:
+		return "a list of texts"
+	case t.Kind() == reflect.Map:
+		return "a section of texts"
+	}
+	return "a whole number"
+}

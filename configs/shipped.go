@@ -1,0 +1,13 @@
+package configs
+
+import (
+	"embed"
+	"io/fs"
+)
+
+//go:embed *.yaml
+var shipped embed.FS
+
+// Shipped holds the commented files that come with Sluice: embedded.yaml,
+// production.yaml and limits.yaml.
+func Shipped() fs.FS { return shipped }

@@ -1,0 +1,315 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	gojson "github.com/go-json-experiment/json"
+
+	"sluice/inventory"
+	"sluice/order"
+	"sluice/queue"
+)
+
+// adminSale is a sale as operators see it.
+type adminSale struct {
+	saleBody
+	Cap         int        `json:"cap"` // 0: the configured queue.cap
+	AdminState  string     `json:"admin_state"`
+	Available   int64      `json:"available"` // in the ledger
+	Version     int64      `json:"version"`
+	Epoch       int64      `json:"epoch"`
+	Line        *queueBody `json:"line,omitempty"`
+	DrainPerSec float64    `json:"drain_per_second"`
+}
+
+// queueBody is one line as operators see it.
+type queueBody struct {
+	Sale             string  `json:"sale"`
+	Depth            int64   `json:"depth"`
+	Capacity         int64   `json:"capacity"`
+	OldestAgeSeconds float64 `json:"oldest_age_seconds"`
+	Stock            int64   `json:"stock"`
+	Suspects         int64   `json:"suspects"`
+	LeasedBatches    int64   `json:"leased_batches"`
+	Retrying         int64   `json:"retrying"`
+	Dead             int64   `json:"dead"`
+	Admitted         int64   `json:"admitted"`
+	Served           int64   `json:"served"`
+	Rebuilding       bool    `json:"rebuilding"`
+}
+
+func queueBodyOf(sale string, v queue.View) *queueBody {
+	if !v.Exists {
+		return nil
+	}
+	return &queueBody{Sale: sale, Depth: v.Waiting, Capacity: v.Cap, OldestAgeSeconds: v.OldestAge.Seconds(), Stock: v.Stock, Suspects: v.Suspects,
+		LeasedBatches: v.Leased, Retrying: v.Retrying, Dead: v.Dead, Admitted: v.Seq, Served: v.Served, Rebuilding: v.Gate}
+}
+
+// adminBody shows a sale with its line as it is right now.
+func (o *Ops) adminBody(c *gin.Context, sale inventory.Sale, stock inventory.Stock) (adminSale, error) {
+	view, err := o.Lines.Of(sale.ID).View(c.Request.Context())
+	if err != nil {
+		return adminSale{}, err
+	}
+	now := o.now()
+	remaining := stock.Available
+	if view.Exists {
+		remaining = max(view.Stock, 0)
+	}
+	b := adminSale{Cap: sale.Cap, AdminState: sale.State, Available: stock.Available, Version: sale.Version, Epoch: sale.Epoch, Line: queueBodyOf(sale.ID, view)}
+	b.saleBody = saleBody{ID: sale.ID, Title: sale.Title, SKU: sale.SKU, PriceCents: sale.PriceCents, Currency: sale.Currency, StockTotal: stock.Total,
+		Remaining: remaining, PerUserLimit: sale.PerUserLimit, StartsAt: formatTime(sale.Starts()), EndsAt: formatTime(sale.Ends()),
+		State: sale.StateAt(now), ServerTime: formatTime(now)}
+	if e, ok := o.Book.Get(sale.ID); ok {
+		b.DrainPerSec = e.Rate()
+	}
+	return b, nil
+}
+
+func (o *Ops) listSales(c *gin.Context) {
+	sales, stock, err := o.Catalog.List(c.Request.Context())
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	bodies := make([]adminSale, 0, len(sales))
+	for _, s := range sales {
+		b, err := o.adminBody(c, s, stock[s.ID])
+		if err != nil {
+			o.refuse(c, err)
+			return
+		}
+		bodies = append(bodies, b)
+	}
+	c.JSON(http.StatusOK, gin.H{"sales": bodies})
+}
+
+func (o *Ops) showSale(c *gin.Context) { o.answerSale(c, http.StatusOK, c.Param("sale")) }
+
+func (o *Ops) answerSale(c *gin.Context, status int, id string) {
+	sale, stock, err := o.Catalog.Get(c.Request.Context(), id)
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	body, err := o.adminBody(c, sale, stock)
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	c.JSON(status, body)
+}
+
+type createBody struct {
+	ID           string    `json:"id"`
+	Title        string    `json:"title"`
+	SKU          string    `json:"sku"`
+	Stock        int64     `json:"stock"`
+	PriceCents   int64     `json:"price_cents"`
+	Currency     string    `json:"currency"`
+	PerUserLimit int       `json:"per_user_limit"`
+	Cap          int       `json:"cap"`
+	StartsAt     time.Time `json:"starts_at"`
+	EndsAt       time.Time `json:"ends_at"`
+	Open         bool      `json:"open"`
+}
+
+func (o *Ops) createSale(c *gin.Context) {
+	body := createBody{Currency: "CNY", PerUserLimit: 1}
+	if !o.read(c, &body) {
+		return
+	}
+	if body.StartsAt.IsZero() {
+		body.StartsAt = o.now()
+	}
+	if body.EndsAt.IsZero() {
+		body.EndsAt = body.StartsAt.Add(24 * time.Hour)
+	}
+	_, err := o.Catalog.Create(c.Request.Context(), inventory.NewSale{ID: body.ID, Title: body.Title, SKU: body.SKU, Stock: body.Stock,
+		PriceCents: body.PriceCents, Currency: body.Currency, PerUserLimit: body.PerUserLimit, Cap: body.Cap,
+		StartsAt: body.StartsAt, EndsAt: body.EndsAt, Open: body.Open}, actorOf(c))
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	o.carry(c)
+	o.answerSale(c, http.StatusCreated, body.ID)
+}
+
+// reasonBody is what every change may say about itself.
+type reasonBody struct {
+	Reason string `json:"reason"`
+}
+
+func (o *Ops) setState(state string) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		var body reasonBody
+		if !o.read(c, &body) {
+			return
+		}
+		if _, err := o.Catalog.SetState(c.Request.Context(), c.Param("sale"), state, actorOf(c), body.Reason); err != nil {
+			o.refuse(c, err)
+			return
+		}
+		o.carry(c)
+		o.answerSale(c, http.StatusOK, c.Param("sale"))
+	}
+}
+
+func (o *Ops) updateSale(c *gin.Context) {
+	var body struct {
+		inventory.Change
+		reasonBody
+	}
+	if !o.read(c, &body) {
+		return
+	}
+	if _, err := o.Catalog.Update(c.Request.Context(), c.Param("sale"), body.Change, actorOf(c), body.Reason); err != nil {
+		o.refuse(c, err)
+		return
+	}
+	o.carry(c)
+	o.answerSale(c, http.StatusOK, c.Param("sale"))
+}
+
+func (o *Ops) adjustStock(c *gin.Context) {
+	var body struct {
+		Delta int64 `json:"delta"`
+		reasonBody
+	}
+	if !o.read(c, &body) {
+		return
+	}
+	if _, err := o.Catalog.AdjustStock(c.Request.Context(), c.Param("sale"), body.Delta, actorOf(c), body.Reason); err != nil {
+		o.refuse(c, err)
+		return
+	}
+	o.carry(c)
+	o.answerSale(c, http.StatusOK, c.Param("sale"))
+}
+
+// carry brings a change into the line and this process' book before the
+// answer: the operator sees it done. Other instances follow within a second,
+// and so does this one should it fail here.
+func (o *Ops) carry(c *gin.Context) {
+	ctx := c.Request.Context()
+	if err := o.Keeper.Keep(ctx); err != nil {
+		o.log.Warn("change not yet carried into the line", "sale", c.Param("sale"), "error", err)
+	}
+	if err := o.Book.Refresh(ctx); err != nil {
+		o.log.Warn("change not yet seen by this instance", "sale", c.Param("sale"), "error", err)
+	}
+}
+
+func (o *Ops) listOrders(c *gin.Context) {
+	after, limit, bad := pageOf(c)
+	if len(bad) > 0 {
+		WriteProblem(c, InvalidRequest(bad...))
+		return
+	}
+	if _, _, err := o.Catalog.Get(c.Request.Context(), c.Param("sale")); err != nil {
+		o.refuse(c, err)
+		return
+	}
+	views, next, err := o.Finder.ListBySale(c.Request.Context(), c.Param("sale"), after, limit)
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	list := adminOrderList{Orders: make([]adminOrder, len(views))}
+	for i, v := range views {
+		list.Orders[i] = adminOrderOf(v)
+	}
+	if next != nil {
+		list.NextCursor = next.String()
+	}
+	c.JSON(http.StatusOK, list)
+}
+
+type adminOrderList struct {
+	Orders     []adminOrder `json:"orders"`
+	NextCursor string       `json:"next_cursor,omitempty"`
+}
+
+// adminOrder adds whose order it is.
+type adminOrder struct {
+	orderBody
+	User string `json:"user"`
+}
+
+func adminOrderOf(v order.View) adminOrder { return adminOrder{orderBody: bodyOf(v, 1), User: v.User} }
+
+func (o *Ops) showOrder(c *gin.Context) {
+	v, err := o.Finder.ByID(c.Request.Context(), c.Param("id"))
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, adminOrderOf(v))
+}
+
+func (o *Ops) queue(c *gin.Context) {
+	lines := []*queueBody{}
+	for _, id := range o.Book.Active() {
+		view, err := o.Lines.Of(id).View(c.Request.Context())
+		if err != nil {
+			o.refuse(c, err)
+			return
+		}
+		if b := queueBodyOf(id, view); b != nil {
+			lines = append(lines, b)
+		}
+	}
+	c.JSON(http.StatusOK, gin.H{"lines": lines})
+}
+
+func (o *Ops) audit(c *gin.Context) {
+	result, err := o.Auditor.Run(c.Request.Context(), c.Query("sale"))
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, result)
+}
+
+// read decodes the body strictly, or answers the request.
+func (o *Ops) read(c *gin.Context, into any) bool {
+	raw, problem := ReadBody(c.Request)
+	if problem != nil {
+		WriteProblem(c, *problem)
+		return false
+	}
+	if len(strings.TrimSpace(string(raw))) == 0 {
+		return true
+	}
+	if err := gojson.Unmarshal(raw, into, gojson.RejectUnknownMembers(true)); err != nil {
+		field := decodeError(err)
+		WriteProblem(c, InvalidRequest(field))
+		return false
+	}
+	return true
+}
+
+// refuse answers with the problem for err. Operators see what went wrong.
+func (o *Ops) refuse(c *gin.Context, err error) {
+	code := codeOf(err)
+	detail := detailOf(code, err)
+	if code == CodeUnavailable {
+		detail = err.Error()
+	}
+	p := NewProblem(code, detail)
+	p.RetryAfter = time.Second
+	var invalid inventory.InvalidError
+	if errors.As(err, &invalid) {
+		p.Errors = fieldErrors(invalid)
+	}
+	if code == CodeInternal {
+		o.log.Error("admin request failed", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
+	}
+	WriteProblem(c, p)
+}

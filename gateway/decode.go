@@ -1,0 +1,213 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"mime"
+	"net/http"
+	"net/mail"
+	"os"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+const (
+	maxBodyBytes  = 16 << 10
+	maxQuantity   = 1000
+	maxEmailBytes = 254
+	maxSaleBytes  = 64
+)
+
+// OrderBody is what a shopper asks for. Email and Phone are empty when not given.
+type OrderBody struct {
+	Quantity int
+	Email    string
+	Phone    string
+}
+
+// ReadBody reads at most 16 KiB. A slow sender is cut off by http.read_timeout. A body that is not declared as JSON is
+// refused; one without a Content-Type, or with the one curl sends unasked, is taken for JSON.
+func ReadBody(r *http.Request) ([]byte, *Problem) {
+	if r.ContentLength > maxBodyBytes {
+		return nil, tooLarge()
+	}
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil, nil
+	}
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		p := NewProblem(CodeInvalidRequest, "The body did not arrive in time.")
+		return nil, &p
+	case err != nil:
+		p := NewProblem(CodeInvalidRequest, "The body could not be read to its end.")
+		return nil, &p
+	case len(body) > maxBodyBytes:
+		return nil, tooLarge()
+	case len(body) > 0 && !declaredJSON(r.Header):
+		p := NewProblem(CodeUnsupportedMedia, "Send Content-Type: application/json in UTF-8, without a Content-Encoding.")
+		return nil, &p
+	}
+	return body, nil
+}
+
+func tooLarge() *Problem {
+	p := NewProblem(CodeTooLarge, "The body may have 16384 bytes at most.")
+	return &p
+}
+
+func declaredJSON(h http.Header) bool {
+	if encoding := h.Get("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return false
+	}
+	declared := h.Get("Content-Type")
+	// curl -d declares a form whatever it sends.
+	if declared == "" || declared == "application/json" || declared == "application/x-www-form-urlencoded" {
+		return true
+	}
+	media, params, err := mime.ParseMediaType(declared)
+	charset, hasCharset := params["charset"]
+	return err == nil && media == "application/json" && (!hasCharset || strings.EqualFold(charset, "utf-8"))
+}
+
+// DecodeOrder reads the body strictly: no repeated or unknown member, no other type, nothing after the object. An empty
+// body orders one unit. Each error names the member and the rule; a body with errors is the zero OrderBody.
+func DecodeOrder(body []byte) (OrderBody, []FieldError) {
+	order := OrderBody{Quantity: 1}
+	if len(body) == 0 {
+		return order, nil
+	}
+	var raw struct {
+		Quantity jsontext.Value `json:"quantity"`
+		Email    jsontext.Value `json:"email"`
+		Phone    jsontext.Value `json:"phone"`
+	}
+	if kind := jsontext.Value(body).Kind(); kind != jsontext.KindBeginObject {
+		return OrderBody{}, []FieldError{{"body", "must be one JSON object"}}
+	}
+	if err := json.Unmarshal(body, &raw, json.RejectUnknownMembers(true)); err != nil {
+		return OrderBody{}, []FieldError{decodeError(err)}
+	}
+	var errs []FieldError
+	check := func(field, rule string, ok bool) {
+		if !ok {
+			errs = append(errs, FieldError{field, rule})
+		}
+	}
+	if raw.Quantity != nil {
+		var ok bool
+		order.Quantity, ok = quantityOf(raw.Quantity)
+		check("quantity", "must be a whole number from 1 to 1000, written in digits only", ok)
+	}
+	if raw.Email != nil {
+		var ok bool
+		order.Email, ok = textOf(raw.Email)
+		check("email", "must be an e-mail address like ann@example.com of at most 254 bytes; leave it out if there is none",
+			ok && validEmail(order.Email))
+	}
+	if raw.Phone != nil {
+		var ok bool
+		order.Phone, ok = textOf(raw.Phone)
+		check("phone", "must be + and 8 to 15 digits, country code first, like +8613800138000; leave it out if there is none",
+			ok && validPhone(order.Phone))
+	}
+	if errs != nil {
+		return OrderBody{}, errs
+	}
+	return order, nil
+}
+
+// decodeError names the member the decoder stopped at. It repeats a member's name only if that is short and
+// printable: the answer should not become a mirror for whatever was sent.
+func decodeError(err error) FieldError {
+	var pointer jsontext.Pointer
+	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+		pointer = syntactic.JSONPointer
+	}
+	if semantic, ok := errors.AsType[*json.SemanticError](err); ok {
+		pointer = semantic.JSONPointer
+	}
+	field := "body"
+	for name := range pointer.Tokens() {
+		if len(name) > 0 && len(name) <= 64 && printable(name) {
+			field = name
+		}
+		break
+	}
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return FieldError{field, "must not be given twice"}
+	case errors.Is(err, json.ErrUnknownName):
+		return FieldError{field, "is not a member of this request"}
+	}
+	return FieldError{field, "must be well-formed JSON in UTF-8, one object and nothing after it"}
+}
+
+// quantityOf refuses 1.0 and 1e2 too: readers of JSON disagree on whether they are whole numbers.
+func quantityOf(value jsontext.Value) (int, bool) {
+	if len(value) > 4 || value.Kind() != jsontext.KindNumber {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(string(value), 10, 16)
+	return int(n), err == nil && n >= 1 && n <= maxQuantity
+}
+
+func textOf(value jsontext.Value) (string, bool) {
+	if value.Kind() != jsontext.KindString {
+		return "", false
+	}
+	text, err := jsontext.AppendUnquote(nil, value)
+	return string(text), err == nil
+}
+
+// validEmail accepts a bare address with a dotted domain. Quoted local parts, display names, comments and address
+// literals are refused: they reach mail servers in ways a shopper never needs.
+func validEmail(text string) bool {
+	if len(text) > maxEmailBytes || !printable(text) {
+		return false
+	}
+	local, domain, ok := strings.Cut(text, "@")
+	if !ok || len(local) > 64 || !strings.Contains(domain, ".") || strings.Contains(domain, "[") {
+		return false
+	}
+	parsed, err := mail.ParseAddress(text)
+	return err == nil && parsed.Name == "" && parsed.Address == text
+}
+
+func validPhone(text string) bool {
+	if len(text) < 9 || len(text) > 16 || text[0] != '+' || text[1] == '0' {
+		return false
+	}
+	for i := 1; i < len(text); i++ {
+		if text[i] < '0' || text[i] > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidSaleID reports whether id matches ^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$.
+func ValidSaleID(id string) bool {
+	if id == "" || len(id) > maxSaleBytes || id[0] == '_' || id[0] == '-' {
+		return false
+	}
+	for i := 0; i < len(id); i++ {
+		if !alphanumeric(id[i]) && id[i] != '_' && id[i] != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+func alphanumeric(b byte) bool {
+	return (b >= '0' && b <= '9') || (b >= 'a' && b <= 'z') || (b >= 'A' && b <= 'Z')
+}
+
+func printable(text string) bool {
+	return utf8.ValidString(text) && strings.IndexFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) < 0
+}

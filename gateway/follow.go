@@ -1,0 +1,205 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/inventory"
+	"sluice/order"
+)
+
+const (
+	lookEvery   = time.Second      // how often a waiting request looks by itself
+	heartbeat   = 15 * time.Second // comment lines that keep proxies from closing a stream
+	streamRetry = 3000             // ms after which a browser reconnects
+)
+
+// showOrder answers with the order as it stands; with ?wait= it first waits,
+// while the order is in line, for its status to change.
+func (g *Gateway) showOrder(c *gin.Context) {
+	entry, id, user, ok := g.orderOf(c)
+	if !ok {
+		return
+	}
+	wait, bad := waitOf(c, g.cfg.MaxWait)
+	if bad != nil {
+		WriteProblem(c, InvalidRequest(*bad))
+		return
+	}
+	v, err := g.status.get(c.Request.Context(), entry.Sale.ID, id, user)
+	if err == nil && wait > 0 && !v.Settled() {
+		v, err = g.awaitChange(c, v, wait)
+	}
+	if err != nil {
+		g.refuse(c, err)
+		return
+	}
+	c.Header("Cache-Control", "no-store")
+	if !v.Settled() {
+		c.Header("Retry-After", "1")
+	}
+	c.JSON(http.StatusOK, bodyOf(v, entry.Rate()))
+}
+
+// orderOf authenticates and reads the path, or answers the request.
+func (g *Gateway) orderOf(c *gin.Context) (entry *inventory.Entry, id, user string, ok bool) {
+	if user, ok = g.user(c); !ok {
+		return nil, "", "", false
+	}
+	if entry, ok = g.sale(c); !ok {
+		return nil, "", "", false
+	}
+	id = c.Param("id")
+	if len(id) > maxOrderID || !printable(id) {
+		g.refuse(c, order.ErrNotFound)
+		return nil, "", "", false
+	}
+	return entry, id, user, true
+}
+
+func waitOf(c *gin.Context, most time.Duration) (time.Duration, *FieldError) {
+	text, ok := c.GetQuery("wait")
+	if !ok {
+		return 0, nil
+	}
+	wait, err := time.ParseDuration(text)
+	if seconds, err2 := strconv.Atoi(text); err2 == nil {
+		wait, err = time.Duration(seconds)*time.Second, nil
+	}
+	if err != nil || wait < 0 {
+		return 0, &FieldError{"wait", "must be a duration such as 20s"}
+	}
+	return min(wait, most), nil
+}
+
+// awaitChange returns the order when its status is no longer that of v, or as
+// it stands when the wait is over.
+func (g *Gateway) awaitChange(c *gin.Context, v order.View, wait time.Duration) (order.View, error) {
+	if err := HoldOpen(c.Writer, wait+statusTimeout+time.Second); err != nil {
+		return v, nil // the connection cannot be held: what is known is the answer
+	}
+	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
+	defer cancel()
+	status := v.Status
+	err := g.watch(ctx, v, func(now order.View) bool {
+		v = now
+		return now.Status == status
+	})
+	return v, err
+}
+
+// watch calls each with the order whenever it may have changed, until each
+// says false, ctx ends, or the gateway drains.
+func (g *Gateway) watch(ctx context.Context, v order.View, each func(order.View) bool) error {
+	news, leave, ok := g.hub.wait(v.ID)
+	if !ok {
+		return errCrowded
+	}
+	defer leave()
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		// Looking comes after registering with the hub: no news can slip between.
+		now, err := g.status.get(context.WithoutCancel(ctx), v.SaleID, v.ID, v.User)
+		if err != nil {
+			return err
+		}
+		if !each(now) {
+			return nil
+		}
+		select {
+		case <-news:
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		case <-g.drained:
+			return nil
+		}
+	}
+}
+
+// followOrder streams the order as server-sent events: one event per change
+// of status or place, until it has left the line.
+func (g *Gateway) followOrder(c *gin.Context) {
+	entry, id, user, ok := g.orderOf(c)
+	if !ok {
+		return
+	}
+	v, err := g.status.get(c.Request.Context(), entry.Sale.ID, id, user)
+	if err != nil {
+		g.refuse(c, err)
+		return
+	}
+	last := c.GetHeader("Last-Event-ID")
+	if v.Settled() && last == eventID(v) {
+		// The client has seen the end: 204 keeps an EventSource from coming back.
+		c.Status(http.StatusNoContent)
+		return
+	}
+	h := c.Writer.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	s := &eventStream{c: c, last: last, rate: entry.Rate, beat: g.now(), now: g.now}
+	if err := s.write(fmt.Sprintf("retry: %d\n\n", streamRetry)); err != nil {
+		return
+	}
+	err = g.watch(c.Request.Context(), v, s.send)
+	if err == nil && g.Draining() && !s.ended {
+		_ = s.write("event: bye\ndata: {}\n\n") // the client reconnects elsewhere; nothing to do if it has gone
+	}
+}
+
+// eventID names what an event says, so that a client that comes back is sent
+// only what it has not seen.
+func eventID(v order.View) string {
+	if v.Status == order.Queued {
+		return v.Status + ":" + strconv.FormatInt(v.Position, 10)
+	}
+	return v.Status
+}
+
+type eventStream struct {
+	c     *gin.Context
+	last  string
+	rate  func() float64
+	beat  time.Time
+	now   func() time.Time
+	ended bool
+}
+
+// send writes the order if it has changed and reports whether to go on.
+func (s *eventStream) send(v order.View) bool {
+	id := eventID(v)
+	if id == s.last {
+		if s.now().Sub(s.beat) < heartbeat {
+			return true
+		}
+		return s.write(": keepalive\n\n") == nil
+	}
+	data, err := json.Marshal(bodyOf(v, s.rate()))
+	if err != nil || s.write("event: order\nid: "+id+"\ndata: "+string(data)+"\n\n") != nil {
+		return false
+	}
+	s.last, s.ended = id, v.Settled()
+	return !s.ended
+}
+
+// write gives the client ten seconds to take the text: a reader that stops
+// costs a connection for that long.
+func (s *eventStream) write(text string) error {
+	if err := HoldOpen(s.c.Writer, 10*time.Second); err != nil {
+		return err
+	}
+	if _, err := s.c.Writer.WriteString(text); err != nil {
+		return err
+	}
+	s.beat = s.now()
+	return http.NewResponseController(s.c.Writer).Flush()
+}

@@ -1,0 +1,95 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/inventory"
+	"sluice/order"
+	"sluice/queue"
+)
+
+// Parts are what the gateway stands on.
+type Parts struct {
+	Auth      *Authenticator
+	Limiter   *Limiter
+	Lines     *queue.Lines
+	Book      *inventory.Book
+	Keeper    *inventory.Keeper
+	Finder    *order.Finder
+	Canceller *order.Canceller
+}
+
+// maxWaiters bounds the requests that wait for news at the same time.
+const maxWaiters = 100_000
+
+// Gateway is the public HTTP surface. Safe for concurrent use.
+type Gateway struct {
+	Parts
+	cfg       Config
+	log       *slog.Logger
+	now       func() time.Time
+	admission *Admission
+	status    *statusReader
+	hub       *hub
+	engine    *gin.Engine
+	sales     salesCache
+	draining  atomic.Bool
+	drained   chan struct{} // closed when draining begins
+	once      sync.Once
+}
+
+// New returns a gateway; its routes are on Handler.
+func New(cfg Config, parts Parts, log *slog.Logger, reg prometheus.Registerer, now func() time.Time) (*Gateway, error) {
+	engine, err := NewEngine(cfg, log, reg, now)
+	if err != nil {
+		return nil, err
+	}
+	g := &Gateway{
+		Parts: parts, cfg: cfg, log: log, now: now, engine: engine,
+		admission: NewAdmission(parts.Lines, parts.Book, parts.Keeper, reg, now),
+		status:    newStatusReader(parts.Finder),
+		hub:       newHub(parts.Lines, maxWaiters),
+		drained:   make(chan struct{}),
+	}
+	g.routes()
+	return g, nil
+}
+
+func (g *Gateway) routes() {
+	g.engine.GET("/openapi.json", g.openAPI)
+	g.engine.GET("/v1/sales", g.listSales)
+	g.engine.GET("/v1/sales/:sale", g.showSale)
+	g.engine.POST("/v1/sales/:sale/orders", g.placeOrder)
+	g.engine.GET("/v1/sales/:sale/orders/:id", g.showOrder)
+	g.engine.GET("/v1/sales/:sale/orders/:id/events", g.followOrder)
+	g.engine.DELETE("/v1/sales/:sale/orders/:id", g.cancelOrder)
+	g.engine.GET("/v1/orders", g.listOrders)
+}
+
+// Handler answers the public listener.
+func (g *Gateway) Handler() *gin.Engine { return g.engine }
+
+// Run hears the news of orders until ctx ends.
+func (g *Gateway) Run(ctx context.Context) { g.hub.run(ctx) }
+
+// Drain makes new orders answer unavailable, ends long polls and event
+// streams, and returns when no admission is in flight: everything accepted
+// has been answered by then, or is about to be.
+func (g *Gateway) Drain() {
+	g.once.Do(func() {
+		g.draining.Store(true)
+		close(g.drained)
+	})
+	g.admission.Wait()
+	g.status.wait()
+}
+
+// Draining reports whether Drain was called.
+func (g *Gateway) Draining() bool { return g.draining.Load() }

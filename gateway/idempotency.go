@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"hash"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+const (
+	idempotencyHeader  = "Idempotency-Key"
+	maxIdempotencyKey  = 255
+	idempotencyKeyRule = "must come once, as 1 to 255 printable ASCII bytes, quoted (\"…\") or bare without spaces, commas and quotes"
+)
+
+// IdempotencyKey reads the header; no header is an empty key. The quoted form (a structured-field string) and the bare
+// one that many clients send name the same key. Anything else is the 400 that names the header.
+func IdempotencyKey(h http.Header) (string, *Problem) {
+	values := h[idempotencyHeader]
+	if len(values) == 0 {
+		return "", nil
+	}
+	if len(values) == 1 {
+		if key, ok := parseIdempotencyKey(values[0]); ok {
+			return key, nil
+		}
+	}
+	p := InvalidRequest(FieldError{idempotencyHeader, idempotencyKeyRule})
+	return "", &p
+}
+
+func parseIdempotencyKey(text string) (string, bool) {
+	key := text
+	if strings.HasPrefix(text, `"`) {
+		var ok bool
+		if key, ok = unquoteField(text); !ok {
+			return "", false
+		}
+	} else if strings.ContainsAny(text, ` ",`) {
+		return "", false
+	}
+	if key == "" || len(key) > maxIdempotencyKey {
+		return "", false
+	}
+	for i := 0; i < len(key); i++ {
+		if key[i] < 0x20 || key[i] > 0x7e {
+			return "", false
+		}
+	}
+	return key, true
+}
+
+// unquoteField reads an RFC 9651 string: only \" and \\ are escapes.
+func unquoteField(text string) (string, bool) {
+	if len(text) < 2 || text[len(text)-1] != '"' {
+		return "", false
+	}
+	inner := text[1 : len(text)-1]
+	if !strings.ContainsAny(inner, `"\`) {
+		return inner, true
+	}
+	var plain strings.Builder
+	for i := 0; i < len(inner); i++ {
+		switch inner[i] {
+		case '"':
+			return "", false
+		case '\\':
+			i++
+			if i == len(inner) || (inner[i] != '"' && inner[i] != '\\') {
+				return "", false
+			}
+		}
+		plain.WriteByte(inner[i])
+	}
+	return plain.String(), true
+}
+
+// Fingerprint is 8 hex digits that differ when the payload differs. It tells a repeated request from a changed one; it
+// protects nothing.
+func Fingerprint(body OrderBody) string {
+	sum := sha256.New()
+	writeParts(sum, strconv.Itoa(body.Quantity), body.Email, body.Phone)
+	return hex.EncodeToString(sum.Sum(nil)[:4])
+}
+
+// OrderID names the order. With a key it is a UUIDv8 computed from sale, user and key, so that every gateway gives a
+// repeated request the same order without asking anyone; without one it is a fresh UUIDv7.
+func OrderID(sale, user, key string) string {
+	if key == "" {
+		return newUUID()
+	}
+	sum := sha256.New()
+	writeParts(sum, "sluice order", sale, user, key)
+	id := uuid.UUID(sum.Sum(nil)[:16])
+	id[6] = id[6]&0x0f | 0x80 // version 8
+	id[8] = id[8]&0x3f | 0x80 // variant RFC 9562
+	return id.String()
+}
+
+// newUUID is a UUIDv7. Its only error is a failing random source, on which Go itself ends the process.
+func newUUID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// writeParts hashes each part behind its length, so that ("ab","c") and ("a","bc") differ.
+func writeParts(sum hash.Hash, parts ...string) {
+	var size [8]byte
+	for _, part := range parts {
+		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
+		sum.Write(size[:])
+		sum.Write([]byte(part))
+	}
+}

@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+)
+
+func TestIdempotencyKey(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`"abc"`:                          "abc",
+		`abc`:                            "abc",
+		`"a b,c"`:                        "a b,c",
+		`"a\"b\\c"`:                      `a"b\c`,
+		`a;b=c`:                          "a;b=c",
+		`8e03978e-40d5-43e8-bc93-6894a5`: "8e03978e-40d5-43e8-bc93-6894a5",
+		strings.Repeat("k", 255):         strings.Repeat("k", 255),
+	} {
+		got, problem := IdempotencyKey(http.Header{"Idempotency-Key": {text}})
+		require.Nil(t, problem, text)
+		require.Equal(t, want, got)
+	}
+	for _, values := range [][]string{
+		{""}, {`""`}, {`"`}, {`"a`}, {`a"`}, {`"a"b"`}, {`"a\x"`}, {`"a\"`}, {"a b"}, {"a,b"}, {"a\tb"}, {"\"a\x7f\""}, {"é"}, {`"é"`},
+		{`"a";x=1`}, {strings.Repeat("k", 256)}, {"a", "a"},
+	} {
+		_, problem := IdempotencyKey(http.Header{"Idempotency-Key": values})
+		require.NotNil(t, problem, values)
+		require.Equal(t, CodeInvalidRequest, problem.Code)
+		require.Equal(t, "Idempotency-Key", problem.Errors[0].Field)
+	}
+	key, problem := IdempotencyKey(http.Header{})
+	require.Nil(t, problem)
+	require.Empty(t, key)
+}
+
+func TestFingerprintTellsPayloadsApart(t *testing.T) {
+	t.Parallel()
+	seen := map[string]OrderBody{}
+	for _, body := range []OrderBody{
+		{1, "", ""}, {2, "", ""}, {1, "a@b.cc", ""}, {1, "", "a@b.cc"}, {1, "a@b.cc", "+12345678"}, {1, "a@b.c", "c+12345678"},
+	} {
+		print := Fingerprint(body)
+		require.Regexp(t, `^[0-9a-f]{8}$`, print)
+		require.NotContains(t, seen, print)
+		seen[print] = body
+		require.Equal(t, print, Fingerprint(body))
+	}
+}
+
+func TestOrderID(t *testing.T) {
+	t.Parallel()
+	first := OrderID("sale", "ann", "key")
+	require.Equal(t, first, OrderID("sale", "ann", "key"))
+	parsed, err := uuid.Parse(first)
+	require.NoError(t, err)
+	require.EqualValues(t, 8, parsed.Version())
+	require.Equal(t, uuid.RFC4122, parsed.Variant())
+	for _, other := range []string{
+		OrderID("sale", "ann", "key2"), OrderID("sale", "bob", "key"), OrderID("sale2", "ann", "key"),
+		OrderID("sal", "eann", "key"), OrderID("sale", "annk", "ey"),
+	} {
+		require.NotEqual(t, first, other)
+	}
+	random, err := uuid.Parse(OrderID("sale", "ann", ""))
+	require.NoError(t, err)
+	require.EqualValues(t, 7, random.Version())
+	require.NotEqual(t, random.String(), OrderID("sale", "ann", ""))
+}
+
+// The id of a retried request must not change between releases: gateways of two versions run side by side.
+func TestOrderIDIsStable(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "f071928d-1fbd-86e7-ad4f-13404f0fab51", OrderID("phone-x", "ann", "k-1"))
+	require.Equal(t, "884ddc92", Fingerprint(OrderBody{Quantity: 1, Email: "ann@example.com"}))
+}
+
+func FuzzIdempotencyKey(f *testing.F) {
+	for _, seed := range []string{"", `"a"`, "a", `"\\\""`, `"`, `"\`, "a,b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		key, problem := IdempotencyKey(http.Header{"Idempotency-Key": {text}})
+		if problem != nil {
+			require.Empty(t, key)
+			return
+		}
+		require.True(t, len(key) >= 1 && len(key) <= 255)
+		quoted := `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(key) + `"`
+		again, problem := IdempotencyKey(http.Header{"Idempotency-Key": {quoted}})
+		require.Nil(t, problem)
+		require.Equal(t, key, again, "the quoted form names the same key")
+	})
+}

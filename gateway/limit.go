@@ -1,0 +1,228 @@
+package gateway
+
+import (
+	"fmt"
+	"hash/maphash"
+	"math"
+	"net/http"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	limitShards = 64
+	// limitShardBuckets bounds each kind of bucket to 64 × 4096 = 262,144 users or addresses, about 50 MB at the worst.
+	limitShardBuckets = 4096
+	// evictionSample is how many buckets a newcomer looks at to find one to drop.
+	evictionSample = 8
+)
+
+// Limiter counts requests per user, per address and over all. It is safe for concurrent use, starts no goroutine and
+// holds at most 262,144 users and as many addresses. Beyond that a newcomer takes the place of the longest unseen of
+// a few buckets picked at random, whose owner then starts afresh: under such a crowd the global limit is the one that
+// protects, and an honest newcomer is never refused for want of memory.
+type Limiter struct {
+	now   func() time.Time
+	plan  atomic.Pointer[limitPlan]
+	users *buckets[string]
+	addrs *buckets[netip.Addr]
+}
+
+// limitPlan is one configuration; buckets compare the pointer to notice a change.
+type limitPlan struct {
+	global, user, addr policy
+	bucket             *rate.Limiter // the global one
+}
+
+type policy struct {
+	name  string
+	rps   float64
+	burst int
+}
+
+func newPolicy(name string, rps float64, burst int) policy {
+	if burst == 0 {
+		burst = int(math.Ceil(rps))
+	}
+	return policy{name, rps, burst}
+}
+
+func (p policy) off() bool { return p.rps <= 0 }
+
+// Decision is the answer of a limiter. The zero Decision of a limit that is off carries no headers.
+type Decision struct {
+	OK         bool
+	RetryAfter time.Duration // until one request fits; 0 when OK
+	Policy     string        // per-user, per-ip or global
+	Limit      int           // requests per Window
+	Window     int           // seconds
+	Remaining  int           // requests that would pass right now
+}
+
+// NewLimiter expects a configuration that passed Validate.
+func NewLimiter(cfg LimitsConfig, now func() time.Time) *Limiter {
+	l := &Limiter{now: now, users: newBuckets[string](), addrs: newBuckets[netip.Addr]()}
+	l.Set(cfg)
+	return l
+}
+
+// Set changes the limits at once; buckets keep what they have used, and a limit that was off starts with its whole
+// burst. cfg must have passed Validate. Calls must not overlap each other; requests may overlap them.
+func (l *Limiter) Set(cfg LimitsConfig) {
+	plan := &limitPlan{
+		global: newPolicy("global", cfg.GlobalRPS, cfg.GlobalBurst),
+		user:   newPolicy("per-user", cfg.PerUserRPS, cfg.PerUserBurst),
+		addr:   newPolicy("per-ip", cfg.PerIPRPS, cfg.PerIPBurst),
+	}
+	if old := l.plan.Load(); old == nil || old.global.off() {
+		plan.bucket = rate.NewLimiter(rate.Limit(cfg.GlobalRPS), cfg.GlobalBurst)
+	} else {
+		now := l.now()
+		plan.bucket = old.bucket
+		plan.bucket.SetLimitAt(now, rate.Limit(cfg.GlobalRPS))
+		plan.bucket.SetBurstAt(now, cfg.GlobalBurst)
+	}
+	l.plan.Store(plan)
+}
+
+// AllowGlobal counts a request against the whole gateway.
+func (l *Limiter) AllowGlobal() Decision {
+	plan := l.plan.Load()
+	if plan.global.off() {
+		return Decision{OK: true}
+	}
+	return decide(plan.bucket, plan.global, l.now())
+}
+
+// AllowUser counts a request of an authenticated user.
+func (l *Limiter) AllowUser(user string) Decision {
+	plan := l.plan.Load()
+	return l.users.allow(user, plan, plan.user, l.now())
+}
+
+// AllowAnonymous counts a request that carries no valid user, or that failed, against its address. Requests of valid
+// users are never counted here: many of them share an address. IPv6 addresses count by their /64, which one
+// subscriber owns. Text that is no address shares one bucket.
+func (l *Limiter) AllowAnonymous(ip string) Decision {
+	addr, err := netip.ParseAddr(ip)
+	if err == nil {
+		addr = addr.Unmap().WithZone("")
+	}
+	if addr.Is6() {
+		prefix, _ := addr.Prefix(64) // cannot fail: 64 fits
+		addr = prefix.Addr()
+	}
+	plan := l.plan.Load()
+	return l.addrs.allow(addr, plan, plan.addr, l.now())
+}
+
+// Problem is the 429 for a refusal; WriteProblem adds the RateLimit headers.
+func (d Decision) Problem() Problem {
+	p := NewProblem(CodeRateLimited, fmt.Sprintf("The %s limit is %d requests in %d s; wait for Retry-After.", d.Policy, d.Limit, d.Window))
+	p.RetryAfter, p.Limit = d.RetryAfter, d
+	return p
+}
+
+// setHeaders writes the fields of draft-ietf-httpapi-ratelimit-headers.
+func (d Decision) setHeaders(h http.Header) {
+	if d.Policy == "" {
+		return
+	}
+	h.Set("RateLimit-Policy", fmt.Sprintf(`"%s";q=%d;w=%d`, d.Policy, d.Limit, d.Window))
+	h.Set("RateLimit", fmt.Sprintf(`"%s";r=%d;t=%d`, d.Policy, d.Remaining, wholeSeconds(d.RetryAfter)))
+}
+
+// decide takes a token from the bucket if there is one.
+func decide(bucket *rate.Limiter, p policy, now time.Time) Decision {
+	d := Decision{OK: bucket.AllowN(now, 1), Policy: p.name}
+	d.Limit, d.Window = quota(p.rps)
+	tokens := bucket.TokensAt(now)
+	d.Remaining = max(int(tokens), 0)
+	if !d.OK {
+		d.Remaining = 0
+		d.RetryAfter = time.Duration(math.Ceil((1 - tokens) / p.rps * float64(time.Second)))
+	}
+	return d
+}
+
+// quota expresses a rate as whole requests in whole seconds, rounded towards fewer requests.
+func quota(rps float64) (limit, window int) {
+	if rps >= 1 {
+		return int(rps), 1
+	}
+	return 1, int(math.Ceil(1 / rps))
+}
+
+// buckets is a bounded map of token buckets, sharded so that requests rarely wait for each other.
+type buckets[K comparable] struct {
+	seed   maphash.Seed
+	shards [limitShards]bucketShard[K]
+}
+
+type bucketShard[K comparable] struct {
+	sync.Mutex
+	held map[K]*bucket
+}
+
+type bucket struct {
+	limiter *rate.Limiter
+	plan    *limitPlan // whose numbers the limiter has
+	seen    time.Time
+}
+
+func newBuckets[K comparable]() *buckets[K] {
+	b := &buckets[K]{seed: maphash.MakeSeed()}
+	for i := range b.shards {
+		b.shards[i].held = make(map[K]*bucket)
+	}
+	return b
+}
+
+func (b *buckets[K]) allow(key K, plan *limitPlan, p policy, now time.Time) Decision {
+	if p.off() {
+		return Decision{OK: true}
+	}
+	shard := &b.shards[maphash.Comparable(b.seed, key)%limitShards]
+	shard.Lock()
+	defer shard.Unlock()
+	held, ok := shard.held[key]
+	if !ok {
+		shard.makeRoom(p, now)
+		held = &bucket{limiter: rate.NewLimiter(rate.Limit(p.rps), p.burst), plan: plan}
+		shard.held[key] = held
+	}
+	if held.plan != plan {
+		held.limiter.SetLimitAt(now, rate.Limit(p.rps))
+		held.limiter.SetBurstAt(now, p.burst)
+		held.plan = plan
+	}
+	held.seen = now
+	return decide(held.limiter, p, now)
+}
+
+// makeRoom looks at a few buckets where Go's map iteration happens to start, drops those that have refilled (a new
+// one would be the same), and at the cap drops the longest unseen of them.
+func (s *bucketShard[K]) makeRoom(p policy, now time.Time) {
+	refilled := time.Duration(float64(p.burst) / p.rps * float64(time.Second))
+	var oldest K
+	var oldestSeen time.Time
+	looked := 0
+	for key, held := range s.held {
+		if looked == evictionSample {
+			break
+		}
+		if now.Sub(held.seen) > refilled {
+			delete(s.held, key)
+		} else if looked == 0 || held.seen.Before(oldestSeen) {
+			oldest, oldestSeen = key, held.seen
+		}
+		looked++
+	}
+	if len(s.held) >= limitShardBuckets {
+		delete(s.held, oldest)
+	}
+}

@@ -1,0 +1,177 @@
+package gateway
+
+import (
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func testLimits() LimitsConfig {
+	return LimitsConfig{GlobalRPS: 100, GlobalBurst: 4, PerUserRPS: 2, PerUserBurst: 3, PerIPRPS: 0.5, PerIPBurst: 1}
+}
+
+func TestLimiterPerUser(t *testing.T) {
+	t.Parallel()
+	now := testNow
+	l := NewLimiter(testLimits(), func() time.Time { return now })
+	for left := 2; left >= 0; left-- {
+		d := l.AllowUser("ann")
+		require.True(t, d.OK)
+		require.Equal(t, left, d.Remaining)
+	}
+	d := l.AllowUser("ann")
+	require.False(t, d.OK)
+	require.Equal(t, 500*time.Millisecond, d.RetryAfter)
+	require.True(t, l.AllowUser("bob").OK, "one user's haste is not another's")
+	now = now.Add(d.RetryAfter)
+	require.True(t, l.AllowUser("ann").OK, "Retry-After is enough")
+	require.False(t, l.AllowUser("ann").OK)
+}
+
+func TestLimiterRefusalOnTheWire(t *testing.T) {
+	t.Parallel()
+	l := NewLimiter(testLimits(), fixedClock)
+	for range 3 {
+		l.AllowUser("ann")
+	}
+	w := answer(t, l.AllowUser("ann").Problem())
+	require.Equal(t, http.StatusTooManyRequests, w.Code)
+	require.Equal(t, `"per-user";q=2;w=1`, w.Header().Get("RateLimit-Policy"))
+	require.Equal(t, `"per-user";r=0;t=1`, w.Header().Get("RateLimit"))
+	require.Equal(t, "1", w.Header().Get("Retry-After"))
+	l.AllowAnonymous("192.0.2.1")
+	w = answer(t, l.AllowAnonymous("192.0.2.1").Problem())
+	require.Equal(t, `"per-ip";q=1;w=2`, w.Header().Get("RateLimit-Policy"))
+	require.Equal(t, "2", w.Header().Get("Retry-After"))
+}
+
+func TestLimiterAddresses(t *testing.T) {
+	t.Parallel()
+	l := NewLimiter(testLimits(), fixedClock)
+	require.True(t, l.AllowAnonymous("192.0.2.1").OK)
+	require.False(t, l.AllowAnonymous("192.0.2.1").OK)
+	require.False(t, l.AllowAnonymous("::ffff:192.0.2.1").OK, "the same address, written as IPv6")
+	require.True(t, l.AllowAnonymous("192.0.2.2").OK)
+	require.True(t, l.AllowAnonymous("2001:db8::1").OK)
+	require.False(t, l.AllowAnonymous("2001:db8::ffff").OK, "one subscriber owns the /64")
+	require.True(t, l.AllowAnonymous("2001:db8:0:1::1").OK)
+	require.True(t, l.AllowAnonymous("").OK)
+	require.False(t, l.AllowAnonymous("nonsense").OK)
+	require.True(t, l.AllowUser("ann").OK, "users do not count against their address")
+}
+
+func TestLimiterGlobalAndOff(t *testing.T) {
+	t.Parallel()
+	l := NewLimiter(testLimits(), fixedClock)
+	for range 4 {
+		require.True(t, l.AllowGlobal().OK)
+	}
+	require.Equal(t, "global", l.AllowGlobal().Policy)
+	require.False(t, l.AllowGlobal().OK)
+	l.Set(testLimits())
+	require.False(t, l.AllowGlobal().OK, "what was used stays used")
+	l.Set(LimitsConfig{})
+	for range 10 {
+		require.True(t, l.AllowGlobal().OK)
+		require.True(t, l.AllowUser("ann").OK)
+		require.True(t, l.AllowAnonymous("192.0.2.1").OK)
+	}
+	l.Set(testLimits())
+	require.True(t, l.AllowGlobal().OK)
+}
+
+func TestLimiterChangesAtOnce(t *testing.T) {
+	t.Parallel()
+	now := testNow
+	l := NewLimiter(testLimits(), func() time.Time { return now })
+	for range 4 {
+		l.AllowUser("ann")
+	}
+	faster := testLimits()
+	faster.PerUserRPS, faster.PerUserBurst = 1000, 100
+	l.Set(faster)
+	require.Equal(t, time.Millisecond, l.AllowUser("ann").RetryAfter, "what was used stays used")
+	now = now.Add(50 * time.Millisecond)
+	for range 50 {
+		require.True(t, l.AllowUser("ann").OK)
+	}
+	require.False(t, l.AllowUser("ann").OK)
+	require.Equal(t, 1000, l.AllowUser("ann").Limit)
+}
+
+func TestLimiterMemoryIsBounded(t *testing.T) {
+	t.Parallel()
+	now := testNow
+	l := NewLimiter(testLimits(), func() time.Time { return now })
+	for i := range limitShards*limitShardBuckets + 20_000 {
+		require.True(t, l.AllowUser(fmt.Sprint(i)).OK, "a newcomer is never refused for want of memory")
+	}
+	held := 0
+	for i := range l.users.shards {
+		require.LessOrEqual(t, len(l.users.shards[i].held), limitShardBuckets)
+		held += len(l.users.shards[i].held)
+	}
+	require.Greater(t, held, limitShards*limitShardBuckets/2)
+	now = now.Add(time.Minute)
+	for i := range 60_000 {
+		l.AllowUser(fmt.Sprint("later", i))
+	}
+	after := 0
+	for i := range l.users.shards {
+		after += len(l.users.shards[i].held)
+	}
+	require.Less(t, after, held/2, "refilled buckets are dropped as newcomers arrive")
+}
+
+func TestLimiterConcurrently(t *testing.T) {
+	t.Parallel()
+	cfg := testLimits()
+	cfg.PerUserBurst = 1000
+	l := NewLimiter(cfg, fixedClock)
+	var wg sync.WaitGroup
+	var passed sync.Map
+	for i := range 8 {
+		wg.Go(func() {
+			n := 0
+			for range 500 {
+				if l.AllowUser("ann").OK {
+					n++
+				}
+				l.AllowAnonymous("192.0.2.1")
+				l.AllowGlobal()
+			}
+			passed.Store(i, n)
+		})
+	}
+	l.Set(cfg)
+	wg.Wait()
+	total := 0
+	passed.Range(func(_, n any) bool { total += n.(int); return true })
+	require.Equal(t, 1000, total)
+}
+
+func BenchmarkLimiter(b *testing.B) {
+	l := NewLimiter(LimitsConfig{GlobalRPS: 50_000, PerUserRPS: 5, PerUserBurst: 10, PerIPRPS: 50}, time.Now)
+	b.Run("user", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			l.AllowUser("ann")
+		}
+	})
+	b.Run("anonymous", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			l.AllowAnonymous("192.0.2.1")
+		}
+	})
+	b.Run("new users", func(b *testing.B) {
+		b.ReportAllocs()
+		for i := 0; b.Loop(); i++ {
+			l.AllowUser(fmt.Sprint(i))
+		}
+	})
+}

@@ -1,0 +1,155 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"sluice/inventory"
+	"sluice/order"
+	"sluice/queue"
+)
+
+// Check is one thing readiness depends on.
+type Check struct {
+	Name string
+	Ask  func(ctx context.Context) error
+}
+
+// OpsParts are what the operations listener stands on.
+type OpsParts struct {
+	Auth     *Authenticator
+	Catalog  *inventory.Catalog
+	Book     *inventory.Book
+	Keeper   *inventory.Keeper
+	Auditor  *inventory.Auditor
+	Lines    *queue.Lines
+	Finder   *order.Finder
+	Checks   []Check
+	Gatherer prometheus.Gatherer
+	Draining func() bool
+}
+
+// Ops is the operations listener: health, metrics, profiles and the admin
+// API. It must not be reachable from the public network.
+type Ops struct {
+	OpsParts
+	log    *slog.Logger
+	now    func() time.Time
+	engine *gin.Engine
+}
+
+const readyTimeout = 2 * time.Second
+
+// NewOps returns the operations surface; its routes are on Handler.
+func NewOps(parts OpsParts, log *slog.Logger, now func() time.Time) *Ops {
+	gin.SetMode(gin.ReleaseMode)
+	o := &Ops{OpsParts: parts, log: log, now: now, engine: gin.New()}
+	o.engine.HandleMethodNotAllowed = true
+	o.engine.RedirectTrailingSlash = false
+	o.engine.Use(AssignRequestID(), Recover(log))
+	o.engine.NoRoute(func(c *gin.Context) { WriteProblem(c, NewProblem(CodeNotFound, "No resource has this address.")) })
+	o.engine.NoMethod(func(c *gin.Context) {
+		WriteProblem(c, NewProblem(CodeMethodNotAllowed, "The Allow header lists what this resource answers."))
+	})
+	o.routes()
+	return o
+}
+
+// Handler answers the operations listener.
+func (o *Ops) Handler() *gin.Engine { return o.engine }
+
+func (o *Ops) routes() {
+	o.engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	o.engine.GET("/readyz", o.ready)
+	o.engine.GET("/metrics", gin.WrapH(promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{})))
+	profiles := o.engine.Group("/debug/pprof")
+	profiles.GET("/", gin.WrapF(pprof.Index))
+	profiles.GET("/cmdline", gin.WrapF(pprof.Cmdline))
+	profiles.GET("/profile", gin.WrapF(pprof.Profile))
+	profiles.GET("/symbol", gin.WrapF(pprof.Symbol))
+	profiles.GET("/trace", gin.WrapF(pprof.Trace))
+	for _, name := range []string{"allocs", "block", "goroutine", "heap", "mutex", "threadcreate"} {
+		profiles.GET("/"+name, gin.WrapH(pprof.Handler(name)))
+	}
+	admin := o.engine.Group("/admin/v1", o.authenticate)
+	admin.GET("/sales", o.listSales)
+	admin.POST("/sales", o.createSale)
+	admin.GET("/sales/:sale", o.showSale)
+	admin.PATCH("/sales/:sale", o.updateSale)
+	admin.POST("/sales/:sale/open", o.setState(inventory.Open))
+	admin.POST("/sales/:sale/pause", o.setState(inventory.Paused))
+	admin.POST("/sales/:sale/close", o.setState(inventory.Closed))
+	admin.POST("/sales/:sale/stock", o.adjustStock)
+	admin.GET("/sales/:sale/orders", o.listOrders)
+	admin.GET("/orders/:id", o.showOrder)
+	admin.GET("/queue", o.queue)
+	admin.GET("/audit", o.audit)
+}
+
+// ready asks every part at once; liveness asks none of them, because
+// restarting this process would not bring a store back.
+func (o *Ops) ready(c *gin.Context) {
+	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
+	defer cancel()
+	answers := make([]error, len(o.Checks))
+	done := make(chan int, len(o.Checks))
+	for i, check := range o.Checks {
+		go func() {
+			answers[i] = check.Ask(ctx)
+			done <- i
+		}()
+	}
+	for range o.Checks {
+		<-done
+	}
+	status, text := http.StatusOK, strings.Builder{}
+	line := func(name string, err error) {
+		if err != nil {
+			status = http.StatusServiceUnavailable
+			fmt.Fprintf(&text, "[-]%s: %v\n", name, err)
+			return
+		}
+		fmt.Fprintf(&text, "[+]%s ok\n", name)
+	}
+	for i, check := range o.Checks {
+		line(check.Name, answers[i])
+	}
+	if o.Draining() {
+		line("serving", fmt.Errorf("draining"))
+	} else {
+		line("serving", nil)
+	}
+	if _, verbose := c.GetQuery("verbose"); !verbose && status == http.StatusOK {
+		c.String(status, "ok\n")
+		return
+	}
+	c.String(status, text.String())
+}
+
+// actorKey holds the Actor of an authenticated request.
+const actorKey = "sluice.actor"
+
+func (o *Ops) authenticate(c *gin.Context) {
+	actor, err := o.Auth.Admin(c.Request)
+	if err != nil {
+		WriteProblem(c, UnauthorizedProblem(err))
+		return
+	}
+	c.Set(actorKey, actor)
+}
+
+func actorOf(c *gin.Context) string {
+	if a, ok := c.Get(actorKey); ok {
+		return a.(Actor).Name
+	}
+	return ""
+}

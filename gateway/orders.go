@@ -1,0 +1,286 @@
+package gateway
+
+import (
+	"math"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/inventory"
+	"sluice/order"
+	"sluice/queue"
+)
+
+// timeFormat is RFC 3339 in UTC with milliseconds.
+const timeFormat = "2006-01-02T15:04:05.000Z07:00"
+
+// maxOrderID bounds what is looked up as an order id.
+const maxOrderID = 64
+
+type linksBody struct {
+	Self   string `json:"self"`
+	Events string `json:"events"`
+}
+
+type admittedBody struct {
+	OrderID    string    `json:"order_id"`
+	SaleID     string    `json:"sale_id"`
+	Status     string    `json:"status"`
+	Position   int64     `json:"position"`
+	ETASeconds int64     `json:"eta_seconds"`
+	Links      linksBody `json:"links"`
+}
+
+// orderBody is an order as its owner sees it.
+type orderBody struct {
+	OrderID     string    `json:"order_id"`
+	SaleID      string    `json:"sale_id"`
+	Status      string    `json:"status"`
+	Quantity    int       `json:"quantity"`
+	Reason      string    `json:"reason,omitempty"`
+	Position    *int64    `json:"position,omitempty"`
+	ETASeconds  *int64    `json:"eta_seconds,omitempty"`
+	AdmittedAt  string    `json:"admitted_at,omitempty"`
+	ConfirmedAt string    `json:"confirmed_at,omitempty"`
+	EndedAt     string    `json:"ended_at,omitempty"`
+	PriceCents  int64     `json:"price_cents"`
+	Currency    string    `json:"currency"`
+	Links       linksBody `json:"links"`
+}
+
+func linksOf(sale, id string) linksBody {
+	self := "/v1/sales/" + sale + "/orders/" + id
+	return linksBody{Self: self, Events: self + "/events"}
+}
+
+// bodyOf shows an order; rate is the line's drain rate.
+func bodyOf(v order.View, rate float64) orderBody {
+	b := orderBody{OrderID: v.ID, SaleID: v.SaleID, Status: v.Status, Quantity: v.Quantity, Reason: v.Reason, PriceCents: v.PriceCents,
+		Currency: v.Currency, AdmittedAt: formatTime(v.AdmittedAt), ConfirmedAt: formatTime(v.ConfirmedAt), EndedAt: formatTime(v.EndedAt),
+		Links: linksOf(v.SaleID, v.ID)}
+	if !v.Settled() {
+		position, eta := v.Position, int64(math.Ceil(float64(v.Position)/rate))
+		b.Position, b.ETASeconds = &position, &eta
+	}
+	return b
+}
+
+func formatTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(timeFormat)
+}
+
+// user authenticates the request or answers it. What fails to authenticate
+// counts against its address; valid users never do.
+func (g *Gateway) user(c *gin.Context) (string, bool) {
+	user, err := g.Auth.User(c.Request)
+	if err == nil {
+		return user, true
+	}
+	if d := g.Limiter.AllowAnonymous(c.ClientIP()); !d.OK {
+		WriteProblem(c, d.Problem())
+		return "", false
+	}
+	WriteProblem(c, UnauthorizedProblem(err))
+	return "", false
+}
+
+// sale finds the path's sale in the book or answers the request.
+func (g *Gateway) sale(c *gin.Context) (*inventory.Entry, bool) {
+	if id := c.Param("sale"); ValidSaleID(id) {
+		if e, ok := g.Book.Get(id); ok {
+			return e, true
+		}
+	}
+	WriteProblem(c, g.problemOf(inventory.ErrNoSale))
+	return nil, false
+}
+
+// allow applies the limits for placing orders: the user's own before the global one, so that one user's haste never costs the others.
+func (g *Gateway) allow(c *gin.Context, user string) bool {
+	d := g.Limiter.AllowUser(user)
+	if d.OK {
+		d = g.Limiter.AllowGlobal()
+	}
+	if !d.OK {
+		WriteProblem(c, d.Problem())
+	}
+	return d.OK
+}
+
+// placeOrder answers 202 once the ticket is in Redis, or says why not.
+func (g *Gateway) placeOrder(c *gin.Context) {
+	g.tryOrder(c)
+	if code := problemOfRequest(c); code != "" {
+		g.admission.refused(c.Param("sale"), code)
+	}
+}
+
+func (g *Gateway) tryOrder(c *gin.Context) {
+	user, ok := g.user(c)
+	if !ok || !g.allow(c, user) {
+		return
+	}
+	entry, ok := g.sale(c)
+	if !ok {
+		return
+	}
+	if g.draining.Load() {
+		WriteProblem(c, g.problemOf(queue.ErrNotReady))
+		return
+	}
+	request, problem := readOrder(c.Request, entry.Sale, user)
+	if problem != nil {
+		WriteProblem(c, *problem)
+		return
+	}
+	admission, err := g.admission.Admit(c.Request.Context(), entry.Sale.ID, request)
+	if err != nil {
+		g.refuse(c, err)
+		return
+	}
+	g.admitted(c, entry.Sale.ID, admission)
+}
+
+func readOrder(r *http.Request, sale inventory.Sale, user string) (queue.Request, *Problem) {
+	key, problem := IdempotencyKey(r.Header)
+	if problem != nil {
+		return queue.Request{}, problem
+	}
+	raw, problem := ReadBody(r)
+	if problem != nil {
+		return queue.Request{}, problem
+	}
+	body, bad := DecodeOrder(raw)
+	if len(bad) == 0 && body.Quantity > sale.PerUserLimit {
+		bad = append(bad, FieldError{"quantity", "must be at most " + strconv.Itoa(sale.PerUserLimit) + ", the limit per person in this sale"})
+	}
+	if len(bad) > 0 {
+		p := InvalidRequest(bad...)
+		return queue.Request{}, &p
+	}
+	return queue.Request{ID: OrderID(sale.ID, user, key), User: user, Units: body.Quantity, Fingerprint: Fingerprint(body),
+		Email: body.Email, Phone: body.Phone}, nil
+}
+
+func (g *Gateway) admitted(c *gin.Context, sale string, a queue.Admission) {
+	links := linksOf(sale, a.Ticket.ID)
+	h := c.Writer.Header()
+	h.Set("Location", links.Self)
+	h.Set("Retry-After", strconv.FormatInt(min(max(a.Ticket.ETASeconds, 1), 30), 10))
+	h.Set("Cache-Control", "no-store")
+	if a.Replayed {
+		h.Set("Idempotency-Replayed", "true")
+	}
+	c.JSON(http.StatusAccepted, admittedBody{OrderID: a.Ticket.ID, SaleID: sale, Status: order.Queued,
+		Position: a.Ticket.Position, ETASeconds: a.Ticket.ETASeconds, Links: links})
+}
+
+// refuse answers with the problem for err; what no table knows is logged.
+func (g *Gateway) refuse(c *gin.Context, err error) {
+	p := g.problemOf(err)
+	switch p.Code {
+	case CodeInternal:
+		g.log.Error("request failed", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
+	case CodeUnavailable:
+		g.log.Warn("request refused: a store does not answer", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
+	}
+	WriteProblem(c, p)
+}
+
+// cancelOrder ends the owner's unpaid order.
+func (g *Gateway) cancelOrder(c *gin.Context) {
+	user, ok := g.user(c)
+	if !ok {
+		return
+	}
+	entry, ok := g.sale(c)
+	if !ok {
+		return
+	}
+	id := c.Param("id")
+	if len(id) > maxOrderID || !printable(id) {
+		g.refuse(c, order.ErrNotFound)
+		return
+	}
+	if err := g.Canceller.Cancel(c.Request.Context(), entry.Sale.ID, id, user); err != nil {
+		g.refuse(c, err)
+		return
+	}
+	v, err := g.status.get(c.Request.Context(), entry.Sale.ID, id, user)
+	if err != nil {
+		g.refuse(c, err)
+		return
+	}
+	c.Header("Cache-Control", "no-store")
+	c.JSON(http.StatusOK, bodyOf(v, entry.Rate()))
+}
+
+type orderList struct {
+	Orders     []orderBody `json:"orders"`
+	NextCursor string      `json:"next_cursor,omitempty"`
+}
+
+const (
+	defaultPage = 20
+	mostPage    = 100
+)
+
+// listOrders pages through the user's own orders, newest first.
+func (g *Gateway) listOrders(c *gin.Context) {
+	user, ok := g.user(c)
+	if !ok {
+		return
+	}
+	after, limit, bad := pageOf(c)
+	if len(bad) > 0 {
+		WriteProblem(c, InvalidRequest(bad...))
+		return
+	}
+	views, next, err := g.Finder.ListByUser(c.Request.Context(), user, after, limit)
+	if err != nil {
+		g.refuse(c, err)
+		return
+	}
+	c.Header("Cache-Control", "no-store")
+	c.JSON(http.StatusOK, g.listBody(views, next))
+}
+
+func (g *Gateway) listBody(views []order.View, next *order.Cursor) orderList {
+	list := orderList{Orders: make([]orderBody, len(views))}
+	for i, v := range views {
+		rate := 1.0
+		if e, ok := g.Book.Get(v.SaleID); ok {
+			rate = e.Rate()
+		}
+		list.Orders[i] = bodyOf(v, rate)
+	}
+	if next != nil {
+		list.NextCursor = next.String()
+	}
+	return list
+}
+
+// pageOf reads ?limit= and ?cursor=.
+func pageOf(c *gin.Context) (after *order.Cursor, limit int, bad []FieldError) {
+	limit = defaultPage
+	if text, ok := c.GetQuery("limit"); ok {
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 1 || n > mostPage {
+			bad = append(bad, FieldError{"limit", "must be a whole number from 1 to " + strconv.Itoa(mostPage)})
+		}
+		limit = n
+	}
+	if text, ok := c.GetQuery("cursor"); ok {
+		cursor, valid := order.ParseCursor(text)
+		if !valid {
+			bad = append(bad, FieldError{"cursor", "must be the next_cursor of an earlier page"})
+		}
+		after = &cursor
+	}
+	return after, limit, bad
+}

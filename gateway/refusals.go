@@ -1,0 +1,108 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sluice/inventory"
+	"sluice/order"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// codeOf is the one table from what can go wrong to what clients are told.
+// Anything that is not in it is internal: logged, not shown.
+func codeOf(err error) Code {
+	var notStarted queue.NotStartedError
+	var limit queue.LimitError
+	var invalid inventory.InvalidError
+	switch {
+	case errors.As(err, &notStarted):
+		return CodeSaleNotStarted
+	case errors.As(err, &limit):
+		return CodeLimitReached
+	case errors.As(err, &invalid):
+		return CodeInvalidRequest
+	case errors.Is(err, queue.ErrEnded):
+		return CodeSaleEnded
+	case errors.Is(err, queue.ErrPaused):
+		return CodeSalePaused
+	case errors.Is(err, queue.ErrFull):
+		return CodeQueueFull
+	case errors.Is(err, queue.ErrSoldOut):
+		return CodeSoldOut
+	case errors.Is(err, queue.ErrMismatch):
+		return CodeIdempotencyMismatch
+	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale):
+		return CodeNotFound
+	case errors.Is(err, order.ErrNotCancellable):
+		return CodeNotCancellable
+	case errors.Is(err, inventory.ErrExists), errors.Is(err, inventory.ErrShort), errors.Is(err, inventory.ErrClosed):
+		return CodeConflict
+	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, inventory.ErrBusy), errors.Is(err, errCrowded),
+		errors.Is(err, context.Canceled), queue.Unavailable(err), store.Unavailable(err):
+		return CodeUnavailable
+	}
+	return CodeInternal
+}
+
+// problemOf turns an error into the document for it.
+func (g *Gateway) problemOf(err error) Problem {
+	code := codeOf(err)
+	p := NewProblem(code, detailOf(code, err))
+	p.RetryAfter = RetryAfter(g.cfg.RetryAfter, g.cfg.RetrySpread)
+	var notStarted queue.NotStartedError
+	var limit queue.LimitError
+	var invalid inventory.InvalidError
+	switch {
+	case errors.As(err, &notStarted) && !notStarted.StartsAt.IsZero():
+		p.StartsAt = notStarted.StartsAt.UTC().Format(timeFormat)
+		p.RetryAfter = max(notStarted.StartsAt.Sub(g.now()), time.Second)
+	case errors.As(err, &limit):
+		p.OrderID = limit.OrderID
+	case errors.As(err, &invalid):
+		p.Errors = fieldErrors(invalid)
+	case code == CodeQueueFull:
+		p.BusyURL = g.cfg.BusyURL
+	}
+	return p
+}
+
+func detailOf(code Code, err error) string {
+	switch code {
+	case CodeInvalidRequest:
+		return "See errors for each member that is wrong."
+	case CodeSaleNotStarted:
+		return "Orders are not taken yet."
+	case CodeSaleEnded:
+		return "Orders are no longer taken."
+	case CodeSalePaused:
+		return "The shop has paused this sale for a moment."
+	case CodeLimitReached:
+		return "You already hold as many units as one person may order."
+	case CodeSoldOut:
+		return "No unit is left. Units can come back when orders are cancelled."
+	case CodeQueueFull:
+		return "So many orders are waiting that no more are taken right now."
+	case CodeIdempotencyMismatch:
+		return "This Idempotency-Key came before with another payload."
+	case CodeNotFound:
+		return "No such sale or order."
+	case CodeNotCancellable:
+		return "Only an order that is unpaid and has not ended can be cancelled."
+	case CodeUnavailable:
+		return "The line or the ledger does not answer right now; repeat the request with the same Idempotency-Key."
+	case CodeConflict:
+		return err.Error()
+	}
+	return ""
+}
+
+func fieldErrors(invalid inventory.InvalidError) []FieldError {
+	list := make([]FieldError, len(invalid))
+	for i, f := range invalid {
+		list[i] = FieldError{f.Field, f.Detail}
+	}
+	return list
+}

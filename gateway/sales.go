@@ -1,0 +1,75 @@
+package gateway
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/inventory"
+)
+
+type saleBody struct {
+	ID           string `json:"id"`
+	Title        string `json:"title"`
+	SKU          string `json:"sku"`
+	PriceCents   int64  `json:"price_cents"`
+	Currency     string `json:"currency"`
+	StockTotal   int64  `json:"stock_total"`
+	Remaining    int64  `json:"remaining"`
+	PerUserLimit int    `json:"per_user_limit"`
+	StartsAt     string `json:"starts_at"`
+	EndsAt       string `json:"ends_at"`
+	State        string `json:"state"`
+	ServerTime   string `json:"server_time"`
+}
+
+type saleList struct {
+	Sales []saleBody `json:"sales"`
+}
+
+func saleBodyOf(e *inventory.Entry, now time.Time) saleBody {
+	s := e.Sale
+	return saleBody{ID: s.ID, Title: s.Title, SKU: s.SKU, PriceCents: s.PriceCents, Currency: s.Currency, StockTotal: e.Stock.Total,
+		Remaining: e.Remaining(), PerUserLimit: s.PerUserLimit, StartsAt: formatTime(s.Starts()), EndsAt: formatTime(s.Ends()),
+		State: s.StateAt(now), ServerTime: formatTime(now)}
+}
+
+// salesCache is the list as it was built last: with many sales and many
+// readers, building it once in a while is enough.
+type salesCache struct {
+	list atomic.Pointer[saleList]
+	at   atomic.Int64
+}
+
+const salesFresh = 200 * time.Millisecond
+
+func (g *Gateway) listSales(c *gin.Context) {
+	now := g.now()
+	list := g.sales.list.Load()
+	if list == nil || now.UnixNano()-g.sales.at.Load() > int64(salesFresh) {
+		list = &saleList{Sales: []saleBody{}}
+		for _, e := range g.Book.List() {
+			list.Sales = append(list.Sales, saleBodyOf(e, now))
+		}
+		g.sales.list.Store(list)
+		g.sales.at.Store(now.UnixNano())
+	}
+	c.Header("Cache-Control", "public, max-age=1")
+	c.JSON(http.StatusOK, list)
+}
+
+func (g *Gateway) showSale(c *gin.Context) {
+	entry, ok := g.sale(c)
+	if !ok {
+		return
+	}
+	c.Header("Cache-Control", "public, max-age=1")
+	c.JSON(http.StatusOK, saleBodyOf(entry, g.now()))
+}
+
+func (g *Gateway) openAPI(c *gin.Context) {
+	c.Header("Cache-Control", "public, max-age=3600")
+	c.Data(http.StatusOK, "application/json", OpenAPI())
+}

@@ -1,0 +1,68 @@
+package gateway
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"sluice/order"
+)
+
+const (
+	statusTimeout = 3 * time.Second
+	statusMost    = 200
+	statusCalls   = 2
+	statusWaiting = 20_000
+)
+
+// statusReader reads the orders many shoppers ask for in few calls.
+type statusReader struct {
+	finder *order.Finder
+	sales  sync.Map // sale id → *gatherer[string, found]; bounded by the sales of the book
+}
+
+type found struct {
+	view order.View
+	ok   bool
+}
+
+func newStatusReader(finder *order.Finder) *statusReader { return &statusReader{finder: finder} }
+
+// get returns an order of a sale that is in the book, for its owner only;
+// order.ErrNotFound otherwise.
+func (s *statusReader) get(ctx context.Context, sale, id, user string) (order.View, error) {
+	g, ok := s.sales.Load(sale)
+	if !ok {
+		g, _ = s.sales.LoadOrStore(sale, &gatherer[string, found]{
+			most: statusMost, calls: statusCalls, bound: statusWaiting, timeout: statusTimeout,
+			send: func(ctx context.Context, ids []string) ([]found, error) { return s.read(ctx, sale, ids) },
+		})
+	}
+	f, err := g.(*gatherer[string, found]).do(ctx, id)
+	if err != nil {
+		return order.View{}, err
+	}
+	if !f.ok || f.view.User != user {
+		return order.View{}, order.ErrNotFound
+	}
+	return f.view, nil
+}
+
+func (s *statusReader) read(ctx context.Context, sale string, ids []string) ([]found, error) {
+	views, err := s.finder.Many(ctx, sale, ids)
+	if err != nil {
+		return nil, err
+	}
+	answers := make([]found, len(ids))
+	for i, id := range ids {
+		answers[i].view, answers[i].ok = views[id]
+	}
+	return answers, nil
+}
+
+func (s *statusReader) wait() {
+	s.sales.Range(func(_, g any) bool {
+		g.(*gatherer[string, found]).wait()
+		return true
+	})
+}

@@ -1,0 +1,275 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/queue"
+	"sluice/store"
+)
+
+const (
+	auditTries = 40 // looks at a sale that keeps changing under the audit's eyes
+	auditPause = 25 * time.Millisecond
+	auditIDs   = 500
+)
+
+// SaleAudit compares the two stores for one sale. All counts are units unless
+// they say otherwise.
+type SaleAudit struct {
+	Sale        string   `json:"sale"`
+	Total       int64    `json:"total"`
+	Available   int64    `json:"available"`      // ledger
+	Live        int64    `json:"live"`           // orders confirmed or paid
+	LineStock   int64    `json:"line_stock"`     // can still be reserved in Redis
+	InFlight    int64    `json:"in_flight"`      // tickets waiting, leased, suspect or in retry
+	Difference  int64    `json:"difference"`     // ledger minus line; 0 or something is wrong
+	OverLimit   int64    `json:"over_limit"`     // users holding more than the limit
+	Unleased    int64    `json:"unleased"`       // batches without a lease
+	NoOutbox    int64    `json:"without_outbox"` // orders without an outbox row
+	LinePresent bool     `json:"line_present"`   // false once a finished sale's line has been dropped
+	Problems    []string `json:"problems,omitempty"`
+	Clean       bool     `json:"clean"`
+}
+
+// Audit is the result over all sales asked for.
+type Audit struct {
+	Clean bool        `json:"clean"`
+	Sales []SaleAudit `json:"sales"`
+}
+
+// Auditor proves that no unit was lost, doubled or leaked. It may run at any
+// moment: tickets that move while it reads are accounted for by identity, so
+// a busy sale raises no false alarm and hides no leak.
+type Auditor struct {
+	db    *store.DB
+	lines *queue.Lines
+	kept  time.Duration
+	now   func() time.Time
+}
+
+// NewAuditor returns an auditor over both stores. For outboxKept after its
+// confirmation an order must still have its outbox rows: the relay deletes
+// delivered ones only later than that.
+func NewAuditor(db *store.DB, lines *queue.Lines, outboxKept time.Duration, now func() time.Time) *Auditor {
+	return &Auditor{db: db, lines: lines, kept: outboxKept, now: now}
+}
+
+// Run audits one sale, or all of them when id is empty. An error means that
+// the audit could not be made; ErrNoSale for an unknown id.
+func (a *Auditor) Run(ctx context.Context, id string) (Audit, error) {
+	var ids []string
+	query := a.db.Read.WithContext(ctx).Table("sales").Order("created_at, id")
+	if id != "" {
+		query = query.Where("id = ?", id)
+	}
+	if err := query.Pluck("id", &ids).Error; err != nil {
+		return Audit{}, fmt.Errorf("list the sales to audit: %w", err)
+	}
+	if id != "" && len(ids) == 0 {
+		return Audit{}, fmt.Errorf("%s: %w", id, ErrNoSale)
+	}
+	result := Audit{Clean: true, Sales: make([]SaleAudit, 0, len(ids))}
+	for _, id := range ids {
+		one, err := a.sale(ctx, id)
+		if err != nil {
+			return Audit{}, fmt.Errorf("audit %s: %w", id, err)
+		}
+		result.Sales = append(result.Sales, one)
+		result.Clean = result.Clean && one.Clean
+	}
+	return result, nil
+}
+
+// errMoved says that the line changed in a way the comparison cannot follow.
+var errMoved = errors.New("the line was being rebuilt or took units back while it was compared")
+
+func (a *Auditor) sale(ctx context.Context, id string) (SaleAudit, error) {
+	for try := 1; ; try++ {
+		result, err := a.compare(ctx, id)
+		if err == nil || !errors.Is(err, errMoved) {
+			return result, err
+		}
+		if try == auditTries {
+			result.Sale = id
+			result.Problems = append(result.Problems, fmt.Sprintf("%v, %d times in a row: run the audit again", err, try))
+			return result, nil
+		}
+		timer := time.NewTimer(auditPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return result, ctx.Err()
+		}
+	}
+}
+
+// compare looks at the line, then at the database, then at the line again.
+// Between the first two looks orders may have been made; they are recognised
+// by their id (they were in flight) or their sequence (they came later) and
+// counted as they stood at the first look. Units on their way back from ended
+// orders are recognised by their released mark; the second look at the line
+// proves that none arrived meanwhile.
+func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
+	line := a.lines.Of(id)
+	snap, err := line.Snapshot(ctx)
+	if err != nil {
+		return SaleAudit{}, err
+	}
+	if snap.Gate {
+		return SaleAudit{}, errMoved
+	}
+	books, err := a.readBooks(ctx, id, snap)
+	if err != nil {
+		return SaleAudit{}, err
+	}
+	r := SaleAudit{Sale: id, Total: books.stock.Total, Available: books.stock.Available, Live: books.live, OverLimit: books.overLimit,
+		NoOutbox: books.noOutbox, LinePresent: snap.Exists, LineStock: snap.Stock, Unleased: snap.Unleased}
+	for _, units := range snap.InFlight {
+		r.InFlight += units
+	}
+	if snap.Exists {
+		pending, err := a.pending(ctx, line, snap, books.unreleased)
+		if err != nil {
+			return r, err
+		}
+		ledger := books.stock.Available - (books.stock.Total - snap.Total) + books.later + books.arrived - pending
+		r.Difference = ledger - (snap.Stock + r.InFlight)
+	}
+	if !snap.Exists && a.now().Before(books.sale.overAt().Add(keepLine)) {
+		r.Problems = append(r.Problems, "the line is missing from Redis")
+		return r, errMoved
+	}
+	r.judge(books.sale, snap)
+	return r, nil
+}
+
+// pending is how many units have ended in the database but had not returned
+// to the line at the snapshot.
+func (a *Auditor) pending(ctx context.Context, line *queue.Line, snap queue.Snapshot, rows []unreleasedUnits) (int64, error) {
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+	}
+	var units int64
+	for chunk := range slices.Chunk(rows, auditIDs) {
+		known, _, err := line.Lookup(ctx, ids[:len(chunk)])
+		if err != nil {
+			return 0, err
+		}
+		ids = ids[len(chunk):]
+		for _, r := range chunk {
+			_, inFlight := snap.InFlight[r.ID]
+			later := r.Epoch == snap.Epoch && r.Seq > snap.Seq
+			if t, ok := known[r.ID]; ok && (t.State == queue.Confirmed || t.State == queue.Paid) && !inFlight && !later {
+				units += r.Quantity
+			}
+		}
+	}
+	epoch, released, err := line.Returned(ctx)
+	if err != nil && !errors.Is(err, queue.ErrNotReady) {
+		return 0, err
+	}
+	if err != nil || released != snap.Released || epoch != snap.Epoch {
+		return 0, errMoved
+	}
+	return units, nil
+}
+
+func (r *SaleAudit) judge(sale Sale, snap queue.Snapshot) {
+	problem := func(bad bool, format string, args ...any) {
+		if bad {
+			r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
+		}
+	}
+	problem(r.Total != r.Available+r.Live, "ledger: total %d is not available %d + live orders %d", r.Total, r.Available, r.Live)
+	problem(r.Difference != 0, "ledger and line differ by %d units", r.Difference)
+	problem(r.OverLimit > 0, "%d users hold more than %d units", r.OverLimit, sale.PerUserLimit)
+	problem(r.Unleased > 0, "%d batches have no lease", r.Unleased)
+	problem(r.NoOutbox > 0, "%d orders have no outbox row", r.NoOutbox)
+	problem(len(snap.Recordless) > 0, "%d listed tickets have no record, %v first", len(snap.Recordless), first(snap.Recordless))
+	problem(len(snap.ListedTwice) > 0, "%d tickets are listed twice, %v first", len(snap.ListedTwice), first(snap.ListedTwice))
+	r.Clean = len(r.Problems) == 0
+}
+
+func first(ids []string) string {
+	if len(ids) == 0 {
+		return ""
+	}
+	return ids[0]
+}
+
+// books is what one snapshot of the database says of a sale.
+type books struct {
+	sale       Sale
+	stock      Stock
+	live       int64 // units of live orders
+	later      int64 // of those, admitted after the line's snapshot
+	arrived    int64 // of those, in flight at the line's snapshot
+	overLimit  int64
+	noOutbox   int64
+	unreleased []unreleasedUnits
+}
+
+type unreleasedUnits struct {
+	ID                   string
+	Quantity, Seq, Epoch int64
+}
+
+func (a *Auditor) readBooks(ctx context.Context, id string, snap queue.Snapshot) (books, error) {
+	var b books
+	err := a.db.Snapshot(ctx, func(tx *gorm.DB) error {
+		if err := tx.Take(&b.sale, "id = ?", id).Error; err != nil {
+			return err
+		}
+		if err := tx.Take(&b.stock, "sale_id = ?", id).Error; err != nil {
+			return err
+		}
+		if snap.Exists && b.sale.Epoch != snap.Epoch {
+			return errMoved
+		}
+		if err := b.countLive(tx, id, snap); err != nil {
+			return err
+		}
+		overLimit := tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).Group("user_id").
+			Having("SUM(quantity) > ?", b.sale.PerUserLimit).Select("user_id")
+		if err := tx.Table("(?) AS over_limit", overLimit).Count(&b.overLimit).Error; err != nil {
+			return err
+		}
+		if err := tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL AND confirmed_at > ?", id, a.now().Add(-a.kept).UnixMilli()).
+			Where("NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.order_id = orders.id)").Count(&b.noOutbox).Error; err != nil {
+			return err
+		}
+		return tx.Table("orders").Where("released = 0 AND sale_id = ?", id).Select("id, quantity, seq, epoch").Scan(&b.unreleased).Error
+	})
+	return b, err
+}
+
+func (b *books) countLive(tx *gorm.DB, id string, snap queue.Snapshot) error {
+	var sums struct{ Live, Later int64 }
+	err := tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).
+		Select("COALESCE(SUM(quantity), 0) AS live, COALESCE(SUM(CASE WHEN epoch = ? AND seq > ? THEN quantity ELSE 0 END), 0) AS later", snap.Epoch, snap.Seq).
+		Scan(&sums).Error
+	if err != nil {
+		return err
+	}
+	b.live, b.later = sums.Live, sums.Later
+	ids := make([]string, 0, len(snap.InFlight))
+	for id := range snap.InFlight {
+		ids = append(ids, id)
+	}
+	for chunk := range slices.Chunk(ids, auditIDs) {
+		var units int64
+		if err := tx.Table("orders").Where("id IN ? AND slot IS NOT NULL", chunk).Select("COALESCE(SUM(quantity), 0)").Scan(&units).Error; err != nil {
+			return err
+		}
+		b.arrived += units
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package inventory
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/queue"
+)
+
+const (
+	readSales = 500 * time.Millisecond // how old the book's sales may be
+	readViews = 100 * time.Millisecond // how old the book's numbers of lines may be
+)
+
+// Entry is what a gateway knows of one sale without asking a store.
+type Entry struct {
+	Sale  Sale
+	Stock Stock
+	line  *lineEntry
+}
+
+// lineEntry outlives the entries of one sale, which are replaced.
+type lineEntry struct {
+	view atomic.Pointer[queue.View]
+	rate rate
+}
+
+// View is the line at the last look; its zero value says that there is none yet.
+func (e *Entry) View() queue.View {
+	if v := e.line.view.Load(); v != nil {
+		return *v
+	}
+	return queue.View{}
+}
+
+// Rate is the measured drain rate in tickets per second; always positive.
+func (e *Entry) Rate() float64 { return e.line.rate.perSecond() }
+
+// Remaining is how many units can still be ordered.
+func (e *Entry) Remaining() int64 {
+	if v := e.View(); v.Exists {
+		return max(v.Stock, 0)
+	}
+	return e.Stock.Available
+}
+
+// Book is every gateway's copy of the catalogue and of the lines' numbers,
+// refreshed in the background: reading it costs the stores nothing.
+type Book struct {
+	catalog *Catalog
+	lines   *queue.Lines
+	log     *slog.Logger
+	now     func() time.Time
+	entries atomic.Pointer[map[string]*Entry]
+	order   atomic.Pointer[[]string]
+	poke    chan struct{}
+	mu      sync.Mutex // one refresh at a time
+}
+
+// NewBook returns an empty book; Run or Refresh fills it.
+func NewBook(catalog *Catalog, lines *queue.Lines, log *slog.Logger, now func() time.Time) *Book {
+	b := &Book{catalog: catalog, lines: lines, log: log, now: now, poke: make(chan struct{}, 1)}
+	b.entries.Store(&map[string]*Entry{})
+	b.order.Store(&[]string{})
+	return b
+}
+
+// Get returns the entry of a sale.
+func (b *Book) Get(id string) (*Entry, bool) {
+	e, ok := (*b.entries.Load())[id]
+	return e, ok
+}
+
+// List returns all entries, newest sale first.
+func (b *Book) List() []*Entry {
+	entries := *b.entries.Load()
+	list := make([]*Entry, 0, len(entries))
+	for _, id := range *b.order.Load() {
+		list = append(list, entries[id])
+	}
+	return list
+}
+
+// Active returns the ids of the sales whose line may hold tickets.
+func (b *Book) Active() []string {
+	var ids []string
+	for _, e := range b.List() {
+		if e.Sale.State != Closed || e.View().Exists {
+			ids = append(ids, e.Sale.ID)
+		}
+	}
+	return ids
+}
+
+// Poke makes the sales be read again at once.
+func (b *Book) Poke() {
+	select {
+	case b.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Run refreshes until ctx ends.
+func (b *Book) Run(ctx context.Context) {
+	views := time.NewTicker(readViews)
+	defer views.Stop()
+	var read time.Time
+	for {
+		if now := b.now(); now.Sub(read) >= readSales {
+			read = now
+			if err := b.Refresh(ctx); err != nil && ctx.Err() == nil {
+				b.log.Warn("sales not refreshed: answering from the last reading", "error", err)
+			}
+		}
+		b.look(ctx)
+		select {
+		case <-views.C:
+		case <-b.poke:
+			read = time.Time{}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Refresh reads the catalogue now.
+func (b *Book) Refresh(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	sales, stock, err := b.catalog.List(ctx)
+	if err != nil {
+		return err
+	}
+	old := *b.entries.Load()
+	entries := make(map[string]*Entry, len(sales))
+	order := make([]string, len(sales))
+	for i, s := range sales {
+		e := &Entry{Sale: s, Stock: stock[s.ID], line: &lineEntry{}}
+		if known, ok := old[s.ID]; ok {
+			e.line = known.line
+		}
+		entries[s.ID], order[i] = e, s.ID
+	}
+	b.entries.Store(&entries)
+	b.order.Store(&order)
+	return nil
+}
+
+// look reads the numbers of every line that may hold tickets.
+func (b *Book) look(ctx context.Context) {
+	for _, e := range b.List() {
+		if ctx.Err() != nil {
+			return
+		}
+		known := e.View()
+		if e.Sale.State == Closed && !known.Exists && !known.Now.IsZero() {
+			continue
+		}
+		callCtx, cancel := context.WithTimeout(ctx, time.Second)
+		view, err := b.lines.Of(e.Sale.ID).View(callCtx)
+		cancel()
+		if err != nil {
+			return
+		}
+		if !view.Exists {
+			view.Now = b.now()
+		}
+		e.line.rate.observe(known, view)
+		e.line.view.Store(&view)
+	}
+}

@@ -1,0 +1,238 @@
+package inventory
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/store"
+)
+
+// Catalog creates and changes sales. Every change is one transaction that
+// also writes the admin log and raises the sale's version; keepers bring it
+// into the line within a second.
+type Catalog struct {
+	db  *store.DB
+	now func() time.Time
+}
+
+// NewCatalog returns the catalogue kept in db.
+func NewCatalog(db *store.DB, now func() time.Time) *Catalog { return &Catalog{db: db, now: now} }
+
+// Create adds a sale with its stock. It returns an InvalidError or ErrExists.
+func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, error) {
+	if err := n.validate(); err != nil {
+		return Sale{}, err
+	}
+	now := c.now().UnixMilli()
+	sale := Sale{ID: n.ID, Title: n.Title, SKU: n.SKU, PriceCents: n.PriceCents, Currency: n.Currency, PerUserLimit: n.PerUserLimit,
+		Cap: n.Cap, State: Draft, StartsAt: n.StartsAt.UnixMilli(), EndsAt: n.EndsAt.UnixMilli(), Version: 1, CreatedAt: now, UpdatedAt: now}
+	if n.Open {
+		sale.State = Open
+	}
+	err := c.db.Tx(ctx, func(tx *gorm.DB) error {
+		if err := tx.Create(&sale).Error; err != nil {
+			return err
+		}
+		if err := tx.Create(&Stock{SaleID: n.ID, Total: n.Stock, Available: n.Stock}).Error; err != nil {
+			return err
+		}
+		if err := addMove(tx, n.ID, n.Stock, "created", actor, now); err != nil {
+			return err
+		}
+		return addLog(tx, now, actor, "sale.create", n.ID, "", nil, sale)
+	})
+	if store.Duplicate(err) {
+		return Sale{}, fmt.Errorf("%s: %w", n.ID, ErrExists)
+	}
+	if err != nil {
+		return Sale{}, fmt.Errorf("create sale %s: %w", n.ID, err)
+	}
+	return sale, nil
+}
+
+// SetState opens, pauses or closes a sale. Closing is final.
+func (c *Catalog) SetState(ctx context.Context, id, state, actor, reason string) (Sale, error) {
+	if state != Open && state != Paused && state != Closed {
+		return Sale{}, InvalidError{{"state", "must be open, paused or closed"}}
+	}
+	return c.change(ctx, id, actor, "sale."+state, reason, func(s *Sale) error {
+		s.State = state
+		return nil
+	})
+}
+
+// Change lists what to change of a sale; nil leaves a value as it is.
+type Change struct {
+	Cap          *int       `json:"cap"`
+	PerUserLimit *int       `json:"per_user_limit"`
+	StartsAt     *time.Time `json:"starts_at"`
+	EndsAt       *time.Time `json:"ends_at"`
+}
+
+// Update changes a sale's cap, limit or window.
+func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reason string) (Sale, error) {
+	return c.change(ctx, id, actor, "sale.update", reason, func(s *Sale) error {
+		if ch.Cap != nil {
+			s.Cap = *ch.Cap
+		}
+		if ch.PerUserLimit != nil {
+			if *ch.PerUserLimit < s.PerUserLimit {
+				return InvalidError{{"per_user_limit", fmt.Sprintf("can only be raised from %d: shoppers may hold that many already", s.PerUserLimit)}}
+			}
+			s.PerUserLimit = *ch.PerUserLimit
+		}
+		if ch.StartsAt != nil {
+			s.StartsAt = ch.StartsAt.UnixMilli()
+		}
+		if ch.EndsAt != nil {
+			s.EndsAt = ch.EndsAt.UnixMilli()
+		}
+		if bad := append(checkLimits(s.PerUserLimit, s.Cap), checkWindow(s.Starts(), s.Ends())...); len(bad) > 0 {
+			return bad
+		}
+		return nil
+	})
+}
+
+func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, edit func(*Sale) error) (Sale, error) {
+	var after Sale
+	now := c.now().UnixMilli()
+	err := c.db.Tx(ctx, func(tx *gorm.DB) error {
+		before, err := lockSale(tx, id)
+		if err != nil {
+			return err
+		}
+		if before.State == Closed {
+			return ErrClosed
+		}
+		after = before
+		if err := edit(&after); err != nil {
+			return err
+		}
+		after.Version++
+		after.UpdatedAt = now
+		columns := map[string]any{"state": after.State, "cap": after.Cap, "per_user_limit": after.PerUserLimit,
+			"starts_at": after.StartsAt, "ends_at": after.EndsAt, "version": after.Version, "updated_at": now}
+		if err := tx.Model(&Sale{}).Where("id = ?", id).Updates(columns).Error; err != nil {
+			return err
+		}
+		return addLog(tx, now, actor, action, id, reason, before, after)
+	})
+	if err != nil {
+		return Sale{}, fmt.Errorf("change sale %s: %w", id, err)
+	}
+	return after, nil
+}
+
+// AdjustStock adds units to a sale's total, or removes them when delta is
+// negative; ErrShort when fewer than that are unsold. Tickets already in line
+// for removed units will fail as sold out. The reason is required.
+func (c *Catalog) AdjustStock(ctx context.Context, id string, delta int64, actor, reason string) (Stock, error) {
+	if delta == 0 || delta > maxStock || delta < -maxStock {
+		return Stock{}, InvalidError{{"delta", fmt.Sprintf("must not be 0 and lie between -%d and %d", maxStock, maxStock)}}
+	}
+	if !plainText(reason, 200) {
+		return Stock{}, InvalidError{{"reason", "must say why, in 1 to 200 characters"}}
+	}
+	var after Stock
+	now := c.now().UnixMilli()
+	err := c.db.Tx(ctx, func(tx *gorm.DB) error {
+		sale, err := lockSale(tx, id)
+		if err != nil {
+			return err
+		}
+		if sale.State == Closed {
+			return ErrClosed
+		}
+		// Fulfilment locks only the stock row; reading it under lock keeps before and after true.
+		var before Stock
+		if err := store.ForUpdate(tx).Take(&before, "sale_id = ?", id).Error; err != nil {
+			return err
+		}
+		after = Stock{SaleID: id, Total: before.Total + delta, Available: before.Available + delta}
+		if after.Available < 0 {
+			return ErrShort
+		}
+		if err := tx.Model(&Stock{}).Where("sale_id = ?", id).Updates(map[string]any{"total": after.Total, "available": after.Available}).Error; err != nil {
+			return err
+		}
+		if err := tx.Model(&Sale{}).Where("id = ?", id).Updates(map[string]any{"version": sale.Version + 1, "updated_at": now}).Error; err != nil {
+			return err
+		}
+		if err := addMove(tx, id, delta, reason, actor, now); err != nil {
+			return err
+		}
+		return addLog(tx, now, actor, "stock.adjust", id, reason, before, after)
+	})
+	if err != nil {
+		return Stock{}, fmt.Errorf("adjust the stock of %s by %d: %w", id, delta, err)
+	}
+	return after, nil
+}
+
+// Get returns one sale and its ledger, or ErrNoSale.
+func (c *Catalog) Get(ctx context.Context, id string) (Sale, Stock, error) {
+	var sale Sale
+	var stock Stock
+	err := c.db.Snapshot(ctx, func(tx *gorm.DB) error {
+		if err := tx.Take(&sale, "id = ?", id).Error; err != nil {
+			return err
+		}
+		return tx.Take(&stock, "sale_id = ?", id).Error
+	})
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return Sale{}, Stock{}, fmt.Errorf("%s: %w", id, ErrNoSale)
+	}
+	return sale, stock, err
+}
+
+// List returns every sale with its ledger, newest first.
+func (c *Catalog) List(ctx context.Context) ([]Sale, map[string]Stock, error) {
+	var sales []Sale
+	var rows []Stock
+	err := c.db.Snapshot(ctx, func(tx *gorm.DB) error {
+		if err := tx.Order("created_at DESC, id").Find(&sales).Error; err != nil {
+			return err
+		}
+		return tx.Find(&rows).Error
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list sales: %w", err)
+	}
+	stock := make(map[string]Stock, len(rows))
+	for _, r := range rows {
+		stock[r.SaleID] = r
+	}
+	return sales, stock, nil
+}
+
+func lockSale(tx *gorm.DB, id string) (Sale, error) {
+	var sale Sale
+	err := store.ForUpdate(tx).Take(&sale, "id = ?", id).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return sale, ErrNoSale
+	}
+	return sale, err
+}
+
+func addMove(tx *gorm.DB, sale string, delta int64, reason, actor string, now int64) error {
+	return tx.Table("stock_moves").Create(map[string]any{"sale_id": sale, "delta": delta, "reason": reason, "actor": actor, "created_at": now}).Error
+}
+
+func addLog(tx *gorm.DB, now int64, actor, action, target, reason string, before, after any) error {
+	was, err := json.Marshal(before)
+	if err != nil {
+		return err
+	}
+	is, err := json.Marshal(after)
+	if err != nil {
+		return err
+	}
+	return tx.Table("admin_log").Create(map[string]any{"at": now, "actor": actor, "action": action, "target": target,
+		"reason": reason, "before_value": string(was), "after_value": string(is)}).Error
+}

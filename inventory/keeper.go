@@ -1,0 +1,178 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/queue"
+	"sluice/store"
+)
+
+const (
+	keepEvery    = 500 * time.Millisecond // how often every line is compared with its sale
+	releaseBatch = 500                    // orders brought back into a line in one step
+	keepLine     = time.Hour              // how long a finished sale's line still answers before it is dropped
+)
+
+// Keeper holds every line in agreement with its sale: it loads lines that are
+// missing, rebuilds those that Redis lost or rolled back, carries changed
+// settings into them and brings back the units of orders that ended. Every
+// instance runs one; they do not get into each other's way.
+type Keeper struct {
+	db    *store.DB
+	lines *queue.Lines
+	cap   int
+	log   *slog.Logger
+	now   func() time.Time
+	poke  chan struct{}
+}
+
+// NewKeeper returns a keeper; defaultCap is the cap of lines whose sale has none.
+func NewKeeper(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger, now func() time.Time) *Keeper {
+	return &Keeper{db: db, lines: lines, cap: defaultCap, log: log, now: now, poke: make(chan struct{}, 1)}
+}
+
+// Poke makes the next round start at once.
+func (k *Keeper) Poke() {
+	select {
+	case k.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Run keeps until ctx ends.
+func (k *Keeper) Run(ctx context.Context) {
+	timer := time.NewTicker(keepEvery)
+	defer timer.Stop()
+	var last string
+	for {
+		err := k.Keep(ctx)
+		if err != nil && ctx.Err() == nil && err.Error() != last {
+			k.log.Warn("lines and ledger could not be compared", "error", err)
+		}
+		last = ""
+		if err != nil {
+			last = err.Error()
+		}
+		select {
+		case <-timer.C:
+		case <-k.poke:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Keep is one round over all sales. After a restart of Redis it allows
+// admission again only when every line has been rebuilt.
+func (k *Keeper) Keep(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, rebuildLease)
+	defer cancel()
+	verified, err := k.lines.Verified(ctx)
+	if err != nil {
+		return err
+	}
+	sales, err := k.unfinished(ctx)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, s := range sales {
+		if err := k.keepOne(ctx, s, verified); err != nil {
+			failed = append(failed, err)
+		}
+	}
+	if len(failed) > 0 || verified {
+		return errors.Join(failed...)
+	}
+	return k.lines.AllowAdmission(ctx)
+}
+
+type saleAndTotal struct {
+	Sale
+	Total int64
+}
+
+// unfinished returns the sales that still need a line.
+func (k *Keeper) unfinished(ctx context.Context) ([]saleAndTotal, error) {
+	var sales []saleAndTotal
+	since := k.now().Add(-2 * keepLine).UnixMilli()
+	err := k.db.Read.WithContext(ctx).Table("sales").Joins("JOIN stock ON stock.sale_id = sales.id").
+		Where("(sales.state <> ? AND sales.ends_at > ?) OR sales.updated_at > ?", Closed, since, since).
+		Select("sales.*, stock.total AS total").Order("sales.id").Scan(&sales).Error
+	return sales, err
+}
+
+func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal, verified bool) error {
+	line := k.lines.Of(s.ID)
+	view, err := line.View(ctx)
+	if err != nil {
+		return err
+	}
+	if err := k.release(ctx, s.Sale, view); err != nil {
+		return err
+	}
+	expired := k.now().After(s.overAt().Add(keepLine))
+	switch {
+	case expired && !view.Exists:
+		return nil
+	case expired && view.Epoch == s.Epoch && verified && !view.InFlight() && view.Dead == 0:
+		return line.Drop(ctx)
+	case !verified, !view.Exists, view.Gate, view.Epoch != s.Epoch:
+		return k.Rebuild(ctx, s.ID)
+	case view.Version < s.Version:
+		return line.Configure(ctx, s.settings(s.Total, k.cap))
+	}
+	return nil
+}
+
+type unreleasedRow struct{ ID, Status string }
+
+// Release brings units of orders of one sale that ended in the database back
+// into its line. Callers do it right after their transaction; whatever they
+// miss, the next round finds.
+func (k *Keeper) Release(ctx context.Context, id string) error {
+	var rows []unreleasedRow
+	err := k.db.Read.WithContext(ctx).Table("orders").Where("released = 0 AND sale_id = ?", id).
+		Select("id, status").Limit(releaseBatch).Scan(&rows).Error
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	ended := make([]queue.Ended, len(rows))
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+		ended[i] = queue.Ended{ID: r.ID, State: queue.Cancelled}
+		if r.Status == "expired" {
+			ended[i].State = queue.Expired
+		}
+	}
+	if err := k.lines.Of(id).Release(ctx, ended); err != nil {
+		return err
+	}
+	return k.markReleased(ctx, ids)
+}
+
+func (k *Keeper) release(ctx context.Context, s Sale, view queue.View) error {
+	err := k.Release(ctx, s.ID)
+	if errors.Is(err, queue.ErrNotReady) && !view.Exists && s.State == Closed {
+		// The line has been dropped: there is nothing to bring the units back to.
+		return k.db.Tx(ctx, func(tx *gorm.DB) error {
+			return tx.Table("orders").Where("sale_id = ? AND released = 0", s.ID).Update("released", 1).Error
+		})
+	}
+	if errors.Is(err, queue.ErrNotReady) {
+		return nil
+	}
+	return err
+}
+
+func (k *Keeper) markReleased(ctx context.Context, ids []string) error {
+	return k.db.Tx(ctx, func(tx *gorm.DB) error {
+		return tx.Table("orders").Where("id IN ?", ids).Update("released", 1).Error
+	})
+}

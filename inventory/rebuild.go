@@ -1,0 +1,140 @@
+package inventory
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/queue"
+)
+
+// rebuildLease is how long one instance may take before another tries.
+const rebuildLease = 30 * time.Second
+
+// Rebuild brings the line of a sale back into agreement with the ledger,
+// counting the tickets that are left in it. Meanwhile the sale answers that it
+// is unavailable. It returns ErrBusy when another instance is at it. Running
+// it on a line that is in order changes nothing but the epoch.
+func (k *Keeper) Rebuild(ctx context.Context, id string) error {
+	epoch, err := k.lockRebuild(ctx, id)
+	if err != nil {
+		return err
+	}
+	started := k.now()
+	line := k.lines.Of(id)
+	begun, err := line.Begin(ctx, epoch)
+	if err != nil {
+		return fmt.Errorf("rebuild %s: %w", id, err)
+	}
+	if !begun {
+		return fmt.Errorf("rebuild %s: %w", id, ErrBusy)
+	}
+	survivors, err := line.Survivors(ctx, epoch)
+	if err != nil {
+		return fmt.Errorf("rebuild %s: %w", id, err)
+	}
+	ledger, err := k.readLedger(ctx, id)
+	if err != nil {
+		return fmt.Errorf("rebuild %s: %w", id, err)
+	}
+	if err := line.Restore(ctx, epoch, ledger.live, survivors); err != nil {
+		return fmt.Errorf("rebuild %s: %w", id, err)
+	}
+	ledger.sale.Epoch = epoch
+	settings := ledger.sale.settings(ledger.stock.Total, k.cap)
+	if err := line.Reopen(ctx, settings, ledger.reservable(survivors), ledger.seq); err != nil {
+		return fmt.Errorf("rebuild %s: %w", id, err)
+	}
+	k.log.Info("line rebuilt from the ledger", "sale", id, "epoch", epoch, "tickets", len(survivors), "orders", len(ledger.live), "took", k.now().Sub(started))
+	return k.unlockRebuild(ctx, id, epoch)
+}
+
+// lockRebuild raises the epoch and reserves the rebuild for this instance.
+func (k *Keeper) lockRebuild(ctx context.Context, id string) (int64, error) {
+	var epoch int64
+	err := k.db.Tx(ctx, func(tx *gorm.DB) error {
+		sale, err := lockSale(tx, id)
+		if err != nil {
+			return err
+		}
+		now := k.now()
+		if sale.RebuildUntil > now.UnixMilli() {
+			return ErrBusy
+		}
+		epoch = sale.Epoch + 1
+		return tx.Model(&Sale{}).Where("id = ?", id).
+			Updates(map[string]any{"epoch": epoch, "rebuild_until": now.Add(rebuildLease).UnixMilli()}).Error
+	})
+	if err != nil {
+		return 0, fmt.Errorf("reserve the rebuild of %s: %w", id, err)
+	}
+	return epoch, nil
+}
+
+func (k *Keeper) unlockRebuild(ctx context.Context, id string, epoch int64) error {
+	return k.db.Tx(ctx, func(tx *gorm.DB) error {
+		return tx.Model(&Sale{}).Where("id = ? AND epoch = ?", id, epoch).Update("rebuild_until", 0).Error
+	})
+}
+
+// ledgerState is one consistent reading of what the database knows of a sale.
+type ledgerState struct {
+	sale  Sale
+	stock Stock
+	live  []queue.Ticket
+	seq   int64
+}
+
+// reservable is what can still be reserved: everything unsold, less the
+// tickets in line that are not yet orders.
+func (l ledgerState) reservable(survivors []queue.Ticket) int64 {
+	ordered := make(map[string]bool, len(l.live))
+	for _, t := range l.live {
+		ordered[t.ID] = true
+	}
+	stock := l.stock.Available
+	for _, t := range survivors {
+		if t.State == queue.Queued && !ordered[t.ID] {
+			stock -= int64(t.Units)
+		}
+	}
+	return stock
+}
+
+type liveRow struct {
+	ID, UserID, Status, Fingerprint string
+	Slot, Quantity                  int
+	Seq, AdmittedAt, ConfirmedAt    int64
+}
+
+func (k *Keeper) readLedger(ctx context.Context, id string) (ledgerState, error) {
+	var l ledgerState
+	var rows []liveRow
+	err := k.db.Snapshot(ctx, func(tx *gorm.DB) error {
+		if err := tx.Take(&l.sale, "id = ?", id).Error; err != nil {
+			return err
+		}
+		if err := tx.Take(&l.stock, "sale_id = ?", id).Error; err != nil {
+			return err
+		}
+		if err := tx.Table("orders").Where("sale_id = ?", id).Select("COALESCE(MAX(seq), 0)").Scan(&l.seq).Error; err != nil {
+			return err
+		}
+		return tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).
+			Select("id, user_id, status, fingerprint, slot, quantity, seq, admitted_at, confirmed_at").Scan(&rows).Error
+	})
+	if err != nil {
+		return l, fmt.Errorf("read the ledger of %s: %w", id, err)
+	}
+	for _, r := range rows {
+		state := queue.Confirmed
+		if r.Status == "paid" {
+			state = queue.Paid
+		}
+		l.live = append(l.live, queue.Ticket{ID: r.ID, User: r.UserID, State: state, Seq: r.Seq, Units: r.Quantity, Slot: r.Slot,
+			AdmittedAt: time.UnixMilli(r.AdmittedAt), Fingerprint: r.Fingerprint, At: time.UnixMilli(r.ConfirmedAt)})
+	}
+	return l, nil
+}

@@ -1,0 +1,192 @@
+package inventory
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"sluice/queue"
+)
+
+// The states an operator puts a sale into. Whether an open sale can be bought
+// from also depends on its window.
+const (
+	Draft  = "draft"
+	Open   = "open"
+	Paused = "paused"
+	Closed = "closed"
+)
+
+// Errors of the catalogue and the ledger.
+var (
+	ErrNoSale  = errors.New("no such sale")
+	ErrExists  = errors.New("a sale with this id exists already")
+	ErrShort   = errors.New("the ledger has fewer units available")
+	ErrClosed  = errors.New("a closed sale cannot be changed")
+	ErrBusy    = errors.New("another instance is rebuilding this line")
+	ErrMissing = errors.New("the line is missing or being rebuilt")
+)
+
+// Sale is one SKU sold at one price in one window. Times in the row are unix
+// milliseconds.
+type Sale struct {
+	ID           string `gorm:"primaryKey"`
+	Title        string
+	SKU          string `gorm:"column:sku"`
+	PriceCents   int64
+	Currency     string
+	PerUserLimit int
+	Cap          int // 0: the configured queue.cap
+	State        string
+	StartsAt     int64
+	EndsAt       int64
+	Epoch        int64
+	Version      int64
+	RebuildUntil int64
+	CreatedAt    int64 `gorm:"autoCreateTime:false"`
+	UpdatedAt    int64 `gorm:"autoUpdateTime:false"`
+}
+
+// TableName names the table for GORM.
+func (Sale) TableName() string { return "sales" }
+
+// Starts and Ends are the window's bounds.
+func (s Sale) Starts() time.Time { return time.UnixMilli(s.StartsAt).UTC() }
+
+// Ends is the first instant at which nothing is sold any more.
+func (s Sale) Ends() time.Time { return time.UnixMilli(s.EndsAt).UTC() }
+
+// overAt is when the sale stops selling, as far as is known now.
+func (s Sale) overAt() time.Time {
+	if s.State == Closed {
+		return time.UnixMilli(min(s.UpdatedAt, s.EndsAt))
+	}
+	return s.Ends()
+}
+
+// StateAt is the state a shopper sees: scheduled, open, paused, ended or closed.
+func (s Sale) StateAt(now time.Time) string {
+	switch {
+	case s.State == Closed:
+		return "closed"
+	case !now.Before(s.Ends()):
+		return "ended"
+	case s.State == Draft || now.Before(s.Starts()):
+		return "scheduled"
+	}
+	return s.State
+}
+
+// settings is what the line has to know.
+func (s Sale) settings(total int64, defaultCap int) queue.Settings {
+	limit := s.Cap
+	if limit == 0 {
+		limit = defaultCap
+	}
+	return queue.Settings{Epoch: s.Epoch, Version: s.Version, State: s.State, StartsAt: s.Starts(), EndsAt: s.Ends(),
+		Cap: limit, Limit: s.PerUserLimit, Total: total}
+}
+
+// Stock is the ledger of one sale: Total = Available + units of live orders.
+type Stock struct {
+	SaleID    string `gorm:"primaryKey"`
+	Total     int64
+	Available int64
+}
+
+// TableName names the table for GORM.
+func (Stock) TableName() string { return "stock" }
+
+// FieldError names a field that breaks a rule.
+type FieldError struct {
+	Field  string `json:"field"`
+	Detail string `json:"detail"`
+}
+
+// InvalidError lists every field that breaks a rule.
+type InvalidError []FieldError
+
+func (e InvalidError) Error() string {
+	parts := make([]string, len(e))
+	for i, f := range e {
+		parts[i] = f.Field + " " + f.Detail
+	}
+	return strings.Join(parts, "; ")
+}
+
+// Bounds of a sale.
+const (
+	maxStock = 1_000_000_000
+	maxPrice = 1_000_000_000_000
+	maxLimit = 1000
+)
+
+// NewSale describes a sale to create.
+type NewSale struct {
+	ID, Title, SKU string
+	Stock          int64
+	PriceCents     int64
+	Currency       string
+	PerUserLimit   int
+	Cap            int
+	StartsAt       time.Time
+	EndsAt         time.Time
+	Open           bool
+}
+
+func (n NewSale) validate() error {
+	var bad InvalidError
+	check := func(ok bool, field, format string, args ...any) {
+		if !ok {
+			bad = append(bad, FieldError{field, fmt.Sprintf(format, args...)})
+		}
+	}
+	check(validID(n.ID), "id", "must be 1 to 64 letters, digits, '-' or '_', starting with a letter or digit")
+	check(plainText(n.Title, 200), "title", "must be 1 to 200 characters without control characters")
+	check(plainText(n.SKU, 64), "sku", "must be 1 to 64 characters without control characters")
+	check(n.Stock >= 0 && n.Stock <= maxStock, "stock", "must be between 0 and %d", maxStock)
+	check(n.PriceCents >= 0 && n.PriceCents <= maxPrice, "price_cents", "must be between 0 and %d", maxPrice)
+	check(validCurrency(n.Currency), "currency", "must be a code of three capital letters, such as CNY")
+	bad = append(bad, checkLimits(n.PerUserLimit, n.Cap)...)
+	bad = append(bad, checkWindow(n.StartsAt, n.EndsAt)...)
+	if len(bad) > 0 {
+		return bad
+	}
+	return nil
+}
+
+func checkLimits(perUser, lineCap int) (bad InvalidError) {
+	if perUser < 1 || perUser > maxLimit {
+		bad = append(bad, FieldError{"per_user_limit", fmt.Sprintf("must be between 1 and %d", maxLimit)})
+	}
+	if lineCap < 0 || lineCap > queue.MaxCap {
+		bad = append(bad, FieldError{"cap", fmt.Sprintf("must be between 1 and %d, or 0 for the configured queue.cap", queue.MaxCap)})
+	}
+	return bad
+}
+
+func checkWindow(starts, ends time.Time) InvalidError {
+	if starts.IsZero() || !ends.After(starts) {
+		return InvalidError{{"ends_at", "must be later than starts_at"}}
+	}
+	return nil
+}
+
+func validID(id string) bool {
+	for i, r := range id {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !letter && (i == 0 || r != '-' && r != '_') {
+			return false
+		}
+	}
+	return len(id) >= 1 && len(id) <= 64
+}
+
+func validCurrency(s string) bool {
+	return len(s) == 3 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+}
+
+func plainText(s string, most int) bool {
+	return len(s) >= 1 && len(s) <= most && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) < 0
+}

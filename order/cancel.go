@@ -1,0 +1,106 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/inventory"
+	"sluice/notify"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// Canceller ends orders at their owners' wish. Safe for concurrent use.
+type Canceller struct {
+	db       *store.DB
+	lines    *queue.Lines
+	keeper   *inventory.Keeper
+	channels []string
+	told     func()
+	log      *slog.Logger
+	now      func() time.Time
+}
+
+// NewCanceller returns a canceller; keeper brings the units back into the line.
+func NewCanceller(db *store.DB, lines *queue.Lines, keeper *inventory.Keeper, channels []string, told func(), log *slog.Logger, now func() time.Time) *Canceller {
+	return &Canceller{db: db, lines: lines, keeper: keeper, channels: channels, told: told, log: log, now: now}
+}
+
+const (
+	cancelWait = 3 * time.Second // for a worker to finish with the ticket
+	cancelPoll = 20 * time.Millisecond
+)
+
+// Cancel ends an unpaid order, in the line or in the database, and gives its
+// units back. Cancelling twice is no error. It returns ErrNotFound for an
+// order that is not the user's, ErrNotCancellable when it is paid, has failed
+// or expired, and ErrBusy when a worker keeps it for longer than a few seconds.
+func (c *Canceller) Cancel(ctx context.Context, sale, id, user string) error {
+	ctx, cancel := context.WithTimeout(ctx, cancelWait)
+	defer cancel()
+	line := c.lines.Of(sale)
+	for {
+		err := line.Cancel(ctx, id, user)
+		if errors.Is(err, queue.ErrNotWaiting) || errors.Is(err, queue.ErrUnknown) {
+			err = c.cancelRow(ctx, sale, id, user)
+		}
+		if !errors.Is(err, queue.ErrBusy) {
+			return err
+		}
+		timer := time.NewTimer(cancelPoll)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return ErrBusy
+		}
+	}
+}
+
+// cancelRow ends an order that exists in the database. Its slot is free and
+// its units are back in the ledger with the commit; the line follows.
+func (c *Canceller) cancelRow(ctx context.Context, sale, id, user string) error {
+	err := c.db.Tx(ctx, func(tx *gorm.DB) error {
+		var row Row
+		err := store.ForUpdate(tx).Take(&row, "id = ? AND sale_id = ? AND user_id = ?", id, sale, user).Error
+		if errors.Is(err, gorm.ErrRecordNotFound) {
+			return ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		switch row.Status {
+		case Cancelled:
+			return nil
+		case Confirmed:
+			return c.end(tx, row)
+		}
+		return ErrNotCancellable
+	})
+	if err != nil {
+		return fmt.Errorf("cancel order %s: %w", id, err)
+	}
+	c.told()
+	if err := c.keeper.Release(ctx, sale); err != nil {
+		c.log.Warn("cancelled units are not yet back in the line: the keeper brings them", "sale", sale, "error", err)
+	}
+	return nil
+}
+
+func (c *Canceller) end(tx *gorm.DB, row Row) error {
+	now := c.now()
+	changes := map[string]any{"status": Cancelled, "slot": nil, "released": 0, "ended_at": now.UnixMilli()}
+	if err := tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
+		return err
+	}
+	t := queue.Ticket{ID: row.ID, User: row.UserID}
+	if err := notify.Insert(tx, newsOf(t, row.SaleID, EventCancelled, c.channels, now)); err != nil {
+		return err
+	}
+	return inventory.Return(tx, row.SaleID, int64(row.Quantity))
+}

@@ -1,0 +1,197 @@
+package order
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/inventory"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// Finder looks orders up: in the line while Redis knows them, else in the
+// database. Safe for concurrent use.
+type Finder struct {
+	db    *store.DB
+	lines *queue.Lines
+	book  *inventory.Book
+}
+
+// NewFinder returns a finder over both stores.
+func NewFinder(db *store.DB, lines *queue.Lines, book *inventory.Book) *Finder {
+	return &Finder{db: db, lines: lines, book: book}
+}
+
+// Many returns the orders of one sale by id, in few round trips. Unknown ids
+// are absent.
+func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[string]View, error) {
+	tickets, claimed, err := f.lines.Of(sale).Lookup(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	views := make(map[string]View, len(ids))
+	var unknown []string
+	for _, id := range ids {
+		t, ok := tickets[id]
+		if !ok {
+			unknown = append(unknown, id)
+			continue
+		}
+		views[id] = f.priced(viewOfTicket(sale, t, claimed))
+	}
+	if len(unknown) == 0 {
+		return views, nil
+	}
+	var rows []Row
+	if err := f.db.Read.WithContext(ctx).Where("id IN ? AND sale_id = ?", unknown, sale).Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("look up %d orders of %s: %w", len(unknown), sale, err)
+	}
+	for _, r := range rows {
+		views[r.ID] = viewOfRow(r)
+	}
+	return views, nil
+}
+
+func (f *Finder) priced(v View) View {
+	if e, ok := f.book.Get(v.SaleID); ok {
+		v.PriceCents, v.Currency = e.Sale.PriceCents, e.Sale.Currency
+	}
+	return v
+}
+
+// ByID returns one order of any user, as the database has it, or as its line
+// has it when the database does not.
+func (f *Finder) ByID(ctx context.Context, id string) (View, error) {
+	var row Row
+	err := f.db.Read.WithContext(ctx).Take(&row, "id = ?", id).Error
+	if err == nil {
+		return viewOfRow(row), nil
+	}
+	if !errors.Is(err, gorm.ErrRecordNotFound) {
+		return View{}, fmt.Errorf("look up order %s: %w", id, err)
+	}
+	for _, sale := range f.book.Active() {
+		views, err := f.Many(ctx, sale, []string{id})
+		if err != nil {
+			return View{}, err
+		}
+		if v, ok := views[id]; ok {
+			return v, nil
+		}
+	}
+	return View{}, ErrNotFound
+}
+
+// Cursor is a place in a list that is sorted by admission, newest first.
+type Cursor struct {
+	AdmittedAt int64 // unix ms
+	ID         string
+}
+
+// String is the cursor as clients carry it.
+func (c Cursor) String() string { return strconv.FormatInt(c.AdmittedAt, 10) + "_" + c.ID }
+
+// ParseCursor reads what String wrote.
+func ParseCursor(text string) (Cursor, bool) {
+	ms, id, ok := strings.Cut(text, "_")
+	at, err := strconv.ParseInt(ms, 10, 64)
+	return Cursor{AdmittedAt: at, ID: id}, ok && err == nil && at >= 0 && id != "" && len(id) <= 36
+}
+
+func (c Cursor) before(v View) bool {
+	return cmp.Or(cmp.Compare(v.AdmittedAt.UnixMilli(), c.AdmittedAt), strings.Compare(v.ID, c.ID)) < 0
+}
+
+// ListByUser returns up to limit of a user's orders, newest first, those still
+// in line included; after is nil for the first page. The second result is the
+// cursor of the next page, nil on the last.
+func (f *Finder) ListByUser(ctx context.Context, user string, after *Cursor, limit int) ([]View, *Cursor, error) {
+	query := f.db.Read.WithContext(ctx).Where("user_id = ?", user)
+	rows, err := page(query, after, limit+1)
+	if err != nil {
+		return nil, nil, err
+	}
+	waiting, err := f.inLine(ctx, user)
+	if err != nil {
+		return nil, nil, err
+	}
+	views := make([]View, 0, len(rows)+len(waiting))
+	seen := make(map[string]bool, len(rows))
+	for _, r := range rows {
+		seen[r.ID] = true
+		views = append(views, viewOfRow(r))
+	}
+	for _, v := range waiting {
+		if !seen[v.ID] && (after == nil || after.before(v)) {
+			views = append(views, v)
+		}
+	}
+	return cut(views, limit)
+}
+
+// ListBySale returns up to limit orders of a sale that the database holds,
+// newest first.
+func (f *Finder) ListBySale(ctx context.Context, sale string, after *Cursor, limit int) ([]View, *Cursor, error) {
+	rows, err := page(f.db.Read.WithContext(ctx).Where("sale_id = ?", sale), after, limit+1)
+	if err != nil {
+		return nil, nil, err
+	}
+	views := make([]View, len(rows))
+	for i, r := range rows {
+		views[i] = viewOfRow(r)
+	}
+	return cut(views, limit)
+}
+
+func page(query *gorm.DB, after *Cursor, limit int) ([]Row, error) {
+	if after != nil {
+		query = query.Where("admitted_at < ? OR (admitted_at = ? AND id < ?)", after.AdmittedAt, after.AdmittedAt, after.ID)
+	}
+	var rows []Row
+	if err := query.Order("admitted_at DESC, id DESC").Limit(limit).Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("list orders: %w", err)
+	}
+	return rows, nil
+}
+
+func cut(views []View, limit int) ([]View, *Cursor, error) {
+	slices.SortFunc(views, func(a, b View) int {
+		return cmp.Or(b.AdmittedAt.Compare(a.AdmittedAt), strings.Compare(b.ID, a.ID))
+	})
+	if len(views) <= limit {
+		return views, nil, nil
+	}
+	last := views[limit-1]
+	return views[:limit], &Cursor{AdmittedAt: last.AdmittedAt.UnixMilli(), ID: last.ID}, nil
+}
+
+// inLine returns the orders of a user that have not settled yet.
+func (f *Finder) inLine(ctx context.Context, user string) ([]View, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	held, err := f.lines.HeldBy(ctx, f.book.Active(), user)
+	if err != nil {
+		return nil, err
+	}
+	var views []View
+	for sale, ids := range held {
+		tickets, claimed, err := f.lines.Of(sale).Lookup(ctx, ids)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range tickets {
+			if v := viewOfTicket(sale, t, claimed); !v.Settled() && v.User == user {
+				views = append(views, f.priced(v))
+			}
+		}
+	}
+	return views, nil
+}

@@ -1,0 +1,241 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"sluice/inventory"
+	"sluice/notify"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// Events told through the outbox.
+const (
+	EventConfirmed = "order.confirmed"
+	EventFailed    = "order.failed"
+	EventCancelled = "order.cancelled"
+)
+
+// Fulfiller turns tickets into orders: one transaction for a batch, ticket by
+// ticket when the batch does not go through as a whole. A ticket may be
+// delivered any number of times; it makes one order and takes its units once.
+// Safe for concurrent use.
+type Fulfiller struct {
+	db       *store.DB
+	catalog  *inventory.Catalog
+	book     *inventory.Book
+	channels []string
+	told     func()
+	log      *slog.Logger
+	now      func() time.Time
+}
+
+// NewFulfiller returns a handler for the consumer. Each order's news goes to
+// the outbox for every channel; told is called after each commit.
+func NewFulfiller(db *store.DB, catalog *inventory.Catalog, book *inventory.Book, channels []string, told func(), log *slog.Logger, now func() time.Time) *Fulfiller {
+	return &Fulfiller{db: db, catalog: catalog, book: book, channels: channels, told: told, log: log, now: now}
+}
+
+// Handle implements queue.Handler.
+func (f *Fulfiller) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
+	sale, err := f.sale(ctx, b.Sale)
+	if err != nil {
+		return nil, err
+	}
+	outcomes, err := f.fulfil(ctx, sale, b.Epoch, b.Tickets)
+	if err == nil || store.Unavailable(err) {
+		return outcomes, err
+	}
+	if len(b.Tickets) > 1 {
+		f.log.Info("batch did not fit as a whole: going ticket by ticket", "sale", b.Sale, "tickets", len(b.Tickets), "error", err)
+	}
+	outcomes = outcomes[:0]
+	for _, t := range b.Tickets {
+		one, err := f.alone(ctx, sale, b.Epoch, t)
+		if err != nil {
+			return outcomes, err
+		}
+		outcomes = append(outcomes, one)
+	}
+	return outcomes, nil
+}
+
+// alone fulfils one ticket. The error is a fault that the ticket has no part in.
+func (f *Fulfiller) alone(ctx context.Context, sale inventory.Sale, epoch int64, t queue.Ticket) (queue.Outcome, error) {
+	outcomes, err := f.fulfil(ctx, sale, epoch, []queue.Ticket{t})
+	switch {
+	case err == nil:
+		return outcomes[0], nil
+	case store.Unavailable(err):
+		return queue.Outcome{}, err
+	case errors.Is(err, inventory.ErrShort):
+		return f.fail(ctx, sale, epoch, t, ReasonSoldOut, queue.OpFail)
+	case errors.Is(err, errOverLimit):
+		return f.fail(ctx, sale, epoch, t, ReasonLimit, queue.OpFail)
+	}
+	f.log.Error("ticket failed: it is tried again", "sale", sale.ID, "order", t.ID, "attempts", t.Attempts+1, "error", err)
+	return queue.Outcome{ID: t.ID, Op: queue.OpRetry}, nil
+}
+
+// Bury implements queue.Handler: it records tickets as failed unless their
+// orders exist.
+func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
+	sale, err := f.sale(ctx, b.Sale)
+	if err != nil {
+		return nil, err
+	}
+	outcomes := make([]queue.Outcome, 0, len(b.Tickets))
+	for _, t := range b.Tickets {
+		f.log.Error("ticket dead-lettered", "sale", b.Sale, "order", t.ID, "reason", reason)
+		one, err := f.fail(ctx, sale, b.Epoch, t, ReasonGaveUp, queue.OpDead)
+		if err != nil {
+			return outcomes, err
+		}
+		outcomes = append(outcomes, one)
+	}
+	return outcomes, nil
+}
+
+func (f *Fulfiller) sale(ctx context.Context, id string) (inventory.Sale, error) {
+	if e, ok := f.book.Get(id); ok {
+		return e.Sale, nil
+	}
+	sale, _, err := f.catalog.Get(ctx, id)
+	return sale, err
+}
+
+// errOverLimit says that a batch would give a user more units than allowed.
+var errOverLimit = errors.New("a user would hold more than the limit")
+
+// fulfil is the one transaction: orders, outbox, and last the hot stock row.
+func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64, tickets []queue.Ticket) ([]queue.Outcome, error) {
+	var outcomes []queue.Outcome
+	err := f.db.Tx(ctx, func(tx *gorm.DB) error {
+		// The tag is new on every run, also when a lost commit reply makes the same
+		// call run again: only rows of this very transaction may take stock.
+		tag := uuid.NewString()
+		rows := make([]Row, len(tickets))
+		for i, t := range tickets {
+			rows[i] = f.row(sale, epoch, t, tag)
+		}
+		stored, err := f.insert(tx, rows)
+		if err != nil {
+			return err
+		}
+		result := classify(sale.ID, tickets, stored, tag)
+		if err := f.insertFailed(tx, sale, epoch, result.conflicting, tag); err != nil {
+			return err
+		}
+		if err := notify.Insert(tx, result.news(f.channels, f.now())); err != nil {
+			return err
+		}
+		if result.units > 0 {
+			if err := inventory.Take(tx, sale.ID, result.units); err != nil {
+				return err
+			}
+		}
+		outcomes = result.outcomes
+		return checkLimit(tx, sale, result)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("fulfil %d tickets of %s: %w", len(tickets), sale.ID, err)
+	}
+	f.told()
+	return outcomes, nil
+}
+
+func (f *Fulfiller) row(sale inventory.Sale, epoch int64, t queue.Ticket, tag string) Row {
+	now := f.now().UnixMilli()
+	r := Row{ID: t.ID, SaleID: sale.ID, UserID: t.User, Slot: &t.Slot, Quantity: t.Units, PriceCents: sale.PriceCents, Currency: sale.Currency,
+		Status: Confirmed, Email: t.Email, Phone: t.Phone, Seq: t.Seq, Epoch: epoch, BatchID: tag, Fingerprint: t.Fingerprint, Released: 1,
+		AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: now}
+	if t.State != queue.Queued {
+		r.Slot, r.Status, r.Reason, r.ConfirmedAt, r.EndedAt = nil, statusOf(t.State), t.Reason, 0, t.At.UnixMilli()
+	}
+	return r
+}
+
+// insert adds rows, leaving out those that conflict, and returns what the
+// database now holds under their ids.
+func (f *Fulfiller) insert(tx *gorm.DB, rows []Row) (map[string]Row, error) {
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+	}
+	stored := make(map[string]Row, len(rows))
+	size := f.db.MaxRows(rowColumns)
+	for from := 0; from < len(rows); from += size {
+		to := min(from+size, len(rows))
+		chunk := rows[from:to]
+		if err := store.InsertIgnore(tx).Create(&chunk).Error; err != nil {
+			return nil, err
+		}
+		var found []Row
+		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "batch_id").Where("id IN ?", ids[from:to]).Find(&found).Error; err != nil {
+			return nil, err
+		}
+		for _, r := range found {
+			stored[r.ID] = r
+		}
+	}
+	return stored, nil
+}
+
+// insertFailed records tickets whose user already holds another order.
+func (f *Fulfiller) insertFailed(tx *gorm.DB, sale inventory.Sale, epoch int64, tickets []queue.Ticket, tag string) error {
+	if len(tickets) == 0 {
+		return nil
+	}
+	rows := make([]Row, len(tickets))
+	for i, t := range tickets {
+		rows[i] = f.failedRow(sale, epoch, t, ReasonLimit, tag)
+	}
+	_, err := f.insert(tx, rows)
+	return err
+}
+
+func (f *Fulfiller) failedRow(sale inventory.Sale, epoch int64, t queue.Ticket, reason, tag string) Row {
+	r := f.row(sale, epoch, t, tag)
+	if t.State == queue.Queued {
+		r.Slot, r.Status, r.Reason, r.ConfirmedAt, r.EndedAt = nil, Failed, reason, 0, f.now().UnixMilli()
+	}
+	return r
+}
+
+// fail records one ticket as failed, unless its order exists after all. The
+// error is a fault of the database.
+func (f *Fulfiller) fail(ctx context.Context, sale inventory.Sale, epoch int64, t queue.Ticket, reason string, op queue.Op) (queue.Outcome, error) {
+	outcome, event := queue.Outcome{ID: t.ID, Op: op, Reason: reason}, EventFailed
+	if t.State != queue.Queued {
+		outcome, event = queue.Outcome{ID: t.ID, Op: queue.OpClose}, EventCancelled
+	}
+	err := f.db.Tx(ctx, func(tx *gorm.DB) error {
+		tag := uuid.NewString()
+		stored, err := f.insert(tx, []Row{f.failedRow(sale, epoch, t, reason, tag)})
+		if err != nil {
+			return err
+		}
+		if r := stored[t.ID]; r.BatchID != tag {
+			outcome = known(t, r)
+			return nil
+		}
+		return notify.Insert(tx, newsOf(t, sale.ID, event, f.channels, f.now()))
+	})
+	if store.Unavailable(err) {
+		return outcome, fmt.Errorf("record ticket %s as failed: %w", t.ID, err)
+	}
+	if err != nil {
+		// Not even the failure can be written: the dead letter is all that is left of it.
+		f.log.Error("failed ticket not recorded in the database", "sale", sale.ID, "order", t.ID, "error", err)
+		return queue.Outcome{ID: t.ID, Op: queue.OpDead, Reason: reason}, nil
+	}
+	f.told()
+	return outcome, nil
+}

@@ -1,0 +1,129 @@
+package order
+
+import (
+	"errors"
+	"time"
+
+	"sluice/queue"
+)
+
+// The states an order is shown in. Queued and Processing exist only in the
+// line; every other state is a row of the database.
+const (
+	Queued     = "queued"
+	Processing = "processing"
+	Confirmed  = "confirmed"
+	Paid       = "paid"
+	Failed     = "failed"
+	Cancelled  = "cancelled"
+	Expired    = "expired"
+)
+
+// Reasons of failed orders.
+const (
+	ReasonSoldOut = "sold_out"
+	ReasonLimit   = "limit_reached"
+	ReasonGaveUp  = "internal_error"
+)
+
+// Errors of looking up and cancelling.
+var (
+	ErrNotFound       = errors.New("no such order")
+	ErrNotCancellable = errors.New("the order can no longer be cancelled")
+	ErrBusy           = errors.New("the order is being worked on: try again soon")
+)
+
+// Row is an order in the database. Times are unix milliseconds.
+type Row struct {
+	ID          string `gorm:"primaryKey"`
+	SaleID      string
+	UserID      string
+	Slot        *int // which of the user's slots it holds; nil once it holds none
+	Quantity    int
+	PriceCents  int64
+	Currency    string
+	Status      string
+	Reason      string
+	Email       string
+	Phone       string
+	Seq         int64
+	Epoch       int64
+	BatchID     string // which delivery inserted it
+	Fingerprint string
+	Released    int // 0: its units have yet to return to the line
+	AdmittedAt  int64
+	ConfirmedAt int64
+	EndedAt     int64
+}
+
+// TableName names the table for GORM.
+func (Row) TableName() string { return "orders" }
+
+// rowColumns bounds how many rows fit into one statement.
+const rowColumns = 19
+
+// View is an order as its owner and operators see it.
+type View struct {
+	ID, SaleID, User string
+	Status, Reason   string
+	Quantity         int
+	PriceCents       int64
+	Currency         string
+	Position         int64 // tickets before it, itself included; 0 unless queued
+	AdmittedAt       time.Time
+	ConfirmedAt      time.Time
+	EndedAt          time.Time
+}
+
+// Final reports whether the status never changes again.
+func (v View) Final() bool {
+	return v.Status == Failed || v.Status == Cancelled || v.Status == Expired
+}
+
+// Settled reports whether the order has left the line.
+func (v View) Settled() bool { return v.Status != Queued && v.Status != Processing }
+
+func viewOfRow(r Row) View {
+	return View{ID: r.ID, SaleID: r.SaleID, User: r.UserID, Status: r.Status, Reason: r.Reason, Quantity: r.Quantity, PriceCents: r.PriceCents,
+		Currency: r.Currency, AdmittedAt: atMS(r.AdmittedAt), ConfirmedAt: atMS(r.ConfirmedAt), EndedAt: atMS(r.EndedAt)}
+}
+
+// viewOfTicket shows a ticket; claimed is the sequence up to which the line
+// has given tickets to workers.
+func viewOfTicket(sale string, t queue.Ticket, claimed int64) View {
+	v := View{ID: t.ID, SaleID: sale, User: t.User, Status: statusOf(t.State), Reason: t.Reason, Quantity: t.Units, AdmittedAt: t.AdmittedAt}
+	switch {
+	case t.State == queue.Queued && t.Seq > claimed:
+		v.Position = t.Seq - claimed
+	case t.State == queue.Queued:
+		v.Status = Processing
+	case t.State == queue.Confirmed || t.State == queue.Paid:
+		v.ConfirmedAt = t.At
+	default:
+		v.EndedAt = t.At
+	}
+	return v
+}
+
+func statusOf(s queue.State) string {
+	switch s {
+	case queue.Confirmed:
+		return Confirmed
+	case queue.Paid:
+		return Paid
+	case queue.Failed:
+		return Failed
+	case queue.Cancelled:
+		return Cancelled
+	case queue.Expired:
+		return Expired
+	}
+	return Queued
+}
+
+func atMS(ms int64) time.Time {
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
+}

@@ -1,0 +1,221 @@
+package queue_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/queue"
+)
+
+func TestAdmitChecksInOrder(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		s := openSale()
+		s.Cap, s.Limit, s.Total = 2, 1, 2
+		b := newBox(t, addr, s)
+		first := b.admit(ask("held", "ann"))[0]
+		require.NoError(t, first.Err)
+
+		// With room, stock and time left, only the limit stands in the way.
+		require.Equal(t, queue.LimitError{OrderID: "held"}, b.admit(ask("x", "ann"))[0].Err)
+		b.admit(ask("other", "bob"))
+		// Now the line is full and the stock is gone: a holder still reads its order, others that the line is full.
+		require.Equal(t, queue.LimitError{OrderID: "held"}, b.admit(ask("x", "ann"))[0].Err)
+		require.ErrorIs(t, b.admit(ask("x", "cat"))[0].Err, queue.ErrFull)
+		// An empty line without stock.
+		b.settle(b.claim("b1", 10), queue.OpConfirm)
+		require.Equal(t, queue.LimitError{OrderID: "held"}, b.admit(ask("x", "ann"))[0].Err)
+		require.ErrorIs(t, b.admit(ask("x", "cat"))[0].Err, queue.ErrSoldOut)
+
+		// The window comes before the limit, and what is known before everything.
+		s.Version, s.State = 2, "closed"
+		require.NoError(t, b.Configure(b.ctx, s))
+		require.ErrorIs(t, b.admit(ask("x", "ann"))[0].Err, queue.ErrEnded)
+		replay := b.admit(ask("held", "ann"))[0]
+		require.NoError(t, replay.Err)
+		require.True(t, replay.Replayed)
+		b.conserved(s.Limit)
+	})
+}
+
+func TestAdmitKeepsTheWindow(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		s := openSale()
+		b := newBox(t, addr, s)
+		begin, end := time.UnixMilli(s.StartsAt.UnixMilli()).UTC(), s.EndsAt
+		later := time.UnixMilli(time.Now().Add(time.Hour).UnixMilli()).UTC()
+		for _, c := range []struct {
+			state      string
+			start, end time.Time
+			want       error
+		}{
+			{"draft", begin, end, queue.NotStartedError{}},
+			{"draft", later, end.Add(time.Hour), queue.NotStartedError{}},
+			{"open", later, end.Add(time.Hour), queue.NotStartedError{StartsAt: later}},
+			{"paused", later, end.Add(time.Hour), queue.NotStartedError{StartsAt: later}},
+			{"paused", begin, end, queue.ErrPaused},
+			{"paused", begin, time.Now().Add(-time.Second), queue.ErrEnded},
+			{"open", begin, time.Now().Add(-time.Second), queue.ErrEnded},
+			{"closed", begin, end, queue.ErrEnded},
+			{"open", begin, end, nil},
+		} {
+			s.Version++
+			s.State, s.StartsAt, s.EndsAt = c.state, c.start, c.end
+			require.NoError(t, b.Configure(b.ctx, s))
+			require.Equal(t, c.want, b.admit(ask("order", "ann"))[0].Err, "%s from %s to %s", c.state, c.start, c.end)
+		}
+		b.conserved(s.Limit)
+	})
+}
+
+// The line's bound holds exactly, however many ask at once.
+func TestAdmitStopsExactlyAtTheCap(t *testing.T) {
+	const total, most = 5000, 1000
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		requests := make(chan queue.Request, total)
+		for i := range total {
+			requests <- ask(fmt.Sprint("order-", i), fmt.Sprint("user-", i))
+		}
+		close(requests)
+		var mu sync.Mutex
+		var full int
+		var seqs []int64
+		var gang sync.WaitGroup
+		for range 32 {
+			gang.Go(func() {
+				for {
+					batch := take(requests, 1+rand.IntN(queue.MaxAdmit))
+					if len(batch) == 0 {
+						return
+					}
+					admissions, err := b.Admit(b.ctx, 1, rate, batch)
+					mu.Lock()
+					if err != nil {
+						t.Error(err)
+					}
+					for _, a := range admissions {
+						switch a.Err {
+						case nil:
+							seqs = append(seqs, a.Ticket.Seq)
+						case queue.ErrFull:
+							full++
+						default:
+							t.Error(a.Err)
+						}
+					}
+					mu.Unlock()
+				}
+			})
+		}
+		gang.Wait()
+		require.Equal(t, total-most, full)
+		require.Len(t, seqs, most)
+		slices.Sort(seqs)
+		for i, seq := range seqs {
+			require.EqualValues(t, i+1, seq)
+		}
+		require.Len(t, b.list("wait"), most)
+		require.EqualValues(t, most, b.view().Waiting)
+		b.conserved(3)
+	})
+}
+
+func take(from <-chan queue.Request, n int) []queue.Request {
+	var batch []queue.Request
+	for r := range from {
+		if batch = append(batch, r); len(batch) == n {
+			break
+		}
+	}
+	return batch
+}
+
+func TestAdmitReplaysTheSameRequest(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		b.enqueue(250)
+		changed, stranger := ask("order", "ann"), ask("order", "bob")
+		changed.Fingerprint = "another"
+		answers := b.admit(ask("order", "ann"), ask("order", "ann"), changed, stranger)
+		require.NoError(t, answers[0].Err)
+		require.False(t, answers[0].Replayed)
+		require.EqualValues(t, 251, answers[0].Ticket.Position)
+		require.EqualValues(t, 3, answers[0].Ticket.ETASeconds)
+		require.True(t, answers[1].Replayed)
+		require.Equal(t, answers[0].Ticket, answers[1].Ticket)
+		require.ErrorIs(t, answers[2].Err, queue.ErrMismatch)
+		require.ErrorIs(t, answers[3].Err, queue.ErrMismatch)
+
+		// Later, when the line has moved, the first answer still stands.
+		b.claim("b1", 200)
+		before := b.dump()
+		again := b.admit(ask("order", "ann"), changed, stranger)
+		require.True(t, again[0].Replayed)
+		require.Equal(t, answers[0].Ticket, again[0].Ticket)
+		require.ErrorIs(t, again[1].Err, queue.ErrMismatch)
+		require.ErrorIs(t, again[2].Err, queue.ErrMismatch)
+		require.Equal(t, before, b.dump(), "a replay or a refusal changed the line")
+
+		// A new request is placed behind what still waits: 50 others and the first one.
+		require.EqualValues(t, 52, b.admit(ask("next", "ann"))[0].Ticket.Position)
+	})
+}
+
+func TestAdmitLimitsEachUser(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		two, four := ask("two", "ann"), ask("four", "bob")
+		two.Units, four.Units = 2, 4
+		answers := b.admit(ask("one", "ann"), two, ask("late", "ann"), four, ask("fine", "bob"))
+		require.Equal(t, 1, answers[0].Ticket.Slot)
+		require.Equal(t, 2, answers[1].Ticket.Slot)
+		require.Equal(t, 2, answers[1].Ticket.Units)
+		require.Equal(t, queue.LimitError{OrderID: "two"}, answers[2].Err)
+		require.Equal(t, queue.LimitError{}, answers[3].Err)
+		require.NoError(t, answers[4].Err)
+		b.conserved(3)
+
+		// A freed slot is the next one taken: the database allows one live order in each.
+		require.NoError(t, b.Cancel(b.ctx, "one", "ann"))
+		require.Equal(t, 1, b.admit(ask("again", "ann"))[0].Ticket.Slot)
+		require.Equal(t, []string{"two", "again"}, b.held("ann"))
+		require.Empty(t, b.held("nobody"))
+		b.conserved(3)
+	})
+}
+
+func TestAdmitRefusesWhatIsNotReady(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		for _, n := range []int{0, queue.MaxAdmit + 1} {
+			_, err := b.Admit(b.ctx, 1, rate, make([]queue.Request, n))
+			require.Error(t, err)
+		}
+		one := []queue.Request{ask("order", "ann")}
+		_, err := b.Admit(b.ctx, 2, rate, one)
+		require.ErrorIs(t, err, queue.ErrNotReady, "another epoch")
+		_, err = b.lines.Of("missing").Admit(b.ctx, 1, rate, one)
+		require.ErrorIs(t, err, queue.ErrNotReady, "a missing line")
+
+		ready, err := b.lines.Verified(b.ctx)
+		require.NoError(t, err)
+		require.True(t, ready)
+		require.NoError(t, b.rdb.ScriptFlush(b.ctx).Err())
+		_, err = b.Admit(b.ctx, 1, rate, one)
+		require.ErrorIs(t, err, queue.ErrNotReady, "unverified")
+		// Every other script comes back by itself and must not bring admit along.
+		b.claim("b1", 1)
+		ready, err = b.lines.Verified(b.ctx)
+		require.NoError(t, err)
+		require.False(t, ready)
+		require.Empty(t, b.rdb.HGetAll(b.ctx, b.key("orders")).Val())
+		require.NoError(t, b.lines.AllowAdmission(b.ctx))
+		require.NoError(t, b.admit(one...)[0].Err)
+	})
+}

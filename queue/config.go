@@ -1,0 +1,58 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Bounds of the line's configuration. A claim or an admit call passes its
+// tickets to Redis in one script; past a few thousand arguments Lua's unpack
+// fails, so both stay well below.
+const (
+	MaxBatch = 500
+	MaxCap   = 10_000_000
+)
+
+// Config shapes the line of every sale and how it is drained.
+type Config struct {
+	Cap         int           `koanf:"cap"`          // most tickets waiting in one line, unless the sale has its own cap; 1 to MaxCap
+	Batch       int           `koanf:"batch"`        // most tickets a worker claims at once; 1 to MaxBatch
+	Lease       time.Duration `koanf:"lease"`        // how long a worker may hold a batch before another takes it over; 2s to 10m
+	MaxAttempts int           `koanf:"max_attempts"` // how often a ticket may fail by its own fault, or be held by a worker that dies; 1 to 100
+	Backoff     time.Duration `koanf:"backoff"`      // delay before the first retry, doubled each time up to a minute; 1ms to 1m
+}
+
+// DefaultConfig returns the configuration used where nothing is set.
+func DefaultConfig() Config {
+	return Config{Cap: 10_000, Batch: 200, Lease: 10 * time.Second, MaxAttempts: 5, Backoff: time.Second}
+}
+
+// Validate reports every value out of its bounds, by key.
+func (c Config) Validate() error {
+	return errors.Join(
+		between("queue.cap", c.Cap, 1, MaxCap),
+		between("queue.batch", c.Batch, 1, MaxBatch),
+		between("queue.lease", c.Lease, 2*time.Second, 10*time.Minute),
+		between("queue.max_attempts", c.MaxAttempts, 1, 100),
+		between("queue.backoff", c.Backoff, time.Millisecond, time.Minute),
+	)
+}
+
+// PoolConfig sizes the ants pool that runs claimed batches.
+type PoolConfig struct {
+	Size int `koanf:"size"` // most batches run at the same time in this process; 1 to 1024
+}
+
+// DefaultPoolConfig returns the configuration used where nothing is set.
+func DefaultPoolConfig() PoolConfig { return PoolConfig{Size: 8} }
+
+// Validate reports a size out of its bounds.
+func (c PoolConfig) Validate() error { return between("pool.size", c.Size, 1, 1024) }
+
+func between[T int | time.Duration](key string, got, low, high T) error {
+	if got < low || got > high {
+		return fmt.Errorf("%s must be between %v and %v, got %v", key, low, high, got)
+	}
+	return nil
+}

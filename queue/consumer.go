@@ -1,0 +1,258 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/panjf2000/ants/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Handler turns tickets into orders. Its methods are called by many
+// goroutines, each with tickets of its own, and must return before the
+// context's deadline, which lies within the lease.
+type Handler interface {
+	// Handle answers every ticket of the batch with an outcome. An error means
+	// that something all tickets need was not available: it is nobody's fault,
+	// the batch goes back as it was and the consumer pauses.
+	Handle(ctx context.Context, b Batch) ([]Outcome, error)
+	// Bury answers tickets that have failed too often: their orders are
+	// recorded as failed, unless they exist after all.
+	Bury(ctx context.Context, b Batch, reason string) ([]Outcome, error)
+}
+
+// Consumer drains lines through an ants pool: the pool's size is the bound of
+// what runs. A worker is taken first and then claims for itself, so no ticket
+// ever waits in memory for a worker.
+type Consumer struct {
+	cfg     Config
+	lines   *Lines
+	sales   func() []string
+	handler Handler
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *consumerMetrics
+	pool    *ants.PoolWithFuncGeneric[string]
+	ready   *readySet
+	brake   *brake
+	stop    chan struct{}
+	once    sync.Once
+}
+
+// sweepEvery bounds how long a ticket waits when the wake message for it was lost.
+const sweepEvery = 250 * time.Millisecond
+
+// NewConsumer returns a consumer over the lines of the sales that sales()
+// returns. Call Run once.
+func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []string, h Handler, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Consumer, error) {
+	c := &Consumer{
+		cfg: cfg, lines: lines, sales: sales, handler: h, log: log, now: now,
+		ready: newReadySet(), brake: newBrake(now), stop: make(chan struct{}),
+	}
+	pool, err := ants.NewPoolWithFuncGeneric(size.Size, c.work, ants.WithLogger(antsLog{log}))
+	if err != nil {
+		return nil, fmt.Errorf("open the worker pool of %d: %w", size.Size, err)
+	}
+	c.pool = pool
+	c.metrics = newConsumerMetrics(reg, pool)
+	return c, nil
+}
+
+// Run drains until ctx ends, then lets running batches finish and returns.
+// Nothing stays leased unless a batch outlives its own deadline.
+func (c *Consumer) Run(ctx context.Context) error {
+	var loops sync.WaitGroup
+	loops.Go(func() { c.listen(ctx) })
+	loops.Go(func() { c.sweep(ctx) })
+	c.dispatch(ctx)
+	c.once.Do(func() { close(c.stop) })
+	loops.Wait()
+	if err := c.pool.ReleaseTimeout(c.cfg.Lease); err != nil {
+		return fmt.Errorf("stop the worker pool: %w: its batches are taken over when their lease ends", err)
+	}
+	return nil
+}
+
+// dispatch gives one worker at a time to each line that has work, in turn, so
+// that a hot sale does not starve the others.
+func (c *Consumer) dispatch(ctx context.Context) {
+	for {
+		sale, err := c.ready.next(ctx)
+		if err != nil || c.brake.wait(ctx) != nil {
+			return
+		}
+		if err := c.pool.Invoke(sale); err != nil {
+			return
+		}
+	}
+}
+
+func (c *Consumer) stopping() bool {
+	select {
+	case <-c.stop:
+		return true
+	default:
+		return false
+	}
+}
+
+// work is one turn of a pool worker: claim a batch, run it, settle it.
+func (c *Consumer) work(sale string) {
+	if c.stopping() {
+		return
+	}
+	// The dispatcher may have been waiting for this worker since before the fault.
+	if c.brake.left() > 0 {
+		c.ready.add(sale)
+		return
+	}
+	// The work outlives the stop signal, never the lease. The last quarter is
+	// for settling: a handler that ran into its deadline still gives its batch back.
+	held, release := context.WithTimeout(context.Background(), c.cfg.Lease)
+	defer release()
+	ctx, cancel := context.WithTimeout(held, c.cfg.Lease*3/4)
+	defer cancel()
+	line := c.lines.Of(sale)
+	batch, err := line.Claim(ctx, uuid.NewString(), c.cfg.Batch, c.cfg.Lease)
+	if err != nil {
+		c.fault(sale, "claim", err)
+		return
+	}
+	size := len(batch.Tickets) + len(batch.Poisoned)
+	if size == 0 {
+		return
+	}
+	if batch.Solo || size >= c.cfg.Batch {
+		c.ready.add(sale)
+	}
+	started := c.now()
+	outcomes, fault := c.run(ctx, batch)
+	c.settle(held, line, batch, outcomes)
+	c.metrics.finished(batch, outcomes, c.now().Sub(started), c.now())
+	if fault != nil {
+		c.fault(sale, "fulfil", fault)
+		return
+	}
+	c.brake.release()
+}
+
+// fault pauses all draining for a moment: what failed is shared by all tickets.
+func (c *Consumer) fault(sale, doing string, err error) {
+	pause := c.brake.hold()
+	c.log.Warn("draining paused", "sale", sale, "doing", doing, "for", pause, "error", err)
+	c.ready.add(sale)
+}
+
+// run answers every ticket of the batch. A fault is an error that no ticket
+// has caused.
+func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault error) {
+	for _, p := range b.Poisoned {
+		c.log.Error("unreadable ticket", "sale", b.Sale, "order", p.ID, "error", p.Err)
+		outcomes = append(outcomes, Outcome{ID: p.ID, Op: OpDead, Reason: "unreadable ticket"})
+	}
+	if len(b.Tickets) == 0 {
+		return outcomes, nil
+	}
+	answers, err := c.handle(ctx, b)
+	var crash *panicError
+	switch {
+	case errors.As(err, &crash):
+		c.log.Error("a batch panicked", "sale", b.Sale, "tickets", len(b.Tickets), "panic", crash.value, "stack", crash.stack)
+		answers = c.retryAll(b)
+	case err != nil:
+		answers, fault = nil, err
+	}
+	return append(outcomes, complete(b, answers)...), fault
+}
+
+func (c *Consumer) handle(ctx context.Context, b Batch) (outcomes []Outcome, err error) {
+	// ants would only log a panic and lose the batch until its lease ends.
+	defer func() {
+		if v := recover(); v != nil {
+			outcomes, err = nil, &panicError{value: v, stack: string(debug.Stack())}
+		}
+	}()
+	if b.Solo && b.Tickets[0].Attempts >= c.cfg.MaxAttempts {
+		return c.handler.Bury(ctx, b, fmt.Sprintf("gave up after %d attempts", b.Tickets[0].Attempts))
+	}
+	outcomes, err = c.handler.Handle(ctx, b)
+	for i := range outcomes {
+		if outcomes[i].Op == OpRetry && outcomes[i].Delay == 0 {
+			outcomes[i].Delay = c.delay(b)
+		}
+	}
+	return outcomes, err
+}
+
+// retryAll sends each ticket of a crashed batch to run alone: at once when it
+// had company, since at most one of them is to blame, later when it had none.
+func (c *Consumer) retryAll(b Batch) []Outcome {
+	outcomes := make([]Outcome, len(b.Tickets))
+	for i, t := range b.Tickets {
+		outcomes[i] = Outcome{ID: t.ID, Op: OpRetry, Delay: c.delay(b)}
+	}
+	return outcomes
+}
+
+func (c *Consumer) delay(b Batch) time.Duration {
+	if !b.Solo {
+		return 0
+	}
+	return min(c.cfg.Backoff<<min(b.Tickets[0].Attempts, 16), time.Minute)
+}
+
+// complete keeps the first proper answer to each ticket of the batch. A ticket
+// without one goes back unchanged.
+func complete(b Batch, answers []Outcome) []Outcome {
+	answered := make(map[string]Outcome, len(b.Tickets))
+	for _, o := range answers {
+		if _, twice := answered[o.ID]; !twice && o.Op.valid() {
+			answered[o.ID] = o
+		}
+	}
+	outcomes := make([]Outcome, len(b.Tickets))
+	for i, t := range b.Tickets {
+		o, ok := answered[t.ID]
+		if !ok {
+			o = Outcome{ID: t.ID, Op: OpBack}
+		}
+		outcomes[i] = o
+	}
+	return outcomes
+}
+
+// settle tries until the lease has run out. Repeating is safe: once it was
+// done, the lease is gone and the repeat is fenced.
+func (c *Consumer) settle(ctx context.Context, line *Line, b Batch, outcomes []Outcome) {
+	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		err := line.Settle(ctx, b, outcomes)
+		if err == nil {
+			return
+		}
+		if errors.Is(err, ErrFenced) {
+			c.log.Warn("batch was taken over before it settled", "sale", b.Sale, "batch", b.ID, "tickets", len(b.Tickets))
+			return
+		}
+		if sleep(ctx, wait) != nil {
+			c.log.Error("batch not settled: it runs again when its lease ends", "sale", b.Sale, "batch", b.ID, "error", err)
+			return
+		}
+	}
+}
+
+type panicError struct {
+	value any
+	stack string
+}
+
+func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
+
+type antsLog struct{ log *slog.Logger }
+
+func (a antsLog) Printf(format string, args ...any) { a.log.Error(fmt.Sprintf(format, args...)) }

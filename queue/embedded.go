@@ -1,0 +1,58 @@
+package queue
+
+import (
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+)
+
+// embeddedRedis is an in-memory Redis inside this process, reached over TCP on
+// the loopback interface. Its TIME is the real one and its keys expire by
+// themselves.
+type embeddedRedis struct {
+	server   *miniredis.Miniredis
+	password string
+	stop     chan struct{}
+	done     chan struct{}
+}
+
+func startEmbedded() (*embeddedRedis, error) {
+	e := &embeddedRedis{
+		server: miniredis.NewMiniRedis(), password: randomPassword(),
+		stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	e.server.RequireAuth(e.password)
+	if err := e.server.StartAddr("127.0.0.1:0"); err != nil {
+		return nil, err
+	}
+	go e.expire()
+	return e, nil
+}
+
+func (e *embeddedRedis) addr() string { return e.server.Addr() }
+
+// expire lets keys age. The server could do so itself, but then walks every
+// key that can expire at each command instead of once a second.
+func (e *embeddedRedis) expire() {
+	defer close(e.done)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for last := time.Now(); ; {
+		select {
+		case <-tick.C:
+			now := time.Now()
+			e.server.FastForward(now.Sub(last))
+			last = now
+		case <-e.stop:
+			return
+		}
+	}
+}
+
+// Close stops the server; what it held is gone.
+func (e *embeddedRedis) Close() error {
+	close(e.stop)
+	<-e.done
+	e.server.Close()
+	return nil
+}

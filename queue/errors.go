@@ -1,0 +1,66 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Refusals of an admission, in the order in which they are checked. None of
+// them has changed anything in the line.
+var (
+	ErrMismatch   = errors.New("the order id is known with another payload")
+	ErrEnded      = errors.New("the sale has ended")
+	ErrPaused     = errors.New("the sale is paused")
+	ErrFull       = errors.New("the line is at its cap")
+	ErrSoldOut    = errors.New("not enough units left")
+	ErrNotReady   = errors.New("the line is not ready: it is missing or being rebuilt")
+	ErrFenced     = errors.New("the batch's lease has gone: another worker has it")
+	ErrBusy       = errors.New("a worker has the ticket right now")
+	ErrUnknown    = errors.New("no such order in this line")
+	ErrNotWaiting = errors.New("the order no longer waits in the line")
+)
+
+// NotStartedError refuses an admission before the sale's window.
+type NotStartedError struct {
+	StartsAt time.Time // zero: not opened yet
+}
+
+func (e NotStartedError) Error() string {
+	if e.StartsAt.IsZero() {
+		return "the sale has not been opened"
+	}
+	return fmt.Sprintf("the sale starts at %s", e.StartsAt.Format(time.RFC3339))
+}
+
+// LimitError refuses an admission to a user who already holds the limit.
+type LimitError struct {
+	OrderID string // the newest order held; empty when a single request asks for more than the limit
+}
+
+func (e LimitError) Error() string { return "the user already holds the limit" }
+
+// Unavailable reports whether an error means that Redis could not be asked or
+// did not answer in time: repeating the call later may succeed, and the first
+// call may have had its effect.
+func Unavailable(err error) bool {
+	if err == nil {
+		return false
+	}
+	var network net.Error
+	if errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, net.ErrClosed) || errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
+		return true
+	}
+	for _, prefix := range []string{"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "MISCONF", "OOM", "BUSY", "NOREPLICAS"} {
+		if redis.HasErrorPrefix(err, prefix) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,42 @@
+package queue
+
+// Channels are hints, never the truth: whoever misses a message finds the
+// same news by its own sweep.
+const (
+	wakeChannel   = "sluice:wake"   // payload: a sale whose empty line received tickets
+	statusChannel = "sluice:status" // payload: sale, then "id state" per line
+)
+
+// keys are the names of one line in Redis. They share one hash tag, so every
+// script of the line runs in one slot of a cluster.
+type keys struct {
+	meta     string // hash: epoch, gate, version, state, window, cap, limit, total and the counters seq, claimed, served, released
+	stock    string // integer: units that can still be reserved
+	wait     string // list of order ids, oldest at the tail: the bounded line
+	suspect  string // list of order ids that failed or whose worker died, claimed one at a time
+	orders   string // hash: order id → record
+	holders  string // hash: user → the orders it holds
+	lease    string // sorted set: batch id → deadline in ms
+	leased   string // hash: batch id → its order ids
+	retry    string // sorted set: order id → due time in ms
+	attempts string // hash: order id → failed attempts
+	dead     string // list of dead-lettered order ids, newest first
+	done     string // list of finished order ids whose records are still kept, newest first
+}
+
+// The shard is part of every name from the first day, so that a sale can be
+// split over several slots without renaming what exists.
+const onlyShard = "0"
+
+func lineKeys(sale string) keys {
+	prefix := "sluice:{" + sale + "/" + onlyShard + "}:"
+	return keys{
+		meta: prefix + "meta", stock: prefix + "stock", wait: prefix + "wait", suspect: prefix + "suspect",
+		orders: prefix + "orders", holders: prefix + "holders", lease: prefix + "lease", leased: prefix + "leased",
+		retry: prefix + "retry", attempts: prefix + "attempts", dead: prefix + "dead", done: prefix + "done",
+	}
+}
+
+func (k keys) all() []string {
+	return []string{k.meta, k.stock, k.wait, k.suspect, k.orders, k.holders, k.lease, k.leased, k.retry, k.attempts, k.dead, k.done}
+}

@@ -1,0 +1,353 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Bounds of what a line keeps of finished orders. The database keeps them all.
+const (
+	keepDone = 10_000 // records of finished orders still answered from Redis
+	keepDead = 10_000 // dead letters kept for an operator
+)
+
+// MaxAdmit is the most requests one Admit call takes.
+const MaxAdmit = 200
+
+// Lines gives access to the line of every sale. Safe for concurrent use.
+type Lines struct {
+	rdb     redis.UniversalClient
+	scripts scripts
+}
+
+// NewLines returns the lines kept in rdb.
+func NewLines(rdb redis.UniversalClient) *Lines { return &Lines{rdb: rdb, scripts: loadScripts()} }
+
+// Of returns the line of a sale, whether or not it exists yet. The caller has
+// validated the id: it becomes part of key names.
+func (ls *Lines) Of(sale string) *Line { return &Line{Lines: ls, sale: sale, keys: lineKeys(sale)} }
+
+// Line is the bounded line of one sale. Every method is one atomic step in
+// Redis, or says otherwise. Safe for concurrent use.
+type Line struct {
+	*Lines
+	sale string
+	keys keys
+}
+
+// Sale returns the id of the sale this line belongs to.
+func (l *Line) Sale() string { return l.sale }
+
+// Request asks for a place in the line. No field may hold a control character.
+type Request struct {
+	ID, User     string
+	Units        int
+	Fingerprint  string
+	Email, Phone string
+}
+
+// Admission is the answer to one Request.
+type Admission struct {
+	Ticket   Ticket // when Err is nil
+	Replayed bool   // the same request had been admitted before: Ticket is what became of it
+	Err      error  // ErrMismatch, NotStartedError, ErrEnded, ErrPaused, LimitError, ErrFull or ErrSoldOut
+}
+
+// Admit takes up to MaxAdmit requests into the line, in their order, and
+// answers each. Rate is the measured drain rate in tickets per second, for the
+// expected wait; it must be positive. Repeating a call repeats its answers.
+//
+// It returns ErrNotReady, and has done nothing, when the line is missing, has
+// another epoch, is being rebuilt, or Redis has been restarted and nobody has
+// verified its lines since (see Verified). After any other error the requests
+// may or may not be in the line; repeating the call tells.
+func (l *Line) Admit(ctx context.Context, epoch int64, rate float64, requests []Request) ([]Admission, error) {
+	if len(requests) == 0 || len(requests) > MaxAdmit {
+		return nil, fmt.Errorf("admit takes 1 to %d requests, got %d", MaxAdmit, len(requests))
+	}
+	args := make([]any, 0, 4+6*len(requests))
+	args = append(args, epoch, strconv.FormatFloat(rate, 'f', 3, 64), wakeChannel, l.sale)
+	for _, r := range requests {
+		args = append(args, r.ID, r.User, r.Units, r.Fingerprint, r.Email, r.Phone)
+	}
+	keys := []string{l.keys.meta, l.keys.stock, l.keys.wait, l.keys.orders, l.keys.holders}
+	answers, err := l.rdb.EvalSha(ctx, l.scripts.admit.sha, keys, args...).StringSlice()
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return nil, fmt.Errorf("%w: redis was restarted", ErrNotReady)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("admit to %s: %w", l.sale, err)
+	}
+	if answers[0] == "X" {
+		return nil, ErrNotReady
+	}
+	if len(answers) != len(requests)+1 {
+		return nil, fmt.Errorf("admit to %s: %d answers to %d requests", l.sale, len(answers)-1, len(requests))
+	}
+	admissions := make([]Admission, len(requests))
+	for i, answer := range answers[1:] {
+		admissions[i] = readAnswer(requests[i].ID, answer)
+	}
+	return admissions, nil
+}
+
+func readAnswer(id, answer string) Admission {
+	code, rest := answer[0], answer[1:]
+	switch code {
+	case 'A', 'R':
+		t, err := parseTicket(id, rest)
+		return Admission{Ticket: t, Replayed: code == 'R', Err: err}
+	case 'M':
+		return Admission{Err: ErrMismatch}
+	case 'N':
+		ms, _ := strconv.ParseInt(rest, 10, 64)
+		if ms == 0 {
+			return Admission{Err: NotStartedError{}}
+		}
+		return Admission{Err: NotStartedError{StartsAt: time.UnixMilli(ms).UTC()}}
+	case 'E':
+		return Admission{Err: ErrEnded}
+	case 'P':
+		return Admission{Err: ErrPaused}
+	case 'L':
+		return Admission{Err: LimitError{OrderID: rest}}
+	case 'F':
+		return Admission{Err: ErrFull}
+	case 'S':
+		return Admission{Err: ErrSoldOut}
+	}
+	return Admission{Err: fmt.Errorf("admit answered %q, which is no answer", answer)}
+}
+
+// Batch is what one claim got: tickets that belong to this caller until the
+// lease runs out.
+type Batch struct {
+	ID       string
+	Sale     string
+	Epoch    int64
+	Solo     bool // one suspect, to be run alone
+	Tickets  []Ticket
+	Poisoned []Poison // listed ids that are not tickets
+}
+
+// Poison is an entry of the line that cannot be read as a ticket.
+type Poison struct {
+	ID  string
+	Err error
+}
+
+// Claim moves up to n of the oldest tickets into a batch of their own and
+// leases it under id, which must never have been used. An empty batch means
+// there was nothing to claim. n is at most MaxBatch.
+func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration) (Batch, error) {
+	keys := []string{l.keys.meta, l.keys.wait, l.keys.suspect, l.keys.lease, l.keys.leased, l.keys.orders, l.keys.attempts}
+	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, min(n, MaxBatch), lease.Milliseconds(), id)
+	if err != nil || len(list) == 0 {
+		return Batch{}, err
+	}
+	b := Batch{ID: id, Sale: l.sale, Epoch: toInt(list[0]), Solo: toInt(list[1]) == 1}
+	for i := 2; i+2 < len(list); i += 3 {
+		order, _ := list[i].(string)
+		record, _ := list[i+1].(string)
+		t, err := parseTicket(order, record)
+		if err != nil {
+			b.Poisoned = append(b.Poisoned, Poison{ID: order, Err: err})
+			continue
+		}
+		t.Attempts = int(toInt(list[i+2]))
+		b.Tickets = append(b.Tickets, t)
+	}
+	return b, nil
+}
+
+// Op says how one ticket of a batch ends.
+type Op byte
+
+// The ends of a ticket in a batch.
+const (
+	OpConfirm Op = 'c' // the order exists in the database
+	OpFail    Op = 'f' // it failed for good: its units and its user's slot return
+	OpDead    Op = 'x' // as OpFail, and it is kept for an operator
+	OpClose   Op = 'k' // a cancelled ticket that is now recorded
+	OpRetry   Op = 'r' // try again alone after Delay; counts an attempt
+	OpBack    Op = 'b' // back to where it came from; counts nothing
+)
+
+func (o Op) valid() bool { return strings.IndexByte("cfxkrb", byte(o)) >= 0 }
+
+// Outcome is the end of one ticket of a batch.
+type Outcome struct {
+	ID     string
+	Op     Op
+	Reason string        // OpFail, OpDead
+	Delay  time.Duration // OpRetry
+}
+
+// Settle ends a batch. It returns ErrFenced, and has changed nothing, when the
+// lease had gone; the tickets are then somebody else's.
+func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
+	args := make([]any, 0, 5+3*len(outcomes))
+	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale)
+	for _, o := range outcomes {
+		var value any = cleanReason(o.Reason)
+		switch {
+		case o.Op == OpRetry:
+			value = o.Delay.Milliseconds()
+		case o.Op == OpBack && b.Solo:
+			value = "suspect"
+		case o.Op == OpBack:
+			value = "wait"
+		}
+		args = append(args, o.ID, string(o.Op), value)
+	}
+	k := l.keys
+	keys := []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done}
+	n, err := l.scripts.settle.runInt(ctx, l.rdb, keys, args...)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return ErrFenced
+	}
+	return nil
+}
+
+// cleanReason keeps a reason from breaking the record it is written into.
+func cleanReason(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, s)
+	if len(s) > 200 {
+		s = strings.ToValidUTF8(s[:200], "")
+	}
+	return s
+}
+
+// Reclaim takes over up to 16 batches whose lease has run out, or that have
+// none, and returns how many batches and tickets those were.
+func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) {
+	keys := []string{l.keys.lease, l.keys.leased, l.keys.suspect, l.keys.attempts}
+	list, err := l.scripts.reclaim.runList(ctx, l.rdb, keys, 16)
+	if err != nil {
+		return 0, 0, err
+	}
+	return toInt(list[0]), toInt(list[1]), nil
+}
+
+// Promote makes up to n retried tickets claimable whose delay is over.
+func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
+	return l.scripts.promote.runInt(ctx, l.rdb, []string{l.keys.retry, l.keys.suspect}, n)
+}
+
+// Cancel ends a ticket at its owner's wish while it still waits. It returns
+// ErrUnknown for another user's order, ErrNotWaiting when it has been
+// confirmed or has ended (the database knows), ErrBusy while a worker has it
+// and ErrNotReady while the line is being rebuilt.
+func (l *Line) Cancel(ctx context.Context, id, user string) error {
+	k := l.keys
+	n, err := l.scripts.cancel.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, statusChannel, l.sale)
+	if err != nil {
+		return err
+	}
+	switch n {
+	case 1:
+		return nil
+	case 0:
+		return ErrNotWaiting
+	case -1:
+		return ErrUnknown
+	case -2:
+		return ErrBusy
+	}
+	return ErrNotReady
+}
+
+// Ended names a confirmed order that has ended in the database.
+type Ended struct {
+	ID    string
+	State State // Cancelled or Expired
+}
+
+// Release gives back the units and slots of confirmed orders that have ended
+// in the database. It may be repeated: an order is released once. Returns
+// ErrNotReady, having done nothing, while the line is missing or rebuilt.
+func (l *Line) Release(ctx context.Context, ended []Ended) error {
+	args := []any{keepDone, statusChannel, l.sale}
+	for _, e := range ended {
+		args = append(args, e.ID, string(e.State))
+	}
+	k := l.keys
+	n, err := l.scripts.release.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.done}, args...)
+	if err == nil && n < 0 {
+		return ErrNotReady
+	}
+	return err
+}
+
+// Lookup returns the tickets the line still knows, by order id, and the
+// sequence up to which tickets have been claimed. Unknown ids are absent.
+func (l *Line) Lookup(ctx context.Context, ids []string) (map[string]Ticket, int64, error) {
+	pipe := l.rdb.Pipeline()
+	records := pipe.HMGet(ctx, l.keys.orders, ids...)
+	claimed := pipe.HGet(ctx, l.keys.meta, "claimed")
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, 0, fmt.Errorf("look up %d orders of %s: %w", len(ids), l.sale, err)
+	}
+	known := make(map[string]Ticket, len(ids))
+	for i, v := range records.Val() {
+		record, ok := v.(string)
+		if !ok {
+			continue
+		}
+		if t, err := parseTicket(ids[i], record); err == nil {
+			known[ids[i]] = t
+		}
+	}
+	n, _ := claimed.Int64()
+	return known, n, nil
+}
+
+// HeldBy returns the ids of the orders a user holds, by sale, in one round
+// trip for all the sales asked for.
+func (ls *Lines) HeldBy(ctx context.Context, sales []string, user string) (map[string][]string, error) {
+	if len(sales) == 0 {
+		return nil, nil
+	}
+	pipe := ls.rdb.Pipeline()
+	held := make([]*redis.StringCmd, len(sales))
+	for i, sale := range sales {
+		held[i] = pipe.HGet(ctx, lineKeys(sale).holders, user)
+	}
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, fmt.Errorf("read what a user holds in %d lines: %w", len(sales), err)
+	}
+	ids := make(map[string][]string)
+	for i, sale := range sales {
+		for one := range strings.SplitSeq(held[i].Val(), ",") {
+			if id, _, ok := strings.Cut(one, ":"); ok {
+				ids[sale] = append(ids[sale], id)
+			}
+		}
+	}
+	return ids, nil
+}
+
+func toInt(v any) int64 {
+	switch x := v.(type) {
+	case int64:
+		return x
+	case string:
+		n, _ := strconv.ParseInt(x, 10, 64)
+		return n
+	}
+	return 0
+}

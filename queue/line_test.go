@@ -1,0 +1,267 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"sluice/queue"
+)
+
+func TestClaimIsFirstComeFirstServed(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		require.Empty(t, b.claim("b0", 10).Tickets)
+		order := b.enqueue(25)
+		first := b.claim("b1", 10)
+		require.Equal(t, order[:10], ids(first))
+		require.False(t, first.Solo)
+		require.EqualValues(t, 1, first.Epoch)
+		for i, ticket := range first.Tickets {
+			require.EqualValues(t, i+1, ticket.Seq)
+			require.EqualValues(t, i+1, ticket.Position)
+			require.Equal(t, queue.Queued, ticket.State)
+			require.Equal(t, ticket.User+"@example.com", ticket.Email)
+			require.WithinDuration(t, time.Now(), ticket.AdmittedAt, time.Minute)
+		}
+		known, claimed, err := b.Lookup(b.ctx, []string{order[9], order[10], "missing"})
+		require.NoError(t, err)
+		require.EqualValues(t, 10, claimed)
+		require.Len(t, known, 2)
+		require.LessOrEqual(t, known[order[9]].Seq, claimed, "it is being processed")
+		require.Greater(t, known[order[10]].Seq, claimed, "it waits")
+
+		require.Equal(t, order[10:], ids(b.claim("b2", 100)))
+		v := b.view()
+		require.EqualValues(t, []int64{25, 25, 0, 2}, []int64{v.Seq, v.Claimed, v.Waiting, v.Leased})
+		require.True(t, v.InFlight())
+		b.conserved(3)
+	})
+}
+
+func TestSettleEndsEachTicketAsAsked(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		order := b.enqueue(8)
+		require.NoError(t, b.Cancel(b.ctx, order[3], "user-00004"))
+		batch := b.claim("b1", 7)
+		require.Equal(t, queue.Cancelled, batch.Tickets[3].State)
+		require.NoError(t, b.Settle(b.ctx, batch, []queue.Outcome{
+			{ID: order[0], Op: queue.OpConfirm},
+			{ID: order[1], Op: queue.OpFail, Reason: "no\tsuch\nthing" + strings.Repeat("é", 200)},
+			{ID: order[2], Op: queue.OpDead, Reason: "gave up"},
+			{ID: order[3], Op: queue.OpClose},
+			{ID: order[4], Op: queue.OpRetry, Delay: time.Hour},
+			{ID: order[5], Op: queue.OpBack},
+			{ID: order[6], Op: queue.OpBack},
+		}))
+		for i, want := range []queue.State{'c', 'f', 'f', 'x', 'q', 'q', 'q', 'q'} {
+			ticket := b.ticket(order[i])
+			require.Equal(t, want, ticket.State, "ticket %d", i)
+			require.Equal(t, want == 'q', ticket.At.IsZero())
+			require.Equal(t, want == 'q', ticket.Email != "", "contacts are kept no longer than needed")
+		}
+		reason := b.ticket(order[1]).Reason
+		require.True(t, strings.HasPrefix(reason, "no such thingéé"), reason)
+		require.LessOrEqual(t, len(reason), 200)
+		require.Equal(t, order[5:], b.list("wait"), "what goes back is next again")
+		require.Equal(t, []string{order[2]}, b.list("dead"))
+		require.Equal(t, []string{order[1], order[3]}, b.list("done"))
+		require.Equal(t, map[string]string{order[4]: "1"}, b.attempts())
+		v := b.view()
+		require.EqualValues(t, []int64{4, 0, 1, 1, 3}, []int64{v.Served, v.Leased, v.Retrying, v.Dead, v.Waiting})
+		require.EqualValues(t, 5000-5, v.Stock)
+		b.conserved(3)
+	})
+}
+
+// A worker that comes late changes nothing, wherever its tickets are by now.
+func TestSettleIsFenced(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		b.enqueue(6)
+		late := b.claim("late", 5)
+		b.expire("late")
+		fenced := func(when string) {
+			t.Helper()
+			before := b.dump()
+			for _, op := range []queue.Op{queue.OpConfirm, queue.OpFail, queue.OpDead, queue.OpClose, queue.OpRetry, queue.OpBack} {
+				require.ErrorIs(t, b.Settle(b.ctx, late, all(late, op)), queue.ErrFenced, when)
+			}
+			require.Equal(t, before, b.dump(), when)
+		}
+		_, _, err := b.Reclaim(b.ctx)
+		require.NoError(t, err)
+		fenced("reclaimed")
+		other := b.claim("other", 5)
+		fenced("with another worker")
+		b.settle(other, queue.OpConfirm)
+		fenced("ended by another worker")
+		late.ID = "never"
+		fenced("never leased")
+		b.conserved(3)
+	})
+}
+
+func TestReclaimMakesSuspects(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		order := b.enqueue(5)
+		b.claim("b1", 2)
+		b.claim("b2", 2)
+		reclaim := func() [2]int64 {
+			batches, tickets, err := b.Reclaim(b.ctx)
+			require.NoError(t, err)
+			return [2]int64{batches, tickets}
+		}
+		require.Zero(t, reclaim(), "the leases stand")
+		b.expire("b2")
+		require.Equal(t, [2]int64{1, 2}, reclaim())
+		// A batch without a lease is found as well.
+		require.NoError(t, b.rdb.ZRem(b.ctx, b.key("lease"), "b1").Err())
+		require.EqualValues(t, 1, b.snapshot().Unleased)
+		require.Equal(t, [2]int64{1, 2}, reclaim())
+		require.Zero(t, reclaim())
+
+		require.Equal(t, []string{order[2], order[3], order[0], order[1]}, b.list("suspect"))
+		for i, want := range []string{order[2], order[3], order[0], order[1]} {
+			solo := b.claim(fmt.Sprint("solo", i), 100)
+			require.True(t, solo.Solo)
+			require.Equal(t, []string{want}, ids(solo), "suspects come before others and alone")
+			require.Equal(t, 1, solo.Tickets[0].Attempts)
+		}
+		b.expire("solo0")
+		reclaim()
+		again := b.claim("again", 100)
+		require.Equal(t, 2, again.Tickets[0].Attempts)
+		b.settle(again, queue.OpBack)
+		require.Equal(t, []string{order[2]}, b.list("suspect"), "a suspect stays one")
+		again = b.claim("again2", 100)
+		require.Equal(t, 2, again.Tickets[0].Attempts, "going back counts nothing")
+		b.settle(again, queue.OpConfirm)
+		require.NotContains(t, b.attempts(), order[2])
+		rest := b.claim("rest", 100)
+		require.False(t, rest.Solo)
+		require.Equal(t, order[4:], ids(rest))
+		b.conserved(3)
+	})
+}
+
+func TestPromoteReturnsWhatIsDue(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		order := b.enqueue(3)
+		b.settle(b.claim("b1", 3), queue.OpRetry)
+		promote := func(n int) int64 {
+			moved, err := b.Promote(b.ctx, n)
+			require.NoError(t, err)
+			return moved
+		}
+		require.Zero(t, promote(10), "an hour is left")
+		require.Empty(t, b.claim("b2", 10).Tickets)
+		b.due(order[0])
+		b.due(order[1])
+		require.EqualValues(t, 1, promote(1))
+		require.EqualValues(t, 1, promote(10))
+		solo := b.claim("b3", 10)
+		require.Equal(t, order[:1], ids(solo))
+		require.Equal(t, 1, solo.Tickets[0].Attempts)
+		b.conserved(3)
+	})
+}
+
+// Whatever cannot be read as a ticket neither holds up nor harms its batch-mates.
+func TestUnreadableTicketsLeaveTheLine(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		order := b.enqueue(2)
+		broken := map[string]string{"none": "", "garbage": "garbage", "queued": "q", "short": "q\t1\t1", "letters": "q\tx\ty\tz\tu\t1\tf\t1\t1\t\t\t\t", "many": strings.Repeat("q\t", 20)}
+		for id, record := range broken {
+			if record != "" {
+				require.NoError(t, b.rdb.HSet(b.ctx, b.key("orders"), id, record).Err())
+			}
+			require.NoError(t, b.rdb.RPush(b.ctx, b.key("wait"), id).Err())
+		}
+		batch := b.claim("b1", 100)
+		require.Equal(t, order, ids(batch))
+		require.Len(t, batch.Poisoned, len(broken))
+		outcomes := all(batch, queue.OpConfirm)
+		for _, p := range batch.Poisoned {
+			require.Contains(t, broken, p.ID)
+			require.ErrorContains(t, p.Err, p.ID)
+			outcomes = append(outcomes, queue.Outcome{ID: p.ID, Op: queue.OpDead, Reason: "unreadable"})
+		}
+		require.NoError(t, b.Settle(b.ctx, batch, outcomes))
+		for _, id := range order {
+			require.Equal(t, queue.Confirmed, b.ticket(id).State)
+		}
+		require.Len(t, b.list("dead"), len(broken))
+		require.False(t, b.view().InFlight())
+		require.EqualValues(t, 5000-2, b.view().Stock)
+	})
+}
+
+func TestFinishedOrdersAreKeptInBounds(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		old := func(list string, n int) {
+			names, records := make([]any, n), make([]any, 0, 2*n)
+			for i := range n {
+				names[i] = fmt.Sprint(list, i) // 0 is the newest
+				records = append(records, names[i], fmt.Sprintf("f\t%d\t1\t1\told\t1\tp\t1\t1\t1\twhy\t\t", i+1))
+			}
+			require.NoError(t, b.rdb.RPush(b.ctx, b.key(list), names...).Err())
+			require.NoError(t, b.rdb.HSet(b.ctx, b.key("orders"), records...).Err())
+		}
+		old("done", queue.KeepDone-1)
+		old("dead", queue.KeepDead-1)
+		order := b.enqueue(6)
+		b.settle(b.claim("b1", 3), queue.OpDead)
+		b.settle(b.claim("b2", 2), queue.OpFail)
+		b.settle(b.claim("b3", 1), queue.OpConfirm)
+		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[5], State: queue.Expired}}))
+
+		require.EqualValues(t, queue.KeepDead, b.rdb.LLen(b.ctx, b.key("dead")).Val())
+		require.EqualValues(t, queue.KeepDone, b.rdb.LLen(b.ctx, b.key("done")).Val())
+		require.EqualValues(t, queue.KeepDone+queue.KeepDead, b.rdb.HLen(b.ctx, b.key("orders")).Val(), "records go with their list entries")
+		for _, id := range order {
+			b.ticket(id)
+		}
+		_, err := b.rdb.HGet(b.ctx, b.key("orders"), fmt.Sprint("done", queue.KeepDone-2)).Result()
+		require.ErrorIs(t, err, redis.Nil, "the oldest is forgotten first")
+	})
+}
+
+func TestNewsReachesListeners(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		stop := make(chan struct{})
+		ctx, cancel := context.WithCancel(b.ctx)
+		defer func() { cancel(); <-stop }()
+		heard := make(chan queue.News, 100)
+		go func() {
+			defer close(stop)
+			b.lines.Listen(ctx, func(n queue.News) { heard <- n })
+		}()
+		require.Eventually(t, func() bool { return b.rdb.PubSubNumSub(b.ctx, "sluice:status").Val()["sluice:status"] == 1 }, 5*time.Second, time.Millisecond)
+		order := b.enqueue(3)
+		require.NoError(t, b.Cancel(b.ctx, order[2], "user-00003"))
+		b.settle(b.claim("b1", 1), queue.OpConfirm)
+		b.settle(b.claim("b2", 1), queue.OpFail)
+		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Expired}}))
+		for _, want := range []queue.News{{Sale: "sale", OrderID: order[2], State: 'x'}, {Sale: "sale", OrderID: order[0], State: 'c'},
+			{Sale: "sale", OrderID: order[1], State: 'f'}, {Sale: "sale", OrderID: order[0], State: 'e'}} {
+			select {
+			case got := <-heard:
+				require.Equal(t, want, got)
+			case <-time.After(5 * time.Second):
+				require.Fail(t, "no news", "%v", want)
+			}
+		}
+	})
+}

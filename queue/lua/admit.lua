@@ -1,0 +1,106 @@
+-- admit: takes a batch of requests into the line, first come first served.
+--
+-- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
+-- ARGV  1 epoch the caller knows  2 tickets drained per second  3 wake channel  4 sale
+--       then per request: id, user, units, fingerprint, email, phone
+--
+-- Returns {head, answer, answer, ...}, one answer per request in their order.
+--   head    "X" the line is not ready (no meta, other epoch, being rebuilt): nothing was done, no answers follow
+--           "" otherwise
+--   answer  "A" .. record    admitted
+--           "R" .. record    known: the same request came before, this is what it became
+--           "M"              known, but with another payload or user
+--           "N" .. starts_ms the sale has not started (0: not opened yet)
+--           "E"              the sale has ended or is closed
+--           "P"              the sale is paused
+--           "L" .. order     the user already holds its limit (order: the newest held, empty when none)
+--           "F"              the line is at its cap
+--           "S"              not enough units left
+-- The order of the checks is part of the contract: known, window, limit, cap, stock.
+
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed')
+if meta[1] ~= ARGV[1] or meta[2] then return {'X'} end
+local now = now_ms()
+local stamp = int(now)
+local state, starts, ends = meta[3], tonumber(meta[4]), tonumber(meta[5])
+local cap, limit, seq, claimed = tonumber(meta[6]), tonumber(meta[7]), tonumber(meta[8]), tonumber(meta[9])
+local rate = tonumber(ARGV[2])
+
+local refusal
+if state == 'closed' or now >= ends then refusal = 'E'
+elseif state == 'draft' then refusal = 'N0'
+elseif now < starts then refusal = 'N' .. meta[4]
+elseif state == 'paused' then refusal = 'P' end
+
+local ids, users = {}, {}
+for a = 5, #ARGV, 6 do
+  ids[#ids + 1] = ARGV[a]
+  users[#users + 1] = ARGV[a + 1]
+end
+local known = redis.call('HMGET', KEYS[4], unpack(ids))
+local held = redis.call('HMGET', KEYS[5], unpack(users))
+local depth = redis.call('LLEN', KEYS[3])
+local stock = tonumber(redis.call('GET', KEYS[2]) or '0')
+
+-- fresh and mine hold what this very batch has decided, for requests that share an id or a user.
+local fresh, mine = {}, {}
+local out, push, records, taken = {''}, {}, {}, 0
+
+local function holding(user, stored)
+  local text = mine[user] or stored or ''
+  local sum, used, newest = 0, {}, ''
+  for id, slot, units in string.gmatch(text, '([^:,]+):(%d+):(%d+)') do
+    sum = sum + tonumber(units)
+    used[tonumber(slot)] = true
+    newest = id
+  end
+  local slot = 1
+  while used[slot] do slot = slot + 1 end
+  return text, sum, slot, newest
+end
+
+for i = 1, #ids do
+  local a = 5 + (i - 1) * 6
+  local id, user, units, print = ids[i], users[i], tonumber(ARGV[a + 2]), ARGV[a + 3]
+  local record = fresh[id] or known[i]
+  if record then
+    local owner, same = string.match(record, '^%a\t%d+\t%d+\t%d+\t([^\t]*)\t%d+\t([^\t]*)\t')
+    if owner == user and same == print then out[i + 1] = 'R' .. record else out[i + 1] = 'M' end
+  elseif refusal then
+    out[i + 1] = refusal
+  else
+    local text, sum, slot, newest = holding(user, held[i])
+    if sum + units > limit then out[i + 1] = 'L' .. newest
+    elseif depth >= cap then out[i + 1] = 'F'
+    elseif units > stock then out[i + 1] = 'S'
+    else
+      seq, depth, stock, taken = seq + 1, depth + 1, stock - units, taken + units
+      local position = seq - claimed
+      record = table.concat({'q', int(seq), int(units), int(slot), user, stamp, print,
+        int(position), int(math.ceil(position / rate)), '', '', ARGV[a + 4], ARGV[a + 5]}, '\t')
+      local one = id .. ':' .. int(slot) .. ':' .. int(units)
+      mine[user] = text == '' and one or text .. ',' .. one
+      fresh[id] = record
+      push[#push + 1] = id
+      records[#records + 1] = id
+      records[#records + 1] = record
+      out[i + 1] = 'A' .. record
+    end
+  end
+end
+
+if #push > 0 then
+  local holders = {}
+  for user, text in pairs(mine) do
+    holders[#holders + 1] = user
+    holders[#holders + 1] = text
+  end
+  redis.call('DECRBY', KEYS[2], taken)
+  in_chunks('HSET', KEYS[4], records)
+  in_chunks('HSET', KEYS[5], holders)
+  in_chunks('LPUSH', KEYS[3], push)
+  redis.call('HSET', KEYS[1], 'seq', int(seq))
+  -- Only the first ticket of an empty line wakes a worker: a busy one looks again by itself.
+  if depth == #push then redis.call('PUBLISH', ARGV[3], ARGV[4]) end
+end
+return out

@@ -1,0 +1,16 @@
+-- configure: brings a sale's settings into its line. Versions make it safe to repeat and to race: an older one changes nothing.
+-- The total is absolute; the stock moves by its difference, so tickets in flight stay counted.
+--
+-- KEYS  1 meta  2 stock
+-- ARGV  1 epoch  2 version  3 state  4 starts ms  5 ends ms  6 cap  7 limit  8 total units
+--
+-- Returns 1 changed, 0 nothing newer, -1 other epoch or being rebuilt.
+
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'version', 'total')
+if meta[1] ~= ARGV[1] or meta[2] then return -1 end
+if tonumber(ARGV[2]) <= tonumber(meta[3]) then return 0 end
+local moved = tonumber(ARGV[8]) - tonumber(meta[4])
+if moved ~= 0 then redis.call('INCRBY', KEYS[2], moved) end
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'state', ARGV[3], 'starts', ARGV[4], 'ends', ARGV[5],
+  'cap', ARGV[6], 'limit', ARGV[7], 'total', ARGV[8])
+return 1

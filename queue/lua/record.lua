@@ -1,0 +1,61 @@
+-- record: what every script of a line shares. It is put in front of each of them.
+--
+-- A record is one order in 13 fields joined by tabs (no field may hold a control character):
+--   state seq units slot user admitted_ms fingerprint position eta_s at_ms reason email phone
+--   state: q in the line, c confirmed, p paid, f failed, x cancelled, e expired
+-- A holding is what one user holds: order:slot:units, joined by commas.
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function int(x) return string.format('%.0f', x) end
+
+-- ended returns the record in a new state. The contact fields go: whoever still needs them reads the database.
+local function ended(record, state, at, reason)
+  local head = string.match(record, '^%a(\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+)\t')
+  return state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t'
+end
+
+local function units_and_user(record)
+  local units, user = string.match(record, '^%a\t%d+\t(%d+)\t%d+\t([^\t]*)\t')
+  return tonumber(units), user
+end
+
+-- give_back returns the units of an order to the stock and frees its user's slot.
+local function give_back(stock, holders, id, record)
+  local units, user = units_and_user(record)
+  redis.call('INCRBY', stock, units)
+  local rest = {}
+  for one in string.gmatch(redis.call('HGET', holders, user) or '', '[^,]+') do
+    if string.sub(one, 1, #id + 1) ~= id .. ':' then rest[#rest + 1] = one end
+  end
+  if #rest == 0 then redis.call('HDEL', holders, user)
+  else redis.call('HSET', holders, user, table.concat(rest, ',')) end
+end
+
+-- in_chunks calls a command with many arguments in pieces that Lua's stack can carry; size must be even for pairs.
+local function in_chunks(command, key, list)
+  for i = 1, #list, 1000 do
+    redis.call(command, key, unpack(list, i, math.min(i + 999, #list)))
+  end
+end
+
+-- keep_done remembers finished orders for a while and forgets the records of the oldest beyond the bound.
+local function keep_done(done, orders, ids, bound)
+  if #ids == 0 then return end
+  in_chunks('LPUSH', done, ids)
+  local over = redis.call('LLEN', done) - bound
+  while over > 0 do
+    local old = redis.call('RPOP', done, math.min(over, 1000))
+    redis.call('HDEL', orders, unpack(old))
+    over = over - #old
+  end
+end
+
+local function split(text)
+  local list = {}
+  for one in string.gmatch(text, '[^,]+') do list[#list + 1] = one end
+  return list
+end

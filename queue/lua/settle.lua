@@ -1,0 +1,67 @@
+-- settle: ends a batch, ticket by ticket, but only while its lease stands.
+-- A worker that comes late finds no lease and changes nothing: whoever took the batch over decides.
+--
+-- KEYS  1 meta  2 stock  3 lease  4 leased  5 orders  6 holders  7 wait  8 suspect  9 retry  10 attempts  11 dead  12 done
+-- ARGV  1 batch id  2 most finished records kept  3 most dead letters kept  4 status channel  5 sale
+--       then per ticket: id, op, value
+--       op  c confirmed: the order exists            (value unused)
+--           f failed for good: units and slot return (value: reason)
+--           x dead-lettered: as f, and kept for an operator (value: reason)
+--           k a cancelled ticket that is now recorded       (value unused)
+--           r try again alone, counts an attempt     (value: delay in ms)
+--           b back to where it came from, counts nothing (value: "wait" or "suspect")
+--
+-- Returns 1 settled, 0 fenced (the lease had gone; nothing was done).
+
+if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
+redis.call('HDEL', KEYS[4], ARGV[1])
+local now = now_ms()
+local ids = {}
+for a = 6, #ARGV, 3 do ids[#ids + 1] = ARGV[a] end
+local records = redis.call('HMGET', KEYS[5], unpack(ids))
+local changed, finished, news, served = {}, {}, {ARGV[5]}, 0
+local back, again = {}, {}
+
+local function tell(id, record, state, reason)
+  changed[#changed + 1] = id
+  changed[#changed + 1] = ended(record, state, now, reason)
+  news[#news + 1] = id .. ' ' .. state
+end
+
+for i = 1, #ids do
+  local a = 6 + (i - 1) * 3
+  local id, op, value, record = ids[i], ARGV[a + 1], ARGV[a + 2], records[i]
+  -- Only what ended() can rewrite: an error halfway would undo nothing and lose the whole batch.
+  local live = record and string.find(record, '^q\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t')
+  if op == 'b' then
+    if value == 'suspect' then again[#again + 1] = id else back[#back + 1] = id end
+  elseif op == 'r' then
+    redis.call('HINCRBY', KEYS[10], id, 1)
+    redis.call('ZADD', KEYS[9], int(now + tonumber(value)), id)
+  else
+    served = served + 1
+    redis.call('HDEL', KEYS[10], id)
+    if op == 'c' and live then
+      tell(id, record, 'c', '')
+    elseif op == 'f' or op == 'x' then
+      if live then
+        give_back(KEYS[2], KEYS[6], id, record)
+        tell(id, record, 'f', value)
+      end
+      if op == 'x' then redis.call('LPUSH', KEYS[11], id) else finished[#finished + 1] = id end
+    elseif op == 'k' then
+      finished[#finished + 1] = id
+    end
+  end
+end
+
+in_chunks('HSET', KEYS[5], changed)
+-- The oldest must be popped first again: it goes back last.
+for i = #back, 1, -1 do redis.call('RPUSH', KEYS[7], back[i]) end
+for i = #again, 1, -1 do redis.call('RPUSH', KEYS[8], again[i]) end
+local over = redis.call('LLEN', KEYS[11]) - tonumber(ARGV[3])
+for _ = 1, over do finished[#finished + 1] = redis.call('RPOP', KEYS[11]) end
+keep_done(KEYS[12], KEYS[5], finished, tonumber(ARGV[2]))
+if served > 0 then redis.call('HINCRBY', KEYS[1], 'served', served) end
+if #news > 1 then redis.call('PUBLISH', ARGV[4], table.concat(news, '\n')) end
+return 1

@@ -1,0 +1,41 @@
+-- snapshot: everything the audit compares, at one instant.
+--
+-- KEYS  1 meta  2 stock  3 wait  4 suspect  5 lease  6 leased  7 retry  8 orders
+--
+-- Returns {} when the line does not exist, else
+-- {epoch, gate (1 or 0), version, total, stock, seq, released, batches without a lease, leases without a batch,
+--  then per live ticket in wait, leased, suspect or retry: id, units}. A listed id without a record counts with units -1.
+
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'version', 'total', 'seq', 'released')
+if not meta[1] then return {} end
+local ids = {}
+for _, key in ipairs({KEYS[3], KEYS[4]}) do
+  for from = 0, redis.call('LLEN', key) - 1, 1000 do
+    for _, id in ipairs(redis.call('LRANGE', key, from, from + 999)) do ids[#ids + 1] = id end
+  end
+end
+for _, id in ipairs(redis.call('ZRANGE', KEYS[7], 0, -1)) do ids[#ids + 1] = id end
+local unleased, leased = 0, redis.call('HGETALL', KEYS[6])
+for i = 1, #leased, 2 do
+  if not redis.call('ZSCORE', KEYS[5], leased[i]) then unleased = unleased + 1 end
+  for _, id in ipairs(split(leased[i + 1])) do ids[#ids + 1] = id end
+end
+local empty = redis.call('ZCARD', KEYS[5]) - (#leased / 2 - unleased)
+
+local out = {meta[1], meta[2] and '1' or '0', meta[3] or '0', meta[4] or '0', redis.call('GET', KEYS[2]) or '0', meta[5] or '0', meta[6] or '0',
+  int(unleased), int(empty)}
+for from = 1, #ids, 1000 do
+  local to = math.min(from + 999, #ids)
+  local records = redis.call('HMGET', KEYS[8], unpack(ids, from, to))
+  for i = from, to do
+    local record = records[i - from + 1]
+    if not record then
+      out[#out + 1] = ids[i]
+      out[#out + 1] = '-1'
+    elseif string.sub(record, 1, 1) == 'q' then
+      out[#out + 1] = ids[i]
+      out[#out + 1] = string.match(record, '^%a\t%d+\t(%d+)\t')
+    end
+  end
+end
+return out

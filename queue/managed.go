@@ -1,0 +1,295 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	// maxSocketPath is the shortest limit of the supported systems (macOS
+	// allows 104 bytes with the closing zero, Linux 108).
+	maxSocketPath = 103
+
+	minRestartDelay = 100 * time.Millisecond
+	maxRestartDelay = 5 * time.Second
+	steadyAfter     = 10 * time.Second // a server that lived this long restarts without delay growth
+	termGrace       = 10 * time.Second // for SIGTERM before SIGKILL
+)
+
+// managedRedis is a private redis-server: a child of this process that keeps
+// an append-only file synced at every write, is started again when it dies
+// and ends with this process even when that is killed.
+type managedRedis struct {
+	log      *slog.Logger
+	binary   string
+	dir      string // absolute
+	password string // empty on a unix socket, which only this user may open
+	lock     *dirLock
+	output   *serverLog
+
+	mu      sync.Mutex // guards the rest
+	network string
+	address string
+	process *os.Process // nil while none runs
+
+	stop  chan struct{} // closed by Close, with mu held so that no server starts after it
+	ready chan struct{} // closed once the first start succeeded
+	done  chan error    // gets the first start's failure or nil, when supervise ends
+}
+
+// startManaged starts the server over the state in dir and returns once it
+// accepts connections; it may still be loading. It refuses a dir that another
+// process uses.
+func startManaged(ctx context.Context, dir string, log *slog.Logger) (*managedRedis, error) {
+	if version, err := serverVersion(ctx); err != nil {
+		return nil, fmt.Errorf("redis-server %s cannot be used: %w", version, err)
+	}
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		return nil, err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	m := &managedRedis{
+		log: log, binary: binary, dir: dir, output: newServerLog(log),
+		stop: make(chan struct{}), ready: make(chan struct{}), done: make(chan error, 1),
+	}
+	if len(m.socket()) > maxSocketPath {
+		m.password = randomPassword()
+	}
+	if m.lock, err = lockDir(ctx, dir); err != nil {
+		return nil, err
+	}
+	go m.supervise()
+	if err := m.awaitListening(ctx); err != nil {
+		return nil, err
+	}
+	close(m.ready)
+	m.output.started()
+	return m, nil
+}
+
+func (m *managedRedis) socket() string { return filepath.Join(m.dir, "redis.sock") }
+
+// awaitListening returns when the first server accepts a connection. On
+// failure everything is stopped and the server's last words are in the error.
+func (m *managedRedis) awaitListening(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if conn, err := m.dial(ctx); err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-tick.C:
+		case err := <-m.done:
+			m.done <- nil // for Close
+			return errors.Join(err, m.Close())
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("not listening yet: %w", ctx.Err()), m.Close())
+		}
+	}
+}
+
+// dial connects to the server that runs now.
+func (m *managedRedis) dial(ctx context.Context) (net.Conn, error) {
+	m.mu.Lock()
+	network, address := m.network, m.address
+	m.mu.Unlock()
+	if address == "" {
+		return nil, errors.New("the managed redis-server is not started")
+	}
+	var d net.Dialer
+	return d.DialContext(ctx, network, address)
+}
+
+// supervise runs the server, again after each death, until Close. The kernel
+// ties the child's life to the thread that started it, so this goroutine keeps
+// its thread for as long as a child may live.
+func (m *managedRedis) supervise() {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	delay := minRestartDelay
+	for {
+		begun := time.Now()
+		err := m.run()
+		select {
+		case <-m.stop:
+			m.done <- nil
+			return
+		default:
+		}
+		select {
+		case <-m.ready:
+		default:
+			m.done <- fmt.Errorf("it did not start: %w; it said: %s", err, m.output.tail())
+			return
+		}
+		if time.Since(begun) > steadyAfter {
+			delay = minRestartDelay
+		}
+		m.log.Error("the managed redis-server died; starting it again", "error", err, "delay", delay, "said", m.output.tail())
+		select {
+		case <-time.After(delay):
+		case <-m.stop:
+			m.done <- nil
+			return
+		}
+		delay = min(2*delay, maxRestartDelay)
+	}
+}
+
+// run starts one server and returns when it is gone.
+func (m *managedRedis) run() error {
+	cmd, err := m.start()
+	if err != nil {
+		return err
+	}
+	err = cmd.Wait()
+	m.mu.Lock()
+	m.process = nil
+	m.mu.Unlock()
+	if err == nil {
+		err = errors.New("it ended by itself")
+	}
+	return err
+}
+
+func (m *managedRedis) start() (*exec.Cmd, error) {
+	network, address, err := m.chooseAddress()
+	if err != nil {
+		return nil, err
+	}
+	// The configuration goes through standard input: arguments are visible to
+	// every user of the host and the password is among it.
+	cmd := exec.Command(m.binary, "-")
+	cmd.Dir = m.dir
+	cmd.Stdin = strings.NewReader(m.conf(network, address))
+	cmd.Stdout, cmd.Stderr = m.output, m.output
+	// A forked rewrite of the file may hold the output open after the end.
+	cmd.WaitDelay = time.Second
+	// The child inherits the lock, so the folder stays locked until both
+	// processes are gone.
+	cmd.ExtraFiles = []*os.File{m.lock.file}
+	cmd.SysProcAttr = childAttr()
+
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	select {
+	case <-m.stop:
+		return nil, errors.New("closing")
+	default:
+	}
+	if err := m.lock.write(network, address, m.password); err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	m.process, m.network, m.address = cmd.Process, network, address
+	return cmd, nil
+}
+
+func (m *managedRedis) chooseAddress() (network, address string, err error) {
+	if m.password == "" {
+		return "unix", m.socket(), nil
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", "", err
+	}
+	return "tcp", l.Addr().String(), l.Close()
+}
+
+func (m *managedRedis) conf(network, address string) string {
+	var b strings.Builder
+	set := func(name, value string) { fmt.Fprintf(&b, "%s %s\n", name, quoteConf(value)) }
+	if network == "unix" {
+		set("port", "0")
+		set("unixsocket", address)
+		set("unixsocketperm", "700")
+	} else {
+		host, port, _ := net.SplitHostPort(address)
+		set("bind", host)
+		set("port", port)
+		set("requirepass", m.password)
+	}
+	set("dir", m.dir)
+	set("daemonize", "no")
+	set("supervised", "no")
+	set("save", "")
+	set("appendonly", "yes")
+	set("appendfsync", "always")
+	set("no-appendfsync-on-rewrite", "no")
+	set("maxmemory-policy", "noeviction")
+	return b.String()
+}
+
+// quoteConf writes s so that redis.conf reads it back byte for byte.
+func quoteConf(s string) string {
+	var b strings.Builder
+	b.WriteByte('"')
+	for _, c := range []byte(s) {
+		switch {
+		case c == '"' || c == '\\':
+			b.WriteByte('\\')
+			b.WriteByte(c)
+		case c < ' ':
+			b.WriteString(`\x` + strconv.FormatUint(uint64(c)+0x100, 16)[1:])
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String() + `"`
+}
+
+// Close stops the server the way SHUTDOWN does, by SIGTERM because that needs
+// no free connection, kills it when that takes longer than ten seconds, and
+// gives up the folder. It returns once the server is gone.
+func (m *managedRedis) Close() error {
+	m.output.stopping()
+	m.mu.Lock()
+	close(m.stop)
+	process := m.process
+	m.mu.Unlock()
+	if process != nil {
+		m.signal(process, syscall.SIGTERM)
+	}
+	grace := time.NewTimer(termGrace)
+	defer grace.Stop()
+	select {
+	case <-m.done:
+	case <-grace.C:
+		m.log.Error("the managed redis-server does not stop; killing it", "waited", termGrace)
+		m.signal(process, syscall.SIGKILL)
+		<-m.done
+	}
+	return m.lock.release()
+}
+
+func (m *managedRedis) signal(process *os.Process, sig os.Signal) {
+	if process == nil {
+		return
+	}
+	if err := process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		m.log.Error("signal the managed redis-server", "signal", sig.String(), "error", err)
+	}
+}

@@ -1,0 +1,54 @@
+package queue
+
+import (
+	"time"
+
+	"github.com/panjf2000/ants/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type consumerMetrics struct {
+	wait, fulfil, size prometheus.Histogram
+	ended              *prometheus.CounterVec
+	recovered          prometheus.Counter
+}
+
+func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneric[string]) *consumerMetrics {
+	m := &consumerMetrics{
+		wait: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_queue_wait_seconds",
+			Help: "Time from a ticket's admission to its end.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 13)}),
+		fulfil: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_fulfil_seconds",
+			Help: "Time to run and settle one batch.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 11)}),
+		size: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_fulfil_batch_size",
+			Help: "Tickets in one batch.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500}}),
+		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_finished_total",
+			Help: "Orders that left the line, by how."}, []string{"sale", "status"}),
+		recovered: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_leases_recovered_total",
+			Help: "Batches taken over because their worker did not settle them within the lease."}),
+	}
+	workers := func(state string, count func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_pool_workers", Help: "Workers of the pool by state.",
+			ConstLabels: prometheus.Labels{"state": state}}, func() float64 { return float64(count()) })
+	}
+	reg.MustRegister(m.wait, m.fulfil, m.size, m.ended, m.recovered, workers("running", pool.Running), workers("free", pool.Free))
+	return m
+}
+
+func (m *consumerMetrics) finished(b Batch, outcomes []Outcome, took time.Duration, now time.Time) {
+	m.fulfil.Observe(took.Seconds())
+	m.size.Observe(float64(len(b.Tickets)))
+	admitted := make(map[string]time.Time, len(b.Tickets))
+	for _, t := range b.Tickets {
+		admitted[t.ID] = t.AdmittedAt
+	}
+	for _, o := range outcomes {
+		status := map[Op]string{OpConfirm: "confirmed", OpFail: "failed", OpDead: "failed", OpClose: "cancelled"}[o.Op]
+		if status == "" {
+			continue
+		}
+		m.ended.WithLabelValues(b.Sale, status).Inc()
+		if at, ok := admitted[o.ID]; ok {
+			m.wait.Observe(max(now.Sub(at).Seconds(), 0))
+		}
+	}
+}

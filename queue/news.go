@@ -1,0 +1,46 @@
+package queue
+
+import (
+	"context"
+	"strings"
+)
+
+// News says that an order's state has changed.
+type News struct {
+	Sale, OrderID string
+	State         State
+}
+
+// Listen calls tell for every change that any process settles, until ctx
+// ends. Messages sent while the connection to Redis was away are lost:
+// whoever waits for one must also look by itself now and then.
+func (ls *Lines) Listen(ctx context.Context, tell func(News)) {
+	sub := ls.rdb.Subscribe(ctx, statusChannel)
+	defer sub.Close()
+	messages := sub.Channel()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case m, ok := <-messages:
+			if !ok {
+				return
+			}
+			for _, n := range readNews(m.Payload) {
+				tell(n)
+			}
+		}
+	}
+}
+
+func readNews(payload string) []News {
+	lines := strings.Split(payload, "\n")
+	news := make([]News, 0, len(lines)-1)
+	for _, line := range lines[1:] {
+		id, state, ok := strings.Cut(line, " ")
+		if ok && len(state) == 1 && State(state[0]).valid() {
+			news = append(news, News{Sale: lines[0], OrderID: id, State: State(state[0])})
+		}
+	}
+	return news
+}

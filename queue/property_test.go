@@ -1,0 +1,281 @@
+package queue_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"sluice/internal/testkit"
+	"sluice/queue"
+)
+
+// Whatever happens to a line, in whatever order, it is as the model says, and
+// nothing is lost or doubled.
+func TestLineAgreesWithTheModel(t *testing.T) {
+	t.Parallel()
+	for _, kind := range testkit.RedisKinds(t) {
+		t.Run(kind.Name, func(t *testing.T) {
+			t.Parallel()
+			rdb, run := dial(t, kind.Addr), 0
+			rapid.Check(t, func(rt *rapid.T) {
+				run++
+				s := openSale()
+				s.Cap, s.Limit, s.Total = 8, 3, 20
+				b := boxOn(t, rdb, fmt.Sprint("sale-", run), s)
+				w := &walk{box: b, m: newModel(s), settings: s}
+				rt.Repeat(map[string]func(*rapid.T){
+					"admit": w.admit, "claim": w.claimSome, "settle": w.settleOne, "fenced": w.settleLate, "reclaim": w.reclaim,
+					"promote": w.promote, "cancel": w.cancel, "release": w.release, "configure": w.configure, "rebuild": w.rebuildAll,
+					"": w.check,
+				})
+				require.NoError(t, b.Drop(b.ctx))
+			})
+		})
+	}
+}
+
+// walk is one random walk through the life of a line and its model.
+type walk struct {
+	*box
+	m        *model
+	settings queue.Settings
+	n        int
+	late     []queue.Batch // batches that were taken from their worker or have been settled
+}
+
+func (w *walk) name(prefix string) string {
+	w.n++
+	return fmt.Sprint(prefix, w.n)
+}
+
+// known draws an order that was admitted at some time.
+func (w *walk) known(rt *rapid.T) string {
+	if len(w.m.tickets) == 0 {
+		rt.Skip("no orders yet")
+	}
+	return rapid.SampledFrom(slices.Sorted(maps.Keys(w.m.tickets))).Draw(rt, "order")
+}
+
+func (w *walk) admit(rt *rapid.T) {
+	var requests []queue.Request
+	for range rapid.IntRange(1, 4).Draw(rt, "requests") {
+		r := ask(w.name("o"), rapid.SampledFrom([]string{"ann", "bob", "cat", "dan", "eve", "fay", "gus"}).Draw(rt, "user"))
+		r.Units = rapid.IntRange(1, 3).Draw(rt, "units")
+		if len(w.m.tickets) > 0 && rapid.IntRange(0, 3).Draw(rt, "again") == 0 {
+			if e := w.m.tickets[w.known(rt)]; e.known {
+				r.ID = e.ID // with the same user by chance only
+			}
+		}
+		requests = append(requests, r)
+	}
+	for i, got := range w.box.admit(requests...) {
+		want, replayed := w.m.admit(requests[i])
+		require.Equal(rt, want, got.Err, "%+v", requests[i])
+		require.Equal(rt, replayed, got.Replayed)
+		if want == nil && !replayed {
+			e := w.m.tickets[requests[i].ID]
+			require.Equal(rt, []any{e.Seq, e.Slot, e.Units, e.Position}, []any{got.Ticket.Seq, got.Ticket.Slot, got.Ticket.Units, got.Ticket.Position})
+		}
+	}
+}
+
+func (w *walk) claimSome(rt *rapid.T) {
+	id, n := w.name("b"), rapid.IntRange(1, 5).Draw(rt, "n")
+	want, solo := w.m.claim(id, n)
+	got := w.claim(id, n)
+	require.Equal(rt, fmt.Sprint(want), fmt.Sprint(ids(got)))
+	require.Equal(rt, solo, got.Solo)
+	if len(want) == 0 {
+		return
+	}
+	if solo {
+		require.Equal(rt, w.m.attempts[want[0]], got.Tickets[0].Attempts)
+	}
+	w.m.batches[id].Batch = got
+}
+
+func (w *walk) batch(rt *rapid.T) *held {
+	if len(w.m.batches) == 0 {
+		rt.Skip("nothing leased")
+	}
+	return w.m.batches[rapid.SampledFrom(slices.Sorted(maps.Keys(w.m.batches))).Draw(rt, "batch")]
+}
+
+func (w *walk) outcomes(rt *rapid.T, ids []string) []queue.Outcome {
+	var outcomes []queue.Outcome
+	for _, id := range ids {
+		op := rapid.SampledFrom([]queue.Op{queue.OpConfirm, queue.OpFail, queue.OpDead, queue.OpRetry, queue.OpBack}).Draw(rt, "op")
+		if w.m.tickets[id].State == queue.Cancelled && (op == queue.OpConfirm || op == queue.OpFail) {
+			op = queue.OpClose
+		}
+		outcomes = append(outcomes, queue.Outcome{ID: id, Op: op, Reason: "why", Delay: time.Hour})
+	}
+	return outcomes
+}
+
+func (w *walk) settleOne(rt *rapid.T) {
+	batch := w.batch(rt)
+	if batch.unleased {
+		rt.Skip("its lease is gone")
+	}
+	outcomes := w.outcomes(rt, batch.ids)
+	require.NoError(rt, w.Settle(w.ctx, batch.Batch, outcomes))
+	w.m.settle(batch.ID, outcomes)
+	w.late = append(w.late, batch.Batch)
+}
+
+func (w *walk) settleLate(rt *rapid.T) {
+	if len(w.late) == 0 {
+		rt.Skip("nobody is late")
+	}
+	batch := rapid.SampledFrom(w.late).Draw(rt, "batch")
+	require.ErrorIs(rt, w.Settle(w.ctx, batch, w.outcomes(rt, ids(batch))), queue.ErrFenced)
+}
+
+func (w *walk) reclaim(rt *rapid.T) {
+	batch := w.batch(rt)
+	batch.unleased = true
+	if rapid.Bool().Draw(rt, "leaseless") {
+		require.NoError(rt, w.rdb.ZRem(w.ctx, w.key("lease"), batch.ID).Err())
+	} else {
+		w.expire(batch.ID)
+	}
+	batches, tickets, err := w.Reclaim(w.ctx)
+	require.NoError(rt, err)
+	require.EqualValues(rt, []int64{1, int64(len(batch.ids))}, []int64{batches, tickets})
+	w.m.reclaim()
+	w.late = append(w.late, batch.Batch)
+}
+
+func (w *walk) promote(rt *rapid.T) {
+	if len(w.m.retry) == 0 {
+		rt.Skip("nothing to retry")
+	}
+	id := rapid.SampledFrom(slices.Sorted(maps.Keys(w.m.retry))).Draw(rt, "order")
+	w.due(id)
+	n, err := w.Promote(w.ctx, 10)
+	require.NoError(rt, err)
+	require.EqualValues(rt, 1, n)
+	delete(w.m.retry, id)
+	w.m.suspect = append(w.m.suspect, id)
+}
+
+func (w *walk) cancel(rt *rapid.T) {
+	id := w.known(rt)
+	require.ErrorIs(rt, w.Cancel(w.ctx, id, "stranger"), queue.ErrUnknown)
+	for _, batch := range w.m.batches {
+		if slices.Contains(batch.ids, id) && w.m.tickets[id].State == queue.Queued {
+			require.ErrorIs(rt, w.Cancel(w.ctx, id, w.m.tickets[id].User), queue.ErrBusy, "a worker has it")
+		}
+	}
+	require.Equal(rt, w.m.cancel(id), w.Cancel(w.ctx, id, w.m.tickets[id].User))
+}
+
+func (w *walk) release(rt *rapid.T) {
+	id := w.known(rt)
+	state := rapid.SampledFrom([]queue.State{queue.Cancelled, queue.Expired}).Draw(rt, "state")
+	for range 2 {
+		require.NoError(rt, w.Release(w.ctx, []queue.Ended{{ID: id, State: state}}))
+	}
+	if w.m.tickets[id].State == queue.Confirmed {
+		w.m.end(id, state)
+	}
+}
+
+func (w *walk) configure(rt *rapid.T) {
+	s := w.settings
+	s.Epoch, s.Version = w.m.epoch, w.m.version+int64(rapid.IntRange(-1, 1).Draw(rt, "version"))
+	s.Total, s.Cap = int64(rapid.IntRange(5, 40).Draw(rt, "total")), rapid.IntRange(1, 12).Draw(rt, "cap")
+	require.NoError(rt, w.Configure(w.ctx, s))
+	if s.Version > w.m.version {
+		w.m.stock += s.Total - w.m.total
+		w.m.version, w.m.total, w.m.cap = s.Version, s.Total, s.Cap
+	}
+}
+
+// rebuildAll is the owner of the ledger: it knows what was confirmed, and
+// perhaps orders whose worker died before it could settle.
+func (w *walk) rebuildAll(rt *rapid.T) {
+	m := w.m
+	m.epoch++
+	began, err := w.Begin(w.ctx, m.epoch)
+	require.NoError(rt, err)
+	require.True(rt, began)
+	for _, batch := range m.batches {
+		w.late = append(w.late, batch.Batch)
+	}
+	m.begin(rt, w.list("suspect"))
+	if len(m.wait) > 0 && rapid.Bool().Draw(rt, "strand") {
+		lost := m.wait[0]
+		require.NoError(rt, w.rdb.LRem(w.ctx, w.key("wait"), 0, lost).Err())
+		if m.wait = m.wait[1:]; m.tickets[lost].State == queue.Queued {
+			m.suspect = append(m.suspect, lost)
+		}
+	}
+	survivors, err := w.Survivors(w.ctx, m.epoch)
+	require.NoError(rt, err)
+	var got, want []string
+	for _, t := range survivors {
+		got = append(got, t.ID)
+	}
+	want = append(append(want, m.wait...), m.suspect...)
+	require.ElementsMatch(rt, want, got, "survivors")
+	var live []queue.Ticket
+	for _, e := range m.live() {
+		if e.State == queue.Confirmed || rapid.IntRange(0, 9).Draw(rt, "unsettled") == 0 {
+			t := confirmed(e.ID, e.User, e.Seq)
+			t.Units, t.Slot = e.Units, e.Slot
+			live = append(live, t)
+		}
+	}
+	require.NoError(rt, w.Restore(w.ctx, m.epoch, live, survivors))
+	s := w.settings
+	s.Epoch, s.Version, s.Total, s.Cap = m.epoch, m.version, m.total, m.cap
+	require.NoError(rt, w.Reopen(w.ctx, s, m.stock, m.seq))
+	w.epoch = m.epoch
+	m.reopen()
+}
+
+// check compares every part of the line with the model.
+func (w *walk) check(rt *rapid.T) {
+	m, b := w.m, *w.box
+	b.t = quiet{TB: w.t, rt: rt}
+	require.Equal(rt, m.holders(), b.holders(m.limit))
+	require.Equal(rt, fmt.Sprint(m.wait), fmt.Sprint(b.list("wait")))
+	require.Equal(rt, fmt.Sprint(m.suspect), fmt.Sprint(b.list("suspect")))
+	leased := map[string]string{}
+	for id, batch := range m.batches {
+		leased[id] = strings.Join(batch.ids, ",")
+	}
+	require.Equal(rt, leased, b.rdb.HGetAll(b.ctx, b.key("leased")).Val())
+	attempts := map[string]string{}
+	for id, n := range m.attempts {
+		attempts[id] = strconv.Itoa(n)
+	}
+	require.Equal(rt, attempts, b.attempts())
+	v := b.view()
+	require.Equal(rt, []int64{m.stock, m.seq, m.claimed, m.served, m.version, int64(len(m.retry)), int64(len(m.batches))},
+		[]int64{v.Stock, v.Seq, v.Claimed, v.Served, v.Version, v.Retrying, v.Leased}, "stock, seq, claimed, served, version, retrying, leased")
+	for id, record := range b.rdb.HGetAll(b.ctx, b.key("orders")).Val() {
+		require.Equal(rt, string(m.tickets[id].State), record[:1], id)
+	}
+	b.conserved(m.limit)
+}
+
+// quiet lets the helpers of a box fail a run of rapid instead of the test, so
+// that rapid can look for a shorter one.
+type quiet struct {
+	testing.TB
+	rt *rapid.T
+}
+
+func (q quiet) Helper()                        {}
+func (q quiet) Errorf(format string, a ...any) { q.rt.Errorf(format, a...) }
+func (q quiet) FailNow()                       { q.rt.FailNow() }

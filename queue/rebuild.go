@@ -1,0 +1,204 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// A rebuild brings a line back into agreement with the ledger: Begin closes
+// it, Survivors tells what is left in it, Restore writes what the ledger
+// knows, Reopen opens it with the numbers computed from both. Any step may be
+// repeated by a later rebuild with a higher epoch when this one dies.
+
+const restoreChunk = 500
+
+// Begin closes the line for everybody under a new epoch and takes what
+// workers hold from them. It reports false when the line already has this
+// epoch or a newer one: somebody else is at it.
+func (l *Line) Begin(ctx context.Context, epoch int64) (bool, error) {
+	k := l.keys
+	n, err := l.scripts.gate.runInt(ctx, l.rdb, []string{k.meta, k.suspect, k.lease, k.leased, k.retry}, epoch)
+	return n == 1, err
+}
+
+// Survivors returns the tickets that are left in a closed line: those still
+// to be worked on, and cancelled ones still to be recorded. Tickets whose
+// list entry was lost are put back into the line as suspects; records of
+// everything else are dropped.
+func (l *Line) Survivors(ctx context.Context, epoch int64) ([]Ticket, error) {
+	listed, err := l.listed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var tickets []Ticket
+	var stranded, stale []string
+	var cursor uint64
+	for {
+		page, next, err := l.rdb.HScan(ctx, l.keys.orders, cursor, "", 1000).Result()
+		if err != nil {
+			return nil, fmt.Errorf("read the orders of line %s: %w", l.sale, err)
+		}
+		for i := 0; i+1 < len(page); i += 2 {
+			t, err := parseTicket(page[i], page[i+1])
+			if err != nil || (t.State != Queued && !listed[t.ID]) {
+				stale = append(stale, page[i])
+				continue
+			}
+			if !listed[t.ID] {
+				listed[t.ID] = true // HSCAN may show an entry twice
+				stranded = append(stranded, t.ID)
+			}
+			tickets = append(tickets, t)
+		}
+		if cursor = next; cursor == 0 {
+			break
+		}
+	}
+	if err := l.restore(ctx, epoch, "HDEL", l.keys.orders, stale); err != nil {
+		return nil, err
+	}
+	return unique(tickets), l.restore(ctx, epoch, "LPUSH", l.keys.suspect, stranded)
+}
+
+func (l *Line) listed(ctx context.Context) (map[string]bool, error) {
+	ids := map[string]bool{}
+	for _, key := range []string{l.keys.wait, l.keys.suspect} {
+		for from := int64(0); ; from += 1000 {
+			page, err := l.rdb.LRange(ctx, key, from, from+999).Result()
+			if err != nil {
+				return nil, fmt.Errorf("read %s: %w", key, err)
+			}
+			for _, id := range page {
+				ids[id] = true
+			}
+			if len(page) < 1000 {
+				break
+			}
+		}
+	}
+	return ids, nil
+}
+
+func unique(tickets []Ticket) []Ticket {
+	seen := make(map[string]bool, len(tickets))
+	kept := tickets[:0]
+	for _, t := range tickets {
+		if !seen[t.ID] {
+			seen[t.ID] = true
+			kept = append(kept, t)
+		}
+	}
+	return kept
+}
+
+// Restore writes confirmed orders into a closed line and, from them and the
+// surviving tickets, who holds what.
+func (l *Line) Restore(ctx context.Context, epoch int64, confirmed, survivors []Ticket) error {
+	records := make([]string, 0, 2*len(confirmed))
+	ledger := make(map[string]bool, len(confirmed))
+	surviving := make(map[string]bool, len(survivors))
+	for _, t := range survivors {
+		surviving[t.ID] = true
+	}
+	holding := make([]Ticket, 0, len(confirmed)+len(survivors))
+	for _, t := range confirmed {
+		ledger[t.ID] = true
+		holding = append(holding, t)
+		// A ticket that still runs keeps its record: its worker will find the order and settle it.
+		if !surviving[t.ID] {
+			records = append(records, t.ID, t.record())
+		}
+	}
+	for _, t := range survivors {
+		if t.State == Queued && !ledger[t.ID] {
+			holding = append(holding, t)
+		}
+	}
+	// The newest is held last: a refusal at the limit names it.
+	slices.SortFunc(holding, func(a, b Ticket) int { return cmp.Compare(a.Seq, b.Seq) })
+	held := make(map[string]string)
+	for _, t := range holding {
+		one := t.ID + ":" + strconv.Itoa(t.Slot) + ":" + strconv.Itoa(t.Units)
+		if held[t.User] != "" {
+			one = held[t.User] + "," + one
+		}
+		held[t.User] = one
+	}
+	holders := make([]string, 0, 2*len(held))
+	for user, text := range held {
+		holders = append(holders, user, text)
+	}
+	return errors.Join(
+		l.raiseSeq(ctx, epoch, survivors),
+		l.restore(ctx, epoch, "HSET", l.keys.orders, records),
+		l.clear(ctx, epoch, l.keys.holders),
+		l.restore(ctx, epoch, "HSET", l.keys.holders, holders),
+	)
+}
+
+// raiseSeq keeps a line whose meta was lost from giving a survivor's sequence
+// to somebody else: the ledger may not have seen it yet.
+func (l *Line) raiseSeq(ctx context.Context, epoch int64, survivors []Ticket) error {
+	seq, err := l.rdb.HGet(ctx, l.keys.meta, "seq").Int64()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("read the sequence of line %s: %w", l.sale, err)
+	}
+	newest := seq
+	for _, t := range survivors {
+		newest = max(newest, t.Seq)
+	}
+	if newest == seq {
+		return nil
+	}
+	return l.restore(ctx, epoch, "HSET", l.keys.meta, []string{"seq", strconv.FormatInt(newest, 10)})
+}
+
+// Reopen opens a rebuilt line. Stock is what can still be reserved; seq is the
+// highest sequence the ledger has seen.
+func (l *Line) Reopen(ctx context.Context, s Settings, stock, seq int64) error {
+	k := l.keys
+	n, err := l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.done}, append(s.args(), stock, seq)...)
+	return rebuilt(n, err)
+}
+
+// Drop deletes a line that nobody needs any more: its sale has ended and all
+// its orders are in the database.
+func (l *Line) Drop(ctx context.Context) error {
+	if err := l.rdb.Unlink(ctx, l.keys.all()...).Err(); err != nil && !errors.Is(err, redis.Nil) {
+		return fmt.Errorf("drop the line of %s: %w", l.sale, err)
+	}
+	return nil
+}
+
+func (l *Line) clear(ctx context.Context, epoch int64, key string) error {
+	return rebuilt(l.scripts.restore.runInt(ctx, l.rdb, []string{l.keys.meta, key}, epoch, "DEL"))
+}
+
+func (l *Line) restore(ctx context.Context, epoch int64, command, key string, values []string) error {
+	for len(values) > 0 {
+		n := min(len(values), restoreChunk)
+		args := make([]any, 0, n+2)
+		args = append(args, epoch, command)
+		for _, v := range values[:n] {
+			args = append(args, v)
+		}
+		if err := rebuilt(l.scripts.restore.runInt(ctx, l.rdb, []string{l.keys.meta, key}, args...)); err != nil {
+			return err
+		}
+		values = values[n:]
+	}
+	return nil
+}
+
+func rebuilt(n int64, err error) error {
+	if err == nil && n == 0 {
+		return fmt.Errorf("%w by somebody else under a newer epoch", ErrNotReady)
+	}
+	return err
+}

@@ -1,0 +1,173 @@
+package queue
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+// The ways to reach Redis: the values of redis.mode.
+const (
+	ModeAuto     = "auto"     // single when an address is given, else managed when redis-server is installed, else embedded
+	ModeEmbedded = "embedded" // in memory inside this process; waiting orders die with it
+	ModeManaged  = "managed"  // a private child redis-server with an append-only file
+	ModeSingle   = "single"   // one server
+	ModeSentinel = "sentinel" // the master the sentinels name
+	ModeCluster  = "cluster"  // a Redis Cluster
+)
+
+var redisModes = []string{ModeAuto, ModeEmbedded, ModeManaged, ModeSingle, ModeSentinel, ModeCluster}
+
+// RedisConfig says which Redis to use and how to reach it.
+type RedisConfig struct {
+	Mode             string        `koanf:"mode"`                            // one of the Mode constants
+	Addrs            []string      `koanf:"addrs"`                           // host:port of the server, the sentinels or seed nodes of the cluster; a socket path is allowed in single mode
+	Username         string        `koanf:"username"`                        // ACL user; empty means the default user
+	Password         string        `koanf:"password" secret:"true"`          // of that user
+	MasterName       string        `koanf:"master_name"`                     // the name the sentinels know the master by
+	SentinelUsername string        `koanf:"sentinel_username"`               // ACL user at the sentinels
+	SentinelPassword string        `koanf:"sentinel_password" secret:"true"` // of that user
+	DB               int           `koanf:"db"`                              // 0 to 15; a cluster has only 0
+	TLS              RedisTLS      `koanf:"tls"`
+	Dir              string        `koanf:"dir"`          // state folder of the managed server; one process at a time
+	DialTimeout      time.Duration `koanf:"dial_timeout"` // to open one connection; 10ms to 1m
+	Timeout          time.Duration `koanf:"timeout"`      // for one command, and for a free connection to send it on; 10ms to 1m
+	PoolSize         int           `koanf:"pool_size"`    // most connections to one server; 0 means ten for each CPU, five in a cluster
+}
+
+// RedisTLS says how to encrypt the connections to Redis and its sentinels.
+type RedisTLS struct {
+	Enabled    bool   `koanf:"enabled"`
+	CAFile     string `koanf:"ca_file"`     // PEM certificates to trust; empty means the system's
+	CertFile   string `koanf:"cert_file"`   // PEM certificate to present; with key_file
+	KeyFile    string `koanf:"key_file"`    // its PEM private key
+	ServerName string `koanf:"server_name"` // name expected in the server's certificate; empty means the address's host
+}
+
+// DefaultRedisConfig returns the configuration used where nothing is set.
+func DefaultRedisConfig() RedisConfig {
+	return RedisConfig{
+		Mode: ModeAuto, Addrs: []string{}, Dir: "data/redis",
+		DialTimeout: 2 * time.Second, Timeout: 2 * time.Second,
+	}
+}
+
+// Validate reports every key whose value is not allowed. It never repeats a
+// password.
+func (c RedisConfig) Validate() error {
+	errs := []error{
+		c.validateMode(),
+		between("redis.db", c.DB, 0, 15),
+		between("redis.dial_timeout", c.DialTimeout, 10*time.Millisecond, time.Minute),
+		between("redis.timeout", c.Timeout, 10*time.Millisecond, time.Minute),
+		between("redis.pool_size", c.PoolSize, 0, 10_000),
+		c.validateTLS(),
+	}
+	for _, addr := range c.Addrs {
+		errs = append(errs, c.validateAddr(addr))
+	}
+	if c.Username != "" && c.Password == "" {
+		errs = append(errs, errors.New("redis.password must be set when redis.username is"))
+	}
+	if c.SentinelUsername != "" && c.SentinelPassword == "" {
+		errs = append(errs, errors.New("redis.sentinel_password must be set when redis.sentinel_username is"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c RedisConfig) validateMode() error {
+	if !slices.Contains(redisModes, c.Mode) {
+		return fmt.Errorf("redis.mode must be one of %s, got %q", strings.Join(redisModes, ", "), c.Mode)
+	}
+	var errs []error
+	switch n := len(c.Addrs); c.Mode {
+	case ModeAuto:
+		if n > 1 {
+			errs = append(errs, errors.New("redis.mode must be sentinel or cluster when redis.addrs holds more than one address"))
+		}
+	case ModeSingle:
+		if n != 1 {
+			errs = append(errs, fmt.Errorf("redis.addrs must hold exactly one address in redis.mode single, got %d", n))
+		}
+	case ModeSentinel, ModeCluster:
+		if n == 0 {
+			errs = append(errs, fmt.Errorf("redis.addrs must hold at least one address in redis.mode %s", c.Mode))
+		}
+	case ModeEmbedded, ModeManaged:
+		if n > 0 {
+			errs = append(errs, fmt.Errorf("redis.addrs must be empty in redis.mode %s: it starts its own Redis", c.Mode))
+		}
+	}
+	if (c.Mode == ModeSentinel) != (c.MasterName != "") {
+		errs = append(errs, errors.New("redis.master_name must be set in redis.mode sentinel, and only there"))
+	}
+	if c.Mode == ModeCluster && c.DB != 0 {
+		errs = append(errs, errors.New("redis.db must be 0 in redis.mode cluster"))
+	}
+	if c.Dir == "" && (c.Mode == ModeManaged || c.Mode == ModeAuto && len(c.Addrs) == 0) {
+		errs = append(errs, fmt.Errorf("redis.dir must name a folder in redis.mode %s", c.Mode))
+	}
+	return errors.Join(errs...)
+}
+
+func (c RedisConfig) validateAddr(addr string) error {
+	if strings.HasPrefix(addr, "/") && (c.Mode == ModeSingle || c.Mode == ModeAuto) {
+		return nil
+	}
+	if strings.ContainsAny(addr, "/@") { // a URL may hold a password: not repeated
+		return errors.New("redis.addrs must hold host:port, not a URL; give the rest in redis.username, redis.password, redis.db and redis.tls")
+	}
+	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
+		return fmt.Errorf("redis.addrs must hold host:port, for example 127.0.0.1:6379, got %q", addr)
+	}
+	return nil
+}
+
+func (c RedisConfig) validateTLS() error {
+	t := c.TLS
+	if !t.Enabled {
+		if t != (RedisTLS{}) {
+			return errors.New("redis.tls.enabled must be true when another redis.tls key is set")
+		}
+		return nil
+	}
+	if len(c.Addrs) == 0 {
+		return errors.New("redis.tls.enabled must be false unless redis.addrs names a server")
+	}
+	if (t.CertFile == "") != (t.KeyFile == "") {
+		return errors.New("redis.tls.cert_file and redis.tls.key_file must be set together")
+	}
+	return nil
+}
+
+// load reads the files and returns nil when TLS is off.
+func (t RedisTLS) load() (*tls.Config, error) {
+	if !t.Enabled {
+		return nil, nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName}
+	if t.CAFile != "" {
+		pem, err := os.ReadFile(t.CAFile)
+		if err != nil {
+			return nil, fmt.Errorf("redis.tls.ca_file: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("redis.tls.ca_file %s holds no PEM certificate", t.CAFile)
+		}
+	}
+	if t.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("redis.tls.cert_file %s with redis.tls.key_file %s: %w", t.CertFile, t.KeyFile, err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
+	}
+	return conf, nil
+}

@@ -1,0 +1,85 @@
+package queue
+
+import (
+	"context"
+	"crypto/sha1"
+	"embed"
+	"encoding/hex"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/*.lua
+var sources embed.FS
+
+// script is one Lua script of a line, with the shared record functions in front.
+type script struct {
+	name, source, sha string
+}
+
+func loadScript(name string) script {
+	shared, err := sources.ReadFile("lua/record.lua")
+	if err != nil {
+		panic(err) // embedded at build time: cannot be missing
+	}
+	own, err := sources.ReadFile("lua/" + name + ".lua")
+	if err != nil {
+		panic(err)
+	}
+	source := string(shared) + string(own)
+	sum := sha1.Sum([]byte(source))
+	return script{name: name, source: source, sha: hex.EncodeToString(sum[:])}
+}
+
+// run calls the script by its digest and loads it when Redis does not know it.
+func (s script) run(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (any, error) {
+	v, err := rdb.EvalSha(ctx, s.sha, keys, args...).Result()
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		v, err = rdb.Eval(ctx, s.source, keys, args...).Result()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("redis script %s on %s: %w", s.name, keys[0], err)
+	}
+	return v, nil
+}
+
+// runInt is run for scripts that return one number.
+func (s script) runInt(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (int64, error) {
+	v, err := s.run(ctx, rdb, keys, args...)
+	if err != nil {
+		return 0, err
+	}
+	n, ok := v.(int64)
+	if !ok {
+		return 0, fmt.Errorf("redis script %s on %s answered %T, not a number", s.name, keys[0], v)
+	}
+	return n, nil
+}
+
+// runList is run for scripts that return a list.
+func (s script) runList(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) ([]any, error) {
+	v, err := s.run(ctx, rdb, keys, args...)
+	if err != nil {
+		return nil, err
+	}
+	list, ok := v.([]any)
+	if !ok {
+		return nil, fmt.Errorf("redis script %s on %s answered %T, not a list", s.name, keys[0], v)
+	}
+	return list, nil
+}
+
+// scripts are all scripts of a line.
+type scripts struct {
+	admit, claim, settle, reclaim, promote, cancel, release, configure, view, snapshot, gate, restore, reopen script
+}
+
+func loadScripts() scripts {
+	return scripts{
+		admit: loadScript("admit"), claim: loadScript("claim"), settle: loadScript("settle"), reclaim: loadScript("reclaim"),
+		promote: loadScript("promote"), cancel: loadScript("cancel"), release: loadScript("release"), configure: loadScript("configure"),
+		view: loadScript("view"), snapshot: loadScript("snapshot"),
+		gate: loadScript("gate"), restore: loadScript("restore"), reopen: loadScript("reopen"),
+	}
+}

@@ -1,0 +1,158 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Settings are what a line has to know of its sale. Version orders them: an
+// older one never overwrites a newer.
+type Settings struct {
+	Epoch    int64 // which loading of the line these belong to
+	Version  int64
+	State    string // draft, open, paused or closed
+	StartsAt time.Time
+	EndsAt   time.Time
+	Cap      int
+	Limit    int   // units one user may hold
+	Total    int64 // units of the sale, sold ones included
+}
+
+func (s Settings) args() []any {
+	return []any{s.Epoch, s.Version, s.State, s.StartsAt.UnixMilli(), s.EndsAt.UnixMilli(), s.Cap, s.Limit, s.Total}
+}
+
+// Configure brings newer settings into the line; a changed total moves the
+// stock by its difference. Returns ErrNotReady when the line is missing, is of
+// another epoch, or is being rebuilt.
+func (l *Line) Configure(ctx context.Context, s Settings) error {
+	n, err := l.scripts.configure.runInt(ctx, l.rdb, []string{l.keys.meta, l.keys.stock}, s.args()...)
+	if err == nil && n < 0 {
+		return ErrNotReady
+	}
+	return err
+}
+
+// View is how a line looks at one instant, by Redis' clock.
+type View struct {
+	Exists    bool
+	Epoch     int64
+	Gate      bool // being rebuilt
+	Version   int64
+	State     string
+	Cap       int64
+	Seq       int64 // tickets ever admitted
+	Claimed   int64 // sequence up to which they have been claimed
+	Served    int64 // tickets that ended, one way or another
+	Stock     int64 // units that can still be reserved
+	Waiting   int64
+	Suspects  int64
+	Leased    int64 // batches
+	Retrying  int64
+	Dead      int64
+	OldestAge time.Duration
+	Now       time.Time
+}
+
+// InFlight reports whether tickets are anywhere between admission and their end.
+func (v View) InFlight() bool { return v.Waiting+v.Suspects+v.Leased+v.Retrying > 0 }
+
+// View reads the line's numbers.
+func (l *Line) View(ctx context.Context) (View, error) {
+	k := l.keys
+	list, err := l.scripts.view.runList(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.retry, k.dead, k.orders})
+	if err != nil || len(list) == 0 {
+		return View{}, err
+	}
+	if len(list) != 16 {
+		return View{}, fmt.Errorf("view of %s has %d numbers, not 16", l.sale, len(list))
+	}
+	state, _ := list[3].(string)
+	return View{
+		Exists: true, Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
+		Seq: toInt(list[5]), Claimed: toInt(list[6]), Served: toInt(list[7]), Stock: toInt(list[8]), Waiting: toInt(list[9]),
+		Suspects: toInt(list[10]), Leased: toInt(list[11]), Retrying: toInt(list[12]), Dead: toInt(list[13]),
+		OldestAge: time.Duration(toInt(list[14])) * time.Millisecond, Now: time.UnixMilli(toInt(list[15])).UTC(),
+	}, nil
+}
+
+// Snapshot is everything of a line that the audit compares, at one instant.
+type Snapshot struct {
+	Exists      bool
+	Epoch       int64
+	Gate        bool
+	Version     int64
+	Total       int64
+	Stock       int64
+	Seq         int64
+	Released    int64
+	Unleased    int64            // batches without a lease
+	EmptyLeases int64            // leases without a batch
+	InFlight    map[string]int64 // live tickets: order id → units
+	Recordless  []string         // listed ids that have no record
+	ListedTwice []string         // ids found in two places at once
+}
+
+// Snapshot reads the line for an audit. Its cost grows with the tickets in
+// flight; Redis serves nobody else meanwhile (about 1 ms per 1,000).
+func (l *Line) Snapshot(ctx context.Context) (Snapshot, error) {
+	k := l.keys
+	list, err := l.scripts.snapshot.runList(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.leased, k.retry, k.orders})
+	if err != nil || len(list) == 0 {
+		return Snapshot{}, err
+	}
+	s := Snapshot{
+		Exists: true, Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), Total: toInt(list[3]), Stock: toInt(list[4]),
+		Seq: toInt(list[5]), Released: toInt(list[6]), Unleased: toInt(list[7]), EmptyLeases: toInt(list[8]),
+		InFlight: make(map[string]int64, (len(list)-9)/2),
+	}
+	for i := 9; i+1 < len(list); i += 2 {
+		id, _ := list[i].(string)
+		units := toInt(list[i+1])
+		_, twice := s.InFlight[id]
+		switch {
+		case units < 0:
+			s.Recordless = append(s.Recordless, id)
+		case twice:
+			s.ListedTwice = append(s.ListedTwice, id)
+		default:
+			s.InFlight[id] = units
+		}
+	}
+	return s, nil
+}
+
+// Returned tells how many orders have been released in this epoch; ErrNotReady while the line is missing or rebuilt. An
+// audit asks before and after it reads the database: units that came back in between would look like a difference.
+func (l *Line) Returned(ctx context.Context) (epoch, released int64, err error) {
+	values, err := l.rdb.HMGet(ctx, l.keys.meta, "epoch", "gate", "released").Result()
+	if err != nil {
+		return 0, 0, fmt.Errorf("read the counters of %s: %w", l.sale, err)
+	}
+	if values[0] == nil || values[1] != nil {
+		return 0, 0, ErrNotReady
+	}
+	return toInt(values[0]), toInt(values[2]), nil
+}
+
+// Verified reports whether admission is allowed on every Redis that holds
+// lines. Redis forgets its scripts when it restarts and a promoted replica
+// never had them, so the admit script's presence says: somebody has compared
+// the lines with the ledger since this Redis came up.
+func (ls *Lines) Verified(ctx context.Context) (bool, error) {
+	known, err := ls.rdb.ScriptExists(ctx, ls.scripts.admit.sha).Result()
+	if err != nil {
+		return false, fmt.Errorf("ask redis for the admit script: %w", err)
+	}
+	return len(known) == 1 && known[0], nil
+}
+
+// AllowAdmission loads the admit script. To be called only after every line
+// has been rebuilt or compared with the ledger since Verified said no.
+func (ls *Lines) AllowAdmission(ctx context.Context) error {
+	if err := ls.rdb.ScriptLoad(ctx, ls.scripts.admit.source).Err(); err != nil {
+		return fmt.Errorf("load the admit script: %w", err)
+	}
+	return nil
+}

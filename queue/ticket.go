@@ -1,0 +1,87 @@
+package queue
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// State is where an order stands, as the line knows it.
+type State byte
+
+// The states of a record. Queued covers everything from admission until the
+// order exists or has failed; the line tells waiting from being worked on by
+// the ticket's sequence.
+const (
+	Queued    State = 'q'
+	Confirmed State = 'c'
+	Paid      State = 'p'
+	Failed    State = 'f'
+	Cancelled State = 'x'
+	Expired   State = 'e'
+)
+
+func (s State) valid() bool { return strings.IndexByte("qcpfxe", byte(s)) >= 0 }
+
+// Ticket is one admitted request: what the line remembers of an order.
+type Ticket struct {
+	ID, User     string
+	State        State
+	Seq          int64 // place in the order of admission, from 1
+	Units        int
+	Slot         int // which of the user's slots it takes, from 1
+	AdmittedAt   time.Time
+	Fingerprint  string    // of the request's payload
+	Position     int64     // place in line when admitted, from 1
+	ETASeconds   int64     // expected wait when admitted
+	At           time.Time // when it was confirmed or ended; zero while queued
+	Reason       string    // why it failed
+	Email, Phone string    // empty once it is confirmed or ended
+	Attempts     int       // how often it failed by its own fault; known on claimed suspects only
+}
+
+const recordFields = 13
+
+// parseTicket reads a record as lua/record.lua describes it. It fails on
+// anything that no script writes.
+func parseTicket(id, record string) (Ticket, error) {
+	f := strings.Split(record, "\t")
+	if len(f) != recordFields || len(f[0]) != 1 || !State(f[0][0]).valid() {
+		return Ticket{}, fmt.Errorf("ticket %s: its record is not one: %q", id, record)
+	}
+	t := Ticket{ID: id, State: State(f[0][0]), User: f[4], Fingerprint: f[6], Reason: f[10], Email: f[11], Phone: f[12]}
+	var admitted, at, units, slot int64
+	for _, n := range []struct {
+		text string
+		to   *int64
+	}{{f[1], &t.Seq}, {f[2], &units}, {f[3], &slot}, {f[5], &admitted}, {f[7], &t.Position}, {f[8], &t.ETASeconds}, {f[9], &at}} {
+		if n.text == "" {
+			continue
+		}
+		v, err := strconv.ParseInt(n.text, 10, 64)
+		if err != nil || v < 0 {
+			return Ticket{}, fmt.Errorf("ticket %s: %q in its record is not a number", id, n.text)
+		}
+		*n.to = v
+	}
+	if units < 1 || slot < 1 || t.Seq < 1 || t.User == "" {
+		return Ticket{}, fmt.Errorf("ticket %s: its record lacks a unit, slot, sequence or user", id)
+	}
+	t.Units, t.Slot, t.AdmittedAt = int(units), int(slot), time.UnixMilli(admitted).UTC()
+	if at > 0 {
+		t.At = time.UnixMilli(at).UTC()
+	}
+	return t, nil
+}
+
+// record is the inverse of parseTicket, used to write the ledger back into a line.
+func (t Ticket) record() string {
+	at := ""
+	if !t.At.IsZero() {
+		at = strconv.FormatInt(t.At.UnixMilli(), 10)
+	}
+	return strings.Join([]string{string(t.State), strconv.FormatInt(t.Seq, 10), strconv.Itoa(t.Units), strconv.Itoa(t.Slot), t.User,
+		strconv.FormatInt(t.AdmittedAt.UnixMilli(), 10), t.Fingerprint, strconv.FormatInt(t.Position, 10), strconv.FormatInt(t.ETASeconds, 10),
+		at, t.Reason, t.Email, t.Phone}, "\t")
+}
