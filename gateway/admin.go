@@ -56,7 +56,7 @@ func (o *Ops) adminBody(c *gin.Context, sale inventory.Sale, stock inventory.Sto
 	if err != nil {
 		return adminSale{}, err
 	}
-	now := o.now()
+	now := o.Book.Now()
 	remaining := stock.Available
 	if view.Exists {
 		remaining = max(view.Stock, 0)
@@ -198,7 +198,7 @@ func (o *Ops) adjustStock(c *gin.Context) {
 // and so does this one should it fail here.
 func (o *Ops) carry(c *gin.Context) {
 	ctx := c.Request.Context()
-	if err := o.Keeper.Keep(ctx); err != nil {
+	if err := o.Keeper.Carry(ctx); err != nil {
 		o.log.Warn("change not yet carried into the line", "sale", c.Param("sale"), "error", err)
 	}
 	if err := o.Book.Refresh(ctx); err != nil {

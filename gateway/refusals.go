@@ -58,7 +58,7 @@ func (g *Gateway) problemOf(err error) Problem {
 	switch {
 	case errors.As(err, &notStarted) && !notStarted.StartsAt.IsZero():
 		p.StartsAt = notStarted.StartsAt.UTC().Format(timeFormat)
-		p.RetryAfter = max(notStarted.StartsAt.Sub(g.now()), time.Second)
+		p.RetryAfter = max(notStarted.StartsAt.Sub(g.Book.Now()), time.Second)
 	case errors.As(err, &limit):
 		p.OrderID = limit.OrderID
 	case errors.As(err, &invalid):

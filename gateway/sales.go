@@ -46,7 +46,7 @@ type salesCache struct {
 const salesFresh = 200 * time.Millisecond
 
 func (g *Gateway) listSales(c *gin.Context) {
-	now := g.now()
+	now := g.Book.Now()
 	list := g.sales.list.Load()
 	if list == nil || now.UnixNano()-g.sales.at.Load() > int64(salesFresh) {
 		list = &saleList{Sales: []saleBody{}}
@@ -66,7 +66,7 @@ func (g *Gateway) showSale(c *gin.Context) {
 		return
 	}
 	c.Header("Cache-Control", "public, max-age=1")
-	c.JSON(http.StatusOK, saleBodyOf(entry, g.now()))
+	c.JSON(http.StatusOK, saleBodyOf(entry, g.Book.Now()))
 }
 
 func (g *Gateway) openAPI(c *gin.Context) {

@@ -23,7 +23,7 @@ type statusReader struct {
 
 type found struct {
 	view order.View
-	ok   bool
+	err  error
 }
 
 func newStatusReader(finder *order.Finder) *statusReader { return &statusReader{finder: finder} }
@@ -42,20 +42,26 @@ func (s *statusReader) get(ctx context.Context, sale, id, user string) (order.Vi
 	if err != nil {
 		return order.View{}, err
 	}
-	if !f.ok || f.view.User != user {
-		return order.View{}, order.ErrNotFound
+	if f.err == nil && f.view.User != user {
+		f.err = order.ErrNotFound
+	}
+	if f.err != nil {
+		return order.View{}, f.err
 	}
 	return f.view, nil
 }
 
 func (s *statusReader) read(ctx context.Context, sale string, ids []string) ([]found, error) {
-	views, err := s.finder.Many(ctx, sale, ids)
-	if err != nil {
-		return nil, err
+	views, missing := s.finder.Many(ctx, sale, ids)
+	if missing == nil {
+		missing = order.ErrNotFound
 	}
 	answers := make([]found, len(ids))
 	for i, id := range ids {
-		answers[i].view, answers[i].ok = views[id]
+		view, ok := views[id]
+		if answers[i].view = view; !ok {
+			answers[i].err = missing
+		}
 	}
 	return answers, nil
 }

@@ -56,6 +56,7 @@ type Book struct {
 	now     func() time.Time
 	entries atomic.Pointer[map[string]*Entry]
 	order   atomic.Pointer[[]string]
+	offset  atomic.Int64 // Redis' clock minus ours, in ns
 	poke    chan struct{}
 	mu      sync.Mutex // one refresh at a time
 }
@@ -94,6 +95,10 @@ func (b *Book) Active() []string {
 	}
 	return ids
 }
+
+// Now is the time by Redis' clock, the one every sale's window follows,
+// however wrong this host's own clock is.
+func (b *Book) Now() time.Time { return b.now().Add(time.Duration(b.offset.Load())) }
 
 // Poke makes the sales be read again at once.
 func (b *Book) Poke() {
@@ -167,8 +172,10 @@ func (b *Book) look(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if !view.Exists {
-			view.Now = b.now()
+		if view.Exists {
+			b.offset.Store(int64(view.Now.Sub(b.now())))
+		} else {
+			view.Now = b.Now()
 		}
 		e.line.rate.observe(known, view)
 		e.line.view.Store(&view)

@@ -15,7 +15,9 @@ import (
 const (
 	keepEvery    = 500 * time.Millisecond // how often every line is compared with its sale
 	releaseBatch = 500                    // orders brought back into a line in one step
-	keepLine     = time.Hour              // how long a finished sale's line still answers before it is dropped
+	carryWait    = 5 * time.Second
+	carryPause   = 50 * time.Millisecond
+	keepLine     = time.Hour // how long a finished sale's line still answers before it is dropped
 )
 
 // Keeper holds every line in agreement with its sale: it loads lines that are
@@ -29,11 +31,12 @@ type Keeper struct {
 	log   *slog.Logger
 	now   func() time.Time
 	poke  chan struct{}
+	turn  chan struct{} // one round at a time
 }
 
 // NewKeeper returns a keeper; defaultCap is the cap of lines whose sale has none.
 func NewKeeper(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger, now func() time.Time) *Keeper {
-	return &Keeper{db: db, lines: lines, cap: defaultCap, log: log, now: now, poke: make(chan struct{}, 1)}
+	return &Keeper{db: db, lines: lines, cap: defaultCap, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 }
 
 // Poke makes the next round start at once.
@@ -72,6 +75,12 @@ func (k *Keeper) Run(ctx context.Context) {
 func (k *Keeper) Keep(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, rebuildLease)
 	defer cancel()
+	select {
+	case k.turn <- struct{}{}:
+		defer func() { <-k.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	verified, err := k.lines.Verified(ctx)
 	if err != nil {
 		return err
@@ -90,6 +99,26 @@ func (k *Keeper) Keep(ctx context.Context) error {
 		return errors.Join(failed...)
 	}
 	return k.lines.AllowAdmission(ctx)
+}
+
+// Carry is Keep for a caller who waits for a change to be in the line: it
+// tries again for a few seconds while another instance is at it.
+func (k *Keeper) Carry(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, carryWait)
+	defer cancel()
+	for {
+		err := k.Keep(ctx)
+		if !errors.Is(err, ErrBusy) {
+			return err
+		}
+		timer := time.NewTimer(carryPause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return err
+		}
+	}
 }
 
 type saleAndTotal struct {

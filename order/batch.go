@@ -72,10 +72,13 @@ func (r batchResult) news(channels []string, now time.Time) []notify.Row {
 	return rows
 }
 
+// dueAtOnce is a time long past: news is due whatever the relay's clock says.
+const dueAtOnce = 1
+
 func newsOf(t queue.Ticket, sale, event string, channels []string, now time.Time) []notify.Row {
 	rows := make([]notify.Row, len(channels))
 	for i, channel := range channels {
-		rows[i] = notify.Row{OrderID: t.ID, Event: event, Channel: channel, SaleID: sale, UserID: t.User, CreatedAt: now.UnixMilli()}
+		rows[i] = notify.Row{OrderID: t.ID, Event: event, Channel: channel, SaleID: sale, UserID: t.User, CreatedAt: now.UnixMilli(), NextAt: dueAtOnce}
 	}
 	return rows
 }

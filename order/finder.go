@@ -31,12 +31,10 @@ func NewFinder(db *store.DB, lines *queue.Lines, book *inventory.Book) *Finder {
 }
 
 // Many returns the orders of one sale by id, in few round trips. Unknown ids
-// are absent.
+// are absent. While Redis is away it returns what the database knows together
+// with the error: an absent order may then be in line.
 func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[string]View, error) {
-	tickets, claimed, err := f.lines.Of(sale).Lookup(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
+	tickets, claimed, away := f.lines.Of(sale).Lookup(ctx, ids)
 	views := make(map[string]View, len(ids))
 	var unknown []string
 	for _, id := range ids {
@@ -48,16 +46,16 @@ func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[strin
 		views[id] = f.priced(viewOfTicket(sale, t, claimed))
 	}
 	if len(unknown) == 0 {
-		return views, nil
+		return views, away
 	}
 	var rows []Row
 	if err := f.db.Read.WithContext(ctx).Where("id IN ? AND sale_id = ?", unknown, sale).Find(&rows).Error; err != nil {
-		return nil, fmt.Errorf("look up %d orders of %s: %w", len(unknown), sale, err)
+		return views, errors.Join(away, fmt.Errorf("look up %d orders of %s: %w", len(unknown), sale, err))
 	}
 	for _, r := range rows {
 		views[r.ID] = viewOfRow(r)
 	}
-	return views, nil
+	return views, away
 }
 
 func (f *Finder) priced(v View) View {
