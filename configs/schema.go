@@ -86,13 +86,15 @@ func fillable(t reflect.Type) bool {
 
 // secretNames are the names that make a key secret without the tag
 // `secret:"true"`, alone or after an underscore.
-var secretNames = []string{"password", "secret", "secrets", "token", "tokens", "dsn", "api_key", "access_key", "private_key"}
+func secretNames() []string {
+	return []string{"password", "secret", "secrets", "token", "tokens", "dsn", "api_key", "access_key", "private_key"}
+}
 
 func isSecret(name string, tag reflect.StructTag) bool {
 	if tag.Get("secret") != "" {
 		return tag.Get("secret") == "true"
 	}
-	return slices.ContainsFunc(secretNames, func(s string) bool { return name == s || strings.HasSuffix(name, "_"+s) })
+	return slices.ContainsFunc(secretNames(), func(s string) bool { return name == s || strings.HasSuffix(name, "_"+s) })
 }
 
 // allowed tells what type t accepts, for error messages.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/internal/killpoint"
 	"sluice/inventory"
 	"sluice/queue"
 )
@@ -67,6 +68,8 @@ func (a *Admission) send(ctx context.Context, sale string, requests []queue.Requ
 		return nil, queue.ErrNotReady
 	}
 	a.metrics.size.Observe(float64(len(requests)))
+	killpoint.Pass("admit.before")
+	defer killpoint.Pass("admit.after")
 	line := a.lines.Of(sale)
 	first, cancel := context.WithTimeout(ctx, admitTimeout/2)
 	answers, err := line.Admit(first, entry.Sale.Epoch, entry.Rate(), requests)

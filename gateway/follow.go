@@ -18,6 +18,7 @@ const (
 	lookEvery   = time.Second      // how often a waiting request looks by itself
 	heartbeat   = 15 * time.Second // comment lines that keep proxies from closing a stream
 	streamRetry = 3000             // ms after which a browser reconnects
+	streamWrite = 10 * time.Second // a client that has not taken an event by then is cut off
 )
 
 // showOrder answers with the order as it stands; with ?wait= it first waits,
@@ -146,7 +147,7 @@ func (g *Gateway) followOrder(c *gin.Context) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
-	s := &eventStream{c: c, last: last, rate: entry.Rate, beat: g.now(), now: g.now}
+	s := &eventStream{c: c, last: last, rate: entry.Rate, beat: g.now(), now: g.now, patience: streamWrite}
 	if err := s.write(fmt.Sprintf("retry: %d\n\n", streamRetry)); err != nil {
 		return
 	}
@@ -166,12 +167,13 @@ func eventID(v order.View) string {
 }
 
 type eventStream struct {
-	c     *gin.Context
-	last  string
-	rate  func() float64
-	beat  time.Time
-	now   func() time.Time
-	ended bool
+	c        *gin.Context
+	last     string
+	rate     func() float64
+	beat     time.Time
+	now      func() time.Time
+	patience time.Duration
+	ended    bool
 }
 
 // send writes the order if it has changed and reports whether to go on.
@@ -191,10 +193,10 @@ func (s *eventStream) send(v order.View) bool {
 	return !s.ended
 }
 
-// write gives the client ten seconds to take the text: a reader that stops
+// write gives the client s.patience to take the text: a reader that stops
 // costs a connection for that long.
 func (s *eventStream) write(text string) error {
-	if err := HoldOpen(s.c.Writer, 10*time.Second); err != nil {
+	if err := HoldOpen(s.c.Writer, s.patience); err != nil {
 		return err
 	}
 	if _, err := s.c.Writer.WriteString(text); err != nil {

@@ -1,3 +1,6 @@
+// Package gateway is both HTTP surfaces of Sluice: the public one, which
+// authenticates, limits, admits and tells, and the operations listener with
+// health, metrics and the admin API.
 package gateway
 
 import (
@@ -76,19 +79,24 @@ func (g *Gateway) routes() {
 // Handler answers the public listener.
 func (g *Gateway) Handler() *gin.Engine { return g.engine }
 
-// Run hears the news of orders until ctx ends.
-func (g *Gateway) Run(ctx context.Context) { g.hub.run(ctx) }
+// Run hears the news of orders until ctx ends, and returns when no call to a
+// store is in flight. Stop it after the server: until then requests may make
+// further calls.
+func (g *Gateway) Run(ctx context.Context) {
+	g.hub.run(ctx)
+	g.admission.Wait()
+	g.status.wait()
+}
 
 // Drain makes new orders answer unavailable, ends long polls and event
 // streams, and returns when no admission is in flight: everything accepted
-// has been answered by then, or is about to be.
+// has been answered by then, or is about to be. Orders can still be read.
 func (g *Gateway) Drain() {
 	g.once.Do(func() {
 		g.draining.Store(true)
 		close(g.drained)
 	})
 	g.admission.Wait()
-	g.status.wait()
 }
 
 // Draining reports whether Drain was called.

@@ -12,7 +12,8 @@ var errCrowded = errors.New("too many requests wait for the store")
 
 // gatherer sends requests that arrive while a call is in flight together in
 // the next one. Nobody waits for a timer: a lone request is sent at once.
-// Requests are sent in the order of their arrival.
+// Requests are sent in the order of their arrival. While a store hangs, nobody
+// waits longer than for the call in flight and one more.
 type gatherer[Q, A any] struct {
 	send    func(ctx context.Context, requests []Q) ([]A, error) // one answer per request, or an error for all
 	most    int                                                  // requests in one call
@@ -23,10 +24,11 @@ type gatherer[Q, A any] struct {
 	mu      sync.Mutex
 	waiting []gathered[Q, A]
 	flying  int
-	done    sync.WaitGroup
+	idle    chan struct{} // closed when the last call has ended; nil when none flies
 }
 
 type gathered[Q, A any] struct {
+	ctx     context.Context // of the caller, who has gone when it has ended
 	request Q
 	answer  chan reply[A]
 }
@@ -36,9 +38,12 @@ type reply[A any] struct {
 	err    error
 }
 
-// do returns the answer to one request. When ctx ends first the request may
-// still be sent: a caller that hangs up leaves nothing half done.
+// do returns the answer to one request, within twice the timeout of a call.
+// When it returns earlier, because ctx ended, a call in flight may still carry
+// the request; one that was not sent yet never is.
 func (g *gatherer[Q, A]) do(ctx context.Context, request Q) (A, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*g.timeout)
+	defer cancel()
 	answer := make(chan reply[A], 1)
 	g.mu.Lock()
 	if len(g.waiting) >= g.bound {
@@ -46,10 +51,12 @@ func (g *gatherer[Q, A]) do(ctx context.Context, request Q) (A, error) {
 		var none A
 		return none, errCrowded
 	}
-	g.waiting = append(g.waiting, gathered[Q, A]{request, answer})
+	g.waiting = append(g.waiting, gathered[Q, A]{ctx, request, answer})
 	if g.flying < g.calls {
-		g.flying++
-		g.done.Go(g.fly)
+		if g.flying++; g.flying == 1 {
+			g.idle = make(chan struct{})
+		}
+		go g.fly()
 	}
 	g.mu.Unlock()
 	select {
@@ -86,18 +93,35 @@ func (g *gatherer[Q, A]) fly() {
 	}
 }
 
+// take returns the next batch without those whose callers have gone; nil, and
+// the flight is over, when nobody waits.
 func (g *gatherer[Q, A]) take() []gathered[Q, A] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := min(len(g.waiting), g.most)
-	if n == 0 {
-		g.flying--
-		return nil
+	batch := make([]gathered[Q, A], 0, min(len(g.waiting), g.most))
+	for len(g.waiting) > 0 && len(batch) < g.most {
+		if g.waiting[0].ctx.Err() == nil {
+			batch = append(batch, g.waiting[0])
+		}
+		g.waiting = g.waiting[1:]
 	}
-	batch := g.waiting[:n:n]
-	g.waiting = g.waiting[n:]
-	return batch
+	if len(batch) > 0 {
+		return batch
+	}
+	if g.flying--; g.flying == 0 {
+		close(g.idle)
+		g.idle = nil
+	}
+	return nil
 }
 
-// wait returns when no call is in flight.
-func (g *gatherer[Q, A]) wait() { g.done.Wait() }
+// wait returns when no call is in flight, which takes as long as requests keep
+// coming.
+func (g *gatherer[Q, A]) wait() {
+	g.mu.Lock()
+	idle := g.idle
+	g.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
+}

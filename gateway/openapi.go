@@ -5,5 +5,12 @@ import _ "embed"
 //go:embed openapi.json
 var openAPI []byte
 
+//go:embed openapi_ops.json
+var openAPIOps []byte
+
 // OpenAPI is the document served at /openapi.json. It must not be changed.
 func OpenAPI() []byte { return openAPI }
+
+// OpenAPIOps is the document of the operations listener, served at its
+// /openapi.json. It must not be changed.
+func OpenAPIOps() []byte { return openAPIOps }

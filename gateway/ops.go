@@ -68,6 +68,7 @@ func NewOps(parts OpsParts, log *slog.Logger, now func() time.Time) *Ops {
 func (o *Ops) Handler() *gin.Engine { return o.engine }
 
 func (o *Ops) routes() {
+	o.engine.GET("/openapi.json", func(c *gin.Context) { c.Data(http.StatusOK, "application/json", OpenAPIOps()) })
 	o.engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	o.engine.GET("/readyz", o.ready)
 	o.engine.GET("/metrics", gin.WrapH(promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{})))

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"math"
 	"net/http"
 	"strconv"
@@ -207,11 +208,16 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 		g.refuse(c, order.ErrNotFound)
 		return
 	}
-	if err := g.Canceller.Cancel(c.Request.Context(), entry.Sale.ID, id, user); err != nil {
-		g.refuse(c, err)
+	cancelled := g.Canceller.Cancel(c.Request.Context(), entry.Sale.ID, id, user)
+	if cancelled != nil && !errors.Is(cancelled, order.ErrNotFound) {
+		g.refuse(c, cancelled)
 		return
 	}
+	// Not found may also be a ticket that was cancelled in line before and has no row yet.
 	v, err := g.status.get(c.Request.Context(), entry.Sale.ID, id, user)
+	if err == nil && v.Status != order.Cancelled {
+		err = cancelled
+	}
 	if err != nil {
 		g.refuse(c, err)
 		return

@@ -48,7 +48,9 @@ const salesFresh = 200 * time.Millisecond
 func (g *Gateway) listSales(c *gin.Context) {
 	now := g.Book.Now()
 	list := g.sales.list.Load()
-	if list == nil || now.UnixNano()-g.sales.at.Load() > int64(salesFresh) {
+	// A clock that was set back makes the list look younger than new: its age is then negative.
+	age := time.Duration(now.UnixNano() - g.sales.at.Load())
+	if list == nil || age < 0 || age > salesFresh {
 		list = &saleList{Sales: []saleBody{}}
 		for _, e := range g.Book.List() {
 			list.Sales = append(list.Sales, saleBodyOf(e, now))

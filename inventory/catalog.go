@@ -100,6 +100,9 @@ func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reaso
 }
 
 func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, edit func(*Sale) error) (Sale, error) {
+	if reason != "" && !plainText(reason, 200) {
+		return Sale{}, InvalidError{{"reason", "must be at most 200 characters without control characters"}}
+	}
 	var after Sale
 	now := c.now().UnixMilli()
 	err := c.db.Tx(ctx, func(tx *gorm.DB) error {

@@ -108,7 +108,7 @@ func (k *Keeper) Carry(ctx context.Context) error {
 	defer cancel()
 	for {
 		err := k.Keep(ctx)
-		if !errors.Is(err, ErrBusy) {
+		if !errors.Is(err, ErrBusy) && !errors.Is(err, queue.ErrNotReady) {
 			return err
 		}
 		timer := time.NewTimer(carryPause)
@@ -145,7 +145,13 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal, verified bool) err
 	if err := k.release(ctx, s.Sale, view); err != nil {
 		return err
 	}
-	expired := k.now().After(s.overAt().Add(keepLine))
+	// A line that exists is judged by the clock that admits to it: with this host's own, when that is far ahead, the line
+	// of a running sale would be dropped.
+	now := k.now()
+	if view.Exists {
+		now = view.Now
+	}
+	expired := now.After(s.overAt().Add(keepLine))
 	switch {
 	case expired && !view.Exists:
 		return nil

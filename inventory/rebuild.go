@@ -7,7 +7,9 @@ import (
 
 	"gorm.io/gorm"
 
+	"sluice/internal/killpoint"
 	"sluice/queue"
+	"sluice/store"
 )
 
 // rebuildLease is how long one instance may take before another tries.
@@ -31,6 +33,7 @@ func (k *Keeper) Rebuild(ctx context.Context, id string) error {
 	if !begun {
 		return fmt.Errorf("rebuild %s: %w", id, ErrBusy)
 	}
+	killpoint.Pass("rebuild.begun")
 	survivors, err := line.Survivors(ctx, epoch)
 	if err != nil {
 		return fmt.Errorf("rebuild %s: %w", id, err)
@@ -42,6 +45,7 @@ func (k *Keeper) Rebuild(ctx context.Context, id string) error {
 	if err := line.Restore(ctx, epoch, ledger.live, survivors); err != nil {
 		return fmt.Errorf("rebuild %s: %w", id, err)
 	}
+	killpoint.Pass("rebuild.restored")
 	ledger.sale.Epoch = epoch
 	settings := ledger.sale.settings(ledger.stock.Total, k.cap)
 	if err := line.Reopen(ctx, settings, ledger.reservable(survivors), ledger.seq); err != nil {
@@ -63,6 +67,11 @@ func (k *Keeper) lockRebuild(ctx context.Context, id string) (int64, error) {
 		// A time further away than any lease was written by a wrong clock.
 		if left := time.UnixMilli(sale.RebuildUntil).Sub(now); left > 0 && left <= rebuildLease {
 			return ErrBusy
+		}
+		// Workers of the old epoch have either committed or are refused from here on: see current.
+		var stock Stock
+		if err := store.ForUpdate(tx).Take(&stock, "sale_id = ?", id).Error; err != nil {
+			return err
 		}
 		epoch = sale.Epoch + 1
 		return tx.Model(&Sale{}).Where("id = ?", id).

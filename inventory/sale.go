@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"sluice/queue"
 )
@@ -25,6 +26,7 @@ var (
 	ErrShort   = errors.New("the ledger has fewer units available")
 	ErrClosed  = errors.New("a closed sale cannot be changed")
 	ErrBusy    = errors.New("another instance is rebuilding this line")
+	ErrStale   = errors.New("the line was loaded anew after these tickets had been claimed")
 	ErrMissing = errors.New("the line is missing or being rebuilt")
 )
 
@@ -188,5 +190,5 @@ func validCurrency(s string) bool {
 }
 
 func plainText(s string, most int) bool {
-	return len(s) >= 1 && len(s) <= most && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) < 0
+	return s != "" && utf8.RuneCountInString(s) <= most && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) < 0
 }

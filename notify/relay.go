@@ -9,6 +9,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"gorm.io/gorm"
+
+	"sluice/internal/killpoint"
 )
 
 const (
@@ -100,7 +102,9 @@ func (r *Relay) step(ctx context.Context, ch Channel) (int, error) {
 	if err != nil || len(b.rows) == 0 {
 		return 0, err
 	}
+	killpoint.Pass("notify.leased")
 	results, cut := r.deliver(ctx, ch, b)
+	killpoint.Pass("notify.delivered")
 	return len(b.rows), r.settle(ctx, b, results, cut)
 }
 

@@ -20,6 +20,19 @@ type batchResult struct {
 	units       int64          // of the inserted
 }
 
+// split takes out tickets that are orders already by the line's own word: a
+// rebuild found them in the ledger although they were still listed.
+func split(all []queue.Ticket) (tickets []queue.Ticket, ordered []queue.Outcome) {
+	for _, t := range all {
+		if t.State == queue.Confirmed || t.State == queue.Paid {
+			ordered = append(ordered, queue.Outcome{ID: t.ID, Op: queue.OpClose})
+			continue
+		}
+		tickets = append(tickets, t)
+	}
+	return tickets, ordered
+}
+
 // classify sorts tickets by what the database holds under their ids: a row of
 // this transaction, a row of an earlier delivery, or none because the user's
 // slot is taken.
@@ -61,15 +74,24 @@ func known(t queue.Ticket, row Row) queue.Outcome {
 
 func (r batchResult) news(channels []string, now time.Time) []notify.Row {
 	var rows []notify.Row
-	add := func(tickets []queue.Ticket, event string) {
-		for _, t := range tickets {
-			rows = append(rows, newsOf(t, r.sale, event, channels, now)...)
-		}
+	for _, t := range r.inserted {
+		rows = append(rows, newsOf(t, r.sale, EventConfirmed, channels, now)...)
 	}
-	add(r.inserted, EventConfirmed)
-	add(r.closed, EventCancelled)
-	add(r.conflicting, EventFailed)
+	for _, t := range r.closed {
+		rows = append(rows, newsOf(t, r.sale, endingOf(t), channels, now)...)
+	}
+	for _, t := range r.conflicting {
+		rows = append(rows, newsOf(t, r.sale, EventFailed, channels, now)...)
+	}
 	return rows
+}
+
+// endingOf is the event of a ticket that did not become an order.
+func endingOf(t queue.Ticket) string {
+	if t.State == queue.Cancelled {
+		return EventCancelled
+	}
+	return EventFailed
 }
 
 // dueAtOnce is a time long past: news is due whatever the relay's clock says.
@@ -86,7 +108,8 @@ func newsOf(t queue.Ticket, sale, event string, channels []string, now time.Time
 // checkLimit refuses the transaction when a user would end up with more than
 // the limit although every slot was free: Redis may have forgotten an order of
 // several units. The stock row, locked by now, lets one batch of a sale check
-// at a time.
+// at a time. The limit is read here: it may have been raised since the book was
+// refreshed.
 func checkLimit(tx *gorm.DB, sale inventory.Sale, r batchResult) error {
 	if sale.PerUserLimit == 1 || len(r.inserted) == 0 {
 		return nil
@@ -97,7 +120,7 @@ func checkLimit(tx *gorm.DB, sale inventory.Sale, r batchResult) error {
 	}
 	var over []string
 	err := tx.Table("orders").Where("sale_id = ? AND user_id IN ? AND slot IS NOT NULL", sale.ID, users).
-		Group("user_id").Having("SUM(quantity) > ?", sale.PerUserLimit).Pluck("user_id", &over).Error
+		Group("user_id").Having("SUM(quantity) > (SELECT per_user_limit FROM sales WHERE id = ?)", sale.ID).Pluck("user_id", &over).Error
 	if err == nil && len(over) > 0 {
 		return errOverLimit
 	}

@@ -9,6 +9,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"sluice/internal/killpoint"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/queue"
@@ -46,8 +47,14 @@ func (c *Canceller) Cancel(ctx context.Context, sale, id, user string) error {
 	line := c.lines.Of(sale)
 	for {
 		err := line.Cancel(ctx, id, user)
-		if errors.Is(err, queue.ErrNotWaiting) || errors.Is(err, queue.ErrUnknown) {
+		switch {
+		case errors.Is(err, queue.ErrUnknown):
 			err = c.cancelRow(ctx, sale, id, user)
+		case errors.Is(err, queue.ErrNotWaiting):
+			err = c.cancelRow(ctx, sale, id, user)
+			if errors.Is(err, ErrNotFound) {
+				err = c.unrecorded(ctx, line, id)
+			}
 		}
 		if !errors.Is(err, queue.ErrBusy) {
 			return err
@@ -60,6 +67,19 @@ func (c *Canceller) Cancel(ctx context.Context, sale, id, user string) error {
 			return ErrBusy
 		}
 	}
+}
+
+// unrecorded answers for a ticket of the user's that has ended in the line and
+// that no worker has written into the database yet.
+func (c *Canceller) unrecorded(ctx context.Context, line *queue.Line, id string) error {
+	tickets, _, err := line.Lookup(ctx, []string{id})
+	if err != nil {
+		return err
+	}
+	if tickets[id].State == queue.Cancelled {
+		return nil
+	}
+	return fmt.Errorf("cancel order %s: %w", id, ErrNotCancellable)
 }
 
 // cancelRow ends an order that exists in the database. Its slot is free and
@@ -85,6 +105,7 @@ func (c *Canceller) cancelRow(ctx context.Context, sale, id, user string) error 
 	if err != nil {
 		return fmt.Errorf("cancel order %s: %w", id, err)
 	}
+	killpoint.Pass("cancel.committed")
 	c.told()
 	if err := c.keeper.Release(ctx, sale); err != nil {
 		c.log.Warn("cancelled units are not yet back in the line: the keeper brings them", "sale", sale, "error", err)

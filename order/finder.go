@@ -101,8 +101,11 @@ func (c Cursor) String() string { return strconv.FormatInt(c.AdmittedAt, 10) + "
 func ParseCursor(text string) (Cursor, bool) {
 	ms, id, ok := strings.Cut(text, "_")
 	at, err := strconv.ParseInt(ms, 10, 64)
-	return Cursor{AdmittedAt: at, ID: id}, ok && err == nil && at >= 0 && id != "" && len(id) <= 36
+	return Cursor{AdmittedAt: at, ID: id}, ok && err == nil && at >= 0 && id != "" && len(id) <= 36 && strings.IndexFunc(id, unprintable) < 0
 }
+
+// unprintable finds what no order id holds and some databases refuse to compare.
+func unprintable(r rune) bool { return r <= ' ' || r >= 0x7f }
 
 func (c Cursor) before(v View) bool {
 	return cmp.Or(cmp.Compare(v.AdmittedAt.UnixMilli(), c.AdmittedAt), strings.Compare(v.ID, c.ID)) < 0
@@ -112,12 +115,12 @@ func (c Cursor) before(v View) bool {
 // in line included; after is nil for the first page. The second result is the
 // cursor of the next page, nil on the last.
 func (f *Finder) ListByUser(ctx context.Context, user string, after *Cursor, limit int) ([]View, *Cursor, error) {
-	query := f.db.Read.WithContext(ctx).Where("user_id = ?", user)
-	rows, err := page(query, after, limit+1)
+	// The line first: an order that leaves it in between is in the database by then.
+	waiting, err := f.inLine(ctx, user)
 	if err != nil {
 		return nil, nil, err
 	}
-	waiting, err := f.inLine(ctx, user)
+	rows, err := page(f.db.Read.WithContext(ctx).Where("user_id = ?", user), after, limit+1)
 	if err != nil {
 		return nil, nil, err
 	}

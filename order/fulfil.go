@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"sluice/internal/killpoint"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/queue"
@@ -49,15 +50,19 @@ func (f *Fulfiller) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome,
 	if err != nil {
 		return nil, err
 	}
-	outcomes, err := f.fulfil(ctx, sale, b.Epoch, b.Tickets)
-	if err == nil || store.Unavailable(err) {
-		return outcomes, err
+	tickets, ordered := split(b.Tickets)
+	if len(tickets) == 0 {
+		return ordered, nil
 	}
-	if len(b.Tickets) > 1 {
-		f.log.Info("batch did not fit as a whole: going ticket by ticket", "sale", b.Sale, "tickets", len(b.Tickets), "error", err)
+	outcomes, err := f.fulfil(ctx, sale, b.Epoch, tickets)
+	if err == nil || blameless(err) {
+		return append(outcomes, ordered...), err
 	}
-	outcomes = outcomes[:0]
-	for _, t := range b.Tickets {
+	if len(tickets) > 1 {
+		f.log.Info("batch did not fit as a whole: going ticket by ticket", "sale", b.Sale, "tickets", len(tickets), "error", err)
+	}
+	outcomes = ordered
+	for _, t := range tickets {
 		one, err := f.alone(ctx, sale, b.Epoch, t)
 		if err != nil {
 			return outcomes, err
@@ -73,7 +78,7 @@ func (f *Fulfiller) alone(ctx context.Context, sale inventory.Sale, epoch int64,
 	switch {
 	case err == nil:
 		return outcomes[0], nil
-	case store.Unavailable(err):
+	case blameless(err):
 		return queue.Outcome{}, err
 	case errors.Is(err, inventory.ErrShort):
 		return f.fail(ctx, sale, epoch, t, ReasonSoldOut, queue.OpFail)
@@ -82,6 +87,12 @@ func (f *Fulfiller) alone(ctx context.Context, sale inventory.Sale, epoch int64,
 	}
 	f.log.Error("ticket failed: it is tried again", "sale", sale.ID, "order", t.ID, "attempts", t.Attempts+1, "error", err)
 	return queue.Outcome{ID: t.ID, Op: queue.OpRetry}, nil
+}
+
+// blameless reports an error that no ticket has caused. Tickets of a line that
+// was loaded anew go back: whoever claims them next has the new epoch.
+func blameless(err error) bool {
+	return store.Unavailable(err) || errors.Is(err, inventory.ErrStale)
 }
 
 // Bury implements queue.Handler: it records tickets as failed unless their
@@ -129,6 +140,7 @@ func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64
 		if err != nil {
 			return err
 		}
+		killpoint.Pass("tx.inserted")
 		result := classify(sale.ID, tickets, stored, tag)
 		if err := f.insertFailed(tx, sale, epoch, result.conflicting, tag); err != nil {
 			return err
@@ -137,16 +149,18 @@ func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64
 			return err
 		}
 		if result.units > 0 {
-			if err := inventory.Take(tx, sale.ID, result.units); err != nil {
+			if err := inventory.Take(tx, sale.ID, epoch, result.units); err != nil {
 				return err
 			}
 		}
 		outcomes = result.outcomes
+		killpoint.Pass("tx.before-commit")
 		return checkLimit(tx, sale, result)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fulfil %d tickets of %s: %w", len(tickets), sale.ID, err)
 	}
+	killpoint.Pass("tx.committed")
 	f.told()
 	return outcomes, nil
 }
@@ -214,7 +228,7 @@ func (f *Fulfiller) failedRow(sale inventory.Sale, epoch int64, t queue.Ticket, 
 func (f *Fulfiller) fail(ctx context.Context, sale inventory.Sale, epoch int64, t queue.Ticket, reason string, op queue.Op) (queue.Outcome, error) {
 	outcome, event := queue.Outcome{ID: t.ID, Op: op, Reason: reason}, EventFailed
 	if t.State != queue.Queued {
-		outcome, event = queue.Outcome{ID: t.ID, Op: queue.OpClose}, EventCancelled
+		outcome, event = queue.Outcome{ID: t.ID, Op: queue.OpClose}, endingOf(t)
 	}
 	err := f.db.Tx(ctx, func(tx *gorm.DB) error {
 		tag := uuid.NewString()
@@ -230,6 +244,11 @@ func (f *Fulfiller) fail(ctx context.Context, sale inventory.Sale, epoch int64, 
 	})
 	if store.Unavailable(err) {
 		return outcome, fmt.Errorf("record ticket %s as failed: %w", t.ID, err)
+	}
+	if err != nil && t.Email+t.Phone != "" {
+		// The contact may be what the database refuses; without it the owner can still look the order up.
+		t.Email, t.Phone = "", ""
+		return f.fail(ctx, sale, epoch, t, reason, op)
 	}
 	if err != nil {
 		// Not even the failure can be written: the dead letter is all that is left of it.

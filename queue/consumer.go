@@ -12,6 +12,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/panjf2000/ants/v2"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/killpoint"
 )
 
 // Handler turns tickets into orders. Its methods are called by many
@@ -128,6 +130,7 @@ func (c *Consumer) work(sale string) {
 	if size == 0 {
 		return
 	}
+	killpoint.Pass("claim.done")
 	if batch.Solo || size >= c.cfg.Batch {
 		c.ready.add(sale)
 	}
@@ -231,7 +234,9 @@ func complete(b Batch, answers []Outcome) []Outcome {
 // done, the lease is gone and the repeat is fenced.
 func (c *Consumer) settle(ctx context.Context, line *Line, b Batch, outcomes []Outcome) {
 	for wait := 20 * time.Millisecond; ; wait *= 2 {
+		killpoint.Pass("settle.before")
 		err := line.Settle(ctx, b, outcomes)
+		killpoint.Pass("settle.after")
 		if err == nil {
 			return
 		}

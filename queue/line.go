@@ -77,12 +77,13 @@ func (l *Line) Admit(ctx context.Context, epoch int64, rate float64, requests []
 		args = append(args, r.ID, r.User, r.Units, r.Fingerprint, r.Email, r.Phone)
 	}
 	keys := []string{l.keys.meta, l.keys.stock, l.keys.wait, l.keys.orders, l.keys.holders}
-	answers, err := l.rdb.EvalSha(ctx, l.scripts.admit.sha, keys, args...).StringSlice()
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		return nil, fmt.Errorf("%w: redis was restarted", ErrNotReady)
-	}
+	reply, err := l.scripts.admit.fenced(ctx, l.rdb, keys, args...)
 	if err != nil {
-		return nil, fmt.Errorf("admit to %s: %w", l.sale, err)
+		return nil, err
+	}
+	answers, ok := reply.([]any)
+	if !ok || len(answers) == 0 {
+		return nil, fmt.Errorf("admit to %s answered %T, not a list", l.sale, reply)
 	}
 	if answers[0] == "X" {
 		return nil, ErrNotReady
@@ -92,12 +93,16 @@ func (l *Line) Admit(ctx context.Context, epoch int64, rate float64, requests []
 	}
 	admissions := make([]Admission, len(requests))
 	for i, answer := range answers[1:] {
-		admissions[i] = readAnswer(requests[i].ID, answer)
+		text, _ := answer.(string)
+		admissions[i] = readAnswer(requests[i].ID, text)
 	}
 	return admissions, nil
 }
 
 func readAnswer(id, answer string) Admission {
+	if answer == "" {
+		answer = "?"
+	}
 	code, rest := answer[0], answer[1:]
 	switch code {
 	case 'A', 'R':
@@ -254,7 +259,7 @@ func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
 // and ErrNotReady while the line is being rebuilt.
 func (l *Line) Cancel(ctx context.Context, id, user string) error {
 	k := l.keys
-	n, err := l.scripts.cancel.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, statusChannel, l.sale)
+	n, err := l.scripts.cancel.fencedInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, statusChannel, l.sale)
 	if err != nil {
 		return err
 	}
@@ -296,6 +301,9 @@ func (l *Line) Release(ctx context.Context, ended []Ended) error {
 // Lookup returns the tickets the line still knows, by order id, and the
 // sequence up to which tickets have been claimed. Unknown ids are absent.
 func (l *Line) Lookup(ctx context.Context, ids []string) (map[string]Ticket, int64, error) {
+	if len(ids) == 0 {
+		return nil, 0, nil
+	}
 	pipe := l.rdb.Pipeline()
 	records := pipe.HMGet(ctx, l.keys.orders, ids...)
 	claimed := pipe.HGet(ctx, l.keys.meta, "claimed")
@@ -327,11 +335,12 @@ func (ls *Lines) HeldBy(ctx context.Context, sales []string, user string) (map[s
 	for i, sale := range sales {
 		held[i] = pipe.HGet(ctx, lineKeys(sale).holders, user)
 	}
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, fmt.Errorf("read what a user holds in %d lines: %w", len(sales), err)
-	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
 	ids := make(map[string][]string)
 	for i, sale := range sales {
+		if err := held[i].Err(); err != nil && !errors.Is(err, redis.Nil) {
+			return nil, fmt.Errorf("read what a user holds in %d lines: %w", len(sales), err)
+		}
 		for one := range strings.SplitSeq(held[i].Val(), ",") {
 			if id, _, ok := strings.Cut(one, ":"); ok {
 				ids[sale] = append(ids[sale], id)

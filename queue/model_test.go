@@ -21,6 +21,7 @@ type model struct {
 	batches                                            map[string]*held
 	retry                                              map[string]bool
 	attempts                                           map[string]int
+	dead                                               map[string]bool
 }
 
 type entry struct {
@@ -36,7 +37,7 @@ type held struct {
 
 func newModel(s queue.Settings) *model {
 	return &model{epoch: s.Epoch, version: s.Version, total: s.Total, stock: s.Total, limit: s.Limit, cap: s.Cap,
-		tickets: map[string]*entry{}, batches: map[string]*held{}, retry: map[string]bool{}, attempts: map[string]int{}}
+		tickets: map[string]*entry{}, batches: map[string]*held{}, retry: map[string]bool{}, attempts: map[string]int{}, dead: map[string]bool{}}
 }
 
 func (m *model) holding(user string) (units int, slot int, newest string) {
@@ -139,6 +140,9 @@ func (m *model) settle(id string, outcomes []queue.Outcome) {
 			if queued {
 				m.end(o.ID, queue.Failed)
 			}
+			if o.Op == queue.OpDead {
+				m.dead[o.ID] = true
+			}
 		}
 		m.served++
 		delete(m.attempts, o.ID)
@@ -197,14 +201,15 @@ func (m *model) begin(rt *rapid.T, suspects []string) {
 	m.suspect, m.batches, m.retry = suspects, map[string]*held{}, map[string]bool{}
 }
 
-// reopen forgets what has ended, as the database answers for it.
+// reopen forgets what has ended, as the database answers for it; dead letters
+// stay for an operator.
 func (m *model) reopen() {
 	listed := map[string]bool{}
 	for _, id := range slices.Concat(m.wait, m.suspect) {
 		listed[id] = true
 	}
 	for id, e := range m.tickets {
-		e.known = e.State == queue.Confirmed || listed[id]
+		e.known = e.State == queue.Confirmed || listed[id] || m.dead[id]
 	}
 	m.claimed = m.seq
 	if len(m.wait) > 0 {

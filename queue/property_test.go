@@ -215,9 +215,7 @@ func (w *walk) rebuildAll(rt *rapid.T) {
 	if len(m.wait) > 0 && rapid.Bool().Draw(rt, "strand") {
 		lost := m.wait[0]
 		require.NoError(rt, w.rdb.LRem(w.ctx, w.key("wait"), 0, lost).Err())
-		if m.wait = m.wait[1:]; m.tickets[lost].State == queue.Queued {
-			m.suspect = append(m.suspect, lost)
-		}
+		m.wait, m.suspect = m.wait[1:], append(m.suspect, lost)
 	}
 	survivors, err := w.Survivors(w.ctx, m.epoch)
 	require.NoError(rt, err)

@@ -28,11 +28,19 @@ func (l *Line) Begin(ctx context.Context, epoch int64) (bool, error) {
 }
 
 // Survivors returns the tickets that are left in a closed line: those still
-// to be worked on, and cancelled ones still to be recorded. Tickets whose
-// list entry was lost are put back into the line as suspects; records of
-// everything else are dropped.
+// to be worked on, and ended ones still to be recorded in the database.
+// Tickets whose list entry was lost are put back into the line as suspects.
+// Dead letters keep their records; every other record is dropped.
 func (l *Line) Survivors(ctx context.Context, epoch int64) ([]Ticket, error) {
-	listed, err := l.listed(ctx)
+	listed, err := l.members(ctx, l.keys.wait, l.keys.suspect)
+	if err != nil {
+		return nil, err
+	}
+	dead, err := l.members(ctx, l.keys.dead)
+	if err != nil {
+		return nil, err
+	}
+	done, err := l.members(ctx, l.keys.done)
 	if err != nil {
 		return nil, err
 	}
@@ -46,15 +54,17 @@ func (l *Line) Survivors(ctx context.Context, epoch int64) ([]Ticket, error) {
 		}
 		for i := 0; i+1 < len(page); i += 2 {
 			t, err := parseTicket(page[i], page[i+1])
-			if err != nil || (t.State != Queued && !listed[t.ID]) {
-				stale = append(stale, page[i])
-				continue
-			}
-			if !listed[t.ID] {
+			switch {
+			case dead[page[i]]:
+			case err == nil && listed[t.ID]:
+				tickets = append(tickets, t)
+			case err == nil && !t.State.sold() && !done[t.ID]:
 				listed[t.ID] = true // HSCAN may show an entry twice
 				stranded = append(stranded, t.ID)
+				tickets = append(tickets, t)
+			default:
+				stale = append(stale, page[i])
 			}
-			tickets = append(tickets, t)
 		}
 		if cursor = next; cursor == 0 {
 			break
@@ -66,9 +76,10 @@ func (l *Line) Survivors(ctx context.Context, epoch int64) ([]Ticket, error) {
 	return unique(tickets), l.restore(ctx, epoch, "LPUSH", l.keys.suspect, stranded)
 }
 
-func (l *Line) listed(ctx context.Context) (map[string]bool, error) {
+// members returns the ids in some lists of the line.
+func (l *Line) members(ctx context.Context, lists ...string) (map[string]bool, error) {
 	ids := map[string]bool{}
-	for _, key := range []string{l.keys.wait, l.keys.suspect} {
+	for _, key := range lists {
 		for from := int64(0); ; from += 1000 {
 			page, err := l.rdb.LRange(ctx, key, from, from+999).Result()
 			if err != nil {
@@ -104,7 +115,7 @@ func (l *Line) Restore(ctx context.Context, epoch int64, confirmed, survivors []
 	ledger := make(map[string]bool, len(confirmed))
 	surviving := make(map[string]bool, len(survivors))
 	for _, t := range survivors {
-		surviving[t.ID] = true
+		surviving[t.ID] = t.State == Queued
 	}
 	holding := make([]Ticket, 0, len(confirmed)+len(survivors))
 	for _, t := range confirmed {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,8 +22,9 @@ const (
 	DurabilityAlways   = "always"   // every answered write
 )
 
-var durabilityOrder = map[string]int{
-	DurabilityMemory: 0, DurabilityNone: 1, DurabilityUnknown: 2, DurabilityEverySec: 3, DurabilityAlways: 4,
+// rank orders durabilities, the weakest first.
+func rank(durability string) int {
+	return slices.Index([]string{DurabilityMemory, DurabilityNone, DurabilityUnknown, DurabilityEverySec, DurabilityAlways}, durability)
 }
 
 func durabilityRisk(durability string) string {
@@ -113,7 +115,7 @@ func (r *Redis) examineServer(ctx context.Context, server redis.Cmdable) error {
 	if v := info["redis_version"]; r.Version == "" || olderVersion(v, r.Version) {
 		r.Version = v
 	}
-	if d := serverDurability(ctx, server, info); durabilityOrder[d] < durabilityOrder[r.Durability] {
+	if d := serverDurability(ctx, server, info); rank(d) < rank(r.Durability) {
 		r.Durability = d
 	}
 	r.Durable = r.Durability == DurabilityAlways

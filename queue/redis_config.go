@@ -22,7 +22,9 @@ const (
 	ModeCluster  = "cluster"  // a Redis Cluster
 )
 
-var redisModes = []string{ModeAuto, ModeEmbedded, ModeManaged, ModeSingle, ModeSentinel, ModeCluster}
+func redisModes() []string {
+	return []string{ModeAuto, ModeEmbedded, ModeManaged, ModeSingle, ModeSentinel, ModeCluster}
+}
 
 // RedisConfig says which Redis to use and how to reach it.
 type RedisConfig struct {
@@ -82,8 +84,8 @@ func (c RedisConfig) Validate() error {
 }
 
 func (c RedisConfig) validateMode() error {
-	if !slices.Contains(redisModes, c.Mode) {
-		return fmt.Errorf("redis.mode must be one of %s, got %q", strings.Join(redisModes, ", "), c.Mode)
+	if !slices.Contains(redisModes(), c.Mode) {
+		return fmt.Errorf("redis.mode must be one of %s, got %q", strings.Join(redisModes(), ", "), c.Mode)
 	}
 	var errs []error
 	switch n := len(c.Addrs); c.Mode {

@@ -44,9 +44,32 @@ func (s script) run(ctx context.Context, rdb redis.Scripter, keys []string, args
 	return v, nil
 }
 
+// fenced calls the script only where AllowAdmission has loaded it: it returns
+// ErrNotReady on a Redis whose lines nobody has verified since it came up.
+func (s script) fenced(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (any, error) {
+	v, err := rdb.EvalSha(ctx, s.sha, keys, args...).Result()
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		return nil, fmt.Errorf("%w: redis was restarted", ErrNotReady)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("redis script %s on %s: %w", s.name, keys[0], err)
+	}
+	return v, nil
+}
+
 // runInt is run for scripts that return one number.
 func (s script) runInt(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (int64, error) {
 	v, err := s.run(ctx, rdb, keys, args...)
+	return s.number(v, err, keys)
+}
+
+// fencedInt is fenced for scripts that return one number.
+func (s script) fencedInt(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (int64, error) {
+	v, err := s.fenced(ctx, rdb, keys, args...)
+	return s.number(v, err, keys)
+}
+
+func (s script) number(v any, err error, keys []string) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
@@ -72,13 +95,15 @@ func (s script) runList(ctx context.Context, rdb redis.Scripter, keys []string, 
 
 // scripts are all scripts of a line.
 type scripts struct {
-	admit, claim, settle, reclaim, promote, cancel, release, configure, view, snapshot, gate, restore, reopen script
+	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour script
+	configure, view, snapshot, gate, restore, reopen                               script
 }
 
 func loadScripts() scripts {
 	return scripts{
 		admit: loadScript("admit"), claim: loadScript("claim"), settle: loadScript("settle"), reclaim: loadScript("reclaim"),
 		promote: loadScript("promote"), cancel: loadScript("cancel"), release: loadScript("release"), configure: loadScript("configure"),
+		requeue: loadScript("requeue"), drop: loadScript("drop"), honour: loadScript("honour"),
 		view: loadScript("view"), snapshot: loadScript("snapshot"),
 		gate: loadScript("gate"), restore: loadScript("restore"), reopen: loadScript("reopen"),
 	}

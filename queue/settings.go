@@ -148,11 +148,14 @@ func (ls *Lines) Verified(ctx context.Context) (bool, error) {
 	return len(known) == 1 && known[0], nil
 }
 
-// AllowAdmission loads the admit script. To be called only after every line
-// has been rebuilt or compared with the ledger since Verified said no.
+// AllowAdmission loads the scripts that take units or promise anything to a
+// shopper, admit last. To be called only after every line has been rebuilt or
+// compared with the ledger since Verified said no.
 func (ls *Lines) AllowAdmission(ctx context.Context) error {
-	if err := ls.rdb.ScriptLoad(ctx, ls.scripts.admit.source).Err(); err != nil {
-		return fmt.Errorf("load the admit script: %w", err)
+	for _, s := range []script{ls.scripts.cancel, ls.scripts.requeue, ls.scripts.honour, ls.scripts.admit} {
+		if err := ls.rdb.ScriptLoad(ctx, s.source).Err(); err != nil {
+			return fmt.Errorf("load the %s script: %w", s.name, err)
+		}
 	}
 	return nil
 }

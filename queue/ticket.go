@@ -22,6 +22,9 @@ const (
 	Expired   State = 'e'
 )
 
+// sold reports whether the order has units of the ledger.
+func (s State) sold() bool { return s == Confirmed || s == Paid }
+
 func (s State) valid() bool { return strings.IndexByte("qcpfxe", byte(s)) >= 0 }
 
 // Ticket is one admitted request: what the line remembers of an order.

@@ -46,19 +46,6 @@ local stock = tonumber(redis.call('GET', KEYS[2]) or '0')
 local fresh, mine = {}, {}
 local out, push, records, taken = {''}, {}, {}, 0
 
-local function holding(user, stored)
-  local text = mine[user] or stored or ''
-  local sum, used, newest = 0, {}, ''
-  for id, slot, units in string.gmatch(text, '([^:,]+):(%d+):(%d+)') do
-    sum = sum + tonumber(units)
-    used[tonumber(slot)] = true
-    newest = id
-  end
-  local slot = 1
-  while used[slot] do slot = slot + 1 end
-  return text, sum, slot, newest
-end
-
 for i = 1, #ids do
   local a = 5 + (i - 1) * 6
   local id, user, units, print = ids[i], users[i], tonumber(ARGV[a + 2]), ARGV[a + 3]
@@ -69,7 +56,8 @@ for i = 1, #ids do
   elseif refusal then
     out[i + 1] = refusal
   else
-    local text, sum, slot, newest = holding(user, held[i])
+    local text = mine[user] or held[i] or ''
+    local sum, slot, newest = held_by(text)
     if sum + units > limit then out[i + 1] = 'L' .. newest
     elseif depth >= cap then out[i + 1] = 'F'
     elseif units > stock then out[i + 1] = 'S'
@@ -78,8 +66,7 @@ for i = 1, #ids do
       local position = seq - claimed
       record = table.concat({'q', int(seq), int(units), int(slot), user, stamp, print,
         int(position), int(math.ceil(position / rate)), '', '', ARGV[a + 4], ARGV[a + 5]}, '\t')
-      local one = id .. ':' .. int(slot) .. ':' .. int(units)
-      mine[user] = text == '' and one or text .. ',' .. one
+      mine[user] = with_order(text, id, slot, units)
       fresh[id] = record
       push[#push + 1] = id
       records[#records + 1] = id

@@ -59,3 +59,23 @@ local function split(text)
   for one in string.gmatch(text, '[^,]+') do list[#list + 1] = one end
   return list
 end
+
+-- held_by returns the units a user holds, its lowest free slot and its newest order ("" when none).
+local function held_by(text)
+  local sum, used, newest = 0, {}, ''
+  for id, slot, units in string.gmatch(text, '([^:,]+):(%d+):(%d+)') do
+    sum = sum + tonumber(units)
+    used[tonumber(slot)] = true
+    newest = id
+  end
+  local slot = 1
+  while used[slot] do slot = slot + 1 end
+  return sum, slot, newest
+end
+
+-- with_order returns a holding with one order more.
+local function with_order(text, id, slot, units)
+  local one = id .. ':' .. int(slot) .. ':' .. int(tonumber(units))
+  if text == '' then return one end
+  return text .. ',' .. one
+end

@@ -33,6 +33,8 @@ for i = 1, #ids do
   local id, op, value, record = ids[i], ARGV[a + 1], ARGV[a + 2], records[i]
   -- Only what ended() can rewrite: an error halfway would undo nothing and lose the whole batch.
   local live = record and string.find(record, '^q\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t')
+  -- A confirmed order's record stays as long as the line: without it its units could never come back.
+  local sold = record and string.find(record, '^[cp]\t')
   if op == 'b' then
     if value == 'suspect' then again[#again + 1] = id else back[#back + 1] = id end
   elseif op == 'r' then
@@ -48,8 +50,9 @@ for i = 1, #ids do
         give_back(KEYS[2], KEYS[6], id, record)
         tell(id, record, 'f', value)
       end
-      if op == 'x' then redis.call('LPUSH', KEYS[11], id) else finished[#finished + 1] = id end
-    elseif op == 'k' then
+      if op == 'x' then redis.call('LPUSH', KEYS[11], id)
+      elseif not sold then finished[#finished + 1] = id end
+    elseif op == 'k' and not sold then
       finished[#finished + 1] = id
     end
   end

@@ -1,0 +1,25 @@
+# Everything here runs on a machine that has Go and make; "make test" brings in the rest.
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+.PHONY: test
+test: ## run every test with the race detector on real Redis, MariaDB and PostgreSQL
+	go run -buildvcs=false ./internal/testkit/withstores -- \
+		env CGO_ENABLED=1 go test -race -shuffle=on -timeout 9m ./...
+
+.PHONY: check
+check: ## check formatting, suspicious code and the downloaded modules
+	@unformatted=$$(find . -name '*.go' -not -path './data/*' -exec gofmt -l {} +) || exit 1; \
+		if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+	go vet ./...
+	go mod verify
+
+.PHONY: build
+build: ## build bin/sluice, one static binary
+	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sluice .

@@ -1,0 +1,385 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"sluice/configs"
+	"sluice/gateway"
+	"sluice/inventory"
+	"sluice/notify"
+	"sluice/order"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// Roles are the parts of Sluice one process plays.
+type Roles struct{ Gateway, Worker, Notifier bool }
+
+// AllRoles is what a process plays unless told otherwise.
+func AllRoles() Roles { return Roles{Gateway: true, Worker: true, Notifier: true} }
+
+// Options are what an App needs beside its configuration.
+type Options struct {
+	Roles    Roles
+	Log      *slog.Logger
+	Registry *prometheus.Registry
+	Now      func() time.Time
+	Version  string
+}
+
+// App is one Sluice process as a value: New opens, Start runs, Stop undoes
+// both in reverse.
+type App struct {
+	cfg configs.Config
+	opt Options
+	log *slog.Logger
+
+	redis    *queue.Redis
+	db       *store.DB
+	lines    *queue.Lines
+	book     *inventory.Book
+	keeper   *inventory.Keeper
+	catalog  *inventory.Catalog
+	auditor  *inventory.Auditor
+	gauges   *inventory.Gauges
+	relay    *notify.Relay
+	consumer *queue.Consumer
+	gateway  *gateway.Gateway
+	ops      *gateway.Ops
+	public   net.Listener
+	private  net.Listener
+
+	undo     []undo
+	once     sync.Once
+	stopping atomic.Bool
+	failed   chan error
+	err      error
+}
+
+type undo struct {
+	name string
+	stop func(context.Context) error
+}
+
+// New opens everything the roles need and binds the listeners; nothing runs
+// yet. After an error everything opened is closed again.
+//
+// It is one straight line on purpose: nearly every step needs what earlier
+// ones produced, and the undo stands right behind each opening.
+func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err error) {
+	a := &App{cfg: cfg, opt: opt, log: opt.Log, failed: make(chan error, 1)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Stop(ctx))
+		}
+	}()
+	reg := opt.Registry
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
+
+	if a.redis, err = queue.OpenRedis(ctx, cfg.Redis, a.log); err != nil {
+		return nil, err
+	}
+	a.onStop("redis", func(context.Context) error { return a.redis.Close() })
+	reg.MustRegister(queue.NewPoolCollector(a.redis.Client), durableGauge(a.redis.Durable))
+	if a.db, err = store.Open(ctx, cfg.Database, a.log); err != nil {
+		return nil, err
+	}
+	a.onStop("database", func(context.Context) error { return a.db.Close() })
+	reg.MustRegister(collectors.NewDBStatsCollector(a.db.Pool(), cfg.Database.Driver))
+	if err = a.migrate(ctx); err != nil {
+		return nil, err
+	}
+
+	a.lines = queue.NewLines(a.redis.Client)
+	a.catalog = inventory.NewCatalog(a.db, opt.Now)
+	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
+	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
+	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
+	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"))
+	reg.MustRegister(a.gauges)
+	finder := order.NewFinder(a.db, a.lines, a.book)
+
+	channels := []notify.Channel{notify.NewStream(cfg.Notify.Stream, a.redis.Client)}
+	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
+	if opt.Roles.Worker {
+		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, names(channels), a.relay.Poke, a.part("order"), opt.Now)
+		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, fulfiller, a.part("queue"), opt.Now, reg)
+		if err != nil {
+			return nil, err
+		}
+	}
+	auth, err := a.authenticator()
+	if err != nil {
+		return nil, err
+	}
+	if opt.Roles.Gateway {
+		canceller := order.NewCanceller(a.db, a.lines, a.keeper, names(channels), a.relay.Poke, a.part("order"), opt.Now)
+		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Limiter: gateway.NewLimiter(cfg.Limits, opt.Now), Lines: a.lines,
+			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller}, a.part("gateway"), reg, opt.Now)
+		if err != nil {
+			return nil, err
+		}
+		if a.public, err = gateway.Listen(ctx, cfg.HTTP.Addr, cfg.HTTP.MaxConns); err != nil {
+			return nil, err
+		}
+		a.onStop("public listener", closer(a.public))
+	}
+	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
+		Finder: finder, Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr, 0); err != nil {
+		return nil, err
+	}
+	a.onStop("operations listener", closer(a.private))
+	return a, nil
+}
+
+// migrate brings the tables up to date, or, where that is left to the
+// operator, says what is missing.
+func (a *App) migrate(ctx context.Context) error {
+	if !a.cfg.Database.Migrate {
+		return a.db.Ready(ctx)
+	}
+	applied, err := a.db.Migrate(ctx)
+	if err == nil && applied > 0 {
+		a.log.Info("database migrated", "applied", applied)
+	}
+	return err
+}
+
+func (a *App) authenticator() (*gateway.Authenticator, error) {
+	proxies, err := a.cfg.Gateway.Proxies()
+	if err != nil {
+		return nil, err
+	}
+	return gateway.NewAuthenticator(a.cfg.Auth, proxies, a.opt.Now)
+}
+
+func (a *App) checks() []gateway.Check {
+	return []gateway.Check{
+		{Name: "redis", Ask: a.redis.Ping},
+		{Name: "database", Ask: a.db.Ping},
+		{Name: "lines", Ask: func(ctx context.Context) error {
+			verified, err := a.lines.Verified(ctx)
+			if err == nil && !verified {
+				err = errors.New("not yet compared with the ledger since redis started")
+			}
+			return err
+		}},
+	}
+}
+
+// Start runs the loops and serves. When it returns without an error the
+// process answers. The loops start in the order against the flow of an order,
+// so that each finds what comes after it running.
+func (a *App) Start(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.Stop(ctx))
+		}
+	}()
+	a.serve("operations server", a.private, gateway.NewServer(a.cfg.HTTP, a.ops.Handler(), a.part("ops")), nil)
+	if err := a.book.Refresh(ctx); err != nil {
+		return err
+	}
+	if err := a.keeper.Keep(ctx); err != nil {
+		// Another instance may be at it, or Redis may be away: the gateway answers that until it is done.
+		a.log.Warn("lines not yet ready", "error", err)
+	}
+	a.loop("keeper", a.keeper.Run)
+	a.loop("book", a.book.Run)
+	a.loop("gauges", a.gauges.Run)
+	if a.opt.Roles.Notifier {
+		a.task("relay", a.relay.Run)
+	}
+	if a.opt.Roles.Worker {
+		a.task("consumer", a.consumer.Run)
+		a.onStop("volatile lines", a.drainVolatile)
+	}
+	if a.opt.Roles.Gateway {
+		a.loop("news", a.gateway.Run)
+		a.serve("public server", a.public, gateway.NewServer(a.cfg.HTTP, a.gateway.Handler(), a.part("gateway")), a.gateway.Drain)
+	}
+	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(), "redis", a.redis.Mode,
+		"durability", a.redis.Durability, "database", a.cfg.Database.Driver)
+	return nil
+}
+
+// Addr is where the public listener answers; empty without the gateway role.
+func (a *App) Addr() string {
+	if a.public == nil {
+		return ""
+	}
+	return a.public.Addr().String()
+}
+
+// Failed gets the error of a part that ended by itself, the first one only:
+// the process is then of no use and should be stopped.
+func (a *App) Failed() <-chan error { return a.failed }
+
+// OpsAddr is where the operations listener answers.
+func (a *App) OpsAddr() string { return a.private.Addr().String() }
+
+// Stop undoes Start and New, and may be called at any time, any number of
+// times. It runs along the way of an order:
+//
+//	refuse new orders and answer the accepted ones → close the public server →
+//	drain lines that would die with this process → finish the batches that run →
+//	stop notifying → stop the keeper, the book and the gauges → close the
+//	operations server → close database and Redis.
+//
+// Steps that have not finished when ctx ends are cut off and named.
+func (a *App) Stop(ctx context.Context) error {
+	a.once.Do(func() {
+		a.stopping.Store(true)
+		var errs []error
+		for _, u := range slices.Backward(a.undo) {
+			if err := u.stop(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("stop %s: %w", u.name, err))
+			}
+		}
+		a.err = errors.Join(errs...)
+	})
+	return a.err
+}
+
+func (a *App) onStop(name string, stop func(context.Context) error) {
+	a.undo = append(a.undo, undo{name, stop})
+}
+
+// loop runs f until the step is stopped.
+func (a *App) loop(name string, f func(context.Context)) {
+	a.task(name, func(ctx context.Context) error {
+		f(ctx)
+		return nil
+	})
+}
+
+// task is loop for what can end with an error.
+func (a *App) task(name string, f func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- a.watch(ctx, name, f(ctx)) }()
+	a.onStop(name, func(stop context.Context) error {
+		cancel()
+		select {
+		case err := <-done:
+			if errors.Is(err, context.Canceled) {
+				return nil
+			}
+			return err
+		case <-stop.Done():
+			return stop.Err()
+		}
+	})
+}
+
+func (a *App) serve(name string, ln net.Listener, srv *http.Server, drain func()) {
+	done := make(chan error, 1)
+	running, stopped := context.WithCancel(context.Background())
+	go func() { done <- a.watch(running, name, gateway.Serve(srv, ln)) }()
+	a.onStop(name, func(ctx context.Context) error {
+		defer stopped()
+		if drain != nil {
+			drain()
+		}
+		grace := a.cfg.Stop.Grace / 2
+		return errors.Join(gateway.Shutdown(ctx, srv, grace), <-done)
+	})
+}
+
+// watch reports a part that ended with an error before it was told to.
+func (a *App) watch(running context.Context, name string, err error) error {
+	if err != nil && running.Err() == nil {
+		select {
+		case a.failed <- fmt.Errorf("%s: %w", name, err):
+		default:
+		}
+	}
+	return err
+}
+
+// drainVolatile lets the workers finish every ticket when Redis dies with
+// this process: those tickets could not wait for the next start.
+func (a *App) drainVolatile(ctx context.Context) error {
+	if a.redis.Mode != queue.ModeEmbedded {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.cfg.Stop.Grace/2)
+	defer cancel()
+	ticker := time.NewTicker(20 * time.Millisecond)
+	defer ticker.Stop()
+	for {
+		left, err := a.inFlight(ctx)
+		if err != nil {
+			return err
+		}
+		if left == 0 {
+			return nil
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("%d tickets were still in line and are lost with the in-process redis", left)
+		}
+	}
+}
+
+func (a *App) inFlight(ctx context.Context) (int64, error) {
+	var left int64
+	for _, id := range a.book.Active() {
+		v, err := a.lines.Of(id).View(ctx)
+		if err != nil {
+			return 0, err
+		}
+		left += v.Waiting + v.Suspects + v.Leased + v.Retrying
+	}
+	return left, nil
+}
+
+func (a *App) part(name string) *slog.Logger { return a.log.With("part", name) }
+
+func closer(ln net.Listener) func(context.Context) error {
+	return func(context.Context) error {
+		// The server has usually closed it before.
+		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+func names(channels []notify.Channel) []string {
+	list := make([]string, len(channels))
+	for i, c := range channels {
+		list[i] = c.Name()
+	}
+	return list
+}
+
+func buildInfo(version string) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_build_info", Help: "Always 1; the labels say what runs.",
+		ConstLabels: prometheus.Labels{"version": version}})
+	g.Set(1)
+	return g
+}
+
+func durableGauge(durable bool) prometheus.Collector {
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_redis_durable",
+		Help: "1 when an admitted order survives the loss of the Redis host, 0 when it may not."})
+	if durable {
+		g.Set(1)
+	}
+	return g
+}

@@ -1,0 +1,273 @@
+package main_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+const module = "sluice"
+
+// mayImport is the import table: for each room of the house, the other rooms
+// that its production code may use. A room is a folder with all below it. A
+// package that belongs to none fails the test: it needs a line here first.
+var mayImport = map[string][]string{
+	"queue":            {killpoint},
+	"notify":           {killpoint},
+	"store":            {},
+	"inventory":        {"queue", "store", killpoint},
+	"order":            {"queue", "inventory", "notify", "store", killpoint},
+	"gateway":          {"queue", "notify", "store", "inventory", "order", killpoint},
+	"configs":          {"queue", "notify", "store", "inventory", "order", "gateway"},
+	".":                {"queue", "notify", "store", "inventory", "order", "gateway", "configs"},
+	"loadtest":         {},
+	"e2e":              {},
+	"internal/testkit": {},
+	killpoint:          {},
+}
+
+// killpoint marks the steps at which a test build may die; it is a leaf.
+const killpoint = "internal/killpoint"
+
+// blackBoxes judge the product from outside: not even their tests look inside.
+var blackBoxes = []string{"loadtest", "e2e"}
+
+// testkit is where test code lives that is not in _test.go files.
+const testkit = "internal/testkit"
+
+// goPackage is what "go list -json" says about one package.
+type goPackage struct {
+	Dir, ImportPath                    string
+	GoFiles, TestGoFiles, XTestGoFiles []string
+	Imports, TestImports, XTestImports []string
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-buildvcs=false", "-json", "./...")
+	var complaints bytes.Buffer
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	require.NoError(t, err, "go list: %s", &complaints)
+	var all []goPackage
+	for decoder := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p goPackage
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else {
+			require.NoError(t, err)
+		}
+		all = append(all, p)
+	}
+	require.NotEmpty(t, all)
+	return all
+}
+
+// roomOf returns the room of a package of ours, "" if it has none.
+func roomOf(importPath string) string {
+	if importPath == module {
+		return "."
+	}
+	for room := range mayImport {
+		whole := module + "/" + room
+		if importPath == whole || strings.HasPrefix(importPath, whole+"/") {
+			return room
+		}
+	}
+	return ""
+}
+
+// forbidden returns those of imports, made in room, that the table does not allow.
+func forbidden(room string, imports []string, allowed ...string) []string {
+	var wrong []string
+	for _, path := range imports {
+		if path != module && !strings.HasPrefix(path, module+"/") {
+			continue
+		}
+		target := roomOf(path)
+		if target != room && !slices.Contains(mayImport[room], target) && !slices.Contains(allowed, target) {
+			wrong = append(wrong, path)
+		}
+	}
+	return wrong
+}
+
+func TestImportsFollowTheTable(t *testing.T) {
+	t.Parallel()
+	var wrong []string
+	for _, p := range listPackages(t) {
+		room := roomOf(p.ImportPath)
+		if room == "" {
+			wrong = append(wrong, p.ImportPath+" is in no room of the table")
+			continue
+		}
+		for _, path := range forbidden(room, p.Imports) {
+			wrong = append(wrong, p.ImportPath+" imports "+path)
+		}
+		if slices.Contains(blackBoxes, room) {
+			for _, path := range forbidden(room, slices.Concat(p.TestImports, p.XTestImports), testkit) {
+				wrong = append(wrong, "a test of "+p.ImportPath+" imports "+path)
+			}
+		}
+	}
+	require.Empty(t, wrong, "the import table above does not allow this")
+}
+
+func TestTheTableRefuses(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []string{"sluice/order"}, forbidden("inventory", []string{"fmt", "sluice/queue", "sluice/order"}))
+	require.Equal(t, []string{"sluice/internal/testkit"}, forbidden(".", []string{"sluice/gateway", "sluice/internal/testkit"}))
+	require.Equal(t, []string{"sluice"}, forbidden("configs", []string{"sluice"}))
+	require.Equal(t, []string{"sluice/elsewhere"}, forbidden("gateway", []string{"sluice/elsewhere"}))
+	require.Empty(t, forbidden("queue", []string{"sluice/queue/inner", "sluicegate.example/queue"}))
+	require.Empty(t, roomOf("sluice/queueing"))
+}
+
+func TestEveryPackageSaysWhatItIs(t *testing.T) {
+	t.Parallel()
+	var silent []string
+	for _, p := range listPackages(t) {
+		files := slices.Concat(p.GoFiles, p.TestGoFiles, p.XTestGoFiles)
+		if len(p.GoFiles) > 0 {
+			files = p.GoFiles // documentation ignores comments in tests
+		}
+		documented := slices.ContainsFunc(files, func(name string) bool {
+			file := parse(t, filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			return file.Doc.Text() != ""
+		})
+		if !documented {
+			silent = append(silent, p.ImportPath)
+		}
+	}
+	require.Empty(t, silent, "packages without a package comment")
+}
+
+func TestNoGlobalsAndNoInit(t *testing.T) {
+	t.Parallel()
+	var found []string
+	for _, p := range listPackages(t) {
+		if roomOf(p.ImportPath) == testkit {
+			continue // one process has one set of tests, and they share servers
+		}
+		for _, name := range p.GoFiles {
+			file := parse(t, filepath.Join(p.Dir, name), nil, parser.ParseComments)
+			for _, global := range globals(file) {
+				found = append(found, fmt.Sprintf("%s/%s: %s", p.ImportPath, name, global))
+			}
+		}
+	}
+	require.Empty(t, found, "pass values to constructors instead")
+}
+
+// parse reads a file, or src in its place.
+func parse(t *testing.T, path string, src any, mode parser.Mode) *ast.File {
+	t.Helper()
+	file, err := parser.ParseFile(token.NewFileSet(), path, src, mode)
+	require.NoError(t, err)
+	return file
+}
+
+// globals names the init functions of a file and its package variables that
+// can change while the program runs.
+func globals(file *ast.File) []string {
+	var found []string
+	for _, declaration := range file.Decls {
+		switch d := declaration.(type) {
+		case *ast.FuncDecl:
+			if d.Recv == nil && d.Name.Name == "init" {
+				found = append(found, "func init")
+			}
+		case *ast.GenDecl:
+			if d.Tok != token.VAR || embedded(d.Doc) {
+				continue
+			}
+			for _, spec := range d.Specs {
+				found = append(found, variables(file.Name.Name, spec.(*ast.ValueSpec))...)
+			}
+		}
+	}
+	return found
+}
+
+// variables names those of one declaration that are not constants in all but name.
+func variables(pkg string, spec *ast.ValueSpec) []string {
+	if embedded(spec.Doc) {
+		return nil
+	}
+	var found []string
+	for i, name := range spec.Names {
+		switch {
+		case name.Name == "_": // asserts that a type satisfies an interface
+		case pkg == "main" && name.Name == "version": // set by the linker
+		case i < len(spec.Values) && fixed(spec.Values[i]):
+		default:
+			found = append(found, "var "+name.Name)
+		}
+	}
+	return found
+}
+
+// embedded reports whether a declaration is filled from a file at build time.
+func embedded(doc *ast.CommentGroup) bool {
+	return doc != nil && slices.ContainsFunc(doc.List, func(c *ast.Comment) bool {
+		return strings.HasPrefix(c.Text, "//go:embed ")
+	})
+}
+
+// fixed reports whether a value is a sentinel error or a compiled pattern.
+func fixed(value ast.Expr) bool {
+	if pointer, ok := value.(*ast.UnaryExpr); ok {
+		literal, ok := pointer.X.(*ast.CompositeLit)
+		return ok && strings.HasSuffix(fmt.Sprint(literal.Type), "Error") // a sentinel of a type of its own
+	}
+	call, ok := value.(*ast.CallExpr)
+	if !ok {
+		return false
+	}
+	function, ok := call.Fun.(*ast.SelectorExpr)
+	if !ok {
+		return false
+	}
+	makers := []string{"errors.New", "fmt.Errorf", "regexp.MustCompile"}
+	return slices.Contains(makers, fmt.Sprintf("%s.%s", function.X, function.Sel))
+}
+
+func TestGlobalsAreFound(t *testing.T) {
+	t.Parallel()
+	file := parse(t, "bad.go", `package bad
+		func init() {}
+		var a int
+		var ( b = map[string]int{}; ErrC, d = errors.New("c"), newD() )
+		var version = "1"`, parser.ParseComments)
+	require.Equal(t, []string{"func init", "var a", "var b", "var d", "var version"}, globals(file))
+
+	file = parse(t, "good.go", `package main
+		const limit = 3
+		type t struct{}
+		func (t) init() {}
+		var version = "dev"
+		var _ io.Reader = t{}
+		var (
+			ErrA = errors.New("a")
+			ErrB = fmt.Errorf("b: %w", ErrA)
+			name = regexp.MustCompile("a")
+			//go:embed *.lua
+			scripts embed.FS
+		)
+		//go:embed admit.lua
+		var admit string
+		func f() { var local int; _ = local }`, parser.ParseComments)
+	require.Empty(t, globals(file))
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/spf13/cobra"
+
+	"sluice/configs"
+)
+
+func newServeCommand(c *cli) *cobra.Command {
+	var roles []string
+	var http, ops string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run Sluice, or some of its roles, until SIGTERM",
+		Long: "serve runs the roles given until SIGTERM or SIGINT. It then finishes what was accepted, for at most stop.grace,\n" +
+			"and exits with 0. A second signal ends it at once with 1.",
+		Example: "  sluice serve --config configs/production.yaml\n  sluice serve --role worker,notifier --set pool.size=16",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			played, err := parseRoles(roles)
+			if err != nil {
+				return err
+			}
+			flags := map[string]any{}
+			if cmd.Flags().Changed("http") {
+				flags["http.addr"] = http
+			}
+			if cmd.Flags().Changed("ops") {
+				flags["ops.addr"] = ops
+			}
+			loaded, err := c.load(flags)
+			if err != nil {
+				return err
+			}
+			return c.serve(cmd.Context(), loaded.Config, played)
+		},
+	}
+	cmd.Flags().StringSliceVar(&roles, "role", []string{"gateway", "worker", "notifier"}, "`roles` to play, with commas between")
+	cmd.Flags().StringVar(&http, "http", "", "`address` of the public listener, instead of http.addr")
+	cmd.Flags().StringVar(&ops, "ops", "", "`address` of the operations listener, instead of ops.addr")
+	return cmd
+}
+
+func parseRoles(names []string) (Roles, error) {
+	var r Roles
+	for _, name := range names {
+		switch strings.TrimSpace(name) {
+		case "gateway":
+			r.Gateway = true
+		case "worker":
+			r.Worker = true
+		case "notifier":
+			r.Notifier = true
+		default:
+			return Roles{}, badUsage("--role knows gateway, worker and notifier, got %q", name)
+		}
+	}
+	if r == (Roles{}) {
+		return Roles{}, badUsage("--role names no role, it knows gateway, worker and notifier")
+	}
+	return r, nil
+}
+
+// serve runs the process until ctx ends and stops it in order.
+func (c *cli) serve(ctx context.Context, cfg configs.Config, roles Roles) error {
+	// A terminal that is closed sends SIGHUP; that must not end a sale.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+
+	log := c.logger(cfg.Log)
+	app, err := New(ctx, cfg, Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(), Now: c.now, Version: readBuild().Version})
+	if err == nil {
+		err = app.Start(ctx)
+	}
+	if err != nil {
+		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+			log.Info("told to stop before it was running")
+			return nil
+		}
+		return err
+	}
+	var failed error
+	select {
+	case failed = <-app.Failed():
+		log.Error("a part has failed: stopping", "error", failed)
+	case <-ctx.Done():
+	}
+	log.Info("stopping", "grace", cfg.Stop.Grace.String())
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Stop.Grace)
+	defer cancel()
+	if err := errors.Join(failed, app.Stop(stop)); err != nil {
+		return err
+	}
+	log.Info("stopped")
+	return nil
+}

@@ -1,0 +1,34 @@
+package testkit
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// VerifyMain runs a package's tests, stops the database servers they shared,
+// fails if a goroutine is left over, and exits. Call it from TestMain.
+func VerifyMain(m *testing.M) {
+	os.Exit(verify(m.Run))
+}
+
+// verify tolerates the goroutines that exist before the first test: importing
+// ants starts two. Every later one must be gone, those of an ants pool as well.
+func verify(run func() int) int {
+	before := goleak.IgnoreCurrent()
+	code := run()
+	if err := stopShared(); err != nil {
+		fmt.Fprintln(os.Stderr, "testkit:", err)
+		code = max(code, 1)
+	}
+	if code != 0 {
+		return code // a failed test explains the leak that it leaves
+	}
+	if err := goleak.Find(before); err != nil {
+		fmt.Fprintln(os.Stderr, "testkit: goroutines left over after all tests:", err)
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,177 @@
+package testkit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/internal/testkit/servers"
+)
+
+const (
+	proxyConnections = 1024 // more are closed as soon as they are accepted
+	proxyDial        = 5 * time.Second
+)
+
+// Proxy forwards TCP connections to one server and breaks them on command, to
+// put a faulty network between the product and a store. All methods are safe
+// for concurrent use.
+type Proxy struct {
+	upstream string
+	addr     string
+	wg       sync.WaitGroup
+
+	mu       sync.Mutex
+	listener net.Listener // nil while cut
+	links    map[*link]struct{}
+	closed   bool
+	rules    rules
+}
+
+// rules is what the links do with data at the moment.
+type rules struct {
+	delay       time.Duration
+	dropReplies bool
+	changed     chan struct{} // closed when the rules change
+	paused      bool
+}
+
+// NewProxy starts a proxy before the server at upstream. It is closed, and all
+// its goroutines have ended, when the test ends.
+func NewProxy(t testing.TB, upstream string) *Proxy {
+	t.Helper()
+	port, err := servers.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{
+		upstream: upstream,
+		addr:     fmt.Sprintf("127.0.0.1:%d", port),
+		links:    map[*link]struct{}{},
+		rules:    rules{changed: make(chan struct{})},
+	}
+	if err := p.Heal(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// Addr is where clients connect; it stays the same over Cut and Heal.
+func (p *Proxy) Addr() string { return p.addr }
+
+// Cut breaks every connection and refuses new ones until Heal.
+func (p *Proxy) Cut() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut()
+}
+
+func (p *Proxy) cut() {
+	if p.listener != nil {
+		_ = p.listener.Close()
+		p.listener = nil
+	}
+	for l := range p.links {
+		l.close()
+	}
+}
+
+// Heal accepts connections again after Cut. Broken ones stay broken.
+func (p *Proxy) Heal() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener != nil {
+		return nil
+	}
+	if p.closed {
+		return errors.New("the proxy is closed")
+	}
+	listener, err := net.Listen("tcp", p.addr)
+	if err != nil {
+		return fmt.Errorf("proxy to %s: %w", p.upstream, err)
+	}
+	p.listener = listener
+	p.wg.Go(func() { p.accept(listener) })
+	return nil
+}
+
+// Pause stops forwarding in both directions: connections stay open and new
+// ones are accepted, but nothing arrives until Resume.
+func (p *Proxy) Pause() { p.change(func(r *rules) { r.paused = true }) }
+
+// Resume forwards what was held back since Pause.
+func (p *Proxy) Resume() { p.change(func(r *rules) { r.paused = false }) }
+
+// DropReplies(true) keeps forwarding requests but swallows every reply: the
+// server acts and the client never learns. Swallowed replies are gone for good.
+func (p *Proxy) DropReplies(drop bool) { p.change(func(r *rules) { r.dropReplies = drop }) }
+
+// Delay holds each piece of data back for d before it is forwarded; request
+// and reply both wait, so a round trip takes 2d longer. Zero forwards at once.
+func (p *Proxy) Delay(d time.Duration) { p.change(func(r *rules) { r.delay = d }) }
+
+// Close breaks every connection and returns when the proxy's goroutines have
+// ended. Closing twice is harmless.
+func (p *Proxy) Close() {
+	p.mu.Lock()
+	p.closed = true
+	p.cut()
+	p.mu.Unlock()
+	p.wg.Wait()
+}
+
+func (p *Proxy) change(edit func(*rules)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	edit(&p.rules)
+	close(p.rules.changed)
+	p.rules.changed = make(chan struct{})
+}
+
+func (p *Proxy) current() rules {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rules
+}
+
+func (p *Proxy) accept(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return // cut or closed
+		}
+		l := &link{proxy: p, client: conn}
+		l.ctx, l.cancel = context.WithCancel(context.Background())
+		if !p.admit(l, listener) {
+			l.close()
+			continue
+		}
+		p.wg.Go(func() {
+			defer p.forget(l)
+			l.run()
+		})
+	}
+}
+
+// admit registers a link so that Cut finds it, unless Cut has already been.
+func (p *Proxy) admit(l *link, from net.Listener) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.listener != from || len(p.links) >= proxyConnections {
+		return false
+	}
+	p.links[l] = struct{}{}
+	return true
+}
+
+func (p *Proxy) forget(l *link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l.close()
+	delete(p.links, l)
+}

@@ -1,0 +1,113 @@
+package testkit
+
+import (
+	"context"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// link is one client's connection through a proxy.
+type link struct {
+	proxy  *Proxy
+	ctx    context.Context // ends when the link is broken
+	cancel context.CancelFunc
+
+	client net.Conn
+	mu     sync.Mutex
+	server net.Conn // nil until dialled
+}
+
+// run forwards both directions until both have ended or the link is broken.
+func (l *link) run() {
+	dialer := net.Dialer{Timeout: proxyDial}
+	server, err := dialer.DialContext(l.ctx, "tcp", l.proxy.upstream)
+	if err != nil {
+		return // the client sees a broken connection, as with the real server down
+	}
+	if !l.join(server) {
+		return
+	}
+	var requests sync.WaitGroup
+	requests.Go(func() { l.forward(server, l.client, false) })
+	l.forward(l.client, server, true)
+	requests.Wait()
+}
+
+// join adds the server's side, unless the link was broken while dialling.
+func (l *link) join(server net.Conn) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		_ = server.Close()
+		return false
+	}
+	l.server = server
+	return true
+}
+
+// close breaks the link. It may be called often and from any goroutine.
+func (l *link) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.cancel()
+	_ = l.client.Close()
+	if l.server != nil {
+		_ = l.server.Close()
+	}
+}
+
+// forward copies until the source ends. An orderly end is passed on and leaves
+// the other direction alone; anything else breaks the link.
+func (l *link) forward(to, from net.Conn, replies bool) {
+	buffer := make([]byte, 32<<10)
+	for {
+		n, readErr := from.Read(buffer)
+		if n > 0 {
+			drop, ok := l.hold(replies)
+			if !ok {
+				return
+			}
+			if !drop {
+				if _, err := to.Write(buffer[:n]); err != nil {
+					l.close()
+					return
+				}
+			}
+		}
+		if readErr == nil {
+			continue
+		}
+		tcp, ok := to.(*net.TCPConn)
+		if readErr != io.EOF || !ok || tcp.CloseWrite() != nil {
+			l.close()
+		}
+		return
+	}
+}
+
+// hold waits as long as the proxy's rules keep data back. It reports whether
+// to drop the data, and false when the link broke meanwhile.
+func (l *link) hold(replies bool) (drop, ok bool) {
+	if delay := l.proxy.current().delay; delay > 0 {
+		timer := time.NewTimer(delay)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-l.ctx.Done():
+			return false, false
+		}
+	}
+	for {
+		rules := l.proxy.current()
+		if !rules.paused {
+			return replies && rules.dropReplies, l.ctx.Err() == nil
+		}
+		select {
+		case <-rules.changed:
+		case <-l.ctx.Done():
+			return false, false
+		}
+	}
+}

@@ -1,0 +1,36 @@
+package servers
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+)
+
+// The range lies below the ports that Linux and macOS hand to outgoing
+// connections. While a server is down, its port can therefore not be taken by
+// a client, not even by one that keeps dialling that very port and would
+// otherwise end up connected to itself.
+const (
+	firstPort = 15000
+	portCount = 16000
+	portTries = 200
+)
+
+// FreePort returns a TCP port of 127.0.0.1 that nobody listened on a moment ago.
+func FreePort() (int, error) {
+	var last error
+	for range portTries {
+		port := firstPort + rand.IntN(portCount)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			last = err
+			continue
+		}
+		if err := l.Close(); err != nil {
+			return 0, fmt.Errorf("release port %d: %w", port, err)
+		}
+		return port, nil
+	}
+	return 0, fmt.Errorf("no free port on 127.0.0.1 from %d to %d after %d tries: %w",
+		firstPort, firstPort+portCount-1, portTries, last)
+}

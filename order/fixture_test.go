@@ -1,0 +1,271 @@
+package order_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/inventory"
+	"sluice/notify"
+	"sluice/order"
+	"sluice/queue"
+	"sluice/store"
+)
+
+const (
+	theSale = "sale"
+	lease   = 10 * time.Minute // stands for the whole test
+	soon    = 20 * time.Second
+)
+
+// channels are two, so that rows per order and channel can be told apart.
+var channels = []string{"stream", "email"}
+
+// world is one sale on one database and one Redis, with every part around it.
+type world struct {
+	t         *testing.T
+	ctx       context.Context
+	db        *store.DB
+	rdb       *redis.Client
+	lines     *queue.Lines
+	line      *queue.Line
+	catalog   *inventory.Catalog
+	book      *inventory.Book
+	keeper    *inventory.Keeper
+	auditor   *inventory.Auditor
+	fulfiller *order.Fulfiller
+	canceller *order.Canceller
+	finder    *order.Finder
+	told      atomic.Int64
+	tickets   int // admitted so far
+}
+
+// eachDatabase runs a test on every database, each with an in-process Redis.
+func eachDatabase(t *testing.T, stock int64, limit int, test func(w *world)) {
+	t.Helper()
+	t.Parallel()
+	for _, d := range testkit.Databases(t) {
+		t.Run(d.Driver, func(t *testing.T) {
+			t.Parallel()
+			test(newWorld(t, d, testkit.Embedded(t).Addr(), stock, limit))
+		})
+	}
+}
+
+// onSQLite runs a test whose point has nothing to do with dialects.
+func onSQLite(t *testing.T, stock int64, limit int) *world {
+	t.Helper()
+	t.Parallel()
+	return newWorld(t, testkit.NewDatabase(t, store.SQLite), testkit.Embedded(t).Addr(), stock, limit)
+}
+
+func newWorld(t *testing.T, d testkit.Database, addr string, stock int64, limit int) *world {
+	t.Helper()
+	cfg := store.DefaultConfig()
+	cfg.Driver, cfg.DSN = d.Driver, d.DSN
+	log := slog.New(slog.DiscardHandler)
+	db, err := store.Open(t.Context(), cfg, log)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	_, err = db.Migrate(t.Context())
+	require.NoError(t, err)
+
+	w := &world{t: t, ctx: t.Context(), db: db, rdb: dial(t, addr)}
+	w.lines = queue.NewLines(w.rdb)
+	w.line = w.lines.Of(theSale)
+	w.catalog = inventory.NewCatalog(db, time.Now)
+	w.book = inventory.NewBook(w.catalog, w.lines, log, time.Now)
+	w.keeper = inventory.NewKeeper(db, w.lines, 10_000, log, time.Now)
+	w.auditor = inventory.NewAuditor(db, w.lines, time.Hour, time.Now)
+	told := func() { w.told.Add(1) }
+	w.fulfiller = order.NewFulfiller(db, w.catalog, w.book, channels, told, log, time.Now)
+	w.canceller = order.NewCanceller(db, w.lines, w.keeper, channels, told, log, time.Now)
+	w.finder = order.NewFinder(db, w.lines, w.book)
+	w.openSale(theSale, stock, limit)
+	return w
+}
+
+// dial opens a client that, like the product's, never repeats a command.
+func dial(t *testing.T, addr string) *redis.Client {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{
+		Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+func (w *world) openSale(id string, stock int64, limit int) {
+	w.t.Helper()
+	now := time.Now()
+	_, err := w.catalog.Create(w.ctx, inventory.NewSale{ID: id, Title: "Phone X", SKU: "PHONE-X", Stock: stock, PriceCents: 9900, Currency: "CNY",
+		PerUserLimit: limit, StartsAt: now.Add(-time.Minute), EndsAt: now.Add(time.Hour), Open: true}, "test")
+	require.NoError(w.t, err)
+	w.keep()
+}
+
+// keep lets keeper and book catch up.
+func (w *world) keep() {
+	w.t.Helper()
+	require.NoError(w.t, w.keeper.Keep(w.ctx))
+	require.NoError(w.t, w.book.Refresh(w.ctx))
+}
+
+func (w *world) request(user string, units int) queue.Request {
+	w.tickets++
+	return queue.Request{ID: fmt.Sprintf("order-%04d", w.tickets), User: user, Units: units, Fingerprint: "print", Email: user + "@example.com"}
+}
+
+// try asks for a place in a line.
+func (w *world) try(sale string, r queue.Request) queue.Admission {
+	w.t.Helper()
+	s, _, err := w.catalog.Get(w.ctx, sale)
+	require.NoError(w.t, err)
+	admissions, err := w.lines.Of(sale).Admit(w.ctx, s.Epoch, 100, []queue.Request{r})
+	require.NoError(w.t, err)
+	return admissions[0]
+}
+
+// admit takes one order into the line.
+func (w *world) admit(user string, units int) queue.Ticket {
+	w.t.Helper()
+	a := w.try(theSale, w.request(user, units))
+	require.NoError(w.t, a.Err)
+	return a.Ticket
+}
+
+// admitMany takes orders of n new users, one unit each.
+func (w *world) admitMany(n int) {
+	w.t.Helper()
+	for range n {
+		w.admit(fmt.Sprintf("user-%04d", w.tickets+1), 1)
+	}
+}
+
+func (w *world) claim(n int) queue.Batch {
+	w.t.Helper()
+	b, err := w.line.Claim(w.ctx, uuid.NewString(), n, lease)
+	require.NoError(w.t, err)
+	return b
+}
+
+func (w *world) handle(b queue.Batch) map[string]queue.Outcome {
+	w.t.Helper()
+	outcomes, err := w.fulfiller.Handle(w.ctx, b)
+	require.NoError(w.t, err)
+	require.Len(w.t, outcomes, len(b.Tickets))
+	return byID(outcomes)
+}
+
+func byID(outcomes []queue.Outcome) map[string]queue.Outcome {
+	all := make(map[string]queue.Outcome, len(outcomes))
+	for _, o := range outcomes {
+		all[o.ID] = o
+	}
+	return all
+}
+
+func (w *world) settle(b queue.Batch, outcomes map[string]queue.Outcome) {
+	w.t.Helper()
+	var list []queue.Outcome
+	for _, t := range b.Tickets {
+		list = append(list, outcomes[t.ID])
+	}
+	require.NoError(w.t, w.line.Settle(w.ctx, b, list))
+}
+
+// work fulfils and settles until the line is empty.
+func (w *world) work() {
+	w.t.Helper()
+	for {
+		b := w.claim(queue.MaxBatch)
+		if len(b.Tickets) == 0 {
+			return
+		}
+		w.settle(b, w.handle(b))
+	}
+}
+
+// expire ends the lease of a batch now and makes its tickets claimable again.
+func (w *world) expire(b queue.Batch) {
+	w.t.Helper()
+	require.NoError(w.t, w.rdb.ZAddXX(w.ctx, "sluice:{"+theSale+"/0}:lease", redis.Z{Score: 1, Member: b.ID}).Err())
+	_, tickets, err := w.line.Reclaim(w.ctx)
+	require.NoError(w.t, err)
+	require.EqualValues(w.t, len(b.Tickets), tickets)
+}
+
+func (w *world) rows() map[string]order.Row {
+	w.t.Helper()
+	var rows []order.Row
+	require.NoError(w.t, w.db.Read.Find(&rows).Error)
+	all := make(map[string]order.Row, len(rows))
+	for _, r := range rows {
+		all[r.ID] = r
+	}
+	return all
+}
+
+// count counts rows by status.
+func (w *world) count() map[string]int {
+	w.t.Helper()
+	counts := map[string]int{}
+	for _, r := range w.rows() {
+		counts[r.Status]++
+	}
+	return counts
+}
+
+// news counts outbox rows by event and channel.
+func (w *world) news() map[string]int {
+	w.t.Helper()
+	var rows []notify.Row
+	require.NoError(w.t, w.db.Read.Find(&rows).Error)
+	counts := map[string]int{}
+	for _, r := range rows {
+		counts[r.Event+" "+r.Channel]++
+	}
+	return counts
+}
+
+func (w *world) available() int64 {
+	w.t.Helper()
+	_, stock, err := w.catalog.Get(w.ctx, theSale)
+	require.NoError(w.t, err)
+	return stock.Available
+}
+
+func (w *world) view() queue.View {
+	w.t.Helper()
+	v, err := w.line.View(w.ctx)
+	require.NoError(w.t, err)
+	return v
+}
+
+// clean audits and returns the sale's numbers.
+func (w *world) clean() inventory.SaleAudit {
+	w.t.Helper()
+	result, err := w.auditor.Run(w.ctx, theSale)
+	require.NoError(w.t, err)
+	require.True(w.t, result.Clean, "%+v", result.Sales)
+	return result.Sales[0]
+}
+
+// ops counts the outcomes by what they say.
+func ops(outcomes map[string]queue.Outcome) map[string]int {
+	counts := map[string]int{}
+	for _, o := range outcomes {
+		counts[string(o.Op)+o.Reason]++
+	}
+	return counts
+}

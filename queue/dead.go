@@ -1,0 +1,101 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Errors of bringing a dead letter back.
+var (
+	ErrNotDead    = errors.New("no such dead letter")
+	ErrUnreadable = errors.New("the ticket cannot be read: it can only be dropped")
+	ErrHeld       = errors.New("its user holds the limit by now")
+)
+
+// DeadLetter is a ticket that was given up on. Its units and its user's slot
+// have returned.
+type DeadLetter struct {
+	Ticket Ticket // the id alone when it cannot be read
+	Err    error  // why it cannot be read
+}
+
+// DeadLetters returns up to n dead letters, newest first, after skipping some.
+func (l *Line) DeadLetters(ctx context.Context, skip, n int64) ([]DeadLetter, error) {
+	ids, err := l.rdb.LRange(ctx, l.keys.dead, skip, skip+n-1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the dead letters of %s: %w", l.sale, err)
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	records, err := l.rdb.HMGet(ctx, l.keys.orders, ids...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the dead letters of %s: %w", l.sale, err)
+	}
+	letters := make([]DeadLetter, len(ids))
+	for i, id := range ids {
+		letters[i] = readLetter(id, records[i])
+	}
+	return letters, nil
+}
+
+// DeadLetter returns one dead letter, or ErrNotDead.
+func (l *Line) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
+	err := l.rdb.LPos(ctx, l.keys.dead, id, redis.LPosArgs{}).Err()
+	if errors.Is(err, redis.Nil) {
+		return DeadLetter{}, ErrNotDead
+	}
+	if err != nil {
+		return DeadLetter{}, fmt.Errorf("find dead letter %s of %s: %w", id, l.sale, err)
+	}
+	records, err := l.rdb.HMGet(ctx, l.keys.orders, id).Result()
+	if err != nil {
+		return DeadLetter{}, fmt.Errorf("read dead letter %s of %s: %w", id, l.sale, err)
+	}
+	return readLetter(id, records[0]), nil
+}
+
+func readLetter(id string, record any) DeadLetter {
+	text, _ := record.(string)
+	t, err := parseTicket(id, text)
+	if err != nil {
+		return DeadLetter{Ticket: Ticket{ID: id}, Err: ErrUnreadable}
+	}
+	return DeadLetter{Ticket: t}
+}
+
+// Requeue puts a dead letter back to be tried again, alone and with its
+// attempts forgotten. Contact is what its record no longer holds. It returns
+// ErrNotDead, ErrUnreadable, ErrSoldOut, ErrHeld or ErrNotReady.
+func (l *Line) Requeue(ctx context.Context, id, email, phone string) error {
+	k := l.keys
+	n, err := l.scripts.requeue.fencedInt(ctx, l.rdb, []string{k.meta, k.stock, k.suspect, k.orders, k.holders, k.dead, k.attempts}, id, email, phone)
+	if err != nil {
+		return err
+	}
+	switch n {
+	case 1:
+		return nil
+	case 0:
+		return ErrNotDead
+	case -2:
+		return ErrUnreadable
+	case -3:
+		return ErrSoldOut
+	case -4:
+		return ErrHeld
+	}
+	return ErrNotReady
+}
+
+// DropDead forgets a dead letter, or returns ErrNotDead. Its order stays failed.
+func (l *Line) DropDead(ctx context.Context, id string) error {
+	n, err := l.scripts.drop.runInt(ctx, l.rdb, []string{l.keys.orders, l.keys.dead, l.keys.done}, id, keepDone)
+	if err == nil && n == 0 {
+		return ErrNotDead
+	}
+	return err
+}

@@ -1,0 +1,10 @@
+-- drop: forgets a dead letter. Its units and its user's slot had returned when it died.
+--
+-- KEYS  1 orders  2 dead  3 done
+-- ARGV  1 order id  2 most finished records kept
+--
+-- Returns 1 dropped, 0 not a dead letter.
+
+if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then return 0 end
+keep_done(KEYS[3], KEYS[1], {ARGV[1]}, tonumber(ARGV[2]))
+return 1

@@ -1,0 +1,29 @@
+-- honour: takes an order back into the line whose ticket was lost although it had been accepted; the caller has checked its
+-- signed receipt and that the database does not know it. The cap and the window do not apply: it came in time.
+-- Where no unit or slot is left for it, it is recorded as failed, and a worker writes that into the database.
+--
+-- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
+-- ARGV  1 epoch the caller knows  2 order id  3 user  4 units  5 sequence  6 admitted ms  7 fingerprint  8 reason if it fails  9 wake channel  10 sale
+--
+-- Returns the order's record as it is now, or "" when the line is missing, of another epoch or being rebuilt.
+
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit')
+if meta[1] ~= ARGV[1] or meta[2] then return '' end
+local known = redis.call('HGET', KEYS[4], ARGV[2])
+if known then return known end
+local text = redis.call('HGET', KEYS[5], ARGV[3]) or ''
+local sum, slot = held_by(text)
+local units = tonumber(ARGV[4])
+local fits = sum + units <= tonumber(meta[3]) and units <= tonumber(redis.call('GET', KEYS[2]) or '0')
+
+local state, at, reason = 'q', '', ''
+if not fits then state, at, reason = 'f', int(now_ms()), ARGV[8] end
+local record = table.concat({state, ARGV[5], ARGV[4], int(slot), ARGV[3], ARGV[6], ARGV[7], '0', '0', at, reason, '', ''}, '\t')
+if fits then
+  redis.call('DECRBY', KEYS[2], units)
+  redis.call('HSET', KEYS[5], ARGV[3], with_order(text, ARGV[2], slot, units))
+end
+redis.call('HSET', KEYS[4], ARGV[2], record)
+redis.call('RPUSH', KEYS[3], ARGV[2])
+redis.call('PUBLISH', ARGV[9], ARGV[10])
+return record
