@@ -47,6 +47,7 @@ type App struct {
 	log *slog.Logger
 
 	redis    *queue.Redis
+	promise  *queue.Promise
 	db       *store.DB
 	lines    *queue.Lines
 	book     *inventory.Book
@@ -92,7 +93,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		return nil, err
 	}
 	a.onStop("redis", func(context.Context) error { return a.redis.Close() })
-	reg.MustRegister(queue.NewPoolCollector(a.redis.Client), durableGauge(a.redis.Durable))
+	reg.MustRegister(queue.NewPoolCollector(a.redis.Client))
+	a.promise = queue.NewPromise(a.redis, cfg.Redis, a.part("redis"), reg)
 	if a.db, err = store.Open(ctx, cfg.Database, a.log); err != nil {
 		return nil, err
 	}
@@ -102,7 +104,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		return nil, err
 	}
 
-	a.lines = queue.NewLines(a.redis.Client)
+	a.lines = queue.NewLines(a.redis.Client).Promising(a.promise)
 	a.catalog = inventory.NewCatalog(a.db, opt.Now)
 	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
 	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
@@ -169,6 +171,7 @@ func (a *App) authenticator() (*gateway.Authenticator, error) {
 func (a *App) checks() []gateway.Check {
 	return []gateway.Check{
 		{Name: "redis", Ask: a.redis.Ping},
+		{Name: "durability", Ask: func(context.Context) error { return a.promise.Kept() }, Note: a.promise.Level},
 		{Name: "database", Ask: a.db.Ping},
 		{Name: "lines", Ask: func(ctx context.Context) error {
 			verified, err := a.lines.Verified(ctx)
@@ -197,6 +200,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		// Another instance may be at it, or Redis may be away: the gateway answers that until it is done.
 		a.log.Warn("lines not yet ready", "error", err)
 	}
+	a.loop("durability", a.promise.Run)
 	a.loop("keeper", a.keeper.Run)
 	a.loop("book", a.book.Run)
 	a.loop("gauges", a.gauges.Run)
@@ -372,14 +376,5 @@ func buildInfo(version string) prometheus.Collector {
 	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_build_info", Help: "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version}})
 	g.Set(1)
-	return g
-}
-
-func durableGauge(durable bool) prometheus.Collector {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_redis_durable",
-		Help: "1 when an admitted order survives the loss of the Redis host, 0 when it may not."})
-	if durable {
-		g.Set(1)
-	}
 	return g
 }

@@ -71,7 +71,7 @@ func waitOf(c *gin.Context, most time.Duration) (time.Duration, *FieldError) {
 	}
 	wait, err := time.ParseDuration(text)
 	if seconds, err2 := strconv.Atoi(text); err2 == nil {
-		wait, err = time.Duration(seconds)*time.Second, nil
+		wait, err = time.Duration(max(-1, min(seconds, int(most/time.Second)+1)))*time.Second, nil // more would overflow
 	}
 	if err != nil || wait < 0 {
 		return 0, &FieldError{"wait", "must be a duration such as 20s"}

@@ -22,6 +22,7 @@ import (
 type Check struct {
 	Name string
 	Ask  func(ctx context.Context) error
+	Note func() string // what a passed check adds to its line; may be nil
 }
 
 // OpsParts are what the operations listener stands on.
@@ -122,7 +123,11 @@ func (o *Ops) ready(c *gin.Context) {
 		fmt.Fprintf(&text, "[+]%s ok\n", name)
 	}
 	for i, check := range o.Checks {
-		line(check.Name, answers[i])
+		name := check.Name
+		if check.Note != nil {
+			name += " (" + check.Note() + ")"
+		}
+		line(name, answers[i])
 	}
 	if o.Draining() {
 		line("serving", fmt.Errorf("draining"))

@@ -183,10 +183,13 @@ func TestStatesAndClosing(t *testing.T) {
 
 		ends := time.Now().Add(2 * time.Hour)
 		for name, change := range map[string]func() error{
-			"open":   func() error { _, err := w.catalog.SetState(w.ctx, theSale, inventory.Open, "ann", ""); return err },
-			"close":  func() error { _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "ann", ""); return err },
-			"update": func() error { _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "ann", ""); return err },
-			"stock":  func() error { _, err := w.catalog.AdjustStock(w.ctx, theSale, 1, "ann", "more"); return err },
+			"open":  func() error { _, err := w.catalog.SetState(w.ctx, theSale, inventory.Open, "ann", ""); return err },
+			"close": func() error { _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "ann", ""); return err },
+			"update": func() error {
+				_, err := w.catalog.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "ann", "")
+				return err
+			},
+			"stock": func() error { _, err := w.catalog.AdjustStock(w.ctx, theSale, 1, "ann", "more"); return err },
 		} {
 			require.ErrorIs(w.t, change(), inventory.ErrClosed, name)
 		}

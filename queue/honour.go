@@ -17,7 +17,7 @@ const ReasonLost = "lost"
 // ErrNotReady when the line is missing, of another epoch or being rebuilt.
 func (l *Line) Honour(ctx context.Context, epoch int64, t Ticket) (Ticket, error) {
 	k := l.keys
-	answer, err := l.scripts.honour.fenced(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.holders},
+	answer, err := l.durably(ctx, l.scripts.honour, []string{k.meta, k.stock, k.wait, k.orders, k.holders},
 		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, wakeChannel, l.sale)
 	if err != nil {
 		return Ticket{}, err

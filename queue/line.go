@@ -24,6 +24,7 @@ const MaxAdmit = 200
 type Lines struct {
 	rdb     redis.UniversalClient
 	scripts scripts
+	promise *Promise // nil: whatever Redis keeps is enough
 }
 
 // NewLines returns the lines kept in rdb.
@@ -65,7 +66,9 @@ type Admission struct {
 //
 // It returns ErrNotReady, and has done nothing, when the line is missing, has
 // another epoch, is being rebuilt, or Redis has been restarted and nobody has
-// verified its lines since (see Verified). After any other error the requests
+// verified its lines since (see Verified); also when Redis does not keep what
+// redis.durability asks for, or too few replicas have acknowledged, and then
+// the requests may be in the line. After any other error the requests
 // may or may not be in the line; repeating the call tells.
 func (l *Line) Admit(ctx context.Context, epoch int64, rate float64, requests []Request) ([]Admission, error) {
 	if len(requests) == 0 || len(requests) > MaxAdmit {
@@ -77,7 +80,7 @@ func (l *Line) Admit(ctx context.Context, epoch int64, rate float64, requests []
 		args = append(args, r.ID, r.User, r.Units, r.Fingerprint, r.Email, r.Phone)
 	}
 	keys := []string{l.keys.meta, l.keys.stock, l.keys.wait, l.keys.orders, l.keys.holders}
-	reply, err := l.scripts.admit.fenced(ctx, l.rdb, keys, args...)
+	reply, err := l.durably(ctx, l.scripts.admit, keys, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -63,6 +63,9 @@ func OpenRedis(ctx context.Context, cfg RedisConfig, log *slog.Logger) (*Redis, 
 	if err := r.examine(ctx, cfg); err != nil {
 		return nil, errors.Join(fmt.Errorf("redis (%s): %w", where(cfg), err), r.Close())
 	}
+	if err := cfg.suffices(r.Durability); err != nil {
+		return nil, errors.Join(fmt.Errorf("redis (%s): %w", where(cfg), err), r.Close())
+	}
 	r.announce(ctx, cfg, log)
 	return r, nil
 }

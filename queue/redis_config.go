@@ -37,10 +37,13 @@ type RedisConfig struct {
 	SentinelPassword string        `koanf:"sentinel_password" secret:"true"` // of that user
 	DB               int           `koanf:"db"`                              // 0 to 15; a cluster has only 0
 	TLS              RedisTLS      `koanf:"tls"`
-	Dir              string        `koanf:"dir"`          // state folder of the managed server; one process at a time
-	DialTimeout      time.Duration `koanf:"dial_timeout"` // to open one connection; 10ms to 1m
-	Timeout          time.Duration `koanf:"timeout"`      // for one command, and for a free connection to send it on; 10ms to 1m
-	PoolSize         int           `koanf:"pool_size"`    // most connections to one server; 0 means ten for each CPU, five in a cluster
+	Dir              string        `koanf:"dir"`             // state folder of the managed server; one process at a time
+	DialTimeout      time.Duration `koanf:"dial_timeout"`    // to open one connection; 10ms to 1m
+	Timeout          time.Duration `koanf:"timeout"`         // for one command, and for a free connection to send it on; 10ms to 1m
+	Durability       string        `koanf:"durability"`      // what an admitted order must survive: auto takes Redis as it is, memory, everysec, always or replicated
+	Replicas         int           `koanf:"replicas"`        // replicas that must acknowledge where durability is replicated; 1 to 10
+	ReplicaTimeout   time.Duration `koanf:"replica_timeout"` // how long to wait for them; 10ms to 10s, less than timeout
+	PoolSize         int           `koanf:"pool_size"`       // most connections to one server; 0 means ten for each CPU, five in a cluster
 }
 
 // RedisTLS says how to encrypt the connections to Redis and its sentinels.
@@ -57,6 +60,7 @@ func DefaultRedisConfig() RedisConfig {
 	return RedisConfig{
 		Mode: ModeAuto, Addrs: []string{}, Dir: "data/redis",
 		DialTimeout: 2 * time.Second, Timeout: 2 * time.Second,
+		Durability: DurabilityAuto, Replicas: 1, ReplicaTimeout: 500 * time.Millisecond,
 	}
 }
 
@@ -70,6 +74,7 @@ func (c RedisConfig) Validate() error {
 		between("redis.timeout", c.Timeout, 10*time.Millisecond, time.Minute),
 		between("redis.pool_size", c.PoolSize, 0, 10_000),
 		c.validateTLS(),
+		c.validateDurability(),
 	}
 	for _, addr := range c.Addrs {
 		errs = append(errs, c.validateAddr(addr))
@@ -79,6 +84,24 @@ func (c RedisConfig) Validate() error {
 	}
 	if c.SentinelUsername != "" && c.SentinelPassword == "" {
 		errs = append(errs, errors.New("redis.sentinel_password must be set when redis.sentinel_username is"))
+	}
+	return errors.Join(errs...)
+}
+
+func (c RedisConfig) validateDurability() error {
+	allowed := []string{DurabilityAuto, DurabilityMemory, DurabilityEverySec, DurabilityAlways, DurabilityReplicated}
+	if !slices.Contains(allowed, c.Durability) {
+		return fmt.Errorf("redis.durability must be one of %s, got %q", strings.Join(allowed, ", "), c.Durability)
+	}
+	if c.Durability != DurabilityReplicated {
+		return nil
+	}
+	errs := []error{between("redis.replicas", c.Replicas, 1, 10), between("redis.replica_timeout", c.ReplicaTimeout, 10*time.Millisecond, 10*time.Second)}
+	if c.ReplicaTimeout >= c.Timeout {
+		errs = append(errs, fmt.Errorf("redis.replica_timeout must be shorter than redis.timeout (%s), got %s", c.Timeout, c.ReplicaTimeout))
+	}
+	if c.Mode == ModeEmbedded || c.Mode == ModeManaged {
+		errs = append(errs, fmt.Errorf("redis.durability replicated needs replicas, which redis.mode %s has not", c.Mode))
 	}
 	return errors.Join(errs...)
 }

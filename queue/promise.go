@@ -1,0 +1,155 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+)
+
+// DurabilityReplicated is a write that redis.replicas replicas have
+// acknowledged; DurabilityAuto takes Redis as it is found.
+const (
+	DurabilityReplicated = "replicated"
+	DurabilityAuto       = "auto"
+)
+
+// ErrNotDurable says that Redis does not keep what a 202 promises.
+var ErrNotDurable = errors.New("redis is less durable than redis.durability asks for")
+
+// promiseEvery is how often the durability of Redis is looked at again.
+const promiseEvery = 2 * time.Second
+
+// Promise holds Redis to the durability that the configuration asks for:
+// nothing is admitted while Redis keeps less. Safe for concurrent use.
+type Promise struct {
+	redis *Redis
+	cfg   RedisConfig
+	log   *slog.Logger
+	level atomic.Pointer[string]
+}
+
+// NewPromise watches a Redis that OpenRedis has found durable enough.
+func NewPromise(r *Redis, cfg RedisConfig, log *slog.Logger, reg prometheus.Registerer) *Promise {
+	p := &Promise{redis: r, cfg: cfg, log: log}
+	p.level.Store(&r.Durability)
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_redis_durable",
+		Help: "1 when an admitted order survives the loss of the Redis host, 0 when it may not."}, func() float64 {
+		if l := p.Level(); p.Kept() == nil && (l == DurabilityAlways || l == DurabilityReplicated) {
+			return 1
+		}
+		return 0
+	}))
+	return p
+}
+
+// Level is what Redis was found to keep at the last look, one of the
+// Durability constants.
+func (p *Promise) Level() string {
+	if p.cfg.Durability == DurabilityReplicated {
+		return DurabilityReplicated
+	}
+	return *p.level.Load()
+}
+
+// Kept returns an error that wraps ErrNotDurable while Redis keeps less than
+// is asked for. Whether replicas acknowledge is known with each admission only.
+func (p *Promise) Kept() error { return p.cfg.suffices(*p.level.Load()) }
+
+// suffices compares what Redis keeps with what is asked for.
+func (c RedisConfig) suffices(level string) error {
+	if c.Durability == DurabilityAuto || c.Durability == DurabilityReplicated || rank(level) >= rank(c.Durability) {
+		return nil
+	}
+	return fmt.Errorf("%w: it is %s, not %s: %s", ErrNotDurable, level, c.Durability, durabilityRisk(level))
+}
+
+// Run looks at Redis again and again until ctx ends: an operator may change
+// its settings, and a failover may lead to a server with others.
+func (p *Promise) Run(ctx context.Context) {
+	for sleep(ctx, promiseEvery) == nil {
+		now := Redis{Client: p.redis.Client, Mode: p.redis.Mode}
+		call, cancel := context.WithTimeout(ctx, p.cfg.Timeout+promiseEvery)
+		err := now.examine(call, RedisConfig{Mode: p.redis.Mode})
+		cancel()
+		if err != nil {
+			continue // away, or being failed over: calls fail by themselves
+		}
+		if was := *p.level.Load(); was != now.Durability {
+			p.log.Warn("durability of redis has changed", "was", was, "is", now.Durability, "asked", p.cfg.Durability)
+			p.level.Store(&now.Durability)
+		}
+	}
+}
+
+// acks is how many replicas must have a write before it is answered.
+func (p *Promise) acks() int {
+	if p == nil || p.cfg.Durability != DurabilityReplicated {
+		return 0
+	}
+	return p.cfg.Replicas
+}
+
+// Promising returns the same lines, admitting only what p can keep.
+func (ls *Lines) Promising(p *Promise) *Lines {
+	return &Lines{rdb: ls.rdb, scripts: ls.scripts, promise: p}
+}
+
+// durably calls a fenced script so that its effect is as durable as promised
+// when it returns. The counter is written even when the script wrote nothing:
+// WAIT speaks of this connection's last write only, and an answer may repeat
+// what another connection wrote.
+func (l *Line) durably(ctx context.Context, s script, keys []string, args ...any) (any, error) {
+	if l.promise != nil {
+		if err := l.promise.Kept(); err != nil {
+			return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
+		}
+	}
+	n := l.promise.acks()
+	if n == 0 {
+		return s.fenced(ctx, l.rdb, keys, args...)
+	}
+	node, err := l.node(ctx)
+	if err != nil {
+		return nil, err
+	}
+	pipe := node.Pipeline()
+	reply := pipe.EvalSha(ctx, s.sha, keys, args...)
+	pipe.HIncrBy(ctx, l.keys.meta, "waited", 1)
+	acknowledged := pipe.Do(ctx, "WAIT", n, l.promise.cfg.ReplicaTimeout.Milliseconds())
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	if err := reply.Err(); err != nil {
+		if strings.HasPrefix(err.Error(), "NOSCRIPT") {
+			return nil, fmt.Errorf("%w: redis was restarted", ErrNotReady)
+		}
+		return nil, fmt.Errorf("redis script %s on %s: %w", s.name, keys[0], err)
+	}
+	got, err := acknowledged.Int64()
+	if err != nil {
+		return nil, fmt.Errorf("wait for the replicas of %s: %w", keys[0], err)
+	}
+	if got < int64(n) {
+		return nil, fmt.Errorf("%w: %d of %d replicas acknowledged within %s", ErrNotReady, got, n, l.promise.cfg.ReplicaTimeout)
+	}
+	return reply.Val(), nil
+}
+
+// node is the one server that holds this line: WAIT names no key, so a
+// cluster client would send it anywhere.
+func (l *Line) node(ctx context.Context) (redis.UniversalClient, error) {
+	cluster, ok := l.rdb.(*redis.ClusterClient)
+	if !ok {
+		return l.rdb, nil
+	}
+	master, err := cluster.MasterForKey(ctx, l.keys.meta)
+	if err != nil {
+		return nil, fmt.Errorf("find the master of %s: %w", l.keys.meta, err)
+	}
+	return master, nil
+}

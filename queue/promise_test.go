@@ -1,0 +1,110 @@
+package queue_test
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/queue"
+)
+
+// promised opens a line on a real Redis that must keep what cfg asks for.
+func promised(t *testing.T, server *testkit.RedisServer, edit func(*queue.RedisConfig)) (*queue.Line, *queue.Promise) {
+	t.Helper()
+	cfg := queue.DefaultRedisConfig()
+	cfg.Mode, cfg.Addrs = queue.ModeSingle, []string{server.Addr()}
+	edit(&cfg)
+	require.NoError(t, cfg.Validate())
+	r, err := queue.OpenRedis(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.Close()) })
+	promise := queue.NewPromise(r, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		promise.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	lines := queue.NewLines(r.Client).Promising(promise)
+	line := lines.Of("kept")
+	begun, err := line.Begin(t.Context(), 1)
+	require.NoError(t, err)
+	require.True(t, begun)
+	settings := queue.Settings{Epoch: 1, Version: 1, State: "open", StartsAt: time.Now().Add(-time.Hour), EndsAt: time.Now().Add(time.Hour), Cap: 100, Limit: 1, Total: 100}
+	require.NoError(t, line.Reopen(t.Context(), settings, 100, 0))
+	require.NoError(t, lines.AllowAdmission(t.Context()))
+	return line, promise
+}
+
+func admitOne(t *testing.T, line *queue.Line, id, user string) (queue.Admission, error) {
+	t.Helper()
+	got, err := line.Admit(t.Context(), 1, 1, []queue.Request{{ID: id, User: user, Units: 1, Fingerprint: "f"}})
+	if err != nil {
+		return queue.Admission{}, err
+	}
+	return got[0], nil
+}
+
+func TestLessDurableRedisIsRefusedAtStart(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t, "--appendfsync", "everysec")
+	cfg := queue.DefaultRedisConfig()
+	cfg.Mode, cfg.Addrs, cfg.Durability = queue.ModeSingle, []string{server.Addr()}, queue.DurabilityAlways
+	_, err := queue.OpenRedis(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, err, queue.ErrNotDurable)
+	require.ErrorContains(t, err, "set appendfsync always")
+}
+
+func TestNothingIsAdmittedWhileRedisKeepsLess(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	line, promise := promised(t, server, func(c *queue.RedisConfig) { c.Durability = queue.DurabilityAlways })
+	_, err := admitOne(t, line, "o1", "ann")
+	require.NoError(t, err)
+
+	require.NoError(t, server.Client().ConfigSet(t.Context(), "appendfsync", "everysec").Err())
+	require.Eventually(t, func() bool { return promise.Kept() != nil }, 10*time.Second, 10*time.Millisecond)
+	_, err = admitOne(t, line, "o2", "bob")
+	require.ErrorIs(t, err, queue.ErrNotReady)
+	require.ErrorIs(t, err, queue.ErrNotDurable)
+
+	require.NoError(t, server.Client().ConfigSet(t.Context(), "appendfsync", "always").Err())
+	require.Eventually(t, func() bool { return promise.Kept() == nil }, 10*time.Second, 10*time.Millisecond)
+	got, err := admitOne(t, line, "o2", "bob")
+	require.NoError(t, err)
+	require.EqualValues(t, 2, got.Ticket.Seq, "the refused request had not reached the line")
+}
+
+func TestAnAnswerWaitsForItsReplicas(t *testing.T) {
+	t.Parallel()
+	master := testkit.Redis(t)
+	line, promise := promised(t, master, func(c *queue.RedisConfig) {
+		c.Durability, c.Replicas, c.ReplicaTimeout = queue.DurabilityReplicated, 1, 200*time.Millisecond
+	})
+	require.Equal(t, queue.DurabilityReplicated, promise.Level())
+	id := uuid.NewString()
+	_, err := admitOne(t, line, id, "ann")
+	require.ErrorIs(t, err, queue.ErrNotReady, "there is no replica")
+
+	host, port := master.Addr()[:len("127.0.0.1")], master.Addr()[len("127.0.0.1:"):]
+	replica := testkit.Redis(t, "--replicaof", host, port)
+	require.Eventually(t, func() bool {
+		got, err := admitOne(t, line, id, "ann")
+		return err == nil && got.Err == nil && got.Replayed
+	}, 20*time.Second, 50*time.Millisecond, "the same request is answered once the replica has it")
+	require.EqualValues(t, 1, replica.Client().LLen(t.Context(), "sluice:{kept/0}:wait").Val())
+
+	replica.Kill()
+	_, err = admitOne(t, line, uuid.NewString(), "bob")
+	require.ErrorIs(t, err, queue.ErrNotReady)
+}
