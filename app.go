@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -128,7 +129,11 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}
 	if opt.Roles.Gateway {
 		canceller := order.NewCanceller(a.db, a.lines, a.keeper, names(channels), a.relay.Poke, a.part("order"), opt.Now)
-		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Limiter: gateway.NewLimiter(cfg.Limits, opt.Now), Lines: a.lines,
+		receipts, err := a.receipts()
+		if err != nil {
+			return nil, err
+		}
+		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: gateway.NewLimiter(cfg.Limits, opt.Now), Lines: a.lines,
 			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller}, a.part("gateway"), reg, opt.Now)
 		if err != nil {
 			return nil, err
@@ -166,6 +171,16 @@ func (a *App) authenticator() (*gateway.Authenticator, error) {
 		return nil, err
 	}
 	return gateway.NewAuthenticator(a.cfg.Auth, proxies, a.opt.Now)
+}
+
+// receipts are signed with a secret of their own, else with the tokens'.
+func (a *App) receipts() (*gateway.Receipts, error) {
+	secret := cmp.Or(a.cfg.Gateway.ReceiptSecret, a.cfg.Auth.Secret)
+	if secret == "" {
+		a.log.Warn("no receipts are given: an accepted order that Redis loses cannot be honoured; set gateway.receipt_secret")
+		return nil, nil
+	}
+	return gateway.NewReceipts(secret)
 }
 
 func (a *App) checks() []gateway.Check {

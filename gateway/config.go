@@ -72,6 +72,9 @@ type Config struct {
 	BusyURL string `koanf:"busy_url"`
 	// TrustedProxies are addresses or CIDR blocks whose X-Forwarded-For and auth.header are believed. Default none.
 	TrustedProxies []string `koanf:"trusted_proxies"`
+	// ReceiptSecret signs receipts, at least 32 bytes. Empty: derived from auth.secret; without both, none are given and
+	// an order that Redis has lost cannot be honoured.
+	ReceiptSecret string `koanf:"receipt_secret" secret:"true"`
 	// AccessLogEvery logs one in so many successful requests. 1 logs all.
 	AccessLogEvery int `koanf:"access_log_every"`
 	// MaxWait is the longest long poll; a longer ?wait= is shortened to it.
@@ -97,6 +100,7 @@ func (c Config) Validate() error {
 	return errors.Join(
 		checkBusyURL(c.BusyURL),
 		proxies,
+		checkReceiptSecret(c.ReceiptSecret),
 		checkInt("gateway.access_log_every", c.AccessLogEvery, 1, 1_000_000_000),
 		checkDuration("gateway.max_wait", c.MaxWait, time.Second, 10*time.Minute),
 		checkDuration("gateway.retry_after", c.RetryAfter, time.Second, time.Hour),
@@ -194,6 +198,13 @@ func checkBusyURL(text string) error {
 	local := err == nil && u.Scheme == "" && u.Host == "" && strings.HasPrefix(u.Path, "/")
 	if !absolute && !local {
 		return fmt.Errorf("gateway.busy_url must be an http(s) address or a path that starts with /, got %q", text)
+	}
+	return nil
+}
+
+func checkReceiptSecret(secret string) error {
+	if secret != "" && len(secret) < 32 {
+		return errors.New("gateway.receipt_secret must have at least 32 bytes")
 	}
 	return nil
 }

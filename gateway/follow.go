@@ -33,7 +33,7 @@ func (g *Gateway) showOrder(c *gin.Context) {
 		WriteProblem(c, InvalidRequest(*bad))
 		return
 	}
-	v, err := g.status.get(c.Request.Context(), entry.Sale.ID, id, user)
+	v, err := g.find(c, entry, id, user)
 	if err == nil && wait > 0 && !v.Settled() {
 		v, err = g.awaitChange(c, v, wait)
 	}
@@ -132,7 +132,7 @@ func (g *Gateway) followOrder(c *gin.Context) {
 	if !ok {
 		return
 	}
-	v, err := g.status.get(c.Request.Context(), entry.Sale.ID, id, user)
+	v, err := g.find(c, entry, id, user)
 	if err != nil {
 		g.refuse(c, err)
 		return

@@ -27,6 +27,7 @@ type Parts struct {
 	Keeper    *inventory.Keeper
 	Finder    *order.Finder
 	Canceller *order.Canceller
+	Receipts  *Receipts // nil: none are given
 }
 
 // maxWaiters bounds the requests that wait for news at the same time.

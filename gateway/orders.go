@@ -31,6 +31,7 @@ type admittedBody struct {
 	Status     string    `json:"status"`
 	Position   int64     `json:"position"`
 	ETASeconds int64     `json:"eta_seconds"`
+	Receipt    string    `json:"receipt,omitempty"`
 	Links      linksBody `json:"links"`
 }
 
@@ -144,7 +145,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		g.refuse(c, err)
 		return
 	}
-	g.admitted(c, entry.Sale.ID, admission)
+	g.admitted(c, entry.Sale, admission)
 }
 
 func readOrder(r *http.Request, sale inventory.Sale, user string) (queue.Request, *Problem) {
@@ -168,8 +169,13 @@ func readOrder(r *http.Request, sale inventory.Sale, user string) (queue.Request
 		Email: body.Email, Phone: body.Phone}, nil
 }
 
-func (g *Gateway) admitted(c *gin.Context, sale string, a queue.Admission) {
-	links := linksOf(sale, a.Ticket.ID)
+func (g *Gateway) admitted(c *gin.Context, sale inventory.Sale, a queue.Admission) {
+	links := linksOf(sale.ID, a.Ticket.ID)
+	receipt := ""
+	if g.Receipts != nil {
+		receipt = g.Receipts.Sign(sale.ID, sale.Epoch, a.Ticket)
+		c.Header(receiptHeader, receipt)
+	}
 	h := c.Writer.Header()
 	h.Set("Location", links.Self)
 	h.Set("Retry-After", strconv.FormatInt(min(max(a.Ticket.ETASeconds, 1), 30), 10))
@@ -177,8 +183,8 @@ func (g *Gateway) admitted(c *gin.Context, sale string, a queue.Admission) {
 	if a.Replayed {
 		h.Set("Idempotency-Replayed", "true")
 	}
-	c.JSON(http.StatusAccepted, admittedBody{OrderID: a.Ticket.ID, SaleID: sale, Status: order.Queued,
-		Position: a.Ticket.Position, ETASeconds: a.Ticket.ETASeconds, Links: links})
+	c.JSON(http.StatusAccepted, admittedBody{OrderID: a.Ticket.ID, SaleID: sale.ID, Status: order.Queued,
+		Position: a.Ticket.Position, ETASeconds: a.Ticket.ETASeconds, Receipt: receipt, Links: links})
 }
 
 // refuse answers with the problem for err; what no table knows is logged.

@@ -13,6 +13,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gin-gonic/gin"
+
+	"sluice/inventory"
+	"sluice/order"
 	"sluice/queue"
 )
 
@@ -84,6 +88,27 @@ func (r *Receipts) mac(parts ...string) []byte {
 		sum.Write([]byte(p))
 	}
 	return sum.Sum(nil)[:receiptMAC]
+}
+
+// find returns the owner's order. One that neither store knows although a
+// receipt proves that it was accepted was lost by Redis: it goes back into the
+// line, or is told to have failed when no unit is left.
+func (g *Gateway) find(c *gin.Context, entry *inventory.Entry, id, user string) (order.View, error) {
+	ctx := c.Request.Context()
+	v, err := g.status.get(ctx, entry.Sale.ID, id, user)
+	if !errors.Is(err, order.ErrNotFound) || g.Receipts == nil {
+		return v, err
+	}
+	receipt := c.GetHeader(receiptHeader)
+	if receipt == "" {
+		receipt = c.Query("receipt")
+	}
+	ticket, bad := g.Receipts.Read(entry.Sale.ID, id, user, receipt)
+	if bad != nil {
+		return v, err
+	}
+	g.log.Warn("honouring a receipt whose ticket was lost", "sale", entry.Sale.ID, "order", id)
+	return g.Finder.Honour(ctx, entry, ticket)
 }
 
 func base36(n int64) string { return strconv.FormatInt(n, 36) }

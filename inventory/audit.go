@@ -115,7 +115,8 @@ func (a *Auditor) sale(ctx context.Context, id string) (SaleAudit, error) {
 // by their id (they were in flight) or their sequence (they came later) and
 // counted as they stood at the first look. Units on their way back from ended
 // orders are recognised by their released mark; the second look at the line
-// proves that none arrived meanwhile.
+// proves that none arrived meanwhile. It follows right after the database has
+// begun its snapshot, so that even a sale with many cancellations leaves a gap.
 func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
 	line := a.lines.Of(id)
 	snap, err := line.Snapshot(ctx)
@@ -125,7 +126,7 @@ func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
 	if snap.Gate {
 		return SaleAudit{}, errMoved
 	}
-	books, err := a.readBooks(ctx, id, snap)
+	books, err := a.readBooks(ctx, line, snap)
 	if err != nil {
 		return SaleAudit{}, err
 	}
@@ -135,11 +136,7 @@ func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
 		r.InFlight += units
 	}
 	if snap.Exists {
-		pending, err := a.pending(ctx, line, snap, books.unreleased)
-		if err != nil {
-			return r, err
-		}
-		ledger := books.stock.Available - (books.stock.Total - snap.Total) + books.later + books.arrived - pending
+		ledger := books.stock.Available - (books.stock.Total - snap.Total) + books.later + books.arrived - books.pending
 		r.Difference = ledger - (snap.Stock + r.InFlight)
 	}
 	if !snap.Exists && a.now().Before(books.sale.overAt().Add(keepLine)) {
@@ -151,8 +148,14 @@ func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
 }
 
 // pending is how many units have ended in the database but had not returned
-// to the line at the snapshot.
-func (a *Auditor) pending(ctx context.Context, line *queue.Line, snap queue.Snapshot, rows []unreleasedUnits) (int64, error) {
+// to the line at its snapshot. It asks first of all in tx, and thereby begins
+// the snapshot of the database.
+func (a *Auditor) pending(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) (int64, error) {
+	var rows []unreleasedUnits
+	err := tx.Table("orders").Where("released = 0 AND sale_id = ?", line.Sale()).Select("id, quantity, seq, epoch").Scan(&rows).Error
+	if err != nil || !snap.Exists {
+		return 0, err
+	}
 	ids := make([]string, len(rows))
 	for i, r := range rows {
 		ids[i] = r.ID
@@ -207,14 +210,14 @@ func first(ids []string) string {
 
 // books is what one snapshot of the database says of a sale.
 type books struct {
-	sale       Sale
-	stock      Stock
-	live       int64 // units of live orders
-	later      int64 // of those, admitted after the line's snapshot
-	arrived    int64 // of those, in flight at the line's snapshot
-	overLimit  int64
-	noOutbox   int64
-	unreleased []unreleasedUnits
+	sale      Sale
+	stock     Stock
+	live      int64 // units of live orders
+	later     int64 // of those, admitted after the line's snapshot
+	arrived   int64 // of those, in flight at the line's snapshot
+	pending   int64 // units of ended orders, not yet back in the line at its snapshot
+	overLimit int64
+	noOutbox  int64
 }
 
 type unreleasedUnits struct {
@@ -222,9 +225,13 @@ type unreleasedUnits struct {
 	Quantity, Seq, Epoch int64
 }
 
-func (a *Auditor) readBooks(ctx context.Context, id string, snap queue.Snapshot) (books, error) {
+func (a *Auditor) readBooks(ctx context.Context, line *queue.Line, snap queue.Snapshot) (books, error) {
 	var b books
-	err := a.db.Snapshot(ctx, func(tx *gorm.DB) error {
+	id := line.Sale()
+	err := a.db.Snapshot(ctx, func(tx *gorm.DB) (err error) {
+		if b.pending, err = a.pending(ctx, tx, line, snap); err != nil {
+			return err
+		}
 		if err := tx.Take(&b.sale, "id = ?", id).Error; err != nil {
 			return err
 		}
@@ -242,11 +249,8 @@ func (a *Auditor) readBooks(ctx context.Context, id string, snap queue.Snapshot)
 		if err := tx.Table("(?) AS over_limit", overLimit).Count(&b.overLimit).Error; err != nil {
 			return err
 		}
-		if err := tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL AND confirmed_at > ?", id, a.now().Add(-a.kept).UnixMilli()).
-			Where("NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.order_id = orders.id)").Count(&b.noOutbox).Error; err != nil {
-			return err
-		}
-		return tx.Table("orders").Where("released = 0 AND sale_id = ?", id).Select("id, quantity, seq, epoch").Scan(&b.unreleased).Error
+		return tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL AND confirmed_at > ?", id, a.now().Add(-a.kept).UnixMilli()).
+			Where("NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.order_id = orders.id)").Count(&b.noOutbox).Error
 	})
 	return b, err
 }

@@ -259,7 +259,7 @@ func TestRedisRestarts(t *testing.T) {
 	w.clean()
 	w.admit("late", 1)
 	w.finishAll(c)
-	require.EqualValues(t, 21, w.clean().Live)
+	require.EqualValues(t, 20, w.clean().Live)
 }
 
 func TestRedisLosesItsFiles(t *testing.T) {

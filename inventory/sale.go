@@ -67,6 +67,9 @@ func (s Sale) overAt() time.Time {
 	return s.Ends()
 }
 
+// Over reports whether the sale sells nothing any more.
+func (s Sale) Over(now time.Time) bool { return !now.Before(s.overAt()) }
+
 // StateAt is the state a shopper sees: scheduled, open, paused, ended or closed.
 func (s Sale) StateAt(now time.Time) string {
 	switch {

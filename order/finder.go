@@ -58,6 +58,23 @@ func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[strin
 	return views, away
 }
 
+// Honour takes a lost order back into its line, or reports it as failed when
+// no unit is left or the sale is long over. The caller vouches for t: a signed
+// receipt says that it was admitted.
+func (f *Finder) Honour(ctx context.Context, entry *inventory.Entry, t queue.Ticket) (View, error) {
+	sale := entry.Sale
+	honoured, err := f.lines.Of(sale.ID).Honour(ctx, sale.Epoch, t)
+	if errors.Is(err, queue.ErrNotReady) && sale.Over(f.book.Now()) && !entry.View().Exists {
+		honoured, err = t, nil
+		honoured.State, honoured.Reason, honoured.At = queue.Failed, queue.ReasonLost, sale.Ends()
+	}
+	if err != nil {
+		return View{}, err
+	}
+	// Its sequence is an old one: by the line's reckoning a worker has it already.
+	return f.priced(viewOfTicket(sale.ID, honoured, honoured.Seq)), nil
+}
+
 func (f *Finder) priced(v View) View {
 	if e, ok := f.book.Get(v.SaleID); ok {
 		v.PriceCents, v.Currency = e.Sale.PriceCents, e.Sale.Currency

@@ -9,9 +9,19 @@ import (
 )
 
 // VerifyMain runs a package's tests, stops the database servers they shared,
-// fails if a goroutine is left over, and exits. Call it from TestMain.
-func VerifyMain(m *testing.M) {
-	os.Exit(verify(m.Run))
+// fails if a goroutine is left over, and exits. Call it from TestMain. What
+// the tests of a package share otherwise is cleared up by after.
+func VerifyMain(m *testing.M, after ...func() error) {
+	os.Exit(verify(func() int {
+		code := m.Run()
+		for _, clear := range after {
+			if err := clear(); err != nil {
+				fmt.Fprintln(os.Stderr, "testkit:", err)
+				code = max(code, 1)
+			}
+		}
+		return code
+	}))
 }
 
 // verify tolerates the goroutines that exist before the first test: importing

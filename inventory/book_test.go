@@ -1,0 +1,181 @@
+package inventory_test
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/inventory"
+	"sluice/store"
+)
+
+func (w *world) entry() *inventory.Entry {
+	w.t.Helper()
+	e, ok := w.book.Get(theSale)
+	require.True(w.t, ok)
+	return e
+}
+
+func TestBookKnowsSalesAndLines(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		_, ok := w.book.Get(theSale)
+		require.False(w.t, ok)
+		w.create(newSale(theSale, 10, 1))
+		require.NoError(w.t, w.book.Refresh(w.ctx))
+		require.EqualValues(w.t, 10, w.entry().Remaining(), "from the ledger until the line is known")
+		require.Positive(w.t, w.entry().Rate())
+		w.keep()
+		w.admitMany(4)
+		w.book.Look(w.ctx)
+		require.EqualValues(w.t, 6, w.entry().Remaining())
+		require.EqualValues(w.t, 10, w.entry().Stock.Available)
+
+		// What is known of the line survives a refresh of the sales.
+		_, err := w.catalog.SetState(w.ctx, theSale, inventory.Paused, "test", "")
+		require.NoError(w.t, err)
+		require.NoError(w.t, w.book.Refresh(w.ctx))
+		require.Equal(w.t, inventory.Paused, w.entry().Sale.State)
+		require.EqualValues(w.t, 4, w.entry().View().Waiting)
+		require.EqualValues(w.t, 6, w.entry().Remaining())
+
+		_, err = w.catalog.AdjustStock(w.ctx, theSale, -8, "test", "lost")
+		require.NoError(w.t, err)
+		w.keep()
+		w.book.Look(w.ctx)
+		require.EqualValues(w.t, -2, w.entry().View().Stock)
+		require.Zero(w.t, w.entry().Remaining(), "never less than nothing")
+	})
+}
+
+func TestBookListsActiveSales(t *testing.T) {
+	w := onSQLite(t)
+	for _, id := range []string{"first", "second", "third"} {
+		w.create(newSale(id, 1, 1))
+		w.clock.Advance(time.Second)
+	}
+	w.keep()
+	w.book.Look(w.ctx)
+	require.Equal(t, []string{"third", "second", "first"}, w.book.Active())
+	_, err := w.catalog.SetState(w.ctx, "second", inventory.Closed, "test", "")
+	require.NoError(t, err)
+	w.keep()
+	w.book.Look(w.ctx)
+	require.Equal(t, []string{"third", "second", "first"}, w.book.Active(), "its line may still hold tickets")
+	require.NoError(t, w.lines.Of("second").Drop(w.ctx))
+	w.book.Look(w.ctx)
+	require.Equal(t, []string{"third", "first"}, w.book.Active())
+	var listed []string
+	for _, e := range w.book.List() {
+		listed = append(listed, e.Sale.ID)
+	}
+	require.Equal(t, []string{"third", "second", "first"}, listed)
+}
+
+func TestBookFollowsRedisClock(t *testing.T) {
+	w, server := atTime(t)
+	w.open(1, 1)
+	require.Equal(t, w.clock.Now(), w.book.Now(), "nothing is known yet")
+	for _, wrong := range []time.Duration{time.Hour, -time.Hour} {
+		server.SetTime(w.clock.Now().Add(wrong))
+		w.book.Look(w.ctx)
+		require.WithinDuration(t, w.clock.Now().Add(wrong), w.book.Now(), time.Millisecond)
+	}
+}
+
+func TestBookAnswersFromTheLastReading(t *testing.T) {
+	t.Parallel()
+	proxy := testkit.NewProxy(t, testkit.Embedded(t).Addr())
+	w := newWorld(t, testkit.NewDatabase(t, store.SQLite), proxy.Addr())
+	w.open(10, 1)
+	w.admitMany(3)
+	w.book.Look(w.ctx)
+	proxy.Cut()
+	require.NoError(t, w.db.Close())
+	w.book.Look(w.ctx)
+	require.Error(t, w.book.Refresh(w.ctx))
+	require.EqualValues(t, 7, w.entry().Remaining())
+}
+
+func TestBookRuns(t *testing.T) {
+	w := onSQLite(t)
+	ctx, stop := context.WithCancel(w.ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.book.Run(ctx)
+	}()
+	w.create(newSale(theSale, 10, 1))
+	w.book.Poke()
+	require.Eventually(t, func() bool { _, ok := w.book.Get(theSale); return ok }, soon, time.Millisecond)
+	require.NoError(t, w.keeper.Keep(w.ctx))
+	require.Eventually(t, func() bool { return w.entry().View().Exists }, soon, time.Millisecond)
+	stop()
+	<-ended
+}
+
+func TestGauges(t *testing.T) {
+	w := onSQLite(t)
+	gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler))
+	require.Zero(t, testutil.CollectAndCount(gauges))
+	w.open(10, 1)
+	w.admitMany(4)
+	w.work(1)
+	w.create(newSale("lineless", 3, 1))
+	require.NoError(t, w.book.Refresh(w.ctx))
+	w.book.Look(w.ctx)
+	require.NoError(t, w.keeper.Keep(w.ctx))
+	require.NoError(t, gauges.Measure(w.ctx))
+	expected := `
+# HELP sluice_ledger_difference Units by which ledger and line differ; anything but 0 is a defect.
+# TYPE sluice_ledger_difference gauge
+sluice_ledger_difference{sale="lineless"} 0
+sluice_ledger_difference{sale="sale"} 0
+# HELP sluice_queue_capacity Most tickets that may wait in the line.
+# TYPE sluice_queue_capacity gauge
+sluice_queue_capacity{sale="sale"} 5000
+# HELP sluice_queue_depth Tickets waiting in the line.
+# TYPE sluice_queue_depth gauge
+sluice_queue_depth{sale="sale"} 3
+# HELP sluice_stock_available Units that can still be ordered, by store.
+# TYPE sluice_stock_available gauge
+sluice_stock_available{sale="lineless",store="database"} 3
+sluice_stock_available{sale="sale",store="database"} 9
+sluice_stock_available{sale="sale",store="redis"} 6
+# HELP sluice_dead_letters Tickets given up on, kept for an operator.
+# TYPE sluice_dead_letters gauge
+sluice_dead_letters{sale="sale"} 0
+`
+	require.NoError(t, testutil.CollectAndCompare(gauges, strings.NewReader(expected),
+		"sluice_ledger_difference", "sluice_queue_capacity", "sluice_queue_depth", "sluice_stock_available", "sluice_dead_letters"))
+	problems, err := testutil.CollectAndLint(gauges)
+	require.NoError(t, err)
+	require.Empty(t, problems)
+
+	require.NoError(t, w.rdb.DecrBy(w.ctx, key("stock"), 2).Err())
+	require.NoError(t, gauges.Measure(w.ctx))
+	require.NoError(t, testutil.CollectAndCompare(gauges, strings.NewReader(`
+# HELP sluice_ledger_difference Units by which ledger and line differ; anything but 0 is a defect.
+# TYPE sluice_ledger_difference gauge
+sluice_ledger_difference{sale="lineless"} 0
+sluice_ledger_difference{sale="sale"} 2
+`), "sluice_ledger_difference"))
+
+	require.NoError(t, w.db.Close())
+	require.Error(t, gauges.Measure(w.ctx), "an audit that cannot be made")
+	require.NoError(t, testutil.CollectAndCompare(gauges, strings.NewReader(`
+# HELP sluice_ledger_difference Units by which ledger and line differ; anything but 0 is a defect.
+# TYPE sluice_ledger_difference gauge
+sluice_ledger_difference{sale="lineless"} 0
+sluice_ledger_difference{sale="sale"} 2
+`), "sluice_ledger_difference"), "keeps the last value")
+
+	ctx, stop := context.WithCancel(w.ctx)
+	stop()
+	gauges.Run(ctx) // returns
+}
