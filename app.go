@@ -144,7 +144,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		a.onStop("public listener", closer(a.public))
 	}
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
-		Finder: finder, Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+		Finder: finder, Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
 	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr, 0); err != nil {
 		return nil, err
 	}

@@ -6,9 +6,11 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/internal/testkit"
+	"sluice/queue"
 )
 
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.ReleaseMode)
+	queue.LogRedisClient(quietLog())
 	testkit.VerifyMain(m)
 }

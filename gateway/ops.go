@@ -34,6 +34,7 @@ type OpsParts struct {
 	Auditor  *inventory.Auditor
 	Lines    *queue.Lines
 	Finder   *order.Finder
+	Dead     *order.DeadLetters
 	Checks   []Check
 	Gatherer prometheus.Gatherer
 	Draining func() bool
@@ -91,7 +92,12 @@ func (o *Ops) routes() {
 	admin.POST("/sales/:sale/pause", o.setState(inventory.Paused))
 	admin.POST("/sales/:sale/close", o.setState(inventory.Closed))
 	admin.POST("/sales/:sale/stock", o.adjustStock)
+	admin.POST("/sales/:sale/rebuild", o.rebuild)
 	admin.GET("/sales/:sale/orders", o.listOrders)
+	admin.GET("/sales/:sale/dead", o.listDead)
+	admin.GET("/sales/:sale/dead/:id", o.showDead)
+	admin.POST("/sales/:sale/dead/:id/requeue", o.requeueDead)
+	admin.POST("/sales/:sale/dead/:id/drop", o.dropDead)
 	admin.GET("/orders/:id", o.showOrder)
 	admin.GET("/queue", o.queue)
 	admin.GET("/audit", o.audit)

@@ -34,11 +34,12 @@ func codeOf(err error) Code {
 		return CodeSoldOut
 	case errors.Is(err, queue.ErrMismatch):
 		return CodeIdempotencyMismatch
-	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale):
+	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale), errors.Is(err, queue.ErrNotDead):
 		return CodeNotFound
 	case errors.Is(err, order.ErrNotCancellable):
 		return CodeNotCancellable
-	case errors.Is(err, inventory.ErrExists), errors.Is(err, inventory.ErrShort), errors.Is(err, inventory.ErrClosed):
+	case errors.Is(err, inventory.ErrExists), errors.Is(err, inventory.ErrShort), errors.Is(err, inventory.ErrClosed),
+		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld):
 		return CodeConflict
 	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, inventory.ErrBusy), errors.Is(err, errCrowded),
 		errors.Is(err, context.Canceled), queue.Unavailable(err), store.Unavailable(err):

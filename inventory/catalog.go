@@ -44,7 +44,7 @@ func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, er
 		if err := addMove(tx, n.ID, n.Stock, "created", actor, now); err != nil {
 			return err
 		}
-		return addLog(tx, now, actor, "sale.create", n.ID, "", nil, sale)
+		return Log(tx, c.now(), actor, "sale.create", n.ID, "", nil, sale)
 	})
 	if store.Duplicate(err) {
 		return Sale{}, fmt.Errorf("%s: %w", n.ID, ErrExists)
@@ -124,7 +124,7 @@ func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, 
 		if err := tx.Model(&Sale{}).Where("id = ?", id).Updates(columns).Error; err != nil {
 			return err
 		}
-		return addLog(tx, now, actor, action, id, reason, before, after)
+		return Log(tx, c.now(), actor, action, id, reason, before, after)
 	})
 	if err != nil {
 		return Sale{}, fmt.Errorf("change sale %s: %w", id, err)
@@ -170,7 +170,7 @@ func (c *Catalog) AdjustStock(ctx context.Context, id string, delta int64, actor
 		if err := addMove(tx, id, delta, reason, actor, now); err != nil {
 			return err
 		}
-		return addLog(tx, now, actor, "stock.adjust", id, reason, before, after)
+		return Log(tx, c.now(), actor, "stock.adjust", id, reason, before, after)
 	})
 	if err != nil {
 		return Stock{}, fmt.Errorf("adjust the stock of %s by %d: %w", id, delta, err)
@@ -227,7 +227,9 @@ func addMove(tx *gorm.DB, sale string, delta int64, reason, actor string, now in
 	return tx.Table("stock_moves").Create(map[string]any{"sale_id": sale, "delta": delta, "reason": reason, "actor": actor, "created_at": now}).Error
 }
 
-func addLog(tx *gorm.DB, now int64, actor, action, target, reason string, before, after any) error {
+// Log writes into the admin log, within the transaction of the change itself:
+// who did what to which target and why, and how it was before and after.
+func Log(tx *gorm.DB, now time.Time, actor, action, target, reason string, before, after any) error {
 	was, err := json.Marshal(before)
 	if err != nil {
 		return err
@@ -236,6 +238,11 @@ func addLog(tx *gorm.DB, now int64, actor, action, target, reason string, before
 	if err != nil {
 		return err
 	}
-	return tx.Table("admin_log").Create(map[string]any{"at": now, "actor": actor, "action": action, "target": target,
+	return tx.Table("admin_log").Create(map[string]any{"at": now.UnixMilli(), "actor": actor, "action": action, "target": target,
 		"reason": reason, "before_value": string(was), "after_value": string(is)}).Error
+}
+
+// Note writes an action that changes nothing in the database into the admin log.
+func (c *Catalog) Note(ctx context.Context, actor, action, target, reason string) error {
+	return c.db.Tx(ctx, func(tx *gorm.DB) error { return Log(tx, c.now(), actor, action, target, reason, nil, nil) })
 }

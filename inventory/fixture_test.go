@@ -154,9 +154,20 @@ func (w *world) admit(user string, units int) queue.Ticket {
 // admitMany takes orders of n new users, one unit each.
 func (w *world) admitMany(n int) []queue.Ticket {
 	w.t.Helper()
-	tickets := make([]queue.Ticket, n)
-	for i := range tickets {
-		tickets[i] = w.admit(fmt.Sprintf("user-%05d", w.tickets+1), 1)
+	sale, _ := w.get()
+	var tickets []queue.Ticket
+	for len(tickets) < n {
+		var requests []queue.Request
+		for range min(n-len(tickets), queue.MaxAdmit) {
+			w.tickets++
+			requests = append(requests, queue.Request{ID: fmt.Sprintf("order-%05d", w.tickets), User: fmt.Sprintf("user-%05d", w.tickets), Units: 1, Fingerprint: "print"})
+		}
+		admissions, err := w.line.Admit(w.ctx, sale.Epoch, 100, requests)
+		require.NoError(w.t, err)
+		for _, a := range admissions {
+			require.NoError(w.t, a.Err)
+			tickets = append(tickets, a.Ticket)
+		}
 	}
 	return tickets
 }

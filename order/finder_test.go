@@ -173,7 +173,7 @@ func TestListByUser(t *testing.T) {
 func TestListByUserMissesNothingThatMoves(t *testing.T) {
 	w := onSQLite(t, 1000, 1000)
 	done := make(chan struct{})
-	const orders = 300
+	const orders = 80
 	for range orders {
 		w.admit("ann", 1)
 	}

@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/queue"
+)
+
+// deadBody is a dead letter as operators see it.
+type deadBody struct {
+	OrderID    string `json:"order_id"`
+	User       string `json:"user,omitempty"`
+	Quantity   int    `json:"quantity,omitempty"`
+	Reason     string `json:"reason,omitempty"`
+	AdmittedAt string `json:"admitted_at,omitempty"`
+	FailedAt   string `json:"failed_at,omitempty"`
+	Unreadable bool   `json:"unreadable,omitempty"` // it can only be dropped
+}
+
+type deadList struct {
+	Dead []deadBody `json:"dead"`
+	Next int64      `json:"next,omitempty"` // skip for the next page; absent on the last
+}
+
+func deadBodyOf(l queue.DeadLetter) deadBody {
+	t := l.Ticket
+	return deadBody{OrderID: t.ID, User: t.User, Quantity: t.Units, Reason: t.Reason, AdmittedAt: formatTime(t.AdmittedAt),
+		FailedAt: formatTime(t.At), Unreadable: l.Err != nil}
+}
+
+// listDead pages through the dead letters of a sale, newest first.
+func (o *Ops) listDead(c *gin.Context) {
+	_, limit, bad := pageOf(c)
+	skip := int64(0)
+	if text, ok := c.GetQuery("skip"); ok {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 {
+			bad = append(bad, FieldError{"skip", "must be a whole number, 0 or more"})
+		}
+		skip = n
+	}
+	if len(bad) > 0 {
+		WriteProblem(c, InvalidRequest(bad...))
+		return
+	}
+	if _, _, err := o.Catalog.Get(c.Request.Context(), c.Param("sale")); err != nil {
+		o.refuse(c, err)
+		return
+	}
+	letters, err := o.Dead.List(c.Request.Context(), c.Param("sale"), skip, int64(limit)+1)
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	list := deadList{Dead: []deadBody{}}
+	if len(letters) > limit {
+		letters, list.Next = letters[:limit], skip+int64(limit)
+	}
+	for _, l := range letters {
+		list.Dead = append(list.Dead, deadBodyOf(l))
+	}
+	c.JSON(http.StatusOK, list)
+}
+
+func (o *Ops) showDead(c *gin.Context) {
+	letter, err := o.Dead.Show(c.Request.Context(), c.Param("sale"), c.Param("id"))
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, deadBodyOf(letter))
+}
+
+func (o *Ops) requeueDead(c *gin.Context) {
+	var body reasonBody
+	if !o.read(c, &body) {
+		return
+	}
+	if err := o.Dead.Requeue(c.Request.Context(), c.Param("sale"), c.Param("id"), actorOf(c), body.Reason); err != nil {
+		o.refuse(c, err)
+		return
+	}
+	c.Status(http.StatusNoContent)
+}
+
+func (o *Ops) dropDead(c *gin.Context) {
+	var body reasonBody
+	if !o.read(c, &body) {
+		return
+	}
+	if err := o.Dead.Drop(c.Request.Context(), c.Param("sale"), c.Param("id"), actorOf(c), body.Reason); err != nil {
+		o.refuse(c, err)
+		return
+	}
+	c.Status(http.StatusNoContent)
+}
+
+// rebuild brings a line back into agreement with the ledger at an operator's
+// word; keepers do it by themselves when they notice.
+func (o *Ops) rebuild(c *gin.Context) {
+	var body reasonBody
+	if !o.read(c, &body) {
+		return
+	}
+	ctx, sale := c.Request.Context(), c.Param("sale")
+	if err := o.Keeper.Rebuild(ctx, sale); err != nil {
+		o.refuse(c, err)
+		return
+	}
+	if err := o.Catalog.Note(ctx, actorOf(c), "line.rebuild", sale, body.Reason); err != nil {
+		o.refuse(c, err)
+		return
+	}
+	o.carry(c)
+	o.answerSale(c, http.StatusOK, sale)
+}

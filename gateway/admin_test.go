@@ -1,0 +1,206 @@
+package gateway
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestAdminNeedsAnAdministrator(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, func(c *setup) { c.still = true })
+	seen := 0
+	for _, route := range s.opsEngine.Routes() {
+		if !strings.HasPrefix(route.Path, "/admin/") {
+			continue
+		}
+		seen++
+		path := strings.NewReplacer(":sale", "phone", ":id", newUUID()).Replace(route.Path)
+		for name, token := range map[string]string{"nobody": "", "a shopper": s.token("ann", false), "nonsense": "x"} {
+			g := s.opsAs(token, route.Method, path, "")
+			s.refused(CodeUnauthorized, g)
+			require.Equal(t, name != "nobody", strings.Contains(g.header.Get("WWW-Authenticate"), "invalid_token"), name)
+		}
+	}
+	require.Equal(t, 12, seen)
+	require.Equal(t, http.StatusOK, s.admin(http.MethodGet, "/admin/v1/sales", "").status)
+}
+
+func TestAdminRunsASale(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	require.Equal(t, []any{}, s.admin(http.MethodGet, "/admin/v1/sales", "").body["sales"])
+	require.Equal(t, []any{}, s.admin(http.MethodGet, "/admin/v1/queue", "").body["lines"])
+
+	g := s.admin(http.MethodPost, "/admin/v1/sales", `{"id":"phone","title":"Phone X","sku":"PX","stock":3,"price_cents":9900}`)
+	require.Equal(t, http.StatusCreated, g.status, g.raw)
+	require.Equal(t, "draft", g.text("admin_state"))
+	require.Equal(t, "scheduled", g.text("state"))
+	require.Equal(t, "CNY", g.text("currency"))
+	require.EqualValues(t, 1, g.num("per_user_limit"))
+	require.EqualValues(t, 3, g.num("available"))
+	starts, err := time.Parse(timeFormat, g.text("starts_at"))
+	require.NoError(t, err)
+	ends, err := time.Parse(timeFormat, g.text("ends_at"))
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), starts, time.Minute)
+	require.Equal(t, 24*time.Hour, ends.Sub(starts))
+	s.refused(CodeSaleNotStarted, s.order("ann", "phone", ""))
+
+	// Each change is in the line before its answer: what comes next meets it.
+	sale := "/admin/v1/sales/phone"
+	require.Equal(t, "open", s.admin(http.MethodPost, sale+"/open", "").text("state"))
+	path := s.place("ann", "phone")
+	require.Equal(t, "paused", s.admin(http.MethodPost, sale+"/pause", `{"reason":"look"}`).text("state"))
+	s.refused(CodeSalePaused, s.order("bob", "phone", ""))
+	require.Equal(t, "open", s.admin(http.MethodPost, sale+"/open", `{}`).text("state"))
+	g = s.admin(http.MethodPatch, sale, `{"cap":1,"per_user_limit":2,"reason":"narrow"}`)
+	require.EqualValues(t, 1, g.num("cap"), g.raw)
+	require.EqualValues(t, 2, g.num("per_user_limit"))
+	require.EqualValues(t, 1, g.body["line"].(map[string]any)["depth"])
+	require.EqualValues(t, 1, g.body["line"].(map[string]any)["capacity"])
+	s.refused(CodeQueueFull, s.order("bob", "phone", ""))
+	g = s.admin(http.MethodPost, sale+"/stock", `{"delta":7,"reason":"second delivery"}`)
+	require.EqualValues(t, 10, g.num("stock_total"), g.raw)
+	require.EqualValues(t, 9, g.num("remaining"))
+	g = s.admin(http.MethodPatch, sale, `{"ends_at":"`+time.Now().Add(-time.Second).UTC().Format(time.RFC3339)+`","starts_at":"2020-01-01T00:00:00Z","cap":0}`)
+	require.Equal(t, "ended", g.text("state"), g.raw)
+	s.refused(CodeSaleEnded, s.order("bob", "phone", ""))
+	require.Equal(t, "closed", s.admin(http.MethodPost, sale+"/close", `{"reason":"done"}`).text("admin_state"))
+
+	var lines []any
+	require.Eventually(t, func() bool { // a closed sale's line is shown once the book has seen it
+		lines = s.admin(http.MethodGet, "/admin/v1/queue", "").body["lines"].([]any)
+		return len(lines) == 1
+	}, patience, 10*time.Millisecond)
+	line := lines[0].(map[string]any)
+	require.Equal(t, "phone", line["sale"])
+	require.EqualValues(t, 1, line["depth"])
+	require.EqualValues(t, 1, line["admitted"])
+	require.Equal(t, false, line["rebuilding"])
+	s.work()
+	s.until("ann", path, "confirmed")
+	audit := s.admin(http.MethodGet, "/admin/v1/audit", "")
+	require.Equal(t, true, audit.body["clean"], audit.raw)
+	require.Equal(t, true, s.admin(http.MethodGet, "/admin/v1/audit?sale=phone", "").body["clean"])
+
+	var rows []struct{ Actor, Action, Target, Reason string }
+	require.NoError(t, s.db.Read.Table("admin_log").Order("id").Find(&rows).Error)
+	var actions []string
+	for _, row := range rows {
+		require.Equal(t, "root", row.Actor)
+		require.Equal(t, "phone", row.Target)
+		actions = append(actions, row.Action+" "+row.Reason)
+	}
+	require.Equal(t, []string{"sale.create ", "sale.open ", "sale.paused look", "sale.open ", "sale.update narrow", "stock.adjust second delivery",
+		"sale.update ", "sale.closed done"}, actions)
+}
+
+func TestAdminRefusals(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.sell("phone", 3, limitOf(2))
+	s.sell("closed", 3)
+	s.setState("closed", "closed")
+	for _, one := range []struct {
+		method, path, body string
+		code               Code
+		field              string
+	}{
+		{"POST", "/sales", `{"id":"-bad","title":"","sku":"s","stock":-1,"price_cents":-1,"currency":"yuan","per_user_limit":0,"cap":-1}`, CodeInvalidRequest,
+			"id title stock price_cents currency per_user_limit cap"},
+		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","starts_at":"2030-01-01T00:00:00Z","ends_at":"2029-01-01T00:00:00Z"}`, CodeInvalidRequest, "ends_at"},
+		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","starts_at":"tomorrow"}`, CodeInvalidRequest, "starts_at"},
+		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","stock":"many"}`, CodeInvalidRequest, "stock"},
+		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","stok":1}`, CodeInvalidRequest, "stok"},
+		{"POST", "/sales", `{"id":"a","id":"b"}`, CodeInvalidRequest, "id"},
+		{"POST", "/sales", `{`, CodeInvalidRequest, "body"},
+		{"POST", "/sales", ``, CodeInvalidRequest, "id title sku"},
+		{"POST", "/sales", `{"id":"phone","title":"t","sku":"s"}`, CodeConflict, ""},
+		{"POST", "/sales", `"` + strings.Repeat("a", 17<<10) + `"`, CodeTooLarge, ""},
+		{"GET", "/sales/nothing", ``, CodeNotFound, ""},
+		{"GET", "/sales/a%0Ab", ``, CodeNotFound, ""},
+		{"PATCH", "/sales/nothing", `{"cap":1}`, CodeNotFound, ""},
+		{"PATCH", "/sales/phone", `{"cap":-1}`, CodeInvalidRequest, "cap"},
+		{"PATCH", "/sales/phone", `{"per_user_limit":1}`, CodeInvalidRequest, "per_user_limit"},
+		{"PATCH", "/sales/phone", `{"Cap":1}`, CodeInvalidRequest, "Cap"},
+		{"PATCH", "/sales/phone", `{"ends_at":"2020-01-01T00:00:00Z"}`, CodeInvalidRequest, "ends_at"},
+		{"PATCH", "/sales/closed", `{"cap":1}`, CodeConflict, ""},
+		{"POST", "/sales/nothing/open", ``, CodeNotFound, ""},
+		{"POST", "/sales/phone/open", `{"why":"x"}`, CodeInvalidRequest, "why"},
+		{"POST", "/sales/closed/open", ``, CodeConflict, ""},
+		{"POST", "/sales/phone/stock", `{"delta":1}`, CodeInvalidRequest, "reason"},
+		{"POST", "/sales/phone/stock", `{"delta":0,"reason":"x"}`, CodeInvalidRequest, "delta"},
+		{"POST", "/sales/phone/stock", `{"delta":1.5,"reason":"x"}`, CodeInvalidRequest, "delta"},
+		{"POST", "/sales/phone/stock", `{"delta":-4,"reason":"x"}`, CodeConflict, ""},
+		{"POST", "/sales/nothing/stock", `{"delta":1,"reason":"x"}`, CodeNotFound, ""},
+		{"POST", "/sales/closed/stock", `{"delta":1,"reason":"x"}`, CodeConflict, ""},
+		{"GET", "/sales/nothing/orders", ``, CodeNotFound, ""},
+		{"GET", "/sales/phone/orders?limit=0", ``, CodeInvalidRequest, "limit"},
+		{"GET", "/sales/phone/orders?cursor=x", ``, CodeInvalidRequest, "cursor"},
+		{"GET", "/orders/nothing", ``, CodeNotFound, ""},
+		{"GET", "/audit?sale=nothing", ``, CodeNotFound, ""},
+		{"GET", "/nothing", ``, CodeNotFound, ""},
+		{"DELETE", "/sales/phone", ``, CodeMethodNotAllowed, ""},
+	} {
+		g := s.admin(one.method, "/admin/v1"+one.path, one.body)
+		require.Equal(t, string(one.code), g.text("code"), "%s %s %s: %s", one.method, one.path, one.body, g.raw)
+		var fields []string
+		if errs, ok := g.body["errors"].([]any); ok {
+			for _, e := range errs {
+				fields = append(fields, e.(map[string]any)["field"].(string))
+			}
+		}
+		require.Equal(t, one.field, strings.Join(fields, " "), "%s %s: %s", one.path, one.body, g.raw)
+	}
+	require.EqualValues(t, 3, s.view("phone").Stock)
+	s.clean()
+}
+
+func TestAdminSeesOrdersOfAllUsers(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.sell("phone", 10)
+	ids := map[string]string{}
+	for _, user := range []string{"ann", "bob", "cem"} {
+		path := s.place(user, "phone")
+		ids[path[strings.LastIndex(path, "/")+1:]] = user
+	}
+	for id, user := range ids {
+		g := s.admin(http.MethodGet, "/admin/v1/orders/"+id, "")
+		require.Equal(t, user, g.text("user"), "in line")
+		require.Equal(t, "queued", g.text("status"))
+	}
+	s.work()
+	require.Eventually(t, func() bool { return !s.view("phone").InFlight() }, patience, 10*time.Millisecond)
+	query, seen := "?limit=2", map[string]string{}
+	for range 2 {
+		g := s.admin(http.MethodGet, "/admin/v1/sales/phone/orders"+query, "")
+		for _, one := range g.body["orders"].([]any) {
+			o := one.(map[string]any)
+			seen[o["order_id"].(string)] = o["user"].(string)
+			require.Equal(t, "confirmed", o["status"])
+			require.EqualValues(t, 9900, o["price_cents"])
+		}
+		query = "?limit=2&cursor=" + g.text("next_cursor")
+	}
+	require.Equal(t, ids, seen)
+	for id, user := range ids {
+		require.Equal(t, user, s.admin(http.MethodGet, "/admin/v1/orders/"+id, "").text("user"))
+	}
+}
+
+func TestAdminSaysWhichStoreIsAway(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, func(c *setup) { c.still = true })
+	s.sell("phone", 10)
+	require.NoError(t, s.db.Close())
+	for _, path := range []string{"/sales", "/sales/phone", "/sales/phone/orders", "/orders/" + newUUID(), "/audit"} {
+		g := s.refused(CodeUnavailable, s.admin(http.MethodGet, "/admin/v1"+path, ""))
+		require.Contains(t, g.text("detail"), "database", path)
+	}
+	require.Len(t, s.admin(http.MethodGet, "/admin/v1/queue", "").body["lines"], 1)
+}

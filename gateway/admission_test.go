@@ -1,0 +1,154 @@
+package gateway
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"sluice/inventory"
+	"sluice/queue"
+)
+
+// One line's trouble is not the others': here the call for one sale never
+// returns, while the next sale is served.
+func TestSlowAdmissionDelaysItsOwnSaleOnly(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.sell("stuck", 5)
+	s.sell("phone", 5)
+	a := s.gateway.admission
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	a.sales.Store("stuck", &gatherer[queue.Request, queue.Admission]{most: 1, calls: 1, bound: 10, timeout: time.Minute,
+		send: func(context.Context, []queue.Request) ([]queue.Admission, error) {
+			once.Do(func() { close(reached) })
+			<-release
+			return nil, queue.ErrNotReady
+		}})
+	stuck := make(chan error, 1)
+	go func() {
+		_, err := a.Admit(context.Background(), "stuck", queue.Request{ID: "a", User: "ann", Units: 1})
+		stuck <- err
+	}()
+	<-reached
+	s.place("bob", "phone")
+	select {
+	case err := <-stuck:
+		require.Fail(t, "the stuck sale answered", "%v", err)
+	default:
+	}
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		s.gateway.Drain()
+	}()
+	require.Eventually(t, s.gateway.Draining, patience, time.Millisecond)
+	select {
+	case <-drained:
+		require.Fail(t, "drained while an admission was in flight")
+	default:
+	}
+	close(release)
+	require.ErrorIs(t, <-stuck, queue.ErrNotReady)
+	<-drained
+}
+
+func TestAdmissionCounts(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.sell("phone", 1)
+	s.place("ann", "phone")
+	s.refused(CodeSoldOut, s.order("bob", "phone", ""))
+	s.refused(CodeLimitReached, s.order("ann", "phone", ""))
+	s.refused(CodeInvalidRequest, s.order("ann", "phone", "{"))
+	s.refused(CodeUnauthorized, s.order("", "phone", ""))
+	for _, made := range []string{"up-1", "up-2", "a%0A"} {
+		s.refused(CodeNotFound, s.order("ann", made, ""))
+	}
+	m := s.gateway.admission.metrics
+	require.EqualValues(t, 1, testutil.ToFloat64(m.admitted.WithLabelValues("phone")))
+	for code, n := range map[Code]int{CodeSoldOut: 1, CodeLimitReached: 1, CodeInvalidRequest: 1, CodeUnauthorized: 1} {
+		require.EqualValues(t, n, testutil.ToFloat64(m.rejected.WithLabelValues("phone", string(code))), code)
+	}
+	require.EqualValues(t, 3, testutil.ToFloat64(m.rejected.WithLabelValues("unknown", string(CodeNotFound))), "made-up ids make no series")
+	require.Equal(t, 1, testutil.CollectAndCount(m.admitted))
+	require.Equal(t, 5, testutil.CollectAndCount(m.rejected))
+}
+
+// Requests that come while a call is in flight travel together.
+func TestAdmissionsTravelTogetherAndInOrder(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.sell("phone", 1000, limitOf(1000))
+	before := s.commands.Load()
+	var crowd sync.WaitGroup
+	for range 300 {
+		crowd.Go(func() {
+			_, err := s.gateway.admission.Admit(t.Context(), "phone", queue.Request{ID: newUUID(), User: "ann", Units: 1, Fingerprint: "f"})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	crowd.Wait()
+	require.EqualValues(t, 300, s.view("phone").Seq)
+	require.Less(t, s.commands.Load()-before, int64(150))
+}
+
+// A line that is not there is asked for: its keeper need not wait for its next round.
+func TestAdmissionWakesTheKeeperOfAMissingLine(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.sell("phone", 3)
+	require.NoError(t, s.rdb.FlushAll(t.Context()).Err())
+	require.Eventually(t, func() bool { return s.order("ann", "phone", "").status == 202 }, patience, 10*time.Millisecond)
+	_, err := s.gateway.admission.Admit(t.Context(), "nothing", queue.Request{ID: "a", User: "ann", Units: 1})
+	require.ErrorIs(t, err, queue.ErrNotReady)
+	s.clean()
+}
+
+func TestStatusReadsGather(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.sell("phone", 100, limitOf(100))
+	path := s.place("ann", "phone")
+	id := path[len("/v1/sales/phone/orders/"):]
+	before := s.commands.Load()
+	var crowd sync.WaitGroup
+	for range 400 {
+		crowd.Go(func() {
+			if v, err := s.gateway.status.get(t.Context(), "phone", id, "ann"); err != nil || v.ID != id {
+				t.Error(v, err)
+			}
+		})
+	}
+	crowd.Wait()
+	require.Less(t, s.commands.Load()-before, int64(200))
+	_, err := s.gateway.status.get(t.Context(), "phone", id, "bob")
+	require.Equal(t, CodeNotFound, codeOf(err))
+	_, err = s.gateway.status.get(t.Context(), "phone", "nothing", "ann")
+	require.Equal(t, CodeNotFound, codeOf(err))
+	gone, hangUp := context.WithCancel(t.Context())
+	hangUp()
+	_, err = s.gateway.status.get(gone, "phone", id, "ann")
+	require.Equal(t, CodeUnavailable, codeOf(err))
+}
+
+func TestEveryErrorHasItsCode(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, CodeInternal, codeOf(context.Cause(t.Context())))
+	for err, code := range map[error]Code{
+		queue.NotStartedError{}: CodeSaleNotStarted, queue.LimitError{}: CodeLimitReached, queue.ErrEnded: CodeSaleEnded, queue.ErrPaused: CodeSalePaused,
+		queue.ErrFull: CodeQueueFull, queue.ErrSoldOut: CodeSoldOut, queue.ErrMismatch: CodeIdempotencyMismatch, queue.ErrNotReady: CodeUnavailable,
+		inventory.ErrNoSale: CodeNotFound, inventory.ErrExists: CodeConflict, inventory.ErrShort: CodeConflict, inventory.ErrClosed: CodeConflict,
+		inventory.ErrBusy: CodeUnavailable, errCrowded: CodeUnavailable, context.Canceled: CodeUnavailable, context.DeadlineExceeded: CodeUnavailable,
+		prometheus.AlreadyRegisteredError{}: CodeInternal,
+	} {
+		require.Equal(t, code, codeOf(err), err)
+	}
+}
