@@ -25,7 +25,7 @@ func TestAdminNeedsAnAdministrator(t *testing.T) {
 			require.Equal(t, name != "nobody", strings.Contains(g.header.Get("WWW-Authenticate"), "invalid_token"), name)
 		}
 	}
-	require.Equal(t, 12, seen)
+	require.GreaterOrEqual(t, seen, 12)
 	require.Equal(t, http.StatusOK, s.admin(http.MethodGet, "/admin/v1/sales", "").status)
 }
 

@@ -145,6 +145,9 @@ func decodeError(err error) FieldError {
 	case errors.Is(err, json.ErrUnknownName):
 		return FieldError{field, "is not a member of this request"}
 	}
+	if semantic, ok := errors.AsType[*json.SemanticError](err); ok && field != "body" {
+		return FieldError{field, "must not be a JSON " + semantic.JSONKind.String() + ", or is out of range"}
+	}
 	return FieldError{field, "must be well-formed JSON in UTF-8, one object and nothing after it"}
 }
 

@@ -143,6 +143,10 @@ func (g *Gateway) followOrder(c *gin.Context) {
 		c.Status(http.StatusNoContent)
 		return
 	}
+	if g.hub.crowded() {
+		g.refuse(c, errCrowded)
+		return
+	}
 	h := c.Writer.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")

@@ -39,6 +39,13 @@ func (h *hub) wait(id string) (<-chan struct{}, func(), bool) {
 	return news, func() { h.leave(id, news) }, true
 }
 
+// crowded reports whether wait would refuse.
+func (h *hub) crowded() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.count >= h.most
+}
+
 func (h *hub) leave(id string, news chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
