@@ -87,7 +87,7 @@ func (a *Auditor) Run(ctx context.Context, id string) (Audit, error) {
 }
 
 // errMoved says that the line changed in a way the comparison cannot follow.
-var errMoved = errors.New("the line was being rebuilt or took units back while it was compared")
+var errMoved = errors.New("the line was being rebuilt while it was compared")
 
 func (a *Auditor) sale(ctx context.Context, id string) (SaleAudit, error) {
 	for try := 1; ; try++ {
@@ -113,10 +113,9 @@ func (a *Auditor) sale(ctx context.Context, id string) (SaleAudit, error) {
 // compare looks at the line, then at the database, then at the line again.
 // Between the first two looks orders may have been made; they are recognised
 // by their id (they were in flight) or their sequence (they came later) and
-// counted as they stood at the first look. Units on their way back from ended
-// orders are recognised by their released mark; the second look at the line
-// proves that none arrived meanwhile. It follows right after the database has
-// begun its snapshot, so that even a sale with many cancellations leaves a gap.
+// counted as they stood at the first look. So are units of ended orders: those
+// still on their way back are recognised by their released mark, those that
+// arrived between the looks by the line's own list of them.
 func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
 	line := a.lines.Of(id)
 	snap, err := line.Snapshot(ctx)
@@ -139,7 +138,7 @@ func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
 		ledger := books.stock.Available - (books.stock.Total - snap.Total) + books.later + books.arrived - books.pending
 		r.Difference = ledger - (snap.Stock + r.InFlight)
 	}
-	if !snap.Exists && a.now().Before(books.sale.overAt().Add(keepLine)) {
+	if !snap.Exists && !books.sale.Finished(a.now()) {
 		r.Problems = append(r.Problems, "the line is missing from Redis")
 		return r, errMoved
 	}
@@ -151,38 +150,66 @@ func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
 // to the line at its snapshot. It asks first of all in tx, and thereby begins
 // the snapshot of the database.
 func (a *Auditor) pending(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) (int64, error) {
-	var rows []unreleasedUnits
+	var rows []endedUnits
 	err := tx.Table("orders").Where("released = 0 AND sale_id = ?", line.Sale()).Select("id, quantity, seq, epoch").Scan(&rows).Error
 	if err != nil || !snap.Exists {
 		return 0, err
 	}
+	counted := make(map[string]bool)
+	var units int64
+	count := func(r endedUnits) {
+		_, inFlight := snap.InFlight[r.ID]
+		later := r.Epoch == snap.Epoch && r.Seq > snap.Seq
+		if !inFlight && !later && !counted[r.ID] {
+			counted[r.ID] = true
+			units += r.Quantity
+		}
+	}
+	for chunk := range slices.Chunk(rows, auditIDs) {
+		known, _, err := line.Lookup(ctx, idsOf(chunk))
+		if err != nil {
+			return 0, err
+		}
+		for _, r := range chunk {
+			if t, ok := known[r.ID]; ok && (t.State == queue.Confirmed || t.State == queue.Paid) {
+				count(r)
+			}
+		}
+	}
+	returned, err := a.returned(ctx, tx, line, snap)
+	for _, r := range returned {
+		count(r)
+	}
+	return units, err
+}
+
+// returned are the orders that had ended in the database and came back to the
+// line after its snapshot.
+func (a *Auditor) returned(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) ([]endedUnits, error) {
+	epoch, ids, err := line.ReleasedSince(ctx, snap)
+	if errors.Is(err, queue.ErrNotReady) || err == nil && epoch != snap.Epoch {
+		return nil, errMoved
+	}
+	if err != nil {
+		return nil, err
+	}
+	var all []endedUnits
+	for chunk := range slices.Chunk(ids, auditIDs) {
+		var rows []endedUnits
+		if err := tx.Table("orders").Where("id IN ? AND slot IS NULL", chunk).Select("id, quantity, seq, epoch").Scan(&rows).Error; err != nil {
+			return nil, err
+		}
+		all = append(all, rows...)
+	}
+	return all, nil
+}
+
+func idsOf(rows []endedUnits) []string {
 	ids := make([]string, len(rows))
 	for i, r := range rows {
 		ids[i] = r.ID
 	}
-	var units int64
-	for chunk := range slices.Chunk(rows, auditIDs) {
-		known, _, err := line.Lookup(ctx, ids[:len(chunk)])
-		if err != nil {
-			return 0, err
-		}
-		ids = ids[len(chunk):]
-		for _, r := range chunk {
-			_, inFlight := snap.InFlight[r.ID]
-			later := r.Epoch == snap.Epoch && r.Seq > snap.Seq
-			if t, ok := known[r.ID]; ok && (t.State == queue.Confirmed || t.State == queue.Paid) && !inFlight && !later {
-				units += r.Quantity
-			}
-		}
-	}
-	epoch, released, err := line.Returned(ctx)
-	if err != nil && !errors.Is(err, queue.ErrNotReady) {
-		return 0, err
-	}
-	if err != nil || released != snap.Released || epoch != snap.Epoch {
-		return 0, errMoved
-	}
-	return units, nil
+	return ids
 }
 
 func (r *SaleAudit) judge(sale Sale, snap queue.Snapshot) {
@@ -196,6 +223,7 @@ func (r *SaleAudit) judge(sale Sale, snap queue.Snapshot) {
 	problem(r.OverLimit > 0, "%d users hold more than %d units", r.OverLimit, sale.PerUserLimit)
 	problem(r.Unleased > 0, "%d batches have no lease", r.Unleased)
 	problem(r.NoOutbox > 0, "%d orders have no outbox row", r.NoOutbox)
+	problem(snap.EmptyLeases > 0, "%d leases have no batch", snap.EmptyLeases)
 	problem(len(snap.Recordless) > 0, "%d listed tickets have no record, %v first", len(snap.Recordless), first(snap.Recordless))
 	problem(len(snap.ListedTwice) > 0, "%d tickets are listed twice, %v first", len(snap.ListedTwice), first(snap.ListedTwice))
 	r.Clean = len(r.Problems) == 0
@@ -220,7 +248,7 @@ type books struct {
 	noOutbox  int64
 }
 
-type unreleasedUnits struct {
+type endedUnits struct {
 	ID                   string
 	Quantity, Seq, Epoch int64
 }

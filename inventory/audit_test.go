@@ -207,7 +207,7 @@ func (s *storm) restock() error {
 }
 
 func TestAuditRaisesNoFalseAlarm(t *testing.T) {
-	audits := map[string]int{store.SQLite: 15, store.MySQL: 15, store.Postgres: 60}
+	audits := map[string]int{store.SQLite: 15, store.MySQL: 15, store.Postgres: 40}
 	eachDatabase(t, func(w *world) {
 		w.open(400, 3)
 		s := &storm{world: w, epoch: 1, admits: make(chan queue.Ticket, 16)}

@@ -89,7 +89,7 @@ func (b *Book) List() []*Entry {
 func (b *Book) Active() []string {
 	var ids []string
 	for _, e := range b.List() {
-		if e.Sale.State != Closed || e.View().Exists {
+		if e.View().Exists || !e.Sale.Finished(b.Now()) {
 			ids = append(ids, e.Sale.ID)
 		}
 	}
@@ -163,7 +163,7 @@ func (b *Book) look(ctx context.Context) {
 			return
 		}
 		known := e.View()
-		if e.Sale.State == Closed && !known.Exists && !known.Now.IsZero() {
+		if !known.Exists && !known.Now.IsZero() && e.Sale.Finished(b.Now()) {
 			continue
 		}
 		callCtx, cancel := context.WithTimeout(ctx, time.Second)

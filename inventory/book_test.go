@@ -69,6 +69,9 @@ func TestBookListsActiveSales(t *testing.T) {
 	require.Equal(t, []string{"third", "second", "first"}, w.book.Active(), "its line may still hold tickets")
 	require.NoError(t, w.lines.Of("second").Drop(w.ctx))
 	w.book.Look(w.ctx)
+	require.Equal(t, []string{"third", "second", "first"}, w.book.Active(), "a keeper may load it again")
+	w.exec("UPDATE sales SET updated_at = ?, ends_at = ? WHERE id = 'second'", 1, 2)
+	require.NoError(t, w.book.Refresh(w.ctx))
 	require.Equal(t, []string{"third", "first"}, w.book.Active())
 	var listed []string
 	for _, e := range w.book.List() {

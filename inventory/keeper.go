@@ -14,10 +14,13 @@ import (
 
 const (
 	keepEvery    = 500 * time.Millisecond // how often every line is compared with its sale
+	keepMost     = 30 * time.Second       // for one round over all lines
 	releaseBatch = 500                    // orders brought back into a line in one step
 	carryWait    = 5 * time.Second
 	carryPause   = 50 * time.Millisecond
 	keepLine     = time.Hour // how long a finished sale's line still answers before it is dropped
+	// how long after a sale its line is still looked at, in case it has dead letters or could not be dropped
+	keepWatch = 7 * 24 * time.Hour
 )
 
 // Keeper holds every line in agreement with its sale: it loads lines that are
@@ -73,7 +76,7 @@ func (k *Keeper) Run(ctx context.Context) {
 // Keep is one round over all sales. After a restart of Redis it allows
 // admission again only when every line has been rebuilt.
 func (k *Keeper) Keep(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, rebuildLease)
+	ctx, cancel := context.WithTimeout(ctx, keepMost)
 	defer cancel()
 	select {
 	case k.turn <- struct{}{}:
@@ -129,7 +132,7 @@ type saleAndTotal struct {
 // unfinished returns the sales that still need a line.
 func (k *Keeper) unfinished(ctx context.Context) ([]saleAndTotal, error) {
 	var sales []saleAndTotal
-	since := k.now().Add(-2 * keepLine).UnixMilli()
+	since := k.now().Add(-keepWatch).UnixMilli()
 	err := k.db.Read.WithContext(ctx).Table("sales").Joins("JOIN stock ON stock.sale_id = sales.id").
 		Where("(sales.state <> ? AND sales.ends_at > ?) OR sales.updated_at > ?", Closed, since, since).
 		Select("sales.*, stock.total AS total").Order("sales.id").Scan(&sales).Error
@@ -151,7 +154,7 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal, verified bool) err
 	if view.Exists {
 		now = view.Now
 	}
-	expired := now.After(s.overAt().Add(keepLine))
+	expired := s.Finished(now)
 	switch {
 	case expired && !view.Exists:
 		return nil

@@ -12,8 +12,10 @@ import (
 	"sluice/store"
 )
 
-// rebuildLease is how long one instance may take before another tries.
-const rebuildLease = 30 * time.Second
+const (
+	rebuildLease = 3 * time.Second // how long a rebuild stays reserved for an instance that is not heard of
+	rebuildRenew = time.Second
+)
 
 // Rebuild brings the line of a sale back into agreement with the ledger,
 // counting the tickets that are left in it. Meanwhile the sale answers that it
@@ -24,35 +26,45 @@ func (k *Keeper) Rebuild(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
+	release := k.holdRebuild(ctx, id, epoch)
+	err = k.rebuild(ctx, id, epoch)
+	release()
+	if err != nil {
+		return fmt.Errorf("rebuild %s: %w", id, err)
+	}
+	return k.reserve(ctx, id, epoch, time.Time{})
+}
+
+func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64) error {
 	started := k.now()
 	line := k.lines.Of(id)
 	begun, err := line.Begin(ctx, epoch)
 	if err != nil {
-		return fmt.Errorf("rebuild %s: %w", id, err)
+		return err
 	}
 	if !begun {
-		return fmt.Errorf("rebuild %s: %w", id, ErrBusy)
+		return ErrBusy
 	}
 	killpoint.Pass("rebuild.begun")
 	survivors, err := line.Survivors(ctx, epoch)
 	if err != nil {
-		return fmt.Errorf("rebuild %s: %w", id, err)
+		return err
 	}
 	ledger, err := k.readLedger(ctx, id)
 	if err != nil {
-		return fmt.Errorf("rebuild %s: %w", id, err)
+		return err
 	}
 	if err := line.Restore(ctx, epoch, ledger.live, survivors); err != nil {
-		return fmt.Errorf("rebuild %s: %w", id, err)
+		return err
 	}
 	killpoint.Pass("rebuild.restored")
 	ledger.sale.Epoch = epoch
 	settings := ledger.sale.settings(ledger.stock.Total, k.cap)
 	if err := line.Reopen(ctx, settings, ledger.reservable(survivors), ledger.seq); err != nil {
-		return fmt.Errorf("rebuild %s: %w", id, err)
+		return err
 	}
 	k.log.Info("line rebuilt from the ledger", "sale", id, "epoch", epoch, "tickets", len(survivors), "orders", len(ledger.live), "took", k.now().Sub(started))
-	return k.unlockRebuild(ctx, id, epoch)
+	return nil
 }
 
 // lockRebuild raises the epoch and reserves the rebuild for this instance.
@@ -83,10 +95,41 @@ func (k *Keeper) lockRebuild(ctx context.Context, id string) (int64, error) {
 	return epoch, nil
 }
 
-func (k *Keeper) unlockRebuild(ctx context.Context, id string, epoch int64) error {
+// reserve keeps the rebuild of an epoch for this instance until then; the zero
+// time ends the reservation.
+func (k *Keeper) reserve(ctx context.Context, id string, epoch int64, until time.Time) error {
+	ms := int64(0)
+	if !until.IsZero() {
+		ms = until.UnixMilli()
+	}
 	return k.db.Tx(ctx, func(tx *gorm.DB) error {
-		return tx.Model(&Sale{}).Where("id = ? AND epoch = ?", id, epoch).Update("rebuild_until", 0).Error
+		return tx.Model(&Sale{}).Where("id = ? AND epoch = ?", id, epoch).Update("rebuild_until", ms).Error
 	})
+}
+
+// holdRebuild renews the reservation until the function it returns is called,
+// so that the lease can be short: a sale waits for it when the instance dies.
+func (k *Keeper) holdRebuild(ctx context.Context, id string, epoch int64) (release func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(rebuildRenew)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				// A failure costs the reservation, not the rebuild: the epoch fences whoever is slower.
+				_ = k.reserve(ctx, id, epoch, k.now().Add(rebuildLease))
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
 }
 
 // ledgerState is one consistent reading of what the database knows of a sale.

@@ -21,13 +21,12 @@ const (
 
 // Errors of the catalogue and the ledger.
 var (
-	ErrNoSale  = errors.New("no such sale")
-	ErrExists  = errors.New("a sale with this id exists already")
-	ErrShort   = errors.New("the ledger has fewer units available")
-	ErrClosed  = errors.New("a closed sale cannot be changed")
-	ErrBusy    = errors.New("another instance is rebuilding this line")
-	ErrStale   = errors.New("the line was loaded anew after these tickets had been claimed")
-	ErrMissing = errors.New("the line is missing or being rebuilt")
+	ErrNoSale = errors.New("no such sale")
+	ErrExists = errors.New("a sale with this id exists already")
+	ErrShort  = errors.New("the ledger has fewer units available")
+	ErrClosed = errors.New("a closed sale cannot be changed")
+	ErrBusy   = errors.New("another instance is rebuilding this line")
+	ErrStale  = errors.New("the line was loaded anew after these tickets had been claimed")
 )
 
 // Sale is one SKU sold at one price in one window. Times in the row are unix
@@ -66,6 +65,10 @@ func (s Sale) overAt() time.Time {
 	}
 	return s.Ends()
 }
+
+// Finished reports whether even the line of a sale that is over is no longer
+// needed.
+func (s Sale) Finished(now time.Time) bool { return now.After(s.overAt().Add(keepLine)) }
 
 // Over reports whether the sale sells nothing any more.
 func (s Sale) Over(now time.Time) bool { return !now.Before(s.overAt()) }

@@ -64,6 +64,10 @@ func known(t queue.Ticket, row Row) queue.Outcome {
 		return queue.Outcome{ID: t.ID, Op: queue.OpClose}
 	case row.Status == Confirmed || row.Status == Paid:
 		return queue.Outcome{ID: t.ID, Op: queue.OpConfirm}
+	case row.Status == Cancelled:
+		return queue.Outcome{ID: t.ID, Op: queue.OpEnded, State: queue.Cancelled}
+	case row.Status == Expired:
+		return queue.Outcome{ID: t.ID, Op: queue.OpEnded, State: queue.Expired}
 	}
 	reason := row.Reason
 	if reason == "" {

@@ -15,6 +15,8 @@ import (
 const (
 	keepDone = 10_000 // records of finished orders still answered from Redis
 	keepDead = 10_000 // dead letters kept for an operator
+	// released orders an audit can follow while it looks at the two stores
+	keepReleased = 10_000
 )
 
 // MaxAdmit is the most requests one Admit call takes.
@@ -183,17 +185,19 @@ const (
 	OpFail    Op = 'f' // it failed for good: its units and its user's slot return
 	OpDead    Op = 'x' // as OpFail, and it is kept for an operator
 	OpClose   Op = 'k' // a cancelled ticket that is now recorded
+	OpEnded   Op = 'e' // it had ended before, as State says, and Redis forgot: its units and its user's slot return
 	OpRetry   Op = 'r' // try again alone after Delay; counts an attempt
 	OpBack    Op = 'b' // back to where it came from; counts nothing
 )
 
-func (o Op) valid() bool { return strings.IndexByte("cfxkrb", byte(o)) >= 0 }
+func (o Op) valid() bool { return strings.IndexByte("cfxkerb", byte(o)) >= 0 }
 
 // Outcome is the end of one ticket of a batch.
 type Outcome struct {
 	ID     string
 	Op     Op
 	Reason string        // OpFail, OpDead
+	State  State         // OpEnded
 	Delay  time.Duration // OpRetry
 }
 
@@ -205,6 +209,8 @@ func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
 	for _, o := range outcomes {
 		var value any = cleanReason(o.Reason)
 		switch {
+		case o.Op == OpEnded:
+			value = string(o.State)
 		case o.Op == OpRetry:
 			value = o.Delay.Milliseconds()
 		case o.Op == OpBack && b.Solo:
@@ -289,12 +295,12 @@ type Ended struct {
 // in the database. It may be repeated: an order is released once. Returns
 // ErrNotReady, having done nothing, while the line is missing or rebuilt.
 func (l *Line) Release(ctx context.Context, ended []Ended) error {
-	args := []any{keepDone, statusChannel, l.sale}
+	args := []any{keepDone, statusChannel, l.sale, keepReleased}
 	for _, e := range ended {
 		args = append(args, e.ID, string(e.State))
 	}
 	k := l.keys
-	n, err := l.scripts.release.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.done}, args...)
+	n, err := l.scripts.release.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released}, args...)
 	if err == nil && n < 0 {
 		return ErrNotReady
 	}

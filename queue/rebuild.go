@@ -174,7 +174,7 @@ func (l *Line) raiseSeq(ctx context.Context, epoch int64, survivors []Ticket) er
 // highest sequence the ledger has seen.
 func (l *Line) Reopen(ctx context.Context, s Settings, stock, seq int64) error {
 	k := l.keys
-	n, err := l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.done}, append(s.args(), stock, seq)...)
+	n, err := l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.done, k.released}, append(s.args(), stock, seq)...)
 	return rebuilt(n, err)
 }
 

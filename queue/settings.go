@@ -123,17 +123,22 @@ func (l *Line) Snapshot(ctx context.Context) (Snapshot, error) {
 	return s, nil
 }
 
-// Returned tells how many orders have been released in this epoch; ErrNotReady while the line is missing or rebuilt. An
-// audit asks before and after it reads the database: units that came back in between would look like a difference.
-func (l *Line) Returned(ctx context.Context) (epoch, released int64, err error) {
-	values, err := l.rdb.HMGet(ctx, l.keys.meta, "epoch", "gate", "released").Result()
-	if err != nil {
-		return 0, 0, fmt.Errorf("read the counters of %s: %w", l.sale, err)
+// ReleasedSince returns the orders released since a snapshot, newest first, and the line's epoch; ErrNotReady while the
+// line is missing or rebuilt, or when they are more than it remembers. An audit asks after it has read the database:
+// units that came back in between would look like a difference.
+func (l *Line) ReleasedSince(ctx context.Context, snap Snapshot) (epoch int64, ids []string, err error) {
+	pipe := l.rdb.TxPipeline()
+	meta := pipe.HMGet(ctx, l.keys.meta, "epoch", "gate", "released")
+	recent := pipe.LRange(ctx, l.keys.released, 0, keepReleased-1)
+	if _, err := pipe.Exec(ctx); err != nil {
+		return 0, nil, fmt.Errorf("read the releases of %s: %w", l.sale, err)
 	}
-	if values[0] == nil || values[1] != nil {
-		return 0, 0, ErrNotReady
+	values := meta.Val()
+	n := toInt(values[2]) - snap.Released
+	if values[0] == nil || values[1] != nil || n < 0 || n > int64(len(recent.Val())) {
+		return 0, nil, ErrNotReady
 	}
-	return toInt(values[0]), toInt(values[2]), nil
+	return toInt(values[0]), recent.Val()[:n], nil
 }
 
 // Verified reports whether admission is allowed on every Redis that holds

@@ -16,10 +16,10 @@ import (
 // passed counts how often the armed step was passed.
 var passed atomic.Int64
 
-// Pass marks a step. The environment SLUICE_KILL=step:n makes the n-th passing
+// Pass marks a step. The environment SLUICE_TEST_KILL=step:n makes the n-th passing
 // of that step kill this process as kill -9 does: no deferred call runs.
 func Pass(step string) {
-	armed, n, ok := strings.Cut(os.Getenv("SLUICE_KILL"), ":")
+	armed, n, ok := strings.Cut(os.Getenv("SLUICE_TEST_KILL"), ":")
 	if !ok || armed != step {
 		return
 	}

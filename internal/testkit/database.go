@@ -54,6 +54,13 @@ func NewDatabase(t testing.TB, driver string) Database {
 	}
 }
 
+// NewDatabaseOn returns an empty database on the server that admin addresses;
+// it is removed when the test ends.
+func NewDatabaseOn(t testing.TB, admin Database) Database {
+	t.Helper()
+	return create(t, admin)
+}
+
 // create makes a database with a random name beside the one that admin addresses.
 func create(t testing.TB, admin Database) Database {
 	t.Helper()

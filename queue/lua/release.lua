@@ -1,15 +1,15 @@
 -- release: brings confirmed orders that ended in the database (cancelled, expired) back into the line.
 -- Called after that transaction, as often as it takes: only the first call finds the order confirmed.
 --
--- KEYS  1 meta  2 stock  3 orders  4 holders  5 done
--- ARGV  1 most finished records kept  2 status channel  3 sale  then per order: id, state (x or e)
+-- KEYS  1 meta  2 stock  3 orders  4 holders  5 done  6 released
+-- ARGV  1 most finished records kept  2 status channel  3 sale  4 most released ids kept  then per order: id, state (x or e)
 --
 -- Returns how many were brought back now; -1 the line is not ready or being rebuilt: nothing was done.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate')
 if not meta[1] or meta[2] then return -1 end
 local now, finished, news = now_ms(), {}, {ARGV[3]}
-for a = 4, #ARGV, 2 do
+for a = 5, #ARGV, 2 do
   local id, state = ARGV[a], ARGV[a + 1]
   local record = redis.call('HGET', KEYS[3], id)
   local was = record and string.sub(record, 1, 1)
@@ -23,6 +23,8 @@ end
 if #finished > 0 then
   keep_done(KEYS[5], KEYS[3], finished, tonumber(ARGV[1]))
   redis.call('HINCRBY', KEYS[1], 'released', #finished)
+  in_chunks('LPUSH', KEYS[6], finished)
+  redis.call('LTRIM', KEYS[6], 0, tonumber(ARGV[4]) - 1)
   redis.call('PUBLISH', ARGV[2], table.concat(news, '\n'))
 end
 return #finished

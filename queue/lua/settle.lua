@@ -8,6 +8,7 @@
 --           f failed for good: units and slot return (value: reason)
 --           x dead-lettered: as f, and kept for an operator (value: reason)
 --           k a cancelled ticket that is now recorded       (value unused)
+--           e it had ended before, and Redis forgot: units and slot return (value: its state)
 --           r try again alone, counts an attempt     (value: delay in ms)
 --           b back to where it came from, counts nothing (value: "wait" or "suspect")
 --
@@ -45,10 +46,10 @@ for i = 1, #ids do
     redis.call('HDEL', KEYS[10], id)
     if op == 'c' and live then
       tell(id, record, 'c', '')
-    elseif op == 'f' or op == 'x' then
+    elseif op == 'f' or op == 'x' or op == 'e' then
       if live then
         give_back(KEYS[2], KEYS[6], id, record)
-        tell(id, record, 'f', value)
+        if op == 'e' then tell(id, record, value, '') else tell(id, record, 'f', value) end
       end
       if op == 'x' then redis.call('LPUSH', KEYS[11], id)
       elseif not sold then finished[#finished + 1] = id end

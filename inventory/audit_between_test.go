@@ -1,0 +1,88 @@
+package inventory_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"sluice/inventory"
+	"sluice/queue"
+)
+
+// afterFirst runs something once, right after the first script has answered.
+type afterFirst struct {
+	once *sync.Once
+	run  func()
+}
+
+func (a afterFirst) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (a afterFirst) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "evalsha" {
+			a.once.Do(a.run)
+		}
+		return err
+	}
+}
+
+func (a afterFirst) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// Whatever happens between the audit's look at the line and its look at the
+// database is recognised, however rarely a busy sale hits that moment.
+func TestAuditFollowsWhatMovesBetweenItsLooks(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.open(1000, 3)
+		w.admitMany(3)
+		w.work(3)
+		confirmed := w.admit("confirmed", 2)
+		w.work(1)
+		cancel := func(ticket queue.Ticket) {
+			require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, ticket.ID, ticket.User))
+		}
+		endUnreleased := func(ticket queue.Ticket) {
+			w.exec("UPDATE orders SET status = 'cancelled', slot = NULL, released = 0, ended_at = 1 WHERE id = ?", ticket.ID)
+			w.exec("UPDATE stock SET available = available + ? WHERE sale_id = ?", ticket.Units, theSale)
+		}
+		moves := []struct {
+			name string
+			run  func()
+		}{
+			{"admitted", func() { w.admitMany(2) }},
+			{"waiting became orders", func() { w.work(10) }},
+			{"admitted and became orders", func() { w.admitMany(3); w.work(10) }},
+			{"admitted, became an order and was cancelled", func() { late := w.admit("late", 3); w.work(10); cancel(late) }},
+			{"admitted, became an order and ended unreleased", func() { late := w.admit("later", 3); w.work(10); endUnreleased(late) }},
+			{"cancelled and released", func() { cancel(confirmed) }},
+			{"ended unreleased", func() { again := w.admit("again", 2); w.work(10); endUnreleased(again) }},
+			{"released by the keeper", w.keep},
+			{"stock adjusted", func() {
+				_, err := w.catalog.AdjustStock(w.ctx, theSale, 7, "test", "found")
+				require.NoError(w.t, err)
+			}},
+			{"the line learns of it", w.keep},
+			{"rebuilt", func() {
+				require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+				require.NoError(w.t, w.book.Refresh(w.ctx))
+			}},
+		}
+		for _, move := range moves {
+			w.clean() // also loads the script, so that the next call is one command
+			rdb := dial(w.t, w.rdb.Options().Addr)
+			var once sync.Once
+			rdb.AddHook(afterFirst{once: &once, run: move.run})
+			auditor := inventory.NewAuditor(w.db, queue.NewLines(rdb), time.Hour, w.clock.Now)
+			result, err := auditor.Run(w.ctx, theSale)
+			require.NoError(w.t, err, move.name)
+			require.True(w.t, result.Clean, "%s: %+v", move.name, result.Sales)
+			w.clean()
+		}
+	})
+}
