@@ -84,12 +84,13 @@ func TestAdmissionCounts(t *testing.T) {
 func TestAdmissionsTravelTogetherAndInOrder(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	s.sell("phone", 1000, limitOf(1000))
+	s.sell("phone", 1000)
 	before := s.commands.Load()
 	var crowd sync.WaitGroup
 	for range 300 {
 		crowd.Go(func() {
-			_, err := s.gateway.admission.Admit(t.Context(), "phone", queue.Request{ID: newUUID(), User: "ann", Units: 1, Fingerprint: "f"})
+			id := newUUID()
+			_, err := s.gateway.admission.Admit(t.Context(), "phone", queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"})
 			if err != nil {
 				t.Error(err)
 			}

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -125,6 +126,11 @@ func TestUnixSocketAddress(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(shortDir(t), "r.sock")
 	runRedis(t, "--unixsocket", path)
+	// The server listens on TCP, by which it was found ready, before it does here.
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial("unix", path)
+		return err == nil && conn.Close() == nil
+	}, 10*time.Second, time.Millisecond)
 	require.NoError(t, openRedis(t, singleConfig(path)).Close())
 }
 
