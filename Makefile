@@ -6,12 +6,21 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: test
 test: ## run every test with the race detector on real Redis, MariaDB and PostgreSQL
 	go run -buildvcs=false ./internal/testkit/withstores -- \
 		env CGO_ENABLED=1 go test -race -shuffle=on -timeout 9m ./...
+
+RUNS ?= 500
+SEED ?= 0
+
+.PHONY: kill-matrix
+kill-matrix: ## let real processes die at random while they sell: RUNS=500 SEED=0
+	go run -buildvcs=false ./internal/testkit/withstores -- \
+		env KILL_RUNS=$(RUNS) KILL_SEED=$(SEED) KILL_LOGS=$(CURDIR)/data/kill-matrix \
+		go test -count=1 -v -timeout 3h -run 'TestKillMatrix$$' ./e2e
 
 .PHONY: check
 check: ## check formatting, suspicious code and the downloaded modules

@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+)
+
+const (
+	secret = "the-shared-secret-of-the-end-to-end-tests"
+	lease  = 2 * time.Second // the shortest allowed: a dead worker's tickets come back quickly
+)
+
+// cluster is a whole system: stores, a faulty network before them, processes.
+type cluster struct {
+	t      testing.TB
+	stores *stores
+	nodes  []*node
+	redis  []*testkit.Proxy // one for each node
+	db     []*testkit.Proxy // one for each node; nil with sqlite
+	logs   string
+	client *http.Client
+	wg     sync.WaitGroup
+	stop   context.CancelFunc
+}
+
+// system is what to run.
+type system struct {
+	tags   string         // of the binary
+	layout layout         // which processes
+	arms   map[int]string // where a process is to die, by its place in the layout
+	env    []string       // for all of them
+	logs   string         // folder, which stays
+}
+
+// layout says which processes to run; each is a list of roles.
+type layout []string
+
+const allRoles = "gateway,worker,notifier"
+
+// startCluster starts every process at once and returns when all run. They
+// end, and everything is closed, when the test ends.
+func startCluster(t testing.TB, s *stores, y system) *cluster {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(y.logs, 0o755))
+	ctx, stop := context.WithCancel(context.Background())
+	c := &cluster{t: t, stores: s, logs: y.logs, stop: stop, client: &http.Client{
+		Timeout:   4 * time.Second,
+		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
+	}}
+	path := binary(t, y.tags)
+	for i := range y.layout {
+		c.add(path, i, y)
+	}
+	t.Cleanup(c.close)
+	for _, n := range c.nodes {
+		c.wg.Go(func() {
+			if err := n.supervise(ctx); err != nil {
+				t.Errorf("supervise %s: %v", n.name, err)
+			}
+		})
+	}
+	c.awaitRunning()
+	for _, n := range c.nodes {
+		n.mu.Lock()
+		require.Zero(t, n.misfires, "%s did not start at once; logs in %s", n.name, c.logs)
+		n.mu.Unlock()
+	}
+	return c
+}
+
+func (c *cluster) add(path string, i int, y system) {
+	roles := y.layout[i]
+	name := fmt.Sprintf("%s-%d", strings.ReplaceAll(roles, ",", "+"), i)
+	redis := testkit.NewProxy(c.t, c.stores.redis.Addr())
+	c.redis = append(c.redis, redis)
+	dsn := c.stores.database.DSN
+	if c.stores.database.Driver != "sqlite" {
+		proxy := testkit.NewProxy(c.t, c.stores.upstream())
+		c.db = append(c.db, proxy)
+		dsn = c.stores.through(proxy.Addr())
+	}
+	settings := []string{
+		"SLUICE_REDIS__MODE=single", "SLUICE_REDIS__ADDRS=" + redis.Addr(), "SLUICE_REDIS__TIMEOUT=1s",
+		"SLUICE_DATABASE__DRIVER=" + c.stores.database.Driver, "SLUICE_DATABASE__DSN=" + dsn,
+		"SLUICE_DATABASE__TX_TIMEOUT=2s", "SLUICE_DATABASE__MAX_CONNS=8",
+		"SLUICE_AUTH__SECRET=" + secret, "SLUICE_HTTP__ADDR=127.0.0.1:0", "SLUICE_OPS__ADDR=127.0.0.1:0",
+		"SLUICE_QUEUE__LEASE=" + lease.String(), "SLUICE_QUEUE__BACKOFF=50ms", "SLUICE_POOL__SIZE=3",
+		"SLUICE_NOTIFY__LEASE=2s", "SLUICE_NOTIFY__TIMEOUT=1s", "SLUICE_NOTIFY__RETRY_UNIT=200ms",
+		"SLUICE_LIMITS__GLOBAL_RPS=0", "SLUICE_LIMITS__PER_USER_RPS=0", "SLUICE_LIMITS__PER_IP_RPS=0",
+		"SLUICE_LOG__LEVEL=info", "SLUICE_LOG__FORMAT=json", "SLUICE_STOP__GRACE=10s",
+	}
+	c.nodes = append(c.nodes, &node{
+		name: name, binary: path, roles: roles, env: append(settings, y.env...), pause: restartPause, arm: y.arms[i],
+		logPath: filepath.Join(c.logs, name+".log"),
+	})
+}
+
+func (c *cluster) close() {
+	c.stop()
+	c.wg.Wait()
+	c.client.CloseIdleConnections()
+}
+
+const startPatience = 60 * time.Second
+
+// awaitRunning returns when every process runs and has its lines in order.
+func (c *cluster) awaitRunning() {
+	c.t.Helper()
+	require.Eventually(c.t, func() bool {
+		for _, n := range c.nodes {
+			if !c.ready(n) {
+				return false
+			}
+		}
+		return true
+	}, startPatience, 20*time.Millisecond, "not every process became ready; logs in %s", c.logs)
+}
+
+func (c *cluster) ready(n *node) bool {
+	_, ops := n.addresses()
+	if ops == "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ops+"/readyz", nil)
+	if err != nil {
+		return false
+	}
+	response, err := c.client.Do(request)
+	if err != nil {
+		return false
+	}
+	defer response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// gateways are the nodes that shoppers can reach.
+func (c *cluster) gateways() []*node {
+	var found []*node
+	for _, n := range c.nodes {
+		if strings.Contains(n.roles, "gateway") {
+			found = append(found, n)
+		}
+	}
+	return found
+}
+
+// heal ends every fault of the network.
+func (c *cluster) heal() {
+	for _, p := range slices.Concat(c.redis, c.db) {
+		p.DropReplies(false)
+		p.Delay(0)
+		p.Resume()
+		if err := p.Heal(); err != nil {
+			c.t.Errorf("heal the network: %v", err)
+		}
+	}
+}

@@ -1,0 +1,240 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/internal/testkit/servers"
+)
+
+// TestKillMatrix lets systems of real processes fail in every way we know
+// while shoppers order, and judges them afterwards. Without KILL_RUNS it runs
+// every kind of fault and every kill point once; with it, that many runs with
+// random faults, which the seeds from KILL_SEED on decide.
+func TestKillMatrix(t *testing.T) {
+	m := newMatrix(t)
+	t.Run("runs", func(t *testing.T) {
+		for _, p := range m.plans {
+			t.Run(p.name, func(t *testing.T) {
+				t.Parallel()
+				m.run(t, p)
+			})
+		}
+	})
+	fmt.Println(m.summary())
+}
+
+// matrix is many runs and what came out of them.
+type matrix struct {
+	plans  []plan
+	random bool
+	logs   string
+	lanes  chan *lane
+
+	mu       sync.Mutex
+	runs     int
+	points   int
+	kills    int
+	accepted int
+	gone     int
+	lost     int
+	failed   []string
+	alarms   map[string]int // how often each error was logged
+	recovery []time.Duration
+}
+
+// lane is what one run at a time may kill: database servers of its own.
+type lane struct {
+	mu      sync.Mutex
+	servers map[string]*servers.Server
+}
+
+// lanesMost bounds the runs at the same time; go test's -parallel does too.
+const lanesMost = 4
+
+func newMatrix(t *testing.T) *matrix {
+	t.Helper()
+	m := &matrix{alarms: map[string]int{}, plans: shortPlans(), logs: os.Getenv("KILL_LOGS"), lanes: make(chan *lane, lanesMost)}
+	if text := os.Getenv("KILL_RUNS"); text != "" {
+		runs, err := strconv.Atoi(text)
+		require.NoError(t, err, "KILL_RUNS")
+		seed, err := strconv.ParseUint("0"+os.Getenv("KILL_SEED"), 10, 64)
+		require.NoError(t, err, "KILL_SEED")
+		m.random, m.plans = true, nil
+		for i := range runs {
+			m.plans = append(m.plans, planOf(seed+uint64(i)))
+		}
+	}
+	if m.logs == "" {
+		logs, err := filepath.Abs("../data/kill-matrix")
+		require.NoError(t, err)
+		m.logs = logs
+	}
+	for range lanesMost {
+		l := &lane{servers: map[string]*servers.Server{}}
+		t.Cleanup(func() { require.NoError(t, l.close()) })
+		m.lanes <- l
+	}
+	return m
+}
+
+// database is a fresh one: on a server of the lane's own if a fault kills it.
+func (l *lane) database(t *testing.T, p plan) (testkit.Database, *servers.Server) {
+	t.Helper()
+	if p.driver == "sqlite" || !p.has(func(f fault) bool { return f.kind == dbKill }) {
+		return testkit.NewDatabase(t, p.driver), nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.servers[p.driver] == nil {
+		start := map[string]func(context.Context) (*servers.Server, error){"mysql": servers.MySQL, "postgres": servers.Postgres}[p.driver]
+		server, err := start(context.Background()) // it outlives this run
+		require.NoError(t, err)
+		l.servers[p.driver] = server
+	}
+	server := l.servers[p.driver]
+	require.NoError(t, server.Start(t.Context()))
+	dsn := servers.MySQLDSN(server, "")
+	if p.driver == "postgres" {
+		dsn = servers.PostgresDSN(server, "postgres")
+	}
+	return testkit.NewDatabaseOn(t, testkit.Database{Driver: p.driver, DSN: dsn}), server
+}
+
+func (l *lane) close() error {
+	for _, server := range l.servers {
+		if err := server.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	runPatience  = 150 * time.Second
+	loadPatience = 75 * time.Second
+)
+
+// run is one system's life.
+func (m *matrix) run(t *testing.T, p plan) {
+	l := <-m.lanes
+	defer func() { m.lanes <- l }()
+	ctx, cancel := context.WithTimeout(t.Context(), runPatience)
+	defer cancel()
+	began := time.Now()
+	logs := filepath.Join(m.logs, p.name)
+	require.NoError(t, os.RemoveAll(logs))
+	database, server := l.database(t, p)
+	cluster := startCluster(t, openStores(t, database, server), system{tags: killPoints, layout: p.layout, arms: p.arms(), logs: logs,
+		env: []string{"SLUICE_QUEUE__BATCH=" + strconv.Itoa(p.batch)}})
+	j := m.sell(ctx, t, cluster, p)
+	m.report(t, j, began)
+}
+
+// sell is the sale itself, its faults, and the judgement.
+func (m *matrix) sell(ctx context.Context, t *testing.T, c *cluster, p plan) *judge {
+	sale := "sale-" + strconv.FormatUint(p.seed, 10)
+	c.openSale(t, sale, p.stock, p.limit, p.lineCap)
+	shoppers := &crowd{cluster: c, sale: sale, plan: p, span: 1200 * time.Millisecond, history: &history{}}
+	loaded := make(chan struct{})
+	b := &breaker{cluster: c, plan: p, answered: shoppers.history.answered.Load, loaded: func() bool { return closed(loaded) }}
+	j := &judge{cluster: c, sale: sale, plan: p, history: shoppers.history, breaker: b, verdict: &verdict{}}
+
+	load, stop := context.WithTimeout(ctx, loadPatience)
+	defer stop()
+	shoppers.start(load)
+	go func() { shoppers.wg.Wait(); close(loaded) }()
+	watched, unwatch := context.WithCancel(ctx)
+	var watching sync.WaitGroup
+	watching.Go(func() { j.watch(watched) })
+	b.start(ctx)
+	b.wg.Wait()
+	c.heal()
+	c.awaitRunning()
+	j.recovered(ctx)
+	<-loaded
+	j.verdict.find(load.Err() != nil, "shoppers were still without an answer after %s", loadPatience)
+	j.quiet(ctx)
+	unwatch()
+	watching.Wait()
+	c.awaitRunning() // a point may have been passed at the very end
+	j.decide(ctx)
+	passed := 0
+	for _, n := range c.nodes {
+		points, _, _ := n.record()
+		passed += len(points)
+	}
+	j.verdict.find(!m.random && passed == 0 && p.has(func(f fault) bool { return f.kind == point }), "the step was not passed")
+	for _, err := range b.errs {
+		j.verdict.find(true, "%v", err)
+	}
+	return j
+}
+
+func closed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// report prints the run's line, keeps the logs of one that failed, and counts.
+func (m *matrix) report(t *testing.T, j *judge, began time.Time) {
+	v, p := j.verdict, j.plan
+	var points []string
+	kills := 0
+	for _, n := range j.cluster.nodes {
+		passed, _, killed := n.record()
+		points, kills = append(points, passed...), kills+killed+len(passed)
+	}
+	for _, f := range p.faults {
+		if slices.Contains([]string{redisKill, redisEmpty, redisBack, dbKill}, f.kind) {
+			kills++
+		}
+	}
+	fmt.Printf("%-22s %s => died at %v; accepted %d, confirmed %d, gone %d, lost %d, revived %d, forgotten %d, late %d, audits %d, recovery %s, took %s\n", p.name, p, points,
+		v.accepted, v.confirmed, v.gone, v.lost, v.revived, v.forgotten, v.late, v.audits, v.recovery.Round(10*time.Millisecond), time.Since(began).Round(100*time.Millisecond))
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.runs, m.points, m.kills, m.accepted = m.runs+1, m.points+len(points), m.kills+kills, m.accepted+v.accepted
+	m.gone, m.lost = m.gone+v.gone, m.lost+v.lost
+	m.recovery = append(m.recovery, v.recovery)
+	for _, alarm := range v.alarms {
+		m.alarms[alarm]++
+	}
+	if len(v.wrong) == 0 {
+		require.NoError(t, os.RemoveAll(j.cluster.logs))
+		return
+	}
+	m.failed = append(m.failed, p.name)
+	again := "go test -count=1 ./e2e -run 'TestKillMatrix/runs/" + p.name + "$'"
+	if m.random {
+		again = fmt.Sprintf("make kill-matrix SEED=%d RUNS=1", p.seed)
+	}
+	t.Errorf("%s\nschedule: %s\nlogs: %s\nagain: %s\n- %s", p.name, p, j.cluster.logs, again, strings.Join(v.wrong, "\n- "))
+}
+
+func (m *matrix) summary() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.recovery) == 0 {
+		return "no runs"
+	}
+	slices.Sort(m.recovery)
+	return fmt.Sprintf("kill matrix: %d runs, %d kills (%d at named steps), %d orders accepted, %d gone with a Redis that lost its data (%d of them for good), recovery median %s, worst %s, errors logged %v, failed %v",
+		m.runs, m.kills, m.points, m.accepted, m.gone, m.lost, m.recovery[len(m.recovery)/2].Round(10*time.Millisecond),
+		m.recovery[len(m.recovery)-1].Round(10*time.Millisecond), m.alarms, m.failed)
+}

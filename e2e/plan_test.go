@@ -1,0 +1,245 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// plan is everything one run does, decided by its seed alone.
+type plan struct {
+	name     string
+	seed     uint64
+	driver   string
+	layout   layout
+	shoppers int
+	stock    int
+	limit    int
+	lineCap  int
+	batch    int
+	faults   []fault
+}
+
+// fault is one thing that breaks, at a moment counted in answers to shoppers.
+type fault struct {
+	kind  string
+	node  int           // which process, or whose connections; -1 is all of them
+	after int           // answers that shoppers have got by then
+	hold  time.Duration // how long it lasts
+	arm   string        // kind point: where to die, as step:n
+}
+
+// The kinds of fault. Those in lossy make Redis lose what it acknowledged.
+const (
+	point = "point" // dies at a named step
+
+	kill   = "kill"   // kill -9 of a process
+	term   = "term"   // SIGTERM of a process
+	freeze = "freeze" // a process stands still for longer than its lease
+
+	redisKill  = "redis-kill"
+	redisStop  = "redis-stop"
+	redisCut   = "redis-cut"
+	redisPause = "redis-pause"
+	redisDelay = "redis-delay"
+	redisDrop  = "redis-drop" // replies are lost
+	redisFlush = "redis-flush"
+	redisEmpty = "redis-empty" // restarted without its file
+	redisBack  = "redis-back"  // restarted with an older file
+
+	dbKill  = "db-kill"
+	dbCut   = "db-cut"
+	dbPause = "db-pause"
+	dbDelay = "db-delay"
+	dbDrop  = "db-drop"
+)
+
+var (
+	processFaults = []string{kill, term, freeze}
+	redisFaults   = []string{redisKill, redisStop, redisCut, redisPause, redisDelay, redisDrop, redisFlush, redisEmpty, redisBack}
+	dbFaults      = []string{dbKill, dbCut, dbPause, dbDelay, dbDrop}
+	steps         = []string{
+		"admit.before", "admit.after", "claim.done", "tx.inserted", "tx.before-commit", "tx.committed", "settle.before",
+		"settle.after", "notify.leased", "notify.delivered", "cancel.committed", "rebuild.begun", "rebuild.restored",
+	}
+)
+
+func (f fault) lossy() bool {
+	return f.kind == redisFlush || f.kind == redisEmpty || f.kind == redisBack
+}
+
+// rebuilds reports a fault after which every line is built anew.
+func (f fault) rebuilds() bool {
+	return f.lossy() || f.kind == redisKill || strings.HasPrefix(f.arm, "rebuild.")
+}
+
+func (f fault) String() string {
+	where := "all"
+	if f.node >= 0 {
+		where = fmt.Sprint("#", f.node)
+	}
+	if f.kind == point {
+		return fmt.Sprintf("%s at %s, answer %d", f.arm, where, f.after)
+	}
+	return fmt.Sprintf("%s of %s, answer %d, %s", f.kind, where, f.after, f.hold.Round(time.Millisecond))
+}
+
+func (p plan) String() string {
+	faults := make([]string, len(p.faults))
+	for i, f := range p.faults {
+		faults[i] = f.String()
+	}
+	return fmt.Sprintf("%s, %s, %d shoppers for %d units, limit %d, cap %d, batch %d: %s", p.driver, strings.Join(p.layout, " | "),
+		p.shoppers, p.stock, p.limit, p.lineCap, p.batch, strings.Join(faults, "; "))
+}
+
+func (p plan) has(test func(fault) bool) bool {
+	for _, f := range p.faults {
+		if test(f) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p plan) lossy() bool { return p.has(fault.lossy) }
+
+// arms says which node is to die at which step from its start. A step of the
+// rebuild is armed later: every line is built once when its sale is created.
+func (p plan) arms() map[int]string {
+	arms := map[int]string{}
+	for _, f := range p.faults {
+		if f.kind == point && !strings.HasPrefix(f.arm, "rebuild.") {
+			arms[f.node] = f.arm
+		}
+	}
+	return arms
+}
+
+// chance makes the decisions of one plan.
+type chance struct{ *rand.Rand }
+
+func chanceOf(seed uint64) chance { return chance{rand.New(rand.NewPCG(seed, 0x5105ce))} }
+
+func (c chance) of(percent int) bool { return c.IntN(100) < percent }
+
+func (c chance) between(from, to int) int { return from + c.IntN(to-from+1) }
+
+func (c chance) ms(from, to int) time.Duration {
+	return time.Duration(c.between(from, to)) * time.Millisecond
+}
+
+func pick[T any](c chance, from []T) T { return from[c.IntN(len(from))] }
+
+// planOf is the plan of a random run.
+func planOf(seed uint64) plan {
+	c := chanceOf(seed)
+	p := c.sale(seed, pick(c, []string{"sqlite", "mysql", "mysql", "postgres", "postgres"}))
+	for range c.between(1, 3) {
+		p.faults = append(p.faults, c.fault(p))
+	}
+	return p
+}
+
+// sale decides everything but the faults.
+func (c chance) sale(seed uint64, driver string) plan {
+	p := plan{name: fmt.Sprintf("seed-%d", seed), seed: seed, driver: driver, layout: layout{allRoles}, shoppers: c.between(200, 350), limit: 1,
+		batch: pick(c, []int{5, 20, 60})}
+	p.stock = pick(c, []int{p.shoppers / 4, p.shoppers / 2, p.shoppers * 3 / 2})
+	p.lineCap = 10_000
+	if c.of(30) {
+		p.limit = 2
+	}
+	if c.of(25) {
+		p.lineCap = c.between(8, 40)
+	}
+	if driver != "sqlite" {
+		p.layout = pick(c, []layout{
+			{allRoles, allRoles}, {"gateway", "worker,notifier", "worker,notifier"}, {"gateway", "gateway", "worker,notifier", "worker,notifier"},
+		})
+	}
+	return p
+}
+
+// fault decides on one fault that p's system can have.
+func (c chance) fault(p plan) fault {
+	kinds := [][]string{redisFaults, processFaults, {point}, {point}}
+	if p.driver != "sqlite" {
+		kinds = append(kinds, dbFaults)
+	}
+	kind := pick(c, pick(c, kinds))
+	if kind == point {
+		return c.point(p, pick(c, steps))
+	}
+	return c.timed(p, kind)
+}
+
+func (c chance) timed(p plan, kind string) fault {
+	f := fault{kind: kind, node: c.IntN(len(p.layout)), after: c.between(1, p.shoppers*2/3), hold: c.ms(50, 900)}
+	switch kind {
+	case freeze:
+		f.node = p.nodeWith(c, "worker")
+		f.hold = c.ms(2200, 2700)
+	case redisStop:
+		f.hold = c.ms(300, 2500)
+	case redisDelay, dbDelay:
+		f.hold = c.ms(500, 1500)
+	}
+	if (strings.HasPrefix(kind, "redis-") || strings.HasPrefix(kind, "db-")) && c.of(50) {
+		f.node = -1
+	}
+	return f
+}
+
+func (c chance) point(p plan, step string) fault {
+	f := fault{kind: point, after: 0, arm: fmt.Sprintf("%s:%d", step, c.between(1, 4))}
+	switch {
+	case strings.HasPrefix(step, "admit.") || strings.HasPrefix(step, "cancel."):
+		f.node = p.nodeWith(c, "gateway")
+	case strings.HasPrefix(step, "rebuild."):
+		f.node = c.IntN(len(p.layout))
+		f.after, f.arm = c.between(1, p.shoppers/2), step+":1"
+	default:
+		f.node = p.nodeWith(c, "worker")
+	}
+	return f
+}
+
+func (p plan) nodeWith(c chance, role string) int {
+	var found []int
+	for i, roles := range p.layout {
+		if strings.Contains(roles, role) {
+			found = append(found, i)
+		}
+	}
+	return pick(c, found)
+}
+
+// shortPlans hold every kind of fault and every kill point once.
+func shortPlans() []plan {
+	var plans []plan
+	drivers := []string{"mysql", "postgres", "sqlite"}
+	for i, step := range steps {
+		seed := uint64(i)
+		c := chanceOf(seed)
+		driver := drivers[i%len(drivers)]
+		if strings.HasPrefix(step, "rebuild.") {
+			driver = "sqlite" // one process: it is the one that rebuilds
+		}
+		p := c.sale(seed, driver)
+		f := c.point(p, step)
+		f.arm = step + ":1"
+		p.name, p.faults = "point-"+step, []fault{f}
+		plans = append(plans, p)
+	}
+	for i, kind := range slices.Concat(processFaults, redisFaults, dbFaults) {
+		seed := uint64(100 + i)
+		c := chanceOf(seed)
+		p := c.sale(seed, drivers[i%2])
+		p.name, p.faults = "fault-"+kind, []fault{c.timed(p, kind)}
+		plans = append(plans, p)
+	}
+	return plans
+}
