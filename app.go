@@ -64,6 +64,7 @@ type App struct {
 	private  net.Listener
 
 	undo     []undo
+	running  bool
 	once     sync.Once
 	stopping atomic.Bool
 	failed   chan error
@@ -90,6 +91,9 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	reg := opt.Registry
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
 
+	if err = alone(cfg.Redis.Mode, opt.Roles); err != nil {
+		return nil, err
+	}
 	if a.redis, err = queue.OpenRedis(ctx, cfg.Redis, a.log); err != nil {
 		return nil, err
 	}
@@ -150,6 +154,15 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}
 	a.onStop("operations listener", closer(a.private))
 	return a, nil
+}
+
+// alone refuses a Redis that nobody else can reach to a process that needs
+// others: its orders would wait for a worker for ever.
+func alone(mode string, roles Roles) error {
+	if (mode == queue.ModeEmbedded || mode == queue.ModeManaged) && roles != AllRoles() {
+		return fmt.Errorf("redis.mode %s belongs to one process: it must play all roles; give redis.addrs to play some", mode)
+	}
+	return nil
 }
 
 // migrate brings the tables up to date, or, where that is left to the
@@ -230,6 +243,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		a.loop("news", a.gateway.Run)
 		a.serve("public server", a.public, gateway.NewServer(a.cfg.HTTP, a.gateway.Handler(), a.part("gateway")), a.gateway.Drain)
 	}
+	a.running = true
 	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(), "redis", a.redis.Mode,
 		"durability", a.redis.Durability, "database", a.cfg.Database.Driver)
 	return nil
@@ -262,6 +276,7 @@ func (a *App) OpsAddr() string { return a.private.Addr().String() }
 func (a *App) Stop(ctx context.Context) error {
 	a.once.Do(func() {
 		a.stopping.Store(true)
+		a.linger(ctx)
 		var errs []error
 		for _, u := range slices.Backward(a.undo) {
 			if err := u.stop(ctx); err != nil {
@@ -271,6 +286,20 @@ func (a *App) Stop(ctx context.Context) error {
 		a.err = errors.Join(errs...)
 	})
 	return a.err
+}
+
+// linger goes on serving while readiness fails already, so that load
+// balancers have time to look elsewhere.
+func (a *App) linger(ctx context.Context) {
+	if a.cfg.Stop.Delay <= 0 || !a.running {
+		return
+	}
+	timer := time.NewTimer(a.cfg.Stop.Delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 func (a *App) onStop(name string, stop func(context.Context) error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice/configs"
+	"sluice/queue"
 )
 
 func newServeCommand(c *cli) *cobra.Command {
@@ -77,6 +78,7 @@ func (c *cli) serve(ctx context.Context, cfg configs.Config, roles Roles) error 
 	defer signal.Stop(hangups)
 
 	log := c.logger(cfg.Log)
+	queue.LogRedisClient(log)
 	app, err := New(ctx, cfg, Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(), Now: c.now, Version: readBuild().Version})
 	if err == nil {
 		err = app.Start(ctx)

@@ -16,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit"
+
 	"sluice/inventory"
 )
 
@@ -92,10 +94,18 @@ func TestServeUntilStopped(t *testing.T) {
 }
 
 func TestServeOneRole(t *testing.T) {
-	s := serve(t, "--role", "worker, notifier", "--set", "pool.size=2")
+	s := serve(t, "--role", "worker, notifier", "--set", "pool.size=2", "--set", "redis.mode=single", "--set", "redis.addrs="+testkit.Redis(t).Addr())
 	require.Empty(t, s.http, "no public listener without the gateway")
 	code, _ := s.stop()
 	require.Equal(t, exitSuccess, code, s.logs)
+}
+
+// A Redis inside this process would keep its orders from everybody else's workers.
+func TestServeOneRoleNeedsASharedRedis(t *testing.T) {
+	t.Parallel()
+	got := sluice(t, []string{secretEnv}, "serve", "--role", "gateway", "--set", "redis.mode=embedded")
+	require.Equal(t, exitFailure, got.code)
+	require.Contains(t, got.err, "redis.mode embedded")
 }
 
 func TestServeCannotStart(t *testing.T) {

@@ -60,6 +60,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	log := d.cli.logger(d.cfg.Log)
+	queue.LogRedisClient(log)
 	d.app, err = New(ctx, d.cfg, Options{Roles: AllRoles(), Log: log, Registry: prometheus.NewRegistry(), Now: d.cli.now, Version: readBuild().Version})
 	if err != nil {
 		return err
@@ -145,7 +146,7 @@ func freeAddr(addr string) string {
 
 func (d *demo) openSale(ctx context.Context) error {
 	now := d.cli.now()
-	d.sale = "demo-" + now.Format("20060102-150405")
+	d.sale = fmt.Sprintf("demo-%s-%03d", now.Format("20060102-150405"), now.Nanosecond()/1e6)
 	_, err := d.app.catalog.Create(ctx, inventory.NewSale{ID: d.sale, Title: "Phone X, launch day", SKU: "PHONE-X", Stock: int64(d.stock),
 		PriceCents: 9900, Currency: "CNY", PerUserLimit: 1, StartsAt: now, EndsAt: now.Add(24 * time.Hour), Open: true}, "demo")
 	if err != nil {

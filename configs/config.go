@@ -37,6 +37,7 @@ type LogConfig struct {
 
 // StopConfig bounds the stop.
 type StopConfig struct {
+	Delay time.Duration `koanf:"delay"` // how long to go on serving while readiness fails already; less than grace
 	Grace time.Duration `koanf:"grace"` // from the signal to the end of the process; 1s to 10m
 }
 
@@ -104,6 +105,9 @@ func (c LogConfig) SlogLevel() slog.Level {
 func (c StopConfig) Validate() error {
 	if c.Grace < time.Second || c.Grace > 10*time.Minute {
 		return fmt.Errorf("stop.grace must be between 1s and 10m, got %s", c.Grace)
+	}
+	if c.Delay < 0 || c.Delay >= c.Grace {
+		return fmt.Errorf("stop.delay must be 0 or more and shorter than stop.grace (%s), got %s", c.Grace, c.Delay)
 	}
 	return nil
 }

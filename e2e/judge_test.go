@@ -22,7 +22,7 @@ type verdict struct {
 	gone      int      // accepted orders that went with a Redis that lost its data
 	lost      int      // of those, the ones that failed for good when their receipts were shown
 	revived   int      // cancelled ones that came back the same way
-	forgotten int      // repeated requests whose orders had ended before a rebuild, and were not recognised
+	forgotten int      // repeated requests whose orders went with a Redis that lost its data
 	late      int      // orders that a request made after it had been repeated and refused
 	audits    int      // clean audits while busy
 	alarms    []string // what the processes logged as errors

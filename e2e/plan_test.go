@@ -70,11 +70,6 @@ func (f fault) lossy() bool {
 	return f.kind == redisFlush || f.kind == redisEmpty || f.kind == redisBack
 }
 
-// rebuilds reports a fault after which every line is built anew.
-func (f fault) rebuilds() bool {
-	return f.lossy() || f.kind == redisKill || strings.HasPrefix(f.arm, "rebuild.")
-}
-
 func (f fault) String() string {
 	where := "all"
 	if f.node >= 0 {

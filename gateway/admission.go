@@ -15,6 +15,7 @@ import (
 
 const (
 	admitTimeout = 2 * time.Second
+	bookStale    = 50 * time.Millisecond
 	admitWaiting = 20_000 // requests of one sale that may wait in memory
 )
 
@@ -55,7 +56,9 @@ func (a *Admission) Admit(ctx context.Context, sale string, r queue.Request) (qu
 	}
 	a.metrics.seconds.Observe(a.now().Sub(started).Seconds())
 	if err == nil {
-		a.metrics.admitted.WithLabelValues(sale).Inc()
+		if !admission.Replayed {
+			a.metrics.admitted.WithLabelValues(sale).Inc()
+		}
 	}
 	return admission, err
 }
@@ -77,15 +80,27 @@ func (a *Admission) send(ctx context.Context, sale string, requests []queue.Requ
 	if err != nil && !errors.Is(err, queue.ErrNotReady) && ctx.Err() == nil {
 		answers, err = line.Admit(ctx, entry.Sale.Epoch, entry.Rate(), requests)
 		for i := range answers {
-			// What the lost reply had admitted is new to its shopper.
-			answers[i].Replayed = false
+			// What the lost reply had admitted is new to its shopper; what is older is a replay all the same.
+			answers[i].Replayed = answers[i].Replayed && a.book.Now().Sub(answers[i].Ticket.AdmittedAt) > 2*admitTimeout
 		}
 	}
 	if errors.Is(err, queue.ErrNotReady) {
-		a.keeper.Poke()
-		a.book.Poke()
+		return a.sendAnew(ctx, line, entry, requests, err)
 	}
 	return answers, err
+}
+
+// sendAnew asks again when the line has been loaded under a newer epoch than
+// the book knew; otherwise it wakes the keeper and returns the refusal.
+func (a *Admission) sendAnew(ctx context.Context, line *queue.Line, old *inventory.Entry, requests []queue.Request, refusal error) ([]queue.Admission, error) {
+	if err := a.book.RefreshOlderThan(ctx, bookStale); err != nil {
+		return nil, refusal
+	}
+	if now, ok := a.book.Get(line.Sale()); ok && now.Sale.Epoch != old.Sale.Epoch {
+		return line.Admit(ctx, now.Sale.Epoch, now.Rate(), requests)
+	}
+	a.keeper.Poke()
+	return nil, refusal
 }
 
 // Wait returns when no call is in flight any more.

@@ -79,12 +79,12 @@ func (l *Limiter) Set(cfg LimitsConfig) {
 		addr:   newPolicy("per-ip", cfg.PerIPRPS, cfg.PerIPBurst),
 	}
 	if old := l.plan.Load(); old == nil || old.global.off() {
-		plan.bucket = rate.NewLimiter(rate.Limit(cfg.GlobalRPS), cfg.GlobalBurst)
+		plan.bucket = rate.NewLimiter(rate.Limit(cfg.GlobalRPS), plan.global.burst)
 	} else {
 		now := l.now()
 		plan.bucket = old.bucket
 		plan.bucket.SetLimitAt(now, rate.Limit(cfg.GlobalRPS))
-		plan.bucket.SetBurstAt(now, cfg.GlobalBurst)
+		plan.bucket.SetBurstAt(now, plan.global.burst)
 	}
 	l.plan.Store(plan)
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
 )
 
 func testLimits() LimitsConfig {
@@ -174,4 +176,21 @@ func BenchmarkLimiter(b *testing.B) {
 			l.AllowUser(fmt.Sprint(i))
 		}
 	})
+}
+
+func TestABurstOfZeroIsWhatOneSecondAllows(t *testing.T) {
+	t.Parallel()
+	clock := testkit.NewClock(time.Unix(1_800_000_000, 0))
+	l := NewLimiter(LimitsConfig{GlobalRPS: 3, PerUserRPS: 2, PerIPRPS: 0.5}, clock.Now)
+	passed := func(allow func() Decision) (n int) {
+		for range 10 {
+			if allow().OK {
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, 3, passed(l.AllowGlobal))
+	require.Equal(t, 2, passed(func() Decision { return l.AllowUser("ann") }))
+	require.Equal(t, 1, passed(func() Decision { return l.AllowAnonymous("192.0.2.1") }))
 }

@@ -33,6 +33,7 @@ type SaleAudit struct {
 	Unleased    int64    `json:"unleased"`       // batches without a lease
 	NoOutbox    int64    `json:"without_outbox"` // orders without an outbox row
 	LinePresent bool     `json:"line_present"`   // false once a finished sale's line has been dropped
+	Compared    bool     `json:"compared"`       // false: the line was missing or being rebuilt all the time, ask again
 	Problems    []string `json:"problems,omitempty"`
 	Clean       bool     `json:"clean"`
 }
@@ -142,6 +143,7 @@ func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
 		r.Problems = append(r.Problems, "the line is missing from Redis")
 		return r, errMoved
 	}
+	r.Compared = true
 	r.judge(books.sale, snap)
 	return r, nil
 }

@@ -56,6 +56,7 @@ type Book struct {
 	now     func() time.Time
 	entries atomic.Pointer[map[string]*Entry]
 	order   atomic.Pointer[[]string]
+	read    atomic.Int64 // when the catalogue was read last, unix ns
 	offset  atomic.Int64 // Redis' clock minus ours, in ns
 	poke    chan struct{}
 	mu      sync.Mutex // one refresh at a time
@@ -137,10 +138,12 @@ func (b *Book) Refresh(ctx context.Context) error {
 	defer cancel()
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	began := b.now()
 	sales, stock, err := b.catalog.List(ctx)
 	if err != nil {
 		return err
 	}
+	b.read.Store(began.UnixNano())
 	old := *b.entries.Load()
 	entries := make(map[string]*Entry, len(sales))
 	order := make([]string, len(sales))
@@ -154,6 +157,15 @@ func (b *Book) Refresh(ctx context.Context) error {
 	b.entries.Store(&entries)
 	b.order.Store(&order)
 	return nil
+}
+
+// RefreshOlderThan reads the catalogue unless it has been read within age:
+// for callers who have found out that the book is behind.
+func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
+	if b.now().Sub(time.Unix(0, b.read.Load())) < age {
+		return nil
+	}
+	return b.Refresh(ctx)
 }
 
 // look reads the numbers of every line that may hold tickets.

@@ -13,7 +13,7 @@ import (
 const auditEvery = 10 * time.Second
 
 // Gauges shows the book's numbers as metrics and measures the difference
-// between ledger and line in the background. A sale whose last audit could
+// between ledger and line of every active sale in the background. A sale whose last audit could
 // not be made keeps its last value.
 type Gauges struct {
 	book                                             *Book
@@ -73,24 +73,32 @@ func (g *Gauges) Run(ctx context.Context) {
 	ticker := time.NewTicker(auditEvery)
 	defer ticker.Stop()
 	for {
+		if err := g.measure(ctx); err != nil && ctx.Err() == nil {
+			g.log.Warn("audit could not be made", "error", err)
+		}
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
 			return
 		}
-		if err := g.measure(ctx); err != nil && ctx.Err() == nil {
-			g.log.Warn("audit could not be made", "error", err)
-		}
 	}
 }
 
 func (g *Gauges) measure(ctx context.Context) error {
-	result, err := g.auditor.Run(ctx, "")
-	if err != nil {
-		return err
+	var result Audit
+	for _, id := range g.book.Active() {
+		one, err := g.auditor.Run(ctx, id)
+		if err != nil {
+			return err
+		}
+		result.Sales = append(result.Sales, one.Sales...)
 	}
 	found := make(map[string]int64, len(result.Sales))
 	for _, s := range result.Sales {
+		if !s.Compared {
+			g.log.Warn("sale could not be audited", "sale", s.Sale, "why", s.Problems)
+			continue
+		}
 		found[s.Sale] = s.Difference
 		if !s.Clean {
 			g.log.Error("audit found a problem", "sale", s.Sale, "difference", s.Difference, "problems", s.Problems)

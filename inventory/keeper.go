@@ -14,11 +14,12 @@ import (
 
 const (
 	keepEvery    = 500 * time.Millisecond // how often every line is compared with its sale
-	keepMost     = 30 * time.Second       // for one round over all lines
+	keepMost     = 5 * time.Minute        // for one line; a rebuild of a million orders takes about a minute
 	releaseBatch = 500                    // orders brought back into a line in one step
 	carryWait    = 5 * time.Second
 	carryPause   = 50 * time.Millisecond
-	keepLine     = time.Hour // how long a finished sale's line still answers before it is dropped
+	keepLine     = time.Hour      // how long a finished sale's line still answers before it is dropped
+	keepDead     = 24 * time.Hour // how long dead letters keep such a line
 	// how long after a sale its line is still looked at, in case it has dead letters or could not be dropped
 	keepWatch = 7 * 24 * time.Hour
 )
@@ -76,8 +77,6 @@ func (k *Keeper) Run(ctx context.Context) {
 // Keep is one round over all sales. After a restart of Redis it allows
 // admission again only when every line has been rebuilt.
 func (k *Keeper) Keep(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, keepMost)
-	defer cancel()
 	select {
 	case k.turn <- struct{}{}:
 		defer func() { <-k.turn }()
@@ -94,9 +93,12 @@ func (k *Keeper) Keep(ctx context.Context) error {
 	}
 	var failed []error
 	for _, s := range sales {
-		if err := k.keepOne(ctx, s, verified); err != nil {
+		// One line that cannot be kept must not hold up the others.
+		one, cancel := context.WithTimeout(ctx, keepMost)
+		if err := k.keepOne(one, s, verified); err != nil {
 			failed = append(failed, err)
 		}
+		cancel()
 	}
 	if len(failed) > 0 || verified {
 		return errors.Join(failed...)
@@ -158,14 +160,24 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal, verified bool) err
 	switch {
 	case expired && !view.Exists:
 		return nil
-	case expired && view.Epoch == s.Epoch && verified && !view.InFlight() && view.Dead == 0:
+	case expired && view.Epoch == s.Epoch && verified && !view.InFlight() && (view.Dead == 0 || s.Finished(now.Add(-keepDead))):
 		return line.Drop(ctx)
-	case !verified, !view.Exists, view.Gate, view.Epoch != s.Epoch:
+	case !view.Exists, view.Gate, view.Epoch != s.Epoch:
+		return k.Rebuild(ctx, s.ID)
+	case !verified && !k.comparedOn(ctx, line, view):
 		return k.Rebuild(ctx, s.ID)
 	case view.Version < s.Version:
 		return line.Configure(ctx, s.settings(s.Total, k.cap))
 	}
 	return nil
+}
+
+// comparedOn reports whether a line was rebuilt on this very run of Redis:
+// several instances find out about a restart at the same time, and one rebuild
+// is enough.
+func (k *Keeper) comparedOn(ctx context.Context, line *queue.Line, view queue.View) bool {
+	run, err := line.Run(ctx)
+	return err == nil && view.Run == run
 }
 
 type unreleasedRow struct{ ID, Status string }

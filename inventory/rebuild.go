@@ -54,7 +54,7 @@ func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64) error {
 	if err != nil {
 		return err
 	}
-	if err := line.Restore(ctx, epoch, ledger.live, survivors); err != nil {
+	if err := line.Restore(ctx, epoch, append(ledger.live, ledger.ended...), survivors); err != nil {
 		return err
 	}
 	killpoint.Pass("rebuild.restored")
@@ -137,6 +137,7 @@ type ledgerState struct {
 	sale  Sale
 	stock Stock
 	live  []queue.Ticket
+	ended []queue.Ticket // the newest of them
 	seq   int64
 }
 
@@ -156,15 +157,20 @@ func (l ledgerState) reservable(survivors []queue.Ticket) int64 {
 	return stock
 }
 
-type liveRow struct {
-	ID, UserID, Status, Fingerprint string
-	Slot, Quantity                  int
-	Seq, AdmittedAt, ConfirmedAt    int64
+type ledgerRow struct {
+	ID, UserID, Status, Reason, Fingerprint                     string
+	Slot                                                        *int
+	Quantity                                                    int
+	Seq, Position, ETASeconds, AdmittedAt, ConfirmedAt, EndedAt int64
 }
+
+// restoreEnded is how many ended orders a rebuild brings back, so that a
+// repeated request still finds what became of it.
+const restoreEnded = 10_000
 
 func (k *Keeper) readLedger(ctx context.Context, id string) (ledgerState, error) {
 	var l ledgerState
-	var rows []liveRow
+	var live, ended []ledgerRow
 	err := k.db.Snapshot(ctx, func(tx *gorm.DB) error {
 		if err := tx.Take(&l.sale, "id = ?", id).Error; err != nil {
 			return err
@@ -175,19 +181,45 @@ func (k *Keeper) readLedger(ctx context.Context, id string) (ledgerState, error)
 		if err := tx.Table("orders").Where("sale_id = ?", id).Select("COALESCE(MAX(seq), 0)").Scan(&l.seq).Error; err != nil {
 			return err
 		}
-		return tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).
-			Select("id, user_id, status, fingerprint, slot, quantity, seq, admitted_at, confirmed_at").Scan(&rows).Error
+		orders := func() *gorm.DB {
+			return tx.Table("orders").Where("sale_id = ?", id).
+				Select("id, user_id, status, reason, fingerprint, slot, quantity, seq, position, eta_seconds, admitted_at, confirmed_at, ended_at")
+		}
+		if err := orders().Where("slot IS NOT NULL").Scan(&live).Error; err != nil {
+			return err
+		}
+		return orders().Where("slot IS NULL").Order("ended_at DESC").Limit(restoreEnded).Scan(&ended).Error
 	})
 	if err != nil {
 		return l, fmt.Errorf("read the ledger of %s: %w", id, err)
 	}
-	for _, r := range rows {
-		state := queue.Confirmed
-		if r.Status == "paid" {
-			state = queue.Paid
-		}
-		l.live = append(l.live, queue.Ticket{ID: r.ID, User: r.UserID, State: state, Seq: r.Seq, Units: r.Quantity, Slot: r.Slot,
-			AdmittedAt: time.UnixMilli(r.AdmittedAt), Fingerprint: r.Fingerprint, At: time.UnixMilli(r.ConfirmedAt)})
+	for _, r := range live {
+		l.live = append(l.live, r.ticket())
+	}
+	for _, r := range ended {
+		l.ended = append(l.ended, r.ticket())
 	}
 	return l, nil
+}
+
+// ticket is the order as the line remembers it.
+func (r ledgerRow) ticket() queue.Ticket {
+	t := queue.Ticket{ID: r.ID, User: r.UserID, Seq: r.Seq, Units: r.Quantity, Slot: 1, AdmittedAt: time.UnixMilli(r.AdmittedAt),
+		Fingerprint: r.Fingerprint, Position: r.Position, ETASeconds: r.ETASeconds, At: time.UnixMilli(r.EndedAt), Reason: r.Reason}
+	if r.Slot != nil {
+		t.Slot, t.At = *r.Slot, time.UnixMilli(r.ConfirmedAt)
+	}
+	switch r.Status {
+	case "paid":
+		t.State = queue.Paid
+	case "failed":
+		t.State = queue.Failed
+	case "cancelled":
+		t.State = queue.Cancelled
+	case "expired":
+		t.State = queue.Expired
+	default:
+		t.State = queue.Confirmed
+	}
+	return t
 }

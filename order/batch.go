@@ -63,17 +63,17 @@ func known(t queue.Ticket, row Row) queue.Outcome {
 	case t.State != queue.Queued:
 		return queue.Outcome{ID: t.ID, Op: queue.OpClose}
 	case row.Status == Confirmed || row.Status == Paid:
-		return queue.Outcome{ID: t.ID, Op: queue.OpConfirm}
+		return queue.Outcome{ID: t.ID, Op: queue.OpConfirm, At: atMS(row.ConfirmedAt)}
 	case row.Status == Cancelled:
-		return queue.Outcome{ID: t.ID, Op: queue.OpEnded, State: queue.Cancelled}
+		return queue.Outcome{ID: t.ID, Op: queue.OpEnded, State: queue.Cancelled, At: atMS(row.EndedAt)}
 	case row.Status == Expired:
-		return queue.Outcome{ID: t.ID, Op: queue.OpEnded, State: queue.Expired}
+		return queue.Outcome{ID: t.ID, Op: queue.OpEnded, State: queue.Expired, At: atMS(row.EndedAt)}
 	}
 	reason := row.Reason
 	if reason == "" {
 		reason = row.Status
 	}
-	return queue.Outcome{ID: t.ID, Op: queue.OpFail, Reason: reason}
+	return queue.Outcome{ID: t.ID, Op: queue.OpFail, Reason: reason, At: atMS(row.EndedAt)}
 }
 
 func (r batchResult) news(channels []string, now time.Time) []notify.Row {

@@ -269,3 +269,8 @@ func ops(outcomes map[string]queue.Outcome) map[string]int {
 	}
 	return counts
 }
+
+func (w *world) exec(sql string, args ...any) {
+	w.t.Helper()
+	require.NoError(w.t, w.db.Write.WithContext(w.ctx).Exec(sql, args...).Error)
+}

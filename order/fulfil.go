@@ -168,7 +168,7 @@ func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64
 func (f *Fulfiller) row(sale inventory.Sale, epoch int64, t queue.Ticket, tag string) Row {
 	now := f.now().UnixMilli()
 	r := Row{ID: t.ID, SaleID: sale.ID, UserID: t.User, Slot: &t.Slot, Quantity: t.Units, PriceCents: sale.PriceCents, Currency: sale.Currency,
-		Status: Confirmed, Email: t.Email, Phone: t.Phone, Seq: t.Seq, Epoch: epoch, BatchID: tag, Fingerprint: t.Fingerprint, Released: 1,
+		Status: Confirmed, Email: t.Email, Phone: t.Phone, Seq: t.Seq, Epoch: epoch, BatchID: tag, Fingerprint: t.Fingerprint, Position: t.Position, ETASeconds: t.ETASeconds, Released: 1,
 		AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: now}
 	if t.State != queue.Queued {
 		r.Slot, r.Status, r.Reason, r.ConfirmedAt, r.EndedAt = nil, statusOf(t.State), t.Reason, 0, t.At.UnixMilli()
@@ -192,7 +192,7 @@ func (f *Fulfiller) insert(tx *gorm.DB, rows []Row) (map[string]Row, error) {
 			return nil, err
 		}
 		var found []Row
-		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "batch_id").Where("id IN ?", ids[from:to]).Find(&found).Error; err != nil {
+		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "batch_id", "confirmed_at", "ended_at").Where("id IN ?", ids[from:to]).Find(&found).Error; err != nil {
 			return nil, err
 		}
 		for _, r := range found {

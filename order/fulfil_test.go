@@ -34,7 +34,7 @@ func TestBatchBecomesOrders(t *testing.T) {
 		require.NotEmpty(w.t, row.BatchID)
 		require.Positive(w.t, row.ConfirmedAt)
 		require.Equal(w.t, order.Row{ID: ticket.ID, SaleID: theSale, UserID: ticket.User, Slot: &ticket.Slot, Quantity: 1, PriceCents: 9900, Currency: "CNY",
-			Status: order.Confirmed, Email: ticket.Email, Seq: 8, Epoch: b.Epoch, BatchID: row.BatchID, Fingerprint: "print", Released: 1,
+			Status: order.Confirmed, Email: ticket.Email, Seq: 8, Epoch: b.Epoch, BatchID: row.BatchID, Fingerprint: "print", Position: ticket.Position, ETASeconds: ticket.ETASeconds, Released: 1,
 			AdmittedAt: ticket.AdmittedAt.UnixMilli(), ConfirmedAt: row.ConfirmedAt}, row)
 
 		// The settle was lost: the same tickets come again, to this worker or another.
@@ -147,7 +147,7 @@ func TestUserWhoHoldsAnOrderFails(t *testing.T) {
 		b := w.claim(10)
 		outcomes := w.handle(b)
 		require.Equal(w.t, map[string]int{"c": 5, "f" + order.ReasonLimit: 1}, ops(outcomes))
-		require.Equal(w.t, queue.Outcome{ID: second.ID, Op: queue.OpFail, Reason: order.ReasonLimit}, outcomes[second.ID])
+		require.Equal(w.t, queue.Outcome{ID: second.ID, Op: queue.OpFail, Reason: order.ReasonLimit}, timeless(outcomes[second.ID]))
 		row := w.rows()[second.ID]
 		require.Equal(w.t, order.Failed, row.Status)
 		require.Equal(w.t, order.ReasonLimit, row.Reason)
@@ -155,7 +155,7 @@ func TestUserWhoHoldsAnOrderFails(t *testing.T) {
 		require.Positive(w.t, row.EndedAt)
 		require.Zero(w.t, row.ConfirmedAt)
 		require.Equal(w.t, order.Confirmed, w.rows()[held.ID].Status)
-		require.Equal(w.t, outcomes, w.handle(b), "a second delivery is answered alike")
+		require.Equal(w.t, timelessAll(outcomes), timelessAll(w.handle(b)), "a second delivery is answered alike")
 		require.Equal(w.t, map[string]int{"order.confirmed stream": 6, "order.confirmed email": 6, "order.failed stream": 1, "order.failed email": 1}, w.news())
 		w.settle(b, outcomes)
 		require.EqualValues(w.t, 6, w.clean().Live)
@@ -174,7 +174,7 @@ func TestBatchLargerThanTheLedger(t *testing.T) {
 		require.Equal(w.t, map[string]int{"c": 7, "f" + order.ReasonSoldOut: 13}, ops(outcomes))
 		require.Zero(w.t, w.available())
 		require.Equal(w.t, map[string]int{"confirmed": 7, "failed": 13}, w.count())
-		require.Equal(w.t, outcomes, w.handle(b))
+		require.Equal(w.t, timelessAll(outcomes), timelessAll(w.handle(b)))
 		w.settle(b, outcomes)
 		require.Zero(w.t, w.view().Stock)
 		w.clean()
@@ -208,7 +208,7 @@ func TestBadTicketHurtsOnlyItself(t *testing.T) {
 			alone := queue.Batch{ID: uuid.NewString(), Sale: theSale, Epoch: b.Epoch, Solo: true, Tickets: []queue.Ticket{*bad}}
 			buried, err := w.fulfiller.Bury(w.ctx, alone, "gave up after 5 attempts")
 			require.NoError(w.t, err)
-			require.Equal(w.t, queue.Outcome{ID: bad.ID, Op: queue.OpDead, Reason: order.ReasonGaveUp}, buried[0])
+			require.Equal(w.t, queue.Outcome{ID: bad.ID, Op: queue.OpDead, Reason: order.ReasonGaveUp}, timeless(buried[0]))
 			if name != "long user" {
 				require.Equal(w.t, order.Failed, w.rows()[bad.ID].Status, "%s: its owner can learn its fate from the database", name)
 				require.Equal(w.t, order.ReasonGaveUp, w.rows()[bad.ID].Reason)
@@ -229,7 +229,9 @@ func TestBuryFindsTheOrderAfterAll(t *testing.T) {
 		w.handle(b)
 		outcomes, err := w.fulfiller.Bury(w.ctx, b, "gave up")
 		require.NoError(w.t, err)
-		require.Equal(w.t, []queue.Outcome{{ID: b.Tickets[0].ID, Op: queue.OpConfirm}}, outcomes)
+		require.Len(w.t, outcomes, 1)
+		require.False(w.t, outcomes[0].At.IsZero(), "the line learns when it was confirmed")
+		require.Equal(w.t, queue.Outcome{ID: b.Tickets[0].ID, Op: queue.OpConfirm}, timeless(outcomes[0]))
 		require.Equal(w.t, map[string]int{"confirmed": 1}, w.count())
 	})
 }
@@ -352,4 +354,62 @@ func TestUnknownSaleIsAFault(t *testing.T) {
 	require.Error(t, err)
 	_, err = w.fulfiller.Bury(w.ctx, queue.Batch{Sale: "nowhere"}, "gave up")
 	require.Error(t, err)
+}
+
+// timeless leaves out when it happened.
+func timeless(o queue.Outcome) queue.Outcome {
+	o.At = time.Time{}
+	return o
+}
+
+// A ticket whose order was made and then cancelled, before its settle got
+// through, ends as cancelled for its owner, and its unit returns once.
+func TestTicketOfACancelledOrderEndsAsCancelled(t *testing.T) {
+	eachDatabase(t, 5, 1, func(w *world) {
+		ticket := w.admit("ann", 1)
+		b := w.claim(1)
+		w.handle(b) // committed, but never settled
+		w.exec("UPDATE orders SET status = 'cancelled', slot = NULL, released = 0, ended_at = ? WHERE id = ?", time.Now().UnixMilli(), ticket.ID)
+		w.exec("UPDATE stock SET available = available + 1")
+		w.expire(b)
+		again := w.claim(1)
+		outcomes := w.handle(again)
+		require.Equal(w.t, queue.OpEnded, outcomes[ticket.ID].Op)
+		w.settle(again, outcomes)
+		views, err := w.finder.Many(w.ctx, theSale, []string{ticket.ID})
+		require.NoError(w.t, err)
+		require.Equal(w.t, order.Cancelled, views[ticket.ID].Status)
+		require.Equal(w.t, w.rows()[ticket.ID].EndedAt, views[ticket.ID].EndedAt.UnixMilli(), "both stores tell the same time")
+		w.keep()
+		require.EqualValues(w.t, 5, w.clean().LineStock)
+	})
+}
+
+// What a rebuild brings back of an ended order still answers a repeated
+// request, and still refuses another payload.
+func TestReplayOfAnEndedOrderOutlivesARebuild(t *testing.T) {
+	eachDatabase(t, 5, 1, func(w *world) {
+		request := w.request("ann", 1)
+		first := w.try(theSale, request)
+		require.NoError(w.t, first.Err)
+		w.work()
+		require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, request.ID, "ann"))
+		require.NoError(w.t, w.rdb.FlushAll(w.ctx).Err())
+		w.keep()
+		again := w.try(theSale, request)
+		require.True(w.t, again.Replayed)
+		require.Equal(w.t, queue.Cancelled, again.Ticket.State)
+		require.Equal(w.t, []int64{first.Ticket.Position, first.Ticket.ETASeconds}, []int64{again.Ticket.Position, again.Ticket.ETASeconds})
+		request.Fingerprint = "another"
+		require.ErrorIs(w.t, w.try(theSale, request).Err, queue.ErrMismatch)
+		require.EqualValues(w.t, 5, w.clean().LineStock)
+	})
+}
+
+func timelessAll(outcomes map[string]queue.Outcome) map[string]queue.Outcome {
+	all := make(map[string]queue.Outcome, len(outcomes))
+	for id, o := range outcomes {
+		all[id] = timeless(o)
+	}
+	return all
 }

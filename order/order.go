@@ -50,7 +50,9 @@ type Row struct {
 	Epoch       int64
 	BatchID     string // which delivery inserted it
 	Fingerprint string
-	Released    int // 0: its units have yet to return to the line
+	Position    int64 // as first answered, for a repeated request
+	ETASeconds  int64 `gorm:"column:eta_seconds"`
+	Released    int   // 0: its units have yet to return to the line
 	AdmittedAt  int64
 	ConfirmedAt int64
 	EndedAt     int64
@@ -60,7 +62,7 @@ type Row struct {
 func (Row) TableName() string { return "orders" }
 
 // rowColumns bounds how many rows fit into one statement.
-const rowColumns = 19
+const rowColumns = 21
 
 // View is an order as its owner and operators see it.
 type View struct {

@@ -199,12 +199,13 @@ type Outcome struct {
 	Reason string        // OpFail, OpDead
 	State  State         // OpEnded
 	Delay  time.Duration // OpRetry
+	At     time.Time     // OpConfirm, OpFail, OpEnded: when, by the database; zero means now
 }
 
 // Settle ends a batch. It returns ErrFenced, and has changed nothing, when the
 // lease had gone; the tickets are then somebody else's.
 func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
-	args := make([]any, 0, 5+3*len(outcomes))
+	args := make([]any, 0, 5+4*len(outcomes))
 	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale)
 	for _, o := range outcomes {
 		var value any = cleanReason(o.Reason)
@@ -218,7 +219,11 @@ func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
 		case o.Op == OpBack:
 			value = "wait"
 		}
-		args = append(args, o.ID, string(o.Op), value)
+		at := ""
+		if !o.At.IsZero() {
+			at = strconv.FormatInt(o.At.UnixMilli(), 10)
+		}
+		args = append(args, o.ID, string(o.Op), value, at)
 	}
 	k := l.keys
 	keys := []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done}

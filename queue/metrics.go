@@ -42,7 +42,7 @@ func (m *consumerMetrics) finished(b Batch, outcomes []Outcome, took time.Durati
 		admitted[t.ID] = t.AdmittedAt
 	}
 	for _, o := range outcomes {
-		status := map[Op]string{OpConfirm: "confirmed", OpFail: "failed", OpDead: "failed", OpClose: "cancelled"}[o.Op]
+		status := statusOf(o)
 		if status == "" {
 			continue
 		}
@@ -51,4 +51,19 @@ func (m *consumerMetrics) finished(b Batch, outcomes []Outcome, took time.Durati
 			m.wait.Observe(max(now.Sub(at).Seconds(), 0))
 		}
 	}
+}
+
+// statusOf is how an order ended by this outcome; empty when it has not.
+func statusOf(o Outcome) string {
+	switch o.Op {
+	case OpConfirm:
+		return "confirmed"
+	case OpFail, OpDead:
+		return "failed"
+	case OpClose:
+		return "cancelled"
+	case OpEnded:
+		return map[State]string{Cancelled: "cancelled", Expired: "expired"}[o.State]
+	}
+	return ""
 }

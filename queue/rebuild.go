@@ -16,7 +16,10 @@ import (
 // knows, Reopen opens it with the numbers computed from both. Any step may be
 // repeated by a later rebuild with a higher epoch when this one dies.
 
-const restoreChunk = 500
+const (
+	restoreChunk = 500 // values in one call
+	restoreRound = 32  // calls in one round trip
+)
 
 // Begin closes the line for everybody under a new epoch and takes what
 // workers hold from them. It reports false when the line already has this
@@ -108,49 +111,78 @@ func unique(tickets []Ticket) []Ticket {
 	return kept
 }
 
-// Restore writes confirmed orders into a closed line and, from them and the
-// surviving tickets, who holds what.
-func (l *Line) Restore(ctx context.Context, epoch int64, confirmed, survivors []Ticket) error {
-	records := make([]string, 0, 2*len(confirmed))
-	ledger := make(map[string]bool, len(confirmed))
+// Restore writes what the ledger knows into a closed line: the records of its
+// orders, live ones and the newest that ended, and, from the live ones and the
+// surviving tickets, who holds what. At most keepDone ended orders are kept.
+func (l *Line) Restore(ctx context.Context, epoch int64, ledger, survivors []Ticket) error {
+	dead, err := l.members(ctx, l.keys.dead)
+	if err != nil {
+		return err
+	}
 	surviving := make(map[string]bool, len(survivors))
 	for _, t := range survivors {
 		surviving[t.ID] = t.State == Queued
 	}
-	holding := make([]Ticket, 0, len(confirmed)+len(survivors))
-	for _, t := range confirmed {
-		ledger[t.ID] = true
-		holding = append(holding, t)
+	live := make(map[string]bool, len(ledger))
+	records := make([]string, 0, 2*len(ledger))
+	var holding, ended []Ticket
+	for _, t := range ledger {
+		switch {
+		case t.State.sold():
+			live[t.ID] = true
+			holding = append(holding, t)
+		case dead[t.ID] || surviving[t.ID]:
+			continue
+		default:
+			ended = append(ended, t)
+		}
 		// A ticket that still runs keeps its record: its worker will find the order and settle it.
 		if !surviving[t.ID] {
 			records = append(records, t.ID, t.record())
 		}
 	}
 	for _, t := range survivors {
-		if t.State == Queued && !ledger[t.ID] {
+		if t.State == Queued && !live[t.ID] {
 			holding = append(holding, t)
 		}
 	}
-	// The newest is held last: a refusal at the limit names it.
-	slices.SortFunc(holding, func(a, b Ticket) int { return cmp.Compare(a.Seq, b.Seq) })
-	held := make(map[string]string)
-	for _, t := range holding {
+	return errors.Join(
+		l.raiseSeq(ctx, epoch, survivors),
+		l.restore(ctx, epoch, "HSET", l.keys.orders, records),
+		l.clear(ctx, epoch, l.keys.holders),
+		l.restore(ctx, epoch, "HSET", l.keys.holders, holdings(holding)),
+		l.clear(ctx, epoch, l.keys.done),
+		l.restore(ctx, epoch, "LPUSH", l.keys.done, oldestFirst(ended)),
+	)
+}
+
+// holdings are the fields of the holders hash. The newest order of a user
+// stands last: a refusal at the limit names it.
+func holdings(tickets []Ticket) []string {
+	slices.SortFunc(tickets, func(a, b Ticket) int { return cmp.Compare(a.Seq, b.Seq) })
+	held := make(map[string]string, len(tickets))
+	for _, t := range tickets {
 		one := t.ID + ":" + strconv.Itoa(t.Slot) + ":" + strconv.Itoa(t.Units)
 		if held[t.User] != "" {
 			one = held[t.User] + "," + one
 		}
 		held[t.User] = one
 	}
-	holders := make([]string, 0, 2*len(held))
+	fields := make([]string, 0, 2*len(held))
 	for user, text := range held {
-		holders = append(holders, user, text)
+		fields = append(fields, user, text)
 	}
-	return errors.Join(
-		l.raiseSeq(ctx, epoch, survivors),
-		l.restore(ctx, epoch, "HSET", l.keys.orders, records),
-		l.clear(ctx, epoch, l.keys.holders),
-		l.restore(ctx, epoch, "HSET", l.keys.holders, holders),
-	)
+	return fields
+}
+
+// oldestFirst orders the ids of the orders that ended, the way they would have been pushed.
+func oldestFirst(ended []Ticket) []string {
+	slices.SortFunc(ended, func(a, b Ticket) int { return a.At.Compare(b.At) })
+	ids := make([]string, len(ended))
+	for i, t := range ended {
+		ids[i] = t.ID
+	}
+	return ids
 }
 
 // raiseSeq keeps a line whose meta was lost from giving a survivor's sequence
@@ -173,9 +205,29 @@ func (l *Line) raiseSeq(ctx context.Context, epoch int64, survivors []Ticket) er
 // Reopen opens a rebuilt line. Stock is what can still be reserved; seq is the
 // highest sequence the ledger has seen.
 func (l *Line) Reopen(ctx context.Context, s Settings, stock, seq int64) error {
+	run, err := l.Run(ctx)
+	if err != nil {
+		return err
+	}
 	k := l.keys
-	n, err := l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.done, k.released}, append(s.args(), stock, seq)...)
-	return rebuilt(n, err)
+	args := append(s.args(), stock, seq, run)
+	return rebuilt(l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.released, k.suspect}, args...))
+}
+
+// Run names the run of the Redis that holds this line: another one after each
+// restart and on every server, so that a line carries the mark of the Redis it
+// was last compared on.
+func (l *Line) Run(ctx context.Context) (string, error) {
+	node, err := l.node(ctx)
+	if err != nil {
+		return "", err
+	}
+	text, err := node.Info(ctx, "server").Result()
+	if err != nil && Unavailable(err) {
+		return "", fmt.Errorf("ask redis for its run: %w", err)
+	}
+	// The in-process Redis tells none; it does not outlive its data.
+	return cmp.Or(parseInfo(text)["run_id"], "in-process"), nil
 }
 
 // Drop deletes a line that nobody needs any more: its sale has ended and all
@@ -191,18 +243,33 @@ func (l *Line) clear(ctx context.Context, epoch int64, key string) error {
 	return rebuilt(l.scripts.restore.runInt(ctx, l.rdb, []string{l.keys.meta, key}, epoch, "DEL"))
 }
 
+// restore writes values in chunks, many chunks in one round trip: with
+// appendfsync always each round trip waits for the disk once.
 func (l *Line) restore(ctx context.Context, epoch int64, command, key string, values []string) error {
-	for len(values) > 0 {
-		n := min(len(values), restoreChunk)
-		args := make([]any, 0, n+2)
-		args = append(args, epoch, command)
-		for _, v := range values[:n] {
-			args = append(args, v)
+	keys := []string{l.keys.meta, key}
+	for round := range slices.Chunk(values, restoreChunk*restoreRound) {
+		pipe := l.rdb.Pipeline()
+		var sent []*redis.Cmd
+		var chunks [][]any
+		for chunk := range slices.Chunk(round, restoreChunk) {
+			args := make([]any, 0, len(chunk)+2)
+			args = append(args, epoch, command)
+			for _, v := range chunk {
+				args = append(args, v)
+			}
+			chunks = append(chunks, args)
+			sent = append(sent, pipe.EvalSha(ctx, l.scripts.restore.sha, keys, args...))
 		}
-		if err := rebuilt(l.scripts.restore.runInt(ctx, l.rdb, []string{l.keys.meta, key}, args...)); err != nil {
-			return err
+		_, _ = pipe.Exec(ctx) // each command has its own error
+		for i, cmd := range sent {
+			n, err := cmd.Int64()
+			if redis.HasErrorPrefix(err, "NOSCRIPT") {
+				n, err = l.scripts.restore.runInt(ctx, l.rdb, keys, chunks[i]...)
+			}
+			if err := rebuilt(n, err); err != nil {
+				return err
+			}
 		}
-		values = values[n:]
 	}
 	return nil
 }

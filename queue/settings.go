@@ -37,6 +37,7 @@ func (l *Line) Configure(ctx context.Context, s Settings) error {
 // View is how a line looks at one instant, by Redis' clock.
 type View struct {
 	Exists    bool
+	Run       string // of the Redis that opened the line, see Line.Run
 	Epoch     int64
 	Gate      bool // being rebuilt
 	Version   int64
@@ -65,12 +66,13 @@ func (l *Line) View(ctx context.Context) (View, error) {
 	if err != nil || len(list) == 0 {
 		return View{}, err
 	}
-	if len(list) != 16 {
-		return View{}, fmt.Errorf("view of %s has %d numbers, not 16", l.sale, len(list))
+	if len(list) != 17 {
+		return View{}, fmt.Errorf("view of %s has %d values, not 17", l.sale, len(list))
 	}
 	state, _ := list[3].(string)
+	run, _ := list[16].(string)
 	return View{
-		Exists: true, Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
+		Exists: true, Run: run, Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
 		Seq: toInt(list[5]), Claimed: toInt(list[6]), Served: toInt(list[7]), Stock: toInt(list[8]), Waiting: toInt(list[9]),
 		Suspects: toInt(list[10]), Leased: toInt(list[11]), Retrying: toInt(list[12]), Dead: toInt(list[13]),
 		OldestAge: time.Duration(toInt(list[14])) * time.Millisecond, Now: time.UnixMilli(toInt(list[15])).UTC(),

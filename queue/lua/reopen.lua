@@ -1,11 +1,12 @@
 -- reopen: ends the rebuilding of a line with the numbers that were computed from the ledger and the surviving tickets.
 --
--- KEYS  1 meta  2 stock  3 wait  4 orders  5 done  6 released
+-- KEYS  1 meta  2 stock  3 wait  4 orders  5 released  6 suspect
 -- ARGV  1 epoch  2 version  3 state  4 starts ms  5 ends ms  6 cap  7 limit  8 total units  9 stock  10 least sequence
+--       11 run of this Redis
 --
 -- Returns 1 open, 0 somebody else rebuilds this line now.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'seq', 'served')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'seq')
 if meta[1] ~= ARGV[1] or not meta[2] then return 0 end
 local seq = math.max(tonumber(meta[3] or '0'), tonumber(ARGV[10]))
 -- Everything older than the head of the line counts as claimed: places never go up.
@@ -14,8 +15,8 @@ local head = redis.call('LINDEX', KEYS[3], -1)
 local record = head and redis.call('HGET', KEYS[4], head)
 if record then claimed = tonumber(string.match(record, '^%a\t(%d+)\t')) - 1 end
 redis.call('SET', KEYS[2], ARGV[9])
-redis.call('DEL', KEYS[5], KEYS[6])
+redis.call('DEL', KEYS[5])
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'state', ARGV[3], 'starts', ARGV[4], 'ends', ARGV[5], 'cap', ARGV[6], 'limit', ARGV[7],
-  'total', ARGV[8], 'seq', int(seq), 'claimed', int(claimed), 'served', meta[4] or '0', 'released', '0')
+  'total', ARGV[8], 'seq', int(seq), 'claimed', int(claimed), 'served', int(seq - redis.call('LLEN', KEYS[3]) - redis.call('LLEN', KEYS[6])), 'released', '0', 'run', ARGV[11])
 redis.call('HDEL', KEYS[1], 'gate')
 return 1

@@ -3,7 +3,7 @@
 --
 -- KEYS  1 meta  2 stock  3 lease  4 leased  5 orders  6 holders  7 wait  8 suspect  9 retry  10 attempts  11 dead  12 done
 -- ARGV  1 batch id  2 most finished records kept  3 most dead letters kept  4 status channel  5 sale
---       then per ticket: id, op, value
+--       then per ticket: id, op, value, when it was confirmed or ended in ms ("": now)
 --       op  c confirmed: the order exists            (value unused)
 --           f failed for good: units and slot return (value: reason)
 --           x dead-lettered: as f, and kept for an operator (value: reason)
@@ -18,19 +18,19 @@ if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
 redis.call('HDEL', KEYS[4], ARGV[1])
 local now = now_ms()
 local ids = {}
-for a = 6, #ARGV, 3 do ids[#ids + 1] = ARGV[a] end
+for a = 6, #ARGV, 4 do ids[#ids + 1] = ARGV[a] end
 local records = redis.call('HMGET', KEYS[5], unpack(ids))
 local changed, finished, news, served = {}, {}, {ARGV[5]}, 0
 local back, again = {}, {}
 
-local function tell(id, record, state, reason)
+local function tell(id, record, state, at, reason)
   changed[#changed + 1] = id
-  changed[#changed + 1] = ended(record, state, now, reason)
+  changed[#changed + 1] = ended(record, state, tonumber(at) or now, reason)
   news[#news + 1] = id .. ' ' .. state
 end
 
 for i = 1, #ids do
-  local a = 6 + (i - 1) * 3
+  local a = 6 + (i - 1) * 4
   local id, op, value, record = ids[i], ARGV[a + 1], ARGV[a + 2], records[i]
   -- Only what ended() can rewrite: an error halfway would undo nothing and lose the whole batch.
   local live = record and string.find(record, '^q\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t')
@@ -45,11 +45,11 @@ for i = 1, #ids do
     served = served + 1
     redis.call('HDEL', KEYS[10], id)
     if op == 'c' and live then
-      tell(id, record, 'c', '')
+      tell(id, record, 'c', ARGV[a + 3], '')
     elseif op == 'f' or op == 'x' or op == 'e' then
       if live then
         give_back(KEYS[2], KEYS[6], id, record)
-        if op == 'e' then tell(id, record, value, '') else tell(id, record, 'f', value) end
+        if op == 'e' then tell(id, record, value, ARGV[a + 3], '') else tell(id, record, 'f', ARGV[a + 3], value) end
       end
       if op == 'x' then redis.call('LPUSH', KEYS[11], id)
       elseif not sold then finished[#finished + 1] = id end

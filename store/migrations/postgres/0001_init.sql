@@ -53,6 +53,8 @@ CREATE TABLE orders (
     epoch        BIGINT       NOT NULL,
     batch_id     VARCHAR(48)  NOT NULL,
     fingerprint  VARCHAR(16)  NOT NULL DEFAULT '',
+    position     BIGINT       NOT NULL DEFAULT 0, -- place in line and wait as first answered
+    eta_seconds  BIGINT       NOT NULL DEFAULT 0,
     released     SMALLINT     NOT NULL DEFAULT 1, -- 0: its units must still be returned to the line
     admitted_at  BIGINT       NOT NULL,
     confirmed_at BIGINT       NOT NULL DEFAULT 0,

@@ -54,6 +54,8 @@ CREATE TABLE orders (
     epoch        INTEGER NOT NULL,
     batch_id     TEXT NOT NULL CHECK (length(batch_id) <= 48),
     fingerprint  TEXT NOT NULL DEFAULT '' CHECK (length(fingerprint) <= 16),
+    position     INTEGER NOT NULL DEFAULT 0, -- place in line and wait as first answered
+    eta_seconds  INTEGER NOT NULL DEFAULT 0,
     released     INTEGER NOT NULL DEFAULT 1, -- 0: its units must still be returned to the line
     admitted_at  INTEGER NOT NULL,
     confirmed_at INTEGER NOT NULL DEFAULT 0,
