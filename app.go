@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -69,11 +68,6 @@ type App struct {
 	stopping atomic.Bool
 	failed   chan error
 	err      error
-}
-
-type undo struct {
-	name string
-	stop func(context.Context) error
 }
 
 // New opens everything the roles need and binds the listeners; nothing runs
@@ -288,125 +282,7 @@ func (a *App) Stop(ctx context.Context) error {
 	return a.err
 }
 
-// linger goes on serving while readiness fails already, so that load
-// balancers have time to look elsewhere.
-func (a *App) linger(ctx context.Context) {
-	if a.cfg.Stop.Delay <= 0 || !a.running {
-		return
-	}
-	timer := time.NewTimer(a.cfg.Stop.Delay)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-}
-
-func (a *App) onStop(name string, stop func(context.Context) error) {
-	a.undo = append(a.undo, undo{name, stop})
-}
-
-// loop runs f until the step is stopped.
-func (a *App) loop(name string, f func(context.Context)) {
-	a.task(name, func(ctx context.Context) error {
-		f(ctx)
-		return nil
-	})
-}
-
-// task is loop for what can end with an error.
-func (a *App) task(name string, f func(context.Context) error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- a.watch(ctx, name, f(ctx)) }()
-	a.onStop(name, func(stop context.Context) error {
-		cancel()
-		select {
-		case err := <-done:
-			if errors.Is(err, context.Canceled) {
-				return nil
-			}
-			return err
-		case <-stop.Done():
-			return stop.Err()
-		}
-	})
-}
-
-func (a *App) serve(name string, ln net.Listener, srv *http.Server, drain func()) {
-	done := make(chan error, 1)
-	running, stopped := context.WithCancel(context.Background())
-	go func() { done <- a.watch(running, name, gateway.Serve(srv, ln)) }()
-	a.onStop(name, func(ctx context.Context) error {
-		defer stopped()
-		if drain != nil {
-			drain()
-		}
-		grace := a.cfg.Stop.Grace / 2
-		return errors.Join(gateway.Shutdown(ctx, srv, grace), <-done)
-	})
-}
-
-// watch reports a part that ended with an error before it was told to.
-func (a *App) watch(running context.Context, name string, err error) error {
-	if err != nil && running.Err() == nil {
-		select {
-		case a.failed <- fmt.Errorf("%s: %w", name, err):
-		default:
-		}
-	}
-	return err
-}
-
-// drainVolatile lets the workers finish every ticket when Redis dies with
-// this process: those tickets could not wait for the next start.
-func (a *App) drainVolatile(ctx context.Context) error {
-	if a.redis.Mode != queue.ModeEmbedded {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, a.cfg.Stop.Grace/2)
-	defer cancel()
-	ticker := time.NewTicker(20 * time.Millisecond)
-	defer ticker.Stop()
-	for {
-		left, err := a.inFlight(ctx)
-		if err != nil {
-			return err
-		}
-		if left == 0 {
-			return nil
-		}
-		select {
-		case <-ticker.C:
-		case <-ctx.Done():
-			return fmt.Errorf("%d tickets were still in line and are lost with the in-process redis", left)
-		}
-	}
-}
-
-func (a *App) inFlight(ctx context.Context) (int64, error) {
-	var left int64
-	for _, id := range a.book.Active() {
-		v, err := a.lines.Of(id).View(ctx)
-		if err != nil {
-			return 0, err
-		}
-		left += v.Waiting + v.Suspects + v.Leased + v.Retrying
-	}
-	return left, nil
-}
-
 func (a *App) part(name string) *slog.Logger { return a.log.With("part", name) }
-
-func closer(ln net.Listener) func(context.Context) error {
-	return func(context.Context) error {
-		// The server has usually closed it before.
-		if err := ln.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			return err
-		}
-		return nil
-	}
-}
 
 func names(channels []notify.Channel) []string {
 	list := make([]string, len(channels))

@@ -46,6 +46,15 @@ func NewPromise(r *Redis, cfg RedisConfig, log *slog.Logger, reg prometheus.Regi
 		}
 		return 0
 	}))
+	for _, level := range []string{DurabilityMemory, DurabilityNone, DurabilityUnknown, DurabilityEverySec, DurabilityAlways, DurabilityReplicated} {
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_redis_durability", ConstLabels: prometheus.Labels{"level": level},
+			Help: "1 at the level Redis was found to keep at the last look, 0 at the others."}, func() float64 {
+			if p.Level() == level {
+				return 1
+			}
+			return 0
+		}))
+	}
 	return p
 }
 
