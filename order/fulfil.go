@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -177,8 +179,10 @@ func (f *Fulfiller) row(sale inventory.Sale, epoch int64, t queue.Ticket, tag st
 }
 
 // insert adds rows, leaving out those that conflict, and returns what the
-// database now holds under their ids.
+// database now holds under their ids. The rows go in by id, so that two
+// deliveries of the same tickets wait for each other and never deadlock.
 func (f *Fulfiller) insert(tx *gorm.DB, rows []Row) (map[string]Row, error) {
+	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.ID, b.ID) })
 	ids := make([]string, len(rows))
 	for i, r := range rows {
 		ids[i] = r.ID
