@@ -156,6 +156,8 @@ func (o *opsClient) call(ctx context.Context, method, path string, body any) ([]
 		return nil, o.at(fmt.Errorf("the answer to %s %s is longer than %d bytes", method, path, opsMaxAnswer))
 	case resp.StatusCode/100 != 2:
 		return nil, o.refusal(resp, text)
+	case resp.StatusCode == http.StatusNoContent:
+		return nil, nil
 	case !json.Valid(text):
 		return nil, o.at(errors.New("answered with something else than JSON: is it the operations listener? set --ops"))
 	}

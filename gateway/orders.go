@@ -215,6 +215,12 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 		return
 	}
 	cancelled := g.Canceller.Cancel(c.Request.Context(), entry.Sale.ID, id, user)
+	if errors.Is(cancelled, order.ErrNotFound) {
+		// An order that Redis lost comes back on its receipt, to be cancelled.
+		if _, err := g.find(c, entry, id, user); err == nil {
+			cancelled = g.Canceller.Cancel(c.Request.Context(), entry.Sale.ID, id, user)
+		}
+	}
 	if cancelled != nil && !errors.Is(cancelled, order.ErrNotFound) {
 		g.refuse(c, cancelled)
 		return

@@ -89,7 +89,7 @@ func detailOf(code Code, err error) string {
 	case CodeIdempotencyMismatch:
 		return "This Idempotency-Key came before with another payload."
 	case CodeNotFound:
-		return "No such sale or order."
+		return "No such sale or order. If you hold the receipt of an order, send it as Sluice-Receipt."
 	case CodeNotCancellable:
 		return "Only an order that is unpaid and has not ended can be cancelled."
 	case CodeUnavailable:

@@ -1,6 +1,7 @@
 package order_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -104,10 +105,11 @@ func TestALostOrderIsHonoured(t *testing.T) {
 
 		v, err := w.finder.Honour(w.ctx, w.entry(), first)
 		require.NoError(t, err)
-		require.Equal(t, order.Processing, v.Status)
+		require.Equal(t, order.Queued, v.Status)
+		require.EqualValues(t, 1, v.Position)
 		again, err := w.finder.Honour(w.ctx, w.entry(), first)
 		require.NoError(t, err)
-		require.Equal(t, order.Processing, again.Status, "a receipt works once")
+		require.Equal(t, v, again, "a receipt works once")
 		require.EqualValues(t, 1, w.clean().InFlight)
 
 		third = w.admit("cat", 1) // somebody else takes the last unit
@@ -123,6 +125,33 @@ func TestALostOrderIsHonoured(t *testing.T) {
 		require.Equal(t, order.Failed, rows[second.ID].Status, "the loss is on record")
 		require.Equal(t, queue.ReasonLost, rows[second.ID].Reason)
 		require.EqualValues(t, 2, w.clean().Live)
+	})
+}
+
+// An honoured ticket belongs to the line as it is now: whoever comes later
+// finds a place behind it, and the audit stays exact.
+func TestTheLineGoesOnAfterAnHonouredOrder(t *testing.T) {
+	eachDatabase(t, 30, 1, func(w *world) {
+		var lost []queue.Ticket
+		for range 8 {
+			lost = append(lost, w.admit(fmt.Sprintf("early-%d", len(lost)), 1))
+		}
+		require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
+		w.keep()
+		waiting := w.admit("waiting", 1)
+		for _, i := range []int{7, 2} {
+			_, err := w.finder.Honour(w.ctx, w.entry(), lost[i])
+			require.NoError(t, err)
+		}
+		require.NoError(t, w.canceller.Cancel(w.ctx, theSale, waiting.ID, "waiting"), "it still waits")
+		w.work()
+		require.EqualValues(t, 2, w.clean().Live)
+		next := w.admit("next", 1)
+		require.EqualValues(t, 1, next.Position)
+		v := w.view()
+		require.LessOrEqual(t, v.Claimed, v.Seq)
+		w.work()
+		require.EqualValues(t, 3, w.clean().Live)
 	})
 }
 

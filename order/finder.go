@@ -63,16 +63,23 @@ func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[strin
 // receipt says that it was admitted.
 func (f *Finder) Honour(ctx context.Context, entry *inventory.Entry, t queue.Ticket) (View, error) {
 	sale := entry.Sale
-	honoured, err := f.lines.Of(sale.ID).Honour(ctx, sale.Epoch, t)
+	_, err := f.lines.Of(sale.ID).Honour(ctx, sale.Epoch, t)
 	if errors.Is(err, queue.ErrNotReady) && sale.Over(f.book.Now()) && !entry.View().Exists {
-		honoured, err = t, nil
-		honoured.State, honoured.Reason, honoured.At = queue.Failed, queue.ReasonLost, sale.Ends()
+		t.State, t.Reason, t.At = queue.Failed, queue.ReasonLost, sale.Ends()
+		return f.priced(viewOfTicket(sale.ID, t, 0)), nil
 	}
 	if err != nil {
 		return View{}, err
 	}
-	// Its sequence is an old one: by the line's reckoning a worker has it already.
-	return f.priced(viewOfTicket(sale.ID, honoured, honoured.Seq)), nil
+	views, err := f.Many(ctx, sale.ID, []string{t.ID})
+	if err != nil {
+		return View{}, err
+	}
+	v, ok := views[t.ID]
+	if !ok {
+		return View{}, ErrNotFound
+	}
+	return v, nil
 }
 
 func (f *Finder) priced(v View) View {

@@ -13,12 +13,13 @@ const ReasonLost = "lost"
 // records it as failed with ReasonLost when no unit or slot is left. The
 // caller vouches that t was admitted, by a signed receipt, and that the
 // database does not know it. Repeating it, or calling it for a ticket that is
-// not lost, changes nothing and returns the ticket as it is. Returns
+// not lost, changes nothing and returns the ticket as it is.
+// The ticket goes to the end of the line under a new sequence. Returns
 // ErrNotReady when the line is missing, of another epoch or being rebuilt.
 func (l *Line) Honour(ctx context.Context, epoch int64, t Ticket) (Ticket, error) {
 	k := l.keys
 	answer, err := l.durably(ctx, l.scripts.honour, []string{k.meta, k.stock, k.wait, k.orders, k.holders},
-		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, wakeChannel, l.sale)
+		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, wakeChannel, l.sale)
 	if err != nil {
 		return Ticket{}, err
 	}

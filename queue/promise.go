@@ -33,12 +33,15 @@ type Promise struct {
 	cfg   RedisConfig
 	log   *slog.Logger
 	level atomic.Pointer[string]
+	// replicas online at the last look
+	replicas atomic.Int64
 }
 
 // NewPromise watches a Redis that OpenRedis has found durable enough.
 func NewPromise(r *Redis, cfg RedisConfig, log *slog.Logger, reg prometheus.Registerer) *Promise {
 	p := &Promise{redis: r, cfg: cfg, log: log}
 	p.level.Store(&r.Durability)
+	p.replicas.Store(int64(r.replicas))
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_redis_durable",
 		Help: "1 when an admitted order survives the loss of the Redis host, 0 when it may not."}, func() float64 {
 		if l := p.Level(); p.Kept() == nil && (l == DurabilityAlways || l == DurabilityReplicated) {
@@ -61,15 +64,28 @@ func NewPromise(r *Redis, cfg RedisConfig, log *slog.Logger, reg prometheus.Regi
 // Level is what Redis was found to keep at the last look, one of the
 // Durability constants.
 func (p *Promise) Level() string {
-	if p.cfg.Durability == DurabilityReplicated {
+	if p.cfg.Durability == DurabilityReplicated && p.missing() == nil {
 		return DurabilityReplicated
 	}
 	return *p.level.Load()
 }
 
 // Kept returns an error that wraps ErrNotDurable while Redis keeps less than
-// is asked for. Whether replicas acknowledge is known with each admission only.
-func (p *Promise) Kept() error { return p.cfg.suffices(*p.level.Load()) }
+// is asked for. That replicas are online is no more than a good sign: each
+// admission waits for their word.
+func (p *Promise) Kept() error {
+	if p.cfg.Durability == DurabilityReplicated {
+		return p.missing()
+	}
+	return p.cfg.suffices(*p.level.Load())
+}
+
+func (p *Promise) missing() error {
+	if n := p.replicas.Load(); n < int64(p.cfg.Replicas) {
+		return fmt.Errorf("%w: %d of %d replicas are online", ErrNotDurable, n, p.cfg.Replicas)
+	}
+	return nil
+}
 
 // suffices compares what Redis keeps with what is asked for.
 func (c RedisConfig) suffices(level string) error {
@@ -90,6 +106,7 @@ func (p *Promise) Run(ctx context.Context) {
 		if err != nil {
 			continue // away, or being failed over: calls fail by themselves
 		}
+		p.replicas.Store(int64(now.replicas))
 		if was := *p.level.Load(); was != now.Durability {
 			p.log.Warn("durability of redis has changed", "was", was, "is", now.Durability, "asked", p.cfg.Durability)
 			p.level.Store(&now.Durability)

@@ -91,7 +91,8 @@ func TestAnAnswerWaitsForItsReplicas(t *testing.T) {
 	line, promise := promised(t, master, func(c *queue.RedisConfig) {
 		c.Durability, c.Replicas, c.ReplicaTimeout = queue.DurabilityReplicated, 1, 200*time.Millisecond
 	})
-	require.Equal(t, queue.DurabilityReplicated, promise.Level())
+	require.ErrorIs(t, promise.Kept(), queue.ErrNotDurable, "readiness tells")
+	require.Equal(t, queue.DurabilityAlways, promise.Level(), "what it keeps, whatever was asked for")
 	id := uuid.NewString()
 	_, err := admitOne(t, line, id, "ann")
 	require.ErrorIs(t, err, queue.ErrNotReady, "there is no replica")
@@ -102,6 +103,8 @@ func TestAnAnswerWaitsForItsReplicas(t *testing.T) {
 		got, err := admitOne(t, line, id, "ann")
 		return err == nil && got.Err == nil && got.Replayed
 	}, 20*time.Second, 50*time.Millisecond, "the same request is answered once the replica has it")
+	require.Equal(t, queue.DurabilityReplicated, promise.Level())
+	require.NoError(t, promise.Kept())
 	require.EqualValues(t, 1, replica.Client().LLen(t.Context(), "sluice:{kept/0}:wait").Val())
 
 	replica.Kill()

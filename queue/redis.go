@@ -32,7 +32,8 @@ type Redis struct {
 	Durability string // weakest among the servers checked: one of the Durability constants
 	Durable    bool   // an answered write survives the loss of the host: Durability is DurabilityAlways
 
-	server io.Closer // the managed or embedded server behind the client; nil when it is somebody else's
+	replicas int       // online, the fewest of any master checked
+	server   io.Closer // the managed or embedded server behind the client; nil when it is somebody else's
 }
 
 // OpenRedis reaches the Redis that cfg asks for, starting a managed or

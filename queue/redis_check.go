@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,7 +51,7 @@ func (r *Redis) examine(ctx context.Context, cfg RedisConfig) error {
 		r.Durability = DurabilityMemory
 		return nil
 	}
-	r.Durability = DurabilityAlways
+	r.Durability, r.replicas = DurabilityAlways, math.MaxInt
 	cluster, ok := r.Client.(*redis.ClusterClient)
 	if !ok {
 		return r.examineServer(ctx, r.Client)
@@ -118,8 +119,20 @@ func (r *Redis) examineServer(ctx context.Context, server redis.Cmdable) error {
 	if d := serverDurability(ctx, server, info); rank(d) < rank(r.Durability) {
 		r.Durability = d
 	}
+	r.replicas = min(r.replicas, onlineReplicas(info))
 	r.Durable = r.Durability == DurabilityAlways
 	return nil
+}
+
+// onlineReplicas counts the replicas that follow this server.
+func onlineReplicas(info map[string]string) int {
+	n := 0
+	for name, value := range info {
+		if strings.HasPrefix(name, "slave") && strings.Contains(value, "state=online") {
+			n++
+		}
+	}
+	return n
 }
 
 func checkRole(info map[string]string, mode string) error {

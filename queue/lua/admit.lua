@@ -63,7 +63,7 @@ for i = 1, #ids do
     elseif units > stock then out[i + 1] = 'S'
     else
       seq, depth, stock, taken = seq + 1, depth + 1, stock - units, taken + units
-      local position = seq - claimed
+      local position = math.max(seq - claimed, 1)
       record = table.concat({'q', int(seq), int(units), int(slot), user, stamp, print,
         int(position), int(math.ceil(position / rate)), '', '', ARGV[a + 4], ARGV[a + 5]}, '\t')
       mine[user] = with_order(text, id, slot, units)

@@ -3,11 +3,13 @@
 -- Where no unit or slot is left for it, it is recorded as failed, and a worker writes that into the database.
 --
 -- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
--- ARGV  1 epoch the caller knows  2 order id  3 user  4 units  5 sequence  6 admitted ms  7 fingerprint  8 reason if it fails  9 wake channel  10 sale
+-- ARGV  1 epoch the caller knows  2 order id  3 user  4 units  5 admitted ms  6 fingerprint  7 reason if it fails  8 wake channel  9 sale
+--
+-- The ticket gets a new sequence and stands at the end of the line: its old one belongs to a line that is gone.
 --
 -- Returns the order's record as it is now, or "" when the line is missing, of another epoch or being rebuilt.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit', 'claimed')
 if meta[1] ~= ARGV[1] or meta[2] then return '' end
 local known = redis.call('HGET', KEYS[4], ARGV[2])
 if known then return known end
@@ -17,13 +19,15 @@ local units = tonumber(ARGV[4])
 local fits = sum + units <= tonumber(meta[3]) and units <= tonumber(redis.call('GET', KEYS[2]) or '0')
 
 local state, at, reason = 'q', '', ''
-if not fits then state, at, reason = 'f', int(now_ms()), ARGV[8] end
-local record = table.concat({state, ARGV[5], ARGV[4], int(slot), ARGV[3], ARGV[6], ARGV[7], '0', '0', at, reason, '', ''}, '\t')
+if not fits then state, at, reason = 'f', int(now_ms()), ARGV[7] end
+local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
+local position = math.max(seq - tonumber(meta[4]), 1)
+local record = table.concat({state, int(seq), ARGV[4], int(slot), ARGV[3], ARGV[5], ARGV[6], int(position), '0', at, reason, '', ''}, '\t')
 if fits then
   redis.call('DECRBY', KEYS[2], units)
   redis.call('HSET', KEYS[5], ARGV[3], with_order(text, ARGV[2], slot, units))
 end
 redis.call('HSET', KEYS[4], ARGV[2], record)
-redis.call('RPUSH', KEYS[3], ARGV[2])
-redis.call('PUBLISH', ARGV[9], ARGV[10])
+redis.call('LPUSH', KEYS[3], ARGV[2])
+redis.call('PUBLISH', ARGV[8], ARGV[9])
 return record

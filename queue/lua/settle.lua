@@ -47,7 +47,12 @@ for i = 1, #ids do
     if op == 'c' and live then
       tell(id, record, 'c', ARGV[a + 3], '')
     elseif op == 'f' or op == 'x' or op == 'e' then
-      if live then
+      if not live and record and string.find(record, '^q\t%d+\t%d+\t%d+\t[^\t]+\t') then
+        -- Not readable as a whole, but what it holds is: that returns, and the record says so.
+        give_back(KEYS[2], KEYS[6], id, record)
+        changed[#changed + 1] = id
+        changed[#changed + 1] = 'f' .. string.sub(record, 2)
+      elseif live then
         give_back(KEYS[2], KEYS[6], id, record)
         if op == 'e' then tell(id, record, value, ARGV[a + 3], '') else tell(id, record, 'f', ARGV[a + 3], value) end
       end
