@@ -15,7 +15,16 @@ type News struct {
 // ends. Messages sent while the connection to Redis was away are lost:
 // whoever waits for one must also look by itself now and then.
 func (ls *Lines) Listen(ctx context.Context, tell func(News)) {
-	sub := ls.rdb.Subscribe(ctx, statusChannel)
+	ls.hear(ctx, statusChannel, func(payload string) {
+		for _, n := range readNews(payload) {
+			tell(n)
+		}
+	})
+}
+
+// hear calls each with every message of a channel until ctx ends.
+func (ls *Lines) hear(ctx context.Context, channel string, each func(payload string)) {
+	sub := ls.rdb.Subscribe(ctx, channel)
 	defer sub.Close()
 	messages := sub.Channel()
 	for {
@@ -26,9 +35,7 @@ func (ls *Lines) Listen(ctx context.Context, tell func(News)) {
 			if !ok {
 				return
 			}
-			for _, n := range readNews(m.Payload) {
-				tell(n)
-			}
+			each(m.Payload)
 		}
 	}
 }

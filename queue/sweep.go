@@ -6,22 +6,7 @@ import (
 )
 
 // listen wakes lines whose first ticket has just come in.
-func (c *Consumer) listen(ctx context.Context) {
-	sub := c.lines.rdb.Subscribe(ctx, wakeChannel)
-	defer sub.Close()
-	messages := sub.Channel()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case m, ok := <-messages:
-			if !ok {
-				return
-			}
-			c.ready.add(m.Payload)
-		}
-	}
-}
+func (c *Consumer) listen(ctx context.Context) { c.lines.hear(ctx, wakeChannel, c.ready.add) }
 
 // sweep finds work that nobody announced: tickets whose wake message was
 // lost, delays that are over, leases that have run out.
