@@ -234,6 +234,23 @@ func TestReceiptBringsBackALostOrder(t *testing.T) {
 	s.clean()
 }
 
+// Whoever no longer wants a lost order need not wait for it to come back.
+func TestALostOrderIsCancelledOnItsReceipt(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, func(c *setup) { c.still = true })
+	s.sell("phone", 1)
+	first := s.order("ann", "phone", "")
+	path, receipt := first.header.Get("Location"), first.text("receipt")
+	require.NoError(t, s.rdb.FlushAll(t.Context()).Err())
+	s.carry()
+	s.refused(CodeNotFound, s.do("ann", "DELETE", path, ""))
+	s.refused(CodeNotFound, s.do("bob", "DELETE", path, "", receiptHeader, receipt))
+	g := s.do("ann", "DELETE", path, "", receiptHeader, receipt)
+	require.Equal(t, "cancelled", g.text("status"), g.raw)
+	require.EqualValues(t, 1, s.view("phone").Stock, "its unit is back on sale")
+	s.clean()
+}
+
 func TestDrainRefusesNewOrdersAndAnswersTheRest(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
