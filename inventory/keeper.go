@@ -111,11 +111,16 @@ func (k *Keeper) Keep(ctx context.Context) error {
 func (k *Keeper) Carry(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, carryWait)
 	defer cancel()
+	var busy error
 	for {
 		err := k.Keep(ctx)
+		if busy != nil && ctx.Err() != nil {
+			return busy // why it waited says more than that it waited too long
+		}
 		if !errors.Is(err, ErrBusy) && !errors.Is(err, queue.ErrNotReady) {
 			return err
 		}
+		busy = err
 		timer := time.NewTimer(carryPause)
 		select {
 		case <-timer.C:

@@ -93,7 +93,7 @@ func TestCarryWaitsForAnotherInstance(t *testing.T) {
 	w.open(10, 1)
 	require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
 	w.exec("UPDATE sales SET rebuild_until = ?", w.clock.Now().Add(time.Second).UnixMilli())
-	short, cancel := context.WithTimeout(w.ctx, 120*time.Millisecond)
+	short, cancel := context.WithTimeout(w.ctx, time.Second)
 	defer cancel()
 	require.ErrorIs(t, w.keeper.Carry(short), inventory.ErrBusy)
 	carried := make(chan error, 1)

@@ -87,16 +87,16 @@ func startManaged(ctx context.Context, dir string, log *slog.Logger) (*managedRe
 
 func (m *managedRedis) socket() string { return filepath.Join(m.dir, "redis.sock") }
 
-// awaitListening returns when the first server accepts a connection. On
-// failure everything is stopped and the server's last words are in the error.
+// awaitListening returns when the first server answers on a connection: one
+// that is about to give up accepts them too. On failure everything is stopped and the server's last words are in the error.
 func (m *managedRedis) awaitListening(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if conn, err := m.dial(ctx); err == nil {
-			return conn.Close()
+		if m.answers(ctx) {
+			return nil
 		}
 		select {
 		case <-tick.C:
@@ -107,6 +107,24 @@ func (m *managedRedis) awaitListening(ctx context.Context) error {
 			return errors.Join(fmt.Errorf("not listening yet: %w", ctx.Err()), m.Close())
 		}
 	}
+}
+
+// answers reports whether the server says anything, be it that it is loading
+// or wants a password.
+func (m *managedRedis) answers(ctx context.Context) bool {
+	conn, err := m.dial(ctx)
+	if err != nil {
+		return false
+	}
+	defer conn.Close()
+	if conn.SetDeadline(time.Now().Add(time.Second)) != nil {
+		return false
+	}
+	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
+		return false
+	}
+	_, err = conn.Read(make([]byte, 1))
+	return err == nil
 }
 
 // dial connects to the server that runs now.
