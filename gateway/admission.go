@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,127 +16,144 @@ const (
 	admitTimeout = 2 * time.Second
 	bookStale    = 50 * time.Millisecond
 	admitWaiting = 20_000 // requests of one sale that may wait in memory
+	admitCall    = 1_000  // requests of all sales in one call
+	admitCalls   = 4      // calls in flight, never two of them for one sale
 )
 
-// Admission takes orders into lines. Requests for one sale travel together,
-// one call in flight per line, so that first come is first served within a
-// gateway and a slow call delays its own sale only.
+// Admission takes orders into lines. Requests that come while a call is in
+// flight travel together in the next, those of several sales in one round
+// trip. Within a gateway first come is first served; a slow call delays the
+// sales it carries and no others.
 type Admission struct {
 	lines   *queue.Lines
 	book    *inventory.Book
 	keeper  *inventory.Keeper
 	metrics *admissionMetrics
 	now     func() time.Time
-	sales   sync.Map // sale id → *gatherer[queue.Request, queue.Admission]; bounded by the sales of the book
+	gather  gatherer[queue.Request, queue.Admission]
+	doors   doors
 }
 
 // NewAdmission returns an admission for the sales of the book.
 func NewAdmission(lines *queue.Lines, book *inventory.Book, keeper *inventory.Keeper, reg prometheus.Registerer, now func() time.Time) *Admission {
-	return &Admission{lines: lines, book: book, keeper: keeper, metrics: newAdmissionMetrics(reg), now: now}
+	a := &Admission{lines: lines, book: book, keeper: keeper, metrics: newAdmissionMetrics(reg), now: now}
+	a.doors.init(lines, now)
+	a.gather = gatherer[queue.Request, queue.Admission]{perLane: queue.MaxAdmit, perCall: admitCall, calls: admitCalls,
+		bound: admitWaiting, timeout: admitTimeout, now: now, send: a.send}
+	return a
 }
+
+// Refusal is what Redis would answer to any order of this user right now, as
+// far as the gateway knows for sure; nil when it has to be asked. It costs no
+// call to a store.
+func (a *Admission) Refusal(sale, user string) error { return a.doors.of(sale).refusal(user) }
 
 // Admit asks for a place in a sale's line; the sale must be in the book. The
 // error is one of queue's refusals, or says that Redis did not answer: the
 // request may then be in the line, and repeating it tells.
 func (a *Admission) Admit(ctx context.Context, sale string, r queue.Request) (queue.Admission, error) {
-	found, ok := a.sales.Load(sale)
-	if !ok {
-		found, _ = a.sales.LoadOrStore(sale, &gatherer[queue.Request, queue.Admission]{
-			most: queue.MaxAdmit, calls: 1, bound: admitWaiting, timeout: admitTimeout,
-			send: func(ctx context.Context, requests []queue.Request) ([]queue.Admission, error) {
-				return a.send(ctx, sale, requests)
-			},
-		})
-	}
 	started := a.now()
-	admission, err := found.(*gatherer[queue.Request, queue.Admission]).do(ctx, r)
+	admission, err := a.gather.do(ctx, sale, r)
 	if err == nil {
 		err = admission.Err
 	}
 	a.metrics.seconds.Observe(a.now().Sub(started).Seconds())
-	if err == nil {
-		if !admission.Replayed {
-			a.metrics.admitted.WithLabelValues(sale).Inc()
-		}
+	if err == nil && !admission.Replayed {
+		a.metrics.of(sale).admitted.Inc()
 	}
 	return admission, err
 }
 
-// send asks twice: a first reply may be lost after the work was done, and the
-// same ids then get the same answers.
-func (a *Admission) send(ctx context.Context, sale string, requests []queue.Request) ([]queue.Admission, error) {
-	entry, ok := a.book.Get(sale)
-	if !ok {
-		return nil, queue.ErrNotReady
+// send carries parcels to Redis and brings the answers back.
+func (a *Admission) send(ctx context.Context, parcels []admitParcel) {
+	asks, carried := a.asks(parcels)
+	if len(asks) == 0 {
+		return
 	}
-	a.metrics.size.Observe(float64(len(requests)))
 	killpoint.Pass("admit.before")
 	defer killpoint.Pass("admit.after")
-	line := a.lines.Of(sale)
-	first, cancel := context.WithTimeout(ctx, admitTimeout/2)
-	answers, err := line.Admit(first, entry.Sale.Epoch, entry.Rate(), requests)
-	cancel()
-	if err != nil && !errors.Is(err, queue.ErrNotReady) && ctx.Err() == nil {
-		answers, err = line.Admit(ctx, entry.Sale.Epoch, entry.Rate(), requests)
-		for i := range answers {
-			// What the lost reply had admitted is new to its shopper; what is older is a replay all the same.
-			answers[i].Replayed = answers[i].Replayed && a.book.Now().Sub(answers[i].Ticket.AdmittedAt) > 2*admitTimeout
+	told := a.ask(ctx, asks)
+	for i, ask := range asks {
+		p := carried[i]
+		if errors.Is(told[i].Err, queue.ErrNotReady) {
+			told[i] = a.askAnew(ctx, ask, told[i])
+		}
+		if p.answers, p.err = told[i].Admissions, told[i].Err; p.err == nil {
+			a.doors.of(p.key).learn(ask.Epoch, told[i])
 		}
 	}
-	if errors.Is(err, queue.ErrNotReady) {
-		return a.sendAnew(ctx, line, entry, requests, err)
-	}
-	return answers, err
 }
 
-// sendAnew asks again when the line has been loaded under a newer epoch than
-// the book knew; otherwise it wakes the keeper and returns the refusal.
-func (a *Admission) sendAnew(ctx context.Context, line *queue.Line, old *inventory.Entry, requests []queue.Request, refusal error) ([]queue.Admission, error) {
-	if err := a.book.RefreshOlderThan(ctx, bookStale); err != nil {
-		return nil, refusal
+type admitParcel = parcel[queue.Request, queue.Admission]
+
+// asks turns parcels into asks; those of sales the book does not know are
+// answered at once.
+func (a *Admission) asks(parcels []admitParcel) (asks []queue.Ask, carried []*admitParcel) {
+	asks, carried = make([]queue.Ask, 0, len(parcels)), make([]*admitParcel, 0, len(parcels))
+	size := 0
+	for i := range parcels {
+		p := &parcels[i]
+		entry, ok := a.book.Get(p.key)
+		if !ok {
+			p.err = queue.ErrNotReady
+			continue
+		}
+		size += len(p.requests)
+		asks = append(asks, queue.Ask{Line: a.lines.Of(p.key), Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Requests: p.requests})
+		carried = append(carried, p)
 	}
-	if now, ok := a.book.Get(line.Sale()); ok && now.Sale.Epoch != old.Sale.Epoch {
-		return line.Admit(ctx, now.Sale.Epoch, now.Rate(), requests)
+	if size > 0 {
+		a.metrics.size.Observe(float64(size))
+	}
+	return asks, carried
+}
+
+// ask repeats what failed once: a first reply may be lost after the work was
+// done, and the same ids then get the same answers.
+func (a *Admission) ask(ctx context.Context, asks []queue.Ask) []queue.Told {
+	first, cancel := context.WithTimeout(ctx, admitTimeout/2)
+	told := a.lines.Admit(first, asks)
+	cancel()
+	var again []int
+	for i := range told {
+		if err := told[i].Err; err != nil && !errors.Is(err, queue.ErrNotReady) {
+			again = append(again, i)
+		}
+	}
+	if len(again) == 0 || ctx.Err() != nil {
+		return told
+	}
+	repeated := make([]queue.Ask, len(again))
+	for i, n := range again {
+		repeated[i] = asks[n]
+	}
+	for i, second := range a.lines.Admit(ctx, repeated) {
+		for j := range second.Admissions {
+			// What the lost reply had admitted is new to its shopper; what is older is a replay all the same.
+			one := &second.Admissions[j]
+			one.Replayed = one.Replayed && a.book.Now().Sub(one.Ticket.AdmittedAt) > 2*admitTimeout
+		}
+		told[again[i]] = second
+	}
+	return told
+}
+
+// askAnew asks again when the line has been loaded under a newer epoch than
+// the book knew; otherwise it wakes the keeper and returns the refusal.
+func (a *Admission) askAnew(ctx context.Context, ask queue.Ask, refused queue.Told) queue.Told {
+	if err := a.book.RefreshOlderThan(ctx, bookStale); err != nil {
+		return refused
+	}
+	if now, ok := a.book.Get(ask.Line.Sale()); ok && now.Sale.Epoch != ask.Epoch {
+		ask.Epoch, ask.Rate = now.Sale.Epoch, now.Rate()
+		return a.lines.Admit(ctx, []queue.Ask{ask})[0]
 	}
 	a.keeper.Poke()
-	return nil, refusal
+	return refused
 }
 
 // Wait returns when no call is in flight any more.
 func (a *Admission) Wait() {
-	a.sales.Range(func(_, g any) bool {
-		g.(*gatherer[queue.Request, queue.Admission]).wait()
-		return true
-	})
-}
-
-type admissionMetrics struct {
-	admitted *prometheus.CounterVec
-	rejected *prometheus.CounterVec
-	seconds  prometheus.Histogram
-	size     prometheus.Histogram
-}
-
-func newAdmissionMetrics(reg prometheus.Registerer) *admissionMetrics {
-	m := &admissionMetrics{
-		admitted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_admitted_total",
-			Help: "Orders taken into a line."}, []string{"sale"}),
-		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_rejected_total",
-			Help: "Orders refused, by the problem's code."}, []string{"sale", "code"}),
-		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_admission_seconds",
-			Help: "Time from asking for a place in line to the answer.", Buckets: prometheus.ExponentialBuckets(0.00025, 2, 14)}),
-		size: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_admission_batch_size",
-			Help: "Requests that travelled to Redis in one call.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200}}),
-	}
-	reg.MustRegister(m.admitted, m.rejected, m.seconds, m.size)
-	return m
-}
-
-// refused counts an order that was not taken. Unknown sales share one label:
-// whoever makes ids up must not make series up.
-func (a *Admission) refused(sale string, code Code) {
-	if _, ok := a.book.Get(sale); !ok {
-		sale = "unknown"
-	}
-	a.metrics.rejected.WithLabelValues(sale, string(code)).Inc()
+	a.gather.wait()
+	a.doors.wait()
 }

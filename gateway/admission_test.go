@@ -24,12 +24,16 @@ func TestSlowAdmissionDelaysItsOwnSaleOnly(t *testing.T) {
 	a := s.gateway.admission
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	a.sales.Store("stuck", &gatherer[queue.Request, queue.Admission]{most: 1, calls: 1, bound: 10, timeout: time.Minute,
-		send: func(context.Context, []queue.Request) ([]queue.Admission, error) {
-			once.Do(func() { close(reached) })
-			<-release
-			return nil, queue.ErrNotReady
-		}})
+	send := a.gather.send
+	a.gather.send = func(ctx context.Context, parcels []admitParcel) {
+		if parcels[0].key != "stuck" {
+			send(ctx, parcels)
+			return
+		}
+		once.Do(func() { close(reached) })
+		<-release
+		parcels[0].err = queue.ErrNotReady
+	}
 	stuck := make(chan error, 1)
 	go func() {
 		_, err := a.Admit(context.Background(), "stuck", queue.Request{ID: "a", User: "ann", Units: 1})

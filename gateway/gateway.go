@@ -40,6 +40,7 @@ type Gateway struct {
 	log       *slog.Logger
 	now       func() time.Time
 	admission *Admission
+	answers   *answers
 	status    *statusReader
 	hub       *hub
 	engine    *gin.Engine
@@ -57,8 +58,9 @@ func New(cfg Config, parts Parts, log *slog.Logger, reg prometheus.Registerer, n
 	}
 	g := &Gateway{
 		Parts: parts, cfg: cfg, log: log, now: now, engine: engine,
+		answers:   newAnswers(cfg.BusyURL),
 		admission: NewAdmission(parts.Lines, parts.Book, parts.Keeper, reg, now),
-		status:    newStatusReader(parts.Finder),
+		status:    newStatusReader(parts.Finder, now),
 		hub:       newHub(parts.Lines, maxWaiters),
 		drained:   make(chan struct{}),
 	}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 	"time"
 )
@@ -12,107 +13,209 @@ var errCrowded = errors.New("too many requests wait for the store")
 
 // gatherer sends requests that arrive while a call is in flight together in
 // the next one. Nobody waits for a timer: a lone request is sent at once.
-// Requests are sent in the order of their arrival. While a store hangs, nobody
-// waits longer than for the call in flight and one more.
+//
+// Requests stand in lanes, one per sale. A lane is part of one call at a time,
+// so that its requests are sent in the order of their arrival, and a call
+// takes lanes in turn, so that a crowded one does not starve the others. A call
+// that hangs delays the lanes it carries; the others travel in the next.
 type gatherer[Q, A any] struct {
-	send    func(ctx context.Context, requests []Q) ([]A, error) // one answer per request, or an error for all
-	most    int                                                  // requests in one call
-	calls   int                                                  // calls in flight
-	bound   int                                                  // requests waiting
-	timeout time.Duration                                        // of one call
+	send    func(ctx context.Context, parcels []parcel[Q, A])
+	perLane int           // requests of one lane in one call
+	perCall int           // requests in one call, after which it takes no further lane
+	calls   int           // calls in flight
+	bound   int           // requests waiting in one lane
+	timeout time.Duration // of one call
+	now     func() time.Time
 
-	mu      sync.Mutex
-	waiting []gathered[Q, A]
-	flying  int
-	idle    chan struct{} // closed when the last call has ended; nil when none flies
+	mu     sync.Mutex
+	lanes  map[string]*lane[Q, A] // bounded by the sales of the book
+	ready  []*lane[Q, A]          // lanes that wait and are not in flight, in turn
+	flying int
+	idle   chan struct{} // closed when the last call has ended; nil when none flies
+	spare  sync.Pool     // of *waiter[Q, A]
 }
 
-type gathered[Q, A any] struct {
+// parcel is one lane's part of a call. Whoever sends it fills in as many
+// answers as there are requests, or err.
+type parcel[Q, A any] struct {
+	key      string
+	requests []Q
+	answers  []A
+	err      error
+
+	lane *lane[Q, A]
+	from []*waiter[Q, A]
+}
+
+type lane[Q, A any] struct {
+	key     string
+	waiting []*waiter[Q, A]
+	flying  bool
+}
+
+type waiter[Q, A any] struct {
 	ctx     context.Context // of the caller, who has gone when it has ended
+	since   time.Time
 	request Q
-	answer  chan reply[A]
+	answer  A
+	err     error
+	done    chan struct{}
 }
 
-type reply[A any] struct {
-	answer A
-	err    error
-}
-
-// do returns the answer to one request, within twice the timeout of a call.
-// When it returns earlier, because ctx ended, a call in flight may still carry
-// the request; one that was not sent yet never is.
-func (g *gatherer[Q, A]) do(ctx context.Context, request Q) (A, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*g.timeout)
-	defer cancel()
-	answer := make(chan reply[A], 1)
-	g.mu.Lock()
-	if len(g.waiting) >= g.bound {
-		g.mu.Unlock()
-		var none A
-		return none, errCrowded
+// do returns the answer to one request. While the store hangs it returns
+// within twice the timeout of a call and the rest of the call in flight. When
+// it returns early, because ctx ended, a call in flight may still carry the
+// request; one that was not sent yet never is.
+func (g *gatherer[Q, A]) do(ctx context.Context, key string, request Q) (answer A, err error) {
+	w, ok := g.spare.Get().(*waiter[Q, A])
+	if !ok {
+		w = &waiter[Q, A]{done: make(chan struct{}, 1)}
 	}
-	g.waiting = append(g.waiting, gathered[Q, A]{ctx, request, answer})
-	if g.flying < g.calls {
-		if g.flying++; g.flying == 1 {
-			g.idle = make(chan struct{})
-		}
-		go g.fly()
+	w.ctx, w.since, w.request = ctx, g.now(), request
+	if !g.join(key, w) {
+		return answer, errCrowded
 	}
-	g.mu.Unlock()
 	select {
-	case r := <-answer:
-		return r.answer, r.err
+	case <-w.done:
+		answer, err = w.answer, w.err
+		*w = waiter[Q, A]{done: w.done}
+		g.spare.Put(w)
+		return answer, err
 	case <-ctx.Done():
-		var none A
-		return none, ctx.Err()
+		return answer, ctx.Err() // the flight may still write to w
 	}
+}
+
+// join puts a waiter into its lane and sees to it that a flight will come.
+func (g *gatherer[Q, A]) join(key string, w *waiter[Q, A]) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l, ok := g.lanes[key]
+	if !ok {
+		if g.lanes == nil {
+			g.lanes = make(map[string]*lane[Q, A])
+		}
+		l = &lane[Q, A]{key: key}
+		g.lanes[key] = l
+	}
+	if len(l.waiting) >= g.bound {
+		return false
+	}
+	l.waiting = append(l.waiting, w)
+	if !l.flying && len(l.waiting) == 1 {
+		g.ready = append(g.ready, l)
+		g.launch()
+	}
+	return true
+}
+
+// launch starts one more flight where one is allowed. The caller holds mu.
+func (g *gatherer[Q, A]) launch() {
+	if g.flying >= g.calls {
+		return
+	}
+	if g.flying++; g.flying == 1 {
+		g.idle = make(chan struct{})
+	}
+	go g.fly()
 }
 
 // fly sends until nothing waits.
 func (g *gatherer[Q, A]) fly() {
 	for {
-		batch := g.take()
-		if batch == nil {
+		// Whoever can run now joins this call instead of the next; a lone request has nobody to let by.
+		runtime.Gosched()
+		parcels := g.take()
+		if parcels == nil {
 			return
-		}
-		requests := make([]Q, len(batch))
-		for i, w := range batch {
-			requests[i] = w.request
 		}
 		// Detached from every caller: none of them may leave the others without an answer.
 		ctx, cancel := context.WithTimeout(context.Background(), g.timeout)
-		answers, err := g.send(ctx, requests)
+		g.send(ctx, parcels)
 		cancel()
-		for i, w := range batch {
-			if err != nil {
-				w.answer <- reply[A]{err: err}
-				continue
-			}
-			w.answer <- reply[A]{answer: answers[i]}
+		for i := range parcels {
+			parcels[i].deliver()
 		}
+		g.land(parcels)
 	}
 }
 
-// take returns the next batch without those whose callers have gone; nil, and
-// the flight is over, when nobody waits.
-func (g *gatherer[Q, A]) take() []gathered[Q, A] {
+func (p *parcel[Q, A]) deliver() {
+	for i, w := range p.from {
+		if p.err != nil {
+			w.err = p.err
+		} else {
+			w.answer = p.answers[i]
+		}
+		w.done <- struct{}{}
+	}
+}
+
+// take returns the parcels of the next call; nil, and the flight is over, when
+// nobody waits.
+func (g *gatherer[Q, A]) take() []parcel[Q, A] {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	batch := make([]gathered[Q, A], 0, min(len(g.waiting), g.most))
-	for len(g.waiting) > 0 && len(batch) < g.most {
-		if g.waiting[0].ctx.Err() == nil {
-			batch = append(batch, g.waiting[0])
+	var parcels []parcel[Q, A]
+	late := g.now().Add(-2 * g.timeout)
+	for room := g.perCall; room > 0 && len(g.ready) > 0; {
+		l := g.ready[0]
+		g.ready = g.ready[1:]
+		p := l.fill(g.perLane, late)
+		if len(p.requests) == 0 {
+			continue
 		}
-		g.waiting = g.waiting[1:]
+		l.flying = true
+		room -= len(p.requests)
+		parcels = append(parcels, p)
 	}
-	if len(batch) > 0 {
-		return batch
+	if parcels != nil {
+		return parcels
 	}
 	if g.flying--; g.flying == 0 {
 		close(g.idle)
 		g.idle = nil
 	}
 	return nil
+}
+
+// fill takes the oldest requests of a lane into a parcel, without those whose
+// callers have gone, and turns away those that have waited too long.
+func (l *lane[Q, A]) fill(most int, late time.Time) parcel[Q, A] {
+	n := min(most, len(l.waiting))
+	p := parcel[Q, A]{key: l.key, lane: l, requests: make([]Q, 0, n), from: make([]*waiter[Q, A], 0, n)}
+	taken := 0
+	for _, w := range l.waiting {
+		if len(p.requests) == most {
+			break
+		}
+		taken++
+		switch {
+		case w.ctx.Err() != nil:
+		case w.since.Before(late):
+			w.err = context.DeadlineExceeded
+			w.done <- struct{}{}
+		default:
+			p.requests = append(p.requests, w.request)
+			p.from = append(p.from, w)
+		}
+	}
+	if l.waiting = l.waiting[taken:]; len(l.waiting) == 0 {
+		l.waiting = nil
+	}
+	return p
+}
+
+// land puts lanes in which somebody came meanwhile at the end of the turn.
+func (g *gatherer[Q, A]) land(parcels []parcel[Q, A]) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for i := range parcels {
+		l := parcels[i].lane
+		if l.flying = false; len(l.waiting) > 0 {
+			g.ready = append(g.ready, l)
+		}
+	}
 }
 
 // wait returns when no call is in flight, which takes as long as requests keep

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -11,38 +12,54 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// trip is one call as its store sees it.
+type trip map[string][]int
+
 // desk is a store whose calls a test lets through one by one.
 type desk struct {
 	gatherer[int, int]
-	calls chan []int    // each call as it begins
+	calls chan trip     // each call as it begins
 	open  chan struct{} // lets one call end
+	free  chan struct{} // lets a call end that carries the lane "stuck"
 	most  atomic.Int64  // calls seen at the same time
 	now   atomic.Int64
 	fail  error
 }
 
-func newDesk(most, calls, bound int, timeout time.Duration) *desk {
-	d := &desk{calls: make(chan []int, 100), open: make(chan struct{}, 100)}
-	d.gatherer = gatherer[int, int]{most: most, calls: calls, bound: bound, timeout: timeout, send: d.answer}
+func newDesk(perLane, perCall, calls, bound int, timeout time.Duration) *desk {
+	d := &desk{calls: make(chan trip, 100), open: make(chan struct{}, 100), free: make(chan struct{}, 100)}
+	d.gatherer = gatherer[int, int]{perLane: perLane, perCall: perCall, calls: calls, bound: bound, timeout: timeout, now: time.Now, send: d.carry}
 	return d
 }
 
-func (d *desk) answer(ctx context.Context, requests []int) ([]int, error) {
+func (d *desk) carry(ctx context.Context, parcels []parcel[int, int]) {
 	n := d.now.Add(1)
 	defer d.now.Add(-1)
 	for most := d.most.Load(); n > most && !d.most.CompareAndSwap(most, n); most = d.most.Load() {
 	}
-	d.calls <- requests
+	seen := trip{}
+	for _, p := range parcels {
+		seen[p.key] = p.requests
+	}
+	d.calls <- seen
+	gate := d.open
+	if parcels[0].key == "stuck" {
+		gate = d.free
+	}
+	var err error
 	select {
-	case <-d.open:
+	case <-gate:
+		err = d.fail
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		err = ctx.Err()
 	}
-	answers := make([]int, len(requests))
-	for i, q := range requests {
-		answers[i] = q * 10
+	for i := range parcels {
+		p := &parcels[i]
+		p.err, p.answers = err, make([]int, len(p.requests))
+		for j, q := range p.requests {
+			p.answers[j] = q * 10
+		}
 	}
-	return answers, d.fail
 }
 
 type result struct {
@@ -50,66 +67,108 @@ type result struct {
 	err    error
 }
 
-// ask begins a request and returns once it waits behind a call in flight.
-func (d *desk) ask(t *testing.T, ctx context.Context, q int) <-chan result {
+// ask begins a request of a lane and returns once it waits behind a call in flight.
+func (d *desk) ask(t *testing.T, ctx context.Context, lane string, q int) <-chan result {
 	t.Helper()
 	out := make(chan result, 1)
-	before := d.queued()
+	before := d.queued(lane)
 	go func() {
-		a, err := d.do(ctx, q)
+		a, err := d.do(ctx, lane, q)
 		out <- result{a, err}
 	}()
-	require.Eventually(t, func() bool { return d.queued() == before+1 }, patience, 100*time.Microsecond)
+	require.Eventually(t, func() bool { return d.queued(lane) == before+1 }, patience, 100*time.Microsecond)
 	return out
 }
 
 // first begins a request that is sent at once.
-func (d *desk) first(t *testing.T, q int) <-chan result {
+func (d *desk) first(t *testing.T, lane string, q int) <-chan result {
 	t.Helper()
 	out := make(chan result, 1)
 	go func() {
-		a, err := d.do(t.Context(), q)
+		a, err := d.do(t.Context(), lane, q)
 		out <- result{a, err}
 	}()
-	require.Equal(t, []int{q}, <-d.calls)
+	require.Equal(t, trip{lane: {q}}, <-d.calls)
 	return out
 }
 
-func (d *desk) queued() int {
+func (d *desk) queued(lane string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return len(d.waiting)
+	if l, ok := d.lanes[lane]; ok {
+		return len(l.waiting)
+	}
+	return 0
 }
 
 func TestGathererSendsInOrderWhatCameMeanwhile(t *testing.T) {
 	t.Parallel()
-	d := newDesk(3, 1, 100, time.Minute)
-	first := d.first(t, 1)
+	d := newDesk(3, 3, 4, 100, time.Minute)
+	first := d.first(t, "a", 1)
 	var rest []<-chan result
 	for q := 2; q <= 6; q++ {
-		rest = append(rest, d.ask(t, t.Context(), q))
+		rest = append(rest, d.ask(t, t.Context(), "a", q))
 	}
 	d.open <- struct{}{}
 	require.Equal(t, result{10, nil}, <-first)
-	require.Equal(t, []int{2, 3, 4}, <-d.calls, "as many as one call takes, first come first")
+	require.Equal(t, trip{"a": {2, 3, 4}}, <-d.calls, "as many as one call takes, first come first")
 	d.open <- struct{}{}
-	require.Equal(t, []int{5, 6}, <-d.calls)
+	require.Equal(t, trip{"a": {5, 6}}, <-d.calls)
 	d.open <- struct{}{}
 	for i, one := range rest {
 		require.Equal(t, result{(i + 2) * 10, nil}, <-one)
 	}
 	d.wait()
-	require.EqualValues(t, 1, d.most.Load())
+	require.EqualValues(t, 1, d.most.Load(), "never two calls for one lane")
+}
+
+// A crowded lane fills its share of a call, not the whole of it.
+func TestGathererTakesLanesInTurn(t *testing.T) {
+	t.Parallel()
+	d := newDesk(3, 6, 1, 100, time.Minute)
+	answers := []<-chan result{d.first(t, "first", 1)}
+	for q := range 8 {
+		answers = append(answers, d.ask(t, t.Context(), "hot", q))
+	}
+	answers = append(answers, d.ask(t, t.Context(), "quiet", 7), d.ask(t, t.Context(), "calm", 8))
+	for _, want := range []trip{{"hot": {0, 1, 2}, "quiet": {7}, "calm": {8}}, {"hot": {3, 4, 5}}, {"hot": {6, 7}}} {
+		d.open <- struct{}{}
+		require.Equal(t, want, <-d.calls)
+	}
+	d.open <- struct{}{}
+	for _, one := range answers {
+		require.NoError(t, (<-one).err)
+	}
+	d.wait()
+}
+
+// A call that hangs holds up the lanes it carries, nobody else.
+func TestGathererPassesAHangingCall(t *testing.T) {
+	t.Parallel()
+	d := newDesk(3, 6, 2, 100, time.Minute)
+	stuck := d.first(t, "stuck", 1)
+	behind := d.ask(t, t.Context(), "stuck", 2)
+	for q := range 3 {
+		other := d.first(t, "other", q)
+		d.open <- struct{}{}
+		require.Equal(t, result{q * 10, nil}, <-other)
+	}
+	require.Equal(t, 1, d.queued("stuck"), "it keeps its place behind the call in flight")
+	d.free <- struct{}{}
+	require.Equal(t, result{10, nil}, <-stuck)
+	d.free <- struct{}{}
+	require.Equal(t, result{20, nil}, <-behind)
+	d.wait()
 }
 
 func TestGathererKeepsToItsCallsInFlight(t *testing.T) {
 	t.Parallel()
-	d := newDesk(2, 3, 1000, time.Minute)
+	d := newDesk(2, 1, 3, 1000, time.Minute)
 	var crowd sync.WaitGroup
 	var wrong atomic.Int64
 	for q := range 200 {
 		crowd.Go(func() {
-			if a, err := d.do(t.Context(), q); err != nil || a != q*10 {
+			if a, err := d.do(t.Context(), strconv.Itoa(q%7), q); err != nil || a != q*10 {
 				wrong.Add(1)
 			}
 		})
@@ -131,10 +190,10 @@ func TestGathererKeepsToItsCallsInFlight(t *testing.T) {
 
 func TestGathererRefusesBeyondItsBound(t *testing.T) {
 	t.Parallel()
-	d := newDesk(1, 1, 2, time.Minute)
-	first := d.first(t, 1)
-	second, third := d.ask(t, t.Context(), 2), d.ask(t, t.Context(), 3)
-	_, err := d.do(t.Context(), 4)
+	d := newDesk(1, 1, 1, 2, time.Minute)
+	first := d.first(t, "a", 1)
+	second, third := d.ask(t, t.Context(), "a", 2), d.ask(t, t.Context(), "a", 3)
+	_, err := d.do(t.Context(), "a", 4)
 	require.ErrorIs(t, err, errCrowded)
 	require.Equal(t, CodeUnavailable, codeOf(err))
 	for range 3 {
@@ -148,10 +207,10 @@ func TestGathererRefusesBeyondItsBound(t *testing.T) {
 
 func TestGathererTellsEverybodyOfAnError(t *testing.T) {
 	t.Parallel()
-	d := newDesk(10, 1, 10, time.Minute)
+	d := newDesk(10, 1, 1, 10, time.Minute)
 	d.fail = errors.New("the store says no")
-	first := d.first(t, 1)
-	second, third := d.ask(t, t.Context(), 2), d.ask(t, t.Context(), 3)
+	first := d.first(t, "a", 1)
+	second, third := d.ask(t, t.Context(), "a", 2), d.ask(t, t.Context(), "a", 3)
 	d.open <- struct{}{}
 	d.open <- struct{}{}
 	for _, one := range []<-chan result{first, second, third} {
@@ -162,15 +221,15 @@ func TestGathererTellsEverybodyOfAnError(t *testing.T) {
 
 func TestGathererForgetsWhoHasGone(t *testing.T) {
 	t.Parallel()
-	d := newDesk(10, 1, 10, time.Minute)
-	first := d.first(t, 1)
+	d := newDesk(10, 1, 1, 10, time.Minute)
+	first := d.first(t, "a", 1)
 	ctx, hangUp := context.WithCancel(t.Context())
-	gone, stays := d.ask(t, ctx, 2), d.ask(t, t.Context(), 3)
+	gone, stays := d.ask(t, ctx, "a", 2), d.ask(t, t.Context(), "a", 3)
 	hangUp()
 	require.ErrorIs(t, (<-gone).err, context.Canceled)
 	d.open <- struct{}{}
 	require.NoError(t, (<-first).err)
-	require.Equal(t, []int{3}, <-d.calls)
+	require.Equal(t, trip{"a": {3}}, <-d.calls)
 	d.open <- struct{}{}
 	require.Equal(t, result{30, nil}, <-stays)
 	d.wait()
@@ -180,13 +239,13 @@ func TestGathererForgetsWhoHasGone(t *testing.T) {
 // A store that hangs costs each caller two calls' time, and its calls end.
 func TestGathererWaitIsBounded(t *testing.T) {
 	t.Parallel()
-	d := newDesk(1, 1, 1000, 100*time.Millisecond)
+	d := newDesk(1, 1, 1, 1000, 100*time.Millisecond)
 	started := time.Now()
 	var crowd sync.WaitGroup
 	var answered atomic.Int64
 	for q := range 50 {
 		crowd.Go(func() {
-			if _, err := d.do(context.Background(), q); err == nil {
+			if _, err := d.do(context.Background(), "a", q); err == nil {
 				answered.Add(1)
 			}
 		})

@@ -15,8 +15,6 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
-
-	"sluice/queue"
 )
 
 // raw sends text as it is and reads one answer; status 0 is a connection that
@@ -174,13 +172,7 @@ func TestHangingUpLeavesNothingHalfDone(t *testing.T) {
 
 // idle reports whether no admission waits or flies.
 func (a *Admission) idle() bool {
-	idle := true
-	a.sales.Range(func(_, found any) bool {
-		g := found.(*gatherer[queue.Request, queue.Admission])
-		g.mu.Lock()
-		defer g.mu.Unlock()
-		idle = idle && g.flying == 0
-		return true
-	})
-	return idle
+	a.gather.mu.Lock()
+	defer a.gather.mu.Unlock()
+	return a.gather.flying == 0
 }

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"hash"
 	"net/http"
 	"strconv"
 	"strings"
@@ -83,9 +82,8 @@ func unquoteField(text string) (string, bool) {
 // Fingerprint is 8 hex digits that differ when the payload differs. It tells a repeated request from a changed one; it
 // protects nothing.
 func Fingerprint(body OrderBody) string {
-	sum := sha256.New()
-	writeParts(sum, strconv.Itoa(body.Quantity), body.Email, body.Phone)
-	return hex.EncodeToString(sum.Sum(nil)[:4])
+	sum := hashParts(strconv.Itoa(body.Quantity), body.Email, body.Phone)
+	return hex.EncodeToString(sum[:4])
 }
 
 // OrderID names the order. With a key it is a UUIDv8 computed from sale, user and key, so that every gateway gives a
@@ -94,9 +92,8 @@ func OrderID(sale, user, key string) string {
 	if key == "" {
 		return newUUID()
 	}
-	sum := sha256.New()
-	writeParts(sum, "sluice order", sale, user, key)
-	id := uuid.UUID(sum.Sum(nil)[:16])
+	sum := hashParts("sluice order", sale, user, key)
+	id := uuid.UUID(sum[:16])
 	id[6] = id[6]&0x0f | 0x80 // version 8
 	id[8] = id[8]&0x3f | 0x80 // variant RFC 9562
 	return id.String()
@@ -105,12 +102,13 @@ func OrderID(sale, user, key string) string {
 // newUUID is a UUIDv7. Its only error is a failing random source, on which Go itself ends the process.
 func newUUID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// writeParts hashes each part behind its length, so that ("ab","c") and ("a","bc") differ.
-func writeParts(sum hash.Hash, parts ...string) {
-	var size [8]byte
+// hashParts hashes each part behind its length, so that ("ab","c") and ("a","bc") differ.
+func hashParts(parts ...string) [sha256.Size]byte {
+	var room [256]byte // enough for nearly everybody
+	text := room[:0]
 	for _, part := range parts {
-		binary.BigEndian.PutUint64(size[:], uint64(len(part)))
-		sum.Write(size[:])
-		sum.Write([]byte(part))
+		text = binary.BigEndian.AppendUint64(text, uint64(len(part)))
+		text = append(text, part...)
 	}
+	return sha256.Sum256(text)
 }

@@ -25,16 +25,6 @@ type linksBody struct {
 	Events string `json:"events"`
 }
 
-type admittedBody struct {
-	OrderID    string    `json:"order_id"`
-	SaleID     string    `json:"sale_id"`
-	Status     string    `json:"status"`
-	Position   int64     `json:"position"`
-	ETASeconds int64     `json:"eta_seconds"`
-	Receipt    string    `json:"receipt,omitempty"`
-	Links      linksBody `json:"links"`
-}
-
 // orderBody is an order as its owner sees it.
 type orderBody struct {
 	OrderID     string    `json:"order_id"`
@@ -135,11 +125,17 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		WriteProblem(c, g.problemOf(queue.ErrNotReady))
 		return
 	}
-	request, problem := readOrder(c.Request, entry.Sale, user)
+	body, key, problem := readOrder(c.Request, entry.Sale)
 	if problem != nil {
 		WriteProblem(c, *problem)
 		return
 	}
+	if err := g.admission.Refusal(entry.Sale.ID, user); err != nil {
+		g.refuse(c, err)
+		return
+	}
+	request := queue.Request{ID: OrderID(entry.Sale.ID, user, key), User: user, Units: body.Quantity, Fingerprint: Fingerprint(body),
+		Email: body.Email, Phone: body.Phone}
 	admission, err := g.admission.Admit(c.Request.Context(), entry.Sale.ID, request)
 	if err != nil {
 		g.refuse(c, err)
@@ -148,14 +144,13 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 	g.admitted(c, entry.Sale, admission)
 }
 
-func readOrder(r *http.Request, sale inventory.Sale, user string) (queue.Request, *Problem) {
-	key, problem := IdempotencyKey(r.Header)
-	if problem != nil {
-		return queue.Request{}, problem
+func readOrder(r *http.Request, sale inventory.Sale) (body OrderBody, key string, problem *Problem) {
+	if key, problem = IdempotencyKey(r.Header); problem != nil {
+		return body, key, problem
 	}
 	raw, problem := ReadBody(r)
 	if problem != nil {
-		return queue.Request{}, problem
+		return body, key, problem
 	}
 	body, bad := DecodeOrder(raw)
 	if len(bad) == 0 && body.Quantity > sale.PerUserLimit {
@@ -163,40 +158,9 @@ func readOrder(r *http.Request, sale inventory.Sale, user string) (queue.Request
 	}
 	if len(bad) > 0 {
 		p := InvalidRequest(bad...)
-		return queue.Request{}, &p
+		return body, key, &p
 	}
-	return queue.Request{ID: OrderID(sale.ID, user, key), User: user, Units: body.Quantity, Fingerprint: Fingerprint(body),
-		Email: body.Email, Phone: body.Phone}, nil
-}
-
-func (g *Gateway) admitted(c *gin.Context, sale inventory.Sale, a queue.Admission) {
-	links := linksOf(sale.ID, a.Ticket.ID)
-	receipt := ""
-	if g.Receipts != nil {
-		receipt = g.Receipts.Sign(sale.ID, sale.Epoch, a.Ticket)
-		c.Header(receiptHeader, receipt)
-	}
-	h := c.Writer.Header()
-	h.Set("Location", links.Self)
-	h.Set("Retry-After", strconv.FormatInt(min(max(a.Ticket.ETASeconds, 1), 30), 10))
-	h.Set("Cache-Control", "no-store")
-	if a.Replayed {
-		h.Set("Idempotency-Replayed", "true")
-	}
-	c.JSON(http.StatusAccepted, admittedBody{OrderID: a.Ticket.ID, SaleID: sale.ID, Status: order.Queued,
-		Position: a.Ticket.Position, ETASeconds: a.Ticket.ETASeconds, Receipt: receipt, Links: links})
-}
-
-// refuse answers with the problem for err; what no table knows is logged.
-func (g *Gateway) refuse(c *gin.Context, err error) {
-	p := g.problemOf(err)
-	switch p.Code {
-	case CodeInternal:
-		g.log.Error("request failed", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
-	case CodeUnavailable:
-		g.log.Warn("request refused: a store does not answer", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
-	}
-	WriteProblem(c, p)
+	return body, key, nil
 }
 
 // cancelOrder ends the owner's unpaid order.

@@ -9,8 +9,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -29,7 +31,7 @@ var ErrReceipt = errors.New("the receipt is not valid for this order")
 // Receipts signs what a 202 promises, so that an accepted order can be
 // honoured after Redis lost its ticket: the receipt holds all that the line
 // needs to take it back. It is worthless to anybody but the order's owner.
-type Receipts struct{ key []byte }
+type Receipts struct{ macs sync.Pool }
 
 // NewReceipts derives the signing key from a secret that all gateways share.
 func NewReceipts(secret string) (*Receipts, error) {
@@ -37,7 +39,7 @@ func NewReceipts(secret string) (*Receipts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("derive the receipts' key: %w", err)
 	}
-	return &Receipts{key: key}, nil
+	return &Receipts{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}, nil
 }
 
 const (
@@ -49,8 +51,14 @@ const (
 
 // Sign returns the receipt of a ticket admitted to a sale under an epoch.
 func (r *Receipts) Sign(sale string, epoch int64, t queue.Ticket) string {
-	body := strings.Join([]string{receiptVersion, base36(t.Seq), base36(epoch), base36(int64(t.Units)), base36(t.AdmittedAt.UnixMilli()), t.Fingerprint}, ".")
-	return body + "." + base64.RawURLEncoding.EncodeToString(r.mac(sale, t.ID, t.User, body))
+	var room [maxReceipt]byte
+	text := append(room[:0], receiptVersion...)
+	for _, n := range [...]int64{t.Seq, epoch, int64(t.Units), t.AdmittedAt.UnixMilli()} {
+		text = strconv.AppendInt(append(text, '.'), n, 36)
+	}
+	text = append(append(text, '.'), t.Fingerprint...)
+	mac := r.mac(sale, t.ID, t.User, string(text))
+	return string(base64.RawURLEncoding.AppendEncode(append(text, '.'), mac[:]))
 }
 
 // Read returns the ticket a receipt stands for, or ErrReceipt. Any text may
@@ -62,7 +70,7 @@ func (r *Receipts) Read(sale, id, user, receipt string) (queue.Ticket, error) {
 	}
 	body := receipt[:cut]
 	mac, err := base64.RawURLEncoding.Strict().DecodeString(receipt[cut+1:])
-	if err != nil || subtle.ConstantTimeCompare(mac, r.mac(sale, id, user, body)) != 1 {
+	if err != nil || !r.signed(mac, sale, id, user, body) {
 		return queue.Ticket{}, ErrReceipt
 	}
 	f := strings.Split(receipt, ".")
@@ -78,16 +86,25 @@ func (r *Receipts) Read(sale, id, user, receipt string) (queue.Ticket, error) {
 	return queue.Ticket{ID: id, User: user, State: queue.Queued, Seq: n[0], Units: int(n[2]), AdmittedAt: time.UnixMilli(n[3]).UTC(), Fingerprint: f[5]}, nil
 }
 
+func (r *Receipts) signed(mac []byte, parts ...string) bool {
+	want := r.mac(parts...)
+	return subtle.ConstantTimeCompare(mac, want[:]) == 1
+}
+
 // mac signs length-prefixed parts, so that no two orders share a text.
-func (r *Receipts) mac(parts ...string) []byte {
-	sum := hmac.New(sha256.New, r.key)
-	var size [4]byte
+func (r *Receipts) mac(parts ...string) (short [receiptMAC]byte) {
+	var room [512]byte
+	text := room[:0]
 	for _, p := range parts {
-		binary.BigEndian.PutUint32(size[:], uint32(len(p)))
-		sum.Write(size[:])
-		sum.Write([]byte(p))
+		text = binary.BigEndian.AppendUint32(text, uint32(len(p)))
+		text = append(text, p...)
 	}
-	return sum.Sum(nil)[:receiptMAC]
+	sum := r.macs.Get().(hash.Hash)
+	defer r.macs.Put(sum)
+	sum.Reset()
+	sum.Write(text)
+	copy(short[:], sum.Sum(text[:0]))
+	return short
 }
 
 // find returns the owner's order. One that neither store knows although a
@@ -110,5 +127,3 @@ func (g *Gateway) find(c *gin.Context, entry *inventory.Entry, id, user string) 
 	g.log.Warn("honouring a receipt whose ticket was lost", "sale", entry.Sale.ID, "order", id)
 	return g.Finder.Honour(ctx, entry, ticket)
 }
-
-func base36(n int64) string { return strconv.FormatInt(n, 36) }

@@ -84,7 +84,7 @@ func newStack(t *testing.T, edits ...func(*setup)) *stack {
 func (s *stack) openStores(c setup) {
 	rdb := redis.NewClient(&redis.Options{Addr: c.redis, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
-	rdb.AddHook(counting{&s.commands})
+	rdb.AddHook(callCounter{&s.commands})
 	s.t.Cleanup(func() { _ = rdb.Close() })
 	s.lines = queue.NewLines(rdb)
 	database := testkit.NewDatabase(s.t, "sqlite")
@@ -213,19 +213,19 @@ func (s *stack) record(sale, id string) string {
 	return text
 }
 
-// counting counts what the product asks of Redis.
-type counting struct{ n *atomic.Int64 }
+// callCounter counts what the product asks of Redis.
+type callCounter struct{ n *atomic.Int64 }
 
-func (c counting) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (c callCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (c counting) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (c callCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		c.n.Add(1)
 		return next(ctx, cmd)
 	}
 }
 
-func (c counting) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (c callCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		c.n.Add(1)
 		return next(ctx, cmds)

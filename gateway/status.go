@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"sluice/order"
@@ -11,14 +10,15 @@ import (
 const (
 	statusTimeout = 3 * time.Second
 	statusMost    = 200
-	statusCalls   = 2
+	statusCalls   = 4
 	statusWaiting = 20_000
 )
 
-// statusReader reads the orders many shoppers ask for in few calls.
+// statusReader reads the orders many shoppers ask for in few calls, one sale
+// a call.
 type statusReader struct {
 	finder *order.Finder
-	sales  sync.Map // sale id → *gatherer[string, found]; bounded by the sales of the book
+	gather gatherer[string, found]
 }
 
 type found struct {
@@ -26,19 +26,18 @@ type found struct {
 	err  error
 }
 
-func newStatusReader(finder *order.Finder) *statusReader { return &statusReader{finder: finder} }
+func newStatusReader(finder *order.Finder, now func() time.Time) *statusReader {
+	s := &statusReader{finder: finder}
+	// As many of one sale as of all: a call that has to ask the database delays its own sale only.
+	s.gather = gatherer[string, found]{perLane: statusMost, perCall: 1, calls: statusCalls, bound: statusWaiting,
+		timeout: statusTimeout, now: now, send: s.send}
+	return s
+}
 
 // get returns an order of a sale that is in the book, for its owner only;
 // order.ErrNotFound otherwise.
 func (s *statusReader) get(ctx context.Context, sale, id, user string) (order.View, error) {
-	g, ok := s.sales.Load(sale)
-	if !ok {
-		g, _ = s.sales.LoadOrStore(sale, &gatherer[string, found]{
-			most: statusMost, calls: statusCalls, bound: statusWaiting, timeout: statusTimeout,
-			send: func(ctx context.Context, ids []string) ([]found, error) { return s.read(ctx, sale, ids) },
-		})
-	}
-	f, err := g.(*gatherer[string, found]).do(ctx, id)
+	f, err := s.gather.do(ctx, sale, id)
 	if err != nil {
 		return order.View{}, err
 	}
@@ -49,6 +48,13 @@ func (s *statusReader) get(ctx context.Context, sale, id, user string) (order.Vi
 		return order.View{}, f.err
 	}
 	return f.view, nil
+}
+
+func (s *statusReader) send(ctx context.Context, parcels []parcel[string, found]) {
+	for i := range parcels {
+		p := &parcels[i]
+		p.answers, p.err = s.read(ctx, p.key, p.requests)
+	}
 }
 
 func (s *statusReader) read(ctx context.Context, sale string, ids []string) ([]found, error) {
@@ -66,9 +72,4 @@ func (s *statusReader) read(ctx context.Context, sale string, ids []string) ([]f
 	return answers, nil
 }
 
-func (s *statusReader) wait() {
-	s.sales.Range(func(_, g any) bool {
-		g.(*gatherer[string, found]).wait()
-		return true
-	})
-}
+func (s *statusReader) wait() { s.gather.wait() }

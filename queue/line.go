@@ -19,9 +19,6 @@ const (
 	keepReleased = 10_000
 )
 
-// MaxAdmit is the most requests one Admit call takes.
-const MaxAdmit = 200
-
 // Lines gives access to the line of every sale. Safe for concurrent use.
 type Lines struct {
 	rdb     redis.UniversalClient
@@ -46,94 +43,6 @@ type Line struct {
 
 // Sale returns the id of the sale this line belongs to.
 func (l *Line) Sale() string { return l.sale }
-
-// Request asks for a place in the line. No field may hold a control character.
-type Request struct {
-	ID, User     string
-	Units        int
-	Fingerprint  string
-	Email, Phone string
-}
-
-// Admission is the answer to one Request.
-type Admission struct {
-	Ticket   Ticket // when Err is nil
-	Replayed bool   // the same request had been admitted before: Ticket is what became of it
-	Err      error  // ErrMismatch, NotStartedError, ErrEnded, ErrPaused, LimitError, ErrFull or ErrSoldOut
-}
-
-// Admit takes up to MaxAdmit requests into the line, in their order, and
-// answers each. Rate is the measured drain rate in tickets per second, for the
-// expected wait; it must be positive. Repeating a call repeats its answers.
-//
-// It returns ErrNotReady, and has done nothing, when the line is missing, has
-// another epoch, is being rebuilt, or Redis has been restarted and nobody has
-// verified its lines since (see Verified); also when Redis does not keep what
-// redis.durability asks for, or too few replicas have acknowledged, and then
-// the requests may be in the line. After any other error the requests
-// may or may not be in the line; repeating the call tells.
-func (l *Line) Admit(ctx context.Context, epoch int64, rate float64, requests []Request) ([]Admission, error) {
-	if len(requests) == 0 || len(requests) > MaxAdmit {
-		return nil, fmt.Errorf("admit takes 1 to %d requests, got %d", MaxAdmit, len(requests))
-	}
-	args := make([]any, 0, 4+6*len(requests))
-	args = append(args, epoch, strconv.FormatFloat(rate, 'f', 3, 64), wakeChannel, l.sale)
-	for _, r := range requests {
-		args = append(args, r.ID, r.User, r.Units, r.Fingerprint, r.Email, r.Phone)
-	}
-	keys := []string{l.keys.meta, l.keys.stock, l.keys.wait, l.keys.orders, l.keys.holders}
-	reply, err := l.durably(ctx, l.scripts.admit, keys, args...)
-	if err != nil {
-		return nil, err
-	}
-	answers, ok := reply.([]any)
-	if !ok || len(answers) == 0 {
-		return nil, fmt.Errorf("admit to %s answered %T, not a list", l.sale, reply)
-	}
-	if answers[0] == "X" {
-		return nil, ErrNotReady
-	}
-	if len(answers) != len(requests)+1 {
-		return nil, fmt.Errorf("admit to %s: %d answers to %d requests", l.sale, len(answers)-1, len(requests))
-	}
-	admissions := make([]Admission, len(requests))
-	for i, answer := range answers[1:] {
-		text, _ := answer.(string)
-		admissions[i] = readAnswer(requests[i].ID, text)
-	}
-	return admissions, nil
-}
-
-func readAnswer(id, answer string) Admission {
-	if answer == "" {
-		answer = "?"
-	}
-	code, rest := answer[0], answer[1:]
-	switch code {
-	case 'A', 'R':
-		t, err := parseTicket(id, rest)
-		return Admission{Ticket: t, Replayed: code == 'R', Err: err}
-	case 'M':
-		return Admission{Err: ErrMismatch}
-	case 'N':
-		ms, _ := strconv.ParseInt(rest, 10, 64)
-		if ms == 0 {
-			return Admission{Err: NotStartedError{}}
-		}
-		return Admission{Err: NotStartedError{StartsAt: time.UnixMilli(ms).UTC()}}
-	case 'E':
-		return Admission{Err: ErrEnded}
-	case 'P':
-		return Admission{Err: ErrPaused}
-	case 'L':
-		return Admission{Err: LimitError{OrderID: rest}}
-	case 'F':
-		return Admission{Err: ErrFull}
-	case 'S':
-		return Admission{Err: ErrSoldOut}
-	}
-	return Admission{Err: fmt.Errorf("admit answered %q, which is no answer", answer)}
-}
 
 // Batch is what one claim got: tickets that belong to this caller until the
 // lease runs out.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -127,15 +126,24 @@ func (ls *Lines) Promising(p *Promise) *Lines {
 	return &Lines{rdb: ls.rdb, scripts: ls.scripts, promise: p}
 }
 
+// kept returns ErrNotReady while Redis keeps less than is promised.
+func (ls *Lines) kept() error {
+	if ls.promise == nil {
+		return nil
+	}
+	if err := ls.promise.Kept(); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotReady, err)
+	}
+	return nil
+}
+
 // durably calls a fenced script so that its effect is as durable as promised
 // when it returns. The counter is written even when the script wrote nothing:
 // WAIT speaks of this connection's last write only, and an answer may repeat
 // what another connection wrote.
 func (l *Line) durably(ctx context.Context, s script, keys []string, args ...any) (any, error) {
-	if l.promise != nil {
-		if err := l.promise.Kept(); err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrNotReady, err)
-		}
+	if err := l.kept(); err != nil {
+		return nil, err
 	}
 	n := l.promise.acks()
 	if n == 0 {
@@ -150,11 +158,9 @@ func (l *Line) durably(ctx context.Context, s script, keys []string, args ...any
 	pipe.HIncrBy(ctx, l.keys.meta, "waited", 1)
 	acknowledged := pipe.Do(ctx, "WAIT", n, l.promise.cfg.ReplicaTimeout.Milliseconds())
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	if err := reply.Err(); err != nil {
-		if strings.HasPrefix(err.Error(), "NOSCRIPT") {
-			return nil, fmt.Errorf("%w: redis was restarted", ErrNotReady)
-		}
-		return nil, fmt.Errorf("redis script %s on %s: %w", s.name, keys[0], err)
+	answer, err := s.fencedReply(reply, keys[0])
+	if err != nil {
+		return nil, err
 	}
 	got, err := acknowledged.Int64()
 	if err != nil {
@@ -163,7 +169,7 @@ func (l *Line) durably(ctx context.Context, s script, keys []string, args ...any
 	if got < int64(n) {
 		return nil, fmt.Errorf("%w: %d of %d replicas acknowledged within %s", ErrNotReady, got, n, l.promise.cfg.ReplicaTimeout)
 	}
-	return reply.Val(), nil
+	return answer, nil
 }
 
 // node is the one server that holds this line: WAIT names no key, so a

@@ -47,12 +47,17 @@ func (s script) run(ctx context.Context, rdb redis.Scripter, keys []string, args
 // fenced calls the script only where AllowAdmission has loaded it: it returns
 // ErrNotReady on a Redis whose lines nobody has verified since it came up.
 func (s script) fenced(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (any, error) {
-	v, err := rdb.EvalSha(ctx, s.sha, keys, args...).Result()
+	return s.fencedReply(rdb.EvalSha(ctx, s.sha, keys, args...), keys[0])
+}
+
+// fencedReply reads the reply to a fenced call on the line of key.
+func (s script) fencedReply(reply *redis.Cmd, key string) (any, error) {
+	v, err := reply.Result()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		return nil, fmt.Errorf("%w: redis was restarted", ErrNotReady)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("redis script %s on %s: %w", s.name, keys[0], err)
+		return nil, fmt.Errorf("redis script %s on %s: %w", s.name, key, err)
 	}
 	return v, nil
 }
@@ -95,7 +100,7 @@ func (s script) runList(ctx context.Context, rdb redis.Scripter, keys []string, 
 
 // scripts are all scripts of a line.
 type scripts struct {
-	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour script
+	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour, since script
 	configure, view, snapshot, gate, restore, reopen                               script
 }
 
@@ -103,7 +108,7 @@ func loadScripts() scripts {
 	return scripts{
 		admit: loadScript("admit"), claim: loadScript("claim"), settle: loadScript("settle"), reclaim: loadScript("reclaim"),
 		promote: loadScript("promote"), cancel: loadScript("cancel"), release: loadScript("release"), configure: loadScript("configure"),
-		requeue: loadScript("requeue"), drop: loadScript("drop"), honour: loadScript("honour"),
+		requeue: loadScript("requeue"), drop: loadScript("drop"), honour: loadScript("honour"), since: loadScript("since"),
 		view: loadScript("view"), snapshot: loadScript("snapshot"),
 		gate: loadScript("gate"), restore: loadScript("restore"), reopen: loadScript("reopen"),
 	}

@@ -6,7 +6,7 @@
 --
 -- Returns {head, answer, answer, ...}, one answer per request in their order.
 --   head    "X" the line is not ready (no meta, other epoch, being rebuilt): nothing was done, no answers follow
---           "" otherwise
+--           else the units left and the sequence of the newest ticket, after this batch: "stock seq"
 --   answer  "A" .. record    admitted
 --           "R" .. record    known: the same request came before, this is what it became
 --           "M"              known, but with another payload or user
@@ -90,4 +90,5 @@ if #push > 0 then
   -- Only the first ticket of an empty line wakes a worker: a busy one looks again by itself.
   if depth == #push then redis.call('PUBLISH', ARGV[3], ARGV[4]) end
 end
+out[1] = int(stock) .. ' ' .. int(seq)
 return out

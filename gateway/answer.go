@@ -1,0 +1,123 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/inventory"
+	"sluice/order"
+	"sluice/queue"
+)
+
+// The two answers of a sale's rush, the 202 and the refusal, are written by
+// hand into reused buffers. Header values that never change are shared: nobody
+// writes into a header's values.
+type answers struct {
+	buffers  sync.Pool // of *[]byte
+	json     []string
+	problem  []string
+	noStore  []string
+	yes      []string
+	prepared map[Code]preparedProblem
+}
+
+// preparedProblem is a refusal whose text does not depend on the request, but
+// for the request's id.
+type preparedProblem struct {
+	status     int
+	retry      bool
+	head, tail []byte // around the request id
+}
+
+func newAnswers(busyURL string) *answers {
+	a := &answers{json: []string{"application/json; charset=utf-8"}, problem: []string{"application/problem+json"}, noStore: []string{"no-store"},
+		yes: []string{"true"}, prepared: map[Code]preparedProblem{}, buffers: sync.Pool{New: func() any { return new([]byte) }}}
+	for _, code := range []Code{CodeSoldOut, CodeSaleEnded, CodeSalePaused, CodeQueueFull} {
+		if code == CodeQueueFull && busyURL != "" {
+			continue // a browser is sent elsewhere
+		}
+		p := NewProblem(code, detailOf(code, nil))
+		spec, _ := specOf(code)
+		// Titles, details and codes are ours and hold nothing that JSON escapes; a test holds that against WriteProblem.
+		head := `{"type":"` + p.Type + `","title":"` + p.Title + `","status":` + strconv.Itoa(p.Status) + `,"detail":"` + p.Detail +
+			`","code":"` + string(code) + `","request_id":"`
+		a.prepared[code] = preparedProblem{status: p.Status, retry: spec.retry, head: []byte(head), tail: []byte(`"}`)}
+	}
+	return a
+}
+
+// write sends a body that build appends to an empty buffer.
+func (a *answers) write(c *gin.Context, status int, build func([]byte) []byte) {
+	buffer := a.buffers.Get().(*[]byte)
+	defer a.buffers.Put(buffer)
+	*buffer = build((*buffer)[:0])
+	c.Writer.WriteHeader(status)
+	_, _ = c.Writer.Write(*buffer) // the client has gone: nobody is left to be told
+}
+
+// admitted answers 202.
+func (g *Gateway) admitted(c *gin.Context, sale inventory.Sale, a queue.Admission) {
+	t := a.Ticket
+	path := "/v1/sales/" + sale.ID + "/orders/" + t.ID
+	h := c.Writer.Header()
+	receipt := ""
+	if g.Receipts != nil {
+		receipt = g.Receipts.Sign(sale.ID, sale.Epoch, t)
+		h[receiptHeader] = []string{receipt}
+	}
+	h["Location"] = []string{path}
+	h["Retry-After"] = []string{strconv.FormatInt(min(max(t.ETASeconds, 1), 30), 10)}
+	h["Cache-Control"] = g.answers.noStore
+	h["Content-Type"] = g.answers.json
+	if a.Replayed {
+		h["Idempotency-Replayed"] = g.answers.yes
+	}
+	// Ids, paths and receipts are of letters, digits, dots, dashes and slashes: nothing that JSON escapes.
+	g.answers.write(c, http.StatusAccepted, func(b []byte) []byte {
+		b = append(append(b, `{"order_id":"`...), t.ID...)
+		b = append(append(b, `","sale_id":"`...), sale.ID...)
+		b = append(append(b, `","status":"`+order.Queued+`","position":`...), strconv.FormatInt(t.Position, 10)...)
+		b = append(append(b, `,"eta_seconds":`...), strconv.FormatInt(t.ETASeconds, 10)...)
+		if receipt != "" {
+			b = append(append(append(b, `,"receipt":"`...), receipt...), '"')
+		}
+		b = append(append(b, `,"links":{"self":"`...), path...)
+		b = append(append(b, `","events":"`...), path...)
+		return append(b, `/events"}}`...)
+	})
+}
+
+// refuse answers with the problem for err; what no table knows is logged.
+func (g *Gateway) refuse(c *gin.Context, err error) {
+	code := codeOf(err)
+	if p, ok := g.answers.prepared[code]; ok {
+		g.refusePrepared(c, code, p)
+		return
+	}
+	switch code {
+	case CodeInternal:
+		g.log.Error("request failed", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
+	case CodeUnavailable:
+		g.log.Warn("request refused: a store does not answer", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
+	}
+	WriteProblem(c, g.problemOf(err))
+}
+
+// refusePrepared writes what WriteProblem would.
+func (g *Gateway) refusePrepared(c *gin.Context, code Code, p preparedProblem) {
+	c.Abort()
+	c.Set(problemKey, code)
+	h := c.Writer.Header()
+	h["Cache-Control"] = g.answers.noStore
+	h["Content-Type"] = g.answers.problem
+	if p.retry {
+		h["Retry-After"] = []string{strconv.FormatInt(wholeSeconds(RetryAfter(g.cfg.RetryAfter, g.cfg.RetrySpread)), 10)}
+	}
+	id := RequestID(c)
+	g.answers.write(c, p.status, func(b []byte) []byte {
+		return append(append(append(b, p.head...), id...), p.tail...)
+	})
+}

@@ -1,0 +1,190 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/queue"
+)
+
+const (
+	crowdMost    = 2_000_000        // users of one sale, 16 to 40 MB of their hashes
+	crowdPause   = time.Second      // between two counts of a sale from the beginning
+	crowdTimeout = 10 * time.Second // of one count
+	crowdGap     = 5_000            // tickets of other gateways that are caught up with in one step
+	crowdIdle    = time.Minute      // after which a crowd nobody asks for is forgotten
+)
+
+// crowd is the users of one line, as 64-bit hashes: a collision sends a
+// request to Redis that could have been refused here, nothing worse. It may
+// hold users who have left the line; it never lacks one admitted up to seq.
+type crowd struct {
+	line   *queue.Line
+	census *census
+	seed   maphash.Seed
+	asked  atomic.Int64 // when a refusal was last wanted, unix ns
+
+	mu      sync.RWMutex
+	users   map[uint64]struct{}
+	epoch   int64 // 0: not counted
+	seq     int64
+	busy    bool
+	counted time.Time // when the last count from the beginning began
+}
+
+func newCrowd(line *queue.Line, census *census) crowd {
+	return crowd{line: line, census: census, seed: maphash.MakeSeed()}
+}
+
+func (c *crowd) hash(user string) uint64 { return maphash.String(c.seed, user) }
+
+// lacks reports that the user never was in the line of this epoch up to this
+// sequence. False may also mean that nobody has counted.
+func (c *crowd) lacks(user string, epoch, seq int64) bool {
+	h := c.hash(user)
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.epoch != epoch || c.seq < seq {
+		return false
+	}
+	_, there := c.users[h]
+	return !there
+}
+
+// admitted takes in those whom this gateway has just brought into the line.
+func (c *crowd) admitted(epoch int64, told queue.Told) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch != epoch {
+		return
+	}
+	for _, one := range told.Admissions {
+		if t := one.Ticket; one.Err == nil {
+			c.users[c.hash(t.User)] = struct{}{}
+			if t.Seq == c.seq+1 { // else others were admitted elsewhere, who are caught up with when it matters
+				c.seq = t.Seq
+			}
+		}
+	}
+}
+
+// want sees to it that the crowd will be known up to a sequence.
+func (c *crowd) want(epoch, seq int64) {
+	now := c.census.now()
+	c.asked.Store(now.UnixNano())
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	known := c.epoch == epoch
+	if known && c.seq >= seq || c.busy || !known && now.Sub(c.counted) < crowdPause {
+		return
+	}
+	from := c.seq
+	if !known {
+		c.counted, from = now, -1
+	}
+	c.busy = c.census.start(func(ctx context.Context) {
+		if from < 0 || !c.catchUp(ctx, epoch, from) {
+			c.count(ctx)
+		}
+		c.mu.Lock()
+		c.busy = false
+		c.mu.Unlock()
+	})
+}
+
+// catchUp adds the few who were admitted elsewhere since.
+func (c *crowd) catchUp(ctx context.Context, epoch, from int64) bool {
+	users, newest, ok, err := c.line.UsersSince(ctx, epoch, from, crowdGap)
+	if err != nil || !ok {
+		c.mu.Lock()
+		c.epoch, c.users = 0, nil
+		c.mu.Unlock()
+		return err != nil // an absent Redis is not asked for more
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.epoch != epoch {
+		return true
+	}
+	for _, user := range users {
+		c.users[c.hash(user)] = struct{}{}
+	}
+	c.seq = max(c.seq, newest)
+	return true
+}
+
+var errHuge = errors.New("too many users to remember")
+
+// count begins anew. Whoever is admitted meanwhile has a later sequence than
+// the count answers for.
+func (c *crowd) count(ctx context.Context) {
+	users := make(map[uint64]struct{})
+	epoch, seq, err := c.line.Users(ctx, func(user string) error {
+		users[c.hash(user)] = struct{}{}
+		if len(users) > crowdMost {
+			return errHuge
+		}
+		return nil
+	})
+	if err != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.users, c.epoch, c.seq = users, epoch, seq
+}
+
+// forget frees a crowd that nobody has asked for.
+func (c *crowd) forget(now time.Time) {
+	if now.UnixNano()-c.asked.Load() < int64(crowdIdle) {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.busy {
+		c.users, c.epoch, c.seq = nil, 0, 0
+	}
+}
+
+// census owns the goroutines that count crowds, one at a time per sale.
+type census struct {
+	now  func() time.Time
+	mu   sync.Mutex
+	over bool
+	ctx  context.Context
+	stop context.CancelFunc
+	all  sync.WaitGroup
+}
+
+func (c *census) init(now func() time.Time) {
+	c.now = now
+	c.ctx, c.stop = context.WithCancel(context.Background())
+}
+
+// start runs count on its own; false, and nothing happens, once wait was called.
+func (c *census) start(count func(context.Context)) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over {
+		return false
+	}
+	c.all.Go(func() {
+		ctx, cancel := context.WithTimeout(c.ctx, crowdTimeout)
+		defer cancel()
+		count(ctx)
+	})
+	return true
+}
+
+// wait ends all counts.
+func (c *census) wait() {
+	c.mu.Lock()
+	c.over = true
+	c.stop()
+	c.mu.Unlock()
+	c.all.Wait()
+}

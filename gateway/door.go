@@ -1,0 +1,116 @@
+package gateway
+
+import (
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/queue"
+)
+
+const (
+	// shutFor is how long a refusal is repeated without asking Redis. It bounds how long a returned unit, or an operator's
+	// change, goes unnoticed; news of returned stock opens the door sooner.
+	shutFor = 100 * time.Millisecond
+	// fullFor is the same for a full line, which has room again with every batch a worker claims.
+	fullFor = 5 * time.Millisecond
+)
+
+// door is what this gateway may answer for one sale without asking Redis.
+//
+// While the line refuses everybody new, it still has two kinds of shoppers to
+// recognise: who holds the limit must read so before "sold out", and who
+// repeats an order's key must get that order's answer. Both have been in the
+// line before. So a refusal is repeated locally only to users who never were,
+// and only while the crowd, the users who were, is known up to the very ticket
+// that was the newest when Redis refused.
+type door struct {
+	now   func() time.Time
+	shut  atomic.Pointer[shut]
+	crowd crowd
+}
+
+// shut is a refusal that Redis gave to everybody new.
+type shut struct {
+	err        error
+	epoch, seq int64 // the line's newest ticket when it was given
+	until      time.Time
+}
+
+// refusal returns the answer to any order of this user, nil when Redis must be
+// asked.
+func (d *door) refusal(user string) error {
+	s := d.shut.Load()
+	if s == nil || d.now().After(s.until) || !d.crowd.lacks(user, s.epoch, s.seq) {
+		return nil
+	}
+	return s.err
+}
+
+// learn takes over what Redis told about the line of this epoch. It must be
+// called before anybody hears those answers: a winner's next request must find
+// the winner in the crowd.
+func (d *door) learn(epoch int64, told queue.Told) {
+	d.crowd.admitted(epoch, told)
+	var last error
+	heard := false
+	for _, one := range told.Admissions {
+		if refusesAll(one.Err) || one.Err == nil && !one.Replayed {
+			last, heard = one.Err, true
+		}
+	}
+	switch {
+	case !heard: // only users the line knew: nothing about the others
+	case last == nil, errors.Is(last, queue.ErrSoldOut) && told.Stock > 0: // fewer are left than were asked for
+		d.shut.Store(nil)
+	case errors.Is(last, queue.ErrFull):
+		d.close(last, epoch, told.Seq, d.now().Add(fullFor))
+	default:
+		d.close(last, epoch, told.Seq, d.now().Add(shutFor))
+	}
+}
+
+// refusesAll reports whether an answer would be given to everybody new.
+func refusesAll(err error) bool {
+	return errors.Is(err, queue.ErrSoldOut) || errors.Is(err, queue.ErrFull) || errors.Is(err, queue.ErrEnded) ||
+		errors.Is(err, queue.ErrPaused) || errors.As(err, new(queue.NotStartedError))
+}
+
+func (d *door) close(err error, epoch, seq int64, until time.Time) {
+	if starts, ok := errors.AsType[queue.NotStartedError](err); ok && !starts.StartsAt.IsZero() && starts.StartsAt.Before(until) {
+		until = starts.StartsAt
+	}
+	d.shut.Store(&shut{err: err, epoch: epoch, seq: seq, until: until})
+	d.crowd.want(epoch, seq)
+}
+
+// doors are the doors of all sales, and the census of their crowds.
+type doors struct {
+	now    func() time.Time
+	lines  *queue.Lines
+	sales  sync.Map // sale id → *door; bounded by the sales of the book
+	census census
+}
+
+func (ds *doors) init(lines *queue.Lines, now func() time.Time) {
+	ds.lines, ds.now = lines, now
+	ds.census.init(now)
+}
+
+func (ds *doors) of(sale string) *door {
+	if known, ok := ds.sales.Load(sale); ok {
+		return known.(*door)
+	}
+	known, _ := ds.sales.LoadOrStore(sale, &door{now: ds.now, crowd: newCrowd(ds.lines.Of(sale), &ds.census)})
+	return known.(*door)
+}
+
+// open forgets a sale's refusal: there is news of its stock.
+func (ds *doors) open(sale string) {
+	if known, ok := ds.sales.Load(sale); ok {
+		known.(*door).shut.Store(nil)
+	}
+}
+
+func (ds *doors) wait() { ds.census.wait() }
