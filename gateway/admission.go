@@ -46,7 +46,9 @@ func NewAdmission(lines *queue.Lines, book *inventory.Book, keeper *inventory.Ke
 // Refusal is what Redis would answer to any order of this user right now, as
 // far as the gateway knows for sure; nil when it has to be asked. It costs no
 // call to a store.
-func (a *Admission) Refusal(sale, user string) error { return a.doors.of(sale).refusal(user) }
+func (a *Admission) Refusal(sale inventory.Sale, user string) error {
+	return a.doors.of(sale.ID).refusal(sale, user)
+}
 
 // Admit asks for a place in a sale's line; the sale must be in the book. The
 // error is one of queue's refusals, or says that Redis did not answer: the
@@ -64,32 +66,37 @@ func (a *Admission) Admit(ctx context.Context, sale string, r queue.Request) (qu
 	return admission, err
 }
 
+type admitParcel = parcel[queue.Request, queue.Admission]
+
+// errand is a parcel with the sale as the book knew it when it was sent.
+type errand struct {
+	*admitParcel
+	sale inventory.Sale
+}
+
 // send carries parcels to Redis and brings the answers back.
 func (a *Admission) send(ctx context.Context, parcels []admitParcel) {
-	asks, carried := a.asks(parcels)
+	errands, asks := a.asks(parcels)
 	if len(asks) == 0 {
 		return
 	}
 	killpoint.Pass("admit.before")
 	defer killpoint.Pass("admit.after")
 	told := a.ask(ctx, asks)
-	for i, ask := range asks {
-		p := carried[i]
+	for i, e := range errands {
 		if errors.Is(told[i].Err, queue.ErrNotReady) {
-			told[i] = a.askAnew(ctx, ask, told[i])
+			e.sale, told[i] = a.askAnew(ctx, e.sale, asks[i], told[i])
 		}
-		if p.answers, p.err = told[i].Admissions, told[i].Err; p.err == nil {
-			a.doors.of(p.key).learn(ask.Epoch, told[i])
+		if e.answers, e.err = told[i].Admissions, told[i].Err; e.err == nil {
+			a.doors.of(e.key).learn(e.sale, told[i])
 		}
 	}
 }
 
-type admitParcel = parcel[queue.Request, queue.Admission]
-
 // asks turns parcels into asks; those of sales the book does not know are
 // answered at once.
-func (a *Admission) asks(parcels []admitParcel) (asks []queue.Ask, carried []*admitParcel) {
-	asks, carried = make([]queue.Ask, 0, len(parcels)), make([]*admitParcel, 0, len(parcels))
+func (a *Admission) asks(parcels []admitParcel) ([]errand, []queue.Ask) {
+	errands, asks := make([]errand, 0, len(parcels)), make([]queue.Ask, 0, len(parcels))
 	size := 0
 	for i := range parcels {
 		p := &parcels[i]
@@ -99,13 +106,13 @@ func (a *Admission) asks(parcels []admitParcel) (asks []queue.Ask, carried []*ad
 			continue
 		}
 		size += len(p.requests)
+		errands = append(errands, errand{p, entry.Sale})
 		asks = append(asks, queue.Ask{Line: a.lines.Of(p.key), Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Requests: p.requests})
-		carried = append(carried, p)
 	}
 	if size > 0 {
 		a.metrics.size.Observe(float64(size))
 	}
-	return asks, carried
+	return errands, asks
 }
 
 // ask repeats what failed once: a first reply may be lost after the work was
@@ -140,16 +147,16 @@ func (a *Admission) ask(ctx context.Context, asks []queue.Ask) []queue.Told {
 
 // askAnew asks again when the line has been loaded under a newer epoch than
 // the book knew; otherwise it wakes the keeper and returns the refusal.
-func (a *Admission) askAnew(ctx context.Context, ask queue.Ask, refused queue.Told) queue.Told {
+func (a *Admission) askAnew(ctx context.Context, old inventory.Sale, ask queue.Ask, refused queue.Told) (inventory.Sale, queue.Told) {
 	if err := a.book.RefreshOlderThan(ctx, bookStale); err != nil {
-		return refused
+		return old, refused
 	}
-	if now, ok := a.book.Get(ask.Line.Sale()); ok && now.Sale.Epoch != ask.Epoch {
+	if now, ok := a.book.Get(old.ID); ok && now.Sale.Epoch != old.Epoch {
 		ask.Epoch, ask.Rate = now.Sale.Epoch, now.Rate()
-		return a.lines.Admit(ctx, []queue.Ask{ask})[0]
+		return now.Sale, a.lines.Admit(ctx, []queue.Ask{ask})[0]
 	}
 	a.keeper.Poke()
-	return refused
+	return old, refused
 }
 
 // Wait returns when no call is in flight any more.

@@ -153,6 +153,7 @@ func (c *crowd) forget(now time.Time) {
 // census owns the goroutines that count crowds, one at a time per sale.
 type census struct {
 	now  func() time.Time
+	tidy func() // before each count
 	mu   sync.Mutex
 	over bool
 	ctx  context.Context
@@ -160,8 +161,8 @@ type census struct {
 	all  sync.WaitGroup
 }
 
-func (c *census) init(now func() time.Time) {
-	c.now = now
+func (c *census) init(now func() time.Time, tidy func()) {
+	c.now, c.tidy = now, tidy
 	c.ctx, c.stop = context.WithCancel(context.Background())
 }
 
@@ -175,6 +176,7 @@ func (c *census) start(count func(context.Context)) bool {
 	c.all.Go(func() {
 		ctx, cancel := context.WithTimeout(c.ctx, crowdTimeout)
 		defer cancel()
+		c.tidy()
 		count(ctx)
 	})
 	return true

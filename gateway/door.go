@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/inventory"
 	"sluice/queue"
 )
 
@@ -33,26 +34,27 @@ type door struct {
 
 // shut is a refusal that Redis gave to everybody new.
 type shut struct {
-	err        error
-	epoch, seq int64 // the line's newest ticket when it was given
-	until      time.Time
+	err            error
+	epoch, version int64 // of the sale as the gateway knew it then
+	seq            int64 // the line's newest ticket when it was given
+	until          time.Time
 }
 
 // refusal returns the answer to any order of this user, nil when Redis must be
 // asked.
-func (d *door) refusal(user string) error {
+func (d *door) refusal(sale inventory.Sale, user string) error {
 	s := d.shut.Load()
-	if s == nil || d.now().After(s.until) || !d.crowd.lacks(user, s.epoch, s.seq) {
+	if s == nil || s.epoch != sale.Epoch || s.version != sale.Version || d.now().After(s.until) || !d.crowd.lacks(user, s.epoch, s.seq) {
 		return nil
 	}
 	return s.err
 }
 
-// learn takes over what Redis told about the line of this epoch. It must be
+// learn takes over what Redis told about the line of the sale. It must be
 // called before anybody hears those answers: a winner's next request must find
 // the winner in the crowd.
-func (d *door) learn(epoch int64, told queue.Told) {
-	d.crowd.admitted(epoch, told)
+func (d *door) learn(sale inventory.Sale, told queue.Told) {
+	d.crowd.admitted(sale.Epoch, told)
 	var last error
 	heard := false
 	for _, one := range told.Admissions {
@@ -65,9 +67,9 @@ func (d *door) learn(epoch int64, told queue.Told) {
 	case last == nil, errors.Is(last, queue.ErrSoldOut) && told.Stock > 0: // fewer are left than were asked for
 		d.shut.Store(nil)
 	case errors.Is(last, queue.ErrFull):
-		d.close(last, epoch, told.Seq, d.now().Add(fullFor))
+		d.close(last, sale, told.Seq, d.now().Add(fullFor))
 	default:
-		d.close(last, epoch, told.Seq, d.now().Add(shutFor))
+		d.close(last, sale, told.Seq, d.now().Add(shutFor))
 	}
 }
 
@@ -77,12 +79,12 @@ func refusesAll(err error) bool {
 		errors.Is(err, queue.ErrPaused) || errors.As(err, new(queue.NotStartedError))
 }
 
-func (d *door) close(err error, epoch, seq int64, until time.Time) {
+func (d *door) close(err error, sale inventory.Sale, seq int64, until time.Time) {
 	if starts, ok := errors.AsType[queue.NotStartedError](err); ok && !starts.StartsAt.IsZero() && starts.StartsAt.Before(until) {
 		until = starts.StartsAt
 	}
-	d.shut.Store(&shut{err: err, epoch: epoch, seq: seq, until: until})
-	d.crowd.want(epoch, seq)
+	d.shut.Store(&shut{err: err, epoch: sale.Epoch, version: sale.Version, seq: seq, until: until})
+	d.crowd.want(sale.Epoch, seq)
 }
 
 // doors are the doors of all sales, and the census of their crowds.
@@ -95,7 +97,7 @@ type doors struct {
 
 func (ds *doors) init(lines *queue.Lines, now func() time.Time) {
 	ds.lines, ds.now = lines, now
-	ds.census.init(now)
+	ds.census.init(now, ds.forgetIdle)
 }
 
 func (ds *doors) of(sale string) *door {
@@ -111,6 +113,15 @@ func (ds *doors) open(sale string) {
 	if known, ok := ds.sales.Load(sale); ok {
 		known.(*door).shut.Store(nil)
 	}
+}
+
+// forgetIdle frees the crowds of sales that nobody asks for any more.
+func (ds *doors) forgetIdle() {
+	now := ds.now()
+	ds.sales.Range(func(_, d any) bool {
+		d.(*door).crowd.forget(now)
+		return true
+	})
 }
 
 func (ds *doors) wait() { ds.census.wait() }

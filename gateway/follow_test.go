@@ -137,7 +137,7 @@ func TestWaitIsShortenedToTheLongestAllowed(t *testing.T) {
 
 // events is an event stream as a client reads it.
 type events struct {
-	t    *testing.T
+	t    testing.TB
 	resp *http.Response
 	read *bufio.Reader
 	stop context.CancelFunc

@@ -86,7 +86,10 @@ func (g *Gateway) Handler() *gin.Engine { return g.engine }
 // store is in flight. Stop it after the server: until then requests may make
 // further calls.
 func (g *Gateway) Run(ctx context.Context) {
+	var listeners sync.WaitGroup
+	listeners.Go(func() { g.Lines.ListenStock(ctx, g.admission.doors.open) })
 	g.hub.run(ctx)
+	listeners.Wait()
 	g.admission.Wait()
 	g.status.wait()
 }

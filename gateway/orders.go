@@ -130,7 +130,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		WriteProblem(c, *problem)
 		return
 	}
-	if err := g.admission.Refusal(entry.Sale.ID, user); err != nil {
+	if err := g.admission.Refusal(entry.Sale, user); err != nil {
 		g.refuse(c, err)
 		return
 	}

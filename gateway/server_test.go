@@ -17,7 +17,7 @@ import (
 )
 
 // startServer serves h on a free port and stops it with the test.
-func startServer(t *testing.T, cfg HTTPConfig, h http.Handler) (string, *http.Server) {
+func startServer(t testing.TB, cfg HTTPConfig, h http.Handler) (string, *http.Server) {
 	t.Helper()
 	ln, err := Listen(t.Context(), "127.0.0.1:0", cfg.MaxConns)
 	require.NoError(t, err)

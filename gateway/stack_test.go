@@ -42,7 +42,7 @@ type setup struct {
 
 // stack is the whole way of an order behind both listeners, on a port of its own.
 type stack struct {
-	t         *testing.T
+	t         testing.TB
 	rdb       *redis.Client // the test's own
 	db        *store.DB
 	lines     *queue.Lines
@@ -62,7 +62,7 @@ type stack struct {
 	ops       *http.Client
 }
 
-func newStack(t *testing.T, edits ...func(*setup)) *stack {
+func newStack(t testing.TB, edits ...func(*setup)) *stack {
 	t.Helper()
 	c := setup{gateway: DefaultConfig(), http: DefaultHTTPConfig(), now: time.Now}
 	for _, edit := range edits {

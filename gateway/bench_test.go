@@ -1,0 +1,98 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/inventory"
+)
+
+// sink is an answer that nobody reads.
+type sink struct {
+	header http.Header
+	status int
+}
+
+func (s *sink) Header() http.Header         { return s.header }
+func (s *sink) WriteHeader(status int)      { s.status = status }
+func (s *sink) Write(b []byte) (int, error) { return len(b), nil }
+
+// post makes requests of distinct users; tokens are signed before the clock runs.
+func (s *stack) post(n int) []*http.Request {
+	requests := make([]*http.Request, n)
+	for i := range requests {
+		r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "/v1/sales/phone/orders", nil)
+		require.NoError(s.t, err)
+		r.RemoteAddr = "127.0.0.1:1"
+		r.Header.Set("Authorization", "Bearer "+s.token("user-"+strconv.Itoa(i), false))
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set(idempotencyHeader, "key-"+strconv.Itoa(i))
+		requests[i] = r
+	}
+	return requests
+}
+
+func (s *stack) serveOne(w *sink, r *http.Request) {
+	w.header = make(http.Header, 8)
+	r.Body = http.NoBody
+	s.gateway.Handler().ServeHTTP(w, r)
+}
+
+func generous(c *setup) {
+	c.limits = LimitsConfig{GlobalRPS: 1e7, PerUserRPS: 1000, PerIPRPS: 1000}
+}
+
+// BenchmarkRefuseLocally is the whole way of an order that a sold-out sale refuses, without the network.
+func BenchmarkRefuseLocally(b *testing.B) {
+	s := newStack(b, quiet, generous)
+	s.sell("phone", 1)
+	s.place("ann", "phone")
+	s.local(CodeSoldOut, "phone")
+	requests, w := s.post(10_000), &sink{}
+	b.ReportAllocs()
+	n := 0
+	for b.Loop() {
+		s.serveOne(w, requests[n%len(requests)])
+		n++
+	}
+	require.Equal(b, http.StatusConflict, w.status)
+}
+
+// BenchmarkAdmit is the whole way of an order into the line of a real Redis, many at a time, without the network.
+func BenchmarkAdmit(b *testing.B) {
+	addr := testkit.Redis(b).Addr()
+	s := newStack(b, generous, func(c *setup) { c.redis = addr })
+	s.sell("phone", 1_000_000_000, func(n *inventory.NewSale) { n.Cap, n.PerUserLimit = 1_000_000, 1000 })
+	requests := s.post(10_000)
+	for _, r := range requests {
+		r.Header.Del(idempotencyHeader) // each is an order of its own
+	}
+	b.ReportAllocs()
+	b.SetParallelism(128)
+	b.RunParallel(func(pb *testing.PB) {
+		w := &sink{}
+		for n := int(time.Now().UnixNano() % 10_000); pb.Next(); n++ {
+			s.serveOne(w, requests[n%len(requests)].Clone(b.Context()))
+		}
+	})
+}
+
+// BenchmarkVerify is one shopper's token, not seen before.
+func BenchmarkVerify(b *testing.B) {
+	auth, err := NewAuthenticator(secretConfig(), nil, time.Now)
+	require.NoError(b, err)
+	token, err := Mint(secretConfig(), strings.Repeat("u", 20), false, time.Hour, time.Now())
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := auth.users.verify(token); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,150 @@
+package gateway
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"sluice/inventory"
+	"sluice/order"
+)
+
+// asked counts the calls to Redis that f makes.
+func (s *stack) asked(f func()) int64 {
+	before := s.commands.Load()
+	f()
+	return s.commands.Load() - before
+}
+
+// local lets strangers try until the gateway answers one of them by itself.
+func (s *stack) local(code Code, sale string) {
+	s.t.Helper()
+	require.Eventually(s.t, func() bool {
+		return s.asked(func() { s.refused(code, s.order(newUUID(), sale, "")) }) == 0
+	}, patience, time.Millisecond, "every refusal asks Redis")
+}
+
+// quiet is a stack whose loops ask Redis nothing, so that a test may count what its own requests ask.
+func quiet(c *setup) { c.still = true }
+
+func TestSoldOutIsAnsweredWithoutRedis(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	s.sell("phone", 2)
+	won := s.place("ann", "phone", idempotencyHeader, "first")
+	s.place("bob", "phone")
+	s.local(CodeSoldOut, "phone")
+	// Whoever was in the line still gets the answer that is theirs, whatever is known about everybody else.
+	for range 20 {
+		require.Equal(t, won[len(won)-36:], s.refused(CodeLimitReached, s.order("ann", "phone", "")).text("order_id"))
+		again := s.order("ann", "phone", "", idempotencyHeader, "first")
+		require.Equal(t, won, again.header.Get("Location"), again.raw)
+		s.refused(CodeSoldOut, s.order("zoe", "phone", ""))
+	}
+	s.clean()
+}
+
+// An order that was cancelled no longer holds anything, and its key still answers.
+func TestWhoCancelledIsRemembered(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	s.sell("phone", 1)
+	gone := s.place("ann", "phone", idempotencyHeader, "first")
+	require.Equal(t, "cancelled", s.do("ann", http.MethodDelete, gone, "").text("status"))
+	s.place("bob", "phone")
+	s.local(CodeSoldOut, "phone")
+	require.Equal(t, gone, s.order("ann", "phone", "", idempotencyHeader, "first").header.Get("Location"))
+}
+
+func TestReturnedUnitOpensTheDoor(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.sell("phone", 1)
+	won := s.place("ann", "phone")
+	s.local(CodeSoldOut, "phone")
+	require.Equal(t, "cancelled", s.do("ann", http.MethodDelete, won, "").text("status"))
+	since := time.Now()
+	for s.order("bob", "phone", "").status != http.StatusAccepted {
+		require.Less(t, time.Since(since), 200*time.Millisecond)
+	}
+}
+
+func TestOperatorsChangeOpensTheDoor(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	s.sell("phone", 5)
+	s.setState("phone", inventory.Paused)
+	s.local(CodeSalePaused, "phone")
+	s.setState("phone", inventory.Open)
+	s.place("ann", "phone")
+}
+
+// A full line has room again with the next claim: nobody is refused for longer than that is unknown.
+func TestFullLineIsAnsweredWithoutRedisForAMoment(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	s.sell("phone", 100, func(n *inventory.NewSale) { n.Cap = 2 })
+	s.place("ann", "phone")
+	s.place("bob", "phone")
+	s.local(CodeQueueFull, "phone")
+	s.refused(CodeLimitReached, s.order("ann", "phone", ""))
+	stop := s.work()
+	require.Eventually(t, func() bool { return s.order("zoe", "phone", "").status == http.StatusAccepted }, patience, time.Millisecond)
+	stop()
+}
+
+// Two gateways share one line: each recognises whom the other let in.
+func TestDoorKnowsWhoCameThroughAnother(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	s.sell("phone", 50, func(n *inventory.NewSale) { n.Cap = 100 })
+	other, err := New(DefaultConfig(), Parts{Auth: s.gateway.Auth, Limiter: s.limiter, Lines: s.lines, Book: s.book, Keeper: s.keeper,
+		Finder: order.NewFinder(s.db, s.lines, s.book), Canceller: s.gateway.Canceller}, quietLog(), prometheus.NewRegistry(), time.Now)
+	require.NoError(t, err)
+	t.Cleanup(other.admission.Wait)
+	there := func(user string) string {
+		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/sales/phone/orders", nil)
+		r.Header.Set("Authorization", "Bearer "+s.token(user, false))
+		w := httptest.NewRecorder()
+		other.Handler().ServeHTTP(w, r)
+		var body struct{ Code string }
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body), w.Body.String())
+		return body.Code
+	}
+	for i := range 48 {
+		s.place(string(rune('a'+i%26))+string(rune('a'+i/26)), "phone")
+	}
+	require.Empty(t, there("elsewhere"))
+	require.Empty(t, there("elsewhere-too"))
+	s.local(CodeSoldOut, "phone")
+	s.refused(CodeLimitReached, s.order("elsewhere", "phone", ""))
+	require.Eventually(t, func() bool {
+		return s.asked(func() { require.Equal(t, string(CodeSoldOut), there(newUUID())) }) == 0
+	}, patience, time.Millisecond)
+	require.Equal(t, string(CodeLimitReached), there("aa"))
+	require.Equal(t, string(CodeLimitReached), there("elsewhere"))
+}
+
+// The two ways to write a refusal must not drift apart.
+func TestPreparedRefusalsEqualTheWrittenOnes(t *testing.T) {
+	t.Parallel()
+	a := newAnswers("")
+	require.Len(t, a.prepared, 4)
+	for code, p := range a.prepared {
+		w := httptest.NewRecorder()
+		c, _ := gin.CreateTestContext(w)
+		c.Writer.Header()[requestIDHeader] = []string{"the-id"}
+		WriteProblem(c, NewProblem(code, detailOf(code, nil)))
+		require.Equal(t, w.Body.String(), string(p.head)+"the-id"+string(p.tail))
+		require.Equal(t, w.Code, p.status)
+		require.Equal(t, w.Header().Get("Content-Type"), a.problem[0])
+		require.Equal(t, w.Header().Get("Retry-After") != "", p.retry)
+	}
+	require.NotContains(t, newAnswers("https://shop.example/busy").prepared, CodeQueueFull, "a browser must be sent there")
+}
