@@ -108,7 +108,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
 	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
 	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
-	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"))
+	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"), opt.Now)
 	reg.MustRegister(a.gauges)
 	finder := order.NewFinder(a.db, a.lines, a.book)
 

@@ -105,6 +105,7 @@ func (a *Admission) asks(parcels []admitParcel) ([]errand, []queue.Ask) {
 			p.err = queue.ErrNotReady
 			continue
 		}
+		entry.Stir(a.now())
 		size += len(p.requests)
 		errands = append(errands, errand{p, entry.Sale})
 		asks = append(asks, queue.Ask{Line: a.lines.Of(p.key), Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Requests: p.requests})

@@ -91,7 +91,7 @@ func TestReadinessIsBounded(t *testing.T) {
 func TestMetricsKeepTheRulesAndTheContract(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	gauges := inventory.NewGauges(s.book, s.auditor, quietLog())
+	gauges := inventory.NewGauges(s.book, s.auditor, quietLog(), time.Now)
 	s.reg.MustRegister(gauges)
 	s.run(gauges.Run)
 	s.work()

@@ -3,6 +3,7 @@ package inventory
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +13,9 @@ import (
 
 const (
 	readSales = 500 * time.Millisecond // how old the book's sales may be
-	readViews = 100 * time.Millisecond // how old the book's numbers of lines may be
+	readViews = 100 * time.Millisecond // how old the book's numbers of a busy line may be
+	readIdle  = time.Second            // and those of a line in which nothing has moved for twice as long
+	lookChunk = 100                    // lines looked at in one round trip
 )
 
 // Entry is what a gateway knows of one sale without asking a store.
@@ -24,9 +27,15 @@ type Entry struct {
 
 // lineEntry outlives the entries of one sale, which are replaced.
 type lineEntry struct {
-	view atomic.Pointer[queue.View]
-	rate rate
+	view   atomic.Pointer[queue.View]
+	rate   rate
+	looked time.Time    // of Run alone
+	busy   atomic.Int64 // when something moved last, unix ns
 }
+
+// Stir says that something is about to move in the line, so that the book
+// looks at it often.
+func (e *Entry) Stir(now time.Time) { e.line.busy.Store(now.UnixNano()) }
 
 // View is the line at the last look; its zero value says that there is none yet.
 func (e *Entry) View() queue.View {
@@ -168,28 +177,53 @@ func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
 	return b.Refresh(ctx)
 }
 
-// look reads the numbers of every line that may hold tickets.
+// look reads the numbers of the lines that may hold tickets, those of idle
+// ones less often.
 func (b *Book) look(ctx context.Context) {
+	now := b.now()
+	var due []*Entry
 	for _, e := range b.List() {
-		if ctx.Err() != nil {
-			return
+		if b.due(e, now) {
+			due = append(due, e)
 		}
-		known := e.View()
-		if !known.Exists && !known.Now.IsZero() && e.Sale.Finished(b.Now()) {
-			continue
+	}
+	for chunk := range slices.Chunk(due, lookChunk) {
+		sales := make([]string, len(chunk))
+		for i, e := range chunk {
+			sales[i] = e.Sale.ID
 		}
 		callCtx, cancel := context.WithTimeout(ctx, time.Second)
-		view, err := b.lines.Of(e.Sale.ID).View(callCtx)
+		views, err := b.lines.Views(callCtx, sales)
 		cancel()
 		if err != nil {
 			return
 		}
-		if view.Exists {
-			b.offset.Store(int64(view.Now.Sub(b.now())))
-		} else {
-			view.Now = b.Now()
+		for i, e := range chunk {
+			b.take(e, views[i], now)
 		}
-		e.line.rate.observe(known, view)
-		e.line.view.Store(&view)
 	}
+}
+
+func (b *Book) due(e *Entry, now time.Time) bool {
+	known := e.View()
+	if !known.Exists {
+		return known.Now.IsZero() || !e.Sale.Finished(b.Now())
+	}
+	idle := now.Sub(time.Unix(0, e.line.busy.Load()))
+	return idle < 2*readIdle || now.Sub(e.line.looked) >= readIdle
+}
+
+func (b *Book) take(e *Entry, view queue.View, now time.Time) {
+	known := e.View()
+	if view.Exists {
+		b.offset.Store(int64(view.Now.Sub(b.now())))
+	} else {
+		view.Now = b.Now()
+	}
+	if view.InFlight() || view.Seq != known.Seq || view.Stock != known.Stock || view.Version != known.Version || view.Exists != known.Exists {
+		e.Stir(now)
+	}
+	e.line.looked = now
+	e.line.rate.observe(known, view)
+	e.line.view.Store(&view)
 }

@@ -124,7 +124,7 @@ func TestBookRuns(t *testing.T) {
 
 func TestGauges(t *testing.T) {
 	w := onSQLite(t)
-	gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler))
+	gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler), time.Now)
 	require.Zero(t, testutil.CollectAndCount(gauges))
 	w.open(10, 1)
 	w.admitMany(4)

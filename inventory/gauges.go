@@ -9,8 +9,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// auditEvery is how often the difference between ledger and line is measured.
-const auditEvery = 10 * time.Second
+const (
+	// auditEvery is how often the difference between ledger and line is measured.
+	auditEvery = 10 * time.Second
+	// auditShare bounds what measuring may cost: after an audit that took a second comes a pause of fifty.
+	auditShare = 50
+)
 
 // Gauges shows the book's numbers as metrics and measures the difference
 // between ledger and line of every active sale in the background. A sale whose last audit could
@@ -19,6 +23,7 @@ type Gauges struct {
 	book                                             *Book
 	auditor                                          *Auditor
 	log                                              *slog.Logger
+	now                                              func() time.Time
 	depth, capacity, oldest, stock, dead, difference *prometheus.Desc
 
 	mu    sync.Mutex
@@ -26,11 +31,11 @@ type Gauges struct {
 }
 
 // NewGauges returns the gauges of a book, to be registered by the caller.
-func NewGauges(book *Book, auditor *Auditor, log *slog.Logger) *Gauges {
+func NewGauges(book *Book, auditor *Auditor, log *slog.Logger, now func() time.Time) *Gauges {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("sluice_"+name, help, append([]string{"sale"}, labels...), nil)
 	}
-	return &Gauges{book: book, auditor: auditor, log: log, found: map[string]int64{},
+	return &Gauges{book: book, auditor: auditor, log: log, now: now, found: map[string]int64{},
 		depth:      desc("queue_depth", "Tickets waiting in the line."),
 		capacity:   desc("queue_capacity", "Most tickets that may wait in the line."),
 		oldest:     desc("queue_oldest_age_seconds", "Age of the oldest ticket that waits."),
@@ -70,15 +75,16 @@ func (g *Gauges) Collect(ch chan<- prometheus.Metric) {
 
 // Run audits every sale now and then until ctx ends.
 func (g *Gauges) Run(ctx context.Context) {
-	ticker := time.NewTicker(auditEvery)
-	defer ticker.Stop()
 	for {
+		began := g.now()
 		if err := g.measure(ctx); err != nil && ctx.Err() == nil {
 			g.log.Warn("audit could not be made", "error", err)
 		}
+		pause := time.NewTimer(max(auditEvery, auditShare*g.now().Sub(began)))
 		select {
-		case <-ticker.C:
+		case <-pause.C:
 		case <-ctx.Done():
+			pause.Stop()
 			return
 		}
 	}

@@ -101,7 +101,7 @@ func (s script) runList(ctx context.Context, rdb redis.Scripter, keys []string, 
 // scripts are all scripts of a line.
 type scripts struct {
 	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour, since script
-	configure, view, snapshot, gate, restore, reopen                               script
+	configure, view, snapshot, gate, restore, reopen                                      script
 }
 
 func loadScripts() scripts {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // Settings are what a line has to know of its sale. Version orders them: an
@@ -61,10 +63,44 @@ func (v View) InFlight() bool { return v.Waiting+v.Suspects+v.Leased+v.Retrying 
 
 // View reads the line's numbers.
 func (l *Line) View(ctx context.Context) (View, error) {
-	k := l.keys
-	list, err := l.scripts.view.runList(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.retry, k.dead, k.orders})
-	if err != nil || len(list) == 0 {
+	list, err := l.scripts.view.runList(ctx, l.rdb, l.keys.view())
+	if err != nil {
 		return View{}, err
+	}
+	return l.readView(list)
+}
+
+// Views reads the numbers of several lines in one round trip, in the order of
+// sales.
+func (ls *Lines) Views(ctx context.Context, sales []string) ([]View, error) {
+	pipe := ls.rdb.Pipeline()
+	replies := make([]*redis.Cmd, len(sales))
+	for i, sale := range sales {
+		replies[i] = pipe.EvalSha(ctx, ls.scripts.view.sha, lineKeys(sale).view())
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	views := make([]View, len(sales))
+	for i, sale := range sales {
+		list, err := replies[i].Slice()
+		if err == nil {
+			views[i], err = ls.Of(sale).readView(list)
+		} else if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			views[i], err = ls.Of(sale).View(ctx)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look at the line of %s: %w", sale, err)
+		}
+	}
+	return views, nil
+}
+
+func (k keys) view() []string {
+	return []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.retry, k.dead, k.orders}
+}
+
+func (l *Line) readView(list []any) (View, error) {
+	if len(list) == 0 {
+		return View{}, nil
 	}
 	if len(list) != 17 {
 		return View{}, fmt.Errorf("view of %s has %d values, not 17", l.sale, len(list))
