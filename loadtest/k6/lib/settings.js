@@ -13,7 +13,7 @@ export const base = text('BASE_URL', 'http://127.0.0.1:8080');
 export const ops = text('OPS_URL', 'http://127.0.0.1:8081');
 
 // PATIENCE: seconds until an order that was answered 202 and has no final status counts as lost.
-export const patience = number('PATIENCE', 60);
+export const patience = number('PATIENCE', 30);
 
 // What an answer may take at the 99th percentile, in ms. Generous, so that a shared machine passes: what is measured
 // here with the generator on the same cores is no promise. Correctness has no such settings.
