@@ -1,6 +1,6 @@
 // smoke: a few hundred shoppers order, follow their order and click twice.
 //
-//   SLUICE_SECRET=… k6 run loadtest/k6/smoke.js
+//   SLUICE_AUTH__SECRET=… k6 run loadtest/k6/smoke.js
 //
 // SHOPPERS (300)  how many
 // STOCK    (100)  units on sale

@@ -108,7 +108,7 @@ func (s *system) attackEnv(one scenario, summary string) []string {
 			env = append(env, name+"="+value)
 		}
 	}
-	return append(env, "BASE_URL=http://"+s.said.HTTP, "OPS_URL=http://"+s.said.Ops, "SLUICE_SECRET="+s.secret,
+	return append(env, "BASE_URL=http://"+s.said.HTTP, "OPS_URL=http://"+s.said.Ops, "SLUICE_AUTH__SECRET="+s.secret,
 		"PAYMENT_SECRET="+s.paymentSecret, "SUMMARY="+summary, "SALE=", "TOKENS=", "ADMIN_TOKEN=", "AUDIT=")
 }
 

@@ -7,7 +7,7 @@ import { SharedArray } from 'k6/data';
 import { base, patience, text } from './settings.js';
 import { admitted, replayed, refused, ended, lost, unexpected, answerMs, confirmedMs, placeErrorMs } from './metrics.js';
 
-// TOKENS: a file of "sluice loadtest targets --format k6". Without one, tokens are signed here with SLUICE_SECRET.
+// TOKENS: a file of "sluice loadtest targets --format k6". Without one, tokens are signed here with SLUICE_AUTH__SECRET.
 const listed = new SharedArray('tokens', () => (text('TOKENS') ? open(text('TOKENS')).trim().split('\n') : []));
 
 // Refusals are answers, not failures: what is unexpected is counted by this client.
@@ -15,12 +15,12 @@ http.setResponseCallback(http.expectedStatuses({ min: 200, max: 599 }));
 
 // sign makes a JWT as "sluice token" does.
 export function sign(claims) {
-  if (!__ENV.SLUICE_SECRET) fail('set SLUICE_SECRET to auth.secret of the system under test, or TOKENS and SALE to a file of tokens and a sale');
+  if (!__ENV.SLUICE_AUTH__SECRET) fail('set SLUICE_AUTH__SECRET to auth.secret of the system under test, or TOKENS and SALE to a file of tokens and a sale');
   const part = (value) => encoding.b64encode(JSON.stringify(value), 'rawurl');
   const now = Math.floor(Date.now() / 1000);
   const issued = { iat: now, exp: now + 86400, iss: text('ISSUER') || undefined, aud: text('AUDIENCE') || undefined };
   const signed = `${part({ alg: 'HS256', typ: 'JWT' })}.${part({ ...issued, ...claims })}`;
-  return `${signed}.${hmac('sha256', __ENV.SLUICE_SECRET, signed, 'base64rawurl')}`;
+  return `${signed}.${hmac('sha256', __ENV.SLUICE_AUTH__SECRET, signed, 'base64rawurl')}`;
 }
 
 export class Shopper {
