@@ -73,7 +73,7 @@ func (s *system) attack(ctx context.Context, opt options, one scenario) (result,
 			return result{}, err
 		}
 	}
-	cmd := exec.CommandContext(ctx, opt.k6, "run", "--quiet", "--no-usage-report", "--log-format", "json", "--log-output", "file="+log,
+	cmd := exec.CommandContext(ctx, opt.k6, "run", "--quiet", "--no-usage-report", "--address", "127.0.0.1:0", "--log-format", "json", "--log-output", "file="+log,
 		filepath.Join(opt.scripts, one.script))
 	cmd.Env = s.attackEnv(one, summary)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }

@@ -1,5 +1,6 @@
 // client: a shopper as the shop's own page would be one. It measures and counts everything it is answered.
 import http from 'k6/http';
+import exec from 'k6/execution';
 import { check, fail, sleep } from 'k6';
 import { hmac } from 'k6/crypto';
 import encoding from 'k6/encoding';
@@ -28,7 +29,7 @@ export class Shopper {
   constructor({ sale, run }, n, kind = 'shopper') {
     this.sale = sale;
     if (listed.length > 0) {
-      if (n >= listed.length) fail(`TOKENS has ${listed.length} users, this scenario needs more: write a longer file`);
+      if (n >= listed.length) exec.test.abort(`TOKENS has ${listed.length} users, this scenario needs more: write a longer file`);
       ({ user: this.user, token: this.token } = JSON.parse(listed[n]));
     } else {
       this.user = `k6-${run}-${kind}-${n}`;
