@@ -124,7 +124,7 @@ func readResult(path string) (result, error) {
 	return r, nil
 }
 
-const maxComplaints = 10
+const maxComplaints = 5
 
 // complaints are the errors in a k6 log, the first of each: what the scripts found broken, or why they could not run.
 func complaints(path string) ([]string, error) {

@@ -50,6 +50,9 @@ func (a audit) problems() []string {
 	}
 	var all []string
 	for _, sale := range a.Sales {
+		if sale.Live > sale.Total {
+			all = append(all, fmt.Sprintf("oversold: %s sold %d units of %d", sale.Sale, sale.Live, sale.Total))
+		}
 		for _, problem := range sale.Problems {
 			all = append(all, fmt.Sprintf("audit of %s: %s", sale.Sale, problem))
 		}

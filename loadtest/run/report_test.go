@@ -48,6 +48,8 @@ func TestWhateverBrokeFailsTheRun(t *testing.T) {
 	t.Parallel()
 	var unclean audit
 	require.NoError(t, json.Unmarshal([]byte(`{"clean":false,"sales":[{"sale":"s","problems":["ledger and line differ by 3 units"]}]}`), &unclean))
+	var oversold audit
+	require.NoError(t, json.Unmarshal([]byte(`{"clean":true,"sales":[{"sale":"s","total":500,"live":612}]}`), &oversold))
 	for name, c := range map[string]struct {
 		broken []string
 		audit  audit
@@ -56,6 +58,7 @@ func TestWhateverBrokeFailsTheRun(t *testing.T) {
 	}{
 		"scenario":          {[]string{"lost: 37 orders answered 202 never reached a final status"}, audit{Clean: true}, nil, "opening bell: lost: 37 orders"},
 		"audit":             {nil, unclean, nil, "audit of s: ledger and line differ by 3 units"},
+		"more than all":     {nil, oversold, nil, "oversold: s sold 612 units of 500"},
 		"audit, no reason":  {nil, audit{}, nil, "the audit is not clean"},
 		"no audit":          {nil, audit{err: errors.New("connection refused")}, nil, "connection refused"},
 		"unorderly stopped": {nil, audit{Clean: true}, errors.New("exit status 1"), "exit status 1"},
