@@ -53,4 +53,5 @@ loadtest: bin/k6 ## send a crowd at Sluice on this machine: one page, data/loadt
 
 .PHONY: loadtest-ci
 loadtest-ci: bin/k6 ## the short load test of every submission
+	@for script in loadtest/k6/*.js; do bin/k6 inspect $$script >/dev/null || { echo "$$script cannot be run"; exit 1; }; done
 	$(LOADTEST) -ci

@@ -55,6 +55,9 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 		return 2
 	}
 	verdict, err := loadtest(ctx, opt, out)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted; what was started is stopped")
+	}
 	if err != nil {
 		fmt.Fprintln(errOut, "loadtest:", err)
 		return 1

@@ -2,12 +2,14 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -85,6 +87,28 @@ func TestARunThatCannotBe(t *testing.T) {
 		require.Equal(t, c.code, run(t.Context(), c.args, &out, &errs), name)
 		require.Contains(t, errs.String(), c.want, name)
 	}
+}
+
+func TestAnInterruptStopsEverything(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	called, k6 := filepath.Join(dir, "called"), filepath.Join(dir, "k6")
+	require.NoError(t, os.WriteFile(k6, []byte("#!/bin/sh\n[ \"$1\" = version ] || { echo $OPS_URL >"+called+".new; mv "+called+".new "+called+"; exec sleep 100; }\n"), 0o755))
+	ctx, cancel := context.WithCancel(t.Context())
+	var out, errs bytes.Buffer
+	code := make(chan int, 1)
+	go func() { code <- run(ctx, []string{"-k6", k6, "-dir", dir, "-source", "../.."}, &out, &errs) }()
+	var ops []byte
+	require.Eventually(t, func() (there bool) {
+		var err error
+		ops, err = os.ReadFile(called)
+		return err == nil
+	}, 3*time.Minute, 10*time.Millisecond)
+	cancel()
+	require.Equal(t, 1, <-code)
+	require.Equal(t, "loadtest: interrupted; what was started is stopped\n", errs.String())
+	_, err := http.Get(strings.TrimSpace(string(ops)) + "/livez") //nolint:bodyclose // there is no answer
+	require.Error(t, err)
 }
 
 func TestComplaints(t *testing.T) {
