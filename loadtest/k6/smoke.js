@@ -21,7 +21,7 @@ export const options = {
     // Each shopper comes once; at most 50 are at it at the same time.
     shoppers: { executor: 'shared-iterations', vus: Math.min(50, shoppers), iterations: shoppers, maxDuration: '5m', gracefulStop: graceful },
   },
-  thresholds: thresholds({ units: stock }),
+  thresholds: thresholds({ units: stock, sold: Math.min(shoppers, stock) }),
   summaryTrendStats: trendStats,
 };
 

@@ -20,9 +20,10 @@ const surprises = ['no_answer', 'unavailable', 'internal', 'unauthorized', 'not_
 
 export const trendStats = ['count', 'med', 'p(90)', 'p(95)', 'p(99)', 'p(99.9)', 'max'];
 
-// thresholds: units is how many orders may be admitted at most; leave it out where cancelled units are sold again.
+// thresholds: units is how many orders may be admitted at most; leave it out where cancelled units are sold again. sold is
+// how many must be confirmed, where more shoppers come than there are units.
 // An entry that always holds makes k6 keep that part of a metric apart for the summary.
-export function thresholds({ units, ...more } = {}) {
+export function thresholds({ units, sold = 0, ...more } = {}) {
   const all = {
     'http_reqs{name:order}': ['count>0'],
     checks: ['rate==1'],
@@ -41,7 +42,7 @@ export function thresholds({ units, ...more } = {}) {
   all['orders_ended{status:failed}'] = ['count==0'];
   if (units !== undefined) {
     all.orders_admitted = [`count<=${units}`];
-    all['orders_ended{status:confirmed}'] = [`count<=${units}`];
+    all['orders_ended{status:confirmed}'] = [`count<=${units}`, `count>=${sold}`];
   }
   return { ...all, ...more };
 }

@@ -40,7 +40,8 @@ function broken(data, { facts, admitted, ended, dropped }) {
   const words = {
     'http_reqs{name:order}': () => 'nothing was ordered: the error before this table says why',
     orders_admitted: () => `oversold: ${admitted} orders answered 202 for ${facts.units} units`,
-    'orders_ended{status:confirmed}': () => `oversold: ${ended.confirmed} confirmed of ${facts.units}`,
+    'orders_ended{status:confirmed}': ({ values }) =>
+      values.count > facts.units ? `oversold: ${values.count} confirmed of ${facts.units}` : `undersold: ${values.count} confirmed of ${facts.units}, and shoppers enough`,
     'orders_ended{status:failed}': () => `failed: ${ended.failed} orders answered 202 ended as failed`,
     orders_lost: (m) => `lost: ${m.values.count} orders answered 202 never reached a final status`,
     orders_doubled: (m) => `doubled: ${m.values.count} orders beyond what their users may hold`,
