@@ -6,7 +6,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z0-9/-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 .PHONY: test
 test: ## run every test with the race detector on real Redis, MariaDB and PostgreSQL
@@ -32,3 +32,26 @@ check: ## check formatting, suspicious code and the downloaded modules
 .PHONY: build
 build: ## build bin/sluice, one static binary
 	CGO_ENABLED=0 go build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sluice .
+
+K6_VERSION := v1.8.1
+
+.PHONY: bin/k6
+bin/k6: ## install k6 into bin/, unless this version is there
+	@bin/k6 version 2>/dev/null | grep -q '^k6 $(K6_VERSION) ' || \
+		{ echo "installing k6 $(K6_VERSION), a few minutes the first time"; GOBIN=$(CURDIR)/bin go install go.k6.io/k6@$(K6_VERSION); }
+
+.PHONY: bin/vegeta
+bin/vegeta: ## build the pinned vegeta into bin/
+	go -C loadtest/vegeta build -buildvcs=false -o $(CURDIR)/bin/vegeta github.com/tsenart/vegeta/v12
+
+# The load test starts its own Sluice with empty stores, and stops it.
+LOADTEST := go run -buildvcs=false ./internal/testkit/withstores --redis -- go run -buildvcs=false ./loadtest/run
+
+.PHONY: loadtest
+loadtest: bin/k6 ## send a crowd at Sluice on this machine: one page, data/loadtest/report.html
+	$(LOADTEST)
+
+.PHONY: loadtest-ci
+loadtest-ci: bin/k6 ## the short load test of every submission
+	@for script in loadtest/k6/*.js; do bin/k6 inspect $$script >/dev/null || { echo "$$script cannot be run"; exit 1; }; done
+	$(LOADTEST) -ci

@@ -91,7 +91,7 @@ func newRootCommand(c *cli) *cobra.Command {
 	flags.StringArrayVar(&c.set, "set", nil, "set one configuration key, before environment and file; repeatable (`key=value`)")
 	root.AddCommand(newDemoCommand(c), newServeCommand(c), newSaleCommand(c), newOrderCommand(c), newDeadCommand(c), newAuditCommand(c),
 		newRebuildCommand(c),
-		newTokenCommand(c), newMigrateCommand(c), newConfigCommand(c), newVersionCommand(c))
+		newTokenCommand(c), newLoadtestCommand(c), newMigrateCommand(c), newConfigCommand(c), newVersionCommand(c))
 	root.SetHelpCommand(newHelpCommand(root))
 	root.InitDefaultCompletionCmd()
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {

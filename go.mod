@@ -18,6 +18,7 @@ require (
 	github.com/pressly/goose/v3 v3.29.0 // versioned migrations
 	github.com/prometheus/client_golang v1.25.0 // metrics
 	github.com/redis/go-redis/v9 v9.23.0 // every call to Redis
+	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // tests: holds the load targets against vegeta's schema
 	github.com/spf13/cobra v1.10.2 // the command line
 	github.com/stretchr/testify v1.12.1 // tests: assertions
 	go.uber.org/goleak v1.3.0 // tests: no goroutine is left behind
@@ -79,7 +80,6 @@ require (
 	github.com/quic-go/qpack v0.6.0 // indirect
 	github.com/quic-go/quic-go v0.59.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
-	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // indirect
 	github.com/sethvargo/go-retry v0.5.0 // indirect
 	github.com/spf13/pflag v1.0.9 // indirect
 	github.com/twitchyliquid64/golang-asm v0.15.1 // indirect

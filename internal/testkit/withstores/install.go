@@ -36,7 +36,7 @@ func newInstaller(out io.Writer) *installer {
 	found := func(err error) bool { return err == nil }
 	_, noApt := exec.LookPath("apt-get")
 	return &installer{
-		needs: []need{
+		needs: []need{ // Redis first: it may be all that is wanted
 			{"redis-server", []string{"redis-server"}, func() bool {
 				_, err := servers.FindRedis()
 				return found(err)

@@ -36,14 +36,22 @@ func main() {
 
 // run is the whole program; it returns the exit code.
 func run(ctx context.Context, args []string, signals <-chan os.Signal, out, errOut io.Writer) int {
+	redisOnly := len(args) > 0 && args[0] == "--redis"
+	if redisOnly {
+		args = args[1:]
+	}
 	if len(args) > 0 && args[0] == "--" {
 		args = args[1:]
 	}
 	if len(args) == 0 {
-		fmt.Fprintln(errOut, "usage: withstores -- COMMAND [ARGUMENT...]")
+		fmt.Fprintln(errOut, "usage: withstores [--redis] -- COMMAND [ARGUMENT...]")
 		return 2
 	}
-	code, err := withStores(ctx, args, signals, out, errOut)
+	stores, installer := &stores{out: out, kinds: kinds()}, newInstaller(out)
+	if redisOnly {
+		stores.kinds, installer.needs = nil, installer.needs[:1]
+	}
+	code, err := withStores(ctx, stores, installer, args, signals, out, errOut)
 	if err != nil {
 		fmt.Fprintln(errOut, "withstores:", err)
 		code = max(code, 1)
@@ -52,7 +60,7 @@ func run(ctx context.Context, args []string, signals <-chan os.Signal, out, errO
 }
 
 // withStores prepares what the command needs, runs it and clears up.
-func withStores(ctx context.Context, args []string, signals <-chan os.Signal, out, errOut io.Writer) (code int, err error) {
+func withStores(ctx context.Context, stores *stores, installer *installer, args []string, signals <-chan os.Signal, out, errOut io.Writer) (code int, err error) {
 	var env []string
 	// A signal that comes before the command runs ends the preparations.
 	prepare, cancel := context.WithCancel(ctx)
@@ -69,9 +77,8 @@ func withStores(ctx context.Context, args []string, signals <-chan os.Signal, ou
 		close(early)
 	}()
 
-	stores := &stores{out: out}
 	defer func() { err = errors.Join(err, stores.close()) }()
-	if err = newInstaller(out).ensure(prepare); err == nil {
+	if err = installer.ensure(prepare); err == nil {
 		env, err = stores.start(prepare)
 	}
 	close(prepared)

@@ -14,6 +14,7 @@ import (
 // stores are the servers that the command shares, and their temporary folder.
 type stores struct {
 	out     io.Writer
+	kinds   []kind
 	dir     string
 	running []*servers.Server
 }
@@ -48,7 +49,7 @@ func (s *stores) start(ctx context.Context) ([]string, error) {
 	if err := os.Setenv("TMPDIR", s.temp()); err != nil { // for the servers started here
 		return nil, err
 	}
-	for _, k := range kinds() {
+	for _, k := range s.kinds {
 		if os.Getenv(k.variable) != "" {
 			fmt.Fprintf(s.out, "withstores: using the %s that %s names\n", k.name, k.variable)
 			continue

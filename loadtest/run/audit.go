@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os/exec"
+	"time"
+)
+
+// auditWithin bounds the questions that the command line is asked.
+const auditWithin = time.Minute
+
+// audit is what "sluice audit --json" says of all sales.
+type audit struct {
+	Clean bool `json:"clean"`
+	Sales []struct {
+		Sale     string   `json:"sale"`
+		Total    int64    `json:"total"`
+		Live     int64    `json:"live"`
+		Problems []string `json:"problems"`
+	} `json:"sales"`
+	err error // it could not be made
+}
+
+// audit asks over the command line, as an operator would.
+func (s *system) audit(ctx context.Context) audit {
+	ctx, cancel := context.WithTimeout(ctx, auditWithin)
+	defer cancel()
+	var a audit
+	cmd := s.command(ctx, "audit", "--json", "--ops", "http://"+s.said.Ops)
+	text, err := cmd.Output() // exit 1 is a difference, which the text explains
+	if json.Unmarshal(text, &a) != nil {
+		a.err = fmt.Errorf("the audit could not be made: %w: %s", err, stderrOf(err))
+	}
+	return a
+}
+
+func stderrOf(err error) string {
+	if exit, ok := err.(*exec.ExitError); ok {
+		return string(exit.Stderr)
+	}
+	return ""
+}
+
+// problems says what is wrong, a sentence each.
+func (a audit) problems() []string {
+	if a.err != nil {
+		return []string{a.err.Error()}
+	}
+	var all []string
+	for _, sale := range a.Sales {
+		if sale.Live > sale.Total {
+			all = append(all, fmt.Sprintf("oversold: %s sold %d units of %d", sale.Sale, sale.Live, sale.Total))
+		}
+		for _, problem := range sale.Problems {
+			all = append(all, fmt.Sprintf("audit of %s: %s", sale.Sale, problem))
+		}
+	}
+	if !a.Clean && len(all) == 0 {
+		all = append(all, "the audit is not clean")
+	}
+	return all
+}
+
+// sold is the units sold over all sales.
+func (a audit) sold() (live, total int64) {
+	for _, sale := range a.Sales {
+		live += sale.Live
+		total += sale.Total
+	}
+	return live, total
+}
