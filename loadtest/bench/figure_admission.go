@@ -30,7 +30,7 @@ func loneLatency(ctx context.Context, l *Lab) (Trial, error) {
 	if err != nil {
 		return Trial{}, err
 	}
-	trial, err := orderTrial(ctx, l, 1, []string{"lua", stores.redis.Addr()}, func(d Drive) float64 { return d.P50 })
+	trial, err := orderTrial(ctx, l, 1, []string{"lua", "--redis", stores.redis.Addr()}, func(d Drive) float64 { return d.P50 })
 	if err != nil {
 		return trial, errors.Join(err, stores.close())
 	}
@@ -75,13 +75,21 @@ func orderTrial(ctx context.Context, l *Lab, connections int, yardstick []string
 	}, nil
 }
 
-// gateway starts a gateway without workers, with sales.
+// gateway starts a gateway without workers, with sales. Its database has nothing to do.
 func (l *Lab) gateway(ctx context.Context, sales ...Sale) (*System, error) {
-	s, err := l.system(ctx, Setup{Driver: "sqlite"})
+	return l.gatewayOn(ctx, Setup{Driver: "sqlite"}, "gateway", sales...)
+}
+
+// allRoles in one process are what "sluice serve" starts.
+const allRoles = "gateway,worker,notifier"
+
+// gatewayOn starts one process in some roles, with sales.
+func (l *Lab) gatewayOn(ctx context.Context, setup Setup, roles string, sales ...Sale) (*System, error) {
+	s, err := l.system(ctx, setup)
 	if err != nil {
 		return nil, err
 	}
-	n, err := s.serve(ctx, "gateway")
+	n, err := s.serve(ctx, roles)
 	for _, sale := range sales {
 		if err == nil {
 			err = n.open(ctx, sale)

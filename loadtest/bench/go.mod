@@ -6,8 +6,11 @@ go 1.26.0
 require (
 	github.com/gin-gonic/gin v1.12.0 // the yardsticks' HTTP, the same version as Sluice's
 	github.com/go-sql-driver/mysql v1.10.1 // hand-written SQL
+	github.com/hibiken/asynq v0.26.0 // the peer: a queue of tasks
 	github.com/jackc/pgx/v5 v5.12.0 // hand-written SQL
 	github.com/redis/go-redis/v9 v9.23.0 // the yardstick with one Lua call per request, and Redis' own figures
+	gorm.io/driver/mysql v1.6.0 // the peer: one transaction for an order
+	gorm.io/gorm v1.31.2 // the peer: one transaction for an order
 	modernc.org/sqlite v1.61.1 // hand-written SQL
 	sluice v0.0.0 // internal/testkit/servers, which starts the stores; nothing else of it
 )
@@ -31,6 +34,8 @@ require (
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
 	github.com/jackc/puddle/v2 v2.2.3 // indirect
+	github.com/jinzhu/inflection v1.0.0 // indirect
+	github.com/jinzhu/now v1.1.5 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
 	github.com/leodido/go-urn v1.4.0 // indirect
@@ -42,6 +47,8 @@ require (
 	github.com/quic-go/qpack v0.6.0 // indirect
 	github.com/quic-go/quic-go v0.59.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
+	github.com/robfig/cron/v3 v3.0.1 // indirect
+	github.com/spf13/cast v1.10.0 // indirect
 	github.com/twitchyliquid64/golang-asm v0.15.1 // indirect
 	github.com/ugorji/go/codec v1.3.1 // indirect
 	go.mongodb.org/mongo-driver/v2 v2.5.0 // indirect
@@ -52,6 +59,7 @@ require (
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
+	golang.org/x/time v0.14.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 	modernc.org/libc v1.79.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect

@@ -37,12 +37,14 @@ func measure(ctx context.Context, l *Lab, f Figure) (row Row, err error) {
 	var sluice, yardstick []Reading
 	for round := range l.opt.Rounds {
 		if trial.Yardstick != nil {
+			l.calm(ctx)
 			r, err := trial.Yardstick(ctx)
 			if err != nil {
 				return row, fmt.Errorf("yardstick, round %d: %w", round+1, err)
 			}
 			yardstick = append(yardstick, r)
 		}
+		l.calm(ctx)
 		r, err := trial.Sluice(ctx)
 		if err != nil {
 			return row, fmt.Errorf("sluice, round %d: %w", round+1, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"time"
 
 	_ "github.com/go-sql-driver/mysql" // the driver "mysql"
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
@@ -95,6 +96,36 @@ func (l *Lab) server(ctx context.Context, driver string) (*servers.Server, error
 	}
 	l.servers[driver] = s
 	return s, nil
+}
+
+const (
+	calmLook     = 200 * time.Millisecond
+	calmShare    = 0.05 // of one core
+	calmPatience = 15 * time.Second
+)
+
+// calm waits until the database servers have written what the last measurement
+// left them to do, so that no side pays for the other. Its patience is bounded.
+func (l *Lab) calm(ctx context.Context) {
+	pids := map[string][]int{}
+	for driver, s := range l.servers {
+		pids[driver] = []int{s.PID()}
+	}
+	for deadline := time.Now().Add(calmPatience); len(pids) > 0 && time.Now().Before(deadline); {
+		clock := startCPU(pids)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(calmLook):
+		}
+		busy := time.Duration(0)
+		for _, used := range clock.used() {
+			busy += used
+		}
+		if busy.Seconds() <= calmShare*calmLook.Seconds() {
+			return
+		}
+	}
 }
 
 // versions asks the stores that were used.

@@ -1,0 +1,197 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Arrivals is an open load: shoppers come by a fixed schedule, whether or not
+// earlier ones have been answered, and every time is measured from the moment a
+// shopper should have come. A slow answer thus cannot hide the ones behind it.
+type Arrivals struct {
+	Addr        string
+	Requests    Requests
+	Rate        float64 // shoppers per second
+	Count       int
+	Connections int
+	FollowEvery int // of so many accepted shoppers one waits for the confirmation; 0: none
+}
+
+// Visits is what became of them.
+type Visits struct {
+	Status    map[int]int
+	Accepted  []time.Duration // until the 202
+	Confirmed []time.Duration // until the owner was told "confirmed"
+	Late      []time.Duration // how far behind its schedule the generator itself was
+	Took      time.Duration
+}
+
+// percentile of at least one value, which are sorted by it.
+func percentile(list []time.Duration, p int) time.Duration {
+	slices.Sort(list)
+	return list[min(len(list)-1, len(list)*p/100)]
+}
+
+const (
+	followers   = 256
+	mostPacing  = 25 * time.Millisecond // 99 of 100 shoppers must be sent on their way within it
+	leastOfRate = 0.95                  // of the schedule's rate that must have been sent
+)
+
+// check refuses what the generator could not keep up with.
+func (v Visits) check(a Arrivals) error {
+	planned := time.Duration(float64(a.Count) / a.Rate * float64(time.Second))
+	switch {
+	case float64(planned) < leastOfRate*float64(v.Took):
+		return refuse("the generator was the bottleneck: it took %s to send what its schedule has in %s", v.Took.Round(time.Millisecond), planned)
+	case percentile(v.Late, 99) > mostPacing:
+		return refuse("the generator was the bottleneck: it was %s behind its schedule (p99), at most %s is accepted", percentile(v.Late, 99), mostPacing)
+	}
+	return nil
+}
+
+// visit is one shopper on the way.
+type visit struct {
+	n   int
+	due time.Time
+}
+
+// crowd is a running open load.
+type crowd struct {
+	Arrivals
+	file   *os.File
+	due    chan visit
+	follow chan following
+	mu     sync.Mutex
+	visits Visits
+	errs   chan error
+}
+
+// following is an accepted order whose owner wants to know.
+type following struct {
+	visit
+	path string
+}
+
+// arrive sends all shoppers and returns when the last one knows.
+func arrive(ctx context.Context, a Arrivals) (Visits, error) {
+	f, err := os.Open(a.Requests.File)
+	if err != nil {
+		return Visits{}, err
+	}
+	defer f.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := &crowd{Arrivals: a, file: f, due: make(chan visit, a.Count), follow: make(chan following, a.Count),
+		visits: Visits{Status: map[int]int{}}, errs: make(chan error, a.Connections+followers)}
+	var shoppers, owners sync.WaitGroup
+	c.run(&shoppers, a.Connections, func(conn net.Conn) error { return c.shop(conn) })
+	if a.FollowEvery > 0 {
+		c.run(&owners, followers, func(conn net.Conn) error { return c.wait(conn) })
+	}
+	began := time.Now()
+	c.pace(ctx, began)
+	shoppers.Wait()
+	c.visits.Took = time.Since(began)
+	close(c.follow)
+	owners.Wait()
+	select {
+	case err := <-c.errs:
+		return c.visits, err
+	default:
+		return c.visits, ctx.Err()
+	}
+}
+
+// run starts n workers with a connection each.
+func (c *crowd) run(group *sync.WaitGroup, n int, work func(net.Conn) error) {
+	for range n {
+		group.Go(func() {
+			conn, err := net.Dial("tcp", c.Addr)
+			if err == nil {
+				err = work(conn)
+				conn.Close()
+			}
+			if err != nil {
+				c.errs <- fmt.Errorf("open load: %w", err)
+			}
+		})
+	}
+}
+
+// pace sends shoppers on their way when they are due, and never waits for anything else.
+func (c *crowd) pace(ctx context.Context, began time.Time) {
+	defer close(c.due)
+	interval := float64(time.Second) / c.Rate
+	for n := range c.Count {
+		due := began.Add(time.Duration(float64(n) * interval))
+		if wait := time.Until(due); wait > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(wait):
+			}
+		}
+		c.visits.Late = append(c.visits.Late, time.Since(due))
+		c.due <- visit{n, due}
+	}
+}
+
+// shop places the orders of those who are due, one at a time on its connection.
+func (c *crowd) shop(conn net.Conn) error {
+	from, request := bufio.NewReader(conn), make([]byte, c.Requests.Size)
+	for v := range c.due {
+		if _, err := c.file.ReadAt(request, int64(v.n)*int64(c.Requests.Size)); err != nil {
+			return err
+		}
+		a, err := exchange(conn, from, request)
+		if err != nil {
+			return err
+		}
+		took := time.Since(v.due)
+		c.mu.Lock()
+		c.visits.Status[a.Status]++
+		if a.Status == 202 {
+			c.visits.Accepted = append(c.visits.Accepted, took)
+		}
+		c.mu.Unlock()
+		if a.Status == 202 && c.FollowEvery > 0 && v.n%c.FollowEvery == 0 {
+			path, err := pathOf(a)
+			if err != nil {
+				return err
+			}
+			c.follow <- following{v, path}
+		}
+	}
+	return nil
+}
+
+// wait asks with long polls until the order is confirmed.
+func (c *crowd) wait(conn net.Conn) error {
+	from := bufio.NewReader(conn)
+	for f := range c.follow {
+		poll := []byte(pollRequest(f.path+"?wait=20s", f.n, time.Now()))
+		for status := "queued"; status != "confirmed"; {
+			a, err := exchange(conn, from, poll)
+			if err != nil {
+				return err
+			}
+			var said struct{ Status string }
+			if err := json.Unmarshal(a.Body, &said); err != nil || said.Status != "queued" && said.Status != "processing" && said.Status != "confirmed" {
+				return refuse("an owner who waits was answered %d: %s", a.Status, a.Body)
+			}
+			status = said.Status
+		}
+		c.mu.Lock()
+		c.visits.Confirmed = append(c.visits.Confirmed, time.Since(f.due))
+		c.mu.Unlock()
+	}
+	return nil
+}
