@@ -22,12 +22,13 @@ func (s *System) measured(ctx context.Context, n *Node, load Load, want Expected
 		return d, nil, err
 	}
 	cpu := clock.used()
+	served := sum(cpu)
 	cpu["generator"] = d.CPU
 	after, err := n.settledMetrics(ctx)
 	if err != nil {
 		return d, nil, err
 	}
-	if err := d.check(want.Status); err != nil {
+	if err := d.check(want.Status, served); err != nil {
 		return d, nil, err
 	}
 	return d, cpu, checkCounts(before, after, want, warm.Requests+d.Requests, 2*(load.Connections+s.lab.opt.Threads))

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // cost compares the CPU time of an order, all processes together, between a
@@ -25,7 +24,7 @@ func costOfOrders(ctx context.Context, l *Lab) (Trial, error) {
 
 // costOfSales looks for work that grows with the sales there are.
 func costOfSales(ctx context.Context, l *Lab) (Trial, error) {
-	orders, sales := max(l.opt.scaled(100_000), 20_000), max(l.opt.scaled(1_000), 200)
+	orders, sales := max(l.opt.scaled(100_000), 10_000), max(l.opt.scaled(1_000), 100)
 	return cost{small: costCase{orders, 1}, large: costCase{orders, sales}}.open(l)
 }
 
@@ -83,10 +82,6 @@ func (c costCase) sell(ctx context.Context, s *System, requests Requests) (Readi
 		return Reading{}, err
 	}
 	r := Reading{Work: float64(c.orders), CPU: clock.used()}
-	var sum time.Duration
-	for _, used := range r.CPU {
-		sum += used
-	}
-	r.Value = float64(sum.Microseconds()) / r.Work
+	r.Value = float64(sum(r.CPU).Microseconds()) / r.Work
 	return r, nil
 }

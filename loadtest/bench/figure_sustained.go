@@ -36,7 +36,7 @@ func (s *System) sustain(ctx context.Context, orders Requests) (Reading, error) 
 	if err != nil {
 		return Reading{}, err
 	}
-	if err := d.check(202); err != nil {
+	if err := d.check(202, sum(clock.used())); err != nil {
 		return Reading{}, err
 	}
 	m, err := n.settledMetrics(ctx)

@@ -74,7 +74,7 @@ func parse(args []string) (settings, error) {
 	rounds, length := 5, 5
 	s.Scale = 1
 	if s.quick {
-		rounds, length, s.Scale = 1, 2, 0.1
+		rounds, length, s.Scale = 1, 2, 0.05
 	}
 	if s.Rounds == 0 {
 		s.Rounds = rounds

@@ -34,6 +34,14 @@ func (c *cpuClock) used() map[string]time.Duration {
 	return used
 }
 
+func sum(used map[string]time.Duration) time.Duration {
+	var all time.Duration
+	for _, one := range used {
+		all += one
+	}
+	return all
+}
+
 func (c *cpuClock) read() map[string]time.Duration {
 	all := processes()
 	sums := map[string]time.Duration{}

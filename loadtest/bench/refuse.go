@@ -1,6 +1,9 @@
 package main
 
-import "fmt"
+import (
+	"fmt"
+	"time"
+)
 
 // Refusal says why a measurement must not be shown. Any refusal means that no table is printed.
 type Refusal struct{ Why string }
@@ -9,8 +12,11 @@ func (r *Refusal) Error() string { return "refused: " + r.Why }
 
 func refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(format, args...)} }
 
-// mostBusy is the share of its threads' time that a generator may spend running. Above it, what is measured is the generator.
-const mostBusy = 0.95
+// Above either of these, what is measured is the generator.
+const (
+	mostBusy  = 0.95 // share of its threads' time that it may spend running
+	mostShare = 0.50 // share of the CPU time that it and the measured processes spend together
+)
 
 // Expected is what every answer of a run must have been.
 type Expected struct {
@@ -19,8 +25,9 @@ type Expected struct {
 	Code   string // of the refusal; empty for an accepted order or a poll
 }
 
-// check refuses a run in which wrk met anything unexpected, or was the bottleneck.
-func (d Drive) check(status int) error {
+// check refuses a run in which wrk met anything unexpected, or was the
+// bottleneck. served is the CPU time that the measured processes spent meanwhile.
+func (d Drive) check(status int, served time.Duration) error {
 	switch {
 	case d.Broken > 0:
 		return refuse("%d requests were cut off or not answered in time", d.Broken)
@@ -34,6 +41,8 @@ func (d Drive) check(status int) error {
 		return refuse("%d of %d answers were no refusals, want only %d", d.Requests-d.Refused, d.Requests, status)
 	case d.Busy > mostBusy:
 		return refuse("the generator was the bottleneck: its threads ran %.0f%% of the time, at most %.0f%% is accepted", 100*d.Busy, 100*mostBusy)
+	case d.CPU.Seconds() > mostShare*(d.CPU+served).Seconds():
+		return refuse("the generator was the bottleneck: it spent %s of CPU time and what it measured %s", d.CPU, served)
 	}
 	return nil
 }

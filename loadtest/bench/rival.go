@@ -35,11 +35,12 @@ func (r *Rival) measured(ctx context.Context, load Load, status int) (Drive, err
 	if _, err := r.lab.warm(ctx, &load); err != nil {
 		return Drive{}, err
 	}
+	clock := startCPU(map[string][]int{"yardstick": {r.pid()}})
 	d, err := r.lab.wrk(ctx, load)
 	if err != nil {
 		return d, err
 	}
-	return d, d.check(status)
+	return d, d.check(status, sum(clock.used()))
 }
 
 // reading is a rate and what it cost.

@@ -118,11 +118,7 @@ func (l *Lab) calm(ctx context.Context) {
 			return
 		case <-time.After(calmLook):
 		}
-		busy := time.Duration(0)
-		for _, used := range clock.used() {
-			busy += used
-		}
-		if busy.Seconds() <= calmShare*calmLook.Seconds() {
+		if sum(clock.used()).Seconds() <= calmShare*calmLook.Seconds() {
 			return
 		}
 	}
