@@ -1,47 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"io"
-	"net"
-	"net/http"
-	"time"
 )
-
-// Answer is one HTTP answer.
-type Answer struct {
-	Status int
-	Body   []byte
-}
-
-// ask sends one ready request on a connection of its own.
-func ask(ctx context.Context, addr string, request []byte) (Answer, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return Answer{}, err
-	}
-	defer conn.Close()
-	return exchange(conn, bufio.NewReader(conn), request)
-}
-
-// exchange sends a request and reads its answer.
-func exchange(conn net.Conn, from *bufio.Reader, request []byte) (Answer, error) {
-	if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		return Answer{}, err
-	}
-	if _, err := conn.Write(request); err != nil {
-		return Answer{}, err
-	}
-	resp, err := http.ReadResponse(from, nil)
-	if err != nil {
-		return Answer{}, err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	return Answer{Status: resp.StatusCode, Body: body}, err
-}
 
 // mostDifference between the sizes of what the two sides answer.
 const mostDifference = 0.10

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strconv"
 	"strings"
 	"time"
@@ -81,23 +79,23 @@ func connectionMemory(ctx context.Context, l *Lab) (Trial, error) {
 
 // holdOpen orders once on each connection, keeps them and looks at the gateway's memory.
 func holdOpen(ctx context.Context, n *Node, orders Requests) (float64, error) {
-	conns := make([]net.Conn, 0, openConnections)
+	callers := make([]*caller, 0, openConnections)
 	defer func() {
-		for _, c := range conns {
-			c.Close()
+		for _, c := range callers {
+			c.close()
 		}
 	}()
 	for i := range openConnections {
-		conn, err := net.Dial("tcp", n.HTTP)
+		c, err := dial(ctx, n.HTTP)
 		if err != nil {
 			return 0, fmt.Errorf("connection %d of %d (ulimit -n must allow more): %w", i+1, openConnections, err)
 		}
-		conns = append(conns, conn)
+		callers = append(callers, c)
 		request, err := orders.At(i)
 		if err != nil {
 			return 0, err
 		}
-		a, err := exchange(conn, bufio.NewReader(conn), request)
+		a, err := c.do(request)
 		if err != nil {
 			return 0, err
 		}

@@ -91,8 +91,12 @@ func goodput(ctx context.Context, l *Lab) (Trial, error) {
 		},
 		Sluice: func(ctx context.Context) (Reading, error) {
 			v, rate, err := l.rush(ctx, overloadFactor*peak)
-			return Reading{Value: rate, Note: fmt.Sprintf("one order in a transaction; in the last round %d accepted, %d told that the line is full",
-				v.Status[202], v.Status[503])}, err
+			if err != nil {
+				return Reading{}, err
+			}
+			shoppers := float64(v.Status[202] + v.Status[503])
+			return Reading{Value: rate, Note: fmt.Sprintf("one order in a transaction; in the first round %s shoppers/s came and %s/s were answered, %.0f%% of them that the line is full",
+				number(shoppers/v.Sent.Seconds()), number(shoppers/v.Took.Seconds()), 100*float64(v.Status[503])/shoppers)}, nil
 		},
 	}, nil
 }
@@ -108,6 +112,9 @@ func overloadLatency(ctx context.Context, l *Lab) (Trial, error) {
 			v, _, err := l.rush(ctx, factor*peak.Value)
 			if err != nil {
 				return Reading{}, err
+			}
+			if late := percentile(v.Late, 99); factor < 1 && late > mostPacing {
+				return Reading{}, refuse("the generator was the bottleneck: it was %s behind its schedule (p99), which would flatter the yardstick", late)
 			}
 			return Reading{Value: float64(percentile(v.Accepted, 99)) / float64(time.Millisecond)}, nil
 		}

@@ -75,7 +75,7 @@ func confirmation(ctx context.Context, l *Lab) (Trial, error) {
 		a := Arrivals{Addr: s.nodes[0].HTTP, Requests: orders, Rate: half, Count: count, Connections: 256, FollowEvery: 10}
 		v, err := arrive(ctx, a)
 		if err == nil {
-			err = v.check(a)
+			err = v.punctual(a)
 		}
 		if err == nil && v.Status[202] != count {
 			err = refuse("of %d orders %d were accepted: %v", count, v.Status[202], v.Status)

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -44,12 +42,12 @@ func (s *System) fill(ctx context.Context, n *Node, orders Requests) ([]string, 
 
 // fillFrom is one of the fillers, with a connection of its own.
 func fillFrom(ctx context.Context, addr string, f *os.File, size int, next *atomic.Int64, paths []string) error {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	c, err := dial(ctx, addr)
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
-	from, request := bufio.NewReader(conn), make([]byte, size)
+	defer c.close()
+	request := make([]byte, size)
 	for ctx.Err() == nil {
 		at := next.Add(1) - 1
 		if at >= int64(len(paths)) {
@@ -58,7 +56,7 @@ func fillFrom(ctx context.Context, addr string, f *os.File, size int, next *atom
 		if _, err := f.ReadAt(request, at*int64(size)); err != nil {
 			return err
 		}
-		a, err := exchange(conn, from, request)
+		a, err := c.do(request)
 		if err != nil {
 			return err
 		}

@@ -40,6 +40,8 @@ type Lab struct {
 	servers map[string]*servers.Server // by driver
 	files   map[string]Requests        // by sale
 	made    int
+
+	neighbours neighbours
 }
 
 // newLab builds Sluice from the folder source, as "make build" does.
@@ -63,6 +65,7 @@ func newLab(ctx context.Context, opt Options, source string, log io.Writer) (*La
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("build Sluice in %s: %w\n%s", source, err, out), l.Close())
 	}
+	l.neighbours = watchNeighbours()
 	return l, nil
 }
 

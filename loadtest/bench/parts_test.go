@@ -86,6 +86,19 @@ func TestUsedCPUIsOursAlone(t *testing.T) {
 	}
 }
 
+func TestNeighboursAreCountedWithoutIdleTime(t *testing.T) {
+	t.Parallel()
+	if got := parseMachineCPU("cpu  100 20 30 5000 700 4 6 9 0 0"); got != 160*clockTick {
+		t.Fatal(got)
+	}
+	busy, quiet := example(), example()
+	busy.Others = 0.4
+	const warning = "Other programs used 40% of the machine"
+	if !strings.Contains(plainTable(busy), warning) || strings.Contains(plainTable(quiet), "Other programs") {
+		t.Fatal(plainTable(busy))
+	}
+}
+
 // The benchmark judges from outside: of Sluice's code it may use what starts stores, and no more.
 func TestNothingOfSluiceIsImported(t *testing.T) {
 	t.Parallel()

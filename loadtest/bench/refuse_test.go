@@ -93,7 +93,7 @@ func TestOpenLoadIsRefusedWhenTheGeneratorFellBehind(t *testing.T) {
 	t.Parallel()
 	a := Arrivals{Rate: 1000, Count: 1000}
 	late := func(d time.Duration) []time.Duration { return []time.Duration{0, 0, d} }
-	wantRefusal(t, Visits{Took: time.Second, Late: late(time.Millisecond)}.check(a), "")
-	wantRefusal(t, Visits{Took: 2 * time.Second, Late: late(time.Millisecond)}.check(a), "it took 2s to send what its schedule has in 1s")
-	wantRefusal(t, Visits{Took: time.Second, Late: late(time.Second)}.check(a), "behind its schedule")
+	wantRefusal(t, Visits{Sent: time.Second, Late: late(time.Millisecond)}.punctual(a), "")
+	wantRefusal(t, Visits{Sent: 2 * time.Second, Late: late(time.Millisecond)}.check(a), "it took 2s to send what its schedule has in 1s")
+	wantRefusal(t, Visits{Sent: time.Second, Late: late(time.Second)}.punctual(a), "behind its schedule")
 }

@@ -16,6 +16,7 @@ type Result struct {
 	Seconds  float64           `json:"seconds"` // of one measurement
 	Machine  Machine           `json:"machine"`
 	Versions map[string]string `json:"versions"`
+	Others   float64           `json:"others"` // share of the machine that other programs used meanwhile, 0 to 1
 	Rows     []Row             `json:"rows"`
 }
 

@@ -59,7 +59,7 @@ func report(ctx context.Context, l *Lab, source string, quick bool, rows []Row) 
 	versions := tools()
 	maps.Copy(versions, l.versions(ctx))
 	return Result{Commit: commit(source), Date: time.Now().UTC().Format(time.RFC3339), Quick: quick, Rounds: l.opt.Rounds,
-		Seconds: l.opt.Length.Seconds(), Machine: thisMachine(l.dir), Versions: versions, Rows: rows}
+		Seconds: l.opt.Length.Seconds(), Machine: thisMachine(l.dir), Versions: versions, Others: l.neighbours.share(), Rows: rows}
 }
 
 // show prints the result in the form asked for and keeps it.

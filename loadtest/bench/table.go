@@ -138,6 +138,9 @@ func where(r Result) string {
 	if r.Quick {
 		kind = "A quick look: fewer rounds and orders than the targets are about.\n"
 	}
+	if r.Others > mostForeign {
+		kind += fmt.Sprintf("Other programs used %.0f%% of the machine meanwhile: measure again when it is quiet.\n", 100*r.Others)
+	}
 	return fmt.Sprintf("%sCommit %s, %s. %s, %d cores, %s, %s. %s. %d rounds of %gs.\n", kind, r.Commit, r.Date, r.Machine.CPU,
 		r.Machine.Cores, r.Machine.OS, r.Machine.Disk, strings.Join(versions, ", "), r.Rounds, r.Seconds)
 }
