@@ -25,23 +25,35 @@ const (
 // caller sends ready requests on one connection and reads just enough of the
 // answers: on a machine that is shared with what it measures, a cheap client counts.
 type caller struct {
+	addr string
 	conn net.Conn
 	from *bufio.Reader
 	body []byte
 }
 
-func dial(ctx context.Context, addr string) (*caller, error) {
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+// dial connects; do does it by itself where it has not been done.
+func (c *caller) dial(ctx context.Context) error {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.addr)
 	if err != nil {
-		return nil, err
+		return fmt.Errorf("connect (ulimit -n must allow it): %w", err)
 	}
-	return &caller{conn: conn, from: bufio.NewReaderSize(conn, 2048)}, nil
+	c.conn, c.from = conn, bufio.NewReaderSize(conn, 2048)
+	return nil
 }
 
-func (c *caller) close() { c.conn.Close() }
+func (c *caller) close() {
+	if c.conn != nil {
+		c.conn.Close()
+	}
+}
 
 // do sends a request and reads its answer, whose body is valid until the next call.
-func (c *caller) do(request []byte) (Answer, error) {
+func (c *caller) do(ctx context.Context, request []byte) (Answer, error) {
+	if c.conn == nil {
+		if err := c.dial(ctx); err != nil {
+			return Answer{}, err
+		}
+	}
 	if err := c.conn.SetDeadline(time.Now().Add(answerPatience)); err != nil {
 		return Answer{}, err
 	}
@@ -97,10 +109,7 @@ func readHeader(from *bufio.Reader) (status, size int, err error) {
 
 // ask sends one ready request on a connection of its own.
 func ask(ctx context.Context, addr string, request []byte) (Answer, error) {
-	c, err := dial(ctx, addr)
-	if err != nil {
-		return Answer{}, err
-	}
+	c := &caller{addr: addr}
 	defer c.close()
-	return c.do(request)
+	return c.do(ctx, request)
 }

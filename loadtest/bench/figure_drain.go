@@ -81,7 +81,7 @@ func (l *Lab) drained(ctx context.Context, driver string) (Reading, error) {
 	if err != nil {
 		return Reading{}, err
 	}
-	r, err := s.drain(ctx, size)
+	r, err := s.drain(ctx, size, "worker")
 	if err == nil {
 		err = s.db.holds(ctx, size)
 	}
@@ -108,9 +108,9 @@ func (l *Lab) filled(ctx context.Context, setup Setup, size int) (*System, int, 
 	return s, size, nil
 }
 
-// drain starts a worker and measures from the first order it has finished to the last.
-func (s *System) drain(ctx context.Context, size int) (Reading, error) {
-	worker, err := s.serve(ctx, "worker")
+// drain starts a process that works the line off, in some roles, and measures from the first order it has finished to the last.
+func (s *System) drain(ctx context.Context, size int, roles string) (Reading, error) {
+	worker, err := s.serve(ctx, roles)
 	if err != nil {
 		return Reading{}, err
 	}

@@ -79,23 +79,14 @@ func connectionMemory(ctx context.Context, l *Lab) (Trial, error) {
 
 // holdOpen orders once on each connection, keeps them and looks at the gateway's memory.
 func holdOpen(ctx context.Context, n *Node, orders Requests) (float64, error) {
-	callers := make([]*caller, 0, openConnections)
-	defer func() {
-		for _, c := range callers {
-			c.close()
-		}
-	}()
 	for i := range openConnections {
-		c, err := dial(ctx, n.HTTP)
-		if err != nil {
-			return 0, fmt.Errorf("connection %d of %d (ulimit -n must allow more): %w", i+1, openConnections, err)
-		}
-		callers = append(callers, c)
+		c := &caller{addr: n.HTTP}
+		defer c.close() // all of them at the end
 		request, err := orders.At(i)
 		if err != nil {
 			return 0, err
 		}
-		a, err := c.do(request)
+		a, err := c.do(ctx, request)
 		if err != nil {
 			return 0, err
 		}

@@ -27,7 +27,7 @@ func (l *Lab) peak(ctx context.Context) (Reading, error) {
 	if err != nil {
 		return Reading{}, err
 	}
-	r, err := s.drain(ctx, size)
+	r, err := s.drain(ctx, size, allRoles)
 	if err != nil {
 		return r, errors.Join(err, s.close())
 	}

@@ -42,10 +42,7 @@ func (s *System) fill(ctx context.Context, n *Node, orders Requests) ([]string, 
 
 // fillFrom is one of the fillers, with a connection of its own.
 func fillFrom(ctx context.Context, addr string, f *os.File, size int, next *atomic.Int64, paths []string) error {
-	c, err := dial(ctx, addr)
-	if err != nil {
-		return err
-	}
+	c := &caller{addr: addr}
 	defer c.close()
 	request := make([]byte, size)
 	for ctx.Err() == nil {
@@ -56,7 +53,7 @@ func fillFrom(ctx context.Context, addr string, f *os.File, size int, next *atom
 		if _, err := f.ReadAt(request, at*int64(size)); err != nil {
 			return err
 		}
-		a, err := c.do(request)
+		a, err := c.do(ctx, request)
 		if err != nil {
 			return err
 		}

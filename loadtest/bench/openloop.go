@@ -40,6 +40,7 @@ func percentile(list []time.Duration, p int) time.Duration {
 
 const (
 	followers      = 256
+	firstUse       = 2 * time.Second
 	arrivePatience = 2 * time.Minute       // beyond the schedule
 	mostPacing     = 25 * time.Millisecond // 99 of 100 shoppers must be sent on their way within it
 	leastOfRate    = 0.95                  // of the schedule's rate that must have been sent
@@ -104,9 +105,18 @@ func arrive(ctx context.Context, a Arrivals) (Visits, error) {
 	c := &crowd{Arrivals: a, file: f, due: make(chan visit, a.Count), follow: make(chan following, a.Count),
 		visits: Visits{Status: map[int]int{}}, errs: make(chan error, a.Connections+followers)}
 	var shoppers, owners sync.WaitGroup
-	c.run(ctx, &shoppers, a.Connections, c.shop)
-	if a.FollowEvery > 0 {
-		c.run(ctx, &owners, followers, c.wait)
+	for range followers {
+		c.run(ctx, &owners, &caller{addr: a.Addr}, c.wait)
+	}
+	// A server hangs up on a connection that brings no request for seconds: no more are opened than are used soon.
+	for range min(a.Connections, max(1, int(firstUse.Seconds()*a.Rate))) {
+		to := &caller{addr: a.Addr}
+		if err := to.dial(ctx); err != nil {
+			close(c.due)
+			close(c.follow)
+			return Visits{}, err
+		}
+		c.run(ctx, &shoppers, to, c.shop)
 	}
 	began := time.Now()
 	c.pace(ctx, began)
@@ -123,20 +133,14 @@ func arrive(ctx context.Context, a Arrivals) (Visits, error) {
 	}
 }
 
-// run starts n workers with a connection each.
-func (c *crowd) run(ctx context.Context, group *sync.WaitGroup, n int, work func(context.Context, *caller) error) {
-	for range n {
-		group.Go(func() {
-			to, err := dial(ctx, c.Addr)
-			if err == nil {
-				err = work(ctx, to)
-				to.close()
-			}
-			if err != nil {
-				c.errs <- fmt.Errorf("open load: %w", err)
-			}
-		})
-	}
+// run starts a worker on a connection.
+func (c *crowd) run(ctx context.Context, group *sync.WaitGroup, to *caller, work func(context.Context, *caller) error) {
+	group.Go(func() {
+		defer to.close()
+		if err := work(ctx, to); err != nil {
+			c.errs <- fmt.Errorf("open load: %w", err)
+		}
+	})
 }
 
 // pace sends shoppers on their way when they are due, and never waits for anything else.
@@ -167,7 +171,7 @@ func (c *crowd) shop(ctx context.Context, to *caller) error {
 		if _, err := c.file.ReadAt(request, int64(v.n)*int64(c.Requests.Size)); err != nil {
 			return err
 		}
-		a, err := to.do(request)
+		a, err := to.do(ctx, request)
 		if err != nil {
 			return err
 		}
@@ -197,7 +201,7 @@ func (c *crowd) wait(ctx context.Context, to *caller) error {
 			if ctx.Err() != nil {
 				return fmt.Errorf("an accepted order was not confirmed: %w", ctx.Err())
 			}
-			a, err := to.do(poll)
+			a, err := to.do(ctx, poll)
 			if err != nil {
 				return err
 			}
