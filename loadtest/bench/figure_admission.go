@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"maps"
 )
 
 const (
@@ -20,7 +21,7 @@ var benchSale = Sale{ID: "bench", Stock: hugeStock, Cap: hugeCap}
 // is a new shopper's, with a token that the gateway has never seen.
 func admission(connections int) func(context.Context, *Lab) (Trial, error) {
 	return func(ctx context.Context, l *Lab) (Trial, error) {
-		return orderTrial(ctx, l, connections, []string{"bare"}, func(d Drive) float64 { return d.Rate() })
+		return orderTrial(ctx, l, connections, []string{"bare"}, nil, func(d Drive) float64 { return d.Rate() })
 	}
 }
 
@@ -30,7 +31,7 @@ func loneLatency(ctx context.Context, l *Lab) (Trial, error) {
 	if err != nil {
 		return Trial{}, err
 	}
-	trial, err := orderTrial(ctx, l, 1, []string{"lua", "--redis", stores.redis.Addr()}, func(d Drive) float64 { return d.P50 })
+	trial, err := orderTrial(ctx, l, 1, []string{"lua", "--redis", stores.redis.Addr()}, map[string][]int{"redis": {stores.redis.PID()}}, func(d Drive) float64 { return d.P50 })
 	if err != nil {
 		return trial, errors.Join(err, stores.close())
 	}
@@ -39,8 +40,8 @@ func loneLatency(ctx context.Context, l *Lab) (Trial, error) {
 	return trial, nil
 }
 
-// orderTrial sends orders to a yardstick and to a gateway and takes value of what wrk saw.
-func orderTrial(ctx context.Context, l *Lab, connections int, yardstick []string, value func(Drive) float64) (Trial, error) {
+// orderTrial sends orders to a yardstick, which may use a store, and to a gateway and takes value of what wrk saw.
+func orderTrial(ctx context.Context, l *Lab, connections int, yardstick []string, store map[string][]int, value func(Drive) float64) (Trial, error) {
 	requests, err := l.ordersIn(benchSale.ID, l.opt.perRun())
 	if err != nil {
 		return Trial{}, err
@@ -50,13 +51,16 @@ func orderTrial(ctx context.Context, l *Lab, connections int, yardstick []string
 	if err != nil {
 		return Trial{}, err
 	}
+	maps.Copy(rival.pids, store)
 	if err := l.comparable(ctx, rival.addr, requests); err != nil {
 		return Trial{}, errors.Join(err, rival.stop())
 	}
 	return Trial{
 		Yardstick: func(ctx context.Context) (Reading, error) {
-			d, err := rival.measured(ctx, load, 202)
-			return Reading{Value: value(d)}, err
+			d, cpu, err := rival.measured(ctx, load, 202)
+			r := reading(d, cpu)
+			r.Value = value(d)
+			return r, err
 		},
 		Sluice: func(ctx context.Context) (Reading, error) {
 			s, err := l.gateway(ctx, benchSale)

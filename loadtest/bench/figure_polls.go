@@ -31,8 +31,8 @@ func polls(ctx context.Context, l *Lab) (Trial, error) {
 			}
 			load := load
 			load.Requests = requests
-			d, err := rival.measured(ctx, load, http.StatusOK)
-			return Reading{Value: d.Rate()}, err
+			d, cpu, err := rival.measured(ctx, load, http.StatusOK)
+			return reading(d, cpu), err
 		},
 		Sluice: func(ctx context.Context) (Reading, error) {
 			s, err := l.gateway(ctx, benchSale)

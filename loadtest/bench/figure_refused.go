@@ -30,8 +30,8 @@ func refused(ctx context.Context, l *Lab) (Trial, error) {
 	}
 	return Trial{
 		Yardstick: func(ctx context.Context) (Reading, error) {
-			d, err := rival.measured(ctx, load[0], 409)
-			return Reading{Value: d.Rate()}, err
+			d, cpu, err := rival.measured(ctx, load[0], 409)
+			return reading(d, cpu), err
 		},
 		Sluice: func(ctx context.Context) (Reading, error) {
 			s, err := l.gateway(ctx, soldOut, full)

@@ -33,6 +33,7 @@ type Row struct {
 	AtMost    float64            `json:"at_most,omitempty"`
 	Reached   *bool              `json:"reached,omitempty"` // absent: nothing is asked of it
 	CPU       map[string]float64 `json:"cpu_us_per_unit,omitempty"`
+	Theirs    map[string]float64 `json:"yardstick_cpu_us_per_unit,omitempty"`
 	Note      string             `json:"note,omitempty"`
 }
 
@@ -60,7 +61,7 @@ func median(values []float64) float64 {
 // rowOf judges the readings of all rounds. Ratios are made within each round, so that a slow moment hits both sides.
 func rowOf(f Figure, sluice, yardstick []Reading) Row {
 	r := Row{Name: f.Name, Title: f.Title, Against: f.Against, Unit: f.Unit, AtLeast: f.Target.AtLeast, AtMost: f.Target.AtMost,
-		Sluice: values(sluice), Yardstick: values(yardstick), CPU: costs(sluice), Note: sluice[0].Note}
+		Sluice: values(sluice), Yardstick: values(yardstick), CPU: costs(sluice), Theirs: costs(yardstick), Note: sluice[0].Note}
 	judged := r.Sluice
 	if len(yardstick) > 0 {
 		judged = make([]float64, len(r.Sluice))

@@ -56,7 +56,7 @@ func example() Result {
 	missed, reached := false, true
 	return Result{Commit: "abc<def", Rounds: 5, Versions: map[string]string{"Go": "1.26"}, Rows: []Row{
 		{Title: "orders & more", Against: "handler", Unit: "1/s", Sluice: []float64{31234}, Yardstick: []float64{50000},
-			Judged: Summary{0.62, 0.6, 0.65}, AtLeast: 0.75, Reached: &missed, CPU: map[string]float64{"sluice": 20, "generator": 9, "redis": 2.5}},
+			Judged: Summary{0.62, 0.6, 0.65}, AtLeast: 0.75, Reached: &missed, CPU: map[string]float64{"sluice": 20, "generator": 9, "redis": 2.5}, Theirs: map[string]float64{"gin": 11}},
 		{Title: "memory", Unit: "B", Sluice: []float64{332}, Judged: Summary{332, 330, 340}, AtMost: 400, Reached: &reached, Note: "a note"},
 		{Title: "shown", Unit: "1/s", Sluice: []float64{7}, Judged: Summary{7, 7, 7}},
 	}}
@@ -66,7 +66,7 @@ func TestTableShowsWhatFallsShort(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{plainTable(example()), markdownTable(example())} {
 		for _, want := range []string{"31,234 1/s", "50,000 1/s", "0.62 [0.60–0.65]", "at least 0.75", "NO", "332 [330–340]", "at most 400", "yes",
-			"generator 9.0, redis 2.5, sluice 20.0; without the generator 22.5", "memory: a note", "Commit abc<def"} {
+			"generator 9.0, redis 2.5, sluice 20.0 = 22.5; yardstick: gin 11.0", "memory: a note", "Commit abc<def"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is missing in\n%s", want, text)
 			}

@@ -13,6 +13,7 @@ type Rival struct {
 	*Process
 	lab  *Lab
 	addr string
+	pids map[string][]int // whose CPU time a request costs
 }
 
 // rival starts a yardstick of this program, as a process of its own.
@@ -26,21 +27,25 @@ func (l *Lab) rival(ctx context.Context, args ...string) (*Rival, error) {
 		r.addr, found = strings.CutPrefix(line, "listening ")
 		return found
 	})
+	if err == nil {
+		r.pids = map[string][]int{"gin": {r.pid()}}
+	}
 	return r, err
 }
 
 // measured drives the yardstick with wrk, after a warm-up.
-func (r *Rival) measured(ctx context.Context, load Load, status int) (Drive, error) {
+func (r *Rival) measured(ctx context.Context, load Load, status int) (Drive, map[string]time.Duration, error) {
 	load.Addr = r.addr
 	if _, err := r.lab.warm(ctx, &load); err != nil {
-		return Drive{}, err
+		return Drive{}, nil, err
 	}
-	clock := startCPU(map[string][]int{"yardstick": {r.pid()}})
+	clock := startCPU(r.pids)
 	d, err := r.lab.wrk(ctx, load)
 	if err != nil {
-		return d, err
+		return d, nil, err
 	}
-	return d, d.check(status, sum(clock.used()))
+	cpu := clock.used()
+	return d, cpu, d.check(status, sum(cpu))
 }
 
 // reading is a rate and what it cost.

@@ -68,7 +68,7 @@ func plainTable(r Result) string {
 		fmt.Fprintln(w, strings.Join(row.cells(), "\t"))
 	}
 	_ = w.Flush() // a strings.Builder takes everything
-	fmt.Fprintf(&b, "\nCPU time in µs for each order or request, by process\n")
+	fmt.Fprintf(&b, "\nCPU time in µs for each order or request, by process; the sum is without the generator\n")
 	for _, row := range r.Rows {
 		if len(row.CPU) > 0 {
 			fmt.Fprintf(w, "%s\t%s\n", row.Title, row.cost())
@@ -92,7 +92,7 @@ func markdownTable(r Result) string {
 		}
 		line([]string{c[0], against, c[1], c[2], c[3], c[4], c[5]})
 	}
-	fmt.Fprintf(&b, "\n| CPU time for each order or request | µs by process |\n|---|---|\n")
+	fmt.Fprintf(&b, "\n| CPU time for each order or request | µs by process, the sum without the generator |\n|---|---|\n")
 	for _, row := range r.Rows {
 		if len(row.CPU) > 0 {
 			line([]string{row.Title, row.cost()})
@@ -102,17 +102,28 @@ func markdownTable(r Result) string {
 	return b.String()
 }
 
-// cost lists the processes and their sum, the generator's apart.
+// cost lists what each process of Sluice spent, their sum without the generator, and the yardstick's.
 func (r Row) cost() string {
+	text := spent(r.CPU)
+	if len(r.Theirs) > 0 {
+		text += "; yardstick: " + spent(r.Theirs)
+	}
+	return text
+}
+
+func spent(cpu map[string]float64) string {
 	var parts []string
-	sum := 0.0
-	for _, process := range slices.Sorted(maps.Keys(r.CPU)) {
-		parts = append(parts, fmt.Sprintf("%s %.1f", process, r.CPU[process]))
+	all := 0.0
+	for _, process := range slices.Sorted(maps.Keys(cpu)) {
+		parts = append(parts, fmt.Sprintf("%s %.1f", process, cpu[process]))
 		if process != "generator" {
-			sum += r.CPU[process]
+			all += cpu[process]
 		}
 	}
-	return fmt.Sprintf("%s; without the generator %.1f", strings.Join(parts, ", "), sum)
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return fmt.Sprintf("%s = %.1f", strings.Join(parts, ", "), all)
 }
 
 func notes(r Result, before string) string {
