@@ -16,6 +16,8 @@ type job struct {
 	orders, batch, workers int
 }
 
+const jobPatience = 5 * time.Minute
+
 // run does it on a fresh database with Sluice's tables and returns orders/s. With asynq it gets a fresh Redis too.
 func (j job) run(ctx context.Context, l *Lab, kind, driver string) (rate float64, err error) {
 	s, err := l.system(ctx, Setup{Driver: driver})
@@ -26,6 +28,8 @@ func (j job) run(ctx context.Context, l *Lab, kind, driver string) (rate float64
 	if err := s.migrate(ctx); err != nil {
 		return 0, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, jobPatience)
+	defer cancel()
 	orders := j.orders / j.batch * j.batch
 	args := []string{"yardstick", kind, "--dsn", s.db.DSN, "--driver", driver, "--redis", s.redis.Addr(), "--orders", strconv.Itoa(orders),
 		"--batch", strconv.Itoa(j.batch), "--workers", strconv.Itoa(j.workers)}
