@@ -12,6 +12,7 @@ help: ## list the targets
 test: ## run every test with the race detector on real Redis, MariaDB and PostgreSQL
 	go run -buildvcs=false ./internal/testkit/withstores -- \
 		env CGO_ENABLED=1 go test -race -shuffle=on -timeout 9m ./...
+	CGO_ENABLED=1 go test -C loadtest/bench -race -shuffle=on -timeout 2m ./...
 
 RUNS ?= 500
 SEED ?= 0
@@ -22,11 +23,30 @@ kill-matrix: ## let real processes die at random while they sell: RUNS=500 SEED=
 		env KILL_RUNS=$(RUNS) KILL_SEED=$(SEED) KILL_LOGS=$(CURDIR)/data/kill-matrix \
 		go test -count=1 -v -timeout 3h -run 'TestKillMatrix$$' ./e2e
 
+# The benchmark starts its own databases, which keep what they commit: withstores installs them and clears up.
+BENCH = SLUICE_TEST_MYSQL_DSN=unused SLUICE_TEST_POSTGRES_DSN=unused \
+	go run -buildvcs=false ./internal/testkit/withstores -- go run -C loadtest/bench -buildvcs=false .
+
+.PHONY: bench
+bench: wrk ## measure Sluice against its yardsticks: BENCH_ARGS="--only NAME,NAME --rounds N"
+	$(BENCH) $(BENCH_ARGS)
+
+.PHONY: bench-quick
+bench-quick: wrk ## the same in under three minutes, as a first look
+	$(BENCH) --quick $(BENCH_ARGS)
+
+.PHONY: wrk
+wrk:
+	@command -v wrk >/dev/null || { [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && \
+		apt-get --quiet=2 update && apt-get --quiet=2 install --yes --no-install-recommends wrk; } || \
+		{ echo "not installed: wrk. On Debian or Ubuntu, as root: apt-get install wrk. On macOS: brew install wrk" >&2; exit 1; }
+
 .PHONY: check
 check: ## check formatting, suspicious code and the downloaded modules
 	@unformatted=$$(find . -name '*.go' -not -path './data/*' -exec gofmt -l {} +) || exit 1; \
 		if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
 	go vet ./...
+	go vet -C loadtest/bench ./...
 	go mod verify
 
 .PHONY: build

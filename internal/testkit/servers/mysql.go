@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -15,7 +16,11 @@ import (
 // MySQL starts a MariaDB server whose user root has no password. A commit
 // survives the server's death but not the machine's: that is what tests can
 // see, and it saves a disk flush per transaction.
-func MySQL(ctx context.Context) (*Server, error) {
+func MySQL(ctx context.Context) (*Server, error) { return MySQLWith(ctx) }
+
+// MySQLWith is MySQL with extra arguments, such as
+// "--innodb-flush-log-at-trx-commit=1", which come last and win.
+func MySQLWith(ctx context.Context, extra ...string) (*Server, error) {
 	program, install, err := FindMySQL()
 	if err != nil {
 		return nil, err
@@ -38,7 +43,7 @@ func MySQL(ctx context.Context) (*Server, error) {
 				"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M",
 				"--innodb-flush-log-at-trx-commit=2",
 			}
-			return program, append(args, asRoot()...)
+			return program, slices.Concat(args, asRoot(), extra)
 		},
 		ready:    mysqlReady,
 		quit:     syscall.SIGTERM,

@@ -15,7 +15,11 @@ import (
 // Postgres starts a PostgreSQL server that trusts its superuser "postgres". A
 // commit survives the server's death but not the machine's: that is what tests
 // can see, and it saves a disk flush per transaction.
-func Postgres(ctx context.Context) (*Server, error) {
+func Postgres(ctx context.Context) (*Server, error) { return PostgresWith(ctx) }
+
+// PostgresWith is Postgres with extra arguments, such as "-c", "fsync=on",
+// which come last and win.
+func PostgresWith(ctx context.Context, extra ...string) (*Server, error) {
 	program, initdb, err := FindPostgres()
 	if err != nil {
 		return nil, err
@@ -31,13 +35,14 @@ func Postgres(ctx context.Context) (*Server, error) {
 				"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 		},
 		command: func(s *Server) (string, []string) {
-			return program, []string{
+			args := []string{
 				"-D", s.data(), "-p", strconv.Itoa(s.port),
 				"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
 				"-c", "max_connections=400", "-c", "shared_buffers=64MB",
 				"-c", "dynamic_shared_memory_type=mmap", // inside the folder, so removed with it
 				"-c", "fsync=off", "-c", "full_page_writes=off",
 			}
+			return program, append(args, extra...)
 		},
 		ready:      postgresReady,
 		credential: credential,

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"time"
+)
+
+// measured drives one process of Sluice with wrk, after a warm-up, and checks every answer.
+func (s *System) measured(ctx context.Context, n *Node, load Load, want Expected) (Drive, map[string]time.Duration, error) {
+	load.Addr = n.HTTP
+	before, err := n.metrics(ctx)
+	if err != nil {
+		return Drive{}, nil, err
+	}
+	warm, err := s.lab.warm(ctx, &load)
+	if err != nil {
+		return Drive{}, nil, err
+	}
+	clock := startCPU(s.pids())
+	d, err := s.lab.wrk(ctx, load)
+	if err != nil {
+		return d, nil, err
+	}
+	cpu := clock.used()
+	served := sum(cpu)
+	cpu["generator"] = d.CPU
+	after, err := n.settledMetrics(ctx)
+	if err != nil {
+		return d, nil, err
+	}
+	if err := d.check(want.Status, served); err != nil {
+		return d, nil, err
+	}
+	return d, cpu, checkCounts(before, after, want, warm.Requests+d.Requests, 2*(load.Connections+s.lab.opt.Threads))
+}
+
+// warm runs the load for a moment and moves it on to requests that were not sent yet.
+func (l *Lab) warm(ctx context.Context, load *Load) (Drive, error) {
+	short := *load
+	short.Length = warmUp
+	if !load.Again {
+		short.Requests.Count = load.First + (load.Requests.Count-load.First)*int(warmUp)/int(warmUp+load.Length)
+		load.First = short.Requests.Count
+	}
+	return l.wrk(ctx, short)
+}
+
+// settledMetrics reads the counters once they have stopped moving: wrk hangs up in the middle of requests.
+func (n *Node) settledMetrics(ctx context.Context) (Metrics, error) {
+	last, err := n.metrics(ctx)
+	for range 100 {
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+		now, err := n.metrics(ctx)
+		if err != nil {
+			return nil, err
+		}
+		const answers = "http_server_request_duration_seconds_count"
+		if now.sum(answers) == last.sum(answers) {
+			return now, nil
+		}
+		last = now
+	}
+	return nil, refuse("the gateway still answers 5 s after the generator has stopped")
+}

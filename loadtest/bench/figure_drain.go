@@ -1,0 +1,167 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// drainSize is how many orders wait when the worker starts, enough for seconds of work.
+func (o Options) drainSize() int { return max(o.scaled(100_000), 30_000) }
+
+// drain measures how fast a worker turns waiting orders into durable ones,
+// against the same rows written by hand with the batch size and the number of
+// writers that are fastest here.
+func drain(driver string) func(context.Context, *Lab) (Trial, error) {
+	return func(ctx context.Context, l *Lab) (Trial, error) {
+		chosen, err := best(ctx, l, "sql", driver, candidates(driver, l.opt.scaled(40_000)+10_000, l.opt.Scale < 1))
+		if err != nil {
+			return Trial{}, err
+		}
+		chosen.orders = l.opt.drainSize()
+		note := fmt.Sprintf("the hand-written SQL does best with %d orders in a transaction and %d writers", chosen.batch, chosen.workers)
+		return drainTrial(l, driver, note, func(ctx context.Context) (float64, error) { return chosen.run(ctx, l, "sql", driver) }), nil
+	}
+}
+
+// asynqPeer measures the same against one transaction per order, on MariaDB.
+func asynqPeer(ctx context.Context, l *Lab) (Trial, error) {
+	orders := max(l.opt.scaled(10_000), 2_000)
+	tried := []job{{orders: orders / 2, batch: 1, workers: 8}, {orders: orders / 2, batch: 1, workers: 32}}
+	if l.opt.Scale < 1 {
+		tried = tried[1:]
+	}
+	chosen, err := best(ctx, l, "asynq", "mysql", tried)
+	if err != nil {
+		return Trial{}, err
+	}
+	chosen.orders = orders
+	note := fmt.Sprintf("asynq does best with %d workers", chosen.workers)
+	return drainTrial(l, "mysql", note, func(ctx context.Context) (float64, error) { return chosen.run(ctx, l, "asynq", "mysql") }), nil
+}
+
+func candidates(driver string, orders int, few bool) []job {
+	batches, writers := []int{100, 200, 500, 1000}, []int{1, 2, 4, 8}
+	if few {
+		batches, writers = []int{200, 500}, []int{2, 4}
+	}
+	if driver == "sqlite" {
+		writers = writers[:1]
+	}
+	var list []job
+	for _, batch := range batches {
+		for _, n := range writers {
+			if driver == "sqlite" {
+				n = 1
+			}
+			list = append(list, job{orders: orders, batch: batch, workers: n})
+		}
+	}
+	return list
+}
+
+func drainTrial(l *Lab, driver, note string, yardstick func(context.Context) (float64, error)) Trial {
+	return Trial{
+		Yardstick: func(ctx context.Context) (Reading, error) {
+			rate, err := yardstick(ctx)
+			return Reading{Value: rate}, err
+		},
+		Sluice: func(ctx context.Context) (Reading, error) {
+			r, err := l.drained(ctx, driver)
+			r.Note = note
+			return r, err
+		},
+	}
+}
+
+// drained fills a line through a gateway, starts a worker and times it.
+func (l *Lab) drained(ctx context.Context, driver string) (Reading, error) {
+	s, size, err := l.filled(ctx, Setup{Driver: driver}, l.opt.drainSize())
+	if err != nil {
+		return Reading{}, err
+	}
+	r, err := s.drain(ctx, size, "worker")
+	if err == nil {
+		err = s.db.holds(ctx, size)
+	}
+	if err != nil {
+		return r, errors.Join(err, s.close())
+	}
+	return r, s.finish(ctx)
+}
+
+// filled is a system whose gateway has taken size orders that nobody drains.
+func (l *Lab) filled(ctx context.Context, setup Setup, size int) (*System, int, error) {
+	orders, err := l.ordersIn(benchSale.ID, max(l.opt.perRun(), size))
+	if err != nil {
+		return nil, 0, err
+	}
+	s, err := l.gatewayOn(ctx, setup, "gateway", benchSale)
+	if err != nil {
+		return nil, 0, err
+	}
+	orders.Count = size
+	if _, err := s.fill(ctx, s.nodes[0], orders); err != nil {
+		return nil, 0, errors.Join(err, s.close())
+	}
+	return s, size, nil
+}
+
+// drain starts a process that works the line off, in some roles, and measures from the first order it has finished to the last.
+func (s *System) drain(ctx context.Context, size int, roles string) (Reading, error) {
+	worker, err := s.serve(ctx, roles)
+	if err != nil {
+		return Reading{}, err
+	}
+	clock := startCPU(s.pids())
+	first, last, err := worker.watch(ctx, float64(size))
+	if err != nil {
+		return Reading{}, err
+	}
+	if last.count == first.count {
+		return Reading{}, refuse("all %d orders were confirmed before the first look: too few to time", size)
+	}
+	rate := (last.count - first.count) / last.at.Sub(first.at).Seconds()
+	return Reading{Value: rate, Work: last.count - first.count, CPU: clock.used()}, nil
+}
+
+// sighting is how many orders a process had confirmed at a time.
+type sighting struct {
+	count float64
+	at    time.Time
+}
+
+const (
+	watchEvery    = 20 * time.Millisecond
+	watchPatience = 5 * time.Minute
+)
+
+// watch looks at a process until it has confirmed size orders and returns the first sight of any and of all of them.
+func (n *Node) watch(ctx context.Context, size float64) (first, last sighting, err error) {
+	ctx, cancel := context.WithTimeout(ctx, watchPatience)
+	defer cancel()
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		m, err := n.metrics(ctx)
+		if err != nil {
+			return first, last, fmt.Errorf("wait for %.0f orders to be confirmed: %w", size, err)
+		}
+		last = sighting{m.sum("sluice_orders_finished_total", `status="confirmed"`), time.Now()}
+		if all := m.sum("sluice_orders_finished_total"); all != last.count {
+			return first, last, refuse("%.0f orders ended otherwise than confirmed", all-last.count)
+		}
+		if first.count == 0 {
+			first = last
+		}
+		if last.count >= size {
+			return first, last, nil
+		}
+		select {
+		case <-ctx.Done():
+			return first, last, refuse("only %.0f of %.0f orders were confirmed within %s", last.count, size, watchPatience)
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// redisMemory is what one waiting order adds to Redis' used_memory.
+func redisMemory(ctx context.Context, l *Lab) (Trial, error) {
+	size := max(l.opt.scaled(200_000), 50_000)
+	orders, err := l.ordersIn(benchSale.ID, max(l.opt.perRun(), size))
+	if err != nil {
+		return Trial{}, err
+	}
+	orders.Count = size
+	return Trial{Sluice: func(ctx context.Context) (Reading, error) {
+		s, err := l.gateway(ctx, benchSale)
+		if err != nil {
+			return Reading{}, err
+		}
+		before, err := s.usedMemory(ctx)
+		if err != nil {
+			return Reading{}, errors.Join(err, s.close())
+		}
+		_, err = s.fill(ctx, s.nodes[0], orders)
+		after, asked := s.usedMemory(ctx)
+		if err = errors.Join(err, asked); err != nil {
+			return Reading{}, errors.Join(err, s.close())
+		}
+		return Reading{Value: (after - before) / float64(size), Note: fmt.Sprintf("with %s orders waiting", number(float64(size)))}, s.finish(ctx)
+	}}, nil
+}
+
+func (s *System) usedMemory(ctx context.Context) (float64, error) {
+	client := redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
+	defer client.Close()
+	text, err := client.Info(ctx, "memory").Result()
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(text) {
+		if value, ok := strings.CutPrefix(line, "used_memory:"); ok {
+			return strconv.ParseFloat(strings.TrimSpace(value), 64)
+		}
+	}
+	return 0, errors.New("redis tells no used_memory")
+}
+
+const (
+	openConnections = 10_000
+	idleFor         = 3 * time.Second
+)
+
+// connectionMemory is what a gateway holds in RAM while shoppers who have
+// ordered keep their connections open: each did all that an order does.
+func connectionMemory(ctx context.Context, l *Lab) (Trial, error) {
+	orders, err := l.ordersIn(benchSale.ID, max(l.opt.perRun(), openConnections))
+	if err != nil {
+		return Trial{}, err
+	}
+	return Trial{Sluice: func(ctx context.Context) (Reading, error) {
+		s, err := l.gateway(ctx, benchSale)
+		if err != nil {
+			return Reading{}, err
+		}
+		bytes, err := holdOpen(ctx, s.nodes[0], orders)
+		if err != nil {
+			return Reading{}, errors.Join(err, s.close())
+		}
+		return Reading{Value: bytes / 1e6}, s.finish(ctx)
+	}}, nil
+}
+
+// holdOpen orders once on each connection, keeps them and looks at the gateway's memory.
+func holdOpen(ctx context.Context, n *Node, orders Requests) (float64, error) {
+	for i := range openConnections {
+		c := &caller{addr: n.HTTP}
+		defer c.close() // all of them at the end
+		request, err := orders.At(i)
+		if err != nil {
+			return 0, err
+		}
+		a, err := c.do(ctx, request)
+		if err != nil {
+			return 0, err
+		}
+		if a.Status != 202 {
+			return 0, refuse("order %d was answered %d: %s", i, a.Status, a.Body)
+		}
+	}
+	select {
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(idleFor):
+	}
+	return residentBytes(n.pid())
+}

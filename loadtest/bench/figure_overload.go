@@ -1,0 +1,123 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// A generator on the same two cores cannot send ten times what an unhindered
+// Sluice sustains. The overload is therefore that of a shop whose database is
+// the limit: one order in a transaction, one transaction at a time, a short line.
+// Nothing waits artificially, and all CPU time is fought for.
+func slowShop() Setup {
+	return Setup{Driver: "mysql", Env: []string{"SLUICE_QUEUE__BATCH=1", "SLUICE_POOL__SIZE=1"}}
+}
+
+const (
+	overloadFactor      = 10
+	overloadConnections = 1000
+	shortLine           = 500
+)
+
+// peak is what the slow shop confirms when nobody arrives meanwhile.
+func (l *Lab) peak(ctx context.Context) (Reading, error) {
+	s, size, err := l.filled(ctx, slowShop(), max(l.opt.scaled(10_000), 2_000))
+	if err != nil {
+		return Reading{}, err
+	}
+	r, err := s.drain(ctx, size, allRoles)
+	if err != nil {
+		return r, errors.Join(err, s.close())
+	}
+	return r, s.finish(ctx)
+}
+
+// rush lets shoppers come to the slow shop at a rate and returns what became
+// of them and how many orders/s were confirmed meanwhile.
+func (l *Lab) rush(ctx context.Context, rate float64) (Visits, float64, error) {
+	length := 2 * l.opt.Length
+	count := int(rate * length.Seconds())
+	orders, err := l.ordersIn(benchSale.ID, max(l.opt.perRun(), count))
+	if err != nil {
+		return Visits{}, 0, err
+	}
+	sale := benchSale
+	sale.Cap = shortLine
+	s, err := l.gatewayOn(ctx, slowShop(), allRoles, sale)
+	if err != nil {
+		return Visits{}, 0, err
+	}
+	a := Arrivals{Addr: s.nodes[0].HTTP, Requests: orders, Rate: rate, Count: count, Connections: overloadConnections}
+	v, goodput, err := s.rush(ctx, a)
+	if err != nil {
+		return v, goodput, errors.Join(err, s.close())
+	}
+	return v, goodput, s.finish(ctx)
+}
+
+func (s *System) rush(ctx context.Context, a Arrivals) (Visits, float64, error) {
+	v, err := arrive(ctx, a)
+	if err == nil {
+		err = v.check(a)
+	}
+	if err != nil {
+		return v, 0, err
+	}
+	if other := a.Count - v.Status[202] - v.Status[503]; other != 0 {
+		return v, 0, refuse("%d shoppers were neither accepted nor told that the line is full: %v", other, v.Status)
+	}
+	m, err := s.nodes[0].metrics(ctx)
+	if err != nil {
+		return v, 0, err
+	}
+	if full := m.sum("sluice_orders_rejected_total", `code="queue_full"`); int(full) != v.Status[503] {
+		return v, 0, refuse("%d shoppers were refused, %.0f of them because the line was full", v.Status[503], full)
+	}
+	goodput := m.sum("sluice_orders_finished_total", `status="confirmed"`) / v.Took.Seconds()
+	_, _, err = s.nodes[0].watch(ctx, float64(v.Status[202]))
+	return v, goodput, err
+}
+
+// goodput compares what is confirmed under ten times the load with the peak.
+func goodput(ctx context.Context, l *Lab) (Trial, error) {
+	var peak float64
+	return Trial{
+		Yardstick: func(ctx context.Context) (Reading, error) {
+			r, err := l.peak(ctx)
+			peak = r.Value
+			return r, err
+		},
+		Sluice: func(ctx context.Context) (Reading, error) {
+			v, rate, err := l.rush(ctx, overloadFactor*peak)
+			if err != nil {
+				return Reading{}, err
+			}
+			shoppers := float64(v.Status[202] + v.Status[503])
+			return Reading{Value: rate, Note: fmt.Sprintf("one order in a transaction; in the first round %s shoppers/s came and %s/s were answered, %.0f%% of them that the line is full",
+				number(shoppers/v.Sent.Seconds()), number(shoppers/v.Took.Seconds()), 100*float64(v.Status[503])/shoppers)}, nil
+		},
+	}, nil
+}
+
+// overloadLatency compares the 99th percentile of accepted answers at ten times the load with that at half.
+func overloadLatency(ctx context.Context, l *Lab) (Trial, error) {
+	peak, err := l.peak(ctx)
+	if err != nil {
+		return Trial{}, err
+	}
+	at := func(factor float64) func(context.Context) (Reading, error) {
+		return func(ctx context.Context) (Reading, error) {
+			v, _, err := l.rush(ctx, factor*peak.Value)
+			if err != nil {
+				return Reading{}, err
+			}
+			if late := percentile(v.Late, 99); factor < 1 && late > mostPacing {
+				return Reading{}, refuse("the generator was the bottleneck: it was %s behind its schedule (p99), which would flatter the yardstick", late)
+			}
+			return Reading{Value: float64(percentile(v.Accepted, 99)) / float64(time.Millisecond)}, nil
+		}
+	}
+	return Trial{Yardstick: at(0.5), Sluice: at(overloadFactor)}, nil
+}

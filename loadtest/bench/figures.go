@@ -1,0 +1,40 @@
+package main
+
+// figures is the table, in its order. A new row is a Figure here and a file that opens its Trial.
+func figures() []Figure {
+	return []Figure{
+		{Name: "admission-256", Title: "admitted orders/s, 256 connections", Against: "bare Gin handler, JSON of the same sizes",
+			Unit: "1/s", Target: Target{AtLeast: 0.75}, Open: admission(256)},
+		{Name: "admission-64", Title: "admitted orders/s, 64 connections", Against: "bare Gin handler, JSON of the same sizes",
+			Unit: "1/s", Target: Target{AtLeast: 0.65}, Open: admission(64)},
+		{Name: "lone", Title: "median latency of a lone order", Against: "Gin handler with one Lua call",
+			Unit: "µs", Target: Target{AtMost: 1.2}, Open: loneLatency},
+		{Name: "refused", Title: "refused orders/s, lower of sold out and full", Against: "Gin handler with a static refusal",
+			Unit: "1/s", Target: Target{AtLeast: 0.90}, Open: refused},
+		{Name: "polls", Title: "status polls/s of waiting orders", Against: "bare Gin handler, JSON of the same sizes",
+			Unit: "1/s", Target: Target{AtLeast: 0.70}, Open: polls},
+		{Name: "drain-mariadb", Title: "durable orders/s drained to MariaDB", Against: "hand-written multi-row SQL",
+			Unit: "1/s", Target: Target{AtLeast: 0.80}, Open: drain("mysql")},
+		{Name: "drain-postgres", Title: "durable orders/s drained to PostgreSQL", Against: "hand-written multi-row SQL",
+			Unit: "1/s", Target: Target{AtLeast: 0.80}, Open: drain("postgres")},
+		{Name: "drain-sqlite", Title: "durable orders/s drained to SQLite", Against: "hand-written multi-row SQL",
+			Unit: "1/s", Target: Target{AtLeast: 0.80}, Open: drain("sqlite")},
+		{Name: "asynq", Title: "durable orders/s against one transaction each", Against: "asynq and GORM on MariaDB",
+			Unit: "1/s", Target: Target{AtLeast: 10}, Open: asynqPeer},
+		{Name: "sustained", Title: "orders/s taken and confirmed at once, all roles, MariaDB", Unit: "1/s", Open: sustained},
+		{Name: "confirmed", Title: "p99 from request to confirmed at half of that rate",
+			Unit: "ms", Target: Target{AtMost: 100}, Open: confirmation},
+		{Name: "goodput", Title: "confirmed orders/s at ten times what the database takes", Against: "its own peak, nobody arriving",
+			Unit: "1/s", Target: Target{AtLeast: 0.90}, Open: goodput},
+		{Name: "overload-p99", Title: "p99 of accepted answers at ten times that load", Against: "the same at half of it",
+			Unit: "ms", Target: Target{AtMost: 2}, Open: overloadLatency},
+		{Name: "redis-memory", Title: "Redis memory for each waiting order",
+			Unit: "B", Target: Target{AtMost: 400}, Open: redisMemory},
+		{Name: "connections", Title: "gateway memory at 10,000 open connections",
+			Unit: "MB", Target: Target{AtMost: 150}, Open: connectionMemory},
+		{Name: "cost-orders", Title: "CPU time of an order among a million", Against: "among ten thousand",
+			Unit: "µs", Target: Target{AtMost: 1.15}, Open: costOfOrders},
+		{Name: "cost-sales", Title: "CPU time of an order in one of 1,000 sales", Against: "in the only sale",
+			Unit: "µs", Target: Target{AtMost: 1.15}, Open: costOfSales},
+	}
+}

@@ -1,0 +1,92 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// job is how a yardstick writes orders into a database.
+type job struct {
+	orders, batch, workers int
+}
+
+const jobPatience = 5 * time.Minute
+
+// run does it on a fresh database with Sluice's tables and returns orders/s. With asynq it gets a fresh Redis too.
+func (j job) run(ctx context.Context, l *Lab, kind, driver string) (rate float64, err error) {
+	s, err := l.system(ctx, Setup{Driver: driver})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.migrate(ctx); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, jobPatience)
+	defer cancel()
+	orders := j.orders / j.batch * j.batch
+	args := []string{"yardstick", kind, "--dsn", s.db.DSN, "--driver", driver, "--redis", s.redis.Addr(), "--orders", strconv.Itoa(orders),
+		"--batch", strconv.Itoa(j.batch), "--workers", strconv.Itoa(j.workers)}
+	var out, complaints bytes.Buffer
+	cmd := exec.CommandContext(ctx, l.self, args...)
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	if err := cmd.Run(); err != nil {
+		return 0, fmt.Errorf("%s: %w: %s", strings.Join(args[:2], " "), err, complaints.String())
+	}
+	nanos, err := strconv.ParseInt(strings.TrimSpace(out.String()), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%s printed %q: %w", strings.Join(args[:2], " "), out.String(), err)
+	}
+	if err := s.db.holds(ctx, orders); err != nil {
+		return 0, fmt.Errorf("yardstick %s: %w", kind, err)
+	}
+	return float64(orders) / time.Duration(nanos).Seconds(), nil
+}
+
+// best tries the candidates and returns the fastest.
+func best(ctx context.Context, l *Lab, kind, driver string, candidates []job) (job, error) {
+	var fastest job
+	var most float64
+	for _, j := range candidates {
+		rate, err := j.run(ctx, l, kind, driver)
+		if err != nil {
+			return fastest, err
+		}
+		if rate > most {
+			fastest, most = j, rate
+		}
+	}
+	return fastest, nil
+}
+
+// holds refuses a database that holds anything but n confirmed orders, with one row of news each and their units taken.
+func (d Database) holds(ctx context.Context, n int) error {
+	db, err := d.sql()
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	var orders, news, units int
+	for _, count := range []struct {
+		into  *int
+		query string
+	}{
+		{&orders, "SELECT COUNT(*) FROM orders WHERE status = 'confirmed'"},
+		{&news, "SELECT COUNT(*) FROM outbox"},
+		{&units, "SELECT SUM(total - available) FROM stock"},
+	} {
+		if err := db.QueryRowContext(ctx, count.query).Scan(count.into); err != nil {
+			return fmt.Errorf("%s: %w", count.query, err)
+		}
+	}
+	if orders != n || news != n || units != n {
+		return refuse("the database holds %d orders, %d outbox rows and %d units sold, want %d of each", orders, news, units, n)
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"sluice/internal/testkit/servers"
+)
+
+// Options are how long and how often to measure.
+type Options struct {
+	Rounds  int
+	Length  time.Duration // of one measurement with wrk
+	Threads int           // of wrk
+	Scale   float64       // of the numbers of orders; 1 is what the targets are about
+}
+
+// scaled is n orders, or fewer for a quick look.
+func (o Options) scaled(n int) int { return int(float64(n) * o.Scale) }
+
+// perRun bounds the requests that one run with wrk can use up.
+func (o Options) perRun() int { return int((o.Length+warmUp).Seconds()*90_000) + 10_000 }
+
+// warmUp precedes each measurement with wrk, on the same system.
+const warmUp = time.Second
+
+// Lab holds what the figures share: programs, database servers and a temporary folder.
+type Lab struct {
+	opt     Options
+	dir     string
+	sluice  string // the binary that is judged
+	self    string // this program, for the yardsticks
+	log     io.Writer
+	servers map[string]*servers.Server // by driver
+	files   map[string]Requests        // by sale
+	made    int
+
+	neighbours neighbours
+}
+
+// newLab builds Sluice from the folder source, as "make build" does.
+func newLab(ctx context.Context, opt Options, source string, log io.Writer) (*Lab, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "sluice-bench-")
+	if err != nil {
+		return nil, err
+	}
+	l := &Lab{opt: opt, dir: dir, self: self, log: log, sluice: filepath.Join(dir, "sluice"),
+		servers: map[string]*servers.Server{}, files: map[string]Requests{}}
+	// PostgreSQL does not run as root and must pass through.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", l.sluice, ".")
+	build.Dir, build.Env = source, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return nil, errors.Join(fmt.Errorf("build Sluice in %s: %w\n%s", source, err, out), l.Close())
+	}
+	l.neighbours = watchNeighbours()
+	return l, nil
+}
+
+// folder makes one that is removed with the lab.
+func (l *Lab) folder(name string) (string, error) { return os.MkdirTemp(l.dir, name+"-") }
+
+// Close stops the database servers and removes everything.
+func (l *Lab) Close() error {
+	var errs []error
+	for _, s := range l.servers {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(append(errs, os.RemoveAll(l.dir))...)
+}

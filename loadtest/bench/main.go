@@ -1,0 +1,140 @@
+// Command bench measures Sluice against yardsticks, in one run on one machine.
+//
+//	go run . [--quick] [--only NAME,NAME] [--rounds N] [--seconds S] [--markdown] [--out FOLDER]
+//
+// It builds Sluice, starts private stores that keep what they acknowledge, and
+// lets Sluice and the yardsticks take turns. It prints a table and writes
+// latest.json and latest.svg. Nothing is printed, and the exit code is 1, when an
+// audit was not clean, an answer was unexpected or the load generator was the
+// bottleneck. The exit code is 2 on wrong usage. A missed target is no error.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == "yardstick" {
+		exit(yardsticks(ctx, os.Args[2:]))
+	}
+	exit(bench(ctx, os.Args[1:]))
+}
+
+// errUsage has been explained on standard error.
+var errUsage = errors.New("wrong usage")
+
+func exit(err error) {
+	switch {
+	case err == nil:
+		os.Exit(0)
+	case errors.Is(err, errUsage):
+		os.Exit(2)
+	}
+	fmt.Fprintln(os.Stderr, "bench:", err)
+	os.Exit(1)
+}
+
+// settings are the command line.
+type settings struct {
+	Options
+	quick, markdown bool
+	source, out     string
+	only            string
+}
+
+func parse(args []string) (settings, error) {
+	var s settings
+	var seconds int
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.BoolVar(&s.quick, "quick", false, "one round of few and short measurements, under 3 minutes in all")
+	f.BoolVar(&s.markdown, "markdown", false, "print the table as Markdown")
+	f.StringVar(&s.only, "only", "", "measure only these figures, with commas between: "+strings.Join(names(figures()), ", "))
+	f.IntVar(&s.Rounds, "rounds", 0, "rounds (default 5, quick 1)")
+	f.IntVar(&seconds, "seconds", 0, "length of one measurement with wrk (default 5, quick 2)")
+	f.IntVar(&s.Threads, "threads", 2, "threads of wrk")
+	f.StringVar(&s.source, "source", "../..", "folder of the Sluice to build and judge")
+	f.StringVar(&s.out, "out", "results", "folder for latest.json and latest.svg")
+	if err := f.Parse(args); err != nil {
+		return s, errors.Join(errUsage, err)
+	}
+	if f.NArg() > 0 || s.Rounds < 0 || seconds < 0 || s.Threads < 1 {
+		f.Usage()
+		return s, errUsage
+	}
+	rounds, length := 5, 5
+	s.Scale = 1
+	if s.quick {
+		rounds, length, s.Scale = 1, 2, 0.05
+	}
+	if s.Rounds == 0 {
+		s.Rounds = rounds
+	}
+	if seconds == 0 {
+		seconds = length
+	}
+	s.Length = time.Duration(seconds) * time.Second
+	return s, nil
+}
+
+func bench(ctx context.Context, args []string) (err error) {
+	s, err := parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	list, err := chosen(figures(), s.only)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return errUsage
+	}
+	l, err := newLab(ctx, s.Options, s.source, os.Stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	rows, err := run(ctx, l, list)
+	if err != nil {
+		return fmt.Errorf("no table: %w", err)
+	}
+	return show(os.Stdout, report(ctx, l, s.source, s.quick, rows), s.markdown, s.out)
+}
+
+func names(list []Figure) []string {
+	var names []string
+	for _, f := range list {
+		names = append(names, f.Name)
+	}
+	return names
+}
+
+// chosen are the figures that only names, or all.
+func chosen(all []Figure, only string) ([]Figure, error) {
+	if only == "" {
+		return all, nil
+	}
+	var list []Figure
+	for name := range strings.SplitSeq(only, ",") {
+		found := false
+		for _, f := range all {
+			if f.Name == strings.TrimSpace(name) {
+				list, found = append(list, f), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("--only knows %s, got %q", strings.Join(names(all), ", "), name)
+		}
+	}
+	return list, nil
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/internal/testkit/servers"
+)
+
+// Setup is one Sluice with its stores. All of them keep what they
+// acknowledge: Redis with appendfsync always, the database with a flush for each commit.
+type Setup struct {
+	Driver string   // of the database
+	Env    []string // more of Sluice's configuration
+}
+
+// System is a running Setup.
+type System struct {
+	lab   *Lab
+	setup Setup
+	redis *servers.Server
+	db    Database
+	nodes []*Node
+}
+
+// Node is one process of Sluice.
+type Node struct {
+	*Process
+	HTTP, Ops string // host:port; HTTP is empty without the gateway role
+}
+
+// system starts fresh stores.
+func (l *Lab) system(ctx context.Context, setup Setup) (*System, error) {
+	s := &System{lab: l, setup: setup}
+	var err error
+	if s.redis, err = servers.Redis(ctx); err != nil {
+		return nil, err
+	}
+	if s.db, err = l.database(ctx, setup.Driver); err != nil {
+		return nil, errors.Join(err, s.redis.Close())
+	}
+	return s, nil
+}
+
+// env is Sluice's whole configuration: everything a shop would have on, is on.
+// The limits are high, because they are not what is measured, but every request passes them.
+func (s *System) env() []string {
+	return append([]string{
+		"PATH=" + os.Getenv("PATH"), "HOME=" + s.lab.dir,
+		"SLUICE_HTTP__ADDR=127.0.0.1:0", "SLUICE_OPS__ADDR=127.0.0.1:0",
+		"SLUICE_AUTH__MODE=jwt", "SLUICE_AUTH__SECRET=" + secret,
+		"SLUICE_REDIS__MODE=single", "SLUICE_REDIS__ADDRS=" + s.redis.Addr(), "SLUICE_REDIS__DURABILITY=always",
+		"SLUICE_DATABASE__DRIVER=" + s.db.Driver, "SLUICE_DATABASE__DSN=" + s.db.DSN,
+		"SLUICE_LIMITS__GLOBAL_RPS=1000000", "SLUICE_LIMITS__PER_USER_RPS=1000", "SLUICE_LIMITS__PER_IP_RPS=1000",
+	}, s.setup.Env...)
+}
+
+// serve starts a process of Sluice in some roles.
+func (s *System) serve(ctx context.Context, roles string, env ...string) (*Node, error) {
+	cmd := exec.Command(s.lab.sluice, "serve", "--role", roles)
+	cmd.Env = append(s.env(), env...)
+	n := &Node{}
+	var err error
+	n.Process, err = s.lab.start(ctx, cmd, func(line string) bool {
+		var said struct{ Msg, HTTP, Ops string }
+		if json.Unmarshal([]byte(line), &said) != nil || said.Msg != "sluice is running" {
+			return false
+		}
+		n.HTTP, n.Ops = said.HTTP, said.Ops
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.nodes = append(s.nodes, n)
+	return n, nil
+}
+
+// migrate brings the tables of the database into being without a process that serves.
+func (s *System) migrate(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, s.lab.sluice, "migrate", "up")
+	cmd.Env = s.env()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("sluice migrate up: %w: %s", err, out)
+	}
+	return nil
+}
+
+// pids are the processes whose CPU time an order costs.
+func (s *System) pids() map[string][]int {
+	pids := map[string][]int{"redis": {s.redis.PID()}}
+	for _, n := range s.nodes {
+		pids["sluice"] = append(pids["sluice"], n.pid())
+	}
+	if s.db.server != nil {
+		pids[s.db.label()] = []int{s.db.server.PID()}
+	}
+	return pids
+}
+
+// retire stops one node in order.
+func (s *System) retire(n *Node) error {
+	s.nodes = slices.DeleteFunc(s.nodes, func(other *Node) bool { return other == n })
+	return n.stop()
+}
+
+// finish is the end of every measurement: the audit must be clean, and every node must stop in order.
+func (s *System) finish(ctx context.Context) error {
+	err := s.audit(ctx)
+	for len(s.nodes) > 0 {
+		err = errors.Join(err, s.retire(s.nodes[0]))
+	}
+	return errors.Join(err, s.close())
+}
+
+// close ends what still runs, in whatever state.
+func (s *System) close() error {
+	for _, n := range s.nodes {
+		n.kill()
+	}
+	s.nodes = nil
+	return errors.Join(s.redis.Close(), s.db.drop())
+}
+
+// audit asks the first node.
+func (s *System) audit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	var result struct {
+		Clean bool
+		Sales []struct {
+			Sale     string
+			Clean    bool
+			Problems []string
+		}
+	}
+	if err := s.nodes[0].admin(ctx, "GET", "/audit", nil, &result); err != nil {
+		return fmt.Errorf("audit: %w", err)
+	}
+	if result.Clean {
+		return nil
+	}
+	var bad []string
+	for _, sale := range result.Sales {
+		if !sale.Clean {
+			bad = append(bad, sale.Sale+": "+strings.Join(sale.Problems, ", "))
+		}
+	}
+	return refuse("the audit is not clean: %s", strings.Join(bad, "; "))
+}

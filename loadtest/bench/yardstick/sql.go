@@ -1,0 +1,200 @@
+package yardstick
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql" // the driver "mysql"
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
+	_ "modernc.org/sqlite"             // the driver "sqlite"
+)
+
+// Job is what a database has to take in: the tables are Sluice's.
+type Job struct {
+	Driver, DSN string // as in Sluice's configuration
+	Orders      int
+	Batch       int // orders in one transaction
+	Workers     int // transactions at the same time; SQLite has one writer
+}
+
+const (
+	sale         = "yardstick"
+	orderColumns = "id, sale_id, user_id, slot, quantity, price_cents, currency, status, reason, email, phone, seq, epoch, batch_id, " +
+		"fingerprint, position, eta_seconds, released, admitted_at, confirmed_at, ended_at"
+	outboxColumns = "order_id, event, channel, sale_id, user_id, state, attempts, next_at, lease, last_error, created_at, delivered_at"
+)
+
+// Insert does the job with hand-written statements and returns how long it
+// took: for each batch one transaction with one insert of orders, one of outbox
+// rows, and the update of the stock row, which comes last so that its lock is short.
+func (j Job) Insert(ctx context.Context) (time.Duration, error) {
+	db, err := j.open(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer db.Close()
+	w, err := j.prepare(ctx, db)
+	if err != nil {
+		return 0, err
+	}
+	batches := j.batches()
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	errs := make(chan error, j.Workers)
+	began := time.Now()
+	for range j.Workers {
+		workers.Go(func() {
+			for at := int(next.Add(1)) - 1; at < len(batches); at = int(next.Add(1)) - 1 {
+				if err := w.write(ctx, batches[at]); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	took := time.Since(began)
+	close(errs)
+	return took, <-errs
+}
+
+// open connects as Sluice does and puts the sale into its tables.
+func (j Job) open(ctx context.Context) (*sql.DB, error) {
+	driver, dsn := j.Driver, j.DSN
+	switch driver {
+	case "postgres":
+		driver = "pgx"
+	case "sqlite":
+		dsn = "file:" + dsn + "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+	}
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return nil, err
+	}
+	db.SetMaxOpenConns(j.Workers)
+	db.SetMaxIdleConns(j.Workers)
+	now := time.Now().UnixMilli()
+	for _, statement := range []string{
+		fmt.Sprintf(`INSERT INTO sales (id, title, sku, price_cents, currency, per_user_limit, cap, state, starts_at, ends_at, epoch, created_at, updated_at)
+			VALUES ('%s', 'Yardstick', 'BENCH', 9900, 'CNY', 1, 10000000, 'open', %d, %d, 1, %d, %d)`, sale, now, now+86_400_000, now, now),
+		fmt.Sprintf("INSERT INTO stock (sale_id, total, available) VALUES ('%s', 100000000, 100000000)", sale),
+	} {
+		if _, err := db.ExecContext(ctx, statement); err != nil {
+			db.Close()
+			return nil, fmt.Errorf("set up the yardstick's sale: %w", err)
+		}
+	}
+	return db, nil
+}
+
+// writer holds the prepared statements of full batches.
+type writer struct {
+	db                    *sql.DB
+	orders, outbox, stock *sql.Stmt
+}
+
+func (j Job) prepare(ctx context.Context, db *sql.DB) (w writer, err error) {
+	w.db = db
+	if w.orders, err = db.PrepareContext(ctx, j.multiRow("orders", orderColumns)); err != nil {
+		return w, err
+	}
+	if w.outbox, err = db.PrepareContext(ctx, j.multiRow("outbox", outboxColumns)); err != nil {
+		return w, err
+	}
+	update := "UPDATE stock SET available = available - ? WHERE sale_id = ? AND available >= ?"
+	if j.Driver == "postgres" {
+		update = "UPDATE stock SET available = available - $1 WHERE sale_id = $2 AND available >= $3"
+	}
+	w.stock, err = db.PrepareContext(ctx, update)
+	return w, err
+}
+
+// multiRow is an INSERT of a whole batch.
+func (j Job) multiRow(table, columns string) string {
+	width := strings.Count(columns, ",") + 1
+	var b strings.Builder
+	fmt.Fprintf(&b, "INSERT INTO %s (%s) VALUES ", table, columns)
+	for n := range j.Batch * width {
+		switch {
+		case n > 0 && n%width == 0:
+			b.WriteString("),(")
+		case n > 0:
+			b.WriteByte(',')
+		default:
+			b.WriteByte('(')
+		}
+		if j.Driver == "postgres" {
+			fmt.Fprintf(&b, "$%d", n+1)
+		} else {
+			b.WriteByte('?')
+		}
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
+// write is the one transaction.
+func (w writer) write(ctx context.Context, b batch) error {
+	tx, err := w.db.BeginTx(ctx, &sql.TxOptions{})
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback()
+	if _, err := tx.StmtContext(ctx, w.orders).ExecContext(ctx, b.orders...); err != nil {
+		return err
+	}
+	if _, err := tx.StmtContext(ctx, w.outbox).ExecContext(ctx, b.outbox...); err != nil {
+		return err
+	}
+	done, err := tx.StmtContext(ctx, w.stock).ExecContext(ctx, b.size, sale, b.size)
+	if err != nil {
+		return err
+	}
+	if n, err := done.RowsAffected(); err != nil || n != 1 {
+		return fmt.Errorf("stock not taken: %d rows, %w", n, err)
+	}
+	return tx.Commit()
+}
+
+// batch is the arguments of one transaction.
+type batch struct {
+	orders, outbox []any
+	size           int
+}
+
+// batches makes all rows before the clock runs; a part of a batch at the end is left out.
+func (j Job) batches() []batch {
+	list := make([]batch, j.Orders/j.Batch)
+	for i := range list {
+		ids := make([]string, j.Batch)
+		for n := range ids {
+			ids[n] = randomID()
+		}
+		slices.Sort(ids) // in the order of the index, as Sluice inserts them
+		tag, now := randomID(), time.Now().UnixMilli()
+		b := batch{size: j.Batch}
+		for n, id := range ids {
+			seq := int64(i*j.Batch + n)
+			user := fmt.Sprintf("shopper-%08d", seq)
+			b.orders = append(b.orders, id, sale, user, 0, 1, 9900, "CNY", "confirmed", "", "", "", seq, 1, tag,
+				"a1b2c3d4e5f60718", seq, seq, 1, now, now, 0)
+			b.outbox = append(b.outbox, id, "order.confirmed", "stream", sale, user, 0, 0, 1, "", "", now, 0)
+		}
+		list[i] = b
+	}
+	return list
+}
+
+// randomID has the shape of an order's id.
+func randomID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"sluice/loadtest/bench/yardstick"
+)
+
+// yardsticks is this program as one of the processes that Sluice is compared with.
+func yardsticks(ctx context.Context, args []string) error {
+	if len(args) == 0 {
+		args = []string{""}
+	}
+	var j yardstick.Job
+	var redis string
+	f := flag.NewFlagSet("yardstick", flag.ContinueOnError)
+	f.StringVar(&redis, "redis", "", "host:port, for lua and asynq")
+	f.StringVar(&j.Driver, "driver", "", "database, for sql")
+	f.StringVar(&j.DSN, "dsn", "", "database, for sql and asynq")
+	f.IntVar(&j.Orders, "orders", 0, "how many")
+	f.IntVar(&j.Batch, "batch", 1, "orders in one transaction")
+	f.IntVar(&j.Workers, "workers", 1, "transactions at the same time")
+	if err := f.Parse(args[1:]); err != nil {
+		return errUsage
+	}
+	switch args[0] {
+	case "bare":
+		return yardstick.Bare()
+	case "static":
+		return yardstick.Static()
+	case "lua":
+		return yardstick.Lua(redis)
+	case "sql":
+		return took(j.Insert(ctx))
+	case "asynq":
+		j.Driver = "mysql"
+		return took(j.Asynq(ctx, redis))
+	}
+	fmt.Fprintln(os.Stderr, "usage: bench yardstick bare | static | lua | sql | asynq")
+	return errUsage
+}
+
+// took tells the program that started us.
+func took(d time.Duration, err error) error {
+	if err == nil {
+		fmt.Println(d.Nanoseconds())
+	}
+	return err
+}
