@@ -152,8 +152,8 @@ func (m *Mailer) dial(ctx context.Context) (*smtpConn, error) {
 		return nil, err
 	}
 	c.smtp, err = c.client.DialToSMTPClientWithContext(ctx)
-	if !uncut() && err == nil {
-		err = ctx.Err()
+	if !uncut() {
+		err = ctx.Err() // whatever the closed connection made of it
 	}
 	if err != nil {
 		if c.raw != nil {
