@@ -17,6 +17,12 @@ type Channel interface {
 	Deliver(ctx context.Context, batch []Message) []Result
 }
 
+// Pausing is a Channel that may know its receiver to be down. While Pause is more than 0 the relay leaves the channel's rows alone,
+// so that a long backlog costs the database nothing.
+type Pausing interface {
+	Pause() time.Duration
+}
+
 // Message is what a channel delivers. It carries no e-mail address and no phone number.
 type Message struct {
 	OrderID   string

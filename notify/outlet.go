@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
@@ -33,6 +34,7 @@ type Outlet struct {
 	pool    *ants.PoolWithFuncGeneric[errand]
 	limit   *rate.Limiter
 	breaker *gobreaker.TwoStepCircuitBreaker[struct{}]
+	opened  atomic.Int64 // when the breaker last did, unix ns on this machine, as the breaker counts
 }
 
 // errand is one message on its way through the pool.
@@ -75,6 +77,14 @@ func (o *Outlet) SetRate(perSecond float64) {
 	}
 	o.limit.SetLimit(limit)
 	o.limit.SetBurst(max(1, int(perSecond/10))) // a tenth of a second: timers are too coarse for high rates one by one
+}
+
+// Pause is how long the channel still waits for a receiver that fails; 0 while it does not.
+func (o *Outlet) Pause() time.Duration {
+	if o.breaker.State() != gobreaker.StateOpen {
+		return 0
+	}
+	return max(time.Until(time.Unix(0, o.opened.Load()).Add(o.cfg.Pause)), time.Millisecond)
 }
 
 // close waits for what is being sent and ends the pool and the sender's connections. Nothing may be delivered after it.
@@ -168,6 +178,9 @@ func faultOf(r Result) error {
 }
 
 func (o *Outlet) tell(_ string, from, to gobreaker.State) {
+	if to == gobreaker.StateOpen {
+		o.opened.Store(time.Now().UnixNano())
+	}
 	switch {
 	case to == gobreaker.StateOpen && from == gobreaker.StateClosed:
 		o.log.Warn("notify: receiver fails, its channel waits", "pause", o.cfg.Pause)

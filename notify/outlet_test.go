@@ -163,14 +163,38 @@ func TestOutletWaitsWhileItsReceiverIsDown(t *testing.T) {
 		return Unreachable("connection refused")
 	}}
 	o := openOutlet(t, cfg, p, everybody)
+	require.Zero(t, o.Pause())
 	waiting := Hold(cfg.Pause, "the receiver fails, the channel waits")
 	require.Equal(t, []Result{Unreachable("connection refused"), Unreachable("connection refused"), waiting, waiting, waiting},
 		o.Deliver(within(t, time.Minute), letters(5)))
 	require.Equal(t, []Result{waiting}, o.Deliver(within(t, time.Minute), letters(1)))
 	require.EqualValues(t, 2, tries.Load(), "nobody calls while the channel waits")
+	require.LessOrEqual(t, o.Pause(), cfg.Pause)
 	well.Store(true)
 	require.Eventually(t, func() bool { return o.Deliver(within(t, time.Minute), letters(1))[0] == Delivered() }, eventually, 10*time.Millisecond)
 	require.Equal(t, Delivered(), o.Deliver(within(t, time.Minute), letters(2))[1])
+	require.Zero(t, o.Pause())
+}
+
+// pausing is a recorder whose receiver is known to be down.
+type pausing struct{ recorder }
+
+func (*pausing) Pause() time.Duration { return time.Hour }
+
+func TestTheBacklogOfAPausingChannelIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.insert(t, "email", 5)
+		b.insert(t, "sms", 5)
+		waiting, live := &pausing{recorder{name: "email", answer: accept}}, &recorder{name: "sms", answer: accept}
+		run(t, b.relay(waiting, live))
+		b.waitFor(t, StateDelivered, 5)
+		for _, row := range b.rows(t, StatePending) {
+			require.Zero(t, row.Attempts)
+			require.Empty(t, row.Lease)
+		}
+		require.Empty(t, waiting.messages())
+	})
 }
 
 // Refusals of single messages say that the receiver is well.

@@ -39,6 +39,13 @@ type lane struct {
 	wake    chan struct{}
 }
 
+func (l *lane) pause() time.Duration {
+	if p, ok := l.channel.(Pausing); ok {
+		return p.Pause()
+	}
+	return 0
+}
+
 // NewRelay takes a validated Config and registers its metrics on reg (nil: nowhere). write must be the handle whose
 // transactions the rows are inserted with; on MySQL and PostgreSQL those run READ COMMITTED. clock decides what is due.
 func NewRelay(cfg Config, write, read *gorm.DB, channels []Channel, log *slog.Logger, clock func() time.Time, reg prometheus.Registerer) *Relay {
@@ -83,6 +90,10 @@ func (r *Relay) Run(ctx context.Context) error {
 func (r *Relay) runLane(ctx context.Context, l *lane) {
 	backoff := time.Duration(0)
 	for ctx.Err() == nil {
+		if wait := l.pause(); wait > 0 {
+			idle(ctx, nil, wait)
+			continue
+		}
 		n, err := r.step(ctx, l.channel)
 		switch {
 		case err != nil:
