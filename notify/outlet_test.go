@@ -350,3 +350,28 @@ func (l *sharedLog) String() string {
 	defer l.mu.Unlock()
 	return l.text.String()
 }
+
+func TestHeldMessagesLoseNoAttempt(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Retries = 0
+		b.insert(t, "email", 1)
+		answer := Hold(7*time.Second, "the receiver fails, the channel waits")
+		ch := &recorder{name: "email", answer: func(Message) Result { return answer }}
+		r := b.relay(ch)
+		for range 3 {
+			_, err := r.step(t.Context(), ch)
+			require.NoError(t, err)
+			row := b.rows(t, StatePending)[0]
+			require.Zero(t, row.Attempts)
+			require.Equal(t, b.clock.Now().Add(7*time.Second).UnixMilli(), row.NextAt)
+			require.Equal(t, answer.err, row.LastError)
+			b.clock.Advance(7 * time.Second)
+		}
+		answer = Delivered()
+		_, err := r.step(t.Context(), ch)
+		require.NoError(t, err)
+		require.Equal(t, 1, b.rows(t, StateDelivered)[0].Attempts)
+		require.EqualValues(t, 3, counted(r, "email", countHeld))
+	})
+}
