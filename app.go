@@ -55,6 +55,7 @@ type App struct {
 	catalog  *inventory.Catalog
 	auditor  *inventory.Auditor
 	gauges   *inventory.Gauges
+	channels *notify.Channels
 	relay    *notify.Relay
 	consumer *queue.Consumer
 	gateway  *gateway.Gateway
@@ -112,8 +113,13 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	reg.MustRegister(a.gauges)
 	finder := order.NewFinder(a.db, a.lines, a.book)
 
-	channels := []notify.Channel{notify.NewStream(cfg.Notify.Stream, a.redis.Client)}
+	if a.channels, err = notify.OpenChannels(cfg.Notify, a.redis.Client, finder.Recipients, a.part("notify"), opt.Now, reg); err != nil {
+		return nil, err
+	}
+	a.onStop("channels", func(context.Context) error { return a.channels.Close() })
+	channels := a.channels.All()
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
+	a.relay.OnDeath(func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) })
 	if opt.Roles.Worker {
 		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, names(channels), a.relay.Poke, a.part("order"), opt.Now)
 		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, fulfiller, a.part("queue"), opt.Now, reg)
@@ -142,7 +148,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		a.onStop("public listener", closer(a.public))
 	}
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
-		Finder: finder, Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+		Finder: finder, Events: a.channels.Stream, Desk: notify.NewDesk(a.db.Write, a.db.Read, opt.Now, a.relay.Poke),
+		Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
 	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr, 0); err != nil {
 		return nil, err
 	}
@@ -227,6 +234,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.loop("book", a.book.Run)
 	a.loop("gauges", a.gauges.Run)
 	if a.opt.Roles.Notifier {
+		a.loop("alerts", a.channels.Alerts.Run)
 		a.task("relay", a.relay.Run)
 	}
 	if a.opt.Roles.Worker {

@@ -19,8 +19,10 @@ require (
 	github.com/prometheus/client_golang v1.25.0 // metrics
 	github.com/redis/go-redis/v9 v9.23.0 // every call to Redis
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // tests: holds the load targets against vegeta's schema
+	github.com/sony/gobreaker/v2 v2.4.0 // circuit breakers of the notification channels
 	github.com/spf13/cobra v1.10.2 // the command line
 	github.com/stretchr/testify v1.12.1 // tests: assertions
+	github.com/wneessen/go-mail v0.8.1 // e-mails: MIME, SMTP with TLS and login
 	go.uber.org/goleak v1.3.0 // tests: no goroutine is left behind
 	golang.org/x/net v0.61.0 // bounds the connections of a listener
 	golang.org/x/time v0.14.0 // token buckets

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -14,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"sluice/inventory"
+	"sluice/notify"
 	"sluice/order"
 	"sluice/queue"
 )
@@ -35,6 +37,8 @@ type OpsParts struct {
 	Lines    *queue.Lines
 	Finder   *order.Finder
 	Dead     *order.DeadLetters
+	Desk     *notify.Desk
+	Events   *notify.Stream
 	Checks   []Check
 	Gatherer prometheus.Gatherer
 	Draining func() bool
@@ -47,6 +51,8 @@ type Ops struct {
 	log    *slog.Logger
 	now    func() time.Time
 	engine *gin.Engine
+
+	followers atomic.Int64 // of the event log
 }
 
 const readyTimeout = 2 * time.Second
@@ -99,6 +105,9 @@ func (o *Ops) routes() {
 	admin.POST("/sales/:sale/dead/:id/requeue", o.requeueDead)
 	admin.POST("/sales/:sale/dead/:id/drop", o.dropDead)
 	admin.GET("/orders/:id", o.showOrder)
+	admin.GET("/notifications", o.listNotifications)
+	admin.POST("/notifications/retry", o.retryNotifications)
+	admin.GET("/events", o.followEvents)
 	admin.GET("/queue", o.queue)
 	admin.GET("/audit", o.audit)
 }

@@ -249,14 +249,7 @@ func (g *Gateway) listBody(views []order.View, next *order.Cursor) orderList {
 
 // pageOf reads ?limit= and ?cursor=.
 func pageOf(c *gin.Context) (after *order.Cursor, limit int, bad []FieldError) {
-	limit = defaultPage
-	if text, ok := c.GetQuery("limit"); ok {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > mostPage {
-			bad = append(bad, FieldError{"limit", "must be a whole number from 1 to " + strconv.Itoa(mostPage)})
-		}
-		limit = n
-	}
+	limit, bad = pageSize(c)
 	if text, ok := c.GetQuery("cursor"); ok {
 		cursor, valid := order.ParseCursor(text)
 		if !valid {
@@ -265,4 +258,17 @@ func pageOf(c *gin.Context) (after *order.Cursor, limit int, bad []FieldError) {
 		after = &cursor
 	}
 	return after, limit, bad
+}
+
+// pageSize reads ?limit=.
+func pageSize(c *gin.Context) (limit int, bad []FieldError) {
+	text, ok := c.GetQuery("limit")
+	if !ok {
+		return defaultPage, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > mostPage {
+		bad = append(bad, FieldError{"limit", "must be a whole number from 1 to " + strconv.Itoa(mostPage)})
+	}
+	return n, bad
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/inventory"
+	"sluice/notify"
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
@@ -34,12 +35,13 @@ func codeOf(err error) Code {
 		return CodeSoldOut
 	case errors.Is(err, queue.ErrMismatch):
 		return CodeIdempotencyMismatch
-	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale), errors.Is(err, queue.ErrNotDead):
+	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale), errors.Is(err, queue.ErrNotDead),
+		errors.Is(err, notify.ErrNoNotification):
 		return CodeNotFound
 	case errors.Is(err, order.ErrNotCancellable):
 		return CodeNotCancellable
 	case errors.Is(err, inventory.ErrExists), errors.Is(err, inventory.ErrShort), errors.Is(err, inventory.ErrClosed),
-		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld):
+		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld), errors.Is(err, notify.ErrNotDead):
 		return CodeConflict
 	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, inventory.ErrBusy), errors.Is(err, errCrowded),
 		errors.Is(err, context.Canceled), queue.Unavailable(err), store.Unavailable(err):

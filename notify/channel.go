@@ -17,6 +17,12 @@ type Channel interface {
 	Deliver(ctx context.Context, batch []Message) []Result
 }
 
+// Pausing is a Channel that may know its receiver to be down. While Pause is more than 0 the relay leaves the channel's rows alone,
+// so that a long backlog costs the database nothing.
+type Pausing interface {
+	Pause() time.Duration
+}
+
 // Message is what a channel delivers. It carries no e-mail address and no phone number.
 type Message struct {
 	OrderID   string
@@ -30,11 +36,12 @@ type Message struct {
 // ID is the same in every delivery of this message, on every channel, so that receivers can drop repeats.
 func (m Message) ID() string { return m.OrderID + ":" + m.Event }
 
-// Result is what became of one message. Use Delivered, Retry, RetryAfter or Permanent.
+// Result is what became of one message. Use Delivered, Skipped, Retry, RetryAfter, Unreachable, Hold or Permanent.
 type Result struct {
 	outcome outcome
 	after   time.Duration
 	err     string
+	down    bool // the receiver as a whole failed, not this message
 }
 
 type outcome int
@@ -43,6 +50,8 @@ const (
 	failed outcome = iota // the zero Result: nothing was reported
 	delivered
 	permanent
+	skipped
+	held
 )
 
 // Delivered is success.
@@ -55,6 +64,17 @@ func Retry(err string) Result { return Result{outcome: failed, err: err} }
 func RetryAfter(wait time.Duration, err string) Result {
 	return Result{outcome: failed, after: min(max(wait, 0), time.Hour), err: err}
 }
+
+// Unreachable is Retry where the receiver as a whole failed: enough of these in a row close a channel for a while.
+func Unreachable(err string) Result { return Result{outcome: failed, err: err, down: true} }
+
+// Hold hands a message back that was not sent at all: it counts no attempt and is due again after wait, cut at one hour.
+func Hold(wait time.Duration, why string) Result {
+	return Result{outcome: held, after: min(max(wait, 0), time.Hour), err: why}
+}
+
+// Skipped is for a message this channel has nobody to tell: it is done with, and counted apart from the delivered ones.
+func Skipped(why string) Result { return Result{outcome: skipped, err: why} }
 
 // Permanent is a failure no retry can mend: the message becomes dead.
 func Permanent(err string) Result { return Result{outcome: permanent, err: err} }

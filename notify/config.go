@@ -30,6 +30,18 @@ type Config struct {
 	Sweep time.Duration `koanf:"sweep"`
 	// Stream is the log of order events that other systems read.
 	Stream StreamConfig `koanf:"stream"`
+	// Locale is the language of shoppers who named none. Defaults to en.
+	Locale string `koanf:"locale"`
+	// TimeZone is in which times are told, an IANA name. Defaults to UTC.
+	TimeZone string `koanf:"time_zone"`
+	// Templates is a folder whose files replace the shipped ones; see Wording. Defaults to none.
+	Templates string `koanf:"templates"`
+	// Email, SMS and Webhook are the channels beside the stream; off by default.
+	Email   EmailConfig   `koanf:"email"`
+	SMS     SMSConfig     `koanf:"sms"`
+	Webhook WebhookConfig `koanf:"webhook"`
+	// Alert tells operators of notifications given up on.
+	Alert AlertConfig `koanf:"alert"`
 }
 
 // DefaultConfig holds the documented defaults.
@@ -37,7 +49,8 @@ func DefaultConfig() Config {
 	return Config{
 		Poll: 100 * time.Millisecond, Batch: 100, Lease: 30 * time.Second, Timeout: 20 * time.Second,
 		Retries: 10, RetryUnit: time.Minute, Jitter: 0.1, Grace: 5 * time.Second, Keep: 24 * time.Hour, Sweep: time.Minute,
-		Stream: DefaultStreamConfig(),
+		Stream: DefaultStreamConfig(), Locale: English, TimeZone: "UTC",
+		Email: DefaultEmailConfig(), SMS: DefaultSMSConfig(), Webhook: WebhookConfig{OutletConfig: DefaultOutletConfig()}, Alert: DefaultAlertConfig(),
 	}
 }
 
@@ -59,7 +72,8 @@ func (c Config) Validate() error {
 	check(c.Grace >= 0 && c.Grace <= time.Minute, "grace", c.Grace, "0 to 1m")
 	check(c.Keep >= 0, "keep", c.Keep, "0 or more")
 	check(c.Sweep > 0, "sweep", c.Sweep, "more than 0")
-	errs = append(errs, c.Stream.Validate())
+	_, err := NewWording(c.Templates, c.Locale, c.TimeZone)
+	errs = append(errs, c.Stream.Validate(), err, c.Email.check(c.Timeout), c.SMS.check(c.Timeout), c.Webhook.check(c.Timeout), c.Alert.check(c.Email, c.Timeout))
 	return errors.Join(errs...)
 }
 

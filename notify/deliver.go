@@ -97,6 +97,10 @@ func (r *Relay) marks(b batch, results []Result, cut bool) map[mark][]string {
 		switch res := results[i]; {
 		case res.outcome == delivered:
 			m.count, m.state, m.nextAt, m.err = countDelivered, StateDelivered, now, ""
+		case res.outcome == skipped:
+			m.count, m.state, m.nextAt = countSkipped, StateDelivered, now
+		case res.outcome == held:
+			m.count, m.state, m.nextAt = countHeld, StatePending, now+res.after.Milliseconds()
 		case res.outcome == permanent || (row.Attempts > r.cfg.Retries && !cut):
 			m.count, m.state, m.nextAt = countDead, StateDead, now
 		case cut:
@@ -136,7 +140,7 @@ func (r *Relay) store(ctx context.Context, b batch, marks map[mark][]string) err
 		r.metrics.finished.WithLabelValues(b.channel, outcome).Add(float64(n))
 	}
 	if counts[countDead] > 0 {
-		r.log.WarnContext(ctx, "notify: notifications given up", "channel", b.channel, "count", counts[countDead])
+		r.gaveUp(ctx, b.channel, counts[countDead])
 	}
 	return nil
 }
@@ -144,9 +148,9 @@ func (r *Relay) store(ctx context.Context, b batch, marks map[mark][]string) err
 func (m mark) columns() map[string]any {
 	set := map[string]any{"state": m.state, "next_at": m.nextAt, "lease": "", "last_error": m.err}
 	switch m.count {
-	case countDelivered:
+	case countDelivered, countSkipped:
 		set["delivered_at"] = m.nextAt
-	case countReleased:
+	case countReleased, countHeld:
 		set["attempts"] = gorm.Expr("attempts - 1") // the delivery did not happen
 	}
 	return set

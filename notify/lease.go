@@ -30,17 +30,22 @@ func (r *Relay) lease(ctx context.Context, channel string) (batch, error) {
 		return batch{}, err
 	}
 	var b batch
+	var spent int64
 	err = r.write.WithContext(work).Transaction(func(tx *gorm.DB) error {
 		b = batch{channel: channel, token: rand.Text()}
 		rows, err := r.lockDue(tx, channel, now)
 		if err != nil {
 			return err
 		}
-		b.rows, err = r.take(tx, &b, rows, now)
+		b.rows, spent, err = r.take(tx, &b, rows, now)
 		return err
 	})
 	if err != nil {
 		return batch{}, fmt.Errorf("lease notifications of channel %s: %w", channel, err)
+	}
+	if spent > 0 {
+		r.metrics.finished.WithLabelValues(channel, countDead).Add(float64(spent))
+		r.gaveUp(ctx, channel, spent)
 	}
 	return b, nil
 }
@@ -67,13 +72,13 @@ func (r *Relay) lockDue(tx *gorm.DB, channel string, now int64) ([]Row, error) {
 	return rows, err
 }
 
-// take writes the lease into the locked rows and returns those to deliver; rows out of attempts die instead.
-func (r *Relay) take(tx *gorm.DB, b *batch, rows []Row, now int64) ([]Row, error) {
+// take writes the lease into the locked rows and returns those to deliver; rows out of attempts die instead, and are counted.
+func (r *Relay) take(tx *gorm.DB, b *batch, rows []Row, now int64) (taken []Row, dead int64, err error) {
 	leased, spent := make(map[string][]string), make(map[string][]string)
-	var taken []Row
 	for _, row := range rows {
 		if row.Attempts > r.cfg.Retries {
 			spent[row.Event] = append(spent[row.Event], row.OrderID)
+			dead++
 			continue
 		}
 		leased[row.Event] = append(leased[row.Event], row.OrderID)
@@ -84,17 +89,16 @@ func (r *Relay) take(tx *gorm.DB, b *batch, rows []Row, now int64) ([]Row, error
 	for event, orders := range leased {
 		set := map[string]any{"lease": b.token, "next_at": until, "attempts": gorm.Expr("attempts + 1")}
 		if err := rowsOf(tx, b.channel, event, orders).Updates(set).Error; err != nil {
-			return nil, err
+			return nil, 0, err
 		}
 	}
 	for event, orders := range spent {
 		set := map[string]any{"state": StateDead, "lease": "", "next_at": now, "last_error": lastAttemptLost}
 		if err := rowsOf(tx, b.channel, event, orders).Updates(set).Error; err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		r.metrics.finished.WithLabelValues(b.channel, countDead).Add(float64(len(orders)))
 	}
-	return taken, nil
+	return taken, dead, nil
 }
 
 // rowsOf names rows by their whole key, the way every dialect's primary key can find them.

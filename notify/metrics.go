@@ -7,6 +7,8 @@ const (
 	countDelivered = "delivered"
 	countRetry     = "retry"
 	countDead      = "dead"
+	countSkipped   = "skipped"  // the channel had nobody to tell
+	countHeld      = "held"     // not sent: the channel is closed for a while, or over its rate
 	countReleased  = "released" // handed back unsent by a relay that stopped
 	countFenced    = "fenced"   // another relay took the row over before the result was stored
 )
@@ -14,6 +16,7 @@ const (
 type metrics struct {
 	finished *prometheus.CounterVec
 	pending  *prometheus.GaugeVec
+	dead     *prometheus.GaugeVec
 }
 
 // newMetrics registers on reg, which must not hold another relay's metrics; nil registers nowhere.
@@ -25,15 +28,19 @@ func newMetrics(reg prometheus.Registerer, channels []Channel) metrics {
 		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "sluice_outbox_pending", Help: "Notifications neither delivered nor dead.",
 		}, []string{"channel"}),
+		dead: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "sluice_notifications_dead", Help: "Notifications given up on and kept for an operator.",
+		}, []string{"channel"}),
 	}
 	for _, ch := range channels {
 		m.pending.WithLabelValues(ch.Name()).Set(0)
-		for _, o := range []string{countDelivered, countRetry, countDead, countReleased, countFenced} {
+		m.dead.WithLabelValues(ch.Name()).Set(0)
+		for _, o := range []string{countDelivered, countRetry, countDead, countSkipped, countHeld, countReleased, countFenced} {
 			m.finished.WithLabelValues(ch.Name(), o)
 		}
 	}
 	if reg != nil {
-		reg.MustRegister(m.finished, m.pending)
+		reg.MustRegister(m.finished, m.pending, m.dead)
 	}
 	return m
 }

@@ -33,19 +33,27 @@ type bench struct {
 func each(t *testing.T, test func(t *testing.T, b *bench)) {
 	for _, d := range testkit.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
-			cfg := store.DefaultConfig()
-			cfg.Driver, cfg.DSN = d.Driver, d.DSN
-			log := slog.New(slog.DiscardHandler)
-			db, err := store.Open(t.Context(), cfg, log)
-			require.NoError(t, err)
-			t.Cleanup(func() { require.NoError(t, db.Close()) })
-			_, err = db.Migrate(t.Context())
-			require.NoError(t, err)
-			b := &bench{db: db, cfg: DefaultConfig(), clock: testkit.NewClock(time.UnixMilli(1_700_000_000_000)), log: log}
-			b.cfg.Poll, b.cfg.Jitter = 5*time.Millisecond, 0
-			test(t, b)
+			test(t, benchOn(t, d))
 		})
 	}
+}
+
+// newBench is one on the embedded database, for tests that no database can make fail.
+func newBench(t *testing.T) *bench { return benchOn(t, testkit.NewDatabase(t, "sqlite")) }
+
+func benchOn(t *testing.T, d testkit.Database) *bench {
+	t.Helper()
+	cfg := store.DefaultConfig()
+	cfg.Driver, cfg.DSN = d.Driver, d.DSN
+	log := slog.New(slog.DiscardHandler)
+	db, err := store.Open(t.Context(), cfg, log)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	_, err = db.Migrate(t.Context())
+	require.NoError(t, err)
+	b := &bench{db: db, cfg: DefaultConfig(), clock: testkit.NewClock(time.UnixMilli(1_700_000_000_000)), log: log}
+	b.cfg.Poll, b.cfg.Jitter = 5*time.Millisecond, 0
+	return b
 }
 
 func (b *bench) relay(channels ...Channel) *Relay {

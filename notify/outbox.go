@@ -60,18 +60,22 @@ func Insert(tx *gorm.DB, rows []Row) error {
 
 // Pending counts the rows not yet delivered nor dead, by channel. A channel without any is absent.
 func Pending(ctx context.Context, read *gorm.DB) (map[string]int64, error) {
+	return countState(ctx, read, StatePending)
+}
+
+func countState(ctx context.Context, read *gorm.DB, state int) (map[string]int64, error) {
 	var counts []struct {
 		Channel string
-		Pending int64
+		Held    int64
 	}
-	err := read.WithContext(ctx).Model(&Row{}).Where("state = ?", StatePending).
-		Select("channel, COUNT(*) AS pending").Group("channel").Scan(&counts).Error
+	err := read.WithContext(ctx).Model(&Row{}).Where("state = ?", state).
+		Select("channel, COUNT(*) AS held").Group("channel").Scan(&counts).Error
 	if err != nil {
-		return nil, fmt.Errorf("count pending notifications: %w", err)
+		return nil, fmt.Errorf("count notifications: %w", err)
 	}
-	pending := make(map[string]int64, len(counts))
+	byChannel := make(map[string]int64, len(counts))
 	for _, c := range counts {
-		pending[c.Channel] = c.Pending
+		byChannel[c.Channel] = c.Held
 	}
-	return pending, nil
+	return byChannel, nil
 }

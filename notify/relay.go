@@ -30,6 +30,7 @@ type Relay struct {
 	log     *slog.Logger
 	clock   func() time.Time
 	metrics metrics
+	died    func(channel string, n int64)
 }
 
 // lane is one channel's own loop. Nothing in it is shared with other lanes but the database.
@@ -38,14 +39,29 @@ type lane struct {
 	wake    chan struct{}
 }
 
+func (l *lane) pause() time.Duration {
+	if p, ok := l.channel.(Pausing); ok {
+		return p.Pause()
+	}
+	return 0
+}
+
 // NewRelay takes a validated Config and registers its metrics on reg (nil: nowhere). write must be the handle whose
 // transactions the rows are inserted with; on MySQL and PostgreSQL those run READ COMMITTED. clock decides what is due.
 func NewRelay(cfg Config, write, read *gorm.DB, channels []Channel, log *slog.Logger, clock func() time.Time, reg prometheus.Registerer) *Relay {
-	r := &Relay{cfg: cfg, write: write, read: read, log: log, clock: clock, metrics: newMetrics(reg, channels)}
+	r := &Relay{cfg: cfg, write: write, read: read, log: log, clock: clock, metrics: newMetrics(reg, channels), died: func(string, int64) {}}
 	for _, ch := range channels {
 		r.lanes = append(r.lanes, &lane{channel: ch, wake: make(chan struct{}, 1)})
 	}
 	return r
+}
+
+// OnDeath makes the relay call f whenever it gave up on n notifications of a channel. f must not block. Call it before Run.
+func (r *Relay) OnDeath(f func(channel string, n int64)) { r.died = f }
+
+func (r *Relay) gaveUp(ctx context.Context, channel string, n int64) {
+	r.log.WarnContext(ctx, "notify: notifications given up", "channel", channel, "count", n)
+	r.died(channel, n)
 }
 
 // Poke makes every channel look for due rows now. It never blocks; call it after a commit that inserted some.
@@ -74,6 +90,10 @@ func (r *Relay) Run(ctx context.Context) error {
 func (r *Relay) runLane(ctx context.Context, l *lane) {
 	backoff := time.Duration(0)
 	for ctx.Err() == nil {
+		if wait := l.pause(); wait > 0 {
+			idle(ctx, nil, wait)
+			continue
+		}
 		n, err := r.step(ctx, l.channel)
 		switch {
 		case err != nil:

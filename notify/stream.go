@@ -3,6 +3,11 @@ package notify
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -13,11 +18,13 @@ type StreamConfig struct {
 	Key string `koanf:"key"`
 	// MaxLen is about how many entries stay; Redis trims whole nodes, so a few more may. Defaults to 1,000,000.
 	MaxLen int64 `koanf:"max_len"`
+	// Keep is how old an entry becomes, by Redis' clock, before the next events push it out. Defaults to 168h; 0: any age.
+	Keep time.Duration `koanf:"keep"`
 }
 
 // DefaultStreamConfig holds the documented defaults.
 func DefaultStreamConfig() StreamConfig {
-	return StreamConfig{Key: "sluice:events", MaxLen: 1_000_000}
+	return StreamConfig{Key: "sluice:events", MaxLen: 1_000_000, Keep: 7 * 24 * time.Hour}
 }
 
 // Validate returns every bad value, each named by its configuration key.
@@ -29,6 +36,9 @@ func (c StreamConfig) Validate() error {
 	if c.MaxLen < 1 {
 		errs = append(errs, errors.New("notify.stream.max_len: use 1 or more"))
 	}
+	if c.Keep < 0 || c.Keep > 0 && c.Keep < time.Minute {
+		errs = append(errs, errors.New("notify.stream.keep: use 0 or at least 1m"))
+	}
 	return errors.Join(errs...)
 }
 
@@ -37,8 +47,9 @@ func (c StreamConfig) Validate() error {
 // Each entry has the fields id, order, sale, user, event and at (unix milliseconds); never an e-mail address or phone number.
 // An event may appear more than once, always with the same id, and events of different orders in any sequence.
 type Stream struct {
-	cfg StreamConfig
-	rdb redis.UniversalClient
+	cfg     StreamConfig
+	rdb     redis.UniversalClient
+	trimmed atomic.Int64 // up to which age, unix ms
 }
 
 // NewStream does not use rdb before the first delivery and never closes it.
@@ -64,9 +75,60 @@ func (s *Stream) Deliver(ctx context.Context, messages []Message) []Result {
 		results[i] = Delivered()
 		if err := cmd.Err(); err != nil {
 			results[i] = Retry("redis: " + err.Error())
+			continue
 		}
+		s.trim(ctx, cmd.Val())
 	}
 	return results
+}
+
+// trimEvery is the step in which age pushes entries out: each is one more command to Redis.
+const trimEvery = time.Minute
+
+// trim drops what is too old beside the entry just written. Its id begins with the time on Redis' clock, the only one that counts.
+// A failure costs nothing but memory until the next step.
+func (s *Stream) trim(ctx context.Context, id string) {
+	ms, _, _ := strings.Cut(id, "-")
+	now, err := strconv.ParseInt(ms, 10, 64)
+	if err != nil || s.cfg.Keep == 0 {
+		return
+	}
+	oldest, done := now-s.cfg.Keep.Milliseconds(), s.trimmed.Load()
+	if oldest-done < trimEvery.Milliseconds() || !s.trimmed.CompareAndSwap(done, oldest) {
+		return
+	}
+	s.rdb.XTrimMinID(ctx, s.cfg.Key, strconv.FormatInt(oldest, 10))
+}
+
+// Entry is one event as the stream holds it.
+type Entry struct {
+	ID     string // of the entry; later ones compare greater
+	Fields map[string]any
+}
+
+// Last is the id of the newest entry, "0-0" when there is none.
+func (s *Stream) Last(ctx context.Context) (string, error) {
+	newest, err := s.rdb.XRevRangeN(ctx, s.cfg.Key, "+", "-", 1).Result()
+	if err != nil {
+		return "", fmt.Errorf("read the event stream %s: %w", s.cfg.Key, err)
+	}
+	if len(newest) == 0 {
+		return "0-0", nil
+	}
+	return newest[0].ID, nil
+}
+
+// After returns up to n entries that follow id, oldest first. It never waits for one.
+func (s *Stream) After(ctx context.Context, id string, n int64) ([]Entry, error) {
+	found, err := s.rdb.XRangeN(ctx, s.cfg.Key, "("+id, "+", n).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the event stream %s after %s: %w", s.cfg.Key, id, err)
+	}
+	entries := make([]Entry, len(found))
+	for i, e := range found {
+		entries[i] = Entry{ID: e.ID, Fields: e.Values}
+	}
+	return entries, nil
 }
 
 func entry(m Message) []any {

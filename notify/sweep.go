@@ -69,19 +69,24 @@ func deleteDelivered(db *gorm.DB, channel, event string, orders []string) error 
 
 func (r *Relay) runGauge(ctx context.Context) {
 	for ctx.Err() == nil {
-		if pending, err := r.countPending(ctx); err == nil {
+		if pending, dead, err := r.count(ctx); err == nil {
 			for _, l := range r.lanes {
 				r.metrics.pending.WithLabelValues(l.channel.Name()).Set(float64(pending[l.channel.Name()]))
+				r.metrics.dead.WithLabelValues(l.channel.Name()).Set(float64(dead[l.channel.Name()]))
 			}
 		} else if ctx.Err() == nil {
-			r.log.DebugContext(ctx, "notify: pending rows not counted", "error", err)
+			r.log.DebugContext(ctx, "notify: rows not counted", "error", err)
 		}
 		idle(ctx, nil, gaugePeriod)
 	}
 }
 
-func (r *Relay) countPending(ctx context.Context) (map[string]int64, error) {
+func (r *Relay) count(ctx context.Context) (pending, dead map[string]int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()
-	return Pending(ctx, r.read)
+	if pending, err = countState(ctx, r.read, StatePending); err != nil {
+		return nil, nil, err
+	}
+	dead, err = countState(ctx, r.read, StateDead)
+	return pending, dead, err
 }

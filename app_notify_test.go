@@ -1,0 +1,109 @@
+package main
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/inventory"
+	"sluice/notify"
+)
+
+const hookSecret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+
+// shopEndpoint is the shop's receiver of webhooks and alerts: it verifies each call and answers as told.
+type shopEndpoint struct {
+	*httptest.Server
+	status atomic.Int64
+	mu     sync.Mutex
+	got    map[string][]string // path: bodies
+}
+
+func newShopEndpoint(t *testing.T) *shopEndpoint {
+	s := &shopEndpoint{got: map[string][]string{}}
+	verifier, err := notify.NewVerifier(time.Now, hookSecret)
+	require.NoError(t, err)
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || verifier.Verify(r.Header, body) != nil {
+			t.Errorf("a call that is not signed: %s", body)
+		}
+		s.mu.Lock()
+		s.got[r.URL.Path] = append(s.got[r.URL.Path], string(body))
+		s.mu.Unlock()
+		if r.URL.Path == "/hook" {
+			w.WriteHeader(int(s.status.Load()))
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *shopEndpoint) bodies(path string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(s.got[path], "\n")
+}
+
+// An order's news is refused by the shop, dies, alerts, is listed and retried by an operator, and then arrives.
+func TestOperatorsBringDeadNewsBack(t *testing.T) {
+	for _, driver := range []string{"sqlite", "mysql", "postgres"} {
+		t.Run(driver, func(t *testing.T) {
+			shop := newShopEndpoint(t)
+			shop.status.Store(http.StatusGone)
+			cfg := testConfig(t, driver, testkit.Redis(t).Addr())
+			cfg.Notify.Webhook.Enabled, cfg.Notify.Webhook.URL, cfg.Notify.Webhook.AllowPrivate = true, shop.URL+"/hook", true
+			cfg.Notify.Webhook.Secrets = []string{hookSecret}
+			cfg.Notify.Alert.URL, cfg.Notify.Alert.Secrets, cfg.Notify.Alert.AllowPrivate = shop.URL+"/alert", []string{hookSecret}, true
+			cfg.Notify.SMS.Enabled = true // dry-run, and this shopper gave no number
+			require.NoError(t, cfg.Validate())
+			app := startApp(t, cfg, AllRoles())
+			openSale(t, inventory.NewSale{ID: "summer", Stock: 3}, app)
+			resp, err := http.DefaultClient.Do(orderRequest(t, app, "summer", 1))
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			t.Cleanup(http.DefaultClient.CloseIdleConnections)
+
+			do := func(args ...string) outcome {
+				return sluice(t, []string{"SLUICE_AUTH__SECRET=" + testSecret}, append(args, "--ops", "http://"+app.OpsAddr())...)
+			}
+			require.Eventually(t, func() bool { return strings.Contains(do("notify", "list").out, "http status 410") }, 15*time.Second, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return strings.Contains(shop.bodies("/alert"), "notifications of channel webhook") }, 15*time.Second, 20*time.Millisecond)
+			require.Regexp(t, `sms .* order.confirmed .* no phone number was given`, do("notify", "list", "--state", "delivered", "--channel", "sms").out)
+			shop.status.Store(http.StatusNoContent)
+			retried := do("notify", "retry", "--channel", "webhook", "--all", "--reason", "the shop is back")
+			require.Equal(t, outcome{exitSuccess, "1 due again\n", ""}, retried)
+			require.Eventually(t, func() bool {
+				return strings.Contains(do("notify", "list", "--state", "delivered", "--channel", "webhook").out, "order.confirmed")
+			}, 15*time.Second, 20*time.Millisecond)
+			require.Contains(t, shop.bodies("/hook"), `"type":"order.confirmed"`)
+			require.Contains(t, shop.bodies("/hook"), `"price_cents":9900`)
+		})
+	}
+}
+
+func TestNotifyCommandsSayWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	env, ops := operations(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodGet {
+			_, _ = io.WriteString(w, `{"notifications":[],"next_cursor":"abc"}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"retried":10000,"more":true}`)
+	})
+	require.Contains(t, sluice(t, env, "notify", "list", ops).out, "more with --cursor abc")
+	require.Equal(t, "{\"notifications\":[],\"next_cursor\":\"abc\"}\n", sluice(t, env, "notify", "list", "--json", ops).out)
+	require.Equal(t, "10000 due again; more are dead: repeat the command\n", sluice(t, env, "notify", "retry", "--channel", "sms", "--all", "--reason", "r", ops).out)
+	for _, wrong := range [][]string{{"list", "--state", "late"}, {"list", "--limit", "0"}, {"retry", "--channel", "sms", "--reason", "r"},
+		{"retry", "--channel", "sms", "--reason", "r", "--order", "o"}, {"retry", "--channel", "sms", "--reason", "r", "--all", "--event", "e"}, {"retry", "--all"}} {
+		require.Equal(t, exitUsage, sluice(t, env, append(append([]string{"notify"}, wrong...), ops)...).code, wrong)
+	}
+}

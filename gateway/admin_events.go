@@ -1,0 +1,114 @@
+package gateway
+
+import (
+	"encoding/json"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/notify"
+)
+
+const (
+	maxFollowers = 32 // of the event log, in one process
+	eventPage    = 200
+	eventLook    = 250 * time.Millisecond // how often a follower that has caught up looks for more
+)
+
+var streamID = regexp.MustCompile(`^[0-9]{1,19}(-[0-9]{1,19})?$`)
+
+// followEvents replays the event log as server-sent events and then follows it: from the entry after Last-Event-ID or ?from=, or
+// from now on without either. from=0 begins with the oldest entry that is left. Each event's id is its entry's.
+func (o *Ops) followEvents(c *gin.Context) {
+	after := c.GetHeader("Last-Event-ID")
+	if after == "" {
+		after = c.Query("from")
+	}
+	if after != "" && !streamID.MatchString(after) {
+		WriteProblem(c, InvalidRequest(FieldError{"from", "must be 0 or the id of an event, such as 1700000000000-0"}))
+		return
+	}
+	defer o.followers.Add(-1)
+	if o.followers.Add(1) > maxFollowers || o.Draining() {
+		o.refuse(c, errCrowded)
+		return
+	}
+	if after == "" {
+		last, err := o.Events.Last(c.Request.Context())
+		if err != nil {
+			o.refuse(c, err)
+			return
+		}
+		after = last
+	}
+	h := c.Writer.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-cache, no-transform")
+	h.Set("X-Accel-Buffering", "no")
+	s := &eventStream{c: c, now: o.now, patience: streamWrite}
+	if s.write(fmt.Sprintf("retry: %d\n\n", streamRetry)) == nil {
+		o.replay(c, s, after)
+	}
+}
+
+// replay writes what follows after, until the client goes, this process drains or Redis fails; the client then comes back with
+// the id of the last event it saw.
+func (o *Ops) replay(c *gin.Context, s *eventStream, after string) {
+	ctx := c.Request.Context()
+	ticker := time.NewTicker(eventLook)
+	defer ticker.Stop()
+	for !o.Draining() {
+		entries, err := o.Events.After(ctx, after, eventPage)
+		if err != nil {
+			o.log.Warn("event log not read, its reader is sent away", "request_id", RequestID(c), "error", err)
+			return
+		}
+		for _, e := range entries {
+			if s.write(frameOf(e)) != nil {
+				return
+			}
+			after = e.ID
+		}
+		if len(entries) == eventPage {
+			continue
+		}
+		if s.now().Sub(s.beat) >= heartbeat && s.write(": keepalive\n\n") != nil {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+	_ = s.write("event: bye\ndata: {}\n\n") // the client reconnects elsewhere; nothing to do if it has gone
+}
+
+// eventBody is one event of an order.
+type eventBody struct {
+	ID      string `json:"id"` // the same in every repeat of this event
+	Type    string `json:"type"`
+	OrderID string `json:"order_id"`
+	SaleID  string `json:"sale_id"`
+	UserID  string `json:"user_id"`
+	At      string `json:"at,omitempty"`
+}
+
+func frameOf(e notify.Entry) string {
+	field := func(name string) string {
+		text, _ := e.Fields[name].(string) // an entry of somebody else's may lack it
+		return text
+	}
+	b := eventBody{ID: field("id"), Type: field("event"), OrderID: field("order"), SaleID: field("sale"), UserID: field("user")}
+	if ms, err := strconv.ParseInt(field("at"), 10, 64); err == nil {
+		b.At = formatTime(time.UnixMilli(ms))
+	}
+	data, err := json.Marshal(b)
+	if err != nil {
+		return "" // strings always marshal
+	}
+	return "event: order\nid: " + e.ID + "\ndata: " + string(data) + "\n\n"
+}

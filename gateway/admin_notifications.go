@@ -1,0 +1,140 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/notify"
+)
+
+// notificationBody is a row of the outbox as operators see it. It names no address.
+type notificationBody struct {
+	OrderID     string `json:"order_id"`
+	Event       string `json:"event"`
+	Channel     string `json:"channel"`
+	SaleID      string `json:"sale_id"`
+	UserID      string `json:"user_id"`
+	State       string `json:"state"`
+	Attempts    int    `json:"attempts"`
+	CreatedAt   string `json:"created_at"`
+	DueAt       string `json:"due_at,omitempty"`
+	DeliveredAt string `json:"delivered_at,omitempty"`
+	LastError   string `json:"last_error,omitempty"`
+}
+
+type notificationList struct {
+	Notifications []notificationBody `json:"notifications"`
+	NextCursor    string             `json:"next_cursor,omitempty"`
+}
+
+// stateNames are the states of notifications in words.
+func stateNames() map[string]int {
+	return map[string]int{"pending": notify.StatePending, "delivered": notify.StateDelivered, "dead": notify.StateDead}
+}
+
+const maxChannel = 16 // characters
+
+// listNotifications pages through the outbox: the dead ones unless another state is asked for.
+func (o *Ops) listNotifications(c *gin.Context) {
+	limit, bad := pageSize(c)
+	state := c.DefaultQuery("state", "dead")
+	number, ok := stateNames()[state]
+	if !ok {
+		bad = append(bad, FieldError{"state", "must be pending, delivered or dead"})
+	}
+	channel, cursor := c.Query("channel"), c.Query("cursor")
+	if len(channel) > maxChannel || !printable(channel) {
+		bad = append(bad, FieldError{"channel", "must be the name of a channel"})
+	}
+	if len(bad) > 0 {
+		WriteProblem(c, InvalidRequest(bad...))
+		return
+	}
+	rows, next, err := o.Desk.List(c.Request.Context(), number, channel, cursor, limit)
+	if errors.Is(err, notify.ErrBadCursor) {
+		WriteProblem(c, InvalidRequest(FieldError{"cursor", "must be the next_cursor of an earlier page"}))
+		return
+	}
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	list := notificationList{Notifications: make([]notificationBody, len(rows)), NextCursor: next}
+	for i, r := range rows {
+		list.Notifications[i] = notificationBodyOf(r, state)
+	}
+	c.JSON(http.StatusOK, list)
+}
+
+func notificationBodyOf(r notify.Row, state string) notificationBody {
+	b := notificationBody{OrderID: r.OrderID, Event: r.Event, Channel: r.Channel, SaleID: r.SaleID, UserID: r.UserID, State: state,
+		Attempts: r.Attempts, CreatedAt: formatTime(time.UnixMilli(r.CreatedAt)), LastError: r.LastError}
+	switch r.State {
+	case notify.StatePending:
+		b.DueAt = formatTime(time.UnixMilli(r.NextAt))
+	case notify.StateDelivered:
+		b.DeliveredAt = formatTime(time.UnixMilli(r.DeliveredAt))
+	}
+	return b
+}
+
+// retryBody names one dead notification, or with all every one of a channel.
+type retryBody struct {
+	Channel string `json:"channel"`
+	OrderID string `json:"order_id"`
+	Event   string `json:"event"`
+	All     bool   `json:"all"`
+	reasonBody
+}
+
+func (b retryBody) check() []FieldError {
+	var bad []FieldError
+	if b.Channel == "" || len(b.Channel) > maxChannel || !printable(b.Channel) {
+		bad = append(bad, FieldError{"channel", "must be the name of a channel"})
+	}
+	if b.Reason == "" || len([]rune(b.Reason)) > 200 {
+		bad = append(bad, FieldError{"reason", "must say why, in at most 200 characters"})
+	}
+	one := b.OrderID != "" && b.Event != "" && len(b.OrderID) <= maxOrderID && len(b.Event) <= 32 && printable(b.OrderID+b.Event)
+	if b.All == one || b.All && b.OrderID+b.Event != "" {
+		bad = append(bad, FieldError{"all", "must be true, or order_id and event must name one notification"})
+	}
+	return bad
+}
+
+// retried says how many notifications are due again.
+type retried struct {
+	Retried int64 `json:"retried"`
+	More    bool  `json:"more"` // some dead ones are left: repeat the request
+}
+
+func (o *Ops) retryNotifications(c *gin.Context) {
+	var body retryBody
+	if !o.read(c, &body) {
+		return
+	}
+	if bad := body.check(); len(bad) > 0 {
+		WriteProblem(c, InvalidRequest(bad...))
+		return
+	}
+	ctx, target := c.Request.Context(), body.Channel
+	answer := retried{Retried: 1}
+	var err error
+	if body.All {
+		answer.Retried, answer.More, err = o.Desk.RetryAll(ctx, body.Channel)
+	} else {
+		target += "/" + body.OrderID + "/" + body.Event
+		err = o.Desk.Retry(ctx, body.OrderID, body.Event, body.Channel)
+	}
+	if err == nil {
+		err = o.Catalog.Note(ctx, actorOf(c), "notifications.retry", target, body.Reason)
+	}
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, answer)
+}

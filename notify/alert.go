@@ -1,0 +1,203 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/mail"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// AlertConfig says who is told that notifications were given up on.
+type AlertConfig struct {
+	// Emails are told through the server of notify.email, which need not be enabled as a channel. Empty: nobody.
+	Emails []string `koanf:"emails"`
+	// URL is called with a signed POST. Empty: none.
+	URL string `koanf:"url" secret:"true"`
+	// Secrets sign the call (Standard Webhooks). Required with URL.
+	Secrets []string `koanf:"secrets"`
+	// AllowPrivate lets the URL lead to loopback and private addresses. Defaults to false.
+	AllowPrivate bool `koanf:"allow_private"`
+	// Interval is the least time between two alerts; what happens meanwhile is counted into the next. Defaults to 10m.
+	Interval time.Duration `koanf:"interval"`
+}
+
+// DefaultAlertConfig holds the documented defaults.
+func DefaultAlertConfig() AlertConfig { return AlertConfig{Interval: 10 * time.Minute} }
+
+func (c AlertConfig) check(server EmailConfig, batch time.Duration) error {
+	var errs []error
+	for _, address := range c.Emails {
+		if _, err := mail.ParseAddress(address); err != nil {
+			errs = append(errs, errors.New("notify.alert.emails: holds something that is no e-mail address"))
+		}
+	}
+	if len(c.Emails) > 0 {
+		errs = append(errs, server.OutletConfig.check("email", batch), server.checkServer())
+	}
+	if c.URL != "" {
+		errs = append(errs, checkURL("notify.alert.url", c.URL))
+		if _, err := NewSigner(c.Secrets...); err != nil {
+			errs = append(errs, fmt.Errorf("notify.alert.secrets: %w", err))
+		}
+	}
+	if c.Interval < time.Second || c.Interval > 24*time.Hour {
+		errs = append(errs, fmt.Errorf("notify.alert.interval: %v is out of range, use 1s to 24h", c.Interval))
+	}
+	return errors.Join(errs...)
+}
+
+const (
+	alertLook  = time.Second      // how often there may be something to tell
+	alertRetry = time.Minute      // after a way out failed
+	alertTime  = 15 * time.Second // for one way out
+	maxCauses  = 20               // named in one alert; the rest is summed up
+)
+
+// Alerts gathers what went wrong for good and tells operators, at most once in an interval: a storm is one alert with a count.
+// Each way out (e-mail, webhook) is tried until it has told. Safe for concurrent use.
+type Alerts struct {
+	interval time.Duration
+	ways     []*alertWay
+	log      *slog.Logger
+	now      func() time.Time
+	sent     *prometheus.CounterVec
+}
+
+// alertWay is one way out with what it has yet to tell.
+type alertWay struct {
+	name string
+	send func(ctx context.Context, subject string, causes map[string]int64, at time.Time) Result
+
+	mu     sync.Mutex
+	causes map[string]int64
+	next   time.Time // not before
+}
+
+// NewAlerts takes a validated Config; mailer may be nil when no e-mail address is configured. Its metrics go to reg (nil: nowhere).
+func NewAlerts(cfg AlertConfig, mailer *Mailer, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Alerts, error) {
+	a := &Alerts{interval: cfg.Interval, log: log, now: now, sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_alerts_total", Help: "Alerts to operators by way and outcome.",
+	}, []string{"way", "outcome"})}
+	if reg != nil {
+		reg.MustRegister(a.sent)
+	}
+	if len(cfg.Emails) > 0 {
+		a.add("email", func(ctx context.Context, subject string, causes map[string]int64, at time.Time) Result {
+			return mailer.Send(ctx, Mail{ID: fmt.Sprintf("alert.%d", at.UnixNano()), To: cfg.Emails, Subject: subject, Text: listed(causes)})
+		})
+	}
+	if cfg.URL != "" {
+		hook, err := newWebhook(WebhookConfig{OutletConfig: OutletConfig{Timeout: alertTime}, URL: cfg.URL, Secrets: cfg.Secrets, AllowPrivate: cfg.AllowPrivate}, now)
+		if err != nil {
+			return nil, err
+		}
+		a.add("webhook", func(ctx context.Context, subject string, causes map[string]int64, at time.Time) Result {
+			defer hook.close() // alerts are rare: no connection waits for the next
+			body, err := json.Marshal(map[string]any{"type": "alert", "timestamp": at.UTC().Format(time.RFC3339),
+				"data": map[string]any{"summary": subject, "causes": causes}})
+			if err != nil {
+				return Permanent("the alert could not be written as JSON")
+			}
+			return hook.post(ctx, fmt.Sprintf("alert:%d", at.UnixNano()), body)
+		})
+	}
+	return a, nil
+}
+
+func (a *Alerts) add(name string, send func(context.Context, string, map[string]int64, time.Time) Result) {
+	a.ways = append(a.ways, &alertWay{name: name, send: send, causes: map[string]int64{}})
+	for _, outcome := range []string{countDelivered, "failed"} {
+		a.sent.WithLabelValues(name, outcome)
+	}
+}
+
+// Add counts n events of a cause into the next alert and never blocks. A cause is a short text without personal data; of more
+// than 20 different ones the rest is counted together.
+func (a *Alerts) Add(cause string, n int64) {
+	for _, w := range a.ways {
+		w.mu.Lock()
+		if _, known := w.causes[cause]; !known && len(w.causes) >= maxCauses {
+			w.causes["other causes"] += n
+		} else {
+			w.causes[cause] += n
+		}
+		w.mu.Unlock()
+	}
+}
+
+// Run alerts until ctx ends. Call it once.
+func (a *Alerts) Run(ctx context.Context) {
+	var ways sync.WaitGroup
+	for _, w := range a.ways {
+		ways.Go(func() {
+			for ctx.Err() == nil {
+				a.step(ctx, w)
+				idle(ctx, nil, alertLook)
+			}
+		})
+	}
+	ways.Wait()
+}
+
+// step tells what has gathered, if it is time.
+func (a *Alerts) step(ctx context.Context, w *alertWay) {
+	now := a.now()
+	causes := w.due(now)
+	if len(causes) == 0 {
+		return
+	}
+	var total int64
+	for _, n := range causes {
+		total += n
+	}
+	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	defer cancel()
+	r := w.send(ctx, fmt.Sprintf("Sluice: %d given up", total), causes, now)
+	if r.outcome == delivered {
+		w.told(causes, now.Add(a.interval))
+		a.sent.WithLabelValues(w.name, countDelivered).Inc()
+		return
+	}
+	w.told(nil, now.Add(alertRetry))
+	a.sent.WithLabelValues(w.name, "failed").Inc()
+	a.log.ErrorContext(ctx, "notify: alert not sent, it is tried again", "way", w.name, "count", total, "error", r.err)
+}
+
+func (w *alertWay) due(now time.Time) map[string]int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if now.Before(w.next) {
+		return nil
+	}
+	return maps.Clone(w.causes)
+}
+
+// told takes off what an alert said; more may have gathered while it was on its way.
+func (w *alertWay) told(causes map[string]int64, next time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.next = next
+	for cause, n := range causes {
+		if w.causes[cause] -= n; w.causes[cause] <= 0 {
+			delete(w.causes, cause)
+		}
+	}
+}
+
+func listed(causes map[string]int64) string {
+	var text strings.Builder
+	for _, cause := range slices.Sorted(maps.Keys(causes)) {
+		fmt.Fprintf(&text, "%6d  %s\n", causes[cause], cause)
+	}
+	text.WriteString("\nList them with: sluice notify list --state dead\n")
+	return text.String()
+}

@@ -1,0 +1,140 @@
+package notify
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+)
+
+// alertsTo makes alerts over a real mail server and a real receiver.
+func alertsTo(t *testing.T, server *smtpServer, shop *receiver, clock *testkit.Clock) *Alerts {
+	t.Helper()
+	cfg := DefaultAlertConfig()
+	cfg.Emails, cfg.URL, cfg.Secrets, cfg.AllowPrivate = []string{"ops@shop.example"}, shop.URL, []string{newSecret}, true
+	mail := server.config()
+	mail.Enabled = false
+	require.NoError(t, cfg.check(mail, 20*time.Second))
+	a, err := NewAlerts(cfg, mailerFor(t, mail), slog.New(slog.DiscardHandler), clock.Now, nil)
+	require.NoError(t, err)
+	return a
+}
+
+func (a *Alerts) stepAll(t *testing.T) {
+	t.Helper()
+	for _, w := range a.ways {
+		a.step(t.Context(), w)
+	}
+}
+
+func TestAStormIsOneAlert(t *testing.T) {
+	t.Parallel()
+	server, shop := newSMTPServer(t, func(*smtpServer) {}), newReceiver(t, status(http.StatusOK))
+	clock := testkit.NewClock(time.UnixMilli(1_700_000_000_000))
+	a := alertsTo(t, server, shop, clock)
+	a.stepAll(t)
+	require.Empty(t, shop.calls(), "nothing happened")
+	a.Add("notifications of channel sms", 1)
+	a.stepAll(t)
+	require.Len(t, server.received(), 1)
+	require.Len(t, shop.calls(), 1)
+	for range 500 {
+		a.Add("notifications of channel email", 2)
+	}
+	a.Add("notifications of channel sms", 3)
+	clock.Advance(a.interval - time.Second)
+	a.stepAll(t)
+	require.Len(t, shop.calls(), 1, "within the interval")
+	clock.Advance(time.Second)
+	a.stepAll(t)
+	require.Len(t, shop.calls(), 2)
+	var body struct {
+		Type string
+		Data struct {
+			Summary string
+			Causes  map[string]int64
+		}
+	}
+	last := shop.calls()[1]
+	require.NoError(t, json.Unmarshal([]byte(last.body), &body))
+	require.Equal(t, "alert", body.Type)
+	require.Equal(t, "Sluice: 1003 given up", body.Data.Summary)
+	require.Equal(t, map[string]int64{"notifications of channel email": 1000, "notifications of channel sms": 3}, body.Data.Causes)
+	v, err := NewVerifier(clock.Now, newSecret)
+	require.NoError(t, err)
+	require.NoError(t, v.Verify(last.header, []byte(last.body)))
+	mail := server.received()[1]
+	require.Contains(t, mail, "RCPT TO:<ops@shop.example>")
+	require.Contains(t, mail, "1000  notifications of channel email")
+	clock.Advance(a.interval)
+	a.stepAll(t)
+	require.Len(t, shop.calls(), 2, "told is told")
+}
+
+func TestAnAlertThatFailsIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	server, shop := newSMTPServer(t, func(*smtpServer) {}), newReceiver(t, status(http.StatusInternalServerError), status(http.StatusOK))
+	clock := testkit.NewClock(time.UnixMilli(1_700_000_000_000))
+	a := alertsTo(t, server, shop, clock)
+	a.Add("x", 1)
+	a.stepAll(t)
+	require.Len(t, server.received(), 1)
+	require.EqualValues(t, 1, testutil.ToFloat64(a.sent.WithLabelValues("webhook", "failed")))
+	a.Add("x", 1)
+	clock.Advance(alertRetry)
+	a.stepAll(t)
+	require.Len(t, shop.calls(), 2)
+	require.Contains(t, shop.calls()[1].body, `"causes":{"x":2}`)
+	require.Len(t, server.received(), 1, "the other way waits for its interval")
+	require.EqualValues(t, 1, testutil.ToFloat64(a.sent.WithLabelValues("webhook", countDelivered)))
+}
+
+func TestAlertsAreBounded(t *testing.T) {
+	t.Parallel()
+	a := alertsTo(t, newSMTPServer(t, func(*smtpServer) {}), newReceiver(t, status(http.StatusOK)), testkit.NewClock(time.UnixMilli(0)))
+	for i := range 1000 {
+		a.Add(fmt.Sprint("cause ", i), 1)
+	}
+	require.Len(t, a.ways[0].causes, maxCauses+1)
+	require.EqualValues(t, 1000-maxCauses, a.ways[0].causes["other causes"])
+}
+
+// A death in the outbox reaches the operator's mailbox.
+func TestADeadNotificationAlerts(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		server, shop := newSMTPServer(t, func(*smtpServer) {}), newReceiver(t, status(http.StatusOK))
+		a := alertsTo(t, server, shop, b.clock)
+		b.insert(t, "sms", 3)
+		r := b.relay(&recorder{name: "sms", answer: func(Message) Result { return Permanent("no such number") }})
+		r.OnDeath(func(channel string, n int64) { a.Add("notifications of channel "+channel, n) })
+		run(t, r)
+		b.waitFor(t, StateDead, 3)
+		require.Eventually(t, func() bool { return counted(r, "sms", countDead) == 3 }, eventually, time.Millisecond)
+		require.Eventually(t, func() bool {
+			b.clock.Advance(a.interval)
+			a.stepAll(t)
+			return strings.Contains(strings.Join(server.received(), ""), "  notifications of channel sms")
+		}, eventually, 5*time.Millisecond)
+		_, dead, err := r.count(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, map[string]int64{"sms": 3}, dead)
+	})
+}
+
+func TestAlertConfig(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, DefaultAlertConfig().check(DefaultEmailConfig(), time.Minute))
+	err := AlertConfig{Emails: []string{"ops"}, URL: "nowhere"}.check(DefaultEmailConfig(), time.Minute)
+	for _, key := range []string{"notify.alert.emails", "notify.alert.url", "notify.alert.secrets", "notify.alert.interval", "notify.email.addr"} {
+		require.ErrorContains(t, err, key)
+	}
+}

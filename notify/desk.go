@@ -1,0 +1,126 @@
+package notify
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+)
+
+// Errors of the desk.
+var (
+	ErrNoNotification = errors.New("there is no such notification")
+	ErrNotDead        = errors.New("the notification is not dead: it is delivered or will still be tried")
+	ErrBadCursor      = errors.New("the cursor is not one of this list's")
+)
+
+// Desk is where operators look after the outbox. Safe for concurrent use.
+type Desk struct {
+	write, read *gorm.DB
+	now         func() time.Time
+	wake        func()
+}
+
+// NewDesk returns a desk; wake is called when rows became due again.
+func NewDesk(write, read *gorm.DB, now func() time.Time, wake func()) *Desk {
+	return &Desk{write: write, read: read, now: now, wake: wake}
+}
+
+// place is where a list goes on: the key of its last row in the order of the index of due rows.
+type place struct {
+	Channel string `json:"c"`
+	NextAt  int64  `json:"n"`
+	OrderID string `json:"o"`
+	Event   string `json:"e"`
+}
+
+// List returns up to limit rows of a state, by channel and newest first, of one channel or, if it is empty, of all. An empty
+// cursor is the first page; the next page's is "" on the last. It returns ErrBadCursor for a cursor it did not make.
+func (d *Desk) List(ctx context.Context, state int, channel, cursor string, limit int) ([]Row, string, error) {
+	query := d.read.WithContext(ctx).Where("state = ?", state)
+	if channel != "" {
+		query = query.Where("channel = ?", channel)
+	}
+	if cursor != "" {
+		var at place
+		raw, err := base64.RawURLEncoding.DecodeString(cursor)
+		if err != nil || json.Unmarshal(raw, &at) != nil {
+			return nil, "", ErrBadCursor
+		}
+		query = query.Where("(channel, next_at, order_id, event) < (?, ?, ?, ?)", at.Channel, at.NextAt, at.OrderID, at.Event)
+	}
+	var rows []Row
+	err := query.Order("channel DESC, next_at DESC, order_id DESC, event DESC").Limit(limit + 1).Find(&rows).Error
+	if err != nil {
+		return nil, "", fmt.Errorf("list notifications: %w", err)
+	}
+	if len(rows) <= limit {
+		return rows, "", nil
+	}
+	last := rows[limit-1]
+	next, err := json.Marshal(place{last.Channel, last.NextAt, last.OrderID, last.Event})
+	return rows[:limit], base64.RawURLEncoding.EncodeToString(next), err
+}
+
+// Retry makes one dead notification due now, with all its attempts before it again. It returns ErrNoNotification or ErrNotDead.
+func (d *Desk) Retry(ctx context.Context, orderID, event, channel string) error {
+	n, err := d.revive(ctx, channel, event, []string{orderID})
+	if err != nil || n == 1 {
+		return err
+	}
+	err = rowsOf(d.read.WithContext(ctx), channel, event, []string{orderID}).Take(&Row{}).Error
+	switch {
+	case errors.Is(err, gorm.ErrRecordNotFound):
+		return ErrNoNotification
+	case err != nil:
+		return fmt.Errorf("look up a notification of order %s: %w", orderID, err)
+	}
+	return ErrNotDead
+}
+
+const (
+	reviveChunk = 500
+	reviveMost  = 10_000
+)
+
+// RetryAll is Retry for every dead notification of a channel, the oldest 10,000 at most; more says that some are left.
+func (d *Desk) RetryAll(ctx context.Context, channel string) (revived int64, more bool, err error) {
+	for revived < reviveMost {
+		var rows []Row
+		err := d.read.WithContext(ctx).Select("order_id", "event").Where("state = ? AND channel = ?", StateDead, channel).
+			Order("next_at").Limit(reviveChunk).Find(&rows).Error
+		if err != nil {
+			return revived, true, fmt.Errorf("list dead notifications of channel %s: %w", channel, err)
+		}
+		byEvent := make(map[string][]string)
+		for _, row := range rows {
+			byEvent[row.Event] = append(byEvent[row.Event], row.OrderID)
+		}
+		for event, orders := range byEvent {
+			n, err := d.revive(ctx, channel, event, orders)
+			if revived += n; err != nil {
+				return revived, true, err
+			}
+		}
+		if len(rows) < reviveChunk {
+			return revived, false, nil
+		}
+	}
+	return revived, true, nil
+}
+
+func (d *Desk) revive(ctx context.Context, channel, event string, orders []string) (int64, error) {
+	changed := rowsOf(d.write.WithContext(ctx), channel, event, orders).Where("state = ?", StateDead).
+		Updates(map[string]any{"state": StatePending, "attempts": 0, "lease": "", "next_at": d.now().UnixMilli()})
+	if changed.Error != nil {
+		return 0, fmt.Errorf("retry notifications of channel %s: %w", channel, changed.Error)
+	}
+	if changed.RowsAffected > 0 {
+		d.wake()
+	}
+	return changed.RowsAffected, nil
+}

@@ -1,0 +1,76 @@
+package notify
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestWordingFollowsTheLocale(t *testing.T) {
+	t.Parallel()
+	w, err := NewWording("", English, "UTC")
+	require.NoError(t, err)
+	for locale, want := range map[string]string{
+		"zh-CN": "Phone <X>：订单 456789ab 已确认。请在 2026-11-11 00:15 UTC 前支付。", "zh-TW": "Phone <X>：订单 456789ab 已确认。请在 2026-11-11 00:15 UTC 前支付。",
+		"en": "Phone <X>: order 456789ab confirmed. Pay by 2026-11-11 00:15 UTC.", "en-GB": "Phone <X>: order 456789ab confirmed. Pay by 2026-11-11 00:15 UTC.",
+		"": "Phone <X>: order 456789ab confirmed. Pay by 2026-11-11 00:15 UTC.", "fr": "Phone <X>: order 456789ab confirmed. Pay by 2026-11-11 00:15 UTC.",
+	} {
+		to := ann()
+		to.Locale = locale
+		got, err := w.text(confirmed(), to)
+		require.NoError(t, err)
+		require.Equal(t, want, got, locale)
+	}
+	w, err = NewWording("", Chinese, "UTC")
+	require.NoError(t, err)
+	got, err := w.text(confirmed(), Recipient{SaleTitle: "X"})
+	require.NoError(t, err)
+	require.Equal(t, "X：订单 456789ab 已确认。", got)
+	_, err = w.text(Message{Event: "order.eaten"}, Recipient{})
+	require.Error(t, err)
+	title := ann()
+	title.SaleTitle = "two\r\nlines"
+	l, err := w.mail(confirmed(), title)
+	require.NoError(t, err)
+	require.Equal(t, "订单已确认：two lines", l.subject, "a title cannot add headers")
+}
+
+func TestWordingOfTheOperators(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	write := func(name, text string) {
+		path := filepath.Join(folder, name)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	all := ""
+	for _, event := range events() {
+		all += `{{define "` + event + `"}}{{.Sale}}!{{end}}`
+	}
+	write("en/sms.txt", all)
+	w, err := NewWording(folder, English, "UTC")
+	require.NoError(t, err)
+	got, err := w.text(confirmed(), Recipient{SaleTitle: "X"})
+	require.NoError(t, err)
+	require.Equal(t, "X!", got)
+	_, err = w.mail(confirmed(), Recipient{})
+	require.NoError(t, err, "what the folder lacks is shipped")
+
+	write("de/sms.txt", all)
+	_, err = NewWording(folder, English, "UTC")
+	require.ErrorContains(t, err, "de/email.txt", "a language of its own needs all files")
+	require.NoError(t, os.RemoveAll(filepath.Join(folder, "de")))
+	for _, broken := range []string{"{{", `{{define "order.confirmed"}}{{end}}`, all + `{{define "order.paid"}}{{.Phone}}{{end}}`} {
+		write("en/sms.txt", broken)
+		_, err = NewWording(folder, English, "UTC")
+		require.ErrorContains(t, err, "notify.templates", broken)
+	}
+	_, err = NewWording(filepath.Join(folder, "none"), English, "UTC")
+	require.ErrorContains(t, err, "notify.templates")
+	_, err = NewWording("", "fr", "UTC")
+	require.ErrorContains(t, err, "notify.locale")
+	_, err = NewWording("", English, "Mars/Olympus")
+	require.ErrorContains(t, err, "notify.time_zone")
+}

@@ -1,0 +1,38 @@
+package order
+
+import (
+	"context"
+	"fmt"
+
+	"sluice/notify"
+)
+
+// contact is what a notification needs of an order and its sale.
+type contact struct {
+	ID         string
+	Email      string
+	Phone      string
+	Title      string
+	Status     string
+	Reason     string
+	Quantity   int
+	PriceCents int64
+	Currency   string
+}
+
+// Recipients implements notify.Recipients.
+func (f *Finder) Recipients(ctx context.Context, ids []string) (map[string]notify.Recipient, error) {
+	var rows []contact
+	err := f.db.Read.WithContext(ctx).Table("orders").Joins("JOIN sales ON sales.id = orders.sale_id").Where("orders.id IN ?", ids).
+		Select("orders.id", "orders.email", "orders.phone", "sales.title", "orders.status", "orders.reason", "orders.quantity", "orders.price_cents", "orders.currency").
+		Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("look up the recipients of %d orders: %w", len(ids), err)
+	}
+	recipients := make(map[string]notify.Recipient, len(rows))
+	for _, r := range rows {
+		recipients[r.ID] = notify.Recipient{Email: r.Email, Phone: r.Phone, SaleTitle: r.Title, Status: r.Status, Reason: r.Reason,
+			Quantity: r.Quantity, PriceCents: r.PriceCents, Currency: r.Currency}
+	}
+	return recipients, nil
+}
