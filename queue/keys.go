@@ -5,6 +5,7 @@ package queue
 const (
 	wakeChannel   = "sluice:wake"   // payload: a sale whose empty line received tickets
 	statusChannel = "sluice:status" // payload: sale, then "id state" per line
+	stockChannel  = "sluice:stock"  // payload: a sale that had no unit left and has some again
 )
 
 // keys are the names of one line in Redis. They share one hash tag, so every

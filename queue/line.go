@@ -205,8 +205,8 @@ type Outcome struct {
 // Settle ends a batch. It returns ErrFenced, and has changed nothing, when the
 // lease had gone; the tickets are then somebody else's.
 func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
-	args := make([]any, 0, 5+4*len(outcomes))
-	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale)
+	args := make([]any, 0, 6+4*len(outcomes))
+	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale, stockChannel)
 	for _, o := range outcomes {
 		var value any = cleanReason(o.Reason)
 		switch {
@@ -273,7 +273,7 @@ func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
 // and ErrNotReady while the line is being rebuilt.
 func (l *Line) Cancel(ctx context.Context, id, user string) error {
 	k := l.keys
-	n, err := l.scripts.cancel.fencedInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, statusChannel, l.sale)
+	n, err := l.scripts.cancel.fencedInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, statusChannel, l.sale, stockChannel)
 	if err != nil {
 		return err
 	}
@@ -300,7 +300,7 @@ type Ended struct {
 // in the database. It may be repeated: an order is released once. Returns
 // ErrNotReady, having done nothing, while the line is missing or rebuilt.
 func (l *Line) Release(ctx context.Context, ended []Ended) error {
-	args := []any{keepDone, statusChannel, l.sale, keepReleased}
+	args := []any{keepDone, statusChannel, l.sale, keepReleased, stockChannel}
 	for _, e := range ended {
 		args = append(args, e.ID, string(e.State))
 	}

@@ -22,6 +22,12 @@ func (ls *Lines) Listen(ctx context.Context, tell func(News)) {
 	})
 }
 
+// ListenStock calls tell with every sale that had no unit left and has some
+// again, until ctx ends. As with Listen, a message may be lost.
+func (ls *Lines) ListenStock(ctx context.Context, tell func(sale string)) {
+	ls.hear(ctx, stockChannel, tell)
+}
+
 // hear calls each with every message of a channel until ctx ends.
 func (ls *Lines) hear(ctx context.Context, channel string, each func(payload string)) {
 	sub := ls.rdb.Subscribe(ctx, channel)

@@ -210,7 +210,7 @@ func (l *Line) Reopen(ctx context.Context, s Settings, stock, seq int64) error {
 		return err
 	}
 	k := l.keys
-	args := append(s.args(), stock, seq, run)
+	args := append(s.args(), stock, seq, run, stockChannel, l.sale)
 	return rebuilt(l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.released, k.suspect}, args...))
 }
 

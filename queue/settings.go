@@ -27,7 +27,7 @@ func (s Settings) args() []any {
 // stock by its difference. Returns ErrNotReady when the line is missing, is of
 // another epoch, or is being rebuilt.
 func (l *Line) Configure(ctx context.Context, s Settings) error {
-	n, err := l.scripts.configure.runInt(ctx, l.rdb, []string{l.keys.meta, l.keys.stock}, s.args()...)
+	n, err := l.scripts.configure.runInt(ctx, l.rdb, []string{l.keys.meta, l.keys.stock}, append(s.args(), stockChannel, l.sale)...)
 	if err == nil && n < 0 {
 		return ErrNotReady
 	}

@@ -23,10 +23,17 @@ local function units_and_user(record)
   return tonumber(units), user
 end
 
+-- restock adds units to the stock, and tells the sale when there was none and now there is: gateways refuse by themselves
+-- while a sale is sold out. told is {stock channel, sale}.
+local function restock(stock, units, told)
+  local now = redis.call('INCRBY', stock, units)
+  if now > 0 and now - units <= 0 then redis.call('PUBLISH', told[1], told[2]) end
+end
+
 -- give_back returns the units of an order to the stock and frees its user's slot.
-local function give_back(stock, holders, id, record)
+local function give_back(stock, holders, id, record, told)
   local units, user = units_and_user(record)
-  redis.call('INCRBY', stock, units)
+  restock(stock, units, told)
   local rest = {}
   for one in string.gmatch(redis.call('HGET', holders, user) or '', '[^,]+') do
     if string.sub(one, 1, #id + 1) ~= id .. ':' then rest[#rest + 1] = one end

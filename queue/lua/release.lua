@@ -2,19 +2,20 @@
 -- Called after that transaction, as often as it takes: only the first call finds the order confirmed.
 --
 -- KEYS  1 meta  2 stock  3 orders  4 holders  5 done  6 released
--- ARGV  1 most finished records kept  2 status channel  3 sale  4 most released ids kept  then per order: id, state (x or e)
+-- ARGV  1 most finished records kept  2 status channel  3 sale  4 most released ids kept  5 stock channel
+--       then per order: id, state (x or e)
 --
 -- Returns how many were brought back now; -1 the line is not ready or being rebuilt: nothing was done.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate')
 if not meta[1] or meta[2] then return -1 end
 local now, finished, news = now_ms(), {}, {ARGV[3]}
-for a = 5, #ARGV, 2 do
+for a = 6, #ARGV, 2 do
   local id, state = ARGV[a], ARGV[a + 1]
   local record = redis.call('HGET', KEYS[3], id)
   local was = record and string.sub(record, 1, 1)
   if was == 'c' or was == 'p' then
-    give_back(KEYS[2], KEYS[4], id, record)
+    give_back(KEYS[2], KEYS[4], id, record, {ARGV[5], ARGV[3]})
     redis.call('HSET', KEYS[3], id, ended(record, state, now, ''))
     finished[#finished + 1] = id
     news[#news + 1] = id .. ' ' .. state

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 meta  2 stock  3 wait  4 orders  5 released  6 suspect
 -- ARGV  1 epoch  2 version  3 state  4 starts ms  5 ends ms  6 cap  7 limit  8 total units  9 stock  10 least sequence
---       11 run of this Redis
+--       11 run of this Redis  12 stock channel  13 sale
 --
 -- Returns 1 open, 0 somebody else rebuilds this line now.
 
@@ -14,7 +14,8 @@ local claimed = seq
 local head = redis.call('LINDEX', KEYS[3], -1)
 local record = head and redis.call('HGET', KEYS[4], head)
 if record then claimed = tonumber(string.match(record, '^%a\t(%d+)\t')) - 1 end
-redis.call('SET', KEYS[2], ARGV[9])
+redis.call('SET', KEYS[2], '0')
+restock(KEYS[2], tonumber(ARGV[9]), {ARGV[12], ARGV[13]})
 redis.call('DEL', KEYS[5])
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'state', ARGV[3], 'starts', ARGV[4], 'ends', ARGV[5], 'cap', ARGV[6], 'limit', ARGV[7],
   'total', ARGV[8], 'seq', int(seq), 'claimed', int(claimed), 'served', int(seq - redis.call('LLEN', KEYS[3]) - redis.call('LLEN', KEYS[6])), 'released', '0', 'run', ARGV[11])

@@ -2,7 +2,7 @@
 -- A worker that comes late finds no lease and changes nothing: whoever took the batch over decides.
 --
 -- KEYS  1 meta  2 stock  3 lease  4 leased  5 orders  6 holders  7 wait  8 suspect  9 retry  10 attempts  11 dead  12 done
--- ARGV  1 batch id  2 most finished records kept  3 most dead letters kept  4 status channel  5 sale
+-- ARGV  1 batch id  2 most finished records kept  3 most dead letters kept  4 status channel  5 sale  6 stock channel
 --       then per ticket: id, op, value, when it was confirmed or ended in ms ("": now)
 --       op  c confirmed: the order exists            (value unused)
 --           f failed for good: units and slot return (value: reason)
@@ -18,10 +18,10 @@ if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
 redis.call('HDEL', KEYS[4], ARGV[1])
 local now = now_ms()
 local ids = {}
-for a = 6, #ARGV, 4 do ids[#ids + 1] = ARGV[a] end
+for a = 7, #ARGV, 4 do ids[#ids + 1] = ARGV[a] end
 local records = redis.call('HMGET', KEYS[5], unpack(ids))
 local changed, finished, news, served = {}, {}, {ARGV[5]}, 0
-local back, again = {}, {}
+local back, again, told = {}, {}, {ARGV[6], ARGV[5]}
 
 local function tell(id, record, state, at, reason)
   changed[#changed + 1] = id
@@ -30,7 +30,7 @@ local function tell(id, record, state, at, reason)
 end
 
 for i = 1, #ids do
-  local a = 6 + (i - 1) * 4
+  local a = 7 + (i - 1) * 4
   local id, op, value, record = ids[i], ARGV[a + 1], ARGV[a + 2], records[i]
   -- Only what ended() can rewrite: an error halfway would undo nothing and lose the whole batch.
   local live = record and string.find(record, '^q\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t')
@@ -49,11 +49,11 @@ for i = 1, #ids do
     elseif op == 'f' or op == 'x' or op == 'e' then
       if not live and record and string.find(record, '^q\t%d+\t%d+\t%d+\t[^\t]+\t') then
         -- Not readable as a whole, but what it holds is: that returns, and the record says so.
-        give_back(KEYS[2], KEYS[6], id, record)
+        give_back(KEYS[2], KEYS[6], id, record, told)
         changed[#changed + 1] = id
         changed[#changed + 1] = 'f' .. string.sub(record, 2)
       elseif live then
-        give_back(KEYS[2], KEYS[6], id, record)
+        give_back(KEYS[2], KEYS[6], id, record, told)
         if op == 'e' then tell(id, record, value, ARGV[a + 3], '') else tell(id, record, 'f', ARGV[a + 3], value) end
       end
       if op == 'x' then redis.call('LPUSH', KEYS[11], id)
