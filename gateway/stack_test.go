@@ -148,7 +148,7 @@ func (s *stack) run(f func(context.Context)) (stop func()) {
 // work starts the workers that fulfil orders and returns how to stop them.
 func (s *stack) work() (stop func()) {
 	s.t.Helper()
-	fulfiller := order.NewFulfiller(s.db, s.catalog, s.book, []string{"stream"}, func() {}, quietLog(), time.Now)
+	fulfiller := order.NewFulfiller(s.db, s.catalog, s.book, s.payments.Deadline(), []string{"stream"}, func() {}, quietLog(), time.Now)
 	consumer, err := queue.NewConsumer(queue.DefaultConfig(), queue.DefaultPoolConfig(), s.lines, s.book.Active, fulfiller, quietLog(), time.Now, s.reg)
 	require.NoError(s.t, err)
 	return s.run(func(ctx context.Context) { _ = consumer.Run(ctx) })
