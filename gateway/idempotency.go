@@ -85,6 +85,9 @@ func unquoteField(text string) (string, bool) {
 func Fingerprint(body OrderBody) string {
 	sum := sha256.New()
 	writeParts(sum, strconv.Itoa(body.Quantity), body.Email, body.Phone)
+	if body.Locale != "" { // without one the same request has the fingerprint it always had
+		writeParts(sum, body.Locale)
+	}
 	return hex.EncodeToString(sum.Sum(nil)[:4])
 }
 

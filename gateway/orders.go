@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"net/http"
@@ -47,6 +48,8 @@ type orderBody struct {
 	AdmittedAt  string    `json:"admitted_at,omitempty"`
 	ConfirmedAt string    `json:"confirmed_at,omitempty"`
 	EndedAt     string    `json:"ended_at,omitempty"`
+	PayBy       string    `json:"pay_by,omitempty"`
+	PaidAt      string    `json:"paid_at,omitempty"`
 	PriceCents  int64     `json:"price_cents"`
 	Currency    string    `json:"currency"`
 	Links       linksBody `json:"links"`
@@ -61,6 +64,7 @@ func linksOf(sale, id string) linksBody {
 func bodyOf(v order.View, rate float64) orderBody {
 	b := orderBody{OrderID: v.ID, SaleID: v.SaleID, Status: v.Status, Quantity: v.Quantity, Reason: v.Reason, PriceCents: v.PriceCents,
 		Currency: v.Currency, AdmittedAt: formatTime(v.AdmittedAt), ConfirmedAt: formatTime(v.ConfirmedAt), EndedAt: formatTime(v.EndedAt),
+		PayBy: formatTime(v.PayBy), PaidAt: formatTime(v.PaidAt),
 		Links: linksOf(v.SaleID, v.ID)}
 	if !v.Settled() {
 		position, eta := v.Position, int64(math.Ceil(float64(v.Position)/rate))
@@ -135,7 +139,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		WriteProblem(c, g.problemOf(queue.ErrNotReady))
 		return
 	}
-	request, problem := readOrder(c.Request, entry.Sale, user)
+	request, problem := g.readOrder(c.Request, entry.Sale, user)
 	if problem != nil {
 		WriteProblem(c, *problem)
 		return
@@ -148,7 +152,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 	g.admitted(c, entry.Sale, admission)
 }
 
-func readOrder(r *http.Request, sale inventory.Sale, user string) (queue.Request, *Problem) {
+func (g *Gateway) readOrder(r *http.Request, sale inventory.Sale, user string) (queue.Request, *Problem) {
 	key, problem := IdempotencyKey(r.Header)
 	if problem != nil {
 		return queue.Request{}, problem
@@ -165,8 +169,9 @@ func readOrder(r *http.Request, sale inventory.Sale, user string) (queue.Request
 		p := InvalidRequest(bad...)
 		return queue.Request{}, &p
 	}
+	locale := cmp.Or(body.Locale, localeOf(r.Header.Get("Accept-Language"), g.cfg.Locale))
 	return queue.Request{ID: OrderID(sale.ID, user, key), User: user, Units: body.Quantity, Fingerprint: Fingerprint(body),
-		Email: body.Email, Phone: body.Phone}, nil
+		Email: body.Email, Phone: body.Phone, Locale: locale}, nil
 }
 
 func (g *Gateway) admitted(c *gin.Context, sale inventory.Sale, a queue.Admission) {
