@@ -4,7 +4,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -71,7 +70,7 @@ func TestPaymentCallback(t *testing.T) {
 	s.refused(CodeNotFound, s.provider(strings.Replace(path, "phone", "other", 1), body))
 	s.refused(CodePaymentMismatch, s.provider(path, `{"payment_id":"less","amount_cents":1,"currency":"CNY"}`))
 
-	follow := s.follow("ann", path+"/events", "")
+	follow := s.follow("ann", path, "")
 	follow.order("confirmed")
 	for range 2 {
 		g = s.provider(path, body)
@@ -80,8 +79,7 @@ func TestPaymentCallback(t *testing.T) {
 		require.Empty(t, g.text("refund"))
 	}
 	follow.order("paid")
-	_, err = follow.next()
-	require.ErrorIs(t, err, io.EOF, "nothing more is to be expected")
+	follow.ends()
 	require.NotEmpty(t, s.until("ann", path, "paid").text("paid_at"))
 	s.refused(CodeNotCancellable, s.do("ann", http.MethodDelete, path, ""))
 	again := s.provider(path, `{"payment_id":"pay-2","amount_cents":9900,"currency":"CNY"}`)
@@ -167,10 +165,9 @@ func TestWithoutPaymentsThereIsNoDeadline(t *testing.T) {
 	path := s.place("ann", "phone")
 	require.Empty(t, s.until("ann", path, "confirmed").text("pay_by"))
 	s.refused(CodeNotFound, s.provider(path, "{}"))
-	follow := s.follow("ann", path+"/events", "")
+	follow := s.follow("ann", path, "")
 	follow.order("confirmed")
-	_, err := follow.next()
-	require.ErrorIs(t, err, io.EOF)
+	follow.ends()
 }
 
 func TestLongPollWaitsForThePayment(t *testing.T) {
