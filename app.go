@@ -58,6 +58,7 @@ type App struct {
 	channels *notify.Channels
 	relay    *notify.Relay
 	consumer *queue.Consumer
+	expirer  *order.Expirer // nil: orders need not be paid, or this is no worker
 	gateway  *gateway.Gateway
 	ops      *gateway.Ops
 	public   net.Listener
@@ -121,10 +122,13 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
 	a.relay.OnDeath(func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) })
 	if opt.Roles.Worker {
-		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, names(channels), a.relay.Poke, a.part("order"), opt.Now)
+		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now)
 		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, fulfiller, a.part("queue"), opt.Now, reg)
 		if err != nil {
 			return nil, err
+		}
+		if cfg.Payment.On() {
+			a.expirer = order.NewExpirer(a.db, a.lines, a.keeper, a.book.Active, names(channels), a.relay.Poke, a.part("order"), a.book.Now, reg)
 		}
 	}
 	auth, err := a.authenticator()
@@ -137,8 +141,12 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		if err != nil {
 			return nil, err
 		}
+		payments, err := a.payments(names(channels))
+		if err != nil {
+			return nil, err
+		}
 		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: gateway.NewLimiter(cfg.Limits, opt.Now), Lines: a.lines,
-			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller}, a.part("gateway"), reg, opt.Now)
+			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller, Payments: payments}, a.part("gateway"), reg, opt.Now)
 		if err != nil {
 			return nil, err
 		}
@@ -197,6 +205,19 @@ func (a *App) receipts() (*gateway.Receipts, error) {
 	return gateway.NewReceipts(secret)
 }
 
+// payments takes the provider's callbacks; nil when orders need not be paid.
+func (a *App) payments(channels []string) (*gateway.Payments, error) {
+	if !a.cfg.Payment.On() {
+		return nil, nil
+	}
+	keys, err := a.cfg.Payment.Keys()
+	if err != nil {
+		return nil, err
+	}
+	payer := order.NewPayer(a.db, a.lines, a.catalog, a.cfg.Queue.Lease, channels, a.relay.Poke, a.part("order"), a.book.Now, a.opt.Registry)
+	return &gateway.Payments{Verifier: gateway.NewWebhookVerifier(keys, a.book.Now), Payer: payer}, nil
+}
+
 func (a *App) checks() []gateway.Check {
 	return []gateway.Check{
 		{Name: "redis", Ask: a.redis.Ping},
@@ -225,6 +246,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := a.book.Refresh(ctx); err != nil {
 		return err
 	}
+	if err := a.book.SetClock(ctx); err != nil {
+		a.log.Warn("redis' clock is not known yet", "error", err)
+	}
 	if err := a.keeper.Keep(ctx); err != nil {
 		// Another instance may be at it, or Redis may be away: the gateway answers that until it is done.
 		a.log.Warn("lines not yet ready", "error", err)
@@ -240,6 +264,9 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if a.opt.Roles.Worker {
 		a.task("consumer", a.consumer.Run)
 		a.onStop("volatile lines", a.drainVolatile)
+		if a.expirer != nil {
+			a.loop("expirer", a.expirer.Run)
+		}
 	}
 	if a.opt.Roles.Gateway {
 		a.loop("news", a.gateway.Run)

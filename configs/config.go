@@ -9,6 +9,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/notify"
+	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
 )
@@ -24,6 +25,7 @@ type Config struct {
 	Queue    queue.Config         `koanf:"queue"`
 	Pool     queue.PoolConfig     `koanf:"pool"`
 	Limits   gateway.LimitsConfig `koanf:"limits"`
+	Payment  order.PaymentConfig  `koanf:"payment"`
 	Notify   notify.Config        `koanf:"notify"`
 	Log      LogConfig            `koanf:"log"`
 	Stop     StopConfig           `koanf:"stop"`
@@ -48,7 +50,7 @@ func Default() Config {
 		HTTP: gateway.DefaultHTTPConfig(), Ops: gateway.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
 		Auth: gateway.DefaultAuthConfig(), Limits: gateway.DefaultLimitsConfig(),
 		Redis: queue.DefaultRedisConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
-		Database: store.DefaultConfig(), Notify: notify.DefaultConfig(),
+		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(), Notify: notify.DefaultConfig(),
 		Log:  LogConfig{Level: "info", Format: "json"},
 		Stop: StopConfig{Grace: 25 * time.Second},
 	}
@@ -68,7 +70,7 @@ func (c Config) validate(only []string) error {
 	}{
 		{"http", c.HTTP.Validate}, {"ops", c.Ops.Validate}, {"gateway", c.Gateway.Validate}, {"auth", c.Auth.Validate},
 		{"redis", c.Redis.Validate}, {"database", c.Database.Validate}, {"queue", c.Queue.Validate}, {"pool", c.Pool.Validate},
-		{"limits", c.Limits.Validate}, {"notify", c.Notify.Validate}, {"log", c.Log.Validate}, {"stop", c.Stop.Validate},
+		{"limits", c.Limits.Validate}, {"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"log", c.Log.Validate}, {"stop", c.Stop.Validate},
 	} {
 		if len(only) == 0 || slices.Contains(only, s.name) {
 			errs = append(errs, s.check())

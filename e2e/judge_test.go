@@ -18,7 +18,9 @@ import (
 // verdict is what a judge found.
 type verdict struct {
 	accepted  int
-	confirmed int
+	confirmed int // and not expired; paid ones too
+	paid      int
+	expired   int
 	gone      int      // accepted orders that went with a Redis that lost its data
 	lost      int      // of those, the ones that failed for good when their receipts were shown
 	revived   int      // cancelled ones that came back the same way
@@ -132,7 +134,12 @@ func (j *judge) lineBusy(ctx context.Context) string {
 
 // quiet waits until nothing is on its way any more.
 func (j *judge) quiet(ctx context.Context) {
-	j.wait(ctx, "the system does not come to rest", func() string { return j.lineBusy(ctx) })
+	j.wait(ctx, "the system does not come to rest", func() string {
+		if busy := j.lineBusy(ctx); busy != "" || !j.plan.pays {
+			return busy
+		}
+		return j.cluster.stores.unpaid(ctx, j.sale)
+	})
 }
 
 func (j *judge) wait(ctx context.Context, complaint string, busy func() string) {
@@ -167,6 +174,7 @@ func (j *judge) decide(ctx context.Context) {
 	j.ledger(ctx, rows)
 	j.answers()
 	j.origins(rows)
+	j.payments(rows)
 	j.outcomes(ctx, rows)
 	j.news(ctx, rows)
 	for _, n := range j.cluster.nodes {
@@ -206,7 +214,7 @@ func (j *judge) ledger(ctx context.Context, rows map[string]orderRow) {
 	j.verdict.find(err != nil, "read the stock: %v", err)
 	live, held := 0, map[string]int{}
 	for _, r := range rows {
-		confirmed := r.Status == "confirmed"
+		confirmed := r.Status == "confirmed" || r.Status == "paid"
 		j.verdict.find(confirmed != r.Live, "order %s is %s and its slot says live: %v", r.ID, r.Status, r.Live)
 		if confirmed {
 			j.verdict.confirmed++
@@ -228,10 +236,11 @@ func (j *judge) answers() {
 		http.MethodPost:   {"202 ", "409 sold_out", "409 limit_reached", "503 unavailable", "503 queue_full"},
 		http.MethodGet:    {"200 ", "503 unavailable", "404 not_found"},
 		http.MethodDelete: {"200 ", "503 unavailable", "404 not_found", "409 not_cancellable"},
+		methodPay:         {"200 ", "503 unavailable", "404 not_found", "425 not_confirmed"},
 	}
 	orders := map[string]string{}
 	for _, r := range j.history.all() {
-		for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete} {
+		for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete, methodPay} {
 			for _, a := range r.by(method) {
 				if a.err != nil {
 					continue

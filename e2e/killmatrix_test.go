@@ -137,9 +137,18 @@ func (m *matrix) run(t *testing.T, p plan) {
 	require.NoError(t, os.RemoveAll(logs))
 	database, server := l.database(t, p)
 	cluster := startCluster(t, openStores(t, database, server), system{tags: killPoints, layout: p.layout, arms: p.arms(), logs: logs,
-		env: []string{"SLUICE_QUEUE__BATCH=" + strconv.Itoa(p.batch)}})
+		env: p.env()})
 	j := m.sell(ctx, t, cluster, p)
 	m.report(t, j, began)
+}
+
+// env is the configuration of a plan's processes.
+func (p plan) env() []string {
+	env := []string{"SLUICE_QUEUE__BATCH=" + strconv.Itoa(p.batch)}
+	if p.pays {
+		env = append(env, mustPay(unpaidFor)...)
+	}
+	return env
 }
 
 // sell is the sale itself, its faults, and the judgement.
@@ -205,8 +214,8 @@ func (m *matrix) report(t *testing.T, j *judge, began time.Time) {
 			kills++
 		}
 	}
-	fmt.Printf("%-22s %s => died at %v; accepted %d, confirmed %d, gone %d, lost %d, revived %d, forgotten %d, late %d, audits %d, recovery %s, took %s\n", p.name, p, points,
-		v.accepted, v.confirmed, v.gone, v.lost, v.revived, v.forgotten, v.late, v.audits, v.recovery.Round(10*time.Millisecond), time.Since(began).Round(100*time.Millisecond))
+	fmt.Printf("%-22s %s => died at %v; accepted %d, confirmed %d, paid %d, expired %d, gone %d, lost %d, revived %d, forgotten %d, late %d, audits %d, recovery %s, took %s\n", p.name, p, points,
+		v.accepted, v.confirmed, v.paid, v.expired, v.gone, v.lost, v.revived, v.forgotten, v.late, v.audits, v.recovery.Round(10*time.Millisecond), time.Since(began).Round(100*time.Millisecond))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.runs, m.points, m.kills, m.accepted = m.runs+1, m.points+len(points), m.kills+kills, m.accepted+v.accepted

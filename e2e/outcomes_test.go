@@ -126,7 +126,8 @@ func (j *judge) told(r *request, row orderRow) {
 		if a.err != nil || a.reply.Status != http.StatusOK {
 			continue
 		}
-		wrong := a.reply.State == "failed" && row.Status != "failed" || a.reply.State == "confirmed" && row.Status == "failed"
+		wrong := a.reply.State == "failed" && row.Status != "failed" || a.reply.State == "confirmed" && row.Status == "failed" ||
+			a.reply.State == "paid" && row.Status != "paid"
 		j.verdict.find(wrong && !j.plan.lossy(), "order %s was %s for its owner and is now %s", row.ID, a.reply.State, row.Status)
 	}
 }
@@ -142,7 +143,8 @@ func (j *judge) news(ctx context.Context, rows map[string]orderRow) {
 	j.verdict.find(err != nil, "read the event log: %v", err)
 	missing, example := 0, ""
 	for id, row := range rows {
-		event := map[string]string{"confirmed": "order.confirmed", "cancelled": "order.cancelled", "failed": "order.failed"}[row.Status]
+		event := map[string]string{"confirmed": "order.confirmed", "cancelled": "order.cancelled", "failed": "order.failed",
+			"paid": "order.paid", "expired": "order.expired"}[row.Status]
 		if events[event+" "+id] == 0 {
 			missing, example = missing+1, event+" "+id
 		}

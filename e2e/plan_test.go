@@ -19,6 +19,7 @@ type plan struct {
 	limit    int
 	lineCap  int
 	batch    int
+	pays     bool // orders must be paid: some are, some late, some expire
 	faults   []fault
 }
 
@@ -64,6 +65,10 @@ var (
 		"admit.before", "admit.after", "claim.done", "tx.inserted", "tx.before-commit", "tx.committed", "settle.before",
 		"settle.after", "notify.leased", "notify.delivered", "cancel.committed", "rebuild.begun", "rebuild.restored",
 	}
+	paySteps = []string{
+		"pay.before", "pay.committed", "pay.shown", "late.released", "late.reserved", "late.before-commit", "late.committed", "late.settled",
+		"expire.claimed", "expire.before-commit", "expire.committed", "expire.released",
+	}
 )
 
 func (f fault) lossy() bool {
@@ -86,8 +91,8 @@ func (p plan) String() string {
 	for i, f := range p.faults {
 		faults[i] = f.String()
 	}
-	return fmt.Sprintf("%s, %s, %d shoppers for %d units, limit %d, cap %d, batch %d: %s", p.driver, strings.Join(p.layout, " | "),
-		p.shoppers, p.stock, p.limit, p.lineCap, p.batch, strings.Join(faults, "; "))
+	return fmt.Sprintf("%s, %s, %d shoppers for %d units, limit %d, cap %d, batch %d, paying %v: %s", p.driver, strings.Join(p.layout, " | "),
+		p.shoppers, p.stock, p.limit, p.lineCap, p.batch, p.pays, strings.Join(faults, "; "))
 }
 
 func (p plan) has(test func(fault) bool) bool {
@@ -132,6 +137,7 @@ func pick[T any](c chance, from []T) T { return from[c.IntN(len(from))] }
 func planOf(seed uint64) plan {
 	c := chanceOf(seed)
 	p := c.sale(seed, pick(c, []string{"sqlite", "mysql", "mysql", "postgres", "postgres"}))
+	p.pays = c.of(40)
 	for range c.between(1, 3) {
 		p.faults = append(p.faults, c.fault(p))
 	}
@@ -166,6 +172,9 @@ func (c chance) fault(p plan) fault {
 	}
 	kind := pick(c, pick(c, kinds))
 	if kind == point {
+		if p.pays && c.of(50) {
+			return c.point(p, pick(c, paySteps))
+		}
 		return c.point(p, pick(c, steps))
 	}
 	return c.timed(p, kind)
@@ -191,7 +200,7 @@ func (c chance) timed(p plan, kind string) fault {
 func (c chance) point(p plan, step string) fault {
 	f := fault{kind: point, after: 0, arm: fmt.Sprintf("%s:%d", step, c.between(1, 4))}
 	switch {
-	case strings.HasPrefix(step, "admit.") || strings.HasPrefix(step, "cancel."):
+	case slices.Contains([]string{"admit", "cancel", "pay", "late"}, step[:strings.Index(step, ".")]):
 		f.node = p.nodeWith(c, "gateway")
 	case strings.HasPrefix(step, "rebuild."):
 		f.node = c.IntN(len(p.layout))
@@ -216,7 +225,7 @@ func (p plan) nodeWith(c chance, role string) int {
 func shortPlans() []plan {
 	var plans []plan
 	drivers := []string{"mysql", "postgres", "sqlite"}
-	for i, step := range steps {
+	for i, step := range slices.Concat(steps, paySteps) {
 		seed := uint64(i)
 		c := chanceOf(seed)
 		driver := drivers[i%len(drivers)]
@@ -224,6 +233,9 @@ func shortPlans() []plan {
 			driver = "sqlite" // one process: it is the one that rebuilds
 		}
 		p := c.sale(seed, driver)
+		if slices.Contains(paySteps, step) {
+			p.pays, p.stock = true, p.shoppers*3/2 // so that late payments find a unit
+		}
 		f := c.point(p, step)
 		f.arm = step + ":1"
 		p.name, p.faults = "point-"+step, []fault{f}

@@ -31,6 +31,7 @@ type reply struct {
 	OrderID  string
 	State    string // the order's status
 	Reason   string
+	Refund   string // of a payment: required
 	Receipt  string // of an accepted order
 	Raw      []byte
 }
@@ -74,13 +75,14 @@ func readReply(response *http.Response, raw []byte) (reply, error) {
 		OrderID string `json:"order_id"`
 		Reason  string `json:"reason"`
 		Receipt string `json:"receipt"`
+		Refund  string `json:"refund"`
 		Status  any    `json:"status"` // a number in a problem document
 	}
 	a := reply{Status: response.StatusCode, Raw: raw, Replayed: response.Header.Get("Idempotency-Replayed") == "true"}
 	if err := json.Unmarshal(raw, &body); err != nil {
 		return a, fmt.Errorf("%s answered %q, which is no JSON: %w", response.Status, raw, err)
 	}
-	a.Code, a.OrderID, a.Reason, a.Receipt = body.Code, body.OrderID, body.Reason, body.Receipt
+	a.Code, a.OrderID, a.Reason, a.Receipt, a.Refund = body.Code, body.OrderID, body.Reason, body.Receipt, body.Refund
 	a.State, _ = body.Status.(string)
 	return a, nil
 }

@@ -58,6 +58,8 @@ func (c *crowd) shop(ctx context.Context, n int, choice chance) {
 	}
 	if first.cancels {
 		v.cancel(ctx, first, id)
+	} else if c.plan.pays && choice.of(60) {
+		v.pay(ctx, first, id, pick(choice, []string{"confirmed", "confirmed", "expired"}))
 	} else if choice.of(15) {
 		v.follow(ctx, first, id)
 	}
@@ -114,15 +116,20 @@ func (v *visit) follow(ctx context.Context, r *request, id string) {
 }
 
 func final(state string) bool {
-	return state == "confirmed" || state == "failed" || state == "cancelled"
+	return state == "confirmed" || state == "failed" || state == "cancelled" || state == "paid" || state == "expired"
 }
 
 // send asks any gateway, and notes the answer.
 func (v *visit) send(ctx context.Context, r *request, method, path string, headers map[string]string, body any) answer {
-	a := answer{method: method, sent: time.Now()}
+	return v.exchange(ctx, r, method, method, path, headers, body)
+}
+
+// exchange is send under another name in the history.
+func (v *visit) exchange(ctx context.Context, r *request, name, method, path string, headers map[string]string, body any) answer {
+	a := answer{method: name, sent: time.Now()}
 	gateway := v.choice.gateway(v.crowd.cluster)
 	if gateway == "" {
-		return answer{method: method, sent: a.sent, err: errNoGateway}
+		return answer{method: name, sent: a.sent, err: errNoGateway}
 	}
 	a.reply, a.err = call(ctx, v.crowd.cluster.client, method, "http://"+gateway+"/v1/sales/"+v.crowd.sale+path, v.bearer, headers, body)
 	v.crowd.history.note(r, a)

@@ -163,6 +163,16 @@ func (s *stores) busy(ctx context.Context, sale string) (string, error) {
 	return strings.Join(left, ", "), nil
 }
 
+// unpaid says how many orders still have a payment deadline; empty is none.
+func (s *stores) unpaid(ctx context.Context, sale string) string {
+	n, err := s.count(ctx, "SELECT COUNT(*) FROM orders WHERE status = 'confirmed'")
+	due := s.client.ZCard(ctx, key(sale, "due"))
+	if err != nil || due.Err() != nil || n > 0 || due.Val() > 0 {
+		return fmt.Sprintf("%d orders are unpaid, %d have a deadline (%v, %v)", n, due.Val(), err, due.Err())
+	}
+	return ""
+}
+
 // events are the orders whose event is in the stream, as "event order".
 func (s *stores) events(ctx context.Context) (map[string]int, error) {
 	entries, err := s.client.XRange(ctx, "sluice:events", "-", "+").Result()

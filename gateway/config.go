@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -75,6 +76,8 @@ type Config struct {
 	// ReceiptSecret signs receipts, at least 32 bytes. Empty: derived from auth.secret; without both, none are given and
 	// an order that Redis has lost cannot be honoured.
 	ReceiptSecret string `koanf:"receipt_secret" secret:"true"`
+	// Locale is the language, zh-CN or en, in which a shopper is told whose request does not name one. Defaults to zh-CN.
+	Locale string `koanf:"locale"`
 	// AccessLogEvery logs one in so many successful requests. 1 logs all.
 	AccessLogEvery int `koanf:"access_log_every"`
 	// MaxWait is the longest long poll; a longer ?wait= is shortened to it.
@@ -87,6 +90,7 @@ type Config struct {
 // DefaultConfig trusts no proxy.
 func DefaultConfig() Config {
 	return Config{
+		Locale:         locales()[0],
 		AccessLogEvery: 1000,
 		MaxWait:        25 * time.Second,
 		RetryAfter:     2 * time.Second,
@@ -101,6 +105,7 @@ func (c Config) Validate() error {
 		checkBusyURL(c.BusyURL),
 		proxies,
 		checkReceiptSecret(c.ReceiptSecret),
+		checkLocale(c.Locale),
 		checkInt("gateway.access_log_every", c.AccessLogEvery, 1, 1_000_000_000),
 		checkDuration("gateway.max_wait", c.MaxWait, time.Second, 10*time.Minute),
 		checkDuration("gateway.retry_after", c.RetryAfter, time.Second, time.Hour),
@@ -205,6 +210,13 @@ func checkBusyURL(text string) error {
 func checkReceiptSecret(secret string) error {
 	if secret != "" && len(secret) < 32 {
 		return errors.New("gateway.receipt_secret must have at least 32 bytes")
+	}
+	return nil
+}
+
+func checkLocale(locale string) error {
+	if !slices.Contains(locales(), locale) {
+		return fmt.Errorf("gateway.locale must be one of %s, got %q", strings.Join(locales(), ", "), locale)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/mail"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -23,11 +24,12 @@ const (
 	maxSaleBytes  = 64
 )
 
-// OrderBody is what a shopper asks for. Email and Phone are empty when not given.
+// OrderBody is what a shopper asks for. All but Quantity are empty when not given.
 type OrderBody struct {
 	Quantity int
 	Email    string
 	Phone    string
+	Locale   string
 }
 
 // ReadBody reads at most 16 KiB. A slow sender is cut off by http.read_timeout. A body that is not declared as JSON is
@@ -86,6 +88,7 @@ func DecodeOrder(body []byte) (OrderBody, []FieldError) {
 		Quantity jsontext.Value `json:"quantity"`
 		Email    jsontext.Value `json:"email"`
 		Phone    jsontext.Value `json:"phone"`
+		Locale   jsontext.Value `json:"locale"`
 	}
 	if kind := jsontext.Value(body).Kind(); kind != jsontext.KindBeginObject {
 		return OrderBody{}, []FieldError{{"body", "must be one JSON object"}}
@@ -115,6 +118,11 @@ func DecodeOrder(body []byte) (OrderBody, []FieldError) {
 		order.Phone, ok = textOf(raw.Phone)
 		check("phone", "must be + and 8 to 15 digits, country code first, like +8613800138000; leave it out if there is none",
 			ok && validPhone(order.Phone))
+	}
+	if raw.Locale != nil {
+		var ok bool
+		order.Locale, ok = textOf(raw.Locale)
+		check("locale", "must be one of "+strings.Join(locales(), ", ")+"; leave it out to go by Accept-Language", ok && slices.Contains(locales(), order.Locale))
 	}
 	if errs != nil {
 		return OrderBody{}, errs

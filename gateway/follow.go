@@ -21,8 +21,8 @@ const (
 	streamWrite = 10 * time.Second // a client that has not taken an event by then is cut off
 )
 
-// showOrder answers with the order as it stands; with ?wait= it first waits,
-// while the order is in line, for its status to change.
+// showOrder answers with the order as it stands; with ?wait= it first waits
+// for its status to change, unless nothing more is to be expected.
 func (g *Gateway) showOrder(c *gin.Context) {
 	entry, id, user, ok := g.orderOf(c)
 	if !ok {
@@ -34,7 +34,7 @@ func (g *Gateway) showOrder(c *gin.Context) {
 		return
 	}
 	v, err := g.find(c, entry, id, user)
-	if err == nil && wait > 0 && !v.Settled() {
+	if err == nil && wait > 0 && !v.Final() {
 		v, err = g.awaitChange(c, v, wait)
 	}
 	if err != nil {
@@ -126,7 +126,7 @@ func (g *Gateway) watch(ctx context.Context, v order.View, each func(order.View)
 }
 
 // followOrder streams the order as server-sent events: one event per change
-// of status or place, until it has left the line.
+// of status or place, until nothing more is to be expected.
 func (g *Gateway) followOrder(c *gin.Context) {
 	entry, id, user, ok := g.orderOf(c)
 	if !ok {
@@ -138,7 +138,7 @@ func (g *Gateway) followOrder(c *gin.Context) {
 		return
 	}
 	last := c.GetHeader("Last-Event-ID")
-	if v.Settled() && last == eventID(v) {
+	if v.Final() && last == eventID(v) {
 		// The client has seen the end: 204 keeps an EventSource from coming back.
 		c.Status(http.StatusNoContent)
 		return
@@ -193,7 +193,7 @@ func (s *eventStream) send(v order.View) bool {
 	if err != nil || s.write("event: order\nid: "+id+"\ndata: "+string(data)+"\n\n") != nil {
 		return false
 	}
-	s.last, s.ended = id, v.Settled()
+	s.last, s.ended = id, v.Final()
 	return !s.ended
 }
 

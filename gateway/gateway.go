@@ -28,6 +28,7 @@ type Parts struct {
 	Finder    *order.Finder
 	Canceller *order.Canceller
 	Receipts  *Receipts // nil: none are given
+	Payments  *Payments // nil: orders need not be paid
 }
 
 // maxWaiters bounds the requests that wait for news at the same time.
@@ -76,6 +77,7 @@ func (g *Gateway) routes() {
 	g.engine.GET("/v1/sales/:sale/orders/:id", g.showOrder)
 	g.engine.GET("/v1/sales/:sale/orders/:id/events", g.followOrder)
 	g.engine.DELETE("/v1/sales/:sale/orders/:id", g.cancelOrder)
+	g.engine.POST("/v1/sales/:sale/orders/:id/payment", g.payOrder)
 	g.engine.GET("/v1/orders", g.listOrders)
 }
 

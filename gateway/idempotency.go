@@ -82,7 +82,12 @@ func unquoteField(text string) (string, bool) {
 // Fingerprint is 8 hex digits that differ when the payload differs. It tells a repeated request from a changed one; it
 // protects nothing.
 func Fingerprint(body OrderBody) string {
-	sum := hashParts(strconv.Itoa(body.Quantity), body.Email, body.Phone)
+	parts := [...]string{strconv.Itoa(body.Quantity), body.Email, body.Phone, body.Locale}
+	given := len(parts)
+	if body.Locale == "" { // without one the same request has the fingerprint it always had
+		given--
+	}
+	sum := hashParts(parts[:given]...)
 	return hex.EncodeToString(sum[:4])
 }
 

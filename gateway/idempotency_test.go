@@ -42,7 +42,7 @@ func TestFingerprintTellsPayloadsApart(t *testing.T) {
 	t.Parallel()
 	seen := map[string]OrderBody{}
 	for _, body := range []OrderBody{
-		{1, "", ""}, {2, "", ""}, {1, "a@b.cc", ""}, {1, "", "a@b.cc"}, {1, "a@b.cc", "+12345678"}, {1, "a@b.c", "c+12345678"},
+		{1, "", "", ""}, {2, "", "", ""}, {1, "a@b.cc", "", ""}, {1, "", "a@b.cc", ""}, {1, "a@b.cc", "+12345678", ""}, {1, "a@b.c", "c+12345678", ""}, {1, "", "", "en"},
 	} {
 		print := Fingerprint(body)
 		require.Regexp(t, `^[0-9a-f]{8}$`, print)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"net/http"
@@ -37,6 +38,8 @@ type orderBody struct {
 	AdmittedAt  string    `json:"admitted_at,omitempty"`
 	ConfirmedAt string    `json:"confirmed_at,omitempty"`
 	EndedAt     string    `json:"ended_at,omitempty"`
+	PayBy       string    `json:"pay_by,omitempty"`
+	PaidAt      string    `json:"paid_at,omitempty"`
 	PriceCents  int64     `json:"price_cents"`
 	Currency    string    `json:"currency"`
 	Links       linksBody `json:"links"`
@@ -51,6 +54,7 @@ func linksOf(sale, id string) linksBody {
 func bodyOf(v order.View, rate float64) orderBody {
 	b := orderBody{OrderID: v.ID, SaleID: v.SaleID, Status: v.Status, Quantity: v.Quantity, Reason: v.Reason, PriceCents: v.PriceCents,
 		Currency: v.Currency, AdmittedAt: formatTime(v.AdmittedAt), ConfirmedAt: formatTime(v.ConfirmedAt), EndedAt: formatTime(v.EndedAt),
+		PayBy: formatTime(v.PayBy), PaidAt: formatTime(v.PaidAt),
 		Links: linksOf(v.SaleID, v.ID)}
 	if !v.Settled() {
 		position, eta := v.Position, int64(math.Ceil(float64(v.Position)/rate))
@@ -135,7 +139,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		return
 	}
 	request := queue.Request{ID: OrderID(entry.Sale.ID, user, key), User: user, Units: body.Quantity, Fingerprint: Fingerprint(body),
-		Email: body.Email, Phone: body.Phone}
+		Email: body.Email, Phone: body.Phone, Locale: cmp.Or(body.Locale, localeOf(c.GetHeader("Accept-Language"), g.cfg.Locale))}
 	admission, err := g.admission.Admit(c.Request.Context(), entry.Sale.ID, request)
 	if err != nil {
 		g.refuse(c, err)

@@ -26,7 +26,9 @@ const (
 	CodeLimitReached        Code = "limit_reached"
 	CodeSoldOut             Code = "sold_out"
 	CodeNotCancellable      Code = "not_cancellable"
-	CodeConflict            Code = "conflict" // operations listener only
+	CodeConflict            Code = "conflict" // operations listener, and payments
+	CodeNotConfirmed        Code = "not_confirmed"
+	CodePaymentMismatch     Code = "payment_mismatch"
 	CodeIdempotencyMismatch Code = "idempotency_mismatch"
 	CodeTooLarge            Code = "too_large"
 	CodeUnsupportedMedia    Code = "unsupported_media_type"
@@ -69,6 +71,10 @@ func specOf(code Code) (problemSpec, bool) {
 		return problemSpec{http.StatusConflict, "The order can no longer be cancelled", false}, true
 	case CodeConflict:
 		return problemSpec{http.StatusConflict, "The change does not fit the present state", false}, true
+	case CodeNotConfirmed:
+		return problemSpec{http.StatusTooEarly, "The order is not confirmed yet", true}, true
+	case CodePaymentMismatch:
+		return problemSpec{http.StatusUnprocessableEntity, "The payment is not what the order costs", false}, true
 	case CodeIdempotencyMismatch:
 		return problemSpec{http.StatusUnprocessableEntity, "The Idempotency-Key was used with another payload", false}, true
 	case CodeTooLarge:

@@ -40,8 +40,13 @@ func codeOf(err error) Code {
 		return CodeNotFound
 	case errors.Is(err, order.ErrNotCancellable):
 		return CodeNotCancellable
+	case errors.Is(err, order.ErrUnconfirmed):
+		return CodeNotConfirmed
+	case errors.Is(err, order.ErrPaymentMismatch):
+		return CodePaymentMismatch
 	case errors.Is(err, inventory.ErrExists), errors.Is(err, inventory.ErrShort), errors.Is(err, inventory.ErrClosed),
-		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld), errors.Is(err, notify.ErrNotDead):
+		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld), errors.Is(err, order.ErrPaymentConflict),
+		errors.Is(err, notify.ErrNotDead):
 		return CodeConflict
 	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, inventory.ErrBusy), errors.Is(err, errCrowded),
 		errors.Is(err, context.Canceled), queue.Unavailable(err), store.Unavailable(err):
@@ -94,6 +99,10 @@ func detailOf(code Code, err error) string {
 		return "No such sale or order. If you hold the receipt of an order, send it as Sluice-Receipt."
 	case CodeNotCancellable:
 		return "Only an order that is unpaid and has not ended can be cancelled."
+	case CodeNotConfirmed:
+		return "The order is still in line. Send the payment again once it is confirmed."
+	case CodePaymentMismatch:
+		return "Amount or currency is not what the order costs. The payment is recorded and changed nothing."
 	case CodeUnavailable:
 		return "The line or the ledger does not answer right now; repeat the request with the same Idempotency-Key."
 	case CodeConflict:

@@ -31,14 +31,15 @@ const patience = 15 * time.Second
 
 // setup is what a test may change of a stack.
 type setup struct {
-	gateway Config
-	limits  LimitsConfig
-	http    HTTPConfig
-	redis   string           // where the product finds Redis; "" starts an embedded one
-	direct  string           // where the test finds it; "" is the same place
-	now     func() time.Time // the gateway's own clock
-	still   bool             // neither keeper nor book run by themselves
-	checks  []Check
+	gateway  Config
+	limits   LimitsConfig
+	http     HTTPConfig
+	redis    string           // where the product finds Redis; "" starts an embedded one
+	direct   string           // where the test finds it; "" is the same place
+	now      func() time.Time // the gateway's own clock
+	still    bool             // neither keeper nor book run by themselves
+	checks   []Check
+	payments order.PaymentConfig // zero: orders need not be paid
 }
 
 // stack is the whole way of an order behind both listeners, on a port of its own.
@@ -53,6 +54,7 @@ type stack struct {
 	auditor   *inventory.Auditor
 	gateway   *Gateway
 	limiter   *Limiter
+	payments  order.PaymentConfig
 	reg       *prometheus.Registry
 	commands  atomic.Int64 // the product has sent to Redis
 	down      atomic.Bool  // draining, as the operations listener is told
@@ -107,10 +109,11 @@ func (s *stack) openParts(c setup) {
 	s.limiter = NewLimiter(c.limits, time.Now)
 	finder := order.NewFinder(s.db, s.lines, s.book)
 	canceller := order.NewCanceller(s.db, s.lines, s.keeper, []string{"stream"}, func() {}, quietLog(), time.Now)
+	s.payments = c.payments
 	auth, err := NewAuthenticator(secretConfig(), nil, time.Now)
 	require.NoError(s.t, err)
 	s.gateway, err = New(c.gateway, Parts{Auth: auth, Receipts: testReceipts(s.t), Limiter: s.limiter, Lines: s.lines, Book: s.book, Keeper: s.keeper,
-		Finder: finder, Canceller: canceller}, quietLog(), s.reg, c.now)
+		Finder: finder, Canceller: canceller, Payments: s.payDesk()}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
 	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Finder: finder,
 		Desk: notify.NewDesk(s.db.Write, s.db.Read, time.Now, func() {}), Events: notify.NewStream(notify.DefaultStreamConfig(), s.rdb),
@@ -150,7 +153,7 @@ func (s *stack) run(f func(context.Context)) (stop func()) {
 // work starts the workers that fulfil orders and returns how to stop them.
 func (s *stack) work() (stop func()) {
 	s.t.Helper()
-	fulfiller := order.NewFulfiller(s.db, s.catalog, s.book, []string{"stream"}, func() {}, quietLog(), time.Now)
+	fulfiller := order.NewFulfiller(s.db, s.catalog, s.book, s.payments.Deadline(), []string{"stream"}, func() {}, quietLog(), time.Now)
 	consumer, err := queue.NewConsumer(queue.DefaultConfig(), queue.DefaultPoolConfig(), s.lines, s.book.Active, fulfiller, quietLog(), time.Now, s.reg)
 	require.NoError(s.t, err)
 	return s.run(func(ctx context.Context) { _ = consumer.Run(ctx) })

@@ -173,7 +173,7 @@ func (a *Auditor) pending(ctx context.Context, tx *gorm.DB, line *queue.Line, sn
 			return 0, err
 		}
 		for _, r := range chunk {
-			if t, ok := known[r.ID]; ok && (t.State == queue.Confirmed || t.State == queue.Paid) {
+			if t, ok := known[r.ID]; ok && t.State == queue.Confirmed {
 				count(r)
 			}
 		}
@@ -186,7 +186,8 @@ func (a *Auditor) pending(ctx context.Context, tx *gorm.DB, line *queue.Line, sn
 }
 
 // returned are the orders that had ended in the database and came back to the
-// line after its snapshot.
+// line after its snapshot; also when a late payment has taken their units
+// again since: countLive takes those for units that were in stock.
 func (a *Auditor) returned(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) ([]endedUnits, error) {
 	epoch, ids, err := line.ReleasedSince(ctx, snap)
 	if errors.Is(err, queue.ErrNotReady) || err == nil && epoch != snap.Epoch {
@@ -198,7 +199,7 @@ func (a *Auditor) returned(ctx context.Context, tx *gorm.DB, line *queue.Line, s
 	var all []endedUnits
 	for chunk := range slices.Chunk(ids, auditIDs) {
 		var rows []endedUnits
-		if err := tx.Table("orders").Where("id IN ? AND slot IS NULL", chunk).Select("id, quantity, seq, epoch").Scan(&rows).Error; err != nil {
+		if err := tx.Table("orders").Where("id IN ? AND (slot IS NULL OR late_seq > ?)", chunk, snap.Seq).Select("id, quantity, seq, epoch").Scan(&rows).Error; err != nil {
 			return nil, err
 		}
 		all = append(all, rows...)
@@ -243,8 +244,8 @@ type books struct {
 	sale      Sale
 	stock     Stock
 	live      int64 // units of live orders
-	later     int64 // of those, admitted after the line's snapshot
-	arrived   int64 // of those, in flight at the line's snapshot
+	later     int64 // of those, admitted, or taken again by a late payment, after the line's snapshot
+	arrived   int64 // of those, in flight at the line's snapshot and not taken again since
 	pending   int64 // units of ended orders, not yet back in the line at its snapshot
 	overLimit int64
 	noOutbox  int64
@@ -288,7 +289,8 @@ func (a *Auditor) readBooks(ctx context.Context, line *queue.Line, snap queue.Sn
 func (b *books) countLive(tx *gorm.DB, id string, snap queue.Snapshot) error {
 	var sums struct{ Live, Later int64 }
 	err := tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).
-		Select("COALESCE(SUM(quantity), 0) AS live, COALESCE(SUM(CASE WHEN epoch = ? AND seq > ? THEN quantity ELSE 0 END), 0) AS later", snap.Epoch, snap.Seq).
+		Select("COALESCE(SUM(quantity), 0) AS live, COALESCE(SUM(CASE WHEN epoch = ? AND (seq > ? OR late_seq > ?) THEN quantity ELSE 0 END), 0) AS later",
+			snap.Epoch, snap.Seq, snap.Seq).
 		Scan(&sums).Error
 	if err != nil {
 		return err
@@ -300,7 +302,7 @@ func (b *books) countLive(tx *gorm.DB, id string, snap queue.Snapshot) error {
 	}
 	for chunk := range slices.Chunk(ids, auditIDs) {
 		var units int64
-		if err := tx.Table("orders").Where("id IN ? AND slot IS NOT NULL", chunk).Select("COALESCE(SUM(quantity), 0)").Scan(&units).Error; err != nil {
+		if err := tx.Table("orders").Where("id IN ? AND slot IS NOT NULL AND NOT (epoch = ? AND late_seq > ?)", chunk, snap.Epoch, snap.Seq).Select("COALESCE(SUM(quantity), 0)").Scan(&units).Error; err != nil {
 			return err
 		}
 		b.arrived += units

@@ -82,7 +82,7 @@ func newWorld(t *testing.T, d testkit.Database, addr string) *world {
 	w.keeper = w.newKeeper(w.clock)
 	w.auditor = inventory.NewAuditor(db, w.lines, time.Hour, w.clock.Now)
 	channels := []string{"stream"}
-	w.fulfiller = order.NewFulfiller(db, w.catalog, w.book, channels, func() {}, log, time.Now)
+	w.fulfiller = order.NewFulfiller(db, w.catalog, w.book, 0, channels, func() {}, log, time.Now)
 	w.canceller = order.NewCanceller(db, w.lines, w.keeper, channels, func() {}, log, time.Now)
 	return w
 }

@@ -166,7 +166,7 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal, verified bool) err
 	case expired && !view.Exists:
 		return nil
 	case expired && view.Epoch == s.Epoch && verified && !view.InFlight() && (view.Dead == 0 || s.Finished(now.Add(-keepDead))):
-		return line.Drop(ctx)
+		return k.drop(ctx, line, s.Finished(now.Add(-keepDead)))
 	case !view.Exists, view.Gate, view.Epoch != s.Epoch:
 		return k.Rebuild(ctx, s.ID)
 	case !verified && !k.comparedOn(ctx, line, view):
@@ -175,6 +175,16 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal, verified bool) err
 		return line.Configure(ctx, s.settings(s.Total, k.cap))
 	}
 	return nil
+}
+
+// drop deletes a finished line, unless orders in it may still expire; after
+// keepDead they are left to the sweep of the database.
+func (k *Keeper) drop(ctx context.Context, line *queue.Line, anyway bool) error {
+	unpaid, err := line.Unpaid(ctx)
+	if err != nil || unpaid > 0 && !anyway {
+		return err
+	}
+	return line.Drop(ctx)
 }
 
 // comparedOn reports whether a line was rebuilt on this very run of Redis:

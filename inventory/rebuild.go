@@ -162,6 +162,7 @@ type ledgerRow struct {
 	Slot                                                        *int
 	Quantity                                                    int
 	Seq, Position, ETASeconds, AdmittedAt, ConfirmedAt, EndedAt int64
+	PayBy, PaidAt                                               int64
 }
 
 // restoreEnded is how many ended orders a rebuild brings back, so that a
@@ -183,7 +184,7 @@ func (k *Keeper) readLedger(ctx context.Context, id string) (ledgerState, error)
 		}
 		orders := func() *gorm.DB {
 			return tx.Table("orders").Where("sale_id = ?", id).
-				Select("id, user_id, status, reason, fingerprint, slot, quantity, seq, position, eta_seconds, admitted_at, confirmed_at, ended_at")
+				Select("id, user_id, status, reason, fingerprint, slot, quantity, seq, position, eta_seconds, admitted_at, confirmed_at, ended_at, pay_by, paid_at")
 		}
 		if err := orders().Where("slot IS NOT NULL").Scan(&live).Error; err != nil {
 			return err
@@ -211,7 +212,7 @@ func (r ledgerRow) ticket() queue.Ticket {
 	}
 	switch r.Status {
 	case "paid":
-		t.State = queue.Paid
+		t.State, t.PaidAt = queue.Paid, time.UnixMilli(r.PaidAt)
 	case "failed":
 		t.State = queue.Failed
 	case "cancelled":
@@ -220,6 +221,9 @@ func (r ledgerRow) ticket() queue.Ticket {
 		t.State = queue.Expired
 	default:
 		t.State = queue.Confirmed
+		if r.PayBy > 0 {
+			t.PayBy = time.UnixMilli(r.PayBy)
+		}
 	}
 	return t
 }

@@ -62,8 +62,10 @@ func known(t queue.Ticket, row Row) queue.Outcome {
 	switch {
 	case t.State != queue.Queued:
 		return queue.Outcome{ID: t.ID, Op: queue.OpClose}
-	case row.Status == Confirmed || row.Status == Paid:
-		return queue.Outcome{ID: t.ID, Op: queue.OpConfirm, At: atMS(row.ConfirmedAt)}
+	case row.Status == Paid:
+		return queue.Outcome{ID: t.ID, Op: queue.OpPaid, At: atMS(row.ConfirmedAt), Pay: atMS(row.PaidAt)}
+	case row.Status == Confirmed:
+		return queue.Outcome{ID: t.ID, Op: queue.OpConfirm, At: atMS(row.ConfirmedAt), Pay: atMS(row.PayBy)}
 	case row.Status == Cancelled:
 		return queue.Outcome{ID: t.ID, Op: queue.OpEnded, State: queue.Cancelled, At: atMS(row.EndedAt)}
 	case row.Status == Expired:
@@ -122,9 +124,14 @@ func checkLimit(tx *gorm.DB, sale inventory.Sale, r batchResult) error {
 	for i, t := range r.inserted {
 		users[i] = t.User
 	}
+	return limitOf(tx, sale.ID, users)
+}
+
+// limitOf fails with errOverLimit when one of the users holds more than the sale allows.
+func limitOf(tx *gorm.DB, sale string, users []string) error {
 	var over []string
-	err := tx.Table("orders").Where("sale_id = ? AND user_id IN ? AND slot IS NOT NULL", sale.ID, users).
-		Group("user_id").Having("SUM(quantity) > (SELECT per_user_limit FROM sales WHERE id = ?)", sale.ID).Pluck("user_id", &over).Error
+	err := tx.Table("orders").Where("sale_id = ? AND user_id IN ? AND slot IS NOT NULL", sale, users).
+		Group("user_id").Having("SUM(quantity) > (SELECT per_user_limit FROM sales WHERE id = ?)", sale).Pluck("user_id", &over).Error
 	if err == nil && len(over) > 0 {
 		return errOverLimit
 	}

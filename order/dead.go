@@ -56,7 +56,7 @@ func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason strin
 	if err != nil {
 		return fmt.Errorf("requeue %s: %w", id, err)
 	}
-	err = line.Requeue(ctx, id, row.Email, row.Phone)
+	err = line.Requeue(ctx, id, row.Email, row.Phone, row.Locale)
 	if err == nil || row.ID == "" {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
@@ -32,7 +33,7 @@ var channels = []string{"stream", "email"}
 
 // world is one sale on one database and one Redis, with every part around it.
 type world struct {
-	t         *testing.T
+	t         testing.TB
 	ctx       context.Context
 	db        *store.DB
 	rdb       *redis.Client
@@ -44,6 +45,8 @@ type world struct {
 	auditor   *inventory.Auditor
 	fulfiller *order.Fulfiller
 	canceller *order.Canceller
+	payer     *order.Payer
+	expirer   *order.Expirer
 	finder    *order.Finder
 	told      atomic.Int64
 	tickets   int // admitted so far
@@ -68,7 +71,24 @@ func onSQLite(t *testing.T, stock int64, limit int) *world {
 	return newWorld(t, testkit.NewDatabase(t, store.SQLite), testkit.Embedded(t).Addr(), stock, limit)
 }
 
+// eachUnpaid is eachDatabase with orders that must be paid within an hour.
+func eachUnpaid(t *testing.T, stock int64, limit int, test func(w *world)) {
+	t.Helper()
+	t.Parallel()
+	for _, d := range testkit.Databases(t) {
+		t.Run(d.Driver, func(t *testing.T) {
+			t.Parallel()
+			test(newWorldWith(t, d, testkit.Embedded(t).Addr(), stock, limit, time.Hour))
+		})
+	}
+}
+
 func newWorld(t *testing.T, d testkit.Database, addr string, stock int64, limit int) *world {
+	t.Helper()
+	return newWorldWith(t, d, addr, stock, limit, 0)
+}
+
+func newWorldWith(t testing.TB, d testkit.Database, addr string, stock int64, limit int, deadline time.Duration) *world {
 	t.Helper()
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = d.Driver, d.DSN
@@ -87,15 +107,18 @@ func newWorld(t *testing.T, d testkit.Database, addr string, stock int64, limit 
 	w.keeper = inventory.NewKeeper(db, w.lines, 10_000, log, time.Now)
 	w.auditor = inventory.NewAuditor(db, w.lines, time.Hour, time.Now)
 	told := func() { w.told.Add(1) }
-	w.fulfiller = order.NewFulfiller(db, w.catalog, w.book, channels, told, log, time.Now)
+	w.fulfiller = order.NewFulfiller(db, w.catalog, w.book, deadline, channels, told, log, time.Now)
 	w.canceller = order.NewCanceller(db, w.lines, w.keeper, channels, told, log, time.Now)
+	reg := prometheus.NewRegistry()
+	w.payer = order.NewPayer(db, w.lines, w.catalog, lease, channels, told, log, w.book.Now, reg)
+	w.expirer = order.NewExpirer(db, w.lines, w.keeper, w.book.Active, channels, told, log, w.book.Now, reg)
 	w.finder = order.NewFinder(db, w.lines, w.book)
 	w.openSale(theSale, stock, limit)
 	return w
 }
 
 // dial opens a client that, like the product's, never repeats a command.
-func dial(t *testing.T, addr string) *redis.Client {
+func dial(t testing.TB, addr string) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{
 		Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,

@@ -24,6 +24,10 @@ const (
 	EventConfirmed = "order.confirmed"
 	EventFailed    = "order.failed"
 	EventCancelled = "order.cancelled"
+	EventPaid      = "order.paid"
+	EventExpired   = "order.expired"
+	// A payment came for an order that holds no unit, or was paid already. Told once for each order.
+	EventRefundRequired = "order.refund_required"
 )
 
 // Fulfiller turns tickets into orders: one transaction for a batch, ticket by
@@ -34,16 +38,18 @@ type Fulfiller struct {
 	db       *store.DB
 	catalog  *inventory.Catalog
 	book     *inventory.Book
+	deadline time.Duration // of the payment; 0: none
 	channels []string
 	told     func()
 	log      *slog.Logger
 	now      func() time.Time
 }
 
-// NewFulfiller returns a handler for the consumer. Each order's news goes to
-// the outbox for every channel; told is called after each commit.
-func NewFulfiller(db *store.DB, catalog *inventory.Catalog, book *inventory.Book, channels []string, told func(), log *slog.Logger, now func() time.Time) *Fulfiller {
-	return &Fulfiller{db: db, catalog: catalog, book: book, channels: channels, told: told, log: log, now: now}
+// NewFulfiller returns a handler for the consumer. Orders must be paid
+// within deadline, or not at all when it is 0. Each order's news goes to the
+// outbox for every channel; told is called after each commit.
+func NewFulfiller(db *store.DB, catalog *inventory.Catalog, book *inventory.Book, deadline time.Duration, channels []string, told func(), log *slog.Logger, now func() time.Time) *Fulfiller {
+	return &Fulfiller{db: db, catalog: catalog, book: book, deadline: deadline, channels: channels, told: told, log: log, now: now}
 }
 
 // Handle implements queue.Handler.
@@ -171,9 +177,13 @@ func (f *Fulfiller) row(sale inventory.Sale, epoch int64, t queue.Ticket, tag st
 	now := f.now().UnixMilli()
 	r := Row{ID: t.ID, SaleID: sale.ID, UserID: t.User, Slot: &t.Slot, Quantity: t.Units, PriceCents: sale.PriceCents, Currency: sale.Currency,
 		Status: Confirmed, Email: t.Email, Phone: t.Phone, Seq: t.Seq, Epoch: epoch, BatchID: tag, Fingerprint: t.Fingerprint, Position: t.Position, ETASeconds: t.ETASeconds, Released: 1,
-		AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: now}
+		AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: now, Locale: t.Locale}
+	if f.deadline > 0 {
+		// By the clock that ends it, which is not this host's.
+		r.PayBy = f.book.Now().Add(f.deadline).UnixMilli()
+	}
 	if t.State != queue.Queued {
-		r.Slot, r.Status, r.Reason, r.ConfirmedAt, r.EndedAt = nil, statusOf(t.State), t.Reason, 0, t.At.UnixMilli()
+		r.Slot, r.Status, r.Reason, r.ConfirmedAt, r.PayBy, r.EndedAt = nil, statusOf(t.State), t.Reason, 0, 0, t.At.UnixMilli()
 	}
 	return r
 }
@@ -196,7 +206,7 @@ func (f *Fulfiller) insert(tx *gorm.DB, rows []Row) (map[string]Row, error) {
 			return nil, err
 		}
 		var found []Row
-		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "batch_id", "confirmed_at", "ended_at").Where("id IN ?", ids[from:to]).Find(&found).Error; err != nil {
+		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "batch_id", "confirmed_at", "ended_at", "pay_by", "paid_at").Where("id IN ?", ids[from:to]).Find(&found).Error; err != nil {
 			return nil, err
 		}
 		for _, r := range found {
@@ -222,7 +232,7 @@ func (f *Fulfiller) insertFailed(tx *gorm.DB, sale inventory.Sale, epoch int64, 
 func (f *Fulfiller) failedRow(sale inventory.Sale, epoch int64, t queue.Ticket, reason, tag string) Row {
 	r := f.row(sale, epoch, t, tag)
 	if t.State == queue.Queued {
-		r.Slot, r.Status, r.Reason, r.ConfirmedAt, r.EndedAt = nil, Failed, reason, 0, f.now().UnixMilli()
+		r.Slot, r.Status, r.Reason, r.ConfirmedAt, r.PayBy, r.EndedAt = nil, Failed, reason, 0, 0, f.now().UnixMilli()
 	}
 	return r
 }

@@ -56,13 +56,17 @@ type Row struct {
 	AdmittedAt  int64
 	ConfirmedAt int64
 	EndedAt     int64
+	PayBy       int64  // 0: it need not be paid
+	PaidAt      int64  // 0 until it is paid
+	LateSeq     int64  // the line's sequence when a late payment took its units again; 0: never
+	Locale      string // of what its owner is told
 }
 
 // TableName names the table for GORM.
 func (Row) TableName() string { return "orders" }
 
 // rowColumns bounds how many rows fit into one statement.
-const rowColumns = 21
+const rowColumns = 25
 
 // View is an order as its owner and operators see it.
 type View struct {
@@ -75,19 +79,26 @@ type View struct {
 	AdmittedAt       time.Time
 	ConfirmedAt      time.Time
 	EndedAt          time.Time
+	PayBy            time.Time // while it is confirmed; zero when it need not be paid
+	PaidAt           time.Time
 }
 
-// Final reports whether the status never changes again.
+// Final reports whether nothing more is to be expected: the order has ended,
+// is paid, or is confirmed and need not be paid.
 func (v View) Final() bool {
-	return v.Status == Failed || v.Status == Cancelled || v.Status == Expired
+	return v.Settled() && (v.Status != Confirmed || v.PayBy.IsZero())
 }
 
 // Settled reports whether the order has left the line.
 func (v View) Settled() bool { return v.Status != Queued && v.Status != Processing }
 
 func viewOfRow(r Row) View {
-	return View{ID: r.ID, SaleID: r.SaleID, User: r.UserID, Status: r.Status, Reason: r.Reason, Quantity: r.Quantity, PriceCents: r.PriceCents,
-		Currency: r.Currency, AdmittedAt: atMS(r.AdmittedAt), ConfirmedAt: atMS(r.ConfirmedAt), EndedAt: atMS(r.EndedAt)}
+	v := View{ID: r.ID, SaleID: r.SaleID, User: r.UserID, Status: r.Status, Reason: r.Reason, Quantity: r.Quantity, PriceCents: r.PriceCents,
+		Currency: r.Currency, AdmittedAt: atMS(r.AdmittedAt), ConfirmedAt: atMS(r.ConfirmedAt), EndedAt: atMS(r.EndedAt), PaidAt: atMS(r.PaidAt)}
+	if r.Status == Confirmed {
+		v.PayBy = atMS(r.PayBy)
+	}
+	return v
 }
 
 // viewOfTicket shows a ticket; claimed is the sequence up to which the line
@@ -100,7 +111,7 @@ func viewOfTicket(sale string, t queue.Ticket, claimed int64) View {
 	case t.State == queue.Queued:
 		v.Status = Processing
 	case t.State == queue.Confirmed || t.State == queue.Paid:
-		v.ConfirmedAt = t.At
+		v.ConfirmedAt, v.PayBy, v.PaidAt = t.At, t.PayBy, t.PaidAt
 	default:
 		v.EndedAt = t.At
 	}

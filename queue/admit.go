@@ -20,6 +20,7 @@ type Request struct {
 	Units        int
 	Fingerprint  string
 	Email, Phone string
+	Locale       string // language tag for what the shopper is told
 }
 
 // Admission is the answer to one Request.
@@ -110,11 +111,11 @@ func (a Ask) check() error {
 func (k keys) admit() []string { return []string{k.meta, k.stock, k.wait, k.orders, k.holders} }
 
 func (a Ask) args() []any {
-	args := make([]any, 0, 4+6*len(a.Requests))
+	args := make([]any, 0, 4+7*len(a.Requests))
 	args = append(args, a.Epoch, strconv.FormatFloat(a.Rate, 'f', 3, 64), wakeChannel, a.Line.sale)
 	for i := range a.Requests {
 		r := &a.Requests[i]
-		args = append(args, r.ID, r.User, r.Units, r.Fingerprint, r.Email, r.Phone)
+		args = append(args, r.ID, r.User, r.Units, r.Fingerprint, r.Email, r.Phone, r.Locale)
 	}
 	return args
 }

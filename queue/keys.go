@@ -20,6 +20,7 @@ type keys struct {
 	lease    string // sorted set: batch id → deadline in ms
 	leased   string // hash: batch id → its order ids
 	retry    string // sorted set: order id → due time in ms
+	due      string // sorted set: confirmed order id → when it must be paid, in ms
 	attempts string // hash: order id → failed attempts
 	dead     string // list of dead-lettered order ids, newest first
 	released string // list of the orders released last, newest first: the audit follows them
@@ -35,10 +36,10 @@ func lineKeys(sale string) keys {
 	return keys{
 		meta: prefix + "meta", stock: prefix + "stock", wait: prefix + "wait", suspect: prefix + "suspect",
 		orders: prefix + "orders", holders: prefix + "holders", lease: prefix + "lease", leased: prefix + "leased",
-		retry: prefix + "retry", attempts: prefix + "attempts", dead: prefix + "dead", done: prefix + "done", released: prefix + "released",
+		retry: prefix + "retry", due: prefix + "due", attempts: prefix + "attempts", dead: prefix + "dead", done: prefix + "done", released: prefix + "released",
 	}
 }
 
 func (k keys) all() []string {
-	return []string{k.meta, k.stock, k.wait, k.suspect, k.orders, k.holders, k.lease, k.leased, k.retry, k.attempts, k.dead, k.done, k.released}
+	return []string{k.meta, k.stock, k.wait, k.suspect, k.orders, k.holders, k.lease, k.leased, k.retry, k.due, k.attempts, k.dead, k.done, k.released}
 }

@@ -91,6 +91,7 @@ type Op byte
 // The ends of a ticket in a batch.
 const (
 	OpConfirm Op = 'c' // the order exists in the database
+	OpPaid    Op = 'p' // it exists and is paid
 	OpFail    Op = 'f' // it failed for good: its units and its user's slot return
 	OpDead    Op = 'x' // as OpFail, and it is kept for an operator
 	OpClose   Op = 'k' // a cancelled ticket that is now recorded
@@ -99,7 +100,7 @@ const (
 	OpBack    Op = 'b' // back to where it came from; counts nothing
 )
 
-func (o Op) valid() bool { return strings.IndexByte("cfxkerb", byte(o)) >= 0 }
+func (o Op) valid() bool { return strings.IndexByte("cpfxkerb", byte(o)) >= 0 }
 
 // Outcome is the end of one ticket of a batch.
 type Outcome struct {
@@ -108,7 +109,8 @@ type Outcome struct {
 	Reason string        // OpFail, OpDead
 	State  State         // OpEnded
 	Delay  time.Duration // OpRetry
-	At     time.Time     // OpConfirm, OpFail, OpEnded: when, by the database; zero means now
+	Pay    time.Time     // OpConfirm: when it must be paid, zero means never; OpPaid: when it was
+	At     time.Time     // OpConfirm, OpPaid (when it was confirmed), OpFail, OpEnded: by the database; zero means now
 }
 
 // Settle ends a batch. It returns ErrFenced, and has changed nothing, when the
@@ -119,6 +121,8 @@ func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
 	for _, o := range outcomes {
 		var value any = cleanReason(o.Reason)
 		switch {
+		case o.Op == OpConfirm || o.Op == OpPaid:
+			value = msOrEmpty(o.Pay)
 		case o.Op == OpEnded:
 			value = string(o.State)
 		case o.Op == OpRetry:
@@ -128,14 +132,10 @@ func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
 		case o.Op == OpBack:
 			value = "wait"
 		}
-		at := ""
-		if !o.At.IsZero() {
-			at = strconv.FormatInt(o.At.UnixMilli(), 10)
-		}
-		args = append(args, o.ID, string(o.Op), value, at)
+		args = append(args, o.ID, string(o.Op), value, msOrEmpty(o.At))
 	}
 	k := l.keys
-	keys := []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done}
+	keys := []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done, k.due}
 	n, err := l.scripts.settle.runInt(ctx, l.rdb, keys, args...)
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func (l *Line) Release(ctx context.Context, ended []Ended) error {
 		args = append(args, e.ID, string(e.State))
 	}
 	k := l.keys
-	n, err := l.scripts.release.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released}, args...)
+	n, err := l.scripts.release.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released, k.due}, args...)
 	if err == nil && n < 0 {
 		return ErrNotReady
 	}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
@@ -21,8 +22,7 @@ func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneri
 			Help: "Time to run and settle one batch.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 11)}),
 		size: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_fulfil_batch_size",
 			Help: "Tickets in one batch.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500}}),
-		ended: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_finished_total",
-			Help: "Orders that left the line, by how."}, []string{"sale", "status"}),
+		ended: FinishedCounter(reg),
 		recovered: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_leases_recovered_total",
 			Help: "Batches taken over because their worker did not settle them within the lease."}),
 	}
@@ -30,8 +30,22 @@ func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneri
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_pool_workers", Help: "Workers of the pool by state.",
 			ConstLabels: prometheus.Labels{"state": state}}, func() float64 { return float64(count()) })
 	}
-	reg.MustRegister(m.wait, m.fulfil, m.size, m.ended, m.recovered, workers("running", pool.Running), workers("free", pool.Free))
+	reg.MustRegister(m.wait, m.fulfil, m.size, m.recovered, workers("running", pool.Running), workers("free", pool.Free))
 	return m
+}
+
+// FinishedCounter counts orders by sale and how they ended. All rooms that end
+// orders share the one that is registered first.
+func FinishedCounter(reg prometheus.Registerer) *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_finished_total",
+		Help: "Orders that left the line, were paid or expired, by how."}, []string{"sale", "status"})
+	var known prometheus.AlreadyRegisteredError
+	if err := reg.Register(c); errors.As(err, &known) {
+		return known.ExistingCollector.(*prometheus.CounterVec)
+	} else if err != nil {
+		panic(err) // as MustRegister: two metrics share a name, which a test would have found
+	}
+	return c
 }
 
 func (m *consumerMetrics) finished(b Batch, outcomes []Outcome, took time.Duration, now time.Time) {
@@ -56,7 +70,7 @@ func (m *consumerMetrics) finished(b Batch, outcomes []Outcome, took time.Durati
 // statusOf is how an order ended by this outcome; empty when it has not.
 func statusOf(o Outcome) string {
 	switch o.Op {
-	case OpConfirm:
+	case OpConfirm, OpPaid: // paid is counted with the payment
 		return "confirmed"
 	case OpFail, OpDead:
 		return "failed"

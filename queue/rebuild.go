@@ -112,8 +112,8 @@ func unique(tickets []Ticket) []Ticket {
 }
 
 // Restore writes what the ledger knows into a closed line: the records of its
-// orders, live ones and the newest that ended, and, from the live ones and the
-// surviving tickets, who holds what. At most keepDone ended orders are kept.
+// orders, live ones and the newest that ended, their payment deadlines, and,
+// from the live ones and the surviving tickets, who holds what. At most keepDone ended orders are kept.
 func (l *Line) Restore(ctx context.Context, epoch int64, ledger, survivors []Ticket) error {
 	dead, err := l.members(ctx, l.keys.dead)
 	if err != nil {
@@ -151,6 +151,8 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger, survivors []Tic
 		l.restore(ctx, epoch, "HSET", l.keys.orders, records),
 		l.clear(ctx, epoch, l.keys.holders),
 		l.restore(ctx, epoch, "HSET", l.keys.holders, holdings(holding)),
+		l.clear(ctx, epoch, l.keys.due),
+		l.restore(ctx, epoch, "ZADD", l.keys.due, deadlines(ledger)),
 		l.clear(ctx, epoch, l.keys.done),
 		l.restore(ctx, epoch, "LPUSH", l.keys.done, oldestFirst(ended)),
 	)
@@ -173,6 +175,18 @@ func holdings(tickets []Ticket) []string {
 		fields = append(fields, user, text)
 	}
 	return fields
+}
+
+// deadlines are the scores and members of the due set. A confirmed order whose
+// ticket still runs is in it too: its worker puts it there again.
+func deadlines(ledger []Ticket) []string {
+	var pairs []string
+	for _, t := range ledger {
+		if t.State == Confirmed && !t.PayBy.IsZero() {
+			pairs = append(pairs, msOrEmpty(t.PayBy), t.ID)
+		}
+	}
+	return pairs
 }
 
 // oldestFirst orders the ids of the orders that ended, the way they would have been pushed.

@@ -39,26 +39,36 @@ type Ticket struct {
 	Position     int64     // place in line when admitted, from 1
 	ETASeconds   int64     // expected wait when admitted
 	At           time.Time // when it was confirmed or ended; zero while queued
+	PayBy        time.Time // of a confirmed order: when it must be paid; zero means never
+	PaidAt       time.Time // of a paid order
 	Reason       string    // why it failed
 	Email, Phone string    // empty once it is confirmed or ended
+	Locale       string    // as Email
 	Attempts     int       // how often it failed by its own fault; known on claimed suspects only
 }
 
-const recordFields = 13
+const (
+	recordFields = 15
+	// what an older version wrote, and may still stand in the line when this one starts
+	oldFields = 13
+)
 
 // parseTicket reads a record as lua/record.lua describes it. It fails on
 // anything that no script writes.
 func parseTicket(id, record string) (Ticket, error) {
 	f := strings.Split(record, "\t")
+	if len(f) == oldFields {
+		f = append(f, "", "")
+	}
 	if len(f) != recordFields || len(f[0]) != 1 || !State(f[0][0]).valid() {
 		return Ticket{}, fmt.Errorf("ticket %s: its record is not one: %q", id, record)
 	}
-	t := Ticket{ID: id, State: State(f[0][0]), User: f[4], Fingerprint: f[6], Reason: f[10], Email: f[11], Phone: f[12]}
-	var admitted, at, units, slot int64
+	t := Ticket{ID: id, State: State(f[0][0]), User: f[4], Fingerprint: f[6], Reason: f[10], Email: f[11], Phone: f[12], Locale: f[13]}
+	var admitted, at, pay, units, slot int64
 	for _, n := range []struct {
 		text string
 		to   *int64
-	}{{f[1], &t.Seq}, {f[2], &units}, {f[3], &slot}, {f[5], &admitted}, {f[7], &t.Position}, {f[8], &t.ETASeconds}, {f[9], &at}} {
+	}{{f[1], &t.Seq}, {f[2], &units}, {f[3], &slot}, {f[5], &admitted}, {f[7], &t.Position}, {f[8], &t.ETASeconds}, {f[9], &at}, {f[14], &pay}} {
 		if n.text == "" {
 			continue
 		}
@@ -75,16 +85,31 @@ func parseTicket(id, record string) (Ticket, error) {
 	if at > 0 {
 		t.At = time.UnixMilli(at).UTC()
 	}
+	switch {
+	case pay == 0:
+	case t.State == Confirmed:
+		t.PayBy = time.UnixMilli(pay).UTC()
+	case t.State == Paid:
+		t.PaidAt = time.UnixMilli(pay).UTC()
+	}
 	return t, nil
 }
 
 // record is the inverse of parseTicket, used to write the ledger back into a line.
 func (t Ticket) record() string {
-	at := ""
-	if !t.At.IsZero() {
-		at = strconv.FormatInt(t.At.UnixMilli(), 10)
+	pay := t.PayBy
+	if t.State == Paid {
+		pay = t.PaidAt
 	}
 	return strings.Join([]string{string(t.State), strconv.FormatInt(t.Seq, 10), strconv.Itoa(t.Units), strconv.Itoa(t.Slot), t.User,
 		strconv.FormatInt(t.AdmittedAt.UnixMilli(), 10), t.Fingerprint, strconv.FormatInt(t.Position, 10), strconv.FormatInt(t.ETASeconds, 10),
-		at, t.Reason, t.Email, t.Phone}, "\t")
+		msOrEmpty(t.At), t.Reason, t.Email, t.Phone, t.Locale, msOrEmpty(pay)}, "\t")
+}
+
+// msOrEmpty is a time in a record or an argument: empty when there is none.
+func msOrEmpty(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return strconv.FormatInt(t.UnixMilli(), 10)
 }

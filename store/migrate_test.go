@@ -20,7 +20,8 @@ func TestMigrate(t *testing.T) {
 			require.ErrorContains(t, db.Ready(t.Context()), "run `sluice migrate up`")
 			before, err := db.MigrationStatus(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, []store.Migration{{Version: 1, Name: "0001_init", Pending: true}}, before)
+			require.Equal(t, store.Migration{Version: 1, Name: "0001_init", Pending: true}, before[0])
+			require.Equal(t, store.Migration{Version: 2, Name: "0002_payments", Pending: true}, before[1])
 			require.False(t, db.Read.Migrator().HasTable("goose_db_version"), "asking must not change the database")
 
 			applied, err := db.Migrate(t.Context())
@@ -59,7 +60,9 @@ func TestMigrateAtOnce(t *testing.T) {
 			for _, err := range errs {
 				require.NoError(t, err)
 			}
-			require.EqualValues(t, 1, total.Load())
+			done, err := open(t, config(d)).MigrationStatus(t.Context())
+			require.NoError(t, err)
+			require.EqualValues(t, len(done), total.Load(), "each once")
 		})
 	}
 }
@@ -81,6 +84,12 @@ func TestMigrateAfterACrashInItsFirstStep(t *testing.T) {
 		version_id BIGINT NOT NULL, is_applied BOOLEAN NOT NULL, tstamp DATETIME NULL DEFAULT CURRENT_TIMESTAMP)`).Error)
 	require.Error(t, db.Ready(t.Context()))
 	_, err := db.Migrate(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, db.Ready(t.Context()))
+
+	// DDL commits by itself: a crash before the version is noted leaves the columns behind.
+	require.NoError(t, db.Write.Exec("DELETE FROM goose_db_version WHERE version_id >= 2").Error)
+	_, err = db.Migrate(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, db.Ready(t.Context()))
 }

@@ -22,7 +22,7 @@ local state, at, reason = 'q', '', ''
 if not fits then state, at, reason = 'f', int(now_ms()), ARGV[7] end
 local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
 local position = math.max(seq - tonumber(meta[4]), 1)
-local record = table.concat({state, int(seq), ARGV[4], int(slot), ARGV[3], ARGV[5], ARGV[6], int(position), '0', at, reason, '', ''}, '\t')
+local record = table.concat({state, int(seq), ARGV[4], int(slot), ARGV[3], ARGV[5], ARGV[6], int(position), '0', at, reason, '', '', '', ''}, '\t')
 if fits then
   redis.call('DECRBY', KEYS[2], units)
   redis.call('HSET', KEYS[5], ARGV[3], with_order(text, ARGV[2], slot, units))

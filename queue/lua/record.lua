@@ -1,8 +1,9 @@
 -- record: what every script of a line shares. It is put in front of each of them.
 --
--- A record is one order in 13 fields joined by tabs (no field may hold a control character):
---   state seq units slot user admitted_ms fingerprint position eta_s at_ms reason email phone
+-- A record is one order in 15 fields joined by tabs (no field may hold a control character):
+--   state seq units slot user admitted_ms fingerprint position eta_s at_ms reason email phone locale pay_ms
 --   state: q in the line, c confirmed, p paid, f failed, x cancelled, e expired
+--   pay_ms: c when it must be paid ("": never), p when it was paid
 -- A holding is what one user holds: order:slot:units, joined by commas.
 
 local function now_ms()
@@ -12,10 +13,10 @@ end
 
 local function int(x) return string.format('%.0f', x) end
 
--- ended returns the record in a new state. The contact fields go: whoever still needs them reads the database.
-local function ended(record, state, at, reason)
+-- ended returns the record in a new state. Contact and locale go: whoever still needs them reads the database.
+local function ended(record, state, at, reason, pay)
   local head = string.match(record, '^%a(\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+)\t')
-  return state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t'
+  return state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t\t\t' .. (pay or '')
 end
 
 local function units_and_user(record)

@@ -1,7 +1,8 @@
 -- release: brings confirmed orders that ended in the database (cancelled, expired) back into the line.
--- Called after that transaction, as often as it takes: only the first call finds the order confirmed.
+-- Called after that transaction, as often as it takes: only the first call finds the order confirmed. A paid order is
+-- never brought back: a late caller may mean an expiry that a late payment has undone since.
 --
--- KEYS  1 meta  2 stock  3 orders  4 holders  5 done  6 released
+-- KEYS  1 meta  2 stock  3 orders  4 holders  5 done  6 released  7 due
 -- ARGV  1 most finished records kept  2 status channel  3 sale  4 most released ids kept  5 stock channel
 --       then per order: id, state (x or e)
 --
@@ -13,8 +14,8 @@ local now, finished, news = now_ms(), {}, {ARGV[3]}
 for a = 6, #ARGV, 2 do
   local id, state = ARGV[a], ARGV[a + 1]
   local record = redis.call('HGET', KEYS[3], id)
-  local was = record and string.sub(record, 1, 1)
-  if was == 'c' or was == 'p' then
+  redis.call('ZREM', KEYS[7], id)
+  if record and string.sub(record, 1, 1) == 'c' then
     give_back(KEYS[2], KEYS[4], id, record, {ARGV[5], ARGV[3]})
     redis.call('HSET', KEYS[3], id, ended(record, state, now, ''))
     finished[#finished + 1] = id

@@ -1,7 +1,7 @@
 -- restore: writes a piece of the ledger back into a line that is being rebuilt.
 --
--- KEYS  1 meta  2 the hash or list to write
--- ARGV  1 epoch  2 command: HSET, HDEL, LPUSH or DEL  3... its arguments
+-- KEYS  1 meta  2 the hash, list or sorted set to write
+-- ARGV  1 epoch  2 command: HSET, HDEL, LPUSH, ZADD or DEL  3... its arguments
 --
 -- Returns 1 written, 0 somebody else rebuilds this line now.
 

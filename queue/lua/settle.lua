@@ -1,10 +1,11 @@
 -- settle: ends a batch, ticket by ticket, but only while its lease stands.
 -- A worker that comes late finds no lease and changes nothing: whoever took the batch over decides.
 --
--- KEYS  1 meta  2 stock  3 lease  4 leased  5 orders  6 holders  7 wait  8 suspect  9 retry  10 attempts  11 dead  12 done
+-- KEYS  1 meta  2 stock  3 lease  4 leased  5 orders  6 holders  7 wait  8 suspect  9 retry  10 attempts  11 dead  12 done  13 due
 -- ARGV  1 batch id  2 most finished records kept  3 most dead letters kept  4 status channel  5 sale  6 stock channel
 --       then per ticket: id, op, value, when it was confirmed or ended in ms ("": now)
---       op  c confirmed: the order exists            (value unused)
+--       op  c confirmed: the order exists            (value: when it must be paid in ms, "": never)
+--           p paid: the order exists and is paid     (value: when it was paid in ms)
 --           f failed for good: units and slot return (value: reason)
 --           x dead-lettered: as f, and kept for an operator (value: reason)
 --           k a cancelled ticket that is now recorded       (value unused)
@@ -21,11 +22,11 @@ local ids = {}
 for a = 7, #ARGV, 4 do ids[#ids + 1] = ARGV[a] end
 local records = redis.call('HMGET', KEYS[5], unpack(ids))
 local changed, finished, news, served = {}, {}, {ARGV[5]}, 0
-local back, again, told = {}, {}, {ARGV[6], ARGV[5]}
+local back, again, due, told = {}, {}, {}, {ARGV[6], ARGV[5]}
 
-local function tell(id, record, state, at, reason)
+local function tell(id, record, state, at, reason, pay)
   changed[#changed + 1] = id
-  changed[#changed + 1] = ended(record, state, tonumber(at) or now, reason)
+  changed[#changed + 1] = ended(record, state, tonumber(at) or now, reason, pay)
   news[#news + 1] = id .. ' ' .. state
 end
 
@@ -44,8 +45,12 @@ for i = 1, #ids do
   else
     served = served + 1
     redis.call('HDEL', KEYS[10], id)
-    if op == 'c' and live then
-      tell(id, record, 'c', ARGV[a + 3], '')
+    if (op == 'c' or op == 'p') and live then
+      tell(id, record, op, ARGV[a + 3], '', value)
+      if op == 'c' and value ~= '' then
+        due[#due + 1] = value
+        due[#due + 1] = id
+      end
     elseif op == 'f' or op == 'x' or op == 'e' then
       if not live and record and string.find(record, '^q\t%d+\t%d+\t%d+\t[^\t]+\t') then
         -- Not readable as a whole, but what it holds is: that returns, and the record says so.
@@ -65,6 +70,7 @@ for i = 1, #ids do
 end
 
 in_chunks('HSET', KEYS[5], changed)
+in_chunks('ZADD', KEYS[13], due)
 -- The oldest must be popped first again: it goes back last.
 for i = #back, 1, -1 do redis.call('RPUSH', KEYS[7], back[i]) end
 for i = #again, 1, -1 do redis.call('RPUSH', KEYS[8], again[i]) end

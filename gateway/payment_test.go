@@ -1,0 +1,218 @@
+package gateway
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/inventory"
+	"sluice/order"
+)
+
+// Two secrets of the provider, the newer one first.
+func paymentSecrets() []string {
+	return []string{"whsec_" + base64.StdEncoding.EncodeToString([]byte("the newer secret of the provider")),
+		"whsec_" + base64.StdEncoding.EncodeToString([]byte("the older secret of the provider"))}
+}
+
+func unpaid(c *setup) {
+	c.payments = order.PaymentConfig{Timeout: time.Hour, Secret: paymentSecrets()}
+}
+
+// payDesk is the provider's side of the gateway, when there is one.
+func (s *stack) payDesk() *Payments {
+	if !s.payments.On() {
+		return nil
+	}
+	keys, err := s.payments.Keys()
+	require.NoError(s.t, err)
+	payer := order.NewPayer(s.db, s.lines, s.catalog, 10*time.Second, []string{"stream"}, func() {}, quietLog(), s.book.Now, s.reg)
+	return &Payments{Verifier: NewWebhookVerifier(keys, s.book.Now), Payer: payer}
+}
+
+// signed are the headers of a callback.
+func signed(secret, id string, at time.Time, body string) []string {
+	key, _ := base64.StdEncoding.DecodeString(strings.TrimPrefix(secret, "whsec_"))
+	stamp := strconv.FormatInt(at.Unix(), 10)
+	mac := hmac.New(sha256.New, key)
+	mac.Write([]byte(id + "." + stamp + "." + body))
+	return []string{"webhook-id", id, "webhook-timestamp", stamp, "webhook-signature", "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))}
+}
+
+// provider sends a signed callback for an order.
+func (s *stack) provider(path, body string) got {
+	s.t.Helper()
+	return s.do("", http.MethodPost, path+"/payment", body, signed(paymentSecrets()[0], "msg", time.Now(), body)...)
+}
+
+func TestPaymentCallback(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, unpaid)
+	s.sell("phone", 10)
+	path := s.place("ann", "phone")
+	const body = `{"payment_id":"pay-1","amount_cents":9900,"currency":"CNY","paid_at":"2026-11-11T00:00:00+08:00","customer":{"is":"ignored"}}`
+	early := s.refused(CodeNotConfirmed, s.provider(path, body))
+	require.Positive(t, early.retryAfter())
+	s.work()
+	g := s.until("ann", path, "confirmed")
+	payBy, err := time.Parse(timeFormat, g.text("pay_by"))
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now().Add(time.Hour), payBy, time.Minute)
+
+	s.refused(CodeNotFound, s.provider("/v1/sales/phone/orders/missing", body))
+	s.refused(CodeNotFound, s.provider(strings.Replace(path, "phone", "other", 1), body))
+	s.refused(CodePaymentMismatch, s.provider(path, `{"payment_id":"less","amount_cents":1,"currency":"CNY"}`))
+
+	follow := s.follow("ann", path, "")
+	follow.order("confirmed")
+	for range 2 {
+		g = s.provider(path, body)
+		require.Equal(t, http.StatusOK, g.status, g.raw)
+		require.Equal(t, "paid", g.text("status"))
+		require.Empty(t, g.text("refund"))
+	}
+	follow.order("paid")
+	follow.ends()
+	require.NotEmpty(t, s.until("ann", path, "paid").text("paid_at"))
+	s.refused(CodeNotCancellable, s.do("ann", http.MethodDelete, path, ""))
+	again := s.provider(path, `{"payment_id":"pay-2","amount_cents":9900,"currency":"CNY"}`)
+	require.Equal(t, "required", again.text("refund"), again.raw)
+	require.Equal(t, "paid", again.text("status"))
+	other := s.place("bob", "phone")
+	s.until("bob", other, "confirmed")
+	s.refused(CodeConflict, s.provider(other, body))
+	s.clean()
+}
+
+func TestPaymentPayload(t *testing.T) {
+	t.Parallel()
+	good, bad := DecodePayment([]byte(`{"payment_id":"p","amount_cents":0,"currency":"EUR","paid_at":"2026-01-02T03:04:05Z"}`))
+	require.Empty(t, bad)
+	require.Equal(t, order.Payment{ID: "p", Currency: "EUR", PaidAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, good)
+	for body, field := range map[string]string{
+		``: "body", `[]`: "body", `{}`: "payment_id", `{"payment_id":"a","payment_id":"b"}`: "payment_id",
+		`{"payment_id":"` + strings.Repeat("x", 129) + `","amount_cents":1,"currency":"CNY"}`: "payment_id",
+		`{"payment_id":"ü","amount_cents":1,"currency":"CNY"}`:                                "payment_id",
+		`{"payment_id":"a","amount_cents":1.0,"currency":"CNY"}`:                              "amount_cents",
+		`{"payment_id":"a","amount_cents":-1,"currency":"CNY"}`:                               "amount_cents",
+		`{"payment_id":"a","amount_cents":9223372036854775808,"currency":"CNY"}`:              "amount_cents",
+		`{"payment_id":"a","amount_cents":"1","currency":"CNY"}`:                              "amount_cents",
+		`{"payment_id":"a","amount_cents":1,"currency":"cny"}`:                                "currency",
+		`{"payment_id":"a","amount_cents":1,"currency":"CNY","paid_at":7}`:                    "paid_at",
+	} {
+		_, bad := DecodePayment([]byte(body))
+		require.NotEmpty(t, bad, body)
+		require.Equal(t, field, bad[0].Field, body)
+	}
+}
+
+func TestWebhookVerifier(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_700_000_000, 0)
+	keys, err := order.PaymentConfig{Secret: paymentSecrets()}.Keys()
+	require.NoError(t, err)
+	v := NewWebhookVerifier(keys, func() time.Time { return now })
+	verify := func(body string, pairs ...string) error {
+		h := http.Header{}
+		for i := 0; i < len(pairs); i += 2 {
+			h.Set(pairs[i], pairs[i+1])
+		}
+		return v.Verify(h, []byte(body))
+	}
+	for _, secret := range paymentSecrets() {
+		require.NoError(t, verify("{}", signed(secret, "msg", now, "{}")...))
+	}
+	newer := signed(paymentSecrets()[0], "msg", now, "{}")
+	newer[5] = "v2,abc v1,!!! " + signed(paymentSecrets()[1], "msg", now, "")[5] + " " + newer[5]
+	require.NoError(t, verify("{}", newer...), "one good signature among others")
+	for name, bad := range map[string][]string{
+		"another body":   signed(paymentSecrets()[0], "msg", now, "{ }"),
+		"too old":        signed(paymentSecrets()[0], "msg", now.Add(-5*time.Minute-time.Second), "{}"),
+		"too new":        signed(paymentSecrets()[0], "msg", now.Add(5*time.Minute+time.Second), "{}"),
+		"another secret": signed("whsec_"+base64.StdEncoding.EncodeToString([]byte("a secret that nobody gave to us!")), "msg", now, "{}"),
+		"nothing":        {},
+		"no signature":   signed(paymentSecrets()[0], "msg", now, "{}")[:4],
+	} {
+		require.ErrorIs(t, verify("{}", bad...), ErrUnsigned, name)
+	}
+	moved := signed(paymentSecrets()[0], "msg", now, "{}")
+	moved[1] = "other"
+	require.ErrorIs(t, verify("{}", moved...), ErrUnsigned, "another id")
+}
+
+func TestUnsignedPaymentsAreLimited(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, unpaid, func(c *setup) { c.limits = LimitsConfig{PerIPRPS: 0.001, PerIPBurst: 2} })
+	s.sell("phone", 10)
+	for range 2 {
+		s.refused(CodeUnauthorized, s.do("", http.MethodPost, "/v1/sales/phone/orders/any/payment", "{}"))
+	}
+	s.refused(CodeRateLimited, s.do("", http.MethodPost, "/v1/sales/phone/orders/any/payment", "{}"))
+}
+
+func TestWithoutPaymentsThereIsNoDeadline(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.sell("phone", 10)
+	s.work()
+	path := s.place("ann", "phone")
+	require.Empty(t, s.until("ann", path, "confirmed").text("pay_by"))
+	s.refused(CodeNotFound, s.provider(path, "{}"))
+	follow := s.follow("ann", path, "")
+	follow.order("confirmed")
+	follow.ends()
+}
+
+func TestLongPollWaitsForThePayment(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, unpaid)
+	s.sell("phone", 10)
+	s.work()
+	path := s.place("ann", "phone")
+	s.until("ann", path, "confirmed")
+	answered := make(chan got, 1)
+	token := s.token("ann", false)
+	go func() {
+		g, _ := fetch(t.Context(), s.client, http.MethodGet, "http://"+s.addr+path+"?wait=20s", token, "")
+		answered <- g
+	}()
+	require.Eventually(t, func() bool { return s.waiters() == 1 }, patience, time.Millisecond)
+	require.Equal(t, http.StatusOK, s.provider(path, `{"payment_id":"p","amount_cents":9900,"currency":"CNY"}`).status)
+	require.Equal(t, "paid", (<-answered).text("status"))
+}
+
+func TestLocale(t *testing.T) {
+	t.Parallel()
+	for accept, want := range map[string]string{
+		"": "zh-CN", "*": "zh-CN", "de": "zh-CN", "en": "en", "en-US,en;q=0.9": "en", "de, en;q=0.2, zh;q=0.1": "en", "zh-TW, en;q=0.5": "zh-CN",
+		"en;q=0": "zh-CN", "EN-gb": "en", ";;,,=": "zh-CN",
+	} {
+		require.Equal(t, want, localeOf(accept, "zh-CN"), accept)
+	}
+	s := newStack(t)
+	s.sell("phone", 10, func(n *inventory.NewSale) { n.PerUserLimit = 3 })
+	locale := func(g got) string {
+		require.Equal(t, http.StatusAccepted, g.status, g.raw)
+		tickets, _, err := s.lines.Of("phone").Lookup(t.Context(), []string{g.text("order_id")})
+		require.NoError(t, err)
+		return tickets[g.text("order_id")].Locale
+	}
+	require.Equal(t, "en", locale(s.order("ann", "phone", `{"locale":"en"}`)))
+	require.Equal(t, "en", locale(s.order("ann", "phone", "", "Accept-Language", "en-GB")))
+	require.Equal(t, "zh-CN", locale(s.order("ann", "phone", `{"locale":"zh-CN"}`, "Accept-Language", "en-GB")))
+	require.Contains(t, s.refused(CodeInvalidRequest, s.order("bob", "phone", `{"locale":"fr"}`)).raw, `"field":"locale"`)
+	s.work()
+	require.Eventually(t, func() bool {
+		var n int64
+		require.NoError(t, s.db.Read.Table("orders").Where("locale = 'en'").Count(&n).Error)
+		return n == 2
+	}, patience, 10*time.Millisecond)
+	require.NotEqual(t, Fingerprint(OrderBody{Quantity: 1}), Fingerprint(OrderBody{Quantity: 1, Locale: "en"}))
+}

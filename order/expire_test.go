@@ -1,0 +1,189 @@
+package order_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/order"
+	"sluice/queue"
+)
+
+func TestExpire(t *testing.T) {
+	eachUnpaid(t, 3, 1, func(w *world) {
+		early, late, paid := w.confirm("ann", 1), w.confirm("bob", 1), w.confirm("cid", 1)
+		_, err := w.pay(paid.ID, pays(paid.ID, 1))
+		require.NoError(w.t, err)
+		w.pass(early.ID)
+		require.NoError(w.t, w.expirer.Expire(w.ctx))
+		require.Equal(w.t, map[string]int{order.Expired: 1, order.Confirmed: 1, order.Paid: 1}, w.count())
+		row := w.rows()[early.ID]
+		require.Nil(w.t, row.Slot)
+		require.Equal(w.t, 1, row.Released)
+		require.NotZero(w.t, row.EndedAt)
+		require.Equal(w.t, queue.Expired, w.ticket(early.ID).State)
+		require.EqualValues(w.t, 1, w.available())
+		require.EqualValues(w.t, 1, w.view().Stock)
+		require.EqualValues(w.t, 1, w.unpaid())
+		require.Equal(w.t, 1, w.news()["order.expired email"])
+		w.clean()
+		w.confirm("ann", 1) // the slot is free, the unit is for sale
+		require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, late.ID, "bob"))
+		require.EqualValues(w.t, 1, w.unpaid(), "what is cancelled has no deadline")
+		w.clean()
+	})
+}
+
+// Deadlines that the two stores disagree on are the database's.
+func TestExpireFollowsTheDatabase(t *testing.T) {
+	eachUnpaid(t, 5, 1, func(w *world) {
+		postponed, paid, never := w.confirm("ann", 1), w.confirm("bob", 1), w.confirm("cid", 1)
+		w.exec("UPDATE orders SET status = 'paid', paid_at = 7 WHERE id = ?", paid.ID) // its payer died before it told the line
+		w.exec("UPDATE orders SET pay_by = 0 WHERE id = ?", never.ID)
+		for _, id := range []string{postponed.ID, paid.ID, never.ID, "unheard-of"} {
+			require.NoError(w.t, w.rdb.ZAdd(w.ctx, dueKey, redis.Z{Score: 1, Member: id}).Err())
+		}
+		require.NoError(w.t, w.expirer.Expire(w.ctx))
+		require.Equal(w.t, map[string]int{order.Confirmed: 2, order.Paid: 1}, w.count())
+		require.Equal(w.t, queue.Paid, w.ticket(paid.ID).State, "the line learns of it")
+		due, err := w.rdb.ZRangeWithScores(w.ctx, dueKey, 0, -1).Result()
+		require.NoError(w.t, err)
+		require.Equal(w.t, []redis.Z{{Score: float64(w.rows()[postponed.ID].PayBy), Member: postponed.ID}}, due)
+		w.clean()
+	})
+}
+
+// What one expirer has taken and lost comes back with its lease, and what the
+// line has forgotten is found in the database.
+func TestExpireWhatWasForgotten(t *testing.T) {
+	eachUnpaid(t, 5, 1, func(w *world) {
+		handed, forgotten := w.confirm("ann", 1), w.confirm("bob", 1)
+		w.pass(handed.ID)
+		overdue, err := w.line.Overdue(w.ctx, 10, time.Hour)
+		require.NoError(w.t, err)
+		require.Equal(w.t, []string{handed.ID}, overdue.IDs)
+		require.EqualValues(w.t, 2, overdue.Unpaid)
+		require.NoError(w.t, w.expirer.Expire(w.ctx))
+		require.Equal(w.t, map[string]int{order.Confirmed: 2}, w.count(), "somebody else has it")
+		w.pass(handed.ID)
+		require.NoError(w.t, w.expirer.Expire(w.ctx))
+		require.Equal(w.t, map[string]int{order.Confirmed: 1, order.Expired: 1}, w.count())
+
+		w.pass(forgotten.ID)
+		require.NoError(w.t, w.line.Undue(w.ctx, []string{forgotten.ID}))
+		require.NoError(w.t, w.expirer.Expire(w.ctx))
+		require.Equal(w.t, 1, w.count()[order.Confirmed])
+		require.NoError(w.t, w.expirer.Sweep(w.ctx))
+		require.Equal(w.t, map[string]int{order.Expired: 2}, w.count())
+		require.EqualValues(w.t, 5, w.view().Stock)
+		w.clean()
+	})
+}
+
+// A rebuild of the line brings the deadlines back.
+func TestDeadlinesSurviveRedis(t *testing.T) {
+	eachUnpaid(t, 5, 1, func(w *world) {
+		one := w.confirm("ann", 1)
+		require.NoError(w.t, w.rdb.FlushAll(w.ctx).Err())
+		w.keep()
+		require.EqualValues(w.t, 1, w.unpaid())
+		require.Equal(w.t, w.rows()[one.ID].PayBy, w.ticket(one.ID).PayBy.UnixMilli())
+		w.pass(one.ID)
+		require.NoError(w.t, w.expirer.Expire(w.ctx))
+		require.Equal(w.t, map[string]int{order.Expired: 1}, w.count())
+		w.clean()
+	})
+}
+
+// An order that expires before its worker has settled goes back with the ticket.
+func TestExpireBeforeItsTicketIsSettled(t *testing.T) {
+	eachUnpaid(t, 2, 1, func(w *world) {
+		one := w.admit("ann", 1)
+		batch := w.claim(1)
+		outcomes := w.handle(batch)
+		w.exec("UPDATE orders SET pay_by = 1 WHERE id = ?", one.ID)
+		require.NoError(w.t, w.expirer.Sweep(w.ctx))
+		require.Equal(w.t, map[string]int{order.Expired: 1}, w.count())
+		w.clean()
+		w.expire(batch)
+		w.work()
+		require.Equal(w.t, queue.Expired, w.ticket(one.ID).State)
+		require.EqualValues(w.t, 2, w.view().Stock)
+		require.Equal(w.t, map[string]int{"c": 1}, ops(outcomes))
+		w.clean()
+	})
+}
+
+// More than one batch at once, and no order twice.
+func TestExpireManyAtOnce(t *testing.T) {
+	const orders = 1100
+	eachUnpaid(t, orders, 1, func(w *world) {
+		w.overdue(orders)
+		w.drain(orders)
+		require.Equal(w.t, map[string]int{order.Expired: orders}, w.count())
+		require.Zero(w.t, w.unpaid())
+		require.EqualValues(w.t, orders, w.available())
+		w.clean()
+	})
+}
+
+// BenchmarkExpireTenThousand is the time until ten thousand orders that are due
+// at one instant are gone, on a real Redis; five seconds are allowed.
+func BenchmarkExpireTenThousand(b *testing.B) {
+	const orders = 10_000
+	for _, d := range testkit.Databases(b) {
+		b.Run(d.Driver, func(b *testing.B) {
+			for range b.N {
+				b.StopTimer()
+				w := newWorldWith(b, testkit.NewDatabase(b, d.Driver), testkit.Redis(b).Addr(), orders, 1, time.Hour)
+				w.overdue(orders)
+				b.StartTimer()
+				w.drain(orders)
+				b.StopTimer()
+				w.clean()
+			}
+		})
+	}
+}
+
+// overdue confirms n orders that are all due by now.
+func (w *world) overdue(n int) {
+	w.t.Helper()
+	for from := 0; from < n; from += 100 {
+		requests := make([]queue.Request, min(100, n-from))
+		for i := range requests {
+			requests[i] = w.request("user", 1)
+			requests[i].User = requests[i].ID
+		}
+		admissions, err := w.line.Admit(w.ctx, 1, 100, requests)
+		require.NoError(w.t, err)
+		for _, a := range admissions {
+			require.NoError(w.t, a.Err)
+		}
+	}
+	w.work()
+	due, err := w.rdb.ZRange(w.ctx, dueKey, 0, -1).Result()
+	require.NoError(w.t, err)
+	require.Len(w.t, due, n)
+	passed := make([]redis.Z, len(due))
+	for i, id := range due {
+		passed[i] = redis.Z{Score: 1, Member: id}
+	}
+	w.exec("UPDATE orders SET pay_by = 1")
+	require.NoError(w.t, w.rdb.ZAdd(w.ctx, dueKey, passed...).Err())
+}
+
+// drain runs an expirer until all units are for sale again.
+func (w *world) drain(units int64) {
+	w.t.Helper()
+	ctx, stop := context.WithCancel(w.ctx)
+	done := make(chan struct{})
+	go func() { defer close(done); w.expirer.Run(ctx) }()
+	require.Eventually(w.t, func() bool { return w.view().Stock == units }, 2*time.Minute, 20*time.Millisecond)
+	stop()
+	<-done
+}

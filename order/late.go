@@ -1,0 +1,132 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+	"gorm.io/gorm"
+
+	"sluice/internal/killpoint"
+	"sluice/inventory"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// payLate takes a payment for an order that has expired. Its units have gone
+// back to both stores, so they are taken again in the order of every sale:
+// first in the line, as a ticket in a leased batch of its own, then in the
+// ledger together with the payment, then the batch is settled. Whoever dies in
+// between leaves a lease, and a worker settles by what the database says.
+func (p *Payer) payLate(ctx context.Context, saleID, id string, payment Payment) (recorded, error) {
+	sale, _, err := p.catalog.Get(ctx, saleID)
+	if err != nil {
+		return recorded{}, err
+	}
+	row, err := p.expired(ctx, saleID, id)
+	if err != nil {
+		return recorded{}, err
+	}
+	line := p.lines.Of(saleID)
+	revived, err := p.revive(ctx, line, sale, row)
+	switch {
+	case errors.Is(err, queue.ErrSoldOut), errors.Is(err, queue.ErrHeld), errors.Is(err, queue.ErrNotReady) && p.dropped(ctx, line, sale):
+		return p.record(ctx, saleID, id, payment, tooLate)
+	case errors.Is(err, queue.ErrBusy), errors.Is(err, queue.ErrNotWaiting):
+		return recorded{}, ErrBusy
+	case err != nil:
+		return recorded{}, err
+	}
+	killpoint.Pass("late.reserved")
+	done, err := p.record(ctx, saleID, id, payment, again(revived))
+	killpoint.Pass("late.committed")
+	if err != nil {
+		done.row = row // what a transaction that was rolled back made of it does not count
+	}
+	p.settle(line, revived, done.row, err)
+	killpoint.Pass("late.settled")
+	if noneLeft(err) {
+		return p.record(ctx, saleID, id, payment, tooLate)
+	}
+	return done, err
+}
+
+// expired reads the order anew; by now it may have been paid by somebody else,
+// which the transaction finds out.
+func (p *Payer) expired(ctx context.Context, sale, id string) (Row, error) {
+	var row Row
+	err := p.db.Read.WithContext(ctx).Take(&row, "id = ? AND sale_id = ?", id, sale).Error
+	return row, err
+}
+
+// revive takes the units in the line. An expiry that has not reached the line
+// yet is brought there first.
+func (p *Payer) revive(ctx context.Context, line *queue.Line, sale inventory.Sale, row Row) (queue.Revived, error) {
+	if row.Status == Expired && row.Released == 0 {
+		if err := line.Release(ctx, []queue.Ended{{ID: row.ID, State: queue.Expired}}); err != nil {
+			return queue.Revived{}, err
+		}
+	}
+	killpoint.Pass("late.released")
+	ticket := queue.Ticket{ID: row.ID, User: row.UserID, Units: row.Quantity, Seq: row.Seq, AdmittedAt: atMS(row.AdmittedAt),
+		Fingerprint: row.Fingerprint, Position: row.Position, ETASeconds: row.ETASeconds}
+	return line.Revive(ctx, sale.Epoch, uuid.NewString(), p.lease, ticket)
+}
+
+// dropped reports whether the sale was over so long ago that it has no line
+// any more: nothing can be taken again.
+func (p *Payer) dropped(ctx context.Context, line *queue.Line, sale inventory.Sale) bool {
+	view, err := line.View(ctx)
+	return err == nil && !view.Exists && sale.Finished(p.now())
+}
+
+// tooLate decides on an expired order for which nothing is left.
+func tooLate(row Row, now time.Time) (decision, error) {
+	if row.Status == Expired {
+		return decision{outcome: PaymentRefund}, nil
+	}
+	return inTime(row, now)
+}
+
+// again decides on an expired order whose units the line has taken again.
+func again(r queue.Revived) func(Row, time.Time) (decision, error) {
+	return func(row Row, now time.Time) (decision, error) {
+		if row.Status != Expired {
+			return inTime(row, now)
+		}
+		// Released: the line has had the units back, or it would not have given them.
+		changes := map[string]any{"status": Paid, "paid_at": now.UnixMilli(), "ended_at": 0, "slot": r.Slot, "released": 1, "epoch": r.Batch.Epoch, "late_seq": r.Mark}
+		return decision{outcome: PaymentLate, changes: changes, revived: &r}, nil
+	}
+}
+
+// takeAgain takes the units out of the ledger, unless the user would hold more
+// than the limit: Redis may have forgotten an order.
+func takeAgain(tx *gorm.DB, row Row, r queue.Revived) error {
+	killpoint.Pass("late.before-commit")
+	if err := inventory.Take(tx, row.SaleID, r.Batch.Epoch, int64(row.Quantity)); err != nil {
+		return err
+	}
+	return limitOf(tx, row.SaleID, []string{row.UserID})
+}
+
+// noneLeft reports that the ledger refused what the line had given: by itself
+// it cannot pass, however often it is tried.
+func noneLeft(err error) bool {
+	return errors.Is(err, inventory.ErrShort) || errors.Is(err, errOverLimit) || store.Duplicate(err)
+}
+
+// settle ends the batch of a late payment by what the database holds. Where
+// that is not known, a worker looks again.
+func (p *Payer) settle(line *queue.Line, r queue.Revived, row Row, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), showWait)
+	defer cancel()
+	outcome := known(r.Batch.Tickets[0], row)
+	if err != nil && !noneLeft(err) && !errors.Is(err, ErrPaymentConflict) {
+		outcome = queue.Outcome{ID: row.ID, Op: queue.OpBack}
+	}
+	if err := line.Settle(ctx, r.Batch, []queue.Outcome{outcome}); err != nil {
+		p.log.Warn("a late payment is not settled in the line: a worker does it", "sale", line.Sale(), "order", row.ID, "error", err)
+	}
+}

@@ -1,0 +1,164 @@
+package order_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/order"
+	"sluice/queue"
+)
+
+// expired is an order that was not paid in time.
+func (w *world) expired(user string, units int) queue.Ticket {
+	w.t.Helper()
+	t := w.confirm(user, units)
+	w.pass(t.ID)
+	require.NoError(w.t, w.expirer.Expire(w.ctx))
+	require.Equal(w.t, order.Expired, w.rows()[t.ID].Status)
+	return t
+}
+
+func TestOverdueButNotExpiredIsPaid(t *testing.T) {
+	eachUnpaid(t, 1, 1, func(w *world) {
+		one := w.confirm("ann", 1)
+		w.pass(one.ID)
+		paid, err := w.pay(one.ID, pays(one.ID, 1))
+		require.NoError(w.t, err)
+		require.Equal(w.t, order.PaymentLate, paid.Outcome)
+		require.NoError(w.t, w.expirer.Expire(w.ctx))
+		require.Equal(w.t, map[string]int{order.Paid: 1}, w.count())
+		w.clean()
+	})
+}
+
+func TestLatePaymentTakesTheUnitsAgain(t *testing.T) {
+	eachUnpaid(t, 3, 3, func(w *world) {
+		other := w.confirm("ann", 1)
+		one := w.expired("ann", 2)
+		paid, err := w.pay(one.ID, pays(one.ID, 2))
+		require.NoError(w.t, err)
+		require.Equal(w.t, order.PaymentLate, paid.Outcome)
+		require.Equal(w.t, order.Paid, paid.Order.Status)
+		row := w.rows()[one.ID]
+		require.Equal(w.t, 2, *row.Slot, "the other order has the first")
+		require.Zero(w.t, row.EndedAt)
+		require.Equal(w.t, queue.Paid, w.ticket(one.ID).State)
+		require.Zero(w.t, w.available())
+		require.Zero(w.t, w.view().Stock)
+		require.False(w.t, w.view().InFlight())
+		require.ErrorIs(w.t, w.try(theSale, w.request("bob", 1)).Err, queue.ErrSoldOut)
+		require.ErrorAs(w.t, w.try(theSale, w.request("ann", 1)).Err, &queue.LimitError{})
+		again, err := w.pay(one.ID, pays(one.ID, 2))
+		require.NoError(w.t, err)
+		require.True(w.t, again.Repeated)
+		require.Equal(w.t, order.PaymentLate, again.Outcome)
+
+		// Whoever comes late to bring the expiry into the line changes nothing.
+		require.NoError(w.t, w.line.Release(w.ctx, []queue.Ended{{ID: one.ID, State: queue.Expired}}))
+		require.Equal(w.t, queue.Paid, w.ticket(one.ID).State)
+		w.clean()
+		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.Equal(w.t, queue.Paid, w.ticket(one.ID).State)
+		require.Equal(w.t, queue.Confirmed, w.ticket(other.ID).State)
+		require.EqualValues(w.t, 1, w.unpaid())
+		w.clean()
+	})
+}
+
+// An expiry that has reached the ledger only is brought into the line first.
+func TestLatePaymentBeforeTheLineKnows(t *testing.T) {
+	eachUnpaid(t, 1, 1, func(w *world) {
+		one := w.confirm("ann", 1)
+		w.pass(one.ID)
+		w.exec("UPDATE orders SET status = 'expired', slot = NULL, released = 0, ended_at = 5 WHERE id = ?", one.ID)
+		w.exec("UPDATE stock SET available = available + 1")
+		paid, err := w.pay(one.ID, pays(one.ID, 1))
+		require.NoError(w.t, err)
+		require.Equal(w.t, order.Paid, paid.Order.Status)
+		require.NoError(w.t, w.keeper.Keep(w.ctx))
+		require.Equal(w.t, queue.Paid, w.ticket(one.ID).State)
+		require.Zero(w.t, w.view().Stock)
+		w.clean()
+	})
+}
+
+func TestLatePaymentWithNothingLeft(t *testing.T) {
+	eachUnpaid(t, 2, 1, func(w *world) {
+		one := w.expired("ann", 1)
+		w.confirm("bob", 1)
+		w.confirm("cid", 1)
+		late, err := w.pay(one.ID, pays(one.ID, 1))
+		require.NoError(w.t, err)
+		require.Equal(w.t, order.PaymentRefund, late.Outcome)
+		require.Equal(w.t, order.Expired, late.Order.Status)
+		require.Equal(w.t, 1, w.news()["order.refund_required stream"])
+		require.Zero(w.t, w.news()["order.paid stream"])
+		w.clean()
+	})
+}
+
+// Who has bought again meanwhile holds the limit: the late payment goes back.
+func TestLatePaymentOverTheLimit(t *testing.T) {
+	eachUnpaid(t, 5, 1, func(w *world) {
+		one := w.expired("ann", 1)
+		w.confirm("ann", 1)
+		late, err := w.pay(one.ID, pays(one.ID, 1))
+		require.NoError(w.t, err)
+		require.Equal(w.t, order.PaymentRefund, late.Outcome)
+
+		// Redis may have forgotten the other order: the ledger has not.
+		two := w.expired("bob", 1)
+		w.confirm("bob", 1)
+		require.NoError(w.t, w.rdb.HDel(w.ctx, "sluice:{"+theSale+"/0}:holders", "bob").Err())
+		late, err = w.pay(two.ID, pays(two.ID, 1))
+		require.NoError(w.t, err)
+		require.Equal(w.t, order.PaymentRefund, late.Outcome)
+		require.Equal(w.t, queue.Expired, w.ticket(two.ID).State)
+		require.EqualValues(w.t, 3, w.view().Stock)
+		require.False(w.t, w.view().InFlight())
+		w.clean()
+	})
+}
+
+// A payer that dies with the units leaves a lease: a worker settles by what the
+// database says, and the audit is clean at every step.
+func TestLatePayerDies(t *testing.T) {
+	eachUnpaid(t, 2, 1, func(w *world) {
+		one := w.expired("ann", 1)
+		sale, _, err := w.catalog.Get(w.ctx, theSale)
+		require.NoError(w.t, err)
+		revive := func() queue.Revived {
+			row := w.rows()[one.ID]
+			r, err := w.line.Revive(w.ctx, sale.Epoch, "late-"+time.Now().String(), lease, queue.Ticket{ID: row.ID, User: row.UserID, Units: row.Quantity, Seq: row.Seq,
+				AdmittedAt: time.UnixMilli(row.AdmittedAt), Fingerprint: row.Fingerprint, Position: row.Position, ETASeconds: row.ETASeconds})
+			require.NoError(w.t, err)
+			w.clean()
+			return r
+		}
+		dead := revive()
+		require.EqualValues(w.t, 1, w.view().Stock)
+		_, err = w.pay(one.ID, pays(one.ID, 1))
+		require.ErrorIs(w.t, err, order.ErrBusy)
+		require.ErrorIs(w.t, w.line.Cancel(w.ctx, one.ID, "ann"), queue.ErrBusy)
+		w.expire(dead.Batch)
+		w.clean()
+		w.work()
+		require.Equal(w.t, queue.Expired, w.ticket(one.ID).State)
+		require.EqualValues(w.t, 2, w.view().Stock)
+		w.clean()
+
+		dead = revive()
+		w.exec("UPDATE orders SET status = 'paid', slot = 1, paid_at = 9, ended_at = 0, released = 1, late_seq = ? WHERE id = ?", dead.Mark, one.ID)
+		w.exec("UPDATE stock SET available = available - 1")
+		w.clean()
+		w.expire(dead.Batch)
+		w.clean()
+		w.work()
+		require.Equal(w.t, queue.Paid, w.ticket(one.ID).State)
+		require.EqualValues(w.t, 1, w.view().Stock)
+		require.False(w.t, w.view().InFlight())
+		w.clean()
+	})
+}

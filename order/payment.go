@@ -1,0 +1,115 @@
+package order
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// PaymentConfig says whether confirmed orders must be paid, and how soon.
+// Payments are on when there is a secret; without one an order that has been
+// confirmed stays so.
+type PaymentConfig struct {
+	Timeout time.Duration `koanf:"timeout"` // from the confirmation to the end of an unpaid order; 1s to 24h
+	// Secret are the keys of the provider's signatures, whsec_ and base64 of 24
+	// to 64 bytes each; any of them is good, so that they can be changed.
+	Secret []string `koanf:"secret"`
+}
+
+// DefaultPaymentConfig holds the documented defaults.
+func DefaultPaymentConfig() PaymentConfig { return PaymentConfig{Timeout: 15 * time.Minute} }
+
+// On reports whether orders must be paid.
+func (c PaymentConfig) On() bool { return len(c.Secret) > 0 }
+
+// Deadline is how long an order may stay unpaid; 0 when it need not be paid.
+func (c PaymentConfig) Deadline() time.Duration {
+	if !c.On() {
+		return 0
+	}
+	return c.Timeout
+}
+
+const (
+	secretPrefix = "whsec_"
+	mostSecrets  = 8
+)
+
+// Validate returns every bad value, each named by its key; a secret is never shown.
+func (c PaymentConfig) Validate() error {
+	var errs []error
+	if c.Timeout < time.Second || c.Timeout > 24*time.Hour {
+		errs = append(errs, fmt.Errorf("payment.timeout must be between 1s and 24h, got %s", c.Timeout))
+	}
+	_, err := c.Keys()
+	return errors.Join(append(errs, err)...)
+}
+
+// Keys are the decoded secrets.
+func (c PaymentConfig) Keys() ([][]byte, error) {
+	if len(c.Secret) > mostSecrets {
+		return nil, fmt.Errorf("payment.secret has %d secrets, %d are allowed", len(c.Secret), mostSecrets)
+	}
+	keys := make([][]byte, 0, len(c.Secret))
+	for i, text := range c.Secret {
+		encoded, ok := strings.CutPrefix(strings.TrimSpace(text), secretPrefix)
+		key, err := base64.StdEncoding.DecodeString(encoded)
+		if !ok || err != nil || len(key) < 24 || len(key) > 64 {
+			return nil, fmt.Errorf("payment.secret: number %d must be whsec_ followed by the base64 of 24 to 64 bytes", i+1)
+		}
+		keys = append(keys, key)
+	}
+	return keys, nil
+}
+
+// Payment is what the provider tells of one payment.
+type Payment struct {
+	ID          string // the provider's own; 1 to 128 bytes
+	AmountCents int64
+	Currency    string
+	PaidAt      time.Time // by the provider's clock; zero when it does not say
+}
+
+// What becomes of a payment.
+const (
+	PaymentAccepted = "accepted"        // the order is paid
+	PaymentLate     = "late"            // it came after the deadline, and the order is paid all the same
+	PaymentRefund   = "refund_required" // nothing is left to pay for: the money must go back
+	PaymentMismatch = "mismatch"        // not what the order costs; nothing was changed
+)
+
+// Errors of payments, beside ErrNotFound and ErrBusy.
+var (
+	ErrUnconfirmed     = errors.New("the order is not confirmed yet: it cannot be paid before")
+	ErrPaymentConflict = errors.New("this payment_id came before for another order or amount")
+	ErrPaymentMismatch = errors.New("amount or currency is not what the order costs")
+)
+
+// PaymentRow is a payment in the database. Times are unix milliseconds.
+type PaymentRow struct {
+	PaymentID   string `gorm:"primaryKey"`
+	OrderID     string
+	SaleID      string
+	AmountCents int64
+	Currency    string
+	Outcome     string
+	PaidAt      int64
+	ReceivedAt  int64
+}
+
+// TableName names the table for GORM.
+func (PaymentRow) TableName() string { return "payments" }
+
+// repeats reports whether p is the same payment for the same order again.
+func (r PaymentRow) repeats(order string, p Payment) bool {
+	return r.OrderID == order && r.AmountCents == p.AmountCents && r.Currency == p.Currency
+}
+
+// Paying is the answer to a payment.
+type Paying struct {
+	Order    View
+	Outcome  string // accepted, late or refund_required
+	Repeated bool   // the same payment had come before: this is what became of it
+}

@@ -1,0 +1,39 @@
+-- revive: takes a unit and a slot again for an expired order that has been paid late. The order becomes a ticket in a
+-- leased batch of its own, as if its payer were a worker: the payer settles it, and if it dies a worker does.
+-- The cap and the window do not apply: the order came in time.
+--
+-- KEYS  1 meta  2 stock  3 orders  4 holders  5 lease  6 leased  7 done
+-- ARGV  1 epoch the caller knows  2 order id  3 user  4 units  5 sequence  6 admitted ms  7 fingerprint  8 position  9 eta s
+--       10 batch id (never used before)  11 lease in ms
+--
+-- Returns {"A", mark, slot}  taken; mark is a new sequence that tells an audit when
+--         {"X"} the line is missing, of another epoch or being rebuilt: nothing was done, as in all that follow
+--         {"B"} a worker or another payer has it, or its expiry has not reached the line yet: ask again soon
+--         {"N"} the line knows of another end
+--         {"L"} its user holds the limit by now    {"S"} not enough units left
+
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit', 'claimed')
+if meta[1] ~= ARGV[1] or meta[2] then return {'X'} end
+local known = redis.call('HGET', KEYS[3], ARGV[2])
+local state = known and string.sub(known, 1, 1) or 'e'
+if state == 'q' or state == 'c' then return {'B'} end
+if state ~= 'e' then return {'N'} end
+local text = redis.call('HGET', KEYS[4], ARGV[3]) or ''
+local sum, slot = held_by(text)
+local units = tonumber(ARGV[4])
+if sum + units > tonumber(meta[3]) then return {'L'} end
+if units > tonumber(redis.call('GET', KEYS[2]) or '0') then return {'S'} end
+
+-- It must count as claimed, or its owner could cancel it behind the payer's back.
+local claimed = math.max(tonumber(meta[4]), 1)
+local seq = math.min(tonumber(ARGV[5]), claimed)
+local mark = redis.call('HINCRBY', KEYS[1], 'seq', 1)
+redis.call('HSET', KEYS[1], 'claimed', int(claimed))
+redis.call('DECRBY', KEYS[2], units)
+redis.call('HSET', KEYS[4], ARGV[3], with_order(text, ARGV[2], slot, units))
+redis.call('HSET', KEYS[3], ARGV[2], table.concat({'q', int(seq), int(units), int(slot), ARGV[3], ARGV[6], ARGV[7], ARGV[8], ARGV[9],
+  '', '', '', '', '', ''}, '\t'))
+redis.call('LREM', KEYS[7], 0, ARGV[2])
+redis.call('HSET', KEYS[6], ARGV[10], ARGV[2])
+redis.call('ZADD', KEYS[5], int(now_ms() + tonumber(ARGV[11])), ARGV[10])
+return {'A', int(mark), int(slot)}

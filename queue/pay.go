@@ -1,0 +1,137 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Pay shows an order as paid, and takes it off the deadlines. To be called
+// after the database has it as paid, as often as it takes. It returns
+// ErrNotReady, having done nothing, while the line is missing or rebuilt.
+func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) error {
+	k := l.keys
+	n, err := l.scripts.pay.runInt(ctx, l.rdb, []string{k.meta, k.orders, k.due}, id, confirmed.UnixMilli(), paid.UnixMilli(), statusChannel, l.sale)
+	if err == nil && n < 0 {
+		return ErrNotReady
+	}
+	return err
+}
+
+// Overdue is what Line.Overdue hands out.
+type Overdue struct {
+	Now    time.Time // by Redis' clock
+	Unpaid int64     // orders that have a deadline, those handed out included
+	IDs    []string
+}
+
+// Overdue hands out up to n orders, at most MaxBatch, whose payment deadline
+// has passed. For the length of the lease nobody else gets them; who has dealt
+// with one takes it off by Release, Pay, Undue or Postpone, and what it leaves
+// comes back. Two callers may still end up with one order when the lease was
+// too short: the database decides between them.
+func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue, error) {
+	list, err := l.scripts.overdue.runList(ctx, l.rdb, []string{l.keys.due}, min(n, MaxBatch), lease.Milliseconds())
+	if err != nil {
+		return Overdue{}, err
+	}
+	if len(list) < 2 {
+		return Overdue{}, fmt.Errorf("overdue of %s has %d values", l.sale, len(list))
+	}
+	o := Overdue{Now: time.UnixMilli(toInt(list[0])).UTC(), Unpaid: toInt(list[1])}
+	for _, v := range list[2:] {
+		id, _ := v.(string)
+		o.IDs = append(o.IDs, id)
+	}
+	return o, nil
+}
+
+// Undue takes orders off the deadlines that have none.
+func (l *Line) Undue(ctx context.Context, ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	members := make([]any, len(ids))
+	for i, id := range ids {
+		members[i] = id
+	}
+	if err := l.rdb.ZRem(ctx, l.keys.due, members...).Err(); err != nil {
+		return fmt.Errorf("take %d orders of %s off the deadlines: %w", len(ids), l.sale, err)
+	}
+	return nil
+}
+
+// Postpone sets the deadline of an order that still has one to what the
+// database says.
+func (l *Line) Postpone(ctx context.Context, id string, payBy time.Time) error {
+	due := redis.Z{Score: float64(payBy.UnixMilli()), Member: id}
+	if err := l.rdb.ZAddXX(ctx, l.keys.due, due).Err(); err != nil {
+		return fmt.Errorf("set the deadline of order %s: %w", id, err)
+	}
+	return nil
+}
+
+// Unpaid counts the orders that have a payment deadline.
+func (l *Line) Unpaid(ctx context.Context) (int64, error) {
+	n, err := l.rdb.ZCard(ctx, l.keys.due).Result()
+	if err != nil {
+		return 0, fmt.Errorf("count the unpaid orders of %s: %w", l.sale, err)
+	}
+	return n, nil
+}
+
+// Revived is a unit that has been taken again for an expired order. Its batch
+// must be settled: with OpPaid once the database has the order as paid, with
+// OpEnded when it does not, with OpBack when that is not known.
+type Revived struct {
+	Batch Batch
+	Mark  int64 // a sequence of its own, newer than every ticket's
+	Slot  int
+}
+
+// Revive takes a unit and a slot again for an expired order of the database
+// that was paid late. If the caller dies, a worker finds out from the database
+// what became of it. Returns ErrSoldOut or ErrHeld when there is no unit or
+// slot for it, ErrNotWaiting when the line knows of another end, ErrBusy while
+// somebody else has it, and ErrNotReady when the line is missing, of another
+// epoch or being rebuilt, or nobody has verified it since Redis came up.
+func (l *Line) Revive(ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (Revived, error) {
+	k := l.keys
+	reply, err := l.scripts.revive.fenced(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased, k.done},
+		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch, lease.Milliseconds())
+	if err != nil {
+		return Revived{}, err
+	}
+	list, ok := reply.([]any)
+	if !ok || len(list) == 0 {
+		return Revived{}, fmt.Errorf("revive %s of %s answered %T", t.ID, l.sale, reply)
+	}
+	switch list[0] {
+	case "A":
+		t.State = Queued
+		return Revived{Batch: Batch{ID: batch, Sale: l.sale, Epoch: epoch, Solo: true, Tickets: []Ticket{t}}, Mark: toInt(list[1]), Slot: int(toInt(list[2]))}, nil
+	case "X":
+		return Revived{}, ErrNotReady
+	case "B":
+		return Revived{}, ErrBusy
+	case "N":
+		return Revived{}, ErrNotWaiting
+	case "L":
+		return Revived{}, ErrHeld
+	case "S":
+		return Revived{}, ErrSoldOut
+	}
+	return Revived{}, fmt.Errorf("revive %s of %s answered %q, which is no answer", t.ID, l.sale, list[0])
+}
+
+// Time is Redis' clock.
+func (ls *Lines) Time(ctx context.Context) (time.Time, error) {
+	now, err := ls.rdb.Time(ctx).Result()
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return time.Time{}, fmt.Errorf("ask redis for the time: %w", err)
+	}
+	return now, nil
+}
