@@ -3,10 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -61,6 +63,8 @@ type App struct {
 	ops      *gateway.Ops
 	public   net.Listener
 	private  net.Listener
+
+	publicTLS, privateTLS *tls.Config // nil: plain HTTP
 
 	undo     []undo
 	running  bool
@@ -136,6 +140,9 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		if err != nil {
 			return nil, err
 		}
+		if a.publicTLS, err = a.encryption(cfg.HTTP.TLSCert, cfg.HTTP.TLSKey); err != nil {
+			return nil, fmt.Errorf("http.tls_cert: %w", err)
+		}
 		if a.public, err = gateway.Listen(ctx, cfg.HTTP.Addr, cfg.HTTP.MaxConns); err != nil {
 			return nil, err
 		}
@@ -143,6 +150,9 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
 		Finder: finder, Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {
+		return nil, fmt.Errorf("ops.tls_cert: %w", err)
+	}
 	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr, 0); err != nil {
 		return nil, err
 	}
@@ -190,6 +200,24 @@ func (a *App) receipts() (*gateway.Receipts, error) {
 	return gateway.NewReceipts(secret)
 }
 
+// encryption is nil where no certificate is configured.
+func (a *App) encryption(cert, key string) (*tls.Config, error) {
+	if cert == "" {
+		return nil, nil
+	}
+	c, err := gateway.LoadCertificate(cert, key, a.part("tls"), a.opt.Now)
+	if err != nil {
+		return nil, err
+	}
+	return c.Config(), nil
+}
+
+func (a *App) server(h http.Handler, encrypted *tls.Config, part string) *http.Server {
+	srv := gateway.NewServer(a.cfg.HTTP, h, a.part(part))
+	srv.TLSConfig = encrypted
+	return srv
+}
+
 func (a *App) checks() []gateway.Check {
 	return []gateway.Check{
 		{Name: "redis", Ask: a.redis.Ping},
@@ -214,7 +242,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, a.Stop(ctx))
 		}
 	}()
-	a.serve("operations server", a.private, gateway.NewServer(a.cfg.HTTP, a.ops.Handler(), a.part("ops")), nil)
+	a.serve("operations server", a.private, a.server(a.ops.Handler(), a.privateTLS, "ops"), nil)
 	if err := a.book.Refresh(ctx); err != nil {
 		return err
 	}
@@ -235,7 +263,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	if a.opt.Roles.Gateway {
 		a.loop("news", a.gateway.Run)
-		a.serve("public server", a.public, gateway.NewServer(a.cfg.HTTP, a.gateway.Handler(), a.part("gateway")), a.gateway.Drain)
+		a.serve("public server", a.public, a.server(a.gateway.Handler(), a.publicTLS, "gateway"), a.gateway.Drain)
 	}
 	a.running = true
 	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(), "redis", a.redis.Mode,

@@ -132,6 +132,7 @@ func Observe(cfg Config, log *slog.Logger, reg prometheus.Registerer, now func()
 	if err != nil {
 		return nil, err
 	}
+	// #nosec G115 -- at least 1
 	access := &accessLog{log: log, every: uint64(max(cfg.AccessLogEvery, 1)), refusals: rate.NewLimiter(refusalLogRate, refusalLogBurst)}
 	return func(c *gin.Context) {
 		start := now()
