@@ -24,6 +24,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/trace"
 )
 
 // Roles are the parts of Sluice one process plays.
@@ -48,6 +49,7 @@ type App struct {
 	opt Options
 	log *slog.Logger
 
+	tracer   *trace.Tracer // nil: nothing is traced
 	redis    *queue.Redis
 	promise  *queue.Promise
 	db       *store.DB
@@ -89,6 +91,9 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	reg := opt.Registry
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
 
+	if err = a.openTracer(ctx); err != nil {
+		return nil, err
+	}
 	if err = alone(cfg.Redis.Mode, opt.Roles); err != nil {
 		return nil, err
 	}
@@ -116,11 +121,11 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	reg.MustRegister(a.gauges)
 	finder := order.NewFinder(a.db, a.lines, a.book)
 
-	channels := []notify.Channel{notify.NewStream(cfg.Notify.Stream, a.redis.Client)}
+	channels := a.tracedChannels(notify.NewStream(cfg.Notify.Stream, a.redis.Client))
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
 	if opt.Roles.Worker {
 		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, names(channels), a.relay.Poke, a.part("order"), opt.Now)
-		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, fulfiller, a.part("queue"), opt.Now, reg)
+		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, a.tracedHandler(fulfiller), a.part("queue"), opt.Now, reg)
 		if err != nil {
 			return nil, err
 		}
@@ -136,7 +141,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 			return nil, err
 		}
 		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: gateway.NewLimiter(cfg.Limits, opt.Now), Lines: a.lines,
-			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller}, a.part("gateway"), reg, opt.Now)
+			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller, Admitted: a.tracedAdmission()}, a.part("gateway"), reg, opt.Now)
 		if err != nil {
 			return nil, err
 		}
