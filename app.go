@@ -124,8 +124,9 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	channels := a.tracedChannels(notify.NewStream(cfg.Notify.Stream, a.redis.Client))
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
 	if opt.Roles.Worker {
-		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, names(channels), a.relay.Poke, a.part("order"), opt.Now)
-		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, a.tracedHandler(fulfiller), a.part("queue"), opt.Now, reg)
+		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, names(channels), a.relay.Poke, a.part("order"), opt.Now).On(instance())
+		journal := order.NewJournal(fulfiller, a.lines, instance(), a.part("order"), opt.Now)
+		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, a.tracedHandler(journal), a.part("queue"), opt.Now, reg)
 		if err != nil {
 			return nil, err
 		}
@@ -154,7 +155,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		a.onStop("public listener", closer(a.public))
 	}
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
-		Finder: finder, Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+		Finder: finder, Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Timelines: order.NewTimelines(a.db, a.lines, finder), Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
 	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {
 		return nil, fmt.Errorf("ops.tls_cert: %w", err)
 	}

@@ -27,17 +27,18 @@ type Check struct {
 
 // OpsParts are what the operations listener stands on.
 type OpsParts struct {
-	Auth     *Authenticator
-	Catalog  *inventory.Catalog
-	Book     *inventory.Book
-	Keeper   *inventory.Keeper
-	Auditor  *inventory.Auditor
-	Lines    *queue.Lines
-	Finder   *order.Finder
-	Dead     *order.DeadLetters
-	Checks   []Check
-	Gatherer prometheus.Gatherer
-	Draining func() bool
+	Auth      *Authenticator
+	Catalog   *inventory.Catalog
+	Book      *inventory.Book
+	Keeper    *inventory.Keeper
+	Auditor   *inventory.Auditor
+	Lines     *queue.Lines
+	Finder    *order.Finder
+	Dead      *order.DeadLetters
+	Timelines *order.Timelines
+	Checks    []Check
+	Gatherer  prometheus.Gatherer
+	Draining  func() bool
 }
 
 // Ops is the operations listener: health, metrics, profiles and the admin
@@ -99,6 +100,8 @@ func (o *Ops) routes() {
 	admin.POST("/sales/:sale/dead/:id/requeue", o.requeueDead)
 	admin.POST("/sales/:sale/dead/:id/drop", o.dropDead)
 	admin.GET("/orders/:id", o.showOrder)
+	admin.GET("/orders/:id/timeline", o.orderTimeline)
+	admin.GET("/timelines", o.userTimelines)
 	admin.GET("/queue", o.queue)
 	admin.GET("/audit", o.audit)
 }

@@ -111,7 +111,7 @@ func (s *stack) openParts(c setup) {
 	s.gateway, err = New(c.gateway, Parts{Auth: auth, Receipts: testReceipts(s.t), Limiter: s.limiter, Lines: s.lines, Book: s.book, Keeper: s.keeper,
 		Finder: finder, Canceller: canceller}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
-	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Finder: finder,
+	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Finder: finder, Timelines: order.NewTimelines(s.db, s.lines, finder),
 		Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops.Handler()
 	s.opsAddr, _ = startServer(s.t, DefaultHTTPConfig(), s.opsEngine)

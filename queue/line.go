@@ -196,7 +196,7 @@ func (o Op) valid() bool { return strings.IndexByte("cfxkerb", byte(o)) >= 0 }
 type Outcome struct {
 	ID     string
 	Op     Op
-	Reason string        // OpFail, OpDead
+	Reason string        // OpFail, OpDead; with OpRetry for the order's history only
 	State  State         // OpEnded
 	Delay  time.Duration // OpRetry
 	At     time.Time     // OpConfirm, OpFail, OpEnded: when, by the database; zero means now
