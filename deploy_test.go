@@ -92,7 +92,7 @@ func registered(t *testing.T) map[string]bool {
 				names[strings.Fields(help)[0]] = true
 			}
 		}
-		return names["sluice_ledger_difference"]
+		return names["sluice_ledger_difference"] && names["sluice_queue_depth"] // seen a moment after the start
 	}, 20*time.Second, 20*time.Millisecond)
 	return names
 }
