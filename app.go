@@ -3,10 +3,12 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,6 +24,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/trace"
 )
 
 // Roles are the parts of Sluice one process plays.
@@ -46,6 +49,7 @@ type App struct {
 	opt Options
 	log *slog.Logger
 
+	tracer   *trace.Tracer // nil: nothing is traced
 	redis    *queue.Redis
 	promise  *queue.Promise
 	db       *store.DB
@@ -63,6 +67,8 @@ type App struct {
 	ops      *gateway.Ops
 	public   net.Listener
 	private  net.Listener
+
+	publicTLS, privateTLS *tls.Config // nil: plain HTTP
 
 	undo     []undo
 	running  bool
@@ -87,6 +93,9 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	reg := opt.Registry
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
 
+	if err = a.openTracer(ctx); err != nil {
+		return nil, err
+	}
 	if err = alone(cfg.Redis.Mode, opt.Roles); err != nil {
 		return nil, err
 	}
@@ -118,12 +127,13 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		return nil, err
 	}
 	a.onStop("channels", func(context.Context) error { return a.channels.Close() })
-	channels := a.channels.All()
+	channels := a.tracedChannels(a.channels.All()...)
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
 	a.relay.OnDeath(func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) })
 	if opt.Roles.Worker {
-		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now)
-		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, fulfiller, a.part("queue"), opt.Now, reg)
+		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now).On(instance())
+		journal := order.NewJournal(fulfiller, a.lines, instance(), a.part("order"), opt.Now)
+		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, a.tracedHandler(journal), a.part("queue"), opt.Now, reg)
 		if err != nil {
 			return nil, err
 		}
@@ -146,9 +156,13 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 			return nil, err
 		}
 		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: gateway.NewLimiter(cfg.Limits, opt.Now), Lines: a.lines,
-			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller, Payments: payments}, a.part("gateway"), reg, opt.Now)
+			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller, Payments: payments, Admitted: a.tracedAdmission()},
+			a.part("gateway"), reg, opt.Now)
 		if err != nil {
 			return nil, err
+		}
+		if a.publicTLS, err = a.encryption(cfg.HTTP.TLSCert, cfg.HTTP.TLSKey); err != nil {
+			return nil, fmt.Errorf("http.tls_cert: %w", err)
 		}
 		if a.public, err = gateway.Listen(ctx, cfg.HTTP.Addr, cfg.HTTP.MaxConns); err != nil {
 			return nil, err
@@ -157,7 +171,11 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
 		Finder: finder, Events: a.channels.Stream, Desk: notify.NewDesk(a.db.Write, a.db.Read, opt.Now, a.relay.Poke),
-		Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+		Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Timelines: order.NewTimelines(a.db, a.lines, finder), Checks: a.checks(),
+		Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {
+		return nil, fmt.Errorf("ops.tls_cert: %w", err)
+	}
 	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr, 0); err != nil {
 		return nil, err
 	}
@@ -218,6 +236,24 @@ func (a *App) payments(channels []string) (*gateway.Payments, error) {
 	return &gateway.Payments{Verifier: gateway.NewWebhookVerifier(keys, a.book.Now), Payer: payer}, nil
 }
 
+// encryption is nil where no certificate is configured.
+func (a *App) encryption(cert, key string) (*tls.Config, error) {
+	if cert == "" {
+		return nil, nil
+	}
+	c, err := gateway.LoadCertificate(cert, key, a.part("tls"), a.opt.Now)
+	if err != nil {
+		return nil, err
+	}
+	return c.Config(), nil
+}
+
+func (a *App) server(h http.Handler, encrypted *tls.Config, part string) *http.Server {
+	srv := gateway.NewServer(a.cfg.HTTP, h, a.part(part))
+	srv.TLSConfig = encrypted
+	return srv
+}
+
 func (a *App) checks() []gateway.Check {
 	return []gateway.Check{
 		{Name: "redis", Ask: a.redis.Ping},
@@ -242,7 +278,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, a.Stop(ctx))
 		}
 	}()
-	a.serve("operations server", a.private, gateway.NewServer(a.cfg.HTTP, a.ops.Handler(), a.part("ops")), nil)
+	a.serve("operations server", a.private, a.server(a.ops.Handler(), a.privateTLS, "ops"), nil)
 	if err := a.book.Refresh(ctx); err != nil {
 		return err
 	}
@@ -270,7 +306,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	}
 	if a.opt.Roles.Gateway {
 		a.loop("news", a.gateway.Run)
-		a.serve("public server", a.public, gateway.NewServer(a.cfg.HTTP, a.gateway.Handler(), a.part("gateway")), a.gateway.Drain)
+		a.serve("public server", a.public, a.server(a.gateway.Handler(), a.publicTLS, "gateway"), a.gateway.Drain)
 	}
 	a.running = true
 	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(), "redis", a.redis.Mode,

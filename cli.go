@@ -43,6 +43,7 @@ type cli struct {
 	set    []string // --set
 	asJSON bool     // --json
 	ops    string   // --ops of the commands that talk to a running system
+	ca     string   // --ca of the same
 
 	running bool // the command line was understood
 }

@@ -116,11 +116,11 @@ func (t *targets) path() string { return "/v1/sales/" + t.sale + "/orders" }
 
 // shopURL is where the public listener is: what --url says, else addr of the
 // configuration, where a wildcard means this machine.
-func shopURL(flag, addr string) (string, error) {
+func shopURL(flag string, cfg gateway.HTTPConfig) (string, error) {
 	if flag == "" {
-		base, err := opsURL("", addr)
+		base, err := opsURL("", gateway.OpsConfig{Addr: cfg.Addr, TLSCert: cfg.TLSCert})
 		if err != nil {
-			return "", fmt.Errorf("http.addr %q names no port to connect to: set --url", addr)
+			return "", fmt.Errorf("http.addr %q names no port to connect to: set --url", cfg.Addr)
 		}
 		return base, nil
 	}

@@ -32,7 +32,7 @@ type orderView struct {
 
 func newOrderCommand(c *cli) *cobra.Command {
 	cmd := newGroup("order", "Look orders up", "  sluice order list --sale summer\n  sluice order export --sale summer --format csv > orders.csv",
-		newOrderShowCommand(c), newOrderListCommand(c), newOrderExportCommand(c))
+		newOrderShowCommand(c), newOrderListCommand(c), newOrderExportCommand(c), newOrderTimelineCommand(c))
 	c.opsFlag(cmd)
 	return cmd
 }

@@ -148,6 +148,9 @@ func TestCommandsRunASale(t *testing.T) {
 		return len(list.Orders) == 2
 	}, 20*time.Second, 50*time.Millisecond)
 	require.Contains(t, do("order", "show", list.Orders[0].OrderID), "confirmed")
+	require.Regexp(t, `(?s)admitted.*claimed.*confirmed`, do("order", "timeline", list.Orders[0].OrderID))
+	require.Contains(t, do("order", "timeline", "--user", list.Orders[0].User), list.Orders[0].OrderID)
+	require.Contains(t, do("order", "timeline", "--user", "nobody", "--json"), `"timelines":[]`)
 	require.Equal(t, 3, strings.Count(do("order", "export", "--sale", "summer", "--format", "csv"), "\n"))
 
 	require.Contains(t, do("sale", "pause", "summer", "--reason", "a look"), "paused")

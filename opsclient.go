@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +13,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 	"unicode"
@@ -38,6 +41,7 @@ type opsClient struct {
 
 func (c *cli) opsFlag(cmd *cobra.Command) {
 	cmd.PersistentFlags().StringVar(&c.ops, "ops", "", "`URL` of the operations listener (default: ops.addr of the configuration)")
+	cmd.PersistentFlags().StringVar(&c.ca, "ca", "", "PEM `file` of the certificates to trust there (default: ops.ca_file of the configuration)")
 }
 
 // withOps runs do with a client of the operations listener.
@@ -46,13 +50,20 @@ func (c *cli) withOps(ctx context.Context, do func(context.Context, *opsClient) 
 	if err != nil {
 		return err
 	}
-	base, err := opsURL(c.ops, loaded.Config.Ops.Addr)
+	if c.ca != "" {
+		loaded.Config.Ops.CAFile = c.ca
+	}
+	base, err := opsURL(c.ops, loaded.Config.Ops)
+	if err != nil {
+		return err
+	}
+	trust, err := opsTrust(loaded.Config.Ops.CAFile)
 	if err != nil {
 		return err
 	}
 	o := &opsClient{base: base, http: &http.Client{
 		Timeout:   opsTimeout,
-		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, ForceAttemptHTTP2: true},
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext, ForceAttemptHTTP2: true, TLSClientConfig: trust},
 		// A redirect would carry the administrator's token somewhere else.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -92,7 +103,11 @@ func (c *cli) operator() string {
 
 // opsURL is where the operations listener is: what --ops says, else addr of
 // the configuration, where a wildcard means this machine.
-func opsURL(flag, addr string) (string, error) {
+func opsURL(flag string, ops gateway.OpsConfig) (string, error) {
+	addr, scheme := ops.Addr, "http://"
+	if ops.TLSCert != "" || ops.CAFile != "" {
+		scheme = "https://"
+	}
 	if flag == "" {
 		host, port, err := net.SplitHostPort(addr)
 		if err != nil || port == "" || port == "0" {
@@ -101,17 +116,33 @@ func opsURL(flag, addr string) (string, error) {
 		if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
 			host = "127.0.0.1"
 		}
-		return "http://" + net.JoinHostPort(host, port), nil
+		return scheme + net.JoinHostPort(host, port), nil
 	}
 	text := flag
 	if !strings.Contains(text, "://") {
-		text = "http://" + text
+		text = scheme + text
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
 		return "", badUsage("--ops wants a URL such as http://127.0.0.1:8081, got %q", flag)
 	}
 	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// opsTrust is whom the command line believes to be the operations listener; nil means the system's certificates.
+func opsTrust(caFile string) (*tls.Config, error) {
+	if caFile == "" {
+		return nil, nil
+	}
+	pem, err := os.ReadFile(caFile)
+	if err != nil {
+		return nil, fmt.Errorf("certificates to trust (--ca, ops.ca_file): %w", err)
+	}
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("certificates to trust (--ca, ops.ca_file): %s holds no PEM certificate", caFile)
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, nil
 }
 
 // get asks for path, which may carry a query, and returns the JSON answered.

@@ -12,6 +12,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/trace"
 )
 
 // Config is everything that can be configured, by section.
@@ -28,6 +29,7 @@ type Config struct {
 	Payment  order.PaymentConfig  `koanf:"payment"`
 	Notify   notify.Config        `koanf:"notify"`
 	Log      LogConfig            `koanf:"log"`
+	Trace    trace.Config         `koanf:"trace"`
 	Stop     StopConfig           `koanf:"stop"`
 }
 
@@ -51,7 +53,7 @@ func Default() Config {
 		Auth: gateway.DefaultAuthConfig(), Limits: gateway.DefaultLimitsConfig(),
 		Redis: queue.DefaultRedisConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
 		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(), Notify: notify.DefaultConfig(),
-		Log:  LogConfig{Level: "info", Format: "json"},
+		Log: LogConfig{Level: "info", Format: "json"}, Trace: trace.DefaultConfig(),
 		Stop: StopConfig{Grace: 25 * time.Second},
 	}
 	cfg.Auth.Header = "X-User-Id"
@@ -70,7 +72,7 @@ func (c Config) validate(only []string) error {
 	}{
 		{"http", c.HTTP.Validate}, {"ops", c.Ops.Validate}, {"gateway", c.Gateway.Validate}, {"auth", c.Auth.Validate},
 		{"redis", c.Redis.Validate}, {"database", c.Database.Validate}, {"queue", c.Queue.Validate}, {"pool", c.Pool.Validate},
-		{"limits", c.Limits.Validate}, {"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"log", c.Log.Validate}, {"stop", c.Stop.Validate},
+		{"limits", c.Limits.Validate}, {"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"log", c.Log.Validate}, {"trace", c.Trace.Validate}, {"stop", c.Stop.Validate},
 	} {
 		if len(only) == 0 || slices.Contains(only, s.name) {
 			errs = append(errs, s.check())

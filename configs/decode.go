@@ -93,7 +93,7 @@ func toInt(raw any) (int64, bool) {
 	case int64:
 		return v, true
 	case uint64:
-		return int64(v), v <= math.MaxInt64 //nolint:gosec // checked beside it
+		return int64(v), v <= math.MaxInt64 // #nosec G115 -- checked beside it
 	case float64: // YAML reads 1e4 as one; 2^63 itself does not fit
 		return int64(v), v == math.Trunc(v) && v >= math.MinInt64 && v < math.MaxInt64
 	case string:

@@ -23,6 +23,9 @@ type HTTPConfig struct {
 	MaxHeaderBytes    int           `koanf:"max_header_bytes"`
 	// MaxConns bounds open connections; further clients wait in the kernel's backlog. 0 means no bound.
 	MaxConns int `koanf:"max_conns"`
+	// TLSCert and TLSKey are PEM files, read again when they change. Empty: plain HTTP, behind a load balancer that ends TLS.
+	TLSCert string `koanf:"tls_cert"`
+	TLSKey  string `koanf:"tls_key"`
 }
 
 // DefaultHTTPConfig listens on :8080.
@@ -48,6 +51,7 @@ func (c HTTPConfig) Validate() error {
 		checkDuration("http.idle_timeout", c.IdleTimeout, time.Millisecond, time.Hour),
 		checkInt("http.max_header_bytes", c.MaxHeaderBytes, 4<<10, 1<<20),
 		checkInt("http.max_conns", c.MaxConns, 0, 1_000_000),
+		checkPair("http", c.TLSCert, c.TLSKey),
 	}
 	if c.ReadTimeout < c.ReadHeaderTimeout {
 		errs = append(errs, fmt.Errorf("http.read_timeout must not be shorter than http.read_header_timeout (%s), got %s",
@@ -59,13 +63,20 @@ func (c HTTPConfig) Validate() error {
 // OpsConfig is the operations listener.
 type OpsConfig struct {
 	Addr string `koanf:"addr"`
+	// TLSCert and TLSKey are PEM files, as of HTTPConfig.
+	TLSCert string `koanf:"tls_cert"`
+	TLSKey  string `koanf:"tls_key"`
+	// CAFile holds PEM certificates that the command line trusts when it talks to the listener; empty means the system's.
+	CAFile string `koanf:"ca_file"`
 }
 
 // DefaultOpsConfig listens on the loopback only: metrics and profiles are not for the public.
 func DefaultOpsConfig() OpsConfig { return OpsConfig{Addr: "127.0.0.1:8081"} }
 
 // Validate names the key and what is allowed.
-func (c OpsConfig) Validate() error { return checkAddr("ops.addr", c.Addr) }
+func (c OpsConfig) Validate() error {
+	return errors.Join(checkAddr("ops.addr", c.Addr), checkPair("ops", c.TLSCert, c.TLSKey))
+}
 
 // Config is what the gateway itself decides, apart from listeners, authentication and limits.
 type Config struct {

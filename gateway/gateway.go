@@ -6,6 +6,7 @@ package gateway
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,8 @@ type Parts struct {
 	Canceller *order.Canceller
 	Receipts  *Receipts // nil: none are given
 	Payments  *Payments // nil: orders need not be paid
+	// Admitted hears of each new order once it is in the line, with when its request began; nil: nobody. It must not block.
+	Admitted func(r *http.Request, sale string, t queue.Ticket, since time.Time)
 }
 
 // maxWaiters bounds the requests that wait for news at the same time.

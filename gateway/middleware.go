@@ -8,11 +8,13 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 )
@@ -126,12 +128,13 @@ func Recover(log *slog.Logger) gin.HandlerFunc {
 // Observe measures every request in http_server_request_duration_seconds and writes the access log: each 500, refusals
 // up to 100 lines a second (with the number left out), and one in cfg.AccessLogEvery successes. A refusal is what a sale
 // mostly does, so it is information; that a store does not answer is a warning. Neither query, nor
-// path parameters, nor addresses are logged: they name people.
+// path, nor addresses are logged: they name people. The order's id does not.
 func Observe(cfg Config, log *slog.Logger, reg prometheus.Registerer, now func() time.Time) (gin.HandlerFunc, error) {
 	durations, err := newDurations(reg)
 	if err != nil {
 		return nil, err
 	}
+	// #nosec G115 -- at least 1
 	access := &accessLog{log: log, every: uint64(max(cfg.AccessLogEvery, 1)), refusals: rate.NewLimiter(refusalLogRate, refusalLogBurst)}
 	return func(c *gin.Context) {
 		start := now()
@@ -174,6 +177,9 @@ func (a *accessLog) write(c *gin.Context, status int, start, end time.Time) {
 		slog.String("route", routeOf(c)), slog.Int("status", status),
 		slog.Float64("duration_ms", float64(end.Sub(start).Microseconds())/1000), slog.Int("bytes", max(c.Writer.Size(), 0)),
 	}
+	if id := orderOfRequest(c); id != "" {
+		attrs = append(attrs, slog.String("order", id))
+	}
 	if code := problemOfRequest(c); code != "" {
 		attrs = append(attrs, slog.String("code", string(code)))
 	}
@@ -181,6 +187,20 @@ func (a *accessLog) write(c *gin.Context, status int, start, end time.Time) {
 		attrs = append(attrs, slog.Int64("refusals_not_logged", omitted))
 	}
 	a.log.LogAttrs(context.WithoutCancel(c.Request.Context()), level, "request", attrs...)
+}
+
+// orderOfRequest is the order that a request made or asked for. It is looked for only where a line is written. What a
+// client sends as an id is believed to be one only if it has the form.
+func orderOfRequest(c *gin.Context) string {
+	id := c.Param("id")
+	if id == "" {
+		location := c.Writer.Header().Get("Location")
+		id = location[strings.LastIndexByte(location, '/')+1:]
+	}
+	if _, err := uuid.Parse(id); err != nil || len(id) != 36 {
+		return ""
+	}
+	return id
 }
 
 func problemOfRequest(c *gin.Context) Code {

@@ -29,19 +29,20 @@ type Check struct {
 
 // OpsParts are what the operations listener stands on.
 type OpsParts struct {
-	Auth     *Authenticator
-	Catalog  *inventory.Catalog
-	Book     *inventory.Book
-	Keeper   *inventory.Keeper
-	Auditor  *inventory.Auditor
-	Lines    *queue.Lines
-	Finder   *order.Finder
-	Dead     *order.DeadLetters
-	Desk     *notify.Desk
-	Events   *notify.Stream
-	Checks   []Check
-	Gatherer prometheus.Gatherer
-	Draining func() bool
+	Auth      *Authenticator
+	Catalog   *inventory.Catalog
+	Book      *inventory.Book
+	Keeper    *inventory.Keeper
+	Auditor   *inventory.Auditor
+	Lines     *queue.Lines
+	Finder    *order.Finder
+	Dead      *order.DeadLetters
+	Desk      *notify.Desk
+	Events    *notify.Stream
+	Timelines *order.Timelines
+	Checks    []Check
+	Gatherer  prometheus.Gatherer
+	Draining  func() bool
 }
 
 // Ops is the operations listener: health, metrics, profiles and the admin
@@ -108,6 +109,8 @@ func (o *Ops) routes() {
 	admin.GET("/notifications", o.listNotifications)
 	admin.POST("/notifications/retry", o.retryNotifications)
 	admin.GET("/events", o.followEvents)
+	admin.GET("/orders/:id/timeline", o.orderTimeline)
+	admin.GET("/timelines", o.userTimelines)
 	admin.GET("/queue", o.queue)
 	admin.GET("/audit", o.audit)
 }

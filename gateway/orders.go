@@ -117,6 +117,7 @@ func (g *Gateway) placeOrder(c *gin.Context) {
 }
 
 func (g *Gateway) tryOrder(c *gin.Context) {
+	since := g.now()
 	user, ok := g.user(c)
 	if !ok || !g.allow(c, user) {
 		return
@@ -144,6 +145,9 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 	if err != nil {
 		g.refuse(c, err)
 		return
+	}
+	if g.Admitted != nil && !admission.Replayed {
+		g.Admitted(c.Request, entry.Sale.ID, admission.Ticket, since)
 	}
 	g.admitted(c, entry.Sale, admission)
 }

@@ -39,9 +39,14 @@ func Listen(ctx context.Context, addr string, maxConns int) (net.Listener, error
 	return ln, nil
 }
 
-// Serve answers on ln until Shutdown, and then returns nil at once, while requests may still be running.
+// Serve answers on ln until Shutdown, and then returns nil at once, while requests may still be running. With a TLSConfig
+// it speaks HTTPS.
 func Serve(srv *http.Server, ln net.Listener) error {
-	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+	serve := srv.Serve
+	if srv.TLSConfig != nil {
+		serve = func(ln net.Listener) error { return srv.ServeTLS(ln, "", "") }
+	}
+	if err := serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
 	}
 	return nil

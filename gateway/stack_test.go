@@ -116,7 +116,7 @@ func (s *stack) openParts(c setup) {
 		Finder: finder, Canceller: canceller, Payments: s.payDesk()}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
 	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Finder: finder,
-		Desk: notify.NewDesk(s.db.Write, s.db.Read, time.Now, func() {}), Events: notify.NewStream(notify.DefaultStreamConfig(), s.rdb),
+		Timelines: order.NewTimelines(s.db, s.lines, finder), Desk: notify.NewDesk(s.db.Write, s.db.Read, time.Now, func() {}), Events: notify.NewStream(notify.DefaultStreamConfig(), s.rdb),
 		Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops.Handler()
 	s.opsAddr, _ = startServer(s.t, DefaultHTTPConfig(), s.opsEngine)

@@ -79,6 +79,17 @@ func Skipped(why string) Result { return Result{outcome: skipped, err: why} }
 // Permanent is a failure no retry can mend: the message becomes dead.
 func Permanent(err string) Result { return Result{outcome: permanent, err: err} }
 
+// Failure says why the message was not delivered; empty when it was.
+func (r Result) Failure() string {
+	switch {
+	case r.outcome == delivered:
+		return ""
+	case r.err == "":
+		return "nothing was reported"
+	}
+	return r.err
+}
+
 // maxError is the width of last_error, in characters.
 const maxError = 200
 

@@ -288,6 +288,9 @@ func (w *world) clean() inventory.SaleAudit {
 func ops(outcomes map[string]queue.Outcome) map[string]int {
 	counts := map[string]int{}
 	for _, o := range outcomes {
+		if o.Op == queue.OpRetry {
+			o.Reason = "" // for its history only, in each database's words
+		}
 		counts[string(o.Op)+o.Reason]++
 	}
 	return counts

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"sluice/internal/killpoint"
@@ -43,6 +42,13 @@ type Fulfiller struct {
 	told     func()
 	log      *slog.Logger
 	now      func() time.Time
+	instance string // which process this is, for an order's timeline
+}
+
+// On names the process that fulfils, for an order's timeline.
+func (f *Fulfiller) On(instance string) *Fulfiller {
+	f.instance = instance
+	return f
 }
 
 // NewFulfiller returns a handler for the consumer. Orders must be paid
@@ -94,7 +100,7 @@ func (f *Fulfiller) alone(ctx context.Context, sale inventory.Sale, epoch int64,
 		return f.fail(ctx, sale, epoch, t, ReasonLimit, queue.OpFail)
 	}
 	f.log.Error("ticket failed: it is tried again", "sale", sale.ID, "order", t.ID, "attempts", t.Attempts+1, "error", err)
-	return queue.Outcome{ID: t.ID, Op: queue.OpRetry}, nil
+	return queue.Outcome{ID: t.ID, Op: queue.OpRetry, Reason: err.Error()}, nil
 }
 
 // blameless reports an error that no ticket has caused. Tickets of a line that
@@ -139,7 +145,7 @@ func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64
 	err := f.db.Tx(ctx, func(tx *gorm.DB) error {
 		// The tag is new on every run, also when a lost commit reply makes the same
 		// call run again: only rows of this very transaction may take stock.
-		tag := uuid.NewString()
+		tag := newTag(f.now(), f.instance)
 		rows := make([]Row, len(tickets))
 		for i, t := range tickets {
 			rows[i] = f.row(sale, epoch, t, tag)
@@ -245,7 +251,7 @@ func (f *Fulfiller) fail(ctx context.Context, sale inventory.Sale, epoch int64, 
 		outcome, event = queue.Outcome{ID: t.ID, Op: queue.OpClose}, endingOf(t)
 	}
 	err := f.db.Tx(ctx, func(tx *gorm.DB) error {
-		tag := uuid.NewString()
+		tag := newTag(f.now(), f.instance)
 		stored, err := f.insert(tx, []Row{f.failedRow(sale, epoch, t, reason, tag)})
 		if err != nil {
 			return err

@@ -24,6 +24,7 @@ type keys struct {
 	attempts string // hash: order id → failed attempts
 	dead     string // list of dead-lettered order ids, newest first
 	released string // list of the orders released last, newest first: the audit follows them
+	steps    string // prefix of the lists of stepsOf
 	done     string // list of finished order ids whose records are still kept, newest first
 }
 
@@ -37,8 +38,12 @@ func lineKeys(sale string) keys {
 		meta: prefix + "meta", stock: prefix + "stock", wait: prefix + "wait", suspect: prefix + "suspect",
 		orders: prefix + "orders", holders: prefix + "holders", lease: prefix + "lease", leased: prefix + "leased",
 		retry: prefix + "retry", due: prefix + "due", attempts: prefix + "attempts", dead: prefix + "dead", done: prefix + "done", released: prefix + "released",
+		steps: prefix + "steps:",
 	}
 }
+
+// stepsOf is a list: what happened to one order that did not go through at once. It ends by itself, and a rebuild leaves it alone.
+func (k keys) stepsOf(order string) string { return k.steps + order }
 
 func (k keys) all() []string {
 	return []string{k.meta, k.stock, k.wait, k.suspect, k.orders, k.holders, k.lease, k.leased, k.retry, k.due, k.attempts, k.dead, k.done, k.released}

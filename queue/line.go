@@ -106,7 +106,7 @@ func (o Op) valid() bool { return strings.IndexByte("cpfxkerb", byte(o)) >= 0 }
 type Outcome struct {
 	ID     string
 	Op     Op
-	Reason string        // OpFail, OpDead
+	Reason string        // OpFail, OpDead; with OpRetry for the order's history only
 	State  State         // OpEnded
 	Delay  time.Duration // OpRetry
 	Pay    time.Time     // OpConfirm: when it must be paid, zero means never; OpPaid: when it was

@@ -24,6 +24,9 @@ type Config struct {
 	// DSN is a file path for sqlite, user:password@tcp(host:port)/name for mysql and a postgres:// URL for postgres.
 	// It may hold a password: never print it. Defaults to ./data/sluice.db.
 	DSN string `koanf:"dsn"`
+	// CAFile holds PEM certificates to trust. With it every connection is encrypted and the server's name checked, whatever the
+	// DSN says; without it TLS is as the DSN asks. Not for sqlite.
+	CAFile string `koanf:"ca_file"`
 	// MaxConns bounds the open connections of this process. SQLite adds one writer to it. Defaults to 16.
 	MaxConns int `koanf:"max_conns"`
 	// TxTimeout bounds one attempt of a transaction, its waits for locks included. Defaults to 10s.
@@ -40,7 +43,7 @@ func DefaultConfig() Config {
 
 // Validate returns every bad value, each named by its configuration key. The DSN itself is never part of the text.
 func (c Config) Validate() error {
-	return errors.Join(c.validateDSN(), c.validateBounds())
+	return errors.Join(c.validateDSN(), c.validateTLS(), c.validateBounds())
 }
 
 func (c Config) validateBounds() error {

@@ -54,6 +54,11 @@ func mysqlPool(cfg Config, migrations bool) (*sql.DB, error) {
 	if err := dsn.Apply(driverpkg.Charset("utf8mb4", "")); err != nil {
 		return nil, err
 	}
+	if cfg.CAFile != "" {
+		if dsn.TLS, err = cfg.encryption(dsn.Addr); err != nil {
+			return nil, err
+		}
+	}
 	mysqlTimeouts(dsn, cfg.TxTimeout, migrations)
 	dsn.Params = mysqlSession(dsn.Params)
 	connector, err := driverpkg.NewConnector(dsn)

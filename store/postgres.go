@@ -32,6 +32,11 @@ func postgresPool(cfg Config, migrations bool) (*sql.DB, error) {
 	if err != nil {
 		return nil, errors.New("database.dsn: is not a PostgreSQL URL, use postgres://user:password@host:port/name?sslmode=…")
 	}
+	if cfg.CAFile != "" {
+		if err := encryptPostgres(pg, cfg); err != nil {
+			return nil, err
+		}
+	}
 	if pg.ConnectTimeout == 0 {
 		pg.ConnectTimeout = 5 * time.Second
 	}
@@ -57,6 +62,19 @@ func postgresPool(cfg Config, migrations bool) (*sql.DB, error) {
 		pg.StatementCacheCapacity = preparedStatements
 	}
 	return stdlib.OpenDB(*pg), nil
+}
+
+// encryptPostgres also covers the further hosts of the DSN, and the second try without TLS of a weaker sslmode.
+func encryptPostgres(pg *pgx.ConnConfig, cfg Config) (err error) {
+	if pg.TLSConfig, err = cfg.encryption(pg.Host); err != nil {
+		return err
+	}
+	for _, other := range pg.Fallbacks {
+		if other.TLSConfig, err = cfg.encryption(other.Host); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

@@ -49,6 +49,10 @@ func newInstaller(out io.Writer) *installer {
 				_, _, err := servers.FindPostgres()
 				return found(err)
 			}},
+			{"promtool", []string{"prometheus"}, func() bool {
+				_, err := exec.LookPath("promtool")
+				return found(err)
+			}},
 			{"a C compiler for the race detector", []string{"gcc", "libc6-dev"}, compiles},
 		},
 		may:    os.Geteuid() == 0 && found(noApt),
@@ -78,7 +82,7 @@ func (i *installer) ensure(ctx context.Context) error {
 	if !i.may {
 		return fmt.Errorf("not installed: %s. On Debian or Ubuntu, as root:\n"+
 			"    apt-get update && apt-get install --no-install-recommends %s\n"+
-			"On macOS:\n    xcode-select --install; brew install redis mariadb postgresql@17",
+			"On macOS:\n    xcode-select --install; brew install redis mariadb postgresql@17 prometheus",
 			strings.Join(missing, ", "), strings.Join(packages, " "))
 	}
 	fmt.Fprintf(i.out, "withstores: installing %s with apt-get\n", strings.Join(packages, " "))

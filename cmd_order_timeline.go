@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// timelineView is what happened to one order.
+type timelineView struct {
+	Order orderView `json:"order"`
+	Steps []struct {
+		At         time.Time `json:"at"`
+		Step       string    `json:"step"`
+		DurationMS float64   `json:"duration_ms"`
+		Attempt    int       `json:"attempt"`
+		Instance   string    `json:"instance"`
+		Actor      string    `json:"actor"`
+		Reason     string    `json:"reason"`
+	} `json:"steps"`
+}
+
+func newOrderTimelineCommand(c *cli) *cobra.Command {
+	var user string
+	cmd := &cobra.Command{
+		Use:   "timeline [ORDER]",
+		Short: "Show what happened to an order, or to a user's newest orders, step by step",
+		Long: "timeline shows each step with its time, duration, instance and reason: the admission, the claim, attempts that did not\n" +
+			"succeed at once, the end, what operators did, and each notification.",
+		Example: "  sluice order timeline 0198c0de-7a1b-7c3d-8e9f-0123456789ab\n  sluice order timeline --user ann",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 1) == (user != "") {
+				return badUsage("timeline wants an order's id or --user")
+			}
+			path := "/timelines?user=" + url.QueryEscape(user)
+			if user == "" {
+				path = "/orders/" + url.PathEscape(args[0]) + "/timeline"
+			}
+			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error { return c.timeline(ctx, o, path, user != "") })
+		},
+	}
+	cmd.Flags().StringVar(&user, "user", "", "the `user` whose newest orders to show")
+	c.jsonFlag(cmd)
+	return cmd
+}
+
+func (c *cli) timeline(ctx context.Context, o *opsClient, path string, many bool) error {
+	text, err := o.get(ctx, path)
+	if err != nil {
+		return err
+	}
+	if c.asJSON {
+		return c.printRaw(text)
+	}
+	list := struct{ Timelines []timelineView }{make([]timelineView, 1)}
+	if many {
+		err = json.Unmarshal(text, &list)
+	} else {
+		err = json.Unmarshal(text, &list.Timelines[0])
+	}
+	if err != nil {
+		return o.at(fmt.Errorf("the timeline is not readable: %w", err))
+	}
+	cards := make([]string, len(list.Timelines))
+	for i, t := range list.Timelines {
+		cards[i] = timelineCard(t)
+	}
+	return c.print(strings.Join(cards, "\n"))
+}
+
+func timelineCard(t timelineView) string {
+	rows := [][]string{{"AT", "STEP", "TOOK", "ATTEMPT", "INSTANCE", "REASON"}}
+	for _, s := range t.Steps {
+		took, attempt, where := "", "", s.Instance
+		if s.DurationMS > 0 {
+			took = time.Duration(s.DurationMS * float64(time.Millisecond)).String()
+		}
+		if s.Attempt > 0 {
+			attempt = strconv.Itoa(s.Attempt)
+		}
+		if s.Actor != "" {
+			where = s.Actor
+		}
+		rows = append(rows, []string{s.At.UTC().Format("2006-01-02T15:04:05.000Z"), printable(s.Step), dash(took), dash(attempt),
+			dash(printable(where)), dash(printable(s.Reason))})
+	}
+	return fmt.Sprintf("order %s of %s in %s: %s\n", printable(t.Order.OrderID), printable(t.Order.User), printable(t.Order.SaleID), t.Order.Status) + table(rows...)
+}
+
+// instance names this process, for the timelines of what it does.
+func instance() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return host + "/" + strconv.Itoa(os.Getpid())
+}

@@ -1,0 +1,112 @@
+package order
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"sluice/queue"
+)
+
+// noteTimeout bounds writing a history: it is no part of the order.
+const noteTimeout = time.Second
+
+// Journal is a queue.Handler that notes, for an order's timeline, each attempt
+// that did not simply succeed at once. What goes well costs nothing.
+type Journal struct {
+	next     queue.Handler
+	lines    *queue.Lines
+	instance string
+	log      *slog.Logger
+	now      func() time.Time
+}
+
+// NewJournal returns a journal around next; instance names this process.
+func NewJournal(next queue.Handler, lines *queue.Lines, instance string, log *slog.Logger, now func() time.Time) *Journal {
+	return &Journal{next: next, lines: lines, instance: instance, log: log, now: now}
+}
+
+// Handle implements queue.Handler.
+func (j *Journal) Handle(ctx context.Context, b queue.Batch) (outcomes []queue.Outcome, err error) {
+	from, panicked := j.now(), true
+	defer func() {
+		if panicked {
+			j.note(ctx, b, from, allOf(b, "panicked"))
+		}
+	}()
+	outcomes, err = j.next.Handle(ctx, b)
+	panicked = false
+	j.note(ctx, b, from, j.notable(b, outcomes))
+	return outcomes, err
+}
+
+// Bury implements queue.Handler.
+func (j *Journal) Bury(ctx context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
+	from := j.now()
+	outcomes, err := j.next.Bury(ctx, b, reason)
+	if err == nil {
+		steps := allOf(b, "given up")
+		for id, s := range steps {
+			s.Reason = reason
+			steps[id] = s
+		}
+		j.note(ctx, b, from, steps)
+	}
+	return outcomes, err
+}
+
+func allOf(b queue.Batch, what string) map[string]queue.Step {
+	steps := make(map[string]queue.Step, len(b.Tickets))
+	for _, t := range b.Tickets {
+		steps[t.ID] = queue.Step{What: what}
+	}
+	return steps
+}
+
+// notable leaves out what succeeded at the first attempt, and tickets that go
+// back unchanged because a store is away: that is nothing of their own.
+func (j *Journal) notable(b queue.Batch, outcomes []queue.Outcome) map[string]queue.Step {
+	var steps map[string]queue.Step
+	for _, o := range outcomes {
+		what := ""
+		switch o.Op {
+		case queue.OpRetry:
+			what = "retried"
+		case queue.OpFail:
+			what = "failed"
+		case queue.OpDead:
+			what = "dead"
+		case queue.OpConfirm:
+			if b.Solo {
+				what = "fulfilled"
+			}
+		}
+		if what == "" {
+			continue
+		}
+		if steps == nil {
+			steps = make(map[string]queue.Step)
+		}
+		steps[o.ID] = queue.Step{What: what, Reason: o.Reason}
+	}
+	return steps
+}
+
+func (j *Journal) note(ctx context.Context, b queue.Batch, from time.Time, steps map[string]queue.Step) {
+	if len(steps) == 0 {
+		return
+	}
+	to := j.now()
+	list := make([]queue.Step, 0, len(steps))
+	for _, t := range b.Tickets {
+		if s, ok := steps[t.ID]; ok {
+			s.OrderID, s.At, s.Took, s.Attempt, s.Instance = t.ID, to, to.Sub(from), t.Attempts+1, j.instance
+			list = append(list, s)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
+	defer cancel()
+	if err := j.lines.Of(b.Sale).NoteSteps(ctx, list); err != nil {
+		j.log.Warn("steps not noted: timelines of these orders have a gap", "sale", b.Sale, "orders", len(list), "error", err)
+	}
+}

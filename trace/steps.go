@@ -1,0 +1,111 @@
+package trace
+
+import (
+	"context"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
+	"sluice/notify"
+	"sluice/queue"
+)
+
+// Handler records, around next, how long each sampled ticket waited and the
+// transaction that decided it.
+func (t *Tracer) Handler(next queue.Handler) queue.Handler { return handler{next, t} }
+
+type handler struct {
+	queue.Handler
+	tracer *Tracer
+}
+
+// Handle implements queue.Handler.
+func (h handler) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
+	from := h.tracer.now()
+	outcomes, err := h.Handler.Handle(ctx, b)
+	h.tracer.fulfilled(b, outcomes, err, from, "order.fulfil")
+	return outcomes, err
+}
+
+// Bury implements queue.Handler.
+func (h handler) Bury(ctx context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
+	from := h.tracer.now()
+	outcomes, err := h.Handler.Bury(ctx, b, reason)
+	h.tracer.fulfilled(b, outcomes, err, from, "order.bury")
+	return outcomes, err
+}
+
+func (t *Tracer) fulfilled(b queue.Batch, outcomes []queue.Outcome, err error, from time.Time, name string) {
+	to := t.now()
+	for _, ticket := range b.Tickets {
+		id, ok := t.sampled(ticket.ID)
+		if !ok {
+			continue
+		}
+		if ticket.Attempts == 0 {
+			t.record(id, span{name: "order.wait", from: ticket.AdmittedAt, to: from, kind: trace.SpanKindConsumer,
+				attrs: []attribute.KeyValue{attribute.String("sluice.sale", b.Sale), attribute.Int64("sluice.seq", ticket.Seq)}})
+		}
+		t.record(id, span{name: name, from: from, to: to, kind: trace.SpanKindInternal, failure: failureOf(ticket.ID, outcomes, err),
+			attrs: []attribute.KeyValue{attribute.String("sluice.sale", b.Sale), attribute.String("sluice.batch", b.ID),
+				attribute.Int("sluice.batch_size", len(b.Tickets)), attribute.Int("sluice.attempt", ticket.Attempts+1)}})
+	}
+}
+
+// failureOf says why a ticket has not become an order, empty when it has.
+func failureOf(order string, outcomes []queue.Outcome, err error) string {
+	for _, o := range outcomes {
+		if o.ID != order {
+			continue
+		}
+		switch o.Op {
+		case queue.OpFail, queue.OpDead:
+			return o.Reason
+		case queue.OpRetry:
+			return "to be tried again"
+		}
+		return ""
+	}
+	if err != nil {
+		return err.Error()
+	}
+	return "given back"
+}
+
+// Channel records, around next, each delivery of a sampled order's news.
+func (t *Tracer) Channel(next notify.Channel) notify.Channel { return channel{next, t} }
+
+type channel struct {
+	notify.Channel
+	tracer *Tracer
+}
+
+// Pause implements notify.Pausing for channels that do.
+func (c channel) Pause() time.Duration {
+	if p, ok := c.Channel.(notify.Pausing); ok {
+		return p.Pause()
+	}
+	return 0
+}
+
+// Deliver implements notify.Channel.
+func (c channel) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
+	from := c.tracer.now()
+	results := c.Channel.Deliver(ctx, messages)
+	to := c.tracer.now()
+	for i, m := range messages {
+		id, ok := c.tracer.sampled(m.OrderID)
+		if !ok {
+			continue
+		}
+		failure := "no result"
+		if i < len(results) {
+			failure = results[i].Failure()
+		}
+		c.tracer.record(id, span{name: "order.notify", from: from, to: to, kind: trace.SpanKindProducer, failure: failure,
+			attrs: []attribute.KeyValue{attribute.String("sluice.channel", c.Name()), attribute.String("sluice.event", m.Event),
+				attribute.Int("sluice.attempt", m.Attempt)}})
+	}
+	return results
+}

@@ -1,0 +1,96 @@
+package trace
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/queue"
+)
+
+func TestMain(m *testing.M) { testkit.VerifyMain(m) }
+
+func tracer(t *testing.T, sample float64) *Tracer {
+	t.Helper()
+	traced, err := Open(t.Context(), Config{Endpoint: "http://127.0.0.1:1", Sample: sample}, "test", slog.New(slog.DiscardHandler), time.Now)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = traced.Close(context.Background()) }) // nobody listens there
+	return traced
+}
+
+// The decision hangs on the id alone, whatever made it, and keeps to the part asked for.
+func TestSampling(t *testing.T) {
+	quarter, again, none, all := tracer(t, 0.25), tracer(t, 0.25), tracer(t, 0), tracer(t, 1)
+	for version, fresh := range map[int]func() uuid.UUID{4: uuid.New, 7: func() uuid.UUID { return uuid.Must(uuid.NewV7()) }} {
+		hits := 0
+		for range 4000 {
+			order := fresh().String()
+			_, sampled := quarter.sampled(order)
+			_, other := again.sampled(order)
+			require.Equal(t, sampled, other, "two processes decide alike")
+			_, never := none.sampled(order)
+			id, always := all.sampled(order)
+			require.False(t, never)
+			require.True(t, always)
+			require.True(t, id.root().IsValid())
+			if sampled {
+				hits++
+			}
+		}
+		require.InDelta(t, 1000, hits, 200, "version %d", version)
+	}
+	for _, odd := range []string{"", "x", strings.Repeat("a", 36), uuid.New().URN()} {
+		_, sampled := all.sampled(odd)
+		require.False(t, sampled, odd)
+	}
+}
+
+func TestLogLinesNameTheTrace(t *testing.T) {
+	var out bytes.Buffer
+	order := uuid.NewString()
+	log := slog.New(tracer(t, 1).Log(slog.NewJSONHandler(&out, nil))).With("part", "test")
+	log.Info("about it", "order", order)
+	log.Info("about another thing", "sale", "s")
+	log.WithGroup("g").Info("no order", "order", 7)
+	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+	require.Contains(t, lines[0], `"trace_id":"`+strings.ReplaceAll(order, "-", "")+`"`)
+	require.Contains(t, lines[0], `"part":"test"`)
+	require.NotContains(t, lines[1]+lines[2], "trace_id")
+
+	out.Reset()
+	slog.New(tracer(t, 0).Log(slog.NewJSONHandler(&out, nil))).Info("not sampled", "order", order)
+	require.NotContains(t, out.String(), "trace_id")
+}
+
+func TestFailureOf(t *testing.T) {
+	t.Parallel()
+	outcomes := []queue.Outcome{{ID: "ok", Op: queue.OpConfirm}, {ID: "no", Op: queue.OpFail, Reason: "sold_out"}, {ID: "again", Op: queue.OpRetry}}
+	require.Empty(t, failureOf("ok", outcomes, nil))
+	require.Equal(t, "sold_out", failureOf("no", outcomes, nil))
+	require.Equal(t, "to be tried again", failureOf("again", outcomes, nil))
+	require.Equal(t, "given back", failureOf("missing", outcomes, nil))
+	require.Equal(t, "no database", failureOf("missing", nil, errText("no database")))
+}
+
+type errText string
+
+func (e errText) Error() string { return string(e) }
+
+func TestConfigNamesTheKey(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, DefaultConfig().Validate())
+	for _, bad := range []string{"collector:4318", "ftp://collector", "http://"} {
+		require.ErrorContains(t, Config{Endpoint: bad}.Validate(), "trace.endpoint")
+	}
+	for _, bad := range []float64{-0.1, 1.1, math.NaN()} {
+		require.ErrorContains(t, Config{Sample: bad}.Validate(), "trace.sample")
+	}
+}
