@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"sluice/configs"
+	"sluice/delay"
 	"sluice/gateway"
 	"sluice/inventory"
 	"sluice/notify"
@@ -56,6 +57,9 @@ type App struct {
 	auditor  *inventory.Auditor
 	gauges   *inventory.Gauges
 	relay    *notify.Relay
+	topics   *delay.Topics
+	messages *delay.Box
+	firer    *delay.Firer
 	consumer *queue.Consumer
 	gateway  *gateway.Gateway
 	ops      *gateway.Ops
@@ -113,6 +117,12 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	finder := order.NewFinder(a.db, a.lines, a.book)
 
 	channels := []notify.Channel{notify.NewStream(cfg.Notify.Stream, a.redis.Client)}
+	if err = a.openDelay(reg); err != nil {
+		return nil, err
+	}
+	if cfg.Delay.OrderEvents {
+		channels = append(channels, delay.NewEvents(a.topics, a.messages))
+	}
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
 	if opt.Roles.Worker {
 		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, names(channels), a.relay.Poke, a.part("order"), opt.Now)
@@ -142,7 +152,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		a.onStop("public listener", closer(a.public))
 	}
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
-		Finder: finder, Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+		Finder: finder, Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Topics: a.topics, Messages: a.messages, Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
 	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr, 0); err != nil {
 		return nil, err
 	}
@@ -226,8 +236,10 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.loop("keeper", a.keeper.Run)
 	a.loop("book", a.book.Run)
 	a.loop("gauges", a.gauges.Run)
+	a.loop("topics", a.topics.Run)
 	if a.opt.Roles.Notifier {
 		a.task("relay", a.relay.Run)
+		a.task("delayed messages", a.firer.Run)
 	}
 	if a.opt.Roles.Worker {
 		a.task("consumer", a.consumer.Run)

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"sluice/delay"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -35,6 +36,8 @@ type OpsParts struct {
 	Lines    *queue.Lines
 	Finder   *order.Finder
 	Dead     *order.DeadLetters
+	Topics   *delay.Topics
+	Messages *delay.Box
 	Checks   []Check
 	Gatherer prometheus.Gatherer
 	Draining func() bool
@@ -101,6 +104,7 @@ func (o *Ops) routes() {
 	admin.GET("/orders/:id", o.showOrder)
 	admin.GET("/queue", o.queue)
 	admin.GET("/audit", o.audit)
+	o.topicRoutes(admin)
 }
 
 // ready asks every part at once; liveness asks none of them, because
