@@ -134,7 +134,7 @@ func TestOnlyTheHolderOfALeaseSettles(t *testing.T) {
 		require.Equal(t, Firing, w.show("t", "a").State)
 		require.ErrorIs(t, w.box.Cancel(ctx, "t", "a"), ErrNotWaiting)
 
-		topic := newTopic("t", time.Now())
+		topic := newTopic("t", w.cfg, time.Now())
 		require.Eventually(t, func() bool {
 			again, _, _, err := w.box.reclaim(ctx, topic)
 			require.NoError(t, err)
@@ -170,7 +170,7 @@ func TestAMessageThatKillsItsDelivererDiesInTheEnd(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.box.cfg.Lease = time.Millisecond
-		topic := newTopic("t", time.Now())
+		topic := newTopic("t", w.cfg, time.Now())
 		topic.Retries = 1
 		w.add("t", msg("a", 0))
 		for attempt := 1; attempt <= 2; attempt++ {

@@ -90,8 +90,8 @@ type Change struct {
 const oldSecretFor = 24 * time.Hour
 
 // newTopic is what a topic is unless told otherwise.
-func newTopic(name string, now time.Time) Topic {
-	return Topic{Name: name, Method: "POST", TimeoutMS: 10_000, Retries: 10, RetryUnitMS: time.Minute.Milliseconds(), Enabled: 1,
+func newTopic(name string, cfg Config, now time.Time) Topic {
+	return Topic{Name: name, Method: "POST", TimeoutMS: min(10*time.Second, cfg.maxTimeout()).Milliseconds(), Retries: 10, RetryUnitMS: time.Minute.Milliseconds(), Enabled: 1,
 		CreatedAt: now.UnixMilli(), UpdatedAt: now.UnixMilli()}
 }
 

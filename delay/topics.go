@@ -45,7 +45,7 @@ func NewTopics(cfg Config, db *store.DB, box *Box, events []string, note AdminLo
 // Create adds a topic: on, POST, ten retries after 1, 3, 5, … minutes and with a secret made for it unless ch says otherwise.
 // It returns an InvalidError, ErrTopicExists or ErrManyTopics.
 func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
-	topic := newTopic(name, ts.now())
+	topic := newTopic(name, ts.cfg, ts.now())
 	topic.Secret = newSecret()
 	if ch.Secret != nil {
 		topic.Secret = *ch.Secret
