@@ -41,6 +41,7 @@ type caller struct {
 // newCaller keeps as many connections to a receiver as a topic may have calls.
 func newCaller(cfg Config, now func() time.Time) *caller {
 	client := notify.GuardedClient(cfg.maxTimeout(), cfg.AllowPrivate)
+	client.Timeout = 0 // each call has its topic's; a second timer for each costs
 	if transport, ok := client.Transport.(*http.Transport); ok {
 		transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost, transport.MaxIdleConns = cfg.PerTopic, cfg.PerTopic, cfg.Workers
 	}
