@@ -2,6 +2,7 @@ package delay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -143,21 +144,20 @@ func (f *Firer) turn(work context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	wait := f.cfg.Poll
+	var errs []error
 	f.first++
 	for i := range heads {
 		h := heads[(f.first+i)%len(heads)]
 		switch {
 		case h.none:
 		case h.wait > 0:
-			wait = min(wait, h.wait)
+			wait = min(wait, max(h.wait, breath))
 		default:
 			wait = min(wait, breath)
-			if err := f.claim(work, h.topic); err != nil {
-				return 0, err
-			}
+			errs = append(errs, f.claim(work, h.topic)) // one topic's fault stops no other
 		}
 	}
-	return wait, nil
+	return wait, errors.Join(errs...)
 }
 
 // claim takes slots, then as many due messages of the topic, and gives each to a worker at once.
