@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"sluice/configs"
+	"sluice/delay"
 	"sluice/gateway"
 	"sluice/inventory"
 	"sluice/notify"
@@ -61,6 +62,9 @@ type App struct {
 	gauges   *inventory.Gauges
 	channels *notify.Channels
 	relay    *notify.Relay
+	topics   *delay.Topics
+	messages *delay.Box
+	firer    *delay.Firer
 	consumer *queue.Consumer
 	expirer  *order.Expirer // nil: orders need not be paid, or this is no worker
 	gateway  *gateway.Gateway
@@ -127,7 +131,14 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		return nil, err
 	}
 	a.onStop("channels", func(context.Context) error { return a.channels.Close() })
-	channels := a.tracedChannels(a.channels.All()...)
+	if err = a.openDelay(reg); err != nil {
+		return nil, err
+	}
+	out := a.channels.All()
+	if cfg.Delay.OrderEvents {
+		out = append(out, delay.NewEvents(a.topics, a.messages))
+	}
+	channels := a.tracedChannels(out...)
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
 	a.relay.OnDeath(func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) })
 	if opt.Roles.Worker {
@@ -171,8 +182,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
 		Finder: finder, Events: a.channels.Stream, Desk: notify.NewDesk(a.db.Write, a.db.Read, opt.Now, a.relay.Poke),
-		Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Timelines: order.NewTimelines(a.db, a.lines, finder), Checks: a.checks(),
-		Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+		Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Timelines: order.NewTimelines(a.db, a.lines, finder),
+		Topics: a.topics, Messages: a.messages, Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
 	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {
 		return nil, fmt.Errorf("ops.tls_cert: %w", err)
 	}
@@ -293,9 +304,11 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.loop("keeper", a.keeper.Run)
 	a.loop("book", a.book.Run)
 	a.loop("gauges", a.gauges.Run)
+	a.loop("topics", a.topics.Run)
 	if a.opt.Roles.Notifier {
 		a.loop("alerts", a.channels.Alerts.Run)
 		a.task("relay", a.relay.Run)
+		a.task("delayed messages", a.firer.Run)
 	}
 	if a.opt.Roles.Worker {
 		a.task("consumer", a.consumer.Run)

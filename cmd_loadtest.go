@@ -57,7 +57,7 @@ func newTargetsCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if t.base, err = shopURL(base, loaded.Config.HTTP.Addr); err != nil {
+			if t.base, err = shopURL(base, loaded.Config.HTTP); err != nil {
 				return err
 			}
 			t.auth, t.now = loaded.Config.Auth, c.now

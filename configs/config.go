@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"sluice/delay"
 	"sluice/gateway"
 	"sluice/notify"
 	"sluice/order"
@@ -28,6 +29,7 @@ type Config struct {
 	Limits   gateway.LimitsConfig `koanf:"limits"`
 	Payment  order.PaymentConfig  `koanf:"payment"`
 	Notify   notify.Config        `koanf:"notify"`
+	Delay    delay.Config         `koanf:"delay"`
 	Log      LogConfig            `koanf:"log"`
 	Trace    trace.Config         `koanf:"trace"`
 	Stop     StopConfig           `koanf:"stop"`
@@ -52,7 +54,7 @@ func Default() Config {
 		HTTP: gateway.DefaultHTTPConfig(), Ops: gateway.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
 		Auth: gateway.DefaultAuthConfig(), Limits: gateway.DefaultLimitsConfig(),
 		Redis: queue.DefaultRedisConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
-		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(), Notify: notify.DefaultConfig(),
+		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(), Notify: notify.DefaultConfig(), Delay: delay.DefaultConfig(),
 		Log: LogConfig{Level: "info", Format: "json"}, Trace: trace.DefaultConfig(),
 		Stop: StopConfig{Grace: 25 * time.Second},
 	}
@@ -72,7 +74,7 @@ func (c Config) validate(only []string) error {
 	}{
 		{"http", c.HTTP.Validate}, {"ops", c.Ops.Validate}, {"gateway", c.Gateway.Validate}, {"auth", c.Auth.Validate},
 		{"redis", c.Redis.Validate}, {"database", c.Database.Validate}, {"queue", c.Queue.Validate}, {"pool", c.Pool.Validate},
-		{"limits", c.Limits.Validate}, {"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"log", c.Log.Validate}, {"trace", c.Trace.Validate}, {"stop", c.Stop.Validate},
+		{"limits", c.Limits.Validate}, {"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"delay", c.Delay.Validate}, {"log", c.Log.Validate}, {"trace", c.Trace.Validate}, {"stop", c.Stop.Validate},
 	} {
 		if len(only) == 0 || slices.Contains(only, s.name) {
 			errs = append(errs, s.check())

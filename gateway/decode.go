@@ -34,14 +34,17 @@ type OrderBody struct {
 
 // ReadBody reads at most 16 KiB. A slow sender is cut off by http.read_timeout. A body that is not declared as JSON is
 // refused; one without a Content-Type, or with the one curl sends unasked, is taken for JSON.
-func ReadBody(r *http.Request) ([]byte, *Problem) {
-	if r.ContentLength > maxBodyBytes {
-		return nil, tooLarge()
+func ReadBody(r *http.Request) ([]byte, *Problem) { return readUpTo(r, maxBodyBytes) }
+
+// readUpTo is ReadBody with another bound.
+func readUpTo(r *http.Request, most int64) ([]byte, *Problem) {
+	if r.ContentLength > most {
+		return nil, tooLarge(most)
 	}
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, most+1))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		p := NewProblem(CodeInvalidRequest, "The body did not arrive in time.")
@@ -49,8 +52,8 @@ func ReadBody(r *http.Request) ([]byte, *Problem) {
 	case err != nil:
 		p := NewProblem(CodeInvalidRequest, "The body could not be read to its end.")
 		return nil, &p
-	case len(body) > maxBodyBytes:
-		return nil, tooLarge()
+	case int64(len(body)) > most:
+		return nil, tooLarge(most)
 	case len(body) > 0 && !declaredJSON(r.Header):
 		p := NewProblem(CodeUnsupportedMedia, "Send Content-Type: application/json in UTF-8, without a Content-Encoding.")
 		return nil, &p
@@ -58,8 +61,8 @@ func ReadBody(r *http.Request) ([]byte, *Problem) {
 	return body, nil
 }
 
-func tooLarge() *Problem {
-	p := NewProblem(CodeTooLarge, "The body may have 16384 bytes at most.")
+func tooLarge(most int64) *Problem {
+	p := NewProblem(CodeTooLarge, "The body may have "+strconv.FormatInt(most, 10)+" bytes at most.")
 	return &p
 }
 

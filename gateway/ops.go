@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"sluice/delay"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/order"
@@ -40,6 +41,8 @@ type OpsParts struct {
 	Desk      *notify.Desk
 	Events    *notify.Stream
 	Timelines *order.Timelines
+	Topics    *delay.Topics
+	Messages  *delay.Box
 	Checks    []Check
 	Gatherer  prometheus.Gatherer
 	Draining  func() bool
@@ -113,6 +116,7 @@ func (o *Ops) routes() {
 	admin.GET("/timelines", o.userTimelines)
 	admin.GET("/queue", o.queue)
 	admin.GET("/audit", o.audit)
+	o.topicRoutes(admin)
 }
 
 // ready asks every part at once; liveness asks none of them, because

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"sluice/delay"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/order"
@@ -38,6 +39,13 @@ func codeOf(err error) Code {
 	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale), errors.Is(err, queue.ErrNotDead),
 		errors.Is(err, notify.ErrNoNotification):
 		return CodeNotFound
+	case errors.Is(err, delay.ErrNoTopic), errors.Is(err, delay.ErrNoMessage), errors.Is(err, delay.ErrNotDead):
+		return CodeNotFound
+	case errors.Is(err, delay.ErrFull):
+		return CodeQueueFull
+	case errors.Is(err, delay.ErrTopicExists), errors.Is(err, delay.ErrManyTopics), errors.Is(err, delay.ErrTopicInUse),
+		errors.Is(err, delay.ErrConflict), errors.Is(err, delay.ErrNotWaiting):
+		return CodeConflict
 	case errors.Is(err, order.ErrNotCancellable):
 		return CodeNotCancellable
 	case errors.Is(err, order.ErrUnconfirmed):
@@ -48,7 +56,7 @@ func codeOf(err error) Code {
 		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld), errors.Is(err, order.ErrPaymentConflict),
 		errors.Is(err, notify.ErrNotDead):
 		return CodeConflict
-	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, inventory.ErrBusy), errors.Is(err, errCrowded),
+	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, queue.ErrNotDurable), errors.Is(err, inventory.ErrBusy), errors.Is(err, errCrowded),
 		errors.Is(err, context.Canceled), queue.Unavailable(err), store.Unavailable(err):
 		return CodeUnavailable
 	}

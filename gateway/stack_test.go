@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
 
+	"sluice/delay"
 	"sluice/internal/testkit"
 	"sluice/inventory"
 	"sluice/notify"
@@ -34,6 +35,7 @@ type setup struct {
 	gateway  Config
 	limits   LimitsConfig
 	http     HTTPConfig
+	delay    delay.Config
 	redis    string           // where the product finds Redis; "" starts an embedded one
 	direct   string           // where the test finds it; "" is the same place
 	now      func() time.Time // the gateway's own clock
@@ -52,6 +54,8 @@ type stack struct {
 	book      *inventory.Book
 	keeper    *inventory.Keeper
 	auditor   *inventory.Auditor
+	topics    *delay.Topics
+	messages  *delay.Box
 	gateway   *Gateway
 	limiter   *Limiter
 	payments  order.PaymentConfig
@@ -67,7 +71,7 @@ type stack struct {
 
 func newStack(t testing.TB, edits ...func(*setup)) *stack {
 	t.Helper()
-	c := setup{gateway: DefaultConfig(), http: DefaultHTTPConfig(), now: time.Now}
+	c := setup{gateway: DefaultConfig(), http: DefaultHTTPConfig(), delay: delay.DefaultConfig(), now: time.Now}
 	for _, edit := range edits {
 		edit(&c)
 	}
@@ -90,6 +94,7 @@ func (s *stack) openStores(c setup) {
 	rdb.AddHook(callCounter{&s.commands})
 	s.t.Cleanup(func() { _ = rdb.Close() })
 	s.lines = queue.NewLines(rdb)
+	s.messages = delay.NewBox(c.delay, rdb, func() error { return nil }, time.Now)
 	database := testkit.NewDatabase(s.t, "sqlite")
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = database.Driver, database.DSN
@@ -106,6 +111,7 @@ func (s *stack) openParts(c setup) {
 	s.book = inventory.NewBook(s.catalog, s.lines, quietLog(), time.Now)
 	s.keeper = inventory.NewKeeper(s.db, s.lines, 1000, quietLog(), time.Now)
 	s.auditor = inventory.NewAuditor(s.db, s.lines, time.Hour, time.Now)
+	s.topics = delay.NewTopics(c.delay, s.db, s.messages, nil, inventory.Log, quietLog(), time.Now)
 	s.limiter = NewLimiter(c.limits, time.Now)
 	finder := order.NewFinder(s.db, s.lines, s.book)
 	canceller := order.NewCanceller(s.db, s.lines, s.keeper, []string{"stream"}, func() {}, quietLog(), time.Now)
@@ -116,8 +122,8 @@ func (s *stack) openParts(c setup) {
 		Finder: finder, Canceller: canceller, Payments: s.payDesk()}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
 	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Finder: finder,
-		Timelines: order.NewTimelines(s.db, s.lines, finder), Desk: notify.NewDesk(s.db.Write, s.db.Read, time.Now, func() {}), Events: notify.NewStream(notify.DefaultStreamConfig(), s.rdb),
-		Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
+		Timelines: order.NewTimelines(s.db, s.lines, finder), Desk: notify.NewDesk(s.db.Write, s.db.Read, time.Now, func() {}),
+		Events: notify.NewStream(notify.DefaultStreamConfig(), s.rdb), Topics: s.topics, Messages: s.messages, Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops.Handler()
 	s.opsAddr, _ = startServer(s.t, DefaultHTTPConfig(), s.opsEngine)
 	s.ops = s.checkedClient(OpenAPIOps())

@@ -21,7 +21,6 @@ func TestMigrate(t *testing.T) {
 			before, err := db.MigrationStatus(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, store.Migration{Version: 1, Name: "0001_init", Pending: true}, before[0])
-			require.Equal(t, store.Migration{Version: 2, Name: "0002_payments", Pending: true}, before[1])
 			require.False(t, db.Read.Migrator().HasTable("goose_db_version"), "asking must not change the database")
 
 			applied, err := db.Migrate(t.Context())
@@ -31,8 +30,11 @@ func TestMigrate(t *testing.T) {
 
 			after, err := db.MigrationStatus(t.Context())
 			require.NoError(t, err)
-			require.False(t, after[0].Pending)
-			require.WithinDuration(t, time.Now(), after[0].AppliedAt, time.Minute)
+			for i, m := range after {
+				require.True(t, before[i].Pending)
+				require.False(t, m.Pending)
+				require.WithinDuration(t, time.Now(), m.AppliedAt, time.Minute)
+			}
 
 			applied, err = db.Migrate(t.Context())
 			require.NoError(t, err)
@@ -60,9 +62,9 @@ func TestMigrateAtOnce(t *testing.T) {
 			for _, err := range errs {
 				require.NoError(t, err)
 			}
-			done, err := open(t, config(d)).MigrationStatus(t.Context())
+			all, err := open(t, config(d)).MigrationStatus(t.Context())
 			require.NoError(t, err)
-			require.EqualValues(t, len(done), total.Load(), "each once")
+			require.EqualValues(t, len(all), total.Load())
 		})
 	}
 }

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/delay"
+	"sluice/inventory"
+	"sluice/order"
+)
+
+// openDelay puts together what keeps and fires delayed messages.
+func (a *App) openDelay(reg prometheus.Registerer) (err error) {
+	a.messages = delay.NewBox(a.cfg.Delay, a.redis.Client, a.promise.Kept, a.opt.Now)
+	events := []string{order.EventConfirmed, order.EventFailed, order.EventCancelled}
+	a.topics = delay.NewTopics(a.cfg.Delay, a.db, a.messages, events, inventory.Log, a.part("topics"), a.opt.Now)
+	if a.opt.Roles.Notifier {
+		a.firer, err = delay.NewFirer(a.cfg.Delay, a.topics, a.messages, a.buried, a.part("delay"), a.opt.Now, reg)
+	}
+	return err
+}
+
+// buried tells that delayed messages became dead letters.
+func (a *App) buried(ctx context.Context, d delay.Death) {
+	a.part("delay").ErrorContext(ctx, "delayed messages became dead letters", "topic", d.Topic.Name, "owner", d.Topic.Owner,
+		"count", d.Count, "message", d.ID, "error", d.Error)
+}

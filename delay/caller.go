@@ -1,0 +1,122 @@
+package delay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"sluice/notify"
+)
+
+const (
+	drained    = 16 << 10  // how much of an answer is read, so that its connection can be used again
+	longestAsk = time.Hour // a receiver cannot ask for a longer wait
+)
+
+// target is a topic as it was when messages were claimed for it.
+type target struct {
+	Topic
+	signer *notify.Signer
+}
+
+func newTarget(t Topic, now time.Time) (*target, error) {
+	signer, err := notify.NewSigner(t.secrets(now)...)
+	return &target{Topic: t, signer: signer}, err
+}
+
+// caller delivers one message at a time over HTTP. Safe for concurrent use.
+type caller struct {
+	client *http.Client
+	jitter float64
+	now    func() time.Time
+}
+
+// newCaller keeps as many connections to a receiver as a topic may have calls.
+func newCaller(cfg Config, now func() time.Time) *caller {
+	client := notify.GuardedClient(cfg.maxTimeout(), cfg.AllowPrivate)
+	client.Timeout = 0 // each call has its topic's; a second timer for each costs
+	if transport, ok := client.Transport.(*http.Transport); ok {
+		transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost, transport.MaxIdleConns = cfg.PerTopic, cfg.PerTopic, cfg.Workers
+	}
+	return &caller{client: client, jitter: cfg.Jitter, now: now}
+}
+
+// deliver calls the receiver once and says what to do with the message. When ctx ends in the middle, the message goes back.
+func (c *caller) deliver(ctx context.Context, t *target, m delivery) verdict {
+	o := verdict{ID: m.ID, token: m.token}
+	wait, final, err := c.call(ctx, t, m)
+	switch {
+	case err == nil:
+		o.op = opDelivered
+	case ctx.Err() != nil:
+		o.op, o.value = opBack, m.Due
+	case final || m.Attempt > t.Retries:
+		o.op, o.err = opDead, err.Error()
+	default:
+		if wait <= 0 {
+			wait = time.Duration(float64(t.wait(m.Attempt)) * (1 + c.jitter*rand.Float64()))
+		}
+		o.op, o.value, o.err = opRetry, wait.Milliseconds(), err.Error()
+	}
+	return o
+}
+
+// call returns nil when the receiver answered 2xx. wait is what it asked for, 0 when it did not; final says that it wants no more.
+func (c *caller) call(ctx context.Context, t *target, m delivery) (wait time.Duration, final bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, t.Timeout())
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, t.Method, t.URL, bytes.NewReader(m.Body))
+	if err != nil {
+		return 0, false, err
+	}
+	id := t.Name + ":" + m.ID
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Idempotency-Key", id)
+	req.Header.Set("User-Agent", "Sluice")
+	req.Header.Set("Sluice-Topic", t.Name)
+	req.Header.Set("Sluice-Attempt", strconv.Itoa(m.Attempt))
+	t.signer.Sign(req.Header, id, c.now(), m.Body)
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return 0, false, blame(err)
+	}
+	defer resp.Body.Close()
+	_, _ = io.CopyN(io.Discard, resp.Body, drained) // the status has said it all
+	if resp.StatusCode/100 == 2 {
+		return 0, false, nil
+	}
+	return c.asked(resp.Header.Get("Retry-After")), resp.StatusCode == http.StatusGone, fmt.Errorf("the receiver answered %d", resp.StatusCode)
+}
+
+// blame says in few words why there was no answer. The address in the error is left out: it may hold a key of the receiver's.
+func blame(err error) error {
+	var network net.Error
+	switch {
+	case errors.Is(err, notify.ErrPrivateAddress):
+		return fmt.Errorf("%w: delay.allow_private permits it", notify.ErrPrivateAddress)
+	case errors.As(err, &network) && network.Timeout():
+		return errors.New("no answer in time")
+	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return fmt.Errorf("no answer: %w", err)
+}
+
+// asked reads Retry-After, which is seconds or a date; 0 when it is neither or has passed.
+func (c *caller) asked(text string) time.Duration {
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return min(time.Duration(seconds)*time.Second, longestAsk)
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return min(max(at.Sub(c.now()), 0), longestAsk)
+	}
+	return 0
+}

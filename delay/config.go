@@ -1,0 +1,71 @@
+package delay
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Config bounds topics, messages and their delivery.
+type Config struct {
+	// Batch is how many due messages one claim takes at most. Defaults to 500.
+	Batch int `koanf:"batch"`
+	// Workers is how many messages one process may be delivering at a time, all topics together. Defaults to 1024.
+	Workers int `koanf:"workers"`
+	// PerTopic is how many of them one topic may have, so that a slow receiver holds up no other; also the connections to it. Defaults to 256.
+	PerTopic int `koanf:"per_topic"`
+	// Poll is how often a firer looks for due messages; it bounds how late one that was added for at once is. Defaults to 50ms.
+	Poll time.Duration `koanf:"poll"`
+	// Lease is how long a firer owns a message it took; a crash delays the message by this long. Defaults to 1m.
+	Lease time.Duration `koanf:"lease"`
+	// Jitter lengthens a wait before a retry by a random part of at most this fraction. Defaults to 0.1.
+	Jitter float64 `koanf:"jitter"`
+	// Grace is how long calls in progress may go on after the firer was told to stop. Defaults to 5s.
+	Grace time.Duration `koanf:"grace"`
+	// Refresh is how often a process reads the topics again. Defaults to 1s.
+	Refresh time.Duration `koanf:"refresh"`
+	// MaxTopics is how many topics there may be. Defaults to 200.
+	MaxTopics int `koanf:"max_topics"`
+	// MaxMessages is how many messages of one topic may wait, be delivered or be dead at a time. Defaults to 2,000,000.
+	MaxMessages int `koanf:"max_messages"`
+	// MaxDelay is the furthest due time, from now. Defaults to 8760h, a year.
+	MaxDelay time.Duration `koanf:"max_delay"`
+	// Keep is how many finished messages of a topic are remembered, without their bodies. Defaults to 10,000.
+	Keep int `koanf:"keep"`
+	// AllowPrivate lets topics call private and loopback addresses too. Defaults to false.
+	AllowPrivate bool `koanf:"allow_private"`
+	// OrderEvents offers the events of orders to topics, at the price of one outbox row for each. Defaults to false.
+	OrderEvents bool `koanf:"order_events"`
+}
+
+// DefaultConfig holds the documented defaults.
+func DefaultConfig() Config {
+	return Config{Batch: 500, Workers: 1024, PerTopic: 256, Poll: 50 * time.Millisecond, Lease: time.Minute, Jitter: 0.1, Grace: 5 * time.Second,
+		Refresh: time.Second, MaxTopics: 200, MaxMessages: 2_000_000, MaxDelay: 365 * 24 * time.Hour, Keep: 10_000}
+}
+
+// Validate returns every bad value, each named by its configuration key.
+func (c Config) Validate() error {
+	var errs []error
+	check := func(ok bool, key string, value any, allowed string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("delay.%s: %v is out of range, use %s", key, value, allowed))
+		}
+	}
+	check(c.Batch >= 1 && c.Batch <= maxBatch, "batch", c.Batch, "1 to 1000")
+	check(c.Workers >= 1 && c.Workers <= 100_000, "workers", c.Workers, "1 to 100000")
+	check(c.PerTopic >= 1 && c.PerTopic <= c.Workers, "per_topic", c.PerTopic, "1 to delay.workers")
+	check(c.Poll >= time.Millisecond && c.Poll <= time.Minute, "poll", c.Poll, "1ms to 1m")
+	check(c.Lease >= time.Second && c.Lease <= time.Hour, "lease", c.Lease, "1s to 1h")
+	check(c.Jitter >= 0 && c.Jitter <= 1, "jitter", c.Jitter, "0 to 1")
+	check(c.Grace >= 0 && c.Grace <= time.Minute, "grace", c.Grace, "0 to 1m")
+	check(c.Refresh >= 10*time.Millisecond && c.Refresh <= goneFor/2, "refresh", c.Refresh, "10ms to 30s")
+	check(c.MaxTopics >= 1 && c.MaxTopics <= 1000, "max_topics", c.MaxTopics, "1 to 1000")
+	check(c.MaxMessages >= 1 && c.MaxMessages <= 100_000_000, "max_messages", c.MaxMessages, "1 to 100000000")
+	check(c.MaxDelay >= time.Second && c.MaxDelay <= 10*365*24*time.Hour, "max_delay", c.MaxDelay, "1s to 87600h")
+	check(c.Keep >= 0 && c.Keep <= 1_000_000, "keep", c.Keep, "0 to 1000000")
+	return errors.Join(errs...)
+}
+
+// maxTimeout is the longest call a topic may allow: a lease must outlive the call and the storing of its result.
+func (c Config) maxTimeout() time.Duration { return min(30*time.Second, c.Lease/2) }

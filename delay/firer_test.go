@@ -1,0 +1,290 @@
+package delay
+
+import (
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/notify"
+)
+
+func TestADueMessageIsDeliveredSignedAndOnTime(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testkit.Redis(t).Addr(), testkit.NewDatabase(t, "sqlite"), testConfig())
+	r := newReceiver(t, accepts)
+	topic := w.topic("t", r.URL, func(c *Change) { c.Method = new("PUT") })
+	w.fire()
+	due := w.add("t", msg("now", 0), msg("soon", 300*time.Millisecond), msg("later", time.Hour))
+	require.Equal(t, 1, w.until("t", "soon", Delivered).Attempts)
+	require.Equal(t, Delivered, w.show("t", "now").State)
+	require.Equal(t, Pending, w.show("t", "later").State)
+
+	calls := r.of("t:soon")
+	require.Len(t, calls, 1)
+	call := calls[0]
+	require.False(t, call.at.Before(due[1]), "it came %s too early", due[1].Sub(call.at))
+	require.Equal(t, "PUT", call.method)
+	require.JSONEq(t, `{"n":"soon"}`, call.body)
+	require.Equal(t, "t:soon", call.header.Get("Idempotency-Key"))
+	require.Equal(t, "application/json", call.header.Get("Content-Type"))
+	verifier, err := notify.NewVerifier(time.Now, topic.Secret)
+	require.NoError(t, err)
+	require.NoError(t, verifier.Verify(call.header, []byte(call.body)))
+	require.ErrorIs(t, verifier.Verify(call.header, []byte(call.body+" ")), notify.ErrBadSignature)
+}
+
+// flaky refuses the first n calls as told.
+func flaky(n int64, refuse http.HandlerFunc) http.HandlerFunc {
+	var seen atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request) {
+		if seen.Add(1) <= n {
+			refuse(w, r)
+			return
+		}
+		accepts(w, r)
+	}
+}
+
+func TestAFailedCallIsRepeatedWithTheSameID(t *testing.T) {
+	t.Parallel()
+	for name, refuse := range map[string]http.HandlerFunc{
+		"500":      answers(http.StatusInternalServerError),
+		"404":      answers(http.StatusNotFound),
+		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
+		"hangs":    func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"dies":     func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := embeddedWorld(t)
+			r := newReceiver(t, flaky(2, refuse))
+			w.topic("t", r.URL+"/hook", func(c *Change) { c.TimeoutMS = new(int64(100)) })
+			w.fire()
+			w.add("t", msg("a", 0))
+			require.Equal(t, 3, w.until("t", "a", Delivered).Attempts)
+			calls := r.of("t:a")
+			require.Len(t, calls, 3, "redirects are not followed")
+			for i, c := range calls {
+				require.Equal(t, calls[0].body, c.body)
+				require.Equal(t, strconv.Itoa(i+1), c.header.Get("Sluice-Attempt"))
+			}
+			require.GreaterOrEqual(t, calls[1].at.Sub(calls[0].at), 10*time.Millisecond)
+			require.GreaterOrEqual(t, calls[2].at.Sub(calls[1].at), 30*time.Millisecond, "1, 3, 5 … units")
+		})
+	}
+}
+
+func TestWhatCannotBeDeliveredDiesAndIsTold(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	r := newReceiver(t, answers(http.StatusBadGateway))
+	w.topic("t", r.URL, func(c *Change) { c.Retries, c.Alert = new(2), new("ops@shop.example") })
+	f, _ := w.fire()
+	w.add("t", msg("a", 0))
+	m := w.until("t", "a", Dead)
+	require.Equal(t, 3, m.Attempts)
+	require.Equal(t, "the receiver answered 502", m.Error)
+	require.Len(t, r.all(), 3)
+	require.Eventually(t, func() bool { return len(w.died()) == 1 }, patience, time.Millisecond)
+	death := w.died()[0]
+	require.Equal(t, "ops@shop.example", death.Topic.Alert)
+	require.Equal(t, Death{Topic: death.Topic, Count: 1, ID: "a", Error: "the receiver answered 502"}, death)
+	require.Equal(t, 2.0, testutil.ToFloat64(f.metrics.fired.WithLabelValues("t", countRetry)))
+	require.Equal(t, 1.0, testutil.ToFloat64(f.metrics.fired.WithLabelValues("t", countDead)))
+	require.Eventually(t, func() bool { return testutil.ToFloat64(f.metrics.messages.WithLabelValues("t", Dead)) == 1 }, patience, time.Millisecond)
+}
+
+func TestGoneMeansNoMore(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	r := newReceiver(t, answers(http.StatusGone))
+	w.topic("t", r.URL)
+	w.fire()
+	w.add("t", msg("a", 0))
+	require.Equal(t, 1, w.until("t", "a", Dead).Attempts)
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "600")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	w.topic("t", r.URL)
+	w.fire()
+	w.add("t", msg("a", 0))
+	m := w.until("t", "a", Retrying)
+	require.WithinRange(t, m.DueAt, time.Now().Add(9*time.Minute), time.Now().Add(10*time.Minute+time.Second))
+
+	c := &caller{now: time.Now}
+	require.Equal(t, longestAsk, c.asked("99999"))
+	require.Zero(t, c.asked("soon"))
+	require.Zero(t, c.asked(time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)))
+	require.InDelta(t, 120, c.asked(time.Now().Add(2*time.Minute).UTC().Format(http.TimeFormat)).Seconds(), 3)
+}
+
+func TestPrivateAddressesAreNotCalled(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t, func(c *Config) { c.AllowPrivate = false })
+	r := newReceiver(t, accepts)
+	w.topic("t", r.URL, func(c *Change) { c.Retries = new(0) })
+	w.fire()
+	w.add("t", msg("a", 0))
+	require.Contains(t, w.until("t", "a", Dead).Error, "delay.allow_private")
+	require.Empty(t, r.all())
+}
+
+func TestMessagesOfATopicThatIsOffWait(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	off, on := newReceiver(t, accepts), newReceiver(t, accepts)
+	w.topic("off", off.URL, func(c *Change) { c.Enabled = new(false) })
+	w.topic("on", on.URL)
+	w.fire()
+	w.add("off", msg("a", 0))
+	w.add("on", msg("a", 0))
+	w.until("on", "a", Delivered)
+	require.Equal(t, Pending, w.show("off", "a").State)
+	_, err := w.topics.Update(t.Context(), "off", Change{Enabled: new(true)}, "ann", "")
+	require.NoError(t, err)
+	w.until("off", "a", Delivered)
+	require.Len(t, off.all(), 1)
+}
+
+func TestASlowReceiverHoldsUpNoOtherTopic(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t, func(c *Config) { c.Workers, c.PerTopic = 8, 4 })
+	release := make(chan struct{})
+	slow := newReceiver(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+		accepts(w, r)
+	})
+	quick := newReceiver(t, accepts)
+	w.topic("slow", slow.URL)
+	w.topic("quick", quick.URL)
+	for i := range 20 {
+		w.add("slow", msg(strconv.Itoa(i), 0))
+	}
+	w.fire()
+	require.Eventually(t, func() bool { return len(slow.all()) == 4 }, patience, time.Millisecond)
+	for i := range 20 {
+		w.add("quick", msg(strconv.Itoa(i), 0))
+	}
+	for i := range 20 {
+		w.until("quick", strconv.Itoa(i), Delivered)
+	}
+	require.Len(t, slow.all(), 4, "never more than delay.per_topic at a time")
+	counts, err := w.box.Count(t.Context(), w.topics.All())
+	require.NoError(t, err)
+	require.Equal(t, Counts{Pending: 16, Firing: 4}, counts[1], "nothing is claimed without a worker for it")
+	close(release)
+	for i := range 20 {
+		w.until("slow", strconv.Itoa(i), Delivered)
+	}
+}
+
+func TestStoppingFinishesOrHandsBack(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t, func(c *Config) { c.Grace = 50 * time.Millisecond })
+	entered := make(chan struct{}, 1)
+	r := newReceiver(t, func(_ http.ResponseWriter, r *http.Request) {
+		entered <- struct{}{}
+		<-r.Context().Done()
+	})
+	w.topic("t", r.URL)
+	_, stop := w.fire()
+	due := w.add("t", msg("a", 0))
+	<-entered
+	stop()
+	m := w.show("t", "a")
+	require.Equal(t, Pending, m.State)
+	require.Zero(t, m.Attempts, "the cut off call is not counted")
+	require.Equal(t, due[0], m.DueAt, "and keeps its place")
+}
+
+func TestTwoFirersDeliverEachMessageOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, testkit.Redis(t).Addr(), testkit.NewDatabase(t, "sqlite"), testConfig())
+	r := newReceiver(t, accepts)
+	w.topic("t", r.URL)
+	w.fire()
+	w.fire()
+	const n = 500
+	w.fill("t", "m", n, func(i int) time.Time { return time.Now().Add(time.Duration(i) * time.Millisecond) })
+	require.Eventually(t, func() bool { return w.rdb.LLen(t.Context(), topicKeys("t").done).Val() == n }, patience, 5*time.Millisecond)
+	seen := map[string]int{}
+	for _, h := range r.all() {
+		seen[h.header.Get("webhook-id")]++
+	}
+	require.Len(t, seen, n)
+	require.Len(t, r.all(), n, "nobody failed, so none was repeated")
+}
+
+func TestADeadRedisIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	w := newWorld(t, server.Addr(), testkit.NewDatabase(t, "sqlite"), testConfig())
+	entered := make(chan struct{}, 1)
+	release := make(chan struct{})
+	r := newReceiver(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case entered <- struct{}{}:
+			<-release
+		default:
+		}
+		accepts(w, r)
+	})
+	w.topic("t", r.URL)
+	w.fire()
+	w.add("t", msg("a", 0), msg("b", time.Second))
+	<-entered
+	server.Kill()
+	close(release)
+	server.Start()
+	w.until("t", "a", Delivered)
+	w.until("t", "b", Delivered)
+	require.Len(t, r.of("t:b"), 1)
+}
+
+func TestASecretThatIsReplacedStillSigns(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	r := newReceiver(t, accepts)
+	old := w.topic("t", r.URL).Secret
+	_, err := w.topics.Update(t.Context(), "t", Change{Secret: new(newSecret())}, "ann", "")
+	require.NoError(t, err)
+	fresh, err := w.topics.Get(t.Context(), "t")
+	require.NoError(t, err)
+	w.fire()
+	w.add("t", msg("a", 0))
+	w.until("t", "a", Delivered)
+	for _, secret := range []string{old, fresh.Secret} {
+		verifier, err := notify.NewVerifier(time.Now, secret)
+		require.NoError(t, err)
+		require.NoError(t, verifier.Verify(r.all()[0].header, []byte(r.all()[0].body)))
+	}
+}
+
+func TestABodyOfAnyKindArrivesAsItWas(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	r := newReceiver(t, accepts)
+	w.topic("t", r.URL)
+	w.fire()
+	for id, body := range map[string]string{"null": "null", "text": `"é\n\t世界"`, "spaced": "{ \"a\":\t[1,\n2] }"} {
+		w.add("t", New{ID: id, Body: []byte(body)})
+		w.until("t", id, Delivered)
+		require.Equal(t, body, r.of("t:" + id)[0].body)
+		w.add("t", New{ID: id, Body: []byte(body)}) // known by its digest
+	}
+}

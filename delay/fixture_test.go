@@ -1,0 +1,217 @@
+package delay
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"sluice/internal/testkit"
+	"sluice/store"
+)
+
+// patience is how long a test waits for what must come.
+const patience = 15 * time.Second
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// noted is one entry of the admin log.
+type noted struct{ actor, action, target, reason, before, after string }
+
+// world is topics, messages and a receiver, on one Redis and one database.
+type world struct {
+	t      testing.TB
+	cfg    Config
+	rdb    *redis.Client
+	db     *store.DB
+	box    *Box
+	topics *Topics
+	reg    *prometheus.Registry
+
+	mu     sync.Mutex
+	notes  []noted
+	deaths []Death
+}
+
+// testConfig is quick, and may call the loopback receivers.
+func testConfig() Config {
+	cfg := DefaultConfig()
+	cfg.Poll, cfg.Jitter, cfg.AllowPrivate, cfg.OrderEvents = 10*time.Millisecond, 0, true, true
+	return cfg
+}
+
+func newWorld(t testing.TB, redisAddr string, database testkit.Database, cfg Config) *world {
+	t.Helper()
+	w := &world{t: t, cfg: cfg, rdb: testkit.RedisClient(t, redisAddr), reg: prometheus.NewRegistry()}
+	sc := store.DefaultConfig()
+	sc.Driver, sc.DSN = database.Driver, database.DSN
+	db, err := store.Open(t.Context(), sc, quiet())
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	_, err = db.Migrate(t.Context())
+	require.NoError(t, err)
+	w.db = db
+	w.box = NewBox(cfg, w.rdb, func() error { return nil }, time.Now)
+	w.topics = NewTopics(cfg, db, w.box, []string{"order.confirmed", "order.paid"}, w.note, quiet(), time.Now)
+	return w
+}
+
+// embeddedWorld needs no server: enough where durability does not matter.
+func embeddedWorld(t testing.TB, edits ...func(*Config)) *world {
+	t.Helper()
+	cfg := testConfig()
+	for _, edit := range edits {
+		edit(&cfg)
+	}
+	return newWorld(t, testkit.Embedded(t).Addr(), testkit.NewDatabase(t, "sqlite"), cfg)
+}
+
+func (w *world) note(_ *gorm.DB, _ time.Time, actor, action, target, reason string, before, after any) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.notes = append(w.notes, noted{actor, action, target, reason, fmt.Sprintf("%+v", before), fmt.Sprintf("%+v", after)})
+	return nil
+}
+
+func (w *world) alarm(_ context.Context, d Death) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.deaths = append(w.deaths, d)
+}
+
+func (w *world) died() []Death {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]Death(nil), w.deaths...)
+}
+
+// topic makes a topic that calls url and retries after 10, 30, 50 … ms.
+func (w *world) topic(name, url string, edits ...func(*Change)) Topic {
+	w.t.Helper()
+	ch := Change{URL: &url, RetryUnitMS: new(int64(10))}
+	for _, edit := range edits {
+		edit(&ch)
+	}
+	t, err := w.topics.Create(w.t.Context(), name, ch, "ann", "")
+	require.NoError(w.t, err)
+	return t
+}
+
+func (w *world) firer() *Firer {
+	w.t.Helper()
+	f, err := NewFirer(w.cfg, w.topics, w.box, w.alarm, quiet(), time.Now, prometheus.NewRegistry())
+	require.NoError(w.t, err)
+	return f
+}
+
+// fire runs a firer until the test ends or it is stopped before.
+func (w *world) fire() (f *Firer, stop func()) {
+	w.t.Helper()
+	f = w.firer()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	var once sync.Once
+	stop = func() {
+		once.Do(func() {
+			cancel()
+			require.NoError(w.t, <-done)
+		})
+	}
+	w.t.Cleanup(stop)
+	return f, stop
+}
+
+func (w *world) add(topic string, messages ...New) []time.Time {
+	w.t.Helper()
+	due, err := w.box.Add(w.t.Context(), topic, messages)
+	require.NoError(w.t, err)
+	return due
+}
+
+func (w *world) show(topic, id string) Message {
+	w.t.Helper()
+	m, err := w.box.Show(w.t.Context(), topic, id)
+	require.NoError(w.t, err)
+	return m
+}
+
+// until waits for a message to be in a state.
+func (w *world) until(topic, id, state string) Message {
+	w.t.Helper()
+	var m Message
+	require.Eventually(w.t, func() bool {
+		m = w.show(topic, id)
+		return m.State == state
+	}, patience, 2*time.Millisecond, "message %s never became %s, it is %+v", id, state, &m)
+	return m
+}
+
+func msg(id string, delay time.Duration) New {
+	return New{ID: id, Delay: delay, Body: fmt.Appendf(nil, `{"n":%q}`, id)}
+}
+
+// heard is one call a receiver got.
+type heard struct {
+	method string
+	header http.Header
+	body   string
+	at     time.Time
+}
+
+// receiver answers as told and remembers every call.
+type receiver struct {
+	*httptest.Server
+	mu    sync.Mutex
+	calls []heard
+}
+
+func newReceiver(t testing.TB, answer http.HandlerFunc) *receiver {
+	t.Helper()
+	r := &receiver{}
+	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, _ := io.ReadAll(req.Body)
+		r.mu.Lock()
+		r.calls = append(r.calls, heard{req.Method, req.Header.Clone(), string(body), time.Now()})
+		r.mu.Unlock()
+		answer(w, req)
+	}))
+	t.Cleanup(func() {
+		r.CloseClientConnections()
+		r.Close()
+	})
+	return r
+}
+
+func (r *receiver) all() []heard {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]heard(nil), r.calls...)
+}
+
+// of is the calls with one message.
+func (r *receiver) of(id string) []heard {
+	var found []heard
+	for _, h := range r.all() {
+		if h.header.Get("webhook-id") == id {
+			found = append(found, h)
+		}
+	}
+	return found
+}
+
+func accepts(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+
+func answers(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
+}

@@ -1,0 +1,120 @@
+package delay
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// head is the first due time of a topic.
+type head struct {
+	topic Topic
+	wait  time.Duration // until then; 0 or less is due
+	none  bool
+}
+
+// heads looks at the first message of every topic in one round trip.
+func (b *Box) heads(ctx context.Context, topics []Topic) ([]head, error) {
+	pipe := b.rdb.Pipeline()
+	clock := pipe.Time(ctx)
+	firsts := make([]*redis.ZSliceCmd, len(topics))
+	for i, t := range topics {
+		firsts[i] = pipe.ZRangeWithScores(ctx, topicKeys(t.Name).due, 0, 0)
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("look for due messages of %d topics: %w", len(topics), err)
+	}
+	now := clock.Val().UnixMilli()
+	heads := make([]head, len(topics))
+	for i, t := range topics {
+		heads[i] = head{topic: t, none: len(firsts[i].Val()) == 0}
+		if !heads[i].none {
+			heads[i].wait = time.Duration(int64(firsts[i].Val()[0].Score)-now) * time.Millisecond
+		}
+	}
+	return heads, nil
+}
+
+// claim leases up to most due messages.
+func (b *Box) claim(ctx context.Context, topic string, most int) ([]delivery, error) {
+	k, token := topicKeys(topic), rand.Text()[:16]
+	reply, err := b.scripts.claim.run(ctx, b.rdb, []string{k.due, k.firing, k.messages, k.tries}, most, b.cfg.Lease.Milliseconds(), token)
+	if err != nil {
+		return nil, err
+	}
+	now := millis(reply[0].(string)).UnixMilli()
+	var claimed []delivery
+	for i := 1; i+3 < len(reply); i += 4 {
+		attempt, err1 := strconv.Atoi(reply[i+1].(string))
+		due, err2 := strconv.ParseFloat(reply[i+2].(string), 64)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("claim messages of topic %s: %w", topic, err)
+		}
+		claimed = append(claimed, delivery{ID: reply[i].(string), Attempt: attempt, Due: int64(due), Body: []byte(reply[i+3].(string)),
+			token: token, lateness: time.Duration(now-int64(due)) * time.Millisecond})
+	}
+	return claimed, nil
+}
+
+// settle stores up to 1,000 outcomes and reports which were stored; the others were fenced.
+func (b *Box) settle(ctx context.Context, topic string, outcomes []verdict) ([]bool, error) {
+	k := topicKeys(topic)
+	args := make([]any, 1, 1+5*len(outcomes))
+	args[0] = b.cfg.Keep
+	for _, o := range outcomes {
+		args = append(args, o.ID, o.token, string(o.op), o.value, storable(o.err))
+	}
+	reply, err := b.scripts.settle.run(ctx, b.rdb, []string{k.due, k.firing, k.messages, k.tries, k.dead, k.done}, args...)
+	if err != nil {
+		return nil, err
+	}
+	stored := make([]bool, len(outcomes))
+	for i := range stored {
+		stored[i] = reply[i].(int64) == 1
+	}
+	return stored, nil
+}
+
+const unreported = "the last attempt began but its result was never stored"
+
+// reclaim takes over up to 1,000 messages whose lease has run out. It returns how many are due again and how many died, and one
+// of the dead.
+func (b *Box) reclaim(ctx context.Context, t Topic) (again, dead int64, id string, err error) {
+	k := topicKeys(t.Name)
+	reply, err := b.scripts.reclaim.run(ctx, b.rdb, []string{k.due, k.firing, k.tries, k.dead}, maxBatch, t.Retries+1, unreported)
+	if err != nil {
+		return 0, 0, "", err
+	}
+	return reply[0].(int64), reply[1].(int64), reply[2].(string), nil
+}
+
+// Counts is how many unfinished messages a topic has, by state.
+type Counts struct{ Pending, Firing, Retrying, Dead int64 }
+
+// Count counts the unfinished messages of topics in one round trip.
+func (b *Box) Count(ctx context.Context, topics []Topic) ([]Counts, error) {
+	pipe := b.rdb.Pipeline()
+	lengths := make([][4]*redis.IntCmd, len(topics))
+	for i, t := range topics {
+		k := topicKeys(t.Name)
+		lengths[i] = [4]*redis.IntCmd{pipe.ZCard(ctx, k.due), pipe.ZCard(ctx, k.firing), pipe.ZCard(ctx, k.dead), pipe.HLen(ctx, k.tries)}
+	}
+	if len(topics) == 0 {
+		return nil, nil
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("count the messages of %d topics: %w", len(topics), err)
+	}
+	counts := make([]Counts, len(topics))
+	for i, l := range lengths {
+		// Whatever is firing, retrying or dead has a try; the four are not read at one instant.
+		retrying := max(l[3].Val()-l[1].Val()-l[2].Val(), 0)
+		counts[i] = Counts{Pending: max(l[0].Val()-retrying, 0), Firing: l[1].Val(), Retrying: retrying, Dead: l[2].Val()}
+	}
+	return counts, nil
+}

@@ -1,0 +1,36 @@
+-- claim: leases the messages that are due longest. The attempt is counted here, before the call, so that a message which kills its
+-- deliverer each time runs out of attempts like any other.
+--
+-- KEYS  1 due  2 firing  3 messages  4 tries
+-- ARGV  1 most messages  2 lease in ms  3 token (never used before)
+--
+-- Returns {now in ms, then per message: id, attempts with this one, when it was due in ms, body}.
+
+local now = now_ms()
+local found = redis.call('ZRANGE', KEYS[1], '-inf', int(now), 'BYSCORE', 'LIMIT', 0, ARGV[1], 'WITHSCORES')
+if #found == 0 then return {int(now)} end
+local ids = {}
+for i = 1, #found, 2 do ids[#ids + 1] = found[i] end
+local records = redis.call('HMGET', KEYS[3], unpack(ids))
+local tried = redis.call('HMGET', KEYS[4], unpack(ids))
+local out, leases, tries = {int(now)}, {}, {}
+local until_ms = int(now + tonumber(ARGV[2]))
+for i, id in ipairs(ids) do
+  -- Without a record there is nothing to deliver: only a restored backup could leave such an id.
+  local body = records[i] and string.match(records[i], '^w\t%d+\t%d+\t(.*)$')
+  if body then
+    local attempts, _, err = read_try(tried[i])
+    leases[#leases + 1] = until_ms
+    leases[#leases + 1] = id
+    tries[#tries + 1] = id
+    tries[#tries + 1] = int(attempts + 1) .. '\t' .. ARGV[3] .. '\t' .. err
+    out[#out + 1] = id
+    out[#out + 1] = int(attempts + 1)
+    out[#out + 1] = found[2 * i]
+    out[#out + 1] = body
+  end
+end
+in_chunks('ZREM', KEYS[1], ids)
+in_chunks('ZADD', KEYS[2], leases)
+in_chunks('HSET', KEYS[4], tries)
+return out

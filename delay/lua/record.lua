@@ -1,0 +1,48 @@
+-- record: what every script of a topic shares. It is put in front of each of them.
+--
+-- A record is a letter and fields joined by tabs:
+--   w added_ms first_due_ms body                               not finished: pending, firing, retrying or dead
+--   d|x|p added_ms first_due_ms attempts ended_ms body_sha1    finished: delivered, cancelled, dropped
+-- A try is attempts, lease token ("" but while it is firing) and last error, joined by tabs.
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+local function int(x) return string.format('%.0f', x) end
+
+-- read_try returns the attempts, token and error of a try; nothing has been tried without one.
+local function read_try(text)
+  local attempts, token, err = string.match(text or '', '^(%d+)\t([^\t]*)\t(.*)$')
+  return tonumber(attempts or '0'), token or '', err or ''
+end
+
+-- in_chunks calls a command with many arguments in pieces that Lua's stack can carry; size must be even for pairs.
+local function in_chunks(command, key, list)
+  for i = 1, #list, 1000 do
+    redis.call(command, key, unpack(list, i, math.min(i + 999, #list)))
+  end
+end
+
+-- finish takes messages out of life: what is kept of each is its record without the body, and of the oldest beyond the bound nothing.
+-- list holds id, letter, attempts and record of each.
+local function finish(messages, tries, done, list, now, bound)
+  if #list == 0 then return end
+  local ids, records = {}, {}
+  for i = 1, #list, 4 do
+    local added, due, body = string.match(list[i + 3], '^w\t(%d+)\t(%d+)\t(.*)$')
+    ids[#ids + 1] = list[i]
+    records[#records + 1] = list[i]
+    records[#records + 1] = table.concat({list[i + 1], added, due, int(list[i + 2]), int(now), redis.sha1hex(body)}, '\t')
+  end
+  in_chunks('HSET', messages, records)
+  in_chunks('HDEL', tries, ids)
+  in_chunks('LPUSH', done, ids)
+  local over = redis.call('LLEN', done) - bound
+  while over > 0 do
+    local old = redis.call('RPOP', done, math.min(over, 1000))
+    redis.call('HDEL', messages, unpack(old))
+    over = over - #old
+  end
+end

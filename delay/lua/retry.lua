@@ -1,0 +1,11 @@
+-- retry: gives a dead letter a new life, due now, its attempts forgotten.
+--
+-- KEYS  1 due  2 dead  3 tries
+-- ARGV  1 id
+--
+-- Returns {1} done, {0} it is not dead.
+
+if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then return {0} end
+redis.call('HDEL', KEYS[3], ARGV[1])
+redis.call('ZADD', KEYS[1], int(now_ms()), ARGV[1])
+return {1}

@@ -1,0 +1,204 @@
+package delay
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"fmt"
+	"net/mail"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Topic says whom to call with its messages, when and how. Times in the row are milliseconds.
+type Topic struct {
+	Name        string `gorm:"primaryKey"`
+	URL         string `gorm:"column:url"`
+	Method      string // POST, PUT or PATCH
+	DelayMS     int64  `gorm:"column:delay_ms"`   // of messages that name no time of their own
+	TimeoutMS   int64  `gorm:"column:timeout_ms"` // of one call
+	Retries     int    // calls that may follow a failed first one
+	RetryUnitMS int64  `gorm:"column:retry_unit_ms"` // multiplied by 1, 3, 5, … for the wait before each retry
+	Alert       string // e-mail address that hears of dead letters; may be empty
+	Owner       string // who answers for the receiver; may be empty
+	Enabled     int    // 0: messages wait
+	Events      string // order events that become messages, joined by commas
+	Secret      string // signs the calls
+	OldSecret   string // signs them too until OldUntil, unix ms
+	OldUntil    int64
+	CreatedAt   int64 `gorm:"autoCreateTime:false"`
+	UpdatedAt   int64 `gorm:"autoUpdateTime:false"`
+}
+
+// TableName is the table of the migrations.
+func (Topic) TableName() string { return "delay_topics" }
+
+// On reports whether the topic's messages are delivered.
+func (t Topic) On() bool { return t.Enabled != 0 }
+
+// Delay is how long a message waits that names no time of its own.
+func (t Topic) Delay() time.Duration { return time.Duration(t.DelayMS) * time.Millisecond }
+
+// Timeout bounds one call.
+func (t Topic) Timeout() time.Duration { return time.Duration(t.TimeoutMS) * time.Millisecond }
+
+// EventList is the order events that become messages of this topic.
+func (t Topic) EventList() []string {
+	if t.Events == "" {
+		return nil
+	}
+	return strings.Split(t.Events, ",")
+}
+
+// wait is the time between the end of an attempt (1 is the first call) and the next: 1, 3, 5, … units.
+func (t Topic) wait(attempt int) time.Duration {
+	return time.Duration(2*attempt-1) * time.Duration(t.RetryUnitMS) * time.Millisecond
+}
+
+// secrets are those that sign a call now, the newest first.
+func (t Topic) secrets(now time.Time) []string {
+	if t.OldSecret != "" && now.UnixMilli() < t.OldUntil {
+		return []string{t.Secret, t.OldSecret}
+	}
+	return []string{t.Secret}
+}
+
+// masked is the topic as logs may hold it.
+func (t Topic) masked() Topic {
+	t.Secret, t.OldSecret = "", ""
+	return t
+}
+
+// Change lists what to set of a topic; nil leaves a value as it is.
+type Change struct {
+	URL         *string   `json:"url"`
+	Method      *string   `json:"method"`
+	DelayMS     *int64    `json:"delay_ms"`
+	TimeoutMS   *int64    `json:"timeout_ms"`
+	Retries     *int      `json:"retries"`
+	RetryUnitMS *int64    `json:"retry_unit_ms"`
+	Alert       *string   `json:"alert"`
+	Owner       *string   `json:"owner"`
+	Enabled     *bool     `json:"enabled"`
+	Events      *[]string `json:"events"`
+	Secret      *string   `json:"secret"` // the one before stays valid for a day
+}
+
+// oldSecretFor is how long a replaced secret still signs beside its successor.
+const oldSecretFor = 24 * time.Hour
+
+// newTopic is what a topic is unless told otherwise.
+func newTopic(name string, cfg Config, now time.Time) Topic {
+	return Topic{Name: name, Method: "POST", TimeoutMS: min(10*time.Second, cfg.maxTimeout()).Milliseconds(), Retries: 10, RetryUnitMS: time.Minute.Milliseconds(), Enabled: 1,
+		CreatedAt: now.UnixMilli(), UpdatedAt: now.UnixMilli()}
+}
+
+func (c Change) apply(t *Topic, now time.Time) {
+	set(&t.URL, c.URL)
+	set(&t.Method, c.Method)
+	set(&t.DelayMS, c.DelayMS)
+	set(&t.TimeoutMS, c.TimeoutMS)
+	set(&t.Retries, c.Retries)
+	set(&t.RetryUnitMS, c.RetryUnitMS)
+	set(&t.Alert, c.Alert)
+	set(&t.Owner, c.Owner)
+	if c.Enabled != nil {
+		t.Enabled = 0
+		if *c.Enabled {
+			t.Enabled = 1
+		}
+	}
+	if c.Events != nil {
+		t.Events = strings.Join(slices.Compact(slices.Sorted(slices.Values(*c.Events))), ",")
+	}
+	if c.Secret != nil && *c.Secret != t.Secret {
+		t.OldSecret, t.OldUntil = t.Secret, now.Add(oldSecretFor).UnixMilli()
+		t.Secret = *c.Secret
+	}
+	t.UpdatedAt = now.UnixMilli()
+}
+
+func set[T any](to *T, value *T) {
+	if value != nil {
+		*to = *value
+	}
+}
+
+const secretPrefix = "whsec_"
+
+// newSecret is a fresh signing secret of 32 bytes.
+func newSecret() string {
+	raw := make([]byte, 32)
+	_, _ = rand.Read(raw) // never fails
+	return secretPrefix + base64.StdEncoding.EncodeToString(raw)
+}
+
+func validSecret(secret string) bool {
+	text, ok := strings.CutPrefix(secret, secretPrefix)
+	raw, err := base64.StdEncoding.DecodeString(text)
+	return ok && err == nil && len(raw) >= 24 && len(raw) <= 64
+}
+
+// check returns an InvalidError that names every field of t that breaks a rule.
+func (t Topic) check(cfg Config, events []string) error {
+	var bad InvalidError
+	check := func(ok bool, field, format string, args ...any) {
+		if !ok {
+			bad = append(bad, FieldError{field, fmt.Sprintf(format, args...)})
+		}
+	}
+	longest := cfg.maxTimeout()
+	check(validName(t.Name, 64, "-_"), "name", "must be 1 to 64 letters, digits, '-' or '_', starting with a letter or digit")
+	check(validURL(t.URL), "url", "must be an http or https address with a host, without user or fragment, at most 2000 characters")
+	check(slices.Contains([]string{"POST", "PUT", "PATCH"}, t.Method), "method", "must be POST, PUT or PATCH")
+	check(t.DelayMS >= 0 && t.DelayMS <= cfg.MaxDelay.Milliseconds(), "delay_ms", "must be between 0 and %d (delay.max_delay)", cfg.MaxDelay.Milliseconds())
+	check(t.TimeoutMS >= 100 && t.TimeoutMS <= longest.Milliseconds(), "timeout_ms", "must be between 100 and %d", longest.Milliseconds())
+	check(t.Retries >= 0 && t.Retries <= 100, "retries", "must be between 0 and 100")
+	check(t.RetryUnitMS >= 10 && t.RetryUnitMS <= time.Hour.Milliseconds(), "retry_unit_ms", "must be between 10 and 3600000")
+	check(t.Alert == "" || validAddress(t.Alert), "alert", "must be an e-mail address like ann@example.com, or empty")
+	check(t.Owner == "" || plainText(t.Owner, 128), "owner", "must be at most 128 characters without control characters")
+	check(validSecret(t.Secret), "secret", "must be whsec_ and 24 to 64 bytes in base64; leave it out to have one made")
+	for _, e := range t.EventList() {
+		check(slices.Contains(events, e), "events", "has %q: %s", e, known(events))
+	}
+	if len(bad) > 0 {
+		return bad
+	}
+	return nil
+}
+
+func known(events []string) string {
+	if len(events) == 0 {
+		return "order events are off, set delay.order_events: true"
+	}
+	return "there are " + strings.Join(events, ", ")
+}
+
+// validName reports whether text is letters, digits and characters of others, starting with a letter or digit.
+func validName(text string, most int, others string) bool {
+	for i, r := range text {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !letter && (i == 0 || !strings.ContainsRune(others, r)) {
+			return false
+		}
+	}
+	return len(text) >= 1 && len(text) <= most
+}
+
+func validURL(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && len(text) <= 2000 && plainText(text, 2000) && (u.Scheme == "http" || u.Scheme == "https") &&
+		u.Hostname() != "" && u.User == nil && u.Fragment == ""
+}
+
+func validAddress(text string) bool {
+	parsed, err := mail.ParseAddress(text)
+	return err == nil && parsed.Name == "" && parsed.Address == text && plainText(text, 254)
+}
+
+func plainText(s string, most int) bool {
+	return s != "" && utf8.ValidString(s) && utf8.RuneCountInString(s) <= most &&
+		strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) < 0
+}

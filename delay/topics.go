@@ -1,0 +1,227 @@
+package delay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/store"
+)
+
+// AdminLog writes one change into the admin log, within its transaction.
+type AdminLog func(tx *gorm.DB, now time.Time, actor, action, target, reason string, before, after any) error
+
+// Topics are kept in the database; every process holds a copy of all and reads it again each Config.Refresh. Every change is one
+// transaction that also writes the admin log, which never holds a secret. Safe for concurrent use.
+type Topics struct {
+	cfg    Config
+	db     *store.DB
+	box    *Box
+	events []string
+	note   AdminLog
+	log    *slog.Logger
+	now    func() time.Time
+	copy   atomic.Pointer[map[string]Topic]
+}
+
+// NewTopics returns the topics kept in db, whose messages are in box. events are those a topic may ask for; none without
+// Config.OrderEvents.
+func NewTopics(cfg Config, db *store.DB, box *Box, events []string, note AdminLog, log *slog.Logger, now func() time.Time) *Topics {
+	if !cfg.OrderEvents {
+		events = nil
+	}
+	t := &Topics{cfg: cfg, db: db, box: box, events: events, note: note, log: log, now: now}
+	t.copy.Store(&map[string]Topic{})
+	return t
+}
+
+// Create adds a topic: on, POST, ten retries after 1, 3, 5, … minutes and with a secret made for it unless ch says otherwise.
+// It returns an InvalidError, ErrTopicExists or ErrManyTopics.
+func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
+	topic := newTopic(name, ts.cfg, ts.now())
+	topic.Secret = newSecret()
+	if ch.Secret != nil {
+		topic.Secret = *ch.Secret
+	}
+	ch.apply(&topic, ts.now())
+	if err := errors.Join(checkReason(reason), topic.check(ts.cfg, ts.events)); err != nil {
+		return Topic{}, err
+	}
+	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
+		var count int64
+		if err := tx.Model(&Topic{}).Count(&count).Error; err != nil {
+			return err
+		}
+		if count >= int64(ts.cfg.MaxTopics) {
+			return ErrManyTopics
+		}
+		if err := tx.Create(&topic).Error; err != nil {
+			return err
+		}
+		if err := ts.note(tx, ts.now(), actor, "topic.create", name, reason, nil, topic.masked()); err != nil {
+			return err
+		}
+		return ts.box.revive(ctx, name)
+	})
+	if store.Duplicate(err) {
+		return Topic{}, fmt.Errorf("%s: %w", name, ErrTopicExists)
+	}
+	if err != nil {
+		return Topic{}, fmt.Errorf("create topic %s: %w", name, err)
+	}
+	ts.refreshNow(ctx)
+	return topic, nil
+}
+
+// Update changes a topic. It returns an InvalidError or ErrNoTopic. Other processes follow within Config.Refresh.
+func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
+	if err := checkReason(reason); err != nil {
+		return Topic{}, err
+	}
+	var after Topic
+	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
+		before, err := lockTopic(tx, name)
+		if err != nil {
+			return err
+		}
+		after = before
+		ch.apply(&after, ts.now())
+		if err := after.check(ts.cfg, ts.events); err != nil {
+			return err
+		}
+		if err := tx.Select("*").Where("name = ?", name).Updates(&after).Error; err != nil {
+			return err
+		}
+		return ts.note(tx, ts.now(), actor, "topic.update", name, reason, before.masked(), after.masked())
+	})
+	if err != nil {
+		return Topic{}, fmt.Errorf("change topic %s: %w", name, err)
+	}
+	ts.refreshNow(ctx)
+	return after, nil
+}
+
+// Delete removes a topic without unfinished messages, else it returns ErrTopicInUse; ErrNoTopic when there is none.
+func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error {
+	if err := checkReason(reason); err != nil {
+		return err
+	}
+	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
+		before, err := lockTopic(tx, name)
+		if err != nil {
+			return err
+		}
+		if err := tx.Where("name = ?", name).Delete(&Topic{}).Error; err != nil {
+			return err
+		}
+		if err := ts.note(tx, ts.now(), actor, "topic.delete", name, reason, before.masked(), nil); err != nil {
+			return err
+		}
+		// Last: should the commit fail after it, the topic only takes no messages for a minute.
+		return ts.box.forget(ctx, name)
+	})
+	if err != nil {
+		return fmt.Errorf("delete topic %s: %w", name, err)
+	}
+	ts.refreshNow(ctx)
+	return nil
+}
+
+// Note writes what was done to a message into the admin log.
+func (ts *Topics) Note(ctx context.Context, actor, action, topic, id, reason string) error {
+	if err := checkReason(reason); err != nil {
+		return err
+	}
+	return ts.db.Tx(ctx, func(tx *gorm.DB) error {
+		return ts.note(tx, ts.now(), actor, action, topic, reason, nil, map[string]string{"message": id})
+	})
+}
+
+// Get returns a topic from this process' copy or, if it is not there, the database; ErrNoTopic when there is none.
+func (ts *Topics) Get(ctx context.Context, name string) (Topic, error) {
+	if t, ok := (*ts.copy.Load())[name]; ok {
+		return t, nil
+	}
+	if !validName(name, 64, "-_") {
+		return Topic{}, fmt.Errorf("topic %q: %w", name, ErrNoTopic)
+	}
+	var t Topic
+	err := ts.db.Read.WithContext(ctx).Take(&t, "name = ?", name).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return Topic{}, fmt.Errorf("topic %s: %w", name, ErrNoTopic)
+	}
+	return t, err
+}
+
+// All returns this process' copy, by name.
+func (ts *Topics) All() []Topic {
+	topics := *ts.copy.Load()
+	list := make([]Topic, 0, len(topics))
+	for _, t := range topics {
+		list = append(list, t)
+	}
+	slices.SortFunc(list, func(a, b Topic) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Refresh reads all topics again.
+func (ts *Topics) Refresh(ctx context.Context) error {
+	var rows []Topic
+	if err := ts.db.Read.WithContext(ctx).Limit(maxTopicRows).Find(&rows).Error; err != nil {
+		return fmt.Errorf("read topics: %w", err)
+	}
+	topics := make(map[string]Topic, len(rows))
+	for _, t := range rows {
+		topics[t.Name] = t
+	}
+	ts.copy.Store(&topics)
+	return nil
+}
+
+// maxTopicRows is the highest delay.max_topics.
+const maxTopicRows = 1000
+
+// Run refreshes until ctx ends. While the database is away the copy stays as it was.
+func (ts *Topics) Run(ctx context.Context) {
+	failing := false
+	for {
+		err := ts.Refresh(ctx)
+		if err != nil && ctx.Err() == nil && !failing {
+			ts.log.WarnContext(ctx, "topics not refreshed, will keep trying", "error", err)
+		}
+		failing = err != nil
+		if idle(ctx, nil, ts.cfg.Refresh) != nil {
+			return
+		}
+	}
+}
+
+// refreshNow shows a change of this process to it at once; failing, Run will.
+func (ts *Topics) refreshNow(ctx context.Context) {
+	if err := ts.Refresh(ctx); err != nil {
+		ts.log.WarnContext(ctx, "change of a topic not yet seen by this process", "error", err)
+	}
+}
+
+func lockTopic(tx *gorm.DB, name string) (Topic, error) {
+	var t Topic
+	err := store.ForUpdate(tx).Take(&t, "name = ?", name).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return t, ErrNoTopic
+	}
+	return t, err
+}
+
+func checkReason(reason string) error {
+	if reason != "" && !plainText(reason, 200) {
+		return InvalidError{{"reason", "must be at most 200 characters without control characters"}}
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package delay
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+)
+
+func TestTopicsOnEveryDatabase(t *testing.T) {
+	t.Parallel()
+	for _, d := range testkit.Databases(t) {
+		t.Run(d.Driver, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, testkit.Embedded(t).Addr(), d, testConfig())
+			ctx := t.Context()
+			made := w.topic("coupons", "https://points.example/hook?key=1", func(c *Change) {
+				c.Alert, c.Owner, c.Events = new("ops@shop.example"), new("points team"), &[]string{"order.paid", "order.confirmed", "order.paid"}
+			})
+			require.Equal(t, []string{"order.confirmed", "order.paid"}, made.EventList())
+			require.True(t, validSecret(made.Secret))
+			read, err := w.topics.Get(ctx, "coupons")
+			require.NoError(t, err)
+			require.Equal(t, made, read)
+			_, err = w.topics.Create(ctx, "coupons", Change{URL: &made.URL}, "ann", "")
+			require.ErrorIs(t, err, ErrTopicExists)
+
+			secret := newSecret()
+			after, err := w.topics.Update(ctx, "coupons", Change{Enabled: new(false), Secret: &secret, Owner: new(""), Events: &[]string{}}, "bob", "moved")
+			require.NoError(t, err)
+			require.False(t, after.On())
+			require.Equal(t, []string{secret, made.Secret}, after.secrets(time.Now()))
+			require.Equal(t, []string{secret}, after.secrets(time.Now().Add(oldSecretFor+time.Minute)))
+			require.NoError(t, w.topics.Refresh(ctx))
+			require.Equal(t, []Topic{after}, w.topics.All(), "zero values are stored too")
+
+			require.NoError(t, w.topics.Delete(ctx, "coupons", "bob", "gone"))
+			_, err = w.topics.Get(ctx, "coupons")
+			require.ErrorIs(t, err, ErrNoTopic)
+			require.ErrorIs(t, w.topics.Delete(ctx, "coupons", "bob", ""), ErrNoTopic)
+			_, err = w.topics.Update(ctx, "coupons", Change{}, "bob", "")
+			require.ErrorIs(t, err, ErrNoTopic)
+
+			require.Len(t, w.notes, 3)
+			require.Equal(t, []string{"topic.create", "topic.update", "topic.delete"}, []string{w.notes[0].action, w.notes[1].action, w.notes[2].action})
+			require.Equal(t, "bob", w.notes[1].actor)
+			require.Equal(t, "moved", w.notes[1].reason)
+			for _, n := range w.notes {
+				require.NotContains(t, n.before+n.after, secretPrefix, "a secret in the admin log")
+			}
+		})
+	}
+}
+
+func TestATopicWithMessagesStays(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	ctx := t.Context()
+	w.topic("t", "http://a.example/")
+	w.add("t", msg("a", time.Hour))
+	require.ErrorIs(t, w.topics.Delete(ctx, "t", "ann", ""), ErrTopicInUse)
+	_, err := w.topics.Get(ctx, "t")
+	require.NoError(t, err)
+	require.NoError(t, w.box.Cancel(ctx, "t", "a"))
+	require.NoError(t, w.topics.Delete(ctx, "t", "ann", ""))
+	// A process that has not yet heard of it cannot leave messages behind.
+	_, err = w.box.Add(ctx, "t", []New{msg("b", 0)})
+	require.ErrorIs(t, err, ErrNoTopic)
+	w.topic("t", "http://a.example/")
+	w.add("t", msg("a", 0)) // nothing is known of the old one's messages
+	require.Equal(t, Pending, w.show("t", "a").State)
+}
+
+func TestWhatATopicMustBe(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t, func(c *Config) { c.MaxTopics = 1 })
+	ctx := t.Context()
+	good := "https://a.example/x"
+	for field, ch := range map[string]Change{
+		"url":           {},
+		"url must":      {URL: new("ftp://a.example")},
+		"url must be":   {URL: new("http://user:pass@a.example")},
+		"method":        {URL: &good, Method: new("GET")},
+		"delay_ms":      {URL: &good, DelayMS: new(int64(-1))},
+		"timeout_ms":    {URL: &good, TimeoutMS: new(int64(31_000))},
+		"retries":       {URL: &good, Retries: new(101)},
+		"retry_unit_ms": {URL: &good, RetryUnitMS: new(int64(1))},
+		"alert":         {URL: &good, Alert: new("nobody")},
+		"owner":         {URL: &good, Owner: new(strings.Repeat("x", 129))},
+		"secret":        {URL: &good, Secret: new("whsec_c2hvcnQ=")},
+		"events":        {URL: &good, Events: &[]string{"order.eaten"}},
+	} {
+		_, err := w.topics.Create(ctx, "t", ch, "ann", "")
+		_, invalid := errors.AsType[InvalidError](err)
+		require.True(t, invalid, "%s: %v", field, err)
+		require.ErrorContains(t, err, field)
+	}
+	_, err := w.topics.Create(ctx, "no/name", Change{URL: &good}, "ann", "")
+	require.ErrorContains(t, err, "name must be")
+	_, err = w.topics.Create(ctx, "t", Change{URL: &good}, "ann", "line\nbreak")
+	require.ErrorContains(t, err, "reason")
+	w.topic("t", good)
+	_, err = w.topics.Create(ctx, "u", Change{URL: &good}, "ann", "")
+	require.ErrorIs(t, err, ErrManyTopics)
+
+	w.topics = NewTopics(DefaultConfig(), w.db, w.box, []string{"order.paid"}, w.note, quiet(), time.Now)
+	_, err = w.topics.Update(ctx, "t", Change{Events: &[]string{"order.paid"}}, "ann", "")
+	require.ErrorContains(t, err, "set delay.order_events: true")
+}

@@ -1,0 +1,196 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	gojson "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"sluice/delay"
+)
+
+// maxMessagesBytes bounds one call that adds messages.
+const maxMessagesBytes = 8 << 20
+
+// newMessages is the body of a call that adds messages.
+type newMessages struct {
+	Messages []struct {
+		ID      string         `json:"id"`
+		DelayMS *int64         `json:"delay_ms"`
+		At      *time.Time     `json:"at"`
+		Body    jsontext.Value `json:"body"`
+	} `json:"messages"`
+}
+
+// list fills in the topic's own delay where a message names no time.
+func (n newMessages) list(topic delay.Topic) []delay.New {
+	list := make([]delay.New, len(n.Messages))
+	for i, m := range n.Messages {
+		list[i] = delay.New{ID: m.ID, Body: m.Body}
+		switch {
+		case m.DelayMS != nil:
+			list[i].Delay = saturated(*m.DelayMS)
+		case m.At == nil:
+			list[i].Delay = topic.Delay()
+		}
+		if m.At != nil {
+			list[i].At = *m.At
+		}
+	}
+	return list
+}
+
+// saturated is so many milliseconds, or the longest time there is: never one that has wrapped around.
+func saturated(ms int64) time.Duration {
+	const most = int64(1<<63-1) / int64(time.Millisecond)
+	return time.Duration(min(max(ms, -most), most)) * time.Millisecond
+}
+
+type addedMessage struct {
+	ID    string `json:"id"`
+	DueAt string `json:"due_at"`
+}
+
+func (o *Ops) addMessages(c *gin.Context) {
+	topic, err := o.Topics.Get(c.Request.Context(), c.Param("topic"))
+	if err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	raw, problem := readUpTo(c.Request, maxMessagesBytes)
+	if problem != nil {
+		WriteProblem(c, *problem)
+		return
+	}
+	var body newMessages
+	if err := gojson.Unmarshal(raw, &body, gojson.RejectUnknownMembers(true)); err != nil {
+		WriteProblem(c, InvalidRequest(decodeError(err)))
+		return
+	}
+	list := body.list(topic)
+	due, err := o.Messages.Add(c.Request.Context(), topic.Name, list)
+	if err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	added := make([]addedMessage, len(list))
+	for i := range list {
+		added[i] = addedMessage{list[i].ID, formatTime(due[i])}
+	}
+	c.JSON(http.StatusOK, gin.H{"messages": added})
+}
+
+// messageBody is a message as its sender and operators see it.
+type messageBody struct {
+	Topic     string          `json:"topic"`
+	ID        string          `json:"id"`
+	State     string          `json:"state"`
+	Attempts  int             `json:"attempts"`
+	LastError string          `json:"last_error,omitempty"`
+	AddedAt   string          `json:"added_at"`
+	FirstDue  string          `json:"first_due_at"`
+	DueAt     string          `json:"due_at,omitempty"`
+	EndedAt   string          `json:"ended_at,omitempty"`
+	Body      json.RawMessage `json:"body,omitempty"`
+}
+
+func messageBodyOf(m delay.Message) messageBody {
+	b := messageBody{Topic: m.Topic, ID: m.ID, State: m.State, Attempts: m.Attempts, LastError: m.Error, AddedAt: formatTime(m.AddedAt),
+		FirstDue: formatTime(m.FirstDue), Body: m.Body}
+	if !m.DueAt.IsZero() {
+		b.DueAt = formatTime(m.DueAt)
+	}
+	if !m.EndedAt.IsZero() {
+		b.EndedAt = formatTime(m.EndedAt)
+	}
+	return b
+}
+
+func (o *Ops) showMessage(c *gin.Context) {
+	if _, err := o.Topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	m, err := o.Messages.Show(c.Request.Context(), c.Param("topic"), c.Param("id"))
+	if err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, messageBodyOf(m))
+}
+
+func (o *Ops) cancelMessage(c *gin.Context) {
+	if _, err := o.Topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	if err := o.Messages.Cancel(c.Request.Context(), c.Param("topic"), c.Param("id")); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	c.Status(http.StatusNoContent)
+}
+
+// listDeadMessages pages through the dead letters of a topic, newest first.
+func (o *Ops) listDeadMessages(c *gin.Context) {
+	_, limit, bad := pageOf(c)
+	skip, err := strconv.ParseInt(c.DefaultQuery("skip", "0"), 10, 64)
+	if err != nil || skip < 0 {
+		bad = append(bad, FieldError{"skip", "must be a whole number, 0 or more"})
+	}
+	if len(bad) > 0 {
+		WriteProblem(c, InvalidRequest(bad...))
+		return
+	}
+	if _, err := o.Topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	letters, err := o.Messages.DeadLetters(c.Request.Context(), c.Param("topic"), skip, int64(limit)+1)
+	if err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	answer := struct {
+		Dead []messageBody `json:"dead"`
+		Next int64         `json:"next,omitempty"`
+	}{Dead: []messageBody{}}
+	if len(letters) > limit {
+		letters, answer.Next = letters[:limit], skip+int64(limit)
+	}
+	for _, m := range letters {
+		answer.Dead = append(answer.Dead, messageBodyOf(m))
+	}
+	c.JSON(http.StatusOK, answer)
+}
+
+func (o *Ops) retryMessage(c *gin.Context) { o.handleDead(c, "topic.message.retry", o.Messages.Retry) }
+
+func (o *Ops) dropMessage(c *gin.Context) { o.handleDead(c, "topic.message.drop", o.Messages.Drop) }
+
+// handleDead does something to a dead letter and writes it into the admin log.
+func (o *Ops) handleDead(c *gin.Context, action string, do func(ctx context.Context, topic, id string) error) {
+	var body reasonBody
+	if !o.read(c, &body) {
+		return
+	}
+	ctx, topic, id := c.Request.Context(), c.Param("topic"), c.Param("id")
+	if _, err := o.Topics.Get(ctx, topic); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	if err := do(ctx, topic, id); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	if err := o.Topics.Note(ctx, actorOf(c), action, topic, id, body.Reason); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	c.Status(http.StatusNoContent)
+}

@@ -1,0 +1,165 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/delay"
+)
+
+// topicBody is a topic as operators see it; its secret is shown once, in the answer to its creation.
+type topicBody struct {
+	Name        string         `json:"name"`
+	URL         string         `json:"url"`
+	Method      string         `json:"method"`
+	DelayMS     int64          `json:"delay_ms"`
+	TimeoutMS   int64          `json:"timeout_ms"`
+	Retries     int            `json:"retries"`
+	RetryUnitMS int64          `json:"retry_unit_ms"`
+	Alert       string         `json:"alert"`
+	Owner       string         `json:"owner"`
+	Enabled     bool           `json:"enabled"`
+	Events      []string       `json:"events"`
+	CreatedAt   string         `json:"created_at"`
+	UpdatedAt   string         `json:"updated_at"`
+	Secret      string         `json:"secret,omitempty"`
+	Messages    *topicMessages `json:"messages,omitempty"`
+}
+
+// topicMessages is how many unfinished messages a topic has.
+type topicMessages struct {
+	Pending  int64 `json:"pending"`
+	Firing   int64 `json:"firing"`
+	Retrying int64 `json:"retrying"`
+	Dead     int64 `json:"dead"`
+}
+
+func topicBodyOf(t delay.Topic) topicBody {
+	b := topicBody{Name: t.Name, URL: t.URL, Method: t.Method, DelayMS: t.DelayMS, TimeoutMS: t.TimeoutMS, Retries: t.Retries, RetryUnitMS: t.RetryUnitMS,
+		Alert: t.Alert, Owner: t.Owner, Enabled: t.On(), Events: t.EventList(),
+		CreatedAt: formatTime(time.UnixMilli(t.CreatedAt)), UpdatedAt: formatTime(time.UnixMilli(t.UpdatedAt))}
+	if b.Events == nil {
+		b.Events = []string{}
+	}
+	return b
+}
+
+func (o *Ops) topicRoutes(admin gin.IRoutes) {
+	admin.GET("/topics", o.listTopics)
+	admin.POST("/topics", o.createTopic)
+	admin.GET("/topics/:topic", o.showTopic)
+	admin.PATCH("/topics/:topic", o.updateTopic)
+	admin.DELETE("/topics/:topic", o.deleteTopic)
+	admin.POST("/topics/:topic/messages", o.addMessages)
+	admin.GET("/topics/:topic/messages/:id", o.showMessage)
+	admin.DELETE("/topics/:topic/messages/:id", o.cancelMessage)
+	admin.GET("/topics/:topic/dead", o.listDeadMessages)
+	admin.POST("/topics/:topic/dead/:id/retry", o.retryMessage)
+	admin.POST("/topics/:topic/dead/:id/drop", o.dropMessage)
+}
+
+// listTopics asks the database, so that it shows what another process has just changed.
+func (o *Ops) listTopics(c *gin.Context) {
+	if err := o.Topics.Refresh(c.Request.Context()); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	o.answerTopics(c, o.Topics.All(), func(list []topicBody) { c.JSON(http.StatusOK, gin.H{"topics": list}) })
+}
+
+func (o *Ops) showTopic(c *gin.Context) {
+	if err := o.Topics.Refresh(c.Request.Context()); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	topic, err := o.Topics.Get(c.Request.Context(), c.Param("topic"))
+	if err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	o.answerTopics(c, []delay.Topic{topic}, func(list []topicBody) { c.JSON(http.StatusOK, list[0]) })
+}
+
+// answerTopics adds what is unfinished to the topics, and answers.
+func (o *Ops) answerTopics(c *gin.Context, topics []delay.Topic, with func([]topicBody)) {
+	counts, err := o.Messages.Count(c.Request.Context(), topics)
+	if err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	list := make([]topicBody, len(topics))
+	for i, t := range topics {
+		list[i] = topicBodyOf(t)
+		n := topicMessages(counts[i])
+		list[i].Messages = &n
+	}
+	with(list)
+}
+
+func (o *Ops) createTopic(c *gin.Context) {
+	var body struct {
+		Name string `json:"name"`
+		delay.Change
+		reasonBody
+	}
+	if !o.read(c, &body) {
+		return
+	}
+	topic, err := o.Topics.Create(c.Request.Context(), body.Name, body.Change, actorOf(c), body.Reason)
+	if err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	answer := topicBodyOf(topic)
+	if body.Secret == nil { // it was made here: nobody else knows it
+		answer.Secret = topic.Secret
+	}
+	c.JSON(http.StatusCreated, answer)
+}
+
+func (o *Ops) updateTopic(c *gin.Context) {
+	var body struct {
+		delay.Change
+		reasonBody
+	}
+	if !o.read(c, &body) {
+		return
+	}
+	topic, err := o.Topics.Update(c.Request.Context(), c.Param("topic"), body.Change, actorOf(c), body.Reason)
+	if err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, topicBodyOf(topic))
+}
+
+func (o *Ops) deleteTopic(c *gin.Context) {
+	if err := o.Topics.Delete(c.Request.Context(), c.Param("topic"), actorOf(c), c.Query("reason")); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	c.Status(http.StatusNoContent)
+}
+
+// refuseDelay is refuse for topics and messages, whose errors name them.
+func (o *Ops) refuseDelay(c *gin.Context, err error) {
+	code := codeOf(err)
+	if invalid, ok := errors.AsType[delay.InvalidError](err); ok {
+		fields := make([]FieldError, len(invalid))
+		for i, f := range invalid {
+			fields[i] = FieldError(f)
+		}
+		WriteProblem(c, InvalidRequest(fields...))
+		return
+	}
+	if code != CodeNotFound && code != CodeQueueFull {
+		o.refuse(c, err)
+		return
+	}
+	p := NewProblem(code, err.Error())
+	p.RetryAfter = time.Second
+	WriteProblem(c, p)
+}

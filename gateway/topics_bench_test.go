@@ -1,0 +1,94 @@
+package gateway
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+
+	"sluice/delay"
+	"sluice/internal/testkit"
+	"sluice/store"
+)
+
+// BenchmarkAddMessages adds messages through the admin API over real connections, in calls of 1,000 from four clients, into a Redis
+// that writes to disk before it answers. One operation is one message.
+func BenchmarkAddMessages(b *testing.B) {
+	log := slog.New(slog.DiscardHandler)
+	rdb := testkit.Redis(b).Client()
+	database := testkit.NewDatabase(b, "sqlite")
+	cfg := store.DefaultConfig()
+	cfg.Driver, cfg.DSN = database.Driver, database.DSN
+	db, err := store.Open(b.Context(), cfg, log)
+	require.NoError(b, err)
+	defer db.Close()
+	_, err = db.Migrate(b.Context())
+	require.NoError(b, err)
+	box := delay.NewBox(delay.DefaultConfig(), rdb, func() error { return nil }, time.Now)
+	note := func(*gorm.DB, time.Time, string, string, string, string, any, any) error { return nil }
+	topics := delay.NewTopics(delay.DefaultConfig(), db, box, nil, note, log, time.Now)
+	url := "https://points.example/hook"
+	_, err = topics.Create(b.Context(), "bench", delay.Change{URL: &url}, "bench", "")
+	require.NoError(b, err)
+	auth, err := NewAuthenticator(secretConfig(), nil, time.Now)
+	require.NoError(b, err)
+	ops := NewOps(OpsParts{Auth: auth, Topics: topics, Messages: box, Gatherer: prometheus.NewRegistry(), Draining: func() bool { return false }}, log, time.Now)
+	server := httptest.NewServer(ops.Handler())
+	defer server.Close()
+	token, err := Mint(secretConfig(), "bench", true, time.Hour, time.Now())
+	require.NoError(b, err)
+
+	post := func(from, n int) error {
+		var body strings.Builder
+		for i := range n {
+			fmt.Fprintf(&body, `,{"id":"m-%d","delay_ms":3600000,"body":{"type":"coupon.expired","data":{"user":"u-123456","coupon":"c-%d","cents":500}}}`, from+i, from+i)
+		}
+		r, err := http.NewRequest(http.MethodPost, server.URL+"/admin/v1/topics/bench/messages", strings.NewReader(`{"messages":[`+body.String()[1:]+`]}`))
+		if err != nil {
+			return err
+		}
+		r.Header.Set("Authorization", "Bearer "+token)
+		r.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		answer, err := io.ReadAll(resp.Body)
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = fmt.Errorf("answered %d %.200s", resp.StatusCode, answer)
+		}
+		return err
+	}
+	var next atomic.Int64
+	var clients sync.WaitGroup
+	b.ResetTimer()
+	for range 4 {
+		clients.Go(func() {
+			for {
+				from := int(next.Add(1000)) - 1000
+				if from >= b.N {
+					return
+				}
+				if err := post(from, min(1000, b.N-from)); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
+	http.DefaultClient.CloseIdleConnections()
+}
