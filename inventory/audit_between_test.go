@@ -2,14 +2,17 @@ package inventory_test
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"sluice/inventory"
+	"sluice/order"
 	"sluice/queue"
 )
 
@@ -74,15 +77,53 @@ func TestAuditFollowsWhatMovesBetweenItsLooks(t *testing.T) {
 			}},
 		}
 		for _, move := range moves {
-			w.clean() // also loads the script, so that the next call is one command
-			rdb := dial(w.t, w.rdb.Options().Addr)
-			var once sync.Once
-			rdb.AddHook(afterFirst{once: &once, run: move.run})
-			auditor := inventory.NewAuditor(w.db, queue.NewLines(rdb), time.Hour, w.clock.Now)
-			result, err := auditor.Run(w.ctx, theSale)
-			require.NoError(w.t, err, move.name)
-			require.True(w.t, result.Clean, "%s: %+v", move.name, result.Sales)
-			w.clean()
+			w.between(move.name, move.run)
 		}
+	})
+}
+
+// between audits while something happens between the audit's two looks.
+func (w *world) between(name string, run func()) {
+	w.t.Helper()
+	w.clean() // also loads the script, so that the next call is one command
+	rdb := dial(w.t, w.rdb.Options().Addr)
+	var once sync.Once
+	rdb.AddHook(afterFirst{once: &once, run: run})
+	auditor := inventory.NewAuditor(w.db, queue.NewLines(rdb), time.Hour, w.clock.Now)
+	result, err := auditor.Run(w.ctx, theSale)
+	require.NoError(w.t, err, name)
+	require.True(w.t, result.Clean, "%s: %+v", name, result.Sales)
+	w.clean()
+}
+
+// Units that a late payment takes again between the looks are recognised,
+// wherever the order stood at the first.
+func TestAuditFollowsLatePayments(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.open(1000, 3)
+		log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+		payer := order.NewPayer(w.db, w.lines, w.catalog, time.Minute, []string{"stream"}, func() {}, log, w.book.Now, reg)
+		expirer := order.NewExpirer(w.db, w.lines, w.keeper, w.book.Active, []string{"stream"}, func() {}, log, w.book.Now, reg)
+		confirm := func(user string) queue.Ticket {
+			ticket := w.admit(user, 2)
+			w.work(10)
+			return ticket
+		}
+		expire := func(ticket queue.Ticket) {
+			w.exec("UPDATE orders SET pay_by = 1 WHERE id = ?", ticket.ID)
+			require.NoError(w.t, expirer.Sweep(w.ctx))
+		}
+		pay := func(ticket queue.Ticket) {
+			paying, err := payer.Pay(w.ctx, theSale, ticket.ID, order.Payment{ID: ticket.ID, AmountCents: 2 * 9900, Currency: "CNY"})
+			require.NoError(w.t, err)
+			require.Equal(w.t, order.PaymentLate, paying.Outcome)
+		}
+		confirmed, other := confirm("ann"), confirm("bob")
+		w.between("expired", func() { expire(confirmed) })
+		w.between("paid late", func() { pay(confirmed) })
+		w.between("expired and paid late", func() { expire(other); pay(other) })
+		w.between("admitted, expired and paid late", func() { late := confirm("cid"); expire(late); pay(late) })
+		waiting := w.admit("dan", 2)
+		w.between("in line, then expired and paid late", func() { w.work(10); expire(waiting); pay(waiting) })
 	})
 }

@@ -122,6 +122,20 @@ func TestLatePaymentOverTheLimit(t *testing.T) {
 	})
 }
 
+// With a limit above one the slot may be free although the user holds all it may.
+func TestLatePaymentOverTheLimitThatRedisForgot(t *testing.T) {
+	eachUnpaid(t, 9, 3, func(w *world) {
+		one := w.expired("ann", 2)
+		w.confirm("ann", 2)
+		require.NoError(w.t, w.rdb.HSet(w.ctx, "sluice:{"+theSale+"/0}:holders", "ann", "unheard-of:1:1").Err())
+		late, err := w.pay(one.ID, pays(one.ID, 2))
+		require.NoError(w.t, err)
+		require.Equal(w.t, order.PaymentRefund, late.Outcome)
+		require.Equal(w.t, order.Expired, w.rows()[one.ID].Status)
+		w.clean()
+	})
+}
+
 // A payer that dies with the units leaves a lease: a worker settles by what the
 // database says, and the audit is clean at every step.
 func TestLatePayerDies(t *testing.T) {
