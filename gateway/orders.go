@@ -104,9 +104,10 @@ func (g *Gateway) sale(c *gin.Context) (*inventory.Entry, bool) {
 
 // allow applies the limits for placing orders: the user's own before the global one, so that one user's haste never costs the others.
 func (g *Gateway) allow(c *gin.Context, user string) bool {
-	d := g.Limiter.AllowUser(user)
+	sale := c.Param("sale")
+	d := g.Limiter.AllowUser(sale, user)
 	if d.OK {
-		d = g.Limiter.AllowGlobal()
+		d = g.Limiter.AllowGlobal(sale)
 	}
 	if !d.OK {
 		WriteProblem(c, d.Problem())

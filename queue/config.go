@@ -17,6 +17,8 @@ const (
 // Config shapes the line of every sale and how it is drained.
 type Config struct {
 	Cap         int           `koanf:"cap"`          // most tickets waiting in one line, unless the sale has its own cap; 1 to MaxCap
+	MaxWait     time.Duration `koanf:"max_wait"`     // 1s to 1h: caps follow the measured pace so that nobody waits longer; 0: Cap alone counts
+	MinCap      int           `koanf:"min_cap"`      // with MaxWait: the lower bound of such a cap, Cap being the upper; 1 to Cap
 	Batch       int           `koanf:"batch"`        // most tickets a worker claims at once; 1 to MaxBatch
 	Lease       time.Duration `koanf:"lease"`        // how long a worker may hold a batch before another takes it over; 2s to 10m
 	MaxAttempts int           `koanf:"max_attempts"` // how often a ticket may fail by its own fault, or be held by a worker that dies; 1 to 100
@@ -25,13 +27,18 @@ type Config struct {
 
 // DefaultConfig returns the configuration used where nothing is set.
 func DefaultConfig() Config {
-	return Config{Cap: 10_000, Batch: 200, Lease: 10 * time.Second, MaxAttempts: 5, Backoff: time.Second}
+	return Config{Cap: 10_000, MinCap: 100, Batch: 200, Lease: 10 * time.Second, MaxAttempts: 5, Backoff: time.Second}
 }
 
 // Validate reports every value out of its bounds, by key.
 func (c Config) Validate() error {
+	var wait error
+	if c.MaxWait != 0 {
+		wait = errors.Join(between("queue.max_wait", c.MaxWait, time.Second, time.Hour), between("queue.min_cap", c.MinCap, 1, c.Cap))
+	}
 	return errors.Join(
 		between("queue.cap", c.Cap, 1, MaxCap),
+		wait,
 		between("queue.batch", c.Batch, 1, MaxBatch),
 		between("queue.lease", c.Lease, 2*time.Second, 10*time.Minute),
 		between("queue.max_attempts", c.MaxAttempts, 1, 100),

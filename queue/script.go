@@ -96,13 +96,14 @@ func (s script) runList(ctx context.Context, rdb redis.Scripter, keys []string, 
 // scripts are all scripts of a line.
 type scripts struct {
 	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour script
-	configure, view, snapshot, gate, restore, reopen                               script
+	configure, recap, view, snapshot, gate, restore, reopen                        script
 }
 
 func loadScripts() scripts {
 	return scripts{
 		admit: loadScript("admit"), claim: loadScript("claim"), settle: loadScript("settle"), reclaim: loadScript("reclaim"),
 		promote: loadScript("promote"), cancel: loadScript("cancel"), release: loadScript("release"), configure: loadScript("configure"),
+		recap:   loadScript("recap"),
 		requeue: loadScript("requeue"), drop: loadScript("drop"), honour: loadScript("honour"),
 		view: loadScript("view"), snapshot: loadScript("snapshot"),
 		gate: loadScript("gate"), restore: loadScript("restore"), reopen: loadScript("reopen"),
