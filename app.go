@@ -37,6 +37,8 @@ type Options struct {
 	Registry *prometheus.Registry
 	Now      func() time.Time
 	Version  string
+	Level    *slog.LevelVar  // of Log, to follow log.level; nil leaves it as it is
+	Loaded   *configs.Loaded // what cfg came from, to read it again; nil: it came from nowhere
 }
 
 // App is one Sluice process as a value: New opens, Start runs, Stop undoes
@@ -55,6 +57,11 @@ type App struct {
 	catalog  *inventory.Catalog
 	auditor  *inventory.Auditor
 	gauges   *inventory.Gauges
+	limiter  *gateway.Limiter
+	live     *configs.Live
+	beats    *queue.Instances
+	name     string // of this instance among all
+	started  time.Time
 	relay    *notify.Relay
 	consumer *queue.Consumer
 	gateway  *gateway.Gateway
@@ -76,7 +83,7 @@ type App struct {
 // It is one straight line on purpose: nearly every step needs what earlier
 // ones produced, and the undo stands right behind each opening.
 func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err error) {
-	a := &App{cfg: cfg, opt: opt, log: opt.Log, failed: make(chan error, 1)}
+	a := &App{cfg: cfg, opt: opt, log: opt.Log, started: opt.Now(), failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Stop(ctx))
@@ -107,6 +114,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.catalog = inventory.NewCatalog(a.db, opt.Now)
 	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
 	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
+	a.keeper.MeasuredBy(a.pace)
+	a.openLive()
 	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
 	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"))
 	reg.MustRegister(a.gauges)
@@ -131,7 +140,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		if err != nil {
 			return nil, err
 		}
-		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: gateway.NewLimiter(cfg.Limits, opt.Now), Lines: a.lines,
+		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: a.limiter, Lines: a.lines,
 			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller}, a.part("gateway"), reg, opt.Now)
 		if err != nil {
 			return nil, err
@@ -142,7 +151,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		a.onStop("public listener", closer(a.public))
 	}
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
-		Finder: finder, Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+		Settings: a.live, Beats: a.beats, Finder: finder, Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+	a.followLive()
 	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr, 0); err != nil {
 		return nil, err
 	}
@@ -222,6 +232,11 @@ func (a *App) Start(ctx context.Context) (err error) {
 		// Another instance may be at it, or Redis may be away: the gateway answers that until it is done.
 		a.log.Warn("lines not yet ready", "error", err)
 	}
+	if err := a.live.Sync(ctx); err != nil {
+		a.log.Error("what operators have configured does not count yet", "error", err)
+	}
+	a.loop("configuration", a.live.Run)
+	a.loop("instances", func(ctx context.Context) { a.beats.Run(ctx, a.self) })
 	a.loop("durability", a.promise.Run)
 	a.loop("keeper", a.keeper.Run)
 	a.loop("book", a.book.Run)
@@ -234,6 +249,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 		a.onStop("volatile lines", a.drainVolatile)
 	}
 	if a.opt.Roles.Gateway {
+		a.limiter.Renew(ctx)
+		a.loop("limits", a.limiter.Run)
 		a.loop("news", a.gateway.Run)
 		a.serve("public server", a.public, gateway.NewServer(a.cfg.HTTP, a.gateway.Handler(), a.part("gateway")), a.gateway.Drain)
 	}

@@ -41,7 +41,7 @@ func newServeCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.serve(cmd.Context(), loaded.Config, played)
+			return c.serve(cmd.Context(), loaded, played)
 		},
 	}
 	cmd.Flags().StringSliceVar(&roles, "role", []string{"gateway", "worker", "notifier"}, "`roles` to play, with commas between")
@@ -71,15 +71,17 @@ func parseRoles(names []string) (Roles, error) {
 }
 
 // serve runs the process until ctx ends and stops it in order.
-func (c *cli) serve(ctx context.Context, cfg configs.Config, roles Roles) error {
-	// A terminal that is closed sends SIGHUP; that must not end a sale.
+func (c *cli) serve(ctx context.Context, loaded *configs.Loaded, roles Roles) error {
+	cfg := loaded.Config
+	// SIGHUP reloads; the one of a terminal that is closed must not end a sale.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 
 	log := c.logger(cfg.Log)
 	queue.LogRedisClient(log)
-	app, err := New(ctx, cfg, Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(), Now: c.now, Version: readBuild().Version})
+	app, err := New(ctx, cfg, Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(), Now: c.now, Version: readBuild().Version,
+		Level: &c.level, Loaded: loaded})
 	if err == nil {
 		err = app.Start(ctx)
 	}
@@ -90,11 +92,9 @@ func (c *cli) serve(ctx context.Context, cfg configs.Config, roles Roles) error 
 		}
 		return err
 	}
-	var failed error
-	select {
-	case failed = <-app.Failed():
+	failed := app.wait(ctx, hangups)
+	if failed != nil {
 		log.Error("a part has failed: stopping", "error", failed)
-	case <-ctx.Done():
 	}
 	log.Info("stopping", "grace", cfg.Stop.Grace.String())
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Stop.Grace)

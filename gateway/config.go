@@ -76,6 +76,8 @@ type Config struct {
 	ReceiptSecret string `koanf:"receipt_secret" secret:"true"`
 	// AccessLogEvery logs one in so many successful requests. 1 logs all.
 	AccessLogEvery int `koanf:"access_log_every"`
+	// Admission false refuses new orders of every sale, as if all were paused; accepted ones go on. May change while Sluice runs.
+	Admission bool `koanf:"admission"`
 	// MaxWait is the longest long poll; a longer ?wait= is shortened to it.
 	MaxWait time.Duration `koanf:"max_wait"`
 	// RetryAfter and RetrySpread shape the Retry-After of refusals: uniformly RetryAfter..RetryAfter+RetrySpread.
@@ -86,6 +88,7 @@ type Config struct {
 // DefaultConfig trusts no proxy.
 func DefaultConfig() Config {
 	return Config{
+		Admission:      true,
 		AccessLogEvery: 1000,
 		MaxWait:        25 * time.Second,
 		RetryAfter:     2 * time.Second,

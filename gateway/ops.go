@@ -35,6 +35,8 @@ type OpsParts struct {
 	Lines    *queue.Lines
 	Finder   *order.Finder
 	Dead     *order.DeadLetters
+	Settings Settings
+	Beats    *queue.Instances
 	Checks   []Check
 	Gatherer prometheus.Gatherer
 	Draining func() bool
@@ -101,6 +103,8 @@ func (o *Ops) routes() {
 	admin.GET("/orders/:id", o.showOrder)
 	admin.GET("/queue", o.queue)
 	admin.GET("/audit", o.audit)
+	o.settingsRoutes(admin)
+	admin.GET("/instances", o.listInstances)
 }
 
 // ready asks every part at once; liveness asks none of them, because
@@ -157,6 +161,9 @@ func (o *Ops) authenticate(c *gin.Context) {
 		return
 	}
 	c.Set(actorKey, actor)
+	if need := roleFor(c.Request.Method, c.FullPath()); !actor.Role.covers(need) {
+		WriteProblem(c, NewProblem(CodeForbidden, "This needs the role "+string(need)+"; the token's is "+string(actor.Role)+"."))
+	}
 }
 
 func actorOf(c *gin.Context) string {

@@ -136,6 +136,10 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		WriteProblem(c, g.problemOf(queue.ErrNotReady))
 		return
 	}
+	if g.closed.Load() {
+		g.refuse(c, queue.ErrPaused)
+		return
+	}
 	request, problem := readOrder(c.Request, entry.Sale, user)
 	if problem != nil {
 		WriteProblem(c, *problem)
@@ -194,10 +198,23 @@ func (g *Gateway) refuse(c *gin.Context, err error) {
 	switch p.Code {
 	case CodeInternal:
 		g.log.Error("request failed", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
+	case CodeQueueFull:
+		p.RetryAfter += g.lineWait(c.Param("sale"))
 	case CodeUnavailable:
 		g.log.Warn("request refused: a store does not answer", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
 	}
 	WriteProblem(c, p)
+}
+
+// lineWait is about how long a sale's line takes to lose half of its tickets,
+// at most half a minute: a shopper who comes back sooner finds it as full.
+func (g *Gateway) lineWait(sale string) time.Duration {
+	entry, ok := g.Book.Get(sale)
+	if !ok {
+		return 0
+	}
+	seconds := float64(entry.View().Waiting) / entry.Rate() / 2
+	return min(time.Duration(seconds*float64(time.Second)), 30*time.Second)
 }
 
 // cancelOrder ends the owner's unpaid order.

@@ -26,7 +26,10 @@ const (
 	CodeLimitReached        Code = "limit_reached"
 	CodeSoldOut             Code = "sold_out"
 	CodeNotCancellable      Code = "not_cancellable"
-	CodeConflict            Code = "conflict" // operations listener only
+	CodeConflict            Code = "conflict"              // operations listener only
+	CodeForbidden           Code = "forbidden"             // operations listener only
+	CodeStale               Code = "precondition_failed"   // operations listener only
+	CodeNoCondition         Code = "precondition_required" // operations listener only
 	CodeIdempotencyMismatch Code = "idempotency_mismatch"
 	CodeTooLarge            Code = "too_large"
 	CodeUnsupportedMedia    Code = "unsupported_media_type"
@@ -69,6 +72,12 @@ func specOf(code Code) (problemSpec, bool) {
 		return problemSpec{http.StatusConflict, "The order can no longer be cancelled", false}, true
 	case CodeConflict:
 		return problemSpec{http.StatusConflict, "The change does not fit the present state", false}, true
+	case CodeForbidden:
+		return problemSpec{http.StatusForbidden, "The token's role may not do this", false}, true
+	case CodeStale:
+		return problemSpec{http.StatusPreconditionFailed, "It was changed meanwhile", false}, true
+	case CodeNoCondition:
+		return problemSpec{http.StatusPreconditionRequired, "If-Match is needed", false}, true
 	case CodeIdempotencyMismatch:
 		return problemSpec{http.StatusUnprocessableEntity, "The Idempotency-Key was used with another payload", false}, true
 	case CodeTooLarge:

@@ -34,6 +34,10 @@ func codeOf(err error) Code {
 		return CodeSoldOut
 	case errors.Is(err, queue.ErrMismatch):
 		return CodeIdempotencyMismatch
+	case errors.Is(err, ErrVersion):
+		return CodeStale
+	case errors.Is(err, ErrNoVersion):
+		return CodeNotFound
 	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale), errors.Is(err, queue.ErrNotDead):
 		return CodeNotFound
 	case errors.Is(err, order.ErrNotCancellable):
@@ -94,7 +98,7 @@ func detailOf(code Code, err error) string {
 		return "Only an order that is unpaid and has not ended can be cancelled."
 	case CodeUnavailable:
 		return "The line or the ledger does not answer right now; repeat the request with the same Idempotency-Key."
-	case CodeConflict:
+	case CodeConflict, CodeStale:
 		return err.Error()
 	}
 	return ""

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	// firstRate is assumed until a line has been seen draining under load.
-	firstRate = 500.0
+	// FirstRate, in tickets per second, is assumed until a line has been seen draining under load.
+	FirstRate = 500.0
 	// rateWindow is how far back the pace is measured. Batches end in lumps; over a window of many lumps the pace is even.
 	rateWindow = 5 * time.Second
 	// rateAfter is the least window: before, a known pace is kept, because one lump more or less would double it.
@@ -36,7 +36,7 @@ func (r *rate) perSecond() float64 {
 	if v := math.Float64frombits(r.bits.Load()); v > 0 {
 		return v
 	}
-	return firstRate
+	return FirstRate
 }
 
 // observe learns from two looks at the line that follow each other. Called by one goroutine.

@@ -29,7 +29,7 @@ func TestRateLearnsOnlyUnderBacklog(t *testing.T) {
 	} {
 		var r rate
 		r.observe(looks[0], looks[1])
-		require.InDelta(t, firstRate, r.perSecond(), 0, name)
+		require.InDelta(t, FirstRate, r.perSecond(), 0, name)
 	}
 	var r rate
 	r.observe(at(0, 0, 5), at(100, 200, 5))

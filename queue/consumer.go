@@ -56,14 +56,14 @@ const sweepEvery = 250 * time.Millisecond
 func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []string, h Handler, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Consumer, error) {
 	c := &Consumer{
 		cfg: cfg, lines: lines, sales: sales, handler: h, log: log, now: now,
-		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg.Batch), stop: make(chan struct{}),
+		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg), stop: make(chan struct{}),
 	}
 	pool, err := ants.NewPoolWithFuncGeneric(size.Size, c.work, ants.WithLogger(antsLog{log}))
 	if err != nil {
 		return nil, fmt.Errorf("open the worker pool of %d: %w", size.Size, err)
 	}
 	c.pool = pool
-	c.metrics = newConsumerMetrics(reg, pool)
+	c.metrics = newConsumerMetrics(reg, pool, c)
 	return c, nil
 }
 

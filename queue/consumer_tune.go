@@ -3,6 +3,8 @@ package queue
 import (
 	"slices"
 	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // tuning is what may change of a consumer while it runs.
@@ -17,10 +19,10 @@ type held struct {
 	sales []string
 }
 
-func newTuning(batch int) *tuning {
+func newTuning(cfg Config) *tuning {
 	t := &tuning{}
-	t.batch.Store(int64(batch))
-	t.held.Store(&held{})
+	t.batch.Store(int64(cfg.Batch))
+	t.held.Store(&held{all: !cfg.Drain, sales: slices.Clone(cfg.Held)})
 	return t
 }
 
@@ -55,3 +57,23 @@ func (c *Consumer) Hold(all bool, sales []string) {
 
 // Holds reports whether the workers leave a line alone.
 func (c *Consumer) Holds(sale string) bool { return c.tuning.holds(sale) }
+
+// drainCollector shows by sale whether workers claim from its line.
+type drainCollector struct{ c *Consumer }
+
+func (d drainCollector) Describe(ch chan<- *prometheus.Desc) { ch <- drainDesc() }
+
+func (d drainCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, sale := range d.c.sales() {
+		open := 1.0
+		if d.c.tuning.holds(sale) {
+			open = 0
+		}
+		ch <- prometheus.MustNewConstMetric(drainDesc(), prometheus.GaugeValue, open, sale)
+	}
+}
+
+func drainDesc() *prometheus.Desc {
+	return prometheus.NewDesc("sluice_drain_open", "1 while the workers of this process claim from a sale's line, 0 while an operator has stopped them.",
+		[]string{"sale"}, nil)
+}
