@@ -3,12 +3,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"sluice/gateway"
 )
 
 // changeFlags are what every change of a running system's settings may say.
@@ -43,21 +46,29 @@ type configView struct {
 	} `json:"keys"`
 }
 
-// withVersion runs change with the ETag of the configuration at path.
-func (c *cli) withVersion(ctx context.Context, path string, show func([]byte) (string, error), change func(context.Context, *opsClient, string) ([]byte, error)) error {
+// withVersion runs change with the ETag of the configuration at path, and
+// again, at most tries times, when somebody else changed it in between: what is set is named
+// outright and does not depend on what was there.
+func (c *cli) withVersion(ctx context.Context, path string, tries int, show func([]byte) (string, error), change func(context.Context, *opsClient, string) ([]byte, error)) error {
 	return c.withOps(ctx, func(ctx context.Context, o *opsClient) error {
-		text, err := o.get(ctx, path)
-		if err != nil {
-			return err
+		for try := 1; ; try++ {
+			text, err := o.get(ctx, path)
+			if err != nil {
+				return err
+			}
+			var now configView
+			if err := json.Unmarshal(text, &now); err != nil {
+				return o.at(fmt.Errorf("the version of the configuration is not readable: %w", err))
+			}
+			text, err = change(ctx, o, strconv.Quote(strconv.FormatInt(now.Version, 10)))
+			if refused, ok := errors.AsType[apiError](err); ok && refused.Code == string(gateway.CodeStale) && try < tries {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			return c.printShown(text, show)
 		}
-		var now configView
-		if err := json.Unmarshal(text, &now); err != nil {
-			return o.at(fmt.Errorf("the version of the configuration is not readable: %w", err))
-		}
-		if text, err = change(ctx, o, strconv.Quote(strconv.FormatInt(now.Version, 10))); err != nil {
-			return err
-		}
-		return c.printShown(text, show)
 	})
 }
 
@@ -140,7 +151,7 @@ func newConfigSetCommand(c *cli) *cobra.Command {
 				return err
 			}
 			body := flags.body(map[string]any{"set": set, "unset": unset})
-			return c.withVersion(cmd.Context(), "/config", configTable, func(ctx context.Context, o *opsClient, match string) ([]byte, error) {
+			return c.withVersion(cmd.Context(), "/config", 3, configTable, func(ctx context.Context, o *opsClient, match string) ([]byte, error) {
 				return o.callIf(ctx, http.MethodPatch, "/config", match, body)
 			})
 		},
@@ -183,7 +194,7 @@ func newRevertCommand(c *cli, path string, show func([]byte) (string, error), sh
 			if to < 0 {
 				return badUsage("--to must be a version, got %d", to)
 			}
-			return c.withVersion(cmd.Context(), path, show, func(ctx context.Context, o *opsClient, match string) ([]byte, error) {
+			return c.withVersion(cmd.Context(), path, 1, show, func(ctx context.Context, o *opsClient, match string) ([]byte, error) {
 				return o.callIf(ctx, http.MethodPost, path+"/revert", match, map[string]any{"to": to, "reason": reason})
 			})
 		},

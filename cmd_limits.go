@@ -41,7 +41,7 @@ func newLimitsSetCommand(c *cli) *cobra.Command {
 				return err
 			}
 			body := flags.body(map[string]any{"limits": limits})
-			return c.withVersion(cmd.Context(), "/limits", limitsTable, func(ctx context.Context, o *opsClient, match string) ([]byte, error) {
+			return c.withVersion(cmd.Context(), "/limits", 3, limitsTable, func(ctx context.Context, o *opsClient, match string) ([]byte, error) {
 				return o.callIf(ctx, http.MethodPatch, "/limits", match, body)
 			})
 		},

@@ -256,9 +256,12 @@ func (l *Live) Versions(ctx context.Context, before int64, limit int) ([]gateway
 }
 
 // Show implements gateway.Settings.
-func (l *Live) Show() gateway.SettingsView {
+func (l *Live) Show(ctx context.Context) gateway.SettingsView {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := l.fresh(ctx, gateway.AnyVersion); err != nil {
+		l.log.Warn("shown is the configuration as it was known last", "error", err)
+	}
 	view := gateway.SettingsView{Version: l.version.shown(), File: l.digest, Keys: make([]gateway.Setting, len(l.boot.schema.keys))}
 	for i, k := range l.boot.schema.keys {
 		s := gateway.Setting{Key: k.path, Value: k.visible(l.counts.value(k)), Source: l.counts.sources[k.path], Hot: Hot(k.path)}

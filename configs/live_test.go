@@ -100,7 +100,7 @@ func TestAChangeReachesEveryInstance(t *testing.T) {
 			version, _ := i.Version()
 			require.EqualValues(f.t, 1, version)
 		}
-		view := b.Show()
+		view := b.Show(ctx)
 		require.Equal(f.t, "ann", view.Version.Actor)
 		require.Equal(f.t, "admin", view.Version.Source)
 		require.Equal(f.t, f.clock.Now().UnixMilli(), view.Version.At.UnixMilli())

@@ -69,7 +69,7 @@ func etag(c *gin.Context, version int64) {
 }
 
 func (o *Ops) showConfig(c *gin.Context) {
-	view := o.Settings.Show()
+	view := o.Settings.Show(c.Request.Context())
 	body := configBody{versionBody: versionOf(view.Version), File: view.File, Keys: make([]settingBody, len(view.Keys))}
 	for i, k := range view.Keys {
 		body.Keys[i] = settingBody{Key: k.Key, Value: k.Value, Source: k.Source, Hot: k.Hot, Until: formatTime(k.Until)}
@@ -236,7 +236,7 @@ func (o *Ops) reload(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, reloadBody{Version: o.Settings.Show().Version.Version, Changed: orEmpty(result.Changed), NeedsRestart: orEmpty(result.NeedsRestart)})
+	c.JSON(http.StatusOK, reloadBody{Version: o.Settings.Show(c.Request.Context()).Version.Version, Changed: orEmpty(result.Changed), NeedsRestart: orEmpty(result.NeedsRestart)})
 }
 
 // orEmpty makes a list that is missing an empty one in JSON.
@@ -253,7 +253,7 @@ type logLevelBody struct {
 }
 
 func (o *Ops) showLogLevel(c *gin.Context) {
-	k := o.setting(logLevel)
+	k := o.setting(c, logLevel)
 	level, _ := k.Value.(string)
 	c.JSON(http.StatusOK, logLevelBody{Level: level, Until: formatTime(k.Until)})
 }
@@ -269,8 +269,8 @@ func (o *Ops) setLogLevel(c *gin.Context) {
 }
 
 // setting is one key as it counts.
-func (o *Ops) setting(key string) Setting {
-	for _, k := range o.Settings.Show().Keys {
+func (o *Ops) setting(c *gin.Context, key string) Setting {
+	for _, k := range o.Settings.Show(c.Request.Context()).Keys {
 		if k.Key == key {
 			return k
 		}

@@ -18,7 +18,7 @@ type limitsBody struct {
 }
 
 func (o *Ops) showLimits(c *gin.Context) {
-	view := o.Settings.Show()
+	view := o.Settings.Show(c.Request.Context())
 	body := limitsBody{versionBody: versionOf(view.Version), Limits: map[string]any{}, Until: map[string]string{}}
 	for _, k := range view.Keys {
 		name, ok := strings.CutPrefix(k.Key, limitsKeys)
@@ -50,7 +50,7 @@ func (o *Ops) changeLimits(c *gin.Context) {
 		return
 	}
 	// The sales are merged with what is shown now: if that is not what counts, the change must be made again.
-	change := SettingsChange{Set: map[string]any{}, By: SettingsAuthor{IfVersion: o.Settings.Show().Version.Version}}
+	change := SettingsChange{Set: map[string]any{}, By: SettingsAuthor{IfVersion: o.Settings.Show(c.Request.Context()).Version.Version}}
 	for name, value := range body.Limits {
 		sales, single := value.(map[string]any)
 		switch {
@@ -74,7 +74,7 @@ func (o *Ops) changeLimits(c *gin.Context) {
 // mergeSales lays a patch over the limits that single sales have now.
 func (o *Ops) mergeSales(c *gin.Context, patch map[string]any) (map[string]any, bool) {
 	merged := map[string]any{}
-	now, _ := o.setting(salesLimits).Value.(map[string]SaleLimits)
+	now, _ := o.setting(c, salesLimits).Value.(map[string]SaleLimits)
 	for sale, own := range now {
 		merged[sale] = own.asMap()
 	}

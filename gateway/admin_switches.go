@@ -20,14 +20,14 @@ type switchesBody struct {
 	Held      []string `json:"held"` // sales whose lines are not drained
 }
 
-func (o *Ops) switches() switchesBody {
-	admission, _ := o.setting(admissionKey).Value.(bool)
-	drain, _ := o.setting(drainKey).Value.(bool)
-	held, _ := o.setting(heldKey).Value.([]string)
+func (o *Ops) switches(c *gin.Context) switchesBody {
+	admission, _ := o.setting(c, admissionKey).Value.(bool)
+	drain, _ := o.setting(c, drainKey).Value.(bool)
+	held, _ := o.setting(c, heldKey).Value.([]string)
 	return switchesBody{Admission: admission, Drain: drain, Held: orEmpty(held)}
 }
 
-func (o *Ops) showSwitches(c *gin.Context) { c.JSON(http.StatusOK, o.switches()) }
+func (o *Ops) showSwitches(c *gin.Context) { c.JSON(http.StatusOK, o.switches(c)) }
 
 type switchBody struct {
 	On   *bool  `json:"on"`
@@ -72,8 +72,8 @@ func (o *Ops) switchDrain(c *gin.Context) {
 		if !o.checkSale(c, body.Sale) {
 			return
 		}
-		change.By.IfVersion = o.Settings.Show().Version.Version // the list is changed as it is shown now
-		held := slices.DeleteFunc(o.switches().Held, func(sale string) bool { return sale == body.Sale })
+		change.By.IfVersion = o.Settings.Show(c.Request.Context()).Version.Version // the list is changed as it is shown now
+		held := slices.DeleteFunc(o.switches(c).Held, func(sale string) bool { return sale == body.Sale })
 		if !*body.On {
 			held = append(held, body.Sale)
 		}

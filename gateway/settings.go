@@ -9,8 +9,9 @@ import (
 // Settings is the configuration that changes while Sluice runs, as the
 // operations listener needs it. Safe for concurrent use.
 type Settings interface {
-	// Show is what counts in this process right now.
-	Show() SettingsView
+	// Show is what counts in this process, the newest version included; while
+	// the database does not answer, the newest this process knows.
+	Show(ctx context.Context) SettingsView
 	// Change sets and unsets hot keys for all instances, all of them or none.
 	// It returns ErrVersion, or an inventory.InvalidError that names each key.
 	Change(ctx context.Context, c SettingsChange) error

@@ -20,7 +20,7 @@ func TestMigrate(t *testing.T) {
 			require.ErrorContains(t, db.Ready(t.Context()), "run `sluice migrate up`")
 			before, err := db.MigrationStatus(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, []store.Migration{{Version: 1, Name: "0001_init", Pending: true}}, before)
+			require.Equal(t, store.Migration{Version: 1, Name: "0001_init", Pending: true}, before[0])
 			require.False(t, db.Read.Migrator().HasTable("goose_db_version"), "asking must not change the database")
 
 			applied, err := db.Migrate(t.Context())
@@ -46,6 +46,8 @@ func TestMigrateAtOnce(t *testing.T) {
 		t.Run(d.Driver, func(t *testing.T) {
 			var instances sync.WaitGroup
 			var total atomic.Int64
+			all, err := open(t, config(d)).MigrationStatus(t.Context())
+			require.NoError(t, err)
 			errs := make([]error, 4)
 			for i := range errs {
 				db := open(t, config(d))
@@ -59,7 +61,7 @@ func TestMigrateAtOnce(t *testing.T) {
 			for _, err := range errs {
 				require.NoError(t, err)
 			}
-			require.EqualValues(t, 1, total.Load())
+			require.EqualValues(t, len(all), total.Load())
 		})
 	}
 }
