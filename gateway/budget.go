@@ -32,7 +32,7 @@ type budget struct {
 	leased atomic.Bool // tokens count; else the bucket does
 	tokens atomic.Int64
 	asked  atomic.Int64 // requests since the last renewal
-	alone  atomic.Int64 // requests passed by the bucket since Redis went away
+	alone  atomic.Int64 // requests passed by the bucket since tokens counted last
 	bucket *rate.Limiter
 
 	mu     sync.Mutex
@@ -43,10 +43,8 @@ type budget struct {
 	at     time.Time
 }
 
-func newBudget(name string, p policy, leased bool) *budget {
-	b := &budget{name: name, policy: p, part: 1, bucket: rate.NewLimiter(rate.Limit(p.rps), p.burst)}
-	b.leased.Store(leased)
-	return b
+func newBudget(name string, p policy) *budget {
+	return &budget{name: name, policy: p, part: 1, bucket: rate.NewLimiter(rate.Limit(p.rps), p.burst)}
 }
 
 // resize changes the rate; what was used stays used.
@@ -88,6 +86,8 @@ func (b *budget) due(now time.Time) bool {
 	switch {
 	case b.at.IsZero() || age < 0:
 		return true
+	case !b.leased.Load(): // Redis is away
+		return age >= renewIdle
 	case b.asked.Load() == 0 && b.demand < 1:
 		return age >= renewIdle
 	case b.tokens.Load() <= 0:

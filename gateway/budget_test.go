@@ -207,6 +207,8 @@ func TestABudgetIsGivenBack(t *testing.T) {
 	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
 	cfg := LimitsConfig{GlobalRPS: 0.001, GlobalBurst: 1000} // nothing comes in meanwhile
 	a := NewLimiter(cfg, time.Now).Shared(queue.NewBudgets(rdb), "a")
+	a.Renew(t.Context())
+	require.True(t, a.AllowGlobal("").OK)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	a.Run(ctx)
@@ -217,7 +219,7 @@ func TestABudgetIsGivenBack(t *testing.T) {
 	for b.AllowGlobal("").OK {
 		passed++
 	}
-	require.Equal(t, 1000, passed)
+	require.Equal(t, 999, passed)
 }
 
 func BenchmarkBudget(b *testing.B) {

@@ -106,13 +106,10 @@ func NewLimiter(cfg LimitsConfig, now func() time.Time) *Limiter {
 	return l
 }
 
-// Shared makes the global limits count over all gateways with the same budgets. The caller runs Run; until its first renewal
-// nothing passes. instance names this gateway among them.
+// Shared makes the global limits count over all gateways with the same budgets, from the first Renew on. The caller runs Run.
+// instance names this gateway among them.
 func (l *Limiter) Shared(shares *queue.Budgets, instance string) *Limiter {
 	l.shares, l.instance = shares, instance
-	for _, b := range l.plan.Load().budgets() {
-		b.leased.Store(true)
-	}
 	return l
 }
 
@@ -146,7 +143,7 @@ const generalBudget = "*"
 // budgetOf goes on with the budget a scope had under the old plan, if it had one.
 func (l *Limiter) budgetOf(was scope, name string, p policy) *budget {
 	if was.budget == nil || was.budget.name != name || was.global.off() {
-		return newBudget(name, p, l.shares != nil)
+		return newBudget(name, p)
 	}
 	was.budget.resize(p, l.now())
 	return was.budget

@@ -38,6 +38,8 @@ type setup struct {
 	now     func() time.Time // the gateway's own clock
 	still   bool             // neither keeper nor book run by themselves
 	checks  []Check
+
+	settings Settings
 }
 
 // stack is the whole way of an order behind both listeners, on a port of its own.
@@ -112,7 +114,7 @@ func (s *stack) openParts(c setup) {
 		Finder: finder, Canceller: canceller}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
 	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Finder: finder,
-		Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
+		Settings: c.settings, Beats: queue.NewInstances(s.rdb, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops.Handler()
 	s.opsAddr, _ = startServer(s.t, DefaultHTTPConfig(), s.opsEngine)
 	s.ops = s.checkedClient(OpenAPIOps())
