@@ -17,6 +17,9 @@ import (
 // in place, renamed over, or the swapped link of a mounted ConfigMap.
 const lookEvery = time.Second
 
+// askMost bounds one question to the database: changes wait for each other.
+const askMost = 5 * time.Second
+
 // author of what no person does.
 const author = "sluice"
 
@@ -149,7 +152,7 @@ func (l *Live) save(ctx context.Context, by gateway.SettingsAuthor) error {
 // follow adopts what other instances have changed, ends what counted for a
 // time, and stores what could not be stored before.
 func (l *Live) follow(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, askMost)
 	defer cancel()
 	number, err := l.versions.number(ctx)
 	if err != nil {
