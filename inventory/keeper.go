@@ -118,7 +118,8 @@ func (k *Keeper) Carry(ctx context.Context) error {
 	var busy error
 	for {
 		err := k.Keep(ctx)
-		if busy != nil && ctx.Err() != nil {
+		// A call to Redis may find the deadline over a moment before ctx does.
+		if end, _ := ctx.Deadline(); busy != nil && (ctx.Err() != nil || !time.Now().Before(end)) {
 			return busy // why it waited says more than that it waited too long
 		}
 		if !errors.Is(err, ErrBusy) && !errors.Is(err, queue.ErrNotReady) {
