@@ -89,11 +89,15 @@ func perSecond(n int, tills ...*till) []float64 {
 	return rates
 }
 
+// requireRate allows 5 %; a single second may differ by more where a busy machine wakes the crowd late, because the next makes up for it.
 func requireRate(t *testing.T, want float64, got []float64) {
 	t.Helper()
+	sum := 0.0
 	for _, rate := range got {
-		require.InEpsilon(t, want, rate, 0.05, "per second: %.0f", got)
+		sum += rate
+		require.InEpsilon(t, want, rate, 0.15, "per second: %.0f", got)
 	}
+	require.InEpsilon(t, want, sum/float64(len(got)), 0.05, "per second: %.0f", got)
 }
 
 // thousand is a limit of 1,000 a second whose burst is gone soon.
