@@ -41,6 +41,8 @@ type Options struct {
 	Registry *prometheus.Registry
 	Now      func() time.Time
 	Version  string
+	Level    *slog.LevelVar  // of Log, to follow log.level; nil leaves it as it is
+	Loaded   *configs.Loaded // what cfg came from, to read it again; nil: it came from nowhere
 }
 
 // App is one Sluice process as a value: New opens, Start runs, Stop undoes
@@ -61,6 +63,11 @@ type App struct {
 	auditor  *inventory.Auditor
 	gauges   *inventory.Gauges
 	channels *notify.Channels
+	limiter  *gateway.Limiter
+	live     *configs.Live
+	beats    *queue.Instances
+	name     string // of this instance among all
+	started  time.Time
 	relay    *notify.Relay
 	topics   *delay.Topics
 	messages *delay.Box
@@ -88,7 +95,7 @@ type App struct {
 // It is one straight line on purpose: nearly every step needs what earlier
 // ones produced, and the undo stands right behind each opening.
 func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err error) {
-	a := &App{cfg: cfg, opt: opt, log: opt.Log, failed: make(chan error, 1)}
+	a := &App{cfg: cfg, opt: opt, log: opt.Log, started: opt.Now(), failed: make(chan error, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.Stop(ctx))
@@ -122,6 +129,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.catalog = inventory.NewCatalog(a.db, opt.Now)
 	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
 	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
+	a.keeper.MeasuredBy(a.pace)
+	a.openLive()
 	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
 	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"), opt.Now)
 	reg.MustRegister(a.gauges)
@@ -166,7 +175,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		if err != nil {
 			return nil, err
 		}
-		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: gateway.NewLimiter(cfg.Limits, opt.Now), Lines: a.lines,
+		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: a.limiter, Lines: a.lines,
 			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller, Payments: payments, Admitted: a.tracedAdmission()},
 			a.part("gateway"), reg, opt.Now)
 		if err != nil {
@@ -183,10 +192,11 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
 		Finder: finder, Events: a.channels.Stream, Desk: notify.NewDesk(a.db.Write, a.db.Read, opt.Now, a.relay.Poke),
 		Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Timelines: order.NewTimelines(a.db, a.lines, finder),
-		Topics: a.topics, Messages: a.messages, Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+		Topics: a.topics, Messages: a.messages, Settings: a.live, Beats: a.beats, Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
 	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {
 		return nil, fmt.Errorf("ops.tls_cert: %w", err)
 	}
+	a.followLive()
 	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr, 0); err != nil {
 		return nil, err
 	}
@@ -300,6 +310,11 @@ func (a *App) Start(ctx context.Context) (err error) {
 		// Another instance may be at it, or Redis may be away: the gateway answers that until it is done.
 		a.log.Warn("lines not yet ready", "error", err)
 	}
+	if err := a.live.Sync(ctx); err != nil {
+		a.log.Error("what operators have configured does not count yet", "error", err)
+	}
+	a.loop("configuration", a.live.Run)
+	a.loop("instances", func(ctx context.Context) { a.beats.Run(ctx, a.self) })
 	a.loop("durability", a.promise.Run)
 	a.loop("keeper", a.keeper.Run)
 	a.loop("book", a.book.Run)
@@ -318,6 +333,8 @@ func (a *App) Start(ctx context.Context) (err error) {
 		}
 	}
 	if a.opt.Roles.Gateway {
+		a.limiter.Renew(ctx)
+		a.loop("limits", a.limiter.Run)
 		a.loop("news", a.gateway.Run)
 		a.serve("public server", a.public, a.server(a.gateway.Handler(), a.publicTLS, "gateway"), a.gateway.Drain)
 	}

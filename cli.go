@@ -46,6 +46,7 @@ type cli struct {
 	ca     string   // --ca of the same
 
 	running bool // the command line was understood
+	level   slog.LevelVar
 }
 
 // run executes one command line and returns the exit code: 0 for success, 1
@@ -91,7 +92,7 @@ func newRootCommand(c *cli) *cobra.Command {
 	flags.StringVar(&c.file, "config", "", "YAML configuration `file`")
 	flags.StringArrayVar(&c.set, "set", nil, "set one configuration key, before environment and file; repeatable (`key=value`)")
 	root.AddCommand(newDemoCommand(c), newServeCommand(c), newSaleCommand(c), newOrderCommand(c), newDeadCommand(c), newTopicCommand(c), newAuditCommand(c),
-		newRebuildCommand(c), newNotifyCommand(c),
+		newRebuildCommand(c), newNotifyCommand(c), newLimitsCommand(c), newSwitchCommand(c), newInstancesCommand(c), newLogLevelCommand(c),
 		newTokenCommand(c), newLoadtestCommand(c), newMigrateCommand(c), newConfigCommand(c), newVersionCommand(c))
 	root.SetHelpCommand(newHelpCommand(root))
 	root.InitDefaultCompletionCmd()
@@ -224,7 +225,8 @@ func blamesFlag(err error) bool {
 
 // logger writes to standard error.
 func (c *cli) logger(cfg configs.LogConfig) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: cfg.SlogLevel()}
+	c.level.Set(cfg.SlogLevel())
+	opts := &slog.HandlerOptions{Level: &c.level}
 	if cfg.Format == "text" {
 		return slog.New(slog.NewTextHandler(c.err, opts))
 	}

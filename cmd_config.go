@@ -34,7 +34,8 @@ func newConfigCommand(c *cli) *cobra.Command {
 	}
 	c.jsonFlag(check)
 	c.jsonFlag(show)
-	return newGroup("config", "Check or print the configuration", "  sluice config check --config configs/production.yaml\n  sluice config print", check, show)
+	return newGroup("config", "Check or print the configuration", "  sluice config check --config configs/production.yaml\n  sluice config print", check, show,
+		newConfigShowCommand(c), newConfigSetCommand(c), newConfigRevertCommand(c), newConfigVersionsCommand(c), newConfigReloadCommand(c))
 }
 
 func (c *cli) checkConfig() error {

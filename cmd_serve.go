@@ -42,7 +42,7 @@ func newServeCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.serve(cmd.Context(), loaded.Config, played)
+			return c.serve(cmd.Context(), loaded, played)
 		},
 	}
 	cmd.Flags().StringSliceVar(&roles, "role", []string{"gateway", "worker", "notifier"}, "`roles` to play, with commas between")
@@ -72,8 +72,9 @@ func parseRoles(names []string) (Roles, error) {
 }
 
 // serve runs the process until ctx ends and stops it in order.
-func (c *cli) serve(ctx context.Context, cfg configs.Config, roles Roles) error {
-	// A terminal that is closed sends SIGHUP; that must not end a sale.
+func (c *cli) serve(ctx context.Context, loaded *configs.Loaded, roles Roles) error {
+	cfg := loaded.Config
+	// SIGHUP reloads; the one of a terminal that is closed must not end a sale.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
@@ -84,7 +85,8 @@ func (c *cli) serve(ctx context.Context, cfg configs.Config, roles Roles) error 
 	// with little to keep then collects a third as often at full load.
 	ballast := make([]byte, 32<<20)
 	defer runtime.KeepAlive(ballast)
-	app, err := New(ctx, cfg, Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(), Now: c.now, Version: readBuild().Version})
+	app, err := New(ctx, cfg, Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(), Now: c.now, Version: readBuild().Version,
+		Level: &c.level, Loaded: loaded})
 	if err == nil {
 		err = app.Start(ctx)
 	}
@@ -95,11 +97,9 @@ func (c *cli) serve(ctx context.Context, cfg configs.Config, roles Roles) error 
 		}
 		return err
 	}
-	var failed error
-	select {
-	case failed = <-app.Failed():
+	failed := app.wait(ctx, hangups)
+	if failed != nil {
 		log.Error("a part has failed: stopping", "error", failed)
-	case <-ctx.Done():
 	}
 	log.Info("stopping", "grace", cfg.Stop.Grace.String())
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.Stop.Grace)

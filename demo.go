@@ -26,6 +26,7 @@ const demoDir = "data"
 
 // demo is one run of the demonstration.
 type demo struct {
+	loaded   *configs.Loaded
 	cli      *cli
 	cfg      configs.Config
 	app      *App
@@ -61,7 +62,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	log := d.cli.logger(d.cfg.Log)
 	queue.LogRedisClient(log)
-	d.app, err = New(ctx, d.cfg, Options{Roles: AllRoles(), Log: log, Registry: prometheus.NewRegistry(), Now: d.cli.now, Version: readBuild().Version})
+	d.app, err = New(ctx, d.cfg, Options{Roles: AllRoles(), Log: log, Registry: prometheus.NewRegistry(), Now: d.cli.now, Version: readBuild().Version,
+		Level: &d.cli.level, Loaded: d.loaded})
 	if err != nil {
 		return err
 	}
@@ -110,6 +112,7 @@ func (d *demo) configure() (configs.Config, error) {
 	if err != nil {
 		return configs.Config{}, err
 	}
+	d.loaded = loaded
 	return loaded.Config, nil
 }
 

@@ -153,6 +153,12 @@ func (o *opsClient) get(ctx context.Context, path string) ([]byte, error) {
 // call sends body as JSON and returns the JSON answered. A refusal is an
 // apiError.
 func (o *opsClient) call(ctx context.Context, method, path string, body any) ([]byte, error) {
+	return o.callIf(ctx, method, path, "", body)
+}
+
+// callIf is call for a change that was decided on what had the ETag match;
+// without one it has no condition.
+func (o *opsClient) callIf(ctx context.Context, method, path, match string, body any) ([]byte, error) {
 	var sent io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -173,6 +179,9 @@ func (o *opsClient) call(ctx context.Context, method, path string, body any) ([]
 	req.Header.Set("Accept", "application/json")
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if match != "" {
+		req.Header.Set("If-Match", match)
 	}
 	resp, err := o.http.Do(req)
 	if err != nil {

@@ -65,6 +65,9 @@ func assign(out reflect.Value, raw any) bool {
 	case reflect.Slice:
 		return assignList(out, raw)
 	case reflect.Map:
+		if out.Type().Elem().Kind() == reflect.Struct {
+			return assignSections(out, raw)
+		}
 		return assignMap(out, raw)
 	}
 	n, ok := toInt(raw)

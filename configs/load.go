@@ -29,6 +29,8 @@ type Loaded struct {
 
 	schema  *schema
 	sources map[string]string
+	opts    Options
+	again   func() (*Loaded, error) // reads the same sources again
 }
 
 // Load fills a Config: flag before environment before file before default. It
@@ -43,7 +45,17 @@ func Load(opts Options) (*Loaded, error) {
 	if len(errs) > 0 {
 		return nil, invalid(errs)
 	}
-	return &Loaded{Config: cfg, schema: s, sources: sources}, nil
+	return &Loaded{Config: cfg, schema: s, sources: sources, opts: opts, again: func() (*Loaded, error) { return Load(opts) }}, nil
+}
+
+// Fixed is a configuration that came from nowhere and stays as it is.
+func Fixed(cfg Config) *Loaded {
+	l := &Loaded{Config: cfg, schema: newSchema(reflect.TypeFor[Config]()), sources: map[string]string{}}
+	for _, k := range l.schema.keys {
+		l.sources[k.path] = "default"
+	}
+	l.again = func() (*Loaded, error) { return l, nil }
+	return l
 }
 
 // Source tells what set a key: "default", "file NAME", "env NAME" or "flag".

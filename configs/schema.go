@@ -2,6 +2,7 @@ package configs
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -79,7 +80,7 @@ func fillable(t reflect.Type) bool {
 	case reflect.Slice:
 		return t.Elem().Kind() == reflect.String
 	case reflect.Map:
-		return t.Key().Kind() == reflect.String && t.Elem().Kind() == reflect.String
+		return t.Key().Kind() == reflect.String && (t.Elem().Kind() == reflect.String || t.Elem().Kind() == reflect.Struct)
 	}
 	return false
 }
@@ -110,6 +111,8 @@ func allowed(t reflect.Type) string {
 		return "a number"
 	case t.Kind() == reflect.Slice:
 		return "a list of texts"
+	case t.Kind() == reflect.Map && t.Elem().Kind() == reflect.Struct:
+		return "a section of sections with the keys " + strings.Join(slices.Sorted(maps.Keys(fieldsOf(t.Elem()))), ", ")
 	case t.Kind() == reflect.Map:
 		return "a section of texts"
 	}

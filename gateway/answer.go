@@ -103,7 +103,11 @@ func (g *Gateway) refuse(c *gin.Context, err error) {
 	case CodeUnavailable:
 		g.log.Warn("request refused: a store does not answer", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
 	}
-	WriteProblem(c, g.problemOf(err))
+	p := g.problemOf(err)
+	if code == CodeQueueFull {
+		p.RetryAfter += g.lineWait(c.Param("sale"))
+	}
+	WriteProblem(c, p)
 }
 
 // refusePrepared writes what WriteProblem would.
@@ -114,7 +118,11 @@ func (g *Gateway) refusePrepared(c *gin.Context, code Code, p preparedProblem) {
 	h["Cache-Control"] = g.answers.noStore
 	h["Content-Type"] = g.answers.problem
 	if p.retry {
-		h["Retry-After"] = []string{strconv.FormatInt(wholeSeconds(RetryAfter(g.cfg.RetryAfter, g.cfg.RetrySpread)), 10)}
+		wait := RetryAfter(g.cfg.RetryAfter, g.cfg.RetrySpread)
+		if code == CodeQueueFull {
+			wait += g.lineWait(c.Param("sale"))
+		}
+		h["Retry-After"] = []string{strconv.FormatInt(wholeSeconds(wait), 10)}
 	}
 	id := RequestID(c)
 	g.answers.write(c, p.status, func(b []byte) []byte {

@@ -33,7 +33,6 @@ const (
 	maxUserBytes   = 128
 	// clockSkew forgives an issuer whose clock differs by this much.
 	clockSkew = 5 * time.Second
-	roleAdmin = "admin"
 )
 
 // AuthConfig says how shoppers and administrators prove who they are. With both a secret and a public key, the key
@@ -76,7 +75,7 @@ var ErrUnauthorized = errors.New("unauthorized")
 // Actor is an administrator as the audit log knows them.
 type Actor struct {
 	Name string
-	Role string
+	Role Role
 }
 
 // Authenticator proves who sent a request. It is safe for concurrent use and holds a bounded memory of tokens it has
@@ -135,7 +134,7 @@ func (a *Authenticator) User(r *http.Request) (string, error) {
 	return id.user, err
 }
 
-// Admin is the administrator who sent the request, whatever auth.mode is. Errors wrap ErrUnauthorized.
+// Admin is the viewer, operator or administrator who sent the request, whatever auth.mode is. Errors wrap ErrUnauthorized.
 func (a *Authenticator) Admin(r *http.Request) (Actor, error) {
 	if a.admins == nil {
 		return Actor{}, errNoAdminKey
@@ -148,10 +147,11 @@ func (a *Authenticator) Admin(r *http.Request) (Actor, error) {
 	if err != nil {
 		return Actor{}, err
 	}
-	if id.role != roleAdmin {
+	role := Role(id.role)
+	if !role.known() {
 		return Actor{}, errNotAdmin
 	}
-	return Actor{Name: id.user, Role: id.role}, nil
+	return Actor{Name: id.user, Role: role}, nil
 }
 
 // forwardedUser believes the header only from a trusted proxy's own address, and only when it came once.

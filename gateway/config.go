@@ -3,7 +3,6 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"math"
 	"net"
 	"net/netip"
 	"net/url"
@@ -91,6 +90,8 @@ type Config struct {
 	Locale string `koanf:"locale"`
 	// AccessLogEvery logs one in so many successful requests. 1 logs all.
 	AccessLogEvery int `koanf:"access_log_every"`
+	// Admission false refuses new orders of every sale, as if all were paused; accepted ones go on. May change while Sluice runs.
+	Admission bool `koanf:"admission"`
 	// MaxWait is the longest long poll; a longer ?wait= is shortened to it.
 	MaxWait time.Duration `koanf:"max_wait"`
 	// RetryAfter and RetrySpread shape the Retry-After of refusals: uniformly RetryAfter..RetryAfter+RetrySpread.
@@ -102,6 +103,7 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Locale:         locales()[0],
+		Admission:      true,
 		AccessLogEvery: 1000,
 		MaxWait:        25 * time.Second,
 		RetryAfter:     2 * time.Second,
@@ -138,28 +140,6 @@ func (c Config) Proxies() ([]netip.Prefix, error) {
 		prefixes = append(prefixes, prefix)
 	}
 	return prefixes, errors.Join(errs...)
-}
-
-// LimitsConfig holds requests per second and bursts. A rate of 0 switches that limit off; a burst of 0 is what one second allows.
-type LimitsConfig struct {
-	GlobalRPS    float64 `koanf:"global_rps"`
-	GlobalBurst  int     `koanf:"global_burst"`
-	PerUserRPS   float64 `koanf:"per_user_rps"`
-	PerUserBurst int     `koanf:"per_user_burst"`
-	PerIPRPS     float64 `koanf:"per_ip_rps"`
-	PerIPBurst   int     `koanf:"per_ip_burst"`
-}
-
-// DefaultLimitsConfig limits nothing: what is right depends on the shop. configs/limits.yaml holds a start.
-func DefaultLimitsConfig() LimitsConfig { return LimitsConfig{} }
-
-// Validate returns every bad value, each by its key and with what is allowed.
-func (c LimitsConfig) Validate() error {
-	return errors.Join(
-		checkRate("limits.global", c.GlobalRPS, c.GlobalBurst),
-		checkRate("limits.per_user", c.PerUserRPS, c.PerUserBurst),
-		checkRate("limits.per_ip", c.PerIPRPS, c.PerIPBurst),
-	)
 }
 
 // ValidateTogether checks what no section can check alone. Call it after each section's own Validate.
@@ -242,16 +222,6 @@ func checkDuration(key string, value, least, most time.Duration) error {
 func checkInt(key string, value, least, most int) error {
 	if value < least || value > most {
 		return fmt.Errorf("%s must be between %d and %d, got %d", key, least, most, value)
-	}
-	return nil
-}
-
-func checkRate(prefix string, rps float64, burst int) error {
-	if math.IsNaN(rps) || rps < 0 || rps > 1e7 || (rps > 0 && rps < 0.001) {
-		return fmt.Errorf("%s_rps must be 0 (off) or between 0.001 and 10000000 requests per second, got %v", prefix, rps)
-	}
-	if burst < 0 || burst > 1e7 {
-		return fmt.Errorf("%s_burst must be between 1 and 10000000, or 0 for what one second allows, got %d", prefix, burst)
 	}
 	return nil
 }

@@ -50,6 +50,7 @@ type Gateway struct {
 	engine    *gin.Engine
 	sales     salesCache
 	draining  atomic.Bool
+	closed    atomic.Bool   // to new orders, by an operator
 	drained   chan struct{} // closed when draining begins
 	once      sync.Once
 }
@@ -68,6 +69,14 @@ func New(cfg Config, parts Parts, log *slog.Logger, reg prometheus.Registerer, n
 		hub:       newHub(parts.Lines, maxWaiters),
 		drained:   make(chan struct{}),
 	}
+	g.SetAdmission(cfg.Admission)
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_admission_open",
+		Help: "1 while this gateway takes new orders, 0 while an operator has stopped them."}, func() float64 {
+		if g.closed.Load() {
+			return 0
+		}
+		return 1
+	}))
 	g.routes()
 	return g, nil
 }
@@ -109,6 +118,9 @@ func (g *Gateway) Drain() {
 	})
 	g.admission.Wait()
 }
+
+// SetAdmission stops or allows new orders of all sales. Accepted ones go on.
+func (g *Gateway) SetAdmission(open bool) { g.closed.Store(!open) }
 
 // Draining reports whether Drain was called.
 func (g *Gateway) Draining() bool { return g.draining.Load() }

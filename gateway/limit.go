@@ -2,40 +2,66 @@ package gateway
 
 import (
 	"fmt"
-	"hash/maphash"
 	"math"
 	"net/http"
 	"net/netip"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"sluice/queue"
 )
 
-const (
-	limitShards = 64
-	// limitShardBuckets bounds each kind of bucket to 64 × 4096 = 262,144 users or addresses, about 50 MB at the worst.
-	limitShardBuckets = 4096
-	// evictionSample is how many buckets a newcomer looks at to find one to drop.
-	evictionSample = 8
-)
-
-// Limiter counts requests per user, per address and over all. It is safe for concurrent use, starts no goroutine and
-// holds at most 262,144 users and as many addresses. Beyond that a newcomer takes the place of the longest unseen of
-// a few buckets picked at random, whose owner then starts afresh: under such a crowd the global limit is the one that
-// protects, and an honest newcomer is never refused for want of memory.
+// Limiter counts requests per user, per address and over all. It is safe for concurrent use and holds at most 262,144 users and as many
+// addresses. Beyond that a newcomer takes the place of the longest unseen of a few buckets picked at random, whose owner then starts
+// afresh: under such a crowd the global limit is the one that protects, and an honest newcomer is never refused for want of memory.
 type Limiter struct {
-	now   func() time.Time
-	plan  atomic.Pointer[limitPlan]
-	users *buckets[string]
-	addrs *buckets[netip.Addr]
+	now      func() time.Time
+	plan     atomic.Pointer[limitPlan]
+	users    *buckets[saleUser]
+	addrs    *buckets[netip.Addr]
+	shares   *queue.Budgets // nil: the global limits are this process' own
+	instance string
 }
+
+// saleUser is a user in a sale that has a limit per user of its own; in all others together the sale is empty.
+type saleUser struct{ sale, user string }
 
 // limitPlan is one configuration; buckets compare the pointer to notice a change.
 type limitPlan struct {
-	global, user, addr policy
-	bucket             *rate.Limiter // the global one
+	general scope
+	addr    policy
+	sales   map[string]scope // those that have limits of their own
+}
+
+// scope is where a limit counts: in one sale, or in all that have none of their own.
+type scope struct {
+	user     policy
+	userSale string // the sale, when the limit per user is its own
+	global   policy
+	budget   *budget
+}
+
+func (p *limitPlan) of(sale string) scope {
+	if s, ok := p.sales[sale]; ok {
+		return s
+	}
+	return p.general
+}
+
+// budgets returns those with a limit, each once.
+func (p *limitPlan) budgets() []*budget {
+	list := make([]*budget, 0, 1+len(p.sales))
+	if !p.general.global.off() {
+		list = append(list, p.general.budget)
+	}
+	for _, s := range p.sales {
+		if s.budget != p.general.budget && !s.global.off() {
+			list = append(list, s.budget)
+		}
+	}
+	return list
 }
 
 type policy struct {
@@ -57,51 +83,76 @@ func (p policy) off() bool { return p.rps <= 0 }
 type Decision struct {
 	OK         bool
 	RetryAfter time.Duration // until one request fits; 0 when OK
-	Policy     string        // per-user, per-ip or global
+	Policy     string        // per-user, per-ip, global or sale
 	Limit      int           // requests per Window
 	Window     int           // seconds
 	Remaining  int           // requests that would pass right now
 }
 
-// NewLimiter expects a configuration that passed Validate.
+// NewLimiter expects a configuration that passed Validate. Its global limits are this process' own unless it is Shared.
 func NewLimiter(cfg LimitsConfig, now func() time.Time) *Limiter {
-	l := &Limiter{now: now, users: newBuckets[string](), addrs: newBuckets[netip.Addr]()}
+	l := &Limiter{now: now, users: newBuckets[saleUser](), addrs: newBuckets[netip.Addr]()}
 	l.Set(cfg)
+	return l
+}
+
+// Shared makes the global limits count over all gateways with the same budgets, from the first Renew on. The caller runs Run.
+// instance names this gateway among them.
+func (l *Limiter) Shared(shares *queue.Budgets, instance string) *Limiter {
+	l.shares, l.instance = shares, instance
 	return l
 }
 
 // Set changes the limits at once; buckets keep what they have used, and a limit that was off starts with its whole
 // burst. cfg must have passed Validate. Calls must not overlap each other; requests may overlap them.
 func (l *Limiter) Set(cfg LimitsConfig) {
-	plan := &limitPlan{
-		global: newPolicy("global", cfg.GlobalRPS, cfg.GlobalBurst),
-		user:   newPolicy("per-user", cfg.PerUserRPS, cfg.PerUserBurst),
-		addr:   newPolicy("per-ip", cfg.PerIPRPS, cfg.PerIPBurst),
+	old := l.plan.Load()
+	if old == nil {
+		old = &limitPlan{}
 	}
-	if old := l.plan.Load(); old == nil || old.global.off() {
-		plan.bucket = rate.NewLimiter(rate.Limit(cfg.GlobalRPS), plan.global.burst)
-	} else {
-		now := l.now()
-		plan.bucket = old.bucket
-		plan.bucket.SetLimitAt(now, rate.Limit(cfg.GlobalRPS))
-		plan.bucket.SetBurstAt(now, plan.global.burst)
+	plan := &limitPlan{addr: newPolicy("per-ip", cfg.PerIPRPS, cfg.PerIPBurst), sales: make(map[string]scope, len(cfg.Sales))}
+	plan.general = scope{user: newPolicy("per-user", cfg.PerUserRPS, cfg.PerUserBurst), global: newPolicy("global", cfg.GlobalRPS, cfg.GlobalBurst)}
+	plan.general.budget = l.budgetOf(old.general, generalBudget, plan.general.global)
+	for sale, own := range cfg.Sales {
+		s := plan.general
+		if own.PerUserRPS != nil {
+			s.user, s.userSale = newPolicy("per-user", *own.PerUserRPS, own.PerUserBurst), sale
+		}
+		if own.GlobalRPS != nil {
+			s.global = newPolicy("sale", *own.GlobalRPS, own.GlobalBurst)
+			s.budget = l.budgetOf(old.sales[sale], sale, s.global)
+		}
+		plan.sales[sale] = s
 	}
 	l.plan.Store(plan)
 }
 
-// AllowGlobal counts a request against the whole gateway.
-func (l *Limiter) AllowGlobal() Decision {
-	plan := l.plan.Load()
-	if plan.global.off() {
-		return Decision{OK: true}
+// generalBudget is no sale's id.
+const generalBudget = "*"
+
+// budgetOf goes on with the budget a scope had under the old plan, if it had one.
+func (l *Limiter) budgetOf(was scope, name string, p policy) *budget {
+	if was.budget == nil || was.budget.name != name || was.global.off() {
+		return newBudget(name, p)
 	}
-	return decide(plan.bucket, plan.global, l.now())
+	was.budget.resize(p, l.now())
+	return was.budget
 }
 
-// AllowUser counts a request of an authenticated user.
-func (l *Limiter) AllowUser(user string) Decision {
+// AllowGlobal counts a request for a sale against what all gateways together take.
+func (l *Limiter) AllowGlobal(sale string) Decision {
+	s := l.plan.Load().of(sale)
+	if s.global.off() {
+		return Decision{OK: true}
+	}
+	return s.budget.allow(s.global, l.now())
+}
+
+// AllowUser counts a request of an authenticated user for a sale.
+func (l *Limiter) AllowUser(sale, user string) Decision {
 	plan := l.plan.Load()
-	return l.users.allow(user, plan, plan.user, l.now())
+	s := plan.of(sale)
+	return l.users.allow(saleUser{s.userSale, user}, plan, s.user, l.now())
 }
 
 // AllowAnonymous counts a request that carries no valid user, or that failed, against its address. Requests of valid
@@ -155,74 +206,4 @@ func quota(rps float64) (limit, window int) {
 		return int(rps), 1
 	}
 	return 1, int(math.Ceil(1 / rps))
-}
-
-// buckets is a bounded map of token buckets, sharded so that requests rarely wait for each other.
-type buckets[K comparable] struct {
-	seed   maphash.Seed
-	shards [limitShards]bucketShard[K]
-}
-
-type bucketShard[K comparable] struct {
-	sync.Mutex
-	held map[K]*bucket
-}
-
-type bucket struct {
-	limiter *rate.Limiter
-	plan    *limitPlan // whose numbers the limiter has
-	seen    time.Time
-}
-
-func newBuckets[K comparable]() *buckets[K] {
-	b := &buckets[K]{seed: maphash.MakeSeed()}
-	for i := range b.shards {
-		b.shards[i].held = make(map[K]*bucket)
-	}
-	return b
-}
-
-func (b *buckets[K]) allow(key K, plan *limitPlan, p policy, now time.Time) Decision {
-	if p.off() {
-		return Decision{OK: true}
-	}
-	shard := &b.shards[maphash.Comparable(b.seed, key)%limitShards]
-	shard.Lock()
-	defer shard.Unlock()
-	held, ok := shard.held[key]
-	if !ok {
-		shard.makeRoom(p, now)
-		held = &bucket{limiter: rate.NewLimiter(rate.Limit(p.rps), p.burst), plan: plan}
-		shard.held[key] = held
-	}
-	if held.plan != plan {
-		held.limiter.SetLimitAt(now, rate.Limit(p.rps))
-		held.limiter.SetBurstAt(now, p.burst)
-		held.plan = plan
-	}
-	held.seen = now
-	return decide(held.limiter, p, now)
-}
-
-// makeRoom looks at a few buckets where Go's map iteration happens to start, drops those that have refilled (a new
-// one would be the same), and at the cap drops the longest unseen of them.
-func (s *bucketShard[K]) makeRoom(p policy, now time.Time) {
-	refilled := time.Duration(float64(p.burst) / p.rps * float64(time.Second))
-	var oldest K
-	var oldestSeen time.Time
-	looked := 0
-	for key, held := range s.held {
-		if looked == evictionSample {
-			break
-		}
-		if now.Sub(held.seen) > refilled {
-			delete(s.held, key)
-		} else if looked == 0 || held.seen.Before(oldestSeen) {
-			oldest, oldestSeen = key, held.seen
-		}
-		looked++
-	}
-	if len(s.held) >= limitShardBuckets {
-		delete(s.held, oldest)
-	}
 }

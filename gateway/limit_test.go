@@ -21,26 +21,26 @@ func TestLimiterPerUser(t *testing.T) {
 	now := testNow
 	l := NewLimiter(testLimits(), func() time.Time { return now })
 	for left := 2; left >= 0; left-- {
-		d := l.AllowUser("ann")
+		d := l.AllowUser("", "ann")
 		require.True(t, d.OK)
 		require.Equal(t, left, d.Remaining)
 	}
-	d := l.AllowUser("ann")
+	d := l.AllowUser("", "ann")
 	require.False(t, d.OK)
 	require.Equal(t, 500*time.Millisecond, d.RetryAfter)
-	require.True(t, l.AllowUser("bob").OK, "one user's haste is not another's")
+	require.True(t, l.AllowUser("", "bob").OK, "one user's haste is not another's")
 	now = now.Add(d.RetryAfter)
-	require.True(t, l.AllowUser("ann").OK, "Retry-After is enough")
-	require.False(t, l.AllowUser("ann").OK)
+	require.True(t, l.AllowUser("", "ann").OK, "Retry-After is enough")
+	require.False(t, l.AllowUser("", "ann").OK)
 }
 
 func TestLimiterRefusalOnTheWire(t *testing.T) {
 	t.Parallel()
 	l := NewLimiter(testLimits(), fixedClock)
 	for range 3 {
-		l.AllowUser("ann")
+		l.AllowUser("", "ann")
 	}
-	w := answer(t, l.AllowUser("ann").Problem())
+	w := answer(t, l.AllowUser("", "ann").Problem())
 	require.Equal(t, http.StatusTooManyRequests, w.Code)
 	require.Equal(t, `"per-user";q=2;w=1`, w.Header().Get("RateLimit-Policy"))
 	require.Equal(t, `"per-user";r=0;t=1`, w.Header().Get("RateLimit"))
@@ -63,27 +63,27 @@ func TestLimiterAddresses(t *testing.T) {
 	require.True(t, l.AllowAnonymous("2001:db8:0:1::1").OK)
 	require.True(t, l.AllowAnonymous("").OK)
 	require.False(t, l.AllowAnonymous("nonsense").OK)
-	require.True(t, l.AllowUser("ann").OK, "users do not count against their address")
+	require.True(t, l.AllowUser("", "ann").OK, "users do not count against their address")
 }
 
 func TestLimiterGlobalAndOff(t *testing.T) {
 	t.Parallel()
 	l := NewLimiter(testLimits(), fixedClock)
 	for range 4 {
-		require.True(t, l.AllowGlobal().OK)
+		require.True(t, l.AllowGlobal("").OK)
 	}
-	require.Equal(t, "global", l.AllowGlobal().Policy)
-	require.False(t, l.AllowGlobal().OK)
+	require.Equal(t, "global", l.AllowGlobal("").Policy)
+	require.False(t, l.AllowGlobal("").OK)
 	l.Set(testLimits())
-	require.False(t, l.AllowGlobal().OK, "what was used stays used")
+	require.False(t, l.AllowGlobal("").OK, "what was used stays used")
 	l.Set(LimitsConfig{})
 	for range 10 {
-		require.True(t, l.AllowGlobal().OK)
-		require.True(t, l.AllowUser("ann").OK)
+		require.True(t, l.AllowGlobal("").OK)
+		require.True(t, l.AllowUser("", "ann").OK)
 		require.True(t, l.AllowAnonymous("192.0.2.1").OK)
 	}
 	l.Set(testLimits())
-	require.True(t, l.AllowGlobal().OK)
+	require.True(t, l.AllowGlobal("").OK)
 }
 
 func TestLimiterChangesAtOnce(t *testing.T) {
@@ -91,18 +91,18 @@ func TestLimiterChangesAtOnce(t *testing.T) {
 	now := testNow
 	l := NewLimiter(testLimits(), func() time.Time { return now })
 	for range 4 {
-		l.AllowUser("ann")
+		l.AllowUser("", "ann")
 	}
 	faster := testLimits()
 	faster.PerUserRPS, faster.PerUserBurst = 1000, 100
 	l.Set(faster)
-	require.Equal(t, time.Millisecond, l.AllowUser("ann").RetryAfter, "what was used stays used")
+	require.Equal(t, time.Millisecond, l.AllowUser("", "ann").RetryAfter, "what was used stays used")
 	now = now.Add(50 * time.Millisecond)
 	for range 50 {
-		require.True(t, l.AllowUser("ann").OK)
+		require.True(t, l.AllowUser("", "ann").OK)
 	}
-	require.False(t, l.AllowUser("ann").OK)
-	require.Equal(t, 1000, l.AllowUser("ann").Limit)
+	require.False(t, l.AllowUser("", "ann").OK)
+	require.Equal(t, 1000, l.AllowUser("", "ann").Limit)
 }
 
 func TestLimiterMemoryIsBounded(t *testing.T) {
@@ -110,7 +110,7 @@ func TestLimiterMemoryIsBounded(t *testing.T) {
 	now := testNow
 	l := NewLimiter(testLimits(), func() time.Time { return now })
 	for i := range limitShards*limitShardBuckets + 20_000 {
-		require.True(t, l.AllowUser(fmt.Sprint(i)).OK, "a newcomer is never refused for want of memory")
+		require.True(t, l.AllowUser("", fmt.Sprint(i)).OK, "a newcomer is never refused for want of memory")
 	}
 	held := 0
 	for i := range l.users.shards {
@@ -120,7 +120,7 @@ func TestLimiterMemoryIsBounded(t *testing.T) {
 	require.Greater(t, held, limitShards*limitShardBuckets/2)
 	now = now.Add(time.Minute)
 	for i := range 60_000 {
-		l.AllowUser(fmt.Sprint("later", i))
+		l.AllowUser("", fmt.Sprint("later", i))
 	}
 	after := 0
 	for i := range l.users.shards {
@@ -140,11 +140,11 @@ func TestLimiterConcurrently(t *testing.T) {
 		wg.Go(func() {
 			n := 0
 			for range 500 {
-				if l.AllowUser("ann").OK {
+				if l.AllowUser("", "ann").OK {
 					n++
 				}
 				l.AllowAnonymous("192.0.2.1")
-				l.AllowGlobal()
+				l.AllowGlobal("")
 			}
 			passed.Store(i, n)
 		})
@@ -161,7 +161,7 @@ func BenchmarkLimiter(b *testing.B) {
 	b.Run("user", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			l.AllowUser("ann")
+			l.AllowUser("", "ann")
 		}
 	})
 	b.Run("anonymous", func(b *testing.B) {
@@ -173,7 +173,7 @@ func BenchmarkLimiter(b *testing.B) {
 	b.Run("new users", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			l.AllowUser(fmt.Sprint(i))
+			l.AllowUser("", fmt.Sprint(i))
 		}
 	})
 }
@@ -190,7 +190,7 @@ func TestABurstOfZeroIsWhatOneSecondAllows(t *testing.T) {
 		}
 		return n
 	}
-	require.Equal(t, 3, passed(l.AllowGlobal))
-	require.Equal(t, 2, passed(func() Decision { return l.AllowUser("ann") }))
+	require.Equal(t, 3, passed(func() Decision { return l.AllowGlobal("") }))
+	require.Equal(t, 2, passed(func() Decision { return l.AllowUser("", "ann") }))
 	require.Equal(t, 1, passed(func() Decision { return l.AllowAnonymous("192.0.2.1") }))
 }

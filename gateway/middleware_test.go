@@ -148,11 +148,27 @@ func TestClientIPOnlyBehindTrustedProxies(t *testing.T) {
 		{"proxy's word", "X-Forwarded-For", "198.51.100.9", "198.51.100.9"},
 		{"client's own entry in front", "X-Forwarded-For", "1.1.1.1, 198.51.100.9", "198.51.100.9"},
 		{"two proxies", "X-Forwarded-For", "198.51.100.9, 192.0.2.7", "198.51.100.9"},
+		{"three proxies, a forged start", "X-Forwarded-For", "192.0.2.66, 1.1.1.1, 198.51.100.9, 192.0.2.7, 192.0.2.8", "198.51.100.9"},
+		{"a strange hop between proxies", "X-Forwarded-For", "198.51.100.9, 203.0.113.5, 192.0.2.7", "203.0.113.5"},
+		{"only proxies", "X-Forwarded-For", "192.0.2.8, 192.0.2.7", "192.0.2.8"},
 		{"garbage", "X-Forwarded-For", "nonsense", "192.0.2.1"},
 		{"another header", "X-Real-IP", "198.51.100.9", "192.0.2.1"},
 	} {
 		require.Equal(t, test.want, call(behind, http.MethodGet, "/ip", test.header, test.value).Body.String(), test.name)
 	}
+}
+
+// A proxy may add a line of its own instead of lengthening the client's: all of them count, in their order.
+func TestClientIPFromSeveralLines(t *testing.T) {
+	t.Parallel()
+	cfg := DefaultConfig()
+	cfg.TrustedProxies = []string{"192.0.2.0/24"}
+	behind, _, _ := newTestEngine(t, cfg)
+	r := httptest.NewRequest(http.MethodGet, "/ip", nil)
+	r.Header["X-Forwarded-For"] = []string{"1.1.1.1", "198.51.100.9", "192.0.2.7"}
+	w := httptest.NewRecorder()
+	behind.ServeHTTP(w, r)
+	require.Equal(t, "198.51.100.9", w.Body.String())
 }
 
 func TestAccessLog(t *testing.T) {

@@ -43,6 +43,8 @@ type OpsParts struct {
 	Timelines *order.Timelines
 	Topics    *delay.Topics
 	Messages  *delay.Box
+	Settings  Settings
+	Beats     *queue.Instances
 	Checks    []Check
 	Gatherer  prometheus.Gatherer
 	Draining  func() bool
@@ -117,6 +119,8 @@ func (o *Ops) routes() {
 	admin.GET("/queue", o.queue)
 	admin.GET("/audit", o.audit)
 	o.topicRoutes(admin)
+	o.settingsRoutes(admin)
+	admin.GET("/instances", o.listInstances)
 }
 
 // ready asks every part at once; liveness asks none of them, because
@@ -173,6 +177,9 @@ func (o *Ops) authenticate(c *gin.Context) {
 		return
 	}
 	c.Set(actorKey, actor)
+	if need := roleFor(c.Request.Method, c.FullPath()); !actor.Role.covers(need) {
+		WriteProblem(c, NewProblem(CodeForbidden, "This needs the role "+string(need)+"; the token's is "+string(actor.Role)+"."))
+	}
 }
 
 func actorOf(c *gin.Context) string {

@@ -98,9 +98,10 @@ func (g *Gateway) sale(c *gin.Context) (*inventory.Entry, bool) {
 
 // allow applies the limits for placing orders: the user's own before the global one, so that one user's haste never costs the others.
 func (g *Gateway) allow(c *gin.Context, user string) bool {
-	d := g.Limiter.AllowUser(user)
+	sale := c.Param("sale")
+	d := g.Limiter.AllowUser(sale, user)
 	if d.OK {
-		d = g.Limiter.AllowGlobal()
+		d = g.Limiter.AllowGlobal(sale)
 	}
 	if !d.OK {
 		WriteProblem(c, d.Problem())
@@ -128,6 +129,10 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 	}
 	if g.draining.Load() {
 		WriteProblem(c, g.problemOf(queue.ErrNotReady))
+		return
+	}
+	if g.closed.Load() {
+		g.refuse(c, queue.ErrPaused)
 		return
 	}
 	body, key, problem := readOrder(c.Request, entry.Sale)
@@ -169,6 +174,17 @@ func readOrder(r *http.Request, sale inventory.Sale) (body OrderBody, key string
 		return body, key, &p
 	}
 	return body, key, nil
+}
+
+// lineWait is about how long a sale's line takes to lose half of its tickets,
+// at most half a minute: a shopper who comes back sooner finds it as full.
+func (g *Gateway) lineWait(sale string) time.Duration {
+	entry, ok := g.Book.Get(sale)
+	if !ok {
+		return 0
+	}
+	seconds := float64(entry.View().Waiting) / entry.Rate() / 2
+	return min(time.Duration(seconds*float64(time.Second)), 30*time.Second)
 }
 
 // cancelOrder ends the owner's unpaid order.

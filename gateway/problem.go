@@ -29,6 +29,9 @@ const (
 	CodeConflict            Code = "conflict" // operations listener, and payments
 	CodeNotConfirmed        Code = "not_confirmed"
 	CodePaymentMismatch     Code = "payment_mismatch"
+	CodeForbidden           Code = "forbidden"             // operations listener only
+	CodeStale               Code = "precondition_failed"   // operations listener only
+	CodeNoCondition         Code = "precondition_required" // operations listener only
 	CodeIdempotencyMismatch Code = "idempotency_mismatch"
 	CodeTooLarge            Code = "too_large"
 	CodeUnsupportedMedia    Code = "unsupported_media_type"
@@ -75,6 +78,12 @@ func specOf(code Code) (problemSpec, bool) {
 		return problemSpec{http.StatusTooEarly, "The order is not confirmed yet", true}, true
 	case CodePaymentMismatch:
 		return problemSpec{http.StatusUnprocessableEntity, "The payment is not what the order costs", false}, true
+	case CodeForbidden:
+		return problemSpec{http.StatusForbidden, "The token's role may not do this", false}, true
+	case CodeStale:
+		return problemSpec{http.StatusPreconditionFailed, "It was changed meanwhile", false}, true
+	case CodeNoCondition:
+		return problemSpec{http.StatusPreconditionRequired, "If-Match is needed", false}, true
 	case CodeIdempotencyMismatch:
 		return problemSpec{http.StatusUnprocessableEntity, "The Idempotency-Key was used with another payload", false}, true
 	case CodeTooLarge:

@@ -36,6 +36,10 @@ func codeOf(err error) Code {
 		return CodeSoldOut
 	case errors.Is(err, queue.ErrMismatch):
 		return CodeIdempotencyMismatch
+	case errors.Is(err, ErrVersion):
+		return CodeStale
+	case errors.Is(err, ErrNoVersion):
+		return CodeNotFound
 	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale), errors.Is(err, queue.ErrNotDead),
 		errors.Is(err, notify.ErrNoNotification):
 		return CodeNotFound
@@ -113,7 +117,7 @@ func detailOf(code Code, err error) string {
 		return "Amount or currency is not what the order costs. The payment is recorded and changed nothing."
 	case CodeUnavailable:
 		return "The line or the ledger does not answer right now; repeat the request with the same Idempotency-Key."
-	case CodeConflict:
+	case CodeConflict, CodeStale:
 		return err.Error()
 	}
 	return ""

@@ -42,6 +42,7 @@ type setup struct {
 	still    bool             // neither keeper nor book run by themselves
 	checks   []Check
 	payments order.PaymentConfig // zero: orders need not be paid
+	settings Settings
 }
 
 // stack is the whole way of an order behind both listeners, on a port of its own.
@@ -123,7 +124,8 @@ func (s *stack) openParts(c setup) {
 	require.NoError(s.t, err)
 	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Finder: finder,
 		Timelines: order.NewTimelines(s.db, s.lines, finder), Desk: notify.NewDesk(s.db.Write, s.db.Read, time.Now, func() {}),
-		Events: notify.NewStream(notify.DefaultStreamConfig(), s.rdb), Topics: s.topics, Messages: s.messages, Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
+		Events: notify.NewStream(notify.DefaultStreamConfig(), s.rdb), Topics: s.topics, Messages: s.messages,
+		Settings: c.settings, Beats: queue.NewInstances(s.rdb, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops.Handler()
 	s.opsAddr, _ = startServer(s.t, DefaultHTTPConfig(), s.opsEngine)
 	s.ops = s.checkedClient(OpenAPIOps())

@@ -14,6 +14,19 @@ import (
 // Mint signs a token for development, load tests and the command line, valid from now for ttl. It needs auth.secret,
 // and refuses a shopper's token that the gateway of this configuration would not accept.
 func Mint(cfg AuthConfig, user string, admin bool, ttl time.Duration, now time.Time) (string, error) {
+	role := Role("")
+	if admin {
+		role = RoleAdmin
+	}
+	return MintFor(cfg, user, role, ttl, now)
+}
+
+// MintFor is Mint for a viewer, an operator or an administrator; without a role it mints a shopper's token.
+func MintFor(cfg AuthConfig, user string, role Role, ttl time.Duration, now time.Time) (string, error) {
+	if role != "" && !role.known() {
+		return "", fmt.Errorf("role must be viewer, operator or admin, got %q", role)
+	}
+	admin := role != ""
 	if err := cfg.Validate(); err != nil {
 		return "", err
 	}
@@ -38,9 +51,7 @@ func Mint(cfg AuthConfig, user string, admin bool, ttl time.Duration, now time.T
 	if cfg.Audience != "" {
 		claims.Audience = jwt.ClaimStrings{cfg.Audience}
 	}
-	if admin {
-		claims.Role = roleAdmin
-	}
+	claims.Role = string(role)
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, &claims).SignedString([]byte(cfg.Secret))
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"gorm.io/gorm"
@@ -31,7 +32,8 @@ const (
 type Keeper struct {
 	db    *store.DB
 	lines *queue.Lines
-	cap   int
+	caps  atomic.Pointer[CapPolicy]
+	rate  func(sale string) float64
 	log   *slog.Logger
 	now   func() time.Time
 	poke  chan struct{}
@@ -40,7 +42,9 @@ type Keeper struct {
 
 // NewKeeper returns a keeper; defaultCap is the cap of lines whose sale has none.
 func NewKeeper(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger, now func() time.Time) *Keeper {
-	return &Keeper{db: db, lines: lines, cap: defaultCap, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	k := &Keeper{db: db, lines: lines, rate: func(string) float64 { return FirstRate }, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	k.caps.Store(&CapPolicy{Cap: defaultCap, MinCap: 1})
+	return k
 }
 
 // Poke makes the next round start at once.
@@ -114,7 +118,8 @@ func (k *Keeper) Carry(ctx context.Context) error {
 	var busy error
 	for {
 		err := k.Keep(ctx)
-		if busy != nil && ctx.Err() != nil {
+		// A call to Redis may find the deadline over a moment before ctx does.
+		if end, _ := ctx.Deadline(); busy != nil && (ctx.Err() != nil || !time.Now().Before(end)) {
 			return busy // why it waited says more than that it waited too long
 		}
 		if !errors.Is(err, ErrBusy) && !errors.Is(err, queue.ErrNotReady) {
@@ -172,7 +177,9 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal, verified bool) err
 	case !verified && !k.comparedOn(ctx, line, view):
 		return k.Rebuild(ctx, s.ID)
 	case view.Version < s.Version:
-		return line.Configure(ctx, s.settings(s.Total, k.cap))
+		return line.Configure(ctx, s.settings(s.Total, k.capOf(s.Sale)))
+	case !k.capFits(s.Sale, view.Cap):
+		return recapped(line.Recap(ctx, view.Epoch, k.capOf(s.Sale)))
 	}
 	return nil
 }

@@ -8,33 +8,54 @@ import (
 	"sluice/queue"
 )
 
-// firstRate is assumed until a line has been seen draining under load.
-const firstRate = 500.0
+const (
+	// FirstRate, in tickets per second, is assumed until a line has been seen draining under load.
+	FirstRate = 500.0
+	// rateWindow is how far back the pace is measured. Batches end in lumps; over a window of many lumps the pace is even.
+	rateWindow = 5 * time.Second
+	// rateAfter is the least window: before, a known pace is kept, because one lump more or less would double it.
+	rateAfter = time.Second
+	leastRate = 0.1 // something is divided by it
+)
 
 // rate is how fast a line drains when it has something to drain, in tickets
-// per second. An idle line says nothing about how fast it could be, so only
-// spans that begin and end with tickets in flight are measured.
-type rate struct{ bits atomic.Uint64 }
+// per second, after the commit of their orders. An idle line says nothing
+// about how fast it could be, so only spans throughout which tickets waited
+// are measured; a line that waits and does not move slows down to almost 0.
+type rate struct {
+	bits  atomic.Uint64
+	looks []look // of the observing goroutine; at most rateWindow old
+}
 
-const rateWeight = 0.2 // of a new measurement of a tenth of a second
+type look struct {
+	at     time.Time
+	served int64
+}
 
 func (r *rate) perSecond() float64 {
 	if v := math.Float64frombits(r.bits.Load()); v > 0 {
 		return v
 	}
-	return firstRate
+	return FirstRate
 }
 
-// observe learns from two looks at the line. Called by one goroutine.
+// observe learns from two looks at the line that follow each other. Called by one goroutine.
 func (r *rate) observe(before, after queue.View) {
-	span := after.Now.Sub(before.Now)
-	served := after.Served - before.Served
-	if !before.Exists || !after.Exists || span < 10*time.Millisecond || served <= 0 || before.Waiting == 0 || after.Waiting == 0 {
+	busy := before.Exists && after.Exists && before.Waiting > 0 && after.Waiting > 0
+	if !busy || after.Served < before.Served || !after.Now.After(before.Now) {
+		r.looks = r.looks[:0]
 		return
 	}
-	measured := float64(served) / span.Seconds()
-	if r.bits.Load() != 0 {
-		measured = rateWeight*measured + (1-rateWeight)*r.perSecond()
+	if len(r.looks) == 0 {
+		r.looks = append(r.looks, look{before.Now, before.Served})
 	}
-	r.bits.Store(math.Float64bits(max(measured, 0.1)))
+	r.looks = append(r.looks, look{after.Now, after.Served})
+	for len(r.looks) > 2 && after.Now.Sub(r.looks[1].at) >= rateWindow {
+		r.looks = r.looks[1:]
+	}
+	span, served := after.Now.Sub(r.looks[0].at), after.Served-r.looks[0].served
+	if span < rateAfter && (r.bits.Load() != 0 || served == 0) {
+		return
+	}
+	r.bits.Store(math.Float64bits(max(float64(served)/span.Seconds(), leastRate)))
 }

@@ -9,11 +9,13 @@ import (
 	"sluice/queue"
 )
 
+// at is a line as it looks after so many milliseconds.
+func at(ms int, served, waiting int64) queue.View {
+	return queue.View{Exists: true, Served: served, Waiting: waiting, Now: time.UnixMilli(1_000_000).Add(time.Duration(ms) * time.Millisecond)}
+}
+
 func TestRateLearnsOnlyUnderBacklog(t *testing.T) {
 	t.Parallel()
-	at := func(ms int, served, waiting int64) queue.View {
-		return queue.View{Exists: true, Served: served, Waiting: waiting, Now: time.UnixMilli(1_000_000).Add(time.Duration(ms) * time.Millisecond)}
-	}
 	gone := at(100, 100, 5)
 	gone.Exists = false
 	for name, looks := range map[string][2]queue.View{
@@ -21,24 +23,47 @@ func TestRateLearnsOnlyUnderBacklog(t *testing.T) {
 		"idle after":       {at(0, 0, 5), at(100, 100, 0)},
 		"nothing served":   {at(0, 0, 5), at(100, 0, 5)},
 		"line loaded anew": {at(0, 900, 5), at(100, 3, 5)},
-		"too close":        {at(0, 0, 5), at(5, 100, 5)},
 		"clock set back":   {at(100, 0, 5), at(0, 100, 5)},
 		"line gone":        {at(0, 0, 5), gone},
 		"first look":       {queue.View{}, at(100, 100, 5)},
 	} {
 		var r rate
 		r.observe(looks[0], looks[1])
-		require.InDelta(t, firstRate, r.perSecond(), 0, name)
+		require.InDelta(t, FirstRate, r.perSecond(), 0, name)
 	}
-
 	var r rate
 	r.observe(at(0, 0, 5), at(100, 200, 5))
-	require.InDelta(t, 2000, r.perSecond(), 0.01, "the first measurement counts in full")
-	r.observe(at(0, 0, 5), at(100, 100, 5))
-	require.InDelta(t, 1800, r.perSecond(), 0.01, "later ones are smoothed")
-	for range 100 {
-		r.observe(at(0, 0, 5), at(100_000, 1, 5))
+	require.InDelta(t, 2000, r.perSecond(), 0.01, "the first measurement counts until there is a better one")
+}
+
+// drain looks at a line every 100 ms and returns what was learned at the end.
+func drain(r *rate, from, ms int, served func(ms int) int64) float64 {
+	for now := from; now < from+ms; now += 100 {
+		r.observe(at(now, served(now), 5), at(now+100, served(now+100), 5))
 	}
-	require.Positive(t, r.perSecond(), "something is divided by it")
-	require.InDelta(t, 0.1, r.perSecond(), 0.01)
+	return r.perSecond()
+}
+
+func TestRateIsEvenOverLumps(t *testing.T) {
+	t.Parallel()
+	lumps := func(ms int) int64 { return int64(ms/700) * 400 } // 571 a second
+	for _, ms := range []int{3000, 5000, 5300, 5600, 20_000} {
+		var r rate
+		require.InEpsilon(t, 571, drain(&r, 0, ms, lumps), 0.15, "after %d ms", ms)
+	}
+}
+
+func TestRateFollowsTheLine(t *testing.T) {
+	t.Parallel()
+	var r rate
+	steady := func(ms int) int64 { return int64(ms) } // 1000 a second
+	require.InEpsilon(t, 1000, drain(&r, 0, 10_000, steady), 0.01)
+	stuck := func(int) int64 { return 10_000 }
+	require.InEpsilon(t, 600, drain(&r, 10_000, 2000, stuck), 0.05, "two seconds of five without a ticket")
+	require.InDelta(t, leastRate, drain(&r, 12_000, 4000, stuck), 0.01)
+	r.observe(at(16_000, 10_000, 5), at(16_100, 10_000, 0))
+	require.InDelta(t, leastRate, r.perSecond(), 0.01, "an idle line says nothing")
+	fast := func(ms int) int64 { return 10_000 + 2*int64(ms-20_000) }
+	require.InEpsilon(t, 2000, drain(&r, 20_000, 1000, fast), 0.01, "what came before the idle time does not count")
+	require.LessOrEqual(t, len(r.looks), 52)
 }

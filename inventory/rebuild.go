@@ -59,7 +59,7 @@ func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64) error {
 	}
 	killpoint.Pass("rebuild.restored")
 	ledger.sale.Epoch = epoch
-	settings := ledger.sale.settings(ledger.stock.Total, k.cap)
+	settings := ledger.sale.settings(ledger.stock.Total, k.capOf(ledger.sale))
 	if err := line.Reopen(ctx, settings, ledger.reservable(survivors), ledger.seq); err != nil {
 		return err
 	}

@@ -87,13 +87,9 @@ func (s Sale) StateAt(now time.Time) string {
 }
 
 // settings is what the line has to know.
-func (s Sale) settings(total int64, defaultCap int) queue.Settings {
-	limit := s.Cap
-	if limit == 0 {
-		limit = defaultCap
-	}
+func (s Sale) settings(total int64, lineCap int) queue.Settings {
 	return queue.Settings{Epoch: s.Epoch, Version: s.Version, State: s.State, StartsAt: s.Starts(), EndsAt: s.Ends(),
-		Cap: limit, Limit: s.PerUserLimit, Total: total}
+		Cap: lineCap, Limit: s.PerUserLimit, Total: total}
 }
 
 // Stock is the ledger of one sale: Total = Available + units of live orders.

@@ -18,6 +18,10 @@ const (
 type Config struct {
 	Cap         int           `koanf:"cap"`          // most tickets waiting in one line, unless the sale has its own cap; 1 to MaxCap
 	Batch       int           `koanf:"batch"`        // most tickets a worker claims at once; 1 to MaxBatch
+	MaxWait     time.Duration `koanf:"max_wait"`     // 1s to 1h: caps follow the measured pace so that nobody waits longer; 0: Cap alone counts
+	MinCap      int           `koanf:"min_cap"`      // with MaxWait: the lower bound of such a cap, Cap being the upper; 1 to Cap
+	Drain       bool          `koanf:"drain"`        // false: workers claim nothing, tickets wait
+	Held        []string      `koanf:"held"`         // sales whose lines workers leave alone; at most 1000
 	Lease       time.Duration `koanf:"lease"`        // how long a worker may hold a batch before another takes it over; 2s to 10m
 	MaxAttempts int           `koanf:"max_attempts"` // how often a ticket may fail by its own fault, or be held by a worker that dies; 1 to 100
 	Backoff     time.Duration `koanf:"backoff"`      // delay before the first retry, doubled each time up to a minute; 1ms to 1m
@@ -25,13 +29,19 @@ type Config struct {
 
 // DefaultConfig returns the configuration used where nothing is set.
 func DefaultConfig() Config {
-	return Config{Cap: 10_000, Batch: 200, Lease: 10 * time.Second, MaxAttempts: 5, Backoff: time.Second}
+	return Config{Cap: 10_000, MinCap: 100, Batch: 200, Drain: true, Lease: 10 * time.Second, MaxAttempts: 5, Backoff: time.Second}
 }
 
 // Validate reports every value out of its bounds, by key.
 func (c Config) Validate() error {
+	var wait error
+	if c.MaxWait != 0 {
+		wait = errors.Join(between("queue.max_wait", c.MaxWait, time.Second, time.Hour), between("queue.min_cap", c.MinCap, 1, c.Cap))
+	}
 	return errors.Join(
 		between("queue.cap", c.Cap, 1, MaxCap),
+		wait,
+		between("queue.held", len(c.Held), 0, 1000),
 		between("queue.batch", c.Batch, 1, MaxBatch),
 		between("queue.lease", c.Lease, 2*time.Second, 10*time.Minute),
 		between("queue.max_attempts", c.MaxAttempts, 1, 100),

@@ -43,6 +43,7 @@ type Consumer struct {
 	pool    *ants.PoolWithFuncGeneric[string]
 	ready   *readySet
 	brake   *brake
+	tuning  *tuning
 	stop    chan struct{}
 	once    sync.Once
 }
@@ -55,14 +56,14 @@ const sweepEvery = 250 * time.Millisecond
 func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []string, h Handler, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Consumer, error) {
 	c := &Consumer{
 		cfg: cfg, lines: lines, sales: sales, handler: h, log: log, now: now,
-		ready: newReadySet(), brake: newBrake(now), stop: make(chan struct{}),
+		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg), stop: make(chan struct{}),
 	}
 	pool, err := ants.NewPoolWithFuncGeneric(size.Size, c.work, ants.WithLogger(antsLog{log}))
 	if err != nil {
 		return nil, fmt.Errorf("open the worker pool of %d: %w", size.Size, err)
 	}
 	c.pool = pool
-	c.metrics = newConsumerMetrics(reg, pool)
+	c.metrics = newConsumerMetrics(reg, pool, c)
 	return c, nil
 }
 
@@ -106,7 +107,7 @@ func (c *Consumer) stopping() bool {
 
 // work is one turn of a pool worker: claim a batch, run it, settle it.
 func (c *Consumer) work(sale string) {
-	if c.stopping() {
+	if c.stopping() || c.tuning.holds(sale) {
 		return
 	}
 	// The dispatcher may have been waiting for this worker since before the fault.
@@ -121,7 +122,8 @@ func (c *Consumer) work(sale string) {
 	ctx, cancel := context.WithTimeout(held, c.cfg.Lease*3/4)
 	defer cancel()
 	line := c.lines.Of(sale)
-	batch, err := line.Claim(ctx, uuid.NewString(), c.cfg.Batch, c.cfg.Lease)
+	most := int(c.tuning.batch.Load())
+	batch, err := line.Claim(ctx, uuid.NewString(), most, c.cfg.Lease)
 	if err != nil {
 		c.fault(sale, "claim", err)
 		return
@@ -131,7 +133,7 @@ func (c *Consumer) work(sale string) {
 		return
 	}
 	killpoint.Pass("claim.done")
-	if batch.Solo || size >= c.cfg.Batch {
+	if batch.Solo || size >= most {
 		c.ready.add(sale)
 	}
 	started := c.now()

@@ -48,3 +48,9 @@ func (k keys) stepsOf(order string) string { return k.steps + order }
 func (k keys) all() []string {
 	return []string{k.meta, k.stock, k.wait, k.suspect, k.orders, k.holders, k.lease, k.leased, k.retry, k.due, k.attempts, k.dead, k.done, k.released}
 }
+
+// budgetKey is a rate that instances share. Each budget has a slot of its own.
+func budgetKey(name string) string { return "sluice:{budget/" + name + "}" }
+
+// instancesKey is a hash: instance → when it lapses in ms, and its card.
+const instancesKey = "sluice:{instances}"

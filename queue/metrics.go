@@ -14,7 +14,7 @@ type consumerMetrics struct {
 	recovered          prometheus.Counter
 }
 
-func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneric[string]) *consumerMetrics {
+func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneric[string], c *Consumer) *consumerMetrics {
 	m := &consumerMetrics{
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_queue_wait_seconds",
 			Help: "Time from a ticket's admission to its end.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 13)}),
@@ -30,6 +30,7 @@ func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneri
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_pool_workers", Help: "Workers of the pool by state.",
 			ConstLabels: prometheus.Labels{"state": state}}, func() float64 { return float64(count()) })
 	}
+	reg.MustRegister(drainCollector{c})
 	reg.MustRegister(m.wait, m.fulfil, m.size, m.recovered, workers("running", pool.Running), workers("free", pool.Free))
 	return m
 }

@@ -102,7 +102,7 @@ func (s script) runList(ctx context.Context, rdb redis.Scripter, keys []string, 
 type scripts struct {
 	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour, since script
 	pay, overdue, revive                                                                  script
-	configure, view, snapshot, gate, restore, reopen                                      script
+	configure, recap, view, snapshot, gate, restore, reopen                               script
 }
 
 func loadScripts() scripts {
@@ -110,7 +110,7 @@ func loadScripts() scripts {
 		admit: loadScript("admit"), claim: loadScript("claim"), settle: loadScript("settle"), reclaim: loadScript("reclaim"),
 		promote: loadScript("promote"), cancel: loadScript("cancel"), release: loadScript("release"), configure: loadScript("configure"),
 		requeue: loadScript("requeue"), drop: loadScript("drop"), honour: loadScript("honour"), since: loadScript("since"),
-		pay: loadScript("pay"), overdue: loadScript("overdue"), revive: loadScript("revive"),
+		recap: loadScript("recap"), pay: loadScript("pay"), overdue: loadScript("overdue"), revive: loadScript("revive"),
 		view: loadScript("view"), snapshot: loadScript("snapshot"),
 		gate: loadScript("gate"), restore: loadScript("restore"), reopen: loadScript("reopen"),
 	}

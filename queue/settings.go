@@ -36,6 +36,16 @@ func (l *Line) Configure(ctx context.Context, s Settings) error {
 	return err
 }
 
+// Recap changes the line's cap. Returns ErrNotReady when the line is missing,
+// is of another epoch, or is being rebuilt.
+func (l *Line) Recap(ctx context.Context, epoch int64, tickets int) error {
+	n, err := l.scripts.recap.runInt(ctx, l.rdb, []string{l.keys.meta}, epoch, tickets)
+	if err == nil && n < 0 {
+		return ErrNotReady
+	}
+	return err
+}
+
 // View is how a line looks at one instant, by Redis' clock.
 type View struct {
 	Exists    bool

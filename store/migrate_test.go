@@ -49,6 +49,8 @@ func TestMigrateAtOnce(t *testing.T) {
 		t.Run(d.Driver, func(t *testing.T) {
 			var instances sync.WaitGroup
 			var total atomic.Int64
+			all, err := open(t, config(d)).MigrationStatus(t.Context())
+			require.NoError(t, err)
 			errs := make([]error, 4)
 			for i := range errs {
 				db := open(t, config(d))
@@ -62,8 +64,6 @@ func TestMigrateAtOnce(t *testing.T) {
 			for _, err := range errs {
 				require.NoError(t, err)
 			}
-			all, err := open(t, config(d)).MigrationStatus(t.Context())
-			require.NoError(t, err)
 			require.EqualValues(t, len(all), total.Load())
 		})
 	}

@@ -1,0 +1,117 @@
+package configs
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/gateway"
+	"sluice/inventory"
+	"sluice/store"
+)
+
+// keepVersions bounds the changes that are kept to go back to.
+const keepVersions = 1000
+
+// versions keeps in the database what was changed, one row per version.
+type versions struct{ db *store.DB }
+
+// versionRow is one version. Its number is one more than that of the version
+// it was decided on: of two changes at the same time one fails.
+type versionRow struct {
+	Version   int64 `gorm:"primaryKey;autoIncrement:false"`
+	At        int64
+	Actor     string
+	Source    string
+	Reason    string
+	Digest    string
+	Overlay   string
+	Effective string
+}
+
+// TableName names the table for GORM.
+func (versionRow) TableName() string { return "config_versions" }
+
+// latest returns the newest version; the zero row before the first.
+func (v versions) latest(ctx context.Context) (versionRow, error) {
+	var rows []versionRow
+	if err := v.db.Read.WithContext(ctx).Order("version DESC").Limit(1).Find(&rows).Error; err != nil {
+		return versionRow{}, fmt.Errorf("read the newest version of the configuration: %w", err)
+	}
+	if len(rows) == 0 {
+		return versionRow{Overlay: "{}"}, nil
+	}
+	return rows[0], nil
+}
+
+// number returns the newest version's number, 0 before the first.
+func (v versions) number(ctx context.Context) (int64, error) {
+	var n int64
+	err := v.db.Read.WithContext(ctx).Model(&versionRow{}).Select("COALESCE(MAX(version), 0)").Scan(&n).Error
+	if err != nil {
+		return 0, fmt.Errorf("read the version of the configuration: %w", err)
+	}
+	return n, nil
+}
+
+// get returns one version, or gateway.ErrNoVersion.
+func (v versions) get(ctx context.Context, n int64) (versionRow, error) {
+	var row versionRow
+	err := v.db.Read.WithContext(ctx).Take(&row, "version = ?", n).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return row, fmt.Errorf("version %d: %w", n, gateway.ErrNoVersion)
+	}
+	return row, err
+}
+
+func (v versions) list(ctx context.Context, before int64, limit int) ([]versionRow, error) {
+	q := v.db.Read.WithContext(ctx).Order("version DESC").Limit(limit)
+	if before > 0 {
+		q = q.Where("version < ?", before)
+	}
+	var rows []versionRow
+	if err := q.Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("list the versions of the configuration: %w", err)
+	}
+	return rows, nil
+}
+
+// add stores a version and writes the admin log, together. It returns
+// gateway.ErrVersion when the number is taken.
+func (v versions) add(ctx context.Context, row versionRow, action, before string) error {
+	err := v.db.Tx(ctx, func(tx *gorm.DB) error {
+		if err := tx.Create(&row).Error; err != nil {
+			return err
+		}
+		if err := tx.Where("version <= ?", row.Version-keepVersions).Delete(&versionRow{}).Error; err != nil {
+			return err
+		}
+		return inventory.Log(tx, time.UnixMilli(row.At), row.Actor, action, fmt.Sprintf("version %d", row.Version), row.Reason,
+			json.RawMessage(before), json.RawMessage(row.Overlay))
+	})
+	if store.Duplicate(err) {
+		return gateway.ErrVersion
+	}
+	if err != nil {
+		return fmt.Errorf("store version %d of the configuration: %w", row.Version, err)
+	}
+	return nil
+}
+
+func (r versionRow) shown() gateway.SettingsVersion {
+	s := gateway.SettingsVersion{Version: r.Version, Actor: r.Actor, Source: r.Source, Reason: r.Reason}
+	if r.Version > 0 {
+		s.At = time.UnixMilli(r.At).UTC()
+	}
+	return s
+}
+
+func (r versionRow) values() map[string]any {
+	values := map[string]any{}
+	_ = json.Unmarshal([]byte(r.Effective), &values) // written by us; an unreadable one shows nothing
+	return values
+}

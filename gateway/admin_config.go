@@ -1,0 +1,218 @@
+package gateway
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/inventory"
+)
+
+const (
+	maxReason  = 200
+	maxChange  = 30 * 24 * time.Hour // a change for longer is one for good
+	logLevel   = "log.level"
+	limitsKeys = "limits."
+)
+
+func (o *Ops) settingsRoutes(admin *gin.RouterGroup) {
+	admin.GET("/config", o.showConfig)
+	admin.PATCH("/config", o.changeConfig)
+	admin.POST("/config/revert", o.revert(""))
+	admin.GET("/config/versions", o.listVersions)
+	admin.POST("/reload", o.reload)
+	admin.GET("/log-level", o.showLogLevel)
+	admin.PUT("/log-level", o.setLogLevel)
+	admin.GET("/limits", o.showLimits)
+	admin.PATCH("/limits", o.changeLimits)
+	admin.POST("/limits/revert", o.revert(limitsKeys))
+	admin.GET("/switches", o.showSwitches)
+	admin.PUT("/switches/admission", o.switchAdmission)
+	admin.PUT("/switches/drain", o.switchDrain)
+}
+
+// versionBody says which version of the configuration counts, and who made it.
+type versionBody struct {
+	Version int64  `json:"version"`
+	At      string `json:"at,omitempty"`
+	Actor   string `json:"actor,omitempty"`
+	Source  string `json:"source,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+func versionOf(v SettingsVersion) versionBody {
+	return versionBody{Version: v.Version, At: formatTime(v.At), Actor: v.Actor, Source: v.Source, Reason: v.Reason}
+}
+
+type settingBody struct {
+	Key    string `json:"key"`
+	Value  any    `json:"value"`
+	Source string `json:"source"`
+	Hot    bool   `json:"hot"`
+	Until  string `json:"until,omitempty"`
+}
+
+type configBody struct {
+	versionBody
+	File string        `json:"file"`
+	Keys []settingBody `json:"keys"`
+}
+
+// etag names a version of the whole configuration: also a change of another
+// key makes a condition fail, and the caller looks again.
+func etag(c *gin.Context, version int64) {
+	c.Header("ETag", `"`+strconv.FormatInt(version, 10)+`"`)
+	c.Header("Cache-Control", "no-store")
+}
+
+func (o *Ops) showConfig(c *gin.Context) {
+	view := o.Settings.Show(c.Request.Context())
+	body := configBody{versionBody: versionOf(view.Version), File: view.File, Keys: make([]settingBody, len(view.Keys))}
+	for i, k := range view.Keys {
+		body.Keys[i] = settingBody{Key: k.Key, Value: k.Value, Source: k.Source, Hot: k.Hot, Until: formatTime(k.Until)}
+	}
+	etag(c, view.Version.Version)
+	c.JSON(http.StatusOK, body)
+}
+
+// aside is what every change of settings may carry beside its values.
+type aside struct {
+	For    string `json:"for"` // a duration, then back
+	Reason string `json:"reason"`
+}
+
+// author reads who asks, why, and on what version, or answers the request.
+func (o *Ops) author(c *gin.Context, reason string, mustMatch bool) (SettingsAuthor, bool) {
+	by := SettingsAuthor{Actor: actorOf(c), Reason: reason, IfVersion: AnyVersion}
+	if len(reason) > maxReason || !printable(reason) {
+		WriteProblem(c, InvalidRequest(FieldError{"reason", "must be at most 200 characters without control characters"}))
+		return by, false
+	}
+	match := c.GetHeader("If-Match")
+	switch {
+	case match == "" && mustMatch:
+		WriteProblem(c, NewProblem(CodeNoCondition, "Send If-Match with the ETag this change was decided on, or * to make it whatever counts."))
+		return by, false
+	case match == "" || match == "*":
+		return by, true
+	}
+	version, err := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
+	if err != nil || version < 0 {
+		WriteProblem(c, NewProblem(CodeStale, "If-Match is no ETag of the configuration."))
+		return by, false
+	}
+	by.IfVersion = version
+	return by, true
+}
+
+// change makes a change, or answers the request.
+func (o *Ops) change(c *gin.Context, change SettingsChange, beside aside, mustMatch bool) bool {
+	by, ok := o.author(c, beside.Reason, mustMatch)
+	if !ok {
+		return false
+	}
+	if by.IfVersion == AnyVersion {
+		by.IfVersion = change.By.IfVersion
+	}
+	change.By = by
+	if beside.For != "" {
+		d, err := time.ParseDuration(beside.For)
+		if err != nil || d < time.Second || d > maxChange {
+			WriteProblem(c, InvalidRequest(FieldError{"for", "must be a duration from 1s to 720h, such as 10m"}))
+			return false
+		}
+		change.For = d
+	}
+	if err := o.Settings.Change(c.Request.Context(), change); err != nil {
+		o.refuse(c, err)
+		return false
+	}
+	return true
+}
+
+func (o *Ops) changeConfig(c *gin.Context) {
+	var body struct {
+		Set   map[string]any `json:"set"`
+		Unset []string       `json:"unset"`
+		aside
+	}
+	if o.read(c, &body) && o.change(c, SettingsChange{Set: body.Set, Unset: body.Unset, By: anyVersion()}, body.aside, true) {
+		o.showConfig(c)
+	}
+}
+
+// anyVersion is for changes that do not depend on what counted before.
+func anyVersion() SettingsAuthor { return SettingsAuthor{IfVersion: AnyVersion} }
+
+// revert brings the keys under prefix back to an earlier version.
+func (o *Ops) revert(prefix string) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		var body struct {
+			To     int64  `json:"to"` // 0: the one before
+			Reason string `json:"reason"`
+		}
+		if !o.read(c, &body) {
+			return
+		}
+		by, ok := o.author(c, body.Reason, false)
+		if !ok {
+			return
+		}
+		if err := o.Settings.Revert(c.Request.Context(), body.To, prefix, by); err != nil {
+			o.refuse(c, err)
+			return
+		}
+		if prefix == limitsKeys {
+			o.showLimits(c)
+			return
+		}
+		o.showConfig(c)
+	}
+}
+
+type logLevelBody struct {
+	Level string `json:"level"`
+	Until string `json:"until,omitempty"`
+}
+
+func (o *Ops) showLogLevel(c *gin.Context) {
+	k := o.setting(c, logLevel)
+	level, _ := k.Value.(string)
+	c.JSON(http.StatusOK, logLevelBody{Level: level, Until: formatTime(k.Until)})
+}
+
+func (o *Ops) setLogLevel(c *gin.Context) {
+	var body struct {
+		Level string `json:"level"`
+		aside
+	}
+	if o.read(c, &body) && o.change(c, SettingsChange{Set: map[string]any{logLevel: body.Level}, By: anyVersion()}, body.aside, false) {
+		o.showLogLevel(c)
+	}
+}
+
+// setting is one key as it counts.
+func (o *Ops) setting(c *gin.Context, key string) Setting {
+	for _, k := range o.Settings.Show(c.Request.Context()).Keys {
+		if k.Key == key {
+			return k
+		}
+	}
+	return Setting{}
+}
+
+// checkSale refuses a sale that does not exist, before anything is kept under its name.
+func (o *Ops) checkSale(c *gin.Context, id string) bool {
+	if !ValidSaleID(id) {
+		o.refuse(c, inventory.ErrNoSale)
+		return false
+	}
+	if _, _, err := o.Catalog.Get(c.Request.Context(), id); err != nil {
+		o.refuse(c, err)
+		return false
+	}
+	return true
+}

@@ -1,0 +1,247 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/queue"
+)
+
+// till is one gateway's limiter under a steady crowd. rps may be changed at any time.
+type till struct {
+	limiter *Limiter
+	rps     atomic.Int64
+	passed  atomic.Int64
+	stop    context.CancelFunc // of its renewals, as kill -9 would: nothing is given back
+}
+
+func newTill(t *testing.T, rdb redis.UniversalClient, name string, cfg LimitsConfig, rps int64) *till {
+	t.Helper()
+	g := &till{limiter: NewLimiter(cfg, time.Now).Shared(queue.NewBudgets(rdb), name)}
+	g.rps.Store(rps)
+	ctx, cancel := context.WithCancel(t.Context())
+	g.limiter.Renew(ctx)
+	g.stop = cancel
+	done := make(chan struct{}, 2)
+	go func() {
+		defer func() { done <- struct{}{} }()
+		tick := time.NewTicker(renewSoon)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			g.limiter.Renew(ctx)
+			<-tick.C
+		}
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		g.crowd(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		<-done
+	})
+	return g
+}
+
+// crowd asks as often as rps says, however late it is woken.
+func (g *till) crowd(ctx context.Context) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	last, due := time.Now(), 0.0
+	for ctx.Err() == nil {
+		<-tick.C
+		now := time.Now()
+		due += float64(g.rps.Load()) * now.Sub(last).Seconds()
+		for last = now; due >= 1; due-- {
+			if g.limiter.AllowGlobal("").OK {
+				g.passed.Add(1)
+			}
+		}
+	}
+}
+
+// perSecond is how many of all tills passed in each of the next seconds.
+func perSecond(n int, tills ...*till) []float64 {
+	sum := func() (all int64) {
+		for _, g := range tills {
+			all += g.passed.Load()
+		}
+		return all
+	}
+	rates := make([]float64, n)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	was, at := sum(), time.Now()
+	for i := range rates {
+		<-tick.C
+		is, now := sum(), time.Now()
+		rates[i] = float64(is-was) / now.Sub(at).Seconds()
+		was, at = is, now
+	}
+	return rates
+}
+
+// requireRate allows 5 %; a single second may differ by more where a busy machine wakes the crowd late, because the next makes up for it.
+func requireRate(t *testing.T, want float64, got []float64) {
+	t.Helper()
+	sum := 0.0
+	for _, rate := range got {
+		sum += rate
+		require.InEpsilon(t, want, rate, 0.15, "per second: %.0f", got)
+	}
+	require.InEpsilon(t, want, sum/float64(len(got)), 0.05, "per second: %.0f", got)
+}
+
+// thousand is a limit of 1,000 a second whose burst is gone soon.
+func thousand() LimitsConfig { return LimitsConfig{GlobalRPS: 1000, GlobalBurst: 100} }
+
+func TestGatewaysSpendOneBudget(t *testing.T) {
+	t.Parallel()
+	for name, rps := range map[string][2]int64{"evenly": {3000, 3000}, "unevenly": {20_000, 1000}, "one of them idle": {3000, 0}, "just over": {600, 500}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rdb := testkit.Redis(t).Client()
+			a, b := newTill(t, rdb, "a", thousand(), rps[0]), newTill(t, rdb, "b", thousand(), rps[1])
+			perSecond(3, a, b)
+			requireRate(t, 1000, perSecond(3, a, b))
+			most, least := float64(a.passed.Load()), float64(b.passed.Load())
+			require.GreaterOrEqual(t, least/(most+least), 0.7*float64(rps[1])/float64(rps[0]+rps[1]), "a quiet gateway is not starved")
+			require.GreaterOrEqual(t, most/(most+least), 0.7*float64(rps[0])/float64(rps[0]+rps[1]), "a busy one gets the more")
+		})
+	}
+}
+
+func TestABudgetSurvivesAGateway(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Redis(t).Client()
+	cfg := LimitsConfig{GlobalRPS: 1000}
+	a, b := newTill(t, rdb, "a", cfg, 3000), newTill(t, rdb, "b", cfg, 3000)
+	perSecond(2, a, b) // the burst of a whole second
+	requireRate(t, 1000, perSecond(2, a, b))
+	b.stop()
+	requireRate(t, 1000, perSecond(3, a, b))
+	require.Greater(t, a.limiter.plan.Load().general.budget.part, 0.99)
+}
+
+// Below the limit nobody is refused, also when the crowd moves from one gateway to the other.
+func TestABudgetRefusesNobodyBelowTheLimit(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Redis(t).Client()
+	cfg := LimitsConfig{GlobalRPS: 2000}
+	a, b := newTill(t, rdb, "a", cfg, 900), newTill(t, rdb, "b", cfg, 0)
+	requireRate(t, 900, perSecond(2, a, b))
+	a.rps.Store(0)
+	b.rps.Store(900)
+	requireRate(t, 900, perSecond(2, a, b))
+}
+
+// While Redis is away each gateway goes on with its last part, and when it is back they do not have the time twice.
+func TestABudgetWithoutRedis(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	proxy := testkit.NewProxy(t, server.Addr())
+	client := func() *redis.Client {
+		c := redis.NewClient(&redis.Options{Addr: proxy.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: 50 * time.Millisecond})
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	a, b := newTill(t, client(), "a", thousand(), 6000), newTill(t, client(), "b", thousand(), 2000)
+	perSecond(2, a, b)
+	proxy.Cut()
+	perSecond(1, a, b)
+	requireRate(t, 1000, perSecond(2, a, b))
+	require.False(t, a.limiter.plan.Load().general.budget.leased.Load())
+	require.NoError(t, proxy.Heal())
+	perSecond(2, a, b)
+	requireRate(t, 1000, perSecond(2, a, b))
+	require.True(t, a.limiter.plan.Load().general.budget.leased.Load())
+}
+
+func TestASaleWithLimitsOfItsOwn(t *testing.T) {
+	t.Parallel()
+	two, ten := 2.0, 10.0
+	cfg := LimitsConfig{GlobalRPS: 3, PerUserRPS: 1, Sales: map[string]SaleLimits{"phone": {GlobalRPS: &two}, "tv": {PerUserRPS: &ten}}}
+	l := NewLimiter(cfg, fixedClock)
+	passed := func(allow func() Decision) (n int) {
+		for range 20 {
+			if allow().OK {
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, 2, passed(func() Decision { return l.AllowGlobal("phone") }))
+	require.Equal(t, "sale", l.AllowGlobal("phone").Policy)
+	require.Equal(t, 3, passed(func() Decision { return l.AllowGlobal("tv") }), "it shares the general budget")
+	require.Zero(t, passed(func() Decision { return l.AllowGlobal("other") }))
+	require.Equal(t, 1, passed(func() Decision { return l.AllowUser("phone", "ann") }))
+	require.Zero(t, passed(func() Decision { return l.AllowUser("other", "ann") }), "one limit over all sales without their own")
+	require.Equal(t, 10, passed(func() Decision { return l.AllowUser("tv", "ann") }))
+	l.Set(cfg)
+	require.False(t, l.AllowGlobal("phone").OK, "what was used stays used")
+	l.Set(LimitsConfig{GlobalRPS: 3})
+	require.False(t, l.AllowGlobal("phone").OK, "it counts with the others again")
+}
+
+func TestSaleLimitsAreChecked(t *testing.T) {
+	t.Parallel()
+	bad, good := -1.0, 1.0
+	err := LimitsConfig{Sales: map[string]SaleLimits{"a b": {}, "phone": {GlobalRPS: &bad, PerUserBurst: 3}}}.Validate()
+	require.ErrorContains(t, err, `limits.sales must name sales by their id, got "a b"`)
+	require.ErrorContains(t, err, "limits.sales: phone.global_rps must be 0 (off) or between")
+	require.ErrorContains(t, err, "limits.sales: phone has per_user_burst without per_user_rps")
+	many := map[string]SaleLimits{}
+	for i := range maxSaleLimits + 1 {
+		many[fmt.Sprint(i)] = SaleLimits{GlobalRPS: &good}
+	}
+	require.ErrorContains(t, LimitsConfig{Sales: many}.Validate(), "at most 64 sales, got 65")
+}
+
+// A gateway that stops gives back what it holds, at once.
+func TestABudgetIsGivenBack(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
+	cfg := LimitsConfig{GlobalRPS: 0.001, GlobalBurst: 1000} // nothing comes in meanwhile
+	a := NewLimiter(cfg, time.Now).Shared(queue.NewBudgets(rdb), "a")
+	a.Renew(t.Context())
+	require.True(t, a.AllowGlobal("").OK)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	a.Run(ctx)
+	require.False(t, a.AllowGlobal("").OK, "it has left")
+	b := NewLimiter(cfg, time.Now).Shared(queue.NewBudgets(rdb), "b")
+	b.Renew(t.Context())
+	passed := 0
+	for b.AllowGlobal("").OK {
+		passed++
+	}
+	require.Equal(t, 999, passed)
+}
+
+func BenchmarkBudget(b *testing.B) {
+	l := NewLimiter(LimitsConfig{GlobalRPS: 50_000}, time.Now)
+	budget := l.plan.Load().general.budget
+	budget.leased.Store(true)
+	budget.tokens.Store(1 << 60)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			l.AllowGlobal("phone")
+		}
+	})
+}
+
+func TestABudgetAllocatesNothing(t *testing.T) {
+	l := NewLimiter(LimitsConfig{GlobalRPS: 50_000}, time.Now)
+	l.plan.Load().general.budget.leased.Store(true)
+	l.plan.Load().general.budget.tokens.Store(1 << 60)
+	require.Zero(t, testing.AllocsPerRun(1000, func() { l.AllowGlobal("phone") }))
+}

@@ -1,0 +1,76 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+)
+
+// maxSaleLimits bounds the sales with limits of their own: each has a budget that is renewed many times a second.
+const maxSaleLimits = 64
+
+// LimitsConfig holds requests per second and bursts. A rate of 0 switches that limit off; a burst of 0 is what one second allows.
+type LimitsConfig struct {
+	GlobalRPS    float64               `koanf:"global_rps"` // of all gateways together
+	GlobalBurst  int                   `koanf:"global_burst"`
+	PerUserRPS   float64               `koanf:"per_user_rps"`
+	PerUserBurst int                   `koanf:"per_user_burst"`
+	PerIPRPS     float64               `koanf:"per_ip_rps"`
+	PerIPBurst   int                   `koanf:"per_ip_burst"`
+	Sales        map[string]SaleLimits `koanf:"sales"` // by sale id, at most 64
+}
+
+// SaleLimits replace the general limits for the orders of one sale, which then no longer count there. A rate that is absent is not
+// replaced; 0 switches that limit off for the sale.
+type SaleLimits struct {
+	GlobalRPS    *float64 `koanf:"global_rps" json:"global_rps,omitempty"`
+	GlobalBurst  int      `koanf:"global_burst" json:"global_burst,omitempty"`
+	PerUserRPS   *float64 `koanf:"per_user_rps" json:"per_user_rps,omitempty"`
+	PerUserBurst int      `koanf:"per_user_burst" json:"per_user_burst,omitempty"`
+}
+
+// DefaultLimitsConfig limits nothing: what is right depends on the shop. configs/limits.yaml holds a start.
+func DefaultLimitsConfig() LimitsConfig { return LimitsConfig{} }
+
+// Validate returns every bad value, each by its key and with what is allowed.
+func (c LimitsConfig) Validate() error {
+	errs := []error{
+		checkRate("limits.global", c.GlobalRPS, c.GlobalBurst),
+		checkRate("limits.per_user", c.PerUserRPS, c.PerUserBurst),
+		checkRate("limits.per_ip", c.PerIPRPS, c.PerIPBurst),
+	}
+	if len(c.Sales) > maxSaleLimits {
+		errs = append(errs, fmt.Errorf("limits.sales may name at most %d sales, got %d", maxSaleLimits, len(c.Sales)))
+	}
+	for _, sale := range slices.Sorted(maps.Keys(c.Sales)) {
+		own := c.Sales[sale]
+		if !ValidSaleID(sale) {
+			errs = append(errs, fmt.Errorf("limits.sales must name sales by their id, got %q", sale))
+			continue
+		}
+		errs = append(errs, checkSaleRate(sale, "global", own.GlobalRPS, own.GlobalBurst), checkSaleRate(sale, "per_user", own.PerUserRPS, own.PerUserBurst))
+	}
+	return errors.Join(errs...)
+}
+
+func checkSaleRate(sale, kind string, rps *float64, burst int) error {
+	if rps == nil {
+		if burst != 0 {
+			return fmt.Errorf("limits.sales: %s has %s_burst without %s_rps", sale, kind, kind)
+		}
+		return nil
+	}
+	return checkRate("limits.sales: "+sale+"."+kind, *rps, burst)
+}
+
+func checkRate(prefix string, rps float64, burst int) error {
+	if math.IsNaN(rps) || rps < 0 || rps > 1e7 || (rps > 0 && rps < 0.001) {
+		return fmt.Errorf("%s_rps must be 0 (off) or between 0.001 and 10000000 requests per second, got %v", prefix, rps)
+	}
+	if burst < 0 || burst > 1e7 {
+		return fmt.Errorf("%s_burst must be between 1 and 10000000, or 0 for what one second allows, got %d", prefix, burst)
+	}
+	return nil
+}

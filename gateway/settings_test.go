@@ -1,0 +1,181 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/inventory"
+	"sluice/queue"
+)
+
+// settings is a Settings in memory that does what it is told.
+type settings struct {
+	view    SettingsView
+	changes []SettingsChange
+	reverts []int64
+	err     error
+}
+
+func newSettings() *settings {
+	return &settings{view: SettingsView{File: "abc", Keys: []Setting{
+		{Key: "limits.global_rps", Value: 5.0, Source: "file c.yaml", Hot: true}, {Key: "limits.global_burst", Value: 0, Source: "default", Hot: true},
+		{Key: "limits.per_user_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_user_burst", Value: 0, Source: "default", Hot: true},
+		{Key: "limits.per_ip_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_ip_burst", Value: 0, Source: "default", Hot: true},
+		{Key: "limits.sales", Value: map[string]SaleLimits(nil), Source: "default", Hot: true},
+		{Key: "log.level", Value: "info", Source: "default", Hot: true}, {Key: "http.addr", Value: ":1", Source: "flag"},
+		{Key: "gateway.admission", Value: true, Source: "default", Hot: true}, {Key: "queue.drain", Value: true, Source: "default", Hot: true},
+		{Key: "queue.held", Value: []string{"tv"}, Source: "admin", Hot: true}}}}
+}
+
+func (s *settings) Show(context.Context) SettingsView { return s.view }
+
+func (s *settings) Change(_ context.Context, c SettingsChange) error {
+	if c.By.IfVersion != AnyVersion && c.By.IfVersion != s.view.Version.Version {
+		return ErrVersion
+	}
+	if s.err != nil {
+		return s.err
+	}
+	s.changes = append(s.changes, c)
+	s.view.Version = SettingsVersion{Version: s.view.Version.Version + 1, At: testNow, Actor: c.By.Actor, Source: "admin", Reason: c.By.Reason}
+	if c.For > 0 {
+		for i := range s.view.Keys {
+			s.view.Keys[i].Until = testNow.Add(c.For)
+		}
+	}
+	return nil
+}
+
+func (s *settings) Revert(_ context.Context, to int64, prefix string, _ SettingsAuthor) error {
+	if to > 5 {
+		return ErrNoVersion
+	}
+	s.reverts = append(s.reverts, to, int64(len(prefix)))
+	return nil
+}
+
+func (s *settings) Reload(context.Context, SettingsAuthor) (ReloadResult, error) {
+	return ReloadResult{NeedsRestart: []string{"http.addr"}}, s.err
+}
+
+func (s *settings) Versions(_ context.Context, before int64, limit int) (list []SettingsVersion, _ error) {
+	for v := int64(30); v > 0 && len(list) < limit; v-- {
+		if before == 0 || v < before {
+			list = append(list, SettingsVersion{Version: v, At: testNow, Actor: "ann", Source: "file", Values: map[string]any{"pool.size": 3}})
+		}
+	}
+	return list, nil
+}
+
+// Every route of the live configuration, over HTTP; the client checks each answer against the document.
+func TestSettingsRoutes(t *testing.T) {
+	t.Parallel()
+	live := newSettings()
+	s := newStack(t, func(c *setup) { c.still, c.settings = true, live })
+	s.sell("phone", 5)
+	last := func() SettingsChange { return live.changes[len(live.changes)-1] }
+	ok := func(method, path, body string) got {
+		t.Helper()
+		g := s.admin(method, "/admin/v1"+path, body)
+		require.Equal(t, http.StatusOK, g.status, g.raw)
+		return g
+	}
+	g := ok(http.MethodGet, "/limits", "")
+	require.Equal(t, `"0"`, g.header.Get("ETag"))
+	require.Contains(t, g.raw, `"global_rps":5`)
+	require.Contains(t, g.raw, `"sales":{}`)
+	ok(http.MethodGet, "/config", "")
+	ok(http.MethodGet, "/log-level", "")
+	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"held":["tv"]`)
+
+	s.refused(CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/limits", `{"limits":{"global_rps":7}}`))
+	s.refused(CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/config", `{"set":{"pool.size":7}}`))
+	require.Empty(t, live.changes)
+
+	ok(http.MethodPut, "/log-level", `{"level":"debug","for":"5m","reason":"why"}`)
+	require.Equal(t, SettingsChange{Set: map[string]any{"log.level": "debug"}, For: 5 * time.Minute,
+		By: SettingsAuthor{Actor: "root", Reason: "why", IfVersion: AnyVersion}}, last())
+	require.Contains(t, ok(http.MethodGet, "/limits", "").raw, `"until":{`)
+	ok(http.MethodPut, "/switches/admission", `{"on":false}`)
+	require.Equal(t, map[string]any{"gateway.admission": false}, last().Set)
+	ok(http.MethodPut, "/switches/drain", `{"on":false}`)
+	require.Equal(t, map[string]any{"queue.drain": false}, last().Set)
+	ok(http.MethodPut, "/switches/drain", `{"on":false,"sale":"phone"}`)
+	require.Equal(t, map[string]any{"queue.held": []string{"tv", "phone"}}, last().Set)
+	require.EqualValues(t, 3, last().By.IfVersion, "the list is changed as it was read")
+	s.refused(CodeNotFound, s.admin(http.MethodPut, "/admin/v1/switches/drain", `{"on":false,"sale":"nothing"}`))
+	for path, body := range map[string]string{"/switches/drain": `{}`, "/switches/admission": `{"on":true,"sale":"phone"}`,
+		"/log-level": `{"level":"info","for":"1ms"}`, "/reload": `{"reason":"a\u0001b"}`} {
+		method := http.MethodPut
+		if path == "/reload" {
+			method = http.MethodPost
+		}
+		s.refused(CodeInvalidRequest, s.admin(method, "/admin/v1"+path, body))
+	}
+
+	ok(http.MethodPost, "/limits/revert", `{"to":2}`)
+	ok(http.MethodPost, "/config/revert", `{}`)
+	require.Equal(t, []int64{2, int64(len("limits.")), 0, 0}, live.reverts)
+	s.refused(CodeNotFound, s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":9}`))
+	require.Contains(t, ok(http.MethodPost, "/reload", `{"reason":"new"}`).raw, `"needs_restart":["http.addr"]`)
+	live.err = inventory.InvalidError{{Field: "pool.size", Detail: "must be more"}}
+	s.refused(CodeInvalidRequest, s.admin(http.MethodPost, "/admin/v1/reload", ""))
+	live.err = errors.New("secret of ours")
+	require.NotContains(t, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`).raw, "secret")
+
+	var list versionList
+	require.NoError(t, json.Unmarshal([]byte(ok(http.MethodGet, "/config/versions?limit=20", "").raw), &list))
+	require.Len(t, list.Versions, 20)
+	require.EqualValues(t, 11, list.Next)
+	require.NoError(t, json.Unmarshal([]byte(ok(http.MethodGet, "/config/versions?before=11", "").raw), &list))
+	require.EqualValues(t, 10, list.Versions[0].Version)
+	s.refused(CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1/config/versions?before=x", ""))
+}
+
+func TestLimitsAreAMergePatch(t *testing.T) {
+	t.Parallel()
+	live := newSettings()
+	own, two := 3.0, 2.0
+	live.view.Keys[6].Value = map[string]SaleLimits{"tv": {GlobalRPS: &own}, "phone": {PerUserRPS: &two, PerUserBurst: 4}}
+	s := newStack(t, func(c *setup) { c.still, c.settings = true, live })
+	s.sell("radio", 5)
+	patch := func(match, body string) got {
+		t.Helper()
+		g, err := fetch(t.Context(), s.ops, http.MethodPatch, "http://"+s.opsAddr+"/admin/v1/limits", s.token("root", true), body, "If-Match", match)
+		require.NoError(t, err)
+		return g
+	}
+	g := patch(`"0"`, `{"limits":{"global_rps":9,"per_user_rps":null,"sales":{"tv":null,"radio":{"global_rps":1}}},"for":"1m"}`)
+	require.Equal(t, http.StatusOK, g.status, g.raw)
+	c := live.changes[0]
+	require.Equal(t, map[string]any{"limits.global_rps": 9.0, "limits.sales": map[string]any{
+		"phone": map[string]any{"per_user_rps": 2.0, "per_user_burst": 4}, "radio": map[string]any{"global_rps": 1.0}}}, c.Set)
+	require.Equal(t, []string{"limits.per_user_rps"}, c.Unset)
+	require.Equal(t, time.Minute, c.For)
+	require.Equal(t, http.StatusPreconditionFailed, patch(`"0"`, `{"limits":{"global_rps":9}}`).status)
+	require.Equal(t, http.StatusOK, patch(`*`, `{"limits":{"global_rps":9}}`).status)
+	require.Equal(t, http.StatusNotFound, patch(`*`, `{"limits":{"sales":{"nothing":{"global_rps":9}}}}`).status)
+}
+
+func TestInstancesRoute(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, func(c *setup) { c.still = true })
+	beats := queue.NewInstances(s.rdb, slog.New(slog.DiscardHandler))
+	s.run(func(ctx context.Context) {
+		beats.Run(ctx, func() queue.Instance {
+			return queue.Instance{ID: "a", Roles: []string{"worker"}, Version: "v1", ConfigVersion: 2, ConfigFile: "f", StartedAt: testNow}
+		})
+	})
+	require.Eventually(t, func() bool {
+		g := s.admin(http.MethodGet, "/admin/v1/instances", "")
+		list, _ := g.body["instances"].([]any)
+		return g.status == http.StatusOK && len(list) == 1
+	}, patience, 10*time.Millisecond)
+}

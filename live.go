@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/google/uuid"
+
+	"sluice/configs"
+	"sluice/gateway"
+	"sluice/inventory"
+	"sluice/queue"
+)
+
+// openLive makes the parts that follow the configuration while it changes.
+func (a *App) openLive() {
+	loaded := a.opt.Loaded
+	if loaded == nil {
+		loaded = configs.Fixed(a.cfg)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "sluice"
+	}
+	a.name = host + "-" + uuid.NewString()[:8]
+	a.live = configs.NewLive(loaded, a.db, a.part("configs"), a.book.Now, a.opt.Registry)
+	a.beats = queue.NewInstances(a.redis.Client, a.part("instances"))
+	a.limiter = gateway.NewLimiter(a.cfg.Limits, a.opt.Now).Shared(queue.NewBudgets(a.redis.Client), a.name)
+}
+
+// followLive says who follows which hot keys. Every part must exist by now.
+func (a *App) followLive() {
+	a.live.OnChange(func(cfg configs.Config) {
+		a.limiter.Set(cfg.Limits)
+		a.keeper.SetCaps(inventory.CapPolicy{Cap: cfg.Queue.Cap, MinCap: cfg.Queue.MinCap, MaxWait: cfg.Queue.MaxWait})
+		if a.consumer != nil {
+			a.consumer.SetBatch(cfg.Queue.Batch)
+			a.consumer.SetPool(cfg.Pool.Size)
+			a.consumer.Hold(!cfg.Queue.Drain, cfg.Queue.Held)
+		}
+		if a.gateway != nil {
+			a.gateway.SetAdmission(cfg.Gateway.Admission)
+		}
+		if a.opt.Level != nil {
+			a.opt.Level.Set(cfg.Log.SlogLevel())
+		}
+	})
+}
+
+// Reload reads the configuration again, as after SIGHUP.
+func (a *App) Reload(ctx context.Context) { a.live.Signalled(ctx) }
+
+// wait returns when ctx ends, or the error of a part that failed; meanwhile
+// each signal on hangups reloads.
+func (a *App) wait(ctx context.Context, hangups <-chan os.Signal) error {
+	for {
+		select {
+		case err := <-a.Failed():
+			return err
+		case <-hangups:
+			a.Reload(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// pace is how fast a sale's line drains, in tickets per second.
+func (a *App) pace(sale string) float64 {
+	if e, ok := a.book.Get(sale); ok {
+		return e.Rate()
+	}
+	return inventory.FirstRate
+}
+
+// self is what this instance says of itself to the others.
+func (a *App) self() queue.Instance {
+	version, file := a.live.Version()
+	i := queue.Instance{ID: a.name, Version: a.opt.Version, ConfigVersion: version, ConfigFile: file, StartedAt: a.started}
+	for _, role := range []struct {
+		name   string
+		played bool
+	}{{"gateway", a.opt.Roles.Gateway}, {"worker", a.opt.Roles.Worker}, {"notifier", a.opt.Roles.Notifier}} {
+		if role.played {
+			i.Roles = append(i.Roles, role.name)
+		}
+	}
+	return i
+}

@@ -1,0 +1,68 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Budgets keeps rates that several instances spend together: each leases
+// tokens for a short while and spends them without asking. Over any time T at
+// most rate × T + depth tokens are dealt, however many instances there are.
+// Safe for concurrent use.
+type Budgets struct {
+	rdb   redis.UniversalClient
+	share script
+}
+
+// NewBudgets returns the budgets kept in rdb.
+func NewBudgets(rdb redis.UniversalClient) *Budgets {
+	return &Budgets{rdb: rdb, share: loadScript("budget")}
+}
+
+// Claim is what an instance says when it renews its share of a budget.
+type Claim struct {
+	Budget   string // its name, for the key
+	Instance string
+	Rate     float64       // tokens per second of all instances together; positive
+	Depth    float64       // most tokens that may lie unspent, everywhere together; at least 1
+	Demand   float64       // requests per second this instance sees, refused ones included
+	Held     int64         // tokens it has not spent; negative when it owes some
+	Lapse    time.Duration // after which it counts as gone, unless it renews
+}
+
+// Share is what the instance got.
+type Share struct {
+	Tokens    int64   // to add to those it holds; negative: it gave back
+	Part      float64 // of the whole rate, 0 to 1
+	Instances int     // that share the budget, this one included
+}
+
+// Renew deals an instance its share. After an error tokens may have been
+// dealt; they are then lost until the instance lapses or renews.
+func (b *Budgets) Renew(ctx context.Context, c Claim) (Share, error) {
+	list, err := b.run(ctx, c, c.Lapse.Milliseconds())
+	if err != nil {
+		return Share{}, err
+	}
+	return Share{Tokens: toInt(list[0]), Part: float64(toInt(list[1])) / 1e6, Instances: int(toInt(list[2]))}, nil
+}
+
+// Leave gives everything held back and ends the instance's part.
+func (b *Budgets) Leave(ctx context.Context, c Claim) error {
+	_, err := b.run(ctx, c, 0)
+	return err
+}
+
+func (b *Budgets) run(ctx context.Context, c Claim, lapse int64) ([]any, error) {
+	number := func(f float64) string { return strconv.FormatFloat(f, 'f', 3, 64) }
+	list, err := b.share.runList(ctx, b.rdb, []string{budgetKey(c.Budget)},
+		c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse)
+	if err == nil && len(list) != 3 {
+		err = fmt.Errorf("budget %s answered %d values, not 3", c.Budget, len(list))
+	}
+	return list, err
+}

@@ -1,0 +1,94 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	beatEvery = time.Second
+	beatLapse = 5 * time.Second // an instance unheard of for so long counts as gone
+)
+
+// Instance is one running process.
+type Instance struct {
+	ID            string    `json:"-"`
+	Roles         []string  `json:"roles"`
+	Version       string    `json:"version"`
+	ConfigVersion int64     `json:"config_version"`
+	ConfigFile    string    `json:"config_file"` // digest of the hot keys in its file
+	StartedAt     time.Time `json:"started_at"`
+	LastSeen      time.Time `json:"-"` // by Redis' clock
+}
+
+// Instances knows which processes run: each says so once a second, and one
+// that is silent for five is gone. Safe for concurrent use.
+type Instances struct {
+	rdb  redis.UniversalClient
+	beat script
+	log  *slog.Logger
+}
+
+// NewInstances returns the instances that share rdb.
+func NewInstances(rdb redis.UniversalClient, log *slog.Logger) *Instances {
+	return &Instances{rdb: rdb, beat: loadScript("heartbeat"), log: log}
+}
+
+// Run says that this process runs until ctx ends, and then that it does not;
+// self is asked each time.
+func (is *Instances) Run(ctx context.Context, self func() Instance) {
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	silent := false
+	for {
+		err := is.say(ctx, self(), beatLapse)
+		if err != nil && !silent && ctx.Err() == nil {
+			is.log.Warn("this instance cannot say that it runs", "error", err)
+		}
+		silent = err != nil
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			_ = is.say(context.WithoutCancel(ctx), self(), 0) // it lapses otherwise
+			return
+		}
+	}
+}
+
+func (is *Instances) say(ctx context.Context, self Instance, lapse time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, beatEvery)
+	defer cancel()
+	card, err := json.Marshal(self)
+	if err != nil {
+		return err
+	}
+	_, err = is.beat.runList(ctx, is.rdb, []string{instancesKey}, self.ID, card, lapse.Milliseconds())
+	return err
+}
+
+// List returns the processes that run, by id.
+func (is *Instances) List(ctx context.Context) ([]Instance, error) {
+	reply, err := is.beat.runList(ctx, is.rdb, []string{instancesKey}, "", "", 0)
+	if err != nil {
+		return nil, err
+	}
+	var found []Instance
+	for i := 0; i+2 < len(reply); i += 3 {
+		var one Instance
+		card, _ := reply[i+2].(string)
+		if json.Unmarshal([]byte(card), &one) != nil {
+			continue // written by a version that says it differently
+		}
+		one.ID, _ = reply[i].(string)
+		one.LastSeen = time.UnixMilli(toInt(reply[i+1])).UTC()
+		found = append(found, one)
+	}
+	slices.SortFunc(found, func(a, b Instance) int { return cmp.Compare(a.ID, b.ID) })
+	return found, nil
+}
