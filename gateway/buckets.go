@@ -1,87 +1,95 @@
 package gateway
 
 import (
-	"hash/maphash"
+	"math"
 	"sync"
 	"time"
-
-	"golang.org/x/time/rate"
 )
 
 const (
 	limitShards = 64
-	// limitShardBuckets bounds each kind of bucket to 64 × 4096 = 262,144 users or addresses, about 50 MB at the worst.
+	// limitShardBuckets bounds each kind of bucket to 64 × 4096 = 262,144 users or addresses, about 12 MB at the worst.
 	limitShardBuckets = 4096
-	// evictionSample is how many buckets a newcomer looks at to find one to drop.
-	evictionSample = 8
 )
 
-// buckets is a bounded map of token buckets, sharded so that requests rarely wait for each other.
-type buckets[K comparable] struct {
-	seed   maphash.Seed
-	shards [limitShards]bucketShard[K]
+// buckets is a bounded map of token buckets, sharded so that requests rarely wait for each other. The keys are hashes:
+// of a quarter of a million users two share a bucket once in half a billion such crowds. Nothing in it is a pointer, so the
+// garbage collector does not look inside.
+type buckets struct {
+	shards [limitShards]bucketShard
 }
 
-type bucketShard[K comparable] struct {
+// bucketShard keeps two generations: when the young one is full it becomes the old one, and what nobody asked for in the old one's
+// time is forgotten with it.
+type bucketShard struct {
 	sync.Mutex
-	held map[K]*bucket
+	young, old map[uint64]bucket
 }
 
+// bucket is how many tokens were missing from a full bucket, and when.
 type bucket struct {
-	limiter *rate.Limiter
-	plan    *limitPlan // whose numbers the limiter has
-	seen    time.Time
+	missing float64
+	at      int64 // unix ns
 }
 
-func newBuckets[K comparable]() *buckets[K] {
-	b := &buckets[K]{seed: maphash.MakeSeed()}
+func newBuckets() *buckets {
+	b := &buckets{}
 	for i := range b.shards {
-		b.shards[i].held = make(map[K]*bucket)
+		b.shards[i].young = make(map[uint64]bucket)
 	}
 	return b
 }
 
-func (b *buckets[K]) allow(key K, plan *limitPlan, p policy, now time.Time) Decision {
+// allow takes a token from the bucket of key if there is one.
+func (b *buckets) allow(key uint64, p policy, now time.Time) Decision {
 	if p.off() {
 		return Decision{OK: true}
 	}
-	shard := &b.shards[maphash.Comparable(b.seed, key)%limitShards]
+	shard := &b.shards[key%limitShards]
 	shard.Lock()
 	defer shard.Unlock()
-	held, ok := shard.held[key]
-	if !ok {
-		shard.makeRoom(p, now)
-		held = &bucket{limiter: rate.NewLimiter(rate.Limit(p.rps), p.burst), plan: plan}
-		shard.held[key] = held
-	}
-	if held.plan != plan {
-		held.limiter.SetLimitAt(now, rate.Limit(p.rps))
-		held.limiter.SetBurstAt(now, p.burst)
-		held.plan = plan
-	}
-	held.seen = now
-	return decide(held.limiter, p, now)
+	held := shard.take(key)
+	ok := held.spend(p, now.UnixNano())
+	shard.put(key, held)
+	return held.decide(ok, p)
 }
 
-// makeRoom looks at a few buckets where Go's map iteration happens to start, drops those that have refilled (a new
-// one would be the same), and at the cap drops the longest unseen of them.
-func (s *bucketShard[K]) makeRoom(p policy, now time.Time) {
-	refilled := time.Duration(float64(p.burst) / p.rps * float64(time.Second))
-	var oldest K
-	var oldestSeen time.Time
-	looked := 0
-	for key, held := range s.held {
-		if looked == evictionSample {
-			break
-		}
-		if now.Sub(held.seen) > refilled {
-			delete(s.held, key)
-		} else if looked == 0 || held.seen.Before(oldestSeen) {
-			oldest, oldestSeen = key, held.seen
-		}
-		looked++
+// take returns the bucket of key; a newcomer's is full.
+func (s *bucketShard) take(key uint64) bucket {
+	if held, ok := s.young[key]; ok {
+		return held
 	}
-	if len(s.held) >= limitShardBuckets {
-		delete(s.held, oldest)
+	return s.old[key]
+}
+
+func (s *bucketShard) put(key uint64, held bucket) {
+	s.young[key] = held
+	if len(s.young) >= limitShardBuckets/2 {
+		s.old, s.young = s.young, make(map[uint64]bucket, limitShardBuckets/2)
 	}
+}
+
+// spend refills the bucket for the time that has passed and takes one token, or none when there is none.
+func (b *bucket) spend(p policy, now int64) bool {
+	if passed := now - b.at; passed > 0 {
+		b.missing = max(0, b.missing-time.Duration(passed).Seconds()*p.rps)
+		b.at = now
+	}
+	const rounding = 1e-9
+	if b.missing+1 > float64(p.burst)+rounding {
+		return false
+	}
+	b.missing++
+	return true
+}
+
+func (b *bucket) decide(ok bool, p policy) Decision {
+	d := Decision{OK: ok, Policy: p.name}
+	d.Limit, d.Window = quota(p.rps)
+	if !ok {
+		d.RetryAfter = time.Duration(math.Ceil((b.missing + 1 - float64(p.burst)) / p.rps * float64(time.Second)))
+		return d
+	}
+	d.Remaining = max(int(float64(p.burst)-b.missing), 0)
+	return d
 }

@@ -78,6 +78,19 @@ func (b *budget) allow(p policy, now time.Time) Decision {
 	return d
 }
 
+// decide takes a token from the bucket if there is one.
+func decide(bucket *rate.Limiter, p policy, now time.Time) Decision {
+	d := Decision{OK: bucket.AllowN(now, 1), Policy: p.name}
+	d.Limit, d.Window = quota(p.rps)
+	tokens := bucket.TokensAt(now)
+	d.Remaining = max(int(tokens), 0)
+	if !d.OK {
+		d.Remaining = 0
+		d.RetryAfter = time.Duration(math.Ceil((1 - tokens) / p.rps * float64(time.Second)))
+	}
+	return d
+}
+
 // due tells whether the lease should be renewed now.
 func (b *budget) due(now time.Time) bool {
 	b.mu.Lock()

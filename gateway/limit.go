@@ -2,33 +2,31 @@ package gateway
 
 import (
 	"fmt"
+	"hash/maphash"
 	"math"
+	"math/bits"
 	"net/http"
 	"net/netip"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"sluice/queue"
 )
 
 // Limiter counts requests per user, per address and over all. It is safe for concurrent use and holds at most 262,144 users and as many
-// addresses. Beyond that a newcomer takes the place of the longest unseen of a few buckets picked at random, whose owner then starts
-// afresh: under such a crowd the global limit is the one that protects, and an honest newcomer is never refused for want of memory.
+// addresses. Beyond that those who have not been seen for longest start afresh: under such a crowd the global limit is the one that
+// protects, and an honest newcomer is never refused for want of memory.
 type Limiter struct {
 	now      func() time.Time
 	plan     atomic.Pointer[limitPlan]
-	users    *buckets[saleUser]
-	addrs    *buckets[netip.Addr]
+	seed     maphash.Seed
+	users    *buckets
+	addrs    *buckets
 	shares   *queue.Budgets // nil: the global limits are this process' own
 	instance string
 }
 
-// saleUser is a user in a sale that has a limit per user of its own; in all others together the sale is empty.
-type saleUser struct{ sale, user string }
-
-// limitPlan is one configuration; buckets compare the pointer to notice a change.
+// limitPlan is one configuration.
 type limitPlan struct {
 	general scope
 	addr    policy
@@ -91,7 +89,7 @@ type Decision struct {
 
 // NewLimiter expects a configuration that passed Validate. Its global limits are this process' own unless it is Shared.
 func NewLimiter(cfg LimitsConfig, now func() time.Time) *Limiter {
-	l := &Limiter{now: now, users: newBuckets[saleUser](), addrs: newBuckets[netip.Addr]()}
+	l := &Limiter{now: now, seed: maphash.MakeSeed(), users: newBuckets(), addrs: newBuckets()}
 	l.Set(cfg)
 	return l
 }
@@ -150,9 +148,12 @@ func (l *Limiter) AllowGlobal(sale string) Decision {
 
 // AllowUser counts a request of an authenticated user for a sale.
 func (l *Limiter) AllowUser(sale, user string) Decision {
-	plan := l.plan.Load()
-	s := plan.of(sale)
-	return l.users.allow(saleUser{s.userSale, user}, plan, s.user, l.now())
+	s := l.plan.Load().of(sale)
+	key := maphash.String(l.seed, user)
+	if s.userSale != "" { // a bucket of its own beside the one for all other sales
+		key = bits.RotateLeft64(key, 1) ^ maphash.String(l.seed, s.userSale)
+	}
+	return l.users.allow(key, s.user, l.now())
 }
 
 // AllowAnonymous counts a request that carries no valid user, or that failed, against its address. Requests of valid
@@ -167,8 +168,7 @@ func (l *Limiter) AllowAnonymous(ip string) Decision {
 		prefix, _ := addr.Prefix(64) // cannot fail: 64 fits
 		addr = prefix.Addr()
 	}
-	plan := l.plan.Load()
-	return l.addrs.allow(addr, plan, plan.addr, l.now())
+	return l.addrs.allow(maphash.Comparable(l.seed, addr), l.plan.Load().addr, l.now())
 }
 
 // Problem is the 429 for a refusal; WriteProblem adds the RateLimit headers.
@@ -185,19 +185,6 @@ func (d Decision) setHeaders(h http.Header) {
 	}
 	h.Set("RateLimit-Policy", fmt.Sprintf(`"%s";q=%d;w=%d`, d.Policy, d.Limit, d.Window))
 	h.Set("RateLimit", fmt.Sprintf(`"%s";r=%d;t=%d`, d.Policy, d.Remaining, wholeSeconds(d.RetryAfter)))
-}
-
-// decide takes a token from the bucket if there is one.
-func decide(bucket *rate.Limiter, p policy, now time.Time) Decision {
-	d := Decision{OK: bucket.AllowN(now, 1), Policy: p.name}
-	d.Limit, d.Window = quota(p.rps)
-	tokens := bucket.TokensAt(now)
-	d.Remaining = max(int(tokens), 0)
-	if !d.OK {
-		d.Remaining = 0
-		d.RetryAfter = time.Duration(math.Ceil((1 - tokens) / p.rps * float64(time.Second)))
-	}
-	return d
 }
 
 // quota expresses a rate as whole requests in whole seconds, rounded towards fewer requests.
