@@ -115,7 +115,8 @@ func (a Ask) args() []any {
 	args = append(args, a.Epoch, strconv.FormatFloat(a.Rate, 'f', 3, 64), wakeChannel, a.Line.sale)
 	for i := range a.Requests {
 		r := &a.Requests[i]
-		args = append(args, r.ID, r.User, r.Units, r.Fingerprint, r.Email, r.Phone, r.Locale)
+		// Pointers: a string in an interface would be copied to the heap.
+		args = append(args, &r.ID, &r.User, &r.Units, &r.Fingerprint, &r.Email, &r.Phone, &r.Locale)
 	}
 	return args
 }
@@ -142,20 +143,23 @@ func (a Ask) read(reply any, err error) Told {
 	}
 	for i, answer := range answers[1:] {
 		text, _ := answer.(string)
-		t.Admissions[i] = readAnswer(a.Requests[i].ID, text)
+		t.Admissions[i] = readAnswer(&a.Requests[i], text)
 	}
 	return t
 }
 
-func readAnswer(id, answer string) Admission {
+func readAnswer(r *Request, answer string) Admission {
 	if answer == "" {
 		answer = "?"
 	}
 	code, rest := answer[0], answer[1:]
 	switch code {
-	case 'A', 'R':
-		t, err := parseTicket(id, rest)
-		return Admission{Ticket: t, Replayed: code == 'R', Err: err}
+	case 'A':
+		t, err := admittedTicket(r, rest)
+		return Admission{Ticket: t, Err: err}
+	case 'R':
+		t, err := parseTicket(r.ID, rest)
+		return Admission{Ticket: t, Replayed: true, Err: err}
 	case 'M':
 		return Admission{Err: ErrMismatch}
 	case 'N':
@@ -176,4 +180,22 @@ func readAnswer(id, answer string) Admission {
 		return Admission{Err: ErrSoldOut}
 	}
 	return Admission{Err: fmt.Errorf("admit answered %q, which is no answer", answer)}
+}
+
+// admittedTicket is the request as it stands in the line now: sequence, slot,
+// admission, position and expected wait are what the line decided.
+func admittedTicket(r *Request, decided string) (Ticket, error) {
+	t := Ticket{ID: r.ID, User: r.User, State: Queued, Units: r.Units, Fingerprint: r.Fingerprint, Email: r.Email, Phone: r.Phone, Locale: r.Locale}
+	var slot, admitted int64
+	rest := decided
+	for i, to := range [...]*int64{&t.Seq, &slot, &admitted, &t.Position, &t.ETASeconds} {
+		text, after, more := strings.Cut(rest, "\t")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 || more != (i < 4) {
+			return Ticket{}, fmt.Errorf("admit answered %q for %s, which is no place in line", decided, r.ID)
+		}
+		*to, rest = n, after
+	}
+	t.Slot, t.AdmittedAt = int(slot), time.UnixMilli(admitted).UTC()
+	return t, nil
 }

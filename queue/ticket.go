@@ -56,11 +56,8 @@ const (
 // parseTicket reads a record as lua/record.lua describes it. It fails on
 // anything that no script writes.
 func parseTicket(id, record string) (Ticket, error) {
-	f := strings.Split(record, "\t")
-	if len(f) == oldFields {
-		f = append(f, "", "")
-	}
-	if len(f) != recordFields || len(f[0]) != 1 || !State(f[0][0]).valid() {
+	f, n := fieldsOf(record)
+	if n != recordFields && n != oldFields || len(f[0]) != 1 || !State(f[0][0]).valid() {
 		return Ticket{}, fmt.Errorf("ticket %s: its record is not one: %q", id, record)
 	}
 	t := Ticket{ID: id, State: State(f[0][0]), User: f[4], Fingerprint: f[6], Reason: f[10], Email: f[11], Phone: f[12], Locale: f[13]}
@@ -93,6 +90,17 @@ func parseTicket(id, record string) (Ticket, error) {
 		t.PaidAt = time.UnixMilli(pay).UTC()
 	}
 	return t, nil
+}
+
+// fieldsOf cuts a record and counts its fields, more than there should be included.
+func fieldsOf(record string) (f [recordFields]string, n int) {
+	for rest, more := record, true; more; n++ {
+		var field string
+		if field, rest, more = strings.Cut(rest, "\t"); n < len(f) {
+			f[n] = field
+		}
+	}
+	return f, n
 }
 
 // record is the inverse of parseTicket, used to write the ledger back into a line.

@@ -7,7 +7,7 @@
 -- Returns {head, answer, answer, ...}, one answer per request in their order.
 --   head    "X" the line is not ready (no meta, other epoch, being rebuilt): nothing was done, no answers follow
 --           else the units left and the sequence of the newest ticket, after this batch: "stock seq"
---   answer  "A" .. record    admitted
+--   answer  "A" .. sequence, slot, admitted ms, position, eta s (with tabs between)    admitted
 --           "R" .. record    known: the same request came before, this is what it became
 --           "M"              known, but with another payload or user
 --           "N" .. starts_ms the sale has not started (0: not opened yet)
@@ -25,6 +25,7 @@ local stamp = int(now)
 local state, starts, ends = meta[3], tonumber(meta[4]), tonumber(meta[5])
 local cap, limit, seq, claimed = tonumber(meta[6]), tonumber(meta[7]), tonumber(meta[8]), tonumber(meta[9])
 local rate = tonumber(ARGV[2])
+local middle = '\t' .. stamp .. '\t'
 
 local refusal
 if state == 'closed' or now >= ends then refusal = 'E'
@@ -64,14 +65,15 @@ for i = 1, #ids do
     else
       seq, depth, stock, taken = seq + 1, depth + 1, stock - units, taken + units
       local position = math.max(seq - claimed, 1)
-      record = table.concat({'q', int(seq), int(units), int(slot), user, stamp, print,
-        int(position), int(math.ceil(position / rate)), '', '', ARGV[a + 4], ARGV[a + 5], ARGV[a + 6], ''}, '\t')
+      local place = string.format('\t%.0f\t%.0f', position, math.ceil(position / rate))
+      record = string.format('q\t%.0f\t%.0f\t%.0f\t', seq, units, slot) .. user .. middle .. print .. place .. '\t\t\t' ..
+        ARGV[a + 4] .. '\t' .. ARGV[a + 5] .. '\t' .. ARGV[a + 6] .. '\t'
       mine[user] = with_order(text, id, slot, units)
       fresh[id] = record
       push[#push + 1] = id
       records[#records + 1] = id
       records[#records + 1] = record
-      out[i + 1] = 'A' .. record
+      out[i + 1] = string.format('A%.0f\t%.0f\t', seq, slot) .. stamp .. place
     end
   end
 end

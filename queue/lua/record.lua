@@ -70,6 +70,7 @@ end
 
 -- held_by returns the units a user holds, its lowest free slot and its newest order ("" when none).
 local function held_by(text)
+  if text == '' then return 0, 1, '' end
   local sum, used, newest = 0, {}, ''
   for id, slot, units in string.gmatch(text, '([^:,]+):(%d+):(%d+)') do
     sum = sum + tonumber(units)
@@ -83,7 +84,7 @@ end
 
 -- with_order returns a holding with one order more.
 local function with_order(text, id, slot, units)
-  local one = id .. ':' .. int(slot) .. ':' .. int(tonumber(units))
+  local one = id .. string.format(':%.0f:%.0f', slot, tonumber(units))
   if text == '' then return one end
   return text .. ',' .. one
 end
