@@ -222,6 +222,7 @@ func (r *SaleAudit) judge(sale Sale, snap queue.Snapshot) {
 		}
 	}
 	problem(r.Total != r.Available+r.Live, "ledger: total %d is not available %d + live orders %d", r.Total, r.Available, r.Live)
+	problem(r.Available < 0, "oversold: the ledger is %d units short", -r.Available)
 	problem(r.Difference != 0, "ledger and line differ by %d units", r.Difference)
 	problem(r.OverLimit > 0, "%d users hold more than %d units", r.OverLimit, sale.PerUserLimit)
 	problem(r.Unleased > 0, "%d batches have no lease", r.Unleased)

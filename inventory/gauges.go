@@ -14,6 +14,9 @@ const (
 	auditEvery = 10 * time.Second
 	// auditShare bounds what measuring may cost: after an audit that took a second comes a pause of fifty.
 	auditShare = 50
+	// auditLine is the longest line that is measured in the background: the look at a longer one would hold Redis up for more than
+	// some 50 ms. Its last value stays until it is shorter; an audit that is asked for looks at any.
+	auditLine = 50_000
 )
 
 // Gauges shows the book's numbers as metrics and measures the difference
@@ -93,13 +96,23 @@ func (g *Gauges) Run(ctx context.Context) {
 func (g *Gauges) measure(ctx context.Context) error {
 	var result Audit
 	for _, id := range g.book.Active() {
+		if e, ok := g.book.Get(id); ok && e.View().Waiting > auditLine {
+			continue
+		}
 		one, err := g.auditor.Run(ctx, id)
 		if err != nil {
 			return err
 		}
 		result.Sales = append(result.Sales, one.Sales...)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	found := make(map[string]int64, len(result.Sales))
+	for _, id := range g.book.Active() {
+		if was, ok := g.found[id]; ok {
+			found[id] = was
+		}
+	}
 	for _, s := range result.Sales {
 		if !s.Compared {
 			g.log.Warn("sale could not be audited", "sale", s.Sale, "why", s.Problems)
@@ -110,8 +123,6 @@ func (g *Gauges) measure(ctx context.Context) error {
 			g.log.Error("audit found a problem", "sale", s.Sale, "difference", s.Difference, "problems", s.Problems)
 		}
 	}
-	g.mu.Lock()
 	g.found = found
-	g.mu.Unlock()
 	return nil
 }
