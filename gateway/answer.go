@@ -30,6 +30,7 @@ type preparedProblem struct {
 	status     int
 	retry      bool
 	head, tail []byte // around the request id
+	noted      *gin.Error
 }
 
 func newAnswers(busyURL string) *answers {
@@ -44,7 +45,7 @@ func newAnswers(busyURL string) *answers {
 		// Titles, details and codes are ours and hold nothing that JSON escapes; a test holds that against WriteProblem.
 		head := `{"type":"` + p.Type + `","title":"` + p.Title + `","status":` + strconv.Itoa(p.Status) + `,"detail":"` + p.Detail +
 			`","code":"` + string(code) + `","request_id":"`
-		a.prepared[code] = preparedProblem{status: p.Status, retry: spec.retry, head: []byte(head), tail: []byte(`"}`)}
+		a.prepared[code] = preparedProblem{status: p.Status, retry: spec.retry, head: []byte(head), tail: []byte(`"}`), noted: refusedAs(code)}
 	}
 	return a
 }
@@ -63,13 +64,14 @@ func (g *Gateway) admitted(c *gin.Context, sale inventory.Sale, a queue.Admissio
 	t := a.Ticket
 	path := "/v1/sales/" + sale.ID + "/orders/" + t.ID
 	h := c.Writer.Header()
+	values := [...]string{path, strconv.FormatInt(min(max(t.ETASeconds, 1), 30), 10), ""}
+	h["Location"], h["Retry-After"] = values[0:1:1], values[1:2:2]
 	receipt := ""
 	if g.Receipts != nil {
 		receipt = g.Receipts.Sign(sale.ID, sale.Epoch, t)
-		h[receiptHeader] = []string{receipt}
+		values[2] = receipt
+		h[receiptHeader] = values[2:3:3]
 	}
-	h["Location"] = []string{path}
-	h["Retry-After"] = []string{strconv.FormatInt(min(max(t.ETASeconds, 1), 30), 10)}
 	h["Cache-Control"] = g.answers.noStore
 	h["Content-Type"] = g.answers.json
 	if a.Replayed {
@@ -113,7 +115,7 @@ func (g *Gateway) refuse(c *gin.Context, err error) {
 // refusePrepared writes what WriteProblem would.
 func (g *Gateway) refusePrepared(c *gin.Context, code Code, p preparedProblem) {
 	c.Abort()
-	c.Set(problemKey, code)
+	noteProblem(c, p.noted)
 	h := c.Writer.Header()
 	h["Cache-Control"] = g.answers.noStore
 	h["Content-Type"] = g.answers.problem

@@ -44,7 +44,7 @@ func readUpTo(r *http.Request, most int64) ([]byte, *Problem) {
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
-	body, err := io.ReadAll(io.LimitReader(r.Body, most+1))
+	body, err := readAll(r, most+1)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		p := NewProblem(CodeInvalidRequest, "The body did not arrive in time.")
@@ -59,6 +59,16 @@ func readUpTo(r *http.Request, most int64) ([]byte, *Problem) {
 		return nil, &p
 	}
 	return body, nil
+}
+
+// readAll reads a body of known length into as much memory, any other up to most bytes.
+func readAll(r *http.Request, most int64) ([]byte, error) {
+	if r.ContentLength <= 0 {
+		return io.ReadAll(io.LimitReader(r.Body, most))
+	}
+	body := make([]byte, r.ContentLength)
+	_, err := io.ReadFull(r.Body, body)
+	return body, err
 }
 
 func tooLarge(most int64) *Problem {

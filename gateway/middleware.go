@@ -2,9 +2,12 @@ package gateway
 
 import (
 	"context"
+	"encoding/base32"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -23,8 +26,6 @@ const (
 	requestIDHeader   = "X-Request-Id" // canonical form of X-Request-ID
 	maxRequestIDBytes = 64
 	maxStackBytes     = 16 << 10
-	// problemKey holds the Code of the refusal, for the access log.
-	problemKey = "sluice.problem"
 	// refusalLogRate bounds log lines about refusals per second: at a sale's peak nearly every request is one.
 	refusalLogRate  = 100
 	refusalLogBurst = 200
@@ -74,7 +75,7 @@ func AssignRequestID() gin.HandlerFunc {
 		if values := c.Request.Header[requestIDHeader]; len(values) == 1 && validRequestID(values[0]) {
 			id = values[0]
 		} else {
-			id = newUUID()
+			id = newRequestID()
 		}
 		c.Writer.Header()[requestIDHeader] = []string{id}
 	}
@@ -87,6 +88,16 @@ func RequestID(c *gin.Context) string {
 		return values[0]
 	}
 	return ""
+}
+
+// newRequestID is 26 letters and digits that nobody is given twice: 128 random bits, and no secret.
+func newRequestID() string {
+	var raw [16]byte
+	binary.BigEndian.PutUint64(raw[:8], rand.Uint64()) // #nosec G404 -- it names a request and guards nothing
+	binary.BigEndian.PutUint64(raw[8:], rand.Uint64()) // #nosec G404
+	var text [26]byte
+	base32.HexEncoding.WithPadding(base32.NoPadding).Encode(text[:], raw[:])
+	return string(text[:])
 }
 
 func validRequestID(id string) bool {
@@ -203,10 +214,21 @@ func orderOfRequest(c *gin.Context) string {
 	return id
 }
 
+// noteProblem leaves a refusal's code with the request, for the access log and the counters.
+func noteProblem(c *gin.Context, refused *gin.Error) { c.Errors = append(c.Errors, refused) }
+
+func refusedAs(code Code) *gin.Error {
+	return &gin.Error{Err: errRefused, Type: gin.ErrorTypePublic, Meta: code}
+}
+
+var errRefused = errors.New("refused")
+
 func problemOfRequest(c *gin.Context) Code {
-	code, _ := c.Get(problemKey)
-	known, _ := code.(Code)
-	return known
+	if last := c.Errors.Last(); last != nil {
+		code, _ := last.Meta.(Code)
+		return code
+	}
+	return ""
 }
 
 // durations resolves each series once; afterwards an observation is one map look-up without allocation.

@@ -155,7 +155,7 @@ func WriteProblem(c *gin.Context, p Problem) {
 		return
 	}
 	p.RequestID = RequestID(c)
-	c.Set(problemKey, p.Code)
+	noteProblem(c, refusedAs(p.Code))
 	setProblemHeaders(c.Writer.Header(), p)
 	if p.Code == CodeQueueFull && p.BusyURL != "" {
 		c.Writer.Header().Add("Vary", "Accept")

@@ -23,6 +23,12 @@ type Request struct {
 	Locale       string // language tag for what the shopper is told
 }
 
+// contact is how and in which language to reach the shopper, as a record has it.
+func (r *Request) contact() *string {
+	text := r.Email + "\t" + r.Phone + "\t" + r.Locale
+	return &text
+}
+
 // Admission is the answer to one Request.
 type Admission struct {
 	Ticket   Ticket // when Err is nil
@@ -111,12 +117,12 @@ func (a Ask) check() error {
 func (k keys) admit() []string { return []string{k.meta, k.stock, k.wait, k.orders, k.holders} }
 
 func (a Ask) args() []any {
-	args := make([]any, 0, 4+7*len(a.Requests))
+	args := make([]any, 0, 4+5*len(a.Requests))
 	args = append(args, a.Epoch, strconv.FormatFloat(a.Rate, 'f', 3, 64), wakeChannel, a.Line.sale)
 	for i := range a.Requests {
 		r := &a.Requests[i]
 		// Pointers: a string in an interface would be copied to the heap.
-		args = append(args, &r.ID, &r.User, &r.Units, &r.Fingerprint, &r.Email, &r.Phone, &r.Locale)
+		args = append(args, &r.ID, &r.User, &r.Units, &r.Fingerprint, r.contact())
 	}
 	return args
 }

@@ -2,7 +2,7 @@
 --
 -- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
 -- ARGV  1 epoch the caller knows  2 tickets drained per second  3 wake channel  4 sale
---       then per request: id, user, units, fingerprint, email, phone, locale
+--       then per request: id, user, units, fingerprint, contact (email, phone and locale with tabs between)
 --
 -- Returns {head, answer, answer, ...}, one answer per request in their order.
 --   head    "X" the line is not ready (no meta, other epoch, being rebuilt): nothing was done, no answers follow
@@ -34,7 +34,7 @@ elseif now < starts then refusal = 'N' .. meta[4]
 elseif state == 'paused' then refusal = 'P' end
 
 local ids, users = {}, {}
-for a = 5, #ARGV, 7 do
+for a = 5, #ARGV, 5 do
   ids[#ids + 1] = ARGV[a]
   users[#users + 1] = ARGV[a + 1]
 end
@@ -48,7 +48,7 @@ local fresh, mine = {}, {}
 local out, push, records, taken = {''}, {}, {}, 0
 
 for i = 1, #ids do
-  local a = 5 + (i - 1) * 7
+  local a = 5 + (i - 1) * 5
   local id, user, units, print = ids[i], users[i], tonumber(ARGV[a + 2]), ARGV[a + 3]
   local record = fresh[id] or known[i]
   if record then
@@ -67,7 +67,7 @@ for i = 1, #ids do
       local position = math.max(seq - claimed, 1)
       local place = string.format('\t%.0f\t%.0f', position, math.ceil(position / rate))
       record = string.format('q\t%.0f\t%.0f\t%.0f\t', seq, units, slot) .. user .. middle .. print .. place .. '\t\t\t' ..
-        ARGV[a + 4] .. '\t' .. ARGV[a + 5] .. '\t' .. ARGV[a + 6] .. '\t'
+        ARGV[a + 4] .. '\t'
       mine[user] = with_order(text, id, slot, units)
       fresh[id] = record
       push[#push + 1] = id
