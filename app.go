@@ -151,8 +151,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
 	a.relay.OnDeath(func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) })
 	if opt.Roles.Worker {
-		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now).On(instance())
-		journal := order.NewJournal(fulfiller, a.lines, instance(), a.part("order"), opt.Now)
+		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now).On(a.name)
+		journal := order.NewJournal(fulfiller, a.lines, a.name, a.part("order"), opt.Now)
 		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, a.tracedHandler(journal), a.part("queue"), opt.Now, reg)
 		if err != nil {
 			return nil, err
