@@ -7,14 +7,13 @@ import (
 
 	"sluice/delay"
 	"sluice/inventory"
-	"sluice/order"
+	"sluice/notify"
 )
 
 // openDelay puts together what keeps and fires delayed messages.
 func (a *App) openDelay(reg prometheus.Registerer) (err error) {
 	a.messages = delay.NewBox(a.cfg.Delay, a.redis.Client, a.promise.Kept, a.opt.Now)
-	events := []string{order.EventConfirmed, order.EventFailed, order.EventCancelled}
-	a.topics = delay.NewTopics(a.cfg.Delay, a.db, a.messages, events, inventory.Log, a.part("topics"), a.opt.Now)
+	a.topics = delay.NewTopics(a.cfg.Delay, a.db, a.messages, notify.Events(), inventory.Log, a.part("topics"), a.opt.Now)
 	if a.opt.Roles.Notifier {
 		a.firer, err = delay.NewFirer(a.cfg.Delay, a.topics, a.messages, a.buried, a.part("delay"), a.opt.Now, reg)
 	}
