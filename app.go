@@ -249,12 +249,12 @@ func (a *App) payments(channels []string) (*gateway.Payments, error) {
 	if !a.cfg.Payment.On() {
 		return nil, nil
 	}
-	keys, err := a.cfg.Payment.Keys()
+	verifier, err := notify.NewVerifier(a.book.Now, a.cfg.Payment.Secret...)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("payment.secret: %w", err)
 	}
 	payer := order.NewPayer(a.db, a.lines, a.catalog, a.cfg.Queue.Lease, channels, a.relay.Poke, a.part("order"), a.book.Now, a.opt.Registry)
-	return &gateway.Payments{Verifier: gateway.NewWebhookVerifier(keys, a.book.Now), Payer: payer}, nil
+	return &gateway.Payments{Verifier: verifier, Payer: payer}, nil
 }
 
 // encryption is nil where no certificate is configured.
