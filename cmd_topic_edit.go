@@ -25,7 +25,7 @@ func (t *topicFlags) define(cmd *cobra.Command) {
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "bound of one call")
 	f.IntVar(&t.retries, "retries", 10, "calls that may follow a failed first one")
 	f.DurationVar(&t.retryUnit, "retry-unit", time.Minute, "1, 3, 5, … times this is the wait before each retry")
-	f.StringVar(&t.alert, "alert", "", "e-mail address that hears of dead letters")
+	f.StringVar(&t.alert, "alert", "", "e-mail address that hears of dead letters; needs notify.email.addr")
 	f.StringVar(&t.owner, "owner", "", "who answers for the receiver")
 	f.StringSliceVar(&t.events, "event", nil, "order event that becomes a message, repeatable; '' is none")
 	f.StringVar(&t.secret, "secret", "", "signing secret, whsec_… (default: one is made)")
