@@ -93,7 +93,9 @@ func newTopicSetCommand(c *cli) *cobra.Command {
 			if _, why := body["reason"]; len(body) == 0 || len(body) == 1 && why {
 				return badUsage("nothing to change: give at least one setting")
 			}
-			return c.patchTopic(cmd, args[0], body)
+			return c.withTopic(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
+				return o.call(ctx, http.MethodPatch, "/topics/"+args[0], body)
+			})
 		},
 	}
 	flags.define(cmd)
@@ -101,7 +103,7 @@ func newTopicSetCommand(c *cli) *cobra.Command {
 	return cmd
 }
 
-func newTopicSwitchCommand(c *cli, verb, short string, on bool) *cobra.Command {
+func newTopicSwitchCommand(c *cli, verb, short string) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:     verb + " TOPIC",
@@ -109,16 +111,12 @@ func newTopicSwitchCommand(c *cli, verb, short string, on bool) *cobra.Command {
 		Example: "  sluice topic " + verb + " --reason 'as agreed' coupons",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.patchTopic(cmd, args[0], map[string]any{"enabled": on, "reason": reason})
+			return c.withTopic(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
+				return o.call(ctx, http.MethodPost, "/topics/"+args[0]+"/"+verb, map[string]any{"reason": reason})
+			})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
 	c.jsonFlag(cmd)
 	return cmd
-}
-
-func (c *cli) patchTopic(cmd *cobra.Command, name string, body map[string]any) error {
-	return c.withTopic(cmd, name, func(ctx context.Context, o *opsClient) ([]byte, error) {
-		return o.call(ctx, http.MethodPatch, "/topics/"+name, body)
-	})
 }
