@@ -131,6 +131,7 @@ func TestMailSpeaksTheShoppersLanguage(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, http.StatusAccepted, resp.StatusCode)
+		requireKnownInstance(t, app, path.Base(resp.Header.Get("Location")))
 		subject, text := box.to(t, locale+"@shopper.example")
 		var payBy int64
 		require.NoError(t, app.db.Read.Table("orders").Where("id = ?", path.Base(resp.Header.Get("Location"))).Pluck("pay_by", &payBy).Error)
@@ -141,6 +142,15 @@ func TestMailSpeaksTheShoppersLanguage(t *testing.T) {
 		require.Contains(t, subject, want[0])
 		require.Contains(t, text, want[1])
 	}
+}
+
+// requireKnownInstance holds the instances in an order's timeline against the process' one name.
+func requireKnownInstance(t *testing.T, app *App, order string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		got := sluice(t, []string{"SLUICE_AUTH__SECRET=" + testSecret}, "order", "timeline", order, "--ops", "http://"+app.OpsAddr())
+		return strings.Contains(got.out, "confirmed") && strings.Contains(got.out, app.name[len(app.name)-11:])
+	}, 15*time.Second, 20*time.Millisecond)
 }
 
 // Dead letters of a topic reach the operators' webhook and the topic's own address.

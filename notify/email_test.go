@@ -196,6 +196,8 @@ func TestEmailConfig(t *testing.T) {
 	for _, key := range []string{"addr", "tls", "from", "timeout"} {
 		require.ErrorContains(t, err, "notify.email."+key)
 	}
+	cfg.Enabled, cfg.Addr = false, "127.0.0.1:25"
+	require.ErrorContains(t, cfg.check(20*time.Second), "notify.email.from", "a server that alerts go through is checked too")
 	cfg.TLS = TLSNone
 	require.ErrorContains(t, cfg.check(20*time.Second), "notify.email.username")
 	cfg.Addr, cfg.CAFile = "127.0.0.1:25", "/nowhere/ca.pem"
