@@ -151,8 +151,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
 	a.relay.OnDeath(func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) })
 	if opt.Roles.Worker {
-		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now).On(instance())
-		journal := order.NewJournal(fulfiller, a.lines, instance(), a.part("order"), opt.Now)
+		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now).On(a.name)
+		journal := order.NewJournal(fulfiller, a.lines, a.name, a.part("order"), opt.Now)
 		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, a.tracedHandler(journal), a.part("queue"), opt.Now, reg)
 		if err != nil {
 			return nil, err
@@ -249,12 +249,12 @@ func (a *App) payments(channels []string) (*gateway.Payments, error) {
 	if !a.cfg.Payment.On() {
 		return nil, nil
 	}
-	keys, err := a.cfg.Payment.Keys()
+	verifier, err := notify.NewVerifier(a.book.Now, a.cfg.Payment.Secret...)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("payment.secret: %w", err)
 	}
 	payer := order.NewPayer(a.db, a.lines, a.catalog, a.cfg.Queue.Lease, channels, a.relay.Poke, a.part("order"), a.book.Now, a.opt.Registry)
-	return &gateway.Payments{Verifier: gateway.NewWebhookVerifier(keys, a.book.Now), Payer: payer}, nil
+	return &gateway.Payments{Verifier: verifier, Payer: payer}, nil
 }
 
 // encryption is nil where no certificate is configured.

@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"notify":           {killpoint},
 	"store":            {},
 	"inventory":        {"queue", "store", killpoint},
-	"delay":            {"queue", "store", "notify", killpoint},
+	"delay":            {"store", "notify", killpoint},
 	"order":            {"queue", "inventory", "notify", "store", killpoint},
 	"gateway":          {"queue", "notify", "store", "delay", "inventory", "order", killpoint},
 	"trace":            {"queue", "notify"},

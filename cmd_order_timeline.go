@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -93,13 +92,4 @@ func timelineCard(t timelineView) string {
 			dash(printable(where)), dash(printable(s.Reason))})
 	}
 	return fmt.Sprintf("order %s of %s in %s: %s\n", printable(t.Order.OrderID), printable(t.Order.User), printable(t.Order.SaleID), t.Order.Status) + table(rows...)
-}
-
-// instance names this process, for the timelines of what it does.
-func instance() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return host + "/" + strconv.Itoa(os.Getpid())
 }

@@ -41,8 +41,8 @@ func newTopicCommand(c *cli) *cobra.Command {
 	cmd := newGroup("topic", "Manage topics of delayed callbacks",
 		"  sluice topic create --url https://points.example/hook --delay 30m coupons\n  sluice topic off coupons --reason 'the receiver is being moved'",
 		newTopicCreateCommand(c), newTopicListCommand(c), newTopicShowCommand(c), newTopicSetCommand(c),
-		newTopicSwitchCommand(c, "on", "Switch a topic on: its messages are delivered", true),
-		newTopicSwitchCommand(c, "off", "Switch a topic off: its messages wait", false),
+		newTopicSwitchCommand(c, "on", "Switch a topic on: its messages are delivered"),
+		newTopicSwitchCommand(c, "off", "Switch a topic off: its messages wait"),
 		newTopicDeleteCommand(c), newTopicDeadCommand(c))
 	c.opsFlag(cmd)
 	return cmd

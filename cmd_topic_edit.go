@@ -25,7 +25,7 @@ func (t *topicFlags) define(cmd *cobra.Command) {
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "bound of one call")
 	f.IntVar(&t.retries, "retries", 10, "calls that may follow a failed first one")
 	f.DurationVar(&t.retryUnit, "retry-unit", time.Minute, "1, 3, 5, … times this is the wait before each retry")
-	f.StringVar(&t.alert, "alert", "", "e-mail address that hears of dead letters")
+	f.StringVar(&t.alert, "alert", "", "e-mail address that hears of dead letters; needs notify.email.addr")
 	f.StringVar(&t.owner, "owner", "", "who answers for the receiver")
 	f.StringSliceVar(&t.events, "event", nil, "order event that becomes a message, repeatable; '' is none")
 	f.StringVar(&t.secret, "secret", "", "signing secret, whsec_… (default: one is made)")
@@ -93,7 +93,9 @@ func newTopicSetCommand(c *cli) *cobra.Command {
 			if _, why := body["reason"]; len(body) == 0 || len(body) == 1 && why {
 				return badUsage("nothing to change: give at least one setting")
 			}
-			return c.patchTopic(cmd, args[0], body)
+			return c.withTopic(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
+				return o.call(ctx, http.MethodPatch, "/topics/"+args[0], body)
+			})
 		},
 	}
 	flags.define(cmd)
@@ -101,7 +103,7 @@ func newTopicSetCommand(c *cli) *cobra.Command {
 	return cmd
 }
 
-func newTopicSwitchCommand(c *cli, verb, short string, on bool) *cobra.Command {
+func newTopicSwitchCommand(c *cli, verb, short string) *cobra.Command {
 	var reason string
 	cmd := &cobra.Command{
 		Use:     verb + " TOPIC",
@@ -109,16 +111,12 @@ func newTopicSwitchCommand(c *cli, verb, short string, on bool) *cobra.Command {
 		Example: "  sluice topic " + verb + " --reason 'as agreed' coupons",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.patchTopic(cmd, args[0], map[string]any{"enabled": on, "reason": reason})
+			return c.withTopic(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
+				return o.call(ctx, http.MethodPost, "/topics/"+args[0]+"/"+verb, map[string]any{"reason": reason})
+			})
 		},
 	}
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
 	c.jsonFlag(cmd)
 	return cmd
-}
-
-func (c *cli) patchTopic(cmd *cobra.Command, name string, body map[string]any) error {
-	return c.withTopic(cmd, name, func(ctx context.Context, o *opsClient) ([]byte, error) {
-		return o.call(ctx, http.MethodPatch, "/topics/"+name, body)
-	})
 }

@@ -47,6 +47,8 @@ func TestCommandsManageTopics(t *testing.T) {
 	require.NotContains(t, got.out, "whsec_")
 	require.Equal(t, exitFailure, do("topic", "create", "--url", receiver.URL, "points").code)
 	require.Contains(t, do("topic", "create", "--url", receiver.URL, "--event", "order.eaten", "other").err, "order.confirmed")
+	require.Contains(t, do("topic", "create", "--url", receiver.URL, "--alert", "ops@shop.example", "other").err, "notify.email.addr is not set")
+	require.Contains(t, do("topic", "set", "--alert", "ops@shop.example", "points").err, "notify.email.addr is not set")
 	require.Equal(t, exitUsage, do("topic", "create", "points").code, "--url is missing")
 	require.Equal(t, exitUsage, do("topic", "set", "points").code, "nothing to set")
 	require.Equal(t, exitUsage, do("topic", "show", "no/name").code)

@@ -32,6 +32,7 @@ func (a *App) openLive() {
 func (a *App) followLive() {
 	a.live.OnChange(func(cfg configs.Config) {
 		a.limiter.Set(cfg.Limits)
+		a.channels.SetRates(cfg.Notify)
 		a.keeper.SetCaps(inventory.CapPolicy{Cap: cfg.Queue.Cap, MinCap: cfg.Queue.MinCap, MaxWait: cfg.Queue.MaxWait})
 		if a.consumer != nil {
 			a.consumer.SetBatch(cfg.Queue.Batch)

@@ -303,3 +303,22 @@ func TestASaleWhileEverythingChanges(t *testing.T) {
 	}, 10*time.Second, 50*time.Millisecond)
 	p.agreed(8)
 }
+
+// A channel that may send almost nothing goes on at once when its rate is lifted.
+func TestARateReachesItsChannel(t *testing.T) {
+	shop := newShopEndpoint(t)
+	shop.status.Store(http.StatusNoContent)
+	p := startPair(t, "sqlite", fmt.Sprintf("notify: {webhook: {enabled: true, url: %s/hook, secrets: [%s], allow_private: true, rate: 0.001, timeout: 100ms}}", shop.URL, hookSecret))
+	openSale(t, inventory.NewSale{ID: "phone", Stock: 9}, p.apps[0], p.apps[1])
+	for n := range 6 {
+		resp, err := http.DefaultClient.Do(orderRequest(t, p.apps[0], "phone", n))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusAccepted, resp.StatusCode)
+	}
+	told := func() int { return strings.Count(shop.bodies("/hook"), "order.confirmed") }
+	require.Eventually(t, func() bool { return told() > 0 }, 15*time.Second, 10*time.Millisecond)
+	require.LessOrEqual(t, told(), 2, "each process may send one")
+	p.must(0, "config", "set", "notify.webhook.rate=0", "--reason", "the shop is well")
+	require.Eventually(t, func() bool { return told() == 6 }, 15*time.Second, 10*time.Millisecond)
+}

@@ -25,6 +25,7 @@ type Topics struct {
 	db     *store.DB
 	box    *Box
 	events []string
+	mute   bool // nobody can be mailed to
 	note   AdminLog
 	log    *slog.Logger
 	now    func() time.Time
@@ -42,6 +43,9 @@ func NewTopics(cfg Config, db *store.DB, box *Box, events []string, note AdminLo
 	return t
 }
 
+// Mute makes every change that names an alert address fail: there is no mail server. Call it before the first use.
+func (ts *Topics) Mute() { ts.mute = true }
+
 // Create adds a topic: on, POST, ten retries after 1, 3, 5, … minutes and with a secret made for it unless ch says otherwise.
 // It returns an InvalidError, ErrTopicExists or ErrManyTopics.
 func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
@@ -51,7 +55,7 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 		topic.Secret = *ch.Secret
 	}
 	ch.apply(&topic, ts.now())
-	if err := errors.Join(checkReason(reason), topic.check(ts.cfg, ts.events)); err != nil {
+	if err := errors.Join(checkReason(reason), ts.checkAlert(ch), topic.check(ts.cfg, ts.events)); err != nil {
 		return Topic{}, err
 	}
 	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
@@ -82,7 +86,7 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 
 // Update changes a topic. It returns an InvalidError or ErrNoTopic. Other processes follow within Config.Refresh.
 func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
-	if err := checkReason(reason); err != nil {
+	if err := errors.Join(checkReason(reason), ts.checkAlert(ch)); err != nil {
 		return Topic{}, err
 	}
 	var after Topic
@@ -217,6 +221,14 @@ func lockTopic(tx *gorm.DB, name string) (Topic, error) {
 		return t, ErrNoTopic
 	}
 	return t, err
+}
+
+// checkAlert looks at what is set, not at what a topic has: one from before must stay changeable.
+func (ts *Topics) checkAlert(ch Change) error {
+	if ts.mute && ch.Alert != nil && *ch.Alert != "" {
+		return InvalidError{{"alert", "cannot be mailed to: notify.email.addr is not set"}}
+	}
+	return nil
 }
 
 func checkReason(reason string) error {

@@ -53,6 +53,8 @@ func (o *Ops) topicRoutes(admin gin.IRoutes) {
 	admin.GET("/topics/:topic", o.showTopic)
 	admin.PATCH("/topics/:topic", o.updateTopic)
 	admin.DELETE("/topics/:topic", o.deleteTopic)
+	admin.POST("/topics/:topic/on", o.switchTopic(true))
+	admin.POST("/topics/:topic/off", o.switchTopic(false))
 	admin.POST("/topics/:topic/messages", o.addMessages)
 	admin.GET("/topics/:topic/messages/:id", o.showMessage)
 	admin.DELETE("/topics/:topic/messages/:id", o.cancelMessage)
@@ -128,7 +130,21 @@ func (o *Ops) updateTopic(c *gin.Context) {
 	if !o.read(c, &body) {
 		return
 	}
-	topic, err := o.Topics.Update(c.Request.Context(), c.Param("topic"), body.Change, actorOf(c), body.Reason)
+	o.changeTopic(c, body.Change, body.Reason)
+}
+
+// switchTopic has routes of its own, so that who may switch a topic need not be allowed to change where it leads.
+func (o *Ops) switchTopic(on bool) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		var body reasonBody
+		if o.read(c, &body) {
+			o.changeTopic(c, delay.Change{Enabled: &on}, body.Reason)
+		}
+	}
+}
+
+func (o *Ops) changeTopic(c *gin.Context, change delay.Change, reason string) {
+	topic, err := o.Topics.Update(c.Request.Context(), c.Param("topic"), change, actorOf(c), reason)
 	if err != nil {
 		o.refuseDelay(c, err)
 		return

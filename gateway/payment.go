@@ -11,12 +11,13 @@ import (
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"sluice/notify"
 	"sluice/order"
 )
 
 // Payments takes the payment provider's callbacks.
 type Payments struct {
-	Verifier *WebhookVerifier
+	Verifier *notify.Verifier
 	Payer    *order.Payer
 }
 

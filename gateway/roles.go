@@ -39,6 +39,12 @@ func roleFor(method, route string) Role {
 		"PATCH /admin/v1/sales/:sale",
 		"POST /admin/v1/sales/:sale/rebuild",
 		"POST /admin/v1/sales/:sale/dead/:id/requeue",
+		"POST /admin/v1/notifications/retry",
+		"POST /admin/v1/topics/:topic/on",
+		"POST /admin/v1/topics/:topic/off",
+		"POST /admin/v1/topics/:topic/messages",
+		"DELETE /admin/v1/topics/:topic/messages/:id",
+		"POST /admin/v1/topics/:topic/dead/:id/retry",
 		"PATCH /admin/v1/limits",
 		"POST /admin/v1/limits/revert",
 		"PUT /admin/v1/switches/admission",
@@ -50,6 +56,10 @@ func roleFor(method, route string) Role {
 		"POST /admin/v1/sales/:sale/close",
 		"POST /admin/v1/sales/:sale/stock",
 		"POST /admin/v1/sales/:sale/dead/:id/drop",
+		"POST /admin/v1/topics",
+		"PATCH /admin/v1/topics/:topic",
+		"DELETE /admin/v1/topics/:topic",
+		"POST /admin/v1/topics/:topic/dead/:id/drop",
 		"PATCH /admin/v1/config",
 		"POST /admin/v1/config/revert":
 		return RoleAdmin

@@ -44,6 +44,24 @@ func roleTable() map[string]Role {
 		"PUT /admin/v1/switches/admission":            RoleOperator,
 		"PUT /admin/v1/switches/drain":                RoleOperator,
 		"GET /admin/v1/instances":                     RoleViewer,
+		"GET /admin/v1/orders/:id/timeline":           RoleViewer,
+		"GET /admin/v1/timelines":                     RoleViewer,
+		"GET /admin/v1/events":                        RoleViewer,
+		"GET /admin/v1/notifications":                 RoleViewer,
+		"POST /admin/v1/notifications/retry":          RoleOperator,
+		"GET /admin/v1/topics":                        RoleViewer,
+		"POST /admin/v1/topics":                       RoleAdmin,
+		"GET /admin/v1/topics/:topic":                 RoleViewer,
+		"PATCH /admin/v1/topics/:topic":               RoleAdmin,
+		"DELETE /admin/v1/topics/:topic":              RoleAdmin,
+		"POST /admin/v1/topics/:topic/on":             RoleOperator,
+		"POST /admin/v1/topics/:topic/off":            RoleOperator,
+		"POST /admin/v1/topics/:topic/messages":       RoleOperator,
+		"GET /admin/v1/topics/:topic/messages/:id":    RoleViewer,
+		"DELETE /admin/v1/topics/:topic/messages/:id": RoleOperator,
+		"GET /admin/v1/topics/:topic/dead":            RoleViewer,
+		"POST /admin/v1/topics/:topic/dead/:id/retry": RoleOperator,
+		"POST /admin/v1/topics/:topic/dead/:id/drop":  RoleAdmin,
 	}
 }
 
@@ -60,7 +78,7 @@ func TestRolesAtEveryRoute(t *testing.T) {
 		walked++
 		need, ok := table[route.Method+" "+route.Path]
 		require.True(t, ok, "%s %s needs a line in the table", route.Method, route.Path)
-		path := strings.NewReplacer(":sale", "nothing", ":id", "nothing").Replace(route.Path)
+		path := strings.NewReplacer(":sale", "nothing", ":topic", "nothing", ":id", "nothing").Replace(route.Path)
 		for _, role := range []Role{RoleViewer, RoleOperator, RoleAdmin} {
 			if role.covers(need) {
 				require.Equal(t, need, roleFor(route.Method, route.Path))

@@ -37,11 +37,15 @@ func TestTopicsThroughTheAdminAPI(t *testing.T) {
 	require.Equal(t, false, off.body["enabled"])
 	require.NotContains(t, off.raw, "whsec_")
 	require.Equal(t, http.StatusNotFound, s.admin(http.MethodPatch, topics+"/none", `{}`).status)
+	require.Equal(t, true, s.admin(http.MethodPost, topics+"/coupons/on", "").body["enabled"])
+	require.Equal(t, false, s.admin(http.MethodPost, topics+"/coupons/off", `{"reason":"moving again"}`).body["enabled"])
+	require.Equal(t, http.StatusNotFound, s.admin(http.MethodPost, topics+"/none/off", "").status)
 	require.Contains(t, s.admin(http.MethodGet, topics+"/none", "").text("detail"), "no such topic")
 
 	var entries []struct{ Actor, Action, Reason, AfterValue string }
 	require.NoError(t, s.db.Read.Table("admin_log").Where("target = ?", "coupons").Order("id").Find(&entries).Error)
-	require.Len(t, entries, 2)
+	require.Len(t, entries, 4)
+	require.Equal(t, "moving again", entries[3].Reason)
 	require.Equal(t, "root", entries[1].Actor)
 	require.Equal(t, "moving", entries[1].Reason)
 	require.NotContains(t, entries[0].AfterValue, "whsec_")

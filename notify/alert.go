@@ -16,7 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// AlertConfig says who is told that notifications were given up on.
+// AlertConfig says who is told that notifications and delayed messages were given up on.
 type AlertConfig struct {
 	// Emails are told through the server of notify.email, which need not be enabled as a channel. Empty: nobody.
 	Emails []string `koanf:"emails"`
@@ -26,22 +26,22 @@ type AlertConfig struct {
 	Secrets []string `koanf:"secrets"`
 	// AllowPrivate lets the URL lead to loopback and private addresses. Defaults to false.
 	AllowPrivate bool `koanf:"allow_private"`
-	// Interval is the least time between two alerts; what happens meanwhile is counted into the next. Defaults to 10m.
+	// Interval is the least time between two alerts to one receiver; what happens meanwhile is counted into the next. Defaults to 10m.
 	Interval time.Duration `koanf:"interval"`
 }
 
 // DefaultAlertConfig holds the documented defaults.
 func DefaultAlertConfig() AlertConfig { return AlertConfig{Interval: 10 * time.Minute} }
 
-func (c AlertConfig) check(server EmailConfig, batch time.Duration) error {
+func (c AlertConfig) check(server EmailConfig) error {
 	var errs []error
 	for _, address := range c.Emails {
 		if _, err := mail.ParseAddress(address); err != nil {
 			errs = append(errs, errors.New("notify.alert.emails: holds something that is no e-mail address"))
 		}
 	}
-	if len(c.Emails) > 0 {
-		errs = append(errs, server.OutletConfig.check("email", batch), server.checkServer())
+	if len(c.Emails) > 0 && !server.Mails() {
+		errs = append(errs, errors.New("notify.email.addr: alerts by e-mail need an SMTP server, host:port"))
 	}
 	if c.URL != "" {
 		errs = append(errs, checkURL("notify.alert.url", c.URL))
@@ -63,37 +63,45 @@ const (
 )
 
 // Alerts gathers what went wrong for good and tells operators, at most once in an interval: a storm is one alert with a count.
-// Each way out (e-mail, webhook) is tried until it has told. Safe for concurrent use.
+// Each way out (e-mail, webhook) is tried until it has told; an address of AddTo, until the server refuses it for good. Safe for
+// concurrent use.
 type Alerts struct {
 	interval time.Duration
 	ways     []*alertWay
+	mailer   *Mailer // nil: nobody can be mailed to
 	log      *slog.Logger
 	now      func() time.Time
 	sent     *prometheus.CounterVec
+
+	mu        sync.Mutex
+	addresses map[string]*alertWay // of AddTo
 }
 
 // alertWay is one way out with what it has yet to tell.
 type alertWay struct {
 	name string
 	send func(ctx context.Context, subject string, causes map[string]int64, at time.Time) Result
+	// single says that this is one address, which may not exist: operators have heard of the same by their own ways.
+	single bool
 
 	mu     sync.Mutex
 	causes map[string]int64
 	next   time.Time // not before
 }
 
-// NewAlerts takes a validated Config; mailer may be nil when no e-mail address is configured. Its metrics go to reg (nil: nowhere).
+// NewAlerts takes a validated Config; mailer is nil when no mail server is configured. Its metrics go to reg (nil: nowhere).
 func NewAlerts(cfg AlertConfig, mailer *Mailer, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Alerts, error) {
-	a := &Alerts{interval: cfg.Interval, log: log, now: now, sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+	a := &Alerts{interval: cfg.Interval, mailer: mailer, addresses: map[string]*alertWay{}, log: log, now: now, sent: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_alerts_total", Help: "Alerts to operators by way and outcome.",
 	}, []string{"way", "outcome"})}
 	if reg != nil {
 		reg.MustRegister(a.sent)
 	}
+	if mailer != nil {
+		a.zero("address")
+	}
 	if len(cfg.Emails) > 0 {
-		a.add("email", func(ctx context.Context, subject string, causes map[string]int64, at time.Time) Result {
-			return mailer.Send(ctx, Mail{ID: fmt.Sprintf("alert.%d", at.UnixNano()), To: cfg.Emails, Subject: subject, Text: listed(causes)})
-		})
+		a.add("email", a.mailTo(cfg.Emails...))
 	}
 	if cfg.URL != "" {
 		hook, err := newWebhook(WebhookConfig{OutletConfig: OutletConfig{Timeout: alertTime}, URL: cfg.URL, Secrets: cfg.Secrets, AllowPrivate: cfg.AllowPrivate}, now)
@@ -115,6 +123,11 @@ func NewAlerts(cfg AlertConfig, mailer *Mailer, log *slog.Logger, now func() tim
 
 func (a *Alerts) add(name string, send func(context.Context, string, map[string]int64, time.Time) Result) {
 	a.ways = append(a.ways, &alertWay{name: name, send: send, causes: map[string]int64{}})
+	a.zero(name)
+}
+
+// zero shows a way's counters before anything is counted.
+func (a *Alerts) zero(name string) {
 	for _, outcome := range []string{countDelivered, "failed"} {
 		a.sent.WithLabelValues(name, outcome)
 	}
@@ -124,27 +137,34 @@ func (a *Alerts) add(name string, send func(context.Context, string, map[string]
 // than 20 different ones the rest is counted together.
 func (a *Alerts) Add(cause string, n int64) {
 	for _, w := range a.ways {
-		w.mu.Lock()
-		if _, known := w.causes[cause]; !known && len(w.causes) >= maxCauses {
-			w.causes["other causes"] += n
-		} else {
-			w.causes[cause] += n
-		}
-		w.mu.Unlock()
+		w.count(cause, n)
 	}
+}
+
+func (w *alertWay) count(cause string, n int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if _, known := w.causes[cause]; !known && len(w.causes) >= maxCauses {
+		cause = "other causes"
+	}
+	w.causes[cause] += n
 }
 
 // Run alerts until ctx ends. Call it once.
 func (a *Alerts) Run(ctx context.Context) {
 	var ways sync.WaitGroup
-	for _, w := range a.ways {
+	look := func(step func()) {
 		ways.Go(func() {
 			for ctx.Err() == nil {
-				a.step(ctx, w)
+				step()
 				idle(ctx, nil, alertLook)
 			}
 		})
 	}
+	for _, w := range a.ways {
+		look(func() { a.step(ctx, w) })
+	}
+	look(func() { a.stepAddresses(ctx) })
 	ways.Wait()
 }
 
@@ -167,8 +187,13 @@ func (a *Alerts) step(ctx context.Context, w *alertWay) {
 		a.sent.WithLabelValues(w.name, countDelivered).Inc()
 		return
 	}
-	w.told(nil, now.Add(alertRetry))
 	a.sent.WithLabelValues(w.name, "failed").Inc()
+	if w.single && r.outcome == permanent {
+		w.told(causes, now.Add(a.interval))
+		a.log.ErrorContext(ctx, "notify: alert refused, it is not tried again", "way", w.name, "causes", causes, "error", r.err)
+		return
+	}
+	w.told(nil, now.Add(alertRetry))
 	a.log.ErrorContext(ctx, "notify: alert not sent, it is tried again", "way", w.name, "count", total, "error", r.err)
 }
 
@@ -198,6 +223,6 @@ func listed(causes map[string]int64) string {
 	for _, cause := range slices.Sorted(maps.Keys(causes)) {
 		fmt.Fprintf(&text, "%6d  %s\n", causes[cause], cause)
 	}
-	text.WriteString("\nList them with: sluice notify list --state dead\n")
+	text.WriteString("\nList them with: sluice notify list --state dead, sluice topic dead list TOPIC\n")
 	return text.String()
 }

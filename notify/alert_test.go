@@ -2,6 +2,7 @@ package notify
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -22,7 +23,7 @@ func alertsTo(t *testing.T, server *smtpServer, shop *receiver, clock *testkit.C
 	cfg.Emails, cfg.URL, cfg.Secrets, cfg.AllowPrivate = []string{"ops@shop.example"}, shop.URL, []string{newSecret}, true
 	mail := server.config()
 	mail.Enabled = false
-	require.NoError(t, cfg.check(mail, 20*time.Second))
+	require.NoError(t, errors.Join(mail.check(20*time.Second), cfg.check(mail)))
 	a, err := NewAlerts(cfg, mailerFor(t, mail), slog.New(slog.DiscardHandler), clock.Now, nil)
 	require.NoError(t, err)
 	return a
@@ -132,8 +133,8 @@ func TestADeadNotificationAlerts(t *testing.T) {
 
 func TestAlertConfig(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, DefaultAlertConfig().check(DefaultEmailConfig(), time.Minute))
-	err := AlertConfig{Emails: []string{"ops"}, URL: "nowhere"}.check(DefaultEmailConfig(), time.Minute)
+	require.NoError(t, DefaultAlertConfig().check(DefaultEmailConfig()))
+	err := AlertConfig{Emails: []string{"ops"}, URL: "nowhere"}.check(DefaultEmailConfig())
 	for _, key := range []string{"notify.alert.emails", "notify.alert.url", "notify.alert.secrets", "notify.alert.interval", "notify.email.addr"} {
 		require.ErrorContains(t, err, key)
 	}

@@ -15,7 +15,7 @@ type Channels struct {
 	Alerts *Alerts
 
 	outlets []*Outlet
-	mailer  *Mailer // of e-mail alerts; nil without
+	mailer  *Mailer // of e-mail alerts; nil without a server
 }
 
 // OpenChannels takes a validated Config. Nothing is connected before the first delivery. Metrics go to reg (nil: nowhere).
@@ -41,7 +41,7 @@ func OpenChannels(cfg Config, rdb redis.UniversalClient, lookup Recipients, log 
 		}
 		c.outlets = append(c.outlets, outlet)
 	}
-	if len(cfg.Alert.Emails) > 0 {
+	if cfg.Email.Mails() {
 		if c.mailer, err = NewMailer(cfg.Email, now); err != nil {
 			return c, err
 		}

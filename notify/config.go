@@ -40,7 +40,7 @@ type Config struct {
 	Email   EmailConfig   `koanf:"email"`
 	SMS     SMSConfig     `koanf:"sms"`
 	Webhook WebhookConfig `koanf:"webhook"`
-	// Alert tells operators of notifications given up on.
+	// Alert tells operators of what was given up on.
 	Alert AlertConfig `koanf:"alert"`
 }
 
@@ -73,7 +73,7 @@ func (c Config) Validate() error {
 	check(c.Keep >= 0, "keep", c.Keep, "0 or more")
 	check(c.Sweep > 0, "sweep", c.Sweep, "more than 0")
 	_, err := NewWording(c.Templates, c.Locale, c.TimeZone)
-	errs = append(errs, c.Stream.Validate(), err, c.Email.check(c.Timeout), c.SMS.check(c.Timeout), c.Webhook.check(c.Timeout), c.Alert.check(c.Email, c.Timeout))
+	errs = append(errs, c.Stream.Validate(), err, c.Email.check(c.Timeout), c.SMS.check(c.Timeout), c.Webhook.check(c.Timeout), c.Alert.check(c.Email))
 	return errors.Join(errs...)
 }
 

@@ -23,7 +23,7 @@ const (
 // EmailConfig is the channel "email".
 type EmailConfig struct {
 	OutletConfig `koanf:",squash"`
-	// Addr is the SMTP server, host:port. Required when enabled or alerts go by e-mail.
+	// Addr is the SMTP server, host:port. Required when enabled; without that it still serves alerts by e-mail.
 	Addr string `koanf:"addr"`
 	// TLS is starttls, tls or none. Defaults to starttls.
 	TLS string `koanf:"tls"`
@@ -41,8 +41,11 @@ func DefaultEmailConfig() EmailConfig {
 	return EmailConfig{OutletConfig: DefaultOutletConfig(), TLS: TLSStart}
 }
 
+// Mails reports whether there is a server to mail through.
+func (c EmailConfig) Mails() bool { return c.Addr != "" }
+
 func (c EmailConfig) check(batch time.Duration) error {
-	if !c.Enabled {
+	if !c.Enabled && !c.Mails() {
 		return nil
 	}
 	return errors.Join(c.OutletConfig.check("email", batch), c.checkServer())

@@ -61,10 +61,10 @@ func TestEmailArrives(t *testing.T) {
 			}
 			require.Equal(t, 1, server.count(), "one connection carries them all")
 			raw := server.received()[0]
-			envelope, content, _ := strings.Cut(raw, "\r\n")
+			envelope, _, _ := strings.Cut(raw, "\r\n")
 			require.Contains(t, envelope, "MAIL FROM:<shop@shop.example>")
 			require.Contains(t, envelope, "RCPT TO:<"+annMail+">")
-			_, content, _ = strings.Cut(raw, "RCPT TO:<"+annMail+">\n")
+			_, content, _ := strings.Cut(raw, "RCPT TO:<"+annMail+">\n")
 			checkMail(t, content)
 		})
 	}
@@ -196,6 +196,8 @@ func TestEmailConfig(t *testing.T) {
 	for _, key := range []string{"addr", "tls", "from", "timeout"} {
 		require.ErrorContains(t, err, "notify.email."+key)
 	}
+	cfg.Enabled, cfg.Addr = false, "127.0.0.1:25"
+	require.ErrorContains(t, cfg.check(20*time.Second), "notify.email.from", "a server that alerts go through is checked too")
 	cfg.TLS = TLSNone
 	require.ErrorContains(t, cfg.check(20*time.Second), "notify.email.username")
 	cfg.Addr, cfg.CAFile = "127.0.0.1:25", "/nowhere/ca.pem"

@@ -61,6 +61,7 @@ func TestVerify(t *testing.T) {
 		"time overflows":    {[]string{newSecret}, signed(func(h http.Header) { h.Set(HeaderTimestamp, "-9223372036854775808") }), `{"a":1}`, 0, ErrStale},
 		"other version":     {[]string{newSecret}, signed(func(h http.Header) { h.Set(HeaderSignature, strings.ReplaceAll(h.Get(HeaderSignature), "v1,", "v2,")) }), `{"a":1}`, 0, ErrBadSignature},
 		"not base64":        {[]string{newSecret}, signed(func(h http.Header) { h.Set(HeaderSignature, "v1,*") }), `{"a":1}`, 0, ErrBadSignature},
+		"among others":      {[]string{newSecret}, signed(func(h http.Header) { h.Set(HeaderSignature, "v2,abc v1,!!! v1,AA== "+h.Get(HeaderSignature)) }), `{"a":1}`, 0, nil},
 		"behind many":       {[]string{newSecret}, signed(func(h http.Header) { h.Set(HeaderSignature, strings.Repeat("v1,AA== ", 16)+h.Get(HeaderSignature)) }), `{"a":1}`, 0, ErrBadSignature},
 		"an unknown secret": {[]string{"whsec_" + strings.Repeat("A", 32)}, signed(func(http.Header) {}), `{"a":1}`, 0, ErrBadSignature},
 	} {

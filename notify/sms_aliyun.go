@@ -44,7 +44,7 @@ func newAliyun(cfg AliyunConfig, client *http.Client, now func() time.Time) (*al
 		return nil, errors.New("notify.sms.aliyun: access_key_id, access_key_secret, sign_name and templates are required")
 	}
 	for name := range cfg.Templates {
-		if !slices.Contains(events(), "order."+name) {
+		if !slices.Contains(Events(), "order."+name) {
 			return nil, fmt.Errorf("notify.sms.aliyun.templates: there is no event %q, use confirmed, paid, expired, cancelled, failed or refund_required", name)
 		}
 	}

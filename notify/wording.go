@@ -17,17 +17,19 @@ import (
 //go:embed templates
 var shippedTemplates embed.FS
 
-// The events shoppers are told about.
+// The events of an order that are told.
 const (
-	EventConfirmed      = "order.confirmed"
-	EventPaid           = "order.paid"
-	EventExpired        = "order.expired"
-	EventCancelled      = "order.cancelled"
-	EventFailed         = "order.failed"
+	EventConfirmed = "order.confirmed"
+	EventPaid      = "order.paid"
+	EventExpired   = "order.expired"
+	EventCancelled = "order.cancelled"
+	EventFailed    = "order.failed"
+	// A payment came for an order that holds no unit, or was paid already. Told once for each order.
 	EventRefundRequired = "order.refund_required"
 )
 
-func events() []string {
+// Events are all of them.
+func Events() []string {
 	return []string{EventConfirmed, EventPaid, EventExpired, EventCancelled, EventFailed, EventRefundRequired}
 }
 
@@ -136,7 +138,7 @@ func readLocale(own, shipped fs.FS, name string) (locale, error) {
 func (w *Wording) tryAll() error {
 	var errs []error
 	for name := range w.locales {
-		for _, event := range events() {
+		for _, event := range Events() {
 			for _, r := range []Recipient{{Locale: name}, {Locale: name, Reason: "sold_out", PayBy: time.Unix(0, 0)}} {
 				_, err := w.mail(Message{OrderID: "0123456789", Event: event}, r)
 				_, err2 := w.text(Message{OrderID: "0123456789", Event: event}, r)

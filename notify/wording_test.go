@@ -46,7 +46,7 @@ func TestWordingOfTheOperators(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 	}
 	all := ""
-	for _, event := range events() {
+	for _, event := range Events() {
 		all += `{{define "` + event + `"}}{{.Sale}}!{{end}}`
 	}
 	write("en/sms.txt", all)

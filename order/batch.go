@@ -81,13 +81,13 @@ func known(t queue.Ticket, row Row) queue.Outcome {
 func (r batchResult) news(channels []string, now time.Time) []notify.Row {
 	var rows []notify.Row
 	for _, t := range r.inserted {
-		rows = append(rows, newsOf(t, r.sale, EventConfirmed, channels, now)...)
+		rows = append(rows, newsOf(t, r.sale, notify.EventConfirmed, channels, now)...)
 	}
 	for _, t := range r.closed {
 		rows = append(rows, newsOf(t, r.sale, endingOf(t), channels, now)...)
 	}
 	for _, t := range r.conflicting {
-		rows = append(rows, newsOf(t, r.sale, EventFailed, channels, now)...)
+		rows = append(rows, newsOf(t, r.sale, notify.EventFailed, channels, now)...)
 	}
 	return rows
 }
@@ -95,9 +95,9 @@ func (r batchResult) news(channels []string, now time.Time) []notify.Row {
 // endingOf is the event of a ticket that did not become an order.
 func endingOf(t queue.Ticket) string {
 	if t.State == queue.Cancelled {
-		return EventCancelled
+		return notify.EventCancelled
 	}
-	return EventFailed
+	return notify.EventFailed
 }
 
 // dueAtOnce is a time long past: news is due whatever the relay's clock says.

@@ -120,7 +120,7 @@ func (c *Canceller) end(tx *gorm.DB, row Row) error {
 		return err
 	}
 	t := queue.Ticket{ID: row.ID, User: row.UserID}
-	if err := notify.Insert(tx, newsOf(t, row.SaleID, EventCancelled, c.channels, now)); err != nil {
+	if err := notify.Insert(tx, newsOf(t, row.SaleID, notify.EventCancelled, c.channels, now)); err != nil {
 		return err
 	}
 	return inventory.Return(tx, row.SaleID, int64(row.Quantity))

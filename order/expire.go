@@ -149,7 +149,7 @@ func (e *Expirer) end(ctx context.Context, sale string, ids []string, now time.T
 				continue
 			}
 			ended, over, units = append(ended, r), append(over, r.ID), units+int64(r.Quantity)
-			news = append(news, newsOf(queue.Ticket{ID: r.ID, User: r.UserID}, sale, EventExpired, e.channels, now)...)
+			news = append(news, newsOf(queue.Ticket{ID: r.ID, User: r.UserID}, sale, notify.EventExpired, e.channels, now)...)
 		}
 		if len(ended) == 0 {
 			return nil

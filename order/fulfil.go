@@ -18,17 +18,6 @@ import (
 	"sluice/store"
 )
 
-// Events told through the outbox.
-const (
-	EventConfirmed = "order.confirmed"
-	EventFailed    = "order.failed"
-	EventCancelled = "order.cancelled"
-	EventPaid      = "order.paid"
-	EventExpired   = "order.expired"
-	// A payment came for an order that holds no unit, or was paid already. Told once for each order.
-	EventRefundRequired = "order.refund_required"
-)
-
 // Fulfiller turns tickets into orders: one transaction for a batch, ticket by
 // ticket when the batch does not go through as a whole. A ticket may be
 // delivered any number of times; it makes one order and takes its units once.
@@ -246,7 +235,7 @@ func (f *Fulfiller) failedRow(sale inventory.Sale, epoch int64, t queue.Ticket, 
 // fail records one ticket as failed, unless its order exists after all. The
 // error is a fault of the database.
 func (f *Fulfiller) fail(ctx context.Context, sale inventory.Sale, epoch int64, t queue.Ticket, reason string, op queue.Op) (queue.Outcome, error) {
-	outcome, event := queue.Outcome{ID: t.ID, Op: op, Reason: reason}, EventFailed
+	outcome, event := queue.Outcome{ID: t.ID, Op: op, Reason: reason}, notify.EventFailed
 	if t.State != queue.Queued {
 		outcome, event = queue.Outcome{ID: t.ID, Op: queue.OpClose}, endingOf(t)
 	}

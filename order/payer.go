@@ -181,7 +181,7 @@ func (p *Payer) apply(tx *gorm.DB, done *recorded, d decision, now time.Time) er
 		}
 		return err
 	}
-	event := map[string]string{PaymentAccepted: EventPaid, PaymentLate: EventPaid, PaymentRefund: EventRefundRequired}[d.outcome]
+	event := map[string]string{PaymentAccepted: notify.EventPaid, PaymentLate: notify.EventPaid, PaymentRefund: notify.EventRefundRequired}[d.outcome]
 	if event != "" {
 		if err := notify.Insert(tx, newsOf(queue.Ticket{ID: row.ID, User: row.UserID}, row.SaleID, event, p.channels, now)); err != nil {
 			return err

@@ -1,11 +1,11 @@
 package order
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
+
+	"sluice/notify"
 )
 
 // PaymentConfig says whether confirmed orders must be paid, and how soon.
@@ -32,10 +32,7 @@ func (c PaymentConfig) Deadline() time.Duration {
 	return c.Timeout
 }
 
-const (
-	secretPrefix = "whsec_"
-	mostSecrets  = 8
-)
+const mostSecrets = 8
 
 // Validate returns every bad value, each named by its key; a secret is never shown.
 func (c PaymentConfig) Validate() error {
@@ -43,25 +40,13 @@ func (c PaymentConfig) Validate() error {
 	if c.Timeout < time.Second || c.Timeout > 24*time.Hour {
 		errs = append(errs, fmt.Errorf("payment.timeout must be between 1s and 24h, got %s", c.Timeout))
 	}
-	_, err := c.Keys()
-	return errors.Join(append(errs, err)...)
-}
-
-// Keys are the decoded secrets.
-func (c PaymentConfig) Keys() ([][]byte, error) {
 	if len(c.Secret) > mostSecrets {
-		return nil, fmt.Errorf("payment.secret has %d secrets, %d are allowed", len(c.Secret), mostSecrets)
+		errs = append(errs, fmt.Errorf("payment.secret has %d secrets, %d are allowed", len(c.Secret), mostSecrets))
 	}
-	keys := make([][]byte, 0, len(c.Secret))
-	for i, text := range c.Secret {
-		encoded, ok := strings.CutPrefix(strings.TrimSpace(text), secretPrefix)
-		key, err := base64.StdEncoding.DecodeString(encoded)
-		if !ok || err != nil || len(key) < 24 || len(key) > 64 {
-			return nil, fmt.Errorf("payment.secret: number %d must be whsec_ followed by the base64 of 24 to 64 bytes", i+1)
-		}
-		keys = append(keys, key)
+	if _, err := notify.NewVerifier(time.Now, c.Secret...); c.On() && err != nil {
+		errs = append(errs, fmt.Errorf("payment.secret: %w", err))
 	}
-	return keys, nil
+	return errors.Join(errs...)
 }
 
 // Payment is what the provider tells of one payment.

@@ -18,13 +18,16 @@ type contact struct {
 	Quantity   int
 	PriceCents int64
 	Currency   string
+	Locale     string
+	PayBy      int64 // unix ms; 0: no deadline
 }
 
 // Recipients implements notify.Recipients.
 func (f *Finder) Recipients(ctx context.Context, ids []string) (map[string]notify.Recipient, error) {
 	var rows []contact
 	err := f.db.Read.WithContext(ctx).Table("orders").Joins("JOIN sales ON sales.id = orders.sale_id").Where("orders.id IN ?", ids).
-		Select("orders.id", "orders.email", "orders.phone", "sales.title", "orders.status", "orders.reason", "orders.quantity", "orders.price_cents", "orders.currency").
+		Select("orders.id", "orders.email", "orders.phone", "sales.title", "orders.status", "orders.reason", "orders.quantity", "orders.price_cents", "orders.currency",
+			"orders.locale", "orders.pay_by").
 		Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("look up the recipients of %d orders: %w", len(ids), err)
@@ -32,7 +35,7 @@ func (f *Finder) Recipients(ctx context.Context, ids []string) (map[string]notif
 	recipients := make(map[string]notify.Recipient, len(rows))
 	for _, r := range rows {
 		recipients[r.ID] = notify.Recipient{Email: r.Email, Phone: r.Phone, SaleTitle: r.Title, Status: r.Status, Reason: r.Reason,
-			Quantity: r.Quantity, PriceCents: r.PriceCents, Currency: r.Currency}
+			Quantity: r.Quantity, PriceCents: r.PriceCents, Currency: r.Currency, Locale: r.Locale, PayBy: atMS(r.PayBy)}
 	}
 	return recipients, nil
 }

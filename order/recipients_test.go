@@ -2,11 +2,27 @@ package order_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"sluice/notify"
 )
+
+// A shopper who must pay hears it in their language, with the deadline.
+func TestRecipientsHaveLanguageAndDeadline(t *testing.T) {
+	eachUnpaid(t, 2, 1, func(w *world) {
+		r := w.request("ann", 1)
+		r.Locale = notify.Chinese
+		chinese := w.try(theSale, r).Ticket
+		w.work()
+		found, err := w.finder.Recipients(w.ctx, []string{chinese.ID})
+		require.NoError(w.t, err)
+		require.Equal(w.t, notify.Chinese, found[chinese.ID].Locale)
+		require.Equal(w.t, w.rows()[chinese.ID].PayBy, found[chinese.ID].PayBy.UnixMilli())
+		require.WithinDuration(w.t, time.Now().Add(time.Hour), found[chinese.ID].PayBy, time.Minute)
+	})
+}
 
 func TestRecipientsAreLookedUpForDelivery(t *testing.T) {
 	eachDatabase(t, 1, 1, func(w *world) {
