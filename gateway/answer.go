@@ -1,18 +1,21 @@
 package gateway
 
 import (
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
 )
 
-// The two answers of a sale's rush, the 202 and the refusal, are written by
+// The answers of a sale's rush, the 202, the refusal and the order's status, are written by
 // hand into reused buffers. Header values that never change are shared: nobody
 // writes into a header's values.
 type answers struct {
@@ -21,6 +24,7 @@ type answers struct {
 	problem  []string
 	noStore  []string
 	yes      []string
+	soon     []string
 	prepared map[Code]preparedProblem
 }
 
@@ -35,7 +39,7 @@ type preparedProblem struct {
 
 func newAnswers(busyURL string) *answers {
 	a := &answers{json: []string{"application/json; charset=utf-8"}, problem: []string{"application/problem+json"}, noStore: []string{"no-store"},
-		yes: []string{"true"}, prepared: map[Code]preparedProblem{}, buffers: sync.Pool{New: func() any { return new([]byte) }}}
+		yes: []string{"true"}, soon: []string{"1"}, prepared: map[Code]preparedProblem{}, buffers: sync.Pool{New: func() any { return new([]byte) }}}
 	for _, code := range []Code{CodeSoldOut, CodeSaleEnded, CodeSalePaused, CodeQueueFull} {
 		if code == CodeQueueFull && busyURL != "" {
 			continue // a browser is sent elsewhere
@@ -130,4 +134,49 @@ func (g *Gateway) refusePrepared(c *gin.Context, code Code, p preparedProblem) {
 	g.answers.write(c, p.status, func(b []byte) []byte {
 		return append(append(append(b, p.head...), id...), p.tail...)
 	})
+}
+
+// answerOrder shows an order to its owner.
+func (g *Gateway) answerOrder(c *gin.Context, v order.View, rate float64) {
+	h := c.Writer.Header()
+	h["Cache-Control"] = g.answers.noStore
+	h["Content-Type"] = g.answers.json
+	if !v.Settled() {
+		h["Retry-After"] = g.answers.soon
+	}
+	g.answers.write(c, http.StatusOK, func(b []byte) []byte { return appendOrder(b, v, rate) })
+}
+
+// appendOrder writes what json.Marshal(bodyOf(v, rate)) would, in a fifth of the time; a test holds the two together.
+func appendOrder(b []byte, v order.View, rate float64) []byte {
+	text := func(name, value string) {
+		b = append(append(append(append(b, name...), '"'), value...), '"')
+	}
+	number := func(name string, n int64) { b = strconv.AppendInt(append(b, name...), n, 10) }
+	moment := func(name string, t time.Time) {
+		if !t.IsZero() {
+			b = append(t.UTC().AppendFormat(append(append(b, name...), '"'), timeFormat), '"')
+		}
+	}
+	text(`{"order_id":`, v.ID)
+	text(`,"sale_id":`, v.SaleID)
+	text(`,"status":`, v.Status)
+	number(`,"quantity":`, int64(v.Quantity))
+	if v.Reason != "" { // the one text that may hold what JSON escapes
+		b, _ = jsontext.AppendQuote(append(b, `,"reason":`...), v.Reason)
+	}
+	if !v.Settled() {
+		number(`,"position":`, v.Position)
+		number(`,"eta_seconds":`, int64(math.Ceil(float64(v.Position)/rate)))
+	}
+	moment(`,"admitted_at":`, v.AdmittedAt)
+	moment(`,"confirmed_at":`, v.ConfirmedAt)
+	moment(`,"ended_at":`, v.EndedAt)
+	moment(`,"pay_by":`, v.PayBy)
+	moment(`,"paid_at":`, v.PaidAt)
+	number(`,"price_cents":`, v.PriceCents)
+	text(`,"currency":`, v.Currency)
+	b = append(append(append(append(b, `,"links":{"self":"/v1/sales/`...), v.SaleID...), "/orders/"...), v.ID...)
+	b = append(append(append(append(b, `","events":"/v1/sales/`...), v.SaleID...), "/orders/"...), v.ID...)
+	return append(b, `/events"}}`...)
 }

@@ -131,6 +131,22 @@ func TestDoorKnowsWhoCameThroughAnother(t *testing.T) {
 	require.Equal(t, string(CodeLimitReached), there("elsewhere"))
 }
 
+// The two ways to write an order must not drift apart.
+func TestOrdersAreWrittenAlike(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2026, 11, 21, 10, 0, 0, 123_456_789, time.FixedZone("far", 8*3600))
+	for _, v := range []order.View{
+		{ID: "a-1", SaleID: "phone", Status: order.Queued, Quantity: 3, Position: 17, AdmittedAt: at, PriceCents: 9900, Currency: "CNY"},
+		{ID: "a-1", SaleID: "phone", Status: order.Processing, Quantity: 1, AdmittedAt: at, Currency: "EUR"},
+		{ID: "a-1", SaleID: "phone", Status: order.Failed, Reason: "said \"no\"\n\u00e4\u2028", Quantity: 1, AdmittedAt: at, EndedAt: at},
+		{ID: "a-1", SaleID: "phone", Status: order.Paid, Quantity: 1, AdmittedAt: at, ConfirmedAt: at, PayBy: at, PaidAt: at, PriceCents: -1},
+	} {
+		want, err := json.Marshal(bodyOf(v, 3))
+		require.NoError(t, err)
+		require.JSONEq(t, string(want), string(appendOrder(nil, v, 3)))
+	}
+}
+
 // The two ways to write a refusal must not drift apart.
 func TestPreparedRefusalsEqualTheWrittenOnes(t *testing.T) {
 	t.Parallel()

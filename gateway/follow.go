@@ -41,11 +41,7 @@ func (g *Gateway) showOrder(c *gin.Context) {
 		g.refuse(c, err)
 		return
 	}
-	c.Header("Cache-Control", "no-store")
-	if !v.Settled() {
-		c.Header("Retry-After", "1")
-	}
-	c.JSON(http.StatusOK, bodyOf(v, entry.Rate()))
+	g.answerOrder(c, v, entry.Rate())
 }
 
 // orderOf authenticates and reads the path, or answers the request.
@@ -65,6 +61,9 @@ func (g *Gateway) orderOf(c *gin.Context) (entry *inventory.Entry, id, user stri
 }
 
 func waitOf(c *gin.Context, most time.Duration) (time.Duration, *FieldError) {
+	if c.Request.URL.RawQuery == "" {
+		return 0, nil
+	}
 	text, ok := c.GetQuery("wait")
 	if !ok {
 		return 0, nil
