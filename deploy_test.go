@@ -75,6 +75,7 @@ func metricsIn(text string) []string {
 func registered(t *testing.T) map[string]bool {
 	t.Helper()
 	cfg := testConfig(t, "sqlite", testkit.Redis(t).Addr())
+	cfg.Payment.Secret = []string{hookSecret}
 	openSale(t, inventory.NewSale{ID: "scraped", Stock: 5}, startApp(t, cfg, Roles{Gateway: true}))
 	app := startApp(t, cfg, AllRoles()) // its first audit finds the sale
 	names := map[string]bool{}
