@@ -61,10 +61,10 @@ func TestEmailArrives(t *testing.T) {
 			}
 			require.Equal(t, 1, server.count(), "one connection carries them all")
 			raw := server.received()[0]
-			envelope, content, _ := strings.Cut(raw, "\r\n")
+			envelope, _, _ := strings.Cut(raw, "\r\n")
 			require.Contains(t, envelope, "MAIL FROM:<shop@shop.example>")
 			require.Contains(t, envelope, "RCPT TO:<"+annMail+">")
-			_, content, _ = strings.Cut(raw, "RCPT TO:<"+annMail+">\n")
+			_, content, _ := strings.Cut(raw, "RCPT TO:<"+annMail+">\n")
 			checkMail(t, content)
 		})
 	}
