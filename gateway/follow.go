@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -22,7 +24,7 @@ const (
 )
 
 // showOrder answers with the order as it stands; with ?wait= it first waits
-// for its status to change, unless nothing more is to be expected.
+// for its status to change from what the client knows.
 func (g *Gateway) showOrder(c *gin.Context) {
 	entry, id, user, ok := g.orderOf(c)
 	if !ok {
@@ -33,8 +35,13 @@ func (g *Gateway) showOrder(c *gin.Context) {
 		WriteProblem(c, InvalidRequest(*bad))
 		return
 	}
+	seen, bad := seenOf(c)
+	if bad != nil {
+		WriteProblem(c, InvalidRequest(*bad))
+		return
+	}
 	v, err := g.find(c, entry, id, user)
-	if err == nil && wait > 0 && !v.Final() {
+	if err == nil && wait > 0 && !isNews(v, seen) {
 		v, err = g.awaitChange(c, v, wait)
 	}
 	if err != nil {
@@ -76,6 +83,24 @@ func waitOf(c *gin.Context, most time.Duration) (time.Duration, *FieldError) {
 		return 0, &FieldError{"wait", "must be a duration such as 20s"}
 	}
 	return min(wait, most), nil
+}
+
+// seenOf is the status that the client has been told, empty when it does not say.
+func seenOf(c *gin.Context) (string, *FieldError) {
+	seen, ok := c.GetQuery("seen")
+	if ok && !slices.Contains(order.Statuses(), seen) {
+		return "", &FieldError{"seen", "must be one of " + strings.Join(order.Statuses(), ", ")}
+	}
+	return seen, nil
+}
+
+// isNews reports whether the order is worth an answer at once. Who does not
+// say what it has seen has seen its 202: anything but a place in line is news.
+func isNews(v order.View, seen string) bool {
+	if seen == "" {
+		return v.Settled()
+	}
+	return v.Status != seen || v.Final()
 }
 
 // awaitChange returns the order when its status is no longer that of v, or as

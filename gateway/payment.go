@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -143,6 +142,6 @@ func amountOf(value jsontext.Value) (int64, bool) {
 	if value.Kind() != jsontext.KindNumber {
 		return 0, false
 	}
-	n, err := strconv.ParseUint(string(value), 10, 64)
-	return int64(n), err == nil && n <= math.MaxInt64
+	n, err := strconv.ParseUint(string(value), 10, 63)
+	return int64(n), err == nil
 }

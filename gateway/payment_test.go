@@ -167,6 +167,7 @@ func TestWithoutPaymentsThereIsNoDeadline(t *testing.T) {
 	follow.ends()
 }
 
+// A shopper whose order is confirmed before the first look is told so at once; one who knows waits for the payment.
 func TestLongPollWaitsForThePayment(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, unpaid)
@@ -174,15 +175,22 @@ func TestLongPollWaitsForThePayment(t *testing.T) {
 	s.work()
 	path := s.place("ann", "phone")
 	s.until("ann", path, "confirmed")
+	started := time.Now()
+	require.Equal(t, "confirmed", s.get("ann", path+"?wait=20s").text("status"))
+	require.Equal(t, "confirmed", s.get("ann", path+"?wait=20s&seen=queued").text("status"))
+	require.Less(t, time.Since(started), 10*time.Second, "confirmed is news to both")
+	require.Contains(t, s.refused(CodeInvalidRequest, s.get("ann", path+"?wait=20s&seen=sold")).raw, `"field":"seen"`)
+
 	answered := make(chan got, 1)
 	token := s.token("ann", false)
 	go func() {
-		g, _ := fetch(t.Context(), s.client, http.MethodGet, "http://"+s.addr+path+"?wait=20s", token, "")
+		g, _ := fetch(t.Context(), s.client, http.MethodGet, "http://"+s.addr+path+"?wait=20s&seen=confirmed", token, "")
 		answered <- g
 	}()
 	require.Eventually(t, func() bool { return s.waiters() == 1 }, patience, time.Millisecond)
 	require.Equal(t, http.StatusOK, s.provider(path, `{"payment_id":"p","amount_cents":9900,"currency":"CNY"}`).status)
 	require.Equal(t, "paid", (<-answered).text("status"))
+	require.Equal(t, "paid", s.get("ann", path+"?wait=20s&seen=paid").text("status"), "nothing more is to be expected")
 }
 
 func TestLocale(t *testing.T) {

@@ -56,7 +56,7 @@ func newOutlet(cfg OutletConfig, s sender, lookup Recipients, log *slog.Logger) 
 	o.SetRate(cfg.Rate)
 	o.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: s.name(), Timeout: cfg.Pause,
-		ReadyToTrip:   func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= uint32(cfg.Failures) },
+		ReadyToTrip:   func(c gobreaker.Counts) bool { return int64(c.ConsecutiveFailures) >= int64(cfg.Failures) },
 		OnStateChange: o.tell,
 	})
 	var err error

@@ -33,7 +33,8 @@ func NewCanceller(db *store.DB, lines *queue.Lines, keeper *inventory.Keeper, ch
 }
 
 const (
-	cancelWait = 3 * time.Second // for a worker to finish with the ticket
+	cancelTime = 5 * time.Second // in all
+	cancelWait = 3 * time.Second // of it, for a worker to finish with the ticket
 	cancelPoll = 20 * time.Millisecond
 )
 
@@ -42,8 +43,9 @@ const (
 // order that is not the user's, ErrNotCancellable when it is paid, has failed
 // or expired, and ErrBusy when a worker keeps it for longer than a few seconds.
 func (c *Canceller) Cancel(ctx context.Context, sale, id, user string) error {
-	ctx, cancel := context.WithTimeout(ctx, cancelWait)
+	ctx, cancel := context.WithTimeout(ctx, cancelTime)
 	defer cancel()
+	patience := time.After(cancelWait)
 	line := c.lines.Of(sale)
 	for {
 		err := line.Cancel(ctx, id, user)
@@ -59,11 +61,11 @@ func (c *Canceller) Cancel(ctx context.Context, sale, id, user string) error {
 		if !errors.Is(err, queue.ErrBusy) {
 			return err
 		}
-		timer := time.NewTimer(cancelPoll)
 		select {
-		case <-timer.C:
+		case <-time.After(cancelPoll):
+		case <-patience:
+			return ErrBusy
 		case <-ctx.Done():
-			timer.Stop()
 			return ErrBusy
 		}
 	}

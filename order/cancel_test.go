@@ -124,6 +124,25 @@ func TestCancelGivesUpOnABusyWorker(t *testing.T) {
 	require.NoError(t, w.cancel(ticket.ID, "ann"))
 }
 
+// The reply of a commit is lost, so that its tickets go back into the line, and then the line is rebuilt: the order is still
+// listed, and is cancelled as the order it is.
+func TestCancelOfAnOrderThatARebuildFoundListed(t *testing.T) {
+	eachDatabase(t, 10, 1, func(w *world) {
+		ticket := w.admit("ann", 1)
+		b := w.claim(1)
+		w.handle(b)
+		w.settle(b, map[string]queue.Outcome{ticket.ID: {ID: ticket.ID, Op: queue.OpBack}})
+		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.EqualValues(w.t, 9, w.clean().LineStock)
+		require.NoError(w.t, w.cancel(ticket.ID, "ann"))
+		require.Equal(w.t, map[string]int{"cancelled": 1}, w.count())
+		require.EqualValues(w.t, 10, w.clean().LineStock)
+		w.work()
+		require.Equal(w.t, map[string]int{"cancelled": 1}, w.count())
+		require.EqualValues(w.t, 10, w.clean().LineStock)
+	})
+}
+
 // The process dies between the commit and the line: any keeper, and two of
 // them at once, bring the units back exactly once.
 func TestUnitsComeBackAfterACrash(t *testing.T) {

@@ -19,6 +19,11 @@ const (
 	Expired    = "expired"
 )
 
+// Statuses lists them.
+func Statuses() []string {
+	return []string{Queued, Processing, Confirmed, Paid, Failed, Cancelled, Expired}
+}
+
 // Reasons of failed orders.
 const (
 	ReasonSoldOut = "sold_out"

@@ -26,7 +26,8 @@ type model struct {
 
 type entry struct {
 	queue.Ticket
-	known bool // the line still has its record
+	known   bool // the line still has its record
+	ordered bool // a rebuild found it in the ledger
 }
 
 type held struct {
@@ -210,6 +211,7 @@ func (m *model) reopen() {
 	}
 	for id, e := range m.tickets {
 		e.known = e.State == queue.Confirmed || listed[id] || m.dead[id]
+		e.ordered = e.ordered && e.State == queue.Confirmed // the walk's ledger names live orders only
 	}
 	m.claimed = m.seq
 	if len(m.wait) > 0 {

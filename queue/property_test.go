@@ -219,7 +219,12 @@ func (w *walk) rebuildAll(rt *rapid.T) {
 	if len(m.wait) > 0 && rapid.Bool().Draw(rt, "strand") {
 		lost := m.wait[0]
 		require.NoError(rt, w.rdb.LRem(w.ctx, w.key("wait"), 0, lost).Err())
-		m.wait, m.suspect = m.wait[1:], append(m.suspect, lost)
+		m.wait = m.wait[1:]
+		if m.tickets[lost].ordered { // an order needs no place in line
+			m.served++
+		} else {
+			m.suspect = append(m.suspect, lost)
+		}
 	}
 	survivors, err := w.Survivors(w.ctx, m.epoch)
 	require.NoError(rt, err)
@@ -234,6 +239,7 @@ func (w *walk) rebuildAll(rt *rapid.T) {
 		if e.State == queue.Confirmed || rapid.IntRange(0, 9).Draw(rt, "unsettled") == 0 {
 			t := confirmed(e.ID, e.User, e.Seq)
 			t.Units, t.Slot = e.Units, e.Slot
+			e.State, e.ordered = queue.Confirmed, true
 			live = append(live, t)
 		}
 	}

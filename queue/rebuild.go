@@ -129,6 +129,7 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger, survivors []Tic
 	for _, t := range ledger {
 		switch {
 		case t.State.sold():
+			// Also one that is still listed: its owner would cancel it as a ticket, and sell a unit that is sold.
 			live[t.ID] = true
 			holding = append(holding, t)
 		case dead[t.ID] || surviving[t.ID]:
@@ -136,10 +137,7 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger, survivors []Tic
 		default:
 			ended = append(ended, t)
 		}
-		// A ticket that still runs keeps its record: its worker will find the order and settle it.
-		if !surviving[t.ID] {
-			records = append(records, t.ID, t.record())
-		}
+		records = append(records, t.ID, t.record())
 	}
 	for _, t := range survivors {
 		if t.State == Queued && !live[t.ID] {

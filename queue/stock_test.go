@@ -44,7 +44,7 @@ func TestStockComesBackAloud(t *testing.T) {
 		b.settle(b.claim("b1", 2), queue.OpFail) // the second unit: there was one already
 		settings.Version, settings.Total = 2, 1
 		require.NoError(t, b.Configure(b.ctx, settings))
-		order = b.enqueue(1)
+		b.enqueue(1)
 		b.settle(b.claim("b2", 1), queue.OpFail)
 		once("settle")
 		order = b.enqueue(1)

@@ -104,10 +104,10 @@ func TestCAFileEncryptsAndVerifies(t *testing.T) {
 			require.Error(t, open(), "nothing speaks behind the handshake")
 			require.NoError(t, <-handshakes)
 
-			other, _ := testkit.Certificate(t, t.TempDir(), 2)
-			cfg.CAFile = other
+			stranger, _, refusals := encrypted(t, c.greet)
+			cfg.DSN = c.dsn(stranger)
 			require.Error(t, open())
-			require.Error(t, <-handshakes, "a server that another authority vouches for is refused")
+			require.Error(t, <-refusals, "a server that another authority vouches for is refused")
 
 			cfg.CAFile = filepath.Join(t.TempDir(), "none")
 			require.ErrorContains(t, open(), "database.ca_file")

@@ -36,6 +36,8 @@ type orderRow struct {
 	ETASeconds                             int64 `gorm:"column:eta_seconds"`
 	Released                               int
 	AdmittedAt, ConfirmedAt, EndedAt       int64
+	PayBy, PaidAt, LateSeq                 int64
+	Locale                                 string
 }
 
 func (orderRow) TableName() string { return "orders" }
@@ -145,7 +147,7 @@ func fulfil(tx *gorm.DB, t task) error {
 	now := time.Now().UnixMilli()
 	if err := tx.Create(&orderRow{ID: t.ID, SaleID: sale, UserID: t.User, Quantity: 1, PriceCents: 9900, Currency: "CNY", Status: "confirmed",
 		Seq: t.Seq, Epoch: 1, BatchID: t.ID, Fingerprint: "a1b2c3d4e5f60718", Position: t.Seq, ETASeconds: t.Seq, Released: 1,
-		AdmittedAt: now, ConfirmedAt: now}).Error; err != nil {
+		AdmittedAt: now, ConfirmedAt: now, Locale: "zh-CN"}).Error; err != nil {
 		return err
 	}
 	if err := tx.Create(&outboxRow{OrderID: t.ID, Event: "order.confirmed", Channel: "stream", SaleID: sale, UserID: t.User, NextAt: 1, CreatedAt: now}).Error; err != nil {

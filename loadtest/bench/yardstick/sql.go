@@ -27,7 +27,7 @@ type Job struct {
 const (
 	sale         = "yardstick"
 	orderColumns = "id, sale_id, user_id, slot, quantity, price_cents, currency, status, reason, email, phone, seq, epoch, batch_id, " +
-		"fingerprint, position, eta_seconds, released, admitted_at, confirmed_at, ended_at"
+		"fingerprint, position, eta_seconds, released, admitted_at, confirmed_at, ended_at, pay_by, paid_at, late_seq, locale"
 	outboxColumns = "order_id, event, channel, sale_id, user_id, state, attempts, next_at, lease, last_error, created_at, delivered_at"
 )
 
@@ -184,7 +184,7 @@ func (j Job) batches() []batch {
 			seq := int64(i*j.Batch + n)
 			user := fmt.Sprintf("shopper-%08d", seq)
 			b.orders = append(b.orders, id, sale, user, 0, 1, 9900, "CNY", "confirmed", "", "", "", seq, 1, tag,
-				"a1b2c3d4e5f60718", seq, seq, 1, now, now, 0)
+				"a1b2c3d4e5f60718", seq, seq, 1, now, now, 0, 0, 0, 0, "zh-CN")
 			b.outbox = append(b.outbox, id, "order.confirmed", "stream", sale, user, 0, 0, 1, "", "", now, 0)
 		}
 		list[i] = b
