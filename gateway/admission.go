@@ -15,9 +15,11 @@ import (
 const (
 	admitTimeout = 2 * time.Second
 	bookStale    = 50 * time.Millisecond
-	admitWaiting = 20_000 // requests of one sale that may wait in memory
-	admitCall    = 1_000  // requests of all sales in one call
-	admitCalls   = 4      // calls in flight, never two of them for one sale
+	bookWait     = time.Second            // for a database that should tell whether a line was loaded anew
+	clockSlack   = 250 * time.Millisecond // by which the book may misjudge Redis' clock
+	admitWaiting = 20_000                 // requests of one sale that may wait in memory
+	admitCall    = 1_000                  // requests of all sales in one call
+	admitCalls   = 4                      // calls in flight, never two of them for one sale
 )
 
 // Admission takes orders into lines. Requests that come while a call is in
@@ -55,7 +57,11 @@ func (a *Admission) Refusal(sale inventory.Sale, user string) error {
 // request may then be in the line, and repeating it tells.
 func (a *Admission) Admit(ctx context.Context, sale string, r queue.Request) (queue.Admission, error) {
 	started := a.now()
+	known, _ := a.book.Get(sale)
 	admission, err := a.gather.do(ctx, sale, r)
+	if errors.Is(err, queue.ErrNotReady) && known != nil && a.loadedAnew(ctx, known.Sale) {
+		admission, err = a.gather.do(ctx, sale, r)
+	}
 	if err == nil {
 		err = admission.Err
 	}
@@ -84,11 +90,10 @@ func (a *Admission) send(ctx context.Context, parcels []admitParcel) {
 	defer killpoint.Pass("admit.after")
 	told := a.ask(ctx, asks)
 	for i, e := range errands {
-		if errors.Is(told[i].Err, queue.ErrNotReady) {
-			e.sale, told[i] = a.askAnew(ctx, e.sale, asks[i], told[i])
-		}
 		if e.answers, e.err = told[i].Admissions, told[i].Err; e.err == nil {
 			a.doors.of(e.key).learn(e.sale, told[i])
+		} else {
+			a.doors.open(e.key) // somebody may be in the line of whom the crowd has not heard
 		}
 	}
 }
@@ -119,6 +124,7 @@ func (a *Admission) asks(parcels []admitParcel) ([]errand, []queue.Ask) {
 // ask repeats what failed once: a first reply may be lost after the work was
 // done, and the same ids then get the same answers.
 func (a *Admission) ask(ctx context.Context, asks []queue.Ask) []queue.Told {
+	sent := a.book.Now()
 	first, cancel := context.WithTimeout(ctx, admitTimeout/2)
 	told := a.lines.Admit(first, asks)
 	cancel()
@@ -139,25 +145,27 @@ func (a *Admission) ask(ctx context.Context, asks []queue.Ask) []queue.Told {
 		for j := range second.Admissions {
 			// What the lost reply had admitted is new to its shopper; what is older is a replay all the same.
 			one := &second.Admissions[j]
-			one.Replayed = one.Replayed && a.book.Now().Sub(one.Ticket.AdmittedAt) > 2*admitTimeout
+			one.Replayed = one.Replayed && one.Ticket.AdmittedAt.Before(sent.Add(-clockSlack))
 		}
 		told[again[i]] = second
 	}
 	return told
 }
 
-// askAnew asks again when the line has been loaded under a newer epoch than
-// the book knew; otherwise it wakes the keeper and returns the refusal.
-func (a *Admission) askAnew(ctx context.Context, old inventory.Sale, ask queue.Ask, refused queue.Told) (inventory.Sale, queue.Told) {
+// loadedAnew reports whether the line has been loaded under a newer epoch than
+// the book knew, and wakes the keeper when it has not. It reads the database,
+// and so belongs to the one request: a call to Redis carries others, too.
+func (a *Admission) loadedAnew(ctx context.Context, old inventory.Sale) bool {
+	ctx, cancel := context.WithTimeout(ctx, bookWait)
+	defer cancel()
 	if err := a.book.RefreshOlderThan(ctx, bookStale); err != nil {
-		return old, refused
+		return false
 	}
 	if now, ok := a.book.Get(old.ID); ok && now.Sale.Epoch != old.Epoch {
-		ask.Epoch, ask.Rate = now.Sale.Epoch, now.Rate()
-		return now.Sale, a.lines.Admit(ctx, []queue.Ask{ask})[0]
+		return true
 	}
 	a.keeper.Poke()
-	return old, refused
+	return false
 }
 
 // Wait returns when no call is in flight any more.

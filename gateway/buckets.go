@@ -73,8 +73,9 @@ func (s *bucketShard) put(key uint64, held bucket) {
 func (b *bucket) spend(p policy, now int64) bool {
 	if passed := now - b.at; passed > 0 {
 		b.missing = max(0, b.missing-time.Duration(passed).Seconds()*p.rps)
-		b.at = now
 	}
+	b.at = now                                   // also when the clock was set back: else nothing would flow until it has caught up
+	b.missing = min(b.missing, float64(p.burst)) // after a smaller burst was set
 	const rounding = 1e-9
 	if b.missing+1 > float64(p.burst)+rounding {
 		return false

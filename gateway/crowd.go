@@ -13,6 +13,7 @@ import (
 
 const (
 	crowdMost    = 2_000_000        // users of one sale, 16 to 40 MB of their hashes
+	crowdsMost   = 4_000_000        // users of all sales
 	crowdPause   = time.Second      // between two counts of a sale from the beginning
 	crowdTimeout = 10 * time.Second // of one count
 	crowdGap     = 5_000            // tickets of other gateways that are caught up with in one step
@@ -32,8 +33,23 @@ type crowd struct {
 	users   map[uint64]struct{}
 	epoch   int64 // 0: not counted
 	seq     int64
+	gap     bool // tickets of other gateways are missing that can no longer be named
 	busy    bool
 	counted time.Time // when the last count from the beginning began
+
+	// The newest tickets that this gateway brought into the line without anybody's in between, and while a count is made their users.
+	own       ownTickets
+	meanwhile []uint64
+}
+
+// ownTickets are the sequences from and to, both included.
+type ownTickets struct{ epoch, from, to int64 }
+
+func (o *ownTickets) add(epoch, seq int64) {
+	if o.epoch != epoch || seq != o.to+1 {
+		o.epoch, o.from = epoch, seq
+	}
+	o.to = seq
 }
 
 func newCrowd(line *queue.Line, census *census) crowd {
@@ -59,73 +75,84 @@ func (c *crowd) lacks(user string, epoch, seq int64) bool {
 func (c *crowd) admitted(epoch int64, told queue.Told) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.epoch != epoch {
-		return
-	}
 	for _, one := range told.Admissions {
-		if t := one.Ticket; one.Err == nil {
-			c.users[c.hash(t.User)] = struct{}{}
-			if t.Seq == c.seq+1 { // else others were admitted elsewhere, who are caught up with when it matters
-				c.seq = t.Seq
-			}
+		if one.Err == nil {
+			c.add(epoch, one.Ticket)
 		}
 	}
 }
 
-// want sees to it that the crowd will be known up to a sequence.
+func (c *crowd) add(epoch int64, t queue.Ticket) {
+	c.own.add(epoch, t.Seq)
+	if c.busy {
+		c.meanwhile = append(c.meanwhile, c.hash(t.User))
+	}
+	if c.epoch != epoch {
+		return
+	}
+	c.users[c.hash(t.User)] = struct{}{}
+	if t.Seq == c.seq+1 { // else others were admitted elsewhere, who are caught up with when it matters
+		c.seq = t.Seq
+	}
+}
+
+// want sees to it that the crowd will be known up to a sequence. A count from
+// the beginning walks all records of the line: not more than one in a pause.
 func (c *crowd) want(epoch, seq int64) {
 	now := c.census.now()
 	c.asked.Store(now.UnixNano())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known := c.epoch == epoch
-	if known && c.seq >= seq || c.busy || !known && now.Sub(c.counted) < crowdPause {
+	if c.busy || known && c.seq >= seq {
 		return
 	}
-	from := c.seq
-	if !known {
-		c.counted, from = now, -1
+	if known && !c.gap {
+		from := c.seq
+		c.begin(func(ctx context.Context) { c.catchUp(ctx, epoch, from) })
+	} else if now.Sub(c.counted) >= crowdPause {
+		c.counted = now
+		c.begin(c.count)
 	}
+}
+
+// begin runs work on its own. The caller holds mu.
+func (c *crowd) begin(work func(context.Context)) {
 	c.busy = c.census.start(func(ctx context.Context) {
-		if from < 0 || !c.catchUp(ctx, epoch, from) {
-			c.count(ctx)
-		}
+		work(ctx)
 		c.mu.Lock()
-		c.busy = false
+		c.busy, c.meanwhile = false, nil
 		c.mu.Unlock()
 	})
 }
 
 // catchUp adds the few who were admitted elsewhere since.
-func (c *crowd) catchUp(ctx context.Context, epoch, from int64) bool {
+func (c *crowd) catchUp(ctx context.Context, epoch, from int64) {
 	users, newest, ok, err := c.line.UsersSince(ctx, epoch, from, crowdGap)
-	if err != nil || !ok {
-		c.mu.Lock()
-		c.epoch, c.users = 0, nil
-		c.mu.Unlock()
-		return err != nil // an absent Redis is not asked for more
+	if err != nil {
+		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.epoch != epoch {
-		return true
+		return
 	}
+	c.gap = !ok
 	for _, user := range users {
 		c.users[c.hash(user)] = struct{}{}
 	}
 	c.seq = max(c.seq, newest)
-	return true
 }
 
 var errHuge = errors.New("too many users to remember")
 
-// count begins anew. Whoever is admitted meanwhile has a later sequence than
-// the count answers for.
+// count begins anew. Whoever is admitted elsewhere meanwhile has a later
+// sequence than the count answers for.
 func (c *crowd) count(ctx context.Context) {
 	users := make(map[uint64]struct{})
 	epoch, seq, err := c.line.Users(ctx, func(user string) error {
 		users[c.hash(user)] = struct{}{}
-		if len(users) > crowdMost {
+		if len(users) > crowdMost || c.census.total.Load()+int64(len(users)) > crowdsMost {
 			return errHuge
 		}
 		return nil
@@ -135,7 +162,14 @@ func (c *crowd) count(ctx context.Context) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.users, c.epoch, c.seq = users, epoch, seq
+	for _, h := range c.meanwhile {
+		users[h] = struct{}{}
+	}
+	if c.own.epoch == epoch && c.own.from <= seq+1 {
+		seq = max(seq, c.own.to)
+	}
+	c.census.total.Add(int64(len(users) - len(c.users)))
+	c.users, c.epoch, c.seq, c.gap = users, epoch, seq, false
 }
 
 // forget frees a crowd that nobody has asked for.
@@ -146,23 +180,24 @@ func (c *crowd) forget(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.busy {
+		c.census.total.Add(-int64(len(c.users)))
 		c.users, c.epoch, c.seq = nil, 0, 0
 	}
 }
 
 // census owns the goroutines that count crowds, one at a time per sale.
 type census struct {
-	now  func() time.Time
-	tidy func() // before each count
-	mu   sync.Mutex
-	over bool
-	ctx  context.Context
-	stop context.CancelFunc
-	all  sync.WaitGroup
+	now   func() time.Time
+	total atomic.Int64 // users in all crowds, about: what joined since the last counts is not in it
+	mu    sync.Mutex
+	over  bool
+	ctx   context.Context
+	stop  context.CancelFunc
+	all   sync.WaitGroup
 }
 
-func (c *census) init(now func() time.Time, tidy func()) {
-	c.now, c.tidy = now, tidy
+func (c *census) init(now func() time.Time) {
+	c.now = now
 	c.ctx, c.stop = context.WithCancel(context.Background())
 }
 
@@ -176,7 +211,6 @@ func (c *census) start(count func(context.Context)) bool {
 	c.all.Go(func() {
 		ctx, cancel := context.WithTimeout(c.ctx, crowdTimeout)
 		defer cancel()
-		c.tidy()
 		count(ctx)
 	})
 	return true

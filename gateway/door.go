@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -97,7 +98,7 @@ type doors struct {
 
 func (ds *doors) init(lines *queue.Lines, now func() time.Time) {
 	ds.lines, ds.now = lines, now
-	ds.census.init(now, ds.forgetIdle)
+	ds.census.init(now)
 }
 
 func (ds *doors) of(sale string) *door {
@@ -112,6 +113,20 @@ func (ds *doors) of(sale string) *door {
 func (ds *doors) open(sale string) {
 	if known, ok := ds.sales.Load(sale); ok {
 		known.(*door).shut.Store(nil)
+	}
+}
+
+// run frees the crowds that nobody needs any more until ctx ends.
+func (ds *doors) run(ctx context.Context) {
+	ticker := time.NewTicker(crowdIdle / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			ds.forgetIdle()
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

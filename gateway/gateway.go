@@ -102,6 +102,7 @@ func (g *Gateway) Handler() *gin.Engine { return g.engine }
 func (g *Gateway) Run(ctx context.Context) {
 	var listeners sync.WaitGroup
 	listeners.Go(func() { g.Lines.ListenStock(ctx, g.admission.doors.open) })
+	listeners.Go(func() { g.admission.doors.run(ctx) })
 	g.hub.run(ctx)
 	listeners.Wait()
 	g.admission.Wait()

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 )
+
+// slowCall is the part of its timeout after which a call was slow.
+const slowCall = 10
 
 // errCrowded says that more requests wait for one store than may.
 var errCrowded = errors.New("too many requests wait for the store")
@@ -17,7 +21,8 @@ var errCrowded = errors.New("too many requests wait for the store")
 // Requests stand in lanes, one per sale. A lane is part of one call at a time,
 // so that its requests are sent in the order of their arrival, and a call
 // takes lanes in turn, so that a crowded one does not starve the others. A call
-// that hangs delays the lanes it carries; the others travel in the next.
+// that hangs delays the lanes it carries; the others travel in the next, and
+// whoever was in it travels alone until a call of its own was quick.
 type gatherer[Q, A any] struct {
 	send    func(ctx context.Context, parcels []parcel[Q, A])
 	perLane int           // requests of one lane in one call
@@ -31,6 +36,7 @@ type gatherer[Q, A any] struct {
 	lanes  map[string]*lane[Q, A] // bounded by the sales of the book
 	ready  []*lane[Q, A]          // lanes that wait and are not in flight, in turn
 	flying int
+	crawls int           // of those, calls of lanes that were slow
 	idle   chan struct{} // closed when the last call has ended; nil when none flies
 	spare  sync.Pool     // of *waiter[Q, A]
 }
@@ -51,6 +57,7 @@ type lane[Q, A any] struct {
 	key     string
 	waiting []*waiter[Q, A]
 	flying  bool
+	slow    bool // its last call was: it travels alone until it is quick again
 }
 
 type waiter[Q, A any] struct {
@@ -131,12 +138,14 @@ func (g *gatherer[Q, A]) fly() {
 		}
 		// Detached from every caller: none of them may leave the others without an answer.
 		ctx, cancel := context.WithTimeout(context.Background(), g.timeout)
+		began := g.now()
 		g.send(ctx, parcels)
 		cancel()
+		slow := g.now().Sub(began) > g.timeout/slowCall
 		for i := range parcels {
 			parcels[i].deliver()
 		}
-		g.land(parcels)
+		g.land(parcels, slow)
 	}
 }
 
@@ -158,9 +167,11 @@ func (g *gatherer[Q, A]) take() []parcel[Q, A] {
 	defer g.mu.Unlock()
 	var parcels []parcel[Q, A]
 	late := g.now().Add(-2 * g.timeout)
-	for room := g.perCall; room > 0 && len(g.ready) > 0; {
-		l := g.ready[0]
-		g.ready = g.ready[1:]
+	for room := g.perCall; room > 0; {
+		l := g.next(len(parcels) == 0)
+		if l == nil {
+			break
+		}
 		p := l.fill(g.perLane, late)
 		if len(p.requests) == 0 {
 			continue
@@ -168,6 +179,10 @@ func (g *gatherer[Q, A]) take() []parcel[Q, A] {
 		l.flying = true
 		room -= len(p.requests)
 		parcels = append(parcels, p)
+		if l.slow {
+			g.crawls++
+			break
+		}
 	}
 	if parcels != nil {
 		return parcels
@@ -175,6 +190,18 @@ func (g *gatherer[Q, A]) take() []parcel[Q, A] {
 	if g.flying--; g.flying == 0 {
 		close(g.idle)
 		g.idle = nil
+	}
+	return nil
+}
+
+// next takes the next lane out of the turn; a slow one only when it comes
+// first, and while a flight is left for the quick ones.
+func (g *gatherer[Q, A]) next(first bool) *lane[Q, A] {
+	for i, l := range g.ready {
+		if !l.slow || first && (g.crawls < g.calls-1 || g.calls == 1) {
+			g.ready = slices.Delete(g.ready, i, i+1)
+			return l
+		}
 	}
 	return nil
 }
@@ -207,11 +234,15 @@ func (l *lane[Q, A]) fill(most int, late time.Time) parcel[Q, A] {
 }
 
 // land puts lanes in which somebody came meanwhile at the end of the turn.
-func (g *gatherer[Q, A]) land(parcels []parcel[Q, A]) {
+func (g *gatherer[Q, A]) land(parcels []parcel[Q, A], slow bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if parcels[0].lane.slow {
+		g.crawls--
+	}
 	for i := range parcels {
 		l := parcels[i].lane
+		l.slow = slow
 		if l.flying = false; len(l.waiting) > 0 {
 			g.ready = append(g.ready, l)
 		}

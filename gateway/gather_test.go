@@ -161,6 +161,32 @@ func TestGathererPassesAHangingCall(t *testing.T) {
 	d.wait()
 }
 
+// Whoever once shared a call with a slow sale does not share the next one, too.
+func TestGathererLetsSlowLanesTravelAlone(t *testing.T) {
+	t.Parallel()
+	d := newDesk(3, 6, 1, 100, time.Minute)
+	var clock atomic.Int64
+	d.gatherer.now = func() time.Time { return time.Unix(clock.Load(), 0) }
+	answers := []<-chan result{d.first(t, "first", 1)}
+	answers = append(answers, d.ask(t, t.Context(), "other", 2), d.ask(t, t.Context(), "slow", 3))
+	d.open <- struct{}{}
+	require.Equal(t, trip{"other": {2}, "slow": {3}}, <-d.calls)
+	answers = append(answers, d.ask(t, t.Context(), "slow", 4), d.ask(t, t.Context(), "other", 5), d.ask(t, t.Context(), "third", 6), d.ask(t, t.Context(), "fourth", 7))
+	clock.Add(30)
+	d.open <- struct{}{}
+	require.Equal(t, trip{"third": {6}, "fourth": {7}}, <-d.calls, "those who were never slow go first, together")
+	d.open <- struct{}{}
+	seen := []trip{<-d.calls}
+	d.open <- struct{}{}
+	seen = append(seen, <-d.calls)
+	d.open <- struct{}{}
+	require.ElementsMatch(t, []trip{{"slow": {4}}, {"other": {5}}}, seen)
+	for _, one := range answers {
+		require.NoError(t, (<-one).err)
+	}
+	d.wait()
+}
+
 func TestGathererKeepsToItsCallsInFlight(t *testing.T) {
 	t.Parallel()
 	d := newDesk(2, 1, 3, 1000, time.Minute)

@@ -50,6 +50,7 @@ type plainClaims struct {
 	Issuer    string `json:"iss"`
 	Audience  string `json:"aud"`
 	Role      string `json:"role"`
+	ID        string `json:"jti"`
 	Expires   int64  `json:"exp"`
 	NotBefore int64  `json:"nbf"`
 	IssuedAt  int64  `json:"iat"`

@@ -197,3 +197,18 @@ func TestABurstOfZeroIsWhatOneSecondAllows(t *testing.T) {
 	require.Equal(t, 2, passed(func() Decision { return l.AllowUser("", "ann") }))
 	require.Equal(t, 1, passed(func() Decision { return l.AllowAnonymous("192.0.2.1") }))
 }
+
+func TestLimiterAfterASmallerBurstAndAClockSetBack(t *testing.T) {
+	t.Parallel()
+	now := testNow
+	l := NewLimiter(LimitsConfig{PerUserRPS: 1, PerUserBurst: 1000}, func() time.Time { return now })
+	for range 900 {
+		require.True(t, l.AllowUser("s", "ann").OK)
+	}
+	l.Set(LimitsConfig{PerUserRPS: 1, PerUserBurst: 5})
+	require.Equal(t, time.Second, l.AllowUser("s", "ann").RetryAfter, "no worse off than an empty bucket")
+	now = now.Add(-time.Hour)
+	require.False(t, l.AllowUser("s", "ann").OK)
+	now = now.Add(time.Second)
+	require.True(t, l.AllowUser("s", "ann").OK, "time flows again from where the clock stands")
+}

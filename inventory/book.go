@@ -2,9 +2,9 @@ package inventory
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -68,12 +68,12 @@ type Book struct {
 	read    atomic.Int64 // when the catalogue was read last, unix ns
 	offset  atomic.Int64 // Redis' clock minus ours, in ns
 	poke    chan struct{}
-	mu      sync.Mutex // one refresh at a time
+	turn    chan struct{} // holds one value: one refresh at a time
 }
 
 // NewBook returns an empty book; Run or Refresh fills it.
 func NewBook(catalog *Catalog, lines *queue.Lines, log *slog.Logger, now func() time.Time) *Book {
-	b := &Book{catalog: catalog, lines: lines, log: log, now: now, poke: make(chan struct{}, 1)}
+	b := &Book{catalog: catalog, lines: lines, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	b.entries.Store(&map[string]*Entry{})
 	b.order.Store(&[]string{})
 	return b
@@ -145,8 +145,12 @@ func (b *Book) Run(ctx context.Context) {
 func (b *Book) Refresh(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	select {
+	case b.turn <- struct{}{}:
+	case <-ctx.Done():
+		return fmt.Errorf("read the sales: another reading hangs: %w", ctx.Err())
+	}
+	defer func() { <-b.turn }()
 	began := b.now()
 	sales, stock, err := b.catalog.List(ctx)
 	if err != nil {

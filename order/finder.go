@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,28 +35,48 @@ func NewFinder(db *store.DB, lines *queue.Lines, book *inventory.Book) *Finder {
 // are absent. While Redis is away it returns what the database knows together
 // with the error: an absent order may then be in line.
 func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[string]View, error) {
-	tickets, claimed, away := f.lines.Of(sale).Lookup(ctx, ids)
-	views := make(map[string]View, len(ids))
+	views, away := f.InLine(ctx, sale, ids)
+	if views == nil {
+		views = make(map[string]View, len(ids))
+	}
 	var unknown []string
 	for _, id := range ids {
-		t, ok := tickets[id]
-		if !ok {
+		if _, ok := views[id]; !ok {
 			unknown = append(unknown, id)
-			continue
 		}
-		views[id] = f.priced(viewOfTicket(sale, t, claimed))
 	}
 	if len(unknown) == 0 {
 		return views, away
 	}
-	var rows []Row
-	if err := f.db.Read.WithContext(ctx).Where("id IN ? AND sale_id = ?", unknown, sale).Find(&rows).Error; err != nil {
-		return views, errors.Join(away, fmt.Errorf("look up %d orders of %s: %w", len(unknown), sale, err))
+	rows, err := f.InLedger(ctx, sale, unknown)
+	maps.Copy(views, rows)
+	return views, errors.Join(away, err)
+}
+
+// InLine returns those of the orders that Redis knows, in one round trip.
+func (f *Finder) InLine(ctx context.Context, sale string, ids []string) (map[string]View, error) {
+	tickets, claimed, err := f.lines.Of(sale).Lookup(ctx, ids)
+	if err != nil {
+		return nil, err
 	}
+	views := make(map[string]View, len(tickets))
+	for id, t := range tickets {
+		views[id] = f.priced(viewOfTicket(sale, t, claimed))
+	}
+	return views, nil
+}
+
+// InLedger returns those of the orders that the database knows.
+func (f *Finder) InLedger(ctx context.Context, sale string, ids []string) (map[string]View, error) {
+	var rows []Row
+	if err := f.db.Read.WithContext(ctx).Where("id IN ? AND sale_id = ?", ids, sale).Find(&rows).Error; err != nil {
+		return nil, fmt.Errorf("look up %d orders of %s: %w", len(ids), sale, err)
+	}
+	views := make(map[string]View, len(rows))
 	for _, r := range rows {
 		views[r.ID] = viewOfRow(r)
 	}
-	return views, away
+	return views, nil
 }
 
 // Honour takes a lost order back into its line, or reports it as failed when
