@@ -221,6 +221,18 @@ func (p plan) nodeWith(c chance, role string) int {
 	return pick(c, found)
 }
 
+// armAll puts the fault into every process of a role.
+func (p plan) armAll(role string, f fault) []fault {
+	var all []fault
+	for i, roles := range p.layout {
+		if strings.Contains(roles, role) {
+			f.node = i
+			all = append(all, f)
+		}
+	}
+	return all
+}
+
 // shortPlans hold every kind of fault and every kill point once.
 func shortPlans() []plan {
 	var plans []plan
@@ -239,6 +251,9 @@ func shortPlans() []plan {
 		f := c.point(p, step)
 		f.arm = step + ":1"
 		p.name, p.faults = "point-"+step, []fault{f}
+		if strings.HasPrefix(step, "expire.") {
+			p.faults = p.armAll("worker", f) // one expirer may take all there is
+		}
 		plans = append(plans, p)
 	}
 	for i, kind := range slices.Concat(processFaults, redisFaults, dbFaults) {

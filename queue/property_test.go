@@ -116,7 +116,8 @@ func (w *walk) outcomes(rt *rapid.T, ids []string) []queue.Outcome {
 	var outcomes []queue.Outcome
 	for _, id := range ids {
 		op := rapid.SampledFrom([]queue.Op{queue.OpConfirm, queue.OpFail, queue.OpDead, queue.OpRetry, queue.OpBack}).Draw(rt, "op")
-		if w.m.tickets[id].State == queue.Cancelled && (op == queue.OpConfirm || op == queue.OpFail) {
+		state := w.m.tickets[id].State
+		if (state == queue.Cancelled || state == queue.Expired) && (op == queue.OpConfirm || op == queue.OpFail) {
 			op = queue.OpClose
 		}
 		outcomes = append(outcomes, queue.Outcome{ID: id, Op: op, Reason: "why", Delay: time.Hour})

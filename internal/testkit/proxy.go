@@ -15,6 +15,7 @@ import (
 const (
 	proxyConnections = 1024 // more are closed as soon as they are accepted
 	proxyDial        = 5 * time.Second
+	proxyAttempts    = 5 // to find a port
 )
 
 // Proxy forwards TCP connections to one server and breaks them on command, to
@@ -44,18 +45,24 @@ type rules struct {
 // its goroutines have ended, when the test ends.
 func NewProxy(t testing.TB, upstream string) *Proxy {
 	t.Helper()
-	port, err := servers.FreePort()
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := &Proxy{
 		upstream: upstream,
-		addr:     fmt.Sprintf("127.0.0.1:%d", port),
 		links:    map[*link]struct{}{},
 		rules:    rules{changed: make(chan struct{})},
 	}
-	if err := p.Heal(); err != nil {
-		t.Fatal(err)
+	for attempt := 1; ; attempt++ {
+		port, err := servers.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.addr = fmt.Sprintf("127.0.0.1:%d", port)
+		err = p.Heal()
+		if err == nil {
+			break
+		}
+		if attempt == proxyAttempts { // each time somebody else was faster
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(p.Close)
 	return p
