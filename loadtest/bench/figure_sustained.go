@@ -72,10 +72,10 @@ func confirmation(ctx context.Context, l *Lab) (Trial, error) {
 		if err != nil {
 			return Reading{}, err
 		}
-		a := Arrivals{Addr: s.nodes[0].HTTP, Requests: orders, Rate: half, Count: count, Connections: 256, FollowEvery: 10}
+		a := Arrivals{Addr: s.nodes[0].HTTP, Requests: orders, Rate: half, Count: count, Connections: openLoad, FollowEvery: 10}
 		v, err := arrive(ctx, a)
 		if err == nil {
-			err = v.punctual(a)
+			err = v.check(a)
 		}
 		if err == nil && v.Status[202] != count {
 			err = refuse("of %d orders %d were accepted: %v", count, v.Status[202], v.Status)
