@@ -76,7 +76,7 @@ func (s *System) rush(ctx context.Context, a Arrivals) (Visits, float64, error) 
 		return v, 0, refuse("%d shoppers were refused, %.0f of them because the line was full", v.Status[503], full)
 	}
 	goodput := m.sum("sluice_orders_finished_total", `status="confirmed"`) / v.Took.Seconds()
-	_, _, err = s.nodes[0].watch(ctx, float64(v.Status[202]))
+	_, err = s.nodes[0].watch(ctx, float64(v.Status[202]))
 	return v, goodput, err
 }
 
