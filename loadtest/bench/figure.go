@@ -52,7 +52,7 @@ type Effort struct {
 
 const (
 	someEffort = 15 * time.Second // of a round nobody has timed
-	leastScale = 0.4              // of an effort, however few the orders: systems start and stop
+	leastScale = 0.3              // of an effort, however few the orders: systems start and stop
 )
 
 // estimate is roughly how long the figures take.
