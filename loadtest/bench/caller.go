@@ -29,6 +29,7 @@ type caller struct {
 	conn net.Conn
 	from *bufio.Reader
 	body []byte
+	sent time.Time // when the last request was about to be written
 }
 
 // dial connects; do does it by itself where it has not been done.
@@ -57,6 +58,7 @@ func (c *caller) do(ctx context.Context, request []byte) (Answer, error) {
 	if err := c.conn.SetDeadline(time.Now().Add(answerPatience)); err != nil {
 		return Answer{}, err
 	}
+	c.sent = time.Now()
 	if _, err := c.conn.Write(request); err != nil {
 		return Answer{}, err
 	}

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	chartWidth  = 900
-	chartLeft   = 380 // of the bars
+	chartWidth  = 1180
+	chartLeft   = 660 // of the bars
 	chartRow    = 30
 	chartTop    = 56
 	chartScale  = 1.5 // times the target is the right edge

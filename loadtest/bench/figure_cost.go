@@ -78,7 +78,7 @@ func (c costCase) sell(ctx context.Context, s *System, requests Requests) (Readi
 	if _, err := s.fill(ctx, n, requests); err != nil {
 		return Reading{}, err
 	}
-	if _, _, err := n.watch(ctx, float64(c.orders)); err != nil {
+	if _, err := n.watch(ctx, float64(c.orders)); err != nil {
 		return Reading{}, err
 	}
 	r := Reading{Work: float64(c.orders), CPU: clock.used()}

@@ -8,14 +8,18 @@ import (
 )
 
 // drainSize is how many orders wait when the worker starts, enough for seconds of work.
-func (o Options) drainSize() int { return max(o.scaled(100_000), 30_000) }
+func (o Options) drainSize() int { return max(o.scaled(60_000), 30_000) }
 
 // drain measures how fast a worker turns waiting orders into durable ones,
 // against the same rows written by hand with the batch size and the number of
 // writers that are fastest here.
 func drain(driver string) func(context.Context, *Lab) (Trial, error) {
 	return func(ctx context.Context, l *Lab) (Trial, error) {
-		chosen, err := best(ctx, l, "sql", driver, candidates(driver, l.opt.scaled(40_000)+10_000, l.opt.Scale < 1))
+		first := job{orders: l.opt.scaled(20_000) + 10_000, batch: 500, workers: 4}
+		if driver == "sqlite" {
+			first.workers = 1
+		}
+		chosen, err := best(ctx, l, "sql", driver, first, l.opt.drainSize())
 		if err != nil {
 			return Trial{}, err
 		}
@@ -28,37 +32,13 @@ func drain(driver string) func(context.Context, *Lab) (Trial, error) {
 // asynqPeer measures the same against one transaction per order, on MariaDB.
 func asynqPeer(ctx context.Context, l *Lab) (Trial, error) {
 	orders := max(l.opt.scaled(10_000), 2_000)
-	tried := []job{{orders: orders / 2, batch: 1, workers: 8}, {orders: orders / 2, batch: 1, workers: 32}}
-	if l.opt.Scale < 1 {
-		tried = tried[1:]
-	}
-	chosen, err := best(ctx, l, "asynq", "mysql", tried)
+	chosen, err := best(ctx, l, "asynq", "mysql", job{orders: orders / 2, batch: 1, workers: 32}, orders)
 	if err != nil {
 		return Trial{}, err
 	}
 	chosen.orders = orders
 	note := fmt.Sprintf("asynq does best with %d workers", chosen.workers)
 	return drainTrial(l, "mysql", note, func(ctx context.Context) (float64, error) { return chosen.run(ctx, l, "asynq", "mysql") }), nil
-}
-
-func candidates(driver string, orders int, few bool) []job {
-	batches, writers := []int{100, 200, 500, 1000}, []int{1, 2, 4, 8}
-	if few {
-		batches, writers = []int{200, 500}, []int{2, 4}
-	}
-	if driver == "sqlite" {
-		writers = writers[:1]
-	}
-	var list []job
-	for _, batch := range batches {
-		for _, n := range writers {
-			if driver == "sqlite" {
-				n = 1
-			}
-			list = append(list, job{orders: orders, batch: batch, workers: n})
-		}
-	}
-	return list
 }
 
 func drainTrial(l *Lab, driver, note string, yardstick func(context.Context) (float64, error)) Trial {
@@ -108,28 +88,19 @@ func (l *Lab) filled(ctx context.Context, setup Setup, size int) (*System, int, 
 	return s, size, nil
 }
 
-// drain starts a process that works the line off, in some roles, and measures from the first order it has finished to the last.
+// drain starts a process that works the line off, in some roles, and measures from when it says that it runs until all
+// orders are seen confirmed. The hand-written writers are timed alike: from when they are ready, all orders count.
 func (s *System) drain(ctx context.Context, size int, roles string) (Reading, error) {
 	worker, err := s.serve(ctx, roles)
 	if err != nil {
 		return Reading{}, err
 	}
 	clock := startCPU(s.pids())
-	first, last, err := worker.watch(ctx, float64(size))
+	done, err := worker.watch(ctx, float64(size))
 	if err != nil {
 		return Reading{}, err
 	}
-	if last.count == first.count {
-		return Reading{}, refuse("all %d orders were confirmed before the first look: too few to time", size)
-	}
-	rate := (last.count - first.count) / last.at.Sub(first.at).Seconds()
-	return Reading{Value: rate, Work: last.count - first.count, CPU: clock.used()}, nil
-}
-
-// sighting is how many orders a process had confirmed at a time.
-type sighting struct {
-	count float64
-	at    time.Time
+	return Reading{Value: float64(size) / done.Sub(worker.since).Seconds(), Work: float64(size), CPU: clock.used()}, nil
 }
 
 const (
@@ -137,8 +108,8 @@ const (
 	watchPatience = 5 * time.Minute
 )
 
-// watch looks at a process until it has confirmed size orders and returns the first sight of any and of all of them.
-func (n *Node) watch(ctx context.Context, size float64) (first, last sighting, err error) {
+// watch looks at a process until it has confirmed size orders and returns when that was seen.
+func (n *Node) watch(ctx context.Context, size float64) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
 	tick := time.NewTicker(watchEvery)
@@ -146,21 +117,18 @@ func (n *Node) watch(ctx context.Context, size float64) (first, last sighting, e
 	for {
 		m, err := n.metrics(ctx)
 		if err != nil {
-			return first, last, fmt.Errorf("wait for %.0f orders to be confirmed: %w", size, err)
+			return time.Time{}, fmt.Errorf("wait for %.0f orders to be confirmed: %w", size, err)
 		}
-		last = sighting{m.sum("sluice_orders_finished_total", `status="confirmed"`), time.Now()}
-		if all := m.sum("sluice_orders_finished_total"); all != last.count {
-			return first, last, refuse("%.0f orders ended otherwise than confirmed", all-last.count)
+		confirmed := m.sum("sluice_orders_finished_total", `status="confirmed"`)
+		if all := m.sum("sluice_orders_finished_total"); all != confirmed {
+			return time.Time{}, refuse("%.0f orders ended otherwise than confirmed", all-confirmed)
 		}
-		if first.count == 0 {
-			first = last
-		}
-		if last.count >= size {
-			return first, last, nil
+		if confirmed >= size {
+			return time.Now(), nil
 		}
 		select {
 		case <-ctx.Done():
-			return first, last, refuse("only %.0f of %.0f orders were confirmed within %s", last.count, size, watchPatience)
+			return time.Time{}, refuse("only %.0f of %.0f orders were confirmed within %s", confirmed, size, watchPatience)
 		case <-tick.C:
 		}
 	}

@@ -44,13 +44,13 @@ func (s *System) sustain(ctx context.Context, orders Requests) (Reading, error) 
 		return Reading{}, err
 	}
 	admitted := m.sum("sluice_orders_admitted_total")
-	_, last, err := n.watch(ctx, admitted)
+	last, err := n.watch(ctx, admitted)
 	if err != nil {
 		return Reading{}, err
 	}
 	cpu := clock.used()
 	cpu["generator"] = d.CPU
-	return Reading{Value: admitted / last.at.Sub(began).Seconds(), Work: admitted, CPU: cpu},
+	return Reading{Value: admitted / last.Sub(began).Seconds(), Work: admitted, CPU: cpu},
 		checkCounts(Metrics{}, m, Expected{Route: ordersRoute, Status: 202}, d.Requests, 2*64)
 }
 
@@ -72,10 +72,10 @@ func confirmation(ctx context.Context, l *Lab) (Trial, error) {
 		if err != nil {
 			return Reading{}, err
 		}
-		a := Arrivals{Addr: s.nodes[0].HTTP, Requests: orders, Rate: half, Count: count, Connections: 256, FollowEvery: 10}
+		a := Arrivals{Addr: s.nodes[0].HTTP, Requests: orders, Rate: half, Count: count, Connections: openLoad, FollowEvery: 10}
 		v, err := arrive(ctx, a)
 		if err == nil {
-			err = v.punctual(a)
+			err = v.check(a)
 		}
 		if err == nil && v.Status[202] != count {
 			err = refuse("of %d orders %d were accepted: %v", count, v.Status[202], v.Status)
@@ -83,7 +83,7 @@ func confirmation(ctx context.Context, l *Lab) (Trial, error) {
 		if err != nil {
 			return Reading{}, errors.Join(err, s.close())
 		}
-		if _, _, err := s.nodes[0].watch(ctx, float64(count)); err != nil {
+		if _, err := s.nodes[0].watch(ctx, float64(count)); err != nil {
 			return Reading{}, errors.Join(err, s.close())
 		}
 		note := fmt.Sprintf("at %s orders/s, p50 %.1f ms; one owner in ten followed by long poll", number(half), millis(percentile(v.Confirmed, 50)))

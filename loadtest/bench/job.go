@@ -49,22 +49,6 @@ func (j job) run(ctx context.Context, l *Lab, kind, driver string) (rate float64
 	return float64(orders) / time.Duration(nanos).Seconds(), nil
 }
 
-// best tries the candidates and returns the fastest.
-func best(ctx context.Context, l *Lab, kind, driver string, candidates []job) (job, error) {
-	var fastest job
-	var most float64
-	for _, j := range candidates {
-		rate, err := j.run(ctx, l, kind, driver)
-		if err != nil {
-			return fastest, err
-		}
-		if rate > most {
-			fastest, most = j, rate
-		}
-	}
-	return fastest, nil
-}
-
 // holds refuses a database that holds anything but n confirmed orders, with one row of news each and their units taken.
 func (d Database) holds(ctx context.Context, n int) error {
 	db, err := d.sql()

@@ -19,6 +19,7 @@ type Options struct {
 	Length  time.Duration // of one measurement with wrk
 	Threads int           // of wrk
 	Scale   float64       // of the numbers of orders; 1 is what the targets are about
+	Verbose bool          // tell values before the run is known to be good
 }
 
 // scaled is n orders, or fewer for a quick look.

@@ -1,10 +1,10 @@
 // Command bench measures Sluice against yardsticks, in one run on one machine.
 //
-//	go run . [--quick] [--only NAME,NAME] [--rounds N] [--seconds S] [--markdown] [--out FOLDER]
+//	go run . [--quick] [--only NAME,NAME] [--rounds N] [--seconds S] [--markdown] [--verbose] [--out FOLDER]
 //
 // It builds Sluice, starts private stores that keep what they acknowledge, and
 // lets Sluice and the yardsticks take turns. It prints a table and writes
-// latest.json and latest.svg. Nothing is printed, and the exit code is 1, when an
+// latest.json and latest.svg. No value is printed, and the exit code is 1, when an
 // audit was not clean, an answer was unexpected or the load generator was the
 // bottleneck. The exit code is 2 on wrong usage. A missed target is no error.
 package main
@@ -59,8 +59,9 @@ func parse(args []string) (settings, error) {
 	f.BoolVar(&s.quick, "quick", false, "one round of few and short measurements, under 3 minutes in all")
 	f.BoolVar(&s.markdown, "markdown", false, "print the table as Markdown")
 	f.StringVar(&s.only, "only", "", "measure only these figures, with commas between: "+strings.Join(names(figures()), ", "))
-	f.IntVar(&s.Rounds, "rounds", 0, "rounds (default 5, quick 1)")
-	f.IntVar(&seconds, "seconds", 0, "length of one measurement with wrk (default 5, quick 2)")
+	f.IntVar(&s.Rounds, "rounds", 0, "rounds (default 5, quick 1; some figures need fewer)")
+	f.IntVar(&seconds, "seconds", 0, "length of one measurement with wrk (default 2)")
+	f.BoolVar(&s.Verbose, "verbose", false, "tell each figure's values as soon as it is measured, even if the run is refused later")
 	f.IntVar(&s.Threads, "threads", 2, "threads of wrk")
 	f.StringVar(&s.source, "source", "../..", "folder of the Sluice to build and judge")
 	f.StringVar(&s.out, "out", "results", "folder for latest.json and latest.svg")
@@ -71,7 +72,7 @@ func parse(args []string) (settings, error) {
 		f.Usage()
 		return s, errUsage
 	}
-	rounds, length := 5, 5
+	rounds, length := 5, 2
 	s.Scale = 1
 	if s.quick {
 		rounds, length, s.Scale = 1, 2, 0.05

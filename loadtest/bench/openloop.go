@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,8 +28,9 @@ type Visits struct {
 	Status    map[int]int
 	Accepted  []time.Duration // until the 202
 	Confirmed []time.Duration // until the owner was told "confirmed"
-	Late      []time.Duration // how far behind its schedule the generator itself was
-	Sent      time.Duration   // until the last one was on the way
+	Late      []time.Duration // how long after it was due each request was written to its connection
+	Crowded   int             // shoppers who were due while all connections were in use
+	Sent      time.Duration   // until the last request was written
 	Took      time.Duration   // until the last one was answered
 }
 
@@ -50,22 +52,17 @@ func (a Arrivals) planned() time.Duration {
 	return time.Duration(float64(a.Count) / a.Rate * float64(time.Second))
 }
 
-// check refuses a load that was not sent at its rate.
+// check refuses a load that was not really sent as its schedule says. What counts is when a request was written to a
+// connection: a shopper who only waits inside the generator has not come.
 func (v Visits) check(a Arrivals) error {
-	if float64(a.planned()) < leastOfRate*float64(v.Sent) {
-		return refuse("the generator was the bottleneck: it took %s to send what its schedule has in %s", v.Sent.Round(time.Millisecond), a.planned())
-	}
-	return nil
-}
-
-// punctual also refuses one whose shoppers were late by the generator's own fault. A time that is measured from when they
-// should have come holds that delay; where a long time is to our disadvantage, check is enough.
-func (v Visits) punctual(a Arrivals) error {
-	if err := v.check(a); err != nil {
-		return err
-	}
-	if percentile(v.Late, 99) > mostPacing {
-		return refuse("the generator was the bottleneck: it was %s behind its schedule (p99), at most %s is accepted", percentile(v.Late, 99), mostPacing)
+	const culprit = "the generator was the bottleneck: "
+	switch {
+	case v.Crowded > 0:
+		return refuse(culprit+"%d of %d shoppers found all its %d connections in use", v.Crowded, a.Count, a.Connections)
+	case float64(a.planned()) < leastOfRate*float64(v.Sent):
+		return refuse(culprit+"it took %s to send what its schedule has in %s", v.Sent.Round(time.Millisecond), a.planned())
+	case percentile(v.Late, 99) > mostPacing:
+		return refuse(culprit+"it was %s behind its schedule (p99), at most %s is accepted", percentile(v.Late, 99), mostPacing)
 	}
 	return nil
 }
@@ -82,6 +79,9 @@ type crowd struct {
 	file   *os.File
 	due    chan visit
 	follow chan following
+	began  time.Time
+	opened int64        // connections
+	busy   atomic.Int64 // shoppers who are due and not yet answered
 	mu     sync.Mutex
 	visits Visits
 	errs   chan error
@@ -109,20 +109,27 @@ func arrive(ctx context.Context, a Arrivals) (Visits, error) {
 		c.run(ctx, &owners, &caller{addr: a.Addr}, c.wait)
 	}
 	// A server hangs up on a connection that brings no request for seconds: no more are opened than are used soon.
-	for range min(a.Connections, max(1, int(firstUse.Seconds()*a.Rate))) {
+	c.opened = int64(min(a.Connections, max(1, int(firstUse.Seconds()*a.Rate))))
+	connections := make([]*caller, c.opened)
+	for i := range connections {
 		to := &caller{addr: a.Addr}
 		if err := to.dial(ctx); err != nil {
+			for _, opened := range connections[:i] {
+				opened.close()
+			}
 			close(c.due)
 			close(c.follow)
 			return Visits{}, err
 		}
+		connections[i] = to
+	}
+	c.began = time.Now()
+	for _, to := range connections {
 		c.run(ctx, &shoppers, to, c.shop)
 	}
-	began := time.Now()
-	c.pace(ctx, began)
-	c.visits.Sent = time.Since(began)
+	c.pace(ctx)
 	shoppers.Wait()
-	c.visits.Took = time.Since(began)
+	c.visits.Took = time.Since(c.began)
 	close(c.follow)
 	owners.Wait()
 	select {
@@ -144,11 +151,11 @@ func (c *crowd) run(ctx context.Context, group *sync.WaitGroup, to *caller, work
 }
 
 // pace sends shoppers on their way when they are due, and never waits for anything else.
-func (c *crowd) pace(ctx context.Context, began time.Time) {
+func (c *crowd) pace(ctx context.Context) {
 	defer close(c.due)
 	interval := float64(time.Second) / c.Rate
 	for n := range c.Count {
-		due := began.Add(time.Duration(float64(n) * interval))
+		due := c.began.Add(time.Duration(float64(n) * interval))
 		if wait := time.Until(due); wait > 0 {
 			select {
 			case <-ctx.Done():
@@ -156,7 +163,9 @@ func (c *crowd) pace(ctx context.Context, began time.Time) {
 			case <-time.After(wait):
 			}
 		}
-		c.visits.Late = append(c.visits.Late, time.Since(due))
+		if c.busy.Add(1) > c.opened {
+			c.visits.Crowded++ // only this loop writes it
+		}
 		c.due <- visit{n, due}
 	}
 }
@@ -175,13 +184,8 @@ func (c *crowd) shop(ctx context.Context, to *caller) error {
 		if err != nil {
 			return err
 		}
-		took := time.Since(v.due)
-		c.mu.Lock()
-		c.visits.Status[a.Status]++
-		if a.Status == 202 {
-			c.visits.Accepted = append(c.visits.Accepted, took)
-		}
-		c.mu.Unlock()
+		c.busy.Add(-1)
+		c.note(v, a, to.sent, time.Since(v.due))
 		if a.Status == 202 && c.FollowEvery > 0 && v.n%c.FollowEvery == 0 {
 			path, err := pathOf(a)
 			if err != nil {
@@ -191,6 +195,18 @@ func (c *crowd) shop(ctx context.Context, to *caller) error {
 		}
 	}
 	return nil
+}
+
+// note keeps what became of a visit whose request was sent at a time and answered took after it was due.
+func (c *crowd) note(v visit, a Answer, sent time.Time, took time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.visits.Status[a.Status]++
+	c.visits.Late = append(c.visits.Late, sent.Sub(v.due))
+	c.visits.Sent = max(c.visits.Sent, sent.Sub(c.began))
+	if a.Status == 202 {
+		c.visits.Accepted = append(c.visits.Accepted, took)
+	}
 }
 
 // wait asks with long polls until the order is confirmed.

@@ -87,3 +87,25 @@ func TestAnOwnerWhoReadsAnythingElseEndsTheMeasurement(t *testing.T) {
 	_, err := arrive(t.Context(), Arrivals{Addr: addr, Requests: testRequests(t, 1), Rate: 1000, Count: 1, Connections: 1, FollowEvery: 1})
 	wantRefusal(t, err, "an owner who waits was answered 200")
 }
+
+// The generator can send 200/s on its two connections, the schedule says 5,000/s.
+func TestShoppersWhoWaitInsideTheGeneratorWereNotSent(t *testing.T) {
+	t.Parallel()
+	addr := listen(t, func(w http.ResponseWriter, _ *http.Request) {
+		time.Sleep(10 * time.Millisecond) // as above
+		accept(w)
+	})
+	a := Arrivals{Addr: addr, Requests: testRequests(t, 200), Rate: 5000, Count: 200, Connections: 2}
+	v, err := arrive(t.Context(), a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantRefusal(t, v.check(a), "shoppers found all its 2 connections in use")
+	if v.Sent < 90*10*time.Millisecond {
+		t.Errorf("all were sent within %s, the connections alone need a second", v.Sent)
+	}
+	v.Crowded = 0
+	wantRefusal(t, v.check(a), "to send what its schedule has in 40ms")
+	v.Sent = a.planned()
+	wantRefusal(t, v.check(a), "behind its schedule (p99)")
+}

@@ -92,8 +92,11 @@ func TestCountsOfTheGatewayMustAgreeWithTheGenerator(t *testing.T) {
 func TestOpenLoadIsRefusedWhenTheGeneratorFellBehind(t *testing.T) {
 	t.Parallel()
 	a := Arrivals{Rate: 1000, Count: 1000}
-	late := func(d time.Duration) []time.Duration { return []time.Duration{0, 0, d} }
-	wantRefusal(t, Visits{Sent: time.Second, Late: late(time.Millisecond)}.punctual(a), "")
-	wantRefusal(t, Visits{Sent: 2 * time.Second, Late: late(time.Millisecond)}.check(a), "it took 2s to send what its schedule has in 1s")
-	wantRefusal(t, Visits{Sent: time.Second, Late: late(time.Second)}.punctual(a), "behind its schedule")
+	visits := func(sent, late time.Duration, crowded int) Visits {
+		return Visits{Sent: sent, Late: []time.Duration{0, 0, late}, Crowded: crowded}
+	}
+	wantRefusal(t, visits(time.Second, time.Millisecond, 0).check(a), "")
+	wantRefusal(t, visits(2*time.Second, time.Millisecond, 0).check(a), "it took 2s to send what its schedule has in 1s")
+	wantRefusal(t, visits(time.Second, time.Second, 0).check(a), "behind its schedule")
+	wantRefusal(t, visits(time.Second, time.Millisecond, 1).check(a), "1 of 1000 shoppers found all")
 }

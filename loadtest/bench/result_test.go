@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -70,6 +71,45 @@ func TestTableShowsWhatFallsShort(t *testing.T) {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is missing in\n%s", want, text)
 			}
+		}
+	}
+}
+
+func TestTableTellsWhichFigureHasFewerRounds(t *testing.T) {
+	t.Parallel()
+	f := Figure{Rounds: 3}
+	if f.rounds(5) != 3 || f.rounds(2) != 2 || (Figure{}).rounds(5) != 5 {
+		t.Fatal("a figure's rounds are a bound")
+	}
+	r := example()
+	r.Rows[1].Fewer, r.Rows[1].Sluice = true, []float64{330, 340}
+	if text := markdownTable(r); !strings.Contains(text, "[330–340], 2 rounds") {
+		t.Fatal(text)
+	}
+}
+
+func TestWholeRunIsEstimatedAtHalfAnHourAtMost(t *testing.T) {
+	t.Parallel()
+	if got := estimate(figures(), Options{Rounds: 5, Scale: 1}); got < 5*time.Minute || got > 30*time.Minute {
+		t.Fatal(got)
+	}
+}
+
+// A run that is refused at its last figure must not have told what the earlier ones found.
+func TestProgressTellsNoValueBeforeTheRunIsGood(t *testing.T) {
+	t.Parallel()
+	measured := func(value float64, err error) func(context.Context, *Lab) (Trial, error) {
+		return func(context.Context, *Lab) (Trial, error) {
+			return Trial{Sluice: func(context.Context) (Reading, error) { return Reading{Value: value}, err }}, nil
+		}
+	}
+	list := []Figure{{Name: "good", Title: "a figure", Open: measured(31234, nil)}, {Name: "bad", Title: "another", Open: measured(0, refuse("unclean"))}}
+	for _, verbose := range []bool{false, true} {
+		var told strings.Builder
+		_, err := run(t.Context(), &Lab{opt: Options{Rounds: 1, Scale: 1, Verbose: verbose}, log: &told}, list)
+		wantRefusal(t, err, "unclean")
+		if shown := strings.Contains(told.String(), "31,234"); shown != verbose || !strings.Contains(told.String(), "good") {
+			t.Errorf("verbose %t:\n%s", verbose, told.String())
 		}
 	}
 }

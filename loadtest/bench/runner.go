@@ -10,9 +10,11 @@ import (
 )
 
 // run measures the figures one after another. The first refusal ends it:
-// there is no table with holes.
+// there is no table with holes. What is told meanwhile holds no value, unless
+// verbose: a run that is refused later must not have shown any.
 func run(ctx context.Context, l *Lab, list []Figure) ([]Row, error) {
 	rows := make([]Row, 0, len(list))
+	fmt.Fprintf(l.log, "%d figures, up to %d rounds: about %s on a quiet machine with two cores\n", len(list), l.opt.Rounds, estimate(list, l.opt).Round(10*time.Second))
 	for _, f := range list {
 		began := time.Now()
 		row, err := measure(ctx, l, f)
@@ -20,7 +22,10 @@ func run(ctx context.Context, l *Lab, list []Figure) ([]Row, error) {
 			return nil, fmt.Errorf("%s (%s): %w", f.Name, f.Title, err)
 		}
 		rows = append(rows, row)
-		fmt.Fprintf(l.log, "%-16s %s  (%s)\n", f.Name, brief(row), time.Since(began).Round(time.Second))
+		fmt.Fprintf(l.log, "%-16s measured (%s)\n", f.Name, time.Since(began).Round(time.Second))
+		if l.opt.Verbose {
+			fmt.Fprintln(l.log, brief(row))
+		}
 	}
 	return rows, nil
 }
@@ -35,7 +40,9 @@ func measure(ctx context.Context, l *Lab, f Figure) (row Row, err error) {
 		defer func() { err = errors.Join(err, trial.Close()) }()
 	}
 	var sluice, yardstick []Reading
-	for round := range l.opt.Rounds {
+	rounds := f.rounds(l.opt.Rounds)
+	for round := range rounds {
+		fmt.Fprintf(l.log, "%-16s round %d of %d\n", f.Name, round+1, rounds)
 		if trial.Yardstick != nil {
 			l.calm(ctx)
 			r, err := trial.Yardstick(ctx)
@@ -51,7 +58,9 @@ func measure(ctx context.Context, l *Lab, f Figure) (row Row, err error) {
 		}
 		sluice = append(sluice, r)
 	}
-	return rowOf(f, sluice, yardstick), nil
+	row = rowOf(f, sluice, yardstick)
+	row.Fewer = rounds < l.opt.Rounds
+	return row, nil
 }
 
 // report makes the result of the rows.

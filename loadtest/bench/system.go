@@ -33,7 +33,8 @@ type System struct {
 // Node is one process of Sluice.
 type Node struct {
 	*Process
-	HTTP, Ops string // host:port; HTTP is empty without the gateway role
+	HTTP, Ops string    // host:port; HTTP is empty without the gateway role
+	since     time.Time // by its own log it runs
 }
 
 // system starts fresh stores.
@@ -69,11 +70,14 @@ func (s *System) serve(ctx context.Context, roles string, env ...string) (*Node,
 	n := &Node{}
 	var err error
 	n.Process, err = s.lab.start(ctx, cmd, func(line string) bool {
-		var said struct{ Msg, HTTP, Ops string }
+		var said struct {
+			Time           time.Time
+			Msg, HTTP, Ops string
+		}
 		if json.Unmarshal([]byte(line), &said) != nil || said.Msg != "sluice is running" {
 			return false
 		}
-		n.HTTP, n.Ops = said.HTTP, said.Ops
+		n.HTTP, n.Ops, n.since = said.HTTP, said.Ops, said.Time
 		return true
 	})
 	if err != nil {

@@ -31,7 +31,11 @@ func (r Row) judged() string {
 	if len(r.Yardstick) == 0 {
 		show = number
 	}
-	return fmt.Sprintf("%s [%s–%s]", show(r.Judged.Median), show(r.Judged.Min), show(r.Judged.Max))
+	fewer := ""
+	if r.Fewer {
+		fewer = fmt.Sprintf(", %d rounds", len(r.Sluice))
+	}
+	return fmt.Sprintf("%s [%s–%s]%s", show(r.Judged.Median), show(r.Judged.Min), show(r.Judged.Max), fewer)
 }
 
 func (r Row) target() string {

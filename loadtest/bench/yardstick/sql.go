@@ -20,7 +20,7 @@ import (
 type Job struct {
 	Driver, DSN string // as in Sluice's configuration
 	Orders      int
-	Batch       int // orders in one transaction
+	Batch       int // orders in one transaction; above mostRows a multiple of it
 	Workers     int // transactions at the same time; SQLite has one writer
 }
 
@@ -31,9 +31,15 @@ const (
 	outboxColumns = "order_id, event, channel, sale_id, user_id, state, attempts, next_at, lease, last_error, created_at, delivered_at"
 )
 
+// mostRows of one INSERT: the databases bound the parameters of a statement, SQLite at 32,766. A larger batch has several in its transaction.
+const mostRows = 1000
+
+func (j Job) rows() int { return min(j.Batch, mostRows) }
+
 // Insert does the job with hand-written statements and returns how long it
-// took: for each batch one transaction with one insert of orders, one of outbox
+// took: for each batch one transaction with inserts of orders and of outbox
 // rows, and the update of the stock row, which comes last so that its lock is short.
+// When the clock starts, all rows are made, all connections open and all statements prepared on each of them.
 func (j Job) Insert(ctx context.Context) (time.Duration, error) {
 	db, err := j.open(ctx)
 	if err != nil {
@@ -42,6 +48,9 @@ func (j Job) Insert(ctx context.Context) (time.Duration, error) {
 	defer db.Close()
 	w, err := j.prepare(ctx, db)
 	if err != nil {
+		return 0, err
+	}
+	if err := w.warm(ctx, j.Workers); err != nil {
 		return 0, err
 	}
 	batches := j.batches()
@@ -116,12 +125,33 @@ func (j Job) prepare(ctx context.Context, db *sql.DB) (w writer, err error) {
 	return w, err
 }
 
-// multiRow is an INSERT of a whole batch.
+// warm opens all connections and prepares all statements on each.
+func (w writer) warm(ctx context.Context, connections int) error {
+	held := make([]*sql.Tx, 0, connections)
+	for range connections {
+		tx, err := w.db.BeginTx(ctx, &sql.TxOptions{})
+		if err != nil {
+			return fmt.Errorf("open the yardstick's connections: %w", err)
+		}
+		defer tx.Rollback()
+		held = append(held, tx)
+	}
+	for _, tx := range held {
+		for _, statement := range []*sql.Stmt{w.orders, w.outbox, w.stock} {
+			if err := tx.StmtContext(ctx, statement).Close(); err != nil {
+				return fmt.Errorf("prepare the yardstick's statements: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// multiRow is an INSERT of as many rows as one statement takes.
 func (j Job) multiRow(table, columns string) string {
 	width := strings.Count(columns, ",") + 1
 	var b strings.Builder
 	fmt.Fprintf(&b, "INSERT INTO %s (%s) VALUES ", table, columns)
-	for n := range j.Batch * width {
+	for n := range j.rows() * width {
 		switch {
 		case n > 0 && n%width == 0:
 			b.WriteString("),(")
@@ -147,11 +177,14 @@ func (w writer) write(ctx context.Context, b batch) error {
 		return err
 	}
 	defer tx.Rollback()
-	if _, err := tx.StmtContext(ctx, w.orders).ExecContext(ctx, b.orders...); err != nil {
-		return err
-	}
-	if _, err := tx.StmtContext(ctx, w.outbox).ExecContext(ctx, b.outbox...); err != nil {
-		return err
+	orders, outbox := tx.StmtContext(ctx, w.orders), tx.StmtContext(ctx, w.outbox)
+	for i := range b.orders {
+		if _, err := orders.ExecContext(ctx, b.orders[i]...); err != nil {
+			return err
+		}
+		if _, err := outbox.ExecContext(ctx, b.outbox[i]...); err != nil {
+			return err
+		}
 	}
 	done, err := tx.StmtContext(ctx, w.stock).ExecContext(ctx, b.size, sale, b.size)
 	if err != nil {
@@ -163,9 +196,9 @@ func (w writer) write(ctx context.Context, b batch) error {
 	return tx.Commit()
 }
 
-// batch is the arguments of one transaction.
+// batch is one transaction: the arguments of each of its statements.
 type batch struct {
-	orders, outbox []any
+	orders, outbox [][]any
 	size           int
 }
 
@@ -180,12 +213,16 @@ func (j Job) batches() []batch {
 		slices.Sort(ids) // in the order of the index, as Sluice inserts them
 		tag, now := randomID(), time.Now().UnixMilli()
 		b := batch{size: j.Batch}
-		for n, id := range ids {
-			seq := int64(i*j.Batch + n)
-			user := fmt.Sprintf("shopper-%08d", seq)
-			b.orders = append(b.orders, id, sale, user, 0, 1, 9900, "CNY", "confirmed", "", "", "", seq, 1, tag,
-				"a1b2c3d4e5f60718", seq, seq, 1, now, now, 0, 0, 0, 0, "zh-CN")
-			b.outbox = append(b.outbox, id, "order.confirmed", "stream", sale, user, 0, 0, 1, "", "", now, 0)
+		for at := 0; at < j.Batch; at += j.rows() {
+			var orders, outbox []any
+			for n := at; n < at+j.rows(); n++ {
+				id, seq := ids[n], int64(i*j.Batch+n)
+				user := fmt.Sprintf("shopper-%08d", seq)
+				orders = append(orders, id, sale, user, 0, 1, 9900, "CNY", "confirmed", "", "", "", seq, 1, tag,
+					"a1b2c3d4e5f60718", seq, seq, 1, now, now, 0, 0, 0, 0, "zh-CN")
+				outbox = append(outbox, id, "order.confirmed", "stream", sale, user, 0, 0, 1, "", "", now, 0)
+			}
+			b.orders, b.outbox = append(b.orders, orders), append(b.outbox, outbox)
 		}
 		list[i] = b
 	}

@@ -8,19 +8,20 @@ import (
 func TestMultiRowStatementAndArgumentsFit(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{"mysql", "postgres", "sqlite"} {
-		j := Job{Driver: driver, Orders: 25, Batch: 10, Workers: 1}
-		list := j.batches()
-		if len(list) != 2 {
-			t.Fatalf("%d whole batches of 25 orders", len(list))
-		}
-		for table, c := range map[string]struct {
-			columns string
-			args    []any
-		}{"orders": {orderColumns, list[0].orders}, "outbox": {outboxColumns, list[0].outbox}} {
-			text := j.multiRow(table, c.columns)
-			marks := strings.Count(text, "?") + strings.Count(text, "$")
-			if marks != len(c.args) || strings.Count(text, "),(") != j.Batch-1 {
-				t.Errorf("%s %s: %d placeholders for %d arguments in %s", driver, table, marks, len(c.args), text)
+		for _, j := range []Job{{Driver: driver, Orders: 25, Batch: 10, Workers: 1}, {Driver: driver, Orders: 5000, Batch: 2000, Workers: 1}} {
+			list := j.batches()
+			if len(list) != 2 || len(list[1].orders)*j.rows() != j.Batch || len(list[1].outbox) != len(list[1].orders) {
+				t.Fatalf("%d whole batches of %d orders in %d statements each", len(list), j.Orders, len(list[1].orders))
+			}
+			for table, c := range map[string]struct {
+				columns string
+				args    []any
+			}{"orders": {orderColumns, list[1].orders[0]}, "outbox": {outboxColumns, list[1].outbox[0]}} {
+				text := j.multiRow(table, c.columns)
+				marks := strings.Count(text, "?") + strings.Count(text, "$")
+				if marks != len(c.args) || marks > 32_766 || strings.Count(text, "),(") != j.rows()-1 {
+					t.Errorf("%s %s: %d placeholders for %d arguments", driver, table, marks, len(c.args))
+				}
 			}
 		}
 	}

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"math"
+	"slices"
+)
+
+// best looks for the fastest way to run a job. A quick look tries less.
+func best(ctx context.Context, l *Lab, kind, driver string, first job, most int) (job, error) {
+	tries := math.MaxInt
+	if l.opt.Scale < 1 {
+		tries = 4
+	}
+	return climb(first, tries, func(j job) []job { return j.neighbours(driver, most) },
+		func(j job) (float64, error) { return j.run(ctx, l, kind, driver) })
+}
+
+// climb begins at first and moves on to the fastest as long as any neighbour of it was not tried: it ends where all of them
+// are slower, so that the best is never merely the last of a list. It gives up after so many tries.
+func climb(first job, tries int, neighbours func(job) []job, run func(job) (float64, error)) (job, error) {
+	fastest, most := first, 0.0
+	tried := map[job]bool{}
+	for next := []job{first}; len(next) > 0 && len(tried) < tries; {
+		j := next[0]
+		rate, err := run(j)
+		if err != nil {
+			return fastest, err
+		}
+		tried[j] = true
+		if rate > most {
+			fastest, most = j, rate
+		}
+		next = slices.DeleteFunc(neighbours(fastest), func(j job) bool { return tried[j] })
+	}
+	return fastest, nil
+}
+
+// neighbours differ from j by one step of the batch size or of the writers. Each writer must have two batches or more of
+// most orders. SQLite has one writer; a batch of one stays one.
+func (j job) neighbours(driver string, most int) []job {
+	batches, writers := []int{50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000}, []int{1, 2, 4, 8, 16, 32, 64, 128}
+	var list []job
+	add := func(batch, workers int) {
+		if 2*batch*workers <= most {
+			list = append(list, job{orders: j.orders, batch: batch, workers: workers})
+		}
+	}
+	if j.batch > 1 {
+		for _, batch := range beside(batches, j.batch) {
+			add(batch, j.workers)
+		}
+	}
+	if driver != "sqlite" {
+		for _, workers := range beside(writers, j.workers) {
+			add(j.batch, workers)
+		}
+	}
+	return list
+}
+
+// beside are the steps after and before one of them.
+func beside(steps []int, step int) []int {
+	at := slices.Index(steps, step)
+	list := slices.Clone(steps[min(at+1, len(steps)):min(at+2, len(steps))])
+	if at > 0 {
+		list = append(list, steps[at-1])
+	}
+	return list
+}
