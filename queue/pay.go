@@ -21,6 +21,18 @@ func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) er
 	return err
 }
 
+// Refund shows that a payment of an order must go back, and tells those who
+// wait for its news. To be called after the database has it so, as often as it
+// takes. It returns ErrNotReady, having done nothing, while the line is missing
+// or rebuilt.
+func (l *Line) Refund(ctx context.Context, id string) error {
+	n, err := l.scripts.refund.runInt(ctx, l.rdb, []string{l.keys.meta, l.keys.orders}, id, statusChannel, l.sale)
+	if err == nil && n < 0 {
+		return ErrNotReady
+	}
+	return err
+}
+
 // Overdue is what Line.Overdue hands out.
 type Overdue struct {
 	Now    time.Time // by Redis' clock
