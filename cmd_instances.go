@@ -27,6 +27,7 @@ func instancesTable(text []byte) (string, error) {
 			Version       string   `json:"version"`
 			ConfigVersion int64    `json:"config_version"`
 			ConfigFile    string   `json:"config_file"`
+			Payments      bool     `json:"payments"`
 			StartedAt     string   `json:"started_at"`
 			LastSeen      string   `json:"last_seen"`
 		} `json:"instances"`
@@ -34,10 +35,14 @@ func instancesTable(text []byte) (string, error) {
 	if err := json.Unmarshal(text, &list); err != nil {
 		return "", err
 	}
-	rows := [][]string{{"INSTANCE", "ROLES", "VERSION", "CONFIGURATION", "FILE", "STARTED", "LAST SEEN"}}
+	rows := [][]string{{"INSTANCE", "ROLES", "VERSION", "CONFIGURATION", "FILE", "PAYMENTS", "STARTED", "LAST SEEN"}}
 	for _, i := range list.Instances {
+		payments := "off"
+		if i.Payments {
+			payments = "on"
+		}
 		rows = append(rows, []string{printable(i.ID), printable(strings.Join(i.Roles, ",")), printable(i.Version), number(i.ConfigVersion),
-			printable(i.ConfigFile), i.StartedAt, i.LastSeen})
+			printable(i.ConfigFile), payments, i.StartedAt, i.LastSeen})
 	}
 	return table(rows...), nil
 }

@@ -77,7 +77,7 @@ func (a *App) pace(sale string) float64 {
 // self is what this instance says of itself to the others.
 func (a *App) self() queue.Instance {
 	version, file := a.live.Version()
-	i := queue.Instance{ID: a.name, Version: a.opt.Version, ConfigVersion: version, ConfigFile: file, StartedAt: a.started}
+	i := queue.Instance{ID: a.name, Version: a.opt.Version, ConfigVersion: version, ConfigFile: file, Payments: a.cfg.Payment.On(), StartedAt: a.started}
 	for _, role := range []struct {
 		name   string
 		played bool

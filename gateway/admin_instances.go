@@ -14,12 +14,13 @@ type instanceBody struct {
 	Version       string   `json:"version"`
 	ConfigVersion int64    `json:"config_version"`
 	ConfigFile    string   `json:"config_file"`
+	Payments      bool     `json:"payments"`
 	StartedAt     string   `json:"started_at"`
 	LastSeen      string   `json:"last_seen"`
 }
 
 func instanceOf(i queue.Instance) instanceBody {
-	return instanceBody{ID: i.ID, Roles: orEmpty(i.Roles), Version: i.Version, ConfigVersion: i.ConfigVersion, ConfigFile: i.ConfigFile,
+	return instanceBody{ID: i.ID, Roles: orEmpty(i.Roles), Version: i.Version, ConfigVersion: i.ConfigVersion, ConfigFile: i.ConfigFile, Payments: i.Payments,
 		StartedAt: formatTime(i.StartedAt), LastSeen: formatTime(i.LastSeen)}
 }
 

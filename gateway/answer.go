@@ -174,6 +174,9 @@ func appendOrder(b []byte, v order.View, rate float64) []byte {
 	moment(`,"ended_at":`, v.EndedAt)
 	moment(`,"pay_by":`, v.PayBy)
 	moment(`,"paid_at":`, v.PaidAt)
+	if v.Refund {
+		text(`,"refund":`, refundRequired)
+	}
 	number(`,"price_cents":`, v.PriceCents)
 	text(`,"currency":`, v.Currency)
 	b = append(append(append(append(b, `,"links":{"self":"/v1/sales/`...), v.SaleID...), "/orders/"...), v.ID...)

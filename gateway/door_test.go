@@ -140,6 +140,7 @@ func TestOrdersAreWrittenAlike(t *testing.T) {
 		{ID: "a-1", SaleID: "phone", Status: order.Processing, Quantity: 1, AdmittedAt: at, Currency: "EUR"},
 		{ID: "a-1", SaleID: "phone", Status: order.Failed, Reason: "said \"no\"\n\u00e4\u2028", Quantity: 1, AdmittedAt: at, EndedAt: at},
 		{ID: "a-1", SaleID: "phone", Status: order.Paid, Quantity: 1, AdmittedAt: at, ConfirmedAt: at, PayBy: at, PaidAt: at, PriceCents: -1},
+		{ID: "a-1", SaleID: "phone", Status: order.Expired, Quantity: 1, AdmittedAt: at, EndedAt: at, Refund: true},
 	} {
 		want, err := json.Marshal(bodyOf(v, 3))
 		require.NoError(t, err)

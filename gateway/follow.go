@@ -111,10 +111,10 @@ func (g *Gateway) awaitChange(c *gin.Context, v order.View, wait time.Duration) 
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
 	defer cancel()
-	status := v.Status
+	status, refund := v.Status, v.Refund
 	err := g.watch(ctx, v, func(now order.View) bool {
 		v = now
-		return now.Status == status
+		return now.Status == status && now.Refund == refund
 	})
 	return v, err
 }
@@ -190,6 +190,9 @@ func (g *Gateway) followOrder(c *gin.Context) {
 func eventID(v order.View) string {
 	if v.Status == order.Queued {
 		return v.Status + ":" + strconv.FormatInt(v.Position, 10)
+	}
+	if v.Refund {
+		return v.Status + ":" + refundRequired
 	}
 	return v.Status
 }

@@ -111,6 +111,7 @@ func (o *Ops) routes() {
 	admin.POST("/sales/:sale/dead/:id/requeue", o.requeueDead)
 	admin.POST("/sales/:sale/dead/:id/drop", o.dropDead)
 	admin.GET("/orders/:id", o.showOrder)
+	admin.GET("/payments", o.listPayments)
 	admin.GET("/notifications", o.listNotifications)
 	admin.POST("/notifications/retry", o.retryNotifications)
 	admin.GET("/events", o.followEvents)

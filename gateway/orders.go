@@ -40,6 +40,7 @@ type orderBody struct {
 	EndedAt     string    `json:"ended_at,omitempty"`
 	PayBy       string    `json:"pay_by,omitempty"`
 	PaidAt      string    `json:"paid_at,omitempty"`
+	Refund      string    `json:"refund,omitempty"`
 	PriceCents  int64     `json:"price_cents"`
 	Currency    string    `json:"currency"`
 	Links       linksBody `json:"links"`
@@ -56,6 +57,9 @@ func bodyOf(v order.View, rate float64) orderBody {
 		Currency: v.Currency, AdmittedAt: formatTime(v.AdmittedAt), ConfirmedAt: formatTime(v.ConfirmedAt), EndedAt: formatTime(v.EndedAt),
 		PayBy: formatTime(v.PayBy), PaidAt: formatTime(v.PaidAt),
 		Links: linksOf(v.SaleID, v.ID)}
+	if v.Refund {
+		b.Refund = refundRequired
+	}
 	if !v.Settled() {
 		position, eta := v.Position, int64(math.Ceil(float64(v.Position)/rate))
 		b.Position, b.ETASeconds = &position, &eta

@@ -20,8 +20,6 @@ type Payments struct {
 	Payer    *order.Payer
 }
 
-const maxPaymentID = 128
-
 type paymentBody struct {
 	OrderID   string `json:"order_id"`
 	SaleID    string `json:"sale_id"`
@@ -31,7 +29,7 @@ type paymentBody struct {
 	PaidAt    string `json:"paid_at,omitempty"`
 }
 
-// refundRequired is what a provider reads when the money must go back.
+// refundRequired is what a provider and an order's owner read when money must go back.
 const refundRequired = "required"
 
 // payOrder takes a signed callback. Where payments are off there is no such
@@ -59,7 +57,7 @@ func (g *Gateway) payOrder(c *gin.Context) {
 		g.refuse(c, order.ErrNotFound)
 		return
 	}
-	payment, bad := DecodePayment(body)
+	payment, bad := DecodePayment(body, entry.Sale.ID, id)
 	if len(bad) > 0 {
 		WriteProblem(c, InvalidRequest(bad...))
 		return
@@ -70,7 +68,7 @@ func (g *Gateway) payOrder(c *gin.Context) {
 		return
 	}
 	answer := paymentBody{OrderID: id, SaleID: entry.Sale.ID, PaymentID: payment.ID, Status: paying.Order.Status, PaidAt: formatTime(paying.Order.PaidAt)}
-	if paying.Outcome == order.PaymentRefund {
+	if paying.Refund() {
 		answer.Refund = refundRequired
 	}
 	c.Header("Cache-Control", "no-store")
@@ -88,15 +86,18 @@ func (g *Gateway) unsigned(c *gin.Context, err error) {
 	WriteProblem(c, NewProblem(CodeUnauthorized, "Send the callback signed: webhook-id, webhook-timestamp of the last five minutes, webhook-signature."))
 }
 
-// DecodePayment reads a provider's payload. Members it does not know are
-// ignored: providers add some without asking. Each error names the member and
-// the rule.
-func DecodePayment(body []byte) (order.Payment, []FieldError) {
+// DecodePayment reads a provider's payload for an order of a sale. Where it
+// names them itself they must be these, for the signature covers no address.
+// Members it does not know are ignored: providers add some without asking.
+// Each error names the member and the rule.
+func DecodePayment(body []byte, sale, id string) (order.Payment, []FieldError) {
 	var raw struct {
 		ID       jsontext.Value `json:"payment_id"`
 		Amount   jsontext.Value `json:"amount_cents"`
 		Currency jsontext.Value `json:"currency"`
 		PaidAt   jsontext.Value `json:"paid_at"`
+		OrderID  jsontext.Value `json:"order_id"`
+		SaleID   jsontext.Value `json:"sale_id"`
 	}
 	if jsontext.Value(body).Kind() != jsontext.KindBeginObject {
 		return order.Payment{}, []FieldError{{"body", "must be one JSON object"}}
@@ -113,11 +114,13 @@ func DecodePayment(body []byte) (order.Payment, []FieldError) {
 	}
 	var ok bool
 	p.ID, ok = textOf(raw.ID)
-	check("payment_id", "must be 1 to 128 printable ASCII characters", ok && validPaymentID(p.ID))
+	check("payment_id", "must be 1 to 128 printable ASCII characters", ok && order.ValidPaymentID(p.ID))
 	p.AmountCents, ok = amountOf(raw.Amount)
 	check("amount_cents", "must be a whole number of cents, written in digits only", ok)
 	p.Currency, ok = textOf(raw.Currency)
 	check("currency", "must be a code of three capital letters, such as CNY", ok && validCurrency(p.Currency))
+	check("order_id", "must be the order of the address; leave it out if you do not know it", raw.OrderID == nil || names(raw.OrderID, id))
+	check("sale_id", "must be the sale of the address; leave it out if you do not know it", raw.SaleID == nil || names(raw.SaleID, sale))
 	if raw.PaidAt != nil {
 		text, isText := textOf(raw.PaidAt)
 		var err error
@@ -130,8 +133,9 @@ func DecodePayment(body []byte) (order.Payment, []FieldError) {
 	return p, nil
 }
 
-func validPaymentID(id string) bool {
-	return id != "" && len(id) <= maxPaymentID && strings.IndexFunc(id, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+func names(value jsontext.Value, want string) bool {
+	text, ok := textOf(value)
+	return ok && text == want
 }
 
 func validCurrency(text string) bool {

@@ -69,17 +69,23 @@ func TestPaymentCallback(t *testing.T) {
 
 	s.refused(CodeNotFound, s.provider("/v1/sales/phone/orders/missing", body))
 	s.refused(CodeNotFound, s.provider(strings.Replace(path, "phone", "other", 1), body))
-	s.refused(CodePaymentMismatch, s.provider(path, `{"payment_id":"less","amount_cents":1,"currency":"CNY"}`))
+	s.refused(CodeInvalidRequest, s.provider(path, `{"payment_id":"pay-1","amount_cents":9900,"currency":"CNY","sale_id":"other"}`))
 
 	follow := s.follow("ann", path, "")
-	follow.order("confirmed")
+	require.Empty(t, follow.order("confirmed")["refund"])
+	less := s.provider(path, `{"payment_id":"less","amount_cents":1,"currency":"CNY"}`)
+	require.Equal(t, http.StatusOK, less.status, less.raw)
+	require.Equal(t, "confirmed", less.text("status"))
+	require.Equal(t, "required", less.text("refund"))
+	require.Equal(t, "required", follow.order("confirmed:required")["refund"], "pushed")
+	require.Equal(t, "required", s.until("ann", path, "confirmed").text("refund"), "polled")
 	for range 2 {
 		g = s.provider(path, body)
 		require.Equal(t, http.StatusOK, g.status, g.raw)
 		require.Equal(t, "paid", g.text("status"))
 		require.Empty(t, g.text("refund"))
 	}
-	follow.order("paid")
+	follow.order("paid:required") // the wrong amount is still to be returned
 	follow.ends()
 	require.NotEmpty(t, s.until("ann", path, "paid").text("paid_at"))
 	s.refused(CodeNotCancellable, s.do("ann", http.MethodDelete, path, ""))
@@ -94,7 +100,7 @@ func TestPaymentCallback(t *testing.T) {
 
 func TestPaymentPayload(t *testing.T) {
 	t.Parallel()
-	good, bad := DecodePayment([]byte(`{"payment_id":"p","amount_cents":0,"currency":"EUR","paid_at":"2026-01-02T03:04:05Z"}`))
+	good, bad := DecodePayment([]byte(`{"order_id":"o","sale_id":"s","payment_id":"p","amount_cents":0,"currency":"EUR","paid_at":"2026-01-02T03:04:05Z"}`), "s", "o")
 	require.Empty(t, bad)
 	require.Equal(t, order.Payment{ID: "p", Currency: "EUR", PaidAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, good)
 	for body, field := range map[string]string{
@@ -107,8 +113,11 @@ func TestPaymentPayload(t *testing.T) {
 		`{"payment_id":"a","amount_cents":"1","currency":"CNY"}`:                              "amount_cents",
 		`{"payment_id":"a","amount_cents":1,"currency":"cny"}`:                                "currency",
 		`{"payment_id":"a","amount_cents":1,"currency":"CNY","paid_at":7}`:                    "paid_at",
+		`{"payment_id":"a","amount_cents":1,"currency":"CNY","order_id":"s"}`:                 "order_id",
+		`{"payment_id":"a","amount_cents":1,"currency":"CNY","order_id":7}`:                   "order_id",
+		`{"payment_id":"a","amount_cents":1,"currency":"CNY","sale_id":"o"}`:                  "sale_id",
 	} {
-		_, bad := DecodePayment([]byte(body))
+		_, bad := DecodePayment([]byte(body), "s", "o")
 		require.NotEmpty(t, bad, body)
 		require.Equal(t, field, bad[0].Field, body)
 	}

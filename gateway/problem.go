@@ -28,7 +28,6 @@ const (
 	CodeNotCancellable      Code = "not_cancellable"
 	CodeConflict            Code = "conflict" // operations listener, and payments
 	CodeNotConfirmed        Code = "not_confirmed"
-	CodePaymentMismatch     Code = "payment_mismatch"
 	CodeForbidden           Code = "forbidden"             // operations listener only
 	CodeStale               Code = "precondition_failed"   // operations listener only
 	CodeNoCondition         Code = "precondition_required" // operations listener only
@@ -76,8 +75,6 @@ func specOf(code Code) (problemSpec, bool) {
 		return problemSpec{http.StatusConflict, "The change does not fit the present state", false}, true
 	case CodeNotConfirmed:
 		return problemSpec{http.StatusTooEarly, "The order is not confirmed yet", true}, true
-	case CodePaymentMismatch:
-		return problemSpec{http.StatusUnprocessableEntity, "The payment is not what the order costs", false}, true
 	case CodeForbidden:
 		return problemSpec{http.StatusForbidden, "The token's role may not do this", false}, true
 	case CodeStale:

@@ -16,7 +16,7 @@ var allCodes = []Code{
 	CodeInvalidRequest, CodeUnauthorized, CodeNotFound, CodeMethodNotAllowed, CodeSaleNotStarted, CodeSaleEnded,
 	CodeSalePaused, CodeLimitReached, CodeSoldOut, CodeNotCancellable, CodeIdempotencyMismatch, CodeTooLarge,
 	CodeUnsupportedMedia, CodeRateLimited, CodeQueueFull, CodeUnavailable, CodeInternal,
-	CodeConflict, CodeNotConfirmed, CodePaymentMismatch,
+	CodeConflict, CodeNotConfirmed,
 }
 
 // answer writes p as a handler would, for a client with this Accept header.

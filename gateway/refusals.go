@@ -54,8 +54,6 @@ func codeOf(err error) Code {
 		return CodeNotCancellable
 	case errors.Is(err, order.ErrUnconfirmed):
 		return CodeNotConfirmed
-	case errors.Is(err, order.ErrPaymentMismatch):
-		return CodePaymentMismatch
 	case errors.Is(err, inventory.ErrExists), errors.Is(err, inventory.ErrShort), errors.Is(err, inventory.ErrClosed),
 		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld), errors.Is(err, order.ErrPaymentConflict),
 		errors.Is(err, notify.ErrNotDead):
@@ -113,8 +111,6 @@ func detailOf(code Code, err error) string {
 		return "Only an order that is unpaid and has not ended can be cancelled."
 	case CodeNotConfirmed:
 		return "The order is still in line. Send the payment again once it is confirmed."
-	case CodePaymentMismatch:
-		return "Amount or currency is not what the order costs. The payment is recorded and changed nothing."
 	case CodeUnavailable:
 		return "The line or the ledger does not answer right now; repeat the request with the same Idempotency-Key."
 	case CodeConflict, CodeStale:

@@ -48,6 +48,7 @@ func roleTable() map[string]Role {
 		"GET /admin/v1/timelines":                     RoleViewer,
 		"GET /admin/v1/events":                        RoleViewer,
 		"GET /admin/v1/notifications":                 RoleViewer,
+		"GET /admin/v1/payments":                      RoleViewer,
 		"POST /admin/v1/notifications/retry":          RoleOperator,
 		"GET /admin/v1/topics":                        RoleViewer,
 		"POST /admin/v1/topics":                       RoleAdmin,

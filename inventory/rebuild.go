@@ -158,7 +158,7 @@ func (l ledgerState) reservable(survivors []queue.Ticket) int64 {
 }
 
 type ledgerRow struct {
-	ID, UserID, Status, Reason, Fingerprint                     string
+	ID, UserID, Status, Reason, Fingerprint, Refund             string
 	Slot                                                        *int
 	Quantity                                                    int
 	Seq, Position, ETASeconds, AdmittedAt, ConfirmedAt, EndedAt int64
@@ -184,7 +184,7 @@ func (k *Keeper) readLedger(ctx context.Context, id string) (ledgerState, error)
 		}
 		orders := func() *gorm.DB {
 			return tx.Table("orders").Where("sale_id = ?", id).
-				Select("id, user_id, status, reason, fingerprint, slot, quantity, seq, position, eta_seconds, admitted_at, confirmed_at, ended_at, pay_by, paid_at")
+				Select("id, user_id, status, reason, fingerprint, slot, quantity, seq, position, eta_seconds, admitted_at, confirmed_at, ended_at, pay_by, paid_at, refund")
 		}
 		if err := orders().Where("slot IS NOT NULL").Scan(&live).Error; err != nil {
 			return err
@@ -206,7 +206,7 @@ func (k *Keeper) readLedger(ctx context.Context, id string) (ledgerState, error)
 // ticket is the order as the line remembers it.
 func (r ledgerRow) ticket() queue.Ticket {
 	t := queue.Ticket{ID: r.ID, User: r.UserID, Seq: r.Seq, Units: r.Quantity, Slot: 1, AdmittedAt: time.UnixMilli(r.AdmittedAt),
-		Fingerprint: r.Fingerprint, Position: r.Position, ETASeconds: r.ETASeconds, At: time.UnixMilli(r.EndedAt), Reason: r.Reason}
+		Fingerprint: r.Fingerprint, Position: r.Position, ETASeconds: r.ETASeconds, At: time.UnixMilli(r.EndedAt), Reason: r.Reason, Refund: r.Refund != ""}
 	if r.Slot != nil {
 		t.Slot, t.At = *r.Slot, time.UnixMilli(r.ConfirmedAt)
 	}

@@ -14,6 +14,7 @@ type Recipient struct {
 	SaleTitle  string
 	Status     string
 	Reason     string
+	Refund     string // why the first payment that must go back must: late, again, ended or amount; empty: none
 	Quantity   int
 	PriceCents int64 // of one unit
 	Currency   string

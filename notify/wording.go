@@ -24,7 +24,8 @@ const (
 	EventExpired   = "order.expired"
 	EventCancelled = "order.cancelled"
 	EventFailed    = "order.failed"
-	// A payment came for an order that holds no unit, or was paid already. Told once for each order.
+	// A payment came for an order that holds no unit, or was paid already, or of another amount than the order costs. Told
+	// once for each order, of the first such payment.
 	EventRefundRequired = "order.refund_required"
 )
 
@@ -63,7 +64,9 @@ type Facts struct {
 	Sale     string
 	Quantity int
 	Total    string // with its currency, such as 99.00 CNY
+	Status   string // as it is now: confirmed, paid, expired, cancelled or failed
 	Reason   string // of a failed order: sold_out, limit_reached, …
+	Refund   string // why money must go back: late, again (paid before), ended (cancelled or failed), amount (another than the order costs)
 	PayBy    string // empty: no deadline
 }
 
@@ -139,7 +142,7 @@ func (w *Wording) tryAll() error {
 	var errs []error
 	for name := range w.locales {
 		for _, event := range Events() {
-			for _, r := range []Recipient{{Locale: name}, {Locale: name, Reason: "sold_out", PayBy: time.Unix(0, 0)}} {
+			for _, r := range []Recipient{{Locale: name}, {Locale: name, Reason: "sold_out", PayBy: time.Unix(0, 0), Status: "confirmed", Refund: "amount"}} {
 				_, err := w.mail(Message{OrderID: "0123456789", Event: event}, r)
 				_, err2 := w.text(Message{OrderID: "0123456789", Event: event}, r)
 				errs = append(errs, err, err2)
@@ -201,7 +204,7 @@ func (w *Wording) of(want string) locale {
 func (w *Wording) facts(m Message, to Recipient) Facts {
 	total := to.PriceCents * int64(to.Quantity)
 	f := Facts{Event: m.Event, Order: m.OrderID, Short: m.OrderID[max(0, len(m.OrderID)-8):], Sale: to.SaleTitle, Quantity: to.Quantity,
-		Total: fmt.Sprintf("%d.%02d %s", total/100, total%100, to.Currency), Reason: to.Reason}
+		Total: fmt.Sprintf("%d.%02d %s", total/100, total%100, to.Currency), Status: to.Status, Reason: to.Reason, Refund: to.Refund}
 	if !to.PayBy.IsZero() {
 		f.PayBy = to.PayBy.In(w.zone).Format("2006-01-02 15:04 MST")
 	}

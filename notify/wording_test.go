@@ -74,3 +74,32 @@ func TestWordingOfTheOperators(t *testing.T) {
 	_, err = NewWording("", English, "Mars/Olympus")
 	require.ErrorContains(t, err, "notify.time_zone")
 }
+
+// Who is to get money back reads what is true of the order: it may well be alive.
+func TestRefundsSayWhy(t *testing.T) {
+	t.Parallel()
+	w, err := NewWording("", English, "UTC")
+	require.NoError(t, err)
+	for _, c := range []struct{ refund, status, en, zh, sms string }{
+		{"late", "expired", "after the order had expired", "订单失效之后到达", "came too late"},
+		{"again", "paid", "paid before; the order stands", "重复付款", "came twice"},
+		{"ended", "cancelled", "had been cancelled", "已取消", "came after its end"},
+		{"amount", "confirmed", "the order is still unpaid", "订单仍待支付", "wrong amount"},
+		{"amount", "paid", "does not count. The shop", "未计入订单。", "wrong amount"},
+		{"", "paid", "could not be used", "未能使用", "could not be used"},
+	} {
+		m, to := confirmed(), ann()
+		m.Event, to.Refund, to.Status = EventRefundRequired, c.refund, c.status
+		for locale, want := range map[string]string{English: c.en, Chinese: c.zh} {
+			to.Locale = locale
+			l, err := w.mail(m, to)
+			require.NoError(t, err)
+			require.Contains(t, l.text, want)
+			require.Contains(t, l.html, want)
+		}
+		to.Locale = English
+		short, err := w.text(m, to)
+		require.NoError(t, err)
+		require.Contains(t, short, c.sms)
+	}
+}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -77,38 +79,50 @@ func (e *Expirer) Run(ctx context.Context) {
 	}
 }
 
-// Expire ends what is overdue now, by the deadlines in Redis. After a fault
-// what was handed out comes back with its lease.
+// Expire ends what is overdue now, by the deadlines in Redis: all lines are
+// asked at once, as often as one of them has more. After a fault what was
+// handed out comes back with its lease.
 func (e *Expirer) Expire(ctx context.Context) error {
 	var failed []error
-	for _, sale := range e.sales() {
-		for more := true; more; {
-			if ctx.Err() != nil {
-				return ctx.Err()
+	for sales := e.sales(); len(sales) > 0; {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		found, err := e.overdue(ctx, sales)
+		failed = append(failed, err)
+		var more []string
+		for _, sale := range sales {
+			o, ok := found[sale]
+			if !ok {
+				continue
 			}
-			var err error
-			if more, err = e.batch(ctx, sale); err != nil {
-				failed, more = append(failed, fmt.Errorf("expire orders of %s: %w", sale, err)), false
+			if err := e.batch(ctx, sale, o); err != nil {
+				failed = append(failed, fmt.Errorf("expire orders of %s: %w", sale, err))
+			} else if len(o.IDs) == expireBatch {
+				more = append(more, sale)
 			}
 		}
+		sales = more
 	}
 	return errors.Join(failed...)
 }
 
-// batch ends one batch and reports whether there is more at once.
-func (e *Expirer) batch(ctx context.Context, sale string) (more bool, err error) {
+func (e *Expirer) overdue(ctx context.Context, sales []string) (map[string]queue.Overdue, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), expireWait)
 	defer cancel()
-	overdue, err := e.lines.Of(sale).Overdue(ctx, expireBatch, expireLease)
-	if err != nil {
-		return false, err
+	return e.lines.Overdue(ctx, sales, expireBatch, expireLease)
+}
+
+// batch ends what one line has handed out.
+func (e *Expirer) batch(ctx context.Context, sale string, o queue.Overdue) error {
+	e.metrics.due.WithLabelValues(sale).Set(float64(o.Unpaid))
+	if len(o.IDs) == 0 {
+		return nil
 	}
-	e.metrics.due.WithLabelValues(sale).Set(float64(overdue.Unpaid))
-	if len(overdue.IDs) == 0 {
-		return false, nil
-	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), expireWait)
+	defer cancel()
 	killpoint.Pass("expire.claimed")
-	return len(overdue.IDs) == expireBatch, e.expire(ctx, sale, overdue.IDs, overdue.Now)
+	return e.expire(ctx, sale, o.IDs, o.Now)
 }
 
 // expire ends those of the orders that are overdue by the database's word, and
@@ -219,10 +233,11 @@ func (e *Expirer) Sweep(ctx context.Context) error {
 	for _, r := range rows {
 		forgotten[r.SaleID] = append(forgotten[r.SaleID], r.ID)
 	}
-	for sale, ids := range forgotten {
-		if err := e.expire(ctx, sale, ids, now); err != nil {
-			return fmt.Errorf("expire forgotten orders of %s: %w", sale, err)
+	var failed []error
+	for _, sale := range slices.Sorted(maps.Keys(forgotten)) {
+		if err := e.expire(ctx, sale, forgotten[sale], now); err != nil {
+			failed = append(failed, fmt.Errorf("expire forgotten orders of %s: %w", sale, err))
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }

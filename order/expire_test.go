@@ -187,3 +187,22 @@ func (w *world) drain(units int64) {
 	stop()
 	<-done
 }
+
+// A sale that cannot be served holds up no other.
+func TestExpireGoesOnPastABrokenSale(t *testing.T) {
+	eachUnpaid(t, 2, 1, func(w *world) {
+		one, two := w.confirm("ann", 1), w.confirm("bob", 1)
+		w.openSale("a-broken", 1, 1)
+		require.NoError(w.t, w.rdb.Set(w.ctx, "sluice:{a-broken/0}:due", "not a set", 0).Err())
+		w.pass(one.ID)
+		require.ErrorContains(w.t, w.expirer.Expire(w.ctx), "a-broken")
+		require.Equal(w.t, order.Expired, w.rows()[one.ID].Status)
+
+		lost := w.rows()[two.ID]
+		lost.ID, lost.SaleID, lost.PayBy = "lost", "gone", 1
+		w.exec("UPDATE orders SET pay_by = 2 WHERE id = ?", two.ID)
+		require.NoError(w.t, w.db.Write.Create(&lost).Error)
+		require.ErrorContains(w.t, w.expirer.Sweep(w.ctx), "gone")
+		require.Equal(w.t, order.Expired, w.rows()[two.ID].Status)
+	})
+}

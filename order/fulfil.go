@@ -207,8 +207,35 @@ func (f *Fulfiller) insert(tx *gorm.DB, rows []Row) (map[string]Row, error) {
 		for _, r := range found {
 			stored[r.ID] = r
 		}
+		if err := fence(tx, stored, found); err != nil {
+			return nil, err
+		}
 	}
 	return stored, nil
+}
+
+// fence raises the fence of the expired orders among found, and corrects in
+// stored those that were paid late meanwhile. Their tickets are what late
+// payers left behind; once this commits, a payer that still lives cannot pay
+// with units that are being given back.
+func fence(tx *gorm.DB, stored map[string]Row, found []Row) error {
+	var ids []string
+	for _, r := range found {
+		if r.Status == Expired {
+			ids = append(ids, r.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	var locked []Row
+	if err := store.ForUpdate(tx).Where("id IN ?", ids).Order("id").Find(&locked).Error; err != nil {
+		return err
+	}
+	for _, r := range locked {
+		stored[r.ID] = r
+	}
+	return tx.Model(&Row{}).Where("id IN ? AND status = ?", ids, Expired).Update("fence", gorm.Expr("fence + 1")).Error
 }
 
 // insertFailed records tickets whose user already holds another order.

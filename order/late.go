@@ -18,7 +18,9 @@ import (
 // back to both stores, so they are taken again in the order of every sale:
 // first in the line, as a ticket in a leased batch of its own, then in the
 // ledger together with the payment, then the batch is settled. Whoever dies in
-// between leaves a lease, and a worker settles by what the database says.
+// between leaves a lease, and a worker settles by what the database says. Who
+// merely stands still for longer than the lease finds the order's fence raised
+// by that worker, and takes nothing.
 func (p *Payer) payLate(ctx context.Context, saleID, id string, payment Payment) (recorded, error) {
 	sale, _, err := p.catalog.Get(ctx, saleID)
 	if err != nil {
@@ -29,7 +31,9 @@ func (p *Payer) payLate(ctx context.Context, saleID, id string, payment Payment)
 		return recorded{}, err
 	}
 	line := p.lines.Of(saleID)
-	revived, err := p.revive(ctx, line, sale, row)
+	leased, cancel := context.WithTimeout(ctx, p.lease*3/4)
+	defer cancel()
+	revived, err := p.revive(leased, line, sale, row)
 	switch {
 	case errors.Is(err, queue.ErrSoldOut), errors.Is(err, queue.ErrHeld), errors.Is(err, queue.ErrNotReady) && p.dropped(ctx, line, sale):
 		return p.record(ctx, saleID, id, payment, tooLate)
@@ -39,7 +43,7 @@ func (p *Payer) payLate(ctx context.Context, saleID, id string, payment Payment)
 		return recorded{}, err
 	}
 	killpoint.Pass("late.reserved")
-	done, err := p.record(ctx, saleID, id, payment, again(revived))
+	done, err := p.record(leased, saleID, id, payment, again(revived, row.Fence))
 	killpoint.Pass("late.committed")
 	if err != nil {
 		done.row = row // what a transaction that was rolled back made of it does not count
@@ -89,11 +93,15 @@ func tooLate(row Row, now time.Time) (decision, error) {
 	return inTime(row, now)
 }
 
-// again decides on an expired order whose units the line has taken again.
-func again(r queue.Revived) func(Row, time.Time) (decision, error) {
+// again decides on an expired order whose units the line has taken again;
+// fence is what it was before that.
+func again(r queue.Revived, fence int64) func(Row, time.Time) (decision, error) {
 	return func(row Row, now time.Time) (decision, error) {
 		if row.Status != Expired {
 			return inTime(row, now)
+		}
+		if row.Fence != fence { // a worker gives the units back
+			return decision{}, ErrBusy
 		}
 		// Released: the line has had the units back, or it would not have given them.
 		changes := map[string]any{"status": Paid, "paid_at": now.UnixMilli(), "ended_at": 0, "slot": r.Slot, "released": 1, "epoch": r.Batch.Epoch, "late_seq": r.Mark}

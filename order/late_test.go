@@ -1,9 +1,11 @@
 package order_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"sluice/order"
@@ -173,6 +175,57 @@ func TestLatePayerDies(t *testing.T) {
 		require.Equal(w.t, queue.Paid, w.ticket(one.ID).State)
 		require.EqualValues(w.t, 1, w.view().Stock)
 		require.False(w.t, w.view().InFlight())
+		w.clean()
+	})
+}
+
+// afterRevive calls do once, when a late payer has taken the units in the line.
+type afterRevive struct{ do func() }
+
+func (h *afterRevive) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *afterRevive) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *afterRevive) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if c, ok := cmd.(*redis.Cmd); ok && h.do != nil {
+			if reply, ok := c.Val().([]any); ok && len(reply) == 3 && reply[0] == "A" {
+				do := h.do
+				h.do = nil
+				do()
+			}
+		}
+		return err
+	}
+}
+
+// A payer that stands still for longer than its lease takes nothing: by then
+// a worker has given the units back, and another shopper may have them.
+func TestLatePayerOutlivesItsLease(t *testing.T) {
+	eachUnpaid(t, 1, 1, func(w *world) {
+		one := w.expired("ann", 1)
+		w.rdb.AddHook(&afterRevive{do: func() {
+			batches, err := w.rdb.ZRange(w.ctx, "sluice:{"+theSale+"/0}:lease", 0, -1).Result()
+			require.NoError(w.t, err)
+			require.Len(w.t, batches, 1)
+			w.expire(queue.Batch{ID: batches[0], Tickets: []queue.Ticket{one}})
+			w.work()
+		}})
+		_, err := w.pay(one.ID, pays(one.ID, 1))
+		require.ErrorIs(w.t, err, order.ErrBusy)
+		require.Equal(w.t, order.Expired, w.rows()[one.ID].Status)
+		require.Equal(w.t, queue.Expired, w.ticket(one.ID).State)
+		require.EqualValues(w.t, 1, w.available())
+		require.EqualValues(w.t, 1, w.view().Stock)
+		w.clean()
+
+		late, err := w.pay(one.ID, pays(one.ID, 1))
+		require.NoError(w.t, err, "sent again")
+		require.Equal(w.t, order.PaymentLate, late.Outcome)
+		require.ErrorIs(w.t, w.try(theSale, w.request("bob", 1)).Err, queue.ErrSoldOut)
 		w.clean()
 	})
 }

@@ -65,13 +65,15 @@ type Row struct {
 	PaidAt      int64  // 0 until it is paid
 	LateSeq     int64  // the line's sequence when a late payment took its units again; 0: never
 	Locale      string // of what its owner is told
+	Fence       int64  // how often a worker has given its units back after they were taken again
+	Refund      string // why the first payment that must go back must; empty: none
 }
 
 // TableName names the table for GORM.
 func (Row) TableName() string { return "orders" }
 
 // rowColumns bounds how many rows fit into one statement.
-const rowColumns = 25
+const rowColumns = 27
 
 // View is an order as its owner and operators see it.
 type View struct {
@@ -86,6 +88,7 @@ type View struct {
 	EndedAt          time.Time
 	PayBy            time.Time // while it is confirmed; zero when it need not be paid
 	PaidAt           time.Time
+	Refund           bool // a payment of it must go back
 }
 
 // Final reports whether nothing more is to be expected: the order has ended,
@@ -99,7 +102,8 @@ func (v View) Settled() bool { return v.Status != Queued && v.Status != Processi
 
 func viewOfRow(r Row) View {
 	v := View{ID: r.ID, SaleID: r.SaleID, User: r.UserID, Status: r.Status, Reason: r.Reason, Quantity: r.Quantity, PriceCents: r.PriceCents,
-		Currency: r.Currency, AdmittedAt: atMS(r.AdmittedAt), ConfirmedAt: atMS(r.ConfirmedAt), EndedAt: atMS(r.EndedAt), PaidAt: atMS(r.PaidAt)}
+		Currency: r.Currency, AdmittedAt: atMS(r.AdmittedAt), ConfirmedAt: atMS(r.ConfirmedAt), EndedAt: atMS(r.EndedAt), PaidAt: atMS(r.PaidAt),
+		Refund: r.Refund != ""}
 	if r.Status == Confirmed {
 		v.PayBy = atMS(r.PayBy)
 	}
@@ -109,7 +113,7 @@ func viewOfRow(r Row) View {
 // viewOfTicket shows a ticket; claimed is the sequence up to which the line
 // has given tickets to workers.
 func viewOfTicket(sale string, t queue.Ticket, claimed int64) View {
-	v := View{ID: t.ID, SaleID: sale, User: t.User, Status: statusOf(t.State), Reason: t.Reason, Quantity: t.Units, AdmittedAt: t.AdmittedAt}
+	v := View{ID: t.ID, SaleID: sale, User: t.User, Status: statusOf(t.State), Reason: t.Reason, Quantity: t.Units, AdmittedAt: t.AdmittedAt, Refund: t.Refund}
 	switch {
 	case t.State == queue.Queued && t.Seq > claimed:
 		v.Position = t.Seq - claimed

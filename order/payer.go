@@ -42,8 +42,9 @@ func NewPayer(db *store.DB, lines *queue.Lines, catalog *inventory.Catalog, leas
 
 // Pay takes a payment for an order of a sale. The same payment again gets the
 // same answer. It returns ErrNotFound, ErrUnconfirmed while the order is in
-// line, ErrPaymentConflict, ErrPaymentMismatch (recorded), and ErrBusy or a
-// store's error when it must be sent again.
+// line, ErrPaymentConflict, and ErrBusy or a store's error when it must be sent
+// again. A payment of another amount than the order costs is recorded like any
+// other that must go back.
 func (p *Payer) Pay(ctx context.Context, sale, id string, payment Payment) (Paying, error) {
 	killpoint.Pass("pay.before")
 	done, err := p.record(ctx, sale, id, payment, inTime)
@@ -61,17 +62,14 @@ func (p *Payer) Pay(ctx context.Context, sale, id string, payment Payment) (Payi
 	p.told()
 	if !done.repeated {
 		p.log.Info("payment recorded", "sale", sale, "order", id, "outcome", done.payment.Outcome)
-		if done.row.Status == Paid && done.payment.Outcome != PaymentRefund {
+		if done.row.Status == Paid && !mustGoBack(done.payment.Outcome) {
 			p.metrics.finished.WithLabelValues(sale, Paid).Inc()
 		}
 	}
-	if done.row.Status == Paid {
+	if done.row.Status == Paid || done.row.Refund != "" {
 		p.show(ctx, done.row)
 	}
 	killpoint.Pass("pay.shown")
-	if done.payment.Outcome == PaymentMismatch {
-		return Paying{}, fmt.Errorf("pay order %s: %w", id, ErrPaymentMismatch)
-	}
 	return Paying{Order: viewOfRow(done.row), Outcome: done.payment.Outcome, Repeated: done.repeated}, nil
 }
 
@@ -181,16 +179,30 @@ func (p *Payer) apply(tx *gorm.DB, done *recorded, d decision, now time.Time) er
 		}
 		return err
 	}
-	event := map[string]string{PaymentAccepted: notify.EventPaid, PaymentLate: notify.EventPaid, PaymentRefund: notify.EventRefundRequired}[d.outcome]
-	if event != "" {
-		if err := notify.Insert(tx, newsOf(queue.Ticket{ID: row.ID, User: row.UserID}, row.SaleID, event, p.channels, now)); err != nil {
+	event := notify.EventPaid
+	if why := refundOf(*row, d.outcome); why != "" {
+		event = notify.EventRefundRequired
+		if err := flag(tx, row, why); err != nil {
 			return err
 		}
+	}
+	if err := notify.Insert(tx, newsOf(queue.Ticket{ID: row.ID, User: row.UserID}, row.SaleID, event, p.channels, now)); err != nil {
+		return err
 	}
 	if d.revived != nil {
 		return takeAgain(tx, *row, *d.revived)
 	}
 	return nil
+}
+
+// flag keeps with the order why its first payment that must go back must, so
+// that showing an order never asks for its payments.
+func flag(tx *gorm.DB, row *Row, why string) error {
+	if row.Refund != "" {
+		return nil
+	}
+	row.Refund = why
+	return tx.Model(&Row{}).Where("id = ?", row.ID).Update("refund", why).Error
 }
 
 const (
@@ -199,13 +211,14 @@ const (
 )
 
 // show makes the line show what the database knows. The payment stands
-// without it; what is missed here is shown by the expirer at the deadline.
+// without it; what is missed here is shown by the expirer at the deadline, a
+// refund by the next rebuild.
 func (p *Payer) show(ctx context.Context, row Row) {
 	ctx, cancel := context.WithTimeout(ctx, showWait)
 	defer cancel()
 	line := p.lines.Of(row.SaleID)
 	for {
-		err := line.Pay(ctx, row.ID, atMS(row.ConfirmedAt), atMS(row.PaidAt))
+		err := p.showOnce(ctx, line, row)
 		if err == nil {
 			return
 		}
@@ -214,8 +227,20 @@ func (p *Payer) show(ctx context.Context, row Row) {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			p.log.Warn("the line shows a paid order as unpaid until its deadline", "sale", row.SaleID, "order", row.ID, "error", err)
+			p.log.Warn("the line does not show a payment yet", "sale", row.SaleID, "order", row.ID, "error", err)
 			return
 		}
 	}
+}
+
+func (p *Payer) showOnce(ctx context.Context, line *queue.Line, row Row) error {
+	if row.Status == Paid {
+		if err := line.Pay(ctx, row.ID, atMS(row.ConfirmedAt), atMS(row.PaidAt)); err != nil {
+			return err
+		}
+	}
+	if row.Refund == "" {
+		return nil
+	}
+	return line.Refund(ctx, row.ID)
 }

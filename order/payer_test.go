@@ -100,11 +100,15 @@ func TestPayRefusals(t *testing.T) {
 		require.ErrorIs(w.t, err, order.ErrUnconfirmed)
 
 		for range 2 { // the answer stays, and so does the order
-			_, err = w.pay(one.ID, order.Payment{ID: "less", AmountCents: 9899, Currency: "CNY"})
-			require.ErrorIs(w.t, err, order.ErrPaymentMismatch)
+			less, err := w.pay(one.ID, order.Payment{ID: "less", AmountCents: 9899, Currency: "CNY"})
+			require.NoError(w.t, err)
+			require.Equal(w.t, order.PaymentMismatch, less.Outcome)
+			require.True(w.t, less.Refund())
 		}
-		_, err = w.pay(one.ID, order.Payment{ID: "dollars", AmountCents: 9900, Currency: "USD"})
-		require.ErrorIs(w.t, err, order.ErrPaymentMismatch)
+		dollars, err := w.pay(one.ID, order.Payment{ID: "dollars", AmountCents: 9900, Currency: "USD"})
+		require.NoError(w.t, err)
+		require.Equal(w.t, order.PaymentMismatch, dollars.Outcome)
+		require.Equal(w.t, 1, w.news()["order.refund_required stream"], "no money is taken in silence")
 		_, err = w.pay(one.ID, order.Payment{ID: "less", AmountCents: 9900, Currency: "CNY"})
 		require.ErrorIs(w.t, err, order.ErrPaymentConflict, "another amount under the same id")
 		require.Equal(w.t, order.Confirmed, w.rows()[one.ID].Status)

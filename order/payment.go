@@ -3,6 +3,7 @@ package order
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"sluice/notify"
@@ -57,19 +58,52 @@ type Payment struct {
 	PaidAt      time.Time // by the provider's clock; zero when it does not say
 }
 
+// ValidPaymentID reports whether id is 1 to 128 printable ASCII characters.
+func ValidPaymentID(id string) bool {
+	return id != "" && len(id) <= 128 && strings.IndexFunc(id, func(r rune) bool { return r < ' ' || r > '~' }) < 0
+}
+
 // What becomes of a payment.
 const (
 	PaymentAccepted = "accepted"        // the order is paid
 	PaymentLate     = "late"            // it came after the deadline, and the order is paid all the same
 	PaymentRefund   = "refund_required" // nothing is left to pay for: the money must go back
-	PaymentMismatch = "mismatch"        // not what the order costs; nothing was changed
+	PaymentMismatch = "mismatch"        // not what the order costs: it pays for nothing, and the money must go back
 )
+
+// PaymentOutcomes lists them.
+func PaymentOutcomes() []string {
+	return []string{PaymentAccepted, PaymentLate, PaymentRefund, PaymentMismatch}
+}
+
+// Why a payment must go back, as an order's row keeps it.
+const (
+	RefundLate   = "late"   // the order had expired and nothing was left for it
+	RefundAgain  = "again"  // the order was paid before
+	RefundEnded  = "ended"  // the order was cancelled or had failed
+	RefundAmount = "amount" // not what the order costs
+)
+
+// refundOf is why a payment for an order as it stands must go back; empty when
+// it need not.
+func refundOf(row Row, outcome string) string {
+	switch {
+	case outcome == PaymentMismatch:
+		return RefundAmount
+	case outcome != PaymentRefund:
+		return ""
+	case row.Status == Paid:
+		return RefundAgain
+	case row.Status == Expired:
+		return RefundLate
+	}
+	return RefundEnded
+}
 
 // Errors of payments, beside ErrNotFound and ErrBusy.
 var (
 	ErrUnconfirmed     = errors.New("the order is not confirmed yet: it cannot be paid before")
 	ErrPaymentConflict = errors.New("this payment_id came before for another order or amount")
-	ErrPaymentMismatch = errors.New("amount or currency is not what the order costs")
 )
 
 // PaymentRow is a payment in the database. Times are unix milliseconds.
@@ -95,6 +129,11 @@ func (r PaymentRow) repeats(order string, p Payment) bool {
 // Paying is the answer to a payment.
 type Paying struct {
 	Order    View
-	Outcome  string // accepted, late or refund_required
+	Outcome  string // accepted, late, refund_required or mismatch
 	Repeated bool   // the same payment had come before: this is what became of it
 }
+
+// Refund reports whether the money must go back.
+func (p Paying) Refund() bool { return mustGoBack(p.Outcome) }
+
+func mustGoBack(outcome string) bool { return outcome == PaymentRefund || outcome == PaymentMismatch }

@@ -15,6 +15,7 @@ type contact struct {
 	Title      string
 	Status     string
 	Reason     string
+	Refund     string
 	Quantity   int
 	PriceCents int64
 	Currency   string
@@ -26,7 +27,7 @@ type contact struct {
 func (f *Finder) Recipients(ctx context.Context, ids []string) (map[string]notify.Recipient, error) {
 	var rows []contact
 	err := f.db.Read.WithContext(ctx).Table("orders").Joins("JOIN sales ON sales.id = orders.sale_id").Where("orders.id IN ?", ids).
-		Select("orders.id", "orders.email", "orders.phone", "sales.title", "orders.status", "orders.reason", "orders.quantity", "orders.price_cents", "orders.currency",
+		Select("orders.id", "orders.email", "orders.phone", "sales.title", "orders.status", "orders.reason", "orders.refund", "orders.quantity", "orders.price_cents", "orders.currency",
 			"orders.locale", "orders.pay_by").
 		Find(&rows).Error
 	if err != nil {
@@ -34,7 +35,7 @@ func (f *Finder) Recipients(ctx context.Context, ids []string) (map[string]notif
 	}
 	recipients := make(map[string]notify.Recipient, len(rows))
 	for _, r := range rows {
-		recipients[r.ID] = notify.Recipient{Email: r.Email, Phone: r.Phone, SaleTitle: r.Title, Status: r.Status, Reason: r.Reason,
+		recipients[r.ID] = notify.Recipient{Email: r.Email, Phone: r.Phone, SaleTitle: r.Title, Status: r.Status, Reason: r.Reason, Refund: r.Refund,
 			Quantity: r.Quantity, PriceCents: r.PriceCents, Currency: r.Currency, Locale: r.Locale, PayBy: atMS(r.PayBy)}
 	}
 	return recipients, nil

@@ -16,7 +16,7 @@ import (
 // Event is one step of an order's way.
 type Event struct {
 	At       time.Time     // when it ended; by Redis' clock for the admission, by the instance's for what workers did
-	Step     string        // admitted, claimed, an attempt's end, a final state, an operator's action, or notify CHANNEL EVENT
+	Step     string        // admitted, claimed, an attempt's end, a final state, an operator's action, payment OUTCOME, or notify CHANNEL EVENT
 	Took     time.Duration // 0 where it is not known
 	Attempt  int           // 0 where there is but one
 	Instance string        // the process, or the end of its name; may be empty
@@ -81,7 +81,7 @@ func (t *Timelines) tell(ctx context.Context, v View) (Timeline, error) {
 	for _, r := range rows {
 		events = append(events, states(r)...)
 	}
-	for _, more := range []func(context.Context, string) ([]Event, error){t.operators, t.deliveries} {
+	for _, more := range []func(context.Context, string) ([]Event, error){t.operators, t.payments, t.deliveries} {
 		found, err := more(ctx, v.ID)
 		if err != nil {
 			return Timeline{}, fmt.Errorf("timeline of %s: %w", v.ID, err)
@@ -118,6 +118,9 @@ func states(r Row) []Event {
 	if confirmed := atMS(r.ConfirmedAt); !confirmed.IsZero() {
 		events = append(events, Event{At: confirmed, Step: Confirmed, Took: max(confirmed.Sub(admitted), 0), Instance: instance})
 	}
+	if paid := atMS(r.PaidAt); !paid.IsZero() {
+		events = append(events, Event{At: paid, Step: Paid, Took: max(paid.Sub(atMS(r.ConfirmedAt)), 0)})
+	}
 	if ended := atMS(r.EndedAt); !ended.IsZero() {
 		events = append(events, Event{At: ended, Step: r.Status, Took: max(ended.Sub(admitted), 0), Reason: r.Reason})
 	}
@@ -136,6 +139,10 @@ func attempts(steps []queue.Step) []Event {
 		events = append(events, Event{At: s.At, Step: s.What, Took: s.Took, Attempt: s.Attempt, Instance: s.Instance, Reason: s.Reason})
 	}
 	return events
+}
+
+func (t *Timelines) payments(ctx context.Context, id string) ([]Event, error) {
+	return paymentsOf(t.db.Read.WithContext(ctx), id)
 }
 
 func (t *Timelines) operators(ctx context.Context, id string) ([]Event, error) {

@@ -152,7 +152,7 @@ func TestInstancesSayThatTheyRun(t *testing.T) {
 		require.NoError(t, rdb.Del(t.Context(), "sluice:{instances}").Err())
 		instances := queue.NewInstances(rdb, slog.New(slog.DiscardHandler))
 		started := time.UnixMilli(1_800_000_000_000).UTC()
-		self := queue.Instance{ID: "a", Roles: []string{"gateway"}, Version: "v1", ConfigVersion: 3, ConfigFile: "abc", StartedAt: started}
+		self := queue.Instance{ID: "a", Roles: []string{"gateway"}, Version: "v1", ConfigVersion: 3, ConfigFile: "abc", Payments: true, StartedAt: started}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {

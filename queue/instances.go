@@ -23,6 +23,7 @@ type Instance struct {
 	Version       string    `json:"version"`
 	ConfigVersion int64     `json:"config_version"`
 	ConfigFile    string    `json:"config_file"` // digest of the hot keys in its file
+	Payments      bool      `json:"payments"`    // whether the orders it makes or shows must be paid
 	StartedAt     time.Time `json:"started_at"`
 	LastSeen      time.Time `json:"-"` // by Redis' clock
 }

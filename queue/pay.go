@@ -21,6 +21,18 @@ func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) er
 	return err
 }
 
+// Refund shows that a payment of an order must go back, and tells those who
+// wait for its news. To be called after the database has it so, as often as it
+// takes. It returns ErrNotReady, having done nothing, while the line is missing
+// or rebuilt.
+func (l *Line) Refund(ctx context.Context, id string) error {
+	n, err := l.scripts.refund.runInt(ctx, l.rdb, []string{l.keys.meta, l.keys.orders}, id, statusChannel, l.sale)
+	if err == nil && n < 0 {
+		return ErrNotReady
+	}
+	return err
+}
+
 // Overdue is what Line.Overdue hands out.
 type Overdue struct {
 	Now    time.Time // by Redis' clock
@@ -38,8 +50,46 @@ func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue
 	if err != nil {
 		return Overdue{}, err
 	}
+	return readOverdue(l.sale, list)
+}
+
+// Overdue is Line.Overdue for many lines in one round trip. A sale whose line
+// could not be asked is absent, and the error says why.
+func (ls *Lines) Overdue(ctx context.Context, sales []string, n int, lease time.Duration) (map[string]Overdue, error) {
+	if len(sales) == 0 {
+		return nil, nil
+	}
+	asked := make([]*redis.Cmd, len(sales))
+	// The pipeline's own error is that of its first failed command; each is judged below.
+	_, _ = ls.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, sale := range sales {
+			asked[i] = pipe.EvalSha(ctx, ls.scripts.overdue.sha, []string{ls.Of(sale).keys.due}, min(n, MaxBatch), lease.Milliseconds())
+		}
+		return nil
+	})
+	found := make(map[string]Overdue, len(sales))
+	var failed []error
+	for i, sale := range sales {
+		list, err := asked[i].Slice()
+		var one Overdue
+		switch {
+		case redis.HasErrorPrefix(err, "NOSCRIPT"):
+			one, err = ls.Of(sale).Overdue(ctx, n, lease) // loads it
+		case err == nil:
+			one, err = readOverdue(sale, list)
+		}
+		if err != nil {
+			failed = append(failed, fmt.Errorf("overdue orders of %s: %w", sale, err))
+			continue
+		}
+		found[sale] = one
+	}
+	return found, errors.Join(failed...)
+}
+
+func readOverdue(sale string, list []any) (Overdue, error) {
 	if len(list) < 2 {
-		return Overdue{}, fmt.Errorf("overdue of %s has %d values", l.sale, len(list))
+		return Overdue{}, fmt.Errorf("overdue of %s has %d values", sale, len(list))
 	}
 	o := Overdue{Now: time.UnixMilli(toInt(list[0])).UTC(), Unpaid: toInt(list[1])}
 	for _, v := range list[2:] {

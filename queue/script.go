@@ -101,7 +101,7 @@ func (s script) runList(ctx context.Context, rdb redis.Scripter, keys []string, 
 // scripts are all scripts of a line.
 type scripts struct {
 	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour, since script
-	pay, overdue, revive                                                                  script
+	pay, overdue, revive, refund                                                          script
 	configure, recap, view, snapshot, gate, restore, reopen                               script
 }
 
@@ -110,7 +110,7 @@ func loadScripts() scripts {
 		admit: loadScript("admit"), claim: loadScript("claim"), settle: loadScript("settle"), reclaim: loadScript("reclaim"),
 		promote: loadScript("promote"), cancel: loadScript("cancel"), release: loadScript("release"), configure: loadScript("configure"),
 		requeue: loadScript("requeue"), drop: loadScript("drop"), honour: loadScript("honour"), since: loadScript("since"),
-		recap: loadScript("recap"), pay: loadScript("pay"), overdue: loadScript("overdue"), revive: loadScript("revive"),
+		recap: loadScript("recap"), pay: loadScript("pay"), overdue: loadScript("overdue"), revive: loadScript("revive"), refund: loadScript("refund"),
 		view: loadScript("view"), snapshot: loadScript("snapshot"),
 		gate: loadScript("gate"), restore: loadScript("restore"), reopen: loadScript("reopen"),
 	}

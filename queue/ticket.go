@@ -44,23 +44,26 @@ type Ticket struct {
 	Reason       string    // why it failed
 	Email, Phone string    // empty once it is confirmed or ended
 	Locale       string    // as Email
+	Refund       bool      // a payment of the order must go back
 	Attempts     int       // how often it failed by its own fault; known on claimed suspects only
 }
 
 const (
-	recordFields = 15
+	recordFields = 15 // and one more, refundMark, where a payment must go back
 	// what an older version wrote, and may still stand in the line when this one starts
-	oldFields = 13
+	oldFields  = 13
+	refundMark = "r"
 )
 
 // parseTicket reads a record as lua/record.lua describes it. It fails on
 // anything that no script writes.
 func parseTicket(id, record string) (Ticket, error) {
+	record, refund := strings.CutSuffix(record, "\t"+refundMark)
 	f, n := fieldsOf(record)
-	if n != recordFields && n != oldFields || len(f[0]) != 1 || !State(f[0][0]).valid() {
+	if n != recordFields && (n != oldFields || refund) || len(f[0]) != 1 || !State(f[0][0]).valid() {
 		return Ticket{}, fmt.Errorf("ticket %s: its record is not one: %q", id, record)
 	}
-	t := Ticket{ID: id, State: State(f[0][0]), User: f[4], Fingerprint: f[6], Reason: f[10], Email: f[11], Phone: f[12], Locale: f[13]}
+	t := Ticket{ID: id, State: State(f[0][0]), User: f[4], Fingerprint: f[6], Reason: f[10], Email: f[11], Phone: f[12], Locale: f[13], Refund: refund}
 	var admitted, at, pay, units, slot int64
 	for _, n := range []struct {
 		text string
@@ -109,9 +112,13 @@ func (t Ticket) record() string {
 	if t.State == Paid {
 		pay = t.PaidAt
 	}
-	return strings.Join([]string{string(t.State), strconv.FormatInt(t.Seq, 10), strconv.Itoa(t.Units), strconv.Itoa(t.Slot), t.User,
+	record := strings.Join([]string{string(t.State), strconv.FormatInt(t.Seq, 10), strconv.Itoa(t.Units), strconv.Itoa(t.Slot), t.User,
 		strconv.FormatInt(t.AdmittedAt.UnixMilli(), 10), t.Fingerprint, strconv.FormatInt(t.Position, 10), strconv.FormatInt(t.ETASeconds, 10),
 		msOrEmpty(t.At), t.Reason, t.Email, t.Phone, t.Locale, msOrEmpty(pay)}, "\t")
+	if t.Refund {
+		record += "\t" + refundMark
+	}
+	return record
 }
 
 // msOrEmpty is a time in a record or an argument: empty when there is none.

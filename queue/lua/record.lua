@@ -4,6 +4,7 @@
 --   state seq units slot user admitted_ms fingerprint position eta_s at_ms reason email phone locale pay_ms
 --   state: q in the line, c confirmed, p paid, f failed, x cancelled, e expired
 --   pay_ms: c when it must be paid ("": never), p when it was paid
+--   a 16th field, r: a payment of it must go back; it stays through every change of state
 -- A holding is what one user holds: order:slot:units, joined by commas.
 
 local function now_ms()
@@ -13,10 +14,13 @@ end
 
 local function int(x) return string.format('%.0f', x) end
 
+-- refund_mark returns the end of a record that says that a payment must go back, or ''.
+local function refund_mark(record) return string.match(record, '\tr$') or '' end
+
 -- ended returns the record in a new state. Contact and locale go: whoever still needs them reads the database.
 local function ended(record, state, at, reason, pay)
   local head = string.match(record, '^%a(\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+)\t')
-  return state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t\t\t' .. (pay or '')
+  return state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t\t\t' .. (pay or '') .. refund_mark(record)
 end
 
 local function units_and_user(record)

@@ -1,0 +1,16 @@
+-- refund: shows that a payment of an order must go back. Called after the database has it so, as often as it takes.
+--
+-- KEYS  1 meta  2 orders
+-- ARGV  1 order id  2 status channel  3 sale
+--
+-- Returns 1 shown, 0 nothing to show (it is already, or the line has forgotten it), -1 the line is not ready or being rebuilt.
+
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate')
+if not meta[1] or meta[2] then return -1 end
+local record = redis.call('HGET', KEYS[2], ARGV[1])
+if not record then return 0 end
+local _, tabs = string.gsub(record, '\t', '')
+if tabs ~= 14 then return 0 end -- marked already, or of an older version
+redis.call('HSET', KEYS[2], ARGV[1], record .. '\tr')
+redis.call('PUBLISH', ARGV[2], ARGV[3] .. '\n' .. ARGV[1] .. ' ' .. string.sub(record, 1, 1))
+return 1
