@@ -138,13 +138,17 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 	return nil
 }
 
-// Note writes what was done to a message into the admin log.
-func (ts *Topics) Note(ctx context.Context, actor, action, topic, id, reason string) error {
+// Noted does something to a message and writes it into the admin log: the entry is there before do is called, and is taken back when
+// do fails. Should only the commit fail after it, it is done, the error says so, and doing it again writes the entry.
+func (ts *Topics) Noted(ctx context.Context, actor, action, topic, id, reason string, do func(context.Context) error) error {
 	if err := checkReason(reason); err != nil {
 		return err
 	}
 	return ts.db.Tx(ctx, func(tx *gorm.DB) error {
-		return ts.note(tx, ts.now(), actor, action, topic, reason, nil, map[string]string{"message": id})
+		if err := ts.note(tx, ts.now(), actor, action, topic, reason, nil, map[string]string{"message": id}); err != nil {
+			return err
+		}
+		return do(ctx)
 	})
 }
 
