@@ -1,5 +1,7 @@
 package main
 
+import "time"
+
 // figures is the table, in its order. A new row is a Figure here and a file that opens its Trial.
 func figures() []Figure {
 	return []Figure{
@@ -36,5 +38,13 @@ func figures() []Figure {
 			Unit: "µs", Target: Target{AtMost: 1.15}, Open: costOfOrders},
 		{Name: "cost-sales", Title: "CPU time of an order in one of 1,000 sales", Against: "in the only sale",
 			Unit: "µs", Target: Target{AtMost: 1.15}, Open: costOfSales},
+		{Name: "delayed-added", Title: "delayed messages/s added, a thousand in a call",
+			Unit: "1/s", Target: Target{AtLeast: 20_000}, Open: delayedAdds},
+		{Name: "delayed-fired", Title: "delayed messages/s delivered while a million wait",
+			Unit: "1/s", Target: Target{AtLeast: 10_000}, Open: firing(firePer, func(rate float64, _ []time.Duration) float64 { return rate })},
+		{Name: "delayed-late", Title: "p99 lateness of 10,000 delayed messages/s while a million wait",
+			Unit: "ms", Target: Target{AtMost: 250}, Open: firing(latePer, func(_ float64, late []time.Duration) float64 { return millis(percentile(late, 99)) })},
+		{Name: "expiry", Title: "time to end 10,000 unpaid orders that are due at once",
+			Unit: "s", Target: Target{AtMost: 5}, Open: expiry},
 	}
 }
