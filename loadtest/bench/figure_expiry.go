@@ -8,7 +8,7 @@ import (
 
 const (
 	unpaid       = 10_000
-	payWithin    = 20 * time.Second // long enough to confirm all before the first is due
+	payWithin    = 10 * time.Second // long enough to confirm all before the first is due
 	bellPatience = time.Minute
 )
 
