@@ -111,10 +111,10 @@ func (l *Live) adopt(row versionRow) error {
 // put makes a checked configuration count.
 func (l *Live) put(counts *Loaded) {
 	l.counts = counts
-	l.note()
 	for _, apply := range l.tell {
 		apply(counts.Config)
 	}
+	l.note() // last: whoever sees the version may rely on what it says
 }
 
 // Change implements gateway.Settings.

@@ -33,44 +33,50 @@ func newTarget(t Topic, now time.Time) (*target, error) {
 
 // caller delivers one message at a time over HTTP. Safe for concurrent use.
 type caller struct {
-	client *http.Client
-	jitter float64
-	now    func() time.Time
+	client  *http.Client
+	longest time.Duration // of one call, whatever a topic from before says: the lease must outlive it
+	jitter  float64
+	now     func() time.Time
 }
 
-// newCaller keeps as many connections to a receiver as a topic may have calls.
+// newCaller keeps as many idle connections to a receiver as a topic may have calls. Connections have no bound of their own:
+// slots bound the calls, and a bound by host would let a topic that hangs use up the attempts of another at the same host.
 func newCaller(cfg Config, now func() time.Time) *caller {
 	client := notify.GuardedClient(cfg.maxTimeout(), cfg.AllowPrivate)
 	client.Timeout = 0 // each call has its topic's; a second timer for each costs
 	if transport, ok := client.Transport.(*http.Transport); ok {
-		transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost, transport.MaxIdleConns = cfg.PerTopic, cfg.PerTopic, cfg.Workers
+		transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost, transport.MaxIdleConns = 0, cfg.PerTopic, cfg.Workers
 	}
-	return &caller{client: client, jitter: cfg.Jitter, now: now}
+	return &caller{client: client, longest: cfg.maxTimeout(), jitter: cfg.Jitter, now: now}
 }
 
 // deliver calls the receiver once and says what to do with the message. When ctx ends in the middle, the message goes back.
 func (c *caller) deliver(ctx context.Context, t *target, m delivery) verdict {
-	o := verdict{ID: m.ID, token: m.token}
-	wait, final, err := c.call(ctx, t, m)
+	asked, final, err := c.call(ctx, t, m)
 	switch {
 	case err == nil:
-		o.op = opDelivered
+		return verdict{ID: m.ID, token: m.token, op: opDelivered}
 	case ctx.Err() != nil:
-		o.op, o.value = opBack, m.Due
-	case final || m.Attempt > t.Retries:
-		o.op, o.err = opDead, err.Error()
-	default:
-		if wait <= 0 {
-			wait = time.Duration(float64(t.wait(m.Attempt)) * (1 + c.jitter*rand.Float64()))
-		}
-		o.op, o.value, o.err = opRetry, wait.Milliseconds(), err.Error()
+		return verdict{ID: m.ID, token: m.token, op: opBack, value: m.Due}
+	case final:
+		return verdict{ID: m.ID, token: m.token, op: opDead, err: err.Error()}
 	}
-	return o
+	return c.failed(t, m, asked, err)
 }
 
-// call returns nil when the receiver answered 2xx. wait is what it asked for, 0 when it did not; final says that it wants no more.
-func (c *caller) call(ctx context.Context, t *target, m delivery) (wait time.Duration, final bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, t.Timeout())
+// failed spends an attempt: the message waits for the next as the topic's schedule says, longer when the receiver asked for it, and
+// is dead after the last.
+func (c *caller) failed(t *target, m delivery, asked time.Duration, err error) verdict {
+	if m.Attempt > t.Retries {
+		return verdict{ID: m.ID, token: m.token, op: opDead, err: err.Error()}
+	}
+	wait := time.Duration(float64(t.wait(m.Attempt)) * (1 + c.jitter*rand.Float64()))
+	return verdict{ID: m.ID, token: m.token, op: opRetry, value: max(wait, asked).Milliseconds(), err: err.Error()}
+}
+
+// call returns nil when the receiver answered 2xx. asked is the wait that it asked for, 0 when it did not; final says that it wants no more.
+func (c *caller) call(ctx context.Context, t *target, m delivery) (asked time.Duration, final bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, min(t.Timeout(), c.longest))
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, t.Method, t.URL, bytes.NewReader(m.Body))
 	if err != nil {
@@ -92,7 +98,10 @@ func (c *caller) call(ctx context.Context, t *target, m delivery) (wait time.Dur
 	if resp.StatusCode/100 == 2 {
 		return 0, false, nil
 	}
-	return c.asked(resp.Header.Get("Retry-After")), resp.StatusCode == http.StatusGone, fmt.Errorf("the receiver answered %d", resp.StatusCode)
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		asked = c.asked(resp.Header.Get("Retry-After"))
+	}
+	return asked, resp.StatusCode == http.StatusGone, fmt.Errorf("the receiver answered %d", resp.StatusCode)
 }
 
 // blame says in few words why there was no answer. The address in the error is left out: it may hold a key of the receiver's.

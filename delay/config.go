@@ -12,7 +12,7 @@ type Config struct {
 	Batch int `koanf:"batch"`
 	// Workers is how many messages one process may be delivering at a time, all topics together. Defaults to 1024.
 	Workers int `koanf:"workers"`
-	// PerTopic is how many of them one topic may have, so that a slow receiver holds up no other; also the connections to it. Defaults to 256.
+	// PerTopic is how many of them one topic may have, so that a slow receiver holds up no other. Defaults to 256.
 	PerTopic int `koanf:"per_topic"`
 	// Poll is how often a firer looks for due messages; it bounds how late one that was added for at once is. Defaults to 50ms.
 	Poll time.Duration `koanf:"poll"`

@@ -192,10 +192,12 @@ func (f *Firer) claim(work context.Context, t Topic) error {
 	return nil
 }
 
+var errPanicked = errors.New("the call panicked")
+
 // fire is one turn of a pool worker: one call. The channel has room for every slot, so it never waits.
 func (f *Firer) fire(j job) {
 	defer f.calls.Done()
-	outcome := verdict{ID: j.message.ID, token: j.message.token, op: opBack, value: j.message.Due} // should the call panic
+	outcome := f.caller.failed(j.target, j.message, 0, errPanicked) // should it panic, which the pool logs
 	defer func() { f.results <- result{j.target, outcome} }()
 	if j.message.Attempt == 1 {
 		f.metrics.lateness.Observe((j.message.lateness + f.now().Sub(j.claimed)).Seconds())

@@ -110,6 +110,58 @@ func TestGoneMeansNoMore(t *testing.T) {
 	require.Equal(t, 1, w.until("t", "a", Dead).Attempts)
 }
 
+func TestAShortRetryAfterUsesUpNoAttempts(t *testing.T) {
+	t.Parallel()
+	for status, header := range map[int]string{http.StatusServiceUnavailable: "1", http.StatusInternalServerError: "3000"} {
+		w := embeddedWorld(t)
+		r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", header)
+			w.WriteHeader(status)
+		})
+		w.topic("t", r.URL, func(c *Change) { c.RetryUnitMS = new(time.Minute.Milliseconds()) })
+		w.fire()
+		w.add("t", msg("a", 0))
+		m := w.until("t", "a", Retrying)
+		require.WithinRange(t, m.DueAt, time.Now().Add(50*time.Second), time.Now().Add(61*time.Second), "answered %d", status)
+	}
+}
+
+// panicking is a way to receivers that fails as nothing should.
+type panicking struct{}
+
+func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("a fault of ours") }
+
+func TestACallThatPanicsUsesUpItsAttempts(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	w.topic("t", "https://a.example", func(c *Change) { c.Retries = new(2) })
+	f := w.firer()
+	f.caller.client.Transport = panicking{}
+	w.run(f)
+	w.add("t", msg("a", 0))
+	m := w.until("t", "a", Dead)
+	require.Equal(t, 3, m.Attempts)
+	require.Equal(t, "the call panicked", m.Error)
+}
+
+func TestACallEndsBeforeItsLease(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	release := make(chan struct{})
+	defer close(release)
+	r := newReceiver(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	w.topic("t", r.URL, func(c *Change) { c.TimeoutMS = new(int64(20_000)) })
+	w.cfg.Lease = 2 * time.Second // shorter than when the topic was made
+	w.fire()
+	w.add("t", msg("a", 0))
+	require.Equal(t, "no answer in time", w.until("t", "a", Retrying).Error)
+}
+
 func TestRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t)
@@ -162,28 +214,31 @@ func TestASlowReceiverHoldsUpNoOtherTopic(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t, func(c *Config) { c.Workers, c.PerTopic = 8, 4 })
 	release := make(chan struct{})
-	slow := newReceiver(t, func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case <-release:
-		case <-r.Context().Done():
+	var waiting atomic.Int64
+	shop := newReceiver(t, func(w http.ResponseWriter, r *http.Request) { // both topics are of one host
+		if r.URL.Path == "/slow" {
+			waiting.Add(1)
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
 		}
 		accepts(w, r)
 	})
-	quick := newReceiver(t, accepts)
-	w.topic("slow", slow.URL)
-	w.topic("quick", quick.URL)
+	w.topic("slow", shop.URL+"/slow")
+	w.topic("quick", shop.URL+"/quick", func(c *Change) { c.TimeoutMS = new(int64(500)) })
 	for i := range 20 {
 		w.add("slow", msg(strconv.Itoa(i), 0))
 	}
 	w.fire()
-	require.Eventually(t, func() bool { return len(slow.all()) == 4 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return waiting.Load() == 4 }, patience, time.Millisecond)
 	for i := range 20 {
 		w.add("quick", msg(strconv.Itoa(i), 0))
 	}
 	for i := range 20 {
-		w.until("quick", strconv.Itoa(i), Delivered)
+		require.Equal(t, 1, w.until("quick", strconv.Itoa(i), Delivered).Attempts)
 	}
-	require.Len(t, slow.all(), 4, "never more than delay.per_topic at a time")
+	require.EqualValues(t, 4, waiting.Load(), "never more than delay.per_topic at a time")
 	counts, err := w.box.Count(t.Context(), w.topics.All())
 	require.NoError(t, err)
 	require.Equal(t, Counts{Pending: 16, Firing: 4}, counts[1], "nothing is claimed without a worker for it")

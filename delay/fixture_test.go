@@ -118,6 +118,11 @@ func (w *world) firer() *Firer {
 func (w *world) fire() (f *Firer, stop func()) {
 	w.t.Helper()
 	f = w.firer()
+	return f, w.run(f)
+}
+
+func (w *world) run(f *Firer) (stop func()) {
+	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- f.Run(ctx) }()
@@ -129,7 +134,7 @@ func (w *world) fire() (f *Firer, stop func()) {
 		})
 	}
 	w.t.Cleanup(stop)
-	return f, stop
+	return stop
 }
 
 func (w *world) add(topic string, messages ...New) []time.Time {

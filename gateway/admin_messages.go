@@ -125,15 +125,7 @@ func (o *Ops) showMessage(c *gin.Context) {
 }
 
 func (o *Ops) cancelMessage(c *gin.Context) {
-	if _, err := o.Topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
-		o.refuseDelay(c, err)
-		return
-	}
-	if err := o.Messages.Cancel(c.Request.Context(), c.Param("topic"), c.Param("id")); err != nil {
-		o.refuseDelay(c, err)
-		return
-	}
-	c.Status(http.StatusNoContent)
+	o.noted(c, "topic.message.cancel", c.Query("reason"), o.Messages.Cancel)
 }
 
 // listDeadMessages pages through the dead letters of a topic, newest first.
@@ -173,22 +165,22 @@ func (o *Ops) retryMessage(c *gin.Context) { o.handleDead(c, "topic.message.retr
 
 func (o *Ops) dropMessage(c *gin.Context) { o.handleDead(c, "topic.message.drop", o.Messages.Drop) }
 
-// handleDead does something to a dead letter and writes it into the admin log.
 func (o *Ops) handleDead(c *gin.Context, action string, do func(ctx context.Context, topic, id string) error) {
 	var body reasonBody
 	if !o.read(c, &body) {
 		return
 	}
+	o.noted(c, action, body.Reason, do)
+}
+
+// noted does something to a message, together with its entry in the admin log.
+func (o *Ops) noted(c *gin.Context, action, reason string, do func(ctx context.Context, topic, id string) error) {
 	ctx, topic, id := c.Request.Context(), c.Param("topic"), c.Param("id")
-	if _, err := o.Topics.Get(ctx, topic); err != nil {
-		o.refuseDelay(c, err)
-		return
+	_, err := o.Topics.Get(ctx, topic)
+	if err == nil {
+		err = o.Topics.Noted(ctx, actorOf(c), action, topic, id, reason, func(ctx context.Context) error { return do(ctx, topic, id) })
 	}
-	if err := do(ctx, topic, id); err != nil {
-		o.refuseDelay(c, err)
-		return
-	}
-	if err := o.Topics.Note(ctx, actorOf(c), action, topic, id, body.Reason); err != nil {
+	if err != nil {
 		o.refuseDelay(c, err)
 		return
 	}

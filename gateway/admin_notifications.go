@@ -95,8 +95,8 @@ func (b retryBody) check() []FieldError {
 	if b.Channel == "" || len(b.Channel) > maxChannel || !printable(b.Channel) {
 		bad = append(bad, FieldError{"channel", "must be the name of a channel"})
 	}
-	if b.Reason == "" || len([]rune(b.Reason)) > 200 {
-		bad = append(bad, FieldError{"reason", "must say why, in at most 200 characters"})
+	if b.Reason == "" || len([]rune(b.Reason)) > 200 || !printable(b.Reason) {
+		bad = append(bad, FieldError{"reason", "must say why, in at most 200 characters without control characters"})
 	}
 	one := b.OrderID != "" && b.Event != "" && len(b.OrderID) <= maxOrderID && len(b.Event) <= 32 && printable(b.OrderID+b.Event)
 	if b.All == one || b.All && b.OrderID+b.Event != "" {
@@ -121,16 +121,16 @@ func (o *Ops) retryNotifications(c *gin.Context) {
 		return
 	}
 	ctx, target := c.Request.Context(), body.Channel
+	if !body.All {
+		target += "/" + body.OrderID + "/" + body.Event
+	}
+	note := o.Catalog.Noting(actorOf(c), "notifications.retry", target, body.Reason)
 	answer := retried{Retried: 1}
 	var err error
 	if body.All {
-		answer.Retried, answer.More, err = o.Desk.RetryAll(ctx, body.Channel)
+		answer.Retried, answer.More, err = o.Desk.RetryAll(ctx, body.Channel, note)
 	} else {
-		target += "/" + body.OrderID + "/" + body.Event
-		err = o.Desk.Retry(ctx, body.OrderID, body.Event, body.Channel)
-	}
-	if err == nil {
-		err = o.Catalog.Note(ctx, actorOf(c), "notifications.retry", target, body.Reason)
+		err = o.Desk.Retry(ctx, body.OrderID, body.Event, body.Channel, note)
 	}
 	if err != nil {
 		o.refuse(c, err)

@@ -63,7 +63,8 @@ func TestAdminRetriesNotifications(t *testing.T) {
 	s.refused(CodeConflict, retry(`{"channel":"webhook","order_id":"o4","event":"order.paid","reason":"again"}`))
 	s.refused(CodeNotFound, retry(`{"channel":"email","order_id":"o2","event":"order.paid","reason":"again"}`))
 	for _, bad := range []string{`{"channel":"webhook","all":true}`, `{"all":true,"reason":"x"}`, `{"channel":"webhook","reason":"x"}`, `{"channel":"webhook","order_id":"o1","reason":"x"}`,
-		`{"channel":"webhook","all":true,"order_id":"o1","event":"order.paid","reason":"x"}`, `{"channel":"webhook","all":true,"reason":"x","x":1}`} {
+		`{"channel":"webhook","all":true,"order_id":"o1","event":"order.paid","reason":"x"}`, `{"channel":"webhook","all":true,"reason":"x","x":1}`,
+		`{"channel":"webhook","all":true,"reason":"a\u0000b"}`} {
 		s.refused(CodeInvalidRequest, retry(bad))
 	}
 	g = retry(`{"channel":"webhook","all":true,"reason":"shop is back"}`)

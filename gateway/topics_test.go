@@ -92,13 +92,26 @@ func TestMessagesThroughTheAdminAPI(t *testing.T) {
 	require.Len(t, list.body["dead"], 1)
 	require.Equal(t, 1.0, list.body["next"])
 	require.Equal(t, http.StatusConflict, s.admin(http.MethodDelete, topic+"/messages/b", "").status)
+	for _, reason := range []string{strings.Repeat("x", 201), `a\u0000b`, `a\nb`} {
+		for _, action := range []string{"b/retry", "c/drop"} {
+			require.Equal(t, http.StatusBadRequest, s.admin(http.MethodPost, topic+"/dead/"+action, `{"reason":"`+reason+`"}`).status)
+		}
+	}
+	require.Equal(t, "dead", s.admin(http.MethodGet, topic+"/messages/b", "").text("state"), "refused is not done")
+	require.Equal(t, "dead", s.admin(http.MethodGet, topic+"/messages/c", "").text("state"))
 	require.Equal(t, http.StatusNoContent, s.admin(http.MethodPost, topic+"/dead/b/retry", `{"reason":"again"}`).status)
 	require.Equal(t, http.StatusNoContent, s.admin(http.MethodPost, topic+"/dead/c/drop", "").status)
 	require.Equal(t, "pending", s.admin(http.MethodGet, topic+"/messages/b", "").text("state"))
 	require.Equal(t, "dropped", s.admin(http.MethodGet, topic+"/messages/c", "").text("state"))
 	var actions []string
 	require.NoError(t, s.db.Read.Table("admin_log").Where("action LIKE ?", "topic.message.%").Order("id").Pluck("action", &actions).Error)
-	require.Equal(t, []string{"topic.message.retry", "topic.message.drop"}, actions)
+	require.Equal(t, []string{"topic.message.cancel", "topic.message.cancel", "topic.message.retry", "topic.message.drop"}, actions)
+	s.bury("t", "b")
+	require.NoError(t, s.db.Close())
+	require.Equal(t, http.StatusServiceUnavailable, s.admin(http.MethodPost, topic+"/dead/b/drop", "").status)
+	state, err := s.rdb.ZScore(t.Context(), "sluice:delay:{t}:dead", "b").Result()
+	require.NoError(t, err, "what cannot be noted is not done")
+	require.Equal(t, 1e12, state)
 }
 
 // bury makes dead letters of waiting messages, as a firer would.

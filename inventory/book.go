@@ -63,36 +63,35 @@ type Book struct {
 	lines   *queue.Lines
 	log     *slog.Logger
 	now     func() time.Time
-	entries atomic.Pointer[map[string]*Entry]
-	order   atomic.Pointer[[]string]
+	shelf   atomic.Pointer[shelf]
 	read    atomic.Int64 // when the catalogue was read last, unix ns
 	offset  atomic.Int64 // Redis' clock minus ours, in ns
 	poke    chan struct{}
 	turn    chan struct{} // holds one value: one refresh at a time
 }
 
+// shelf is one reading of the catalogue, replaced as a whole.
+type shelf struct {
+	entries map[string]*Entry
+	order   []*Entry // newest sale first
+}
+
 // NewBook returns an empty book; Run or Refresh fills it.
 func NewBook(catalog *Catalog, lines *queue.Lines, log *slog.Logger, now func() time.Time) *Book {
 	b := &Book{catalog: catalog, lines: lines, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
-	b.entries.Store(&map[string]*Entry{})
-	b.order.Store(&[]string{})
+	b.shelf.Store(&shelf{})
 	return b
 }
 
 // Get returns the entry of a sale.
 func (b *Book) Get(id string) (*Entry, bool) {
-	e, ok := (*b.entries.Load())[id]
+	e, ok := b.shelf.Load().entries[id]
 	return e, ok
 }
 
 // List returns all entries, newest sale first.
 func (b *Book) List() []*Entry {
-	entries := *b.entries.Load()
-	list := make([]*Entry, 0, len(entries))
-	for _, id := range *b.order.Load() {
-		list = append(list, entries[id])
-	}
-	return list
+	return slices.Clone(b.shelf.Load().order)
 }
 
 // Active returns the ids of the sales whose line may hold tickets.
@@ -157,18 +156,17 @@ func (b *Book) Refresh(ctx context.Context) error {
 		return err
 	}
 	b.read.Store(began.UnixNano())
-	old := *b.entries.Load()
+	old := b.shelf.Load().entries
 	entries := make(map[string]*Entry, len(sales))
-	order := make([]string, len(sales))
+	order := make([]*Entry, len(sales))
 	for i, s := range sales {
 		e := &Entry{Sale: s, Stock: stock[s.ID], line: &lineEntry{}}
 		if known, ok := old[s.ID]; ok {
 			e.line = known.line
 		}
-		entries[s.ID], order[i] = e, s.ID
+		entries[s.ID], order[i] = e, e
 	}
-	b.entries.Store(&entries)
-	b.order.Store(&order)
+	b.shelf.Store(&shelf{entries: entries, order: order})
 	return nil
 }
 

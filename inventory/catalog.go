@@ -244,5 +244,10 @@ func Log(tx *gorm.DB, now time.Time, actor, action, target, reason string, befor
 
 // Note writes an action that changes nothing in the database into the admin log.
 func (c *Catalog) Note(ctx context.Context, actor, action, target, reason string) error {
-	return c.db.Tx(ctx, func(tx *gorm.DB) error { return Log(tx, c.now(), actor, action, target, reason, nil, nil) })
+	return c.db.Tx(ctx, c.Noting(actor, action, target, reason))
+}
+
+// Noting is Note for the transaction of whoever acts.
+func (c *Catalog) Noting(actor, action, target, reason string) func(tx *gorm.DB) error {
+	return func(tx *gorm.DB) error { return Log(tx, c.now(), actor, action, target, reason, nil, nil) }
 }

@@ -84,9 +84,26 @@ type alertWay struct {
 	// single says that this is one address, which may not exist: operators have heard of the same by their own ways.
 	single bool
 
+	// untold is the alert that failed, nil: none. It is repeated as it was, under its id, so that a receiver that has heard it after
+	// all can tell.
+	untold *alert
+
 	mu     sync.Mutex
 	causes map[string]int64
 	next   time.Time // not before
+}
+
+// alert is what one way out tells at once.
+type alert struct {
+	at     time.Time // also its id
+	causes map[string]int64
+}
+
+func (a alert) total() (n int64) {
+	for _, count := range a.causes {
+		n += count
+	}
+	return n
 }
 
 // NewAlerts takes a validated Config; mailer is nil when no mail server is configured. Its metrics go to reg (nil: nowhere).
@@ -171,47 +188,55 @@ func (a *Alerts) Run(ctx context.Context) {
 // step tells what has gathered, if it is time.
 func (a *Alerts) step(ctx context.Context, w *alertWay) {
 	now := a.now()
-	causes := w.due(now)
-	if len(causes) == 0 {
+	tell := w.due(now)
+	if tell == nil {
 		return
-	}
-	var total int64
-	for _, n := range causes {
-		total += n
 	}
 	ctx, cancel := context.WithTimeout(ctx, alertTime)
 	defer cancel()
-	r := w.send(ctx, fmt.Sprintf("Sluice: %d given up", total), causes, now)
+	r := w.send(ctx, fmt.Sprintf("Sluice: %d given up", tell.total()), tell.causes, tell.at)
 	if r.outcome == delivered {
-		w.told(causes, now.Add(a.interval))
+		w.told(tell, now.Add(a.interval))
 		a.sent.WithLabelValues(w.name, countDelivered).Inc()
 		return
 	}
 	a.sent.WithLabelValues(w.name, "failed").Inc()
 	if w.single && r.outcome == permanent {
-		w.told(causes, now.Add(a.interval))
-		a.log.ErrorContext(ctx, "notify: alert refused, it is not tried again", "way", w.name, "causes", causes, "error", r.err)
+		w.told(tell, now.Add(a.interval))
+		a.log.ErrorContext(ctx, "notify: alert refused, it is not tried again", "way", w.name, "causes", tell.causes, "error", r.err)
 		return
 	}
-	w.told(nil, now.Add(alertRetry))
-	a.log.ErrorContext(ctx, "notify: alert not sent, it is tried again", "way", w.name, "count", total, "error", r.err)
+	w.failed(tell, now.Add(alertRetry))
+	a.log.ErrorContext(ctx, "notify: alert not sent, it is tried again", "way", w.name, "count", tell.total(), "error", r.err)
 }
 
-func (w *alertWay) due(now time.Time) map[string]int64 {
+// due is what to tell now: what failed before, else what has gathered; nil when there is nothing or it is not time.
+func (w *alertWay) due(now time.Time) *alert {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if now.Before(w.next) {
+	switch {
+	case now.Before(w.next):
+		return nil
+	case w.untold != nil:
+		return w.untold
+	case len(w.causes) == 0:
 		return nil
 	}
-	return maps.Clone(w.causes)
+	return &alert{now, maps.Clone(w.causes)}
 }
 
-// told takes off what an alert said; more may have gathered while it was on its way.
-func (w *alertWay) told(causes map[string]int64, next time.Time) {
+func (w *alertWay) failed(tell *alert, next time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.next = next
-	for cause, n := range causes {
+	w.untold, w.next = tell, next
+}
+
+// told takes off what an alert said; more may have gathered since.
+func (w *alertWay) told(tell *alert, next time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.untold, w.next = nil, next
+	for cause, n := range tell.causes {
 		if w.causes[cause] -= n; w.causes[cause] <= 0 {
 			delete(w.causes, cause)
 		}

@@ -93,9 +93,15 @@ func TestAnAlertThatFailsIsTriedAgain(t *testing.T) {
 	clock.Advance(alertRetry)
 	a.stepAll(t)
 	require.Len(t, shop.calls(), 2)
-	require.Contains(t, shop.calls()[1].body, `"causes":{"x":2}`)
+	require.Equal(t, shop.calls()[0].body, shop.calls()[1].body, "the same again: the first may have been heard")
+	require.Equal(t, shop.calls()[0].header.Get("webhook-id"), shop.calls()[1].header.Get("webhook-id"))
 	require.Len(t, server.received(), 1, "the other way waits for its interval")
 	require.EqualValues(t, 1, testutil.ToFloat64(a.sent.WithLabelValues("webhook", countDelivered)))
+	clock.Advance(a.interval)
+	a.stepAll(t)
+	require.Len(t, shop.calls(), 3, "what came meanwhile is another alert")
+	require.Contains(t, shop.calls()[2].body, `"causes":{"x":1}`)
+	require.NotEqual(t, shop.calls()[0].header.Get("webhook-id"), shop.calls()[2].header.Get("webhook-id"))
 }
 
 func TestAlertsAreBounded(t *testing.T) {

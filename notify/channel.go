@@ -60,7 +60,7 @@ func Delivered() Result { return Result{outcome: delivered} }
 // Retry is a failure that may pass; the relay's schedule says when to try again. The text is stored: no personal data in it.
 func Retry(err string) Result { return Result{outcome: failed, err: err} }
 
-// RetryAfter is Retry with a wait the receiver asked for, which replaces the schedule's next wait. It is cut at one hour.
+// RetryAfter is Retry with a wait the receiver asked for, which counts where the schedule's is shorter. It is cut at one hour.
 func RetryAfter(wait time.Duration, err string) Result {
 	return Result{outcome: failed, after: min(max(wait, 0), time.Hour), err: err}
 }

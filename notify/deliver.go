@@ -105,11 +105,9 @@ func (r *Relay) marks(b batch, results []Result, cut bool) map[mark][]string {
 			m.count, m.state, m.nextAt = countDead, StateDead, now
 		case cut:
 			m.count, m.state, m.nextAt, m.err = countReleased, StatePending, now, row.LastError
-		case res.after > 0:
-			m.count, m.state, m.nextAt = countRetry, StatePending, now+res.after.Milliseconds()
-		default:
-			wait := float64(r.cfg.wait(row.Attempts)) * stretch
-			m.count, m.state, m.nextAt = countRetry, StatePending, now+time.Duration(wait).Milliseconds()
+		default: // a receiver may ask for a longer wait, never for a shorter one: it would use up the attempts
+			wait := time.Duration(float64(r.cfg.wait(row.Attempts)) * stretch)
+			m.count, m.state, m.nextAt = countRetry, StatePending, now+max(wait, res.after).Milliseconds()
 		}
 		marks[m] = append(marks[m], row.OrderID)
 	}

@@ -66,9 +66,13 @@ func (d *Desk) List(ctx context.Context, state int, channel, cursor string, limi
 	return rows[:limit], base64.RawURLEncoding.EncodeToString(next), err
 }
 
-// Retry makes one dead notification due now, with all its attempts before it again. It returns ErrNoNotification or ErrNotDead.
-func (d *Desk) Retry(ctx context.Context, orderID, event, channel string) error {
-	n, err := d.revive(ctx, channel, event, []string{orderID})
+// Note writes down what is done, in the same transaction.
+type Note func(tx *gorm.DB) error
+
+// Retry makes one dead notification due now, with all its attempts before it again, and notes it. It returns ErrNoNotification or
+// ErrNotDead.
+func (d *Desk) Retry(ctx context.Context, orderID, event, channel string, note Note) error {
+	n, err := d.revive(ctx, channel, event, []string{orderID}, note)
 	if err != nil || n == 1 {
 		return err
 	}
@@ -87,8 +91,9 @@ const (
 	reviveMost  = 10_000
 )
 
-// RetryAll is Retry for every dead notification of a channel, the oldest 10,000 at most; more says that some are left.
-func (d *Desk) RetryAll(ctx context.Context, channel string) (revived int64, more bool, err error) {
+// RetryAll is Retry for every dead notification of a channel, the oldest 10,000 at most; more says that some are left. It is noted once,
+// with the first of them.
+func (d *Desk) RetryAll(ctx context.Context, channel string, note Note) (revived int64, more bool, err error) {
 	for revived < reviveMost {
 		var rows []Row
 		err := d.read.WithContext(ctx).Select("order_id", "event").Where("state = ? AND channel = ?", StateDead, channel).
@@ -101,7 +106,10 @@ func (d *Desk) RetryAll(ctx context.Context, channel string) (revived int64, mor
 			byEvent[row.Event] = append(byEvent[row.Event], row.OrderID)
 		}
 		for event, orders := range byEvent {
-			n, err := d.revive(ctx, channel, event, orders)
+			if revived > 0 {
+				note = nil
+			}
+			n, err := d.revive(ctx, channel, event, orders, note)
 			if revived += n; err != nil {
 				return revived, true, err
 			}
@@ -113,14 +121,21 @@ func (d *Desk) RetryAll(ctx context.Context, channel string) (revived int64, mor
 	return revived, true, nil
 }
 
-func (d *Desk) revive(ctx context.Context, channel, event string, orders []string) (int64, error) {
-	changed := rowsOf(d.write.WithContext(ctx), channel, event, orders).Where("state = ?", StateDead).
-		Updates(map[string]any{"state": StatePending, "attempts": 0, "lease": "", "next_at": d.now().UnixMilli()})
-	if changed.Error != nil {
-		return 0, fmt.Errorf("retry notifications of channel %s: %w", channel, changed.Error)
+func (d *Desk) revive(ctx context.Context, channel, event string, orders []string, note Note) (n int64, err error) {
+	err = d.write.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		changed := rowsOf(tx, channel, event, orders).Where("state = ?", StateDead).
+			Updates(map[string]any{"state": StatePending, "attempts": 0, "lease": "", "next_at": d.now().UnixMilli()})
+		n = changed.RowsAffected
+		if changed.Error != nil || n == 0 || note == nil {
+			return changed.Error
+		}
+		return note(tx)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("retry notifications of channel %s: %w", channel, err)
 	}
-	if changed.RowsAffected > 0 {
+	if n > 0 {
 		d.wake()
 	}
-	return changed.RowsAffected, nil
+	return n, nil
 }

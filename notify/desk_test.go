@@ -62,18 +62,18 @@ func TestDeskRevivesTheDead(t *testing.T) {
 		}
 		woken := 0
 		d := NewDesk(b.db.Write, b.db.Read, b.clock.Now, func() { woken++ })
-		require.NoError(t, d.Retry(t.Context(), "order-0003", EventConfirmed, "email"))
+		require.NoError(t, d.Retry(t.Context(), "order-0003", EventConfirmed, "email", nil))
 		require.Equal(t, 1, woken)
-		require.ErrorIs(t, d.Retry(t.Context(), "order-0003", EventConfirmed, "email"), ErrNotDead)
-		require.ErrorIs(t, d.Retry(t.Context(), "order-0003", EventPaid, "email"), ErrNoNotification)
+		require.ErrorIs(t, d.Retry(t.Context(), "order-0003", EventConfirmed, "email", nil), ErrNotDead)
+		require.ErrorIs(t, d.Retry(t.Context(), "order-0003", EventPaid, "email", nil), ErrNoNotification)
 		row := b.rows(t, StatePending)[0]
 		require.Zero(t, row.Attempts)
 		require.Equal(t, "no", row.LastError, "why it died stays to be read until it is delivered")
-		n, more, err := d.RetryAll(t.Context(), "email")
+		n, more, err := d.RetryAll(t.Context(), "email", nil)
 		require.NoError(t, err)
 		require.EqualValues(t, reviveChunk+6, n)
 		require.False(t, more)
-		n, _, err = d.RetryAll(t.Context(), "email")
+		n, _, err = d.RetryAll(t.Context(), "email", nil)
 		require.NoError(t, err)
 		require.Zero(t, n)
 		well = true

@@ -161,7 +161,7 @@ func TestResults(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
 		b.cfg.Jitter = 0.5
 		b.insert(t, "a", 5)
-		answers := []Result{Delivered(), Permanent("no such number"), RetryAfter(7*time.Second, "slow down"), Retry("x")}
+		answers := []Result{Delivered(), Permanent("no such number"), RetryAfter(7*time.Minute, "slow down"), RetryAfter(7*time.Second, "soon")}
 		ch := channelFunc{"a", func(context.Context, []Message) []Result { return answers }}
 		r := b.relay(ch)
 		_, err := r.step(t.Context(), ch)
@@ -173,7 +173,7 @@ func TestResults(t *testing.T) {
 		require.Len(t, pending, 3)
 		for _, row := range pending {
 			if row.LastError == "slow down" {
-				require.Equal(t, now+7000, row.NextAt)
+				require.Equal(t, now+7*60_000, row.NextAt)
 				continue
 			}
 			require.GreaterOrEqual(t, row.NextAt, now+60_000)

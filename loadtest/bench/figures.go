@@ -38,5 +38,13 @@ func figures() []Figure {
 			Unit: "µs", Target: Target{AtMost: 1.15}, Rounds: 2, Effort: Effort{Once: 10 * time.Second, Round: 100 * time.Second}, Open: costOfOrders},
 		{Name: "cost-sales", Title: "CPU time of an order in one of 1,000 sales", Against: "in the only sale",
 			Unit: "µs", Target: Target{AtMost: 1.15}, Rounds: 3, Effort: Effort{Once: 3 * time.Second, Round: 32 * time.Second}, Open: costOfSales},
+		{Name: "delayed-added", Title: "delayed messages/s added, a thousand in a call",
+			Unit: "1/s", Target: Target{AtLeast: 20_000}, Open: delayedAdds},
+		{Name: "delayed-fired", Title: "delayed messages/s delivered while a million wait",
+			Unit: "1/s", Target: Target{AtLeast: 10_000}, Open: firing(firePer, func(rate float64, _ []time.Duration) float64 { return rate })},
+		{Name: "delayed-late", Title: "p99 lateness of 10,000 delayed messages/s while a million wait",
+			Unit: "ms", Target: Target{AtMost: 250}, Open: firing(latePer, func(_ float64, late []time.Duration) float64 { return millis(percentile(late, 99)) })},
+		{Name: "expiry", Title: "time to end 10,000 unpaid orders that are due at once",
+			Unit: "s", Target: Target{AtMost: 5}, Open: expiry},
 	}
 }

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+const (
+	unpaid       = 10_000
+	payWithin    = 10 * time.Second // long enough to confirm all before the first is due
+	bellPatience = time.Minute
+)
+
+// expiry measures how long it takes to end orders that were not paid, all of them due at once: their deadlines pass while no worker
+// runs, and the time is that from its start, its coming up included, to the last order's end.
+func expiry(ctx context.Context, l *Lab) (Trial, error) {
+	size := max(l.opt.scaled(unpaid), 2_000)
+	setup := Setup{Driver: "mysql", Env: []string{"SLUICE_PAYMENT__TIMEOUT=" + payWithin.String(),
+		"SLUICE_PAYMENT__SECRET=whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}}
+	return Trial{Sluice: func(ctx context.Context) (Reading, error) {
+		s, _, err := l.filled(ctx, setup, size)
+		if err != nil {
+			return Reading{}, err
+		}
+		took, err := s.expire(ctx, size)
+		if err != nil {
+			return Reading{}, errors.Join(err, s.close())
+		}
+		return Reading{Value: took.Seconds()}, s.finish(ctx)
+	}}, nil
+}
+
+func (s *System) expire(ctx context.Context, size int) (time.Duration, error) {
+	confirmer, err := s.serve(ctx, "worker")
+	if err != nil {
+		return 0, err
+	}
+	if _, _, err := confirmer.watch(ctx, float64(size)); err != nil {
+		return 0, err
+	}
+	if err := s.retire(confirmer); err != nil {
+		return 0, err
+	}
+	select { // no worker runs, and the last order's deadline passes
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-time.After(payWithin):
+	}
+	began := time.Now()
+	worker, err := s.serve(ctx, "worker")
+	if err != nil {
+		return 0, err
+	}
+	return worker.expired(ctx, size, began)
+}
+
+// expired waits until a worker has ended size orders.
+func (n *Node) expired(ctx context.Context, size int, began time.Time) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, bellPatience)
+	defer cancel()
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		m, err := n.metrics(ctx)
+		if err != nil {
+			return 0, err
+		}
+		ended := m.sum("sluice_orders_finished_total", `status="expired"`)
+		if ended == float64(size) {
+			return time.Since(began), nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, refuse("only %.0f of %d orders expired within %s", ended, size, bellPatience)
+		case <-tick.C:
+		}
+	}
+}
