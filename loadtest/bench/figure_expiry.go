@@ -36,7 +36,7 @@ func (s *System) expire(ctx context.Context, size int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	if _, _, err := confirmer.watch(ctx, float64(size)); err != nil {
+	if _, err := confirmer.watch(ctx, float64(size)); err != nil {
 		return 0, err
 	}
 	if err := s.retire(confirmer); err != nil {
