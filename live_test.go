@@ -249,7 +249,7 @@ func TestConditionsOfChanges(t *testing.T) {
 	require.Contains(t, text, "limits.global_rps must be")
 }
 
-// A sale during which limits, cap, batch and pool change twenty times by all
+// A sale of 100,000 orders during which limits, cap, batch and pool change twenty times by all
 // three ways: every shopper gets an answer of the contract, the audit is
 // clean, and both processes end at the same version.
 func TestASaleWhileEverythingChanges(t *testing.T) {
@@ -281,7 +281,7 @@ func TestASaleWhileEverythingChanges(t *testing.T) {
 	crowds := [2]*crowd{}
 	ran := make(chan error, 2)
 	for i, app := range p.apps {
-		crowds[i] = newCrowd(app.Addr(), "rush", 5000, app.cfg.Auth, time.Now)
+		crowds[i] = newCrowd(app.Addr(), "rush", 50_000, app.cfg.Auth, time.Now)
 		go func() { ran <- crowds[i].run(t.Context(), io.Discard) }()
 	}
 	for range crowds {
