@@ -35,7 +35,14 @@ func loneLatency(ctx context.Context, l *Lab) (Trial, error) {
 	if err != nil {
 		return trial, errors.Join(err, stores.close())
 	}
-	end := trial.Close
+	ask, end := trial.Yardstick, trial.Close
+	trial.Yardstick = func(ctx context.Context) (Reading, error) {
+		// The shoppers of the round before would be refused: they hold their limit.
+		if err := stores.forget(ctx); err != nil {
+			return Reading{}, err
+		}
+		return ask(ctx)
+	}
 	trial.Close = func() error { return errors.Join(end(), stores.close()) }
 	return trial, nil
 }

@@ -37,6 +37,16 @@ func redisMemory(ctx context.Context, l *Lab) (Trial, error) {
 	}}, nil
 }
 
+// forget empties the system's Redis.
+func (s *System) forget(ctx context.Context) error {
+	client := redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
+	defer client.Close()
+	if err := client.FlushAll(ctx).Err(); err != nil {
+		return fmt.Errorf("empty the yardstick's redis: %w", err)
+	}
+	return nil
+}
+
 func (s *System) usedMemory(ctx context.Context) (float64, error) {
 	client := redis.NewClient(&redis.Options{Addr: s.redis.Addr()})
 	defer client.Close()
