@@ -26,7 +26,7 @@ type Options struct {
 func (o Options) scaled(n int) int { return int(float64(n) * o.Scale) }
 
 // perRun bounds the requests that one run with wrk can use up.
-func (o Options) perRun() int { return int((o.Length+warmUp).Seconds()*90_000) + 10_000 }
+func (o Options) perRun() int { return int((o.Length+warmUp).Seconds()*140_000) + 10_000 }
 
 // warmUp precedes each measurement with wrk, on the same system.
 const warmUp = time.Second
