@@ -30,8 +30,11 @@ export default function (data) {
   const queued = clicks.filter((c) => c.admitted);
   const held = [...new Set(queued.map((c) => c.id))];
   if (held.length > data.limit) report(shopper, held, data.limit);
+  const ones = [clicks[0], clicks[1], clicks[3]];
   const named = clicks.filter((c) => c.code === 'limit_reached');
   check(clicks, {
+    'a winner never reads sold out': () => queued.length === 0 || clicks.every((c) => c.code !== 'sold_out'),
+    'one key has one answer': () => ones.every((c) => c.admitted === ones[0].admitted && c.id === ones[0].id),
     'whoever is refused for holding an order is told which': () => named.every((c) => held.includes(c.id)),
     'every 202 but the first is said to be a replay': () => held.length !== 1 || queued.filter((c) => !c.replay).length === 1,
   });

@@ -33,7 +33,7 @@ export const options = {
       gracefulStop: graceful,
     },
   },
-  thresholds: thresholds({ units: stock, dropped_iterations: [`count<=${Math.ceil(arrivals * number('DROPPED', 0.02))}`] }),
+  thresholds: thresholds({ units: stock, sold: Math.min(stock, Math.floor(arrivals * 0.9)), dropped_iterations: [`count<=${Math.ceil(arrivals * number('DROPPED', 0.02))}`] }),
   summaryTrendStats: trendStats,
 };
 

@@ -37,7 +37,7 @@ export const setup = () => prepare('soak', { stock });
 export default function (data) {
   const n = exec.scenario.iterationInTest;
   const shopper = new Shopper(data, n);
-  const order = shopper.order('click');
+  const order = shopper.order('click', []);
   if (!order.admitted) return;
   const outcome = shopper.follow(order);
   if (outcome && outcome.status === 'confirmed' && n % 10 === 9) {

@@ -30,7 +30,7 @@ export const options = {
       gracefulStop: graceful,
     },
   },
-  thresholds: thresholds({ dropped_iterations: [`count<=${Math.ceil(rate * duration * number('DROPPED', 0.02))}`] }),
+  thresholds: thresholds({ orders_admitted: [`count>=${Math.floor(rate * duration * 0.9)}`], dropped_iterations: [`count<=${Math.ceil(rate * duration * number('DROPPED', 0.02))}`] }),
   summaryTrendStats: trendStats,
 };
 
@@ -42,7 +42,7 @@ export default function (data) {
   check(sale, { 'the page shows an open sale': (s) => s.state === 'open' && s.remaining <= s.stock_total });
 
   const shopper = new Shopper(data, n);
-  const order = shopper.order('click');
+  const order = shopper.order('click', []);
   if (!order.admitted) return;
   const seen = shopper.look(order);
   if (seen && seen.status === 'queued') check(seen, { 'the place in line never grows': (s) => s.position <= order.position });

@@ -26,7 +26,7 @@ type scenario struct {
 // plan is what a run consists of.
 func plan(short bool) []scenario {
 	smoke := scenario{"smoke", "smoke.js", "300 shoppers, 100 units", nil}
-	clicks := scenario{"double clicks", "double_clicks.js", "300 shoppers click six times each, 200 units", nil}
+	clicks := scenario{"double clicks", "double_clicks.js", "300 shoppers click five times at once, winners once more, 200 units", nil}
 	if short {
 		bell := map[string]string{"PEAK": "300", "HOLD": "26", "STOCK": "1000", "DROPPED": "0.1"}
 		return []scenario{smoke, clicks, {"opening bell", "opening_bell.js", "0 to 300 shoppers a second in 3 s, 30 s in all, 1,000 units", bell}}
