@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -242,37 +241,6 @@ func (a *App) receipts() (*gateway.Receipts, error) {
 		return nil, nil
 	}
 	return gateway.NewReceipts(secret)
-}
-
-// payments takes the provider's callbacks; nil when orders need not be paid.
-func (a *App) payments(channels []string) (*gateway.Payments, error) {
-	if !a.cfg.Payment.On() {
-		return nil, nil
-	}
-	verifier, err := notify.NewVerifier(a.book.Now, a.cfg.Payment.Secret...)
-	if err != nil {
-		return nil, fmt.Errorf("payment.secret: %w", err)
-	}
-	payer := order.NewPayer(a.db, a.lines, a.catalog, a.cfg.Queue.Lease, channels, a.relay.Poke, a.part("order"), a.book.Now, a.opt.Registry)
-	return &gateway.Payments{Verifier: verifier, Payer: payer}, nil
-}
-
-// encryption is nil where no certificate is configured.
-func (a *App) encryption(cert, key string) (*tls.Config, error) {
-	if cert == "" {
-		return nil, nil
-	}
-	c, err := gateway.LoadCertificate(cert, key, a.part("tls"), a.opt.Now)
-	if err != nil {
-		return nil, err
-	}
-	return c.Config(), nil
-}
-
-func (a *App) server(h http.Handler, encrypted *tls.Config, part string) *http.Server {
-	srv := gateway.NewServer(a.cfg.HTTP, h, a.part(part))
-	srv.TLSConfig = encrypted
-	return srv
 }
 
 func (a *App) checks() []gateway.Check {

@@ -103,13 +103,7 @@ func newCounter(b *testing.B, due func(id string) time.Time) *counter {
 
 func (c *counter) wait(b *testing.B, n int64) {
 	b.Helper()
-	deadline := time.Now().Add(2 * time.Minute)
-	for c.n.Load() < n {
-		if time.Now().After(deadline) {
-			b.Fatalf("only %d of %d messages came", c.n.Load(), n)
-		}
-		time.Sleep(time.Millisecond)
-	}
+	require.Eventually(b, func() bool { return c.n.Load() >= n }, 2*time.Minute, time.Millisecond, "not all of %d messages came", n)
 }
 
 func (c *counter) report(b *testing.B) {

@@ -38,7 +38,7 @@ func TestTuningUnderLoadLosesNothing(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
-			time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond) // the database
+			time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond) // work that takes its time, so that the changes fall into it; nothing waits for it
 			return all(batch, queue.OpConfirm), nil
 		}}
 		consumer, _ := tunable(b, quick(), 4, w)

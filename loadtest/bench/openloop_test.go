@@ -92,7 +92,7 @@ func TestAnOwnerWhoReadsAnythingElseEndsTheMeasurement(t *testing.T) {
 func TestShoppersWhoWaitInsideTheGeneratorWereNotSent(t *testing.T) {
 	t.Parallel()
 	addr := listen(t, func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(10 * time.Millisecond) // as above
+		time.Sleep(10 * time.Millisecond) // a server so slow that two connections cannot keep to the schedule
 		accept(w)
 	})
 	a := Arrivals{Addr: addr, Requests: testRequests(t, 200), Rate: 5000, Count: 200, Connections: 2}

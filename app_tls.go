@@ -1,0 +1,26 @@
+package main
+
+import (
+	"crypto/tls"
+	"net/http"
+
+	"sluice/gateway"
+)
+
+// encryption is nil where no certificate is configured.
+func (a *App) encryption(cert, key string) (*tls.Config, error) {
+	if cert == "" {
+		return nil, nil
+	}
+	c, err := gateway.LoadCertificate(cert, key, a.part("tls"), a.opt.Now)
+	if err != nil {
+		return nil, err
+	}
+	return c.Config(), nil
+}
+
+func (a *App) server(h http.Handler, encrypted *tls.Config, part string) *http.Server {
+	srv := gateway.NewServer(a.cfg.HTTP, h, a.part(part))
+	srv.TLSConfig = encrypted
+	return srv
+}
