@@ -183,7 +183,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		if a.publicTLS, err = a.encryption(cfg.HTTP.TLSCert, cfg.HTTP.TLSKey); err != nil {
 			return nil, fmt.Errorf("http.tls_cert: %w", err)
 		}
-		if a.public, err = gateway.Listen(ctx, cfg.HTTP.Addr, cfg.HTTP.MaxConns); err != nil {
+		if a.public, err = gateway.Listen(ctx, cfg.HTTP.Addr); err != nil {
 			return nil, err
 		}
 		a.onStop("public listener", closer(a.public))
@@ -196,7 +196,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		return nil, fmt.Errorf("ops.tls_cert: %w", err)
 	}
 	a.followLive()
-	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr, 0); err != nil {
+	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr); err != nil {
 		return nil, err
 	}
 	a.onStop("operations listener", closer(a.private))
@@ -267,7 +267,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 			err = errors.Join(err, a.Stop(ctx))
 		}
 	}()
-	a.serve("operations server", a.private, a.server(a.ops.Handler(), a.privateTLS, "ops"), nil)
+	a.serve("operations server", a.private, a.server(a.ops.Handler(), a.privateTLS, nil, "ops"), nil)
 	if err := a.book.Refresh(ctx); err != nil {
 		return err
 	}
@@ -304,7 +304,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 		a.limiter.Renew(ctx)
 		a.loop("limits", a.limiter.Run)
 		a.loop("news", a.gateway.Run)
-		a.serve("public server", a.public, a.server(a.gateway.Handler(), a.publicTLS, "gateway"), a.gateway.Drain)
+		a.serve("public server", a.public, a.server(a.gateway.Handler(), a.publicTLS, gateway.PlainRequest, "gateway"), a.gateway.Drain)
 	}
 	a.running = true
 	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(), "redis", a.redis.Mode,

@@ -19,8 +19,6 @@ func (a *App) encryption(cert, key string) (*tls.Config, error) {
 	return c.Config(), nil
 }
 
-func (a *App) server(h http.Handler, encrypted *tls.Config, part string) *http.Server {
-	srv := gateway.NewServer(a.cfg.HTTP, h, a.part(part))
-	srv.TLSConfig = encrypted
-	return srv
+func (a *App) server(h http.Handler, encrypted *tls.Config, plain func(method, path string) bool, part string) *gateway.Server {
+	return gateway.NewServer(a.cfg.HTTP, h, encrypted, plain, a.part(part))
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"time"
 
 	"sluice/gateway"
@@ -49,17 +48,17 @@ func (a *App) task(name string, f func(context.Context) error) {
 	})
 }
 
-func (a *App) serve(name string, ln net.Listener, srv *http.Server, drain func()) {
+func (a *App) serve(name string, ln net.Listener, srv *gateway.Server, drain func()) {
 	done := make(chan error, 1)
 	running, stopped := context.WithCancel(context.Background())
-	go func() { done <- a.watch(running, name, gateway.Serve(srv, ln)) }()
+	go func() { done <- a.watch(running, name, srv.Serve(ln)) }()
 	a.onStop(name, func(ctx context.Context) error {
 		defer stopped()
 		if drain != nil {
 			drain()
 		}
 		grace := a.cfg.Stop.Grace / 2
-		return errors.Join(gateway.Shutdown(ctx, srv, grace), <-done)
+		return errors.Join(srv.Shutdown(ctx, grace), <-done)
 	})
 }
 

@@ -25,6 +25,8 @@ type HTTPConfig struct {
 	// TLSCert and TLSKey are PEM files, read again when they change. Empty: plain HTTP, behind a load balancer that ends TLS.
 	TLSCert string `koanf:"tls_cert"`
 	TLSKey  string `koanf:"tls_key"`
+	// Express serves the plain requests of a rush outside net/http, for less. It needs plain HTTP.
+	Express bool `koanf:"express"`
 }
 
 // DefaultHTTPConfig listens on :8080.
@@ -37,6 +39,7 @@ func DefaultHTTPConfig() HTTPConfig {
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		MaxConns:          20_000,
+		Express:           true,
 	}
 }
 

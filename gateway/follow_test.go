@@ -328,7 +328,7 @@ func TestEventsCutOffAReaderThatStops(t *testing.T) {
 	conn := dial(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4096))
 	require.Less(t, <-ended, 5*time.Second)
-	require.NoError(t, Shutdown(t.Context(), srv, patience), "the connection is gone")
+	require.NoError(t, srv.Shutdown(t.Context(), patience), "the connection is gone")
 }
 
 func TestHubIsBoundedAndForgets(t *testing.T) {

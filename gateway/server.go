@@ -2,20 +2,37 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/net/netutil"
+
+	"sluice/gateway/express"
 )
 
+// Server speaks HTTP on one listener.
+type Server struct{ server }
+
+// server is what an express.Server has in common with an http.Server.
+type server interface {
+	Serve(ln net.Listener) error
+	Shutdown(ctx context.Context) error
+	Close() error
+}
+
 // NewServer sets every timeout and bound of cfg, so that a slow or huge request costs one connection for a known time.
-func NewServer(cfg HTTPConfig, h http.Handler, log *slog.Logger) *http.Server {
-	return &http.Server{
+// With encrypted it speaks HTTPS. Requests for which plain is true are served by the express lane where cfg has it on and
+// HTTP is plain; plain is nil where there are none.
+func NewServer(cfg HTTPConfig, h http.Handler, encrypted *tls.Config, plain func(method, path string) bool, log *slog.Logger) *Server {
+	whole := &http.Server{
 		Handler:           h,
+		TLSConfig:         encrypted,
 		ReadHeaderTimeout: cfg.ReadHeaderTimeout,
 		ReadTimeout:       cfg.ReadTimeout,
 		WriteTimeout:      cfg.WriteTimeout,
@@ -23,30 +40,55 @@ func NewServer(cfg HTTPConfig, h http.Handler, log *slog.Logger) *http.Server {
 		MaxHeaderBytes:    cfg.MaxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
 	}
+	if plain != nil && cfg.Express && encrypted == nil {
+		return &Server{express.New(whole, plain, cfg.MaxConns)}
+	}
+	return &Server{netHTTP{whole, cfg.MaxConns}}
 }
 
-// Listen binds addr; port 0 picks a free one. maxConns bounds open connections, 0 does not; clients beyond it wait in
-// the kernel's backlog until a connection ends.
-func Listen(ctx context.Context, addr string, maxConns int) (net.Listener, error) {
+// netHTTP is net/http alone.
+type netHTTP struct {
+	*http.Server
+	maxConns int
+}
+
+// Serve bounds the open connections.
+func (s netHTTP) Serve(ln net.Listener) error {
+	if s.maxConns > 0 {
+		ln = netutil.LimitListener(ln, s.maxConns)
+	}
+	if s.TLSConfig != nil {
+		return s.ServeTLS(ln, "", "")
+	}
+	return s.Server.Serve(ln)
+}
+
+// PlainRequest names the requests of a sale's rush, which are answered at once: placing an order, asking for it, looking
+// at the sale. What waits or streams has a query, or a path that says so.
+func PlainRequest(method, path string) bool {
+	if !strings.HasPrefix(path, "/v1/sales/") {
+		return false
+	}
+	if method == http.MethodPost {
+		return strings.HasSuffix(path, "/orders")
+	}
+	return method == http.MethodGet && !strings.HasSuffix(path, "/events")
+}
+
+// Listen binds addr; port 0 picks a free one.
+func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
-	if maxConns > 0 {
-		ln = netutil.LimitListener(ln, maxConns)
-	}
 	return ln, nil
 }
 
-// Serve answers on ln until Shutdown, and then returns nil at once, while requests may still be running. With a TLSConfig
-// it speaks HTTPS.
-func Serve(srv *http.Server, ln net.Listener) error {
-	serve := srv.Serve
-	if srv.TLSConfig != nil {
-		serve = func(ln net.Listener) error { return srv.ServeTLS(ln, "", "") }
-	}
-	if err := serve(ln); !errors.Is(err, http.ErrServerClosed) {
+// Serve answers on ln until Shutdown, and then returns nil at once, while requests may still be running. Clients beyond
+// the bound on connections wait in the kernel's backlog until a connection ends.
+func (s *Server) Serve(ln net.Listener) error {
+	if err := s.server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
 	}
 	return nil
@@ -54,14 +96,14 @@ func Serve(srv *http.Server, ln net.Listener) error {
 
 // Shutdown stops accepting, lets running requests finish for at most grace, and then cuts the rest off and says so.
 // Streams do not end by themselves: end them first.
-func Shutdown(ctx context.Context, srv *http.Server, grace time.Duration) error {
+func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()
-	err := srv.Shutdown(ctx)
+	err := s.server.Shutdown(ctx)
 	if err == nil {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("requests still ran after the grace period of %s and were cut off: %w", grace, err), srv.Close())
+	return errors.Join(fmt.Errorf("requests still ran after the grace period of %s and were cut off: %w", grace, err), s.Close())
 }
 
 // HoldOpen gives the current request d more to be answered: once for a long poll, before each write for an event

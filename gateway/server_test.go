@@ -17,13 +17,13 @@ import (
 )
 
 // startServer serves h on a free port and stops it with the test.
-func startServer(t testing.TB, cfg HTTPConfig, h http.Handler) (string, *http.Server) {
+func startServer(t testing.TB, cfg HTTPConfig, h http.Handler) (string, *Server) {
 	t.Helper()
-	ln, err := Listen(t.Context(), "127.0.0.1:0", cfg.MaxConns)
+	ln, err := Listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := NewServer(cfg, h, quietLog())
+	srv := NewServer(cfg, h, nil, PlainRequest, quietLog())
 	served := make(chan error, 1)
-	go func() { served <- Serve(srv, ln) }()
+	go func() { served <- srv.Serve(ln) }()
 	t.Cleanup(func() {
 		require.NoError(t, srv.Close())
 		require.NoError(t, <-served)
@@ -176,7 +176,7 @@ func TestShutdownWaitsAndThenCutsOff(t *testing.T) {
 	conn := dial(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-started
 	stopped := make(chan error, 1)
-	go func() { stopped <- Shutdown(context.Background(), srv, 10*time.Second) }()
+	go func() { stopped <- srv.Shutdown(context.Background(), 10*time.Second) }()
 	close(release)
 	require.NoError(t, <-stopped)
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -187,7 +187,7 @@ func TestShutdownWaitsAndThenCutsOff(t *testing.T) {
 	addr, srv = startServer(t, DefaultHTTPConfig(), handler)
 	conn = dial(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 	<-started
-	err = Shutdown(context.Background(), srv, 50*time.Millisecond)
+	err = srv.Shutdown(context.Background(), 50*time.Millisecond)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "grace period of 50ms")
 	_, err = http.ReadResponse(bufio.NewReader(conn), nil)
@@ -209,6 +209,6 @@ func TestListenBoundsConnectionsAndNamesTheAddress(t *testing.T) {
 	resp, err := http.ReadResponse(bufio.NewReader(second), nil)
 	require.NoError(t, err)
 	require.NoError(t, resp.Body.Close())
-	_, err = Listen(t.Context(), addr, 0)
+	_, err = Listen(t.Context(), addr)
 	require.ErrorContains(t, err, addr)
 }

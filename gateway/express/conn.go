@@ -1,0 +1,236 @@
+package express
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// patience is how long a request may take to arrive whole, once it has begun;
+// beyond it, net/http waits with its own timeouts.
+const patience = time.Second
+
+// The states of a connection. Only an idle one may be closed from outside
+// without cutting off a request.
+const (
+	idle int32 = iota
+	busy
+	closed
+)
+
+// conn is one client. It belongs to its goroutine, but for state and tcp.
+type conn struct {
+	server *Server
+	tcp    *net.TCPConn
+	raw    syscall.RawConn
+	peer   string
+	state  atomic.Int32
+	until  time.Time // when reading ends, as the kernel was last told
+	x      *exchange // nil while idle
+
+	// What the two functions below leave behind; they are made once, because a
+	// closure for each call would be an allocation for each call.
+	err         error
+	sent        int
+	read, write func(fd uintptr) bool
+}
+
+func newConn(s *Server, c net.Conn) (*conn, error) {
+	tcp, ok := c.(*net.TCPConn)
+	if !ok {
+		return nil, errors.ErrUnsupported
+	}
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	client := &conn{server: s, tcp: tcp, raw: raw, peer: tcp.RemoteAddr().String()}
+	client.read, client.write = client.readSome, client.writeSome
+	return client, nil
+}
+
+// serve answers plain requests until the client leaves or sends another kind.
+func (c *conn) serve() {
+	kept := false
+	defer func() {
+		if cause := recover(); cause != nil && cause != http.ErrAbortHandler { //nolint:errorlint // panics are values
+			c.server.whole.ErrorLog.Printf("panic serving %s: %v\n%s", c.peer, cause, debug.Stack())
+		}
+		c.server.forget(c)
+		if !kept {
+			_ = c.tcp.Close()
+			c.server.give()
+		}
+	}()
+	for {
+		switch c.receive() {
+		case whole:
+			if !c.answer() {
+				return
+			}
+		case strange:
+			kept = true
+			c.handOver()
+			return
+		default:
+			return
+		}
+	}
+}
+
+// verdict is what became of reading one request.
+type verdict int
+
+const (
+	partial verdict = iota // more must come
+	whole                  // a plain request
+	strange                // net/http's
+	gone                   // the client left, or the server stops
+)
+
+// receive reads until it knows what comes.
+func (c *conn) receive() verdict {
+	c.waitFor(c.server.whole.IdleTimeout)
+	for begun := false; ; {
+		c.err = nil
+		if err := c.raw.Read(c.read); err != nil {
+			c.err = err
+		}
+		switch {
+		case c.err != nil && c.x != nil && errors.Is(c.err, os.ErrDeadlineExceeded):
+			return strange
+		case c.err != nil:
+			return gone
+		}
+		v := c.x.parse(c.server)
+		if v != partial {
+			return v
+		}
+		if c.x.full() {
+			return strange
+		}
+		if !begun {
+			begun = true
+			c.setUntil(time.Now().Add(min(patience, c.server.whole.ReadHeaderTimeout)))
+		}
+	}
+}
+
+// readSome reads once what is there. While nothing is, the connection waits
+// without a buffer.
+func (c *conn) readSome(fd uintptr) bool {
+	if c.x == nil {
+		c.x = c.server.spare.Get().(*exchange)
+	}
+	n, err := syscall.Read(int(fd), c.x.room())
+	for err == syscall.EINTR { //nolint:errorlint // an errno is never wrapped
+		n, err = syscall.Read(int(fd), c.x.room())
+	}
+	switch {
+	case err == syscall.EAGAIN: //nolint:errorlint
+		c.release(len(c.x.in) == 0)
+		return false
+	case err != nil:
+		c.err = err
+	case n == 0:
+		c.err = io.EOF
+	case c.state.Load() != busy && !c.state.CompareAndSwap(idle, busy):
+		c.err = net.ErrClosed
+	default:
+		c.x.in = c.x.in[:len(c.x.in)+n]
+	}
+	return true
+}
+
+// release gives the buffers back, so that a quiet client holds none.
+func (c *conn) release(really bool) {
+	if really && c.x != nil {
+		if c.x.reset() {
+			c.server.spare.Put(c.x)
+		}
+		c.x = nil
+	}
+}
+
+// answer runs the handler and writes its answer; false when the connection ends.
+func (c *conn) answer() bool {
+	x := c.x
+	x.request.RemoteAddr = c.peer
+	c.server.whole.Handler.ServeHTTP(x, &x.request)
+	last := x.finish(c.server.date.line(), c.server.closing.Load())
+	err := c.send(x.out)
+	c.release(true)
+	if err != nil || last {
+		return false
+	}
+	c.state.Store(idle)
+	// Whoever stops the server after this line sees an idle connection; before it, this does.
+	return !c.server.closing.Load()
+}
+
+// send writes all of p. The kernel nearly always takes it at once, and then no
+// deadline is set.
+func (c *conn) send(p []byte) error {
+	c.err, c.sent = nil, 0
+	if err := c.raw.Write(c.write); err != nil {
+		return err
+	}
+	if c.err != nil || c.sent == len(p) {
+		return c.err
+	}
+	if err := c.tcp.SetWriteDeadline(time.Now().Add(c.server.whole.WriteTimeout)); err != nil {
+		return err
+	}
+	_, err := c.tcp.Write(p[c.sent:])
+	return errors.Join(err, c.tcp.SetWriteDeadline(time.Time{}))
+}
+
+func (c *conn) writeSome(fd uintptr) bool {
+	n, err := syscall.Write(int(fd), c.x.out)
+	switch {
+	case err == syscall.EAGAIN || err == syscall.EINTR: //nolint:errorlint
+	case err != nil:
+		c.err = err
+	default:
+		c.sent = n
+	}
+	return true
+}
+
+// waitFor lets reading end about d from now: moving a deadline costs as much as
+// parsing a request, so it is moved only when it is off by an eighth.
+func (c *conn) waitFor(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	now := time.Now()
+	if left := c.until.Sub(now); left < d-d/8 || left > d {
+		c.setUntil(now.Add(d))
+	}
+}
+
+func (c *conn) setUntil(t time.Time) {
+	c.until = t
+	_ = c.tcp.SetReadDeadline(t) // fails on a closed connection only, and then so does the read
+}
+
+// handOver gives the connection to net/http, with what was read.
+func (c *conn) handOver() {
+	first := append([]byte(nil), c.x.in...)
+	c.release(true)
+	c.setUntil(time.Time{})
+	c.server.handed.pass(&handedConn{Conn: c.tcp, first: first, give: c.server.give})
+}
+
+// endIdle closes a connection that waits for a request.
+func (c *conn) endIdle() {
+	if c.state.CompareAndSwap(idle, closed) {
+		_ = c.tcp.Close()
+	}
+}

@@ -1,0 +1,146 @@
+package express
+
+import (
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+)
+
+const (
+	maxRequest = 8 << 10  // bytes of a request's header and body
+	maxHeaders = 24       // header lines of a request
+	maxKept    = 16 << 10 // bytes of an answer whose buffers are used again
+)
+
+// exchange is one request and its answer, with all the memory they need. It
+// is the handler's http.ResponseWriter.
+type exchange struct {
+	in      []byte // what has come of the request
+	request http.Request
+	url     url.URL
+	header  http.Header
+	values  [maxHeaders]string
+	body    body
+
+	answer http.Header
+	status int
+	text   []byte // the answer's body
+	out    []byte // the answer as it is sent
+}
+
+func newExchange() *exchange {
+	return &exchange{in: make([]byte, 0, maxRequest), header: make(http.Header, 8), answer: make(http.Header, 8)}
+}
+
+func (x *exchange) room() []byte { return x.in[len(x.in):cap(x.in)] }
+func (x *exchange) full() bool   { return len(x.in) == cap(x.in) }
+
+// reset makes ready for the next request; false when the memory is better
+// given up.
+func (x *exchange) reset() bool {
+	x.in, x.text, x.out, x.status = x.in[:0], x.text[:0], x.out[:0], 0
+	clear(x.header)
+	clear(x.answer)
+	return cap(x.text) <= maxKept
+}
+
+// Header implements http.ResponseWriter.
+func (x *exchange) Header() http.Header { return x.answer }
+
+// WriteHeader implements http.ResponseWriter. Headers that are set later are
+// sent, too: nothing leaves before the handler has returned.
+func (x *exchange) WriteHeader(status int) {
+	if x.status == 0 && status >= http.StatusOK {
+		x.status = status
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (x *exchange) Write(p []byte) (int, error) {
+	x.WriteHeader(http.StatusOK)
+	x.text = append(x.text, p...)
+	return len(p), nil
+}
+
+// WriteString implements io.StringWriter.
+func (x *exchange) WriteString(s string) (int, error) {
+	x.WriteHeader(http.StatusOK)
+	x.text = append(x.text, s...)
+	return len(s), nil
+}
+
+// finish puts the answer together, and reports whether the connection ends
+// with it.
+func (x *exchange) finish(date string, last bool) bool {
+	x.WriteHeader(http.StatusOK)
+	b := append(x.out[:0], "HTTP/1.1 "...)
+	b = strconv.AppendInt(b, int64(x.status), 10)
+	b = append(append(append(b, ' '), http.StatusText(x.status)...), "\r\n"...)
+	for name, values := range x.answer {
+		switch name {
+		case "Content-Length", "Transfer-Encoding", "Date":
+			continue
+		case "Connection":
+			last = last || len(values) > 0 && strings.EqualFold(values[0], "close")
+			continue
+		}
+		for _, v := range values {
+			b = appendLine(b, name, v)
+		}
+	}
+	empty := x.status == http.StatusNoContent || x.status == http.StatusNotModified
+	if _, typed := x.answer["Content-Type"]; !typed && !empty && len(x.text) > 0 {
+		b = appendLine(b, "Content-Type", http.DetectContentType(x.text))
+	}
+	b = append(b, date...)
+	if last {
+		b = append(b, "Connection: close\r\n"...)
+	}
+	if !empty {
+		b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(x.text)), 10), "\r\n"...)
+	}
+	b = append(b, "\r\n"...)
+	if !empty {
+		b = append(b, x.text...)
+	}
+	x.out = b
+	return last
+}
+
+// appendLine writes one header line. A line break in a value becomes a space,
+// as in net/http: it would begin a header that nobody set.
+func appendLine(b []byte, name, value string) []byte {
+	b = append(append(b, name...), ": "...)
+	from := len(b)
+	b = append(b, value...)
+	for i := from; i < len(b); i++ {
+		if b[i] == '\r' || b[i] == '\n' {
+			b[i] = ' '
+		}
+	}
+	return append(b, "\r\n"...)
+}
+
+// body is a request's body, which is in memory already.
+type body struct {
+	bytes []byte
+	read  int
+}
+
+// Read implements io.Reader.
+func (b *body) Read(p []byte) (int, error) {
+	if b.read == len(b.bytes) {
+		return 0, io.EOF
+	}
+	n := copy(p, b.bytes[b.read:])
+	b.read += n
+	return n, nil
+}
+
+// Close implements io.Closer.
+func (b *body) Close() error { return nil }
+
+// Bytes is the whole body. It is the caller's until the handler returns.
+func (b *body) Bytes() []byte { return b.bytes }

@@ -1,0 +1,182 @@
+package express
+
+import (
+	"bytes"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strings"
+)
+
+// endOfHeader is the empty line.
+const endOfHeader = "\r\n\r\n"
+
+// parse reads the request that has come so far. Only a whole plain one fills
+// the request in.
+//
+// The rule is that of RFC 9112, cut down to what cannot be read in two ways: a
+// request that passes is the one that net/http would read from the same bytes,
+// and a test holds that.
+func (x *exchange) parse(s *Server) verdict {
+	end := bytes.Index(x.in, []byte(endOfHeader))
+	if end < 0 {
+		return partial
+	}
+	// net/http counts the empty line and allows some slack; what is that close to the bound it may judge itself.
+	if s.whole.MaxHeaderBytes > 0 && end > s.whole.MaxHeaderBytes {
+		return strange
+	}
+	head := string(x.in[:end+2])
+	line, rest, _ := strings.Cut(head, "\r\n")
+	method, path, ok := requestLine(line)
+	if !ok || !s.plain(method, path) || !x.readHeader(rest) {
+		return strange
+	}
+	length, ok := x.length(method)
+	if !ok {
+		return strange
+	}
+	from := end + len(endOfHeader)
+	switch have := len(x.in) - from; {
+	case length > cap(x.in)-from || have > length: // too long, or a second request behind the first
+		return strange
+	case have < length:
+		clear(x.header)
+		return partial
+	}
+	x.fill(method, path, length)
+	return whole
+}
+
+func (x *exchange) fill(method, path string, length int) {
+	x.url = url.URL{Path: path}
+	x.request = http.Request{Method: method, URL: &x.url, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: x.header,
+		Host: x.header["Host"][0], RequestURI: path, ContentLength: int64(length), Body: http.NoBody}
+	delete(x.header, "Host")
+	if length > 0 {
+		x.body = body{bytes: x.in[len(x.in)-length:]}
+		x.request.Body = &x.body
+	}
+}
+
+// requestLine takes GET and POST of a path that needs no decoding.
+func requestLine(line string) (method, path string, ok bool) {
+	method, rest, _ := strings.Cut(line, " ")
+	path, proto, _ := strings.Cut(rest, " ")
+	if method != http.MethodPost && method != http.MethodGet || proto != "HTTP/1.1" || !strings.HasPrefix(path, "/") {
+		return "", "", false
+	}
+	for i := 0; i < len(path); i++ {
+		if !inPath[path[i]] {
+			return "", "", false
+		}
+	}
+	return method, path, true
+}
+
+// readHeader reads lines that each end with CRLF into the header.
+func (x *exchange) readHeader(lines string) bool {
+	for n := 0; lines != ""; n++ {
+		end := strings.IndexByte(lines, '\r')
+		if n == maxHeaders || end < 0 || lines[end+1] != '\n' {
+			return false
+		}
+		colon := strings.IndexByte(lines[:end], ':')
+		if colon <= 0 {
+			return false
+		}
+		name, value := lines[:colon], strings.Trim(lines[colon+1:end], " \t")
+		if !isToken(name) || !isText(value) {
+			return false
+		}
+		name = textproto.CanonicalMIMEHeaderKey(name)
+		if _, twice := x.header[name]; twice {
+			return false
+		}
+		x.values[n] = value
+		x.header[name] = x.values[n : n+1 : n+1]
+		lines = lines[end+2:]
+	}
+	return x.plainHeader()
+}
+
+// plainHeader refuses what changes how a request is read or answered.
+func (x *exchange) plainHeader() bool {
+	for _, name := range [...]string{"Transfer-Encoding", "Expect", "Upgrade", "Trailer", "Te", "Pragma"} {
+		if _, has := x.header[name]; has {
+			return false
+		}
+	}
+	if kept := x.header["Connection"]; kept != nil && !strings.EqualFold(kept[0], "keep-alive") {
+		return false
+	}
+	host := x.header["Host"]
+	if host == nil || host[0] == "" {
+		return false
+	}
+	for i := 0; i < len(host[0]); i++ {
+		if !inHost[host[0][i]] {
+			return false
+		}
+	}
+	return true
+}
+
+// length is the body's; false when it is not known by digits, or when a GET has one.
+func (x *exchange) length(method string) (int, bool) {
+	given := x.header["Content-Length"]
+	if given == nil {
+		return 0, true
+	}
+	if method != http.MethodPost || given[0] == "" || len(given[0]) > 5 {
+		return 0, false
+	}
+	n := 0
+	for i := 0; i < len(given[0]); i++ {
+		digit := given[0][i] - '0'
+		if digit > 9 {
+			return 0, false
+		}
+		n = 10*n + int(digit)
+	}
+	return n, true
+}
+
+func isToken(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if !inToken[s[i]] {
+			return false
+		}
+	}
+	return true
+}
+
+// isText takes printable ASCII, spaces and tabs.
+func isText(s string) bool {
+	for i := 0; i < len(s); i++ {
+		if b := s[i]; (b < ' ' && b != '\t') || b > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+const (
+	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	digits  = "0123456789"
+)
+
+type set [256]bool
+
+func setOf(chars string) (s set) {
+	for i := 0; i < len(chars); i++ {
+		s[chars[i]] = true
+	}
+	return s
+}
+
+var (
+	inPath  = setOf(letters + digits + "/-._~")
+	inToken = setOf(letters + digits + "!#$%&'*+-.^_`|~")
+	inHost  = setOf(letters + digits + "-.:[]")
+)

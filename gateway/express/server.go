@@ -1,0 +1,188 @@
+package express
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Server serves plain requests with the handler of an http.Server, and
+// through that server everything else. Its timeouts hold for both. A handler
+// of a plain request writes one answer of moderate size: it cannot flush,
+// hijack or move deadlines, and its context does not end when the client
+// leaves.
+type Server struct {
+	whole  *http.Server
+	plain  func(method, path string) bool
+	slots  chan struct{} // one for each open connection; nil: no bound
+	spare  sync.Pool     // of *exchange
+	date   clock
+	handed *handover
+
+	mu       sync.Mutex
+	listener net.Listener
+	open     map[*conn]struct{}
+	ended    sync.WaitGroup
+	closing  atomic.Bool
+	stop     chan struct{} // closed with closing
+}
+
+// New returns a server for plain TCP. plain says by method and path which
+// requests are served here; it must leave out streams and long polls. maxConns
+// bounds open connections, those handed over included: further clients wait in
+// the kernel's backlog. 0 means no bound.
+func New(whole *http.Server, plain func(method, path string) bool, maxConns int) *Server {
+	stop := make(chan struct{})
+	s := &Server{whole: whole, plain: plain, open: make(map[*conn]struct{}), stop: stop,
+		handed: &handover{conns: make(chan net.Conn), stop: stop}}
+	s.spare.New = func() any { return newExchange() }
+	if maxConns > 0 {
+		s.slots = make(chan struct{}, maxConns)
+	}
+	return s
+}
+
+// Serve answers on ln, which must be TCP, until Shutdown or Close, and then
+// returns http.ErrServerClosed at once, while requests may still be running.
+// Call it once.
+func (s *Server) Serve(ln net.Listener) error {
+	s.mu.Lock()
+	s.listener, s.handed.addr = ln, ln.Addr()
+	s.mu.Unlock()
+	whole := make(chan error, 1)
+	go func() { whole <- s.whole.Serve(s.handed) }()
+	err := s.accept(ln)
+	if s.closing.Load() {
+		err = http.ErrServerClosed
+	}
+	s.refuse()
+	if end := <-whole; !errors.Is(end, http.ErrServerClosed) && !errors.Is(end, net.ErrClosed) {
+		err = errors.Join(err, end)
+	}
+	return err
+}
+
+func (s *Server) accept(ln net.Listener) error {
+	var pause time.Duration
+	for s.take() {
+		c, err := ln.Accept()
+		switch {
+		case err == nil:
+			pause = 0
+			s.adopt(c)
+			continue
+		case s.closing.Load() || !temporary(err):
+			s.give()
+			return err
+		}
+		s.give()
+		// As net/http does: to be out of file descriptors is no reason to end.
+		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+		s.whole.ErrorLog.Printf("accept: %v; again in %v", err, pause)
+		select {
+		case <-time.After(pause):
+		case <-s.stop:
+		}
+	}
+	return http.ErrServerClosed
+}
+
+// temporary reports an error after which accepting may succeed.
+func temporary(err error) bool {
+	var e interface{ Temporary() bool }
+	return errors.As(err, &e) && e.Temporary()
+}
+
+// take waits for a connection's slot; false when the server stops.
+func (s *Server) take() bool {
+	if s.slots == nil {
+		return !s.closing.Load()
+	}
+	select {
+	case s.slots <- struct{}{}:
+		return true
+	case <-s.stop:
+		return false
+	}
+}
+
+func (s *Server) give() {
+	if s.slots != nil {
+		<-s.slots
+	}
+}
+
+// adopt starts a connection's life; one that is not TCP is net/http's.
+func (s *Server) adopt(c net.Conn) {
+	client, err := newConn(s, c)
+	if err != nil {
+		s.handed.pass(&handedConn{Conn: c, give: s.give})
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Load() {
+		_ = c.Close()
+		s.give()
+		return
+	}
+	s.open[client] = struct{}{}
+	s.ended.Go(client.serve)
+}
+
+func (s *Server) forget(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, c)
+}
+
+// refuse takes no further connection and no further request.
+func (s *Server) refuse() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.CompareAndSwap(false, true) {
+		close(s.stop)
+	}
+	if s.listener != nil {
+		_ = s.listener.Close()
+	}
+	for c := range s.open {
+		c.endIdle()
+	}
+}
+
+// Shutdown stops accepting, lets running requests finish until ctx ends, and
+// returns ctx.Err() when some were not: Close then cuts them off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.refuse()
+	done := make(chan struct{})
+	go func() {
+		s.ended.Wait()
+		close(done)
+	}()
+	err := s.whole.Shutdown(ctx)
+	select {
+	case <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close cuts every connection off, and returns when no handler of a plain
+// request runs any more.
+func (s *Server) Close() error {
+	s.refuse()
+	s.mu.Lock()
+	for c := range s.open {
+		_ = c.tcp.Close()
+	}
+	s.mu.Unlock()
+	err := s.whole.Close()
+	s.ended.Wait()
+	return err
+}
