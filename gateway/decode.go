@@ -66,6 +66,9 @@ func readAll(r *http.Request, most int64) ([]byte, error) {
 	if r.ContentLength <= 0 {
 		return io.ReadAll(io.LimitReader(r.Body, most))
 	}
+	if whole, ok := r.Body.(interface{ Bytes() []byte }); ok { // in memory already
+		return whole.Bytes(), nil
+	}
 	body := make([]byte, r.ContentLength)
 	_, err := io.ReadFull(r.Body, body)
 	return body, err
@@ -94,9 +97,15 @@ func declaredJSON(h http.Header) bool {
 // body orders one unit. Each error names the member and the rule; a body with errors is the zero OrderBody.
 func DecodeOrder(body []byte) (OrderBody, []FieldError) {
 	order := OrderBody{Quantity: 1}
-	if len(body) == 0 {
+	if len(body) == 0 || order.plain(body) {
 		return order, nil
 	}
+	return decodeStrictly(body)
+}
+
+// decodeStrictly judges every body, and words the errors.
+func decodeStrictly(body []byte) (OrderBody, []FieldError) {
+	order := OrderBody{Quantity: 1}
 	var raw struct {
 		Quantity jsontext.Value `json:"quantity"`
 		Email    jsontext.Value `json:"email"`
@@ -141,6 +150,34 @@ func DecodeOrder(body []byte) (OrderBody, []FieldError) {
 		return OrderBody{}, errs
 	}
 	return order, nil
+}
+
+// plain reads the form in which nearly every body comes, in a tenth of the time. Of anything else, or anything wrong, it
+// says no.
+func (o *OrderBody) plain(body []byte) bool {
+	var quantity, email, phone, locale int // how often each came
+	ok := plainObject(body, func(m plainMember) bool {
+		switch string(m.name) {
+		case "quantity":
+			quantity++
+			o.Quantity = int(m.number)
+			return !m.isText && m.number >= 1 && m.number <= maxQuantity
+		case "email":
+			email++
+			o.Email = string(m.text)
+			return m.isText && validEmail(o.Email)
+		case "phone":
+			phone++
+			o.Phone = string(m.text)
+			return m.isText && validPhone(o.Phone)
+		case "locale":
+			locale++
+			o.Locale = string(m.text)
+			return m.isText && slices.Contains(locales(), o.Locale)
+		}
+		return false
+	})
+	return ok && max(quantity, email, phone, locale) <= 1
 }
 
 // decodeError names the member the decoder stopped at. It repeats a member's name only if that is short and

@@ -146,11 +146,18 @@ func TestValidSaleID(t *testing.T) {
 }
 
 func FuzzDecodeOrder(f *testing.F) {
-	for _, seed := range []string{``, `{}`, `{"quantity":1,"email":"a@b.cc","phone":"+12345678"}`, `{"quantity":1e2}`, `[[[[`, "{\"\xff\":1}", `{"a":{"a":1,"a":2}}`} {
+	for _, seed := range []string{``, `{}`, `{"quantity":1,"email":"a@b.cc","phone":"+12345678"}`, `{"quantity":1e2}`, `[[[[`, "{\"\xff\":1}", `{"a":{"a":1,"a":2}}`,
+		` { "quantity" : 2 , "locale":"zh" } `, `{"quantity":1,"quantity":1}`, `{"quantity":01}`, `{"quantity":1}x`, `{"quantity":1,}`, `{"email":"a@b.cc"}`, `{"quantity":"1"}`,
+		`{"quantity":0}`, `{"quantity":1001}`, `{"quantity":9999999999999999}`, `{"Quantity":1}`, `{"phone":"+12345678","phone":"+12345678"}`} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		order, errs := DecodeOrder(body)
+		if len(body) > 0 {
+			strict, why := decodeStrictly(body)
+			require.Equal(t, strict, order, "the quick way differs")
+			require.Equal(t, why, errs)
+		}
 		if len(errs) > 0 {
 			require.Zero(t, order)
 			for _, e := range errs {

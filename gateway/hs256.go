@@ -56,6 +56,44 @@ type plainClaims struct {
 	IssuedAt  int64  `json:"iat"`
 }
 
+// read takes the commonest form, in a quarter of the time: no claim but these.
+func (c *plainClaims) read(payload []byte) bool {
+	seen := 0 // a bit for each name
+	return plainObject(payload, func(m plainMember) bool {
+		var text *string
+		var number *int64
+		var bit int
+		switch string(m.name) {
+		case "sub":
+			text, bit = &c.Subject, 1
+		case "iss":
+			text, bit = &c.Issuer, 2
+		case "aud":
+			text, bit = &c.Audience, 4
+		case "role":
+			text, bit = &c.Role, 8
+		case "jti":
+			text, bit = &c.ID, 16
+		case "exp":
+			number, bit = &c.Expires, 32
+		case "nbf":
+			number, bit = &c.NotBefore, 64
+		case "iat":
+			number, bit = &c.IssuedAt, 128
+		}
+		if bit == 0 || seen&bit != 0 || m.isText != (text != nil) {
+			return false
+		}
+		seen |= bit
+		if text != nil {
+			*text = string(m.text)
+		} else {
+			*number = m.number
+		}
+		return true
+	})
+}
+
 func newQuickHS256(secret []byte, cfg AuthConfig, now func() time.Time) *quickHS256 {
 	return &quickHS256{issuer: cfg.Issuer, audience: cfg.Audience, now: now,
 		desks: sync.Pool{New: func() any { return &hs256Desk{mac: hmac.New(sha256.New, secret)} }}}
@@ -76,8 +114,11 @@ func (q *quickHS256) accept(token string) (identity, bool) {
 		return identity{}, false
 	}
 	var c plainClaims
-	if err := json.Unmarshal(desk.claims, &c); err != nil {
-		return identity{}, false
+	if !c.read(desk.claims) {
+		c = plainClaims{}
+		if err := json.Unmarshal(desk.claims, &c); err != nil {
+			return identity{}, false
+		}
 	}
 	return q.judge(c)
 }

@@ -16,6 +16,9 @@ import (
 // beyond it, net/http waits with its own timeouts.
 const patience = time.Second
 
+// quietAfter is how long a connection waits before it counts as quiet.
+const quietAfter = 2 * time.Second
+
 // The states of a connection. Only an idle one may be closed from outside
 // without cutting off a request.
 const (
@@ -33,6 +36,7 @@ type conn struct {
 	state  atomic.Int32
 	until  time.Time // when reading ends, as the kernel was last told
 	x      *exchange // nil while idle
+	quiet  bool      // no request has come for a while
 
 	// What the two functions below leave behind; they are made once, because a
 	// closure for each call would be an allocation for each call.
@@ -62,8 +66,8 @@ func (c *conn) serve() {
 		if cause := recover(); cause != nil && cause != http.ErrAbortHandler { //nolint:errorlint // panics are values
 			c.server.whole.ErrorLog.Printf("panic serving %s: %v\n%s", c.peer, cause, debug.Stack())
 		}
-		c.server.forget(c)
 		if !kept {
+			c.server.forget(c)
 			_ = c.tcp.Close()
 			c.server.give()
 		}
@@ -78,6 +82,11 @@ func (c *conn) serve() {
 			kept = true
 			c.handOver()
 			return
+		case resting:
+			// This stack has grown by running handlers; one that begins anew is a quarter of it.
+			kept = true
+			c.server.ended.Go(c.serve)
+			return
 		default:
 			return
 		}
@@ -91,12 +100,17 @@ const (
 	partial verdict = iota // more must come
 	whole                  // a plain request
 	strange                // net/http's
+	resting                // nothing yet
 	gone                   // the client left, or the server stops
 )
 
 // receive reads until it knows what comes.
 func (c *conn) receive() verdict {
-	c.waitFor(c.server.whole.IdleTimeout)
+	if rest := c.server.whole.IdleTimeout; c.quiet {
+		c.waitFor(rest - quietAfter)
+	} else {
+		c.waitFor(min(rest, quietAfter))
+	}
 	for begun := false; ; {
 		c.err = nil
 		if err := c.raw.Read(c.read); err != nil {
@@ -105,9 +119,13 @@ func (c *conn) receive() verdict {
 		switch {
 		case c.err != nil && c.x != nil && errors.Is(c.err, os.ErrDeadlineExceeded):
 			return strange
+		case !c.quiet && c.server.whole.IdleTimeout > quietAfter && errors.Is(c.err, os.ErrDeadlineExceeded):
+			c.quiet = true
+			return resting
 		case c.err != nil:
 			return gone
 		}
+		c.quiet = false
 		v := c.x.parse(c.server)
 		if v != partial {
 			return v
@@ -204,13 +222,13 @@ func (c *conn) writeSome(fd uintptr) bool {
 }
 
 // waitFor lets reading end about d from now: moving a deadline costs as much as
-// parsing a request, so it is moved only when it is off by an eighth.
+// parsing a request, so it is moved only when it is off by a quarter.
 func (c *conn) waitFor(d time.Duration) {
 	if d <= 0 {
 		return
 	}
 	now := time.Now()
-	if left := c.until.Sub(now); left < d-d/8 || left > d {
+	if left := c.until.Sub(now); left < d-d/4 || left > d {
 		c.setUntil(now.Add(d))
 	}
 }
@@ -222,6 +240,7 @@ func (c *conn) setUntil(t time.Time) {
 
 // handOver gives the connection to net/http, with what was read.
 func (c *conn) handOver() {
+	c.server.forget(c)
 	first := append([]byte(nil), c.x.in...)
 	c.release(true)
 	c.setUntil(time.Time{})

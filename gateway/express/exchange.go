@@ -10,6 +10,7 @@ import (
 
 const (
 	maxRequest = 8 << 10  // bytes of a request's header and body
+	usual      = 2 << 10  // bytes that nearly every request fits in
 	maxHeaders = 24       // header lines of a request
 	maxKept    = 16 << 10 // bytes of an answer whose buffers are used again
 )
@@ -31,11 +32,18 @@ type exchange struct {
 }
 
 func newExchange() *exchange {
-	return &exchange{in: make([]byte, 0, maxRequest), header: make(http.Header, 8), answer: make(http.Header, 8)}
+	return &exchange{in: make([]byte, 0, usual), header: make(http.Header, 8), answer: make(http.Header, 8)}
 }
 
-func (x *exchange) room() []byte { return x.in[len(x.in):cap(x.in)] }
-func (x *exchange) full() bool   { return len(x.in) == cap(x.in) }
+// room is where the next bytes of the request go.
+func (x *exchange) room() []byte {
+	if len(x.in) == cap(x.in) {
+		x.in = append(make([]byte, 0, maxRequest), x.in...)
+	}
+	return x.in[len(x.in):cap(x.in)]
+}
+
+func (x *exchange) full() bool { return len(x.in) == maxRequest }
 
 // reset makes ready for the next request; false when the memory is better
 // given up.
@@ -43,7 +51,7 @@ func (x *exchange) reset() bool {
 	x.in, x.text, x.out, x.status = x.in[:0], x.text[:0], x.out[:0], 0
 	clear(x.header)
 	clear(x.answer)
-	return cap(x.text) <= maxKept
+	return cap(x.text) <= maxKept && cap(x.in) == usual
 }
 
 // Header implements http.ResponseWriter.

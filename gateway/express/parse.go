@@ -38,7 +38,7 @@ func (x *exchange) parse(s *Server) verdict {
 	}
 	from := end + len(endOfHeader)
 	switch have := len(x.in) - from; {
-	case length > cap(x.in)-from || have > length: // too long, or a second request behind the first
+	case length > maxRequest-from || have > length: // too long, or a second request behind the first
 		return strange
 	case have < length:
 		clear(x.header)
