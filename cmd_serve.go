@@ -83,7 +83,7 @@ func (c *cli) serve(ctx context.Context, loaded *configs.Loaded, roles Roles) er
 	queue.LogRedisClient(log)
 	// Address space that is never touched and so takes no memory, but counts as heap when the collector sets its pace: a process
 	// with little to keep then collects a third as often at full load.
-	ballast := make([]byte, 32<<20)
+	ballast := make([]byte, 16<<20)
 	defer runtime.KeepAlive(ballast)
 	app, err := New(ctx, cfg, Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(), Now: c.now, Version: readBuild().Version,
 		Level: &c.level, Loaded: loaded})

@@ -31,7 +31,14 @@ var ErrReceipt = errors.New("the receipt is not valid for this order")
 // Receipts signs what a 202 promises, so that an accepted order can be
 // honoured after Redis lost its ticket: the receipt holds all that the line
 // needs to take it back. It is worthless to anybody but the order's owner.
-type Receipts struct{ macs sync.Pool }
+type Receipts struct{ desks sync.Pool } // of *receiptDesk
+
+// receiptDesk is what one signature works on.
+type receiptDesk struct {
+	mac  hash.Hash
+	text []byte
+	sum  [sha256.Size]byte
+}
 
 // NewReceipts derives the signing key from a secret that all gateways share.
 func NewReceipts(secret string) (*Receipts, error) {
@@ -39,7 +46,7 @@ func NewReceipts(secret string) (*Receipts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("derive the receipts' key: %w", err)
 	}
-	return &Receipts{macs: sync.Pool{New: func() any { return hmac.New(sha256.New, key) }}}, nil
+	return &Receipts{desks: sync.Pool{New: func() any { return &receiptDesk{mac: hmac.New(sha256.New, key)} }}}, nil
 }
 
 const (
@@ -93,17 +100,16 @@ func (r *Receipts) signed(mac []byte, parts ...string) bool {
 
 // mac signs length-prefixed parts, so that no two orders share a text.
 func (r *Receipts) mac(parts ...string) (short [receiptMAC]byte) {
-	var room [512]byte
-	text := room[:0]
+	desk := r.desks.Get().(*receiptDesk)
+	defer r.desks.Put(desk)
+	desk.text = desk.text[:0]
 	for _, p := range parts {
-		text = binary.BigEndian.AppendUint32(text, uint32(len(p))) // #nosec G115 -- parts of one order are far below 4 GiB
-		text = append(text, p...)
+		desk.text = binary.BigEndian.AppendUint32(desk.text, uint32(len(p))) // #nosec G115 -- parts of one order are far below 4 GiB
+		desk.text = append(desk.text, p...)
 	}
-	sum := r.macs.Get().(hash.Hash)
-	defer r.macs.Put(sum)
-	sum.Reset()
-	sum.Write(text)
-	copy(short[:], sum.Sum(text[:0]))
+	desk.mac.Reset()
+	desk.mac.Write(desk.text)
+	copy(short[:], desk.mac.Sum(desk.sum[:0]))
 	return short
 }
 

@@ -17,7 +17,7 @@ import (
 const patience = time.Second
 
 // quietAfter is how long a connection waits before it counts as quiet.
-const quietAfter = 2 * time.Second
+const quietAfter = 500 * time.Millisecond
 
 // The states of a connection. Only an idle one may be closed from outside
 // without cutting off a request.
