@@ -2,7 +2,6 @@ package express
 
 import (
 	"errors"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -37,12 +36,13 @@ type conn struct {
 	until  time.Time // when reading ends, as the kernel was last told
 	x      *exchange // nil while idle
 	quiet  bool      // no request has come for a while
+	end    verdict   // why turn does not wait for more
 
-	// What the two functions below leave behind; they are made once, because a
-	// closure for each call would be an allocation for each call.
+	// What writeSome leaves behind; it and turn are made once, because a closure
+	// for each call would be an allocation for each call.
 	err         error
 	sent        int
-	read, write func(fd uintptr) bool
+	turns, some func(fd uintptr) bool
 }
 
 func newConn(s *Server, c net.Conn) (*conn, error) {
@@ -55,7 +55,7 @@ func newConn(s *Server, c net.Conn) (*conn, error) {
 		return nil, err
 	}
 	client := &conn{server: s, tcp: tcp, raw: raw, peer: tcp.RemoteAddr().String()}
-	client.read, client.write = client.readSome, client.writeSome
+	client.turns, client.some = client.turn, client.writeSome
 	return client, nil
 }
 
@@ -72,96 +72,99 @@ func (c *conn) serve() {
 			c.server.give()
 		}
 	}()
-	for {
-		switch c.receive() {
-		case whole:
-			if !c.answer() {
-				return
-			}
-		case strange:
-			kept = true
-			c.handOver()
-			return
-		case resting:
-			// This stack has grown by running handlers; one that begins anew is a quarter of it.
-			kept = true
-			c.server.ended.Go(c.serve)
-			return
-		default:
-			return
-		}
+	switch c.receive() {
+	case strange:
+		kept = true
+		c.handOver()
+	case resting:
+		// This stack has grown by running handlers; one that begins anew is a quarter of it.
+		kept = true
+		c.quiet = true
+		c.server.ended.Go(c.serve)
 	}
 }
 
-// verdict is what became of reading one request.
+// verdict is what became of what was read.
 type verdict int
 
 const (
 	partial verdict = iota // more must come
 	whole                  // a plain request
 	strange                // net/http's
-	resting                // nothing yet
+	resting                // nothing has come for a while
 	gone                   // the client left, or the server stops
 )
 
-// receive reads until it knows what comes.
+// receive takes turns until the connection is no longer this goroutine's.
 func (c *conn) receive() verdict {
 	if rest := c.server.whole.IdleTimeout; c.quiet {
 		c.waitFor(rest - quietAfter)
 	} else {
 		c.waitFor(min(rest, quietAfter))
 	}
-	for begun := false; ; {
-		c.err = nil
-		if err := c.raw.Read(c.read); err != nil {
-			c.err = err
+	c.end = gone
+	err := c.raw.Read(c.turns)
+	switch late := errors.Is(err, os.ErrDeadlineExceeded); {
+	case late && c.x != nil:
+		return strange
+	case late && !c.quiet && c.server.whole.IdleTimeout > quietAfter:
+		return resting
+	case err != nil:
+		return gone
+	}
+	return c.end
+}
+
+// turn reads what is there and answers it. It returns false to be called again
+// when more has come, and true, with end set, when it is the last.
+//
+// All turns of a connection are one call to the runtime's poller: it keeps
+// what has arrived since the last read, so nothing need be read in vain to find that there is
+// nothing (epoll(7): a read that was not filled has emptied the socket).
+func (c *conn) turn(fd uintptr) bool {
+	for {
+		if c.x == nil {
+			c.x = c.server.spare.Get().(*exchange)
 		}
+		room := c.x.room()
+		n, err := syscall.Read(int(fd), room)
 		switch {
-		case c.err != nil && c.x != nil && errors.Is(c.err, os.ErrDeadlineExceeded):
-			return strange
-		case !c.quiet && c.server.whole.IdleTimeout > quietAfter && errors.Is(c.err, os.ErrDeadlineExceeded):
-			c.quiet = true
-			return resting
-		case c.err != nil:
-			return gone
+		case err == syscall.EINTR: //nolint:errorlint // an errno is never wrapped
+			continue
+		case err == syscall.EAGAIN: //nolint:errorlint
+			c.release(len(c.x.in) == 0)
+			return false
+		case err != nil || n == 0, c.state.Load() != busy && !c.state.CompareAndSwap(idle, busy):
+			c.release(true)
+			return true
 		}
-		c.quiet = false
-		v := c.x.parse(c.server)
-		if v != partial {
-			return v
+		c.x.in = c.x.in[:len(c.x.in)+n]
+		if !c.judge() {
+			return true
 		}
-		if c.x.full() {
-			return strange
-		}
-		if !begun {
-			begun = true
-			c.setUntil(time.Now().Add(min(patience, c.server.whole.ReadHeaderTimeout)))
+		if n < len(room) {
+			return false
 		}
 	}
 }
 
-// readSome reads once what is there. While nothing is, the connection waits
-// without a buffer.
-func (c *conn) readSome(fd uintptr) bool {
-	if c.x == nil {
-		c.x = c.server.spare.Get().(*exchange)
-	}
-	n, err := syscall.Read(int(fd), c.x.room())
-	for err == syscall.EINTR { //nolint:errorlint // an errno is never wrapped
-		n, err = syscall.Read(int(fd), c.x.room())
-	}
-	switch {
-	case err == syscall.EAGAIN: //nolint:errorlint
-		c.release(len(c.x.in) == 0)
+// judge deals with what has come so far; false when the connection is done here.
+func (c *conn) judge() bool {
+	switch v := c.x.parse(c.server); {
+	case v == whole:
+		c.quiet = false
+		if !c.answer() {
+			return false
+		}
+		c.waitFor(min(c.server.whole.IdleTimeout, quietAfter))
+		return true
+	case v == strange || c.x.full():
+		c.end = strange
 		return false
-	case err != nil:
-		c.err = err
-	case n == 0:
-		c.err = io.EOF
-	case c.state.Load() != busy && !c.state.CompareAndSwap(idle, busy):
-		c.err = net.ErrClosed
-	default:
-		c.x.in = c.x.in[:len(c.x.in)+n]
+	}
+	if !c.x.late {
+		c.x.late = true // the first piece sets the time for all
+		c.setUntil(time.Now().Add(min(patience, c.server.whole.ReadHeaderTimeout)))
 	}
 	return true
 }
@@ -196,7 +199,7 @@ func (c *conn) answer() bool {
 // deadline is set.
 func (c *conn) send(p []byte) error {
 	c.err, c.sent = nil, 0
-	if err := c.raw.Write(c.write); err != nil {
+	if err := c.raw.Write(c.some); err != nil {
 		return err
 	}
 	if c.err != nil || c.sent == len(p) {
@@ -247,9 +250,14 @@ func (c *conn) handOver() {
 	c.server.handed.pass(&handedConn{Conn: c.tcp, first: first, give: c.server.give})
 }
 
-// endIdle closes a connection that waits for a request.
+// endIdle ends a connection that waits for a request.
 func (c *conn) endIdle() {
 	if c.state.CompareAndSwap(idle, closed) {
-		_ = c.tcp.Close()
+		c.cutOff()
 	}
+}
+
+// cutOff ends the conversation at once. Closing would wait for a turn that runs a handler.
+func (c *conn) cutOff() {
+	_, _ = c.tcp.CloseWrite(), c.tcp.CloseRead() // fail where the client was quicker
 }

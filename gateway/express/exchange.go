@@ -19,6 +19,7 @@ const (
 // is the handler's http.ResponseWriter.
 type exchange struct {
 	in      []byte // what has come of the request
+	late    bool   // it did not come at once
 	request http.Request
 	url     url.URL
 	header  http.Header
@@ -48,7 +49,7 @@ func (x *exchange) full() bool { return len(x.in) == maxRequest }
 // reset makes ready for the next request; false when the memory is better
 // given up.
 func (x *exchange) reset() bool {
-	x.in, x.text, x.out, x.status = x.in[:0], x.text[:0], x.out[:0], 0
+	x.in, x.text, x.out, x.status, x.late = x.in[:0], x.text[:0], x.out[:0], 0, false
 	clear(x.header)
 	clear(x.answer)
 	return cap(x.text) <= maxKept && cap(x.in) == usual

@@ -179,7 +179,7 @@ func (s *Server) Close() error {
 	s.refuse()
 	s.mu.Lock()
 	for c := range s.open {
-		_ = c.tcp.Close()
+		c.cutOff()
 	}
 	s.mu.Unlock()
 	err := s.whole.Close()

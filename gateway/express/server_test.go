@@ -135,6 +135,8 @@ func TestASlowRequestIsAnswered(t *testing.T) {
 	t.Parallel()
 	s := start(t, 0, tellLane, func(inner *http.Server) { inner.ReadHeaderTimeout = 50 * time.Millisecond })
 	c := dial(t, s.addr)
+	c.send(plainOrder)
+	c.answer()
 	c.send(plainOrder[:len(plainOrder)-1])
 	require.Eventually(t, s.none, 10*time.Second, time.Millisecond)
 	c.send(plainOrder[len(plainOrder)-1:])
@@ -342,10 +344,14 @@ func TestStoppingAmongManyAnswersWhatWasRead(t *testing.T) {
 func TestAClientThatDoesNotReadIsCutOff(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("a", 32<<20)
-	s := start(t, 0, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, large) },
-		func(inner *http.Server) { inner.WriteTimeout = 50 * time.Millisecond })
+	began := make(chan struct{})
+	s := start(t, 0, func(w http.ResponseWriter, _ *http.Request) {
+		close(began)
+		_, _ = io.WriteString(w, large)
+	}, func(inner *http.Server) { inner.WriteTimeout = 50 * time.Millisecond })
 	c := dial(t, s.addr)
 	c.send(plainOrder)
+	<-began
 	require.Eventually(t, s.none, 20*time.Second, time.Millisecond, "nothing of ours is left open")
 	n, err := io.Copy(io.Discard, c.Reader)
 	require.Less(t, n, int64(len(large)), err)
