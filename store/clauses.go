@@ -28,9 +28,13 @@ func ForUpdate(tx *gorm.DB) *gorm.DB {
 // MaxRows is how many rows of so many columns one INSERT may carry: at least 1, at most 500, within the dialect's bound on
 // parameters.
 func (db *DB) MaxRows(columns int) int {
-	params := networkParams
+	return max(1, min(maxRows, db.params()/max(1, columns)))
+}
+
+// params is how many parameters one statement may have.
+func (db *DB) params() int {
 	if db.Driver == SQLite {
-		params = sqliteParams
+		return sqliteParams
 	}
-	return max(1, min(maxRows, params/max(1, columns)))
+	return networkParams
 }
