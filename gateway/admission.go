@@ -113,7 +113,7 @@ func (a *Admission) asks(parcels []admitParcel) ([]errand, []queue.Ask) {
 		entry.Stir(a.now())
 		size += len(p.requests)
 		errands = append(errands, errand{p, entry.Sale})
-		asks = append(asks, queue.Ask{Line: a.lines.Of(p.key), Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Requests: p.requests})
+		asks = append(asks, queue.Ask{Line: a.doors.of(p.key).crowd.line, Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Requests: p.requests})
 	}
 	if size > 0 {
 		a.metrics.size.Observe(float64(size))
@@ -121,13 +121,20 @@ func (a *Admission) asks(parcels []admitParcel) ([]errand, []queue.Ask) {
 	return errands, asks
 }
 
+// sooner is a context with an earlier deadline. The client gives it to the
+// socket; a timer beside that would only cost.
+type sooner struct {
+	context.Context
+	at time.Time
+}
+
+func (s sooner) Deadline() (time.Time, bool) { return s.at, true }
+
 // ask repeats what failed once: a first reply may be lost after the work was
 // done, and the same ids then get the same answers.
 func (a *Admission) ask(ctx context.Context, asks []queue.Ask) []queue.Told {
 	sent := a.book.Now()
-	first, cancel := context.WithTimeout(ctx, admitTimeout/2)
-	told := a.lines.Admit(first, asks)
-	cancel()
+	told := a.lines.Admit(sooner{ctx, time.Now().Add(admitTimeout / 2)}, asks)
 	var again []int
 	for i := range told {
 		if err := told[i].Err; err != nil && !errors.Is(err, queue.ErrNotReady) {

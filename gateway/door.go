@@ -59,7 +59,7 @@ func (d *door) learn(sale inventory.Sale, told queue.Told) {
 	var last error
 	heard := false
 	for _, one := range told.Admissions {
-		if refusesAll(one.Err) || one.Err == nil && !one.Replayed {
+		if one.Err == nil && !one.Replayed || one.Err != nil && refusesAll(one.Err) {
 			last, heard = one.Err, true
 		}
 	}

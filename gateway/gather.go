@@ -30,6 +30,7 @@ type gatherer[Q, A any] struct {
 	calls   int           // calls in flight
 	bound   int           // requests waiting in one lane
 	timeout time.Duration // of one call
+	aloof   bool          // callers never make a call themselves: it may last, and they may hang up
 	now     func() time.Time
 
 	mu     sync.Mutex
@@ -37,6 +38,7 @@ type gatherer[Q, A any] struct {
 	ready  []*lane[Q, A]          // lanes that wait and are not in flight, in turn
 	flying int
 	crawls int           // of those, calls of lanes that were slow
+	busy   bool          // the last call carried more than one request
 	idle   chan struct{} // closed when the last call has ended; nil when none flies
 	spare  sync.Pool     // of *waiter[Q, A]
 }
@@ -72,15 +74,20 @@ type waiter[Q, A any] struct {
 // do returns the answer to one request. While the store hangs it returns
 // within twice the timeout of a call and the rest of the call in flight. When
 // it returns early, because ctx ended, a call in flight may still carry the
-// request; one that was not sent yet never is.
+// request; one that was not sent yet never is. Whoever makes the call itself
+// returns no sooner than the call ends.
 func (g *gatherer[Q, A]) do(ctx context.Context, key string, request Q) (answer A, err error) {
 	w, ok := g.spare.Get().(*waiter[Q, A])
 	if !ok {
 		w = &waiter[Q, A]{done: make(chan struct{}, 1)}
 	}
 	w.ctx, w.since, w.request = ctx, g.now(), request
-	if !g.join(key, w) {
+	leads, ok := g.join(key, w)
+	if !ok {
 		return answer, errCrowded
+	}
+	if leads {
+		g.lead()
 	}
 	select {
 	case <-w.done:
@@ -94,7 +101,8 @@ func (g *gatherer[Q, A]) do(ctx context.Context, key string, request Q) (answer 
 }
 
 // join puts a waiter into its lane and sees to it that a flight will come.
-func (g *gatherer[Q, A]) join(key string, w *waiter[Q, A]) bool {
+// leads says that the caller has to make it.
+func (g *gatherer[Q, A]) join(key string, w *waiter[Q, A]) (leads, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	l, ok := g.lanes[key]
@@ -106,46 +114,101 @@ func (g *gatherer[Q, A]) join(key string, w *waiter[Q, A]) bool {
 		g.lanes[key] = l
 	}
 	if len(l.waiting) >= g.bound {
-		return false
+		return false, false
 	}
 	l.waiting = append(l.waiting, w)
 	if !l.flying && len(l.waiting) == 1 {
 		g.ready = append(g.ready, l)
-		g.launch()
+		leads = g.launch()
 	}
-	return true
+	return leads, true
 }
 
-// launch starts one more flight where one is allowed. The caller holds mu.
-func (g *gatherer[Q, A]) launch() {
+// launch starts one more flight where one is allowed. The caller holds mu, and
+// has to make the flight when launch says so.
+func (g *gatherer[Q, A]) launch() (lead bool) {
 	if g.flying >= g.calls {
-		return
+		return false
 	}
 	if g.flying++; g.flying == 1 {
 		g.idle = make(chan struct{})
 	}
-	go g.fly()
+	if g.busy || g.aloof {
+		go g.fly()
+		return false
+	}
+	return true
+}
+
+// lead makes one call for whoever waits now, the caller among them, and leaves
+// the next ones to a goroutine: a lone request needs none.
+func (g *gatherer[Q, A]) lead() {
+	parcels := g.take()
+	if parcels == nil {
+		return
+	}
+	g.carry(parcels)
+	deliver(parcels)
+	g.mu.Lock()
+	more := len(g.ready) > 0
+	if !more {
+		g.retire()
+	}
+	g.mu.Unlock()
+	if more {
+		go g.fly()
+	}
 }
 
 // fly sends until nothing waits.
 func (g *gatherer[Q, A]) fly() {
-	for {
-		// Whoever can run now joins this call instead of the next; a lone request has nobody to let by.
-		runtime.Gosched()
-		parcels := g.take()
-		if parcels == nil {
+	// Whoever can run now joins this call instead of the next.
+	runtime.Gosched()
+	for parcels := g.take(); parcels != nil; {
+		g.carry(parcels)
+		if g.ripe(parcels) {
+			// The store need not wait until these have their answers.
+			if next := g.take(); next != nil {
+				go deliver(parcels)
+				parcels = next
+				continue
+			}
+			deliver(parcels)
 			return
 		}
-		// Detached from every caller: none of them may leave the others without an answer.
-		ctx, cancel := context.WithTimeout(context.Background(), g.timeout)
-		began := g.now()
-		g.send(ctx, parcels)
-		cancel()
-		slow := g.now().Sub(began) > g.timeout/slowCall
-		for i := range parcels {
-			parcels[i].deliver()
-		}
-		g.land(parcels, slow)
+		deliver(parcels)
+		runtime.Gosched()
+		parcels = g.take()
+	}
+}
+
+// carry makes one call.
+func (g *gatherer[Q, A]) carry(parcels []parcel[Q, A]) {
+	// Detached from every caller: none of them may leave the others without an answer.
+	ctx, cancel := context.WithTimeout(context.Background(), g.timeout)
+	defer cancel()
+	began := g.now()
+	g.send(ctx, parcels)
+	g.land(parcels, g.now().Sub(began) > g.timeout/slowCall)
+}
+
+// ripe reports whether at least as many wait already as were in the last call.
+func (g *gatherer[Q, A]) ripe(parcels []parcel[Q, A]) bool {
+	n := 0
+	for i := range parcels {
+		n += len(parcels[i].requests)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.ready {
+		n -= len(l.waiting)
+	}
+	return n <= 0
+}
+
+func deliver[Q, A any](parcels []parcel[Q, A]) {
+	for i := range parcels {
+		parcels[i].deliver()
 	}
 }
 
@@ -184,14 +247,18 @@ func (g *gatherer[Q, A]) take() []parcel[Q, A] {
 			break
 		}
 	}
-	if parcels != nil {
-		return parcels
+	if parcels == nil {
+		g.retire()
 	}
+	return parcels
+}
+
+// retire ends a flight. The caller holds mu.
+func (g *gatherer[Q, A]) retire() {
 	if g.flying--; g.flying == 0 {
 		close(g.idle)
 		g.idle = nil
 	}
-	return nil
 }
 
 // next takes the next lane out of the turn; a slow one only when it comes
@@ -237,6 +304,7 @@ func (l *lane[Q, A]) fill(most int, late time.Time) parcel[Q, A] {
 func (g *gatherer[Q, A]) land(parcels []parcel[Q, A], slow bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.busy = len(parcels) > 1 || len(parcels[0].requests) > 1
 	if parcels[0].lane.slow {
 		g.crawls--
 	}
