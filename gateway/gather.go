@@ -15,6 +15,9 @@ const slowCall = 10
 // errCrowded says that more requests wait for one store than may.
 var errCrowded = errors.New("too many requests wait for the store")
 
+// errBroken is the answer to requests whose call has panicked.
+var errBroken = errors.New("the call to the store broke")
+
 // gatherer sends requests that arrive while a call is in flight together in
 // the next one. Nobody waits for a timer: a lone request is sent at once.
 //
@@ -22,7 +25,8 @@ var errCrowded = errors.New("too many requests wait for the store")
 // so that its requests are sent in the order of their arrival, and a call
 // takes lanes in turn, so that a crowded one does not starve the others. A call
 // that hangs delays the lanes it carries; the others travel in the next, and
-// whoever was in it travels alone until a call of its own was quick.
+// whoever was in it travels alone until a call of its own was quick. A request
+// that need not wait makes its call itself, unless the last call was shared.
 type gatherer[Q, A any] struct {
 	send    func(ctx context.Context, parcels []parcel[Q, A])
 	perLane int           // requests of one lane in one call
@@ -38,13 +42,13 @@ type gatherer[Q, A any] struct {
 	ready  []*lane[Q, A]          // lanes that wait and are not in flight, in turn
 	flying int
 	crawls int           // of those, calls of lanes that were slow
-	busy   bool          // the last call carried more than one request
+	busy   bool          // the last call carried more than one request: the next may, too
 	idle   chan struct{} // closed when the last call has ended; nil when none flies
 	spare  sync.Pool     // of *waiter[Q, A]
 }
 
-// parcel is one lane's part of a call. Whoever sends it fills in as many
-// answers as there are requests, or err.
+// parcel is one lane's part of a call. Whoever sends it sets err, and where
+// that is nil as many answers as there are requests.
 type parcel[Q, A any] struct {
 	key      string
 	requests []Q
@@ -90,14 +94,18 @@ func (g *gatherer[Q, A]) do(ctx context.Context, key string, request Q) (answer 
 		g.lead()
 	}
 	select {
-	case <-w.done:
-		answer, err = w.answer, w.err
-		*w = waiter[Q, A]{done: w.done}
-		g.spare.Put(w)
-		return answer, err
-	case <-ctx.Done():
-		return answer, ctx.Err() // the flight may still write to w
+	case <-w.done: // the caller's own call brought it: it counts, whatever has become of ctx
+	default:
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			return answer, ctx.Err() // the flight may still write to w
+		}
 	}
+	answer, err = w.answer, w.err
+	*w = waiter[Q, A]{done: w.done}
+	g.spare.Put(w)
+	return answer, err
 }
 
 // join puts a waiter into its lane and sees to it that a flight will come.
@@ -141,75 +149,59 @@ func (g *gatherer[Q, A]) launch() (lead bool) {
 }
 
 // lead makes one call for whoever waits now, the caller among them, and leaves
-// the next ones to a goroutine: a lone request needs none.
+// the next ones to a goroutine: a lone request has nobody to let by, and a
+// goroutine and a channel between it and the store are a tenth of its time.
 func (g *gatherer[Q, A]) lead() {
 	parcels := g.take()
 	if parcels == nil {
 		return
 	}
+	defer g.handOn()
 	g.carry(parcels)
-	deliver(parcels)
+}
+
+// handOn leaves whoever waits by now to a goroutine, or ends the flight.
+func (g *gatherer[Q, A]) handOn() {
 	g.mu.Lock()
-	more := len(g.ready) > 0
-	if !more {
-		g.retire()
-	}
-	g.mu.Unlock()
-	if more {
+	defer g.mu.Unlock()
+	if len(g.ready) > 0 {
 		go g.fly()
+		return
 	}
+	g.retire()
 }
 
 // fly sends until nothing waits.
 func (g *gatherer[Q, A]) fly() {
-	// Whoever can run now joins this call instead of the next.
-	runtime.Gosched()
-	for parcels := g.take(); parcels != nil; {
-		g.carry(parcels)
-		if g.ripe(parcels) {
-			// The store need not wait until these have their answers.
-			if next := g.take(); next != nil {
-				go deliver(parcels)
-				parcels = next
-				continue
-			}
-			deliver(parcels)
+	for {
+		// Whoever can run now joins this call instead of the next.
+		runtime.Gosched()
+		parcels := g.take()
+		if parcels == nil {
 			return
 		}
-		deliver(parcels)
-		runtime.Gosched()
-		parcels = g.take()
+		g.carry(parcels)
 	}
 }
 
-// carry makes one call.
+// carry makes one call and hands out its answers, also when the call panics:
+// the one who leads may be recovered above, and nobody else would end it.
 func (g *gatherer[Q, A]) carry(parcels []parcel[Q, A]) {
 	// Detached from every caller: none of them may leave the others without an answer.
 	ctx, cancel := context.WithTimeout(context.Background(), g.timeout)
-	defer cancel()
 	began := g.now()
+	for i := range parcels {
+		parcels[i].err = errBroken
+	}
+	defer func() {
+		cancel()
+		slow := g.now().Sub(began) > g.timeout/slowCall
+		for i := range parcels {
+			parcels[i].deliver()
+		}
+		g.land(parcels, slow)
+	}()
 	g.send(ctx, parcels)
-	g.land(parcels, g.now().Sub(began) > g.timeout/slowCall)
-}
-
-// ripe reports whether at least as many wait already as were in the last call.
-func (g *gatherer[Q, A]) ripe(parcels []parcel[Q, A]) bool {
-	n := 0
-	for i := range parcels {
-		n += len(parcels[i].requests)
-	}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	for _, l := range g.ready {
-		n -= len(l.waiting)
-	}
-	return n <= 0
-}
-
-func deliver[Q, A any](parcels []parcel[Q, A]) {
-	for i := range parcels {
-		parcels[i].deliver()
-	}
 }
 
 func (p *parcel[Q, A]) deliver() {
