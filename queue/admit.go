@@ -154,7 +154,7 @@ func (a Ask) read(reply any, err error) Told {
 	t := Told{Admissions: make([]Admission, len(a.Requests)), Stock: at.stock, Seq: at.newest}
 	for i, answer := range answers[1:] {
 		text, _ := answer.(string)
-		t.Admissions[i] = at.readAnswer(&a.Requests[i], text)
+		at.readAnswer(&t.Admissions[i], &a.Requests[i], text)
 	}
 	return t
 }
@@ -191,52 +191,54 @@ func (a Ask) place(head string, answers []any) (place, error) {
 	return p, nil
 }
 
-func (p *place) readAnswer(r *Request, answer string) Admission {
+// readAnswer fills an empty admission, which is large: it is never copied here.
+func (p *place) readAnswer(to *Admission, r *Request, answer string) {
 	if answer == "" {
 		answer = "?"
 	}
 	code, rest := answer[0], answer[1:]
 	switch code {
 	case 'A':
-		t, err := p.admit(r, rest)
-		return Admission{Ticket: t, Err: err}
+		to.Err = p.admit(&to.Ticket, r, rest)
 	case 'R':
-		t, err := parseTicket(r.ID, rest)
-		return Admission{Ticket: t, Replayed: true, Err: err}
+		to.Replayed = true
+		to.Ticket, to.Err = parseTicket(r.ID, rest)
 	case 'M':
-		return Admission{Err: ErrMismatch}
+		to.Err = ErrMismatch
 	case 'N':
 		ms, _ := strconv.ParseInt(rest, 10, 64)
-		if ms == 0 {
-			return Admission{Err: NotStartedError{}}
+		refused := NotStartedError{}
+		if ms != 0 {
+			refused.StartsAt = time.UnixMilli(ms).UTC()
 		}
-		return Admission{Err: NotStartedError{StartsAt: time.UnixMilli(ms).UTC()}}
+		to.Err = refused
 	case 'E':
-		return Admission{Err: ErrEnded}
+		to.Err = ErrEnded
 	case 'P':
-		return Admission{Err: ErrPaused}
+		to.Err = ErrPaused
 	case 'L':
-		return Admission{Err: LimitError{OrderID: rest}}
+		to.Err = LimitError{OrderID: rest}
 	case 'F':
-		return Admission{Err: ErrFull}
+		to.Err = ErrFull
 	case 'S':
-		return Admission{Err: ErrSoldOut}
+		to.Err = ErrSoldOut
+	default:
+		to.Err = fmt.Errorf("admit answered %q, which is no answer", answer)
 	}
-	return Admission{Err: fmt.Errorf("admit answered %q, which is no answer", answer)}
 }
 
-// admit returns the next ticket: the request as it stands in the line now.
-func (p *place) admit(r *Request, slot string) (Ticket, error) {
+// admit makes the next ticket: the request as it stands in the line now.
+func (p *place) admit(t *Ticket, r *Request, slot string) error {
 	p.seq++
-	t := Ticket{ID: r.ID, User: r.User, State: Queued, Seq: p.seq, Units: r.Units, Slot: 1, AdmittedAt: p.admitted, Fingerprint: r.Fingerprint,
+	*t = Ticket{ID: r.ID, User: r.User, State: Queued, Seq: p.seq, Units: r.Units, Slot: 1, AdmittedAt: p.admitted, Fingerprint: r.Fingerprint,
 		Position: max(p.seq-p.claimed, 1), Email: r.Email, Phone: r.Phone, Locale: r.Locale}
 	t.ETASeconds = int64(math.Ceil(float64(t.Position) / p.rate))
-	if slot != "" {
-		n, err := strconv.Atoi(slot)
-		if err != nil || n < 2 {
-			return Ticket{}, fmt.Errorf("admit answered slot %q for %s", slot, r.ID)
-		}
-		t.Slot = n
+	if slot == "" {
+		return nil
 	}
-	return t, nil
+	var err error
+	if t.Slot, err = strconv.Atoi(slot); err != nil || t.Slot < 2 {
+		return fmt.Errorf("admit answered slot %q for %s", slot, r.ID)
+	}
+	return nil
 }
