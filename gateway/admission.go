@@ -32,7 +32,7 @@ type Admission struct {
 	keeper  *inventory.Keeper
 	metrics *admissionMetrics
 	now     func() time.Time
-	gather  gatherer[queue.Request, queue.Admission]
+	gather  gatherer[queue.Request, *queue.Admission]
 	doors   doors
 }
 
@@ -40,7 +40,7 @@ type Admission struct {
 func NewAdmission(lines *queue.Lines, book *inventory.Book, keeper *inventory.Keeper, reg prometheus.Registerer, now func() time.Time) *Admission {
 	a := &Admission{lines: lines, book: book, keeper: keeper, metrics: newAdmissionMetrics(reg), now: now}
 	a.doors.init(lines, now)
-	a.gather = gatherer[queue.Request, queue.Admission]{perLane: queue.MaxAdmit, perCall: admitCall, calls: admitCalls,
+	a.gather = gatherer[queue.Request, *queue.Admission]{perLane: queue.MaxAdmit, perCall: admitCall, calls: admitCalls,
 		bound: admitWaiting, timeout: admitTimeout, now: now, send: a.send}
 	return a
 }
@@ -58,21 +58,21 @@ func (a *Admission) Refusal(sale inventory.Sale, user string) error {
 func (a *Admission) Admit(ctx context.Context, sale string, r queue.Request) (queue.Admission, error) {
 	started := a.now()
 	known, _ := a.book.Get(sale)
-	admission, err := a.gather.do(ctx, sale, r)
+	answer, err := a.gather.do(ctx, sale, r)
 	if errors.Is(err, queue.ErrNotReady) && known != nil && a.loadedAnew(ctx, known.Sale) {
-		admission, err = a.gather.do(ctx, sale, r)
-	}
-	if err == nil {
-		err = admission.Err
+		answer, err = a.gather.do(ctx, sale, r)
 	}
 	a.metrics.seconds.Observe(a.now().Sub(started).Seconds())
-	if err == nil && !admission.Replayed {
+	if err != nil {
+		return queue.Admission{}, err
+	}
+	if answer.Err == nil && !answer.Replayed {
 		a.metrics.of(sale).admitted.Inc()
 	}
-	return admission, err
+	return *answer, answer.Err
 }
 
-type admitParcel = parcel[queue.Request, queue.Admission]
+type admitParcel = parcel[queue.Request, *queue.Admission]
 
 // errand is a parcel with the sale as the book knew it when it was sent.
 type errand struct {
@@ -90,12 +90,22 @@ func (a *Admission) send(ctx context.Context, parcels []admitParcel) {
 	defer killpoint.Pass("admit.after")
 	told := a.ask(ctx, asks)
 	for i, e := range errands {
-		if e.answers, e.err = told[i].Admissions, told[i].Err; e.err == nil {
-			a.doors.of(e.key).learn(e.sale, told[i])
+		if e.err = told[i].Err; e.err == nil {
+			e.answers = each(told[i].Admissions)
+			a.doors.of(e.key).learn(e.sale, &told[i])
 		} else {
 			a.doors.open(e.key) // somebody may be in the line of whom the crowd has not heard
 		}
 	}
+}
+
+// each points at admissions: they are large, and travel through several hands.
+func each(admissions []queue.Admission) []*queue.Admission {
+	all := make([]*queue.Admission, len(admissions))
+	for i := range admissions {
+		all[i] = &admissions[i]
+	}
+	return all
 }
 
 // asks turns parcels into asks; those of sales the book does not know are
@@ -113,7 +123,7 @@ func (a *Admission) asks(parcels []admitParcel) ([]errand, []queue.Ask) {
 		entry.Stir(a.now())
 		size += len(p.requests)
 		errands = append(errands, errand{p, entry.Sale})
-		asks = append(asks, queue.Ask{Line: a.lines.Of(p.key), Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Requests: p.requests})
+		asks = append(asks, queue.Ask{Line: a.doors.of(p.key).crowd.line, Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Requests: p.requests})
 	}
 	if size > 0 {
 		a.metrics.size.Observe(float64(size))
@@ -121,13 +131,20 @@ func (a *Admission) asks(parcels []admitParcel) ([]errand, []queue.Ask) {
 	return errands, asks
 }
 
+// sooner is a context with an earlier deadline. The client gives it to the
+// socket; a timer beside that would only cost.
+type sooner struct {
+	context.Context
+	at time.Time
+}
+
+func (s sooner) Deadline() (time.Time, bool) { return s.at, true }
+
 // ask repeats what failed once: a first reply may be lost after the work was
 // done, and the same ids then get the same answers.
 func (a *Admission) ask(ctx context.Context, asks []queue.Ask) []queue.Told {
 	sent := a.book.Now()
-	first, cancel := context.WithTimeout(ctx, admitTimeout/2)
-	told := a.lines.Admit(first, asks)
-	cancel()
+	told := a.lines.Admit(sooner{ctx, time.Now().Add(admitTimeout / 2)}, asks)
 	var again []int
 	for i := range told {
 		if err := told[i].Err; err != nil && !errors.Is(err, queue.ErrNotReady) {

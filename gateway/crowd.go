@@ -72,17 +72,17 @@ func (c *crowd) lacks(user string, epoch, seq int64) bool {
 }
 
 // admitted takes in those whom this gateway has just brought into the line.
-func (c *crowd) admitted(epoch int64, told queue.Told) {
+func (c *crowd) admitted(epoch int64, told *queue.Told) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for _, one := range told.Admissions {
-		if one.Err == nil {
-			c.add(epoch, one.Ticket)
+	for i := range told.Admissions {
+		if one := &told.Admissions[i]; one.Err == nil {
+			c.add(epoch, &one.Ticket)
 		}
 	}
 }
 
-func (c *crowd) add(epoch int64, t queue.Ticket) {
+func (c *crowd) add(epoch int64, t *queue.Ticket) {
 	c.own.add(epoch, t.Seq)
 	if c.busy {
 		c.meanwhile = append(c.meanwhile, c.hash(t.User))

@@ -54,12 +54,13 @@ func (d *door) refusal(sale inventory.Sale, user string) error {
 // learn takes over what Redis told about the line of the sale. It must be
 // called before anybody hears those answers: a winner's next request must find
 // the winner in the crowd.
-func (d *door) learn(sale inventory.Sale, told queue.Told) {
+func (d *door) learn(sale inventory.Sale, told *queue.Told) {
 	d.crowd.admitted(sale.Epoch, told)
 	var last error
 	heard := false
-	for _, one := range told.Admissions {
-		if refusesAll(one.Err) || one.Err == nil && !one.Replayed {
+	for i := range told.Admissions {
+		one := &told.Admissions[i]
+		if one.Err == nil && !one.Replayed || one.Err != nil && refusesAll(one.Err) {
 			last, heard = one.Err, true
 		}
 	}

@@ -122,6 +122,73 @@ func TestGathererSendsInOrderWhatCameMeanwhile(t *testing.T) {
 	require.EqualValues(t, 1, d.most.Load(), "never two calls for one lane")
 }
 
+// Whoever makes the call itself stays with it, and hears the answer although its context has ended.
+func TestGathererLoneCallerStaysWithItsCall(t *testing.T) {
+	t.Parallel()
+	d := newDesk(3, 3, 4, 100, time.Minute)
+	ctx, hangUp := context.WithCancel(t.Context())
+	out := make(chan result, 1)
+	go func() {
+		a, err := d.do(ctx, "a", 1)
+		out <- result{a, err}
+	}()
+	require.Equal(t, trip{"a": {1}}, <-d.calls)
+	behind := d.ask(t, t.Context(), "a", 2)
+	hangUp()
+	d.open <- struct{}{}
+	require.Equal(t, result{10, nil}, <-out, "at once: others make the next call")
+	require.Equal(t, trip{"a": {2}}, <-d.calls)
+	d.open <- struct{}{}
+	require.Equal(t, result{20, nil}, <-behind)
+	d.wait()
+}
+
+// A call that panics on its caller's goroutine, which may be recovered, keeps nobody waiting.
+func TestGathererSurvivesABrokenCall(t *testing.T) {
+	t.Parallel()
+	d := newDesk(3, 3, 1, 100, time.Minute)
+	send := d.send
+	d.send = func(ctx context.Context, parcels []parcel[int, int]) {
+		if parcels[0].requests[0] == 1 {
+			d.calls <- trip{"a": {1}}
+			<-d.open
+			panic("broken")
+		}
+		send(ctx, parcels)
+	}
+	caught := make(chan any, 1)
+	go func() {
+		defer func() { caught <- recover() }()
+		_, _ = d.do(t.Context(), "a", 1)
+	}()
+	require.Equal(t, trip{"a": {1}}, <-d.calls)
+	behind := d.ask(t, t.Context(), "a", 2)
+	d.open <- struct{}{}
+	require.Equal(t, "broken", <-caught)
+	require.Equal(t, trip{"a": {2}}, <-d.calls)
+	d.open <- struct{}{}
+	require.Equal(t, result{20, nil}, <-behind)
+	d.wait()
+}
+
+// Where a call may last, its callers can always hang up.
+func TestGathererAloofCallerHangsUp(t *testing.T) {
+	t.Parallel()
+	d := newDesk(3, 3, 4, 100, time.Minute)
+	d.aloof = true
+	ctx, hangUp := context.WithCancel(t.Context())
+	out := make(chan error, 1)
+	go func() {
+		_, err := d.do(ctx, "a", 1)
+		out <- err
+	}()
+	require.Equal(t, trip{"a": {1}}, <-d.calls)
+	hangUp()
+	require.ErrorIs(t, <-out, context.Canceled)
+	d.open <- struct{}{}
+	d.wait()
+}
+
 // A crowded lane fills its share of a call, not the whole of it.
 func TestGathererTakesLanesInTurn(t *testing.T) {
 	t.Parallel()

@@ -37,6 +37,7 @@ func newStatusReader(finder *order.Finder, now func() time.Time) *statusReader {
 			timeout: statusTimeout, now: now, send: sendTo(from)}
 	}
 	s.line, s.ledger = reads(finder.InLine), reads(finder.InLedger)
+	s.ledger.aloof = true
 	return s
 }
 

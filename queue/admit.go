@@ -2,8 +2,8 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -24,10 +24,7 @@ type Request struct {
 }
 
 // contact is how and in which language to reach the shopper, as a record has it.
-func (r *Request) contact() *string {
-	text := r.Email + "\t" + r.Phone + "\t" + r.Locale
-	return &text
-}
+func (r *Request) contact() string { return r.Email + "\t" + r.Phone + "\t" + r.Locale }
 
 // Admission is the answer to one Request.
 type Admission struct {
@@ -116,16 +113,24 @@ func (a Ask) check() error {
 
 func (k keys) admit() []string { return []string{k.meta, k.stock, k.wait, k.orders, k.holders} }
 
+// args are columns: the script hands the ids, and the users, to Redis as they stand.
 func (a Ask) args() []any {
-	args := make([]any, 0, 4+5*len(a.Requests))
-	args = append(args, a.Epoch, strconv.FormatFloat(a.Rate, 'f', 3, 64), wakeChannel, a.Line.sale)
+	n := len(a.Requests)
+	args := make([]any, 4+5*n)
+	args[0], args[1], args[2], args[3] = a.Epoch, a.rate(), wakeChannel, a.Line.sale
+	ids, users, units, prints, contacts := args[4:], args[4+n:], args[4+2*n:], args[4+3*n:], args[4+4*n:]
+	texts := make([]string, n)
 	for i := range a.Requests {
 		r := &a.Requests[i]
+		texts[i] = r.contact()
 		// Pointers: a string in an interface would be copied to the heap.
-		args = append(args, &r.ID, &r.User, &r.Units, &r.Fingerprint, r.contact())
+		ids[i], users[i], units[i], prints[i], contacts[i] = &r.ID, &r.User, &r.Units, &r.Fingerprint, &texts[i]
 	}
 	return args
 }
+
+// rate is the drain rate as the script is told.
+func (a Ask) rate() string { return strconv.FormatFloat(a.Rate, 'f', 3, 64) }
 
 func (a Ask) read(reply any, err error) Told {
 	if err != nil {
@@ -139,69 +144,101 @@ func (a Ask) read(reply any, err error) Told {
 	if head == "X" {
 		return Told{Err: ErrNotReady}
 	}
-	stock, seq, _ := strings.Cut(head, " ")
-	t := Told{Admissions: make([]Admission, len(a.Requests))}
-	var bad [2]error
-	t.Stock, bad[0] = strconv.ParseInt(stock, 10, 64)
-	t.Seq, bad[1] = strconv.ParseInt(seq, 10, 64)
-	if err := errors.Join(bad[:]...); err != nil || len(answers) != len(a.Requests)+1 {
-		return Told{Err: fmt.Errorf("admit to %s: head %q and %d answers to %d requests", a.Line.sale, head, len(answers)-1, len(a.Requests))}
+	if len(answers) != len(a.Requests)+1 {
+		return Told{Err: fmt.Errorf("admit to %s: %d answers to %d requests", a.Line.sale, len(answers)-1, len(a.Requests))}
 	}
+	at, err := a.place(head, answers[1:])
+	if err != nil {
+		return Told{Err: err}
+	}
+	t := Told{Admissions: make([]Admission, len(a.Requests)), Stock: at.stock, Seq: at.newest}
 	for i, answer := range answers[1:] {
 		text, _ := answer.(string)
-		t.Admissions[i] = readAnswer(&a.Requests[i], text)
+		at.readAnswer(&t.Admissions[i], &a.Requests[i], text)
 	}
 	return t
 }
 
-func readAnswer(r *Request, answer string) Admission {
+// place is where the next ticket of a batch stands.
+type place struct {
+	stock, newest, claimed int64
+	seq                    int64 // of the ticket that was read last
+	admitted               time.Time
+	rate                   float64
+}
+
+// place reads the head of a reply, and counts back from the newest ticket to those before the batch.
+func (a Ask) place(head string, answers []any) (place, error) {
+	var p place
+	var ms int64
+	rest := head
+	for i, to := range [...]*int64{&p.stock, &p.newest, &p.claimed, &ms} {
+		text, after, more := strings.Cut(rest, " ")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || more != (i < 3) {
+			return p, fmt.Errorf("admit to %s began with %q, which says no place in line", a.Line.sale, head)
+		}
+		*to, rest = n, after
+	}
+	p.seq = p.newest
+	for _, answer := range answers {
+		if text, _ := answer.(string); strings.HasPrefix(text, "A") {
+			p.seq--
+		}
+	}
+	p.admitted = time.UnixMilli(ms).UTC()
+	p.rate, _ = strconv.ParseFloat(a.rate(), 64) // the script and the record know it no better
+	return p, nil
+}
+
+// readAnswer fills an empty admission, which is large: it is never copied here.
+func (p *place) readAnswer(to *Admission, r *Request, answer string) {
 	if answer == "" {
 		answer = "?"
 	}
 	code, rest := answer[0], answer[1:]
 	switch code {
 	case 'A':
-		t, err := admittedTicket(r, rest)
-		return Admission{Ticket: t, Err: err}
+		to.Err = p.admit(&to.Ticket, r, rest)
 	case 'R':
-		t, err := parseTicket(r.ID, rest)
-		return Admission{Ticket: t, Replayed: true, Err: err}
+		to.Replayed = true
+		to.Ticket, to.Err = parseTicket(r.ID, rest)
 	case 'M':
-		return Admission{Err: ErrMismatch}
+		to.Err = ErrMismatch
 	case 'N':
 		ms, _ := strconv.ParseInt(rest, 10, 64)
-		if ms == 0 {
-			return Admission{Err: NotStartedError{}}
+		refused := NotStartedError{}
+		if ms != 0 {
+			refused.StartsAt = time.UnixMilli(ms).UTC()
 		}
-		return Admission{Err: NotStartedError{StartsAt: time.UnixMilli(ms).UTC()}}
+		to.Err = refused
 	case 'E':
-		return Admission{Err: ErrEnded}
+		to.Err = ErrEnded
 	case 'P':
-		return Admission{Err: ErrPaused}
+		to.Err = ErrPaused
 	case 'L':
-		return Admission{Err: LimitError{OrderID: rest}}
+		to.Err = LimitError{OrderID: rest}
 	case 'F':
-		return Admission{Err: ErrFull}
+		to.Err = ErrFull
 	case 'S':
-		return Admission{Err: ErrSoldOut}
+		to.Err = ErrSoldOut
+	default:
+		to.Err = fmt.Errorf("admit answered %q, which is no answer", answer)
 	}
-	return Admission{Err: fmt.Errorf("admit answered %q, which is no answer", answer)}
 }
 
-// admittedTicket is the request as it stands in the line now: sequence, slot,
-// admission, position and expected wait are what the line decided.
-func admittedTicket(r *Request, decided string) (Ticket, error) {
-	t := Ticket{ID: r.ID, User: r.User, State: Queued, Units: r.Units, Fingerprint: r.Fingerprint, Email: r.Email, Phone: r.Phone, Locale: r.Locale}
-	var slot, admitted int64
-	rest := decided
-	for i, to := range [...]*int64{&t.Seq, &slot, &admitted, &t.Position, &t.ETASeconds} {
-		text, after, more := strings.Cut(rest, "\t")
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 0 || more != (i < 4) {
-			return Ticket{}, fmt.Errorf("admit answered %q for %s, which is no place in line", decided, r.ID)
-		}
-		*to, rest = n, after
+// admit makes the next ticket: the request as it stands in the line now.
+func (p *place) admit(t *Ticket, r *Request, slot string) error {
+	p.seq++
+	*t = Ticket{ID: r.ID, User: r.User, State: Queued, Seq: p.seq, Units: r.Units, Slot: 1, AdmittedAt: p.admitted, Fingerprint: r.Fingerprint,
+		Position: max(p.seq-p.claimed, 1), Email: r.Email, Phone: r.Phone, Locale: r.Locale}
+	t.ETASeconds = int64(math.Ceil(float64(t.Position) / p.rate))
+	if slot == "" {
+		return nil
 	}
-	t.Slot, t.AdmittedAt = int(slot), time.UnixMilli(admitted).UTC()
-	return t, nil
+	var err error
+	if t.Slot, err = strconv.Atoi(slot); err != nil || t.Slot < 2 {
+		return fmt.Errorf("admit answered slot %q for %s", slot, r.ID)
+	}
+	return nil
 }

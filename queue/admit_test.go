@@ -219,3 +219,38 @@ func TestAdmitRefusesWhatIsNotReady(t *testing.T) {
 		require.NoError(t, b.admit(one...)[0].Err)
 	})
 }
+
+// What is answered is counted back from the newest ticket; what is recorded is written by the script. They must be the same.
+func TestAdmitAnswersWhatItRecords(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		s := openSale()
+		s.Total = 150
+		b := newBox(t, addr, s)
+		before := b.enqueue(120)
+		b.claim("b1", 20)
+		three := ask("three", "ann")
+		three.Units, three.Email, three.Locale = 3, "ann@example.com", "de"
+		batch := []queue.Request{ask(before[0], "nobody"), three, ask("x", "ann"), ask("bob-1", "bob"), ask("bob-2", "bob"), ask("bob-1", "bob"), ask("cat", "cat")}
+		for i := range 30 {
+			batch = append(batch, ask(fmt.Sprint("more-", i), fmt.Sprint("shopper-", i)))
+		}
+		const odd = 7.0 / 3
+		first, err := b.Admit(b.ctx, 1, odd, batch)
+		require.NoError(t, err)
+		admitted := 0
+		for i, again := range b.admit(batch...) {
+			if first[i].Err != nil || first[i].Replayed {
+				continue
+			}
+			admitted++
+			require.Equal(t, first[i].Ticket, again.Ticket)
+			require.EqualValues(t, 120+admitted, again.Ticket.Seq)
+		}
+		require.Equal(t, 28, admitted, "150 units less 120, of which one order takes three")
+		require.ErrorIs(t, first[0].Err, queue.ErrMismatch)
+		require.Equal(t, 2, first[4].Ticket.Slot)
+		require.EqualValues(t, 101, first[1].Ticket.Position)
+		require.ErrorIs(t, first[len(batch)-1].Err, queue.ErrSoldOut)
+		b.conserved(3)
+	})
+}

@@ -2,12 +2,14 @@
 --
 -- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
 -- ARGV  1 epoch the caller knows  2 tickets drained per second  3 wake channel  4 sale
---       then per request: id, user, units, fingerprint, contact (email, phone and locale with tabs between)
+--       then, for n requests: n ids, n users, n units, n fingerprints, n contacts (email, phone and locale with tabs between)
 --
 -- Returns {head, answer, answer, ...}, one answer per request in their order.
 --   head    "X" the line is not ready (no meta, other epoch, being rebuilt): nothing was done, no answers follow
---           else the units left and the sequence of the newest ticket, after this batch: "stock seq"
---   answer  "A" .. sequence, slot, admitted ms, position, eta s (with tabs between)    admitted
+--           else, after this batch: units left, sequence of the newest ticket, sequence up to which tickets were claimed, admitted ms
+--           ("stock seq claimed ms")
+--   answer  "A" .. slot      admitted, in the first slot when there is no number. Those admitted have the last sequences, in their order;
+--                            position is sequence − claimed, at least 1; eta is position / drained per second, rounded up
 --           "R" .. record    known: the same request came before, this is what it became
 --           "M"              known, but with another payload or user
 --           "N" .. starts_ms the sale has not started (0: not opened yet)
@@ -18,13 +20,14 @@
 --           "S"              not enough units left
 -- The order of the checks is part of the contract: known, window, limit, cap, stock.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed')
+local call, format = redis.call, string.format
+local meta = call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed')
 if meta[1] ~= ARGV[1] or meta[2] then return {'X'} end
 local now = now_ms()
-local stamp = int(now)
 local state, starts, ends = meta[3], tonumber(meta[4]), tonumber(meta[5])
 local cap, limit, seq, claimed = tonumber(meta[6]), tonumber(meta[7]), tonumber(meta[8]), tonumber(meta[9])
 local rate = tonumber(ARGV[2])
+local stamp = format('%d', now)
 local middle = '\t' .. stamp .. '\t'
 
 local refusal
@@ -33,23 +36,21 @@ elseif state == 'draft' then refusal = 'N0'
 elseif now < starts then refusal = 'N' .. meta[4]
 elseif state == 'paused' then refusal = 'P' end
 
-local ids, users = {}, {}
-for a = 5, #ARGV, 5 do
-  ids[#ids + 1] = ARGV[a]
-  users[#users + 1] = ARGV[a + 1]
-end
-local known = redis.call('HMGET', KEYS[4], unpack(ids))
-local held = redis.call('HMGET', KEYS[5], unpack(users))
-local depth = redis.call('LLEN', KEYS[3])
-local stock = tonumber(redis.call('GET', KEYS[2]) or '0')
+local n = (#ARGV - 4) / 5
+local users, amounts, prints, contacts = 4 + n, 4 + 2 * n, 4 + 3 * n, 4 + 4 * n
+local known = call('HMGET', KEYS[4], unpack(ARGV, 5, users))
+local held = call('HMGET', KEYS[5], unpack(ARGV, users + 1, amounts))
+local depth = call('LLEN', KEYS[3])
+local stock = tonumber(call('GET', KEYS[2]) or '0')
 
 -- fresh and mine hold what this very batch has decided, for requests that share an id or a user.
 local fresh, mine = {}, {}
-local out, push, records, taken = {''}, {}, {}, 0
+local out, push, records, holders, admitted, taken = {''}, {}, {}, {}, 0, 0
+-- Neighbours mostly expect the same wait, and writing a number is the dearest thing here.
+local eta, eta_text
 
-for i = 1, #ids do
-  local a = 5 + (i - 1) * 5
-  local id, user, units, print = ids[i], users[i], tonumber(ARGV[a + 2]), ARGV[a + 3]
+for i = 1, n do
+  local id, user, print = ARGV[4 + i], ARGV[users + i], ARGV[prints + i]
   local record = fresh[id] or known[i]
   if record then
     local owner, same = string.match(record, '^%a\t%d+\t%d+\t%d+\t([^\t]*)\t%d+\t([^\t]*)\t')
@@ -57,40 +58,37 @@ for i = 1, #ids do
   elseif refusal then
     out[i + 1] = refusal
   else
-    local text = mine[user] or held[i] or ''
+    local amount, text = ARGV[amounts + i], mine[user] or held[i] or ''
+    local units = tonumber(amount)
     local sum, slot, newest = held_by(text)
     if sum + units > limit then out[i + 1] = 'L' .. newest
     elseif depth >= cap then out[i + 1] = 'F'
     elseif units > stock then out[i + 1] = 'S'
     else
-      seq, depth, stock, taken = seq + 1, depth + 1, stock - units, taken + units
+      seq, depth, stock, taken, admitted = seq + 1, depth + 1, stock - units, taken + units, admitted + 1
       local position = math.max(seq - claimed, 1)
-      local place = string.format('\t%.0f\t%.0f', position, math.ceil(position / rate))
-      record = string.format('q\t%.0f\t%.0f\t%.0f\t', seq, units, slot) .. user .. middle .. print .. place .. '\t\t\t' ..
-        ARGV[a + 4] .. '\t'
-      mine[user] = with_order(text, id, slot, units)
-      fresh[id] = record
-      push[#push + 1] = id
-      records[#records + 1] = id
-      records[#records + 1] = record
-      out[i + 1] = string.format('A%.0f\t%.0f\t', seq, slot) .. stamp .. place
+      local wait = math.ceil(position / rate)
+      if wait ~= eta then eta, eta_text = wait, format('\t%d\t\t\t', wait) end
+      record = 'q\t' .. format('%d', seq) .. '\t' .. amount .. '\t' .. slot .. '\t' .. user .. middle .. print ..
+        format('\t%d', position) .. eta_text .. ARGV[contacts + i] .. '\t'
+      text = with_order(text, id, slot, amount)
+      fresh[id], mine[user] = record, text
+      push[admitted] = id
+      records[2 * admitted - 1], records[2 * admitted] = id, record
+      holders[2 * admitted - 1], holders[2 * admitted] = user, text -- of a user's two the later counts
+      out[i + 1] = slot == 1 and 'A' or 'A' .. slot
     end
   end
 end
 
-if #push > 0 then
-  local holders = {}
-  for user, text in pairs(mine) do
-    holders[#holders + 1] = user
-    holders[#holders + 1] = text
-  end
-  redis.call('DECRBY', KEYS[2], taken)
-  in_chunks('HSET', KEYS[4], records)
-  in_chunks('HSET', KEYS[5], holders)
-  in_chunks('LPUSH', KEYS[3], push)
-  redis.call('HSET', KEYS[1], 'seq', int(seq))
+if admitted > 0 then
+  call('DECRBY', KEYS[2], taken)
+  call('HSET', KEYS[4], unpack(records))
+  call('HSET', KEYS[5], unpack(holders))
+  call('LPUSH', KEYS[3], unpack(push))
+  call('HSET', KEYS[1], 'seq', format('%d', seq))
   -- Only the first ticket of an empty line wakes a worker: a busy one looks again by itself.
-  if depth == #push then redis.call('PUBLISH', ARGV[3], ARGV[4]) end
+  if depth == admitted then call('PUBLISH', ARGV[3], ARGV[4]) end
 end
-out[1] = int(stock) .. ' ' .. int(seq)
+out[1] = format('%d %d %d ', stock, seq, claimed) .. stamp
 return out

@@ -102,7 +102,7 @@ end
 
 -- with_order returns a holding with one order more.
 local function with_order(text, id, slot, units)
-  local one = id .. string.format(':%.0f:%.0f', slot, tonumber(units))
+  local one = id .. ':' .. slot .. ':' .. units
   if text == '' then return one end
   return text .. ',' .. one
 end
