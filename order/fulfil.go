@@ -18,8 +18,8 @@ import (
 	"sluice/store"
 )
 
-// Fulfiller turns tickets into orders: one transaction for a batch, and
-// for ever smaller parts of it when the batch does not go through as a whole. A ticket may be
+// Fulfiller turns tickets into orders: one transaction for a batch, ticket by
+// ticket when the batch does not go through as a whole. A ticket may be
 // delivered any number of times; it makes one order and takes its units once.
 // Safe for concurrent use.
 type Fulfiller struct {
@@ -32,8 +32,6 @@ type Fulfiller struct {
 	log      *slog.Logger
 	now      func() time.Time
 	instance string // which process this is, for an order's timeline
-	orders   *store.Bulk[Row]
-	outbox   *store.Bulk[notify.Row]
 }
 
 // On names the process that fulfils, for an order's timeline.
@@ -46,8 +44,7 @@ func (f *Fulfiller) On(instance string) *Fulfiller {
 // within deadline, or not at all when it is 0. Each order's news goes to the
 // outbox for every channel; told is called after each commit.
 func NewFulfiller(db *store.DB, catalog *inventory.Catalog, book *inventory.Book, deadline time.Duration, channels []string, told func(), log *slog.Logger, now func() time.Time) *Fulfiller {
-	return &Fulfiller{db: db, catalog: catalog, book: book, deadline: deadline, channels: channels, told: told, log: log, now: now,
-		orders: store.NewBulk[Row](db), outbox: store.NewBulk[notify.Row](db)}
+	return &Fulfiller{db: db, catalog: catalog, book: book, deadline: deadline, channels: channels, told: told, log: log, now: now}
 }
 
 // Handle implements queue.Handler.
@@ -60,33 +57,22 @@ func (f *Fulfiller) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome,
 	if len(tickets) == 0 {
 		return ordered, nil
 	}
-	outcomes, err := f.parts(ctx, sale, b.Epoch, tickets)
-	return append(outcomes, ordered...), err
-}
-
-// parts fulfils tickets in as large parts as go through: one that does not is
-// halved, so that a bad ticket costs a few transactions and not one for each of its
-// batch-mates. After a fault it returns the outcomes so far.
-func (f *Fulfiller) parts(ctx context.Context, sale inventory.Sale, epoch int64, tickets []queue.Ticket) ([]queue.Outcome, error) {
-	if len(tickets) == 1 {
-		one, err := f.alone(ctx, sale, epoch, tickets[0])
-		if err != nil {
-			return nil, err
-		}
-		return []queue.Outcome{one}, nil
-	}
-	outcomes, err := f.fulfil(ctx, sale, epoch, tickets)
+	outcomes, err := f.fulfil(ctx, sale, b.Epoch, tickets)
 	if err == nil || blameless(err) {
-		return outcomes, err
+		return append(outcomes, ordered...), err
 	}
-	f.log.Info("tickets did not go through together: each half is tried by itself", "sale", sale.ID, "tickets", len(tickets), "error", err)
-	half := len(tickets) / 2
-	first, err := f.parts(ctx, sale, epoch, tickets[:half])
-	if err != nil {
-		return first, err
+	if len(tickets) > 1 {
+		f.log.Info("batch did not fit as a whole: going ticket by ticket", "sale", b.Sale, "tickets", len(tickets), "error", err)
 	}
-	second, err := f.parts(ctx, sale, epoch, tickets[half:])
-	return append(first, second...), err
+	outcomes = ordered
+	for _, t := range tickets {
+		one, err := f.alone(ctx, sale, b.Epoch, t)
+		if err != nil {
+			return outcomes, err
+		}
+		outcomes = append(outcomes, one)
+	}
+	return outcomes, nil
 }
 
 // alone fulfils one ticket. The error is a fault that the ticket has no part in.
@@ -144,9 +130,6 @@ var errOverLimit = errors.New("a user would hold more than the limit")
 
 // fulfil is the one transaction: orders, outbox, and last the hot stock row.
 func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64, tickets []queue.Ticket) ([]queue.Outcome, error) {
-	if err := errors.Join(f.orders.Ready(ctx), f.outbox.Ready(ctx)); err != nil {
-		return nil, err
-	}
 	var outcomes []queue.Outcome
 	err := f.db.Tx(ctx, func(tx *gorm.DB) error {
 		// The tag is new on every run, also when a lost commit reply makes the same
@@ -165,7 +148,7 @@ func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64
 		if err := f.insertFailed(tx, sale, epoch, result.conflicting, tag); err != nil {
 			return err
 		}
-		if _, err := f.outbox.Insert(tx, result.news(f.channels, f.now())); err != nil {
+		if err := notify.Insert(tx, result.news(f.channels, f.now())); err != nil {
 			return err
 		}
 		if result.units > 0 {
@@ -205,30 +188,20 @@ func (f *Fulfiller) row(sale inventory.Sale, epoch int64, t queue.Ticket, tag st
 // deliveries of the same tickets wait for each other and never deadlock.
 func (f *Fulfiller) insert(tx *gorm.DB, rows []Row) (map[string]Row, error) {
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.ID, b.ID) })
-	inserted, err := f.orders.Insert(tx, rows)
-	if err != nil {
-		return nil, err
-	}
-	stored := make(map[string]Row, len(rows))
-	for _, r := range rows {
-		stored[r.ID] = r
-	}
-	if inserted == int64(len(rows)) { // nothing was there before: what is stored is what was given
-		return stored, nil
-	}
-	return f.readBack(tx, rows)
-}
-
-// readBack returns what the database holds under the ids of rows.
-func (f *Fulfiller) readBack(tx *gorm.DB, rows []Row) (map[string]Row, error) {
 	ids := make([]string, len(rows))
 	for i, r := range rows {
 		ids[i] = r.ID
 	}
 	stored := make(map[string]Row, len(rows))
-	for some := range slices.Chunk(ids, maxIDs) {
+	size := f.db.MaxRows(rowColumns)
+	for from := 0; from < len(rows); from += size {
+		to := min(from+size, len(rows))
+		chunk := rows[from:to]
+		if err := store.InsertIgnore(tx).Create(&chunk).Error; err != nil {
+			return nil, err
+		}
 		var found []Row
-		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "batch_id", "confirmed_at", "ended_at", "pay_by", "paid_at").Where("id IN ?", some).Find(&found).Error; err != nil {
+		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "batch_id", "confirmed_at", "ended_at", "pay_by", "paid_at").Where("id IN ?", ids[from:to]).Find(&found).Error; err != nil {
 			return nil, err
 		}
 		for _, r := range found {
@@ -240,9 +213,6 @@ func (f *Fulfiller) readBack(tx *gorm.DB, rows []Row) (map[string]Row, error) {
 	}
 	return stored, nil
 }
-
-// maxIDs of one query keep its text small.
-const maxIDs = 500
 
 // fence raises the fence of the expired orders among found, and corrects in
 // stored those that were paid late meanwhile. Their tickets are what late

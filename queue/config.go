@@ -10,7 +10,7 @@ import (
 // tickets to Redis in one script; past a few thousand arguments Lua's unpack
 // fails, so both stay well below.
 const (
-	MaxBatch = 2000
+	MaxBatch = 500
 	MaxCap   = 10_000_000
 )
 
@@ -29,7 +29,7 @@ type Config struct {
 
 // DefaultConfig returns the configuration used where nothing is set.
 func DefaultConfig() Config {
-	return Config{Cap: 10_000, MinCap: 100, Batch: 1000, Drain: true, Lease: 10 * time.Second, MaxAttempts: 5, Backoff: time.Second}
+	return Config{Cap: 10_000, MinCap: 100, Batch: 200, Drain: true, Lease: 10 * time.Second, MaxAttempts: 5, Backoff: time.Second}
 }
 
 // Validate reports every value out of its bounds, by key.

@@ -71,8 +71,7 @@ func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration)
 		return Batch{}, err
 	}
 	b := Batch{ID: id, Sale: l.sale, Epoch: toInt(list[0]), Solo: toInt(list[1]) == 1}
-	b.Tickets = make([]Ticket, 0, len(list)/2)
-	for i := 3; i+1 < len(list); i += 2 {
+	for i := 2; i+2 < len(list); i += 3 {
 		order, _ := list[i].(string)
 		record, _ := list[i+1].(string)
 		t, err := parseTicket(order, record)
@@ -80,7 +79,7 @@ func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration)
 			b.Poisoned = append(b.Poisoned, Poison{ID: order, Err: err})
 			continue
 		}
-		t.Attempts = int(toInt(list[2]))
+		t.Attempts = int(toInt(list[i+2]))
 		b.Tickets = append(b.Tickets, t)
 	}
 	return b, nil

@@ -28,13 +28,9 @@ func ForUpdate(tx *gorm.DB) *gorm.DB {
 // MaxRows is how many rows of so many columns one INSERT may carry: at least 1, at most 500, within the dialect's bound on
 // parameters.
 func (db *DB) MaxRows(columns int) int {
-	return max(1, min(maxRows, db.params()/max(1, columns)))
-}
-
-// params is how many parameters one statement may have.
-func (db *DB) params() int {
+	params := networkParams
 	if db.Driver == SQLite {
-		return sqliteParams
+		params = sqliteParams
 	}
-	return networkParams
+	return max(1, min(maxRows, params/max(1, columns)))
 }

@@ -25,7 +25,6 @@ type DB struct {
 	cfg   Config
 	log   *slog.Logger
 	pools []*sql.DB
-	group *group // of SQLite's writers; nil elsewhere
 }
 
 // opened is what a dialect hands over: its pools (the writer first) and a dialector for each.
@@ -45,9 +44,6 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 		return nil, fmt.Errorf("open %s database: %w", cfg.Driver, err)
 	}
 	db := &DB{Driver: cfg.Driver, cfg: cfg, log: log, pools: o.pools}
-	if cfg.Driver == SQLite {
-		db.group = &group{together: db.transaction, alone: db.transaction}
-	}
 	if err := db.connect(ctx, o.dialectors); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s database, check database.dsn and that the server runs: %w", cfg.Driver, err), db.Close())
 	}

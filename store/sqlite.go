@@ -22,17 +22,13 @@ const (
 	sqliteUnique     = 2067
 )
 
-// sqliteCache is 64 MiB of pages for the writer: those of a group of large batches stay in memory until its commit, instead of being written
-// before and again with it.
-const sqliteCache = "cache_size(-65536)"
-
 // openSQLite gives one writer, so that writers queue in this process instead of failing with SQLITE_BUSY, and a pool of
 // readers that do not wait for it (WAL). synchronous=FULL: the file is the only durable copy of a sold unit.
 func openSQLite(cfg Config) (opened, error) {
 	if err := createParent(cfg.DSN); err != nil {
 		return opened{}, err
 	}
-	write, err := sql.Open("sqlite", sqliteURI(cfg.DSN, "immediate", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", sqliteCache))
+	write, err := sql.Open("sqlite", sqliteURI(cfg.DSN, "immediate", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"))
 	if err != nil {
 		return opened{}, err
 	}

@@ -18,8 +18,7 @@ const (
 // Tx runs fn in one transaction (READ COMMITTED; on SQLite holding the write lock from the start) and commits when fn returns
 // nil. A transaction the database rolled back in favour of another is run again from the start, at most 5 times, so fn must
 // change nothing outside tx that a second run would not overwrite. Each run is bounded by
-// database.tx_timeout. On SQLite those that wait for the writer are run and committed together where they all succeed, and so may see
-// what has been done before them in their group.
+// database.tx_timeout.
 //
 // An error from fn is returned as it is. Ask Unavailable and Duplicate about it. A connection lost during commit leaves the
 // outcome unknown: fn must be safe to repeat.
@@ -39,13 +38,6 @@ func (db *DB) Tx(ctx context.Context, fn func(tx *gorm.DB) error) error {
 }
 
 func (db *DB) once(ctx context.Context, fn func(tx *gorm.DB) error) error {
-	if db.group != nil {
-		return db.group.run(ctx, fn)
-	}
-	return db.transaction(ctx, fn)
-}
-
-func (db *DB) transaction(ctx context.Context, fn func(tx *gorm.DB) error) error {
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
 	defer cancel()
 	return db.Write.WithContext(ctx).Transaction(fn)

@@ -5,7 +5,7 @@
 -- ARGV  1 most tickets  2 lease in ms  3 batch id (never used before)
 --
 -- Returns {} when there is nothing to claim or the line is being rebuilt,
--- else {epoch, solo (1 a suspect, 0 not), failed attempts of a suspect, then per ticket: id, record ("" when it has none)}.
+-- else {epoch, solo (1 a suspect, 0 not), then per ticket: id, record ("" when it has none), failed attempts}.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'claimed')
 if not meta[1] or meta[2] then return {} end
@@ -16,11 +16,13 @@ end
 if not ids or #ids == 0 then return {} end
 
 local records = redis.call('HMGET', KEYS[6], unpack(ids))
-local last = tonumber(meta[3])
-local out = {meta[1], solo, solo == 1 and redis.call('HGET', KEYS[7], ids[1]) or '0'}
+local out, last = {meta[1], solo}, tonumber(meta[3])
+local attempts = solo == 1 and redis.call('HGET', KEYS[7], ids[1]) or '0'
 for i = 1, #ids do
   local record = records[i] or ''
-  out[2 * i + 2], out[2 * i + 3] = ids[i], record
+  out[#out + 1] = ids[i]
+  out[#out + 1] = record
+  out[#out + 1] = attempts
   local seq = tonumber(string.match(record, '^%a\t(%d+)\t') or '0')
   if seq > last then last = seq end
 end

@@ -15,26 +15,12 @@ end
 local function int(x) return string.format('%.0f', x) end
 
 -- refund_mark returns the end of a record that says that a payment must go back, or ''.
-local function refund_mark(record)
-  if string.sub(record, -2) == '\tr' then return '\tr' end
-  return ''
-end
+local function refund_mark(record) return string.match(record, '\tr$') or '' end
 
--- lasting returns state and the fields of a record that outlive the line: seq to eta_s, with a tab in front of each; nil
--- when they are not what a script has written.
-local function lasting(record)
-  return string.match(record, '^(%a)(\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+)\t')
-end
-
--- rewritten puts them into a new record. Contact and locale go: whoever still needs them reads the database.
-local function rewritten(record, head, state, at, reason, pay)
-  return state .. head .. '\t' .. at .. '\t' .. reason .. '\t\t\t\t' .. pay .. refund_mark(record)
-end
-
--- ended returns the record in a new state.
+-- ended returns the record in a new state. Contact and locale go: whoever still needs them reads the database.
 local function ended(record, state, at, reason, pay)
-  local _, head = lasting(record)
-  return rewritten(record, head, state, int(at), reason, pay or '')
+  local head = string.match(record, '^%a(\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+)\t')
+  return state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t\t\t' .. (pay or '') .. refund_mark(record)
 end
 
 local function units_and_user(record)

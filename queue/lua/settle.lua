@@ -21,35 +21,32 @@ local now = now_ms()
 local ids = {}
 for a = 7, #ARGV, 4 do ids[#ids + 1] = ARGV[a] end
 local records = redis.call('HMGET', KEYS[5], unpack(ids))
-local changed, finished, news, served = {}, {}, {ARGV[5]}, {}
-local back, again, due, told, stamp = {}, {}, {}, {ARGV[6], ARGV[5]}, int(now)
+local changed, finished, news, served = {}, {}, {ARGV[5]}, 0
+local back, again, due, told = {}, {}, {}, {ARGV[6], ARGV[5]}
 
--- A confirmed order's record stays as long as the line: without it its units could never come back.
-local function sold(record) return record and string.find(record, '^[cp]\t') end
-
-local function tell(id, record, head, state, at, reason, pay)
-  if at == '' then at = stamp end
-  local n = #changed
-  changed[n + 1], changed[n + 2] = id, rewritten(record, head, state, at, reason, pay)
+local function tell(id, record, state, at, reason, pay)
+  changed[#changed + 1] = id
+  changed[#changed + 1] = ended(record, state, tonumber(at) or now, reason, pay)
   news[#news + 1] = id .. ' ' .. state
 end
 
 for i = 1, #ids do
   local a = 7 + (i - 1) * 4
   local id, op, value, record = ids[i], ARGV[a + 1], ARGV[a + 2], records[i]
-  -- Only what rewritten() can rewrite: an error halfway would undo nothing and lose the whole batch.
-  local state, live
-  if record then state, live = lasting(record) end
-  if state ~= 'q' then live = nil end
+  -- Only what ended() can rewrite: an error halfway would undo nothing and lose the whole batch.
+  local live = record and string.find(record, '^q\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t')
+  -- A confirmed order's record stays as long as the line: without it its units could never come back.
+  local sold = record and string.find(record, '^[cp]\t')
   if op == 'b' then
     if value == 'suspect' then again[#again + 1] = id else back[#back + 1] = id end
   elseif op == 'r' then
     redis.call('HINCRBY', KEYS[10], id, 1)
     redis.call('ZADD', KEYS[9], int(now + tonumber(value)), id)
   else
-    served[#served + 1] = id
+    served = served + 1
+    redis.call('HDEL', KEYS[10], id)
     if (op == 'c' or op == 'p') and live then
-      tell(id, record, live, op, ARGV[a + 3], '', value)
+      tell(id, record, op, ARGV[a + 3], '', value)
       if op == 'c' and value ~= '' then
         due[#due + 1] = value
         due[#due + 1] = id
@@ -62,17 +59,16 @@ for i = 1, #ids do
         changed[#changed + 1] = 'f' .. string.sub(record, 2)
       elseif live then
         give_back(KEYS[2], KEYS[6], id, record, told)
-        if op == 'e' then tell(id, record, live, value, ARGV[a + 3], '', '') else tell(id, record, live, 'f', ARGV[a + 3], value, '') end
+        if op == 'e' then tell(id, record, value, ARGV[a + 3], '') else tell(id, record, 'f', ARGV[a + 3], value) end
       end
       if op == 'x' then redis.call('LPUSH', KEYS[11], id)
-      elseif not sold(record) then finished[#finished + 1] = id end
-    elseif op == 'k' and not sold(record) then
+      elseif not sold then finished[#finished + 1] = id end
+    elseif op == 'k' and not sold then
       finished[#finished + 1] = id
     end
   end
 end
 
-if redis.call('EXISTS', KEYS[10]) == 1 then in_chunks('HDEL', KEYS[10], served) end
 in_chunks('HSET', KEYS[5], changed)
 in_chunks('ZADD', KEYS[13], due)
 -- The oldest must be popped first again: it goes back last.
@@ -81,6 +77,6 @@ for i = #again, 1, -1 do redis.call('RPUSH', KEYS[8], again[i]) end
 local over = redis.call('LLEN', KEYS[11]) - tonumber(ARGV[3])
 for _ = 1, over do finished[#finished + 1] = redis.call('RPOP', KEYS[11]) end
 keep_done(KEYS[12], KEYS[5], finished, tonumber(ARGV[2]))
-if #served > 0 then redis.call('HINCRBY', KEYS[1], 'served', #served) end
+if served > 0 then redis.call('HINCRBY', KEYS[1], 'served', served) end
 if #news > 1 then redis.call('PUBLISH', ARGV[4], table.concat(news, '\n')) end
 return 1
