@@ -44,6 +44,7 @@ type Consumer struct {
 	ready   *readySet
 	brake   *brake
 	tuning  *tuning
+	pace    *pace
 	stop    chan struct{}
 	once    sync.Once
 }
@@ -56,7 +57,7 @@ const sweepEvery = 250 * time.Millisecond
 func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []string, h Handler, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Consumer, error) {
 	c := &Consumer{
 		cfg: cfg, lines: lines, sales: sales, handler: h, log: log, now: now,
-		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg), stop: make(chan struct{}),
+		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg), pace: newPace(cfg.Lease), stop: make(chan struct{}),
 	}
 	pool, err := ants.NewPoolWithFuncGeneric(size.Size, c.work, ants.WithLogger(antsLog{log}))
 	if err != nil {
@@ -122,8 +123,7 @@ func (c *Consumer) work(sale string) {
 	ctx, cancel := context.WithTimeout(held, c.cfg.Lease*3/4)
 	defer cancel()
 	line := c.lines.Of(sale)
-	most := int(c.tuning.batch.Load())
-	batch, err := line.Claim(ctx, uuid.NewString(), most, c.cfg.Lease)
+	batch, err := line.claim(ctx, uuid.NewString(), c.pace.portion(int(c.tuning.batch.Load())), c.cfg.Lease)
 	if err != nil {
 		c.fault(sale, "claim", err)
 		return
@@ -133,13 +133,15 @@ func (c *Consumer) work(sale string) {
 		return
 	}
 	killpoint.Pass("claim.done")
-	if batch.Solo || size >= most {
+	if batch.Solo || batch.Left > 0 {
 		c.ready.add(sale)
 	}
 	started := c.now()
 	outcomes, fault := c.run(ctx, batch)
 	c.settle(held, line, batch, outcomes)
-	c.metrics.finished(batch, outcomes, c.now().Sub(started), c.now())
+	took := c.now().Sub(started)
+	c.metrics.finished(batch, outcomes, took, c.now())
+	c.pace.ended(size, took, fault == nil)
 	if fault != nil {
 		c.fault(sale, "fulfil", fault)
 		return
@@ -173,7 +175,11 @@ func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault 
 	case err != nil:
 		answers, fault = nil, err
 	}
-	return append(outcomes, complete(b, answers)...), fault
+	completed := complete(b, answers)
+	if len(outcomes) == 0 {
+		return completed, fault
+	}
+	return append(outcomes, completed...), fault
 }
 
 func (c *Consumer) handle(ctx context.Context, b Batch) (outcomes []Outcome, err error) {
@@ -215,6 +221,9 @@ func (c *Consumer) delay(b Batch) time.Duration {
 // complete keeps the first proper answer to each ticket of the batch. A ticket
 // without one goes back unchanged.
 func complete(b Batch, answers []Outcome) []Outcome {
+	if inOrder(b.Tickets, answers) {
+		return answers
+	}
 	answered := make(map[string]Outcome, len(b.Tickets))
 	for _, o := range answers {
 		if _, twice := answered[o.ID]; !twice && o.Op.valid() {
@@ -230,6 +239,19 @@ func complete(b Batch, answers []Outcome) []Outcome {
 		outcomes[i] = o
 	}
 	return outcomes
+}
+
+// inOrder reports whether answers is one proper answer to each ticket, as most often.
+func inOrder(tickets []Ticket, answers []Outcome) bool {
+	if len(answers) != len(tickets) {
+		return false
+	}
+	for i := range answers {
+		if answers[i].ID != tickets[i].ID || !answers[i].Op.valid() {
+			return false
+		}
+	}
+	return true
 }
 
 // settle tries until the lease has run out. Repeating is safe: once it was
