@@ -45,6 +45,7 @@ type Consumer struct {
 	brake   *brake
 	tuning  *tuning
 	pace    *pace
+	turns   *turns
 	stop    chan struct{}
 	once    sync.Once
 }
@@ -57,7 +58,7 @@ const sweepEvery = 250 * time.Millisecond
 func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []string, h Handler, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Consumer, error) {
 	c := &Consumer{
 		cfg: cfg, lines: lines, sales: sales, handler: h, log: log, now: now,
-		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg), pace: newPace(cfg.Lease), stop: make(chan struct{}),
+		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg), pace: newPace(cfg.Lease), turns: newTurns(), stop: make(chan struct{}),
 	}
 	pool, err := ants.NewPoolWithFuncGeneric(size.Size, c.work, ants.WithLogger(antsLog{log}))
 	if err != nil {
@@ -116,6 +117,15 @@ func (c *Consumer) work(sale string) {
 		c.ready.add(sale)
 		return
 	}
+	if !c.turns.enter(sale) {
+		return
+	}
+	leave := sync.OnceFunc(func() {
+		if c.turns.leave(sale) {
+			c.ready.add(sale)
+		}
+	})
+	defer leave()
 	// The work outlives the stop signal, never the lease. The last quarter is
 	// for settling: a handler that ran into its deadline still gives its batch back.
 	held, release := context.WithTimeout(context.Background(), c.cfg.Lease)
@@ -128,22 +138,29 @@ func (c *Consumer) work(sale string) {
 		c.fault(sale, "claim", err)
 		return
 	}
-	size := len(batch.Tickets) + len(batch.Poisoned)
-	if size == 0 {
+	if len(batch.Tickets)+len(batch.Poisoned) == 0 {
 		return
 	}
 	killpoint.Pass("claim.done")
+	if batch.Solo {
+		leave()
+	}
 	if batch.Solo || batch.Left > 0 {
 		c.ready.add(sale)
 	}
+	c.finish(ctx, held, line, batch)
+}
+
+// finish runs a claimed batch and settles it.
+func (c *Consumer) finish(ctx, held context.Context, line *Line, batch Batch) {
 	started := c.now()
 	outcomes, fault := c.run(ctx, batch)
 	c.settle(held, line, batch, outcomes)
 	took := c.now().Sub(started)
 	c.metrics.finished(batch, outcomes, took, c.now())
-	c.pace.ended(size, took, fault == nil)
+	c.pace.ended(len(batch.Tickets)+len(batch.Poisoned), took, fault == nil)
 	if fault != nil {
-		c.fault(sale, "fulfil", fault)
+		c.fault(batch.Sale, "fulfil", fault)
 		return
 	}
 	c.brake.release()

@@ -10,7 +10,7 @@ import (
 // some of it. queue.batch is the bound.
 const (
 	ordinary   = 200
-	batchShare = 4
+	batchShare = 2
 )
 
 // pace bounds how large a batch may grow by how long batches take, so that one
