@@ -28,7 +28,7 @@ func openSQLite(cfg Config) (opened, error) {
 	if err := createParent(cfg.DSN); err != nil {
 		return opened{}, err
 	}
-	write, err := sql.Open("sqlite", sqliteURI(cfg.DSN, "immediate", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"))
+	write, err := sql.Open("sqlite", sqliteURI(cfg.DSN, "immediate", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-65536)", "temp_store(MEMORY)", "wal_autocheckpoint(10000)"))
 	if err != nil {
 		return opened{}, err
 	}
