@@ -69,6 +69,12 @@ func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []strin
 	return c, nil
 }
 
+// OneWriter says that the handler's database has a single writer. Call it before Run.
+func (c *Consumer) OneWriter() *Consumer {
+	c.pace.writers = writersOf(1)
+	return c
+}
+
 // Run drains until ctx ends, then lets running batches finish and returns.
 // Nothing stays leased unless a batch outlives its own deadline.
 func (c *Consumer) Run(ctx context.Context) error {
@@ -117,7 +123,7 @@ func (c *Consumer) work(sale string) {
 		c.ready.add(sale)
 		return
 	}
-	if !c.turns.enter(sale) {
+	if !c.turns.enter(sale, c.pace.batches) {
 		return
 	}
 	leave := sync.OnceFunc(func() {
@@ -133,37 +139,80 @@ func (c *Consumer) work(sale string) {
 	ctx, cancel := context.WithTimeout(held, c.cfg.Lease*3/4)
 	defer cancel()
 	line := c.lines.Of(sale)
-	batch, err := line.claim(ctx, uuid.NewString(), c.pace.portion(int(c.tuning.batch.Load())), c.cfg.Lease)
+	parts, err := c.claim(ctx, line)
 	if err != nil {
 		c.fault(sale, "claim", err)
 		return
 	}
-	if len(batch.Tickets)+len(batch.Poisoned) == 0 {
+	if len(parts) == 0 {
 		return
 	}
 	killpoint.Pass("claim.done")
-	if batch.Solo {
+	solo := parts[0].Solo
+	if solo {
 		leave()
 	}
-	if batch.Solo || batch.Left > 0 {
+	if solo || parts[len(parts)-1].Left > 0 {
 		c.ready.add(sale)
 	}
-	c.finish(ctx, held, line, batch)
+	c.finish(ctx, held, line, parts)
 }
 
-// finish runs a claimed batch and settles it.
-func (c *Consumer) finish(ctx, held context.Context, line *Line, batch Batch) {
+// claim takes a batch in parts that are claimed and settled one by one, so
+// that Redis is never busy with one for long, but run together.
+func (c *Consumer) claim(ctx context.Context, line *Line) ([]Batch, error) {
+	most := c.pace.bound(int(c.tuning.batch.Load()))
+	first, err := line.claim(ctx, uuid.NewString(), c.pace.first(most), c.cfg.Lease)
+	if err != nil || first.size() == 0 {
+		return nil, err
+	}
+	parts, left := []Batch{first}, c.pace.rest(most, first)
+	for left > 0 {
+		next, err := line.claim(ctx, uuid.NewString(), Portion{Most: min(left, part), Least: left, Share: 1, Waiting: true}, c.cfg.Lease)
+		if err != nil || next.size() == 0 {
+			return parts, nil // what is there is enough to go on with: the next claim tells what is wrong
+		}
+		if next.Epoch != first.Epoch {
+			parts, first = nil, next // a rebuild has taken the parts before
+		}
+		parts, left = append(parts, next), left-next.size()
+	}
+	return parts, nil
+}
+
+// finish runs a claimed batch and settles its parts.
+func (c *Consumer) finish(ctx, held context.Context, line *Line, parts []Batch) {
 	started := c.now()
-	outcomes, fault := c.run(ctx, batch)
-	c.settle(held, line, batch, outcomes)
+	whole := join(parts)
+	answers, fault := c.run(ctx, whole)
+	for _, p := range parts {
+		outcomes := append(c.unreadable(p), answers[:len(p.Tickets)]...)
+		answers = answers[len(p.Tickets):]
+		c.settle(held, line, p, outcomes)
+		c.metrics.finished(p, outcomes, c.now())
+	}
 	took := c.now().Sub(started)
-	c.metrics.finished(batch, outcomes, took, c.now())
-	c.pace.ended(len(batch.Tickets)+len(batch.Poisoned), took, fault == nil)
+	c.metrics.ran(whole, took)
+	c.pace.ended(whole.size(), took, fault == nil)
 	if fault != nil {
-		c.fault(batch.Sale, "fulfil", fault)
+		c.fault(whole.Sale, "fulfil", fault)
 		return
 	}
 	c.brake.release()
+}
+
+// join makes the parts of a batch one, under the name of the first.
+func join(parts []Batch) Batch {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	whole := parts[0]
+	whole.Tickets, whole.Poisoned = nil, nil
+	for _, p := range parts {
+		whole.Tickets = append(whole.Tickets, p.Tickets...)
+		whole.Poisoned = append(whole.Poisoned, p.Poisoned...)
+	}
+	return whole
 }
 
 // fault pauses all draining for a moment: what failed is shared by all tickets.
@@ -173,15 +222,21 @@ func (c *Consumer) fault(sale, doing string, err error) {
 	c.ready.add(sale)
 }
 
-// run answers every ticket of the batch. A fault is an error that no ticket
-// has caused.
-func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault error) {
+// unreadable answers what cannot be read as a ticket.
+func (c *Consumer) unreadable(b Batch) []Outcome {
+	var outcomes []Outcome
 	for _, p := range b.Poisoned {
 		c.log.Error("unreadable ticket", "sale", b.Sale, "order", p.ID, "error", p.Err)
 		outcomes = append(outcomes, Outcome{ID: p.ID, Op: OpDead, Reason: "unreadable ticket"})
 	}
+	return outcomes
+}
+
+// run answers every ticket of the batch, in their order. A fault is an error
+// that no ticket has caused.
+func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault error) {
 	if len(b.Tickets) == 0 {
-		return outcomes, nil
+		return nil, nil
 	}
 	answers, err := c.handle(ctx, b)
 	var crash *panicError
@@ -192,11 +247,7 @@ func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault 
 	case err != nil:
 		answers, fault = nil, err
 	}
-	completed := complete(b, answers)
-	if len(outcomes) == 0 {
-		return completed, fault
-	}
-	return append(outcomes, completed...), fault
+	return complete(b, answers), fault
 }
 
 func (c *Consumer) handle(ctx context.Context, b Batch) (outcomes []Outcome, err error) {

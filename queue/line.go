@@ -56,6 +56,8 @@ type Batch struct {
 	Poisoned []Poison // listed ids that are not tickets
 }
 
+func (b Batch) size() int { return len(b.Tickets) + len(b.Poisoned) }
+
 // Poison is an entry of the line that cannot be read as a ticket.
 type Poison struct {
 	ID  string
@@ -63,8 +65,12 @@ type Poison struct {
 }
 
 // Portion says how many of the waiting tickets a claim takes: one part in
-// Share of them, but Least at least and Most at most.
-type Portion struct{ Most, Least, Share int }
+// Share of them, but Least at least and Most at most. Suspects come first,
+// alone, unless only what is Waiting is wanted.
+type Portion struct {
+	Most, Least, Share int
+	Waiting            bool
+}
 
 // Claim moves up to n of the oldest tickets into a batch of their own and
 // leases it under id, which must never have been used. An empty batch means
@@ -75,7 +81,7 @@ func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration)
 
 func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Duration) (Batch, error) {
 	keys := []string{l.keys.meta, l.keys.wait, l.keys.suspect, l.keys.lease, l.keys.leased, l.keys.orders, l.keys.attempts}
-	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, lease.Milliseconds(), id, min(p.Most, MaxBatch), p.Least, p.Share)
+	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, lease.Milliseconds(), id, min(p.Most, MaxBatch), p.Least, p.Share, !p.Waiting)
 	if err != nil || len(list) == 0 {
 		return Batch{}, err
 	}

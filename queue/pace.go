@@ -5,49 +5,77 @@ import (
 	"time"
 )
 
-// Batches grow with what waits: up to ordinary tickets whenever they are
-// there, of a longer line one part in batchShare, so that several workers have
-// some of it. queue.batch is the bound.
+// Batches grow with what waits. Up to ordinary tickets are claimed whenever
+// they are there; of a longer line a worker takes its share, and queue.batch
+// is the bound.
 const (
-	ordinary   = 200
-	batchShare = 2
+	ordinary = 200
+	part     = 2500 // tickets of one claim and one settle
 )
+
+// writers says how a database takes batches of one line: how many at the same
+// time in this process, how large they may become, and which share of what
+// waits a worker takes. A suspect, which runs alone, does not count.
+type writers struct{ batches, most, share int }
+
+// They all end at the same stock row. Databases were measured to do best with
+// two to four writers and some thousand orders each: more wait for each other.
+// One that has a single writer does best with as many orders as it can get;
+// while one batch is written, another is claimed or settled.
+func writersOf(n int) writers {
+	if n == 1 {
+		return writers{batches: 2, most: MaxBatch, share: 1}
+	}
+	return writers{batches: 4, most: MaxBatch / 4, share: 2}
+}
 
 // pace bounds how large a batch may grow by how long batches take, so that one
 // of a slow database still ends far within its lease. Safe for concurrent use.
 type pace struct {
+	writers
 	target time.Duration // most time for one batch
-	most   atomic.Int64
+	fits   atomic.Int64  // tickets
 }
 
 // A batch takes a tenth of its lease at most; the first is small enough for
 // any database, and later ones grow at most eightfold at a time.
 const (
 	paceShare = 10
-	paceFirst = 1000
+	paceFirst = 500
 	paceGrow  = 8
 )
 
 func newPace(lease time.Duration) *pace {
-	p := &pace{target: lease / paceShare}
-	p.most.Store(paceFirst)
+	p := &pace{writers: writersOf(4), target: lease / paceShare}
+	p.fits.Store(paceFirst)
 	return p
 }
 
-// portion is what a worker may claim when batches are bounded by batch.
-func (p *pace) portion(batch int) Portion {
-	most := min(batch, int(p.most.Load()))
-	return Portion{Most: most, Least: min(ordinary, most), Share: batchShare}
+// bound is how many tickets a worker may claim when batches are bounded by batch.
+func (p *pace) bound(batch int) int { return min(batch, p.most, int(p.fits.Load())) }
+
+// first is what a worker claims before it knows how many tickets wait.
+func (p *pace) first(most int) Portion {
+	return Portion{Most: min(most, part), Least: min(most, ordinary), Share: p.share}
+}
+
+// rest is how much more it may claim, by the tickets that the first claim has left.
+func (p *pace) rest(most int, first Batch) int {
+	if first.Solo || first.size() < part {
+		return 0
+	}
+	waited := int(first.Left) + first.size()
+	return max(min(most, waited/p.share)-first.size(), 0)
 }
 
 // ended learns from a batch of so many tickets that took so long. One that
 // failed can only have been too large: a store that is away fails quickly.
 func (p *pace) ended(size int, took time.Duration, well bool) {
-	most := p.most.Load()
+	most := p.fits.Load()
 	fits := int64(float64(size) * float64(p.target) / float64(max(took, time.Microsecond)))
 	// A small batch tells that no larger one would do, but not that one would.
 	if fits > most && (!well || int64(size)*2 < most) {
 		return
 	}
-	p.most.Store(min(max(fits, most/paceGrow, 1), most*paceGrow, MaxBatch))
+	p.fits.Store(min(max(fits, most/paceGrow, 1), most*paceGrow, MaxBatch))
 }

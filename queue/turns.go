@@ -2,12 +2,6 @@ package queue
 
 import "sync"
 
-// lineBatches is how many batches of one line run at the same time in a
-// process. They all end at the same stock row, and databases were measured to
-// do best with two to four writers; more workers make batches smaller and wait
-// for each other. A suspect, which runs alone, does not count.
-const lineBatches = 4
-
 // turns lets few workers at a time into each line.
 type turns struct {
 	mu      sync.Mutex
@@ -17,12 +11,12 @@ type turns struct {
 
 func newTurns() *turns { return &turns{running: map[string]int{}, refused: map[string]bool{}} }
 
-// enter reports whether a worker may claim from a line; it then must leave. Whoever
+// enter reports whether a worker may claim from a line, as one of most; it then must leave. Whoever
 // may not is made up for: the next to leave hears that there may be work.
-func (t *turns) enter(sale string) bool {
+func (t *turns) enter(sale string, most int) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.running[sale] >= lineBatches {
+	if t.running[sale] >= most {
 		t.refused[sale] = true
 		return false
 	}

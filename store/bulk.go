@@ -49,7 +49,7 @@ type Bulk struct {
 // The rows of prepared statements. A statement of a SQLite in this process costs nothing to call, but much to compile: any
 // number of rows is made of prepared steps. Over a network each call is a round trip: full pieces are prepared, the rest is one text.
 var (
-	sqliteSteps  = []int{256, 32, 8, 1}
+	sqliteSteps  = []int{2048, 256, 32, 4, 1}
 	networkSteps = []int{bulkRows}
 )
 

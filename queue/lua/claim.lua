@@ -2,7 +2,7 @@
 -- A suspect (a ticket that failed, or whose worker died) is claimed alone, so that it can only hurt itself.
 --
 -- KEYS  1 meta  2 wait  3 suspect  4 lease  5 leased  6 orders  7 attempts
--- ARGV  1 lease in ms  2 batch id (never used before)  3 most tickets  4 least  5 share
+-- ARGV  1 lease in ms  2 batch id (never used before)  3 most tickets  4 least  5 share  6 1 with suspects, 0 without
 --       least and share: of more waiting tickets than least, one part in so many is claimed, but least at least
 --
 -- Returns {} when there is nothing to claim or the line is being rebuilt,
@@ -11,7 +11,7 @@
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'claimed')
 if not meta[1] or meta[2] then return {} end
-local solo, ids, left = 1, {redis.call('RPOP', KEYS[3])}, redis.call('LLEN', KEYS[2])
+local solo, ids, left = 1, {ARGV[6] == '1' and redis.call('RPOP', KEYS[3])}, redis.call('LLEN', KEYS[2])
 if not ids[1] then
   local n = math.min(tonumber(ARGV[3]), math.max(tonumber(ARGV[4]), math.ceil(left / tonumber(ARGV[5]))))
   solo, ids = 0, redis.call('RPOP', KEYS[2], int(n))
