@@ -206,8 +206,11 @@ func join(parts []Batch) Batch {
 	if len(parts) == 1 {
 		return parts[0]
 	}
-	whole := parts[0]
-	whole.Tickets, whole.Poisoned = nil, nil
+	whole, size := parts[0], 0
+	for _, p := range parts {
+		size += len(p.Tickets)
+	}
+	whole.Tickets, whole.Poisoned = make([]Ticket, 0, size), nil
 	for _, p := range parts {
 		whole.Tickets = append(whole.Tickets, p.Tickets...)
 		whole.Poisoned = append(whole.Poisoned, p.Poisoned...)

@@ -26,7 +26,7 @@ func writersOf(n int) writers {
 	if n == 1 {
 		return writers{batches: 2, most: MaxBatch, share: 1}
 	}
-	return writers{batches: 4, most: MaxBatch / 4, share: 2}
+	return writers{batches: 3, most: MaxBatch / 4, share: 2}
 }
 
 // pace bounds how large a batch may grow by how long batches take, so that one
