@@ -148,11 +148,11 @@ func (c *Consumer) work(sale string) {
 		return
 	}
 	killpoint.Pass("claim.done")
-	solo := parts[0].Solo
-	if solo {
+	suspects := parts[0].Suspects
+	if suspects {
 		leave()
 	}
-	if solo || parts[len(parts)-1].Left > 0 {
+	if suspects || parts[len(parts)-1].Left > 0 {
 		c.ready.add(sale)
 	}
 	c.finish(ctx, held, line, parts)
@@ -162,13 +162,13 @@ func (c *Consumer) work(sale string) {
 // that Redis is never busy with one for long, but run together.
 func (c *Consumer) claim(ctx context.Context, line *Line) ([]Batch, error) {
 	most := c.pace.bound(int(c.tuning.batch.Load()))
-	first, err := line.claim(ctx, uuid.NewString(), c.pace.first(most), c.cfg.Lease)
+	first, err := line.claim(ctx, uuid.NewString(), c.pace.first(most, c.cfg.MaxAttempts), c.cfg.Lease)
 	if err != nil || first.size() == 0 {
 		return nil, err
 	}
 	parts, left := []Batch{first}, c.pace.rest(most, first)
 	for left > 0 {
-		next, err := line.claim(ctx, uuid.NewString(), Portion{Most: min(left, part), Least: left, Share: 1, Waiting: true}, c.cfg.Lease)
+		next, err := line.claim(ctx, uuid.NewString(), Portion{Most: min(left, part), Least: left, Share: 1}, c.cfg.Lease)
 		if err != nil || next.size() == 0 {
 			return parts, nil // what is there is enough to go on with: the next claim tells what is wrong
 		}

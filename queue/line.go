@@ -50,6 +50,7 @@ type Batch struct {
 	ID       string
 	Sale     string
 	Epoch    int64
+	Suspects bool  // they failed before, or their worker died
 	Solo     bool  // one suspect, to be run alone
 	Left     int64 // tickets that still wait in the line
 	Tickets  []Ticket
@@ -65,23 +66,21 @@ type Poison struct {
 }
 
 // Portion says how many of the waiting tickets a claim takes: one part in
-// Share of them, but Least at least and Most at most. Suspects come first,
-// alone, unless only what is Waiting is wanted.
-type Portion struct {
-	Most, Least, Share int
-	Waiting            bool
-}
+// Share of them, but Least at least and Most at most. Suspects come first: one
+// alone, or, while more than two groups of so many wait, a group of such as
+// have failed once at most; 0 leaves them where they are.
+type Portion struct{ Most, Least, Share, Suspects int }
 
 // Claim moves up to n of the oldest tickets into a batch of their own and
 // leases it under id, which must never have been used. An empty batch means
 // there was nothing to claim. n is at most MaxBatch.
 func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration) (Batch, error) {
-	return l.claim(ctx, id, Portion{Most: n, Least: n, Share: 1}, lease)
+	return l.claim(ctx, id, Portion{Most: n, Least: n, Share: 1, Suspects: 1}, lease)
 }
 
 func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Duration) (Batch, error) {
 	keys := []string{l.keys.meta, l.keys.wait, l.keys.suspect, l.keys.lease, l.keys.leased, l.keys.orders, l.keys.attempts}
-	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, lease.Milliseconds(), id, min(p.Most, MaxBatch), p.Least, p.Share, !p.Waiting)
+	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, lease.Milliseconds(), id, min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects)
 	if err != nil || len(list) == 0 {
 		return Batch{}, err
 	}
@@ -95,7 +94,7 @@ func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Durat
 	if err != nil {
 		return Batch{}, err
 	}
-	b := Batch{ID: id, Sale: l.sale, Epoch: toInt(list[0]), Solo: toInt(list[1]) == 1, Left: toInt(list[3]), Tickets: make([]Ticket, 0, len(ids))}
+	b := Batch{ID: id, Sale: l.sale, Epoch: toInt(list[0]), Suspects: toInt(list[1]) == 1, Solo: toInt(list[1]) == 1 && len(ids) == 1, Left: toInt(list[3]), Tickets: make([]Ticket, 0, len(ids))}
 	for i, order := range ids {
 		t, err := parseTicket(order, records[i])
 		if err != nil {
@@ -161,7 +160,7 @@ func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
 	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale, stockChannel)
 	for rest := outcomes; len(rest) > 0; {
 		n := alike(rest)
-		args = append(args, string(rest[0].Op), rest[0].value(b.Solo), msOrEmpty(rest[0].At), n)
+		args = append(args, string(rest[0].Op), rest[0].value(b.Suspects || b.Solo), msOrEmpty(rest[0].At), n)
 		for _, o := range rest[:n] {
 			args = append(args, o.ID)
 		}
@@ -192,7 +191,7 @@ func alike(outcomes []Outcome) int {
 }
 
 // value is what lua/settle.lua calls so.
-func (o Outcome) value(solo bool) any {
+func (o Outcome) value(suspects bool) any {
 	switch {
 	case o.Op == OpConfirm || o.Op == OpPaid:
 		return msOrEmpty(o.Pay)
@@ -200,7 +199,7 @@ func (o Outcome) value(solo bool) any {
 		return string(o.State)
 	case o.Op == OpRetry:
 		return o.Delay.Milliseconds()
-	case o.Op == OpBack && solo:
+	case o.Op == OpBack && suspects:
 		return "suspect"
 	case o.Op == OpBack:
 		return "wait"

@@ -10,6 +10,7 @@ import (
 // is the bound.
 const (
 	ordinary = 200
+	group    = 100  // suspects that are given a second try together
 	part     = 2500 // tickets of one claim and one settle
 )
 
@@ -54,14 +55,20 @@ func newPace(lease time.Duration) *pace {
 // bound is how many tickets a worker may claim when batches are bounded by batch.
 func (p *pace) bound(batch int) int { return min(batch, p.most, int(p.fits.Load())) }
 
-// first is what a worker claims before it knows how many tickets wait.
-func (p *pace) first(most int) Portion {
-	return Portion{Most: min(most, part), Least: min(most, ordinary), Share: p.share}
+// first is what a worker claims before it knows how many tickets wait. A group
+// of suspects costs those of them that are not to blame an attempt: where that
+// may be their last but one, suspects run alone from the start.
+func (p *pace) first(most, attempts int) Portion {
+	first := Portion{Most: min(most, part), Least: min(most, ordinary), Share: p.share, Suspects: 1}
+	if attempts > 2 {
+		first.Suspects = min(most, group)
+	}
+	return first
 }
 
 // rest is how much more it may claim, by the tickets that the first claim has left.
 func (p *pace) rest(most int, first Batch) int {
-	if first.Solo || first.size() < part {
+	if first.Suspects || first.size() < part {
 		return 0
 	}
 	waited := int(first.Left) + first.size()
