@@ -80,7 +80,7 @@ func (p *pace) rest(most int, first Batch) int {
 func (p *pace) ended(size int, took time.Duration, well bool) {
 	most := p.fits.Load()
 	fits := int64(float64(size) * float64(p.target) / float64(max(took, time.Microsecond)))
-	// A small batch tells that no larger one would do, but not that one would.
+	// A small batch may tell that even it was too large, never that a large one would do.
 	if fits > most && (!well || int64(size)*2 < most) {
 		return
 	}
