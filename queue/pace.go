@@ -75,14 +75,14 @@ func (p *pace) rest(most int, first Batch) int {
 	return max(min(most, waited/p.share)-first.size(), 0)
 }
 
-// ended learns from a batch of so many tickets that took so long. One that
-// failed can only have been too large: a store that is away fails quickly.
+// ended learns from a batch of so many tickets that took so long. One that took
+// no longer than it may tells nothing when it failed, for then a store is away,
+// or when it was small, for then most of its time was not for its tickets.
 func (p *pace) ended(size int, took time.Duration, well bool) {
 	most := p.fits.Load()
-	fits := int64(float64(size) * float64(p.target) / float64(max(took, time.Microsecond)))
-	// A small batch may tell that even it was too large, never that a large one would do.
-	if fits > most && (!well || int64(size)*2 < most) {
+	if took <= p.target && (!well || int64(size)*2 < most) {
 		return
 	}
+	fits := int64(float64(size) * float64(p.target) / float64(max(took, time.Microsecond)))
 	p.fits.Store(min(max(fits, most/paceGrow, 1), most*paceGrow, MaxBatch))
 }

@@ -46,13 +46,6 @@ type Bulk struct {
 	prepared  map[int]*sql.Stmt // by rows
 }
 
-// The rows of prepared statements. A statement of a SQLite in this process costs nothing to call, but much to compile: any
-// number of rows is made of prepared steps. Over a network each call is a round trip: full pieces are prepared, the rest is one text.
-var (
-	sqliteSteps  = []int{2048, 256, 32, 4, 1}
-	networkSteps = []int{bulkRows}
-)
-
 // bulkRows is how many rows one prepared statement carries over a network.
 const bulkRows = 250
 
@@ -60,11 +53,13 @@ const bulkRows = 250
 // The columns' values only tell their kind.
 func (db *DB) NewBulk(table string, shared, own []Column) *Bulk {
 	b := &Bulk{db: db, statement: shape{driver: db.Driver, table: table, shared: shared, own: own}, prepared: map[int]*sql.Stmt{}}
+	// A statement of a SQLite in this process costs nothing to call, but much to compile: any number of rows is made of
+	// prepared steps. Over a network each call is a round trip: full pieces are prepared, the rest is one text.
 	switch db.Driver {
 	case SQLite:
-		b.steps = sqliteSteps
+		b.steps = []int{2048, 256, 32, 4, 1}
 	case MySQL:
-		b.steps = networkSteps
+		b.steps = []int{bulkRows}
 	}
 	return b
 }
