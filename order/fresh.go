@@ -2,6 +2,8 @@ package order
 
 import (
 	"cmp"
+	"context"
+	"errors"
 	"slices"
 
 	"gorm.io/gorm"
@@ -18,13 +20,14 @@ import (
 type fresh struct {
 	tickets      []queue.Ticket
 	at, payBy    int64 // when they are confirmed and must be paid, unix ms
+	contact      bool  // one of them has an e-mail address or a phone number
 	shared, rows []store.Column
 }
 
 // The places of columns that somebody asks for.
 const (
 	sharedTag, sharedAt, sharedPayBy = 3, 4, 5
-	ownID, ownUser                   = 0, 1
+	ownID, ownUser, ownEmail         = 0, 1, 10
 )
 
 // freshOf takes the queued tickets of a batch. The rows go in by id, so that
@@ -39,12 +42,14 @@ func (f *Fulfiller) freshOf(sale inventory.Sale, epoch int64, queued []queue.Tic
 	slices.SortFunc(sorted, func(a, b *queue.Ticket) int { return cmp.Compare(a.ID, b.ID) })
 	made.rows = ownColumns(len(queued))
 	for i, t := range sorted {
-		for c, text := range [...]string{t.ID, t.User, t.Fingerprint, t.Email, t.Phone, t.Locale} {
-			made.rows[c].Texts[i] = text
-		}
 		for c, n := range [...]int64{int64(t.Slot), int64(t.Units), t.Seq, t.Position, t.ETASeconds, t.AdmittedAt.UnixMilli()} {
 			made.rows[ownTexts+c].Ints[i] = n
 		}
+		for c, text := range [...]string{t.ID, t.User, t.Fingerprint, t.Locale} {
+			made.rows[c].Texts[i] = text
+		}
+		made.rows[ownEmail].Texts[i], made.rows[ownEmail+1].Texts[i] = t.Email, t.Phone
+		made.contact = made.contact || t.Email+t.Phone != ""
 	}
 	return made
 }
@@ -56,15 +61,16 @@ func sharedColumns(sale inventory.Sale, epoch int64) []store.Column {
 		number("confirmed_at", 0), number("pay_by", 0), number("price_cents", sale.PriceCents), number("epoch", epoch)}
 }
 
-// ownTexts is how many of a row's own columns are texts; they come first.
-const ownTexts = 6
+// ownTexts is how many of a row's own columns are texts that come first.
+const ownTexts = 4
 
+// ownColumns are a row's own: the contact comes last, because most often nobody gave one.
 func ownColumns(rows int) []store.Column {
-	names := [...]string{"id", "user_id", "fingerprint", "email", "phone", "locale", "slot", "quantity", "seq", "position", "eta_seconds", "admitted_at"}
+	names := [...]string{"id", "user_id", "fingerprint", "locale", "slot", "quantity", "seq", "position", "eta_seconds", "admitted_at", "email", "phone"}
 	columns := make([]store.Column, len(names))
 	for i, name := range names {
 		columns[i].Name = name
-		if i < ownTexts {
+		if i < ownTexts || i >= ownEmail {
 			columns[i].Texts = make([]string, rows)
 		} else {
 			columns[i].Ints = make([]int64, rows)
@@ -73,9 +79,16 @@ func ownColumns(rows int) []store.Column {
 	return columns
 }
 
-// newFreshInsert is the statement for fresh orders.
-func newFreshInsert(db *store.DB) *store.Bulk {
-	return db.NewBulk("orders", sharedColumns(inventory.Sale{}, 0), ownColumns(1))
+// freshInsert are the statements for fresh orders, with and without contact.
+type freshInsert struct{ full, bare *store.Bulk }
+
+func newFreshInsert(db *store.DB) freshInsert {
+	shared, own := sharedColumns(inventory.Sale{}, 0), ownColumns(1)
+	return freshInsert{full: db.NewBulk("orders", shared, own), bare: db.NewBulk("orders", shared, own[:ownEmail])}
+}
+
+func (i freshInsert) prepare(ctx context.Context) error {
+	return errors.Join(i.full.Prepare(ctx), i.bare.Prepare(ctx))
 }
 
 // stamp makes the rows those of one run of the transaction.
@@ -91,11 +104,15 @@ func (f *Fulfiller) stamp(fresh *fresh, tag string) {
 
 // insert adds the rows and reports whether none was left out
 // because it conflicts with one that was there.
-func (f *fresh) insert(tx *gorm.DB, by *store.Bulk) (all bool, err error) {
+func (f *fresh) insert(tx *gorm.DB, by freshInsert) (all bool, err error) {
 	if len(f.tickets) == 0 {
 		return true, nil
 	}
-	n, err := by.Insert(tx, f.shared, f.rows)
+	bulk, rows := by.full, f.rows
+	if !f.contact {
+		bulk, rows = by.bare, rows[:ownEmail]
+	}
+	n, err := bulk.Insert(tx, f.shared, rows)
 	return n == int64(len(f.tickets)), err
 }
 

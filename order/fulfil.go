@@ -32,7 +32,7 @@ type Fulfiller struct {
 	log      *slog.Logger
 	now      func() time.Time
 	instance string // which process this is, for an order's timeline
-	orders   *store.Bulk
+	orders   freshInsert
 	outbox   *store.Bulk
 }
 
@@ -179,7 +179,7 @@ func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64
 // Prepare makes the statements of the hot inserts ready. Handle does so by
 // itself; whoever calls it before spares the first batch the wait.
 func (f *Fulfiller) Prepare(ctx context.Context) error {
-	return errors.Join(f.orders.Prepare(ctx), f.outbox.Prepare(ctx))
+	return errors.Join(f.orders.prepare(ctx), f.outbox.Prepare(ctx))
 }
 
 // write adds a row for every ticket, and the news of those that are this
