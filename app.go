@@ -151,10 +151,16 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.relay.OnDeath(func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) })
 	if opt.Roles.Worker {
 		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now).On(a.name)
+		if err = fulfiller.Prepare(ctx); err != nil {
+			return nil, err
+		}
 		journal := order.NewJournal(fulfiller, a.lines, a.name, a.part("order"), opt.Now)
 		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, a.tracedHandler(journal), a.part("queue"), opt.Now, reg)
 		if err != nil {
 			return nil, err
+		}
+		if a.db.Driver == store.SQLite {
+			a.consumer.OneWriter()
 		}
 		if cfg.Payment.On() {
 			a.expirer = order.NewExpirer(a.db, a.lines, a.keeper, a.book.Active, names(channels), a.relay.Poke, a.part("order"), a.book.Now, reg)

@@ -15,6 +15,7 @@ import (
 	"sluice/gateway"
 	"sluice/internal/testkit"
 	"sluice/inventory"
+	"sluice/queue"
 	"sluice/store"
 )
 
@@ -189,7 +190,7 @@ func TestAChangeForATime(t *testing.T) {
 	require.NoError(t, a.follow(ctx))
 	for _, i := range []*instance{a, b, f.start("", nil)} {
 		require.Equal(t, 500, i.counts().Queue.Cap, "what counted before")
-		require.Equal(t, 200, i.counts().Queue.Batch)
+		require.Equal(t, queue.DefaultConfig().Batch, i.counts().Queue.Batch)
 		require.Equal(t, 2, i.counts().Pool.Size)
 	}
 	list, err := a.Versions(ctx, 0, 10)

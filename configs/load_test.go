@@ -88,7 +88,7 @@ database: {driver: oracle}
 		`unknown key "queu": allowed are http, ops,`,
 		`unknown key "queue.capp": allowed in queue are cap, batch,`,
 		`queue.cap must be a whole number, got "many" (file c.yaml)`,
-		`queue.batch must be between 1 and 500, got 0 (file c.yaml)`,
+		`queue.batch must be between 1 and 20000, got 0 (file c.yaml)`,
 		`queue.lease must be a duration such as 10s or 1m30s, got 10 (file c.yaml)`,
 		`redis must be a section with the keys mode, addrs`,
 		`pool.size must be a whole number, got map[a:1]`,

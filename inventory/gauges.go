@@ -15,8 +15,11 @@ const (
 	// auditShare bounds what measuring may cost: after an audit that took a second comes a pause of fifty.
 	auditShare = 50
 	// auditLine is the longest line that is measured in the background: the look at a longer one would hold Redis up for more than
-	// some 50 ms. Its last value stays until it is shorter; an audit that is asked for looks at any.
-	auditLine = 50_000
+	// some 10 ms. Its last value stays until it is shorter; an audit that is asked for looks at any.
+	auditLine = 10_000
+	// auditFirst is how long a process runs before it audits: by then its book knows how long the lines are, and a worker
+	// that was started to work off a backlog has begun.
+	auditFirst = 500 * time.Millisecond
 )
 
 // Gauges shows the book's numbers as metrics and measures the difference
@@ -78,18 +81,19 @@ func (g *Gauges) Collect(ch chan<- prometheus.Metric) {
 
 // Run audits every sale now and then until ctx ends.
 func (g *Gauges) Run(ctx context.Context) {
-	for {
-		began := g.now()
-		if err := g.measure(ctx); err != nil && ctx.Err() == nil {
-			g.log.Warn("audit could not be made", "error", err)
-		}
-		pause := time.NewTimer(max(auditEvery, auditShare*g.now().Sub(began)))
+	for wait := auditFirst; ; {
+		pause := time.NewTimer(wait)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
 			pause.Stop()
 			return
 		}
+		began := g.now()
+		if err := g.measure(ctx); err != nil && ctx.Err() == nil {
+			g.log.Warn("audit could not be made", "error", err)
+		}
+		wait = max(auditEvery, auditShare*g.now().Sub(began))
 	}
 }
 

@@ -1,6 +1,7 @@
 package order
 
 import (
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -23,14 +24,34 @@ type batchResult struct {
 // split takes out tickets that are orders already by the line's own word: a
 // rebuild found them in the ledger although they were still listed.
 func split(all []queue.Ticket) (tickets []queue.Ticket, ordered []queue.Outcome) {
+	is := func(t queue.Ticket) bool { return t.State == queue.Confirmed || t.State == queue.Paid }
+	if !slices.ContainsFunc(all, is) {
+		return all, nil
+	}
 	for _, t := range all {
-		if t.State == queue.Confirmed || t.State == queue.Paid {
+		if is(t) {
 			ordered = append(ordered, queue.Outcome{ID: t.ID, Op: queue.OpClose})
 			continue
 		}
 		tickets = append(tickets, t)
 	}
 	return tickets, ordered
+}
+
+// apart tells tickets that are to be orders from those that ended in the line.
+func apart(all []queue.Ticket) (queued, ended []queue.Ticket) {
+	has := func(t queue.Ticket) bool { return t.State != queue.Queued }
+	if !slices.ContainsFunc(all, has) {
+		return all, nil
+	}
+	for _, t := range all {
+		if has(t) {
+			ended = append(ended, t)
+		} else {
+			queued = append(queued, t)
+		}
+	}
+	return queued, ended
 }
 
 // classify sorts tickets by what the database holds under their ids: a row of
@@ -78,11 +99,24 @@ func known(t queue.Ticket, row Row) queue.Outcome {
 	return queue.Outcome{ID: t.ID, Op: queue.OpFail, Reason: reason, At: atMS(row.EndedAt)}
 }
 
-func (r batchResult) news(channels []string, now time.Time) []notify.Row {
+// and is what two parts of a transaction found out.
+func (r batchResult) and(other batchResult) batchResult {
+	return batchResult{sale: r.sale, outcomes: append(r.outcomes, other.outcomes...), inserted: append(r.inserted, other.inserted...),
+		closed: append(r.closed, other.closed...), conflicting: append(r.conflicting, other.conflicting...), units: r.units + other.units}
+}
+
+// confirmed is the news of the orders made.
+func (r batchResult) confirmed(channels []string, now time.Time) []notify.Row {
 	var rows []notify.Row
 	for _, t := range r.inserted {
 		rows = append(rows, newsOf(t, r.sale, notify.EventConfirmed, channels, now)...)
 	}
+	return rows
+}
+
+// endings is the news of the tickets that did not become orders.
+func (r batchResult) endings(channels []string, now time.Time) []notify.Row {
+	var rows []notify.Row
 	for _, t := range r.closed {
 		rows = append(rows, newsOf(t, r.sale, endingOf(t), channels, now)...)
 	}
@@ -124,8 +158,16 @@ func checkLimit(tx *gorm.DB, sale inventory.Sale, r batchResult) error {
 	for i, t := range r.inserted {
 		users[i] = t.User
 	}
-	return limitOf(tx, sale.ID, users)
+	for some := range slices.Chunk(users, limitUsers) {
+		if err := limitOf(tx, sale.ID, some); err != nil {
+			return err
+		}
+	}
+	return nil
 }
+
+// limitUsers keeps one statement within every dialect's bound on parameters.
+const limitUsers = 1000
 
 // limitOf fails with errOverLimit when one of the users holds more than the sale allows.
 func limitOf(tx *gorm.DB, sale string, users []string) error {

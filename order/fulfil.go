@@ -32,6 +32,8 @@ type Fulfiller struct {
 	log      *slog.Logger
 	now      func() time.Time
 	instance string // which process this is, for an order's timeline
+	orders   freshInsert
+	outbox   *store.Bulk
 }
 
 // On names the process that fulfils, for an order's timeline.
@@ -44,7 +46,8 @@ func (f *Fulfiller) On(instance string) *Fulfiller {
 // within deadline, or not at all when it is 0. Each order's news goes to the
 // outbox for every channel; told is called after each commit.
 func NewFulfiller(db *store.DB, catalog *inventory.Catalog, book *inventory.Book, deadline time.Duration, channels []string, told func(), log *slog.Logger, now func() time.Time) *Fulfiller {
-	return &Fulfiller{db: db, catalog: catalog, book: book, deadline: deadline, channels: channels, told: told, log: log, now: now}
+	return &Fulfiller{db: db, catalog: catalog, book: book, deadline: deadline, channels: channels, told: told, log: log, now: now,
+		orders: newFreshInsert(db), outbox: notify.NewInsert(db)}
 }
 
 // Handle implements queue.Handler.
@@ -57,22 +60,33 @@ func (f *Fulfiller) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome,
 	if len(tickets) == 0 {
 		return ordered, nil
 	}
-	outcomes, err := f.fulfil(ctx, sale, b.Epoch, tickets)
-	if err == nil || blameless(err) {
-		return append(outcomes, ordered...), err
-	}
-	if len(tickets) > 1 {
-		f.log.Info("batch did not fit as a whole: going ticket by ticket", "sale", b.Sale, "tickets", len(tickets), "error", err)
-	}
-	outcomes = ordered
-	for _, t := range tickets {
-		one, err := f.alone(ctx, sale, b.Epoch, t)
+	outcomes, err := f.parts(ctx, sale, b.Epoch, tickets)
+	return append(outcomes, ordered...), err
+}
+
+// parts fulfils tickets together, or, when they do not fit as a whole, each
+// half by itself: it takes few transactions to find the few that are to blame.
+// With an error, which none of them has caused, come the outcomes so far.
+func (f *Fulfiller) parts(ctx context.Context, sale inventory.Sale, epoch int64, tickets []queue.Ticket) ([]queue.Outcome, error) {
+	if len(tickets) == 1 {
+		one, err := f.alone(ctx, sale, epoch, tickets[0])
 		if err != nil {
-			return outcomes, err
+			return nil, err
 		}
-		outcomes = append(outcomes, one)
+		return []queue.Outcome{one}, nil
 	}
-	return outcomes, nil
+	outcomes, err := f.fulfil(ctx, sale, epoch, tickets)
+	if err == nil || blameless(err) {
+		return outcomes, err
+	}
+	f.log.Info("batch did not fit as a whole: halving it", "sale", sale.ID, "tickets", len(tickets), "error", err)
+	half := len(tickets) / 2
+	first, err := f.parts(ctx, sale, epoch, tickets[:half])
+	if err != nil {
+		return first, err
+	}
+	second, err := f.parts(ctx, sale, epoch, tickets[half:])
+	return append(first, second...), err
 }
 
 // alone fulfils one ticket. The error is a fault that the ticket has no part in.
@@ -130,25 +144,19 @@ var errOverLimit = errors.New("a user would hold more than the limit")
 
 // fulfil is the one transaction: orders, outbox, and last the hot stock row.
 func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64, tickets []queue.Ticket) ([]queue.Outcome, error) {
+	if err := f.Prepare(ctx); err != nil {
+		return nil, err
+	}
+	// Made before the transaction: no lock and no connection waits for it.
+	queued, ended := apart(tickets)
+	fresh := f.freshOf(sale, epoch, queued)
 	var outcomes []queue.Outcome
 	err := f.db.Tx(ctx, func(tx *gorm.DB) error {
 		// The tag is new on every run, also when a lost commit reply makes the same
 		// call run again: only rows of this very transaction may take stock.
 		tag := newTag(f.now(), f.instance)
-		rows := make([]Row, len(tickets))
-		for i, t := range tickets {
-			rows[i] = f.row(sale, epoch, t, tag)
-		}
-		stored, err := f.insert(tx, rows)
+		result, err := f.write(tx, sale, epoch, fresh, ended, tag)
 		if err != nil {
-			return err
-		}
-		killpoint.Pass("tx.inserted")
-		result := classify(sale.ID, tickets, stored, tag)
-		if err := f.insertFailed(tx, sale, epoch, result.conflicting, tag); err != nil {
-			return err
-		}
-		if err := notify.Insert(tx, result.news(f.channels, f.now())); err != nil {
 			return err
 		}
 		if result.units > 0 {
@@ -168,6 +176,55 @@ func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64
 	return outcomes, nil
 }
 
+// Prepare makes the statements of the hot inserts ready. Handle does so by
+// itself; whoever calls it before spares the first batch the wait.
+func (f *Fulfiller) Prepare(ctx context.Context) error {
+	return errors.Join(f.orders.prepare(ctx), f.outbox.Prepare(ctx))
+}
+
+// write adds a row for every ticket, and the news of those that are this
+// transaction's. Where all queued tickets went in, as nearly always, there is
+// nothing to read back.
+func (f *Fulfiller) write(tx *gorm.DB, sale inventory.Sale, epoch int64, fresh *fresh, ended []queue.Ticket, tag string) (batchResult, error) {
+	f.stamp(fresh, tag)
+	all, err := fresh.insert(tx, f.orders)
+	if err != nil {
+		return batchResult{}, err
+	}
+	stored := map[string]Row{}
+	if !all {
+		if err := f.readBack(tx, fresh.rows[ownID].Texts, stored); err != nil {
+			return batchResult{}, err
+		}
+	}
+	rows := make([]Row, len(ended))
+	for i, t := range ended {
+		rows[i] = f.row(sale, epoch, t, tag)
+	}
+	if err := f.insert(tx, rows, stored); err != nil {
+		return batchResult{}, err
+	}
+	killpoint.Pass("tx.inserted")
+	if all && len(ended) == 0 {
+		return fresh.result(sale.ID), fresh.announce(tx, f.outbox, f.channels)
+	}
+	result := classify(sale.ID, ended, stored, tag)
+	if all {
+		result = result.and(fresh.result(sale.ID))
+		err = fresh.announce(tx, f.outbox, f.channels)
+	} else {
+		result = result.and(classify(sale.ID, fresh.tickets, stored, tag))
+		err = notify.Insert(tx, result.confirmed(f.channels, f.now()))
+	}
+	if err != nil {
+		return batchResult{}, err
+	}
+	if err := f.insertFailed(tx, sale, epoch, result.conflicting, tag); err != nil {
+		return batchResult{}, err
+	}
+	return result, notify.Insert(tx, result.endings(f.channels, f.now()))
+}
+
 func (f *Fulfiller) row(sale inventory.Sale, epoch int64, t queue.Ticket, tag string) Row {
 	now := f.now().UnixMilli()
 	r := Row{ID: t.ID, SaleID: sale.ID, UserID: t.User, Slot: &t.Slot, Quantity: t.Units, PriceCents: sale.PriceCents, Currency: sale.Currency,
@@ -183,35 +240,37 @@ func (f *Fulfiller) row(sale inventory.Sale, epoch int64, t queue.Ticket, tag st
 	return r
 }
 
-// insert adds rows, leaving out those that conflict, and returns what the
-// database now holds under their ids. The rows go in by id, so that two
-// deliveries of the same tickets wait for each other and never deadlock.
-func (f *Fulfiller) insert(tx *gorm.DB, rows []Row) (map[string]Row, error) {
+// insert adds rows, leaving out those that conflict, and puts into stored what
+// the database now holds under their ids. The rows go in by id, as fresh ones.
+func (f *Fulfiller) insert(tx *gorm.DB, rows []Row, stored map[string]Row) error {
 	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.ID, b.ID) })
 	ids := make([]string, len(rows))
 	for i, r := range rows {
 		ids[i] = r.ID
 	}
-	stored := make(map[string]Row, len(rows))
-	size := f.db.MaxRows(rowColumns)
-	for from := 0; from < len(rows); from += size {
-		to := min(from+size, len(rows))
-		chunk := rows[from:to]
+	for chunk := range slices.Chunk(rows, f.db.MaxRows(rowColumns)) {
 		if err := store.InsertIgnore(tx).Create(&chunk).Error; err != nil {
-			return nil, err
+			return err
 		}
+	}
+	return f.readBack(tx, ids, stored)
+}
+
+// readBack puts the rows under these ids into stored.
+func (f *Fulfiller) readBack(tx *gorm.DB, ids []string, stored map[string]Row) error {
+	for chunk := range slices.Chunk(ids, f.db.MaxRows(1)) {
 		var found []Row
-		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "batch_id", "confirmed_at", "ended_at", "pay_by", "paid_at").Where("id IN ?", ids[from:to]).Find(&found).Error; err != nil {
-			return nil, err
+		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "batch_id", "confirmed_at", "ended_at", "pay_by", "paid_at").Where("id IN ?", chunk).Find(&found).Error; err != nil {
+			return err
 		}
 		for _, r := range found {
 			stored[r.ID] = r
 		}
 		if err := fence(tx, stored, found); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return stored, nil
+	return nil
 }
 
 // fence raises the fence of the expired orders among found, and corrects in
@@ -247,8 +306,7 @@ func (f *Fulfiller) insertFailed(tx *gorm.DB, sale inventory.Sale, epoch int64, 
 	for i, t := range tickets {
 		rows[i] = f.failedRow(sale, epoch, t, ReasonLimit, tag)
 	}
-	_, err := f.insert(tx, rows)
-	return err
+	return f.insert(tx, rows, map[string]Row{})
 }
 
 func (f *Fulfiller) failedRow(sale inventory.Sale, epoch int64, t queue.Ticket, reason, tag string) Row {
@@ -268,8 +326,8 @@ func (f *Fulfiller) fail(ctx context.Context, sale inventory.Sale, epoch int64, 
 	}
 	err := f.db.Tx(ctx, func(tx *gorm.DB) error {
 		tag := newTag(f.now(), f.instance)
-		stored, err := f.insert(tx, []Row{f.failedRow(sale, epoch, t, reason, tag)})
-		if err != nil {
+		stored := map[string]Row{}
+		if err := f.insert(tx, []Row{f.failedRow(sale, epoch, t, reason, tag)}, stored); err != nil {
 			return err
 		}
 		if r := stored[t.ID]; r.BatchID != tag {

@@ -77,7 +77,7 @@ func (j *Journal) notable(b queue.Batch, outcomes []queue.Outcome) map[string]qu
 		case queue.OpDead:
 			what = "dead"
 		case queue.OpConfirm:
-			if b.Solo {
+			if b.Suspects || b.Solo {
 				what = "fulfilled"
 			}
 		}

@@ -6,18 +6,17 @@ import (
 	"time"
 )
 
-// Bounds of the line's configuration. A claim or an admit call passes its
-// tickets to Redis in one script; past a few thousand arguments Lua's unpack
-// fails, so both stay well below.
+// Bounds of the line's configuration. A batch beyond a few thousand tickets is
+// claimed and settled in parts, because Redis serves nobody else meanwhile.
 const (
-	MaxBatch = 500
+	MaxBatch = 20_000
 	MaxCap   = 10_000_000
 )
 
 // Config shapes the line of every sale and how it is drained.
 type Config struct {
 	Cap         int           `koanf:"cap"`          // most tickets waiting in one line, unless the sale has its own cap; 1 to MaxCap
-	Batch       int           `koanf:"batch"`        // most tickets a worker claims at once; 1 to MaxBatch
+	Batch       int           `koanf:"batch"`        // most tickets a worker claims at once, of a long line; 1 to MaxBatch
 	MaxWait     time.Duration `koanf:"max_wait"`     // 1s to 1h: caps follow the measured pace so that nobody waits longer; 0: Cap alone counts
 	MinCap      int           `koanf:"min_cap"`      // with MaxWait: the lower bound of such a cap, Cap being the upper; 1 to Cap
 	Drain       bool          `koanf:"drain"`        // false: workers claim nothing, tickets wait
@@ -29,7 +28,7 @@ type Config struct {
 
 // DefaultConfig returns the configuration used where nothing is set.
 func DefaultConfig() Config {
-	return Config{Cap: 10_000, MinCap: 100, Batch: 200, Drain: true, Lease: 10 * time.Second, MaxAttempts: 5, Backoff: time.Second}
+	return Config{Cap: 10_000, MinCap: 100, Batch: 20_000, Drain: true, Lease: 10 * time.Second, MaxAttempts: 5, Backoff: time.Second}
 }
 
 // Validate reports every value out of its bounds, by key.

@@ -44,6 +44,8 @@ type Consumer struct {
 	ready   *readySet
 	brake   *brake
 	tuning  *tuning
+	pace    *pace
+	turns   *turns
 	stop    chan struct{}
 	once    sync.Once
 }
@@ -56,7 +58,7 @@ const sweepEvery = 250 * time.Millisecond
 func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []string, h Handler, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Consumer, error) {
 	c := &Consumer{
 		cfg: cfg, lines: lines, sales: sales, handler: h, log: log, now: now,
-		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg), stop: make(chan struct{}),
+		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg), pace: newPace(cfg.Lease), turns: newTurns(), stop: make(chan struct{}),
 	}
 	pool, err := ants.NewPoolWithFuncGeneric(size.Size, c.work, ants.WithLogger(antsLog{log}))
 	if err != nil {
@@ -65,6 +67,12 @@ func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []strin
 	c.pool = pool
 	c.metrics = newConsumerMetrics(reg, pool, c)
 	return c, nil
+}
+
+// OneWriter says that the handler's database has a single writer. Call it before Run.
+func (c *Consumer) OneWriter() *Consumer {
+	c.pace.writers = writersOf(1)
+	return c
 }
 
 // Run drains until ctx ends, then lets running batches finish and returns.
@@ -115,6 +123,15 @@ func (c *Consumer) work(sale string) {
 		c.ready.add(sale)
 		return
 	}
+	if !c.turns.enter(sale, c.pace.batches) {
+		return
+	}
+	leave := sync.OnceFunc(func() {
+		if c.turns.leave(sale) {
+			c.ready.add(sale)
+		}
+	})
+	defer leave()
 	// The work outlives the stop signal, never the lease. The last quarter is
 	// for settling: a handler that ran into its deadline still gives its batch back.
 	held, release := context.WithTimeout(context.Background(), c.cfg.Lease)
@@ -122,29 +139,83 @@ func (c *Consumer) work(sale string) {
 	ctx, cancel := context.WithTimeout(held, c.cfg.Lease*3/4)
 	defer cancel()
 	line := c.lines.Of(sale)
-	most := int(c.tuning.batch.Load())
-	batch, err := line.Claim(ctx, uuid.NewString(), most, c.cfg.Lease)
+	parts, err := c.claim(ctx, line)
 	if err != nil {
 		c.fault(sale, "claim", err)
 		return
 	}
-	size := len(batch.Tickets) + len(batch.Poisoned)
-	if size == 0 {
+	if len(parts) == 0 {
 		return
 	}
 	killpoint.Pass("claim.done")
-	if batch.Solo || size >= most {
+	suspects := parts[0].Suspects
+	if suspects {
+		leave()
+	}
+	if suspects || parts[len(parts)-1].Left > 0 {
 		c.ready.add(sale)
 	}
+	c.finish(ctx, held, line, parts)
+}
+
+// claim takes a batch in parts that are claimed and settled one by one, so
+// that Redis is never busy with one for long, but run together.
+func (c *Consumer) claim(ctx context.Context, line *Line) ([]Batch, error) {
+	most := c.pace.bound(int(c.tuning.batch.Load()))
+	first, err := line.claim(ctx, uuid.NewString(), c.pace.first(most, c.cfg.MaxAttempts), c.cfg.Lease)
+	if err != nil || first.size() == 0 {
+		return nil, err
+	}
+	parts, left := []Batch{first}, c.pace.rest(most, first)
+	for left > 0 {
+		next, err := line.claim(ctx, uuid.NewString(), Portion{Most: min(left, part), Least: left, Share: 1}, c.cfg.Lease)
+		if err != nil || next.size() == 0 {
+			return parts, nil // what is there is enough to go on with: the next claim tells what is wrong
+		}
+		if next.Epoch != first.Epoch {
+			parts, first = nil, next // a rebuild has taken the parts before
+		}
+		parts, left = append(parts, next), left-next.size()
+	}
+	return parts, nil
+}
+
+// finish runs a claimed batch and settles its parts.
+func (c *Consumer) finish(ctx, held context.Context, line *Line, parts []Batch) {
 	started := c.now()
-	outcomes, fault := c.run(ctx, batch)
-	c.settle(held, line, batch, outcomes)
-	c.metrics.finished(batch, outcomes, c.now().Sub(started), c.now())
+	whole := join(parts)
+	answers, fault := c.run(ctx, whole)
+	for _, p := range parts {
+		outcomes := append(c.unreadable(p), answers[:len(p.Tickets)]...)
+		answers = answers[len(p.Tickets):]
+		c.settle(held, line, p, outcomes)
+		c.metrics.finished(p, outcomes, c.now())
+	}
+	took := c.now().Sub(started)
+	c.metrics.ran(whole, took)
+	c.pace.ended(whole.size(), took, fault == nil)
 	if fault != nil {
-		c.fault(sale, "fulfil", fault)
+		c.fault(whole.Sale, "fulfil", fault)
 		return
 	}
 	c.brake.release()
+}
+
+// join makes the parts of a batch one, under the name of the first.
+func join(parts []Batch) Batch {
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	whole, size := parts[0], 0
+	for _, p := range parts {
+		size += len(p.Tickets)
+	}
+	whole.Tickets, whole.Poisoned = make([]Ticket, 0, size), nil
+	for _, p := range parts {
+		whole.Tickets = append(whole.Tickets, p.Tickets...)
+		whole.Poisoned = append(whole.Poisoned, p.Poisoned...)
+	}
+	return whole
 }
 
 // fault pauses all draining for a moment: what failed is shared by all tickets.
@@ -154,15 +225,21 @@ func (c *Consumer) fault(sale, doing string, err error) {
 	c.ready.add(sale)
 }
 
-// run answers every ticket of the batch. A fault is an error that no ticket
-// has caused.
-func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault error) {
+// unreadable answers what cannot be read as a ticket.
+func (c *Consumer) unreadable(b Batch) []Outcome {
+	var outcomes []Outcome
 	for _, p := range b.Poisoned {
 		c.log.Error("unreadable ticket", "sale", b.Sale, "order", p.ID, "error", p.Err)
 		outcomes = append(outcomes, Outcome{ID: p.ID, Op: OpDead, Reason: "unreadable ticket"})
 	}
+	return outcomes
+}
+
+// run answers every ticket of the batch, in their order. A fault is an error
+// that no ticket has caused.
+func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault error) {
 	if len(b.Tickets) == 0 {
-		return outcomes, nil
+		return nil, nil
 	}
 	answers, err := c.handle(ctx, b)
 	var crash *panicError
@@ -173,7 +250,7 @@ func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault 
 	case err != nil:
 		answers, fault = nil, err
 	}
-	return append(outcomes, complete(b, answers)...), fault
+	return complete(b, answers), fault
 }
 
 func (c *Consumer) handle(ctx context.Context, b Batch) (outcomes []Outcome, err error) {
@@ -215,6 +292,9 @@ func (c *Consumer) delay(b Batch) time.Duration {
 // complete keeps the first proper answer to each ticket of the batch. A ticket
 // without one goes back unchanged.
 func complete(b Batch, answers []Outcome) []Outcome {
+	if inOrder(b.Tickets, answers) {
+		return answers
+	}
 	answered := make(map[string]Outcome, len(b.Tickets))
 	for _, o := range answers {
 		if _, twice := answered[o.ID]; !twice && o.Op.valid() {
@@ -230,6 +310,19 @@ func complete(b Batch, answers []Outcome) []Outcome {
 		outcomes[i] = o
 	}
 	return outcomes
+}
+
+// inOrder reports whether answers is one proper answer to each ticket, as most often.
+func inOrder(tickets []Ticket, answers []Outcome) bool {
+	if len(answers) != len(tickets) {
+		return false
+	}
+	for i := range answers {
+		if answers[i].ID != tickets[i].ID || !answers[i].Op.valid() {
+			return false
+		}
+	}
+	return true
 }
 
 // settle tries until the lease has run out. Repeating is safe: once it was

@@ -144,3 +144,29 @@ func TestConsumerSurvivesARedisCrash(t *testing.T) {
 	require.Equal(t, order, seen, "what was done before the crash was settled after it")
 	require.Empty(t, b.attempts())
 }
+
+// A worker dies with many tickets: most pass in groups, and the one that kills every batch ends alone.
+func TestAfterADeathManyPassInGroups(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		order := b.enqueue(1000)
+		b.claim("dead", 1000)
+		b.expire("dead")
+		var batches atomic.Int32
+		w := &worker{}
+		w.handle = func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+			batches.Add(1)
+			if slices.ContainsFunc(batch.Tickets, func(t queue.Ticket) bool { return t.ID == order[7] }) {
+				panic("poison")
+			}
+			return all(batch, queue.OpConfirm), nil
+		}
+		c := quick()
+		c.Batch, c.MaxAttempts = 500, 3
+		consume(b, c, 2, w, nil)
+		b.drained()
+		confirmedAll(b, append(slices.Clone(order[:7]), order[8:]...))
+		require.Equal(t, []string{order[7]}, b.rdb.LRange(b.ctx, b.key("dead"), 0, -1).Val())
+		require.LessOrEqual(t, batches.Load(), int32(8+100+200+2), "eight groups, the tickets of one of them alone, the last two hundred alone")
+	})
+}

@@ -50,10 +50,14 @@ type Batch struct {
 	ID       string
 	Sale     string
 	Epoch    int64
-	Solo     bool // one suspect, to be run alone
+	Suspects bool  // they failed before, or their worker died
+	Solo     bool  // one suspect, to be run alone
+	Left     int64 // tickets that still wait in the line
 	Tickets  []Ticket
 	Poisoned []Poison // listed ids that are not tickets
 }
+
+func (b Batch) size() int { return len(b.Tickets) + len(b.Poisoned) }
 
 // Poison is an entry of the line that cannot be read as a ticket.
 type Poison struct {
@@ -61,28 +65,64 @@ type Poison struct {
 	Err error
 }
 
+// Portion says how many of the waiting tickets a claim takes: one part in
+// Share of them, but Least at least and Most at most. Suspects come first: one
+// alone, or, while more than two groups of so many wait, a group of such as
+// have failed once at most; 0 leaves them where they are.
+type Portion struct{ Most, Least, Share, Suspects int }
+
 // Claim moves up to n of the oldest tickets into a batch of their own and
 // leases it under id, which must never have been used. An empty batch means
 // there was nothing to claim. n is at most MaxBatch.
 func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration) (Batch, error) {
+	return l.claim(ctx, id, Portion{Most: n, Least: n, Share: 1, Suspects: 1}, lease)
+}
+
+func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Duration) (Batch, error) {
 	keys := []string{l.keys.meta, l.keys.wait, l.keys.suspect, l.keys.lease, l.keys.leased, l.keys.orders, l.keys.attempts}
-	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, min(n, MaxBatch), lease.Milliseconds(), id)
+	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, lease.Milliseconds(), id, min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects)
 	if err != nil || len(list) == 0 {
 		return Batch{}, err
 	}
-	b := Batch{ID: id, Sale: l.sale, Epoch: toInt(list[0]), Solo: toInt(list[1]) == 1}
-	for i := 2; i+2 < len(list); i += 3 {
-		order, _ := list[i].(string)
-		record, _ := list[i+1].(string)
-		t, err := parseTicket(order, record)
+	if len(list) != 6 {
+		return Batch{}, fmt.Errorf("claim of %s has %d values, not 6", l.sale, len(list))
+	}
+	listed, _ := list[4].(string)
+	joined, _ := list[5].(string)
+	ids := strings.Split(listed, ",")
+	records, err := l.recordsOf(ctx, ids, joined)
+	if err != nil {
+		return Batch{}, err
+	}
+	b := Batch{ID: id, Sale: l.sale, Epoch: toInt(list[0]), Suspects: toInt(list[1]) == 1, Solo: toInt(list[1]) == 1 && len(ids) == 1, Left: toInt(list[3]), Tickets: make([]Ticket, 0, len(ids))}
+	for i, order := range ids {
+		t, err := parseTicket(order, records[i])
 		if err != nil {
 			b.Poisoned = append(b.Poisoned, Poison{ID: order, Err: err})
 			continue
 		}
-		t.Attempts = int(toInt(list[i+2]))
+		t.Attempts = int(toInt(list[2]))
 		b.Tickets = append(b.Tickets, t)
 	}
 	return b, nil
+}
+
+// recordsOf cuts the records of a claim apart. One that holds a line feed is
+// no record; which it is shows when they are read again, one by one.
+func (l *Line) recordsOf(ctx context.Context, ids []string, joined string) ([]string, error) {
+	records := strings.Split(joined, "\n")
+	if len(records) == len(ids) {
+		return records, nil
+	}
+	values, err := l.rdb.HMGet(ctx, l.keys.orders, ids...).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read %d claimed records of %s: %w", len(ids), l.sale, err)
+	}
+	records = make([]string, len(ids))
+	for i, v := range values {
+		records[i], _ = v.(string)
+	}
+	return records, nil
 }
 
 // Op says how one ticket of a batch ends.
@@ -116,23 +156,15 @@ type Outcome struct {
 // Settle ends a batch. It returns ErrFenced, and has changed nothing, when the
 // lease had gone; the tickets are then somebody else's.
 func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
-	args := make([]any, 0, 6+4*len(outcomes))
+	args := make([]any, 0, 10+len(outcomes))
 	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale, stockChannel)
-	for _, o := range outcomes {
-		var value any = cleanReason(o.Reason)
-		switch {
-		case o.Op == OpConfirm || o.Op == OpPaid:
-			value = msOrEmpty(o.Pay)
-		case o.Op == OpEnded:
-			value = string(o.State)
-		case o.Op == OpRetry:
-			value = o.Delay.Milliseconds()
-		case o.Op == OpBack && b.Solo:
-			value = "suspect"
-		case o.Op == OpBack:
-			value = "wait"
+	for rest := outcomes; len(rest) > 0; {
+		n := alike(rest)
+		args = append(args, string(rest[0].Op), rest[0].value(b.Suspects || b.Solo), msOrEmpty(rest[0].At), n)
+		for _, o := range rest[:n] {
+			args = append(args, o.ID)
 		}
-		args = append(args, o.ID, string(o.Op), value, msOrEmpty(o.At))
+		rest = rest[n:]
 	}
 	k := l.keys
 	keys := []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done, k.due}
@@ -144,6 +176,35 @@ func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
 		return ErrFenced
 	}
 	return nil
+}
+
+// alike counts the outcomes, from the first, that differ by nothing but their order.
+func alike(outcomes []Outcome) int {
+	first := outcomes[0]
+	for n := range outcomes {
+		first.ID = outcomes[n].ID
+		if outcomes[n] != first {
+			return n
+		}
+	}
+	return len(outcomes)
+}
+
+// value is what lua/settle.lua calls so.
+func (o Outcome) value(suspects bool) any {
+	switch {
+	case o.Op == OpConfirm || o.Op == OpPaid:
+		return msOrEmpty(o.Pay)
+	case o.Op == OpEnded:
+		return string(o.State)
+	case o.Op == OpRetry:
+		return o.Delay.Milliseconds()
+	case o.Op == OpBack && suspects:
+		return "suspect"
+	case o.Op == OpBack:
+		return "wait"
+	}
+	return cleanReason(o.Reason)
 }
 
 // cleanReason keeps a reason from breaking the record it is written into.

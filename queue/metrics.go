@@ -21,7 +21,7 @@ func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneri
 		fulfil: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_fulfil_seconds",
 			Help: "Time to run and settle one batch.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 11)}),
 		size: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_fulfil_batch_size",
-			Help: "Tickets in one batch.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500}}),
+			Help: "Tickets in one batch.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000}}),
 		ended: FinishedCounter(reg),
 		recovered: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_leases_recovered_total",
 			Help: "Batches taken over because their worker did not settle them within the lease."}),
@@ -49,22 +49,28 @@ func FinishedCounter(reg prometheus.Registerer) *prometheus.CounterVec {
 	return c
 }
 
-func (m *consumerMetrics) finished(b Batch, outcomes []Outcome, took time.Duration, now time.Time) {
+// ran counts a batch as a whole.
+func (m *consumerMetrics) ran(b Batch, took time.Duration) {
 	m.fulfil.Observe(took.Seconds())
 	m.size.Observe(float64(len(b.Tickets)))
-	admitted := make(map[string]time.Time, len(b.Tickets))
-	for _, t := range b.Tickets {
-		admitted[t.ID] = t.AdmittedAt
-	}
-	for _, o := range outcomes {
+}
+
+// finished counts how the tickets of a batch ended.
+func (m *consumerMetrics) finished(b Batch, outcomes []Outcome, now time.Time) {
+	ended := map[string]int{}
+	for i, o := range outcomes {
 		status := statusOf(o)
 		if status == "" {
 			continue
 		}
-		m.ended.WithLabelValues(b.Sale, status).Inc()
-		if at, ok := admitted[o.ID]; ok {
-			m.wait.Observe(max(now.Sub(at).Seconds(), 0))
+		ended[status]++
+		// Outcomes are in the order of the tickets, behind those of what could not be read.
+		if at := i - len(b.Poisoned); at >= 0 {
+			m.wait.Observe(max(now.Sub(b.Tickets[at].AdmittedAt).Seconds(), 0))
 		}
+	}
+	for status, n := range ended {
+		m.ended.WithLabelValues(b.Sale, status).Add(float64(n))
 	}
 }
 

@@ -8,6 +8,9 @@ import (
 // listen wakes lines whose first ticket has just come in.
 func (c *Consumer) listen(ctx context.Context) { c.lines.hear(ctx, wakeChannel, c.ready.add) }
 
+// promoteMost is how many retries of a line become due in one sweep.
+const promoteMost = 5000
+
 // sweep finds work that nobody announced: tickets whose wake message was
 // lost, delays that are over, leases that have run out.
 func (c *Consumer) sweep(ctx context.Context) {
@@ -38,7 +41,7 @@ func (c *Consumer) sweepLine(ctx context.Context, line *Line) error {
 		c.metrics.recovered.Add(float64(batches))
 		c.log.Warn("took over batches of a worker that did not settle them", "sale", line.sale, "batches", batches, "tickets", tickets)
 	}
-	if _, err := line.Promote(ctx, MaxBatch); err != nil {
+	if _, err := line.Promote(ctx, promoteMost); err != nil {
 		return err
 	}
 	view, err := line.View(ctx)

@@ -1,33 +1,56 @@
 -- claim: moves the oldest tickets of a line into a fresh batch and leases it, in one step.
--- A suspect (a ticket that failed, or whose worker died) is claimed alone, so that it can only hurt itself.
+-- A suspect (a ticket that failed, or whose worker died) is claimed alone, so that it can only hurt itself; those of at most
+-- one attempt are claimed in groups while many wait, since a worker that dies may leave thousands and few are to blame.
 --
 -- KEYS  1 meta  2 wait  3 suspect  4 lease  5 leased  6 orders  7 attempts
--- ARGV  1 most tickets  2 lease in ms  3 batch id (never used before)
+-- ARGV  1 lease in ms  2 batch id (never used before)  3 most tickets  4 least  5 share  6 most suspects in a group (0: claim none, 1: alone)
+--       least and share: of more waiting tickets than least, one part in so many is claimed, but least at least
 --
 -- Returns {} when there is nothing to claim or the line is being rebuilt,
--- else {epoch, solo (1 a suspect, 0 not), then per ticket: id, record ("" when it has none), failed attempts}.
+-- else {epoch, suspects (1 they are, 0 not), failed attempts of a suspect (1 of a group), tickets still waiting,
+--       ids with commas between, records with line feeds between ("" for a ticket that has none)}.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'claimed')
 if not meta[1] or meta[2] then return {} end
-local solo, ids = 1, {redis.call('RPOP', KEYS[3])}
-if not ids[1] then
-  solo, ids = 0, redis.call('RPOP', KEYS[2], ARGV[1])
+local left = redis.call('LLEN', KEYS[2])
+
+-- The suspects to be claimed now: one, or, of more than two groups, the longest row of such as have failed once at most.
+local function suspects(most)
+  local many = redis.call('LLEN', KEYS[3])
+  if most < 1 or many == 0 then return nil end
+  local n = 0
+  if most > 1 and many > 2 * most then
+    local next = redis.call('LRANGE', KEYS[3], -most, -1)
+    local tries = redis.call('HMGET', KEYS[7], unpack(next))
+    while n < #next and tonumber(tries[#next - n] or '0') <= 1 do n = n + 1 end
+  end
+  return redis.call('RPOP', KEYS[3], int(math.max(n, 1)))
+end
+
+local suspect, ids = 1, suspects(tonumber(ARGV[6]))
+if not ids then
+  local n = math.min(tonumber(ARGV[3]), math.max(tonumber(ARGV[4]), math.ceil(left / tonumber(ARGV[5]))))
+  suspect, ids = 0, redis.call('RPOP', KEYS[2], int(n))
 end
 if not ids or #ids == 0 then return {} end
 
-local records = redis.call('HMGET', KEYS[6], unpack(ids))
-local out, last = {meta[1], solo}, tonumber(meta[3])
-local attempts = solo == 1 and redis.call('HGET', KEYS[7], ids[1]) or '0'
+local claimed = tonumber(meta[3])
+local records, last = records_of(KEYS[6], ids, 1, #ids), claimed
 for i = 1, #ids do
-  local record = records[i] or ''
-  out[#out + 1] = ids[i]
-  out[#out + 1] = record
-  out[#out + 1] = attempts
-  local seq = tonumber(string.match(record, '^%a\t(%d+)\t') or '0')
-  if seq > last then last = seq end
+  local record = records[i]
+  if not record then records[i] = ''
+  else
+    local seq = tonumber(string.match(record, '^%a\t(%d+)\t') or '0')
+    if seq > last then last = seq end
+  end
 end
 -- For suspects too: after a rebuild they can be newer than what waits, and cancel must see that a worker has them.
-if last > tonumber(meta[3]) then redis.call('HSET', KEYS[1], 'claimed', int(last)) end
-redis.call('HSET', KEYS[5], ARGV[3], table.concat(ids, ','))
-redis.call('ZADD', KEYS[4], int(now_ms() + tonumber(ARGV[2])), ARGV[3])
-return out
+if last > claimed then redis.call('HSET', KEYS[1], 'claimed', int(last)) end
+local list = table.concat(ids, ',')
+redis.call('HSET', KEYS[5], ARGV[2], list)
+redis.call('ZADD', KEYS[4], int(now_ms() + tonumber(ARGV[1])), ARGV[2])
+local attempts = '0'
+if suspect == 0 then left = left - #ids
+elseif #ids > 1 then attempts = '1'
+else attempts = redis.call('HGET', KEYS[7], ids[1]) or '0' end
+return {meta[1], suspect, attempts, left, list, table.concat(records, '\n')}

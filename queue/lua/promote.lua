@@ -6,8 +6,6 @@
 -- Returns how many were moved.
 
 local ids = redis.call('ZRANGE', KEYS[1], '-inf', int(now_ms()), 'BYSCORE', 'LIMIT', 0, ARGV[1])
-if #ids > 0 then
-  redis.call('ZREM', KEYS[1], unpack(ids))
-  redis.call('LPUSH', KEYS[2], unpack(ids))
-end
+in_chunks('ZREM', KEYS[1], ids)
+in_chunks('LPUSH', KEYS[2], ids)
 return #ids

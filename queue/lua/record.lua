@@ -15,7 +15,10 @@ end
 local function int(x) return string.format('%.0f', x) end
 
 -- refund_mark returns the end of a record that says that a payment must go back, or ''.
-local function refund_mark(record) return string.match(record, '\tr$') or '' end
+local function refund_mark(record)
+  if string.byte(record, -1) == 114 and string.byte(record, -2) == 9 then return '\tr' end
+  return ''
+end
 
 -- ended returns the record in a new state. Contact and locale go: whoever still needs them reads the database.
 local function ended(record, state, at, reason, pay)
@@ -52,6 +55,22 @@ local function in_chunks(command, key, list)
   for i = 1, #list, 1000 do
     redis.call(command, key, unpack(list, i, math.min(i + 999, #list)))
   end
+end
+
+-- records_of returns the records of ids[from] to ids[to], false for what has none, in pieces that Lua's stack can carry.
+local function records_of(orders, ids, from, to)
+  if to - from < 1000 then return redis.call('HMGET', orders, unpack(ids, from, to)) end
+  local all = {}
+  for at = from, to, 1000 do
+    for _, record in ipairs(redis.call('HMGET', orders, unpack(ids, at, math.min(at + 999, to)))) do all[#all + 1] = record end
+  end
+  return all
+end
+
+local function reversed(list)
+  local back = {}
+  for i = #list, 1, -1 do back[#back + 1] = list[i] end
+  return back
 end
 
 -- keep_done remembers finished orders for a while and forgets the records of the oldest beyond the bound.

@@ -81,7 +81,7 @@ func (j Job) open(ctx context.Context) (*sql.DB, error) {
 	case "postgres":
 		driver = "pgx"
 	case "sqlite":
-		dsn = "file:" + dsn + "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)"
+		dsn = "file:" + dsn + "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=cache_size(-65536)&_pragma=temp_store(MEMORY)&_pragma=wal_autocheckpoint(10000)"
 	}
 	db, err := sql.Open(driver, dsn)
 	if err != nil {

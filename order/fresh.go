@@ -1,0 +1,143 @@
+package order
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+
+	"gorm.io/gorm"
+
+	"sluice/inventory"
+	"sluice/notify"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// fresh are the tickets of a batch that are to be confirmed orders, as the
+// columns of their rows. What all rows share is sent once where the database
+// can take it so; the columns that are not named have their defaults.
+type fresh struct {
+	tickets      []queue.Ticket
+	at, payBy    int64 // when they are confirmed and must be paid, unix ms
+	contact      bool  // one of them has an e-mail address or a phone number
+	shared, rows []store.Column
+}
+
+// The places of columns that somebody asks for.
+const (
+	sharedTag, sharedAt, sharedPayBy = 3, 4, 5
+	ownID, ownUser, ownEmail         = 0, 1, 10
+)
+
+// freshOf takes the queued tickets of a batch. The rows go in by id, so that
+// two deliveries of the same tickets wait for each other and never deadlock,
+// and the pages of the index are visited in their order.
+func (f *Fulfiller) freshOf(sale inventory.Sale, epoch int64, queued []queue.Ticket) *fresh {
+	made := &fresh{tickets: queued, shared: sharedColumns(sale, epoch)}
+	sorted := make([]*queue.Ticket, len(queued))
+	for i := range queued {
+		sorted[i] = &queued[i]
+	}
+	slices.SortFunc(sorted, func(a, b *queue.Ticket) int { return cmp.Compare(a.ID, b.ID) })
+	made.rows = ownColumns(len(queued))
+	for i, t := range sorted {
+		for c, n := range [...]int64{int64(t.Slot), int64(t.Units), t.Seq, t.Position, t.ETASeconds, t.AdmittedAt.UnixMilli()} {
+			made.rows[ownTexts+c].Ints[i] = n
+		}
+		for c, text := range [...]string{t.ID, t.User, t.Fingerprint, t.Locale} {
+			made.rows[c].Texts[i] = text
+		}
+		made.rows[ownEmail].Texts[i], made.rows[ownEmail+1].Texts[i] = t.Email, t.Phone
+		made.contact = made.contact || t.Email+t.Phone != ""
+	}
+	return made
+}
+
+func sharedColumns(sale inventory.Sale, epoch int64) []store.Column {
+	text := func(name, value string) store.Column { return store.Column{Name: name, Texts: []string{value}} }
+	number := func(name string, value int64) store.Column { return store.Column{Name: name, Ints: []int64{value}} }
+	return []store.Column{text("sale_id", sale.ID), text("currency", sale.Currency), text("status", Confirmed), text("batch_id", ""),
+		number("confirmed_at", 0), number("pay_by", 0), number("price_cents", sale.PriceCents), number("epoch", epoch)}
+}
+
+// ownTexts is how many of a row's own columns are texts that come first.
+const ownTexts = 4
+
+// ownColumns are a row's own: the contact comes last, because most often nobody gave one.
+func ownColumns(rows int) []store.Column {
+	names := [...]string{"id", "user_id", "fingerprint", "locale", "slot", "quantity", "seq", "position", "eta_seconds", "admitted_at", "email", "phone"}
+	columns := make([]store.Column, len(names))
+	for i, name := range names {
+		columns[i].Name = name
+		if i < ownTexts || i >= ownEmail {
+			columns[i].Texts = make([]string, rows)
+		} else {
+			columns[i].Ints = make([]int64, rows)
+		}
+	}
+	return columns
+}
+
+// freshInsert are the statements for fresh orders, with and without contact.
+type freshInsert struct{ full, bare *store.Bulk }
+
+func newFreshInsert(db *store.DB) freshInsert {
+	shared, own := sharedColumns(inventory.Sale{}, 0), ownColumns(1)
+	return freshInsert{full: db.NewBulk("orders", shared, own), bare: db.NewBulk("orders", shared, own[:ownEmail])}
+}
+
+func (i freshInsert) prepare(ctx context.Context) error {
+	return errors.Join(i.full.Prepare(ctx), i.bare.Prepare(ctx))
+}
+
+// stamp makes the rows those of one run of the transaction.
+func (f *Fulfiller) stamp(fresh *fresh, tag string) {
+	fresh.at, fresh.payBy = f.now().UnixMilli(), 0
+	if f.deadline > 0 {
+		// By the clock that ends it, which is not this host's.
+		fresh.payBy = f.book.Now().Add(f.deadline).UnixMilli()
+	}
+	fresh.shared[sharedTag].Texts[0] = tag
+	fresh.shared[sharedAt].Ints[0], fresh.shared[sharedPayBy].Ints[0] = fresh.at, fresh.payBy
+}
+
+// insert adds the rows and reports whether none was left out
+// because it conflicts with one that was there.
+func (f *fresh) insert(tx *gorm.DB, by freshInsert) (all bool, err error) {
+	if len(f.tickets) == 0 {
+		return true, nil
+	}
+	bulk, rows := by.full, f.rows
+	if !f.contact {
+		bulk, rows = by.bare, rows[:ownEmail]
+	}
+	n, err := bulk.Insert(tx, f.shared, rows)
+	return n == int64(len(f.tickets)), err
+}
+
+// result is that of a transaction that has inserted all of them.
+func (f *fresh) result(sale string) batchResult {
+	result := batchResult{sale: sale, inserted: f.tickets, outcomes: make([]queue.Outcome, len(f.tickets))}
+	at, payBy := atMS(f.at), atMS(f.payBy)
+	for i := range f.tickets {
+		result.units += int64(f.tickets[i].Units)
+		result.outcomes[i] = queue.Outcome{ID: f.tickets[i].ID, Op: queue.OpConfirm, At: at, Pay: payBy}
+	}
+	return result
+}
+
+// announce queues the news of all of them, for each channel.
+func (f *fresh) announce(tx *gorm.DB, by *store.Bulk, channels []string) error {
+	if len(f.tickets) == 0 {
+		return nil
+	}
+	news := notify.News{Event: notify.EventConfirmed, Sale: f.shared[0].Texts[0], At: f.at, Due: dueAtOnce,
+		Orders: f.rows[ownID].Texts, Users: f.rows[ownUser].Texts}
+	for _, channel := range channels {
+		if err := news.Insert(tx, by, channel); err != nil {
+			return err
+		}
+	}
+	return nil
+}
