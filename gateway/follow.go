@@ -53,7 +53,7 @@ func (g *Gateway) showOrder(c *gin.Context) {
 
 // orderOf authenticates and reads the path, or answers the request.
 func (g *Gateway) orderOf(c *gin.Context) (entry *inventory.Entry, id, user string, ok bool) {
-	if user, ok = g.user(c); !ok {
+	if user, ok = g.reader(c); !ok {
 		return nil, "", "", false
 	}
 	if entry, ok = g.sale(c); !ok {

@@ -81,12 +81,25 @@ func (g *Gateway) user(c *gin.Context) (string, bool) {
 	if err == nil {
 		return user, true
 	}
-	if d := g.Limiter.AllowAnonymous(c.ClientIP()); !d.OK {
+	if d := g.Limiter.AllowAnonymous(c.Param("sale"), c.ClientIP()); !d.OK {
 		WriteProblem(c, d.Problem())
 		return "", false
 	}
 	WriteProblem(c, UnauthorizedProblem(err))
 	return "", false
+}
+
+// reader authenticates a request about orders that were placed before and applies its limit, or answers it.
+func (g *Gateway) reader(c *gin.Context) (string, bool) {
+	user, ok := g.user(c)
+	if !ok {
+		return "", false
+	}
+	if d := g.Limiter.AllowRead(c.Param("sale"), user); !d.OK {
+		WriteProblem(c, d.Problem())
+		return "", false
+	}
+	return user, true
 }
 
 // sale finds the path's sale in the book or answers the request.
@@ -193,7 +206,7 @@ func (g *Gateway) lineWait(sale string) time.Duration {
 
 // cancelOrder ends the owner's unpaid order.
 func (g *Gateway) cancelOrder(c *gin.Context) {
-	user, ok := g.user(c)
+	user, ok := g.reader(c)
 	if !ok {
 		return
 	}
@@ -242,7 +255,7 @@ const (
 
 // listOrders pages through the user's own orders, newest first.
 func (g *Gateway) listOrders(c *gin.Context) {
-	user, ok := g.user(c)
+	user, ok := g.reader(c)
 	if !ok {
 		return
 	}
