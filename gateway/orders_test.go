@@ -367,10 +367,15 @@ func TestCancelGivesTheUnitBack(t *testing.T) {
 		require.NotEmpty(t, g.text("ended_at"))
 	}
 	s.clean()
-	bobs := s.place("bob", "phone")
+	var g got // bob was told that nothing is left, and for a moment that stays so
+	require.Eventually(t, func() bool {
+		g = s.order("bob", "phone", "")
+		return g.status == http.StatusAccepted
+	}, patience, time.Millisecond)
+	bobs := g.header.Get("Location")
 	s.work()
 	s.until("bob", bobs, "confirmed")
-	g := s.do("bob", http.MethodDelete, bobs, "")
+	g = s.do("bob", http.MethodDelete, bobs, "")
 	require.Equal(t, "cancelled", g.text("status"), g.raw)
 	require.Equal(t, "cancelled", s.get("ann", path).text("status"))
 	again := s.place("bob", "phone")

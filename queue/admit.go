@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -50,6 +49,10 @@ type Told struct {
 	Stock      int64       // units left to reserve when they had been answered
 	Seq        int64       // sequence of the newest ticket by then
 	Err        error
+
+	// Until then it is certain that nobody whom Redis had not admitted before is admitted: ErrSoldOut may be repeated to them. Zero: it
+	// is not certain for any time. By this process' monotonic clock, whatever the clocks say.
+	Firm time.Time
 }
 
 // Admit takes requests into their lines in one round trip, each line's in
@@ -63,6 +66,7 @@ type Told struct {
 // and then the requests may be in the line. After any other error the
 // requests may or may not be in the line; repeating the call tells.
 func (ls *Lines) Admit(ctx context.Context, asks []Ask) []Told {
+	sent := time.Now()
 	told := make([]Told, len(asks))
 	if len(asks) == 1 || ls.promise.acks() > 0 {
 		// WAIT speaks of one server's writes, and each line may be on another.
@@ -88,7 +92,7 @@ func (ls *Lines) Admit(ctx context.Context, asks []Ask) []Told {
 	for i, ask := range asks {
 		if told[i].Err == nil {
 			reply, err := ls.scripts.admit.fencedReply(replies[i], ask.Line.keys.meta)
-			told[i] = ask.read(reply, err)
+			told[i] = ask.read(reply, err, sent)
 		}
 	}
 	return told
@@ -104,7 +108,9 @@ func (a Ask) alone(ctx context.Context) Told {
 	if err := a.check(); err != nil {
 		return Told{Err: err}
 	}
-	return a.read(a.Line.durably(ctx, a.Line.scripts.admit, a.Line.keys.admit(), a.args()...))
+	sent := time.Now()
+	reply, err := a.Line.durably(ctx, a.Line.scripts.admit, a.Line.keys.admit(), a.args()...)
+	return a.read(reply, err, sent)
 }
 
 func (a Ask) check() error {
@@ -127,7 +133,8 @@ func (a Ask) args() []any {
 	return args
 }
 
-func (a Ask) read(reply any, err error) Told {
+// read reads the reply to an ask that left no earlier than sent.
+func (a Ask) read(reply any, err error, sent time.Time) Told {
 	if err != nil {
 		return Told{Err: err}
 	}
@@ -139,12 +146,9 @@ func (a Ask) read(reply any, err error) Told {
 	if head == "X" {
 		return Told{Err: ErrNotReady}
 	}
-	stock, seq, _ := strings.Cut(head, " ")
-	t := Told{Admissions: make([]Admission, len(a.Requests))}
-	var bad [2]error
-	t.Stock, bad[0] = strconv.ParseInt(stock, 10, 64)
-	t.Seq, bad[1] = strconv.ParseInt(seq, 10, 64)
-	if err := errors.Join(bad[:]...); err != nil || len(answers) != len(a.Requests)+1 {
+	t, ok := readHead(head, sent)
+	t.Admissions = make([]Admission, len(a.Requests))
+	if !ok || len(answers) != len(a.Requests)+1 {
 		return Told{Err: fmt.Errorf("admit to %s: head %q and %d answers to %d requests", a.Line.sale, head, len(answers)-1, len(a.Requests))}
 	}
 	for i, answer := range answers[1:] {
@@ -152,6 +156,21 @@ func (a Ask) read(reply any, err error) Told {
 		t.Admissions[i] = readAnswer(&a.Requests[i], text)
 	}
 	return t
+}
+
+func readHead(head string, sent time.Time) (t Told, ok bool) {
+	stock, rest, _ := strings.Cut(head, " ")
+	seq, firm, _ := strings.Cut(rest, " ")
+	var ms int64
+	var bad [3]error
+	t.Stock, bad[0] = strconv.ParseInt(stock, 10, 64)
+	t.Seq, bad[1] = strconv.ParseInt(seq, 10, 64)
+	ms, bad[2] = strconv.ParseInt(firm, 10, 64)
+	if ms > 0 {
+		// From when the question left: Redis decided later, and a reply may have been long on its way.
+		t.Firm = sent.Add(time.Duration(ms) * time.Millisecond)
+	}
+	return t, bad == [3]error{}
 }
 
 func readAnswer(r *Request, answer string) Admission {

@@ -6,7 +6,8 @@
 --
 -- Returns {head, answer, answer, ...}, one answer per request in their order.
 --   head    "X" the line is not ready (no meta, other epoch, being rebuilt): nothing was done, no answers follow
---           else the units left and the sequence of the newest ticket, after this batch: "stock seq"
+--           else, after this batch, the units left, the sequence of the newest ticket, and for how many ms from now an "S" may be
+--           repeated to others without asking (0: it may not): "stock seq firm"
 --   answer  "A" .. sequence, slot, admitted ms, position, eta s (with tabs between)    admitted
 --           "R" .. record    known: the same request came before, this is what it became
 --           "M"              known, but with another payload or user
@@ -15,16 +16,28 @@
 --           "P"              the sale is paused
 --           "L" .. order     the user already holds its limit (order: the newest held, empty when none)
 --           "F"              the line is at its cap
---           "S"              not enough units left
+--           "S"              not enough units left, or none that may be sold yet
 -- The order of the checks is part of the contract: known, window, limit, cap, stock.
+--
+-- Who was told that nothing is left may repeat it for a while (firm). So that nobody reads it who has won meanwhile, a unit that
+-- comes back is not sold before every such while is over: meta's sold_out says when it was last told that nothing is left.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed')
+local repeated = 100 -- ms for which it may be repeated that nothing is left
+local renewed = 10   -- ms after which sold_out is written again: a sold-out rush must not make every call a write
+local slack = 10     -- ms for what the clocks round off
+local hold = repeated + renewed + slack
+
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed', 'served', 'sold_out')
 if meta[1] ~= ARGV[1] or meta[2] then return {'X'} end
 local now = now_ms()
 local stamp = int(now)
 local state, starts, ends = meta[3], tonumber(meta[4]), tonumber(meta[5])
 local cap, limit, seq, claimed = tonumber(meta[6]), tonumber(meta[7]), tonumber(meta[8]), tonumber(meta[9])
 local rate = tonumber(ARGV[2])
+-- Who is admitted waits for those that workers have, too.
+local in_work = math.max(claimed - tonumber(meta[10] or '0'), 0)
+local sold_out = tonumber(meta[11] or '0')
+if sold_out > now then sold_out = 0 end -- the clock was set back: nobody must wait for it to come round
 local middle = '\t' .. stamp .. '\t'
 
 local refusal
@@ -42,6 +55,8 @@ local known = redis.call('HMGET', KEYS[4], unpack(ids))
 local held = redis.call('HMGET', KEYS[5], unpack(users))
 local depth = redis.call('LLEN', KEYS[3])
 local stock = tonumber(redis.call('GET', KEYS[2]) or '0')
+local quiet = stock > 0 and math.max(sold_out + hold - now, 0) or 0 -- ms until what came back may be sold
+local none_left = false
 
 -- fresh and mine hold what this very batch has decided, for requests that share an id or a user.
 local fresh, mine = {}, {}
@@ -61,11 +76,13 @@ for i = 1, #ids do
     local sum, slot, newest = held_by(text)
     if sum + units > limit then out[i + 1] = 'L' .. newest
     elseif depth >= cap then out[i + 1] = 'F'
-    elseif units > stock then out[i + 1] = 'S'
+    elseif units > stock or quiet > 0 then
+      out[i + 1] = 'S'
+      none_left = none_left or stock <= 0
     else
       seq, depth, stock, taken = seq + 1, depth + 1, stock - units, taken + units
       local position = math.max(seq - claimed, 1)
-      local place = string.format('\t%.0f\t%.0f', position, math.ceil(position / rate))
+      local place = string.format('\t%.0f\t%.0f', position, math.ceil((position + in_work) / rate))
       record = string.format('q\t%.0f\t%.0f\t%.0f\t', seq, units, slot) .. user .. middle .. print .. place .. '\t\t\t' ..
         ARGV[a + 4] .. '\t'
       mine[user] = with_order(text, id, slot, units)
@@ -92,5 +109,10 @@ if #push > 0 then
   -- Only the first ticket of an empty line wakes a worker: a busy one looks again by itself.
   if depth == #push then redis.call('PUBLISH', ARGV[3], ARGV[4]) end
 end
-out[1] = int(stock) .. ' ' .. int(seq)
+local firm = math.max(quiet - slack, 0)
+if none_left then
+  firm = repeated
+  if now - sold_out >= renewed then redis.call('HSET', KEYS[1], 'sold_out', stamp) end
+end
+out[1] = int(stock) .. ' ' .. int(seq) .. ' ' .. int(firm)
 return out
