@@ -166,6 +166,7 @@ func TestDoorKnowsWhoCameThroughAnother(t *testing.T) {
 // The two ways to write an order must not drift apart.
 func TestOrdersAreWrittenAlike(t *testing.T) {
 	t.Parallel()
+	pace := inventory.Pace{PerSecond: 3, InWork: 4}
 	at := time.Date(2026, 11, 21, 10, 0, 0, 123_456_789, time.FixedZone("far", 8*3600))
 	for _, v := range []order.View{
 		{ID: "a-1", SaleID: "phone", Status: order.Queued, Quantity: 3, Position: 17, AdmittedAt: at, PriceCents: 9900, Currency: "CNY"},
@@ -174,9 +175,9 @@ func TestOrdersAreWrittenAlike(t *testing.T) {
 		{ID: "a-1", SaleID: "phone", Status: order.Paid, Quantity: 1, AdmittedAt: at, ConfirmedAt: at, PayBy: at, PaidAt: at, PriceCents: -1},
 		{ID: "a-1", SaleID: "phone", Status: order.Expired, Quantity: 1, AdmittedAt: at, EndedAt: at, Refund: true},
 	} {
-		want, err := json.Marshal(bodyOf(v, 3))
+		want, err := json.Marshal(bodyOf(v, pace))
 		require.NoError(t, err)
-		require.JSONEq(t, string(want), string(appendOrder(nil, v, 3)))
+		require.JSONEq(t, string(want), string(appendOrder(nil, v, pace)))
 	}
 }
 

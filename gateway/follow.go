@@ -48,7 +48,7 @@ func (g *Gateway) showOrder(c *gin.Context) {
 		g.refuse(c, err)
 		return
 	}
-	g.answerOrder(c, v, entry.Rate())
+	g.answerOrder(c, v, entry.Pace())
 }
 
 // orderOf authenticates and reads the path, or answers the request.
@@ -175,7 +175,7 @@ func (g *Gateway) followOrder(c *gin.Context) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
-	s := &eventStream{c: c, last: last, rate: entry.Rate, beat: g.now(), now: g.now, patience: streamWrite}
+	s := &eventStream{c: c, last: last, pace: entry.Pace, beat: g.now(), now: g.now, patience: streamWrite}
 	if err := s.write(fmt.Sprintf("retry: %d\n\n", streamRetry)); err != nil {
 		return
 	}
@@ -200,7 +200,7 @@ func eventID(v order.View) string {
 type eventStream struct {
 	c        *gin.Context
 	last     string
-	rate     func() float64
+	pace     func() inventory.Pace
 	beat     time.Time
 	now      func() time.Time
 	patience time.Duration
@@ -216,7 +216,7 @@ func (s *eventStream) send(v order.View) bool {
 		}
 		return s.write(": keepalive\n\n") == nil
 	}
-	data, err := json.Marshal(bodyOf(v, s.rate()))
+	data, err := json.Marshal(bodyOf(v, s.pace()))
 	if err != nil || s.write("event: order\nid: "+id+"\ndata: "+string(data)+"\n\n") != nil {
 		return false
 	}

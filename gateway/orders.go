@@ -3,7 +3,6 @@ package gateway
 import (
 	"cmp"
 	"errors"
-	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -51,8 +50,8 @@ func linksOf(sale, id string) linksBody {
 	return linksBody{Self: self, Events: self + "/events"}
 }
 
-// bodyOf shows an order; rate is the line's drain rate.
-func bodyOf(v order.View, rate float64) orderBody {
+// bodyOf shows an order of a line that drains at this pace.
+func bodyOf(v order.View, pace inventory.Pace) orderBody {
 	b := orderBody{OrderID: v.ID, SaleID: v.SaleID, Status: v.Status, Quantity: v.Quantity, Reason: v.Reason, PriceCents: v.PriceCents,
 		Currency: v.Currency, AdmittedAt: formatTime(v.AdmittedAt), ConfirmedAt: formatTime(v.ConfirmedAt), EndedAt: formatTime(v.EndedAt),
 		PayBy: formatTime(v.PayBy), PaidAt: formatTime(v.PaidAt),
@@ -61,7 +60,7 @@ func bodyOf(v order.View, rate float64) orderBody {
 		b.Refund = refundRequired
 	}
 	if !v.Settled() {
-		position, eta := v.Position, int64(math.Ceil(float64(v.Position)/rate))
+		position, eta := v.Position, pace.ETA(v.Position)
 		b.Position, b.ETASeconds = &position, &eta
 	}
 	return b
@@ -240,7 +239,7 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 		return
 	}
 	c.Header("Cache-Control", "no-store")
-	c.JSON(http.StatusOK, bodyOf(v, entry.Rate()))
+	c.JSON(http.StatusOK, bodyOf(v, entry.Pace()))
 }
 
 type orderList struct {
@@ -276,11 +275,11 @@ func (g *Gateway) listOrders(c *gin.Context) {
 func (g *Gateway) listBody(views []order.View, next *order.Cursor) orderList {
 	list := orderList{Orders: make([]orderBody, len(views))}
 	for i, v := range views {
-		rate := 1.0
+		pace := inventory.Pace{PerSecond: inventory.FirstRate}
 		if e, ok := g.Book.Get(v.SaleID); ok {
-			rate = e.Rate()
+			pace = e.Pace()
 		}
-		list.Orders[i] = bodyOf(v, rate)
+		list.Orders[i] = bodyOf(v, pace)
 	}
 	if next != nil {
 		list.NextCursor = next.String()
