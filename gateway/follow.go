@@ -41,12 +41,15 @@ func (g *Gateway) showOrder(c *gin.Context) {
 		return
 	}
 	v, err := g.find(c, entry, id, user)
-	if err == nil && wait > 0 && !isNews(v, seen) {
+	if err == nil && wait > 0 && !g.isNews(v, seen) {
 		v, err = g.awaitChange(c, v, wait)
 	}
 	if err != nil {
 		g.refuse(c, err)
 		return
+	}
+	if c.Request.Context().Err() == nil { // who has gone has not heard it
+		g.told.add(v)
 	}
 	g.answerOrder(c, v, entry.Pace())
 }
@@ -95,10 +98,11 @@ func seenOf(c *gin.Context) (string, *FieldError) {
 }
 
 // isNews reports whether the order is worth an answer at once. Who does not
-// say what it has seen has seen its 202: anything but a place in line is news.
-func isNews(v order.View, seen string) bool {
+// say what it has seen has seen its 202, and what it was told here: anything
+// else but a place in line is news.
+func (g *Gateway) isNews(v order.View, seen string) bool {
 	if seen == "" {
-		return v.Settled()
+		return v.Final() || v.Settled() && !g.told.has(v)
 	}
 	return v.Status != seen || v.Final()
 }
