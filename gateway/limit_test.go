@@ -173,6 +173,15 @@ func BenchmarkLimiter(b *testing.B) {
 			l.AllowAnonymous("", "192.0.2.1")
 		}
 	})
+	for name, rps := range map[string]float64{"reads": 1e6, "reads off": 0} {
+		b.Run(name, func(b *testing.B) {
+			l := NewLimiter(LimitsConfig{PerUserReadsRPS: rps}, time.Now)
+			b.ReportAllocs()
+			for b.Loop() {
+				l.AllowRead("", "ann")
+			}
+		})
+	}
 	b.Run("new users", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
