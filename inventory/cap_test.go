@@ -211,7 +211,7 @@ type expected struct {
 	warmed bool // after the first seconds, which teach the pace
 }
 
-// run lets twice as many come as can be served, until the line is drained.
+// run lets ten seconds' worth come at once, before anything is known, and then twice as many as can be served, until the line is drained.
 func (p *promise) run(batch, pool int) {
 	w := p.world
 	w.open(1_000_000, 1)
@@ -243,7 +243,7 @@ func (p *promise) run(batch, pool int) {
 	defer tick.Stop()
 	began, n, looked := time.Now(), 0, 0
 	for took := time.Duration(0); took < 9*time.Second; took = time.Since(began) {
-		for due := int(2 * p.pace * took.Seconds()); n < due; {
+		for due := int(p.pace * (10 + 2*took.Seconds())); n < due; {
 			size := min(due-n, queue.MaxAdmit)
 			p.admit(n, size, took > 4*time.Second)
 			n += size
