@@ -277,7 +277,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	if err := a.book.Refresh(ctx); err != nil {
 		return err
 	}
-	if err := a.book.SetClock(ctx); err != nil {
+	if err := a.book.Recall(ctx); err != nil {
 		a.log.Warn("redis' clock is not known yet", "error", err)
 	}
 	if err := a.keeper.Keep(ctx); err != nil {

@@ -31,7 +31,8 @@ func newLimitsSetCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set LIMIT=N…",
 		Short: "Change limits of all running instances",
-		Long: "set changes all limits named or none: global_rps, global_burst, per_user_rps, per_user_burst, per_ip_rps, per_ip_burst.\n" +
+		Long: "set changes all limits named or none: global_rps, per_user_rps (orders), per_user_reads_rps (polls, lists and\n" +
+			"cancellations), per_ip_rps (requests without a valid token), and of each its _burst.\n" +
 			"LIMIT= alone goes back to flag, environment, file or default. With --sale the limits named become all that this sale\n" +
 			"has of its own; --sale with no limit takes them away.",
 		Example: "  sluice limits set global_rps=5000 global_burst=5000\n  sluice limits set --sale phone per_user_rps=1 --reason bots",

@@ -66,12 +66,12 @@ func (a *App) wait(ctx context.Context, hangups <-chan os.Signal) error {
 	}
 }
 
-// pace is how fast a sale's line drains, in tickets per second.
-func (a *App) pace(sale string) float64 {
+// pace is how fast a sale's line drains.
+func (a *App) pace(sale string) inventory.Pace {
 	if e, ok := a.book.Get(sale); ok {
-		return e.Rate()
+		return e.Pace()
 	}
-	return inventory.FirstRate
+	return inventory.Pace{PerSecond: inventory.FirstRate}
 }
 
 // self is what this instance says of itself to the others.

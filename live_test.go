@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -247,61 +246,6 @@ func TestConditionsOfChanges(t *testing.T) {
 	resp, text := call(http.MethodPatch, "/limits", "*", `{"limits":{"global_rps":-1,"global_burst":-4}}`)
 	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
 	require.Contains(t, text, "limits.global_rps must be")
-}
-
-// A sale of 100,000 orders during which limits, cap, batch and pool change twenty times by all
-// three ways: every shopper gets an answer of the contract, the audit is
-// clean, and both processes end at the same version.
-func TestASaleWhileEverythingChanges(t *testing.T) {
-	p := startPair(t, "postgres", "queue: {cap: 3000}")
-	openSale(t, inventory.NewSale{ID: "rush", Stock: 3000}, p.apps[0], p.apps[1])
-	stop, done := make(chan struct{}), make(chan int)
-	go func() {
-		changes := 0
-		defer func() { done <- changes }()
-		for ; changes < 20; changes++ {
-			size, batch, lineCap, rps := 1+changes%7, 20+changes*11, 500+changes*100, 5000+1000*changes
-			switch changes % 3 {
-			case 0:
-				p.must(changes%2, "config", "set", fmt.Sprintf("pool.size=%d", size), fmt.Sprintf("queue.batch=%d", batch))
-			case 1:
-				p.must(changes%2, "limits", "set", fmt.Sprintf("global_rps=%d", rps), "--for", "1s")
-			case 2:
-				p.write(fmt.Sprintf("queue: {cap: %d, max_wait: 20s}\nlimits: {per_user_rps: %d}", lineCap, 50+changes))
-				if changes%2 == 0 {
-					p.apps[changes%2].Reload(t.Context())
-				}
-			}
-			select {
-			case <-stop:
-			case <-time.After(150 * time.Millisecond):
-			}
-		}
-	}()
-	crowds := [2]*crowd{}
-	ran := make(chan error, 2)
-	for i, app := range p.apps {
-		crowds[i] = newCrowd(app.Addr(), "rush", 50_000, app.cfg.Auth, time.Now)
-		go func() { ran <- crowds[i].run(t.Context(), io.Discard) }()
-	}
-	for range crowds {
-		require.NoError(t, <-ran)
-	}
-	close(stop)
-	require.Equal(t, 20, <-done)
-	contract := []string{"confirmed", "sold_out", "limit_reached", "rate_limited", "queue_full"}
-	for _, c := range crowds {
-		for code := range c.outcomes {
-			require.True(t, slices.Contains(contract, code), "%s: %v", code, c.outcomes)
-		}
-		require.Zero(t, c.extra)
-	}
-	requireClean(t, p.apps[0])
-	p.write("queue: {cap: 1234}")
-	require.Eventually(t, func() bool {
-		return p.apps[0].live.Config().Queue.Cap == 1234 && p.apps[1].live.Config().Queue.Cap == 1234
-	}, 10*time.Second, 50*time.Millisecond)
-	p.agreed(8)
 }
 
 // A channel that may send almost nothing goes on at once when its rate is lifted.

@@ -41,6 +41,7 @@ type system struct {
 	layout layout         // which processes
 	arms   map[int]string // where a process is to die, by its place in the layout
 	env    []string       // for all of them
+	config string         // a file for all of them, which then says what changes while they run
 	logs   string         // folder, which stays
 }
 
@@ -101,8 +102,13 @@ func (c *cluster) add(path string, i int, y system) {
 		"SLUICE_LIMITS__GLOBAL_RPS=0", "SLUICE_LIMITS__PER_USER_RPS=0", "SLUICE_LIMITS__PER_IP_RPS=0",
 		"SLUICE_LOG__LEVEL=info", "SLUICE_LOG__FORMAT=json", "SLUICE_STOP__GRACE=10s",
 	}
+	if y.config != "" {
+		settings = slices.DeleteFunc(settings, func(s string) bool { // the environment counts above a file
+			return strings.HasPrefix(s, "SLUICE_LIMITS__") || strings.HasPrefix(s, "SLUICE_POOL__")
+		})
+	}
 	c.nodes = append(c.nodes, &node{
-		name: name, binary: path, roles: roles, env: append(settings, y.env...), pause: restartPause, arm: y.arms[i],
+		name: name, binary: path, roles: roles, config: y.config, env: append(settings, y.env...), pause: restartPause, arm: y.arms[i],
 		logPath: filepath.Join(c.logs, name+".log"),
 	})
 }

@@ -23,6 +23,7 @@ import (
 type node struct {
 	name, binary, roles string
 	env                 []string
+	config              string // file, empty for none
 	logPath             string
 
 	fault sync.Mutex // held by the fault that has this node
@@ -111,7 +112,7 @@ func (n *node) launch() (*life, error) {
 	defer n.mu.Unlock()
 	l := &life{running: make(chan struct{}), done: make(chan struct{}), arm: n.arm}
 	n.arm = ""
-	cmd := exec.Command(n.binary, "serve", "--role", n.roles)
+	cmd := exec.Command(n.binary, "serve", "--role", n.roles, "--config", n.config)
 	cmd.Env = append(slices.Clone(n.env), "PATH="+os.Getenv("PATH"), "SLUICE_TEST_KILL="+l.arm)
 	cmd.Stdout, cmd.Stderr = log, &announcement{to: log, life: l, node: n}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

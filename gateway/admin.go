@@ -242,7 +242,9 @@ type adminOrder struct {
 	User string `json:"user"`
 }
 
-func adminOrderOf(v order.View) adminOrder { return adminOrder{orderBody: bodyOf(v, 1), User: v.User} }
+func adminOrderOf(v order.View) adminOrder {
+	return adminOrder{orderBody: bodyOf(v, inventory.Pace{PerSecond: 1}), User: v.User}
+}
 
 func (o *Ops) showOrder(c *gin.Context) {
 	v, err := o.Finder.ByID(c.Request.Context(), c.Param("id"))

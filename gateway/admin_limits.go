@@ -87,15 +87,3 @@ func (o *Ops) mergeSales(c *gin.Context, patch map[string]any) (map[string]any, 
 	maps.DeleteFunc(merged, func(_ string, value any) bool { return value == nil })
 	return merged, true
 }
-
-// asMap is the limits in the form in which they are configured.
-func (s SaleLimits) asMap() map[string]any {
-	m := map[string]any{}
-	if s.GlobalRPS != nil {
-		m["global_rps"], m["global_burst"] = *s.GlobalRPS, s.GlobalBurst
-	}
-	if s.PerUserRPS != nil {
-		m["per_user_rps"], m["per_user_burst"] = *s.PerUserRPS, s.PerUserBurst
-	}
-	return m
-}

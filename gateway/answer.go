@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -137,18 +136,18 @@ func (g *Gateway) refusePrepared(c *gin.Context, code Code, p preparedProblem) {
 }
 
 // answerOrder shows an order to its owner.
-func (g *Gateway) answerOrder(c *gin.Context, v order.View, rate float64) {
+func (g *Gateway) answerOrder(c *gin.Context, v order.View, pace inventory.Pace) {
 	h := c.Writer.Header()
 	h["Cache-Control"] = g.answers.noStore
 	h["Content-Type"] = g.answers.json
 	if !v.Settled() {
 		h["Retry-After"] = g.answers.soon
 	}
-	g.answers.write(c, http.StatusOK, func(b []byte) []byte { return appendOrder(b, v, rate) })
+	g.answers.write(c, http.StatusOK, func(b []byte) []byte { return appendOrder(b, v, pace) })
 }
 
-// appendOrder writes what json.Marshal(bodyOf(v, rate)) would, in a fifth of the time; a test holds the two together.
-func appendOrder(b []byte, v order.View, rate float64) []byte {
+// appendOrder writes what json.Marshal(bodyOf(v, pace)) would, in a fifth of the time; a test holds the two together.
+func appendOrder(b []byte, v order.View, pace inventory.Pace) []byte {
 	text := func(name, value string) {
 		b = append(append(append(append(b, name...), '"'), value...), '"')
 	}
@@ -167,7 +166,7 @@ func appendOrder(b []byte, v order.View, rate float64) []byte {
 	}
 	if !v.Settled() {
 		number(`,"position":`, v.Position)
-		number(`,"eta_seconds":`, int64(math.Ceil(float64(v.Position)/rate)))
+		number(`,"eta_seconds":`, pace.ETA(v.Position))
 	}
 	moment(`,"admitted_at":`, v.AdmittedAt)
 	moment(`,"confirmed_at":`, v.ConfirmedAt)

@@ -190,6 +190,15 @@ func TestASaleWithLimitsOfItsOwn(t *testing.T) {
 	require.Equal(t, 10, passed(func() Decision { return l.AllowUser("tv", "ann") }))
 	l.Set(cfg)
 	require.False(t, l.AllowGlobal("phone").OK, "what was used stays used")
+
+	off := 0.0
+	l.Set(LimitsConfig{GlobalRPS: 3, PerUserReadsRPS: 2, PerIPRPS: 4, Sales: map[string]SaleLimits{
+		"phone": {PerUserReadsRPS: &ten, PerIPRPS: &two}, "tv": {PerUserReadsRPS: &off, PerIPRPS: &off}}})
+	read := func(sale string) int { return passed(func() Decision { return l.AllowRead(sale, "ann") }) }
+	require.Equal(t, []int{10, 20, 2, 0}, []int{read("phone"), read("tv"), read("other"), read("")}, "lists count with the sales that have none of their own")
+	from := func(sale string) int { return passed(func() Decision { return l.AllowAnonymous(sale, "192.0.2.1") }) }
+	require.Equal(t, []int{2, 20, 4, 0}, []int{from("phone"), from("tv"), from("other"), from("")})
+	require.Equal(t, 20, passed(func() Decision { return l.AllowUser("other", "ann") }), "reading takes nothing from ordering")
 	l.Set(LimitsConfig{GlobalRPS: 3})
 	require.False(t, l.AllowGlobal("phone").OK, "it counts with the others again")
 }
@@ -197,10 +206,12 @@ func TestASaleWithLimitsOfItsOwn(t *testing.T) {
 func TestSaleLimitsAreChecked(t *testing.T) {
 	t.Parallel()
 	bad, good := -1.0, 1.0
-	err := LimitsConfig{Sales: map[string]SaleLimits{"a b": {}, "phone": {GlobalRPS: &bad, PerUserBurst: 3}}}.Validate()
+	err := LimitsConfig{Sales: map[string]SaleLimits{"a b": {}, "phone": {GlobalRPS: &bad, PerUserBurst: 3, PerUserReadsBurst: 2, PerIPRPS: &bad}}}.Validate()
 	require.ErrorContains(t, err, `limits.sales must name sales by their id, got "a b"`)
 	require.ErrorContains(t, err, "limits.sales: phone.global_rps must be 0 (off) or between")
 	require.ErrorContains(t, err, "limits.sales: phone has per_user_burst without per_user_rps")
+	require.ErrorContains(t, err, "limits.sales: phone has per_user_reads_burst without per_user_reads_rps")
+	require.ErrorContains(t, err, "limits.sales: phone.per_ip_rps must be 0 (off) or between")
 	many := map[string]SaleLimits{}
 	for i := range maxSaleLimits + 1 {
 		many[fmt.Sprint(i)] = SaleLimits{GlobalRPS: &good}

@@ -12,8 +12,8 @@ import (
 )
 
 const (
-	// shutFor is how long a refusal is repeated without asking Redis. It bounds how long a returned unit, or an operator's
-	// change, goes unnoticed; news of returned stock opens the door sooner.
+	// shutFor is how long a refusal is repeated without asking Redis. It bounds how long an operator's change goes unnoticed.
+	// That nothing is left is repeated for as long as Redis says that it stays so.
 	shutFor = 100 * time.Millisecond
 	// fullFor is the same for a full line, which has room again with every batch a worker claims.
 	fullFor = 5 * time.Millisecond
@@ -27,6 +27,12 @@ const (
 // line before. So a refusal is repeated locally only to users who never were,
 // and only while the crowd, the users who were, is known up to the very ticket
 // that was the newest when Redis refused.
+//
+// Who comes into the line through another gateway after that is not in the
+// crowd. While nothing is left nobody does: the line sells a unit that comes
+// back only when every gateway has stopped repeating that nothing is left. A
+// full line makes no such promise, and its refusal is repeated for a moment
+// only.
 type door struct {
 	now   func() time.Time
 	shut  atomic.Pointer[shut]
@@ -66,8 +72,14 @@ func (d *door) learn(sale inventory.Sale, told *queue.Told) {
 	}
 	switch {
 	case !heard: // only users the line knew: nothing about the others
-	case last == nil, errors.Is(last, queue.ErrSoldOut) && told.Stock > 0: // fewer are left than were asked for
+	case last == nil:
 		d.shut.Store(nil)
+	case errors.Is(last, queue.ErrSoldOut):
+		if told.Firm.IsZero() { // fewer are left than were asked for
+			d.shut.Store(nil)
+			return
+		}
+		d.close(last, sale, told.Seq, told.Firm)
 	case errors.Is(last, queue.ErrFull):
 		d.close(last, sale, told.Seq, d.now().Add(fullFor))
 	default:

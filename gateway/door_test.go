@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -99,24 +100,55 @@ func TestFullLineIsAnsweredWithoutRedisForAMoment(t *testing.T) {
 	stop()
 }
 
+// elsewhere places orders for phone through another gateway, which hears no news, and returns the refusal's code.
+func (s *stack) elsewhere() (place func(user string) string) {
+	other, err := New(DefaultConfig(), Parts{Auth: s.gateway.Auth, Limiter: s.limiter, Lines: s.lines, Book: s.book, Keeper: s.keeper,
+		Finder: order.NewFinder(s.db, s.lines, s.book), Canceller: s.gateway.Canceller}, quietLog(), prometheus.NewRegistry(), time.Now)
+	require.NoError(s.t, err)
+	s.t.Cleanup(other.admission.Wait)
+	return func(user string) string {
+		r := httptest.NewRequestWithContext(s.t.Context(), http.MethodPost, "/v1/sales/phone/orders", nil)
+		r.Header.Set("Authorization", "Bearer "+s.token(user, false))
+		w := httptest.NewRecorder()
+		other.Handler().ServeHTTP(w, r)
+		var body struct{ Code string }
+		require.NoError(s.t, json.Unmarshal(w.Body.Bytes(), &body), w.Body.String())
+		return body.Code
+	}
+}
+
+// Whoever wins a unit that came back never reads "sold out" through a gateway that has not heard that it did.
+func TestWinnerOfAReturnedUnitNeverReadsSoldOut(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	s.sell("phone", 1)
+	there := s.elsewhere()
+	holder := "first"
+	won := s.place(holder, "phone")
+	for round := range 20 {
+		require.Eventually(t, func() bool {
+			return s.asked(func() { require.Equal(t, string(CodeSoldOut), there(newUUID())) }) == 0
+		}, patience, time.Millisecond, "the other gateway refuses by itself")
+		require.Equal(t, http.StatusOK, s.do(holder, http.MethodDelete, won, "").status)
+		holder = fmt.Sprintf("winner-%d", round)
+		var g got
+		since := time.Now()
+		for g.status != http.StatusAccepted {
+			require.Less(t, time.Since(since), patience)
+			g = s.order(holder, "phone", "")
+		}
+		require.Equal(t, string(CodeLimitReached), there(holder))
+		won = g.header.Get("Location")
+	}
+	s.clean()
+}
+
 // Two gateways share one line: each recognises whom the other let in.
 func TestDoorKnowsWhoCameThroughAnother(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, quiet)
 	s.sell("phone", 50, func(n *inventory.NewSale) { n.Cap = 100 })
-	other, err := New(DefaultConfig(), Parts{Auth: s.gateway.Auth, Limiter: s.limiter, Lines: s.lines, Book: s.book, Keeper: s.keeper,
-		Finder: order.NewFinder(s.db, s.lines, s.book), Canceller: s.gateway.Canceller}, quietLog(), prometheus.NewRegistry(), time.Now)
-	require.NoError(t, err)
-	t.Cleanup(other.admission.Wait)
-	there := func(user string) string {
-		r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/sales/phone/orders", nil)
-		r.Header.Set("Authorization", "Bearer "+s.token(user, false))
-		w := httptest.NewRecorder()
-		other.Handler().ServeHTTP(w, r)
-		var body struct{ Code string }
-		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body), w.Body.String())
-		return body.Code
-	}
+	there := s.elsewhere()
 	for i := range 48 {
 		s.place(string(rune('a'+i%26))+string(rune('a'+i/26)), "phone")
 	}
@@ -134,6 +166,7 @@ func TestDoorKnowsWhoCameThroughAnother(t *testing.T) {
 // The two ways to write an order must not drift apart.
 func TestOrdersAreWrittenAlike(t *testing.T) {
 	t.Parallel()
+	pace := inventory.Pace{PerSecond: 3, InWork: 4}
 	at := time.Date(2026, 11, 21, 10, 0, 0, 123_456_789, time.FixedZone("far", 8*3600))
 	for _, v := range []order.View{
 		{ID: "a-1", SaleID: "phone", Status: order.Queued, Quantity: 3, Position: 17, AdmittedAt: at, PriceCents: 9900, Currency: "CNY"},
@@ -142,9 +175,9 @@ func TestOrdersAreWrittenAlike(t *testing.T) {
 		{ID: "a-1", SaleID: "phone", Status: order.Paid, Quantity: 1, AdmittedAt: at, ConfirmedAt: at, PayBy: at, PaidAt: at, PriceCents: -1},
 		{ID: "a-1", SaleID: "phone", Status: order.Expired, Quantity: 1, AdmittedAt: at, EndedAt: at, Refund: true},
 	} {
-		want, err := json.Marshal(bodyOf(v, 3))
+		want, err := json.Marshal(bodyOf(v, pace))
 		require.NoError(t, err)
-		require.JSONEq(t, string(want), string(appendOrder(nil, v, 3)))
+		require.JSONEq(t, string(want), string(appendOrder(nil, v, pace)))
 	}
 }
 

@@ -41,19 +41,22 @@ func (g *Gateway) showOrder(c *gin.Context) {
 		return
 	}
 	v, err := g.find(c, entry, id, user)
-	if err == nil && wait > 0 && !isNews(v, seen) {
+	if err == nil && wait > 0 && !g.isNews(v, seen) {
 		v, err = g.awaitChange(c, v, wait)
 	}
 	if err != nil {
 		g.refuse(c, err)
 		return
 	}
-	g.answerOrder(c, v, entry.Rate())
+	if c.Request.Context().Err() == nil { // who has gone has not heard it
+		g.told.add(v)
+	}
+	g.answerOrder(c, v, entry.Pace())
 }
 
 // orderOf authenticates and reads the path, or answers the request.
 func (g *Gateway) orderOf(c *gin.Context) (entry *inventory.Entry, id, user string, ok bool) {
-	if user, ok = g.user(c); !ok {
+	if user, ok = g.reader(c); !ok {
 		return nil, "", "", false
 	}
 	if entry, ok = g.sale(c); !ok {
@@ -95,10 +98,11 @@ func seenOf(c *gin.Context) (string, *FieldError) {
 }
 
 // isNews reports whether the order is worth an answer at once. Who does not
-// say what it has seen has seen its 202: anything but a place in line is news.
-func isNews(v order.View, seen string) bool {
+// say what it has seen has seen its 202, and what it was told here: anything
+// else but a place in line is news.
+func (g *Gateway) isNews(v order.View, seen string) bool {
 	if seen == "" {
-		return v.Settled()
+		return v.Final() || v.Settled() && !g.told.has(v)
 	}
 	return v.Status != seen || v.Final()
 }
@@ -175,7 +179,7 @@ func (g *Gateway) followOrder(c *gin.Context) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
-	s := &eventStream{c: c, last: last, rate: entry.Rate, beat: g.now(), now: g.now, patience: streamWrite}
+	s := &eventStream{c: c, last: last, pace: entry.Pace, beat: g.now(), now: g.now, patience: streamWrite}
 	if err := s.write(fmt.Sprintf("retry: %d\n\n", streamRetry)); err != nil {
 		return
 	}
@@ -200,7 +204,7 @@ func eventID(v order.View) string {
 type eventStream struct {
 	c        *gin.Context
 	last     string
-	rate     func() float64
+	pace     func() inventory.Pace
 	beat     time.Time
 	now      func() time.Time
 	patience time.Duration
@@ -216,7 +220,7 @@ func (s *eventStream) send(v order.View) bool {
 		}
 		return s.write(": keepalive\n\n") == nil
 	}
-	data, err := json.Marshal(bodyOf(v, s.rate()))
+	data, err := json.Marshal(bodyOf(v, s.pace()))
 	if err != nil || s.write("event: order\nid: "+id+"\ndata: "+string(data)+"\n\n") != nil {
 		return false
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"sluice/inventory"
 	"sluice/order"
 )
 
@@ -317,7 +318,7 @@ func TestEventsCutOffAReaderThatStops(t *testing.T) {
 	require.NoError(t, err)
 	ended := make(chan time.Duration, 1)
 	engine.GET("/", func(c *gin.Context) {
-		s := &eventStream{c: c, rate: func() float64 { return 1 }, now: time.Now, patience: 200 * time.Millisecond}
+		s := &eventStream{c: c, pace: func() inventory.Pace { return inventory.Pace{PerSecond: 1} }, now: time.Now, patience: 200 * time.Millisecond}
 		last := time.Now()
 		for position := int64(1); s.send(order.View{Status: order.Queued, Position: position}); position++ {
 			last = time.Now()

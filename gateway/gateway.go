@@ -47,6 +47,7 @@ type Gateway struct {
 	answers   *answers
 	status    *statusReader
 	hub       *hub
+	told      *told
 	engine    *gin.Engine
 	sales     salesCache
 	draining  atomic.Bool
@@ -67,6 +68,7 @@ func New(cfg Config, parts Parts, log *slog.Logger, reg prometheus.Registerer, n
 		admission: NewAdmission(parts.Lines, parts.Book, parts.Keeper, reg, now),
 		status:    newStatusReader(parts.Finder, now),
 		hub:       newHub(parts.Lines, maxWaiters),
+		told:      newTold(),
 		drained:   make(chan struct{}),
 	}
 	g.SetAdmission(cfg.Admission)

@@ -13,14 +13,15 @@ import (
 	"sluice/queue"
 )
 
-// Limiter counts requests per user, per address and over all. It is safe for concurrent use and holds at most 262,144 users and as many
-// addresses. Beyond that those who have not been seen for longest start afresh: under such a crowd the global limit is the one that
+// Limiter counts requests per user, per address and over all. It is safe for concurrent use and holds at most 262,144 users who order, as
+// many who read, and as many addresses. Beyond that those who have not been seen for longest start afresh: under such a crowd the global limit is the one that
 // protects, and an honest newcomer is never refused for want of memory.
 type Limiter struct {
 	now      func() time.Time
 	plan     atomic.Pointer[limitPlan]
 	seed     maphash.Seed
 	users    *buckets
+	readers  *buckets
 	addrs    *buckets
 	shares   *queue.Budgets // nil: the global limits are this process' own
 	instance string
@@ -29,16 +30,28 @@ type Limiter struct {
 // limitPlan is one configuration.
 type limitPlan struct {
 	general scope
-	addr    policy
 	sales   map[string]scope // those that have limits of their own
 }
 
 // scope is where a limit counts: in one sale, or in all that have none of their own.
 type scope struct {
-	user     policy
-	userSale string // the sale, when the limit per user is its own
-	global   policy
-	budget   *budget
+	user, reads, addr personal
+	global            policy
+	budget            *budget
+}
+
+// personal is a limit of which each user, or each address, has a bucket.
+type personal struct {
+	policy
+	sale string // whose own it is; empty: the general one
+}
+
+// or is the sale's own limit where it has one.
+func (p personal) or(sale string, rps *float64, burst int) personal {
+	if rps == nil {
+		return p
+	}
+	return personal{newPolicy(p.name, *rps, burst), sale}
 }
 
 func (p *limitPlan) of(sale string) scope {
@@ -81,7 +94,7 @@ func (p policy) off() bool { return p.rps <= 0 }
 type Decision struct {
 	OK         bool
 	RetryAfter time.Duration // until one request fits; 0 when OK
-	Policy     string        // per-user, per-ip, global or sale
+	Policy     string        // per-user, per-user-reads, per-ip, global or sale
 	Limit      int           // requests per Window
 	Window     int           // seconds
 	Remaining  int           // requests that would pass right now
@@ -89,7 +102,7 @@ type Decision struct {
 
 // NewLimiter expects a configuration that passed Validate. Its global limits are this process' own unless it is Shared.
 func NewLimiter(cfg LimitsConfig, now func() time.Time) *Limiter {
-	l := &Limiter{now: now, seed: maphash.MakeSeed(), users: newBuckets(), addrs: newBuckets()}
+	l := &Limiter{now: now, seed: maphash.MakeSeed(), users: newBuckets(), readers: newBuckets(), addrs: newBuckets()}
 	l.Set(cfg)
 	return l
 }
@@ -108,14 +121,19 @@ func (l *Limiter) Set(cfg LimitsConfig) {
 	if old == nil {
 		old = &limitPlan{}
 	}
-	plan := &limitPlan{addr: newPolicy("per-ip", cfg.PerIPRPS, cfg.PerIPBurst), sales: make(map[string]scope, len(cfg.Sales))}
-	plan.general = scope{user: newPolicy("per-user", cfg.PerUserRPS, cfg.PerUserBurst), global: newPolicy("global", cfg.GlobalRPS, cfg.GlobalBurst)}
+	plan := &limitPlan{sales: make(map[string]scope, len(cfg.Sales))}
+	plan.general = scope{
+		user:   personal{policy: newPolicy("per-user", cfg.PerUserRPS, cfg.PerUserBurst)},
+		reads:  personal{policy: newPolicy("per-user-reads", cfg.PerUserReadsRPS, cfg.PerUserReadsBurst)},
+		addr:   personal{policy: newPolicy("per-ip", cfg.PerIPRPS, cfg.PerIPBurst)},
+		global: newPolicy("global", cfg.GlobalRPS, cfg.GlobalBurst),
+	}
 	plan.general.budget = l.budgetOf(old.general, generalBudget, plan.general.global)
 	for sale, own := range cfg.Sales {
 		s := plan.general
-		if own.PerUserRPS != nil {
-			s.user, s.userSale = newPolicy("per-user", *own.PerUserRPS, own.PerUserBurst), sale
-		}
+		s.user = s.user.or(sale, own.PerUserRPS, own.PerUserBurst)
+		s.reads = s.reads.or(sale, own.PerUserReadsRPS, own.PerUserReadsBurst)
+		s.addr = s.addr.or(sale, own.PerIPRPS, own.PerIPBurst)
 		if own.GlobalRPS != nil {
 			s.global = newPolicy("sale", *own.GlobalRPS, own.GlobalBurst)
 			s.budget = l.budgetOf(old.sales[sale], sale, s.global)
@@ -146,20 +164,33 @@ func (l *Limiter) AllowGlobal(sale string) Decision {
 	return s.budget.allow(s.global, l.now())
 }
 
-// AllowUser counts a request of an authenticated user for a sale.
+// AllowUser counts an order of an authenticated user for a sale.
 func (l *Limiter) AllowUser(sale, user string) Decision {
-	s := l.plan.Load().of(sale)
-	key := maphash.String(l.seed, user)
-	if s.userSale != "" { // a bucket of its own beside the one for all other sales
-		key = bits.RotateLeft64(key, 1) ^ maphash.String(l.seed, s.userSale)
-	}
-	return l.users.allow(key, s.user, l.now())
+	return l.allow(l.users, l.plan.Load().of(sale).user, maphash.String(l.seed, user))
 }
 
-// AllowAnonymous counts a request that carries no valid user, or that failed, against its address. Requests of valid
-// users are never counted here: many of them share an address. IPv6 addresses count by their /64, which one
-// subscriber owns. Text that is no address shares one bucket.
-func (l *Limiter) AllowAnonymous(ip string) Decision {
+// AllowRead counts a request of an authenticated user about orders placed before, of one sale or, with an empty one, of all. It takes
+// nothing from what the user may order.
+func (l *Limiter) AllowRead(sale, user string) Decision {
+	p := l.plan.Load().of(sale).reads
+	if p.off() { // polls come by the hundred thousand: not even a hash
+		return Decision{OK: true}
+	}
+	return l.allow(l.readers, p, maphash.String(l.seed, user))
+}
+
+// allow takes a token from the bucket of key; a sale's own limit has its own beside the one for all other sales.
+func (l *Limiter) allow(in *buckets, p personal, key uint64) Decision {
+	if p.sale != "" {
+		key = bits.RotateLeft64(key, 1) ^ maphash.String(l.seed, p.sale)
+	}
+	return in.allow(key, p.policy, l.now())
+}
+
+// AllowAnonymous counts a request for a sale that carries no valid user against its address; the sale is empty where none is named.
+// Requests of valid users are never counted here: many of them share an address. IPv6 addresses count by their /64, which one subscriber
+// owns. Text that is no address shares one bucket.
+func (l *Limiter) AllowAnonymous(sale, ip string) Decision {
 	addr, err := netip.ParseAddr(ip)
 	if err == nil {
 		addr = addr.Unmap().WithZone("")
@@ -168,7 +199,7 @@ func (l *Limiter) AllowAnonymous(ip string) Decision {
 		prefix, _ := addr.Prefix(64) // cannot fail: 64 fits
 		addr = prefix.Addr()
 	}
-	return l.addrs.allow(maphash.Comparable(l.seed, addr), l.plan.Load().addr, l.now())
+	return l.allow(l.addrs, l.plan.Load().of(sale).addr, maphash.Comparable(l.seed, addr))
 }
 
 // Problem is the 429 for a refusal; WriteProblem adds the RateLimit headers.

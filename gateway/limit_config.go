@@ -13,22 +13,52 @@ const maxSaleLimits = 64
 
 // LimitsConfig holds requests per second and bursts. A rate of 0 switches that limit off; a burst of 0 is what one second allows.
 type LimitsConfig struct {
-	GlobalRPS    float64               `koanf:"global_rps"` // of all gateways together
-	GlobalBurst  int                   `koanf:"global_burst"`
-	PerUserRPS   float64               `koanf:"per_user_rps"`
-	PerUserBurst int                   `koanf:"per_user_burst"`
-	PerIPRPS     float64               `koanf:"per_ip_rps"`
-	PerIPBurst   int                   `koanf:"per_ip_burst"`
-	Sales        map[string]SaleLimits `koanf:"sales"` // by sale id, at most 64
+	GlobalRPS    float64 `koanf:"global_rps"` // of all gateways together
+	GlobalBurst  int     `koanf:"global_burst"`
+	PerUserRPS   float64 `koanf:"per_user_rps"`
+	PerUserBurst int     `koanf:"per_user_burst"`
+	// Of one user about orders placed before: polls, event streams as they open, lists and cancellations.
+	PerUserReadsRPS   float64               `koanf:"per_user_reads_rps"`
+	PerUserReadsBurst int                   `koanf:"per_user_reads_burst"`
+	PerIPRPS          float64               `koanf:"per_ip_rps"`
+	PerIPBurst        int                   `koanf:"per_ip_burst"`
+	Sales             map[string]SaleLimits `koanf:"sales"` // by sale id, at most 64
 }
 
-// SaleLimits replace the general limits for the orders of one sale, which then no longer count there. A rate that is absent is not
-// replaced; 0 switches that limit off for the sale.
+// SaleLimits replace the general limits for the requests that name one sale, which then no longer count there. A rate that is absent is
+// not replaced; 0 switches that limit off for the sale.
 type SaleLimits struct {
-	GlobalRPS    *float64 `koanf:"global_rps" json:"global_rps,omitempty"`
-	GlobalBurst  int      `koanf:"global_burst" json:"global_burst,omitempty"`
-	PerUserRPS   *float64 `koanf:"per_user_rps" json:"per_user_rps,omitempty"`
-	PerUserBurst int      `koanf:"per_user_burst" json:"per_user_burst,omitempty"`
+	GlobalRPS         *float64 `koanf:"global_rps" json:"global_rps,omitempty"`
+	GlobalBurst       int      `koanf:"global_burst" json:"global_burst,omitempty"`
+	PerUserRPS        *float64 `koanf:"per_user_rps" json:"per_user_rps,omitempty"`
+	PerUserBurst      int      `koanf:"per_user_burst" json:"per_user_burst,omitempty"`
+	PerUserReadsRPS   *float64 `koanf:"per_user_reads_rps" json:"per_user_reads_rps,omitempty"`
+	PerUserReadsBurst int      `koanf:"per_user_reads_burst" json:"per_user_reads_burst,omitempty"`
+	PerIPRPS          *float64 `koanf:"per_ip_rps" json:"per_ip_rps,omitempty"`
+	PerIPBurst        int      `koanf:"per_ip_burst" json:"per_ip_burst,omitempty"`
+}
+
+// saleLimit is one of a sale's own limits.
+type saleLimit struct {
+	kind  string
+	rps   *float64 // nil: the general one counts
+	burst int
+}
+
+func (s SaleLimits) all() [4]saleLimit {
+	return [...]saleLimit{{"global", s.GlobalRPS, s.GlobalBurst}, {"per_user", s.PerUserRPS, s.PerUserBurst},
+		{"per_user_reads", s.PerUserReadsRPS, s.PerUserReadsBurst}, {"per_ip", s.PerIPRPS, s.PerIPBurst}}
+}
+
+// asMap is the limits in the form in which they are configured.
+func (s SaleLimits) asMap() map[string]any {
+	m := map[string]any{}
+	for _, own := range s.all() {
+		if own.rps != nil {
+			m[own.kind+"_rps"], m[own.kind+"_burst"] = *own.rps, own.burst
+		}
+	}
+	return m
 }
 
 // DefaultLimitsConfig limits nothing: what is right depends on the shop. configs/limits.yaml holds a start.
@@ -39,6 +69,7 @@ func (c LimitsConfig) Validate() error {
 	errs := []error{
 		checkRate("limits.global", c.GlobalRPS, c.GlobalBurst),
 		checkRate("limits.per_user", c.PerUserRPS, c.PerUserBurst),
+		checkRate("limits.per_user_reads", c.PerUserReadsRPS, c.PerUserReadsBurst),
 		checkRate("limits.per_ip", c.PerIPRPS, c.PerIPBurst),
 	}
 	if len(c.Sales) > maxSaleLimits {
@@ -50,19 +81,21 @@ func (c LimitsConfig) Validate() error {
 			errs = append(errs, fmt.Errorf("limits.sales must name sales by their id, got %q", sale))
 			continue
 		}
-		errs = append(errs, checkSaleRate(sale, "global", own.GlobalRPS, own.GlobalBurst), checkSaleRate(sale, "per_user", own.PerUserRPS, own.PerUserBurst))
+		for _, limit := range own.all() {
+			errs = append(errs, limit.check(sale))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-func checkSaleRate(sale, kind string, rps *float64, burst int) error {
-	if rps == nil {
-		if burst != 0 {
-			return fmt.Errorf("limits.sales: %s has %s_burst without %s_rps", sale, kind, kind)
+func (l saleLimit) check(sale string) error {
+	if l.rps == nil {
+		if l.burst != 0 {
+			return fmt.Errorf("limits.sales: %s has %s_burst without %s_rps", sale, l.kind, l.kind)
 		}
 		return nil
 	}
-	return checkRate("limits.sales: "+sale+"."+kind, *rps, burst)
+	return checkRate("limits.sales: "+sale+"."+l.kind, *l.rps, l.burst)
 }
 
 func checkRate(prefix string, rps float64, burst int) error {

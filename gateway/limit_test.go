@@ -45,8 +45,8 @@ func TestLimiterRefusalOnTheWire(t *testing.T) {
 	require.Equal(t, `"per-user";q=2;w=1`, w.Header().Get("RateLimit-Policy"))
 	require.Equal(t, `"per-user";r=0;t=1`, w.Header().Get("RateLimit"))
 	require.Equal(t, "1", w.Header().Get("Retry-After"))
-	l.AllowAnonymous("192.0.2.1")
-	w = answer(t, l.AllowAnonymous("192.0.2.1").Problem())
+	l.AllowAnonymous("", "192.0.2.1")
+	w = answer(t, l.AllowAnonymous("", "192.0.2.1").Problem())
 	require.Equal(t, `"per-ip";q=1;w=2`, w.Header().Get("RateLimit-Policy"))
 	require.Equal(t, "2", w.Header().Get("Retry-After"))
 }
@@ -54,15 +54,15 @@ func TestLimiterRefusalOnTheWire(t *testing.T) {
 func TestLimiterAddresses(t *testing.T) {
 	t.Parallel()
 	l := NewLimiter(testLimits(), fixedClock)
-	require.True(t, l.AllowAnonymous("192.0.2.1").OK)
-	require.False(t, l.AllowAnonymous("192.0.2.1").OK)
-	require.False(t, l.AllowAnonymous("::ffff:192.0.2.1").OK, "the same address, written as IPv6")
-	require.True(t, l.AllowAnonymous("192.0.2.2").OK)
-	require.True(t, l.AllowAnonymous("2001:db8::1").OK)
-	require.False(t, l.AllowAnonymous("2001:db8::ffff").OK, "one subscriber owns the /64")
-	require.True(t, l.AllowAnonymous("2001:db8:0:1::1").OK)
-	require.True(t, l.AllowAnonymous("").OK)
-	require.False(t, l.AllowAnonymous("nonsense").OK)
+	require.True(t, l.AllowAnonymous("", "192.0.2.1").OK)
+	require.False(t, l.AllowAnonymous("", "192.0.2.1").OK)
+	require.False(t, l.AllowAnonymous("", "::ffff:192.0.2.1").OK, "the same address, written as IPv6")
+	require.True(t, l.AllowAnonymous("", "192.0.2.2").OK)
+	require.True(t, l.AllowAnonymous("", "2001:db8::1").OK)
+	require.False(t, l.AllowAnonymous("", "2001:db8::ffff").OK, "one subscriber owns the /64")
+	require.True(t, l.AllowAnonymous("", "2001:db8:0:1::1").OK)
+	require.True(t, l.AllowAnonymous("", "").OK)
+	require.False(t, l.AllowAnonymous("", "nonsense").OK)
 	require.True(t, l.AllowUser("", "ann").OK, "users do not count against their address")
 }
 
@@ -80,7 +80,7 @@ func TestLimiterGlobalAndOff(t *testing.T) {
 	for range 10 {
 		require.True(t, l.AllowGlobal("").OK)
 		require.True(t, l.AllowUser("", "ann").OK)
-		require.True(t, l.AllowAnonymous("192.0.2.1").OK)
+		require.True(t, l.AllowAnonymous("", "192.0.2.1").OK)
 	}
 	l.Set(testLimits())
 	require.True(t, l.AllowGlobal("").OK)
@@ -146,7 +146,7 @@ func TestLimiterConcurrently(t *testing.T) {
 				if l.AllowUser("", "ann").OK {
 					n++
 				}
-				l.AllowAnonymous("192.0.2.1")
+				l.AllowAnonymous("", "192.0.2.1")
 				l.AllowGlobal("")
 			}
 			passed.Store(i, n)
@@ -170,9 +170,18 @@ func BenchmarkLimiter(b *testing.B) {
 	b.Run("anonymous", func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			l.AllowAnonymous("192.0.2.1")
+			l.AllowAnonymous("", "192.0.2.1")
 		}
 	})
+	for name, rps := range map[string]float64{"reads": 1e6, "reads off": 0} {
+		b.Run(name, func(b *testing.B) {
+			l := NewLimiter(LimitsConfig{PerUserReadsRPS: rps}, time.Now)
+			b.ReportAllocs()
+			for b.Loop() {
+				l.AllowRead("", "ann")
+			}
+		})
+	}
 	b.Run("new users", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
@@ -195,7 +204,7 @@ func TestABurstOfZeroIsWhatOneSecondAllows(t *testing.T) {
 	}
 	require.Equal(t, 3, passed(func() Decision { return l.AllowGlobal("") }))
 	require.Equal(t, 2, passed(func() Decision { return l.AllowUser("", "ann") }))
-	require.Equal(t, 1, passed(func() Decision { return l.AllowAnonymous("192.0.2.1") }))
+	require.Equal(t, 1, passed(func() Decision { return l.AllowAnonymous("", "192.0.2.1") }))
 }
 
 func TestLimiterAfterASmallerBurstAndAClockSetBack(t *testing.T) {

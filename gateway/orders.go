@@ -3,7 +3,6 @@ package gateway
 import (
 	"cmp"
 	"errors"
-	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -51,8 +50,8 @@ func linksOf(sale, id string) linksBody {
 	return linksBody{Self: self, Events: self + "/events"}
 }
 
-// bodyOf shows an order; rate is the line's drain rate.
-func bodyOf(v order.View, rate float64) orderBody {
+// bodyOf shows an order of a line that drains at this pace.
+func bodyOf(v order.View, pace inventory.Pace) orderBody {
 	b := orderBody{OrderID: v.ID, SaleID: v.SaleID, Status: v.Status, Quantity: v.Quantity, Reason: v.Reason, PriceCents: v.PriceCents,
 		Currency: v.Currency, AdmittedAt: formatTime(v.AdmittedAt), ConfirmedAt: formatTime(v.ConfirmedAt), EndedAt: formatTime(v.EndedAt),
 		PayBy: formatTime(v.PayBy), PaidAt: formatTime(v.PaidAt),
@@ -61,7 +60,7 @@ func bodyOf(v order.View, rate float64) orderBody {
 		b.Refund = refundRequired
 	}
 	if !v.Settled() {
-		position, eta := v.Position, int64(math.Ceil(float64(v.Position)/rate))
+		position, eta := v.Position, pace.ETA(v.Position)
 		b.Position, b.ETASeconds = &position, &eta
 	}
 	return b
@@ -81,12 +80,25 @@ func (g *Gateway) user(c *gin.Context) (string, bool) {
 	if err == nil {
 		return user, true
 	}
-	if d := g.Limiter.AllowAnonymous(c.ClientIP()); !d.OK {
+	if d := g.Limiter.AllowAnonymous(c.Param("sale"), c.ClientIP()); !d.OK {
 		WriteProblem(c, d.Problem())
 		return "", false
 	}
 	WriteProblem(c, UnauthorizedProblem(err))
 	return "", false
+}
+
+// reader authenticates a request about orders that were placed before and applies its limit, or answers it.
+func (g *Gateway) reader(c *gin.Context) (string, bool) {
+	user, ok := g.user(c)
+	if !ok {
+		return "", false
+	}
+	if d := g.Limiter.AllowRead(c.Param("sale"), user); !d.OK {
+		WriteProblem(c, d.Problem())
+		return "", false
+	}
+	return user, true
 }
 
 // sale finds the path's sale in the book or answers the request.
@@ -193,7 +205,7 @@ func (g *Gateway) lineWait(sale string) time.Duration {
 
 // cancelOrder ends the owner's unpaid order.
 func (g *Gateway) cancelOrder(c *gin.Context) {
-	user, ok := g.user(c)
+	user, ok := g.reader(c)
 	if !ok {
 		return
 	}
@@ -227,7 +239,7 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 		return
 	}
 	c.Header("Cache-Control", "no-store")
-	c.JSON(http.StatusOK, bodyOf(v, entry.Rate()))
+	c.JSON(http.StatusOK, bodyOf(v, entry.Pace()))
 }
 
 type orderList struct {
@@ -242,7 +254,7 @@ const (
 
 // listOrders pages through the user's own orders, newest first.
 func (g *Gateway) listOrders(c *gin.Context) {
-	user, ok := g.user(c)
+	user, ok := g.reader(c)
 	if !ok {
 		return
 	}
@@ -263,11 +275,11 @@ func (g *Gateway) listOrders(c *gin.Context) {
 func (g *Gateway) listBody(views []order.View, next *order.Cursor) orderList {
 	list := orderList{Orders: make([]orderBody, len(views))}
 	for i, v := range views {
-		rate := 1.0
+		pace := inventory.Pace{PerSecond: inventory.FirstRate}
 		if e, ok := g.Book.Get(v.SaleID); ok {
-			rate = e.Rate()
+			pace = e.Pace()
 		}
-		list.Orders[i] = bodyOf(v, rate)
+		list.Orders[i] = bodyOf(v, pace)
 	}
 	if next != nil {
 		list.NextCursor = next.String()

@@ -61,15 +61,15 @@ func TestAdmittedOrderIsInRedisAndSaysWhereItStands(t *testing.T) {
 
 func TestExpectedWaitFollowsTheMeasuredRate(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.sell("phone", 100)
-	for i := range 30 {
+	s := newStack(t, func(c *setup) { c.gateway.RetryAfter, c.gateway.RetrySpread = time.Second, 0 })
+	s.sell("phone", 1000, capOf(200))
+	for i := range 200 {
 		s.place(fmt.Sprintf("early-%d", i), "phone")
 	}
 	line := s.lines.Of("phone")
 	entry, _ := s.book.Get("phone")
 	seen := func(served int64) bool { return entry.View().Served == served }
-	require.Eventually(t, func() bool { return entry.View().Waiting == 30 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return entry.View().Waiting == 200 }, patience, time.Millisecond)
 	batch, err := line.Claim(t.Context(), "batch-1", 1, time.Minute)
 	require.NoError(t, err)
 	require.NoError(t, line.Settle(t.Context(), batch, []queue.Outcome{{ID: batch.Tickets[0].ID, Op: queue.OpFail, Reason: "test"}}))
@@ -77,13 +77,15 @@ func TestExpectedWaitFollowsTheMeasuredRate(t *testing.T) {
 	rate := entry.Rate()
 	require.Less(t, rate, 101.0, "one ticket within a look, which takes a hundredth of a second at least")
 	g := s.order("ann", "phone", "")
-	require.EqualValues(t, 30, g.num("position"))
-	want := int64(30/rate) + 1
+	require.EqualValues(t, 200, g.num("position"))
+	want := int64(200/rate) + 1
 	require.InDelta(t, want, g.num("eta_seconds"), 1)
 	require.EqualValues(t, min(max(g.num("eta_seconds"), 1), 30), g.retryAfter())
 	shown := s.get("ann", g.header.Get("Location"))
-	require.EqualValues(t, 30, shown.num("position"))
+	require.EqualValues(t, 200, shown.num("position"))
 	require.InDelta(t, want, shown.num("eta_seconds"), 1)
+	full := s.refused(CodeQueueFull, s.order("zoe", "phone", ""))
+	require.InDelta(t, 1+min(100/rate, 30), full.retryAfter(), 1.1, "half of the line at the same pace")
 }
 
 func TestWindowAndStateRefusals(t *testing.T) {
@@ -322,10 +324,15 @@ func TestCancelGivesTheUnitBack(t *testing.T) {
 		require.NotEmpty(t, g.text("ended_at"))
 	}
 	s.clean()
-	bobs := s.place("bob", "phone")
+	var g got // bob was told that nothing is left, and for a moment that stays so
+	require.Eventually(t, func() bool {
+		g = s.order("bob", "phone", "")
+		return g.status == http.StatusAccepted
+	}, patience, time.Millisecond)
+	bobs := g.header.Get("Location")
 	s.work()
 	s.until("bob", bobs, "confirmed")
-	g := s.do("bob", http.MethodDelete, bobs, "")
+	g = s.do("bob", http.MethodDelete, bobs, "")
 	require.Equal(t, "cancelled", g.text("status"), g.raw)
 	require.Equal(t, "cancelled", s.get("ann", path).text("status"))
 	again := s.place("bob", "phone")

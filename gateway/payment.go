@@ -78,7 +78,7 @@ func (g *Gateway) payOrder(c *gin.Context) {
 // unsigned answers a callback that nobody we know has signed; it counts
 // against its address, as a bad token does.
 func (g *Gateway) unsigned(c *gin.Context, err error) {
-	if d := g.Limiter.AllowAnonymous(c.ClientIP()); !d.OK {
+	if d := g.Limiter.AllowAnonymous(c.Param("sale"), c.ClientIP()); !d.OK {
 		WriteProblem(c, d.Problem())
 		return
 	}

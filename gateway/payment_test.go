@@ -4,6 +4,7 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -176,30 +177,63 @@ func TestWithoutPaymentsThereIsNoDeadline(t *testing.T) {
 	follow.ends()
 }
 
-// A shopper whose order is confirmed before the first look is told so at once; one who knows waits for the payment.
+// A shopper whose order is confirmed before the first look is told so at once; one who knows waits for the payment, also without saying
+// what it has seen.
 func TestLongPollWaitsForThePayment(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, unpaid)
-	s.sell("phone", 10)
-	s.work()
-	path := s.place("ann", "phone")
-	s.until("ann", path, "confirmed")
-	started := time.Now()
-	require.Equal(t, "confirmed", s.get("ann", path+"?wait=20s").text("status"))
-	require.Equal(t, "confirmed", s.get("ann", path+"?wait=20s&seen=queued").text("status"))
-	require.Less(t, time.Since(started), 10*time.Second, "confirmed is news to both")
-	require.Contains(t, s.refused(CodeInvalidRequest, s.get("ann", path+"?wait=20s&seen=sold")).raw, `"field":"seen"`)
+	for _, query := range []string{"?wait=20s", "?wait=20s&seen=confirmed"} {
+		t.Run(query, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t, unpaid)
+			s.sell("phone", 10)
+			s.work()
+			path := s.place("ann", "phone")
+			require.Eventually(t, func() bool { return s.view("phone").Served == 1 }, patience, time.Millisecond)
+			started := time.Now()
+			require.Equal(t, "confirmed", s.get("ann", path+"?wait=20s").text("status"))
+			require.Equal(t, "confirmed", s.get("ann", path+"?wait=20s&seen=queued").text("status"))
+			require.Less(t, time.Since(started), 10*time.Second, "confirmed is news to both")
+			require.Contains(t, s.refused(CodeInvalidRequest, s.get("ann", path+"?wait=20s&seen=sold")).raw, `"field":"seen"`)
+			started = time.Now()
+			require.Equal(t, "confirmed", s.get("ann", path+"?wait=300ms").text("status"), "after the wait, unchanged")
+			require.GreaterOrEqual(t, time.Since(started), 300*time.Millisecond)
 
-	answered := make(chan got, 1)
-	token := s.token("ann", false)
-	go func() {
-		g, _ := fetch(t.Context(), s.client, http.MethodGet, "http://"+s.addr+path+"?wait=20s&seen=confirmed", token, "")
-		answered <- g
-	}()
-	require.Eventually(t, func() bool { return s.waiters() == 1 }, patience, time.Millisecond)
-	require.Equal(t, http.StatusOK, s.provider(path, `{"payment_id":"p","amount_cents":9900,"currency":"CNY"}`).status)
-	require.Equal(t, "paid", (<-answered).text("status"))
-	require.Equal(t, "paid", s.get("ann", path+"?wait=20s&seen=paid").text("status"), "nothing more is to be expected")
+			answered := make(chan got, 1)
+			token := s.token("ann", false)
+			go func() {
+				g, _ := fetch(t.Context(), s.client, http.MethodGet, "http://"+s.addr+path+query, token, "")
+				answered <- g
+			}()
+			require.Eventually(t, func() bool { return s.waiters() == 1 }, patience, time.Millisecond)
+			require.Equal(t, http.StatusOK, s.provider(path, `{"payment_id":"p","amount_cents":9900,"currency":"CNY"}`).status)
+			require.Equal(t, "paid", (<-answered).text("status"))
+			started = time.Now()
+			require.Equal(t, "paid", s.get("ann", path+"?wait=20s&seen=paid").text("status"), "nothing more is to be expected")
+			require.Equal(t, "paid", s.get("ann", path+"?wait=20s").text("status"))
+			require.Less(t, time.Since(started), 10*time.Second)
+		})
+	}
+}
+
+// Each status is told once at once, whatever is forgotten.
+func TestToldIsBounded(t *testing.T) {
+	t.Parallel()
+	told := newTold()
+	due := func(id string) order.View { return order.View{ID: id, Status: order.Confirmed, PayBy: time.Unix(1, 0)} }
+	for i := range toldMost + toldMost/2 {
+		told.add(due(fmt.Sprint(i)))
+	}
+	require.True(t, told.has(due(fmt.Sprint(toldMost/2))))
+	refund := due(fmt.Sprint(toldMost / 2))
+	refund.Refund = true
+	require.False(t, told.has(refund), "that money must go back is news")
+	for i := range toldMost {
+		told.add(due(fmt.Sprint("more", i)))
+	}
+	require.False(t, told.has(due("1")))
+	require.LessOrEqual(t, len(told.young)+len(told.old), 2*toldMost)
+	told.add(order.View{ID: "queued", Status: order.Queued})
+	require.False(t, told.has(order.View{ID: "queued", Status: order.Queued}))
 }
 
 func TestLocale(t *testing.T) {

@@ -31,7 +31,8 @@ func newSettings() *settings {
 		{Key: "limits.sales", Value: map[string]SaleLimits(nil), Source: "default", Hot: true},
 		{Key: "log.level", Value: "info", Source: "default", Hot: true}, {Key: "http.addr", Value: ":1", Source: "flag"},
 		{Key: "gateway.admission", Value: true, Source: "default", Hot: true}, {Key: "queue.drain", Value: true, Source: "default", Hot: true},
-		{Key: "queue.held", Value: []string{"tv"}, Source: "admin", Hot: true}}}}
+		{Key: "queue.held", Value: []string{"tv"}, Source: "admin", Hot: true},
+		{Key: "limits.per_user_reads_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_user_reads_burst", Value: 0, Source: "default", Hot: true}}}}
 }
 
 func (s *settings) Show(context.Context) SettingsView { return s.view }

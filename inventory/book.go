@@ -23,6 +23,7 @@ type Entry struct {
 	Sale  Sale
 	Stock Stock
 	line  *lineEntry
+	known *knownPace
 }
 
 // lineEntry outlives the entries of one sale, which are replaced.
@@ -45,8 +46,16 @@ func (e *Entry) View() queue.View {
 	return queue.View{}
 }
 
-// Rate is the measured drain rate in tickets per second; always positive.
-func (e *Entry) Rate() float64 { return e.line.rate.perSecond() }
+// Rate is the drain rate in tickets per second that expected waits go by; always positive.
+func (e *Entry) Rate() float64 { return e.line.rate.pace(e.known.perSecond.get()).PerSecond }
+
+// Pace is the rate, and how many tickets were in work at the last look.
+func (e *Entry) Pace() Pace {
+	p := e.line.rate.pace(e.known.perSecond.get())
+	v := e.View()
+	p.InWork = max(v.Claimed-v.Served, 0)
+	return p
+}
 
 // Remaining is how many units can still be ordered.
 func (e *Entry) Remaining() int64 {
@@ -66,6 +75,7 @@ type Book struct {
 	shelf   atomic.Pointer[shelf]
 	read    atomic.Int64 // when the catalogue was read last, unix ns
 	offset  atomic.Int64 // Redis' clock minus ours, in ns
+	known   knownPace
 	poke    chan struct{}
 	turn    chan struct{} // holds one value: one refresh at a time
 }
@@ -160,7 +170,7 @@ func (b *Book) Refresh(ctx context.Context) error {
 	entries := make(map[string]*Entry, len(sales))
 	order := make([]*Entry, len(sales))
 	for i, s := range sales {
-		e := &Entry{Sale: s, Stock: stock[s.ID], line: &lineEntry{}}
+		e := &Entry{Sale: s, Stock: stock[s.ID], line: &lineEntry{}, known: &b.known}
 		if known, ok := old[s.ID]; ok {
 			e.line = known.line
 		}
@@ -204,6 +214,7 @@ func (b *Book) look(ctx context.Context) {
 			b.take(e, views[i], now)
 		}
 	}
+	b.known.exchange(ctx, b.lines, now)
 }
 
 func (b *Book) due(e *Entry, now time.Time) bool {
@@ -226,6 +237,8 @@ func (b *Book) take(e *Entry, view queue.View, now time.Time) {
 		e.Stir(now)
 	}
 	e.line.looked = now
-	e.line.rate.observe(known, view)
+	if e.line.rate.observe(known, view) {
+		b.known.perSecond.set(e.Rate())
+	}
 	e.line.view.Store(&view)
 }

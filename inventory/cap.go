@@ -8,49 +8,54 @@ import (
 	"sluice/queue"
 )
 
-// CapPolicy says how long the lines of sales without a cap of their own may
-// get.
+// CapPolicy says how long lines may get.
 type CapPolicy struct {
-	Cap     int           // tickets; the upper bound when MaxWait is set
+	Cap     int           // tickets, of sales without a cap of their own; the upper bound when MaxWait is set
 	MinCap  int           // the lower bound when MaxWait is set
-	MaxWait time.Duration // the longest wait that is promised; 0: Cap alone counts
+	MaxWait time.Duration // the longest wait that is promised; 0: caps alone count
 }
 
-// Of returns the cap of a line that drains at rate tickets per second.
-func (p CapPolicy) Of(rate float64) int {
-	if p.MaxWait <= 0 {
-		return p.Cap
+// Of returns the cap of a line that drains at this pace; own is its sale's cap,
+// 0 for none, and takes the place of Cap. With MaxWait, whoever gets the last
+// place waits for that long: a pace that nobody has measured promises nothing,
+// and the cap is MinCap.
+func (p CapPolicy) Of(own int, pace Pace) int {
+	most := p.Cap
+	if own > 0 {
+		most = own
 	}
-	tickets := math.Min(rate*p.MaxWait.Seconds(), float64(p.Cap))
-	return min(max(int(tickets), p.MinCap), p.Cap)
+	if p.MaxWait <= 0 {
+		return most
+	}
+	tickets := 0.0
+	if pace.Measured {
+		tickets = math.Min(pace.PerSecond*p.MaxWait.Seconds()-float64(pace.InWork), float64(most))
+	}
+	return min(max(int(tickets), p.MinCap), most)
 }
 
-// SetCaps changes the caps of all lines whose sales have none of their own;
-// the next round brings them there.
+// SetCaps changes the caps of all lines; the next round brings them there.
 func (k *Keeper) SetCaps(p CapPolicy) {
 	k.caps.Store(&p)
 	k.Poke()
 }
 
-// MeasuredBy makes caps follow the pace of the lines: rate returns a sale's in
-// tickets per second. Call it before Run.
-func (k *Keeper) MeasuredBy(rate func(sale string) float64) { k.rate = rate }
+// MeasuredBy makes caps follow the pace of the lines. Call it before Run.
+func (k *Keeper) MeasuredBy(pace func(sale string) Pace) { k.pace = pace }
 
 // capOf is the cap a sale's line should have now.
-func (k *Keeper) capOf(s Sale) int {
-	if s.Cap > 0 {
-		return s.Cap
-	}
-	return k.caps.Load().Of(k.rate(s.ID))
-}
+func (k *Keeper) capOf(s Sale) int { return k.caps.Load().Of(s.Cap, k.pace(s.ID)) }
 
-// capFits spares Redis the small movements of a measured cap.
+// capFits spares Redis the small movements of a measured cap, within its
+// bounds: at them it is exact.
 func (k *Keeper) capFits(s Sale, have int64) bool {
-	want := int64(k.capOf(s))
-	if s.Cap > 0 || k.caps.Load().MaxWait <= 0 {
-		return have == want
+	policy, pace := k.caps.Load(), k.pace(s.ID)
+	want := int64(policy.Of(s.Cap, pace))
+	if have == want {
+		return true
 	}
-	return max(have, want)-min(have, want) <= have/20
+	least, most := int64(policy.Of(s.Cap, Pace{})), int64(CapPolicy{Cap: policy.Cap}.Of(s.Cap, pace))
+	return want > least && want < most && max(have, want)-min(have, want) <= have/20
 }
 
 // recapped ignores a line that is being rebuilt: the rebuild sets its cap.

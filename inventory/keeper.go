@@ -33,7 +33,7 @@ type Keeper struct {
 	db    *store.DB
 	lines *queue.Lines
 	caps  atomic.Pointer[CapPolicy]
-	rate  func(sale string) float64
+	pace  func(sale string) Pace
 	log   *slog.Logger
 	now   func() time.Time
 	poke  chan struct{}
@@ -42,7 +42,7 @@ type Keeper struct {
 
 // NewKeeper returns a keeper; defaultCap is the cap of lines whose sale has none.
 func NewKeeper(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger, now func() time.Time) *Keeper {
-	k := &Keeper{db: db, lines: lines, rate: func(string) float64 { return FirstRate }, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	k := &Keeper{db: db, lines: lines, pace: func(string) Pace { return Pace{PerSecond: FirstRate} }, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	k.caps.Store(&CapPolicy{Cap: defaultCap, MinCap: 1})
 	return k
 }

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// FirstRate, in tickets per second, is assumed until a line has been seen draining under load.
+	// FirstRate, in tickets per second, is what waits are told by until anything has been measured anywhere. No promise rests on it.
 	FirstRate = 500.0
 	// rateWindow is how far back the pace is measured. Batches end in lumps; over a window of many lumps the pace is even.
 	rateWindow = 5 * time.Second
@@ -18,13 +18,34 @@ const (
 	leastRate = 0.1 // something is divided by it
 )
 
+// Pace is how fast a line drains and what stands before its next ticket.
+type Pace struct {
+	PerSecond float64 // tickets; positive
+	Measured  bool    // here, in another line, or in an earlier run; else PerSecond is FirstRate
+	InWork    int64   // tickets that workers have taken and not ended: they come before all that wait
+}
+
+// ETA is the expected wait of a ticket at this place in line, until its order
+// is committed, in whole seconds. Place 0 is a ticket in work: at most so long.
+func (p Pace) ETA(position int64) int64 {
+	return int64(math.Ceil(p.wait(position).Seconds()))
+}
+
+func (p Pace) wait(position int64) time.Duration {
+	return time.Duration(min(float64(position+p.InWork)/p.PerSecond, math.MaxInt32) * float64(time.Second))
+}
+
 // rate is how fast a line drains when it has something to drain, in tickets
 // per second, after the commit of their orders. An idle line says nothing
 // about how fast it could be, so only spans throughout which tickets waited
 // are measured; a line that waits and does not move slows down to almost 0.
+// What comes and goes between two idle moments proves a pace all the same, a
+// lower bound: it counts where it is more than what is known.
 type rate struct {
-	bits  atomic.Uint64
-	looks []look // of the observing goroutine; at most rateWindow old
+	measured number
+	proven   number // while nothing is measured
+	looks    []look // of the observing goroutine; at most rateWindow old
+	calm     look   // when nothing was in the line or in work
 }
 
 type look struct {
@@ -32,19 +53,33 @@ type look struct {
 	served int64
 }
 
-func (r *rate) perSecond() float64 {
-	if v := math.Float64frombits(r.bits.Load()); v > 0 {
-		return v
+// number is a float64 that one goroutine sets and others read; 0 at first.
+type number struct{ bits atomic.Uint64 }
+
+func (n *number) get() float64  { return math.Float64frombits(n.bits.Load()) }
+func (n *number) set(v float64) { n.bits.Store(math.Float64bits(v)) }
+
+// pace is the line's own where it has been measured, else the one known from
+// elsewhere, 0 for none.
+func (r *rate) pace(elsewhere float64) Pace {
+	if own := r.measured.get(); own > 0 {
+		return Pace{PerSecond: own, Measured: true}
 	}
-	return FirstRate
+	if known := max(elsewhere, r.proven.get()); known > 0 {
+		return Pace{PerSecond: known, Measured: true}
+	}
+	return Pace{PerSecond: FirstRate}
 }
 
-// observe learns from two looks at the line that follow each other. Called by one goroutine.
-func (r *rate) observe(before, after queue.View) {
+// observe learns from two looks at the line that follow each other, and
+// reports whether it has newly measured the pace of a line that moves. Called
+// by one goroutine.
+func (r *rate) observe(before, after queue.View) bool {
+	r.prove(after)
 	busy := before.Exists && after.Exists && before.Waiting > 0 && after.Waiting > 0
 	if !busy || after.Served < before.Served || !after.Now.After(before.Now) {
 		r.looks = r.looks[:0]
-		return
+		return false
 	}
 	if len(r.looks) == 0 {
 		r.looks = append(r.looks, look{before.Now, before.Served})
@@ -54,8 +89,28 @@ func (r *rate) observe(before, after queue.View) {
 		r.looks = r.looks[1:]
 	}
 	span, served := after.Now.Sub(r.looks[0].at), after.Served-r.looks[0].served
-	if span < rateAfter && (r.bits.Load() != 0 || served == 0) {
+	if span < rateAfter && (r.measured.get() != 0 || served == 0) {
+		return false
+	}
+	r.measured.set(max(float64(served)/span.Seconds(), leastRate))
+	return span >= rateAfter && after.Served > before.Served
+}
+
+// prove takes what was served from one idle moment to the next.
+func (r *rate) prove(now queue.View) {
+	if !now.Exists || now.InFlight() {
 		return
 	}
-	r.bits.Store(math.Float64bits(max(float64(served)/span.Seconds(), leastRate)))
+	was := r.calm
+	r.calm = look{now.Now, now.Served}
+	span := now.Now.Sub(was.at).Seconds()
+	if was.at.IsZero() || now.Served <= was.served || span <= 0 {
+		return
+	}
+	least := float64(now.Served-was.served) / span
+	if own := r.measured.get(); own == 0 {
+		r.proven.set(max(r.proven.get(), least))
+	} else if least > own {
+		r.measured.set(least)
+	}
 }

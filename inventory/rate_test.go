@@ -29,11 +29,53 @@ func TestRateLearnsOnlyUnderBacklog(t *testing.T) {
 	} {
 		var r rate
 		r.observe(looks[0], looks[1])
-		require.InDelta(t, FirstRate, r.perSecond(), 0, name)
+		require.InDelta(t, FirstRate, r.pace(0).PerSecond, 0, name)
 	}
 	var r rate
 	r.observe(at(0, 0, 5), at(100, 200, 5))
-	require.InDelta(t, 2000, r.perSecond(), 0.01, "the first measurement counts until there is a better one")
+	require.InDelta(t, 2000, r.pace(0).PerSecond, 0.01, "the first measurement counts until there is a better one")
+}
+
+// What nobody has measured promises nothing; what another line has shown is the first word about this one.
+func TestPaceOfALineNobodyHasMeasured(t *testing.T) {
+	t.Parallel()
+	var r rate
+	require.Equal(t, Pace{PerSecond: FirstRate}, r.pace(0))
+	require.Equal(t, Pace{PerSecond: 60, Measured: true}, r.pace(60))
+	r.observe(at(0, 0, 5), at(100, 2, 5))
+	require.InDelta(t, 20, r.pace(60).PerSecond, 0.01, "its own measurement counts")
+}
+
+// What comes and goes between two looks leaves no backlog to measure, but it was worked off.
+func TestPaceIsProvenByWhatComesAndGoes(t *testing.T) {
+	t.Parallel()
+	var r rate
+	r.observe(at(0, 0, 0), at(100, 0, 0))
+	r.observe(at(100, 0, 0), at(200, 90, 0))
+	require.Equal(t, Pace{PerSecond: 900, Measured: true}, r.pace(0))
+	require.InDelta(t, 900, r.pace(60).PerSecond, 0.01, "it can do more than the others")
+	require.InDelta(t, 2000, r.pace(2000).PerSecond, 0.01, "it may be able to do more than it had to")
+	r.observe(at(200, 90, 0), at(5200, 91, 0))
+	require.InDelta(t, 900, r.pace(0).PerSecond, 0.01, "little to do says nothing")
+
+	leased := at(5300, 91, 0)
+	leased.Leased = 1
+	done := at(5400, 1091, 0)
+	r.observe(at(5200, 91, 0), leased)
+	r.observe(leased, done)
+	require.InDelta(t, 5000, r.pace(0).PerSecond, 0.01, "from idle to idle, not from the look in between")
+
+	require.InEpsilon(t, 100, drain(&r, 6000, 10_000, func(ms int) int64 { return 2000 + int64(ms-6000)/10 }), 0.05)
+	require.InEpsilon(t, 100, r.pace(0).PerSecond, 0.05, "what is measured under backlog counts more than what was proven before")
+}
+
+func TestExpectedWait(t *testing.T) {
+	t.Parallel()
+	p := Pace{PerSecond: 60, InWork: 50}
+	require.EqualValues(t, 3, p.ETA(130))
+	require.EqualValues(t, 1, p.ETA(0), "in work")
+	require.EqualValues(t, 1, Pace{PerSecond: 1e6}.ETA(1))
+	require.Positive(t, Pace{PerSecond: leastRate}.ETA(1<<62))
 }
 
 // drain looks at a line every 100 ms and returns what was learned at the end.
@@ -41,7 +83,7 @@ func drain(r *rate, from, ms int, served func(ms int) int64) float64 {
 	for now := from; now < from+ms; now += 100 {
 		r.observe(at(now, served(now), 5), at(now+100, served(now+100), 5))
 	}
-	return r.perSecond()
+	return r.pace(0).PerSecond
 }
 
 func TestRateIsEvenOverLumps(t *testing.T) {
@@ -62,7 +104,7 @@ func TestRateFollowsTheLine(t *testing.T) {
 	require.InEpsilon(t, 600, drain(&r, 10_000, 2000, stuck), 0.05, "two seconds of five without a ticket")
 	require.InDelta(t, leastRate, drain(&r, 12_000, 4000, stuck), 0.01)
 	r.observe(at(16_000, 10_000, 5), at(16_100, 10_000, 0))
-	require.InDelta(t, leastRate, r.perSecond(), 0.01, "an idle line says nothing")
+	require.InDelta(t, leastRate, r.pace(0).PerSecond, 0.01, "an idle line says nothing")
 	fast := func(ms int) int64 { return 10_000 + 2*int64(ms-20_000) }
 	require.InEpsilon(t, 2000, drain(&r, 20_000, 1000, fast), 0.01, "what came before the idle time does not count")
 	require.LessOrEqual(t, len(r.looks), 52)

@@ -47,6 +47,10 @@ type Told struct {
 	Stock      int64       // units left to reserve when they had been answered
 	Seq        int64       // sequence of the newest ticket by then
 	Err        error
+
+	// Until then it is certain that nobody whom Redis had not admitted before is admitted: ErrSoldOut may be repeated to them. Zero: it
+	// is not certain for any time. By this process' monotonic clock, whatever the clocks say.
+	Firm time.Time
 }
 
 // Admit takes requests into their lines in one round trip, each line's in
@@ -60,6 +64,7 @@ type Told struct {
 // and then the requests may be in the line. After any other error the
 // requests may or may not be in the line; repeating the call tells.
 func (ls *Lines) Admit(ctx context.Context, asks []Ask) []Told {
+	sent := time.Now()
 	told := make([]Told, len(asks))
 	if len(asks) == 1 || ls.promise.acks() > 0 {
 		// WAIT speaks of one server's writes, and each line may be on another.
@@ -85,7 +90,7 @@ func (ls *Lines) Admit(ctx context.Context, asks []Ask) []Told {
 	for i, ask := range asks {
 		if told[i].Err == nil {
 			reply, err := ls.scripts.admit.fencedReply(replies[i], ask.Line.keys.meta)
-			told[i] = ask.read(reply, err)
+			told[i] = ask.read(reply, err, sent)
 		}
 	}
 	return told
@@ -101,7 +106,9 @@ func (a Ask) alone(ctx context.Context) Told {
 	if err := a.check(); err != nil {
 		return Told{Err: err}
 	}
-	return a.read(a.Line.durably(ctx, a.Line.scripts.admit, a.Line.keys.admit(), a.args()...))
+	sent := time.Now()
+	reply, err := a.Line.durably(ctx, a.Line.scripts.admit, a.Line.keys.admit(), a.args()...)
+	return a.read(reply, err, sent)
 }
 
 func (a Ask) check() error {
@@ -132,7 +139,8 @@ func (a Ask) args() []any {
 // rate is the drain rate as the script is told.
 func (a Ask) rate() string { return strconv.FormatFloat(a.Rate, 'f', 3, 64) }
 
-func (a Ask) read(reply any, err error) Told {
+// read reads the reply to an ask that left no earlier than sent.
+func (a Ask) read(reply any, err error, sent time.Time) Told {
 	if err != nil {
 		return Told{Err: err}
 	}
@@ -152,6 +160,10 @@ func (a Ask) read(reply any, err error) Told {
 		return Told{Err: err}
 	}
 	t := Told{Admissions: make([]Admission, len(a.Requests)), Stock: at.stock, Seq: at.newest}
+	if at.firm > 0 {
+		// From when the question left: Redis decided later, and a reply may have been long on its way.
+		t.Firm = sent.Add(time.Duration(at.firm) * time.Millisecond)
+	}
 	for i, answer := range answers[1:] {
 		text, _ := answer.(string)
 		at.readAnswer(&t.Admissions[i], &a.Requests[i], text)
@@ -162,6 +174,7 @@ func (a Ask) read(reply any, err error) Told {
 // place is where the next ticket of a batch stands.
 type place struct {
 	stock, newest, claimed int64
+	work, firm             int64 // tickets that workers have; ms, as the script says
 	seq                    int64 // of the ticket that was read last
 	admitted               time.Time
 	rate                   float64
@@ -172,10 +185,10 @@ func (a Ask) place(head string, answers []any) (place, error) {
 	var p place
 	var ms int64
 	rest := head
-	for i, to := range [...]*int64{&p.stock, &p.newest, &p.claimed, &ms} {
+	for i, to := range [...]*int64{&p.stock, &p.newest, &p.claimed, &ms, &p.work, &p.firm} {
 		text, after, more := strings.Cut(rest, " ")
 		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || more != (i < 3) {
+		if err != nil || more != (i < 5) {
 			return p, fmt.Errorf("admit to %s began with %q, which says no place in line", a.Line.sale, head)
 		}
 		*to, rest = n, after
@@ -232,7 +245,7 @@ func (p *place) admit(t *Ticket, r *Request, slot string) error {
 	p.seq++
 	*t = Ticket{ID: r.ID, User: r.User, State: Queued, Seq: p.seq, Units: r.Units, Slot: 1, AdmittedAt: p.admitted, Fingerprint: r.Fingerprint,
 		Position: max(p.seq-p.claimed, 1), Email: r.Email, Phone: r.Phone, Locale: r.Locale}
-	t.ETASeconds = int64(math.Ceil(float64(t.Position) / p.rate))
+	t.ETASeconds = int64(math.Ceil(float64(t.Position+p.work) / p.rate))
 	if slot == "" {
 		return nil
 	}

@@ -43,6 +43,70 @@ func TestAdmitChecksInOrder(t *testing.T) {
 	})
 }
 
+// Who was told that nothing is left may repeat it until told.Firm: no unit that comes back before is sold before.
+func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		s := openSale()
+		s.Total = 1
+		b := newBox(t, addr, s)
+		try := func(id, user string) queue.Told {
+			t.Helper()
+			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Requests: []queue.Request{ask(id, user)}}})[0]
+			require.NoError(t, told.Err)
+			return told
+		}
+		holder := "first"
+		require.Zero(t, try(holder, holderOf(holder)).Firm, "it was admitted")
+		giveBack := func() {
+			t.Helper()
+			require.NoError(t, b.Cancel(b.ctx, holder, holderOf(holder)))
+		}
+		giveBack()
+		holder = "second"
+		require.NoError(t, try(holder, holderOf(holder)).Admissions[0].Err, "nobody was told that nothing is left")
+
+		for round := range 5 {
+			told, asked := try("refused", "zoe"), time.Now()
+			require.ErrorIs(t, told.Admissions[0].Err, queue.ErrSoldOut)
+			require.LessOrEqual(t, time.Until(told.Firm), 100*time.Millisecond)
+			require.Positive(t, time.Until(told.Firm))
+			giveBack()
+			firm, n := told.Firm, 0
+			holder = fmt.Sprintf("round-%d", round)
+			for {
+				told = try(holder, holderOf(holder))
+				if told.Admissions[0].Err == nil {
+					break
+				}
+				require.ErrorIs(t, told.Admissions[0].Err, queue.ErrSoldOut)
+				require.EqualValues(t, 1, told.Stock)
+				if told.Firm.After(firm) {
+					firm = told.Firm // also what is told meanwhile holds
+				}
+				n++
+				require.Less(t, time.Since(asked), 10*time.Second)
+			}
+			require.True(t, time.Now().After(firm), "sold %s before it was told that it would not be", time.Until(firm))
+			require.Positive(t, n)
+		}
+
+		// Fewer than were asked for is no word about the others.
+		s.Total, s.Version = 3, 2
+		require.NoError(t, b.Configure(b.ctx, s))
+		two := ask("two", "zoe")
+		two.Units = 3
+		told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Requests: []queue.Request{two}}})[0]
+		require.ErrorIs(t, told.Admissions[0].Err, queue.ErrSoldOut)
+		require.Zero(t, told.Firm)
+
+		// A clock that was set back must not keep everybody waiting for it.
+		require.NoError(t, b.rdb.HSet(b.ctx, b.key("meta"), "sold_out", time.Now().Add(time.Hour).UnixMilli()).Err())
+		require.NoError(t, try("after", "cem").Admissions[0].Err)
+	})
+}
+
+func holderOf(id string) string { return "user of " + id }
+
 func TestAdmitKeepsTheWindow(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		s := openSale()

@@ -18,7 +18,7 @@ type Config struct {
 	Cap         int           `koanf:"cap"`          // most tickets waiting in one line, unless the sale has its own cap; 1 to MaxCap
 	Batch       int           `koanf:"batch"`        // most tickets a worker claims at once, of a long line; 1 to MaxBatch
 	MaxWait     time.Duration `koanf:"max_wait"`     // 1s to 1h: caps follow the measured pace so that nobody waits longer; 0: Cap alone counts
-	MinCap      int           `koanf:"min_cap"`      // with MaxWait: the lower bound of such a cap, Cap being the upper; 1 to Cap
+	MinCap      int           `koanf:"min_cap"`      // with MaxWait: the lower bound of such a cap, Cap or the sale's own being the upper, and the cap until a pace is known; 1 to Cap
 	Drain       bool          `koanf:"drain"`        // false: workers claim nothing, tickets wait
 	Held        []string      `koanf:"held"`         // sales whose lines workers leave alone; at most 1000
 	Lease       time.Duration `koanf:"lease"`        // how long a worker may hold a batch before another takes it over; 2s to 10m

@@ -11,7 +11,7 @@ const (
 // keys are the names of one line in Redis. They share one hash tag, so every
 // script of the line runs in one slot of a cluster.
 type keys struct {
-	meta     string // hash: epoch, gate, version, state, window, cap, limit, total and the counters seq, claimed, served, released
+	meta     string // hash: epoch, gate, version, state, window, cap, limit, total and the counters seq, claimed, served, released; sold_out: when it was last told that nothing is left
 	stock    string // integer: units that can still be reserved
 	wait     string // list of order ids, oldest at the tail: the bounded line
 	suspect  string // list of order ids that failed or whose worker died, claimed one at a time

@@ -6,10 +6,11 @@
 --
 -- Returns {head, answer, answer, ...}, one answer per request in their order.
 --   head    "X" the line is not ready (no meta, other epoch, being rebuilt): nothing was done, no answers follow
---           else, after this batch: units left, sequence of the newest ticket, sequence up to which tickets were claimed, admitted ms
---           ("stock seq claimed ms")
+--           else, after this batch: units left, sequence of the newest ticket, sequence up to which tickets were claimed, admitted ms,
+--           tickets that workers have, and for how many ms from now an "S" may be repeated to others without asking (0: it may not):
+--           "stock seq claimed ms work firm"
 --   answer  "A" .. slot      admitted, in the first slot when there is no number. Those admitted have the last sequences, in their order;
---                            position is sequence − claimed, at least 1; eta is position / drained per second, rounded up
+--                            position is sequence − claimed, at least 1; eta is (position + work) / drained per second, rounded up
 --           "R" .. record    known: the same request came before, this is what it became
 --           "M"              known, but with another payload or user
 --           "N" .. starts_ms the sale has not started (0: not opened yet)
@@ -17,17 +18,29 @@
 --           "P"              the sale is paused
 --           "L" .. order     the user already holds its limit (order: the newest held, empty when none)
 --           "F"              the line is at its cap
---           "S"              not enough units left
+--           "S"              not enough units left, or none that may be sold yet
 -- The order of the checks is part of the contract: known, window, limit, cap, stock.
+--
+-- Who was told that nothing is left may repeat it for a while (firm). So that nobody reads it who has won meanwhile, a unit that
+-- comes back is not sold before every such while is over: meta's sold_out says when it was last told that nothing is left.
+
+local repeated = 100 -- ms for which it may be repeated that nothing is left
+local renewed = 10   -- ms after which sold_out is written again: a sold-out rush must not make every call a write
+local slack = 10     -- ms for what the clocks round off
+local hold = repeated + renewed + slack
 
 local call, format = redis.call, string.format
-local meta = call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed')
+local meta = call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed', 'served', 'sold_out')
 if meta[1] ~= ARGV[1] or meta[2] then return {'X'} end
 local now = now_ms()
 local state, starts, ends = meta[3], tonumber(meta[4]), tonumber(meta[5])
 local cap, limit, seq, claimed = tonumber(meta[6]), tonumber(meta[7]), tonumber(meta[8]), tonumber(meta[9])
 local rate = tonumber(ARGV[2])
 local stamp = format('%d', now)
+-- Who is admitted waits for those that workers have, too.
+local in_work = math.max(claimed - tonumber(meta[10] or '0'), 0)
+local sold_out = tonumber(meta[11] or '0')
+if sold_out > now then sold_out = 0 end -- the clock was set back: nobody must wait for it to come round
 local middle = '\t' .. stamp .. '\t'
 
 local refusal
@@ -42,6 +55,8 @@ local known = call('HMGET', KEYS[4], unpack(ARGV, 5, users))
 local held = call('HMGET', KEYS[5], unpack(ARGV, users + 1, amounts))
 local depth = call('LLEN', KEYS[3])
 local stock = tonumber(call('GET', KEYS[2]) or '0')
+local quiet = stock > 0 and math.max(sold_out + hold - now, 0) or 0 -- ms until what came back may be sold
+local none_left = false
 
 -- fresh and mine hold what this very batch has decided, for requests that share an id or a user.
 local fresh, mine = {}, {}
@@ -63,11 +78,13 @@ for i = 1, n do
     local sum, slot, newest = held_by(text)
     if sum + units > limit then out[i + 1] = 'L' .. newest
     elseif depth >= cap then out[i + 1] = 'F'
-    elseif units > stock then out[i + 1] = 'S'
+    elseif units > stock or quiet > 0 then
+      out[i + 1] = 'S'
+      none_left = none_left or stock <= 0
     else
       seq, depth, stock, taken, admitted = seq + 1, depth + 1, stock - units, taken + units, admitted + 1
       local position = math.max(seq - claimed, 1)
-      local wait = math.ceil(position / rate)
+      local wait = math.ceil((position + in_work) / rate)
       if wait ~= eta then eta, eta_text = wait, format('\t%d\t\t\t', wait) end
       record = 'q\t' .. format('%d', seq) .. '\t' .. amount .. '\t' .. slot .. '\t' .. user .. middle .. print ..
         format('\t%d', position) .. eta_text .. ARGV[contacts + i] .. '\t'
@@ -90,5 +107,10 @@ if admitted > 0 then
   -- Only the first ticket of an empty line wakes a worker: a busy one looks again by itself.
   if depth == admitted then call('PUBLISH', ARGV[3], ARGV[4]) end
 end
-out[1] = format('%d %d %d ', stock, seq, claimed) .. stamp
+local firm = math.max(quiet - slack, 0)
+if none_left then
+  firm = repeated
+  if now - sold_out >= renewed then call('HSET', KEYS[1], 'sold_out', stamp) end
+end
+out[1] = format('%d %d %d ', stock, seq, claimed) .. stamp .. format(' %d %d', in_work, firm)
 return out

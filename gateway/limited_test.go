@@ -1,0 +1,53 @@
+package gateway
+
+import (
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// What asks about orders has a limit of its own: whoever polls too much may still buy, and whoever buys too much may still look.
+func TestReadsHaveALimitOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, func(c *setup) {
+		c.limits = LimitsConfig{PerUserRPS: 0.01, PerUserBurst: 2, PerUserReadsRPS: 0.01, PerUserReadsBurst: 4}
+	})
+	s.sell("phone", 50, limitOf(5))
+	path := s.place("ann", "phone")
+	require.Equal(t, http.StatusOK, s.get("ann", path).status)
+	require.Equal(t, http.StatusOK, s.get("ann", "/v1/orders").status)
+	require.Equal(t, http.StatusOK, s.do("ann", http.MethodDelete, path, "").status)
+	require.Equal(t, http.StatusNoContent, s.do("ann", http.MethodGet, path+"/events", "", "Last-Event-ID", "cancelled").status)
+	for _, g := range []got{s.get("ann", path), s.get("ann", path+"?wait=5s"), s.get("ann", path+"/events"), s.get("ann", "/v1/orders"),
+		s.do("ann", http.MethodDelete, path, "")} {
+		s.refused(CodeRateLimited, g)
+		require.Equal(t, `"per-user-reads";q=1;w=100`, g.header.Get("RateLimit-Policy"))
+		require.InDelta(t, 100, g.retryAfter(), 5)
+	}
+	s.place("ann", "phone")
+	s.refused(CodeRateLimited, s.order("ann", "phone", ""))
+	require.Equal(t, http.StatusOK, s.get("bob", "/v1/orders").status)
+	s.place("bob", "phone")
+	require.Equal(t, http.StatusOK, s.get("ann", "/v1/sales/phone").status, "what is on sale is nobody's order")
+}
+
+// A sale may bear more, or fewer, of those without a valid token than the others do.
+func TestASalesOwnLimitPerAddress(t *testing.T) {
+	t.Parallel()
+	one := 0.001
+	s := newStack(t, func(c *setup) {
+		c.limits = LimitsConfig{PerIPRPS: 0.001, PerIPBurst: 3, Sales: map[string]SaleLimits{"tv": {PerIPRPS: &one}}}
+	})
+	s.sell("phone", 5)
+	s.sell("tv", 5)
+	s.refused(CodeUnauthorized, s.order("", "tv", ""))
+	s.refused(CodeRateLimited, s.order("", "tv", ""))
+	for range 3 {
+		s.refused(CodeUnauthorized, s.order("", "phone", ""))
+	}
+	s.refused(CodeRateLimited, s.order("", "phone", ""))
+	s.refused(CodeRateLimited, s.get("", "/v1/orders"))
+	s.place("ann", "tv")
+	s.place("ann", "phone")
+}
