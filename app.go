@@ -188,9 +188,10 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		}
 		a.onStop("public listener", closer(a.public))
 	}
-	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
+	adminLog := inventory.NewAdminLog(a.db, a.part("adminlog"), opt.Now)
+	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, AdminLog: adminLog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines,
 		Finder: finder, Events: a.channels.Stream, Desk: notify.NewDesk(a.db.Write, a.db.Read, opt.Now, a.relay.Poke),
-		Dead: order.NewDeadLetters(a.db, a.lines, opt.Now), Timelines: order.NewTimelines(a.db, a.lines, finder),
+		Dead: order.NewDeadLetters(a.db, a.lines, adminLog), Timelines: order.NewTimelines(a.db, a.lines, finder),
 		Topics: a.topics, Messages: a.messages, Settings: a.live, Beats: a.beats, Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
 	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {
 		return nil, fmt.Errorf("ops.tls_cert: %w", err)

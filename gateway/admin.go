@@ -117,6 +117,7 @@ type createBody struct {
 	StartsAt     time.Time `json:"starts_at"`
 	EndsAt       time.Time `json:"ends_at"`
 	Open         bool      `json:"open"`
+	reasonBody
 }
 
 func (o *Ops) createSale(c *gin.Context) {
@@ -132,7 +133,7 @@ func (o *Ops) createSale(c *gin.Context) {
 	}
 	_, err := o.Catalog.Create(c.Request.Context(), inventory.NewSale{ID: body.ID, Title: body.Title, SKU: body.SKU, Stock: body.Stock,
 		PriceCents: body.PriceCents, Currency: body.Currency, PerUserLimit: body.PerUserLimit, Cap: body.Cap,
-		StartsAt: body.StartsAt, EndsAt: body.EndsAt, Open: body.Open}, actorOf(c))
+		StartsAt: body.StartsAt, EndsAt: body.EndsAt, Open: body.Open, Reason: body.Reason}, actorOf(c))
 	if err != nil {
 		o.refuse(c, err)
 		return
@@ -144,6 +145,12 @@ func (o *Ops) createSale(c *gin.Context) {
 // reasonBody is what every change may say about itself.
 type reasonBody struct {
 	Reason string `json:"reason"`
+}
+
+// unchanged reports whether err says that nothing has changed: the admin log then takes back what was to be done.
+func unchanged(err error) bool {
+	code := codeOf(err)
+	return errors.Is(err, inventory.ErrBusy) || errors.Is(err, queue.ErrNotReady) || code != CodeUnavailable && code != CodeInternal
 }
 
 func (o *Ops) setState(state string) gin.HandlerFunc {

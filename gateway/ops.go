@@ -32,6 +32,7 @@ type Check struct {
 type OpsParts struct {
 	Auth      *Authenticator
 	Catalog   *inventory.Catalog
+	AdminLog  *inventory.AdminLog
 	Book      *inventory.Book
 	Keeper    *inventory.Keeper
 	Auditor   *inventory.Auditor
