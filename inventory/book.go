@@ -29,6 +29,7 @@ type Entry struct {
 type lineEntry struct {
 	view   atomic.Pointer[queue.View]
 	rate   rate
+	pace   paceMeter
 	looked time.Time    // of Run alone
 	busy   atomic.Int64 // when something moved last, unix ns
 }
@@ -47,6 +48,9 @@ func (e *Entry) View() queue.View {
 
 // Rate is the measured drain rate in tickets per second; always positive.
 func (e *Entry) Rate() float64 { return e.line.rate.perSecond() }
+
+// Pace is how fast the line moves now.
+func (e *Entry) Pace() Pace { return e.line.pace.now() }
 
 // Remaining is how many units can still be ordered.
 func (e *Entry) Remaining() int64 {
@@ -227,5 +231,6 @@ func (b *Book) take(e *Entry, view queue.View, now time.Time) {
 	}
 	e.line.looked = now
 	e.line.rate.observe(known, view)
+	e.line.pace.observe(view)
 	e.line.view.Store(&view)
 }

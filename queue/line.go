@@ -24,6 +24,8 @@ type Lines struct {
 	rdb     redis.UniversalClient
 	scripts scripts
 	promise *Promise // nil: whatever Redis keeps is enough
+
+	instance string // in whose name batches are claimed; empty: in nobody's
 }
 
 // NewLines returns the lines kept in rdb.
@@ -65,6 +67,7 @@ type Poison struct {
 // leases it under id, which must never have been used. An empty batch means
 // there was nothing to claim. n is at most MaxBatch.
 func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration) (Batch, error) {
+	id = l.batchName(id)
 	keys := []string{l.keys.meta, l.keys.wait, l.keys.suspect, l.keys.lease, l.keys.leased, l.keys.orders, l.keys.attempts}
 	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, min(n, MaxBatch), lease.Milliseconds(), id)
 	if err != nil || len(list) == 0 {
