@@ -92,7 +92,7 @@ func (c *cli) authorize(o *opsClient, auth gateway.AuthConfig) error {
 	return nil
 }
 
-// operator names who uses the command line, for the audit log.
+// operator names who uses the command line, for the admin log.
 func (c *cli) operator() string {
 	name := c.getenv("USER")
 	if name == "" || len(name) > 64 || strings.IndexFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {

@@ -188,10 +188,13 @@ type messageImage struct {
 // changeMessage does something to a message, with its entry in the admin log before it.
 func (o *Ops) changeMessage(c *gin.Context, action, becomes, reason string, do func(ctx context.Context, topic, id string) error) {
 	ctx, topic, id := c.Request.Context(), c.Param("topic"), c.Param("id")
-	_, err := o.Topics.Get(ctx, topic)
-	var m delay.Message
-	if err == nil {
-		m, err = o.Messages.Show(ctx, topic, id)
+	if _, err := o.Topics.Get(ctx, topic); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	m, err := o.Messages.Show(ctx, topic, id)
+	if err != nil && codeOf(err) == CodeInternal {
+		m, err = delay.Message{State: "unreadable"}, nil // it can still be dropped
 	}
 	if err == nil {
 		was := messageImage{id, m.State, m.Attempts, m.Error}
