@@ -16,7 +16,7 @@ import (
 type changeFlags struct{ reason, duration string }
 
 func (f *changeFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for the audit log")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for the admin log")
 	cmd.Flags().StringVar(&f.duration, "for", "", "a `duration` such as 10m, then back to what counted before")
 }
 

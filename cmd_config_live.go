@@ -109,7 +109,7 @@ func newRevertCommand(c *cli, path string, show func([]byte) (string, error), sh
 		},
 	}
 	cmd.Flags().Int64Var(&to, "to", 0, "the version (default: the one before)")
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit log")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
 	return c.opsCommand(cmd)
 }
 
@@ -168,7 +168,7 @@ func newConfigReloadCommand(c *cli) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit log")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
 	return c.opsCommand(cmd)
 }
 

@@ -28,17 +28,7 @@ type saleView struct {
 	AdminState   string    `json:"admin_state"`
 	StartsAt     string    `json:"starts_at"`
 	EndsAt       string    `json:"ends_at"`
-	Line         *saleLine `json:"line"`
-}
-
-type saleLine struct {
-	Depth         int64   `json:"depth"`
-	Capacity      int64   `json:"capacity"`
-	OldestSeconds float64 `json:"oldest_age_seconds"`
-	LeasedBatches int64   `json:"leased_batches"`
-	Retrying      int64   `json:"retrying"`
-	Dead          int64   `json:"dead"`
-	Rebuilding    bool    `json:"rebuilding"`
+	Line         *lineView `json:"line"`
 }
 
 func newSaleCommand(c *cli) *cobra.Command {
@@ -109,7 +99,7 @@ func newSaleStateCommand(c *cli, verb, short string) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit log")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
 	return cmd
 }
 
@@ -168,7 +158,8 @@ func saleCard(s saleView) string {
 		{"starts", s.StartsAt}, {"ends", s.EndsAt}, {"limit per user", strconv.Itoa(s.PerUserLimit)}, {"stock", number(s.StockTotal)},
 		{"available in ledger", number(s.Available)}, {"remaining to reserve", number(s.Remaining)}, {"in line", s.inLine()}}
 	if line := s.Line; line != nil {
-		rows = append(rows, []string{"oldest in line", fmt.Sprintf("%.1fs", line.OldestSeconds)}, []string{"leased batches", number(line.LeasedBatches)},
+		rows = append(rows, []string{"oldest in line", fmt.Sprintf("%.1fs", line.OldestSeconds)}, []string{"admitted per second", perSecond(line.Rates.Admitted)},
+			[]string{"drained per second", perSecond(line.Rates.Drained)}, []string{"leased batches", number(line.LeasedBatches)},
 			[]string{"waiting to retry", number(line.Retrying)}, []string{"dead letters", number(line.Dead)})
 		if line.Rebuilding {
 			rows = append(rows, []string{"line", "being rebuilt"})

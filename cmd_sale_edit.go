@@ -25,6 +25,7 @@ type saleCreate struct {
 	StartsAt     *time.Time `json:"starts_at,omitempty"`
 	EndsAt       *time.Time `json:"ends_at,omitempty"`
 	Open         bool       `json:"open"`
+	Reason       string     `json:"reason,omitempty"`
 }
 
 func newSaleCreateCommand(c *cli) *cobra.Command {
@@ -69,6 +70,7 @@ func newSaleCreateCommand(c *cli) *cobra.Command {
 	f.StringVar(&starts, "starts", "now", "`time` it starts: now, RFC 3339, or a duration from now such as +5m")
 	f.StringVar(&ends, "ends", "+24h", "`time` it ends: RFC 3339, or a duration from its start such as +1h")
 	f.BoolVar(&sale.Open, "open", false, "open it at once, instead of leaving a draft")
+	f.StringVar(&sale.Reason, "reason", "", "why, for the admin log")
 	needFlags(cmd, "id", "title", "sku", "stock", "price-cents")
 	return cmd
 }
@@ -106,7 +108,7 @@ func newSaleSetCommand(c *cli) *cobra.Command {
 	f.StringVar(&s.starts, "starts", "", "`time` it starts: now, RFC 3339, or a duration from now such as +5m")
 	f.StringVar(&s.ends, "ends", "", "`time` it ends: now, RFC 3339, or a duration from its start such as +3h")
 	f.Int64Var(&s.stock, "stock-add", 0, "units to add, or to remove when negative")
-	f.StringVar(&s.reason, "reason", "", "why, for the audit log; required by --stock-add")
+	f.StringVar(&s.reason, "reason", "", "why, for the admin log; required by --stock-add")
 	cmd.MarkFlagsOneRequired("cap", "limit", "starts", "ends", "stock-add")
 	return cmd
 }

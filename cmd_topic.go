@@ -43,7 +43,7 @@ func newTopicCommand(c *cli) *cobra.Command {
 		newTopicCreateCommand(c), newTopicListCommand(c), newTopicShowCommand(c), newTopicSetCommand(c),
 		newTopicSwitchCommand(c, "on", "Switch a topic on: its messages are delivered"),
 		newTopicSwitchCommand(c, "off", "Switch a topic off: its messages wait"),
-		newTopicDeleteCommand(c), newTopicDeadCommand(c))
+		newTopicDeleteCommand(c), newTopicMessageCommand(c), newTopicDeadCommand(c))
 	c.opsFlag(cmd)
 	return cmd
 }

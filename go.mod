@@ -17,6 +17,7 @@ require (
 	github.com/panjf2000/ants/v2 v2.12.1 // the worker pool whose size bounds what runs
 	github.com/pressly/goose/v3 v3.29.0 // versioned migrations
 	github.com/prometheus/client_golang v1.25.0 // metrics
+	github.com/prometheus/client_model v0.6.3 // reads counters back
 	github.com/redis/go-redis/v9 v9.23.0 // every call to Redis
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3 // tests: holds the load targets against vegeta's schema
 	github.com/sony/gobreaker/v2 v2.4.0 // circuit breakers of the notification channels
@@ -85,7 +86,6 @@ require (
 	github.com/oasdiff/yaml v0.1.1 // indirect
 	github.com/oasdiff/yaml3 v0.0.14 // indirect
 	github.com/pelletier/go-toml/v2 v2.2.4 // indirect
-	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/quic-go/qpack v0.6.0 // indirect

@@ -78,6 +78,9 @@ func (a *App) pace(sale string) inventory.Pace {
 func (a *App) self() queue.Instance {
 	version, file := a.live.Version()
 	i := queue.Instance{ID: a.name, Version: a.opt.Version, ConfigVersion: version, ConfigFile: file, Payments: a.cfg.Payment.On(), StartedAt: a.started}
+	if a.gateway != nil {
+		i.Refused = a.gateway.Refused()
+	}
 	for _, role := range []struct {
 		name   string
 		played bool

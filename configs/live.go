@@ -201,7 +201,7 @@ func (l *Live) store(ctx context.Context, source string, o overlay, by gateway.S
 		return l.invalid(err)
 	}
 	row := l.row(source, o, counts, by)
-	if err := l.versions.add(ctx, row, "config."+source, l.version.Overlay); err != nil {
+	if err := l.versions.add(ctx, row, "config."+source, l.before()); err != nil {
 		return err
 	}
 	l.log.Info("configuration changed", "version", row.Version, "source", source, "actor", by.Actor, "keys", differing(l.counts, counts, Hot))

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"reflect"
 	"time"
 
 	"gorm.io/gorm"
@@ -80,9 +82,9 @@ func (v versions) list(ctx context.Context, before int64, limit int) ([]versionR
 	return rows, nil
 }
 
-// add stores a version and writes the admin log, together. It returns
-// gateway.ErrVersion when the number is taken.
-func (v versions) add(ctx context.Context, row versionRow, action, before string) error {
+// add stores a version and writes the admin log, together: every hot key that counts differently than in was, and what operators have
+// set. It returns gateway.ErrVersion when the number is taken.
+func (v versions) add(ctx context.Context, row versionRow, action string, was versionRow) error {
 	err := v.db.Tx(ctx, func(tx *gorm.DB) error {
 		if err := tx.Create(&row).Error; err != nil {
 			return err
@@ -91,7 +93,7 @@ func (v versions) add(ctx context.Context, row versionRow, action, before string
 			return err
 		}
 		return inventory.Log(tx, time.UnixMilli(row.At), row.Actor, action, fmt.Sprintf("version %d", row.Version), row.Reason,
-			json.RawMessage(before), json.RawMessage(row.Overlay))
+			was.imageBeside(row), row.imageBeside(was))
 	})
 	if store.Duplicate(err) {
 		return gateway.ErrVersion
@@ -108,6 +110,29 @@ func (r versionRow) shown() gateway.SettingsVersion {
 		s.At = time.UnixMilli(r.At).UTC()
 	}
 	return s
+}
+
+// versionImage is a version as the admin log shows it.
+type versionImage struct {
+	Version int64           `json:"version"`
+	Values  map[string]any  `json:"values"` // of the hot keys that differ
+	Overlay json.RawMessage `json:"overlay"`
+}
+
+func (r versionRow) imageBeside(other versionRow) versionImage {
+	values, others := r.values(), other.values()
+	maps.DeleteFunc(values, func(key string, value any) bool { return reflect.DeepEqual(value, others[key]) })
+	return versionImage{r.Version, values, json.RawMessage(r.Overlay)}
+}
+
+// before is the version that counts, with what the process was started with where it is the first.
+func (l *Live) before() versionRow {
+	row := l.version
+	if row.Effective == "" {
+		effective, _ := json.Marshal(l.boot.effective()) // numbers, texts, lists and maps of them
+		row.Effective = string(effective)
+	}
+	return row
 }
 
 func (r versionRow) values() map[string]any {

@@ -136,7 +136,7 @@ func (l *Live) save(ctx context.Context, by gateway.SettingsAuthor) error {
 			return nil
 		}
 		next := l.row(l.unsaved, l.overlay, l.counts, by)
-		err = l.versions.add(ctx, next, "config."+l.unsaved, l.version.Overlay)
+		err = l.versions.add(ctx, next, "config."+l.unsaved, l.before())
 		if err == nil {
 			l.version, l.unsaved = next, ""
 			l.note()

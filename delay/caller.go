@@ -70,7 +70,7 @@ func (c *caller) failed(t *target, m delivery, asked time.Duration, err error) v
 	if m.Attempt > t.Retries {
 		return verdict{ID: m.ID, token: m.token, op: opDead, err: err.Error()}
 	}
-	wait := time.Duration(float64(t.wait(m.Attempt)) * (1 + c.jitter*rand.Float64()))
+	wait := time.Duration(float64(t.wait(m.Attempt)) * (1 + c.jitter*rand.Float64())) // #nosec G404 -- jitter
 	return verdict{ID: m.ID, token: m.token, op: opRetry, value: max(wait, asked).Milliseconds(), err: err.Error()}
 }
 

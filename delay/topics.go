@@ -138,34 +138,6 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 	return nil
 }
 
-// Noted does something to a message and writes it into the admin log. The reason is checked and the entry written before do is called;
-// it is taken back when do refuses, and stays when it is unknown whether the message changed. Should the commit fail after do,
-// the error of the database is returned and the message has changed without an entry.
-func (ts *Topics) Noted(ctx context.Context, actor, action, topic, id, reason string, do func(context.Context) error) error {
-	if err := checkReason(reason); err != nil {
-		return err
-	}
-	var unknown error
-	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
-		if err := ts.note(tx, ts.now(), actor, action, topic, reason, nil, map[string]string{"message": id}); err != nil {
-			return err
-		}
-		if unknown = do(ctx); refused(unknown) {
-			return unknown
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	return unknown
-}
-
-// refused reports whether err says that a message was left as it was.
-func refused(err error) bool {
-	return errors.Is(err, ErrNoMessage) || errors.Is(err, ErrNotWaiting) || errors.Is(err, ErrNotDead)
-}
-
 // Get returns a topic from this process' copy or, if it is not there, the database; ErrNoTopic when there is none.
 func (ts *Topics) Get(ctx context.Context, name string) (Topic, error) {
 	if t, ok := (*ts.copy.Load())[name]; ok {

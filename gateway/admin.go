@@ -26,49 +26,21 @@ type adminSale struct {
 	DrainPerSec float64    `json:"drain_per_second"`
 }
 
-// queueBody is one line as operators see it.
-type queueBody struct {
-	Sale             string  `json:"sale"`
-	Depth            int64   `json:"depth"`
-	Capacity         int64   `json:"capacity"`
-	OldestAgeSeconds float64 `json:"oldest_age_seconds"`
-	Stock            int64   `json:"stock"`
-	Suspects         int64   `json:"suspects"`
-	LeasedBatches    int64   `json:"leased_batches"`
-	Retrying         int64   `json:"retrying"`
-	Dead             int64   `json:"dead"`
-	Admitted         int64   `json:"admitted"`
-	Served           int64   `json:"served"`
-	Rebuilding       bool    `json:"rebuilding"`
-}
-
-func queueBodyOf(sale string, v queue.View) *queueBody {
-	if !v.Exists {
-		return nil
-	}
-	return &queueBody{Sale: sale, Depth: v.Waiting, Capacity: v.Cap, OldestAgeSeconds: v.OldestAge.Seconds(), Stock: v.Stock, Suspects: v.Suspects,
-		LeasedBatches: v.Leased, Retrying: v.Retrying, Dead: v.Dead, Admitted: v.Seq, Served: v.Served, Rebuilding: v.Gate}
-}
-
 // adminBody shows a sale with its line as it is right now.
-func (o *Ops) adminBody(c *gin.Context, sale inventory.Sale, stock inventory.Stock) (adminSale, error) {
-	view, err := o.Lines.Of(sale.ID).View(c.Request.Context())
-	if err != nil {
-		return adminSale{}, err
-	}
+func (o *Ops) adminBody(sale inventory.Sale, stock inventory.Stock, line *queueBody) adminSale {
 	now := o.Book.Now()
 	remaining := stock.Available
-	if view.Exists {
-		remaining = max(view.Stock, 0)
+	if line != nil {
+		remaining = max(line.Stock, 0)
 	}
-	b := adminSale{Cap: sale.Cap, AdminState: sale.State, Available: stock.Available, Version: sale.Version, Epoch: sale.Epoch, Line: queueBodyOf(sale.ID, view)}
+	b := adminSale{Cap: sale.Cap, AdminState: sale.State, Available: stock.Available, Version: sale.Version, Epoch: sale.Epoch, Line: line}
 	b.saleBody = saleBody{ID: sale.ID, Title: sale.Title, SKU: sale.SKU, PriceCents: sale.PriceCents, Currency: sale.Currency, StockTotal: stock.Total,
 		Remaining: remaining, PerUserLimit: sale.PerUserLimit, StartsAt: formatTime(sale.Starts()), EndsAt: formatTime(sale.Ends()),
 		State: sale.StateAt(now), ServerTime: formatTime(now)}
 	if e, ok := o.Book.Get(sale.ID); ok {
 		b.DrainPerSec = e.Rate()
 	}
-	return b, nil
+	return b
 }
 
 func (o *Ops) listSales(c *gin.Context) {
@@ -77,14 +49,18 @@ func (o *Ops) listSales(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	bodies := make([]adminSale, 0, len(sales))
-	for _, s := range sales {
-		b, err := o.adminBody(c, s, stock[s.ID])
-		if err != nil {
-			o.refuse(c, err)
-			return
-		}
-		bodies = append(bodies, b)
+	ids := make([]string, len(sales))
+	for i, s := range sales {
+		ids[i] = s.ID
+	}
+	lines, err := o.lines(c.Request.Context(), ids)
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	bodies := make([]adminSale, len(sales))
+	for i, s := range sales {
+		bodies[i] = o.adminBody(s, stock[s.ID], lines[i])
 	}
 	c.JSON(http.StatusOK, gin.H{"sales": bodies})
 }
@@ -97,12 +73,12 @@ func (o *Ops) answerSale(c *gin.Context, status int, id string) {
 		o.refuse(c, err)
 		return
 	}
-	body, err := o.adminBody(c, sale, stock)
+	lines, err := o.lines(c.Request.Context(), []string{id})
 	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	c.JSON(status, body)
+	c.JSON(status, o.adminBody(sale, stock, lines[0]))
 }
 
 type createBody struct {
@@ -117,6 +93,7 @@ type createBody struct {
 	StartsAt     time.Time `json:"starts_at"`
 	EndsAt       time.Time `json:"ends_at"`
 	Open         bool      `json:"open"`
+	reasonBody
 }
 
 func (o *Ops) createSale(c *gin.Context) {
@@ -132,7 +109,7 @@ func (o *Ops) createSale(c *gin.Context) {
 	}
 	_, err := o.Catalog.Create(c.Request.Context(), inventory.NewSale{ID: body.ID, Title: body.Title, SKU: body.SKU, Stock: body.Stock,
 		PriceCents: body.PriceCents, Currency: body.Currency, PerUserLimit: body.PerUserLimit, Cap: body.Cap,
-		StartsAt: body.StartsAt, EndsAt: body.EndsAt, Open: body.Open}, actorOf(c))
+		StartsAt: body.StartsAt, EndsAt: body.EndsAt, Open: body.Open, Reason: body.Reason}, actorOf(c))
 	if err != nil {
 		o.refuse(c, err)
 		return
@@ -144,6 +121,12 @@ func (o *Ops) createSale(c *gin.Context) {
 // reasonBody is what every change may say about itself.
 type reasonBody struct {
 	Reason string `json:"reason"`
+}
+
+// unchanged reports whether err says that nothing has changed: the admin log then takes back what was to be done.
+func unchanged(err error) bool {
+	code := codeOf(err)
+	return errors.Is(err, inventory.ErrBusy) || errors.Is(err, queue.ErrNotReady) || code != CodeUnavailable && code != CodeInternal
 }
 
 func (o *Ops) setState(state string) gin.HandlerFunc {
@@ -253,21 +236,6 @@ func (o *Ops) showOrder(c *gin.Context) {
 		return
 	}
 	c.JSON(http.StatusOK, adminOrderOf(v))
-}
-
-func (o *Ops) queue(c *gin.Context) {
-	lines := []*queueBody{}
-	for _, id := range o.Book.Active() {
-		view, err := o.Lines.Of(id).View(c.Request.Context())
-		if err != nil {
-			o.refuse(c, err)
-			return
-		}
-		if b := queueBodyOf(id, view); b != nil {
-			lines = append(lines, b)
-		}
-	}
-	c.JSON(http.StatusOK, gin.H{"lines": lines})
 }
 
 func (o *Ops) audit(c *gin.Context) {

@@ -1,11 +1,13 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/inventory"
 	"sluice/queue"
 )
 
@@ -106,14 +108,43 @@ func (o *Ops) rebuild(c *gin.Context) {
 		return
 	}
 	ctx, sale := c.Request.Context(), c.Param("sale")
-	if err := o.Keeper.Rebuild(ctx, sale); err != nil {
+	if !o.checkSale(c, sale) {
+		return
+	}
+	before, err := o.Lines.Of(sale).View(ctx)
+	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	if err := o.Catalog.Note(ctx, actorOf(c), "line.rebuild", sale, body.Reason); err != nil {
+	act := inventory.Act{Actor: actorOf(c), Action: "line.rebuild", Sale: sale, Target: sale, Reason: body.Reason}
+	err = o.AdminLog.Noted(ctx, act, lineImageOf(before), unchanged, func(ctx context.Context) (any, error) {
+		if err := o.Keeper.Rebuild(ctx, sale); err != nil {
+			return nil, err
+		}
+		after, err := o.Lines.Of(sale).View(ctx)
+		if err != nil {
+			return inventory.Outcome{Outcome: "rebuilt"}, nil // what it looks like now is not known, that it was rebuilt is
+		}
+		return lineImageOf(after), nil
+	})
+	if err != nil {
 		o.refuse(c, err)
 		return
 	}
 	o.carry(c)
 	o.answerSale(c, http.StatusOK, sale)
+}
+
+// lineImage is a line as the admin log shows it.
+type lineImage struct {
+	Exists bool  `json:"exists"`
+	Epoch  int64 `json:"epoch"`
+	Stock  int64 `json:"stock"`
+	Depth  int64 `json:"depth"`
+	Leased int64 `json:"leased_batches"`
+	Dead   int64 `json:"dead"`
+}
+
+func lineImageOf(v queue.View) lineImage {
+	return lineImage{v.Exists, v.Epoch, v.Stock, v.Waiting, v.Leased, v.Dead}
 }

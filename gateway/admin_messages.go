@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"sluice/delay"
+	"sluice/inventory"
 )
 
 // maxMessagesBytes bounds one call that adds messages.
@@ -125,7 +126,7 @@ func (o *Ops) showMessage(c *gin.Context) {
 }
 
 func (o *Ops) cancelMessage(c *gin.Context) {
-	o.noted(c, "topic.message.cancel", c.Query("reason"), o.Messages.Cancel)
+	o.changeMessage(c, "topic.message.cancel", delay.Cancelled, c.Query("reason"), o.Messages.Cancel)
 }
 
 // listDeadMessages pages through the dead letters of a topic, newest first.
@@ -161,24 +162,46 @@ func (o *Ops) listDeadMessages(c *gin.Context) {
 	c.JSON(http.StatusOK, answer)
 }
 
-func (o *Ops) retryMessage(c *gin.Context) { o.handleDead(c, "topic.message.retry", o.Messages.Retry) }
-
-func (o *Ops) dropMessage(c *gin.Context) { o.handleDead(c, "topic.message.drop", o.Messages.Drop) }
-
-func (o *Ops) handleDead(c *gin.Context, action string, do func(ctx context.Context, topic, id string) error) {
-	var body reasonBody
-	if !o.read(c, &body) {
-		return
-	}
-	o.noted(c, action, body.Reason, do)
+func (o *Ops) retryMessage(c *gin.Context) {
+	o.handleDead(c, "topic.message.retry", delay.Pending, o.Messages.Retry)
 }
 
-// noted does something to a message, together with its entry in the admin log.
-func (o *Ops) noted(c *gin.Context, action, reason string, do func(ctx context.Context, topic, id string) error) {
+func (o *Ops) dropMessage(c *gin.Context) {
+	o.handleDead(c, "topic.message.drop", delay.Dropped, o.Messages.Drop)
+}
+
+func (o *Ops) handleDead(c *gin.Context, action, becomes string, do func(ctx context.Context, topic, id string) error) {
+	var body reasonBody
+	if o.read(c, &body) {
+		o.changeMessage(c, action, becomes, body.Reason, do)
+	}
+}
+
+// messageImage is a message as the admin log shows it.
+type messageImage struct {
+	Message  string `json:"message"`
+	State    string `json:"state"`
+	Attempts int    `json:"attempts"`
+	Error    string `json:"last_error,omitempty"`
+}
+
+// changeMessage does something to a message, with its entry in the admin log before it.
+func (o *Ops) changeMessage(c *gin.Context, action, becomes, reason string, do func(ctx context.Context, topic, id string) error) {
 	ctx, topic, id := c.Request.Context(), c.Param("topic"), c.Param("id")
-	_, err := o.Topics.Get(ctx, topic)
+	if _, err := o.Topics.Get(ctx, topic); err != nil {
+		o.refuseDelay(c, err)
+		return
+	}
+	m, err := o.Messages.Show(ctx, topic, id)
+	if err != nil && codeOf(err) == CodeInternal {
+		m, err = delay.Message{State: "unreadable"}, nil // it can still be dropped
+	}
 	if err == nil {
-		err = o.Topics.Noted(ctx, actorOf(c), action, topic, id, reason, func(ctx context.Context) error { return do(ctx, topic, id) })
+		was := messageImage{id, m.State, m.Attempts, m.Error}
+		act := inventory.Act{Actor: actorOf(c), Action: action, Target: topic, Reason: reason}
+		err = o.AdminLog.Noted(ctx, act, was, unchanged, func(ctx context.Context) (any, error) {
+			return messageImage{Message: id, State: becomes}, do(ctx, topic, id)
+		})
 	}
 	if err != nil {
 		o.refuseDelay(c, err)

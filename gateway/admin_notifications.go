@@ -6,7 +6,9 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"gorm.io/gorm"
 
+	"sluice/inventory"
 	"sluice/notify"
 )
 
@@ -120,11 +122,7 @@ func (o *Ops) retryNotifications(c *gin.Context) {
 		WriteProblem(c, InvalidRequest(bad...))
 		return
 	}
-	ctx, target := c.Request.Context(), body.Channel
-	if !body.All {
-		target += "/" + body.OrderID + "/" + body.Event
-	}
-	note := o.Catalog.Noting(actorOf(c), "notifications.retry", target, body.Reason)
+	ctx, note := c.Request.Context(), o.noteRetry(actorOf(c), body)
 	answer := retried{Retried: 1}
 	var err error
 	if body.All {
@@ -137,4 +135,36 @@ func (o *Ops) retryNotifications(c *gin.Context) {
 		return
 	}
 	c.JSON(http.StatusOK, answer)
+}
+
+// notificationImage is one notification, or a number of them, as the admin log shows it.
+type notificationImage struct {
+	Channel  string   `json:"channel"`
+	Event    string   `json:"event"`
+	State    string   `json:"state"`
+	Attempts int      `json:"attempts"`
+	Error    string   `json:"last_error,omitempty"`
+	Count    int64    `json:"count,omitempty"`
+	Orders   []string `json:"orders,omitempty"` // of a number of them, the first ones
+}
+
+// noteRetry writes into the admin log which notifications are due again: one under its order, all of a channel under the channel.
+func (o *Ops) noteRetry(actor string, body retryBody) notify.Note {
+	return func(tx *gorm.DB, rows []notify.Row, n int64) error {
+		first := rows[0]
+		act := inventory.Act{Actor: actor, Action: "notifications.retry", Target: body.Channel, Reason: body.Reason}
+		was := notificationImage{Channel: first.Channel, Event: first.Event, State: "dead"}
+		if body.All {
+			was.Count = n
+			for _, r := range rows {
+				was.Orders = append(was.Orders, r.OrderID)
+			}
+		} else {
+			act.Sale, act.Target = first.SaleID, first.OrderID
+			was.Attempts, was.Error = first.Attempts, first.LastError
+		}
+		is := was
+		is.State, is.Attempts, is.Error = "pending", 0, ""
+		return act.Log(tx, o.now(), was, is)
+	}
 }

@@ -74,7 +74,7 @@ func TestAdminRetriesNotifications(t *testing.T) {
 	var log []struct{ Actor, Action, Target, Reason string }
 	require.NoError(t, s.db.Read.Table("admin_log").Order("id").Find(&log).Error)
 	require.Equal(t, []struct{ Actor, Action, Target, Reason string }{
-		{"root", "notifications.retry", "webhook/o2/order.paid", "shop is back"}, {"root", "notifications.retry", "webhook", "shop is back"}}, log)
+		{"root", "notifications.retry", "o2", "shop is back"}, {"root", "notifications.retry", "webhook", "shop is back"}}, log)
 	require.NoError(t, s.db.Close())
 	s.refused(CodeUnavailable, s.admin(http.MethodGet, "/admin/v1/notifications", ""))
 	s.refused(CodeUnavailable, retry(`{"channel":"webhook","all":true,"reason":"x"}`))

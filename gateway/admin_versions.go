@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 
 	"github.com/gin-gonic/gin"
+
+	"sluice/inventory"
 )
 
 type versionList struct {
@@ -62,15 +65,34 @@ func (o *Ops) reload(c *gin.Context) {
 	if !ok {
 		return
 	}
-	result, err := o.Settings.Reload(c.Request.Context(), by)
-	if err == nil {
-		err = o.Catalog.Note(c.Request.Context(), by.Actor, "config.reload", "file", by.Reason)
-	}
+	ctx := c.Request.Context()
+	var answer reloadBody
+	act := inventory.Act{Actor: by.Actor, Action: "config.reload", Target: "file", Reason: by.Reason}
+	err := o.AdminLog.Noted(ctx, act, o.fileImage(ctx), unchanged, func(ctx context.Context) (any, error) {
+		result, err := o.Settings.Reload(ctx, by)
+		after := o.fileImage(ctx)
+		answer = reloadBody{Version: after.Version, Changed: orEmpty(result.Changed), NeedsRestart: orEmpty(result.NeedsRestart)}
+		after.Changed, after.NeedsRestart = result.Changed, result.NeedsRestart
+		return after, err
+	})
 	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, reloadBody{Version: o.Settings.Show(c.Request.Context()).Version.Version, Changed: orEmpty(result.Changed), NeedsRestart: orEmpty(result.NeedsRestart)})
+	c.JSON(http.StatusOK, answer)
+}
+
+// fileImage is what a reload reads, as the admin log shows it. The values it changed are in the entry of the version it made.
+type fileImage struct {
+	Version      int64    `json:"version"`
+	File         string   `json:"config_file"`
+	Changed      []string `json:"changed,omitempty"`
+	NeedsRestart []string `json:"needs_restart,omitempty"`
+}
+
+func (o *Ops) fileImage(ctx context.Context) fileImage {
+	view := o.Settings.Show(ctx)
+	return fileImage{Version: view.Version.Version, File: view.File}
 }
 
 // orEmpty makes a list that is missing an empty one in JSON.

@@ -44,6 +44,7 @@ type Gateway struct {
 	log       *slog.Logger
 	now       func() time.Time
 	admission *Admission
+	refusals  refusalMeter
 	answers   *answers
 	status    *statusReader
 	hub       *hub

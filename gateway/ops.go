@@ -32,10 +32,12 @@ type Check struct {
 type OpsParts struct {
 	Auth      *Authenticator
 	Catalog   *inventory.Catalog
+	AdminLog  *inventory.AdminLog
 	Book      *inventory.Book
 	Keeper    *inventory.Keeper
 	Auditor   *inventory.Auditor
 	Lines     *queue.Lines
+	Lease     time.Duration // of a batch: queue.lease
 	Finder    *order.Finder
 	Dead      *order.DeadLetters
 	Desk      *notify.Desk
@@ -118,6 +120,9 @@ func (o *Ops) routes() {
 	admin.GET("/orders/:id/timeline", o.orderTimeline)
 	admin.GET("/timelines", o.userTimelines)
 	admin.GET("/queue", o.queue)
+	admin.GET("/sales/:sale/queue", o.showQueue)
+	admin.GET("/sales/:sale/leases", o.listLeases)
+	admin.GET("/log", o.listLog)
 	admin.GET("/audit", o.audit)
 	o.topicRoutes(admin)
 	o.settingsRoutes(admin)

@@ -190,7 +190,7 @@ func RetryAfter(base, spread time.Duration) time.Duration {
 	if spread <= 0 {
 		return base
 	}
-	return base + rand.N(spread+1)
+	return base + rand.N(spread+1) // #nosec G404 -- jitter
 }
 
 // wholeSeconds rounds up, and to one at least: "0" would invite the client back at once.

@@ -122,7 +122,8 @@ func (s *stack) openParts(c setup) {
 	s.gateway, err = New(c.gateway, Parts{Auth: auth, Receipts: testReceipts(s.t), Limiter: s.limiter, Lines: s.lines, Book: s.book, Keeper: s.keeper,
 		Finder: finder, Canceller: canceller, Payments: s.payDesk()}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
-	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Finder: finder,
+	adminLog := inventory.NewAdminLog(s.db, quietLog(), time.Now)
+	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, AdminLog: adminLog, Dead: order.NewDeadLetters(s.db, s.lines, adminLog), Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
 		Timelines: order.NewTimelines(s.db, s.lines, finder), Desk: notify.NewDesk(s.db.Write, s.db.Read, time.Now, func() {}),
 		Events: notify.NewStream(notify.DefaultStreamConfig(), s.rdb), Topics: s.topics, Messages: s.messages,
 		Settings: c.settings, Beats: queue.NewInstances(s.rdb, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)

@@ -30,6 +30,7 @@ type Entry struct {
 type lineEntry struct {
 	view   atomic.Pointer[queue.View]
 	rate   rate
+	flow   flowMeter
 	looked time.Time    // of Run alone
 	busy   atomic.Int64 // when something moved last, unix ns
 }
@@ -56,6 +57,9 @@ func (e *Entry) Pace() Pace {
 	p.InWork = max(v.Claimed-v.Served, 0)
 	return p
 }
+
+// Flow is how fast the line moves now.
+func (e *Entry) Flow() Flow { return e.line.flow.now() }
 
 // Remaining is how many units can still be ordered.
 func (e *Entry) Remaining() int64 {
@@ -240,5 +244,6 @@ func (b *Book) take(e *Entry, view queue.View, now time.Time) {
 	if e.line.rate.observe(known, view) {
 		b.known.perSecond.set(e.Rate())
 	}
+	e.line.flow.observe(view)
 	e.line.view.Store(&view)
 }

@@ -2,7 +2,6 @@ package inventory
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -44,7 +43,9 @@ func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, er
 		if err := addMove(tx, n.ID, n.Stock, "created", actor, now); err != nil {
 			return err
 		}
-		return Log(tx, c.now(), actor, "sale.create", n.ID, "", nil, sale)
+		image := sale.image()
+		image.Stock = &n.Stock
+		return Act{actor, "sale.create", n.ID, n.ID, n.Reason}.Log(tx, c.now(), nil, image)
 	})
 	if store.Duplicate(err) {
 		return Sale{}, fmt.Errorf("%s: %w", n.ID, ErrExists)
@@ -100,8 +101,9 @@ func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reaso
 }
 
 func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, edit func(*Sale) error) (Sale, error) {
-	if reason != "" && !plainText(reason, 200) {
-		return Sale{}, InvalidError{{"reason", "must be at most 200 characters without control characters"}}
+	act := Act{actor, action, id, id, reason}
+	if err := act.Check(); err != nil {
+		return Sale{}, err
 	}
 	var after Sale
 	now := c.now().UnixMilli()
@@ -124,7 +126,7 @@ func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, 
 		if err := tx.Model(&Sale{}).Where("id = ?", id).Updates(columns).Error; err != nil {
 			return err
 		}
-		return Log(tx, c.now(), actor, action, id, reason, before, after)
+		return act.Log(tx, c.now(), before.image(), after.image())
 	})
 	if err != nil {
 		return Sale{}, fmt.Errorf("change sale %s: %w", id, err)
@@ -170,7 +172,7 @@ func (c *Catalog) AdjustStock(ctx context.Context, id string, delta int64, actor
 		if err := addMove(tx, id, delta, reason, actor, now); err != nil {
 			return err
 		}
-		return Log(tx, c.now(), actor, "stock.adjust", id, reason, before, after)
+		return Act{actor, "stock.adjust", id, id, reason}.Log(tx, c.now(), before, after)
 	})
 	if err != nil {
 		return Stock{}, fmt.Errorf("adjust the stock of %s by %d: %w", id, delta, err)
@@ -225,29 +227,4 @@ func lockSale(tx *gorm.DB, id string) (Sale, error) {
 
 func addMove(tx *gorm.DB, sale string, delta int64, reason, actor string, now int64) error {
 	return tx.Table("stock_moves").Create(map[string]any{"sale_id": sale, "delta": delta, "reason": reason, "actor": actor, "created_at": now}).Error
-}
-
-// Log writes into the admin log, within the transaction of the change itself:
-// who did what to which target and why, and how it was before and after.
-func Log(tx *gorm.DB, now time.Time, actor, action, target, reason string, before, after any) error {
-	was, err := json.Marshal(before)
-	if err != nil {
-		return err
-	}
-	is, err := json.Marshal(after)
-	if err != nil {
-		return err
-	}
-	return tx.Table("admin_log").Create(map[string]any{"at": now.UnixMilli(), "actor": actor, "action": action, "target": target,
-		"reason": reason, "before_value": string(was), "after_value": string(is)}).Error
-}
-
-// Note writes an action that changes nothing in the database into the admin log.
-func (c *Catalog) Note(ctx context.Context, actor, action, target, reason string) error {
-	return c.db.Tx(ctx, c.Noting(actor, action, target, reason))
-}
-
-// Noting is Note for the transaction of whoever acts.
-func (c *Catalog) Noting(actor, action, target, reason string) func(tx *gorm.DB) error {
-	return func(tx *gorm.DB) error { return Log(tx, c.now(), actor, action, target, reason, nil, nil) }
 }

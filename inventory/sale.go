@@ -92,11 +92,31 @@ func (s Sale) settings(total int64, lineCap int) queue.Settings {
 		Cap: lineCap, Limit: s.PerUserLimit, Total: total}
 }
 
+// saleImage is a sale as the admin log shows it.
+type saleImage struct {
+	State        string    `json:"state"`
+	Title        string    `json:"title"`
+	SKU          string    `json:"sku"`
+	PriceCents   int64     `json:"price_cents"`
+	Currency     string    `json:"currency"`
+	PerUserLimit int       `json:"per_user_limit"`
+	Cap          int       `json:"cap"`
+	StartsAt     time.Time `json:"starts_at"`
+	EndsAt       time.Time `json:"ends_at"`
+	Version      int64     `json:"version"`
+	Stock        *int64    `json:"stock,omitempty"` // of a new sale
+}
+
+func (s Sale) image() saleImage {
+	return saleImage{State: s.State, Title: s.Title, SKU: s.SKU, PriceCents: s.PriceCents, Currency: s.Currency, PerUserLimit: s.PerUserLimit,
+		Cap: s.Cap, StartsAt: s.Starts(), EndsAt: s.Ends(), Version: s.Version}
+}
+
 // Stock is the ledger of one sale: Total = Available + units of live orders.
 type Stock struct {
-	SaleID    string `gorm:"primaryKey"`
-	Total     int64
-	Available int64
+	SaleID    string `gorm:"primaryKey" json:"-"`
+	Total     int64  `json:"total"`
+	Available int64  `json:"available"`
 }
 
 // TableName names the table for GORM.
@@ -137,6 +157,7 @@ type NewSale struct {
 	StartsAt       time.Time
 	EndsAt         time.Time
 	Open           bool
+	Reason         string // for the admin log; may be empty
 }
 
 func (n NewSale) validate() error {
@@ -154,6 +175,7 @@ func (n NewSale) validate() error {
 	check(validCurrency(n.Currency), "currency", "must be a code of three capital letters, such as CNY")
 	bad = append(bad, checkLimits(n.PerUserLimit, n.Cap)...)
 	bad = append(bad, checkWindow(n.StartsAt, n.EndsAt)...)
+	check(n.Reason == "" || plainText(n.Reason, 200), "reason", "must be at most 200 characters without control characters")
 	if len(bad) > 0 {
 		return bad
 	}

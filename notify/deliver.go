@@ -82,7 +82,7 @@ func (r *Relay) settle(ctx context.Context, b batch, results []Result, cut bool)
 		if err = r.store(ctx, b, marks); err == nil {
 			return nil
 		}
-		idle(ctx, nil, settlePause/2+rand.N(settlePause/2))
+		idle(ctx, nil, settlePause/2+rand.N(settlePause/2)) // #nosec G404 -- jitter
 	}
 	return fmt.Errorf("store results of %d notifications of channel %s, they will repeat: %w", len(b.rows), b.channel, err)
 }
@@ -90,7 +90,7 @@ func (r *Relay) settle(ctx context.Context, b batch, results []Result, cut bool)
 // marks groups the rows by the change they need: a batch that went well is one statement per event.
 func (r *Relay) marks(b batch, results []Result, cut bool) map[mark][]string {
 	now := r.clock().UnixMilli()
-	stretch := 1 + r.cfg.Jitter*rand.Float64()
+	stretch := 1 + r.cfg.Jitter*rand.Float64() // #nosec G404 -- jitter
 	marks := make(map[mark][]string)
 	for i, row := range b.rows {
 		m := mark{event: row.Event, err: storable(results[i].err)}

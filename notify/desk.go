@@ -66,8 +66,11 @@ func (d *Desk) List(ctx context.Context, state int, channel, cursor string, limi
 	return rows[:limit], base64.RawURLEncoding.EncodeToString(next), err
 }
 
-// Note writes down what is done, in the same transaction.
-type Note func(tx *gorm.DB) error
+// Note writes down, in the same transaction, that n dead notifications are due again; rows are they as they were, those up to noteMost.
+type Note func(tx *gorm.DB, rows []Row, n int64) error
+
+// noteMost bounds how many rows a Note is told of: what a reader looks at, and what one field of a log holds.
+const noteMost = 50
 
 // Retry makes one dead notification due now, with all its attempts before it again, and notes it. It returns ErrNoNotification or
 // ErrNotDead.
@@ -91,8 +94,8 @@ const (
 	reviveMost  = 10_000
 )
 
-// RetryAll is Retry for every dead notification of a channel, the oldest 10,000 at most; more says that some are left. It is noted once,
-// with the first of them.
+// RetryAll is Retry for every dead notification of a channel, the oldest 10,000 at most; more says that some are left. Up to 500 at a
+// time, each time noted in the same transaction.
 func (d *Desk) RetryAll(ctx context.Context, channel string, note Note) (revived int64, more bool, err error) {
 	for revived < reviveMost {
 		var rows []Row
@@ -106,9 +109,6 @@ func (d *Desk) RetryAll(ctx context.Context, channel string, note Note) (revived
 			byEvent[row.Event] = append(byEvent[row.Event], row.OrderID)
 		}
 		for event, orders := range byEvent {
-			if revived > 0 {
-				note = nil
-			}
 			n, err := d.revive(ctx, channel, event, orders, note)
 			if revived += n; err != nil {
 				return revived, true, err
@@ -123,13 +123,17 @@ func (d *Desk) RetryAll(ctx context.Context, channel string, note Note) (revived
 
 func (d *Desk) revive(ctx context.Context, channel, event string, orders []string, note Note) (n int64, err error) {
 	err = d.write.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
+		var were []Row
+		if err := rowsOf(tx, channel, event, orders).Where("state = ?", StateDead).Order("order_id").Limit(noteMost).Find(&were).Error; err != nil || len(were) == 0 {
+			return err
+		}
 		changed := rowsOf(tx, channel, event, orders).Where("state = ?", StateDead).
 			Updates(map[string]any{"state": StatePending, "attempts": 0, "lease": "", "next_at": d.now().UnixMilli()})
 		n = changed.RowsAffected
 		if changed.Error != nil || n == 0 || note == nil {
 			return changed.Error
 		}
-		return note(tx)
+		return note(tx, were, n)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("retry notifications of channel %s: %w", channel, err)

@@ -104,7 +104,7 @@ func (r *Relay) runLane(ctx context.Context, l *lane) {
 				r.log.WarnContext(ctx, "notify: outbox unreachable, will keep trying", "channel", l.channel.Name(), "error", err)
 			}
 			backoff = min(max(2*backoff, dbBackoffMin), dbBackoffMax)
-			idle(ctx, nil, backoff/2+rand.N(backoff/2))
+			idle(ctx, nil, backoff/2+rand.N(backoff/2)) // #nosec G404 -- jitter
 			continue
 		case backoff > 0:
 			r.log.InfoContext(ctx, "notify: outbox reachable again", "channel", l.channel.Name())

@@ -14,16 +14,34 @@ import (
 )
 
 // DeadLetters lets operators look at tickets that were given up on, try them
-// again or forget them. Safe for concurrent use.
+// again or forget them. Every change is in the admin log before it is made.
+// Safe for concurrent use.
 type DeadLetters struct {
 	db    *store.DB
 	lines *queue.Lines
-	now   func() time.Time
+	log   *inventory.AdminLog
 }
 
 // NewDeadLetters returns the dead letters of all lines.
-func NewDeadLetters(db *store.DB, lines *queue.Lines, now func() time.Time) *DeadLetters {
-	return &DeadLetters{db: db, lines: lines, now: now}
+func NewDeadLetters(db *store.DB, lines *queue.Lines, log *inventory.AdminLog) *DeadLetters {
+	return &DeadLetters{db: db, lines: lines, log: log}
+}
+
+// letterImage is a dead letter as the admin log shows it.
+type letterImage struct {
+	State    string     `json:"state"` // dead, queued or dropped
+	User     string     `json:"user,omitempty"`
+	Quantity int        `json:"quantity,omitempty"`
+	Reason   string     `json:"reason,omitempty"` // why it died
+	FailedAt *time.Time `json:"failed_at,omitempty"`
+}
+
+func imageOf(l queue.DeadLetter) letterImage {
+	image := letterImage{State: "dead", User: l.Ticket.User, Quantity: l.Ticket.Units, Reason: l.Ticket.Reason}
+	if !l.Ticket.At.IsZero() {
+		image.FailedAt = &l.Ticket.At
+	}
+	return image
 }
 
 // List returns up to n dead letters of a sale, newest first, after skipping some.
@@ -37,13 +55,17 @@ func (d *DeadLetters) Show(ctx context.Context, sale, id string) (queue.DeadLett
 }
 
 // Requeue tries a dead letter again. It needs a unit and its user's slot, and
-// returns queue.ErrNotDead, ErrUnreadable, ErrSoldOut, ErrHeld or ErrNotReady
-// otherwise, having changed nothing.
+// returns an InvalidError for a bad reason and queue.ErrNotDead, ErrUnreadable,
+// ErrSoldOut, ErrHeld or ErrNotReady otherwise, having changed nothing.
 //
 // The row that says the order failed is removed first, since a worker takes an
 // order that has a row for done. Should the line refuse, or this process die
 // in between, the letter is still there and may be requeued again.
 func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason string) error {
+	act := inventory.Act{Actor: actor, Action: "dead.requeue", Sale: sale, Target: id, Reason: reason}
+	if err := act.Check(); err != nil {
+		return err
+	}
 	line := d.lines.Of(sale)
 	letter, err := line.DeadLetter(ctx, id)
 	if err == nil {
@@ -52,51 +74,84 @@ func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason strin
 	if err != nil {
 		return fmt.Errorf("requeue %s: %w", id, err)
 	}
-	row, err := d.forget(ctx, sale, id, actor, reason)
+	row, entry, err := d.forget(ctx, act, letter)
 	if err != nil {
 		return fmt.Errorf("requeue %s: %w", id, err)
 	}
 	err = line.Requeue(ctx, id, row.Email, row.Phone, row.Locale)
-	if err == nil || row.ID == "" {
+	if err == nil {
+		after := imageOf(letter)
+		after.State, after.Reason, after.FailedAt = "queued", "", nil
+		d.log.Finish(ctx, entry, after)
+		return nil
+	}
+	return errors.Join(err, d.restore(context.WithoutCancel(ctx), row, entry, refused(err)))
+}
+
+// refused reports whether err says that the line has changed nothing.
+func refused(err error) bool {
+	for _, known := range []error{queue.ErrNotDead, queue.ErrUnreadable, queue.ErrSoldOut, queue.ErrHeld, queue.ErrNotReady} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}
+
+// forget removes the row of a failed order and returns it, its zero value when
+// there was none, and the entry of the admin log that says so.
+func (d *DeadLetters) forget(ctx context.Context, act inventory.Act, letter queue.DeadLetter) (row Row, entry int64, err error) {
+	err = d.db.Tx(ctx, func(tx *gorm.DB) error {
+		row = Row{}
+		err := store.ForUpdate(tx).Take(&row, "id = ? AND sale_id = ?", act.Target, act.Sale).Error
+		switch {
+		case errors.Is(err, gorm.ErrRecordNotFound):
+			row = Row{}
+		case err != nil:
+			return err
+		case row.Status != Failed:
+			return fmt.Errorf("its order is %s: %w", row.Status, queue.ErrNotDead)
+		default:
+			if err := tx.Delete(&Row{}, "id = ? AND status = ?", act.Target, Failed).Error; err != nil {
+				return err
+			}
+		}
+		entry, err = d.log.Begin(tx, act, imageOf(letter))
+		return err
+	})
+	return row, entry, err
+}
+
+// restore brings the row of a failed order back, and takes the entry back when nothing has come of it.
+func (d *DeadLetters) restore(ctx context.Context, row Row, entry int64, nothing bool) error {
+	return d.db.Tx(ctx, func(tx *gorm.DB) error {
+		if row.ID != "" {
+			if err := store.InsertIgnore(tx).Create(&row).Error; err != nil {
+				return err
+			}
+		}
+		if nothing {
+			return d.log.TakeBack(tx, entry)
+		}
+		return nil
+	})
+}
+
+// Drop forgets a dead letter, or returns an InvalidError for a bad reason or
+// queue.ErrNotDead. Its order stays failed.
+func (d *DeadLetters) Drop(ctx context.Context, sale, id, actor, reason string) error {
+	act := inventory.Act{Actor: actor, Action: "dead.drop", Sale: sale, Target: id, Reason: reason}
+	if err := act.Check(); err != nil {
 		return err
 	}
-	return errors.Join(err, d.restore(ctx, row))
-}
-
-// forget removes the row of a failed order and returns it; its zero value
-// when there was none.
-func (d *DeadLetters) forget(ctx context.Context, sale, id, actor, reason string) (Row, error) {
-	var row Row
-	err := d.db.Tx(ctx, func(tx *gorm.DB) error {
-		row = Row{}
-		err := store.ForUpdate(tx).Take(&row, "id = ? AND sale_id = ?", id, sale).Error
-		if errors.Is(err, gorm.ErrRecordNotFound) {
-			return inventory.Log(tx, d.now(), actor, "dead.requeue", id, reason, nil, nil)
-		}
-		if err != nil {
-			return err
-		}
-		if row.Status != Failed {
-			return fmt.Errorf("its order is %s: %w", row.Status, queue.ErrNotDead)
-		}
-		if err := tx.Delete(&Row{}, "id = ? AND status = ?", id, Failed).Error; err != nil {
-			return err
-		}
-		return inventory.Log(tx, d.now(), actor, "dead.requeue", id, reason, row.Reason, nil)
-	})
-	return row, err
-}
-
-func (d *DeadLetters) restore(ctx context.Context, row Row) error {
-	return d.db.Tx(ctx, func(tx *gorm.DB) error { return store.InsertIgnore(tx).Create(&row).Error })
-}
-
-// Drop forgets a dead letter, or returns queue.ErrNotDead. Its order stays failed.
-func (d *DeadLetters) Drop(ctx context.Context, sale, id, actor, reason string) error {
-	if err := d.lines.Of(sale).DropDead(ctx, id); err != nil {
+	letter, err := d.lines.Of(sale).DeadLetter(ctx, id)
+	if err == nil {
+		after := imageOf(letter)
+		after.State = "dropped"
+		err = d.log.Noted(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) { return after, d.lines.Of(sale).DropDead(ctx, id) })
+	}
+	if err != nil {
 		return fmt.Errorf("drop %s: %w", id, err)
 	}
-	return d.db.Tx(ctx, func(tx *gorm.DB) error {
-		return inventory.Log(tx, d.now(), actor, "dead.drop", id, reason, nil, nil)
-	})
+	return nil
 }

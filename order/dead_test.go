@@ -2,6 +2,7 @@ package order_test
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -11,6 +12,10 @@ import (
 	"sluice/order"
 	"sluice/queue"
 )
+
+func (w *world) adminLog() *inventory.AdminLog {
+	return inventory.NewAdminLog(w.db, slog.New(slog.DiscardHandler), time.Now)
+}
 
 // bury takes one order to its death and returns its ticket.
 func (w *world) bury(user string, units int) queue.Ticket {
@@ -26,7 +31,7 @@ func (w *world) bury(user string, units int) queue.Ticket {
 
 func TestADeadLetterLivesAgain(t *testing.T) {
 	eachDatabase(t, 3, 1, func(w *world) {
-		dead := order.NewDeadLetters(w.db, w.lines, time.Now)
+		dead := order.NewDeadLetters(w.db, w.lines, w.adminLog())
 		ticket := w.bury("ann", 1)
 		list, err := dead.List(w.ctx, theSale, 0, 10)
 		require.NoError(t, err)
@@ -50,7 +55,7 @@ func TestADeadLetterLivesAgain(t *testing.T) {
 
 func TestADeadLetterThatNoLongerFitsStays(t *testing.T) {
 	eachDatabase(t, 1, 1, func(w *world) {
-		dead := order.NewDeadLetters(w.db, w.lines, time.Now)
+		dead := order.NewDeadLetters(w.db, w.lines, w.adminLog())
 		ticket := w.bury("ann", 1)
 		w.admit("bob", 1)
 		require.ErrorIs(t, dead.Requeue(w.ctx, theSale, ticket.ID, "olga", ""), queue.ErrSoldOut)
@@ -74,7 +79,7 @@ func TestADeadLetterThatNoLongerFitsStays(t *testing.T) {
 // A rebuild keeps dead letters for the operator.
 func TestADeadLetterSurvivesARebuild(t *testing.T) {
 	w := onSQLite(t, 3, 1)
-	dead := order.NewDeadLetters(w.db, w.lines, time.Now)
+	dead := order.NewDeadLetters(w.db, w.lines, w.adminLog())
 	ticket := w.bury("ann", 1)
 	require.NoError(t, w.keeper.Rebuild(w.ctx, theSale))
 	letter, err := dead.Show(w.ctx, theSale, ticket.ID)

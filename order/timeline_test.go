@@ -117,7 +117,7 @@ func TestTimelineShowsOperatorsAndGivingUp(t *testing.T) {
 	}).Bury(w.ctx, b, "gave up after 5 attempts")
 	require.NoError(t, err)
 	w.settle(b, byID(outcomes))
-	require.NoError(t, order.NewDeadLetters(w.db, w.lines, time.Now).Requeue(w.ctx, theSale, ticket.ID, "olga", "mended"))
+	require.NoError(t, order.NewDeadLetters(w.db, w.lines, w.adminLog()).Requeue(w.ctx, theSale, ticket.ID, "olga", "mended"))
 	_, events := w.steps(ticket.ID)
 	found := map[string]order.Event{}
 	for _, e := range events {

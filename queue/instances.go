@@ -25,7 +25,9 @@ type Instance struct {
 	ConfigFile    string    `json:"config_file"` // digest of the hot keys in its file
 	Payments      bool      `json:"payments"`    // whether the orders it makes or shows must be paid
 	StartedAt     time.Time `json:"started_at"`
-	LastSeen      time.Time `json:"-"` // by Redis' clock
+	// Refused is how many orders of a sale its gateway refuses a second; the busiest sales only.
+	Refused  map[string]float64 `json:"refused,omitempty"`
+	LastSeen time.Time          `json:"-"` // by Redis' clock
 }
 
 // Instances knows which processes run: each says so once a second, and one

@@ -24,6 +24,8 @@ type Lines struct {
 	rdb     redis.UniversalClient
 	scripts scripts
 	promise *Promise // nil: whatever Redis keeps is enough
+
+	instance string // in whose name batches are claimed; empty: in nobody's
 }
 
 // NewLines returns the lines kept in rdb.
@@ -79,6 +81,7 @@ func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration)
 }
 
 func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Duration) (Batch, error) {
+	id = l.batchName(id)
 	keys := []string{l.keys.meta, l.keys.wait, l.keys.suspect, l.keys.lease, l.keys.leased, l.keys.orders, l.keys.attempts}
 	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, lease.Milliseconds(), id, min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects)
 	if err != nil || len(list) == 0 {

@@ -149,6 +149,7 @@ type Revived struct {
 // somebody else has it, and ErrNotReady when the line is missing, of another
 // epoch or being rebuilt, or nobody has verified it since Redis came up.
 func (l *Line) Revive(ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (Revived, error) {
+	batch = l.batchName(batch)
 	k := l.keys
 	reply, err := l.scripts.revive.fenced(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased, k.done},
 		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch, lease.Milliseconds())

@@ -123,7 +123,9 @@ func (p *Promise) acks() int {
 
 // Promising returns the same lines, admitting only what p can keep.
 func (ls *Lines) Promising(p *Promise) *Lines {
-	return &Lines{rdb: ls.rdb, scripts: ls.scripts, promise: p}
+	promising := *ls
+	promising.promise = p
+	return &promising
 }
 
 // kept returns ErrNotReady while Redis keeps less than is promised.

@@ -46,7 +46,7 @@ func (db *DB) once(ctx context.Context, fn func(tx *gorm.DB) error) error {
 // pause waits a doubling, fully jittered time, so that transactions that met once do not meet again.
 func pause(ctx context.Context, attempt int) error {
 	ceiling := min(txBackoff<<attempt, txBackoffMax)
-	timer := time.NewTimer(rand.N(ceiling) + time.Millisecond)
+	timer := time.NewTimer(rand.N(ceiling) + time.Millisecond) // #nosec G404 -- jitter
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

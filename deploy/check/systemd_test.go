@@ -16,7 +16,7 @@ const unitFile = "../systemd/sluice.service"
 
 func TestSystemdUnit(t *testing.T) {
 	t.Parallel()
-	options, err := unit.Deserialize(bytes.NewReader(read(t, unitFile)))
+	options, err := unit.DeserializeOptions(bytes.NewReader(read(t, unitFile)))
 	require.NoError(t, err)
 	values := map[string]string{}
 	for _, o := range options {

@@ -44,7 +44,7 @@ func (c *caller) dial(ctx context.Context) error {
 
 func (c *caller) close() {
 	if c.conn != nil {
-		c.conn.Close()
+		_ = c.conn.Close()
 	}
 }
 

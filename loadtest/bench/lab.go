@@ -58,10 +58,11 @@ func newLab(ctx context.Context, opt Options, source string, log io.Writer) (*La
 	l := &Lab{opt: opt, dir: dir, self: self, log: log, sluice: filepath.Join(dir, "sluice"),
 		servers: map[string]*servers.Server{}, files: map[string]Requests{}}
 	// PostgreSQL does not run as root and must pass through.
+	// #nosec G302 -- the databases run as other users and must pass through
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", l.sluice, ".")
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", l.sluice, ".") // #nosec G204 -- into a folder of our own
 	build.Dir, build.Env = source, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("build Sluice in %s: %w\n%s", source, err, out), l.Close())

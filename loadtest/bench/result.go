@@ -106,6 +106,7 @@ func costs(readings []Reading) map[string]float64 {
 
 // save writes latest.json and latest.svg into dir.
 func (r Result) save(dir string) error {
+	// #nosec G301 -- results are for everybody
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
@@ -113,8 +114,9 @@ func (r Result) save(dir string) error {
 	if err != nil {
 		return err
 	}
+	// #nosec G306 -- results are for everybody
 	if err := os.WriteFile(filepath.Join(dir, "latest.json"), append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "latest.svg"), []byte(chart(r)), 0o644)
+	return os.WriteFile(filepath.Join(dir, "latest.svg"), []byte(chart(r)), 0o644) // #nosec G306 -- results are for everybody
 }

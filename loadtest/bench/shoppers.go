@@ -12,7 +12,7 @@ import (
 )
 
 // secret signs the tokens of the shoppers and of the administrator.
-const secret = "a benchmark's secret of 32 bytes or more"
+const secret = "a benchmark's secret of 32 bytes or more" // #nosec G101 -- of a system that lives for minutes
 
 // Requests is a file of ready HTTP requests, all of one size, each by another shopper.
 type Requests struct {

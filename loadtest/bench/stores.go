@@ -137,7 +137,7 @@ func (l *Lab) versions(ctx context.Context) map[string]string {
 			if db.QueryRowContext(ctx, question).Scan(&text) == nil {
 				found[name], _, _ = strings.Cut(text, " ")
 			}
-			db.Close()
+			_ = db.Close()
 		}
 	}
 	return found

@@ -65,7 +65,7 @@ func (s *System) env() []string {
 
 // serve starts a process of Sluice in some roles.
 func (s *System) serve(ctx context.Context, roles string, env ...string) (*Node, error) {
-	cmd := exec.Command(s.lab.sluice, "serve", "--role", roles)
+	cmd := exec.Command(s.lab.sluice, "serve", "--role", roles) // #nosec G204 -- the binary built for this run
 	cmd.Env = append(s.env(), env...)
 	n := &Node{}
 	var err error
@@ -89,7 +89,7 @@ func (s *System) serve(ctx context.Context, roles string, env ...string) (*Node,
 
 // migrate brings the tables of the database into being without a process that serves.
 func (s *System) migrate(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, s.lab.sluice, "migrate", "up")
+	cmd := exec.CommandContext(ctx, s.lab.sluice, "migrate", "up") // #nosec G204 -- the binary built for this run
 	cmd.Env = s.env()
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("sluice migrate up: %w: %s", err, out)

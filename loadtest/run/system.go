@@ -56,7 +56,7 @@ func startSystem(ctx context.Context, opt options, out io.Writer) (*system, erro
 	}
 	s := &system{binary: filepath.Join(opt.dir, "sluice"), dir: opt.dir, running: make(chan struct{}), done: make(chan struct{})}
 	fmt.Fprintln(out, "loadtest: building sluice")
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", s.binary, ".")
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", s.binary, ".") // #nosec G204 -- into a folder of our own
 	build.Dir = opt.source
 	if text, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build sluice in %s: %w\n%s", opt.source, err, text)
@@ -113,7 +113,7 @@ func (s *system) configure(ctx context.Context, opt options, state string) error
 }
 
 func (s *system) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, s.binary, args...)
+	cmd := exec.CommandContext(ctx, s.binary, args...) // #nosec G204 -- the binary built below
 	cmd.Env = s.env
 	return cmd
 }
@@ -126,7 +126,7 @@ func (s *system) launch() error {
 		return fmt.Errorf("open the log of sluice: %w", err)
 	}
 	// Not bound to a context: it is told to stop after the last question was asked.
-	s.cmd = exec.Command(s.binary, "serve")
+	s.cmd = exec.Command(s.binary, "serve") // #nosec G204 -- the binary built below
 	s.cmd.Env = s.env
 	s.cmd.Stdout, s.cmd.Stderr = log, &listener{to: log, s: s}
 	if err := s.cmd.Start(); err != nil {

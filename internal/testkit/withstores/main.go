@@ -88,7 +88,7 @@ func withStores(ctx context.Context, stores *stores, installer *installer, args 
 	if err != nil {
 		return 1, err
 	}
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := exec.Command(args[0], args[1:]...) // #nosec G204 -- the command it was started for
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = out, errOut
 	return runCommand(cmd, signals, out)

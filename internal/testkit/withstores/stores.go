@@ -73,9 +73,11 @@ func (s *stores) makeFolder() error {
 		return fmt.Errorf("temporary folder: %w", err)
 	}
 	fmt.Fprintln(s.out, "withstores: temporary folder", s.dir)
+	// #nosec G301 -- the databases run as other users and must pass through
 	if err := os.Mkdir(s.temp(), 0o711); err != nil {
 		return fmt.Errorf("temporary folder: %w", err)
 	}
+	// #nosec G302 -- the databases run as other users and must pass through
 	if err := os.Chmod(s.dir, 0o711); err != nil {
 		return fmt.Errorf("temporary folder: %w", err)
 	}

@@ -96,7 +96,7 @@ func (j Job) open(ctx context.Context) (*sql.DB, error) {
 		fmt.Sprintf("INSERT INTO stock (sale_id, total, available) VALUES ('%s', 100000000, 100000000)", sale),
 	} {
 		if _, err := db.ExecContext(ctx, statement); err != nil {
-			db.Close()
+			_ = db.Close()
 			return nil, fmt.Errorf("set up the yardstick's sale: %w", err)
 		}
 	}

@@ -1,0 +1,159 @@
+package gateway
+
+import (
+	"context"
+	"net/http"
+	"slices"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/queue"
+)
+
+// viewsAtOnce bounds the lines looked at in one round trip.
+const viewsAtOnce = 100
+
+// queueBody is one line as operators see it.
+type queueBody struct {
+	Sale             string    `json:"sale"`
+	Depth            int64     `json:"depth"`
+	Capacity         int64     `json:"capacity"`
+	OldestAgeSeconds float64   `json:"oldest_age_seconds"`
+	Stock            int64     `json:"stock"`
+	Suspects         int64     `json:"suspects"`
+	LeasedBatches    int64     `json:"leased_batches"`
+	Retrying         int64     `json:"retrying"`
+	Dead             int64     `json:"dead"`
+	Admitted         int64     `json:"admitted"`
+	Served           int64     `json:"served"`
+	Rebuilding       bool      `json:"rebuilding"`
+	Rates            lineRates `json:"rates"`
+}
+
+// lineRates is how a line moves, in orders a second.
+type lineRates struct {
+	Admitted float64 `json:"admitted_per_second"`
+	Drained  float64 `json:"drained_per_second"`
+	Refused  float64 `json:"refused_per_second"` // by all gateways
+	Window   float64 `json:"window_seconds"`     // over which the first two were measured; 0: not yet
+}
+
+func queueBodyOf(sale string, v queue.View) *queueBody {
+	if !v.Exists {
+		return nil
+	}
+	return &queueBody{Sale: sale, Depth: v.Waiting, Capacity: v.Cap, OldestAgeSeconds: v.OldestAge.Seconds(), Stock: v.Stock, Suspects: v.Suspects,
+		LeasedBatches: v.Leased, Retrying: v.Retrying, Dead: v.Dead, Admitted: v.Seq, Served: v.Served, Rebuilding: v.Gate}
+}
+
+// lines shows the lines of some sales as they are right now, each with its rates; nil where there is none.
+func (o *Ops) lines(ctx context.Context, sales []string) ([]*queueBody, error) {
+	var views []queue.View
+	for some := range slices.Chunk(sales, viewsAtOnce) {
+		found, err := o.Lines.Views(ctx, some)
+		if err != nil {
+			return nil, err
+		}
+		views = append(views, found...)
+	}
+	instances, err := o.Beats.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	lines := make([]*queueBody, len(sales))
+	for i, sale := range sales {
+		b := queueBodyOf(sale, views[i])
+		if b == nil {
+			continue
+		}
+		if e, ok := o.Book.Get(sale); ok {
+			flow := e.Flow()
+			b.Rates = lineRates{Admitted: flow.Admitted, Drained: flow.Drained, Window: flow.Window.Seconds()}
+		}
+		for _, one := range instances {
+			b.Rates.Refused += one.Refused[sale]
+		}
+		lines[i] = b
+	}
+	return lines, nil
+}
+
+func (o *Ops) queue(c *gin.Context) {
+	found, err := o.lines(c.Request.Context(), o.Book.Active())
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	lines := []*queueBody{}
+	for _, b := range found {
+		if b != nil {
+			lines = append(lines, b)
+		}
+	}
+	c.JSON(http.StatusOK, gin.H{"lines": lines})
+}
+
+// showQueue shows one line.
+func (o *Ops) showQueue(c *gin.Context) {
+	line, ok := o.lineOf(c)
+	if ok {
+		c.JSON(http.StatusOK, line)
+	}
+}
+
+// lineOf is the line of the sale that the route names, or answers the request.
+func (o *Ops) lineOf(c *gin.Context) (*queueBody, bool) {
+	sale := c.Param("sale")
+	if !o.checkSale(c, sale) {
+		return nil, false
+	}
+	lines, err := o.lines(c.Request.Context(), []string{sale})
+	switch {
+	case err != nil:
+		o.refuse(c, err)
+		return nil, false
+	case lines[0] == nil:
+		WriteProblem(c, NewProblem(CodeNotFound, "This sale has no line: it ended long ago, or Redis has just lost it."))
+		return nil, false
+	}
+	return lines[0], true
+}
+
+// leaseBody is a batch that a worker holds.
+type leaseBody struct {
+	BatchID    string   `json:"batch_id"`
+	Instance   string   `json:"instance,omitempty"` // whose worker holds it
+	Tickets    int64    `json:"tickets"`
+	Orders     []string `json:"orders"` // the first of them
+	Deadline   string   `json:"deadline"`
+	AgeSeconds float64  `json:"age_seconds"`
+	Overdue    bool     `json:"overdue"` // its lease has run out: it is about to be taken over
+}
+
+type leaseList struct {
+	Leases []leaseBody `json:"leases"`
+	Total  int64       `json:"total"` // listed or not
+}
+
+// listLeases shows what workers hold of one line, those first whose lease ends first.
+func (o *Ops) listLeases(c *gin.Context) {
+	limit, bad := pageSize(c)
+	if len(bad) > 0 {
+		WriteProblem(c, InvalidRequest(bad...))
+		return
+	}
+	if !o.checkSale(c, c.Param("sale")) {
+		return
+	}
+	found, total, err := o.Lines.Of(c.Param("sale")).Leases(c.Request.Context(), limit)
+	if err != nil {
+		o.refuse(c, err)
+		return
+	}
+	list := leaseList{Leases: make([]leaseBody, len(found)), Total: total}
+	for i, l := range found {
+		list.Leases[i] = leaseBody{BatchID: l.Batch, Instance: l.Instance, Tickets: l.Tickets, Orders: orEmpty(l.Orders), Deadline: formatTime(l.Deadline),
+			AgeSeconds: max(o.Lease-l.Left, 0).Seconds(), Overdue: l.Left < 0}
+	}
+	c.JSON(http.StatusOK, list)
+}

@@ -1,0 +1,78 @@
+package gateway
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+const (
+	refusalWindow = 5 * time.Second
+	refusalSales  = 64 // at most that many sales are told of, the busiest
+)
+
+// refusalMeter measures how many orders of each sale are refused a second. Safe for concurrent use.
+type refusalMeter struct {
+	mu    sync.Mutex
+	looks []refusalLook // the first is the newest that is refusalWindow old
+}
+
+type refusalLook struct {
+	at     time.Time
+	totals map[string]float64
+}
+
+// observe returns the rates since the look that is refusalWindow old, or the first.
+func (m *refusalMeter) observe(now time.Time, totals map[string]float64) map[string]float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.looks = append(m.looks, refusalLook{now, totals})
+	for len(m.looks) > 2 && now.Sub(m.looks[1].at) >= refusalWindow {
+		m.looks = m.looks[1:]
+	}
+	first := m.looks[0]
+	seconds := now.Sub(first.at).Seconds()
+	if seconds <= 0 {
+		return nil
+	}
+	rates := map[string]float64{}
+	for sale, total := range totals {
+		if more := total - first.totals[sale]; more > 0 {
+			rates[sale] = more / seconds
+		}
+	}
+	if len(rates) > refusalSales {
+		busiest := slices.SortedFunc(maps.Keys(rates), func(a, b string) int { return cmp.Compare(rates[b], rates[a]) })
+		for _, sale := range busiest[refusalSales:] {
+			delete(rates, sale)
+		}
+	}
+	return rates
+}
+
+// Refused is how many orders of each sale this gateway refuses a second, over about the last five seconds in which it was called
+// once a second; sales without refusals are absent, and so are all but the 64 busiest.
+func (g *Gateway) Refused() map[string]float64 {
+	return g.refusals.observe(g.now(), g.admission.metrics.refusals())
+}
+
+// refusals is how many orders of each sale were ever refused here.
+func (m *admissionMetrics) refusals() map[string]float64 {
+	totals := map[string]float64{}
+	m.sales.Range(func(sale, known any) bool {
+		known.(*saleCounters).rejected.Range(func(_, counter any) bool {
+			var value dto.Metric
+			if counter.(prometheus.Counter).Write(&value) == nil {
+				totals[sale.(string)] += value.GetCounter().GetValue()
+			}
+			return true
+		})
+		return true
+	})
+	return totals
+}

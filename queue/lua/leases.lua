@@ -1,0 +1,17 @@
+-- leases: the batches that workers hold, those first whose lease ends first.
+--
+-- KEYS  1 lease  2 leased
+-- ARGV  1 most batches  2 most order ids of each
+--
+-- Returns {now in ms, how many there are in all, then per batch: id, deadline in ms, how many tickets, the first order ids joined by commas}.
+
+local held = redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1, 'WITHSCORES')
+local out = {int(now_ms()), redis.call('ZCARD', KEYS[1])}
+for i = 1, #held, 2 do
+  local ids = split(redis.call('HGET', KEYS[2], held[i]) or '')
+  out[#out + 1] = held[i]
+  out[#out + 1] = held[i + 1]
+  out[#out + 1] = #ids
+  out[#out + 1] = table.concat(ids, ',', 1, math.min(#ids, tonumber(ARGV[2])))
+end
+return out
