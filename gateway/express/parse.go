@@ -67,7 +67,7 @@ func requestLine(line string) (method, path string, ok bool) {
 		return "", "", false
 	}
 	for i := 0; i < len(path); i++ {
-		if !inPath[path[i]] {
+		if !inPath(path[i]) {
 			return "", "", false
 		}
 	}
@@ -115,7 +115,7 @@ func (x *exchange) plainHeader() bool {
 		return false
 	}
 	for i := 0; i < len(host[0]); i++ {
-		if !inHost[host[0][i]] {
+		if !inHost(host[0][i]) {
 			return false
 		}
 	}
@@ -144,7 +144,7 @@ func (x *exchange) length(method string) (int, bool) {
 
 func isToken(s string) bool {
 	for i := 0; i < len(s); i++ {
-		if !inToken[s[i]] {
+		if !inToken(s[i]) {
 			return false
 		}
 	}
@@ -161,22 +161,31 @@ func isText(s string) bool {
 	return true
 }
 
-const (
-	letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	digits  = "0123456789"
-)
-
-type set [256]bool
-
-func setOf(chars string) (s set) {
-	for i := 0; i < len(chars); i++ {
-		s[chars[i]] = true
-	}
-	return s
+func alphanumeric(b byte) bool {
+	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9'
 }
 
-var (
-	inPath  = setOf(letters + digits + "/-._~")
-	inToken = setOf(letters + digits + "!#$%&'*+-.^_`|~")
-	inHost  = setOf(letters + digits + "-.:[]")
-)
+func inPath(b byte) bool {
+	switch b {
+	case '/', '-', '.', '_', '~':
+		return true
+	}
+	return alphanumeric(b)
+}
+
+// inToken is tchar of RFC 9110.
+func inToken(b byte) bool {
+	switch b {
+	case '-', '!', '#', '$', '%', '&', '\'', '*', '+', '.', '^', '_', '`', '|', '~':
+		return true
+	}
+	return alphanumeric(b)
+}
+
+func inHost(b byte) bool {
+	switch b {
+	case '-', '.', ':', '[', ']':
+		return true
+	}
+	return alphanumeric(b)
+}
