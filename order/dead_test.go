@@ -17,6 +17,13 @@ func (w *world) adminLog() *inventory.AdminLog {
 	return inventory.NewAdminLog(w.db, slog.New(slog.DiscardHandler), time.Now)
 }
 
+func (w *world) logged(action string) []inventory.LogEntry {
+	w.t.Helper()
+	list, err := w.adminLog().List(w.ctx, inventory.LogFilter{Action: action}, 0, 100)
+	require.NoError(w.t, err)
+	return list
+}
+
 // bury takes one order to its death and returns its ticket.
 func (w *world) bury(user string, units int) queue.Ticket {
 	w.t.Helper()
@@ -47,9 +54,12 @@ func TestADeadLetterLivesAgain(t *testing.T) {
 		require.Equal(t, order.Confirmed, row.Status)
 		require.Equal(t, "ann@example.com", row.Email, "its contact came back from the database")
 		require.EqualValues(t, 1, w.clean().Live)
-		var actors []string
-		require.NoError(t, w.db.Read.Table("admin_log").Where("action = 'dead.requeue' AND target = ?", ticket.ID).Pluck("actor", &actors).Error)
-		require.Equal(t, []string{"olga"}, actors)
+		entries := w.logged("dead.requeue")
+		require.Len(t, entries, 1)
+		require.Equal(t, []string{"olga", theSale, ticket.ID, "database is well again"},
+			[]string{entries[0].Actor, entries[0].SaleID, entries[0].Target, entries[0].Reason})
+		require.Contains(t, entries[0].BeforeValue, `"state":"dead"`)
+		require.Contains(t, entries[0].AfterValue, `"queued"`)
 	})
 }
 
@@ -67,9 +77,13 @@ func TestADeadLetterThatNoLongerFitsStays(t *testing.T) {
 		w.keep()
 		w.admit("ann", 1)
 		require.ErrorIs(t, dead.Requeue(w.ctx, theSale, ticket.ID, "olga", ""), queue.ErrHeld)
+		require.Empty(t, w.logged("dead.requeue"), "what was refused is no change")
 
 		require.NoError(t, dead.Drop(w.ctx, theSale, ticket.ID, "olga", "ordered again"))
 		require.ErrorIs(t, dead.Drop(w.ctx, theSale, ticket.ID, "olga", ""), queue.ErrNotDead)
+		dropped := w.logged("dead.drop")
+		require.Len(t, dropped, 1)
+		require.Contains(t, dropped[0].AfterValue, `"dropped"`)
 		_, err = dead.Show(w.ctx, theSale, ticket.ID)
 		require.ErrorIs(t, err, queue.ErrNotDead)
 		w.clean()
