@@ -25,7 +25,7 @@ func TestCommandsManageTopics(t *testing.T) {
 		case bodies <- r.Header.Get("webhook-id") + " " + string(body):
 		default:
 		}
-		if strings.Contains(r.Header.Get("webhook-id"), "bad") {
+		if strings.HasPrefix(r.Header.Get("webhook-id"), "points:bad-") {
 			w.WriteHeader(http.StatusGone)
 		}
 	}))

@@ -47,12 +47,12 @@ func New(whole *http.Server, plain func(method, path string) bool, maxConns int)
 }
 
 // Serve answers on ln, which must be TCP, until Shutdown or Close, and then
-// returns http.ErrServerClosed at once, while requests may still be running.
-// Call it once.
+// returns http.ErrServerClosed at once, while requests may still be running;
+// after either it closes ln and serves nothing. Call it once.
 func (s *Server) Serve(ln net.Listener) error {
-	s.mu.Lock()
-	s.listener, s.handed.addr = ln, ln.Addr()
-	s.mu.Unlock()
+	if !s.listenOn(ln) {
+		return http.ErrServerClosed
+	}
 	whole := make(chan error, 1)
 	go func() { whole <- s.whole.Serve(s.handed) }()
 	err := s.accept(ln)
@@ -64,6 +64,18 @@ func (s *Server) Serve(ln net.Listener) error {
 		err = errors.Join(err, end)
 	}
 	return err
+}
+
+// listenOn makes ln known to whoever stops the server; false when it is stopped already.
+func (s *Server) listenOn(ln net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing.Load() {
+		_ = ln.Close()
+		return false
+	}
+	s.listener, s.handed.addr = ln, ln.Addr()
+	return true
 }
 
 func (s *Server) accept(ln net.Listener) error {

@@ -280,6 +280,27 @@ func TestShutdownWaitsForWhatRuns(t *testing.T) {
 	require.Error(t, err)
 }
 
+// Whoever stops a server that is only just starting must not wait for it for ever.
+func TestAServerStoppedBeforeItServesDoesNotBegin(t *testing.T) {
+	t.Parallel()
+	for range 20 { // a free slot and the stop are both ready: a choice between them would be drawn
+		ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // Serve closes it
+		require.NoError(t, err)
+		s := New(&http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Second}, plainPath, 1)
+		require.NoError(t, s.Shutdown(t.Context()))
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ln) }()
+		select {
+		case err := <-served:
+			require.ErrorIs(t, err, http.ErrServerClosed)
+		case <-time.After(10 * time.Second):
+			_ = ln.Close()
+			t.Fatal("it serves after Shutdown")
+		}
+		require.ErrorIs(t, ln.Close(), net.ErrClosed, "Serve closes it")
+	}
+}
+
 func TestShutdownGivesUpAndCloseCutsOff(t *testing.T) {
 	t.Parallel()
 	began, release := make(chan struct{}), make(chan struct{})
