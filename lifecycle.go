@@ -58,7 +58,13 @@ func (a *App) serve(name string, ln net.Listener, srv *gateway.Server, drain fun
 			drain()
 		}
 		grace := a.cfg.Stop.Grace / 2
-		return errors.Join(srv.Shutdown(ctx, grace), <-done)
+		err := srv.Shutdown(ctx, grace)
+		select {
+		case end := <-done:
+			return errors.Join(err, end)
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
 	})
 }
 
