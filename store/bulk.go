@@ -87,11 +87,15 @@ func (b *Bulk) Prepare(ctx context.Context) error {
 func (b *Bulk) Insert(tx *gorm.DB, shared, own []Column) (inserted int64, err error) {
 	rows := own[0].len()
 	if b.db.Driver == Postgres {
-		return b.run(tx, nil, 0, arrays(shared, own))
+		return b.run(tx, nil, b.statement.text(0), arrays(shared, own))
 	}
 	for from := 0; from < rows; {
-		n, stmt := b.step(rows - from)
-		done, err := b.run(tx, stmt, n, b.flat(shared, own, from, n))
+		n, stmt, text := b.step(rows - from)
+		args := b.flat(shared, own, from, n)
+		done, err := b.run(tx, stmt, text, args)
+		if err == nil && done < int64(n) && b.db.Driver == SQLite {
+			done, err = b.again(tx, n, args, done)
+		}
 		if err != nil {
 			return inserted, err
 		}
@@ -100,20 +104,28 @@ func (b *Bulk) Insert(tx *gorm.DB, shared, own []Column) (inserted int64, err er
 	return inserted, nil
 }
 
-// step is the largest prepared statement for what is left, or none and all of it.
-func (b *Bulk) step(left int) (rows int, stmt *sql.Stmt) {
+// again looks at rows of which SQLite has ignored some: by now only those are missing that conflict, and those that break
+// another rule of the table, and of these it returns the error.
+func (b *Bulk) again(tx *gorm.DB, rows int, args []any, inserted int64) (int64, error) {
+	more, err := b.run(tx, nil, b.statement.strict(rows), args)
+	return inserted + more, err
+}
+
+// step is the largest prepared statement for what is left, or a text for all of it.
+func (b *Bulk) step(left int) (rows int, stmt *sql.Stmt, text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, n := range b.steps {
 		if n <= left && b.prepared[n] != nil {
-			return n, b.prepared[n]
+			return n, b.prepared[n], ""
 		}
 	}
-	return min(left, bulkRows), nil
+	n := min(left, bulkRows)
+	return n, nil, b.statement.text(n)
 }
 
-// run executes one statement on the transaction's connection: stmt, or the text for so many rows.
-func (b *Bulk) run(tx *gorm.DB, stmt *sql.Stmt, rows int, args []any) (inserted int64, err error) {
+// run executes one statement on the transaction's connection: stmt, or the text where there is none.
+func (b *Bulk) run(tx *gorm.DB, stmt *sql.Stmt, text string, args []any) (inserted int64, err error) {
 	ctx, began := tx.Statement.Context, time.Now()
 	defer func() {
 		tx.Logger.Trace(ctx, began, func() (string, int64) { return b.statement.head(), inserted }, err)
@@ -122,7 +134,7 @@ func (b *Bulk) run(tx *gorm.DB, stmt *sql.Stmt, rows int, args []any) (inserted 
 	if conn, ok := tx.Statement.ConnPool.(*sql.Tx); ok && stmt != nil {
 		done, err = conn.StmtContext(ctx, stmt).ExecContext(ctx, args...)
 	} else {
-		done, err = tx.Statement.ConnPool.ExecContext(ctx, b.statement.text(rows), args...)
+		done, err = tx.Statement.ConnPool.ExecContext(ctx, text, args...)
 	}
 	if err != nil {
 		return 0, err
@@ -172,9 +184,11 @@ type shape struct {
 	shared, own   []Column
 }
 
-func (s shape) head() string {
+func (s shape) head() string { return s.insert("INSERT") }
+
+func (s shape) insert(verb string) string {
 	var b strings.Builder
-	b.WriteString("INSERT INTO " + s.table + " (")
+	b.WriteString(verb + " INTO " + s.table + " (")
 	for i, c := range append(s.shared[:len(s.shared):len(s.shared)], s.own...) {
 		if i > 0 {
 			b.WriteByte(',')
@@ -191,11 +205,16 @@ func (s shape) text(rows int) string {
 	case Postgres:
 		return s.head() + s.unnest() + " ON CONFLICT DO NOTHING"
 	case SQLite:
-		return s.head() + s.values(rows) + " ON CONFLICT DO NOTHING"
+		// OR IGNORE passes over rows that break any rule, see again. What cannot fail halfway need not be undone: SQLite
+		// keeps no copy of the pages for it, which costs a tenth of the insert.
+		return s.insert("INSERT OR IGNORE") + s.values(rows)
 	}
 	key := s.own[0].Name // changes nothing: MySQL's way to skip a conflicting row and no other error
 	return s.head() + s.values(rows) + " ON DUPLICATE KEY UPDATE " + key + "=" + key
 }
+
+// strict is SQLite's statement that passes over conflicts and nothing else.
+func (s shape) strict(rows int) string { return s.head() + s.values(rows) + " ON CONFLICT DO NOTHING" }
 
 func (s shape) values(rows int) string {
 	var row strings.Builder

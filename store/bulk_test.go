@@ -59,6 +59,45 @@ func TestBulkInsert(t *testing.T) {
 	}
 }
 
+// A row that breaks a rule of the table is an error and no conflict, also among rows that do conflict.
+func TestBulkInsertTellsWhatIsWrong(t *testing.T) {
+	t.Parallel()
+	for _, d := range testkit.Databases(t) {
+		t.Run(d.Driver, func(t *testing.T) {
+			t.Parallel()
+			db := open(t, config(d))
+			require.NoError(t, db.Write.Exec("CREATE TABLE small (id VARCHAR(20) NOT NULL PRIMARY KEY, lot VARCHAR(9) NOT NULL, n BIGINT NOT NULL, CONSTRAINT small_n CHECK (n < 100))").Error)
+			own := func(numbers ...int64) []store.Column {
+				ids := make([]string, len(numbers))
+				for i := range ids {
+					ids[i] = fmt.Sprintf("small-%d", i)
+				}
+				return []store.Column{{Name: "id", Texts: ids}, {Name: "n", Ints: numbers}}
+			}
+			lot := []store.Column{{Name: "lot", Texts: []string{"a"}}}
+			bulk := db.NewBulk("small", lot, own(1))
+			require.NoError(t, bulk.Prepare(t.Context()))
+			insert := func(columns []store.Column) (n int64, err error) {
+				err = db.Tx(t.Context(), func(tx *gorm.DB) (err error) {
+					n, err = bulk.Insert(tx, lot, columns)
+					return err
+				})
+				return n, err
+			}
+			n, err := insert(own(1, 2))
+			require.NoError(t, err)
+			require.EqualValues(t, 2, n)
+			_, err = insert(own(1, 2, 3, 100, 5))
+			require.Error(t, err, "the fourth is too large")
+			require.False(t, store.Duplicate(err))
+			require.False(t, store.Unavailable(err))
+			n, err = insert(own(1, 2, 3, 4, 5))
+			require.NoError(t, err)
+			require.EqualValues(t, 3, n, "nothing of the refused call has stayed")
+		})
+	}
+}
+
 type thing struct {
 	ID, Lot string
 	N, Kind int64
