@@ -8,7 +8,7 @@ import (
 )
 
 // drainSize is how many orders wait when the worker starts, enough for seconds of work.
-func (o Options) drainSize() int { return max(o.scaled(60_000), 30_000) }
+func (o Options) drainSize() int { return max(o.scaled(100_000), 30_000) }
 
 // drain measures how fast a worker turns waiting orders into durable ones,
 // against the same rows written by hand with the batch size and the number of

@@ -205,28 +205,43 @@ type batch struct {
 // batches makes all rows before the clock runs; a part of a batch at the end is left out.
 func (j Job) batches() []batch {
 	list := make([]batch, j.Orders/j.Batch)
+	began := time.Now().UnixMilli()
 	for i := range list {
-		ids := make([]string, j.Batch)
-		for n := range ids {
-			ids[n] = randomID()
-		}
-		slices.Sort(ids) // in the order of the index, as Sluice inserts them
-		tag, now := randomID(), time.Now().UnixMilli()
-		b := batch{size: j.Batch}
-		for at := 0; at < j.Batch; at += j.rows() {
+		b, tag, now := batch{size: j.Batch}, randomID(), time.Now().UnixMilli()
+		rows := j.arrivals(i)
+		for some := range slices.Chunk(rows, j.rows()) {
 			var orders, outbox []any
-			for n := at; n < at+j.rows(); n++ {
-				id, seq := ids[n], int64(i*j.Batch+n)
-				user := fmt.Sprintf("shopper-%08d", seq)
-				orders = append(orders, id, sale, user, 0, 1, 9900, "CNY", "confirmed", "", "", "", seq, 1, tag,
-					"a1b2c3d4e5f60718", seq, seq, 1, now, now, 0, 0, 0, 0, "zh-CN")
-				outbox = append(outbox, id, "order.confirmed", "stream", sale, user, 0, 0, 1, "", "", now, 0)
+			for _, a := range some {
+				user := fmt.Sprintf("shopper-%08d", a.seq)
+				orders = append(orders, a.id, sale, user, 0, 1, 9900, "CNY", "confirmed", "", "", "", a.seq, 1, tag,
+					"a1b2c3d4e5f60718", a.seq, a.seq, 1, began+a.seq/arrivalsPerMS, now, 0, 0, 0, 0, "zh-CN")
+				outbox = append(outbox, a.id, "order.confirmed", "stream", sale, user, 0, 0, 1, "", "", now, 0)
 			}
 			b.orders, b.outbox = append(b.orders, orders), append(b.outbox, outbox)
 		}
 		list[i] = b
 	}
 	return list
+}
+
+// arrivalsPerMS is about how fast the line was filled that Sluice drains.
+const arrivalsPerMS = 50
+
+// arrival is one order. Its id tells nothing of when it came, nor of whose it is.
+type arrival struct {
+	id  string
+	seq int64
+}
+
+// arrivals are the orders of a batch, in the order of the table's index as Sluice inserts them, which is not that of their
+// arrival: the other indexes are entered here and there, as Sluice enters them.
+func (j Job) arrivals(batch int) []arrival {
+	rows := make([]arrival, j.Batch)
+	for n := range rows {
+		rows[n] = arrival{id: randomID(), seq: int64(batch*j.Batch + n)}
+	}
+	slices.SortFunc(rows, func(a, b arrival) int { return strings.Compare(a.id, b.id) })
+	return rows
 }
 
 // randomID has the shape of an order's id.
