@@ -83,7 +83,7 @@ func (l *Lab) server(ctx context.Context, driver string) (*servers.Server, error
 		return s, nil
 	}
 	start := func() (*servers.Server, error) {
-		return servers.MySQLWith(ctx, "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=512M", "--innodb-log-file-size=256M")
+		return servers.MySQLWith(ctx, "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G")
 	}
 	if driver == "postgres" {
 		start = func() (*servers.Server, error) {
