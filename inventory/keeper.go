@@ -173,9 +173,9 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal, verified bool) err
 	case expired && view.Epoch == s.Epoch && verified && !view.InFlight() && (view.Dead == 0 || s.Finished(now.Add(-keepDead))):
 		return k.drop(ctx, line, s.Finished(now.Add(-keepDead)))
 	case !view.Exists, view.Gate, view.Epoch != s.Epoch:
-		return k.Rebuild(ctx, s.ID)
+		return k.rebuildOf(ctx, s.ID, s.Epoch)
 	case !verified && !k.comparedOn(ctx, line, view):
-		return k.Rebuild(ctx, s.ID)
+		return k.rebuildOf(ctx, s.ID, s.Epoch)
 	case view.Version < s.Version:
 		return line.Configure(ctx, s.settings(s.Total, k.capOf(s.Sale)))
 	case !k.capFits(s.Sale, view.Cap):

@@ -21,8 +21,16 @@ const (
 // counting the tickets that are left in it. Meanwhile the sale answers that it
 // is unavailable. It returns ErrBusy when another instance is at it. Running
 // it on a line that is in order changes nothing but the epoch.
-func (k *Keeper) Rebuild(ctx context.Context, id string) error {
-	epoch, err := k.lockRebuild(ctx, id)
+func (k *Keeper) Rebuild(ctx context.Context, id string) error { return k.rebuildOf(ctx, id, anyEpoch) }
+
+// anyEpoch is that of a line that is rebuilt whatever others have done.
+const anyEpoch = -1
+
+// rebuildOf is Rebuild of a line that was found wanting when its sale had this
+// epoch: where another instance has rebuilt it since, it returns ErrBusy too, since
+// what was found says nothing of that line, and shoppers would be kept out again.
+func (k *Keeper) rebuildOf(ctx context.Context, id string, found int64) error {
+	epoch, err := k.lockRebuild(ctx, id, found)
 	if err != nil {
 		return err
 	}
@@ -67,13 +75,16 @@ func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64) error {
 	return nil
 }
 
-// lockRebuild raises the epoch and reserves the rebuild for this instance.
-func (k *Keeper) lockRebuild(ctx context.Context, id string) (int64, error) {
+// lockRebuild raises the epoch, from the one that was found, and reserves the rebuild for this instance.
+func (k *Keeper) lockRebuild(ctx context.Context, id string, found int64) (int64, error) {
 	var epoch int64
 	err := k.db.Tx(ctx, func(tx *gorm.DB) error {
 		sale, err := lockSale(tx, id)
 		if err != nil {
 			return err
+		}
+		if found != anyEpoch && sale.Epoch != found {
+			return ErrBusy
 		}
 		now := k.now()
 		// A time further away than any lease was written by a wrong clock.

@@ -245,6 +245,51 @@ func TestTwoKeepersAtOnce(t *testing.T) {
 	})
 }
 
+// after runs a function once, when the first call of a script has been answered.
+type after struct {
+	once *sync.Once
+	then func()
+}
+
+func (a after) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (a after) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if cmd.Name() == "evalsha" && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+			a.once.Do(a.then)
+		}
+		return err
+	}
+}
+
+func (a after) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// Who saw a line that was missing, and comes to it when another has rebuilt it, leaves it as it is.
+func TestALineIsRebuiltOnceForOneLoss(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		c := w.fill()
+		require.NoError(w.t, w.rdb.Del(w.ctx, key("meta"), key("stock")).Err())
+		late := *w
+		late.rdb = dial(w.t, w.rdb.Options().Addr)
+		late.lines = queue.NewLines(late.rdb)
+		var rebuilt int64
+		late.rdb.AddHook(after{new(sync.Once), func() {
+			require.NoError(w.t, w.keeper.Keep(w.ctx))
+			rebuilt = w.view().Epoch
+		}})
+		require.ErrorIs(w.t, late.newKeeper(w.clock).Keep(w.ctx), inventory.ErrBusy)
+		require.NotZero(w.t, rebuilt)
+		require.Equal(w.t, rebuilt, w.view().Epoch)
+		require.False(w.t, w.view().Gate)
+		require.NoError(w.t, w.book.Refresh(w.ctx))
+		w.clean()
+		w.finishAll(c)
+	})
+}
+
 // dieAt cancels a context when a command is about to be sent.
 type dieAt struct {
 	command string
