@@ -92,7 +92,7 @@ func (a *Admission) send(ctx context.Context, parcels []admitParcel) {
 	for i, e := range errands {
 		if e.err = told[i].Err; e.err == nil {
 			e.answers = each(told[i].Admissions)
-			a.doors.of(e.key).learn(e.sale, asks[i].Rate, &told[i])
+			a.doors.of(e.key).learn(e.sale, &told[i])
 		} else {
 			a.doors.open(e.key) // somebody may be in the line of whom the crowd has not heard
 		}

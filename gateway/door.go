@@ -15,22 +15,9 @@ const (
 	// shutFor is how long a refusal is repeated without asking Redis. It bounds how long an operator's change goes unnoticed.
 	// That nothing is left is repeated for as long as Redis says that it stays so.
 	shutFor = 100 * time.Millisecond
-	// A full line has room again with every claim. That it is full is repeated while a few tickets drain: to ask for each free
-	// place by itself would cost the workers, at the worst moment, a flush of Redis for each order.
-	fullTickets       = 10
-	leastFull         = 5 * time.Millisecond
-	mostFull          = 25 * time.Millisecond
-	fullShareOfTheCap = 10 // a line of few places is never left empty for long
+	// fullFor is the same for a full line, which has room again with every batch a worker claims.
+	fullFor = 5 * time.Millisecond
 )
-
-// fullFor is how long a full line's refusal is repeated, when the line drains at perSecond tickets.
-func fullFor(sale inventory.Sale, perSecond float64) time.Duration {
-	tickets := fullTickets
-	if sale.Cap > 0 {
-		tickets = min(tickets, sale.Cap/fullShareOfTheCap)
-	}
-	return min(max(time.Duration(float64(tickets)/perSecond*float64(time.Second)), leastFull), mostFull)
-}
 
 // door is what this gateway may answer for one sale without asking Redis.
 //
@@ -70,10 +57,10 @@ func (d *door) refusal(sale inventory.Sale, user string) error {
 	return s.err
 }
 
-// learn takes over what Redis told about the line of the sale, which drains at
-// perSecond tickets. It must be called before anybody hears those answers: a
-// winner's next request must find the winner in the crowd.
-func (d *door) learn(sale inventory.Sale, perSecond float64, told *queue.Told) {
+// learn takes over what Redis told about the line of the sale. It must be
+// called before anybody hears those answers: a winner's next request must find
+// the winner in the crowd.
+func (d *door) learn(sale inventory.Sale, told *queue.Told) {
 	d.crowd.admitted(sale.Epoch, told)
 	var last error
 	heard := false
@@ -94,7 +81,7 @@ func (d *door) learn(sale inventory.Sale, perSecond float64, told *queue.Told) {
 		}
 		d.close(last, sale, told.Seq, told.Firm)
 	case errors.Is(last, queue.ErrFull):
-		d.close(last, sale, told.Seq, d.now().Add(fullFor(sale, perSecond)))
+		d.close(last, sale, told.Seq, d.now().Add(fullFor))
 	default:
 		d.close(last, sale, told.Seq, d.now().Add(shutFor))
 	}

@@ -100,25 +100,6 @@ func TestFullLineIsAnsweredWithoutRedisForAMoment(t *testing.T) {
 	stop()
 }
 
-// That a line is full is repeated while few tickets drain, and no line of few places is left empty meanwhile.
-func TestHowLongAFullLineIsRefused(t *testing.T) {
-	t.Parallel()
-	for _, one := range []struct {
-		lineCap   int
-		perSecond float64
-		want      time.Duration
-	}{
-		{0, 1000, 10 * time.Millisecond},   // ten tickets
-		{500, 1000, 10 * time.Millisecond}, // the same
-		{70, 1000, 7 * time.Millisecond},   // a tenth of the cap
-		{9, 1000, leastFull},               // not even one
-		{0, 100_000, leastFull},
-		{0, 0.1, mostFull},
-	} {
-		require.Equal(t, one.want, fullFor(inventory.Sale{Cap: one.lineCap}, one.perSecond), one)
-	}
-}
-
 // elsewhere places orders for phone through another gateway, which hears no news, and returns the refusal's code.
 func (s *stack) elsewhere() (place func(user string) string) {
 	other, err := New(DefaultConfig(), Parts{Auth: s.gateway.Auth, Limiter: s.limiter, Lines: s.lines, Book: s.book, Keeper: s.keeper,
