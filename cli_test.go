@@ -153,11 +153,42 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 func TestJSONFlags(t *testing.T) {
 	t.Parallel()
 	root := newRootCommand(&cli{out: io.Discard, err: io.Discard})
-	for _, path := range []string{"sale create", "sale list", "sale show", "sale open", "sale pause", "sale close", "sale set", "order show", "order list",
-		"audit", "token", "migrate up", "migrate status", "config check", "config print", "version"} {
+	var without []string
+	var look func(cmd *cobra.Command)
+	look = func(cmd *cobra.Command) {
+		if cmd.Name() == "completion" {
+			return // the library's own, for shells
+		}
+		for _, sub := range cmd.Commands() {
+			look(sub)
+		}
+		if !cmd.HasSubCommands() && cmd.Flags().Lookup("json") == nil {
+			without = append(without, strings.TrimPrefix(cmd.CommandPath(), "sluice "))
+		}
+	}
+	look(root)
+	require.ElementsMatch(t, []string{"demo", "serve", // they run until they are stopped
+		"loadtest targets", "order export", // they have formats of their own
+		"dead drop", "dead requeue", "topic delete", "topic dead drop", "topic dead retry", "topic message cancel", // nothing is left to show
+	}, without)
+}
+
+// The commands and flags that scripts rely on: none may go.
+func TestCommandsOfTheContract(t *testing.T) {
+	t.Parallel()
+	root := newRootCommand(&cli{out: io.Discard, err: io.Discard})
+	for path, flags := range map[string]string{
+		"demo": "shoppers stock once", "serve": "role", "sale create": "id title sku stock price-cents currency limit cap", "sale list": "", "sale show": "", "sale open": "",
+		"sale pause": "", "sale close": "", "sale set": "cap stock-add reason ends", "order show": "", "order list": "sale", "order export": "sale format",
+		"dead list": "sale", "dead show": "sale", "dead requeue": "sale", "dead drop": "sale", "audit": "sale watch", "rebuild": "sale", "token": "user admin ttl",
+		"loadtest targets": "sale users format", "migrate up": "", "migrate status": "", "config check": "", "config print": "", "version": "",
+	} {
 		cmd, _, err := root.Find(strings.Fields(path))
 		require.NoError(t, err)
-		require.NotNil(t, cmd.Flags().Lookup("json"), path)
+		require.Equal(t, "sluice "+path, cmd.CommandPath())
+		for name := range strings.FieldsSeq(flags) {
+			require.NotNil(t, cmd.Flag(name), "%s --%s", path, name)
+		}
 	}
 }
 
