@@ -84,17 +84,35 @@ func TestRolesAtEveryRoute(t *testing.T) {
 		require.True(t, ok, "%s %s needs a line in the table", route.Method, route.Path)
 		path := strings.NewReplacer(":sale", "nothing", ":topic", "nothing", ":id", "nothing").Replace(route.Path)
 		for _, role := range []Role{RoleViewer, RoleOperator, RoleAdmin} {
-			if role.covers(need) {
-				require.Equal(t, need, roleFor(route.Method, route.Path))
-				continue
-			}
 			token, err := MintFor(secretConfig(), "ann", role, time.Hour, time.Now())
 			require.NoError(t, err)
+			if role.covers(need) {
+				s.letThrough(token, route.Method, path)
+				continue
+			}
 			s.refused(CodeForbidden, s.opsAs(token, route.Method, path, ""))
 		}
 		s.refused(CodeUnauthorized, s.opsAs(s.token("ann", false), route.Method, path, ""))
 	}
 	require.Len(t, table, walked, "the table names routes that are gone")
+}
+
+// letThrough sends a request that its role allows. A change is asked for with a reason longer than the log can keep, so that it
+// is refused for that, or for what it lacks, and never for who asks; nothing is changed.
+func (s *stack) letThrough(token, method, path string) {
+	s.t.Helper()
+	if path == "/admin/v1/events" {
+		return // it answers until its client leaves; see the tests of events
+	}
+	body := ""
+	if method != http.MethodGet {
+		body = `{"reason":"` + strings.Repeat("x", maxReason+1) + `"}`
+	}
+	got := s.opsAs(token, method, path, body)
+	require.NotContains(s.t, []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed}, got.status, "%s %s: %s", method, path, got.body)
+	if method != http.MethodGet {
+		require.GreaterOrEqual(s.t, got.status, 400, "%s %s: %s", method, path, got.body)
+	}
 }
 
 func TestRolesOfTokens(t *testing.T) {
