@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -140,20 +139,6 @@ func (b *Bulk) run(tx *gorm.DB, stmt *sql.Stmt, text string, args []any) (insert
 	if err != nil {
 		return 0, err
 	}
-	return affected(done)
-}
-
-// errNoResult says that a driver has answered a statement with neither a result nor an error: what became of it is not known.
-var errNoResult = errors.New("the database driver has answered with neither a result nor an error")
-
-// affected is how many rows a statement has changed. SQLite's driver has been seen to answer without a result when the end of
-// an earlier call fell into this one; asking such an answer is a nil dereference within database/sql.
-func affected(done sql.Result) (rows int64, err error) {
-	defer func() {
-		if recover() != nil {
-			rows, err = 0, errNoResult
-		}
-	}()
 	return done.RowsAffected()
 }
 

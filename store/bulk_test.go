@@ -1,8 +1,6 @@
 package store_test
 
 import (
-	"context"
-	"database/sql"
 	"fmt"
 	"testing"
 
@@ -96,47 +94,6 @@ func TestBulkInsertTellsWhatIsWrong(t *testing.T) {
 			n, err = insert(own(1, 2, 3, 4, 5))
 			require.NoError(t, err)
 			require.EqualValues(t, 3, n, "nothing of the refused call has stayed")
-		})
-	}
-}
-
-// mute is a connection whose first answers are no answers, as SQLite's driver gives them at times.
-type mute struct {
-	gorm.ConnPool
-	left *int
-}
-
-type noResult struct{ sql.Result }
-
-func (m mute) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	if *m.left > 0 {
-		*m.left--
-		return noResult{}, nil
-	}
-	return m.ConnPool.ExecContext(ctx, query, args...)
-}
-
-// A transaction that does not know what became of its rows is run again.
-func TestBulkInsertRunsAgainWithoutAResult(t *testing.T) {
-	t.Parallel()
-	for _, d := range testkit.Databases(t) {
-		t.Run(d.Driver, func(t *testing.T) {
-			t.Parallel()
-			db := open(t, config(d))
-			require.NoError(t, db.Write.Exec("CREATE TABLE quiet (id VARCHAR(20) NOT NULL PRIMARY KEY)").Error)
-			own := []store.Column{{Name: "id", Texts: []string{"a", "b"}}}
-			bulk := db.NewBulk("quiet", nil, own)
-			left, runs := 1, 0
-			var n int64
-			require.NoError(t, db.Tx(t.Context(), func(tx *gorm.DB) (err error) {
-				runs++
-				deaf := tx.WithContext(tx.Statement.Context)
-				deaf.Statement.ConnPool = mute{tx.Statement.ConnPool, &left}
-				n, err = bulk.Insert(deaf, nil, own)
-				return err
-			}))
-			require.EqualValues(t, 2, n)
-			require.Equal(t, 2, runs)
 		})
 	}
 }

@@ -22,9 +22,6 @@ const (
 )
 
 func judge(err error) verdict {
-	if errors.Is(err, errNoResult) {
-		return tryAgain
-	}
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return judgePostgres(pg.Code)
