@@ -87,12 +87,12 @@ func (b *Bulk) Prepare(ctx context.Context) error {
 func (b *Bulk) Insert(tx *gorm.DB, shared, own []Column) (inserted int64, err error) {
 	rows := own[0].len()
 	if b.db.Driver == Postgres {
-		return b.run(tx, nil, b.statement.text(0), arrays(shared, own))
+		return b.run(tx, nil, func() string { return b.statement.text(0) }, arrays(shared, own))
 	}
 	for from := 0; from < rows; {
-		n, stmt, text := b.step(rows - from)
+		n, stmt := b.step(rows - from)
 		args := b.flat(shared, own, from, n)
-		done, err := b.run(tx, stmt, text, args)
+		done, err := b.run(tx, stmt, func() string { return b.statement.text(n) }, args)
 		if err == nil && done < int64(n) && b.db.Driver == SQLite {
 			done, err = b.again(tx, n, args, done)
 		}
@@ -107,25 +107,24 @@ func (b *Bulk) Insert(tx *gorm.DB, shared, own []Column) (inserted int64, err er
 // again looks at rows of which SQLite has ignored some: by now only those are missing that conflict, and those that break
 // another rule of the table, and of these it returns the error.
 func (b *Bulk) again(tx *gorm.DB, rows int, args []any, inserted int64) (int64, error) {
-	more, err := b.run(tx, nil, b.statement.strict(rows), args)
+	more, err := b.run(tx, nil, func() string { return b.statement.strict(rows) }, args)
 	return inserted + more, err
 }
 
-// step is the largest prepared statement for what is left, or a text for all of it.
-func (b *Bulk) step(left int) (rows int, stmt *sql.Stmt, text string) {
+// step is the largest prepared statement for what is left, or none and all of it.
+func (b *Bulk) step(left int) (rows int, stmt *sql.Stmt) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, n := range b.steps {
 		if n <= left && b.prepared[n] != nil {
-			return n, b.prepared[n], ""
+			return n, b.prepared[n]
 		}
 	}
-	n := min(left, bulkRows)
-	return n, nil, b.statement.text(n)
+	return min(left, bulkRows), nil
 }
 
 // run executes one statement on the transaction's connection: stmt, or the text where there is none.
-func (b *Bulk) run(tx *gorm.DB, stmt *sql.Stmt, text string, args []any) (inserted int64, err error) {
+func (b *Bulk) run(tx *gorm.DB, stmt *sql.Stmt, text func() string, args []any) (inserted int64, err error) {
 	ctx, began := tx.Statement.Context, time.Now()
 	defer func() {
 		tx.Logger.Trace(ctx, began, func() (string, int64) { return b.statement.head(), inserted }, err)
@@ -134,7 +133,7 @@ func (b *Bulk) run(tx *gorm.DB, stmt *sql.Stmt, text string, args []any) (insert
 	if conn, ok := tx.Statement.ConnPool.(*sql.Tx); ok && stmt != nil {
 		done, err = conn.StmtContext(ctx, stmt).ExecContext(ctx, args...)
 	} else {
-		done, err = tx.Statement.ConnPool.ExecContext(ctx, text, args...)
+		done, err = tx.Statement.ConnPool.ExecContext(ctx, text(), args...)
 	}
 	if err != nil {
 		return 0, err
