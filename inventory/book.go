@@ -16,6 +16,7 @@ const (
 	readViews = 100 * time.Millisecond // how old the book's numbers of a busy line may be
 	readIdle  = time.Second            // and those of a line in which nothing has moved for twice as long
 	lookChunk = 100                    // lines looked at in one round trip
+	lookMost  = 200                    // and each time: of more busy lines, a number is older
 )
 
 // Entry is what a gateway knows of one sale without asking a store.
@@ -197,12 +198,7 @@ func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
 // ones less often.
 func (b *Book) look(ctx context.Context) {
 	now := b.now()
-	var due []*Entry
-	for _, e := range b.List() {
-		if b.due(e, now) {
-			due = append(due, e)
-		}
-	}
+	due := b.due(now)
 	for chunk := range slices.Chunk(due, lookChunk) {
 		sales := make([]string, len(chunk))
 		for i, e := range chunk {
@@ -221,10 +217,31 @@ func (b *Book) look(ctx context.Context) {
 	b.known.exchange(ctx, b.lines, now)
 }
 
-func (b *Book) due(e *Entry, now time.Time) bool {
+// due are the lines to be looked at now. Of more than lookMost, those of which nothing is known come first, all of them,
+// and then those that have not been looked at for longest: what a thousand busy lines cost is bounded.
+func (b *Book) due(now time.Time) []*Entry {
+	var due []*Entry
+	unknown := 0
+	for _, e := range b.shelf.Load().order {
+		if e.due(now, b.Now()) {
+			due = append(due, e)
+			if e.line.looked.IsZero() {
+				unknown++
+			}
+		}
+	}
+	if len(due) <= lookMost {
+		return due
+	}
+	slices.SortStableFunc(due, func(x, y *Entry) int { return x.line.looked.Compare(y.line.looked) })
+	return due[:max(lookMost, unknown)]
+}
+
+// due reports whether a line is to be looked at; there is the time in Redis.
+func (e *Entry) due(now, there time.Time) bool {
 	known := e.View()
 	if !known.Exists {
-		return known.Now.IsZero() || !e.Sale.Finished(b.Now())
+		return known.Now.IsZero() || !e.Sale.Finished(there)
 	}
 	idle := now.Sub(time.Unix(0, e.line.busy.Load()))
 	return idle < 2*readIdle || now.Sub(e.line.looked) >= readIdle

@@ -7,20 +7,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"gorm.io/gorm"
-
 	"sluice/queue"
 	"sluice/store"
 )
 
 const (
-	keepEvery    = 500 * time.Millisecond // how often every line is compared with its sale
-	keepMost     = 5 * time.Minute        // for one line; a rebuild of a million orders takes about a minute
-	releaseBatch = 500                    // orders brought back into a line in one step
-	carryWait    = 5 * time.Second
-	carryPause   = 50 * time.Millisecond
-	keepLine     = time.Hour      // how long a finished sale's line still answers before it is dropped
-	keepDead     = 24 * time.Hour // how long dead letters keep such a line
+	keepEvery  = 500 * time.Millisecond // how often every line is compared with its sale
+	keepEach   = time.Millisecond       // for each line, when there are more than fit: a thousand are compared once a second
+	keepMost   = 5 * time.Minute        // for one line; a rebuild of a million orders takes about a minute
+	carryWait  = 5 * time.Second
+	carryPause = 50 * time.Millisecond
+	keepLine   = time.Hour      // how long a finished sale's line still answers before it is dropped
+	keepDead   = 24 * time.Hour // how long dead letters keep such a line
 	// how long after a sale its line is still looked at, in case it has dead letters or could not be dropped
 	keepWatch = 7 * 24 * time.Hour
 )
@@ -38,6 +36,7 @@ type Keeper struct {
 	now   func() time.Time
 	poke  chan struct{}
 	turn  chan struct{} // one round at a time
+	size  atomic.Int64  // sales of the last round
 }
 
 // NewKeeper returns a keeper; defaultCap is the cap of lines whose sale has none.
@@ -57,7 +56,7 @@ func (k *Keeper) Poke() {
 
 // Run keeps until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
-	timer := time.NewTicker(keepEvery)
+	timer := time.NewTimer(keepEvery)
 	defer timer.Stop()
 	var last string
 	for {
@@ -69,6 +68,7 @@ func (k *Keeper) Run(ctx context.Context) {
 		if err != nil {
 			last = err.Error()
 		}
+		timer.Reset(max(keepEvery, time.Duration(k.size.Load())*keepEach))
 		select {
 		case <-timer.C:
 		case <-k.poke:
@@ -95,8 +95,16 @@ func (k *Keeper) Keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	k.size.Store(int64(len(sales)))
+	settled, err := k.settled(ctx, sales, verified)
+	if err != nil {
+		return err
+	}
 	var failed []error
 	for _, s := range sales {
+		if settled[s.ID] {
+			continue
+		}
 		// One line that cannot be kept must not hold up the others.
 		one, cancel := context.WithTimeout(ctx, keepMost)
 		if err := k.keepOne(one, s, verified); err != nil {
@@ -200,51 +208,4 @@ func (k *Keeper) drop(ctx context.Context, line *queue.Line, anyway bool) error 
 func (k *Keeper) comparedOn(ctx context.Context, line *queue.Line, view queue.View) bool {
 	run, err := line.Run(ctx)
 	return err == nil && view.Run == run
-}
-
-type unreleasedRow struct{ ID, Status string }
-
-// Release brings units of orders of one sale that ended in the database back
-// into its line. Callers do it right after their transaction; whatever they
-// miss, the next round finds.
-func (k *Keeper) Release(ctx context.Context, id string) error {
-	var rows []unreleasedRow
-	err := k.db.Read.WithContext(ctx).Table("orders").Where("released = 0 AND sale_id = ?", id).
-		Select("id, status").Limit(releaseBatch).Scan(&rows).Error
-	if err != nil || len(rows) == 0 {
-		return err
-	}
-	ended := make([]queue.Ended, len(rows))
-	ids := make([]string, len(rows))
-	for i, r := range rows {
-		ids[i] = r.ID
-		ended[i] = queue.Ended{ID: r.ID, State: queue.Cancelled}
-		if r.Status == "expired" {
-			ended[i].State = queue.Expired
-		}
-	}
-	if err := k.lines.Of(id).Release(ctx, ended); err != nil {
-		return err
-	}
-	return k.markReleased(ctx, ids)
-}
-
-func (k *Keeper) release(ctx context.Context, s Sale, view queue.View) error {
-	err := k.Release(ctx, s.ID)
-	if errors.Is(err, queue.ErrNotReady) && !view.Exists && s.State == Closed {
-		// The line has been dropped: there is nothing to bring the units back to.
-		return k.db.Tx(ctx, func(tx *gorm.DB) error {
-			return tx.Table("orders").Where("sale_id = ? AND released = 0", s.ID).Update("released", 1).Error
-		})
-	}
-	if errors.Is(err, queue.ErrNotReady) {
-		return nil
-	}
-	return err
-}
-
-func (k *Keeper) markReleased(ctx context.Context, ids []string) error {
-	return k.db.Tx(ctx, func(tx *gorm.DB) error {
-		return tx.Table("orders").Where("id IN ?", ids).Update("released", 1).Error
-	})
 }

@@ -1,6 +1,9 @@
 package queue
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // What the tests of this package need to see from outside.
 const (
@@ -21,3 +24,20 @@ func NewPace(lease time.Duration) Pace { return Pace{newPace(lease)} }
 func (p Pace) Bound(batch int) int { return p.bound(batch) }
 
 func (p Pace) Ended(size int, took time.Duration, well bool) { p.ended(size, took, well) }
+
+// What there may be to do in a line.
+const (
+	Claimable  = int64(claimable)
+	TakeOver   = int64(takeOver)
+	PromoteDue = int64(promoteDue)
+)
+
+// Chores asks lines for what nobody has announced.
+func (ls *Lines) Chores(ctx context.Context, sales []string) ([]int64, error) {
+	found, err := ls.chores(ctx, sales)
+	sums := make([]int64, len(found))
+	for i, c := range found {
+		sums[i] = int64(c)
+	}
+	return sums, err
+}

@@ -102,7 +102,7 @@ func (s script) runList(ctx context.Context, rdb redis.Scripter, keys []string, 
 type scripts struct {
 	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour, since script
 	pay, overdue, revive, refund                                                          script
-	configure, recap, view, leases, snapshot, gate, restore, reopen                       script
+	configure, recap, view, chores, leases, snapshot, gate, restore, reopen               script
 }
 
 func loadScripts() scripts {
@@ -111,7 +111,7 @@ func loadScripts() scripts {
 		promote: loadScript("promote"), cancel: loadScript("cancel"), release: loadScript("release"), configure: loadScript("configure"),
 		requeue: loadScript("requeue"), drop: loadScript("drop"), honour: loadScript("honour"), since: loadScript("since"),
 		recap: loadScript("recap"), pay: loadScript("pay"), overdue: loadScript("overdue"), revive: loadScript("revive"), refund: loadScript("refund"),
-		view: loadScript("view"), leases: loadScript("leases"), snapshot: loadScript("snapshot"),
+		view: loadScript("view"), chores: loadScript("chores"), leases: loadScript("leases"), snapshot: loadScript("snapshot"),
 		gate: loadScript("gate"), restore: loadScript("restore"), reopen: loadScript("reopen"),
 	}
 }

@@ -2,25 +2,31 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"time"
 )
 
 // listen wakes lines whose first ticket has just come in.
 func (c *Consumer) listen(ctx context.Context) { c.lines.hear(ctx, wakeChannel, c.ready.add) }
 
-// promoteMost is how many retries of a line become due in one sweep.
-const promoteMost = 5000
+const (
+	promoteMost = 5000 // retries of a line that become due in one sweep
+	sweepChunk  = 100  // lines asked in one round trip
+	sweepMost   = 250  // lines asked in one sweep: of a thousand, each is asked once a second
+)
 
 // sweep finds work that nobody announced: tickets whose wake message was
 // lost, delays that are over, leases that have run out.
 func (c *Consumer) sweep(ctx context.Context) {
-	for sleep(ctx, 0) == nil {
-		for _, sale := range c.sales() {
+	for from := 0; sleep(ctx, 0) == nil; {
+		var sales []string
+		sales, from = c.toSweep(from)
+		for some := range slices.Chunk(sales, sweepChunk) {
 			if ctx.Err() != nil {
 				return
 			}
-			if err := c.sweepLine(ctx, c.lines.Of(sale)); err != nil && ctx.Err() == nil {
-				c.log.Warn("sweep failed", "sale", sale, "error", err)
+			if err := c.sweepLines(ctx, some); err != nil && ctx.Err() == nil {
+				c.log.Warn("sweep failed", "error", err)
 				break
 			}
 		}
@@ -30,25 +36,49 @@ func (c *Consumer) sweep(ctx context.Context) {
 	}
 }
 
-func (c *Consumer) sweepLine(ctx context.Context, line *Line) error {
+// toSweep is whose turn it is, and where the next sweep begins.
+func (c *Consumer) toSweep(from int) (sales []string, next int) {
+	sales = c.sales()
+	if len(sales) <= sweepMost {
+		return sales, 0
+	}
+	from %= len(sales)
+	sales = append(slices.Clone(sales[from:]), sales[:from]...)
+	return sales[:sweepMost], from + sweepMost
+}
+
+func (c *Consumer) sweepLines(ctx context.Context, sales []string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	batches, tickets, err := line.Reclaim(ctx)
+	found, err := c.lines.chores(ctx, sales)
 	if err != nil {
 		return err
 	}
-	if batches > 0 {
-		c.metrics.recovered.Add(float64(batches))
-		c.log.Warn("took over batches of a worker that did not settle them", "sale", line.sale, "batches", batches, "tickets", tickets)
+	for i, sale := range sales {
+		if err := c.doChores(ctx, c.lines.Of(sale), found[i]); err != nil {
+			return err
+		}
 	}
-	if _, err := line.Promote(ctx, promoteMost); err != nil {
-		return err
+	return nil
+}
+
+func (c *Consumer) doChores(ctx context.Context, line *Line, found chores) error {
+	if found&takeOver != 0 {
+		batches, tickets, err := line.Reclaim(ctx)
+		if err != nil {
+			return err
+		}
+		if batches > 0 {
+			c.metrics.recovered.Add(float64(batches))
+			c.log.Warn("took over batches of a worker that did not settle them", "sale", line.sale, "batches", batches, "tickets", tickets)
+		}
 	}
-	view, err := line.View(ctx)
-	if err != nil {
-		return err
+	if found&promoteDue != 0 {
+		if _, err := line.Promote(ctx, promoteMost); err != nil {
+			return err
+		}
 	}
-	if view.Waiting+view.Suspects > 0 {
+	if found != 0 {
 		c.ready.add(line.sale)
 	}
 	return nil

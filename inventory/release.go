@@ -1,0 +1,74 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+
+	"gorm.io/gorm"
+
+	"sluice/queue"
+)
+
+// releaseBatch is how many orders are brought back into a line in one step.
+const releaseBatch = 500
+
+// unreleased are the sales with orders whose units must return to their line.
+func (k *Keeper) unreleased(ctx context.Context) (map[string]bool, error) {
+	var ids []string
+	err := k.db.Read.WithContext(ctx).Table("orders").Where("released = 0").Distinct("sale_id").Pluck("sale_id", &ids).Error
+	if err != nil {
+		return nil, err
+	}
+	sales := make(map[string]bool, len(ids))
+	for _, id := range ids {
+		sales[id] = true
+	}
+	return sales, nil
+}
+
+type unreleasedRow struct{ ID, Status string }
+
+// Release brings units of orders of one sale that ended in the database back
+// into its line. Callers do it right after their transaction; whatever they
+// miss, the next round finds.
+func (k *Keeper) Release(ctx context.Context, id string) error {
+	var rows []unreleasedRow
+	err := k.db.Read.WithContext(ctx).Table("orders").Where("released = 0 AND sale_id = ?", id).
+		Select("id, status").Limit(releaseBatch).Scan(&rows).Error
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	ended := make([]queue.Ended, len(rows))
+	ids := make([]string, len(rows))
+	for i, r := range rows {
+		ids[i] = r.ID
+		ended[i] = queue.Ended{ID: r.ID, State: queue.Cancelled}
+		if r.Status == "expired" {
+			ended[i].State = queue.Expired
+		}
+	}
+	if err := k.lines.Of(id).Release(ctx, ended); err != nil {
+		return err
+	}
+	return k.markReleased(ctx, ids)
+}
+
+func (k *Keeper) release(ctx context.Context, s Sale, view queue.View) error {
+	err := k.Release(ctx, s.ID)
+	if errors.Is(err, queue.ErrNotReady) && !view.Exists && s.State == Closed {
+		// The line has been dropped: there is nothing to bring the units back to.
+		return k.db.Tx(ctx, func(tx *gorm.DB) error {
+			return tx.Table("orders").Where("sale_id = ? AND released = 0", s.ID).Update("released", 1).Error
+		})
+	}
+	if errors.Is(err, queue.ErrNotReady) {
+		return nil
+	}
+	return err
+}
+
+func (k *Keeper) markReleased(ctx context.Context, ids []string) error {
+	return k.db.Tx(ctx, func(tx *gorm.DB) error {
+		return tx.Table("orders").Where("id IN ?", ids).Update("released", 1).Error
+	})
+}
