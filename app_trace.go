@@ -41,7 +41,7 @@ func (a *App) tracedChannels(channels ...notify.Channel) []notify.Channel {
 	return channels
 }
 
-func (a *App) tracedHandler(h queue.Handler) queue.Handler {
+func (a *App) tracedHandler(h queue.PartyHandler) queue.PartyHandler {
 	if a.tracer == nil {
 		return h
 	}

@@ -2,8 +2,12 @@ package inventory
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"gorm.io/gorm"
+
+	"sluice/store"
 )
 
 // Take removes units from a sale's ledger inside the caller's transaction, for
@@ -20,6 +24,62 @@ func Take(tx *gorm.DB, sale string, epoch, units int64) error {
 		return fmt.Errorf("take %d units of %s: %w", units, sale, ErrShort)
 	}
 	return current(tx, sale, epoch)
+}
+
+// Taking is what is taken from one sale.
+type Taking struct {
+	Sale         string
+	Epoch, Units int64
+}
+
+// TakeEach is Take for several different sales: all of it is taken, or, with the caller's rollback, nothing. An error does
+// not say which of them it is about.
+func TakeEach(tx *gorm.DB, takings []Taking) error {
+	ids := make([]string, len(takings))
+	var units strings.Builder
+	var amounts []any
+	units.WriteString("CASE sale_id")
+	for i, t := range takings {
+		ids[i] = t.Sale
+		units.WriteString(" WHEN ? THEN ?")
+		amounts = append(amounts, t.Sale, t.Units)
+	}
+	units.WriteString(" ELSE 0 END")
+	// In an order of their own: an UPDATE locks rows as it finds them, and two with the same sales would end in a deadlock.
+	var locked []string
+	if err := store.ForUpdate(tx).Table("stock").Where("sale_id IN ?", ids).Order("sale_id").Pluck("sale_id", &locked).Error; err != nil {
+		return fmt.Errorf("lock the stock of %d sales: %w", len(ids), err)
+	}
+	args := append(append(slices.Clone(amounts), ids), amounts...)
+	done := tx.Exec("UPDATE stock SET available = available - "+units.String()+" WHERE sale_id IN ? AND available >= "+units.String(), args...) // #nosec G202 -- placeholders
+	if done.Error != nil {
+		return fmt.Errorf("take units of %d sales from the ledger: %w", len(ids), done.Error)
+	}
+	if done.RowsAffected != int64(len(ids)) {
+		return fmt.Errorf("take units of %d sales, of which %d have them: %w", len(ids), done.RowsAffected, ErrShort)
+	}
+	return allCurrent(tx, takings, ids)
+}
+
+// allCurrent is current for several sales.
+func allCurrent(tx *gorm.DB, takings []Taking, ids []string) error {
+	var found []struct {
+		ID    string
+		Epoch int64
+	}
+	if err := tx.Table("sales").Where("id IN ?", ids).Select("id", "epoch").Scan(&found).Error; err != nil {
+		return fmt.Errorf("read the epochs of %d sales: %w", len(ids), err)
+	}
+	epochs := make(map[string]int64, len(found))
+	for _, s := range found {
+		epochs[s.ID] = s.Epoch
+	}
+	for _, t := range takings {
+		if now, ok := epochs[t.Sale]; !ok || now != t.Epoch {
+			return fmt.Errorf("take units of %s under epoch %d of %d: %w", t.Sale, t.Epoch, now, ErrStale)
+		}
+	}
+	return nil
 }
 
 // current fails when the line has another epoch. A rebuild raises it while it

@@ -13,6 +13,7 @@ type News struct {
 	Event, Sale   string
 	At, Due       int64 // when it happened and from when it may be delivered, unix ms
 	Orders, Users []string
+	Sales         []string // each order's own, in place of Sale; for the statement of NewMixedInsert
 }
 
 // NewInsert is the statement that News.Insert takes.
@@ -20,16 +21,30 @@ func NewInsert(db *store.DB) *store.Bulk {
 	return db.NewBulk("outbox", News{}.shared(""), News{}.own())
 }
 
+// NewMixedInsert is the statement that News.Insert takes for orders of several sales.
+func NewMixedInsert(db *store.DB) *store.Bulk {
+	several := News{Sales: []string{}}
+	return db.NewBulk("outbox", several.shared(""), several.own())
+}
+
 func (n News) shared(channel string) []store.Column {
-	return []store.Column{{Name: "event", Texts: []string{n.Event}}, {Name: "channel", Texts: []string{channel}}, {Name: "sale_id", Texts: []string{n.Sale}},
+	shared := []store.Column{{Name: "event", Texts: []string{n.Event}}, {Name: "channel", Texts: []string{channel}},
 		{Name: "next_at", Ints: []int64{n.Due}}, {Name: "created_at", Ints: []int64{n.At}}}
+	if n.Sales == nil {
+		shared = append(shared, store.Column{Name: "sale_id", Texts: []string{n.Sale}})
+	}
+	return shared
 }
 
 func (n News) own() []store.Column {
 	if n.Orders == nil {
 		n.Orders, n.Users = []string{}, []string{}
 	}
-	return []store.Column{{Name: "order_id", Texts: n.Orders}, {Name: "user_id", Texts: n.Users}}
+	own := []store.Column{{Name: "order_id", Texts: n.Orders}, {Name: "user_id", Texts: n.Users}}
+	if n.Sales != nil {
+		own = append(own, store.Column{Name: "sale_id", Texts: n.Sales})
+	}
+	return own
 }
 
 // Insert queues a row for each order as the function Insert does.

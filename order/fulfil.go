@@ -34,6 +34,7 @@ type Fulfiller struct {
 	instance string // which process this is, for an order's timeline
 	orders   freshInsert
 	outbox   *store.Bulk
+	mixed    mixedInsert
 }
 
 // On names the process that fulfils, for an order's timeline.
@@ -47,7 +48,7 @@ func (f *Fulfiller) On(instance string) *Fulfiller {
 // outbox for every channel; told is called after each commit.
 func NewFulfiller(db *store.DB, catalog *inventory.Catalog, book *inventory.Book, deadline time.Duration, channels []string, told func(), log *slog.Logger, now func() time.Time) *Fulfiller {
 	return &Fulfiller{db: db, catalog: catalog, book: book, deadline: deadline, channels: channels, told: told, log: log, now: now,
-		orders: newFreshInsert(db), outbox: notify.NewInsert(db)}
+		orders: newFreshInsert(db), outbox: notify.NewInsert(db), mixed: newMixedInsert(db)}
 }
 
 // Handle implements queue.Handler.

@@ -14,7 +14,7 @@ const noteTimeout = time.Second
 // Journal is a queue.Handler that notes, for an order's timeline, each attempt
 // that did not simply succeed at once. What goes well costs nothing.
 type Journal struct {
-	next     queue.Handler
+	next     queue.PartyHandler
 	lines    *queue.Lines
 	instance string
 	log      *slog.Logger
@@ -22,7 +22,7 @@ type Journal struct {
 }
 
 // NewJournal returns a journal around next; instance names this process.
-func NewJournal(next queue.Handler, lines *queue.Lines, instance string, log *slog.Logger, now func() time.Time) *Journal {
+func NewJournal(next queue.PartyHandler, lines *queue.Lines, instance string, log *slog.Logger, now func() time.Time) *Journal {
 	return &Journal{next: next, lines: lines, instance: instance, log: log, now: now}
 }
 
@@ -38,6 +38,11 @@ func (j *Journal) Handle(ctx context.Context, b queue.Batch) (outcomes []queue.O
 	panicked = false
 	j.note(ctx, b, from, j.notable(b, outcomes))
 	return outcomes, err
+}
+
+// HandleParty implements queue.PartyHandler. All of a party succeeds at once, or is handled again line by line.
+func (j *Journal) HandleParty(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+	return j.next.HandleParty(ctx, batches)
 }
 
 // Bury implements queue.Handler.

@@ -22,6 +22,10 @@ func (s *script) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, er
 	return do(ctx, b)
 }
 
+func (s *script) HandleParty(context.Context, []queue.Batch) ([][]queue.Outcome, error) {
+	return nil, errors.ErrUnsupported
+}
+
 func (s *script) Bury(ctx context.Context, b queue.Batch, _ string) ([]queue.Outcome, error) {
 	return s.Handle(ctx, b)
 }

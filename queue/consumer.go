@@ -37,10 +37,11 @@ type Consumer struct {
 	lines   *Lines
 	sales   func() []string
 	handler Handler
+	party   PartyHandler // nil: the handler takes one line at a time
 	log     *slog.Logger
 	now     func() time.Time
 	metrics *consumerMetrics
-	pool    *ants.PoolWithFuncGeneric[string]
+	pool    *ants.PoolWithFuncGeneric[turn]
 	ready   *readySet
 	brake   *brake
 	tuning  *tuning
@@ -50,7 +51,7 @@ type Consumer struct {
 	once    sync.Once
 }
 
-// sweepEvery bounds how long a ticket waits when the wake message for it was lost.
+// sweepEvery bounds how long a ticket waits when the wake message for it was lost; see sweepMost.
 const sweepEvery = 250 * time.Millisecond
 
 // NewConsumer returns a consumer over the lines of the sales that sales()
@@ -60,6 +61,7 @@ func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []strin
 		cfg: cfg, lines: lines, sales: sales, handler: h, log: log, now: now,
 		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg), pace: newPace(cfg.Lease), turns: newTurns(), stop: make(chan struct{}),
 	}
+	c.party, _ = h.(PartyHandler)
 	pool, err := ants.NewPoolWithFuncGeneric(size.Size, c.work, ants.WithLogger(antsLog{log}))
 	if err != nil {
 		return nil, fmt.Errorf("open the worker pool of %d: %w", size.Size, err)
@@ -90,15 +92,16 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return nil
 }
 
-// dispatch gives one worker at a time to each line that has work, in turn, so
-// that a hot sale does not starve the others.
+// dispatch gives one worker at a time to each line that has work, and to each
+// party of lines that have little, in turn, so that a hot sale does not starve
+// the others.
 func (c *Consumer) dispatch(ctx context.Context) {
 	for {
-		sale, err := c.ready.next(ctx)
+		next, err := c.ready.next(ctx, c.partySize)
 		if err != nil || c.brake.wait(ctx) != nil {
 			return
 		}
-		if err := c.pool.Invoke(sale); err != nil {
+		if err := c.pool.Invoke(next); err != nil {
 			return
 		}
 	}
@@ -113,17 +116,33 @@ func (c *Consumer) stopping() bool {
 	}
 }
 
-// work is one turn of a pool worker: claim a batch, run it, settle it.
-func (c *Consumer) work(sale string) {
-	if c.stopping() || c.tuning.holds(sale) {
+// work is one turn of a pool worker.
+func (c *Consumer) work(t turn) {
+	defer c.ready.done(t)
+	if c.stopping() {
 		return
 	}
 	// The dispatcher may have been waiting for this worker since before the fault.
 	if c.brake.left() > 0 {
-		c.ready.add(sale)
+		for _, sale := range t.sales {
+			c.ready.add(sale)
+		}
 		return
 	}
-	if !c.turns.enter(sale, c.pace.batches) {
+	if len(t.sales) > 1 {
+		c.workParty(t.sales)
+		return
+	}
+	most := c.pace.batches
+	if t.lane {
+		most = 1 // as in a party of more
+	}
+	c.workLine(t.sales[0], most)
+}
+
+// workLine claims a batch of one line, runs it and settles it, as one of most workers.
+func (c *Consumer) workLine(sale string, most int) {
+	if c.tuning.holds(sale) || !c.turns.enter(sale, most) {
 		return
 	}
 	leave := sync.OnceFunc(func() {
@@ -141,7 +160,7 @@ func (c *Consumer) work(sale string) {
 	line := c.lines.Of(sale)
 	parts, err := c.claim(ctx, line)
 	if err != nil {
-		c.fault(sale, "claim", err)
+		c.fault("claim", err, sale)
 		return
 	}
 	if len(parts) == 0 {
@@ -153,7 +172,9 @@ func (c *Consumer) work(sale string) {
 		leave()
 	}
 	if suspects || parts[len(parts)-1].Left > 0 {
-		c.ready.add(sale)
+		c.ready.addLone(sale)
+	} else if parts[0].size() <= partyTickets {
+		c.ready.mayJoin(sale)
 	}
 	c.finish(ctx, held, line, parts)
 }
@@ -192,10 +213,10 @@ func (c *Consumer) finish(ctx, held context.Context, line *Line, parts []Batch) 
 		c.metrics.finished(p, outcomes, c.now())
 	}
 	took := c.now().Sub(started)
-	c.metrics.ran(whole, took)
+	c.metrics.ran(len(whole.Tickets), took)
 	c.pace.ended(whole.size(), took, fault == nil)
 	if fault != nil {
-		c.fault(whole.Sale, "fulfil", fault)
+		c.fault("fulfil", fault, whole.Sale)
 		return
 	}
 	c.brake.release()
@@ -219,10 +240,12 @@ func join(parts []Batch) Batch {
 }
 
 // fault pauses all draining for a moment: what failed is shared by all tickets.
-func (c *Consumer) fault(sale, doing string, err error) {
+func (c *Consumer) fault(doing string, err error, sales ...string) {
 	pause := c.brake.hold()
-	c.log.Warn("draining paused", "sale", sale, "doing", doing, "for", pause, "error", err)
-	c.ready.add(sale)
+	c.log.Warn("draining paused", "sale", sales[0], "lines", len(sales), "doing", doing, "for", pause, "error", err)
+	for _, sale := range sales {
+		c.ready.add(sale)
+	}
 }
 
 // unreadable answers what cannot be read as a ticket.

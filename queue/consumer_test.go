@@ -82,8 +82,17 @@ func consume(b *box, c queue.Config, size int, h queue.Handler, sales func() []s
 	if sales == nil {
 		sales = func() []string { return []string{b.Sale()} }
 	}
+	return b.run(b.consumer(c, size, h, sales))
+}
+
+func (b *box) consumer(c queue.Config, size int, h queue.Handler, sales func() []string) *queue.Consumer {
+	b.t.Helper()
 	consumer, err := queue.NewConsumer(c, queue.PoolConfig{Size: size}, b.lines, sales, h, slog.New(slog.DiscardHandler), time.Now, prometheus.NewRegistry())
 	require.NoError(b.t, err)
+	return consumer
+}
+
+func (b *box) run(consumer *queue.Consumer) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- consumer.Run(ctx) }()

@@ -41,3 +41,6 @@ func (ls *Lines) Chores(ctx context.Context, sales []string) ([]int64, error) {
 	}
 	return sums, err
 }
+
+// WorkParty is one turn of a worker with several lines.
+func (c *Consumer) WorkParty(sales []string) { c.workParty(sales) }

@@ -81,11 +81,24 @@ func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration)
 }
 
 func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Duration) (Batch, error) {
-	id = l.batchName(id)
-	keys := []string{l.keys.meta, l.keys.wait, l.keys.suspect, l.keys.lease, l.keys.leased, l.keys.orders, l.keys.attempts}
-	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, lease.Milliseconds(), id, min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects)
-	if err != nil || len(list) == 0 {
+	keys, args := l.claimCall(id, p, lease)
+	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, args...)
+	if err != nil {
 		return Batch{}, err
+	}
+	return l.readClaim(ctx, id, list)
+}
+
+func (l *Line) claimCall(id string, p Portion, lease time.Duration) (keys []string, args []any) {
+	k := l.keys
+	return []string{k.meta, k.wait, k.suspect, k.lease, k.leased, k.orders, k.attempts},
+		[]any{lease.Milliseconds(), l.batchName(id), min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects}
+}
+
+// readClaim reads the reply to a claim under id.
+func (l *Line) readClaim(ctx context.Context, id string, list []any) (Batch, error) {
+	if len(list) == 0 {
+		return Batch{}, nil
 	}
 	if len(list) != 6 {
 		return Batch{}, fmt.Errorf("claim of %s has %d values, not 6", l.sale, len(list))
@@ -97,7 +110,7 @@ func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Durat
 	if err != nil {
 		return Batch{}, err
 	}
-	b := Batch{ID: id, Sale: l.sale, Epoch: toInt(list[0]), Suspects: toInt(list[1]) == 1, Solo: toInt(list[1]) == 1 && len(ids) == 1, Left: toInt(list[3]), Tickets: make([]Ticket, 0, len(ids))}
+	b := Batch{ID: l.batchName(id), Sale: l.sale, Epoch: toInt(list[0]), Suspects: toInt(list[1]) == 1, Solo: toInt(list[1]) == 1 && len(ids) == 1, Left: toInt(list[3]), Tickets: make([]Ticket, 0, len(ids))}
 	for i, order := range ids {
 		t, err := parseTicket(order, records[i])
 		if err != nil {
@@ -159,7 +172,19 @@ type Outcome struct {
 // Settle ends a batch. It returns ErrFenced, and has changed nothing, when the
 // lease had gone; the tickets are then somebody else's.
 func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
-	args := make([]any, 0, 10+len(outcomes))
+	keys, args := l.settleCall(b, outcomes)
+	n, err := l.scripts.settle.runInt(ctx, l.rdb, keys, args...)
+	if err != nil {
+		return err
+	}
+	if n == 0 {
+		return ErrFenced
+	}
+	return nil
+}
+
+func (l *Line) settleCall(b Batch, outcomes []Outcome) (keys []string, args []any) {
+	args = make([]any, 0, 10+len(outcomes))
 	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale, stockChannel)
 	for rest := outcomes; len(rest) > 0; {
 		n := alike(rest)
@@ -170,15 +195,7 @@ func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
 		rest = rest[n:]
 	}
 	k := l.keys
-	keys := []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done, k.due}
-	n, err := l.scripts.settle.runInt(ctx, l.rdb, keys, args...)
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return ErrFenced
-	}
-	return nil
+	return []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done, k.due}, args
 }
 
 // alike counts the outcomes, from the first, that differ by nothing but their order.

@@ -14,7 +14,7 @@ type consumerMetrics struct {
 	recovered          prometheus.Counter
 }
 
-func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneric[string], c *Consumer) *consumerMetrics {
+func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneric[turn], c *Consumer) *consumerMetrics {
 	m := &consumerMetrics{
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_queue_wait_seconds",
 			Help: "Time from a ticket's admission to its end.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 13)}),
@@ -49,10 +49,10 @@ func FinishedCounter(reg prometheus.Registerer) *prometheus.CounterVec {
 	return c
 }
 
-// ran counts a batch as a whole.
-func (m *consumerMetrics) ran(b Batch, took time.Duration) {
+// ran counts a batch, or a party, as a whole.
+func (m *consumerMetrics) ran(tickets int, took time.Duration) {
 	m.fulfil.Observe(took.Seconds())
-	m.size.Observe(float64(len(b.Tickets)))
+	m.size.Observe(float64(tickets))
 }
 
 // finished counts how the tickets of a batch ended.

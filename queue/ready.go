@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -10,52 +11,121 @@ import (
 // line is in it at most once, so its size is bounded by the number of sales.
 type readySet struct {
 	mu     sync.Mutex
-	sales  []string
-	member map[string]bool
+	small  []string        // lines that may go with others
+	lone   []string        // lines that a worker takes by themselves
+	member map[string]bool // of either
+	alone  map[string]bool // lines that had much, or a suspect, when a worker claimed from them last
+	lanes  int             // parties that may still be out
+	party  bool            // whose turn it was
 	news   chan struct{}
 }
 
 func newReadySet() *readySet {
-	return &readySet{member: map[string]bool{}, news: make(chan struct{}, 1)}
+	return &readySet{member: map[string]bool{}, alone: map[string]bool{}, lanes: partyLanes, news: make(chan struct{}, 1)}
+}
+
+// turn is what one worker takes: one line or, as a party, several.
+type turn struct {
+	sales []string
+	lane  bool // it is one of few at a time
 }
 
 func (r *readySet) add(sale string) {
 	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.put(sale)
+}
+
+func (r *readySet) put(sale string) {
 	if !r.member[sale] {
 		r.member[sale] = true
-		r.sales = append(r.sales, sale)
+		if r.alone[sale] {
+			r.lone = append(r.lone, sale)
+		} else {
+			r.small = append(r.small, sale)
+		}
 	}
-	r.mu.Unlock()
+	r.wake()
+}
+
+func (r *readySet) wake() {
 	select {
 	case r.news <- struct{}{}:
 	default:
 	}
 }
 
-// next removes and returns the line that has waited longest.
-func (r *readySet) next(ctx context.Context) (string, error) {
+// addLone is add for a line that a worker is to take by itself.
+func (r *readySet) addLone(sale string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.alone[sale] = true
+	if i := slices.Index(r.small, sale); i >= 0 {
+		r.small = slices.Delete(r.small, i, i+1)
+		r.lone = append(r.lone, sale)
+	}
+	r.put(sale)
+}
+
+// mayJoin says that a line had little.
+func (r *readySet) mayJoin(sale string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.alone, sale)
+}
+
+// done ends a turn.
+func (r *readySet) done(t turn) {
+	if t.lane {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.lanes++
+		r.wake()
+	}
+}
+
+// next removes and returns the line that has waited longest, or as many as
+// most() of those that may go together; below 2, lines go one by one. Whoever
+// takes a turn ends it by done.
+func (r *readySet) next(ctx context.Context, most func() int) (turn, error) {
 	for {
-		if sale, ok := r.pop(); ok && ctx.Err() == nil {
-			return sale, nil
+		if t, ok := r.pop(most()); ok && ctx.Err() == nil {
+			return t, nil
 		}
 		select {
 		case <-r.news:
 		case <-ctx.Done():
-			return "", ctx.Err()
+			return turn{}, ctx.Err()
 		}
 	}
 }
 
-func (r *readySet) pop() (string, bool) {
+// pop takes from both kinds in turn: neither waits for the other.
+func (r *readySet) pop(most int) (turn, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.sales) == 0 {
-		return "", false
+	small := len(r.small) > 0 && (most < 2 || r.lanes > 0)
+	if !small && len(r.lone) == 0 {
+		return turn{}, false
 	}
-	sale := r.sales[0]
-	r.sales = r.sales[1:]
-	delete(r.member, sale)
-	return sale, true
+	r.party = small && (!r.party || len(r.lone) == 0)
+	if !r.party {
+		return turn{sales: r.take(&r.lone, 1)}, true
+	}
+	if most < 2 {
+		return turn{sales: r.take(&r.small, 1)}, true
+	}
+	r.lanes--
+	return turn{sales: r.take(&r.small, most), lane: true}, true
+}
+
+func (r *readySet) take(from *[]string, most int) []string {
+	taken := slices.Clone((*from)[:min(most, len(*from))])
+	*from = (*from)[len(taken):]
+	for _, sale := range taken {
+		delete(r.member, sale)
+	}
+	return taken
 }
 
 // brake pauses draining while the database or Redis is away, longer each time

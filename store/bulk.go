@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,7 +58,7 @@ func (db *DB) NewBulk(table string, shared, own []Column) *Bulk {
 	// prepared steps. Over a network each call is a round trip: full pieces are prepared, the rest is one text.
 	switch db.Driver {
 	case SQLite:
-		b.steps = []int{2048, 256, 32, 4, 1}
+		b.steps = slices.DeleteFunc([]int{2048, 256, 32, 4, 1}, func(rows int) bool { return len(shared)+rows*len(own) > sqliteParams })
 	case MySQL:
 		b.steps = []int{bulkRows}
 	}

@@ -13,25 +13,38 @@ import (
 
 // Handler records, around next, how long each sampled ticket waited and the
 // transaction that decided it.
-func (t *Tracer) Handler(next queue.Handler) queue.Handler { return handler{next, t} }
+func (t *Tracer) Handler(next queue.PartyHandler) queue.PartyHandler { return handler{next, t} }
 
 type handler struct {
-	queue.Handler
+	queue.PartyHandler
 	tracer *Tracer
 }
 
 // Handle implements queue.Handler.
 func (h handler) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
 	from := h.tracer.now()
-	outcomes, err := h.Handler.Handle(ctx, b)
+	outcomes, err := h.PartyHandler.Handle(ctx, b)
 	h.tracer.fulfilled(b, outcomes, err, from, "order.fulfil")
 	return outcomes, err
+}
+
+// HandleParty implements queue.PartyHandler. A party that failed is handled line by line: then the tickets are recorded.
+func (h handler) HandleParty(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+	from := h.tracer.now()
+	answers, err := h.PartyHandler.HandleParty(ctx, batches)
+	if err != nil || len(answers) != len(batches) {
+		return answers, err
+	}
+	for i, b := range batches {
+		h.tracer.fulfilled(b, answers[i], nil, from, "order.fulfil")
+	}
+	return answers, nil
 }
 
 // Bury implements queue.Handler.
 func (h handler) Bury(ctx context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
 	from := h.tracer.now()
-	outcomes, err := h.Handler.Bury(ctx, b, reason)
+	outcomes, err := h.PartyHandler.Bury(ctx, b, reason)
 	h.tracer.fulfilled(b, outcomes, err, from, "order.bury")
 	return outcomes, err
 }

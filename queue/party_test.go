@@ -1,0 +1,334 @@
+package queue_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/queue"
+)
+
+// host is a worker that takes parties.
+type host struct {
+	worker
+	party func(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) // nil: confirm everything
+
+	at      sync.Mutex
+	parties [][]queue.Batch
+}
+
+func (h *host) HandleParty(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+	h.at.Lock()
+	h.parties = append(h.parties, slices.Clone(batches))
+	h.at.Unlock()
+	if h.party != nil {
+		return h.party(ctx, batches)
+	}
+	return confirmEach(batches), nil
+}
+
+func confirmEach(batches []queue.Batch) [][]queue.Outcome {
+	var answers [][]queue.Outcome
+	for _, b := range batches {
+		answers = append(answers, all(b, queue.OpConfirm))
+	}
+	return answers
+}
+
+// together is every ticket that went through a party, and how many lines the largest had.
+func (h *host) together() (order []string, largest int) {
+	h.at.Lock()
+	defer h.at.Unlock()
+	for _, p := range h.parties {
+		largest = max(largest, len(p))
+		for _, b := range p {
+			order = append(order, ids(b)...)
+		}
+	}
+	return order, largest
+}
+
+// boxes are several lines on one Redis.
+func boxes(t *testing.T, addr string, n int) (list []*box, sales func() []string) {
+	t.Helper()
+	rdb := dial(t, addr)
+	var names []string
+	for i := range n {
+		list = append(list, boxOn(t, rdb, fmt.Sprintf("sale-%02d", i), openSale()))
+		names = append(names, list[i].Sale())
+	}
+	return list, func() []string { return names }
+}
+
+func enqueueEach(list []*box, n int) (order []string) {
+	for _, b := range list {
+		order = append(order, b.enqueue(n)...)
+	}
+	return order
+}
+
+func drainedEach(t *testing.T, list []*box) {
+	t.Helper()
+	for _, b := range list {
+		b.drained()
+		known := b.list("wait")
+		require.Empty(t, known)
+	}
+}
+
+// wide lets parties have as many lines as they can.
+func wide() queue.Config {
+	c := quick()
+	c.Batch = 1000
+	return c
+}
+
+func TestSmallBatchesRunTogether(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		list, sales := boxes(t, addr, 12)
+		order := enqueueEach(list, 3)
+		h := &host{}
+		stop := consume(list[0], wide(), 4, h, sales)
+		drainedEach(t, list)
+		stop()
+		joined, largest := h.together()
+		require.Greater(t, largest, 1)
+		require.ElementsMatch(t, order, append(joined, h.seen()...), "each ticket once")
+		for _, b := range list {
+			confirmedAll(b, []string{b.Sale() + "-00001", b.Sale() + "-00002", b.Sale() + "-00003"})
+			require.EqualValues(t, 3, b.view().Served)
+			require.Zero(t, b.view().Leased)
+		}
+		for _, p := range h.parties {
+			names := map[string]bool{}
+			for _, one := range p {
+				names[one.Sale] = true
+			}
+			require.Len(t, names, len(p), "a line is in a party once")
+		}
+	})
+}
+
+// What a party cannot do, each line does by itself, and nobody has failed for it.
+func TestFailedPartyRunsLineByLine(t *testing.T) {
+	t.Parallel()
+	for name, party := range map[string]func(context.Context, []queue.Batch) ([][]queue.Outcome, error){
+		"error": func(context.Context, []queue.Batch) ([][]queue.Outcome, error) {
+			return nil, errors.New("not together")
+		},
+		"panic":   func(context.Context, []queue.Batch) ([][]queue.Outcome, error) { panic("poisoned") },
+		"too few": func(_ context.Context, b []queue.Batch) ([][]queue.Outcome, error) { return confirmEach(b)[1:], nil },
+		"deadline": func(ctx context.Context, _ []queue.Batch) ([][]queue.Outcome, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			list, sales := boxes(t, testkit.Embedded(t).Addr(), 6)
+			order := enqueueEach(list, 4)
+			h := &host{party: party}
+			c := wide()
+			c.Lease = 2 * time.Second
+			stop := consume(list[0], c, 4, h, sales)
+			drainedEach(t, list)
+			stop()
+			joined, largest := h.together()
+			require.Greater(t, largest, 1)
+			require.ElementsMatch(t, order, h.seen(), "line by line, each ticket once")
+			require.NotEmpty(t, joined)
+			for _, b := range h.batches {
+				require.False(t, b.Suspects, "nobody has failed")
+				require.True(t, slices.IsSorted(ids(b)), "they kept their places")
+			}
+			for _, b := range list {
+				require.Empty(t, b.attempts())
+			}
+			require.Empty(t, h.buried)
+		})
+	}
+}
+
+// An answer that a party left out goes back, and comes again.
+func TestPartyThatLeavesOutATicket(t *testing.T) {
+	t.Parallel()
+	list, sales := boxes(t, testkit.Embedded(t).Addr(), 4)
+	enqueueEach(list, 2)
+	var once sync.Once
+	h := &host{party: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+		answers := confirmEach(batches)
+		once.Do(func() { answers[0] = answers[0][:1] })
+		return answers, nil
+	}}
+	consumer := list[0].consumer(wide(), 4, h, sales)
+	consumer.WorkParty(sales())
+	require.EqualValues(t, 1, list[0].view().Waiting)
+	require.EqualValues(t, 1, list[0].view().Served)
+	defer list[0].run(consumer)()
+	drainedEach(t, list)
+	for _, b := range list {
+		confirmedAll(b, []string{b.Sale() + "-00001", b.Sale() + "-00002"})
+		require.EqualValues(t, 2, b.view().Served)
+	}
+}
+
+// Whoever has failed, has ended or cannot be read runs with its own line only.
+func TestOnlyPlainTicketsGoTogether(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		list, sales := boxes(t, addr, 6)
+		order := enqueueEach(list, 2)
+		suspect, cancelled, ghostly, much := list[0], list[1], list[2], list[3]
+		dead := suspect.claim("of a worker that died", 2)
+		suspect.expire(dead.ID)
+		_, _, err := suspect.Reclaim(suspect.ctx)
+		require.NoError(t, err)
+		require.NoError(t, cancelled.Cancel(cancelled.ctx, cancelled.Sale()+"-00002", "user-00002"))
+		require.NoError(t, ghostly.rdb.RPush(ghostly.ctx, ghostly.key("wait"), "ghost").Err())
+		order = append(order, much.enqueue(100)...)
+
+		h := &host{worker: worker{handle: func(_ context.Context, b queue.Batch) ([]queue.Outcome, error) {
+			outcomes := all(b, queue.OpConfirm)
+			for i, ticket := range b.Tickets {
+				if ticket.State == queue.Cancelled {
+					outcomes[i].Op = queue.OpClose
+				}
+			}
+			return outcomes, nil
+		}}}
+		stop := consume(list[0], wide(), 4, h, sales)
+		drainedEach(t, list)
+		stop()
+		joined, largest := h.together()
+		require.Greater(t, largest, 1, "the others went together")
+		for _, b := range []*box{suspect, cancelled, ghostly} {
+			require.NotContains(t, joined, b.Sale()+"-00001")
+			require.NotContains(t, joined, b.Sale()+"-00002")
+		}
+		require.LessOrEqual(t, len(slices.DeleteFunc(slices.Clone(joined), func(id string) bool { return id[:7] != much.Sale() })), 20, "a line with much is taken by itself")
+		require.ElementsMatch(t, order, append(joined, h.seen()...), "each ticket once")
+		for _, b := range h.batches {
+			if b.Sale == suspect.Sale() {
+				require.True(t, b.Solo)
+			}
+		}
+		require.Equal(t, map[string]string(nil), h.buried)
+		require.Equal(t, []string{"ghost"}, ghostly.list("dead"))
+		require.Equal(t, queue.Cancelled, cancelled.ticket(cancelled.Sale()+"-00002").State)
+	})
+}
+
+// A batch whose lease went while the party ran is somebody else's; the others are settled.
+func TestPartyOfWhichOneWasTakenOver(t *testing.T) {
+	t.Parallel()
+	list, sales := boxes(t, testkit.Embedded(t).Addr(), 3)
+	enqueueEach(list, 1)
+	lost := list[1]
+	h := &host{party: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+		lost.expire(batches[1].ID)
+		_, _, err := lost.Reclaim(lost.ctx)
+		require.NoError(t, err)
+		return confirmEach(batches), nil
+	}}
+	consumer := lost.consumer(wide(), 2, h, sales)
+	consumer.WorkParty(sales())
+	for _, b := range list {
+		want := int64(1)
+		if b == lost {
+			want = 0
+		}
+		require.Equal(t, want, b.view().Served)
+	}
+	require.Equal(t, queue.Queued, lost.ticket(lost.Sale()+"-00001").State, "whoever has it now decides")
+	defer lost.run(consumer)()
+	drainedEach(t, list)
+	require.EqualValues(t, 1, lost.view().Served)
+	require.Equal(t, []string{lost.Sale() + "-00001"}, h.seen(), "it ran again, alone")
+}
+
+// Where an operator wants batches of a few tickets, or the handler takes one line at a time, there are no parties.
+func TestNoParty(t *testing.T) {
+	t.Parallel()
+	t.Run("small batches", func(t *testing.T) {
+		t.Parallel()
+		list, sales := boxes(t, testkit.Embedded(t).Addr(), 5)
+		order := enqueueEach(list, 2)
+		h := &host{}
+		stop := consume(list[0], quick(), 3, h, sales)
+		drainedEach(t, list)
+		stop()
+		require.ElementsMatch(t, order, h.seen())
+		require.Empty(t, h.parties)
+	})
+	t.Run("a plain handler", func(t *testing.T) {
+		t.Parallel()
+		list, sales := boxes(t, testkit.Embedded(t).Addr(), 5)
+		order := enqueueEach(list, 2)
+		w := &worker{}
+		stop := consume(list[0], wide(), 3, w, sales)
+		drainedEach(t, list)
+		stop()
+		require.ElementsMatch(t, order, w.seen())
+	})
+}
+
+// A Redis that has forgotten the scripts is told them again.
+func TestPartyAfterScriptsWereForgotten(t *testing.T) {
+	t.Parallel()
+	list, sales := boxes(t, testkit.Embedded(t).Addr(), 4)
+	order := enqueueEach(list, 2)
+	h := &host{party: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+		require.NoError(t, list[0].rdb.ScriptFlush(context.Background()).Err())
+		return confirmEach(batches), nil
+	}}
+	consumer := list[0].consumer(wide(), 2, h, sales)
+	require.NoError(t, list[0].rdb.ScriptFlush(context.Background()).Err())
+	consumer.WorkParty(sales())
+	joined, _ := h.together()
+	require.ElementsMatch(t, order, joined)
+	for _, b := range list {
+		require.EqualValues(t, 2, b.view().Served)
+	}
+	list[0].run(consumer)()
+}
+
+// A line whose party is held up, by a lock in the database or whatever else, holds up no other party.
+func TestOnePartyAtATimeForALine(t *testing.T) {
+	t.Parallel()
+	list, sales := boxes(t, testkit.Embedded(t).Addr(), 4)
+	stuck := list[0]
+	enqueueEach(list[:2], 1)
+	started, release, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	var parties atomic.Int32
+	h := &host{party: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+		if parties.Add(1) == 1 {
+			close(started)
+			<-release
+		}
+		return confirmEach(batches), nil
+	}}
+	consumer := stuck.consumer(wide(), 4, h, sales)
+	go func() {
+		defer close(ended)
+		consumer.WorkParty(sales()[:2])
+	}()
+	<-started
+	enqueueEach([]*box{stuck, list[2], list[3]}, 1)
+	consumer.WorkParty(sales())
+	require.EqualValues(t, 1, stuck.view().Waiting, "it waits for the party its line is in")
+	for _, b := range list[2:] {
+		require.EqualValues(t, 1, b.view().Served)
+	}
+	close(release)
+	<-ended
+	defer stuck.run(consumer)()
+	drainedEach(t, list)
+	require.EqualValues(t, 2, stuck.view().Served)
+}
