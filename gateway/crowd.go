@@ -15,6 +15,7 @@ const (
 	crowdMost    = 2_000_000        // users of one sale, 16 to 40 MB of their hashes
 	crowdsMost   = 4_000_000        // users of all sales
 	crowdPause   = time.Second      // between two counts of a sale from the beginning
+	crowdRest    = 10               // times as long as the last count took the next one waits
 	crowdTimeout = 10 * time.Second // of one count
 	crowdGap     = 5_000            // tickets of other gateways that are caught up with in one step
 	crowdIdle    = time.Minute      // after which a crowd nobody asks for is forgotten
@@ -29,13 +30,14 @@ type crowd struct {
 	seed   maphash.Seed
 	asked  atomic.Int64 // when a refusal was last wanted, unix ns
 
-	mu      sync.RWMutex
-	users   map[uint64]struct{}
-	epoch   int64 // 0: not counted
-	seq     int64
-	gap     bool // tickets of other gateways are missing that can no longer be named
-	busy    bool
-	counted time.Time // when the last count from the beginning began
+	mu     sync.RWMutex
+	users  map[uint64]struct{}
+	epoch  int64 // 0: not counted
+	seq    int64
+	gap    bool // tickets of other gateways are missing that can no longer be named
+	busy   bool
+	booked int       // users of this crowd in the census' total
+	next   time.Time // when the next count from the beginning may begin
 
 	// The newest tickets that this gateway brought into the line without anybody's in between, and while a count is made their users.
 	own       ownTickets
@@ -90,6 +92,10 @@ func (c *crowd) add(epoch int64, t *queue.Ticket) {
 	if c.epoch != epoch {
 		return
 	}
+	if len(c.users) >= crowdMost {
+		c.clear()
+		return
+	}
 	c.users[c.hash(t.User)] = struct{}{}
 	if t.Seq == c.seq+1 { // else others were admitted elsewhere, who are caught up with when it matters
 		c.seq = t.Seq
@@ -110,9 +116,8 @@ func (c *crowd) want(epoch, seq int64) {
 	if known && !c.gap {
 		from := c.seq
 		c.begin(func(ctx context.Context) { c.catchUp(ctx, epoch, from) })
-	} else if now.Sub(c.counted) >= crowdPause {
-		c.counted = now
-		c.begin(c.count)
+	} else if !now.Before(c.next) {
+		c.begin(func(ctx context.Context) { c.count(ctx, now) })
 	}
 }
 
@@ -148,7 +153,13 @@ var errHuge = errors.New("too many users to remember")
 
 // count begins anew. Whoever is admitted elsewhere meanwhile has a later
 // sequence than the count answers for.
-func (c *crowd) count(ctx context.Context) {
+func (c *crowd) count(ctx context.Context, began time.Time) {
+	defer func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		now := c.census.now()
+		c.next = now.Add(max(crowdPause, crowdRest*now.Sub(began)))
+	}()
 	users := make(map[uint64]struct{})
 	epoch, seq, err := c.line.Users(ctx, func(user string) error {
 		users[c.hash(user)] = struct{}{}
@@ -168,8 +179,14 @@ func (c *crowd) count(ctx context.Context) {
 	if c.own.epoch == epoch && c.own.from <= seq+1 {
 		seq = max(seq, c.own.to)
 	}
-	c.census.total.Add(int64(len(users) - len(c.users)))
-	c.users, c.epoch, c.seq, c.gap = users, epoch, seq, false
+	c.census.total.Add(int64(len(users) - c.booked))
+	c.users, c.epoch, c.seq, c.gap, c.booked = users, epoch, seq, false, len(users)
+}
+
+// clear forgets everybody. The caller holds mu.
+func (c *crowd) clear() {
+	c.census.total.Add(-int64(c.booked))
+	c.users, c.epoch, c.seq, c.booked = nil, 0, 0, 0
 }
 
 // forget frees a crowd that nobody has asked for.
@@ -180,8 +197,7 @@ func (c *crowd) forget(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.busy {
-		c.census.total.Add(-int64(len(c.users)))
-		c.users, c.epoch, c.seq = nil, 0, 0
+		c.clear()
 	}
 }
 

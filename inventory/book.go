@@ -156,7 +156,15 @@ func (b *Book) Run(ctx context.Context) {
 }
 
 // Refresh reads the catalogue now.
-func (b *Book) Refresh(ctx context.Context) error {
+func (b *Book) Refresh(ctx context.Context) error { return b.RefreshOlderThan(ctx, 0) }
+
+// RefreshOlderThan reads the catalogue unless it has been read within age:
+// for callers who have found out that the book is behind. Those who wait for a
+// reading share it.
+func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
+	if b.fresh(age) {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	select {
@@ -165,6 +173,9 @@ func (b *Book) Refresh(ctx context.Context) error {
 		return fmt.Errorf("read the sales: another reading hangs: %w", ctx.Err())
 	}
 	defer func() { <-b.turn }()
+	if b.fresh(age) {
+		return nil
+	}
 	began := b.now()
 	sales, stock, err := b.catalog.List(ctx)
 	if err != nil {
@@ -185,13 +196,10 @@ func (b *Book) Refresh(ctx context.Context) error {
 	return nil
 }
 
-// RefreshOlderThan reads the catalogue unless it has been read within age:
-// for callers who have found out that the book is behind.
-func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
-	if b.now().Sub(time.Unix(0, b.read.Load())) < age {
-		return nil
-	}
-	return b.Refresh(ctx)
+// fresh reports whether the catalogue was read within age; a clock that was set back tells nothing.
+func (b *Book) fresh(age time.Duration) bool {
+	old := b.now().Sub(time.Unix(0, b.read.Load()))
+	return old >= 0 && old < age
 }
 
 // look reads the numbers of the lines that may hold tickets, those of idle

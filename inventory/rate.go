@@ -66,7 +66,7 @@ func (r *rate) pace(elsewhere float64) Pace {
 		return Pace{PerSecond: own, Measured: true}
 	}
 	if known := max(elsewhere, r.proven.get()); known > 0 {
-		return Pace{PerSecond: known, Measured: true}
+		return Pace{PerSecond: max(known, leastRate), Measured: true}
 	}
 	return Pace{PerSecond: FirstRate}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -206,9 +207,11 @@ func (c *Consumer) finish(ctx, held context.Context, line *Line, parts []Batch) 
 	started := c.now()
 	whole := join(parts)
 	answers, fault := c.run(ctx, whole)
-	for _, p := range parts {
-		outcomes := append(c.unreadable(p), answers[:len(p.Tickets)]...)
-		answers = answers[len(p.Tickets):]
+	// The newest part first: what goes back to the line goes to its end, and the oldest must come out of it first again.
+	for _, p := range slices.Backward(parts) {
+		from := len(answers) - len(p.Tickets)
+		outcomes := append(c.unreadable(p), answers[from:]...)
+		answers = answers[:from]
 		c.settle(held, line, p, outcomes)
 		c.metrics.finished(p, outcomes, c.now())
 	}

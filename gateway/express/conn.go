@@ -36,6 +36,7 @@ type conn struct {
 	until  time.Time // when reading ends, as the kernel was last told
 	x      *exchange // nil while idle
 	quiet  bool      // no request has come for a while
+	served bool      // a request has come
 	end    verdict   // why turn does not wait for more
 
 	// What writeSome leaves behind; it and turn are made once, because a closure
@@ -97,7 +98,11 @@ const (
 
 // receive takes turns until the connection is no longer this goroutine's.
 func (c *conn) receive() verdict {
-	if rest := c.server.whole.IdleTimeout; c.quiet {
+	rest := c.server.whole.IdleTimeout
+	if !c.served { // whoever has not asked for anything yet has as long as net/http gives
+		rest = min(rest, c.server.whole.ReadHeaderTimeout)
+	}
+	if c.quiet {
 		c.waitFor(rest - quietAfter)
 	} else {
 		c.waitFor(min(rest, quietAfter))
@@ -107,7 +112,7 @@ func (c *conn) receive() verdict {
 	switch late := errors.Is(err, os.ErrDeadlineExceeded); {
 	case late && c.x != nil:
 		return strange
-	case late && !c.quiet && c.server.whole.IdleTimeout > quietAfter:
+	case late && !c.quiet && rest > quietAfter:
 		return resting
 	case err != nil:
 		return gone
@@ -152,7 +157,7 @@ func (c *conn) turn(fd uintptr) bool {
 func (c *conn) judge() bool {
 	switch v := c.x.parse(c.server); {
 	case v == whole:
-		c.quiet = false
+		c.quiet, c.served = false, true
 		if !c.answer() {
 			return false
 		}
