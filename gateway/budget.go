@@ -172,20 +172,27 @@ func (l *Limiter) Run(ctx context.Context) {
 // Renew leases what is due from Redis. Run does it all the time; called before, it spares the first requests a refusal.
 func (l *Limiter) Renew(ctx context.Context) {
 	budgets := l.plan.Load().budgets()
+	var due []*budget
+	var claims []queue.Claim
 	for _, b := range budgets {
-		if !b.due(l.now()) {
-			continue
+		if now := l.now(); b.due(now) {
+			due, claims = append(due, b), append(claims, b.claim(l.instance, now))
 		}
-		call, cancel := context.WithTimeout(ctx, renewWait)
-		share, err := l.shares.Renew(call, b.claim(l.instance, l.now()))
-		cancel()
-		if err != nil {
-			for _, all := range budgets { // they are all in the same Redis
-				all.cutOff(l.now())
-			}
-			return
+	}
+	if len(due) == 0 {
+		return
+	}
+	call, cancel := context.WithTimeout(ctx, renewWait)
+	defer cancel()
+	shares, err := l.shares.RenewAll(call, claims)
+	if err != nil {
+		for _, all := range budgets { // they are all in the same Redis
+			all.cutOff(l.now())
 		}
-		b.dealt(share)
+		return
+	}
+	for i, b := range due {
+		b.dealt(shares[i])
 	}
 }
 

@@ -48,7 +48,41 @@ func (b *Budgets) Renew(ctx context.Context, c Claim) (Share, error) {
 	if err != nil {
 		return Share{}, err
 	}
-	return Share{Tokens: toInt(list[0]), Part: float64(toInt(list[1])) / 1e6, Instances: int(toInt(list[2]))}, nil
+	return shareOf(list), nil
+}
+
+// RenewAll is Renew for several budgets in one round trip, in the order of claims: one after the other, sixty-four of
+// them would outlast their own leases on a Redis that waits for its disk.
+func (b *Budgets) RenewAll(ctx context.Context, claims []Claim) ([]Share, error) {
+	if len(claims) == 1 {
+		share, err := b.Renew(ctx, claims[0])
+		return []Share{share}, err
+	}
+	pipe := b.rdb.Pipeline()
+	replies := make([]*redis.Cmd, len(claims))
+	for i, c := range claims {
+		replies[i] = pipe.EvalSha(ctx, b.share.sha, []string{budgetKey(c.Budget)}, c.args(c.Lapse.Milliseconds())...)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	shares := make([]Share, len(claims))
+	for i, c := range claims {
+		list, err := replies[i].Slice()
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			list, err = b.run(ctx, c, c.Lapse.Milliseconds())
+		}
+		if err == nil && len(list) != 3 {
+			err = fmt.Errorf("answered %d values, not 3", len(list))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("budget %s: %w", c.Budget, err)
+		}
+		shares[i] = shareOf(list)
+	}
+	return shares, nil
+}
+
+func shareOf(list []any) Share {
+	return Share{Tokens: toInt(list[0]), Part: float64(toInt(list[1])) / 1e6, Instances: int(toInt(list[2]))}
 }
 
 // Leave gives everything held back and ends the instance's part.
@@ -58,11 +92,15 @@ func (b *Budgets) Leave(ctx context.Context, c Claim) error {
 }
 
 func (b *Budgets) run(ctx context.Context, c Claim, lapse int64) ([]any, error) {
-	number := func(f float64) string { return strconv.FormatFloat(f, 'f', 3, 64) }
 	list, err := b.share.runList(ctx, b.rdb, []string{budgetKey(c.Budget)},
-		c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse)
+		c.args(lapse)...)
 	if err == nil && len(list) != 3 {
 		err = fmt.Errorf("budget %s answered %d values, not 3", c.Budget, len(list))
 	}
 	return list, err
+}
+
+func (c Claim) args(lapse int64) []any {
+	number := func(f float64) string { return strconv.FormatFloat(f, 'f', 3, 64) }
+	return []any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse}
 }
