@@ -142,6 +142,10 @@ func (c *crowd) catchUp(ctx context.Context, epoch, from int64) {
 	if c.epoch != epoch {
 		return
 	}
+	if len(c.users)+len(users) > crowdMost {
+		c.clear()
+		return
+	}
 	c.gap = !ok
 	for _, user := range users {
 		c.users[c.hash(user)] = struct{}{}

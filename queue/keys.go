@@ -25,6 +25,7 @@ type keys struct {
 	dead     string // list of dead-lettered order ids, newest first
 	released string // list of the orders released last, newest first: the audit follows them
 	steps    string // prefix of the lists of stepsOf
+	recent   string // list of "sequence, tab, user" of the newest tickets that no longer wait, newest claimed first
 	done     string // list of finished order ids whose records are still kept, newest first
 }
 
@@ -38,7 +39,7 @@ func lineKeys(sale string) keys {
 		meta: prefix + "meta", stock: prefix + "stock", wait: prefix + "wait", suspect: prefix + "suspect",
 		orders: prefix + "orders", holders: prefix + "holders", lease: prefix + "lease", leased: prefix + "leased",
 		retry: prefix + "retry", due: prefix + "due", attempts: prefix + "attempts", dead: prefix + "dead", done: prefix + "done", released: prefix + "released",
-		steps: prefix + "steps:",
+		steps: prefix + "steps:", recent: prefix + "recent",
 	}
 }
 
@@ -46,7 +47,7 @@ func lineKeys(sale string) keys {
 func (k keys) stepsOf(order string) string { return k.steps + order }
 
 func (k keys) all() []string {
-	return []string{k.meta, k.stock, k.wait, k.suspect, k.orders, k.holders, k.lease, k.leased, k.retry, k.due, k.attempts, k.dead, k.done, k.released}
+	return []string{k.meta, k.stock, k.wait, k.suspect, k.orders, k.holders, k.lease, k.leased, k.retry, k.due, k.attempts, k.dead, k.done, k.released, k.recent}
 }
 
 // budgetKey is a rate that instances share. Each budget has a slot of its own.

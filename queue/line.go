@@ -91,7 +91,7 @@ func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Durat
 
 func (l *Line) claimCall(id string, p Portion, lease time.Duration) (keys []string, args []any) {
 	k := l.keys
-	return []string{k.meta, k.wait, k.suspect, k.lease, k.leased, k.orders, k.attempts},
+	return []string{k.meta, k.wait, k.suspect, k.lease, k.leased, k.orders, k.attempts, k.recent},
 		[]any{lease.Milliseconds(), l.batchName(id), min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects}
 }
 

@@ -151,7 +151,7 @@ type Revived struct {
 func (l *Line) Revive(ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (Revived, error) {
 	batch = l.batchName(batch)
 	k := l.keys
-	reply, err := l.scripts.revive.fenced(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased, k.done},
+	reply, err := l.scripts.revive.fenced(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased, k.done, k.recent},
 		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch, lease.Milliseconds())
 	if err != nil {
 		return Revived{}, err

@@ -2,7 +2,7 @@
 -- A suspect (a ticket that failed, or whose worker died) is claimed alone, so that it can only hurt itself; those of at most
 -- one attempt are claimed in groups while many wait, since a worker that dies may leave thousands and few are to blame.
 --
--- KEYS  1 meta  2 wait  3 suspect  4 lease  5 leased  6 orders  7 attempts
+-- KEYS  1 meta  2 wait  3 suspect  4 lease  5 leased  6 orders  7 attempts  8 recent
 -- ARGV  1 lease in ms  2 batch id (never used before)  3 most tickets  4 least  5 share  6 most suspects in a group (0: claim none, 1: alone)
 --       least and share: of more waiting tickets than least, one part in so many is claimed, but least at least
 --
@@ -35,17 +35,25 @@ end
 if not ids or #ids == 0 then return {} end
 
 local claimed = tonumber(meta[3])
+local recent, names = 5000, {} -- as many of the newest tickets can be named by since: those that wait, and those claimed last
 local records, last = records_of(KEYS[6], ids, 1, #ids), claimed
 for i = 1, #ids do
   local record = records[i]
   if not record then records[i] = ''
   else
-    local seq = tonumber(string.match(record, '^%a\t(%d+)\t') or '0')
-    if seq > last then last = seq end
+    local seq, user = string.match(record, '^%a\t(%d+)\t%d+\t%d+\t([^\t]*)\t')
+    if seq and tonumber(seq) > last then
+      last = tonumber(seq)
+      names[#names + 1] = seq .. '\t' .. user
+    end
   end
 end
 -- For suspects too: after a rebuild they can be newer than what waits, and cancel must see that a worker has them.
 if last > claimed then redis.call('HSET', KEYS[1], 'claimed', int(last)) end
+if suspect == 0 and left - #ids < recent and #names > 0 then
+  in_chunks('LPUSH', KEYS[8], names)
+  redis.call('LTRIM', KEYS[8], 0, recent - 1)
+end
 local list = table.concat(ids, ',')
 redis.call('HSET', KEYS[5], ARGV[2], list)
 redis.call('ZADD', KEYS[4], int(now_ms() + tonumber(ARGV[1])), ARGV[2])

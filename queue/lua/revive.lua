@@ -2,7 +2,7 @@
 -- leased batch of its own, as if its payer were a worker: the payer settles it, and if it dies a worker does.
 -- The cap and the window do not apply: the order came in time.
 --
--- KEYS  1 meta  2 stock  3 orders  4 holders  5 lease  6 leased  7 done
+-- KEYS  1 meta  2 stock  3 orders  4 holders  5 lease  6 leased  7 done  8 recent
 -- ARGV  1 epoch the caller knows  2 order id  3 user  4 units  5 sequence  6 admitted ms  7 fingerprint  8 position  9 eta s
 --       10 batch id (never used before)  11 lease in ms
 --
@@ -33,6 +33,7 @@ redis.call('DECRBY', KEYS[2], units)
 redis.call('HSET', KEYS[4], ARGV[3], with_order(text, ARGV[2], slot, units))
 redis.call('HSET', KEYS[3], ARGV[2], table.concat({'q', int(seq), int(units), int(slot), ARGV[3], ARGV[6], ARGV[7], ARGV[8], ARGV[9],
   '', '', '', '', '', ''}, '\t') .. refund_mark(known or ''))
+redis.call('LPUSH', KEYS[8], int(mark) .. '\t' .. ARGV[3]) -- nobody will claim it
 redis.call('LREM', KEYS[7], 0, ARGV[2])
 redis.call('HSET', KEYS[6], ARGV[10], ARGV[2])
 redis.call('ZADD', KEYS[5], int(now_ms() + tonumber(ARGV[11])), ARGV[10])

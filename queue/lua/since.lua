@@ -1,10 +1,10 @@
 -- since: the users of the tickets that were admitted after a sequence, for gateways that keep count of a line's users.
 --
--- KEYS  1 meta  2 wait  3 orders
+-- KEYS  1 meta  2 wait  3 orders  4 recent
 -- ARGV  1 epoch the caller knows  2 sequence  3 most tickets
 --
 -- Returns {sequence of the newest ticket, user, user, ...}; {} when the line is missing, of another epoch or being
--- rebuilt, or when not all of those tickets still wait at the line's end: the caller must count anew.
+-- rebuilt, or when not all of those tickets wait or were claimed lately: the caller must count anew.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'seq')
 if meta[1] ~= ARGV[1] or meta[2] then return {} end
@@ -14,7 +14,6 @@ if n < 0 or n > tonumber(ARGV[3]) then return {} end
 local out = {meta[3]}
 if n == 0 then return out end
 local ids = redis.call('LRANGE', KEYS[2], 0, n - 1)
-if #ids < n then return {} end
 local seen, found = {}, 0
 for first = 1, #ids, 1000 do
   local records = redis.call('HMGET', KEYS[3], unpack(ids, first, math.min(first + 999, #ids)))
@@ -27,6 +26,18 @@ for first = 1, #ids, 1000 do
       out[#out + 1] = user
     end
   end
+end
+for first = 0, found < n and 4999 or -1, 500 do
+  for _, one in ipairs(redis.call('LRANGE', KEYS[4], first, first + 499)) do
+    local seq, user = string.match(one, '^(%d+)\t(.*)$')
+    seq = tonumber(seq)
+    if seq > from and not seen[seq] then
+      seen[seq] = true
+      found = found + 1
+      out[#out + 1] = user
+    end
+  end
+  if found >= n then break end
 end
 if found < n then return {} end
 return out
