@@ -259,3 +259,29 @@ func TestABudgetAllocatesNothing(t *testing.T) {
 	l.plan.Load().general.budget.tokens.Store(1 << 60)
 	require.Zero(t, testing.AllocsPerRun(1000, func() { l.AllowGlobal("phone") }))
 }
+
+// The budgets of many sales are renewed in one round trip: one after the other they would outlast their own leases.
+func TestBudgetsAreRenewedTogether(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
+	trips := callCounter{new(atomic.Int64)}
+	rdb.AddHook(trips)
+	rps, now := 200.0, time.Now()
+	cfg := LimitsConfig{GlobalRPS: 1000, Sales: map[string]SaleLimits{}}
+	for i := range maxSaleLimits {
+		cfg.Sales[fmt.Sprint("sale-", i)] = SaleLimits{GlobalRPS: &rps}
+	}
+	l := NewLimiter(cfg, func() time.Time { return now }).Shared(queue.NewBudgets(rdb), "one")
+	l.Renew(t.Context()) // loads the script
+	for sale := range cfg.Sales {
+		require.True(t, l.AllowGlobal(sale).OK)
+	}
+	require.True(t, l.AllowGlobal("other").OK)
+	now = now.Add(time.Second)
+	before := trips.n.Load()
+	l.Renew(t.Context())
+	require.EqualValues(t, 1, trips.n.Load()-before)
+	for sale := range cfg.Sales {
+		require.True(t, l.AllowGlobal(sale).OK)
+	}
+}

@@ -93,42 +93,86 @@ func (h hscans) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// Units resold elsewhere, and claimed before this gateway could read by whom, must not make it walk the records each time.
+// resold is a sale of which another gateway sells unit after unit, each claimed before this one could read by whom.
+type resold struct {
+	*stack
+	door  *door
+	now   time.Time
+	walks atomic.Int64 // through all records of the line
+	epoch int64
+}
+
+func newResold(t *testing.T) *resold {
+	r := &resold{stack: newStack(t, quiet), now: time.Now()}
+	r.sell("phone", 1000)
+	rdb := redis.NewClient(&redis.Options{Addr: r.rdb.Options().Addr, DisableIdentity: true})
+	t.Cleanup(func() { _ = rdb.Close() })
+	rdb.AddHook(hscans{callCounter{new(atomic.Int64)}, &r.walks})
+	var ds doors
+	ds.init(queue.NewLines(rdb), func() time.Time { return r.now })
+	t.Cleanup(ds.wait)
+	r.door = ds.of("phone")
+	e, _ := r.book.Get("phone")
+	r.epoch = e.Sale.Epoch
+	return r
+}
+
+// elsewhere sells one, the ticket of that sequence; forgotten is whether Redis has lost its list of who was claimed lately.
+func (r *resold) elsewhere(seq int64, forgotten bool) {
+	r.t.Helper()
+	id, line := newUUID(), r.lines.Of("phone")
+	_, err := line.Admit(r.t.Context(), r.epoch, 500, []queue.Request{{ID: id, User: id, Units: 1, Fingerprint: "f"}})
+	require.NoError(r.t, err)
+	_, err = line.Claim(r.t.Context(), newUUID(), 10, time.Minute)
+	require.NoError(r.t, err)
+	if forgotten {
+		require.NoError(r.t, r.rdb.Del(r.t.Context(), "sluice:{phone/0}:recent").Err())
+	}
+	r.door.crowd.want(r.epoch, seq)
+	require.Eventually(r.t, func() bool {
+		r.door.crowd.mu.Lock()
+		defer r.door.crowd.mu.Unlock()
+		return !r.door.crowd.busy
+	}, patience, time.Millisecond)
+}
+
+// Who was claimed lately is named without a walk: the door stays usable while units trickle back and are sold elsewhere.
+func TestCrowdHearsOfThoseClaimedElsewhere(t *testing.T) {
+	t.Parallel()
+	r := newResold(t)
+	for seq := range int64(20) {
+		r.elsewhere(seq+1, false)
+		require.True(t, r.door.crowd.lacks("a stranger", r.epoch, seq+1))
+	}
+	require.EqualValues(t, 1, r.walks.Load())
+}
+
+// Those who cannot be named must not make it walk the records each time.
 func TestCrowdIsCountedAnewOnceInAPause(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, quiet)
-	s.sell("phone", 1000)
-	now := time.Now()
-	rdb := redis.NewClient(&redis.Options{Addr: s.rdb.Options().Addr, DisableIdentity: true})
-	t.Cleanup(func() { _ = rdb.Close() })
-	var walks atomic.Int64
-	rdb.AddHook(hscans{callCounter{new(atomic.Int64)}, &walks})
-	var ds doors
-	ds.init(queue.NewLines(rdb), func() time.Time { return now })
-	t.Cleanup(ds.wait)
-	d, line := ds.of("phone"), s.lines.Of("phone")
-	e, _ := s.book.Get("phone")
-	soldElsewhere := func(seq int64) {
-		id := newUUID()
-		_, err := line.Admit(t.Context(), e.Sale.Epoch, 500, []queue.Request{{ID: id, User: id, Units: 1, Fingerprint: "f"}})
-		require.NoError(t, err)
-		_, err = line.Claim(t.Context(), newUUID(), 10, time.Minute)
-		require.NoError(t, err)
-		d.crowd.want(e.Sale.Epoch, seq)
-		require.Eventually(t, func() bool {
-			d.crowd.mu.Lock()
-			defer d.crowd.mu.Unlock()
-			return !d.crowd.busy
-		}, patience, time.Millisecond)
-	}
+	r := newResold(t)
 	for seq := range int64(20) {
-		soldElsewhere(seq + 1)
+		r.elsewhere(seq+1, true)
 	}
-	require.EqualValues(t, 1, walks.Load())
-	now = now.Add(crowdPause)
-	soldElsewhere(21)
-	require.EqualValues(t, 2, walks.Load())
-	require.True(t, d.crowd.lacks("a stranger", e.Sale.Epoch, 21))
+	require.EqualValues(t, 1, r.walks.Load())
+	r.now = r.now.Add(crowdPause)
+	r.elsewhere(21, true)
+	require.EqualValues(t, 2, r.walks.Load())
+	require.True(t, r.door.crowd.lacks("a stranger", r.epoch, 21))
+}
+
+// What a crowd has booked of the memory for all of them is given back whole, and no more.
+func TestCrowdsShareOneBound(t *testing.T) {
+	t.Parallel()
+	r := newResold(t)
+	r.elsewhere(1, false)
+	c := &r.door.crowd
+	require.EqualValues(t, 1, c.census.total.Load())
+	for seq := int64(2); seq < 100; seq++ {
+		c.admitted(r.epoch, &queue.Told{Admissions: []queue.Admission{{Ticket: queue.Ticket{Seq: seq, User: newUUID()}}}})
+	}
+	c.forget(time.Now().Add(2 * crowdIdle))
+	require.Zero(t, c.census.total.Load())
 }
 
 func TestLostReplyOpensTheDoor(t *testing.T) {

@@ -4,11 +4,14 @@ import (
 	"context"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
 	"sluice/inventory"
@@ -181,4 +184,25 @@ sluice_ledger_difference{sale="sale"} 2
 	ctx, stop := context.WithCancel(w.ctx)
 	stop()
 	gauges.Run(ctx) // returns
+}
+
+// A batch of requests that find the book behind share one reading of it.
+func TestThoseWhoFindTheBookBehindShareAReading(t *testing.T) {
+	w := onSQLite(t)
+	w.open(10, 1)
+	w.clock.Advance(time.Minute)
+	var readings atomic.Int64
+	require.NoError(t, w.db.Read.Callback().Query().After("gorm:query").Register("readings", func(tx *gorm.DB) {
+		if tx.Statement.Table == "sales" {
+			readings.Add(1)
+		}
+	}))
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() { require.NoError(t, w.book.RefreshOlderThan(w.ctx, time.Second)) })
+	}
+	all.Wait()
+	require.EqualValues(t, 1, readings.Load())
+	require.NoError(t, w.book.Refresh(w.ctx))
+	require.EqualValues(t, 2, readings.Load(), "whoever knows of a change reads")
 }

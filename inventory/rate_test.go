@@ -109,3 +109,12 @@ func TestRateFollowsTheLine(t *testing.T) {
 	require.InEpsilon(t, 2000, drain(&r, 20_000, 1000, fast), 0.01, "what came before the idle time does not count")
 	require.LessOrEqual(t, len(r.looks), 52)
 }
+
+// Waits are divided by it, and Redis knows it to three places.
+func TestAProvenPaceHasAFloor(t *testing.T) {
+	t.Parallel()
+	var r rate
+	r.observe(queue.View{}, at(0, 0, 0))
+	r.observe(at(0, 0, 0), at(3_600_000, 1, 0))
+	require.InDelta(t, leastRate, r.pace(0).PerSecond, 1e-9)
+}

@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -168,5 +169,18 @@ func TestAfterADeathManyPassInGroups(t *testing.T) {
 		confirmedAll(b, append(slices.Clone(order[:7]), order[8:]...))
 		require.Equal(t, []string{order[7]}, b.rdb.LRange(b.ctx, b.key("dead"), 0, -1).Val())
 		require.LessOrEqual(t, batches.Load(), int32(8+100+200+2), "eight groups, the tickets of one of them alone, the last two hundred alone")
+	})
+}
+
+// What was claimed in parts goes back as it was: nobody overtakes anybody because a store was away.
+func TestPartsGoBackInTheirOrder(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		order := b.enqueue(9)
+		away := &worker{handle: func(context.Context, queue.Batch) ([]queue.Outcome, error) { return nil, errors.New("the database is away") }}
+		consumer := b.consumer(quick(), 1, away, func() []string { return []string{b.Sale()} })
+		consumer.Finish(b.ctx, b.Line, []queue.Batch{b.claim("first", 4), b.claim("second", 3)})
+		require.Equal(t, order, b.list("wait"))
+		b.run(consumer)()
 	})
 }

@@ -167,6 +167,18 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 	c.hungUp()
 }
 
+// Whoever never asks for anything has no longer than a request may take to come; whoever has asked may rest.
+func TestASilentNewcomerIsClosedSoon(t *testing.T) {
+	t.Parallel()
+	r := start(t, 0, tellLane, func(inner *http.Server) { inner.ReadHeaderTimeout, inner.IdleTimeout = 100*time.Millisecond, time.Hour })
+	asked, silent := dial(t, r.addr), dial(t, r.addr)
+	asked.send(plainOrder)
+	asked.answer()
+	silent.hungUp()
+	asked.send(plainOrder)
+	asked.answer()
+}
+
 // Both lanes say the same, but for the order of headers.
 func TestAnswersAreThoseOfNetHTTP(t *testing.T) {
 	t.Parallel()
