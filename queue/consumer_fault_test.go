@@ -177,7 +177,9 @@ func TestPartsGoBackInTheirOrder(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		order := b.enqueue(9)
-		away := &worker{handle: func(context.Context, queue.Batch) ([]queue.Outcome, error) { return nil, errors.New("the database is away") }}
+		away := &worker{handle: func(context.Context, queue.Batch) ([]queue.Outcome, error) {
+			return nil, errors.New("the database is away")
+		}}
 		consumer := b.consumer(quick(), 1, away, func() []string { return []string{b.Sale()} })
 		consumer.Finish(b.ctx, b.Line, []queue.Batch{b.claim("first", 4), b.claim("second", 3)})
 		require.Equal(t, order, b.list("wait"))

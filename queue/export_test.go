@@ -46,4 +46,6 @@ func (ls *Lines) Chores(ctx context.Context, sales []string) ([]int64, error) {
 func (c *Consumer) WorkParty(sales []string) { c.workParty(sales) }
 
 // Finish runs a batch that was claimed in parts, and settles them.
-func (c *Consumer) Finish(ctx context.Context, line *Line, parts []Batch) { c.finish(ctx, ctx, line, parts) }
+func (c *Consumer) Finish(ctx context.Context, line *Line, parts []Batch) {
+	c.finish(ctx, ctx, line, parts)
+}
