@@ -27,6 +27,7 @@ type verdict struct {
 	forgotten int      // repeated requests whose orders went with a Redis that lost its data
 	late      int      // orders that a request made after it had been repeated and refused
 	audits    int      // clean audits while busy
+	parties   int      // transactions with orders of several sales
 	alarms    []string // what the processes logged as errors
 	recovery  time.Duration
 

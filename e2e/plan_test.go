@@ -147,7 +147,7 @@ func planOf(seed uint64) plan {
 // sale decides everything but the faults.
 func (c chance) sale(seed uint64, driver string) plan {
 	p := plan{name: fmt.Sprintf("seed-%d", seed), seed: seed, driver: driver, layout: layout{allRoles}, shoppers: c.between(200, 350), limit: 1,
-		batch: pick(c, []int{5, 20, 60})}
+		batch: pick(c, []int{5, 60, 400})}
 	p.stock = pick(c, []int{p.shoppers / 4, p.shoppers / 2, p.shoppers * 3 / 2})
 	p.lineCap = 10_000
 	if c.of(30) {
