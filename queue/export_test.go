@@ -45,6 +45,9 @@ func (ls *Lines) Chores(ctx context.Context, sales []string) ([]int64, error) {
 // WorkParty is one turn of a worker with several lines.
 func (c *Consumer) WorkParty(sales []string) { c.workParty(sales) }
 
+// PartySize is how many lines may go together now.
+func (c *Consumer) PartySize() int { return c.partySize() }
+
 // Finish runs a batch that was claimed in parts, and settles them.
 func (c *Consumer) Finish(ctx context.Context, line *Line, parts []Batch) {
 	c.finish(ctx, ctx, line, parts)

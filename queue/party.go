@@ -127,24 +127,31 @@ func (c *Consumer) finishParty(ctx, held context.Context, party []Batch) {
 	answers, err := c.handleParty(ctx, party)
 	if err != nil {
 		c.log.Info("batches did not go through together: each is run by itself", "lines", len(party), "error", err)
+		// When it took too long, smaller ones or none come next.
+		c.pace.ended(ticketsOf(party), c.now().Sub(started), false)
 		for _, b := range party {
 			c.giveBack(held, b)
 		}
 		return
 	}
-	tickets := 0
 	for i, b := range party {
 		answers[i] = complete(b, answers[i])
-		tickets += len(b.Tickets)
 	}
 	c.settleParty(held, party, answers)
 	for i, b := range party {
 		c.metrics.finished(b, answers[i], c.now())
 	}
-	took := c.now().Sub(started)
+	tickets, took := ticketsOf(party), c.now().Sub(started)
 	c.metrics.ran(tickets, took)
 	c.pace.ended(tickets, took, true)
 	c.brake.release()
+}
+
+func ticketsOf(party []Batch) (n int) {
+	for _, b := range party {
+		n += len(b.Tickets)
+	}
+	return n
 }
 
 func (c *Consumer) handleParty(ctx context.Context, party []Batch) (answers [][]Outcome, err error) {

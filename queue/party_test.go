@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
@@ -251,6 +253,26 @@ func TestPartyOfWhichOneWasTakenOver(t *testing.T) {
 	drainedEach(t, list)
 	require.EqualValues(t, 1, lost.view().Served)
 	require.Equal(t, []string{lost.Sale() + "-00001"}, h.seen(), "it ran again, alone")
+}
+
+// A database that cannot take a party in time gets smaller ones, and none at last.
+func TestSlowPartiesShrink(t *testing.T) {
+	t.Parallel()
+	list, sales := boxes(t, testkit.Embedded(t).Addr(), 8)
+	enqueueEach(list, 5)
+	clock := testkit.NewClock(time.Now())
+	h := &host{party: func(context.Context, []queue.Batch) ([][]queue.Outcome, error) {
+		clock.Advance(10 * time.Second)
+		return nil, context.DeadlineExceeded
+	}}
+	c := wide()
+	c.Lease = 30 * time.Second
+	consumer, err := queue.NewConsumer(c, queue.PoolConfig{Size: 2}, list[0].lines, sales, h, slog.New(slog.DiscardHandler), clock.Now, prometheus.NewRegistry())
+	require.NoError(t, err)
+	require.Greater(t, consumer.PartySize(), 2)
+	consumer.WorkParty(sales())
+	require.Less(t, consumer.PartySize(), 2)
+	list[0].run(consumer)()
 }
 
 // Where an operator wants batches of a few tickets, or the handler takes one line at a time, there are no parties.
