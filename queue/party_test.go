@@ -269,7 +269,10 @@ func TestSlowPartiesShrink(t *testing.T) {
 	c.Lease = 30 * time.Second
 	consumer, err := queue.NewConsumer(c, queue.PoolConfig{Size: 2}, list[0].lines, sales, h, slog.New(slog.DiscardHandler), clock.Now, prometheus.NewRegistry())
 	require.NoError(t, err)
-	require.Greater(t, consumer.PartySize(), 2)
+	first := consumer.PartySize()
+	consumer.WorkParty(sales())
+	second := consumer.PartySize()
+	require.Less(t, second, first)
 	consumer.WorkParty(sales())
 	require.Less(t, consumer.PartySize(), 2)
 	list[0].run(consumer)()
