@@ -282,9 +282,19 @@ func (a *Auditor) readBooks(ctx context.Context, line *queue.Line, snap queue.Sn
 			return err
 		}
 		return tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL AND confirmed_at > ?", id, a.now().Add(-a.kept).UnixMilli()).
-			Where("NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.order_id = orders.id)").Count(&b.noOutbox).Error
+			Where(a.untold()).Count(&b.noOutbox).Error
 	})
 	return b, err
+}
+
+// untold is the condition that an order has no outbox row. MariaDB may turn
+// NOT EXISTS into one reading of the whole outbox for every sale: with a
+// thousand sales an audit then takes minutes. A count it makes order by order.
+func (a *Auditor) untold() string {
+	if a.db.Driver == store.MySQL {
+		return "(SELECT COUNT(*) FROM outbox WHERE outbox.order_id = orders.id) = 0"
+	}
+	return "NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.order_id = orders.id)"
 }
 
 func (b *books) countLive(tx *gorm.DB, id string, snap queue.Snapshot) error {

@@ -110,6 +110,24 @@ const (
 
 // watch looks at a process until it has confirmed size orders and returns when that was seen.
 func (n *Node) watch(ctx context.Context, size float64) (time.Time, error) {
+	return n.until(ctx, size, "confirmed", func(m Metrics) (float64, error) {
+		confirmed := m.sum("sluice_orders_finished_total", `status="confirmed"`)
+		if all := m.sum("sluice_orders_finished_total"); all != confirmed {
+			return 0, refuse("%.0f orders ended otherwise than confirmed", all-confirmed)
+		}
+		return confirmed, nil
+	})
+}
+
+// told waits until the news of size orders has been delivered.
+func (n *Node) told(ctx context.Context, size float64) error {
+	_, err := n.until(ctx, size, "told", func(m Metrics) (float64, error) {
+		return m.sum("sluice_notifications_total", `outcome="delivered"`), nil
+	})
+	return err
+}
+
+func (n *Node) until(ctx context.Context, size float64, what string, count func(Metrics) (float64, error)) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
 	tick := time.NewTicker(watchEvery)
@@ -117,18 +135,18 @@ func (n *Node) watch(ctx context.Context, size float64) (time.Time, error) {
 	for {
 		m, err := n.metrics(ctx)
 		if err != nil {
-			return time.Time{}, fmt.Errorf("wait for %.0f orders to be confirmed: %w", size, err)
+			return time.Time{}, fmt.Errorf("wait for %.0f orders to be %s: %w", size, what, err)
 		}
-		confirmed := m.sum("sluice_orders_finished_total", `status="confirmed"`)
-		if all := m.sum("sluice_orders_finished_total"); all != confirmed {
-			return time.Time{}, refuse("%.0f orders ended otherwise than confirmed", all-confirmed)
+		done, err := count(m)
+		if err != nil {
+			return time.Time{}, err
 		}
-		if confirmed >= size {
+		if done >= size {
 			return time.Now(), nil
 		}
 		select {
 		case <-ctx.Done():
-			return time.Time{}, refuse("only %.0f of %.0f orders were confirmed within %s", confirmed, size, watchPatience)
+			return time.Time{}, refuse("only %.0f of %.0f orders were %s within %s", done, size, what, watchPatience)
 		case <-tick.C:
 		}
 	}
