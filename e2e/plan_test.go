@@ -248,11 +248,17 @@ func shortPlans() []plan {
 		if slices.Contains(paySteps, step) {
 			p.pays, p.stock = true, p.shoppers*3/2 // so that late payments find a unit
 		}
+		if strings.HasPrefix(step, "cancel.") {
+			p.stock = p.shoppers * 3 / 2 // so that many have an order, and some cancel one that a worker has made already
+		}
 		f := c.point(p, step)
 		f.arm = step + ":1"
 		p.name, p.faults = "point-"+step, []fault{f}
 		if strings.HasPrefix(step, "expire.") {
 			p.faults = p.armAll("worker", f) // one expirer may take all there is
+		}
+		if strings.HasPrefix(step, "cancel.") {
+			p.faults = p.armAll("gateway", f) // whichever is asked
 		}
 		plans = append(plans, p)
 	}
