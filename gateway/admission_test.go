@@ -89,7 +89,7 @@ func TestAdmissionsTravelTogetherAndInOrder(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	s.sell("phone", 1000)
-	before := s.commands.Load()
+	before := s.trips.Rounds.Load()
 	var crowd sync.WaitGroup
 	for range 300 {
 		crowd.Go(func() {
@@ -102,7 +102,7 @@ func TestAdmissionsTravelTogetherAndInOrder(t *testing.T) {
 	}
 	crowd.Wait()
 	require.EqualValues(t, 300, s.view("phone").Seq)
-	require.Less(t, s.commands.Load()-before, int64(150))
+	require.Less(t, s.trips.Rounds.Load()-before, int64(150))
 }
 
 // A line that is not there is asked for: its keeper need not wait for its next round.
@@ -123,7 +123,7 @@ func TestStatusReadsGather(t *testing.T) {
 	s.sell("phone", 100, limitOf(100))
 	path := s.place("ann", "phone")
 	id := path[len("/v1/sales/phone/orders/"):]
-	before := s.commands.Load()
+	before := s.trips.Rounds.Load()
 	var crowd sync.WaitGroup
 	for range 400 {
 		crowd.Go(func() {
@@ -133,7 +133,7 @@ func TestStatusReadsGather(t *testing.T) {
 		})
 	}
 	crowd.Wait()
-	require.Less(t, s.commands.Load()-before, int64(200))
+	require.Less(t, s.trips.Rounds.Load()-before, int64(200))
 	_, err := s.gateway.status.get(t.Context(), "phone", id, "bob")
 	require.Equal(t, CodeNotFound, codeOf(err))
 	_, err = s.gateway.status.get(t.Context(), "phone", "nothing", "ann")

@@ -264,7 +264,7 @@ func TestABudgetAllocatesNothing(t *testing.T) {
 func TestBudgetsAreRenewedTogether(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
-	trips := callCounter{new(atomic.Int64)}
+	trips := &testkit.Trips{}
 	rdb.AddHook(trips)
 	rps, now := 200.0, time.Now()
 	cfg := LimitsConfig{GlobalRPS: 1000, Sales: map[string]SaleLimits{}}
@@ -278,9 +278,9 @@ func TestBudgetsAreRenewedTogether(t *testing.T) {
 	}
 	require.True(t, l.AllowGlobal("other").OK)
 	now = now.Add(time.Second)
-	before := trips.n.Load()
+	before := trips.Rounds.Load()
 	l.Renew(t.Context())
-	require.EqualValues(t, 1, trips.n.Load()-before)
+	require.EqualValues(t, 1, trips.Rounds.Load()-before)
 	for sale := range cfg.Sales {
 		require.True(t, l.AllowGlobal(sale).OK)
 	}

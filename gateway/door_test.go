@@ -18,9 +18,9 @@ import (
 
 // asked counts the calls to Redis that f makes.
 func (s *stack) asked(f func()) int64 {
-	before := s.commands.Load()
+	before := s.trips.Rounds.Load()
 	f()
-	return s.commands.Load() - before
+	return s.trips.Rounds.Load() - before
 }
 
 // local lets strangers try until the gateway answers one of them by itself.

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit"
 	"sluice/queue"
 )
 
@@ -80,7 +81,7 @@ func TestPollOfAnUnknownOrderHoldsUpNobody(t *testing.T) {
 
 // hscans counts the walks over all records of a line.
 type hscans struct {
-	callCounter
+	*testkit.Trips
 	walks *atomic.Int64
 }
 
@@ -107,7 +108,7 @@ func newResold(t *testing.T) *resold {
 	r.sell("phone", 1000)
 	rdb := redis.NewClient(&redis.Options{Addr: r.rdb.Options().Addr, DisableIdentity: true})
 	t.Cleanup(func() { _ = rdb.Close() })
-	rdb.AddHook(hscans{callCounter{new(atomic.Int64)}, &r.walks})
+	rdb.AddHook(hscans{&testkit.Trips{}, &r.walks})
 	var ds doors
 	ds.init(queue.NewLines(rdb), func() time.Time { return r.now })
 	t.Cleanup(ds.wait)

@@ -61,8 +61,8 @@ type stack struct {
 	limiter   *Limiter
 	payments  order.PaymentConfig
 	reg       *prometheus.Registry
-	commands  atomic.Int64 // the product has sent to Redis
-	down      atomic.Bool  // draining, as the operations listener is told
+	trips     testkit.Trips // of Redis, by the product
+	down      atomic.Bool   // draining, as the operations listener is told
 	addr      string
 	opsAddr   string
 	opsEngine *gin.Engine
@@ -92,7 +92,7 @@ func newStack(t testing.TB, edits ...func(*setup)) *stack {
 func (s *stack) openStores(c setup) {
 	rdb := redis.NewClient(&redis.Options{Addr: c.redis, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
-	rdb.AddHook(callCounter{&s.commands})
+	rdb.AddHook(&s.trips)
 	s.t.Cleanup(func() { _ = rdb.Close() })
 	s.lines = queue.NewLines(rdb)
 	s.messages = delay.NewBox(c.delay, rdb, func() error { return nil }, time.Now)
@@ -225,25 +225,6 @@ func (s *stack) record(sale, id string) string {
 		require.NoError(s.t, err)
 	}
 	return text
-}
-
-// callCounter counts what the product asks of Redis.
-type callCounter struct{ n *atomic.Int64 }
-
-func (c callCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
-
-func (c callCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.n.Add(1)
-		return next(ctx, cmd)
-	}
-}
-
-func (c callCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.n.Add(1)
-		return next(ctx, cmds)
-	}
 }
 
 // got is an answer read to its end.

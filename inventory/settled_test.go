@@ -1,41 +1,15 @@
 package inventory_test
 
 import (
-	"context"
 	"fmt"
-	"net"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit"
 	"sluice/inventory"
 )
-
-// calls counts the commands and the round trips of a client.
-type calls struct{ trips, commands atomic.Int64 }
-
-func (c *calls) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
-}
-
-func (c *calls) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.trips.Add(1)
-		c.commands.Add(1)
-		return next(ctx, cmd)
-	}
-}
-
-func (c *calls) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.trips.Add(1)
-		c.commands.Add(int64(len(cmds)))
-		return next(ctx, cmds)
-	}
-}
 
 // A round over lines that agree with their sales costs a few questions; the one that does not agree is still put right.
 func TestKeeperOfManySales(t *testing.T) {
@@ -45,12 +19,12 @@ func TestKeeperOfManySales(t *testing.T) {
 			w.create(newSale(fmt.Sprintf("sale-%03d", i), 10, 1))
 		}
 		w.keep()
-		count := &calls{}
+		count := &testkit.Trips{}
 		w.rdb.AddHook(count)
 		round := func() int64 {
-			before := count.trips.Load()
+			before := count.Rounds.Load()
 			w.keep()
-			return count.trips.Load() - before
+			return count.Rounds.Load() - before
 		}
 		require.LessOrEqual(w.t, round(), int64(5))
 
@@ -91,16 +65,16 @@ func TestBookLooksAtManyLinesInTurn(t *testing.T) {
 	for _, e := range w.book.List() {
 		require.True(t, e.View().Exists, "at those nobody has looked at yet it looks at once")
 	}
-	count := &calls{}
+	count := &testkit.Trips{}
 	w.rdb.AddHook(count)
 	for range 3 {
 		w.clock.Advance(100 * time.Millisecond)
 		for _, e := range w.book.List() {
 			e.Stir(w.clock.Now())
 		}
-		before := count.commands.Load()
+		before := count.Commands.Load()
 		w.book.Look(w.ctx)
-		require.LessOrEqual(t, count.commands.Load()-before, int64(201))
+		require.LessOrEqual(t, count.Commands.Load()-before, int64(201))
 	}
 	for i := range sales {
 		require.NoError(t, w.lines.Of(fmt.Sprintf("sale-%03d", i)).Drop(w.ctx))

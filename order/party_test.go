@@ -44,6 +44,16 @@ func (w *world) claimEach(sales []string) []queue.Batch {
 	return batches
 }
 
+// twoEach are batches of two orders in each of four sales of a hundred units.
+func (w *world) twoEach(limit int) []queue.Batch {
+	w.t.Helper()
+	sales := w.fair(100, limit)
+	for i := range 2 * len(sales) {
+		w.admitTo(sales[i%len(sales)], fmt.Sprintf("user-%d", i), 1)
+	}
+	return w.claimEach(sales)
+}
+
 // apart handles and settles each batch by itself.
 func (w *world) apart(batches []queue.Batch) map[string]int {
 	w.t.Helper()
@@ -138,11 +148,7 @@ func TestPartyThatDoesNotFit(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			eachDatabase(t, 100, 1, func(w *world) {
-				sales := w.fair(100, 1)
-				for i := range 8 {
-					w.admitTo(sales[i%len(sales)], fmt.Sprintf("user-%d", i), 1)
-				}
-				batches := w.claimEach(sales)
+				batches := w.twoEach(1)
 				c.spoil(w, batches)
 				before, news := len(w.rows()), w.news()
 				_, err := w.fulfiller.HandleParty(w.ctx, batches)
@@ -161,11 +167,7 @@ func TestPartyThatDoesNotFit(t *testing.T) {
 // Tickets of a line that was loaded anew make no orders, whoever they travel with.
 func TestPartyWithALineLoadedAnew(t *testing.T) {
 	eachDatabase(t, 100, 1, func(w *world) {
-		sales := w.fair(100, 1)
-		for i := range 8 {
-			w.admitTo(sales[i%len(sales)], fmt.Sprintf("user-%d", i), 1)
-		}
-		batches := w.claimEach(sales)
+		batches := w.twoEach(1)
 		w.exec("UPDATE sales SET epoch = epoch + 1 WHERE id = ?", batches[1].Sale)
 		_, err := w.fulfiller.HandleParty(w.ctx, batches)
 		require.ErrorIs(w.t, err, inventory.ErrStale)
@@ -178,11 +180,7 @@ func TestPartyWithALineLoadedAnew(t *testing.T) {
 // What Redis forgot of a user counts in company, too.
 func TestPartyKeepsTheLimit(t *testing.T) {
 	eachDatabase(t, 100, 2, func(w *world) {
-		sales := w.fair(100, 2)
-		for i := range 8 {
-			w.admitTo(sales[i%len(sales)], fmt.Sprintf("user-%d", i), 1)
-		}
-		batches := w.claimEach(sales)
+		batches := w.twoEach(2)
 		w.exec("INSERT INTO orders (id, sale_id, user_id, slot, quantity, price_cents, currency, status, seq, epoch, batch_id, admitted_at) VALUES ('of-old', ?, ?, 2, 2, 1, 'CNY', 'confirmed', 0, 1, 'old', 1)",
 			batches[2].Sale, batches[2].Tickets[0].User)
 		_, err := w.fulfiller.HandleParty(w.ctx, batches)
@@ -214,11 +212,7 @@ func TestPartyWithACancelledTicket(t *testing.T) {
 // then handled one by one and take no unit twice.
 func TestPartyWhoseCommitReplyIsLost(t *testing.T) {
 	eachDatabase(t, 100, 1, func(w *world) {
-		sales := w.fair(100, 1)
-		for i := range 8 {
-			w.admitTo(sales[i%len(sales)], fmt.Sprintf("user-%d", i), 1)
-		}
-		batches := w.claimEach(sales)
+		batches := w.twoEach(1)
 		wire := &lossyPool{ConnPool: w.db.Write.Statement.ConnPool, lose: 1}
 		w.db.Write.Statement.ConnPool = wire
 		_, err := w.fulfiller.HandleParty(w.ctx, batches)

@@ -44,63 +44,42 @@ type Share struct {
 // Renew deals an instance its share. After an error tokens may have been
 // dealt; they are then lost until the instance lapses or renews.
 func (b *Budgets) Renew(ctx context.Context, c Claim) (Share, error) {
-	list, err := b.run(ctx, c, c.Lapse.Milliseconds())
+	shares, err := b.RenewAll(ctx, []Claim{c})
 	if err != nil {
 		return Share{}, err
 	}
-	return shareOf(list), nil
+	return shares[0], nil
 }
 
 // RenewAll is Renew for several budgets in one round trip, in the order of claims: one after the other, sixty-four of
 // them would outlast their own leases on a Redis that waits for its disk.
 func (b *Budgets) RenewAll(ctx context.Context, claims []Claim) ([]Share, error) {
-	if len(claims) == 1 {
-		share, err := b.Renew(ctx, claims[0])
-		return []Share{share}, err
-	}
-	pipe := b.rdb.Pipeline()
-	replies := make([]*redis.Cmd, len(claims))
+	calls := make([]call, len(claims))
 	for i, c := range claims {
-		replies[i] = pipe.EvalSha(ctx, b.share.sha, []string{budgetKey(c.Budget)}, c.args(c.Lapse.Milliseconds())...)
+		calls[i] = c.call(c.Lapse)
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
 	shares := make([]Share, len(claims))
-	for i, c := range claims {
-		list, err := replies[i].Slice()
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			list, err = b.run(ctx, c, c.Lapse.Milliseconds())
-		}
+	for i, a := range b.share.each(ctx, b.rdb, calls) {
+		list, err := a.list()
 		if err == nil && len(list) != 3 {
-			err = fmt.Errorf("answered %d values, not 3", len(list))
+			err = fmt.Errorf("budget %s answered %d values, not 3", claims[i].Budget, len(list))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("budget %s: %w", c.Budget, err)
+			return nil, err
 		}
-		shares[i] = shareOf(list)
+		shares[i] = Share{Tokens: toInt(list[0]), Part: float64(toInt(list[1])) / 1e6, Instances: int(toInt(list[2]))}
 	}
 	return shares, nil
 }
 
-func shareOf(list []any) Share {
-	return Share{Tokens: toInt(list[0]), Part: float64(toInt(list[1])) / 1e6, Instances: int(toInt(list[2]))}
-}
-
 // Leave gives everything held back and ends the instance's part.
 func (b *Budgets) Leave(ctx context.Context, c Claim) error {
-	_, err := b.run(ctx, c, 0)
+	end := c.call(0)
+	_, err := b.share.runList(ctx, b.rdb, end.keys, end.args...)
 	return err
 }
 
-func (b *Budgets) run(ctx context.Context, c Claim, lapse int64) ([]any, error) {
-	list, err := b.share.runList(ctx, b.rdb, []string{budgetKey(c.Budget)},
-		c.args(lapse)...)
-	if err == nil && len(list) != 3 {
-		err = fmt.Errorf("budget %s answered %d values, not 3", c.Budget, len(list))
-	}
-	return list, err
-}
-
-func (c Claim) args(lapse int64) []any {
+func (c Claim) call(lapse time.Duration) call {
 	number := func(f float64) string { return strconv.FormatFloat(f, 'f', 3, 64) }
-	return []any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse}
+	return call{[]string{budgetKey(c.Budget)}, []any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse.Milliseconds()}}
 }

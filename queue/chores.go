@@ -1,11 +1,6 @@
 package queue
 
-import (
-	"context"
-	"fmt"
-
-	"github.com/redis/go-redis/v9"
-)
+import "context"
 
 // chores are what there is to do in a line that nobody has announced.
 type chores int64
@@ -19,24 +14,18 @@ const (
 
 // chores asks several lines in one round trip; the answers are in the order of sales.
 func (ls *Lines) chores(ctx context.Context, sales []string) ([]chores, error) {
-	pipe := ls.rdb.Pipeline()
-	replies := make([]*redis.Cmd, len(sales))
+	calls := make([]call, len(sales))
 	for i, sale := range sales {
-		replies[i] = pipe.EvalSha(ctx, ls.scripts.chores.sha, lineKeys(sale).chores())
+		k := lineKeys(sale)
+		calls[i].keys = []string{k.wait, k.suspect, k.lease, k.leased, k.retry}
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
 	found := make([]chores, len(sales))
-	for i, sale := range sales {
-		n, err := replies[i].Int64()
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			n, err = ls.scripts.chores.runInt(ctx, ls.rdb, lineKeys(sale).chores())
-		}
+	for i, a := range ls.scripts.chores.each(ctx, ls.rdb, calls) {
+		n, err := a.number()
 		if err != nil {
-			return nil, fmt.Errorf("ask the line of %s for chores: %w", sale, err)
+			return nil, err
 		}
 		found[i] = chores(n)
 	}
 	return found, nil
 }
-
-func (k keys) chores() []string { return []string{k.wait, k.suspect, k.lease, k.leased, k.retry} }

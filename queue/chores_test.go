@@ -1,13 +1,9 @@
 package queue_test
 
 import (
-	"context"
 	"fmt"
-	"net"
-	"sync/atomic"
 	"testing"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
@@ -48,21 +44,6 @@ func TestChores(t *testing.T) {
 	})
 }
 
-// trips counts the round trips of a client.
-type trips struct{ n atomic.Int64 }
-
-func (c *trips) DialHook(next redis.DialHook) redis.DialHook {
-	return func(ctx context.Context, network, addr string) (net.Conn, error) { return next(ctx, network, addr) }
-}
-
-func (c *trips) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error { c.n.Add(1); return next(ctx, cmd) }
-}
-
-func (c *trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
-	return func(ctx context.Context, cmds []redis.Cmder) error { c.n.Add(1); return next(ctx, cmds) }
-}
-
 // Idle lines cost a worker next to nothing, however many there are.
 func TestSweepAsksManyLinesAtOnce(t *testing.T) {
 	t.Parallel()
@@ -75,11 +56,11 @@ func TestSweepAsksManyLinesAtOnce(t *testing.T) {
 		sales = append(sales, last.Sale())
 	}
 	order := last.enqueue(2) // nobody is there yet to hear of it
-	count := &trips{}
+	count := &testkit.Trips{}
 	b.rdb.AddHook(count)
 	rounds := make(chan int64, 1000)
 	consume(b, quick(), 2, &worker{}, func() []string {
-		rounds <- count.n.Load()
+		rounds <- count.Rounds.Load()
 		return sales
 	})
 	<-rounds

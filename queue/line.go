@@ -81,18 +81,18 @@ func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration)
 }
 
 func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Duration) (Batch, error) {
-	keys, args := l.claimCall(id, p, lease)
-	list, err := l.scripts.claim.runList(ctx, l.rdb, keys, args...)
+	claim := l.claimCall(id, p, lease)
+	list, err := l.scripts.claim.runList(ctx, l.rdb, claim.keys, claim.args...)
 	if err != nil {
 		return Batch{}, err
 	}
 	return l.readClaim(ctx, id, list)
 }
 
-func (l *Line) claimCall(id string, p Portion, lease time.Duration) (keys []string, args []any) {
+func (l *Line) claimCall(id string, p Portion, lease time.Duration) call {
 	k := l.keys
-	return []string{k.meta, k.wait, k.suspect, k.lease, k.leased, k.orders, k.attempts, k.recent},
-		[]any{lease.Milliseconds(), l.batchName(id), min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects}
+	return call{[]string{k.meta, k.wait, k.suspect, k.lease, k.leased, k.orders, k.attempts, k.recent},
+		[]any{lease.Milliseconds(), l.batchName(id), min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects}}
 }
 
 // readClaim reads the reply to a claim under id.
@@ -172,19 +172,20 @@ type Outcome struct {
 // Settle ends a batch. It returns ErrFenced, and has changed nothing, when the
 // lease had gone; the tickets are then somebody else's.
 func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
-	keys, args := l.settleCall(b, outcomes)
-	n, err := l.scripts.settle.runInt(ctx, l.rdb, keys, args...)
-	if err != nil {
-		return err
-	}
-	if n == 0 {
-		return ErrFenced
-	}
-	return nil
+	settle := l.settleCall(b, outcomes)
+	return settled(l.scripts.settle.runInt(ctx, l.rdb, settle.keys, settle.args...))
 }
 
-func (l *Line) settleCall(b Batch, outcomes []Outcome) (keys []string, args []any) {
-	args = make([]any, 0, 10+len(outcomes))
+// settled reads the reply of lua/settle.lua.
+func settled(n int64, err error) error {
+	if err == nil && n == 0 {
+		return ErrFenced
+	}
+	return err
+}
+
+func (l *Line) settleCall(b Batch, outcomes []Outcome) call {
+	args := make([]any, 0, 10+len(outcomes))
 	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale, stockChannel)
 	for rest := outcomes; len(rest) > 0; {
 		n := alike(rest)
@@ -195,7 +196,7 @@ func (l *Line) settleCall(b Batch, outcomes []Outcome) (keys []string, args []an
 		rest = rest[n:]
 	}
 	k := l.keys
-	return []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done, k.due}, args
+	return call{[]string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done, k.due}, args}
 }
 
 // alike counts the outcomes, from the first, that differ by nothing but their order.

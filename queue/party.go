@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/redis/go-redis/v9"
 
 	"sluice/internal/killpoint"
 )
@@ -68,7 +67,9 @@ func (c *Consumer) workParty(sales []string) {
 	if err != nil {
 		c.fault("claim", err, entered...)
 	}
-	killpoint.Pass("claim.done")
+	if len(batches) > 0 {
+		killpoint.Pass("claim.done")
+	}
 	switch party := c.plain(held, batches); len(party) {
 	case 0:
 	case 1:
@@ -126,6 +127,10 @@ func (c *Consumer) finishParty(ctx, held context.Context, party []Batch) {
 	started := c.now()
 	answers, err := c.handleParty(ctx, party)
 	if err != nil {
+		var crash *panicError
+		if errors.As(err, &crash) {
+			c.log.Error("a party panicked", "lines", len(party), "panic", crash.value, "stack", crash.stack)
+		}
 		c.log.Info("batches did not go through together: each is run by itself", "lines", len(party), "error", err)
 		// When it took too long, smaller ones or none come next.
 		c.pace.ended(ticketsOf(party), c.now().Sub(started), false)
@@ -183,25 +188,19 @@ func (c *Consumer) settleParty(held context.Context, party []Batch, answers [][]
 // lines with nothing to claim are left out. With the error, of lines that could
 // not be asked, come the batches of the others.
 func (ls *Lines) claimEach(ctx context.Context, sales []string, id string, p Portion, lease time.Duration) ([]Batch, error) {
-	pipe := ls.rdb.Pipeline()
-	replies := make([]*redis.Cmd, len(sales))
+	calls := make([]call, len(sales))
 	for i, sale := range sales {
-		keys, args := ls.Of(sale).claimCall(id, p, lease)
-		replies[i] = pipe.EvalSha(ctx, ls.scripts.claim.sha, keys, args...)
+		calls[i] = ls.Of(sale).claimCall(id, p, lease)
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
 	batches, failed := make([]Batch, 0, len(sales)), []error(nil)
-	for i, sale := range sales {
-		line := ls.Of(sale)
-		list, err := replies[i].Slice()
+	for i, a := range ls.scripts.claim.each(ctx, ls.rdb, calls) {
+		list, err := a.list()
 		var b Batch
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			b, err = line.claim(ctx, id, p, lease)
-		} else if err == nil {
-			b, err = line.readClaim(ctx, id, list)
+		if err == nil {
+			b, err = ls.Of(sales[i]).readClaim(ctx, id, list)
 		}
 		if err != nil {
-			failed = append(failed, fmt.Errorf("claim from %s: %w", sale, err))
+			failed = append(failed, err)
 		} else if b.size() > 0 {
 			batches = append(batches, b)
 		}
@@ -211,20 +210,13 @@ func (ls *Lines) claimEach(ctx context.Context, sales []string, id string, p Por
 
 // settleEach is Line.Settle for several lines in one round trip, each with an error of its own.
 func (ls *Lines) settleEach(ctx context.Context, batches []Batch, outcomes [][]Outcome) []error {
-	pipe := ls.rdb.Pipeline()
-	replies := make([]*redis.Cmd, len(batches))
+	calls := make([]call, len(batches))
 	for i, b := range batches {
-		keys, args := ls.Of(b.Sale).settleCall(b, outcomes[i])
-		replies[i] = pipe.EvalSha(ctx, ls.scripts.settle.sha, keys, args...)
+		calls[i] = ls.Of(b.Sale).settleCall(b, outcomes[i])
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
 	failed := make([]error, len(batches))
-	for i := range batches {
-		n, err := replies[i].Int64()
-		if err == nil && n == 0 {
-			err = ErrFenced
-		}
-		failed[i] = err
+	for i, a := range ls.scripts.settle.each(ctx, ls.rdb, calls) {
+		failed[i] = settled(a.number())
 	}
 	return failed
 }

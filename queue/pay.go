@@ -46,43 +46,30 @@ type Overdue struct {
 // comes back. Two callers may still end up with one order when the lease was
 // too short: the database decides between them.
 func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue, error) {
-	list, err := l.scripts.overdue.runList(ctx, l.rdb, []string{l.keys.due}, min(n, MaxBatch), lease.Milliseconds())
-	if err != nil {
-		return Overdue{}, err
-	}
-	return readOverdue(l.sale, list)
+	found, err := l.Lines.Overdue(ctx, []string{l.sale}, n, lease)
+	return found[l.sale], err
 }
 
 // Overdue is Line.Overdue for many lines in one round trip. A sale whose line
 // could not be asked is absent, and the error says why.
 func (ls *Lines) Overdue(ctx context.Context, sales []string, n int, lease time.Duration) (map[string]Overdue, error) {
-	if len(sales) == 0 {
-		return nil, nil
+	calls := make([]call, len(sales))
+	for i, sale := range sales {
+		calls[i] = call{[]string{lineKeys(sale).due}, []any{min(n, MaxBatch), lease.Milliseconds()}}
 	}
-	asked := make([]*redis.Cmd, len(sales))
-	// The pipeline's own error is that of its first failed command; each is judged below.
-	_, _ = ls.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
-		for i, sale := range sales {
-			asked[i] = pipe.EvalSha(ctx, ls.scripts.overdue.sha, []string{ls.Of(sale).keys.due}, min(n, MaxBatch), lease.Milliseconds())
-		}
-		return nil
-	})
 	found := make(map[string]Overdue, len(sales))
 	var failed []error
-	for i, sale := range sales {
-		list, err := asked[i].Slice()
+	for i, a := range ls.scripts.overdue.each(ctx, ls.rdb, calls) {
+		list, err := a.list()
 		var one Overdue
-		switch {
-		case redis.HasErrorPrefix(err, "NOSCRIPT"):
-			one, err = ls.Of(sale).Overdue(ctx, n, lease) // loads it
-		case err == nil:
-			one, err = readOverdue(sale, list)
+		if err == nil {
+			one, err = readOverdue(sales[i], list)
 		}
 		if err != nil {
-			failed = append(failed, fmt.Errorf("overdue orders of %s: %w", sale, err))
+			failed = append(failed, err)
 			continue
 		}
-		found[sale] = one
+		found[sales[i]] = one
 	}
 	return found, errors.Join(failed...)
 }

@@ -44,6 +44,46 @@ func (s script) run(ctx context.Context, rdb redis.Scripter, keys []string, args
 	return v, nil
 }
 
+// call is KEYS and ARGV of one call of a script.
+type call struct {
+	keys []string
+	args []any
+}
+
+// answer is what a script returned, or why it did not.
+type answer struct {
+	script script
+	keys   []string
+	value  any
+	err    error
+}
+
+// each makes several calls in one round trip; the answers are in their order. As run, it loads the script where Redis does
+// not know it.
+func (s script) each(ctx context.Context, rdb redis.UniversalClient, calls []call) []answer {
+	pipe := rdb.Pipeline()
+	replies := make([]*redis.Cmd, len(calls))
+	for i, c := range calls {
+		replies[i] = pipe.EvalSha(ctx, s.sha, c.keys, c.args...)
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	answers := make([]answer, len(calls))
+	for i, c := range calls {
+		v, err := replies[i].Result()
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			v, err = s.run(ctx, rdb, c.keys, c.args...)
+		} else if err != nil {
+			err = fmt.Errorf("redis script %s on %s: %w", s.name, c.keys[0], err)
+		}
+		answers[i] = answer{s, c.keys, v, err}
+	}
+	return answers
+}
+
+func (a answer) number() (int64, error) { return a.script.number(a.value, a.err, a.keys) }
+
+func (a answer) list() ([]any, error) { return a.script.list(a.value, a.err, a.keys) }
+
 // fenced calls the script only where AllowAdmission has loaded it: it returns
 // ErrNotReady on a Redis whose lines nobody has verified since it came up.
 func (s script) fenced(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (any, error) {
@@ -88,6 +128,10 @@ func (s script) number(v any, err error, keys []string) (int64, error) {
 // runList is run for scripts that return a list.
 func (s script) runList(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) ([]any, error) {
 	v, err := s.run(ctx, rdb, keys, args...)
+	return s.list(v, err, keys)
+}
+
+func (s script) list(v any, err error, keys []string) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}

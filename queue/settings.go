@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Settings are what a line has to know of its sale. Version orders them: an
@@ -83,22 +81,18 @@ func (l *Line) View(ctx context.Context) (View, error) {
 // Views reads the numbers of several lines in one round trip, in the order of
 // sales.
 func (ls *Lines) Views(ctx context.Context, sales []string) ([]View, error) {
-	pipe := ls.rdb.Pipeline()
-	replies := make([]*redis.Cmd, len(sales))
+	calls := make([]call, len(sales))
 	for i, sale := range sales {
-		replies[i] = pipe.EvalSha(ctx, ls.scripts.view.sha, lineKeys(sale).view())
+		calls[i].keys = lineKeys(sale).view()
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
 	views := make([]View, len(sales))
-	for i, sale := range sales {
-		list, err := replies[i].Slice()
+	for i, a := range ls.scripts.view.each(ctx, ls.rdb, calls) {
+		list, err := a.list()
 		if err == nil {
-			views[i], err = ls.Of(sale).readView(list)
-		} else if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			views[i], err = ls.Of(sale).View(ctx)
+			views[i], err = ls.Of(sales[i]).readView(list)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("look at the line of %s: %w", sale, err)
+			return nil, err
 		}
 	}
 	return views, nil

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"sluice/internal/testkit"
 	"sluice/queue"
@@ -93,4 +94,44 @@ func TestConfigNamesTheKey(t *testing.T) {
 	for _, bad := range []float64{-0.1, 1.1, math.NaN()} {
 		require.ErrorContains(t, Config{Sample: bad}.Validate(), "trace.sample")
 	}
+}
+
+// fulfils answers every ticket, or fails together.
+type fulfils struct {
+	queue.PartyHandler
+	err error
+}
+
+func (f fulfils) HandleParty(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+	answers := make([][]queue.Outcome, len(batches))
+	for i, b := range batches {
+		for _, ticket := range b.Tickets {
+			answers[i] = append(answers[i], queue.Outcome{ID: ticket.ID, Op: queue.OpConfirm})
+		}
+	}
+	return answers, f.err
+}
+
+// Each order of a party has the spans it would have had alone; one that failed together is recorded when it is handled again.
+func TestOrdersOfAPartyAreTraced(t *testing.T) {
+	traced, kept := tracer(t, 1), tracetest.NewSpanRecorder()
+	traced.provider.RegisterSpanProcessor(kept)
+	batches := []queue.Batch{{ID: "b", Sale: "phone", Tickets: []queue.Ticket{{ID: uuid.NewString(), Seq: 1}, {ID: uuid.NewString(), Seq: 2}}},
+		{ID: "b", Sale: "tv", Tickets: []queue.Ticket{{ID: uuid.NewString(), Seq: 1}}}}
+	_, err := traced.Handler(fulfils{err: errText("not together")}).HandleParty(t.Context(), batches)
+	require.Error(t, err)
+	require.Empty(t, kept.Ended())
+	answers, err := traced.Handler(fulfils{}).HandleParty(t.Context(), batches)
+	require.NoError(t, err)
+	require.Len(t, answers, 2)
+	names := map[string]int{}
+	for _, s := range kept.Ended() {
+		names[s.Name()]++
+		for _, a := range s.Attributes() {
+			if a.Key == "sluice.sale" {
+				names[a.Value.AsString()]++
+			}
+		}
+	}
+	require.Equal(t, map[string]int{"order.wait": 3, "order.fulfil": 3, "phone": 4, "tv": 2}, names)
 }

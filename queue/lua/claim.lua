@@ -35,8 +35,7 @@ end
 if not ids or #ids == 0 then return {} end
 
 local claimed = tonumber(meta[3])
-local recent, names = 5000, {} -- as many of the newest tickets can be named by since: those that wait, and those claimed last
-local records, last = records_of(KEYS[6], ids, 1, #ids), claimed
+local records, last, names = records_of(KEYS[6], ids, 1, #ids), claimed, {}
 for i = 1, #ids do
   local record = records[i]
   if not record then records[i] = ''
@@ -50,10 +49,8 @@ for i = 1, #ids do
 end
 -- For suspects too: after a rebuild they can be newer than what waits, and cancel must see that a worker has them.
 if last > claimed then redis.call('HSET', KEYS[1], 'claimed', int(last)) end
-if suspect == 0 and left - #ids < recent and #names > 0 then
-  in_chunks('LPUSH', KEYS[8], names)
-  redis.call('LTRIM', KEYS[8], 0, recent - 1)
-end
+-- Behind as many that still wait nobody looks for them.
+if suspect == 0 and left - #ids < recent_kept and #names > 0 then name_recent(KEYS[8], names) end
 local list = table.concat(ids, ',')
 redis.call('HSET', KEYS[5], ARGV[2], list)
 redis.call('ZADD', KEYS[4], int(now_ms() + tonumber(ARGV[1])), ARGV[2])

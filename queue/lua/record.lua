@@ -85,6 +85,15 @@ local function keep_done(done, orders, ids, bound)
   end
 end
 
+-- recent_kept is how many of those claimed last are named; since reads no more.
+local recent_kept = 5000
+
+-- name_recent adds to the list of who was claimed lately: "sequence, tab, user" each, the newest last.
+local function name_recent(recent, names)
+  in_chunks('LPUSH', recent, names)
+  redis.call('LTRIM', recent, 0, recent_kept - 1)
+end
+
 local function split(text)
   local list = {}
   for one in string.gmatch(text, '[^,]+') do list[#list + 1] = one end

@@ -33,7 +33,7 @@ redis.call('DECRBY', KEYS[2], units)
 redis.call('HSET', KEYS[4], ARGV[3], with_order(text, ARGV[2], slot, units))
 redis.call('HSET', KEYS[3], ARGV[2], table.concat({'q', int(seq), int(units), int(slot), ARGV[3], ARGV[6], ARGV[7], ARGV[8], ARGV[9],
   '', '', '', '', '', ''}, '\t') .. refund_mark(known or ''))
-redis.call('LPUSH', KEYS[8], int(mark) .. '\t' .. ARGV[3]) -- nobody will claim it
+name_recent(KEYS[8], {int(mark) .. '\t' .. ARGV[3]}) -- it never waits, so no claim will
 redis.call('LREM', KEYS[7], 0, ARGV[2])
 redis.call('HSET', KEYS[6], ARGV[10], ARGV[2])
 redis.call('ZADD', KEYS[5], int(now_ms() + tonumber(ARGV[11])), ARGV[10])

@@ -27,7 +27,8 @@ for first = 1, #ids, 1000 do
     end
   end
 end
-for first = 0, found < n and 4999 or -1, 500 do
+for first = 0, recent_kept - 1, 500 do
+  if found >= n then break end
   for _, one in ipairs(redis.call('LRANGE', KEYS[4], first, first + 499)) do
     local seq, user = string.match(one, '^(%d+)\t(.*)$')
     seq = tonumber(seq)
@@ -37,7 +38,6 @@ for first = 0, found < n and 4999 or -1, 500 do
       out[#out + 1] = user
     end
   end
-  if found >= n then break end
 end
 if found < n then return {} end
 return out
