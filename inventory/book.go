@@ -13,10 +13,11 @@ import (
 
 const (
 	readSales = 500 * time.Millisecond // how old the book's sales may be
+	readSale  = time.Millisecond       // and how old for each of them, where they are more than five hundred
 	readViews = 100 * time.Millisecond // how old the book's numbers of a busy line may be
 	readIdle  = time.Second            // and those of a line in which nothing has moved for twice as long
 	lookChunk = 100                    // lines looked at in one round trip
-	lookMost  = 200                    // and each time: of more busy lines, a number is older
+	lookMost  = 50                     // and each time: of more busy lines, a number is older
 )
 
 // Entry is what a gateway knows of one sale without asking a store.
@@ -138,7 +139,7 @@ func (b *Book) Run(ctx context.Context) {
 	defer views.Stop()
 	var read time.Time
 	for {
-		if now := b.now(); now.Sub(read) >= readSales {
+		if now := b.now(); now.Sub(read) >= max(readSales, time.Duration(len(b.shelf.Load().order))*readSale) {
 			read = now
 			if err := b.Refresh(ctx); err != nil && ctx.Err() == nil {
 				b.log.Warn("sales not refreshed: answering from the last reading", "error", err)

@@ -16,7 +16,7 @@ const (
 func (ls *Lines) chores(ctx context.Context, sales []string) ([]chores, error) {
 	calls := make([]call, len(sales))
 	for i, sale := range sales {
-		k := lineKeys(sale)
+		k := ls.ring.of(sale)
 		calls[i].keys = []string{k.wait, k.suspect, k.lease, k.leased, k.retry}
 	}
 	found := make([]chores, len(sales))

@@ -1,5 +1,7 @@
 package queue
 
+import "sync"
+
 // Channels are hints, never the truth: whoever misses a message finds the
 // same news by its own sweep.
 const (
@@ -32,6 +34,31 @@ type keys struct {
 // The shard is part of every name from the first day, so that a sale can be
 // split over several slots without renaming what exists.
 const onlyShard = "0"
+
+// keyring remembers the keys of lines, which are made of many strings. Bounded: of very many sales it forgets all and begins again.
+type keyring struct {
+	mu    sync.RWMutex
+	known map[string]*keys
+}
+
+const mostKnown = 10_000 // lines whose keys are remembered
+
+func (r *keyring) of(sale string) *keys {
+	r.mu.RLock()
+	k := r.known[sale]
+	r.mu.RUnlock()
+	if k != nil {
+		return k
+	}
+	made := lineKeys(sale)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.known == nil || len(r.known) >= mostKnown {
+		r.known = make(map[string]*keys)
+	}
+	r.known[sale] = &made
+	return &made
+}
 
 func lineKeys(sale string) keys {
 	prefix := "sluice:{" + sale + "/" + onlyShard + "}:"

@@ -23,24 +23,27 @@ const (
 type Lines struct {
 	rdb     redis.UniversalClient
 	scripts scripts
+	ring    *keyring
 	promise *Promise // nil: whatever Redis keeps is enough
 
 	instance string // in whose name batches are claimed; empty: in nobody's
 }
 
 // NewLines returns the lines kept in rdb.
-func NewLines(rdb redis.UniversalClient) *Lines { return &Lines{rdb: rdb, scripts: loadScripts()} }
+func NewLines(rdb redis.UniversalClient) *Lines {
+	return &Lines{rdb: rdb, scripts: loadScripts(), ring: new(keyring)}
+}
 
 // Of returns the line of a sale, whether or not it exists yet. The caller has
 // validated the id: it becomes part of key names.
-func (ls *Lines) Of(sale string) *Line { return &Line{Lines: ls, sale: sale, keys: lineKeys(sale)} }
+func (ls *Lines) Of(sale string) *Line { return &Line{Lines: ls, sale: sale, keys: ls.ring.of(sale)} }
 
 // Line is the bounded line of one sale. Every method is one atomic step in
 // Redis, or says otherwise. Safe for concurrent use.
 type Line struct {
 	*Lines
 	sale string
-	keys keys
+	keys *keys
 }
 
 // Sale returns the id of the sale this line belongs to.
@@ -338,7 +341,7 @@ func (ls *Lines) HeldBy(ctx context.Context, sales []string, user string) (map[s
 	pipe := ls.rdb.Pipeline()
 	held := make([]*redis.StringCmd, len(sales))
 	for i, sale := range sales {
-		held[i] = pipe.HGet(ctx, lineKeys(sale).holders, user)
+		held[i] = pipe.HGet(ctx, ls.ring.of(sale).holders, user)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	ids := make(map[string][]string)

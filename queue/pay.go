@@ -55,7 +55,7 @@ func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue
 func (ls *Lines) Overdue(ctx context.Context, sales []string, n int, lease time.Duration) (map[string]Overdue, error) {
 	calls := make([]call, len(sales))
 	for i, sale := range sales {
-		calls[i] = call{[]string{lineKeys(sale).due}, []any{min(n, MaxBatch), lease.Milliseconds()}}
+		calls[i] = call{[]string{ls.ring.of(sale).due}, []any{min(n, MaxBatch), lease.Milliseconds()}}
 	}
 	found := make(map[string]Overdue, len(sales))
 	var failed []error

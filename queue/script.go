@@ -6,6 +6,10 @@ import (
 	"embed"
 	"encoding/hex"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -13,7 +17,7 @@ import (
 //go:embed lua/*.lua
 var sources embed.FS
 
-// script is one Lua script of a line, with the shared record functions in front.
+// script is one Lua script of a line, with what it uses of the shared functions in front.
 type script struct {
 	name, source, sha string
 }
@@ -27,10 +31,37 @@ func loadScript(name string) script {
 	if err != nil {
 		panic(err)
 	}
-	source := string(shared) + string(own)
+	source := link(string(shared), string(own))
 	sum := sha1.Sum([]byte(source)) // #nosec G401 -- Redis names scripts so
 	return script{name: name, source: source, sha: hex.EncodeToString(sum[:])}
 }
+
+// link puts in front of a script what it uses of the shared functions: Redis makes each anew in every call, and most scripts
+// use few. A blank line ends each, and none uses a later one.
+func link(shared, own string) string {
+	var kept []string
+	used := wordsOf(own)
+	for _, one := range slices.Backward(strings.SplitAfter(shared, "\n\n")) {
+		_, declared, _ := strings.Cut("\n"+one, "\nlocal ")
+		name := strings.FieldsFunc(strings.TrimPrefix(declared, "function "), betweenWords)
+		if len(name) > 0 && used[name[0]] {
+			kept = append(kept, one)
+			maps.Copy(used, wordsOf(one))
+		}
+	}
+	slices.Reverse(kept)
+	return strings.Join(kept, "") + own
+}
+
+func wordsOf(text string) map[string]bool {
+	words := map[string]bool{}
+	for word := range strings.FieldsFuncSeq(text, betweenWords) {
+		words[word] = true
+	}
+	return words
+}
+
+func betweenWords(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }
 
 // run calls the script by its digest and loads it when Redis does not know it.
 func (s script) run(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (any, error) {

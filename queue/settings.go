@@ -83,7 +83,7 @@ func (l *Line) View(ctx context.Context) (View, error) {
 func (ls *Lines) Views(ctx context.Context, sales []string) ([]View, error) {
 	calls := make([]call, len(sales))
 	for i, sale := range sales {
-		calls[i].keys = lineKeys(sale).view()
+		calls[i].keys = ls.ring.of(sale).view()
 	}
 	views := make([]View, len(sales))
 	for i, a := range ls.scripts.view.each(ctx, ls.rdb, calls) {

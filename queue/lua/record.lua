@@ -1,4 +1,4 @@
--- record: what every script of a line shares. It is put in front of each of them.
+-- record: what the scripts of a line share. Each gets those functions in front that it uses (see link): a blank line ends one.
 --
 -- A record is one order in 15 fields joined by tabs (no field may hold a control character):
 --   state seq units slot user admitted_ms fingerprint position eta_s at_ms reason email phone locale pay_ms
@@ -12,7 +12,7 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
-local function int(x) return string.format('%.0f', x) end
+local function int(x) return string.format('%d', x) end
 
 -- refund_mark returns the end of a record that says that a payment must go back, or ''.
 local function refund_mark(record)
