@@ -61,7 +61,7 @@ local none_left = false
 -- fresh and mine hold what this very batch has decided, for requests that share an id or a user.
 local fresh, mine = {}, {}
 local out, push, records, holders, admitted, taken = {''}, {}, {}, {}, 0, 0
--- Neighbours mostly expect the same wait, and writing a number is the dearest thing here.
+-- Neighbours mostly expect the same wait, and writing a number is the dearest thing here, joining one the dearest way to write it.
 local eta, eta_text
 
 for i = 1, n do
@@ -83,17 +83,17 @@ for i = 1, n do
       none_left = none_left or stock <= 0
     else
       seq, depth, stock, taken, admitted = seq + 1, depth + 1, stock - units, taken + units, admitted + 1
-      local position = math.max(seq - claimed, 1)
+      local position, slot_text = math.max(seq - claimed, 1), slot == 1 and '1' or format('%d', slot)
       local wait = math.ceil((position + in_work) / rate)
       if wait ~= eta then eta, eta_text = wait, format('\t%d\t\t\t', wait) end
-      record = 'q\t' .. format('%d', seq) .. '\t' .. amount .. '\t' .. slot .. '\t' .. user .. middle .. print ..
+      record = 'q\t' .. format('%d', seq) .. '\t' .. amount .. '\t' .. slot_text .. '\t' .. user .. middle .. print ..
         format('\t%d', position) .. eta_text .. ARGV[contacts + i] .. '\t'
-      text = with_order(text, id, slot, amount)
+      text = with_order(text, id, slot_text, amount)
       fresh[id], mine[user] = record, text
       push[admitted] = id
       records[2 * admitted - 1], records[2 * admitted] = id, record
       holders[2 * admitted - 1], holders[2 * admitted] = user, text -- of a user's two the later counts
-      out[i + 1] = slot == 1 and 'A' or 'A' .. slot
+      out[i + 1] = slot == 1 and 'A' or 'A' .. slot_text
     end
   end
 end
