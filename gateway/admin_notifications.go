@@ -76,7 +76,7 @@ func notificationBodyOf(r notify.Row, state string) notificationBody {
 		Attempts: r.Attempts, CreatedAt: formatTime(time.UnixMilli(r.CreatedAt)), LastError: r.LastError}
 	switch r.State {
 	case notify.StatePending:
-		b.DueAt = formatTime(time.UnixMilli(r.NextAt))
+		b.DueAt = formatTime(time.UnixMilli(r.Due()))
 	case notify.StateDelivered:
 		b.DeliveredAt = formatTime(time.UnixMilli(r.DeliveredAt))
 	}

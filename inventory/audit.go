@@ -77,7 +77,7 @@ func (a *Auditor) Run(ctx context.Context, id string) (Audit, error) {
 	}
 	result := Audit{Clean: true, Sales: make([]SaleAudit, 0, len(ids))}
 	for _, id := range ids {
-		one, err := a.sale(ctx, id)
+		one, err := a.sale(ctx, id, true)
 		if err != nil {
 			return Audit{}, fmt.Errorf("audit %s: %w", id, err)
 		}
@@ -87,12 +87,22 @@ func (a *Auditor) Run(ctx context.Context, id string) (Audit, error) {
 	return result, nil
 }
 
+// Balance is Run for the units of one sale alone: what each user holds and whether each order was told is not looked at. The price of
+// that grows with the orders there are several times as fast.
+func (a *Auditor) Balance(ctx context.Context, id string) (SaleAudit, error) {
+	one, err := a.sale(ctx, id, false)
+	if err != nil {
+		return SaleAudit{}, fmt.Errorf("audit %s: %w", id, err)
+	}
+	return one, nil
+}
+
 // errMoved says that the line changed in a way the comparison cannot follow.
 var errMoved = errors.New("the line was being rebuilt while it was compared")
 
-func (a *Auditor) sale(ctx context.Context, id string) (SaleAudit, error) {
+func (a *Auditor) sale(ctx context.Context, id string, whole bool) (SaleAudit, error) {
 	for try := 1; ; try++ {
-		result, err := a.compare(ctx, id)
+		result, err := a.compare(ctx, id, whole)
 		if err == nil || !errors.Is(err, errMoved) {
 			return result, err
 		}
@@ -117,7 +127,7 @@ func (a *Auditor) sale(ctx context.Context, id string) (SaleAudit, error) {
 // counted as they stood at the first look. So are units of ended orders: those
 // still on their way back are recognised by their released mark, those that
 // arrived between the looks by the line's own list of them.
-func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
+func (a *Auditor) compare(ctx context.Context, id string, whole bool) (SaleAudit, error) {
 	line := a.lines.Of(id)
 	snap, err := line.Snapshot(ctx)
 	if err != nil {
@@ -126,7 +136,7 @@ func (a *Auditor) compare(ctx context.Context, id string) (SaleAudit, error) {
 	if snap.Gate {
 		return SaleAudit{}, errMoved
 	}
-	books, err := a.readBooks(ctx, line, snap)
+	books, err := a.readBooks(ctx, line, snap, whole)
 	if err != nil {
 		return SaleAudit{}, err
 	}
@@ -257,7 +267,7 @@ type endedUnits struct {
 	Quantity, Seq, Epoch int64
 }
 
-func (a *Auditor) readBooks(ctx context.Context, line *queue.Line, snap queue.Snapshot) (books, error) {
+func (a *Auditor) readBooks(ctx context.Context, line *queue.Line, snap queue.Snapshot, whole bool) (books, error) {
 	var b books
 	id := line.Sale()
 	err := a.db.Snapshot(ctx, func(tx *gorm.DB) (err error) {
@@ -273,18 +283,23 @@ func (a *Auditor) readBooks(ctx context.Context, line *queue.Line, snap queue.Sn
 		if snap.Exists && b.sale.Epoch != snap.Epoch {
 			return errMoved
 		}
-		if err := b.countLive(tx, id, snap); err != nil {
+		if err := b.countLive(tx, id, snap); err != nil || !whole {
 			return err
 		}
-		overLimit := tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).Group("user_id").
-			Having("SUM(quantity) > ?", b.sale.PerUserLimit).Select("user_id")
-		if err := tx.Table("(?) AS over_limit", overLimit).Count(&b.overLimit).Error; err != nil {
-			return err
-		}
-		return tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL AND confirmed_at > ?", id, a.now().Add(-a.kept).UnixMilli()).
-			Where(a.untold()).Count(&b.noOutbox).Error
+		return a.countWrong(tx, id, &b)
 	})
 	return b, err
+}
+
+// countWrong finds users who hold too much and orders that nobody is told of.
+func (a *Auditor) countWrong(tx *gorm.DB, id string, b *books) error {
+	overLimit := tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).Group("user_id").
+		Having("SUM(quantity) > ?", b.sale.PerUserLimit).Select("user_id")
+	if err := tx.Table("(?) AS over_limit", overLimit).Count(&b.overLimit).Error; err != nil {
+		return err
+	}
+	return tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL AND confirmed_at > ?", id, a.now().Add(-a.kept).UnixMilli()).
+		Where(a.untold()).Count(&b.noOutbox).Error
 }
 
 // untold is the condition that an order has no outbox row. MariaDB may turn

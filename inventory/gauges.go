@@ -98,26 +98,26 @@ func (g *Gauges) Run(ctx context.Context) {
 }
 
 func (g *Gauges) measure(ctx context.Context) error {
-	var result Audit
+	var audits []SaleAudit
 	for _, id := range g.book.Active() {
 		if e, ok := g.book.Get(id); ok && e.View().Waiting > auditLine {
 			continue
 		}
-		one, err := g.auditor.Run(ctx, id)
+		one, err := g.auditor.Balance(ctx, id)
 		if err != nil {
 			return err
 		}
-		result.Sales = append(result.Sales, one.Sales...)
+		audits = append(audits, one)
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	found := make(map[string]int64, len(result.Sales))
+	found := make(map[string]int64, len(audits))
 	for _, id := range g.book.Active() {
 		if was, ok := g.found[id]; ok {
 			found[id] = was
 		}
 	}
-	for _, s := range result.Sales {
+	for _, s := range audits {
 		if !s.Compared {
 			g.log.Warn("sale could not be audited", "sale", s.Sale, "why", s.Problems)
 			continue

@@ -23,6 +23,11 @@ type Pausing interface {
 	Pause() time.Duration
 }
 
+// Wide is a Channel to which many messages cost little more than one: it takes Width times notify.batch of them in one delivery.
+type Wide interface {
+	Width() int
+}
+
 // Message is what a channel delivers. It carries no e-mail address and no phone number.
 type Message struct {
 	OrderID   string
@@ -68,7 +73,8 @@ func RetryAfter(wait time.Duration, err string) Result {
 // Unreachable is Retry where the receiver as a whole failed: enough of these in a row close a channel for a while.
 func Unreachable(err string) Result { return Result{outcome: failed, err: err, down: true} }
 
-// Hold hands a message back that was not sent at all: it counts no attempt and is due again after wait, cut at one hour.
+// Hold hands a message back that was not sent at all: it counts no attempt and keeps its place. The relay that has called leaves the
+// channel alone for wait, cut at one hour.
 func Hold(wait time.Duration, why string) Result {
 	return Result{outcome: held, after: min(max(wait, 0), time.Hour), err: why}
 }

@@ -65,7 +65,6 @@ func (r *Relay) call(ctx context.Context, ch Channel, b batch) (results []Result
 
 // mark is one change for all rows that share it.
 type mark struct {
-	event  string
 	count  string // the outcome to count
 	state  int
 	nextAt int64
@@ -74,9 +73,9 @@ type mark struct {
 
 // settle stores the results where the lease still stands. It outlives ctx, bounded by its tries; if it fails, the lease ends and
 // the rows are delivered again.
-func (r *Relay) settle(ctx context.Context, b batch, results []Result, cut bool) error {
+func (r *Relay) settle(ctx context.Context, l *lane, b batch, results []Result, cut bool) error {
 	ctx = context.WithoutCancel(ctx)
-	marks := r.marks(b, results, cut)
+	marks := r.marks(l, b, results, cut)
 	var err error
 	for range settleTries {
 		if err = r.store(ctx, b, marks); err == nil {
@@ -87,47 +86,50 @@ func (r *Relay) settle(ctx context.Context, b batch, results []Result, cut bool)
 	return fmt.Errorf("store results of %d notifications of channel %s, they will repeat: %w", len(b.rows), b.channel, err)
 }
 
-// marks groups the rows by the change they need: a batch that went well is one statement per event.
-func (r *Relay) marks(b batch, results []Result, cut bool) map[mark][]string {
+// marks groups the rows by the change they need: a batch that went well is one statement. What was not sent keeps its place, and the
+// lane goes back to it.
+func (r *Relay) marks(l *lane, b batch, results []Result, cut bool) map[mark][]int64 {
 	now := r.clock().UnixMilli()
 	stretch := 1 + r.cfg.Jitter*rand.Float64() // #nosec G404 -- jitter
-	marks := make(map[mark][]string)
+	marks := make(map[mark][]int64)
 	for i, row := range b.rows {
-		m := mark{event: row.Event, err: storable(results[i].err)}
+		m := mark{err: storable(results[i].err)}
 		switch res := results[i]; {
 		case res.outcome == delivered:
 			m.count, m.state, m.nextAt, m.err = countDelivered, StateDelivered, now, ""
 		case res.outcome == skipped:
 			m.count, m.state, m.nextAt = countSkipped, StateDelivered, now
 		case res.outcome == held:
-			m.count, m.state, m.nextAt = countHeld, StatePending, now+res.after.Milliseconds()
+			m.count, m.state, m.nextAt = countHeld, StatePending, row.NextAt
+			l.hold = max(l.hold, res.after)
+			l.back(row)
 		case res.outcome == permanent || (row.Attempts > r.cfg.Retries && !cut):
 			m.count, m.state, m.nextAt = countDead, StateDead, now
 		case cut:
-			m.count, m.state, m.nextAt, m.err = countReleased, StatePending, now, row.LastError
+			m.count, m.state, m.nextAt, m.err = countReleased, StatePending, row.NextAt, row.LastError
+			l.back(row)
 		default: // a receiver may ask for a longer wait, never for a shorter one: it would use up the attempts
 			wait := time.Duration(float64(r.cfg.wait(row.Attempts)) * stretch)
 			m.count, m.state, m.nextAt = countRetry, StatePending, now+max(wait, res.after).Milliseconds()
 		}
-		marks[m] = append(marks[m], row.OrderID)
+		marks[m] = append(marks[m], row.ID)
 	}
 	return marks
 }
 
-func (r *Relay) store(ctx context.Context, b batch, marks map[mark][]string) error {
+func (r *Relay) store(ctx context.Context, b batch, marks map[mark][]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()
 	counts := make(map[string]int64)
 	err := r.write.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		clear(counts)
-		for m, orders := range marks {
-			changed := rowsOf(tx, b.channel, m.event, orders).
-				Where("lease = ? AND state = ?", b.token, StatePending).Updates(m.columns())
+		for m, ids := range marks {
+			changed := among(tx, ids).Where("lease = ? AND state = ?", b.token, StatePending).Updates(m.columns())
 			if changed.Error != nil {
 				return changed.Error
 			}
 			counts[m.count] += changed.RowsAffected
-			counts[countFenced] += int64(len(orders)) - changed.RowsAffected
+			counts[countFenced] += int64(len(ids)) - changed.RowsAffected
 		}
 		return nil
 	})
@@ -144,7 +146,7 @@ func (r *Relay) store(ctx context.Context, b batch, marks map[mark][]string) err
 }
 
 func (m mark) columns() map[string]any {
-	set := map[string]any{"state": m.state, "next_at": m.nextAt, "lease": "", "last_error": m.err}
+	set := map[string]any{"state": m.state, "next_at": m.nextAt, "lease": 0, "leased_until": 0, "last_error": m.err}
 	switch m.count {
 	case countDelivered, countSkipped:
 		set["delivered_at"] = m.nextAt

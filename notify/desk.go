@@ -34,8 +34,7 @@ func NewDesk(write, read *gorm.DB, now func() time.Time, wake func()) *Desk {
 type place struct {
 	Channel string `json:"c"`
 	NextAt  int64  `json:"n"`
-	OrderID string `json:"o"`
-	Event   string `json:"e"`
+	ID      int64  `json:"i"`
 }
 
 // List returns up to limit rows of a state, by channel and newest first, of one channel or, if it is empty, of all. An empty
@@ -51,10 +50,10 @@ func (d *Desk) List(ctx context.Context, state int, channel, cursor string, limi
 		if err != nil || json.Unmarshal(raw, &at) != nil {
 			return nil, "", ErrBadCursor
 		}
-		query = query.Where("(channel, next_at, order_id, event) < (?, ?, ?, ?)", at.Channel, at.NextAt, at.OrderID, at.Event)
+		query = query.Where("(channel, next_at, id) < (?, ?, ?)", at.Channel, at.NextAt, at.ID)
 	}
 	var rows []Row
-	err := query.Order("channel DESC, next_at DESC, order_id DESC, event DESC").Limit(limit + 1).Find(&rows).Error
+	err := query.Order("channel DESC, next_at DESC, id DESC").Limit(limit + 1).Find(&rows).Error
 	if err != nil {
 		return nil, "", fmt.Errorf("list notifications: %w", err)
 	}
@@ -62,7 +61,7 @@ func (d *Desk) List(ctx context.Context, state int, channel, cursor string, limi
 		return rows, "", nil
 	}
 	last := rows[limit-1]
-	next, err := json.Marshal(place{last.Channel, last.NextAt, last.OrderID, last.Event})
+	next, err := json.Marshal(place{last.Channel, last.NextAt, last.ID})
 	return rows[:limit], base64.RawURLEncoding.EncodeToString(next), err
 }
 
@@ -75,18 +74,19 @@ const noteMost = 50
 // Retry makes one dead notification due now, with all its attempts before it again, and notes it. It returns ErrNoNotification or
 // ErrNotDead.
 func (d *Desk) Retry(ctx context.Context, orderID, event, channel string, note Note) error {
-	n, err := d.revive(ctx, channel, event, []string{orderID}, note)
-	if err != nil || n == 1 {
-		return err
-	}
-	err = rowsOf(d.read.WithContext(ctx), channel, event, []string{orderID}).Take(&Row{}).Error
+	var row Row
+	err := d.write.WithContext(ctx).Where("order_id = ? AND event = ? AND channel = ?", orderID, event, channel).Take(&row).Error
 	switch {
 	case errors.Is(err, gorm.ErrRecordNotFound):
 		return ErrNoNotification
 	case err != nil:
 		return fmt.Errorf("look up a notification of order %s: %w", orderID, err)
 	}
-	return ErrNotDead
+	n, err := d.revive(ctx, channel, []int64{row.ID}, note)
+	if err == nil && n == 0 {
+		return ErrNotDead
+	}
+	return err
 }
 
 const (
@@ -98,37 +98,31 @@ const (
 // time, each time noted in the same transaction.
 func (d *Desk) RetryAll(ctx context.Context, channel string, note Note) (revived int64, more bool, err error) {
 	for revived < reviveMost {
-		var rows []Row
-		err := d.read.WithContext(ctx).Select("order_id", "event").Where("state = ? AND channel = ?", StateDead, channel).
-			Order("next_at").Limit(reviveChunk).Find(&rows).Error
+		var ids []int64
+		err := d.read.WithContext(ctx).Model(&Row{}).Where("state = ? AND channel = ?", StateDead, channel).
+			Order("next_at").Limit(reviveChunk).Pluck("id", &ids).Error
 		if err != nil {
 			return revived, true, fmt.Errorf("list dead notifications of channel %s: %w", channel, err)
 		}
-		byEvent := make(map[string][]string)
-		for _, row := range rows {
-			byEvent[row.Event] = append(byEvent[row.Event], row.OrderID)
+		n, err := d.revive(ctx, channel, ids, note)
+		if revived += n; err != nil {
+			return revived, true, err
 		}
-		for event, orders := range byEvent {
-			n, err := d.revive(ctx, channel, event, orders, note)
-			if revived += n; err != nil {
-				return revived, true, err
-			}
-		}
-		if len(rows) < reviveChunk {
+		if len(ids) < reviveChunk {
 			return revived, false, nil
 		}
 	}
 	return revived, true, nil
 }
 
-func (d *Desk) revive(ctx context.Context, channel, event string, orders []string, note Note) (n int64, err error) {
+func (d *Desk) revive(ctx context.Context, channel string, ids []int64, note Note) (n int64, err error) {
 	err = d.write.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		var were []Row
-		if err := rowsOf(tx, channel, event, orders).Where("state = ?", StateDead).Order("order_id").Limit(noteMost).Find(&were).Error; err != nil || len(were) == 0 {
+		if err := among(tx, ids).Where("state = ?", StateDead).Order("order_id").Limit(noteMost).Find(&were).Error; err != nil || len(were) == 0 {
 			return err
 		}
-		changed := rowsOf(tx, channel, event, orders).Where("state = ?", StateDead).
-			Updates(map[string]any{"state": StatePending, "attempts": 0, "lease": "", "next_at": d.now().UnixMilli()})
+		changed := among(tx, ids).Where("state = ?", StateDead).
+			Updates(map[string]any{"state": StatePending, "attempts": 0, "next_at": d.now().UnixMilli()})
 		n = changed.RowsAffected
 		if changed.Error != nil || n == 0 || note == nil {
 			return changed.Error

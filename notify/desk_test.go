@@ -12,7 +12,7 @@ func TestDeskListsInPages(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
 		b.insert(t, "email", 5)
 		b.insert(t, "sms", 3)
-		require.NoError(t, b.db.Write.Model(&Row{}).Where("1 = 1").Updates(map[string]any{"state": StateDead}).Error)
+		require.NoError(t, b.db.Write.Model(&Row{}).Where("1 = 1").Updates(map[string]any{"state": StateDead, "next_at": 5}).Error)
 		require.NoError(t, b.db.Write.Model(&Row{}).Where("order_id = ?", "order-0001").Updates(map[string]any{"next_at": 1}).Error)
 		b.insert(t, "webhook", 2)
 		d := NewDesk(b.db.Write, b.db.Read, b.clock.Now, func() {})
@@ -57,7 +57,7 @@ func TestDeskRevivesTheDead(t *testing.T) {
 		}}
 		r := b.relay(ch)
 		for len(b.rows(t, StatePending)) > 0 {
-			_, err := r.step(t.Context(), ch)
+			_, err := r.step(t.Context(), r.lanes[0])
 			require.NoError(t, err)
 		}
 		woken := 0
@@ -78,7 +78,7 @@ func TestDeskRevivesTheDead(t *testing.T) {
 		require.Zero(t, n)
 		well = true
 		for len(b.rows(t, StatePending)) > 0 {
-			_, err := r.step(t.Context(), ch)
+			_, err := r.step(t.Context(), r.lanes[0])
 			require.NoError(t, err)
 		}
 		require.Len(t, b.rows(t, StateDelivered), reviveChunk+7, fmt.Sprint(woken))

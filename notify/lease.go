@@ -2,8 +2,9 @@ package notify
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
+	"math/rand/v2"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -12,96 +13,122 @@ import (
 // batch is rows of one channel under one lease.
 type batch struct {
 	channel string
-	token   string
+	token   int64
 	rows    []Row // Attempts counts the delivery about to begin
 }
 
 const lastAttemptLost = "the last attempt began but its result was never stored"
 
-// lease takes up to Config.Batch due rows. The attempt is counted here, before the delivery, so that a row which kills its relay
-// each time runs out of attempts like any other.
-func (r *Relay) lease(ctx context.Context, channel string) (batch, error) {
+// lease takes due rows, as many as the lane may hold. The attempt is counted here, before the delivery, so that a row which kills its
+// relay each time runs out of attempts like any other.
+func (r *Relay) lease(ctx context.Context, l *lane) (batch, error) {
 	// A stop in the middle of the commit would leave rows leased to nobody, so only its time bounds it.
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), dbTimeout)
 	defer cancel()
-	now := r.clock().UnixMilli()
-	due, err := r.anyDue(ctx, channel, now)
-	if err != nil || !due {
+	channel, now, at := l.channel.Name(), r.clock().UnixMilli(), l.look(time.Now())
+	if due, err := r.anyDue(ctx, l, at, now); err != nil || !due {
 		return batch{}, err
 	}
 	var b batch
-	var spent int64
-	err = r.write.WithContext(work).Transaction(func(tx *gorm.DB) error {
-		b = batch{channel: channel, token: rand.Text()}
-		rows, err := r.lockDue(tx, channel, now)
-		if err != nil {
+	var found, spent []Row
+	err := r.write.WithContext(work).Transaction(func(tx *gorm.DB) error {
+		b = batch{channel: channel, token: rand.Int64N(1<<62) + 1} // #nosec G404 -- two leases must differ, nobody guesses one
+		var err error
+		if found, err = lockDue(tx, channel, at.after, now, l.most); err != nil {
 			return err
 		}
-		b.rows, spent, err = r.take(tx, &b, rows, now)
-		return err
+		b.rows, spent = r.sort(found)
+		return b.take(tx, spent, now, now+r.cfg.Lease.Milliseconds())
 	})
 	if err != nil {
 		return batch{}, fmt.Errorf("lease notifications of channel %s: %w", channel, err)
 	}
-	if spent > 0 {
-		r.metrics.finished.WithLabelValues(channel, countDead).Add(float64(spent))
-		r.gaveUp(ctx, channel, spent)
+	l.looked(at, time.Now(), found)
+	if dead := len(spent); dead > 0 {
+		r.metrics.finished.WithLabelValues(channel, countDead).Add(float64(dead))
+		r.gaveUp(ctx, channel, int64(dead))
 	}
 	return b, nil
 }
 
-// anyDue asks the read handle first: an idle poll must not take SQLite's only write lock.
-func (r *Relay) anyDue(ctx context.Context, channel string, now int64) (bool, error) {
+// anyDue asks the read handle first: an idle poll must not take SQLite's only write lock. A lane with a backlog need not ask.
+func (r *Relay) anyDue(ctx context.Context, l *lane, at look, now int64) (bool, error) {
+	if l.full {
+		return true, nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()
-	var ids []string
-	err := r.read.WithContext(ctx).Model(&Row{}).Where("state = ? AND channel = ? AND next_at <= ?", StatePending, channel, now).
-		Limit(1).Pluck("order_id", &ids).Error
-	if err != nil {
-		return false, fmt.Errorf("look for due notifications of channel %s: %w", channel, err)
+	for _, some := range []*gorm.DB{putOff(r.read.WithContext(ctx), l.channel.Name(), now), inTurn(r.read.WithContext(ctx), l.channel.Name(), at.after, now)} {
+		var ids []int64
+		if err := some.Limit(1).Pluck("id", &ids).Error; err != nil {
+			return false, fmt.Errorf("look for due notifications of channel %s: %w", l.channel.Name(), err)
+		}
+		if len(ids) > 0 {
+			return true, nil
+		}
 	}
-	return len(ids) > 0, nil
+	l.looked(at, time.Now(), nil)
+	return false, nil
 }
 
-// lockDue reads the rows due longest, passing over those another relay is just taking.
-func (r *Relay) lockDue(tx *gorm.DB, channel string, now int64) ([]Row, error) {
-	var rows []Row
-	err := tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate, Options: clause.LockingOptionsSkipLocked}).
-		Where("state = ? AND channel = ? AND next_at <= ?", StatePending, channel, now).
-		Order("next_at").Limit(r.cfg.Batch).Find(&rows).Error
-	return rows, err
+// putOff are the rows that were to wait, a retry for example, and have.
+func putOff(db *gorm.DB, channel string, now int64) *gorm.DB {
+	return pending(db, channel, now).Where("next_at > 0 AND next_at <= ?", now).Order("next_at, id")
 }
 
-// take writes the lease into the locked rows and returns those to deliver; rows out of attempts die instead, and are counted.
-func (r *Relay) take(tx *gorm.DB, b *batch, rows []Row, now int64) (taken []Row, dead int64, err error) {
-	leased, spent := make(map[string][]string), make(map[string][]string)
-	for _, row := range rows {
+// inTurn are the rows that nothing but their turn was waited for.
+func inTurn(db *gorm.DB, channel string, after, now int64) *gorm.DB {
+	return pending(db, channel, now).Where("next_at = 0 AND id > ?", after).Order("id")
+}
+
+func pending(db *gorm.DB, channel string, now int64) *gorm.DB {
+	rows := db.Model(&Row{})
+	if db.Name() == "mysql" {
+		// The rows in the order of their key look as cheap to it, however many others lie between.
+		rows = rows.Table("outbox FORCE INDEX (outbox_due)")
+	}
+	return rows.Where("state = ? AND channel = ? AND leased_until <= ?", StatePending, channel, now)
+}
+
+// lockDue reads the rows due longest, passing over those another relay is just taking. Those put off come first: they were told of
+// before, and are few.
+func lockDue(tx *gorm.DB, channel string, after, now int64, most int) ([]Row, error) {
+	locked := func(rows *gorm.DB) *gorm.DB {
+		return rows.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate, Options: clause.LockingOptionsSkipLocked})
+	}
+	var found, more []Row
+	if err := locked(putOff(tx, channel, now)).Limit(most).Find(&found).Error; err != nil || len(found) == most {
+		return found, err
+	}
+	err := locked(inTurn(tx, channel, after, now)).Limit(most - len(found)).Find(&more).Error
+	return append(found, more...), err
+}
+
+// sort tells rows to deliver from those out of attempts.
+func (r *Relay) sort(found []Row) (taken, spent []Row) {
+	for _, row := range found {
 		if row.Attempts > r.cfg.Retries {
-			spent[row.Event] = append(spent[row.Event], row.OrderID)
-			dead++
+			spent = append(spent, row)
 			continue
 		}
-		leased[row.Event] = append(leased[row.Event], row.OrderID)
 		row.Attempts++
 		taken = append(taken, row)
 	}
-	until := now + r.cfg.Lease.Milliseconds()
-	for event, orders := range leased {
-		set := map[string]any{"lease": b.token, "next_at": until, "attempts": gorm.Expr("attempts + 1")}
-		if err := rowsOf(tx, b.channel, event, orders).Updates(set).Error; err != nil {
-			return nil, 0, err
-		}
-	}
-	for event, orders := range spent {
-		set := map[string]any{"state": StateDead, "lease": "", "next_at": now, "last_error": lastAttemptLost}
-		if err := rowsOf(tx, b.channel, event, orders).Updates(set).Error; err != nil {
-			return nil, 0, err
-		}
-	}
-	return taken, dead, nil
+	return taken, spent
 }
 
-// rowsOf names rows by their whole key, the way every dialect's primary key can find them.
-func rowsOf(tx *gorm.DB, channel, event string, orders []string) *gorm.DB {
-	return tx.Model(&Row{}).Where("order_id IN ? AND event = ? AND channel = ?", orders, event, channel)
+// take writes the lease into the locked rows; those out of attempts die instead.
+func (b batch) take(tx *gorm.DB, spent []Row, now, until int64) error {
+	if len(b.rows) > 0 {
+		// Nothing here is part of an index, and all of it is as long as before: the rows change where they lie.
+		set := map[string]any{"lease": b.token, "leased_until": until, "attempts": gorm.Expr("attempts + 1")}
+		if err := among(tx, idsOfRows(b.rows)).Updates(set).Error; err != nil {
+			return err
+		}
+	}
+	if len(spent) == 0 {
+		return nil
+	}
+	set := map[string]any{"state": StateDead, "lease": 0, "leased_until": 0, "next_at": now, "last_error": lastAttemptLost}
+	return among(tx, idsOfRows(spent)).Updates(set).Error
 }

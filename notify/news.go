@@ -11,7 +11,7 @@ import (
 // News is one event of many orders of one sale.
 type News struct {
 	Event, Sale   string
-	At, Due       int64 // when it happened and from when it may be delivered, unix ms
+	At            int64 // when it happened, unix ms
 	Orders, Users []string
 	Sales         []string // each order's own, in place of Sale; for the statement of NewMixedInsert
 }
@@ -29,7 +29,7 @@ func NewMixedInsert(db *store.DB) *store.Bulk {
 
 func (n News) shared(channel string) []store.Column {
 	shared := []store.Column{{Name: "event", Texts: []string{n.Event}}, {Name: "channel", Texts: []string{channel}},
-		{Name: "next_at", Ints: []int64{n.Due}}, {Name: "created_at", Ints: []int64{n.At}}}
+		{Name: "created_at", Ints: []int64{n.At}}}
 	if n.Sales == nil {
 		shared = append(shared, store.Column{Name: "sale_id", Texts: []string{n.Sale}})
 	}

@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -18,19 +19,22 @@ const (
 // insertChunk keeps one INSERT within every dialect's bound on parameters.
 const insertChunk = 500
 
-// Row is one event of one order for one channel. The three together are its key, so the same news is never queued twice.
-// Times are unix milliseconds. NextAt is when it is due; while Lease is set, when that lease ends; once delivered, when it was.
+// Row is one event of one order for one channel. The three together are never queued twice. ID grows as rows are queued: it is
+// the order in which they are told, and where they lie. Times are unix milliseconds. NextAt is when a row is due, 0 as soon as its
+// turn comes; once delivered, when it was; once dead, since when. Until LeasedUntil it belongs to the relay that has written Lease.
 // Attempts counts deliveries begun.
 type Row struct {
-	OrderID     string `gorm:"primaryKey;size:36"`
-	Event       string `gorm:"primaryKey;size:32"`
-	Channel     string `gorm:"primaryKey;size:16"`
+	ID          int64 `gorm:"->;primaryKey;autoIncrement:false"` // the database gives it
+	OrderID     string
+	Event       string
+	Channel     string
 	SaleID      string
 	UserID      string
 	State       int
 	Attempts    int
 	NextAt      int64
-	Lease       string
+	Lease       int64
+	LeasedUntil int64
 	LastError   string
 	CreatedAt   int64 `gorm:"autoCreateTime:false"`
 	DeliveredAt int64
@@ -39,18 +43,14 @@ type Row struct {
 // TableName is the table of the migrations.
 func (Row) TableName() string { return "outbox" }
 
+// Due is from when a pending row may be delivered, unix ms.
+func (r Row) Due() int64 { return max(r.NextAt, r.CreatedAt) }
+
 // Insert queues rows within tx, which must be the transaction of what they tell about: they exist if and only if it commits.
-// A row whose key is already there is ignored, delivered or not. Callers set the key, SaleID, UserID, CreatedAt and, to be
-// delivered later than at once, NextAt; a zero NextAt means CreatedAt.
+// A row whose order, event and channel are already there is ignored, delivered or not. Callers set these three, SaleID, UserID,
+// CreatedAt and, to be delivered later than at once, NextAt.
 func Insert(tx *gorm.DB, rows []Row) error {
-	for start := 0; start < len(rows); start += insertChunk {
-		chunk := make([]Row, 0, insertChunk)
-		for _, row := range rows[start:min(start+insertChunk, len(rows))] {
-			if row.NextAt == 0 {
-				row.NextAt = row.CreatedAt
-			}
-			chunk = append(chunk, row)
-		}
+	for chunk := range slices.Chunk(rows, insertChunk) {
 		if err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&chunk).Error; err != nil {
 			return fmt.Errorf("queue %d notifications: %w", len(chunk), err)
 		}

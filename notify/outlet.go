@@ -48,7 +48,6 @@ type errand struct {
 
 const (
 	lookupPause = 5 * time.Second // before messages are tried again whose orders could not be looked up
-	probePause  = time.Second     // while one message tries whether a failed receiver is back
 )
 
 func newOutlet(cfg OutletConfig, s sender, lookup Recipients, log *slog.Logger) (*Outlet, error) {
@@ -155,7 +154,7 @@ func (o *Outlet) attempt(e errand) Result {
 	settle, err := o.breaker.Allow()
 	switch {
 	case errors.Is(err, gobreaker.ErrTooManyRequests):
-		return Hold(probePause, "the receiver is being tried again")
+		return Hold(0, "the receiver is being tried again")
 	case err != nil:
 		return Hold(o.cfg.Pause, "the receiver fails, the channel waits")
 	}

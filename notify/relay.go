@@ -33,25 +33,12 @@ type Relay struct {
 	died    func(channel string, n int64)
 }
 
-// lane is one channel's own loop. Nothing in it is shared with other lanes but the database.
-type lane struct {
-	channel Channel
-	wake    chan struct{}
-}
-
-func (l *lane) pause() time.Duration {
-	if p, ok := l.channel.(Pausing); ok {
-		return p.Pause()
-	}
-	return 0
-}
-
 // NewRelay takes a validated Config and registers its metrics on reg (nil: nowhere). write must be the handle whose
 // transactions the rows are inserted with; on MySQL and PostgreSQL those run READ COMMITTED. clock decides what is due.
 func NewRelay(cfg Config, write, read *gorm.DB, channels []Channel, log *slog.Logger, clock func() time.Time, reg prometheus.Registerer) *Relay {
 	r := &Relay{cfg: cfg, write: write, read: read, log: log, clock: clock, metrics: newMetrics(reg, channels), died: func(string, int64) {}}
 	for _, ch := range channels {
-		r.lanes = append(r.lanes, &lane{channel: ch, wake: make(chan struct{}, 1)})
+		r.lanes = append(r.lanes, newLane(ch, cfg.Batch))
 	}
 	return r
 }
@@ -94,7 +81,7 @@ func (r *Relay) runLane(ctx context.Context, l *lane) {
 			idle(ctx, nil, wait)
 			continue
 		}
-		n, err := r.step(ctx, l.channel)
+		_, err := r.step(ctx, l)
 		switch {
 		case err != nil:
 			if ctx.Err() != nil {
@@ -110,22 +97,23 @@ func (r *Relay) runLane(ctx context.Context, l *lane) {
 			r.log.InfoContext(ctx, "notify: outbox reachable again", "channel", l.channel.Name())
 			backoff = 0
 		}
-		if n < r.cfg.Batch {
-			idle(ctx, l.wake, r.cfg.Poll)
+		if !l.full {
+			idle(ctx, nil, rest)
+			idle(ctx, l.wake, max(r.cfg.Poll-rest, 0))
 		}
 	}
 }
 
 // step leases one batch, delivers it and stores the results. It returns how many rows were leased.
-func (r *Relay) step(ctx context.Context, ch Channel) (int, error) {
-	b, err := r.lease(ctx, ch.Name())
+func (r *Relay) step(ctx context.Context, l *lane) (int, error) {
+	b, err := r.lease(ctx, l)
 	if err != nil || len(b.rows) == 0 {
 		return 0, err
 	}
 	killpoint.Pass("notify.leased")
-	results, cut := r.deliver(ctx, ch, b)
+	results, cut := r.deliver(ctx, l.channel, b)
 	killpoint.Pass("notify.delivered")
-	return len(b.rows), r.settle(ctx, b, results, cut)
+	return len(b.rows), r.settle(ctx, l, b, results, cut)
 }
 
 // idle waits for a wake, the time or the end of ctx, whichever is first.

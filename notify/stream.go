@@ -60,6 +60,9 @@ func NewStream(cfg StreamConfig, rdb redis.UniversalClient) *Stream {
 // Name is "stream".
 func (s *Stream) Name() string { return "stream" }
 
+// Width is 10: a delivery is one round trip, and two transactions, however many events it holds.
+func (s *Stream) Width() int { return 10 }
+
 // Deliver appends the batch in one round trip. Every failure is worth a retry, for none lies in the message.
 func (s *Stream) Deliver(ctx context.Context, messages []Message) []Result {
 	results := make([]Result, len(messages))

@@ -134,13 +134,10 @@ func endingOf(t queue.Ticket) string {
 	return notify.EventFailed
 }
 
-// dueAtOnce is a time long past: news is due whatever the relay's clock says.
-const dueAtOnce = 1
-
 func newsOf(t queue.Ticket, sale, event string, channels []string, now time.Time) []notify.Row {
 	rows := make([]notify.Row, len(channels))
 	for i, channel := range channels {
-		rows[i] = notify.Row{OrderID: t.ID, Event: event, Channel: channel, SaleID: sale, UserID: t.User, CreatedAt: now.UnixMilli(), NextAt: dueAtOnce}
+		rows[i] = notify.Row{OrderID: t.ID, Event: event, Channel: channel, SaleID: sale, UserID: t.User, CreatedAt: now.UnixMilli()}
 	}
 	return rows
 }

@@ -148,7 +148,7 @@ func (f *fresh) announce(tx *gorm.DB, by *store.Bulk, channels []string) error {
 	if f.size() == 0 {
 		return nil
 	}
-	news := notify.News{Event: notify.EventConfirmed, At: f.at, Due: dueAtOnce, Orders: f.rows[ownID].Texts, Users: f.rows[ownUser].Texts}
+	news := notify.News{Event: notify.EventConfirmed, At: f.at, Orders: f.rows[ownID].Texts, Users: f.rows[ownUser].Texts}
 	if len(f.shared) > sharedSale {
 		news.Sale = f.shared[sharedSale].Texts[0]
 	} else {

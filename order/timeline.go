@@ -173,7 +173,7 @@ func (t *Timelines) deliveries(ctx context.Context, id string) ([]Event, error) 
 		case notify.StateDead:
 			e.At, e.Reason = atMS(r.NextAt), "given up: "+r.LastError
 		default:
-			e.Reason = "next try at " + atMS(r.NextAt).Format(time.RFC3339) + strings.TrimRight(": "+r.LastError, ": ")
+			e.Reason = "next try at " + atMS(r.Due()).Format(time.RFC3339) + strings.TrimRight(": "+r.LastError, ": ")
 		}
 		events[i] = e
 	}

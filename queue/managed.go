@@ -257,6 +257,8 @@ func (m *managedRedis) conf(network, address string) string {
 	set("appendonly", "yes")
 	set("appendfsync", "always")
 	set("no-appendfsync-on-rewrite", "no")
+	// Each rewrite costs as much as all that the line holds: none while the file is small enough to be read in seconds.
+	set("auto-aof-rewrite-min-size", "512mb")
 	set("maxmemory-policy", "noeviction")
 	return b.String()
 }

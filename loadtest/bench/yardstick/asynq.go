@@ -43,15 +43,17 @@ type orderRow struct {
 func (orderRow) TableName() string { return "orders" }
 
 type outboxRow struct {
-	OrderID     string `gorm:"primaryKey"`
-	Event       string `gorm:"primaryKey"`
-	Channel     string `gorm:"primaryKey"`
+	ID          int64
+	OrderID     string
+	Event       string
+	Channel     string
 	SaleID      string
 	UserID      string
 	State       int
 	Attempts    int
 	NextAt      int64
-	Lease       string
+	Lease       int64
+	LeasedUntil int64
 	LastError   string
 	CreatedAt   int64 `gorm:"autoCreateTime:false"`
 	DeliveredAt int64
@@ -148,7 +150,7 @@ func fulfil(tx *gorm.DB, t task) error {
 		AdmittedAt: now, ConfirmedAt: now, Locale: "zh-CN"}).Error; err != nil {
 		return err
 	}
-	if err := tx.Create(&outboxRow{OrderID: t.ID, Event: "order.confirmed", Channel: "stream", SaleID: sale, UserID: t.User, NextAt: 1, CreatedAt: now}).Error; err != nil {
+	if err := tx.Create(&outboxRow{OrderID: t.ID, Event: "order.confirmed", Channel: "stream", SaleID: sale, UserID: t.User, CreatedAt: now}).Error; err != nil {
 		return err
 	}
 	done := tx.Exec("UPDATE stock SET available = available - 1 WHERE sale_id = ? AND available >= 1", sale)

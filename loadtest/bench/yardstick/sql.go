@@ -28,7 +28,7 @@ const (
 	sale         = "yardstick"
 	orderColumns = "id, sale_id, user_id, slot, quantity, price_cents, currency, status, reason, email, phone, seq, epoch, batch_id, " +
 		"fingerprint, position, eta_seconds, released, admitted_at, confirmed_at, ended_at, pay_by, paid_at, late_seq, locale"
-	outboxColumns = "order_id, event, channel, sale_id, user_id, state, attempts, next_at, lease, last_error, created_at, delivered_at"
+	outboxColumns = "order_id, event, channel, sale_id, user_id, state, attempts, next_at, lease, leased_until, last_error, created_at, delivered_at"
 )
 
 // mostRows of one INSERT: the databases bound the parameters of a statement, SQLite at 32,766. A larger batch has several in its transaction.
@@ -215,7 +215,7 @@ func (j Job) batches() []batch {
 				user := fmt.Sprintf("shopper-%08d", a.seq)
 				orders = append(orders, a.id, sale, user, 0, 1, 9900, "CNY", "confirmed", "", "", "", a.seq, 1, tag,
 					"a1b2c3d4e5f60718", a.seq, a.seq, 1, began+a.seq/arrivalsPerMS, now, 0, 0, 0, 0, "zh-CN")
-				outbox = append(outbox, a.id, "order.confirmed", "stream", sale, user, 0, 0, 1, "", "", now, 0)
+				outbox = append(outbox, a.id, "order.confirmed", "stream", sale, user, 0, 0, 0, 0, 0, "", now, 0)
 			}
 			b.orders, b.outbox = append(b.orders, orders), append(b.outbox, outbox)
 		}

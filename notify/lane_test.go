@@ -1,0 +1,169 @@
+package notify
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
+)
+
+// queue adds news of orders, in this order.
+func (b *bench) queue(t *testing.T, channel string, orders ...string) {
+	t.Helper()
+	for _, id := range orders {
+		row := Row{OrderID: id, Event: EventConfirmed, Channel: channel, SaleID: "s1", UserID: "u1", CreatedAt: b.clock.Now().UnixMilli()}
+		require.NoError(t, b.db.Tx(t.Context(), func(tx *gorm.DB) error { return Insert(tx, []Row{row}) }))
+	}
+}
+
+func (c *recorder) orders() []string {
+	var ids []string
+	for _, m := range c.messages() {
+		ids = append(ids, m.OrderID)
+	}
+	return ids
+}
+
+// caughtUp makes the lane's last look from the start one of just now, and none due for a while.
+func caughtUp(l *lane) { l.began, l.walked = time.Now(), time.Hour }
+
+func TestFirstQueuedIsFirstTold(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Batch = 3
+		var queued []string
+		for i := range 20 {
+			queued = append(queued, fmt.Sprintf("%02d", i*7%20))
+		}
+		b.queue(t, "a", queued...)
+		ch := &recorder{name: "a", answer: accept}
+		r := b.relay(ch)
+		for len(ch.messages()) < len(queued) {
+			n, err := r.step(t.Context(), r.lanes[0])
+			require.NoError(t, err)
+			require.Positive(t, n)
+		}
+		require.Equal(t, queued, ch.orders())
+	})
+}
+
+func TestALaneGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Batch = 3
+		b.queue(t, "a", "1", "2", "3")
+		ch := &recorder{name: "a", answer: accept}
+		r := b.relay(ch)
+		l := r.lanes[0]
+		step := func(want int) {
+			t.Helper()
+			n, err := r.step(t.Context(), l)
+			require.NoError(t, err)
+			require.Equal(t, want, n)
+		}
+		step(3)
+		require.True(t, l.full)
+		// As if its transaction had begun first and committed last.
+		require.NoError(t, b.db.Write.Model(&Row{}).Where("order_id = ?", "2").Updates(map[string]any{"state": StatePending, "next_at": 0}).Error)
+		b.queue(t, "a", "4")
+		caughtUp(l)
+		step(1)
+		require.False(t, l.full)
+		step(0)
+		l.began = time.Now().Add(-lookBackMost)
+		step(1)
+		require.Equal(t, []string{"1", "2", "3", "4", "2"}, ch.orders())
+		require.Equal(t, int64(2), l.after, "and on from there")
+	})
+}
+
+func TestHowOftenALaneLooksBack(t *testing.T) {
+	t.Parallel()
+	l, now := &lane{after: 7}, time.Now()
+	for walked, wait := range map[time.Duration]time.Duration{0: lookBackLeast, 100 * time.Millisecond: 2 * time.Second, time.Hour: lookBackMost} {
+		l.began, l.walked = now, walked
+		require.EqualValues(t, 7, l.look(now.Add(wait-1)).after, walked)
+		require.Zero(t, l.look(now.Add(wait)).after, walked)
+	}
+}
+
+func TestWhatWasNotSentKeepsItsPlace(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Batch = 3
+		b.queue(t, "a", "1", "2", "3", "4", "5")
+		slow := func(m Message) Result {
+			if m.OrderID == "2" || m.OrderID == "3" {
+				return Hold(0, "its turn did not come in time")
+			}
+			return Delivered()
+		}
+		ch := &recorder{name: "a", answer: slow}
+		r := b.relay(ch)
+		_, err := r.step(t.Context(), r.lanes[0])
+		require.NoError(t, err)
+		caughtUp(r.lanes[0])
+		ch.answer = accept
+		_, err = r.step(t.Context(), r.lanes[0])
+		require.NoError(t, err)
+		require.Equal(t, []string{"1", "2", "3", "2", "3", "4"}, ch.orders())
+	})
+}
+
+// wide is a recorder that takes more at once.
+type wide struct{ *recorder }
+
+func (wide) Width() int { return 10 }
+
+func TestAWideChannelTakesMore(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Batch = 3
+		b.insert(t, "a", 40)
+		r := b.relay(wide{&recorder{name: "a", answer: accept}})
+		n, err := r.step(t.Context(), r.lanes[0])
+		require.NoError(t, err)
+		require.Equal(t, 30, n)
+	})
+}
+
+func TestWhatWasPutOffDoesNotWaitForABacklog(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Batch = 3
+		b.queue(t, "a", "1")
+		ch := &recorder{name: "a", answer: func(Message) Result { return Retry("busy") }}
+		r := b.relay(ch)
+		_, err := r.step(t.Context(), r.lanes[0])
+		require.NoError(t, err)
+		b.insert(t, "a", 20)
+		b.clock.Advance(b.cfg.wait(1))
+		_, err = r.step(t.Context(), r.lanes[0])
+		require.NoError(t, err)
+		require.Equal(t, []string{"1", "1", "order-0000", "order-0001"}, ch.orders())
+	})
+}
+
+func TestAmongNamesExactlyTheseRows(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.insert(t, "a", 200)
+		for name, ids := range map[string][]int64{"none": {}, "one": {7}, "a run": span(10, 90), "apart": {1, 3, 5, 200}, "unsorted and mixed": append(append(span(100, 130), 3, 9), span(40, 60)...)} {
+			var found []int64
+			require.NoError(t, among(b.db.Read, ids).Order("id").Pluck("id", &found).Error, name)
+			slices.Sort(ids)
+			require.ElementsMatch(t, ids, found, name)
+		}
+	})
+}
+
+func span(first, last int64) []int64 {
+	var ids []int64
+	for id := first; id <= last; id++ {
+		ids = append(ids, id)
+	}
+	return ids
+}
