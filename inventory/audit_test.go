@@ -92,6 +92,23 @@ func TestAuditFindsCorruption(t *testing.T) {
 	}
 }
 
+func TestTheBalanceIsOfUnitsAlone(t *testing.T) {
+	w := onSQLite(t)
+	c := w.fill()
+	w.exec("DELETE FROM outbox WHERE order_id = ?", c.live[0].ID)
+	w.dirty("1 orders have no outbox row")
+	balance, err := w.auditor.Balance(w.ctx, theSale)
+	require.NoError(t, err)
+	require.True(t, balance.Clean)
+	w.rdb.Decr(w.ctx, key("stock"))
+	balance, err = w.auditor.Balance(w.ctx, theSale)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, balance.Difference)
+	require.False(t, balance.Clean)
+	_, err = w.auditor.Balance(w.ctx, "no-such-sale")
+	require.Error(t, err)
+}
+
 // dirty audits and requires the problem to be named.
 func (w *world) dirty(want string) {
 	w.t.Helper()

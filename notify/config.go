@@ -10,7 +10,7 @@ import (
 type Config struct {
 	// Poll is how often each channel looks for due rows when nobody pokes. Defaults to 100ms.
 	Poll time.Duration `koanf:"poll"`
-	// Batch is how many rows one delivery may hold. Defaults to 100.
+	// Batch is how many rows one delivery may hold, of a Wide channel some times as many. Defaults to 100.
 	Batch int `koanf:"batch"`
 	// Lease is how long a relay owns the rows it took; a crash delays them by this long. Defaults to 30s.
 	Lease time.Duration `koanf:"lease"`

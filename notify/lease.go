@@ -8,6 +8,8 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+
+	"sluice/store"
 )
 
 // batch is rows of one channel under one lease.
@@ -78,13 +80,18 @@ func putOff(db *gorm.DB, channel string, now int64) *gorm.DB {
 
 // inTurn are the rows that nothing but their turn was waited for.
 func inTurn(db *gorm.DB, channel string, after, now int64) *gorm.DB {
-	return pending(db, channel, now).Where("next_at = 0 AND id > ?", after).Order("id")
+	rows := pending(db, channel, now)
+	if db.Name() == store.Postgres {
+		return rows.Where("next_at <= 0 AND (next_at, id) > (0, ?)", after).Order("next_at, id") // to the same end as FORCE INDEX
+	}
+	return rows.Where("next_at = 0 AND id > ?", after).Order("id")
 }
 
+// pending are the rows of a channel that no relay has. To a database that misjudges how many there are, walking over all rows in the
+// order of their key looks cheaper than the index that holds these alone.
 func pending(db *gorm.DB, channel string, now int64) *gorm.DB {
 	rows := db.Model(&Row{})
-	if db.Name() == "mysql" {
-		// The rows in the order of their key look as cheap to it, however many others lie between.
+	if db.Name() == store.MySQL {
 		rows = rows.Table("outbox FORCE INDEX (outbox_due)")
 	}
 	return rows.Where("state = ? AND channel = ? AND leased_until <= ?", StatePending, channel, now)

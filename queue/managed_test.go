@@ -68,6 +68,7 @@ func TestManagedKeepsItsDataOverARestart(t *testing.T) {
 			t.Parallel()
 			r := openRedis(t, managedConfig(dir))
 			require.Equal(t, ModeManaged, r.Mode)
+			require.Equal(t, map[string]string{"auto-aof-rewrite-min-size": "536870912"}, r.Client.ConfigGet(t.Context(), "auto-aof-rewrite-min-size").Val())
 			require.Equal(t, DurabilityAlways, r.Durability)
 			require.True(t, r.Durable)
 			require.NoError(t, r.Client.Set(t.Context(), "order", "42", 0).Err())

@@ -102,6 +102,14 @@ func (c channel) Pause() time.Duration {
 	return 0
 }
 
+// Width implements notify.Wide for channels that do.
+func (c channel) Width() int {
+	if w, ok := c.Channel.(notify.Wide); ok {
+		return w.Width()
+	}
+	return 1
+}
+
 // Deliver implements notify.Channel.
 func (c channel) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
 	from := c.tracer.now()

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"sluice/internal/testkit"
+	"sluice/notify"
 	"sluice/queue"
 )
 
@@ -79,6 +80,21 @@ func TestFailureOf(t *testing.T) {
 	require.Equal(t, "to be tried again", failureOf("again", outcomes, nil))
 	require.Equal(t, "given back", failureOf("missing", outcomes, nil))
 	require.Equal(t, "no database", failureOf("missing", nil, errText("no database")))
+}
+
+// away is a wide channel whose receiver is down.
+type away struct{ notify.Channel }
+
+func (away) Width() int           { return 10 }
+func (away) Pause() time.Duration { return time.Second }
+
+func TestATracedChannelIsAsWideAndPausesAsItWas(t *testing.T) {
+	t.Parallel()
+	traced, plain := tracer(t, 1).Channel(away{}), tracer(t, 1).Channel(struct{ notify.Channel }{})
+	require.Equal(t, 10, traced.(notify.Wide).Width())
+	require.Equal(t, time.Second, traced.(notify.Pausing).Pause())
+	require.Equal(t, 1, plain.(notify.Wide).Width())
+	require.Zero(t, plain.(notify.Pausing).Pause())
 }
 
 type errText string
