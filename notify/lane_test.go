@@ -27,9 +27,6 @@ func (c *recorder) orders() []string {
 	return ids
 }
 
-// caughtUp makes the lane's last look from the start one of just now, and none due for a while.
-func caughtUp(l *lane) { l.began, l.walked = time.Now(), time.Hour }
-
 func TestFirstQueuedIsFirstTold(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
@@ -69,11 +66,11 @@ func TestALaneGoesOnWhereItWas(t *testing.T) {
 		// As if its transaction had begun first and committed last.
 		require.NoError(t, b.db.Write.Model(&Row{}).Where("order_id = ?", "2").Updates(map[string]any{"state": StatePending, "next_at": 0}).Error)
 		b.queue(t, "a", "4")
-		caughtUp(l)
+		b.clock.Advance(lookBackLeast - time.Millisecond)
 		step(1)
 		require.False(t, l.full)
 		step(0)
-		l.began = time.Now().Add(-lookBackMost)
+		b.clock.Advance(time.Millisecond)
 		step(1)
 		require.Equal(t, []string{"1", "2", "3", "4", "2"}, ch.orders())
 		require.Equal(t, int64(2), l.after, "and on from there")
@@ -105,7 +102,6 @@ func TestWhatWasNotSentKeepsItsPlace(t *testing.T) {
 		r := b.relay(ch)
 		_, err := r.step(t.Context(), r.lanes[0])
 		require.NoError(t, err)
-		caughtUp(r.lanes[0])
 		ch.answer = accept
 		_, err = r.step(t.Context(), r.lanes[0])
 		require.NoError(t, err)

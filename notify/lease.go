@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -27,7 +26,8 @@ func (r *Relay) lease(ctx context.Context, l *lane) (batch, error) {
 	// A stop in the middle of the commit would leave rows leased to nobody, so only its time bounds it.
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), dbTimeout)
 	defer cancel()
-	channel, now, at := l.channel.Name(), r.clock().UnixMilli(), l.look(time.Now())
+	channel, at := l.channel.Name(), l.look(r.clock())
+	now := at.began.UnixMilli()
 	if due, err := r.anyDue(ctx, l, at, now); err != nil || !due {
 		return batch{}, err
 	}
@@ -45,7 +45,7 @@ func (r *Relay) lease(ctx context.Context, l *lane) (batch, error) {
 	if err != nil {
 		return batch{}, fmt.Errorf("lease notifications of channel %s: %w", channel, err)
 	}
-	l.looked(at, time.Now(), found)
+	l.looked(at, r.clock(), found)
 	if dead := len(spent); dead > 0 {
 		r.metrics.finished.WithLabelValues(channel, countDead).Add(float64(dead))
 		r.gaveUp(ctx, channel, int64(dead))
@@ -69,7 +69,7 @@ func (r *Relay) anyDue(ctx context.Context, l *lane, at look, now int64) (bool, 
 			return true, nil
 		}
 	}
-	l.looked(at, time.Now(), nil)
+	l.looked(at, r.clock(), nil)
 	return false, nil
 }
 

@@ -60,7 +60,7 @@ func deleteDelivered(db *gorm.DB, ids []int64) error {
 
 func (r *Relay) runGauge(ctx context.Context) {
 	for ctx.Err() == nil {
-		began := time.Now()
+		began := r.clock()
 		if pending, dead, err := r.count(ctx); err == nil {
 			for _, l := range r.lanes {
 				r.metrics.pending.WithLabelValues(l.channel.Name()).Set(float64(pending[l.channel.Name()]))
@@ -69,7 +69,7 @@ func (r *Relay) runGauge(ctx context.Context) {
 		} else if ctx.Err() == nil {
 			r.log.DebugContext(ctx, "notify: rows not counted", "error", err)
 		}
-		idle(ctx, nil, max(gaugePeriod, gaugeShare*time.Since(began)))
+		idle(ctx, nil, max(gaugePeriod, gaugeShare*r.clock().Sub(began)))
 	}
 }
 
