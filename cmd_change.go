@@ -36,12 +36,14 @@ type configView struct {
 	Source  string `json:"source"`
 	Reason  string `json:"reason"`
 	Keys    []struct {
-		Key    string `json:"key"`
-		Value  any    `json:"value"`
-		Source string `json:"source"`
-		Hot    bool   `json:"hot"`
-		Until  string `json:"until"`
+		Key     string            `json:"key"`
+		Value   any               `json:"value"`
+		Source  string            `json:"source"`
+		Hot     bool              `json:"hot"`
+		Until   string            `json:"until"`
+		UntilOf map[string]string `json:"until_of"`
 	} `json:"keys"`
+	Left []string `json:"left_out"`
 }
 
 // withVersion runs change with the ETag of the configuration at path, and

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -32,9 +34,17 @@ func configTable(text []byte) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		rows = append(rows, []string{k.Key, printable(string(value)), printable(k.Source), k.Until})
+		until := k.Until
+		for _, sale := range slices.Sorted(maps.Keys(k.UntilOf)) {
+			until = strings.TrimSpace(until + " " + sale + " " + k.UntilOf[sale])
+		}
+		rows = append(rows, []string{k.Key, printable(string(value)), printable(k.Source), printable(until)})
 	}
-	return view.line() + table(rows...), nil
+	left := ""
+	if len(view.Left) > 0 {
+		left = "set, but not valid with this instance's file: " + printable(strings.Join(view.Left, ", ")) + "\n"
+	}
+	return view.line() + left + table(rows...), nil
 }
 
 // line says which version counts and who made it.
@@ -108,7 +118,7 @@ func newRevertCommand(c *cli, path string, show func([]byte) (string, error), sh
 			})
 		},
 	}
-	cmd.Flags().Int64Var(&to, "to", 0, "the version (default: the one before)")
+	cmd.Flags().Int64Var(&to, "to", 0, "the version (default: the newest that makes a difference)")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
 	return c.opsCommand(cmd)
 }

@@ -34,7 +34,7 @@ func newLimitsSetCommand(c *cli) *cobra.Command {
 		Long: "set changes all limits named or none: global_rps, per_user_rps (orders), per_user_reads_rps (polls, lists and\n" +
 			"cancellations), per_ip_rps (requests without a valid token), and of each its _burst.\n" +
 			"LIMIT= alone goes back to flag, environment, file or default. With --sale the limits named become all that this sale\n" +
-			"has of its own; --sale with no limit takes them away.",
+			"has of its own; --sale with no limit takes them away. With --for each sale's limits end by themselves.",
 		Example: "  sluice limits set global_rps=5000 global_burst=5000\n  sluice limits set --sale phone per_user_rps=1 --reason bots",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			limits, err := limitsPatch(sale, args)
@@ -94,8 +94,14 @@ func limitsTable(text []byte) (string, error) {
 		return "", err
 	}
 	rows := [][]string{{"LIMIT", "VALUE", "UNTIL"}}
-	for _, name := range slices.Sorted(maps.Keys(view.Limits)) {
-		value, err := json.Marshal(view.Limits[name])
+	limits := view.Limits
+	sales, _ := limits["sales"].(map[string]any)
+	delete(limits, "sales")
+	for sale, own := range sales {
+		limits["sales."+sale] = own
+	}
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
+		value, err := json.Marshal(limits[name])
 		if err != nil {
 			return "", err
 		}

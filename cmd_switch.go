@@ -58,17 +58,28 @@ func newSwitchOneCommand(c *cli, name, short string, bySale bool) *cobra.Command
 
 func switchLines(text []byte) (string, error) {
 	var s struct {
-		Admission bool     `json:"admission"`
-		Drain     bool     `json:"drain"`
-		Held      []string `json:"held"`
+		Admission bool              `json:"admission"`
+		Drain     bool              `json:"drain"`
+		Held      []string          `json:"held"`
+		Until     map[string]string `json:"until"`
 	}
 	if err := json.Unmarshal(text, &s); err != nil {
 		return "", err
 	}
+	shown := func(name, state string) string {
+		if until := s.Until[name]; until != "" {
+			state += " until " + until
+		}
+		return printable(state)
+	}
 	word := map[bool]string{true: "on", false: "off"}
-	rows := [][]string{{"admission", word[s.Admission]}, {"drain", word[s.Drain]}}
-	if len(s.Held) > 0 {
-		rows = append(rows, []string{"drain off for", printable(strings.Join(s.Held, ", "))})
+	rows := [][]string{{"admission", shown("admission", word[s.Admission])}, {"drain", shown("drain", word[s.Drain])}}
+	held := make([]string, len(s.Held))
+	for i, sale := range s.Held {
+		held[i] = shown("held."+sale, sale)
+	}
+	if len(held) > 0 {
+		rows = append(rows, []string{"drain off for", strings.Join(held, ", ")})
 	}
 	return table(rows...), nil
 }

@@ -1,6 +1,7 @@
 package configs
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -21,6 +22,7 @@ type layer struct {
 	values  map[string]any
 	sources map[string]string
 	errs    []error
+	content [32]byte // names what was read of a file; without one it is zero
 }
 
 func newLayer() *layer { return &layer{values: map[string]any{}, sources: map[string]string{}} }
@@ -49,6 +51,7 @@ func (s *schema) fileLayer(files fs.FS, name string) *layer {
 		l.errs = append(l.errs, fmt.Errorf("configuration file: %w", err))
 		return l
 	}
+	l.content = sha256.Sum256(text)
 	s.parse(l, text, "file "+name)
 	return l
 }

@@ -2,8 +2,10 @@ package configs
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -19,6 +21,8 @@ import (
 // a signal and by operators; a change is checked as a whole and applied as a
 // whole, or not at all. What operators set is in the database, counts above
 // every other source and is followed by every instance within about a second.
+// Where the rest of an instance's configuration does not fit what operators
+// have set, the keys count there that fit: the switches always do.
 // Safe for concurrent use.
 type Live struct {
 	versions versions
@@ -26,18 +30,24 @@ type Live struct {
 	now      func() time.Time
 	metrics  *liveMetrics
 
-	mu      sync.Mutex // one change at a time
-	boot    *Loaded    // what this process started with
-	base    *Loaded    // boot with the hot keys as the file has them now
-	counts  *Loaded    // base with the overlay: what counts
-	overlay overlay
-	version versionRow // the newest that is applied
-	digest  string     // of base
-	tell    []func(Config)
-	seen    [32]byte // the file's content when it was last looked at
-	unsaved string   // the source of a change by file that is not in the database yet
-	refused string   // why the newest version could not be applied, as last logged
-	applied atomic.Pointer[applied]
+	mu       sync.Mutex // one change at a time
+	boot     *Loaded    // what this process started with
+	base     *Loaded    // boot with the hot keys as the file has them now
+	counts   *Loaded    // base with what fits of the overlay: what counts
+	overlay  overlay    // of the newest version, without what has ended
+	ended    bool       // something has that no version tells of yet
+	left     []string   // keys of the overlay that do not fit here
+	version  versionRow // the newest that is known
+	whole    int64      // the newest that counts here with all its keys
+	digest   string     // of base
+	tell     []func(Config)
+	seen     [32]byte // the file's content when it was last looked at
+	refused  string   // why the file as it is does not count; it is tried again
+	unsaved  *reading // a change by file that is not in the database yet
+	unfit    string   // why keys are left out, as last told
+	troubled string   // why the database could not be asked, as last told
+	applied  atomic.Pointer[applied]
+	ends     atomic.Pointer[overlay] // the overlay, for Until
 }
 
 // applied is what Version tells without waiting for a change under way.
@@ -50,10 +60,10 @@ type applied struct {
 // instances share.
 func NewLive(boot *Loaded, db *store.DB, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Live {
 	l := &Live{versions: versions{db}, log: log, now: now, boot: boot, base: boot, counts: boot,
-		overlay: overlay{}, version: versionRow{Overlay: "{}"}, digest: boot.digest()}
+		version: noVersion(), digest: boot.digest(), seen: boot.content}
+	l.ends.Store(new(overlay))
 	l.note()
 	l.metrics = newLiveMetrics(reg, l)
-	l.seen, _ = l.fingerprint()
 	return l
 }
 
@@ -68,14 +78,20 @@ func (l *Live) Config() Config {
 	return l.counts.Config
 }
 
-// Version is the number of the newest version applied, and the digest of the
-// hot keys in this process' file.
+// Version is the number of the newest version all of which counts here, and
+// the digest of the hot keys in this process' file.
 func (l *Live) Version() (int64, string) {
 	a := l.applied.Load()
 	return a.version, a.digest
 }
 
-func (l *Live) note() { l.applied.Store(&applied{l.version.Version, l.digest}) }
+// Until is when a value that counts for a time ends, of a key or of a sale's
+// part of it; zero when it counts for good. It may be called while a change is told.
+func (l *Live) Until(key, part string) time.Time {
+	return l.ends.Load().until(key)[part]
+}
+
+func (l *Live) note() { l.applied.Store(&applied{l.whole, l.digest}) }
 
 // Sync applies what the database holds, whether or not it has changed. After
 // an error what was configured outside of it counts.
@@ -88,29 +104,43 @@ func (l *Live) Sync(ctx context.Context) error {
 	}
 	if err != nil {
 		l.put(l.base)
+		l.trouble(err)
 	}
 	return err
 }
 
-// adopt applies a version of the database over the base.
+// adopt takes over a version of the database.
 func (l *Live) adopt(row versionRow) error {
-	o, err := parseOverlay(row.Overlay)
+	stored, err := parseOverlay(row.Overlay)
 	if err != nil {
 		return err
 	}
-	o, _ = o.at(l.now())
-	counts, err := l.base.over(o)
-	if err != nil {
-		return err
-	}
-	l.overlay, l.version, l.refused = o, row, ""
-	l.put(counts)
+	l.version = row
+	l.overlay = stored.at(l.now())
+	l.ended = len(l.overlay) < len(stored)
+	l.settle()
 	return nil
+}
+
+// settle makes count what fits of the base and the overlay.
+func (l *Live) settle() {
+	counts, left, err := l.base.fit(l.overlay)
+	l.left = left
+	if err == nil {
+		l.whole, l.unfit = l.version.Version, ""
+	} else if l.unfit != err.Error() {
+		l.unfit = err.Error()
+		l.metrics.reloads.WithLabelValues("invalid").Inc()
+		l.log.Error("what operators have set does not fit the rest of this configuration: some keys do not count here", "version", l.version.Version,
+			"keys", left, "error", err)
+	}
+	l.put(counts)
 }
 
 // put makes a checked configuration count.
 func (l *Live) put(counts *Loaded) {
 	l.counts = counts
+	l.ends.Store(new(l.overlay))
 	for _, apply := range l.tell {
 		apply(counts.Config)
 	}
@@ -124,15 +154,11 @@ func (l *Live) Change(ctx context.Context, c gateway.SettingsChange) error {
 	if err := l.fresh(ctx, c.By.IfVersion); err != nil {
 		return err
 	}
-	set, err := l.acceptable(c)
+	change, err := l.entries(c)
 	if err != nil {
-		return err
+		return l.refuse(c.By, err)
 	}
-	var until time.Time
-	if c.For > 0 {
-		until = l.now().Add(c.For)
-	}
-	return l.store(ctx, "admin", l.overlay.with(set, c.Unset, until), c.By)
+	return l.store(ctx, "admin", l.overlay.with(change...), c.By)
 }
 
 // fresh makes this instance know the newest version and compares it with the
@@ -140,107 +166,76 @@ func (l *Live) Change(ctx context.Context, c gateway.SettingsChange) error {
 func (l *Live) fresh(ctx context.Context, want int64) error {
 	ctx, cancel := context.WithTimeout(ctx, askMost)
 	defer cancel()
-	row, err := l.versions.latest(ctx)
-	if err != nil {
+	if err := l.catchUp(ctx); err != nil {
 		return err
 	}
-	if row.Version != l.version.Version {
-		if err := l.adopt(row); err != nil {
-			return err
-		}
-	}
-	if want != gateway.AnyVersion && want != row.Version {
+	l.lapse()
+	if want != gateway.AnyVersion && want != l.version.Version {
 		return gateway.ErrVersion
 	}
 	return nil
 }
 
-// acceptable reads the values of a change in the form they are stored in.
-func (l *Live) acceptable(c gateway.SettingsChange) (map[string]any, error) {
-	var bad inventory.InvalidError
-	set := make(map[string]any, len(c.Set))
-	check := func(path string) (key, bool) {
-		k, ok := l.boot.schema.byPath[path]
-		switch {
-		case !ok:
-			bad = append(bad, inventory.FieldError{Field: path, Detail: "is not a key"})
-		case !Hot(path):
-			bad = append(bad, inventory.FieldError{Field: path, Detail: "needs a restart: change the file and restart"})
-		}
-		return k, ok && Hot(path)
+// lapse ends what counted for a time, without asking anybody.
+func (l *Live) lapse() {
+	left := l.overlay.at(l.now())
+	if len(left) == len(l.overlay) {
+		return
 	}
-	for path, raw := range c.Set {
-		k, ok := check(path)
-		if !ok {
-			continue
+	was := l.counts
+	l.overlay, l.ended = left, true
+	l.settle()
+	l.metrics.reloads.WithLabelValues("applied").Inc()
+	l.log.Info("a change for a time has ended", "keys", differing(was, l.counts, Hot))
+}
+
+// entries reads a change in the form in which it is stored.
+func (l *Live) entries(c gateway.SettingsChange) (change []entry, err error) {
+	var bad inventory.InvalidError
+	var until int64
+	if c.For > 0 {
+		until = l.now().Add(c.For).UnixMilli()
+	}
+	for _, path := range slices.Sorted(maps.Keys(c.Set)) {
+		k, part, err := l.hot(path)
+		var value any
+		if err == nil {
+			value, err = k.stored(part, c.Set[path])
 		}
-		value, err := k.decode(raw)
 		if err != nil {
 			bad = append(bad, inventory.FieldError{Field: path, Detail: err.Error()})
-			continue
 		}
-		set[path] = k.visible(value)
+		change = append(change, entry{Key: k.path, Part: part, Value: value, Until: until})
 	}
 	for _, path := range c.Unset {
-		check(path)
+		k, part, err := l.hot(path)
+		if err == nil && part != "" {
+			err = errors.New("is a part of a key: set it, or unset the key")
+		}
+		if err != nil {
+			bad = append(bad, inventory.FieldError{Field: path, Detail: err.Error()})
+		}
+		change = append(change, entry{Key: k.path, Until: until})
 	}
-	if len(c.Set)+len(c.Unset) == 0 {
+	if len(change) == 0 {
 		bad = append(bad, inventory.FieldError{Field: "set", Detail: "names no key to change"})
 	}
 	if len(bad) > 0 {
 		return nil, bad
 	}
-	return set, nil
+	return change, nil
 }
 
-// store checks an overlay, keeps it as the next version and applies it.
-func (l *Live) store(ctx context.Context, source string, o overlay, by gateway.SettingsAuthor) error {
-	counts, err := l.base.over(o)
-	if err != nil {
-		l.metrics.reloads.WithLabelValues("invalid").Inc()
-		return l.invalid(err)
+// hot finds a key that may change, and the part of it that a path names.
+func (l *Live) hot(path string) (key, string, error) {
+	k, part, ok := l.boot.schema.find(path)
+	switch {
+	case !ok:
+		return k, "", errors.New("is not a key")
+	case !Hot(k.path):
+		return k, "", errors.New("needs a restart: change the file and restart")
 	}
-	row := l.row(source, o, counts, by)
-	if err := l.versions.add(ctx, row, "config."+source, l.before()); err != nil {
-		return err
-	}
-	l.log.Info("configuration changed", "version", row.Version, "source", source, "actor", by.Actor, "keys", differing(l.counts, counts, Hot))
-	l.overlay, l.version = o, row
-	l.put(counts)
-	l.metrics.reloads.WithLabelValues("applied").Inc()
-	return nil
-}
-
-func (l *Live) row(source string, o overlay, counts *Loaded, by gateway.SettingsAuthor) versionRow {
-	effective, _ := json.Marshal(counts.effective()) // numbers, texts, lists and maps of them
-	return versionRow{Version: l.version.Version + 1, At: l.now().UnixMilli(), Actor: by.Actor, Source: source, Reason: by.Reason,
-		Digest: l.digest, Overlay: o.String(), Effective: string(effective)}
-}
-
-// invalid names each key that a check has refused.
-func (l *Live) invalid(err error) error {
-	var bad inventory.InvalidError
-	for _, e := range split(err) {
-		bad = append(bad, inventory.FieldError{Field: l.boot.schema.keyOf(e.Error()), Detail: e.Error()})
-	}
-	return bad
-}
-
-// Revert implements gateway.Settings.
-func (l *Live) Revert(ctx context.Context, to int64, prefix string, by gateway.SettingsAuthor) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.fresh(ctx, by.IfVersion); err != nil {
-		return err
-	}
-	if to == 0 {
-		to = l.version.Version - 1
-	}
-	o, err := l.asOf(ctx, to, prefix)
-	if err != nil {
-		return err
-	}
-	return l.store(ctx, "revert", o, by)
+	return k, part, nil
 }
 
 var _ gateway.Settings = (*Live)(nil)

@@ -1,10 +1,12 @@
 package configs
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +56,7 @@ func eachFleet(t *testing.T, test func(f *fleet)) {
 type instance struct {
 	*Live
 	told []Config
+	log  *bytes.Buffer
 }
 
 // start runs an instance with the file given; "" is none.
@@ -61,7 +64,13 @@ func (f *fleet) start(file string, flags map[string]any) *instance {
 	f.t.Helper()
 	boot, err := Load(Options{File: file, Env: withSecret(), Flags: flags})
 	require.NoError(f.t, err)
-	i := &instance{Live: NewLive(boot, f.db, slog.New(slog.DiscardHandler), f.clock.Now, prometheus.NewRegistry())}
+	return f.run(boot)
+}
+
+func (f *fleet) run(boot *Loaded) *instance {
+	f.t.Helper()
+	i := &instance{log: new(bytes.Buffer)}
+	i.Live = NewLive(boot, f.db, slog.New(slog.NewTextHandler(i.log, nil)), f.clock.Now, prometheus.NewRegistry())
 	i.OnChange(func(c Config) { i.told = append(i.told, c) })
 	require.NoError(f.t, i.Sync(f.t.Context()))
 	return i
@@ -77,6 +86,13 @@ func (i *instance) counts() Config { return i.told[len(i.told)-1] }
 
 func (i *instance) outcome(name string) float64 {
 	return testutil.ToFloat64(i.metrics.reloads.WithLabelValues(name))
+}
+
+// brief is a change for a time.
+func brief(d time.Duration, set map[string]any, unset ...string) gateway.SettingsChange {
+	c := change(set, unset...)
+	c.For = d
+	return c
 }
 
 func change(set map[string]any, unset ...string) gateway.SettingsChange {
@@ -139,7 +155,8 @@ func TestAnInvalidChangeKeepsEverything(t *testing.T) {
 	n, err := a.versions.number(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, n)
-	require.InDelta(t, 2, a.outcome("invalid"), 0)
+	require.InDelta(t, 6, a.outcome("invalid"), 0, "every refusal is counted")
+	require.Equal(t, 6, strings.Count(a.log.String(), "a change of the configuration was refused"))
 }
 
 func TestAChangeDecidedOnAnOldVersion(t *testing.T) {
@@ -176,9 +193,7 @@ func TestAChangeForATime(t *testing.T) {
 	ctx := t.Context()
 	a, b := f.start("", nil), f.start("", nil)
 	require.NoError(t, a.Change(ctx, change(map[string]any{"queue.cap": 500})))
-	brief := change(map[string]any{"queue.cap": 50, "queue.batch": 7})
-	brief.For = 10 * time.Minute
-	require.NoError(t, a.Change(ctx, brief))
+	require.NoError(t, a.Change(ctx, brief(10*time.Minute, map[string]any{"queue.cap": 50, "queue.batch": 7})))
 	require.NoError(t, a.Change(ctx, change(map[string]any{"pool.size": 2})), "others may be changed meanwhile")
 	require.NoError(t, b.follow(ctx))
 	require.Equal(t, 50, b.counts().Queue.Cap)
@@ -319,13 +334,18 @@ func TestTheFileCountsWithoutTheDatabase(t *testing.T) {
 	f.write(file, "queue: {cap: 200}")
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
-	a.look(gone)
+	_, err := a.Reload(gone, gateway.SettingsAuthor{Actor: "ann", Reason: "smaller line"})
+	require.NoError(t, err)
 	require.Equal(t, 200, a.counts().Queue.Cap)
 	version, _ := a.Version()
 	require.Zero(t, version)
 	require.NoError(t, a.follow(t.Context()))
 	version, _ = a.Version()
 	require.EqualValues(t, 1, version)
+	list, err := a.Versions(t.Context(), 0, 1)
+	require.NoError(t, err)
+	require.Equal(t, "ann", list[0].Actor, "who asked is not forgotten")
+	require.Equal(t, "smaller line", list[0].Reason)
 }
 
 func TestRunEndsWithItsContext(t *testing.T) {

@@ -28,6 +28,7 @@ type Loaded struct {
 	Config Config
 
 	schema  *schema
+	content [32]byte // names the file's content
 	sources map[string]string
 	opts    Options
 	again   func() (*Loaded, error) // reads the same sources again
@@ -40,12 +41,13 @@ type Loaded struct {
 func Load(opts Options) (*Loaded, error) {
 	cfg := Default()
 	s := newSchema(reflect.TypeFor[Config]())
-	sources, errs := s.fill(reflect.ValueOf(&cfg).Elem(), opts)
+	file := s.fileLayer(opts.FS, opts.File)
+	sources, errs := s.fill(reflect.ValueOf(&cfg).Elem(), file, opts)
 	errs = append(errs, s.locate(cfg.validate(opts.Sections), sources)...)
 	if len(errs) > 0 {
 		return nil, invalid(errs)
 	}
-	return &Loaded{Config: cfg, schema: s, sources: sources, opts: opts, again: func() (*Loaded, error) { return Load(opts) }}, nil
+	return &Loaded{Config: cfg, schema: s, content: file.content, sources: sources, opts: opts, again: func() (*Loaded, error) { return Load(opts) }}, nil
 }
 
 // Fixed is a configuration that came from nowhere and stays as it is.
@@ -63,7 +65,7 @@ func (l *Loaded) Source(path string) string { return l.sources[path] }
 
 // fill lays the sources over the defaults that out already holds and returns
 // the source of each key. A key with an error keeps the value below it.
-func (s *schema) fill(out reflect.Value, opts Options) (map[string]string, []error) {
+func (s *schema) fill(out reflect.Value, file *layer, opts Options) (map[string]string, []error) {
 	merged := koanf.New(".")
 	sources := make(map[string]string, len(s.keys))
 	for _, k := range s.keys {
@@ -72,7 +74,7 @@ func (s *schema) fill(out reflect.Value, opts Options) (map[string]string, []err
 	var errs []error
 	for _, l := range []*layer{
 		s.valueLayer(opts.Defaults, "default"),
-		s.fileLayer(opts.FS, opts.File),
+		file,
 		s.envLayer(opts.Env),
 		s.valueLayer(opts.Flags, "flag"),
 	} {

@@ -191,10 +191,8 @@ func TestSchemaForms(t *testing.T) {
 	}
 	s := newSchema(reflect.TypeFor[part]())
 	var out part
-	_, errs := s.fill(reflect.ValueOf(&out).Elem(), Options{
-		FS: fstest.MapFS{"f": {Data: []byte("names: {A: x, b.c: y}\ndeep: {keys: [k]}")}}, File: "f",
-		Env: []string{"SLUICE_DEEP__NAMES=a=1,b=2"},
-	})
+	file := s.fileLayer(fstest.MapFS{"f": {Data: []byte("names: {A: x, b.c: y}\ndeep: {keys: [k]}")}}, "f")
+	_, errs := s.fill(reflect.ValueOf(&out).Elem(), file, Options{Env: []string{"SLUICE_DEEP__NAMES=a=1,b=2"}})
 	require.Empty(t, errs)
 	require.Equal(t, map[string]string{"A": "x", "b.c": "y"}, out.Inner.Names)
 	require.Equal(t, map[string]string{"a": "1", "b": "2"}, out.Deep.Names)

@@ -7,67 +7,142 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 )
 
-// overlay holds the hot keys that operators have set, above every other
-// source. It is stored as JSON and replaced, never changed.
-type overlay map[string]overlaid
+// overlay is what operators have set, above every other source: sorted by
+// key, of one key the oldest entry first, so that the last counts and what it
+// hides for a time counts again afterwards. It is stored as JSON and replaced,
+// never changed.
+type overlay []entry
 
-// overlaid is one key: Value until Until, in unix ms, then Then.
-type overlaid struct {
-	Value any   `json:"value"`
-	Until int64 `json:"until,omitempty"` // 0: for good
-	Then  any   `json:"then,omitempty"`  // nil: whatever the other sources say
+// entry is what one change has made of one key, or of one sale in it.
+type entry struct {
+	Key   string `json:"key"`
+	Part  string `json:"part,omitempty"`  // the sale; empty: the key as a whole
+	Value any    `json:"value,omitempty"` // nil: what the other sources say; of a part: it is taken away
+	Until int64  `json:"until,omitempty"` // unix ms; 0: for good
 }
 
 func parseOverlay(text string) (overlay, error) {
 	o := overlay{}
+	if strings.HasPrefix(text, "{") {
+		return parseFirstOverlay(text)
+	}
 	if err := json.Unmarshal([]byte(text), &o); err != nil {
-		return nil, fmt.Errorf("the stored configuration is not readable: %w", err)
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	return o, nil
 }
+
+// parseFirstOverlay reads the form in which databases may still hold it: by
+// key one value, until when, and the one after that.
+func parseFirstOverlay(text string) (overlay, error) {
+	var keys map[string]struct {
+		Value, Then any
+		Until       int64
+	}
+	if err := json.Unmarshal([]byte(text), &keys); err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	o := overlay{}
+	for key, v := range keys {
+		o = o.with(entry{Key: key, Value: v.Then}, entry{Key: key, Value: v.Value, Until: v.Until})
+	}
+	return o, nil
+}
+
+var errUnreadable = errors.New("the stored configuration is not readable")
 
 func (o overlay) String() string {
 	text, _ := json.Marshal(o) // it came from JSON
 	return string(text)
 }
 
-// at is the overlay without what has run out, and whether anything had.
-func (o overlay) at(now time.Time) (overlay, bool) {
-	left, ended := overlay{}, false
-	for path, v := range o {
-		switch {
-		case v.Until == 0 || now.UnixMilli() < v.Until:
-			left[path] = v
-		case v.Then != nil:
-			left[path], ended = overlaid{Value: v.Then}, true
-		default:
-			ended = true
-		}
-	}
-	return left, ended
+func (e entry) ended(now time.Time) bool { return e.Until != 0 && e.Until <= now.UnixMilli() }
+
+// removal reports that an entry only takes something away, for good.
+func (e entry) removal() bool { return e.Part != "" && e.Value == nil && e.Until == 0 }
+
+// hides reports whether an older entry can never count again.
+func (e entry) hides(older entry) bool {
+	covers := e.Key == older.Key && (e.Part == "" || e.Part == older.Part)
+	return covers && (e.Until == 0 || older.Until != 0 && older.Until <= e.Until)
 }
 
-// with is the overlay after a change. What counts for a time gives way to what
-// counted for good before.
-func (o overlay) with(set map[string]any, unset []string, until time.Time) overlay {
-	next := maps.Clone(o)
-	for path, value := range set {
-		v := overlaid{Value: value}
-		if !until.IsZero() {
-			v.Until, v.Then = until.UnixMilli(), o[path].Value
-			if o[path].Until != 0 {
-				v.Then = o[path].Then
-			}
+// at is the overlay without what has ended by then.
+func (o overlay) at(now time.Time) overlay {
+	return slices.DeleteFunc(slices.Clone(o), func(e entry) bool { return e.ended(now) })
+}
+
+// ends are the moments at which something of the overlay ends, soonest first.
+func (o overlay) ends() []time.Time {
+	at := map[int64]bool{}
+	for _, e := range o {
+		if e.Until != 0 {
+			at[e.Until] = true
 		}
-		next[path] = v
 	}
-	for _, path := range unset {
-		delete(next, path)
+	var ends []time.Time
+	for _, ms := range slices.Sorted(maps.Keys(at)) {
+		ends = append(ends, time.UnixMilli(ms).UTC())
 	}
+	return ends
+}
+
+// until is when what counts of a key ends, by part; what counts for good is not in it.
+func (o overlay) until(key string) map[string]time.Time {
+	until := map[string]time.Time{}
+	for _, e := range o {
+		if e.Key != key {
+			continue
+		}
+		if e.Part == "" {
+			clear(until)
+		}
+		delete(until, e.Part)
+		if e.Until != 0 {
+			until[e.Part] = time.UnixMilli(e.Until).UTC()
+		}
+	}
+	return until
+}
+
+// under selects the entries whose keys start with prefix, or all others.
+func (o overlay) under(prefix string, wanted bool) overlay {
+	return slices.DeleteFunc(slices.Clone(o), func(e entry) bool { return strings.HasPrefix(e.Key, prefix) != wanted })
+}
+
+// of are the entries of one key.
+func (o overlay) of(key string) overlay {
+	return slices.DeleteFunc(slices.Clone(o), func(e entry) bool { return e.Key != key })
+}
+
+// with is the overlay after a change.
+func (o overlay) with(change ...entry) overlay {
+	next := slices.Clone(o)
+	for _, e := range change {
+		next = slices.DeleteFunc(next, e.hides)
+		if e.Value != nil || e.Part != "" || len(next.of(e.Key)) > 0 {
+			next = append(next, e)
+		}
+	}
+	slices.SortStableFunc(next, func(a, b entry) int { return strings.Compare(a.Key, b.Key) })
 	return next
+}
+
+// fitting is the overlay as it can be stored: when it is too large, the oldest
+// that only take something away go first. It reports whether that was enough.
+func (o overlay) fitting(most int) (overlay, bool) {
+	for len(o.String()) > most {
+		i := slices.IndexFunc(o, entry.removal)
+		if i < 0 {
+			return o, false
+		}
+		o = slices.Delete(slices.Clone(o), i, i+1)
+	}
+	return o, true
 }
 
 // over lays the overlay over a configuration and checks the whole. Keys that
@@ -76,19 +151,55 @@ func (l *Loaded) over(o overlay) (*Loaded, error) {
 	out := &Loaded{Config: l.Config, schema: l.schema, sources: maps.Clone(l.sources)}
 	to := reflect.ValueOf(&out.Config).Elem()
 	var errs []error
-	for _, path := range slices.Sorted(maps.Keys(o)) {
-		k, ok := l.schema.byPath[path]
-		if !ok || !Hot(path) {
+	for _, e := range o {
+		k, ok := l.schema.byPath[e.Key]
+		if !ok || !Hot(e.Key) {
 			continue
 		}
-		value, err := k.decode(o[path].Value)
+		field := to.FieldByIndex(k.index)
+		value, source, err := field.Interface(), "admin", error(nil)
+		switch {
+		case e.Part != "":
+			value, err = k.withPart(value, e)
+		case e.Value != nil:
+			value, err = k.decode(e.Value)
+		default:
+			value, source = l.value(k), l.sources[k.path]
+		}
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		to.FieldByIndex(k.index).Set(reflect.ValueOf(value))
-		out.sources[path] = "admin"
+		field.Set(reflect.ValueOf(value))
+		out.sources[e.Key] = source
 	}
 	errs = append(errs, split(out.Config.Validate())...)
 	return out, errors.Join(errs...)
+}
+
+// fit is over, but what is not valid is left out, key by key: it returns those
+// keys and why the whole was not valid. What is left out depends on the
+// configuration and the overlay only, so a restart changes nothing.
+func (l *Loaded) fit(o overlay) (*Loaded, []string, error) {
+	whole, err := l.over(o)
+	if err == nil {
+		return whole, nil, nil
+	}
+	counts, in, out := l, overlay{}, []string(nil)
+	for _, e := range o {
+		if !slices.Contains(out, e.Key) {
+			out = append(out, e.Key)
+		}
+	}
+	for more := true; more; { // a key may fit only beside one that comes after it
+		more = false
+		for _, key := range slices.Clone(out) {
+			tried := append(slices.Clone(in), o.of(key)...)
+			if fits, err := l.over(tried); err == nil {
+				counts, in, more = fits, tried, true
+				out = slices.DeleteFunc(out, func(k string) bool { return k == key })
+			}
+		}
+	}
+	return counts, out, err
 }

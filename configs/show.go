@@ -2,7 +2,7 @@ package configs
 
 import (
 	"context"
-	"time"
+	"slices"
 
 	"sluice/gateway"
 )
@@ -28,11 +28,14 @@ func (l *Live) Show(ctx context.Context) gateway.SettingsView {
 	if err := l.fresh(ctx, gateway.AnyVersion); err != nil {
 		l.log.Warn("shown is the configuration as it was known last", "error", err)
 	}
-	view := gateway.SettingsView{Version: l.version.shown(), File: l.digest, Keys: make([]gateway.Setting, len(l.boot.schema.keys))}
+	view := gateway.SettingsView{Version: l.version.shown(), File: l.digest, Left: l.left, Keys: make([]gateway.Setting, len(l.boot.schema.keys))}
 	for i, k := range l.boot.schema.keys {
 		s := gateway.Setting{Key: k.path, Value: k.visible(l.counts.value(k)), Source: l.counts.sources[k.path], Hot: Hot(k.path)}
-		if v := l.overlay[k.path]; v.Until != 0 {
-			s.Until = time.UnixMilli(v.Until).UTC()
+		if !slices.Contains(l.left, k.path) {
+			until := l.overlay.until(k.path)
+			s.Until = until[""]
+			delete(until, "")
+			s.UntilOf = until
 		}
 		view.Keys[i] = s
 	}

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"reflect"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
@@ -38,14 +40,18 @@ type versionRow struct {
 // TableName names the table for GORM.
 func (versionRow) TableName() string { return "config_versions" }
 
-// latest returns the newest version; the zero row before the first.
+// noVersion is what counts before anything was changed. It is kept when the
+// first version is, to go back to; it is none that is listed.
+func noVersion() versionRow { return versionRow{Actor: author, Source: "start", Overlay: "[]"} }
+
+// latest returns the newest version; noVersion before the first.
 func (v versions) latest(ctx context.Context) (versionRow, error) {
 	var rows []versionRow
 	if err := v.db.Read.WithContext(ctx).Order("version DESC").Limit(1).Find(&rows).Error; err != nil {
 		return versionRow{}, fmt.Errorf("read the newest version of the configuration: %w", err)
 	}
 	if len(rows) == 0 {
-		return versionRow{Overlay: "{}"}, nil
+		return noVersion(), nil
 	}
 	return rows[0], nil
 }
@@ -70,11 +76,18 @@ func (v versions) get(ctx context.Context, n int64) (versionRow, error) {
 	return row, err
 }
 
+// list returns versions newest first, older than before when that is not 0.
 func (v versions) list(ctx context.Context, before int64, limit int) ([]versionRow, error) {
-	q := v.db.Read.WithContext(ctx).Order("version DESC").Limit(limit)
-	if before > 0 {
-		q = q.Where("version < ?", before)
+	if before == 0 {
+		before = math.MaxInt64
 	}
+	rows, err := v.older(ctx, before, limit)
+	return slices.DeleteFunc(rows, func(r versionRow) bool { return r.Version == 0 }), err
+}
+
+// older is list with what the first version was made from.
+func (v versions) older(ctx context.Context, than int64, limit int) ([]versionRow, error) {
+	q := v.db.Read.WithContext(ctx).Where("version < ?", than).Order("version DESC").Limit(limit)
 	var rows []versionRow
 	if err := q.Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("list the versions of the configuration: %w", err)
@@ -86,7 +99,11 @@ func (v versions) list(ctx context.Context, before int64, limit int) ([]versionR
 // set. It returns gateway.ErrVersion when the number is taken.
 func (v versions) add(ctx context.Context, row versionRow, action string, was versionRow) error {
 	err := v.db.Tx(ctx, func(tx *gorm.DB) error {
-		if err := tx.Create(&row).Error; err != nil {
+		kept := []versionRow{row}
+		if was.Version == 0 {
+			kept = append(kept, was)
+		}
+		if err := tx.Create(&kept).Error; err != nil {
 			return err
 		}
 		if err := tx.Where("version <= ?", row.Version-keepVersions).Delete(&versionRow{}).Error; err != nil {
@@ -125,12 +142,12 @@ func (r versionRow) imageBeside(other versionRow) versionImage {
 	return versionImage{r.Version, values, json.RawMessage(r.Overlay)}
 }
 
-// before is the version that counts, with what the process was started with where it is the first.
+// before is the version that counts, with what the process was started with where there is none.
 func (l *Live) before() versionRow {
 	row := l.version
-	if row.Effective == "" {
+	if row.Version == 0 {
 		effective, _ := json.Marshal(l.boot.effective()) // numbers, texts, lists and maps of them
-		row.Effective = string(effective)
+		row.At, row.Digest, row.Effective = l.now().UnixMilli(), l.boot.digest(), string(effective)
 	}
 	return row
 }

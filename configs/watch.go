@@ -2,9 +2,7 @@ package configs
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,123 +33,19 @@ func (l *Live) Run(ctx context.Context) {
 		}
 		l.look(ctx)
 		if err := l.follow(ctx); err != nil && ctx.Err() == nil {
-			l.complain(err)
+			l.mu.Lock()
+			l.trouble(err)
+			l.mu.Unlock()
 		}
 	}
 }
 
-// look reads the file again when its content has changed.
-func (l *Live) look(ctx context.Context) {
-	now, err := l.fingerprint()
-	l.mu.Lock()
-	same := err != nil || now == l.seen // a file that is away for a moment is being replaced
-	l.mu.Unlock()
-	if !same {
-		_, _ = l.reload(ctx, "file", gateway.SettingsAuthor{Actor: author, Reason: "the file has changed"}) // logged there
-	}
-}
-
-func (l *Live) fingerprint() ([32]byte, error) {
-	if l.boot.opts.File == "" {
-		return [32]byte{}, nil
-	}
-	text, err := readLimited(l.boot.opts.FS, l.boot.opts.File)
-	return sha256.Sum256(text), err
-}
-
-// Signalled reads the file again because the process was told to.
-func (l *Live) Signalled(ctx context.Context) {
-	_, _ = l.reload(ctx, "signal", gateway.SettingsAuthor{Actor: author, Reason: "SIGHUP"}) // logged there
-}
-
-// Reload implements gateway.Settings.
-func (l *Live) Reload(ctx context.Context, by gateway.SettingsAuthor) (gateway.ReloadResult, error) {
-	return l.reload(ctx, "file", by)
-}
-
-func (l *Live) reload(ctx context.Context, source string, by gateway.SettingsAuthor) (gateway.ReloadResult, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now, err := l.fingerprint(); err == nil {
-		l.seen = now
-	}
-	fresh, err := l.boot.again()
-	if err != nil {
-		return l.keep(by, err)
-	}
-	result := gateway.ReloadResult{NeedsRestart: differing(l.boot, fresh, func(path string) bool { return !Hot(path) })}
-	base := mixed(l.boot, fresh, Hot)
-	counts, err := base.over(l.overlay)
-	if err != nil {
-		return l.keep(by, err)
-	}
-	if len(result.NeedsRestart) > 0 {
-		l.log.Warn("keys of the file have changed that need a restart", "keys", result.NeedsRestart)
-	}
-	if len(differing(l.base, base, Hot)) == 0 {
-		l.metrics.reloads.WithLabelValues("unchanged").Inc()
-		return result, nil
-	}
-	result.Changed = differing(l.counts, counts, Hot)
-	l.base, l.digest, l.unsaved = base, base.digest(), source
-	l.put(counts)
-	l.metrics.reloads.WithLabelValues("applied").Inc()
-	l.log.Info("configuration read again", "source", source, "actor", by.Actor, "keys", result.Changed)
-	if err := l.save(ctx, by); err != nil {
-		l.log.Warn("the change counts here but is not in the database yet", "error", err)
-	}
-	return result, nil
-}
-
-// keep says why the old values stay.
-func (l *Live) keep(by gateway.SettingsAuthor, err error) (gateway.ReloadResult, error) {
-	l.metrics.reloads.WithLabelValues("invalid").Inc()
-	l.log.Error("the configuration was not changed", "actor", by.Actor, "error", err)
-	return gateway.ReloadResult{}, l.invalid(unheaded(err))
-}
-
-// unheaded is the error of Load without its first line.
-func unheaded(err error) error {
-	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "the configuration is not valid") {
-		return inner
-	}
-	return err
-}
-
-// save makes a version of a change by file, unless another instance with the
-// same file has made it already.
-func (l *Live) save(ctx context.Context, by gateway.SettingsAuthor) error {
-	for range 3 {
-		row, err := l.versions.latest(ctx)
-		if err != nil {
-			return err
-		}
-		if row.Version != l.version.Version {
-			if err := l.adopt(row); err != nil {
-				return err
-			}
-		}
-		if row.Digest == l.digest {
-			l.unsaved = ""
-			return nil
-		}
-		next := l.row(l.unsaved, l.overlay, l.counts, by)
-		err = l.versions.add(ctx, next, "config."+l.unsaved, l.before())
-		if err == nil {
-			l.version, l.unsaved = next, ""
-			l.note()
-			return nil
-		}
-		if !errors.Is(err, gateway.ErrVersion) {
-			return err
-		}
-	}
-	return gateway.ErrVersion
-}
-
-// follow adopts what other instances have changed, ends what counted for a
-// time, and stores what could not be stored before.
+// follow ends what counted for a time, adopts what other instances have
+// changed, and stores what could not be stored before.
 func (l *Live) follow(ctx context.Context) error {
+	l.mu.Lock()
+	l.lapse() // also while the database is away
+	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, askMost)
 	defer cancel()
 	number, err := l.versions.number(ctx)
@@ -161,41 +55,53 @@ func (l *Live) follow(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if number != l.version.Version {
-		row, err := l.versions.latest(ctx)
-		if err != nil {
-			return err
-		}
-		if err := l.adopt(row); err != nil {
-			return err
-		}
-		l.metrics.reloads.WithLabelValues("applied").Inc()
-		l.log.Info("configuration followed", "version", row.Version, "source", row.Source, "actor", row.Actor)
-	}
-	if l.unsaved != "" {
-		if err := l.save(ctx, gateway.SettingsAuthor{Actor: author}); err != nil {
+		if err := l.catchUp(ctx); err != nil {
 			return err
 		}
 	}
-	left, ended := l.overlay.at(l.now())
-	if !ended {
+	l.troubled = ""
+	if l.unsaved != nil {
+		if err := l.save(ctx); err != nil {
+			return err
+		}
+	}
+	if !l.ended {
 		return nil
 	}
-	err = l.store(ctx, "expiry", left, gateway.SettingsAuthor{Actor: author, Reason: "its time was over"})
+	err = l.add(ctx, "expiry", l.overlay, gateway.SettingsAuthor{Actor: author, Reason: "its time was over"})
 	if errors.Is(err, gateway.ErrVersion) {
 		return nil // another instance has done it; the next round follows
 	}
 	return err
 }
 
-// complain logs and counts a trouble that lasts once.
-func (l *Live) complain(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err.Error() != l.refused {
-		l.refused = err.Error()
-		l.metrics.reloads.WithLabelValues("invalid").Inc()
-		l.log.Warn("the configuration could not be followed", "error", err)
+// catchUp adopts the newest version.
+func (l *Live) catchUp(ctx context.Context) error {
+	row, err := l.versions.latest(ctx)
+	if err != nil || row.Version == l.version.Version {
+		return err // this instance has made it meanwhile
 	}
+	if err := l.adopt(row); err != nil {
+		return err
+	}
+	if len(l.left) == 0 {
+		l.metrics.reloads.WithLabelValues("applied").Inc()
+	}
+	l.log.Info("configuration followed", "version", row.Version, "source", row.Source, "actor", row.Actor)
+	return nil
+}
+
+// trouble tells once of what keeps this instance from following. That a store
+// is away makes no configuration invalid.
+func (l *Live) trouble(err error) {
+	if err.Error() == l.troubled {
+		return
+	}
+	l.troubled = err.Error()
+	if errors.Is(err, errUnreadable) {
+		l.metrics.reloads.WithLabelValues("invalid").Inc()
+	}
+	l.log.Warn("the configuration could not be followed", "error", err)
 }
 
 type liveMetrics struct{ reloads *prometheus.CounterVec }
@@ -207,7 +113,7 @@ func newLiveMetrics(reg prometheus.Registerer, l *Live) *liveMetrics {
 		m.reloads.WithLabelValues(outcome)
 	}
 	reg.MustRegister(m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_config_version",
-		Help: "Newest version of the configuration that this process has applied."}, func() float64 {
+		Help: "Newest version of the configuration all of which counts in this process."}, func() float64 {
 		version, _ := l.Version()
 		return float64(version)
 	}))

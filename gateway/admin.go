@@ -269,7 +269,7 @@ func (o *Ops) read(c *gin.Context, into any) bool {
 func (o *Ops) refuse(c *gin.Context, err error) {
 	code := codeOf(err)
 	detail := detailOf(code, err)
-	if code == CodeUnavailable {
+	if code == CodeUnavailable || errors.Is(err, ErrNoVersion) {
 		detail = err.Error()
 	}
 	p := NewProblem(code, detail)

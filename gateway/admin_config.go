@@ -53,11 +53,14 @@ type settingBody struct {
 	Source string `json:"source"`
 	Hot    bool   `json:"hot"`
 	Until  string `json:"until,omitempty"`
+	// UntilOf is the same by sale, of what was set for a single one.
+	UntilOf map[string]string `json:"until_of,omitempty"`
 }
 
 type configBody struct {
 	versionBody
 	File string        `json:"file"`
+	Left []string      `json:"left_out,omitempty"` // set by operators, but not valid with this instance's file
 	Keys []settingBody `json:"keys"`
 }
 
@@ -70,9 +73,15 @@ func etag(c *gin.Context, version int64) {
 
 func (o *Ops) showConfig(c *gin.Context) {
 	view := o.Settings.Show(c.Request.Context())
-	body := configBody{versionBody: versionOf(view.Version), File: view.File, Keys: make([]settingBody, len(view.Keys))}
+	body := configBody{versionBody: versionOf(view.Version), File: view.File, Left: view.Left, Keys: make([]settingBody, len(view.Keys))}
 	for i, k := range view.Keys {
 		body.Keys[i] = settingBody{Key: k.Key, Value: k.Value, Source: k.Source, Hot: k.Hot, Until: formatTime(k.Until)}
+		if len(k.UntilOf) > 0 {
+			body.Keys[i].UntilOf = map[string]string{}
+			for sale, at := range k.UntilOf {
+				body.Keys[i].UntilOf[sale] = formatTime(at)
+			}
+		}
 	}
 	etag(c, view.Version.Version)
 	c.JSON(http.StatusOK, body)
@@ -114,9 +123,6 @@ func (o *Ops) change(c *gin.Context, change SettingsChange, beside aside, mustMa
 	if !ok {
 		return false
 	}
-	if by.IfVersion == AnyVersion {
-		by.IfVersion = change.By.IfVersion
-	}
 	change.By = by
 	if beside.For != "" {
 		d, err := time.ParseDuration(beside.For)
@@ -139,19 +145,16 @@ func (o *Ops) changeConfig(c *gin.Context) {
 		Unset []string       `json:"unset"`
 		aside
 	}
-	if o.read(c, &body) && o.change(c, SettingsChange{Set: body.Set, Unset: body.Unset, By: anyVersion()}, body.aside, true) {
+	if o.read(c, &body) && o.change(c, SettingsChange{Set: body.Set, Unset: body.Unset}, body.aside, true) {
 		o.showConfig(c)
 	}
 }
-
-// anyVersion is for changes that do not depend on what counted before.
-func anyVersion() SettingsAuthor { return SettingsAuthor{IfVersion: AnyVersion} }
 
 // revert brings the keys under prefix back to an earlier version.
 func (o *Ops) revert(prefix string) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		var body struct {
-			To     int64  `json:"to"` // 0: the one before
+			To     int64  `json:"to"` // 0: the newest that makes a difference
 			Reason string `json:"reason"`
 		}
 		if !o.read(c, &body) {
@@ -189,7 +192,7 @@ func (o *Ops) setLogLevel(c *gin.Context) {
 		Level string `json:"level"`
 		aside
 	}
-	if o.read(c, &body) && o.change(c, SettingsChange{Set: map[string]any{logLevel: body.Level}, By: anyVersion()}, body.aside, false) {
+	if o.read(c, &body) && o.change(c, SettingsChange{Set: map[string]any{logLevel: body.Level}}, body.aside, false) {
 		o.showLogLevel(c)
 	}
 }

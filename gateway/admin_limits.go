@@ -1,8 +1,8 @@
 package gateway
 
 import (
-	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/gin-gonic/gin"
@@ -14,7 +14,7 @@ const salesLimits = limitsKeys + "sales"
 type limitsBody struct {
 	versionBody
 	Limits map[string]any    `json:"limits"`          // by key without "limits."
-	Until  map[string]string `json:"until,omitempty"` // of those that count for a time
+	Until  map[string]string `json:"until,omitempty"` // of those that count for a time; of a single sale's by "sales.ID"
 }
 
 func (o *Ops) showLimits(c *gin.Context) {
@@ -26,9 +26,7 @@ func (o *Ops) showLimits(c *gin.Context) {
 			continue
 		}
 		body.Limits[name] = k.Value
-		if !k.Until.IsZero() {
-			body.Until[name] = formatTime(k.Until)
-		}
+		k.noteUntil(body.Until, name)
 	}
 	if sales, ok := body.Limits["sales"].(map[string]SaleLimits); ok && sales == nil {
 		body.Limits["sales"] = map[string]SaleLimits{}
@@ -49,41 +47,33 @@ func (o *Ops) changeLimits(c *gin.Context) {
 	if !o.read(c, &body) {
 		return
 	}
-	// The sales are merged with what is shown now: if that is not what counts, the change must be made again.
-	change := SettingsChange{Set: map[string]any{}, By: SettingsAuthor{IfVersion: o.Settings.Show(c.Request.Context()).Version.Version}}
+	change := SettingsChange{Set: map[string]any{}}
 	for name, value := range body.Limits {
 		sales, single := value.(map[string]any)
 		switch {
 		case value == nil:
 			change.Unset = append(change.Unset, limitsKeys+name)
 		case name == "sales" && single:
-			merged, ok := o.mergeSales(c, sales)
-			if !ok {
+			if !o.setSales(c, change.Set, sales) {
 				return
 			}
-			change.Set[salesLimits] = merged
 		default:
 			change.Set[limitsKeys+name] = value
 		}
 	}
+	slices.Sort(change.Unset)
 	if o.change(c, change, body.aside, true) {
 		o.showLimits(c)
 	}
 }
 
-// mergeSales lays a patch over the limits that single sales have now.
-func (o *Ops) mergeSales(c *gin.Context, patch map[string]any) (map[string]any, bool) {
-	merged := map[string]any{}
-	now, _ := o.setting(c, salesLimits).Value.(map[string]SaleLimits)
-	for sale, own := range now {
-		merged[sale] = own.asMap()
-	}
-	for sale, value := range patch {
-		if value != nil && !o.checkSale(c, sale) {
-			return nil, false
+// setSales adds the limits of single sales to a change.
+func (o *Ops) setSales(c *gin.Context, set, sales map[string]any) bool {
+	for sale, own := range sales {
+		if own != nil && !o.checkSale(c, sale) {
+			return false
 		}
+		set[salesLimits+"."+sale] = own
 	}
-	maps.Copy(merged, patch)
-	maps.DeleteFunc(merged, func(_ string, value any) bool { return value == nil })
-	return merged, true
+	return true
 }

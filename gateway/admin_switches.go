@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"net/http"
-	"slices"
 
 	"github.com/gin-gonic/gin"
 )
@@ -15,19 +14,30 @@ const (
 )
 
 type switchesBody struct {
-	Admission bool     `json:"admission"`
-	Drain     bool     `json:"drain"`
-	Held      []string `json:"held"` // sales whose lines are not drained
+	Admission bool              `json:"admission"`
+	Drain     bool              `json:"drain"`
+	Held      []string          `json:"held"`            // sales whose lines are not drained
+	Until     map[string]string `json:"until,omitempty"` // of what is so for a time: admission, drain, and sales by "held.ID"
 }
 
-func (o *Ops) switches(c *gin.Context) switchesBody {
-	admission, _ := o.setting(c, admissionKey).Value.(bool)
-	drain, _ := o.setting(c, drainKey).Value.(bool)
-	held, _ := o.setting(c, heldKey).Value.([]string)
-	return switchesBody{Admission: admission, Drain: drain, Held: orEmpty(held)}
+func (o *Ops) showSwitches(c *gin.Context) {
+	body := switchesBody{Held: []string{}, Until: map[string]string{}}
+	for _, k := range o.Settings.Show(c.Request.Context()).Keys {
+		switch k.Key {
+		case admissionKey:
+			body.Admission, _ = k.Value.(bool)
+			k.noteUntil(body.Until, "admission")
+		case drainKey:
+			body.Drain, _ = k.Value.(bool)
+			k.noteUntil(body.Until, "drain")
+		case heldKey:
+			held, _ := k.Value.([]string)
+			body.Held = orEmpty(held)
+			k.noteUntil(body.Until, "held")
+		}
+	}
+	c.JSON(http.StatusOK, body)
 }
-
-func (o *Ops) showSwitches(c *gin.Context) { c.JSON(http.StatusOK, o.switches(c)) }
 
 type switchBody struct {
 	On   *bool  `json:"on"`
@@ -56,7 +66,7 @@ func (o *Ops) switchAdmission(c *gin.Context) {
 		WriteProblem(c, InvalidRequest(FieldError{"sale", "is not for this switch: pause the sale instead"}))
 		return
 	}
-	if o.change(c, SettingsChange{Set: map[string]any{admissionKey: *body.On}, By: anyVersion()}, body.aside, false) {
+	if o.change(c, SettingsChange{Set: map[string]any{admissionKey: *body.On}}, body.aside, false) {
 		o.showSwitches(c)
 	}
 }
@@ -67,17 +77,12 @@ func (o *Ops) switchDrain(c *gin.Context) {
 	if !o.readSwitch(c, &body) {
 		return
 	}
-	change := SettingsChange{Set: map[string]any{drainKey: *body.On}, By: anyVersion()}
+	change := SettingsChange{Set: map[string]any{drainKey: *body.On}}
 	if body.Sale != "" {
 		if !o.checkSale(c, body.Sale) {
 			return
 		}
-		change.By.IfVersion = o.Settings.Show(c.Request.Context()).Version.Version // the list is changed as it is shown now
-		held := slices.DeleteFunc(o.switches(c).Held, func(sale string) bool { return sale == body.Sale })
-		if !*body.On {
-			held = append(held, body.Sale)
-		}
-		change.Set = map[string]any{heldKey: held}
+		change.Set = map[string]any{heldKey + "." + body.Sale: !*body.On}
 	}
 	if o.change(c, change, body.aside, false) {
 		o.showSwitches(c)

@@ -50,17 +50,6 @@ func (s SaleLimits) all() [4]saleLimit {
 		{"per_user_reads", s.PerUserReadsRPS, s.PerUserReadsBurst}, {"per_ip", s.PerIPRPS, s.PerIPBurst}}
 }
 
-// asMap is the limits in the form in which they are configured.
-func (s SaleLimits) asMap() map[string]any {
-	m := map[string]any{}
-	for _, own := range s.all() {
-		if own.rps != nil {
-			m[own.kind+"_rps"], m[own.kind+"_burst"] = *own.rps, own.burst
-		}
-	}
-	return m
-}
-
 // DefaultLimitsConfig limits nothing: what is right depends on the shop. configs/limits.yaml holds a start.
 func DefaultLimitsConfig() LimitsConfig { return LimitsConfig{} }
 

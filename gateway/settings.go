@@ -15,8 +15,8 @@ type Settings interface {
 	// Change sets and unsets hot keys for all instances, all of them or none.
 	// It returns ErrVersion, or an inventory.InvalidError that names each key.
 	Change(ctx context.Context, c SettingsChange) error
-	// Revert brings back the hot keys under prefix as they were at version to;
-	// to 0 is the version before the one that counts.
+	// Revert brings back the hot keys under prefix as they were at version to, but for what was to end and has;
+	// to 0 is the newest version that makes a difference to them. It returns ErrNoVersion when there is none.
 	Revert(ctx context.Context, to int64, prefix string, by SettingsAuthor) error
 	// Reload reads the file of this process again.
 	Reload(ctx context.Context, by SettingsAuthor) (ReloadResult, error)
@@ -41,7 +41,7 @@ const AnyVersion = -1
 
 // SettingsChange is one change of hot keys.
 type SettingsChange struct {
-	Set   map[string]any // by key
+	Set   map[string]any // by key; limits.sales and queue.held also by sale: "limits.sales.phone", "queue.held.phone", nil takes it away
 	Unset []string       // back to flag, environment, file or default
 	For   time.Duration  // then back to what counted before; 0: for good
 	By    SettingsAuthor
@@ -50,7 +50,8 @@ type SettingsChange struct {
 // SettingsView is the whole configuration with secrets masked.
 type SettingsView struct {
 	Version SettingsVersion
-	File    string // digest of the hot keys in this process' file
+	File    string   // digest of the hot keys in this process' file
+	Left    []string // keys that operators have set and that do not count here, because they do not fit this process' file
 	Keys    []Setting
 }
 
@@ -61,6 +62,18 @@ type Setting struct {
 	Source string // default, file NAME, env NAME, flag or admin
 	Hot    bool
 	Until  time.Time // a change for a time ends then; else zero
+	// UntilOf is the same by sale, of what was set for a single one.
+	UntilOf map[string]time.Time
+}
+
+// noteUntil writes down under name when what counts for a time ends, and by sale under "name.SALE".
+func (s Setting) noteUntil(ends map[string]string, name string) {
+	if !s.Until.IsZero() {
+		ends[name] = formatTime(s.Until)
+	}
+	for sale, at := range s.UntilOf {
+		ends[name+"."+sale] = formatTime(at)
+	}
 }
 
 // SettingsVersion is one change that was made.

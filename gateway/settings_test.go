@@ -109,8 +109,10 @@ func TestSettingsRoutes(t *testing.T) {
 	ok(http.MethodPut, "/switches/drain", `{"on":false}`)
 	require.Equal(t, map[string]any{"queue.drain": false}, last().Set)
 	ok(http.MethodPut, "/switches/drain", `{"on":false,"sale":"phone"}`)
-	require.Equal(t, map[string]any{"queue.held": []string{"tv", "phone"}}, last().Set)
-	require.EqualValues(t, 3, last().By.IfVersion, "the list is changed as it was read")
+	require.Equal(t, map[string]any{"queue.held.phone": true}, last().Set, "the others are left alone")
+	live.view.Keys[11].UntilOf = map[string]time.Time{"tv": testNow}
+	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"held.tv":"`)
+	require.Contains(t, ok(http.MethodGet, "/config", "").raw, `"until_of":{"tv":"`)
 	s.refused(CodeNotFound, s.admin(http.MethodPut, "/admin/v1/switches/drain", `{"on":false,"sale":"nothing"}`))
 	for path, body := range map[string]string{"/switches/drain": `{}`, "/switches/admission": `{"on":true,"sale":"phone"}`,
 		"/log-level": `{"level":"info","for":"1ms"}`, "/reload": `{"reason":"a\u0001b"}`} {
@@ -124,7 +126,9 @@ func TestSettingsRoutes(t *testing.T) {
 	ok(http.MethodPost, "/limits/revert", `{"to":2}`)
 	ok(http.MethodPost, "/config/revert", `{}`)
 	require.Equal(t, []int64{2, int64(len("limits.")), 0, 0}, live.reverts)
-	s.refused(CodeNotFound, s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":9}`))
+	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":9}`)
+	s.refused(CodeNotFound, g)
+	require.Contains(t, g.raw, ErrNoVersion.Error())
 	require.Contains(t, ok(http.MethodPost, "/reload", `{"reason":"new"}`).raw, `"needs_restart":["http.addr"]`)
 	live.err = inventory.InvalidError{{Field: "pool.size", Detail: "must be more"}}
 	s.refused(CodeInvalidRequest, s.admin(http.MethodPost, "/admin/v1/reload", ""))
@@ -143,8 +147,6 @@ func TestSettingsRoutes(t *testing.T) {
 func TestLimitsAreAMergePatch(t *testing.T) {
 	t.Parallel()
 	live := newSettings()
-	own, two := 3.0, 2.0
-	live.view.Keys[6].Value = map[string]SaleLimits{"tv": {GlobalRPS: &own}, "phone": {PerUserRPS: &two, PerUserBurst: 4}}
 	s := newStack(t, func(c *setup) { c.still, c.settings = true, live })
 	s.sell("radio", 5)
 	patch := func(match, body string) got {
@@ -156,8 +158,7 @@ func TestLimitsAreAMergePatch(t *testing.T) {
 	g := patch(`"0"`, `{"limits":{"global_rps":9,"per_user_rps":null,"sales":{"tv":null,"radio":{"global_rps":1}}},"for":"1m"}`)
 	require.Equal(t, http.StatusOK, g.status, g.raw)
 	c := live.changes[0]
-	require.Equal(t, map[string]any{"limits.global_rps": 9.0, "limits.sales": map[string]any{
-		"phone": map[string]any{"per_user_rps": 2.0, "per_user_burst": 4}, "radio": map[string]any{"global_rps": 1.0}}}, c.Set)
+	require.Equal(t, map[string]any{"limits.global_rps": 9.0, "limits.sales.tv": nil, "limits.sales.radio": map[string]any{"global_rps": 1.0}}, c.Set)
 	require.Equal(t, []string{"limits.per_user_rps"}, c.Unset)
 	require.Equal(t, time.Minute, c.For)
 	require.Equal(t, http.StatusPreconditionFailed, patch(`"0"`, `{"limits":{"global_rps":9}}`).status)

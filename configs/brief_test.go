@@ -1,0 +1,255 @@
+package configs
+
+import (
+	"context"
+	"encoding/json"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/gateway"
+	"sluice/internal/testkit"
+	"sluice/inventory"
+	"sluice/store"
+)
+
+// moment is when something happens, in minutes from the start, and what counts from then on.
+type moment struct {
+	minute int
+	do     func(t *testing.T, a *instance)
+	counts int // queue.cap
+}
+
+func set(c gateway.SettingsChange) func(*testing.T, *instance) {
+	return func(t *testing.T, a *instance) { require.NoError(t, a.Change(t.Context(), c)) }
+}
+
+func revert(to int64) func(*testing.T, *instance) {
+	return func(t *testing.T, a *instance) {
+		require.NoError(t, a.Revert(t.Context(), to, "", gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}))
+	}
+}
+
+// Whatever happens during a change for a time, it ends by itself and what counted before counts again.
+func TestAChangeForATimeEndsWhateverComesBetween(t *testing.T) {
+	t.Parallel()
+	capOf := func(n int) map[string]any { return map[string]any{"queue.cap": n} }
+	normal := 10_000
+	for name, moments := range map[string][]moment{
+		"a shorter one during it":   {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(brief(3*time.Minute, capOf(50))), 50}, {5, nil, 500}, {10, nil, normal}},
+		"a longer one during it":    {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(brief(20*time.Minute, capOf(50))), 50}, {10, nil, 50}, {22, nil, normal}},
+		"one for good during it":    {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(capOf(50))), 50}, {10, nil, 50}},
+		"unset during it":           {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(nil, "queue.cap")), normal}, {10, nil, normal}},
+		"unset for a time":          {{0, set(change(capOf(500))), 500}, {1, set(brief(5*time.Minute, nil, "queue.cap")), normal}, {6, nil, 500}},
+		"another key during it":     {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(map[string]any{"pool.size": 2})), 500}, {10, nil, normal}},
+		"reverted":                  {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, revert(0), normal}, {10, nil, normal}},
+		"reverted to it":            {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(capOf(50))), 50}, {4, revert(1), 500}, {10, nil, normal}},
+		"reverted to it when over":  {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(capOf(50))), 50}, {12, revert(1), normal}},
+		"reverted to it, ended":     {{0, set(brief(10*time.Minute, capOf(500))), 500}, {11, set(change(map[string]any{"pool.size": 2})), normal}, {12, revert(1), normal}},
+		"reverted to it when ended": {{0, set(brief(10*time.Minute, capOf(500))), 500}, {11, nil, normal}, {12, set(change(capOf(70))), 70}, {13, revert(0), normal}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+			a, b := f.start("", nil), f.start("", nil)
+			began := f.clock.Now()
+			for _, m := range moments {
+				f.clock.Advance(began.Add(time.Duration(m.minute) * time.Minute).Sub(f.clock.Now()))
+				if m.do != nil {
+					m.do(t, a)
+				}
+				for who, i := range map[string]*instance{"a": a, "b": b, "one that starts": f.start("", nil)} {
+					require.NoError(t, i.follow(t.Context()))
+					require.Equal(t, m.counts, i.counts().Queue.Cap, "%s after %d minutes", who, m.minute)
+				}
+			}
+		})
+	}
+}
+
+// What is set for one sale ends, or lasts, without what is set for another.
+func TestEachSalesChangeEndsByItself(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	ctx := t.Context()
+	a := f.start("", nil)
+	limit := func(sale string, rps float64) map[string]any {
+		return map[string]any{"limits.sales." + sale: map[string]any{"per_user_rps": rps}, "queue.held." + sale: "true"}
+	}
+	sales := func() (limited, held []string) {
+		b := f.start("", nil)
+		for _, i := range []*instance{a, b} {
+			require.NoError(t, i.follow(ctx))
+		}
+		require.Equal(t, a.counts().Limits.Sales, b.counts().Limits.Sales)
+		for sale := range a.counts().Limits.Sales {
+			limited = append(limited, sale)
+		}
+		return limited, a.counts().Queue.Held
+	}
+	require.NoError(t, a.Change(ctx, brief(10*time.Minute, limit("phone", 1))))
+	require.NoError(t, a.Change(ctx, change(limit("radio", 2))))
+	require.NoError(t, a.Change(ctx, brief(5*time.Minute, limit("tv", 3))))
+	view := a.Show(ctx)
+	for _, k := range view.Keys {
+		if k.Key == "limits.sales" || k.Key == "queue.held" {
+			require.Equal(t, map[string]time.Time{"phone": f.clock.Now().Add(10 * time.Minute).UTC(), "tv": f.clock.Now().Add(5 * time.Minute).UTC()}, k.UntilOf)
+			require.Zero(t, k.Until)
+		}
+	}
+	for _, step := range []struct {
+		after time.Duration
+		left  []string
+	}{{0, []string{"phone", "radio", "tv"}}, {5 * time.Minute, []string{"phone", "radio"}}, {5 * time.Minute, []string{"radio"}}} {
+		f.clock.Advance(step.after)
+		limited, held := sales()
+		require.ElementsMatch(t, step.left, limited)
+		require.ElementsMatch(t, step.left, held)
+	}
+	require.NoError(t, a.Change(ctx, brief(time.Minute, map[string]any{"limits.sales.radio": nil, "queue.held.radio": false})))
+	limited, held := sales()
+	require.Empty(t, limited)
+	require.Empty(t, held)
+	f.clock.Advance(time.Minute)
+	limited, held = sales()
+	require.Equal(t, []string{"radio"}, limited)
+	require.Equal(t, []string{"radio"}, held)
+	require.NoError(t, a.Change(ctx, change(nil, "limits.sales", "queue.held")))
+	limited, held = sales()
+	require.Empty(t, limited)
+	require.Empty(t, held)
+}
+
+// What a change for a time falls back to must be valid with the rest, too.
+func TestLaterStepsAreChecked(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	ctx := t.Context()
+	a := f.start("", nil)
+	var bad inventory.InvalidError
+	require.NoError(t, a.Change(ctx, change(map[string]any{"queue.cap": 50})))
+	require.NoError(t, a.Change(ctx, brief(10*time.Minute, map[string]any{"queue.cap": 500})))
+	require.ErrorAs(t, a.Change(ctx, change(map[string]any{"queue.max_wait": "10s"})), &bad)
+	require.Contains(t, bad[0].Detail, "from "+f.clock.Now().Add(10*time.Minute).UTC().Format(time.RFC3339)+" on")
+	require.NoError(t, a.Change(ctx, brief(9*time.Minute, map[string]any{"queue.max_wait": "10s"})), "it ends before")
+	f.clock.Advance(10 * time.Minute)
+	require.NoError(t, a.follow(ctx))
+	require.Equal(t, 50, a.counts().Queue.Cap)
+}
+
+// The end waits for nobody: not for the database either.
+func TestAChangeEndsWhileTheDatabaseIsAway(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	a := f.start("", nil)
+	require.NoError(t, a.Change(t.Context(), brief(time.Minute, map[string]any{"gateway.admission": false})))
+	f.clock.Advance(time.Minute)
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, a.follow(gone))
+	require.True(t, a.counts().Gateway.Admission)
+	require.Zero(t, a.outcome("invalid"), "a store that is away is no bad configuration")
+	require.NoError(t, a.follow(t.Context()))
+	list, err := a.Versions(t.Context(), 0, 1)
+	require.NoError(t, err)
+	require.Equal(t, "expiry", list[0].Source)
+}
+
+// Going back finds the last change of what it is about, and does not bring back what was over.
+func TestRevertFindsWhatMakesADifference(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	ctx := t.Context()
+	a := f.start("", nil)
+	by := gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}
+	require.NoError(t, a.Change(ctx, change(map[string]any{"limits.global_rps": 10})))
+	require.NoError(t, a.Change(ctx, change(map[string]any{"limits.global_rps": 20})))
+	require.NoError(t, a.Change(ctx, brief(time.Minute, map[string]any{"limits.global_rps": 5})))
+	f.clock.Advance(time.Minute)
+	require.NoError(t, a.follow(ctx))
+	require.NoError(t, a.Change(ctx, change(map[string]any{"pool.size": 2})))
+	require.NoError(t, a.Revert(ctx, 0, "limits.", by))
+	require.InDelta(t, 10, a.counts().Limits.GlobalRPS, 0, "neither the change of another key nor the one that has ended")
+	require.Equal(t, 2, a.counts().Pool.Size)
+	require.NoError(t, a.Revert(ctx, 3, "limits.", by))
+	require.InDelta(t, 20, a.counts().Limits.GlobalRPS, 0, "without what has ended")
+	f.clock.Advance(time.Hour)
+	require.NoError(t, a.follow(ctx))
+	require.InDelta(t, 20, a.counts().Limits.GlobalRPS, 0)
+
+	before, _ := a.Version()
+	require.ErrorIs(t, a.Revert(ctx, 0, "notify.", by), gateway.ErrNoVersion, "nothing of it was ever changed")
+	after, _ := a.Version()
+	require.Equal(t, before, after)
+}
+
+// The first change of all can be reverted, also one by file.
+func TestRevertToTheStart(t *testing.T) {
+	eachFleet(t, func(f *fleet) {
+		ctx := f.t.Context()
+		file := f.t.TempDir() + "/c.yaml"
+		f.write(file, "limits: {global_rps: 100}")
+		a, b := f.start(file, map[string]any{"pool.size": 3}), f.start(file, nil)
+		f.write(file, "limits: {global_rps: 200}")
+		a.look(ctx)
+		b.look(ctx)
+		require.NoError(f.t, b.Revert(ctx, 0, "", gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}))
+		require.InDelta(f.t, 100, b.counts().Limits.GlobalRPS, 0)
+		require.NoError(f.t, a.follow(ctx))
+		require.InDelta(f.t, 100, a.counts().Limits.GlobalRPS, 0)
+		list, err := a.Versions(ctx, 0, 10)
+		require.NoError(f.t, err)
+		require.Len(f.t, list, 2, "what was before the first is no version")
+	})
+}
+
+// What has ended is not taken for something that the file said.
+func TestRevertPinsNothingThatHasEnded(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	ctx := t.Context()
+	file := t.TempDir() + "/c.yaml"
+	f.write(file, "queue: {cap: 100}")
+	a := f.start(file, nil)
+	require.NoError(t, a.Change(ctx, brief(time.Minute, map[string]any{"limits.global_rps": 5})))
+	f.clock.Advance(time.Minute)
+	require.NoError(t, a.follow(ctx))
+	f.write(file, "queue: {cap: 200}")
+	a.look(ctx)
+	require.NoError(t, a.Revert(ctx, 1, "", gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}))
+	require.Equal(t, 100, a.counts().Queue.Cap)
+	require.Zero(t, a.counts().Limits.GlobalRPS)
+}
+
+// What databases hold from before is read, and what is unreadable is told.
+func TestEarlierOverlaysAreRead(t *testing.T) {
+	t.Parallel()
+	o, err := parseOverlay(`{"queue.cap":{"value":50,"until":5000,"then":500},"pool.size":{"value":3}}`)
+	require.NoError(t, err)
+	require.Equal(t, overlay{{Key: "pool.size", Value: 3.0}, {Key: "queue.cap", Value: 500.0}, {Key: "queue.cap", Value: 50.0, Until: 5000}}, o)
+	o, err = parseOverlay("{}")
+	require.NoError(t, err)
+	require.Empty(t, o)
+	for _, text := range []string{"", "{", "[1]"} {
+		_, err := parseOverlay(text)
+		require.ErrorIs(t, err, errUnreadable)
+	}
+}
+
+// What is taken away is forgotten, oldest first, before it keeps a change from being stored.
+func TestTheOverlayIsBounded(t *testing.T) {
+	t.Parallel()
+	o := overlay{}.with(entry{Key: "queue.cap", Value: 5})
+	for _, sale := range []string{"a", "b", "c"} {
+		o = o.with(entry{Key: "queue.held", Part: sale, Value: true}).with(entry{Key: "queue.held", Part: sale})
+	}
+	require.Len(t, o, 4, "one entry for each")
+	text, err := json.Marshal(o[:3])
+	require.NoError(t, err)
+	o, ok := o.fitting(len(text))
+	require.True(t, ok)
+	require.Equal(t, []string{"", "b", "c"}, []string{o[0].Part, o[1].Part, o[2].Part})
+	_, ok = o.fitting(10)
+	require.False(t, ok)
+}
