@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -33,6 +34,7 @@ func (a *App) followLive() {
 	a.live.OnChange(func(cfg configs.Config) {
 		a.limiter.Set(cfg.Limits)
 		a.channels.SetRates(cfg.Notify)
+		a.book.Stop(a.stopped(cfg))
 		a.keeper.SetCaps(inventory.CapPolicy{Cap: cfg.Queue.Cap, MinCap: cfg.Queue.MinCap, MaxWait: cfg.Queue.MaxWait})
 		if a.consumer != nil {
 			a.consumer.SetBatch(cfg.Queue.Batch)
@@ -46,6 +48,18 @@ func (a *App) followLive() {
 			a.opt.Level.Set(cfg.Log.SlogLevel())
 		}
 	})
+}
+
+// stopped are the lines that are not drained, by sale, "" for all, and until when.
+func (a *App) stopped(cfg configs.Config) map[string]time.Time {
+	until := map[string]time.Time{}
+	if !cfg.Queue.Drain {
+		until[""] = a.live.Until("queue.drain", "")
+	}
+	for _, sale := range cfg.Queue.Held {
+		until[sale] = a.live.Until("queue.held", sale)
+	}
+	return until
 }
 
 // Reload reads the configuration again, as after SIGHUP.

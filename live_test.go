@@ -184,8 +184,9 @@ func TestSwitches(t *testing.T) {
 	}
 	require.Contains(t, p.must(0, "switch", "drain", "off", "--sale", "phone", "--reason", "looking"), "drain off for  phone")
 	p.agreed(1)
-	status, _ := order(1, 1)
+	status, body := order(1, 1)
 	require.Equal(t, http.StatusAccepted, status)
+	require.Contains(t, body, `"eta_seconds":61`, "nobody knows when it goes on")
 	waiting := func() int64 {
 		v, err := p.apps[0].lines.Of("phone").View(t.Context())
 		require.NoError(t, err)

@@ -123,7 +123,8 @@ func (a *Admission) asks(parcels []admitParcel) ([]errand, []queue.Ask) {
 		entry.Stir(a.now())
 		size += len(p.requests)
 		errands = append(errands, errand{p, entry.Sale})
-		asks = append(asks, queue.Ask{Line: a.doors.of(p.key).crowd.line, Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Requests: p.requests})
+		asks = append(asks, queue.Ask{Line: a.doors.of(p.key).crowd.line, Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Stopped: entry.Stopped(),
+			Requests: p.requests})
 	}
 	if size > 0 {
 		a.metrics.size.Observe(float64(size))

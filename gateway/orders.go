@@ -200,7 +200,7 @@ func (g *Gateway) lineWait(sale string) time.Duration {
 		return 0
 	}
 	seconds := float64(entry.View().Waiting) / entry.Rate() / 2
-	return min(time.Duration(seconds*float64(time.Second)), 30*time.Second)
+	return min(entry.Stopped()+time.Duration(seconds*float64(time.Second)), 30*time.Second)
 }
 
 // cancelOrder ends the owner's unpaid order.

@@ -26,6 +26,7 @@ type Entry struct {
 	Stock Stock
 	line  *lineEntry
 	known *knownPace
+	stops *stops
 }
 
 // lineEntry outlives the entries of one sale, which are replaced.
@@ -56,9 +57,13 @@ func (e *Entry) Rate() float64 { return e.line.rate.pace(e.known.perSecond.get()
 func (e *Entry) Pace() Pace {
 	p := e.line.rate.pace(e.known.perSecond.get())
 	v := e.View()
-	p.InWork = max(v.Claimed-v.Served, 0)
+	p.InWork, p.Stopped = max(v.Claimed-v.Served, 0), e.Stopped()
 	return p
 }
+
+// Stopped is how much longer operators keep workers from the line, as far as
+// anybody knows, in whole seconds; 0: they do not.
+func (e *Entry) Stopped() time.Duration { return e.stops.left(e.Sale.ID) }
 
 // Flow is how fast the line moves now.
 func (e *Entry) Flow() Flow { return e.line.flow.now() }
@@ -82,6 +87,7 @@ type Book struct {
 	read    atomic.Int64 // when the catalogue was read last, unix ns
 	offset  atomic.Int64 // Redis' clock minus ours, in ns
 	known   knownPace
+	stops   stops
 	poke    chan struct{}
 	turn    chan struct{} // holds one value: one refresh at a time
 }
@@ -96,6 +102,7 @@ type shelf struct {
 func NewBook(catalog *Catalog, lines *queue.Lines, log *slog.Logger, now func() time.Time) *Book {
 	b := &Book{catalog: catalog, lines: lines, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	b.shelf.Store(&shelf{})
+	b.stops.now = b.Now
 	return b
 }
 
@@ -187,7 +194,7 @@ func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
 	entries := make(map[string]*Entry, len(sales))
 	order := make([]*Entry, len(sales))
 	for i, s := range sales {
-		e := &Entry{Sale: s, Stock: stock[s.ID], line: &lineEntry{}, known: &b.known}
+		e := &Entry{Sale: s, Stock: stock[s.ID], line: &lineEntry{}, known: &b.known, stops: &b.stops}
 		if known, ok := old[s.ID]; ok {
 			e.line = known.line
 		}
@@ -267,6 +274,9 @@ func (b *Book) take(e *Entry, view queue.View, now time.Time) {
 		e.Stir(now)
 	}
 	e.line.looked = now
+	if e.Stopped() > 0 {
+		known = queue.View{} // a line that nobody works off says nothing about how fast it could be
+	}
 	if e.line.rate.observe(known, view) {
 		b.known.perSecond.set(e.Rate())
 	}

@@ -17,8 +17,8 @@ type CapPolicy struct {
 
 // Of returns the cap of a line that drains at this pace; own is its sale's cap,
 // 0 for none, and takes the place of Cap. With MaxWait, whoever gets the last
-// place waits for that long: a pace that nobody has measured promises nothing,
-// and the cap is MinCap.
+// place waits for that long: a pace that nobody has measured, and a line that is
+// stopped, promise nothing, and the cap is MinCap.
 func (p CapPolicy) Of(own int, pace Pace) int {
 	most := p.Cap
 	if own > 0 {
@@ -28,7 +28,7 @@ func (p CapPolicy) Of(own int, pace Pace) int {
 		return most
 	}
 	tickets := 0.0
-	if pace.Measured {
+	if pace.Measured && pace.Stopped == 0 {
 		tickets = math.Min(pace.PerSecond*p.MaxWait.Seconds()-float64(pace.InWork), float64(most))
 	}
 	return min(max(int(tickets), p.MinCap), most)

@@ -20,9 +20,10 @@ const (
 
 // Pace is how fast a line drains and what stands before its next ticket.
 type Pace struct {
-	PerSecond float64 // tickets; positive
-	Measured  bool    // here, in another line, or in an earlier run; else PerSecond is FirstRate
-	InWork    int64   // tickets that workers have taken and not ended: they come before all that wait
+	PerSecond float64       // tickets; positive
+	Measured  bool          // here, in another line, or in an earlier run; else PerSecond is FirstRate
+	InWork    int64         // tickets that workers have taken and not ended: they come before all that wait
+	Stopped   time.Duration // how much longer nobody works the line off; 0: somebody does
 }
 
 // ETA is the expected wait of a ticket at this place in line, until its order
@@ -32,7 +33,7 @@ func (p Pace) ETA(position int64) int64 {
 }
 
 func (p Pace) wait(position int64) time.Duration {
-	return time.Duration(min(float64(position+p.InWork)/p.PerSecond, math.MaxInt32) * float64(time.Second))
+	return p.Stopped + time.Duration(min(float64(position+p.InWork)/p.PerSecond, math.MaxInt32)*float64(time.Second))
 }
 
 // rate is how fast a line drains when it has something to drain, in tickets

@@ -36,9 +36,10 @@ type Admission struct {
 // Ask is what one line is asked in a call of Admit.
 type Ask struct {
 	Line     *Line
-	Epoch    int64     // of the line, as the caller knows it
-	Rate     float64   // measured drain rate in tickets per second, for the expected wait; positive
-	Requests []Request // 1 to MaxAdmit, in the order in which they came
+	Epoch    int64         // of the line, as the caller knows it
+	Rate     float64       // measured drain rate in tickets per second, for the expected wait; positive
+	Stopped  time.Duration // until it drains at all, for the expected wait, in whole seconds; 0: it does
+	Requests []Request     // 1 to MaxAdmit, in the order in which they came
 }
 
 // Told is the answer to one Ask.
@@ -123,9 +124,9 @@ func (k keys) admit() []string { return []string{k.meta, k.stock, k.wait, k.orde
 // args are columns: the script hands the ids, and the users, to Redis as they stand.
 func (a Ask) args() []any {
 	n := len(a.Requests)
-	args := make([]any, 4+5*n)
-	args[0], args[1], args[2], args[3] = a.Epoch, a.rate(), wakeChannel, a.Line.sale
-	ids, users, units, prints, contacts := args[4:], args[4+n:], args[4+2*n:], args[4+3*n:], args[4+4*n:]
+	args := make([]any, 5+5*n)
+	args[0], args[1], args[2], args[3], args[4] = a.Epoch, a.rate(), wakeChannel, a.Line.sale, a.stopped()
+	ids, users, units, prints, contacts := args[5:], args[5+n:], args[5+2*n:], args[5+3*n:], args[5+4*n:]
 	texts := make([]string, n)
 	for i := range a.Requests {
 		r := &a.Requests[i]
@@ -138,6 +139,8 @@ func (a Ask) args() []any {
 
 // rate is the drain rate as the script is told.
 func (a Ask) rate() string { return strconv.FormatFloat(a.Rate, 'f', 3, 64) }
+
+func (a Ask) stopped() int64 { return int64(a.Stopped / time.Second) }
 
 // read reads the reply to an ask that left no earlier than sent.
 func (a Ask) read(reply any, err error, sent time.Time) Told {
@@ -178,6 +181,7 @@ type place struct {
 	seq                    int64 // of the ticket that was read last
 	admitted               time.Time
 	rate                   float64
+	stopped                int64 // s until the line is drained
 }
 
 // place reads the head of a reply, and counts back from the newest ticket to those before the batch.
@@ -200,6 +204,7 @@ func (a Ask) place(head string, answers []any) (place, error) {
 		}
 	}
 	p.admitted = time.UnixMilli(ms).UTC()
+	p.stopped = a.stopped()
 	p.rate, _ = strconv.ParseFloat(a.rate(), 64) // the script and the record know it no better
 	return p, nil
 }
@@ -245,7 +250,7 @@ func (p *place) admit(t *Ticket, r *Request, slot string) error {
 	p.seq++
 	*t = Ticket{ID: r.ID, User: r.User, State: Queued, Seq: p.seq, Units: r.Units, Slot: 1, AdmittedAt: p.admitted, Fingerprint: r.Fingerprint,
 		Position: max(p.seq-p.claimed, 1), Email: r.Email, Phone: r.Phone, Locale: r.Locale}
-	t.ETASeconds = int64(math.Ceil(float64(t.Position+p.work) / p.rate))
+	t.ETASeconds = p.stopped + int64(math.Ceil(float64(t.Position+p.work)/p.rate))
 	if slot == "" {
 		return nil
 	}

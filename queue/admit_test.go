@@ -200,6 +200,23 @@ func take(from <-chan queue.Request, n int) []queue.Request {
 	return batch
 }
 
+// Whoever is admitted to a line that is stopped is told so, by the first answer and by its repetition.
+func TestTheWaitInAStoppedLine(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		admit := func(stopped time.Duration) queue.Admission {
+			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Stopped: stopped, Requests: []queue.Request{ask("order", "ann")}}})[0]
+			require.NoError(t, told.Err)
+			return told.Admissions[0]
+		}
+		first := admit(time.Minute)
+		require.EqualValues(t, 61, first.Ticket.ETASeconds)
+		again := admit(0)
+		require.True(t, again.Replayed)
+		require.Equal(t, first.Ticket, again.Ticket)
+	})
+}
+
 func TestAdmitReplaysTheSameRequest(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())

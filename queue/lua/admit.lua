@@ -2,6 +2,7 @@
 --
 -- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
 -- ARGV  1 epoch the caller knows  2 tickets drained per second  3 wake channel  4 sale
+--       5 seconds until the line is drained at all
 --       then, for n requests: n ids, n users, n units, n fingerprints, n contacts (email, phone and locale with tabs between)
 --
 -- Returns {head, answer, answer, ...}, one answer per request in their order.
@@ -10,7 +11,7 @@
 --           tickets that workers have, and for how many ms from now an "S" may be repeated to others without asking (0: it may not):
 --           "stock seq claimed ms work firm"
 --   answer  "A" .. slot      admitted, in the first slot when there is no number. Those admitted have the last sequences, in their order;
---                            position is sequence − claimed, at least 1; eta is (position + work) / drained per second, rounded up
+--                            position is sequence − claimed, at least 1; eta is ARGV 5 + (position + work) / drained per second, rounded up
 --           "R" .. record    known: the same request came before, this is what it became
 --           "M"              known, but with another payload or user
 --           "N" .. starts_ms the sale has not started (0: not opened yet)
@@ -35,7 +36,7 @@ if meta[1] ~= ARGV[1] or meta[2] then return {'X'} end
 local now = now_ms()
 local state, starts, ends = meta[3], tonumber(meta[4]), tonumber(meta[5])
 local cap, limit, seq, claimed = tonumber(meta[6]), tonumber(meta[7]), tonumber(meta[8]), tonumber(meta[9])
-local rate = tonumber(ARGV[2])
+local rate, stopped = tonumber(ARGV[2]), tonumber(ARGV[5])
 local stamp = format('%d', now)
 -- Who is admitted waits for those that workers have, too.
 local in_work = math.max(claimed - tonumber(meta[10] or '0'), 0)
@@ -49,9 +50,9 @@ elseif state == 'draft' then refusal = 'N0'
 elseif now < starts then refusal = 'N' .. meta[4]
 elseif state == 'paused' then refusal = 'P' end
 
-local n = (#ARGV - 4) / 5
-local users, amounts, prints, contacts = 4 + n, 4 + 2 * n, 4 + 3 * n, 4 + 4 * n
-local known = call('HMGET', KEYS[4], unpack(ARGV, 5, users))
+local n = (#ARGV - 5) / 5
+local users, amounts, prints, contacts = 5 + n, 5 + 2 * n, 5 + 3 * n, 5 + 4 * n
+local known = call('HMGET', KEYS[4], unpack(ARGV, 6, users))
 local held = call('HMGET', KEYS[5], unpack(ARGV, users + 1, amounts))
 local depth = call('LLEN', KEYS[3])
 local stock = tonumber(call('GET', KEYS[2]) or '0')
@@ -65,7 +66,7 @@ local out, push, records, holders, admitted, taken = {''}, {}, {}, {}, 0, 0
 local eta, eta_text
 
 for i = 1, n do
-  local id, user, print = ARGV[4 + i], ARGV[users + i], ARGV[prints + i]
+  local id, user, print = ARGV[5 + i], ARGV[users + i], ARGV[prints + i]
   local record = fresh[id] or known[i]
   if record then
     local owner, same = string.match(record, '^%a\t%d+\t%d+\t%d+\t([^\t]*)\t%d+\t([^\t]*)\t')
@@ -84,7 +85,7 @@ for i = 1, n do
     else
       seq, depth, stock, taken, admitted = seq + 1, depth + 1, stock - units, taken + units, admitted + 1
       local position, slot_text = math.max(seq - claimed, 1), slot == 1 and '1' or format('%d', slot)
-      local wait = math.ceil((position + in_work) / rate)
+      local wait = stopped + math.ceil((position + in_work) / rate)
       if wait ~= eta then eta, eta_text = wait, format('\t%d\t\t\t', wait) end
       record = 'q\t' .. format('%d', seq) .. '\t' .. amount .. '\t' .. slot_text .. '\t' .. user .. middle .. print ..
         format('\t%d', position) .. eta_text .. ARGV[contacts + i] .. '\t'
