@@ -4,15 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 )
-
-// orderPage is the most orders the operations listener lists at once.
-const orderPage = 100
 
 // orderView is an order as operators see it.
 type orderView struct {
@@ -70,95 +66,46 @@ func newOrderShowCommand(c *cli) *cobra.Command {
 
 func newOrderListCommand(c *cli) *cobra.Command {
 	var sale string
-	var limit int
+	var page pageFlags
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the newest orders of a sale",
-		Long:    "list shows orders that have left the line; sluice sale show tells how many still wait in it.",
+		Long:    "list shows orders that have left the line; sluice sale show tells how many still wait in it, and sluice order export has all.",
 		Example: "  sluice order list --sale summer --limit 50",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkSaleID(sale); err != nil {
 				return err
 			}
-			if limit < 1 || limit > 1000 {
-				return badUsage("--limit must be between 1 and 1000, got %d; sluice order export has all", limit)
-			}
-			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error { return c.listOrders(ctx, o, sale, limit) })
+			return aboutSale(sale, c.list(cmd, listing{path: "/sales/" + sale + "/orders", member: "orders"}, page, orderTable))
 		},
 	}
 	cmd.Flags().StringVar(&sale, "sale", "", "the sale (required)")
-	cmd.Flags().IntVar(&limit, "limit", 20, "orders to list, at most 1000")
+	page.add(cmd, "orders", 20)
 	needFlags(cmd, "sale")
 	c.jsonFlag(cmd)
 	return cmd
 }
 
-func (c *cli) listOrders(ctx context.Context, o *opsClient, sale string, limit int) error {
-	list := struct {
-		Orders     []json.RawMessage `json:"orders"`
-		NextCursor string            `json:"next_cursor,omitempty"`
-	}{Orders: []json.RawMessage{}}
-	next, err := o.orders(ctx, sale, limit, func(page []json.RawMessage) error {
-		list.Orders = append(list.Orders, page...)
-		return nil
-	})
-	if err != nil {
-		return err
+func orderTable(text []byte) (string, error) {
+	var list struct {
+		Orders []orderView `json:"orders"`
 	}
-	if c.asJSON {
-		list.NextCursor = next
-		return c.printJSON(list)
+	if err := json.Unmarshal(text, &list); err != nil {
+		return "", err
 	}
 	rows := [][]string{{"ORDER", "USER", "STATUS", "REASON", "QUANTITY", "ADMITTED", "CONFIRMED"}}
-	for _, text := range list.Orders {
-		order, err := readOrder(text)
-		if err != nil {
-			return o.at(err)
-		}
+	for _, order := range list.Orders {
 		rows = append(rows, []string{printable(order.OrderID), printable(order.User), order.Status, dash(printable(order.Reason)),
 			strconv.Itoa(order.Quantity), dash(order.AdmittedAt), dash(order.ConfirmedAt)})
 	}
-	return c.print(table(rows...))
+	return table(rows...), nil
 }
 
-// orders hands the orders of a sale to do, newest first and page by page, at
-// most limit of them or all when limit is 0. It returns where the next page
-// begins, empty after the last.
+// orders hands the orders of a sale to do, newest first, as pages does.
 func (o *opsClient) orders(ctx context.Context, sale string, limit int, do func([]json.RawMessage) error) (string, error) {
-	cursor := ""
-	for left := limit; ; {
-		size := orderPage
-		if limit > 0 {
-			size = min(left, orderPage)
-		}
-		query := url.Values{"limit": {strconv.Itoa(size)}}
-		if cursor != "" {
-			query.Set("cursor", cursor)
-		}
-		text, err := o.get(ctx, "/sales/"+sale+"/orders?"+query.Encode())
-		if err != nil {
-			return "", aboutSale(sale, err)
-		}
-		var page struct {
-			Orders     []json.RawMessage `json:"orders"`
-			NextCursor string            `json:"next_cursor"`
-		}
-		if err := json.Unmarshal(text, &page); err != nil {
-			return "", o.at(fmt.Errorf("the orders of sale %s are not readable: %w", sale, err))
-		}
-		if err := do(page.Orders); err != nil {
-			return "", err
-		}
-		left -= len(page.Orders)
-		switch {
-		case page.NextCursor == "" || limit > 0 && left <= 0:
-			return page.NextCursor, nil
-		case page.NextCursor == cursor || len(page.Orders) == 0:
-			return "", o.at(fmt.Errorf("the pages of sale %s do not go on at cursor %q", sale, printable(cursor)))
-		}
-		cursor = page.NextCursor
-	}
+	next, err := o.pages(ctx, listing{path: "/sales/" + sale + "/orders", member: "orders"}, limit, do)
+	return next, aboutSale(sale, err)
 }
 
 func readOrder(text json.RawMessage) (order orderView, err error) {

@@ -27,7 +27,8 @@ type timelineView struct {
 }
 
 func newOrderTimelineCommand(c *cli) *cobra.Command {
-	var user string
+	var user, cursor string
+	var limit int
 	cmd := &cobra.Command{
 		Use:   "timeline [ORDER]",
 		Short: "Show what happened to an order, or to a user's newest orders, step by step",
@@ -39,7 +40,14 @@ func newOrderTimelineCommand(c *cli) *cobra.Command {
 			if (len(args) == 1) == (user != "") {
 				return badUsage("timeline wants an order's id or --user")
 			}
-			path := "/timelines?user=" + url.QueryEscape(user)
+			if limit < 1 || limit > 20 {
+				return badUsage("--limit must be between 1 and 20, got %d", limit)
+			}
+			query := url.Values{"user": {user}, "limit": {strconv.Itoa(limit)}}
+			if cursor != "" {
+				query.Set("cursor", cursor)
+			}
+			path := "/timelines?" + query.Encode()
 			if user == "" {
 				path = "/orders/" + url.PathEscape(args[0]) + "/timeline"
 			}
@@ -47,6 +55,8 @@ func newOrderTimelineCommand(c *cli) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&user, "user", "", "the `user` whose newest orders to show")
+	cmd.Flags().IntVar(&limit, "limit", 5, "orders of the user to show, at most 20")
+	cmd.Flags().StringVar(&cursor, "cursor", "", "go on with the user's orders where the page before ended")
 	c.jsonFlag(cmd)
 	return cmd
 }
@@ -59,7 +69,10 @@ func (c *cli) timeline(ctx context.Context, o *opsClient, path string, many bool
 	if c.asJSON {
 		return c.printRaw(text)
 	}
-	list := struct{ Timelines []timelineView }{make([]timelineView, 1)}
+	list := struct {
+		Timelines  []timelineView `json:"timelines"`
+		NextCursor string         `json:"next_cursor"`
+	}{Timelines: make([]timelineView, 1)}
 	if many {
 		err = json.Unmarshal(text, &list)
 	} else {
@@ -71,6 +84,9 @@ func (c *cli) timeline(ctx context.Context, o *opsClient, path string, many bool
 	cards := make([]string, len(list.Timelines))
 	for i, t := range list.Timelines {
 		cards[i] = timelineCard(t)
+	}
+	if list.NextCursor != "" {
+		cards = append(cards, "more with --cursor "+printable(list.NextCursor)+"\n")
 	}
 	return c.print(strings.Join(cards, "\n"))
 }

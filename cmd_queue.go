@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,13 +36,18 @@ func newQueueCommand(c *cli) *cobra.Command {
 }
 
 func newQueueListCommand(c *cli) *cobra.Command {
-	return c.opsCommand(&cobra.Command{
+	var page pageFlags
+	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List all lines with their depth, age and rates",
+		Short:   "List the lines with their depth, age and rates, by sale",
 		Example: "  sluice queue list",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.fetch(cmd, "/queue", queueTable) },
-	})
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.list(cmd, listing{path: "/queue", member: "lines"}, page, queueTable)
+		},
+	}
+	page.add(cmd, "lines", mostShown)
+	return c.opsCommand(cmd)
 }
 
 func newQueueShowCommand(c *cli) *cobra.Command {
@@ -67,7 +71,7 @@ func newQueueShowCommand(c *cli) *cobra.Command {
 
 func newQueueLeasesCommand(c *cli) *cobra.Command {
 	var sale string
-	var limit int
+	var limit, skip int
 	cmd := &cobra.Command{
 		Use:     "leases",
 		Short:   "List the batches that workers hold, those first whose lease ends first",
@@ -80,11 +84,15 @@ func newQueueLeasesCommand(c *cli) *cobra.Command {
 			if limit < 1 || limit > 100 {
 				return badUsage("--limit must be between 1 and 100, got %d", limit)
 			}
-			return aboutSale(sale, c.fetch(cmd, "/sales/"+sale+"/leases?limit="+strconv.Itoa(limit), leaseTable))
+			if skip < 0 {
+				return badUsage("--skip must be 0 or more, got %d", skip)
+			}
+			return aboutSale(sale, c.fetch(cmd, fmt.Sprintf("/sales/%s/leases?limit=%d&skip=%d", sale, limit, skip), leaseTable))
 		},
 	}
 	cmd.Flags().StringVar(&sale, "sale", "", "the sale (required)")
 	cmd.Flags().IntVar(&limit, "limit", 20, "batches to list, at most 100")
+	cmd.Flags().IntVar(&skip, "skip", 0, "batches to leave out at the beginning")
 	needFlags(cmd, "sale")
 	return c.opsCommand(cmd)
 }
@@ -130,6 +138,7 @@ func leaseTable(text []byte) (string, error) {
 			Overdue    bool    `json:"overdue"`
 		} `json:"leases"`
 		Total int64 `json:"total"`
+		Next  int64 `json:"next"`
 	}
 	if err := json.Unmarshal(text, &list); err != nil {
 		return "", err
@@ -143,8 +152,8 @@ func leaseTable(text []byte) (string, error) {
 		rows = append(rows, []string{printable(l.BatchID), dash(printable(l.Instance)), number(l.Tickets), seconds(l.AgeSeconds), deadline})
 	}
 	more := ""
-	if left := list.Total - int64(len(list.Leases)); left > 0 {
-		more = fmt.Sprintf("and %d more\n", left)
+	if list.Next > 0 {
+		more = fmt.Sprintf("%d in all, more with --skip %d\n", list.Total, list.Next)
 	}
 	return table(rows...) + more, nil
 }

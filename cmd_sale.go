@@ -29,6 +29,7 @@ type saleView struct {
 	StartsAt     string    `json:"starts_at"`
 	EndsAt       string    `json:"ends_at"`
 	Line         *lineView `json:"line"`
+	InLine       *bool     `json:"in_line"` // of a change just made
 }
 
 func newSaleCommand(c *cli) *cobra.Command {
@@ -46,30 +47,18 @@ func newSaleCommand(c *cli) *cobra.Command {
 }
 
 func newSaleListCommand(c *cli) *cobra.Command {
-	return &cobra.Command{
+	var page pageFlags
+	cmd := &cobra.Command{
 		Use:     "list",
-		Short:   "List all sales, newest first",
-		Example: "  sluice sale list --ops http://10.0.0.7:8081",
+		Short:   "List sales, newest first",
+		Example: "  sluice sale list --ops http://10.0.0.7:8081\n  sluice sale list --limit 20",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error {
-				text, err := o.get(ctx, "/sales")
-				if err != nil {
-					return err
-				}
-				if c.asJSON {
-					return c.printRaw(text)
-				}
-				var list struct {
-					Sales []saleView `json:"sales"`
-				}
-				if err := json.Unmarshal(text, &list); err != nil {
-					return o.at(fmt.Errorf("the list of sales is not readable: %w", err))
-				}
-				return c.print(saleTable(list.Sales))
-			})
+			return c.list(cmd, listing{path: "/sales", member: "sales"}, page, saleTable)
 		},
 	}
+	page.add(cmd, "sales", mostShown)
+	return cmd
 }
 
 func newSaleShowCommand(c *cli) *cobra.Command {
@@ -139,13 +128,19 @@ func aboutSale(id string, err error) error {
 	return fmt.Errorf("sale %s: %w", id, err)
 }
 
-func saleTable(sales []saleView) string {
+func saleTable(text []byte) (string, error) {
+	var list struct {
+		Sales []saleView `json:"sales"`
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return "", err
+	}
 	rows := [][]string{{"SALE", "STATE", "REMAINING", "STOCK", "IN LINE", "LIMIT", "STARTS", "ENDS", "TITLE"}}
-	for _, s := range sales {
+	for _, s := range list.Sales {
 		rows = append(rows, []string{printable(s.ID), s.State, number(s.Remaining), number(s.StockTotal), s.inLine(), strconv.Itoa(s.PerUserLimit),
 			s.StartsAt, s.EndsAt, printable(s.Title)})
 	}
-	return table(rows...)
+	return table(rows...), nil
 }
 
 func saleCard(s saleView) string {
@@ -164,6 +159,9 @@ func saleCard(s saleView) string {
 		if line.Rebuilding {
 			rows = append(rows, []string{"line", "being rebuilt"})
 		}
+	}
+	if s.InLine != nil && !*s.InLine {
+		rows = append(rows, []string{"change", "made in the ledger; the line follows by itself"})
 	}
 	return table(rows...)
 }

@@ -1,14 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
+
+	"sluice/gateway"
 )
 
 // saleCreate is the body that creates a sale. Times that are left out are
@@ -89,6 +95,7 @@ type saleSet struct {
 	lineCap, limit       int
 	stock                int64
 	starts, ends, reason string
+	key                  string
 }
 
 func newSaleSetCommand(c *cli) *cobra.Command {
@@ -97,7 +104,8 @@ func newSaleSetCommand(c *cli) *cobra.Command {
 		Use:   "set SALE",
 		Short: "Change a sale's cap, limit, window or stock",
 		Long: "set changes the settings named, all together, and then the stock. The limit per user can only be raised.\n" +
-			"A stock change is signed and needs a reason.",
+			"A stock change is signed and needs a reason. When its answer is lost it is asked for again, and made once; should no answer\n" +
+			"come at all, the message names a key: with --key a repetition cannot change the stock twice.",
 		Example: "  sluice sale set summer --cap 20000 --ends +3h\n  sluice sale set summer --stock-add -20 --reason 'damaged in the warehouse'",
 		Args:    cobra.ExactArgs(1),
 		RunE:    func(cmd *cobra.Command, args []string) error { return c.setSale(cmd, args[0], s) },
@@ -109,6 +117,7 @@ func newSaleSetCommand(c *cli) *cobra.Command {
 	f.StringVar(&s.ends, "ends", "", "`time` it ends: now, RFC 3339, or a duration from its start such as +3h")
 	f.Int64Var(&s.stock, "stock-add", 0, "units to add, or to remove when negative")
 	f.StringVar(&s.reason, "reason", "", "why, for the admin log; required by --stock-add")
+	f.StringVar(&s.key, "key", "", "`name` of a stock change, to repeat it without making it twice")
 	cmd.MarkFlagsOneRequired("cap", "limit", "starts", "ends", "stock-add")
 	return cmd
 }
@@ -121,6 +130,8 @@ func (c *cli) setSale(cmd *cobra.Command, id string, s saleSet) error {
 		return badUsage("--stock-add must not be 0")
 	case restock && strings.TrimSpace(s.reason) == "":
 		return badUsage("--stock-add needs --reason")
+	case changed("key") && !restock:
+		return badUsage("--key names a change of stock: it needs --stock-add")
 	}
 	edit := saleEdit{Reason: s.reason}
 	if changed("cap") {
@@ -146,12 +157,46 @@ func (c *cli) setSale(cmd *cobra.Command, id string, s saleSet) error {
 		if !restock {
 			return text, nil
 		}
-		text, err = o.call(ctx, http.MethodPost, "/sales/"+id+"/stock", map[string]any{"delta": s.stock, "reason": s.reason})
-		if err != nil && edited {
+		text, err = s.restock(ctx, o, id)
+		switch {
+		case err != nil && edited && errors.Is(err, errMaybeDone):
+			err = fmt.Errorf("the settings are changed: %w", err)
+		case err != nil && edited:
 			err = fmt.Errorf("the settings are changed, the stock is not: %w", err)
 		}
 		return text, err
 	})
+}
+
+const (
+	restockTries = 3
+	restockPause = 500 * time.Millisecond
+)
+
+// restock changes the stock, and asks again under the same key where no answer says what became of it.
+func (s saleSet) restock(ctx context.Context, o *opsClient, id string) (text []byte, err error) {
+	key := cmp.Or(s.key, uuid.NewString())
+	header := map[string]string{"Idempotency-Key": strconv.Quote(key)}
+	open := false
+	for try := range restockTries {
+		if try > 0 {
+			select {
+			case <-time.After(restockPause):
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			}
+		}
+		text, err = o.send(ctx, http.MethodPost, "/sales/"+id+"/stock", header, map[string]any{"delta": s.stock, "reason": s.reason})
+		refused, answered := errors.AsType[apiError](err)
+		if err == nil || answered && refused.Code != string(gateway.CodeUnavailable) {
+			return text, err
+		}
+		open = open || answered || errors.Is(err, errMaybeDone)
+	}
+	if open {
+		err = fmt.Errorf("whether the stock is changed is not known, repeat the command with --key %s and it is changed once (%w): %w", key, errMaybeDone, err)
+	}
+	return nil, err
 }
 
 // window checks --starts and --ends at once and returns what works them out:

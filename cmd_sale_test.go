@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -137,4 +139,46 @@ func TestSaleSetHalfDone(t *testing.T) {
 	require.Equal(t, exitFailure, got.code)
 	require.Equal(t, "sluice: sale summer: the settings are changed, the stock is not: conflict: fewer units are available\n", got.err)
 	require.Empty(t, got.out)
+}
+
+// A stock change whose answer is lost is asked for again under its key; what nobody knows is not called a failure.
+func TestSaleSetWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var keys []string
+	answers := []http.HandlerFunc{}
+	env, ops := operations(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		keys = append(keys, r.Header.Get("Idempotency-Key"))
+		answers[min(len(keys), len(answers))-1](w, r)
+	})
+	lost := func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }
+	away := func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = io.WriteString(w, `{"code":"unavailable","detail":"who knows"}`)
+	}
+	made := func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, strings.Replace(summer, `"unheard_of":1`, `"in_line":false`, 1))
+	}
+	set := func(with []http.HandlerFunc, more ...string) (outcome, []string) {
+		mu.Lock()
+		keys, answers = nil, with
+		mu.Unlock()
+		got := sluice(t, env, append([]string{"sale", "set", "summer", "--stock-add", "5", "--reason", "found", ops}, more...)...)
+		mu.Lock()
+		defer mu.Unlock()
+		require.GreaterOrEqual(t, len(keys), 3)
+		return got, slices.Compact(slices.Clone(keys))
+	}
+	got, asked := set([]http.HandlerFunc{lost, away, made})
+	require.Equal(t, exitSuccess, got.code, got.err)
+	require.Contains(t, got.out, "made in the ledger; the line follows by itself")
+	require.Len(t, asked, 1, "always the same key")
+	require.Len(t, asked[0], 38, "made for this change")
+
+	got, asked = set([]http.HandlerFunc{away, lost}, "--key", "box-1")
+	require.Equal(t, exitFailure, got.code)
+	require.Equal(t, []string{`"box-1"`}, asked)
+	require.Regexp(t, "^sluice: sale summer: whether the stock is changed is not known, repeat the command with --key box-1 and it is changed once", got.err)
 }

@@ -159,6 +159,13 @@ func (o *opsClient) call(ctx context.Context, method, path string, body any) ([]
 // callIf is call for a change that was decided on what had the ETag match;
 // without one it has no condition.
 func (o *opsClient) callIf(ctx context.Context, method, path, match string, body any) ([]byte, error) {
+	if match == "" {
+		return o.send(ctx, method, path, nil, body)
+	}
+	return o.send(ctx, method, path, map[string]string{"If-Match": match}, body)
+}
+
+func (o *opsClient) send(ctx context.Context, method, path string, headers map[string]string, body any) ([]byte, error) {
 	var sent io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)
@@ -180,18 +187,18 @@ func (o *opsClient) callIf(ctx context.Context, method, path, match string, body
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if match != "" {
-		req.Header.Set("If-Match", match)
+	for name, value := range headers {
+		req.Header.Set(name, value)
 	}
 	resp, err := o.http.Do(req)
 	if err != nil {
-		return nil, o.unreachable(err)
+		return nil, o.unanswered(method, err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, opsMaxAnswer+1))
 	switch {
 	case err != nil:
-		return nil, o.unreachable(err)
+		return nil, o.unanswered(method, err)
 	case len(text) > opsMaxAnswer:
 		return nil, o.at(fmt.Errorf("the answer to %s %s is longer than %d bytes", method, path, opsMaxAnswer))
 	case resp.StatusCode/100 != 2:
@@ -202,6 +209,18 @@ func (o *opsClient) callIf(ctx context.Context, method, path, match string, body
 		return nil, o.at(errors.New("answered with something else than JSON: is it the operations listener? set --ops"))
 	}
 	return text, nil
+}
+
+// errMaybeDone marks a change that was sent and got no answer.
+var errMaybeDone = errors.New("it may have been done all the same")
+
+// unanswered says why there is no answer, and of a change that was sent, that nobody knows what came of it.
+func (o *opsClient) unanswered(method string, err error) error {
+	why := o.unreachable(err)
+	if dial, ok := errors.AsType[*net.OpError](err); method == http.MethodGet || ok && dial.Op == "dial" {
+		return why
+	}
+	return fmt.Errorf("%w; %w", why, errMaybeDone)
 }
 
 func (o *opsClient) at(err error) error { return fmt.Errorf("operations listener %s: %w", o.base, err) }

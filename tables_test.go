@@ -20,9 +20,9 @@ func TestTablesOfTheNewerCommands(t *testing.T) {
 			[]string{"SALE IN LINE OLDEST ADMITTED/S DRAINED/S REFUSED/S LEASED RETRYING SUSPECT DEAD STOCK", "phone 7/2000 1.2s 12.3 56.8 90 3 4 2 5 470"}},
 		"queue show": {queueCard, `{"sale":"phone","depth":7,"capacity":2000,"served":11,"admitted":18,"rebuilding":true}`,
 			[]string{"sale phone", "in line 7/2000", "ever admitted 18", "ever drained 11", "line being rebuilt"}},
-		"queue leases": {leaseTable, `{"total":3,"leases":[{"batch_id":"b1","instance":"worker-1","tickets":20,"deadline":"2027-06-01T12:00:00.000Z","age_seconds":2.5},
+		"queue leases": {leaseTable, `{"total":3,"next":2,"leases":[{"batch_id":"b1","instance":"worker-1","tickets":20,"deadline":"2027-06-01T12:00:00.000Z","age_seconds":2.5},
 			{"batch_id":"b2","tickets":1,"deadline":"2027-06-01T11:00:00.000Z","overdue":true}]}`,
-			[]string{"BATCH INSTANCE TICKETS AGE DEADLINE", "b1 worker-1 20 2.5s 2027-06-01T12:00:00.000Z", "b2 - 1 0.0s 2027-06-01T11:00:00.000Z (overdue)", "and 1 more"}},
+			[]string{"BATCH INSTANCE TICKETS AGE DEADLINE", "b1 worker-1 20 2.5s 2027-06-01T12:00:00.000Z", "b2 - 1 0.0s 2027-06-01T11:00:00.000Z (overdue)", "3 in all, more with --skip 2"}},
 		"admin-log": {logTable, `{"next_cursor":"abc","entries":[
 			{"at":"2027-06-01T12:00:00.000Z","actor":"cli:ann","action":"sale.update","target":"phone","reason":"full","before":{"cap":1,"title":"T"},"after":{"cap":2,"title":"T"}},
 			{"at":"2027-06-01T12:00:01.000Z","actor":"cli:bob","action":"topic.delete","target":"t","before":{"name":"t"},"after":null},

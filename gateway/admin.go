@@ -3,11 +3,13 @@ package gateway
 import (
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	gojson "github.com/go-json-experiment/json"
+	"github.com/google/uuid"
 
 	"sluice/inventory"
 	"sluice/order"
@@ -24,6 +26,7 @@ type adminSale struct {
 	Epoch       int64      `json:"epoch"`
 	Line        *queueBody `json:"line,omitempty"`
 	DrainPerSec float64    `json:"drain_per_second"`
+	InLine      *bool      `json:"in_line,omitempty"` // of a change just made: whether the line has it; false: it follows by itself
 }
 
 // adminBody shows a sale with its line as it is right now.
@@ -43,8 +46,27 @@ func (o *Ops) adminBody(sale inventory.Sale, stock inventory.Stock, line *queueB
 	return b
 }
 
+type adminSaleList struct {
+	Sales      []adminSale `json:"sales"`
+	NextCursor string      `json:"next_cursor,omitempty"`
+}
+
+// listSales pages through all sales, newest first.
 func (o *Ops) listSales(c *gin.Context) {
-	sales, stock, err := o.Catalog.List(c.Request.Context())
+	limit, bad := pageSize(c)
+	var after *inventory.SaleCursor
+	if text, ok := c.GetQuery("cursor"); ok {
+		cursor, valid := inventory.ParseSaleCursor(text)
+		if !valid {
+			bad = append(bad, FieldError{"cursor", "must be the next_cursor of an earlier page"})
+		}
+		after = &cursor
+	}
+	if len(bad) > 0 {
+		WriteProblem(c, InvalidRequest(bad...))
+		return
+	}
+	sales, stock, next, err := o.Catalog.Page(c.Request.Context(), after, limit)
 	if err != nil {
 		o.refuse(c, err)
 		return
@@ -58,16 +80,18 @@ func (o *Ops) listSales(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	bodies := make([]adminSale, len(sales))
+	list := adminSaleList{Sales: make([]adminSale, len(sales))}
 	for i, s := range sales {
-		bodies[i] = o.adminBody(s, stock[s.ID], lines[i])
+		list.Sales[i] = o.adminBody(s, stock[s.ID], lines[i])
 	}
-	c.JSON(http.StatusOK, gin.H{"sales": bodies})
+	if next != nil {
+		list.NextCursor = next.String()
+	}
+	c.JSON(http.StatusOK, list)
 }
 
-func (o *Ops) showSale(c *gin.Context) { o.answerSale(c, http.StatusOK, c.Param("sale")) }
-
-func (o *Ops) answerSale(c *gin.Context, status int, id string) {
+func (o *Ops) showSale(c *gin.Context) {
+	id := c.Param("sale")
 	sale, stock, err := o.Catalog.Get(c.Request.Context(), id)
 	if err != nil {
 		o.refuse(c, err)
@@ -78,7 +102,7 @@ func (o *Ops) answerSale(c *gin.Context, status int, id string) {
 		o.refuse(c, err)
 		return
 	}
-	c.JSON(status, o.adminBody(sale, stock, lines[0]))
+	c.JSON(http.StatusOK, o.adminBody(sale, stock, lines[0]))
 }
 
 type createBody struct {
@@ -107,15 +131,14 @@ func (o *Ops) createSale(c *gin.Context) {
 	if body.EndsAt.IsZero() {
 		body.EndsAt = body.StartsAt.Add(24 * time.Hour)
 	}
-	_, err := o.Catalog.Create(c.Request.Context(), inventory.NewSale{ID: body.ID, Title: body.Title, SKU: body.SKU, Stock: body.Stock,
+	sale, err := o.Catalog.Create(c.Request.Context(), inventory.NewSale{ID: body.ID, Title: body.Title, SKU: body.SKU, Stock: body.Stock,
 		PriceCents: body.PriceCents, Currency: body.Currency, PerUserLimit: body.PerUserLimit, Cap: body.Cap,
 		StartsAt: body.StartsAt, EndsAt: body.EndsAt, Open: body.Open, Reason: body.Reason}, actorOf(c))
 	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	o.carry(c)
-	o.answerSale(c, http.StatusCreated, body.ID)
+	o.answerChange(c, http.StatusCreated, sale, inventory.Stock{SaleID: sale.ID, Total: body.Stock, Available: body.Stock})
 }
 
 // reasonBody is what every change may say about itself.
@@ -135,12 +158,12 @@ func (o *Ops) setState(state string) gin.HandlerFunc {
 		if !o.read(c, &body) {
 			return
 		}
-		if _, err := o.Catalog.SetState(c.Request.Context(), c.Param("sale"), state, actorOf(c), body.Reason); err != nil {
+		sale, stock, err := o.Catalog.SetState(c.Request.Context(), c.Param("sale"), state, actorOf(c), body.Reason)
+		if err != nil {
 			o.refuse(c, err)
 			return
 		}
-		o.carry(c)
-		o.answerSale(c, http.StatusOK, c.Param("sale"))
+		o.answerChange(c, http.StatusOK, sale, stock)
 	}
 }
 
@@ -152,41 +175,77 @@ func (o *Ops) updateSale(c *gin.Context) {
 	if !o.read(c, &body) {
 		return
 	}
-	if _, err := o.Catalog.Update(c.Request.Context(), c.Param("sale"), body.Change, actorOf(c), body.Reason); err != nil {
+	sale, stock, err := o.Catalog.Update(c.Request.Context(), c.Param("sale"), body.Change, actorOf(c), body.Reason)
+	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	o.carry(c)
-	o.answerSale(c, http.StatusOK, c.Param("sale"))
+	o.answerChange(c, http.StatusOK, sale, stock)
 }
 
+// adjustStock changes the stock once under each Idempotency-Key.
 func (o *Ops) adjustStock(c *gin.Context) {
 	var body struct {
 		Delta int64 `json:"delta"`
 		reasonBody
 	}
+	key, problem := IdempotencyKey(c.Request.Header)
+	if problem != nil {
+		WriteProblem(c, *problem)
+		return
+	}
 	if !o.read(c, &body) {
 		return
 	}
-	if _, err := o.Catalog.AdjustStock(c.Request.Context(), c.Param("sale"), body.Delta, actorOf(c), body.Reason); err != nil {
+	if key == "" {
+		key = uuid.NewString()
+	}
+	done, err := o.Catalog.AdjustStock(c.Request.Context(), inventory.Adjustment{Sale: c.Param("sale"), Delta: body.Delta, Actor: actorOf(c), Reason: body.Reason, Key: key})
+	if errors.Is(err, inventory.ErrMaybeAdjusted) {
+		p := NewProblem(CodeUnavailable, "Whether the stock is changed is not known. Repeat the request with "+idempotencyHeader+": "+strconv.Quote(key)+", and it is changed once. "+err.Error())
+		p.RetryAfter = time.Second
+		WriteProblem(c, p)
+		return
+	}
+	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	o.carry(c)
-	o.answerSale(c, http.StatusOK, c.Param("sale"))
+	if done.Repeated {
+		c.Header("Idempotency-Replayed", "true")
+	}
+	o.answerChange(c, http.StatusOK, done.Sale, done.Stock)
+}
+
+// answerChange answers for a change of a sale that is made, whatever happens from here on: what the line or the database does not tell
+// is answered as the change left it.
+func (o *Ops) answerChange(c *gin.Context, status int, sale inventory.Sale, stock inventory.Stock) {
+	ctx, inLine := c.Request.Context(), o.carry(c)
+	if now, left, err := o.Catalog.Get(ctx, sale.ID); err == nil {
+		sale, stock = now, left
+	}
+	var line *queueBody
+	if lines, err := o.lines(ctx, []string{sale.ID}); err == nil {
+		line = lines[0]
+	}
+	body := o.adminBody(sale, stock, line)
+	body.InLine = &inLine
+	c.JSON(status, body)
 }
 
 // carry brings a change into the line and this process' book before the
 // answer: the operator sees it done. Other instances follow within a second,
-// and so does this one should it fail here.
-func (o *Ops) carry(c *gin.Context) {
+// and so does this one should it fail here, which it reports.
+func (o *Ops) carry(c *gin.Context) bool {
 	ctx := c.Request.Context()
-	if err := o.Keeper.Carry(ctx); err != nil {
-		o.log.Warn("change not yet carried into the line", "sale", c.Param("sale"), "error", err)
+	kept := o.Keeper.Carry(ctx)
+	if kept != nil {
+		o.log.Warn("change not yet carried into the line", "sale", c.Param("sale"), "error", kept)
 	}
 	if err := o.Book.Refresh(ctx); err != nil {
 		o.log.Warn("change not yet seen by this instance", "sale", c.Param("sale"), "error", err)
 	}
+	return kept == nil
 }
 
 func (o *Ops) listOrders(c *gin.Context) {
@@ -195,8 +254,7 @@ func (o *Ops) listOrders(c *gin.Context) {
 		WriteProblem(c, InvalidRequest(bad...))
 		return
 	}
-	if _, _, err := o.Catalog.Get(c.Request.Context(), c.Param("sale")); err != nil {
-		o.refuse(c, err)
+	if !o.checkSale(c, c.Param("sale")) {
 		return
 	}
 	views, next, err := o.Finder.ListBySale(c.Request.Context(), c.Param("sale"), after, limit)
@@ -269,7 +327,7 @@ func (o *Ops) read(c *gin.Context, into any) bool {
 func (o *Ops) refuse(c *gin.Context, err error) {
 	code := codeOf(err)
 	detail := detailOf(code, err)
-	if code == CodeUnavailable || errors.Is(err, ErrNoVersion) {
+	if code == CodeUnavailable || code == CodeNotFound { // it names what is missing
 		detail = err.Error()
 	}
 	p := NewProblem(code, detail)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -210,7 +211,7 @@ func (o *Ops) setting(c *gin.Context, key string) Setting {
 // checkSale refuses a sale that does not exist, before anything is kept under its name.
 func (o *Ops) checkSale(c *gin.Context, id string) bool {
 	if !ValidSaleID(id) {
-		o.refuse(c, inventory.ErrNoSale)
+		o.refuse(c, fmt.Errorf("%q: %w", id, inventory.ErrNoSale))
 		return false
 	}
 	if _, _, err := o.Catalog.Get(c.Request.Context(), id); err != nil {

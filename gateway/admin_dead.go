@@ -33,23 +33,24 @@ func deadBodyOf(l queue.DeadLetter) deadBody {
 		FailedAt: formatTime(t.At), Unreadable: l.Err != nil}
 }
 
+// skipOf reads ?skip=, and adds to bad.
+func skipOf(c *gin.Context, bad []FieldError) (int64, []FieldError) {
+	skip, err := strconv.ParseInt(c.DefaultQuery("skip", "0"), 10, 64)
+	if err != nil || skip < 0 {
+		bad = append(bad, FieldError{"skip", "must be a whole number, 0 or more"})
+	}
+	return skip, bad
+}
+
 // listDead pages through the dead letters of a sale, newest first.
 func (o *Ops) listDead(c *gin.Context) {
-	_, limit, bad := pageOf(c)
-	skip := int64(0)
-	if text, ok := c.GetQuery("skip"); ok {
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 0 {
-			bad = append(bad, FieldError{"skip", "must be a whole number, 0 or more"})
-		}
-		skip = n
-	}
+	limit, bad := pageSize(c)
+	skip, bad := skipOf(c, bad)
 	if len(bad) > 0 {
 		WriteProblem(c, InvalidRequest(bad...))
 		return
 	}
-	if _, _, err := o.Catalog.Get(c.Request.Context(), c.Param("sale")); err != nil {
-		o.refuse(c, err)
+	if !o.checkSale(c, c.Param("sale")) {
 		return
 	}
 	letters, err := o.Dead.List(c.Request.Context(), c.Param("sale"), skip, int64(limit)+1)
@@ -68,6 +69,9 @@ func (o *Ops) listDead(c *gin.Context) {
 }
 
 func (o *Ops) showDead(c *gin.Context) {
+	if !o.checkSale(c, c.Param("sale")) {
+		return
+	}
 	letter, err := o.Dead.Show(c.Request.Context(), c.Param("sale"), c.Param("id"))
 	if err != nil {
 		o.refuse(c, err)
@@ -78,7 +82,7 @@ func (o *Ops) showDead(c *gin.Context) {
 
 func (o *Ops) requeueDead(c *gin.Context) {
 	var body reasonBody
-	if !o.read(c, &body) {
+	if !o.read(c, &body) || !o.checkSale(c, c.Param("sale")) {
 		return
 	}
 	if err := o.Dead.Requeue(c.Request.Context(), c.Param("sale"), c.Param("id"), actorOf(c), body.Reason); err != nil {
@@ -90,7 +94,7 @@ func (o *Ops) requeueDead(c *gin.Context) {
 
 func (o *Ops) dropDead(c *gin.Context) {
 	var body reasonBody
-	if !o.read(c, &body) {
+	if !o.read(c, &body) || !o.checkSale(c, c.Param("sale")) {
 		return
 	}
 	if err := o.Dead.Drop(c.Request.Context(), c.Param("sale"), c.Param("id"), actorOf(c), body.Reason); err != nil {
@@ -108,7 +112,9 @@ func (o *Ops) rebuild(c *gin.Context) {
 		return
 	}
 	ctx, sale := c.Request.Context(), c.Param("sale")
-	if !o.checkSale(c, sale) {
+	known, stock, err := o.Catalog.Get(ctx, sale)
+	if err != nil {
+		o.refuse(c, err)
 		return
 	}
 	before, err := o.Lines.Of(sale).View(ctx)
@@ -131,8 +137,7 @@ func (o *Ops) rebuild(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	o.carry(c)
-	o.answerSale(c, http.StatusOK, sale)
+	o.answerChange(c, http.StatusOK, known, stock)
 }
 
 // lineImage is a line as the admin log shows it.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
-	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -131,11 +130,8 @@ func (o *Ops) cancelMessage(c *gin.Context) {
 
 // listDeadMessages pages through the dead letters of a topic, newest first.
 func (o *Ops) listDeadMessages(c *gin.Context) {
-	_, limit, bad := pageOf(c)
-	skip, err := strconv.ParseInt(c.DefaultQuery("skip", "0"), 10, 64)
-	if err != nil || skip < 0 {
-		bad = append(bad, FieldError{"skip", "must be a whole number, 0 or more"})
-	}
+	limit, bad := pageSize(c)
+	skip, bad := skipOf(c, bad)
 	if len(bad) > 0 {
 		WriteProblem(c, InvalidRequest(bad...))
 		return

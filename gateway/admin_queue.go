@@ -78,19 +78,40 @@ func (o *Ops) lines(ctx context.Context, sales []string) ([]*queueBody, error) {
 	return lines, nil
 }
 
+type queueList struct {
+	Lines      []*queueBody `json:"lines"`
+	NextCursor string       `json:"next_cursor,omitempty"`
+}
+
+// queue pages through the lines by the ids of their sales: the cursor is the last id of a page. What this instance has not heard of
+// yet, a sale that was created a moment ago, is missing.
 func (o *Ops) queue(c *gin.Context) {
-	found, err := o.lines(c.Request.Context(), o.Book.Active())
+	limit, bad := pageSize(c)
+	after, going := c.GetQuery("cursor")
+	if going && !ValidSaleID(after) {
+		bad = append(bad, FieldError{"cursor", "must be the next_cursor of an earlier page"})
+	}
+	if len(bad) > 0 {
+		WriteProblem(c, InvalidRequest(bad...))
+		return
+	}
+	sales := slices.DeleteFunc(o.Book.Active(), func(sale string) bool { return sale <= after })
+	slices.Sort(sales)
+	list := queueList{Lines: []*queueBody{}}
+	if len(sales) > limit {
+		sales, list.NextCursor = sales[:limit], sales[limit-1]
+	}
+	found, err := o.lines(c.Request.Context(), sales)
 	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	lines := []*queueBody{}
 	for _, b := range found {
 		if b != nil {
-			lines = append(lines, b)
+			list.Lines = append(list.Lines, b)
 		}
 	}
-	c.JSON(http.StatusOK, gin.H{"lines": lines})
+	c.JSON(http.StatusOK, list)
 }
 
 // showQueue shows one line.
@@ -132,12 +153,14 @@ type leaseBody struct {
 
 type leaseList struct {
 	Leases []leaseBody `json:"leases"`
-	Total  int64       `json:"total"` // listed or not
+	Total  int64       `json:"total"`          // listed or not
+	Next   int64       `json:"next,omitempty"` // skip for the next page; absent on the last
 }
 
 // listLeases shows what workers hold of one line, those first whose lease ends first.
 func (o *Ops) listLeases(c *gin.Context) {
 	limit, bad := pageSize(c)
+	skip, bad := skipOf(c, bad)
 	if len(bad) > 0 {
 		WriteProblem(c, InvalidRequest(bad...))
 		return
@@ -145,12 +168,15 @@ func (o *Ops) listLeases(c *gin.Context) {
 	if !o.checkSale(c, c.Param("sale")) {
 		return
 	}
-	found, total, err := o.Lines.Of(c.Param("sale")).Leases(c.Request.Context(), limit)
+	found, total, err := o.Lines.Of(c.Param("sale")).Leases(c.Request.Context(), skip, limit)
 	if err != nil {
 		o.refuse(c, err)
 		return
 	}
 	list := leaseList{Leases: make([]leaseBody, len(found)), Total: total}
+	if upTo := skip + int64(len(found)); upTo < total && len(found) > 0 {
+		list.Next = upTo
+	}
 	for i, l := range found {
 		list.Leases[i] = leaseBody{BatchID: l.Batch, Instance: l.Instance, Tickets: l.Tickets, Orders: orEmpty(l.Orders), Deadline: formatTime(l.Deadline),
 			AgeSeconds: max(o.Lease-l.Left, 0).Seconds(), Overdue: l.Left < 0}

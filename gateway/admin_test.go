@@ -133,6 +133,7 @@ func TestAdminRefusals(t *testing.T) {
 		{"POST", "/sales/phone/open", `{"why":"x"}`, CodeInvalidRequest, "why"},
 		{"POST", "/sales/closed/open", ``, CodeConflict, ""},
 		{"POST", "/sales/phone/stock", `{"delta":1}`, CodeInvalidRequest, "reason"},
+		{"POST", "/sales/phone/stock", `{}`, CodeInvalidRequest, "delta reason"},
 		{"POST", "/sales/phone/stock", `{"delta":0,"reason":"x"}`, CodeInvalidRequest, "delta"},
 		{"POST", "/sales/phone/stock", `{"delta":1.5,"reason":"x"}`, CodeInvalidRequest, "delta"},
 		{"POST", "/sales/phone/stock", `{"delta":-4,"reason":"x"}`, CodeConflict, ""},

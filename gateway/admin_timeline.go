@@ -49,31 +49,38 @@ const (
 	mostTimelines    = 20 // each asks both stores
 )
 
-// userTimelines tells what happened to the newest orders of one user.
+type timelineList struct {
+	Timelines  []timelineBody `json:"timelines"`
+	NextCursor string         `json:"next_cursor,omitempty"`
+}
+
+// userTimelines pages through what happened to the orders of one user, newest first.
 func (o *Ops) userTimelines(c *gin.Context) {
-	user, limit, bad := c.Query("user"), defaultTimelines, []FieldError(nil)
-	if !validUser(user) {
-		bad = append(bad, FieldError{"user", "must be 1 to 128 bytes without control characters"})
-	}
-	if text, ok := c.GetQuery("limit"); ok {
-		n, err := strconv.Atoi(text)
-		if err != nil || n < 1 || n > mostTimelines {
+	user, limit := c.Query("user"), defaultTimelines
+	after, asked, bad := pageOf(c)
+	if _, ok := c.GetQuery("limit"); ok {
+		if limit = asked; len(bad) == 0 && limit > mostTimelines {
 			bad = append(bad, FieldError{"limit", "must be a whole number from 1 to " + strconv.Itoa(mostTimelines)})
 		}
-		limit = n
+	}
+	if !validUser(user) {
+		bad = append(bad, FieldError{"user", "must be 1 to 128 bytes without control characters"})
 	}
 	if len(bad) > 0 {
 		WriteProblem(c, InvalidRequest(bad...))
 		return
 	}
-	timelines, err := o.Timelines.ByUser(c.Request.Context(), user, limit)
+	timelines, next, err := o.Timelines.ByUser(c.Request.Context(), user, after, limit)
 	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	bodies := make([]timelineBody, len(timelines))
+	list := timelineList{Timelines: make([]timelineBody, len(timelines))}
 	for i, t := range timelines {
-		bodies[i] = timelineBodyOf(t)
+		list.Timelines[i] = timelineBodyOf(t)
 	}
-	c.JSON(http.StatusOK, gin.H{"timelines": bodies})
+	if next != nil {
+		list.NextCursor = next.String()
+	}
+	c.JSON(http.StatusOK, list)
 }

@@ -34,7 +34,7 @@ func codeOf(err error) Code {
 		return CodeQueueFull
 	case errors.Is(err, queue.ErrSoldOut):
 		return CodeSoldOut
-	case errors.Is(err, queue.ErrMismatch):
+	case errors.Is(err, queue.ErrMismatch), errors.Is(err, inventory.ErrOtherAdjustment):
 		return CodeIdempotencyMismatch
 	case errors.Is(err, ErrVersion):
 		return CodeStale

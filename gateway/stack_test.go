@@ -190,7 +190,7 @@ func (s *stack) carry() {
 
 func (s *stack) setState(sale, state string) {
 	s.t.Helper()
-	_, err := s.catalog.SetState(s.t.Context(), sale, state, "test", "")
+	_, _, err := s.catalog.SetState(s.t.Context(), sale, state, "test", "")
 	require.NoError(s.t, err)
 	s.carry()
 }

@@ -67,7 +67,7 @@ func TestAuditFollowsWhatMovesBetweenItsLooks(t *testing.T) {
 			{"ended unreleased", func() { again := w.admit("again", 2); w.work(10); endUnreleased(again) }},
 			{"released by the keeper", w.keep},
 			{"stock adjusted", func() {
-				_, err := w.catalog.AdjustStock(w.ctx, theSale, 7, "test", "found")
+				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 7, Actor: "test", Reason: "found"})
 				require.NoError(w.t, err)
 			}},
 			{"the line learns of it", w.keep},

@@ -213,7 +213,7 @@ func (s *storm) restock() error {
 	if delta%2 == 0 {
 		delta = -2
 	}
-	_, err := s.catalog.AdjustStock(s.ctx, theSale, delta, "test", "storm")
+	_, err := s.catalog.AdjustStock(s.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "test", Reason: "storm"})
 	if errors.Is(err, inventory.ErrShort) {
 		err = nil
 	}

@@ -40,14 +40,14 @@ func TestBookKnowsSalesAndLines(t *testing.T) {
 		require.EqualValues(w.t, 10, w.entry().Stock.Available)
 
 		// What is known of the line survives a refresh of the sales.
-		_, err := w.catalog.SetState(w.ctx, theSale, inventory.Paused, "test", "")
+		_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Paused, "test", "")
 		require.NoError(w.t, err)
 		require.NoError(w.t, w.book.Refresh(w.ctx))
 		require.Equal(w.t, inventory.Paused, w.entry().Sale.State)
 		require.EqualValues(w.t, 4, w.entry().View().Waiting)
 		require.EqualValues(w.t, 6, w.entry().Remaining())
 
-		_, err = w.catalog.AdjustStock(w.ctx, theSale, -8, "test", "lost")
+		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -8, Actor: "test", Reason: "lost"})
 		require.NoError(w.t, err)
 		w.keep()
 		w.book.Look(w.ctx)
@@ -65,7 +65,7 @@ func TestBookListsActiveSales(t *testing.T) {
 	w.keep()
 	w.book.Look(w.ctx)
 	require.Equal(t, []string{"third", "second", "first"}, w.book.Active())
-	_, err := w.catalog.SetState(w.ctx, "second", inventory.Closed, "test", "")
+	_, _, err := w.catalog.SetState(w.ctx, "second", inventory.Closed, "test", "")
 	require.NoError(t, err)
 	w.keep()
 	w.book.Look(w.ctx)

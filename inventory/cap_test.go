@@ -77,7 +77,7 @@ func TestKeeperCarriesCaps(t *testing.T) {
 
 	own := 400
 	sale, _ := w.get()
-	_, err := w.catalog.Update(w.ctx, sale.ID, inventory.Change{Cap: &own}, "ann", "")
+	_, _, err := w.catalog.Update(w.ctx, sale.ID, inventory.Change{Cap: &own}, "ann", "")
 	require.NoError(t, err)
 	require.EqualValues(t, 400, lineCap())
 	pace.PerSecond = 30

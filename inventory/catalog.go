@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -40,7 +42,7 @@ func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, er
 		if err := tx.Create(&Stock{SaleID: n.ID, Total: n.Stock, Available: n.Stock}).Error; err != nil {
 			return err
 		}
-		if err := addMove(tx, n.ID, n.Stock, "created", actor, now); err != nil {
+		if err := addMove(tx, Adjustment{Sale: n.ID, Delta: n.Stock, Actor: actor, Reason: "created"}, now); err != nil {
 			return err
 		}
 		image := sale.image()
@@ -56,10 +58,10 @@ func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, er
 	return sale, nil
 }
 
-// SetState opens, pauses or closes a sale. Closing is final.
-func (c *Catalog) SetState(ctx context.Context, id, state, actor, reason string) (Sale, error) {
+// SetState opens, pauses or closes a sale, and returns it as it is then. Closing is final.
+func (c *Catalog) SetState(ctx context.Context, id, state, actor, reason string) (Sale, Stock, error) {
 	if state != Open && state != Paused && state != Closed {
-		return Sale{}, InvalidError{{"state", "must be open, paused or closed"}}
+		return Sale{}, Stock{}, InvalidError{{"state", "must be open, paused or closed"}}
 	}
 	return c.change(ctx, id, actor, "sale."+state, reason, func(s *Sale) error {
 		s.State = state
@@ -75,8 +77,8 @@ type Change struct {
 	EndsAt       *time.Time `json:"ends_at"`
 }
 
-// Update changes a sale's cap, limit or window.
-func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reason string) (Sale, error) {
+// Update changes a sale's cap, limit or window, and returns it as it is then.
+func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reason string) (Sale, Stock, error) {
 	return c.change(ctx, id, actor, "sale.update", reason, func(s *Sale) error {
 		if ch.Cap != nil {
 			s.Cap = *ch.Cap
@@ -100,14 +102,13 @@ func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reaso
 	})
 }
 
-func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, edit func(*Sale) error) (Sale, error) {
+func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, edit func(*Sale) error) (after Sale, stock Stock, err error) {
 	act := Act{actor, action, id, id, reason}
 	if err := act.Check(); err != nil {
-		return Sale{}, err
+		return Sale{}, Stock{}, err
 	}
-	var after Sale
 	now := c.now().UnixMilli()
-	err := c.db.Tx(ctx, func(tx *gorm.DB) error {
+	err = c.db.Tx(ctx, func(tx *gorm.DB) error {
 		before, err := lockSale(tx, id)
 		if err != nil {
 			return err
@@ -126,58 +127,15 @@ func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, 
 		if err := tx.Model(&Sale{}).Where("id = ?", id).Updates(columns).Error; err != nil {
 			return err
 		}
+		if err := tx.Take(&stock, "sale_id = ?", id).Error; err != nil {
+			return err
+		}
 		return act.Log(tx, c.now(), before.image(), after.image())
 	})
 	if err != nil {
-		return Sale{}, fmt.Errorf("change sale %s: %w", id, err)
+		return Sale{}, Stock{}, fmt.Errorf("change sale %s: %w", id, err)
 	}
-	return after, nil
-}
-
-// AdjustStock adds units to a sale's total, or removes them when delta is
-// negative; ErrShort when fewer than that are unsold. Tickets already in line
-// for removed units will fail as sold out. The reason is required.
-func (c *Catalog) AdjustStock(ctx context.Context, id string, delta int64, actor, reason string) (Stock, error) {
-	if delta == 0 || delta > maxStock || delta < -maxStock {
-		return Stock{}, InvalidError{{"delta", fmt.Sprintf("must not be 0 and lie between -%d and %d", maxStock, maxStock)}}
-	}
-	if !plainText(reason, 200) {
-		return Stock{}, InvalidError{{"reason", "must say why, in 1 to 200 characters"}}
-	}
-	var after Stock
-	now := c.now().UnixMilli()
-	err := c.db.Tx(ctx, func(tx *gorm.DB) error {
-		sale, err := lockSale(tx, id)
-		if err != nil {
-			return err
-		}
-		if sale.State == Closed {
-			return ErrClosed
-		}
-		// Fulfilment locks only the stock row; reading it under lock keeps before and after true.
-		var before Stock
-		if err := store.ForUpdate(tx).Take(&before, "sale_id = ?", id).Error; err != nil {
-			return err
-		}
-		after = Stock{SaleID: id, Total: before.Total + delta, Available: before.Available + delta}
-		if after.Available < 0 {
-			return ErrShort
-		}
-		if err := tx.Model(&Stock{}).Where("sale_id = ?", id).Updates(map[string]any{"total": after.Total, "available": after.Available}).Error; err != nil {
-			return err
-		}
-		if err := tx.Model(&Sale{}).Where("id = ?", id).Updates(map[string]any{"version": sale.Version + 1, "updated_at": now}).Error; err != nil {
-			return err
-		}
-		if err := addMove(tx, id, delta, reason, actor, now); err != nil {
-			return err
-		}
-		return Act{actor, "stock.adjust", id, id, reason}.Log(tx, c.now(), before, after)
-	})
-	if err != nil {
-		return Stock{}, fmt.Errorf("adjust the stock of %s by %d: %w", id, delta, err)
-	}
-	return after, nil
+	return after, stock, nil
 }
 
 // Get returns one sale and its ledger, or ErrNoSale.
@@ -194,6 +152,58 @@ func (c *Catalog) Get(ctx context.Context, id string) (Sale, Stock, error) {
 		return Sale{}, Stock{}, fmt.Errorf("%s: %w", id, ErrNoSale)
 	}
 	return sale, stock, err
+}
+
+// SaleCursor is a place in the list of sales, newest first.
+type SaleCursor struct {
+	CreatedAt int64 // unix ms
+	ID        string
+}
+
+// String is the cursor as clients carry it.
+func (c SaleCursor) String() string { return strconv.FormatInt(c.CreatedAt, 10) + "_" + c.ID }
+
+// ParseSaleCursor reads what String wrote.
+func ParseSaleCursor(text string) (SaleCursor, bool) {
+	ms, id, ok := strings.Cut(text, "_")
+	at, err := strconv.ParseInt(ms, 10, 64)
+	return SaleCursor{CreatedAt: at, ID: id}, ok && err == nil && at >= 0 && validID(id)
+}
+
+// Page returns up to limit sales with their ledgers, newest first; after is nil for the first page. The last result is the cursor of
+// the next page, nil on the last.
+func (c *Catalog) Page(ctx context.Context, after *SaleCursor, limit int) ([]Sale, map[string]Stock, *SaleCursor, error) {
+	var sales []Sale
+	stock := make(map[string]Stock, limit)
+	err := c.db.Snapshot(ctx, func(tx *gorm.DB) error {
+		query := tx.Order("created_at DESC, id").Limit(limit + 1)
+		if after != nil {
+			query = query.Where("created_at < ? OR (created_at = ? AND id > ?)", after.CreatedAt, after.CreatedAt, after.ID)
+		}
+		if err := query.Find(&sales).Error; err != nil {
+			return err
+		}
+		ids := make([]string, len(sales))
+		for i, s := range sales {
+			ids[i] = s.ID
+		}
+		var rows []Stock
+		if err := tx.Where("sale_id IN ?", ids).Find(&rows).Error; err != nil {
+			return err
+		}
+		for _, r := range rows {
+			stock[r.SaleID] = r
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, nil, fmt.Errorf("list sales: %w", err)
+	}
+	if len(sales) <= limit {
+		return sales, stock, nil, nil
+	}
+	last := sales[limit-1]
+	return sales[:limit], stock, &SaleCursor{CreatedAt: last.CreatedAt, ID: last.ID}, nil
 }
 
 // List returns every sale with its ledger, newest first.
@@ -223,8 +233,4 @@ func lockSale(tx *gorm.DB, id string) (Sale, error) {
 		return sale, ErrNoSale
 	}
 	return sale, err
-}
-
-func addMove(tx *gorm.DB, sale string, delta int64, reason, actor string, now int64) error {
-	return tx.Table("stock_moves").Create(map[string]any{"sale_id": sale, "delta": delta, "reason": reason, "actor": actor, "created_at": now}).Error
 }

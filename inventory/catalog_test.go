@@ -176,7 +176,7 @@ func TestStatesAndClosing(t *testing.T) {
 		version := int64(1)
 		for _, state := range []string{inventory.Open, inventory.Paused, inventory.Open, inventory.Closed} {
 			w.clock.Advance(time.Second)
-			sale, err := w.catalog.SetState(w.ctx, theSale, state, "ann", "because of "+state)
+			sale, _, err := w.catalog.SetState(w.ctx, theSale, state, "ann", "because of "+state)
 			require.NoError(w.t, err)
 			version++
 			stored, _ := w.get()
@@ -193,27 +193,30 @@ func TestStatesAndClosing(t *testing.T) {
 
 		ends := time.Now().Add(2 * time.Hour)
 		for name, change := range map[string]func() error{
-			"open":  func() error { _, err := w.catalog.SetState(w.ctx, theSale, inventory.Open, "ann", ""); return err },
-			"close": func() error { _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "ann", ""); return err },
+			"open":  func() error { _, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Open, "ann", ""); return err },
+			"close": func() error { _, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "ann", ""); return err },
 			"update": func() error {
-				_, err := w.catalog.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "ann", "")
+				_, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "ann", "")
 				return err
 			},
-			"stock": func() error { _, err := w.catalog.AdjustStock(w.ctx, theSale, 1, "ann", "more"); return err },
+			"stock": func() error {
+				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann", Reason: "more"})
+				return err
+			},
 		} {
 			require.ErrorIs(w.t, change(), inventory.ErrClosed, name)
 		}
 		require.Len(w.t, w.log(), 5)
 		var invalid inventory.InvalidError
 		for _, state := range []string{"", "draft", "ended", "OPEN"} {
-			_, err := w.catalog.SetState(w.ctx, theSale, state, "ann", "")
+			_, _, err := w.catalog.SetState(w.ctx, theSale, state, "ann", "")
 			require.ErrorAs(w.t, err, &invalid, state)
 		}
-		_, err := w.catalog.SetState(w.ctx, "nowhere", inventory.Open, "ann", "")
+		_, _, err := w.catalog.SetState(w.ctx, "nowhere", inventory.Open, "ann", "")
 		require.ErrorIs(w.t, err, inventory.ErrNoSale)
 		w.create(newSale("other", 1, 1))
 		for _, reason := range []string{strings.Repeat("x", 201), "a\x00b", "a\xffb"} {
-			_, err = w.catalog.SetState(w.ctx, "other", inventory.Paused, "ann", reason)
+			_, _, err = w.catalog.SetState(w.ctx, "other", inventory.Paused, "ann", reason)
 			require.ErrorAs(w.t, err, &invalid, "%q", reason)
 			require.Equal(w.t, "reason", invalid[0].Field)
 		}
@@ -243,7 +246,7 @@ func TestUpdateBounds(t *testing.T) {
 		number := func(n int) *int { return &n }
 		at := func(d time.Duration) *time.Time { t := time.Now().Add(d).Truncate(time.Millisecond).UTC(); return &t }
 		starts, ends := at(time.Hour), at(2*time.Hour)
-		sale, err := w.catalog.Update(w.ctx, theSale, inventory.Change{Cap: number(77), PerUserLimit: number(5), StartsAt: starts, EndsAt: ends}, "ann", "new plan")
+		sale, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{Cap: number(77), PerUserLimit: number(5), StartsAt: starts, EndsAt: ends}, "ann", "new plan")
 		require.NoError(w.t, err)
 		require.EqualValues(w.t, 2, sale.Version)
 		stored, _ := w.get()
@@ -254,14 +257,14 @@ func TestUpdateBounds(t *testing.T) {
 			"cap":            {Cap: number(queue.MaxCap + 1)},
 			"ends_at":        {EndsAt: at(time.Minute)},
 		} {
-			_, err := w.catalog.Update(w.ctx, theSale, change, "ann", "")
+			_, _, err := w.catalog.Update(w.ctx, theSale, change, "ann", "")
 			var invalid inventory.InvalidError
 			require.ErrorAs(w.t, err, &invalid)
 			require.Equal(w.t, field, invalid[0].Field)
 		}
-		_, err = w.catalog.Update(w.ctx, theSale, inventory.Change{PerUserLimit: number(1001)}, "ann", "")
+		_, _, err = w.catalog.Update(w.ctx, theSale, inventory.Change{PerUserLimit: number(1001)}, "ann", "")
 		require.Error(w.t, err)
-		same, err := w.catalog.Update(w.ctx, theSale, inventory.Change{}, "ann", "")
+		same, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{}, "ann", "")
 		require.NoError(w.t, err)
 		require.Equal(w.t, 77, same.Cap)
 		require.Len(w.t, w.log(), 3)
@@ -273,28 +276,28 @@ func TestAdjustStock(t *testing.T) {
 		w.open(10, 1)
 		w.admitMany(4)
 		w.work(4)
-		after, err := w.catalog.AdjustStock(w.ctx, theSale, 5, "ann", "found a box")
+		after, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "ann", Reason: "found a box"})
 		require.NoError(w.t, err)
-		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 15, Available: 11}, after)
-		after, err = w.catalog.AdjustStock(w.ctx, theSale, -11, "ann", "water damage")
+		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 15, Available: 11}, after.Stock)
+		after, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -11, Actor: "ann", Reason: "water damage"})
 		require.NoError(w.t, err)
-		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 4, Available: 0}, after)
-		_, err = w.catalog.AdjustStock(w.ctx, theSale, -1, "ann", "one more")
+		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 4, Available: 0}, after.Stock)
+		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -1, Actor: "ann", Reason: "one more"})
 		require.ErrorIs(w.t, err, inventory.ErrShort, "sold units cannot be taken away")
 		sale, stock := w.get()
 		require.EqualValues(w.t, 3, sale.Version)
-		require.Equal(w.t, after, stock)
+		require.Equal(w.t, inventory.Adjusted{Sale: sale, Stock: stock}, after)
 
 		var invalid inventory.InvalidError
 		for _, delta := range []int64{0, 1_000_000_001, math.MinInt64, math.MaxInt64} {
-			_, err = w.catalog.AdjustStock(w.ctx, theSale, delta, "ann", "why")
+			_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "ann", Reason: "why"})
 			require.ErrorAs(w.t, err, &invalid, "%d", delta)
 		}
 		for _, reason := range []string{"", strings.Repeat("x", 201), "a\nb"} {
-			_, err = w.catalog.AdjustStock(w.ctx, theSale, 1, "ann", reason)
+			_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann", Reason: reason})
 			require.ErrorAs(w.t, err, &invalid, "%q", reason)
 		}
-		_, err = w.catalog.AdjustStock(w.ctx, "nowhere", 1, "ann", "why")
+		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: "nowhere", Delta: 1, Actor: "ann", Reason: "why"})
 		require.ErrorIs(w.t, err, inventory.ErrNoSale)
 
 		var moves []struct {

@@ -51,7 +51,11 @@ func (d *DeadLetters) List(ctx context.Context, sale string, skip, n int64) ([]q
 
 // Show returns one dead letter, or queue.ErrNotDead.
 func (d *DeadLetters) Show(ctx context.Context, sale, id string) (queue.DeadLetter, error) {
-	return d.lines.Of(sale).DeadLetter(ctx, id)
+	letter, err := d.lines.Of(sale).DeadLetter(ctx, id)
+	if err != nil {
+		err = fmt.Errorf("order %s: %w", id, err)
+	}
+	return letter, err
 }
 
 // Requeue tries a dead letter again. It needs a unit and its user's slot, and

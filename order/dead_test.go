@@ -72,7 +72,7 @@ func TestADeadLetterThatNoLongerFitsStays(t *testing.T) {
 		require.Equal(t, order.Failed, w.rows()[ticket.ID].Status, "the row that says so is back")
 		w.work()
 
-		_, err := w.catalog.AdjustStock(w.ctx, theSale, 5, "test", "more found")
+		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test", Reason: "more found"})
 		require.NoError(t, err)
 		w.keep()
 		w.admit("ann", 1)

@@ -130,7 +130,7 @@ func (f *Finder) ByID(ctx context.Context, id string) (View, error) {
 			return v, nil
 		}
 	}
-	return View{}, ErrNotFound
+	return View{}, fmt.Errorf("%s: %w", id, ErrNotFound)
 }
 
 // Cursor is a place in a list that is sorted by admission, newest first.

@@ -166,7 +166,7 @@ func TestUserWhoHoldsAnOrderFails(t *testing.T) {
 func TestBatchLargerThanTheLedger(t *testing.T) {
 	eachDatabase(t, 20, 1, func(w *world) {
 		w.admitMany(20)
-		_, err := w.catalog.AdjustStock(w.ctx, theSale, -13, "test", "damaged")
+		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -13, Actor: "test", Reason: "damaged"})
 		require.NoError(w.t, err)
 		w.keep()
 		b := w.claim(20)
@@ -273,7 +273,7 @@ func TestRaisedLimitCountsAtOnce(t *testing.T) {
 		w.admit("ann", 2)
 		w.work()
 		raised := 3
-		_, err := w.catalog.Update(w.ctx, theSale, inventory.Change{PerUserLimit: &raised}, "test", "")
+		_, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{PerUserLimit: &raised}, "test", "")
 		require.NoError(w.t, err)
 		require.NoError(w.t, w.keeper.Keep(w.ctx))
 		third := w.admit("ann", 1)

@@ -53,19 +53,20 @@ func (t *Timelines) Of(ctx context.Context, id string) (Timeline, error) {
 	return t.tell(ctx, view)
 }
 
-// ByUser returns the timelines of up to limit orders of a user, newest first.
-func (t *Timelines) ByUser(ctx context.Context, user string, limit int) ([]Timeline, error) {
-	views, _, err := t.finder.ListByUser(ctx, user, nil, limit)
+// ByUser returns the timelines of up to limit orders of a user, newest first; after is nil for the first page. The second result is
+// the cursor of the next page, nil on the last.
+func (t *Timelines) ByUser(ctx context.Context, user string, after *Cursor, limit int) ([]Timeline, *Cursor, error) {
+	views, next, err := t.finder.ListByUser(ctx, user, after, limit)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	timelines := make([]Timeline, len(views))
 	for i, v := range views {
 		if timelines[i], err = t.tell(ctx, v); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return timelines, nil
+	return timelines, next, nil
 }
 
 func (t *Timelines) tell(ctx context.Context, v View) (Timeline, error) {

@@ -34,9 +34,10 @@ func (ls *Lines) batchName(id string) string {
 	return ls.instance + "/" + id
 }
 
-// Leases returns up to most batches that workers hold, those first whose lease ends first, and how many there are in all.
-func (l *Line) Leases(ctx context.Context, most int) (leases []Lease, all int64, err error) {
-	list, err := l.scripts.leases.runList(ctx, l.rdb, []string{l.keys.lease, l.keys.leased}, most, leaseOrders)
+// Leases returns up to most batches that workers hold, those first whose lease ends first, after skipping some, and how many there
+// are in all.
+func (l *Line) Leases(ctx context.Context, skip int64, most int) (leases []Lease, all int64, err error) {
+	list, err := l.scripts.leases.runList(ctx, l.rdb, []string{l.keys.lease, l.keys.leased}, skip, most, leaseOrders)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -13,7 +13,7 @@ import (
 func TestLeases(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
-		leases, n, err := b.Leases(b.ctx, 10)
+		leases, n, err := b.Leases(b.ctx, 0, 10)
 		require.NoError(t, err)
 		require.Empty(t, leases)
 		require.Zero(t, n)
@@ -27,7 +27,7 @@ func TestLeases(t *testing.T) {
 
 		var first []queue.Lease
 		require.Eventually(t, func() bool {
-			first, n, err = b.Leases(b.ctx, 2)
+			first, n, err = b.Leases(b.ctx, 0, 2)
 			return err == nil && len(first) == 2 && first[0].Left < 0
 		}, 10*time.Second, time.Millisecond, "a lease that has run out says so")
 		require.EqualValues(t, 3, n, "also those that were not asked for")
@@ -38,7 +38,12 @@ func TestLeases(t *testing.T) {
 		require.InDelta(t, long, first[1].Left, float64(time.Minute))
 		require.WithinDuration(t, time.Now().Add(long), first[1].Deadline, time.Minute)
 
-		leases, _, err = b.Leases(b.ctx, 10)
+		rest, n, err := b.Leases(b.ctx, 2, 10)
+		require.NoError(t, err)
+		require.EqualValues(t, 3, n)
+		require.Len(t, rest, 1)
+		require.Equal(t, "b-2", rest[0].Batch, "what was skipped is left out")
+		leases, _, err = b.Leases(b.ctx, 0, 10)
 		require.NoError(t, err)
 		require.Len(t, leases, 3)
 		require.Equal(t, []string{"host/7", "b-2"}, []string{leases[2].Instance, leases[2].Batch})
@@ -46,7 +51,7 @@ func TestLeases(t *testing.T) {
 		require.Equal(t, waiting[:20], leases[2].Orders, "twenty of them")
 
 		require.NoError(t, b.lines.Of(b.Sale()).Settle(b.ctx, hers, all(hers, queue.OpConfirm)))
-		_, n, err = b.Leases(b.ctx, 10)
+		_, n, err = b.Leases(b.ctx, 0, 10)
 		require.NoError(t, err)
 		require.EqualValues(t, 2, n)
 	})

@@ -1,17 +1,17 @@
 -- leases: the batches that workers hold, those first whose lease ends first.
 --
 -- KEYS  1 lease  2 leased
--- ARGV  1 most batches  2 most order ids of each
+-- ARGV  1 batches to skip  2 most batches  3 most order ids of each
 --
 -- Returns {now in ms, how many there are in all, then per batch: id, deadline in ms, how many tickets, the first order ids joined by commas}.
 
-local held = redis.call('ZRANGE', KEYS[1], 0, tonumber(ARGV[1]) - 1, 'WITHSCORES')
+local held = redis.call('ZRANGE', KEYS[1], ARGV[1], int(tonumber(ARGV[1]) + tonumber(ARGV[2]) - 1), 'WITHSCORES')
 local out = {int(now_ms()), redis.call('ZCARD', KEYS[1])}
 for i = 1, #held, 2 do
   local ids = split(redis.call('HGET', KEYS[2], held[i]) or '')
   out[#out + 1] = held[i]
   out[#out + 1] = held[i + 1]
   out[#out + 1] = #ids
-  out[#out + 1] = table.concat(ids, ',', 1, math.min(#ids, tonumber(ARGV[2])))
+  out[#out + 1] = table.concat(ids, ',', 1, math.min(#ids, tonumber(ARGV[3])))
 end
 return out
