@@ -32,11 +32,11 @@ func aboutMessage(topic, id string, err error) error {
 
 func newMessageAddCommand(c *cli) *cobra.Command {
 	var delay time.Duration
-	var body string
+	var body, reason string
 	cmd := &cobra.Command{
 		Use:     "add TOPIC ID",
 		Short:   "Add one message; adding it again changes nothing",
-		Example: "  sluice topic message add coupons coupon-17 --delay 30m --body '{\"coupon\":17}'",
+		Example: "  sluice topic message add coupons coupon-17 --delay 30m --body '{\"coupon\":17}' --reason 'its shopper asked'",
 		Args:    cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkTopic(args[0]); err != nil {
@@ -50,7 +50,7 @@ func newMessageAddCommand(c *cli) *cobra.Command {
 				message["delay_ms"] = delay.Milliseconds()
 			}
 			return aboutMessage(args[0], args[1], c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error {
-				text, err := o.call(ctx, http.MethodPost, "/topics/"+args[0]+"/messages", map[string]any{"messages": []any{message}})
+				text, err := o.call(ctx, http.MethodPost, "/topics/"+args[0]+"/messages", map[string]any{"messages": []any{message}, "reason": reason})
 				if err != nil {
 					return err
 				}
@@ -59,6 +59,7 @@ func newMessageAddCommand(c *cli) *cobra.Command {
 		},
 	}
 	cmd.Flags().DurationVar(&delay, "delay", 0, "how long it waits (default: the topic's own)")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
 	cmd.Flags().StringVar(&body, "body", "{}", "what is delivered, as JSON")
 	c.jsonFlag(cmd)
 	return cmd

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -25,6 +26,7 @@ type newMessages struct {
 		At      *time.Time     `json:"at"`
 		Body    jsontext.Value `json:"body"`
 	} `json:"messages"`
+	Reason *string `json:"reason"` // not null: somebody adds them by hand, and the admin log says so
 }
 
 // list fills in the topic's own delay where a message names no time.
@@ -73,7 +75,7 @@ func (o *Ops) addMessages(c *gin.Context) {
 		return
 	}
 	list := body.list(topic)
-	due, err := o.Messages.Add(c.Request.Context(), topic.Name, list)
+	due, err := o.add(c, topic.Name, list, body.Reason)
 	if err != nil {
 		o.refuseDelay(c, err)
 		return
@@ -83,6 +85,35 @@ func (o *Ops) addMessages(c *gin.Context) {
 		added[i] = addedMessage{list[i].ID, formatTime(due[i])}
 	}
 	c.JSON(http.StatusOK, gin.H{"messages": added})
+}
+
+// addedImage is what somebody added by hand, as the admin log shows it. What the messages say is not in it.
+type addedImage struct {
+	Count    int      `json:"count"`
+	Messages []string `json:"messages"` // the first of them
+	State    string   `json:"state"`
+}
+
+// add adds messages: those of a shop's systems are traffic, those that come with a reason are a change in the admin log.
+func (o *Ops) add(c *gin.Context, topic string, list []delay.New, reason *string) (due []time.Time, err error) {
+	ctx := c.Request.Context()
+	if reason == nil {
+		return o.Messages.Add(ctx, topic, list)
+	}
+	image := addedImage{Count: len(list), Messages: []string{}, State: delay.Pending}
+	for _, m := range list[:min(len(list), 20)] {
+		image.Messages = append(image.Messages, m.ID)
+	}
+	refused := func(err error) bool {
+		_, invalid := errors.AsType[delay.InvalidError](err)
+		return invalid || unchanged(err)
+	}
+	act := inventory.Act{Actor: actorOf(c), Action: "topic.message.add", Target: topic, Reason: *reason}
+	err = o.AdminLog.Noted(ctx, act, nil, refused, func(ctx context.Context) (any, error) {
+		due, err = o.Messages.Add(ctx, topic, list)
+		return image, err
+	})
+	return due, err
 }
 
 // messageBody is a message as its sender and operators see it.

@@ -157,3 +157,26 @@ func TestAThousandMessagesInOneCall(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, s.admin(http.MethodPost, "/admin/v1/topics/t/messages", string(many)).status)
 	require.Equal(t, http.StatusRequestEntityTooLarge, s.admin(http.MethodPost, "/admin/v1/topics/t/messages", strings.Repeat(" ", maxMessagesBytes+1)).status)
 }
+
+// Messages of a shop's systems are traffic; what somebody adds by hand is a change with who and why, and without what it says.
+func TestMessagesAddedByHandAreInTheLog(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, func(c *setup) { c.still = true })
+	const topics = "/admin/v1/topics"
+	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, topics, `{"name":"t","url":"https://points.example/hook"}`).status)
+	for body, status := range map[string]int{
+		`{"messages":[{"id":"a","body":"secret"}]}`:                           http.StatusOK,
+		`{"messages":[{"id":"b","body":"secret"}],"reason":"ann asked"}`:      http.StatusOK,
+		`{"messages":[{"id":"","body":"secret"}],"reason":"refused"}`:         http.StatusBadRequest,
+		`{"messages":[{"id":"c","body":"secret"}],"reason":"two\nlines"}`:     http.StatusBadRequest,
+		`{"messages":[{"id":"d","delay_ms":-5,"body":1}],"reason":"refused"}`: http.StatusBadRequest,
+	} {
+		g := s.admin(http.MethodPost, topics+"/t/messages", body)
+		require.Equal(t, status, g.status, "%s: %s", body, g.raw)
+	}
+	var entries []struct{ Actor, Reason, BeforeValue, AfterValue string }
+	require.NoError(t, s.db.Read.Table("admin_log").Where("action = ?", "topic.message.add").Find(&entries).Error)
+	require.Len(t, entries, 1)
+	require.Equal(t, []string{"root", "ann asked", "null"}, []string{entries[0].Actor, entries[0].Reason, entries[0].BeforeValue})
+	require.JSONEq(t, `{"count":1,"messages":["b"],"state":"pending"}`, entries[0].AfterValue)
+}
