@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +33,19 @@ type Roles struct{ Gateway, Worker, Notifier bool }
 
 // AllRoles is what a process plays unless told otherwise.
 func AllRoles() Roles { return Roles{Gateway: true, Worker: true, Notifier: true} }
+
+// names are the roles that are played, as --role has them.
+func (r Roles) names() (played []string) {
+	for _, role := range []struct {
+		name string
+		is   bool
+	}{{"gateway", r.Gateway}, {"worker", r.Worker}, {"notifier", r.Notifier}} {
+		if role.is {
+			played = append(played, role.name)
+		}
+	}
+	return played
+}
 
 // Options are what an App needs beside its configuration.
 type Options struct {
@@ -66,6 +80,7 @@ type App struct {
 	live     *configs.Live
 	beats    *queue.Instances
 	name     string // of this instance among all
+	number   int64  // the same, for orders and tickets
 	started  time.Time
 	relay    *notify.Relay
 	topics   *delay.Topics
@@ -130,7 +145,10 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
 	a.keeper.MeasuredBy(a.pace)
 	a.openLive()
-	a.lines = a.lines.Named(a.name)
+	if a.number, err = inventory.NewRoster(a.db).Enrol(ctx, a.name, strings.Join(opt.Roles.names(), ","), opt.Version, opt.Now()); err != nil {
+		return nil, err
+	}
+	a.lines = a.lines.Named(a.name).Numbered(a.number)
 	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
 	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"), opt.Now)
 	reg.MustRegister(a.gauges)
@@ -149,9 +167,10 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}
 	channels := a.tracedChannels(out...)
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
+	a.relay.Numbered(a.number)
 	a.relay.OnDeath(func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) })
 	if opt.Roles.Worker {
-		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now).On(a.name)
+		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now).On(order.InstanceMark(a.number))
 		if err = fulfiller.Prepare(ctx); err != nil {
 			return nil, err
 		}
@@ -195,7 +214,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		}
 		a.onStop("public listener", closer(a.public))
 	}
-	adminLog := inventory.NewAdminLog(a.db, a.part("adminlog"), opt.Now)
+	adminLog := inventory.NewAdminLog(a.db, a.part("adminlog"), opt.Now).Numbered(a.number)
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, AdminLog: adminLog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
 		Finder: finder, Events: a.channels.Stream, Desk: notify.NewDesk(a.db.Write, a.db.Read, opt.Now, a.relay.Poke),
 		Dead: order.NewDeadLetters(a.db, a.lines, adminLog), Timelines: order.NewTimelines(a.db, a.lines, finder),

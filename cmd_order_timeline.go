@@ -92,20 +92,17 @@ func (c *cli) timeline(ctx context.Context, o *opsClient, path string, many bool
 }
 
 func timelineCard(t timelineView) string {
-	rows := [][]string{{"AT", "STEP", "TOOK", "ATTEMPT", "INSTANCE", "REASON"}}
+	rows := [][]string{{"AT", "STEP", "TOOK", "ATTEMPT", "INSTANCE", "WHO", "REASON"}}
 	for _, s := range t.Steps {
-		took, attempt, where := "", "", s.Instance
+		took, attempt := "", ""
 		if s.DurationMS > 0 {
 			took = time.Duration(s.DurationMS * float64(time.Millisecond)).String()
 		}
 		if s.Attempt > 0 {
 			attempt = strconv.Itoa(s.Attempt)
 		}
-		if s.Actor != "" {
-			where = s.Actor
-		}
 		rows = append(rows, []string{s.At.UTC().Format("2006-01-02T15:04:05.000Z"), printable(s.Step), dash(took), dash(attempt),
-			dash(printable(where)), dash(printable(s.Reason))})
+			dash(printable(s.Instance)), dash(printable(s.Actor)), dash(printable(s.Reason))})
 	}
 	return fmt.Sprintf("order %s of %s in %s: %s\n", printable(t.Order.OrderID), printable(t.Order.User), printable(t.Order.SaleID), t.Order.Status) + table(rows...)
 }

@@ -91,17 +91,9 @@ func (a *App) pace(sale string) inventory.Pace {
 // self is what this instance says of itself to the others.
 func (a *App) self() queue.Instance {
 	version, file := a.live.Version()
-	i := queue.Instance{ID: a.name, Version: a.opt.Version, ConfigVersion: version, ConfigFile: file, Payments: a.cfg.Payment.On(), StartedAt: a.started}
+	i := queue.Instance{ID: a.name, Roles: a.opt.Roles.names(), Version: a.opt.Version, ConfigVersion: version, ConfigFile: file, Payments: a.cfg.Payment.On(), StartedAt: a.started}
 	if a.gateway != nil {
 		i.Refused = a.gateway.Refused()
-	}
-	for _, role := range []struct {
-		name   string
-		played bool
-	}{{"gateway", a.opt.Roles.Gateway}, {"worker", a.opt.Roles.Worker}, {"notifier", a.opt.Roles.Notifier}} {
-		if role.played {
-			i.Roles = append(i.Roles, role.name)
-		}
 	}
 	return i
 }

@@ -165,6 +165,6 @@ func (o *Ops) noteRetry(actor string, body retryBody) notify.Note {
 		}
 		is := was
 		is.State, is.Attempts, is.Error = "pending", 0, ""
-		return act.Log(tx, o.now(), was, is)
+		return o.AdminLog.Log(tx, act, was, is)
 	}
 }

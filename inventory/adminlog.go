@@ -31,11 +31,11 @@ func (a Act) Check() error {
 
 // Log writes the act into the admin log, within the transaction of the change itself, with how its target was before and after.
 func (a Act) Log(tx *gorm.DB, now time.Time, before, after any) error {
-	_, err := a.write(tx, now, before, after)
+	_, err := a.write(tx, now, 0, before, after)
 	return err
 }
 
-func (a Act) write(tx *gorm.DB, now time.Time, before, after any) (int64, error) {
+func (a Act) write(tx *gorm.DB, now time.Time, instance int64, before, after any) (int64, error) {
 	was, err := json.Marshal(before)
 	if err != nil {
 		return 0, err
@@ -45,7 +45,7 @@ func (a Act) write(tx *gorm.DB, now time.Time, before, after any) (int64, error)
 		return 0, err
 	}
 	row := LogEntry{At: now.UnixMilli(), Actor: a.Actor, Action: a.Action, SaleID: a.Sale, Target: a.Target, Reason: a.Reason,
-		BeforeValue: string(was), AfterValue: string(is)}
+		BeforeValue: string(was), AfterValue: string(is), Instance: instance}
 	err = tx.Create(&row).Error
 	return row.ID, err
 }
@@ -66,6 +66,7 @@ type LogEntry struct {
 	Reason      string
 	BeforeValue string
 	AfterValue  string
+	Instance    int64 // number of the process that was asked; 0: not known
 }
 
 // TableName names the table for GORM.
@@ -83,6 +84,14 @@ type AdminLog struct {
 	db  *store.DB
 	log *slog.Logger
 	now func() time.Time
+
+	instance int64
+}
+
+// Numbered names the process whose entries these are, for an order's timeline.
+func (l *AdminLog) Numbered(instance int64) *AdminLog {
+	l.instance = instance
+	return l
 }
 
 // NewAdminLog returns the admin log kept in db.
@@ -117,9 +126,15 @@ func (l *AdminLog) Noted(ctx context.Context, a Act, before any, refused func(er
 	return err
 }
 
+// Log writes an act of this process as Act.Log does.
+func (l *AdminLog) Log(tx *gorm.DB, a Act, before, after any) error {
+	_, err := a.write(tx, l.now(), l.instance, before, after)
+	return err
+}
+
 // Begin writes an entry with an unknown outcome and returns its id, for Finish or TakeBack once it is known.
 func (l *AdminLog) Begin(tx *gorm.DB, a Act, before any) (int64, error) {
-	return a.write(tx, l.now(), before, unknownOutcome())
+	return a.write(tx, l.now(), l.instance, before, unknownOutcome())
 }
 
 // Finish completes an entry. Should that fail, the change is made all the same and its entry keeps its unknown outcome.

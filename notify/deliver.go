@@ -124,7 +124,7 @@ func (r *Relay) store(ctx context.Context, b batch, marks map[mark][]int64) erro
 	err := r.write.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		clear(counts)
 		for m, ids := range marks {
-			changed := among(tx, ids).Where("lease = ? AND state = ?", b.token, StatePending).Updates(m.columns())
+			changed := among(tx, ids).Where("lease = ? AND state = ?", b.token, StatePending).Updates(m.columns(r.number))
 			if changed.Error != nil {
 				return changed.Error
 			}
@@ -145,8 +145,8 @@ func (r *Relay) store(ctx context.Context, b batch, marks map[mark][]int64) erro
 	return nil
 }
 
-func (m mark) columns() map[string]any {
-	set := map[string]any{"state": m.state, "next_at": m.nextAt, "lease": 0, "leased_until": 0, "last_error": m.err}
+func (m mark) columns(by int64) map[string]any {
+	set := map[string]any{"state": m.state, "next_at": m.nextAt, "lease": 0, "leased_until": 0, "told_by": by, "last_error": m.err}
 	switch m.count {
 	case countDelivered, countSkipped:
 		set["delivered_at"] = m.nextAt

@@ -22,6 +22,7 @@ const insertChunk = 500
 // Row is one event of one order for one channel. The three together are never queued twice. ID grows as rows are queued: it is
 // the order in which they are told, and where they lie. Times are unix milliseconds. NextAt is when a row is due, 0 as soon as its
 // turn comes; once delivered, when it was; once dead, since when. Until LeasedUntil it belongs to the relay that has written Lease.
+// ToldBy is the number of the process that ended the last delivery, well or not; 0: none has, or it is not known.
 // Attempts counts deliveries begun.
 type Row struct {
 	ID          int64 `gorm:"->;primaryKey;autoIncrement:false"` // the database gives it
@@ -38,6 +39,7 @@ type Row struct {
 	LastError   string
 	CreatedAt   int64 `gorm:"autoCreateTime:false"`
 	DeliveredAt int64
+	ToldBy      int64
 }
 
 // TableName is the table of the migrations.

@@ -31,6 +31,7 @@ type Relay struct {
 	clock   func() time.Time
 	metrics metrics
 	died    func(channel string, n int64)
+	number  int64 // of this process
 }
 
 // NewRelay takes a validated Config and registers its metrics on reg (nil: nowhere). write must be the handle whose
@@ -42,6 +43,9 @@ func NewRelay(cfg Config, write, read *gorm.DB, channels []Channel, log *slog.Lo
 	}
 	return r
 }
+
+// Numbered names the process by its number, in ToldBy of every row whose delivery this relay ended, well or not. Call it before Run.
+func (r *Relay) Numbered(number int64) { r.number = number }
 
 // OnDeath makes the relay call f whenever it gave up on n notifications of a channel. f must not block. Call it before Run.
 func (r *Relay) OnDeath(f func(channel string, n int64)) { r.died = f }

@@ -26,10 +26,12 @@ func TestDeliversWhatWasCommitted(t *testing.T) {
 		b.insert(t, "a", 7) // the same news again
 		ch := &recorder{name: "a", answer: accept}
 		r := b.relay(ch)
+		r.Numbered(7)
 		run(t, r)
 		for _, row := range b.waitFor(t, StateDelivered, 7) {
 			require.Equal(t, b.clock.Now().UnixMilli(), row.DeliveredAt)
 			require.Zero(t, row.Lease)
+			require.EqualValues(t, 7, row.ToldBy)
 			require.Equal(t, 1, row.Attempts)
 		}
 		seen := ch.messages()

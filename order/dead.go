@@ -82,7 +82,7 @@ func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason strin
 	if err != nil {
 		return fmt.Errorf("requeue %s: %w", id, err)
 	}
-	err = line.Requeue(ctx, id, row.Email, row.Phone, row.Locale)
+	err = line.Requeue(ctx, id, row.Email, row.Phone, row.Locale, row.AdmittedBy)
 	if err == nil {
 		after := imageOf(letter)
 		after.State, after.Reason, after.FailedAt = "queued", "", nil

@@ -168,7 +168,7 @@ func (e *Expirer) end(ctx context.Context, sale string, ids []string, now time.T
 		if len(ended) == 0 {
 			return nil
 		}
-		changes := map[string]any{"status": Expired, "slot": nil, "released": 0, "ended_at": now.UnixMilli()}
+		changes := map[string]any{"status": Expired, "slot": nil, "released": 0, "ended_at": now.UnixMilli(), "ended_by": e.lines.Number()}
 		done := tx.Model(&Row{}).Where("id IN ? AND status = ?", over, Confirmed).Updates(changes)
 		if done.Error != nil {
 			return done.Error

@@ -28,7 +28,7 @@ type fresh struct {
 // The places of columns that somebody asks for.
 const (
 	sharedTag, sharedAt, sharedPayBy, sharedSale = 0, 1, 2, 4
-	ownID, ownUser, ownEmail                     = 0, 1, 10
+	ownID, ownUser, ownEmail                     = 0, 1, 11
 )
 
 // freshOf takes the queued tickets of a batch. The rows go in by id, so that
@@ -49,7 +49,7 @@ func (f *Fulfiller) freshOf(sale inventory.Sale, epoch int64, queued []queue.Tic
 
 // put fills what a row has from its ticket.
 func (f *fresh) put(i int, t *queue.Ticket) {
-	for c, n := range [...]int64{int64(t.Slot), int64(t.Units), t.Seq, t.Position, t.ETASeconds, t.AdmittedAt.UnixMilli()} {
+	for c, n := range [...]int64{int64(t.Slot), int64(t.Units), t.Seq, t.Position, t.ETASeconds, t.AdmittedAt.UnixMilli(), t.By} {
 		f.rows[ownTexts+c].Ints[i] = n
 	}
 	for c, text := range [...]string{t.ID, t.User, t.Fingerprint, t.Locale} {
@@ -72,7 +72,7 @@ const ownTexts = 4
 
 // ownColumns are a row's own: the contact comes last, because most often nobody gave one.
 func ownColumns(rows int) []store.Column {
-	names := [...]string{"id", "user_id", "fingerprint", "locale", "slot", "quantity", "seq", "position", "eta_seconds", "admitted_at", "email", "phone"}
+	names := [...]string{"id", "user_id", "fingerprint", "locale", "slot", "quantity", "seq", "position", "eta_seconds", "admitted_at", "admitted_by", "email", "phone"}
 	columns := make([]store.Column, len(names))
 	for i, name := range names {
 		columns[i].Name = name

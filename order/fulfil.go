@@ -230,7 +230,7 @@ func (f *Fulfiller) row(sale inventory.Sale, epoch int64, t queue.Ticket, tag st
 	now := f.now().UnixMilli()
 	r := Row{ID: t.ID, SaleID: sale.ID, UserID: t.User, Slot: &t.Slot, Quantity: t.Units, PriceCents: sale.PriceCents, Currency: sale.Currency,
 		Status: Confirmed, Email: t.Email, Phone: t.Phone, Seq: t.Seq, Epoch: epoch, BatchID: tag, Fingerprint: t.Fingerprint, Position: t.Position, ETASeconds: t.ETASeconds, Released: 1,
-		AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: now, Locale: t.Locale}
+		AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: now, Locale: t.Locale, AdmittedBy: t.By, EndedBy: t.EndedBy}
 	if f.deadline > 0 {
 		// By the clock that ends it, which is not this host's.
 		r.PayBy = f.book.Now().Add(f.deadline).UnixMilli()

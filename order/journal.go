@@ -8,6 +8,9 @@ import (
 	"sluice/queue"
 )
 
+// stepPanicked is how an attempt ended whose worker may not have been able to settle it.
+const stepPanicked = "panicked"
+
 // noteTimeout bounds writing a history: it is no part of the order.
 const noteTimeout = time.Second
 
@@ -31,7 +34,7 @@ func (j *Journal) Handle(ctx context.Context, b queue.Batch) (outcomes []queue.O
 	from, panicked := j.now(), true
 	defer func() {
 		if panicked {
-			j.note(ctx, b, from, allOf(b, "panicked"))
+			j.note(ctx, b, from, allOf(b, stepPanicked))
 		}
 	}()
 	outcomes, err = j.next.Handle(ctx, b)

@@ -104,7 +104,7 @@ func again(r queue.Revived, fence int64) func(Row, time.Time) (decision, error) 
 			return decision{}, ErrBusy
 		}
 		// Released: the line has had the units back, or it would not have given them.
-		changes := map[string]any{"status": Paid, "paid_at": now.UnixMilli(), "ended_at": 0, "slot": r.Slot, "released": 1, "epoch": r.Batch.Epoch, "late_seq": r.Mark}
+		changes := map[string]any{"status": Paid, "paid_at": now.UnixMilli(), "ended_at": 0, "ended_by": 0, "slot": r.Slot, "released": 1, "epoch": r.Batch.Epoch, "late_seq": r.Mark}
 		return decision{outcome: PaymentLate, changes: changes, revived: &r}, nil
 	}
 }

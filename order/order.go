@@ -66,6 +66,8 @@ type Row struct {
 	LateSeq     int64  // the line's sequence when a late payment took its units again; 0: never
 	Locale      string // of what its owner is told
 	Fence       int64  // how often a worker has given its units back after they were taken again
+	AdmittedBy  int64  // number of the instance that admitted it; 0: not known
+	EndedBy     int64  // of the one that cancelled or expired it
 	Refund      string // why the first payment that must go back must; empty: none
 }
 
@@ -73,7 +75,7 @@ type Row struct {
 func (Row) TableName() string { return "orders" }
 
 // rowColumns bounds how many rows fit into one statement.
-const rowColumns = 27
+const rowColumns = 29
 
 // View is an order as its owner and operators see it.
 type View struct {
@@ -89,6 +91,8 @@ type View struct {
 	PayBy            time.Time // while it is confirmed; zero when it need not be paid
 	PaidAt           time.Time
 	Refund           bool // a payment of it must go back
+
+	admittedBy, endedBy int64 // numbers of instances; 0: not known
 }
 
 // Final reports whether nothing more is to be expected: the order has ended,
@@ -103,7 +107,7 @@ func (v View) Settled() bool { return v.Status != Queued && v.Status != Processi
 func viewOfRow(r Row) View {
 	v := View{ID: r.ID, SaleID: r.SaleID, User: r.UserID, Status: r.Status, Reason: r.Reason, Quantity: r.Quantity, PriceCents: r.PriceCents,
 		Currency: r.Currency, AdmittedAt: atMS(r.AdmittedAt), ConfirmedAt: atMS(r.ConfirmedAt), EndedAt: atMS(r.EndedAt), PaidAt: atMS(r.PaidAt),
-		Refund: r.Refund != ""}
+		Refund: r.Refund != "", admittedBy: r.AdmittedBy, endedBy: r.EndedBy}
 	if r.Status == Confirmed {
 		v.PayBy = atMS(r.PayBy)
 	}
@@ -113,7 +117,8 @@ func viewOfRow(r Row) View {
 // viewOfTicket shows a ticket; claimed is the sequence up to which the line
 // has given tickets to workers.
 func viewOfTicket(sale string, t queue.Ticket, claimed int64) View {
-	v := View{ID: t.ID, SaleID: sale, User: t.User, Status: statusOf(t.State), Reason: t.Reason, Quantity: t.Units, AdmittedAt: t.AdmittedAt, Refund: t.Refund}
+	v := View{ID: t.ID, SaleID: sale, User: t.User, Status: statusOf(t.State), Reason: t.Reason, Quantity: t.Units, AdmittedAt: t.AdmittedAt, Refund: t.Refund,
+		admittedBy: t.By, endedBy: t.EndedBy}
 	switch {
 	case t.State == queue.Queued && t.Seq > claimed:
 		v.Position = t.Seq - claimed

@@ -150,7 +150,10 @@ func (p *Payer) record(ctx context.Context, sale, id string, payment Payment, de
 			}
 		}
 		done.payment = PaymentRow{PaymentID: payment.ID, OrderID: id, SaleID: sale, AmountCents: payment.AmountCents, Currency: payment.Currency,
-			Outcome: d.outcome, ReceivedAt: now.UnixMilli()}
+			Outcome: d.outcome, ReceivedAt: now.UnixMilli(), TakenBy: p.lines.Number()}
+		if d.revived != nil {
+			done.payment.ExpiredAt, done.payment.ExpiredBy = done.row.EndedAt, done.row.EndedBy
+		}
 		if !payment.PaidAt.IsZero() {
 			done.payment.PaidAt = payment.PaidAt.UnixMilli()
 		}

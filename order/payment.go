@@ -116,6 +116,9 @@ type PaymentRow struct {
 	Outcome     string
 	PaidAt      int64
 	ReceivedAt  int64
+	TakenBy     int64 // number of the instance that took it; 0: not known
+	ExpiredAt   int64 // of a late payment: when its order had expired
+	ExpiredBy   int64 // and which instance had ended it
 }
 
 // TableName names the table for GORM.

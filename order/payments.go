@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-
-	"gorm.io/gorm"
+	"time"
 )
 
 // PaymentFilter says which payments to list; an empty field means any.
@@ -55,16 +54,33 @@ func (f *Finder) ListPayments(ctx context.Context, only PaymentFilter, after *Pa
 	return rows[:limit], &PaymentCursor{ReceivedAt: last.ReceivedAt, ID: last.PaymentID}, nil
 }
 
-// paymentsOf are the payments of an order that need telling in its timeline:
-// one that was simply accepted is the step paid of the order itself.
-func paymentsOf(db *gorm.DB, id string) ([]Event, error) {
-	var rows []PaymentRow
-	if err := db.Where("order_id = ? AND outcome <> ?", id, PaymentAccepted).Order("received_at DESC").Limit(100).Find(&rows).Error; err != nil {
-		return nil, err
+// paid are the payments of an order, newest first.
+type paid []PaymentRow
+
+func (t *Timelines) payments(ctx context.Context, id string) (paid, error) {
+	var rows paid
+	err := t.db.Read.WithContext(ctx).Where("order_id = ?", id).Order("received_at DESC").Limit(100).Find(&rows).Error
+	return rows, err
+}
+
+// into adds what payments tell to an order's events. One that was simply accepted is the step paid of the order itself; a late one
+// knows when the order had expired before.
+func (rows paid) into(events []Event, admitted time.Time) []Event {
+	for _, r := range rows {
+		if r.Outcome == PaymentAccepted || r.Outcome == PaymentLate {
+			for i := range events {
+				if events[i].Step == Paid {
+					events[i].by = r.TakenBy
+				}
+			}
+		}
+		if r.ExpiredAt > 0 {
+			events = append(events, Event{At: atMS(r.ExpiredAt), Step: Expired, Took: max(atMS(r.ExpiredAt).Sub(admitted), 0), by: r.ExpiredBy})
+		}
+		if r.Outcome != PaymentAccepted {
+			events = append(events, Event{At: atMS(r.ReceivedAt), Step: "payment " + r.Outcome, by: r.TakenBy,
+				Reason: fmt.Sprintf("%s: %d.%02d %s", r.PaymentID, r.AmountCents/100, r.AmountCents%100, r.Currency)})
+		}
 	}
-	events := make([]Event, len(rows))
-	for i, r := range rows {
-		events[i] = Event{At: atMS(r.ReceivedAt), Step: "payment " + r.Outcome, Reason: fmt.Sprintf("%s: %d.%02d %s", r.PaymentID, r.AmountCents/100, r.AmountCents%100, r.Currency)}
-	}
-	return events, nil
+	return events
 }

@@ -5,9 +5,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
+	"sluice/inventory"
 	"sluice/notify"
 	"sluice/queue"
 	"sluice/store"
@@ -19,9 +21,11 @@ type Event struct {
 	Step     string        // admitted, claimed, an attempt's end, a final state, an operator's action, payment OUTCOME, or notify CHANNEL EVENT
 	Took     time.Duration // 0 where it is not known
 	Attempt  int           // 0 where there is but one
-	Instance string        // the process, or the end of its name; may be empty
+	Instance string        // the process; empty where nobody knows
 	Actor    string        // the operator; empty for what Sluice did
 	Reason   string
+
+	by int64 // the process by its number, until it is named
 }
 
 // Timeline is what happened to one order, oldest first.
@@ -36,11 +40,12 @@ type Timelines struct {
 	db     *store.DB
 	lines  *queue.Lines
 	finder *Finder
+	roster *inventory.Roster
 }
 
 // NewTimelines returns the timelines of all orders.
 func NewTimelines(db *store.DB, lines *queue.Lines, finder *Finder) *Timelines {
-	return &Timelines{db: db, lines: lines, finder: finder}
+	return &Timelines{db: db, lines: lines, finder: finder, roster: inventory.NewRoster(db)}
 }
 
 // Of returns the timeline of one order of any user, or ErrNotFound. Deliveries
@@ -78,20 +83,59 @@ func (t *Timelines) tell(ctx context.Context, v View) (Timeline, error) {
 	if err != nil {
 		return Timeline{}, fmt.Errorf("timeline of %s: %w", v.ID, err)
 	}
-	events := append(attempts(steps), Event{At: v.AdmittedAt, Step: "admitted"})
+	losses, err := t.lines.Of(v.SaleID).Losses(ctx, v.ID)
+	if err != nil {
+		return Timeline{}, fmt.Errorf("timeline of %s: %w", v.ID, err)
+	}
+	events := append(attempts(steps, losses), Event{At: v.AdmittedAt, Step: "admitted", by: v.admittedBy})
 	for _, r := range rows {
 		events = append(events, states(r)...)
 	}
-	for _, more := range []func(context.Context, string) ([]Event, error){t.operators, t.payments, t.deliveries} {
+	paying, err := t.payments(ctx, v.ID)
+	if err != nil {
+		return Timeline{}, fmt.Errorf("timeline of %s: %w", v.ID, err)
+	}
+	events = paying.into(events, v.AdmittedAt)
+	for _, more := range []func(context.Context, string) ([]Event, error){t.operators, t.deliveries} {
 		found, err := more(ctx, v.ID)
 		if err != nil {
 			return Timeline{}, fmt.Errorf("timeline of %s: %w", v.ID, err)
 		}
 		events = append(events, found...)
 	}
+	if err := t.name(ctx, events); err != nil {
+		return Timeline{}, fmt.Errorf("timeline of %s: %w", v.ID, err)
+	}
 	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(rank(a), rank(b))) })
 	return Timeline{Order: v, Events: events}, nil
 }
+
+// name says which process a number is. One that is no longer remembered keeps its number.
+func (t *Timelines) name(ctx context.Context, events []Event) error {
+	var numbers []int64
+	for i := range events {
+		e := &events[i]
+		if text, ok := strings.CutPrefix(e.Instance, instanceMark); ok {
+			e.by, _ = strconv.ParseInt(text, 10, 64)
+		}
+		if e.by != 0 {
+			numbers = append(numbers, e.by)
+		}
+	}
+	names, err := t.roster.Names(ctx, numbers)
+	for i := range events {
+		if e := &events[i]; e.by != 0 {
+			e.Instance = cmp.Or(names[e.by], InstanceMark(e.by))
+		}
+	}
+	return err
+}
+
+// instanceMark begins what stands for a process where a text does.
+const instanceMark = "#"
+
+// InstanceMark stands for the process of a number where a text does.
+func InstanceMark(number int64) string { return instanceMark + strconv.FormatInt(number, 10) }
 
 // rank puts what happened within one millisecond into its order.
 func rank(e Event) int {
@@ -120,42 +164,80 @@ func states(r Row) []Event {
 		events = append(events, Event{At: confirmed, Step: Confirmed, Took: max(confirmed.Sub(admitted), 0), Instance: instance})
 	}
 	if paid := atMS(r.PaidAt); !paid.IsZero() {
-		events = append(events, Event{At: paid, Step: Paid, Took: max(paid.Sub(atMS(r.ConfirmedAt)), 0)})
+		events = append(events, Event{At: paid, Step: Paid, Took: max(paid.Sub(atMS(r.ConfirmedAt)), 0)}) // payments know who took it
 	}
 	if ended := atMS(r.EndedAt); !ended.IsZero() {
-		events = append(events, Event{At: ended, Step: r.Status, Took: max(ended.Sub(admitted), 0), Reason: r.Reason})
+		e := Event{At: ended, Step: r.Status, Took: max(ended.Sub(admitted), 0), Reason: r.Reason, by: r.EndedBy}
+		if r.Status == Failed { // by whoever wrote that
+			e.Instance = instance
+		}
+		events = append(events, e)
 	}
 	return events
 }
 
-// attempts are the journal's. A number that is missing is an attempt whose worker could not note it any more.
-func attempts(steps []queue.Step) []Event {
+// attempts are the journal's, and those whose worker could not note them any more: their numbers are missing there, and the line
+// remembers from whom it took them over.
+func attempts(steps []queue.Step, losses []queue.Loss) []Event {
 	var events []Event
-	last := 0
+	last, losses := 0, unnoted(losses, steps)
+	lose := func(number int, when time.Time) {
+		e := Event{At: when, Step: "lost", Attempt: number, Reason: "its worker died or outlived its lease"}
+		if len(losses) > 0 {
+			e.At, e.Instance, losses = losses[0].At, losses[0].Instance, losses[1:]
+		}
+		events = append(events, e)
+	}
 	for _, s := range steps {
 		for n := last + 1; n < s.Attempt; n++ {
-			events = append(events, Event{At: s.At.Add(-s.Took), Step: "lost", Attempt: n, Reason: "its worker died or outlived its lease"})
+			lose(n, s.At.Add(-s.Took))
 		}
 		last = s.Attempt
 		events = append(events, Event{At: s.At, Step: s.What, Took: s.Took, Attempt: s.Attempt, Instance: s.Instance, Reason: s.Reason})
 	}
+	for len(losses) > 0 {
+		last++
+		lose(last, losses[0].At)
+	}
 	return events
 }
 
-func (t *Timelines) payments(ctx context.Context, id string) ([]Event, error) {
-	return paymentsOf(t.db.Read.WithContext(ctx), id)
+// unnoted leaves out losses that the journal has as attempts that panicked, of which the worker could not settle them either: so many
+// as there are more losses than attempts missing in the journal.
+func unnoted(losses []queue.Loss, steps []queue.Step) (left []queue.Loss) {
+	more := len(losses)
+	if n := len(steps); n > 0 {
+		more -= steps[n-1].Attempt - n
+	}
+	taken := make(map[int]bool, len(steps))
+	for _, l := range losses {
+		noted := -1
+		for i, s := range steps {
+			if s.What == stepPanicked && !taken[i] && (l.Instance == "" || s.Instance == l.Instance) && !s.At.After(l.At) {
+				noted = i
+			}
+		}
+		if more <= 0 || noted < 0 {
+			left = append(left, l)
+			continue
+		}
+		taken[noted] = true
+		more--
+	}
+	return left
 }
 
 func (t *Timelines) operators(ctx context.Context, id string) ([]Event, error) {
 	var entries []struct {
 		At                    int64
 		Actor, Action, Reason string
+		Instance              int64
 	}
-	err := t.db.Read.WithContext(ctx).Table("admin_log").Select("at", "actor", "action", "reason").
+	err := t.db.Read.WithContext(ctx).Table("admin_log").Select("at", "actor", "action", "reason", "instance").
 		Where("target = ?", id).Order("id DESC").Limit(100).Find(&entries).Error
 	events := make([]Event, len(entries))
 	for i, e := range entries {
-		events[i] = Event{At: atMS(e.At), Step: e.Action, Actor: e.Actor, Reason: e.Reason}
+		events[i] = Event{At: atMS(e.At), Step: e.Action, Actor: e.Actor, Reason: e.Reason, by: e.Instance}
 	}
 	return events, err
 }
@@ -167,7 +249,7 @@ func (t *Timelines) deliveries(ctx context.Context, id string) ([]Event, error) 
 	}
 	events := make([]Event, len(rows))
 	for i, r := range rows {
-		e := Event{At: atMS(r.CreatedAt), Step: "notify " + r.Channel + " " + r.Event, Attempt: r.Attempts, Reason: r.LastError}
+		e := Event{At: atMS(r.CreatedAt), Step: "notify " + r.Channel + " " + r.Event, Attempt: r.Attempts, Reason: r.LastError, by: r.ToldBy}
 		switch r.State {
 		case notify.StateDelivered:
 			e.At, e.Took = atMS(r.DeliveredAt), atMS(r.DeliveredAt).Sub(e.At)

@@ -90,7 +90,10 @@ func TestTimelineOfAnOrderThatFailed(t *testing.T) {
 		b = w.claim(1)
 		require.Panics(t, func() { _, _ = j.Handle(w.ctx, b) }) // attempt 2
 		w.expire(b)
-		w.expire(w.claim(1)) // attempt 3 dies without a word
+		named, err := w.lines.Named("worker-8").Of(theSale).Claim(w.ctx, "silent", 1, lease)
+		require.NoError(t, err)
+		named.ID = "worker-8/" + named.ID
+		w.expire(named) // attempt 3 dies without a word
 		b = w.claim(1)
 		outcomes, err = j.Handle(w.ctx, b)
 		require.NoError(t, err)
@@ -107,6 +110,7 @@ func TestTimelineOfAnOrderThatFailed(t *testing.T) {
 		require.Equal(t, "a check failed", seen["retried"].Reason)
 		require.Equal(t, []int{1, 2, 3, 4}, []int{seen["retried"].Attempt, seen["panicked"].Attempt, seen["lost"].Attempt, seen["fulfilled"].Attempt})
 		require.Equal(t, "worker-7", seen["panicked"].Instance)
+		require.Equal(t, "worker-8", seen["lost"].Instance, "whose batch it was")
 		require.Contains(t, short, "confirmed")
 		require.Contains(t, short, "cancelled")
 	})

@@ -68,11 +68,12 @@ func readLetter(id string, record any) DeadLetter {
 }
 
 // Requeue puts a dead letter back to be tried again, alone and with its
-// attempts forgotten. Contact is what its record no longer holds. It returns
+// attempts forgotten. Contact and by, the number of who admitted it, are what
+// its record no longer holds. It returns
 // ErrNotDead, ErrUnreadable, ErrSoldOut, ErrHeld or ErrNotReady.
-func (l *Line) Requeue(ctx context.Context, id, email, phone, locale string) error {
+func (l *Line) Requeue(ctx context.Context, id, email, phone, locale string, by int64) error {
 	k := l.keys
-	n, err := l.scripts.requeue.fencedInt(ctx, l.rdb, []string{k.meta, k.stock, k.suspect, k.orders, k.holders, k.dead, k.attempts}, id, email, phone, locale)
+	n, err := l.scripts.requeue.fencedInt(ctx, l.rdb, []string{k.meta, k.stock, k.suspect, k.orders, k.holders, k.dead, k.attempts}, id, email, phone, locale, numberOrEmpty(by))
 	if err != nil {
 		return err
 	}

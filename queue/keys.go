@@ -26,6 +26,7 @@ type keys struct {
 	attempts string // hash: order id → failed attempts
 	dead     string // list of dead-lettered order ids, newest first
 	released string // list of the orders released last, newest first: the audit follows them
+	lost     string // list of "ms, tab, batch id, tab, order ids" of the batches taken over last, newest first; it ends by itself
 	steps    string // prefix of the lists of stepsOf
 	recent   string // list of "sequence, tab, user" of the newest tickets that no longer wait, newest claimed first
 	done     string // list of finished order ids whose records are still kept, newest first
@@ -66,7 +67,7 @@ func lineKeys(sale string) keys {
 		meta: prefix + "meta", stock: prefix + "stock", wait: prefix + "wait", suspect: prefix + "suspect",
 		orders: prefix + "orders", holders: prefix + "holders", lease: prefix + "lease", leased: prefix + "leased",
 		retry: prefix + "retry", due: prefix + "due", attempts: prefix + "attempts", dead: prefix + "dead", done: prefix + "done", released: prefix + "released",
-		steps: prefix + "steps:", recent: prefix + "recent",
+		lost: prefix + "lost", steps: prefix + "steps:", recent: prefix + "recent",
 	}
 }
 

@@ -26,12 +26,29 @@ func (ls *Lines) Named(instance string) *Lines {
 	return &named
 }
 
+// Numbered returns the same lines, whose tickets carry the number of the instance that admits, takes back or cancels them; 0: they
+// carry none.
+func (ls *Lines) Numbered(number int64) *Lines {
+	numbered := *ls
+	numbered.number, numbered.by = number, numberOrEmpty(number)
+	return &numbered
+}
+
+// Number is what Numbered was told.
+func (ls *Lines) Number() int64 { return ls.number }
+
 // batchName is the id of a batch of this instance.
 func (ls *Lines) batchName(id string) string {
 	if ls.instance == "" {
 		return id
 	}
 	return ls.instance + "/" + id
+}
+
+// ownerOf is the inverse of batchName.
+func ownerOf(name string) (instance, id string) {
+	at := strings.LastIndexByte(name, '/')
+	return name[:max(at, 0)], name[at+1:]
 }
 
 // Leases returns up to most batches that workers hold, those first whose lease ends first, after skipping some, and how many there
@@ -46,10 +63,8 @@ func (l *Line) Leases(ctx context.Context, skip int64, most int) (leases []Lease
 		name, _ := list[i].(string)
 		orders, _ := list[i+3].(string)
 		deadline := time.UnixMilli(toInt(list[i+1])).UTC()
-		one := Lease{Batch: name, Tickets: toInt(list[i+2]), Deadline: deadline, Left: deadline.Sub(now)}
-		if at := strings.LastIndexByte(name, '/'); at >= 0 {
-			one.Instance, one.Batch = name[:at], name[at+1:]
-		}
+		one := Lease{Tickets: toInt(list[i+2]), Deadline: deadline, Left: deadline.Sub(now)}
+		one.Instance, one.Batch = ownerOf(name)
 		if orders != "" {
 			one.Orders = strings.Split(orders, ",")
 		}

@@ -27,6 +27,8 @@ type Lines struct {
 	promise *Promise // nil: whatever Redis keeps is enough
 
 	instance string // in whose name batches are claimed; empty: in nobody's
+	number   int64  // of the instance, for a ticket's record; 0: none
+	by       string // the same as a record has it
 }
 
 // NewLines returns the lines kept in rdb.
@@ -248,8 +250,8 @@ func cleanReason(s string) string {
 // Reclaim takes over up to 16 batches whose lease has run out, or that have
 // none, and returns how many batches and tickets those were.
 func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) {
-	keys := []string{l.keys.lease, l.keys.leased, l.keys.suspect, l.keys.attempts}
-	list, err := l.scripts.reclaim.runList(ctx, l.rdb, keys, 16)
+	keys := []string{l.keys.lease, l.keys.leased, l.keys.suspect, l.keys.attempts, l.keys.lost}
+	list, err := l.scripts.reclaim.runList(ctx, l.rdb, keys, 16, keepLost, keepStepsFor.Milliseconds())
 	if err != nil {
 		return 0, 0, err
 	}
@@ -267,7 +269,7 @@ func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
 // and ErrNotReady while the line is being rebuilt.
 func (l *Line) Cancel(ctx context.Context, id, user string) error {
 	k := l.keys
-	n, err := l.scripts.cancel.fencedInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, statusChannel, l.sale, stockChannel)
+	n, err := l.scripts.cancel.fencedInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, statusChannel, l.sale, stockChannel, l.by)
 	if err != nil {
 		return err
 	}

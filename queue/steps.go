@@ -14,6 +14,7 @@ import (
 const (
 	keepSteps    = 50
 	keepStepsFor = 7 * 24 * time.Hour // after the last step
+	keepLost     = 50                 // batches of a line that were taken over from their workers; at most 100 KB each
 )
 
 // Step is one attempt to make an order of a ticket, as the worker saw it.
@@ -66,4 +67,25 @@ func (l *Line) Steps(ctx context.Context, id string) ([]Step, error) {
 		steps = append(steps, s)
 	}
 	return steps, nil
+}
+
+// Loss is a batch that was taken over from its worker, which had died or outlived its lease.
+type Loss struct {
+	At       time.Time // when it was taken over, by Redis' clock
+	Instance string    // whose worker it was; may be empty
+}
+
+// Losses returns the batches that were taken over while they held an order, oldest first: of the last 50 of its line, and for a week.
+func (l *Line) Losses(ctx context.Context, id string) ([]Loss, error) {
+	list, err := l.scripts.lost.runList(ctx, l.rdb, []string{l.keys.lost}, id)
+	if err != nil {
+		return nil, err
+	}
+	var losses []Loss
+	for i := 0; i+1 < len(list); i += 2 {
+		name, _ := list[i+1].(string)
+		instance, _ := ownerOf(name)
+		losses = append(losses, Loss{At: time.UnixMilli(toInt(list[i])).UTC(), Instance: instance})
+	}
+	return losses, nil
 }

@@ -2,7 +2,7 @@
 -- stays in the line as cancelled, so that a worker writes it into the database like any other end.
 --
 -- KEYS  1 meta  2 stock  3 orders  4 holders  5 wait  6 retry
--- ARGV  1 order id  2 user  3 status channel  4 sale  5 stock channel
+-- ARGV  1 order id  2 user  3 status channel  4 sale  5 stock channel  6 number of the instance
 --
 -- Returns  1 cancelled  0 already ended, or confirmed (ask the database)  -1 unknown, or another user's
 --         -2 a worker has it: ask again soon  -3 the line is being rebuilt
@@ -20,6 +20,6 @@ if tonumber(seq) <= claimed then
   redis.call('RPUSH', KEYS[5], ARGV[1])
 end
 give_back(KEYS[2], KEYS[4], ARGV[1], record, {ARGV[5], ARGV[4]})
-redis.call('HSET', KEYS[3], ARGV[1], ended(record, 'x', now_ms(), ''))
+redis.call('HSET', KEYS[3], ARGV[1], ended(record, 'x', now_ms(), '', admitted_by(record), ARGV[6]))
 redis.call('PUBLISH', ARGV[3], ARGV[4] .. '\n' .. ARGV[1] .. ' x')
 return 1

@@ -4,6 +4,7 @@
 --
 -- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
 -- ARGV  1 epoch the caller knows  2 order id  3 user  4 units  5 admitted ms  6 fingerprint  7 reason if it fails  8 wake channel  9 sale
+--       10 number of the instance
 --
 -- The ticket gets a new sequence and stands at the end of the line: its old one belongs to a line that is gone.
 --
@@ -18,11 +19,11 @@ local sum, slot = held_by(text)
 local units = tonumber(ARGV[4])
 local fits = sum + units <= tonumber(meta[3]) and units <= tonumber(redis.call('GET', KEYS[2]) or '0')
 
-local state, at, reason = 'q', '', ''
-if not fits then state, at, reason = 'f', int(now_ms()), ARGV[7] end
+local state, at, reason, by = 'q', '', '', ARGV[10]
+if not fits then state, at, reason, by = 'f', int(now_ms()), ARGV[7], '' end
 local seq = redis.call('HINCRBY', KEYS[1], 'seq', 1)
 local position = math.max(seq - tonumber(meta[4]), 1)
-local record = table.concat({state, int(seq), ARGV[4], int(slot), ARGV[3], ARGV[5], ARGV[6], int(position), '0', at, reason, '', '', '', ''}, '\t')
+local record = table.concat({state, int(seq), ARGV[4], int(slot), ARGV[3], ARGV[5], ARGV[6], int(position), '0', at, reason, '', '', '', by}, '\t')
 if fits then
   redis.call('DECRBY', KEYS[2], units)
   redis.call('HSET', KEYS[5], ARGV[3], with_order(text, ARGV[2], slot, units))

@@ -3,7 +3,8 @@
 -- A record is one order in 15 fields joined by tabs (no field may hold a control character):
 --   state seq units slot user admitted_ms fingerprint position eta_s at_ms reason email phone locale pay_ms
 --   state: q in the line, c confirmed, p paid, f failed, x cancelled, e expired
---   pay_ms: c when it must be paid ("": never), p when it was paid
+--   pay_ms: c when it must be paid ("": never), p when it was paid; q and x the number of the instance that admitted it ("": not known)
+--   locale: x the number of the instance that cancelled it in the line ("": not known)
 --   a 16th field, r: a payment of it must go back; it stays through every change of state
 -- A holding is what one user holds: order:slot:units, joined by commas.
 
@@ -21,9 +22,14 @@ local function refund_mark(record)
 end
 
 -- ended returns the record in a new state. Contact and locale go: whoever still needs them reads the database.
-local function ended(record, state, at, reason, pay)
+local function ended(record, state, at, reason, pay, locale)
   local head = string.match(record, '^%a(\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+)\t')
-  return state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t\t\t' .. (pay or '') .. refund_mark(record)
+  return state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t\t' .. (locale or '') .. '\t' .. (pay or '') .. refund_mark(record)
+end
+
+-- admitted_by returns the number of the instance that admitted a ticket in the line, or ''.
+local function admitted_by(record)
+  return string.match(record, '^q\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t[^\t]*\t[^\t]*\t[^\t]*\t[^\t]*\t[^\t]*\t(%d*)') or ''
 end
 
 local function units_and_user(record)

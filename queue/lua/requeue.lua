@@ -1,7 +1,7 @@
 -- requeue: gives a dead letter another life. It needs a unit and its user's slot again; the cap does not apply.
 --
 -- KEYS  1 meta  2 stock  3 suspect  4 orders  5 holders  6 dead  7 attempts
--- ARGV  1 order id  2 email  3 phone  4 locale (the record has lost them)
+-- ARGV  1 order id  2 email  3 phone  4 locale  5 number of the instance that admitted it (the record has lost them)
 --
 -- Returns 1 requeued, 0 not a dead letter, -1 the line is missing or being rebuilt, -2 its record cannot be read,
 --         -3 not enough units left, -4 its user holds the limit by now.
@@ -23,6 +23,6 @@ redis.call('HDEL', KEYS[7], ARGV[1])
 redis.call('DECRBY', KEYS[2], units)
 redis.call('HSET', KEYS[5], user, with_order(text, ARGV[1], slot, units))
 redis.call('HSET', KEYS[4], ARGV[1],
-  table.concat({'q', seq, units, int(slot), user, admitted, print, position, eta, '', '', ARGV[2], ARGV[3], ARGV[4], ''}, '\t'))
+  table.concat({'q', seq, units, int(slot), user, admitted, print, position, eta, '', '', ARGV[2], ARGV[3], ARGV[4], ARGV[5]}, '\t'))
 redis.call('LPUSH', KEYS[3], ARGV[1])
 return 1

@@ -1,0 +1,16 @@
+-- lost: the batches that were taken over from their workers while they held an order; read only.
+--
+-- KEYS  1 lost
+-- ARGV  1 order id
+--
+-- Returns {ms, batch id, ms, batch id, ...}, oldest first; of what is remembered.
+
+local out = {}
+for _, one in ipairs(reversed(redis.call('LRANGE', KEYS[1], 0, -1))) do
+  local at, batch, ids = string.match(one, '^(%d+)\t([^\t]*)\t(.*)$')
+  if at and string.find(',' .. ids .. ',', ',' .. ARGV[1] .. ',', 1, true) then
+    out[#out + 1] = at
+    out[#out + 1] = batch
+  end
+end
+return out
