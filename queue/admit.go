@@ -23,8 +23,10 @@ type Request struct {
 	Locale       string // language tag for what the shopper is told
 }
 
-// contact is how and in which language to reach the shopper, as a record has it.
-func (r *Request) contact() string { return r.Email + "\t" + r.Phone + "\t" + r.Locale }
+// rest is how and in which language to reach the shopper and who admits the request, as a record ends with it.
+func (r *Request) rest(by string) string {
+	return r.Email + "\t" + r.Phone + "\t" + r.Locale + "\t" + by
+}
 
 // Admission is the answer to one Request.
 type Admission struct {
@@ -130,7 +132,7 @@ func (a Ask) args() []any {
 	texts := make([]string, n)
 	for i := range a.Requests {
 		r := &a.Requests[i]
-		texts[i] = r.contact()
+		texts[i] = r.rest(a.Line.by)
 		// Pointers: a string in an interface would be copied to the heap.
 		ids[i], users[i], units[i], prints[i], contacts[i] = &r.ID, &r.User, &r.Units, &r.Fingerprint, &texts[i]
 	}
@@ -182,11 +184,12 @@ type place struct {
 	admitted               time.Time
 	rate                   float64
 	stopped                int64 // s until the line is drained
+	by                     int64 // number of the instance
 }
 
 // place reads the head of a reply, and counts back from the newest ticket to those before the batch.
 func (a Ask) place(head string, answers []any) (place, error) {
-	var p place
+	p := place{by: a.Line.number}
 	var ms int64
 	rest := head
 	for i, to := range [...]*int64{&p.stock, &p.newest, &p.claimed, &ms, &p.work, &p.firm} {
@@ -249,7 +252,7 @@ func (p *place) readAnswer(to *Admission, r *Request, answer string) {
 func (p *place) admit(t *Ticket, r *Request, slot string) error {
 	p.seq++
 	*t = Ticket{ID: r.ID, User: r.User, State: Queued, Seq: p.seq, Units: r.Units, Slot: 1, AdmittedAt: p.admitted, Fingerprint: r.Fingerprint,
-		Position: max(p.seq-p.claimed, 1), Email: r.Email, Phone: r.Phone, Locale: r.Locale}
+		Position: max(p.seq-p.claimed, 1), Email: r.Email, Phone: r.Phone, Locale: r.Locale, By: p.by}
 	t.ETASeconds = p.stopped + int64(math.Ceil(float64(t.Position+p.work)/p.rate))
 	if slot == "" {
 		return nil

@@ -3,7 +3,8 @@
 -- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
 -- ARGV  1 epoch the caller knows  2 tickets drained per second  3 wake channel  4 sale
 --       5 seconds until the line is drained at all
---       then, for n requests: n ids, n users, n units, n fingerprints, n contacts (email, phone and locale with tabs between)
+--       then, for n requests: n ids, n users, n units, n fingerprints, n contacts (email, phone, locale and the number of the
+--       instance, with tabs between)
 --
 -- Returns {head, answer, answer, ...}, one answer per request in their order.
 --   head    "X" the line is not ready (no meta, other epoch, being rebuilt): nothing was done, no answers follow
@@ -88,7 +89,7 @@ for i = 1, n do
       local wait = stopped + math.ceil((position + in_work) / rate)
       if wait ~= eta then eta, eta_text = wait, format('\t%d\t\t\t', wait) end
       record = 'q\t' .. format('%d', seq) .. '\t' .. amount .. '\t' .. slot_text .. '\t' .. user .. middle .. print ..
-        format('\t%d', position) .. eta_text .. ARGV[contacts + i] .. '\t'
+        format('\t%d', position) .. eta_text .. ARGV[contacts + i]
       text = with_order(text, id, slot_text, amount)
       fresh[id], mine[user] = record, text
       push[admitted] = id
