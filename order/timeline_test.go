@@ -92,7 +92,6 @@ func TestTimelineOfAnOrderThatFailed(t *testing.T) {
 		w.expire(b)
 		named, err := w.lines.Named("worker-8").Of(theSale).Claim(w.ctx, "silent", 1, lease)
 		require.NoError(t, err)
-		named.ID = "worker-8/" + named.ID
 		w.expire(named) // attempt 3 dies without a word
 		b = w.claim(1)
 		outcomes, err = j.Handle(w.ctx, b)
