@@ -16,7 +16,9 @@ func TestTheExpectedWaitWhileALineIsStopped(t *testing.T) {
 	t.Parallel()
 	clock := testkit.NewClock(time.UnixMilli(1_000_000))
 	b := NewBook(nil, nil, slog.New(slog.DiscardHandler), clock.Now)
-	of := func(sale string) *Entry { return &Entry{Sale: Sale{ID: sale}, line: &lineEntry{}, known: &b.known, stops: &b.stops} }
+	of := func(sale string) *Entry {
+		return &Entry{Sale: Sale{ID: sale}, line: &lineEntry{}, known: &b.known, stops: &b.stops}
+	}
 	phone, tv := of("phone"), of("tv")
 	phone.line.rate.measured.set(100)
 	eta := func(e *Entry) int64 { return e.Pace().ETA(100) }
