@@ -142,7 +142,7 @@ func TestLiveCommands(t *testing.T) {
 		"pool.size: ":           {"config", "set", "pool.size=0"},
 		"needs a restart":       {"config", "set", "http.addr=:1"},
 		"limits.nonsense":       {"limits", "set", "nonsense=3"},
-		"No such sale":          {"limits", "set", "--sale", "nothing", "per_user_rps=3"},
+		"nothing: no such sale": {"limits", "set", "--sale", "nothing", "per_user_rps=3"},
 		"not_found":             {"config", "revert", "--to", "999"},
 		"log.level":             {"log-level", "loud"},
 		"must be a duration":    {"config", "set", "pool.size=4", "--for", "soon"},
