@@ -19,8 +19,8 @@ help: ## list the targets
 .PHONY: test
 test: ## run every test with the race detector on real Redis, MariaDB and PostgreSQL
 	go run -buildvcs=false ./internal/testkit/withstores -- \
-		sh -c 'CGO_ENABLED=1 go test -race -shuffle=on -timeout 9m ./... && cd deploy/check && go test -count=1 ./...'
-	CGO_ENABLED=1 go test -C loadtest/bench -race -shuffle=on -timeout 2m ./...
+		sh -c 'CGO_ENABLED=1 go test -race -shuffle=on -timeout 25m ./... && cd deploy/check && go test -count=1 ./...'
+	CGO_ENABLED=1 go test -C loadtest/bench -race -shuffle=on -timeout 5m ./...
 
 RUNS ?= 500
 SEED ?= 0

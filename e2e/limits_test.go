@@ -18,6 +18,7 @@ import (
 type rush struct {
 	node   *node
 	rps    float64
+	sent   atomic.Int64
 	passed atomic.Int64
 }
 
@@ -38,6 +39,7 @@ func (r *rush) run(ctx context.Context, client *http.Client, sale, bearer string
 			default:
 				continue // the gateway is gone or slow
 			}
+			r.sent.Add(1)
 			open.Go(func() {
 				defer func() { <-slots }()
 				addr, _ := r.node.addresses()
@@ -87,10 +89,11 @@ func TestOneLimitOverTwoGateways(t *testing.T) {
 		return float64(sum()-was) / time.Since(at).Seconds()
 	}
 	rate(2 * time.Second) // the burst
-	apart := rushes[1].passed.Load()
+	apart, asked, all := rushes[1].passed.Load(), rushes[1].sent.Load(), rushes[0].sent.Load()+rushes[1].sent.Load()
 	together := rate(4 * time.Second)
 	require.InEpsilon(t, limit, together, 0.05, "together")
-	require.InEpsilon(t, limit*800/2300, float64(rushes[1].passed.Load()-apart)/4, 0.25, "each has its part by its demand")
+	part := float64(rushes[1].sent.Load()-asked) / float64(rushes[0].sent.Load()+rushes[1].sent.Load()-all) // a busy machine sends less
+	require.InEpsilon(t, limit*part, float64(rushes[1].passed.Load()-apart)/4, 0.25, "each has its part by its demand")
 
 	c.nodes[1].hold(10 * time.Second)
 	killed := time.Now()

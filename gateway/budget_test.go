@@ -89,15 +89,25 @@ func perSecond(n int, tills ...*till) []float64 {
 	return rates
 }
 
-// requireRate allows 5 %; a single second may differ by more where a busy machine wakes the crowd late, because the next makes up for it.
-func requireRate(t *testing.T, want float64, got []float64) {
+// requireRate looks at the next n seconds and allows 5 %; a single second may differ by more where a busy machine wakes the crowd late,
+// because the next makes up for it. Too many are never forgiven. Too few may be a machine that had no time for the crowd: it is given
+// two more chances, of which a limiter that lets too few pass makes nothing.
+func requireRate(t *testing.T, want float64, n int, tills ...*till) {
 	t.Helper()
-	sum := 0.0
-	for _, rate := range got {
-		sum += rate
-		require.InEpsilon(t, want, rate, 0.3, "per second: %.0f", got)
+	for chances := 2; ; chances-- {
+		got, sum, good := perSecond(n, tills...), 0.0, true
+		for _, rate := range got {
+			sum += rate
+			require.LessOrEqual(t, rate, 1.3*want, "per second: %.0f", got)
+			good = good && rate >= 0.7*want
+		}
+		mean := sum / float64(n)
+		require.LessOrEqual(t, mean, 1.05*want, "per second: %.0f", got)
+		if good && mean >= 0.95*want {
+			return
+		}
+		require.Positive(t, chances, "per second: %.0f", got)
 	}
-	require.InEpsilon(t, want, sum/float64(len(got)), 0.05, "per second: %.0f", got)
 }
 
 // thousand is a limit of 1,000 a second whose burst is gone soon.
@@ -111,7 +121,7 @@ func TestGatewaysSpendOneBudget(t *testing.T) {
 			rdb := testkit.Redis(t).Client()
 			a, b := newTill(t, rdb, "a", thousand(), rps[0]), newTill(t, rdb, "b", thousand(), rps[1])
 			perSecond(3, a, b)
-			requireRate(t, 1000, perSecond(3, a, b))
+			requireRate(t, 1000, 3, a, b)
 			most, least := float64(a.passed.Load()), float64(b.passed.Load())
 			require.GreaterOrEqual(t, least/(most+least), 0.7*float64(rps[1])/float64(rps[0]+rps[1]), "a quiet gateway is not starved")
 			require.GreaterOrEqual(t, most/(most+least), 0.7*float64(rps[0])/float64(rps[0]+rps[1]), "a busy one gets the more")
@@ -125,9 +135,9 @@ func TestABudgetSurvivesAGateway(t *testing.T) {
 	cfg := LimitsConfig{GlobalRPS: 1000}
 	a, b := newTill(t, rdb, "a", cfg, 3000), newTill(t, rdb, "b", cfg, 3000)
 	perSecond(2, a, b) // the burst of a whole second
-	requireRate(t, 1000, perSecond(2, a, b))
+	requireRate(t, 1000, 2, a, b)
 	b.stop()
-	requireRate(t, 1000, perSecond(3, a, b))
+	requireRate(t, 1000, 3, a, b)
 	left := a.limiter.plan.Load().general.budget
 	left.mu.Lock()
 	defer left.mu.Unlock()
@@ -140,10 +150,10 @@ func TestABudgetRefusesNobodyBelowTheLimit(t *testing.T) {
 	rdb := testkit.Redis(t).Client()
 	cfg := LimitsConfig{GlobalRPS: 2000}
 	a, b := newTill(t, rdb, "a", cfg, 900), newTill(t, rdb, "b", cfg, 0)
-	requireRate(t, 900, perSecond(2, a, b))
+	requireRate(t, 900, 2, a, b)
 	a.rps.Store(0)
 	b.rps.Store(900)
-	requireRate(t, 900, perSecond(2, a, b))
+	requireRate(t, 900, 2, a, b)
 }
 
 // While Redis is away each gateway goes on with its last part, and when it is back they do not have the time twice.
@@ -160,11 +170,11 @@ func TestABudgetWithoutRedis(t *testing.T) {
 	perSecond(2, a, b)
 	proxy.Cut()
 	perSecond(1, a, b)
-	requireRate(t, 1000, perSecond(2, a, b))
+	requireRate(t, 1000, 2, a, b)
 	require.False(t, a.limiter.plan.Load().general.budget.leased.Load())
 	require.NoError(t, proxy.Heal())
 	perSecond(2, a, b)
-	requireRate(t, 1000, perSecond(2, a, b))
+	requireRate(t, 1000, 2, a, b)
 	require.True(t, a.limiter.plan.Load().general.budget.leased.Load())
 }
 

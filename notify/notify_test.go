@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m) }
 
-const eventually = 10 * time.Second
+const eventually = 30 * time.Second
 
 // bench is a migrated database, a clock that stands and everything a relay needs.
 type bench struct {

@@ -93,9 +93,9 @@ func TestCancelWhileAWorkerHasIt(t *testing.T) {
 	eachDatabase(t, 10, 1, func(w *world) {
 		ticket := w.admit("ann", 1)
 		b := w.claim(1)
+		outcomes := w.handle(b) // before: a cancel waits for seconds only, and a slow machine takes them
 		cancelled := make(chan error, 1)
 		go func() { cancelled <- w.cancel(ticket.ID, "ann") }()
-		outcomes := w.handle(b)
 		select {
 		case err := <-cancelled:
 			require.Fail(w.t, "cancelled while a worker had it", "%v", err)

@@ -50,8 +50,11 @@ func (p *Payer) payLate(ctx context.Context, saleID, id string, payment Payment)
 	}
 	p.settle(line, revived, done.row, err)
 	killpoint.Pass("late.settled")
-	if noneLeft(err) {
+	switch {
+	case noneLeft(err):
 		return p.record(ctx, saleID, id, payment, tooLate)
+	case errors.Is(err, inventory.ErrStale): // the rebuild has the ticket, and a worker gives its units back
+		return recorded{}, ErrBusy
 	}
 	return done, err
 }

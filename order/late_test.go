@@ -229,3 +229,21 @@ func TestLatePayerOutlivesItsLease(t *testing.T) {
 		w.clean()
 	})
 }
+
+// A line that is loaded anew between the payer's two steps takes the units from it: the provider is told to come again, and then they are there.
+func TestLatePayerMeetsARebuild(t *testing.T) {
+	eachUnpaid(t, 1, 1, func(w *world) {
+		one := w.expired("ann", 1)
+		w.rdb.AddHook(&afterRevive{do: func() { require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale)) }})
+		_, err := w.pay(one.ID, pays(one.ID, 1))
+		require.ErrorIs(w.t, err, order.ErrBusy)
+		require.Equal(w.t, order.Expired, w.rows()[one.ID].Status)
+		w.work()
+		w.clean()
+
+		late, err := w.pay(one.ID, pays(one.ID, 1))
+		require.NoError(w.t, err, "sent again")
+		require.Equal(w.t, order.PaymentLate, late.Outcome)
+		w.clean()
+	})
+}
