@@ -12,8 +12,13 @@ import (
 	"sluice/inventory"
 )
 
-// mostStored bounds what a version holds, in bytes: MySQL's TEXT.
-const mostStored = 1<<16 - 1
+// mostStored bounds what operators have set, and all hot keys, in bytes: an
+// entry of the admin log holds both, and is MySQL's TEXT.
+const mostStored = 32_000
+
+// mostTries bounds how often a change is made anew because other instances
+// were faster.
+const mostTries = 20
 
 // store checks an overlay, keeps it as the next version and makes it count.
 func (l *Live) store(ctx context.Context, source string, next overlay, by gateway.SettingsAuthor) error {

@@ -85,11 +85,10 @@ func (l *Live) Version() (int64, string) {
 	return a.version, a.digest
 }
 
-// Until is when a value that counts for a time ends, of a key or of a sale's
-// part of it; zero when it counts for good. It may be called while a change is told.
-func (l *Live) Until(key, part string) time.Time {
-	return l.ends.Load().until(key)[part]
-}
+// Until is when what counts of a key for one sale ends, whether that was set
+// for the sale or for all; sale is empty for a key that knows none. It is zero
+// when it counts for good. It may be called while a change is told.
+func (l *Live) Until(key, sale string) time.Time { return l.ends.Load().endFor(key, sale) }
 
 func (l *Live) note() { l.applied.Store(&applied{l.whole, l.digest}) }
 
@@ -149,16 +148,30 @@ func (l *Live) put(counts *Loaded) {
 
 // Change implements gateway.Settings.
 func (l *Live) Change(ctx context.Context, c gateway.SettingsChange) error {
+	return l.decide(ctx, c.By.IfVersion, mostTries, func() error {
+		change, err := l.entries(c)
+		if err != nil {
+			return l.refuse(c.By, err)
+		}
+		return l.store(ctx, "admin", l.overlay.with(change...), c.By)
+	})
+}
+
+// decide makes a change on the newest version, and on the one after that when
+// another instance was faster; a change that was decided on one version is
+// made on that alone.
+func (l *Live) decide(ctx context.Context, want int64, tries int, change func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.fresh(ctx, c.By.IfVersion); err != nil {
-		return err
+	for ; ; tries-- {
+		if err := l.fresh(ctx, want); err != nil {
+			return err
+		}
+		err := change()
+		if want != gateway.AnyVersion || tries <= 1 || !errors.Is(err, gateway.ErrVersion) {
+			return err
+		}
 	}
-	change, err := l.entries(c)
-	if err != nil {
-		return l.refuse(c.By, err)
-	}
-	return l.store(ctx, "admin", l.overlay.with(change...), c.By)
 }
 
 // fresh makes this instance know the newest version and compares it with the

@@ -109,6 +109,19 @@ func (o overlay) until(key string) map[string]time.Time {
 	return until
 }
 
+// endFor is when what counts of a key for one part ends; zero: never.
+func (o overlay) endFor(key, part string) (end time.Time) {
+	for _, e := range o {
+		if e.Key != key || e.Part != "" && e.Part != part {
+			continue
+		}
+		if end = (time.Time{}); e.Until != 0 {
+			end = time.UnixMilli(e.Until).UTC()
+		}
+	}
+	return end
+}
+
 // under selects the entries whose keys start with prefix, or all others.
 func (o overlay) under(prefix string, wanted bool) overlay {
 	return slices.DeleteFunc(slices.Clone(o), func(e entry) bool { return strings.HasPrefix(e.Key, prefix) != wanted })

@@ -17,20 +17,18 @@ const lookBack = 100
 
 // Revert implements gateway.Settings.
 func (l *Live) Revert(ctx context.Context, to int64, prefix string, by gateway.SettingsAuthor) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if err := l.fresh(ctx, by.IfVersion); err != nil {
-		return err
-	}
-	find := l.lastOther
+	find, tries := l.lastOther, 1 // what another instance has just changed is not what was to be reverted
 	if to != 0 {
 		find = func(ctx context.Context, prefix string) (overlay, error) { return l.versionOf(ctx, to, prefix) }
+		tries = mostTries
 	}
-	o, err := find(ctx, prefix)
-	if err != nil {
-		return err
-	}
-	return l.store(ctx, "revert", o, by)
+	return l.decide(ctx, by.IfVersion, tries, func() error {
+		o, err := find(ctx, prefix)
+		if err != nil {
+			return err
+		}
+		return l.store(ctx, "revert", o, by)
+	})
 }
 
 func (l *Live) versionOf(ctx context.Context, to int64, prefix string) (overlay, error) {

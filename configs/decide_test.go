@@ -1,0 +1,104 @@
+package configs
+
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/gateway"
+	"sluice/internal/testkit"
+	"sluice/inventory"
+	"sluice/store"
+)
+
+// A switch is set whatever else is changed at the same moment: only who names a version is refused for another one.
+func TestChangesWithoutAConditionAreAllMade(t *testing.T) {
+	eachFleet(t, func(f *fleet) {
+		const each = 8
+		ctx := f.t.Context()
+		a, b := f.start("", nil), f.start("", nil)
+		var together sync.WaitGroup
+		errs := make([]error, 2*each)
+		for who, i := range []*instance{a, b} {
+			together.Go(func() {
+				for n := range each {
+					errs[who*each+n] = i.Change(ctx, change(map[string]any{fmt.Sprintf("queue.held.%d-%d", who, n): true}))
+				}
+			})
+		}
+		together.Wait()
+		for _, err := range errs {
+			require.NoError(f.t, err)
+		}
+		require.NoError(f.t, a.follow(ctx))
+		require.Len(f.t, a.counts().Queue.Held, 2*each)
+		version, _ := a.Version()
+		require.EqualValues(f.t, 2*each, version)
+	})
+}
+
+// What operators set is refused before the database, or its log, has no room for it.
+func TestWhatIsSetIsBoundedOnEveryDatabase(t *testing.T) {
+	eachFleet(t, func(f *fleet) {
+		a := f.start("", nil)
+		var err error
+		for n := 0; err == nil && n < 1000; n += 50 {
+			set := map[string]any{}
+			for m := range 50 {
+				set[fmt.Sprintf("queue.held.%064d", n+m)] = true
+			}
+			err = a.Change(f.t.Context(), change(set))
+		}
+		var bad inventory.InvalidError
+		require.ErrorAs(f.t, err, &bad)
+		require.Contains(f.t, bad[0].Detail, "longer than")
+		require.NotEmpty(f.t, a.counts().Queue.Held)
+		require.NoError(f.t, a.Change(f.t.Context(), change(nil, "queue.held")))
+		require.Empty(f.t, a.counts().Queue.Held)
+	})
+}
+
+// Whoever waits is told the end of a stop, however it was given.
+func TestUntilOfASaleIsThatOfTheWholeKeyToo(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	ctx := t.Context()
+	a := f.start("", nil)
+	after := func(d time.Duration) time.Time { return f.clock.Now().Add(d).UTC() }
+	require.NoError(t, a.Change(ctx, brief(10*time.Minute, map[string]any{"queue.held": []any{"phone", "tv"}})))
+	require.Equal(t, after(10*time.Minute), a.Until("queue.held", "phone"))
+	require.NoError(t, a.Change(ctx, brief(20*time.Minute, map[string]any{"queue.held.phone": true})))
+	require.NoError(t, a.Change(ctx, change(map[string]any{"queue.held.radio": true})))
+	require.Equal(t, after(20*time.Minute), a.Until("queue.held", "phone"))
+	require.Equal(t, after(10*time.Minute), a.Until("queue.held", "tv"))
+	require.Zero(t, a.Until("queue.held", "radio"), "for good")
+	require.Zero(t, a.Until("queue.drain", ""))
+}
+
+// A revert of a revert brings back what the first took away, also what a file had changed.
+func TestARevertIsReverted(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	ctx := t.Context()
+	file := t.TempDir() + "/c.yaml"
+	f.write(file, "queue: {cap: 100}")
+	a := f.start(file, nil)
+	by := gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}
+	require.NoError(t, a.Change(ctx, change(map[string]any{"pool.size": 2})))
+	f.write(file, "queue: {cap: 200}")
+	a.look(ctx)
+	for _, want := range []int{100, 200, 100} {
+		require.NoError(t, a.Revert(ctx, 0, "", by))
+		require.Equal(t, want, a.counts().Queue.Cap)
+		require.Equal(t, 2, a.counts().Pool.Size)
+		require.Equal(t, want, f.start(file, nil).counts().Queue.Cap, "also after a restart")
+	}
+	fresh := newFleet(t, testkit.NewDatabase(t, store.SQLite)).start("", nil)
+	err := fresh.Revert(ctx, 0, "", by)
+	require.ErrorIs(t, err, gateway.ErrNoVersion)
+	require.False(t, strings.Contains(err.Error(), "-1"), err)
+}
