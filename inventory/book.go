@@ -17,7 +17,9 @@ const (
 	readViews = 100 * time.Millisecond // how old the book's numbers of a busy line may be
 	readIdle  = time.Second            // and those of a line in which nothing has moved for twice as long
 	lookChunk = 100                    // lines looked at in one round trip
-	lookMost  = 50                     // and each time: of more busy lines, a number is older
+	// Workers hear of the end of a stop up to a second after this process, and then have a first batch to do.
+	resumeMost = 2 * time.Second
+	lookMost   = 50 // and each time: of more busy lines, a number is older
 )
 
 // Entry is what a gateway knows of one sale without asking a store.
@@ -34,7 +36,8 @@ type lineEntry struct {
 	view   atomic.Pointer[queue.View]
 	rate   rate
 	flow   flowMeter
-	looked time.Time    // of Run alone
+	looked time.Time    // of Run alone, and
+	paced  time.Time    // when its pace can be measured again after a stop
 	busy   atomic.Int64 // when something moved last, unix ns
 }
 
@@ -275,6 +278,9 @@ func (b *Book) take(e *Entry, view queue.View, now time.Time) {
 	}
 	e.line.looked = now
 	if e.Stopped() > 0 {
+		e.line.paced = now.Add(resumeMost)
+	}
+	if now.Before(e.line.paced) {
 		known = queue.View{} // a line that nobody works off says nothing about how fast it could be
 	}
 	if e.line.rate.observe(known, view) {

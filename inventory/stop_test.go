@@ -69,8 +69,14 @@ func TestAStoppedLineKeepsItsPace(t *testing.T) {
 	require.Equal(t, 10, promised.Of(0, e.Pace()), "but no wait can be promised")
 	b.Stop(nil)
 	require.InDelta(t, 3000, promised.Of(0, e.Pace()), 30)
+	second(0) // workers hear of it later
+	require.InDelta(t, 100, e.Rate(), 1, "nobody could have worked it off yet")
 	for range 2 {
 		second(10)
 	}
 	require.InDelta(t, 100, e.Rate(), 1, "what was not worked off is not in the next measurement")
+	for range 8 {
+		second(2)
+	}
+	require.InDelta(t, 20, e.Rate(), 1, "and then it is measured again")
 }
