@@ -47,7 +47,8 @@ func (a Adjustment) check() error {
 	return nil
 }
 
-// AdjustStock adds units to a sale's total, or removes them; ErrShort when fewer than that are unsold. Tickets already in line
+// AdjustStock adds units to a sale's total, or removes them; ErrShort when fewer than that are unsold,
+// an InvalidError when the total would be more than 1,000,000,000. Tickets already in line
 // for removed units will fail as sold out. A sale makes the adjustments of one key once, however often they come, and returns
 // ErrOtherAdjustment for another one under the same key.
 //
@@ -95,6 +96,9 @@ func (c *Catalog) adjust(ctx context.Context, a Adjustment) (done Adjusted, err 
 		done.Stock.Total, done.Stock.Available = before.Total+a.Delta, before.Available+a.Delta
 		if done.Stock.Available < 0 {
 			return ErrShort
+		}
+		if a.Delta > 0 && done.Stock.Total > maxStock {
+			return InvalidError{{"delta", fmt.Sprintf("makes the stock %d, and it must be at most %d", done.Stock.Total, maxStock)}}
 		}
 		if err := tx.Model(&Stock{}).Where("sale_id = ?", a.Sale).Updates(map[string]any{"total": done.Stock.Total, "available": done.Stock.Available}).Error; err != nil {
 			return err

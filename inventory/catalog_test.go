@@ -289,7 +289,7 @@ func TestAdjustStock(t *testing.T) {
 		require.Equal(w.t, inventory.Adjusted{Sale: sale, Stock: stock}, after)
 
 		var invalid inventory.InvalidError
-		for _, delta := range []int64{0, 1_000_000_001, math.MinInt64, math.MaxInt64} {
+		for _, delta := range []int64{0, 1_000_000_000, 1_000_000_001, math.MinInt64, math.MaxInt64} {
 			_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "ann", Reason: "why"})
 			require.ErrorAs(w.t, err, &invalid, "%d", delta)
 		}
