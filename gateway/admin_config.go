@@ -1,8 +1,11 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -120,6 +123,14 @@ func (o *Ops) author(c *gin.Context, reason string, mustMatch bool) (SettingsAut
 
 // change makes a change, or answers the request.
 func (o *Ops) change(c *gin.Context, change SettingsChange, beside aside, mustMatch bool) bool {
+	return o.changeMember(c, change, beside, mustMatch, "", "")
+}
+
+// changeMember is change for a body in which a key goes by another name.
+func (o *Ops) changeMember(c *gin.Context, change SettingsChange, beside aside, mustMatch bool, key, member string) bool {
+	if !o.checkSales(c, change.Set) {
+		return false
+	}
 	by, ok := o.author(c, beside.Reason, mustMatch)
 	if !ok {
 		return false
@@ -133,7 +144,15 @@ func (o *Ops) change(c *gin.Context, change SettingsChange, beside aside, mustMa
 		}
 		change.For = d
 	}
-	if err := o.Settings.Change(c.Request.Context(), change); err != nil {
+	err := o.Settings.Change(c.Request.Context(), change)
+	if invalid, ok := errors.AsType[inventory.InvalidError](err); ok && key != "" {
+		for i := range invalid {
+			if invalid[i].Field == key {
+				invalid[i].Field = member
+			}
+		}
+	}
+	if err != nil {
 		o.refuse(c, err)
 		return false
 	}
@@ -159,6 +178,10 @@ func (o *Ops) revert(prefix string) gin.HandlerFunc {
 			Reason string `json:"reason"`
 		}
 		if !o.read(c, &body) {
+			return
+		}
+		if body.To < 0 {
+			WriteProblem(c, InvalidRequest(FieldError{"to", "must be a version, or 0 for the newest that makes a difference"}))
 			return
 		}
 		by, ok := o.author(c, body.Reason, false)
@@ -193,7 +216,7 @@ func (o *Ops) setLogLevel(c *gin.Context) {
 		Level string `json:"level"`
 		aside
 	}
-	if o.read(c, &body) && o.change(c, SettingsChange{Set: map[string]any{logLevel: body.Level}}, body.aside, false) {
+	if o.read(c, &body) && o.changeMember(c, SettingsChange{Set: map[string]any{logLevel: body.Level}}, body.aside, false, logLevel, "level") {
 		o.showLogLevel(c)
 	}
 }
@@ -206,6 +229,20 @@ func (o *Ops) setting(c *gin.Context, key string) Setting {
 		}
 	}
 	return Setting{}
+}
+
+// checkSales is checkSale for what a change sets for single sales. What it takes away may be anybody's.
+func (o *Ops) checkSales(c *gin.Context, set map[string]any) bool {
+	for _, path := range slices.Sorted(maps.Keys(set)) {
+		for _, key := range []string{salesLimits, heldKey} {
+			sale, single := strings.CutPrefix(path, key+".")
+			takesAway := set[path] == nil || fmt.Sprint(set[path]) == "false"
+			if single && !takesAway && !o.checkSale(c, sale) {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // checkSale refuses a sale that does not exist, before anything is kept under its name.

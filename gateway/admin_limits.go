@@ -51,11 +51,14 @@ func (o *Ops) changeLimits(c *gin.Context) {
 	for name, value := range body.Limits {
 		sales, single := value.(map[string]any)
 		switch {
+		case strings.Contains(name, "."):
+			WriteProblem(c, InvalidRequest(FieldError{limitsKeys + name, "is not a limit: those of one sale are in sales"}))
+			return
 		case value == nil:
 			change.Unset = append(change.Unset, limitsKeys+name)
 		case name == "sales" && single:
-			if !o.setSales(c, change.Set, sales) {
-				return
+			for sale, own := range sales {
+				change.Set[salesLimits+"."+sale] = own
 			}
 		default:
 			change.Set[limitsKeys+name] = value
@@ -65,15 +68,4 @@ func (o *Ops) changeLimits(c *gin.Context) {
 	if o.change(c, change, body.aside, true) {
 		o.showLimits(c)
 	}
-}
-
-// setSales adds the limits of single sales to a change.
-func (o *Ops) setSales(c *gin.Context, set, sales map[string]any) bool {
-	for sale, own := range sales {
-		if own != nil && !o.checkSale(c, sale) {
-			return false
-		}
-		set[salesLimits+"."+sale] = own
-	}
-	return true
 }

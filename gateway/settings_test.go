@@ -114,6 +114,18 @@ func TestSettingsRoutes(t *testing.T) {
 	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"held.tv":"`)
 	require.Contains(t, ok(http.MethodGet, "/config", "").raw, `"until_of":{"tv":"`)
 	s.refused(CodeNotFound, s.admin(http.MethodPut, "/admin/v1/switches/drain", `{"on":false,"sale":"nothing"}`))
+	config := func(set string) got {
+		t.Helper()
+		g, err := fetch(t.Context(), s.ops, http.MethodPatch, "http://"+s.opsAddr+"/admin/v1/config", s.token("root", true), `{"set":`+set+`}`, "If-Match", "*")
+		require.NoError(t, err)
+		return g
+	}
+	for _, set := range []string{`{"queue.held.nothing":true}`, `{"limits.sales.nothing":{"global_rps":1}}`, `{"queue.held.no such":"true"}`} {
+		s.refused(CodeNotFound, config(set))
+	}
+	for _, set := range []string{`{"queue.held.nothing":false}`, `{"queue.held.nothing":null}`, `{"limits.sales.nothing":null,"queue.held.phone":true}`} {
+		require.Equal(t, http.StatusOK, config(set).status, "what is taken away may be anybody's: %s", set)
+	}
 	for path, body := range map[string]string{"/switches/drain": `{}`, "/switches/admission": `{"on":true,"sale":"phone"}`,
 		"/log-level": `{"level":"info","for":"1ms"}`, "/reload": `{"reason":"a\u0001b"}`} {
 		method := http.MethodPut
@@ -129,9 +141,17 @@ func TestSettingsRoutes(t *testing.T) {
 	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":9}`)
 	s.refused(CodeNotFound, g)
 	require.Contains(t, g.raw, ErrNoVersion.Error())
+	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":-1}`)
+	s.refused(CodeInvalidRequest, g)
+	require.Contains(t, g.raw, `"field":"to"`)
 	require.Contains(t, ok(http.MethodPost, "/reload", `{"reason":"new"}`).raw, `"needs_restart":["http.addr"]`)
 	live.err = inventory.InvalidError{{Field: "pool.size", Detail: "must be more"}}
 	s.refused(CodeInvalidRequest, s.admin(http.MethodPost, "/admin/v1/reload", ""))
+	live.err = inventory.InvalidError{{Field: "log.level", Detail: "must be debug"}, {Field: "queue.cap", Detail: "must be more"}}
+	g = s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"loud"}`)
+	s.refused(CodeInvalidRequest, g)
+	require.Contains(t, g.raw, `"field":"level"`, "as the body calls it")
+	require.Contains(t, g.raw, `"field":"queue.cap"`)
 	live.err = errors.New("secret of ours")
 	require.NotContains(t, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`).raw, "secret")
 
@@ -164,6 +184,9 @@ func TestLimitsAreAMergePatch(t *testing.T) {
 	require.Equal(t, http.StatusPreconditionFailed, patch(`"0"`, `{"limits":{"global_rps":9}}`).status)
 	require.Equal(t, http.StatusOK, patch(`*`, `{"limits":{"global_rps":9}}`).status)
 	require.Equal(t, http.StatusNotFound, patch(`*`, `{"limits":{"sales":{"nothing":{"global_rps":9}}}}`).status)
+	for _, value := range []string{`{"global_rps":9}`, `null`} {
+		s.refused(CodeInvalidRequest, patch(`*`, `{"limits":{"sales.radio":`+value+`}}`))
+	}
 }
 
 func TestInstancesRoute(t *testing.T) {
