@@ -97,6 +97,9 @@ func TestARevertIsReverted(t *testing.T) {
 		require.Equal(t, 2, a.counts().Pool.Size)
 		require.Equal(t, want, f.start(file, nil).counts().Queue.Cap, "also after a restart")
 	}
+	var bad inventory.InvalidError
+	require.ErrorAs(t, a.Change(ctx, change(map[string]any{"queue.cap": 5}, "queue.cap")), &bad)
+	require.Equal(t, "queue.cap", bad[0].Field, "one of the two would be lost")
 	fresh := newFleet(t, testkit.NewDatabase(t, store.SQLite)).start("", nil)
 	err := fresh.Revert(ctx, 0, "", by)
 	require.ErrorIs(t, err, gateway.ErrNoVersion)

@@ -20,6 +20,23 @@ const mostStored = 32_000
 // were faster.
 const mostTries = 20
 
+// decide makes a change on the newest version, and on the one after that when
+// another instance was faster; a change that was decided on one version is
+// made on that alone.
+func (l *Live) decide(ctx context.Context, want int64, tries int, change func() error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for ; ; tries-- {
+		if err := l.fresh(ctx, want); err != nil {
+			return err
+		}
+		err := change()
+		if want != gateway.AnyVersion || tries <= 1 || !errors.Is(err, gateway.ErrVersion) {
+			return err
+		}
+	}
+}
+
 // store checks an overlay, keeps it as the next version and makes it count.
 func (l *Live) store(ctx context.Context, source string, next overlay, by gateway.SettingsAuthor) error {
 	next, fits := next.fitting(mostStored)

@@ -157,23 +157,6 @@ func (l *Live) Change(ctx context.Context, c gateway.SettingsChange) error {
 	})
 }
 
-// decide makes a change on the newest version, and on the one after that when
-// another instance was faster; a change that was decided on one version is
-// made on that alone.
-func (l *Live) decide(ctx context.Context, want int64, tries int, change func() error) error {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for ; ; tries-- {
-		if err := l.fresh(ctx, want); err != nil {
-			return err
-		}
-		err := change()
-		if want != gateway.AnyVersion || tries <= 1 || !errors.Is(err, gateway.ErrVersion) {
-			return err
-		}
-	}
-}
-
 // fresh makes this instance know the newest version and compares it with the
 // one a change was decided on.
 func (l *Live) fresh(ctx context.Context, want int64) error {
@@ -224,6 +207,9 @@ func (l *Live) entries(c gateway.SettingsChange) (change []entry, err error) {
 		k, part, err := l.hot(path)
 		if err == nil && part != "" {
 			err = errors.New("is a part of a key: set it, or unset the key")
+		}
+		if _, both := c.Set[path]; both {
+			err = errors.New("is both set and unset")
 		}
 		if err != nil {
 			bad = append(bad, inventory.FieldError{Field: path, Detail: err.Error()})
