@@ -8,6 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
+
+	"sluice/internal/testkit"
 )
 
 // queue adds news of orders, in this order.
@@ -140,6 +142,49 @@ func TestWhatWasPutOffDoesNotWaitForABacklog(t *testing.T) {
 		_, err = r.step(t.Context(), r.lanes[0])
 		require.NoError(t, err)
 		require.Equal(t, []string{"1", "1", "order-0000", "order-0001"}, ch.orders())
+	})
+}
+
+func TestABacklogOfRetriesLeavesRoomForNews(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Batch = 5
+		b.queue(t, "a", "1", "2", "3", "4", "5", "6", "7")
+		ch := &recorder{name: "a", answer: func(Message) Result { return Retry("busy") }}
+		r := b.relay(ch)
+		step := func() (told []string) {
+			before := len(ch.messages())
+			_, err := r.step(t.Context(), r.lanes[0])
+			require.NoError(t, err)
+			return ch.orders()[before:]
+		}
+		require.Equal(t, []string{"1", "2", "3", "4", "5"}, step())
+		require.Equal(t, []string{"6", "7"}, step())
+		b.clock.Advance(b.cfg.wait(1))
+		b.queue(t, "a", "new 1", "new 2", "new 3")
+		require.Equal(t, []string{"1", "2", "3", "new 1", "new 2"}, step())
+		require.Equal(t, []string{"4", "5", "6", "7", "new 3"}, step(), "room that no news takes is the retries'")
+	})
+}
+
+// slowed is a clock that goes on at each look at it, as when the database is slow.
+func slowed(clock *testkit.Clock, by time.Duration) func() time.Time {
+	return func() time.Time {
+		clock.Advance(by)
+		return clock.Now()
+	}
+}
+
+func TestALeaseBeginsWhenItIsWritten(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.insert(t, "a", 1)
+		r := b.relay(&recorder{name: "a", answer: accept})
+		r.clock = slowed(b.clock, 4*time.Second)
+		began := b.clock.Now()
+		_, err := r.lease(t.Context(), r.lanes[0])
+		require.NoError(t, err)
+		require.Equal(t, began.Add(8*time.Second+b.cfg.Lease).UnixMilli(), b.rows(t, StatePending)[0].LeasedUntil)
 	})
 }
 

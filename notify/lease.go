@@ -40,7 +40,7 @@ func (r *Relay) lease(ctx context.Context, l *lane) (batch, error) {
 			return err
 		}
 		b.rows, spent = r.sort(found)
-		return b.take(tx, spent, now, now+r.cfg.Lease.Milliseconds())
+		return b.take(tx, spent, now, r.clock().Add(r.cfg.Lease).UnixMilli()) // from here on: a slow look must not use it up
 	})
 	if err != nil {
 		return batch{}, fmt.Errorf("lease notifications of channel %s: %w", channel, err)
@@ -97,18 +97,21 @@ func pending(db *gorm.DB, channel string, now int64) *gorm.DB {
 	return rows.Where("state = ? AND channel = ? AND leased_until <= ?", StatePending, channel, now)
 }
 
-// lockDue reads the rows due longest, passing over those another relay is just taking. Those put off come first: they were told of
-// before, and are few.
+// lockDue reads the rows due longest, passing over those another relay is just taking. Those put off come first, for they have waited
+// before, but leave half of the lease to those in turn: a receiver that refuses many must not keep it from the others' news.
 func lockDue(tx *gorm.DB, channel string, after, now int64, most int) ([]Row, error) {
 	locked := func(rows *gorm.DB) *gorm.DB {
 		return rows.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate, Options: clause.LockingOptionsSkipLocked})
 	}
 	var found, more []Row
-	if err := locked(putOff(tx, channel, now)).Limit(most).Find(&found).Error; err != nil || len(found) == most {
-		return found, err
+	if err := locked(putOff(tx, channel, now)).Limit(most).Find(&found).Error; err != nil {
+		return nil, err
 	}
-	err := locked(inTurn(tx, channel, after, now)).Limit(most - len(found)).Find(&more).Error
-	return append(found, more...), err
+	room := most - min(len(found), (most+1)/2)
+	if err := locked(inTurn(tx, channel, after, now)).Limit(room).Find(&more).Error; err != nil {
+		return nil, err
+	}
+	return append(found[:min(len(found), most-len(more))], more...), nil
 }
 
 // sort tells rows to deliver from those out of attempts.
