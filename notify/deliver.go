@@ -124,7 +124,7 @@ func (r *Relay) store(ctx context.Context, b batch, marks map[mark][]int64) erro
 	err := r.write.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		clear(counts)
 		for m, ids := range marks {
-			changed := among(tx, ids).Where("lease = ? AND state = ?", b.token, StatePending).Updates(m.columns(r.number))
+			changed := b.held(tx, ids).Updates(m.columns(r.number))
 			if changed.Error != nil {
 				return changed.Error
 			}
@@ -143,6 +143,12 @@ func (r *Relay) store(ctx context.Context, b batch, marks map[mark][]int64) erro
 		r.gaveUp(ctx, b.channel, counts[countDead])
 	}
 	return nil
+}
+
+// held are those of the rows whose lease still stands; only pending rows have one. To ask for their state as well would lead a
+// database that expects few pending rows to walk over all of them for each range of ids, and the longer the backlog, the longer.
+func (b batch) held(tx *gorm.DB, ids []int64) *gorm.DB {
+	return among(tx, ids).Where("lease = ?", b.token)
 }
 
 func (m mark) columns(by int64) map[string]any {

@@ -3,6 +3,7 @@ package notify
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
+	"sluice/store"
 )
 
 // queue adds news of orders, in this order.
@@ -186,6 +188,23 @@ func TestALeaseBeginsWhenItIsWritten(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, began.Add(8*time.Second+b.cfg.Lease).UnixMilli(), b.rows(t, StatePending)[0].LeasedUntil)
 	})
+}
+
+// A database that was last asked to count its rows between two sales expects that none are pending.
+func TestSettlingFindsRowsByTheirKey(t *testing.T) {
+	t.Parallel()
+	b := benchOn(t, testkit.NewDatabase(t, store.Postgres))
+	b.insert(t, "between sales", 2000)
+	require.NoError(t, b.db.Write.Exec("UPDATE outbox SET state = ?", StateDelivered).Error)
+	require.NoError(t, b.db.Write.Exec("ANALYZE outbox").Error)
+	b.insert(t, "a", 2000)
+	settle := b.db.Write.ToSQL(func(tx *gorm.DB) *gorm.DB {
+		return batch{token: 7}.held(tx, append(span(2100, 2200), span(2300, 2400)...)).Updates(mark{}.columns(1))
+	})
+	var plan []string
+	require.NoError(t, b.db.Write.Raw("EXPLAIN "+settle).Scan(&plan).Error)
+	require.Contains(t, strings.Join(plan, "\n"), "outbox_pkey")
+	require.NotContains(t, strings.Join(plan, "\n"), "outbox_due")
 }
 
 func TestAmongNamesExactlyTheseRows(t *testing.T) {
