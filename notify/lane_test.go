@@ -207,6 +207,25 @@ func TestSettlingFindsRowsByTheirKey(t *testing.T) {
 	require.NotContains(t, strings.Join(plan, "\n"), "outbox_due")
 }
 
+func TestALookLocksNoRowOfAnotherChannel(t *testing.T) {
+	t.Parallel()
+	for _, driver := range []string{store.MySQL, store.Postgres} {
+		b := benchOn(t, testkit.NewDatabase(t, driver))
+		b.insert(t, "email", 2)
+		b.insert(t, "sms", 2)
+		r := b.relay(&recorder{name: "sms", answer: accept})
+		require.NoError(t, b.db.Tx(t.Context(), func(tx *gorm.DB) error {
+			mine, err := lockDue(tx, "email", 0, b.clock.Now().UnixMilli(), 100)
+			require.NoError(t, err)
+			require.Len(t, mine, 2)
+			theirs, err := r.lease(t.Context(), r.lanes[0])
+			require.NoError(t, err)
+			require.Len(t, theirs.rows, 2, driver)
+			return nil
+		}))
+	}
+}
+
 func TestAmongNamesExactlyTheseRows(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {

@@ -1,9 +1,11 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -100,18 +102,35 @@ func pending(db *gorm.DB, channel string, now int64) *gorm.DB {
 // lockDue reads the rows due longest, passing over those another relay is just taking. Those put off come first, for they have waited
 // before, but leave half of the lease to those in turn: a receiver that refuses many must not keep it from the others' news.
 func lockDue(tx *gorm.DB, channel string, after, now int64, most int) ([]Row, error) {
-	locked := func(rows *gorm.DB) *gorm.DB {
-		return rows.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate, Options: clause.LockingOptionsSkipLocked})
-	}
-	var found, more []Row
-	if err := locked(putOff(tx, channel, now)).Limit(most).Find(&found).Error; err != nil {
+	found, err := lockFirst(putOff(tx, channel, now), now, most)
+	if err != nil {
 		return nil, err
 	}
 	room := most - min(len(found), (most+1)/2)
-	if err := locked(inTurn(tx, channel, after, now)).Limit(room).Find(&more).Error; err != nil {
+	more, err := lockFirst(inTurn(tx, channel, after, now), now, room)
+	if err != nil {
 		return nil, err
 	}
 	return append(found[:min(len(found), most-len(more))], more...), nil
+}
+
+// lockFirst locks the first of the rows. On MySQL a look that locks also locks the row at which it ends, the first of the next
+// channel, whose lane would pass over it: there the look takes no locks, and what it found is locked by its key.
+func lockFirst(rows *gorm.DB, now int64, most int) (found []Row, err error) {
+	skipping := clause.Locking{Strength: clause.LockingStrengthUpdate, Options: clause.LockingOptionsSkipLocked}
+	if rows.Name() != store.MySQL {
+		err = rows.Clauses(skipping).Limit(most).Find(&found).Error
+		return found, err
+	}
+	var ids []int64
+	tx := rows.Session(&gorm.Session{NewDB: true})
+	if err := rows.Limit(most).Pluck("id", &ids).Error; err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	err = tx.Table("outbox FORCE INDEX (PRIMARY)").Clauses(skipping).
+		Where("id IN ? AND state = ? AND leased_until <= ? AND next_at <= ?", ids, StatePending, now, now).Find(&found).Error
+	slices.SortFunc(found, func(a, b Row) int { return cmp.Or(cmp.Compare(a.NextAt, b.NextAt), cmp.Compare(a.ID, b.ID)) })
+	return found, err
 }
 
 // sort tells rows to deliver from those out of attempts.
