@@ -14,6 +14,7 @@ import (
 const (
 	readSales = 500 * time.Millisecond // how old the book's sales may be
 	readSale  = time.Millisecond       // and how old for each of them, where they are more than five hundred
+	readLong  = 5 * time.Second        // but never older
 	readViews = 100 * time.Millisecond // how old the book's numbers of a busy line may be
 	readIdle  = time.Second            // and those of a line in which nothing has moved for twice as long
 	lookChunk = 100                    // lines looked at in one round trip
@@ -149,7 +150,7 @@ func (b *Book) Run(ctx context.Context) {
 	defer views.Stop()
 	var read time.Time
 	for {
-		if now := b.now(); now.Sub(read) >= max(readSales, time.Duration(len(b.shelf.Load().order))*readSale) {
+		if now := b.now(); now.Sub(read) >= min(max(readSales, time.Duration(len(b.shelf.Load().order))*readSale), readLong) {
 			read = now
 			if err := b.Refresh(ctx); err != nil && ctx.Err() == nil {
 				b.log.Warn("sales not refreshed: answering from the last reading", "error", err)
