@@ -16,10 +16,9 @@ import (
 
 // rush asks one gateway for orders, so often a second, and counts what its limit lets through.
 type rush struct {
-	node   *node
-	rps    float64
-	sent   atomic.Int64
-	passed atomic.Int64
+	node                   *node
+	rps                    float64
+	sent, answered, passed atomic.Int64
 }
 
 func (r *rush) run(ctx context.Context, client *http.Client, sale, bearer string) {
@@ -53,6 +52,7 @@ func (r *rush) run(ctx context.Context, client *http.Client, sale, bearer string
 					return
 				}
 				_ = resp.Body.Close()
+				r.answered.Add(1)
 				if resp.StatusCode != http.StatusTooManyRequests {
 					r.passed.Add(1)
 				}
@@ -82,26 +82,45 @@ func TestOneLimitOverTwoGateways(t *testing.T) {
 	for _, r := range rushes {
 		running.Go(func() { r.run(ctx, c.client, "rush", bearer) })
 	}
-	rate := func(span time.Duration) float64 {
-		sum := func() int64 { return rushes[0].passed.Load() + rushes[1].passed.Load() }
-		was, at := sum(), time.Now()
+	// window is what passes and what is answered in a second: a busy machine sends less than it is asked to, and nobody passes who has not come.
+	window := func(span time.Duration) (passed, answered float64) {
+		sum := func() (passed, answered int64) {
+			return rushes[0].passed.Load() + rushes[1].passed.Load(), rushes[0].answered.Load() + rushes[1].answered.Load()
+		}
+		passedBefore, answeredBefore := sum()
+		at := time.Now()
 		<-time.After(span)
-		return float64(sum()-was) / time.Since(at).Seconds()
+		passedNow, answeredNow := sum()
+		took := time.Since(at).Seconds()
+		return float64(passedNow-passedBefore) / took, float64(answeredNow-answeredBefore) / took
 	}
-	rate(2 * time.Second) // the burst
-	apart, asked, all := rushes[1].passed.Load(), rushes[1].sent.Load(), rushes[0].sent.Load()+rushes[1].sent.Load()
-	together := rate(4 * time.Second)
-	require.InEpsilon(t, limit, together, 0.05, "together")
-	part := float64(rushes[1].sent.Load()-asked) / float64(rushes[0].sent.Load()+rushes[1].sent.Load()-all) // a busy machine sends less
-	require.InEpsilon(t, limit*part, float64(rushes[1].passed.Load()-apart)/4, 0.25, "each has its part by its demand")
+	window(2 * time.Second) // the burst
+	asked, all, apart := rushes[1].sent.Load(), rushes[0].sent.Load()+rushes[1].sent.Load(), rushes[1].passed.Load()
+	together, answered := window(4 * time.Second)
+	part := float64(rushes[1].sent.Load()-asked) / float64(rushes[0].sent.Load()+rushes[1].sent.Load()-all)
+	share := float64(rushes[1].passed.Load()-apart) / 4
+	t.Logf("together %.0f/s of %.0f/s", together, answered)
+	require.LessOrEqual(t, together, 1.05*limit, "together")
+	require.GreaterOrEqual(t, together, 0.95*min(limit, answered), "together")
+	require.InEpsilon(t, together*part, share, 0.25, "each has its part by its demand")
 
-	c.nodes[1].hold(10 * time.Second)
+	const dead = 20 * time.Second
+	c.nodes[1].hold(dead)
 	killed := time.Now()
 	<-c.nodes[1].signal(syscall.SIGKILL).done
-	first := rate(time.Second)
-	alone := rate(4 * time.Second)
-	require.Less(t, time.Since(killed), 10*time.Second, "it has not come back meanwhile")
-	t.Logf("together %.0f/s; in the first second after kill -9 %.0f/s, then %.0f/s", together, first, alone)
-	require.InEpsilon(t, limit, (first+4*alone)/5, 0.05, "from the moment at which one was killed")
-	require.InEpsilon(t, limit, first, 0.3, "its part is the other's within the second")
+	first, answered := window(time.Second)
+	t.Logf("in the first second after kill -9 %.0f/s of %.0f/s", first, answered)
+	require.LessOrEqual(t, first, 1.3*limit, "its part is the other's within the second")
+	require.GreaterOrEqual(t, first, 0.7*min(limit, answered), "its part is the other's within the second")
+	// Too many are never forgiven; too few may be a process that had no time for a moment, which loses what exceeds the burst.
+	for chances := 2; ; chances-- {
+		alone, answered := window(4 * time.Second)
+		t.Logf("then %.0f/s of %.0f/s", alone, answered)
+		require.LessOrEqual(t, alone, 1.05*limit, "alone")
+		if alone >= 0.95*min(limit, answered) {
+			break
+		}
+		require.Positive(t, chances, "alone")
+	}
+	require.Less(t, time.Since(killed), dead, "it has not come back meanwhile")
 }

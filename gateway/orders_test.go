@@ -144,7 +144,7 @@ func TestHolderReadsItsOrderEvenWhenSoldOutOrFull(t *testing.T) {
 	g := s.refused(CodeSoldOut, s.order("bob", "scarce", ""))
 	require.Empty(t, g.header.Get("Retry-After"))
 	seen := map[int]bool{}
-	for i := range 60 {
+	for i := 0; i < 60 && len(seen) <= 2; i++ { // no longer: a line that nobody drains for a second adds its own wait
 		g := s.refused(CodeQueueFull, s.order(fmt.Sprintf("bob-%d", i), "narrow", ""))
 		require.GreaterOrEqual(t, g.retryAfter(), 3)
 		require.LessOrEqual(t, g.retryAfter(), 7)
