@@ -2,12 +2,10 @@ package inventory_test
 
 import (
 	"log/slog"
-	"net/url"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
@@ -113,18 +111,7 @@ func proxied(t *testing.T, d testkit.Database) (*testkit.Proxy, store.Config) {
 	t.Helper()
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.TxTimeout = d.Driver, time.Second
-	if d.Driver == store.MySQL {
-		dsn, err := mysql.ParseDSN(d.DSN)
-		require.NoError(t, err)
-		proxy := testkit.NewProxy(t, dsn.Addr)
-		dsn.Addr = proxy.Addr()
-		cfg.DSN = dsn.FormatDSN()
-		return proxy, cfg
-	}
-	address, err := url.Parse(d.DSN)
-	require.NoError(t, err)
-	proxy := testkit.NewProxy(t, address.Host)
-	address.Host = proxy.Addr()
-	cfg.DSN = address.String()
+	proxy, dsn := testkit.Proxied(t, d)
+	cfg.DSN = dsn
 	return proxy, cfg
 }

@@ -2,13 +2,11 @@ package store_test
 
 import (
 	"fmt"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
@@ -20,19 +18,8 @@ import (
 func proxied(t *testing.T, d testkit.Database) (*testkit.Proxy, store.Config) {
 	t.Helper()
 	cfg := config(d)
-	if d.Driver == store.MySQL {
-		dsn, err := mysql.ParseDSN(d.DSN)
-		require.NoError(t, err)
-		proxy := testkit.NewProxy(t, dsn.Addr)
-		dsn.Addr = proxy.Addr()
-		cfg.DSN = dsn.FormatDSN()
-		return proxy, cfg
-	}
-	address, err := url.Parse(d.DSN)
-	require.NoError(t, err)
-	proxy := testkit.NewProxy(t, address.Host)
-	address.Host = proxy.Addr()
-	cfg.DSN = address.String()
+	proxy, dsn := testkit.Proxied(t, d)
+	cfg.DSN = dsn
 	return proxy, cfg
 }
 
