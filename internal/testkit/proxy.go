@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -80,11 +81,21 @@ func (p *Proxy) Cut() {
 
 func (p *Proxy) cut() {
 	if p.listener != nil {
+		deafen(p.listener)
 		_ = p.listener.Close()
 		p.listener = nil
 	}
 	for l := range p.links {
 		l.close()
+	}
+}
+
+// deafen ends the listening itself. A process that is being started beside it holds a copy of the socket until it runs, and
+// would keep a merely closed one listening.
+func deafen(listener net.Listener) {
+	raw, err := listener.(*net.TCPListener).SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
 	}
 }
 

@@ -2,10 +2,12 @@ package testkit
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"os/exec"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -95,6 +97,29 @@ func TestProxyCutsAndHeals(t *testing.T) {
 	reply, err = ask(dial(t, p), "c", long)
 	require.NoError(t, err)
 	require.Contains(t, reply, ":c")
+}
+
+// Between its fork and its exec a child holds copies of all sockets.
+func TestProxyIsCutWhileProcessesStart(t *testing.T) {
+	t.Parallel()
+	p := NewProxy(t, startCounter(t).addr)
+	var starting sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	for range 4 {
+		starting.Go(func() {
+			for ctx.Err() == nil {
+				_ = exec.CommandContext(ctx, "true").Run() // #nosec G204 -- a constant
+			}
+		})
+	}
+	defer starting.Wait()
+	defer stop()
+	for range 200 {
+		p.Cut()
+		_, err := net.Dial("tcp", p.Addr())
+		require.Error(t, err)
+		require.NoError(t, p.Heal())
+	}
 }
 
 func TestProxyPausesAndResumes(t *testing.T) {
