@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // MaxAdmit is the most requests for one line that one Ask takes.
@@ -82,19 +80,14 @@ func (ls *Lines) Admit(ctx context.Context, asks []Ask) []Told {
 		}
 		return told
 	}
-	pipe := ls.rdb.Pipeline()
-	replies := make([]*redis.Cmd, len(asks))
+	calls, asked := make([]call, 0, len(asks)), make([]int, 0, len(asks))
 	for i, ask := range asks {
 		if told[i].Err = ask.check(); told[i].Err == nil {
-			replies[i] = pipe.EvalSha(ctx, ls.scripts.admit.sha, ask.Line.keys.admit(), ask.args()...)
+			calls, asked = append(calls, call{ask.Line.keys.admit(), ask.args()}), append(asked, i)
 		}
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	for i, ask := range asks {
-		if told[i].Err == nil {
-			reply, err := ls.scripts.admit.fencedReply(replies[i], ask.Line.keys.meta)
-			told[i] = ask.read(reply, err, sent)
-		}
+	for i, reply := range ls.scripts.admit.fencedEach(ctx, ls.rdb, calls) {
+		told[asked[i]] = asks[asked[i]].read(reply.value, reply.err, sent)
 	}
 	return told
 }

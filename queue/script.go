@@ -19,21 +19,30 @@ var sources embed.FS
 
 // script is one Lua script of a line, with what it uses of the shared functions in front.
 type script struct {
-	name, source, sha string
+	name string
+	text
+	many text // makes several calls of it in one: see together.go
 }
 
+// text is what Redis runs, and the digest by which it is called.
+type text struct{ source, sha string }
+
 func loadScript(name string) script {
-	shared, err := sources.ReadFile("lua/record.lua")
+	shared, own := readSource("record"), readSource(name)
+	return script{name: name, text: newText(link(shared, own)), many: newText(link(shared, repeat(own)))}
+}
+
+func readSource(name string) string {
+	source, err := sources.ReadFile("lua/" + name + ".lua")
 	if err != nil {
 		panic(err) // embedded at build time: cannot be missing
 	}
-	own, err := sources.ReadFile("lua/" + name + ".lua")
-	if err != nil {
-		panic(err)
-	}
-	source := link(string(shared), string(own))
+	return string(source)
+}
+
+func newText(source string) text {
 	sum := sha1.Sum([]byte(source)) // #nosec G401 -- Redis names scripts so
-	return script{name: name, source: source, sha: hex.EncodeToString(sum[:])}
+	return text{source: source, sha: hex.EncodeToString(sum[:])}
 }
 
 // link puts in front of a script what it uses of the shared functions: Redis makes each anew in every call, and most scripts
@@ -69,51 +78,16 @@ func (s script) run(ctx context.Context, rdb redis.Scripter, keys []string, args
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
 		v, err = rdb.Eval(ctx, s.source, keys, args...).Result()
 	}
-	if err != nil {
-		return nil, fmt.Errorf("redis script %s on %s: %w", s.name, keys[0], err)
+	return v, s.failed(err, keys[0])
+}
+
+// failed says of an error on which line it was.
+func (s script) failed(err error, key string) error {
+	if err == nil {
+		return nil
 	}
-	return v, nil
+	return fmt.Errorf("redis script %s on %s: %w", s.name, key, err)
 }
-
-// call is KEYS and ARGV of one call of a script.
-type call struct {
-	keys []string
-	args []any
-}
-
-// answer is what a script returned, or why it did not.
-type answer struct {
-	script script
-	keys   []string
-	value  any
-	err    error
-}
-
-// each makes several calls in one round trip; the answers are in their order. As run, it loads the script where Redis does
-// not know it.
-func (s script) each(ctx context.Context, rdb redis.UniversalClient, calls []call) []answer {
-	pipe := rdb.Pipeline()
-	replies := make([]*redis.Cmd, len(calls))
-	for i, c := range calls {
-		replies[i] = pipe.EvalSha(ctx, s.sha, c.keys, c.args...)
-	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	answers := make([]answer, len(calls))
-	for i, c := range calls {
-		v, err := replies[i].Result()
-		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			v, err = s.run(ctx, rdb, c.keys, c.args...)
-		} else if err != nil {
-			err = fmt.Errorf("redis script %s on %s: %w", s.name, c.keys[0], err)
-		}
-		answers[i] = answer{s, c.keys, v, err}
-	}
-	return answers
-}
-
-func (a answer) number() (int64, error) { return a.script.number(a.value, a.err, a.keys) }
-
-func (a answer) list() ([]any, error) { return a.script.list(a.value, a.err, a.keys) }
 
 // fenced calls the script only where AllowAdmission has loaded it: it returns
 // ErrNotReady on a Redis whose lines nobody has verified since it came up.
@@ -125,13 +99,12 @@ func (s script) fenced(ctx context.Context, rdb redis.Scripter, keys []string, a
 func (s script) fencedReply(reply *redis.Cmd, key string) (any, error) {
 	v, err := reply.Result()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		return nil, fmt.Errorf("%w: redis was restarted", ErrNotReady)
+		return nil, errRestarted
 	}
-	if err != nil {
-		return nil, fmt.Errorf("redis script %s on %s: %w", s.name, key, err)
-	}
-	return v, nil
+	return v, s.failed(err, key)
 }
+
+var errRestarted = fmt.Errorf("%w: redis was restarted", ErrNotReady)
 
 // runInt is run for scripts that return one number.
 func (s script) runInt(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (int64, error) {

@@ -1,9 +1,11 @@
 package queue
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
 
@@ -16,4 +18,26 @@ func TestAScriptGetsWhatItUses(t *testing.T) {
 	require.NotContains(t, loadScript("view").source, "give_back")
 	require.Contains(t, loadScript("settle").source, "local function give_back")
 	require.Equal(t, 1, strings.Count(loadScript("settle").source, "local function now_ms"))
+}
+
+func TestCallsAreGrouped(t *testing.T) {
+	sizes := func(groups [][]call) (sizes []int) {
+		for _, g := range groups {
+			sizes = append(sizes, len(g))
+		}
+		return sizes
+	}
+	of := func(n, args int) []call {
+		return slices.Repeat([]call{{keys: []string{"a", "b"}, args: make([]any, args)}}, n)
+	}
+	one := redis.NewClient(&redis.Options{})
+	defer one.Close()
+	require.Empty(t, grouped(one, nil))
+	require.Equal(t, []int{1}, sizes(grouped(one, of(1, 5_000))))
+	require.Equal(t, []int{32, 32, 6}, sizes(grouped(one, of(70, 10))))
+	require.Equal(t, []int{2, 2, 1}, sizes(grouped(one, of(5, 600))))
+	require.Equal(t, []int{1, 1}, sizes(grouped(one, of(2, 601))))
+	cluster := redis.NewClusterClient(&redis.ClusterOptions{})
+	defer cluster.Close()
+	require.Equal(t, []int{1, 1, 1}, sizes(grouped(cluster, of(3, 10))), "their keys may be on several servers")
 }

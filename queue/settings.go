@@ -185,14 +185,14 @@ func (l *Line) ReleasedSince(ctx context.Context, snap Snapshot) (epoch int64, i
 
 // Verified reports whether admission is allowed on every Redis that holds
 // lines. Redis forgets its scripts when it restarts and a promoted replica
-// never had them, so the admit script's presence says: somebody has compared
-// the lines with the ledger since this Redis came up.
+// never had them, so the admit script's presence, in both its forms, says:
+// somebody has compared the lines with the ledger since this Redis came up.
 func (ls *Lines) Verified(ctx context.Context) (bool, error) {
-	known, err := ls.rdb.ScriptExists(ctx, ls.scripts.admit.sha).Result()
+	known, err := ls.rdb.ScriptExists(ctx, ls.scripts.admit.sha, ls.scripts.admit.many.sha).Result()
 	if err != nil {
 		return false, fmt.Errorf("ask redis for the admit script: %w", err)
 	}
-	return len(known) == 1 && known[0], nil
+	return len(known) == 2 && known[0] && known[1], nil
 }
 
 // AllowAdmission loads the scripts that take units or promise anything to a
@@ -200,8 +200,10 @@ func (ls *Lines) Verified(ctx context.Context) (bool, error) {
 // compared with the ledger since Verified said no.
 func (ls *Lines) AllowAdmission(ctx context.Context) error {
 	for _, s := range []script{ls.scripts.cancel, ls.scripts.requeue, ls.scripts.honour, ls.scripts.revive, ls.scripts.admit} {
-		if err := ls.rdb.ScriptLoad(ctx, s.source).Err(); err != nil {
-			return fmt.Errorf("load the %s script: %w", s.name, err)
+		for _, t := range []text{s.many, s.text} {
+			if err := ls.rdb.ScriptLoad(ctx, t.source).Err(); err != nil {
+				return fmt.Errorf("load the %s script: %w", s.name, err)
+			}
 		}
 	}
 	return nil

@@ -8,9 +8,14 @@
 --   a 16th field, r: a payment of it must go back; it stays through every change of state
 -- A holding is what one user holds: order:slot:units, joined by commas.
 
+local read_ms
+
 local function now_ms()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
+  if not read_ms then
+    local t = redis.call('TIME')
+    read_ms = t[1] * 1000 + math.floor(t[2] / 1000)
+  end
+  return read_ms
 end
 
 local function int(x) return string.format('%d', x) end

@@ -1,0 +1,97 @@
+package queue_test
+
+import (
+	"context"
+	"fmt"
+	"testing"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"sluice/queue"
+)
+
+// scriptCalls counts the scripts that are called in pipelines.
+type scriptCalls struct{ n int }
+
+func (*scriptCalls) DialHook(next redis.DialHook) redis.DialHook          { return next }
+func (*scriptCalls) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return next }
+func (c *scriptCalls) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		for _, cmd := range cmds {
+			if cmd.Name() == "evalsha" {
+				c.n++
+			}
+		}
+		return next(ctx, cmds)
+	}
+}
+
+// crowd is n lines on one Redis, and an ask of each.
+func crowd(t *testing.T, addr string, n int) (rdb *redis.Client, list []*box, asks []queue.Ask) {
+	t.Helper()
+	rdb = dial(t, addr)
+	for i := range n {
+		b := boxOn(t, rdb, fmt.Sprintf("sale-%02d", i), openSale())
+		list = append(list, b)
+		asks = append(asks, queue.Ask{Line: b.Line, Epoch: 1, Rate: rate, Requests: []queue.Request{ask("order-"+b.Sale(), "user")}})
+	}
+	return rdb, list, asks
+}
+
+// What is wrong with one line is nothing to those whose calls are made in one with its own.
+func TestOneBrokenLineAmongMany(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		const many, broken = 40, 5
+		rdb, list, asks := crowd(t, addr, many)
+		require.NoError(t, rdb.Set(t.Context(), list[broken].key("wait"), "no list", 0).Err())
+		calls := &scriptCalls{}
+		rdb.AddHook(calls)
+		for _, replayed := range []bool{false, true} {
+			told := list[0].lines.Admit(t.Context(), asks)
+			require.Len(t, told, many)
+			for i := range told {
+				if i == broken {
+					require.ErrorContains(t, told[i].Err, "redis script admit on "+list[i].key("meta"))
+					require.ErrorContains(t, told[i].Err, "WRONGTYPE")
+					require.NotErrorIs(t, told[i].Err, queue.ErrNotReady)
+					continue
+				}
+				require.NoError(t, told[i].Err)
+				require.NoError(t, told[i].Admissions[0].Err)
+				require.Equal(t, replayed, told[i].Admissions[0].Replayed)
+				require.Equal(t, asks[i].Requests[0].ID, told[i].Admissions[0].Ticket.ID)
+			}
+		}
+		require.Equal(t, 4, calls.n, "two for each forty")
+		_, err := list[0].lines.Views(t.Context(), []string{"sale-04", "sale-05"})
+		require.ErrorContains(t, err, "redis script view on "+list[broken].key("meta"))
+	})
+}
+
+func TestManyLinesAreFencedTogether(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		rdb, list, asks := crowd(t, addr, 3)
+		lines := list[0].lines
+		asks[1].Epoch = 2
+		told := lines.Admit(t.Context(), asks)
+		require.NoError(t, told[0].Err)
+		require.ErrorIs(t, told[1].Err, queue.ErrNotReady)
+		require.NoError(t, told[2].Err)
+
+		require.NoError(t, rdb.ScriptFlush(t.Context()).Err())
+		verified, err := lines.Verified(t.Context())
+		require.NoError(t, err)
+		require.False(t, verified)
+		for _, one := range lines.Admit(t.Context(), asks) {
+			require.ErrorIs(t, one.Err, queue.ErrNotReady)
+		}
+		// One who knows the script as it is called for a single line has verified nothing for many.
+		require.NoError(t, rdb.ScriptLoad(t.Context(), queue.AdmitAlone).Err())
+		verified, err = lines.Verified(t.Context())
+		require.NoError(t, err)
+		require.False(t, verified)
+		require.NoError(t, lines.AllowAdmission(t.Context()))
+		require.NoError(t, lines.Admit(t.Context(), asks)[0].Err)
+	})
+}
