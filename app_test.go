@@ -74,7 +74,7 @@ func openSale(t *testing.T, n inventory.NewSale, apps ...*App) {
 	_, err := apps[0].catalog.Create(t.Context(), n, "test")
 	require.NoError(t, err)
 	for _, app := range apps {
-		require.NoError(t, app.keeper.Carry(t.Context()))
+		require.NoError(t, app.keeper.Carry(t.Context(), n.ID))
 		require.NoError(t, app.book.Refresh(t.Context()))
 	}
 }

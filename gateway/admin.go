@@ -220,7 +220,7 @@ func (o *Ops) adjustStock(c *gin.Context) {
 // answerChange answers for a change of a sale that is made, whatever happens from here on: what the line or the database does not tell
 // is answered as the change left it.
 func (o *Ops) answerChange(c *gin.Context, status int, sale inventory.Sale, stock inventory.Stock) {
-	ctx, inLine := c.Request.Context(), o.carry(c)
+	ctx, inLine := c.Request.Context(), o.carry(c, sale.ID)
 	if now, left, err := o.Catalog.Get(ctx, sale.ID); err == nil {
 		sale, stock = now, left
 	}
@@ -236,14 +236,14 @@ func (o *Ops) answerChange(c *gin.Context, status int, sale inventory.Sale, stoc
 // carry brings a change into the line and this process' book before the
 // answer: the operator sees it done. Other instances follow within a second,
 // and so does this one should it fail here, which it reports.
-func (o *Ops) carry(c *gin.Context) bool {
+func (o *Ops) carry(c *gin.Context, sale string) bool {
 	ctx := c.Request.Context()
-	kept := o.Keeper.Carry(ctx)
+	kept := o.Keeper.Carry(ctx, sale)
 	if kept != nil {
-		o.log.Warn("change not yet carried into the line", "sale", c.Param("sale"), "error", kept)
+		o.log.Warn("change not yet carried into the line", "sale", sale, "error", kept)
 	}
 	if err := o.Book.Refresh(ctx); err != nil {
-		o.log.Warn("change not yet seen by this instance", "sale", c.Param("sale"), "error", err)
+		o.log.Warn("change not yet seen by this instance", "sale", sale, "error", err)
 	}
 	return kept == nil
 }

@@ -184,7 +184,7 @@ func (s *stack) sell(id string, stock int64, edits ...func(*inventory.NewSale)) 
 // carry brings what changed in the database to the line and the book.
 func (s *stack) carry() {
 	s.t.Helper()
-	require.NoError(s.t, s.keeper.Carry(s.t.Context()))
+	require.NoError(s.t, s.keeper.Carry(s.t.Context(), ""))
 	require.NoError(s.t, s.book.Refresh(s.t.Context()))
 }
 

@@ -220,7 +220,7 @@ func (s *storm) restock() error {
 	if err != nil {
 		return err
 	}
-	return s.keeper.Carry(s.ctx)
+	return s.keeper.Carry(s.ctx, theSale)
 }
 
 func TestAuditRaisesNoFalseAlarm(t *testing.T) {

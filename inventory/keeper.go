@@ -80,7 +80,10 @@ func (k *Keeper) Run(ctx context.Context) {
 
 // Keep is one round over all sales. After a restart of Redis it allows
 // admission again only when every line has been rebuilt.
-func (k *Keeper) Keep(ctx context.Context) error {
+func (k *Keeper) Keep(ctx context.Context) error { return k.round(ctx, "") }
+
+// round keeps one sale, or all for "" and on a Redis that nobody has verified.
+func (k *Keeper) round(ctx context.Context, only string) error {
 	select {
 	case k.turn <- struct{}{}:
 		defer func() { <-k.turn }()
@@ -91,11 +94,16 @@ func (k *Keeper) Keep(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sales, err := k.unfinished(ctx)
+	if !verified {
+		only = ""
+	}
+	sales, err := k.unfinished(ctx, only)
 	if err != nil {
 		return err
 	}
-	k.size.Store(int64(len(sales)))
+	if only == "" {
+		k.size.Store(int64(len(sales)))
+	}
 	settled, err := k.settled(ctx, sales, verified)
 	if err != nil {
 		return err
@@ -118,14 +126,15 @@ func (k *Keeper) Keep(ctx context.Context) error {
 	return k.lines.AllowAdmission(ctx)
 }
 
-// Carry is Keep for a caller who waits for a change to be in the line: it
-// tries again for a few seconds while another instance is at it.
-func (k *Keeper) Carry(ctx context.Context) error {
+// Carry is Keep for a caller who waits for a change of one sale (of any for "")
+// to be in its line: it tries again for a few seconds while another instance is
+// at it.
+func (k *Keeper) Carry(ctx context.Context, sale string) error {
 	ctx, cancel := context.WithTimeout(ctx, carryWait)
 	defer cancel()
 	var busy error
 	for {
-		err := k.Keep(ctx)
+		err := k.round(ctx, sale)
 		// A call to Redis may find the deadline over a moment before ctx does.
 		if end, _ := ctx.Deadline(); busy != nil && (ctx.Err() != nil || !time.Now().Before(end)) {
 			return busy // why it waited says more than that it waited too long
@@ -149,13 +158,16 @@ type saleAndTotal struct {
 	Total int64
 }
 
-// unfinished returns the sales that still need a line.
-func (k *Keeper) unfinished(ctx context.Context) ([]saleAndTotal, error) {
+// unfinished returns the sales that still need a line, or of them only one.
+func (k *Keeper) unfinished(ctx context.Context, only string) ([]saleAndTotal, error) {
 	var sales []saleAndTotal
 	since := k.now().Add(-keepWatch).UnixMilli()
-	err := k.db.Read.WithContext(ctx).Table("sales").Joins("JOIN stock ON stock.sale_id = sales.id").
-		Where("(sales.state <> ? AND sales.ends_at > ?) OR sales.updated_at > ?", Closed, since, since).
-		Select("sales.*, stock.total AS total").Order("sales.id").Scan(&sales).Error
+	query := k.db.Read.WithContext(ctx).Table("sales").Joins("JOIN stock ON stock.sale_id = sales.id").
+		Where("(sales.state <> ? AND sales.ends_at > ?) OR sales.updated_at > ?", Closed, since, since)
+	if only != "" {
+		query = query.Where("sales.id = ?", only)
+	}
+	err := query.Select("sales.*, stock.total AS total").Order("sales.id").Scan(&sales).Error
 	return sales, err
 }
 

@@ -88,6 +88,28 @@ func TestChangesArriveInTheLine(t *testing.T) {
 	})
 }
 
+// Among a thousand sales a change of one does not wait for the others, nor fail with them.
+func TestCarryKeepsOneSale(t *testing.T) {
+	w := onSQLite(t)
+	w.create(newSale("other", 10, 1))
+	w.open(10, 1)
+	require.NoError(t, w.rdb.Set(w.ctx, "sluice:{other/0}:wait", "no list", 0).Err())
+	require.Error(t, w.keeper.Keep(w.ctx))
+	_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test", Reason: "found"})
+	require.NoError(t, err)
+	require.NoError(t, w.keeper.Carry(w.ctx, theSale))
+	require.EqualValues(t, 15, w.view().Stock)
+	require.Error(t, w.keeper.Carry(w.ctx, "other"))
+
+	// Where nobody has verified the lines, all come first.
+	require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
+	require.NoError(t, w.rdb.ScriptFlush(w.ctx).Err())
+	require.NoError(t, w.keeper.Carry(w.ctx, theSale))
+	views, err := w.lines.Views(w.ctx, []string{theSale, "other"})
+	require.NoError(t, err)
+	require.True(t, views[0].Exists && views[1].Exists)
+}
+
 func TestCarryWaitsForAnotherInstance(t *testing.T) {
 	w := onSQLite(t)
 	w.open(10, 1)
@@ -95,9 +117,9 @@ func TestCarryWaitsForAnotherInstance(t *testing.T) {
 	w.exec("UPDATE sales SET rebuild_until = ?", w.clock.Now().Add(time.Second).UnixMilli())
 	short, cancel := context.WithTimeout(w.ctx, time.Second)
 	defer cancel()
-	require.ErrorIs(t, w.keeper.Carry(short), inventory.ErrBusy)
+	require.ErrorIs(t, w.keeper.Carry(short, theSale), inventory.ErrBusy)
 	carried := make(chan error, 1)
-	go func() { carried <- w.keeper.Carry(w.ctx) }()
+	go func() { carried <- w.keeper.Carry(w.ctx, theSale) }()
 	w.clock.Advance(2 * time.Second)
 	require.NoError(t, <-carried)
 	w.clean()

@@ -233,7 +233,7 @@ func TestTwoKeepersAtOnce(t *testing.T) {
 			errs := make([]error, len(keepers))
 			var running sync.WaitGroup
 			for i, k := range keepers {
-				running.Go(func() { errs[i] = k.Carry(w.ctx) })
+				running.Go(func() { errs[i] = k.Carry(w.ctx, theSale) })
 			}
 			running.Wait()
 			require.NoError(w.t, errors.Join(errs...))
