@@ -36,21 +36,24 @@ if not ids or #ids == 0 then return {} end
 
 local claimed = tonumber(meta[3])
 local records, last, names = records_of(KEYS[6], ids, 1, #ids), claimed, {}
+-- Behind as many that still wait nobody looks for the names.
+local named = suspect == 0 and left - #ids < recent_kept
+local pattern = named and '^%a\t(%d+)\t%d+\t%d+\t([^\t]*)\t' or '^%a\t(%d+)\t%d+\t%d+\t'
 for i = 1, #ids do
   local record = records[i]
   if not record then records[i] = ''
   else
-    local seq, user = string.match(record, '^%a\t(%d+)\t%d+\t%d+\t([^\t]*)\t')
-    if seq and tonumber(seq) > last then
-      last = tonumber(seq)
-      names[#names + 1] = seq .. '\t' .. user
+    local seq, user = string.match(record, pattern)
+    local number = tonumber(seq)
+    if number and number > last then
+      last = number
+      if named then names[#names + 1] = seq .. '\t' .. user end
     end
   end
 end
 -- For suspects too: after a rebuild they can be newer than what waits, and cancel must see that a worker has them.
 if last > claimed then redis.call('HSET', KEYS[1], 'claimed', int(last)) end
--- Behind as many that still wait nobody looks for them.
-if suspect == 0 and left - #ids < recent_kept and #names > 0 then name_recent(KEYS[8], names) end
+if #names > 0 then name_recent(KEYS[8], names) end
 local list = table.concat(ids, ',')
 redis.call('HSET', KEYS[5], ARGV[2], list)
 redis.call('ZADD', KEYS[4], int(now_ms() + tonumber(ARGV[1])), ARGV[2])

@@ -20,6 +20,7 @@ redis.call('HDEL', KEYS[4], ARGV[1])
 local now = now_ms()
 local changed, finished, news, ended_ids, served = {}, {}, {}, {}, 0
 local back, again, due, told = {}, {}, {}, {ARGV[6], ARGV[5]}
+local tried = redis.call('EXISTS', KEYS[10]) == 1 -- somebody's attempts have been counted
 
 local function tell(id, record, state)
   changed[#changed + 1] = id
@@ -37,18 +38,24 @@ local function tail(at, reason, pay) return '\t' .. int(tonumber(at) or now) .. 
 -- confirm shows tickets as orders. What cannot be rewritten stays as it is: an error halfway would undo nothing and lose the
 -- whole batch.
 local function confirm(from, to, op, value, at)
-  local records, rest = records_of(KEYS[5], ARGV, from, to), tail(at, '', value)
+  local ids, match = ARGV, string.match
+  local records, rest = records_of(KEYS[5], ids, from, to), tail(at, '', value)
+  local same, owed = news[op] or {}, op == 'c' and value ~= ''
+  local c, s = #changed, #same -- counted here: to ask for a length is dear, and this is done for every order
   for i = from, to do
     local record = records[i - from + 1]
-    local head = record and string.match(record, live)
+    local head = record and match(record, live)
     if head then
-      tell(ARGV[i], op .. head .. rest .. refund_mark(record), op)
-      if op == 'c' and value ~= '' then
+      local id = ids[i]
+      c, s = c + 2, s + 1
+      changed[c - 1], changed[c], same[s] = id, op .. head .. rest .. refund_mark(record), id
+      if owed then
         due[#due + 1] = value
-        due[#due + 1] = ARGV[i]
+        due[#due + 1] = id
       end
     end
   end
+  if s > 0 then news[op] = same end
 end
 
 local function fail(id, record, op, value, at)
@@ -93,7 +100,9 @@ while ARGV[a] do
     end
   else
     served = served + to - from + 1
-    for i = from, to do ended_ids[#ended_ids + 1] = ARGV[i] end
+    if tried then
+      for i = from, to do ended_ids[#ended_ids + 1] = ARGV[i] end
+    end
     if op == 'c' or op == 'p' then confirm(from, to, op, value, at) else close(from, to, op, value, at) end
   end
   a = to + 1
@@ -101,7 +110,7 @@ end
 
 in_chunks('HSET', KEYS[5], changed)
 in_chunks('ZADD', KEYS[13], due)
-if redis.call('EXISTS', KEYS[10]) == 1 then in_chunks('HDEL', KEYS[10], ended_ids) end
+in_chunks('HDEL', KEYS[10], ended_ids)
 -- The oldest must be popped first again: it goes back last.
 in_chunks('RPUSH', KEYS[7], reversed(back))
 in_chunks('RPUSH', KEYS[8], reversed(again))
