@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -41,32 +42,50 @@ func (a answer) list() ([]any, error) { return a.script.list(a.value, a.err, a.k
 // each makes several calls in one round trip; the answers are in their order, each with an error of its own. As run, it loads
 // the script where Redis does not know it.
 func (s script) each(ctx context.Context, rdb redis.UniversalClient, calls []call) []answer {
-	return s.together(ctx, rdb, calls, false)
+	return s.together(ctx, rdb, grouped(rdb, calls), false)
 }
 
 // fencedEach is each for a script that only AllowAdmission may load: see fenced.
 func (s script) fencedEach(ctx context.Context, rdb redis.UniversalClient, calls []call) []answer {
-	return s.together(ctx, rdb, calls, true)
+	return s.together(ctx, rdb, grouped(rdb, calls), true)
 }
 
-func (s script) together(ctx context.Context, rdb redis.UniversalClient, calls []call, fenced bool) []answer {
-	groups := grouped(rdb, calls)
+// refusal is an error of Redis that stood in the place of an answer. No script answers with a text.
+type refusal string
+
+func (r refusal) Error() string { return string(r) }
+
+// RedisError makes it one for go-redis: see redis.HasErrorPrefix.
+func (refusal) RedisError() {}
+
+// together makes groups of calls in one round trip.
+func (s script) together(ctx context.Context, rdb redis.UniversalClient, groups [][]call, fenced bool) []answer {
 	pipe := rdb.Pipeline()
+	to := redis.Scripter(pipe)
+	if len(groups) == 1 {
+		to = rdb // who finds a replica leaves it, which a pipeline does not
+	}
 	replies := make([]*redis.Cmd, len(groups))
 	for i, group := range groups {
 		text, one := s.as(group)
-		replies[i] = pipe.EvalSha(ctx, text.sha, one.keys, one.args...)
+		replies[i] = to.EvalSha(ctx, text.sha, one.keys, one.args...)
 	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	answers := make([]answer, 0, len(calls))
+	if len(groups) > 1 {
+		_, _ = pipe.Exec(ctx) // each command has its own error
+	}
+	var answers []answer
 	for i, group := range groups {
 		v, err := replies[i].Result()
-		switch unknown := redis.HasErrorPrefix(err, "NOSCRIPT"); {
-		case unknown && fenced:
+		unknown := redis.HasErrorPrefix(err, "NOSCRIPT")
+		if unknown && fenced {
 			err = errRestarted
-		case unknown:
+		} else if unknown {
 			text, one := s.as(group)
 			v, err = rdb.Eval(ctx, text.source, one.keys, one.args...).Result()
+		}
+		if len(group) > 1 && redis.HasErrorPrefix(err, "CROSSSLOT") { // several servers behind one address: nothing was done
+			answers = append(answers, s.together(ctx, rdb, slices.Collect(slices.Chunk(group, 1)), fenced)...)
+			continue
 		}
 		answers = s.apart(answers, group, v, err)
 	}
@@ -123,8 +142,8 @@ func (s script) apart(answers []answer, group []call, reply any, err error) []an
 	for i, c := range group {
 		a := answer{script: s, keys: c.keys, err: s.failed(err, c.keys[0])}
 		if err == nil {
-			if one, failed := values[i].(error); failed {
-				a.err = s.failed(one, c.keys[0])
+			if text, failed := values[i].(string); failed {
+				a.err = s.failed(refusal(text), c.keys[0])
 			} else {
 				a.value = values[i]
 			}

@@ -3,6 +3,7 @@ package queue_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -79,4 +80,58 @@ func TestManyLinesAreFencedTogether(t *testing.T) {
 		require.NoError(t, lines.AllowAdmission(t.Context()))
 		require.NoError(t, lines.Admit(t.Context(), asks)[0].Err)
 	})
+}
+
+// go-redis reads on after some errors within a list as if the list had ended: who came next would get an answer meant for another.
+func TestRefusalsOfSomeLinesLeaveTheOthersTheirAnswers(t *testing.T) {
+	t.Parallel()
+	rdb, list, asks := crowd(t, testkit.Redis(t).Addr(), 33) // one more than are called in one
+	paused := openSale()
+	paused.Version, paused.State = 2, "paused"
+	require.NoError(t, list[1].Configure(t.Context(), paused))
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
+	before := rdb.PoolStats()
+	told := list[0].lines.Admit(t.Context(), asks)
+	for i := range told {
+		if i == 1 {
+			require.NoError(t, told[i].Err)
+			require.ErrorIs(t, told[i].Admissions[0].Err, queue.ErrPaused)
+			continue
+		}
+		require.ErrorContains(t, told[i].Err, "redis script admit on "+list[i].key("meta")+": OOM ")
+		require.True(t, queue.Unavailable(told[i].Err))
+	}
+	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
+	require.NoError(t, list[0].lines.Admit(t.Context(), asks)[0].Err)
+	after := rdb.PoolStats()
+	require.Equal(t, [2]uint32{before.Misses, before.StaleConns}, [2]uint32{after.Misses, after.StaleConns}, "the connection is good for more")
+}
+
+// The client must see that it talks to a replica, to leave it.
+func TestManyLinesOnAReplica(t *testing.T) {
+	t.Parallel()
+	rdb, list, asks := crowd(t, testkit.Redis(t).Addr(), 3)
+	require.NoError(t, rdb.SlaveOf(t.Context(), "127.0.0.1", "1").Err())
+	before := rdb.ClientID(t.Context()).Val()
+	for _, one := range list[0].lines.Admit(t.Context(), asks) {
+		require.ErrorContains(t, one.Err, "READONLY ")
+		require.True(t, queue.Unavailable(one.Err))
+	}
+	require.NotEqual(t, before, rdb.ClientID(t.Context()).Val())
+}
+
+func TestManyLinesBehindOneAddressOfACluster(t *testing.T) {
+	t.Parallel()
+	addr := testkit.Redis(t, "--cluster-enabled", "yes").Addr()
+	node := dial(t, addr)
+	require.NoError(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
+	require.Eventually(t, func() bool { return node.Set(t.Context(), "a", "b", 0).Err() == nil }, 10*time.Second, 10*time.Millisecond)
+	_, list, asks := crowd(t, addr, 3)
+	for _, one := range list[0].lines.Admit(t.Context(), asks) {
+		require.NoError(t, one.Err)
+		require.NoError(t, one.Admissions[0].Err)
+	}
+	views, err := list[0].lines.Views(t.Context(), []string{"sale-00", "sale-02"})
+	require.NoError(t, err)
+	require.EqualValues(t, 1, views[1].Waiting)
 }

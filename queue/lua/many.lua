@@ -5,7 +5,8 @@
 -- ARGV  1 keys of each call
 --       then per call: how many arguments, the arguments
 --
--- Returns one answer per call; an error stands in the place of a call that failed, and what the others did stands.
+-- Returns one answer per call; a text stands in the place of a call that failed, and what the others did stands. (Not an error:
+-- go-redis leaves the rest of a list unread when one of some kinds stands in it, and the next reply is then read from there.)
 
 local each, answers, key, a = tonumber(ARGV[1]), {}, 0, 2
 while ARGV[a] do
@@ -13,7 +14,9 @@ while ARGV[a] do
   local good, answer = pcall(once, {unpack(KEYS, key + 1, key + each)}, {unpack(ARGV, a + 1, a + n)})
   if not good then
     if type(answer) == 'table' then answer = answer.err end
-    answer = {err = answer}
+    answer = tostring(answer)
+    -- A replica refuses the first write, so nothing was written; the client must see it to leave this server.
+    if string.sub(answer, 1, 9) == 'READONLY ' then return {err = answer} end
   end
   answers[#answers + 1] = answer or false
   key, a = key + each, a + n + 1
