@@ -111,7 +111,7 @@ func TestRefusalsOfSomeLinesLeaveTheOthersTheirAnswers(t *testing.T) {
 func TestManyLinesOnAReplica(t *testing.T) {
 	t.Parallel()
 	rdb, list, asks := crowd(t, testkit.Redis(t).Addr(), 3)
-	require.NoError(t, rdb.SlaveOf(t.Context(), "127.0.0.1", "1").Err())
+	require.NoError(t, rdb.Do(t.Context(), "REPLICAOF", "127.0.0.1", "1").Err())
 	before := rdb.ClientID(t.Context()).Val()
 	for _, one := range list[0].lines.Admit(t.Context(), asks) {
 		require.ErrorContains(t, one.Err, "READONLY ")
