@@ -83,6 +83,28 @@ func BenchmarkAdmit(b *testing.B) {
 	})
 }
 
+// BenchmarkPoll is the whole way of a status poll of an order that waits in a real Redis, many at a time, without the network.
+func BenchmarkPoll(b *testing.B) {
+	addr := testkit.Redis(b).Addr()
+	s := newStack(b, generous, func(c *setup) { c.redis = addr })
+	s.sell("phone", 1)
+	poll, err := http.NewRequestWithContext(b.Context(), http.MethodGet, s.place("ann", "phone"), nil)
+	require.NoError(b, err)
+	poll.RemoteAddr = "127.0.0.1:1"
+	poll.Header.Set("Authorization", "Bearer "+s.token("ann", false))
+	b.ReportAllocs()
+	b.SetParallelism(128)
+	b.RunParallel(func(pb *testing.PB) {
+		w := &sink{}
+		for pb.Next() {
+			s.serveOne(w, poll.Clone(b.Context()))
+		}
+		if w.status != http.StatusOK {
+			b.Error(w.status)
+		}
+	})
+}
+
 // BenchmarkVerify is one shopper's token, not seen before.
 func BenchmarkVerify(b *testing.B) {
 	auth, err := NewAuthenticator(secretConfig(), nil, time.Now)

@@ -50,7 +50,7 @@ func (s script) fencedEach(ctx context.Context, rdb redis.UniversalClient, calls
 	return s.together(ctx, rdb, grouped(rdb, calls), true)
 }
 
-// refusal is an error of Redis that stood in the place of an answer. No script answers with a text.
+// refusal is an error of Redis that stood in the place of an answer. No script that is called here answers with a text.
 type refusal string
 
 func (r refusal) Error() string { return string(r) }

@@ -129,3 +129,17 @@ func FuzzParseAgreesWithNetHTTP(f *testing.F) {
 		require.Equal(t, strconv.Quote(string(body)), strconv.Quote(string(mine)))
 	})
 }
+
+// BenchmarkParse is the reading of one plain order.
+func BenchmarkParse(b *testing.B) {
+	text := order("Authorization: Bearer "+strings.Repeat("t", 200)+"\r\nContent-Type: application/json\r\nIdempotency-Key: click-00000001\r\nContent-Length: 14\r\n\r\n{\"quantity\":1}")
+	server, x := New(&http.Server{MaxHeaderBytes: 4 << 10}, everything, 0), newExchange()
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(x.header)
+		x.in = append(x.in[:0], text...)
+		if x.parse(server) != whole {
+			b.Fatal("not plain")
+		}
+	}
+}

@@ -12,7 +12,6 @@ type Figure struct {
 	Against string // what the same is measured on; empty: the value itself is judged
 	Unit    string // of both values
 	Target  Target
-	Rounds  int    // at most, where the result varies little or a round is long; 0: as many as asked for
 	Effort  Effort // for the estimate
 	Open    func(ctx context.Context, l *Lab) (Trial, error)
 }
@@ -37,14 +36,6 @@ type Trial struct {
 	Close     func() error // may be nil
 }
 
-// rounds of it when so many are asked for.
-func (f Figure) rounds(asked int) int {
-	if f.Rounds == 0 {
-		return asked
-	}
-	return min(f.Rounds, asked)
-}
-
 // Effort is how long a figure takes on a quiet machine with two cores and the default length. It serves the estimate alone.
 type Effort struct {
 	Once, Round time.Duration
@@ -52,7 +43,7 @@ type Effort struct {
 
 const (
 	someEffort = 15 * time.Second // of a round nobody has timed
-	leastScale = 0.3              // of an effort, however few the orders: systems start and stop
+	leastScale = 0.25             // of an effort, however few the orders: systems start and stop
 )
 
 // estimate is roughly how long the figures take.
@@ -63,7 +54,7 @@ func estimate(list []Figure, opt Options) time.Duration {
 		if round == 0 {
 			round = someEffort
 		}
-		all += f.Effort.Once + time.Duration(f.rounds(opt.Rounds))*round
+		all += f.Effort.Once + time.Duration(opt.Rounds)*round
 	}
 	return time.Duration(float64(all) * max(opt.Scale, leastScale))
 }

@@ -58,7 +58,7 @@ func firing(per int, value func(rate float64, late []time.Duration) float64) fun
 			if err != nil {
 				return Reading{}, errors.Join(err, s.close())
 			}
-			note := fmt.Sprintf("%s due in each second while %s wait; p99 %.0f ms late", number(float64(per)), number(float64(pending)), millis(percentile(late, 99)))
+			note := fmt.Sprintf("%s due in each second while %s wait; in the first round p99 %.0f ms late", number(float64(per)), number(float64(pending)), millis(percentile(late, 99)))
 			return Reading{Value: value(rate, late), Work: float64(len(late)), CPU: cpu, Note: note}, s.finish(ctx)
 		}}, nil
 	}

@@ -86,7 +86,7 @@ func confirmation(ctx context.Context, l *Lab) (Trial, error) {
 		if _, err := s.nodes[0].watch(ctx, float64(count)); err != nil {
 			return Reading{}, errors.Join(err, s.close())
 		}
-		note := fmt.Sprintf("at %s orders/s, p50 %.1f ms; one owner in ten followed by long poll", number(half), millis(percentile(v.Confirmed, 50)))
+		note := fmt.Sprintf("in the first round at %s orders/s, p50 %.1f ms; one owner in ten followed by long poll", number(half), millis(percentile(v.Confirmed, 50)))
 		return Reading{Value: millis(percentile(v.Confirmed, 99)), Note: note}, s.finish(ctx)
 	}}, nil
 }

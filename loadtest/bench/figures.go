@@ -41,10 +41,10 @@ func figures() []Figure {
 		{Name: "delayed-added", Title: "delayed messages/s added, a thousand in a call",
 			Unit: "1/s", Target: Target{AtLeast: 20_000}, Open: delayedAdds},
 		{Name: "delayed-fired", Title: "delayed messages/s delivered while a million wait",
-			Unit: "1/s", Target: Target{AtLeast: 10_000}, Rounds: 2, Effort: Effort{Round: 30 * time.Second}, Open: firing(firePer, func(rate float64, _ []time.Duration) float64 { return rate })},
+			Unit: "1/s", Target: Target{AtLeast: 10_000}, Effort: Effort{Round: 30 * time.Second}, Open: firing(firePer, func(rate float64, _ []time.Duration) float64 { return rate })},
 		{Name: "delayed-late", Title: "p99 lateness of 10,000 delayed messages/s while a million wait",
-			Unit: "ms", Target: Target{AtMost: 250}, Rounds: 2, Effort: Effort{Round: 30 * time.Second}, Open: firing(latePer, func(_ float64, late []time.Duration) float64 { return millis(percentile(late, 99)) })},
+			Unit: "ms", Target: Target{AtMost: 250}, Effort: Effort{Round: 30 * time.Second}, Open: firing(latePer, func(_ float64, late []time.Duration) float64 { return millis(percentile(late, 99)) })},
 		{Name: "expiry", Title: "time to end 10,000 unpaid orders that are due at once",
-			Unit: "s", Target: Target{AtMost: 5}, Rounds: 3, Open: expiry},
+			Unit: "s", Target: Target{AtMost: 5}, Open: expiry},
 	}
 }

@@ -59,8 +59,8 @@ func parse(args []string) (settings, error) {
 	f.BoolVar(&s.quick, "quick", false, "one round of few and short measurements, under 3 minutes in all")
 	f.BoolVar(&s.markdown, "markdown", false, "print the table as Markdown")
 	f.StringVar(&s.only, "only", "", "measure only these figures, with commas between: "+strings.Join(names(figures()), ", "))
-	f.IntVar(&s.Rounds, "rounds", 0, "rounds (default 5, quick 1; some figures need fewer)")
-	f.IntVar(&seconds, "seconds", 0, "length of one measurement with wrk (default 2)")
+	f.IntVar(&s.Rounds, "rounds", 0, "rounds (default 5, quick 1)")
+	f.IntVar(&seconds, "seconds", 0, "length of one measurement with wrk (default 2, quick 1)")
 	f.BoolVar(&s.Verbose, "verbose", false, "tell each figure's values as soon as it is measured, even if the run is refused later")
 	f.IntVar(&s.Threads, "threads", 2, "threads of wrk")
 	f.StringVar(&s.source, "source", "../..", "folder of the Sluice to build and judge")
@@ -75,7 +75,7 @@ func parse(args []string) (settings, error) {
 	rounds, length := 5, 2
 	s.Scale = 1
 	if s.quick {
-		rounds, length, s.Scale = 1, 2, 0.05
+		rounds, length, s.Scale = 1, 1, 0.05
 	}
 	if s.Rounds == 0 {
 		s.Rounds = rounds

@@ -34,7 +34,6 @@ type Row struct {
 	Reached   *bool              `json:"reached,omitempty"` // absent: nothing is asked of it
 	CPU       map[string]float64 `json:"cpu_us_per_unit,omitempty"`
 	Theirs    map[string]float64 `json:"yardstick_cpu_us_per_unit,omitempty"`
-	Fewer     bool               `json:"fewer_rounds,omitempty"` // than the run has
 	Note      string             `json:"note,omitempty"`
 }
 

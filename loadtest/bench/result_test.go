@@ -75,22 +75,16 @@ func TestTableShowsWhatFallsShort(t *testing.T) {
 	}
 }
 
-func TestTableTellsWhichFigureHasFewerRounds(t *testing.T) {
-	t.Parallel()
-	f := Figure{Rounds: 3}
-	if f.rounds(5) != 3 || f.rounds(2) != 2 || (Figure{}).rounds(5) != 5 {
-		t.Fatal("a figure's rounds are a bound")
-	}
-	r := example()
-	r.Rows[1].Fewer, r.Rows[1].Sluice = true, []float64{330, 340}
-	if text := markdownTable(r); !strings.Contains(text, "[330–340], 2 rounds") {
-		t.Fatal(text)
-	}
-}
-
 func TestWholeRunIsEstimatedInBounds(t *testing.T) {
 	t.Parallel()
 	if got := estimate(figures(), Options{Rounds: 5, Scale: 1}); got < 5*time.Minute || got > 45*time.Minute {
+		t.Fatal(got)
+	}
+	quick, err := parse([]string{"--quick"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := estimate(figures(), quick.Options); got > 3*time.Minute {
 		t.Fatal(got)
 	}
 }

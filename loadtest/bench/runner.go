@@ -14,7 +14,7 @@ import (
 // verbose: a run that is refused later must not have shown any.
 func run(ctx context.Context, l *Lab, list []Figure) ([]Row, error) {
 	rows := make([]Row, 0, len(list))
-	fmt.Fprintf(l.log, "%d figures, up to %d rounds: about %s on a quiet machine with two cores\n", len(list), l.opt.Rounds, estimate(list, l.opt).Round(10*time.Second))
+	fmt.Fprintf(l.log, "%d figures, %d rounds: about %s on a quiet machine with two cores\n", len(list), l.opt.Rounds, estimate(list, l.opt).Round(10*time.Second))
 	for _, f := range list {
 		began := time.Now()
 		row, err := measure(ctx, l, f)
@@ -40,9 +40,8 @@ func measure(ctx context.Context, l *Lab, f Figure) (row Row, err error) {
 		defer func() { err = errors.Join(err, trial.Close()) }()
 	}
 	var sluice, yardstick []Reading
-	rounds := f.rounds(l.opt.Rounds)
-	for round := range rounds {
-		fmt.Fprintf(l.log, "%-16s round %d of %d\n", f.Name, round+1, rounds)
+	for round := range l.opt.Rounds {
+		fmt.Fprintf(l.log, "%-16s round %d of %d\n", f.Name, round+1, l.opt.Rounds)
 		if trial.Yardstick != nil {
 			l.calm(ctx)
 			r, err := trial.Yardstick(ctx)
@@ -58,9 +57,7 @@ func measure(ctx context.Context, l *Lab, f Figure) (row Row, err error) {
 		}
 		sluice = append(sluice, r)
 	}
-	row = rowOf(f, sluice, yardstick)
-	row.Fewer = rounds < l.opt.Rounds
-	return row, nil
+	return rowOf(f, sluice, yardstick), nil
 }
 
 // report makes the result of the rows.

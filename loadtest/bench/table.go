@@ -31,11 +31,7 @@ func (r Row) judged() string {
 	if len(r.Yardstick) == 0 {
 		show = number
 	}
-	fewer := ""
-	if r.Fewer {
-		fewer = fmt.Sprintf(", %d rounds", len(r.Sluice))
-	}
-	return fmt.Sprintf("%s [%s–%s]%s", show(r.Judged.Median), show(r.Judged.Min), show(r.Judged.Max), fewer)
+	return fmt.Sprintf("%s [%s–%s]", show(r.Judged.Median), show(r.Judged.Min), show(r.Judged.Max))
 }
 
 func (r Row) target() string {
@@ -93,6 +89,9 @@ func markdownTable(r Result) string {
 		c, against := row.cells(), row.Against
 		if against == "" {
 			against = "none: the value is judged"
+			if row.Reached == nil {
+				against = "none: shown only"
+			}
 		}
 		line([]string{c[0], against, c[1], c[2], c[3], c[4], c[5]})
 	}
