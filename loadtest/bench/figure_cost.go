@@ -21,7 +21,7 @@ type costCase struct {
 
 // costOfOrders looks for work that grows with the orders there already are.
 func costOfOrders(ctx context.Context, l *Lab) (Trial, error) {
-	return cost{small: costCase{10_000, 1}, large: costCase{max(l.opt.scaled(1_000_000), 50_000), 1}}.open(l)
+	return cost{small: costCase{10_000, 1}, large: costCase{max(l.opt.scaled(1_000_000), 20_000), 1}}.open(l)
 }
 
 // costOfSales looks for work that grows with the sales there are.

@@ -8,14 +8,14 @@ import (
 )
 
 // drainSize is how many orders wait when the worker starts, enough for seconds of work.
-func (o Options) drainSize() int { return max(o.scaled(100_000), 30_000) }
+func (o Options) drainSize() int { return max(o.scaled(100_000), 15_000) }
 
 // drain measures how fast a worker turns waiting orders into durable ones,
 // against the same rows written by hand with the batch size and the number of
 // writers that are fastest here.
 func drain(driver string) func(context.Context, *Lab) (Trial, error) {
 	return func(ctx context.Context, l *Lab) (Trial, error) {
-		first := job{orders: l.opt.scaled(20_000) + 10_000, batch: 500, workers: 4}
+		first := job{orders: l.opt.scaled(25_000) + 5_000, batch: 500, workers: 4}
 		if driver == "sqlite" {
 			first.workers = 1
 		}
@@ -31,7 +31,7 @@ func drain(driver string) func(context.Context, *Lab) (Trial, error) {
 
 // asynqPeer measures the same against one transaction per order, on MariaDB.
 func asynqPeer(ctx context.Context, l *Lab) (Trial, error) {
-	orders := max(l.opt.scaled(10_000), 2_000)
+	orders := max(l.opt.scaled(10_000), 1_000)
 	chosen, err := best(ctx, l, "asynq", "mysql", job{orders: orders / 2, batch: 1, workers: 32}, orders)
 	if err != nil {
 		return Trial{}, err

@@ -13,7 +13,7 @@ import (
 
 // redisMemory is what one waiting order adds to Redis' used_memory.
 func redisMemory(ctx context.Context, l *Lab) (Trial, error) {
-	size := max(l.opt.scaled(100_000), 50_000)
+	size := max(l.opt.scaled(100_000), 20_000)
 	orders, err := l.ordersIn(benchSale.ID, max(l.opt.perRun(), size))
 	if err != nil {
 		return Trial{}, err

@@ -23,7 +23,7 @@ const (
 
 // peak is what the slow shop confirms when nobody arrives meanwhile.
 func (l *Lab) peak(ctx context.Context) (Reading, error) {
-	s, size, err := l.filled(ctx, slowShop(), max(l.opt.scaled(10_000), 2_000))
+	s, size, err := l.filled(ctx, slowShop(), max(l.opt.scaled(10_000), 500))
 	if err != nil {
 		return Reading{}, err
 	}
