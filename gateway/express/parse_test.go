@@ -132,7 +132,7 @@ func FuzzParseAgreesWithNetHTTP(f *testing.F) {
 
 // BenchmarkParse is the reading of one plain order.
 func BenchmarkParse(b *testing.B) {
-	text := order("Authorization: Bearer "+strings.Repeat("t", 200)+"\r\nContent-Type: application/json\r\nIdempotency-Key: click-00000001\r\nContent-Length: 14\r\n\r\n{\"quantity\":1}")
+	text := order("Authorization: Bearer " + strings.Repeat("t", 200) + "\r\nContent-Type: application/json\r\nIdempotency-Key: click-00000001\r\nContent-Length: 14\r\n\r\n{\"quantity\":1}")
 	server, x := New(&http.Server{MaxHeaderBytes: 4 << 10}, everything, 0), newExchange()
 	b.ReportAllocs()
 	for b.Loop() {
