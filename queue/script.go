@@ -81,7 +81,7 @@ func (s script) run(ctx context.Context, rdb redis.Scripter, keys []string, args
 	return v, s.failed(err, keys[0])
 }
 
-// failed says of an error on which line it was.
+// failed names the script and the line of an error, if there is one.
 func (s script) failed(err error, key string) error {
 	if err == nil {
 		return nil

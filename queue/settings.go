@@ -199,11 +199,11 @@ func (ls *Lines) Verified(ctx context.Context) (bool, error) {
 // shopper, admit last. To be called only after every line has been rebuilt or
 // compared with the ledger since Verified said no.
 func (ls *Lines) AllowAdmission(ctx context.Context) error {
-	for _, s := range []script{ls.scripts.cancel, ls.scripts.requeue, ls.scripts.honour, ls.scripts.revive, ls.scripts.admit} {
-		for _, t := range []text{s.many, s.text} {
-			if err := ls.rdb.ScriptLoad(ctx, t.source).Err(); err != nil {
-				return fmt.Errorf("load the %s script: %w", s.name, err)
-			}
+	admit := ls.scripts.admit
+	together := script{name: admit.name, text: admit.many}
+	for _, s := range []script{ls.scripts.cancel, ls.scripts.requeue, ls.scripts.honour, ls.scripts.revive, together, admit} {
+		if err := ls.rdb.ScriptLoad(ctx, s.source).Err(); err != nil {
+			return fmt.Errorf("load the %s script: %w", s.name, err)
 		}
 	}
 	return nil

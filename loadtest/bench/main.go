@@ -56,7 +56,7 @@ func parse(args []string) (settings, error) {
 	var s settings
 	var seconds int
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.BoolVar(&s.quick, "quick", false, "one round of few and short measurements, under 3 minutes in all")
+	f.BoolVar(&s.quick, "quick", false, "one round of few and short measurements, two to three minutes in all")
 	f.BoolVar(&s.markdown, "markdown", false, "print the table as Markdown")
 	f.StringVar(&s.only, "only", "", "measure only these figures, with commas between: "+strings.Join(names(figures()), ", "))
 	f.IntVar(&s.Rounds, "rounds", 0, "rounds (default 5, quick 1)")
