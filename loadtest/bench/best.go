@@ -13,7 +13,10 @@ func best(ctx context.Context, l *Lab, kind, driver string, first job, most int)
 		tries = 4
 	}
 	return climb(first, tries, func(j job) []job { return j.neighbours(driver, most) },
-		func(j job) (float64, error) { return j.run(ctx, l, kind, driver) })
+		func(j job) (float64, error) {
+			r, err := j.run(ctx, l, kind, driver)
+			return r.Value, err
+		})
 }
 
 // climb begins at first and moves on to the fastest as long as any neighbour of it was not tried: it ends where all of them

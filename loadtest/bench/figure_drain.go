@@ -25,7 +25,7 @@ func drain(driver string) func(context.Context, *Lab) (Trial, error) {
 		}
 		chosen.orders = l.opt.drainSize()
 		note := fmt.Sprintf("the hand-written SQL does best with %d orders in a transaction and %d writers", chosen.batch, chosen.workers)
-		return drainTrial(l, driver, note, func(ctx context.Context) (float64, error) { return chosen.run(ctx, l, "sql", driver) }), nil
+		return drainTrial(l, driver, note, func(ctx context.Context) (Reading, error) { return chosen.run(ctx, l, "sql", driver) }), nil
 	}
 }
 
@@ -38,15 +38,12 @@ func asynqPeer(ctx context.Context, l *Lab) (Trial, error) {
 	}
 	chosen.orders = orders
 	note := fmt.Sprintf("asynq does best with %d workers", chosen.workers)
-	return drainTrial(l, "mysql", note, func(ctx context.Context) (float64, error) { return chosen.run(ctx, l, "asynq", "mysql") }), nil
+	return drainTrial(l, "mysql", note, func(ctx context.Context) (Reading, error) { return chosen.run(ctx, l, "asynq", "mysql") }), nil
 }
 
-func drainTrial(l *Lab, driver, note string, yardstick func(context.Context) (float64, error)) Trial {
+func drainTrial(l *Lab, driver, note string, yardstick func(context.Context) (Reading, error)) Trial {
 	return Trial{
-		Yardstick: func(ctx context.Context) (Reading, error) {
-			rate, err := yardstick(ctx)
-			return Reading{Value: rate}, err
-		},
+		Yardstick: yardstick,
 		Sluice: func(ctx context.Context) (Reading, error) {
 			r, err := l.drained(ctx, driver)
 			r.Note = note
@@ -104,7 +101,8 @@ func (s *System) drain(ctx context.Context, size int, roles string) (Reading, er
 }
 
 const (
-	watchEvery    = 20 * time.Millisecond
+	watchEvery    = 20 * time.Millisecond  // at the end, which is what is timed
+	watchSeldom   = 250 * time.Millisecond // at most, before: a look costs Sluice a few ms of CPU time, and no yardstick is looked at
 	watchPatience = 5 * time.Minute
 )
 
@@ -130,9 +128,7 @@ func (n *Node) told(ctx context.Context, size float64) error {
 func (n *Node) until(ctx context.Context, size float64, what string, count func(Metrics) (float64, error)) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
+	for began := time.Now(); ; {
 		m, err := n.metrics(ctx)
 		if err != nil {
 			return time.Time{}, fmt.Errorf("wait for %.0f orders to be %s: %w", size, what, err)
@@ -147,7 +143,17 @@ func (n *Node) until(ctx context.Context, size float64, what string, count func(
 		select {
 		case <-ctx.Done():
 			return time.Time{}, refuse("only %.0f of %.0f orders were %s within %s", done, size, what, watchPatience)
-		case <-tick.C:
+		case <-time.After(nextLook(done/size, time.Since(began))):
 		}
 	}
+}
+
+// nextLook is how long to wait when a part of the work was done in some time: a fifth of what the rest will take, so that no
+// look comes late, within the bounds above.
+func nextLook(part float64, took time.Duration) time.Duration {
+	if part <= 0 {
+		return watchEvery
+	}
+	rest := time.Duration(float64(took) * (1 - part) / part)
+	return min(max(rest/5, watchEvery), watchSeldom)
 }

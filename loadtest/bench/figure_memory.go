@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
 )
 
 // redisMemory is what one waiting order adds to Redis' used_memory.
@@ -64,6 +65,7 @@ func (s *System) usedMemory(ctx context.Context) (float64, error) {
 
 const (
 	openConnections = 10_000
+	openAtATime     = 8
 	idleFor         = 3 * time.Second
 )
 
@@ -89,20 +91,26 @@ func connectionMemory(ctx context.Context, l *Lab) (Trial, error) {
 
 // holdOpen orders once on each connection, keeps them and looks at the gateway's memory.
 func holdOpen(ctx context.Context, n *Node, orders Requests) (float64, error) {
-	for i := range openConnections {
-		c := &caller{addr: n.HTTP}
-		defer c.close() // all of them at the end
-		request, err := orders.At(i)
-		if err != nil {
-			return 0, err
+	open := make([]caller, openConnections)
+	defer func() {
+		for i := range open {
+			open[i].close()
 		}
-		a, err := c.do(ctx, request)
-		if err != nil {
-			return 0, err
-		}
-		if a.Status != 202 {
-			return 0, refuse("order %d was answered %d: %s", i, a.Status, a.Body)
-		}
+	}()
+	work, working := errgroup.WithContext(ctx)
+	for first := range openAtATime {
+		work.Go(func() error {
+			for i := first; i < len(open); i += openAtATime {
+				open[i].addr = n.HTTP
+				if err := orderOn(working, &open[i], orders, i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := work.Wait(); err != nil {
+		return 0, err
 	}
 	select {
 	case <-ctx.Done():
@@ -110,4 +118,16 @@ func holdOpen(ctx context.Context, n *Node, orders Requests) (float64, error) {
 	case <-time.After(idleFor):
 	}
 	return residentBytes(n.pid())
+}
+
+func orderOn(ctx context.Context, c *caller, orders Requests, i int) error {
+	request, err := orders.At(i)
+	if err != nil {
+		return err
+	}
+	a, err := c.do(ctx, request)
+	if err == nil && a.Status != 202 {
+		err = refuse("order %d was answered %d: %s", i, a.Status, a.Body)
+	}
+	return err
 }

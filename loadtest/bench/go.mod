@@ -9,6 +9,7 @@ require (
 	github.com/hibiken/asynq v0.26.0 // the peer: a queue of tasks
 	github.com/jackc/pgx/v5 v5.12.0 // hand-written SQL
 	github.com/redis/go-redis/v9 v9.23.0 // the yardstick with one Lua call per request, and Redis' own figures
+	golang.org/x/sync v0.24.0 // several shoppers at a time
 	gorm.io/driver/mysql v1.6.0 // the peer: one transaction for an order
 	gorm.io/gorm v1.31.2 // the peer: one transaction for an order
 	modernc.org/sqlite v1.61.1 // hand-written SQL
@@ -56,7 +57,6 @@ require (
 	golang.org/x/arch v0.22.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/net v0.61.0 // indirect
-	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	golang.org/x/time v0.14.0 // indirect

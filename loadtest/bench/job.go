@@ -18,15 +18,16 @@ type job struct {
 
 const jobPatience = 5 * time.Minute
 
-// run does it on a fresh database with Sluice's tables and returns orders/s. With asynq it gets a fresh Redis too.
-func (j job) run(ctx context.Context, l *Lab, kind, driver string) (rate float64, err error) {
+// run does it on a fresh database with Sluice's tables and measures orders/s, and the CPU time with the start of the process
+// that writes. With asynq it gets a fresh Redis too.
+func (j job) run(ctx context.Context, l *Lab, kind, driver string) (r Reading, err error) {
 	s, err := l.system(ctx, Setup{Driver: driver})
 	if err != nil {
-		return 0, err
+		return r, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.migrate(ctx); err != nil {
-		return 0, err
+		return r, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, jobPatience)
 	defer cancel()
@@ -36,17 +37,24 @@ func (j job) run(ctx context.Context, l *Lab, kind, driver string) (rate float64
 	var out, complaints bytes.Buffer
 	cmd := exec.CommandContext(ctx, l.self, args...) // #nosec G204 -- this very program
 	cmd.Stdout, cmd.Stderr = &out, &complaints
-	if err := cmd.Run(); err != nil {
-		return 0, fmt.Errorf("%s: %w: %s", strings.Join(args[:2], " "), err, complaints.String())
+	stores := s.pids()
+	if kind != "asynq" {
+		delete(stores, "redis") // it is there, and nobody asks it
 	}
+	clock := startCPU(stores)
+	if err := cmd.Run(); err != nil {
+		return r, fmt.Errorf("%s: %w: %s", strings.Join(args[:2], " "), err, complaints.String())
+	}
+	cpu := clock.used()
+	cpu["writers"] = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	nanos, err := strconv.ParseInt(strings.TrimSpace(out.String()), 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("%s printed %q: %w", strings.Join(args[:2], " "), out.String(), err)
+		return r, fmt.Errorf("%s printed %q: %w", strings.Join(args[:2], " "), out.String(), err)
 	}
 	if err := s.db.holds(ctx, orders); err != nil {
-		return 0, fmt.Errorf("yardstick %s: %w", kind, err)
+		return r, fmt.Errorf("yardstick %s: %w", kind, err)
 	}
-	return float64(orders) / time.Duration(nanos).Seconds(), nil
+	return Reading{Value: float64(orders) / time.Duration(nanos).Seconds(), Work: float64(orders), CPU: cpu}, nil
 }
 
 // holds refuses a database that holds anything but n confirmed orders, with one row of news each and their units taken.

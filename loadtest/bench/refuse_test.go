@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -99,4 +100,41 @@ func TestOpenLoadIsRefusedWhenTheGeneratorFellBehind(t *testing.T) {
 	wantRefusal(t, visits(2*time.Second, time.Millisecond, 0).check(a), "it took 2s to send what its schedule has in 1s")
 	wantRefusal(t, visits(time.Second, time.Second, 0).check(a), "behind its schedule")
 	wantRefusal(t, visits(time.Second, time.Millisecond, 1).check(a), "1 of 1000 shoppers found all")
+}
+
+func TestARunWhoseAuditIsNotCleanIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		answer, refused string
+	}{
+		{`{"clean":true,"sales":[{"sale":"a","clean":true}]}`, ""},
+		{`{"clean":false,"sales":[{"sale":"a","clean":true},{"sale":"b","clean":false,"problems":["one unit is missing"]}]}`, "b: one unit is missing"},
+	} {
+		addr := listen(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/admin/v1/audit" {
+				_, _ = w.Write([]byte(c.answer))
+			}
+		})
+		err := (&System{nodes: []*Node{{Ops: addr}}}).audit(t.Context())
+		wantRefusal(t, err, c.refused)
+	}
+}
+
+// Each look costs what is measured some CPU time, and a late look counts against it.
+func TestADrainIsLookedAtSeldomUntilItsEnd(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		part       float64
+		took, want time.Duration
+	}{
+		{0, time.Minute, watchEvery},
+		{0.01, time.Second, watchSeldom},
+		{0.5, time.Second, 200 * time.Millisecond},
+		{0.9, 900 * time.Millisecond, watchEvery},
+		{1.5, time.Second, watchEvery},
+	} {
+		if got := nextLook(c.part, c.took); got.Round(time.Millisecond) != c.want {
+			t.Errorf("%.2f done in %s: the next look comes in %s, want %s", c.part, c.took, got, c.want)
+		}
+	}
 }
