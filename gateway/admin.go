@@ -242,7 +242,7 @@ func (o *Ops) carry(c *gin.Context, sale string) bool {
 	if kept != nil {
 		o.log.Warn("change not yet carried into the line", "sale", sale, "error", kept)
 	}
-	if err := o.Book.Refresh(ctx); err != nil {
+	if err := o.Book.RefreshSale(ctx, sale); err != nil {
 		o.log.Warn("change not yet seen by this instance", "sale", sale, "error", err)
 	}
 	return kept == nil

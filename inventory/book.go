@@ -1,9 +1,11 @@
 package inventory
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -177,6 +179,54 @@ func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
 	if b.fresh(age) {
 		return nil
 	}
+	return b.inTurn(ctx, func(ctx context.Context) error {
+		if b.fresh(age) {
+			return nil
+		}
+		began := b.now()
+		sales, stock, err := b.catalog.List(ctx)
+		if err != nil {
+			return err
+		}
+		b.read.Store(began.UnixNano())
+		entries := make(map[string]*Entry, len(sales))
+		order := make([]*Entry, len(sales))
+		for i, s := range sales {
+			e := b.entry(s, stock[s.ID])
+			entries[s.ID], order[i] = e, e
+		}
+		b.shelf.Store(&shelf{entries: entries, order: order})
+		return nil
+	})
+}
+
+// RefreshSale reads one sale now, for who has changed it: what that costs does
+// not grow with the catalogue. ErrNoSale when there is none.
+func (b *Book) RefreshSale(ctx context.Context, id string) error {
+	return b.inTurn(ctx, func(ctx context.Context) error {
+		sale, stock, err := b.catalog.Get(ctx, id)
+		if err != nil {
+			return err
+		}
+		e, old := b.entry(sale, stock), b.shelf.Load()
+		entries, order := maps.Clone(old.entries), slices.Clone(old.order)
+		if entries == nil {
+			entries = map[string]*Entry{}
+		}
+		entries[id] = e
+		if at := slices.IndexFunc(order, func(o *Entry) bool { return o.Sale.ID == id }); at >= 0 {
+			order[at] = e
+		} else {
+			at, _ := slices.BinarySearchFunc(order, e, newestFirst)
+			order = slices.Insert(order, at, e)
+		}
+		b.shelf.Store(&shelf{entries: entries, order: order})
+		return nil
+	})
+}
+
+// inTurn lets one reading at a time replace the shelf, so that none puts back what an earlier one has seen.
+func (b *Book) inTurn(ctx context.Context, read func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	select {
@@ -185,27 +235,21 @@ func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
 		return fmt.Errorf("read the sales: another reading hangs: %w", ctx.Err())
 	}
 	defer func() { <-b.turn }()
-	if b.fresh(age) {
-		return nil
+	return read(ctx)
+}
+
+// entry makes an entry, which keeps what is known of the line.
+func (b *Book) entry(sale Sale, stock Stock) *Entry {
+	e := &Entry{Sale: sale, Stock: stock, line: &lineEntry{}, known: &b.known, stops: &b.stops}
+	if known, ok := b.Get(sale.ID); ok {
+		e.line = known.line
 	}
-	began := b.now()
-	sales, stock, err := b.catalog.List(ctx)
-	if err != nil {
-		return err
-	}
-	b.read.Store(began.UnixNano())
-	old := b.shelf.Load().entries
-	entries := make(map[string]*Entry, len(sales))
-	order := make([]*Entry, len(sales))
-	for i, s := range sales {
-		e := &Entry{Sale: s, Stock: stock[s.ID], line: &lineEntry{}, known: &b.known, stops: &b.stops}
-		if known, ok := old[s.ID]; ok {
-			e.line = known.line
-		}
-		entries[s.ID], order[i] = e, e
-	}
-	b.shelf.Store(&shelf{entries: entries, order: order})
-	return nil
+	return e
+}
+
+// newestFirst is the order of Catalog.List; sales of one millisecond may stand otherwise there, by the database's collation.
+func newestFirst(x, y *Entry) int {
+	return cmp.Or(cmp.Compare(y.Sale.CreatedAt, x.Sale.CreatedAt), cmp.Compare(x.Sale.ID, y.Sale.ID))
 }
 
 // fresh reports whether the catalogue was read within age; a clock that was set back tells nothing.

@@ -83,6 +83,54 @@ func TestBookListsActiveSales(t *testing.T) {
 	require.Equal(t, []string{"third", "second", "first"}, listed)
 }
 
+// Who changes a sale reads that one alone, into its place among the others, and keeps what is known of its line.
+func TestBookReadsOneSale(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		listed := func() []string {
+			var ids []string
+			for _, e := range w.book.List() {
+				ids = append(ids, e.Sale.ID)
+			}
+			return ids
+		}
+		add := func(ids ...string) { // at one time
+			for _, id := range ids {
+				w.create(newSale(id, 5, 1))
+			}
+			w.clock.Advance(time.Second)
+		}
+		add("m")
+		require.NoError(w.t, w.book.RefreshSale(w.ctx, "m"), "into an empty book")
+		require.Equal(w.t, []string{"m"}, listed())
+		w.keep()
+		w.book.Look(w.ctx)
+		require.True(w.t, w.book.List()[0].View().Exists)
+
+		add("c", "a", "b")
+		for _, id := range []string{"c", "a", "b"} {
+			require.NoError(w.t, w.book.RefreshSale(w.ctx, id))
+		}
+		require.Equal(w.t, []string{"a", "b", "c", "m"}, listed(), "newest first, and of one time by name")
+		_, _, err := w.catalog.SetState(w.ctx, "m", inventory.Paused, "test", "")
+		require.NoError(w.t, err)
+		_, _, err = w.catalog.SetState(w.ctx, "b", inventory.Paused, "test", "")
+		require.NoError(w.t, err)
+		require.NoError(w.t, w.book.RefreshSale(w.ctx, "m"))
+		m, _ := w.book.Get("m")
+		b, _ := w.book.Get("b")
+		require.Equal(w.t, inventory.Paused, m.Sale.State)
+		require.True(w.t, m.View().Exists, "what is known of its line stays")
+		require.NotEqual(w.t, inventory.Paused, b.Sale.State, "another sale was read, too")
+		require.Same(w.t, m, w.book.List()[3])
+
+		one := listed()
+		require.NoError(w.t, w.book.Refresh(w.ctx))
+		require.Equal(w.t, one, listed(), "the order of a reading of all")
+		require.ErrorIs(w.t, w.book.RefreshSale(w.ctx, "none"), inventory.ErrNoSale)
+		require.Equal(w.t, one, listed())
+	})
+}
+
 func TestBookFollowsRedisClock(t *testing.T) {
 	w, server := atTime(t)
 	w.open(1, 1)
