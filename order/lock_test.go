@@ -1,0 +1,73 @@
+package order_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/notify"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// waiting counts the transactions of this database that wait for a lock. MariaDB looks anew only when nobody has asked for 100 ms.
+var waiting = map[string]string{
+	store.MySQL: `SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+		WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()`,
+	store.Postgres: `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+}
+
+// Every batch of a sale needs its stock row, so a transaction locks it last: while one still writes orders and news,
+// others commit. SQLite has one writer and no locks of rows.
+func TestStockIsLockedLast(t *testing.T) {
+	t.Parallel()
+	for name, handle := range map[string]func(ctx context.Context, w *world, b queue.Batch) error{
+		"batch": func(ctx context.Context, w *world, b queue.Batch) error {
+			_, err := w.fulfiller.Handle(ctx, b)
+			return err
+		},
+		"party": func(ctx context.Context, w *world, b queue.Batch) error {
+			_, err := w.fulfiller.HandleParty(ctx, []queue.Batch{b})
+			return err
+		},
+	} {
+		for _, d := range testkit.Databases(t) {
+			if count, rows := waiting[d.Driver]; rows {
+				t.Run(name+" on "+d.Driver, func(t *testing.T) {
+					t.Parallel()
+					w := newWorld(t, d, testkit.Embedded(t).Addr(), 100, 1)
+					w.admitMany(3)
+					b := w.claim(3)
+					w.othersCommitWhile(count, b, func() error { return handle(w.ctx, w, b) })
+				})
+			}
+		}
+	}
+}
+
+// othersCommitWhile lets a batch wait for its last row of news, and takes the stock row meanwhile.
+func (w *world) othersCommitWhile(count string, b queue.Batch, handle func() error) {
+	w.t.Helper()
+	last := b.Tickets[len(b.Tickets)-1]
+	hold := w.db.Write.WithContext(w.ctx).Begin()
+	require.NoError(w.t, hold.Error)
+	require.NoError(w.t, notify.Insert(hold, []notify.Row{{OrderID: last.ID, Event: notify.EventConfirmed, Channel: channels[1], SaleID: theSale, UserID: last.User}}))
+	done := make(chan error, 1)
+	go func() { done <- handle() }()
+	require.Eventually(w.t, func() bool {
+		var n int
+		require.NoError(w.t, w.db.Read.Raw(count).Scan(&n).Error)
+		return n > 0
+	}, soon, 150*time.Millisecond, "nothing waits for the news")
+
+	ctx, cancel := context.WithTimeout(w.ctx, soon)
+	defer cancel()
+	taken := w.db.Write.WithContext(ctx).Exec("UPDATE stock SET available = available WHERE sale_id = ?", theSale).Error
+	require.NoError(w.t, hold.Rollback().Error)
+	require.NoError(w.t, <-done)
+	require.NoError(w.t, taken, "the stock row was locked by a batch that still wrote")
+	require.EqualValues(w.t, 97, w.available())
+}
