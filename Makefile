@@ -42,7 +42,7 @@ bench: wrk ## measure Sluice against its yardsticks: BENCH_ARGS="--only NAME,NAM
 	$(BENCH) $(BENCH_ARGS)
 
 .PHONY: bench-quick
-bench-quick: wrk ## the same in two to three minutes, as a first look
+bench-quick: wrk ## the same in less than three minutes, as a first look
 	$(BENCH) --quick $(BENCH_ARGS)
 
 .PHONY: wrk

@@ -102,7 +102,7 @@ func (s *System) drain(ctx context.Context, size int, roles string) (Reading, er
 
 const (
 	watchEvery    = 20 * time.Millisecond  // at the end, which is what is timed
-	watchSeldom   = 250 * time.Millisecond // at most, before: a look costs Sluice a few ms of CPU time, and no yardstick is looked at
+	watchSeldom   = 250 * time.Millisecond // at most, before: a look costs Sluice some CPU time, and the hand-written writers are not looked at
 	watchPatience = 5 * time.Minute
 )
 
@@ -128,6 +128,7 @@ func (n *Node) told(ctx context.Context, size float64) error {
 func (n *Node) until(ctx context.Context, size float64, what string, count func(Metrics) (float64, error)) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
+	first := -1.0
 	for began := time.Now(); ; {
 		m, err := n.metrics(ctx)
 		if err != nil {
@@ -140,20 +141,23 @@ func (n *Node) until(ctx context.Context, size float64, what string, count func(
 		if done >= size {
 			return time.Now(), nil
 		}
+		if first < 0 {
+			first = done
+		}
 		select {
 		case <-ctx.Done():
 			return time.Time{}, refuse("only %.0f of %.0f orders were %s within %s", done, size, what, watchPatience)
-		case <-time.After(nextLook(done/size, time.Since(began))):
+		case <-time.After(nextLook(done-first, size-done, time.Since(began))):
 		}
 	}
 }
 
-// nextLook is how long to wait when a part of the work was done in some time: a fifth of what the rest will take, so that no
-// look comes late, within the bounds above.
-func nextLook(part float64, took time.Duration) time.Duration {
-	if part <= 0 {
-		return watchEvery
+// nextLook is how long to wait when some was done in the time that this took: a fifth of what the rest will take, and no more
+// than 2 % of what it took so far, within the bounds above. Progress in leaps makes the guess of the rest a poor one.
+func nextLook(done, rest float64, took time.Duration) time.Duration {
+	wait := took / 50
+	if done > 0 {
+		wait = min(wait, time.Duration(float64(took)*rest/done/5))
 	}
-	rest := time.Duration(float64(took) * (1 - part) / part)
-	return min(max(rest/5, watchEvery), watchSeldom)
+	return min(max(wait, watchEvery), watchSeldom)
 }

@@ -6,10 +6,7 @@ import (
 	"time"
 )
 
-const (
-	unpaid       = 10_000
-	bellPatience = time.Minute
-)
+const unpaid = 10_000
 
 // payWithin is long enough to confirm all before the first is due.
 func (o Options) payWithin() time.Duration {
@@ -56,28 +53,8 @@ func (s *System) expire(ctx context.Context, size int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	return worker.expired(ctx, size, began)
-}
-
-// expired waits until a worker has ended size orders.
-func (n *Node) expired(ctx context.Context, size int, began time.Time) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, bellPatience)
-	defer cancel()
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		m, err := n.metrics(ctx)
-		if err != nil {
-			return 0, err
-		}
-		ended := m.sum("sluice_orders_finished_total", `status="expired"`)
-		if ended == float64(size) {
-			return time.Since(began), nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, refuse("only %.0f of %d orders expired within %s", ended, size, bellPatience)
-		case <-tick.C:
-		}
-	}
+	ended, err := worker.until(ctx, float64(size), "ended", func(m Metrics) (float64, error) {
+		return m.sum("sluice_orders_finished_total", `status="expired"`), nil
+	})
+	return ended.Sub(began), err
 }

@@ -57,17 +57,17 @@ func (s *System) sustain(ctx context.Context, orders Requests) (Reading, error) 
 // confirmation is the time from when a shopper should have come until their
 // long poll says confirmed, for one shopper in ten, at half the sustained rate.
 func confirmation(ctx context.Context, l *Lab) (Trial, error) {
-	rate, err := l.sustain(ctx)
-	if err != nil {
-		return Trial{}, err
-	}
-	half := rate.Value / 2
-	count := int(half * 2 * l.opt.Length.Seconds())
-	orders, err := l.ordersIn(benchSale.ID, max(l.opt.perRun(), count))
-	if err != nil {
-		return Trial{}, err
-	}
 	return Trial{Sluice: func(ctx context.Context) (Reading, error) {
+		rate, err := l.sustain(ctx) // of the same round
+		if err != nil {
+			return Reading{}, err
+		}
+		half := rate.Value / 2
+		count := int(half * 2 * l.opt.Length.Seconds())
+		orders, err := l.ordersIn(benchSale.ID, max(l.opt.perRun(), count))
+		if err != nil {
+			return Reading{}, err
+		}
 		s, err := l.gatewayOn(ctx, Setup{Driver: "mysql"}, allRoles, benchSale)
 		if err != nil {
 			return Reading{}, err

@@ -18,8 +18,8 @@ type job struct {
 
 const jobPatience = 5 * time.Minute
 
-// run does it on a fresh database with Sluice's tables and measures orders/s, and the CPU time with the start of the process
-// that writes. With asynq it gets a fresh Redis too.
+// run does it on a fresh database with Sluice's tables and measures orders/s and the CPU time of the stores and of the
+// process that writes, all from when that is ready. With asynq it gets a fresh Redis too.
 func (j job) run(ctx context.Context, l *Lab, kind, driver string) (r Reading, err error) {
 	s, err := l.system(ctx, Setup{Driver: driver})
 	if err != nil {
@@ -34,27 +34,51 @@ func (j job) run(ctx context.Context, l *Lab, kind, driver string) (r Reading, e
 	orders := j.orders / j.batch * j.batch
 	args := []string{"yardstick", kind, "--dsn", s.db.DSN, "--driver", driver, "--redis", s.redis.Addr(), "--orders", strconv.Itoa(orders),
 		"--batch", strconv.Itoa(j.batch), "--workers", strconv.Itoa(j.workers)}
-	var out, complaints bytes.Buffer
+	clock := &storeClock{pids: stores(kind, s)}
+	var complaints bytes.Buffer
 	cmd := exec.CommandContext(ctx, l.self, args...) // #nosec G204 -- this very program
-	cmd.Stdout, cmd.Stderr = &out, &complaints
-	stores := s.pids()
-	if kind != "asynq" {
-		delete(stores, "redis") // it is there, and nobody asks it
-	}
-	clock := startCPU(stores)
+	cmd.Stdout, cmd.Stderr = clock, &complaints
 	if err := cmd.Run(); err != nil {
 		return r, fmt.Errorf("%s: %w: %s", strings.Join(args[:2], " "), err, complaints.String())
 	}
-	cpu := clock.used()
-	cpu["writers"] = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
-	nanos, err := strconv.ParseInt(strings.TrimSpace(out.String()), 10, 64)
-	if err != nil {
-		return r, fmt.Errorf("%s printed %q: %w", strings.Join(args[:2], " "), out.String(), err)
+	var took, own time.Duration
+	if _, err := fmt.Sscan(clock.said.String(), &took, &own); err != nil || clock.running == nil {
+		return r, fmt.Errorf("%s printed %q: %w", strings.Join(args[:2], " "), clock.said.String(), err)
 	}
+	cpu := clock.running.used()
+	cpu["writers"] = own
 	if err := s.db.holds(ctx, orders); err != nil {
 		return r, fmt.Errorf("yardstick %s: %w", kind, err)
 	}
-	return Reading{Value: float64(orders) / time.Duration(nanos).Seconds(), Work: float64(orders), CPU: cpu}, nil
+	return Reading{Value: float64(orders) / took.Seconds(), Work: float64(orders), CPU: cpu}, nil
+}
+
+// jobReady is what a job prints when its clock starts; what it took comes after.
+const jobReady = "ready"
+
+// storeClock reads what a job prints, and begins to count the stores' CPU time when the job's own clock starts.
+type storeClock struct {
+	pids    map[string][]int
+	running *cpuClock
+	said    bytes.Buffer
+}
+
+func (c *storeClock) Write(p []byte) (int, error) {
+	c.said.Write(p)
+	if rest, ready := bytes.CutPrefix(c.said.Bytes(), []byte(jobReady+"\n")); ready && c.running == nil {
+		c.running = startCPU(c.pids)
+		c.said = *bytes.NewBuffer(bytes.Clone(rest))
+	}
+	return len(p), nil
+}
+
+// stores are the processes that a job asks: no Redis, unless it is asynq's.
+func stores(kind string, s *System) map[string][]int {
+	pids := s.pids()
+	if kind != "asynq" {
+		delete(pids, "redis")
+	}
+	return pids
 }
 
 // holds refuses a database that holds anything but n confirmed orders, with one row of news each and their units taken.

@@ -36,6 +36,7 @@ type Lab struct {
 	opt     Options
 	dir     string
 	sluice  string // the binary that is judged
+	commit  string // it was built from
 	self    string // this program, for the yardsticks
 	log     io.Writer
 	servers map[string]*servers.Server // by driver
@@ -67,6 +68,7 @@ func newLab(ctx context.Context, opt Options, source string, log io.Writer) (*La
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("build Sluice in %s: %w\n%s", source, err, out), l.Close())
 	}
+	l.commit = commit(source)
 	l.neighbours = watchNeighbours()
 	return l, nil
 }

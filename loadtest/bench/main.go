@@ -56,7 +56,7 @@ func parse(args []string) (settings, error) {
 	var s settings
 	var seconds int
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
-	f.BoolVar(&s.quick, "quick", false, "one round of few and short measurements, two to three minutes in all")
+	f.BoolVar(&s.quick, "quick", false, "one round of few and short measurements, less than three minutes in all")
 	f.BoolVar(&s.markdown, "markdown", false, "print the table as Markdown")
 	f.StringVar(&s.only, "only", "", "measure only these figures, with commas between: "+strings.Join(names(figures()), ", "))
 	f.IntVar(&s.Rounds, "rounds", 0, "rounds (default 5, quick 1)")
@@ -109,7 +109,7 @@ func bench(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("no table: %w", err)
 	}
-	return show(os.Stdout, report(ctx, l, s.source, s.quick, rows), s.markdown, s.out)
+	return show(os.Stdout, report(ctx, l, s.quick, rows), s.markdown, s.out)
 }
 
 func names(list []Figure) []string {

@@ -124,17 +124,19 @@ func TestARunWhoseAuditIsNotCleanIsRefused(t *testing.T) {
 func TestADrainIsLookedAtSeldomUntilItsEnd(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		part       float64
+		done, rest float64
 		took, want time.Duration
 	}{
-		{0, time.Minute, watchEvery},
-		{0.01, time.Second, watchSeldom},
-		{0.5, time.Second, 200 * time.Millisecond},
-		{0.9, 900 * time.Millisecond, watchEvery},
-		{1.5, time.Second, watchEvery},
+		{0, 100, 0, watchEvery},
+		{0, 100, 5 * time.Second, 100 * time.Millisecond}, // nothing is known
+		{1, 99, 5 * time.Second, 100 * time.Millisecond},
+		{1, 99, time.Minute, watchSeldom},
+		{80, 20, 2 * time.Second, 40 * time.Millisecond}, // a plateau may end at any moment
+		{90, 10, 1800 * time.Millisecond, 36 * time.Millisecond},
+		{98, 2, 4900 * time.Millisecond, watchEvery},
 	} {
-		if got := nextLook(c.part, c.took); got.Round(time.Millisecond) != c.want {
-			t.Errorf("%.2f done in %s: the next look comes in %s, want %s", c.part, c.took, got, c.want)
+		if got := nextLook(c.done, c.rest, c.took); got.Round(time.Millisecond) != c.want {
+			t.Errorf("%.0f done in %s, %.0f left: the next look comes in %s, want %s", c.done, c.took, c.rest, got, c.want)
 		}
 	}
 }

@@ -61,10 +61,10 @@ func measure(ctx context.Context, l *Lab, f Figure) (row Row, err error) {
 }
 
 // report makes the result of the rows.
-func report(ctx context.Context, l *Lab, source string, quick bool, rows []Row) Result {
+func report(ctx context.Context, l *Lab, quick bool, rows []Row) Result {
 	versions := tools()
 	maps.Copy(versions, l.versions(ctx))
-	return Result{Commit: commit(source), Date: time.Now().UTC().Format(time.RFC3339), Quick: quick, Rounds: l.opt.Rounds,
+	return Result{Commit: l.commit, Date: time.Now().UTC().Format(time.RFC3339), Quick: quick, Rounds: l.opt.Rounds,
 		Seconds: l.opt.Length.Seconds(), Machine: thisMachine(l.dir), Versions: versions, Others: l.neighbours.share(), Rows: rows}
 }
 

@@ -5,7 +5,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"time"
 
 	"sluice/loadtest/bench/yardstick"
 )
@@ -27,6 +26,7 @@ func yardsticks(ctx context.Context, args []string) error {
 	if err := f.Parse(args[1:]); err != nil {
 		return errUsage
 	}
+	j.Ready = func() { fmt.Println(jobReady) }
 	switch args[0] {
 	case "bare":
 		return yardstick.Bare()
@@ -45,9 +45,9 @@ func yardsticks(ctx context.Context, args []string) error {
 }
 
 // took tells the program that started us.
-func took(d time.Duration, err error) error {
+func took(spent yardstick.Spent, err error) error {
 	if err == nil {
-		fmt.Println(d.Nanoseconds())
+		fmt.Println(spent.Took.Nanoseconds(), spent.CPU.Nanoseconds())
 	}
 	return err
 }

@@ -66,33 +66,33 @@ var errSoldOut = errors.New("sold out")
 // Asynq does the job as most programs would: a queue of tasks, a handler for
 // each, one transaction for an order. MariaDB only. The time runs from the start of the
 // worker to the last commit: what enqueueing costs is not counted, and neither is the last acknowledgement.
-func (j Job) Asynq(ctx context.Context, redis string) (time.Duration, error) {
+func (j Job) Asynq(ctx context.Context, redis string) (Spent, error) {
 	rows, err := j.open(ctx)
 	if err != nil {
-		return 0, err
+		return Spent{}, err
 	}
 	defer rows.Close()
 	db, err := gorm.Open(mysql.New(mysql.Config{Conn: rows}), &gorm.Config{PrepareStmt: true, SkipDefaultTransaction: true, Logger: logger.Discard})
 	if err != nil {
-		return 0, err
+		return Spent{}, err
 	}
 	opt := asynq.RedisClientOpt{Addr: redis}
 	if err := enqueue(ctx, opt, j.Orders); err != nil {
-		return 0, err
+		return Spent{}, err
 	}
 	run := &asynqRun{db: db, left: int64(j.Orders), done: make(chan struct{})}
 	log.SetOutput(io.Discard)
 	server := asynq.NewServer(opt, asynq.Config{Concurrency: j.Workers, LogLevel: asynq.FatalLevel})
-	began := time.Now()
+	running := j.start()
 	if err := server.Start(asynq.HandlerFunc(run.handle)); err != nil {
-		return 0, err
+		return Spent{}, err
 	}
 	defer server.Shutdown()
 	select {
 	case <-run.done:
-		return time.Since(began), nil
+		return running.stop(), nil
 	case <-ctx.Done():
-		return 0, ctx.Err()
+		return Spent{}, ctx.Err()
 	}
 }
 

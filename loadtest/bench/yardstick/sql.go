@@ -20,8 +20,9 @@ import (
 type Job struct {
 	Driver, DSN string // as in Sluice's configuration
 	Orders      int
-	Batch       int // orders in one transaction; above mostRows a multiple of it
-	Workers     int // transactions at the same time; SQLite has one writer
+	Batch       int    // orders in one transaction; above mostRows a multiple of it
+	Workers     int    // transactions at the same time; SQLite has one writer
+	Ready       func() // is called when the clock starts
 }
 
 const (
@@ -36,28 +37,28 @@ const mostRows = 1000
 
 func (j Job) rows() int { return min(j.Batch, mostRows) }
 
-// Insert does the job with hand-written statements and returns how long it
+// Insert does the job with hand-written statements and returns what it
 // took: for each batch one transaction with inserts of orders and of outbox
 // rows, and the update of the stock row, which comes last so that its lock is short.
 // When the clock starts, all rows are made, all connections open and all statements prepared on each of them.
-func (j Job) Insert(ctx context.Context) (time.Duration, error) {
+func (j Job) Insert(ctx context.Context) (Spent, error) {
 	db, err := j.open(ctx)
 	if err != nil {
-		return 0, err
+		return Spent{}, err
 	}
 	defer db.Close()
 	w, err := j.prepare(ctx, db)
 	if err != nil {
-		return 0, err
+		return Spent{}, err
 	}
 	if err := w.warm(ctx, j.Workers); err != nil {
-		return 0, err
+		return Spent{}, err
 	}
 	batches := j.batches()
 	var next atomic.Int64
 	var workers sync.WaitGroup
 	errs := make(chan error, j.Workers)
-	began := time.Now()
+	running := j.start()
 	for range j.Workers {
 		workers.Go(func() {
 			for at := int(next.Add(1)) - 1; at < len(batches); at = int(next.Add(1)) - 1 {
@@ -69,9 +70,9 @@ func (j Job) Insert(ctx context.Context) (time.Duration, error) {
 		})
 	}
 	workers.Wait()
-	took := time.Since(began)
+	spent := running.stop()
 	close(errs)
-	return took, <-errs
+	return spent, <-errs
 }
 
 // open connects as Sluice does and puts the sale into its tables.
