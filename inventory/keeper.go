@@ -13,7 +13,7 @@ import (
 
 const (
 	keepEvery  = 500 * time.Millisecond // how often every line is compared with its sale
-	keepEach   = time.Millisecond       // for each line, when there are more than fit: a thousand are compared once a second
+	keepEach   = 2 * time.Millisecond   // for each line, when there are more than fit: a thousand are compared once in two seconds
 	keepMost   = 5 * time.Minute        // for one line; a rebuild of a million orders takes about a minute
 	carryWait  = 5 * time.Second
 	carryPause = 50 * time.Millisecond

@@ -12,7 +12,7 @@ func (c *Consumer) listen(ctx context.Context) { c.lines.hear(ctx, wakeChannel, 
 const (
 	promoteMost = 5000 // retries of a line that become due in one sweep
 	sweepChunk  = 100  // lines asked in one round trip
-	sweepMost   = 250  // lines asked in one sweep: of a thousand, each is asked once a second
+	sweepMost   = 125  // lines asked in one sweep: of a thousand, each is asked once in two seconds
 )
 
 // sweep finds work that nobody announced: tickets whose wake message was
