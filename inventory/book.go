@@ -200,8 +200,8 @@ func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
 	})
 }
 
-// RefreshSale reads one sale now, for who has changed it: what that costs does
-// not grow with the catalogue. ErrNoSale when there is none.
+// RefreshSale reads one sale now, for who has changed it: the database reads
+// two rows, however many sales there are. ErrNoSale when there is none.
 func (b *Book) RefreshSale(ctx context.Context, id string) error {
 	return b.inTurn(ctx, func(ctx context.Context) error {
 		sale, stock, err := b.catalog.Get(ctx, id)

@@ -13,7 +13,8 @@ import (
 	"sluice/store"
 )
 
-// waiting counts the transactions of this database that wait for a lock. MariaDB looks anew only when nobody has asked for 100 ms.
+// waiting counts the transactions of this database that wait for a lock. MariaDB looks anew
+// only when nobody on the server has asked for 100 ms, so two who ask must not ask more often than each 200 ms.
 var waiting = map[string]string{
 	store.MySQL: `SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
 		WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()`,
@@ -59,15 +60,16 @@ func (w *world) othersCommitWhile(count string, b queue.Batch, handle func() err
 	go func() { done <- handle() }()
 	require.Eventually(w.t, func() bool {
 		var n int
-		require.NoError(w.t, w.db.Read.Raw(count).Scan(&n).Error)
-		return n > 0
-	}, soon, 150*time.Millisecond, "nothing waits for the news")
+		return w.db.Read.Raw(count).Scan(&n).Error == nil && n > 0
+	}, soon, 250*time.Millisecond, "nothing waits for the news")
 
-	ctx, cancel := context.WithTimeout(w.ctx, soon)
+	// Shorter than the batch waits for the news, after which it would let the stock row go.
+	ctx, cancel := context.WithTimeout(w.ctx, 2*time.Second)
 	defer cancel()
 	taken := w.db.Write.WithContext(ctx).Exec("UPDATE stock SET available = available WHERE sale_id = ?", theSale).Error
 	require.NoError(w.t, hold.Rollback().Error)
-	require.NoError(w.t, <-done)
+	handled := <-done
 	require.NoError(w.t, taken, "the stock row was locked by a batch that still wrote")
+	require.NoError(w.t, handled)
 	require.EqualValues(w.t, 97, w.available())
 }

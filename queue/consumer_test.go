@@ -142,6 +142,29 @@ func TestConsumerDrainsInOrder(t *testing.T) {
 	})
 }
 
+// A long line makes batches of several claims, each one settled in parts; what is left of it makes smaller ones.
+func TestALongLineMakesLargeBatches(t *testing.T) {
+	t.Parallel()
+	const tickets, part = 9000, 2500
+	settings := openSale()
+	settings.Cap, settings.Total = tickets, tickets
+	b := newBox(t, testkit.Redis(t).Addr(), settings)
+	order := b.enqueue(tickets)
+	w := &worker{}
+	stop := consume(b, queue.DefaultConfig(), 1, w, nil)
+	b.drained()
+	stop()
+	require.Equal(t, order, w.seen(), "in the order of arrival, each once")
+	confirmedAll(b, order)
+	var sizes []int
+	for _, batch := range w.batches {
+		sizes = append(sizes, len(batch.Tickets))
+	}
+	require.LessOrEqual(t, sizes[0], 500, "nobody knows yet how fast the database is: %v", sizes)
+	require.Greater(t, slices.Max(sizes), part, "the batches do not grow with the line: %v", sizes)
+	require.LessOrEqual(t, sizes[len(sizes)-1], 200, "the end of the line is no long line: %v", sizes)
+}
+
 func TestConsumerIsBoundByItsPool(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
