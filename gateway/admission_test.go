@@ -85,7 +85,59 @@ func TestAdmissionCounts(t *testing.T) {
 }
 
 // Requests that come while a call is in flight travel together.
-func TestAdmissionsTravelTogetherAndInOrder(t *testing.T) {
+// Through gateway, script and Redis: who came first stands first, although the crowd waits for a call that hangs and needs
+// several, and the crowd of one sale keeps nobody of another waiting.
+func TestFirstComeFirstServedInACrowd(t *testing.T) {
+	t.Parallel()
+	const crowd = 2*queue.MaxAdmit + 50
+	s := newStack(t)
+	s.sell("hot", 1000)
+	s.sell("quiet", 5)
+	a := s.gateway.admission
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	send := a.gather.send
+	a.gather.send = func(ctx context.Context, parcels []admitParcel) {
+		if parcels[0].key == "hot" {
+			once.Do(func() {
+				close(reached)
+				<-release
+			})
+		}
+		send(context.WithoutCancel(ctx), parcels) // the test, not the time, says how long the first call hangs
+	}
+	seqs := make([]int64, crowd+1)
+	var all sync.WaitGroup
+	admit := func(sale string, i int) {
+		id := newUUID()
+		admission, err := a.Admit(t.Context(), sale, queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"})
+		if err != nil {
+			t.Error(err)
+		}
+		seqs[i] = admission.Ticket.Seq
+	}
+	waiting := func() int {
+		a.gather.mu.Lock()
+		defer a.gather.mu.Unlock()
+		return len(a.gather.lanes["hot"].waiting)
+	}
+	all.Go(func() { admit("hot", 0) })
+	<-reached
+	for i := 1; i <= crowd; i++ {
+		all.Go(func() { admit("hot", i) })
+		require.Eventually(t, func() bool { return waiting() == i }, patience, 10*time.Microsecond)
+	}
+	s.place("ann", "quiet")
+	require.Equal(t, crowd, waiting(), "the crowd still waits")
+	close(release)
+	all.Wait()
+	for i, seq := range seqs {
+		require.EqualValues(t, i+1, seq)
+	}
+	s.clean()
+}
+
+func TestAdmissionsTravelTogether(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	s.sell("phone", 1000)
