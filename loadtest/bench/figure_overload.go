@@ -24,7 +24,7 @@ const (
 
 // peak is what the slow shop confirms when nobody arrives meanwhile.
 func (l *Lab) peak(ctx context.Context) (Reading, error) {
-	s, size, err := l.filled(ctx, slowShop(), max(l.opt.scaled(4_000), 500))
+	s, size, err := l.filled(ctx, slowShop(), max(l.opt.scaled(4_000), 250))
 	if err != nil {
 		return Reading{}, err
 	}
