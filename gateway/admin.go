@@ -234,8 +234,8 @@ func (o *Ops) answerChange(c *gin.Context, status int, sale inventory.Sale, stoc
 }
 
 // carry brings a change into the line and this process' book before the
-// answer: the operator sees it done. Other instances follow within a second, or
-// a millisecond or two for each sale where there are many, and so does this one should it fail here, which it reports.
+// answer: the operator sees it done. Other instances follow within a second,
+// later where there are more than five hundred sales, and so does this one should it fail here, which it reports.
 func (o *Ops) carry(c *gin.Context, sale string) bool {
 	ctx := c.Request.Context()
 	kept := o.Keeper.Carry(ctx, sale)

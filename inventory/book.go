@@ -107,7 +107,7 @@ type shelf struct {
 // NewBook returns an empty book; Run or Refresh fills it.
 func NewBook(catalog *Catalog, lines *queue.Lines, log *slog.Logger, now func() time.Time) *Book {
 	b := &Book{catalog: catalog, lines: lines, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
-	b.shelf.Store(&shelf{})
+	b.shelf.Store(&shelf{entries: map[string]*Entry{}})
 	b.stops.now = b.Now
 	return b
 }
@@ -210,9 +210,6 @@ func (b *Book) RefreshSale(ctx context.Context, id string) error {
 		}
 		e, old := b.entry(sale, stock), b.shelf.Load()
 		entries, order := maps.Clone(old.entries), slices.Clone(old.order)
-		if entries == nil {
-			entries = map[string]*Entry{}
-		}
 		entries[id] = e
 		if at := slices.IndexFunc(order, func(o *Entry) bool { return o.Sale.ID == id }); at >= 0 {
 			order[at] = e

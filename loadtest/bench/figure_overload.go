@@ -22,8 +22,8 @@ const (
 	shortLine      = 500
 )
 
-// peak is what the slow shop confirms when nobody arrives meanwhile.
-func (l *Lab) peak(ctx context.Context) (Reading, error) {
+// slowDrain is what the slow shop confirms while nobody comes. The loads are multiples of it.
+func (l *Lab) slowDrain(ctx context.Context) (Reading, error) {
 	s, size, err := l.filled(ctx, slowShop(), max(l.opt.scaled(4_000), 250))
 	if err != nil {
 		return Reading{}, err
@@ -89,7 +89,7 @@ func goodput(ctx context.Context, l *Lab) (Trial, error) {
 	var drained Reading // of the same round
 	return Trial{
 		Yardstick: func(ctx context.Context) (r Reading, err error) {
-			if drained, err = l.peak(ctx); err != nil {
+			if drained, err = l.slowDrain(ctx); err != nil {
 				return r, err
 			}
 			_, rate, err := l.rush(ctx, fullFactor*drained.Value)
@@ -109,10 +109,10 @@ func goodput(ctx context.Context, l *Lab) (Trial, error) {
 
 // overloadLatency compares the 99th percentile of accepted answers at ten times the load with that at half.
 func overloadLatency(ctx context.Context, l *Lab) (Trial, error) {
-	var peak Reading // of the same round
+	var drained Reading // of the same round
 	at := func(factor float64) func(context.Context) (Reading, error) {
 		return func(ctx context.Context) (Reading, error) {
-			v, _, err := l.rush(ctx, factor*peak.Value)
+			v, _, err := l.rush(ctx, factor*drained.Value)
 			if err != nil {
 				return Reading{}, err
 			}
@@ -122,7 +122,7 @@ func overloadLatency(ctx context.Context, l *Lab) (Trial, error) {
 	half := at(0.5)
 	return Trial{
 		Yardstick: func(ctx context.Context) (r Reading, err error) {
-			if peak, err = l.peak(ctx); err != nil {
+			if drained, err = l.slowDrain(ctx); err != nil {
 				return r, err
 			}
 			return half(ctx)

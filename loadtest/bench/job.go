@@ -42,8 +42,11 @@ func (j job) run(ctx context.Context, l *Lab, kind, driver string) (r Reading, e
 		return r, fmt.Errorf("%s: %w: %s", strings.Join(args[:2], " "), err, complaints.String())
 	}
 	var took, own time.Duration
-	if _, err := fmt.Sscan(clock.said.String(), &took, &own); err != nil || clock.running == nil {
+	if _, err := fmt.Sscan(clock.said.String(), &took, &own); err != nil {
 		return r, fmt.Errorf("%s printed %q: %w", strings.Join(args[:2], " "), clock.said.String(), err)
+	}
+	if clock.running == nil {
+		return r, fmt.Errorf("%s did not say when it was ready", strings.Join(args[:2], " "))
 	}
 	cpu := clock.running.used()
 	cpu["writers"] = own
@@ -65,9 +68,9 @@ type storeClock struct {
 
 func (c *storeClock) Write(p []byte) (int, error) {
 	c.said.Write(p)
-	if rest, ready := bytes.CutPrefix(c.said.Bytes(), []byte(jobReady+"\n")); ready && c.running == nil {
+	if c.running == nil && bytes.HasPrefix(c.said.Bytes(), []byte(jobReady+"\n")) {
 		c.running = startCPU(c.pids)
-		c.said = *bytes.NewBuffer(bytes.Clone(rest))
+		c.said.Next(len(jobReady) + 1)
 	}
 	return len(p), nil
 }

@@ -123,3 +123,20 @@ func TestNothingOfSluiceIsImported(t *testing.T) {
 		}
 	}
 }
+
+// The job's own clock and that of the stores start together, however its words arrive.
+func TestTheStoresClockStartsWhenTheJobIsReady(t *testing.T) {
+	t.Parallel()
+	c := &storeClock{pids: map[string][]int{"self": {os.Getpid()}}}
+	for i, piece := range []string{"rea", "dy\n12 ", "34\n"} {
+		if n, err := c.Write([]byte(piece)); n != len(piece) || err != nil {
+			t.Fatal(n, err)
+		}
+		if started := c.running != nil; started != (i > 0) {
+			t.Fatalf("after %q the clock runs: %t", piece, started)
+		}
+	}
+	if said := c.said.String(); said != "12 34\n" {
+		t.Fatalf("%q is left of what the job said", said)
+	}
+}
