@@ -151,6 +151,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.lines = a.lines.Named(a.name).Numbered(a.number)
 	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
 	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"), opt.Now)
+	a.gauges.MendBy(a.mend)
 	reg.MustRegister(a.gauges)
 	finder := order.NewFinder(a.db, a.lines, a.book)
 
@@ -166,6 +167,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		out = append(out, delay.NewEvents(a.topics, a.messages))
 	}
 	channels := a.tracedChannels(out...)
+	a.keeper.RestoreBy(order.NewRestorer(a.db, names(channels), opt.Now, order.InstanceMark(a.number)).Restore)
 	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
 	a.relay.Numbered(a.number)
 	a.relay.OnDeath(func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) })
@@ -230,6 +232,22 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	return a, nil
 }
 
+// mend rebuilds the line of a sale that differs for some time, and calls the operators.
+func (a *App) mend(ctx context.Context, s inventory.SaleAudit) {
+	err := a.keeper.Mend(ctx, s)
+	if errors.Is(err, inventory.ErrBusy) {
+		return // another instance has done it
+	}
+	log := a.log.With("sale", s.Sale, "difference", s.Difference, "missing", s.Missing)
+	if err != nil {
+		log.Error("ledger and line differ, and the line could not be rebuilt", "error", err)
+		a.channels.Alerts.Add("the ledger and the line of sale "+s.Sale+" differ, and it was not mended", 1)
+		return
+	}
+	log.Error("ledger and line differed: the line was rebuilt")
+	a.channels.Alerts.Add("the ledger and the line of sale "+s.Sale+" differed: its line was rebuilt", 1)
+}
+
 // alone refuses a Redis that nobody else can reach to a process that needs
 // others: its orders would wait for a worker for ever.
 func alone(mode string, roles Roles) error {
@@ -275,13 +293,7 @@ func (a *App) checks() []gateway.Check {
 		{Name: "redis", Ask: a.redis.Ping},
 		{Name: "durability", Ask: func(context.Context) error { return a.promise.Kept() }, Note: a.promise.Level},
 		{Name: "database", Ask: a.db.Ping},
-		{Name: "lines", Ask: func(ctx context.Context) error {
-			verified, err := a.lines.Verified(ctx)
-			if err == nil && !verified {
-				err = errors.New("not yet compared with the ledger since redis started")
-			}
-			return err
-		}},
+		{Name: "lines", Ask: a.book.Ready},
 	}
 }
 

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"context"
 	"net/http"
 	"slices"
@@ -50,8 +51,8 @@ func queueBodyOf(sale string, v queue.View) *queueBody {
 func (o *Ops) lines(ctx context.Context, sales []string) ([]*queueBody, error) {
 	var views []queue.View
 	for some := range slices.Chunk(sales, viewsAtOnce) {
-		found, err := o.Lines.Views(ctx, some)
-		if err != nil {
+		found, failed := o.Lines.Views(ctx, some)
+		if err := errors.Join(failed...); err != nil {
 			return nil, err
 		}
 		views = append(views, found...)

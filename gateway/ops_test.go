@@ -65,7 +65,7 @@ func TestReadinessOfTheStores(t *testing.T) {
 	s = newStack(t, func(c *setup) {
 		c.still = true
 		c.checks = []Check{{Name: "database", Ask: func(ctx context.Context) error { return s.db.Ping(ctx) }},
-			{Name: "lines", Ask: func(ctx context.Context) error { _, err := s.lines.Verified(ctx); return err }}}
+			{Name: "lines", Ask: func(ctx context.Context) error { return s.book.Ready(ctx) }}}
 	})
 	require.Equal(t, http.StatusOK, s.opsGet("/readyz").status)
 	require.NoError(t, s.db.Close())

@@ -93,14 +93,14 @@ func (c *Catalog) adjust(ctx context.Context, a Adjustment) (done Adjusted, err 
 		if done.Sale.State == Closed {
 			return ErrClosed
 		}
-		done.Stock.Total, done.Stock.Available = before.Total+a.Delta, before.Available+a.Delta
+		done.Stock.Total, done.Stock.Available, done.Stock.Changes = before.Total+a.Delta, before.Available+a.Delta, before.Changes+1
 		if done.Stock.Available < 0 {
 			return ErrShort
 		}
 		if a.Delta > 0 && done.Stock.Total > maxStock {
 			return InvalidError{{"delta", fmt.Sprintf("makes the stock %d, and it must be at most %d", done.Stock.Total, maxStock)}}
 		}
-		if err := tx.Model(&Stock{}).Where("sale_id = ?", a.Sale).Updates(map[string]any{"total": done.Stock.Total, "available": done.Stock.Available}).Error; err != nil {
+		if err := tx.Model(&Stock{}).Where("sale_id = ?", a.Sale).Updates(map[string]any{"total": done.Stock.Total, "available": done.Stock.Available, "changes": done.Stock.Changes}).Error; err != nil {
 			return err
 		}
 		done.Sale.Version, done.Sale.UpdatedAt = done.Sale.Version+1, now

@@ -22,7 +22,7 @@ import (
 func TestAuditOfAQuietSale(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.fill()
-		require.Equal(w.t, inventory.SaleAudit{Sale: theSale, Total: 100, Available: 93, Live: 7, LineStock: 79, InFlight: 12, LinePresent: true, Compared: true, Clean: true},
+		require.Equal(w.t, inventory.SaleAudit{Sale: theSale, Total: 100, Available: 93, Live: 7, LineStock: 79, InFlight: 12, Epoch: 1, Admitted: 16, Found: 16, LinePresent: true, Compared: true, Clean: true},
 			w.audit(), "two units are on their way back into the line")
 		w.keep()
 		require.EqualValues(w.t, 81, w.clean().LineStock)

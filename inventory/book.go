@@ -266,13 +266,12 @@ func (b *Book) look(ctx context.Context) {
 			sales[i] = e.Sale.ID
 		}
 		callCtx, cancel := context.WithTimeout(ctx, time.Second)
-		views, err := b.lines.Views(callCtx, sales)
+		views, failed := b.lines.Views(callCtx, sales)
 		cancel()
-		if err != nil {
-			return
-		}
 		for i, e := range chunk {
-			b.take(e, views[i], now)
+			if failed[i] == nil {
+				b.take(e, views[i], now)
+			}
 		}
 	}
 	b.known.exchange(ctx, b.lines, now)

@@ -278,10 +278,10 @@ func TestAdjustStock(t *testing.T) {
 		w.work(4)
 		after, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "ann", Reason: "found a box"})
 		require.NoError(w.t, err)
-		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 15, Available: 11}, after.Stock)
+		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 15, Available: 11, Changes: 2}, after.Stock)
 		after, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -11, Actor: "ann", Reason: "water damage"})
 		require.NoError(w.t, err)
-		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 4, Available: 0}, after.Stock)
+		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 4, Available: 0, Changes: 3}, after.Stock)
 		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -1, Actor: "ann", Reason: "one more"})
 		require.ErrorIs(w.t, err, inventory.ErrShort, "sold units cannot be taken away")
 		sale, stock := w.get()
@@ -319,8 +319,14 @@ func TestLedgerNeverBelowZero(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.create(newSale(theSale, 100, 1))
 		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Return(tx, "nowhere", 1) }), inventory.ErrNoSale)
-		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Take(tx, theSale, 0, 101) }), inventory.ErrShort)
-		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Take(tx, theSale, 7, 1) }), inventory.ErrStale)
+		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
+			_, err := inventory.Take(tx, inventory.Taking{Sale: theSale, Epoch: 0, Units: 101})
+			return err
+		}), inventory.ErrShort)
+		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
+			_, err := inventory.Take(tx, inventory.Taking{Sale: theSale, Epoch: 7, Units: 1})
+			return err
+		}), inventory.ErrStale)
 		require.Error(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Return(tx, theSale, 1) }), "more than there ever was")
 
 		var held atomic.Int64 // units taken and not returned
@@ -330,7 +336,10 @@ func TestLedgerNeverBelowZero(t *testing.T) {
 			workers.Go(func() {
 				for n := range 25 {
 					units := int64(n%7 + 1)
-					err := w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Take(tx, theSale, 0, units) })
+					err := w.db.Tx(w.ctx, func(tx *gorm.DB) error {
+						_, err := inventory.Take(tx, inventory.Taking{Sale: theSale, Units: units})
+						return err
+					})
 					if err == nil {
 						held.Add(units)
 					} else if !errors.Is(err, inventory.ErrShort) {

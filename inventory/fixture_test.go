@@ -31,6 +31,7 @@ type world struct {
 	t         *testing.T
 	ctx       context.Context
 	db        *store.DB
+	addr      string // of Redis
 	rdb       *redis.Client
 	lines     *queue.Lines
 	line      *queue.Line
@@ -74,7 +75,7 @@ func newWorld(t *testing.T, d testkit.Database, addr string) *world {
 	_, err = db.Migrate(t.Context())
 	require.NoError(t, err)
 
-	w := &world{t: t, ctx: t.Context(), db: db, rdb: dial(t, addr), clock: testkit.NewClock(time.Now())}
+	w := &world{t: t, ctx: t.Context(), db: db, rdb: dial(t, addr), clock: testkit.NewClock(time.Now()), addr: addr}
 	w.lines = queue.NewLines(w.rdb)
 	w.line = w.lines.Of(theSale)
 	w.catalog = inventory.NewCatalog(db, w.clock.Now)

@@ -11,7 +11,9 @@ import (
 
 const (
 	// auditEvery is how often the difference between ledger and line is measured.
-	auditEvery = 10 * time.Second
+	auditEvery = 4 * time.Second
+	// auditAgain is when a difference is looked at again: one that stands is mended.
+	auditAgain = time.Second
 	// auditShare bounds what measuring may cost: after an audit that took a second comes a pause of fifty.
 	auditShare = 50
 	// auditLine is the longest line that is measured in the background: the look at a longer one would hold Redis up for more than
@@ -31,9 +33,14 @@ type Gauges struct {
 	log                                              *slog.Logger
 	now                                              func() time.Time
 	depth, capacity, oldest, stock, dead, difference *prometheus.Desc
+	missingDesc                                      *prometheus.Desc
 
-	mu    sync.Mutex
-	found map[string]int64
+	mend func(ctx context.Context, s SaleAudit) // what is done about a difference that stands; nil: nothing
+
+	mu      sync.Mutex
+	found   map[string]int64
+	missing map[string]int64
+	suspect map[string]SaleAudit // differed at the last look
 }
 
 // NewGauges returns the gauges of a book, to be registered by the caller.
@@ -41,13 +48,14 @@ func NewGauges(book *Book, auditor *Auditor, log *slog.Logger, now func() time.T
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("sluice_"+name, help, append([]string{"sale"}, labels...), nil)
 	}
-	return &Gauges{book: book, auditor: auditor, log: log, now: now, found: map[string]int64{},
-		depth:      desc("queue_depth", "Tickets waiting in the line."),
-		capacity:   desc("queue_capacity", "Most tickets that may wait in the line."),
-		oldest:     desc("queue_oldest_age_seconds", "Age of the oldest ticket that waits."),
-		stock:      desc("stock_available", "Units that can still be ordered, by store.", "store"),
-		dead:       desc("dead_letters", "Tickets given up on, kept for an operator."),
-		difference: desc("ledger_difference", "Units by which ledger and line differ; anything but 0 is a defect."),
+	return &Gauges{book: book, auditor: auditor, log: log, now: now, found: map[string]int64{}, missing: map[string]int64{}, suspect: map[string]SaleAudit{},
+		depth:       desc("queue_depth", "Tickets waiting in the line."),
+		capacity:    desc("queue_capacity", "Most tickets that may wait in the line."),
+		oldest:      desc("queue_oldest_age_seconds", "Age of the oldest ticket that waits."),
+		stock:       desc("stock_available", "Units that can still be ordered, by store.", "store"),
+		dead:        desc("dead_letters", "Tickets given up on, kept for an operator."),
+		missingDesc: desc("orders_missing", "Accepted orders that are in no store; anything but 0 is a defect."),
+		difference:  desc("ledger_difference", "Units by which ledger and line differ; anything but 0 is a defect."),
 	}
 }
 
@@ -76,6 +84,7 @@ func (g *Gauges) Collect(ch chan<- prometheus.Metric) {
 	defer g.mu.Unlock()
 	for id, n := range g.found {
 		gauge(g.difference, float64(n), id)
+		gauge(g.missingDesc, float64(g.missing[id]), id)
 	}
 }
 
@@ -94,6 +103,9 @@ func (g *Gauges) Run(ctx context.Context) {
 			g.log.Warn("audit could not be made", "error", err)
 		}
 		wait = max(auditEvery, auditShare*g.now().Sub(began))
+		if len(g.suspect) > 0 {
+			wait = auditAgain
+		}
 	}
 }
 
@@ -109,12 +121,19 @@ func (g *Gauges) measure(ctx context.Context) error {
 		}
 		audits = append(audits, one)
 	}
+	g.show(audits)
+	g.look(ctx, audits)
+	return nil
+}
+
+// show keeps what was found for the next collection. A sale that was not compared keeps its last value.
+func (g *Gauges) show(audits []SaleAudit) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	found := make(map[string]int64, len(audits))
+	found, missing := make(map[string]int64, len(audits)), make(map[string]int64, len(audits))
 	for _, id := range g.book.Active() {
 		if was, ok := g.found[id]; ok {
-			found[id] = was
+			found[id], missing[id] = was, g.missing[id]
 		}
 	}
 	for _, s := range audits {
@@ -122,11 +141,30 @@ func (g *Gauges) measure(ctx context.Context) error {
 			g.log.Warn("sale could not be audited", "sale", s.Sale, "why", s.Problems)
 			continue
 		}
-		found[s.Sale] = s.Difference
+		found[s.Sale], missing[s.Sale] = s.Difference, s.Missing
 		if !s.Clean {
 			g.log.Error("audit found a problem", "sale", s.Sale, "difference", s.Difference, "problems", s.Problems)
 		}
 	}
-	g.found = found
-	return nil
+	g.found, g.missing = found, missing
 }
+
+// look mends the differences that stand: the same as at the look before, under the same loading of the line.
+func (g *Gauges) look(ctx context.Context, audits []SaleAudit) {
+	suspect := map[string]SaleAudit{}
+	for _, s := range audits {
+		if !s.Compared || s.Difference == 0 && s.Missing == 0 {
+			continue
+		}
+		was, known := g.suspect[s.Sale]
+		if known && was.Epoch == s.Epoch && was.Difference == s.Difference && was.Missing == s.Missing && g.mend != nil {
+			g.mend(ctx, s)
+			continue
+		}
+		suspect[s.Sale] = s
+	}
+	g.suspect = suspect
+}
+
+// MendBy names what is done about a difference that stands. Call it before Run.
+func (g *Gauges) MendBy(mend func(ctx context.Context, s SaleAudit)) { g.mend = mend }

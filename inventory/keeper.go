@@ -3,7 +3,9 @@ package inventory
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,12 +39,19 @@ type Keeper struct {
 	poke  chan struct{}
 	turn  chan struct{} // one round at a time
 	size  atomic.Int64  // sales of the last round
+
+	restorer Restorer // nil: none
+	learnt   struct { // up to which epoch of a sale this process has said what it was answered, see learn
+		mu     sync.Mutex
+		epochs map[string]int64
+	}
 }
 
 // NewKeeper returns a keeper; defaultCap is the cap of lines whose sale has none.
 func NewKeeper(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger, now func() time.Time) *Keeper {
 	k := &Keeper{db: db, lines: lines, pace: func(string) Pace { return Pace{PerSecond: FirstRate} }, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 	k.caps.Store(&CapPolicy{Cap: defaultCap, MinCap: 1})
+	k.learnt.epochs = map[string]int64{}
 	return k
 }
 
@@ -78,24 +87,16 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// Keep is one round over all sales. After a restart of Redis it allows
-// admission again only when every line has been rebuilt.
+// Keep is one round over all sales.
 func (k *Keeper) Keep(ctx context.Context) error { return k.round(ctx, "") }
 
-// round keeps one sale, or all for "" and on a Redis that nobody has verified.
+// round keeps one sale, or all for "".
 func (k *Keeper) round(ctx context.Context, only string) error {
 	select {
 	case k.turn <- struct{}{}:
 		defer func() { <-k.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
-	}
-	verified, err := k.lines.Verified(ctx)
-	if err != nil {
-		return err
-	}
-	if !verified {
-		only = ""
 	}
 	sales, err := k.unfinished(ctx, only)
 	if err != nil {
@@ -104,7 +105,7 @@ func (k *Keeper) round(ctx context.Context, only string) error {
 	if only == "" {
 		k.size.Store(int64(len(sales)))
 	}
-	settled, err := k.settled(ctx, sales, verified)
+	settled, err := k.settled(ctx, sales)
 	if err != nil {
 		return err
 	}
@@ -115,15 +116,12 @@ func (k *Keeper) round(ctx context.Context, only string) error {
 		}
 		// One line that cannot be kept must not hold up the others.
 		one, cancel := context.WithTimeout(ctx, keepMost)
-		if err := k.keepOne(one, s, verified); err != nil {
+		if err := k.keepOne(one, s); err != nil {
 			failed = append(failed, err)
 		}
 		cancel()
 	}
-	if len(failed) > 0 || verified {
-		return errors.Join(failed...)
-	}
-	return k.lines.AllowAdmission(ctx)
+	return errors.Join(failed...)
 }
 
 // Carry is Keep for a caller who waits for a change of one sale (of any for "")
@@ -155,8 +153,11 @@ func (k *Keeper) Carry(ctx context.Context, sale string) error {
 
 type saleAndTotal struct {
 	Sale
-	Total int64
+	Total, Changes int64
 }
+
+// behind reports that the line knows of changes that the ledger lacks.
+func (s saleAndTotal) behind(v queue.View) bool { return v.Ledger > s.Changes || v.Version > s.Version }
 
 // unfinished returns the sales that still need a line, or of them only one.
 func (k *Keeper) unfinished(ctx context.Context, only string) ([]saleAndTotal, error) {
@@ -167,11 +168,11 @@ func (k *Keeper) unfinished(ctx context.Context, only string) ([]saleAndTotal, e
 	if only != "" {
 		query = query.Where("sales.id = ?", only)
 	}
-	err := query.Select("sales.*, stock.total AS total").Order("sales.id").Scan(&sales).Error
+	err := query.Select("sales.*, stock.total AS total, stock.changes AS changes").Order("sales.id").Scan(&sales).Error
 	return sales, err
 }
 
-func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal, verified bool) error {
+func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal) error {
 	line := k.lines.Of(s.ID)
 	view, err := line.View(ctx)
 	if err != nil {
@@ -190,18 +191,50 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal, verified bool) err
 	switch {
 	case expired && !view.Exists:
 		return nil
-	case expired && view.Epoch == s.Epoch && verified && !view.InFlight() && (view.Dead == 0 || s.Finished(now.Add(-keepDead))):
+	case expired && view.Epoch == s.Epoch && view.Verified && !view.InFlight() && (view.Dead == 0 || s.Finished(now.Add(-keepDead))):
 		return k.drop(ctx, line, s.Finished(now.Add(-keepDead)))
-	case !view.Exists, view.Gate, view.Epoch != s.Epoch:
-		return k.rebuildOf(ctx, s.ID, s.Epoch)
-	case !verified && !k.comparedOn(ctx, line, view):
-		return k.rebuildOf(ctx, s.ID, s.Epoch)
+	}
+	cause, err := k.wanting(ctx, s, view)
+	if err != nil {
+		return err
+	}
+	switch {
+	case cause != "":
+		return k.rebuildOf(ctx, s.ID, finding{epoch: s.Epoch, line: view.Epoch, cause: cause})
 	case view.Version < s.Version:
 		return line.Configure(ctx, s.settings(s.Total, k.capOf(s.Sale)))
 	case !k.capFits(s.Sale, view.Cap):
 		return recapped(line.Recap(ctx, view.Epoch, k.capOf(s.Sale)))
 	}
 	return nil
+}
+
+// wanting says why a line must be rebuilt, "" when it need not be.
+func (k *Keeper) wanting(ctx context.Context, s saleAndTotal, view queue.View) (cause string, err error) {
+	switch {
+	case !view.Exists:
+		return causeMissing, nil
+	case view.Gate:
+		return causeUnfinished, nil
+	case !view.Verified:
+		return causeServer, nil
+	}
+	if !s.behind(view) && view.Epoch == s.Epoch {
+		return "", nil
+	}
+	// The sale was read before the line, which may have gone on since.
+	var now saleAndTotal
+	err = k.db.Write.WithContext(ctx).Table("sales").Joins("JOIN stock ON stock.sale_id = sales.id").Where("sales.id = ?", s.ID).
+		Select("sales.*, stock.total AS total, stock.changes AS changes").Take(&now).Error
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("read sale %s again: %w", s.ID, err)
+	case now.behind(view):
+		return causeLedger, nil
+	case now.Epoch == s.Epoch && view.Epoch != s.Epoch:
+		return causeEpoch, nil
+	}
+	return "", nil
 }
 
 // drop deletes a finished line, unless orders in it may still expire; after
@@ -212,12 +245,4 @@ func (k *Keeper) drop(ctx context.Context, line *queue.Line, anyway bool) error 
 		return err
 	}
 	return line.Drop(ctx)
-}
-
-// comparedOn reports whether a line was rebuilt on this very run of Redis:
-// several instances find out about a restart at the same time, and one rebuild
-// is enough.
-func (k *Keeper) comparedOn(ctx context.Context, line *queue.Line, view queue.View) bool {
-	run, err := line.Run(ctx)
-	return err == nil && view.Run == run
 }

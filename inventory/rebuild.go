@@ -21,21 +21,40 @@ const (
 // counting the tickets that are left in it. Meanwhile the sale answers that it
 // is unavailable. It returns ErrBusy when another instance is at it. Running
 // it on a line that is in order changes nothing but the epoch.
-func (k *Keeper) Rebuild(ctx context.Context, id string) error { return k.rebuildOf(ctx, id, anyEpoch) }
+func (k *Keeper) Rebuild(ctx context.Context, id string) error {
+	return k.rebuildOf(ctx, id, finding{epoch: anyEpoch, cause: causeAsked})
+}
 
 // anyEpoch is that of a line that is rebuilt whatever others have done.
 const anyEpoch = -1
 
-// rebuildOf is Rebuild of a line that was found wanting when its sale had this
-// epoch: where another instance has rebuilt it since, it returns ErrBusy too, since
+// finding is why a line is rebuilt.
+type finding struct {
+	epoch int64 // of its sale when it was found wanting
+	line  int64 // of the line itself
+	cause string
+}
+
+// Why a line is rebuilt, as its era says.
+const (
+	causeMissing    = "missing"    // Redis has none, or lost it
+	causeUnfinished = "unfinished" // somebody began a rebuild and did not end it
+	causeServer     = "server"     // Redis was restarted or promoted, or is older than what was seen of it
+	causeEpoch      = "epoch"      // it is of another loading than the sale's
+	causeLedger     = "ledger"     // the database came back without its last commits
+	causeDifference = "difference" // ledger and line differed for some time
+	causeAsked      = "asked"      // by an operator
+)
+
+// rebuildOf is Rebuild of a line that was found wanting under an epoch: where another instance has rebuilt it since, it returns ErrBusy too, since
 // what was found says nothing of that line, and shoppers would be kept out again.
-func (k *Keeper) rebuildOf(ctx context.Context, id string, found int64) error {
+func (k *Keeper) rebuildOf(ctx context.Context, id string, found finding) error {
 	epoch, err := k.lockRebuild(ctx, id, found)
 	if err != nil {
 		return err
 	}
 	release := k.holdRebuild(ctx, id, epoch)
-	err = k.rebuild(ctx, id, epoch)
+	err = k.rebuild(ctx, id, epoch, found.cause)
 	release()
 	if err != nil {
 		return fmt.Errorf("rebuild %s: %w", id, err)
@@ -43,7 +62,7 @@ func (k *Keeper) rebuildOf(ctx context.Context, id string, found int64) error {
 	return k.reserve(ctx, id, epoch, time.Time{})
 }
 
-func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64) error {
+func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64, cause string) error {
 	started := k.now()
 	line := k.lines.Of(id)
 	begun, err := line.Begin(ctx, epoch)
@@ -54,7 +73,11 @@ func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64) error {
 		return ErrBusy
 	}
 	killpoint.Pass("rebuild.begun")
-	survivors, err := line.Survivors(ctx, epoch)
+	left, err := line.Survey(ctx, epoch)
+	if err != nil {
+		return err
+	}
+	restored, err := k.restoreLedger(ctx, id, epoch, left)
 	if err != nil {
 		return err
 	}
@@ -62,28 +85,35 @@ func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64) error {
 	if err != nil {
 		return err
 	}
-	if err := line.Restore(ctx, epoch, append(ledger.live, ledger.ended...), survivors); err != nil {
+	era, err := k.beginEra(ctx, line, ledger, left, era{SaleID: id, Epoch: epoch, Cause: cause, Restored: restored.Orders, Refused: restored.Refused})
+	if err != nil {
+		return err
+	}
+	if err := line.Restore(ctx, epoch, append(ledger.live, ledger.ended...), left); err != nil {
 		return err
 	}
 	killpoint.Pass("rebuild.restored")
 	ledger.sale.Epoch = epoch
 	settings := ledger.sale.settings(ledger.stock.Total, k.capOf(ledger.sale))
-	if err := line.Reopen(ctx, settings, ledger.reservable(survivors), ledger.seq); err != nil {
+	numbers := queue.Reopened{Stock: ledger.reservable(left.Tickets), Seq: era.Base, Ledger: ledger.stock.Changes}
+	if err := line.Reopen(ctx, settings, numbers); err != nil {
 		return err
 	}
-	k.log.Info("line rebuilt from the ledger", "sale", id, "epoch", epoch, "tickets", len(survivors), "orders", len(ledger.live), "took", k.now().Sub(started))
+	k.log.Info("line rebuilt from the ledger", "sale", id, "epoch", epoch, "cause", cause, "tickets", len(left.Tickets), "orders", len(ledger.live),
+		"restored", restored.Orders, "refused", restored.Refused, "lost", era.Lost, "took", k.now().Sub(started))
 	return nil
 }
 
-// lockRebuild raises the epoch, from the one that was found, and reserves the rebuild for this instance.
-func (k *Keeper) lockRebuild(ctx context.Context, id string, found int64) (int64, error) {
+// lockRebuild raises the epoch above the sale's and the line's, and reserves the rebuild for this instance. The line has the higher
+// one when the database came back without its last commits.
+func (k *Keeper) lockRebuild(ctx context.Context, id string, found finding) (int64, error) {
 	var epoch int64
 	err := k.db.Tx(ctx, func(tx *gorm.DB) error {
 		sale, err := lockSale(tx, id)
 		if err != nil {
 			return err
 		}
-		if found != anyEpoch && sale.Epoch != found {
+		if found.epoch != anyEpoch && sale.Epoch != found.epoch {
 			return ErrBusy
 		}
 		now := k.now()
@@ -96,7 +126,7 @@ func (k *Keeper) lockRebuild(ctx context.Context, id string, found int64) (int64
 		if err := store.ForUpdate(tx).Take(&stock, "sale_id = ?", id).Error; err != nil {
 			return err
 		}
-		epoch = sale.Epoch + 1
+		epoch = max(sale.Epoch, found.line) + 1
 		return tx.Model(&Sale{}).Where("id = ?", id).
 			Updates(map[string]any{"epoch": epoch, "rebuild_until": now.Add(rebuildLease).UnixMilli()}).Error
 	})

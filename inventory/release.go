@@ -47,7 +47,11 @@ func (k *Keeper) Release(ctx context.Context, id string) error {
 			ended[i].State = queue.Expired
 		}
 	}
-	if err := k.lines.Of(id).Release(ctx, ended); err != nil {
+	var stock Stock
+	if err := k.db.Read.WithContext(ctx).Take(&stock, "sale_id = ?", id).Error; err != nil {
+		return err
+	}
+	if err := k.lines.Of(id).Release(ctx, ended, stock.Changes); err != nil {
 		return err
 	}
 	return k.markReleased(ctx, ids)

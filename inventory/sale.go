@@ -27,6 +27,7 @@ var (
 	ErrClosed = errors.New("a closed sale cannot be changed")
 	ErrBusy   = errors.New("another instance is rebuilding this line")
 	ErrStale  = errors.New("the line was loaded anew after these tickets had been claimed")
+	ErrBehind = errors.New("the database lacks changes that the line knows of: it came back without its last commits")
 )
 
 // Sale is one SKU sold at one price in one window. Times in the row are unix
@@ -117,6 +118,7 @@ type Stock struct {
 	SaleID    string `gorm:"primaryKey" json:"-"`
 	Total     int64  `json:"total"`
 	Available int64  `json:"available"`
+	Changes   int64  `json:"-"` // how often it has changed: grows by one with each, so that a database that lost some is noticed
 }
 
 // TableName names the table for GORM.

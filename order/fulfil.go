@@ -61,56 +61,56 @@ func (f *Fulfiller) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome,
 	if len(tickets) == 0 {
 		return ordered, nil
 	}
-	outcomes, err := f.parts(ctx, sale, b.Epoch, tickets)
+	outcomes, err := f.parts(ctx, claim{sale: sale, epoch: b.Epoch, ledger: b.Ledger}, tickets)
 	return append(outcomes, ordered...), err
 }
 
 // parts fulfils tickets together, or, when they do not fit as a whole, each
 // half by itself: it takes few transactions to find the few that are to blame.
 // With an error, which none of them has caused, come the outcomes so far.
-func (f *Fulfiller) parts(ctx context.Context, sale inventory.Sale, epoch int64, tickets []queue.Ticket) ([]queue.Outcome, error) {
+func (f *Fulfiller) parts(ctx context.Context, c claim, tickets []queue.Ticket) ([]queue.Outcome, error) {
 	if len(tickets) == 1 {
-		one, err := f.alone(ctx, sale, epoch, tickets[0])
+		one, err := f.alone(ctx, c, tickets[0])
 		if err != nil {
 			return nil, err
 		}
 		return []queue.Outcome{one}, nil
 	}
-	outcomes, err := f.fulfil(ctx, sale, epoch, tickets)
+	outcomes, err := f.fulfil(ctx, c, tickets)
 	if err == nil || blameless(err) {
 		return outcomes, err
 	}
-	f.log.Info("batch did not fit as a whole: halving it", "sale", sale.ID, "tickets", len(tickets), "error", err)
+	f.log.Info("batch did not fit as a whole: halving it", "sale", c.sale.ID, "tickets", len(tickets), "error", err)
 	half := len(tickets) / 2
-	first, err := f.parts(ctx, sale, epoch, tickets[:half])
+	first, err := f.parts(ctx, c, tickets[:half])
 	if err != nil {
 		return first, err
 	}
-	second, err := f.parts(ctx, sale, epoch, tickets[half:])
+	second, err := f.parts(ctx, c, tickets[half:])
 	return append(first, second...), err
 }
 
 // alone fulfils one ticket. The error is a fault that the ticket has no part in.
-func (f *Fulfiller) alone(ctx context.Context, sale inventory.Sale, epoch int64, t queue.Ticket) (queue.Outcome, error) {
-	outcomes, err := f.fulfil(ctx, sale, epoch, []queue.Ticket{t})
+func (f *Fulfiller) alone(ctx context.Context, c claim, t queue.Ticket) (queue.Outcome, error) {
+	outcomes, err := f.fulfil(ctx, c, []queue.Ticket{t})
 	switch {
 	case err == nil:
 		return outcomes[0], nil
 	case blameless(err):
 		return queue.Outcome{}, err
 	case errors.Is(err, inventory.ErrShort):
-		return f.fail(ctx, sale, epoch, t, ReasonSoldOut, queue.OpFail)
+		return f.fail(ctx, c.sale, c.epoch, t, ReasonSoldOut, queue.OpFail)
 	case errors.Is(err, errOverLimit):
-		return f.fail(ctx, sale, epoch, t, ReasonLimit, queue.OpFail)
+		return f.fail(ctx, c.sale, c.epoch, t, ReasonLimit, queue.OpFail)
 	}
-	f.log.Error("ticket failed: it is tried again", "sale", sale.ID, "order", t.ID, "attempts", t.Attempts+1, "error", err)
+	f.log.Error("ticket failed: it is tried again", "sale", c.sale.ID, "order", t.ID, "attempts", t.Attempts+1, "error", err)
 	return queue.Outcome{ID: t.ID, Op: queue.OpRetry, Reason: err.Error()}, nil
 }
 
 // blameless reports an error that no ticket has caused. Tickets of a line that
 // was loaded anew go back: whoever claims them next has the new epoch.
 func blameless(err error) bool {
-	return store.Unavailable(err) || errors.Is(err, inventory.ErrStale)
+	return store.Unavailable(err) || errors.Is(err, inventory.ErrStale) || errors.Is(err, inventory.ErrBehind)
 }
 
 // Bury implements queue.Handler: it records tickets as failed unless their
@@ -140,40 +140,52 @@ func (f *Fulfiller) sale(ctx context.Context, id string) (inventory.Sale, error)
 	return sale, err
 }
 
+// claim is under what the tickets of a batch were claimed.
+type claim struct {
+	sale   inventory.Sale
+	epoch  int64 // of the line
+	ledger int64 // newest change of the ledger that the line knew of
+}
+
 // errOverLimit says that a batch would give a user more units than allowed.
 var errOverLimit = errors.New("a user would hold more than the limit")
 
 // fulfil is the one transaction: orders, outbox, and last the hot stock row.
-func (f *Fulfiller) fulfil(ctx context.Context, sale inventory.Sale, epoch int64, tickets []queue.Ticket) ([]queue.Outcome, error) {
+func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket) ([]queue.Outcome, error) {
 	if err := f.Prepare(ctx); err != nil {
 		return nil, err
 	}
 	// Made before the transaction: no lock and no connection waits for it.
 	queued, ended := apart(tickets)
-	fresh := f.freshOf(sale, epoch, queued)
+	fresh := f.freshOf(c.sale, c.epoch, queued)
 	var outcomes []queue.Outcome
+	var change int64
 	err := f.db.Tx(ctx, func(tx *gorm.DB) error {
 		// The tag is new on every run, also when a lost commit reply makes the same
 		// call run again: only rows of this very transaction may take stock.
 		tag := newTag(f.now(), f.instance)
-		result, err := f.write(tx, sale, epoch, fresh, ended, tag)
+		result, err := f.write(tx, c.sale, c.epoch, fresh, ended, tag)
 		if err != nil {
 			return err
 		}
 		if result.units > 0 {
-			if err := inventory.Take(tx, sale.ID, epoch, result.units); err != nil {
+			change, err = inventory.Take(tx, inventory.Taking{Sale: c.sale.ID, Epoch: c.epoch, Units: result.units, Known: c.ledger})
+			if err != nil {
 				return err
 			}
 		}
 		outcomes = result.outcomes
 		killpoint.Pass("tx.before-commit")
-		return checkLimit(tx, sale, result)
+		return checkLimit(tx, c.sale, result)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("fulfil %d tickets of %s: %w", len(tickets), sale.ID, err)
+		return nil, fmt.Errorf("fulfil %d tickets of %s: %w", len(tickets), c.sale.ID, err)
 	}
 	killpoint.Pass("tx.committed")
 	f.told()
+	if len(outcomes) > 0 {
+		outcomes[0].Ledger = change // one is enough: the line takes the newest of a batch
+	}
 	return outcomes, nil
 }
 

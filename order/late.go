@@ -53,7 +53,8 @@ func (p *Payer) payLate(ctx context.Context, saleID, id string, payment Payment)
 	switch {
 	case noneLeft(err):
 		return p.record(ctx, saleID, id, payment, tooLate)
-	case errors.Is(err, inventory.ErrStale): // the rebuild has the ticket, and a worker gives its units back
+	// The rebuild has the ticket, and a worker gives its units back.
+	case errors.Is(err, inventory.ErrStale), errors.Is(err, inventory.ErrBehind):
 		return recorded{}, ErrBusy
 	}
 	return done, err
@@ -71,7 +72,7 @@ func (p *Payer) expired(ctx context.Context, sale, id string) (Row, error) {
 // yet is brought there first.
 func (p *Payer) revive(ctx context.Context, line *queue.Line, sale inventory.Sale, row Row) (queue.Revived, error) {
 	if row.Status == Expired && row.Released == 0 {
-		if err := line.Release(ctx, []queue.Ended{{ID: row.ID, State: queue.Expired}}); err != nil {
+		if err := line.Release(ctx, []queue.Ended{{ID: row.ID, State: queue.Expired}}, 0); err != nil {
 			return queue.Revived{}, err
 		}
 	}
@@ -116,7 +117,8 @@ func again(r queue.Revived, fence int64) func(Row, time.Time) (decision, error) 
 // than the limit: Redis may have forgotten an order.
 func takeAgain(tx *gorm.DB, row Row, r queue.Revived) error {
 	killpoint.Pass("late.before-commit")
-	if err := inventory.Take(tx, row.SaleID, r.Batch.Epoch, int64(row.Quantity)); err != nil {
+	taking := inventory.Taking{Sale: row.SaleID, Epoch: r.Batch.Epoch, Units: int64(row.Quantity), Known: r.Batch.Ledger}
+	if _, err := inventory.Take(tx, taking); err != nil {
 		return err
 	}
 	return limitOf(tx, row.SaleID, []string{row.UserID})

@@ -58,7 +58,7 @@ func TestLatePaymentTakesTheUnitsAgain(t *testing.T) {
 		require.Equal(w.t, order.PaymentLate, again.Outcome)
 
 		// Whoever comes late to bring the expiry into the line changes nothing.
-		require.NoError(w.t, w.line.Release(w.ctx, []queue.Ended{{ID: one.ID, State: queue.Expired}}))
+		require.NoError(w.t, w.line.Release(w.ctx, []queue.Ended{{ID: one.ID, State: queue.Expired}}, 0))
 		require.Equal(w.t, queue.Paid, w.ticket(one.ID).State)
 		w.clean()
 		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))

@@ -47,6 +47,7 @@ type party struct {
 	batches []queue.Batch
 	sales   []inventory.Sale // of each batch
 	takings []inventory.Taking
+	changes map[string]int64 // of the ledger, by sale
 	fresh   *fresh
 }
 
@@ -58,7 +59,7 @@ func (f *Fulfiller) partyOf(ctx context.Context, batches []queue.Batch) (*party,
 		if err != nil {
 			return nil, err
 		}
-		p.sales[i], p.takings[i] = sale, inventory.Taking{Sale: b.Sale, Epoch: b.Epoch}
+		p.sales[i], p.takings[i] = sale, inventory.Taking{Sale: b.Sale, Epoch: b.Epoch, Known: b.Ledger}
 		for t := range b.Tickets {
 			ticket := &b.Tickets[t]
 			if ticket.State != queue.Queued {
@@ -85,7 +86,7 @@ func (p *party) write(tx *gorm.DB, by mixedInsert, channels []string) error {
 	if err := p.fresh.announce(tx, by.outbox, channels); err != nil {
 		return err
 	}
-	if err := inventory.TakeEach(tx, p.takings); err != nil {
+	if p.changes, err = inventory.TakeEach(tx, p.takings); err != nil {
 		return err
 	}
 	killpoint.Pass("tx.before-commit")
@@ -102,6 +103,9 @@ func (p *party) outcomes() [][]queue.Outcome {
 	answers := make([][]queue.Outcome, len(p.batches))
 	for i, b := range p.batches {
 		answers[i] = p.fresh.confirmed(b.Tickets)
+		if len(answers[i]) > 0 {
+			answers[i][0].Ledger = p.changes[b.Sale]
+		}
 	}
 	return answers
 }

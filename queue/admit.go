@@ -59,9 +59,9 @@ type Told struct {
 // call repeats its answers.
 //
 // An ask gets ErrNotReady, and nothing was done for it, when its line is
-// missing, has another epoch, is being rebuilt, or Redis has been restarted and
-// nobody has verified its lines since (see Verified); also when Redis does not
-// keep what redis.durability asks for, or too few replicas have acknowledged,
+// missing, has another epoch, is being rebuilt, was not compared with the ledger
+// since this Redis started or was promoted, or is older than what this process
+// has seen of it; also when Redis does not keep what redis.durability asks for, or too few replicas have acknowledged,
 // and then the requests may be in the line. After any other error the
 // requests may or may not be in the line; repeating the call tells.
 func (ls *Lines) Admit(ctx context.Context, asks []Ask) []Told {
@@ -86,7 +86,7 @@ func (ls *Lines) Admit(ctx context.Context, asks []Ask) []Told {
 			calls, asked = append(calls, call{ask.Line.keys.admit(), ask.args()}), append(asked, i)
 		}
 	}
-	for i, reply := range ls.scripts.admit.fencedEach(ctx, ls.rdb, calls) {
+	for i, reply := range ls.scripts.admit.each(ctx, ls.rdb, calls) {
 		told[asked[i]] = asks[asked[i]].read(reply.value, reply.err, sent)
 	}
 	return told
@@ -119,9 +119,9 @@ func (k keys) admit() []string { return []string{k.meta, k.stock, k.wait, k.orde
 // args are columns: the script hands the ids, and the users, to Redis as they stand.
 func (a Ask) args() []any {
 	n := len(a.Requests)
-	args := make([]any, 5+5*n)
-	args[0], args[1], args[2], args[3], args[4] = a.Epoch, a.rate(), wakeChannel, a.Line.sale, a.stopped()
-	ids, users, units, prints, contacts := args[5:], args[5+n:], args[5+2*n:], args[5+3*n:], args[5+4*n:]
+	args := make([]any, 6+5*n)
+	args[0], args[1], args[2], args[3], args[4], args[5] = a.Epoch, a.rate(), wakeChannel, a.Line.sale, a.stopped(), a.Line.keys.seen.newest()
+	ids, users, units, prints, contacts := args[6:], args[6+n:], args[6+2*n:], args[6+3*n:], args[6+4*n:]
 	texts := make([]string, n)
 	for i := range a.Requests {
 		r := &a.Requests[i]
@@ -157,6 +157,7 @@ func (a Ask) read(reply any, err error, sent time.Time) Told {
 	if err != nil {
 		return Told{Err: err}
 	}
+	a.Line.keys.seen.saw(at.rev, at.newest)
 	t := Told{Admissions: make([]Admission, len(a.Requests)), Stock: at.stock, Seq: at.newest}
 	if at.firm > 0 {
 		// From when the question left: Redis decided later, and a reply may have been long on its way.
@@ -173,6 +174,7 @@ func (a Ask) read(reply any, err error, sent time.Time) Told {
 type place struct {
 	stock, newest, claimed int64
 	work, firm             int64 // tickets that workers have; ms, as the script says
+	rev                    int64 // revision of the line
 	seq                    int64 // of the ticket that was read last
 	admitted               time.Time
 	rate                   float64
@@ -185,10 +187,10 @@ func (a Ask) place(head string, answers []any) (place, error) {
 	p := place{by: a.Line.number}
 	var ms int64
 	rest := head
-	for i, to := range [...]*int64{&p.stock, &p.newest, &p.claimed, &ms, &p.work, &p.firm} {
+	for i, to := range [...]*int64{&p.stock, &p.newest, &p.claimed, &ms, &p.work, &p.firm, &p.rev} {
 		text, after, more := strings.Cut(rest, " ")
 		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || more != (i < 5) {
+		if err != nil || more != (i < 6) {
 			return p, fmt.Errorf("admit to %s began with %q, which says no place in line", a.Line.sale, head)
 		}
 		*to, rest = n, after

@@ -44,7 +44,7 @@ func TestUsersSince(t *testing.T) {
 		named(2, "user-00003")
 
 		late := b.ticket("sale-00001")
-		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: late.ID, State: queue.Expired}}))
+		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: late.ID, State: queue.Expired}}, 0))
 		_, err := b.Revive(b.ctx, b.epoch, "late", long, late)
 		require.NoError(t, err)
 		named(3, "user-00001")
@@ -79,7 +79,7 @@ func TestRecentIsBounded(t *testing.T) {
 		require.Len(t, users, 5000)
 
 		late := b.ticket("sale-10999")
-		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: late.ID, State: queue.Expired}}))
+		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: late.ID, State: queue.Expired}}, 0))
 		_, err := b.Revive(b.ctx, b.epoch, "late", time.Minute, late)
 		require.NoError(t, err)
 		require.EqualValues(t, 5000, full())

@@ -73,7 +73,7 @@ func readLetter(id string, record any) DeadLetter {
 // ErrNotDead, ErrUnreadable, ErrSoldOut, ErrHeld or ErrNotReady.
 func (l *Line) Requeue(ctx context.Context, id, email, phone, locale string, by int64) error {
 	k := l.keys
-	n, err := l.scripts.requeue.fencedInt(ctx, l.rdb, []string{k.meta, k.stock, k.suspect, k.orders, k.holders, k.dead, k.attempts}, id, email, phone, locale, numberOrEmpty(by))
+	n, err := l.change(ctx, l.scripts.requeue, []string{k.meta, k.stock, k.suspect, k.orders, k.holders, k.dead, k.attempts}, id, email, phone, locale, numberOrEmpty(by))
 	if err != nil {
 		return err
 	}
@@ -92,11 +92,11 @@ func (l *Line) Requeue(ctx context.Context, id, email, phone, locale string, by 
 	return ErrNotReady
 }
 
-// DropDead forgets a dead letter, or returns ErrNotDead. Its order stays failed.
+// DropDead forgets a dead letter, or returns ErrNotDead or ErrNotReady. Its order stays failed.
 func (l *Line) DropDead(ctx context.Context, id string) error {
-	n, err := l.scripts.drop.runInt(ctx, l.rdb, []string{l.keys.orders, l.keys.dead, l.keys.done}, id, keepDone)
+	n, err := l.change(ctx, l.scripts.drop, []string{l.keys.orders, l.keys.dead, l.keys.done, l.keys.meta}, id, keepDone)
 	if err == nil && n == 0 {
 		return ErrNotDead
 	}
-	return err
+	return l.ready(n, err)
 }

@@ -52,6 +52,3 @@ func (c *Consumer) PartySize() int { return c.partySize() }
 func (c *Consumer) Finish(ctx context.Context, line *Line, parts []Batch) {
 	c.finish(ctx, ctx, line, parts)
 }
-
-// AdmitAlone is the script that admits to a single line.
-var AdmitAlone = loadScript("admit").source

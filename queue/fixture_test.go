@@ -70,8 +70,7 @@ func boxOn(t testing.TB, rdb *redis.Client, sale string, s queue.Settings) *box 
 	began, err := b.Begin(b.ctx, s.Epoch)
 	require.NoError(t, err)
 	require.True(t, began)
-	require.NoError(t, b.Reopen(b.ctx, s, s.Total, 0))
-	require.NoError(t, lines.AllowAdmission(b.ctx))
+	require.NoError(t, b.Reopen(b.ctx, s, queue.Reopened{Stock: s.Total}))
 	return b
 }
 

@@ -13,7 +13,9 @@ const (
 // keys are the names of one line in Redis. They share one hash tag, so every
 // script of the line runs in one slot of a cluster.
 type keys struct {
-	meta     string // hash: epoch, gate, version, state, window, cap, limit, total and the counters seq, claimed, served, released; sold_out: when it was last told that nothing is left
+	// hash: epoch, gate, run, rev, base, marks, ledger, version, state, window, cap, limit, total and the counters seq, claimed,
+	// served, released; sold_out: when it was last told that nothing is left
+	meta     string
 	stock    string // integer: units that can still be reserved
 	wait     string // list of order ids, oldest at the tail: the bounded line
 	suspect  string // list of order ids that failed or whose worker died, claimed one at a time
@@ -30,6 +32,8 @@ type keys struct {
 	steps    string // prefix of the lists of stepsOf
 	recent   string // list of "sequence, tab, user" of the newest tickets that no longer wait, newest claimed first
 	done     string // list of finished order ids whose records are still kept, newest first
+
+	seen *seen // not a key: what this process has seen of the line
 }
 
 // The shard is part of every name from the first day, so that a sale can be
@@ -67,7 +71,7 @@ func lineKeys(sale string) keys {
 		meta: prefix + "meta", stock: prefix + "stock", wait: prefix + "wait", suspect: prefix + "suspect",
 		orders: prefix + "orders", holders: prefix + "holders", lease: prefix + "lease", leased: prefix + "leased",
 		retry: prefix + "retry", due: prefix + "due", attempts: prefix + "attempts", dead: prefix + "dead", done: prefix + "done", released: prefix + "released",
-		lost: prefix + "lost", steps: prefix + "steps:", recent: prefix + "recent",
+		lost: prefix + "lost", steps: prefix + "steps:", recent: prefix + "recent", seen: new(seen),
 	}
 }
 

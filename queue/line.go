@@ -60,6 +60,7 @@ type Batch struct {
 	Suspects bool  // they failed before, or their worker died
 	Solo     bool  // one suspect, to be run alone
 	Left     int64 // tickets that still wait in the line
+	Ledger   int64 // newest change of the ledger that the line knew of: what this batch takes must come later
 	Tickets  []Ticket
 	Poisoned []Poison // listed ids that are not tickets
 }
@@ -97,7 +98,7 @@ func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Durat
 func (l *Line) claimCall(id string, p Portion, lease time.Duration) call {
 	k := l.keys
 	return call{[]string{k.meta, k.wait, k.suspect, k.lease, k.leased, k.orders, k.attempts, k.recent},
-		[]any{lease.Milliseconds(), l.batchName(id), min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects}}
+		[]any{lease.Milliseconds(), l.batchName(id), min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects, k.seen.newest()}}
 }
 
 // readClaim reads the reply to a claim under id.
@@ -105,9 +106,10 @@ func (l *Line) readClaim(ctx context.Context, id string, list []any) (Batch, err
 	if len(list) == 0 {
 		return Batch{}, nil
 	}
-	if len(list) != 6 {
-		return Batch{}, fmt.Errorf("claim of %s has %d values, not 6", l.sale, len(list))
+	if len(list) != 8 {
+		return Batch{}, fmt.Errorf("claim of %s has %d values, not 8", l.sale, len(list))
 	}
+	l.keys.seen.saw(toInt(list[7]), 0)
 	listed, _ := list[4].(string)
 	joined, _ := list[5].(string)
 	ids := strings.Split(listed, ",")
@@ -115,7 +117,8 @@ func (l *Line) readClaim(ctx context.Context, id string, list []any) (Batch, err
 	if err != nil {
 		return Batch{}, err
 	}
-	b := Batch{ID: l.batchName(id), Sale: l.sale, Epoch: toInt(list[0]), Suspects: toInt(list[1]) == 1, Solo: toInt(list[1]) == 1 && len(ids) == 1, Left: toInt(list[3]), Tickets: make([]Ticket, 0, len(ids))}
+	b := Batch{ID: l.batchName(id), Sale: l.sale, Epoch: toInt(list[0]), Suspects: toInt(list[1]) == 1, Solo: toInt(list[1]) == 1 && len(ids) == 1, Left: toInt(list[3]), Ledger: toInt(list[6]),
+		Tickets: make([]Ticket, 0, len(ids))}
 	for i, order := range ids {
 		t, err := parseTicket(order, records[i])
 		if err != nil {
@@ -172,17 +175,20 @@ type Outcome struct {
 	Delay  time.Duration // OpRetry
 	Pay    time.Time     // OpConfirm: when it must be paid, zero means never; OpPaid: when it was
 	At     time.Time     // OpConfirm, OpPaid (when it was confirmed), OpFail, OpEnded: by the database; zero means now
+	Ledger int64         // the change of the ledger that took its units; 0: none did
 }
 
 // Settle ends a batch. It returns ErrFenced, and has changed nothing, when the
 // lease had gone; the tickets are then somebody else's.
 func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
 	settle := l.settleCall(b, outcomes)
-	return settled(l.scripts.settle.runInt(ctx, l.rdb, settle.keys, settle.args...))
+	list, err := l.scripts.settle.runList(ctx, l.rdb, settle.keys, settle.args...)
+	return l.settled(list, err)
 }
 
 // settled reads the reply of lua/settle.lua.
-func settled(n int64, err error) error {
+func (l *Line) settled(list []any, err error) error {
+	n, err := l.changed(l.scripts.settle, list, err)
 	if err == nil && n == 0 {
 		return ErrFenced
 	}
@@ -190,8 +196,8 @@ func settled(n int64, err error) error {
 }
 
 func (l *Line) settleCall(b Batch, outcomes []Outcome) call {
-	args := make([]any, 0, 10+len(outcomes))
-	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale, stockChannel)
+	args := make([]any, 0, 11+len(outcomes))
+	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale, stockChannel, newestLedger(outcomes))
 	for rest := outcomes; len(rest) > 0; {
 		n := alike(rest)
 		args = append(args, string(rest[0].Op), rest[0].value(b.Suspects || b.Solo), msOrEmpty(rest[0].At), n)
@@ -204,11 +210,19 @@ func (l *Line) settleCall(b Batch, outcomes []Outcome) call {
 	return call{[]string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done, k.due}, args}
 }
 
+// newestLedger is the newest change of the ledger among outcomes.
+func newestLedger(outcomes []Outcome) (newest int64) {
+	for i := range outcomes {
+		newest = max(newest, outcomes[i].Ledger)
+	}
+	return newest
+}
+
 // alike counts the outcomes, from the first, that differ by nothing but their order.
 func alike(outcomes []Outcome) int {
 	first := outcomes[0]
 	for n := range outcomes {
-		first.ID = outcomes[n].ID
+		first.ID, first.Ledger = outcomes[n].ID, outcomes[n].Ledger
 		if outcomes[n] != first {
 			return n
 		}
@@ -250,7 +264,7 @@ func cleanReason(s string) string {
 // Reclaim takes over up to 16 batches whose lease has run out, or that have
 // none, and returns how many batches and tickets those were.
 func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) {
-	keys := []string{l.keys.lease, l.keys.leased, l.keys.suspect, l.keys.attempts, l.keys.lost}
+	keys := []string{l.keys.lease, l.keys.leased, l.keys.suspect, l.keys.attempts, l.keys.lost, l.keys.meta}
 	list, err := l.scripts.reclaim.runList(ctx, l.rdb, keys, 16, keepLost, keepStepsFor.Milliseconds())
 	if err != nil {
 		return 0, 0, err
@@ -260,7 +274,7 @@ func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) 
 
 // Promote makes up to n retried tickets claimable whose delay is over.
 func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
-	return l.scripts.promote.runInt(ctx, l.rdb, []string{l.keys.retry, l.keys.suspect}, n)
+	return l.scripts.promote.runInt(ctx, l.rdb, []string{l.keys.retry, l.keys.suspect, l.keys.meta}, n)
 }
 
 // Cancel ends a ticket at its owner's wish while it still waits. It returns
@@ -269,7 +283,7 @@ func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
 // and ErrNotReady while the line is being rebuilt.
 func (l *Line) Cancel(ctx context.Context, id, user string) error {
 	k := l.keys
-	n, err := l.scripts.cancel.fencedInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, statusChannel, l.sale, stockChannel, l.by)
+	n, err := l.change(ctx, l.scripts.cancel, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, statusChannel, l.sale, stockChannel, l.by)
 	if err != nil {
 		return err
 	}
@@ -293,19 +307,16 @@ type Ended struct {
 }
 
 // Release gives back the units and slots of confirmed orders that have ended
-// in the database. It may be repeated: an order is released once. Returns
-// ErrNotReady, having done nothing, while the line is missing or rebuilt.
-func (l *Line) Release(ctx context.Context, ended []Ended) error {
-	args := []any{keepDone, statusChannel, l.sale, keepReleased, stockChannel}
+// in the database. It may be repeated: an order is released once. Ledger is the
+// newest change of the ledger that the caller has committed, 0 when it does not
+// know. Returns ErrNotReady, having done nothing, while the line is not ready.
+func (l *Line) Release(ctx context.Context, ended []Ended, ledger int64) error {
+	args := []any{keepDone, statusChannel, l.sale, keepReleased, stockChannel, ledger}
 	for _, e := range ended {
 		args = append(args, e.ID, string(e.State))
 	}
 	k := l.keys
-	n, err := l.scripts.release.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released, k.due}, args...)
-	if err == nil && n < 0 {
-		return ErrNotReady
-	}
-	return err
+	return l.ready(l.change(ctx, l.scripts.release, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released, k.due}, args...))
 }
 
 // Lookup returns the tickets the line still knows, by order id, and the

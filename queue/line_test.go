@@ -224,7 +224,7 @@ func TestFinishedOrdersAreKeptInBounds(t *testing.T) {
 		b.settle(b.claim("b1", 3), queue.OpDead)
 		b.settle(b.claim("b2", 2), queue.OpFail)
 		b.settle(b.claim("b3", 1), queue.OpConfirm)
-		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[5], State: queue.Expired}}))
+		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[5], State: queue.Expired}}, 0))
 
 		require.EqualValues(t, queue.KeepDead, b.rdb.LLen(b.ctx, b.key("dead")).Val())
 		require.EqualValues(t, queue.KeepDone, b.rdb.LLen(b.ctx, b.key("done")).Val())
@@ -253,7 +253,7 @@ func TestNewsReachesListeners(t *testing.T) {
 		require.NoError(t, b.Cancel(b.ctx, order[2], "user-00003"))
 		b.settle(b.claim("b1", 1), queue.OpConfirm)
 		b.settle(b.claim("b2", 1), queue.OpFail)
-		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Expired}}))
+		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Expired}}, 0))
 		for _, want := range []queue.News{{Sale: "sale", OrderID: order[2], State: 'x'}, {Sale: "sale", OrderID: order[0], State: 'c'},
 			{Sale: "sale", OrderID: order[1], State: 'f'}, {Sale: "sale", OrderID: order[0], State: 'e'}} {
 			select {

@@ -216,7 +216,8 @@ func (ls *Lines) settleEach(ctx context.Context, batches []Batch, outcomes [][]O
 	}
 	failed := make([]error, len(batches))
 	for i, a := range ls.scripts.settle.each(ctx, ls.rdb, calls) {
-		failed[i] = settled(a.number())
+		list, err := a.list()
+		failed[i] = ls.Of(batches[i].Sale).settled(list, err)
 	}
 	return failed
 }

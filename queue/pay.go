@@ -14,11 +14,7 @@ import (
 // ErrNotReady, having done nothing, while the line is missing or rebuilt.
 func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) error {
 	k := l.keys
-	n, err := l.scripts.pay.runInt(ctx, l.rdb, []string{k.meta, k.orders, k.due}, id, confirmed.UnixMilli(), paid.UnixMilli(), statusChannel, l.sale)
-	if err == nil && n < 0 {
-		return ErrNotReady
-	}
-	return err
+	return l.ready(l.change(ctx, l.scripts.pay, []string{k.meta, k.orders, k.due}, id, confirmed.UnixMilli(), paid.UnixMilli(), statusChannel, l.sale))
 }
 
 // Refund shows that a payment of an order must go back, and tells those who
@@ -26,11 +22,7 @@ func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) er
 // takes. It returns ErrNotReady, having done nothing, while the line is missing
 // or rebuilt.
 func (l *Line) Refund(ctx context.Context, id string) error {
-	n, err := l.scripts.refund.runInt(ctx, l.rdb, []string{l.keys.meta, l.keys.orders}, id, statusChannel, l.sale)
-	if err == nil && n < 0 {
-		return ErrNotReady
-	}
-	return err
+	return l.ready(l.change(ctx, l.scripts.refund, []string{l.keys.meta, l.keys.orders}, id, statusChannel, l.sale))
 }
 
 // Overdue is what Line.Overdue hands out.
@@ -133,13 +125,13 @@ type Revived struct {
 // that was paid late. If the caller dies, a worker finds out from the database
 // what became of it. Returns ErrSoldOut or ErrHeld when there is no unit or
 // slot for it, ErrNotWaiting when the line knows of another end, ErrBusy while
-// somebody else has it, and ErrNotReady when the line is missing, of another
-// epoch or being rebuilt, or nobody has verified it since Redis came up.
+// somebody else has it, and ErrNotReady when the line is of another epoch or
+// not ready.
 func (l *Line) Revive(ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (Revived, error) {
 	batch = l.batchName(batch)
 	k := l.keys
-	reply, err := l.scripts.revive.fenced(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased, k.done, k.recent},
-		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch, lease.Milliseconds())
+	reply, err := l.scripts.revive.run(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased, k.done, k.recent},
+		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch, lease.Milliseconds(), k.seen.newest())
 	if err != nil {
 		return Revived{}, err
 	}
@@ -150,7 +142,7 @@ func (l *Line) Revive(ctx context.Context, epoch int64, batch string, lease time
 	switch list[0] {
 	case "A":
 		t.State = Queued
-		return Revived{Batch: Batch{ID: batch, Sale: l.sale, Epoch: epoch, Solo: true, Tickets: []Ticket{t}}, Mark: toInt(list[1]), Slot: int(toInt(list[2]))}, nil
+		return Revived{Batch: Batch{ID: batch, Sale: l.sale, Epoch: epoch, Solo: true, Ledger: toInt(list[3]), Tickets: []Ticket{t}}, Mark: toInt(list[1]), Slot: int(toInt(list[2]))}, nil
 	case "X":
 		return Revived{}, ErrNotReady
 	case "B":

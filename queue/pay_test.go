@@ -43,7 +43,7 @@ func TestOverdueIsHandedOutOnce(t *testing.T) {
 		require.Equal(t, third.IDs, again.IDs, "its lease was over at once")
 
 		require.NoError(t, b.Pay(b.ctx, due[0], past, past))
-		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: due[1], State: queue.Expired}}))
+		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: due[1], State: queue.Expired}}, 0))
 		require.NoError(t, b.Undue(b.ctx, due[2:]))
 		require.NoError(t, b.Postpone(b.ctx, due[0], future), "a paid order gets no deadline")
 		require.NoError(t, b.Postpone(b.ctx, later[0], past))
@@ -77,7 +77,7 @@ func TestPayShowsConfirmedAndRunningOrders(t *testing.T) {
 		unpaid, err := b.Unpaid(b.ctx)
 		require.NoError(t, err)
 		require.Zero(t, unpaid)
-		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: confirmed, State: queue.Expired}}))
+		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: confirmed, State: queue.Expired}}, 0))
 		require.Equal(t, queue.Paid, b.ticket(confirmed).State, "a paid order is never brought back")
 		require.EqualValues(t, 5000-2, b.view().Stock)
 		began, err := b.Begin(b.ctx, 2)
@@ -105,7 +105,7 @@ func TestReviveIsASaleOfItsOwn(t *testing.T) {
 			return r
 		}
 		revive(1, queue.ErrBusy) // it has not come back yet
-		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: one, State: queue.Expired}}))
+		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: one, State: queue.Expired}}, 0))
 		revive(2, queue.ErrNotReady)
 
 		r := revive(1, nil)

@@ -139,7 +139,7 @@ func (ls *Lines) kept() error {
 	return nil
 }
 
-// durably calls a fenced script so that its effect is as durable as promised
+// durably calls a script so that its effect is as durable as promised
 // when it returns. The counter is written even when the script wrote nothing:
 // WAIT speaks of this connection's last write only, and an answer may repeat
 // what another connection wrote.
@@ -149,20 +149,22 @@ func (l *Line) durably(ctx context.Context, s script, keys []string, args ...any
 	}
 	n := l.promise.acks()
 	if n == 0 {
-		return s.fenced(ctx, l.rdb, keys, args...)
+		return s.run(ctx, l.rdb, keys, args...)
 	}
 	node, err := l.node(ctx)
 	if err != nil {
 		return nil, err
 	}
-	pipe := node.Pipeline()
-	reply := pipe.EvalSha(ctx, s.sha, keys, args...)
-	pipe.HIncrBy(ctx, l.keys.meta, "waited", 1)
-	acknowledged := pipe.Do(ctx, "WAIT", n, l.promise.cfg.ReplicaTimeout.Milliseconds())
-	_, _ = pipe.Exec(ctx) // each command has its own error
-	answer, err := s.fencedReply(reply, keys[0])
+	reply, acknowledged := l.acknowledge(ctx, node, s.sha, keys, args, n)
+	if redis.HasErrorPrefix(reply.Err(), "NOSCRIPT") {
+		if err := node.ScriptLoad(ctx, s.source).Err(); err != nil {
+			return nil, s.failed(err, keys[0])
+		}
+		reply, acknowledged = l.acknowledge(ctx, node, s.sha, keys, args, n)
+	}
+	answer, err := reply.Result()
 	if err != nil {
-		return nil, err
+		return nil, s.failed(err, keys[0])
 	}
 	got, err := acknowledged.Int64()
 	if err != nil {
@@ -172,6 +174,18 @@ func (l *Line) durably(ctx context.Context, s script, keys []string, args ...any
 		return nil, fmt.Errorf("%w: %d of %d replicas acknowledged within %s", ErrNotReady, got, n, l.promise.cfg.ReplicaTimeout)
 	}
 	return answer, nil
+}
+
+// acknowledge calls a script and waits for the word of n replicas, in one round trip.
+func (l *Line) acknowledge(
+	ctx context.Context, node redis.UniversalClient, sha string, keys []string, args []any, n int,
+) (reply, acknowledged *redis.Cmd) {
+	pipe := node.Pipeline()
+	reply = pipe.EvalSha(ctx, sha, keys, args...)
+	pipe.HIncrBy(ctx, l.keys.meta, "waited", 1)
+	acknowledged = pipe.Do(ctx, "WAIT", n, l.promise.cfg.ReplicaTimeout.Milliseconds())
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	return reply, acknowledged
 }
 
 // node is the one server that holds this line: WAIT names no key, so a

@@ -37,18 +37,27 @@ func promised(t *testing.T, server *testkit.RedisServer, edit func(*queue.RedisC
 	})
 	lines := queue.NewLines(r.Client).Promising(promise)
 	line := lines.Of("kept")
-	begun, err := line.Begin(t.Context(), 1)
+	reopen(t, line, 1, queue.Reopened{Stock: 100})
+	return line, promise
+}
+
+// reopen loads a line under an epoch, with what survives in it.
+func reopen(t *testing.T, line *queue.Line, epoch int64, with queue.Reopened) {
+	t.Helper()
+	begun, err := line.Begin(t.Context(), epoch)
 	require.NoError(t, err)
 	require.True(t, begun)
-	settings := queue.Settings{Epoch: 1, Version: 1, State: "open", StartsAt: time.Now().Add(-time.Hour), EndsAt: time.Now().Add(time.Hour), Cap: 100, Limit: 1, Total: 100}
-	require.NoError(t, line.Reopen(t.Context(), settings, 100, 0))
-	require.NoError(t, lines.AllowAdmission(t.Context()))
-	return line, promise
+	settings := queue.Settings{Epoch: epoch, Version: 1, State: "open", StartsAt: time.Now().Add(-time.Hour), EndsAt: time.Now().Add(time.Hour), Cap: 100, Limit: 1, Total: 100}
+	require.NoError(t, line.Reopen(t.Context(), settings, with))
 }
 
 func admitOne(t *testing.T, line *queue.Line, id, user string) (queue.Admission, error) {
 	t.Helper()
-	got, err := line.Admit(t.Context(), 1, 1, []queue.Request{{ID: id, User: user, Units: 1, Fingerprint: "f"}})
+	view, err := line.View(t.Context())
+	if err != nil {
+		return queue.Admission{}, err
+	}
+	got, err := line.Admit(t.Context(), view.Epoch, 1, []queue.Request{{ID: id, User: user, Units: 1, Fingerprint: "f"}})
 	if err != nil {
 		return queue.Admission{}, err
 	}
@@ -99,6 +108,10 @@ func TestAnAnswerWaitsForItsReplicas(t *testing.T) {
 
 	host, port := master.Addr()[:len("127.0.0.1")], master.Addr()[len("127.0.0.1:"):]
 	replica := testkit.Redis(t, "--replicaof", host, port)
+	follow(t, replica)
+	_, err = admitOne(t, line, id, "ann")
+	require.ErrorIs(t, err, queue.ErrNotReady, "Redis begins a history of its own with its first replica")
+	reopen(t, line, 2, queue.Reopened{Stock: 99})
 	require.Eventually(t, func() bool {
 		got, err := admitOne(t, line, id, "ann")
 		return err == nil && got.Err == nil && got.Replayed

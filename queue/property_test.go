@@ -189,7 +189,7 @@ func (w *walk) release(rt *rapid.T) {
 	id := w.known(rt)
 	state := rapid.SampledFrom([]queue.State{queue.Cancelled, queue.Expired}).Draw(rt, "state")
 	for range 2 {
-		require.NoError(rt, w.Release(w.ctx, []queue.Ended{{ID: id, State: state}}))
+		require.NoError(rt, w.Release(w.ctx, []queue.Ended{{ID: id, State: state}}, 0))
 	}
 	if w.m.tickets[id].State == queue.Confirmed {
 		w.m.end(id, state)
@@ -229,7 +229,8 @@ func (w *walk) rebuildAll(rt *rapid.T) {
 			m.suspect = append(m.suspect, lost)
 		}
 	}
-	survivors, err := w.Survivors(w.ctx, m.epoch)
+	left, err := w.Survey(w.ctx, m.epoch)
+	survivors := left.Tickets
 	require.NoError(rt, err)
 	var got, want []string
 	for _, t := range survivors {
@@ -246,10 +247,10 @@ func (w *walk) rebuildAll(rt *rapid.T) {
 			live = append(live, t)
 		}
 	}
-	require.NoError(rt, w.Restore(w.ctx, m.epoch, live, survivors))
+	require.NoError(rt, w.Restore(w.ctx, m.epoch, live, left))
 	s := w.settings
 	s.Epoch, s.Version, s.Total, s.Cap = m.epoch, m.version, m.total, m.cap
-	require.NoError(rt, w.Reopen(w.ctx, s, m.stock, m.seq))
+	require.NoError(rt, w.Reopen(w.ctx, s, queue.Reopened{Stock: m.stock, Seq: m.seq}))
 	w.epoch = m.epoch
 	m.reopen()
 }

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
 
 // A rebuild brings a line back into agreement with the ledger: Begin closes
-// it, Survivors tells what is left in it, Restore writes what the ledger
+// it, Survey tells what is left in it, Restore writes what the ledger
 // knows, Reopen opens it with the numbers computed from both. Any step may be
 // repeated by a later rebuild with a higher epoch when this one dies.
 
@@ -30,53 +31,92 @@ func (l *Line) Begin(ctx context.Context, epoch int64) (bool, error) {
 	return n == 1, err
 }
 
-// Survivors returns the tickets that are left in a closed line: those still
-// to be worked on, and ended ones still to be recorded in the database.
-// Tickets whose list entry was lost are put back into the line as suspects.
-// Dead letters keep their records; every other record is dropped.
-func (l *Line) Survivors(ctx context.Context, epoch int64) ([]Ticket, error) {
+// Survey is what is left in a closed line.
+type Survey struct {
+	Tickets []Ticket // still to be worked on, and ended ones still to be recorded in the database
+	Head    Head
+	told    []string // id and record, in turn, of what has left the line: orders, and those that ended
+	stale   []string // ids whose records are not needed any more once the line is restored
+}
+
+// Head is what a line remembers of itself; the zero value when that is lost.
+type Head struct {
+	Version, Seq, Base, Marks, Ledger int64
+	State                             string
+	StartsAt, EndsAt                  time.Time
+	Limit                             int
+	Total                             int64
+}
+
+// Told calls with each order that has left the line, as its owner was told of it, until the callback says false. Of orders that exist
+// a line knows all; of those that ended, the newest 10,000.
+func (s Survey) Told(yield func(Ticket) bool) {
+	for i := 0; i+1 < len(s.told); i += 2 {
+		if t, err := parseTicket(s.told[i], s.told[i+1]); err == nil && !yield(t) {
+			return
+		}
+	}
+}
+
+// Survey reads what is left in a closed line. Tickets whose list entry was lost
+// are put back into the line as suspects. It deletes nothing: Restore does.
+func (l *Line) Survey(ctx context.Context, epoch int64) (Survey, error) {
+	var s Survey
 	listed, err := l.members(ctx, l.keys.wait, l.keys.suspect)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	dead, err := l.members(ctx, l.keys.dead)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
 	done, err := l.members(ctx, l.keys.done)
 	if err != nil {
-		return nil, err
+		return s, err
 	}
-	var tickets []Ticket
-	var stranded, stale []string
+	if s.Head, err = l.head(ctx); err != nil {
+		return s, err
+	}
+	var stranded []string
 	var cursor uint64
 	for {
 		page, next, err := l.rdb.HScan(ctx, l.keys.orders, cursor, "", 1000).Result()
 		if err != nil {
-			return nil, fmt.Errorf("read the orders of line %s: %w", l.sale, err)
+			return s, fmt.Errorf("read the orders of line %s: %w", l.sale, err)
 		}
 		for i := 0; i+1 < len(page); i += 2 {
 			t, err := parseTicket(page[i], page[i+1])
 			switch {
 			case dead[page[i]]:
 			case err == nil && listed[t.ID]:
-				tickets = append(tickets, t)
+				s.Tickets = append(s.Tickets, t)
 			case err == nil && !t.State.sold() && !done[t.ID]:
 				listed[t.ID] = true // HSCAN may show an entry twice
 				stranded = append(stranded, t.ID)
-				tickets = append(tickets, t)
+				s.Tickets = append(s.Tickets, t)
 			default:
-				stale = append(stale, page[i])
+				s.stale = append(s.stale, page[i])
+				s.told = append(s.told, page[i], page[i+1])
 			}
 		}
 		if cursor = next; cursor == 0 {
 			break
 		}
 	}
-	if err := l.restore(ctx, epoch, "HDEL", l.keys.orders, stale); err != nil {
-		return nil, err
+	s.Tickets = unique(s.Tickets)
+	return s, l.restore(ctx, epoch, "LPUSH", l.keys.suspect, stranded)
+}
+
+func (l *Line) head(ctx context.Context) (Head, error) {
+	v, err := l.rdb.HMGet(ctx, l.keys.meta, "version", "seq", "base", "marks", "ledger", "state", "starts", "ends", "limit", "total").Result()
+	if err != nil {
+		return Head{}, fmt.Errorf("read the head of line %s: %w", l.sale, err)
 	}
-	return unique(tickets), l.restore(ctx, epoch, "LPUSH", l.keys.suspect, stranded)
+	state, _ := v[5].(string)
+	return Head{
+		Version: toInt(v[0]), Seq: toInt(v[1]), Base: toInt(v[2]), Marks: toInt(v[3]), Ledger: toInt(v[4]), State: state,
+		StartsAt: time.UnixMilli(toInt(v[6])).UTC(), EndsAt: time.UnixMilli(toInt(v[7])).UTC(), Limit: int(toInt(v[8])), Total: toInt(v[9]),
+	}, nil
 }
 
 // members returns the ids in some lists of the line.
@@ -111,10 +151,11 @@ func unique(tickets []Ticket) []Ticket {
 	return kept
 }
 
-// Restore writes what the ledger knows into a closed line: the records of its
+// Restore drops what a survey found outside the line, and writes what the ledger knows into it: the records of its
 // orders, live ones and the newest that ended, their payment deadlines, and,
 // from the live ones and the surviving tickets, who holds what. At most keepDone ended orders are kept.
-func (l *Line) Restore(ctx context.Context, epoch int64, ledger, survivors []Ticket) error {
+func (l *Line) Restore(ctx context.Context, epoch int64, ledger []Ticket, left Survey) error {
+	survivors := left.Tickets
 	dead, err := l.members(ctx, l.keys.dead)
 	if err != nil {
 		return err
@@ -146,6 +187,7 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger, survivors []Tic
 	}
 	return errors.Join(
 		l.raiseSeq(ctx, epoch, survivors),
+		l.restore(ctx, epoch, "HDEL", l.keys.orders, left.stale),
 		l.restore(ctx, epoch, "HSET", l.keys.orders, records),
 		l.clear(ctx, epoch, l.keys.holders),
 		l.restore(ctx, epoch, "HSET", l.keys.holders, holdings(holding)),
@@ -214,32 +256,18 @@ func (l *Line) raiseSeq(ctx context.Context, epoch int64, survivors []Ticket) er
 	return l.restore(ctx, epoch, "HSET", l.keys.meta, []string{"seq", strconv.FormatInt(newest, 10)})
 }
 
-// Reopen opens a rebuilt line. Stock is what can still be reserved; seq is the
-// highest sequence the ledger has seen.
-func (l *Line) Reopen(ctx context.Context, s Settings, stock, seq int64) error {
-	run, err := l.Run(ctx)
-	if err != nil {
-		return err
-	}
-	k := l.keys
-	args := append(s.args(), stock, seq, run, stockChannel, l.sale)
-	return rebuilt(l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.released, k.suspect}, args...))
+// Reopened are the numbers with which a rebuilt line opens.
+type Reopened struct {
+	Stock  int64 // units that can still be reserved
+	Seq    int64 // highest sequence that the ledger, or anybody, has seen
+	Ledger int64 // newest change of the ledger
 }
 
-// Run names the run of the Redis that holds this line: another one after each
-// restart and on every server, so that a line carries the mark of the Redis it
-// was last compared on.
-func (l *Line) Run(ctx context.Context) (string, error) {
-	node, err := l.node(ctx)
-	if err != nil {
-		return "", err
-	}
-	text, err := node.Info(ctx, "server").Result()
-	if err != nil && Unavailable(err) {
-		return "", fmt.Errorf("ask redis for its run: %w", err)
-	}
-	// The in-process Redis tells none; it does not outlive its data.
-	return cmp.Or(parseInfo(text)["run_id"], "in-process"), nil
+// Reopen opens a rebuilt line on the server on which its rebuild began.
+func (l *Line) Reopen(ctx context.Context, s Settings, n Reopened) error {
+	k := l.keys
+	args := append(s.args(), n.Stock, n.Seq, n.Ledger, stockChannel, l.sale, firstRevision(s.Epoch))
+	return rebuilt(l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.released, k.suspect}, args...))
 }
 
 // Drop deletes a line that nobody needs any more: its sale has ended and all

@@ -21,9 +21,9 @@ func (b *box) rebuild(epoch int64, live []queue.Ticket) []string {
 	began, err := b.Begin(b.ctx, epoch)
 	require.NoError(b.t, err)
 	require.True(b.t, began)
-	survivors, err := b.Survivors(b.ctx, epoch)
+	left, err := b.Survey(b.ctx, epoch)
 	require.NoError(b.t, err)
-	require.NoError(b.t, b.Restore(b.ctx, epoch, live, survivors))
+	require.NoError(b.t, b.Restore(b.ctx, epoch, live, left))
 	s := openSale()
 	s.Epoch, s.Version = epoch, epoch
 	stock, seq, ledger := s.Total, int64(0), map[string]bool{}
@@ -32,13 +32,13 @@ func (b *box) rebuild(epoch int64, live []queue.Ticket) []string {
 		stock, seq = stock-int64(t.Units), max(seq, t.Seq)
 	}
 	var names []string
-	for _, t := range survivors {
+	for _, t := range left.Tickets {
 		names = append(names, t.ID)
 		if t.State == queue.Queued && !ledger[t.ID] {
 			stock -= int64(t.Units)
 		}
 	}
-	require.NoError(b.t, b.Reopen(b.ctx, s, stock, seq))
+	require.NoError(b.t, b.Reopen(b.ctx, s, queue.Reopened{Stock: stock, Seq: seq}))
 	b.epoch = epoch
 	slices.Sort(names)
 	return names
@@ -125,7 +125,6 @@ func TestRebuildAfterTotalLoss(t *testing.T) {
 		b := newBox(t, addr, openSale())
 		b.enqueue(5)
 		require.NoError(t, b.rdb.FlushAll(b.ctx).Err())
-		require.NoError(t, b.lines.AllowAdmission(b.ctx))
 		live := []queue.Ticket{confirmed("a", "ann", 41), confirmed("b", "bob", 42)}
 		require.Empty(t, b.rebuild(2, live))
 		next := b.admit(ask("next", "cat"))[0]
@@ -171,7 +170,7 @@ func TestNewerRebuildWins(t *testing.T) {
 		}
 		require.True(t, begin(2))
 		require.False(t, begin(2))
-		old, err := b.Survivors(b.ctx, 2)
+		old, err := b.Survey(b.ctx, 2)
 		require.NoError(t, err)
 		require.NoError(t, b.rdb.LRem(b.ctx, b.key("wait"), 0, order[1]).Err())
 		require.NoError(t, b.rdb.HSet(b.ctx, b.key("orders"), "stale", "garbage").Err())
@@ -179,16 +178,14 @@ func TestNewerRebuildWins(t *testing.T) {
 		require.False(t, begin(2))
 
 		before := b.dump()
-		_, err = b.Survivors(b.ctx, 2)
-		require.ErrorIs(t, err, queue.ErrNotReady)
 		require.ErrorIs(t, b.Restore(b.ctx, 2, []queue.Ticket{confirmed("a", "ann", 1)}, old), queue.ErrNotReady)
 		s := openSale()
 		s.Epoch = 2
-		require.ErrorIs(t, b.Reopen(b.ctx, s, 1, 1), queue.ErrNotReady)
+		require.ErrorIs(t, b.Reopen(b.ctx, s, queue.Reopened{Stock: 1, Seq: 1}), queue.ErrNotReady)
 		require.Equal(t, before, b.dump(), "the older rebuild changed something")
 
 		require.Equal(t, order, b.rebuild(4, nil))
-		require.ErrorIs(t, b.Restore(b.ctx, 4, nil, nil), queue.ErrNotReady, "open already")
+		require.ErrorIs(t, b.Restore(b.ctx, 4, nil, queue.Survey{}), queue.ErrNotReady, "open already")
 		require.False(t, begin(4))
 		b.conserved(3)
 	})
@@ -218,7 +215,7 @@ func TestGateRefusesEverything(t *testing.T) {
 		require.Empty(t, b.claim("b2", 10).Tickets)
 		require.ErrorIs(t, b.Settle(b.ctx, leased, all(leased, queue.OpConfirm)), queue.ErrFenced)
 		require.ErrorIs(t, b.Cancel(b.ctx, order[4], "user-00005"), queue.ErrNotReady)
-		require.ErrorIs(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Expired}}), queue.ErrNotReady)
+		require.ErrorIs(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Expired}}, 0), queue.ErrNotReady)
 		_, _, err = b.Reclaim(b.ctx)
 		require.NoError(t, err)
 		_, err = b.Promote(b.ctx, 10)
@@ -244,11 +241,10 @@ func TestRedisCrashClosesAdmission(t *testing.T) {
 	require.Equal(t, before, b.dump(), "what was answered is on disk")
 	_, err = b.Admit(b.ctx, 1, rate, []queue.Request{ask("new", "zoe")})
 	require.ErrorIs(t, err, queue.ErrNotReady)
-	require.Equal(t, order[5:10], ids(b.claim("b2", 5)), "draining goes on")
-	ready, err := b.lines.Verified(b.ctx)
-	require.NoError(t, err)
-	require.False(t, ready)
-	require.NoError(t, b.lines.AllowAdmission(b.ctx))
+	require.Empty(t, b.claim("b2", 5).Tickets, "nothing is drained either")
+	require.False(t, b.view().Verified)
+	require.Equal(t, order, b.rebuild(2, nil))
+	require.True(t, b.view().Verified)
 	require.NoError(t, b.admit(ask("new", "zoe"))[0].Err)
 	b.conserved(3)
 }

@@ -89,32 +89,9 @@ func (s script) failed(err error, key string) error {
 	return fmt.Errorf("redis script %s on %s: %w", s.name, key, err)
 }
 
-// fenced calls the script only where AllowAdmission has loaded it: it returns
-// ErrNotReady on a Redis whose lines nobody has verified since it came up.
-func (s script) fenced(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (any, error) {
-	return s.fencedReply(rdb.EvalSha(ctx, s.sha, keys, args...), keys[0])
-}
-
-// fencedReply reads the reply to a fenced call on the line of key.
-func (s script) fencedReply(reply *redis.Cmd, key string) (any, error) {
-	v, err := reply.Result()
-	if redis.HasErrorPrefix(err, "NOSCRIPT") {
-		return nil, errRestarted
-	}
-	return v, s.failed(err, key)
-}
-
-var errRestarted = fmt.Errorf("%w: redis was restarted", ErrNotReady)
-
 // runInt is run for scripts that return one number.
 func (s script) runInt(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (int64, error) {
 	v, err := s.run(ctx, rdb, keys, args...)
-	return s.number(v, err, keys)
-}
-
-// fencedInt is fenced for scripts that return one number.
-func (s script) fencedInt(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (int64, error) {
-	v, err := s.fenced(ctx, rdb, keys, args...)
 	return s.number(v, err, keys)
 }
 

@@ -27,29 +27,22 @@ func (s Settings) args() []any {
 // stock by its difference. Returns ErrNotReady when the line is missing, is of
 // another epoch, or is being rebuilt.
 func (l *Line) Configure(ctx context.Context, s Settings) error {
-	n, err := l.scripts.configure.runInt(ctx, l.rdb, []string{l.keys.meta, l.keys.stock}, append(s.args(), stockChannel, l.sale)...)
-	if err == nil && n < 0 {
-		return ErrNotReady
-	}
-	return err
+	return l.ready(l.change(ctx, l.scripts.configure, []string{l.keys.meta, l.keys.stock}, append(s.args(), stockChannel, l.sale)...))
 }
 
 // Recap changes the line's cap. Returns ErrNotReady when the line is missing,
 // is of another epoch, or is being rebuilt.
 func (l *Line) Recap(ctx context.Context, epoch int64, tickets int) error {
-	n, err := l.scripts.recap.runInt(ctx, l.rdb, []string{l.keys.meta}, epoch, tickets)
-	if err == nil && n < 0 {
-		return ErrNotReady
-	}
-	return err
+	return l.ready(l.change(ctx, l.scripts.recap, []string{l.keys.meta}, epoch, tickets))
 }
 
 // View is how a line looks at one instant, by Redis' clock.
 type View struct {
 	Exists    bool
-	Run       string // of the Redis that opened the line, see Line.Run
 	Epoch     int64
-	Gate      bool // being rebuilt
+	Gate      bool  // being rebuilt
+	Verified  bool  // compared with the ledger on this very server since it started or was promoted, and no older than what was seen
+	Ledger    int64 // newest change of the ledger that the line knows of
 	Version   int64
 	State     string
 	Cap       int64
@@ -71,48 +64,51 @@ func (v View) InFlight() bool { return v.Waiting+v.Suspects+v.Leased+v.Retrying 
 
 // View reads the line's numbers.
 func (l *Line) View(ctx context.Context) (View, error) {
+	seen := l.keys.seen.newest()
 	list, err := l.scripts.view.runList(ctx, l.rdb, l.keys.view())
 	if err != nil {
 		return View{}, err
 	}
-	return l.readView(list)
+	return l.readView(list, seen)
 }
 
 // Views reads the numbers of several lines in one round trip, in the order of
-// sales.
-func (ls *Lines) Views(ctx context.Context, sales []string) ([]View, error) {
-	calls := make([]call, len(sales))
+// sales, each with an error of its own: one that cannot be read says nothing
+// about the others.
+func (ls *Lines) Views(ctx context.Context, sales []string) ([]View, []error) {
+	calls, seen := make([]call, len(sales)), make([]int64, len(sales))
 	for i, sale := range sales {
-		calls[i].keys = ls.ring.of(sale).view()
+		k := ls.ring.of(sale)
+		calls[i].keys, seen[i] = k.view(), k.seen.newest()
 	}
-	views := make([]View, len(sales))
+	views, failed := make([]View, len(sales)), make([]error, len(sales))
 	for i, a := range ls.scripts.view.each(ctx, ls.rdb, calls) {
 		list, err := a.list()
 		if err == nil {
-			views[i], err = ls.Of(sales[i]).readView(list)
+			views[i], err = ls.Of(sales[i]).readView(list, seen[i])
 		}
-		if err != nil {
-			return nil, err
-		}
+		failed[i] = err
 	}
-	return views, nil
+	return views, failed
 }
 
 func (k keys) view() []string {
 	return []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.retry, k.dead, k.orders}
 }
 
-func (l *Line) readView(list []any) (View, error) {
+// readView reads the reply to a view; seen is the newest revision that was known when it was asked for.
+func (l *Line) readView(list []any, seen int64) (View, error) {
 	if len(list) == 0 {
 		return View{}, nil
 	}
-	if len(list) != 17 {
-		return View{}, fmt.Errorf("view of %s has %d values, not 17", l.sale, len(list))
+	if len(list) != 19 {
+		return View{}, fmt.Errorf("view of %s has %d values, not 19", l.sale, len(list))
 	}
 	state, _ := list[3].(string)
-	run, _ := list[16].(string)
+	revision := toInt(list[17])
+	l.keys.seen.saw(revision, toInt(list[5]))
 	return View{
-		Exists: true, Run: run, Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
+		Exists: true, Verified: toInt(list[16]) == 1 && revision >= seen, Ledger: toInt(list[18]), Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
 		Seq: toInt(list[5]), Claimed: toInt(list[6]), Served: toInt(list[7]), Stock: toInt(list[8]), Waiting: toInt(list[9]),
 		Suspects: toInt(list[10]), Leased: toInt(list[11]), Retrying: toInt(list[12]), Dead: toInt(list[13]),
 		OldestAge: time.Duration(toInt(list[14])) * time.Millisecond, Now: time.UnixMilli(toInt(list[15])).UTC(),
@@ -129,10 +125,13 @@ type Snapshot struct {
 	Stock       int64
 	Seq         int64
 	Released    int64
+	Base        int64            // sequence when the line was loaded
+	Marks       int64            // sequences drawn since that are no tickets
 	Unleased    int64            // batches without a lease
 	EmptyLeases int64            // leases without a batch
 	InFlight    map[string]int64 // live tickets: order id → units
-	Recordless  []string         // listed ids that have no record
+	Seqs        map[string]int64 // all listed tickets, those that ended in the line included: order id → sequence
+	Recordless  []string         // listed ids that have no readable record
 	ListedTwice []string         // ids found in two places at once
 }
 
@@ -147,18 +146,20 @@ func (l *Line) Snapshot(ctx context.Context) (Snapshot, error) {
 	s := Snapshot{
 		Exists: true, Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), Total: toInt(list[3]), Stock: toInt(list[4]),
 		Seq: toInt(list[5]), Released: toInt(list[6]), Unleased: toInt(list[7]), EmptyLeases: toInt(list[8]),
-		InFlight: make(map[string]int64, (len(list)-9)/2),
+		Base: toInt(list[9]), Marks: toInt(list[10]),
+		InFlight: make(map[string]int64, (len(list)-11)/3), Seqs: make(map[string]int64, (len(list)-11)/3),
 	}
-	for i := 9; i+1 < len(list); i += 2 {
+	for i := 11; i+2 < len(list); i += 3 {
 		id, _ := list[i].(string)
 		units := toInt(list[i+1])
-		_, twice := s.InFlight[id]
+		_, twice := s.Seqs[id]
+		s.Seqs[id] = toInt(list[i+2])
 		switch {
 		case units < 0:
 			s.Recordless = append(s.Recordless, id)
 		case twice:
 			s.ListedTwice = append(s.ListedTwice, id)
-		default:
+		case units > 0:
 			s.InFlight[id] = units
 		}
 	}
@@ -181,30 +182,4 @@ func (l *Line) ReleasedSince(ctx context.Context, snap Snapshot) (epoch int64, i
 		return 0, nil, ErrNotReady
 	}
 	return toInt(values[0]), recent.Val()[:n], nil
-}
-
-// Verified reports whether admission is allowed on every Redis that holds
-// lines. Redis forgets its scripts when it restarts and a promoted replica
-// never had them, so the admit script's presence, in both its forms, says:
-// somebody has compared the lines with the ledger since this Redis came up.
-func (ls *Lines) Verified(ctx context.Context) (bool, error) {
-	known, err := ls.rdb.ScriptExists(ctx, ls.scripts.admit.sha, ls.scripts.admit.many.sha).Result()
-	if err != nil {
-		return false, fmt.Errorf("ask redis for the admit script: %w", err)
-	}
-	return len(known) == 2 && known[0] && known[1], nil
-}
-
-// AllowAdmission loads the scripts that take units or promise anything to a
-// shopper, admit last. To be called only after every line has been rebuilt or
-// compared with the ledger since Verified said no.
-func (ls *Lines) AllowAdmission(ctx context.Context) error {
-	admit := ls.scripts.admit
-	together := script{name: admit.name, text: admit.many}
-	for _, s := range []script{ls.scripts.cancel, ls.scripts.requeue, ls.scripts.honour, ls.scripts.revive, together, admit} {
-		if err := ls.rdb.ScriptLoad(ctx, s.source).Err(); err != nil {
-			return fmt.Errorf("load the %s script: %w", s.name, err)
-		}
-	}
-	return nil
 }

@@ -49,7 +49,7 @@ func TestStockComesBackAloud(t *testing.T) {
 		once("settle")
 		order = b.enqueue(1)
 		b.settle(b.claim("b3", 1), queue.OpConfirm)
-		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Expired}}))
+		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Expired}}, 0))
 		once("release")
 		b.enqueue(1)
 		settings.Version, settings.Total = 3, 3

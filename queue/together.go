@@ -42,12 +42,7 @@ func (a answer) list() ([]any, error) { return a.script.list(a.value, a.err, a.k
 // each makes several calls in one round trip; the answers are in their order, each with an error of its own. As run, it loads
 // the script where Redis does not know it.
 func (s script) each(ctx context.Context, rdb redis.UniversalClient, calls []call) []answer {
-	return s.together(ctx, rdb, grouped(rdb, calls), false)
-}
-
-// fencedEach is each for a script that only AllowAdmission may load: see fenced.
-func (s script) fencedEach(ctx context.Context, rdb redis.UniversalClient, calls []call) []answer {
-	return s.together(ctx, rdb, grouped(rdb, calls), true)
+	return s.together(ctx, rdb, grouped(rdb, calls))
 }
 
 // refusal is an error of Redis that stood in the place of an answer. No script that is called here answers with a text.
@@ -59,7 +54,7 @@ func (r refusal) Error() string { return string(r) }
 func (refusal) RedisError() {}
 
 // together makes groups of calls in one round trip.
-func (s script) together(ctx context.Context, rdb redis.UniversalClient, groups [][]call, fenced bool) []answer {
+func (s script) together(ctx context.Context, rdb redis.UniversalClient, groups [][]call) []answer {
 	pipe := rdb.Pipeline()
 	to := redis.Scripter(pipe)
 	if len(groups) == 1 {
@@ -76,15 +71,12 @@ func (s script) together(ctx context.Context, rdb redis.UniversalClient, groups 
 	var answers []answer
 	for i, group := range groups {
 		v, err := replies[i].Result()
-		unknown := redis.HasErrorPrefix(err, "NOSCRIPT")
-		if unknown && fenced {
-			err = errRestarted
-		} else if unknown {
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
 			text, one := s.as(group)
 			v, err = rdb.Eval(ctx, text.source, one.keys, one.args...).Result()
 		}
 		if len(group) > 1 && redis.HasErrorPrefix(err, "CROSSSLOT") { // several servers behind one address: nothing was done
-			answers = append(answers, s.together(ctx, rdb, slices.Collect(slices.Chunk(group, 1)), fenced)...)
+			answers = append(answers, s.together(ctx, rdb, slices.Collect(slices.Chunk(group, 1)))...)
 			continue
 		}
 		answers = s.apart(answers, group, v, err)

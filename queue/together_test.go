@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -48,10 +49,13 @@ func TestOneBrokenLineAmongMany(t *testing.T) {
 				require.Equal(t, asks[i].Requests[0].ID, told[i].Admissions[0].Ticket.ID)
 			}
 		}
-		require.EqualValues(t, 2*many*5, count.Keys.Load())
+		// Redis may not know the script at first: the call is then sent again with its text.
+		require.LessOrEqual(t, count.Keys.Load(), int64(3*many*5))
 		require.Less(t, count.Commands.Load(), int64(10), "two for each forty, and what a connection begins with")
-		_, err := list[0].lines.Views(t.Context(), []string{"sale-04", "sale-05"})
-		require.ErrorContains(t, err, "redis script view on "+list[broken].key("meta"))
+		views, failed := list[0].lines.Views(t.Context(), []string{"sale-04", "sale-05"})
+		require.NoError(t, failed[0])
+		require.EqualValues(t, 1, views[0].Seq)
+		require.ErrorContains(t, failed[1], "redis script view on "+list[broken].key("meta"))
 	})
 }
 
@@ -66,19 +70,11 @@ func TestManyLinesAreFencedTogether(t *testing.T) {
 		require.NoError(t, told[2].Err)
 
 		require.NoError(t, rdb.ScriptFlush(t.Context()).Err())
-		verified, err := lines.Verified(t.Context())
-		require.NoError(t, err)
-		require.False(t, verified)
-		for _, one := range lines.Admit(t.Context(), asks) {
-			require.ErrorIs(t, one.Err, queue.ErrNotReady)
-		}
-		// One who knows the script as it is called for a single line has verified nothing for many.
-		require.NoError(t, rdb.ScriptLoad(t.Context(), queue.AdmitAlone).Err())
-		verified, err = lines.Verified(t.Context())
-		require.NoError(t, err)
-		require.False(t, verified)
-		require.NoError(t, lines.AllowAdmission(t.Context()))
-		require.NoError(t, lines.Admit(t.Context(), asks)[0].Err)
+		require.NoError(t, rdb.HSet(t.Context(), list[2].key("meta"), "run", "another server").Err())
+		told = lines.Admit(t.Context(), asks)
+		require.NoError(t, told[0].Err)
+		require.ErrorIs(t, told[1].Err, queue.ErrNotReady)
+		require.ErrorIs(t, told[2].Err, queue.ErrNotReady)
 	})
 }
 
@@ -131,7 +127,7 @@ func TestManyLinesBehindOneAddressOfACluster(t *testing.T) {
 		require.NoError(t, one.Err)
 		require.NoError(t, one.Admissions[0].Err)
 	}
-	views, err := list[0].lines.Views(t.Context(), []string{"sale-00", "sale-02"})
-	require.NoError(t, err)
+	views, failed := list[0].lines.Views(t.Context(), []string{"sale-00", "sale-02"})
+	require.NoError(t, errors.Join(failed...))
 	require.EqualValues(t, 1, views[1].Waiting)
 }

@@ -2,15 +2,16 @@
 --
 -- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
 -- ARGV  1 epoch the caller knows  2 tickets drained per second  3 wake channel  4 sale
---       5 seconds until the line is drained at all
+--       5 seconds until the line is drained at all  6 highest revision of the line that the caller has seen
 --       then, for n requests: n ids, n users, n units, n fingerprints, n contacts (email, phone, locale and the number of the
 --       instance, with tabs between)
 --
 -- Returns {head, answer, answer, ...}, one answer per request in their order.
---   head    "X" the line is not ready (no meta, other epoch, being rebuilt): nothing was done, no answers follow
+--   head    "X" the line is not ready (no meta, other epoch, being rebuilt, not compared with the ledger since this server started or
+--           was promoted, older than what the caller has seen): nothing was done, no answers follow
 --           else, after this batch: units left, sequence of the newest ticket, sequence up to which tickets were claimed, admitted ms,
 --           tickets that workers have, and for how many ms from now an "S" may be repeated to others without asking (0: it may not):
---           "stock seq claimed ms work firm"
+--           "stock seq claimed ms work firm", then the revision of the line
 --   answer  "A" .. slot      admitted, in the first slot when there is no number. Those admitted have the last sequences, in their order;
 --                            position is sequence − claimed, at least 1; eta is ARGV 5 + (position + work) / drained per second, rounded up
 --           "R" .. record    known: the same request came before, this is what it became
@@ -32,8 +33,11 @@ local slack = 10     -- ms for what the clocks round off
 local hold = repeated + renewed + slack
 
 local call, format = redis.call, string.format
-local meta = call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed', 'served', 'sold_out')
-if meta[1] ~= ARGV[1] or meta[2] then return {'X'} end
+local meta = call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed', 'served', 'sold_out',
+  'run', 'rev')
+if meta[1] ~= ARGV[1] or not ready(meta[1], meta[2], meta[12]) then return {'X'} end
+local rev = tonumber(meta[13])
+if rev < tonumber(ARGV[6]) then return {'X'} end
 local now = now_ms()
 local state, starts, ends = meta[3], tonumber(meta[4]), tonumber(meta[5])
 local cap, limit, seq, claimed = tonumber(meta[6]), tonumber(meta[7]), tonumber(meta[8]), tonumber(meta[9])
@@ -51,9 +55,9 @@ elseif state == 'draft' then refusal = 'N0'
 elseif now < starts then refusal = 'N' .. meta[4]
 elseif state == 'paused' then refusal = 'P' end
 
-local n = (#ARGV - 5) / 5
-local users, amounts, prints, contacts = 5 + n, 5 + 2 * n, 5 + 3 * n, 5 + 4 * n
-local known = call('HMGET', KEYS[4], unpack(ARGV, 6, users))
+local n = (#ARGV - 6) / 5
+local users, amounts, prints, contacts = 6 + n, 6 + 2 * n, 6 + 3 * n, 6 + 4 * n
+local known = call('HMGET', KEYS[4], unpack(ARGV, 7, users))
 local held = call('HMGET', KEYS[5], unpack(ARGV, users + 1, amounts))
 local depth = call('LLEN', KEYS[3])
 local stock = tonumber(call('GET', KEYS[2]) or '0')
@@ -67,7 +71,7 @@ local out, push, records, holders, admitted, taken = {''}, {}, {}, {}, 0, 0
 local eta, eta_text
 
 for i = 1, n do
-  local id, user, print = ARGV[5 + i], ARGV[users + i], ARGV[prints + i]
+  local id, user, print = ARGV[6 + i], ARGV[users + i], ARGV[prints + i]
   local record = fresh[id] or known[i]
   if record then
     local owner, same = string.match(record, '^%a\t%d+\t%d+\t%d+\t([^\t]*)\t%d+\t([^\t]*)\t')
@@ -105,7 +109,8 @@ if admitted > 0 then
   call('HSET', KEYS[4], unpack(records))
   call('HSET', KEYS[5], unpack(holders))
   call('LPUSH', KEYS[3], unpack(push))
-  call('HSET', KEYS[1], 'seq', format('%d', seq))
+  rev = rev + 1
+  call('HSET', KEYS[1], 'seq', format('%d', seq), 'rev', format('%d', rev))
   -- Only the first ticket of an empty line wakes a worker: a busy one looks again by itself.
   if depth == admitted then call('PUBLISH', ARGV[3], ARGV[4]) end
 end
@@ -114,5 +119,5 @@ if none_left then
   firm = repeated
   if now - sold_out >= renewed then call('HSET', KEYS[1], 'sold_out', stamp) end
 end
-out[1] = format('%d %d %d ', stock, seq, claimed) .. stamp .. format(' %d %d', in_work, firm)
+out[1] = format('%d %d %d ', stock, seq, claimed) .. stamp .. format(' %d %d %d', in_work, firm, rev)
 return out

@@ -4,14 +4,17 @@
 --
 -- KEYS  1 meta  2 wait  3 suspect  4 lease  5 leased  6 orders  7 attempts  8 recent
 -- ARGV  1 lease in ms  2 batch id (never used before)  3 most tickets  4 least  5 share  6 most suspects in a group (0: claim none, 1: alone)
+--       7 highest revision of the line that the caller has seen
 --       least and share: of more waiting tickets than least, one part in so many is claimed, but least at least
 --
--- Returns {} when there is nothing to claim or the line is being rebuilt,
+-- Returns {} when there is nothing to claim or the line is not ready: being rebuilt, not compared with the ledger since this
+-- server started or was promoted, or older than what the caller has seen;
 -- else {epoch, suspects (1 they are, 0 not), failed attempts of a suspect (1 of a group), tickets still waiting,
---       ids with commas between, records with line feeds between ("" for a ticket that has none)}.
+--       ids with commas between, records with line feeds between ("" for a ticket that has none),
+--       newest change of the ledger that the line knows of, revision of the line}.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'claimed')
-if not meta[1] or meta[2] then return {} end
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'claimed', 'run', 'rev', 'ledger')
+if not ready(meta[1], meta[2], meta[4]) or tonumber(meta[5]) < tonumber(ARGV[7]) then return {} end
 local left = redis.call('LLEN', KEYS[2])
 
 -- The suspects to be claimed now: one, or, of more than two groups, the longest row of such as have failed once at most.
@@ -61,4 +64,4 @@ local attempts = '0'
 if suspect == 0 then left = left - #ids
 elseif #ids > 1 then attempts = '1'
 else attempts = redis.call('HGET', KEYS[7], ids[1]) or '0' end
-return {meta[1], suspect, attempts, left, list, table.concat(records, '\n')}
+return {meta[1], suspect, attempts, left, list, table.concat(records, '\n'), meta[6] or '0', moved(KEYS[1])}

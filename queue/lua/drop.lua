@@ -1,10 +1,12 @@
 -- drop: forgets a dead letter. Its units and its user's slot had returned when it died.
 --
--- KEYS  1 orders  2 dead  3 done
+-- KEYS  1 orders  2 dead  3 done  4 meta
 -- ARGV  1 order id  2 most finished records kept
 --
--- Returns 1 dropped, 0 not a dead letter.
+-- Returns {1, revision of the line} dropped, {0} not a dead letter, {-1} the line is not ready.
 
-if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then return 0 end
+local meta = redis.call('HMGET', KEYS[4], 'epoch', 'gate', 'run')
+if not ready(meta[1], meta[2], meta[3]) then return {-1} end
+if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then return {0} end
 keep_done(KEYS[3], KEYS[1], {ARGV[1]}, tonumber(ARGV[2]))
-return 1
+return {1, moved(KEYS[4])}

@@ -1,5 +1,6 @@
 -- gate: begins the rebuilding of a line. From here until reopen nothing is admitted, claimed, settled, cancelled or
--- released; what workers hold is taken from them. Surviving tickets stay where they are or become suspects.
+-- released; what workers hold is taken from them. Surviving tickets stay where they are or become suspects. The gate names
+-- this server: a rebuild that a failover cuts in two is begun again, because the second half would not know what the first lost.
 --
 -- KEYS  1 meta  2 suspect  3 lease  4 leased  5 retry
 -- ARGV  1 the new epoch
@@ -8,9 +9,10 @@
 
 local epoch = redis.call('HGET', KEYS[1], 'epoch')
 if epoch and tonumber(epoch) >= tonumber(ARGV[1]) then return 0 end
-redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'gate', '1')
+redis.call('HSET', KEYS[1], 'epoch', ARGV[1], 'gate', server_id())
 local leased = redis.call('HGETALL', KEYS[4])
 for i = 2, #leased, 2 do in_chunks('LPUSH', KEYS[2], split(leased[i])) end
 in_chunks('LPUSH', KEYS[2], redis.call('ZRANGE', KEYS[5], 0, -1))
 redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
+moved(KEYS[1])
 return 1

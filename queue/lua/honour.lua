@@ -4,14 +4,14 @@
 --
 -- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
 -- ARGV  1 epoch the caller knows  2 order id  3 user  4 units  5 admitted ms  6 fingerprint  7 reason if it fails  8 wake channel  9 sale
---       10 number of the instance
+--       10 number of the instance  11 highest revision of the line that the caller has seen
 --
 -- The ticket gets a new sequence and stands at the end of the line: its old one belongs to a line that is gone.
 --
--- Returns the order's record as it is now, or "" when the line is missing, of another epoch or being rebuilt.
+-- Returns the order's record as it is now, or "" when the line is not ready, of another epoch or older than what the caller has seen.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit', 'claimed')
-if meta[1] ~= ARGV[1] or meta[2] then return '' end
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit', 'claimed', 'run', 'rev')
+if meta[1] ~= ARGV[1] or not ready(meta[1], meta[2], meta[5]) or tonumber(meta[6]) < tonumber(ARGV[11]) then return '' end
 local known = redis.call('HGET', KEYS[4], ARGV[2])
 if known then return known end
 local text = redis.call('HGET', KEYS[5], ARGV[3]) or ''
@@ -31,4 +31,5 @@ end
 redis.call('HSET', KEYS[4], ARGV[2], record)
 redis.call('LPUSH', KEYS[3], ARGV[2])
 redis.call('PUBLISH', ARGV[8], ARGV[9])
+moved(KEYS[1])
 return record

@@ -1,11 +1,14 @@
 -- promote: moves the tickets whose delay is over from retry to suspect, where they are claimed one at a time.
 --
--- KEYS  1 retry  2 suspect
+-- KEYS  1 retry  2 suspect  3 meta
 -- ARGV  1 most tickets
 --
--- Returns how many were moved.
+-- Returns how many were moved, 0 while the line is not ready.
 
+local meta = redis.call('HMGET', KEYS[3], 'epoch', 'gate', 'run')
+if not ready(meta[1], meta[2], meta[3]) then return 0 end
 local ids = redis.call('ZRANGE', KEYS[1], '-inf', int(now_ms()), 'BYSCORE', 'LIMIT', 0, ARGV[1])
 in_chunks('ZREM', KEYS[1], ids)
 in_chunks('LPUSH', KEYS[2], ids)
+if #ids > 0 then moved(KEYS[3]) end
 return #ids

@@ -1,11 +1,13 @@
 -- reclaim: takes over the batches whose lease has run out, and those that have none (which no script leaves behind,
 -- but a restored backup might). Each ticket counts one failed attempt and becomes a suspect: it may be what killed the worker.
 --
--- KEYS  1 lease  2 leased  3 suspect  4 attempts  5 lost
+-- KEYS  1 lease  2 leased  3 suspect  4 attempts  5 lost  6 meta
 -- ARGV  1 most batches  2 most of those taken over that are remembered  3 for how many ms after the last
 --
--- Returns {batches, tickets} taken over.
+-- Returns {batches, tickets} taken over, none while the line is not ready: its rebuild takes them all.
 
+local meta = redis.call('HMGET', KEYS[6], 'epoch', 'gate', 'run')
+if not ready(meta[1], meta[2], meta[3]) then return {0, 0} end
 local now = int(now_ms())
 local batches = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
 if redis.call('HLEN', KEYS[2]) > redis.call('ZCARD', KEYS[1]) then
@@ -27,5 +29,6 @@ end
 if #batches > 0 then
   redis.call('LTRIM', KEYS[5], 0, ARGV[2] - 1)
   redis.call('PEXPIRE', KEYS[5], ARGV[3])
+  moved(KEYS[6])
 end
 return {#batches, tickets}

@@ -18,6 +18,29 @@ local function now_ms()
   return read_ms
 end
 
+local own_id
+
+-- server_id names the history of data that this server writes: a new one at every start and at every promotion, which no data
+-- set brings along. The in-process Redis tells none, and does not outlive its data.
+local function server_id()
+  if not own_id then
+    local text = redis.pcall('INFO', 'replication')
+    if type(text) == 'string' then
+      local at = string.find(text, 'master_replid:', 1, true)
+      own_id = string.sub(text, at + 14, at + 53)
+    elseif string.find(text.err, 'is not supported', 1, true) then own_id = 'in-process'
+    else error(text) end
+  end
+  return own_id
+end
+
+-- ready reports that a line may be changed: it exists, nobody rebuilds it, and it was compared with the ledger on this very
+-- server since it started or was promoted.
+local function ready(epoch, gate, run) return epoch and not gate and run == server_id() end
+
+-- moved counts a change of the line and returns the new revision, which callers hand in again: older data have a lower one.
+local function moved(meta) return redis.call('HINCRBY', meta, 'rev', 1) end
+
 local function int(x) return string.format('%d', x) end
 
 -- refund_mark returns the end of a record that says that a payment must go back, or ''.

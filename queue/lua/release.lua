@@ -4,14 +4,15 @@
 --
 -- KEYS  1 meta  2 stock  3 orders  4 holders  5 done  6 released  7 due
 -- ARGV  1 most finished records kept  2 status channel  3 sale  4 most released ids kept  5 stock channel
+--       6 newest change of the ledger that the caller has committed, 0 when it does not know
 --       then per order: id, state (x or e)
 --
--- Returns how many were brought back now; -1 the line is not ready or being rebuilt: nothing was done.
+-- Returns {how many were brought back now, revision of the line}; {-1} the line is not ready: nothing was done.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate')
-if not meta[1] or meta[2] then return -1 end
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'run', 'ledger')
+if not ready(meta[1], meta[2], meta[3]) then return {-1} end
 local now, finished, news = now_ms(), {}, {ARGV[3]}
-for a = 6, #ARGV, 2 do
+for a = 7, #ARGV, 2 do
   local id, state = ARGV[a], ARGV[a + 1]
   local record = redis.call('HGET', KEYS[3], id)
   redis.call('ZREM', KEYS[7], id)
@@ -29,4 +30,5 @@ if #finished > 0 then
   redis.call('LTRIM', KEYS[6], 0, tonumber(ARGV[4]) - 1)
   redis.call('PUBLISH', ARGV[2], table.concat(news, '\n'))
 end
-return #finished
+if tonumber(ARGV[6]) > tonumber(meta[4] or '0') then redis.call('HSET', KEYS[1], 'ledger', ARGV[6]) end
+return {#finished, moved(KEYS[1])}

@@ -3,20 +3,20 @@
 -- KEYS  1 meta  2 stock  3 suspect  4 orders  5 holders  6 dead  7 attempts
 -- ARGV  1 order id  2 email  3 phone  4 locale  5 number of the instance that admitted it (the record has lost them)
 --
--- Returns 1 requeued, 0 not a dead letter, -1 the line is missing or being rebuilt, -2 its record cannot be read,
---         -3 not enough units left, -4 its user holds the limit by now.
+-- Returns {1, revision of the line} requeued, {0} not a dead letter, {-1} the line is not ready, {-2} its record cannot be read,
+--         {-3} not enough units left, {-4} its user holds the limit by now.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit')
-if not meta[1] or meta[2] then return -1 end
-if not redis.call('LPOS', KEYS[6], ARGV[1]) then return 0 end
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit', 'run')
+if not ready(meta[1], meta[2], meta[4]) then return {-1} end
+if not redis.call('LPOS', KEYS[6], ARGV[1]) then return {0} end
 local record = redis.call('HGET', KEYS[4], ARGV[1])
 local seq, units, user, admitted, print, position, eta =
   string.match(record or '', '^f\t(%d+)\t(%d+)\t%d+\t([^\t]*)\t(%d+)\t([^\t]*)\t(%d+)\t(%d+)\t')
-if not seq then return -2 end
-if tonumber(units) > tonumber(redis.call('GET', KEYS[2]) or '0') then return -3 end
+if not seq then return {-2} end
+if tonumber(units) > tonumber(redis.call('GET', KEYS[2]) or '0') then return {-3} end
 local text = redis.call('HGET', KEYS[5], user) or ''
 local sum, slot = held_by(text)
-if sum + tonumber(units) > tonumber(meta[3]) then return -4 end
+if sum + tonumber(units) > tonumber(meta[3]) then return {-4} end
 
 redis.call('LREM', KEYS[6], 1, ARGV[1])
 redis.call('HDEL', KEYS[7], ARGV[1])
@@ -25,4 +25,4 @@ redis.call('HSET', KEYS[5], user, with_order(text, ARGV[1], slot, units))
 redis.call('HSET', KEYS[4], ARGV[1],
   table.concat({'q', seq, units, int(slot), user, admitted, print, position, eta, '', '', ARGV[2], ARGV[3], ARGV[4], ARGV[5]}, '\t'))
 redis.call('LPUSH', KEYS[3], ARGV[1])
-return 1
+return {1, moved(KEYS[1])}

@@ -4,16 +4,16 @@
 --
 -- KEYS  1 meta  2 stock  3 orders  4 holders  5 lease  6 leased  7 done  8 recent
 -- ARGV  1 epoch the caller knows  2 order id  3 user  4 units  5 sequence  6 admitted ms  7 fingerprint  8 position  9 eta s
---       10 batch id (never used before)  11 lease in ms
+--       10 batch id (never used before)  11 lease in ms  12 highest revision of the line that the caller has seen
 --
--- Returns {"A", mark, slot}  taken; mark is a new sequence that tells an audit when
---         {"X"} the line is missing, of another epoch or being rebuilt: nothing was done, as in all that follow
+-- Returns {"A", mark, slot, newest change of the ledger that the line knows of}  taken; mark is a new sequence that tells an audit when
+--         {"X"} the line is not ready, of another epoch or older than what the caller has seen: nothing was done, as in all that follow
 --         {"B"} a worker or another payer has it, or its expiry has not reached the line yet: ask again soon
 --         {"N"} the line knows of another end
 --         {"L"} its user holds the limit by now    {"S"} not enough units left
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit', 'claimed')
-if meta[1] ~= ARGV[1] or meta[2] then return {'X'} end
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit', 'claimed', 'run', 'rev', 'ledger')
+if meta[1] ~= ARGV[1] or not ready(meta[1], meta[2], meta[5]) or tonumber(meta[6]) < tonumber(ARGV[12]) then return {'X'} end
 local known = redis.call('HGET', KEYS[3], ARGV[2])
 local state = known and string.sub(known, 1, 1) or 'e'
 if state == 'q' or state == 'c' then return {'B'} end
@@ -28,6 +28,8 @@ if units > tonumber(redis.call('GET', KEYS[2]) or '0') then return {'S'} end
 local claimed = math.max(tonumber(meta[4]), 1)
 local seq = math.min(tonumber(ARGV[5]), claimed)
 local mark = redis.call('HINCRBY', KEYS[1], 'seq', 1)
+redis.call('HINCRBY', KEYS[1], 'marks', 1)
+moved(KEYS[1])
 redis.call('HSET', KEYS[1], 'claimed', int(claimed))
 redis.call('DECRBY', KEYS[2], units)
 redis.call('HSET', KEYS[4], ARGV[3], with_order(text, ARGV[2], slot, units))
@@ -37,4 +39,4 @@ name_recent(KEYS[8], {int(mark) .. '\t' .. ARGV[3]}) -- it never waits, so no cl
 redis.call('LREM', KEYS[7], 0, ARGV[2])
 redis.call('HSET', KEYS[6], ARGV[10], ARGV[2])
 redis.call('ZADD', KEYS[5], int(now_ms() + tonumber(ARGV[11])), ARGV[10])
-return {'A', int(mark), int(slot)}
+return {'A', int(mark), int(slot), meta[7] or '0'}

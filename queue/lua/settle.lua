@@ -3,6 +3,7 @@
 --
 -- KEYS  1 meta  2 stock  3 lease  4 leased  5 orders  6 holders  7 wait  8 suspect  9 retry  10 attempts  11 dead  12 done  13 due
 -- ARGV  1 batch id  2 most finished records kept  3 most dead letters kept  4 status channel  5 sale  6 stock channel
+--       7 newest change of the ledger that the caller has committed, 0 when none
 --       then per run of tickets that end alike: op, value, when they were confirmed or ended in ms ("": now), how many, their ids
 --       op  c confirmed: the order exists            (value: when it must be paid in ms, "": never)
 --           p paid: the order exists and is paid     (value: when it was paid in ms)
@@ -13,9 +14,11 @@
 --           r try again alone, counts an attempt     (value: delay in ms)
 --           b back to where it came from, counts nothing (value: "wait" or "suspect")
 --
--- Returns 1 settled, 0 fenced (the lease had gone; nothing was done).
+-- Returns {1, revision of the line} settled, {0} fenced: nothing was done. The lease had gone, or the line is not ready, and
+-- its rebuild takes the batch over.
 
-if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return 0 end
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'run', 'ledger')
+if not ready(meta[1], meta[2], meta[3]) or redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return {0} end
 redis.call('HDEL', KEYS[4], ARGV[1])
 local now = now_ms()
 local changed, finished, news, ended_ids, served = {}, {}, {}, {}, 0
@@ -85,7 +88,7 @@ local function close(from, to, op, value, at)
   end
 end
 
-local a = 7
+local a = 8
 while ARGV[a] do
   local op, value, at, from = ARGV[a], ARGV[a + 1], ARGV[a + 2], a + 4
   local to = from + tonumber(ARGV[a + 3]) - 1
@@ -121,4 +124,5 @@ if served > 0 then redis.call('HINCRBY', KEYS[1], 'served', served) end
 local lines = {ARGV[5]}
 for state, ids in pairs(news) do lines[#lines + 1] = table.concat(ids, ' ' .. state .. '\n') .. ' ' .. state end
 if #lines > 1 then redis.call('PUBLISH', ARGV[4], table.concat(lines, '\n')) end
-return 1
+if tonumber(ARGV[7]) > tonumber(meta[4] or '0') then redis.call('HSET', KEYS[1], 'ledger', ARGV[7]) end
+return {1, moved(KEYS[1])}

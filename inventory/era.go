@@ -1,0 +1,135 @@
+package inventory
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/queue"
+)
+
+// era is one loading of a sale's line.
+type era struct {
+	SaleID   string `gorm:"primaryKey"`
+	Epoch    int64  `gorm:"primaryKey"`
+	Base     int64  // sequence of the newest ticket when it was loaded: those of this era come later
+	Seq      int64  // newest sequence that anybody was answered before
+	Lost     int64  // tickets of earlier eras that were in no store by then
+	Restored int64  // orders put back into the ledger
+	Refused  int64  // orders that could not be
+	Cause    string
+	BeganAt  int64 // unix ms
+}
+
+// TableName names the table for GORM.
+func (era) TableName() string { return "eras" }
+
+// beginEra writes down how a line is loaded: from which sequence on, and how many of the tickets that came before are in no store.
+// What other processes were answered they add themselves, see learn.
+func (k *Keeper) beginEra(ctx context.Context, line *queue.Line, ledger ledgerState, left queue.Survey, e era) (era, error) {
+	e.BeganAt = k.now().UnixMilli()
+	e.Seq = max(left.Head.Seq, ledger.seq, line.SeenBefore(e.Epoch))
+	for _, t := range left.Tickets {
+		e.Seq = max(e.Seq, t.Seq)
+	}
+	e.Base = e.Seq
+	err := k.db.Tx(ctx, func(tx *gorm.DB) error {
+		var before era
+		if err := tx.Where("sale_id = ? AND epoch < ?", e.SaleID, e.Epoch).Order("epoch DESC").Limit(1).Find(&before).Error; err != nil {
+			return err
+		}
+		if before.Epoch == 0 { // of an installation that kept no eras yet
+			before.Base = e.Seq
+		}
+		lost, err := countLost(tx, line.Sale(), max(before.Base, left.Head.Base), e.Seq, left)
+		e.Lost = lost
+		if err != nil {
+			return err
+		}
+		return tx.Create(&e).Error
+	})
+	if err != nil {
+		return e, fmt.Errorf("begin era %d: %w", e.Epoch, err)
+	}
+	return e, nil
+}
+
+// countLost counts the sequences after base, up to newest, of which neither the database nor the line has anything.
+func countLost(tx *gorm.DB, sale string, base, newest int64, left queue.Survey) (int64, error) {
+	var rows struct{ Known, Marks int64 }
+	err := tx.Table("orders").Where("sale_id = ?", sale).
+		Select("COALESCE(SUM(CASE WHEN seq > ? AND seq <= ? THEN 1 ELSE 0 END), 0) AS known, COALESCE(SUM(CASE WHEN late_seq > ? THEN 1 ELSE 0 END), 0) AS marks",
+			base, newest, base).Scan(&rows).Error
+	if err != nil {
+		return 0, err
+	}
+	var ids []string
+	for _, t := range left.Tickets {
+		if t.Seq > base {
+			ids = append(ids, t.ID)
+		}
+	}
+	both, err := countKnown(tx, ids, base)
+	if err != nil {
+		return 0, err
+	}
+	marks := rows.Marks
+	if left.Head.Base == base {
+		marks = max(marks, left.Head.Marks)
+	}
+	return max(newest-base-marks-rows.Known-int64(len(ids))+both, 0), nil
+}
+
+// countKnown counts those of the tickets that have a row with a sequence after base.
+func countKnown(tx *gorm.DB, ids []string, base int64) (known int64, err error) {
+	for chunk := range slices.Chunk(ids, auditIDs) {
+		var n int64
+		if err := tx.Table("orders").Where("id IN ? AND seq > ?", chunk, base).Count(&n).Error; err != nil {
+			return 0, err
+		}
+		known += n
+	}
+	return known, nil
+}
+
+// learn adds to the loss of the newest era what this process was answered and whoever loaded the line did not know: the newest tickets
+// may have gone with Redis, and only those who admitted them have seen them.
+func (k *Keeper) learn(ctx context.Context, sale string, epoch int64) error {
+	seen := k.lines.Of(sale).SeenBefore(epoch)
+	k.learnt.mu.Lock()
+	done := k.learnt.epochs[sale] >= epoch
+	k.learnt.mu.Unlock()
+	if done {
+		return nil
+	}
+	if seen > 0 {
+		err := k.db.Tx(ctx, func(tx *gorm.DB) error {
+			return tx.Exec("UPDATE eras SET lost = lost + (? - seq), seq = ? WHERE sale_id = ? AND epoch = ? AND seq < ?", seen, seen, sale, epoch, seen).Error
+		})
+		if err != nil {
+			return fmt.Errorf("add to the losses of %s: %w", sale, err)
+		}
+	}
+	k.learnt.mu.Lock()
+	defer k.learnt.mu.Unlock()
+	if len(k.learnt.epochs) >= mostLearnt {
+		clear(k.learnt.epochs)
+	}
+	k.learnt.epochs[sale] = epoch
+	return nil
+}
+
+// mostLearnt bounds for how many sales a keeper remembers what it has added.
+const mostLearnt = 10_000
+
+// rebuilds counts how often a line was rebuilt for a cause since a moment.
+func (k *Keeper) rebuilds(ctx context.Context, sale, cause string, since time.Time) (n int64, err error) {
+	err = k.db.Read.WithContext(ctx).Table("eras").Where("sale_id = ? AND cause = ? AND began_at > ?", sale, cause, since.UnixMilli()).Count(&n).Error
+	if err != nil {
+		return 0, fmt.Errorf("count the rebuilds of %s: %w", sale, err)
+	}
+	return n, nil
+}

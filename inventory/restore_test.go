@@ -1,0 +1,220 @@
+package inventory_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/inventory"
+	"sluice/order"
+	"sluice/queue"
+)
+
+// ledger is what a database has of a sale, to come back to it.
+type ledger struct {
+	orders, outbox, stock []map[string]any
+}
+
+func (w *world) copyLedger() (l ledger) {
+	w.t.Helper()
+	for table, to := range map[string]*[]map[string]any{"orders": &l.orders, "outbox": &l.outbox, "stock": &l.stock} {
+		require.NoError(w.t, w.db.Write.Table(table).Where("sale_id = ?", theSale).Find(to).Error)
+	}
+	return l
+}
+
+// lose brings the database back as it was, without the commits since: an asynchronous failover, or a restored dump.
+func (w *world) lose(l ledger) {
+	w.t.Helper()
+	for _, table := range []string{"outbox", "orders"} {
+		w.exec("DELETE FROM "+table+" WHERE sale_id = ?", theSale)
+	}
+	for table, rows := range map[string][]map[string]any{"orders": l.orders, "outbox": l.outbox} {
+		for _, row := range rows {
+			require.NoError(w.t, w.db.Write.Table(table).Create(row).Error)
+		}
+	}
+	s := l.stock[0]
+	w.exec("UPDATE stock SET total = ?, available = ?, changes = ? WHERE sale_id = ?", s["total"], s["available"], s["changes"], theSale)
+}
+
+func (w *world) restorer() {
+	w.keeper.RestoreBy(order.NewRestorer(w.db, []string{"stream"}, time.Now, "test").Restore)
+}
+
+func (w *world) statuses() map[string]string {
+	w.t.Helper()
+	var rows []struct{ ID, Status string }
+	require.NoError(w.t, w.db.Write.Table("orders").Where("sale_id = ?", theSale).Find(&rows).Error)
+	found := map[string]string{}
+	for _, r := range rows {
+		found[r.ID] = r.Status
+	}
+	return found
+}
+
+// Orders that were told confirmed come back first, in their place; what was cancelled stays cancelled (case S10).
+func TestADatabaseThatLostCommitsGetsThemBack(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.restorer()
+		w.open(8, 1)
+		early := w.admitMany(3)
+		w.work(3)
+		before := w.copyLedger()
+		late := w.admitMany(4)
+		w.work(4)
+		require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, early[0].ID, early[0].User))
+		require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, late[0].ID, late[0].User))
+		waiting := w.admit("waiter", 1)
+		w.lose(before)
+
+		// A worker that claims now makes nothing: the ledger lacks what the line knows.
+		b := w.claim(1)
+		_, err := w.fulfiller.Handle(w.ctx, b)
+		require.ErrorIs(w.t, err, inventory.ErrBehind)
+		epoch := w.view().Epoch
+		w.keep()
+		require.Equal(w.t, epoch+1, w.view().Epoch, "noticed in the first round")
+		got := w.statuses()
+		for _, t := range append(early[1:], late[1:]...) {
+			require.Equal(w.t, order.Confirmed, got[t.ID])
+		}
+		require.Equal(w.t, order.Cancelled, got[early[0].ID])
+		require.Equal(w.t, order.Cancelled, got[late[0].ID])
+		r := w.clean()
+		require.EqualValues(w.t, 5, r.Live)
+		require.EqualValues(w.t, 1, r.InFlight)
+		require.EqualValues(w.t, 2, r.LineStock)
+		require.EqualValues(w.t, 5, r.Restored)
+		require.Zero(w.t, r.Refused+r.Lost)
+		w.work(1)
+		require.Equal(w.t, order.Confirmed, w.statuses()[waiting.ID])
+		w.keep()
+		require.Equal(w.t, epoch+1, w.view().Epoch, "once is enough")
+		w.clean()
+	})
+}
+
+// What operators had set is known to the line, too: a stop is not undone, and added units that were sold are there again.
+func TestADatabaseThatLostSettingsGetsThemBack(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.restorer()
+		w.open(2, 1)
+		before := w.copyLedger()
+		sale, _ := w.get()
+		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 3, Actor: "ann", Reason: "found a box"})
+		require.NoError(w.t, err)
+		w.keep()
+		w.admitMany(5)
+		w.work(5)
+		require.NoError(w.t, errors.Join(w.keeper.Carry(w.ctx, theSale)))
+		_, _, err = w.catalog.SetState(w.ctx, theSale, inventory.Paused, "ann", "")
+		require.NoError(w.t, err)
+		w.keep()
+		w.lose(before)
+		w.exec("UPDATE sales SET state = 'open', version = ? WHERE id = ?", sale.Version, theSale)
+
+		w.keep()
+		sale, stock := w.get()
+		require.Equal(w.t, inventory.Paused, sale.State)
+		require.EqualValues(w.t, []int64{5, 0}, []int64{stock.Total, stock.Available})
+		require.EqualValues(w.t, 5, w.clean().Live)
+	})
+}
+
+// Where no unit is left for an order that was told confirmed, it fails, is counted, and its owner is told.
+func TestWhatCannotBePutBackIsTold(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.restorer()
+		w.open(3, 1)
+		before := w.copyLedger()
+		told := w.admitMany(3)
+		w.work(3)
+		w.lose(before)
+		w.exec("UPDATE stock SET total = 2, available = 2 WHERE sale_id = ?", theSale)
+		w.keep()
+		got := w.statuses()
+		require.Equal(w.t, []string{order.Confirmed, order.Confirmed, order.Failed}, []string{got[told[0].ID], got[told[1].ID], got[told[2].ID]})
+		known, _, err := w.line.Lookup(w.ctx, []string{told[2].ID})
+		require.NoError(w.t, err)
+		require.Equal(w.t, queue.ReasonLost, known[told[2].ID].Reason)
+		var news int64
+		require.NoError(w.t, w.db.Read.Table("outbox").Where("order_id = ? AND event = 'order.failed'", told[2].ID).Count(&news).Error)
+		require.EqualValues(w.t, 1, news)
+		require.EqualValues(w.t, 1, w.clean().Refused)
+	})
+}
+
+// A difference that stands is mended, a bounded number of times.
+func TestAStandingDifferenceIsMended(t *testing.T) {
+	w := onSQLite(t)
+	w.open(20, 1)
+	w.admitMany(4)
+	gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler), w.clock.Now)
+	gauges.MendBy(func(ctx context.Context, s inventory.SaleAudit) { _ = w.keeper.Mend(ctx, s) })
+	for round := range 4 {
+		require.NoError(t, w.rdb.IncrBy(w.ctx, key("stock"), 5).Err())
+		require.NoError(t, gauges.Measure(w.ctx))
+		require.EqualValues(t, -5, w.audit().Difference, "once is no proof")
+		require.NoError(t, gauges.Measure(w.ctx))
+		if round < 3 {
+			w.clean()
+			continue
+		}
+		require.EqualValues(t, -5, w.audit().Difference, "the fourth within ten minutes needs a person")
+		require.ErrorIs(t, w.keeper.Mend(w.ctx, w.audit()), inventory.ErrMended)
+		w.clock.Advance(11 * time.Minute)
+		require.NoError(t, w.keeper.Mend(w.ctx, w.audit()))
+		w.clean()
+	}
+}
+
+// An accepted order that no store holds is a difference until a loading of the line has recorded it as lost.
+func TestOrdersInNoStoreAreCounted(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.open(20, 1)
+		lost := w.admitMany(4)[3]
+		w.work(2)
+		record := w.rdb.HGet(w.ctx, key("orders"), lost.ID).Val()
+		require.NoError(w.t, w.rdb.HDel(w.ctx, key("orders"), lost.ID).Err())
+		require.NoError(w.t, w.rdb.HDel(w.ctx, key("holders"), lost.User).Err())
+		require.NoError(w.t, w.rdb.LRem(w.ctx, key("wait"), 1, lost.ID).Err())
+		require.NoError(w.t, w.rdb.Incr(w.ctx, key("stock")).Err())
+		require.NotEmpty(w.t, record)
+		r := w.audit()
+		require.Zero(w.t, r.Difference, "no unit is missing")
+		require.EqualValues(w.t, 1, r.Missing)
+		require.False(w.t, r.Clean)
+		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		r = w.clean()
+		require.EqualValues(w.t, []int64{0, 1}, []int64{r.Missing, r.Lost})
+		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.EqualValues(w.t, 1, w.clean().Lost, "it is recorded once")
+	})
+}
+
+// The newest tickets may be known to those alone who admitted them: a keeper elsewhere adds what it was answered.
+func TestEveryProcessAddsWhatItWasAnswered(t *testing.T) {
+	w := onSQLite(t)
+	w.open(20, 1)
+	w.admitMany(2)
+	other := queue.NewLines(dial(t, w.addr))
+	sale, _ := w.get()
+	for _, user := range []string{"ann", "bob", "cat"} {
+		a, err := other.Of(theSale).Admit(w.ctx, sale.Epoch, 100, []queue.Request{{ID: "o-" + user, User: user, Units: 1, Fingerprint: "f"}})
+		require.NoError(t, err)
+		require.NoError(t, a[0].Err)
+	}
+	require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
+	w.keep() // it knows of its own two alone
+	require.EqualValues(t, 2, w.clean().Lost)
+	elsewhere := inventory.NewKeeper(w.db, other, defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
+	for range 2 {
+		require.NoError(t, elsewhere.Keep(w.ctx))
+	}
+	require.EqualValues(t, 5, w.clean().Lost)
+}

@@ -1,0 +1,245 @@
+package order
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/inventory"
+	"sluice/notify"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// Restorer puts orders back into a ledger that has lost them, from the line's records. Those know neither contact nor language.
+// Safe for concurrent use, and by several processes at once.
+type Restorer struct {
+	db       *store.DB
+	channels []string
+	now      func() time.Time
+	instance string
+}
+
+// NewRestorer returns a restorer that queues the news of what it does for every channel.
+func NewRestorer(db *store.DB, channels []string, now func() time.Time, instance string) *Restorer {
+	return &Restorer{db: db, channels: channels, now: now, instance: instance}
+}
+
+// Restore implements inventory.Restorer: all orders in one transaction, or, where they do not fit as a whole, one after the other. Those
+// for which no unit or slot is left are recorded as failed, and their owners told.
+func (r *Restorer) Restore(ctx context.Context, all inventory.Restoration) (inventory.Restored, error) {
+	done, err := r.transact(ctx, all)
+	if !errors.Is(err, inventory.ErrShort) {
+		return done, err
+	}
+	var sum inventory.Restored
+	for _, t := range all.Told {
+		one := all
+		one.Told = []queue.Ticket{t}
+		done, err := r.transact(ctx, one)
+		if errors.Is(err, inventory.ErrShort) {
+			done, err = inventory.Restored{Refused: 1}, r.refuse(ctx, all.Sale, t)
+		}
+		if err != nil {
+			return sum, err
+		}
+		sum.Orders, sum.Refused = sum.Orders+done.Orders, sum.Refused+done.Refused
+	}
+	return sum, nil
+}
+
+// repair is one transaction's work.
+type repair struct {
+	*Restorer
+	tx    *gorm.DB
+	sale  inventory.Sale
+	tag   string
+	done  inventory.Restored
+	taken int64 // units of orders that are live again
+	back  int64 // units of orders that had ended after all
+	news  []notify.Row
+}
+
+func (r *Restorer) transact(ctx context.Context, all inventory.Restoration) (done inventory.Restored, err error) {
+	err = r.db.Tx(ctx, func(tx *gorm.DB) error {
+		w := &repair{Restorer: r, tx: tx, sale: all.Sale, tag: newTag(r.now(), r.instance)}
+		if err := w.run(all); err != nil {
+			return err
+		}
+		done = w.done
+		return nil
+	})
+	if err != nil {
+		return inventory.Restored{}, fmt.Errorf("restore %d orders of %s: %w", len(all.Told), all.Sale.ID, err)
+	}
+	return done, nil
+}
+
+func (w *repair) run(all inventory.Restoration) error {
+	stored, err := w.stored(all.Told)
+	if err != nil {
+		return err
+	}
+	var missing []queue.Ticket
+	for _, t := range all.Told {
+		row, known := stored[t.ID]
+		switch {
+		case !known:
+			missing = append(missing, t)
+		case all.Behind:
+			if err := w.correct(row, t); err != nil {
+				return err
+			}
+		}
+	}
+	if err := w.insert(missing); err != nil {
+		return err
+	}
+	if err := notify.Insert(w.tx, w.news); err != nil {
+		return err
+	}
+	return w.move()
+}
+
+// move changes the stock, last: its row is hot.
+func (w *repair) move() error {
+	if w.back > 0 {
+		if err := inventory.Return(w.tx, w.sale.ID, w.back); err != nil {
+			return err
+		}
+	}
+	if w.taken == 0 {
+		return nil
+	}
+	_, err := inventory.Take(w.tx, inventory.Taking{Sale: w.sale.ID, Epoch: w.sale.Epoch, Units: w.taken})
+	return err
+}
+
+// stored are the rows of the orders that have one.
+func (w *repair) stored(told []queue.Ticket) (map[string]Row, error) {
+	ids := make([]string, len(told))
+	for i, t := range told {
+		ids[i] = t.ID
+	}
+	slices.Sort(ids)
+	var rows []Row
+	if err := store.ForUpdate(w.tx).Where("id IN ?", ids).Order("id").Find(&rows).Error; err != nil {
+		return nil, err
+	}
+	stored := make(map[string]Row, len(rows))
+	for _, row := range rows {
+		stored[row.ID] = row
+	}
+	return stored, nil
+}
+
+// insert adds rows for orders that have none. Where somebody else has the slot by now the order is recorded as failed.
+func (w *repair) insert(told []queue.Ticket) error {
+	if len(told) == 0 {
+		return nil
+	}
+	rows := make([]Row, len(told))
+	for i, t := range told {
+		rows[i] = w.row(t)
+	}
+	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.ID, b.ID) })
+	if err := store.InsertIgnore(w.tx).Create(&rows).Error; err != nil {
+		return err
+	}
+	stored, err := w.stored(told)
+	if err != nil {
+		return err
+	}
+	for _, t := range told {
+		row, known := stored[t.ID]
+		switch {
+		case !known:
+			if err := w.fail(t); err != nil {
+				return err
+			}
+		case row.BatchID != w.tag: // somebody else was faster
+		default:
+			w.tell(t)
+			w.done.Orders++
+			if row.Slot != nil {
+				w.taken += int64(row.Quantity)
+			}
+		}
+	}
+	return nil
+}
+
+// fail records an order that cannot be put back.
+func (w *repair) fail(t queue.Ticket) error {
+	t.State, t.Reason, t.At = queue.Failed, queue.ReasonLost, w.now()
+	row := w.row(t)
+	if err := store.InsertIgnore(w.tx).Create(&row).Error; err != nil {
+		return err
+	}
+	w.tell(t)
+	w.done.Refused++
+	return nil
+}
+
+// refuse is fail in a transaction of its own.
+func (r *Restorer) refuse(ctx context.Context, sale inventory.Sale, t queue.Ticket) error {
+	return r.db.Tx(ctx, func(tx *gorm.DB) error {
+		w := &repair{Restorer: r, tx: tx, sale: sale, tag: newTag(r.now(), r.instance)}
+		if err := w.fail(t); err != nil {
+			return err
+		}
+		return notify.Insert(tx, w.news)
+	})
+}
+
+// correct brings an order to the state that its owner was told: paid, or ended. Its units are back in the line already.
+func (w *repair) correct(row Row, t queue.Ticket) error {
+	changes := map[string]any{}
+	switch {
+	case row.Status == Confirmed && t.State == queue.Paid:
+		changes["status"], changes["paid_at"] = Paid, t.PaidAt.UnixMilli()
+	case row.Status == Confirmed && (t.State == queue.Cancelled || t.State == queue.Expired):
+		changes["status"], changes["slot"], changes["ended_at"], changes["released"] = statusOf(t.State), nil, t.At.UnixMilli(), 1
+		w.back += int64(row.Quantity)
+	default:
+		return nil
+	}
+	w.tell(t)
+	w.done.Orders++
+	return w.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error
+}
+
+// tell queues the news of what an order is now.
+func (w *repair) tell(t queue.Ticket) {
+	event := map[queue.State]string{queue.Confirmed: notify.EventConfirmed, queue.Paid: notify.EventPaid, queue.Cancelled: notify.EventCancelled,
+		queue.Expired: notify.EventExpired, queue.Failed: notify.EventFailed}[t.State]
+	if t.State == queue.Paid { // it lost the news of both
+		w.news = append(w.news, newsOf(t, w.sale.ID, notify.EventConfirmed, w.channels, w.now())...)
+	}
+	w.news = append(w.news, newsOf(t, w.sale.ID, event, w.channels, w.now())...)
+}
+
+// row is an order as the line remembers it.
+func (w *repair) row(t queue.Ticket) Row {
+	slot := t.Slot
+	row := Row{ID: t.ID, SaleID: w.sale.ID, UserID: t.User, Slot: &slot, Quantity: t.Units, PriceCents: w.sale.PriceCents, Currency: w.sale.Currency,
+		Status: statusOf(t.State), Reason: t.Reason, Seq: t.Seq, Epoch: w.sale.Epoch, BatchID: w.tag, Fingerprint: t.Fingerprint, Position: t.Position,
+		ETASeconds: t.ETASeconds, Released: 1, AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: msOf(t.At), PayBy: msOf(t.PayBy), PaidAt: msOf(t.PaidAt)}
+	if t.State != queue.Confirmed && t.State != queue.Paid {
+		row.Slot, row.ConfirmedAt, row.PayBy, row.PaidAt, row.EndedAt = nil, 0, 0, 0, msOf(t.At)
+	}
+	return row
+}
+
+// msOf is a time in a row: 0 when there is none.
+func msOf(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
+}

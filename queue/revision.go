@@ -1,0 +1,84 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"sync"
+)
+
+// epochBits is where the epoch stands in a revision.
+const epochBits = 32
+
+// firstRevision is the first revision of an epoch. It grows with both, so whoever has seen a newer epoch has seen a higher
+// revision. Lua counts it exactly up to epoch 2,097,152.
+func firstRevision(epoch int64) int64 { return epoch << epochBits }
+
+// seen is the newest that this process has seen of one line. It is handed in with every call that takes units: a line that is
+// older than that has lost what somebody was told. Safe for concurrent use.
+type seen struct {
+	mu       sync.Mutex
+	revision int64
+	sequence int64 // of the newest ticket under the revision's epoch
+	earlier  int64 // of the newest ticket under any epoch before it
+}
+
+// saw records what a reply said; sequence is 0 where it said none.
+func (s *seen) saw(revision, sequence int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch epoch := revision >> epochBits; {
+	case epoch > s.revision>>epochBits:
+		s.earlier = max(s.earlier, s.sequence)
+		s.sequence = sequence
+	case epoch == s.revision>>epochBits:
+		s.sequence = max(s.sequence, sequence)
+	default:
+		s.earlier = max(s.earlier, sequence)
+	}
+	s.revision = max(s.revision, revision)
+}
+
+func (s *seen) newest() int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.revision
+}
+
+// SeenBefore returns the highest sequence of a ticket that this process has seen in the line under an earlier epoch, 0 when none.
+func (l *Line) SeenBefore(epoch int64) int64 {
+	s := l.keys.seen
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.revision>>epochBits < epoch {
+		return max(s.earlier, s.sequence)
+	}
+	return s.earlier
+}
+
+// change runs a script that answers with a number and, where it changed the line, its new revision.
+func (l *Line) change(ctx context.Context, s script, keys []string, args ...any) (int64, error) {
+	list, err := s.runList(ctx, l.rdb, keys, args...)
+	return l.changed(s, list, err)
+}
+
+// changed reads the reply to a script that change runs.
+func (l *Line) changed(s script, list []any, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	if len(list) == 0 {
+		return 0, fmt.Errorf("redis script %s on %s answered nothing", s.name, l.sale)
+	}
+	if len(list) > 1 {
+		l.keys.seen.saw(toInt(list[1]), 0)
+	}
+	return toInt(list[0]), nil
+}
+
+// ready is the error of a change that answered n: below 0 the line was not ready, and nothing was done.
+func (l *Line) ready(n int64, err error) error {
+	if err == nil && n < 0 {
+		return ErrNotReady
+	}
+	return err
+}
