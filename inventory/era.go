@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -21,7 +22,8 @@ type era struct {
 	Restored int64  // orders put back into the ledger
 	Refused  int64  // orders that could not be
 	Cause    string
-	BeganAt  int64 // unix ms
+	Server   string // the Redis that held the line
+	BeganAt  int64  // unix ms
 }
 
 // TableName names the table for GORM.
@@ -120,6 +122,21 @@ func (k *Keeper) learn(ctx context.Context, sale string, epoch int64) error {
 	}
 	k.learnt.epochs[sale] = epoch
 	return nil
+}
+
+// ErrElsewhere says that another Redis has just loaded a line that this one holds under an older epoch.
+var ErrElsewhere = errors.New("another redis serves this sale: this one is cut off, or the wrong one")
+
+// elsewhere returns ErrElsewhere for a while after another Redis than the one that was looked at has loaded a sale's line.
+func (k *Keeper) elsewhere(ctx context.Context, sale string, view queue.View) error {
+	var last era
+	if err := k.db.Write.WithContext(ctx).Where("sale_id = ?", sale).Order("epoch DESC").Limit(1).Find(&last).Error; err != nil {
+		return fmt.Errorf("read the last era of %s: %w", sale, err)
+	}
+	if last.Server == "" || last.Server == view.Server || k.now().Sub(time.UnixMilli(last.BeganAt)) >= splitWait {
+		return nil
+	}
+	return fmt.Errorf("the line of %s was loaded as epoch %d, and is epoch %d here: %w", sale, last.Epoch, view.Epoch, ErrElsewhere)
 }
 
 // mostLearnt bounds for how many sales a keeper remembers what it has added.

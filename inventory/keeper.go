@@ -231,10 +231,12 @@ func (k *Keeper) wanting(ctx context.Context, s saleAndTotal, view queue.View) (
 		return "", fmt.Errorf("read sale %s again: %w", s.ID, err)
 	case now.behind(view):
 		return causeLedger, nil
-	case now.Epoch == s.Epoch && view.Epoch != s.Epoch:
-		return causeEpoch, nil
+	case now.Epoch != s.Epoch || view.Epoch == s.Epoch:
+		return "", nil
+	case view.Epoch < s.Epoch:
+		return causeEpoch, k.elsewhere(ctx, s.ID, view)
 	}
-	return "", nil
+	return causeEpoch, nil
 }
 
 // drop deletes a finished line, unless orders in it may still expire; after

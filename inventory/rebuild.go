@@ -35,6 +35,10 @@ type finding struct {
 	cause string
 }
 
+// splitWait is for how long a Redis that holds an older loading of a line leaves it alone after another has loaded it. Two that
+// both sell, after a partition, would otherwise take the line from each other without end.
+const splitWait = 30 * time.Second
+
 // Why a line is rebuilt, as its era says.
 const (
 	causeMissing    = "missing"    // Redis has none, or lost it
@@ -73,6 +77,10 @@ func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64, cause stri
 		return ErrBusy
 	}
 	killpoint.Pass("rebuild.begun")
+	view, err := line.View(ctx)
+	if err != nil {
+		return err
+	}
 	left, err := line.Survey(ctx, epoch)
 	if err != nil {
 		return err
@@ -85,7 +93,8 @@ func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64, cause stri
 	if err != nil {
 		return err
 	}
-	era, err := k.beginEra(ctx, line, ledger, left, era{SaleID: id, Epoch: epoch, Cause: cause, Restored: restored.Orders, Refused: restored.Refused})
+	era, err := k.beginEra(ctx, line, ledger, left, era{SaleID: id, Epoch: epoch, Cause: cause, Server: view.Server,
+		Restored: restored.Orders, Refused: restored.Refused})
 	if err != nil {
 		return err
 	}

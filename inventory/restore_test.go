@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -217,4 +218,26 @@ func TestEveryProcessAddsWhatItWasAnswered(t *testing.T) {
 		require.NoError(t, elsewhere.Keep(w.ctx))
 	}
 	require.EqualValues(t, 5, w.clean().Lost)
+}
+
+// Two servers that both hold a verified line, after a partition: the one with the older loading leaves the sale alone for a while.
+func TestTwoServersDoNotTakeALineFromEachOther(t *testing.T) {
+	w := onSQLite(t)
+	w.open(20, 1)
+	w.admitMany(2)
+	other := queue.NewLines(testkit.Redis(t).Client()) // the side that was promoted
+	elsewhere := inventory.NewKeeper(w.db, other, defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
+	require.NoError(t, elsewhere.Keep(w.ctx))
+	epoch, _ := w.get()
+	for range 3 {
+		require.ErrorIs(t, w.keeper.Keep(w.ctx), inventory.ErrElsewhere)
+		require.NoError(t, elsewhere.Keep(w.ctx))
+	}
+	after, _ := w.get()
+	require.Equal(t, epoch.Epoch, after.Epoch)
+	_, err := w.try("ann", 1)
+	require.ErrorIs(t, err, queue.ErrNotReady)
+	w.clock.Advance(time.Minute)
+	require.NoError(t, w.keeper.Keep(w.ctx), "the other is gone for good")
+	w.admit("ann", 1)
 }

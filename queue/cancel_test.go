@@ -148,7 +148,8 @@ func TestViewAndSnapshot(t *testing.T) {
 		v := b.view()
 		require.WithinDuration(t, time.Now(), v.Now, time.Minute)
 		require.Less(t, v.OldestAge, time.Minute)
-		v.Now, v.OldestAge = time.Time{}, 0
+		require.NotEmpty(t, v.Server)
+		v.Now, v.OldestAge, v.Server = time.Time{}, 0, ""
 		require.Equal(t, queue.View{Exists: true, Verified: true, Epoch: 1, Version: 1, State: "open", Cap: 1000, Seq: 10, Claimed: 6, Served: 3,
 			Stock: 5000 - 7, Waiting: 4, Suspects: 1, Leased: 1, Retrying: 1, Dead: 1}, v)
 		snap := b.snapshot()

@@ -40,9 +40,10 @@ func (l *Line) Recap(ctx context.Context, epoch int64, tickets int) error {
 type View struct {
 	Exists    bool
 	Epoch     int64
-	Gate      bool  // being rebuilt
-	Verified  bool  // compared with the ledger on this very server since it started or was promoted, and no older than what was seen
-	Ledger    int64 // newest change of the ledger that the line knows of
+	Gate      bool   // being rebuilt
+	Verified  bool   // compared with the ledger on this very server since it started or was promoted, and no older than what was seen
+	Server    string // the Redis that holds it, by a name that is new with each start and promotion
+	Ledger    int64  // newest change of the ledger that the line knows of
 	Version   int64
 	State     string
 	Cap       int64
@@ -101,14 +102,15 @@ func (l *Line) readView(list []any, seen int64) (View, error) {
 	if len(list) == 0 {
 		return View{}, nil
 	}
-	if len(list) != 19 {
-		return View{}, fmt.Errorf("view of %s has %d values, not 19", l.sale, len(list))
+	if len(list) != 20 {
+		return View{}, fmt.Errorf("view of %s has %d values, not 20", l.sale, len(list))
 	}
 	state, _ := list[3].(string)
-	revision := toInt(list[17])
+	server, _ := list[17].(string)
+	revision := toInt(list[18])
 	l.keys.seen.saw(revision, toInt(list[5]))
 	return View{
-		Exists: true, Verified: toInt(list[16]) == 1 && revision >= seen, Ledger: toInt(list[18]), Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
+		Exists: true, Server: server, Verified: list[16] == server && revision >= seen, Ledger: toInt(list[19]), Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
 		Seq: toInt(list[5]), Claimed: toInt(list[6]), Served: toInt(list[7]), Stock: toInt(list[8]), Waiting: toInt(list[9]),
 		Suspects: toInt(list[10]), Leased: toInt(list[11]), Retrying: toInt(list[12]), Dead: toInt(list[13]),
 		OldestAge: time.Duration(toInt(list[14])) * time.Millisecond, Now: time.UnixMilli(toInt(list[15])).UTC(),

@@ -4,8 +4,7 @@
 --
 -- Returns {} when the line does not exist, else
 -- {epoch, gate (1 or 0), version, state, cap, seq, claimed, served, stock, waiting, suspects, batches leased, retrying, dead, age of the oldest in ms, now in ms,
---  1 or 0: compared with the ledger on this very server since it started or was promoted, revision, newest change of the ledger
---  that the line knows of}.
+--  server on which it was last compared with the ledger, this server, revision, newest change of the ledger that the line knows of}.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'version', 'state', 'cap', 'seq', 'claimed', 'served', 'run', 'rev', 'ledger')
 if not meta[1] then return {} end
@@ -19,4 +18,4 @@ end
 return {meta[1], meta[2] and '1' or '0', meta[3] or '0', meta[4] or '', meta[5] or '0', meta[6] or '0', meta[7] or '0', meta[8] or '0',
   redis.call('GET', KEYS[2]) or '0', redis.call('LLEN', KEYS[3]), redis.call('LLEN', KEYS[4]), redis.call('ZCARD', KEYS[5]),
   redis.call('ZCARD', KEYS[6]), redis.call('LLEN', KEYS[7]), int(age), int(now),
-  meta[9] == server_id() and '1' or '0', meta[10] or '0', meta[11] or '0'}
+  meta[9] or '', server_id(), meta[10] or '0', meta[11] or '0'}

@@ -14,6 +14,7 @@ DEALLOCATE PREPARE change_stock;
 -- Each loading of a sale's line. base: sequence of the newest ticket when it was loaded, those of this era come later. seq: newest
 -- sequence that anybody was answered before, which may be learnt later. lost: tickets of earlier eras that were in no store by then.
 -- restored, refused: orders that were put back into the ledger from the line's records, and those that could not be.
+-- server: the Redis that held the line.
 CREATE TABLE IF NOT EXISTS eras (
     sale_id  VARCHAR(64) NOT NULL,
     epoch    BIGINT      NOT NULL,
@@ -23,6 +24,7 @@ CREATE TABLE IF NOT EXISTS eras (
     restored BIGINT      NOT NULL DEFAULT 0,
     refused  BIGINT      NOT NULL DEFAULT 0,
     cause    VARCHAR(32) NOT NULL,
+    server   VARCHAR(64) NOT NULL,
     began_at BIGINT      NOT NULL,
     PRIMARY KEY (sale_id, epoch)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;

@@ -15,6 +15,7 @@ CREATE TABLE eras (
     restored BIGINT NOT NULL DEFAULT 0, -- orders that were put back into the ledger, from the line's records
     refused  BIGINT NOT NULL DEFAULT 0, -- orders that could not be
     cause    VARCHAR(32) NOT NULL,
+    server   VARCHAR(64) NOT NULL, -- the Redis that held the line
     began_at BIGINT NOT NULL,
     PRIMARY KEY (sale_id, epoch)
 );

@@ -15,6 +15,7 @@ CREATE TABLE eras (
     restored INTEGER NOT NULL DEFAULT 0, -- orders that were put back into the ledger, from the line's records
     refused  INTEGER NOT NULL DEFAULT 0, -- orders that could not be
     cause    TEXT NOT NULL,
+    server   TEXT NOT NULL, -- the Redis that held the line
     began_at INTEGER NOT NULL,
     PRIMARY KEY (sale_id, epoch)
 );
