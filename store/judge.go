@@ -10,35 +10,40 @@ import (
 	modernc "modernc.org/sqlite"
 )
 
-// verdict is what a database's own error code says about whose fault it was.
+// verdict is what a database's own error code says about whose fault it was. Only what is provably the row's is called so:
+// the database, its cluster and the proxies before it have more codes than anybody could list.
 type verdict int
 
 const (
 	unknown      verdict = iota // not an error with a code
-	rowFault                    // the data or the rule it broke
+	rowFault                    // the row's own data, or a constraint that it breaks
 	duplicateKey                // a unique key is taken
 	tryAgain                    // rolled back in favour of another transaction
-	down                        // the server, its disk, its limits, its schema
+	down                        // the server, its disk, its limits, its schema, its proxy
 )
 
 func judge(err error) verdict {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return judgePostgres(pg.Code)
+		return judgePostgres(pg)
 	}
 	var my *mysql.MySQLError
 	if errors.As(err, &my) {
-		return judgeMySQL(my.Number)
+		return judgeMySQL(my)
 	}
 	var lite *modernc.Error
 	if errors.As(err, &lite) {
-		return judgeSQLite(lite)
+		return judgeSQLite(lite.Code())
+	}
+	if err != nil && unencodable(err) {
+		return rowFault
 	}
 	return unknown
 }
 
-// errorCode names an error by its code where it has one, because a database's text can repeat a row's values.
-func errorCode(err error) string {
+// Code names an error by its database's code where it has one, because a database's text can repeat a row's values.
+// Errors without a code are named by their text.
+func Code(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
 		return "postgres " + pg.Code
@@ -51,68 +56,93 @@ func errorCode(err error) string {
 	if errors.As(err, &lite) {
 		return fmt.Sprintf("sqlite %d", lite.Code())
 	}
+	if unencodable(err) {
+		return "a value that its column cannot hold"
+	}
 	return err.Error()
 }
 
-// judgePostgres goes by the two-character class. Only data and constraints depend on the row: our statements are fixed, so a
-// missing table or a refused permission says nothing about it.
-func judgePostgres(code string) verdict {
-	switch code {
+// unencodable knows the one refusal of a value that pgx itself makes, before the server sees it: a number too large for
+// the parameter's type. It has no type of its own.
+func unencodable(err error) bool { return strings.Contains(err.Error(), "failed to encode args[") }
+
+// judgePostgres goes by the two-character class: 22 (data) and 23 (constraints) name the row. Our statements are fixed, so
+// every other class speaks of the server, its schema, its settings or a pooler before it.
+func judgePostgres(err *pgconn.PgError) verdict {
+	if err.Severity == "FATAL" || err.Severity == "PANIC" {
+		return down // it ends the session: no row does that
+	}
+	switch err.Code {
 	case "23505":
 		return duplicateKey
 	case "40001", "40P01":
 		return tryAgain
-	case "25P02": // a statement after one whose error the transaction ignored, so the cause lies in that one
-		return rowFault
+	case "22023": // invalid_parameter_value is of a setting or a function's argument, and ours are fixed
+		return down
 	}
-	switch class := code[:min(2, len(code))]; class {
-	case "21", "22", "23", "44", "54", "P0":
+	if strings.HasPrefix(err.Code, "22") || strings.HasPrefix(err.Code, "23") {
 		return rowFault
 	}
 	return down
 }
 
-// judgeMySQL lists what is the server's, since MySQL numbers its errors without classes.
-func judgeMySQL(number uint16) verdict {
-	switch number {
-	case mysqlDuplicate:
+// judgeMySQL goes by SQLSTATE as judgePostgres does, and by the numbers of errors of a value that have no such state:
+// many of MySQL's are HY000, and some proxies leave the state out.
+func judgeMySQL(err *mysql.MySQLError) verdict {
+	class := string(err.SQLState[:2])
+	switch err.Number {
+	case mysqlDuplicate, mysqlDuplicateNamed:
 		return duplicateKey
-	case 1213, 1020: // deadlock; row changed since it was read
+	case 1213, 1020: // deadlock or certification conflict; row changed since it was read
 		return tryAgain
-	case 1205, 1206, 1317, 1969, 3024: // lock wait, lock table full, interrupted, statement time
+	case 8002, 8022, 8028, 9007: // TiDB: write conflict, or the schema changed during the transaction
+		return tryAgain
+	case 1052: // ambiguous column: 23000, but a fault of the statement
 		return down
-	case 1040, 1203, 1226, 1129, 1053, 1927, 1047, 3169, 4031: // connections, shutdown, killed, cluster not ready
-		return down
-	case 1044, 1045, 1049, 1142, 1143, 1227, 1698: // not allowed in, no such database
-		return down
-	case 1054, 1146, 1412, 1615: // schema missing or changing
-		return down
-	case 1290, 1792, 1836: // read-only
-		return down
-	case 1021, 1026, 1028, 1030, 1034, 1035, 1037, 1038, 1041, 1114, 1180, 1194, 1195, 1712: // disk, memory, engine
-		return down
-	case 1152, 1158, 1159, 1160, 1161, 1184, 2006, 2013: // the wire
-		return down
+	case 1022, 1048, 1169, 1216, 1217, mysqlForeignKeyOwner, mysqlForeignKey, 1557, 1761, 1762, 1859: // 23000: keys, NULL
+		return rowFault
+	case 1264, 1292, 1367, 1406, 1690: // 22xxx: out of range, not a number or time, too long
+		return rowFault
+	case 1265, 1300, 1366, 1411, 3988: // 01000 and HY000: a value cut, its bytes no text of the character set, of another type
+		return rowFault
+	case mysqlCheck, mariaCheck: // HY000 and 23000: a CHECK constraint
+		return rowFault
 	}
-	return rowFault
+	switch class {
+	case "22", "23":
+		return rowFault
+	case "40": // rolled back, by a deadlock, a conflict between nodes or a plugin
+		return tryAgain
+	}
+	return down
 }
 
-// judgeSQLite goes by the primary code. SQLITE_ERROR covers everything wrong with a statement; ours are fixed, so only what
-// it says of the schema is the database's.
-func judgeSQLite(err *modernc.Error) verdict {
-	switch err.Code() {
+// judgeSQLite goes by the primary code. SQLITE_ERROR covers everything wrong with a statement or its schema; ours are fixed.
+func judgeSQLite(code int) verdict {
+	switch code {
 	case sqlitePrimaryKey, sqliteUnique:
 		return duplicateKey
+	case 531, 1043, 2323, 2835: // constraints of a commit hook, a function, a virtual table, a pinned row: none is a column's
+		return down
 	}
-	switch err.Code() & 0xff {
+	switch code & 0xff {
 	case 5, 6: // BUSY, LOCKED
 		return tryAgain
-	case 3, 4, 7, 8, 9, 10, 11, 13, 14, 15, 17, 22, 23, 26: // PERM to NOTADB: file, disk, memory, interrupt
-		return down
-	case 1:
-		if strings.Contains(err.Error(), "no such table") || strings.Contains(err.Error(), "no such column") {
-			return down
-		}
+	case 18, 19, 20: // TOOBIG, CONSTRAINT, MISMATCH
+		return rowFault
 	}
-	return rowFault
+	return down
+}
+
+// tooLarge knows the codes of a statement that exceeds a limit of the server, and would not if it carried fewer rows.
+func tooLarge(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return strings.HasPrefix(pg.Code, "54")
+	}
+	var my *mysql.MySQLError
+	if errors.As(err, &my) {
+		return my.Number == 1153 || my.Number == 1390 || my.Number == 1436
+	}
+	return errors.Is(err, mysql.ErrPktTooLarge)
 }

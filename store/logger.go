@@ -54,7 +54,7 @@ func (q queryLogger) Trace(ctx context.Context, begin time.Time, statement func(
 		q.log.WarnContext(ctx, "store: slow statement", attrs...)
 		return
 	}
-	q.log.WarnContext(ctx, "store: statement failed", append(attrs, "error", errorCode(err))...)
+	q.log.WarnContext(ctx, "store: statement failed", append(attrs, "error", Code(err))...)
 }
 
 // ParamsFilter keeps gorm from writing values into the statement it shows.

@@ -18,6 +18,7 @@ import (
 // MySQL's and MariaDB's error numbers for what a row did wrong.
 const (
 	mysqlDuplicate       = 1062
+	mysqlDuplicateNamed  = 1586
 	mysqlForeignKeyOwner = 1451
 	mysqlForeignKey      = 1452
 	mysqlCheck           = 3819
@@ -65,7 +66,7 @@ func mysqlPool(cfg Config, migrations bool) (*sql.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sql.OpenDB(readCommitted{connector}), nil
+	return newSessions(time.Now).openMySQL(readCommitted{connector}), nil
 }
 
 func mysqlTimeouts(dsn *driverpkg.Config, tx time.Duration, migrations bool) {
@@ -122,7 +123,7 @@ func (mysqlTranslator) Translate(err error) error {
 		return err
 	}
 	switch e.Number {
-	case mysqlDuplicate:
+	case mysqlDuplicate, mysqlDuplicateNamed:
 		return fmt.Errorf("%w: %w", gorm.ErrDuplicatedKey, err)
 	case mysqlForeignKeyOwner, mysqlForeignKey:
 		return fmt.Errorf("%w: %w", gorm.ErrForeignKeyViolated, err)

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/stdlib"
 	"gorm.io/driver/postgres"
 	"gorm.io/gorm"
 )
@@ -61,7 +60,7 @@ func postgresPool(cfg Config, migrations bool) (*sql.DB, error) {
 	if !strings.Contains(cfg.DSN, "statement_cache_capacity") {
 		pg.StatementCacheCapacity = preparedStatements
 	}
-	return stdlib.OpenDB(*pg), nil
+	return newSessions(time.Now).openPostgres(*pg), nil
 }
 
 // encryptPostgres also covers the further hosts of the DSN, and the second try without TLS of a weaker sslmode.

@@ -148,7 +148,13 @@ type DatabaseServer struct {
 // PrivateMySQL starts a MariaDB of the test's own, which takes some seconds.
 func PrivateMySQL(t testing.TB) *DatabaseServer {
 	t.Helper()
-	server, err := servers.MySQL(t.Context())
+	return PrivateMySQLWith(t)
+}
+
+// PrivateMySQLWith is PrivateMySQL with extra arguments of the server, such as "--log-bin=bin", which win.
+func PrivateMySQLWith(t testing.TB, extra ...string) *DatabaseServer {
+	t.Helper()
+	server, err := servers.MySQLWith(t.Context(), extra...)
 	h := own(t, server, err)
 	return h.with(Database{Driver: "mysql", DSN: servers.MySQLDSN(server, "")})
 }
