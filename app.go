@@ -289,12 +289,21 @@ func (a *App) receipts() (*gateway.Receipts, error) {
 }
 
 func (a *App) checks() []gateway.Check {
-	return []gateway.Check{
+	checks := []gateway.Check{
 		{Name: "redis", Ask: a.redis.Ping},
 		{Name: "durability", Ask: func(context.Context) error { return a.promise.Kept() }, Note: a.promise.Level},
 		{Name: "database", Ask: a.db.Ping},
 		{Name: "lines", Ask: a.book.Ready},
 	}
+	if a.consumer == nil {
+		return checks
+	}
+	return append(checks, gateway.Check{Name: "draining", Ask: func(context.Context) error {
+		if pause, ok := a.consumer.Paused(); ok {
+			return pause
+		}
+		return nil
+	}})
 }
 
 // Start runs the loops and serves. When it returns without an error the

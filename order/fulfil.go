@@ -55,14 +55,14 @@ func NewFulfiller(db *store.DB, catalog *inventory.Catalog, book *inventory.Book
 func (f *Fulfiller) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
 	sale, err := f.sale(ctx, b.Sale)
 	if err != nil {
-		return nil, err
+		return nil, faultOf(err)
 	}
 	tickets, ordered := split(b.Tickets)
 	if len(tickets) == 0 {
 		return ordered, nil
 	}
 	outcomes, err := f.parts(ctx, claim{sale: sale, epoch: b.Epoch, ledger: b.Ledger}, tickets)
-	return append(outcomes, ordered...), err
+	return append(outcomes, ordered...), faultOf(err)
 }
 
 // parts fulfils tickets together, or, when they do not fit as a whole, each
@@ -77,7 +77,7 @@ func (f *Fulfiller) parts(ctx context.Context, c claim, tickets []queue.Ticket) 
 		return []queue.Outcome{one}, nil
 	}
 	outcomes, err := f.fulfil(ctx, c, tickets)
-	if err == nil || blameless(err) {
+	if err == nil || blameless(err) && !store.TooLarge(err) {
 		return outcomes, err
 	}
 	f.log.Info("batch did not fit as a whole: halving it", "sale", c.sale.ID, "tickets", len(tickets), "error", err)
@@ -104,32 +104,14 @@ func (f *Fulfiller) alone(ctx context.Context, c claim, t queue.Ticket) (queue.O
 		return f.fail(ctx, c.sale, c.epoch, t, ReasonLimit, queue.OpFail)
 	}
 	f.log.Error("ticket failed: it is tried again", "sale", c.sale.ID, "order", t.ID, "attempts", t.Attempts+1, "error", err)
-	return queue.Outcome{ID: t.ID, Op: queue.OpRetry, Reason: err.Error()}, nil
+	return queue.Outcome{ID: t.ID, Op: queue.OpRetry, Reason: err.Error(), Code: store.Code(err)}, nil
 }
 
-// blameless reports an error that no ticket has caused. Tickets of a line that
-// was loaded anew go back: whoever claims them next has the new epoch.
+// blameless reports an error that is not provably a ticket's: neither its row's
+// own, nor a rule of the sale. Tickets of a line that was loaded anew go back:
+// whoever claims them next has the new epoch.
 func blameless(err error) bool {
-	return store.Unavailable(err) || errors.Is(err, inventory.ErrStale) || errors.Is(err, inventory.ErrBehind)
-}
-
-// Bury implements queue.Handler: it records tickets as failed unless their
-// orders exist.
-func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
-	sale, err := f.sale(ctx, b.Sale)
-	if err != nil {
-		return nil, err
-	}
-	outcomes := make([]queue.Outcome, 0, len(b.Tickets))
-	for _, t := range b.Tickets {
-		f.log.Error("ticket dead-lettered", "sale", b.Sale, "order", t.ID, "reason", reason)
-		one, err := f.fail(ctx, sale, b.Epoch, t, ReasonGaveUp, queue.OpDead)
-		if err != nil {
-			return outcomes, err
-		}
-		outcomes = append(outcomes, one)
-	}
-	return outcomes, nil
+	return !store.RowFault(err) && !errors.Is(err, inventory.ErrShort) && !errors.Is(err, errOverLimit)
 }
 
 func (f *Fulfiller) sale(ctx context.Context, id string) (inventory.Sale, error) {
@@ -178,6 +160,9 @@ func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket)
 		killpoint.Pass("tx.before-commit")
 		return checkLimit(tx, c.sale, result)
 	})
+	if errors.Is(err, inventory.ErrStale) {
+		err = fmt.Errorf("%w: %w", queue.ErrOutdated, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("fulfil %d tickets of %s: %w", len(tickets), c.sale.ID, err)
 	}
@@ -320,48 +305,4 @@ func (f *Fulfiller) insertFailed(tx *gorm.DB, sale inventory.Sale, epoch int64, 
 		rows[i] = f.failedRow(sale, epoch, t, ReasonLimit, tag)
 	}
 	return f.insert(tx, rows, map[string]Row{})
-}
-
-func (f *Fulfiller) failedRow(sale inventory.Sale, epoch int64, t queue.Ticket, reason, tag string) Row {
-	r := f.row(sale, epoch, t, tag)
-	if t.State == queue.Queued {
-		r.Slot, r.Status, r.Reason, r.ConfirmedAt, r.PayBy, r.EndedAt = nil, Failed, reason, 0, 0, f.now().UnixMilli()
-	}
-	return r
-}
-
-// fail records one ticket as failed, unless its order exists after all. The
-// error is a fault of the database.
-func (f *Fulfiller) fail(ctx context.Context, sale inventory.Sale, epoch int64, t queue.Ticket, reason string, op queue.Op) (queue.Outcome, error) {
-	outcome, event := queue.Outcome{ID: t.ID, Op: op, Reason: reason}, notify.EventFailed
-	if t.State != queue.Queued {
-		outcome, event = queue.Outcome{ID: t.ID, Op: queue.OpClose}, endingOf(t)
-	}
-	err := f.db.Tx(ctx, func(tx *gorm.DB) error {
-		tag := newTag(f.now(), f.instance)
-		stored := map[string]Row{}
-		if err := f.insert(tx, []Row{f.failedRow(sale, epoch, t, reason, tag)}, stored); err != nil {
-			return err
-		}
-		if r := stored[t.ID]; r.BatchID != tag {
-			outcome = known(t, r)
-			return nil
-		}
-		return notify.Insert(tx, newsOf(t, sale.ID, event, f.channels, f.now()))
-	})
-	if store.Unavailable(err) {
-		return outcome, fmt.Errorf("record ticket %s as failed: %w", t.ID, err)
-	}
-	if err != nil && t.Email+t.Phone != "" {
-		// The contact may be what the database refuses; without it the owner can still look the order up.
-		t.Email, t.Phone = "", ""
-		return f.fail(ctx, sale, epoch, t, reason, op)
-	}
-	if err != nil {
-		// Not even the failure can be written: the dead letter is all that is left of it.
-		f.log.Error("failed ticket not recorded in the database", "sale", sale.ID, "order", t.ID, "error", err)
-		return queue.Outcome{ID: t.ID, Op: queue.OpDead, Reason: reason}, nil
-	}
-	f.told()
-	return outcome, nil
 }

@@ -186,8 +186,11 @@ func TestBadTicketHurtsOnlyItself(t *testing.T) {
 		spoil := map[string]func(*queue.Ticket){
 			"long e-mail": func(t *queue.Ticket) { t.Email = strings.Repeat("x", 300) },
 			"long user":   func(t *queue.Ticket) { t.User = strings.Repeat("u", 200) },
+			"long locale": func(t *queue.Ticket) { t.Locale = strings.Repeat("l", 30) },
+			"long print":  func(t *queue.Ticket) { t.Fingerprint = strings.Repeat("f", 30) },
 		}
 		if w.db.Driver == store.Postgres {
+			spoil["NUL in the user"] = func(t *queue.Ticket) { t.User = "a\x00b" }
 			spoil["NUL byte"] = func(t *queue.Ticket) { t.Email = "a\x00b" }
 		}
 		if w.db.Driver != store.SQLite {
@@ -209,10 +212,10 @@ func TestBadTicketHurtsOnlyItself(t *testing.T) {
 			buried, err := w.fulfiller.Bury(w.ctx, alone, "gave up after 5 attempts")
 			require.NoError(w.t, err)
 			require.Equal(w.t, queue.Outcome{ID: bad.ID, Op: queue.OpDead, Reason: order.ReasonGaveUp}, timeless(buried[0]))
-			if name != "long user" {
-				require.Equal(w.t, order.Failed, w.rows()[bad.ID].Status, "%s: its owner can learn its fate from the database", name)
-				require.Equal(w.t, order.ReasonGaveUp, w.rows()[bad.ID].Reason)
-			}
+			row := w.rows()[bad.ID]
+			require.Equal(w.t, order.Failed, row.Status, "%s: its owner can learn its fate from the database", name)
+			require.Equal(w.t, order.ReasonGaveUp, row.Reason)
+			require.Equal(w.t, name != "long user" && name != "NUL in the user", row.UserID == bad.User, name)
 			outcomes[bad.ID] = buried[0]
 			w.settle(b, outcomes)
 		}

@@ -33,7 +33,7 @@ func NewJournal(next queue.PartyHandler, lines *queue.Lines, instance string, lo
 func (j *Journal) Handle(ctx context.Context, b queue.Batch) (outcomes []queue.Outcome, err error) {
 	from, panicked := j.now(), true
 	defer func() {
-		if panicked {
+		if panicked && !b.Shared {
 			j.note(ctx, b, from, allOf(b, stepPanicked))
 		}
 	}()
@@ -72,14 +72,17 @@ func allOf(b queue.Batch, what string) map[string]queue.Step {
 }
 
 // notable leaves out what succeeded at the first attempt, and tickets that go
-// back unchanged because a store is away: that is nothing of their own.
+// back unchanged because a store is away, or every ticket fails alike: that is
+// nothing of their own.
 func (j *Journal) notable(b queue.Batch, outcomes []queue.Outcome) map[string]queue.Step {
 	var steps map[string]queue.Step
 	for _, o := range outcomes {
 		what := ""
 		switch o.Op {
 		case queue.OpRetry:
-			what = "retried"
+			if !b.Shared {
+				what = "retried"
+			}
 		case queue.OpFail:
 			what = "failed"
 		case queue.OpDead:

@@ -8,6 +8,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -45,6 +46,9 @@ type Consumer struct {
 	pool    *ants.PoolWithFuncGeneric[turn]
 	ready   *readySet
 	brake   *brake
+	pauses  *pauses
+	common  *commonFault
+	others  atomic.Int64 // claims while every ticket fails alike
 	tuning  *tuning
 	pace    *pace
 	turns   *turns
@@ -60,7 +64,8 @@ const sweepEvery = 250 * time.Millisecond
 func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []string, h Handler, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Consumer, error) {
 	c := &Consumer{
 		cfg: cfg, lines: lines, sales: sales, handler: h, log: log, now: now,
-		ready: newReadySet(), brake: newBrake(now), tuning: newTuning(cfg), pace: newPace(cfg.Lease), turns: newTurns(), stop: make(chan struct{}),
+		ready: newReadySet(), brake: newBrake(now), pauses: newPauses(now), common: newCommonFault(now),
+		tuning: newTuning(cfg), pace: newPace(cfg.Lease), turns: newTurns(), stop: make(chan struct{}),
 	}
 	c.party, _ = h.(PartyHandler)
 	pool, err := ants.NewPoolWithFuncGeneric(size.Size, c.work, ants.WithLogger(antsLog{log}))
@@ -143,7 +148,11 @@ func (c *Consumer) work(t turn) {
 
 // workLine claims a batch of one line, runs it and settles it, as one of most workers.
 func (c *Consumer) workLine(sale string, most int) {
-	if c.tuning.holds(sale) || !c.turns.enter(sale, most) {
+	if c.tuning.holds(sale) {
+		c.resume(inSale(sale))
+		return
+	}
+	if !c.turns.enter(sale, most) {
 		return
 	}
 	leave := sync.OnceFunc(func() {
@@ -161,9 +170,10 @@ func (c *Consumer) workLine(sale string, most int) {
 	line := c.lines.Of(sale)
 	parts, err := c.claim(ctx, line)
 	if err != nil {
-		c.fault("claim", err, sale)
+		c.fault(PausedByRedis, err, sale)
 		return
 	}
+	c.resume(func(p Pause) bool { return p.Sale == sale && (len(parts) == 0 || ofRedis(p)) })
 	if len(parts) == 0 {
 		return
 	}
@@ -184,7 +194,7 @@ func (c *Consumer) workLine(sale string, most int) {
 // that Redis is never busy with one for long, but run together.
 func (c *Consumer) claim(ctx context.Context, line *Line) ([]Batch, error) {
 	most := c.pace.bound(int(c.tuning.batch.Load()))
-	first, err := line.claim(ctx, uuid.NewString(), c.pace.first(most, c.cfg.MaxAttempts), c.cfg.Lease)
+	first, err := c.claimFirst(ctx, line, c.pace.first(most, c.cfg.MaxAttempts))
 	if err != nil || first.size() == 0 {
 		return nil, err
 	}
@@ -200,6 +210,19 @@ func (c *Consumer) claim(ctx context.Context, line *Line) ([]Batch, error) {
 		parts, left = append(parts, next), left-next.size()
 	}
 	return parts, nil
+}
+
+// claimFirst takes suspects before others. While every ticket fails alike it takes
+// others first in every second claim: one of them may show that only the suspects do.
+func (c *Consumer) claimFirst(ctx context.Context, line *Line, p Portion) (Batch, error) {
+	if c.common.stands() && c.others.Add(1)%2 == 0 {
+		plain := p
+		plain.Suspects = 0
+		if b, err := line.claim(ctx, uuid.NewString(), plain, c.cfg.Lease); err != nil || b.size() > 0 {
+			return b, err
+		}
+	}
+	return line.claim(ctx, uuid.NewString(), p, c.cfg.Lease)
 }
 
 // finish runs a claimed batch and settles its parts.
@@ -219,10 +242,21 @@ func (c *Consumer) finish(ctx, held context.Context, line *Line, parts []Batch) 
 	c.metrics.ran(len(whole.Tickets), took)
 	c.pace.ended(whole.size(), took, fault == nil)
 	if fault != nil {
-		c.fault("fulfil", fault, whole.Sale)
+		c.fault(reasonOf(fault), fault, whole.Sale)
 		return
 	}
 	c.brake.release()
+	if len(whole.Tickets) > 0 {
+		c.resume(anyPause)
+	}
+}
+
+// reasonOf names what a batch failed for.
+func reasonOf(fault error) string {
+	if errors.Is(fault, ErrCommon) {
+		return PausedByAll
+	}
+	return PausedByDatabase
 }
 
 // join makes the parts of a batch one, under the name of the first.
@@ -242,15 +276,6 @@ func join(parts []Batch) Batch {
 	return whole
 }
 
-// fault pauses all draining for a moment: what failed is shared by all tickets.
-func (c *Consumer) fault(doing string, err error, sales ...string) {
-	pause := c.brake.hold()
-	c.log.Warn("draining paused", "sale", sales[0], "lines", len(sales), "doing", doing, "for", pause, "error", err)
-	for _, sale := range sales {
-		c.ready.add(sale)
-	}
-}
-
 // unreadable answers what cannot be read as a ticket.
 func (c *Consumer) unreadable(b Batch) []Outcome {
 	var outcomes []Outcome
@@ -267,6 +292,7 @@ func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault 
 	if len(b.Tickets) == 0 {
 		return nil, nil
 	}
+	b.Shared = c.common.stands()
 	answers, err := c.handle(ctx, b)
 	var crash *panicError
 	switch {
@@ -274,22 +300,25 @@ func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault 
 		c.log.Error("a batch panicked", "sale", b.Sale, "tickets", len(b.Tickets), "panic", crash.value, "stack", crash.stack)
 		answers = c.retryAll(b)
 	case err != nil:
-		answers, fault = nil, err
+		return complete(b, nil), err
 	}
-	return complete(b, answers), fault
+	answers = complete(b, answers)
+	if fault = c.common.learn(b, answers); fault != nil {
+		uncounted(b, answers)
+	}
+	return answers, fault
 }
 
+// handle gives a batch to the handler, or to its Bury when its one ticket has failed too often.
 func (c *Consumer) handle(ctx context.Context, b Batch) (outcomes []Outcome, err error) {
-	// ants would only log a panic and lose the batch until its lease ends.
-	defer func() {
-		if v := recover(); v != nil {
-			outcomes, err = nil, &panicError{value: v, stack: string(debug.Stack())}
-		}
-	}()
-	if b.Solo && b.Tickets[0].Attempts >= c.cfg.MaxAttempts {
-		return c.handler.Bury(ctx, b, fmt.Sprintf("gave up after %d attempts", b.Tickets[0].Attempts))
+	last := b.Solo && b.Tickets[0].Attempts >= c.cfg.MaxAttempts
+	if last && !c.common.possible() && !c.common.pardons() {
+		return c.bury(ctx, b)
 	}
-	outcomes, err = c.handler.Handle(ctx, b)
+	outcomes, err = c.attempt(ctx, b)
+	if last && !c.common.possible() && failedAlone(outcomes, err) {
+		return c.bury(ctx, b)
+	}
 	for i := range outcomes {
 		if outcomes[i].Op == OpRetry && outcomes[i].Delay == 0 {
 			outcomes[i].Delay = c.delay(b)
@@ -298,12 +327,40 @@ func (c *Consumer) handle(ctx context.Context, b Batch) (outcomes []Outcome, err
 	return outcomes, err
 }
 
+// failedAlone reports whether an attempt of one ticket counts against it.
+func failedAlone(outcomes []Outcome, err error) bool {
+	var crash *panicError
+	return errors.As(err, &crash) || err == nil && len(outcomes) == 1 && outcomes[0].Op == OpRetry
+}
+
+// attempt calls the handler, whose panic becomes an error: ants would only log it and lose the batch until its lease ends.
+func (c *Consumer) attempt(ctx context.Context, b Batch) (outcomes []Outcome, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			outcomes, err = nil, &panicError{value: v, stack: string(debug.Stack())}
+		}
+	}()
+	return c.handler.Handle(ctx, b)
+}
+
+func (c *Consumer) bury(ctx context.Context, b Batch) (outcomes []Outcome, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			outcomes, err = nil, &panicError{value: v, stack: string(debug.Stack())}
+		}
+	}()
+	return c.handler.Bury(ctx, b, fmt.Sprintf("gave up after %d attempts", b.Tickets[0].Attempts))
+}
+
 // retryAll sends each ticket of a crashed batch to run alone: at once when it
 // had company, since at most one of them is to blame, later when it had none.
 func (c *Consumer) retryAll(b Batch) []Outcome {
 	outcomes := make([]Outcome, len(b.Tickets))
 	for i, t := range b.Tickets {
 		outcomes[i] = Outcome{ID: t.ID, Op: OpRetry, Delay: c.delay(b)}
+		if b.Solo {
+			outcomes[i].Code = panicCode
+		}
 	}
 	return outcomes
 }

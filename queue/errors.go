@@ -20,6 +20,7 @@ var (
 	ErrFull       = errors.New("the line is at its cap")
 	ErrSoldOut    = errors.New("not enough units left")
 	ErrNotReady   = errors.New("the line is not ready: it is missing or being rebuilt")
+	ErrOutdated   = errors.New("the line was loaded anew since the batch was claimed")
 	ErrFenced     = errors.New("the batch's lease has gone: another worker has it")
 	ErrBusy       = errors.New("a worker has the ticket right now")
 	ErrUnknown    = errors.New("no such order in this line")

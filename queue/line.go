@@ -61,6 +61,7 @@ type Batch struct {
 	Solo     bool  // one suspect, to be run alone
 	Left     int64 // tickets that still wait in the line
 	Ledger   int64 // newest change of the ledger that the line knew of: what this batch takes must come later
+	Shared   bool  // every ticket fails alike just now: what happens to these counts against none of them
 	Tickets  []Ticket
 	Poisoned []Poison // listed ids that are not tickets
 }
@@ -171,8 +172,10 @@ type Outcome struct {
 	ID     string
 	Op     Op
 	Reason string        // OpFail, OpDead; with OpRetry for the order's history only
+	Code   string        // OpRetry: what went wrong, the same for all to whom the same happened; empty: not known
 	State  State         // OpEnded
 	Delay  time.Duration // OpRetry
+	Join   bool          // OpBack: into the line, also if it came alone
 	Pay    time.Time     // OpConfirm: when it must be paid, zero means never; OpPaid: when it was
 	At     time.Time     // OpConfirm, OpPaid (when it was confirmed), OpFail, OpEnded: by the database; zero means now
 	Ledger int64         // the change of the ledger that took its units; 0: none did
@@ -239,7 +242,7 @@ func (o Outcome) value(suspects bool) any {
 		return string(o.State)
 	case o.Op == OpRetry:
 		return o.Delay.Milliseconds()
-	case o.Op == OpBack && suspects:
+	case o.Op == OpBack && suspects && !o.Join:
 		return "suspect"
 	case o.Op == OpBack:
 		return "wait"

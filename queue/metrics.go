@@ -12,6 +12,7 @@ type consumerMetrics struct {
 	wait, fulfil, size prometheus.Histogram
 	ended              *prometheus.CounterVec
 	recovered          prometheus.Counter
+	pauses             *prometheus.CounterVec
 }
 
 func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneric[turn], c *Consumer) *consumerMetrics {
@@ -26,12 +27,20 @@ func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneri
 		recovered: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_leases_recovered_total",
 			Help: "Batches taken over because their worker did not settle them within the lease."}),
 	}
+	m.pauses = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_draining_pauses_total",
+		Help: "Pauses of draining, 50 ms to 2 s each, by what failed: redis, database, tickets (every one fails alike)."}, []string{"reason"})
+	for _, reason := range pauseReasons() {
+		m.pauses.WithLabelValues(reason)
+		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_draining_paused",
+			Help:        "1 from a fault that keeps the workers of this process from draining until a batch goes through, by what failed.",
+			ConstLabels: prometheus.Labels{"reason": reason}}, func() float64 { return c.pausedBy(reason) }))
+	}
 	workers := func(state string, count func() int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_pool_workers", Help: "Workers of the pool by state.",
 			ConstLabels: prometheus.Labels{"state": state}}, func() float64 { return float64(count()) })
 	}
 	reg.MustRegister(drainCollector{c})
-	reg.MustRegister(m.wait, m.fulfil, m.size, m.recovered, workers("running", pool.Running), workers("free", pool.Free))
+	reg.MustRegister(m.wait, m.fulfil, m.size, m.recovered, m.pauses, workers("running", pool.Running), workers("free", pool.Free))
 	return m
 }
 

@@ -65,7 +65,7 @@ func (c *Consumer) workParty(sales []string) {
 	defer cancel()
 	batches, err := c.lines.claimEach(ctx, entered, uuid.NewString(), Portion{Most: partyTickets, Least: partyTickets, Share: 1, Suspects: 1}, c.cfg.Lease)
 	if err != nil {
-		c.fault("claim", err, entered...)
+		c.fault(PausedByRedis, err, entered...)
 	}
 	if len(batches) > 0 {
 		killpoint.Pass("claim.done")
@@ -150,6 +150,8 @@ func (c *Consumer) finishParty(ctx, held context.Context, party []Batch) {
 	c.metrics.ran(tickets, took)
 	c.pace.ended(tickets, took, true)
 	c.brake.release()
+	c.common.succeeded()
+	c.resume(anyPause)
 }
 
 func ticketsOf(party []Batch) (n int) {

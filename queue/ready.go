@@ -144,15 +144,17 @@ const (
 
 func newBrake(now func() time.Time) *brake { return &brake{now: now} }
 
-func (b *brake) hold() time.Duration {
+// hold begins a pause, and reports how long it is and whether it is fresh:
+// workers that fail together count once.
+func (b *brake) hold() (pause time.Duration, fresh bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	// Workers that fail together count once.
 	if now := b.now(); now.After(b.until) {
 		b.pause = min(max(2*b.pause, firstPause), mostPause)
 		b.until = now.Add(b.pause)
+		return b.pause, true
 	}
-	return b.pause
+	return b.pause, false
 }
 
 func (b *brake) release() {

@@ -54,6 +54,7 @@ func (c *Consumer) sweepLines(ctx context.Context, sales []string) error {
 	if err != nil {
 		return err
 	}
+	c.resume(ofRedis)
 	for i, sale := range sales {
 		if err := c.doChores(ctx, c.lines.Of(sale), found[i]); err != nil {
 			return err

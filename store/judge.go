@@ -62,6 +62,38 @@ func Code(err error) string {
 	return err.Error()
 }
 
+// Describe says what a database has refused in its own words, for operators, or by its code alone where the words may
+// repeat a row's values. Errors without a code are described by what lies deepest in them.
+func Describe(err error) string {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && judge(err) == down {
+		return Code(err) + ": " + pg.Message
+	}
+	var my *mysql.MySQLError
+	// Vitess answers all that it does not know with 1105, and repeats the statement with its values.
+	if errors.As(err, &my) && judge(err) == down && my.Number != 1105 {
+		return Code(err) + ": " + my.Message
+	}
+	if judge(err) != unknown {
+		return Code(err)
+	}
+	for {
+		switch inner := err.(type) {
+		case interface{ Unwrap() error }:
+			if next := inner.Unwrap(); next != nil {
+				err = next
+				continue
+			}
+		case interface{ Unwrap() []error }:
+			if all := inner.Unwrap(); len(all) > 0 && all[len(all)-1] != nil {
+				err = all[len(all)-1]
+				continue
+			}
+		}
+		return err.Error()
+	}
+}
+
 // unencodable knows the one refusal of a value that pgx itself makes, before the server sees it: a number too large for
 // the parameter's type. It has no type of its own.
 func unencodable(err error) bool { return strings.Contains(err.Error(), "failed to encode args[") }

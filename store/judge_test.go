@@ -1,6 +1,7 @@
 package store
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -181,6 +182,19 @@ func TestCodesHoldNoValues(t *testing.T) {
 	require.Equal(t, "mysql 1366", Code(fmt.Errorf("x: %w", &mysql.MySQLError{Number: 1366, Message: "ann@example.com"})))
 	require.Equal(t, "postgres 22001", Code(&pgconn.PgError{Code: "22001", Detail: "ann@example.com"}))
 	require.NotContains(t, Code(errors.New("failed to encode args[0]: unable to encode ann@example.com")), "@example")
+}
+
+func TestDescriptionsHoldNoValues(t *testing.T) {
+	t.Parallel()
+	say := func(number uint16, text string) error {
+		return fmt.Errorf("fulfil: %w", &mysql.MySQLError{Number: number, Message: text})
+	}
+	require.Equal(t, "mysql 1665: no format", Describe(say(1665, "no format")))
+	require.Equal(t, "mysql 1366", Describe(say(1366, "ann")))
+	require.Equal(t, "mysql 1062", Describe(say(1062, "ann")))
+	require.Equal(t, "mysql 1105", Describe(say(1105, "insert into orders values (ann)")))
+	require.Equal(t, "postgres 53100: disk full", Describe(&pgconn.PgError{Code: "53100", Message: "disk full"}))
+	require.Equal(t, "context deadline exceeded", Describe(fmt.Errorf("a: %w", errors.Join(errors.New("b"), context.DeadlineExceeded))))
 }
 
 func TestTooLarge(t *testing.T) {

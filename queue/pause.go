@@ -1,0 +1,153 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Why workers do not drain, as metrics and readiness name it.
+const (
+	PausedByRedis    = "redis"    // it cannot be asked, or refuses
+	PausedByDatabase = "database" // it cannot be asked, or refuses what no ticket has caused
+	PausedByAll      = "tickets"  // every ticket fails alike
+)
+
+// pauseReasons lists them.
+func pauseReasons() []string { return []string{PausedByRedis, PausedByDatabase, PausedByAll} }
+
+// Pause is why the workers of a process do not drain.
+type Pause struct {
+	Reason string    // one of PausedByRedis, PausedByDatabase, PausedByAll
+	Cause  string    // what was said, one line of at most 300 bytes, without a ticket's data
+	Sale   string    // of the batch that met it last
+	Since  time.Time // by the consumer's clock
+}
+
+// Error describes the pause in one line.
+func (p Pause) Error() string {
+	return fmt.Sprintf("%s: %s (sale %s, since %s)", p.Reason, p.Cause, p.Sale, p.Since.UTC().Format(time.RFC3339))
+}
+
+// Causer is an error that can say what happened without the data of a ticket.
+type Causer interface{ Cause() string }
+
+// causeOf shortens what an error says to one line.
+func causeOf(err error) string {
+	text := err.Error()
+	var causer Causer
+	if errors.As(err, &causer) {
+		text = causer.Cause()
+	}
+	text = strings.Join(strings.Fields(text), " ")
+	if len(text) > mostCause {
+		text = strings.ToValidUTF8(text[:mostCause], "")
+	}
+	return text
+}
+
+const (
+	mostCause  = 300
+	mostCauses = 16 // of one pause that are logged
+)
+
+// pauses remembers why draining pauses, from the first fault until something
+// shows that it goes on. Safe for concurrent use.
+type pauses struct {
+	mu      sync.Mutex
+	now     func() time.Time
+	current *Pause
+	logged  map[string]bool
+}
+
+func newPauses(now func() time.Time) *pauses { return &pauses{now: now, logged: map[string]bool{}} }
+
+// begin notes a fault, and reports whether its cause is new within this pause.
+func (p *pauses) begin(reason, sale string, err error) (pause Pause, news bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	since := p.now()
+	if p.current != nil {
+		since = p.current.Since
+	}
+	pause = Pause{Reason: reason, Cause: causeOf(err), Sale: sale, Since: since}
+	p.current = &pause
+	key := reason + "\n" + pause.Cause
+	if p.logged[key] || len(p.logged) >= mostCauses {
+		return pause, false
+	}
+	p.logged[key] = true
+	return pause, true
+}
+
+// end ends the pause if it is one of those that is says, and returns it.
+func (p *pauses) end(is func(Pause) bool) (Pause, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current == nil || !is(*p.current) {
+		return Pause{}, false
+	}
+	ended := *p.current
+	p.current = nil
+	clear(p.logged)
+	return ended, true
+}
+
+func (p *pauses) get() (Pause, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.current == nil {
+		return Pause{}, false
+	}
+	return *p.current, true
+}
+
+// Paused returns why the workers of this process do not drain; false while
+// nothing keeps them from it. An operator's stop is no pause.
+func (c *Consumer) Paused() (Pause, bool) { return c.pauses.get() }
+
+// pausedBy is 1 while the workers do not drain for this reason.
+func (c *Consumer) pausedBy(reason string) float64 {
+	if p, ok := c.pauses.get(); ok && p.Reason == reason {
+		return 1
+	}
+	return 0
+}
+
+// fault pauses all draining for a moment: what failed is shared by all tickets.
+// It is logged once for each cause until draining goes on.
+func (c *Consumer) fault(reason string, err error, sales ...string) {
+	pause, fresh := c.brake.hold()
+	defer func() {
+		for _, sale := range sales {
+			c.ready.add(sale)
+		}
+	}()
+	if errors.Is(err, ErrOutdated) { // no store's fault: whoever claims next has the line's new epoch
+		c.log.Info("batch goes back", "sale", sales[0], "for", pause, "error", err)
+		return
+	}
+	if fresh {
+		c.metrics.pauses.WithLabelValues(reason).Inc()
+	}
+	if p, news := c.pauses.begin(reason, sales[0], err); news {
+		c.log.Warn("draining pauses, and is tried again and again", "reason", reason, "cause", p.Cause, "sale", p.Sale, "lines", len(sales))
+	}
+}
+
+// resume says that a pause is over, if it is one that is says.
+func (c *Consumer) resume(is func(Pause) bool) {
+	if p, ok := c.pauses.end(is); ok {
+		c.log.Info("draining goes on", "reason", p.Reason, "cause", p.Cause, "paused_for", c.now().Sub(p.Since))
+	}
+}
+
+func anyPause(Pause) bool { return true }
+
+// ofRedis is for what shows that Redis answers.
+func ofRedis(p Pause) bool { return p.Reason == PausedByRedis }
+
+// inSale is for what shows that a line has nothing that could fail.
+func inSale(sale string) func(Pause) bool { return func(p Pause) bool { return p.Sale == sale } }
