@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"sluice/order"
 )
 
 // deadView is a dead letter as operators see it.
@@ -25,7 +27,7 @@ type deadView struct {
 
 func newDeadCommand(c *cli) *cobra.Command {
 	cmd := newGroup("dead", "Look after tickets that were given up on",
-		"  sluice dead list --sale summer\n  sluice dead requeue --sale summer --reason 'database is well again' ORDER",
+		"  sluice dead list --sale summer\n  sluice dead requeue --sale summer --reason 'database is well again' --all",
 		newDeadListCommand(c), newDeadShowCommand(c),
 		newDeadActionCommand(c, "requeue", "Try a dead letter again", "It needs a unit and its shopper's slot again; its attempts are forgotten."),
 		newDeadActionCommand(c, "drop", "Forget a dead letter", "Its order stays failed; its units are back on sale already."))
@@ -36,10 +38,11 @@ func newDeadCommand(c *cli) *cobra.Command {
 func newDeadListCommand(c *cli) *cobra.Command {
 	var sale string
 	var skip, limit int
+	var filter deadFilter
 	cmd := &cobra.Command{
 		Use:     "list",
 		Short:   "List the dead letters of a sale, newest first",
-		Example: "  sluice dead list --sale summer --limit 100",
+		Example: "  sluice dead list --sale summer --limit 100 --reason internal_error",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := checkSaleID(sale); err != nil {
@@ -48,8 +51,12 @@ func newDeadListCommand(c *cli) *cobra.Command {
 			if limit < 1 || limit > 100 || skip < 0 {
 				return badUsage("--limit must be between 1 and 100 and --skip 0 or more, got %d and %d", limit, skip)
 			}
+			if err := filter.check(); err != nil {
+				return err
+			}
+			query := filter.query(url.Values{"limit": {strconv.Itoa(limit)}, "skip": {strconv.Itoa(skip)}})
 			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error {
-				text, err := o.get(ctx, deadPath(sale, "")+"?limit="+strconv.Itoa(limit)+"&skip="+strconv.Itoa(skip))
+				text, err := o.get(ctx, deadPath(sale, "")+"?"+query.Encode())
 				if err != nil {
 					return aboutSale(sale, err)
 				}
@@ -60,6 +67,7 @@ func newDeadListCommand(c *cli) *cobra.Command {
 	cmd.Flags().StringVar(&sale, "sale", "", "the sale (required)")
 	cmd.Flags().IntVar(&limit, "limit", 20, "dead letters to list, at most 100")
 	cmd.Flags().IntVar(&skip, "skip", 0, "newer ones to leave out")
+	filter.flags(cmd, "reason")
 	needFlags(cmd, "sale")
 	c.jsonFlag(cmd)
 	return cmd
@@ -129,29 +137,41 @@ func newDeadShowCommand(c *cli) *cobra.Command {
 }
 
 func newDeadActionCommand(c *cli, action, short, long string) *cobra.Command {
-	var sale, reason string
+	change := deadChange{action: action}
 	cmd := &cobra.Command{
-		Use:     action + " ORDER",
-		Short:   short,
-		Long:    short + ". " + long,
-		Example: "  sluice dead " + action + " --sale summer --reason 'checked by hand' 0198c0de-7a1b-7c3d-8e9f-0123456789ab",
-		Args:    cobra.ExactArgs(1),
+		Use:   action + " [ORDER]",
+		Short: short,
+		Long: short + ". " + long + "\nNames one ORDER, or those that fit a filter, or --all; of many the oldest come first, " +
+			"at most --limit in a call, and it says how many are left.",
+		Example: "  sluice dead " + action + " --sale summer --reason 'checked by hand' 0198c0de-7a1b-7c3d-8e9f-0123456789ab\n" +
+			"  sluice dead " + action + " --sale summer --reason 'the database is mended' --since 2026-11-11T00:00:00+08:00\n" +
+			"  sluice dead " + action + " --sale summer --reason 'the database is mended' --all",
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkDead(sale, args[0]); err != nil {
+			if err := change.check(args); err != nil {
 				return err
 			}
 			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error {
-				_, err := o.call(ctx, http.MethodPost, deadPath(sale, args[0])+"/"+action, map[string]string{"reason": reason})
+				if len(args) == 0 {
+					return c.changeMany(ctx, o, change)
+				}
+				body := map[string]string{"reason": change.reason}
+				_, err := o.call(ctx, http.MethodPost, deadPath(change.sale, args[0])+"/"+action, body)
 				if err != nil {
-					return fmt.Errorf("%s dead letter %s of sale %s: %w", action, args[0], sale, err)
+					return fmt.Errorf("%s dead letter %s of sale %s: %w", action, args[0], change.sale, err)
 				}
 				return nil
 			})
 		},
 	}
-	cmd.Flags().StringVar(&sale, "sale", "", "the sale (required)")
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
+	cmd.Flags().StringVar(&change.sale, "sale", "", "the sale (required)")
+	cmd.Flags().StringVar(&change.reason, "reason", "", "why, for the admin log")
+	cmd.Flags().BoolVar(&change.all, "all", false, "all dead letters of the sale")
+	cmd.Flags().IntVar(&change.limit, "limit", order.DefaultLetters, "dead letters tried in this call, at most 10000")
+	cmd.Flags().Int64Var(&change.skip, "skip", 0, "oldest ones to leave alone: what the call before said")
+	change.filter.flags(cmd, "failed-reason")
 	needFlags(cmd, "sale")
+	c.jsonFlag(cmd)
 	return cmd
 }
 

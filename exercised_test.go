@@ -259,6 +259,8 @@ func (e *exercise) deadLetters() {
 	require.Contains(e.t, e.do("dead", "list", "--sale", "phone"), first)
 	require.Contains(e.t, e.do("dead", "show", "--sale", "phone", first), "by hand")
 	e.do("dead", "requeue", "--sale", "phone", "--reason", "it was well", first)
+	require.Contains(e.t, e.do("dead", "requeue", "--sale", "phone", "--reason", "nobody's", "--user", "nobody"), "0 requeued, 0 refused, 0 left")
+	require.Contains(e.t, e.do("dead", "drop", "--sale", "phone", "--reason", "nobody's", "--user", "nobody"), "0 dropped, 0 refused, 0 left")
 	e.do("dead", "drop", "--sale", "phone", "--reason", "ordered again", second)
 	e.do("switch", "drain", "on", "--sale", "phone", "--reason", "looked")
 	e.until(`(?m)^status +confirmed$`, "order", "show", first)

@@ -42,10 +42,11 @@ func skipOf(c *gin.Context, bad []FieldError) (int64, []FieldError) {
 	return skip, bad
 }
 
-// listDead pages through the dead letters of a sale, newest first.
+// listDead pages through the dead letters of a sale that fit the query, newest first.
 func (o *Ops) listDead(c *gin.Context) {
 	limit, bad := pageSize(c)
 	skip, bad := skipOf(c, bad)
+	filter, bad := letterQuery(c, bad)
 	if len(bad) > 0 {
 		WriteProblem(c, InvalidRequest(bad...))
 		return
@@ -53,15 +54,12 @@ func (o *Ops) listDead(c *gin.Context) {
 	if !o.checkSale(c, c.Param("sale")) {
 		return
 	}
-	letters, err := o.Dead.List(c.Request.Context(), c.Param("sale"), skip, int64(limit)+1)
+	letters, next, err := o.Dead.Find(c.Request.Context(), c.Param("sale"), filter, skip, limit)
 	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	list := deadList{Dead: []deadBody{}}
-	if len(letters) > limit {
-		letters, list.Next = letters[:limit], skip+int64(limit)
-	}
+	list := deadList{Dead: []deadBody{}, Next: next}
 	for _, l := range letters {
 		list.Dead = append(list.Dead, deadBodyOf(l))
 	}

@@ -110,6 +110,8 @@ func (o *Ops) routes() {
 	admin.GET("/sales/:sale/orders", o.listOrders)
 	admin.GET("/sales/:sale/dead", o.listDead)
 	admin.GET("/sales/:sale/dead/:id", o.showDead)
+	admin.POST("/sales/:sale/dead/requeue", o.requeueManyDead)
+	admin.POST("/sales/:sale/dead/drop", o.dropManyDead)
 	admin.POST("/sales/:sale/dead/:id/requeue", o.requeueDead)
 	admin.POST("/sales/:sale/dead/:id/drop", o.dropDead)
 	admin.GET("/orders/:id", o.showOrder)

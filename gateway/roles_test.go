@@ -25,6 +25,8 @@ func roleTable() map[string]Role {
 		"GET /admin/v1/sales/:sale/orders":            RoleViewer,
 		"GET /admin/v1/sales/:sale/dead":              RoleViewer,
 		"GET /admin/v1/sales/:sale/dead/:id":          RoleViewer,
+		"POST /admin/v1/sales/:sale/dead/requeue":     RoleOperator,
+		"POST /admin/v1/sales/:sale/dead/drop":        RoleAdmin,
 		"POST /admin/v1/sales/:sale/dead/:id/requeue": RoleOperator,
 		"POST /admin/v1/sales/:sale/dead/:id/drop":    RoleAdmin,
 		"GET /admin/v1/orders/:id":                    RoleViewer,

@@ -44,11 +44,6 @@ func imageOf(l queue.DeadLetter) letterImage {
 	return image
 }
 
-// List returns up to n dead letters of a sale, newest first, after skipping some.
-func (d *DeadLetters) List(ctx context.Context, sale string, skip, n int64) ([]queue.DeadLetter, error) {
-	return d.lines.Of(sale).DeadLetters(ctx, skip, n)
-}
-
 // Show returns one dead letter, or queue.ErrNotDead.
 func (d *DeadLetters) Show(ctx context.Context, sale, id string) (queue.DeadLetter, error) {
 	letter, err := d.lines.Of(sale).DeadLetter(ctx, id)

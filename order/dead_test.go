@@ -40,7 +40,7 @@ func TestADeadLetterLivesAgain(t *testing.T) {
 	eachDatabase(t, 3, 1, func(w *world) {
 		dead := order.NewDeadLetters(w.db, w.lines, w.adminLog())
 		ticket := w.bury("ann", 1)
-		list, err := dead.List(w.ctx, theSale, 0, 10)
+		list, _, err := dead.Find(w.ctx, theSale, order.LetterFilter{}, 0, 10)
 		require.NoError(t, err)
 		require.Len(t, list, 1)
 		require.Equal(t, "ann", list[0].Ticket.User)

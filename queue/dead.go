@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -26,8 +27,22 @@ type DeadLetter struct {
 func (l *Line) DeadLetters(ctx context.Context, skip, n int64) ([]DeadLetter, error) {
 	ids, err := l.rdb.LRange(ctx, l.keys.dead, skip, skip+n-1).Result()
 	if err != nil {
-		return nil, fmt.Errorf("read the dead letters of %s: %w", l.sale, err)
+		return nil, fmt.Errorf("list the dead letters of %s: %w", l.sale, err)
 	}
+	return l.readLetters(ctx, ids)
+}
+
+// OldestDeadLetters returns up to n dead letters, oldest first, after skipping some.
+func (l *Line) OldestDeadLetters(ctx context.Context, skip, n int64) ([]DeadLetter, error) {
+	ids, err := l.rdb.LRange(ctx, l.keys.dead, -skip-n, -skip-1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("list the oldest dead letters of %s: %w", l.sale, err)
+	}
+	slices.Reverse(ids)
+	return l.readLetters(ctx, ids)
+}
+
+func (l *Line) readLetters(ctx context.Context, ids []string) ([]DeadLetter, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
