@@ -26,7 +26,8 @@ func TestWritesRefusedByASettingCountAgainstNobody(t *testing.T) {
 	cfg.Queue.MaxAttempts, cfg.Queue.Backoff = 2, 10*time.Millisecond
 	app := startApp(t, cfg, AllRoles())
 	openSale(t, inventory.NewSale{ID: "summer", Stock: 100}, app)
-	admin, err := store.Open(t.Context(), cfg.Database, slog.New(slog.DiscardHandler)) // not one of the sessions that are killed
+	// Its sessions are not among those that are killed.
+	admin, err := store.Open(t.Context(), cfg.Database, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, admin.Close()) })
 	format := func(format string) {
@@ -38,12 +39,18 @@ func TestWritesRefusedByASettingCountAgainstNobody(t *testing.T) {
 		require.Equal(t, http.StatusAccepted, placed(t, app, n))
 	}
 	why := func() string { return look(t, "http://"+app.OpsAddr()+"/readyz?verbose") }
-	require.Eventually(t, func() bool { p, ok := app.consumer.Paused(); return ok && p.Reason == queue.PausedByDatabase }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool {
+		p, ok := app.consumer.Paused()
+		return ok && p.Reason == queue.PausedByDatabase
+	}, 20*time.Second, time.Millisecond)
 	require.Contains(t, why(), "[-]draining: database: mysql 1665: ")
 	require.Contains(t, why(), "[+]database ok")
 	require.Contains(t, scrape(t, app), `sluice_draining_paused{reason="database"} 1`)
 	// Long enough that every ticket would have had its attempts.
-	require.Eventually(t, func() bool { p, ok := app.consumer.Paused(); return ok && time.Since(p.Since) > 3*time.Second }, 20*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool {
+		p, ok := app.consumer.Paused()
+		return ok && time.Since(p.Since) > 3*time.Second
+	}, 20*time.Second, 50*time.Millisecond)
 	require.Zero(t, app.redis.Client.HLen(t.Context(), "sluice:{summer/0}:attempts").Val(), "nothing is counted")
 	view, err := app.lines.Of("summer").View(t.Context())
 	require.NoError(t, err)
@@ -97,8 +104,8 @@ func ordersOf(t *testing.T, db *gorm.DB) (confirmed int64) {
 func killSessions(t *testing.T, db *gorm.DB) {
 	t.Helper()
 	var ids []int64
-	err := db.Raw("SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = 'root'").Scan(&ids).Error
-	require.NoError(t, err)
+	others := "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = 'root'"
+	require.NoError(t, db.Raw(others).Scan(&ids).Error)
 	for _, id := range ids {
 		_ = db.Exec("KILL CONNECTION ?", id).Error // it may have ended by itself
 	}

@@ -137,15 +137,15 @@ func newDeadShowCommand(c *cli) *cobra.Command {
 }
 
 func newDeadActionCommand(c *cli, action, short, long string) *cobra.Command {
-	change := deadChange{action: action}
+	change, run := deadChange{action: action}, "  sluice dead "+action+" --sale summer --reason "
 	cmd := &cobra.Command{
 		Use:   action + " [ORDER]",
 		Short: short,
-		Long: short + ". " + long + "\nNames one ORDER, or those that fit a filter, or --all; of many the oldest come first, " +
-			"at most --limit in a call, and it says how many are left.",
-		Example: "  sluice dead " + action + " --sale summer --reason 'checked by hand' 0198c0de-7a1b-7c3d-8e9f-0123456789ab\n" +
-			"  sluice dead " + action + " --sale summer --reason 'the database is mended' --since 2026-11-11T00:00:00+08:00\n" +
-			"  sluice dead " + action + " --sale summer --reason 'the database is mended' --all",
+		Long: short + ". " + long + "\nNames one ORDER, or those that fit a filter, or --all. " +
+			"Of many the oldest come first, at most --limit in a call, and it says how many are left.",
+		Example: run + "'checked by hand' 0198c0de-7a1b-7c3d-8e9f-0123456789ab\n" +
+			run + "'the database is mended' --since 2026-11-11T00:00:00+08:00\n" +
+			run + "'the database is mended' --all",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := change.check(args); err != nil {

@@ -20,7 +20,8 @@ type deadFilter struct{ reason, user, since, until string }
 
 // flags adds them; that of the reason is named by reasonFlag, since changes have a reason of their own.
 func (f *deadFilter) flags(cmd *cobra.Command, reasonFlag string) {
-	cmd.Flags().StringVar(&f.reason, reasonFlag, "", "only those that failed for this reason, such as internal_error or unreadable")
+	cmd.Flags().StringVar(&f.reason, reasonFlag, "",
+		"only those that failed for this reason, such as internal_error or unreadable")
 	cmd.Flags().StringVar(&f.user, "user", "", "only this shopper's")
 	cmd.Flags().StringVar(&f.since, "since", "", "only those that failed at this `time` or later (RFC 3339)")
 	cmd.Flags().StringVar(&f.until, "until", "", "only those that failed before this `time` (RFC 3339)")
@@ -66,13 +67,15 @@ func (d *deadChange) check(args []string) error {
 		ways++
 	}
 	if ways != 1 {
-		return badUsage("say which dead letters: one ORDER, or --all, or a filter (--failed-reason, --user, --since, --until)")
+		return badUsage("say which dead letters: one ORDER, or --all, or a filter " +
+			"(--failed-reason, --user, --since, --until)")
 	}
 	if len(args) == 1 {
 		return checkDead(d.sale, args[0])
 	}
 	if d.limit < 1 || d.limit > order.MostLetters || d.skip < 0 {
-		return badUsage("--limit must be between 1 and %d and --skip 0 or more, got %d and %d", order.MostLetters, d.limit, d.skip)
+		return badUsage("--limit must be between 1 and %d and --skip 0 or more, got %d and %d",
+			order.MostLetters, d.limit, d.skip)
 	}
 	if err := checkSaleID(d.sale); err != nil {
 		return err

@@ -108,13 +108,14 @@ func (o *Ops) changeManyDead(
 	if !o.checkSale(c, c.Param("sale")) {
 		return
 	}
-	result, err := change(c.Request.Context(), order.LetterChange{Sale: c.Param("sale"), Actor: actorOf(c), Reason: body.Reason,
-		Filter: body.filter(), Limit: body.limit(), Skip: body.Skip})
+	result, err := change(c.Request.Context(), order.LetterChange{Sale: c.Param("sale"), Actor: actorOf(c),
+		Reason: body.Reason, Filter: body.filter(), Limit: body.limit(), Skip: body.Skip})
 	if err != nil && result.Done == 0 {
 		o.refuse(c, err)
 		return
 	}
-	answer := lettersAnswer{Done: result.Done, Refused: result.Refused, Refusals: []refusalBody{}, Left: result.Left, Next: result.Next}
+	answer := lettersAnswer{Done: result.Done, Refused: result.Refused, Refusals: []refusalBody{},
+		Left: result.Left, Next: result.Next}
 	for _, r := range result.Refusals {
 		answer.Refusals = append(answer.Refusals, refusalBody{r.ID, codeOf(r.Err), r.Err.Error()})
 	}

@@ -62,7 +62,8 @@ func (f *Fulfiller) fail(
 			break
 		}
 		lessen(&row)
-		f.log.Warn("failed ticket is recorded with less of its data", "sale", sale.ID, "order", t.ID, "refused", store.Code(err))
+		f.log.Warn("failed ticket is recorded with less of its data",
+			"sale", sale.ID, "order", t.ID, "refused", store.Code(err))
 		earlier, err = f.record(ctx, t, row)
 	}
 	if err != nil {

@@ -24,7 +24,7 @@ type commonFault struct {
 const (
 	commonTickets = 3
 	commonBatches = 2
-	pardonFor     = 10 * time.Minute // after a common fault has ended: what it counted before it was known may be somebody's last
+	pardonFor     = 10 * time.Minute // after its end: what it counted before it was known may be somebody's last attempt
 )
 
 // panicCode is the code of every panic of a handler.

@@ -56,7 +56,8 @@ func TestWhatIsNotCountedGoesBack(t *testing.T) {
 	t.Parallel()
 	answers := []Outcome{ended(1, OpRetry, "x"), ended(2, OpFail, ""), ended(3, OpRetry, panicCode), ended(4, OpConfirm, "")}
 	uncounted(Batch{Suspects: true}, answers)
-	require.Equal(t, []Outcome{{ID: "t1", Op: OpBack, Join: true}, {ID: "t2", Op: OpFail}, {ID: "t3", Op: OpBack}, {ID: "t4", Op: OpConfirm}}, answers)
+	want := []Outcome{{ID: "t1", Op: OpBack, Join: true}, {ID: "t2", Op: OpFail}, {ID: "t3", Op: OpBack}, {ID: "t4", Op: OpConfirm}}
+	require.Equal(t, want, answers)
 	require.Equal(t, "wait", answers[0].value(true))
 	require.Equal(t, "suspect", answers[2].value(true))
 }

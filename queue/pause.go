@@ -133,7 +133,8 @@ func (c *Consumer) fault(reason string, err error, sales ...string) {
 		c.metrics.pauses.WithLabelValues(reason).Inc()
 	}
 	if p, news := c.pauses.begin(reason, sales[0], err); news {
-		c.log.Warn("draining pauses, and is tried again and again", "reason", reason, "cause", p.Cause, "sale", p.Sale, "lines", len(sales))
+		c.log.Warn("draining pauses, and is tried again and again",
+			"reason", reason, "cause", p.Cause, "sale", p.Sale, "lines", len(sales))
 	}
 }
 

@@ -42,7 +42,8 @@ func (l *logBook) count(text string) int {
 func (b *box) watched(c queue.Config, h queue.Handler) (*queue.Consumer, *prometheus.Registry, *logBook) {
 	b.t.Helper()
 	reg, log := prometheus.NewRegistry(), &logBook{}
-	consumer, err := queue.NewConsumer(c, queue.PoolConfig{Size: 2}, b.lines, func() []string { return []string{b.Sale()} }, h,
+	sales := func() []string { return []string{b.Sale()} }
+	consumer, err := queue.NewConsumer(c, queue.PoolConfig{Size: 2}, b.lines, sales, h,
 		slog.New(slog.NewTextHandler(log, nil)), time.Now, reg)
 	require.NoError(b.t, err)
 	return consumer, reg, log
@@ -177,7 +178,8 @@ func TestPoisonAmongGoodTicketsDies(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	poison := b.enqueue(4) // they come first, and nobody has succeeded before them
-	consumer, reg, _ := b.watched(quick(), &worker{handle: refuse(func(id string) bool { return slices.Contains(poison, id) })})
+	bad := func(id string) bool { return slices.Contains(poison, id) }
+	consumer, reg, _ := b.watched(quick(), &worker{handle: refuse(bad)})
 	b.run(consumer)
 	require.Eventually(t, func() bool { return paused(t, reg, queue.PausedByAll) == 1 }, soon, time.Millisecond,
 		"nothing tells them from a fault of the store")

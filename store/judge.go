@@ -10,8 +10,8 @@ import (
 	modernc "modernc.org/sqlite"
 )
 
-// verdict is what a database's own error code says about whose fault it was. Only what is provably the row's is called so:
-// the database, its cluster and the proxies before it have more codes than anybody could list.
+// verdict is what a database's own error code says about whose fault it was. Only what is provably the row's is called
+// so: the database, its cluster and the proxies before it have more codes than anybody could list.
 type verdict int
 
 const (
@@ -98,8 +98,8 @@ func Describe(err error) string {
 // the parameter's type. It has no type of its own.
 func unencodable(err error) bool { return strings.Contains(err.Error(), "failed to encode args[") }
 
-// judgePostgres goes by the two-character class: 22 (data) and 23 (constraints) name the row. Our statements are fixed, so
-// every other class speaks of the server, its schema, its settings or a pooler before it.
+// judgePostgres goes by the two-character class: 22 (data) and 23 (constraints) name the row. Our statements are fixed,
+// so every other class speaks of the server, its schema, its settings or a pooler before it.
 func judgePostgres(err *pgconn.PgError) verdict {
 	if err.Severity == "FATAL" || err.Severity == "PANIC" {
 		return down // it ends the session: no row does that
@@ -135,7 +135,7 @@ func judgeMySQL(err *mysql.MySQLError) verdict {
 		return rowFault
 	case 1264, 1292, 1367, 1406, 1690: // 22xxx: out of range, not a number or time, too long
 		return rowFault
-	case 1265, 1300, 1366, 1411, 3988: // 01000 and HY000: a value cut, its bytes no text of the character set, of another type
+	case 1265, 1300, 1366, 1411, 3988: // 01000, HY000: a value cut, no text of its character set, of another type
 		return rowFault
 	case mysqlCheck, mariaCheck: // HY000 and 23000: a CHECK constraint
 		return rowFault
@@ -149,12 +149,13 @@ func judgeMySQL(err *mysql.MySQLError) verdict {
 	return down
 }
 
-// judgeSQLite goes by the primary code. SQLITE_ERROR covers everything wrong with a statement or its schema; ours are fixed.
+// judgeSQLite goes by the primary code. SQLITE_ERROR covers everything wrong with a statement or its schema; ours are
+// fixed.
 func judgeSQLite(code int) verdict {
 	switch code {
 	case sqlitePrimaryKey, sqliteUnique:
 		return duplicateKey
-	case 531, 1043, 2323, 2835: // constraints of a commit hook, a function, a virtual table, a pinned row: none is a column's
+	case 531, 1043, 2323, 2835: // constraints of a commit hook, a function, a virtual table, a pinned row: no column's
 		return down
 	}
 	switch code & 0xff {

@@ -15,8 +15,9 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// sessions keeps a pool free of connections that will never work again. Rights, settings and the server behind an address
-// are fixed when a session begins: what was refused for one of these stays refused on it after the cause is mended.
+// sessions keeps a pool free of connections that will never work again. Rights, settings and the server behind an
+// address are fixed when a session begins: what was refused for one of these stays refused on it after the cause is
+// mended.
 // Safe for concurrent use.
 type sessions struct {
 	now   func() time.Time
@@ -55,10 +56,11 @@ func sessionSpent(err error) bool {
 	return errors.As(err, &my) && mysqlSpent(my.Number)
 }
 
-// postgresSpent knows authorization (28), operator intervention but a cancelled statement (57P), a broken protocol (08), and
-// read_only_sql_transaction: a standby, or a default that the session took over when it began.
+// postgresSpent knows authorization (28), operator intervention but a cancelled statement (57P), a broken protocol (08),
+// and read_only_sql_transaction: a standby, or a default that the session took over when it began.
 func postgresSpent(code string) bool {
-	return strings.HasPrefix(code, "28") || strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") || code == "25006"
+	return strings.HasPrefix(code, "28") || strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") ||
+		code == "25006"
 }
 
 // mysqlSpent knows what a session of MySQL, MariaDB or a proxy is refused for as long as it lasts.
