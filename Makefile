@@ -51,6 +51,16 @@ wrk:
 		apt-get --quiet=2 update && apt-get --quiet=2 install --yes --no-install-recommends wrk; } || \
 		{ echo "not installed: wrk. On Debian or Ubuntu, as root: apt-get install wrk. On macOS: brew install wrk" >&2; exit 1; }
 
+.PHONY: model
+model: spin ## walk through every state of the model of the line, and see that each planted fault is found
+	go run -buildvcs=false ./model/check
+
+.PHONY: spin
+spin:
+	@command -v spin >/dev/null || { [ "$$(id -u)" -eq 0 ] && command -v apt-get >/dev/null && \
+		apt-get --quiet=2 update && apt-get --quiet=2 install --yes --no-install-recommends spin; } || \
+		{ echo "not installed: spin. On Debian or Ubuntu, as root: apt-get install spin. On macOS: brew install spin" >&2; exit 1; }
+
 .PHONY: check
 check: ## check formatting, suspicious code and the downloaded modules
 	@unformatted=$$(find . -name '*.go' -not -path './data/*' -exec gofmt -l {} +) || exit 1; \

@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	".":                {"queue", "notify", "store", "delay", "inventory", "order", "gateway", "trace", "configs"},
 	"loadtest":         {},
 	"e2e":              {},
+	"model":            {},
 	"internal/testkit": {},
 	killpoint:          {},
 }

@@ -53,6 +53,10 @@ func newInstaller(out io.Writer) *installer {
 				_, err := exec.LookPath("promtool")
 				return found(err)
 			}},
+			{"spin", []string{"spin"}, func() bool {
+				_, err := exec.LookPath("spin")
+				return found(err)
+			}},
 			{"a C compiler for the race detector", []string{"gcc", "libc6-dev"}, compiles},
 		},
 		may:    os.Geteuid() == 0 && found(noApt),
@@ -82,7 +86,7 @@ func (i *installer) ensure(ctx context.Context) error {
 	if !i.may {
 		return fmt.Errorf("not installed: %s. On Debian or Ubuntu, as root:\n"+
 			"    apt-get update && apt-get install --no-install-recommends %s\n"+
-			"On macOS:\n    xcode-select --install; brew install redis mariadb postgresql@17 prometheus",
+			"On macOS:\n    xcode-select --install; brew install redis mariadb postgresql@17 prometheus spin",
 			strings.Join(missing, ", "), strings.Join(packages, " "))
 	}
 	fmt.Fprintf(i.out, "withstores: installing %s with apt-get\n", strings.Join(packages, " "))
