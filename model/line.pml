@@ -67,7 +67,7 @@ Ledger ledger;
 Ledger dump;             /* what the database that takes over has heard of it */
 
 #ifdef PLAY
-byte reclaims = 5, refusals = 8; /* or a simulation does little else */
+byte reclaims = 2, refusals = 3; /* or a simulation does little else */
 #endif
 byte failovers = F, losses = D, needless = N, deaths = C;
 

@@ -61,7 +61,7 @@ type Step struct {
 }
 
 // String returns the step as line.pml printed it.
-func (s Step) String() string { return fmt.Sprintf("%s %d %d → %+v", s.Name, s.A, s.B, s.State) }
+func (s Step) String() string { return fmt.Sprintf("%-14s %d %d → %+v", s.Name, s.A, s.B, s.State) }
 
 // Simulate runs the model with two tickets at random: the same seed and bounds give the same steps. At most moves
 // statements are run, most of which are no steps. A violated invariant is an error.

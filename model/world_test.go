@@ -1,0 +1,258 @@
+package model_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/inventory"
+	"sluice/model"
+	"sluice/order"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// world is a real Redis and a real database with the parts of the product that the model speaks of.
+type world struct {
+	t         *testing.T
+	ctx       context.Context
+	db        *store.DB
+	rdb       *redis.Client // in the product's name
+	raw       *redis.Client // in the test's
+	clock     *testkit.Clock
+	catalog   *inventory.Catalog
+	keeper    *inventory.Keeper
+	line      *queue.Line
+	fulfiller *order.Fulfiller
+	canceller *order.Canceller
+	sale      string
+	epoch     int // of the line when a play begins, less the model's
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	server := testkit.Redis(t, "--enable-debug-command", "local", "--appendfsync", "no")
+	cfg := store.DefaultConfig()
+	cfg.Driver, cfg.DSN = store.SQLite, testkit.NewDatabase(t, store.SQLite).DSN
+	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	_, err = db.Migrate(t.Context())
+	require.NoError(t, err)
+
+	w := &world{t: t, ctx: t.Context(), db: db, raw: server.Client(), rdb: dial(t, server.Addr()), clock: testkit.NewClock(time.Now())}
+	w.rdb.AddHook(&calls{names: map[string]string{}})
+	w.catalog = inventory.NewCatalog(db, w.clock.Now)
+	w.forget()
+	return w
+}
+
+// dial opens a client that, like the product's, never repeats a command.
+func dial(t *testing.T, addr string) *redis.Client {
+	t.Helper()
+	client := redis.NewClient(&redis.Options{
+		Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// forget replaces every part by one of a process that has just started and has seen nothing yet.
+func (w *world) forget() {
+	log := slog.New(slog.DiscardHandler)
+	lines := queue.NewLines(w.rdb)
+	w.line = lines.Of(w.sale)
+	w.keeper = inventory.NewKeeper(w.db, lines, 100, log, w.clock.Now)
+	channels, told := []string{"stream"}, func() {}
+	book := inventory.NewBook(w.catalog, lines, log, w.clock.Now)
+	w.fulfiller = order.NewFulfiller(w.db, w.catalog, book, 0, channels, told, log, w.clock.Now)
+	w.canceller = order.NewCanceller(w.db, lines, w.keeper, channels, told, log, w.clock.Now)
+}
+
+// open makes a sale of one unit and loads its line.
+func (w *world) open(sale string) {
+	w.t.Helper()
+	w.sale = sale
+	w.forget()
+	now := time.Now() // the clock of Redis decides
+	_, err := w.catalog.Create(w.ctx, inventory.NewSale{ID: sale, Title: "Phone X", SKU: "PHONE-X", Stock: 1, PriceCents: 9900, Currency: "CNY",
+		PerUserLimit: 1, StartsAt: now.Add(-time.Minute), EndsAt: now.Add(24 * time.Hour), Open: true}, "test")
+	require.NoError(w.t, err)
+	require.NoError(w.t, w.keeper.Keep(w.ctx))
+	w.epoch = 0
+	w.epoch = w.state().LedgerEpoch - 1
+}
+
+func (w *world) id(ticket int) string { return fmt.Sprintf("%s-order-%d", w.sale, ticket) }
+
+func user(ticket int) string { return fmt.Sprintf("user-%d", ticket) }
+
+func (w *world) key(name string) string { return "sluice:{" + w.sale + "/0}:" + name }
+
+// state reads both stores as the model sees them.
+func (w *world) state() model.State {
+	w.t.Helper()
+	meta := w.raw.HGetAll(w.ctx, w.key("meta")).Val()
+	var s model.State
+	s.Verified = len(meta) > 0 && meta["run"] == w.identity()
+	_, s.Gated = meta["gate"]
+	if meta["epoch"] != "" {
+		s.Epoch = number(w.t, meta["epoch"]) - w.epoch
+	}
+	s.Stock, _ = w.raw.Get(w.ctx, w.key("stock")).Int()
+	for t := range s.Record {
+		record := w.raw.HGet(w.ctx, w.key("orders"), w.id(t)).Val()
+		s.Record[t] = map[string]int{"": model.None, "q": model.Queued, "c": model.Confirmed}[record[:min(1, len(record))]]
+		if record != "" && s.Record[t] == model.None {
+			s.Record[t] = model.Ended
+		}
+		s.Place[t] = w.place(t)
+		s.Row[t] = w.row(t)
+	}
+	sale, stock, err := w.catalog.Get(w.ctx, w.sale)
+	require.NoError(w.t, err)
+	s.LedgerEpoch, s.Available = int(sale.Epoch)-w.epoch, int(stock.Available)
+	return s
+}
+
+// seen is a state of the model as far as the stores show it: the record of a ticket that its owner cancelled says no more than
+// that of any other end, and the lists do not tell who may still cancel.
+func seen(s model.State) model.State {
+	for t := range s.Record {
+		if s.Record[t] == model.Cancelled {
+			s.Record[t] = model.Ended
+		}
+		if s.Place[t] == model.Suspect {
+			s.Place[t] = model.Waiting
+		}
+	}
+	return s
+}
+
+func number(t *testing.T, text string) int {
+	t.Helper()
+	var n int
+	_, err := fmt.Sscan(text, &n)
+	require.NoError(t, err)
+	return n
+}
+
+// identity is the server's own, new at each start and promotion.
+func (w *world) identity() string {
+	w.t.Helper()
+	for line := range strings.Lines(w.raw.Info(w.ctx, "replication").Val()) {
+		if id, ok := strings.CutPrefix(strings.TrimSpace(line), "master_replid:"); ok {
+			return id
+		}
+	}
+	w.t.Fatal("redis tells no replication id")
+	return ""
+}
+
+// place is where the line lists a ticket.
+func (w *world) place(ticket int) int {
+	w.t.Helper()
+	id := w.id(ticket)
+	listed := slices.Concat(w.raw.LRange(w.ctx, w.key("wait"), 0, -1).Val(), w.raw.LRange(w.ctx, w.key("suspect"), 0, -1).Val(),
+		w.raw.ZRange(w.ctx, w.key("retry"), 0, -1).Val())
+	leased := w.batchOf(ticket) != ""
+	switch {
+	case slices.Contains(listed, id) && leased:
+		w.t.Fatalf("%s is listed and leased", id)
+	case leased:
+		return model.Leased
+	case slices.Contains(listed, id):
+		return model.Waiting
+	}
+	return model.Out
+}
+
+// batchOf is the leased batch that holds a ticket, "" for none.
+func (w *world) batchOf(ticket int) string {
+	w.t.Helper()
+	for batch, ids := range w.raw.HGetAll(w.ctx, w.key("leased")).Val() {
+		if slices.Contains(strings.Split(ids, ","), w.id(ticket)) {
+			return batch
+		}
+	}
+	return ""
+}
+
+// row is what the database holds of an order.
+func (w *world) row(ticket int) int {
+	w.t.Helper()
+	var rows []order.Row
+	require.NoError(w.t, w.db.Read.WithContext(w.ctx).Where("id = ?", w.id(ticket)).Find(&rows).Error)
+	if len(rows) == 0 {
+		return model.None
+	}
+	switch row := rows[0]; {
+	case row.Status == order.Confirmed:
+		return model.Live
+	case row.Status == order.Failed:
+		return model.Failed
+	case row.Status == order.Cancelled && row.Released == 0:
+		return model.Returned
+	}
+	return model.Released
+}
+
+// dump is the line as another server has heard of it.
+func (w *world) dump() map[string]string {
+	w.t.Helper()
+	keys, err := w.raw.Keys(w.ctx, w.key("*")).Result()
+	require.NoError(w.t, err)
+	copied := map[string]string{}
+	for _, key := range keys {
+		copied[key] = w.raw.Dump(w.ctx, key).Val()
+	}
+	return copied
+}
+
+// takeOver makes a server of another identity the master, which has the copy of the line. It keeps every script, as a server
+// does that is promoted again, or on which a cluster's client has loaded them.
+func (w *world) takeOver(copied map[string]string) {
+	w.t.Helper()
+	require.NoError(w.t, w.raw.Do(w.ctx, "DEBUG", "CHANGE-REPL-ID").Err())
+	for key := range w.dump() {
+		require.NoError(w.t, w.raw.Del(w.ctx, key).Err())
+	}
+	for key, value := range copied {
+		require.NoError(w.t, w.raw.Restore(w.ctx, key, 0, value).Err())
+	}
+}
+
+// lose takes every trace of a ticket out of the line.
+func (w *world) lose(ticket int) {
+	w.t.Helper()
+	id := w.id(ticket)
+	if batch := w.batchOf(ticket); batch != "" {
+		require.NoError(w.t, w.raw.HDel(w.ctx, w.key("leased"), batch).Err())
+		require.NoError(w.t, w.raw.ZRem(w.ctx, w.key("lease"), batch).Err())
+	}
+	w.unlist(ticket)
+	require.NoError(w.t, w.raw.HDel(w.ctx, w.key("orders"), id).Err())
+	require.NoError(w.t, w.raw.HDel(w.ctx, w.key("holders"), user(ticket)).Err())
+	for _, list := range []string{"done", "dead", "released"} {
+		require.NoError(w.t, w.raw.LRem(w.ctx, w.key(list), 0, id).Err())
+	}
+}
+
+// unlist takes a ticket out of the lists where it waits.
+func (w *world) unlist(ticket int) {
+	w.t.Helper()
+	id := w.id(ticket)
+	require.NoError(w.t, w.raw.LRem(w.ctx, w.key("wait"), 0, id).Err())
+	require.NoError(w.t, w.raw.LRem(w.ctx, w.key("suspect"), 0, id).Err())
+	require.NoError(w.t, w.raw.ZRem(w.ctx, w.key("retry"), id).Err())
+}
