@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// actor is a part of the product that runs until its next call to Redis of a given kind, and there waits for its turn. So a
-// test places the steps of others between two of its own.
+// actor is a part of the product that runs until its next call to Redis of a given kind, and there waits for its
+// turn. So a test places the steps of others between two of its own.
 type actor struct {
 	cancel context.CancelFunc
 	halted chan struct{}
@@ -48,7 +48,8 @@ func act(ctx context.Context, what func(ctx context.Context) error) *actor {
 	return a
 }
 
-// run lets the actor go on until one of these calls, or to its end. It reports whether it halted. One that is stuck panics.
+// run lets the actor go on until one of these calls, or to its end. It reports whether it halted. One that is
+// stuck panics.
 func (a *actor) run(until ...string) bool {
 	a.mu.Lock()
 	a.until = until
@@ -94,8 +95,8 @@ func pass(ctx context.Context, call string) error {
 	}
 }
 
-// calls is a hook of a Redis client that halts actors before and after their calls. Scripts are known by the name in their
-// header, which it learns when their text is sent.
+// calls is a hook of a Redis client that halts actors before and after their calls. Scripts are known by the name
+// in their header, which it learns when their text is sent.
 type calls struct {
 	mu    sync.Mutex
 	names map[string]string // by digest

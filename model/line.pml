@@ -2,10 +2,11 @@
    queue/lua or one transaction of the database. Orders are of one unit, each by a user of its own.
 
    Bounds (-D): T tickets, S units, W workers, K keepers, F failovers of Redis, D losses of the database's last commits,
-   N rebuilds that nothing calls for, C deaths of a keeper, E the highest epoch. CANCEL lets owners cancel; SWAP lets Redis' data be
-   older under the same identity; PLAY also takes the steps that are refused, which change nothing, for simulations.
+   N rebuilds that nothing calls for, C deaths of a keeper, E the highest epoch. CANCEL lets owners cancel; SWAP lets
+   Redis' data be older under the same identity. For simulations PLAY also takes the steps that are refused, which
+   change nothing, and MIDWAY lets failovers fall into rebuilds, whose half is handed over.
 
-   Mutations (-DM_…) plant one fault each; model/check/main.go lists them. Every one must be found. */
+   Mutations (-DM_…) plant one fault each; instances.go lists them. Every one must be found. */
 
 #ifndef T
 #define T 2
@@ -54,7 +55,11 @@
 #define RELEASED 4   /* cancelled; the line has heard of it */
 
 /* The steps, as a simulation prints them. */
-mtype = { Admit, AdmitRefused, Cancel, End, ReadEnded, Release, ReleaseRefused, Forget, Mark, Commit, Settle, SettleRefused, Claim, Reclaim, Lock, Death, Gate, GateRefused, Survey, PutBack, ReadLedger, Restore, RestoreRefused, Reopen, ReopenRefused, Copy, TakeOver, Dump, LoseCommits }
+mtype = {
+  Admit, AdmitRefused, Cancel, End, ReadEnded, Release, ReleaseRefused, Forget, Mark, Commit, Settle,
+  SettleRefused, Claim, Reclaim, Lock, Death, Gate, GateRefused, Survey, PutBack, ReadLedger, Restore,
+  RestoreRefused, Reopen, ReopenRefused, Copy, TakeOver, Dump, LoseCommits
+}
 
 typedef Line { byte home = 1; byte epoch = 1; byte gate; short stock = S; byte rec[T]; byte at[T] }
 typedef Ledger { byte epoch = 1; short available = S; byte row[T] }
@@ -66,8 +71,14 @@ bool behind;             /* the data are older than what their callers have seen
 Ledger ledger;
 Ledger dump;             /* what the database that takes over has heard of it */
 
+/* What may happen at any moment happens so often in a simulation, or it would do little else. */
 #ifdef PLAY
-byte reclaims = 2, refusals = 3; /* or a simulation does little else */
+byte reclaims = 2, refusals = 3, exits = 2, failures = 1, wishes = 1;
+#define MAY(n) (n > 0)
+#define DID(n) n--
+#else
+#define MAY(n) true
+#define DID(n) skip
 #endif
 byte failovers = F, losses = D, needless = N, deaths = C;
 
@@ -118,13 +129,16 @@ inline count() {
 }
 
 /* promise asserts, before a ticket is admitted, that a unit is left that is promised to nobody else. */
-inline promise() { d_step { count(); assert(ledger.available > flight + missing); flight = 0; unheard = 0; missing = 0; i = 0 } }
+inline promise() {
+  d_step { count(); assert(ledger.available > flight + missing); flight = 0; unheard = 0; missing = 0; i = 0 }
+}
 
 /* say names a step and the state after it, for the test that plays it. */
 inline say(step, a, b) {
   printf("STEP %e %d %d | verified=%d gate=%d epoch=%d stock=%d rec=%d,%d at=%d,%d | epoch=%d available=%d row=%d,%d\n",
     step, a, b, line.home == server, line.gate != 0, line.epoch, line.stock,
-    line.rec[0], line.rec[T-1], (line.at[0] > LEASED -> LEASED : line.at[0]), (line.at[T-1] > LEASED -> LEASED : line.at[T-1]),
+    line.rec[0], line.rec[T-1], (line.at[0] > LEASED -> LEASED : line.at[0]),
+    (line.at[T-1] > LEASED -> LEASED : line.at[T-1]),
     ledger.epoch, ledger.available, ledger.row[0], ledger.row[T-1])
 }
 
@@ -175,13 +189,13 @@ proctype Gateway(byte t) {
           accepted[t] = true; gone[t] = false;
           epoch = 0; check(Admit, t, 0) }
 #ifdef PLAY
-     :: atomic { !(OPEN && line.epoch == epoch) && refusals > 0 -> refusals--; say(AdmitRefused, t, epoch); epoch = 0 }
+     :: atomic { !(OPEN && line.epoch == epoch) && MAY(refusals) -> DID(refusals); say(AdmitRefused, t, epoch); epoch = 0 }
 #endif
      :: atomic { epoch = 0 }
      fi
 #ifdef CANCEL
-  :: atomic { OPEN && line.rec[t] == QUEUED && line.at[t] == WAITING ->
-       line.rec[t] = CANCELLED; line.stock++;
+  :: atomic { OPEN && line.rec[t] == QUEUED && line.at[t] == WAITING && MAY(wishes) ->
+       DID(wishes); line.rec[t] = CANCELLED; line.stock++;
        check(Cancel, t, 0) }
 #endif
   od
@@ -229,7 +243,10 @@ begin:
   }
   if :: say(Forget, 0, 0); goto begin :: true fi; /* it may die in between */
   atomic {
-    do :: t < T -> if :: ended[t] && ledger.row[t] == RETURNED -> ledger.row[t] = RELEASED :: else fi; t++ :: else -> break od; t = 0;
+    do
+    :: t < T -> if :: ended[t] && ledger.row[t] == RETURNED -> ledger.row[t] = RELEASED :: else fi; t++
+    :: else -> break
+    od; t = 0;
     check(Mark, 0, 0)
   }
   goto begin
@@ -262,7 +279,9 @@ inline commit() {
        ledger.row[t] = LIVE; ledger.available--; found = LIVE
 #endif
     :: known == QUEUED && ledger.row[t] == NONE && ledger.available > 0 && ledger.epoch != epoch -> found = STALE
-    :: known == QUEUED && ledger.row[t] == NONE -> ledger.row[t] = FAILED; found = FAILED /* nothing left, or given up */
+    :: known == QUEUED && ledger.row[t] == NONE && ledger.available == 0 -> ledger.row[t] = FAILED; found = FAILED
+    :: known == QUEUED && ledger.row[t] == NONE && ledger.available > 0 && MAY(failures) -> /* given up */
+       DID(failures); ledger.row[t] = FAILED; found = FAILED
     fi;
 #ifdef M_SETTLE_FIRST
     say(Commit, w, found)
@@ -299,6 +318,14 @@ inline settle() {
   }
 }
 
+/* die lets a worker die between two of its steps: its lease stays behind. */
+inline die() {
+  if
+  :: atomic { MAY(exits) -> DID(exits); goto idle }
+  :: true
+  fi
+}
+
 proctype Worker(byte w) {
   byte t, epoch, known, found;
 idle:
@@ -316,15 +343,15 @@ claim:
     line.at[t] = LEASED + w; epoch = line.epoch; known = line.rec[t];
     check(Claim, w, t)
   }
-  if :: goto idle :: true fi; /* a worker may die between any two steps: its lease stays behind */
+  die();
 #ifdef M_SETTLE_FIRST
   found = LIVE;
   settle();
-  if :: goto idle :: true fi;
+  die();
   commit();
 #else
   commit();
-  if :: goto idle :: true fi;
+  die();
   settle();
 #endif
   goto idle
@@ -333,11 +360,8 @@ claim:
 /* A lease may run out at any moment. */
 proctype Reclaimer(byte t) {
   do
-#ifdef PLAY
-  :: atomic { FENCE && line.at[t] >= LEASED && reclaims > 0 -> reclaims--; line.at[t] = SUSPECT; check(Reclaim, t, 0) }
-#else
-  :: atomic { FENCE && line.at[t] >= LEASED -> line.at[t] = SUSPECT; check(Reclaim, t, 0) }
-#endif
+  :: atomic { FENCE && line.at[t] >= LEASED && MAY(reclaims) ->
+       DID(reclaims); line.at[t] = SUSPECT; check(Reclaim, t, 0) }
   od
 }
 
@@ -355,7 +379,10 @@ look:
     do :: t < T -> listed[t] = 0; row[t] = 0; kept[t] = 0; t++ :: else -> break od; t = 0 }
   do
   :: atomic { ledger.epoch < E && line.epoch < E ->
-       d_step { count(); available = (ledger.available - line.stock - flight - unheard); flight = 0; unheard = 0; missing = 0; i = 0 }
+       d_step {
+         count(); available = ledger.available - line.stock - flight - unheard;
+         flight = 0; unheard = 0; missing = 0; i = 0
+       }
        if
        :: UNVERIFIED || line.gate || line.epoch != ledger.epoch || available != 0
        :: !UNVERIFIED && !line.gate && line.epoch == ledger.epoch && available == 0 && needless > 0 -> needless--
@@ -380,7 +407,7 @@ look:
   atomic { /* survey: what is left, and what had been told */
     do
     :: t < T ->
-       listed[t] = ((line.rec[t] && line.at[t]) || line.rec[t] == QUEUED || line.rec[t] == CANCELLED -> line.rec[t] : NONE);
+       listed[t] = (line.at[t] || line.rec[t] == QUEUED || line.rec[t] == CANCELLED -> line.rec[t] : NONE);
        kept[t] = (D && line.rec[t] == CONFIRMED);
        t++
     :: else -> break
@@ -426,7 +453,9 @@ look:
           :: row[t] == LIVE && !listed[t] -> line.rec[t] = CONFIRMED
           :: row[t] == LIVE && listed[t]
 #else
-          :: row[t] == LIVE -> line.rec[t] = CONFIRMED; told[t] = true; if :: listed[t] && !line.at[t] -> line.at[t] = SUSPECT :: else fi
+          :: row[t] == LIVE ->
+             line.rec[t] = CONFIRMED; told[t] = true;
+             if :: listed[t] && !line.at[t] -> line.at[t] = SUSPECT :: else fi
 #endif
           :: row[t] >= FAILED && listed[t] != QUEUED -> line.rec[t] = ENDED
           :: row[t] == NONE && !listed[t] ->
@@ -466,8 +495,11 @@ look:
 proctype Failover() {
   byte t;
   do
-  :: failovers > 0 ->
-     atomic { failovers--;
+#ifdef MIDWAY
+  :: atomic { failovers > 0 && line.gate == server -> failovers--; /* once a rebuild */
+#else
+  :: atomic { failovers > 0 -> failovers--;
+#endif
        old.home = line.home; old.epoch = line.epoch; old.gate = line.gate; old.stock = line.stock;
        do :: t < T -> old.rec[t] = line.rec[t]; old.at[t] = line.at[t]; t++ :: else -> break od; t = 0;
        say(Copy, 0, 0) }
@@ -481,7 +513,7 @@ proctype Failover() {
        server++;
 #endif
        line.home = old.home; line.epoch = old.epoch; line.gate = old.gate; line.stock = old.stock;
-#ifndef M_SCRIPT_ON_REPLICA
+#if !defined(M_SCRIPT_ON_REPLICA) && !defined(MIDWAY)
        if :: line.epoch = 0; line.home = 0; line.gate = 0 :: true fi;
 #endif
        if :: line.stock = 0 :: true fi;
@@ -490,7 +522,8 @@ proctype Failover() {
           line.rec[t] = old.rec[t]; line.at[t] = old.at[t];
           if :: line.rec[t] = NONE; line.at[t] = OUT :: true fi;
           if
-          :: accepted[t] && ledger.row[t] == NONE && !(line.rec[t] && line.at[t]) && line.rec[t] != ENDED -> gone[t] = true
+          :: accepted[t] && ledger.row[t] == NONE && !(line.rec[t] && line.at[t]) && line.rec[t] != ENDED ->
+             gone[t] = true
           :: else
           fi;
           old.rec[t] = 0; old.at[t] = 0; t++

@@ -113,7 +113,7 @@ func trail(ctx context.Context, dir string, i Instance) ([]string, error) {
 var (
 	statesLine    = regexp.MustCompile(`(?m)^\s*(\d+) states, stored`)
 	violationLine = regexp.MustCompile(`(?m)^pan:1: (.*) \(at depth`)
-	incomplete    = regexp.MustCompile(`(?mi)^.*(max search depth too small|out of memory|search not completed|interrupted).*$`)
+	incomplete    = regexp.MustCompile(`(?mi)^.*(depth too small|out of memory|not completed|interrupted).*$`)
 )
 
 // read reads the checker's report. A search that stopped early for any reason but a violation is an error.

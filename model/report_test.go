@@ -34,8 +34,9 @@ func TestStepsAreRead(t *testing.T) {
 	t.Parallel()
 	s, err := parseStep("Claim 1 0 | verified=1 gate=0 epoch=2 stock=0 rec=1,4 at=3,1 | epoch=3 available=1 row=0,2\n")
 	require.NoError(t, err)
-	require.Equal(t, Step{Name: "Claim", A: 1, B: 0, State: State{Verified: true, Epoch: 2, Record: [2]int{Queued, Cancelled},
-		Place: [2]int{Leased, Waiting}, LedgerEpoch: 3, Available: 1, Row: [2]int{None, Failed}}}, s)
+	want := State{Verified: true, Epoch: 2, Record: [2]int{Queued, Cancelled}, Place: [2]int{Leased, Waiting},
+		LedgerEpoch: 3, Available: 1, Row: [2]int{None, Failed}}
+	require.Equal(t, Step{Name: "Claim", A: 1, B: 0, State: want}, s)
 	_, err = parseStep("Claim one")
 	require.ErrorContains(t, err, "Claim one")
 }

@@ -49,7 +49,8 @@ func newWorld(t *testing.T) *world {
 	_, err = db.Migrate(t.Context())
 	require.NoError(t, err)
 
-	w := &world{t: t, ctx: t.Context(), db: db, raw: server.Client(), rdb: dial(t, server.Addr()), clock: testkit.NewClock(time.Now())}
+	w := &world{t: t, ctx: t.Context(), db: db, raw: server.Client(), rdb: dial(t, server.Addr()),
+		clock: testkit.NewClock(time.Now())}
 	w.rdb.AddHook(&calls{names: map[string]string{}})
 	w.catalog = inventory.NewCatalog(db, w.clock.Now)
 	w.forget()
@@ -85,8 +86,9 @@ func (w *world) open(sale string) {
 	w.sale = sale
 	w.forget()
 	now := time.Now() // the clock of Redis decides
-	_, err := w.catalog.Create(w.ctx, inventory.NewSale{ID: sale, Title: "Phone X", SKU: "PHONE-X", Stock: 1, PriceCents: 9900, Currency: "CNY",
-		PerUserLimit: 1, StartsAt: now.Add(-time.Minute), EndsAt: now.Add(24 * time.Hour), Open: true}, "test")
+	_, err := w.catalog.Create(w.ctx, inventory.NewSale{ID: sale, Title: "Phone X", SKU: "PHONE-X", Stock: 1,
+		PriceCents: 9900, Currency: "CNY", PerUserLimit: 1, StartsAt: now.Add(-time.Minute), EndsAt: now.Add(24 * time.Hour),
+		Open: true}, "test")
 	require.NoError(w.t, err)
 	require.NoError(w.t, w.keeper.Keep(w.ctx))
 	w.epoch = 0
@@ -125,8 +127,8 @@ func (w *world) state() model.State {
 	return s
 }
 
-// seen is a state of the model as far as the stores show it: the record of a ticket that its owner cancelled says no more than
-// that of any other end, and the lists do not tell who may still cancel.
+// seen is a state of the model as far as the stores show it: the record of a ticket that its owner cancelled says no
+// more than that of any other end, and the lists do not tell who may still cancel.
 func seen(s model.State) model.State {
 	for t := range s.Record {
 		if s.Record[t] == model.Cancelled {
@@ -163,8 +165,8 @@ func (w *world) identity() string {
 func (w *world) place(ticket int) int {
 	w.t.Helper()
 	id := w.id(ticket)
-	listed := slices.Concat(w.raw.LRange(w.ctx, w.key("wait"), 0, -1).Val(), w.raw.LRange(w.ctx, w.key("suspect"), 0, -1).Val(),
-		w.raw.ZRange(w.ctx, w.key("retry"), 0, -1).Val())
+	listed := slices.Concat(w.raw.LRange(w.ctx, w.key("wait"), 0, -1).Val(),
+		w.raw.LRange(w.ctx, w.key("suspect"), 0, -1).Val(), w.raw.ZRange(w.ctx, w.key("retry"), 0, -1).Val())
 	leased := w.batchOf(ticket) != ""
 	switch {
 	case slices.Contains(listed, id) && leased:
@@ -219,8 +221,8 @@ func (w *world) dump() map[string]string {
 	return copied
 }
 
-// takeOver makes a server of another identity the master, which has the copy of the line. It keeps every script, as a server
-// does that is promoted again, or on which a cluster's client has loaded them.
+// takeOver makes a server of another identity the master, which has the copy of the line. It keeps every script, as a
+// server does that is promoted again, or on which a cluster's client has loaded them.
 func (w *world) takeOver(copied map[string]string) {
 	w.t.Helper()
 	require.NoError(w.t, w.raw.Do(w.ctx, "DEBUG", "CHANGE-REPL-ID").Err())

@@ -55,6 +55,20 @@ func TestCancelEverywhere(t *testing.T) {
 	})
 }
 
+// What is left of a line whose head was lost is for a rebuild; one of which nothing is left knows nobody.
+func TestALineWithoutItsHeadCancelsNothing(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		order := b.enqueue(2)
+		user := b.ticket(order[0]).User
+		require.NoError(t, b.rdb.Del(b.ctx, b.key("meta")).Err())
+		before := b.dump()
+		require.ErrorIs(t, b.Cancel(b.ctx, order[0], user), queue.ErrNotReady)
+		require.ErrorIs(t, b.Cancel(b.ctx, "missing", user), queue.ErrUnknown)
+		require.Equal(t, before, b.dump())
+	})
+}
+
 // A ticket that a worker has is never cancelled behind its back, even when a
 // rebuild has put older tickets behind it.
 func TestCancelSparesSuspectsAfterARebuild(t *testing.T) {

@@ -1,4 +1,5 @@
-// Command check walks through every state of the model of the line, and plants each known fault to see that it is found.
+// Command check walks through every state of the model of the line, and plants each known fault to see that it is
+// found.
 //
 //	go run ./model/check              checks all, one line each
 //	go run ./model/check -show NAME   also prints the steps that lead to a planted fault
@@ -50,7 +51,8 @@ func run(ctx context.Context, out io.Writer, show string) int {
 		})
 	}
 	all.Wait()
-	fmt.Fprintf(out, "%d instances, %d not as they must be, %.0f s\n", len(instances), failed, time.Since(started).Seconds())
+	took := time.Since(started).Seconds()
+	fmt.Fprintf(out, "%d instances, %d not as they must be, %.0f s\n", len(instances), failed, took)
 	if failed > 0 {
 		return 1
 	}

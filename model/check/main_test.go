@@ -15,7 +15,8 @@ func TestReportSaysWhatIsNotAsItMustBe(t *testing.T) {
 	t.Parallel()
 	sound := model.Instance{Name: "failover", Says: "a failover with loss"}
 	fault := model.Instance{Name: "no fence", Says: "no comparison", Broken: true}
-	violated := model.Result{States: 12, Took: time.Second, Violation: "assertion violated x", Steps: []string{"Admit 0 0"}}
+	violated := model.Result{States: 12, Took: time.Second, Violation: "assertion violated x",
+		Steps: []string{"Admit 0 0"}}
 	for _, c := range []struct {
 		name string
 		i    model.Instance

@@ -5,11 +5,12 @@
 -- ARGV  1 order id  2 user  3 status channel  4 sale  5 stock channel  6 number of the instance
 --
 -- Returns {1, revision of the line} cancelled  {0} already ended, or confirmed (ask the database)  {-1} unknown, or another user's
---         {-2} a worker has it: ask again soon  {-3} the line is not ready (but one that is missing knows nobody)
+--         {-2} a worker has it: ask again soon  {-3} the line is not ready; one of which nothing is left answers {-1}
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'run', 'claimed')
-if meta[1] and not ready(meta[1], meta[2], meta[3]) then return {-3} end
 local record = redis.call('HGET', KEYS[3], ARGV[1])
+if not meta[1] and not record then return {-1} end -- of a line that was dropped the database knows
+if not ready(meta[1], meta[2], meta[3]) then return {-3} end
 if not record then return {-1} end
 local state, seq, user = string.match(record, '^(%a)\t(%d+)\t%d+\t%d+\t([^\t]*)\t')
 if user ~= ARGV[2] then return {-1} end
