@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,9 @@ type Config struct {
 	MaxConns int `koanf:"max_conns"`
 	// TxTimeout bounds one attempt of a transaction, its waits for locks included. Defaults to 10s.
 	TxTimeout time.Duration `koanf:"tx_timeout"`
+	// Pooler says whether a connection pooler in transaction mode, such as PgBouncer, is in front of PostgreSQL: auto,
+	// none or transaction. auto recognises PgBouncer at start; the other two drivers pay no heed. Defaults to auto.
+	Pooler string `koanf:"pooler"`
 	// Migrate brings the tables up to date when a process starts. Without it one with pending migrations refuses to
 	// start until an operator has run `sluice migrate up`. Defaults to true.
 	Migrate bool `koanf:"migrate"`
@@ -38,7 +42,7 @@ type Config struct {
 
 // DefaultConfig is an SQLite file under ./data.
 func DefaultConfig() Config {
-	return Config{Driver: SQLite, DSN: "./data/sluice.db", MaxConns: 16, TxTimeout: 10 * time.Second, Migrate: true}
+	return Config{Driver: SQLite, DSN: "./data/sluice.db", MaxConns: 16, TxTimeout: 10 * time.Second, Pooler: PoolerAuto, Migrate: true}
 }
 
 // Validate returns every bad value, each named by its configuration key. The DSN itself is never part of the text.
@@ -53,6 +57,12 @@ func (c Config) validateBounds() error {
 	}
 	if c.TxTimeout < 100*time.Millisecond || c.TxTimeout > 5*time.Minute {
 		errs = append(errs, fmt.Errorf("database.tx_timeout: %s is out of range, use 100ms to 5m", c.TxTimeout))
+	}
+	if !slices.Contains([]string{PoolerAuto, PoolerNone, PoolerTransaction}, c.Pooler) {
+		errs = append(errs, fmt.Errorf("database.pooler: %q is unknown, use auto, none or transaction", c.Pooler))
+	}
+	if c.Pooler == PoolerTransaction && c.Driver != Postgres {
+		errs = append(errs, fmt.Errorf("database.pooler: transaction is for postgres, with database.driver %s use auto or none", c.Driver))
 	}
 	return errors.Join(errs...)
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"time"
 )
 
 const (
@@ -14,33 +15,46 @@ const (
 	postgresLockKey = 7_583_421_096
 )
 
+// migrationWait bounds the wait for another instance that migrates.
+const migrationWait = time.Minute
+
+// errMigrating says that the wait was in vain.
+var errMigrating = errors.New("it still holds the lock after a minute, try again when it has ended")
+
 // lockMigrations waits up to a minute to be the only migrating instance and returns what ends that. goose's own lockers come
 // too late: it creates its version table, which MySQL cannot do in a transaction, before it takes them. SQLite gets no lock.
 func (db *DB) lockMigrations(ctx context.Context, pool *sql.DB) (release func() error, err error) {
-	lock := map[string]func(context.Context, *sql.Conn) error{MySQL: lockMySQL, Postgres: lockPostgres}[db.Driver]
-	if lock == nil {
+	switch db.Driver {
+	case MySQL:
+		release, err = lockMySQL(ctx, pool)
+	case Postgres:
+		release, err = lockPostgres(ctx, pool)
+	default:
 		return func() error { return nil }, nil
 	}
+	if err != nil {
+		return nil, fmt.Errorf("wait for another instance that migrates: %w", err)
+	}
+	return release, nil
+}
+
+// lockMySQL takes a lock of the session: its end, or that of the pool right after, frees it whatever happened.
+func lockMySQL(ctx context.Context, pool *sql.DB) (release func() error, err error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
 		return nil, err
 	}
-	// The session's end frees the lock: the pool is closed right after, whatever happened.
-	if err := lock(ctx, conn); err != nil {
-		return nil, errors.Join(fmt.Errorf("wait for another instance that migrates: %w", err), conn.Close())
-	}
-	return conn.Close, nil
-}
-
-func lockMySQL(ctx context.Context, conn *sql.Conn) error {
 	var got sql.NullInt64
 	if err := conn.QueryRowContext(ctx, "SELECT GET_LOCK("+mysqlLockName+", 60)").Scan(&got); err != nil {
-		return err
+		return nil, errors.Join(err, conn.Close())
 	}
 	if got.Int64 != 1 {
-		return errors.New("it still holds the lock after a minute, try again when it has ended")
+		return nil, errors.Join(errMigrating, conn.Close())
 	}
-	return dropHalfVersionTable(ctx, conn)
+	if err := dropHalfVersionTable(ctx, conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn.Close, nil
 }
 
 // dropHalfVersionTable removes a version table without its first row, left by a crash between the two, so that goose makes
@@ -59,10 +73,41 @@ func dropHalfVersionTable(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-func lockPostgres(ctx context.Context, conn *sql.Conn) error {
-	if _, err := conn.ExecContext(ctx, "SET lock_timeout = '60s'"); err != nil {
-		return err
+// lockPostgres takes a lock of a transaction, which a pooler cannot leave behind in a session. It asks again and again
+// instead of waiting in the server: many that wait would hold all sessions of a pooler, and the one that migrates
+// needs another.
+func lockPostgres(ctx context.Context, pool *sql.DB) (release func() error, err error) {
+	wait, cancel := context.WithTimeout(ctx, migrationWait)
+	defer cancel()
+	for attempt := 1; ; attempt = min(attempt+1, txAttempts) {
+		release, err := tryPostgres(ctx, pool)
+		if err != nil || release != nil {
+			return release, err
+		}
+		if pause(wait, attempt) == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		return nil, errMigrating
 	}
-	_, err := conn.ExecContext(ctx, "SELECT pg_advisory_lock($1)", int64(postgresLockKey))
-	return err
+}
+
+// tryPostgres returns what frees the lock, or nil when another has it. The lock goes when ctx ends.
+func tryPostgres(ctx context.Context, pool *sql.DB) (release func() error, err error) {
+	tx, err := pool.BeginTx(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	var got bool
+	err = tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock($1)", int64(postgresLockKey)).Scan(&got)
+	if err == nil && got {
+		// Nothing happens in this transaction while the tables change, however long that takes.
+		_, err = tx.ExecContext(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0")
+	}
+	if err != nil || !got {
+		return nil, errors.Join(err, tx.Rollback())
+	}
+	return tx.Rollback, nil
 }

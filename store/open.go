@@ -39,15 +39,21 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	o, err := openDialect(cfg)
-	if err != nil {
-		return nil, fmt.Errorf("open %s database: %w", cfg.Driver, err)
-	}
-	db := &DB{Driver: cfg.Driver, cfg: cfg, log: log, pools: o.pools}
-	if err := db.connect(ctx, o.dialectors); err != nil {
+	db := &DB{Driver: cfg.Driver, cfg: cfg, log: log}
+	if err := openRecognised(ctx, db); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s database, check database.dsn and that the server runs: %w", cfg.Driver, err), db.Close())
 	}
 	return db, nil
+}
+
+// openOnce opens the pools that the configuration asks for and tries them.
+func (db *DB) openOnce(ctx context.Context) error {
+	o, err := openDialect(db.cfg)
+	if err != nil {
+		return err
+	}
+	db.pools = o.pools
+	return db.connect(ctx, o.dialectors)
 }
 
 func openDialect(cfg Config) (opened, error) {

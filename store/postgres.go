@@ -54,9 +54,11 @@ func postgresPool(cfg Config, migrations bool) (*sql.DB, error) {
 			pg.RuntimeParams[name] = value
 		}
 	}
-	// The hot inserts, of one text whatever their size, gain most from a prepared statement; others have a text per size, and
-	// each stays on its server connection until it leaves this cache, so the cache is small. Behind a transaction pooler that knows no
-	// prepared statements, set default_query_exec_mode=exec in the DSN.
+	if cfg.Pooler == PoolerTransaction {
+		return sql.OpenDB(behindPooler(pg, statement)), nil
+	}
+	// The hot inserts, of one text whatever their size, gain most from a prepared statement; others have a text per
+	// size, and each stays on its server connection until it leaves this cache, so the cache is small.
 	if !strings.Contains(cfg.DSN, "statement_cache_capacity") {
 		pg.StatementCacheCapacity = preparedStatements
 	}

@@ -106,6 +106,8 @@ func TestConfigNamesTheKeyAtFault(t *testing.T) {
 		"postgres dsn": {func(c *store.Config) { c.Driver, c.DSN = "postgres", "postgres://u:secret@h:x/db" }, "database.dsn: is not a PostgreSQL URL"},
 		"connections":  {func(c *store.Config) { c.MaxConns = 0 }, "database.max_conns: 0 is out of range, use 1 to 1000"},
 		"timeout":      {func(c *store.Config) { c.TxTimeout = time.Hour }, "database.tx_timeout: 1h0m0s is out of range"},
+		"pooler":       {func(c *store.Config) { c.Pooler = "session" }, `database.pooler: "session" is unknown, use auto, none or transaction`},
+		"pooler of":    {func(c *store.Config) { c.Pooler = store.PoolerTransaction }, "database.pooler: transaction is for postgres"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package servers starts private Redis, MariaDB and PostgreSQL servers for tests.
+// Package servers starts private Redis, MariaDB, PostgreSQL and PgBouncer servers for tests.
 //
 // Each server lives in a folder of its own, listens on 127.0.0.1 only, trusts
 // every local user and dies with the process that started it. Nothing here

@@ -53,6 +53,11 @@ func FindPostgres() (server, initdb string, err error) {
 	return server, initdb, err
 }
 
+// FindPgBouncer returns the path of pgbouncer, or a *MissingError.
+func FindPgBouncer() (string, error) {
+	return find("pgbouncer", "pgbouncer", []string{"/usr/sbin", "/opt/homebrew/bin"})
+}
+
 // find prefers the given folders to PATH.
 func find(program, pkg string, places []string) (string, error) {
 	for _, dir := range places {

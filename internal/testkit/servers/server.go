@@ -24,6 +24,7 @@ const (
 type recipe struct {
 	kind       string                                       // for messages and folder names
 	prepare    func(ctx context.Context, s *Server) error   // makes the data folder; nil if the server does
+	configure  func(s *Server) error                        // writes what names the port, at each start; nil if nothing does
 	command    func(s *Server) (program string, a []string) // how to start it
 	ready      func(ctx context.Context, s *Server) error   // nil once this very server answers
 	credential *syscall.Credential                          // whom to run as; nil is ourselves
@@ -108,6 +109,11 @@ func (s *Server) Start(ctx context.Context) error {
 		return fmt.Errorf("log of %s: %w", s.kind, err)
 	}
 	defer log.Close() // the child holds its own descriptor
+	if s.configure != nil {
+		if err := s.configure(s); err != nil {
+			return fmt.Errorf("configure %s: %w", s.kind, err)
+		}
+	}
 	program, args := s.command(s)
 	cmd := s.cmd(program, args...)
 	cmd.Stdout, cmd.Stderr = log, log

@@ -36,6 +36,7 @@ func starters() []starter {
 		func(ctx context.Context) (*Server, error) { return Redis(ctx) },
 		MySQL,
 		Postgres,
+		func(ctx context.Context) (*Server, error) { return PgBouncer(ctx, "127.0.0.1:1") }, // starts without its server
 	}
 }
 

@@ -49,6 +49,10 @@ func newInstaller(out io.Writer) *installer {
 				_, _, err := servers.FindPostgres()
 				return found(err)
 			}},
+			{"PgBouncer", []string{"pgbouncer"}, func() bool {
+				_, err := servers.FindPgBouncer()
+				return found(err)
+			}},
 			{"promtool", []string{"prometheus"}, func() bool {
 				_, err := exec.LookPath("promtool")
 				return found(err)
@@ -86,7 +90,8 @@ func (i *installer) ensure(ctx context.Context) error {
 	if !i.may {
 		return fmt.Errorf("not installed: %s. On Debian or Ubuntu, as root:\n"+
 			"    apt-get update && apt-get install --no-install-recommends %s\n"+
-			"On macOS:\n    xcode-select --install; brew install redis mariadb postgresql@17 prometheus spin",
+			"On macOS:
+    xcode-select --install; brew install redis mariadb postgresql@17 pgbouncer prometheus spin",
 			strings.Join(missing, ", "), strings.Join(packages, " "))
 	}
 	fmt.Fprintf(i.out, "withstores: installing %s with apt-get\n", strings.Join(packages, " "))
