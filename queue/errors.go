@@ -1,14 +1,9 @@
 package queue
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Refusals of an admission, in the order in which they are checked. None of
@@ -45,23 +40,3 @@ type LimitError struct {
 }
 
 func (e LimitError) Error() string { return "the user already holds the limit" }
-
-// Unavailable reports whether an error means that Redis could not be asked or
-// did not answer in time: repeating the call later may succeed, and the first
-// call may have had its effect.
-func Unavailable(err error) bool {
-	if err == nil {
-		return false
-	}
-	var network net.Error
-	if errors.As(err, &network) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
-		errors.Is(err, net.ErrClosed) || errors.Is(err, redis.ErrClosed) || errors.Is(err, redis.ErrPoolTimeout) || errors.Is(err, redis.ErrPoolExhausted) {
-		return true
-	}
-	for _, prefix := range []string{"LOADING", "READONLY", "CLUSTERDOWN", "MASTERDOWN", "TRYAGAIN", "MISCONF", "OOM", "BUSY", "NOREPLICAS"} {
-		if redis.HasErrorPrefix(err, prefix) {
-			return true
-		}
-	}
-	return false
-}
