@@ -336,6 +336,9 @@ func (o *Ops) refuse(c *gin.Context, err error) {
 	if errors.As(err, &invalid) {
 		p.Errors = fieldErrors(invalid)
 	}
+	if code == CodeUnavailable {
+		o.refused.note(RequestID(c), c.FullPath(), err)
+	}
 	if code == CodeInternal {
 		o.log.Error("admin request failed", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
 	}

@@ -106,7 +106,7 @@ func (g *Gateway) refuse(c *gin.Context, err error) {
 	case CodeInternal:
 		g.log.Error("request failed", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
 	case CodeUnavailable:
-		g.log.Warn("request refused: a store does not answer", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
+		g.refused.note(RequestID(c), c.FullPath(), err)
 	}
 	p := g.problemOf(err)
 	if code == CodeQueueFull {

@@ -46,6 +46,7 @@ type Gateway struct {
 	admission *Admission
 	refusals  refusalMeter
 	answers   *answers
+	refused   *refusalLog
 	status    *statusReader
 	hub       *hub
 	told      *told
@@ -66,6 +67,7 @@ func New(cfg Config, parts Parts, log *slog.Logger, reg prometheus.Registerer, n
 	g := &Gateway{
 		Parts: parts, cfg: cfg, log: log, now: now, engine: engine,
 		answers:   newAnswers(cfg.BusyURL),
+		refused:   newRefusalLog(log, now),
 		admission: NewAdmission(parts.Lines, parts.Book, parts.Keeper, reg, now),
 		status:    newStatusReader(parts.Finder, now),
 		hub:       newHub(parts.Lines, maxWaiters),

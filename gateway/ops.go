@@ -56,9 +56,10 @@ type OpsParts struct {
 // API. It must not be reachable from the public network.
 type Ops struct {
 	OpsParts
-	log    *slog.Logger
-	now    func() time.Time
-	engine *gin.Engine
+	log     *slog.Logger
+	now     func() time.Time
+	engine  *gin.Engine
+	refused *refusalLog
 
 	followers atomic.Int64 // of the event log
 }
@@ -68,7 +69,7 @@ const readyTimeout = 2 * time.Second
 // NewOps returns the operations surface; its routes are on Handler.
 func NewOps(parts OpsParts, log *slog.Logger, now func() time.Time) *Ops {
 	gin.SetMode(gin.ReleaseMode)
-	o := &Ops{OpsParts: parts, log: log, now: now, engine: gin.New()}
+	o := &Ops{OpsParts: parts, log: log, now: now, engine: gin.New(), refused: newRefusalLog(log, now)}
 	o.engine.HandleMethodNotAllowed = true
 	o.engine.RedirectTrailingSlash = false
 	o.engine.Use(AssignRequestID(), Recover(log))

@@ -78,7 +78,7 @@ func ourFault(text string) bool {
 	for _, wrong := range []string{
 		"syntax error", "wrong number of arg", "wrong kind of value", "not an integer", "not a valid", "not a float",
 		"out of range", "overflow", "no such key", "invalid stream id", "target stream", "number of keys",
-		"invalid expire", "negative", "exceeds maximum", "protocol error", "multi calls", "without multi",
+		"invalid expire", "negative", "exceeds maximum", "multi calls", "without multi",
 		"user_script:", "running script", "compiling script", "lua redis lib", "nonexistent global",
 	} {
 		if strings.Contains(rest, wrong) {

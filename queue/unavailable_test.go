@@ -58,6 +58,7 @@ func TestUnavailableByText(t *testing.T) {
 		"ERR DB index is out of range":                                                            "ERR DB",
 		"ERR proxy error: no upstream host":                                                       "ERR proxy",
 		"NEWCODE that nobody has heard of":                                                        "NEWCODE",
+		"ERR Protocol error: unauthenticated multibulk length":                                    "ERR Protocol",
 	} {
 		err := fmt.Errorf("redis script admit on sluice:{s/0}:meta: %w", reply(text))
 		require.True(t, queue.Unavailable(err), text)
@@ -113,7 +114,7 @@ func TestARealRedisThatRefusesIsUnavailable(t *testing.T) {
 	for name, one := range map[string]refusing{
 		"memory":        {reason: "OOM", cause: run("CONFIG", "SET", "maxmemory", "1mb")},
 		"transaction":   {reason: "EXECABORT", cause: run("CONFIG", "SET", "maxmemory", "1mb")},
-		"password":      {reason: "NOAUTH", cause: run("CONFIG", "SET", "requirepass", "later")},
+		"password":      {reason: "NOAUTH", cause: askForPassword},
 		"rights":        {reason: "NOPERM", cause: run("ACL", "SETUSER", "default", "-evalsha", "-eval")},
 		"in the script": {reason: "ERR The", cause: run("ACL", "SETUSER", "default", "-hmget", "-hget", "-hset")},
 		"keys":          {reason: "NOPERM", cause: run("ACL", "SETUSER", "default", "resetkeys", "~other:*")},
@@ -170,6 +171,12 @@ func (b *box) everyCall(snap queue.Snapshot) map[string]error {
 		cancel()
 	}
 	return errs
+}
+
+// askForPassword holds for new connections.
+func askForPassword(t *testing.T, admin *redis.Client) {
+	run("CONFIG", "SET", "requirepass", "later")(t, admin)
+	run("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")(t, admin)
 }
 
 // breakSaving lets a snapshot fail: a folder has the name of its file.

@@ -1,0 +1,104 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/queue"
+)
+
+func TestARefusalIsLoggedOnceForItsReason(t *testing.T) {
+	t.Parallel()
+	var text bytes.Buffer
+	now := time.Unix(1_000, 0)
+	log := newRefusalLog(slog.New(slog.NewTextHandler(&text, nil)), func() time.Time { return now })
+	for range 1_000 {
+		log.note("r1", "/v1/sales/:sale/orders", fmt.Errorf("admit: %w", io.ErrUnexpectedEOF))
+		log.note("r2", "/v1/sales/:sale/orders", queue.ErrNotReady)
+	}
+	require.Equal(t, 2, strings.Count(text.String(), "\n"), text.String())
+	require.Contains(t, text.String(), `reason="redis: no answer" others_since=0`)
+
+	now = now.Add(refusalEvery)
+	log.note("r3", "/v1/orders", fmt.Errorf("held: %w", io.EOF))
+	require.Contains(t, text.String(), `reason="redis: no answer" others_since=999 request_id=r3`)
+
+	for i := range 10 * refusalReasons { // whatever a proxy says
+		log.note("r4", "/v1/orders", fmt.Errorf("held: %w", redisSays(fmt.Sprintf("CODE%d it says", i))))
+	}
+	require.LessOrEqual(t, len(log.last), refusalReasons)
+}
+
+// redisSays is an answer of Redis.
+type redisSays string
+
+func (a redisSays) Error() string { return string(a) }
+
+// RedisError marks it as one.
+func (redisSays) RedisError() {}
+
+// What Redis refuses by its state, memory or authority is answered 503 on every route that needs it, and all is well again
+// when it serves.
+func TestEveryRefusalOfRedisIsUnavailable(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		cause, end []any
+	}{
+		"memory":   {cause: []any{"CONFIG", "SET", "maxmemory", "1mb"}, end: []any{"CONFIG", "SET", "maxmemory", "0"}},
+		"password": {cause: []any{"CONFIG", "SET", "requirepass", "later"}, end: []any{"CONFIG", "SET", "requirepass", ""}},
+		"rights": {
+			cause: []any{"ACL", "SETUSER", "default", "-@scripting", "-@transaction"},
+			end:   []any{"ACL", "SETUSER", "default", "+@all"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := testkit.Redis(t)
+			s := newStack(t, func(c *setup) { c.redis = server.Addr() })
+			s.sell("phone", 50)
+			path := s.place("ann", "phone")
+			admin := server.Client()
+			require.NoError(t, admin.Ping(t.Context()).Err()) // this connection stays who it was
+			require.NoError(t, admin.Do(t.Context(), tt.cause...).Err())
+			// Who is connected stays who it was.
+			require.NoError(t, admin.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
+
+			g := s.refused(CodeUnavailable, s.order("bob", "phone", `{}`))
+			require.Equal(t, http.StatusServiceUnavailable, g.status)
+			require.Positive(t, g.retryAfter())
+			for _, call := range [][2]string{{"GET", path}, {"DELETE", path}} {
+				require.NotEqual(t, http.StatusInternalServerError, s.do("ann", call[0], call[1], "").status, call)
+			}
+			audit := s.admin(http.MethodGet, "/admin/v1/audit", "")
+			require.Equal(t, http.StatusServiceUnavailable, audit.status, audit.raw)
+			require.Equal(t, string(CodeUnavailable), audit.text("code"))
+			require.Positive(t, audit.retryAfter())
+			for _, route := range []string{"/queue", "/sales/phone/queue", "/sales/phone/leases", "/sales/phone/dead", "/instances"} {
+				g := s.admin(http.MethodGet, "/admin/v1"+route, "")
+				require.Contains(t, []int{http.StatusOK, http.StatusServiceUnavailable}, g.status, "%s: %s", route, g.raw)
+			}
+			rebuild := s.admin(http.MethodPost, "/admin/v1/sales/phone/rebuild", "")
+			require.NotEqual(t, http.StatusInternalServerError, rebuild.status, rebuild.raw)
+
+			require.NoError(t, admin.Do(context.WithoutCancel(t.Context()), tt.end...).Err())
+			require.Eventually(t, func() bool { return s.order("cleo", "phone", `{}`).status == http.StatusAccepted }, patience, 50*time.Millisecond)
+		})
+	}
+}
+
+func TestReasonsNameTheStore(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "redis: OOM", refusalReason(redisSays("OOM command not allowed")))
+	require.Equal(t, "not ready", refusalReason(errors.New("a reason of its own")))
+}
