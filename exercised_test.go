@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -46,9 +47,10 @@ type exercise struct {
 func newExercise(t *testing.T) *exercise {
 	t.Helper()
 	server := testkit.Redis(t)
+	grantDocumented(t, server.Client())
 	dsn := filepath.Join(t.TempDir(), "sluice.db")
-	s := serve(t, "--set", "redis.mode=single", "--set", "redis.addrs="+server.Addr(), "--set", "database.dsn="+dsn,
-		"--set", "delay.allow_private=true")
+	s := serve(t, "--set", "redis.mode=single", "--set", "redis.addrs="+server.Addr(), "--set", "redis.username=sluice",
+		"--set", "redis.password="+redisPassword, "--set", "database.dsn="+dsn, "--set", "delay.allow_private=true")
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = store.SQLite, dsn
 	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
@@ -57,6 +59,34 @@ func newExercise(t *testing.T) *exercise {
 	e := &exercise{t: t, env: s.env, http: s.http, rdb: server.Client(), db: db, routes: map[string]bool{}, commands: map[string]bool{"sluice serve": true}}
 	e.ops = e.proxy(s.ops)
 	return e
+}
+
+const redisPassword = "the-password-of-the-documented-user"
+
+// grantDocumented makes the user that docs/operations.md tells to make.
+func grantDocumented(t *testing.T, admin *redis.Client) {
+	t.Helper()
+	text, err := os.ReadFile("docs/operations.md")
+	require.NoError(t, err)
+	_, line, found := strings.Cut(string(text), "    ACL SETUSER sluice ")
+	require.True(t, found)
+	line, _, _ = strings.Cut(line, "\n\n")
+	args := []any{"ACL", "SETUSER", "sluice"}
+	for _, rule := range strings.Fields(strings.ReplaceAll(line, "\\\n", " ")) {
+		if rule == ">PASSWORD" {
+			rule = ">" + redisPassword
+		}
+		args = append(args, rule)
+	}
+	require.NoError(t, admin.Do(t.Context(), args...).Err())
+}
+
+// refusedByRedis is what the user was refused so far.
+func (e *exercise) refusedByRedis() []any {
+	e.t.Helper()
+	log, err := e.rdb.Do(e.t.Context(), "ACL", "LOG").Slice()
+	require.NoError(e.t, err)
+	return log
 }
 
 // proxy passes everything on to the listener at addr and notes the routes that answered with success.
@@ -186,6 +216,7 @@ func TestEveryCommandAndEveryAdminRouteIsExercised(t *testing.T) {
 	}
 	slices.Sort(missing)
 	require.Empty(t, missing, "routes that nothing has asked")
+	require.Empty(t, e.refusedByRedis(), "the rights of docs/operations.md are too few")
 }
 
 // local runs what needs no running system.

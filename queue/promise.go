@@ -34,6 +34,8 @@ type Promise struct {
 	level atomic.Pointer[string]
 	// replicas online at the last look
 	replicas atomic.Int64
+	// refused is why Redis did not let itself be looked at, or work be done; nil: it did
+	refused atomic.Pointer[error]
 }
 
 // NewPromise watches a Redis that OpenRedis has found durable enough.
@@ -73,6 +75,9 @@ func (p *Promise) Level() string {
 // is asked for. That replicas are online is no more than a good sign: each
 // admission waits for their word.
 func (p *Promise) Kept() error {
+	if refused := p.refused.Load(); refused != nil && *refused != nil {
+		return fmt.Errorf("%w: what it keeps is not known: %w", ErrNotDurable, *refused)
+	}
 	if p.cfg.Durability == DurabilityReplicated {
 		return p.missing()
 	}
@@ -95,22 +100,74 @@ func (c RedisConfig) suffices(level string) error {
 }
 
 // Run looks at Redis again and again until ctx ends: an operator may change
-// its settings, and a failover may lead to a server with others.
+// its settings or its users' rights, and a failover may lead to a server with others.
 func (p *Promise) Run(ctx context.Context) {
+	cfg := p.cfg
+	cfg.Mode = p.redis.Mode
+	if cfg.Mode == ModeEmbedded {
+		<-ctx.Done()
+		return
+	}
 	for sleep(ctx, promiseEvery) == nil {
 		now := Redis{Client: p.redis.Client, Mode: p.redis.Mode}
 		call, cancel := context.WithTimeout(ctx, p.cfg.Timeout+promiseEvery)
-		err := now.examine(call, RedisConfig{Mode: p.redis.Mode})
+		looks, err := now.lookAtAll(call, cfg)
 		cancel()
-		if err != nil {
-			continue // away, or being failed over: calls fail by themselves
-		}
-		p.replicas.Store(int64(now.replicas))
-		if was := *p.level.Load(); was != now.Durability {
-			p.log.Warn("durability of redis has changed", "was", was, "is", now.Durability, "asked", p.cfg.Durability)
-			p.level.Store(&now.Durability)
+		if err == nil && ctx.Err() == nil {
+			p.learn(&now, looks)
 		}
 	}
+}
+
+// learn notes what the masters that answered were found to be. One that is away or being failed over is left out: the
+// calls to it fail by themselves, and those to the others must not.
+func (p *Promise) learn(now *Redis, looks []look) {
+	var answered []look
+	var refused error
+	for _, one := range looks {
+		switch {
+		case one.err == nil:
+			answered = append(answered, one)
+		case refusesRights(one.err):
+			refused = one.failed()
+		}
+	}
+	p.note(refused)
+	if len(answered) == 0 {
+		return
+	}
+	now.weakest(answered)
+	p.replicas.Store(int64(now.replicas))
+	if was := *p.level.Load(); was != now.Durability {
+		p.log.Warn("durability of redis has changed", "was", was, "is", now.Durability, "asked", p.cfg.Durability)
+		p.level.Store(&now.Durability)
+	}
+}
+
+// note remembers a refusal, and logs when it begins and ends.
+func (p *Promise) note(refused error) {
+	was := p.refused.Swap(&refused)
+	began, ended := refused != nil && (was == nil || *was == nil), refused == nil && was != nil && *was != nil
+	switch {
+	case began:
+		p.log.Error("redis refuses what Sluice needs", "error", refused)
+	case ended:
+		p.log.Info("redis allows again what Sluice needs")
+	}
+}
+
+// refusesRights reports whether Redis answered, and does not let this user look or work.
+func refusesRights(err error) bool {
+	var rights *RightsError
+	if errors.As(err, &rights) {
+		return true
+	}
+	for _, code := range []string{"NOPERM", "NOAUTH", "WRONGPASS"} {
+		if redis.HasErrorPrefix(err, code) {
+			return true
+		}
+	}
+	return false
 }
 
 // acks is how many replicas must have a write before it is answered.

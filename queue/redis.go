@@ -71,9 +71,6 @@ func OpenRedis(ctx context.Context, cfg RedisConfig, log *slog.Logger) (*Redis, 
 	return r, nil
 }
 
-// Ping asks Redis for a sign of life; a cluster answers from one node.
-func (r *Redis) Ping(ctx context.Context) error { return r.Client.Ping(ctx).Err() }
-
 // Close ends the connections and stops the server if OpenRedis started it,
 // waiting until it is gone. Call it once.
 func (r *Redis) Close() error {

@@ -40,6 +40,9 @@ func durabilityRisk(durability string) string {
 	return "waiting orders can be lost when Redis stops; set appendonly yes and appendfsync always"
 }
 
+// lookLimit bounds the look at one server.
+const lookLimit = 5 * time.Second
+
 // examine waits until Redis answers and checks every master it reaches.
 func (r *Redis) examine(ctx context.Context, cfg RedisConfig) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
@@ -51,20 +54,82 @@ func (r *Redis) examine(ctx context.Context, cfg RedisConfig) error {
 		r.Durability = DurabilityMemory
 		return nil
 	}
-	r.Durability, r.replicas = DurabilityAlways, math.MaxInt
-	cluster, ok := r.Client.(*redis.ClusterClient)
-	if !ok {
-		return r.examineServer(ctx, r.Client)
+	looks, err := r.look(ctx, cfg)
+	if err != nil {
+		return err
 	}
-	var mu sync.Mutex
-	return cluster.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if err := r.examineServer(ctx, node); err != nil {
-			return fmt.Errorf("node %s: %w", node.Options().Addr, err)
+	r.weakest(looks)
+	return nil
+}
+
+// look is what one master was found to be.
+type look struct {
+	node       string // its address in a cluster, else empty
+	version    string
+	durability string
+	replicas   int
+	err        error
+}
+
+// look examines every master at the same time; the first that is refused or does not answer is the error.
+func (r *Redis) look(ctx context.Context, cfg RedisConfig) ([]look, error) {
+	looks, err := r.lookAtAll(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range looks {
+		if one.err != nil {
+			return nil, one.failed()
 		}
-		return nil
-	})
+	}
+	return looks, nil
+}
+
+func (l look) failed() error {
+	if l.node == "" {
+		return l.err
+	}
+	return fmt.Errorf("node %s: %w", l.node, l.err)
+}
+
+// lookAtAll examines every master at the same time, so that one that hangs holds up no other. A slot without a master is
+// the cluster's to tell.
+func (r *Redis) lookAtAll(ctx context.Context, cfg RedisConfig) ([]look, error) {
+	switch client := r.Client.(type) {
+	case *redis.ClusterClient:
+		var mu sync.Mutex
+		var looks []look
+		err := client.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
+			// To learn who is a master may have taken all of ctx: a node that hangs is asked for that, too.
+			own, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookLimit)
+			defer cancel()
+			one := examineServer(own, node, cfg)
+			one.node = node.Options().Addr
+			mu.Lock()
+			defer mu.Unlock()
+			looks = append(looks, one)
+			return nil
+		})
+		return looks, err
+	case *redis.Client:
+		return []look{examineServer(ctx, client, cfg)}, nil
+	}
+	return nil, fmt.Errorf("redis client %T is of no known kind", r.Client)
+}
+
+// weakest sets what holds of all servers looked at.
+func (r *Redis) weakest(looks []look) {
+	r.Version, r.Durability, r.replicas = "", DurabilityAlways, math.MaxInt
+	for _, one := range looks {
+		if r.Version == "" || olderVersion(one.version, r.Version) {
+			r.Version = one.version
+		}
+		if rank(one.durability) < rank(r.Durability) {
+			r.Durability = one.durability
+		}
+		r.replicas = min(r.replicas, one.replicas)
+	}
+	r.Durable = r.Durability == DurabilityAlways
 }
 
 // awaitLoaded returns when Redis answers, or at once on an error other than
@@ -102,26 +167,21 @@ func withHint(err error) error {
 	return err
 }
 
-// examineServer checks one server and lowers the version and durability of r
-// to its.
-func (r *Redis) examineServer(ctx context.Context, server redis.Cmdable) error {
+// examineServer checks one server.
+func examineServer(ctx context.Context, server *redis.Client, cfg RedisConfig) look {
 	text, err := server.Info(ctx).Result()
 	if err != nil {
-		return fmt.Errorf("INFO, which tells version and eviction policy, failed; the user needs +info: %w", err)
+		return look{err: fmt.Errorf("INFO, which tells version and eviction policy, failed; the user needs +info: %w", err)}
 	}
 	info := parseInfo(text)
-	if err := errors.Join(checkRole(info, r.Mode), checkVersion(info["redis_version"]), checkPolicy(info["maxmemory_policy"])); err != nil {
-		return err
+	err = errors.Join(checkRole(info, cfg.Mode), checkVersion(info["redis_version"]), checkPolicy(info["maxmemory_policy"]))
+	if err == nil {
+		err = checkRights(ctx, server, cfg)
 	}
-	if v := info["redis_version"]; r.Version == "" || olderVersion(v, r.Version) {
-		r.Version = v
+	if err != nil {
+		return look{err: err}
 	}
-	if d := serverDurability(ctx, server, info); rank(d) < rank(r.Durability) {
-		r.Durability = d
-	}
-	r.replicas = min(r.replicas, onlineReplicas(info))
-	r.Durable = r.Durability == DurabilityAlways
-	return nil
+	return look{version: info["redis_version"], durability: serverDurability(ctx, server, info), replicas: onlineReplicas(info)}
 }
 
 // onlineReplicas counts the replicas that follow this server.

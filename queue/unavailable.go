@@ -29,12 +29,15 @@ func Unavailable(err error) bool {
 	return unreached(err)
 }
 
+// noAnswer is the reason where Redis said nothing.
+const noAnswer = "no answer"
+
 // Reason returns in one or two words why Redis did not serve a call for which Unavailable holds: the code of its answer,
 // such as OOM, or "no answer".
 func Reason(err error) string {
 	var answer redis.Error
 	if !errors.As(err, &answer) {
-		return "no answer"
+		return noAnswer
 	}
 	text := answer.Error()
 	if inner := nestedCode(text); inner != "" {

@@ -1,0 +1,156 @@
+package queue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// probeKey stands for every key. Nothing is ever written to it.
+const probeKey = "sluice:{rights}"
+
+// callsInUse has one call of each command that Sluice sends or a script of it calls; K is a key, S a script's digest. The
+// ACL line in docs/operations.md allows these, the transaction around them, and config|get.
+const callsInUse = `
+ping; time; info; publish sluice:wake x; publish sluice:status x; publish sluice:stock x; subscribe sluice:wake
+eval S 1 K; evalsha S 1 K; script exists S; script load S
+get K; set K v; incrby K 1; decrby K 1; del K; unlink K; exists K; pexpire K 1
+hget K f; hmget K f; hgetall K; hkeys K; hlen K; hexists K f; hscan K 0; hset K f v; hdel K f; hincrby K f 1
+llen K; lindex K 0; lpos K v; lrange K 0 0; lpush K v; rpush K v; rpop K; lrem K 0 v; ltrim K 0 0
+zcard K; zscore K v; zrange K 0 0; zadd K 1 v; zrem K v
+xadd K * f v; xrange K - +; xrevrange K + -; xtrim K MINID 0`
+
+// What else some ways to Redis need.
+const (
+	clusterCalls = "; cluster slots; command; asking"
+	replicaCalls = "; wait 0 0"
+)
+
+// RightsError says which rights the user of Redis lacks.
+type RightsError struct {
+	Commands []string // as ACL rules name them
+	Keys     bool     // not all keys that begin with sluice: may be used
+	Channels []string
+}
+
+func (e *RightsError) Error() string {
+	var rules, lacks []string
+	for _, command := range e.Commands {
+		rules = append(rules, "+"+command)
+	}
+	if len(rules) > 0 {
+		lacks = append(lacks, "the commands "+strings.Join(e.Commands, ", "))
+	}
+	if e.Keys {
+		lacks, rules = append(lacks, "keys that begin with sluice:"), append(rules, "~sluice:*")
+	}
+	if len(e.Channels) > 0 {
+		lacks, rules = append(lacks, "the channels "+strings.Join(e.Channels, ", ")), append(rules, "&sluice:*")
+	}
+	return fmt.Sprintf("the user of redis.username may not use %s: run ACL SETUSER on it with %s "+
+		"(docs/operations.md has the whole line)", strings.Join(lacks, " and "), strings.Join(rules, " "))
+}
+
+// checkRights returns a *RightsError unless the user may make every call in use. It queues them in a transaction that is
+// then discarded: Redis judges rights when a command is queued, and nothing is run. A server that knows no transactions
+// is left to say so when it is used.
+func checkRights(ctx context.Context, client *redis.Client, cfg RedisConfig) error {
+	conn := client.Conn()
+	defer conn.Close()
+	var lack RightsError
+	// Outside of a transaction it does nothing.
+	lack.note([]any{"exec"}, conn.Do(ctx, "EXEC").Err())
+	if err := conn.Do(ctx, "MULTI").Err(); err != nil {
+		if !redis.HasErrorPrefix(err, "NOPERM") {
+			return notRefused(err)
+		}
+		lack.Commands = append(lack.Commands, "multi")
+		return &lack
+	}
+	calls := callsFor(cfg)
+	pipe := conn.Pipeline()
+	for _, call := range calls {
+		pipe.Do(ctx, call...)
+	}
+	queued, _ := pipe.Exec(ctx) // each command has its own error
+	for i, cmd := range queued {
+		lack.note(calls[i], cmd.Err())
+	}
+	if err := conn.Do(ctx, "DISCARD").Err(); err != nil {
+		_ = conn.Do(ctx, "QUIT").Err() // or the next user of this connection would find itself in the transaction
+		if !redis.HasErrorPrefix(err, "NOPERM") {
+			return notRefused(err)
+		}
+		lack.Commands = append(lack.Commands, "discard")
+	}
+	if len(lack.Commands) == 0 && !lack.Keys && len(lack.Channels) == 0 {
+		return nil
+	}
+	return &lack
+}
+
+// notRefused keeps an error that is no answer of Redis: then nothing was learned.
+func notRefused(err error) error {
+	if Unavailable(err) && Reason(err) == noAnswer {
+		return err
+	}
+	return nil
+}
+
+// note adds what the answer to a queued call says is missing.
+func (e *RightsError) note(call []any, err error) {
+	unknown := redis.HasErrorPrefix(err, "unknown command") || redis.HasErrorPrefix(err, "unknown subcommand")
+	if !unknown && !redis.HasErrorPrefix(err, "NOPERM") {
+		return
+	}
+	switch text := err.Error(); {
+	case !unknown && strings.Contains(text, "channel"):
+		if channel := fmt.Sprint(call[1]); !slices.Contains(e.Channels, channel) {
+			e.Channels = append(e.Channels, channel)
+		}
+	case !unknown && strings.Contains(text, " key"):
+		e.Keys = true
+	default:
+		if command := commandOf(call); !slices.Contains(e.Commands, command) {
+			e.Commands = append(e.Commands, command)
+		}
+	}
+}
+
+// callsFor are the calls in use where Redis is reached as cfg says.
+func callsFor(cfg RedisConfig) [][]any {
+	text := callsInUse
+	if cfg.Mode == ModeCluster {
+		text += clusterCalls
+	}
+	if cfg.Durability == DurabilityReplicated {
+		text += replicaCalls
+	}
+	var calls [][]any
+	for one := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ';' || r == '\n' }) {
+		var call []any
+		for _, word := range strings.Fields(one) {
+			switch word {
+			case "K":
+				word = probeKey
+			case "S":
+				word = strings.Repeat("0", 40)
+			}
+			call = append(call, word)
+		}
+		calls = append(calls, call)
+	}
+	return calls
+}
+
+// commandOf names the command of a call as an ACL rule does.
+func commandOf(call []any) string {
+	name := fmt.Sprint(call[0])
+	if name == "script" || name == "cluster" {
+		return name + "|" + fmt.Sprint(call[1])
+	}
+	return name
+}
