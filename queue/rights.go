@@ -20,7 +20,7 @@ eval S 1 K; evalsha S 1 K; script exists S; script load S
 get K; set K v; incrby K 1; decrby K 1; del K; unlink K; exists K; pexpire K 1
 hget K f; hmget K f; hgetall K; hkeys K; hlen K; hexists K f; hscan K 0; hset K f v; hdel K f; hincrby K f 1
 llen K; lindex K 0; lpos K v; lrange K 0 0; lpush K v; rpush K v; rpop K; lrem K 0 v; ltrim K 0 0
-zcard K; zscore K v; zrange K 0 0; zadd K 1 v; zrem K v
+zcard K; zscore K v; zrange K 0 0; zrevrange K 0 0; zadd K 1 v; zrem K v
 xadd K * f v; xrange K - +; xrevrange K + -; xtrim K MINID 0`
 
 // What else some ways to Redis need.
