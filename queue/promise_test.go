@@ -25,6 +25,16 @@ func promised(t *testing.T, server *testkit.RedisServer, edit func(*queue.RedisC
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
 	promise := queue.NewPromise(r, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	startWatch(t, promise)
+	lines := queue.NewLines(r.Client).Promising(promise)
+	line := lines.Of("kept")
+	reopen(t, line, 1, queue.Reopened{Stock: 100})
+	return line, promise
+}
+
+// startWatch lets the promise look at Redis until the test ends.
+func startWatch(t *testing.T, promise *queue.Promise) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -35,10 +45,6 @@ func promised(t *testing.T, server *testkit.RedisServer, edit func(*queue.RedisC
 		cancel()
 		<-done
 	})
-	lines := queue.NewLines(r.Client).Promising(promise)
-	line := lines.Of("kept")
-	reopen(t, line, 1, queue.Reopened{Stock: 100})
-	return line, promise
 }
 
 // reopen loads a line under an epoch, with what survives in it.
