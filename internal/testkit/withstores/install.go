@@ -90,8 +90,7 @@ func (i *installer) ensure(ctx context.Context) error {
 	if !i.may {
 		return fmt.Errorf("not installed: %s. On Debian or Ubuntu, as root:\n"+
 			"    apt-get update && apt-get install --no-install-recommends %s\n"+
-			"On macOS:
-    xcode-select --install; brew install redis mariadb postgresql@17 pgbouncer prometheus spin",
+			"On macOS:\n    xcode-select --install; brew install redis mariadb postgresql@17 pgbouncer prometheus spin",
 			strings.Join(missing, ", "), strings.Join(packages, " "))
 	}
 	fmt.Fprintf(i.out, "withstores: installing %s with apt-get\n", strings.Join(packages, " "))
