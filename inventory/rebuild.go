@@ -93,6 +93,9 @@ func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64, cause stri
 	if err != nil {
 		return err
 	}
+	if err := k.stillThere(ctx, ledger, left); err != nil {
+		return err
+	}
 	era, err := k.beginEra(ctx, line, ledger, left, era{SaleID: id, Epoch: epoch, Cause: cause, Server: view.Server,
 		Restored: restored.Orders, Refused: restored.Refused})
 	if err != nil {

@@ -100,6 +100,54 @@ func TestADatabaseThatLostCommitsGetsThemBack(t *testing.T) {
 	})
 }
 
+// A worker that comes late writes as failed what the database lost and the line knows as confirmed. It was told: it stays an order.
+func TestALateWorkerFailsNoConfirmedOrder(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.restorer()
+		w.open(2, 1)
+		before := w.copyLedger()
+		w.admit("ann", 1)
+		b := w.claim(1)
+		outcomes, err := w.fulfiller.Handle(w.ctx, b)
+		require.NoError(w.t, err)
+		require.NoError(w.t, w.line.Settle(w.ctx, b, outcomes))
+		w.lose(before)
+		_, err = w.fulfiller.Bury(w.ctx, b, "given up")
+		require.NoError(w.t, err)
+		require.Equal(w.t, order.Failed, w.statuses()[b.Tickets[0].ID])
+
+		w.keep()
+		require.Equal(w.t, order.Confirmed, w.statuses()[b.Tickets[0].ID])
+		r := w.clean()
+		require.EqualValues(w.t, []int64{1, 1, 1}, []int64{r.Live, r.LineStock, r.Available})
+	})
+}
+
+// Commits that are lost once more, while a rebuild is at work, take nothing from the line: it begins again.
+func TestCommitsThatAreLostTwice(t *testing.T) {
+	w := onSQLite(t)
+	w.open(2, 1)
+	before := w.copyLedger()
+	tickets := w.admitMany(1)
+	w.work(1)
+	w.lose(before)
+	again, restore := true, order.NewRestorer(w.db, []string{"stream"}, time.Now, "test").Restore
+	w.keeper.RestoreBy(func(ctx context.Context, r inventory.Restoration) (inventory.Restored, error) {
+		done, err := restore(ctx, r)
+		if again {
+			again = false
+			w.lose(before)
+		}
+		return done, err
+	})
+	require.ErrorContains(t, w.keeper.Keep(w.ctx), "lost orders again")
+	require.True(t, w.view().Gate, "nothing is sold meanwhile")
+	w.clock.Advance(inventory.RebuildLease)
+	w.keep()
+	require.Equal(t, order.Confirmed, w.statuses()[tickets[0].ID])
+	w.clean()
+}
+
 // What operators had set is known to the line, too: a stop is not undone, and added units that were sold are there again.
 func TestADatabaseThatLostSettingsGetsThemBack(t *testing.T) {
 	eachDatabase(t, func(w *world) {

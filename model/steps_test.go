@@ -101,9 +101,9 @@ func (p *play) steps() map[string]func(model.Step) {
 		"Claim": p.claim, "Commit": p.commit, "Settle": p.settle, "SettleRefused": p.settleRefused, "Reclaim": p.reclaim,
 		"ReadEnded": p.readEnded, "Release": p.releaseUnits, "ReleaseRefused": p.releaseRefused,
 		"Forget": p.forgetRelease, "Mark": p.mark,
-		"Lock": p.lock, "Death": p.death, "Gate": p.gate, "GateRefused": p.rebuildRefused, "Survey": p.survey,
-		"ReadLedger": p.readLedger, "Restore": p.restore, "RestoreRefused": p.rebuildRefused,
-		"Reopen": p.reopen, "ReopenRefused": p.rebuildRefused, "Copy": p.copyLine, "TakeOver": p.failover,
+		"Lock": p.lock, "Death": p.death, "Gate": p.gate, "GateRefused": p.refused("before hscan"), "Survey": p.survey,
+		"ReadLedger": p.readLedger, "Restore": p.restore, "RestoreRefused": p.refused("before reopen"),
+		"Reopen": p.reopen, "ReopenRefused": p.refused("never"), "Copy": p.copyLine, "TakeOver": p.failover,
 	}
 }
 
@@ -272,10 +272,13 @@ func (p *play) reopen(s model.Step) {
 	require.NoError(p.t, a.err)
 }
 
-func (p *play) rebuildRefused(s model.Step) {
-	a := p.rebuilds[s.A]
-	require.False(p.t, a.run())
-	require.Error(p.t, a.err)
+// refused is a rebuild that ends where it stands: it does not come to the call after.
+func (p *play) refused(after string) func(model.Step) {
+	return func(s model.Step) {
+		a := p.rebuilds[s.A]
+		require.False(p.t, a.run(after), "the rebuild went on")
+		require.Error(p.t, a.err)
+	}
 }
 
 func (p *play) copyLine(s model.Step) { p.copied, p.before = p.dump(), s.State }

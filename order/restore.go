@@ -91,6 +91,10 @@ func (w *repair) run(all inventory.Restoration) error {
 		switch {
 		case !known:
 			missing = append(missing, t)
+		case row.Status == Failed && (t.State == queue.Confirmed || t.State == queue.Paid):
+			if err := w.resume(row, t); err != nil {
+				return err
+			}
 		case all.Behind:
 			if err := w.correct(row, t); err != nil {
 				return err
@@ -212,6 +216,26 @@ func (w *repair) correct(row Row, t queue.Ticket) error {
 	w.tell(t)
 	w.done.Orders++
 	return w.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error
+}
+
+// resume makes an order of a row that says failed. What was confirmed never fails: a worker that came late wrote it, after the database
+// had lost the order. Where somebody else has the slot by now it stays as it is.
+func (w *repair) resume(row Row, t queue.Ticket) error {
+	var taken int64
+	err := w.tx.Model(&Row{}).Where("sale_id = ? AND user_id = ? AND slot = ?", row.SaleID, row.UserID, t.Slot).Count(&taken).Error
+	if err != nil || taken > 0 {
+		return err
+	}
+	is := w.row(t)
+	changes := map[string]any{"status": is.Status, "reason": "", "slot": is.Slot, "confirmed_at": is.ConfirmedAt, "pay_by": is.PayBy,
+		"paid_at": is.PaidAt, "ended_at": 0}
+	if err := w.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
+		return err
+	}
+	w.taken += int64(row.Quantity)
+	w.tell(t)
+	w.done.Orders++
+	return nil
 }
 
 // tell queues the news of what an order is now.
