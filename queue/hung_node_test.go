@@ -138,7 +138,6 @@ func clusterBox(t *testing.T, r *queue.Redis, sale string) *box {
 	require.NoError(t, err)
 	require.True(t, began)
 	s := openSale()
-	require.NoError(t, b.Reopen(b.ctx, s, s.Total, 0))
-	require.NoError(t, lines.AllowAdmission(b.ctx))
+	require.NoError(t, b.Reopen(b.ctx, s, queue.Reopened{Stock: s.Total}))
 	return b
 }

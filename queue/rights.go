@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ const probeKey = "sluice:{rights}"
 // ACL line in docs/operations.md allows these, the transaction around them, and config|get.
 const callsInUse = `
 ping; time; info; publish sluice:wake x; publish sluice:status x; publish sluice:stock x; subscribe sluice:wake
-eval S 1 K; evalsha S 1 K; script exists S; script load S
+eval S 1 K; evalsha S 1 K; script load S
 get K; set K v; incrby K 1; decrby K 1; del K; unlink K; exists K; pexpire K 1
 hget K f; hmget K f; hgetall K; hkeys K; hlen K; hexists K f; hscan K 0; hset K f v; hdel K f; hincrby K f 1
 llen K; lindex K 0; lpos K v; lrange K 0 0; lpush K v; rpush K v; rpop K; lrem K 0 v; ltrim K 0 0
@@ -64,7 +65,7 @@ func checkRights(ctx context.Context, client *redis.Client, cfg RedisConfig) err
 	// Outside of a transaction it does nothing.
 	lack.note([]any{"exec"}, conn.Do(ctx, "EXEC").Err())
 	if err := conn.Do(ctx, "MULTI").Err(); err != nil {
-		if !redis.HasErrorPrefix(err, "NOPERM") {
+		if !denied(err) {
 			return notRefused(err)
 		}
 		lack.Commands = append(lack.Commands, "multi")
@@ -81,7 +82,7 @@ func checkRights(ctx context.Context, client *redis.Client, cfg RedisConfig) err
 	}
 	if err := conn.Do(ctx, "DISCARD").Err(); err != nil {
 		_ = conn.Do(ctx, "QUIT").Err() // or the next user of this connection would find itself in the transaction
-		if !redis.HasErrorPrefix(err, "NOPERM") {
+		if !denied(err) {
 			return notRefused(err)
 		}
 		lack.Commands = append(lack.Commands, "discard")
@@ -100,10 +101,16 @@ func notRefused(err error) error {
 	return nil
 }
 
+// denied reports whether Redis refuses a call for want of rights; that of EXEC comes within another answer.
+func denied(err error) bool {
+	var answer redis.Error
+	return errors.As(err, &answer) && strings.Contains(answer.Error(), "NOPERM ")
+}
+
 // note adds what the answer to a queued call says is missing.
 func (e *RightsError) note(call []any, err error) {
 	unknown := redis.HasErrorPrefix(err, "unknown command") || redis.HasErrorPrefix(err, "unknown subcommand")
-	if !unknown && !redis.HasErrorPrefix(err, "NOPERM") {
+	if !unknown && !denied(err) {
 		return
 	}
 	switch text := err.Error(); {

@@ -45,8 +45,8 @@ func asShop(addr string) RedisConfig {
 	return cfg
 }
 
-// denied returns what the server at addr has refused so far.
-func denied(t *testing.T, addr string) any {
+// aclLog returns what the server at addr has refused so far.
+func aclLog(t *testing.T, addr string) any {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	defer client.Close()
@@ -62,7 +62,7 @@ func TestTheDocumentedLineIsEnoughAndNoMore(t *testing.T) {
 	grant(t, addr, rules...)
 	r := openRedis(t, asShop(addr))
 	require.Equal(t, DurabilityAlways, r.Durability)
-	require.Empty(t, denied(t, addr))
+	require.Empty(t, aclLog(t, addr))
 
 	cluster := RedisConfig{Mode: ModeCluster, Durability: DurabilityReplicated}
 	allowed := map[string]bool{"+multi": true, "+exec": true, "+discard": true, "+config|get": true}

@@ -155,9 +155,12 @@ func (b *box) everyCall(snap queue.Snapshot) map[string]error {
 			_, err := b.Admit(ctx, b.epoch, rate, []queue.Request{ask("late", "late")})
 			return err
 		},
-		"claim":    func(ctx context.Context) error { _, err := b.Claim(ctx, "second", 5, long); return err },
-		"view":     func(ctx context.Context) error { _, err := b.View(ctx); return err },
-		"views":    func(ctx context.Context) error { _, err := b.lines.Views(ctx, []string{"sale", "other"}); return err },
+		"claim": func(ctx context.Context) error { _, err := b.Claim(ctx, "second", 5, long); return err },
+		"view":  func(ctx context.Context) error { _, err := b.View(ctx); return err },
+		"views": func(ctx context.Context) error {
+			_, errs := b.lines.Views(ctx, []string{"sale", "other"})
+			return errors.Join(errs...)
+		},
 		"snapshot": func(ctx context.Context) error { _, err := b.Snapshot(ctx); return err },
 		"released": func(ctx context.Context) error { _, _, err := b.ReleasedSince(ctx, snap); return err },
 		"look-up":  func(ctx context.Context) error { _, _, err := b.Lookup(ctx, []string{"sale-00001"}); return err },
