@@ -15,19 +15,24 @@ import (
 // Redis starts a redis-server that writes each command to disk before it
 // answers. Extra arguments, such as "--maxmemory", "2mb", come last and win.
 func Redis(ctx context.Context, extra ...string) (*Server, error) {
+	return launchRedis(ctx, "redis", func(*Server) []string { return extra })
+}
+
+// launchRedis is Redis with arguments that may depend on the server's port and folder.
+func launchRedis(ctx context.Context, kind string, extra func(*Server) []string) (*Server, error) {
 	program, err := FindRedis()
 	if err != nil {
 		return nil, err
 	}
 	return launch(ctx, recipe{
-		kind: "redis",
+		kind: kind,
 		command: func(s *Server) (string, []string) {
 			args := []string{
 				"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", s.dir,
 				"--appendonly", "yes", "--appendfsync", "always", "--save", "",
 				"--maxmemory-policy", "noeviction", "--daemonize", "no",
 			}
-			return program, append(args, extra...)
+			return program, append(args, extra(s)...)
 		},
 		ready:    redisReady,
 		quit:     syscall.SIGTERM,

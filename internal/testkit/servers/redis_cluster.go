@@ -1,0 +1,306 @@
+package servers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	clusterMasters = 3
+	clusterSlots   = 16384
+	// clusterTimeout is the cluster-node-timeout in ms: a dead master is replaced a second or two later.
+	clusterTimeout = "2000"
+)
+
+// RedisCluster is a Redis Cluster of three masters with a replica each. A
+// replica may take over however old its data are. Its methods may be called
+// from any goroutine.
+type RedisCluster struct {
+	Nodes []*Server
+}
+
+// ClusterNode is what a node says of itself.
+type ClusterNode struct {
+	Server *Server
+	ID     string
+	Master string // the id of its master, "-" of a master
+	Epoch  int
+	Slots  []string // "from-to", and "[slot->-id" while one moves
+}
+
+// StartRedisCluster starts the nodes, makes a cluster of them and returns when
+// every node says that it is whole and every replica follows its master.
+func StartRedisCluster(ctx context.Context) (*RedisCluster, error) {
+	nodes, err := together(2*clusterMasters, func(int) (*Server, error) { return launchRedis(ctx, "redis-cluster", clusterArgs()) })
+	c := &RedisCluster{Nodes: nodes}
+	if err == nil {
+		err = c.form(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make a Redis Cluster: %w", err), c.Close())
+	}
+	return c, nil
+}
+
+// clusterArgs makes a node's arguments. Its bus gets a port of its own: the
+// usual one, 10,000 above, may be some client's.
+func clusterArgs() func(*Server) []string {
+	port, bus := 0, 0
+	return func(s *Server) []string {
+		if port != s.port {
+			port = s.port
+			bus, _ = FreePort() // 0 stands for the usual one
+		}
+		return []string{
+			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", strconv.Itoa(bus),
+			"--cluster-node-timeout", clusterTimeout, "--cluster-replica-validity-factor", "0", "--cluster-migration-barrier", "100",
+			"--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
+		}
+	}
+}
+
+// Close kills every node and removes its folder.
+func (c *RedisCluster) Close() error { return closeAll(c.Nodes) }
+
+// Addrs are the addresses of all nodes.
+func (c *RedisCluster) Addrs() []string {
+	var addrs []string
+	for _, s := range c.Nodes {
+		addrs = append(addrs, s.Addr())
+	}
+	return addrs
+}
+
+// form joins the fresh nodes: the first half masters, the others their replicas.
+func (c *RedisCluster) form(ctx context.Context) error {
+	each := (clusterSlots + clusterMasters - 1) / clusterMasters
+	for i, s := range c.Nodes {
+		if err := tellRedis(ctx, s, "CLUSTER", "SET-CONFIG-EPOCH", i+1); err != nil {
+			return err
+		}
+		if i < clusterMasters {
+			if err := tellRedis(ctx, s, "CLUSTER", "ADDSLOTSRANGE", i*each, min((i+1)*each, clusterSlots)-1); err != nil {
+				return err
+			}
+		}
+	}
+	for i, s := range c.Nodes {
+		for _, other := range c.Nodes[i+1:] {
+			args := append([]any{"CLUSTER", "MEET", "127.0.0.1", other.port}, busOf(other)...)
+			if err := tellRedis(ctx, s, args...); err != nil {
+				return err
+			}
+		}
+	}
+	if err := poll(ctx, func() error { return c.acquainted(ctx) }); err != nil {
+		return err
+	}
+	for i, s := range c.Nodes[clusterMasters:] {
+		master, err := c.self(ctx, c.Nodes[i])
+		if err != nil {
+			return err
+		}
+		if err := tellRedis(ctx, s, "CLUSTER", "REPLICATE", master.ID); err != nil {
+			return err
+		}
+	}
+	return c.AwaitWhole(ctx)
+}
+
+// busOf is the bus port of a node, as the argument of CLUSTER MEET.
+func busOf(s *Server) []any {
+	_, args := s.command(s)
+	for i, arg := range args {
+		if arg == "--cluster-port" && args[i+1] != "0" {
+			return []any{args[i+1]}
+		}
+	}
+	return nil
+}
+
+// acquainted returns nil when every node knows all others.
+func (c *RedisCluster) acquainted(ctx context.Context) error {
+	for _, s := range c.Nodes {
+		text, err := clusterNodes(ctx, s)
+		if err != nil {
+			return err
+		}
+		if strings.Contains(text, "handshake") || strings.Count(text, " connected") != len(c.Nodes) {
+			return fmt.Errorf("%s does not know all others:\n%s", s.Addr(), text)
+		}
+	}
+	return nil
+}
+
+func clusterNodes(ctx context.Context, s *Server) (text string, err error) {
+	err = AskRedis(s, func(c *redis.Client) error {
+		text, err = c.ClusterNodes(ctx).Result()
+		return err
+	})
+	return text, err
+}
+
+// AwaitWhole returns when every node runs, says that the cluster is whole, and
+// is a master with slots or a replica in step with one.
+func (c *RedisCluster) AwaitWhole(ctx context.Context) error {
+	return poll(ctx, func() error {
+		nodes, err := c.nodes(ctx)
+		if err != nil {
+			return err
+		}
+		ports := map[string]int{}
+		for _, n := range nodes {
+			if n.Master == "-" && len(n.Slots) > 0 {
+				ports[n.ID] = n.Server.port
+			}
+		}
+		for _, n := range nodes {
+			if err := n.whole(ctx, ports); err != nil {
+				return err
+			}
+		}
+		if len(ports) != clusterMasters || len(nodes) != len(c.Nodes) {
+			return fmt.Errorf("%d nodes of %d answer, %d masters have slots", len(nodes), len(c.Nodes), len(ports))
+		}
+		return nil
+	})
+}
+
+// whole returns nil when a node is in order; ports are those of the masters.
+func (n ClusterNode) whole(ctx context.Context, ports map[string]int) error {
+	var state, text string
+	err := AskRedis(n.Server, func(c *redis.Client) (err error) {
+		if state, err = c.ClusterInfo(ctx).Result(); err == nil {
+			text, err = c.ClusterNodes(ctx).Result()
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case !strings.Contains(state, "cluster_state:ok") || strings.Contains(text, "fail") || strings.Contains(text, "disconnected"):
+		return fmt.Errorf("%s says: %s\n%s", n.Server.Addr(), state, text)
+	case ports[n.ID] != 0:
+		return nil
+	case ports[n.Master] == 0:
+		return fmt.Errorf("%s is neither a master with slots nor the replica of one: %s", n.Server.Addr(), text)
+	}
+	return follows(ctx, n.Server, ports[n.Master])
+}
+
+// nodes is what those say of themselves that answer.
+func (c *RedisCluster) nodes(ctx context.Context) ([]ClusterNode, error) {
+	var found []ClusterNode
+	var errs []error
+	for _, s := range c.Nodes {
+		if s.PID() == 0 {
+			continue
+		}
+		n, err := c.self(ctx, s)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		found = append(found, n)
+	}
+	if len(found) == 0 {
+		return nil, errors.Join(append(errs, errors.New("no node of the cluster answers"))...)
+	}
+	return found, nil
+}
+
+// self is what one node says of itself.
+func (c *RedisCluster) self(ctx context.Context, s *Server) (ClusterNode, error) {
+	text, err := clusterNodes(ctx, s)
+	if err != nil {
+		return ClusterNode{}, err
+	}
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
+		if len(fields) < 8 || !strings.Contains(fields[2], "myself") {
+			continue
+		}
+		epoch, err := strconv.Atoi(fields[6])
+		return ClusterNode{Server: s, ID: fields[0], Master: fields[3], Epoch: epoch, Slots: fields[8:]}, err
+	}
+	return ClusterNode{}, fmt.Errorf("%s does not name itself:\n%s", s.Addr(), text)
+}
+
+// has reports whether a node owns a slot by its own word.
+func (n ClusterNode) has(slot int) bool {
+	for _, field := range n.Slots {
+		first, last, ranged := strings.Cut(field, "-")
+		from, err := strconv.Atoi(first)
+		if err != nil {
+			continue // a slot on its way
+		}
+		to := from
+		if ranged {
+			if to, err = strconv.Atoi(last); err != nil {
+				continue
+			}
+		}
+		if from <= slot && slot <= to {
+			return true
+		}
+	}
+	return false
+}
+
+// Slot is the hash slot of a key.
+func (c *RedisCluster) Slot(ctx context.Context, key string) (slot int, err error) {
+	for _, s := range c.Nodes {
+		err = AskRedis(s, func(r *redis.Client) error {
+			n, err := r.ClusterKeySlot(ctx, key).Result()
+			slot = int(n)
+			return err
+		})
+		if err == nil {
+			return slot, nil
+		}
+	}
+	return 0, err
+}
+
+// Roles returns the master that owns a key's slot, and its replicas. Of several
+// that claim it the one with the highest epoch counts.
+func (c *RedisCluster) Roles(ctx context.Context, key string) (master *Server, replicas []*Server, err error) {
+	slot, err := c.Slot(ctx, key)
+	if err != nil {
+		return nil, nil, err
+	}
+	nodes, err := c.nodes(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var owner ClusterNode
+	for _, n := range nodes {
+		if n.Master == "-" && n.has(slot) && (owner.Server == nil || n.Epoch > owner.Epoch) {
+			owner = n
+		}
+	}
+	if owner.Server == nil {
+		return nil, nil, fmt.Errorf("no node that answers owns slot %d", slot)
+	}
+	for _, n := range nodes {
+		if n.Master == owner.ID {
+			replicas = append(replicas, n.Server)
+		}
+	}
+	return owner.Server, replicas, nil
+}
+
+// Failover makes a replica the master, in step with the old one; with takeover
+// at once, whatever it lacks.
+func (c *RedisCluster) Failover(ctx context.Context, to *Server, takeover bool) error {
+	args := []any{"CLUSTER", "FAILOVER"}
+	if takeover {
+		args = append(args, "TAKEOVER")
+	}
+	return tellRedis(ctx, to, args...)
+}

@@ -1,0 +1,123 @@
+package servers
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+)
+
+// group is what a cluster and a master with sentinels have in common.
+type group interface {
+	Roles(ctx context.Context, key string) (*Server, []*Server, error)
+	Failover(ctx context.Context, to *Server, takeover bool) error
+	AwaitWhole(ctx context.Context) error
+	Close() error
+}
+
+const aKey = "{sale/0}:meta"
+
+// set writes one field to one node, read returns it.
+func set(t *testing.T, s *Server, field string) {
+	t.Helper()
+	require.NoError(t, tellRedis(t.Context(), s, "HSET", aKey, field, "1"))
+}
+
+func fields(t *testing.T, s *Server) (found map[string]string) {
+	t.Helper()
+	require.NoError(t, AskRedis(s, func(c *redis.Client) (err error) {
+		found, err = c.HGetAll(t.Context(), aKey).Result()
+		return err
+	}))
+	return found
+}
+
+// become waits until a server is the master of the key.
+func become(t *testing.T, g group, want *Server) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		master, _, err := g.Roles(t.Context(), aKey)
+		return err == nil && master == want
+	}, nodePatience, nodeLook, "%s never became the master", want.Addr())
+}
+
+func startGroups(t *testing.T) map[string]group {
+	t.Helper()
+	cluster, err := StartRedisCluster(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
+	sentinel, err := StartRedisSentinel(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, sentinel.Close()) })
+	return map[string]group{"cluster": cluster, "sentinel": sentinel}
+}
+
+func TestAReplicaThatWasCutIsPromotedWithoutTheLastWrites(t *testing.T) {
+	t.Parallel()
+	for name, g := range startGroups(t) {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			master, replicas, err := g.Roles(t.Context(), aKey)
+			require.NoError(t, err)
+			require.NotEmpty(t, replicas)
+			set(t, master, "before")
+			require.Eventually(t, func() bool { return replicaHas(t.Context(), replicas[0], master) }, nodePatience, nodeLook)
+			for _, replica := range replicas {
+				require.NoError(t, CutReplica(t.Context(), replica))
+			}
+			set(t, master, "lost")
+			master.Kill()
+			var promoted *Server
+			require.Eventually(t, func() bool {
+				promoted, _, err = g.Roles(t.Context(), aKey)
+				return err == nil && promoted != master
+			}, nodePatience, nodeLook)
+			t.Log("promoted after", time.Since(began))
+			require.Equal(t, map[string]string{"before": "1"}, fields(t, promoted))
+			for _, replica := range replicas {
+				require.NoError(t, MendReplica(t.Context(), replica))
+			}
+			require.NoError(t, master.Start(t.Context()))
+			require.NoError(t, g.AwaitWhole(t.Context()))
+			t.Log("whole after", time.Since(began))
+
+			require.NoError(t, g.Failover(t.Context(), master, false))
+			become(t, g, master)
+			require.NoError(t, g.AwaitWhole(t.Context()))
+			t.Log("back after", time.Since(began))
+			require.Equal(t, map[string]string{"before": "1"}, fields(t, master), "it took the other's data over")
+		})
+	}
+}
+
+// replicaHas reports whether a replica has all that its master has written.
+func replicaHas(ctx context.Context, replica, master *Server) bool {
+	a, errA := infoOf(ctx, replica, "replication")
+	b, errB := infoOf(ctx, master, "replication")
+	return errA == nil && errB == nil && a["slave_repl_offset"] == b["master_repl_offset"]
+}
+
+func TestASlotMovesWithItsKeys(t *testing.T) {
+	t.Parallel()
+	cluster, err := StartRedisCluster(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
+	master, _, err := cluster.Roles(t.Context(), aKey)
+	require.NoError(t, err)
+	for i := range 5 {
+		set(t, master, fmt.Sprint("field-", i))
+		require.NoError(t, tellRedis(t.Context(), master, "SET", fmt.Sprintf("{sale/0}:%d", i), "1"))
+	}
+	target, err := cluster.MoveSlot(t.Context(), aKey, time.Millisecond)
+	require.NoError(t, err)
+	require.NotSame(t, master, target)
+	require.Len(t, fields(t, target), 5)
+	require.NoError(t, cluster.AwaitWhole(t.Context()))
+	owner, _, err := cluster.Roles(t.Context(), aKey)
+	require.NoError(t, err)
+	require.Same(t, target, owner)
+	require.ErrorContains(t, tellRedis(t.Context(), master, "GET", "{sale/0}:1"), "MOVED")
+}
