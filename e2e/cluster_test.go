@@ -27,7 +27,7 @@ type cluster struct {
 	t      testing.TB
 	stores *stores
 	nodes  []*node
-	redis  []*testkit.Proxy // one for each node
+	redis  []*testkit.Proxy // one for each node; nil when Redis is a group
 	db     []*testkit.Proxy // one for each node; nil with sqlite
 	logs   string
 	client *http.Client
@@ -84,24 +84,22 @@ func startCluster(t testing.TB, s *stores, y system) *cluster {
 func (c *cluster) add(path string, i int, y system) {
 	roles := y.layout[i]
 	name := fmt.Sprintf("%s-%d", strings.ReplaceAll(roles, ",", "+"), i)
-	redis := testkit.NewProxy(c.t, c.stores.redis.Addr())
-	c.redis = append(c.redis, redis)
 	dsn := c.stores.database.DSN
 	if c.stores.database.Driver != "sqlite" {
 		proxy := testkit.NewProxy(c.t, c.stores.upstream())
 		c.db = append(c.db, proxy)
 		dsn = c.stores.through(proxy.Addr())
 	}
-	settings := []string{
-		"SLUICE_REDIS__MODE=single", "SLUICE_REDIS__ADDRS=" + redis.Addr(), "SLUICE_REDIS__TIMEOUT=1s",
-		"SLUICE_DATABASE__DRIVER=" + c.stores.database.Driver, "SLUICE_DATABASE__DSN=" + dsn,
+	settings := append(c.reach(),
+		"SLUICE_REDIS__TIMEOUT=1s",
+		"SLUICE_DATABASE__DRIVER="+c.stores.database.Driver, "SLUICE_DATABASE__DSN="+dsn,
 		"SLUICE_DATABASE__TX_TIMEOUT=2s", "SLUICE_DATABASE__MAX_CONNS=8",
-		"SLUICE_AUTH__SECRET=" + secret, "SLUICE_HTTP__ADDR=127.0.0.1:0", "SLUICE_OPS__ADDR=127.0.0.1:0",
-		"SLUICE_QUEUE__LEASE=" + lease.String(), "SLUICE_QUEUE__BACKOFF=50ms", "SLUICE_POOL__SIZE=3",
+		"SLUICE_AUTH__SECRET="+secret, "SLUICE_HTTP__ADDR=127.0.0.1:0", "SLUICE_OPS__ADDR=127.0.0.1:0",
+		"SLUICE_QUEUE__LEASE="+lease.String(), "SLUICE_QUEUE__BACKOFF=50ms", "SLUICE_POOL__SIZE=3",
 		"SLUICE_NOTIFY__LEASE=2s", "SLUICE_NOTIFY__TIMEOUT=1s", "SLUICE_NOTIFY__RETRY_UNIT=200ms",
 		"SLUICE_LIMITS__GLOBAL_RPS=0", "SLUICE_LIMITS__PER_USER_RPS=0", "SLUICE_LIMITS__PER_IP_RPS=0",
 		"SLUICE_LOG__LEVEL=info", "SLUICE_LOG__FORMAT=json", "SLUICE_STOP__GRACE=10s",
-	}
+	)
 	if y.config != "" {
 		settings = slices.DeleteFunc(settings, func(s string) bool { // the environment counts above a file
 			return strings.HasPrefix(s, "SLUICE_LIMITS__") || strings.HasPrefix(s, "SLUICE_POOL__")

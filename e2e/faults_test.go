@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -15,14 +16,17 @@ import (
 type breaker struct {
 	cluster  *cluster
 	plan     plan
+	sale     string
 	answered func() int64
+	accepted func() int  // orders so far
 	loaded   func() bool // the shoppers are done
 
-	mu      sync.Mutex
-	errs    []error
-	lastEnd time.Time
-	lost    time.Time // when Redis last lost data
-	wg      sync.WaitGroup
+	mu        sync.Mutex
+	errs      []error
+	lastEnd   time.Time
+	windows   []window // in which Redis may lose what it answered
+	failovers atomic.Int64
+	wg        sync.WaitGroup
 }
 
 // start lets every fault wait for its moment.
@@ -77,6 +81,9 @@ func (b *breaker) carryOut(ctx context.Context, f fault) error {
 	if f.kind == redisCut || f.kind == redisPause || f.kind == redisDelay || f.kind == redisDrop {
 		return b.disturb(ctx, f, b.cluster.redis)
 	}
+	if s.group != nil {
+		return b.breakGroup(ctx, f)
+	}
 	return b.breakRedis(ctx, f)
 }
 
@@ -97,8 +104,7 @@ func (b *breaker) die(ctx context.Context, f fault) error {
 	s := b.cluster.stores
 	s.redisFault.Lock()
 	defer s.redisFault.Unlock()
-	s.redis.Kill()
-	return s.redis.Start(ctx)
+	return b.restartHot(ctx)
 }
 
 func running(l *life) bool {
@@ -183,10 +189,10 @@ func (b *breaker) disturb(ctx context.Context, f fault, all []*testkit.Proxy) er
 // breakRedis harms the server itself.
 func (b *breaker) breakRedis(ctx context.Context, f fault) error {
 	s := b.cluster.stores
-	kept := ""
+	kept, from := "", time.Time{}
 	switch f.kind {
 	case redisFlush:
-		b.loses()
+		defer b.loses(time.Time{})()
 		return s.client.FlushAll(ctx).Err()
 	case redisStop:
 		pid := s.redis.PID()
@@ -195,8 +201,11 @@ func (b *breaker) breakRedis(ctx context.Context, f fault) error {
 		}
 		_ = pause(ctx, f.hold)
 		return syscall.Kill(pid, syscall.SIGCONT)
+	case dataSwap:
+		return b.swapData(ctx, f)
 	case redisBack:
 		var err error
+		from = time.Now()
 		if kept, err = s.keepFiles(); err != nil {
 			return err
 		}
@@ -204,7 +213,7 @@ func (b *breaker) breakRedis(ctx context.Context, f fault) error {
 	}
 	s.redis.Kill()
 	if f.kind == redisEmpty || f.kind == redisBack {
-		b.loses()
+		defer b.loses(from)()
 		if err := s.replaceFiles(kept); err != nil {
 			return err
 		}
@@ -212,19 +221,6 @@ func (b *breaker) breakRedis(ctx context.Context, f fault) error {
 		_ = pause(ctx, f.hold)
 	}
 	return s.redis.Start(ctx)
-}
-
-func (b *breaker) loses() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.lost = time.Now()
-}
-
-// lossAt is when Redis last lost data, zero if it never did.
-func (b *breaker) lossAt() time.Time {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.lost
 }
 
 // end is when the last fault was over: the last of them may be a death.

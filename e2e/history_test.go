@@ -12,6 +12,7 @@ import (
 type answer struct {
 	method string
 	sent   time.Time
+	got    time.Time // when the answer was there
 	reply  reply
 	err    error
 }

@@ -30,6 +30,7 @@ type verdict struct {
 	parties   int      // transactions with orders of several sales
 	alarms    []string // what the processes logged as errors
 	recovery  time.Duration
+	stood     time.Duration // the longest that a difference was seen to stand
 
 	mu    sync.Mutex
 	wrong []string
@@ -54,12 +55,10 @@ type judge struct {
 	breaker *breaker
 	verdict *verdict
 
-	mu sync.Mutex
+	mu           sync.Mutex
+	differsSince time.Time // the first of the audits in a row that were not clean
+	stoodTooLong bool
 }
-
-// grace is how long an audit may differ after Redis lost data: until a keeper
-// has seen it and rebuilt the line.
-const grace = 4 * time.Second
 
 // watch audits the busy system until ctx ends. No answer is no news, an
 // unclean one is.
@@ -73,13 +72,11 @@ func (j *judge) watch(ctx context.Context) {
 			continue
 		}
 		j.mu.Lock()
-		switch lost := j.breaker.lossAt(); {
+		switch {
 		case result.Clean:
-			j.verdict.audits++
-		case undecided(result):
-		case !lost.IsZero() && asked.Before(lost.Add(grace)):
-		default:
-			j.verdict.find(true, "an audit while busy was not clean: %s", a.Raw)
+			j.agrees()
+		case !undecided(result):
+			j.differs(asked, a.Raw)
 		}
 		j.mu.Unlock()
 	}

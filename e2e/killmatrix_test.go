@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,11 +32,14 @@ func TestKillMatrix(t *testing.T) {
 		}
 	})
 	fmt.Println(m.summary())
-	if m.runs < len(m.plans) {
-		return // -run has picked some
+	if m.runs < len(m.plans) || m.random && m.runs < manyRuns {
+		return // -run has picked some, or a seed is replayed
 	}
 	require.Positive(t, m.parties, "no run had a transaction with orders of several sales")
 }
+
+// manyRuns are enough for what need not happen in each.
+const manyRuns = 20
 
 // matrix is many runs and what came out of them.
 type matrix struct {
@@ -46,17 +48,15 @@ type matrix struct {
 	logs   string
 	lanes  chan *lane
 
-	mu       sync.Mutex
-	runs     int
-	points   int
-	kills    int
-	accepted int
-	gone     int
-	lost     int
-	parties  int
-	failed   []string
-	alarms   map[string]int // how often each error was logged
-	recovery []time.Duration
+	mu      sync.Mutex
+	runs    int
+	points  int
+	gone    int
+	lost    int
+	parties int
+	failed  []string
+	alarms  map[string]int    // how often each error was logged
+	engines map[string]*tally // by the engine of Redis
 }
 
 // lane is what one run at a time may kill: database servers of its own.
@@ -70,17 +70,11 @@ const lanesMost = 4
 
 func newMatrix(t *testing.T) *matrix {
 	t.Helper()
-	m := &matrix{alarms: map[string]int{}, plans: shortPlans(), logs: os.Getenv("KILL_LOGS"), lanes: make(chan *lane, lanesMost)}
-	if text := os.Getenv("KILL_RUNS"); text != "" {
-		runs, err := strconv.Atoi(text)
-		require.NoError(t, err, "KILL_RUNS")
-		seed, err := strconv.ParseUint("0"+os.Getenv("KILL_SEED"), 10, 64)
-		require.NoError(t, err, "KILL_SEED")
-		m.random, m.plans = true, nil
-		for i := range runs {
-			m.plans = append(m.plans, planOf(seed+uint64(i)))
-		}
+	m := &matrix{alarms: map[string]int{}, engines: map[string]*tally{}, plans: shortPlans(), logs: os.Getenv("KILL_LOGS"), lanes: make(chan *lane, lanesMost)}
+	if os.Getenv("KILL_RUNS") != "" {
+		m.random, m.plans = true, randomPlans(t)
 	}
+	binary(t, killPoints) // compiling is on nobody's clock
 	if m.logs == "" {
 		logs, err := filepath.Abs("../data/kill-matrix")
 		require.NoError(t, err)
@@ -141,7 +135,7 @@ func (m *matrix) run(t *testing.T, p plan) {
 	logs := filepath.Join(m.logs, p.name)
 	require.NoError(t, os.RemoveAll(logs))
 	database, server := l.database(t, p)
-	cluster := startCluster(t, openStores(t, database, server), system{tags: killPoints, layout: p.layout, arms: p.arms(), logs: logs,
+	cluster := startCluster(t, openStoresOn(t, p.engine, database, server), system{tags: killPoints, layout: p.layout, arms: p.arms(), logs: logs,
 		env: p.env()})
 	j := m.sell(ctx, t, cluster, p)
 	m.report(t, j, began)
@@ -149,7 +143,7 @@ func (m *matrix) run(t *testing.T, p plan) {
 
 // env is the configuration of a plan's processes.
 func (p plan) env() []string {
-	env := []string{"SLUICE_QUEUE__BATCH=" + strconv.Itoa(p.batch)}
+	env := append(p.promise(), "SLUICE_QUEUE__BATCH="+strconv.Itoa(p.batch))
 	if p.pays {
 		env = append(env, mustPay(unpaidFor)...)
 	}
@@ -161,9 +155,10 @@ func (m *matrix) sell(ctx context.Context, t *testing.T, c *cluster, p plan) *ju
 	sale := "sale-" + strconv.FormatUint(p.seed, 10)
 	c.openSale(t, sale, p.stock, p.limit, p.lineCap)
 	beside := openNeighbours(t, c, p)
-	shoppers := &crowd{cluster: c, sale: sale, plan: p, span: 1200 * time.Millisecond, history: &history{}}
+	shoppers := &crowd{cluster: c, sale: sale, plan: p, span: p.span(), history: &history{}}
 	loaded := make(chan struct{})
-	b := &breaker{cluster: c, plan: p, answered: shoppers.history.answered.Load, loaded: func() bool { return closed(loaded) }}
+	b := &breaker{cluster: c, plan: p, sale: sale, answered: shoppers.history.answered.Load, loaded: func() bool { return closed(loaded) },
+		accepted: func() int { return len(shoppers.history.accepted()) }}
 	j := &judge{cluster: c, sale: sale, plan: p, history: shoppers.history, breaker: b, verdict: &verdict{}}
 
 	load, stop := context.WithTimeout(ctx, loadPatience)
@@ -214,23 +209,17 @@ func closed(c <-chan struct{}) bool {
 func (m *matrix) report(t *testing.T, j *judge, began time.Time) {
 	v, p := j.verdict, j.plan
 	var points []string
-	kills := 0
 	for _, n := range j.cluster.nodes {
-		passed, _, killed := n.record()
-		points, kills = append(points, passed...), kills+killed+len(passed)
+		passed, _, _ := n.record()
+		points = append(points, passed...)
 	}
-	for _, f := range p.faults {
-		if slices.Contains([]string{redisKill, redisEmpty, redisBack, dbKill}, f.kind) {
-			kills++
-		}
-	}
-	fmt.Printf("%-22s %s => died at %v; accepted %d, confirmed %d, paid %d, expired %d, gone %d, lost %d, revived %d, forgotten %d, late %d, audits %d, parties %d, recovery %s, took %s\n", p.name, p, points,
-		v.accepted, v.confirmed, v.paid, v.expired, v.gone, v.lost, v.revived, v.forgotten, v.late, v.audits, v.parties, v.recovery.Round(10*time.Millisecond), time.Since(began).Round(100*time.Millisecond))
+	fmt.Printf("%-22s %s => died at %v; failovers %d, accepted %d, confirmed %d, paid %d, expired %d, gone %d, lost %d, revived %d, forgotten %d, late %d, audits %d, longest difference %s, parties %d, recovery %s, took %s\n",
+		p.name, p, points, j.breaker.failovers.Load(), v.accepted, v.confirmed, v.paid, v.expired, v.gone, v.lost, v.revived, v.forgotten, v.late, v.audits,
+		v.stood.Round(10*time.Millisecond), v.parties, v.recovery.Round(10*time.Millisecond), time.Since(began).Round(100*time.Millisecond))
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.runs, m.points, m.kills, m.accepted = m.runs+1, m.points+len(points), m.kills+kills, m.accepted+v.accepted
-	m.gone, m.lost, m.parties = m.gone+v.gone, m.lost+v.lost, m.parties+v.parties
-	m.recovery = append(m.recovery, v.recovery)
+	m.runs, m.points, m.gone, m.lost, m.parties = m.runs+1, m.points+len(points), m.gone+v.gone, m.lost+v.lost, m.parties+v.parties
+	m.count(j)
 	for _, alarm := range v.alarms {
 		m.alarms[alarm]++
 	}
@@ -241,19 +230,7 @@ func (m *matrix) report(t *testing.T, j *judge, began time.Time) {
 	m.failed = append(m.failed, p.name)
 	again := "go test -count=1 ./e2e -run 'TestKillMatrix/runs/" + p.name + "$'"
 	if m.random {
-		again = fmt.Sprintf("make kill-matrix SEED=%d RUNS=1", p.seed)
+		again = replay(p)
 	}
 	t.Errorf("%s\nschedule: %s\nlogs: %s\nagain: %s\n- %s", p.name, p, j.cluster.logs, again, strings.Join(v.wrong, "\n- "))
-}
-
-func (m *matrix) summary() string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.recovery) == 0 {
-		return "no runs"
-	}
-	slices.Sort(m.recovery)
-	return fmt.Sprintf("kill matrix: %d runs, %d kills (%d at named steps), %d orders accepted, %d gone with a Redis that lost its data (%d of them for good), %d transactions with orders of several sales, recovery median %s, worst %s, errors logged %v, failed %v",
-		m.runs, m.kills, m.points, m.accepted, m.gone, m.lost, m.parties, m.recovery[len(m.recovery)/2].Round(10*time.Millisecond),
-		m.recovery[len(m.recovery)-1].Round(10*time.Millisecond), m.alarms, m.failed)
 }

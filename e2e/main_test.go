@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m, removeBinaries) }
 
-const buildPatience = 5 * time.Minute // with a cold cache on two busy cores
+const buildPatience = 15 * time.Minute // with a cold cache on two busy cores
 
 // binaries are built once and shared by all tests of the process.
 var binaries struct {

@@ -29,7 +29,7 @@ func (j *judge) replays(ctx context.Context) {
 		j.verdict.find(err != nil, "token: %v", err)
 		v := &visit{crowd: &crowd{cluster: j.cluster, sale: j.sale, history: j.history}, choice: chanceOf(uint64(done)), bearer: bearer}
 		a := v.order(ctx, r)
-		if _, recorded := rows[id]; !recorded && j.plan.has(fault.lossy) {
+		if _, recorded := rows[id]; !recorded && j.plan.lossy() {
 			// Neither store knows it any more: the key is as good as new.
 			j.verdict.forgotten++
 			continue
@@ -105,6 +105,7 @@ func (j *judge) outcome(ctx context.Context, choice chance, id string, r *reques
 	find(recorded && a.reply.State != row.Status, "order %s is %s for its owner and %s in the database", id, a.reply.State, row.Status)
 	find(!final(a.reply.State), "order %s at rest is %s", id, a.reply.State)
 	find(row.Status == "failed" && !j.plan.lossy(), "order %s of %s failed (%s) though Redis lost nothing", id, r.id, row.Reason)
+	j.losses(r, row)
 	j.told(r, row)
 }
 

@@ -21,6 +21,9 @@ type plan struct {
 	batch    int
 	pays     bool // orders must be paid: some are, some late, some expire
 	faults   []fault
+
+	engine     string // of Redis, one of onSingle and its like; empty is onSingle
+	replicated bool   // 202 only when the replicas have it
 }
 
 // fault is one thing that breaks, at a moment counted in answers to shoppers.
@@ -30,6 +33,7 @@ type fault struct {
 	after int           // answers that shoppers have got by then
 	hold  time.Duration // how long it lasts
 	arm   string        // kind point: where to die, as step:n
+	lag   int           // orders that Redis takes and then does not have
 }
 
 // The kinds of fault. Those in lossy make Redis lose what it acknowledged.
@@ -59,7 +63,7 @@ const (
 
 var (
 	processFaults = []string{kill, term, freeze}
-	redisFaults   = []string{redisKill, redisStop, redisCut, redisPause, redisDelay, redisDrop, redisFlush, redisEmpty, redisBack}
+	redisFaults   = []string{redisKill, redisStop, redisCut, redisPause, redisDelay, redisDrop, redisFlush, redisEmpty, redisBack, dataSwap}
 	dbFaults      = []string{dbKill, dbCut, dbPause, dbDelay, dbDrop}
 	steps         = []string{
 		"admit.before", "admit.after", "claim.done", "tx.inserted", "tx.before-commit", "tx.committed", "settle.before",
@@ -72,7 +76,7 @@ var (
 )
 
 func (f fault) lossy() bool {
-	return f.kind == redisFlush || f.kind == redisEmpty || f.kind == redisBack
+	return f.kind == redisFlush || f.kind == redisEmpty || f.kind == redisBack || f.kind == dataSwap
 }
 
 func (f fault) String() string {
@@ -91,7 +95,7 @@ func (p plan) String() string {
 	for i, f := range p.faults {
 		faults[i] = f.String()
 	}
-	return fmt.Sprintf("%s, %s, %d shoppers for %d units, limit %d, cap %d, batch %d, paying %v: %s", p.driver, strings.Join(p.layout, " | "),
+	return fmt.Sprintf("%s, %s replicated %v, %s, %d shoppers for %d units, limit %d, cap %d, batch %d, paying %v: %s", p.driver, p.engine, p.replicated, strings.Join(p.layout, " | "),
 		p.shoppers, p.stock, p.limit, p.lineCap, p.batch, p.pays, strings.Join(faults, "; "))
 }
 
@@ -104,7 +108,7 @@ func (p plan) has(test func(fault) bool) bool {
 	return false
 }
 
-func (p plan) lossy() bool { return p.has(fault.lossy) }
+func (p plan) lossy() bool { return p.has(p.exceeds) }
 
 // arms says which node is to die at which step from its start. A step of the
 // rebuild is armed later: every line is built once when its sale is created.
@@ -138,6 +142,9 @@ func planOf(seed uint64) plan {
 	c := chanceOf(seed)
 	p := c.sale(seed, pick(c, []string{"sqlite", "mysql", "mysql", "postgres", "postgres"}))
 	p.pays = c.of(40)
+	if p.engine = engineOf(seed); p.engine != onSingle {
+		p = c.onGroup(p, p.engine)
+	}
 	for range c.between(1, 3) {
 		p.faults = append(p.faults, c.fault(p))
 	}
@@ -146,7 +153,7 @@ func planOf(seed uint64) plan {
 
 // sale decides everything but the faults.
 func (c chance) sale(seed uint64, driver string) plan {
-	p := plan{name: fmt.Sprintf("seed-%d", seed), seed: seed, driver: driver, layout: layout{allRoles}, shoppers: c.between(200, 350), limit: 1,
+	p := plan{name: fmt.Sprintf("seed-%d", seed), seed: seed, driver: driver, engine: onSingle, layout: layout{allRoles}, shoppers: c.between(200, 350), limit: 1,
 		batch: pick(c, []int{5, 60, 400})}
 	p.stock = pick(c, []int{p.shoppers / 4, p.shoppers / 2, p.shoppers * 3 / 2})
 	p.lineCap = 10_000
@@ -167,6 +174,9 @@ func (c chance) sale(seed uint64, driver string) plan {
 // fault decides on one fault that p's system can have.
 func (c chance) fault(p plan) fault {
 	kinds := [][]string{redisFaults, processFaults, {point}, {point}}
+	if p.engine != onSingle {
+		kinds = [][]string{groupFaults(p.engine), groupFaults(p.engine), processFaults, {point}}
+	}
 	if p.driver != "sqlite" {
 		kinds = append(kinds, dbFaults)
 	}
@@ -176,6 +186,9 @@ func (c chance) fault(p plan) fault {
 			return c.point(p, pick(c, paySteps))
 		}
 		return c.point(p, pick(c, steps))
+	}
+	if slices.Contains(groupFaults(p.engine), kind) {
+		return c.groupFault(p, kind)
 	}
 	return c.timed(p, kind)
 }
@@ -188,6 +201,8 @@ func (c chance) timed(p plan, kind string) fault {
 		f.hold = c.ms(2200, 2700)
 	case redisStop:
 		f.hold = c.ms(300, 2500)
+	case dataSwap:
+		f.lag = c.between(20, 80)
 	case redisDelay, dbDelay:
 		f.hold = c.ms(500, 1500)
 	}
@@ -269,5 +284,5 @@ func shortPlans() []plan {
 		p.name, p.faults = "fault-"+kind, []fault{c.timed(p, kind)}
 		plans = append(plans, p)
 	}
-	return plans
+	return append(plans, groupPlans()...)
 }

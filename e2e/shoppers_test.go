@@ -132,6 +132,7 @@ func (v *visit) exchange(ctx context.Context, r *request, name, method, path str
 		return answer{method: name, sent: a.sent, err: errNoGateway}
 	}
 	a.reply, a.err = call(ctx, v.crowd.cluster.client, method, "http://"+gateway+"/v1/sales/"+v.crowd.sale+path, v.bearer, headers, body)
+	a.got = time.Now()
 	v.crowd.history.note(r, a)
 	return a
 }

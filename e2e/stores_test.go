@@ -24,11 +24,12 @@ import (
 
 // stores are the Redis and the database of one system, and our own way into them.
 type stores struct {
-	redis    *servers.Server
+	redis    *servers.Server // nil when it is a group
+	group    redisGroup      // nil when it is one server
 	database testkit.Database
 	server   *servers.Server // of the database, when a fault may kill it; else nil
 
-	client *redis.Client
+	client redis.UniversalClient
 	sql    *sql.DB
 
 	redisFault, dbFault sync.Mutex // held by the fault that has the server
@@ -38,22 +39,24 @@ type stores struct {
 // database is made by the caller.
 func openStores(t testing.TB, database testkit.Database, server *servers.Server) *stores {
 	t.Helper()
-	r, err := servers.Redis(t.Context())
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, r.Close()) })
-	s := &stores{redis: r, database: database, server: server, client: testkit.RedisClient(t, r.Addr())}
-	name, dsn := database.Driver, database.DSN
+	return openStoresOn(t, onSingle, database, server)
+}
+
+// openSQL is our own way into the database.
+func (s *stores) openSQL(t testing.TB) {
+	t.Helper()
+	name, dsn := s.database.Driver, s.database.DSN
 	switch name {
 	case "postgres":
 		name = "pgx"
 	case "sqlite":
 		dsn = "file:" + dsn + "?_pragma=busy_timeout(5000)"
 	}
-	s.sql, err = sql.Open(name, dsn)
+	db, err := sql.Open(name, dsn)
 	require.NoError(t, err)
+	s.sql = db
 	s.sql.SetMaxOpenConns(2)
 	t.Cleanup(func() { require.NoError(t, s.sql.Close()) })
-	return s
 }
 
 // upstream is the host:port of the database server.

@@ -1,0 +1,263 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	"sluice/internal/testkit/servers"
+)
+
+const (
+	failoverPatience = 30 * time.Second // until another server rules, on a busy machine
+	lagPatience      = 4 * time.Second  // for orders that only the master has
+)
+
+// breakGroup harms a Redis of several servers, and returns when all of them are
+// in order again.
+func (b *breaker) breakGroup(ctx context.Context, f fault) error {
+	group := b.cluster.stores.group
+	if err := group.AwaitWhole(ctx); err != nil {
+		return fmt.Errorf("before the fault: %w", err)
+	}
+	master, replicas, err := group.Roles(ctx, b.hot())
+	if err != nil {
+		return err
+	}
+	if len(replicas) == 0 {
+		return fmt.Errorf("master %s has no replica", master.Addr())
+	}
+	h := &harm{breaker: b, fault: f, group: group, master: master, replicas: replicas}
+	if b.plan.exceeds(f) && slices.Contains([]string{masterKill, masterPause}, f.kind) {
+		defer b.loses(time.Now().Add(-slack))()
+	}
+	if err := h.do(ctx); err != nil {
+		return err
+	}
+	if err := group.AwaitWhole(ctx); err != nil {
+		return fmt.Errorf("after the fault: %w", err)
+	}
+	return nil
+}
+
+// slack is how long a write may need to its replicas while nothing is wrong.
+const slack = time.Second
+
+// hot is a key of the line of the run's sale.
+func (b *breaker) hot() string { return key(b.sale, "meta") }
+
+// harm is one fault of a group.
+type harm struct {
+	*breaker
+	fault    fault
+	group    redisGroup
+	master   *servers.Server // of the line when the fault began
+	replicas []*servers.Server
+}
+
+func (h *harm) do(ctx context.Context) error {
+	switch h.fault.kind {
+	case masterKill:
+		h.master.Kill()
+		_ = pause(ctx, h.fault.hold)
+		err := h.master.Start(ctx)
+		h.noteIfReplaced(ctx, h.master)
+		return err
+	case masterPause:
+		return h.freeze(ctx, h.master)
+	case replicaPause:
+		return h.pauseReplica(ctx)
+	case planned, takeover:
+		return h.hand(ctx, h.replicas[h.fault.node%len(h.replicas)])
+	case lagged:
+		return h.outrun(ctx, h.master, h.replicas)
+	case thereAndBack:
+		return h.thereAndBack(ctx)
+	case reshard:
+		cluster := h.group.(*servers.RedisCluster)
+		_, err := cluster.MoveSlot(ctx, h.hot(), h.fault.hold)
+		return err
+	}
+	return fmt.Errorf("unknown fault %q", h.fault.kind)
+}
+
+// freeze stops a server for a while.
+func (h *harm) freeze(ctx context.Context, s *servers.Server) error {
+	pid := s.PID()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	_ = pause(ctx, h.fault.hold)
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		return err
+	}
+	h.noteIfReplaced(ctx, h.master)
+	return nil
+}
+
+// pauseReplica stops a replica: one of the hot master, or of another one if there is any.
+func (h *harm) pauseReplica(ctx context.Context) error {
+	if h.fault.node == 0 {
+		return h.freeze(ctx, h.replicas[0])
+	}
+	other, err := h.elsewhere(ctx)
+	if err != nil {
+		return err
+	}
+	return h.freeze(ctx, other)
+}
+
+// elsewhere is a replica of a master that does not hold the line of the run's sale, or else the last of its own.
+func (h *harm) elsewhere(ctx context.Context) (*servers.Server, error) {
+	for i := range 64 {
+		master, replicas, err := h.group.Roles(ctx, fmt.Sprintf("elsewhere-%d", i))
+		if err != nil {
+			return nil, err
+		}
+		if master != h.master && len(replicas) > 0 {
+			return replicas[0], nil
+		}
+	}
+	return h.replicas[len(h.replicas)-1], nil
+}
+
+// hand lets a replica take over and returns when it rules.
+func (h *harm) hand(ctx context.Context, to *servers.Server) error {
+	if h.plan.exceeds(h.fault) { // until the old master has heard of it
+		defer h.loses(time.Now().Add(-slack))()
+	}
+	if err := h.group.Failover(ctx, to, h.fault.kind == takeover); err != nil {
+		return err
+	}
+	if err := h.ruled(ctx, func(now *servers.Server) bool { return now == to }); err != nil {
+		return err
+	}
+	return h.group.AwaitWhole(ctx)
+}
+
+// ruled returns when the line has a master that is the wanted one.
+func (h *harm) ruled(ctx context.Context, wanted func(*servers.Server) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, failoverPatience)
+	defer cancel()
+	for {
+		master, _, err := h.group.Roles(ctx, h.hot())
+		if err == nil && wanted(master) {
+			h.failovers.Add(1)
+			return nil
+		}
+		if pause(ctx, lookEvery) != nil {
+			return fmt.Errorf("no other server took over within %s (%v)", failoverPatience, err)
+		}
+	}
+}
+
+// noteIfReplaced counts a failover that a fault may or may not have caused.
+func (h *harm) noteIfReplaced(ctx context.Context, was *servers.Server) {
+	if h.group.AwaitWhole(ctx) != nil {
+		return // said by whoever asks next
+	}
+	if master, _, err := h.group.Roles(ctx, h.hot()); err == nil && master != was {
+		h.failovers.Add(1)
+	}
+}
+
+// outrun cuts the replicas off, lets orders come that only the master has, and
+// kills it. The dead server comes back after the fault's time.
+func (h *harm) outrun(ctx context.Context, master *servers.Server, replicas []*servers.Server) error {
+	if h.plan.exceeds(h.fault) {
+		defer h.loses(time.Now().Add(-slack))()
+	}
+	for _, replica := range replicas {
+		if err := servers.CutReplica(ctx, replica); err != nil {
+			return err
+		}
+	}
+	h.awaitOrders(ctx, h.fault.lag)
+	master.Kill()
+	if err := h.ruled(ctx, func(now *servers.Server) bool { return now != master }); err != nil {
+		return err
+	}
+	for _, replica := range replicas {
+		if err := servers.MendReplica(ctx, replica); err != nil {
+			return err
+		}
+	}
+	_ = pause(ctx, h.fault.hold)
+	if err := master.Start(ctx); err != nil {
+		return err
+	}
+	return h.group.AwaitWhole(ctx) // it may take itself for the master until it is told
+}
+
+// thereAndBack hands over to a replica and outruns the old master, so that it
+// rules again: with the scripts it has known all the time.
+func (h *harm) thereAndBack(ctx context.Context) error {
+	first, second := h.master, h.replicas[0]
+	if err := h.hand(ctx, second); err != nil {
+		return fmt.Errorf("the first half: %w", err)
+	}
+	if sentinel, ok := h.group.(*servers.RedisSentinel); ok {
+		if err := sentinel.Prefer(ctx, first); err != nil {
+			return err
+		}
+	}
+	h.awaitOrders(ctx, h.fault.lag/4) // the second one sells by then
+	_, replicas, err := h.group.Roles(ctx, h.hot())
+	if err != nil {
+		return err
+	}
+	if err := h.outrun(ctx, second, replicas); err != nil {
+		return err
+	}
+	if master, _, err := h.group.Roles(ctx, h.hot()); err != nil || master != first {
+		return fmt.Errorf("it is not the first server that rules again (%v)", err)
+	}
+	return nil
+}
+
+// awaitOrders returns when n more orders have been accepted, or when there will be none.
+func (b *breaker) awaitOrders(ctx context.Context, n int) {
+	ctx, cancel := context.WithTimeout(ctx, lagPatience)
+	defer cancel()
+	for before := b.accepted(); b.accepted() < before+n && !b.loaded(); {
+		if pause(ctx, 5*time.Millisecond) != nil {
+			return
+		}
+	}
+}
+
+// restartHot kills the master of the line and starts it again before anybody can take over.
+func (b *breaker) restartHot(ctx context.Context) error {
+	s := b.cluster.stores
+	if s.group == nil {
+		s.redis.Kill()
+		return s.redis.Start(ctx)
+	}
+	master, _, err := s.group.Roles(ctx, b.hot())
+	if err != nil {
+		return err
+	}
+	defer b.loses(time.Now().Add(-slack))() // on a busy machine somebody may
+	master.Kill()
+	if err := master.Start(ctx); err != nil {
+		return err
+	}
+	return s.group.AwaitWhole(ctx)
+}
+
+// swapData gives the running single server an older copy of its data: it
+// becomes the replica of the copy and then a master again.
+func (b *breaker) swapData(ctx context.Context, f fault) error {
+	s := b.cluster.stores
+	from := time.Now().Add(-slack)
+	older, err := servers.CopyRedis(ctx, s.redis)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = older.Close() }() // a child of ours in any case
+	b.awaitOrders(ctx, f.lag)
+	defer b.loses(from)()
+	return servers.TakeData(ctx, s.redis, older)
+}

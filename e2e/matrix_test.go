@@ -1,0 +1,116 @@
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// randomPlans are the runs that the environment asks for: KILL_RUNS from the
+// seed KILL_SEED on, of the engines in KILL_ENGINES only, or with the one fault
+// KILL_FAULT each. A seed decides its run alone: what is not asked for is passed over.
+func randomPlans(t *testing.T) []plan {
+	t.Helper()
+	runs, err := strconv.Atoi(os.Getenv("KILL_RUNS"))
+	require.NoError(t, err, "KILL_RUNS")
+	seed, err := strconv.ParseUint("0"+os.Getenv("KILL_SEED"), 10, 64)
+	require.NoError(t, err, "KILL_SEED")
+	kind := os.Getenv("KILL_FAULT")
+	require.True(t, kind == "" || slices.Contains(clusterFaults, kind), "KILL_FAULT is %q, not one of %v", kind, clusterFaults)
+	engines := wanted(t, kind)
+	var plans []plan
+	for ; len(plans) < runs; seed++ {
+		p := planOf(seed)
+		if kind != "" {
+			p = only(seed, kind)
+		}
+		if slices.Contains(engines, p.engine) {
+			plans = append(plans, p)
+		}
+	}
+	return plans
+}
+
+// wanted are the engines that KILL_ENGINES names, all of them when it is empty.
+func wanted(t *testing.T, kind string) []string {
+	t.Helper()
+	every := []string{onSingle, onCluster, onSentinel}
+	if kind != "" {
+		every = slices.DeleteFunc(every, func(engine string) bool { return !slices.Contains(groupFaults(engine), kind) })
+	}
+	text := os.Getenv("KILL_ENGINES")
+	if text == "" {
+		return every
+	}
+	engines := strings.Split(text, ",")
+	for _, engine := range engines {
+		require.Contains(t, every, engine, "KILL_ENGINES")
+	}
+	return engines
+}
+
+// replay is the command that makes a random run again.
+func replay(p plan) string {
+	command := fmt.Sprintf("make kill-matrix SEED=%d RUNS=1", p.seed)
+	if kind := os.Getenv("KILL_FAULT"); kind != "" {
+		command += " FAULT=" + kind
+	}
+	return command
+}
+
+// tally is what came out of the runs on one engine.
+type tally struct {
+	runs, kills, failovers, orders int
+	recovery                       []time.Duration
+}
+
+// count adds a run to its engine's tally. The matrix is locked.
+func (m *matrix) count(j *judge) {
+	c := m.engines[j.plan.engine]
+	if c == nil {
+		c = &tally{}
+		m.engines[j.plan.engine] = c
+	}
+	for _, n := range j.cluster.nodes {
+		passed, _, killed := n.record()
+		c.kills += killed + len(passed)
+	}
+	for _, f := range j.plan.faults {
+		if slices.Contains([]string{redisKill, redisEmpty, redisBack, dbKill, masterKill, lagged, thereAndBack}, f.kind) {
+			c.kills++
+		}
+	}
+	c.runs, c.failovers, c.orders = c.runs+1, c.failovers+int(j.breaker.failovers.Load()), c.orders+j.verdict.accepted
+	c.recovery = append(c.recovery, j.verdict.recovery)
+}
+
+func (c *tally) String() string {
+	slices.Sort(c.recovery)
+	return fmt.Sprintf("%d runs, %d kills, %d failovers, %d orders accepted, recovery median %s, worst %s", c.runs, c.kills, c.failovers, c.orders,
+		c.recovery[len(c.recovery)/2].Round(10*time.Millisecond), c.recovery[len(c.recovery)-1].Round(10*time.Millisecond))
+}
+
+// summary is what came out of all runs, and of those on each engine.
+func (m *matrix) summary() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.runs == 0 {
+		return "no runs"
+	}
+	all, text := &tally{}, &strings.Builder{}
+	for _, engine := range slices.Sorted(maps.Keys(m.engines)) {
+		c := m.engines[engine]
+		fmt.Fprintf(text, "\n  %s: %s", engine, c)
+		all.runs, all.kills, all.failovers, all.orders = all.runs+c.runs, all.kills+c.kills, all.failovers+c.failovers, all.orders+c.orders
+		all.recovery = append(all.recovery, c.recovery...)
+	}
+	return fmt.Sprintf("kill matrix: %s, %d deaths at named steps, %d gone with a Redis that lost its data (%d of them for good), %d transactions with orders of several sales, errors logged %v, failed %v%s",
+		all, m.points, m.gone, m.lost, m.parties, m.alarms, m.failed, text)
+}
