@@ -26,12 +26,19 @@ test: ## run every test with the race detector on real Redis, MariaDB and Postgr
 
 RUNS ?= 500
 SEED ?= 0
+ENGINES ?=
+FAULT ?=
 
 .PHONY: kill-matrix
-kill-matrix: ## let real processes die at random while they sell: RUNS=500 SEED=0
+kill-matrix: ## let processes and Redis die at random while they sell: RUNS=500 SEED=0 ENGINES=single,cluster,sentinel FAULT=lagged-failover
 	go run -buildvcs=false ./internal/testkit/withstores -- \
-		env KILL_RUNS=$(RUNS) KILL_SEED=$(SEED) KILL_LOGS=$(CURDIR)/data/kill-matrix \
+		env KILL_RUNS=$(RUNS) KILL_SEED=$(SEED) KILL_ENGINES=$(ENGINES) KILL_FAULT=$(FAULT) KILL_LOGS=$(CURDIR)/data/kill-matrix \
 		go test -count=1 -v -timeout 3h -run 'TestKillMatrix$$' ./e2e
+
+.PHONY: failovers
+failovers: ## let a Redis take over that lacks the newest orders: on a cluster, and back again on sentinels, ten times each
+	$(MAKE) kill-matrix RUNS=10 FAULT=lagged-failover ENGINES=cluster
+	$(MAKE) kill-matrix RUNS=10 FAULT=there-and-back ENGINES=sentinel
 
 # The benchmark starts its own databases, which keep what they commit: withstores installs them and clears up.
 BENCH = SLUICE_TEST_MYSQL_DSN=unused SLUICE_TEST_POSTGRES_DSN=unused \

@@ -12,12 +12,22 @@ import (
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
 )
 
-func TestMain(m *testing.M) { testkit.VerifyMain(m, removeBinaries) }
+func TestMain(m *testing.M) {
+	redis.SetLogger(silence{}) // that a server is down is no news here
+	testkit.VerifyMain(m, removeBinaries)
+}
+
+// silence is a log that nobody reads.
+type silence struct{}
+
+// Printf does nothing.
+func (silence) Printf(context.Context, string, ...any) {}
 
 const buildPatience = 15 * time.Minute // with a cold cache on two busy cores
 

@@ -137,7 +137,7 @@ func (j *judge) told(r *request, row orderRow) {
 func (j *judge) news(ctx context.Context, rows map[string]orderRow) {
 	dead, err := j.cluster.stores.count(ctx, "SELECT COUNT(*) FROM outbox WHERE state <> 1")
 	j.verdict.find(err != nil || dead > 0, "%d outbox rows are not delivered (%v)", dead, err)
-	if j.plan.lossy() {
+	if j.plan.lossy() || !j.plan.keepsLog() {
 		return
 	}
 	events, err := j.cluster.stores.events(ctx)

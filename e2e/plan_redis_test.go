@@ -51,6 +51,14 @@ func (p plan) exceeds(f fault) bool {
 	return slices.Contains(outrun, f.kind) || f.kind == planned && p.engine == onSentinel || f.kind == point && strings.HasPrefix(f.arm, "rebuild.")
 }
 
+// keepsLog reports a plan whose faults leave the event log as it is. No replica
+// is asked for its entries: it is for other systems, and no answer depends on it.
+func (p plan) keepsLog() bool {
+	return !p.has(func(f fault) bool {
+		return slices.Contains(outrun, f.kind) || f.kind == planned && p.engine == onSentinel
+	})
+}
+
 // span is the time in which the shoppers come: a failover takes seconds.
 func (p plan) span() time.Duration {
 	switch {
