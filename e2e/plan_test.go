@@ -144,6 +144,7 @@ func planOf(seed uint64) plan {
 	p.pays = c.of(40)
 	if p.engine = engineOf(seed); p.engine != onSingle {
 		p = c.onGroup(p, p.engine)
+		p.faults = append(p.faults, c.groupFault(p, pick(c, groupFaults(p.engine))))
 	}
 	for range c.between(1, 3) {
 		p.faults = append(p.faults, c.fault(p))
