@@ -30,13 +30,13 @@ ENGINES ?=
 FAULT ?=
 
 .PHONY: kill-matrix
-kill-matrix: ## let processes and Redis die at random while they sell: RUNS=500 SEED=0 ENGINES=single,cluster,sentinel FAULT=lagged-failover
+kill-matrix: ## let processes and stores die while they sell: RUNS=500 SEED=0 ENGINES=single,cluster FAULT=failover
 	go run -buildvcs=false ./internal/testkit/withstores -- \
 		env KILL_RUNS=$(RUNS) KILL_SEED=$(SEED) KILL_ENGINES=$(ENGINES) KILL_FAULT=$(FAULT) KILL_LOGS=$(CURDIR)/data/kill-matrix \
 		go test -count=1 -v -timeout 3h -run 'TestKillMatrix$$' ./e2e
 
 .PHONY: failovers
-failovers: ## let a Redis take over that lacks the newest orders: on a cluster, and back again on sentinels, ten times each
+failovers: ## let a Redis take over that lacks the newest orders, ten times on each engine
 	$(MAKE) kill-matrix RUNS=10 FAULT=lagged-failover ENGINES=cluster
 	$(MAKE) kill-matrix RUNS=10 FAULT=there-and-back ENGINES=sentinel
 

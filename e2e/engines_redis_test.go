@@ -39,13 +39,16 @@ func openStoresOn(t testing.TB, engine string, database testkit.Database, server
 	case onCluster:
 		cluster, err := servers.StartRedisCluster(t.Context())
 		require.NoError(t, err)
-		s.group, s.client = cluster, redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs(), DisableIdentity: true,
-			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+		s.group, s.client = cluster, redis.NewClusterClient(&redis.ClusterOptions{
+			Addrs: cluster.Addrs(), DisableIdentity: true,
+			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+		})
 	case onSentinel:
 		sentinel, err := servers.StartRedisSentinel(t.Context())
 		require.NoError(t, err)
-		s.group, s.client = sentinel, redis.NewFailoverClient(&redis.FailoverOptions{MasterName: servers.MasterName, SentinelAddrs: sentinel.Addrs(),
-			DisableIdentity: true})
+		s.group, s.client = sentinel, redis.NewFailoverClient(&redis.FailoverOptions{
+			MasterName: servers.MasterName, SentinelAddrs: sentinel.Addrs(), DisableIdentity: true,
+		})
 	default:
 		r, err := servers.Redis(t.Context())
 		require.NoError(t, err)
@@ -83,5 +86,8 @@ func (p plan) promise() []string {
 		return nil
 	}
 	replicas := map[string]int{onCluster: 1, onSentinel: 2}[p.engine]
-	return []string{"SLUICE_REDIS__DURABILITY=replicated", fmt.Sprintf("SLUICE_REDIS__REPLICAS=%d", replicas), "SLUICE_REDIS__REPLICA_TIMEOUT=500ms"}
+	return []string{
+		"SLUICE_REDIS__DURABILITY=replicated", fmt.Sprintf("SLUICE_REDIS__REPLICAS=%d", replicas),
+		"SLUICE_REDIS__REPLICA_TIMEOUT=500ms",
+	}
 }

@@ -55,7 +55,9 @@ func TestAHungReplicaStopsNothing(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, fresh.order(c.nodes[0], "somebody").Status)
 
 	before := c.nodes[1].restart(restartPause, "")
-	require.Eventually(t, func() bool { return c.nodes[1].current() != before && c.ready(c.nodes[1]) }, startPatience, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return c.nodes[1].current() != before && c.ready(c.nodes[1])
+	}, startPatience, 20*time.Millisecond, "a process does not start while a replica hangs")
 	require.NoError(t, syscall.Kill(hung.PID(), syscall.SIGCONT))
 	require.NoError(t, s.group.AwaitWhole(t.Context()))
 	crowd.clean()

@@ -53,7 +53,8 @@ func (j *judge) differs(asked time.Time, raw []byte) {
 	}
 	stood := asked.Sub(j.differsSince)
 	j.verdict.stood = max(j.verdict.stood, stood)
-	j.verdict.find(stood > standMost && !j.stoodTooLong, "a difference has stood for %s: %s", stood.Round(time.Millisecond), raw)
+	tooLong := stood > standMost && !j.stoodTooLong // once is enough
+	j.verdict.find(tooLong, "a difference has stood for %s: %s", stood.Round(time.Millisecond), raw)
 	j.stoodTooLong = j.stoodTooLong || stood > standMost
 }
 
@@ -81,11 +82,14 @@ func (j *judge) losses(r *request, row orderRow) {
 		}
 	}
 	if row.Status == "failed" {
-		j.verdict.find(row.Reason != "lost", "order %s of %s was answered 202 and failed: %s", row.ID, r.id, row.Reason)
-		j.verdict.find(row.Reason == "lost" && !j.breaker.mayLose(promised), "LOST: order %s of %s was answered 202 at a moment when nothing could be lost", row.ID, r.id)
+		lost := row.Reason == "lost"
+		j.verdict.find(!lost, "order %s of %s was answered 202 and failed: %s", row.ID, r.id, row.Reason)
+		j.verdict.find(lost && !j.breaker.mayLose(promised),
+			"LOST: order %s of %s was answered 202 at a moment when nothing could be lost", row.ID, r.id)
 	}
 	if cancelled.sent.IsZero() || row.Status == "cancelled" || row.Status == "failed" {
 		return
 	}
-	j.verdict.find(!j.breaker.mayLose(cancelled) && !j.breaker.mayLose(promised), "order %s of %s was cancelled at a moment when nothing could be lost, and is %s", row.ID, r.id, row.Status)
+	j.verdict.find(!j.breaker.mayLose(cancelled) && !j.breaker.mayLose(promised),
+		"order %s of %s was cancelled at a moment when nothing could be lost, and is %s", row.ID, r.id, row.Status)
 }

@@ -48,7 +48,8 @@ func (p plan) exceeds(f fault) bool {
 		return false
 	}
 	// A master that sentinels replace as planned takes orders until it is told.
-	return slices.Contains(outrun, f.kind) || f.kind == planned && p.engine == onSentinel || f.kind == point && strings.HasPrefix(f.arm, "rebuild.")
+	return slices.Contains(outrun, f.kind) || f.kind == planned && p.engine == onSentinel ||
+		f.kind == point && strings.HasPrefix(f.arm, "rebuild.")
 }
 
 // keepsLog reports a plan whose faults leave the event log as it is. No replica
@@ -92,7 +93,8 @@ func (c chance) groupFault(p plan, kind string) fault {
 		f.hold = c.ms(1000, 6000)
 	case lagged, thereAndBack:
 		f.lag = c.between(50, 200)
-		f.hold = pick(c, []time.Duration{time.Second, 4 * time.Second, 13 * time.Second}) // longer than a difference may stand
+		// The last is longer than a difference may stand.
+		f.hold = pick(c, []time.Duration{time.Second, 4 * time.Second, 13 * time.Second})
 	case reshard:
 		f.hold = c.ms(10, 200) // after each key
 	}

@@ -63,9 +63,10 @@ const (
 
 var (
 	processFaults = []string{kill, term, freeze}
-	redisFaults   = []string{redisKill, redisStop, redisCut, redisPause, redisDelay, redisDrop, redisFlush, redisEmpty, redisBack, dataSwap}
-	dbFaults      = []string{dbKill, dbCut, dbPause, dbDelay, dbDrop}
-	steps         = []string{
+	redisFaults   = []string{redisKill, redisStop, redisCut, redisPause, redisDelay, redisDrop, redisFlush, redisEmpty,
+		redisBack, dataSwap}
+	dbFaults = []string{dbKill, dbCut, dbPause, dbDelay, dbDrop}
+	steps    = []string{
 		"admit.before", "admit.after", "claim.done", "tx.inserted", "tx.before-commit", "tx.committed", "settle.before",
 		"settle.after", "notify.leased", "notify.delivered", "cancel.committed", "rebuild.begun", "rebuild.restored",
 	}
@@ -95,8 +96,8 @@ func (p plan) String() string {
 	for i, f := range p.faults {
 		faults[i] = f.String()
 	}
-	return fmt.Sprintf("%s, %s replicated %v, %s, %d shoppers for %d units, limit %d, cap %d, batch %d, paying %v: %s", p.driver, p.engine, p.replicated, strings.Join(p.layout, " | "),
-		p.shoppers, p.stock, p.limit, p.lineCap, p.batch, p.pays, strings.Join(faults, "; "))
+	return fmt.Sprintf("%s, %s replicated %v, %s, %d shoppers for %d units, limit %d, cap %d, batch %d, paying %v: %s",
+		p.driver, p.engine, p.replicated, strings.Join(p.layout, " | "), p.shoppers, p.stock, p.limit, p.lineCap, p.batch, p.pays, strings.Join(faults, "; "))
 }
 
 func (p plan) has(test func(fault) bool) bool {
@@ -154,8 +155,8 @@ func planOf(seed uint64) plan {
 
 // sale decides everything but the faults.
 func (c chance) sale(seed uint64, driver string) plan {
-	p := plan{name: fmt.Sprintf("seed-%d", seed), seed: seed, driver: driver, engine: onSingle, layout: layout{allRoles}, shoppers: c.between(200, 350), limit: 1,
-		batch: pick(c, []int{5, 60, 400})}
+	p := plan{name: fmt.Sprintf("seed-%d", seed), seed: seed, driver: driver, engine: onSingle, layout: layout{allRoles},
+		shoppers: c.between(200, 350), limit: 1, batch: pick(c, []int{5, 60, 400})}
 	p.stock = pick(c, []int{p.shoppers / 4, p.shoppers / 2, p.shoppers * 3 / 2})
 	p.lineCap = 10_000
 	if c.of(30) {

@@ -33,7 +33,8 @@ func (c *customers) order(n *node, user string) reply {
 	bearer, err := token(user, false)
 	require.NoError(c.t, err)
 	require.Eventually(c.t, func() bool {
-		a, err = call(c.t.Context(), c.cluster.client, http.MethodPost, c.url(n), bearer, map[string]string{"Idempotency-Key": user}, map[string]any{"quantity": 1})
+		a, err = call(c.t.Context(), c.cluster.client, http.MethodPost, c.url(n), bearer,
+			map[string]string{"Idempotency-Key": user}, map[string]any{"quantity": 1})
 		return err == nil && !comeBack(a)
 	}, askPatience, 5*time.Millisecond, "%s is not answered: %s", user, a.Raw)
 	if a.Status == http.StatusAccepted {

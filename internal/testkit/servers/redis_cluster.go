@@ -24,19 +24,12 @@ type RedisCluster struct {
 	Nodes []*Server
 }
 
-// ClusterNode is what a node says of itself.
-type ClusterNode struct {
-	Server *Server
-	ID     string
-	Master string // the id of its master, "-" of a master
-	Epoch  int
-	Slots  []string // "from-to", and "[slot->-id" while one moves
-}
-
 // StartRedisCluster starts the nodes, makes a cluster of them and returns when
 // every node says that it is whole and every replica follows its master.
 func StartRedisCluster(ctx context.Context) (*RedisCluster, error) {
-	nodes, err := together(2*clusterMasters, func(int) (*Server, error) { return launchRedis(ctx, "redis-cluster", clusterArgs()) })
+	nodes, err := together(2*clusterMasters, func(int) (*Server, error) {
+		return launchRedis(ctx, "redis-cluster", clusterArgs())
+	})
 	c := &RedisCluster{Nodes: nodes}
 	if err == nil {
 		err = c.form(ctx)
@@ -58,8 +51,9 @@ func clusterArgs() func(*Server) []string {
 		}
 		return []string{
 			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", strconv.Itoa(bus),
-			"--cluster-node-timeout", clusterTimeout, "--cluster-replica-validity-factor", "0", "--cluster-migration-barrier", "100",
-			"--cluster-allow-replica-migration", "no", "--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
+			"--cluster-node-timeout", clusterTimeout, "--cluster-replica-validity-factor", "0",
+			"--cluster-allow-replica-migration", "no", // or a replica moves to where the test does not look for it
+			"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
 		}
 	}
 }
@@ -137,14 +131,6 @@ func (c *RedisCluster) acquainted(ctx context.Context) error {
 	return nil
 }
 
-func clusterNodes(ctx context.Context, s *Server) (text string, err error) {
-	err = AskRedis(s, func(c *redis.Client) error {
-		text, err = c.ClusterNodes(ctx).Result()
-		return err
-	})
-	return text, err
-}
-
 // AwaitWhole returns when every node runs, says that the cluster is whole, and
 // is a master with slots or a replica in step with one.
 func (c *RedisCluster) AwaitWhole(ctx context.Context) error {
@@ -169,87 +155,6 @@ func (c *RedisCluster) AwaitWhole(ctx context.Context) error {
 		}
 		return nil
 	})
-}
-
-// whole returns nil when a node is in order; ports are those of the masters.
-func (n ClusterNode) whole(ctx context.Context, ports map[string]int) error {
-	var state, text string
-	err := AskRedis(n.Server, func(c *redis.Client) (err error) {
-		if state, err = c.ClusterInfo(ctx).Result(); err == nil {
-			text, err = c.ClusterNodes(ctx).Result()
-		}
-		return err
-	})
-	switch {
-	case err != nil:
-		return err
-	case !strings.Contains(state, "cluster_state:ok") || strings.Contains(text, "fail") || strings.Contains(text, "disconnected"):
-		return fmt.Errorf("%s says: %s\n%s", n.Server.Addr(), state, text)
-	case ports[n.ID] != 0:
-		return nil
-	case ports[n.Master] == 0:
-		return fmt.Errorf("%s is neither a master with slots nor the replica of one: %s", n.Server.Addr(), text)
-	}
-	return follows(ctx, n.Server, ports[n.Master])
-}
-
-// nodes is what those say of themselves that answer.
-func (c *RedisCluster) nodes(ctx context.Context) ([]ClusterNode, error) {
-	var found []ClusterNode
-	var errs []error
-	for _, s := range c.Nodes {
-		if s.PID() == 0 {
-			continue
-		}
-		n, err := c.self(ctx, s)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		found = append(found, n)
-	}
-	if len(found) == 0 {
-		return nil, errors.Join(append(errs, errors.New("no node of the cluster answers"))...)
-	}
-	return found, nil
-}
-
-// self is what one node says of itself.
-func (c *RedisCluster) self(ctx context.Context, s *Server) (ClusterNode, error) {
-	text, err := clusterNodes(ctx, s)
-	if err != nil {
-		return ClusterNode{}, err
-	}
-	for line := range strings.Lines(text) {
-		fields := strings.Fields(line)
-		if len(fields) < 8 || !strings.Contains(fields[2], "myself") {
-			continue
-		}
-		epoch, err := strconv.Atoi(fields[6])
-		return ClusterNode{Server: s, ID: fields[0], Master: fields[3], Epoch: epoch, Slots: fields[8:]}, err
-	}
-	return ClusterNode{}, fmt.Errorf("%s does not name itself:\n%s", s.Addr(), text)
-}
-
-// has reports whether a node owns a slot by its own word.
-func (n ClusterNode) has(slot int) bool {
-	for _, field := range n.Slots {
-		first, last, ranged := strings.Cut(field, "-")
-		from, err := strconv.Atoi(first)
-		if err != nil {
-			continue // a slot on its way
-		}
-		to := from
-		if ranged {
-			if to, err = strconv.Atoi(last); err != nil {
-				continue
-			}
-		}
-		if from <= slot && slot <= to {
-			return true
-		}
-	}
-	return false
 }
 
 // Slot is the hash slot of a key.

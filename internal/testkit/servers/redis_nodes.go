@@ -79,8 +79,9 @@ func follows(ctx context.Context, s *Server, port int) error {
 	if err != nil {
 		return err
 	}
-	if info["role"] != "slave" || info["master_port"] != fmt.Sprint(port) || info["master_link_status"] != "up" {
-		return fmt.Errorf("%s is a %s of %s, link %q", s.Addr(), info["role"], info["master_port"], info["master_link_status"])
+	role, of, link := info["role"], info["master_port"], info["master_link_status"]
+	if role != "slave" || of != fmt.Sprint(port) || link != "up" {
+		return fmt.Errorf("%s is a %s of %s, link %q", s.Addr(), role, of, link)
 	}
 	return nil
 }

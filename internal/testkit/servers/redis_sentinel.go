@@ -42,8 +42,11 @@ func StartRedisSentinel(ctx context.Context) (*RedisSentinel, error) {
 }
 
 func (c *RedisSentinel) form(ctx context.Context) (err error) {
-	extra := func(*Server) []string { return []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"} }
-	c.Nodes, err = together(sentinelNodes, func(int) (*Server, error) { return launchRedis(ctx, "redis-replicated", extra) })
+	c.Nodes, err = together(sentinelNodes, func(int) (*Server, error) {
+		return launchRedis(ctx, "redis-replicated", func(*Server) []string {
+			return []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
+		})
+	})
 	if err != nil {
 		return err
 	}
@@ -63,7 +66,9 @@ func (c *RedisSentinel) form(ctx context.Context) (err error) {
 		return err
 	}
 	for _, s := range c.Sentinels { // they look every 10 s and tell each other every 2 s, which is long for a test
-		if err := tellRedis(ctx, s, "SENTINEL", "DEBUG", "INFO-PERIOD", 300, "PUBLISH-PERIOD", 300, "ASK-PERIOD", 300, "PING-PERIOD", 200); err != nil {
+		err := tellRedis(ctx, s, "SENTINEL", "DEBUG", "INFO-PERIOD", 300, "PUBLISH-PERIOD", 300,
+			"ASK-PERIOD", 300, "PING-PERIOD", 200)
+		if err != nil {
 			return err
 		}
 	}
@@ -85,7 +90,9 @@ func launchSentinel(ctx context.Context, master *Server) (*Server, error) {
 			return os.WriteFile(file(s), []byte(text), 0o600)
 		},
 		command: func(s *Server) (string, []string) {
-			return program, []string{file(s), "--sentinel", "--bind", "127.0.0.1", "--port", fmt.Sprint(s.port), "--dir", s.dir, "--daemonize", "no"}
+			return program, []string{
+				file(s), "--sentinel", "--bind", "127.0.0.1", "--port", fmt.Sprint(s.port), "--dir", s.dir, "--daemonize", "no",
+			}
 		},
 		ready:    redisReady,
 		quit:     syscall.SIGTERM,
@@ -174,7 +181,8 @@ func (c *RedisSentinel) sees(ctx context.Context, s, master, choice *Server) err
 			return err
 		}
 		fields := stringMap(state)
-		if fields["port"] != fmt.Sprint(master.port) || fields["flags"] != "master" || fields["num-other-sentinels"] != fmt.Sprint(sentinelNodes-1) {
+		others := fields["num-other-sentinels"]
+		if fields["port"] != fmt.Sprint(master.port) || fields["flags"] != "master" || others != fmt.Sprint(sentinelNodes-1) {
 			return fmt.Errorf("sentinel %s sees %v", s.Addr(), fields)
 		}
 		list, err := r.Do(ctx, "SENTINEL", "REPLICAS", MasterName).Slice()
