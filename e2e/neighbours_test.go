@@ -18,8 +18,11 @@ type neighbours struct {
 	wg      sync.WaitGroup
 
 	mu       sync.Mutex
-	accepted map[string]map[string]bool // sale → order ids that a shopper was told
+	accepted map[string]map[string]promised // sale → order id → what its shopper was told
 }
+
+// promised is who was told that an order was accepted, and the proof of it.
+type promised struct{ user, receipt string }
 
 const (
 	neighbourSales = 3
@@ -28,11 +31,11 @@ const (
 )
 
 func openNeighbours(t testing.TB, c *cluster, p plan) *neighbours {
-	n := &neighbours{cluster: c, plan: p, accepted: map[string]map[string]bool{}}
+	n := &neighbours{cluster: c, plan: p, accepted: map[string]map[string]promised{}}
 	for i := range neighbourSales {
 		sale := fmt.Sprintf("beside-%d-%d", p.seed, i)
 		c.openSale(t, sale, neighbourStock, 1, 10_000)
-		n.sales, n.accepted[sale] = append(n.sales, sale), map[string]bool{}
+		n.sales, n.accepted[sale] = append(n.sales, sale), map[string]promised{}
 	}
 	return n
 }
@@ -63,7 +66,7 @@ func (n *neighbours) order(ctx context.Context, choice chance, sale, user string
 			if err == nil && !comeBack(a) {
 				if a.Status == http.StatusAccepted {
 					n.mu.Lock()
-					n.accepted[sale][a.OrderID] = true
+					n.accepted[sale][a.OrderID] = promised{user, a.Receipt}
 					n.mu.Unlock()
 				}
 				return
@@ -83,9 +86,49 @@ func (n *neighbours) busy(ctx context.Context) string {
 	return ""
 }
 
-// decide holds what shoppers were told against the database: each order once, and, unless Redis lost its data, each of them there.
+// redeem presents the receipts of orders that went with a Redis that lost its data.
+func (n *neighbours) redeem(ctx context.Context, v *verdict) {
+	choice := chanceOf(n.plan.seed)
+	for _, sale := range n.sales {
+		rows, err := n.cluster.stores.orders(ctx, sale)
+		v.find(err != nil, "read the orders of %s: %v", sale, err)
+		for id, p := range n.accepted[sale] {
+			if _, there := rows[id]; there {
+				continue
+			}
+			a, err := n.show(ctx, choice, sale+"/orders/"+id, p)
+			v.find(err != nil || a.Status != http.StatusOK, "order %s of %s, with its receipt: %v %s", id, sale, err, a.Raw)
+		}
+	}
+}
+
+// show asks for an order with its receipt until a gateway has an answer.
+func (n *neighbours) show(ctx context.Context, choice chance, path string, p promised) (a reply, err error) {
+	bearer, err := token(p.user, false)
+	if err != nil {
+		return a, err
+	}
+	for {
+		if gateway := choice.gateway(n.cluster); gateway != "" {
+			a, err = call(ctx, n.cluster.client, http.MethodGet, "http://"+gateway+"/v1/sales/"+path, bearer,
+				map[string]string{"Sluice-Receipt": p.receipt}, nil)
+		}
+		if err == nil && !comeBack(a) || pause(ctx, choice.ms(20, 80)) != nil {
+			return a, err
+		}
+	}
+}
+
+// decide holds what shoppers were told against the database: each order once, and each of them there. One that Redis lost
+// comes back on its receipt.
 func (n *neighbours) decide(ctx context.Context, v *verdict) {
-	good := map[string]bool{"confirmed": true, "expired": n.plan.pays, "failed": n.plan.lossy()}
+	if n.plan.lossy() {
+		n.redeem(ctx, v)
+		for busy := n.busy(ctx); busy != "" && pause(ctx, lookEvery) == nil; busy = n.busy(ctx) {
+			continue
+		}
+	}
+	good := map[string]bool{"confirmed": true, "expired": n.plan.pays}
 	orders := 0
 	for _, sale := range n.sales {
 		rows, err := n.cluster.stores.orders(ctx, sale)
@@ -94,14 +137,15 @@ func (n *neighbours) decide(ctx context.Context, v *verdict) {
 		for id, r := range rows {
 			v.find(users[r.User], "%s has two orders in %s", r.User, sale)
 			users[r.User] = true
-			v.find(!good[r.Status], "order %s of %s is %s: %s", id, sale, r.Status, r.Reason)
+			lost := r.Status == "failed" && r.Reason == "lost" && n.plan.lossy()
+			v.find(!good[r.Status] && !lost, "order %s of %s is %s: %s", id, sale, r.Status, r.Reason)
 			if r.Live {
 				live += r.Quantity
 			}
 		}
 		for id := range n.accepted[sale] {
 			_, there := rows[id]
-			v.find(!there && !n.plan.lossy(), "LOST: order %s of %s was accepted and is not in the database", id, sale)
+			v.find(!there, "LOST: order %s of %s was accepted and is not in the database", id, sale)
 		}
 		total, available, err := n.cluster.stores.stock(ctx, sale)
 		v.find(err != nil || total != neighbourStock || total != available+live, "ledger of %s: total %d, available %d, live %d (%v)", sale, total, available, live, err)
