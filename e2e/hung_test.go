@@ -21,7 +21,7 @@ func TestAHungReplicaStopsNothing(t *testing.T) {
 	t.Parallel()
 	s := openStoresOn(t, onCluster, testkit.NewDatabase(t, "mysql"), nil)
 	c := startCluster(t, s, system{layout: layout{allRoles, allRoles}, logs: t.TempDir()})
-	c.openSale(t, "hung", 1000, 1, 10_000)
+	c.openSale(t, "hung", 100_000, 1, 10_000)
 	for _, n := range s.group.(*servers.RedisCluster).Nodes {
 		require.NoError(t, servers.AskRedis(n, func(r *redis.Client) error {
 			return r.ConfigSet(t.Context(), "cluster-node-timeout", "60000").Err()

@@ -123,7 +123,7 @@ func only(seed uint64, kind string) plan {
 // scarce has fewer units than shoppers, all of whom come through one after the
 // other, and keeps the dead server away until a difference stands too long.
 func (p plan) scarce() plan {
-	p.shoppers, p.stock, p.limit, p.lineCap, p.batch = 1000, 600, 1, 10_000, 60
+	p.shoppers, p.stock, p.limit, p.lineCap, p.batch = 1000, 600, 1, 10_000, 5
 	for i := range p.faults {
 		p.faults[i].after, p.faults[i].lag, p.faults[i].hold = 100, 150, 13*time.Second
 	}
