@@ -25,6 +25,7 @@ type breaker struct {
 	errs      []error
 	lastEnd   time.Time
 	windows   []window // in which Redis may lose what it answered
+	spans     []window // of the faults
 	failovers atomic.Int64
 	wg        sync.WaitGroup
 }
@@ -34,14 +35,13 @@ func (b *breaker) start(ctx context.Context) {
 	for _, f := range b.plan.faults {
 		b.wg.Go(func() {
 			b.await(ctx, int64(f.after))
+			end := b.begins()
 			if err := b.carryOut(ctx, f); err != nil {
 				b.mu.Lock()
 				b.errs = append(b.errs, fmt.Errorf("%s: %w", f, err))
 				b.mu.Unlock()
 			}
-			b.mu.Lock()
-			b.lastEnd = time.Now()
-			b.mu.Unlock()
+			end()
 		})
 	}
 }

@@ -30,6 +30,7 @@ type verdict struct {
 	parties   int      // transactions with orders of several sales
 	alarms    []string // what the processes logged as errors
 	recovery  time.Duration
+	silence   time.Duration // the longest that nobody was accepted while something was broken
 	stood     time.Duration // the longest that a difference was seen to stand
 
 	mu    sync.Mutex

@@ -19,15 +19,15 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	redis.SetLogger(silence{}) // that a server is down is no news here
+	redis.SetLogger(quietLog{}) // that a server is down is no news here
 	testkit.VerifyMain(m, removeBinaries)
 }
 
-// silence is a log that nobody reads.
-type silence struct{}
+// quietLog is a log that nobody reads.
+type quietLog struct{}
 
 // Printf does nothing.
-func (silence) Printf(context.Context, string, ...any) {}
+func (quietLog) Printf(context.Context, string, ...any) {}
 
 const buildPatience = 15 * time.Minute // with a cold cache on two busy cores
 

@@ -70,15 +70,15 @@ func replay(p plan) string {
 // tally is what came out of the runs on one engine.
 type tally struct {
 	runs, kills, failovers, orders int
-	recovery                       []time.Duration
+	recovery, silence              []time.Duration
 }
 
 // String is the line of a run's numbers.
 func (v *verdict) String() string {
 	short := func(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
 	return fmt.Sprintf("accepted %d, confirmed %d, paid %d, expired %d, gone %d, lost %d, revived %d, forgotten %d, late %d, "+
-		"audits %d, longest difference %s, parties %d, recovery %s", v.accepted, v.confirmed, v.paid, v.expired, v.gone, v.lost,
-		v.revived, v.forgotten, v.late, v.audits, short(v.stood), v.parties, short(v.recovery))
+		"audits %d, longest difference %s, parties %d, nobody accepted for %s, recovery %s", v.accepted, v.confirmed, v.paid, v.expired, v.gone, v.lost,
+		v.revived, v.forgotten, v.late, v.audits, short(v.stood), v.parties, short(v.silence), short(v.recovery))
 }
 
 // count adds a run to its engine's tally. The matrix is locked.
@@ -107,6 +107,7 @@ func (m *matrix) count(j *judge) {
 	c.failovers += int(j.breaker.failovers.Load())
 	c.orders += v.accepted
 	c.recovery = append(c.recovery, v.recovery)
+	c.silence = append(c.silence, v.silence)
 }
 
 // add puts another engine's runs to these.
@@ -116,13 +117,19 @@ func (c *tally) add(other *tally) {
 	c.failovers += other.failovers
 	c.orders += other.orders
 	c.recovery = append(c.recovery, other.recovery...)
+	c.silence = append(c.silence, other.silence...)
 }
 
 func (c *tally) String() string {
-	slices.Sort(c.recovery)
-	median, worst := c.recovery[len(c.recovery)/2], c.recovery[len(c.recovery)-1]
-	return fmt.Sprintf("%d runs, %d kills, %d failovers, %d orders accepted, recovery median %s, worst %s",
-		c.runs, c.kills, c.failovers, c.orders, median.Round(10*time.Millisecond), worst.Round(10*time.Millisecond))
+	return fmt.Sprintf("%d runs, %d kills, %d failovers, %d orders accepted, nobody accepted for %s, recovery %s",
+		c.runs, c.kills, c.failovers, c.orders, spread(c.silence), spread(c.recovery))
+}
+
+// spread is the median and the worst of some times, which it sorts.
+func spread(times []time.Duration) string {
+	slices.Sort(times)
+	median, worst := times[len(times)/2], times[len(times)-1]
+	return fmt.Sprintf("median %s, worst %s", median.Round(10*time.Millisecond), worst.Round(10*time.Millisecond))
 }
 
 // summary is what came out of all runs, and of those on each engine.
