@@ -158,6 +158,7 @@ func (j *judge) wait(ctx context.Context, complaint string, busy func() string) 
 
 // decide is the whole judgement over a system at rest.
 func (j *judge) decide(ctx context.Context) {
+	j.verdict.silence = silence(j.history.all(), j.breaker.spans)
 	if j.plan.lossy() {
 		j.redeem(ctx)
 		j.quiet(ctx)

@@ -155,6 +155,5 @@ func (j *judge) news(ctx context.Context, rows map[string]orderRow) {
 
 // recovered is how long after the last fault the orders accepted by then were settled.
 func (j *judge) recovered(ctx context.Context) {
-	j.verdict.silence = silence(j.history.all(), j.breaker.spans)
 	j.verdict.recovery = j.settled(ctx, j.breaker.end()).Round(time.Millisecond)
 }
