@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"slices"
 	"syscall"
 	"time"
 
@@ -30,9 +29,6 @@ func (b *breaker) breakGroup(ctx context.Context, f fault) error {
 		return fmt.Errorf("master %s has no replica", master.Addr())
 	}
 	h := &harm{breaker: b, fault: f, group: group, master: master, replicas: replicas}
-	if b.plan.exceeds(f) && slices.Contains([]string{masterKill, masterPause}, f.kind) {
-		defer b.loses(time.Now().Add(-slack))()
-	}
 	if err := h.do(ctx); err != nil {
 		return err
 	}
@@ -60,11 +56,13 @@ type harm struct {
 func (h *harm) do(ctx context.Context) error {
 	switch h.fault.kind {
 	case masterKill:
+		over := h.tail()
 		h.master.Kill()
+		_ = pause(ctx, slack)
+		over()
 		_ = pause(ctx, h.fault.hold)
-		err := h.master.Start(ctx)
-		h.noteIfReplaced(ctx, h.master)
-		return err
+		defer h.noteIfReplaced(ctx, h.master)
+		return h.bring(ctx, h.master)
 	case masterPause:
 		return h.freeze(ctx, h.master)
 	case replicaPause:
@@ -83,13 +81,43 @@ func (h *harm) do(ctx context.Context) error {
 	return fmt.Errorf("unknown fault %q", h.fault.kind)
 }
 
+// tail opens a window for what a master answers last, if the plan allows for a
+// loss: its replicas may not have it yet.
+func (h *harm) tail() func() {
+	if !h.plan.exceeds(h.fault) {
+		return func() {}
+	}
+	return h.loses(time.Now().Add(-slack))
+}
+
+// twice opens a window in which two servers may take themselves for the master.
+func (h *harm) twice() func() {
+	if !h.plan.exceeds(h.fault) {
+		return func() {}
+	}
+	return h.splits()
+}
+
+// bring starts a server that another one has replaced. It may take itself for
+// the master until it is told.
+func (h *harm) bring(ctx context.Context, s *servers.Server) error {
+	defer h.twice()()
+	if err := s.Start(ctx); err != nil {
+		return err
+	}
+	return h.group.AwaitWhole(ctx)
+}
+
 // freeze stops a server for a while.
 func (h *harm) freeze(ctx context.Context, s *servers.Server) error {
-	pid := s.PID()
+	over, pid := h.tail(), s.PID()
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		return err
 	}
+	_ = pause(ctx, slack)
+	over()
 	_ = pause(ctx, h.fault.hold)
+	defer h.twice()() // it has not heard yet that it was replaced
 	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 		return err
 	}
@@ -125,9 +153,7 @@ func (h *harm) elsewhere(ctx context.Context) (*servers.Server, error) {
 
 // hand lets a replica take over and returns when it rules.
 func (h *harm) hand(ctx context.Context, to *servers.Server) error {
-	if h.plan.exceeds(h.fault) { // until the old master has heard of it
-		defer h.loses(time.Now().Add(-slack))()
-	}
+	defer h.twice()() // until the old master has heard of it
 	if err := h.group.Failover(ctx, to, h.fault.kind == takeover); err != nil {
 		return err
 	}
@@ -166,9 +192,8 @@ func (h *harm) noteIfReplaced(ctx context.Context, was *servers.Server) {
 // outrun cuts the replicas off, lets orders come that only the master has, and
 // kills it. The dead server comes back after the fault's time.
 func (h *harm) outrun(ctx context.Context, master *servers.Server, replicas []*servers.Server) error {
-	if h.plan.exceeds(h.fault) {
-		defer h.loses(time.Now().Add(-slack))()
-	}
+	over := h.tail()
+	defer func() { over() }()
 	for _, replica := range replicas {
 		if err := servers.CutReplica(ctx, replica); err != nil {
 			return err
@@ -179,16 +204,15 @@ func (h *harm) outrun(ctx context.Context, master *servers.Server, replicas []*s
 	if err := h.ruled(ctx, func(now *servers.Server) bool { return now != master }); err != nil {
 		return err
 	}
+	over() // from here on only the new master answers
+	over = func() {}
 	for _, replica := range replicas {
 		if err := servers.MendReplica(ctx, replica); err != nil {
 			return err
 		}
 	}
 	_ = pause(ctx, h.fault.hold)
-	if err := master.Start(ctx); err != nil {
-		return err
-	}
-	return h.group.AwaitWhole(ctx) // it may take itself for the master until it is told
+	return h.bring(ctx, master)
 }
 
 // thereAndBack hands over to a replica and outruns the old master, so that it

@@ -7,16 +7,24 @@ import (
 
 // window is a time in which Redis could take what it did not keep.
 type window struct {
-	from time.Time // zero: everything before
-	to   time.Time // zero: not over
+	from  time.Time // zero: everything before
+	to    time.Time // zero: not over
+	split bool      // two servers may have taken themselves for the master
 }
 
-// loses opens a window; the returned function closes it.
-func (b *breaker) loses(from time.Time) func() {
+// loses opens a window in which one server answers what the next one may lack;
+// the returned function closes it.
+func (b *breaker) loses(from time.Time) func() { return b.open(window{from: from}) }
+
+// splits opens a window in which two servers may answer at once: what one of
+// them sold may be sold out, or over the user's limit, at the other.
+func (b *breaker) splits() func() { return b.open(window{from: time.Now().Add(-slack), split: true}) }
+
+func (b *breaker) open(w window) func() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	at := len(b.windows)
-	b.windows = append(b.windows, window{from: from})
+	b.windows = append(b.windows, w)
 	return func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -25,16 +33,16 @@ func (b *breaker) loses(from time.Time) func() {
 }
 
 // mayLose reports whether what an answer promised may have gone: whether it was
-// given within a window.
-func (b *breaker) mayLose(a answer) bool {
+// given within a window, and within one in which two servers may have answered.
+func (b *breaker) mayLose(a answer) (may, split bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, w := range b.windows {
 		if !a.got.Before(w.from) && (w.to.IsZero() || !a.sent.After(w.to)) {
-			return true
+			may, split = true, split || w.split
 		}
 	}
-	return false
+	return may, split
 }
 
 // standMost is how long an audit may differ after a fault of Redis.
@@ -66,7 +74,8 @@ func (j *judge) agrees() {
 
 // losses holds an accepted order that failed, or came back after it was
 // cancelled, against the faults: only what was answered while Redis could not
-// keep it may be lost, and its owner is told just that. None is sold out.
+// keep it may be lost, and its owner is told just that. None is sold out, unless
+// two servers sold at once.
 func (j *judge) losses(r *request, row orderRow) {
 	promised, cancelled := answer{}, answer{}
 	for _, a := range r.placed() {
@@ -82,14 +91,15 @@ func (j *judge) losses(r *request, row orderRow) {
 		}
 	}
 	if row.Status == "failed" {
-		lost := row.Reason == "lost"
-		j.verdict.find(!lost, "order %s of %s was answered 202 and failed: %s", row.ID, r.id, row.Reason)
-		j.verdict.find(lost && !j.breaker.mayLose(promised),
-			"LOST: order %s of %s was answered 202 at a moment when nothing could be lost", row.ID, r.id)
+		may, split := j.breaker.mayLose(promised)
+		j.verdict.find(!may, "LOST: order %s of %s was answered 202 when nothing could be lost, and failed: %s", row.ID, r.id, row.Reason)
+		j.verdict.find(may && !split && row.Reason != "lost", "order %s of %s was answered 202 and failed: %s", row.ID, r.id, row.Reason)
 	}
 	if cancelled.sent.IsZero() || row.Status == "cancelled" || row.Status == "failed" {
 		return
 	}
-	j.verdict.find(!j.breaker.mayLose(cancelled) && !j.breaker.mayLose(promised),
+	forgets, _ := j.breaker.mayLose(cancelled)
+	returns, _ := j.breaker.mayLose(promised)
+	j.verdict.find(!forgets && !returns,
 		"order %s of %s was cancelled at a moment when nothing could be lost, and is %s", row.ID, r.id, row.Status)
 }

@@ -58,15 +58,16 @@ func TestOnlyWhatWasAnsweredInAWindowMayBeLost(t *testing.T) {
 	t.Parallel()
 	b, now := &breaker{}, time.Now()
 	at := func(sent, got time.Duration) answer { return answer{sent: now.Add(sent), got: now.Add(got)} }
-	require.False(t, b.mayLose(at(0, 0)), "no window")
+	lost := func(a answer) bool { may, _ := b.mayLose(a); return may }
+	require.False(t, lost(at(0, 0)), "no window")
 	over := b.loses(now)
-	require.False(t, b.mayLose(at(-2*time.Second, -time.Second)), "before it")
-	require.True(t, b.mayLose(at(-time.Second, time.Second)), "across its beginning")
-	require.True(t, b.mayLose(at(time.Hour, time.Hour)), "it is open")
+	require.False(t, lost(at(-2*time.Second, -time.Second)), "before it")
+	require.True(t, lost(at(-time.Second, time.Second)), "across its beginning")
+	require.True(t, lost(at(time.Hour, time.Hour)), "it is open")
 	over()
-	require.False(t, b.mayLose(at(time.Hour, time.Hour)), "after it")
+	require.False(t, lost(at(time.Hour, time.Hour)), "after it")
 	b.loses(time.Time{})()
-	require.True(t, b.mayLose(at(-time.Hour, -time.Hour)), "all before was lost")
+	require.True(t, lost(at(-time.Hour, -time.Hour)), "all before was lost")
 }
 
 func TestADifferenceMayNotStand(t *testing.T) {
@@ -100,23 +101,28 @@ func TestAnAcceptedOrderFailsOnlyAsLost(t *testing.T) {
 		r.answers = []answer{{method: http.MethodPost, sent: now, got: now, reply: reply{Status: http.StatusAccepted, OrderID: "o"}}}
 		return r
 	}
-	wrong := func(window bool, r *request, status, reason string) int {
+	const none, one, both = 0, 1, 2 // servers that answered when something could be lost
+	wrong := func(answering int, r *request, status, reason string) int {
 		j := &judge{breaker: &breaker{}, verdict: &verdict{}}
-		if window {
+		switch answering {
+		case one:
 			j.breaker.loses(now)
+		case both:
+			j.breaker.splits()
 		}
 		j.losses(r, orderRow{ID: "o", Status: status, Reason: reason})
 		return len(j.verdict.wrong)
 	}
-	require.Zero(t, wrong(true, accepted(), "failed", "lost"))
-	require.Equal(t, 1, wrong(true, accepted(), "failed", "sold_out"), "sold out after a 202")
-	require.Equal(t, 1, wrong(false, accepted(), "failed", "lost"), "nothing could be lost then")
-	require.Zero(t, wrong(false, accepted(), "confirmed", ""))
+	require.Zero(t, wrong(one, accepted(), "failed", "lost"))
+	require.Equal(t, 1, wrong(one, accepted(), "failed", "sold_out"), "sold out after a 202")
+	require.Zero(t, wrong(both, accepted(), "failed", "sold_out"))
+	require.Equal(t, 1, wrong(none, accepted(), "failed", "lost"), "nothing could be lost then")
+	require.Zero(t, wrong(none, accepted(), "confirmed", ""))
 
 	cancelled := accepted()
 	cancelled.answers = append(cancelled.answers,
 		answer{method: http.MethodDelete, sent: now, got: now, reply: reply{Status: http.StatusOK, State: "cancelled"}})
-	require.Zero(t, wrong(true, cancelled, "confirmed", ""))
-	require.Equal(t, 1, wrong(false, cancelled, "confirmed", ""), "back from the dead")
-	require.Zero(t, wrong(false, cancelled, "cancelled", ""))
+	require.Zero(t, wrong(one, cancelled, "confirmed", ""))
+	require.Equal(t, 1, wrong(none, cancelled, "confirmed", ""), "back from the dead")
+	require.Zero(t, wrong(none, cancelled, "cancelled", ""))
 }

@@ -57,7 +57,7 @@ func TestSilenceIsTheLongestGapWithinAFault(t *testing.T) {
 		requests = append(requests, &request{answers: []answer{{method: http.MethodPost, got: got, reply: reply{Status: http.StatusAccepted}}}})
 	}
 	fault := func(from, to time.Duration) window {
-		return window{now.Add(from * time.Second), now.Add(to * time.Second)}
+		return window{from: now.Add(from * time.Second), to: now.Add(to * time.Second)}
 	}
 	require.Zero(t, silence(requests, nil))
 	require.Equal(t, 3*time.Second, silence(requests, []window{fault(2, 3)}))
