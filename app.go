@@ -198,12 +198,13 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		if err != nil {
 			return nil, err
 		}
+		losses := order.NewLosses(a.db, a.lines, names(channels), a.relay.Poke, a.part("order"), a.book.Now, reg)
 		payments, err := a.payments(names(channels))
 		if err != nil {
 			return nil, err
 		}
 		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: a.limiter, Lines: a.lines,
-			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller, Payments: payments, Admitted: a.tracedAdmission()},
+			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller, Losses: losses, Payments: payments, Admitted: a.tracedAdmission()},
 			a.part("gateway"), reg, opt.Now)
 		if err != nil {
 			return nil, err

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -14,6 +15,7 @@ import (
 
 	"sluice/inventory"
 	"sluice/order"
+	"sluice/queue"
 )
 
 const (
@@ -26,7 +28,7 @@ const (
 // showOrder answers with the order as it stands; with ?wait= it first waits
 // for its status to change from what the client knows.
 func (g *Gateway) showOrder(c *gin.Context) {
-	entry, id, user, ok := g.orderOf(c)
+	w, ok := g.orderOf(c)
 	if !ok {
 		return
 	}
@@ -40,9 +42,9 @@ func (g *Gateway) showOrder(c *gin.Context) {
 		WriteProblem(c, InvalidRequest(*bad))
 		return
 	}
-	v, err := g.find(c, entry, id, user)
+	v, err := g.find(c.Request.Context(), w)
 	if err == nil && wait > 0 && !g.isNews(v, seen) {
-		v, err = g.awaitChange(c, v, wait)
+		v, err = g.awaitChange(c, w, v, wait)
 	}
 	if err != nil {
 		g.refuse(c, err)
@@ -51,23 +53,23 @@ func (g *Gateway) showOrder(c *gin.Context) {
 	if c.Request.Context().Err() == nil { // who has gone has not heard it
 		g.told.add(v)
 	}
-	g.answerOrder(c, v, entry.Pace())
+	g.answerOrder(c, v, w.entry.Pace())
 }
 
 // orderOf authenticates and reads the path, or answers the request.
-func (g *Gateway) orderOf(c *gin.Context) (entry *inventory.Entry, id, user string, ok bool) {
-	if user, ok = g.reader(c); !ok {
-		return nil, "", "", false
+func (g *Gateway) orderOf(c *gin.Context) (w wanted, ok bool) {
+	if w.user, ok = g.reader(c); !ok {
+		return w, false
 	}
-	if entry, ok = g.sale(c); !ok {
-		return nil, "", "", false
+	if w.entry, ok = g.sale(c); !ok {
+		return w, false
 	}
-	id = c.Param("id")
-	if len(id) > maxOrderID || !printable(id) {
+	w.id, w.request = c.Param("id"), c
+	if len(w.id) > maxOrderID || !printable(w.id) {
 		g.refuse(c, order.ErrNotFound)
-		return nil, "", "", false
+		return w, false
 	}
-	return entry, id, user, true
+	return w, true
 }
 
 func waitOf(c *gin.Context, most time.Duration) (time.Duration, *FieldError) {
@@ -109,14 +111,14 @@ func (g *Gateway) isNews(v order.View, seen string) bool {
 
 // awaitChange returns the order when its status is no longer that of v, or as
 // it stands when the wait is over.
-func (g *Gateway) awaitChange(c *gin.Context, v order.View, wait time.Duration) (order.View, error) {
+func (g *Gateway) awaitChange(c *gin.Context, w wanted, v order.View, wait time.Duration) (order.View, error) {
 	if err := HoldOpen(c.Writer, wait+statusTimeout+time.Second); err != nil {
 		return v, nil // the connection cannot be held: what is known is the answer
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
 	defer cancel()
 	status, refund := v.Status, v.Refund
-	err := g.watch(ctx, v, func(now order.View) bool {
+	err := g.watch(ctx, w, func(now order.View) bool {
 		v = now
 		return now.Status == status && now.Refund == refund
 	})
@@ -124,9 +126,10 @@ func (g *Gateway) awaitChange(c *gin.Context, v order.View, wait time.Duration) 
 }
 
 // watch calls each with the order whenever it may have changed, until each
-// says false, ctx ends, or the gateway drains.
-func (g *Gateway) watch(ctx context.Context, v order.View, each func(order.View) bool) error {
-	news, leave, ok := g.hub.wait(v.ID)
+// says false, ctx ends, or the gateway drains. While the line is being rebuilt
+// it goes on waiting, and returns queue.ErrNotReady if it has waited to the end.
+func (g *Gateway) watch(ctx context.Context, w wanted, each func(order.View) bool) error {
+	news, leave, ok := g.hub.wait(w.id)
 	if !ok {
 		return errCrowded
 	}
@@ -135,20 +138,17 @@ func (g *Gateway) watch(ctx context.Context, v order.View, each func(order.View)
 	defer ticker.Stop()
 	for {
 		// Looking comes after registering with the hub: no news can slip between.
-		now, err := g.status.get(context.WithoutCancel(ctx), v.SaleID, v.ID, v.User)
-		if err != nil {
+		now, err := g.find(context.WithoutCancel(ctx), w)
+		if err != nil && !errors.Is(err, queue.ErrNotReady) || err == nil && !each(now) {
 			return err
-		}
-		if !each(now) {
-			return nil
 		}
 		select {
 		case <-news:
 		case <-ticker.C:
 		case <-ctx.Done():
-			return nil
+			return err
 		case <-g.drained:
-			return nil
+			return err
 		}
 	}
 }
@@ -156,11 +156,11 @@ func (g *Gateway) watch(ctx context.Context, v order.View, each func(order.View)
 // followOrder streams the order as server-sent events: one event per change
 // of status or place, until nothing more is to be expected.
 func (g *Gateway) followOrder(c *gin.Context) {
-	entry, id, user, ok := g.orderOf(c)
+	w, ok := g.orderOf(c)
 	if !ok {
 		return
 	}
-	v, err := g.find(c, entry, id, user)
+	v, err := g.find(c.Request.Context(), w)
 	if err != nil {
 		g.refuse(c, err)
 		return
@@ -179,11 +179,11 @@ func (g *Gateway) followOrder(c *gin.Context) {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-cache, no-transform")
 	h.Set("X-Accel-Buffering", "no")
-	s := &eventStream{c: c, last: last, pace: entry.Pace, beat: g.now(), now: g.now, patience: streamWrite}
+	s := &eventStream{c: c, last: last, pace: w.entry.Pace, beat: g.now(), now: g.now, patience: streamWrite}
 	if err := s.write(fmt.Sprintf("retry: %d\n\n", streamRetry)); err != nil {
 		return
 	}
-	err = g.watch(c.Request.Context(), v, s.send)
+	err = g.watch(c.Request.Context(), w, s.send)
 	if err == nil && g.Draining() && !s.ended {
 		_ = s.write("event: bye\ndata: {}\n\n") // the client reconnects elsewhere; nothing to do if it has gone
 	}

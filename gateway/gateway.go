@@ -28,6 +28,7 @@ type Parts struct {
 	Keeper    *inventory.Keeper
 	Finder    *order.Finder
 	Canceller *order.Canceller
+	Losses    *order.Losses
 	Receipts  *Receipts // nil: none are given
 	Payments  *Payments // nil: orders need not be paid
 	// Admitted hears of each new order once it is in the line, with when its request began; nil: nobody. It must not block.
@@ -47,6 +48,7 @@ type Gateway struct {
 	refusals  refusalMeter
 	answers   *answers
 	refused   *refusalLog
+	ids       orderIDs
 	status    *statusReader
 	hub       *hub
 	told      *told

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/inventory"
 	"sluice/queue"
 )
 
@@ -186,7 +187,7 @@ func TestLostReplyOpensTheDoor(t *testing.T) {
 	stale := *a.doors.of("phone").shut.Load()
 	require.Equal(t, "cancelled", s.do("ann", "DELETE", won, "").text("status"))
 	e, _ := s.book.Get("phone")
-	r := queue.Request{ID: OrderID("phone", "bob", "k"), User: "bob", Units: 1, Fingerprint: "f"}
+	r := queue.Request{ID: new(orderIDs).next(inventory.Sale{ID: "phone"}, "bob", "k"), User: "bob", Units: 1, Fingerprint: "f"}
 	_, err := s.lines.Of("phone").Admit(t.Context(), e.Sale.Epoch, 500, []queue.Request{r})
 	require.NoError(t, err)
 	stale.until = time.Now().Add(time.Hour) // read from Redis before the unit came back, learned after the news of it

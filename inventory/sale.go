@@ -46,8 +46,9 @@ type Sale struct {
 	Epoch        int64
 	Version      int64
 	RebuildUntil int64
-	CreatedAt    int64 `gorm:"autoCreateTime:false"`
-	UpdatedAt    int64 `gorm:"autoUpdateTime:false"`
+	IDKey        string `json:"-"` // signs the ids of its orders; empty in sales from before ids were signed
+	CreatedAt    int64  `gorm:"autoCreateTime:false"`
+	UpdatedAt    int64  `gorm:"autoUpdateTime:false"`
 }
 
 // TableName names the table for GORM.

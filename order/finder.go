@@ -80,16 +80,11 @@ func (f *Finder) InLedger(ctx context.Context, sale string, ids []string) (map[s
 }
 
 // Honour takes a lost order back into its line, or reports it as failed when
-// no unit is left or the sale is long over. The caller vouches for t: a signed
-// receipt says that it was admitted.
+// no unit is left. The caller vouches for t: a signed receipt says that it was
+// admitted. It returns queue.ErrNotReady when there is no line to take it back.
 func (f *Finder) Honour(ctx context.Context, entry *inventory.Entry, t queue.Ticket) (View, error) {
 	sale := entry.Sale
-	_, err := f.lines.Of(sale.ID).Honour(ctx, sale.Epoch, t)
-	if errors.Is(err, queue.ErrNotReady) && sale.Over(f.book.Now()) && !entry.View().Exists {
-		t.State, t.Reason, t.At = queue.Failed, queue.ReasonLost, sale.Ends()
-		return f.priced(viewOfTicket(sale.ID, t, 0)), nil
-	}
-	if err != nil {
+	if _, err := f.lines.Of(sale.ID).Honour(ctx, sale.Epoch, t); err != nil {
 		return View{}, err
 	}
 	views, err := f.Many(ctx, sale.ID, []string{t.ID})

@@ -48,6 +48,7 @@ type world struct {
 	payer     *order.Payer
 	expirer   *order.Expirer
 	finder    *order.Finder
+	losses    *order.Losses
 	told      atomic.Int64
 	tickets   int // admitted so far
 }
@@ -113,6 +114,7 @@ func newWorldWith(t testing.TB, d testkit.Database, addr string, stock int64, li
 	w.payer = order.NewPayer(db, w.lines, w.catalog, lease, channels, told, log, w.book.Now, reg)
 	w.expirer = order.NewExpirer(db, w.lines, w.keeper, w.book.Active, channels, told, log, w.book.Now, reg)
 	w.finder = order.NewFinder(db, w.lines, w.book)
+	w.losses = order.NewLosses(db, w.lines, channels, told, log, w.book.Now, reg)
 	w.openSale(theSale, stock, limit)
 	return w
 }

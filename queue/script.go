@@ -125,16 +125,16 @@ func (s script) list(v any, err error, keys []string) ([]any, error) {
 
 // scripts are all scripts of a line.
 type scripts struct {
-	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour, since, lost script
-	pay, overdue, revive, refund                                                                script
-	configure, recap, view, chores, leases, snapshot, gate, restore, reopen                     script
+	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour, lose, since, lost script
+	pay, overdue, revive, refund                                                                      script
+	configure, recap, view, chores, leases, snapshot, gate, restore, reopen                           script
 }
 
 func loadScripts() scripts {
 	return scripts{
 		admit: loadScript("admit"), claim: loadScript("claim"), settle: loadScript("settle"), reclaim: loadScript("reclaim"),
 		promote: loadScript("promote"), cancel: loadScript("cancel"), release: loadScript("release"), configure: loadScript("configure"),
-		requeue: loadScript("requeue"), drop: loadScript("drop"), honour: loadScript("honour"), since: loadScript("since"), lost: loadScript("lost"),
+		requeue: loadScript("requeue"), drop: loadScript("drop"), honour: loadScript("honour"), lose: loadScript("lose"), since: loadScript("since"), lost: loadScript("lost"),
 		recap: loadScript("recap"), pay: loadScript("pay"), overdue: loadScript("overdue"), revive: loadScript("revive"), refund: loadScript("refund"),
 		view: loadScript("view"), chores: loadScript("chores"), leases: loadScript("leases"), snapshot: loadScript("snapshot"),
 		gate: loadScript("gate"), restore: loadScript("restore"), reopen: loadScript("reopen"),

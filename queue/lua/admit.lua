@@ -75,7 +75,8 @@ for i = 1, n do
   local record = fresh[id] or known[i]
   if record then
     local owner, same = string.match(record, '^%a\t%d+\t%d+\t%d+\t([^\t]*)\t%d+\t([^\t]*)\t')
-    if owner == user and same == print then out[i + 1] = 'R' .. record else out[i + 1] = 'M' end
+    -- An order that was lost and told by its id alone has no fingerprint.
+    if owner == user and (same == print or same == '') then out[i + 1] = 'R' .. record else out[i + 1] = 'M' end
   elseif refusal then
     out[i + 1] = refusal
   else
