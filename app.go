@@ -152,7 +152,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
 	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"), opt.Now)
 	a.gauges.MendBy(a.mend)
-	reg.MustRegister(a.gauges)
+	reg.MustRegister(a.gauges, inventory.NewAuditAges(a.book, a.auditor))
 	finder := order.NewFinder(a.db, a.lines, a.book)
 
 	if a.channels, err = notify.OpenChannels(cfg.Notify, a.redis.Client, finder.Recipients, a.part("notify"), opt.Now, reg); err != nil {

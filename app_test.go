@@ -83,7 +83,7 @@ func requireClean(t *testing.T, app *App) inventory.SaleAudit {
 	t.Helper()
 	result, err := app.auditor.Run(t.Context(), "")
 	require.NoError(t, err)
-	require.True(t, result.Clean, "%+v", result.Sales)
+	require.Equal(t, inventory.VerdictClean, result.Verdict, "%+v", result.Sales)
 	require.Len(t, result.Sales, 1)
 	return result.Sales[0]
 }

@@ -23,7 +23,13 @@ const (
 	exitSuccess = 0
 	exitFailure = 1
 	exitUsage   = 2
+	exitUnknown = 3
 )
+
+// unknownError says that an audit could not look, so that it has found nothing.
+type unknownError struct{ error }
+
+func (e unknownError) Unwrap() error { return e.error }
 
 // usageError says that the command line is wrong, not what it asks for.
 type usageError struct{ error }
@@ -50,7 +56,7 @@ type cli struct {
 }
 
 // run executes one command line and returns the exit code: 0 for success, 1
-// for failure, 2 for wrong usage. Errors are on stderr. It returns soon after
+// for failure, 2 for wrong usage, 3 for an audit that could not look. Errors are on stderr. It returns soon after
 // ctx ends.
 func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int {
 	c := &cli{out: stdout, err: stderr, env: env, now: time.Now}
@@ -61,6 +67,9 @@ func run(ctx context.Context, args, env []string, stdout, stderr io.Writer) int 
 		return exitSuccess
 	}
 	code, text := exitFailure, err.Error()
+	if _, unknown := errors.AsType[unknownError](err); unknown {
+		code = exitUnknown
+	}
 	if _, wrong := errors.AsType[usageError](err); wrong || !c.running {
 		code = exitUsage
 		text += fmt.Sprintf(" (see %s --help)", cmd.CommandPath())

@@ -158,7 +158,7 @@ func TestCommandsRunASale(t *testing.T) {
 	require.Contains(t, do("sale", "close", "summer"), "closed")
 	var audit inventory.Audit
 	require.NoError(t, json.Unmarshal([]byte(do("audit", "--json")), &audit))
-	require.True(t, audit.Clean)
+	require.Equal(t, inventory.VerdictClean, audit.Verdict)
 	require.EqualValues(t, 2, audit.Sales[0].Live)
 
 	got := sluice(t, s.env, "sale", "show", "winter", "--ops", s.ops)

@@ -191,8 +191,8 @@ func (d *demo) sell(ctx context.Context) error {
 	if err := printAudit(d.cli.out, result); err != nil {
 		return err
 	}
-	if !result.Clean {
-		return errors.New("the audit is not clean")
+	if err := auditError(result); err != nil {
+		return err
 	}
 	if want := min(d.shoppers, d.stock); crowd.confirmed() != want {
 		return fmt.Errorf("%d orders were confirmed, not %d", crowd.confirmed(), want)

@@ -63,12 +63,12 @@ func TestCommandLineReachesATLSListener(t *testing.T) {
 
 	other, _ := testkit.Certificate(t, t.TempDir(), 2)
 	got := sluice(t, s.env, "audit", "--ops", "https://"+s.ops, "--ca", other)
-	require.Equal(t, exitFailure, got.code)
+	require.Equal(t, exitUnknown, got.code)
 	require.Contains(t, got.err, "certificate")
 	got = sluice(t, s.env, "audit", "--ops", "https://"+s.ops, "--ca", filepath.Join(t.TempDir(), "none"))
 	require.Equal(t, exitFailure, got.code)
 	require.Contains(t, got.err, "--ca")
-	require.Equal(t, exitFailure, sluice(t, s.env, "audit", "--ops", "http://"+s.ops).code, "plain HTTP is refused")
+	require.Equal(t, exitUnknown, sluice(t, s.env, "audit", "--ops", "http://"+s.ops).code, "plain HTTP is refused")
 }
 
 // The log of a whole journey names neither secrets nor people.

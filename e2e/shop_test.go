@@ -121,11 +121,11 @@ func (c *cluster) openSale(t testing.TB, id string, stock, limit, lineCap int) {
 
 // auditResult is what an audit says.
 type auditResult struct {
-	Clean bool `json:"clean"`
-	Sales []struct {
+	Verdict string `json:"verdict"` // clean, different or unknown
+	Sales   []struct {
 		Sale       string   `json:"sale"`
 		Difference int64    `json:"difference"`
 		Problems   []string `json:"problems"`
-		Clean      bool     `json:"clean"`
+		Verdict    string   `json:"verdict"`
 	} `json:"sales"`
 }

@@ -208,7 +208,7 @@ func (s *stack) clean() {
 	s.t.Helper()
 	result, err := s.auditor.Run(s.t.Context(), "")
 	require.NoError(s.t, err)
-	require.True(s.t, result.Clean, "%+v", result)
+	require.Equal(s.t, inventory.VerdictClean, result.Verdict, "%+v", result)
 }
 
 func (s *stack) view(sale string) queue.View {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"gorm.io/gorm"
@@ -44,13 +45,8 @@ type SaleAudit struct {
 	LinePresent bool     `json:"line_present"`   // false once a finished sale's line has been dropped
 	Compared    bool     `json:"compared"`       // false: the line was missing or being rebuilt all the time, ask again
 	Problems    []string `json:"problems,omitempty"`
-	Clean       bool     `json:"clean"`
-}
-
-// Audit is the result over all sales asked for.
-type Audit struct {
-	Clean bool        `json:"clean"`
-	Sales []SaleAudit `json:"sales"`
+	Clean       bool     `json:"clean"`   // both stores were compared and agree
+	Verdict     Verdict  `json:"verdict"` // of Run only
 }
 
 // Auditor proves that no unit was lost, doubled or leaked. It may run at any
@@ -61,6 +57,9 @@ type Auditor struct {
 	lines *queue.Lines
 	kept  time.Duration
 	now   func() time.Time
+
+	mu       sync.Mutex
+	compared map[string]time.Time // when the stores were last compared in the background, by sale
 }
 
 // NewAuditor returns an auditor over both stores. For outboxKept after its
@@ -70,36 +69,13 @@ func NewAuditor(db *store.DB, lines *queue.Lines, outboxKept time.Duration, now 
 	return &Auditor{db: db, lines: lines, kept: outboxKept, now: now}
 }
 
-// Run audits one sale, or all of them when id is empty. An error means that
-// the audit could not be made; ErrNoSale for an unknown id.
-func (a *Auditor) Run(ctx context.Context, id string) (Audit, error) {
-	var ids []string
-	query := a.db.Read.WithContext(ctx).Table("sales").Order("created_at, id")
-	if id != "" {
-		query = query.Where("id = ?", id)
-	}
-	if err := query.Pluck("id", &ids).Error; err != nil {
-		return Audit{}, fmt.Errorf("list the sales to audit: %w", err)
-	}
-	if id != "" && len(ids) == 0 {
-		return Audit{}, fmt.Errorf("%s: %w", id, ErrNoSale)
-	}
-	result := Audit{Clean: true, Sales: make([]SaleAudit, 0, len(ids))}
-	for _, id := range ids {
-		one, err := a.sale(ctx, id, true)
-		if err != nil {
-			return Audit{}, fmt.Errorf("audit %s: %w", id, err)
-		}
-		result.Sales = append(result.Sales, one)
-		result.Clean = result.Clean && one.Clean
-	}
-	return result, nil
-}
-
 // Balance is Run for the units of one sale alone: what each user holds and whether each order was told is not looked at. The price of
 // that grows with the orders there are several times as fast.
 func (a *Auditor) Balance(ctx context.Context, id string) (SaleAudit, error) {
 	one, err := a.sale(ctx, id, false)
+	if err == nil && one.Compared {
+		a.noteCompared(id)
+	}
 	if err != nil {
 		return SaleAudit{}, fmt.Errorf("audit %s: %w", id, err)
 	}

@@ -92,7 +92,7 @@ func (w *world) between(name string, run func()) {
 	auditor := inventory.NewAuditor(w.db, queue.NewLines(rdb), time.Hour, w.clock.Now)
 	result, err := auditor.Run(w.ctx, theSale)
 	require.NoError(w.t, err, name)
-	require.True(w.t, result.Clean, "%s: %+v", name, result.Sales)
+	require.Equal(w.t, inventory.VerdictClean, result.Verdict, "%s: %+v", name, result.Sales)
 	w.clean()
 }
 

@@ -22,7 +22,8 @@ import (
 func TestAuditOfAQuietSale(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.fill()
-		require.Equal(w.t, inventory.SaleAudit{Sale: theSale, Total: 100, Available: 93, Live: 7, LineStock: 79, InFlight: 12, Epoch: 1, Admitted: 16, Found: 16, LinePresent: true, Compared: true, Clean: true},
+		require.Equal(w.t, inventory.SaleAudit{Sale: theSale, Total: 100, Available: 93, Live: 7, LineStock: 79, InFlight: 12, Epoch: 1, Admitted: 16,
+			Found: 16, LinePresent: true, Compared: true, Clean: true, Verdict: inventory.VerdictClean},
 			w.audit(), "two units are on their way back into the line")
 		w.keep()
 		require.EqualValues(w.t, 81, w.clean().LineStock)
@@ -32,7 +33,7 @@ func TestAuditOfAQuietSale(t *testing.T) {
 		w.keep()
 		result, err := w.auditor.Run(w.ctx, "")
 		require.NoError(w.t, err)
-		require.True(w.t, result.Clean)
+		require.True(w.t, *result.Clean)
 		require.Len(w.t, result.Sales, 2)
 		require.Equal(w.t, "another", result.Sales[1].Sale, "oldest first")
 		_, err = w.auditor.Run(w.ctx, "nowhere")
@@ -40,7 +41,7 @@ func TestAuditOfAQuietSale(t *testing.T) {
 
 		text, err := json.Marshal(result)
 		require.NoError(w.t, err)
-		require.True(w.t, strings.HasPrefix(string(text), `{"clean":true,"sales":[{"sale":"sale","total":100,"available":`), string(text))
+		require.True(w.t, strings.HasPrefix(string(text), `{"verdict":"clean","clean":true,"sales":[{"sale":"sale","total":100,"available":`), string(text))
 		require.NotContains(w.t, string(text), "problems")
 	})
 	t.Run("nothing to audit", func(t *testing.T) {
@@ -49,7 +50,7 @@ func TestAuditOfAQuietSale(t *testing.T) {
 		require.NoError(t, err)
 		text, err := json.Marshal(result)
 		require.NoError(t, err)
-		require.JSONEq(t, `{"clean":true,"sales":[]}`, string(text))
+		require.JSONEq(t, `{"verdict":"clean","clean":true,"sales":[]}`, string(text))
 	})
 }
 
@@ -240,7 +241,7 @@ func TestAuditRaisesNoFalseAlarm(t *testing.T) {
 		happened := func() bool { return s.ended.Load() > 0 && s.closed.Load() > 0 }
 		for start, n := time.Now(), 0; n < audits[w.db.Driver] || !happened() && time.Since(start) < time.Minute; n++ {
 			result, err := w.auditor.Run(w.ctx, theSale)
-			if err != nil || !result.Clean {
+			if err != nil || result.Verdict != inventory.VerdictClean {
 				alarms = append(alarms, result.Sales...)
 				s.errs = append(s.errs, err)
 				break

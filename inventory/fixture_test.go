@@ -214,7 +214,8 @@ func (w *world) audit() inventory.SaleAudit {
 	result, err := w.auditor.Run(w.ctx, theSale)
 	require.NoError(w.t, err)
 	require.Len(w.t, result.Sales, 1)
-	require.Equal(w.t, result.Clean, result.Sales[0].Clean)
+	require.Equal(w.t, result.Verdict, result.Sales[0].Verdict)
+	require.Equal(w.t, result.Verdict == inventory.VerdictClean, result.Sales[0].Clean)
 	return result.Sales[0]
 }
 

@@ -282,7 +282,7 @@ func (w *world) clean() inventory.SaleAudit {
 	w.t.Helper()
 	result, err := w.auditor.Run(w.ctx, theSale)
 	require.NoError(w.t, err)
-	require.True(w.t, result.Clean, "%+v", result.Sales)
+	require.Equal(w.t, inventory.VerdictClean, result.Verdict, "%+v", result.Sales)
 	return result.Sales[0]
 }
 

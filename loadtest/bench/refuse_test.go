@@ -107,8 +107,11 @@ func TestARunWhoseAuditIsNotCleanIsRefused(t *testing.T) {
 	for _, c := range []struct {
 		answer, refused string
 	}{
-		{`{"clean":true,"sales":[{"sale":"a","clean":true}]}`, ""},
-		{`{"clean":false,"sales":[{"sale":"a","clean":true},{"sale":"b","clean":false,"problems":["one unit is missing"]}]}`, "b: one unit is missing"},
+		{`{"verdict":"clean","clean":true,"sales":[{"sale":"a","verdict":"clean"}]}`, ""},
+		{`{"verdict":"different","clean":false,"sales":[{"sale":"a","verdict":"clean"},{"sale":"b","verdict":"different","problems":["one unit is missing"]}]}`,
+			"different: b: one unit is missing"},
+		{`{"verdict":"unknown","clean":null,"problems":["no database"],"sales":[{"sale":"b","verdict":"unknown","problems":["no redis"]}]}`,
+			"unknown: no database; b: no redis"},
 	} {
 		addr := listen(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/admin/v1/audit" {

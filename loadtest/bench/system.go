@@ -138,24 +138,24 @@ func (s *System) audit(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	var result struct {
-		Clean bool
-		Sales []struct {
-			Sale     string
-			Clean    bool
-			Problems []string
+		Verdict  string
+		Problems []string
+		Sales    []struct {
+			Sale, Verdict string
+			Problems      []string
 		}
 	}
 	if err := s.nodes[0].admin(ctx, "GET", "/audit", nil, &result); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	if result.Clean {
+	if result.Verdict == "clean" {
 		return nil
 	}
-	var bad []string
+	bad := result.Problems
 	for _, sale := range result.Sales {
-		if !sale.Clean {
+		if sale.Verdict != "clean" {
 			bad = append(bad, sale.Sale+": "+strings.Join(sale.Problems, ", "))
 		}
 	}
-	return refuse("the audit is not clean: %s", strings.Join(bad, "; "))
+	return refuse("the audit is not clean but %s: %s", result.Verdict, strings.Join(bad, "; "))
 }

@@ -13,8 +13,9 @@ const auditWithin = time.Minute
 
 // audit is what "sluice audit --json" says of all sales.
 type audit struct {
-	Clean bool `json:"clean"`
-	Sales []struct {
+	Verdict  string   `json:"verdict"` // clean, different or unknown
+	Problems []string `json:"problems"`
+	Sales    []struct {
 		Sale     string   `json:"sale"`
 		Total    int64    `json:"total"`
 		Live     int64    `json:"live"`
@@ -29,7 +30,7 @@ func (s *system) audit(ctx context.Context) audit {
 	defer cancel()
 	var a audit
 	cmd := s.command(ctx, "audit", "--json", "--ops", "http://"+s.said.Ops)
-	text, err := cmd.Output() // exit 1 is a difference, which the text explains
+	text, err := cmd.Output() // exits 1 and 3 are a difference and a look that failed, which the text explains
 	if json.Unmarshal(text, &a) != nil {
 		a.err = fmt.Errorf("the audit could not be made: %w: %s", err, stderrOf(err))
 	}
@@ -57,8 +58,11 @@ func (a audit) problems() []string {
 			all = append(all, fmt.Sprintf("audit of %s: %s", sale.Sale, problem))
 		}
 	}
-	if !a.Clean && len(all) == 0 {
-		all = append(all, "the audit is not clean")
+	for _, problem := range a.Problems {
+		all = append(all, "audit: "+problem)
+	}
+	if a.Verdict != "clean" && len(all) == 0 {
+		all = append(all, "the audit's verdict is "+a.Verdict)
 	}
 	return all
 }

@@ -27,7 +27,7 @@ func testVerdict(t *testing.T) *verdict {
 		bell.samples = append(bell.samples, sample{at: time.Unix(int64(i), 0), admitted: float64(100 * i), depth: float64(3 * i)})
 	}
 	v := &verdict{began: time.Unix(1_790_000_000, 0), machine: "a <machine>", results: []result{smoke, bell}, report: filepath.Join(t.TempDir(), "report.html")}
-	v.judge(audit{Clean: true}, nil)
+	v.judge(audit{Verdict: "clean"}, nil)
 	return v
 }
 
@@ -56,12 +56,12 @@ func TestWhateverBrokeFailsTheRun(t *testing.T) {
 		stop   error
 		want   string
 	}{
-		"scenario":          {[]string{"lost: 37 orders answered 202 never reached a final status"}, audit{Clean: true}, nil, "opening bell: lost: 37 orders"},
+		"scenario":          {[]string{"lost: 37 orders answered 202 never reached a final status"}, audit{Verdict: "clean"}, nil, "opening bell: lost: 37 orders"},
 		"audit":             {nil, unclean, nil, "audit of s: ledger and line differ by 3 units"},
 		"more than all":     {nil, oversold, nil, "oversold: s sold 612 units of 500"},
-		"audit, no reason":  {nil, audit{}, nil, "the audit is not clean"},
+		"audit, no reason":  {nil, audit{Verdict: "unknown"}, nil, "the audit's verdict is unknown"},
 		"no audit":          {nil, audit{err: errors.New("connection refused")}, nil, "connection refused"},
-		"unorderly stopped": {nil, audit{Clean: true}, errors.New("exit status 1"), "exit status 1"},
+		"unorderly stopped": {nil, audit{Verdict: "clean"}, errors.New("exit status 1"), "exit status 1"},
 	} {
 		v := testVerdict(t)
 		v.results[1].Broken = c.broken

@@ -1,0 +1,149 @@
+package inventory
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"sluice/queue"
+)
+
+// Verdict is what an audit has found out.
+type Verdict string
+
+// The verdicts. A difference that was found wins over what could not be looked at.
+const (
+	VerdictClean     Verdict = "clean"     // everything was looked at, and nothing differs
+	VerdictDifferent Verdict = "different" // something differs
+	VerdictUnknown   Verdict = "unknown"   // a store could not be asked, or a line was not ready
+)
+
+// Audit is the result over all sales asked for.
+type Audit struct {
+	Verdict  Verdict     `json:"verdict"`
+	Clean    *bool       `json:"clean"`              // nil: unknown
+	Problems []string    `json:"problems,omitempty"` // why the sales could not be listed
+	Sales    []SaleAudit `json:"sales"`
+}
+
+// Of returns the ids of the sales with this verdict.
+func (a Audit) Of(v Verdict) []string {
+	var ids []string
+	for _, s := range a.Sales {
+		if s.Verdict == v {
+			ids = append(ids, s.Sale)
+		}
+	}
+	return ids
+}
+
+// auditPatience bounds the time that an audit spends on looks that fail. The sales after that are looked at in the
+// database alone.
+const auditPatience = 5 * time.Second
+
+// Run audits one sale, or all of them when id is empty. A store that cannot be asked is no error: the verdict says so,
+// with the reason. Returns ErrNoSale for an unknown id, and the error of ctx when it ends.
+func (a *Auditor) Run(ctx context.Context, id string) (Audit, error) {
+	ids, err := a.listed(ctx, id)
+	if errors.Is(err, ErrNoSale) {
+		return Audit{}, err
+	}
+	result := Audit{Sales: make([]SaleAudit, 0, len(ids))}
+	if err != nil {
+		result.Problems = []string{err.Error()}
+	}
+	var failing time.Duration
+	for _, one := range ids {
+		began := a.now()
+		r, reasons := a.look(ctx, one, failing < auditPatience)
+		if r.Verdict == "" {
+			r = a.ledgerAlone(ctx, one, reasons)
+			failing += a.now().Sub(began)
+		}
+		if ctx.Err() != nil {
+			return Audit{}, ctx.Err()
+		}
+		result.Sales = append(result.Sales, r)
+	}
+	return result.judged(), ctx.Err()
+}
+
+// listed returns the sales to audit. With an error, the one asked for is still returned.
+func (a *Auditor) listed(ctx context.Context, id string) ([]string, error) {
+	var ids []string
+	query := a.db.Read.WithContext(ctx).Table("sales").Order("created_at, id")
+	if id != "" {
+		query = query.Where("id = ?", id)
+	}
+	if err := query.Pluck("id", &ids).Error; err != nil {
+		if id != "" {
+			ids = []string{id}
+		}
+		return ids, fmt.Errorf("list the sales to audit: %w", err)
+	}
+	if id != "" && len(ids) == 0 {
+		return nil, fmt.Errorf("%s: %w", id, ErrNoSale)
+	}
+	return ids, nil
+}
+
+// look compares the stores for one sale. Without a verdict, the reasons say why they could not be compared.
+func (a *Auditor) look(ctx context.Context, id string, patient bool) (r SaleAudit, reasons []string) {
+	if !patient {
+		return r, []string{fmt.Sprintf("not compared: looks at other sales have failed for %s", auditPatience)}
+	}
+	r, err := a.sale(ctx, id, true)
+	switch {
+	case err != nil:
+		return r, []string{err.Error()}
+	case !r.Compared:
+		return r, r.Problems
+	}
+	r.Verdict = VerdictDifferent
+	if r.Clean {
+		r.Verdict = VerdictClean
+	}
+	return r, nil
+}
+
+// ledgerAlone looks at what the database alone shows of a sale whose stores could not be compared, for these reasons.
+// It is different when that is wrong already, else unknown.
+func (a *Auditor) ledgerAlone(ctx context.Context, id string, reasons []string) SaleAudit {
+	r := SaleAudit{Sale: id, Verdict: VerdictUnknown}
+	none := queue.Snapshot{}
+	books, err := a.readBooks(ctx, a.lines.Of(id), none, true)
+	if err != nil {
+		if r.Problems = reasons; !slices.Contains(reasons, err.Error()) {
+			r.Problems = append(r.Problems, err.Error())
+		}
+		return r
+	}
+	r.Total, r.Available, r.Live, r.OverLimit, r.NoOutbox = books.stock.Total, books.stock.Available, books.live, books.overLimit, books.noOutbox
+	r.judge(books.sale, none)
+	if !r.Clean {
+		r.Verdict = VerdictDifferent
+	}
+	r.Clean, r.Problems = false, append(r.Problems, reasons...)
+	return r
+}
+
+// judged adds the verdict over all sales.
+func (a Audit) judged() Audit {
+	has := func(v Verdict) bool {
+		return slices.ContainsFunc(a.Sales, func(s SaleAudit) bool { return s.Verdict == v })
+	}
+	a.Verdict = VerdictClean
+	switch {
+	case has(VerdictDifferent):
+		a.Verdict = VerdictDifferent
+	case has(VerdictUnknown) || len(a.Problems) > 0:
+		a.Verdict = VerdictUnknown
+	}
+	if a.Verdict != VerdictUnknown {
+		clean := a.Verdict == VerdictClean
+		a.Clean = &clean
+	}
+	return a
+}
