@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
 )
 
 func TestAdminNeedsAnAdministrator(t *testing.T) {
@@ -85,6 +87,7 @@ func TestAdminRunsASale(t *testing.T) {
 	s.until("ann", path, "confirmed")
 	audit := s.admin(http.MethodGet, "/admin/v1/audit", "")
 	require.Equal(t, true, audit.body["clean"], audit.raw)
+	require.Equal(t, "clean", audit.text("verdict"))
 	require.Equal(t, true, s.admin(http.MethodGet, "/admin/v1/audit?sale=phone", "").body["clean"])
 
 	var rows []struct{ Actor, Action, Target, Reason string }
@@ -199,9 +202,32 @@ func TestAdminSaysWhichStoreIsAway(t *testing.T) {
 	s := newStack(t, func(c *setup) { c.still = true })
 	s.sell("phone", 10)
 	require.NoError(t, s.db.Close())
-	for _, path := range []string{"/sales", "/sales/phone", "/sales/phone/orders", "/orders/" + newUUID(), "/audit"} {
+	for _, path := range []string{"/sales", "/sales/phone", "/sales/phone/orders", "/orders/" + newUUID()} {
 		g := s.refused(CodeUnavailable, s.admin(http.MethodGet, "/admin/v1"+path, ""))
 		require.Contains(t, g.text("detail"), "database", path)
 	}
 	require.Len(t, s.admin(http.MethodGet, "/admin/v1/queue", "").body["lines"], 1)
+}
+
+// Whoever asks for a verdict gets one, also when neither store answers.
+func TestAuditAnswersWhateverIsAway(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	proxy := testkit.NewProxy(t, server.Addr())
+	s := newStack(t, func(c *setup) { c.redis, c.direct, c.still = proxy.Addr(), server.Addr(), true })
+	s.sell("phone", 5)
+	proxy.Cut()
+	unknown := func(path string, sales int) {
+		t.Helper()
+		g := s.admin(http.MethodGet, path, "")
+		require.Equal(t, http.StatusOK, g.status, g.raw)
+		require.Equal(t, "unknown", g.text("verdict"))
+		require.Contains(t, g.raw, `"clean":null`)
+		require.Contains(t, g.raw, `"problems":["`)
+		require.Len(t, g.body["sales"], sales)
+	}
+	unknown("/admin/v1/audit", 1)
+	require.NoError(t, s.db.Close())
+	unknown("/admin/v1/audit", 0)
+	unknown("/admin/v1/audit?sale=phone", 1)
 }
