@@ -23,11 +23,13 @@ const (
 // put a faulty network between the product and a store. All methods are safe
 // for concurrent use.
 type Proxy struct {
-	upstream string
 	addr     string
 	wg       sync.WaitGroup
+	refusals *refusals     // of a rewriting proxy, else nil
+	filter   func() filter // makes that of one connection; nil without rewriting
 
 	mu       sync.Mutex
+	upstream string
 	listener net.Listener // nil while cut
 	links    map[*link]struct{}
 	closed   bool
@@ -46,11 +48,13 @@ type rules struct {
 // its goroutines have ended, when the test ends.
 func NewProxy(t testing.TB, upstream string) *Proxy {
 	t.Helper()
-	p := &Proxy{
-		upstream: upstream,
-		links:    map[*link]struct{}{},
-		rules:    rules{changed: make(chan struct{})},
-	}
+	return newProxy(t, &Proxy{upstream: upstream})
+}
+
+// newProxy finds a port for p and starts it.
+func newProxy(t testing.TB, p *Proxy) *Proxy {
+	t.Helper()
+	p.links, p.rules.changed = map[*link]struct{}{}, make(chan struct{})
 	for attempt := 1; ; attempt++ {
 		port, err := servers.FreePort()
 		if err != nil {
@@ -71,6 +75,24 @@ func NewProxy(t testing.TB, upstream string) *Proxy {
 
 // Addr is where clients connect; it stays the same over Cut and Heal.
 func (p *Proxy) Addr() string { return p.addr }
+
+// Redirect sends all connections to another server from now on and breaks
+// those that there are.
+func (p *Proxy) Redirect(upstream string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.upstream = upstream
+	for l := range p.links {
+		l.close()
+	}
+}
+
+// target is the server that connections go to.
+func (p *Proxy) target() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.upstream
+}
 
 // Cut breaks every connection and refuses new ones until Heal.
 func (p *Proxy) Cut() {
@@ -164,6 +186,9 @@ func (p *Proxy) accept(listener net.Listener) {
 			return // cut or closed
 		}
 		l := &link{proxy: p, client: conn}
+		if p.filter != nil {
+			l.filter = p.filter()
+		}
 		l.ctx, l.cancel = context.WithCancel(context.Background())
 		if !p.admit(l, listener) {
 			l.close()

@@ -14,6 +14,8 @@ type link struct {
 	ctx    context.Context // ends when the link is broken
 	cancel context.CancelFunc
 
+	filter filter // of a rewriting proxy, else nil
+
 	client net.Conn
 	mu     sync.Mutex
 	server net.Conn // nil until dialled
@@ -22,7 +24,7 @@ type link struct {
 // run forwards both directions until both have ended or the link is broken.
 func (l *link) run() {
 	dialer := net.Dialer{Timeout: proxyDial}
-	server, err := dialer.DialContext(l.ctx, "tcp", l.proxy.upstream)
+	server, err := dialer.DialContext(l.ctx, "tcp", l.proxy.target())
 	if err != nil {
 		return // the client sees a broken connection, as with the real server down
 	}
@@ -69,11 +71,16 @@ func (l *link) forward(to, from net.Conn, replies bool) {
 			if !ok {
 				return
 			}
+			data, hangUp := l.rewrite(buffer[:n], replies)
 			if !drop {
-				if _, err := to.Write(buffer[:n]); err != nil {
+				if _, err := to.Write(data); err != nil {
 					l.close()
 					return
 				}
+			}
+			if hangUp {
+				l.close()
+				return
 			}
 		}
 		if readErr == nil {
@@ -85,6 +92,17 @@ func (l *link) forward(to, from net.Conn, replies bool) {
 		}
 		return
 	}
+}
+
+// rewrite is what is forwarded in place of data, and whether the link ends behind it.
+func (l *link) rewrite(data []byte, reply bool) (out []byte, hangUp bool) {
+	if l.filter == nil {
+		return data, false
+	}
+	if reply {
+		return l.filter.reply(data)
+	}
+	return l.filter.request(data), false
 }
 
 // hold waits as long as the proxy's rules keep data back. It reports whether
