@@ -21,12 +21,17 @@ func MySQL(ctx context.Context) (*Server, error) { return MySQLWith(ctx) }
 // MySQLWith is MySQL with extra arguments, such as
 // "--innodb-flush-log-at-trx-commit=1", which come last and win.
 func MySQLWith(ctx context.Context, extra ...string) (*Server, error) {
+	return Host{}.MySQL(ctx, extra...)
+}
+
+// MySQL is MySQLWith, on this host.
+func (h Host) MySQL(ctx context.Context, extra ...string) (*Server, error) {
 	program, install, err := FindMySQL()
 	if err != nil {
 		return nil, err
 	}
 	return launch(ctx, recipe{
-		kind: "mysql",
+		kind: "mysql", host: h,
 		prepare: func(ctx context.Context, s *Server) error {
 			return s.once(ctx, install, append([]string{"--no-defaults", "--datadir=" + s.data(),
 				"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"},
@@ -35,7 +40,7 @@ func MySQLWith(ctx context.Context, extra ...string) (*Server, error) {
 		command: func(s *Server) (string, []string) {
 			args := []string{
 				"--no-defaults", "--datadir=" + s.data(), "--tmpdir=" + s.dir,
-				"--bind-address=127.0.0.1", "--port=" + strconv.Itoa(s.port),
+				"--bind-address=" + h.address(), "--port=" + strconv.Itoa(s.port),
 				// Relative to its data: the system allows a socket's path about 100 characters.
 				"--socket=sock", "--pid-file=" + filepath.Join(s.dir, "pid"),
 				"--skip-name-resolve", "--skip-log-bin", "--max-connections=400",

@@ -20,20 +20,33 @@ func Postgres(ctx context.Context) (*Server, error) { return PostgresWith(ctx) }
 // PostgresWith is Postgres with extra arguments, such as "-c", "fsync=on",
 // which come last and win.
 func PostgresWith(ctx context.Context, extra ...string) (*Server, error) {
-	program, initdb, err := FindPostgres()
+	_, initdb, err := FindPostgres()
 	if err != nil {
 		return nil, err
+	}
+	r, err := postgresRecipe(extra)
+	if err != nil {
+		return nil, err
+	}
+	r.prepare = func(ctx context.Context, s *Server) error {
+		return s.once(ctx, initdb, "-D", s.data(), "-U", "postgres",
+			"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
+	}
+	return launch(ctx, r)
+}
+
+// postgresRecipe lacks how the data folder is made.
+func postgresRecipe(extra []string) (recipe, error) {
+	program, _, err := FindPostgres()
+	if err != nil {
+		return recipe{}, err
 	}
 	credential, err := postgresUser()
 	if err != nil {
-		return nil, err
+		return recipe{}, err
 	}
-	return launch(ctx, recipe{
+	return recipe{
 		kind: "postgres",
-		prepare: func(ctx context.Context, s *Server) error {
-			return s.once(ctx, initdb, "-D", s.data(), "-U", "postgres",
-				"--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-		},
 		command: func(s *Server) (string, []string) {
 			args := []string{
 				"-D", s.data(), "-p", strconv.Itoa(s.port),
@@ -48,7 +61,7 @@ func PostgresWith(ctx context.Context, extra ...string) (*Server, error) {
 		credential: credential,
 		quit:       syscall.SIGINT,  // does not wait for connected clients
 		orphaned:   syscall.SIGQUIT, // at once, but takes its shared memory along
-	})
+	}, nil
 }
 
 // PostgresDSN is the URL of a database on a server started by Postgres.

@@ -15,20 +15,25 @@ import (
 // Redis starts a redis-server that writes each command to disk before it
 // answers. Extra arguments, such as "--maxmemory", "2mb", come last and win.
 func Redis(ctx context.Context, extra ...string) (*Server, error) {
-	return launchRedis(ctx, "redis", func(*Server) []string { return extra })
+	return Host{}.Redis(ctx, extra...)
+}
+
+// Redis is the function of that name, on this host.
+func (h Host) Redis(ctx context.Context, extra ...string) (*Server, error) {
+	return h.launchRedis(ctx, "redis", func(*Server) []string { return extra })
 }
 
 // launchRedis is Redis with arguments that may depend on the server's port and folder.
-func launchRedis(ctx context.Context, kind string, extra func(*Server) []string) (*Server, error) {
+func (h Host) launchRedis(ctx context.Context, kind string, extra func(*Server) []string) (*Server, error) {
 	program, err := FindRedis()
 	if err != nil {
 		return nil, err
 	}
 	return launch(ctx, recipe{
-		kind: kind,
+		kind: kind, host: h,
 		command: func(s *Server) (string, []string) {
 			args := []string{
-				"--bind", "127.0.0.1", "--port", strconv.Itoa(s.port), "--dir", s.dir,
+				"--bind", h.address(), "--port", strconv.Itoa(s.port), "--dir", s.dir,
 				"--appendonly", "yes", "--appendfsync", "always", "--save", "",
 				"--maxmemory-policy", "noeviction", "--daemonize", "no",
 			}

@@ -28,7 +28,7 @@ type RedisCluster struct {
 // every node says that it is whole and every replica follows its master.
 func StartRedisCluster(ctx context.Context) (*RedisCluster, error) {
 	nodes, err := together(2*clusterMasters, func(int) (*Server, error) {
-		return launchRedis(ctx, "redis-cluster", clusterArgs())
+		return Host{}.launchRedis(ctx, "redis-cluster", clusterArgs())
 	})
 	c := &RedisCluster{Nodes: nodes}
 	if err == nil {

@@ -43,7 +43,7 @@ func StartRedisSentinel(ctx context.Context) (*RedisSentinel, error) {
 
 func (c *RedisSentinel) form(ctx context.Context) (err error) {
 	c.Nodes, err = together(sentinelNodes, func(int) (*Server, error) {
-		return launchRedis(ctx, "redis-replicated", func(*Server) []string {
+		return Host{}.launchRedis(ctx, "redis-replicated", func(*Server) []string {
 			return []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
 		})
 	})

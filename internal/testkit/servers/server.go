@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -23,6 +24,7 @@ const (
 // recipe is what distinguishes one kind of server from another.
 type recipe struct {
 	kind       string                                       // for messages and folder names
+	host       Host                                         // where it runs
 	prepare    func(ctx context.Context, s *Server) error   // makes the data folder; nil if the server does
 	configure  func(s *Server) error                        // writes what names the port, at each start; nil if nothing does
 	command    func(s *Server) (program string, a []string) // how to start it
@@ -81,7 +83,7 @@ func (s *Server) first(ctx context.Context) error {
 }
 
 // Addr is host:port.
-func (s *Server) Addr() string { return fmt.Sprintf("127.0.0.1:%d", s.port) }
+func (s *Server) Addr() string { return fmt.Sprintf("%s:%d", s.host.address(), s.port) }
 
 // Dir is the server's folder.
 func (s *Server) Dir() string { return s.dir }
@@ -98,7 +100,10 @@ func (s *Server) PID() int {
 
 // Start starts the server on its port and its data and returns when it answers.
 // It does nothing if the server runs already.
-func (s *Server) Start(ctx context.Context) error {
+func (s *Server) Start(ctx context.Context) error { return s.StartWith(ctx) }
+
+// StartWith is Start with further arguments, which count until the server ends.
+func (s *Server) StartWith(ctx context.Context, extra ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.proc != nil && !s.proc.ended() {
@@ -115,7 +120,7 @@ func (s *Server) Start(ctx context.Context) error {
 		}
 	}
 	program, args := s.command(s)
-	cmd := s.cmd(program, args...)
+	cmd := s.cmd(program, slices.Concat(args, extra)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if s.proc, err = spawn(cmd); err != nil {
 		return fmt.Errorf("start %s: %w", program, err)
@@ -185,7 +190,8 @@ func (s *Server) log() string { return filepath.Join(s.dir, "server.log") }
 
 // cmd runs a program as the server's user, in its folder, bound to our life.
 func (s *Server) cmd(program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(program, args...)
+	program, args = s.host.command(program, args)
+	cmd := exec.Command(program, args...) // #nosec G204 -- a server that we found
 	cmd.Dir = s.dir
 	cmd.Env = environment(s.dir)
 	// Its own group: an interrupt typed at the terminal is ours to handle.
