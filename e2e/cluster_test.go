@@ -86,7 +86,7 @@ func (c *cluster) add(path string, i int, y system) {
 	name := fmt.Sprintf("%s-%d", strings.ReplaceAll(roles, ",", "+"), i)
 	dsn := c.stores.database.DSN
 	if c.stores.database.Driver != "sqlite" {
-		proxy := testkit.NewProxy(c.t, c.stores.upstream())
+		proxy := testkit.NewRewritingProxy(c.t, c.stores.database.Driver, c.stores.upstream())
 		c.db = append(c.db, proxy)
 		dsn = c.stores.through(proxy.Addr())
 	}
@@ -165,6 +165,7 @@ func (c *cluster) gateways() []*node {
 // heal ends every fault of the network.
 func (c *cluster) heal() {
 	for _, p := range slices.Concat(c.redis, c.db) {
+		p.Clear()
 		p.DropReplies(false)
 		p.Delay(0)
 		p.Resume()

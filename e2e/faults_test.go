@@ -68,6 +68,9 @@ func (b *breaker) carryOut(ctx context.Context, f fault) error {
 		s := b.cluster.stores
 		s.dbFault.Lock()
 		defer s.dbFault.Unlock()
+		if strike := b.engineStrike(f.kind); strike != nil {
+			return strike(ctx, f)
+		}
 		if f.kind == dbKill {
 			s.server.Kill()
 			_ = pause(ctx, f.hold)

@@ -258,7 +258,7 @@ func (j *judge) origins(rows map[string]orderRow) {
 	accepted := j.history.accepted()
 	for _, row := range rows {
 		r := requests[row.Email]
-		if row.Email == "" && (!row.Live || j.plan.lossy()) {
+		if row.Email == "" && (!row.Live || j.plan.forgets()) {
 			r = accepted[row.ID] // the contact goes when an order ends before it is confirmed, or with the ticket
 		}
 		if r == nil {

@@ -64,6 +64,7 @@ type matrix struct {
 type lane struct {
 	mu      sync.Mutex
 	servers map[string]*servers.Server
+	standby *standby // of the run that has this lane, when its plan promotes one
 }
 
 // lanesMost bounds the runs at the same time; go test's -parallel does too.
@@ -95,14 +96,13 @@ func newMatrix(t *testing.T) *matrix {
 // database is a fresh one: on a server of the lane's own if a fault kills it.
 func (l *lane) database(t *testing.T, p plan) (testkit.Database, *servers.Server) {
 	t.Helper()
-	if p.driver == "sqlite" || !p.has(func(f fault) bool { return f.kind == dbKill }) {
+	if p.driver == "sqlite" || !p.has(fault.ownsDatabase) {
 		return testkit.NewDatabase(t, p.driver), nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.servers[p.driver] == nil {
-		start := map[string]func(context.Context) (*servers.Server, error){"mysql": servers.MySQL, "postgres": servers.Postgres}[p.driver]
-		server, err := start(context.Background()) // it outlives this run
+		server, err := startEngine(context.Background(), p.driver) // it outlives this run
 		require.NoError(t, err)
 		l.servers[p.driver] = server
 	}
@@ -112,7 +112,14 @@ func (l *lane) database(t *testing.T, p plan) (testkit.Database, *servers.Server
 	if p.driver == "postgres" {
 		dsn = servers.PostgresDSN(server, "postgres")
 	}
-	return testkit.NewDatabaseOn(t, testkit.Database{Driver: p.driver, DSN: dsn}), server
+	database := testkit.NewDatabaseOn(t, testkit.Database{Driver: p.driver, DSN: dsn})
+	if p.has(func(f fault) bool { return f.kind == dbSettings }) {
+		database = asShop(t, database)
+	}
+	if p.has(func(f fault) bool { return f.kind == dbPromote }) {
+		l.standby = newStandby(t, server)
+	}
+	return database, server
 }
 
 func (l *lane) close() error {
@@ -140,6 +147,7 @@ func (m *matrix) run(t *testing.T, p plan) {
 	require.NoError(t, os.RemoveAll(logs))
 	database, server := l.database(t, p)
 	stores := openStoresOn(t, p.engine, database, server)
+	stores.standby = l.standby
 	cluster := startCluster(t, stores, system{tags: killPoints, layout: p.layout, arms: p.arms(), logs: logs, env: p.env()})
 	j := m.sell(ctx, t, cluster, p)
 	m.report(t, j, began)

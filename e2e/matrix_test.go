@@ -93,7 +93,7 @@ func (m *matrix) count(j *judge) {
 		c.kills += killed + len(passed)
 	}
 	for _, f := range j.plan.faults {
-		if slices.Contains([]string{redisKill, redisEmpty, redisBack, dbKill, masterKill, lagged, thereAndBack}, f.kind) {
+		if slices.Contains([]string{redisKill, redisEmpty, redisBack, dbKill, dbPromote, masterKill, lagged, thereAndBack}, f.kind) {
 			c.kills++
 		}
 	}

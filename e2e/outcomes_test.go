@@ -116,7 +116,7 @@ func (j *judge) told(r *request, row orderRow) {
 		cancelled = cancelled || a.err == nil && a.reply.Status == http.StatusOK
 	}
 	if cancelled && row.Status != "cancelled" {
-		if j.plan.lossy() {
+		if j.plan.forgets() {
 			j.verdict.revived++
 		} else {
 			j.verdict.find(true, "order %s was cancelled by its owner and is %s", row.ID, row.Status)

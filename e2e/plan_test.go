@@ -34,6 +34,8 @@ type fault struct {
 	hold  time.Duration // how long it lasts
 	arm   string        // kind point: where to die, as step:n
 	lag   int           // orders that Redis takes and then does not have
+	what  string        // kinds dbSettings and dbCodes: which one
+	lies  bool          // kind dbCodes: the work is done before it is refused
 }
 
 // The kinds of fault. Those in lossy make Redis lose what it acknowledged.
@@ -59,13 +61,17 @@ const (
 	dbPause = "db-pause"
 	dbDelay = "db-delay"
 	dbDrop  = "db-drop"
+
+	dbSettings = "db-settings" // the server, or what the account may do, is set against us
+	dbCodes    = "db-codes"    // a proxy answers with codes of engines that are not here
+	dbPromote  = "db-promote"  // PostgreSQL: a standby takes over that lacks the last commits
 )
 
 var (
 	processFaults = []string{kill, term, freeze}
 	redisFaults   = []string{redisKill, redisStop, redisCut, redisPause, redisDelay, redisDrop, redisFlush, redisEmpty,
 		redisBack, dataSwap}
-	dbFaults = []string{dbKill, dbCut, dbPause, dbDelay, dbDrop}
+	dbFaults = []string{dbKill, dbCut, dbPause, dbDelay, dbDrop, dbSettings, dbCodes, dbPromote}
 	steps    = []string{
 		"admit.before", "admit.after", "claim.done", "tx.inserted", "tx.before-commit", "tx.committed", "settle.before",
 		"settle.after", "notify.leased", "notify.delivered", "cancel.committed", "rebuild.begun", "rebuild.restored",
@@ -88,7 +94,7 @@ func (f fault) String() string {
 	if f.kind == point {
 		return fmt.Sprintf("%s at %s, answer %d", f.arm, where, f.after)
 	}
-	return fmt.Sprintf("%s of %s, answer %d, %s", f.kind, where, f.after, f.hold.Round(time.Millisecond))
+	return fmt.Sprintf("%s of %s, answer %d, %s", f.named(), where, f.after, f.hold.Round(time.Millisecond))
 }
 
 func (p plan) String() string {
@@ -207,6 +213,8 @@ func (c chance) timed(p plan, kind string) fault {
 		f.lag = c.between(20, 80)
 	case redisDelay, dbDelay:
 		f.hold = c.ms(500, 1500)
+	case dbSettings, dbCodes, dbPromote:
+		return c.engineFault(p, f)
 	}
 	if (strings.HasPrefix(kind, "redis-") || strings.HasPrefix(kind, "db-")) && c.of(50) {
 		f.node = -1
@@ -286,5 +294,5 @@ func shortPlans() []plan {
 		p.name, p.faults = "fault-"+kind, []fault{c.timed(p, kind)}
 		plans = append(plans, p)
 	}
-	return append(plans, groupPlans()...)
+	return append(append(plans, groupPlans()...), enginePlans()...)
 }

@@ -28,6 +28,7 @@ type stores struct {
 	group    redisGroup      // nil when it is one server
 	database testkit.Database
 	server   *servers.Server // of the database, when a fault may kill it; else nil
+	standby  *standby        // of that server, when a fault promotes it; else nil
 
 	client redis.UniversalClient
 	sql    *sql.DB

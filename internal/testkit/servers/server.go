@@ -223,3 +223,19 @@ func (s *Server) once(ctx context.Context, program string, args ...string) error
 	}
 	return nil
 }
+
+// TakeOver ends the server and goes on, at its address, with the data of
+// another, which is stopped in an orderly way and cannot be used again.
+func (s *Server) TakeOver(ctx context.Context, from *Server) error {
+	s.Kill()
+	if err := from.Stop(); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		return fmt.Errorf("remove the folder of %s: %w", s.kind, err)
+	}
+	s.mu.Lock()
+	s.dir, from.dir = from.dir, "" // closing the other removes nothing any more
+	s.mu.Unlock()
+	return s.Start(ctx)
+}
