@@ -14,11 +14,10 @@ import (
 )
 
 const (
-	hostileHold   = 700 * time.Millisecond
-	codeHold      = 250 * time.Millisecond
-	mendPatience  = 30 * time.Second // a busy machine, and pauses that have grown
-	hostileStock  = 1_000_000
-	promotedStock = 120
+	hostileHold  = 700 * time.Millisecond
+	codeHold     = 250 * time.Millisecond
+	mendPatience = 30 * time.Second // a busy machine, and pauses that have grown
+	hostileStock = 1_000_000
 )
 
 // hostileSystem runs a gateway and a worker on a database server of its own,

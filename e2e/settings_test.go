@@ -50,7 +50,7 @@ func mysqlSettings() []setting {
 		changed("read_only", "SET GLOBAL read_only=1", "SET GLOBAL read_only=0"),                                       // 1290
 		changed("tx_read_only", "SET GLOBAL tx_read_only=1", "SET GLOBAL tx_read_only=0"),                              // 1792
 		changed("max_allowed_packet", "SET GLOBAL max_allowed_packet=1024", "SET GLOBAL max_allowed_packet=16777216").partly(),
-		changed("max_statement_time", "SET GLOBAL max_statement_time=0.0001", "SET GLOBAL max_statement_time=0").partly(),
+		changed("max_statement_time", "SET GLOBAL max_statement_time=0.000001", "SET GLOBAL max_statement_time=0").partly(),
 		changed("max_user_connections", "ALTER USER shop WITH MAX_USER_CONNECTIONS 1", "ALTER USER shop WITH MAX_USER_CONNECTIONS 0").partly(),
 		changed("account locked", "ALTER USER shop ACCOUNT LOCK", "ALTER USER shop ACCOUNT UNLOCK"),
 		changed("password", "ALTER USER shop IDENTIFIED BY 'another'", "ALTER USER shop IDENTIFIED BY ''"),
