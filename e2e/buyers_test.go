@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -24,6 +25,7 @@ type buyers struct {
 	mu       sync.Mutex
 	accepted map[string]string // order id → user
 	receipts map[string]string // order id → receipt
+	by       map[string]int    // gateway's address → orders it accepted
 	wrong    []string          // answers that no shopper should get
 }
 
@@ -36,18 +38,19 @@ const (
 func openBuyers(t testing.TB, c *cluster, sale string, stock int) *buyers {
 	t.Helper()
 	c.openSale(t, sale, stock, 1, 100_000)
-	return &buyers{cluster: c, sale: sale, accepted: map[string]string{}, receipts: map[string]string{}}
+	return &buyers{cluster: c, sale: sale, accepted: map[string]string{}, receipts: map[string]string{}, by: map[string]int{}}
 }
 
-// during orders while do runs, and returns when every order was answered.
+// during orders while do runs, and returns when every order was answered. Each
+// buyer keeps to one gateway: one that is silent does not hold up the others.
 func (b *buyers) during(ctx context.Context, do func() error) error {
 	done := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range buyersAtOnce {
 		wg.Go(func() {
-			choice := chanceOf(uint64(i))
+			gateways := b.cluster.gateways()
 			for !closed(done) && ctx.Err() == nil {
-				b.order(ctx, choice)
+				b.order(ctx, gateways[i%len(gateways)], chanceOf(uint64(i)))
 				_ = pause(ctx, buyerEvery)
 			}
 		})
@@ -59,20 +62,46 @@ func (b *buyers) during(ctx context.Context, do func() error) error {
 }
 
 // order asks as a new user until it is told yes or no.
-func (b *buyers) order(ctx context.Context, choice chance) {
-	user := fmt.Sprintf("%s-buyer-%d", b.sale, b.next.Add(1))
-	for ctx.Err() == nil {
-		a, err := b.ask(ctx, choice, user, http.MethodPost, "", map[string]string{"Idempotency-Key": user})
-		if err == nil && b.heard(user, a) {
+func (b *buyers) order(ctx context.Context, n *node, choice chance) {
+	for user := b.newcomer(); ctx.Err() == nil; _ = pause(ctx, choice.ms(20, 80)) {
+		if gateway, _ := n.addresses(); b.orderAt(ctx, gateway, user) {
 			return
 		}
-		_ = pause(ctx, choice.ms(20, 80))
 	}
 }
 
-// ask is one exchange of a user with any gateway.
-func (b *buyers) ask(ctx context.Context, choice chance, user, method, path string, headers map[string]string) (reply, error) {
-	gateway := choice.gateway(b.cluster)
+// newcomer is a user who has not been here yet.
+func (b *buyers) newcomer() string { return fmt.Sprintf("%s-buyer-%d", b.sale, b.next.Add(1)) }
+
+// orderAt asks one gateway once and reports whether the answer was the last.
+func (b *buyers) orderAt(ctx context.Context, gateway, user string) bool {
+	a, err := b.ask(ctx, gateway, user, http.MethodPost, "", map[string]string{"Idempotency-Key": user})
+	return err == nil && b.heard(gateway, user, a)
+}
+
+// untilSells orders at one gateway until that accepts one, for some seconds at most.
+func (b *buyers) untilSells(ctx context.Context, n *node) error {
+	gateway, _ := n.addresses()
+	ctx, cancel := context.WithTimeout(ctx, mendPatience)
+	defer cancel()
+	for user := b.newcomer(); !b.orderAt(ctx, gateway, user); {
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("%s sold nothing within %s: %w", n.name, mendPatience, err)
+		}
+	}
+	return nil
+}
+
+// acceptedBy is how many orders a gateway has accepted so far.
+func (b *buyers) acceptedBy(n *node) int {
+	gateway, _ := n.addresses()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.by[gateway]
+}
+
+// ask is one exchange of a user with a gateway.
+func (b *buyers) ask(ctx context.Context, gateway, user, method, path string, headers map[string]string) (reply, error) {
 	if gateway == "" {
 		return reply{}, errNoGateway
 	}
@@ -84,12 +113,13 @@ func (b *buyers) ask(ctx context.Context, choice chance, user, method, path stri
 }
 
 // heard notes an answer to an order and reports whether it is the last.
-func (b *buyers) heard(user string, a reply) bool {
+func (b *buyers) heard(gateway, user string, a reply) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
 	case a.Status == http.StatusAccepted:
 		b.accepted[a.OrderID], b.receipts[a.OrderID] = user, a.Receipt
+		b.by[gateway]++
 	case a.Status == http.StatusConflict && a.Code == "sold_out":
 	case a.Status == http.StatusServiceUnavailable && (a.Code == "unavailable" || a.Code == "queue_full"):
 		return false
@@ -132,18 +162,53 @@ func (b *buyers) unconfirmed(ctx context.Context) string {
 // dead, none has a journal of attempts, no answer was anything but yes or later.
 func (b *buyers) faultless(t testing.TB, during string) {
 	t.Helper()
-	client := b.cluster.stores.client
-	dead, err := client.LLen(t.Context(), key(b.sale, "dead")).Result()
+	b.undead(t, during)
+	counted := b.journals(t)
+	if len(counted) > 0 {
+		require.Empty(t, counted, "an attempt was counted against orders: %s: %v", during, b.journal(t, counted[0]))
+	}
+}
+
+// abandoned is faultless but for batches whose worker was cut off while it
+// committed: like that of a worker that died, each ran out of its lease once.
+func (b *buyers) abandoned(t testing.TB, during string) {
+	t.Helper()
+	b.undead(t, during)
+	for _, name := range b.journals(t) {
+		for _, entry := range b.journal(t, name) {
+			var step struct {
+				What    string
+				Attempt int
+			}
+			require.NoError(t, json.Unmarshal([]byte(entry), &step))
+			require.Contains(t, []string{"lost", "fulfilled"}, step.What, "%s: %s", during, entry)
+			require.LessOrEqual(t, step.Attempt, 2, "%s: %s", during, entry)
+		}
+	}
+}
+
+// undead requires that nothing died and nobody read what no shopper should.
+func (b *buyers) undead(t testing.TB, during string) {
+	t.Helper()
+	dead, err := b.cluster.stores.client.LLen(t.Context(), key(b.sale, "dead")).Result()
 	require.NoError(t, err)
 	require.Zero(t, dead, "dead letters: %s", during)
-	counted, err := client.Keys(t.Context(), key(b.sale, "steps:")+"*").Result()
-	require.NoError(t, err)
-	if len(counted) > 0 {
-		journal, err := client.LRange(t.Context(), counted[0], 0, -1).Result()
-		require.NoError(t, err)
-		require.Empty(t, counted, "an attempt was counted against orders: %s: %v", during, journal)
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	require.Empty(t, b.wrong, "answers: %s", during)
+}
+
+// journals are the keys of the orders whose attempts were written down.
+func (b *buyers) journals(t testing.TB) []string {
+	t.Helper()
+	keys, err := b.cluster.stores.client.Keys(t.Context(), key(b.sale, "steps:")+"*").Result()
+	require.NoError(t, err)
+	return keys
+}
+
+func (b *buyers) journal(t testing.TB, name string) []string {
+	t.Helper()
+	entries, err := b.cluster.stores.client.LRange(t.Context(), name, 0, -1).Result()
+	require.NoError(t, err)
+	return entries
 }

@@ -64,6 +64,14 @@ func startCluster(t testing.TB, s *stores, y system) *cluster {
 	for i := range y.layout {
 		c.add(path, i, y)
 	}
+	c.launch(ctx)
+	return c
+}
+
+// launch starts every process at once and returns when all run.
+func (c *cluster) launch(ctx context.Context) {
+	t := c.t
+	t.Helper()
 	t.Cleanup(c.close)
 	for _, n := range c.nodes {
 		c.wg.Go(func() {
@@ -78,7 +86,6 @@ func startCluster(t testing.TB, s *stores, y system) *cluster {
 		require.Zero(t, n.misfires, "%s did not start at once; logs in %s", n.name, c.logs)
 		n.mu.Unlock()
 	}
-	return c
 }
 
 func (c *cluster) add(path string, i int, y system) {

@@ -37,7 +37,7 @@ func hostileSystem(t *testing.T, driver string) (*cluster, *admin, *sql.DB) {
 	a, err := newAdmin(database, server)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.sql.Close()) })
-	c := startCluster(t, openStores(t, database, server), system{layout: layout{"gateway", "worker,notifier"}, logs: t.TempDir()})
+	c := startCluster(t, openStores(t, database, server), system{layout: layout{"gateway", "worker,notifier"}, logs: keptLogs(t, "settings-"+driver)})
 	return c, a, owner
 }
 
@@ -85,7 +85,7 @@ func TestCodesOfProxiesAndClustersHarmNoOrder(t *testing.T) {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
 			s := openStores(t, testkit.NewDatabase(t, driver), nil)
-			c := startCluster(t, s, system{layout: layout{"gateway", "worker,notifier"}, logs: t.TempDir()})
+			c := startCluster(t, s, system{layout: layout{"gateway", "worker,notifier"}, logs: keptLogs(t, "codes-"+driver)})
 			b := openBuyers(t, c, "codes", hostileStock)
 			for _, one := range codesOf(driver) {
 				refusal, err := codeNamed(driver, one.code)

@@ -31,7 +31,7 @@ func TestAPromotedDatabaseGetsBackWhatWasConfirmed(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, server.Close()) })
 	database := testkit.NewDatabaseOn(t, testkit.Database{Driver: "postgres", DSN: adminDSN("postgres", server)})
 	s := openStores(t, database, server)
-	c := startCluster(t, s, system{layout: layout{"gateway", "gateway", "worker,notifier"}, logs: t.TempDir()})
+	c := startCluster(t, s, system{layout: layout{"gateway", "gateway", "worker,notifier"}, logs: keptLogs(t, "promoted")})
 	b := openBuyers(t, c, "promoted", promotedStock)
 	s.standby = newStandby(t, server)
 
@@ -87,9 +87,15 @@ func TestAPromotedDatabaseGetsBackWhatWasConfirmed(t *testing.T) {
 // state is what an owner reads of an order.
 func (b *buyers) state(t testing.TB, id, user string) string {
 	t.Helper()
+	return b.shown(t, id, user, nil)
+}
+
+// shown is state with the headers of one's own.
+func (b *buyers) shown(t testing.TB, id, user string, headers map[string]string) string {
+	t.Helper()
 	state := ""
 	require.Eventually(t, func() bool {
-		a, err := b.ask(t.Context(), chanceOf(0), user, http.MethodGet, "/"+id, nil)
+		a, err := b.ask(t.Context(), chanceOf(0).gateway(b.cluster), user, http.MethodGet, "/"+id, headers)
 		state = a.State
 		return err == nil && a.Status == http.StatusOK
 	}, mendPatience, 20*time.Millisecond, "%s of %s", id, user)

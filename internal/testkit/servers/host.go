@@ -34,6 +34,14 @@ func (h Host) command(program string, args []string) (string, []string) {
 	return "ip", append([]string{"netns", "exec", h.Namespace, program}, args...)
 }
 
+// open lets other hosts talk to a Redis that has no password.
+func (h Host) open() []string {
+	if h.Namespace == "" {
+		return nil
+	}
+	return []string{"--protected-mode", "no"}
+}
+
 // Watched is the master that a Sentinel watches.
 type Watched struct {
 	Name   string // of the master, among sentinels
@@ -52,8 +60,8 @@ func (h Host) Sentinel(ctx context.Context, w Watched) (*Server, error) {
 		kind: "sentinel", host: h,
 		prepare: func(_ context.Context, s *Server) error { return w.write(s.sentinelFile()) },
 		command: func(s *Server) (string, []string) {
-			return program, []string{s.sentinelFile(), "--sentinel",
-				"--bind", h.address(), "--port", strconv.Itoa(s.port), "--dir", s.dir}
+			args := []string{s.sentinelFile(), "--sentinel", "--bind", h.address(), "--port", strconv.Itoa(s.port), "--dir", s.dir}
+			return program, append(args, h.open()...)
 		},
 		ready:    redisReady,
 		quit:     syscall.SIGTERM,

@@ -33,6 +33,9 @@ func (h Host) MySQL(ctx context.Context, extra ...string) (*Server, error) {
 	return launch(ctx, recipe{
 		kind: "mysql", host: h,
 		prepare: func(ctx context.Context, s *Server) error {
+			if err := s.letIn(); err != nil {
+				return err
+			}
 			return s.once(ctx, install, append([]string{"--no-defaults", "--datadir=" + s.data(),
 				"--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"},
 				asRoot()...)...)
@@ -48,6 +51,9 @@ func (h Host) MySQL(ctx context.Context, extra ...string) (*Server, error) {
 				"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=32M",
 				"--innodb-flush-log-at-trx-commit=2",
 			}
+			if h.Namespace != "" {
+				args = append(args, "--init-file="+s.rootFile())
+			}
 			return program, slices.Concat(args, asRoot(), extra)
 		},
 		ready:    mysqlReady,
@@ -61,6 +67,17 @@ func (h Host) MySQL(ctx context.Context, extra ...string) (*Server, error) {
 func MySQLDSN(s *Server, database string) string {
 	return fmt.Sprintf("root@tcp(%s)/%s", s.Addr(), database)
 }
+
+// letIn writes what makes root known from other hosts.
+func (s *Server) letIn() error {
+	const text = "CREATE USER IF NOT EXISTS root@'%';\nGRANT ALL ON *.* TO root@'%' WITH GRANT OPTION;\n"
+	if err := os.WriteFile(s.rootFile(), []byte(text), 0o600); err != nil {
+		return fmt.Errorf("let other hosts in: %w", err)
+	}
+	return nil
+}
+
+func (s *Server) rootFile() string { return filepath.Join(s.dir, "root.sql") }
 
 // asRoot is empty unless we are root, whom MariaDB obeys only when told so.
 func asRoot() []string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,7 +38,7 @@ func (h Host) launchRedis(ctx context.Context, kind string, extra func(*Server) 
 				"--appendonly", "yes", "--appendfsync", "always", "--save", "",
 				"--maxmemory-policy", "noeviction", "--daemonize", "no",
 			}
-			return program, append(args, extra(s)...)
+			return program, slices.Concat(args, h.open(), extra(s))
 		},
 		ready:    redisReady,
 		quit:     syscall.SIGTERM,

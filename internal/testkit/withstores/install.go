@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -60,6 +61,10 @@ func newInstaller(out io.Writer) *installer {
 			{"spin", []string{"spin"}, func() bool {
 				_, err := exec.LookPath("spin")
 				return found(err)
+			}},
+			{"ip, for partitions between hosts", []string{"iproute2"}, func() bool {
+				_, err := exec.LookPath("ip")
+				return found(err) || runtime.GOOS != "linux"
 			}},
 			{"a C compiler for the race detector", []string{"gcc", "libc6-dev"}, compiles},
 		},

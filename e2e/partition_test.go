@@ -1,0 +1,342 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/internal/testkit/servers"
+)
+
+// The hosts of the partitions: on shopHost, this test itself runs.
+const (
+	shopHost = "shop"
+	gatewayA = "gate-a"
+	gatewayB = "gate-b"
+	workHost = "work"
+	redisA   = "redis-a"
+	redisB   = "redis-b"
+	redisC   = "redis-c"
+	dataHost = "data"
+)
+
+const (
+	networkVariable = "SLUICE_E2E_NETWORK" // set for the part that runs inside
+	binaryVariable  = "SLUICE_E2E_BINARY"
+	masterName      = "line"
+
+	partitionPatience = 6 * time.Minute
+	partedFor         = 4 * time.Second // longer than a lease, a transaction and a failover
+	differsAtMost     = 10 * time.Second
+)
+
+// Real partitions: each process and each store has a host of its own, a
+// network namespace, and links between them are cut and healed. The test runs
+// itself again on one of the hosts; whatever becomes of that, the hosts go.
+func TestPartitionsBetweenHosts(t *testing.T) {
+	if why := testkit.NetworkObstacle(); why != "" {
+		t.Skip("not here: ", why)
+	}
+	if text := os.Getenv(networkVariable); text != "" {
+		network := testkit.JoinNetwork(text)
+		for _, durability := range []string{"always", "replicated"} {
+			t.Run(durability, func(t *testing.T) { partitions(t, network, durability) })
+		}
+		return
+	}
+	network := testkit.NewNetwork(t, shopHost, gatewayA, gatewayB, workHost, redisA, redisB, redisC, dataHost)
+	ctx, cancel := context.WithTimeout(t.Context(), partitionPatience)
+	defer cancel()
+	command := network.Command(shopHost, os.Args[0], "-test.run=^TestPartitionsBetweenHosts$", "-test.v", "-test.timeout="+partitionPatience.String())
+	cmd := exec.CommandContext(ctx, command[0], command[1:]...) // #nosec G204 -- this program
+	cmd.Env = append(os.Environ(), networkVariable+"="+network.String(), binaryVariable+"="+binary(t, ""))
+	cmd.SysProcAttr = &syscall.SysProcAttr{}
+	servers.DieWithParent(cmd.SysProcAttr, syscall.SIGKILL)
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	require.NoError(t, err, "the partitions failed, see above")
+}
+
+// parted is a system whose parts live on hosts of their own.
+type parted struct {
+	*cluster
+	network   *testkit.Network
+	sentinels []string
+}
+
+// partitions goes through every partition on one system.
+func partitions(t *testing.T, network *testkit.Network, durability string) {
+	p := startParted(t, network, durability)
+	t.Run("slow links", p.slowLinks)
+	t.Run("a gateway without Redis", p.gatewayWithoutRedis)
+	t.Run("a worker without the database", p.workerWithoutDatabase)
+	t.Run("split brain", func(t *testing.T) { p.splitBrain(t, durability == "replicated") })
+}
+
+// startParted starts all stores and all processes.
+func startParted(t *testing.T, network *testkit.Network, durability string) *parted {
+	t.Helper()
+	ctx, stop := context.WithCancel(context.Background())
+	p := &parted{network: network, cluster: &cluster{t: t, logs: keptLogs(t, "partitions-"+durability), stop: stop, stores: &stores{}, client: &http.Client{
+		Timeout: 4 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}}}}
+	database, err := network.Host(dataHost).MySQL(t.Context())
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, database.Close()) })
+	p.stores.database = testkit.NewDatabaseOn(t, testkit.Database{Driver: "mysql", DSN: servers.MySQLDSN(database, "")})
+	p.stores.server = database
+	p.stores.openSQL(t)
+	p.startRedis(t)
+	p.stores.client = sentinelClient(t, p.sentinels)
+	for _, one := range []struct{ host, roles string }{{gatewayA, "gateway"}, {gatewayB, "gateway"}, {workHost, "worker,notifier"}} {
+		p.nodes = append(p.nodes, p.node(t, one.host, one.roles, append(settingsOfParted(network.Address(one.host), p.stores.database.DSN, durability),
+			"SLUICE_REDIS__ADDRS="+strings.Join(p.sentinels, ","))))
+	}
+	p.launch(ctx)
+	return p
+}
+
+// keptLogs is a folder that stays when the test fails.
+func keptLogs(t *testing.T, name string) string {
+	t.Helper()
+	dir, err := filepath.Abs(filepath.Join("..", "data", name))
+	require.NoError(t, err)
+	require.NoError(t, os.RemoveAll(dir))
+	require.NoError(t, os.MkdirAll(dir, 0o755)) // #nosec G301 -- for whoever tests
+	t.Cleanup(func() {
+		if !t.Failed() {
+			require.NoError(t, os.RemoveAll(dir))
+		}
+	})
+	return dir
+}
+
+// startRedis starts a master on the first host, replicas on the others, and a
+// sentinel on each.
+func (p *parted) startRedis(t *testing.T) {
+	t.Helper()
+	master := ""
+	for _, host := range []string{redisA, redisB, redisC} {
+		arguments := []string{"--repl-diskless-sync-delay", "0"}
+		if master != "" {
+			arguments = append(arguments, "--replicaof", strings.Replace(master, ":", " ", 1))
+		}
+		r, err := p.network.Host(host).Redis(t.Context(), arguments...)
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, r.Close()) })
+		if master == "" {
+			master, p.stores.redis = r.Addr(), r
+		}
+	}
+	for _, host := range []string{redisA, redisB, redisC} {
+		s, err := p.network.Host(host).Sentinel(t.Context(), servers.Watched{Name: masterName, Master: master, Quorum: 2})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, s.Close()) })
+		p.sentinels = append(p.sentinels, s.Addr())
+	}
+}
+
+// sentinelClient follows the master as the processes do.
+func sentinelClient(t *testing.T, sentinels []string) *redis.Client {
+	t.Helper()
+	client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: masterName, SentinelAddrs: sentinels, DisableIdentity: true})
+	t.Cleanup(func() { require.NoError(t, client.Close()) })
+	require.Eventually(t, func() bool {
+		text, err := client.Info(t.Context(), "replication").Result()
+		return err == nil && strings.Contains(text, "connected_slaves:2") && strings.Count(text, "state=online") == 2
+	}, mendPatience, 20*time.Millisecond, "both replicas follow")
+	return client
+}
+
+func settingsOfParted(address, dsn, durability string) []string {
+	return []string{
+		"SLUICE_REDIS__MODE=sentinel", "SLUICE_REDIS__MASTER_NAME=" + masterName, "SLUICE_REDIS__TIMEOUT=1s", "SLUICE_REDIS__DIAL_TIMEOUT=1s",
+		"SLUICE_REDIS__DURABILITY=" + durability, "SLUICE_DATABASE__DRIVER=mysql", "SLUICE_DATABASE__DSN=" + dsn + "?timeout=1s",
+		"SLUICE_DATABASE__TX_TIMEOUT=2s", "SLUICE_DATABASE__MAX_CONNS=8", "SLUICE_AUTH__SECRET=" + secret,
+		"SLUICE_HTTP__ADDR=" + address + ":0", "SLUICE_OPS__ADDR=" + address + ":0",
+		"SLUICE_QUEUE__LEASE=" + lease.String(), "SLUICE_QUEUE__BACKOFF=50ms", "SLUICE_POOL__SIZE=3",
+		"SLUICE_NOTIFY__LEASE=2s", "SLUICE_NOTIFY__TIMEOUT=1s", "SLUICE_NOTIFY__RETRY_UNIT=200ms",
+		"SLUICE_LIMITS__GLOBAL_RPS=0", "SLUICE_LIMITS__PER_USER_RPS=0", "SLUICE_LIMITS__PER_IP_RPS=0",
+		"SLUICE_LOG__LEVEL=info", "SLUICE_LOG__FORMAT=json", "SLUICE_STOP__GRACE=10s",
+	}
+}
+
+// node is a process on a host. The program that it runs is a script, for a
+// supervisor knows nothing of hosts; in the end the process is Sluice itself.
+func (p *parted) node(t *testing.T, host, roles string, env []string) *node {
+	t.Helper()
+	script := filepath.Join(p.logs, host+".sh")
+	text := "#!/bin/sh\nexec " + strings.Join(p.network.Command(host, os.Getenv(binaryVariable)), " ") + " \"$@\"\n"
+	require.NoError(t, os.WriteFile(script, []byte(text), 0o700)) // #nosec G306 -- it is run
+	return &node{name: host, binary: script, roles: roles, env: env, pause: restartPause, logPath: filepath.Join(p.logs, host+".log")}
+}
+
+// settle waits until every accepted order is confirmed and the audit is clean,
+// and says how long that took.
+func (p *parted) settle(t *testing.T, b *buyers, since time.Time) {
+	t.Helper()
+	require.Eventually(t, func() bool { return b.unconfirmed(t.Context()) == "" }, mendPatience, 20*time.Millisecond,
+		"healed, and %s; logs in %s", b.sale, p.logs)
+	confirmed := time.Since(since)
+	p.agree(t, since)
+	t.Logf("%d orders accepted, all confirmed %s after the links were whole, audit clean after %s", len(b.orders()),
+		confirmed.Round(10*time.Millisecond), time.Since(since).Round(10*time.Millisecond))
+	b.abandoned(t, b.sale)
+}
+
+// agree requires a clean audit in time.
+func (p *parted) agree(t *testing.T, since time.Time) {
+	t.Helper()
+	requireClean(t, p.cluster)
+	require.Less(t, time.Since(since), differsAtMost, "a difference stood for longer")
+}
+
+func (p *parted) slowLinks(t *testing.T) {
+	b := openBuyers(t, p.cluster, "slow", hostileStock)
+	pairs := [][2]string{{gatewayA, redisA}, {redisA, gatewayA}, {workHost, dataHost}, {dataHost, workHost}}
+	for _, pair := range pairs {
+		err := p.network.Delay(pair[0], pair[1], "40ms")
+		if errors.Is(err, testkit.ErrNoNetem) {
+			t.Log("links are as quick as ever: ", err)
+			break
+		}
+		require.NoError(t, err)
+		defer func() { require.NoError(t, p.network.Haste(pair[0], pair[1])) }()
+	}
+	require.NoError(t, b.during(t.Context(), func() error { return pause(t.Context(), partedFor/2) }))
+	p.settle(t, b, time.Now())
+}
+
+func (p *parted) gatewayWithoutRedis(t *testing.T) {
+	b := openBuyers(t, p.cluster, "cut-off", hostileStock)
+	left, right := []string{gatewayA}, []string{redisA, redisB, redisC}
+	var cutOff, other int
+	require.NoError(t, b.during(t.Context(), func() error {
+		if err := errors.Join(pause(t.Context(), partedFor/4), p.network.Part(left, right)); err != nil {
+			return err
+		}
+		cutOff, other = b.acceptedBy(p.nodes[0]), b.acceptedBy(p.nodes[1])
+		err := pause(t.Context(), partedFor)
+		cutOff, other = b.acceptedBy(p.nodes[0])-cutOff, b.acceptedBy(p.nodes[1])-other
+		return errors.Join(err, p.network.Unite(left, right), b.untilSells(t.Context(), p.nodes[0]))
+	}))
+	t.Logf("meanwhile the gateway without Redis accepted %d orders, the other %d", cutOff, other)
+	require.LessOrEqual(t, cutOff, buyersAtOnce, "beyond those on their way")
+	require.Greater(t, other, buyersAtOnce)
+	p.settle(t, b, time.Now())
+}
+
+func (p *parted) workerWithoutDatabase(t *testing.T) {
+	b := openBuyers(t, p.cluster, "no-ledger", hostileStock)
+	left, right := []string{workHost}, []string{dataHost}
+	waiting := ""
+	require.NoError(t, b.during(t.Context(), func() error {
+		err := errors.Join(p.network.Part(left, right), pause(t.Context(), partedFor))
+		waiting = b.unconfirmed(t.Context())
+		return errors.Join(err, p.network.Unite(left, right))
+	}))
+	require.NotEmpty(t, waiting, "the worker was cut off")
+	p.settle(t, b, time.Now())
+}
+
+// splitBrain leaves the master alone with one gateway. What that gateway
+// accepts meanwhile is on no other Redis: with durability always it may be
+// lost, and is told then; with replicated nothing is accepted that could be.
+func (p *parted) splitBrain(t *testing.T, replicated bool) {
+	b := openBuyers(t, p.cluster, "split", hostileStock)
+	master, others := p.master(t)
+	left, right := []string{gatewayA, master}, append(others, gatewayB, workHost)
+	var alone int
+	require.NoError(t, b.during(t.Context(), func() error {
+		if err := errors.Join(pause(t.Context(), partedFor/4), p.network.Part(left, right)); err != nil {
+			return err
+		}
+		before := b.acceptedBy(p.nodes[0])
+		if err := b.untilSells(t.Context(), p.nodes[1]); err != nil {
+			return fmt.Errorf("the side with two of three sentinels: %w", err)
+		}
+		err := errors.Join(pause(t.Context(), partedFor), p.network.Unite(left, right))
+		alone = b.acceptedBy(p.nodes[0]) - before
+		return errors.Join(err, b.untilSells(t.Context(), p.nodes[0]))
+	}))
+	healed := time.Now()
+	p.awaitRunning()
+	t.Logf("%d orders accepted, %d of them by the gateway that was alone with the old master", len(b.orders()), alone)
+	if replicated {
+		require.LessOrEqual(t, alone, buyersAtOnce, "beyond those on their way, nothing can be acknowledged by a replica")
+		p.settle(t, b, healed)
+		return
+	}
+	require.Greater(t, alone, buyersAtOnce, "nothing was at stake")
+	lost, back := b.tellLost(t)
+	p.agree(t, healed)
+	t.Logf("%d orders came back on their receipts, %d were told lost, audit clean after %s", back, lost, time.Since(healed).Round(10*time.Millisecond))
+}
+
+// tellLost shows the receipts of orders that no store has, and waits until
+// each accepted order is confirmed, or is told to have been lost.
+func (b *buyers) tellLost(t *testing.T) (lost, back int) {
+	t.Helper()
+	rows, err := b.cluster.stores.orders(t.Context(), b.sale)
+	require.NoError(t, err)
+	for id, user := range b.orders() {
+		if _, there := rows[id]; !there {
+			b.shown(t, id, user, map[string]string{"Sluice-Receipt": b.receipts[id]})
+			back++
+		}
+	}
+	require.Eventually(t, func() bool {
+		rows, err := b.cluster.stores.orders(t.Context(), b.sale)
+		if err != nil {
+			return false
+		}
+		lost = 0
+		for id := range b.orders() {
+			row, there := rows[id]
+			if !there || row.Status != "confirmed" && (row.Status != "failed" || row.Reason != "lost") {
+				return false
+			}
+			if row.Status == "failed" {
+				lost++
+			}
+		}
+		return true
+	}, mendPatience, 50*time.Millisecond, "%s; logs in %s", b.unconfirmed(t.Context()), b.cluster.logs)
+	rows, err = b.cluster.stores.orders(t.Context(), b.sale)
+	require.NoError(t, err)
+	for id, user := range b.orders() {
+		require.Equal(t, rows[id].Status, b.state(t, id, user), "what the owner of %s reads", id)
+	}
+	return lost, back - lost
+}
+
+// master is the host of the Redis that the sentinels name, and the hosts of the others.
+func (p *parted) master(t *testing.T) (master string, others []string) {
+	t.Helper()
+	sentinel := redis.NewSentinelClient(&redis.Options{Addr: p.sentinels[1], DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+	defer sentinel.Close()
+	named, err := sentinel.GetMasterAddrByName(t.Context(), masterName).Result()
+	require.NoError(t, err)
+	for _, host := range []string{redisA, redisB, redisC} {
+		if p.network.Address(host) == named[0] {
+			master = host
+		} else {
+			others = append(others, host)
+		}
+	}
+	require.NotEmpty(t, master, "%v", named)
+	return master, others
+}
