@@ -38,7 +38,8 @@ const (
 func openBuyers(t testing.TB, c *cluster, sale string, stock int) *buyers {
 	t.Helper()
 	c.openSale(t, sale, stock, 1, 100_000)
-	return &buyers{cluster: c, sale: sale, accepted: map[string]string{}, receipts: map[string]string{}, by: map[string]int{}}
+	return &buyers{cluster: c, sale: sale,
+		accepted: map[string]string{}, receipts: map[string]string{}, by: map[string]int{}}
 }
 
 // during orders while do runs, and returns when every order was answered. Each
@@ -101,7 +102,8 @@ func (b *buyers) acceptedBy(n *node) int {
 }
 
 // ask is one exchange of a user with a gateway.
-func (b *buyers) ask(ctx context.Context, gateway, user, method, path string, headers map[string]string) (reply, error) {
+func (b *buyers) ask(ctx context.Context, gateway, user, method, path string, headers map[string]string,
+) (reply, error) {
 	if gateway == "" {
 		return reply{}, errNoGateway
 	}
@@ -109,7 +111,8 @@ func (b *buyers) ask(ctx context.Context, gateway, user, method, path string, he
 	if err != nil {
 		return reply{}, err
 	}
-	return call(ctx, b.cluster.client, method, "http://"+gateway+"/v1/sales/"+b.sale+"/orders"+path, bearer, headers, nil)
+	url := "http://" + gateway + "/v1/sales/" + b.sale + "/orders" + path
+	return call(ctx, b.cluster.client, method, url, bearer, headers, nil)
 }
 
 // heard notes an answer to an order and reports whether it is the last.
@@ -155,7 +158,8 @@ func (b *buyers) unconfirmed(ctx context.Context) string {
 		return ""
 	}
 	slices.Sort(other)
-	return fmt.Sprintf("of %d accepted orders %d have no row, %d are not confirmed: %.300v", len(b.orders()), len(without), len(other), other)
+	return fmt.Sprintf("of %d accepted orders %d have no row, %d are not confirmed: %.300v",
+		len(b.orders()), len(without), len(other), other)
 }
 
 // faultless requires that no fault was counted against an order: none is

@@ -24,43 +24,56 @@ func codesOf(driver string) []code {
 }
 
 func mysqlCodes() []code {
-	const begin, write, commit, connect, all = testkit.OnBegin, testkit.OnWrite, testkit.OnCommit, testkit.OnConnect, testkit.OnAny
+	const (
+		begin, write, commit = testkit.OnBegin, testkit.OnWrite, testkit.OnCommit
+		connect, all         = testkit.OnConnect, testkit.OnAny
+	)
 	return []code{
-		{"9001", "HY000", "Max connect timeout reached while reaching hostgroup 10 after 10000ms", all, false}, // ProxySQL
+		// ProxySQL
+		{"9001", "HY000", "Max connect timeout reached while reaching hostgroup 10 after 10000ms", all, false},
 		{"9002", "HY000", "TiKV server timeout", all, false},
 		{"9005", "HY000", "Region is unavailable", write, false},
-		{"9006", "HY000", "ProxySQL Error: connection is locked to hostgroup 10 but trying to reach hostgroup 20", write, false},
-		{"9007", "HY000", "Write conflict, txnStartTS=1, conflictStartTS=2, try again later", commit, false}, // TiDB
+		{"9006", "HY000", "ProxySQL Error: connection is locked to hostgroup 10 but trying to reach 20", write, false},
+		// TiDB
+		{"9007", "HY000", "Write conflict, txnStartTS=1, conflictStartTS=2, try again later", commit, false},
 		{"8027", "HY000", "Information schema is out of date: schema failed to update in 1 lease", write, false},
 		{"8028", "HY000", "Information schema is changed during the execution of the statement", commit, false},
-		{"1815", "HY000", "Internal error: Routing failed. Session is closed.", all, true}, // MaxScale
+		// MaxScale
+		{"1815", "HY000", "Internal error: Routing failed. Session is closed.", all, true},
 		{"2003", "HY000", "Authentication with backend failed. Session will be closed.", begin, true},
 		{"1927", "70100", "Connection killed by MaxScale: Router could not recover from connection errors", all, true},
-		{"1105", "HY000", "target: shop.-80.primary: vttablet: rpc error: code = Unavailable desc = reparenting", write, false}, // Vitess
-		{"3100", "HY000", "Error on observer while running replication hook 'before_commit'.", commit, false},                   // group replication
+		// Vitess
+		{"1105", "HY000", "vttablet: rpc error: code = Unavailable desc = reparenting", write, false},
+		// group replication
+		{"3100", "HY000", "Error on observer while running replication hook 'before_commit'.", commit, false},
 		{"3101", "40000", "Plugin instructed the server to rollback the current transaction.", commit, false},
 		{"3118", "HY000", "Access denied for user 'shop'@'%'. Account is locked.", connect, true},
-		{"1047", "08S01", "WSREP has not yet prepared node for application use", all, false}, // Galera
+		// Galera
+		{"1047", "08S01", "WSREP has not yet prepared node for application use", all, false},
 		{"1213", "40001", "Deadlock found when trying to get lock; try restarting transaction", commit, false},
-		{"3", "HY000", "Error writing file './shop/orders.ibd' (Errcode: 28 \"No space left on device\")", write, false},
+		{"3", "HY000", "Error writing file './shop/orders.ibd' (Errcode: 28 \"No space left\")", write, false},
 		{"1016", "HY000", "Can't open file: './shop/orders.ibd' (errno: 24 \"Too many open files\")", all, false},
 		{"1036", "HY000", "Table 'orders' is read only", write, false},
 		{"1040", "08004", "Too many connections", connect, true},
 		{"1130", "HY000", "Host '10.0.0.7' is not allowed to connect to this MariaDB server", connect, true},
 		{"1153", "08S01", "Got a packet bigger than 'max_allowed_packet' bytes", write, true},
-		{"1598", "HY000", "Binary logging not possible. Message: Writing one row to the row-based binary log failed", commit, false},
-		{"1665", "HY000", "Cannot execute statement: impossible to write to binary log since BINLOG_FORMAT = STATEMENT", write, false},
+		{"1598", "HY000", "Binary logging not possible. Message: Writing one row failed", commit, false},
+		{"1665", "HY000", "Cannot execute statement: impossible to write to binary log", write, false},
 		{"1785", "HY000", "Statement violates GTID consistency", write, false},
 		{"1820", "HY000", "You must SET PASSWORD before executing this statement", all, false},
 		{"1862", "HY000", "Your password has expired. To log in you must change it", connect, true},
-		{"3159", "HY000", "Connections using insecure transport are prohibited while --require_secure_transport=ON.", connect, true},
+		{"3159", "HY000", "Connections using insecure transport are prohibited", connect, true},
 	}
 }
 
 func postgresCodes() []code {
-	const begin, write, commit, connect, all = testkit.OnBegin, testkit.OnWrite, testkit.OnCommit, testkit.OnConnect, testkit.OnAny
+	const (
+		begin, write, commit = testkit.OnBegin, testkit.OnWrite, testkit.OnCommit
+		connect, all         = testkit.OnConnect, testkit.OnAny
+	)
 	return []code{
-		{"08P01", "", "server conn crashed?", all, true}, // PgBouncer
+		// PgBouncer
+		{"08P01", "", "server conn crashed?", all, true},
 		{"08006", "", "connection to the database was lost", begin, true},
 		{"0A000", "", "cached plan must not change result type", write, false},
 		{"25006", "", "cannot execute INSERT in a read-only transaction", write, false},

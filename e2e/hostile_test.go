@@ -37,7 +37,9 @@ func hostileSystem(t *testing.T, driver string) (*cluster, *admin, *sql.DB) {
 	a, err := newAdmin(database, server)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.sql.Close()) })
-	c := startCluster(t, openStores(t, database, server), system{layout: layout{"gateway", "worker,notifier"}, logs: keptLogs(t, "settings-"+driver)})
+	c := startCluster(t, openStores(t, database, server), system{
+		layout: layout{"gateway", "worker,notifier"}, logs: keptLogs(t, "settings-"+driver),
+	})
 	return c, a, owner
 }
 

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -31,7 +30,9 @@ func TestAPromotedDatabaseGetsBackWhatWasConfirmed(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, server.Close()) })
 	database := testkit.NewDatabaseOn(t, testkit.Database{Driver: "postgres", DSN: adminDSN("postgres", server)})
 	s := openStores(t, database, server)
-	c := startCluster(t, s, system{layout: layout{"gateway", "gateway", "worker,notifier"}, logs: keptLogs(t, "promoted")})
+	c := startCluster(t, s, system{
+		layout: layout{"gateway", "gateway", "worker,notifier"}, logs: keptLogs(t, "promoted"),
+	})
 	b := openBuyers(t, c, "promoted", promotedStock)
 	s.standby = newStandby(t, server)
 
@@ -41,7 +42,8 @@ func TestAPromotedDatabaseGetsBackWhatWasConfirmed(t *testing.T) {
 			require.Eventually(t, func() bool { return len(b.orders()) >= until }, loadPatience, 2*time.Millisecond)
 			return nil
 		}))
-		require.Eventually(t, func() bool { return b.unconfirmed(t.Context()) == "" }, mendPatience, 10*time.Millisecond, "%d orders", until)
+		require.Eventually(t, func() bool { return b.unconfirmed(t.Context()) == "" },
+			mendPatience, 10*time.Millisecond, "%d orders", until)
 	}
 	sell(promotedStock / 2)
 	kept := 0
@@ -62,7 +64,10 @@ func TestAPromotedDatabaseGetsBackWhatWasConfirmed(t *testing.T) {
 	var promoted time.Time
 	require.NoError(t, b.during(t.Context(), func() error {
 		server.Kill()
-		if err := errors.Join(servers.PromotePostgres(t.Context(), s.standby.server), server.TakeOver(t.Context(), s.standby.server)); err != nil {
+		if err := servers.PromotePostgres(t.Context(), s.standby.server); err != nil {
+			return err
+		}
+		if err := server.TakeOver(t.Context(), s.standby.server); err != nil {
 			return err
 		}
 		promoted = time.Now()

@@ -46,12 +46,15 @@ func settingsOf(driver string) []setting {
 // mysqlSettings are of MariaDB. Sessions that begin meanwhile keep what most of them say.
 func mysqlSettings() []setting {
 	return []setting{
-		changed("binlog_format=STATEMENT", "SET GLOBAL binlog_format='STATEMENT'", "SET GLOBAL binlog_format='MIXED'"), // 1665
-		changed("read_only", "SET GLOBAL read_only=1", "SET GLOBAL read_only=0"),                                       // 1290
-		changed("tx_read_only", "SET GLOBAL tx_read_only=1", "SET GLOBAL tx_read_only=0"),                              // 1792
-		changed("max_allowed_packet", "SET GLOBAL max_allowed_packet=1024", "SET GLOBAL max_allowed_packet=16777216").partly(),
-		changed("max_statement_time", "SET GLOBAL max_statement_time=0.000001", "SET GLOBAL max_statement_time=0").partly(),
-		changed("max_user_connections", "ALTER USER shop WITH MAX_USER_CONNECTIONS 1", "ALTER USER shop WITH MAX_USER_CONNECTIONS 0").partly(),
+		changed("binlog_format=STATEMENT", "SET GLOBAL binlog_format='STATEMENT'", "SET GLOBAL binlog_format='MIXED'"),
+		changed("read_only", "SET GLOBAL read_only=1", "SET GLOBAL read_only=0"),
+		changed("tx_read_only", "SET GLOBAL tx_read_only=1", "SET GLOBAL tx_read_only=0"),
+		changed("max_allowed_packet", "SET GLOBAL max_allowed_packet=1024",
+			"SET GLOBAL max_allowed_packet=16777216").partly(),
+		changed("max_statement_time", "SET GLOBAL max_statement_time=0.000001",
+			"SET GLOBAL max_statement_time=0").partly(),
+		changed("max_user_connections", "ALTER USER shop WITH MAX_USER_CONNECTIONS 1",
+			"ALTER USER shop WITH MAX_USER_CONNECTIONS 0").partly(),
 		changed("account locked", "ALTER USER shop ACCOUNT LOCK", "ALTER USER shop ACCOUNT UNLOCK"),
 		changed("password", "ALTER USER shop IDENTIFIED BY 'another'", "ALTER USER shop IDENTIFIED BY ''"),
 		changed("insert revoked", "REVOKE INSERT ON %s.* FROM shop", "GRANT INSERT ON %s.* TO shop"),
@@ -67,14 +70,18 @@ func postgresSettings() []setting {
 	const reload = "; SELECT pg_reload_conf()"
 	const own = "(pid) FROM pg_stat_activity WHERE usename = 'shop'"
 	return []setting{
-		changed("default_transaction_read_only", "ALTER SYSTEM SET default_transaction_read_only=on"+reload, "ALTER SYSTEM RESET default_transaction_read_only"+reload),
-		changed("idle_session_timeout", "ALTER ROLE shop SET idle_session_timeout=1", "ALTER ROLE shop RESET idle_session_timeout").partly(),
+		changed("default_transaction_read_only", "ALTER SYSTEM SET default_transaction_read_only=on"+reload,
+			"ALTER SYSTEM RESET default_transaction_read_only"+reload),
+		changed("idle_session_timeout", "ALTER ROLE shop SET idle_session_timeout=1",
+			"ALTER ROLE shop RESET idle_session_timeout").partly(),
 		changed("connection limit of the role", "ALTER ROLE shop CONNECTION LIMIT 0", "ALTER ROLE shop CONNECTION LIMIT -1"),
-		changed("connections to the database", "ALTER DATABASE %s ALLOW_CONNECTIONS false", "ALTER DATABASE %s ALLOW_CONNECTIONS true"),
+		changed("connections to the database", "ALTER DATABASE %s ALLOW_CONNECTIONS false",
+			"ALTER DATABASE %s ALLOW_CONNECTIONS true"),
 		changed("nologin", "ALTER ROLE shop NOLOGIN", "ALTER ROLE shop LOGIN"),
-		// The processes ask for a longer one, and a setting of the session wins over that of the role: for an account that cannot
-		// choose, it is as if each statement was cancelled.
-		changed("statement_timeout", "ALTER ROLE shop SET statement_timeout='1ms'", "ALTER ROLE shop RESET statement_timeout").partly(),
+		// The processes ask for a longer one, which wins over that of the role: what a statement that is
+		// cancelled does is seen in the cancel storm.
+		changed("statement_timeout", "ALTER ROLE shop SET statement_timeout='1ms'",
+			"ALTER ROLE shop RESET statement_timeout").partly(),
 		storm("cancel storm", "SELECT pg_cancel_backend"+own),
 		storm("terminate storm", "SELECT pg_terminate_backend"+own),
 	}

@@ -81,7 +81,8 @@ func sweep() {
 	}
 	for _, namespace := range there {
 		var pid int
-		if _, err := fmt.Sscanf(namespace.Name(), "sluice-%d-", &pid); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		_, err := fmt.Sscanf(namespace.Name(), "sluice-%d-", &pid)
+		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			_ = ip("", "netns", "delete", namespace.Name())
 		}
 	}
@@ -160,7 +161,8 @@ func each(left, right []string, do func(a, b string) error) error {
 // Delay holds back what a sends to b by a time as "tc" writes it, such as
 // "40ms". It wraps ErrNoNetem where that cannot be done.
 func (n *Network) Delay(a, b, by string) error {
-	cmd := exec.Command("tc", "-netns", n.namespace(a), "qdisc", "replace", "dev", "to-"+b, "root", "netem", "delay", by) // #nosec G204 -- names written here
+	// #nosec G204 -- names written here
+	cmd := exec.Command("tc", "-netns", n.namespace(a), "qdisc", "replace", "dev", "to-"+b, "root", "netem", "delay", by)
 	out, err := cmd.CombinedOutput()
 	if err != nil && bytes.Contains(out, []byte("kind is unknown")) {
 		return fmt.Errorf("%w (%s)", ErrNoNetem, bytes.TrimSpace(out))
@@ -173,7 +175,8 @@ func (n *Network) Delay(a, b, by string) error {
 
 // Haste undoes Delay.
 func (n *Network) Haste(a, b string) error {
-	cmd := exec.Command("tc", "-netns", n.namespace(a), "qdisc", "delete", "dev", "to-"+b, "root") // #nosec G204 -- names written here
+	// #nosec G204 -- names written here
+	cmd := exec.Command("tc", "-netns", n.namespace(a), "qdisc", "delete", "dev", "to-"+b, "root")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("delay %s to %s no more: %w: %s", a, b, err, out)
 	}

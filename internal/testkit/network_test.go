@@ -22,8 +22,9 @@ func TestANetworkOfHosts(t *testing.T) {
 		n := JoinNetwork(NewNetwork(t, "one", "two", "three").String())
 		prefix = n.prefix
 		ask := func(from, to string) error {
-			command := n.Command(from, "bash", "-c", fmt.Sprintf("exec 3<>/dev/tcp/%s/7 && head -c 2 <&3 | grep -q hi", n.Address(to)))
-			return exec.CommandContext(t.Context(), "timeout", append([]string{"0.5"}, command...)...).Run() // #nosec G204 -- written here
+			script := fmt.Sprintf("exec 3<>/dev/tcp/%s/7 && head -c 2 <&3 | grep -q hi", n.Address(to))
+			command := append([]string{"0.5"}, n.Command(from, "bash", "-c", script)...)
+			return exec.CommandContext(t.Context(), "timeout", command...).Run() // #nosec G204 -- written here
 		}
 		for _, host := range n.hosts {
 			n.greet(t, host)
@@ -59,8 +60,9 @@ func TestANetworkOfHosts(t *testing.T) {
 // greet answers whoever connects to a host's port 7 with "hi" until the test ends.
 func (n *Network) greet(t *testing.T, host string) {
 	t.Helper()
-	command := n.Command(host, "perl", "-MIO::Socket::INET", "-e",
-		`$s = IO::Socket::INET->new(Listen => 5, LocalPort => 7, ReuseAddr => 1) or die; while ($c = $s->accept) { print $c "hi"; close $c }`)
+	command := n.Command(host, "perl", "-MIO::Socket::INET", "-e", `
+		$s = IO::Socket::INET->new(Listen => 5, LocalPort => 7, ReuseAddr => 1) or die;
+		while ($c = $s->accept) { print $c "hi"; close $c }`)
 	cmd := exec.CommandContext(t.Context(), command[0], command[1:]...) // #nosec G204 -- written here
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Wait() }) // the test's end has killed it

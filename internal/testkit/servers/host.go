@@ -60,7 +60,8 @@ func (h Host) Sentinel(ctx context.Context, w Watched) (*Server, error) {
 		kind: "sentinel", host: h,
 		prepare: func(_ context.Context, s *Server) error { return w.write(s.sentinelFile()) },
 		command: func(s *Server) (string, []string) {
-			args := []string{s.sentinelFile(), "--sentinel", "--bind", h.address(), "--port", strconv.Itoa(s.port), "--dir", s.dir}
+			args := []string{s.sentinelFile(), "--sentinel",
+				"--bind", h.address(), "--port", strconv.Itoa(s.port), "--dir", s.dir}
 			return program, append(args, h.open()...)
 		},
 		ready:    redisReady,

@@ -28,7 +28,8 @@ func TestAStandbyFollowsAndIsPromoted(t *testing.T) {
 		return err
 	}
 	require.NoError(t, run(primary, "CREATE TABLE thing (id INT)"))
-	require.Eventually(t, func() bool { return run(standby, "SELECT id FROM thing") == nil }, 20*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return run(standby, "SELECT id FROM thing") == nil },
+		20*time.Second, 10*time.Millisecond)
 	require.Error(t, run(standby, "INSERT INTO thing VALUES (1)"), "it takes no writes yet")
 	primary.Kill()
 	require.NoError(t, PromotePostgres(ctx, standby))
