@@ -71,8 +71,9 @@ var (
 	processFaults = []string{kill, term, freeze}
 	redisFaults   = []string{redisKill, redisStop, redisCut, redisPause, redisDelay, redisDrop, redisFlush, redisEmpty,
 		redisBack, dataSwap}
-	dbFaults = []string{dbKill, dbCut, dbPause, dbDelay, dbDrop, dbSettings, dbCodes, dbPromote}
-	steps    = []string{
+	dbFaults     = []string{dbKill, dbCut, dbPause, dbDelay, dbDrop}
+	engineFaults = []string{dbSettings, dbCodes, dbPromote}
+	steps        = []string{
 		"admit.before", "admit.after", "claim.done", "tx.inserted", "tx.before-commit", "tx.committed", "settle.before",
 		"settle.after", "notify.leased", "notify.delivered", "cancel.committed", "rebuild.begun", "rebuild.restored",
 	}
@@ -186,7 +187,7 @@ func (c chance) fault(p plan) fault {
 		kinds = [][]string{groupFaults(p.engine), groupFaults(p.engine), processFaults, {point}}
 	}
 	if p.driver != "sqlite" {
-		kinds = append(kinds, dbFaults)
+		kinds = append(kinds, dbFaults, engineFaults)
 	}
 	kind := pick(c, pick(c, kinds))
 	if kind == point {

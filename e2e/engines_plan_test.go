@@ -1,0 +1,61 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+)
+
+func TestPlansDrawEveryFaultOfADatabase(t *testing.T) {
+	t.Parallel()
+	drawn := map[string]int{}
+	for seed := range uint64(6000) {
+		p := planOf(seed)
+		require.Equal(t, p.String(), planOf(seed).String(), "a plan follows from its seed alone")
+		for _, f := range p.faults {
+			drawn[p.driver+" "+f.kind+" "+f.what]++
+			require.False(t, f.kind == dbPromote && p.driver != "postgres", "%s", p)
+			require.False(t, p.driver == "sqlite" && f.ownsDatabase(), "%s", p)
+		}
+	}
+	for _, driver := range []string{"mysql", "postgres"} {
+		for _, s := range settingsOf(driver) {
+			require.Positive(t, drawn[driver+" "+dbSettings+" "+s.name], "%s of %s", s.name, driver)
+		}
+		for _, c := range codesOf(driver) {
+			require.Positive(t, drawn[driver+" "+dbCodes+" "+c.code], "%s of %s", c.code, driver)
+		}
+	}
+	require.Positive(t, drawn["postgres "+dbPromote+" "])
+}
+
+func TestShortPlansHaveEveryFaultOfADatabase(t *testing.T) {
+	t.Parallel()
+	var seen []string
+	for _, p := range shortPlans() {
+		for _, f := range p.faults {
+			seen = append(seen, p.driver+" "+f.kind)
+		}
+	}
+	for _, want := range []string{
+		"mysql " + dbSettings, "postgres " + dbSettings, "mysql " + dbCodes, "postgres " + dbCodes, "postgres " + dbPromote,
+	} {
+		require.Contains(t, seen, want)
+	}
+}
+
+// A code that was listed twice would hide the second one.
+func TestCodesAreListedOnce(t *testing.T) {
+	t.Parallel()
+	for _, driver := range []string{"mysql", "postgres"} {
+		for _, c := range codesOf(driver) {
+			refusal, err := codeNamed(driver, c.code)
+			require.NoError(t, err)
+			require.Equal(t, testkit.Refusal{Code: c.code, State: c.state, Text: c.text, On: c.on, HangUp: c.hangUp}, refusal)
+		}
+		_, err := codeNamed(driver, "none")
+		require.Error(t, err)
+	}
+}
