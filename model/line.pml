@@ -189,7 +189,8 @@ proctype Gateway(byte t) {
           accepted[t] = true; gone[t] = false;
           epoch = 0; check(Admit, t, 0) }
 #ifdef PLAY
-     :: atomic { !(OPEN && line.epoch == epoch) && MAY(refusals) -> DID(refusals); say(AdmitRefused, t, epoch); epoch = 0 }
+     :: atomic { !(OPEN && line.epoch == epoch) && MAY(refusals) ->
+          DID(refusals); say(AdmitRefused, t, epoch); epoch = 0 }
 #endif
      :: atomic { epoch = 0 }
      fi
