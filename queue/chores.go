@@ -12,7 +12,8 @@ const (
 	promoteDue                    // the delay of a retry is over
 )
 
-// chores asks several lines in one round trip; the answers are in the order of sales.
+// chores asks several lines in one round trip; the answers are in the order of sales. A line that could not be asked has
+// nothing to do, and the error says so: those on other servers do not wait for it.
 func (ls *Lines) chores(ctx context.Context, sales []string) ([]chores, error) {
 	calls := make([]call, len(sales))
 	for i, sale := range sales {
@@ -20,12 +21,14 @@ func (ls *Lines) chores(ctx context.Context, sales []string) ([]chores, error) {
 		calls[i].keys = []string{k.wait, k.suspect, k.lease, k.leased, k.retry}
 	}
 	found := make([]chores, len(sales))
+	var failed error
 	for i, a := range ls.scripts.chores.each(ctx, ls.rdb, calls) {
 		n, err := a.number()
 		if err != nil {
-			return nil, err
+			failed = err
+			continue
 		}
 		found[i] = chores(n)
 	}
-	return found, nil
+	return found, failed
 }

@@ -69,3 +69,15 @@ func TestSweepAsksManyLinesAtOnce(t *testing.T) {
 	last.drained()
 	confirmedAll(last, order)
 }
+
+// A line that cannot be asked holds up none of the others.
+func TestChoresOfOneLineThatFails(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, testkit.Redis(t).Addr(), openSale())
+	broken := boxOn(t, b.rdb, "broken", openSale())
+	b.enqueue(1)
+	require.NoError(t, b.rdb.Set(b.ctx, broken.key("wait"), "no list", 0).Err())
+	found, err := b.lines.Chores(b.ctx, []string{broken.Sale(), b.Sale()})
+	require.ErrorContains(t, err, "WRONGTYPE")
+	require.Equal(t, []int64{0, queue.Claimable}, found)
+}

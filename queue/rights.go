@@ -10,13 +10,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// probeKey stands for every key. Nothing is ever written to it.
-const probeKey = "sluice:{rights}"
-
-// callsInUse has one call of each command that Sluice sends or a script of it calls; K is a key, S a script's digest. The
-// ACL line in docs/operations.md allows these, the transaction around them, and config|get.
+// callsInUse has one call of each command that Sluice sends or a script of it calls; K is a key that nothing is ever
+// written to, S a script's digest, P the prefix of keys and channels. The ACL line in docs/operations.md allows these, the
+// transaction around them, and config|get.
 const callsInUse = `
-ping; time; info; publish sluice:wake x; publish sluice:status x; publish sluice:stock x; subscribe sluice:wake
+ping; time; info; publish P:wake x; publish P:status x; publish P:stock x; subscribe P:wake
 eval S 1 K; evalsha S 1 K; script load S
 get K; set K v; incrby K 1; decrby K 1; del K; unlink K; exists K; pexpire K 1
 hget K f; hmget K f; hgetall K; hkeys K; hlen K; hexists K f; hscan K 0; hset K f v; hdel K f; hincrby K f 1
@@ -33,9 +31,14 @@ const (
 // RightsError says which rights the user of Redis lacks.
 type RightsError struct {
 	Commands []string // as ACL rules name them
-	Keys     bool     // not all keys that begin with sluice: may be used
+	Keys     bool     // not all keys that begin with the prefix may be used
 	Channels []string
+
+	prefix string
 }
+
+// prefixOf begins every key and channel.
+func prefixOf(RedisConfig) string { return "sluice" }
 
 func (e *RightsError) Error() string {
 	var rules, lacks []string
@@ -46,10 +49,10 @@ func (e *RightsError) Error() string {
 		lacks = append(lacks, "the commands "+strings.Join(e.Commands, ", "))
 	}
 	if e.Keys {
-		lacks, rules = append(lacks, "keys that begin with sluice:"), append(rules, "~sluice:*")
+		lacks, rules = append(lacks, "keys that begin with "+e.prefix+":"), append(rules, "~"+e.prefix+":*")
 	}
 	if len(e.Channels) > 0 {
-		lacks, rules = append(lacks, "the channels "+strings.Join(e.Channels, ", ")), append(rules, "&sluice:*")
+		lacks, rules = append(lacks, "the channels "+strings.Join(e.Channels, ", ")), append(rules, "&"+e.prefix+":*")
 	}
 	return fmt.Sprintf("the user of redis.username may not use %s: run ACL SETUSER on it with %s "+
 		"(docs/operations.md has the whole line)", strings.Join(lacks, " and "), strings.Join(rules, " "))
@@ -61,7 +64,7 @@ func (e *RightsError) Error() string {
 func checkRights(ctx context.Context, client *redis.Client, cfg RedisConfig) error {
 	conn := client.Conn()
 	defer conn.Close()
-	var lack RightsError
+	lack := RightsError{prefix: prefixOf(cfg)}
 	// Outside of a transaction it does nothing.
 	lack.note([]any{"exec"}, conn.Do(ctx, "EXEC").Err())
 	if err := conn.Do(ctx, "MULTI").Err(); err != nil {
@@ -140,11 +143,13 @@ func callsFor(cfg RedisConfig) [][]any {
 	for one := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ';' || r == '\n' }) {
 		var call []any
 		for _, word := range strings.Fields(one) {
-			switch word {
-			case "K":
-				word = probeKey
-			case "S":
+			switch name, ofPrefix := strings.CutPrefix(word, "P:"); {
+			case word == "K":
+				word = prefixOf(cfg) + ":{rights}"
+			case word == "S":
 				word = strings.Repeat("0", 40)
+			case ofPrefix:
+				word = prefixOf(cfg) + ":" + name
 			}
 			call = append(call, word)
 		}

@@ -27,7 +27,6 @@ func (c *Consumer) sweep(ctx context.Context) {
 			}
 			if err := c.sweepLines(ctx, some); err != nil && ctx.Err() == nil {
 				c.log.Warn("sweep failed", "error", err)
-				break
 			}
 		}
 		if sleep(ctx, sweepEvery) != nil {
@@ -47,20 +46,25 @@ func (c *Consumer) toSweep(from int) (sales []string, next int) {
 	return sales[:sweepMost], from + sweepMost
 }
 
+// sweepLines asks some lines and does what there is to do in each; one that fails holds up no other.
 func (c *Consumer) sweepLines(ctx context.Context, sales []string) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	found, err := c.lines.chores(ctx, sales)
-	if err != nil {
-		return err
+	ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+	found, failed := c.lines.chores(ask, sales)
+	cancel()
+	if failed == nil {
+		c.resume(ofRedis)
 	}
-	c.resume(ofRedis)
 	for i, sale := range sales {
-		if err := c.doChores(ctx, c.lines.Of(sale), found[i]); err != nil {
-			return err
+		if found[i] == 0 {
+			continue
 		}
+		own, cancel := context.WithTimeout(ctx, 2*time.Second)
+		if err := c.doChores(own, c.lines.Of(sale), found[i]); err != nil {
+			failed = err
+		}
+		cancel()
 	}
-	return nil
+	return failed
 }
 
 func (c *Consumer) doChores(ctx context.Context, line *Line, found chores) error {
