@@ -52,7 +52,7 @@ const standMost = 10 * time.Second
 // one server that loses nothing it is wrong at once; otherwise it is a
 // difference to be mended, which may stand for a while.
 func (j *judge) differs(asked time.Time, raw []byte) {
-	if !j.plan.lossy() && (j.plan.engine == "" || j.plan.engine == onSingle) {
+	if !j.plan.forgets() && (j.plan.engine == "" || j.plan.engine == onSingle) {
 		j.verdict.find(true, "an audit while busy was not clean: %s", raw)
 		return
 	}
