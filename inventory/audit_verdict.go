@@ -121,6 +121,7 @@ func (a *Auditor) ledgerAlone(ctx context.Context, id string, reasons []string) 
 		return r
 	}
 	r.Total, r.Available, r.Live, r.OverLimit, r.NoOutbox = books.stock.Total, books.stock.Available, books.live, books.overLimit, books.noOutbox
+	r.Lost, r.Restored, r.Refused = books.eras.Lost, books.eras.Restored, books.eras.Refused
 	r.judge(books.sale, none)
 	if !r.Clean {
 		r.Verdict = VerdictDifferent
