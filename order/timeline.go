@@ -213,7 +213,8 @@ func unnoted(losses []queue.Loss, steps []queue.Step) (left []queue.Loss) {
 	for _, l := range losses {
 		noted := -1
 		for i, s := range steps {
-			if s.What == stepPanicked && !taken[i] && (l.Instance == "" || s.Instance == l.Instance) && !s.At.After(l.At) {
+			before := !s.At.Truncate(time.Millisecond).After(l.At) // Redis tells no more than milliseconds
+			if s.What == stepPanicked && !taken[i] && (l.Instance == "" || s.Instance == l.Instance) && before {
 				noted = i
 			}
 		}
