@@ -139,7 +139,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		return nil, err
 	}
 
-	a.lines = queue.NewLines(a.redis.Client).Promising(a.promise)
+	a.lines = queue.NewLines(a.redis.Client, a.cfg.Redis.Prefix).Promising(a.promise)
 	a.catalog = inventory.NewCatalog(a.db, opt.Now)
 	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
 	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
@@ -155,6 +155,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	reg.MustRegister(a.gauges, inventory.NewAuditAges(a.book, a.auditor))
 	finder := order.NewFinder(a.db, a.lines, a.book)
 
+	cfg.Notify.Stream = cfg.Notify.Stream.Behind(cfg.Redis.Prefix)
 	if a.channels, err = notify.OpenChannels(cfg.Notify, a.redis.Client, finder.Recipients, a.part("notify"), opt.Now, reg); err != nil {
 		return nil, err
 	}

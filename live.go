@@ -25,8 +25,8 @@ func (a *App) openLive() {
 	}
 	a.name = host + "-" + uuid.NewString()[:8]
 	a.live = configs.NewLive(loaded, a.db, a.part("configs"), a.book.Now, a.opt.Registry)
-	a.beats = queue.NewInstances(a.redis.Client, a.part("instances"))
-	a.limiter = gateway.NewLimiter(a.cfg.Limits, a.opt.Now).Shared(queue.NewBudgets(a.redis.Client), a.name)
+	a.beats = queue.NewInstances(a.redis.Client, a.cfg.Redis.Prefix, a.part("instances"))
+	a.limiter = gateway.NewLimiter(a.cfg.Limits, a.opt.Now).Shared(queue.NewBudgets(a.redis.Client, a.cfg.Redis.Prefix), a.name)
 }
 
 // followLive says who follows which hot keys. Every part must exist by now.

@@ -12,16 +12,19 @@ import (
 type Box struct {
 	cfg     Config
 	rdb     redis.UniversalClient
+	prefix  string
 	scripts scripts
 	durable func() error
 	now     func() time.Time
 }
 
-// NewBox does not use rdb before the first call and never closes it. durable is asked before messages are taken: an error
+// NewBox does not use rdb before the first call and never closes it. prefix, redis.prefix, begins every key. durable is asked before messages are taken: an error
 // refuses them. now only bounds how far away a due time may be.
-func NewBox(cfg Config, rdb redis.UniversalClient, durable func() error, now func() time.Time) *Box {
-	return &Box{cfg: cfg, rdb: rdb, scripts: loadScripts(), durable: durable, now: now}
+func NewBox(cfg Config, rdb redis.UniversalClient, prefix string, durable func() error, now func() time.Time) *Box {
+	return &Box{cfg: cfg, rdb: rdb, prefix: prefix, scripts: loadScripts(), durable: durable, now: now}
 }
+
+func (b *Box) keysOf(topic string) keys { return topicKeys(b.prefix, topic) }
 
 // goneFor is how long a deleted topic takes no messages: by then no process believes in it any more.
 const goneFor = time.Minute
@@ -36,7 +39,7 @@ func (b *Box) Add(ctx context.Context, topic string, messages []New) ([]time.Tim
 	if err := b.durable(); err != nil {
 		return nil, err
 	}
-	k := topicKeys(topic)
+	k := b.keysOf(topic)
 	args := make([]any, 1, 1+4*len(messages))
 	args[0] = b.cfg.MaxMessages
 	for _, m := range messages {
@@ -80,7 +83,7 @@ func (b *Box) Show(ctx context.Context, topic, id string) (Message, error) {
 
 // show returns those of ids that are known.
 func (b *Box) show(ctx context.Context, topic string, ids []string) ([]Message, error) {
-	k := topicKeys(topic)
+	k := b.keysOf(topic)
 	args := make([]any, len(ids))
 	for i, id := range ids {
 		args[i] = id
@@ -106,14 +109,14 @@ func (b *Box) show(ctx context.Context, topic string, ids []string) ([]Message, 
 
 // Cancel ends a message that waits; cancelling again changes nothing. It returns an error that wraps ErrNoMessage or ErrNotWaiting.
 func (b *Box) Cancel(ctx context.Context, topic, id string) error {
-	k := topicKeys(topic)
+	k := b.keysOf(topic)
 	reply, err := b.scripts.cancel.run(ctx, b.rdb, []string{k.due, k.messages, k.tries, k.done}, id, b.cfg.Keep)
 	return answer(reply, err, topic, id, map[int64]error{0: ErrNoMessage, -1: ErrNotWaiting})
 }
 
 // DeadLetters lists dead letters, the newest first.
 func (b *Box) DeadLetters(ctx context.Context, topic string, skip, limit int64) ([]Message, error) {
-	ids, err := b.rdb.ZRevRange(ctx, topicKeys(topic).dead, skip, skip+limit-1).Result()
+	ids, err := b.rdb.ZRevRange(ctx, b.keysOf(topic).dead, skip, skip+limit-1).Result()
 	if err != nil {
 		return nil, fmt.Errorf("list dead letters of topic %s: %w", topic, err)
 	}
@@ -125,21 +128,21 @@ func (b *Box) DeadLetters(ctx context.Context, topic string, skip, limit int64) 
 
 // Retry gives a dead letter a new life, due now, its attempts forgotten; ErrNotDead when it is none.
 func (b *Box) Retry(ctx context.Context, topic, id string) error {
-	k := topicKeys(topic)
+	k := b.keysOf(topic)
 	reply, err := b.scripts.retry.run(ctx, b.rdb, []string{k.due, k.dead, k.tries}, id)
 	return answer(reply, err, topic, id, map[int64]error{0: ErrNotDead})
 }
 
 // Drop forgets a dead letter; ErrNotDead when it is none.
 func (b *Box) Drop(ctx context.Context, topic, id string) error {
-	k := topicKeys(topic)
+	k := b.keysOf(topic)
 	reply, err := b.scripts.drop.run(ctx, b.rdb, []string{k.dead, k.messages, k.tries, k.done}, id, b.cfg.Keep)
 	return answer(reply, err, topic, id, map[int64]error{0: ErrNotDead})
 }
 
 // forget removes a topic's keys, or returns ErrTopicInUse.
 func (b *Box) forget(ctx context.Context, topic string) error {
-	k := topicKeys(topic)
+	k := b.keysOf(topic)
 	reply, err := b.scripts.forget.run(ctx, b.rdb, []string{k.messages, k.done, k.tries, k.gone}, goneFor.Milliseconds())
 	if err == nil && reply[0].(int64) > 0 {
 		err = fmt.Errorf("topic %s has %d: %w", topic, reply[0], ErrTopicInUse)
@@ -149,7 +152,7 @@ func (b *Box) forget(ctx context.Context, topic string) error {
 
 // revive lets a topic take messages that was deleted just before.
 func (b *Box) revive(ctx context.Context, topic string) error {
-	if err := b.rdb.Del(ctx, topicKeys(topic).gone).Err(); err != nil {
+	if err := b.rdb.Del(ctx, b.keysOf(topic).gone).Err(); err != nil {
 		return fmt.Errorf("topic %s: %w", topic, err)
 	}
 	return nil

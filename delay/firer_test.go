@@ -276,7 +276,7 @@ func TestTwoFirersDeliverEachMessageOnce(t *testing.T) {
 	w.fire()
 	const n = 500
 	w.fill("t", "m", n, func(i int) time.Time { return time.Now().Add(time.Duration(i) * time.Millisecond) })
-	require.Eventually(t, func() bool { return w.rdb.LLen(t.Context(), topicKeys("t").done).Val() == n }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return w.rdb.LLen(t.Context(), topicKeys("sluice", "t").done).Val() == n }, patience, 5*time.Millisecond)
 	seen := map[string]int{}
 	for _, h := range r.all() {
 		seen[h.header.Get("webhook-id")]++

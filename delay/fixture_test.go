@@ -61,7 +61,7 @@ func newWorld(t testing.TB, redisAddr string, database testkit.Database, cfg Con
 	_, err = db.Migrate(t.Context())
 	require.NoError(t, err)
 	w.db = db
-	w.box = NewBox(cfg, w.rdb, func() error { return nil }, time.Now)
+	w.box = NewBox(cfg, w.rdb, "sluice", func() error { return nil }, time.Now)
 	w.topics = NewTopics(cfg, db, w.box, []string{"order.confirmed", "order.paid"}, w.note, quiet(), time.Now)
 	return w
 }

@@ -11,8 +11,8 @@ type keys struct {
 	gone     string // present for a while after the topic was deleted: it takes no messages
 }
 
-func topicKeys(topic string) keys {
-	prefix := "sluice:delay:{" + topic + "}:"
+func topicKeys(prefix, topic string) keys {
+	prefix += ":delay:{" + topic + "}:"
 	return keys{due: prefix + "due", firing: prefix + "firing", messages: prefix + "messages", tries: prefix + "tries",
 		dead: prefix + "dead", done: prefix + "done", gone: prefix + "gone"}
 }

@@ -24,7 +24,7 @@ func (b *Box) heads(ctx context.Context, topics []Topic) ([]head, error) {
 	clock := pipe.Time(ctx)
 	firsts := make([]*redis.ZSliceCmd, len(topics))
 	for i, t := range topics {
-		firsts[i] = pipe.ZRangeWithScores(ctx, topicKeys(t.Name).due, 0, 0)
+		firsts[i] = pipe.ZRangeWithScores(ctx, b.keysOf(t.Name).due, 0, 0)
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, fmt.Errorf("look for due messages of %d topics: %w", len(topics), err)
@@ -42,7 +42,7 @@ func (b *Box) heads(ctx context.Context, topics []Topic) ([]head, error) {
 
 // claim leases up to most due messages.
 func (b *Box) claim(ctx context.Context, topic string, most int) ([]delivery, error) {
-	k, token := topicKeys(topic), rand.Text()[:16]
+	k, token := b.keysOf(topic), rand.Text()[:16]
 	reply, err := b.scripts.claim.run(ctx, b.rdb, []string{k.due, k.firing, k.messages, k.tries}, most, b.cfg.Lease.Milliseconds(), token)
 	if err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (b *Box) claim(ctx context.Context, topic string, most int) ([]delivery, er
 
 // settle stores up to 1,000 outcomes and reports which were stored; the others were fenced.
 func (b *Box) settle(ctx context.Context, topic string, outcomes []verdict) ([]bool, error) {
-	k := topicKeys(topic)
+	k := b.keysOf(topic)
 	args := make([]any, 1, 1+5*len(outcomes))
 	args[0] = b.cfg.Keep
 	for _, o := range outcomes {
@@ -85,7 +85,7 @@ const unreported = "the last attempt began but its result was never stored"
 // reclaim takes over up to 1,000 messages whose lease has run out. It returns how many are due again and how many died, and one
 // of the dead.
 func (b *Box) reclaim(ctx context.Context, t Topic) (again, dead int64, id string, err error) {
-	k := topicKeys(t.Name)
+	k := b.keysOf(t.Name)
 	reply, err := b.scripts.reclaim.run(ctx, b.rdb, []string{k.due, k.firing, k.tries, k.dead}, maxBatch, t.Retries+1, unreported)
 	if err != nil {
 		return 0, 0, "", err
@@ -101,7 +101,7 @@ func (b *Box) Count(ctx context.Context, topics []Topic) ([]Counts, error) {
 	pipe := b.rdb.Pipeline()
 	lengths := make([][4]*redis.IntCmd, len(topics))
 	for i, t := range topics {
-		k := topicKeys(t.Name)
+		k := b.keysOf(t.Name)
 		lengths[i] = [4]*redis.IntCmd{pipe.ZCard(ctx, k.due), pipe.ZCard(ctx, k.firing), pipe.ZCard(ctx, k.dead), pipe.HLen(ctx, k.tries)}
 	}
 	if len(topics) == 0 {

@@ -44,7 +44,7 @@ func (s *stack) happen(event string, orders ...string) {
 	for _, id := range orders {
 		messages = append(messages, notify.Message{OrderID: id, Event: event, SaleID: "phone", UserID: "ann"})
 	}
-	for _, r := range notify.NewStream(notify.DefaultStreamConfig(), s.rdb).Deliver(s.t.Context(), messages) {
+	for _, r := range notify.NewStream(notify.DefaultStreamConfig().Behind("sluice"), s.rdb).Deliver(s.t.Context(), messages) {
 		require.Equal(s.t, notify.Delivered(), r)
 	}
 }

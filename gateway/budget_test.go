@@ -24,7 +24,7 @@ type till struct {
 
 func newTill(t *testing.T, rdb redis.UniversalClient, name string, cfg LimitsConfig, rps int64) *till {
 	t.Helper()
-	g := &till{limiter: NewLimiter(cfg, time.Now).Shared(queue.NewBudgets(rdb), name)}
+	g := &till{limiter: NewLimiter(cfg, time.Now).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), name)}
 	g.rps.Store(rps)
 	ctx, cancel := context.WithCancel(t.Context())
 	g.limiter.Renew(ctx)
@@ -234,14 +234,14 @@ func TestABudgetIsGivenBack(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
 	cfg := LimitsConfig{GlobalRPS: 0.001, GlobalBurst: 1000} // nothing comes in meanwhile
-	a := NewLimiter(cfg, time.Now).Shared(queue.NewBudgets(rdb), "a")
+	a := NewLimiter(cfg, time.Now).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "a")
 	a.Renew(t.Context())
 	require.True(t, a.AllowGlobal("").OK)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	a.Run(ctx)
 	require.False(t, a.AllowGlobal("").OK, "it has left")
-	b := NewLimiter(cfg, time.Now).Shared(queue.NewBudgets(rdb), "b")
+	b := NewLimiter(cfg, time.Now).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "b")
 	b.Renew(t.Context())
 	passed := 0
 	for b.AllowGlobal("").OK {
@@ -281,7 +281,7 @@ func TestBudgetsAreRenewedTogether(t *testing.T) {
 	for i := range maxSaleLimits {
 		cfg.Sales[fmt.Sprint("sale-", i)] = SaleLimits{GlobalRPS: &rps}
 	}
-	l := NewLimiter(cfg, func() time.Time { return now }).Shared(queue.NewBudgets(rdb), "one")
+	l := NewLimiter(cfg, func() time.Time { return now }).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "one")
 	l.Renew(t.Context()) // loads the script
 	for sale := range cfg.Sales {
 		require.True(t, l.AllowGlobal(sale).OK)

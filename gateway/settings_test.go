@@ -192,7 +192,7 @@ func TestLimitsAreAMergePatch(t *testing.T) {
 func TestInstancesRoute(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) { c.still = true })
-	beats := queue.NewInstances(s.rdb, slog.New(slog.DiscardHandler))
+	beats := queue.NewInstances(s.rdb, queue.DefaultPrefix, slog.New(slog.DiscardHandler))
 	s.run(func(ctx context.Context) {
 		beats.Run(ctx, func() queue.Instance {
 			return queue.Instance{ID: "a", Roles: []string{"worker"}, Version: "v1", ConfigVersion: 2, ConfigFile: "f", StartedAt: testNow}

@@ -94,8 +94,8 @@ func (s *stack) openStores(c setup) {
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
 	rdb.AddHook(&s.trips)
 	s.t.Cleanup(func() { _ = rdb.Close() })
-	s.lines = queue.NewLines(rdb)
-	s.messages = delay.NewBox(c.delay, rdb, func() error { return nil }, time.Now)
+	s.lines = queue.NewLines(rdb, queue.DefaultPrefix)
+	s.messages = delay.NewBox(c.delay, rdb, queue.DefaultPrefix, func() error { return nil }, time.Now)
 	database := testkit.NewDatabase(s.t, "sqlite")
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = database.Driver, database.DSN
@@ -126,8 +126,8 @@ func (s *stack) openParts(c setup) {
 	adminLog := inventory.NewAdminLog(s.db, quietLog(), time.Now)
 	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, AdminLog: adminLog, Dead: order.NewDeadLetters(s.db, s.lines, adminLog), Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
 		Timelines: order.NewTimelines(s.db, s.lines, finder), Desk: notify.NewDesk(s.db.Write, s.db.Read, time.Now, func() {}),
-		Events: notify.NewStream(notify.DefaultStreamConfig(), s.rdb), Topics: s.topics, Messages: s.messages,
-		Settings: c.settings, Beats: queue.NewInstances(s.rdb, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
+		Events: notify.NewStream(notify.DefaultStreamConfig().Behind("sluice"), s.rdb), Topics: s.topics, Messages: s.messages,
+		Settings: c.settings, Beats: queue.NewInstances(s.rdb, queue.DefaultPrefix, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops.Handler()
 	s.opsAddr, _ = startServer(s.t, DefaultHTTPConfig(), s.opsEngine)
 	s.ops = s.checkedClient(OpenAPIOps())

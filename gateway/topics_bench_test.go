@@ -34,7 +34,7 @@ func BenchmarkAddMessages(b *testing.B) {
 	defer db.Close()
 	_, err = db.Migrate(b.Context())
 	require.NoError(b, err)
-	box := delay.NewBox(delay.DefaultConfig(), rdb, func() error { return nil }, time.Now)
+	box := delay.NewBox(delay.DefaultConfig(), rdb, "sluice", func() error { return nil }, time.Now)
 	note := func(*gorm.DB, time.Time, string, string, string, string, any, any) error { return nil }
 	topics := delay.NewTopics(delay.DefaultConfig(), db, box, nil, note, log, time.Now)
 	url := "https://points.example/hook"

@@ -89,7 +89,7 @@ func (w *world) between(name string, run func()) {
 	rdb := dial(w.t, w.rdb.Options().Addr)
 	var once sync.Once
 	rdb.AddHook(afterFirst{once: &once, run: run})
-	auditor := inventory.NewAuditor(w.db, queue.NewLines(rdb), time.Hour, w.clock.Now)
+	auditor := inventory.NewAuditor(w.db, queue.NewLines(rdb, queue.DefaultPrefix), time.Hour, w.clock.Now)
 	result, err := auditor.Run(w.ctx, theSale)
 	require.NoError(w.t, err, name)
 	require.Equal(w.t, inventory.VerdictClean, result.Verdict, "%s: %+v", name, result.Sales)

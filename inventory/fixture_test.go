@@ -76,7 +76,7 @@ func newWorld(t *testing.T, d testkit.Database, addr string) *world {
 	require.NoError(t, err)
 
 	w := &world{t: t, ctx: t.Context(), db: db, rdb: dial(t, addr), clock: testkit.NewClock(time.Now()), addr: addr}
-	w.lines = queue.NewLines(w.rdb)
+	w.lines = queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = w.lines.Of(theSale)
 	w.catalog = inventory.NewCatalog(db, w.clock.Now)
 	w.book = inventory.NewBook(w.catalog, w.lines, log, w.clock.Now)

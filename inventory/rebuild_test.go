@@ -287,7 +287,7 @@ func TestALineIsRebuiltOnceForOneLoss(t *testing.T) {
 		require.NoError(w.t, w.rdb.Del(w.ctx, key("meta"), key("stock")).Err())
 		late := *w
 		late.rdb = dial(w.t, w.rdb.Options().Addr)
-		late.lines = queue.NewLines(late.rdb)
+		late.lines = queue.NewLines(late.rdb, queue.DefaultPrefix)
 		var rebuilt int64
 		late.rdb.AddHook(after{new(sync.Once), func() {
 			require.NoError(w.t, w.keeper.Keep(w.ctx))
@@ -333,7 +333,7 @@ func TestRebuildThatDiesIsFinishedByAnother(t *testing.T) {
 				c := w.fill()
 				dying := *w
 				dying.rdb = dial(w.t, w.rdb.Options().Addr)
-				dying.lines = queue.NewLines(dying.rdb)
+				dying.lines = queue.NewLines(dying.rdb, queue.DefaultPrefix)
 				ctx, die := context.WithCancel(w.ctx)
 				dying.rdb.AddHook(dieAt{command: command, die: die})
 				require.Error(w.t, dying.newKeeper(w.clock).Rebuild(ctx, theSale))

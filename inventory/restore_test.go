@@ -251,7 +251,7 @@ func TestEveryProcessAddsWhatItWasAnswered(t *testing.T) {
 	w := onSQLite(t)
 	w.open(20, 1)
 	w.admitMany(2)
-	other := queue.NewLines(dial(t, w.addr))
+	other := queue.NewLines(dial(t, w.addr), queue.DefaultPrefix)
 	sale, _ := w.get()
 	for _, user := range []string{"ann", "bob", "cat"} {
 		a, err := other.Of(theSale).Admit(w.ctx, sale.Epoch, 100, []queue.Request{{ID: "o-" + user, User: user, Units: 1, Fingerprint: "f"}})
@@ -273,7 +273,7 @@ func TestTwoServersDoNotTakeALineFromEachOther(t *testing.T) {
 	w := onSQLite(t)
 	w.open(20, 1)
 	w.admitMany(2)
-	other := queue.NewLines(testkit.Redis(t).Client()) // the side that was promoted
+	other := queue.NewLines(testkit.Redis(t).Client(), queue.DefaultPrefix) // the side that was promoted
 	elsewhere := inventory.NewKeeper(w.db, other, defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
 	require.NoError(t, elsewhere.Keep(w.ctx))
 	epoch, _ := w.get()

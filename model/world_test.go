@@ -71,7 +71,7 @@ func dial(t *testing.T, addr string) *redis.Client {
 // forget replaces every part by one of a process that has just started and has seen nothing yet.
 func (w *world) forget() {
 	log := slog.New(slog.DiscardHandler)
-	lines := queue.NewLines(w.rdb)
+	lines := queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = lines.Of(w.sale)
 	w.keeper = inventory.NewKeeper(w.db, lines, 100, log, w.clock.Now)
 	channels, told := []string{"stream"}, func() {}

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,7 @@ import (
 
 // StreamConfig names and bounds the event stream.
 type StreamConfig struct {
-	// Key is the Redis stream. Defaults to sluice:events.
+	// Key is the Redis stream. Empty, the default, is events behind redis.prefix: sluice:events.
 	Key string `koanf:"key"`
 	// MaxLen is about how many entries stay; Redis trims whole nodes, so a few more may. Defaults to 1,000,000.
 	MaxLen int64 `koanf:"max_len"`
@@ -24,15 +25,18 @@ type StreamConfig struct {
 
 // DefaultStreamConfig holds the documented defaults.
 func DefaultStreamConfig() StreamConfig {
-	return StreamConfig{Key: "sluice:events", MaxLen: 1_000_000, Keep: 7 * 24 * time.Hour}
+	return StreamConfig{MaxLen: 1_000_000, Keep: 7 * 24 * time.Hour}
+}
+
+// Behind returns c with a key: where it names none, events behind prefix.
+func (c StreamConfig) Behind(prefix string) StreamConfig {
+	c.Key = cmp.Or(c.Key, prefix+":events")
+	return c
 }
 
 // Validate returns every bad value, each named by its configuration key.
 func (c StreamConfig) Validate() error {
 	var errs []error
-	if c.Key == "" {
-		errs = append(errs, errors.New("notify.stream.key: is empty, give the name of a Redis stream"))
-	}
 	if c.MaxLen < 1 {
 		errs = append(errs, errors.New("notify.stream.max_len: use 1 or more"))
 	}
@@ -52,7 +56,7 @@ type Stream struct {
 	trimmed atomic.Int64 // up to which age, unix ms
 }
 
-// NewStream does not use rdb before the first delivery and never closes it.
+// NewStream appends to cfg.Key, which must be set: see Behind. It does not use rdb before the first delivery and never closes it.
 func NewStream(cfg StreamConfig, rdb redis.UniversalClient) *Stream {
 	return &Stream{cfg: cfg, rdb: rdb}
 }

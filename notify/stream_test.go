@@ -39,7 +39,7 @@ func TestStreamFailuresAreRetried(t *testing.T) {
 	t.Parallel()
 	server := testkit.Embedded(t)
 	rdb := testkit.RedisClient(t, server.Addr())
-	s := NewStream(DefaultStreamConfig(), rdb)
+	s := NewStream(DefaultStreamConfig().Behind("sluice"), rdb)
 	require.NoError(t, server.Set("sluice:events", "not a stream"))
 	results := s.Deliver(t.Context(), make([]Message, 2))
 	require.Len(t, results, 2)
@@ -59,7 +59,7 @@ func TestStreamForgetsByAge(t *testing.T) {
 	for _, kind := range testkit.RedisKinds(t) {
 		t.Run(kind.Name, func(t *testing.T) {
 			rdb := testkit.RedisClient(t, kind.Addr)
-			cfg := DefaultStreamConfig()
+			cfg := DefaultStreamConfig().Behind("sluice")
 			cfg.Keep = time.Hour
 			s := NewStream(cfg, rdb)
 			now, err := rdb.Time(t.Context()).Result()
@@ -90,7 +90,7 @@ func TestStreamServesConsumerGroups(t *testing.T) {
 	for _, kind := range testkit.RedisKinds(t) {
 		t.Run(kind.Name, func(t *testing.T) {
 			rdb := testkit.RedisClient(t, kind.Addr)
-			s := NewStream(DefaultStreamConfig(), rdb)
+			s := NewStream(DefaultStreamConfig().Behind("sluice"), rdb)
 			last, err := s.Last(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, "0-0", last)

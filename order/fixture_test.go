@@ -101,7 +101,7 @@ func newWorldWith(t testing.TB, d testkit.Database, addr string, stock int64, li
 	require.NoError(t, err)
 
 	w := &world{t: t, ctx: t.Context(), db: db, rdb: dial(t, addr)}
-	w.lines = queue.NewLines(w.rdb)
+	w.lines = queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = w.lines.Of(theSale)
 	w.catalog = inventory.NewCatalog(db, time.Now)
 	w.book = inventory.NewBook(w.catalog, w.lines, log, time.Now)

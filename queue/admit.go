@@ -120,7 +120,7 @@ func (k keys) admit() []string { return []string{k.meta, k.stock, k.wait, k.orde
 func (a Ask) args() []any {
 	n := len(a.Requests)
 	args := make([]any, 6+5*n)
-	args[0], args[1], args[2], args[3], args[4], args[5] = a.Epoch, a.rate(), wakeChannel, a.Line.sale, a.stopped(), a.Line.keys.seen.newest()
+	args[0], args[1], args[2], args[3], args[4], args[5] = a.Epoch, a.rate(), a.Line.wakeChannel, a.Line.sale, a.stopped(), a.Line.keys.seen.newest()
 	ids, users, units, prints, contacts := args[6:], args[6+n:], args[6+2*n:], args[6+3*n:], args[6+4*n:]
 	texts := make([]string, n)
 	for i := range a.Requests {

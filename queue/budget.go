@@ -14,13 +14,14 @@ import (
 // most rate × T + depth tokens are dealt, however many instances there are.
 // Safe for concurrent use.
 type Budgets struct {
+	names
 	rdb   redis.UniversalClient
 	share script
 }
 
-// NewBudgets returns the budgets kept in rdb.
-func NewBudgets(rdb redis.UniversalClient) *Budgets {
-	return &Budgets{rdb: rdb, share: loadScript("budget")}
+// NewBudgets returns the budgets kept in rdb under a prefix, redis.prefix.
+func NewBudgets(rdb redis.UniversalClient, prefix string) *Budgets {
+	return &Budgets{names: namesOf(prefix), rdb: rdb, share: loadScript("budget")}
 }
 
 // Claim is what an instance says when it renews its share of a budget.
@@ -56,7 +57,7 @@ func (b *Budgets) Renew(ctx context.Context, c Claim) (Share, error) {
 func (b *Budgets) RenewAll(ctx context.Context, claims []Claim) ([]Share, error) {
 	calls := make([]call, len(claims))
 	for i, c := range claims {
-		calls[i] = c.call(c.Lapse)
+		calls[i] = b.call(c, c.Lapse)
 	}
 	shares := make([]Share, len(claims))
 	for i, a := range b.share.each(ctx, b.rdb, calls) {
@@ -74,12 +75,12 @@ func (b *Budgets) RenewAll(ctx context.Context, claims []Claim) ([]Share, error)
 
 // Leave gives everything held back and ends the instance's part.
 func (b *Budgets) Leave(ctx context.Context, c Claim) error {
-	end := c.call(0)
+	end := b.call(c, 0)
 	_, err := b.share.runList(ctx, b.rdb, end.keys, end.args...)
 	return err
 }
 
-func (c Claim) call(lapse time.Duration) call {
+func (b *Budgets) call(c Claim, lapse time.Duration) call {
 	number := func(f float64) string { return strconv.FormatFloat(f, 'f', 3, 64) }
-	return call{[]string{budgetKey(c.Budget)}, []any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse.Milliseconds()}}
+	return call{[]string{b.budgetKey(c.Budget)}, []any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse.Milliseconds()}}
 }

@@ -150,7 +150,7 @@ func TestInstancesSayThatTheyRun(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		rdb := dial(t, addr)
 		require.NoError(t, rdb.Del(t.Context(), "sluice:{instances}").Err())
-		instances := queue.NewInstances(rdb, slog.New(slog.DiscardHandler))
+		instances := queue.NewInstances(rdb, queue.DefaultPrefix, slog.New(slog.DiscardHandler))
 		started := time.UnixMilli(1_800_000_000_000).UTC()
 		self := queue.Instance{ID: "a", Roles: []string{"gateway"}, Version: "v1", ConfigVersion: 3, ConfigFile: "abc", Payments: true, StartedAt: started}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -65,7 +65,7 @@ func newBox(t testing.TB, addr string, s queue.Settings) *box {
 
 func boxOn(t testing.TB, rdb *redis.Client, sale string, s queue.Settings) *box {
 	t.Helper()
-	lines := queue.NewLines(rdb)
+	lines := queue.NewLines(rdb, queue.DefaultPrefix)
 	b := &box{Line: lines.Of(sale), t: t, ctx: context.Background(), lines: lines, rdb: rdb, epoch: s.Epoch}
 	began, err := b.Begin(b.ctx, s.Epoch)
 	require.NoError(t, err)

@@ -19,7 +19,7 @@ const ReasonLost = "lost"
 func (l *Line) Honour(ctx context.Context, epoch int64, t Ticket) (Ticket, error) {
 	k := l.keys
 	answer, err := l.durably(ctx, l.scripts.honour, []string{k.meta, k.stock, k.wait, k.orders, k.holders},
-		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, wakeChannel, l.sale, l.by, k.seen.newest())
+		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, l.wakeChannel, l.sale, l.by, k.seen.newest())
 	if err != nil {
 		return Ticket{}, err
 	}

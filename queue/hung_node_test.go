@@ -132,7 +132,7 @@ func TestANodeThatHangsStopsNothingElse(t *testing.T) {
 // clusterBox opens a line that admits.
 func clusterBox(t *testing.T, r *queue.Redis, sale string) *box {
 	t.Helper()
-	lines := queue.NewLines(r.Client)
+	lines := queue.NewLines(r.Client, queue.DefaultPrefix)
 	b := &box{Line: lines.Of(sale), t: t, ctx: t.Context(), lines: lines, epoch: 1}
 	began, err := b.Begin(b.ctx, 1)
 	require.NoError(t, err)

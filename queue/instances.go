@@ -33,14 +33,15 @@ type Instance struct {
 // Instances knows which processes run: each says so once a second, and one
 // that is silent for five is gone. Safe for concurrent use.
 type Instances struct {
+	names
 	rdb  redis.UniversalClient
 	beat script
 	log  *slog.Logger
 }
 
-// NewInstances returns the instances that share rdb.
-func NewInstances(rdb redis.UniversalClient, log *slog.Logger) *Instances {
-	return &Instances{rdb: rdb, beat: loadScript("heartbeat"), log: log}
+// NewInstances returns the instances that share a prefix, redis.prefix, of rdb.
+func NewInstances(rdb redis.UniversalClient, prefix string, log *slog.Logger) *Instances {
+	return &Instances{names: namesOf(prefix), rdb: rdb, beat: loadScript("heartbeat"), log: log}
 }
 
 // Run says that this process runs until ctx ends, and then that it does not;
@@ -71,13 +72,13 @@ func (is *Instances) say(ctx context.Context, self Instance, lapse time.Duration
 	if err != nil {
 		return err
 	}
-	_, err = is.beat.runList(ctx, is.rdb, []string{instancesKey}, self.ID, card, lapse.Milliseconds())
+	_, err = is.beat.runList(ctx, is.rdb, []string{is.instancesKey}, self.ID, card, lapse.Milliseconds())
 	return err
 }
 
 // List returns the processes that run, by id.
 func (is *Instances) List(ctx context.Context) ([]Instance, error) {
-	reply, err := is.beat.runList(ctx, is.rdb, []string{instancesKey}, "", "", 0)
+	reply, err := is.beat.runList(ctx, is.rdb, []string{is.instancesKey}, "", "", 0)
 	if err != nil {
 		return nil, err
 	}

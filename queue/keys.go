@@ -2,13 +2,33 @@ package queue
 
 import "sync"
 
+// DefaultPrefix begins every key and channel where redis.prefix is not set.
+const DefaultPrefix = "sluice"
+
+// names are the keys and channels of one installation that belong to no line.
+// All begin with its prefix, which keeps installations on one Redis apart.
+//
 // Channels are hints, never the truth: whoever misses a message finds the
 // same news by its own sweep.
-const (
-	wakeChannel   = "sluice:wake"   // payload: a sale whose empty line received tickets
-	statusChannel = "sluice:status" // payload: sale, then "id state" per line
-	stockChannel  = "sluice:stock"  // payload: a sale that had no unit left and has some again
-)
+type names struct {
+	prefix        string
+	wakeChannel   string // payload: a sale whose empty line received tickets
+	statusChannel string // payload: sale, then "id state" per line
+	stockChannel  string // payload: a sale that had no unit left and has some again
+	instancesKey  string // hash: instance → when it lapses in ms, and its card
+	paceKey       string // a number: see Lines.Pace
+	ownerKey      string // the id of the installation that these keys belong to
+}
+
+func namesOf(prefix string) names {
+	return names{
+		prefix: prefix, wakeChannel: prefix + ":wake", statusChannel: prefix + ":status", stockChannel: prefix + ":stock",
+		instancesKey: prefix + ":{instances}", paceKey: prefix + ":{pace}", ownerKey: prefix + ":installation",
+	}
+}
+
+// budgetKey is a rate that instances share. Each budget has a slot of its own.
+func (n names) budgetKey(name string) string { return n.prefix + ":{budget/" + name + "}" }
 
 // keys are the names of one line in Redis. They share one hash tag, so every
 // script of the line runs in one slot of a cluster.
@@ -42,8 +62,9 @@ const onlyShard = "0"
 
 // keyring remembers the keys of lines, which are made of many strings. Bounded: of very many sales it forgets all and begins again.
 type keyring struct {
-	mu    sync.RWMutex
-	known map[string]*keys
+	prefix string
+	mu     sync.RWMutex
+	known  map[string]*keys
 }
 
 const mostKnown = 10_000 // lines whose keys are remembered
@@ -55,7 +76,7 @@ func (r *keyring) of(sale string) *keys {
 	if k != nil {
 		return k
 	}
-	made := lineKeys(sale)
+	made := lineKeys(r.prefix, sale)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.known == nil || len(r.known) >= mostKnown {
@@ -65,8 +86,8 @@ func (r *keyring) of(sale string) *keys {
 	return &made
 }
 
-func lineKeys(sale string) keys {
-	prefix := "sluice:{" + sale + "/" + onlyShard + "}:"
+func lineKeys(prefix, sale string) keys {
+	prefix += ":{" + sale + "/" + onlyShard + "}:"
 	return keys{
 		meta: prefix + "meta", stock: prefix + "stock", wait: prefix + "wait", suspect: prefix + "suspect",
 		orders: prefix + "orders", holders: prefix + "holders", lease: prefix + "lease", leased: prefix + "leased",
@@ -81,9 +102,3 @@ func (k keys) stepsOf(order string) string { return k.steps + order }
 func (k keys) all() []string {
 	return []string{k.meta, k.stock, k.wait, k.suspect, k.orders, k.holders, k.lease, k.leased, k.retry, k.due, k.attempts, k.dead, k.done, k.released, k.recent}
 }
-
-// budgetKey is a rate that instances share. Each budget has a slot of its own.
-func budgetKey(name string) string { return "sluice:{budget/" + name + "}" }
-
-// instancesKey is a hash: instance → when it lapses in ms, and its card.
-const instancesKey = "sluice:{instances}"

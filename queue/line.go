@@ -21,6 +21,7 @@ const (
 
 // Lines gives access to the line of every sale. Safe for concurrent use.
 type Lines struct {
+	names
 	rdb     redis.UniversalClient
 	scripts scripts
 	ring    *keyring
@@ -31,9 +32,9 @@ type Lines struct {
 	by       string // the same as a record has it
 }
 
-// NewLines returns the lines kept in rdb.
-func NewLines(rdb redis.UniversalClient) *Lines {
-	return &Lines{rdb: rdb, scripts: loadScripts(), ring: new(keyring)}
+// NewLines returns the lines kept in rdb under a prefix, redis.prefix.
+func NewLines(rdb redis.UniversalClient, prefix string) *Lines {
+	return &Lines{names: namesOf(prefix), rdb: rdb, scripts: loadScripts(), ring: &keyring{prefix: prefix}}
 }
 
 // Of returns the line of a sale, whether or not it exists yet. The caller has
@@ -200,7 +201,7 @@ func (l *Line) settled(list []any, err error) error {
 
 func (l *Line) settleCall(b Batch, outcomes []Outcome) call {
 	args := make([]any, 0, 11+len(outcomes))
-	args = append(args, b.ID, keepDone, keepDead, statusChannel, l.sale, stockChannel, newestLedger(outcomes))
+	args = append(args, b.ID, keepDone, keepDead, l.statusChannel, l.sale, l.stockChannel, newestLedger(outcomes))
 	for rest := outcomes; len(rest) > 0; {
 		n := alike(rest)
 		args = append(args, string(rest[0].Op), rest[0].value(b.Suspects || b.Solo), msOrEmpty(rest[0].At), n)
@@ -286,7 +287,7 @@ func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
 // and ErrNotReady while the line is being rebuilt.
 func (l *Line) Cancel(ctx context.Context, id, user string) error {
 	k := l.keys
-	n, err := l.change(ctx, l.scripts.cancel, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, statusChannel, l.sale, stockChannel, l.by)
+	n, err := l.change(ctx, l.scripts.cancel, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, l.statusChannel, l.sale, l.stockChannel, l.by)
 	if err != nil {
 		return err
 	}
@@ -314,7 +315,7 @@ type Ended struct {
 // newest change of the ledger that the caller has committed, 0 when it does not
 // know. Returns ErrNotReady, having done nothing, while the line is not ready.
 func (l *Line) Release(ctx context.Context, ended []Ended, ledger int64) error {
-	args := []any{keepDone, statusChannel, l.sale, keepReleased, stockChannel, ledger}
+	args := []any{keepDone, l.statusChannel, l.sale, keepReleased, l.stockChannel, ledger}
 	for _, e := range ended {
 		args = append(args, e.ID, string(e.State))
 	}

@@ -37,7 +37,7 @@ func BenchmarkManySales(b *testing.B) {
 	rdb := dial(b, testkit.Redis(b).Addr())
 	s := openSale()
 	s.Cap, s.Total = queue.MaxCap, 1_000_000_000
-	lines, names, asks := queue.NewLines(rdb), make([]string, sales), make([]queue.Ask, sales)
+	lines, names, asks := queue.NewLines(rdb, queue.DefaultPrefix), make([]string, sales), make([]queue.Ask, sales)
 	for i := range names {
 		names[i] = fmt.Sprint("sale-", i)
 		asks[i] = queue.Ask{Line: boxOn(b, rdb, names[i], s).Line, Epoch: 1, Rate: rate}

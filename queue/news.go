@@ -15,7 +15,7 @@ type News struct {
 // ends. Messages sent while the connection to Redis was away are lost:
 // whoever waits for one must also look by itself now and then.
 func (ls *Lines) Listen(ctx context.Context, tell func(News)) {
-	ls.hear(ctx, statusChannel, func(payload string) {
+	ls.hear(ctx, ls.statusChannel, func(payload string) {
 		for _, n := range readNews(payload) {
 			tell(n)
 		}
@@ -25,7 +25,7 @@ func (ls *Lines) Listen(ctx context.Context, tell func(News)) {
 // ListenStock calls tell with every sale that had no unit left and has some
 // again, until ctx ends. As with Listen, a message may be lost.
 func (ls *Lines) ListenStock(ctx context.Context, tell func(sale string)) {
-	ls.hear(ctx, stockChannel, tell)
+	ls.hear(ctx, ls.stockChannel, tell)
 }
 
 // hear calls each with every message of a channel until ctx ends.

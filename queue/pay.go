@@ -14,7 +14,7 @@ import (
 // ErrNotReady, having done nothing, while the line is missing or rebuilt.
 func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) error {
 	k := l.keys
-	return l.ready(l.change(ctx, l.scripts.pay, []string{k.meta, k.orders, k.due}, id, confirmed.UnixMilli(), paid.UnixMilli(), statusChannel, l.sale))
+	return l.ready(l.change(ctx, l.scripts.pay, []string{k.meta, k.orders, k.due}, id, confirmed.UnixMilli(), paid.UnixMilli(), l.statusChannel, l.sale))
 }
 
 // Refund shows that a payment of an order must go back, and tells those who
@@ -22,7 +22,7 @@ func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) er
 // takes. It returns ErrNotReady, having done nothing, while the line is missing
 // or rebuilt.
 func (l *Line) Refund(ctx context.Context, id string) error {
-	return l.ready(l.change(ctx, l.scripts.refund, []string{l.keys.meta, l.keys.orders}, id, statusChannel, l.sale))
+	return l.ready(l.change(ctx, l.scripts.refund, []string{l.keys.meta, l.keys.orders}, id, l.statusChannel, l.sale))
 }
 
 // Overdue is what Line.Overdue hands out.

@@ -26,7 +26,7 @@ func promised(t *testing.T, server *testkit.RedisServer, edit func(*queue.RedisC
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
 	promise := queue.NewPromise(r, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	startWatch(t, promise)
-	lines := queue.NewLines(r.Client).Promising(promise)
+	lines := queue.NewLines(r.Client, queue.DefaultPrefix).Promising(promise)
 	line := lines.Of("kept")
 	reopen(t, line, 1, queue.Reopened{Stock: 100})
 	return line, promise

@@ -266,7 +266,7 @@ type Reopened struct {
 // Reopen opens a rebuilt line on the server on which its rebuild began.
 func (l *Line) Reopen(ctx context.Context, s Settings, n Reopened) error {
 	k := l.keys
-	args := append(s.args(), n.Stock, n.Seq, n.Ledger, stockChannel, l.sale, firstRevision(s.Epoch))
+	args := append(s.args(), n.Stock, n.Seq, n.Ledger, l.stockChannel, l.sale, firstRevision(s.Epoch))
 	return rebuilt(l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.released, k.suspect}, args...))
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -37,6 +38,7 @@ type RedisConfig struct {
 	SentinelPassword string        `koanf:"sentinel_password" secret:"true"` // of that user
 	DB               int           `koanf:"db"`                              // 0 to 15; a cluster has only 0
 	TLS              RedisTLS      `koanf:"tls"`
+	Prefix           string        `koanf:"prefix"`          // begins every key and channel; 1 to 32 letters, digits, dots, hyphens and underscores
 	Dir              string        `koanf:"dir"`             // state folder of the managed server; one process at a time
 	DialTimeout      time.Duration `koanf:"dial_timeout"`    // to open one connection; 10ms to 1m
 	Timeout          time.Duration `koanf:"timeout"`         // for one command, and for a free connection to send it on; 10ms to 1m
@@ -58,7 +60,7 @@ type RedisTLS struct {
 // DefaultRedisConfig returns the configuration used where nothing is set.
 func DefaultRedisConfig() RedisConfig {
 	return RedisConfig{
-		Mode: ModeAuto, Addrs: []string{}, Dir: "data/redis",
+		Mode: ModeAuto, Addrs: []string{}, Prefix: DefaultPrefix, Dir: "data/redis",
 		DialTimeout: 2 * time.Second, Timeout: 2 * time.Second,
 		Durability: DurabilityAuto, Replicas: 1, ReplicaTimeout: 500 * time.Millisecond,
 	}
@@ -75,6 +77,7 @@ func (c RedisConfig) Validate() error {
 		between("redis.pool_size", c.PoolSize, 0, 10_000),
 		c.validateTLS(),
 		c.validateDurability(),
+		validatePrefix(c.Prefix),
 	}
 	for _, addr := range c.Addrs {
 		errs = append(errs, c.validateAddr(addr))
@@ -87,6 +90,17 @@ func (c RedisConfig) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// validatePrefix keeps braces out, which would move every key into one slot of
+// a cluster, and colons, which would let one prefix lie within another.
+func validatePrefix(prefix string) error {
+	if !prefixPattern.MatchString(prefix) {
+		return fmt.Errorf("redis.prefix must be 1 to 32 letters, digits, dots, hyphens or underscores, got %q", prefix)
+	}
+	return nil
+}
+
+var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
 
 func (c RedisConfig) validateDurability() error {
 	allowed := []string{DurabilityAuto, DurabilityMemory, DurabilityEverySec, DurabilityAlways, DurabilityReplicated}

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +11,11 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// callsInUse has one call of each command that Sluice sends or a script of it calls; K is a key that nothing is ever
-// written to, S a script's digest, P the prefix of keys and channels. The ACL line in docs/operations.md allows these, the
-// transaction around them, and config|get.
+// probeKey, behind the prefix, stands for every key. Nothing is ever written to it.
+const probeKey = ":{rights}"
+
+// callsInUse has one call of each command that Sluice sends or a script of it calls; P is the prefix, K a key, S a script's digest. The
+// ACL line in docs/operations.md allows these, the transaction around them, and config|get.
 const callsInUse = `
 ping; time; info; publish P:wake x; publish P:status x; publish P:stock x; subscribe P:wake
 eval S 1 K; evalsha S 1 K; script load S
@@ -31,14 +34,10 @@ const (
 // RightsError says which rights the user of Redis lacks.
 type RightsError struct {
 	Commands []string // as ACL rules name them
+	Prefix   string   // redis.prefix
 	Keys     bool     // not all keys that begin with the prefix may be used
 	Channels []string
-
-	prefix string
 }
-
-// prefixOf begins every key and channel.
-func prefixOf(RedisConfig) string { return "sluice" }
 
 func (e *RightsError) Error() string {
 	var rules, lacks []string
@@ -49,10 +48,10 @@ func (e *RightsError) Error() string {
 		lacks = append(lacks, "the commands "+strings.Join(e.Commands, ", "))
 	}
 	if e.Keys {
-		lacks, rules = append(lacks, "keys that begin with "+e.prefix+":"), append(rules, "~"+e.prefix+":*")
+		lacks, rules = append(lacks, "keys that begin with "+e.Prefix+":"), append(rules, "~"+e.Prefix+":*")
 	}
 	if len(e.Channels) > 0 {
-		lacks, rules = append(lacks, "the channels "+strings.Join(e.Channels, ", ")), append(rules, "&"+e.prefix+":*")
+		lacks, rules = append(lacks, "the channels "+strings.Join(e.Channels, ", ")), append(rules, "&"+e.Prefix+":*")
 	}
 	return fmt.Sprintf("the user of redis.username may not use %s: run ACL SETUSER on it with %s "+
 		"(docs/operations.md has the whole line)", strings.Join(lacks, " and "), strings.Join(rules, " "))
@@ -64,7 +63,7 @@ func (e *RightsError) Error() string {
 func checkRights(ctx context.Context, client *redis.Client, cfg RedisConfig) error {
 	conn := client.Conn()
 	defer conn.Close()
-	lack := RightsError{prefix: prefixOf(cfg)}
+	lack := RightsError{Prefix: prefixOf(cfg)}
 	// Outside of a transaction it does nothing.
 	lack.note([]any{"exec"}, conn.Do(ctx, "EXEC").Err())
 	if err := conn.Do(ctx, "MULTI").Err(); err != nil {
@@ -130,6 +129,8 @@ func (e *RightsError) note(call []any, err error) {
 	}
 }
 
+func prefixOf(cfg RedisConfig) string { return cmp.Or(cfg.Prefix, DefaultPrefix) }
+
 // callsFor are the calls in use where Redis is reached as cfg says.
 func callsFor(cfg RedisConfig) [][]any {
 	text := callsInUse
@@ -143,12 +144,13 @@ func callsFor(cfg RedisConfig) [][]any {
 	for one := range strings.FieldsFuncSeq(text, func(r rune) bool { return r == ';' || r == '\n' }) {
 		var call []any
 		for _, word := range strings.Fields(one) {
-			switch name, ofPrefix := strings.CutPrefix(word, "P:"); {
-			case word == "K":
-				word = prefixOf(cfg) + ":{rights}"
-			case word == "S":
+			switch word {
+			case "K":
+				word = prefixOf(cfg) + probeKey
+			case "S":
 				word = strings.Repeat("0", 40)
-			case ofPrefix:
+			}
+			if name, channel := strings.CutPrefix(word, "P:"); channel {
 				word = prefixOf(cfg) + ":" + name
 			}
 			call = append(call, word)

@@ -27,7 +27,7 @@ func (s Settings) args() []any {
 // stock by its difference. Returns ErrNotReady when the line is missing, is of
 // another epoch, or is being rebuilt.
 func (l *Line) Configure(ctx context.Context, s Settings) error {
-	return l.ready(l.change(ctx, l.scripts.configure, []string{l.keys.meta, l.keys.stock}, append(s.args(), stockChannel, l.sale)...))
+	return l.ready(l.change(ctx, l.scripts.configure, []string{l.keys.meta, l.keys.stock}, append(s.args(), l.stockChannel, l.sale)...))
 }
 
 // Recap changes the line's cap. Returns ErrNotReady when the line is missing,

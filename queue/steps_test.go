@@ -15,7 +15,7 @@ func TestStepsAreBoundedAndEnd(t *testing.T) {
 	for _, kind := range testkit.RedisKinds(t) {
 		t.Run(kind.Name, func(t *testing.T) {
 			rdb := testkit.RedisClient(t, kind.Addr)
-			line := NewLines(rdb).Of("noted")
+			line := NewLines(rdb, DefaultPrefix).Of("noted")
 			at := time.UnixMilli(1_700_000_000_000).UTC()
 			for n := range keepSteps + 10 {
 				require.NoError(t, line.NoteSteps(t.Context(), []Step{

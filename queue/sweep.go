@@ -7,7 +7,7 @@ import (
 )
 
 // listen wakes lines whose first ticket has just come in.
-func (c *Consumer) listen(ctx context.Context) { c.lines.hear(ctx, wakeChannel, c.ready.add) }
+func (c *Consumer) listen(ctx context.Context) { c.lines.hear(ctx, c.lines.wakeChannel, c.ready.add) }
 
 const (
 	promoteMost = 5000 // retries of a line that become due in one sweep
