@@ -21,7 +21,7 @@ func TestMigrate(t *testing.T) {
 			before, err := db.MigrationStatus(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, store.Migration{Version: 1, Name: "0001_init", Pending: true}, before[0])
-			require.False(t, db.Read.Migrator().HasTable("goose_db_version"), "asking must not change the database")
+			require.False(t, db.Read.Migrator().HasTable("sluice_schema"), "asking must not change the database")
 
 			applied, err := db.Migrate(t.Context())
 			require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestMigrateAfterACrashInItsFirstStep(t *testing.T) {
 	require.NoError(t, db.Ready(t.Context()))
 
 	// DDL commits by itself: a crash before the version is noted leaves the columns behind.
-	require.NoError(t, db.Write.Exec("DELETE FROM goose_db_version WHERE version_id >= 2").Error)
+	require.NoError(t, db.Write.Exec("DELETE FROM sluice_schema WHERE version_id >= 2").Error)
 	_, err = db.Migrate(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, db.Ready(t.Context()))

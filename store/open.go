@@ -7,6 +7,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -25,6 +26,7 @@ type DB struct {
 	cfg   Config
 	log   *slog.Logger
 	pools []*sql.DB
+	files fs.FS // the migrations
 }
 
 // opened is what a dialect hands over: its pools (the writer first) and a dialector for each.
@@ -39,7 +41,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	db := &DB{Driver: cfg.Driver, cfg: cfg, log: log}
+	db := &DB{Driver: cfg.Driver, cfg: cfg, log: log, files: migrationFiles}
 	if err := openRecognised(ctx, db); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s database, check database.dsn and that the server runs: %w", cfg.Driver, err), db.Close())
 	}

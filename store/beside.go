@@ -1,0 +1,177 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// beside refuses to change anything while a process runs that tells no range: nobody knows what it needs.
+func (m *migrator) beside(ctx context.Context) error {
+	if len(m.standing.Pending)+len(m.standing.Waiting) == 0 {
+		return nil
+	}
+	running, err := m.running(ctx)
+	if err != nil {
+		return err
+	}
+	var silent []Process
+	for _, p := range running {
+		if p.Schema == (Range{}) {
+			silent = append(silent, p)
+		}
+	}
+	if len(silent) == 0 {
+		return nil
+	}
+	return &SchemaError{fmt.Sprintf("%d migrations are pending, and processes run whose build does not tell which schema it needs. "+
+		"Stop these first: %s", len(m.standing.Pending)+len(m.standing.Waiting), Listed(silent))}
+}
+
+// Listed names processes with their versions.
+func Listed(processes []Process) string {
+	const most = 10
+	var names []string
+	for _, p := range processes[:min(len(processes), most)] {
+		names = append(names, fmt.Sprintf("%s (version %s)", p.Name, p.Version))
+	}
+	if more := len(processes) - most; more > 0 {
+		names = append(names, fmt.Sprintf("%d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+// running are the processes of the roster and those that the database knows, each once.
+func (m *migrator) running(ctx context.Context) ([]Process, error) {
+	all, err := m.db.Processes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if m.roster == nil {
+		return all, nil
+	}
+	others, err := m.roster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]bool{}
+	for _, p := range all {
+		known[p.Name] = true
+	}
+	for _, p := range others {
+		if !known[p.Name] {
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// contracts prepares a contracting migration, or says that it has to wait. A process that starts at this moment either reads
+// what is announced, and goes, or is seen by the second look, for it notes itself before it reads.
+func (m *migrator) contracts(ctx context.Context, one Migration) (waits bool, err error) {
+	for range 2 {
+		users, err := m.usersOfOldForm(ctx, one)
+		if err != nil {
+			return false, err
+		}
+		if len(users) > 0 {
+			m.done.Waiting, m.done.For = append(m.done.Waiting, one), users
+			return true, m.db.retract(ctx, m.standing.Least)
+		}
+		if err := m.db.announce(ctx, one.Version, one.Version); err != nil {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+func (m *migrator) usersOfOldForm(ctx context.Context, one Migration) ([]Process, error) {
+	running, err := m.running(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var users []Process
+	for _, p := range running {
+		if p.Schema.Newest < one.Version {
+			users = append(users, p)
+		}
+	}
+	return users, nil
+}
+
+// processLapse is how long a process that is not heard of counts as running.
+const processLapse = 15 * time.Second
+
+// processKept is how long one is remembered that did not say that it ends.
+const processKept = time.Hour
+
+// processRow is one process.
+type processRow struct {
+	Name         string `gorm:"primaryKey"`
+	Version      string
+	SchemaOldest int64
+	SchemaNewest int64
+	SeenAt       int64
+}
+
+// TableName names the table for GORM.
+func (processRow) TableName() string { return processesTable }
+
+// Processes returns the processes that say to the database that they run, by name.
+func (db *DB) Processes(ctx context.Context) ([]Process, error) {
+	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+	defer cancel()
+	found, err := db.tables(ctx)
+	if err != nil || found[processesTable] == nil {
+		return nil, err
+	}
+	var rows []processRow
+	err = db.Read.WithContext(ctx).Where("seen_at > "+db.nowMS()+" - ?", processLapse.Milliseconds()).Order("name").Find(&rows).Error
+	if err != nil {
+		return nil, fmt.Errorf("read which processes run: %w", err)
+	}
+	running := make([]Process, len(rows))
+	for i, row := range rows {
+		running[i] = Process{Name: row.Name, Version: row.Version, Schema: Range{Oldest: row.SchemaOldest, Newest: row.SchemaNewest},
+			Seen: time.UnixMilli(row.SeenAt).UTC()}
+	}
+	return running, nil
+}
+
+// Beat says that a process runs; it counts as running for 15 seconds. The clock is the database's.
+func (db *DB) Beat(ctx context.Context, p Process) error {
+	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+	defer cancel()
+	again := map[string]string{MySQL: " ON DUPLICATE KEY UPDATE seen_at = VALUES(seen_at)"}[db.Driver]
+	if again == "" {
+		again = " ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at"
+	}
+	err := db.Write.WithContext(ctx).Exec("INSERT INTO "+processesTable+" (name, version, schema_oldest, schema_newest, seen_at) VALUES (?, ?, ?, ?, "+
+		db.nowMS()+")"+again, p.Name, p.Version, p.Schema.Oldest, p.Schema.Newest).Error
+	if err != nil {
+		return fmt.Errorf("note that process %s runs: %w", p.Name, err)
+	}
+	return nil
+}
+
+// Leave says that a process ends, and forgets those that have been silent for an hour.
+func (db *DB) Leave(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+	defer cancel()
+	err := db.Write.WithContext(ctx).Exec("DELETE FROM "+processesTable+" WHERE name = ? OR seen_at < "+db.nowMS()+" - ?", name,
+		processKept.Milliseconds()).Error
+	if err != nil {
+		return fmt.Errorf("note that process %s ends: %w", name, err)
+	}
+	return nil
+}
+
+// nowMS is the database's clock in unix milliseconds.
+func (db *DB) nowMS() string {
+	return map[string]string{
+		MySQL:    "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+		Postgres: "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+		SQLite:   "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+	}[db.Driver]
+}

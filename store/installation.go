@@ -1,0 +1,81 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+const (
+	installationTable = "installation"
+	processesTable    = "processes"
+)
+
+// Installation returns the id of the installation that the database belongs to, empty on one that has none yet.
+func (db *DB) Installation(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+	defer cancel()
+	found, err := db.tables(ctx)
+	if err != nil || found[installationTable] == nil {
+		return "", err
+	}
+	var id string
+	if err := db.Read.WithContext(ctx).Raw("SELECT id FROM " + installationTable).Scan(&id).Error; err != nil {
+		return "", fmt.Errorf("read the id of the installation: %w", err)
+	}
+	return id, nil
+}
+
+// Found makes the database an installation under a random id, unless it is one, and returns its id. Safe to call at once.
+func (db *DB) Found(ctx context.Context, now time.Time) (string, error) {
+	call, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+	defer cancel()
+	ignore, end := "INSERT", " ON CONFLICT DO NOTHING"
+	if db.Driver == MySQL {
+		ignore, end = "INSERT IGNORE", ""
+	}
+	known, err := db.Schema()
+	if err != nil {
+		return "", err
+	}
+	err = db.Write.WithContext(call).Exec(ignore+" INTO "+installationTable+" (only_one, id, schema_newest, schema_least, created_at) VALUES (1, ?, ?, 0, ?)"+end,
+		uuid.NewString(), known.Newest, now.UnixMilli()).Error
+	if err != nil {
+		return "", fmt.Errorf("note the id of the installation: %w", err)
+	}
+	return db.Installation(ctx)
+}
+
+// announced reads which versions builds have announced.
+func (db *DB) announced(ctx context.Context, s *Standing) error {
+	var row struct{ SchemaNewest, SchemaLeast int64 }
+	err := db.Read.WithContext(ctx).Raw("SELECT schema_newest, schema_least FROM " + installationTable).Scan(&row).Error
+	s.Newest, s.Least = row.SchemaNewest, row.SchemaLeast
+	return err
+}
+
+// announce says that a version is about to be applied and, unless least is 0, that processes must know version least. It does
+// nothing on a database that is no installation yet: nobody reads it there.
+func (db *DB) announce(ctx context.Context, newest, least int64) error {
+	found, err := db.tables(ctx)
+	if err != nil || found[installationTable] == nil {
+		return err
+	}
+	err = db.Write.WithContext(ctx).Exec("UPDATE "+installationTable+" SET schema_newest = CASE WHEN schema_newest < ? THEN ? ELSE schema_newest END, "+
+		"schema_least = CASE WHEN schema_least < ? THEN ? ELSE schema_least END", newest, newest, least, least).Error
+	if err != nil {
+		return fmt.Errorf("announce schema version %d: %w", newest, err)
+	}
+	return nil
+}
+
+// retract lets processes in again that know version least, after a contracting migration was announced too soon.
+func (db *DB) retract(ctx context.Context, least int64) error {
+	err := db.Write.WithContext(ctx).Exec("UPDATE "+installationTable+" SET schema_least = ? WHERE schema_least > ?", least, least).Error
+	if err != nil {
+		return fmt.Errorf("retract an announced schema version: %w", err)
+	}
+	return nil
+}

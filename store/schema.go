@@ -1,0 +1,177 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Range is the schema versions that a build works with. A build needs version Oldest. It knows nothing of versions above
+// Newest, but works beside those that the database allows it. A zero Range is of a build that tells none.
+type Range struct {
+	Oldest int64 `json:"oldest"`
+	Newest int64 `json:"newest"`
+}
+
+// Process is one running process and the schema versions that it works with.
+type Process struct {
+	Name    string    `json:"name"`
+	Version string    `json:"version"` // of its build
+	Schema  Range     `json:"schema"`  // zero: its build is from before ranges were told
+	Seen    time.Time `json:"seen"`
+}
+
+// Standing is what a database says of its schema.
+type Standing struct {
+	Table    string      // where the applied versions stand; empty: nowhere yet
+	Version  int64       // the newest that is applied; 0: none
+	Range    Range       // of this build
+	Newest   int64       // the newest that a build has announced; 0: none has
+	Least    int64       // the version that a process must know
+	Unknown  []int64     // applied versions that this build does not carry
+	Pending  []Migration // additive ones that this build lacks
+	Waiting  []Migration // contracting ones that are not applied
+	Complete []Migration // every migration of this build, oldest first
+}
+
+// SchemaError says that a build and a database do not work together. Only another build helps.
+type SchemaError struct{ text string }
+
+func (e *SchemaError) Error() string { return e.text }
+
+// Refuses returns a SchemaError when this build must not use the database, else nil.
+func (s Standing) Refuses() error {
+	if s.Least > s.Range.Newest {
+		return &SchemaError{fmt.Sprintf("this build is too old for the database: it knows schema versions up to %d, the database wants "+
+			"processes that know version %d (it is at %d): run a newer build", s.Range.Newest, s.Least, s.Version)}
+	}
+	if len(s.Unknown) > 0 && s.Newest < slices.Max(s.Unknown) {
+		return &SchemaError{fmt.Sprintf("the database is newer than this build: it is at schema version %d, this build knows versions up to %d, "+
+			"and nothing in the database allows older builds beside it: run the build that made version %d",
+			slices.Max(s.Unknown), s.Range.Newest, slices.Max(s.Unknown))}
+	}
+	return nil
+}
+
+// Lacks returns an error that names the additive migrations that are missing, else nil.
+func (s Standing) Lacks() error {
+	if len(s.Pending) == 0 {
+		return nil
+	}
+	return fmt.Errorf("database lacks %d migrations (%s): run `sluice migrate up`", len(s.Pending), namesOf(s.Pending))
+}
+
+func namesOf(migrations []Migration) string {
+	names := make([]string, len(migrations))
+	for i, m := range migrations {
+		names[i] = m.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+// Schema returns the schema versions that this build works with.
+func (db *DB) Schema() (Range, error) {
+	known, err := db.carried()
+	if err != nil {
+		return Range{}, err
+	}
+	return rangeOf(known), nil
+}
+
+func rangeOf(known []Migration) (r Range) {
+	for _, m := range known {
+		r.Newest = max(r.Newest, m.Version)
+		if !m.Contract {
+			r.Oldest = max(r.Oldest, m.Version)
+		}
+	}
+	return r
+}
+
+// Look reads how the database stands to this build. It changes nothing, not even on an empty database.
+func (db *DB) Look(ctx context.Context) (Standing, error) {
+	known, err := db.carried()
+	if err != nil {
+		return Standing{}, err
+	}
+	s := Standing{Range: rangeOf(known), Complete: known}
+	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+	defer cancel()
+	found, err := db.tables(ctx)
+	var applied map[int64]time.Time
+	if err == nil {
+		applied, err = db.history(ctx, found, &s)
+	}
+	if err == nil && found[installationTable] != nil {
+		err = db.announced(ctx, &s)
+	}
+	if err != nil {
+		return Standing{}, fmt.Errorf("read the schema version of the %s database: %w", db.Driver, err)
+	}
+	s.compare(applied)
+	return s, nil
+}
+
+// compare sorts what is applied and what this build carries.
+func (s *Standing) compare(applied map[int64]time.Time) {
+	carried := make(map[int64]bool, len(s.Complete))
+	for i := range s.Complete {
+		m := &s.Complete[i]
+		carried[m.Version] = true
+		at, ok := applied[m.Version]
+		m.AppliedAt, m.Pending = at, !ok
+		switch {
+		case ok:
+		case m.Contract:
+			s.Waiting = append(s.Waiting, *m)
+		default:
+			s.Pending = append(s.Pending, *m)
+		}
+	}
+	for version := range applied {
+		s.Version = max(s.Version, version)
+		if version > 0 && !carried[version] {
+			s.Unknown = append(s.Unknown, version)
+		}
+	}
+	slices.Sort(s.Unknown)
+}
+
+// history reads the applied versions from Sluice's own table, or from that of an installation that has not moved over.
+func (db *DB) history(ctx context.Context, found map[string][]string, s *Standing) (map[int64]time.Time, error) {
+	for _, table := range []string{versionTable, gooseTable} {
+		if found[table] == nil {
+			continue
+		}
+		applied, err := db.versionsIn(ctx, table)
+		if err != nil {
+			return nil, err
+		}
+		if table == gooseTable && db.notOurs(found, applied) != nil {
+			return nil, nil
+		}
+		if len(applied) > 0 {
+			s.Table = table
+			return applied, nil
+		}
+	}
+	return nil, nil
+}
+
+func (db *DB) versionsIn(ctx context.Context, table string) (map[int64]time.Time, error) {
+	var rows []struct {
+		VersionID int64
+		Tstamp    time.Time
+	}
+	err := db.Read.WithContext(ctx).Raw("SELECT version_id, tstamp FROM "+table+" WHERE is_applied = ?", true).Scan(&rows).Error
+	if err != nil {
+		return nil, err
+	}
+	applied := make(map[int64]time.Time, len(rows))
+	for _, row := range rows {
+		applied[row.VersionID] = row.Tstamp.UTC()
+	}
+	return applied, nil
+}
