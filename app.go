@@ -19,6 +19,7 @@ import (
 
 	"sluice/configs"
 	"sluice/delay"
+	"sluice/fleet"
 	"sluice/gateway"
 	"sluice/inventory"
 	"sluice/notify"
@@ -56,6 +57,8 @@ type Options struct {
 	Version  string
 	Level    *slog.LevelVar  // of Log, to follow log.level; nil leaves it as it is
 	Loaded   *configs.Loaded // what cfg came from, to read it again; nil: it came from nowhere
+
+	AdoptRedis bool // take over a Redis that belongs to another installation
 }
 
 // App is one Sluice process as a value: New opens, Start runs, Stop undoes
@@ -79,6 +82,7 @@ type App struct {
 	limiter  *gateway.Limiter
 	live     *configs.Live
 	beats    *queue.Instances
+	guard    *fleet.Guard
 	name     string // of this instance among all
 	number   int64  // the same, for orders and tickets
 	started  time.Time
@@ -135,7 +139,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}
 	a.onStop("database", func(context.Context) error { return a.db.Close() })
 	reg.MustRegister(collectors.NewDBStatsCollector(a.db.Pool(), cfg.Database.Driver))
-	if err = a.migrate(ctx); err != nil {
+	if err = a.enter(ctx); err != nil {
 		return nil, err
 	}
 
@@ -182,6 +186,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		if err != nil {
 			return nil, err
 		}
+		a.consumer.Bar(a.guard.Stale)
 		if a.db.Driver == store.SQLite {
 			a.consumer.OneWriter()
 		}
@@ -205,7 +210,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 			return nil, err
 		}
 		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: a.limiter, Lines: a.lines,
-			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller, Losses: losses, Payments: payments, Admitted: a.tracedAdmission()},
+			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller, Losses: losses, Payments: payments, Barred: a.guard.Err,
+			Admitted: a.tracedAdmission()},
 			a.part("gateway"), reg, opt.Now)
 		if err != nil {
 			return nil, err
@@ -259,19 +265,6 @@ func alone(mode string, roles Roles) error {
 	return nil
 }
 
-// migrate brings the tables up to date, or, where that is left to the
-// operator, says what is missing.
-func (a *App) migrate(ctx context.Context) error {
-	if !a.cfg.Database.Migrate {
-		return a.db.Ready(ctx)
-	}
-	applied, err := a.db.Migrate(ctx)
-	if err == nil && applied > 0 {
-		a.log.Info("database migrated", "applied", applied)
-	}
-	return err
-}
-
 func (a *App) authenticator() (*gateway.Authenticator, error) {
 	proxies, err := a.cfg.Gateway.Proxies()
 	if err != nil {
@@ -295,6 +288,7 @@ func (a *App) checks() []gateway.Check {
 		{Name: "redis", Ask: a.redis.Ping},
 		{Name: "durability", Ask: func(context.Context) error { return a.promise.Kept() }, Note: a.promise.Level},
 		{Name: "database", Ask: a.db.Ping},
+		{Name: "schema and installation", Ask: func(context.Context) error { return a.guard.Err() }},
 		{Name: "lines", Ask: a.book.Ready},
 	}
 	if a.consumer == nil {
@@ -328,26 +322,27 @@ func (a *App) Start(ctx context.Context) (err error) {
 		// Another instance may be at it, or Redis may be away: the gateway answers that until it is done.
 		a.log.Warn("lines not yet ready", "error", err)
 	}
+	a.loop("fleet", a.guard.Run)
 	if err := a.live.Sync(ctx); err != nil {
 		a.log.Error("what operators have configured does not count yet", "error", err)
 	}
 	a.loop("configuration", a.live.Run)
 	a.loop("instances", func(ctx context.Context) { a.beats.Run(ctx, a.self) })
 	a.loop("durability", a.promise.Run)
-	a.loop("keeper", a.keeper.Run)
+	a.loop("keeper", a.whileAllowed(a.keeper.Run))
 	a.loop("book", a.book.Run)
 	a.loop("gauges", a.gauges.Run)
 	a.loop("topics", a.topics.Run)
 	if a.opt.Roles.Notifier {
 		a.loop("alerts", a.channels.Alerts.Run)
-		a.task("relay", a.relay.Run)
+		a.loop("relay", a.whileAllowed(func(ctx context.Context) { _ = a.relay.Run(ctx) })) // it never fails
 		a.task("delayed messages", a.firer.Run)
 	}
 	if a.opt.Roles.Worker {
 		a.task("consumer", a.consumer.Run)
 		a.onStop("volatile lines", a.drainVolatile)
 		if a.expirer != nil {
-			a.loop("expirer", a.expirer.Run)
+			a.loop("expirer", a.whileAllowed(a.expirer.Run))
 		}
 	}
 	if a.opt.Roles.Gateway {

@@ -28,6 +28,8 @@ func instancesTable(text []byte) (string, error) {
 			ConfigVersion int64    `json:"config_version"`
 			ConfigFile    string   `json:"config_file"`
 			Payments      bool     `json:"payments"`
+			SchemaOldest  int64    `json:"schema_oldest"`
+			SchemaNewest  int64    `json:"schema_newest"`
 			StartedAt     string   `json:"started_at"`
 			LastSeen      string   `json:"last_seen"`
 		} `json:"instances"`
@@ -35,14 +37,18 @@ func instancesTable(text []byte) (string, error) {
 	if err := json.Unmarshal(text, &list); err != nil {
 		return "", err
 	}
-	rows := [][]string{{"INSTANCE", "ROLES", "VERSION", "CONFIGURATION", "FILE", "PAYMENTS", "STARTED", "LAST SEEN"}}
+	rows := [][]string{{"INSTANCE", "ROLES", "VERSION", "CONFIGURATION", "FILE", "PAYMENTS", "SCHEMA", "STARTED", "LAST SEEN"}}
 	for _, i := range list.Instances {
 		payments := "off"
 		if i.Payments {
 			payments = "on"
 		}
+		schema := "not told"
+		if i.SchemaNewest > 0 {
+			schema = number(i.SchemaOldest) + " to " + number(i.SchemaNewest)
+		}
 		rows = append(rows, []string{printable(i.ID), printable(strings.Join(i.Roles, ",")), printable(i.Version), number(i.ConfigVersion),
-			printable(i.ConfigFile), payments, i.StartedAt, i.LastSeen})
+			printable(i.ConfigFile), payments, schema, i.StartedAt, i.LastSeen})
 	}
 	return table(rows...), nil
 }

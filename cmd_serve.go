@@ -19,6 +19,7 @@ import (
 func newServeCommand(c *cli) *cobra.Command {
 	var roles []string
 	var http, ops string
+	var adopt bool
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run Sluice, or some of its roles, until SIGTERM",
@@ -42,13 +43,19 @@ func newServeCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.serve(cmd.Context(), loaded, played)
+			return c.serve(cmd.Context(), loaded, played, adopt)
 		},
 	}
 	cmd.Flags().StringSliceVar(&roles, "role", []string{"gateway", "worker", "notifier"}, "`roles` to play, with commas between")
 	cmd.Flags().StringVar(&http, "http", "", "`address` of the public listener, instead of http.addr")
 	cmd.Flags().StringVar(&ops, "ops", "", "`address` of the operations listener, instead of ops.addr")
+	adoptFlag(cmd, &adopt)
 	return cmd
+}
+
+// adoptFlag lets a command take over a Redis that belonged to another database.
+func adoptFlag(cmd *cobra.Command, adopt *bool) {
+	cmd.Flags().BoolVar(adopt, "adopt-redis", false, "take over a Redis that belonged to another database, which this one replaces")
 }
 
 func parseRoles(names []string) (Roles, error) {
@@ -72,7 +79,7 @@ func parseRoles(names []string) (Roles, error) {
 }
 
 // serve runs the process until ctx ends and stops it in order.
-func (c *cli) serve(ctx context.Context, loaded *configs.Loaded, roles Roles) error {
+func (c *cli) serve(ctx context.Context, loaded *configs.Loaded, roles Roles, adopt bool) error {
 	cfg := loaded.Config
 	// SIGHUP reloads; the one of a terminal that is closed must not end a sale.
 	hangups := make(chan os.Signal, 1)
@@ -86,7 +93,7 @@ func (c *cli) serve(ctx context.Context, loaded *configs.Loaded, roles Roles) er
 	ballast := make([]byte, 16<<20)
 	defer runtime.KeepAlive(ballast)
 	app, err := New(ctx, cfg, Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(), Now: c.now, Version: readBuild().Version,
-		Level: &c.level, Loaded: loaded})
+		Level: &c.level, Loaded: loaded, AdoptRedis: adopt})
 	if err == nil {
 		err = app.Start(ctx)
 	}

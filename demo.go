@@ -34,6 +34,7 @@ type demo struct {
 	shoppers int
 	stock    int
 	once     bool
+	adopt    bool
 }
 
 func newDemoCommand(c *cli) *cobra.Command {
@@ -49,6 +50,7 @@ func newDemoCommand(c *cli) *cobra.Command {
 	}
 	cmd.Flags().IntVar(&d.shoppers, "shoppers", 2000, "simulated shoppers, 0 only serves")
 	cmd.Flags().IntVar(&d.stock, "stock", 500, "units on sale")
+	adoptFlag(cmd, &d.adopt)
 	cmd.Flags().BoolVar(&d.once, "once", false, "stop after the audit")
 	return cmd
 }
@@ -63,7 +65,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	log := d.cli.logger(d.cfg.Log)
 	queue.LogRedisClient(log)
 	d.app, err = New(ctx, d.cfg, Options{Roles: AllRoles(), Log: log, Registry: prometheus.NewRegistry(), Now: d.cli.now, Version: readBuild().Version,
-		Level: &d.cli.level, Loaded: d.loaded})
+		Level: &d.cli.level, Loaded: d.loaded, AdoptRedis: d.adopt})
 	if err != nil {
 		return err
 	}

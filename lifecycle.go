@@ -48,6 +48,45 @@ func (a *App) task(name string, f func(context.Context) error) {
 	})
 }
 
+// barredLook is how often a part that runs only while it may looks whether it still may.
+const barredLook = 200 * time.Millisecond
+
+// whileAllowed runs f while this process may touch the stores: f is told to end when it may not, and begins again afterwards.
+func (a *App) whileAllowed(f func(context.Context)) func(context.Context) {
+	return func(ctx context.Context) {
+		ticker := time.NewTicker(barredLook)
+		defer ticker.Stop()
+		for ctx.Err() == nil {
+			if a.guard.Err() == nil {
+				a.untilBarred(ctx, ticker.C, f)
+			}
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (a *App) untilBarred(ctx context.Context, tick <-chan time.Time, f func(context.Context)) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		f(ctx)
+	}()
+	for a.guard.Err() == nil && ctx.Err() == nil {
+		select {
+		case <-tick:
+		case <-ended:
+			cancel()
+		case <-ctx.Done():
+		}
+	}
+	cancel()
+	<-ended
+}
+
 func (a *App) serve(name string, ln net.Listener, srv *gateway.Server, drain func()) {
 	done := make(chan error, 1)
 	running, stopped := context.WithCancel(context.Background())

@@ -8,10 +8,27 @@ import (
 	"github.com/google/uuid"
 
 	"sluice/configs"
+	"sluice/fleet"
 	"sluice/gateway"
 	"sluice/inventory"
 	"sluice/queue"
+	"sluice/store"
 )
+
+// enter names this instance and makes sure that it may work on its stores.
+func (a *App) enter(ctx context.Context) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "sluice"
+	}
+	a.name = host + "-" + uuid.NewString()[:8]
+	prefix := a.cfg.Redis.Prefix
+	a.beats = queue.NewInstances(a.redis.Client, prefix, a.part("instances"))
+	a.guard = fleet.NewGuard(fleet.Parts{DB: a.db, Owner: queue.NewOwner(a.redis.Client, prefix), Instances: a.beats,
+		Self: store.Process{Name: a.name, Version: a.opt.Version}, Where: a.redis.Where, Migrate: a.cfg.Database.Migrate,
+		Adopt: a.opt.AdoptRedis, Log: a.part("fleet"), Now: a.opt.Now}, a.opt.Registry)
+	return a.guard.Enter(ctx)
+}
 
 // openLive makes the parts that follow the configuration while it changes.
 func (a *App) openLive() {
@@ -19,13 +36,7 @@ func (a *App) openLive() {
 	if loaded == nil {
 		loaded = configs.Fixed(a.cfg)
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		host = "sluice"
-	}
-	a.name = host + "-" + uuid.NewString()[:8]
 	a.live = configs.NewLive(loaded, a.db, a.part("configs"), a.book.Now, a.opt.Registry)
-	a.beats = queue.NewInstances(a.redis.Client, a.cfg.Redis.Prefix, a.part("instances"))
 	a.limiter = gateway.NewLimiter(a.cfg.Limits, a.opt.Now).Shared(queue.NewBudgets(a.redis.Client, a.cfg.Redis.Prefix), a.name)
 }
 
@@ -91,7 +102,8 @@ func (a *App) pace(sale string) inventory.Pace {
 // self is what this instance says of itself to the others.
 func (a *App) self() queue.Instance {
 	version, file := a.live.Version()
-	i := queue.Instance{ID: a.name, Roles: a.opt.Roles.names(), Version: a.opt.Version, ConfigVersion: version, ConfigFile: file, Payments: a.cfg.Payment.On(), StartedAt: a.started}
+	i := queue.Instance{ID: a.name, Roles: a.opt.Roles.names(), Version: a.opt.Version, ConfigVersion: version, ConfigFile: file,
+		SchemaOldest: a.guard.Self.Schema.Oldest, SchemaNewest: a.guard.Self.Schema.Newest, Payments: a.cfg.Payment.On(), StartedAt: a.started}
 	if a.gateway != nil {
 		i.Refused = a.gateway.Refused()
 	}

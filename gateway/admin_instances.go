@@ -15,13 +15,15 @@ type instanceBody struct {
 	ConfigVersion int64    `json:"config_version"`
 	ConfigFile    string   `json:"config_file"`
 	Payments      bool     `json:"payments"`
+	SchemaOldest  int64    `json:"schema_oldest"`
+	SchemaNewest  int64    `json:"schema_newest"`
 	StartedAt     string   `json:"started_at"`
 	LastSeen      string   `json:"last_seen"`
 }
 
 func instanceOf(i queue.Instance) instanceBody {
 	return instanceBody{ID: i.ID, Roles: orEmpty(i.Roles), Version: i.Version, ConfigVersion: i.ConfigVersion, ConfigFile: i.ConfigFile, Payments: i.Payments,
-		StartedAt: formatTime(i.StartedAt), LastSeen: formatTime(i.LastSeen)}
+		SchemaOldest: i.SchemaOldest, SchemaNewest: i.SchemaNewest, StartedAt: formatTime(i.StartedAt), LastSeen: formatTime(i.LastSeen)}
 }
 
 // listInstances shows every process that has said lately that it runs.

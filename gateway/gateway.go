@@ -31,6 +31,8 @@ type Parts struct {
 	Losses    *order.Losses
 	Receipts  *Receipts // nil: none are given
 	Payments  *Payments // nil: orders need not be paid
+	// Barred says why this process must not touch the stores; nil, or a nil error: it may.
+	Barred func() error
 	// Admitted hears of each new order once it is in the line, with when its request began; nil: nobody. It must not block.
 	Admitted func(r *http.Request, sale string, t queue.Ticket, since time.Time)
 }
@@ -92,12 +94,19 @@ func (g *Gateway) routes() {
 	g.engine.GET("/openapi.json", g.openAPI)
 	g.engine.GET("/v1/sales", g.listSales)
 	g.engine.GET("/v1/sales/:sale", g.showSale)
-	g.engine.POST("/v1/sales/:sale/orders", g.placeOrder)
-	g.engine.GET("/v1/sales/:sale/orders/:id", g.showOrder)
-	g.engine.GET("/v1/sales/:sale/orders/:id/events", g.followOrder)
-	g.engine.DELETE("/v1/sales/:sale/orders/:id", g.cancelOrder)
-	g.engine.POST("/v1/sales/:sale/orders/:id/payment", g.payOrder)
-	g.engine.GET("/v1/orders", g.listOrders)
+	g.engine.POST("/v1/sales/:sale/orders", g.unbarred, g.placeOrder)
+	g.engine.GET("/v1/sales/:sale/orders/:id", g.unbarred, g.showOrder)
+	g.engine.GET("/v1/sales/:sale/orders/:id/events", g.unbarred, g.followOrder)
+	g.engine.DELETE("/v1/sales/:sale/orders/:id", g.unbarred, g.cancelOrder)
+	g.engine.POST("/v1/sales/:sale/orders/:id/payment", g.unbarred, g.payOrder)
+	g.engine.GET("/v1/orders", g.unbarred, g.listOrders)
+}
+
+// unbarred answers requests about orders while this process must not touch the stores: another gateway does.
+func (g *Gateway) unbarred(c *gin.Context) {
+	if g.Barred != nil && g.Barred() != nil {
+		WriteProblem(c, g.problemOf(queue.ErrNotReady))
+	}
 }
 
 // Handler answers the public listener.

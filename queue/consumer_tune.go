@@ -11,6 +11,7 @@ import (
 type tuning struct {
 	batch atomic.Int64
 	held  atomic.Pointer[held]
+	bar   func() error // why nothing may be drained; nil: nothing keeps it
 }
 
 // held says which lines nobody claims from.
@@ -28,9 +29,16 @@ func newTuning(cfg Config) *tuning {
 
 // holds reports whether a line is left alone.
 func (t *tuning) holds(sale string) bool {
+	if t.bar != nil && t.bar() != nil {
+		return true
+	}
 	h := t.held.Load()
 	return h.all || slices.Contains(h.sales, sale)
 }
+
+// Bar keeps the consumer from claiming while why returns an error. Call it
+// before Run.
+func (c *Consumer) Bar(why func() error) { c.tuning.bar = why }
 
 // SetBatch changes how many tickets a worker claims at once, from its next
 // claim on; 1 to MaxBatch.

@@ -28,6 +28,7 @@ const startLimit = 2 * time.Minute
 type Redis struct {
 	Client     redis.UniversalClient
 	Mode       string // what auto became; never ModeAuto
+	Where      string // its addresses, or the folder of a managed server
 	Version    string // the oldest among the servers checked; empty when embedded
 	Durability string // weakest among the servers checked: one of the Durability constants
 	Durable    bool   // an answered write survives the loss of the host: Durability is DurabilityAlways
@@ -52,7 +53,7 @@ func OpenRedis(ctx context.Context, cfg RedisConfig, log *slog.Logger) (*Redis, 
 	if err != nil {
 		return nil, err
 	}
-	r := &Redis{Mode: cfg.Mode}
+	r := &Redis{Mode: cfg.Mode, Where: where(cfg)}
 	opts, err := cfg.options()
 	if err != nil {
 		return nil, err
