@@ -33,11 +33,13 @@ type cluster struct {
 	client *http.Client
 	wg     sync.WaitGroup
 	stop   context.CancelFunc
+	lasts  context.Context // until stop
 }
 
 // system is what to run.
 type system struct {
 	tags   string         // of the binary
+	path   string         // of another build, instead of one with tags
 	layout layout         // which processes
 	arms   map[int]string // where a process is to die, by its place in the layout
 	env    []string       // for all of them
@@ -56,11 +58,14 @@ func startCluster(t testing.TB, s *stores, y system) *cluster {
 	t.Helper()
 	require.NoError(t, os.MkdirAll(y.logs, 0o755))
 	ctx, stop := context.WithCancel(context.Background())
-	c := &cluster{t: t, stores: s, logs: y.logs, stop: stop, client: &http.Client{
+	c := &cluster{t: t, stores: s, logs: y.logs, stop: stop, lasts: ctx, client: &http.Client{
 		Timeout:   4 * time.Second,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
 	}}
-	path := binary(t, y.tags)
+	path := y.path
+	if path == "" {
+		path = binary(t, y.tags)
+	}
 	for i := range y.layout {
 		c.add(path, i, y)
 	}
@@ -74,11 +79,7 @@ func (c *cluster) launch(ctx context.Context) {
 	t.Helper()
 	t.Cleanup(c.close)
 	for _, n := range c.nodes {
-		c.wg.Go(func() {
-			if err := n.supervise(ctx); err != nil {
-				t.Errorf("supervise %s: %v", n.name, err)
-			}
-		})
+		c.supervise(n)
 	}
 	c.awaitRunning()
 	for _, n := range c.nodes {
@@ -115,6 +116,15 @@ func (c *cluster) add(path string, i int, y system) {
 	c.nodes = append(c.nodes, &node{
 		name: name, binary: path, roles: roles, config: y.config, env: append(settings, y.env...), pause: restartPause, arm: y.arms[i],
 		logPath: filepath.Join(c.logs, name+".log"),
+	})
+}
+
+// supervise keeps a node running until the cluster is closed.
+func (c *cluster) supervise(n *node) {
+	c.wg.Go(func() {
+		if err := n.supervise(c.lasts); err != nil {
+			c.t.Errorf("supervise %s: %v", n.name, err)
+		}
 	})
 }
 

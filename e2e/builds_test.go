@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+//go:embed previous.txt
+var previousText string
+
+// beforeRanges is the last commit whose builds tell no schema range.
+const beforeRanges = "d3c6ac5"
+
+// previousCommit is the commit that previous.txt names.
+func previousCommit() (commit string) {
+	for line := range strings.Lines(previousText) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			commit = line
+		}
+	}
+	return commit
+}
+
+// buildOf returns a build of a commit of this repository.
+func buildOf(t *testing.T, commit string) string {
+	t.Helper()
+	if err := exec.CommandContext(t.Context(), "git", "-C", "..", "cat-file", "-e", commit+"^{commit}").Run(); err != nil {
+		t.Fatalf("commit %s is not in this repository's history (%v): upgrades are tested with a build of it. "+
+			"In a shallow clone run `git fetch --unshallow`; without git, this test cannot run", commit, err)
+	}
+	return buildOnce(t, "sluice-"+commit, func(dir, path string) *exec.Cmd {
+		source := filepath.Join(dir, "source-"+commit)
+		require.NoError(t, os.MkdirAll(source, 0o755))
+		archive := filepath.Join(dir, commit+".tar")
+		for _, step := range [][]string{{"git", "-C", "..", "archive", "--output", archive, commit}, {"tar", "-xf", archive, "-C", source}} {
+			out, err := exec.CommandContext(t.Context(), step[0], step[1:]...).CombinedOutput()
+			require.NoError(t, err, "%v: %s", step, out)
+		}
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-X main.version="+commit[:7], "-o", path, ".")
+		cmd.Dir = source
+		return cmd
+	})
+}
+
+// nextBuild returns this build with two migrations more: 9998 adds a table, 9999 takes one of its columns away.
+func nextBuild(t *testing.T) string {
+	t.Helper()
+	return buildOnce(t, "sluice-next", func(dir, path string) *exec.Cmd {
+		root, err := filepath.Abs("..")
+		require.NoError(t, err)
+		replaced := map[string]string{}
+		for name, text := range map[string]string{
+			"9998_more.sql": "-- +goose Up\nCREATE TABLE more (\n    id  BIGINT NOT NULL PRIMARY KEY,\n    old BIGINT NULL\n);\n",
+			"9999_less.sql": "-- +sluice contract\n-- +goose Up\nALTER TABLE more DROP COLUMN old;\n",
+		} {
+			file := filepath.Join(dir, name)
+			require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
+			for _, driver := range []string{"mysql", "postgres", "sqlite"} {
+				replaced[filepath.Join(root, "store", "migrations", driver, name)] = file
+			}
+		}
+		overlay, err := json.Marshal(map[string]any{"Replace": replaced})
+		require.NoError(t, err)
+		file := filepath.Join(dir, "overlay.json")
+		require.NoError(t, os.WriteFile(file, overlay, 0o600))
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-overlay", file, "-ldflags", "-X main.version=next", "-o", path, ".")
+		cmd.Dir = root
+		return cmd
+	})
+}
+
+// buildOnce runs the command that makes a binary, once a test process.
+func buildOnce(t *testing.T, name string, command func(dir, path string) *exec.Cmd) string {
+	t.Helper()
+	binary(t, "") // makes the folder
+	binaries.mu.Lock()
+	defer binaries.mu.Unlock()
+	if path, ok := binaries.built[name]; ok {
+		return path
+	}
+	path := filepath.Join(binaries.dir, name)
+	cmd := command(binaries.dir, path)
+	ctx, cancel := context.WithTimeout(t.Context(), buildPatience)
+	defer cancel()
+	bounded := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
+	bounded.Dir, bounded.Env = cmd.Dir, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	out, err := bounded.CombinedOutput()
+	require.NoError(t, err, "go build: %s", out)
+	binaries.built[name] = path
+	return path
+}
