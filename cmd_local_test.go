@@ -148,6 +148,14 @@ func TestMigrate(t *testing.T) {
 	require.Equal(t, pending, applied)
 	require.Equal(t, `{"applied":0}`+"\n", sluice(t, nil, "migrate", "up", "--json", dsn).out)
 
+	asked := []string{"migrate", "up", dsn, "--set", "redis.mode=single", "--set", "redis.addrs=127.0.0.1:1"}
+	require.Empty(t, sluice(t, nil, asked...).err, "there is nothing to do, so nobody has to be asked")
+	fresh := "--set=database.dsn=" + filepath.Join(t.TempDir(), "sluice.db")
+	got = sluice(t, nil, append(asked, fresh)...)
+	require.Equal(t, exitSuccess, got.code, got.err)
+	require.Contains(t, got.err, "redis cannot be asked which processes run, so builds that do not tell their schema range are not seen: redis (127.0.0.1:1): ")
+	require.Contains(t, sluice(t, nil, "migrate", "status", dsn).out, "versions are noted in sluice_schema\n")
+
 	got = sluice(t, nil, "migrate", "up", "--set", "database.driver=postgres", "--set", "database.dsn=postgres://u:hidden@127.0.0.1:1/d")
 	require.Equal(t, exitFailure, got.code)
 	require.NotContains(t, got.err, "hidden")
