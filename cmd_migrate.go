@@ -146,6 +146,7 @@ type migrationEntry struct {
 	Version   int64  `json:"version"`
 	Name      string `json:"name"`
 	Kind      string `json:"kind"` // expand or contract
+	Note      string `json:"note,omitempty"`
 	Pending   bool   `json:"pending"`
 	AppliedAt string `json:"applied_at,omitempty"`
 }
@@ -153,7 +154,7 @@ type migrationEntry struct {
 func entriesOf(migrations []store.Migration) []migrationEntry {
 	entries := make([]migrationEntry, len(migrations))
 	for i, m := range migrations {
-		entries[i] = migrationEntry{Version: m.Version, Name: m.Name, Kind: "expand", Pending: m.Pending}
+		entries[i] = migrationEntry{Version: m.Version, Name: m.Name, Kind: "expand", Note: m.Note, Pending: m.Pending}
 		if m.Contract {
 			entries[i].Kind = "contract"
 		}
@@ -182,6 +183,8 @@ func (s *schema) statusText(standing store.Standing, running []store.Process) st
 			shown = e.AppliedAt
 		} else if e.Kind == "contract" {
 			shown = "waits: contracts"
+		} else if e.Note != "" {
+			shown += ": " + e.Note
 		}
 		rows = append(rows, []string{strconv.FormatInt(e.Version, 10), e.Name, shown})
 	}

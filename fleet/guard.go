@@ -4,6 +4,7 @@ package fleet
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -24,6 +25,7 @@ type Parts struct {
 	Self      store.Process // its Schema is filled in
 	Where     string        // names the Redis to a reader: an address, or a folder
 	Migrate   bool          // whether this process changes the schema itself
+	Alone     bool          // no other process reaches this Redis: whom it names has ended
 	Adopt     bool          // take over a Redis that belongs to another installation
 	Log       *slog.Logger
 	Now       func() time.Time
@@ -146,14 +148,35 @@ func (g *Guard) foreign(owner, id string) error {
 // migrate brings the tables up to date or, where that is left to the operator, says what is missing.
 func (g *Guard) migrate(ctx context.Context) error {
 	if !g.Migrate {
-		return g.DB.Ready(ctx)
+		return g.ready(ctx)
 	}
-	done, err := g.DB.MigrateBeside(ctx, Roster(g.Instances))
+	done, err := g.DB.MigrateBeside(ctx, g.roster())
 	if err != nil {
 		return err
 	}
 	g.report(ctx, done)
 	return nil
+}
+
+// ready is migrate where an operator changes the schema.
+func (g *Guard) ready(ctx context.Context) error {
+	standing, err := g.DB.Look(ctx)
+	if err != nil {
+		return err
+	}
+	if len(standing.Waiting) > 0 {
+		g.Log.InfoContext(ctx, "contracting migrations wait: run `sluice migrate up` when older processes have ended",
+			"migrations", len(standing.Waiting), "first", standing.Waiting[0].Name)
+	}
+	return errors.Join(standing.Refuses(), standing.Lacks())
+}
+
+// roster lists the other processes that Redis knows of.
+func (g *Guard) roster() store.Roster {
+	if g.Alone {
+		return nil
+	}
+	return Roster(g.Instances)
 }
 
 func (g *Guard) report(ctx context.Context, done store.Migrated) {

@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"context"
 	"log/slog"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -138,6 +139,28 @@ func TestARunningProcessStopsWhenTheDatabaseLeavesItBehind(t *testing.T) {
 	}
 }
 
+// A database that was replaced under a running process is not its own, whatever its schema.
+func TestAnotherDatabaseUnderARunningProcess(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "sqlite", testkit.Redis(t).Client(), "sluice")
+	g := s.guard("a", nil)
+	require.NoError(t, g.Enter(t.Context()))
+	s.run(g)
+	require.NoError(t, s.db.Write.Exec("UPDATE installation SET id = 'another'").Error)
+	require.Eventually(t, func() bool { return g.Err() != nil }, patience, 10*time.Millisecond)
+	require.ErrorContains(t, g.Err(), `the database is not the one that this process started with`)
+}
+
+// In a Redis of the process's own, whoever is named has ended.
+func TestNobodyElseLivesInAPrivateRedis(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, "sqlite", testkit.Redis(t).Client(), "sluice")
+	until := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
+	require.NoError(t, s.rdb.HSet(t.Context(), "sluice:{instances}", "killed", "1 "+until+` {"version":"d3c6ac5"}`).Err())
+	require.ErrorContains(t, s.guard("a", nil).Enter(t.Context()), "Stop these first: killed")
+	require.NoError(t, s.guard("a", func(p *fleet.Parts) { p.Alone = true }).Enter(t.Context()))
+}
+
 // A process that stood still drains nothing before it has read the schema again.
 func TestAProcessThatStoodStillLooksFirst(t *testing.T) {
 	t.Parallel()
@@ -166,7 +189,9 @@ func TestABuildFromBeforeKeepsANewOneFromMigrating(t *testing.T) {
 	old := queue.NewInstances(s.rdb, "sluice", slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { old.Run(ctx, func() queue.Instance { return queue.Instance{ID: "host-1", Version: "d3c6ac5"} }) })
+	running.Go(func() {
+		old.Run(ctx, func() queue.Instance { return queue.Instance{ID: "host-1", Version: "d3c6ac5"} })
+	})
 	require.Eventually(t, func() bool { return s.rdb.HLen(t.Context(), "sluice:{instances}").Val() == 1 }, patience, time.Millisecond)
 	err := s.guard("a", nil).Enter(t.Context())
 	cancel()

@@ -48,7 +48,7 @@ func (g *Guard) look(ctx context.Context) error {
 	defer g.mu.Unlock()
 	next := *g.barred.Load()
 	if broken == nil {
-		g.standing, next.schema = standing, verdict(standing)
+		g.standing, next.schema = standing, g.verdict(standing)
 		g.looked.Store(&now)
 	}
 	if away == nil {
@@ -62,9 +62,10 @@ func (g *Guard) look(ctx context.Context) error {
 	return errors.Join(broken, away)
 }
 
-func verdict(s store.Standing) error {
-	if s.Table == "" {
-		return errors.New("the database holds no schema of Sluice any more: is it another database?")
+func (g *Guard) verdict(s store.Standing) error {
+	if s.ID != g.id {
+		return fmt.Errorf("the database is not the one that this process started with: it was installation %s and is %q. "+
+			"Look at database.dsn and where it leads, and restart this process", g.id, s.ID)
 	}
 	return s.Refuses()
 }
@@ -112,14 +113,17 @@ func (g *Guard) tidy(ctx context.Context) {
 	waiting := len(g.standing.Waiting)
 	g.mu.Unlock()
 	if waiting > 0 && g.Migrate {
-		done, err := g.DB.MigrateBeside(ctx, Roster(g.Instances))
+		done, err := g.DB.MigrateBeside(ctx, g.roster())
 		if err != nil && ctx.Err() == nil {
 			g.Log.WarnContext(ctx, "contracting migrations go on waiting", "error", err)
 		} else if len(done.Applied) > 0 {
 			g.report(ctx, done)
 		}
 	}
-	running, err := Roster(g.Instances)(ctx)
+	if g.Alone {
+		return
+	}
+	running, err := g.roster()(ctx)
 	if err != nil {
 		return // the heartbeat says so already
 	}

@@ -48,11 +48,14 @@ func (db *DB) Found(ctx context.Context, now time.Time) (string, error) {
 	return db.Installation(ctx)
 }
 
-// announced reads which versions builds have announced.
+// announced reads who the database belongs to and which versions builds have announced.
 func (db *DB) announced(ctx context.Context, s *Standing) error {
-	var row struct{ SchemaNewest, SchemaLeast int64 }
-	err := db.Read.WithContext(ctx).Raw("SELECT schema_newest, schema_least FROM " + installationTable).Scan(&row).Error
-	s.Newest, s.Least = row.SchemaNewest, row.SchemaLeast
+	var row struct {
+		ID                        string
+		SchemaNewest, SchemaLeast int64
+	}
+	err := db.Read.WithContext(ctx).Raw("SELECT id, schema_newest, schema_least FROM " + installationTable).Scan(&row).Error
+	s.ID, s.Newest, s.Least = row.ID, row.SchemaNewest, row.SchemaLeast
 	return err
 }
 

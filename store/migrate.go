@@ -24,6 +24,7 @@ type Migration struct {
 	Version   int64
 	Name      string
 	Contract  bool      // it takes away what builds that do not know it still use
+	Note      string    // what an operator should know before it is applied; most have none
 	AppliedAt time.Time // zero while pending
 	Pending   bool
 }
@@ -157,6 +158,9 @@ func (m *migrator) run(ctx context.Context) error {
 			}
 		} else if err := m.db.announce(ctx, one.Version, 0); err != nil {
 			return err
+		}
+		if one.Note != "" {
+			m.db.log.WarnContext(ctx, "a migration begins", "migration", one.Name, "note", one.Note)
 		}
 		_, err := m.provider.ApplyVersion(ctx, one.Version, true)
 		if errors.Is(err, goose.ErrAlreadyApplied) {

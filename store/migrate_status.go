@@ -46,7 +46,11 @@ func (db *DB) carried() ([]Migration, error) {
 		if err != nil {
 			return nil, err
 		}
-		migrations = append(migrations, Migration{Version: version, Name: strings.TrimSuffix(path.Base(name), ".sql"), Contract: contracts.Match(text)})
+		one := Migration{Version: version, Name: strings.TrimSuffix(path.Base(name), ".sql"), Contract: contracts.Match(text)}
+		if found := note.FindSubmatch(text); found != nil {
+			one.Note = string(found[1])
+		}
+		migrations = append(migrations, one)
 	}
 	return migrations, nil
 }

@@ -48,6 +48,7 @@ var (
 	columnLine  = regexp.MustCompile(`(?m)^    ([a-z]\w*)\s`)
 	dropColumn  = regexp.MustCompile(`DROP COLUMN (\w+)`)
 	renamed     = regexp.MustCompile(`(?m)^ALTER TABLE \w+ RENAME TO (\w+)`)
+	note        = regexp.MustCompile(`(?m)^-- \+sluice note (.+)$`)
 	contracts   = regexp.MustCompile(`(?m)^-- \+sluice contract\s*$`)
 )
 

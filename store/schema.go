@@ -25,6 +25,7 @@ type Process struct {
 
 // Standing is what a database says of its schema.
 type Standing struct {
+	ID       string      // of the installation; empty: none yet
 	Table    string      // where the applied versions stand; empty: nowhere yet
 	Version  int64       // the newest that is applied; 0: none
 	Range    Range       // of this build

@@ -1,5 +1,6 @@
 -- Never edit this file once it is released: add the next number instead.
 -- DDL commits by itself here, so each statement can be repeated after a crash half way.
+-- +sluice note writes the tables outbox and orders anew: it takes time and as much free disk again
 -- +goose NO TRANSACTION
 -- +goose Up
 

@@ -1,4 +1,5 @@
 -- Never edit this file once it is released: add the next number instead.
+-- +sluice note changes the key of the table outbox: it takes time and free disk for another index
 -- +goose Up
 
 -- id: the order in which news was queued and is told. next_at 0: due as soon as its turn comes. lease: the relay's token until

@@ -1,4 +1,5 @@
 -- Never edit this file once it is released: add the next number instead.
+-- +sluice note writes the table outbox anew: it takes time and as much free disk again
 -- +goose Up
 
 -- id: the order in which news was queued, is told and lies in the file. next_at 0: due as soon as its turn comes. lease: the relay's
