@@ -21,20 +21,21 @@ import (
 // refusedApp is the error with which a process does not start.
 func refusedApp(t *testing.T, cfg configs.Config) error {
 	t.Helper()
-	_, err := New(t.Context(), cfg, Options{Roles: AllRoles(), Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(), Now: time.Now,
-		Version: "test"})
+	_, err := New(t.Context(), cfg, Options{Roles: AllRoles(), Log: slog.New(slog.DiscardHandler),
+		Registry: prometheus.NewRegistry(), Now: time.Now, Version: "test"})
 	require.Error(t, err)
 	return err
 }
 
-// S6: the second installation on a Redis is refused; behind a prefix of its own it sells the same sale apart from the first,
-// and nothing of it lies outside of that prefix.
+// S6: the second installation on a Redis is refused; behind a prefix of its own it sells the same sale apart from the
+// first, and nothing of it lies outside of that prefix.
 func TestInstallationsOnOneRedisSellApart(t *testing.T) {
 	redis := testkit.Redis(t)
 	first := testConfig(t, "sqlite", redis.Addr())
 	one := startApp(t, first, AllRoles())
 	second := testConfig(t, "sqlite", redis.Addr())
-	require.ErrorContains(t, refusedApp(t, second), "redis ("+redis.Addr()+") and the database belong to different installations")
+	require.ErrorContains(t, refusedApp(t, second),
+		"redis ("+redis.Addr()+") and the database belong to different installations")
 
 	before := map[string]bool{}
 	for _, key := range redis.Client().Keys(t.Context(), "*").Val() {
@@ -46,7 +47,8 @@ func TestInstallationsOnOneRedisSellApart(t *testing.T) {
 	c := newCrowd(two.Addr(), "phone", 40, two.cfg.Auth, time.Now)
 	require.NoError(t, c.run(t.Context(), io.Discard))
 	require.Equal(t, map[string]int{"confirmed": 30, "sold_out": 10}, c.outcomes)
-	require.Eventually(t, func() bool { return redis.Client().XLen(t.Context(), "other:events").Val() == 30 }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return redis.Client().XLen(t.Context(), "other:events").Val() == 30 },
+		10*time.Second, 20*time.Millisecond)
 	for _, key := range redis.Client().Keys(t.Context(), "*").Val() {
 		require.True(t, before[key] || strings.HasPrefix(key, "other:"), key)
 	}
@@ -72,15 +74,15 @@ func TestAManagedRedisOfAnotherDatabaseIsRefused(t *testing.T) {
 	err := refusedApp(t, cfg)
 	require.ErrorContains(t, err, "redis ("+cfg.Redis.Dir+") and the database belong to different installations")
 	require.ErrorContains(t, err, "the database is no installation yet")
-	app, err = New(t.Context(), cfg, Options{Roles: AllRoles(), Log: slog.New(slog.DiscardHandler), Registry: prometheus.NewRegistry(),
-		Now: time.Now, Version: "test", AdoptRedis: true})
+	app, err = New(t.Context(), cfg, Options{Roles: AllRoles(), Log: slog.New(slog.DiscardHandler),
+		Registry: prometheus.NewRegistry(), Now: time.Now, Version: "test", AdoptRedis: true})
 	require.NoError(t, err)
 	require.NoError(t, app.Start(t.Context()))
 	require.NoError(t, stopApp(app))
 }
 
-// When the database wants processes that know more, this one answers 503, is not ready, drains nothing, and goes on when the
-// database lets it in again.
+// When the database wants processes that know more, this one answers 503, is not ready, drains nothing, and goes on
+// when the database lets it in again.
 func TestAProcessThatIsLeftBehindNeitherAdmitsNorDrains(t *testing.T) {
 	app := startApp(t, testConfig(t, "sqlite", testkit.Redis(t).Addr()), AllRoles())
 	openSale(t, inventory.NewSale{ID: "phone", Stock: 10}, app)
@@ -94,11 +96,15 @@ func TestAProcessThatIsLeftBehindNeitherAdmitsNorDrains(t *testing.T) {
 	}
 	order := "http://" + app.Addr() + "/v1/sales/phone/orders"
 	ready := "http://" + app.OpsAddr() + "/readyz?verbose"
-	require.Eventually(t, func() bool { code, _ := ask(http.MethodGet, ready); return code == http.StatusOK }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { code, _ := ask(http.MethodGet, ready); return code == http.StatusOK },
+		10*time.Second, 20*time.Millisecond)
 	require.Contains(t, scrape(t, app), "sluice_schema_version "+versionOf(app))
 
 	require.NoError(t, app.db.Write.Exec("UPDATE installation SET schema_least = 99").Error)
-	require.Eventually(t, func() bool { code, _ := ask(http.MethodGet, ready); return code == http.StatusServiceUnavailable }, 10*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		code, _ := ask(http.MethodGet, ready)
+		return code == http.StatusServiceUnavailable
+	}, 10*time.Second, 20*time.Millisecond)
 	_, text := ask(http.MethodGet, ready)
 	require.Contains(t, text, "[-]schema and installation: this build is too old for the database")
 	code, text := ask(http.MethodPost, order)
@@ -106,7 +112,8 @@ func TestAProcessThatIsLeftBehindNeitherAdmitsNorDrains(t *testing.T) {
 	require.Contains(t, text, `"code":"unavailable"`)
 	entry, ok := app.book.Get("phone")
 	require.True(t, ok)
-	admitted, err := app.lines.Of("phone").Admit(t.Context(), entry.Sale.Epoch, 1, []queue.Request{{ID: "by-another", User: "bob", Units: 1}})
+	admitted, err := app.lines.Of("phone").Admit(t.Context(), entry.Sale.Epoch, 1,
+		[]queue.Request{{ID: "by-another", User: "bob", Units: 1}})
 	require.NoError(t, err)
 	require.NoError(t, admitted[0].Err)
 	require.Never(t, func() bool {

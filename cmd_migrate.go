@@ -22,8 +22,8 @@ func newMigrateCommand(c *cli) *cobra.Command {
 	up := &cobra.Command{
 		Use:   "up",
 		Short: "Bring the database's tables up to date",
-		Long: "up applies what only adds at once, and what takes something away when no process runs that needs it. While a process\n" +
-			"runs whose build does not tell which schema it needs, nothing is applied. It asks the database and Redis who runs.",
+		Long: "up applies what only adds at once, and what takes something away when no process runs that needs it. " +
+			"While a\nprocess runs whose build does not tell which schema it needs, nothing is applied. It asks the database and Redis who runs.",
 		Example: "  sluice migrate up --config configs/production.yaml",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return c.withSchema(cmd.Context(), (*schema).up) },
@@ -37,7 +37,8 @@ func newMigrateCommand(c *cli) *cobra.Command {
 	}
 	c.jsonFlag(up)
 	c.jsonFlag(status)
-	return newGroup("migrate", "Create and change the database's tables", "  sluice migrate up\n  sluice migrate status", up, status)
+	return newGroup("migrate", "Create and change the database's tables",
+		"  sluice migrate up\n  sluice migrate status", up, status)
 }
 
 // schema is a database as an operator looks at its tables.
@@ -61,8 +62,8 @@ func (c *cli) withSchema(ctx context.Context, do func(*schema, context.Context) 
 	return errors.Join(do(s, ctx), db.Close())
 }
 
-// roster asks Redis who runs. A Redis that cannot be asked is noted and holds nothing up: processes that tell their range are
-// in the database as well.
+// roster asks Redis who runs. A Redis that cannot be asked is noted and holds nothing up: processes that tell their
+// range are in the database as well.
 func (s *schema) roster(ctx context.Context) (running []store.Process, err error) {
 	err = queue.Peek(ctx, s.redis, func(ctx context.Context, rdb redis.UniversalClient) error {
 		running, err = fleet.Roster(queue.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)))(ctx)
@@ -72,7 +73,8 @@ func (s *schema) roster(ctx context.Context) (running []store.Process, err error
 		return nil, nil
 	}
 	if err != nil {
-		s.note = "redis cannot be asked which processes run, so builds that do not tell their schema range are not seen: " + err.Error()
+		s.note = "redis cannot be asked which processes run, so builds that do not tell their schema range are not seen: " +
+			err.Error()
 	}
 	return running, nil
 }
@@ -95,7 +97,8 @@ func (s *schema) up(ctx context.Context) error {
 	}
 	text := fmt.Sprintf("applied %d migrations\n", len(done.Applied))
 	if len(done.Waiting) > 0 {
-		text += fmt.Sprintf("%d contracting migrations (%s) wait for %s\n", len(done.Waiting), strings.Join(namesOf(done.Waiting), ", "),
+		text += fmt.Sprintf("%d contracting migrations (%s) wait for %s\n", len(done.Waiting),
+			strings.Join(namesOf(done.Waiting), ", "),
 			store.Listed(done.For))
 	}
 	return s.print(text)
@@ -166,7 +169,8 @@ func entriesOf(migrations []store.Migration) []migrationEntry {
 }
 
 func (s *schema) statusBody(standing store.Standing, running []store.Process) map[string]any {
-	body := map[string]any{"driver": s.db.Driver, "table": standing.Table, "version": standing.Version, "least": standing.Least,
+	body := map[string]any{"driver": s.db.Driver, "table": standing.Table, "version": standing.Version,
+		"least": standing.Least,
 		"range": standing.Range, "migrations": entriesOf(standing.Complete), "waiting": namesOf(standing.Waiting),
 		"unknown": append([]int64{}, standing.Unknown...), "processes": orNone(running), "note": s.note}
 	if err := standing.Refuses(); err != nil {
@@ -183,13 +187,14 @@ func (s *schema) statusText(standing store.Standing, running []store.Process) st
 			shown = e.AppliedAt
 		} else if e.Kind == "contract" {
 			shown = "waits: contracts"
-		} else if e.Note != "" {
+		} else if e.Note != "" && standing.Table != "" {
 			shown += ": " + e.Note
 		}
 		rows = append(rows, []string{strconv.FormatInt(e.Version, 10), e.Name, shown})
 	}
 	text := table(rows...)
-	text += fmt.Sprintf("\nthis build works with schema versions %d to %d; the database is at %d and wants processes that know %d\n",
+	text += fmt.Sprintf("\nthis build works with schema versions %d to %d; the database is at %d and wants processes "+
+		"that know %d\n",
 		standing.Range.Oldest, standing.Range.Newest, standing.Version, standing.Least)
 	if standing.Table != "" {
 		text += "versions are noted in " + standing.Table + "\n"

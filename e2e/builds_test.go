@@ -40,11 +40,14 @@ func buildOf(t *testing.T, commit string) string {
 		source := filepath.Join(dir, "source-"+commit)
 		require.NoError(t, os.MkdirAll(source, 0o755))
 		archive := filepath.Join(dir, commit+".tar")
-		for _, step := range [][]string{{"git", "-C", "..", "archive", "--output", archive, commit}, {"tar", "-xf", archive, "-C", source}} {
+		for _, step := range [][]string{
+			{"git", "-C", "..", "archive", "--output", archive, commit}, {"tar", "-xf", archive, "-C", source},
+		} {
 			out, err := exec.CommandContext(t.Context(), step[0], step[1:]...).CombinedOutput()
 			require.NoError(t, err, "%v: %s", step, out)
 		}
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-X main.version="+commit[:7], "-o", path, ".")
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-X main.version="+commit[:7], "-o",
+			path, ".")
 		cmd.Dir = source
 		return cmd
 	})
@@ -58,7 +61,8 @@ func nextBuild(t *testing.T) string {
 		require.NoError(t, err)
 		replaced := map[string]string{}
 		for name, text := range map[string]string{
-			"9998_more.sql": "-- +goose Up\nCREATE TABLE more (\n    id  BIGINT NOT NULL PRIMARY KEY,\n    old BIGINT NULL\n);\n",
+			"9998_more.sql": "-- +goose Up\nCREATE TABLE more (\n    id  BIGINT NOT NULL PRIMARY KEY,\n    old BIGINT NULL\n" +
+				");\n",
 			"9999_less.sql": "-- +sluice contract\n-- +goose Up\nALTER TABLE more DROP COLUMN old;\n",
 		} {
 			file := filepath.Join(dir, name)
@@ -71,7 +75,8 @@ func nextBuild(t *testing.T) string {
 		require.NoError(t, err)
 		file := filepath.Join(dir, "overlay.json")
 		require.NoError(t, os.WriteFile(file, overlay, 0o600))
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-overlay", file, "-ldflags", "-X main.version=next", "-o", path, ".")
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-overlay", file, "-ldflags",
+			"-X main.version=next", "-o", path, ".")
 		cmd.Dir = root
 		return cmd
 	})

@@ -35,7 +35,8 @@ type steady struct {
 
 func startSteady(c *cluster, sale string, gateways ...*node) *steady {
 	ctx, stop := context.WithCancel(c.lasts)
-	s := &steady{cluster: c, sale: sale, stop: stop, gateways: gateways, accepted: map[string]bool{}, refused: map[string]int{}}
+	s := &steady{cluster: c, sale: sale, stop: stop, gateways: gateways, accepted: map[string]bool{},
+		refused: map[string]int{}}
 	s.running.Go(func() { s.send(ctx) })
 	return s
 }
@@ -123,7 +124,8 @@ func (s *steady) count() int {
 func (s *steady) more(t *testing.T, orders int) {
 	t.Helper()
 	before := s.count()
-	require.Eventually(t, func() bool { return s.count() >= before+orders }, startPatience, 5*time.Millisecond, "orders are taken")
+	require.Eventually(t, func() bool { return s.count() >= before+orders }, startPatience, 5*time.Millisecond,
+		"orders are taken")
 }
 
 // judge ends the rush and compares what shoppers were told with both stores. asked is a node that runs.
@@ -156,5 +158,6 @@ func (s *steady) judge(t *testing.T, asked *node) {
 	_, ops := asked.addresses()
 	sh := shell{t: t, path: asked.binary, env: []string{"PATH=/usr/bin:/bin", "SLUICE_AUTH__SECRET=" + secret}}
 	sh.ok("audit", "--ops", "http://"+ops)
-	t.Logf("%d orders offered at %d a second, %d accepted and confirmed, %d asked again", s.offered, steadyRate, len(s.accepted), s.retries)
+	t.Logf("%d orders offered at %d a second, %d accepted and confirmed, %d asked again", s.offered, steadyRate,
+		len(s.accepted), s.retries)
 }

@@ -44,7 +44,8 @@ func (r *rollout) join(build string, up bool) (gateway, worker *node) {
 	gateway, worker = r.nodes[from], r.nodes[from+1]
 	if up {
 		for _, n := range []*node{gateway, worker} {
-			require.Eventually(r.t, func() bool { return r.ready(n) }, startPatience, 20*time.Millisecond, "%s starts; log in %s", n.name, n.logPath)
+			require.Eventually(r.t, func() bool { return r.ready(n) }, startPatience, 20*time.Millisecond,
+				"%s starts; log in %s", n.name, n.logPath)
 		}
 	}
 	return gateway, worker
@@ -82,8 +83,8 @@ func TestUpgradeRollsForward(t *testing.T) {
 	r.sells.judge(t, gateway)
 }
 
-// And back: this version runs, the one before it starts beside it and takes over, or is refused in plain words where the schema
-// has left it behind.
+// And back: this version runs, the one before it starts beside it and takes over, or is refused in plain words where
+// the schema has left it behind.
 func TestUpgradeRollsBack(t *testing.T) {
 	previous, now := buildOf(t, previousCommit()), binary(t, "")
 	r := startRollout(t, "postgres", now)
@@ -105,7 +106,8 @@ func TestUpgradeRollsBack(t *testing.T) {
 	r.sells.judge(t, gateway)
 }
 
-// A build that takes something away waits for those that need it, does it by itself when they have gone, and they are refused.
+// A build that takes something away waits for those that need it, does it by itself when they have gone, and they are
+// refused.
 func TestUpgradeRollsContractionLast(t *testing.T) {
 	next, now := nextBuild(t), binary(t, "")
 	r := startRollout(t, "mysql", now)
@@ -120,7 +122,8 @@ func TestUpgradeRollsContractionLast(t *testing.T) {
 	require.Zero(t, r.applied(9999))
 	r.sells.through(gateway)
 	r.retire(old...)
-	require.Eventually(t, func() bool { return r.applied(9999) == 1 }, startPatience, 50*time.Millisecond, "applied once nobody needs the old form")
+	require.Eventually(t, func() bool { return r.applied(9999) == 1 }, startPatience, 50*time.Millisecond,
+		"applied once nobody needs the old form")
 	late, _ := r.join(now, false)
 	require.Eventually(t, func() bool {
 		return late.says("this build is too old for the database") && late.says("wants processes that know version 9999")
@@ -136,16 +139,20 @@ func (r *rollout) applied(version int) int {
 	return n
 }
 
-// A build from before ranges is alive: this one changes nothing and says whom to stop. Then it takes over what the old one left.
+// A build from before ranges is alive: this one changes nothing and says whom to stop. Then it takes over what the
+// old one left.
 func TestUpgradeRefusesBesideABuildThatTellsNoRange(t *testing.T) {
 	before, now := buildOf(t, beforeRanges), binary(t, "")
 	r := startRollout(t, "mysql", before)
 	old := r.nodes[:2:2]
 	r.sells.more(t, 200)
 	gateway, worker := r.join(now, false)
-	require.Eventually(t, func() bool { return gateway.says("Stop these first: ") && worker.says("Stop these first: ") }, startPatience,
+	require.Eventually(t, func() bool {
+		return gateway.says("Stop these first: ") && worker.says("Stop these first: ")
+	}, startPatience,
 		20*time.Millisecond, "log in %s", gateway.logPath)
-	n, err := r.stores.count(t.Context(), "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name IN ('sluice_schema', 'installation')")
+	n, err := r.stores.count(t.Context(), "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = "+
+		"DATABASE() AND table_name IN ('sluice_schema', 'installation')")
 	require.NoError(t, err)
 	require.Zero(t, n, "nothing was changed")
 	sh := shell{t: t, path: now, env: append([]string{"PATH=/usr/bin:/bin"}, gateway.env...)}
@@ -157,7 +164,8 @@ func TestUpgradeRefusesBesideABuildThatTellsNoRange(t *testing.T) {
 	r.retire(old...)
 	r.sells.through(gateway)
 	for _, n := range []*node{gateway, worker} {
-		require.Eventually(t, func() bool { return r.ready(n) }, startPatience, 20*time.Millisecond, "%s starts once they have gone", n.name)
+		require.Eventually(t, func() bool { return r.ready(n) }, startPatience, 20*time.Millisecond,
+			"%s starts once they have gone", n.name)
 	}
 	r.sells.more(t, 200)
 	r.sells.judge(t, gateway)

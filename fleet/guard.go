@@ -1,5 +1,5 @@
-// Package fleet keeps a process with its own: it works only on a database whose schema it knows, beside processes that know
-// it too, and on the Redis that belongs to that database.
+// Package fleet keeps a process with its own: it works only on a database whose schema it knows, beside processes
+// that know it too, and on the Redis that belongs to that database.
 package fleet
 
 import (
@@ -34,7 +34,7 @@ type Parts struct {
 const (
 	lookEvery  = 3 * time.Second        // how often the stores are looked at
 	lookAgain  = 500 * time.Millisecond // the same after a look that failed
-	lookStale  = 10 * time.Second       // older looks say nothing: less than the time after which a silent process counts as gone
+	lookStale  = 10 * time.Second       // older looks say nothing; shorter than the lapse of a silent process
 	tidyEvery  = 10 * time.Second       // how often waiting migrations are tried and older builds are looked for
 	leaveLimit = 2 * time.Second
 )
@@ -78,8 +78,8 @@ func NewGuard(parts Parts, reg prometheus.Registerer) *Guard {
 	return g
 }
 
-// Enter checks that both stores belong together, brings the schema up to date where this process may, and notes that the
-// process runs. After an error the process must not start; the error says what to do.
+// Enter checks that both stores belong together, brings the schema up to date where this process may, and notes that
+// the process runs. After an error the process must not start; the error says what to do.
 func (g *Guard) Enter(ctx context.Context) (err error) {
 	if g.Self.Schema, err = g.DB.Schema(); err != nil {
 		return err
@@ -106,8 +106,8 @@ func (g *Guard) Enter(ctx context.Context) (err error) {
 	return g.Err()
 }
 
-// known refuses a Redis of another installation before anything is written to the database. Redis is read first: who owns it
-// was in the database by then.
+// known refuses a Redis of another installation before anything is written to the database. Redis is read first: who
+// owns it was in the database by then.
 func (g *Guard) known(ctx context.Context) error {
 	owner, err := g.Owner.ID(ctx)
 	if err != nil || owner == "" || g.Adopt {
@@ -129,7 +129,8 @@ func (g *Guard) own(ctx context.Context) error {
 	if !g.Adopt {
 		return g.foreign(owner, g.id)
 	}
-	g.Log.WarnContext(ctx, "taking over a redis that belonged to another installation; start without --adopt-redis next time",
+	g.Log.WarnContext(ctx, "taking over a redis that belonged to another installation; start "+
+		"without --adopt-redis next time",
 		"prefix", g.Owner.Prefix(), "was", owner, "is", g.id)
 	return g.Owner.Take(ctx, g.id)
 }
@@ -140,9 +141,10 @@ func (g *Guard) foreign(owner, id string) error {
 	if id == "" {
 		mine = "no installation yet"
 	}
-	return fmt.Errorf("redis (%s) and the database belong to different installations: redis.prefix %q is installation %s, the database is %s. "+
-		"If they are two, give this one another redis.prefix or another Redis. If this database replaces one that was lost, start one "+
-		"process with --adopt-redis: what waits in that Redis is then this database's", g.Where, g.Owner.Prefix(), owner, mine)
+	return fmt.Errorf("redis (%s) and the database belong to different installations: redis.prefix %q is installation "+
+		"%s, the database is %s. If they are two, give this one another redis.prefix or another Redis. If this database "+
+		"replaces one that was lost, start one process with --adopt-redis: what waits in that Redis is then this database's",
+		g.Where, g.Owner.Prefix(), owner, mine)
 }
 
 // migrate brings the tables up to date or, where that is left to the operator, says what is missing.

@@ -42,9 +42,10 @@ func newSite(t *testing.T, driver string, rdb redis.UniversalClient, prefix stri
 }
 
 func (s *site) guard(name string, change func(*fleet.Parts)) *fleet.Guard {
-	parts := fleet.Parts{DB: s.db, Owner: queue.NewOwner(s.rdb, s.prefix), Self: store.Process{Name: name, Version: "v1"}, Where: "here:1",
-		Instances: queue.NewInstances(s.rdb, s.prefix, slog.New(slog.DiscardHandler)), Migrate: true, Log: slog.New(slog.DiscardHandler),
-		Now: func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }}
+	parts := fleet.Parts{DB: s.db, Owner: queue.NewOwner(s.rdb, s.prefix),
+		Self: store.Process{Name: name, Version: "v1"}, Where: "here:1", Migrate: true, Log: slog.New(slog.DiscardHandler),
+		Instances: queue.NewInstances(s.rdb, s.prefix, slog.New(slog.DiscardHandler)),
+		Now:       func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }}
 	if change != nil {
 		change(&parts)
 	}
@@ -72,7 +73,8 @@ func TestTwoInstallationsShareNoPrefix(t *testing.T) {
 
 	other := newSite(t, "sqlite", rdb, "sluice")
 	err := other.guard("c", nil).Enter(t.Context())
-	require.ErrorContains(t, err, `redis (here:1) and the database belong to different installations: redis.prefix "sluice" is installation `)
+	require.ErrorContains(t, err,
+		`redis (here:1) and the database belong to different installations: redis.prefix "sluice" is installation `)
 	require.ErrorContains(t, err, "give this one another redis.prefix")
 	require.ErrorContains(t, err, "--adopt-redis")
 	tables, err := other.db.Read.Migrator().GetTables()
@@ -103,7 +105,8 @@ func TestAnEmptiedRedisIsMarkedAgain(t *testing.T) {
 	require.Len(t, id, 36)
 	s.run(g)
 	require.NoError(t, rdb.FlushAll(t.Context()).Err())
-	require.Eventually(t, func() bool { return rdb.Get(t.Context(), "sluice:installation").Val() == id }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return rdb.Get(t.Context(), "sluice:installation").Val() == id }, patience,
+		10*time.Millisecond)
 	require.NoError(t, g.Err())
 
 	// Another data set under the running process.
@@ -192,7 +195,8 @@ func TestABuildFromBeforeKeepsANewOneFromMigrating(t *testing.T) {
 	running.Go(func() {
 		old.Run(ctx, func() queue.Instance { return queue.Instance{ID: "host-1", Version: "d3c6ac5"} })
 	})
-	require.Eventually(t, func() bool { return s.rdb.HLen(t.Context(), "sluice:{instances}").Val() == 1 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool { return s.rdb.HLen(t.Context(), "sluice:{instances}").Val() == 1 }, patience,
+		time.Millisecond)
 	err := s.guard("a", nil).Enter(t.Context())
 	cancel()
 	running.Wait()

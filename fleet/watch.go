@@ -95,8 +95,8 @@ func (g *Guard) Err() error {
 	return why.owner
 }
 
-// Stale returns Err, or an error when the database was last read too long ago: the process may have stood still, and others
-// may have taken it for gone and changed the schema.
+// Stale returns Err, or an error when the database was last read too long ago: the process may have stood still, and
+// others may have taken it for gone and changed the schema.
 func (g *Guard) Stale() error {
 	if err := g.Err(); err != nil {
 		return err
@@ -135,7 +135,8 @@ func (g *Guard) tidy(ctx context.Context) {
 	}
 	if listed := store.Listed(silent); listed != g.silent {
 		if g.silent = listed; listed != "" {
-			g.Log.WarnContext(ctx, "processes run whose build does not tell which schema it needs, and cannot be kept from harm: stop them",
+			g.Log.WarnContext(ctx, "processes run whose build does not tell which schema it needs, and cannot be kept from "+
+				"harm: stop them",
 				"processes", listed)
 		}
 	}
@@ -145,6 +146,7 @@ func (g *Guard) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
 	defer cancel()
 	if err := g.DB.Leave(ctx, g.Self.Name); err != nil {
-		g.Log.WarnContext(ctx, "that this process ends is not noted: contracting migrations wait some seconds longer", "error", err)
+		g.Log.WarnContext(ctx, "that this process ends is not noted: contracting migrations wait some seconds longer",
+			"error", err)
 	}
 }

@@ -60,7 +60,8 @@ type keys struct {
 // split over several slots without renaming what exists.
 const onlyShard = "0"
 
-// keyring remembers the keys of lines, which are made of many strings. Bounded: of very many sales it forgets all and begins again.
+// keyring remembers the keys of lines, which are made of many strings. Bounded: of very many sales it forgets all and
+// begins again.
 type keyring struct {
 	prefix string
 	mu     sync.RWMutex
@@ -96,7 +97,8 @@ func lineKeys(prefix, sale string) keys {
 	}
 }
 
-// stepsOf is a list: what happened to one order that did not go through at once. It ends by itself, and a rebuild leaves it alone.
+// stepsOf is a list: what happened to one order that did not go through at once. It ends by itself, and a rebuild
+// leaves it alone.
 func (k keys) stepsOf(order string) string { return k.steps + order }
 
 func (k keys) all() []string {

@@ -25,7 +25,8 @@ func (m *migrator) beside(ctx context.Context) error {
 	if len(silent) == 0 {
 		return nil
 	}
-	return &SchemaError{fmt.Sprintf("%d migrations are pending, and processes run whose build does not tell which schema it needs. "+
+	return &SchemaError{fmt.Sprintf("%d migrations are pending, and processes run whose build does not tell which "+
+		"schema it needs. "+
 		"Stop these first: %s", len(m.standing.Pending)+len(m.standing.Waiting), Listed(silent))}
 }
 
@@ -67,8 +68,8 @@ func (m *migrator) running(ctx context.Context) ([]Process, error) {
 	return all, nil
 }
 
-// contracts prepares a contracting migration, or says that it has to wait. A process that starts at this moment either reads
-// what is announced, and goes, or is seen by the second look, for it notes itself before it reads.
+// contracts prepares a contracting migration, or says that it has to wait. A process that starts at this moment
+// either reads what is announced, and goes, or is seen by the second look, for it notes itself before it reads.
 func (m *migrator) contracts(ctx context.Context, one Migration) (waits bool, err error) {
 	for range 2 {
 		users, err := m.usersOfOldForm(ctx, one)
@@ -127,14 +128,16 @@ func (db *DB) Processes(ctx context.Context) ([]Process, error) {
 		return nil, err
 	}
 	var rows []processRow
-	err = db.Read.WithContext(ctx).Where("seen_at > "+db.nowMS()+" - ?", processLapse.Milliseconds()).Order("name").Find(&rows).Error
+	err = db.Read.WithContext(ctx).Where("seen_at > "+db.nowMS()+" - ?",
+		processLapse.Milliseconds()).Order("name").Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read which processes run: %w", err)
 	}
 	running := make([]Process, len(rows))
 	for i, row := range rows {
-		running[i] = Process{Name: row.Name, Version: row.Version, Schema: Range{Oldest: row.SchemaOldest, Newest: row.SchemaNewest},
-			Seen: time.UnixMilli(row.SeenAt).UTC()}
+		running[i] = Process{Name: row.Name, Version: row.Version,
+			Schema: Range{Oldest: row.SchemaOldest, Newest: row.SchemaNewest},
+			Seen:   time.UnixMilli(row.SeenAt).UTC()}
 	}
 	return running, nil
 }
@@ -147,7 +150,8 @@ func (db *DB) Beat(ctx context.Context, p Process) error {
 	if again == "" {
 		again = " ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at"
 	}
-	err := db.Write.WithContext(ctx).Exec("INSERT INTO "+processesTable+" (name, version, schema_oldest, schema_newest, seen_at) VALUES (?, ?, ?, ?, "+
+	err := db.Write.WithContext(ctx).Exec("INSERT INTO "+processesTable+" (name, version, schema_oldest, "+
+		"schema_newest, seen_at) VALUES (?, ?, ?, ?, "+
 		db.nowMS()+")"+again, p.Name, p.Version, p.Schema.Oldest, p.Schema.Newest).Error
 	if err != nil {
 		return fmt.Errorf("note that process %s runs: %w", p.Name, err)
@@ -159,7 +163,8 @@ func (db *DB) Beat(ctx context.Context, p Process) error {
 func (db *DB) Leave(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
 	defer cancel()
-	err := db.Write.WithContext(ctx).Exec("DELETE FROM "+processesTable+" WHERE name = ? OR seen_at < "+db.nowMS()+" - ?", name,
+	err := db.Write.WithContext(ctx).Exec("DELETE FROM "+processesTable+" WHERE name = ? OR seen_at < "+db.nowMS()+" "+
+		"- ?", name,
 		processKept.Milliseconds()).Error
 	if err != nil {
 		return fmt.Errorf("note that process %s ends: %w", name, err)

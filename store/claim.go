@@ -12,8 +12,8 @@ import (
 // mostNamed bounds how many foreign tables a refusal names.
 const mostNamed = 10
 
-// own makes sure that the database is Sluice's before anything is written, and moves an older installation's versions over to
-// Sluice's own table. The caller holds the lock of migrations.
+// own makes sure that the database is Sluice's before anything is written, and moves an older installation's versions
+// over to Sluice's own table. The caller holds the lock of migrations.
 func (db *DB) own(ctx context.Context, pool *sql.DB) error {
 	found, err := db.tables(ctx)
 	if err != nil {
@@ -49,18 +49,21 @@ func (db *DB) own(ctx context.Context, pool *sql.DB) error {
 	if err := db.makeVersions(ctx, pool, movedVersions); err != nil {
 		return err
 	}
-	db.log.InfoContext(ctx, "the versions of the schema have moved to a table of Sluice's own", "from", gooseTable, "to", versionTable)
+	db.log.InfoContext(ctx, "the versions of the schema have moved to a table of Sluice's own", "from", gooseTable,
+		"to", versionTable)
 	return nil
 }
 
 // The first rows of the version table: goose wants version 0 there, an older installation brings its own.
 const (
 	firstVersion  = "INSERT INTO " + versionTable + " (version_id, is_applied) VALUES (0, TRUE)"
-	movedVersions = "INSERT INTO " + versionTable + " (version_id, is_applied, tstamp) SELECT version_id, is_applied, tstamp FROM " +
+	movedVersions = "INSERT INTO " + versionTable + " (version_id, is_applied, tstamp) SELECT version_id, is_applied, " +
+		"tstamp FROM " +
 		gooseTable + " ORDER BY id"
 )
 
-// refuseForeign keeps a first installation away from what belongs to others. half: an installation of ours was interrupted.
+// refuseForeign keeps a first installation away from what belongs to others. half: an installation of ours was
+// interrupted.
 func (db *DB) refuseForeign(found map[string][]string, half bool, why error) error {
 	names, err := db.foreign(found, half)
 	if err != nil || len(names) == 0 {
@@ -70,7 +73,8 @@ func (db *DB) refuseForeign(found map[string][]string, half bool, why error) err
 	if more := len(names) - mostNamed; more > 0 {
 		listed += fmt.Sprintf(" and %d more", more)
 	}
-	text := fmt.Sprintf("the database holds tables that are not Sluice's (%s): Sluice wants a database or schema of its own; create an empty "+
+	text := fmt.Sprintf("the database holds tables that are not Sluice's (%s): Sluice wants a database or schema of "+
+		"its own; create an empty "+
 		"one and name it in database.dsn. Nothing was changed", listed)
 	if why != nil {
 		text += " (" + why.Error() + ")"
@@ -90,15 +94,18 @@ func (db *DB) pendingCollide(ctx context.Context, found map[string][]string) err
 	}
 	for name, columns := range made {
 		if found[name] != nil && !holds(found[name], columns) {
-			return &SchemaError{fmt.Sprintf("the database holds a table %s that is not Sluice's, which wants the name: rename that table, or give "+
-				"Sluice a database or schema of its own (database.dsn). Nothing was changed; the schema is at version %d", name, s.Version)}
+			return &SchemaError{fmt.Sprintf("the database holds a table %s that is not Sluice's, which wants the name: "+
+				"rename that table, or give "+
+				"Sluice a database or schema of its own (database.dsn). Nothing was changed; the schema is at version "+
+				"%d", name, s.Version)}
 		}
 	}
 	return nil
 }
 
-// makeVersions makes the version table with its first rows: as a whole or, on MySQL, which commits the table by itself, as an
-// empty table that counts as none. SQLite has no lock for migrations: an index keeps two processes from applying one twice.
+// makeVersions makes the version table with its first rows: as a whole or, on MySQL, which commits the table by
+// itself, as an empty table that counts as none. SQLite has no lock for migrations: an index keeps two processes from
+// applying one twice.
 func (db *DB) makeVersions(ctx context.Context, pool *sql.DB, rows string) error {
 	table, err := database.NewStore(db.gooseDialect(), versionTable)
 	if err != nil {

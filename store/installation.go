@@ -28,7 +28,8 @@ func (db *DB) Installation(ctx context.Context) (string, error) {
 	return id, nil
 }
 
-// Found makes the database an installation under a random id, unless it is one, and returns its id. Safe to call at once.
+// Found makes the database an installation under a random id, unless it is one, and returns its id. Safe to call at
+// once.
 func (db *DB) Found(ctx context.Context, now time.Time) (string, error) {
 	call, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
 	defer cancel()
@@ -40,7 +41,8 @@ func (db *DB) Found(ctx context.Context, now time.Time) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	err = db.Write.WithContext(call).Exec(ignore+" INTO "+installationTable+" (only_one, id, schema_newest, schema_least, created_at) VALUES (1, ?, ?, 0, ?)"+end,
+	err = db.Write.WithContext(call).Exec(ignore+" INTO "+installationTable+" (only_one, id, schema_newest, "+
+		"schema_least, created_at) VALUES (1, ?, ?, 0, ?)"+end,
 		uuid.NewString(), known.Newest, now.UnixMilli()).Error
 	if err != nil {
 		return "", fmt.Errorf("note the id of the installation: %w", err)
@@ -54,19 +56,21 @@ func (db *DB) announced(ctx context.Context, s *Standing) error {
 		ID                        string
 		SchemaNewest, SchemaLeast int64
 	}
-	err := db.Read.WithContext(ctx).Raw("SELECT id, schema_newest, schema_least FROM " + installationTable).Scan(&row).Error
+	err := db.Read.WithContext(ctx).Raw("SELECT id, schema_newest, schema_least FROM " +
+		installationTable).Scan(&row).Error
 	s.ID, s.Newest, s.Least = row.ID, row.SchemaNewest, row.SchemaLeast
 	return err
 }
 
-// announce says that a version is about to be applied and, unless least is 0, that processes must know version least. It does
-// nothing on a database that is no installation yet: nobody reads it there.
+// announce says that a version is about to be applied and, unless least is 0, that processes must know version least.
+// It does nothing on a database that is no installation yet: nobody reads it there.
 func (db *DB) announce(ctx context.Context, newest, least int64) error {
 	found, err := db.tables(ctx)
 	if err != nil || found[installationTable] == nil {
 		return err
 	}
-	err = db.Write.WithContext(ctx).Exec("UPDATE "+installationTable+" SET schema_newest = CASE WHEN schema_newest < ? THEN ? ELSE schema_newest END, "+
+	err = db.Write.WithContext(ctx).Exec("UPDATE "+installationTable+" SET schema_newest = CASE WHEN schema_newest < "+
+		"? THEN ? ELSE schema_newest END, "+
 		"schema_least = CASE WHEN schema_least < ? THEN ? ELSE schema_least END", newest, newest, least, least).Error
 	if err != nil {
 		return fmt.Errorf("announce schema version %d: %w", newest, err)
@@ -76,7 +80,8 @@ func (db *DB) announce(ctx context.Context, newest, least int64) error {
 
 // retract lets processes in again that know version least, after a contracting migration was announced too soon.
 func (db *DB) retract(ctx context.Context, least int64) error {
-	err := db.Write.WithContext(ctx).Exec("UPDATE "+installationTable+" SET schema_least = ? WHERE schema_least > ?", least, least).Error
+	err := db.Write.WithContext(ctx).Exec("UPDATE "+installationTable+" SET schema_least = ? WHERE schema_least > ?",
+		least, least).Error
 	if err != nil {
 		return fmt.Errorf("retract an announced schema version: %w", err)
 	}

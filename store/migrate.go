@@ -16,7 +16,8 @@ import (
 //go:embed migrations/*/*.sql
 var migrationFiles embed.FS
 
-// migrateAttempts bounds how often a migration that lost a race against another process on the same SQLite file starts over.
+// migrateAttempts bounds how often a migration that lost a race against another process on the same SQLite file
+// starts over.
 const migrateAttempts = 12
 
 // Migration is one schema change this binary carries.
@@ -45,12 +46,12 @@ func (db *DB) Migrate(ctx context.Context) (int, error) {
 	return len(done.Applied), err
 }
 
-// MigrateBeside applies what is pending, in order, beside the processes that run. Contracting migrations wait while a process
-// runs that does not know them. Nothing is applied while one runs whose build tells no range, in a database that holds tables
-// of others, or in one that this build must not use: each is an error that says what to do.
+// MigrateBeside applies what is pending, in order, beside the processes that run. Contracting migrations wait while a
+// process runs that does not know them. Nothing is applied while one runs whose build tells no range, in a database
+// that holds tables of others, or in one that this build must not use: each is an error that says what to do.
 //
-// Several instances may call it at once: one works, the others wait for it (at most a minute) and find nothing left. It is
-// bounded only by ctx, for a change may take long.
+// Several instances may call it at once: one works, the others wait for it (at most a minute) and find nothing left.
+// It is bounded only by ctx, for a change may take long.
 func (db *DB) MigrateBeside(ctx context.Context, roster Roster) (Migrated, error) {
 	done, needed, err := db.nothingToDo(ctx, roster)
 	if err != nil || !needed {
@@ -72,7 +73,8 @@ func (db *DB) MigrateBeside(ctx context.Context, roster Roster) (Migrated, error
 	return done, fmt.Errorf("migrate %s database: %w", db.Driver, err)
 }
 
-// nothingToDo spares the common start the lock: everything is applied, or only contracting migrations are left that have to wait.
+// nothingToDo spares the common start the lock: everything is applied, or only contracting migrations are left that
+// have to wait.
 func (db *DB) nothingToDo(ctx context.Context, roster Roster) (_ Migrated, needed bool, err error) {
 	m := migrator{db: db, roster: roster}
 	if m.standing, err = db.Look(ctx); err != nil {
@@ -159,7 +161,7 @@ func (m *migrator) run(ctx context.Context) error {
 		} else if err := m.db.announce(ctx, one.Version, 0); err != nil {
 			return err
 		}
-		if one.Note != "" {
+		if one.Note != "" && m.standing.Table != "" { // in a new database there is nothing to be long about
 			m.db.log.WarnContext(ctx, "a migration begins", "migration", one.Name, "note", one.Note)
 		}
 		_, err := m.provider.ApplyVersion(ctx, one.Version, true)

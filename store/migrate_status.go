@@ -10,14 +10,15 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// MigrationStatus lists every migration this binary carries, oldest first. It changes nothing, not even on an empty database.
+// MigrationStatus lists every migration this binary carries, oldest first. It changes nothing, not even on an empty
+// database.
 func (db *DB) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	s, err := db.Look(ctx)
 	return s.Complete, err
 }
 
-// Ready fails while additive migrations are pending, when this build must not use the database, and when the database cannot
-// be asked.
+// Ready fails while additive migrations are pending, when this build must not use the database, and when the database
+// cannot be asked.
 func (db *DB) Ready(ctx context.Context) error {
 	s, err := db.Look(ctx)
 	if err != nil {
@@ -29,8 +30,8 @@ func (db *DB) Ready(ctx context.Context) error {
 	return s.Lacks()
 }
 
-// carried lists the migrations of this build, oldest first. One whose file has the line "-- +sluice contract" takes something
-// away that builds which do not know it still use; every other only adds.
+// carried lists the migrations of this build, oldest first. One whose file has the line "-- +sluice contract" takes
+// something away that builds which do not know it still use; every other only adds.
 func (db *DB) carried() ([]Migration, error) {
 	names, err := fs.Glob(db.files, path.Join("migrations", db.Driver, "*.sql"))
 	if err != nil {

@@ -20,15 +20,17 @@ const (
 	lastInGoose = 9
 )
 
-// tables returns the tables and views of the database's current schema, each with its columns. What belongs to an extension of
-// PostgreSQL does not count.
+// tables returns the tables and views of the database's current schema, each with its columns. What belongs to an
+// extension of PostgreSQL does not count.
 func (db *DB) tables(ctx context.Context) (map[string][]string, error) {
 	query := map[string]string{
-		MySQL: "SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE table_schema = DATABASE()",
-		Postgres: `SELECT c.relname AS name, COALESCE(a.attname, '') AS field FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-			LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+		MySQL: "SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE table_schema = " +
+			"DATABASE()",
+		Postgres: `SELECT c.relname AS name, COALESCE(a.attname, '') AS field FROM pg_class c
+			JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 			WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
-			AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`,
+			AND NOT EXISTS (SELECT 1 FROM pg_depend d
+				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`,
 		SQLite: `SELECT m.name AS name, p.name AS field FROM sqlite_master m JOIN pragma_table_info(m.name) p
 			WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite!_%' ESCAPE '!'`,
 	}[db.Driver]
@@ -66,7 +68,8 @@ func created(text string) map[string][]string {
 	return made
 }
 
-// ours are the tables that the migrations up to a version make. A column that any migration drops is no sign of anything.
+// ours are the tables that the migrations up to a version make. A column that any migration drops is no sign of
+// anything.
 func (db *DB) ours(upTo int64) (map[string][]string, error) {
 	known, err := db.carried()
 	if err != nil {
@@ -127,7 +130,8 @@ func (db *DB) notOurs(found map[string][]string, applied map[int64]time.Time) er
 	}
 	for version := range applied {
 		if !expected[version] {
-			return fmt.Errorf("%s holds version %d, builds of Sluice noted versions up to %d there, and this build knows versions up to %d: "+
+			return fmt.Errorf("%s holds version %d, builds of Sluice noted versions up to %d there, and this build knows "+
+				"versions up to %d: "+
 				"another program shares the table, or a build that is not known here wrote it",
 				gooseTable, version, lastInGoose, known[len(known)-1].Version)
 		}

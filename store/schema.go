@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Range is the schema versions that a build works with. A build needs version Oldest. It knows nothing of versions above
-// Newest, but works beside those that the database allows it. A zero Range is of a build that tells none.
+// Range is the schema versions that a build works with. A build needs version Oldest. It knows nothing of versions
+// above Newest, but works beside those that the database allows it. A zero Range is of a build that tells none.
 type Range struct {
 	Oldest int64 `json:"oldest"`
 	Newest int64 `json:"newest"`
@@ -45,11 +45,13 @@ func (e *SchemaError) Error() string { return e.text }
 // Refuses returns a SchemaError when this build must not use the database, else nil.
 func (s Standing) Refuses() error {
 	if s.Least > s.Range.Newest {
-		return &SchemaError{fmt.Sprintf("this build is too old for the database: it knows schema versions up to %d, the database wants "+
+		return &SchemaError{fmt.Sprintf("this build is too old for the database: it knows schema versions up to %d, the "+
+			"database wants "+
 			"processes that know version %d (it is at %d): run a newer build", s.Range.Newest, s.Least, s.Version)}
 	}
 	if len(s.Unknown) > 0 && s.Newest < slices.Max(s.Unknown) {
-		return &SchemaError{fmt.Sprintf("the database is newer than this build: it is at schema version %d, this build knows versions up to %d, "+
+		return &SchemaError{fmt.Sprintf("the database is newer than this build: it is at schema version %d, this build "+
+			"knows versions up to %d, "+
 			"and nothing in the database allows older builds beside it: run the build that made version %d",
 			slices.Max(s.Unknown), s.Range.Newest, slices.Max(s.Unknown))}
 	}
@@ -166,7 +168,8 @@ func (db *DB) versionsIn(ctx context.Context, table string) (map[int64]time.Time
 		VersionID int64
 		Tstamp    time.Time
 	}
-	err := db.Read.WithContext(ctx).Raw("SELECT version_id, tstamp FROM "+table+" WHERE is_applied = ?", true).Scan(&rows).Error
+	err := db.Read.WithContext(ctx).Raw("SELECT version_id, tstamp FROM "+table+" WHERE is_applied = ?",
+		true).Scan(&rows).Error
 	if err != nil {
 		return nil, err
 	}

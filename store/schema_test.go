@@ -30,8 +30,10 @@ func later(t *testing.T, db *store.DB) *store.DB {
 		files[name] = &fstest.MapFile{Data: text}
 	}
 	folder := path.Join("migrations", db.Driver)
-	files[folder+"/0098_more.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE more (\n    id BIGINT NOT NULL PRIMARY KEY,\n    old BIGINT NULL\n);\n")}
-	files[folder+"/0099_less.sql"] = &fstest.MapFile{Data: []byte("-- +sluice contract\n-- +goose Up\nALTER TABLE more DROP COLUMN old;\n")}
+	files[folder+"/0098_more.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE more (\n    id BIGINT " +
+		"NOT NULL PRIMARY KEY,\n    old BIGINT NULL\n);\n")}
+	files[folder+"/0099_less.sql"] = &fstest.MapFile{Data: []byte("-- +sluice contract\n-- +goose Up\nALTER TABLE " +
+		"more DROP COLUMN old;\n")}
 	return db.Carrying(files)
 }
 
@@ -90,7 +92,8 @@ func TestContractingWaitsForOlderProcesses(t *testing.T) {
 			require.NoError(t, err)
 			var refused *store.SchemaError
 			require.ErrorAs(t, s.Refuses(), &refused)
-			require.Contains(t, refused.Error(), fmt.Sprintf("this build is too old for the database: it knows schema versions up to %d, the database wants processes that know version 99", s.Range.Newest))
+			require.Contains(t, refused.Error(), fmt.Sprintf("this build is too old for the database: it knows schema "+
+				"versions up to %d, the database wants processes that know version 99", s.Range.Newest))
 			_, err = older.Migrate(t.Context())
 			require.ErrorAs(t, err, &refused)
 			require.ErrorAs(t, older.Ready(t.Context()), &refused)
@@ -151,7 +154,8 @@ func TestForeignTablesAreRefused(t *testing.T) {
 		t.Run(d.Driver, func(t *testing.T) {
 			for name, statements := range map[string][]string{
 				"orders": {theirs},
-				"goose_db_version": {theirs, "CREATE TABLE goose_db_version (id BIGINT NOT NULL PRIMARY KEY, version_id BIGINT NOT NULL, is_applied BOOLEAN NOT NULL, tstamp TIMESTAMP NULL)",
+				"goose_db_version": {theirs, "CREATE TABLE goose_db_version (id BIGINT NOT NULL PRIMARY KEY, version_id BIGINT " +
+					"NOT NULL, is_applied BOOLEAN NOT NULL, tstamp TIMESTAMP NULL)",
 					"INSERT INTO goose_db_version VALUES (1, 0, TRUE, NULL), (2, 1, TRUE, NULL), (3, 2, TRUE, NULL)"},
 				"customers": {"CREATE VIEW customers AS SELECT 1 AS id"},
 			} {
