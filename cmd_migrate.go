@@ -23,7 +23,8 @@ func newMigrateCommand(c *cli) *cobra.Command {
 		Use:   "up",
 		Short: "Bring the database's tables up to date",
 		Long: "up applies what only adds at once, and what takes something away when no process runs that needs it. " +
-			"While a\nprocess runs whose build does not tell which schema it needs, nothing is applied. It asks the database and Redis who runs.",
+			"While a\nprocess runs whose build does not tell which schema it needs, nothing is applied.\nIt asks the database " +
+			"and Redis who runs.",
 		Example: "  sluice migrate up --config configs/production.yaml",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return c.withSchema(cmd.Context(), (*schema).up) },

@@ -27,7 +27,8 @@ func (db *DB) tables(ctx context.Context) (map[string][]string, error) {
 		MySQL: "SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE table_schema = " +
 			"DATABASE()",
 		Postgres: `SELECT c.relname AS name, COALESCE(a.attname, '') AS field FROM pg_class c
-			JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+			JOIN pg_namespace n ON n.oid = c.relnamespace
+			LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 			WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
 			AND NOT EXISTS (SELECT 1 FROM pg_depend d
 				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`,
