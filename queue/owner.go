@@ -40,7 +40,8 @@ func (o *Owner) Claim(ctx context.Context, id string) (string, error) {
 	if err != nil || owner != "" {
 		return owner, err
 	}
-	if err := o.rdb.SetNX(ctx, o.ownerKey, id, 0).Err(); err != nil {
+	err = o.rdb.SetArgs(ctx, o.ownerKey, id, redis.SetArgs{Mode: "NX"}).Err()
+	if err != nil && !errors.Is(err, redis.Nil) { // nil: another was first
 		return "", fmt.Errorf("note that this installation owns %s: %w", o.ownerKey, err)
 	}
 	return o.ID(ctx)
