@@ -97,6 +97,14 @@ func confirm(tx *gorm.DB, takings []Taking) (map[string]int64, error) {
 	return changes, nil
 }
 
+// Changes returns the number of the newest change of a sale's stock.
+func Changes(tx *gorm.DB, sale string) (newest int64, err error) {
+	if err := tx.Table("stock").Where("sale_id = ?", sale).Select("changes").Scan(&newest).Error; err != nil {
+		return 0, fmt.Errorf("read the changes of %s: %w", sale, err)
+	}
+	return newest, nil
+}
+
 // Return gives units back to a sale's ledger inside the caller's transaction.
 func Return(tx *gorm.DB, sale string, units int64) error {
 	done := tx.Exec("UPDATE stock SET available = available + ?, changes = changes + 1 WHERE sale_id = ?", units, sale)

@@ -19,6 +19,7 @@ type batchResult struct {
 	closed      []queue.Ticket // cancelled tickets recorded by it
 	conflicting []queue.Ticket // users who hold another order
 	units       int64          // of the inserted
+	earlier     bool           // some have a row of an earlier delivery, which may not have told the line of its change
 }
 
 // split takes out tickets that are orders already by the line's own word: a
@@ -67,6 +68,7 @@ func classify(sale string, tickets []queue.Ticket, stored map[string]Row, tag st
 			result.outcomes = append(result.outcomes, queue.Outcome{ID: t.ID, Op: queue.OpFail, Reason: ReasonLimit})
 			continue
 		case row.BatchID != tag:
+			result.earlier = true
 		case t.State == queue.Queued:
 			result.inserted = append(result.inserted, t)
 			result.units += int64(t.Units)
@@ -102,7 +104,8 @@ func known(t queue.Ticket, row Row) queue.Outcome {
 // and is what two parts of a transaction found out.
 func (r batchResult) and(other batchResult) batchResult {
 	return batchResult{sale: r.sale, outcomes: append(r.outcomes, other.outcomes...), inserted: append(r.inserted, other.inserted...),
-		closed: append(r.closed, other.closed...), conflicting: append(r.conflicting, other.conflicting...), units: r.units + other.units}
+		closed: append(r.closed, other.closed...), conflicting: append(r.conflicting, other.conflicting...), units: r.units + other.units,
+		earlier: r.earlier || other.earlier}
 }
 
 // confirmed is the news of the orders made.

@@ -150,11 +150,14 @@ func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket)
 		if err != nil {
 			return err
 		}
-		if result.units > 0 {
+		switch {
+		case result.units > 0:
 			change, err = inventory.Take(tx, inventory.Taking{Sale: c.sale.ID, Epoch: c.epoch, Units: result.units, Known: c.ledger})
-			if err != nil {
-				return err
-			}
+		case result.earlier:
+			change, err = inventory.Changes(tx, c.sale.ID)
+		}
+		if err != nil {
+			return err
 		}
 		outcomes = result.outcomes
 		killpoint.Pass("tx.before-commit")

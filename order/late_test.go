@@ -192,7 +192,7 @@ func (h *afterRevive) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
 		if c, ok := cmd.(*redis.Cmd); ok && h.do != nil {
-			if reply, ok := c.Val().([]any); ok && len(reply) == 3 && reply[0] == "A" {
+			if reply, ok := c.Val().([]any); ok && len(reply) == 4 && reply[0] == "A" {
 				do := h.do
 				h.do = nil
 				do()

@@ -103,7 +103,7 @@ func TestPartyBecomesOrders(t *testing.T) {
 				}
 				row := rows[ticket.ID]
 				tags[row.BatchID] = true
-				require.Equal(w.t, queue.Outcome{ID: ticket.ID, Op: queue.OpConfirm, At: answers[i][n].At, Pay: answers[i][n].Pay}, answers[i][n])
+				require.Equal(w.t, queue.Outcome{ID: ticket.ID, Op: queue.OpConfirm, At: answers[i][n].At, Pay: answers[i][n].Pay, Ledger: answers[i][n].Ledger}, answers[i][n])
 				require.Equal(w.t, row.ConfirmedAt, answers[i][n].At.UnixMilli())
 				require.Equal(w.t, row.PayBy, answers[i][n].Pay.UnixMilli())
 				require.Positive(w.t, row.PayBy)

@@ -12,7 +12,7 @@ import (
 func (l *Line) Lose(ctx context.Context, epoch int64, t Ticket) (lost Ticket, made bool, err error) {
 	k := l.keys
 	reply, err := l.durably(ctx, l.scripts.lose, []string{k.meta, k.wait, k.orders},
-		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, wakeChannel, l.sale, k.seen.newest())
+		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, l.wakeChannel, l.sale, k.seen.newest())
 	if err != nil {
 		return Ticket{}, false, err
 	}
