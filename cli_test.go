@@ -169,7 +169,7 @@ func TestJSONFlags(t *testing.T) {
 	look(root)
 	require.ElementsMatch(t, []string{"demo", "serve", // they run until they are stopped
 		"loadtest targets", "order export", // they have formats of their own
-		"dead drop", "dead requeue", "topic delete", "topic dead drop", "topic dead retry", "topic message cancel", // nothing is left to show
+		"topic delete", "topic dead drop", "topic dead retry", "topic message cancel", // nothing is left to show
 	}, without)
 }
 

@@ -253,6 +253,7 @@ type apiError struct {
 	Detail    string               `json:"detail"`
 	RequestID string               `json:"request_id"`
 	Errors    []gateway.FieldError `json:"errors"`
+	Body      []byte               `json:"-"` // the whole answer
 }
 
 func (e apiError) Error() string {
@@ -271,7 +272,7 @@ func (e apiError) Error() string {
 }
 
 func (o *opsClient) refusal(resp *http.Response, text []byte) error {
-	var problem apiError
+	problem := apiError{Body: text}
 	if err := json.Unmarshal(text, &problem); err != nil || problem.Code == "" {
 		return o.at(fmt.Errorf("answered %s: is it the operations listener? set --ops", printable(resp.Status)))
 	}

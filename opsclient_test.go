@@ -44,7 +44,7 @@ func TestNobodyListens(t *testing.T) {
 	addr := ln.Addr().String()
 	require.NoError(t, ln.Close())
 
-	got := sluice(t, []string{secretEnv, "SLUICE_OPS__ADDR=" + addr}, "audit")
+	got := sluice(t, []string{secretEnv, "SLUICE_OPS__ADDR=" + addr}, "queue", "list")
 	require.Equal(t, exitFailure, got.code)
 	require.Equal(t, "sluice: operations listener http://"+addr+": connection refused: is sluice running? set --ops\n", got.err)
 	require.Empty(t, got.out)

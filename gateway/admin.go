@@ -302,6 +302,10 @@ func (o *Ops) audit(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
+	if result.Verdict == inventory.VerdictUnknown && result.Away != nil {
+		o.refuseWith(c, result.Away, result)
+		return
+	}
 	c.JSON(http.StatusOK, result)
 }
 
@@ -324,14 +328,17 @@ func (o *Ops) read(c *gin.Context, into any) bool {
 }
 
 // refuse answers with the problem for err. Operators see what went wrong.
-func (o *Ops) refuse(c *gin.Context, err error) {
+func (o *Ops) refuse(c *gin.Context, err error) { o.refuseWith(c, err, nil) }
+
+// refuseWith is refuse with further members in the body.
+func (o *Ops) refuseWith(c *gin.Context, err error, with any) {
 	code := codeOf(err)
 	detail := detailOf(code, err)
 	if code == CodeUnavailable || code == CodeNotFound { // it names what is missing
 		detail = err.Error()
 	}
 	p := NewProblem(code, detail)
-	p.RetryAfter = time.Second
+	p.RetryAfter, p.With = time.Second, with
 	var invalid inventory.InvalidError
 	if errors.As(err, &invalid) {
 		p.Errors = fieldErrors(invalid)

@@ -220,7 +220,9 @@ func TestAuditAnswersWhateverIsAway(t *testing.T) {
 	unknown := func(path string, sales int) {
 		t.Helper()
 		g := s.admin(http.MethodGet, path, "")
-		require.Equal(t, http.StatusOK, g.status, g.raw)
+		require.Equal(t, http.StatusServiceUnavailable, g.status, g.raw)
+		require.Equal(t, string(CodeUnavailable), g.text("code"))
+		require.Positive(t, g.retryAfter())
 		require.Equal(t, "unknown", g.text("verdict"))
 		require.Contains(t, g.raw, `"clean":null`)
 		require.Contains(t, g.raw, `"problems":["`)

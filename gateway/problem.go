@@ -117,6 +117,8 @@ type Problem struct {
 	OrderID   string       `json:"order_id,omitempty"`
 	StartsAt  string       `json:"starts_at,omitempty"` // RFC 3339, UTC
 
+	With any `json:"-"` // further members of the body (RFC 9457, section 3.2): a struct, or nil
+
 	RetryAfter time.Duration `json:"-"` // rounded up to whole seconds, at least one; ignored by codes that must not have it
 	TokenSent  bool          `json:"-"` // 401: the client sent a token, so the challenge says invalid_token
 	BusyURL    string        `json:"-"` // queue_full: where a browser goes instead
@@ -167,7 +169,19 @@ func WriteProblem(c *gin.Context, p Problem) {
 	if err != nil { // every field is a string, a number or a list of strings
 		body = []byte(`{"status":` + strconv.Itoa(p.Status) + `}`)
 	}
+	if p.With != nil {
+		body = joinMembers(body, p.With)
+	}
 	c.Data(p.Status, "application/problem+json", body)
+}
+
+// joinMembers adds the members of a struct to those of a body.
+func joinMembers(body []byte, with any) []byte {
+	more, err := json.Marshal(with)
+	if err != nil || len(more) <= len("{}") {
+		return body
+	}
+	return append(append(body[:len(body)-1], ','), more[1:]...)
 }
 
 func setProblemHeaders(h http.Header, p Problem) {

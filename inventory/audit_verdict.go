@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/queue"
+	"sluice/store"
 )
 
 // Verdict is what an audit has found out.
@@ -26,6 +27,7 @@ type Audit struct {
 	Clean    *bool       `json:"clean"`              // nil: unknown
 	Problems []string    `json:"problems,omitempty"` // why the sales could not be listed
 	Sales    []SaleAudit `json:"sales"`
+	Away     error       `json:"-"` // why a store could not be asked; nil when each answered
 }
 
 // Of returns the ids of the sales with this verdict.
@@ -53,11 +55,13 @@ func (a *Auditor) Run(ctx context.Context, id string) (Audit, error) {
 	result := Audit{Sales: make([]SaleAudit, 0, len(ids))}
 	if err != nil {
 		result.Problems = []string{err.Error()}
+		result.away(err)
 	}
 	var failing time.Duration
 	for _, one := range ids {
 		began := a.now()
-		r, reasons := a.look(ctx, one, failing < auditPatience)
+		r, reasons, err := a.look(ctx, one, failing < auditPatience)
+		result.away(err)
 		if r.Verdict == "" {
 			r = a.ledgerAlone(ctx, one, reasons)
 			failing += a.now().Sub(began)
@@ -89,23 +93,30 @@ func (a *Auditor) listed(ctx context.Context, id string) ([]string, error) {
 	return ids, nil
 }
 
-// look compares the stores for one sale. Without a verdict, the reasons say why they could not be compared.
-func (a *Auditor) look(ctx context.Context, id string, patient bool) (r SaleAudit, reasons []string) {
-	if !patient {
-		return r, []string{fmt.Sprintf("not compared: looks at other sales have failed for %s", auditPatience)}
+// away remembers the first error that says that a store cannot be asked, or refuses.
+func (a *Audit) away(err error) {
+	if a.Away == nil && (queue.Unavailable(err) || store.Unavailable(err)) {
+		a.Away = err
 	}
-	r, err := a.sale(ctx, id, true)
+}
+
+// look compares the stores for one sale. Without a verdict, the reasons say why they could not be compared.
+func (a *Auditor) look(ctx context.Context, id string, patient bool) (r SaleAudit, reasons []string, err error) {
+	if !patient {
+		return r, []string{fmt.Sprintf("not compared: looks at other sales have failed for %s", auditPatience)}, nil
+	}
+	r, err = a.sale(ctx, id, true)
 	switch {
 	case err != nil:
-		return r, []string{err.Error()}
+		return r, []string{err.Error()}, err
 	case !r.Compared:
-		return r, r.Problems
+		return r, r.Problems, nil
 	}
 	r.Verdict = VerdictDifferent
 	if r.Clean {
 		r.Verdict = VerdictClean
 	}
-	return r, nil
+	return r, nil, nil
 }
 
 // ledgerAlone looks at what the database alone shows of a sale whose stores could not be compared, for these reasons.
