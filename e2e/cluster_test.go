@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -139,33 +140,48 @@ const startPatience = 60 * time.Second
 // awaitRunning returns when every process runs and has its lines in order.
 func (c *cluster) awaitRunning() {
 	c.t.Helper()
-	require.Eventually(c.t, func() bool {
+	ctx, cancel := context.WithTimeout(context.Background(), startPatience)
+	defer cancel()
+	for {
+		var wanting []string
 		for _, n := range c.nodes {
-			if !c.ready(n) {
-				return false
+			if why := c.unready(n); why != "" {
+				wanting = append(wanting, n.name+": "+why)
 			}
 		}
-		return true
-	}, startPatience, 20*time.Millisecond, "not every process became ready; logs in %s", c.logs)
+		if len(wanting) == 0 {
+			return
+		}
+		if pause(ctx, 20*time.Millisecond) != nil {
+			require.FailNow(c.t, "not every process became ready", "logs in %s\n%s", c.logs, strings.Join(wanting, "\n"))
+		}
+	}
 }
 
-func (c *cluster) ready(n *node) bool {
+func (c *cluster) ready(n *node) bool { return c.unready(n) == "" }
+
+// unready says why a process is not ready, "" when it is.
+func (c *cluster) unready(n *node) string {
 	_, ops := n.addresses()
 	if ops == "" {
-		return false
+		return "it does not run"
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ops+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+ops+"/readyz?verbose", nil)
 	if err != nil {
-		return false
+		return err.Error()
 	}
 	response, err := c.client.Do(request)
 	if err != nil {
-		return false
+		return err.Error()
 	}
 	defer response.Body.Close()
-	return response.StatusCode == http.StatusOK
+	if response.StatusCode == http.StatusOK {
+		return ""
+	}
+	text, _ := io.ReadAll(io.LimitReader(response.Body, 4096))
+	return string(text)
 }
 
 // gateways are the nodes that shoppers can reach.

@@ -52,3 +52,9 @@ func (c *Consumer) PartySize() int { return c.partySize() }
 func (c *Consumer) Finish(ctx context.Context, line *Line, parts []Batch) {
 	c.finish(ctx, ctx, line, parts)
 }
+
+// PauseFor begins a pause as a worker does that meets a fault in a line.
+func (c *Consumer) PauseFor(reason, sale string, err error) { c.pauses.begin(reason, sale, err) }
+
+// Sweep asks some lines once.
+func (c *Consumer) Sweep(ctx context.Context, sales []string) error { return c.sweepLines(ctx, sales) }

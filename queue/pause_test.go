@@ -215,3 +215,19 @@ func TestAPanicForEveryTicketBuriesNobody(t *testing.T) {
 	confirmedAll(b, order)
 	require.Zero(t, b.view().Dead)
 }
+
+// Another process has done the work that failed here: nothing will ever show this one that the store is well again.
+func TestAPauseEndsWithTheWork(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
+	b.enqueue(1)
+	consumer, _, _ := b.watched(quick(), &worker{})
+	consumer.PauseFor(queue.PausedByDatabase, b.Sale(), errors.New("connection refused"))
+	require.NoError(t, consumer.Sweep(b.ctx, []string{b.Sale()}))
+	_, still := consumer.Paused()
+	require.True(t, still, "a ticket waits that may fail again")
+	b.settle(b.claim("elsewhere", 1), queue.OpConfirm)
+	require.NoError(t, consumer.Sweep(b.ctx, []string{b.Sale()}))
+	_, still = consumer.Paused()
+	require.False(t, still)
+}

@@ -35,3 +35,10 @@ func (t *turns) leave(sale string) (refused bool) {
 	delete(t.refused, sale)
 	return refused
 }
+
+// idle reports that no worker of this process is in a line.
+func (t *turns) idle(sale string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.running[sale] == 0
+}
