@@ -230,4 +230,5 @@ func TestAPauseEndsWithTheWork(t *testing.T) {
 	require.NoError(t, consumer.Sweep(b.ctx, []string{b.Sale()}))
 	_, still = consumer.Paused()
 	require.False(t, still)
+	b.run(consumer)() // which ends its pool
 }
