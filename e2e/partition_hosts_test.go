@@ -22,7 +22,7 @@ func startParted(t *testing.T, network *testkit.Network, durability string) *par
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	p := &parted{network: network, cluster: &cluster{
-		t: t, logs: keptLogs(t, "partitions-"+durability), stop: stop, stores: &stores{},
+		t: t, logs: keptLogs(t, "partitions-"+durability), stop: stop, lasts: ctx, stores: &stores{},
 		client: &http.Client{Timeout: 4 * time.Second,
 			Transport: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}},
 	}}
