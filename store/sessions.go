@@ -68,6 +68,8 @@ func mysqlSpent(number uint16) bool {
 	switch number {
 	case 1044, 1045, 1142, 1143, 1227, 1370, 1698, 3118, 4151: // rights are read when a session begins
 		return true
+	case 1969, 3024: // the limit of a statement's time is read then, too
+		return true
 	case 1820, 1862: // the password must be changed, or has expired
 		return true
 	case 1290, 1792, 1836, 1598, 1665, 1785: // read-only; a format of the binary log that this session began with
