@@ -47,7 +47,8 @@ func newSmallCluster(t *testing.T) *smallCluster {
 	require.Eventually(t, func() bool { return c.clients[2].ClusterReplicate(ctx, first).Err() == nil }, 30*time.Second, 50*time.Millisecond)
 	c.await("cluster_state:ok")
 	require.Eventually(t, func() bool {
-		return strings.Contains(c.clients[2].Info(ctx, "replication").Val(), "master_link_status:up") && c.clients[1].ClusterSlots(ctx).Val() != nil &&
+		return strings.Contains(c.clients[2].Info(ctx, "replication").Val(), "master_link_status:up") &&
+			c.clients[1].ClusterShards(ctx).Val() != nil &&
 			strings.Count(fmt.Sprint(c.clients[1].ClusterNodes(ctx).Val()), "slave") == 1
 	}, 30*time.Second, 50*time.Millisecond)
 	return c

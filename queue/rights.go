@@ -116,8 +116,8 @@ func (e *RightsError) note(call []any, err error) {
 		return
 	}
 	switch text := err.Error(); {
-	case !unknown && strings.Contains(text, "channel"):
-		if channel := fmt.Sprint(call[1]); !slices.Contains(e.Channels, channel) {
+	case !unknown && len(call) > 1 && strings.Contains(text, "channel"):
+		if channel := fmt.Sprint(call[1]); !slices.Contains(e.Channels, channel) { // #nosec G602 -- checked above
 			e.Channels = append(e.Channels, channel)
 		}
 	case !unknown && strings.Contains(text, " key"):
