@@ -33,16 +33,20 @@ func (era) TableName() string { return "eras" }
 // What other processes were answered they add themselves, see learn.
 func (k *Keeper) beginEra(ctx context.Context, line *queue.Line, ledger ledgerState, left queue.Survey, e era) (era, error) {
 	e.BeganAt = k.now().UnixMilli()
-	e.Seq = max(left.Head.Seq, ledger.seq, line.SeenBefore(e.Epoch))
+	e.Seq = max(left.Head.Seq, ledger.seq)
 	for _, t := range left.Tickets {
 		e.Seq = max(e.Seq, t.Seq)
 	}
-	e.Base = e.Seq
 	err := k.db.Tx(ctx, func(tx *gorm.DB) error {
 		var before era
 		if err := tx.Where("sale_id = ? AND epoch < ?", e.SaleID, e.Epoch).Order("epoch DESC").Limit(1).Find(&before).Error; err != nil {
 			return err
 		}
+		// What was seen before that loading is its loss, which learn adds to it: sequences after its base were given anew.
+		if seen, under := line.SeenBefore(e.Epoch); under >= before.Epoch {
+			e.Seq = max(e.Seq, seen)
+		}
+		e.Base = e.Seq
 		if before.Epoch == 0 { // of an installation that kept no eras yet
 			before.Base = e.Seq
 		}
@@ -97,10 +101,10 @@ func countKnown(tx *gorm.DB, ids []string, base int64) (known int64, err error) 
 	return known, nil
 }
 
-// learn adds to the loss of the newest era what this process was answered and whoever loaded the line did not know: the newest tickets
-// may have gone with Redis, and only those who admitted them have seen them.
+// learn adds to the loss of the era that followed what this process was answered and whoever loaded the line did not know: the newest
+// tickets may have gone with Redis, and only those who admitted them have seen them.
 func (k *Keeper) learn(ctx context.Context, sale string, epoch int64) error {
-	seen := k.lines.Of(sale).SeenBefore(epoch)
+	seen, under := k.lines.Of(sale).SeenBefore(epoch)
 	k.learnt.mu.Lock()
 	done := k.learnt.epochs[sale] >= epoch
 	k.learnt.mu.Unlock()
@@ -109,7 +113,12 @@ func (k *Keeper) learn(ctx context.Context, sale string, epoch int64) error {
 	}
 	if seen > 0 {
 		err := k.db.Tx(ctx, func(tx *gorm.DB) error {
-			return tx.Exec("UPDATE eras SET lost = lost + (? - seq), seq = ? WHERE sale_id = ? AND epoch = ? AND seq < ?", seen, seen, sale, epoch, seen).Error
+			var next int64
+			err := tx.Table("eras").Where("sale_id = ? AND epoch > ? AND epoch <= ?", sale, under, epoch).Select("COALESCE(MIN(epoch), 0)").Scan(&next).Error
+			if err != nil {
+				return err
+			}
+			return tx.Exec("UPDATE eras SET lost = lost + (? - seq), seq = ? WHERE sale_id = ? AND epoch = ? AND seq < ?", seen, seen, sale, next, seen).Error
 		})
 		if err != nil {
 			return fmt.Errorf("add to the losses of %s: %w", sale, err)

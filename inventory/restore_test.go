@@ -268,6 +268,36 @@ func TestEveryProcessAddsWhatItWasAnswered(t *testing.T) {
 	require.EqualValues(t, 5, w.clean().Lost)
 }
 
+// What was lost is counted once, however often the line is loaded afterwards, and by whom.
+func TestALossIsCountedOnce(t *testing.T) {
+	for name, loader := range map[string]string{"by who has seen it": "gateway", "by another": "keeper"} {
+		t.Run(name, func(t *testing.T) {
+			w := onSQLite(t)
+			w.open(20, 1)
+			w.admitMany(2)
+			lines := queue.NewLines(dial(t, w.addr), queue.DefaultPrefix)
+			gateway := inventory.NewKeeper(w.db, lines, defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
+			sale, _ := w.get()
+			for _, user := range []string{"ann", "bob", "cat"} {
+				a, err := lines.Of(theSale).Admit(w.ctx, sale.Epoch, 100, []queue.Request{{ID: "o-" + user, User: user, Units: 1, Fingerprint: "f"}})
+				require.NoError(t, err)
+				require.NoError(t, a[0].Err)
+			}
+			require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
+			w.keep()
+			require.NoError(t, gateway.Keep(w.ctx))
+			require.EqualValues(t, 5, w.clean().Lost)
+			w.admit("dan", 1) // under a sequence that was lost
+			by := map[string]*inventory.Keeper{"gateway": gateway, "keeper": w.keeper}[loader]
+			for range 2 {
+				require.NoError(t, by.Rebuild(w.ctx, theSale))
+				require.NoError(t, errors.Join(w.keeper.Keep(w.ctx), gateway.Keep(w.ctx)))
+				require.EqualValues(t, 5, w.clean().Lost)
+			}
+		})
+	}
+}
+
 // Two servers that both hold a verified line, after a partition: the one with the older loading leaves the sale alone for a while.
 func TestTwoServersDoNotTakeALineFromEachOther(t *testing.T) {
 	w := onSQLite(t)

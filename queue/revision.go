@@ -19,7 +19,8 @@ type seen struct {
 	mu       sync.Mutex
 	revision int64
 	sequence int64 // of the newest ticket under the revision's epoch
-	earlier  int64 // of the newest ticket under any epoch before it
+	earlier  int64 // of the newest ticket under the epoch that was seen before it
+	left     int64 // that epoch
 }
 
 // saw records what a reply said; sequence is 0 where it said none.
@@ -28,11 +29,15 @@ func (s *seen) saw(revision, sequence int64) {
 	defer s.mu.Unlock()
 	switch epoch := revision >> epochBits; {
 	case epoch > s.revision>>epochBits:
-		s.earlier = max(s.earlier, s.sequence)
+		if s.sequence > 0 {
+			s.earlier, s.left = s.sequence, s.revision>>epochBits
+		}
 		s.sequence = sequence
 	case epoch == s.revision>>epochBits:
 		s.sequence = max(s.sequence, sequence)
-	default:
+	case epoch > s.left && sequence > 0:
+		s.earlier, s.left = sequence, epoch
+	case epoch == s.left:
 		s.earlier = max(s.earlier, sequence)
 	}
 	s.revision = max(s.revision, revision)
@@ -44,15 +49,16 @@ func (s *seen) newest() int64 {
 	return s.revision
 }
 
-// SeenBefore returns the highest sequence of a ticket that this process has seen in the line under an earlier epoch, 0 when none.
-func (l *Line) SeenBefore(epoch int64) int64 {
+// SeenBefore returns the highest sequence of a ticket that this process has seen in the line under the last epoch before this one
+// of which it has seen any, and that epoch; 0 when none.
+func (l *Line) SeenBefore(epoch int64) (sequence, under int64) {
 	s := l.keys.seen
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.revision>>epochBits < epoch {
-		return max(s.earlier, s.sequence)
+	if now := s.revision >> epochBits; now < epoch && s.sequence > 0 {
+		return s.sequence, now
 	}
-	return s.earlier
+	return s.earlier, s.left
 }
 
 // change runs a script that answers with a number and, where it changed the line, its new revision.
