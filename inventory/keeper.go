@@ -191,7 +191,8 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal) error {
 	switch {
 	case expired && !view.Exists:
 		return nil
-	case expired && view.Epoch == s.Epoch && view.Verified && !view.InFlight() && (view.Dead == 0 || s.Finished(now.Add(-keepDead))):
+	// What the ledger has lost stands in the line alone: wanting has it put back first.
+	case expired && view.Epoch == s.Epoch && view.Verified && !s.behind(view) && !view.InFlight() && (view.Dead == 0 || s.Finished(now.Add(-keepDead))):
 		return k.drop(ctx, line, s.Finished(now.Add(-keepDead)))
 	}
 	cause, err := k.wanting(ctx, s, view)

@@ -100,6 +100,27 @@ func TestADatabaseThatLostCommitsGetsThemBack(t *testing.T) {
 	})
 }
 
+// Also after its sale is over a line that knows more than the database is not dropped before it has been put back: a dump is
+// restored when the trouble is over.
+func TestAFinishedLineGivesBackWhatTheDatabaseLost(t *testing.T) {
+	w := onSQLite(t)
+	w.restorer()
+	w.open(3, 1)
+	before := w.copyLedger()
+	told := w.admitMany(3)
+	w.work(3)
+	w.lose(before)
+	w.exec("UPDATE sales SET ends_at = ? WHERE id = ?", time.Now().Add(-inventory.KeepLine-time.Minute).UnixMilli(), theSale)
+	w.keep()
+	got := w.statuses()
+	for _, t := range told {
+		require.Equal(w.t, order.Confirmed, got[t.ID])
+	}
+	w.keep()
+	require.False(t, w.view().Exists, "then it goes")
+	w.clean()
+}
+
 // A worker that comes late writes as failed what the database lost and the line knows as confirmed. It was told: it stays an order.
 func TestALateWorkerFailsNoConfirmedOrder(t *testing.T) {
 	eachDatabase(t, func(w *world) {
