@@ -203,7 +203,9 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal) error {
 	case cause != "":
 		return k.rebuildOf(ctx, s.ID, finding{epoch: s.Epoch, line: view.Epoch, cause: cause})
 	case view.Version < s.Version:
-		return line.Configure(ctx, s.settings(s.Total, k.capOf(s.Sale)))
+		settings := s.settings(s.Total, k.capOf(s.Sale))
+		settings.Ledger = s.Changes
+		return line.Configure(ctx, settings)
 	case !k.capFits(s.Sale, view.Cap):
 		return recapped(line.Recap(ctx, view.Epoch, k.capOf(s.Sale)))
 	}

@@ -27,10 +27,19 @@ func Take(tx *gorm.DB, t Taking) (change int64, err error) {
 		return 0, fmt.Errorf("take %d units of %s from the ledger: %w", t.Units, t.Sale, done.Error)
 	}
 	if done.RowsAffected != 1 {
-		return 0, fmt.Errorf("take %d units of %s: %w", t.Units, t.Sale, ErrShort)
+		return 0, whyShort(tx, t)
 	}
 	changes, err := confirm(tx, []Taking{t})
 	return changes[t.Sale], err
+}
+
+// whyShort is why a sale has fewer units than are to be taken: they went to others, unless those of another loading, or of a database
+// that lacks the commits which added them, were asked for.
+func whyShort(tx *gorm.DB, t Taking) error {
+	if _, err := confirm(tx, []Taking{{Sale: t.Sale, Epoch: t.Epoch, Known: t.Known - 1}}); err != nil {
+		return err
+	}
+	return fmt.Errorf("take %d units of %s: %w", t.Units, t.Sale, ErrShort)
 }
 
 // TakeEach is Take for several different sales: all of it is taken, or, with the caller's rollback, nothing. It returns the

@@ -121,6 +121,43 @@ func TestAFinishedLineGivesBackWhatTheDatabaseLost(t *testing.T) {
 	w.clean()
 }
 
+// Nobody reads "sold out" because the database has lost units that were added: a worker finds out that they are lost, whether
+// something was sold since or not.
+func TestUnitsThatTheDatabaseLostAreNotSoldOut(t *testing.T) {
+	for name, soldSince := range map[string]int{"sold since": 1, "not sold since": 0} {
+		t.Run(name, func(t *testing.T) {
+			eachDatabase(t, func(w *world) { w.loseAddedUnits(soldSince) })
+		})
+	}
+}
+
+func (w *world) loseAddedUnits(soldSince int) {
+	w.restorer()
+	w.open(2, 1)
+	w.admitMany(2)
+	w.work(2)
+	before := w.copyLedger()
+	sale, _ := w.get()
+	_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 4, Actor: "ann", Reason: "found a box"})
+	require.NoError(w.t, err)
+	w.keep()
+	late := w.admitMany(4)
+	w.work(soldSince)
+	w.lose(before)
+	w.exec("UPDATE sales SET version = ? WHERE id = ?", sale.Version, theSale)
+
+	b := w.claim(4)
+	_, err = w.fulfiller.Handle(w.ctx, b)
+	require.ErrorIs(w.t, err, inventory.ErrBehind)
+	w.keep()
+	w.work(4)
+	got := w.statuses()
+	for _, t := range late {
+		require.Equal(w.t, order.Confirmed, got[t.ID])
+	}
+	w.clean()
+}
+
 // A worker that comes late writes as failed what the database lost and the line knows as confirmed. It was told: it stays an order.
 func TestALateWorkerFailsNoConfirmedOrder(t *testing.T) {
 	eachDatabase(t, func(w *world) {

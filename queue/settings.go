@@ -17,6 +17,7 @@ type Settings struct {
 	Cap      int
 	Limit    int   // units one user may hold
 	Total    int64 // units of the sale, sold ones included
+	Ledger   int64 // newest change of the ledger when they were read; 0: not known
 }
 
 func (s Settings) args() []any {
@@ -27,7 +28,7 @@ func (s Settings) args() []any {
 // stock by its difference. Returns ErrNotReady when the line is missing, is of
 // another epoch, or is being rebuilt.
 func (l *Line) Configure(ctx context.Context, s Settings) error {
-	return l.ready(l.change(ctx, l.scripts.configure, []string{l.keys.meta, l.keys.stock}, append(s.args(), l.stockChannel, l.sale)...))
+	return l.ready(l.change(ctx, l.scripts.configure, []string{l.keys.meta, l.keys.stock}, append(s.args(), l.stockChannel, l.sale, s.Ledger)...))
 }
 
 // Recap changes the line's cap. Returns ErrNotReady when the line is missing,
