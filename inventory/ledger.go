@@ -36,7 +36,7 @@ func Take(tx *gorm.DB, t Taking) (change int64, err error) {
 // whyShort is why a sale has fewer units than are to be taken: they went to others, unless those of another loading, or of a database
 // that lacks the commits which added them, were asked for.
 func whyShort(tx *gorm.DB, t Taking) error {
-	if _, err := confirm(tx, []Taking{{Sale: t.Sale, Epoch: t.Epoch, Known: t.Known - 1}}); err != nil {
+	if _, err := Standing(tx, t); err != nil {
 		return err
 	}
 	return fmt.Errorf("take %d units of %s: %w", t.Units, t.Sale, ErrShort)
@@ -104,6 +104,13 @@ func confirm(tx *gorm.DB, takings []Taking) (map[string]int64, error) {
 		}
 	}
 	return changes, nil
+}
+
+// Standing is Take for who takes nothing, but is about to believe what the ledger says: it returns the number of the newest change.
+func Standing(tx *gorm.DB, t Taking) (newest int64, err error) {
+	t.Known-- // nothing was changed here
+	changes, err := confirm(tx, []Taking{t})
+	return changes[t.Sale], err
 }
 
 // Changes returns the number of the newest change of a sale's stock.

@@ -158,6 +158,29 @@ func (w *world) loseAddedUnits(soldSince int) {
 	w.clean()
 }
 
+// Nobody reads that they hold another order because the database has lost its end.
+func TestAnEndThatTheDatabaseLostTakesNobodysPlace(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.restorer()
+		w.open(3, 1)
+		first := w.admit("ann", 1)
+		w.work(1)
+		before := w.copyLedger()
+		require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, first.ID, "ann"))
+		second := w.admit("ann", 1)
+		w.lose(before)
+
+		b := w.claim(1)
+		_, err := w.fulfiller.Handle(w.ctx, b)
+		require.ErrorIs(w.t, err, inventory.ErrBehind)
+		w.keep()
+		w.work(1)
+		got := w.statuses()
+		require.Equal(w.t, []string{order.Cancelled, order.Confirmed}, []string{got[first.ID], got[second.ID]})
+		w.clean()
+	})
+}
+
 // A worker that comes late writes as failed what the database lost and the line knows as confirmed. It was told: it stays an order.
 func TestALateWorkerFailsNoConfirmedOrder(t *testing.T) {
 	eachDatabase(t, func(w *world) {

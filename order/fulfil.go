@@ -153,6 +153,8 @@ func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket)
 		switch {
 		case result.units > 0:
 			change, err = inventory.Take(tx, inventory.Taking{Sale: c.sale.ID, Epoch: c.epoch, Units: result.units, Known: c.ledger})
+		case len(result.conflicting) > 0:
+			change, err = inventory.Standing(tx, inventory.Taking{Sale: c.sale.ID, Epoch: c.epoch, Known: c.ledger})
 		case result.earlier:
 			change, err = inventory.Changes(tx, c.sale.ID)
 		}
