@@ -181,6 +181,34 @@ func TestAnEndThatTheDatabaseLostTakesNobodysPlace(t *testing.T) {
 	})
 }
 
+// An order that a rebuild has shown as confirmed while its ticket is still listed, and a dead letter, are known to the line too.
+func TestListedOrdersAndDeadLettersAreGivenBack(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.restorer()
+		w.open(4, 1)
+		before := w.copyLedger()
+		listed, dead := w.admit("ann", 1), w.admit("bob", 1)
+		b := w.claim(1)
+		_, err := w.fulfiller.Handle(w.ctx, b)
+		require.NoError(w.t, err)
+		b = w.claim(1)
+		require.Equal(w.t, dead.ID, b.Tickets[0].ID)
+		outcomes, err := w.fulfiller.Bury(w.ctx, b, "given up")
+		require.NoError(w.t, err)
+		require.NoError(w.t, w.line.Settle(w.ctx, b, outcomes))
+		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		w.lose(before)
+		w.keep()
+		got := w.statuses()
+		require.Equal(w.t, []string{order.Confirmed, order.Failed}, []string{got[listed.ID], got[dead.ID]})
+		letters, err := w.line.DeadLetters(w.ctx, 0, 10)
+		require.NoError(w.t, err)
+		require.Len(w.t, letters, 1)
+		w.work(1)
+		require.EqualValues(w.t, 1, w.clean().Live)
+	})
+}
+
 // A worker that comes late writes as failed what the database lost and the line knows as confirmed. It was told: it stays an order.
 func TestALateWorkerFailsNoConfirmedOrder(t *testing.T) {
 	eachDatabase(t, func(w *world) {

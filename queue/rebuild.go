@@ -35,7 +35,7 @@ func (l *Line) Begin(ctx context.Context, epoch int64) (bool, error) {
 type Survey struct {
 	Tickets []Ticket // still to be worked on, and ended ones still to be recorded in the database
 	Head    Head
-	told    []string // id and record, in turn, of what has left the line: orders, and those that ended
+	told    []string // id and record, in turn, of orders, listed ones included, and of what ended and has left the line
 	stale   []string // ids whose records are not needed any more once the line is restored
 }
 
@@ -48,8 +48,8 @@ type Head struct {
 	Total                             int64
 }
 
-// Told calls with each order that has left the line, as its owner was told of it, until the callback says false. Of orders that exist
-// a line knows all; of those that ended, the newest 10,000.
+// Told calls with each order that exists or has ended, as its owner was told of it, until the callback says false. Of orders that exist
+// a line knows all; of those that ended, the newest 10,000 and the dead letters.
 func (s Survey) Told(yield func(Ticket) bool) {
 	for i := 0; i+1 < len(s.told); i += 2 {
 		if t, err := parseTicket(s.told[i], s.told[i+1]); err == nil && !yield(t) {
@@ -88,8 +88,12 @@ func (l *Line) Survey(ctx context.Context, epoch int64) (Survey, error) {
 			t, err := parseTicket(page[i], page[i+1])
 			switch {
 			case dead[page[i]]:
+				s.told = append(s.told, page[i], page[i+1])
 			case err == nil && listed[t.ID]:
 				s.Tickets = append(s.Tickets, t)
+				if t.State.sold() { // by an earlier rebuild: its worker has not taken it off the list yet
+					s.told = append(s.told, page[i], page[i+1])
+				}
 			case err == nil && !t.State.sold() && !done[t.ID]:
 				listed[t.ID] = true // HSCAN may show an entry twice
 				stranded = append(stranded, t.ID)
