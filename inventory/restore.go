@@ -75,7 +75,7 @@ func (k *Keeper) lacking(ctx context.Context, id string, left queue.Survey, behi
 	for t := range left.Told {
 		known, live := states[t.ID]
 		sold := t.State == queue.Confirmed || t.State == queue.Paid
-		if sold && !live || behind && live && known != t.State || behind && !sold && !live {
+		if sold && !live || behind && live && known != t.State || behind && (!sold && !live || t.Refund) {
 			missing[t.ID] = t
 		}
 	}

@@ -209,6 +209,37 @@ func TestListedOrdersAndDeadLettersAreGivenBack(t *testing.T) {
 	})
 }
 
+// That a payment must go back is not forgotten with the payment.
+func TestARefundThatTheDatabaseLostIsStillDue(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.restorer()
+		w.open(4, 1)
+		cancelled, kept := w.admit("ann", 1), w.admit("bob", 1)
+		w.work(1)
+		before := w.copyLedger()
+		w.work(1)
+		require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, cancelled.ID, "ann"))
+		for _, id := range []string{cancelled.ID, kept.ID} {
+			w.exec("UPDATE orders SET refund = ? WHERE id = ?", order.RefundAmount, id)
+			require.NoError(w.t, w.line.Refund(w.ctx, id))
+		}
+		w.lose(before)
+		w.keep()
+		for id, why := range map[string]string{cancelled.ID: order.RefundEnded, kept.ID: order.RefundAmount} {
+			var row order.Row
+			require.NoError(w.t, w.db.Write.Take(&row, "id = ?", id).Error)
+			require.Equal(w.t, why, row.Refund)
+			known, _, err := w.line.Lookup(w.ctx, []string{id})
+			require.NoError(w.t, err)
+			require.True(w.t, known[id].Refund)
+			var news int64
+			require.NoError(w.t, w.db.Read.Table("outbox").Where("order_id = ? AND event = 'order.refund_required'", id).Count(&news).Error)
+			require.EqualValues(w.t, 1, news)
+		}
+		w.clean()
+	})
+}
+
 // A worker that comes late writes as failed what the database lost and the line knows as confirmed. It was told: it stays an order.
 func TestALateWorkerFailsNoConfirmedOrder(t *testing.T) {
 	eachDatabase(t, func(w *world) {

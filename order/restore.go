@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -210,10 +211,17 @@ func (w *repair) correct(row Row, t queue.Ticket) error {
 	case row.Status == Confirmed && (t.State == queue.Cancelled || t.State == queue.Expired):
 		changes["status"], changes["slot"], changes["ended_at"], changes["released"] = statusOf(t.State), nil, t.At.UnixMilli(), 1
 		w.back += int64(row.Quantity)
-	default:
+	}
+	if len(changes) > 0 {
+		w.tell(t)
+	}
+	if t.Refund && row.Refund == "" {
+		changes["refund"] = refundLost(t)
+		w.tellRefund(t)
+	}
+	if len(changes) == 0 {
 		return nil
 	}
-	w.tell(t)
 	w.done.Orders++
 	return w.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error
 }
@@ -227,7 +235,7 @@ func (w *repair) resume(row Row, t queue.Ticket) error {
 		return err
 	}
 	is := w.row(t)
-	changes := map[string]any{"status": is.Status, "reason": "", "slot": is.Slot, "confirmed_at": is.ConfirmedAt, "pay_by": is.PayBy,
+	changes := map[string]any{"status": is.Status, "refund": cmp.Or(row.Refund, is.Refund), "reason": "", "slot": is.Slot, "confirmed_at": is.ConfirmedAt, "pay_by": is.PayBy,
 		"paid_at": is.PaidAt, "ended_at": 0}
 	if err := w.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
 		return err
@@ -246,6 +254,28 @@ func (w *repair) tell(t queue.Ticket) {
 		w.news = append(w.news, newsOf(t, w.sale.ID, notify.EventConfirmed, w.channels, w.now())...)
 	}
 	w.news = append(w.news, newsOf(t, w.sale.ID, event, w.channels, w.now())...)
+	if t.Refund {
+		w.tellRefund(t)
+	}
+}
+
+func (w *repair) tellRefund(t queue.Ticket) {
+	w.news = append(w.news, newsOf(t, w.sale.ID, notify.EventRefundRequired, w.channels, w.now())...)
+}
+
+// refundLost is why a payment must go back that the database has lost: the line knows no more than that one must. Empty: none.
+func refundLost(t queue.Ticket) string {
+	switch {
+	case !t.Refund:
+		return ""
+	case t.State == queue.Paid:
+		return RefundAgain
+	case t.State == queue.Expired:
+		return RefundLate
+	case t.State == queue.Confirmed: // nothing else goes back before an order is paid
+		return RefundAmount
+	}
+	return RefundEnded
 }
 
 // row is an order as the line remembers it.
@@ -253,7 +283,7 @@ func (w *repair) row(t queue.Ticket) Row {
 	slot := t.Slot
 	row := Row{ID: t.ID, SaleID: w.sale.ID, UserID: t.User, Slot: &slot, Quantity: t.Units, PriceCents: w.sale.PriceCents, Currency: w.sale.Currency,
 		Status: statusOf(t.State), Reason: t.Reason, Seq: t.Seq, Epoch: w.sale.Epoch, BatchID: w.tag, Fingerprint: t.Fingerprint, Position: t.Position,
-		ETASeconds: t.ETASeconds, Released: 1, AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: msOf(t.At), PayBy: msOf(t.PayBy), PaidAt: msOf(t.PaidAt)}
+		ETASeconds: t.ETASeconds, Released: 1, Refund: refundLost(t), AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: msOf(t.At), PayBy: msOf(t.PayBy), PaidAt: msOf(t.PaidAt)}
 	if t.State != queue.Confirmed && t.State != queue.Paid {
 		row.Slot, row.ConfirmedAt, row.PayBy, row.PaidAt, row.EndedAt = nil, 0, 0, 0, msOf(t.At)
 	}
