@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -111,19 +112,29 @@ func (g *Gauges) Run(ctx context.Context) {
 
 func (g *Gauges) measure(ctx context.Context) error {
 	var audits []SaleAudit
+	var failed []error
+	var failing time.Duration
 	for _, id := range g.book.Active() {
+		if failing >= auditPatience {
+			break // a store is away
+		}
 		if e, ok := g.book.Get(id); ok && e.View().Waiting > auditLine {
 			continue
 		}
+		began := g.now()
 		one, err := g.auditor.Balance(ctx, id)
-		if err != nil {
-			return err
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil { // says nothing about the others: they are shown and mended all the same
+			failed, failing = append(failed, err), failing+g.now().Sub(began)
+			continue
 		}
 		audits = append(audits, one)
 	}
 	g.show(audits)
 	g.look(ctx, audits)
-	return nil
+	return errors.Join(failed...)
 }
 
 // show keeps what was found for the next collection. A sale that was not compared keeps its last value.

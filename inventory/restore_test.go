@@ -362,6 +362,21 @@ func TestAStandingDifferenceIsMended(t *testing.T) {
 	}
 }
 
+// A sale that cannot be looked at keeps no other from being mended.
+func TestADifferenceIsMendedBesideASaleThatCannotBeAsked(t *testing.T) {
+	w := onSQLite(t)
+	w.create(newSale("a-broken", 5, 1))
+	w.open(20, 1)
+	require.NoError(t, w.rdb.Set(w.ctx, "sluice:{a-broken/0}:wait", "not a list", 0).Err())
+	gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler), w.clock.Now)
+	gauges.MendBy(func(ctx context.Context, s inventory.SaleAudit) { _ = w.keeper.Mend(ctx, s) })
+	require.NoError(t, w.rdb.IncrBy(w.ctx, key("stock"), 5).Err())
+	for range 2 {
+		require.ErrorContains(t, gauges.Measure(w.ctx), "a-broken")
+	}
+	w.clean()
+}
+
 // An accepted order that no store holds is a difference until a loading of the line has recorded it as lost.
 func TestOrdersInNoStoreAreCounted(t *testing.T) {
 	eachDatabase(t, func(w *world) {
