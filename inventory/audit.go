@@ -315,14 +315,14 @@ func (a *Auditor) untold() string {
 
 // countTickets adds the tickets of this loading that have no row yet.
 func (b *books) countTickets(tx *gorm.DB, snap queue.Snapshot) error {
-	var ids []string
+	tickets := make(map[string]int64, len(snap.Seqs))
 	for id, seq := range snap.Seqs {
 		if seq > snap.Base {
-			ids = append(ids, id)
+			tickets[id] = seq
 		}
 	}
-	both, err := countKnown(tx, ids, snap.Base)
-	b.found += int64(len(ids)) - both
+	both, err := countKnown(tx, tickets)
+	b.found += int64(len(tickets)) - both
 	return err
 }
 

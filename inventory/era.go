@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -72,13 +73,13 @@ func countLost(tx *gorm.DB, sale string, base, newest int64, left queue.Survey) 
 	if err != nil {
 		return 0, err
 	}
-	var ids []string
+	tickets := map[string]int64{}
 	for _, t := range left.Tickets {
 		if t.Seq > base {
-			ids = append(ids, t.ID)
+			tickets[t.ID] = t.Seq
 		}
 	}
-	both, err := countKnown(tx, ids, base)
+	both, err := countKnown(tx, tickets)
 	if err != nil {
 		return 0, err
 	}
@@ -86,17 +87,25 @@ func countLost(tx *gorm.DB, sale string, base, newest int64, left queue.Survey) 
 	if left.Head.Base == base {
 		marks = max(marks, left.Head.Marks)
 	}
-	return max(newest-base-marks-rows.Known-int64(len(ids))+both, 0), nil
+	return max(newest-base-marks-rows.Known-int64(len(tickets))+both, 0), nil
 }
 
-// countKnown counts those of the tickets that have a row with a sequence after base.
-func countKnown(tx *gorm.DB, ids []string, base int64) (known int64, err error) {
-	for chunk := range slices.Chunk(ids, auditIDs) {
-		var n int64
-		if err := tx.Table("orders").Where("id IN ? AND seq > ?", chunk, base).Count(&n).Error; err != nil {
+// countKnown counts those of the tickets, id → sequence, that have a row. One with an earlier sequence does not count: it is of a
+// request that was repeated after the line had forgotten it.
+func countKnown(tx *gorm.DB, tickets map[string]int64) (known int64, err error) {
+	for chunk := range slices.Chunk(slices.Collect(maps.Keys(tickets)), auditIDs) {
+		var rows []struct {
+			ID  string
+			Seq int64
+		}
+		if err := tx.Table("orders").Where("id IN ?", chunk).Select("id, seq").Scan(&rows).Error; err != nil {
 			return 0, err
 		}
-		known += n
+		for _, r := range rows {
+			if r.Seq >= tickets[r.ID] {
+				known++
+			}
+		}
 	}
 	return known, nil
 }

@@ -362,6 +362,33 @@ func TestAStandingDifferenceIsMended(t *testing.T) {
 	}
 }
 
+// A request that is repeated when the line has forgotten its order draws a sequence, and is no order that is missing.
+func TestARepeatedRequestOfAForgottenOrderIsNotMissing(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.open(20, 1)
+		ticket := w.admit("ann", 1)
+		w.work(1)
+		require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, ticket.ID, "ann"))
+		repeat := func() {
+			require.NoError(w.t, w.rdb.HDel(w.ctx, key("orders"), ticket.ID).Err())
+			require.NoError(w.t, w.rdb.LRem(w.ctx, key("done"), 0, ticket.ID).Err())
+			w.tickets = 0
+			require.Equal(w.t, ticket.ID, w.admit("ann", 1).ID)
+			w.clean()
+		}
+		repeat()
+		w.work(1)
+		w.clean()
+		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.Zero(w.t, w.clean().Lost)
+
+		repeat()
+		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale)) // its sequence is of an earlier loading when it ends
+		w.work(1)
+		require.Zero(w.t, w.clean().Lost)
+	})
+}
+
 // A sale that cannot be looked at keeps no other from being mended.
 func TestADifferenceIsMendedBesideASaleThatCannotBeAsked(t *testing.T) {
 	w := onSQLite(t)

@@ -82,6 +82,12 @@ func classify(sale string, tickets []queue.Ticket, stored map[string]Row, tag st
 
 // known is the outcome of a ticket that has a row.
 func known(t queue.Ticket, row Row) queue.Outcome {
+	outcome := knownAs(t, row)
+	outcome.Again = row.Seq < t.Seq
+	return outcome
+}
+
+func knownAs(t queue.Ticket, row Row) queue.Outcome {
 	switch {
 	case t.State != queue.Queued:
 		return queue.Outcome{ID: t.ID, Op: queue.OpClose}

@@ -263,7 +263,7 @@ func (f *Fulfiller) insert(tx *gorm.DB, rows []Row, stored map[string]Row) error
 func (f *Fulfiller) readBack(tx *gorm.DB, ids []string, stored map[string]Row) error {
 	for chunk := range slices.Chunk(ids, f.db.MaxRows(1)) {
 		var found []Row
-		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "batch_id", "confirmed_at", "ended_at", "pay_by", "paid_at").Where("id IN ?", chunk).Find(&found).Error; err != nil {
+		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "seq", "batch_id", "confirmed_at", "ended_at", "pay_by", "paid_at").Where("id IN ?", chunk).Find(&found).Error; err != nil {
 			return err
 		}
 		for _, r := range found {

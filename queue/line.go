@@ -180,6 +180,7 @@ type Outcome struct {
 	Pay    time.Time     // OpConfirm: when it must be paid, zero means never; OpPaid: when it was
 	At     time.Time     // OpConfirm, OpPaid (when it was confirmed), OpFail, OpEnded: by the database; zero means now
 	Ledger int64         // the change of the ledger that took its units; 0: none did
+	Again  bool          // its order has a row under an earlier sequence: the line had forgotten it when it was asked for again
 }
 
 // Settle ends a batch. It returns ErrFenced, and has changed nothing, when the
@@ -210,6 +211,9 @@ func (l *Line) settleCall(b Batch, outcomes []Outcome) call {
 		}
 		rest = rest[n:]
 	}
+	if ids := again(outcomes); len(ids) > 0 {
+		args = append(append(args, "m", "", "", len(ids)), ids...)
+	}
 	k := l.keys
 	return call{[]string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done, k.due}, args}
 }
@@ -222,11 +226,21 @@ func newestLedger(outcomes []Outcome) (newest int64) {
 	return newest
 }
 
+// again are the ids of the outcomes whose orders have an earlier sequence.
+func again(outcomes []Outcome) (ids []any) {
+	for i := range outcomes {
+		if outcomes[i].Again && outcomes[i].Op != OpBack && outcomes[i].Op != OpRetry {
+			ids = append(ids, outcomes[i].ID)
+		}
+	}
+	return ids
+}
+
 // alike counts the outcomes, from the first, that differ by nothing but their order.
 func alike(outcomes []Outcome) int {
 	first := outcomes[0]
 	for n := range outcomes {
-		first.ID, first.Ledger = outcomes[n].ID, outcomes[n].Ledger
+		first.ID, first.Ledger, first.Again = outcomes[n].ID, outcomes[n].Ledger, outcomes[n].Again
 		if outcomes[n] != first {
 			return n
 		}

@@ -13,11 +13,12 @@
 --           e it had ended before, and Redis forgot: units and slot return (value: its state)
 --           r try again alone, counts an attempt     (value: delay in ms)
 --           b back to where it came from, counts nothing (value: "wait" or "suspect")
+--           m no end of its own: these, which end in another run, have a row under an earlier sequence (value unused)
 --
 -- Returns {1, revision of the line} settled, {0} fenced: nothing was done. The lease had gone, or the line is not ready, and
 -- its rebuild takes the batch over.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'run', 'ledger')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'run', 'ledger', 'base')
 if not ready(meta[1], meta[2], meta[3]) or redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return {0} end
 redis.call('HDEL', KEYS[4], ARGV[1])
 local now = now_ms()
@@ -88,11 +89,23 @@ local function close(from, to, op, value, at)
   end
 end
 
+-- mark counts the sequences of this loading that are no orders of their own.
+local function mark(from, to)
+  local records = records_of(KEYS[5], ARGV, from, to)
+  local base, n = tonumber(meta[5] or '0'), 0
+  for i = 1, #records do
+    local seq = records[i] and string.match(records[i], '^%a\t(%d+)\t')
+    if seq and tonumber(seq) > base then n = n + 1 end
+  end
+  if n > 0 then redis.call('HINCRBY', KEYS[1], 'marks', n) end
+end
+
 local a = 8
 while ARGV[a] do
   local op, value, at, from = ARGV[a], ARGV[a + 1], ARGV[a + 2], a + 4
   local to = from + tonumber(ARGV[a + 3]) - 1
-  if op == 'b' then
+  if op == 'm' then mark(from, to)
+  elseif op == 'b' then
     local list = back
     if value == 'suspect' then list = again end
     for i = from, to do list[#list + 1] = ARGV[i] end
