@@ -209,6 +209,32 @@ func TestListedOrdersAndDeadLettersAreGivenBack(t *testing.T) {
 	})
 }
 
+// An order that was paid late is paid, though the database knows of its expiry alone.
+func TestALatePaymentThatTheDatabaseLost(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.restorer()
+		w.open(2, 1)
+		paid := w.admit("ann", 1)
+		w.work(1)
+		w.exec("UPDATE orders SET status = 'expired', slot = NULL, ended_at = 5, released = 1 WHERE id = ?", paid.ID)
+		w.exec("UPDATE stock SET available = available + 1, changes = changes + 1 WHERE sale_id = ?", theSale)
+		require.NoError(w.t, w.line.Release(w.ctx, []queue.Ended{{ID: paid.ID, State: queue.Expired}}, 2))
+		before := w.copyLedger()
+		revived, err := w.line.Revive(w.ctx, w.view().Epoch, "late", long, paid)
+		require.NoError(w.t, err)
+		w.exec("UPDATE orders SET status = 'paid', slot = 1, ended_at = 0, late_seq = ? WHERE id = ?", revived.Mark, paid.ID)
+		w.exec("UPDATE stock SET available = available - 1, changes = changes + 1 WHERE sale_id = ?", theSale)
+		require.NoError(w.t, w.line.Settle(w.ctx, revived.Batch, []queue.Outcome{{ID: paid.ID, Op: queue.OpPaid, Pay: time.Now(), Ledger: 3}}))
+		w.clean()
+
+		w.lose(before)
+		w.keep()
+		require.Equal(w.t, order.Paid, w.statuses()[paid.ID])
+		r := w.clean()
+		require.EqualValues(w.t, []int64{1, 1, 1}, []int64{r.Live, r.LineStock, r.Restored})
+	})
+}
+
 // That a payment must go back is not forgotten with the payment.
 func TestARefundThatTheDatabaseLostIsStillDue(t *testing.T) {
 	eachDatabase(t, func(w *world) {

@@ -92,7 +92,7 @@ func (w *repair) run(all inventory.Restoration) error {
 		switch {
 		case !known:
 			missing = append(missing, t)
-		case row.Status == Failed && (t.State == queue.Confirmed || t.State == queue.Paid):
+		case resumable(row, t):
 			if err := w.resume(row, t); err != nil {
 				return err
 			}
@@ -226,17 +226,26 @@ func (w *repair) correct(row Row, t queue.Ticket) error {
 	return w.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error
 }
 
-// resume makes an order of a row that says failed. What was confirmed never fails: a worker that came late wrote it, after the database
-// had lost the order. Where somebody else has the slot by now it stays as it is.
+// resumable reports that an order of the line has a row that says less. What was confirmed never fails: a worker that came late wrote
+// it, after the database had lost the order. What was paid never expires: it was paid late, which the database has lost.
+func resumable(row Row, t queue.Ticket) bool {
+	return row.Status == Failed && (t.State == queue.Confirmed || t.State == queue.Paid) || row.Status == Expired && t.State == queue.Paid
+}
+
+// resume makes an order of such a row. Where somebody else has the slot by now it stays as it is.
 func (w *repair) resume(row Row, t queue.Ticket) error {
 	var taken int64
 	err := w.tx.Model(&Row{}).Where("sale_id = ? AND user_id = ? AND slot = ?", row.SaleID, row.UserID, t.Slot).Count(&taken).Error
-	if err != nil || taken > 0 {
+	if err != nil {
 		return err
+	}
+	if taken > 0 {
+		w.done.Refused++
+		return nil
 	}
 	is := w.row(t)
 	changes := map[string]any{"status": is.Status, "refund": cmp.Or(row.Refund, is.Refund), "reason": "", "slot": is.Slot, "confirmed_at": is.ConfirmedAt, "pay_by": is.PayBy,
-		"paid_at": is.PaidAt, "ended_at": 0}
+		"paid_at": is.PaidAt, "ended_at": 0, "ended_by": 0, "released": 1}
 	if err := w.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
 		return err
 	}
