@@ -146,6 +146,7 @@ func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket)
 		// The tag is new on every run, also when a lost commit reply makes the same
 		// call run again: only rows of this very transaction may take stock.
 		tag := newTag(f.now(), f.instance)
+		change = 0
 		result, err := f.write(tx, c.sale, c.epoch, fresh, ended, tag)
 		if err != nil {
 			return err

@@ -46,9 +46,9 @@ func (p *Payer) payLate(ctx context.Context, saleID, id string, payment Payment)
 	done, err := p.record(leased, saleID, id, payment, again(revived, row.Fence))
 	killpoint.Pass("late.committed")
 	if err != nil {
-		done.row = row // what a transaction that was rolled back made of it does not count
+		done.row, done.change = row, 0 // what a transaction that was rolled back made of it does not count
 	}
-	p.settle(line, revived, done.row, err)
+	p.settle(line, revived, done, err)
 	killpoint.Pass("late.settled")
 	switch {
 	case noneLeft(err):
@@ -115,13 +115,13 @@ func again(r queue.Revived, fence int64) func(Row, time.Time) (decision, error) 
 
 // takeAgain takes the units out of the ledger, unless the user would hold more
 // than the limit: Redis may have forgotten an order.
-func takeAgain(tx *gorm.DB, row Row, r queue.Revived) error {
+func takeAgain(tx *gorm.DB, row Row, r queue.Revived) (change int64, err error) {
 	killpoint.Pass("late.before-commit")
 	taking := inventory.Taking{Sale: row.SaleID, Epoch: r.Batch.Epoch, Units: int64(row.Quantity), Known: r.Batch.Ledger}
-	if _, err := inventory.Take(tx, taking); err != nil {
-		return err
+	if change, err = inventory.Take(tx, taking); err != nil {
+		return 0, err
 	}
-	return limitOf(tx, row.SaleID, []string{row.UserID})
+	return change, limitOf(tx, row.SaleID, []string{row.UserID})
 }
 
 // noneLeft reports that the ledger refused what the line had given: by itself
@@ -132,10 +132,12 @@ func noneLeft(err error) bool {
 
 // settle ends the batch of a late payment by what the database holds. Where
 // that is not known, a worker looks again.
-func (p *Payer) settle(line *queue.Line, r queue.Revived, row Row, err error) {
+func (p *Payer) settle(line *queue.Line, r queue.Revived, done recorded, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), showWait)
 	defer cancel()
+	row := done.row
 	outcome := known(r.Batch.Tickets[0], row)
+	outcome.Ledger = done.change
 	if err != nil && !noneLeft(err) && !errors.Is(err, ErrPaymentConflict) {
 		outcome = queue.Outcome{ID: row.ID, Op: queue.OpBack}
 	}

@@ -50,6 +50,9 @@ func TestLatePaymentTakesTheUnitsAgain(t *testing.T) {
 		require.Zero(w.t, w.available())
 		require.Zero(w.t, w.view().Stock)
 		require.False(w.t, w.view().InFlight())
+		var changes int64
+		require.NoError(w.t, w.db.Read.Table("stock").Where("sale_id = ?", theSale).Select("changes").Scan(&changes).Error)
+		require.Equal(w.t, changes, w.view().Ledger, "should the database forget it, that is noticed")
 		require.ErrorIs(w.t, w.try(theSale, w.request("bob", 1)).Err, queue.ErrSoldOut)
 		require.ErrorAs(w.t, w.try(theSale, w.request("ann", 1)).Err, &queue.LimitError{})
 		again, err := w.pay(one.ID, pays(one.ID, 2))

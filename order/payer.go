@@ -90,6 +90,7 @@ type recorded struct {
 	row      Row
 	payment  PaymentRow
 	repeated bool
+	change   int64 // of the ledger, by a late payment; 0: none
 }
 
 // decision is what a payment does.
@@ -193,7 +194,9 @@ func (p *Payer) apply(tx *gorm.DB, done *recorded, d decision, now time.Time) er
 		return err
 	}
 	if d.revived != nil {
-		return takeAgain(tx, *row, *d.revived)
+		var err error
+		done.change, err = takeAgain(tx, *row, *d.revived)
+		return err
 	}
 	return nil
 }
