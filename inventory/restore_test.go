@@ -209,6 +209,26 @@ func TestListedOrdersAndDeadLettersAreGivenBack(t *testing.T) {
 	})
 }
 
+// A failed order whose row the database refuses for its data is recorded with less of it, and holds up no other.
+func TestARowThatIsRefusedHoldsUpNoRestoring(t *testing.T) {
+	w := onSQLite(t)
+	w.restorer()
+	w.open(4, 1)
+	before := w.copyLedger()
+	w.exec("CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.user_id = 'bob' BEGIN SELECT RAISE(ABORT, 'no'); END")
+	ann, bob := w.admit("ann", 1), w.admit("bob", 1)
+	w.work(1)
+	b := w.claim(1)
+	outcomes, err := w.fulfiller.Bury(w.ctx, b, "given up")
+	require.NoError(t, err)
+	require.NoError(t, w.line.Settle(w.ctx, b, outcomes))
+	w.lose(before)
+	w.keep()
+	got := w.statuses()
+	require.Equal(t, []string{order.Confirmed, order.Failed}, []string{got[ann.ID], got[bob.ID]})
+	w.clean()
+}
+
 // An order that was paid late is paid, though the database knows of its expiry alone.
 func TestALatePaymentThatTheDatabaseLost(t *testing.T) {
 	eachDatabase(t, func(w *world) {

@@ -35,7 +35,7 @@ func NewRestorer(db *store.DB, channels []string, now func() time.Time, instance
 // for which no unit or slot is left are recorded as failed, and their owners told.
 func (r *Restorer) Restore(ctx context.Context, all inventory.Restoration) (inventory.Restored, error) {
 	done, err := r.transact(ctx, all)
-	if !errors.Is(err, inventory.ErrShort) {
+	if !apartOnly(err) {
 		return done, err
 	}
 	var sum inventory.Restored
@@ -43,7 +43,8 @@ func (r *Restorer) Restore(ctx context.Context, all inventory.Restoration) (inve
 		one := all
 		one.Told = []queue.Ticket{t}
 		done, err := r.transact(ctx, one)
-		if errors.Is(err, inventory.ErrShort) {
+		// An order that exists went in once: what refuses its data now is the database's, and the rebuild begins anew.
+		if errors.Is(err, inventory.ErrShort) || store.RowFault(err) && !sold(t) {
 			done, err = inventory.Restored{Refused: 1}, r.refuse(ctx, all.Sale, t)
 		}
 		if err != nil {
@@ -53,6 +54,11 @@ func (r *Restorer) Restore(ctx context.Context, all inventory.Restoration) (inve
 	}
 	return sum, nil
 }
+
+func sold(t queue.Ticket) bool { return t.State == queue.Confirmed || t.State == queue.Paid }
+
+// apartOnly reports an error that may be one order's alone: its units are gone, or the database refuses its data.
+func apartOnly(err error) bool { return errors.Is(err, inventory.ErrShort) || store.RowFault(err) }
 
 // repair is one transaction's work.
 type repair struct {
@@ -164,7 +170,7 @@ func (w *repair) insert(told []queue.Ticket) error {
 		row, known := stored[t.ID]
 		switch {
 		case !known:
-			if err := w.fail(t); err != nil {
+			if err := w.fail(t, 0); err != nil {
 				return err
 			}
 		case row.BatchID != w.tag: // somebody else was faster
@@ -179,27 +185,38 @@ func (w *repair) insert(told []queue.Ticket) error {
 	return nil
 }
 
-// fail records an order that cannot be put back.
-func (w *repair) fail(t queue.Ticket) error {
-	t.State, t.Reason, t.At = queue.Failed, queue.ReasonLost, w.now()
+// fail records an order that cannot be put back, without what the first so many steps of lessened take.
+func (w *repair) fail(t queue.Ticket, less int) error {
+	if sold(t) {
+		t.State, t.Reason, t.At = queue.Failed, queue.ReasonLost, w.now()
+	}
 	row := w.row(t)
+	for _, lessen := range lessened()[:less] {
+		lessen(&row)
+	}
 	if err := store.InsertIgnore(w.tx).Create(&row).Error; err != nil {
 		return err
 	}
+	t.User = row.UserID
 	w.tell(t)
 	w.done.Refused++
 	return nil
 }
 
-// refuse is fail in a transaction of its own.
+// refuse is fail in a transaction of its own. Where the row's own data is refused, it is written with less of it.
 func (r *Restorer) refuse(ctx context.Context, sale inventory.Sale, t queue.Ticket) error {
-	return r.db.Tx(ctx, func(tx *gorm.DB) error {
-		w := &repair{Restorer: r, tx: tx, sale: sale, tag: newTag(r.now(), r.instance)}
-		if err := w.fail(t); err != nil {
+	for less := 0; ; less++ {
+		err := r.db.Tx(ctx, func(tx *gorm.DB) error {
+			w := &repair{Restorer: r, tx: tx, sale: sale, tag: newTag(r.now(), r.instance)}
+			if err := w.fail(t, less); err != nil {
+				return err
+			}
+			return notify.Insert(tx, w.news)
+		})
+		if err == nil || !store.RowFault(err) || less == len(lessened()) {
 			return err
 		}
-		return notify.Insert(tx, w.news)
-	})
+	}
 }
 
 // correct brings an order to the state that its owner was told: paid, or ended. Its units are back in the line already.
@@ -229,7 +246,7 @@ func (w *repair) correct(row Row, t queue.Ticket) error {
 // resumable reports that an order of the line has a row that says less. What was confirmed never fails: a worker that came late wrote
 // it, after the database had lost the order. What was paid never expires: it was paid late, which the database has lost.
 func resumable(row Row, t queue.Ticket) bool {
-	return row.Status == Failed && (t.State == queue.Confirmed || t.State == queue.Paid) || row.Status == Expired && t.State == queue.Paid
+	return row.Status == Failed && sold(t) || row.Status == Expired && t.State == queue.Paid
 }
 
 // resume makes an order of such a row. Where somebody else has the slot by now it stays as it is.
@@ -293,7 +310,7 @@ func (w *repair) row(t queue.Ticket) Row {
 	row := Row{ID: t.ID, SaleID: w.sale.ID, UserID: t.User, Slot: &slot, Quantity: t.Units, PriceCents: w.sale.PriceCents, Currency: w.sale.Currency,
 		Status: statusOf(t.State), Reason: t.Reason, Seq: t.Seq, Epoch: w.sale.Epoch, BatchID: w.tag, Fingerprint: t.Fingerprint, Position: t.Position,
 		ETASeconds: t.ETASeconds, Released: 1, Refund: refundLost(t), AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: msOf(t.At), PayBy: msOf(t.PayBy), PaidAt: msOf(t.PaidAt)}
-	if t.State != queue.Confirmed && t.State != queue.Paid {
+	if !sold(t) {
 		row.Slot, row.ConfirmedAt, row.PayBy, row.PaidAt, row.EndedAt = nil, 0, 0, 0, msOf(t.At)
 	}
 	return row
