@@ -148,6 +148,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
 	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
 	a.keeper.MeasuredBy(a.pace)
+	a.keeper.OwnedBy(a.guard.Owned)
 	a.openLive()
 	if a.number, err = inventory.NewRoster(a.db).Enrol(ctx, a.name, strings.Join(opt.Roles.names(), ","), opt.Version, opt.Now()); err != nil {
 		return nil, err
@@ -228,7 +229,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, AdminLog: adminLog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
 		Finder: finder, Events: a.channels.Stream, Desk: notify.NewDesk(a.db.Write, a.db.Read, opt.Now, a.relay.Poke),
 		Dead: order.NewDeadLetters(a.db, a.lines, adminLog), Timelines: order.NewTimelines(a.db, a.lines, finder),
-		Topics: a.topics, Messages: a.messages, Settings: a.live, Beats: a.beats, Checks: a.checks(), Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
+		Topics: a.topics, Messages: a.messages, Settings: a.live, Beats: a.beats, Checks: a.checks(), Barred: a.guard.Err, Gatherer: reg, Draining: a.stopping.Load}, a.part("ops"), opt.Now)
 	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {
 		return nil, fmt.Errorf("ops.tls_cert: %w", err)
 	}
@@ -331,7 +332,7 @@ func (a *App) Start(ctx context.Context) (err error) {
 	a.loop("durability", a.promise.Run)
 	a.loop("keeper", a.whileAllowed(a.keeper.Run))
 	a.loop("book", a.book.Run)
-	a.loop("gauges", a.gauges.Run)
+	a.loop("gauges", a.whileAllowed(a.gauges.Run))
 	a.loop("topics", a.topics.Run)
 	if a.opt.Roles.Notifier {
 		a.loop("alerts", a.channels.Alerts.Run)

@@ -19,6 +19,9 @@ func (a *App) openDelay(reg prometheus.Registerer) (err error) {
 	}
 	if a.opt.Roles.Notifier {
 		a.firer, err = delay.NewFirer(a.cfg.Delay, a.topics, a.messages, a.buried, a.part("delay"), a.opt.Now, reg)
+		if err == nil {
+			a.firer.Bar(a.guard.Err)
+		}
 	}
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/configs"
+	"sluice/gateway"
 	"sluice/internal/testkit"
 	"sluice/inventory"
 	"sluice/queue"
@@ -132,3 +133,46 @@ func TestAProcessThatIsLeftBehindNeitherAdmitsNorDrains(t *testing.T) {
 }
 
 func versionOf(app *App) string { return number(app.guard.Self.Schema.Newest) }
+
+// A data set of another installation under a running process, with the same sale: nothing in it is changed, and nobody's
+// orders in it become this one's.
+func TestALineOfAnotherInstallationIsLeftAlone(t *testing.T) {
+	redis := testkit.Redis(t)
+	theirs := testConfig(t, "sqlite", redis.Addr())
+	theirs.Redis.Prefix = "theirs"
+	two := startApp(t, theirs, AllRoles())
+	openSale(t, inventory.NewSale{ID: "phone", Stock: 30}, two)
+	c := newCrowd(two.Addr(), "phone", 5, two.cfg.Auth, time.Now)
+	require.NoError(t, c.run(t.Context(), io.Discard))
+	require.NoError(t, stopApp(two))
+
+	one := startApp(t, testConfig(t, "sqlite", redis.Addr()), AllRoles())
+	openSale(t, inventory.NewSale{ID: "phone", Stock: 20}, one)
+	before := requireClean(t, one)
+	rdb := redis.Client()
+	var swap []string
+	for _, key := range rdb.Keys(t.Context(), "theirs:*").Val() {
+		swap = append(swap, key, "sluice"+strings.TrimPrefix(key, "theirs"))
+	}
+	require.NoError(t, rdb.Eval(t.Context(), "for i = 1, #KEYS, 2 do redis.call('COPY', KEYS[i], KEYS[i + 1], 'REPLACE') end "+
+		"return redis.status_reply('OK')", swap).Err())
+	meta := rdb.HGetAll(t.Context(), "sluice:{phone/0}:meta").Val()
+	require.Eventually(t, func() bool { return one.guard.Err() != nil }, 10*time.Second, 20*time.Millisecond)
+	require.Error(t, one.keeper.Rebuild(t.Context(), "phone"))
+	pause := request(t, http.MethodPost,
+		"http://"+one.OpsAddr()+"/admin/v1/sales/phone/pause", "root")
+	token, err := gateway.Mint(one.cfg.Auth, "root", true, time.Hour, time.Now())
+	require.NoError(t, err)
+	pause.Header.Set("Authorization", "Bearer "+token)
+	resp, err := http.DefaultClient.Do(pause)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	require.Never(t, func() bool {
+		now := rdb.HGetAll(t.Context(), "sluice:{phone/0}:meta").Val()
+		return now["epoch"] != meta["epoch"] || now["gate"] != ""
+	}, 7*time.Second, 50*time.Millisecond, "an audit and its repetition are over by then")
+	var live int64
+	require.NoError(t, one.db.Read.Table("orders").Count(&live).Error)
+	require.Equal(t, before.Live, live, "their orders are not ours")
+}

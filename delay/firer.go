@@ -50,6 +50,7 @@ type Firer struct {
 	results chan result
 	first   int             // whose turn it is; of the claiming loop
 	seen    map[string]bool // topics that have gauges; of the housekeeping loop
+	bar     func() error    // why nothing may be delivered; nil: nothing keeps it
 }
 
 // job is one call to make.
@@ -77,6 +78,11 @@ func NewFirer(cfg Config, topics *Topics, box *Box, alarm Alarm, log *slog.Logge
 	f.pool, f.metrics = pool, newMetrics(reg)
 	return f, nil
 }
+
+// Bar keeps the firer from claiming while why returns an error. Call it before Run.
+func (f *Firer) Bar(why func() error) { f.bar = why }
+
+func (f *Firer) barred() bool { return f.bar != nil && f.bar() != nil }
 
 // Run fires until ctx ends, then lets calls in progress finish within Config.Grace, hands back those it had to cut off, and
 // returns. An unreachable Redis is waited for.
@@ -134,7 +140,7 @@ func (f *Firer) turn(work context.Context) (time.Duration, error) {
 			on = append(on, t)
 		}
 	}
-	if len(on) == 0 {
+	if len(on) == 0 || f.barred() {
 		return f.cfg.Poll, nil
 	}
 	ctx, cancel := context.WithTimeout(work, claimTimeout)

@@ -32,7 +32,7 @@ func (f *Firer) tidy(ctx context.Context) error {
 	for i, t := range topics {
 		current[t.Name] = true
 		f.metrics.count(t.Name, counts[i])
-		if counts[i].Firing == 0 {
+		if counts[i].Firing == 0 || f.barred() {
 			continue
 		}
 		if err := f.reclaim(ctx, t); err != nil {

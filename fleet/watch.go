@@ -95,6 +95,18 @@ func (g *Guard) Err() error {
 	return why.owner
 }
 
+// Owned is Err with a fresh look at whose Redis it is: before a line is loaded, three seconds are too long not to know.
+func (g *Guard) Owned(ctx context.Context) error {
+	if err := g.Err(); err != nil {
+		return err
+	}
+	owner, err := g.Owner.ID(ctx)
+	if err != nil || owner == "" || owner == g.id {
+		return err
+	}
+	return g.foreign(owner, g.id)
+}
+
 // Stale returns Err, or an error when the database was last read too long ago: the process may have stood still, and
 // others may have taken it for gone and changed the schema.
 func (g *Guard) Stale() error {

@@ -48,6 +48,7 @@ type OpsParts struct {
 	Settings  Settings
 	Beats     *queue.Instances
 	Checks    []Check
+	Barred    func() error // why this process must not change the stores; nil, or a nil error: it may
 	Gatherer  prometheus.Gatherer
 	Draining  func() bool
 }
@@ -98,7 +99,7 @@ func (o *Ops) routes() {
 	for _, name := range []string{"allocs", "block", "goroutine", "heap", "mutex", "threadcreate"} {
 		profiles.GET("/"+name, gin.WrapH(pprof.Handler(name)))
 	}
-	admin := o.engine.Group("/admin/v1", o.authenticate)
+	admin := o.engine.Group("/admin/v1", o.authenticate, o.unbarred)
 	admin.GET("/sales", o.listSales)
 	admin.POST("/sales", o.createSale)
 	admin.GET("/sales/:sale", o.showSale)
@@ -190,6 +191,21 @@ func (o *Ops) authenticate(c *gin.Context) {
 		WriteProblem(c, NewProblem(CodeForbidden, "This needs the role "+string(need)+"; the token's is "+string(actor.Role)+"."))
 	}
 }
+
+// unbarred refuses changes while this process must not touch the stores, and says why.
+func (o *Ops) unbarred(c *gin.Context) {
+	if o.Barred == nil || c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead {
+		return
+	}
+	if err := o.Barred(); err != nil {
+		p := NewProblem(CodeUnavailable, "This process changes nothing: "+err.Error())
+		p.RetryAfter = barredRetry
+		WriteProblem(c, p)
+	}
+}
+
+// barredRetry is when a process that must not touch the stores may have been let in again.
+const barredRetry = 3 * time.Second
 
 func actorOf(c *gin.Context) string {
 	if a, ok := c.Get(actorKey); ok {

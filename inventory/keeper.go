@@ -40,8 +40,9 @@ type Keeper struct {
 	turn  chan struct{} // one round at a time
 	size  atomic.Int64  // sales of the last round
 
-	restorer Restorer // nil: none
-	learnt   struct { // up to which epoch of a sale this process has said what it was answered, see learn
+	restorer Restorer                        // nil: none
+	owned    func(ctx context.Context) error // why no line may be loaded; nil: nothing keeps it
+	learnt   struct {                        // up to which epoch of a sale this process has said what it was answered, see learn
 		mu     sync.Mutex
 		epochs map[string]int64
 	}
@@ -54,6 +55,10 @@ func NewKeeper(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logge
 	k.learnt.epochs = map[string]int64{}
 	return k
 }
+
+// OwnedBy keeps the keeper from loading a line while owned returns an error, which it is asked before each. Call it
+// before Run.
+func (k *Keeper) OwnedBy(owned func(ctx context.Context) error) { k.owned = owned }
 
 // Poke makes the next round start at once.
 func (k *Keeper) Poke() {

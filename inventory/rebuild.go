@@ -53,6 +53,11 @@ const (
 // rebuildOf is Rebuild of a line that was found wanting under an epoch: where another instance has rebuilt it since, it returns ErrBusy too, since
 // what was found says nothing of that line, and shoppers would be kept out again.
 func (k *Keeper) rebuildOf(ctx context.Context, id string, found finding) error {
+	if k.owned != nil {
+		if err := k.owned(ctx); err != nil {
+			return fmt.Errorf("rebuild %s: %w", id, err)
+		}
+	}
 	epoch, err := k.lockRebuild(ctx, id, found)
 	if err != nil {
 		return err
