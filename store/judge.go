@@ -66,12 +66,11 @@ func Code(err error) string {
 // repeat a row's values. Errors without a code are described by what lies deepest in them.
 func Describe(err error) string {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && judge(err) == down {
+	if errors.As(err, &pg) && judge(err) == down && !strings.HasPrefix(pg.Code, "P0") { // a trigger's own words
 		return Code(err) + ": " + pg.Message
 	}
 	var my *mysql.MySQLError
-	// Vitess answers all that it does not know with 1105, and repeats the statement with its values.
-	if errors.As(err, &my) && judge(err) == down && my.Number != 1105 {
+	if errors.As(err, &my) && judge(err) == down && !repeatsValues(my) {
 		return Code(err) + ": " + my.Message
 	}
 	if judge(err) != unknown {
@@ -92,6 +91,16 @@ func Describe(err error) string {
 		}
 		return err.Error()
 	}
+}
+
+// repeatsValues knows the refusals whose text may hold a piece of the statement, in which our values stand: of a parser
+// (1064, 1149), Vitess's answer to all that it does not know (1105), and a trigger's own words (class 45).
+func repeatsValues(err *mysql.MySQLError) bool {
+	switch err.Number {
+	case 1064, 1105, 1149, 1644:
+		return true
+	}
+	return string(err.SQLState[:2]) == "45"
 }
 
 // unencodable knows the one refusal of a value that pgx itself makes, before the server sees it: a number too large for

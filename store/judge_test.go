@@ -193,6 +193,12 @@ func TestDescriptionsHoldNoValues(t *testing.T) {
 	require.Equal(t, "mysql 1366", Describe(say(1366, "ann")))
 	require.Equal(t, "mysql 1062", Describe(say(1062, "ann")))
 	require.Equal(t, "mysql 1105", Describe(say(1105, "insert into orders values (ann)")))
+	for _, number := range []uint16{1064, 1149, 1644} {
+		require.Equal(t, fmt.Sprintf("mysql %d", number), Describe(say(number, "near 'ann@shop.test'")))
+	}
+	ownWords := &mysql.MySQLError{Number: 30001, SQLState: [5]byte{'4', '5', '0', '0', '0'}, Message: "ann is not wanted"}
+	require.Equal(t, "mysql 30001", Describe(ownWords))
+	require.Equal(t, "postgres P0001", Describe(&pgconn.PgError{Code: "P0001", Message: "ann is not wanted"}))
 	require.Equal(t, "postgres 53100: disk full", Describe(&pgconn.PgError{Code: "53100", Message: "disk full"}))
 	require.Equal(t, "context deadline exceeded", Describe(fmt.Errorf("a: %w", errors.Join(errors.New("b"), context.DeadlineExceeded))))
 }
