@@ -113,8 +113,8 @@ func (g *Guard) Stale() error {
 	if err := g.Err(); err != nil {
 		return err
 	}
-	if since := g.Now().Sub(*g.looked.Load()); since > lookStale {
-		return fmt.Errorf("the schema of the database was last read %s ago", since.Round(time.Second))
+	if g.Now().Sub(*g.looked.Load()) > lookStale {
+		return fmt.Errorf("the schema of the database was last read more than %s ago", lookStale)
 	}
 	return nil
 }

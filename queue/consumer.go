@@ -148,6 +148,9 @@ func (c *Consumer) work(t turn) {
 
 // workLine claims a batch of one line, runs it and settles it, as one of most workers.
 func (c *Consumer) workLine(sale string, most int) {
+	if c.barred(sale) {
+		return
+	}
 	if c.tuning.holds(sale) {
 		c.resume(inSale(sale))
 		return

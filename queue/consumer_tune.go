@@ -27,9 +27,17 @@ func newTuning(cfg Config) *tuning {
 	return t
 }
 
+// barred returns why nothing may be drained.
+func (t *tuning) barred() error {
+	if t.bar == nil {
+		return nil
+	}
+	return t.bar()
+}
+
 // holds reports whether a line is left alone.
 func (t *tuning) holds(sale string) bool {
-	if t.bar != nil && t.bar() != nil {
+	if t.barred() != nil {
 		return true
 	}
 	h := t.held.Load()

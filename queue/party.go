@@ -42,6 +42,9 @@ func (c *Consumer) partySize() int {
 
 // workParty is one turn of a pool worker with several lines.
 func (c *Consumer) workParty(sales []string) {
+	if c.barred(sales...) {
+		return
+	}
 	entered := make([]string, 0, len(sales))
 	for _, sale := range sales {
 		// One party at a time for each line: when its row in the database is locked, one is held up and not all.

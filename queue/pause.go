@@ -13,14 +13,17 @@ const (
 	PausedByRedis    = "redis"    // it cannot be asked, or refuses
 	PausedByDatabase = "database" // it cannot be asked, or refuses what no ticket has caused
 	PausedByAll      = "tickets"  // every ticket fails alike
+	PausedByBar      = "barred"   // this process must not touch the stores, or does not know whether it may
 )
 
 // pauseReasons lists them.
-func pauseReasons() []string { return []string{PausedByRedis, PausedByDatabase, PausedByAll} }
+func pauseReasons() []string {
+	return []string{PausedByRedis, PausedByDatabase, PausedByAll, PausedByBar}
+}
 
 // Pause is why the workers of a process do not drain.
 type Pause struct {
-	Reason string    // one of PausedByRedis, PausedByDatabase, PausedByAll
+	Reason string    // one of PausedByRedis, PausedByDatabase, PausedByAll, PausedByBar
 	Cause  string    // what was said, one line of at most 300 bytes, without a ticket's data
 	Sale   string    // of the batch that met it last
 	Since  time.Time // by the consumer's clock
@@ -137,6 +140,27 @@ func (c *Consumer) fault(reason string, err error, sales ...string) {
 			"reason", reason, "cause", p.Cause, "sale", p.Sale, "lines", len(sales))
 	}
 }
+
+// barred puts lines that have work off while this process must not drain, and reports whether it must not. A pause that
+// stands already says more: a database that is away also keeps its schema from being read.
+func (c *Consumer) barred(sales ...string) bool {
+	err := c.tuning.barred()
+	if err == nil {
+		return false
+	}
+	if _, paused := c.pauses.get(); !paused {
+		c.fault(PausedByBar, err, sales...)
+		return true
+	}
+	c.brake.hold()
+	for _, sale := range sales {
+		c.ready.add(sale)
+	}
+	return true
+}
+
+// ofBar is for what shows that this process may drain.
+func ofBar(p Pause) bool { return p.Reason == PausedByBar }
 
 // resume says that a pause is over, if it is one that is says.
 func (c *Consumer) resume(is func(Pause) bool) {

@@ -88,7 +88,7 @@ func TestAPauseSaysWhy(t *testing.T) {
 	require.Eventually(t, func() bool { return len(w.seen()) >= 15 }, soon, time.Millisecond, "it is tried again")
 	series, err := testutil.GatherAndCount(reg, "sluice_draining_pauses_total")
 	require.NoError(t, err)
-	require.Equal(t, 3, series, "one for each reason, from the start")
+	require.Equal(t, 4, series, "one for each reason, from the start")
 	pause, stopped := consumer.Paused()
 	require.True(t, stopped)
 	require.Equal(t, queue.PausedByDatabase, pause.Reason)
@@ -231,4 +231,46 @@ func TestAPauseEndsWithTheWork(t *testing.T) {
 	_, still = consumer.Paused()
 	require.False(t, still)
 	b.run(consumer)() // which ends its pool
+}
+
+// A process that may not drain says so, and a store's fault before it is not over because of that.
+func TestABarIsAPauseAndEndsNone(t *testing.T) {
+	t.Parallel()
+	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
+	order := b.enqueue(5)
+	var away, bar atomic.Bool
+	away.Store(true)
+	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+		if away.Load() {
+			return nil, errors.New("connection refused")
+		}
+		return all(batch, queue.OpConfirm), nil
+	}}
+	consumer, reg, log := b.watched(quick(), w)
+	consumer.Bar(func() error {
+		if bar.Load() {
+			return errors.New("nobody knows the schema")
+		}
+		return nil
+	})
+	b.run(consumer)
+	require.Eventually(t, func() bool { _, stopped := consumer.Paused(); return stopped }, soon, time.Millisecond)
+	bar.Store(true)
+	require.Never(t, func() bool { return paused(t, reg, queue.PausedByDatabase) != 1 }, time.Second, 5*time.Millisecond)
+	require.Zero(t, log.count("draining goes on"))
+	away.Store(false)
+	bar.Store(false)
+	b.drained()
+	confirmedAll(b, order)
+	require.Eventually(t, func() bool { _, stopped := consumer.Paused(); return !stopped }, soon, time.Millisecond)
+
+	bar.Store(true)
+	order = b.enqueue(2)
+	require.Eventually(t, func() bool { return paused(t, reg, queue.PausedByBar) == 1 }, soon, time.Millisecond)
+	pause, _ := consumer.Paused()
+	require.Equal(t, "nobody knows the schema", pause.Cause)
+	bar.Store(false)
+	b.drained()
+	confirmedAll(b, order)
+	require.Eventually(t, func() bool { _, stopped := consumer.Paused(); return !stopped }, soon, time.Millisecond)
 }

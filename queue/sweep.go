@@ -19,6 +19,9 @@ const (
 // lost, delays that are over, leases that have run out.
 func (c *Consumer) sweep(ctx context.Context) {
 	for from := 0; sleep(ctx, 0) == nil; {
+		if c.tuning.barred() == nil {
+			c.resume(ofBar)
+		}
 		var sales []string
 		sales, from = c.toSweep(from)
 		for some := range slices.Chunk(sales, sweepChunk) {
