@@ -50,7 +50,7 @@ type Guard struct {
 	mu       sync.Mutex
 	standing store.Standing
 	told     string // what was last logged
-	silent   string // the builds without a range that were last warned of
+	silent   string // the builds without a range that were last warned of; of the tidying loop
 }
 
 // barred is why a process must not work: errors that are nil do not keep it.

@@ -3,6 +3,7 @@ package fleet_test
 import (
 	"context"
 	"log/slog"
+	"net"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -202,4 +203,57 @@ func TestABuildFromBeforeKeepsANewOneFromMigrating(t *testing.T) {
 	running.Wait()
 	require.ErrorContains(t, err, "Stop these first: host-1 (version d3c6ac5)")
 	require.NoError(t, s.guard("a", nil).Enter(t.Context()), "it has gone")
+}
+
+// What takes long beside the looks, such as a change of a big table, keeps the process neither from being seen nor from
+// knowing the schema. Here a Redis that hangs stands for it.
+func TestLooksGoOnWhileItTidies(t *testing.T) {
+	t.Parallel()
+	hung, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	asked := make(chan net.Conn, 100)
+	go func() {
+		for {
+			conn, err := hung.Accept()
+			if err != nil {
+				close(asked)
+				return
+			}
+			asked <- conn
+		}
+	}()
+	s := newSite(t, "sqlite", testkit.Redis(t).Client(), "sluice")
+	nobody := redis.NewClient(&redis.Options{Addr: hung.Addr().String(), ReadTimeout: time.Minute, MaxRetries: -1})
+	entered := s.guard("a", nil)
+	require.NoError(t, entered.Enter(t.Context()), "nothing is pending from now on")
+	g := s.guard("a", func(p *fleet.Parts) {
+		p.Instances = queue.NewInstances(nobody, s.prefix, slog.New(slog.DiscardHandler))
+	})
+	require.NoError(t, g.Enter(t.Context()))
+	s.run(g)
+	t.Cleanup(func() { // before the guard is waited for
+		require.NoError(t, nobody.Close())
+		require.NoError(t, hung.Close())
+		for conn := range asked {
+			require.NoError(t, conn.Close())
+		}
+	})
+	s.ahead.Store(int64(11 * time.Second))
+	select {
+	case conn := <-asked:
+		asked <- conn
+	case <-time.After(patience):
+		require.Fail(t, "it does not ask who runs")
+	}
+	seen := func() time.Time {
+		running, err := s.db.Processes(t.Context())
+		require.NoError(t, err)
+		require.Len(t, running, 1)
+		return running[0].Seen
+	}
+	before := seen()
+	require.Eventually(t, func() bool { return seen().After(before) }, patience/2, 20*time.Millisecond)
+	before = seen()
+	require.Eventually(t, func() bool { return seen().After(before) }, patience/2, 20*time.Millisecond, "and on")
+	require.NoError(t, g.Stale())
 }

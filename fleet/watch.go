@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"sluice/store"
@@ -12,9 +13,11 @@ import (
 // Run looks at both stores again and again until ctx ends, and then notes that the process ends.
 func (g *Guard) Run(ctx context.Context) {
 	defer g.leave(ctx)
+	var tidying sync.WaitGroup
+	defer tidying.Wait()
+	tidying.Go(func() { g.keepTidy(ctx) })
 	timer := time.NewTimer(lookEvery)
 	defer timer.Stop()
-	tidied := g.Now()
 	for {
 		select {
 		case <-timer.C:
@@ -24,11 +27,27 @@ func (g *Guard) Run(ctx context.Context) {
 		next := lookEvery
 		if err := errors.Join(g.beat(ctx), g.look(ctx)); err != nil {
 			next = lookAgain
-		} else if now := g.Now(); now.Sub(tidied) >= tidyEvery && g.Err() == nil {
+		}
+		timer.Reset(next)
+	}
+}
+
+// keepTidy tidies every ten seconds until ctx ends. It is beside the looks: a change of a big table takes long, and so
+// does the wait for another instance that makes one.
+func (g *Guard) keepTidy(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	tidied := g.Now()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		if now := g.Now(); now.Sub(tidied) >= tidyEvery && g.Err() == nil {
 			tidied = now
 			g.tidy(ctx)
 		}
-		timer.Reset(next)
 	}
 }
 
