@@ -152,11 +152,20 @@ func (db *DB) Beat(ctx context.Context, p Process) error {
 	}
 	err := db.Write.WithContext(ctx).Exec("INSERT INTO "+processesTable+" (name, version, schema_oldest, "+
 		"schema_newest, seen_at) VALUES (?, ?, ?, ?, "+
-		db.nowMS()+")"+again, p.Name, p.Version, p.Schema.Oldest, p.Schema.Newest).Error
+		db.nowMS()+")"+again, p.Name, short(p.Version, versionMost), p.Schema.Oldest, p.Schema.Newest).Error
 	if err != nil {
 		return fmt.Errorf("note that process %s runs: %w", p.Name, err)
 	}
 	return nil
+}
+
+// versionMost is how much of a build's version is noted: whoever builds may write anything into it.
+const versionMost = 64
+
+// short cuts a text to so many characters, and makes it one that every database takes.
+func short(text string, most int) string {
+	runes := []rune(text)
+	return string(runes[:min(len(runes), most)])
 }
 
 // Leave says that a process ends, and forgets those that have been silent for an hour.

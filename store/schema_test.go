@@ -260,6 +260,8 @@ func TestProcessesLapse(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, running, 2)
 		require.WithinDuration(t, time.Now(), running[0].Seen, time.Minute)
+		require.NoError(t, db.Beat(t.Context(), store.Process{Name: "c", Version: strings.Repeat("v", 200)}))
+		require.NoError(t, db.Leave(t.Context(), "c"))
 		require.NoError(t, db.Write.Exec("UPDATE processes SET seen_at = seen_at - 16000 WHERE name = 'a'").Error)
 		running, err = db.Processes(t.Context())
 		require.NoError(t, err)
