@@ -2,6 +2,7 @@ package order
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"sluice/inventory"
@@ -108,7 +109,7 @@ func (d *DeadLetters) many(
 			}
 			tried++
 			err := do(ctx, c.Sale, letter.Ticket.ID, c.Actor, c.Reason)
-			if err != nil && !refused(err) {
+			if err != nil && (!refused(err) || errors.Is(err, queue.ErrNotReady)) { // a line that is not ready refuses all
 				return result, err
 			}
 			result.note(letter.Ticket.ID, err)

@@ -96,3 +96,21 @@ func TestDeadLettersAreFound(t *testing.T) {
 	require.ErrorAs(t, err, new(inventory.InvalidError))
 	require.EqualValues(t, 5, w.view().Dead)
 }
+
+// A line that is being rebuilt says nothing of a letter: none is refused, and none is passed over by the next call.
+func TestManyDeadLettersWaitForTheirLine(t *testing.T) {
+	w := onSQLite(t, 5, 1)
+	dead := order.NewDeadLetters(w.db, w.lines, w.adminLog())
+	for n := range 3 {
+		w.bury(fmt.Sprint("shopper-", n), 1)
+	}
+	require.NoError(t, w.rdb.HSet(w.ctx, "sluice:{sale/0}:meta", "gate", "1").Err())
+	change := order.LetterChange{Sale: theSale, Actor: "olga", Reason: "mended", Limit: 10}
+	result, err := dead.RequeueMany(w.ctx, change)
+	require.ErrorIs(t, err, queue.ErrNotReady)
+	require.Zero(t, result)
+	require.NoError(t, w.rdb.HDel(w.ctx, "sluice:{sale/0}:meta", "gate").Err())
+	result, err = dead.RequeueMany(w.ctx, change)
+	require.NoError(t, err)
+	require.Equal(t, order.LetterResult{Done: 3}, result)
+}
