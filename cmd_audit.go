@@ -89,11 +89,11 @@ func (c *cli) auditOnce(ctx context.Context, o *opsClient, sale string) error {
 		text, err = refused.Body, nil // a store cannot be asked: the refusal carries what could be seen
 	}
 	if err != nil {
-		return unlooked(aboutSale(sale, err))
+		return c.unseen(unlooked(aboutSale(sale, err)))
 	}
 	var result inventory.Audit
 	if err := json.Unmarshal(text, &result); err != nil {
-		return unknownError{o.at(fmt.Errorf("the audit is not readable: %w", err))}
+		return c.unseen(unknownError{o.at(fmt.Errorf("the audit is not readable: %w", err))})
 	}
 	if result.Verdict == "" && result.Clean != nil { // a version before there were verdicts
 		result.Verdict = inventory.VerdictDifferent
@@ -107,6 +107,15 @@ func (c *cli) auditOnce(ctx context.Context, o *opsClient, sale string) error {
 		err = printAudit(c.out, result)
 	}
 	return cmp.Or(err, auditError(result))
+}
+
+// unseen prints the verdict of an audit that nobody has made, for who reads JSON, and returns err.
+func (c *cli) unseen(err error) error {
+	if _, unknown := errors.AsType[unknownError](err); !unknown || !c.asJSON {
+		return err
+	}
+	none := inventory.Audit{Verdict: inventory.VerdictUnknown, Problems: []string{err.Error()}, Sales: []inventory.SaleAudit{}}
+	return cmp.Or(c.printJSON(none), err)
 }
 
 // hasVerdict reports whether an answer holds an audit.

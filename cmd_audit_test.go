@@ -88,6 +88,10 @@ func TestAuditThatCannotLook(t *testing.T) {
 	}
 	env, _ := operations(t, func(http.ResponseWriter, *http.Request) {})
 	require.Equal(t, exitUnknown, sluice(t, env, "audit", "--ops", "http://127.0.0.1:1").code, "nobody listens")
+	got := sluice(t, env, "audit", "--json", "--ops", "http://127.0.0.1:1")
+	require.Equal(t, exitUnknown, got.code)
+	require.JSONEq(t, `{"verdict":"unknown","clean":null,"sales":[],"problems":["operations listener http://127.0.0.1:1: `+
+		`connection refused: is sluice running? set --ops"]}`, got.out)
 	require.Equal(t, exitUsage, sluice(t, env, "audit", "--ops", "ftp://nowhere").code)
 	require.Equal(t, exitFailure, sluice(t, env, "sale", "list", "--ops", "http://127.0.0.1:1").code, "only an audit makes the difference")
 }
