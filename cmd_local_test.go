@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/gateway"
+	"sluice/store"
 )
 
 func TestTokenRoundTrip(t *testing.T) {
@@ -155,6 +157,15 @@ func TestMigrate(t *testing.T) {
 	require.Equal(t, exitSuccess, got.code, got.err)
 	require.Contains(t, got.err, "redis cannot be asked which processes run, so builds that do not tell their schema range are not seen: redis (127.0.0.1:1): ")
 	require.Contains(t, sluice(t, nil, "migrate", "status", dsn).out, "versions are noted in sluice_schema\n")
+
+	theirs := filepath.Join(t.TempDir(), "shop.db")
+	shop, err := store.Open(t.Context(), store.Config{Driver: store.SQLite, DSN: theirs, MaxConns: 1, TxTimeout: time.Second,
+		Pooler: store.PoolerAuto}, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	require.NoError(t, shop.Write.Exec("CREATE TABLE customers (id BIGINT NOT NULL PRIMARY KEY)").Error)
+	require.NoError(t, shop.Close())
+	require.Contains(t, sluice(t, nil, "migrate", "status", "--set=database.dsn="+theirs).out,
+		"refused: the database holds tables that are not Sluice's (customers): ")
 
 	got = sluice(t, nil, "migrate", "up", "--set", "database.driver=postgres", "--set", "database.dsn=postgres://u:hidden@127.0.0.1:1/d")
 	require.Equal(t, exitFailure, got.code)

@@ -126,6 +126,14 @@ func (s *schema) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	refused := standing.Refuses()
+	if refused == nil {
+		refused = s.db.Fits(ctx)
+	}
+	var of *store.SchemaError
+	if refused != nil && !errors.As(refused, &of) {
+		return refused
+	}
 	running, err := s.db.Processes(ctx)
 	if err != nil {
 		return err
@@ -141,9 +149,9 @@ func (s *schema) status(ctx context.Context) error {
 		}
 	}
 	if s.asJSON {
-		return s.printJSON(s.statusBody(standing, running))
+		return s.printJSON(s.statusBody(standing, running, refused))
 	}
-	return s.print(s.statusText(standing, running))
+	return s.print(s.statusText(standing, running, refused))
 }
 
 type migrationEntry struct {
@@ -169,18 +177,18 @@ func entriesOf(migrations []store.Migration) []migrationEntry {
 	return entries
 }
 
-func (s *schema) statusBody(standing store.Standing, running []store.Process) map[string]any {
+func (s *schema) statusBody(standing store.Standing, running []store.Process, refused error) map[string]any {
 	body := map[string]any{"driver": s.db.Driver, "table": standing.Table, "version": standing.Version,
 		"least": standing.Least,
 		"range": standing.Range, "migrations": entriesOf(standing.Complete), "waiting": namesOf(standing.Waiting),
 		"unknown": append([]int64{}, standing.Unknown...), "processes": orNone(running), "note": s.note}
-	if err := standing.Refuses(); err != nil {
-		body["refused"] = err.Error()
+	if refused != nil {
+		body["refused"] = refused.Error()
 	}
 	return body
 }
 
-func (s *schema) statusText(standing store.Standing, running []store.Process) string {
+func (s *schema) statusText(standing store.Standing, running []store.Process, refused error) string {
 	rows := [][]string{{"VERSION", "NAME", "APPLIED"}}
 	for _, e := range entriesOf(standing.Complete) {
 		shown := "pending"
@@ -200,8 +208,8 @@ func (s *schema) statusText(standing store.Standing, running []store.Process) st
 	if standing.Table != "" {
 		text += "versions are noted in " + standing.Table + "\n"
 	}
-	if err := standing.Refuses(); err != nil {
-		text += "refused: " + err.Error() + "\n"
+	if refused != nil {
+		text += "refused: " + refused.Error() + "\n"
 	}
 	for _, p := range running {
 		told := fmt.Sprintf("%d to %d", p.Schema.Oldest, p.Schema.Newest)

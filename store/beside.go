@@ -124,7 +124,7 @@ func (db *DB) Processes(ctx context.Context) ([]Process, error) {
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
 	defer cancel()
 	found, err := db.tables(ctx)
-	if err != nil || found[processesTable] == nil {
+	if err != nil || !holds(found[processesTable], []string{"name", "version", "schema_newest", "seen_at"}) {
 		return nil, err
 	}
 	var rows []processRow

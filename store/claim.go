@@ -15,43 +15,55 @@ const mostNamed = 10
 // own makes sure that the database is Sluice's before anything is written, and moves an older installation's versions
 // over to Sluice's own table. The caller holds the lock of migrations.
 func (db *DB) own(ctx context.Context, pool *sql.DB) error {
+	rows, err := db.claim(ctx)
+	if err != nil || rows == "" {
+		return err
+	}
+	if err := db.makeVersions(ctx, pool, rows); err != nil {
+		return err
+	}
+	if rows == movedVersions {
+		db.log.InfoContext(ctx, "the versions of the schema have moved to a table of Sluice's own", "from", gooseTable,
+			"to", versionTable)
+	}
+	return nil
+}
+
+// Fits returns a SchemaError when the database holds tables of others that keep Sluice out, else nil. It changes
+// nothing.
+func (db *DB) Fits(ctx context.Context) error {
+	_, err := db.claim(ctx)
+	return err
+}
+
+// claim returns the first rows of the version table, "" when it has them, or why the database cannot be Sluice's.
+func (db *DB) claim(ctx context.Context) (rows string, err error) {
 	found, err := db.tables(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if found[versionTable] != nil {
 		versions, err := db.versionsIn(ctx, versionTable)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if len(versions) > 0 {
-			return db.pendingCollide(ctx, found)
+			return "", db.pendingCollide(ctx, found)
 		}
 	}
 	if found[gooseTable] == nil {
-		if err := db.refuseForeign(found, false, nil); err != nil {
-			return err
-		}
-		return db.makeVersions(ctx, pool, firstVersion)
+		return firstVersion, db.refuseForeign(found, false, nil)
 	}
 	versions, err := db.versionsIn(ctx, gooseTable)
 	if err != nil {
-		return err
+		return "", err
 	}
 	_, begun := versions[0]
 	half := len(versions) == 0 || begun && len(versions) == 1 // ended before its first step was noted
 	if why := db.notOurs(found, versions); why != nil || half {
-		if err := db.refuseForeign(found, half && why == nil, why); err != nil {
-			return err
-		}
-		return db.makeVersions(ctx, pool, firstVersion)
+		return firstVersion, db.refuseForeign(found, half && why == nil, why)
 	}
-	if err := db.makeVersions(ctx, pool, movedVersions); err != nil {
-		return err
-	}
-	db.log.InfoContext(ctx, "the versions of the schema have moved to a table of Sluice's own", "from", gooseTable,
-		"to", versionTable)
-	return nil
+	return movedVersions, nil
 }
 
 // The first rows of the version table: goose wants version 0 there, an older installation brings its own.

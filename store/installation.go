@@ -13,12 +13,17 @@ const (
 	processesTable    = "processes"
 )
 
+// installed reports whether the database has our table installation; that of somebody else is not asked.
+func installed(found map[string][]string) bool {
+	return holds(found[installationTable], []string{"only_one", "id", "schema_newest", "schema_least"})
+}
+
 // Installation returns the id of the installation that the database belongs to, empty on one that has none yet.
 func (db *DB) Installation(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
 	defer cancel()
 	found, err := db.tables(ctx)
-	if err != nil || found[installationTable] == nil {
+	if err != nil || !installed(found) {
 		return "", err
 	}
 	var id string
@@ -66,7 +71,7 @@ func (db *DB) announced(ctx context.Context, s *Standing) error {
 // It does nothing on a database that is no installation yet: nobody reads it there.
 func (db *DB) announce(ctx context.Context, newest, least int64) error {
 	found, err := db.tables(ctx)
-	if err != nil || found[installationTable] == nil {
+	if err != nil || !installed(found) {
 		return err
 	}
 	err = db.Write.WithContext(ctx).Exec("UPDATE "+installationTable+" SET schema_newest = CASE WHEN schema_newest < "+

@@ -107,7 +107,7 @@ func (db *DB) Look(ctx context.Context) (Standing, error) {
 	if err == nil {
 		applied, err = db.history(ctx, found, &s)
 	}
-	if err == nil && found[installationTable] != nil {
+	if err == nil && installed(found) {
 		err = db.announced(ctx, &s)
 	}
 	if err != nil {

@@ -157,7 +157,9 @@ func TestForeignTablesAreRefused(t *testing.T) {
 				"goose_db_version": {theirs, "CREATE TABLE goose_db_version (id BIGINT NOT NULL PRIMARY KEY, version_id BIGINT " +
 					"NOT NULL, is_applied BOOLEAN NOT NULL, tstamp TIMESTAMP NULL)",
 					"INSERT INTO goose_db_version VALUES (1, 0, TRUE, NULL), (2, 1, TRUE, NULL), (3, 2, TRUE, NULL)"},
-				"customers": {"CREATE VIEW customers AS SELECT 1 AS id"},
+				"customers":    {"CREATE VIEW customers AS SELECT 1 AS id"},
+				"installation": {"CREATE TABLE installation (id BIGINT NOT NULL PRIMARY KEY)"},
+				"processes":    {"CREATE TABLE processes (id BIGINT NOT NULL PRIMARY KEY)"},
 			} {
 				db := open(t, config(testkit.NewDatabase(t, d.Driver)))
 				for _, statement := range statements {
@@ -168,6 +170,11 @@ func TestForeignTablesAreRefused(t *testing.T) {
 				require.ErrorContains(t, err, "Sluice wants a database or schema of its own")
 				require.ErrorContains(t, err, name)
 				require.Equal(t, before, tablesOf(t, db), "nothing was made")
+				var refused *store.SchemaError
+				require.ErrorAs(t, db.Fits(t.Context()), &refused)
+				running, err := db.Processes(t.Context())
+				require.NoError(t, err)
+				require.Empty(t, running)
 			}
 		})
 	}
