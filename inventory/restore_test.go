@@ -547,3 +547,24 @@ func TestTwoServersDoNotTakeALineFromEachOther(t *testing.T) {
 	require.NoError(t, w.keeper.Keep(w.ctx), "the other is gone for good")
 	w.admit("ann", 1)
 }
+
+// A record that somebody has overwritten tells neither unit nor user: the rebuild that mends the difference frees both.
+func TestAnOverwrittenTicketIsMended(t *testing.T) {
+	w := onSQLite(t)
+	w.open(5, 1)
+	spoilt := w.admit("ann", 1)
+	w.admit("bob", 1)
+	require.NoError(t, w.rdb.HSet(w.ctx, key("orders"), spoilt.ID, "garbage").Err())
+	b := w.claim(2)
+	require.Len(t, b.Poisoned, 1)
+	outcomes, err := w.fulfiller.Handle(w.ctx, b)
+	require.NoError(t, err)
+	outcomes = append(outcomes, queue.Outcome{ID: spoilt.ID, Op: queue.OpDead, Reason: "unreadable"})
+	require.NoError(t, w.line.Settle(w.ctx, b, outcomes))
+	r := w.audit()
+	require.EqualValues(t, []int64{1, 1}, []int64{r.Difference, r.Missing})
+	require.NoError(t, w.keeper.Mend(w.ctx, r))
+	r = w.clean()
+	require.EqualValues(t, []int64{4, 1, 1}, []int64{r.LineStock, r.Live, r.Lost})
+	w.admit("ann", 1)
+}
