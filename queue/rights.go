@@ -109,6 +109,14 @@ func denied(err error) bool {
 	return errors.As(err, &answer) && strings.Contains(answer.Error(), "NOPERM ")
 }
 
+// channelOf is the channel of a call that is about one.
+func channelOf(call []any) string {
+	if len(call) < 2 {
+		return ""
+	}
+	return fmt.Sprint(call[1])
+}
+
 // note adds what the answer to a queued call says is missing.
 func (e *RightsError) note(call []any, err error) {
 	unknown := redis.HasErrorPrefix(err, "unknown command") || redis.HasErrorPrefix(err, "unknown subcommand")
@@ -116,8 +124,8 @@ func (e *RightsError) note(call []any, err error) {
 		return
 	}
 	switch text := err.Error(); {
-	case !unknown && len(call) > 1 && strings.Contains(text, "channel"):
-		if channel := fmt.Sprint(call[1]); !slices.Contains(e.Channels, channel) { // #nosec G602 -- checked above
+	case !unknown && strings.Contains(text, "channel"):
+		if channel := channelOf(call); !slices.Contains(e.Channels, channel) {
 			e.Channels = append(e.Channels, channel)
 		}
 	case !unknown && strings.Contains(text, " key"):
