@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/gateway"
-	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/store"
 )
@@ -51,7 +51,7 @@ func TestAChangeForATimeEndsWhateverComesBetween(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+			f := newFleet(t, tables.New(t, store.SQLite))
 			a, b := f.start("", nil), f.start("", nil)
 			began := f.clock.Now()
 			for _, m := range moments {
@@ -71,7 +71,7 @@ func TestAChangeForATimeEndsWhateverComesBetween(t *testing.T) {
 // What is set for one sale ends, or lasts, without what is set for another.
 func TestEachSalesChangeEndsByItself(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	a := f.start("", nil)
 	limit := func(sale string, rps float64) map[string]any {
@@ -124,7 +124,7 @@ func TestEachSalesChangeEndsByItself(t *testing.T) {
 // What a change for a time falls back to must be valid with the rest, too.
 func TestLaterStepsAreChecked(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	a := f.start("", nil)
 	var bad inventory.InvalidError
@@ -141,7 +141,7 @@ func TestLaterStepsAreChecked(t *testing.T) {
 // The end waits for nobody: not for the database either.
 func TestAChangeEndsWhileTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	a := f.start("", nil)
 	require.NoError(t, a.Change(t.Context(), brief(time.Minute, map[string]any{"gateway.admission": false})))
 	f.clock.Advance(time.Minute)
@@ -159,7 +159,7 @@ func TestAChangeEndsWhileTheDatabaseIsAway(t *testing.T) {
 // Going back finds the last change of what it is about, and does not bring back what was over.
 func TestRevertFindsWhatMakesADifference(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	a := f.start("", nil)
 	by := gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}
@@ -192,8 +192,8 @@ func TestRevertToTheStart(t *testing.T) {
 		f.write(file, "limits: {global_rps: 100}")
 		a, b := f.start(file, map[string]any{"pool.size": 3}), f.start(file, nil)
 		f.write(file, "limits: {global_rps: 200}")
-		a.look(ctx)
-		b.look(ctx)
+		a.lookTwice(ctx)
+		b.lookTwice(ctx)
 		require.NoError(f.t, b.Revert(ctx, 0, "", gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}))
 		require.InDelta(f.t, 100, b.counts().Limits.GlobalRPS, 0)
 		require.NoError(f.t, a.follow(ctx))
@@ -207,7 +207,7 @@ func TestRevertToTheStart(t *testing.T) {
 // What has ended is not taken for something that the file said.
 func TestRevertPinsNothingThatHasEnded(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	file := t.TempDir() + "/c.yaml"
 	f.write(file, "queue: {cap: 100}")
@@ -216,7 +216,7 @@ func TestRevertPinsNothingThatHasEnded(t *testing.T) {
 	f.clock.Advance(time.Minute)
 	require.NoError(t, a.follow(ctx))
 	f.write(file, "queue: {cap: 200}")
-	a.look(ctx)
+	a.lookTwice(ctx)
 	require.NoError(t, a.Revert(ctx, 1, "", gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}))
 	require.Equal(t, 100, a.counts().Queue.Cap)
 	require.Zero(t, a.counts().Limits.GlobalRPS)

@@ -9,6 +9,8 @@ import (
 
 	"sluice/delay"
 	"sluice/gateway"
+	"sluice/gateway/auth"
+	"sluice/gateway/ratelimit"
 	"sluice/notify"
 	"sluice/order"
 	"sluice/queue"
@@ -18,21 +20,21 @@ import (
 
 // Config is everything that can be configured, by section.
 type Config struct {
-	HTTP     gateway.HTTPConfig   `koanf:"http"`
-	Ops      gateway.OpsConfig    `koanf:"ops"`
-	Gateway  gateway.Config       `koanf:"gateway"`
-	Auth     gateway.AuthConfig   `koanf:"auth"`
-	Redis    queue.RedisConfig    `koanf:"redis"`
-	Database store.Config         `koanf:"database"`
-	Queue    queue.Config         `koanf:"queue"`
-	Pool     queue.PoolConfig     `koanf:"pool"`
-	Limits   gateway.LimitsConfig `koanf:"limits"`
-	Payment  order.PaymentConfig  `koanf:"payment"`
-	Notify   notify.Config        `koanf:"notify"`
-	Delay    delay.Config         `koanf:"delay"`
-	Log      LogConfig            `koanf:"log"`
-	Trace    trace.Config         `koanf:"trace"`
-	Stop     StopConfig           `koanf:"stop"`
+	HTTP     gateway.HTTPConfig  `koanf:"http"`
+	Ops      gateway.OpsConfig   `koanf:"ops"`
+	Gateway  gateway.Config      `koanf:"gateway"`
+	Auth     auth.Config         `koanf:"auth"`
+	Redis    queue.RedisConfig   `koanf:"redis"`
+	Database store.Config        `koanf:"database"`
+	Queue    queue.Config        `koanf:"queue"`
+	Pool     queue.PoolConfig    `koanf:"pool"`
+	Limits   ratelimit.Config    `koanf:"limits"`
+	Payment  order.PaymentConfig `koanf:"payment"`
+	Notify   notify.Config       `koanf:"notify"`
+	Delay    delay.Config        `koanf:"delay"`
+	Log      LogConfig           `koanf:"log"`
+	Trace    trace.Config        `koanf:"trace"`
+	Stop     StopConfig          `koanf:"stop"`
 }
 
 // LogConfig shapes the log on standard error.
@@ -52,7 +54,7 @@ type StopConfig struct {
 func Default() Config {
 	cfg := Config{
 		HTTP: gateway.DefaultHTTPConfig(), Ops: gateway.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
-		Auth: gateway.DefaultAuthConfig(), Limits: gateway.DefaultLimitsConfig(),
+		Auth: auth.DefaultConfig(), Limits: ratelimit.DefaultConfig(),
 		Redis: queue.DefaultRedisConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
 		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(), Notify: notify.DefaultConfig(), Delay: delay.DefaultConfig(),
 		Log: LogConfig{Level: "info", Format: "json"}, Trace: trace.DefaultConfig(),
@@ -62,10 +64,24 @@ func Default() Config {
 	return cfg
 }
 
-// Validate reports every value that is not allowed, by key.
-func (c Config) Validate() error { return c.validate(nil) }
+// Validate reports every value that is not allowed, and what is wrong in the files that values name, by key.
+func (c Config) Validate() error { return errors.Join(c.validate(nil), c.checkFiles(nil)) }
 
-// validate checks the named sections, or all and how they fit together.
+// checkFiles reads what the values of the named sections, or of all, lead to.
+func (c Config) checkFiles(only []string) error {
+	if len(only) > 0 && !slices.Contains(only, "notify") {
+		return nil
+	}
+	return c.Notify.CheckWording()
+}
+
+// checkHot checks the hot keys alone.
+func (c Config) checkHot() error {
+	return errors.Join(c.Queue.Validate(), c.Pool.Validate(), c.Limits.Validate(), c.Log.Validate(),
+		c.Notify.CheckRates())
+}
+
+// validate checks the named sections, or all and how they fit together. It reads nothing.
 func (c Config) validate(only []string) error {
 	var errs []error
 	for _, s := range []struct {

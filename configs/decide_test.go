@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/gateway"
-	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/store"
 )
@@ -65,7 +65,7 @@ func TestWhatIsSetIsBoundedOnEveryDatabase(t *testing.T) {
 // Whoever waits is told the end of a stop, however it was given.
 func TestUntilOfASaleIsThatOfTheWholeKeyToo(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	a := f.start("", nil)
 	after := func(d time.Duration) time.Time { return f.clock.Now().Add(d).UTC() }
@@ -82,7 +82,7 @@ func TestUntilOfASaleIsThatOfTheWholeKeyToo(t *testing.T) {
 // A revert of a revert brings back what the first took away, also what a file had changed.
 func TestARevertIsReverted(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	file := t.TempDir() + "/c.yaml"
 	f.write(file, "queue: {cap: 100}")
@@ -90,7 +90,7 @@ func TestARevertIsReverted(t *testing.T) {
 	by := gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}
 	require.NoError(t, a.Change(ctx, change(map[string]any{"pool.size": 2})))
 	f.write(file, "queue: {cap: 200}")
-	a.look(ctx)
+	a.lookTwice(ctx)
 	for _, want := range []int{100, 200, 100} {
 		require.NoError(t, a.Revert(ctx, 0, "", by))
 		require.Equal(t, want, a.counts().Queue.Cap)
@@ -100,7 +100,7 @@ func TestARevertIsReverted(t *testing.T) {
 	var bad inventory.InvalidError
 	require.ErrorAs(t, a.Change(ctx, change(map[string]any{"queue.cap": 5}, "queue.cap")), &bad)
 	require.Equal(t, "queue.cap", bad[0].Field, "one of the two would be lost")
-	fresh := newFleet(t, testkit.NewDatabase(t, store.SQLite)).start("", nil)
+	fresh := newFleet(t, tables.New(t, store.SQLite)).start("", nil)
 	err := fresh.Revert(ctx, 0, "", by)
 	require.ErrorIs(t, err, gateway.ErrNoVersion)
 	require.False(t, strings.Contains(err.Error(), "-1"), err)

@@ -1,9 +1,11 @@
 package configs
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -59,6 +61,29 @@ func (l *Loaded) effective() map[string]any {
 		}
 	}
 	return values
+}
+
+// stored is effective as a version keeps it. Where all are too long together
+// the longest are not kept: a change is stored whatever else is set.
+func (l *Loaded) stored() string {
+	values := l.effective()
+	for {
+		text, _ := json.Marshal(values) // numbers, texts, lists and maps of them
+		if len(text) <= mostStored {
+			return string(text)
+		}
+		delete(values, longest(values))
+	}
+}
+
+// longest is the key whose value takes the most room.
+func longest(values map[string]any) string {
+	size := func(path string) int {
+		text, _ := json.Marshal(values[path])
+		return len(text)
+	}
+	paths := slices.Sorted(maps.Keys(values))
+	return slices.MaxFunc(paths, func(a, b string) int { return cmp.Compare(size(a), size(b)) })
 }
 
 // digest names the hot keys as the file sets them: instances with the same

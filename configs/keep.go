@@ -2,7 +2,6 @@ package configs
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,9 +11,13 @@ import (
 	"sluice/inventory"
 )
 
-// mostStored bounds what operators have set, and all hot keys, in bytes: an
-// entry of the admin log holds both, and is MySQL's TEXT.
+// mostStored bounds what operators have set, and what a version keeps of the
+// hot keys, in bytes: an entry of the admin log holds both, and is MySQL's TEXT.
 const mostStored = 32_000
+
+// forStops is the part of it that is kept for the two switches: however much is
+// set, they can be.
+const forStops = 1_000
 
 // mostTries bounds how often a change is made anew because other instances
 // were faster.
@@ -39,15 +42,17 @@ func (l *Live) decide(ctx context.Context, want int64, tries int, change func() 
 
 // store checks an overlay, keeps it as the next version and makes it count.
 func (l *Live) store(ctx context.Context, source string, next overlay, by gateway.SettingsAuthor) error {
-	next, fits := next.fitting(mostStored)
+	most := l.room(next)
+	next, fits := next.fitting(most)
 	if !fits {
-		return l.refuse(by, inventory.InvalidError{{Field: "set", Detail: fmt.Sprintf("makes all that is set longer than %d bytes: unset something first", mostStored)}})
+		why := fmt.Sprintf("makes all that is set longer than %d bytes: unset something first", most)
+		return l.refuse(by, inventory.InvalidError{{Field: "set", Detail: why}})
 	}
 	next, err := parseOverlay(next.String()) // as every instance will read it
 	if err != nil {
 		return err
 	}
-	if err := l.check(l.base, next); err != nil {
+	if err := l.check(next); err != nil {
 		return l.refuse(by, l.invalid(err))
 	}
 	was := l.counts
@@ -59,15 +64,21 @@ func (l *Live) store(ctx context.Context, source string, next overlay, by gatewa
 	return nil
 }
 
+// room is how long an overlay may be, in bytes. One that makes what is set
+// shorter is always short enough.
+func (l *Live) room(next overlay) int {
+	rest := func(o overlay) string { return o.without("gateway.admission", "queue.drain").String() }
+	if rest(next) == rest(l.overlay) {
+		return mostStored
+	}
+	return max(mostStored-forStops, len(l.overlay.String()))
+}
+
 // add makes an overlay the next version, and count.
 func (l *Live) add(ctx context.Context, source string, next overlay, by gateway.SettingsAuthor) error {
-	counts, _, _ := l.base.fit(next)
-	effective, _ := json.Marshal(counts.effective()) // numbers, texts, lists and maps of them
+	counts, _, _ := l.base.over(next)
 	row := versionRow{Version: l.version.Version + 1, At: l.now().UnixMilli(), Actor: by.Actor, Source: source, Reason: by.Reason,
-		Digest: l.digest, Overlay: next.String(), Effective: string(effective)}
-	if len(row.Effective) > mostStored {
-		return l.refuse(by, inventory.InvalidError{{Field: "set", Detail: fmt.Sprintf("makes the hot keys longer than %d bytes", mostStored)}})
-	}
+		Digest: l.digest, Overlay: next.String(), Effective: counts.stored()}
 	if err := l.versions.add(ctx, row, "config."+source, l.before()); err != nil {
 		return err
 	}
@@ -76,24 +87,36 @@ func (l *Live) add(ctx context.Context, source string, next overlay, by gateway.
 	return nil
 }
 
-// check refuses a base and an overlay that do not fit each other, now or once
-// something of the overlay has ended. A key that does not fit already, and stays
-// as it is, is no reason: else nothing could be changed until it does.
-func (l *Live) check(base *Loaded, o overlay) error {
-	worse := func(key string) bool {
-		return !slices.Contains(l.left, key) || o.of(key).String() != l.overlay.of(key).String()
-	}
-	for _, at := range append([]time.Time{l.now()}, o.ends()...) {
-		_, left, err := base.fit(o.at(at))
-		if !slices.ContainsFunc(left, worse) {
-			continue
-		}
-		if at.After(l.now()) {
-			return later(err, at)
-		}
+// check refuses an overlay with entries that this version does not take, or
+// whose keys do not fit each other and the base, now or once something of it
+// has ended. What is wrong already is no reason: else nothing could be changed
+// until it is mended.
+func (l *Live) check(next overlay) error {
+	sound, _, errs := l.base.schema.sound(next)
+	was, _, known := l.base.schema.sound(l.overlay)
+	if err := unknown(errs, known); err != nil {
 		return err
 	}
+	for _, at := range append([]time.Time{l.now()}, next.ends()...) {
+		err := unknown(l.base.with(sound.at(at)).misfits(), l.base.with(was.at(at)).misfits())
+		if err != nil && at.After(l.now()) {
+			return later(err, at)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// misfits are the hot keys that do not fit each other.
+func (l *Loaded) misfits() []error { return split(l.Config.checkHot()) }
+
+// unknown joins the errors that are not among those known.
+func unknown(errs, known []error) error {
+	return errors.Join(slices.DeleteFunc(errs, func(err error) bool {
+		return slices.ContainsFunc(known, func(k error) bool { return k.Error() == err.Error() })
+	})...)
 }
 
 // later says when what is valid now would be valid no more.

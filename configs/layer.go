@@ -6,12 +6,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/knadh/koanf/parsers/yaml"
 )
 
 // maxFile bounds a configuration file and a file that holds a secret, in bytes.
@@ -21,11 +20,14 @@ const maxFile = 1 << 20
 type layer struct {
 	values  map[string]any
 	sources map[string]string
+	written map[string]string // how each key of a file is written
 	errs    []error
 	content [32]byte // names what was read of a file; without one it is zero
 }
 
-func newLayer() *layer { return &layer{values: map[string]any{}, sources: map[string]string{}} }
+func newLayer() *layer {
+	return &layer{values: map[string]any{}, sources: map[string]string{}, written: map[string]string{}}
+}
 
 func (l *layer) fail(source string, err error) {
 	l.errs = append(l.errs, fmt.Errorf("%w (%s)", err, source))
@@ -39,6 +41,10 @@ func (l *layer) set(k key, raw any, source string) {
 	}
 	l.values[k.path], l.sources[k.path] = value, source
 }
+
+// errEmpty refuses a file as it looks while it is being written: what it had
+// switched off would be on again.
+var errEmpty = errors.New("the file sets no key: write one, or start without a configuration file")
 
 // fileLayer reads a YAML file; "" is an empty layer.
 func (s *schema) fileLayer(files fs.FS, name string) *layer {
@@ -62,30 +68,22 @@ func (s *schema) parse(l *layer, text []byte, source string) {
 		l.fail(source, err)
 		return
 	}
-	s.walk(l, "", tree, source)
+	s.walk(l, nil, tree, source)
+	if len(l.values) == 0 && len(l.errs) == 0 {
+		l.fail(source, errEmpty)
+	}
 }
 
-// parseYAML turns the parser's panics on some broken input into errors.
-func parseYAML(text []byte) (tree map[string]any, err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("not readable as YAML: %v", p)
-		}
-	}()
-	return yaml.Parser().Unmarshal(text)
-}
-
-// walk takes the keys of one section of a file. A key without a value counts
-// as not written.
-func (s *schema) walk(l *layer, section string, tree map[string]any, source string) {
-	for name, value := range tree {
-		path := name
-		if section != "" {
-			path = section + "." + name
-		}
+// walk takes the keys of one section of a file; within names it as it is
+// written. A key without a value counts as not written.
+func (s *schema) walk(l *layer, within []string, tree map[string]any, source string) {
+	section := strings.Join(within, ".")
+	for _, name := range slices.Sorted(maps.Keys(tree)) {
+		value, written := tree[name], append(slices.Clone(within), name)
+		path := strings.Join(written, ".")
 		if k, ok := s.byPath[path]; ok {
 			if value != nil {
-				l.set(k, value, source)
+				l.take(k, value, strings.Join(written, ": "), source)
 			}
 			continue
 		}
@@ -96,11 +94,21 @@ func (s *schema) walk(l *layer, section string, tree map[string]any, source stri
 		switch sub := value.(type) {
 		case nil:
 		case map[string]any:
-			s.walk(l, path, sub, source)
+			s.walk(l, written, sub, source)
 		default:
 			l.fail(source, fmt.Errorf("%s must be a section with the keys %s", path, strings.Join(s.sections[path], ", ")))
 		}
 	}
+}
+
+// take is set for a key of a file, which may be written nested or with dots, but not both.
+func (l *layer) take(k key, value any, written, source string) {
+	if other, twice := l.written[k.path]; twice {
+		l.fail(source, fmt.Errorf("%s is written twice, as %q and as %q: keep one", k.path, other, written))
+		return
+	}
+	l.written[k.path] = written
+	l.set(k, value, source)
 }
 
 func (s *schema) unknown(section, name string) error {

@@ -3,9 +3,8 @@ package configs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/gateway"
-	"sluice/inventory"
 	"sluice/store"
 )
 
@@ -21,8 +19,8 @@ import (
 // a signal and by operators; a change is checked as a whole and applied as a
 // whole, or not at all. What operators set is in the database, counts above
 // every other source and is followed by every instance within about a second.
-// Where the rest of an instance's configuration does not fit what operators
-// have set, the keys count there that fit: the switches always do.
+// Nothing but another change of theirs undoes it: no file, nothing on the disk,
+// no end of another change.
 // Safe for concurrent use.
 type Live struct {
 	versions versions
@@ -33,19 +31,24 @@ type Live struct {
 	mu       sync.Mutex // one change at a time
 	boot     *Loaded    // what this process started with
 	base     *Loaded    // boot with the hot keys as the file has them now
-	counts   *Loaded    // base with what fits of the overlay: what counts
+	counts   *Loaded    // base with the overlay: what counts
 	overlay  overlay    // of the newest version, without what has ended
 	ended    bool       // something has that no version tells of yet
-	left     []string   // keys of the overlay that do not fit here
+	left     []string   // keys of the overlay that this version of Sluice does not take
 	version  versionRow // the newest that is known
 	whole    int64      // the newest that counts here with all its keys
 	digest   string     // of base
 	tell     []func(Config)
-	seen     [32]byte // the file's content when it was last looked at
-	refused  string   // why the file as it is does not count; it is tried again
-	unsaved  *reading // a change by file that is not in the database yet
-	unfit    string   // why keys are left out, as last told
-	troubled string   // why the database could not be asked, as last told
+	seen     [32]byte     // the file's content when it was last read
+	last     glimpse      // the file at the last look
+	away     string       // why the file cannot be read, as last told
+	refused  string       // why the file as it is does not count; it is tried again
+	unsaved  *reading     // a change by file that is not in the database yet
+	unfit    string       // why keys are left out or do not fit each other, as last told
+	troubled string       // why the database could not be asked, as last told
+	clock    func() error // nil, or an error until the clock may be trusted
+	known    atomic.Bool
+	valid    atomic.Bool // the file, as far as there is one
 	applied  atomic.Pointer[applied]
 	ends     atomic.Pointer[overlay] // the overlay, for Until
 }
@@ -60,8 +63,9 @@ type applied struct {
 // instances share.
 func NewLive(boot *Loaded, db *store.DB, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Live {
 	l := &Live{versions: versions{db}, log: log, now: now, boot: boot, base: boot, counts: boot,
-		version: noVersion(), digest: boot.digest(), seen: boot.content}
+		version: noVersion(), digest: boot.digest(), seen: boot.content, last: glimpse{content: boot.content}}
 	l.ends.Store(new(overlay))
+	l.valid.Store(true)
 	l.note()
 	l.metrics = newLiveMetrics(reg, l)
 	return l
@@ -92,8 +96,17 @@ func (l *Live) Until(key, sale string) time.Time { return l.ends.Load().endFor(k
 
 func (l *Live) note() { l.applied.Store(&applied{l.whole, l.digest}) }
 
+// Known returns gateway.ErrSettingsUnknown until what operators have set was read once. Nothing
+// may be admitted or drained before: it may be what they have stopped.
+func (l *Live) Known() error {
+	if l.known.Load() {
+		return nil
+	}
+	return gateway.ErrSettingsUnknown
+}
+
 // Sync applies what the database holds, whether or not it has changed. After
-// an error what was configured outside of it counts.
+// an error what was configured outside of it counts; see Known.
 func (l *Live) Sync(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -108,32 +121,59 @@ func (l *Live) Sync(ctx context.Context) error {
 	return err
 }
 
+// AdoptAfter lets what operators have set be adopted for the first time once clock returns nil. By a wrong clock a stop
+// would seem to be over, and would be ended for all. Call it before anything else.
+func (l *Live) AdoptAfter(clock func() error) { l.clock = clock }
+
 // adopt takes over a version of the database.
 func (l *Live) adopt(row versionRow) error {
+	if l.clock != nil && !l.known.Load() {
+		if err := l.clock(); err != nil {
+			return fmt.Errorf("%w: %w", gateway.ErrSettingsUnknown, err)
+		}
+	}
 	stored, err := parseOverlay(row.Overlay)
 	if err != nil {
-		return err
+		return fmt.Errorf("version %d: %w", row.Version, err)
 	}
 	l.version = row
 	l.overlay = stored.at(l.now())
 	l.ended = len(l.overlay) < len(stored)
 	l.settle()
+	l.known.Store(true)
 	return nil
 }
 
-// settle makes count what fits of the base and the overlay.
+// settle makes the base with the overlay count.
 func (l *Live) settle() {
-	counts, left, err := l.base.fit(l.overlay)
+	counts, left, err := l.base.over(l.overlay)
 	l.left = left
 	if err == nil {
-		l.whole, l.unfit = l.version.Version, ""
-	} else if l.unfit != err.Error() {
-		l.unfit = err.Error()
-		l.metrics.reloads.WithLabelValues("invalid").Inc()
-		l.log.Error("what operators have set does not fit the rest of this configuration: some keys do not count here", "version", l.version.Version,
-			"keys", left, "error", err)
+		l.whole = l.version.Version
 	}
+	l.complain(err, errors.Join(counts.misfits()...))
 	l.put(counts)
+}
+
+// complain tells once of what is left out and of what does not fit.
+func (l *Live) complain(left, misfit error) {
+	unfit := ""
+	if all := errors.Join(left, misfit); all != nil {
+		unfit = all.Error()
+	}
+	if unfit == l.unfit {
+		return
+	}
+	l.unfit = unfit
+	if left != nil {
+		l.metrics.reloads.WithLabelValues("invalid").Inc()
+		l.log.Error("operators have set what this version of Sluice does not take: it does not count here",
+			"version", l.version.Version, "keys", l.left, "error", left)
+	}
+	if misfit != nil {
+		l.log.Warn("the file and what operators have set do not fit each other: both count, a cap before its lower bound",
+			"error", misfit)
+	}
 }
 
 // put makes a checked configuration count.
@@ -183,58 +223,6 @@ func (l *Live) lapse() {
 	l.settle()
 	l.metrics.reloads.WithLabelValues("applied").Inc()
 	l.log.Info("a change for a time has ended", "keys", differing(was, l.counts, Hot))
-}
-
-// entries reads a change in the form in which it is stored.
-func (l *Live) entries(c gateway.SettingsChange) (change []entry, err error) {
-	var bad inventory.InvalidError
-	var until int64
-	if c.For > 0 {
-		until = l.now().Add(c.For).UnixMilli()
-	}
-	for _, path := range slices.Sorted(maps.Keys(c.Set)) {
-		k, part, err := l.hot(path)
-		var value any
-		if err == nil {
-			value, err = k.stored(part, c.Set[path])
-		}
-		if err != nil {
-			bad = append(bad, inventory.FieldError{Field: path, Detail: err.Error()})
-		}
-		change = append(change, entry{Key: k.path, Part: part, Value: value, Until: until})
-	}
-	for _, path := range c.Unset {
-		k, part, err := l.hot(path)
-		if err == nil && part != "" {
-			err = errors.New("is a part of a key: set it, or unset the key")
-		}
-		if _, both := c.Set[path]; both {
-			err = errors.New("is both set and unset")
-		}
-		if err != nil {
-			bad = append(bad, inventory.FieldError{Field: path, Detail: err.Error()})
-		}
-		change = append(change, entry{Key: k.path, Until: until})
-	}
-	if len(change) == 0 {
-		bad = append(bad, inventory.FieldError{Field: "set", Detail: "names no key to change"})
-	}
-	if len(bad) > 0 {
-		return nil, bad
-	}
-	return change, nil
-}
-
-// hot finds a key that may change, and the part of it that a path names.
-func (l *Live) hot(path string) (key, string, error) {
-	k, part, ok := l.boot.schema.find(path)
-	switch {
-	case !ok:
-		return k, "", errors.New("is not a key")
-	case !Hot(k.path):
-		return k, "", errors.New("needs a restart: change the file and restart")
-	}
-	return k, part, nil
 }
 
 var _ gateway.Settings = (*Live)(nil)

@@ -16,6 +16,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/queue"
 	"sluice/store"
@@ -44,7 +45,7 @@ func newFleet(t *testing.T, d testkit.Database) *fleet {
 func eachFleet(t *testing.T, test func(f *fleet)) {
 	t.Helper()
 	t.Parallel()
-	for _, d := range testkit.Databases(t) {
+	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
 			test(newFleet(t, d))
@@ -69,11 +70,33 @@ func (f *fleet) start(file string, flags map[string]any) *instance {
 
 func (f *fleet) run(boot *Loaded) *instance {
 	f.t.Helper()
+	i := f.unsynced(boot)
+	require.NoError(f.t, i.Sync(f.t.Context()))
+	return i
+}
+
+// unsynced is an instance that has read nothing yet; nil boots it without a file.
+func (f *fleet) unsynced(boot *Loaded) *instance {
+	f.t.Helper()
+	if boot == nil {
+		loaded, err := Load(Options{Env: withSecret()})
+		require.NoError(f.t, err)
+		boot = loaded
+	}
 	i := &instance{log: new(bytes.Buffer)}
 	i.Live = NewLive(boot, f.db, slog.New(slog.NewTextHandler(i.log, nil)), f.clock.Now, prometheus.NewRegistry())
 	i.OnChange(func(c Config) { i.told = append(i.told, c) })
-	require.NoError(f.t, i.Sync(f.t.Context()))
 	return i
+}
+
+// hideVersions makes what operators have set unreadable until it is called back.
+func (f *fleet) hideVersions() (back func()) {
+	f.t.Helper()
+	rename := func(from, to string) {
+		require.NoError(f.t, f.db.Write.Exec("ALTER TABLE "+from+" RENAME TO "+to).Error)
+	}
+	rename("config_versions", "elsewhere")
+	return func() { rename("elsewhere", "config_versions") }
 }
 
 func (f *fleet) write(path, text string) {
@@ -83,6 +106,12 @@ func (f *fleet) write(path, text string) {
 
 // counts is the configuration an instance was told last.
 func (i *instance) counts() Config { return i.told[len(i.told)-1] }
+
+// lookTwice is how a change of the file comes to count.
+func (i *instance) lookTwice(ctx context.Context) {
+	i.look(ctx)
+	i.look(ctx)
+}
 
 func (i *instance) outcome(name string) float64 {
 	return testutil.ToFloat64(i.metrics.reloads.WithLabelValues(name))
@@ -134,7 +163,7 @@ func TestAChangeReachesEveryInstance(t *testing.T) {
 
 func TestAnInvalidChangeKeepsEverything(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	a := f.start("", nil)
 	for name, c := range map[string]struct {
 		set   map[string]any
@@ -189,7 +218,7 @@ func TestAChangeDecidedOnAnOldVersion(t *testing.T) {
 
 func TestAChangeForATime(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	a, b := f.start("", nil), f.start("", nil)
 	require.NoError(t, a.Change(ctx, change(map[string]any{"queue.cap": 500})))
@@ -228,7 +257,7 @@ func TestRevert(t *testing.T) {
 		require.InDelta(f.t, 10, a.counts().Limits.GlobalRPS, 0)
 		require.Equal(f.t, 4, a.counts().Pool.Size, "only the limits")
 		f.write(file, "queue: {cap: 999}")
-		a.look(ctx)
+		a.lookTwice(ctx)
 		require.Equal(f.t, 999, a.counts().Queue.Cap)
 		require.NoError(f.t, a.Revert(ctx, 3, "", by))
 		require.Equal(f.t, 100, a.counts().Queue.Cap, "a change by file can be reverted, too")
@@ -261,15 +290,15 @@ func TestTheFileIsFollowed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+			f := newFleet(t, tables.New(t, store.SQLite))
 			file := filepath.Join(t.TempDir(), "c.yaml")
 			replace(f, file, "queue: {cap: 100}\nhttp: {addr: ':1'}")
 			a, b := f.start(file, nil), f.start(file, nil)
-			a.look(t.Context())
+			a.lookTwice(t.Context())
 			require.Len(t, a.told, 1, "nothing has changed")
 			replace(f, file, "queue: {cap: 200}\nhttp: {addr: ':2'}")
-			a.look(t.Context())
-			b.look(t.Context())
+			a.lookTwice(t.Context())
+			b.lookTwice(t.Context())
 			require.Equal(t, 200, b.counts().Queue.Cap)
 			require.Equal(t, ":1", b.counts().HTTP.Addr, "this needs a restart")
 			require.NoError(t, a.follow(t.Context()))
@@ -284,8 +313,8 @@ func TestTheFileIsFollowed(t *testing.T) {
 				require.Equal(t, other, digest)
 			}
 			replace(f, file, "queue: {cap: none}")
-			a.look(t.Context())
-			a.look(t.Context())
+			a.lookTwice(t.Context())
+			a.lookTwice(t.Context())
 			require.Equal(t, 200, a.counts().Queue.Cap)
 			require.InDelta(t, 1, a.outcome("invalid"), 0, "one complaint for one mistake")
 		})
@@ -294,7 +323,7 @@ func TestTheFileIsFollowed(t *testing.T) {
 
 func TestReloadSaysWhatHappened(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	f.write(file, "queue: {cap: 100}")
 	a := f.start(file, nil)
@@ -327,18 +356,18 @@ func TestReloadSaysWhatHappened(t *testing.T) {
 // version when it is back.
 func TestTheFileCountsWithoutTheDatabase(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	f.write(file, "queue: {cap: 100}")
 	a := f.start(file, nil)
 	f.write(file, "queue: {cap: 200}")
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := a.Reload(gone, gateway.SettingsAuthor{Actor: "ann", Reason: "smaller line"})
+	back := f.hideVersions()
+	_, err := a.Reload(t.Context(), gateway.SettingsAuthor{Actor: "ann", Reason: "smaller line"})
 	require.NoError(t, err)
 	require.Equal(t, 200, a.counts().Queue.Cap)
 	version, _ := a.Version()
 	require.Zero(t, version)
+	back()
 	require.NoError(t, a.follow(t.Context()))
 	version, _ = a.Version()
 	require.EqualValues(t, 1, version)
@@ -350,7 +379,7 @@ func TestTheFileCountsWithoutTheDatabase(t *testing.T) {
 
 func TestRunEndsWithItsContext(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	a := f.start("", nil)
 	b := f.start("", nil)
 	ctx, cancel := context.WithCancel(t.Context())

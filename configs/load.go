@@ -20,6 +20,8 @@ type Options struct {
 	Flags    map[string]any // by key ("queue.cap"); only flags the user gave
 	Defaults map[string]any // by key: a command's own defaults, instead of the general ones
 	Sections []string       // the sections this command needs to be valid; empty means all
+
+	running bool // read again by a process that runs: it has read what its values lead to, such as templates
 }
 
 // Loaded is a valid configuration that knows where each value came from. It
@@ -44,10 +46,16 @@ func Load(opts Options) (*Loaded, error) {
 	file := s.fileLayer(opts.FS, opts.File)
 	sources, errs := s.fill(reflect.ValueOf(&cfg).Elem(), file, opts)
 	errs = append(errs, s.locate(cfg.validate(opts.Sections), sources)...)
+	if !opts.running {
+		errs = append(errs, s.locate(cfg.checkFiles(opts.Sections), sources)...)
+	}
 	if len(errs) > 0 {
 		return nil, invalid(errs)
 	}
-	return &Loaded{Config: cfg, schema: s, content: file.content, sources: sources, opts: opts, again: func() (*Loaded, error) { return Load(opts) }}, nil
+	again := opts
+	again.running = true
+	return &Loaded{Config: cfg, schema: s, content: file.content, sources: sources, opts: opts,
+		again: func() (*Loaded, error) { return Load(again) }}, nil
 }
 
 // Fixed is a configuration that came from nowhere and stays as it is.

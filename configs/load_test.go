@@ -111,16 +111,41 @@ func TestFilesThatAreNotConfigurations(t *testing.T) {
 		_, err := Load(file(text))
 		require.ErrorContains(t, err, "c.yaml", name)
 	}
-	for _, text := range []string{"", "# nothing", "queue:", "queue: {cap: }", "queue: {}"} {
-		l, err := Load(file(text))
-		require.NoError(t, err, text)
-		require.Equal(t, 10_000, l.Config.Queue.Cap)
-		require.Equal(t, "default", l.Source("queue.cap"))
+	for _, text := range []string{"", "\n", "# nothing", "---", "queue:", "queue: {cap: }", "queue: {}"} {
+		_, err := Load(file(text))
+		require.ErrorContains(t, err, "the file sets no key: write one, or start without a configuration file (file c.yaml)", text)
 	}
-	_, err := Load(Options{File: filepath.Join(t.TempDir(), "none.yaml"), Env: withSecret()})
+	l, err := Load(file("queue: {cap: , batch: 5}"))
+	require.NoError(t, err)
+	require.Equal(t, "default", l.Source("queue.cap"))
+	_, err = Load(Options{File: filepath.Join(t.TempDir(), "none.yaml"), Env: withSecret()})
 	require.ErrorContains(t, err, "none.yaml")
 	_, err = Load(file("# " + string(bytes.Repeat([]byte("x"), maxFile))))
 	require.ErrorContains(t, err, "larger than")
+}
+
+// D4: what is written twice is not decided by chance, and a second document is not passed over.
+func TestAKeyThatIsWrittenTwice(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"queue: {drain: true}\nqueue.drain: false":         `queue.drain is written twice, as "queue: drain" and as "queue.drain": keep one (file c.yaml)`,
+		"notify.email.rate: 1\nnotify: {email: {rate: 1}}": `notify.email.rate is written twice, as "notify: email: rate" and as "notify.email.rate"`,
+		"notify: {email.rate: 1, email: {rate: 2}}":        `notify.email.rate is written twice, as "notify: email: rate" and as "notify: email.rate"`,
+		"limits.sales: {}\nlimits: {sales: {}}":            `limits.sales is written twice`,
+		"queue: {drain: false}\n---\nqueue: {drain: true}": `the file holds two YAML documents, one from its top and one from line 3 on: keep one (file c.yaml)`,
+		"---\n---\npool: {size: 3}":                        `the file holds two YAML documents`,
+		"pool: {size: 3}\n---\n---\n- 1":                   `the file holds two YAML documents`,
+	} {
+		for range 20 { // the order of a map is another each time
+			_, err := Load(file(text))
+			require.ErrorContains(t, err, want, text)
+		}
+	}
+	for _, text := range []string{"---\npool: {size: 3}\n---\n", "pool: {size: 3}\n...\n", "pool: {size: }\npool.size: 3", "pool.size: 3"} {
+		l, err := Load(file(text))
+		require.NoError(t, err, text)
+		require.Equal(t, 3, l.Config.Pool.Size)
+	}
 }
 
 func TestKubernetesServiceLinksAreNotOurs(t *testing.T) {

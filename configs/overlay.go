@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -53,7 +52,7 @@ func parseFirstOverlay(text string) (overlay, error) {
 	return o, nil
 }
 
-var errUnreadable = errors.New("the stored configuration is not readable")
+var errUnreadable = errors.New("the stored configuration is not readable: run the version of Sluice that wrote it")
 
 func (o overlay) String() string {
 	text, _ := json.Marshal(o) // it came from JSON
@@ -132,6 +131,11 @@ func (o overlay) of(key string) overlay {
 	return slices.DeleteFunc(slices.Clone(o), func(e entry) bool { return e.Key != key })
 }
 
+// without leaves the entries of some keys out.
+func (o overlay) without(keys ...string) overlay {
+	return slices.DeleteFunc(slices.Clone(o), func(e entry) bool { return slices.Contains(keys, e.Key) })
+}
+
 // with is the overlay after a change.
 func (o overlay) with(change ...entry) overlay {
 	next := slices.Clone(o)
@@ -156,63 +160,4 @@ func (o overlay) fitting(most int) (overlay, bool) {
 		o = slices.Delete(slices.Clone(o), i, i+1)
 	}
 	return o, true
-}
-
-// over lays the overlay over a configuration and checks the whole. Keys that
-// this version of Sluice does not know are left out.
-func (l *Loaded) over(o overlay) (*Loaded, error) {
-	out := &Loaded{Config: l.Config, schema: l.schema, sources: maps.Clone(l.sources)}
-	to := reflect.ValueOf(&out.Config).Elem()
-	var errs []error
-	for _, e := range o {
-		k, ok := l.schema.byPath[e.Key]
-		if !ok || !Hot(e.Key) {
-			continue
-		}
-		field := to.FieldByIndex(k.index)
-		value, source, err := field.Interface(), "admin", error(nil)
-		switch {
-		case e.Part != "":
-			value, err = k.withPart(value, e)
-		case e.Value != nil:
-			value, err = k.decode(e.Value)
-		default:
-			value, source = l.value(k), l.sources[k.path]
-		}
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		field.Set(reflect.ValueOf(value))
-		out.sources[e.Key] = source
-	}
-	errs = append(errs, split(out.Config.Validate())...)
-	return out, errors.Join(errs...)
-}
-
-// fit is over, but what is not valid is left out, key by key: it returns those
-// keys and why the whole was not valid. What is left out depends on the
-// configuration and the overlay only, so a restart changes nothing.
-func (l *Loaded) fit(o overlay) (*Loaded, []string, error) {
-	whole, err := l.over(o)
-	if err == nil {
-		return whole, nil, nil
-	}
-	counts, in, out := l, overlay{}, []string(nil)
-	for _, e := range o {
-		if !slices.Contains(out, e.Key) {
-			out = append(out, e.Key)
-		}
-	}
-	for more := true; more; { // a key may fit only beside one that comes after it
-		more = false
-		for _, key := range slices.Clone(out) {
-			tried := append(slices.Clone(in), o.of(key)...)
-			if fits, err := l.over(tried); err == nil {
-				counts, in, more = fits, tried, true
-				out = slices.DeleteFunc(out, func(k string) bool { return k == key })
-			}
-		}
-	}
-	return counts, out, err
 }

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"sluice/gateway"
+	"sluice/queue"
 )
 
 // Some hot keys hold something for each sale. Operators set it sale by sale,
@@ -19,11 +19,15 @@ func (s *schema) find(path string) (k key, part string, ok bool) {
 		return k, "", true
 	}
 	cut := strings.LastIndexByte(path, '.')
-	if cut < 0 || !slices.Contains([]string{"limits.sales", "queue.held"}, path[:cut]) || !gateway.ValidSaleID(path[cut+1:]) {
+	if cut < 0 || !queue.ValidSaleID(path[cut+1:]) {
 		return key{}, "", false
 	}
-	return s.byPath[path[:cut]], path[cut+1:], true
+	k, ok = s.byPath[path[:cut]]
+	return k, path[cut+1:], ok && k.bySale()
 }
+
+// bySale reports whether the key holds something for each sale.
+func (k key) bySale() bool { return k.path == "limits.sales" || k.path == "queue.held" }
 
 // stored is a value in the form in which it is kept; nil is what takes a part away.
 func (k key) stored(part string, raw any) (any, error) {

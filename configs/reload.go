@@ -2,8 +2,9 @@ package configs
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 
 	"sluice/gateway"
@@ -15,14 +16,20 @@ type reading struct {
 	by     gateway.SettingsAuthor
 }
 
-// look reads the file again when its content has changed, or did not count when
-// it was read: what it did not fit may be gone.
+// look reads the file again when two looks in a row have found the same new
+// content, or when it did not count as it is: what was wrong may be gone.
 func (l *Live) look(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, err := l.fingerprint()
-	changed := now != l.seen
-	if err != nil || !changed && l.refused == "" { // a file that is away for a moment is being replaced
+	before := l.last
+	now, err := l.boot.opts.look()
+	l.last = now
+	if now != before { // it is being replaced
+		return
+	}
+	l.missing(err)
+	changed := now.content != l.seen
+	if err != nil || !changed && l.refused == "" {
 		return
 	}
 	l.lapse()
@@ -30,15 +37,23 @@ func (l *Live) look(ctx context.Context) {
 	if !changed {
 		why = "the file is valid by now"
 	}
-	_, _ = l.read(ctx, reading{"file", gateway.SettingsAuthor{Actor: author, Reason: why}}, !changed) // logged there
+	r := reading{"file", gateway.SettingsAuthor{Actor: author, Reason: why}}
+	_, _ = l.read(ctx, now.content, r, !changed) // logged there
 }
 
-func (l *Live) fingerprint() ([32]byte, error) {
-	if l.boot.opts.File == "" {
-		return [32]byte{}, nil
+// missing tells once that the file cannot be read, and once that it can again.
+func (l *Live) missing(err error) {
+	switch {
+	case err != nil && l.away == "":
+		l.away = err.Error()
+		l.valid.Store(false)
+		l.metrics.reloads.WithLabelValues("invalid").Inc()
+		l.log.Error("the configuration file cannot be read: what counted before still counts", "error", err)
+	case err == nil && l.away != "":
+		l.away = ""
+		l.valid.Store(l.refused == "")
+		l.log.Info("the configuration file can be read again", "file", l.boot.opts.File)
 	}
-	text, err := readLimited(l.boot.opts.FS, l.boot.opts.File)
-	return sha256.Sum256(text), err
 }
 
 // Signalled reads the file again because the process was told to.
@@ -52,33 +67,36 @@ func (l *Live) Reload(ctx context.Context, by gateway.SettingsAuthor) (gateway.R
 }
 
 func (l *Live) reload(ctx context.Context, r reading) (gateway.ReloadResult, error) {
+	content, err := l.boot.opts.steady(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lapse()
-	return l.read(ctx, r, false)
+	if err != nil {
+		return l.keep(r, fmt.Errorf("configuration file: %w", err), false)
+	}
+	return l.read(ctx, content, r, false)
 }
 
-// read reads the file; again says that it was refused as it is, and needs no
-// telling a second time.
-func (l *Live) read(ctx context.Context, r reading, again bool) (gateway.ReloadResult, error) {
-	if now, err := l.fingerprint(); err == nil {
-		l.seen = now
-	}
+// read reads the file, whose content must be the one given; again says that it
+// was refused as it is, and needs no telling a second time.
+func (l *Live) read(ctx context.Context, content [32]byte, r reading, again bool) (gateway.ReloadResult, error) {
+	l.seen = content
 	fresh, err := l.boot.again()
+	if err == nil && fresh.content != content {
+		err = fmt.Errorf("configuration file: %s is being written", l.boot.opts.File)
+	}
 	if err != nil {
 		return l.keep(r, err, again)
 	}
-	l.seen = fresh.content
-	result := gateway.ReloadResult{NeedsRestart: differing(l.boot, fresh, func(path string) bool { return !Hot(path) })}
-	base := mixed(l.boot, fresh, Hot)
-	if err := l.check(base, l.overlay); err != nil {
-		return l.keep(r, err, again)
-	}
 	l.refused = ""
+	l.valid.Store(true)
+	result := gateway.ReloadResult{NeedsRestart: differing(l.boot, fresh, func(path string) bool { return !Hot(path) })}
 	if len(result.NeedsRestart) > 0 {
 		l.log.Warn("keys of the file have changed that need a restart", "keys", result.NeedsRestart)
 	}
-	if len(differing(l.base, base, Hot)) == 0 {
+	base := mixed(l.boot, fresh, Hot)
+	changed := differing(l.base, base, Hot)
+	if len(changed) == 0 {
 		l.metrics.reloads.WithLabelValues("unchanged").Inc()
 		return result, nil
 	}
@@ -86,8 +104,14 @@ func (l *Live) read(ctx context.Context, r reading, again bool) (gateway.ReloadR
 	l.base, l.digest, l.unsaved = base, base.digest(), &r
 	l.settle()
 	result.Changed = differing(was, l.counts, Hot)
+	for _, key := range changed {
+		if !slices.Contains(result.Changed, key) {
+			result.Overridden = append(result.Overridden, key)
+		}
+	}
 	l.metrics.reloads.WithLabelValues("applied").Inc()
-	l.log.Info("configuration read again", "source", r.source, "actor", r.by.Actor, "keys", result.Changed)
+	l.log.Info("configuration read again", "source", r.source, "actor", r.by.Actor,
+		"keys", result.Changed, "overridden", result.Overridden)
 	if err := l.save(ctx); err != nil {
 		l.log.Warn("the change counts here but is not in the database yet", "error", err)
 	}
@@ -101,6 +125,7 @@ func (l *Live) keep(r reading, err error, again bool) (gateway.ReloadResult, err
 		l.log.Error("the file was refused: what counted before still counts", "source", r.source, "actor", r.by.Actor, "error", err)
 	}
 	l.refused = err.Error()
+	l.valid.Store(false)
 	return gateway.ReloadResult{}, l.invalid(unheaded(err))
 }
 

@@ -76,7 +76,7 @@ func (l *Live) asOf(row versionRow, prefix string) (overlay, error) {
 	if row.Digest == l.digest {
 		return next, nil
 	}
-	counts, _, _ := l.base.fit(next)
+	counts, _, _ := l.base.over(next)
 	is, were := counts.effective(), row.values()
 	for _, path := range slices.Sorted(maps.Keys(were)) {
 		// Of a key that was set for a time then, nobody knows by now what the file said.

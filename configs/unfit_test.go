@@ -1,6 +1,8 @@
 package configs
 
 import (
+	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -8,101 +10,133 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/gateway"
-	"sluice/internal/testkit"
+	"sluice/gateway/ratelimit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
+	"sluice/queue"
 	"sluice/store"
 )
 
-// A file that does not fit what operators have set undoes no switch: not at a restart, and not while it runs.
-func TestSwitchesCountWhereTheFileDoesNotFit(t *testing.T) {
+// What operators have set counts whatever an instance's file says: while it runs, and after a restart.
+func TestNoFileUndoesWhatOperatorsHaveSet(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	file := t.TempDir() + "/c.yaml"
-	f.write(file, "queue: {cap: 50}")
+	f.write(file, "queue: {batch: 10}")
 	old, a := f.start(file, nil), f.start("", nil)
-	require.NoError(t, a.Change(ctx, change(map[string]any{"gateway.admission": false, "queue.drain": false})))
-	require.NoError(t, a.Change(ctx, change(map[string]any{"queue.max_wait": "10s", "limits.global_rps": 7})))
+	set := map[string]any{"gateway.admission": false, "queue.drain": false, "queue.max_wait": "10s", "limits.global_rps": 7}
+	for n := range 20 {
+		set[fmt.Sprintf("queue.held.mine-%d", n)] = true
+		set[fmt.Sprintf("limits.sales.mine-%d", n)] = map[string]any{"global_rps": 1}
+	}
+	require.NoError(t, a.Change(ctx, change(set)))
 	require.NoError(t, old.follow(ctx))
+	var held, limited []string
+	for n := range 1000 {
+		held = append(held, fmt.Sprintf("t%d", n))
+	}
+	for n := range 64 {
+		limited = append(limited, fmt.Sprintf("t%d: {global_rps: 2}", n))
+	}
+	f.write(file, "gateway: {admission: true}\nqueue: {drain: true, cap: 50, held: ["+strings.Join(held, ", ")+"]}\n"+
+		"limits: {sales: {"+strings.Join(limited, ", ")+"}}")
+	old.lookTwice(ctx)
 	for who, i := range map[string]*instance{"one that runs": old, "one that starts": f.start(file, nil)} {
 		require.False(t, i.counts().Gateway.Admission, who)
 		require.False(t, i.counts().Queue.Drain, who)
 		require.InDelta(t, 7, i.counts().Limits.GlobalRPS, 0, who)
 		require.Equal(t, 50, i.counts().Queue.Cap, who)
-		require.Zero(t, i.counts().Queue.MaxWait, "%s: min_cap is above cap", who)
-		require.InDelta(t, 1, i.outcome("invalid"), 0, who)
-		require.Contains(t, i.log.String(), "keys=[queue.max_wait]", who)
-		require.Equal(t, []string{"queue.max_wait"}, i.Show(ctx).Left, who)
-		whole, _ := i.Version()
-		require.Less(t, whole, int64(2), who)
+		require.Equal(t, 10*time.Second, i.counts().Queue.MaxWait, "%s: although min_cap is above cap", who)
+		require.Len(t, i.counts().Queue.Held, 1020, who)
+		require.Len(t, i.counts().Limits.Sales, 84, who)
+		require.Empty(t, i.Show(ctx).Left, who)
+		require.Contains(t, i.log.String(), "queue.min_cap must be between 1 and 50, got 100", who)
+		require.Zero(t, i.outcome("invalid"), who)
 	}
 
-	// The switches can be set there, and are followed from elsewhere.
+	// What does not fit already keeps nobody from another change; what is new is refused.
 	require.NoError(t, old.Change(ctx, change(map[string]any{"queue.drain": true})))
 	require.True(t, old.counts().Queue.Drain)
-	require.NoError(t, a.Change(ctx, change(map[string]any{"gateway.admission": true})))
-	require.NoError(t, old.follow(ctx))
-	require.True(t, old.counts().Gateway.Admission)
 	var bad inventory.InvalidError
-	require.ErrorAs(t, old.Change(ctx, change(map[string]any{"queue.min_cap": 60, "pool.size": 0})), &bad, "but nothing else that is not valid")
-	require.ErrorAs(t, old.Change(ctx, change(map[string]any{"queue.max_wait": "2h"})), &bad, "also of a key that does not fit as it is")
-	require.InDelta(t, 3, old.outcome("invalid"), 0)
-
-	f.write(file, "queue: {cap: 500}")
-	old.look(ctx)
-	require.Equal(t, 10*time.Second, old.counts().Queue.MaxWait)
-	require.Empty(t, old.Show(ctx).Left)
-	whole, _ := old.Version()
-	require.EqualValues(t, 5, whole)
+	require.ErrorAs(t, old.Change(ctx, change(map[string]any{"queue.min_cap": 60})), &bad)
+	require.Equal(t, "queue.min_cap", bad[0].Field)
+	require.ErrorAs(t, old.Change(ctx, change(map[string]any{"queue.held.another": true})), &bad, "1,021 of at most 1,000")
 }
 
-// A key may be valid only beside one that comes after it.
-func TestFitFindsWhatIsValidTogether(t *testing.T) {
+// What a version of Sluice does not take of a stored change is left out alone, said in every answer, and no reason for a
+// restart to change anything.
+func TestAValueOfAnotherVersionIsLeftOutAlone(t *testing.T) {
 	t.Parallel()
-	base, err := Load(Options{Env: withSecret()})
-	require.NoError(t, err)
-	o := overlay{}.with(entry{Key: "queue.cap", Value: 50}, entry{Key: "queue.max_wait", Value: "10s"}, entry{Key: "queue.min_cap", Value: 10},
-		entry{Key: "pool.size", Value: "of an older time"})
-	counts, left, err := base.fit(o)
-	require.Error(t, err)
-	require.Equal(t, []string{"pool.size"}, left)
-	require.Equal(t, 10*time.Second, counts.Config.Queue.MaxWait)
+	f := newFleet(t, tables.New(t, store.SQLite))
+	ctx := t.Context()
+	a := f.start("", nil)
+	require.NoError(t, a.Change(ctx, change(map[string]any{"gateway.admission": false, "pool.size": 3})))
+	require.NoError(t, f.db.Write.Exec("UPDATE config_versions SET overlay = ? WHERE version = 1",
+		`[{"key":"gateway.admission","value":false},{"key":"limits.sales","part":"tv","value":{"global_rps":-1}},`+
+			`{"key":"limits.sales","part":"phone","value":{"global_rps":5}},{"key":"pool.size","value":9999},{"key":"queue.cap","part":"tv","value":5},{"key":"queue.later","value":1}]`).Error)
+	b := f.start("", nil)
+	require.False(t, b.counts().Gateway.Admission)
+	require.Len(t, b.counts().Limits.Sales, 1, "each sale by itself")
+	require.Equal(t, queue.DefaultPoolConfig().Size, b.counts().Pool.Size)
+	require.Equal(t, []string{"limits.sales", "pool.size", "queue.cap"}, b.Show(ctx).Left)
+	require.InDelta(t, 1, b.outcome("invalid"), 0)
+	whole, _ := b.Version()
+	require.Zero(t, whole)
+
+	require.Error(t, b.Change(ctx, change(map[string]any{"pool.size": 9999})), "what does not count is not taken as set")
+	require.NoError(t, b.Change(ctx, change(map[string]any{"pool.size": 4}, "limits.sales", "queue.cap")))
+	require.Empty(t, b.Show(ctx).Left)
+	whole, _ = b.Version()
+	require.EqualValues(t, 2, whole)
 }
 
-// A file that is refused counts as soon as it can: when it is mended, or what it did not fit is gone.
+// Each hot key has bounds that are looked at where it changes.
+func TestEveryHotKeyIsChecked(t *testing.T) {
+	t.Parallel()
+	impossible := map[reflect.Type]any{
+		reflect.TypeFor[int](): -5, reflect.TypeFor[float64](): -5.0, reflect.TypeFor[time.Duration](): time.Nanosecond,
+		reflect.TypeFor[string](): "?", reflect.TypeFor[[]string](): make([]string, 1001),
+		reflect.TypeFor[map[string]ratelimit.SaleConfig](): map[string]ratelimit.SaleConfig{"no sale": {}},
+	}
+	for _, k := range newSchema(reflect.TypeFor[Config]()).keys {
+		if !Hot(k.path) || k.typ.Kind() == reflect.Bool {
+			continue
+		}
+		require.ErrorContains(t, k.check(entry{Key: k.path, Value: impossible[k.typ]}), k.path)
+	}
+	require.NoError(t, roomy().checkHot())
+}
+
+// A file that is refused counts as soon as it is mended.
 func TestARefusedFileIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	file := t.TempDir() + "/c.yaml"
 	f.write(file, "queue: {cap: 100}")
 	a := f.start(file, nil)
-	require.NoError(t, a.Change(ctx, brief(time.Minute, map[string]any{"queue.max_wait": "10s"})))
-	f.write(file, "queue: {cap: 50}")
-	for range 3 {
+	f.write(file, "queue: {cap: none}")
+	for range 4 {
 		a.look(ctx)
 	}
 	require.Equal(t, 100, a.counts().Queue.Cap)
 	require.InDelta(t, 1, a.outcome("invalid"), 0)
 	require.Equal(t, 1, strings.Count(a.log.String(), "the file was refused"))
-	f.clock.Advance(time.Minute)
-	a.look(ctx)
-	require.Equal(t, 50, a.counts().Queue.Cap, "what it did not fit has ended")
-
-	f.write(file, "queue: {cap: none}")
-	a.look(ctx)
+	require.False(t, a.valid.Load())
 	_, err := a.Reload(ctx, gateway.SettingsAuthor{Actor: "ann"})
 	require.Error(t, err)
-	require.InDelta(t, 3, a.outcome("invalid"), 0, "who asks is told again")
+	require.InDelta(t, 2, a.outcome("invalid"), 0, "who asks is told again")
 	f.write(file, "queue: {cap: 60}")
-	a.look(ctx)
+	a.lookTwice(ctx)
 	require.Equal(t, 60, a.counts().Queue.Cap)
+	require.True(t, a.valid.Load())
 }
 
 // What the file does not hold itself may be what was wrong.
 func TestARefusedFileIsTriedAgainWhenASecretIsBack(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	dir := t.TempDir()
 	file, secret := dir+"/c.yaml", dir+"/secret"
 	f.write(file, "queue: {cap: 100}")
@@ -112,23 +146,23 @@ func TestARefusedFileIsTriedAgainWhenASecretIsBack(t *testing.T) {
 	a := f.run(boot)
 	f.write(file, "queue: {cap: 200}")
 	f.write(secret, "")
-	a.look(t.Context())
+	a.lookTwice(t.Context())
 	require.Equal(t, 100, a.counts().Queue.Cap)
 	f.write(secret, "0123456789abcdef0123456789abcdef")
-	a.look(t.Context())
+	a.lookTwice(t.Context())
 	require.Equal(t, 200, a.counts().Queue.Cap)
 }
 
 // The file may change while a process starts.
 func TestTheFileIsComparedWithWhatWasLoaded(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, testkit.NewDatabase(t, store.SQLite))
+	f := newFleet(t, tables.New(t, store.SQLite))
 	file := t.TempDir() + "/c.yaml"
 	f.write(file, "queue: {cap: 100}")
 	boot, err := Load(Options{File: file, Env: withSecret()})
 	require.NoError(t, err)
 	f.write(file, "queue: {cap: 200}")
 	a := f.run(boot)
-	a.look(t.Context())
+	a.lookTwice(t.Context())
 	require.Equal(t, 200, a.counts().Queue.Cap)
 }

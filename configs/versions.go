@@ -143,11 +143,12 @@ func (r versionRow) imageBeside(other versionRow) versionImage {
 }
 
 // before is the version that counts, with what the process was started with where there is none.
-func (l *Live) before() versionRow {
-	row := l.version
+func (l *Live) before() versionRow { return l.since(l.version) }
+
+// since is a version as the one after it keeps it.
+func (l *Live) since(row versionRow) versionRow {
 	if row.Version == 0 {
-		effective, _ := json.Marshal(l.boot.effective()) // numbers, texts, lists and maps of them
-		row.At, row.Digest, row.Effective = l.now().UnixMilli(), l.boot.digest(), string(effective)
+		row.At, row.Digest, row.Effective = l.now().UnixMilli(), l.boot.digest(), l.boot.stored()
 	}
 	return row
 }

@@ -10,10 +10,13 @@ import (
 	"sluice/gateway"
 )
 
-// lookEvery bounds how late a change of the file or of another instance is
-// noticed. Looking at the content follows every way to change a file: written
-// in place, renamed over, or the swapped link of a mounted ConfigMap.
-const lookEvery = time.Second
+// lookEvery is how often the file is looked at: two looks must agree before its
+// content counts. Looking at the content follows every way to change a file:
+// written in place, renamed over, or the swapped link of a mounted ConfigMap.
+const lookEvery = 500 * time.Millisecond
+
+// followEvery bounds how late a change of another instance is noticed.
+const followEvery = time.Second
 
 // askMost bounds one question to the database: changes wait for each other.
 const askMost = 5 * time.Second
@@ -23,15 +26,18 @@ const author = "sluice"
 
 // Run follows the file and the other instances until ctx ends.
 func (l *Live) Run(ctx context.Context) {
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
+	look, follow := time.NewTicker(lookEvery), time.NewTicker(followEvery)
+	defer look.Stop()
+	defer follow.Stop()
 	for {
 		select {
-		case <-tick.C:
+		case <-look.C:
+			l.look(ctx)
+			continue
+		case <-follow.C:
 		case <-ctx.Done():
 			return
 		}
-		l.look(ctx)
 		if err := l.follow(ctx); err != nil && ctx.Err() == nil {
 			l.mu.Lock()
 			l.trouble(err)
@@ -54,7 +60,7 @@ func (l *Live) follow(ctx context.Context) error {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if number != l.version.Version {
+	if number != l.version.Version || !l.known.Load() {
 		if err := l.catchUp(ctx); err != nil {
 			return err
 		}
@@ -78,8 +84,11 @@ func (l *Live) follow(ctx context.Context) error {
 // catchUp adopts the newest version.
 func (l *Live) catchUp(ctx context.Context) error {
 	row, err := l.versions.latest(ctx)
-	if err != nil || row.Version == l.version.Version {
+	if err != nil || l.known.Load() && row.Version == l.version.Version {
 		return err // this instance has made it meanwhile
+	}
+	if row.Version < l.version.Version {
+		return l.putBack(ctx, row)
 	}
 	if err := l.adopt(row); err != nil {
 		return err
@@ -89,6 +98,20 @@ func (l *Live) catchUp(ctx context.Context) error {
 	}
 	l.log.Info("configuration followed", "version", row.Version, "source", row.Source, "actor", row.Actor)
 	return nil
+}
+
+// putBack stores the newest version again that is known here: the database came
+// back without its last commits, and a stop may be among them.
+func (l *Live) putBack(ctx context.Context, newest versionRow) error {
+	err := l.versions.add(ctx, l.version, "config.restore", l.since(newest))
+	if errors.Is(err, gateway.ErrVersion) {
+		return nil // another instance has done it; the next round follows
+	}
+	if err == nil {
+		l.log.Error("the database had lost versions of the configuration: the newest that is known here was put back",
+			"version", l.version.Version, "found", newest.Version)
+	}
+	return err
 }
 
 // trouble tells once of what keeps this instance from following. That a store
@@ -112,7 +135,13 @@ func newLiveMetrics(reg prometheus.Registerer, l *Live) *liveMetrics {
 	for _, outcome := range []string{"applied", "unchanged", "invalid"} {
 		m.reloads.WithLabelValues(outcome)
 	}
-	reg.MustRegister(m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_config_version",
+	reg.MustRegister(m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_config_file_valid",
+		Help: "0 while the configuration file cannot be read or is refused, so that what it said before counts; else 1."}, func() float64 {
+		if l.valid.Load() {
+			return 1
+		}
+		return 0
+	}), prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_config_version",
 		Help: "Newest version of the configuration all of which counts in this process."}, func() float64 {
 		version, _ := l.Version()
 		return float64(version)

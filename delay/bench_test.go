@@ -2,6 +2,7 @@ package delay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 )
 
 // The benchmarks run Redis (appendfsync always), the firer and the receiver on the same machine, so their numbers are what one
@@ -25,7 +27,7 @@ func benchWorld(b *testing.B) *world {
 	b.Helper()
 	cfg := DefaultConfig()
 	cfg.AllowPrivate = true
-	return newWorld(b, testkit.Redis(b).Addr(), testkit.NewDatabase(b, "sqlite"), cfg)
+	return newWorld(b, testkit.Redis(b).Addr(), tables.New(b, "sqlite"), cfg)
 }
 
 const benchBody = `{"type":"coupon.expired","data":{"user":"u-123456","coupon":"c-987654321","cents":500,"note":"thirty days are over"}}`
@@ -158,8 +160,8 @@ func BenchmarkOnTime(b *testing.B) {
 			b.StopTimer()
 			took := time.Since(start)
 			stop()
-			counts, err := w.box.Count(context.Background(), w.topics.All())
-			require.NoError(b, err)
+			counts, failed := w.box.Count(context.Background(), w.topics.All())
+			require.NoError(b, errors.Join(failed...))
 			require.Equal(b, Counts{Pending: pending}, counts[0])
 			b.ReportMetric(float64(n)/took.Seconds(), "messages/s")
 			c.report(b)

@@ -72,16 +72,16 @@ func (b *Box) Add(ctx context.Context, topic string, messages []New) ([]time.Tim
 // Show returns one message, or ErrNoMessage.
 func (b *Box) Show(ctx context.Context, topic, id string) (Message, error) {
 	found, err := b.show(ctx, topic, []string{id})
-	if err == nil && len(found) == 0 {
-		err = fmt.Errorf("message %s of topic %s: %w", id, topic, ErrNoMessage)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return Message{}, err
+	case len(found) == 0:
+		return Message{}, fmt.Errorf("message %s of topic %s: %w", id, topic, ErrNoMessage)
 	}
-	return found[0], nil
+	return found[0], found[0].unread
 }
 
-// show returns those of ids that are known.
+// show returns those of ids that are known, also those whose record cannot be read.
 func (b *Box) show(ctx context.Context, topic string, ids []string) ([]Message, error) {
 	k := b.keysOf(topic)
 	args := make([]any, len(ids))
@@ -98,11 +98,7 @@ func (b *Box) show(ctx context.Context, topic string, ids []string) ([]Message, 
 		if part(0) == "" {
 			continue
 		}
-		m, err := readMessage(topic, id, part(0), part(1), part(2), part(3))
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, m)
+		found = append(found, readMessage(topic, id, part(0), part(1), part(2), part(3)))
 	}
 	return found, nil
 }

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
+	"sluice/internal/apart"
 	"sluice/notify"
 )
 
@@ -15,10 +17,19 @@ import (
 type Events struct {
 	topics *Topics
 	box    *Box
+	away   *backoffs // topics that hung
 }
 
 // NewEvents returns the channel. Rows are queued under it only where Config.OrderEvents says so.
-func NewEvents(topics *Topics, box *Box) *Events { return &Events{topics: topics, box: box} }
+func NewEvents(topics *Topics, box *Box) *Events {
+	return &Events{topics: topics, box: box, away: newBackoffs(topics.now, eventsFirst, eventsMost)}
+}
+
+const (
+	eventsSlow  = 500 * time.Millisecond // an add that fails after so long has hung
+	eventsFirst = time.Second            // for how long its topic is not asked again, at first
+	eventsMost  = 30 * time.Second       // and at most
+)
 
 // Name is "topics".
 func (e *Events) Name() string { return "topics" }
@@ -36,8 +47,8 @@ type eventData struct {
 	UserID  string `json:"user_id"`
 }
 
-// Deliver adds each event to every topic that asks for it, one call per topic. Where a topic refuses, its events are retried;
-// other topics know them by then and ignore the repeat.
+// Deliver adds each event to every topic that asks for it, one call per topic, all at once. Where a topic refuses, its events are
+// retried; other topics know them by then and ignore the repeat.
 func (e *Events) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
 	results := make([]notify.Result, len(messages))
 	for i := range results {
@@ -50,12 +61,25 @@ func (e *Events) Deliver(ctx context.Context, messages []notify.Message) []notif
 		}
 		return results
 	}
+	var adding sync.WaitGroup
+	var mu sync.Mutex
 	for _, t := range e.topics.All() {
 		wanted := e.wanted(t, messages)
-		for start := 0; start < len(wanted); start += maxBatch {
-			e.add(ctx, t, messages, wanted[start:min(start+maxBatch, len(wanted))], results)
+		if len(wanted) == 0 {
+			continue
 		}
+		adding.Go(func() {
+			err := e.addAll(ctx, t, messages, wanted)
+			mu.Lock()
+			defer mu.Unlock()
+			for _, at := range wanted {
+				if err != nil {
+					results[at] = notify.Retry("topic " + t.Name + ": " + err.Error())
+				}
+			}
+		})
 	}
+	adding.Wait()
 	return results
 }
 
@@ -71,23 +95,43 @@ func (e *Events) wanted(t Topic, messages []notify.Message) []int {
 	return places
 }
 
-func (e *Events) add(ctx context.Context, t Topic, messages []notify.Message, places []int, results []notify.Result) {
+// addAll adds events to one topic. One that hung a moment ago is not asked again at once: the others' events would wait for it.
+func (e *Events) addAll(ctx context.Context, t Topic, messages []notify.Message, places []int) error {
+	if e.away.left(t.Name) > 0 {
+		return errAway
+	}
+	began := e.topics.now()
+	err := apart.Try(func() error {
+		for some := range slices.Chunk(places, maxBatch) {
+			if err := e.add(ctx, t, messages, some); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	hung := err
+	if e.topics.now().Sub(began) < eventsSlow {
+		hung = nil
+	}
+	e.away.note(t.Name, hung)
+	return err
+}
+
+var errAway = errors.New("it did not answer a moment ago")
+
+func (e *Events) add(ctx context.Context, t Topic, messages []notify.Message, places []int) error {
 	list := make([]New, len(places))
 	for i, at := range places {
 		m := messages[at]
 		body, err := json.Marshal(event{Type: m.Event, Timestamp: m.CreatedAt.UTC().Format(time.RFC3339Nano),
 			Data: eventData{OrderID: m.OrderID, SaleID: m.SaleID, UserID: m.UserID}})
 		if err != nil {
-			results[at] = notify.Permanent(err.Error())
-			return
+			return err
 		}
 		list[i] = New{ID: m.ID(), Delay: t.Delay(), Body: body}
 	}
-	_, err := e.box.Add(ctx, t.Name, list)
-	if err == nil || errors.Is(err, ErrNoTopic) { // deleted this moment: nobody asks for them any more
-		return
+	if _, err := e.box.Add(ctx, t.Name, list); !errors.Is(err, ErrNoTopic) { // deleted this moment: nobody asks for them any more
+		return err
 	}
-	for _, at := range places {
-		results[at] = notify.Retry("topic " + t.Name + ": " + err.Error())
-	}
+	return nil
 }

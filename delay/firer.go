@@ -5,12 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/panjf2000/ants/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/internal/apart"
 	"sluice/internal/killpoint"
 )
 
@@ -20,6 +24,9 @@ const (
 	backoffMax = 2 * time.Second
 	// claimTimeout bounds a claim, which a stop does not cut off: its messages would be leased to nobody.
 	claimTimeout = 5 * time.Second
+	// claimPatience is how long a round of claims waits; a server that takes longer has its turn, and the others their next.
+	claimPatience = 100 * time.Millisecond
+	claimServers  = 16 // of a cluster, asked at a time
 )
 
 // Death tells of messages of one topic that became dead letters together.
@@ -48,7 +55,10 @@ type Firer struct {
 	slots   *slots
 	calls   sync.WaitGroup
 	results chan result
-	first   int             // whose turn it is; of the claiming loop
+	first   atomic.Int64    // whose turn it is
+	away    *backoffs       // topics and servers that failed
+	faults  apart.Troubles  // the same, for the log
+	untidy  apart.Troubles  // topics that cannot be looked after
 	seen    map[string]bool // topics that have gauges; of the housekeeping loop
 	bar     func() error    // why nothing may be delivered; nil: nothing keeps it
 }
@@ -70,7 +80,7 @@ type result struct {
 // NewFirer takes a validated Config and registers its metrics on reg. Call Run once.
 func NewFirer(cfg Config, topics *Topics, box *Box, alarm Alarm, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Firer, error) {
 	f := &Firer{cfg: cfg, topics: topics, box: box, caller: newCaller(cfg, now), alarm: alarm, log: log, now: now,
-		slots: newSlots(cfg.Workers, cfg.PerTopic), results: make(chan result, cfg.Workers)}
+		slots: newSlots(cfg.Workers, cfg.PerTopic), results: make(chan result, cfg.Workers), away: newBackoffs(now, cfg.Poll, backoffMax)}
 	pool, err := ants.NewPoolWithFuncGeneric(cfg.Workers, f.fire, ants.WithLogger(antsLog{log}))
 	if err != nil {
 		return nil, fmt.Errorf("open the pool of %d callers: %w", cfg.Workers, err)
@@ -110,61 +120,112 @@ func (f *Firer) Run(ctx context.Context) error {
 	return nil
 }
 
+// Close lets go of the pool of a firer that was not run. After Run it does nothing.
+func (f *Firer) Close() error {
+	if f.pool.IsClosed() {
+		return nil
+	}
+	return f.pool.ReleaseTimeout(f.cfg.Grace)
+}
+
 // claimAll is the loop that finds what is due. It asks Redis, never its own clock, and sleeps until the first message it knows of,
-// at most Config.Poll.
+// at most Config.Poll. The topics of each server have turns of their own: one that hangs holds up no other.
 func (f *Firer) claimAll(ctx, work context.Context) {
-	backoff := time.Duration(0)
+	rounds := apart.New(claimServers, claimPatience)
+	defer rounds.Wait()
 	for ctx.Err() == nil {
-		wait, err := f.turn(work)
-		switch {
-		case err != nil:
-			if backoff == 0 {
-				f.log.WarnContext(ctx, "delayed messages not fired, will keep trying", "error", err)
+		next := newSoonest(f.cfg.Poll)
+		on := f.box.byServer(ctx, f.open())
+		rounds.Round(work, slices.Sorted(maps.Keys(on)), func(work context.Context, server string) error {
+			wait, err := f.turn(work, on[server])
+			f.complain(ctx, "server "+server, err)
+			f.away.note("server "+server, err)
+			if err != nil {
+				_ = idle(ctx, nil, f.away.left("server "+server)) // its turn is not over: nobody asks it meanwhile
+				return nil
 			}
-			backoff = min(max(2*backoff, f.cfg.Poll), backoffMax)
-			wait = backoff
-		case backoff > 0:
-			f.log.InfoContext(ctx, "delayed messages are fired again")
-			backoff = 0
-		}
-		_ = idle(ctx, nil, wait) // the loop's condition sees the end
+			next.take(wait)
+			return nil
+		}, func(server string, err error) { f.complain(ctx, "server "+server, err) })
+		_ = idle(ctx, nil, next.get()) // the loop's condition sees the end
 	}
 }
 
-// turn claims for every topic once and returns how long there is nothing to do. Each turn begins with another topic, so that none
-// always finds the slots taken.
-func (f *Firer) turn(work context.Context) (time.Duration, error) {
-	var on []Topic
-	for _, t := range f.topics.All() {
-		if t.On() {
-			on = append(on, t)
-		}
+// open are the topics that messages are delivered for.
+func (f *Firer) open() []Topic {
+	if f.barred() {
+		return nil
 	}
-	if len(on) == 0 || f.barred() {
-		return f.cfg.Poll, nil
+	return slices.DeleteFunc(f.topics.All(), func(t Topic) bool { return !t.On() })
+}
+
+// complain logs what is the matter with a topic or a server, once until it is over.
+func (f *Firer) complain(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		return
 	}
+	switch begun, ended := f.faults.Note(what, err); {
+	case begun:
+		f.log.WarnContext(ctx, "delayed messages not fired, will keep trying", "what", what, "error", err)
+	case ended:
+		f.log.InfoContext(ctx, "delayed messages are fired again", "what", what)
+	}
+}
+
+// turn claims for every topic of a server once and returns how long there is nothing to do. Each turn begins with another topic, so
+// that none always finds the slots taken. The error is of the server: one topic's fault stops no other.
+func (f *Firer) turn(work context.Context, topics []Topic) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(work, claimTimeout)
 	defer cancel()
-	heads, err := f.box.heads(ctx, on)
-	if err != nil {
-		return 0, err
-	}
+	heads := f.box.heads(ctx, topics)
 	wait := f.cfg.Poll
-	var errs []error
-	f.first++
+	first, away := int(f.first.Add(1)%int64(len(heads))), 0
 	for i := range heads {
-		h := heads[(f.first+i)%len(heads)]
-		switch {
+		h := heads[(first+i)%len(heads)]
+		name := h.topic.Name
+		if h.err == nil && f.faults.Any() {
+			f.complain(work, "look at "+name, nil)
+		}
+		switch left := f.away.left(name); {
+		case h.err != nil:
+			f.complain(work, "look at "+name, h.err)
+			away++
 		case h.none:
+		case left > 0: // its claims fail
 		case h.wait > 0:
 			wait = min(wait, max(h.wait, breath))
 		default:
 			wait = min(wait, breath)
-			errs = append(errs, f.claim(work, h.topic)) // one topic's fault stops no other
+			err := apart.Try(func() error { return f.claim(work, h.topic) })
+			f.complain(work, name, err)
+			f.away.note(name, err)
 		}
 	}
-	return wait, errors.Join(errs...)
+	if away == len(heads) {
+		return 0, heads[0].err
+	}
+	return wait, nil
 }
+
+// soonest is the shortest of some waits. Safe for concurrent use.
+type soonest struct{ ns atomic.Int64 }
+
+func newSoonest(most time.Duration) *soonest {
+	s := &soonest{}
+	s.ns.Store(int64(most))
+	return s
+}
+
+func (s *soonest) take(wait time.Duration) {
+	for {
+		known := s.ns.Load()
+		if int64(wait) >= known || s.ns.CompareAndSwap(known, int64(wait)) {
+			return
+		}
+	}
+}
+
+func (s *soonest) get() time.Duration { return time.Duration(s.ns.Load()) }
 
 // claim takes slots, then as many due messages of the topic, and gives each to a worker at once.
 func (f *Firer) claim(work context.Context, t Topic) error {

@@ -1,6 +1,7 @@
 package delay
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -11,12 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/notify"
 )
 
 func TestADueMessageIsDeliveredSignedAndOnTime(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, testkit.Redis(t).Addr(), testkit.NewDatabase(t, "sqlite"), testConfig())
+	w := newWorld(t, testkit.Redis(t).Addr(), tables.New(t, "sqlite"), testConfig())
 	r := newReceiver(t, accepts)
 	topic := w.topic("t", r.URL, func(c *Change) { c.Method = new("PUT") })
 	w.fire()
@@ -64,7 +66,11 @@ func TestAFailedCallIsRepeatedWithTheSameID(t *testing.T) {
 			t.Parallel()
 			w := embeddedWorld(t)
 			r := newReceiver(t, flaky(2, refuse))
-			w.topic("t", r.URL+"/hook", func(c *Change) { c.TimeoutMS = new(int64(100)) })
+			w.topic("t", r.URL+"/hook", func(c *Change) {
+				if name == "hangs" {
+					c.TimeoutMS = new(int64(1000))
+				}
+			})
 			w.fire()
 			w.add("t", msg("a", 0))
 			require.Equal(t, 3, w.until("t", "a", Delivered).Attempts)
@@ -239,8 +245,8 @@ func TestASlowReceiverHoldsUpNoOtherTopic(t *testing.T) {
 		require.Equal(t, 1, w.until("quick", strconv.Itoa(i), Delivered).Attempts)
 	}
 	require.EqualValues(t, 4, waiting.Load(), "never more than delay.per_topic at a time")
-	counts, err := w.box.Count(t.Context(), w.topics.All())
-	require.NoError(t, err)
+	counts, failed := w.box.Count(t.Context(), w.topics.All())
+	require.NoError(t, errors.Join(failed...))
 	require.Equal(t, Counts{Pending: 16, Firing: 4}, counts[1], "nothing is claimed without a worker for it")
 	close(release)
 	for i := range 20 {
@@ -269,7 +275,7 @@ func TestStoppingFinishesOrHandsBack(t *testing.T) {
 
 func TestTwoFirersDeliverEachMessageOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, testkit.Redis(t).Addr(), testkit.NewDatabase(t, "sqlite"), testConfig())
+	w := newWorld(t, testkit.Redis(t).Addr(), tables.New(t, "sqlite"), testConfig())
 	r := newReceiver(t, accepts)
 	w.topic("t", r.URL)
 	w.fire()
@@ -288,7 +294,7 @@ func TestTwoFirersDeliverEachMessageOnce(t *testing.T) {
 func TestADeadRedisIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
-	w := newWorld(t, server.Addr(), testkit.NewDatabase(t, "sqlite"), testConfig())
+	w := newWorld(t, server.Addr(), tables.New(t, "sqlite"), testConfig())
 	entered := make(chan struct{}, 1)
 	release := make(chan struct{})
 	r := newReceiver(t, func(w http.ResponseWriter, r *http.Request) {

@@ -17,6 +17,7 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/store"
 )
 
@@ -73,7 +74,7 @@ func embeddedWorld(t testing.TB, edits ...func(*Config)) *world {
 	for _, edit := range edits {
 		edit(&cfg)
 	}
-	return newWorld(t, testkit.Embedded(t).Addr(), testkit.NewDatabase(t, "sqlite"), cfg)
+	return newWorld(t, testkit.Embedded(t).Addr(), tables.New(t, "sqlite"), cfg)
 }
 
 func (w *world) note(_ *gorm.DB, _ time.Time, actor, action, target, reason string, before, after any) error {

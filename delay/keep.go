@@ -2,42 +2,42 @@ package delay
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
+
+	"sluice/internal/apart"
 )
 
 // keepEvery is how often messages are counted and those of dead deliverers looked for.
 const keepEvery = time.Second
 
-// keep is the housekeeping loop: the gauges, and messages whose lease has run out, also of topics that are off.
+// keep is the housekeeping loop: the gauges, and messages whose lease has run out, also of topics that are off. The topics of each
+// server have turns of their own.
 func (f *Firer) keep(ctx context.Context) {
+	rounds := apart.New(claimServers, keepEvery)
+	defer rounds.Wait()
 	for {
-		if err := f.tidy(ctx); err != nil && ctx.Err() == nil {
-			f.log.WarnContext(ctx, "delayed messages not looked after, will keep trying", "error", err)
-		}
+		topics := f.topics.All()
+		f.forget(topics)
+		on := f.box.byServer(ctx, topics)
+		rounds.Round(ctx, slices.Sorted(maps.Keys(on)), func(ctx context.Context, server string) error {
+			f.tidy(ctx, on[server])
+			return nil
+		}, func(server string, err error) {
+			f.log.ErrorContext(ctx, "delayed messages not looked after", "server", server, "error", err)
+		})
 		if idle(ctx, nil, keepEvery) != nil {
 			return
 		}
 	}
 }
 
-func (f *Firer) tidy(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
-	defer cancel()
-	topics := f.topics.All()
-	counts, err := f.box.Count(ctx, topics)
-	if err != nil {
-		return err
-	}
+// forget ends the gauges of topics that are gone.
+func (f *Firer) forget(topics []Topic) {
 	current := make(map[string]bool, len(topics))
-	for i, t := range topics {
+	for _, t := range topics {
 		current[t.Name] = true
-		f.metrics.count(t.Name, counts[i])
-		if counts[i].Firing == 0 || f.barred() {
-			continue
-		}
-		if err := f.reclaim(ctx, t); err != nil {
-			return err
-		}
 	}
 	for name := range f.seen {
 		if !current[name] {
@@ -45,7 +45,24 @@ func (f *Firer) tidy(ctx context.Context) error {
 		}
 	}
 	f.seen = current
-	return nil
+}
+
+// tidy counts the messages of topics and takes over those of dead deliverers. A topic that fails stops no other.
+func (f *Firer) tidy(ctx context.Context, topics []Topic) {
+	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
+	defer cancel()
+	counts, failed := f.box.Count(ctx, topics)
+	for i, t := range topics {
+		if failed[i] == nil {
+			f.metrics.count(t.Name, counts[i])
+			if counts[i].Firing > 0 && !f.barred() {
+				failed[i] = apart.Try(func() error { return f.reclaim(ctx, t) })
+			}
+		}
+		if begun, _ := f.untidy.Note(t.Name, failed[i]); begun && ctx.Err() == nil {
+			f.log.WarnContext(ctx, "delayed messages not looked after, will keep trying", "topic", t.Name, "error", failed[i])
+		}
+	}
 }
 
 func (f *Firer) reclaim(ctx context.Context, t Topic) error {

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/internal/apart"
 )
 
 // head is the first due time of a topic.
@@ -16,28 +18,41 @@ type head struct {
 	topic Topic
 	wait  time.Duration // until then; 0 or less is due
 	none  bool
+	err   error // why it is not known
 }
 
-// heads looks at the first message of every topic in one round trip.
-func (b *Box) heads(ctx context.Context, topics []Topic) ([]head, error) {
-	pipe := b.rdb.Pipeline()
-	clock := pipe.Time(ctx)
-	firsts := make([]*redis.ZSliceCmd, len(topics))
+// heads looks at the first message of every topic in one round trip. A topic that cannot be looked at says so, and
+// keeps none of the others from it.
+func (b *Box) heads(ctx context.Context, topics []Topic) []head {
+	keys := make([]string, len(topics))
 	for i, t := range topics {
-		firsts[i] = pipe.ZRangeWithScores(ctx, b.keysOf(t.Name).due, 0, 0)
+		keys[i] = b.keysOf(t.Name).due
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("look for due messages of %d topics: %w", len(topics), err)
-	}
-	now := clock.Val().UnixMilli()
+	answers, failed := b.scripts.head.each(ctx, b.rdb, keys)
 	heads := make([]head, len(topics))
 	for i, t := range topics {
-		heads[i] = head{topic: t, none: len(firsts[i].Val()) == 0}
+		heads[i] = head{topic: t, none: len(answers[i]) == 0, err: failed[i]}
 		if !heads[i].none {
-			heads[i].wait = time.Duration(int64(firsts[i].Val()[0].Score)-now) * time.Millisecond
+			ms, err := strconv.ParseInt(answers[i][0].(string), 10, 64)
+			heads[i].wait, heads[i].err = time.Duration(ms)*time.Millisecond, err
 		}
 	}
-	return heads, nil
+	return heads
+}
+
+// byServer groups topics by the server that holds their messages.
+func (b *Box) byServer(ctx context.Context, topics []Topic) map[string][]Topic {
+	names, named := make([]string, len(topics)), make(map[string]Topic, len(topics))
+	for i, t := range topics {
+		names[i], named[t.Name] = t.Name, t
+	}
+	groups := map[string][]Topic{}
+	for server, some := range apart.ByServer(ctx, b.rdb, names, func(name string) string { return b.keysOf(name).due }) {
+		for _, name := range some {
+			groups[server] = append(groups[server], named[name])
+		}
+	}
+	return groups
 }
 
 // claim leases up to most due messages.
@@ -96,8 +111,8 @@ func (b *Box) reclaim(ctx context.Context, t Topic) (again, dead int64, id strin
 // Counts is how many unfinished messages a topic has, by state.
 type Counts struct{ Pending, Firing, Retrying, Dead int64 }
 
-// Count counts the unfinished messages of topics in one round trip.
-func (b *Box) Count(ctx context.Context, topics []Topic) ([]Counts, error) {
+// Count counts the unfinished messages of topics in one round trip. One that cannot be counted has an error of its own.
+func (b *Box) Count(ctx context.Context, topics []Topic) ([]Counts, []error) {
 	pipe := b.rdb.Pipeline()
 	lengths := make([][4]*redis.IntCmd, len(topics))
 	for i, t := range topics {
@@ -107,14 +122,16 @@ func (b *Box) Count(ctx context.Context, topics []Topic) ([]Counts, error) {
 	if len(topics) == 0 {
 		return nil, nil
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
-		return nil, fmt.Errorf("count the messages of %d topics: %w", len(topics), err)
-	}
-	counts := make([]Counts, len(topics))
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	counts, failed := make([]Counts, len(topics)), make([]error, len(topics))
 	for i, l := range lengths {
+		if err := errors.Join(l[0].Err(), l[1].Err(), l[2].Err(), l[3].Err()); err != nil {
+			failed[i] = fmt.Errorf("count the messages of topic %s: %w", topics[i].Name, err)
+			continue
+		}
 		// Whatever is firing, retrying or dead has a try; the four are not read at one instant.
 		retrying := max(l[3].Val()-l[1].Val()-l[2].Val(), 0)
 		counts[i] = Counts{Pending: max(l[0].Val()-retrying, 0), Firing: l[1].Val(), Retrying: retrying, Dead: l[2].Val()}
 	}
-	return counts, nil
+	return counts, failed
 }

@@ -44,6 +44,7 @@ type Message struct {
 	DueAt     time.Time // the next call, or the end of the lease while firing; zero once it is dead or finished
 	EndedAt   time.Time // zero until then
 	Body      []byte    // nil once finished
+	unread    error     // why its record cannot be read; Error says so, too
 }
 
 // delivery is a message that this process alone may deliver until its lease ends.
@@ -117,40 +118,39 @@ func checkNew(messages []New, cfg Config, now time.Time) error {
 	return nil
 }
 
-// readMessage puts together what show.lua answers.
-func readMessage(topic, id, record, try, where, score string) (Message, error) {
-	m := Message{Topic: topic, ID: id}
-	fields := strings.SplitN(record, "\t", 4)
-	if len(fields) < 4 {
-		return m, fmt.Errorf("record of message %s of topic %s is not readable", id, topic)
-	}
-	m.AddedAt, m.FirstDue = millis(fields[1]), millis(fields[2])
+// readMessage puts together what show.lua answers. Of one whose record cannot be read, which somebody must have overwritten, its
+// place tells the state.
+func readMessage(topic, id, record, try, where, score string) Message {
+	m := Message{Topic: topic, ID: id, State: map[string]string{"due": Pending, "firing": Firing, "dead": Dead}[where]}
 	if parts := strings.SplitN(try, "\t", 3); len(parts) == 3 {
 		m.Attempts, _ = strconv.Atoi(parts[0]) // written by our own scripts
 		m.Error = parts[2]
 	}
-	switch fields[0] {
-	case "w":
-		m.Body = []byte(fields[3])
-		m.State = map[string]string{"due": Pending, "firing": Firing, "dead": Dead}[where]
-		if where == "due" && m.Attempts > 0 {
-			m.State = Retrying
-		}
-		m.DueAt = millis(score)
-		if where == "dead" {
-			m.DueAt, m.EndedAt = time.Time{}, millis(score)
-		}
-		return m, nil
-	case "d", "x", "p":
-		m.State = map[string]string{"d": Delivered, "x": Cancelled, "p": Dropped}[fields[0]]
-		rest := strings.Split(fields[3], "\t")
-		if len(rest) == 3 {
-			m.Attempts, _ = strconv.Atoi(rest[0])
-			m.EndedAt = millis(rest[1])
-		}
-		return m, nil
+	if where == "due" && m.Attempts > 0 {
+		m.State = Retrying
 	}
-	return m, fmt.Errorf("record of message %s of topic %s begins with %q", id, topic, fields[0])
+	m.DueAt = millis(score)
+	if where == "dead" {
+		m.DueAt, m.EndedAt = time.Time{}, millis(score)
+	}
+	ended := map[string]string{"d": Delivered, "x": Cancelled, "p": Dropped}
+	fields := strings.SplitN(record, "\t", 4)
+	if len(fields) < 4 || fields[0] != "w" && ended[fields[0]] == "" {
+		m.unread = fmt.Errorf("record of message %s of topic %s is not readable", id, topic)
+		m.Error = m.unread.Error()
+		return m
+	}
+	m.AddedAt, m.FirstDue = millis(fields[1]), millis(fields[2])
+	if fields[0] == "w" {
+		m.Body = []byte(fields[3])
+		return m
+	}
+	m.State, m.DueAt = ended[fields[0]], time.Time{}
+	if rest := strings.Split(fields[3], "\t"); len(rest) == 3 {
+		m.Attempts, _ = strconv.Atoi(rest[0])
+		m.EndedAt = millis(rest[1])
+	}
+	return m
 }
 
 func millis(text string) time.Time {

@@ -42,10 +42,36 @@ func (s script) run(ctx context.Context, rdb redis.Scripter, keys []string, args
 	return list, nil
 }
 
+// each calls the script for several keys in one round trip. An answer may be an empty list; each has an error of its own.
+func (s script) each(ctx context.Context, rdb redis.UniversalClient, keys []string) (answers [][]any, failed []error) {
+	pipe := rdb.Pipeline()
+	replies := make([]*redis.Cmd, len(keys))
+	for i, key := range keys {
+		replies[i] = s.lua.EvalSha(ctx, pipe, []string{key})
+	}
+	_, _ = pipe.Exec(ctx) // each command has its own error
+	answers, failed = make([][]any, len(keys)), make([]error, len(keys))
+	for i, key := range keys {
+		v, err := replies[i].Result()
+		if redis.HasErrorPrefix(err, "NOSCRIPT") {
+			v, err = s.lua.Eval(ctx, rdb, []string{key}).Result()
+		}
+		if list, ok := v.([]any); err == nil && ok {
+			answers[i] = list
+		} else if err == nil {
+			err = fmt.Errorf("it answered %T, not a list", v)
+		}
+		if err != nil {
+			failed[i] = fmt.Errorf("redis script delay/%s on %s: %w", s.name, key, err)
+		}
+	}
+	return answers, failed
+}
+
 // scripts are all scripts of a topic.
-type scripts struct{ add, claim, settle, reclaim, cancel, show, retry, drop, forget script }
+type scripts struct{ add, head, claim, settle, reclaim, cancel, show, retry, drop, forget script }
 
 func loadScripts() scripts {
-	return scripts{add: loadScript("add"), claim: loadScript("claim"), settle: loadScript("settle"), reclaim: loadScript("reclaim"),
+	return scripts{add: loadScript("add"), head: loadScript("head"), claim: loadScript("claim"), settle: loadScript("settle"), reclaim: loadScript("reclaim"),
 		cancel: loadScript("cancel"), show: loadScript("show"), retry: loadScript("retry"), drop: loadScript("drop"), forget: loadScript("forget")}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"sluice/internal/apart"
 	"sluice/internal/killpoint"
 )
 
@@ -13,30 +14,54 @@ const (
 	settlePause   = 250 * time.Millisecond
 )
 
-// settleAll stores the results of calls until there will be no more. While one batch is being stored the next collects.
+// settleAll stores the results of calls until there will be no more, one batch of each topic at a time: while it is being stored the
+// next collects. A topic whose results cannot be stored keeps no other's slots. What waits here is bounded by the slots.
 func (f *Firer) settleAll(ctx context.Context) {
-	for first := range f.results {
-		for topic, batch := range f.gather(first) {
-			f.settle(ctx, topic, batch)
+	waiting, busy, ended := map[string][]result{}, map[string]bool{}, make(chan string)
+	for results := (<-chan result)(f.results); results != nil || len(busy) > 0; {
+		select {
+		case r, more := <-results:
+			if !more {
+				results = nil
+				break
+			}
+			waiting[r.target.Name] = append(waiting[r.target.Name], r)
+			f.gather(waiting)
+		case topic := <-ended:
+			delete(busy, topic)
+		}
+		for topic, all := range waiting {
+			if busy[topic] {
+				continue
+			}
+			batch := all[:min(len(all), maxBatch)]
+			if waiting[topic] = all[len(batch):]; len(waiting[topic]) == 0 {
+				delete(waiting, topic)
+			}
+			busy[topic] = true
+			go func() {
+				if err := apart.Try(func() error { f.settle(ctx, topic, batch); return nil }); err != nil {
+					f.log.ErrorContext(ctx, "storing results of delayed messages panicked", "topic", topic, "error", err)
+				}
+				ended <- topic
+			}()
 		}
 	}
 }
 
-// gather returns the results that are there already, by topic, at most one batch's worth.
-func (f *Firer) gather(first result) map[string][]result {
-	batch := map[string][]result{first.target.Name: {first}}
+// gather adds the results that are there already.
+func (f *Firer) gather(waiting map[string][]result) {
 	for range maxBatch - 1 {
 		select {
 		case r, more := <-f.results:
 			if !more {
-				return batch
+				return
 			}
-			batch[r.target.Name] = append(batch[r.target.Name], r)
+			waiting[r.target.Name] = append(waiting[r.target.Name], r)
 		default:
-			return batch
+			return
 		}
 	}
-	return batch
 }
 
 // settle stores results of one topic. It outlives the stop, bounded by its tries; if it fails, the leases end and the messages are

@@ -9,11 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 )
 
 func TestTopicsOnEveryDatabase(t *testing.T) {
 	t.Parallel()
-	for _, d := range testkit.Databases(t) {
+	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, testkit.Embedded(t).Addr(), d, testConfig())

@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/store"
 )
@@ -69,7 +70,7 @@ func TestAnAdjustmentWhoseCommitGotNoAnswer(t *testing.T) {
 		for _, heals := range []bool{true, false} {
 			t.Run(driver, func(t *testing.T) {
 				t.Parallel()
-				d := testkit.NewDatabase(t, driver)
+				d := tables.New(t, driver)
 				w := newWorld(t, d, testkit.Embedded(t).Addr())
 				w.create(newSale(theSale, 10, 1))
 				proxy, cfg := proxied(t, d)

@@ -18,7 +18,7 @@ const (
 	auditTries = 40 // looks at a sale that keeps changing under the audit's eyes
 	auditPause = 25 * time.Millisecond
 	auditIDs   = 500
-	// looks at a sale before a difference is believed: a dead letter that is put back between two of them looks like one
+	// looks at a sale before a difference is believed: builds of before requeued letters without a mark
 	auditLooks = 3
 )
 
@@ -57,6 +57,7 @@ type Auditor struct {
 	lines *queue.Lines
 	kept  time.Duration
 	now   func() time.Time
+	looks int // before a difference is believed
 
 	mu       sync.Mutex
 	compared map[string]time.Time // when the stores were last compared in the background, by sale
@@ -66,13 +67,13 @@ type Auditor struct {
 // confirmation an order must still have its outbox rows: the relay deletes
 // delivered ones only later than that.
 func NewAuditor(db *store.DB, lines *queue.Lines, outboxKept time.Duration, now func() time.Time) *Auditor {
-	return &Auditor{db: db, lines: lines, kept: outboxKept, now: now}
+	return &Auditor{db: db, lines: lines, kept: outboxKept, now: now, looks: auditLooks}
 }
 
 // Balance is Run for the units of one sale alone: what each user holds and whether each order was told is not looked at. The price of
 // that grows with the orders there are several times as fast.
 func (a *Auditor) Balance(ctx context.Context, id string) (SaleAudit, error) {
-	one, err := a.sale(ctx, id, false)
+	one, err := a.sale(ctx, id, false, auditTries)
 	if err == nil && one.Compared {
 		a.noteCompared(id)
 	}
@@ -85,18 +86,18 @@ func (a *Auditor) Balance(ctx context.Context, id string) (SaleAudit, error) {
 // errMoved says that the line changed in a way the comparison cannot follow.
 var errMoved = errors.New("the line was being rebuilt while it was compared")
 
-func (a *Auditor) sale(ctx context.Context, id string, whole bool) (SaleAudit, error) {
+func (a *Auditor) sale(ctx context.Context, id string, whole bool, tries int) (SaleAudit, error) {
 	differed := 0
 	for try := 1; ; try++ {
 		result, err := a.compare(ctx, id, whole)
 		if err == nil && !result.Clean {
-			if differed++; differed == auditLooks || try == auditTries {
+			if differed++; differed == a.looks || try == auditTries {
 				return result, nil
 			}
 		} else if err == nil || !errors.Is(err, errMoved) {
 			return result, err
 		}
-		if err != nil && try == auditTries {
+		if err != nil && try >= tries {
 			result.Sale = id
 			result.Problems = append(result.Problems, fmt.Sprintf("%v, %d times in a row: run the audit again", err, try))
 			return result, nil
@@ -157,7 +158,9 @@ func (a *Auditor) compare(ctx context.Context, id string, whole bool) (SaleAudit
 // the snapshot of the database.
 func (a *Auditor) pending(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) (int64, error) {
 	var rows []endedUnits
-	err := tx.Table("orders").Where("released = 0 AND sale_id = ?", line.Sale()).Select("id, quantity, seq, epoch").Scan(&rows).Error
+	// A dead letter that came back and ended since the snapshot held nothing then.
+	err := tx.Table("orders").Where("released = 0 AND sale_id = ? AND NOT (epoch = ? AND late_seq > ?)", line.Sale(), snap.Epoch, snap.Seq).
+		Select("id, quantity, seq, epoch").Scan(&rows).Error
 	if err != nil || !snap.Exists {
 		return 0, err
 	}
@@ -191,7 +194,8 @@ func (a *Auditor) pending(ctx context.Context, tx *gorm.DB, line *queue.Line, sn
 
 // returned are the orders that had ended in the database and came back to the
 // line after its snapshot; also when a late payment has taken their units
-// again since: countLive takes those for units that were in stock.
+// again since: countLive takes those for units that were in stock. Dead letters
+// that came back and ended since then were in stock all the time.
 func (a *Auditor) returned(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) ([]endedUnits, error) {
 	epoch, ids, err := line.ReleasedSince(ctx, snap)
 	if errors.Is(err, queue.ErrNotReady) || err == nil && epoch != snap.Epoch {
@@ -203,7 +207,9 @@ func (a *Auditor) returned(ctx context.Context, tx *gorm.DB, line *queue.Line, s
 	var all []endedUnits
 	for chunk := range slices.Chunk(ids, auditIDs) {
 		var rows []endedUnits
-		if err := tx.Table("orders").Where("id IN ? AND (slot IS NULL OR late_seq > ?)", chunk, snap.Seq).Select("id, quantity, seq, epoch").Scan(&rows).Error; err != nil {
+		then := "id IN ? AND (slot IS NULL AND late_seq <= ? OR slot IS NOT NULL AND late_seq > ?)"
+		err := tx.Table("orders").Where(then, chunk, snap.Seq, snap.Seq).Select("id, quantity, seq, epoch").Scan(&rows).Error
+		if err != nil {
 			return nil, err
 		}
 		all = append(all, rows...)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -89,11 +90,51 @@ func (w *world) between(name string, run func()) {
 	rdb := dial(w.t, w.rdb.Options().Addr)
 	var once sync.Once
 	rdb.AddHook(afterFirst{once: &once, run: run})
-	auditor := inventory.NewAuditor(w.db, queue.NewLines(rdb, queue.DefaultPrefix), time.Hour, w.clock.Now)
+	auditor := inventory.NewAuditor(w.db, queue.NewLines(rdb, queue.DefaultPrefix), time.Hour, w.clock.Now).LookOnce()
 	result, err := auditor.Run(w.ctx, theSale)
 	require.NoError(w.t, err, name)
 	require.Equal(w.t, inventory.VerdictClean, result.Verdict, "%s: %+v", name, result.Sales)
 	w.clean()
+}
+
+// A letter that is put back has been dead at the first look and is a ticket, or an order, at the second.
+func TestAuditFollowsDeadLettersThatComeBack(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.open(1000, 3)
+		log := slog.New(slog.DiscardHandler)
+		dead := order.NewDeadLetters(w.db, w.lines, inventory.NewAdminLog(w.db, log, w.clock.Now))
+		bury := func(user string) queue.Ticket {
+			ticket := w.admit(user, 2)
+			w.bury()
+			return ticket
+		}
+		requeue := func(ticket queue.Ticket) {
+			require.NoError(w.t, dead.Requeue(w.ctx, theSale, ticket.ID, "olga", ""))
+		}
+		ann, bob, cid, dan := bury("ann"), bury("bob"), bury("cid"), bury("dan")
+		w.between("requeued", func() { requeue(ann) })
+		w.between("requeued before, confirmed", func() { w.work(10) })
+		w.between("requeued and confirmed", func() { requeue(bob); w.work(10) })
+		w.between("requeued and buried again", func() { requeue(cid); w.bury() })
+		w.between("requeued and confirmed after two lives", func() { requeue(cid); w.work(10) })
+		w.between("requeued, confirmed and cancelled", func() {
+			requeue(dan)
+			w.work(10)
+			require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, dan.ID, dan.User))
+		})
+		w.between("admitted, buried, requeued and confirmed", func() { late := bury("eve"); requeue(late); w.work(10) })
+	})
+}
+
+// bury takes the next ticket to its death.
+func (w *world) bury() {
+	w.t.Helper()
+	batch, err := w.line.Claim(w.ctx, uuid.NewString(), 1, long)
+	require.NoError(w.t, err)
+	require.Len(w.t, batch.Tickets, 1)
+	outcomes, err := w.fulfiller.Bury(w.ctx, batch, "gave up")
+	require.NoError(w.t, err)
+	require.NoError(w.t, w.line.Settle(w.ctx, batch, outcomes))
 }
 
 // Units that a late payment takes again between the looks are recognised,

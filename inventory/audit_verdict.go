@@ -41,9 +41,42 @@ func (a Audit) Of(v Verdict) []string {
 	return ids
 }
 
-// auditPatience bounds the time that an audit spends on looks that fail. The sales after that are looked at in the
-// database alone.
+// auditPatience bounds the time that an audit spends on looks that fail. Where a store did not answer for so long, the
+// sales that need it are looked at without it; where lines were not ready, the rest is looked at once each.
 const auditPatience = 5 * time.Second
+
+// patience is how long looks have failed, by what they needed: the database, a server of Redis, or lines that are ready.
+type patience map[string]time.Duration
+
+const (
+	needsDatabase = "the database"
+	needsReady    = "lines that are ready"
+)
+
+// tries is how often a sale whose line is on a server may be looked at, and why it may not.
+func (p patience) tries(server string) (n int, over string) {
+	for _, need := range [...]string{needsDatabase, server} {
+		if p[need] >= auditPatience {
+			return 0, fmt.Sprintf("not compared: looks at other sales have failed for %s", auditPatience)
+		}
+	}
+	if p[needsReady] >= auditPatience {
+		return 1, ""
+	}
+	return auditTries, ""
+}
+
+// lost notes that a look failed.
+func (p patience) lost(server string, err error, took time.Duration) {
+	need := needsReady
+	switch {
+	case queue.Unavailable(err):
+		need = server
+	case store.Unavailable(err):
+		need = needsDatabase
+	}
+	p[need] += took
+}
 
 // Run audits one sale, or all of them when id is empty. A store that cannot be asked is no error: the verdict says so,
 // with the reason. Returns ErrNoSale for an unknown id, and the error of ctx when it ends.
@@ -57,14 +90,20 @@ func (a *Auditor) Run(ctx context.Context, id string) (Audit, error) {
 		result.Problems = []string{err.Error()}
 		result.away(err)
 	}
-	var failing time.Duration
+	failing, serverOf := patience{}, map[string]string{}
+	for server, sales := range a.lines.ByServer(ctx, ids) {
+		for _, one := range sales {
+			serverOf[one] = "server " + server
+		}
+	}
 	for _, one := range ids {
 		began := a.now()
-		r, reasons, err := a.look(ctx, one, failing < auditPatience)
+		tries, over := failing.tries(serverOf[one])
+		r, reasons, err := a.look(ctx, one, tries, over)
 		result.away(err)
 		if r.Verdict == "" {
 			r = a.ledgerAlone(ctx, one, reasons)
-			failing += a.now().Sub(began)
+			failing.lost(serverOf[one], err, a.now().Sub(began))
 		}
 		if ctx.Err() != nil {
 			return Audit{}, ctx.Err()
@@ -100,12 +139,13 @@ func (a *Audit) away(err error) {
 	}
 }
 
-// look compares the stores for one sale. Without a verdict, the reasons say why they could not be compared.
-func (a *Auditor) look(ctx context.Context, id string, patient bool) (r SaleAudit, reasons []string, err error) {
-	if !patient {
-		return r, []string{fmt.Sprintf("not compared: looks at other sales have failed for %s", auditPatience)}, nil
+// look compares the stores for one sale, in so many tries; over says why in none. Without a verdict, the reasons say why
+// they could not be compared.
+func (a *Auditor) look(ctx context.Context, id string, tries int, over string) (r SaleAudit, reasons []string, err error) {
+	if tries == 0 {
+		return r, []string{over}, nil
 	}
-	r, err = a.sale(ctx, id, true)
+	r, err = a.sale(ctx, id, true, tries)
 	switch {
 	case err != nil:
 		return r, []string{err.Error()}, err

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/store"
 )
@@ -69,7 +70,7 @@ func TestAuditVerdicts(t *testing.T) {
 func TestAuditWithoutAStoreIsUnknown(t *testing.T) {
 	t.Parallel()
 	proxy := testkit.NewProxy(t, testkit.Embedded(t).Addr())
-	w := newWorld(t, testkit.NewDatabase(t, store.SQLite), proxy.Addr())
+	w := newWorld(t, tables.New(t, store.SQLite), proxy.Addr())
 	w.open(10, 1)
 	proxy.Cut()
 	result, all := w.verdicts()

@@ -7,9 +7,11 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/apart"
 	"sluice/queue"
 )
 
@@ -17,12 +19,6 @@ const (
 	readSales = 500 * time.Millisecond // how old the book's sales may be
 	readSale  = time.Millisecond       // and how old for each of them, where they are more than five hundred
 	readLong  = 5 * time.Second        // but never older
-	readViews = 100 * time.Millisecond // how old the book's numbers of a busy line may be
-	readIdle  = time.Second            // and those of a line in which nothing has moved for twice as long
-	lookChunk = 100                    // lines looked at in one round trip
-	// Workers hear of the end of a stop up to a second after this process, and then have a first batch to do.
-	resumeMost = 2 * time.Second
-	lookMost   = 50 // and each time: of more busy lines, a number is older
 )
 
 // Entry is what a gateway knows of one sale without asking a store.
@@ -37,11 +33,13 @@ type Entry struct {
 // lineEntry outlives the entries of one sale, which are replaced.
 type lineEntry struct {
 	view   atomic.Pointer[queue.View]
+	taking sync.Mutex
 	rate   rate
 	flow   flowMeter
-	looked time.Time    // of Run alone, and
-	paced  time.Time    // when its pace can be measured again after a stop
-	busy   atomic.Int64 // when something moved last, unix ns
+	paced  time.Time             // when its pace can be measured again after a stop
+	looked atomic.Int64          // when it was looked at last, in vain or not, unix ns; 0: never
+	fault  atomic.Pointer[error] // why that was in vain
+	busy   atomic.Int64          // when something moved last, unix ns
 }
 
 // Stir says that something is about to move in the line, so that the book
@@ -54,6 +52,14 @@ func (e *Entry) View() queue.View {
 		return *v
 	}
 	return queue.View{}
+}
+
+// Fault is why the last look at the line was in vain; nil when it was not, or there was none.
+func (e *Entry) Fault() error {
+	if err := e.line.fault.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // Rate is the drain rate in tickets per second that expected waits go by; always positive.
@@ -94,6 +100,7 @@ type Book struct {
 	offset  atomic.Int64 // Redis' clock minus ours, in ns
 	known   knownPace
 	stops   stops
+	away    apart.Troubles // lines, and servers, that cannot be looked at
 	poke    chan struct{}
 	turn    chan struct{} // holds one value: one refresh at a time
 }
@@ -146,26 +153,32 @@ func (b *Book) Poke() {
 	}
 }
 
-// Run refreshes until ctx ends.
+// Run refreshes until ctx ends. Sales and lines are read side by side: a store
+// that is slow holds up no more than what is its own.
 func (b *Book) Run(ctx context.Context) {
-	views := time.NewTicker(readViews)
-	defer views.Stop()
-	var read time.Time
+	var loops sync.WaitGroup
+	loops.Go(func() { b.keepReading(ctx) })
+	loops.Go(func() { b.keepLooking(ctx) })
+	loops.Wait()
+}
+
+// keepReading reads the catalogue until ctx ends.
+func (b *Book) keepReading(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
-		if now := b.now(); now.Sub(read) >= min(max(readSales, time.Duration(len(b.shelf.Load().order))*readSale), readLong) {
-			read = now
-			if err := b.Refresh(ctx); err != nil && ctx.Err() == nil {
-				b.log.Warn("sales not refreshed: answering from the last reading", "error", err)
-			}
-		}
-		b.look(ctx)
 		select {
-		case <-views.C:
+		case <-timer.C:
 		case <-b.poke:
-			read = time.Time{}
 		case <-ctx.Done():
 			return
 		}
+		began := b.now()
+		if err := b.Refresh(ctx); err != nil && ctx.Err() == nil {
+			b.log.Warn("sales not refreshed: answering from the last reading", "error", err)
+		}
+		age := min(max(readSales, time.Duration(len(b.shelf.Load().order))*readSale), readLong)
+		timer.Reset(max(age-b.now().Sub(began), readViews))
 	}
 }
 
@@ -253,80 +266,4 @@ func newestFirst(x, y *Entry) int {
 func (b *Book) fresh(age time.Duration) bool {
 	old := b.now().Sub(time.Unix(0, b.read.Load()))
 	return old >= 0 && old < age
-}
-
-// look reads the numbers of the lines that may hold tickets, those of idle
-// ones less often.
-func (b *Book) look(ctx context.Context) {
-	now := b.now()
-	due := b.due(now)
-	for chunk := range slices.Chunk(due, lookChunk) {
-		sales := make([]string, len(chunk))
-		for i, e := range chunk {
-			sales[i] = e.Sale.ID
-		}
-		callCtx, cancel := context.WithTimeout(ctx, time.Second)
-		views, failed := b.lines.Views(callCtx, sales)
-		cancel()
-		for i, e := range chunk {
-			if failed[i] == nil {
-				b.take(e, views[i], now)
-			}
-		}
-	}
-	b.known.exchange(ctx, b.lines, now)
-}
-
-// due are the lines to be looked at now. Of more than lookMost, those of which nothing is known come first, all of them,
-// and then those that have not been looked at for longest: what a thousand busy lines cost is bounded.
-func (b *Book) due(now time.Time) []*Entry {
-	var due []*Entry
-	unknown := 0
-	for _, e := range b.shelf.Load().order {
-		if e.due(now, b.Now()) {
-			due = append(due, e)
-			if e.line.looked.IsZero() {
-				unknown++
-			}
-		}
-	}
-	if len(due) <= lookMost {
-		return due
-	}
-	slices.SortStableFunc(due, func(x, y *Entry) int { return x.line.looked.Compare(y.line.looked) })
-	return due[:max(lookMost, unknown)]
-}
-
-// due reports whether a line is to be looked at; there is the time in Redis.
-func (e *Entry) due(now, there time.Time) bool {
-	known := e.View()
-	if !known.Exists {
-		return known.Now.IsZero() || !e.Sale.Finished(there)
-	}
-	idle := now.Sub(time.Unix(0, e.line.busy.Load()))
-	return idle < 2*readIdle || now.Sub(e.line.looked) >= readIdle
-}
-
-func (b *Book) take(e *Entry, view queue.View, now time.Time) {
-	known := e.View()
-	if view.Exists {
-		b.offset.Store(int64(view.Now.Sub(b.now())))
-	} else {
-		view.Now = b.Now()
-	}
-	if view.InFlight() || view.Seq != known.Seq || view.Stock != known.Stock || view.Version != known.Version || view.Exists != known.Exists {
-		e.Stir(now)
-	}
-	e.line.looked = now
-	if e.Stopped() > 0 {
-		e.line.paced = now.Add(resumeMost)
-	}
-	if now.Before(e.line.paced) {
-		known = queue.View{} // a line that nobody works off says nothing about how fast it could be
-	}
-	if e.line.rate.observe(known, view) {
-		b.known.perSecond.set(e.Rate())
-	}
-	e.line.flow.observe(view)
-	e.line.view.Store(&view)
 }

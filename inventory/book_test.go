@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/store"
 )
@@ -70,7 +71,7 @@ func TestBookListsActiveSales(t *testing.T) {
 	w.keep()
 	w.book.Look(w.ctx)
 	require.Equal(t, []string{"third", "second", "first"}, w.book.Active(), "its line may still hold tickets")
-	require.NoError(t, w.lines.Of("second").Drop(w.ctx))
+	w.loseLine("second")
 	w.book.Look(w.ctx)
 	require.Equal(t, []string{"third", "second", "first"}, w.book.Active(), "a keeper may load it again")
 	w.exec("UPDATE sales SET updated_at = ?, ends_at = ? WHERE id = 'second'", 1, 2)
@@ -145,7 +146,7 @@ func TestBookFollowsRedisClock(t *testing.T) {
 func TestBookAnswersFromTheLastReading(t *testing.T) {
 	t.Parallel()
 	proxy := testkit.NewProxy(t, testkit.Embedded(t).Addr())
-	w := newWorld(t, testkit.NewDatabase(t, store.SQLite), proxy.Addr())
+	w := newWorld(t, tables.New(t, store.SQLite), proxy.Addr())
 	w.open(10, 1)
 	w.admitMany(3)
 	w.book.Look(w.ctx)

@@ -29,7 +29,7 @@ func (p CapPolicy) Of(own int, pace Pace) int {
 	}
 	tickets := 0.0
 	if pace.Measured && pace.Stopped == 0 {
-		tickets = math.Min(pace.PerSecond*p.MaxWait.Seconds()-float64(pace.InWork), float64(most))
+		tickets = math.Min(pace.PerSecond*p.MaxWait.Seconds(), float64(most))
 	}
 	return min(max(int(tickets), p.MinCap), most)
 }

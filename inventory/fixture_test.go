@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -49,7 +50,7 @@ type world struct {
 func eachDatabase(t *testing.T, test func(w *world)) {
 	t.Helper()
 	t.Parallel()
-	for _, d := range testkit.Databases(t) {
+	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
 			test(newWorld(t, d, testkit.Embedded(t).Addr()))
@@ -61,7 +62,7 @@ func eachDatabase(t *testing.T, test func(w *world)) {
 func onSQLite(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
-	return newWorld(t, testkit.NewDatabase(t, store.SQLite), testkit.Embedded(t).Addr())
+	return newWorld(t, tables.New(t, store.SQLite), testkit.Embedded(t).Addr())
 }
 
 func newWorld(t *testing.T, d testkit.Database, addr string) *world {
@@ -93,11 +94,21 @@ func (w *world) newKeeper(clock *testkit.Clock) *inventory.Keeper {
 	return inventory.NewKeeper(w.db, w.lines, defaultCap, slog.New(slog.DiscardHandler), clock.Now)
 }
 
+// loseLine deletes the line of a sale, as a Redis without its data has it.
+func (w *world) loseLine(sale string) {
+	w.t.Helper()
+	keys, err := w.rdb.Keys(w.ctx, "sluice:{"+sale+"/0}:*").Result()
+	require.NoError(w.t, err)
+	require.NotEmpty(w.t, keys)
+	require.NoError(w.t, w.rdb.Del(w.ctx, keys...).Err())
+}
+
 // dial opens a client that, like the product's, never repeats a command.
 func dial(t *testing.T, addr string) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{
 		Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
+		ReadTimeout:              20 * time.Second, // a machine that stands still is no fault of Redis
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	t.Cleanup(func() { _ = client.Close() })

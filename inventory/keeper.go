@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/apart"
 	"sluice/queue"
 	"sluice/store"
 )
@@ -37,8 +38,8 @@ type Keeper struct {
 	log   *slog.Logger
 	now   func() time.Time
 	poke  chan struct{}
-	turn  chan struct{} // one round at a time
-	size  atomic.Int64  // sales of the last round
+	size  atomic.Int64   // sales of the last round
+	lacks apart.Troubles // sales that cannot be kept, and servers
 
 	restorer Restorer                        // nil: none
 	owned    func(ctx context.Context) error // why no line may be loaded; nil: nothing keeps it
@@ -50,7 +51,7 @@ type Keeper struct {
 
 // NewKeeper returns a keeper; defaultCap is the cap of lines whose sale has none.
 func NewKeeper(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger, now func() time.Time) *Keeper {
-	k := &Keeper{db: db, lines: lines, pace: func(string) Pace { return Pace{PerSecond: FirstRate} }, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	k := &Keeper{db: db, lines: lines, pace: func(string) Pace { return Pace{PerSecond: FirstRate} }, log: log, now: now, poke: make(chan struct{}, 1)}
 	k.caps.Store(&CapPolicy{Cap: defaultCap, MinCap: 1})
 	k.learnt.epochs = map[string]int64{}
 	return k
@@ -70,17 +71,14 @@ func (k *Keeper) Poke() {
 
 // Run keeps until ctx ends.
 func (k *Keeper) Run(ctx context.Context) {
+	by := keepingFor(keepPatience)
+	defer by.wait()
 	timer := time.NewTimer(keepEvery)
 	defer timer.Stop()
-	var last string
 	for {
-		err := k.Keep(ctx)
-		if err != nil && ctx.Err() == nil && err.Error() != last {
+		err := k.round(ctx, "", by, func(string, error) {})
+		if begun, _ := k.lacks.Note("all", err); begun && ctx.Err() == nil {
 			k.log.Warn("lines and ledger could not be compared", "error", err)
-		}
-		last = ""
-		if err != nil {
-			last = err.Error()
 		}
 		timer.Reset(max(keepEvery, time.Duration(k.size.Load())*keepEach))
 		select {
@@ -92,43 +90,6 @@ func (k *Keeper) Run(ctx context.Context) {
 	}
 }
 
-// Keep is one round over all sales.
-func (k *Keeper) Keep(ctx context.Context) error { return k.round(ctx, "") }
-
-// round keeps one sale, or all for "".
-func (k *Keeper) round(ctx context.Context, only string) error {
-	select {
-	case k.turn <- struct{}{}:
-		defer func() { <-k.turn }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	sales, err := k.unfinished(ctx, only)
-	if err != nil {
-		return err
-	}
-	if only == "" {
-		k.size.Store(int64(len(sales)))
-	}
-	settled, err := k.settled(ctx, sales)
-	if err != nil {
-		return err
-	}
-	var failed []error
-	for _, s := range sales {
-		if settled[s.ID] {
-			continue
-		}
-		// One line that cannot be kept must not hold up the others.
-		one, cancel := context.WithTimeout(ctx, keepMost)
-		if err := k.keepOne(one, s); err != nil {
-			failed = append(failed, err)
-		}
-		cancel()
-	}
-	return errors.Join(failed...)
-}
-
 // Carry is Keep for a caller who waits for a change of one sale (of any for "")
 // to be in its line: it tries again for a few seconds while another instance is
 // at it.
@@ -137,7 +98,7 @@ func (k *Keeper) Carry(ctx context.Context, sale string) error {
 	defer cancel()
 	var busy error
 	for {
-		err := k.round(ctx, sale)
+		err := k.keepAll(ctx, sale)
 		// A call to Redis may find the deadline over a moment before ctx does.
 		if end, _ := ctx.Deadline(); busy != nil && (ctx.Err() != nil || !time.Now().Before(end)) {
 			return busy // why it waited says more than that it waited too long
@@ -178,14 +139,18 @@ func (k *Keeper) unfinished(ctx context.Context, only string) ([]saleAndTotal, e
 }
 
 func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal) error {
-	line := k.lines.Of(s.ID)
-	view, err := line.View(ctx)
+	view, err := k.lines.Of(s.ID).View(ctx)
 	if err != nil {
 		return err
 	}
-	if err := k.release(ctx, s.Sale, view); err != nil {
-		return err
-	}
+	// What keeps units from coming back keeps neither a stop nor a rebuild from the line.
+	released := k.release(ctx, s.ID)
+	return errors.Join(released, k.keepLine(ctx, s, view, released == nil))
+}
+
+// keepLine does what a line wants. One that still owes something is not dropped.
+func (k *Keeper) keepLine(ctx context.Context, s saleAndTotal, view queue.View, released bool) error {
+	line := k.lines.Of(s.ID)
 	// A line that exists is judged by the clock that admits to it: with this host's own, when that is far ahead, the line
 	// of a running sale would be dropped.
 	now := k.now()
@@ -196,9 +161,8 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal) error {
 	switch {
 	case expired && !view.Exists:
 		return nil
-	// What the ledger has lost stands in the line alone: wanting has it put back first.
-	case expired && view.Epoch == s.Epoch && view.Verified && !s.behind(view) && !view.InFlight() && (view.Dead == 0 || s.Finished(now.Add(-keepDead))):
-		return k.drop(ctx, line, s.Finished(now.Add(-keepDead)))
+	case expired && released && s.over(view, now):
+		return line.Discard(ctx, view, s.Finished(now.Add(-keepDead)))
 	}
 	cause, err := k.wanting(ctx, s, view)
 	if err != nil {
@@ -206,7 +170,8 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal) error {
 	}
 	switch {
 	case cause != "":
-		return k.rebuildOf(ctx, s.ID, finding{epoch: s.Epoch, line: view.Epoch, cause: cause})
+		return k.rebuildOf(ctx, s.ID, finding{epoch: s.Epoch, line: view.Epoch, running: s.RebuildUntil != 0,
+			cause: cause})
 	case view.Version < s.Version:
 		settings := s.settings(s.Total, k.capOf(s.Sale))
 		settings.Ledger = s.Changes
@@ -215,6 +180,15 @@ func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal) error {
 		return recapped(line.Recap(ctx, view.Epoch, k.capOf(s.Sale)))
 	}
 	return nil
+}
+
+// over reports that nobody needs the line of a finished sale any more. What the ledger has lost stands in the line
+// alone, and is put back first; dead letters are kept for a while.
+func (s saleAndTotal) over(v queue.View, now time.Time) bool {
+	if v.Epoch != s.Epoch || !v.Verified || s.behind(v) || v.InFlight() {
+		return false
+	}
+	return v.Dead == 0 || s.Finished(now.Add(-keepDead))
 }
 
 // wanting says why a line must be rebuilt, "" when it need not be.
@@ -245,14 +219,4 @@ func (k *Keeper) wanting(ctx context.Context, s saleAndTotal, view queue.View) (
 		return causeEpoch, k.elsewhere(ctx, s.ID, view)
 	}
 	return causeEpoch, nil
-}
-
-// drop deletes a finished line, unless orders in it may still expire; after
-// keepDead they are left to the sweep of the database.
-func (k *Keeper) drop(ctx context.Context, line *queue.Line, anyway bool) error {
-	unpaid, err := line.Unpaid(ctx)
-	if err != nil || unpaid > 0 && !anyway {
-		return err
-	}
-	return line.Drop(ctx)
 }

@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/queue"
 	"sluice/store"
@@ -132,7 +137,7 @@ func atTime(t *testing.T) (*world, *miniredis.Miniredis) {
 	t.Helper()
 	t.Parallel()
 	server := testkit.Embedded(t)
-	return newWorld(t, testkit.NewDatabase(t, store.SQLite), server.Addr()), server
+	return newWorld(t, tables.New(t, store.SQLite), server.Addr()), server
 }
 
 func TestLineOfAFinishedSaleIsDroppedAfterItsHour(t *testing.T) {
@@ -243,4 +248,60 @@ func TestKeeperRuns(t *testing.T) {
 	}
 	stop()
 	<-ended
+}
+
+// beforeDiscard runs something once, right before a line would be deleted.
+type beforeDiscard struct {
+	once *sync.Once
+	run  func()
+}
+
+func (b beforeDiscard) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (b beforeDiscard) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if strings.HasPrefix(cmd.Name(), "eval") && fmt.Sprint(cmd.Args()[2]) == "16" { // only this script takes all keys of a line
+			b.once.Do(b.run)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (b beforeDiscard) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// A keeper has seen that a sale is over and its line empty; before it deletes the line, somebody extends the sale, and an order
+// is accepted. The line stays, and the order in it.
+func TestASaleThatIsExtendedKeepsItsLine(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.open(10, 1)
+		over := time.Now().Add(-2 * inventory.KeepLine).UnixMilli()
+		w.exec("UPDATE sales SET starts_at = 1, ends_at = ?, version = version + 1 WHERE id = ?", over, theSale)
+		w.exec("UPDATE sales SET updated_at = ? WHERE id = ?", time.Now().UnixMilli(), theSale)
+		require.NoError(t, w.keeper.Carry(w.ctx, "none")) // loads nothing: the line is still as it was
+		line := w.lines.Of(theSale)
+		settings, _ := w.get()
+		require.NoError(t, line.Configure(w.ctx, queue.Settings{Epoch: settings.Epoch, Version: settings.Version, State: settings.State,
+			StartsAt: time.UnixMilli(1), EndsAt: time.UnixMilli(over), Cap: defaultCap, Limit: 1, Total: 10}))
+
+		var ticket queue.Ticket
+		rdb, once := dial(t, w.rdb.Options().Addr), sync.Once{}
+		rdb.AddHook(beforeDiscard{once: &once, run: func() {
+			ends := time.Now().Add(time.Hour)
+			_, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "olga", "")
+			require.NoError(t, err)
+			require.NoError(t, w.keeper.Carry(w.ctx, theSale))
+			ticket = w.admit("ann", 1)
+		}})
+		keeper := inventory.NewKeeper(w.db, queue.NewLines(rdb, queue.DefaultPrefix), defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
+		require.NoError(t, keeper.Keep(w.ctx))
+		require.NotEmpty(t, ticket.ID, "the moment came")
+		known, _, err := line.Lookup(w.ctx, []string{ticket.ID})
+		require.NoError(t, err)
+		require.Contains(t, known, ticket.ID)
+		w.keep()
+		w.work(1)
+		require.EqualValues(t, 1, w.clean().Live)
+	})
 }

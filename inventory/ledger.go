@@ -121,6 +121,16 @@ func Changes(tx *gorm.DB, sale string) (newest int64, err error) {
 	return newest, nil
 }
 
+// GiveBack returns units that were taken for tickets of a line, and the number of this change. It returns ErrStale when the line
+// has been loaded anew since, and ErrBehind when the database lacks changes that the line knows of.
+func GiveBack(tx *gorm.DB, t Taking) (change int64, err error) {
+	if err := Return(tx, t.Sale, t.Units); err != nil {
+		return 0, err
+	}
+	changes, err := confirm(tx, []Taking{t})
+	return changes[t.Sale], err
+}
+
 // Return gives units back to a sale's ledger inside the caller's transaction.
 func Return(tx *gorm.DB, sale string, units int64) error {
 	done := tx.Exec("UPDATE stock SET available = available + ?, changes = changes + 1 WHERE sale_id = ?", units, sale)

@@ -5,10 +5,11 @@ import (
 	"testing"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/queue"
 )
 
 func TestMain(m *testing.M) {
 	queue.LogRedisClient(slog.New(slog.DiscardHandler))
-	testkit.VerifyMain(m)
+	testkit.VerifyMain(m, tables.Clear)
 }

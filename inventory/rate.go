@@ -47,11 +47,18 @@ type rate struct {
 	proven   number // while nothing is measured
 	looks    []look // of the observing goroutine; at most rateWindow old
 	calm     look   // when nothing was in the line or in work
+	through  passed // since when it is counted what goes through
 }
 
 type look struct {
 	at     time.Time
 	served int64
+}
+
+// passed is a look from which on is counted what goes through, while epoch stays.
+type passed struct {
+	look
+	epoch, held int64 // tickets that were in flight then, and may have been worked on before
 }
 
 // number is a float64 that one goroutine sets and others read; 0 at first.
@@ -78,6 +85,11 @@ func (r *rate) pace(elsewhere float64) Pace {
 func (r *rate) observe(before, after queue.View) bool {
 	r.prove(after)
 	busy := before.Exists && after.Exists && before.Waiting > 0 && after.Waiting > 0
+	if busy {
+		r.through = passed{}
+	} else {
+		r.pass(after)
+	}
 	if !busy || after.Served < before.Served || !after.Now.After(before.Now) {
 		r.looks = r.looks[:0]
 		return false
@@ -108,10 +120,31 @@ func (r *rate) prove(now queue.View) {
 	if was.at.IsZero() || now.Served <= was.served || span <= 0 {
 		return
 	}
-	least := float64(now.Served-was.served) / span
-	if own := r.measured.get(); own == 0 {
-		r.proven.set(max(r.proven.get(), least))
-	} else if least > own {
-		r.measured.set(least)
+	r.atLeast(float64(now.Served-was.served) / span)
+}
+
+// pass takes what went through a line that is neither seen idle nor with tickets that wait: where workers hold as
+// many as its cap
+// lets in, nothing else would ever be known of it, and the cap would stay.
+func (r *rate) pass(now queue.View) {
+	was := r.through
+	fresh := passed{look{now.Now, now.Served}, now.Epoch, now.Bounded}
+	span := now.Now.Sub(was.at)
+	switch {
+	case !now.Exists || was.at.IsZero() || now.Epoch != was.epoch || now.Served < was.served || span < 0:
+		r.through = fresh
+	case span >= rateAfter:
+		r.through = fresh
+		r.atLeast(float64(now.Served-was.served-was.held) / span.Seconds())
+	}
+}
+
+// atLeast notes a lower bound of the pace.
+func (r *rate) atLeast(pace float64) {
+	switch own := r.measured.get(); {
+	case own == 0:
+		r.proven.set(max(r.proven.get(), pace))
+	case pace > own:
+		r.measured.set(pace)
 	}
 }

@@ -118,3 +118,32 @@ func TestAProvenPaceHasAFloor(t *testing.T) {
 	r.observe(at(0, 0, 0), at(3_600_000, 1, 0))
 	require.InDelta(t, leastRate, r.pace(0).PerSecond, 1e-9)
 }
+
+// Workers hold all that a low cap lets in: nobody ever waits, and the line is never idle. What goes through proves a
+// pace all the
+// same, less what they held when the count began, or the cap would stay as low for ever.
+func TestPaceIsProvenThoughNobodyWaits(t *testing.T) {
+	t.Parallel()
+	held := func(ms int, served int64) queue.View {
+		v := at(ms, served, 0)
+		v.Leased, v.Bounded, v.Epoch = 1, 20, 1
+		return v
+	}
+	var r rate
+	for ms := 0; ms < 1000; ms += 250 {
+		r.observe(held(ms, int64(ms)), held(ms+250, int64(ms)+250))
+		require.Equal(t, Pace{PerSecond: FirstRate}, r.pace(0), "a single batch may end just then")
+	}
+	r.observe(held(1000, 1000), held(1250, 1250))
+	require.InDelta(t, 980, r.pace(0).PerSecond, 0.01)
+	r.observe(held(1250, 1250), held(2250, 1260))
+	require.InDelta(t, 980, r.pace(0).PerSecond, 0.01, "less says nothing: there may be no more to do")
+
+	loaded := held(3250, 900_000)
+	loaded.Epoch = 2
+	r.observe(held(2250, 1260), loaded)
+	require.InDelta(t, 980, r.pace(0).PerSecond, 0.01, "another loading counts anew")
+	r.observe(loaded, at(4250, 900_100, 5))
+	r.observe(at(4250, 900_100, 5), at(5250, 900_200, 5))
+	require.InDelta(t, 100, r.pace(0).PerSecond, 0.01, "what waits is measured")
+}

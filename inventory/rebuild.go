@@ -30,9 +30,10 @@ const anyEpoch = -1
 
 // finding is why a line is rebuilt.
 type finding struct {
-	epoch int64 // of its sale when it was found wanting
-	line  int64 // of the line itself
-	cause string
+	epoch   int64 // of its sale when it was found wanting
+	line    int64 // of the line itself
+	running bool  // a rebuild was reserved just before the line was looked at
+	cause   string
 }
 
 // splitWait is for how long a Redis that holds an older loading of a line leaves it alone after another has loaded it. Two that
@@ -112,7 +113,10 @@ func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64, cause stri
 	killpoint.Pass("rebuild.restored")
 	ledger.sale.Epoch = epoch
 	settings := ledger.sale.settings(ledger.stock.Total, k.capOf(ledger.sale))
-	numbers := queue.Reopened{Stock: ledger.reservable(left.Tickets), Seq: era.Base, Ledger: ledger.stock.Changes}
+	numbers := queue.Reopened{
+		Stock: ledger.reservable(left.Tickets), Seq: era.Base, Ledger: ledger.stock.Changes,
+		Ended: ledger.endedEarly(left.Tickets) + left.Repeats, Older: ledger.older,
+	}
 	if err := line.Reopen(ctx, settings, numbers); err != nil {
 		return err
 	}
@@ -130,7 +134,7 @@ func (k *Keeper) lockRebuild(ctx context.Context, id string, found finding) (int
 		if err != nil {
 			return err
 		}
-		if found.epoch != anyEpoch && sale.Epoch != found.epoch {
+		if found.epoch != anyEpoch && (sale.Epoch != found.epoch || found.running && sale.RebuildUntil == 0) {
 			return ErrBusy
 		}
 		now := k.now()
@@ -196,6 +200,7 @@ type ledgerState struct {
 	stock Stock
 	live  []queue.Ticket
 	ended []queue.Ticket // the newest of them
+	older bool           // it has more that ended
 	seq   int64
 }
 
@@ -213,6 +218,20 @@ func (l ledgerState) reservable(survivors []queue.Ticket) int64 {
 		}
 	}
 	return stock
+}
+
+// endedEarly counts the surviving tickets that are orders, or have ended, and are only there until a worker takes them off.
+func (l ledgerState) endedEarly(survivors []queue.Ticket) (n int64) {
+	live := make(map[string]bool, len(l.live))
+	for _, t := range l.live {
+		live[t.ID] = true
+	}
+	for _, t := range survivors {
+		if t.State != queue.Queued || live[t.ID] {
+			n++
+		}
+	}
+	return n
 }
 
 type ledgerRow struct {
@@ -247,10 +266,13 @@ func (k *Keeper) readLedger(ctx context.Context, id string) (ledgerState, error)
 		if err := orders().Where("slot IS NOT NULL").Scan(&live).Error; err != nil {
 			return err
 		}
-		return orders().Where("slot IS NULL").Order("ended_at DESC").Limit(restoreEnded).Scan(&ended).Error
+		return orders().Where("slot IS NULL").Order("ended_at DESC").Limit(restoreEnded + 1).Scan(&ended).Error
 	})
 	if err != nil {
 		return l, fmt.Errorf("read the ledger of %s: %w", id, err)
+	}
+	if l.older = len(ended) > restoreEnded; l.older {
+		ended = ended[:restoreEnded]
 	}
 	for _, r := range live {
 		l.live = append(l.live, r.ticket())

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/queue"
 	"sluice/store"
@@ -165,7 +166,7 @@ func TestRebuildBetweenCommitAndSettle(t *testing.T) {
 func TestRedisRestarts(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
-	w := newWorld(t, testkit.NewDatabase(t, store.SQLite), server.Addr())
+	w := newWorld(t, tables.New(t, store.SQLite), server.Addr())
 	c := w.fill()
 	server.Kill()
 	require.True(t, queue.Unavailable(w.keeper.Keep(w.ctx)))
@@ -186,7 +187,7 @@ func TestRedisRestarts(t *testing.T) {
 func TestRedisLosesItsFiles(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t, "--appendonly", "no")
-	w := newWorld(t, testkit.NewDatabase(t, store.SQLite), server.Addr())
+	w := newWorld(t, tables.New(t, store.SQLite), server.Addr())
 	c := w.fill()
 	server.Kill()
 	server.Start()
@@ -303,6 +304,54 @@ func TestALineIsRebuiltOnceForOneLoss(t *testing.T) {
 		require.NoError(w.t, w.book.Refresh(w.ctx))
 		w.clean()
 		w.finishAll(c)
+	})
+}
+
+// stopAt calls do once, before a command is sent.
+type stopAt struct {
+	command string
+	do      func()
+}
+
+func (s *stopAt) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (s *stopAt) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() == s.command && s.do != nil {
+			do := s.do
+			s.do = nil
+			do()
+		}
+		return next(ctx, cmd)
+	}
+}
+
+func (s *stopAt) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+// Who saw a line that was being rebuilt, and comes to it when that is done, leaves it as it is.
+func TestALineThatIsBeingRebuiltIsNotRebuiltAgain(t *testing.T) {
+	eachDatabase(t, func(w *world) {
+		w.open(10, 1)
+		require.NoError(w.t, w.rdb.Del(w.ctx, key("meta"), key("stock")).Err())
+		begun, goOn, done := make(chan struct{}), make(chan struct{}), make(chan error)
+		w.rdb.AddHook(&stopAt{"hscan", func() {
+			close(begun)
+			<-goOn
+		}})
+		go func() { done <- w.keeper.Keep(w.ctx) }()
+		<-begun
+		late := *w
+		late.rdb = dial(w.t, w.rdb.Options().Addr)
+		late.lines = queue.NewLines(late.rdb, queue.DefaultPrefix)
+		late.rdb.AddHook(after{new(atomic.Int64), func() {
+			close(goOn)
+			require.NoError(w.t, <-done)
+		}})
+		require.ErrorIs(w.t, late.newKeeper(w.clock).Keep(w.ctx), inventory.ErrBusy)
+		require.EqualValues(w.t, 2, w.view().Epoch)
+		w.clean()
 	})
 }
 

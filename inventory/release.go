@@ -51,24 +51,32 @@ func (k *Keeper) Release(ctx context.Context, id string) error {
 	if err := k.db.Read.WithContext(ctx).Take(&stock, "sale_id = ?", id).Error; err != nil {
 		return err
 	}
-	if err := k.lines.Of(id).Release(ctx, ended, stock.Changes); err != nil {
+	err = k.lines.Of(id).Release(ctx, ended, stock.Changes)
+	if errors.Is(err, queue.ErrNotReady) && k.gone(ctx, id) {
+		err = nil // there is nothing to bring the units back to
+	}
+	if err != nil {
 		return err
 	}
 	return k.markReleased(ctx, ids)
 }
 
-func (k *Keeper) release(ctx context.Context, s Sale, view queue.View) error {
-	err := k.Release(ctx, s.ID)
-	if errors.Is(err, queue.ErrNotReady) && !view.Exists && s.State == Closed {
-		// The line has been dropped: there is nothing to bring the units back to.
-		return k.db.Tx(ctx, func(tx *gorm.DB) error {
-			return tx.Table("orders").Where("sale_id = ? AND released = 0", s.ID).Update("released", 1).Error
-		})
+// gone reports that a sale was over so long ago that its line has been dropped.
+func (k *Keeper) gone(ctx context.Context, id string) bool {
+	var sale Sale
+	if err := k.db.Read.WithContext(ctx).Take(&sale, "id = ?", id).Error; err != nil || !sale.Finished(k.now()) {
+		return false
 	}
-	if errors.Is(err, queue.ErrNotReady) {
-		return nil
+	view, err := k.lines.Of(id).View(ctx)
+	return err == nil && !view.Exists
+}
+
+// release is Release of a sale that is being kept. While its line is not ready, a later round does it.
+func (k *Keeper) release(ctx context.Context, id string) error {
+	if err := k.Release(ctx, id); !errors.Is(err, queue.ErrNotReady) {
+		return err
 	}
-	return err
+	return nil
 }
 
 func (k *Keeper) markReleased(ctx context.Context, ids []string) error {

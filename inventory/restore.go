@@ -14,7 +14,7 @@ import (
 
 // Restorer puts orders back into a ledger that has lost them. Told are orders of one sale as their owners were told of them, in the
 // order of their admission. Behind says that the database lost commits, so that the line is right where both have an order; otherwise the
-// ledger is. It may be repeated.
+// ledger is, but of tickets that were cancelled in the line. It may be repeated.
 type Restorer func(ctx context.Context, r Restoration) (Restored, error)
 
 // Restoration is what is to be put back into one sale's ledger.
@@ -76,6 +76,12 @@ func (k *Keeper) lacking(ctx context.Context, id string, left queue.Survey, behi
 		known, live := states[t.ID]
 		sold := t.State == queue.Confirmed || t.State == queue.Paid
 		if sold && !live || behind && live && known != t.State || behind && (!sold && !live || t.Refund) {
+			missing[t.ID] = t
+		}
+	}
+	// An owner who cancels a ticket that an earlier worker has made an order of is told so: the order ends.
+	for _, t := range left.Tickets {
+		if _, live := states[t.ID]; live && t.State == queue.Cancelled {
 			missing[t.ID] = t
 		}
 	}

@@ -40,7 +40,7 @@ func TestKeeperOfManySales(t *testing.T) {
 		round()
 		require.EqualValues(w.t, 15, view(), "a changed sale")
 
-		require.NoError(w.t, odd.Drop(w.ctx))
+		w.loseLine("sale-077")
 		round()
 		require.EqualValues(w.t, 15, view(), "a line that is gone")
 
@@ -79,7 +79,7 @@ func TestBookLooksAtManyLinesInTurn(t *testing.T) {
 		require.Equal(t, int64(most*keys), count.Keys.Load()-before)
 	}
 	for i := range sales {
-		require.NoError(t, w.lines.Of(fmt.Sprintf("sale-%03d", i)).Drop(w.ctx))
+		w.loseLine(fmt.Sprintf("sale-%03d", i))
 	}
 	for range 3 {
 		w.clock.Advance(100 * time.Millisecond)

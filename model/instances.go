@@ -58,6 +58,12 @@ func broken() []Instance {
 			Says: "callers hand in no revision, and the data become older under one identity"},
 		{Name: "released twice", Defines: "-DT=1 -DCANCEL -DM_RELEASE_ANY", Broken: true,
 			Says: "a release that is repeated gives the unit back again"},
+		{Name: "held unit freed at once", Defines: "-DT=2 -DCANCEL -DM_FREE_AT_ONCE", Broken: true,
+			Says: "the unit of a cancelled ticket is sold again although its worker has made an order of it"},
+		{Name: "order of a cancelled ticket stays", Defines: "-DT=1 -DCANCEL -DM_ORDER_STAYS", Broken: true,
+			Says: "nobody ends the order that a worker has made of a ticket before its owner cancelled it"},
+		{Name: "failure of a cancelled ticket stays", Defines: "-DT=1 -DN=1 -DCANCEL -DM_FAILURE_STAYS", Broken: true,
+			Says: "nobody corrects the row of a ticket that a worker failed and its owner cancelled"},
 		{Name: "order left a ticket", Defines: "-DT=1 -DN=1 -DCANCEL -DM_LEFT_A_TICKET", Broken: true,
 			Says: "a rebuild leaves a ticket that is an order for its owner to cancel"},
 	}

@@ -42,6 +42,7 @@
 #define CONFIRMED 2
 #define ENDED     3  /* failed, or cancelled after it was an order */
 #define CANCELLED 4  /* by its owner, in the line: its row is still to be written */
+#define HELD      5  /* the same of a ticket that a worker had before: its unit returns when the end is written down */
 
 #define OUT     0
 #define WAITING 1    /* nobody has claimed it since the line was opened: its owner may cancel it */
@@ -56,8 +57,8 @@
 
 /* The steps, as a simulation prints them. */
 mtype = {
-  Admit, AdmitRefused, Cancel, End, ReadEnded, Release, ReleaseRefused, Forget, Mark, Commit, Settle,
-  SettleRefused, Claim, Reclaim, Lock, Death, Gate, GateRefused, Survey, PutBack, ReadLedger, Restore,
+  Admit, AdmitRefused, Cancel, CancelHeld, End, ReadEnded, Release, ReleaseRefused, Forget, Mark, Commit, Settle,
+  SettleRefused, Claim, Reclaim, Lock, Death, Gate, GateRefused, Survey, EndHeld, EndRefused, PutBack, ReadLedger, Restore,
   RestoreRefused, Reopen, ReopenRefused, Copy, TakeOver, Dump, LoseCommits
 }
 
@@ -86,6 +87,7 @@ byte failovers = F, losses = D, needless = N, deaths = C;
 bool accepted[T];        /* 202 */
 bool told[T];            /* confirmed */
 bool gone[T];            /* a loss of Redis' data took the ticket, and is recorded */
+bool wished[T];          /* cancelled, while nothing can be lost */
 
 byte i;
 short flight, unheard, missing;
@@ -106,6 +108,7 @@ short flight, unheard, missing;
 #define GATED(e) (line.epoch == e && line.gate && OURS(line.gate))
 #endif
 #define OPEN (FENCE && !line.gate)
+#define WISHED(rec) (rec == CANCELLED || rec == HELD)
 #define LISTED(t) (line.at[t] == WAITING || line.at[t] == SUSPECT)
 
 /* LOST is a row that the database lost, or that a worker wrote as failed since: what was confirmed never fails. */
@@ -120,7 +123,7 @@ inline count() {
   i = 0; flight = 0; unheard = 0; missing = 0;
   do
   :: i < T ->
-     flight = flight + (line.rec[i] == QUEUED && line.at[i] != OUT && ledger.row[i] != LIVE);
+     flight = flight + ((line.rec[i] == QUEUED || line.rec[i] == HELD) && line.at[i] != OUT && ledger.row[i] != LIVE);
      unheard = unheard + (line.rec[i] == CONFIRMED && ledger.row[i] == RETURNED);
      missing = missing + (line.rec[i] == CONFIRMED && (ledger.row[i] == NONE || ledger.row[i] == FAILED));
      i++
@@ -166,6 +169,7 @@ inline check(step, a, b) {
        do
        :: i < T ->
           /* What was answered 202 is an order, a ticket, an end that was told, or a recorded loss. */
+          assert(!wished[i] || WISHED(line.rec[i]) || ledger.row[i] >= RETURNED); /* what was cancelled stays so */
           assert(!accepted[i] || ledger.row[i] || gone[i] || line.rec[i] == CONFIRMED || line.rec[i] == ENDED ||
                  (line.rec[i] && line.at[i]));
           i++
@@ -196,8 +200,16 @@ proctype Gateway(byte t) {
      fi
 #ifdef CANCEL
   :: atomic { OPEN && line.rec[t] == QUEUED && line.at[t] == WAITING && MAY(wishes) ->
-       DID(wishes); line.rec[t] = CANCELLED; line.stock++;
+       DID(wishes); line.rec[t] = CANCELLED; line.stock++; wished[t] = (F == 0 && D == 0);
        check(Cancel, t, 0) }
+  :: atomic { OPEN && line.rec[t] == QUEUED && line.at[t] == SUSPECT && MAY(wishes) ->
+       DID(wishes); wished[t] = (F == 0 && D == 0);
+#ifdef M_FREE_AT_ONCE
+       line.rec[t] = CANCELLED; line.stock++;
+#else
+       line.rec[t] = HELD;
+#endif
+       check(CancelHeld, t, 0) }
 #endif
   od
 }
@@ -206,7 +218,7 @@ proctype Gateway(byte t) {
 /* An owner cancels an order in the ledger; its unit is there at once, and in the line after the releaser's round. */
 proctype Owner(byte t) {
   do
-  :: atomic { OPEN && line.rec[t] != QUEUED && line.rec[t] != CANCELLED && ledger.row[t] == LIVE ->
+  :: atomic { OPEN && line.rec[t] != QUEUED && line.rec[t] != CANCELLED && line.rec[t] != HELD && ledger.row[t] == LIVE ->
        ledger.row[t] = RETURNED; ledger.available++; told[t] = false;
        check(End, t, 0) }
   od
@@ -263,8 +275,26 @@ inline commit() {
   atomic {
     if
     :: known == CONFIRMED || known == ENDED -> found = CLOSE
+#ifdef M_FAILURE_STAYS
     :: known == CANCELLED && ledger.row[t] != NONE -> found = CLOSE
+#else
+    :: known == CANCELLED && ledger.row[t] != NONE && ledger.row[t] != FAILED -> found = CLOSE
+    :: (known == CANCELLED || known == HELD) && ledger.row[t] == FAILED -> /* an earlier worker gave it up */
+       ledger.row[t] = RELEASED; found = CLOSE
+#endif
     :: known == CANCELLED && ledger.row[t] == NONE -> ledger.row[t] = RELEASED; found = CLOSE
+    :: known == HELD && ledger.row[t] == NONE -> ledger.row[t] = RELEASED; found = CLOSE
+#ifdef M_FAILURE_STAYS
+    :: known == HELD && ledger.row[t] == FAILED -> found = CLOSE
+#endif
+    :: known == HELD && ledger.row[t] >= RETURNED -> found = CLOSE
+#ifdef M_ORDER_STAYS
+    :: known == HELD && ledger.row[t] == LIVE -> found = CLOSE
+#else
+    :: known == HELD && ledger.row[t] == LIVE && ledger.epoch == epoch -> /* an earlier worker made an order of it */
+       ledger.row[t] = RELEASED; ledger.available++; found = CLOSE
+    :: known == HELD && ledger.row[t] == LIVE && ledger.epoch != epoch -> found = STALE
+#endif
 #ifndef M_NO_KEY
     :: known == QUEUED && ledger.row[t] != NONE -> found = ledger.row[t]
 #endif
@@ -305,7 +335,11 @@ inline settle() {
        :: found == STALE -> line.at[t] = SUSPECT
        :: found == CLOSE ->
           line.at[t] = OUT;
-          if :: line.rec[t] == CANCELLED -> line.rec[t] = ENDED :: else fi
+          if
+          :: line.rec[t] == CANCELLED -> line.rec[t] = ENDED
+          :: line.rec[t] == HELD -> line.rec[t] = ENDED; line.stock++
+          :: else
+          fi
        :: found == LIVE ->
           line.at[t] = OUT;
           if :: line.rec[t] == QUEUED -> line.rec[t] = CONFIRMED; told[t] = true :: else fi
@@ -374,6 +408,23 @@ proctype Reclaimer(byte t) {
 #define UNVERIFIED (line.home != server || line.epoch == 0 || behind)
 #endif
 
+/* endHeld ends the orders of tickets that were cancelled; a rebuild that somebody else has overtaken ends none. */
+inline endHeld() {
+  do
+  :: t < T ->
+     if
+     :: listed[t] == HELD && ledger.row[t] == LIVE ->
+        if
+        :: ledger.epoch == epoch -> ledger.row[t] = RELEASED; ledger.available++
+        :: else -> say(EndRefused, k, epoch); goto look
+        fi
+     :: else
+     fi;
+     t++
+  :: else -> break
+  od; t = 0
+}
+
 proctype Keeper(byte k) {
   byte epoch, t; short available; byte listed[T]; byte row[T]; byte kept[T];
 look:
@@ -409,12 +460,15 @@ look:
   atomic { /* survey: what is left, and what had been told */
     do
     :: t < T ->
-       listed[t] = (line.at[t] || line.rec[t] == QUEUED || line.rec[t] == CANCELLED -> line.rec[t] : NONE);
+       listed[t] = (line.at[t] || line.rec[t] == QUEUED || line.rec[t] == CANCELLED || line.rec[t] == HELD -> line.rec[t] : NONE);
        kept[t] = (D && line.rec[t] == CONFIRMED);
        t++
     :: else -> break
     od; t = 0;
     say(Survey, k, epoch) }
+#if defined(CANCEL) && !defined(PLAY)
+  atomic { endHeld(); check(EndHeld, k, epoch) }
+#endif
 #if D > 0 && !defined(M_NO_RESTORING)
   atomic { /* put back first what the database lost and the line says was confirmed */
     do
@@ -436,9 +490,12 @@ look:
   }
 #endif
   atomic { /* the ledger, in one snapshot */
+#ifdef PLAY
+    endHeld(); /* nothing that a test can place a step before lies between */
+#endif
     available = ledger.available;
     do :: t < T -> row[t] = ledger.row[t]; t++ :: else -> break od; t = 0;
-    say(ReadLedger, k, epoch) }
+    check(ReadLedger, k, epoch) }
 #if !defined(M_NO_RESTORING) && !defined(M_FORGET)
   if
   :: kept[0] && LOST(row[0]) || kept[T-1] && LOST(row[T-1]) -> goto look /* lost again meanwhile: begin again */
@@ -459,7 +516,10 @@ look:
              line.rec[t] = CONFIRMED; told[t] = true;
              if :: listed[t] && !line.at[t] -> line.at[t] = SUSPECT :: else fi
 #endif
-          :: row[t] >= FAILED && listed[t] != QUEUED -> line.rec[t] = ENDED
+          :: row[t] >= FAILED && listed[t] != QUEUED && !(row[t] == FAILED && WISHED(listed[t])) -> line.rec[t] = ENDED
+          :: (row[t] == NONE || row[t] == FAILED) && listed[t] == HELD ->
+             line.rec[t] = CANCELLED; /* the stock that is computed has its unit */
+             if :: line.at[t] == OUT -> line.at[t] = SUSPECT :: else fi
           :: row[t] == NONE && !listed[t] ->
              gone[t] = (gone[t] || line.rec[t] == ENDED); /* told an end whose row the database lost: a recorded loss */
              line.rec[t] = NONE; line.at[t] = OUT

@@ -19,6 +19,7 @@ const (
 	Confirmed
 	Ended
 	Cancelled
+	Held
 )
 
 // Where a line lists an order, as line.pml numbers it.

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/model"
 	"sluice/order"
@@ -42,7 +43,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	server := testkit.Redis(t, "--enable-debug-command", "local", "--appendfsync", "no")
 	cfg := store.DefaultConfig()
-	cfg.Driver, cfg.DSN = store.SQLite, testkit.NewDatabase(t, store.SQLite).DSN
+	cfg.Driver, cfg.DSN = store.SQLite, tables.New(t, store.SQLite).DSN
 	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
@@ -73,8 +74,9 @@ func (w *world) forget() {
 	log := slog.New(slog.DiscardHandler)
 	lines := queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = lines.Of(w.sale)
-	w.keeper = inventory.NewKeeper(w.db, lines, 100, log, w.clock.Now)
 	channels, told := []string{"stream"}, func() {}
+	w.keeper = inventory.NewKeeper(w.db, lines, 100, log, w.clock.Now)
+	w.keeper.RestoreBy(order.NewRestorer(w.db, channels, w.clock.Now, "model").Restore)
 	book := inventory.NewBook(w.catalog, lines, log, w.clock.Now)
 	w.fulfiller = order.NewFulfiller(w.db, w.catalog, book, 0, channels, told, log, w.clock.Now)
 	w.canceller = order.NewCanceller(w.db, lines, w.keeper, channels, told, log, w.clock.Now)
@@ -131,7 +133,7 @@ func (w *world) state() model.State {
 // more than that of any other end, and the lists do not tell who may still cancel.
 func seen(s model.State) model.State {
 	for t := range s.Record {
-		if s.Record[t] == model.Cancelled {
+		if s.Record[t] == model.Cancelled || s.Record[t] == model.Held {
 			s.Record[t] = model.Ended
 		}
 		if s.Place[t] == model.Suspect {

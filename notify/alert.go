@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/apart"
 )
 
 // AlertConfig says who is told that notifications and delayed messages were given up on.
@@ -117,8 +119,8 @@ func NewAlerts(cfg AlertConfig, mailer *Mailer, log *slog.Logger, now func() tim
 	if mailer != nil {
 		a.zero("address")
 	}
-	if len(cfg.Emails) > 0 {
-		a.add("email", a.mailTo(cfg.Emails...))
+	for _, address := range cfg.Emails { // each by itself: one that is refused keeps it from no other
+		a.add("email", a.mailTo(address))
 	}
 	if cfg.URL != "" {
 		hook, err := newWebhook(WebhookConfig{OutletConfig: OutletConfig{Timeout: alertTime}, URL: cfg.URL, Secrets: cfg.Secrets, AllowPrivate: cfg.AllowPrivate}, now)
@@ -194,7 +196,13 @@ func (a *Alerts) step(ctx context.Context, w *alertWay) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, alertTime)
 	defer cancel()
-	r := w.send(ctx, fmt.Sprintf("Sluice: %d given up", tell.total()), tell.causes, tell.at)
+	r := Retry("sending panicked")
+	if err := apart.Try(func() error {
+		r = w.send(ctx, fmt.Sprintf("Sluice: %d given up", tell.total()), tell.causes, tell.at)
+		return nil
+	}); err != nil {
+		a.log.ErrorContext(ctx, "notify: sending an alert panicked", "way", w.name, "error", err)
+	}
 	if r.outcome == delivered {
 		w.told(tell, now.Add(a.interval))
 		a.sent.WithLabelValues(w.name, countDelivered).Inc()

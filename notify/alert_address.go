@@ -31,10 +31,10 @@ func (a *Alerts) AddTo(address, cause string, n int64) bool {
 	return true
 }
 
-// mailTo is the way out to some e-mail addresses.
-func (a *Alerts) mailTo(addresses ...string) func(context.Context, string, map[string]int64, time.Time) Result {
+// mailTo is the way out to an e-mail address.
+func (a *Alerts) mailTo(address string) func(context.Context, string, map[string]int64, time.Time) Result {
 	return func(ctx context.Context, subject string, causes map[string]int64, at time.Time) Result {
-		return a.mailer.Send(ctx, Mail{ID: fmt.Sprintf("alert.%d", at.UnixNano()), To: addresses, Subject: subject, Text: listed(causes)})
+		return a.mailer.Send(ctx, Mail{ID: fmt.Sprintf("alert.%d", at.UnixNano()), To: []string{address}, Subject: subject, Text: listed(causes)})
 	}
 }
 

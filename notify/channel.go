@@ -28,6 +28,12 @@ type Wide interface {
 	Width() int
 }
 
+// Latest is a Channel that tells shoppers how their order stands. What was overtaken before it was told is not told: "confirmed, pay
+// until noon" after the order has expired. Channels that other systems read are not: they get every event.
+type Latest interface {
+	Latest() bool
+}
+
 // Message is what a channel delivers. It carries no e-mail address and no phone number.
 type Message struct {
 	OrderID   string
@@ -41,7 +47,7 @@ type Message struct {
 // ID is the same in every delivery of this message, on every channel, so that receivers can drop repeats.
 func (m Message) ID() string { return m.OrderID + ":" + m.Event }
 
-// Result is what became of one message. Use Delivered, Skipped, Retry, RetryAfter, Unreachable, Hold or Permanent.
+// Result is what became of one message. Use Delivered, Skipped, Overtaken, Retry, RetryAfter, Unreachable, Hold or Permanent.
 type Result struct {
 	outcome outcome
 	after   time.Duration
@@ -56,6 +62,7 @@ const (
 	delivered
 	permanent
 	skipped
+	overtaken
 	held
 )
 
@@ -81,6 +88,9 @@ func Hold(wait time.Duration, why string) Result {
 
 // Skipped is for a message this channel has nobody to tell: it is done with, and counted apart from the delivered ones.
 func Skipped(why string) Result { return Result{outcome: skipped, err: why} }
+
+// Overtaken is for a message that is no longer true: it is done with, and counted and listed apart.
+func Overtaken(why string) Result { return Result{outcome: overtaken, err: why} }
 
 // Permanent is a failure no retry can mend: the message becomes dead.
 func Permanent(err string) Result { return Result{outcome: permanent, err: err} }

@@ -54,7 +54,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate returns every bad value, each named by its configuration key.
+// Validate returns every bad value, each named by its configuration key. It reads nothing: see CheckWording.
 func (c Config) Validate() error {
 	var errs []error
 	check := func(ok bool, key string, value any, allowed string) {
@@ -72,9 +72,19 @@ func (c Config) Validate() error {
 	check(c.Grace >= 0 && c.Grace <= time.Minute, "grace", c.Grace, "0 to 1m")
 	check(c.Keep >= 0, "keep", c.Keep, "0 or more")
 	check(c.Sweep > 0, "sweep", c.Sweep, "more than 0")
-	_, err := NewWording(c.Templates, c.Locale, c.TimeZone)
-	errs = append(errs, c.Stream.Validate(), err, c.Email.check(c.Timeout), c.SMS.check(c.Timeout), c.Webhook.check(c.Timeout), c.Alert.check(c.Email))
+	errs = append(errs, c.Stream.Validate(), c.Email.check(c.Timeout), c.SMS.check(c.Timeout), c.Webhook.check(c.Timeout), c.Alert.check(c.Email))
 	return errors.Join(errs...)
+}
+
+// CheckWording reads the templates and the time zone, as NewWording does, and returns what is wrong with them.
+func (c Config) CheckWording() error {
+	_, err := NewWording(c.Templates, c.Locale, c.TimeZone)
+	return err
+}
+
+// CheckRates returns the rates that are out of their bounds: what of a Config may change while it is used.
+func (c Config) CheckRates() error {
+	return errors.Join(c.Email.checkRate("email"), c.SMS.checkRate("sms"), c.Webhook.checkRate("webhook"))
 }
 
 // wait is the time between the end of an attempt (1 is the first delivery) and the next: 1, 3, 5, … units.

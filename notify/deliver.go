@@ -99,6 +99,8 @@ func (r *Relay) marks(l *lane, b batch, results []Result, cut bool) map[mark][]i
 			m.count, m.state, m.nextAt, m.err = countDelivered, StateDelivered, now, ""
 		case res.outcome == skipped:
 			m.count, m.state, m.nextAt = countSkipped, StateDelivered, now
+		case res.outcome == overtaken:
+			m.count, m.state, m.nextAt = countOvertaken, StateOvertaken, now
 		case res.outcome == held:
 			m.count, m.state, m.nextAt = countHeld, StatePending, row.NextAt
 			l.hold = max(l.hold, res.after)
@@ -154,7 +156,7 @@ func (b batch) held(tx *gorm.DB, ids []int64) *gorm.DB {
 func (m mark) columns(by int64) map[string]any {
 	set := map[string]any{"state": m.state, "next_at": m.nextAt, "lease": 0, "leased_until": 0, "told_by": by, "last_error": m.err}
 	switch m.count {
-	case countDelivered, countSkipped:
+	case countDelivered, countSkipped, countOvertaken:
 		set["delivered_at"] = m.nextAt
 	case countReleased, countHeld:
 		set["attempts"] = gorm.Expr("attempts - 1") // the delivery did not happen

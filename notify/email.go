@@ -78,6 +78,8 @@ func (e *email) name() string { return "email" }
 
 func (e *email) close() { e.smtp.Close() }
 
+func (e *email) latest() bool { return true }
+
 func (e *email) reaches(to Recipient) string {
 	if to.Email == "" {
 		return "no e-mail address was given"

@@ -19,7 +19,8 @@ const (
 type lane struct {
 	channel Channel
 	wake    chan struct{}
-	most    int // rows in one lease
+	most    int  // rows in one lease
+	latest  bool // what was overtaken is not told
 
 	after  int64 // rows up to this ID were taken, or are looked for again at the next look from the start
 	full   bool  // the last look found as many rows as it may: there is more
@@ -32,6 +33,9 @@ func newLane(ch Channel, batch int) *lane {
 	l := &lane{channel: ch, wake: make(chan struct{}, 1), most: batch}
 	if wide, ok := ch.(Wide); ok {
 		l.most = batch * wide.Width()
+	}
+	if latest, ok := ch.(Latest); ok {
+		l.latest = latest.Latest()
 	}
 	return l
 }

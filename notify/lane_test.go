@@ -11,6 +11,7 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/store"
 )
 
@@ -193,7 +194,7 @@ func TestALeaseBeginsWhenItIsWritten(t *testing.T) {
 // A database that was last asked to count its rows between two sales expects that none are pending.
 func TestSettlingFindsRowsByTheirKey(t *testing.T) {
 	t.Parallel()
-	b := benchOn(t, testkit.NewDatabase(t, store.Postgres))
+	b := benchOn(t, tables.New(t, store.Postgres))
 	b.insert(t, "between sales", 2000)
 	require.NoError(t, b.db.Write.Exec("UPDATE outbox SET state = ?", StateDelivered).Error)
 	require.NoError(t, b.db.Write.Exec("ANALYZE outbox").Error)
@@ -210,7 +211,7 @@ func TestSettlingFindsRowsByTheirKey(t *testing.T) {
 func TestALookLocksNoRowOfAnotherChannel(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{store.MySQL, store.Postgres} {
-		b := benchOn(t, testkit.NewDatabase(t, driver))
+		b := benchOn(t, tables.New(t, driver))
 		b.insert(t, "email", 2)
 		b.insert(t, "sms", 2)
 		r := b.relay(&recorder{name: "sms", answer: accept})

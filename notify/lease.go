@@ -34,6 +34,7 @@ func (r *Relay) lease(ctx context.Context, l *lane) (batch, error) {
 		return batch{}, err
 	}
 	var b batch
+	var order inOrder
 	var found, spent []Row
 	err := r.write.WithContext(work).Transaction(func(tx *gorm.DB) error {
 		b = batch{channel: channel, token: rand.Int64N(1<<62) + 1} // #nosec G404 -- two leases must differ, nobody guesses one
@@ -41,13 +42,19 @@ func (r *Relay) lease(ctx context.Context, l *lane) (batch, error) {
 		if found, err = lockDue(tx, channel, at.after, now, l.most); err != nil {
 			return err
 		}
-		b.rows, spent = r.sort(found)
+		if order, err = putInOrder(tx, l, found, now); err != nil {
+			return err
+		}
+		b.rows, spent = r.sort(order.free)
 		return b.take(tx, spent, now, r.clock().Add(r.cfg.Lease).UnixMilli()) // from here on: a slow look must not use it up
 	})
 	if err != nil {
 		return batch{}, fmt.Errorf("lease notifications of channel %s: %w", channel, err)
 	}
 	l.looked(at, r.clock(), found)
+	for _, row := range order.again {
+		l.back(row)
+	}
 	if dead := len(spent); dead > 0 {
 		r.metrics.finished.WithLabelValues(channel, countDead).Add(float64(dead))
 		r.gaveUp(ctx, channel, int64(dead))

@@ -7,10 +7,11 @@ const (
 	countDelivered = "delivered"
 	countRetry     = "retry"
 	countDead      = "dead"
-	countSkipped   = "skipped"  // the channel had nobody to tell
-	countHeld      = "held"     // not sent: the channel is closed for a while, or over its rate
-	countReleased  = "released" // handed back unsent by a relay that stopped
-	countFenced    = "fenced"   // another relay took the row over before the result was stored
+	countSkipped   = "skipped"   // the channel had nobody to tell
+	countOvertaken = "overtaken" // not sent: what it says was no longer true
+	countHeld      = "held"      // not sent: the channel is closed for a while, or over its rate
+	countReleased  = "released"  // handed back unsent by a relay that stopped
+	countFenced    = "fenced"    // another relay took the row over before the result was stored
 )
 
 type metrics struct {
@@ -26,7 +27,7 @@ func newMetrics(reg prometheus.Registerer, channels []Channel) metrics {
 			Name: "sluice_notifications_total", Help: "Deliveries by what became of them.",
 		}, []string{"channel", "outcome"}),
 		pending: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "sluice_outbox_pending", Help: "Notifications neither delivered nor dead.",
+			Name: "sluice_outbox_pending", Help: "Notifications neither delivered, overtaken nor dead.",
 		}, []string{"channel"}),
 		dead: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "sluice_notifications_dead", Help: "Notifications given up on and kept for an operator.",
@@ -35,7 +36,7 @@ func newMetrics(reg prometheus.Registerer, channels []Channel) metrics {
 	for _, ch := range channels {
 		m.pending.WithLabelValues(ch.Name()).Set(0)
 		m.dead.WithLabelValues(ch.Name()).Set(0)
-		for _, o := range []string{countDelivered, countRetry, countDead, countSkipped, countHeld, countReleased, countFenced} {
+		for _, o := range []string{countDelivered, countRetry, countDead, countSkipped, countOvertaken, countHeld, countReleased, countFenced} {
 			m.finished.WithLabelValues(ch.Name(), o)
 		}
 	}

@@ -14,10 +14,11 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/store"
 )
 
-func TestMain(m *testing.M) { testkit.VerifyMain(m) }
+func TestMain(m *testing.M) { testkit.VerifyMain(m, tables.Clear) }
 
 const eventually = 30 * time.Second
 
@@ -31,7 +32,7 @@ type bench struct {
 
 // each runs the test on a fresh bench of every driver.
 func each(t *testing.T, test func(t *testing.T, b *bench)) {
-	for _, d := range testkit.Databases(t) {
+	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			test(t, benchOn(t, d))
 		})
@@ -39,7 +40,7 @@ func each(t *testing.T, test func(t *testing.T, b *bench)) {
 }
 
 // newBench is one on the embedded database, for tests that no database can make fail.
-func newBench(t *testing.T) *bench { return benchOn(t, testkit.NewDatabase(t, "sqlite")) }
+func newBench(t *testing.T) *bench { return benchOn(t, tables.New(t, "sqlite")) }
 
 func benchOn(t *testing.T, d testkit.Database) *bench {
 	t.Helper()

@@ -14,6 +14,7 @@ const (
 	StatePending   = 0
 	StateDelivered = 1
 	StateDead      = 2
+	StateOvertaken = 3 // not told: what it says was no longer true
 )
 
 // insertChunk keeps one INSERT within every dialect's bound on parameters.
@@ -21,7 +22,7 @@ const insertChunk = 500
 
 // Row is one event of one order for one channel. The three together are never queued twice. ID grows as rows are queued: it is
 // the order in which they are told, and where they lie. Times are unix milliseconds. NextAt is when a row is due, 0 as soon as its
-// turn comes; once delivered, when it was; once dead, since when. Until LeasedUntil it belongs to the relay that has written Lease.
+// turn comes; once delivered or overtaken, when it was; once dead, since when. Until LeasedUntil it belongs to the relay that has written Lease.
 // ToldBy is the number of the process that ended the last delivery, well or not; 0: none has, or it is not known.
 // Attempts counts deliveries begun.
 type Row struct {
@@ -38,7 +39,7 @@ type Row struct {
 	LeasedUntil int64
 	LastError   string
 	CreatedAt   int64 `gorm:"autoCreateTime:false"`
-	DeliveredAt int64
+	DeliveredAt int64 // or when it was overtaken
 	ToldBy      int64
 }
 

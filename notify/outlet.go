@@ -20,6 +20,8 @@ type sender interface {
 	name() string
 	// reaches says why the recipient cannot be told, "" if they can.
 	reaches(Recipient) (unable string)
+	// latest says that it tells shoppers, who want to know how things stand: see Latest.
+	latest() bool
 	send(ctx context.Context, m Message, to Recipient) Result
 	close()
 }
@@ -68,6 +70,9 @@ func newOutlet(cfg OutletConfig, s sender, lookup Recipients, log *slog.Logger) 
 // Name is "email", "sms" or "webhook".
 func (o *Outlet) Name() string { return o.sender.name() }
 
+// Latest implements Latest: e-mail and SMS are.
+func (o *Outlet) Latest() bool { return o.sender.latest() }
+
 // SetRate changes how many messages a second may go out; 0 lifts the limit. It may be called at any time.
 func (o *Outlet) SetRate(perSecond float64) {
 	limit := rate.Inf
@@ -110,12 +115,8 @@ func (o *Outlet) Deliver(ctx context.Context, batch []Message) []Result {
 	var done sync.WaitGroup
 	for i, m := range batch {
 		to, known := recipients[m.OrderID]
-		if !known {
-			results[i] = Skipped("the order is unknown")
-			continue
-		}
-		if unable := o.sender.reaches(to); unable != "" {
-			results[i] = Skipped(unable)
+		if done, result := o.settled(m, to, known); done {
+			results[i] = result
 			continue
 		}
 		done.Add(1)
@@ -126,6 +127,20 @@ func (o *Outlet) Deliver(ctx context.Context, batch []Message) []Result {
 	}
 	done.Wait()
 	return results
+}
+
+// settled reports whether a message is not to be sent, and what becomes of it.
+func (o *Outlet) settled(m Message, to Recipient, known bool) (bool, Result) {
+	if !known {
+		return true, Skipped("the order is unknown")
+	}
+	if unable := o.sender.reaches(to); unable != "" {
+		return true, Skipped(unable)
+	}
+	if why := to.overtook(m.Event); why != "" && o.Latest() {
+		return true, Overtaken(why)
+	}
+	return false, Result{}
 }
 
 func (o *Outlet) run(e errand) {

@@ -36,9 +36,15 @@ func (c OutletConfig) check(channel string, batch time.Duration) error {
 		}
 	}
 	check(c.Workers >= 1 && c.Workers <= 256, "workers", c.Workers, "1 to 256")
-	check(c.Rate >= 0 && c.Rate <= 100_000, "rate", c.Rate, "0 to 100000")
 	check(c.Timeout > 0 && c.Timeout < batch, "timeout", c.Timeout, "more than 0 and less than notify.timeout")
 	check(c.Failures >= 1 && c.Failures <= 1000, "failures", c.Failures, "1 to 1000")
 	check(c.Pause > 0 && c.Pause <= time.Hour, "pause", c.Pause, "more than 0, at most 1h")
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.checkRate(channel))...)
+}
+
+func (c OutletConfig) checkRate(channel string) error {
+	if c.Rate >= 0 && c.Rate <= 100_000 {
+		return nil
+	}
+	return fmt.Errorf("notify.%s.rate: %v is out of range, use 0 to 100000", channel, c.Rate)
 }

@@ -19,12 +19,15 @@ import (
 
 // probe is a sender made of a function.
 type probe struct {
-	tag  string
-	does func(ctx context.Context, m Message) Result
-	shut atomic.Bool
+	tag    string
+	does   func(ctx context.Context, m Message) Result
+	shut   atomic.Bool
+	newest bool // it tells how things stand
 }
 
 func (p *probe) name() string { return p.tag }
+
+func (p *probe) latest() bool { return p.newest }
 
 func (p *probe) reaches(to Recipient) string {
 	if to.Email == "" {

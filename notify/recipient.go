@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -19,6 +20,16 @@ type Recipient struct {
 	PriceCents int64 // of one unit
 	Currency   string
 	PayBy      time.Time // zero: no deadline
+}
+
+// overtook says why news of an order is no longer true, "" while it is. That money must go back stays true whatever becomes of the
+// order.
+func (r Recipient) overtook(event string) (why string) {
+	told := strings.TrimPrefix(event, "order.")
+	if event == EventRefundRequired || r.Status == "" || r.Status == told {
+		return ""
+	}
+	return "not sent: the order is " + r.Status + " by now"
 }
 
 // Recipients looks up orders; unknown ones are absent from the answer. It must be safe for concurrent use.

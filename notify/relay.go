@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"gorm.io/gorm"
 
+	"sluice/internal/apart"
 	"sluice/internal/killpoint"
 )
 
@@ -81,24 +82,29 @@ func (r *Relay) Run(ctx context.Context) error {
 func (r *Relay) runLane(ctx context.Context, l *lane) {
 	backoff := time.Duration(0)
 	for ctx.Err() == nil {
-		if wait := l.pause(); wait > 0 {
-			idle(ctx, nil, wait)
-			continue
-		}
-		_, err := r.step(ctx, l)
+		var pause time.Duration
+		err := apart.Try(func() (err error) {
+			if pause = l.pause(); pause == 0 {
+				_, err = r.step(ctx, l)
+			}
+			return err
+		})
 		switch {
+		case pause > 0:
+			idle(ctx, nil, pause)
+			continue
 		case err != nil:
 			if ctx.Err() != nil {
 				return
 			}
 			if backoff == 0 {
-				r.log.WarnContext(ctx, "notify: outbox unreachable, will keep trying", "channel", l.channel.Name(), "error", err)
+				r.log.WarnContext(ctx, "notify: nothing is told, will keep trying", "channel", l.channel.Name(), "error", err)
 			}
 			backoff = min(max(2*backoff, dbBackoffMin), dbBackoffMax)
 			idle(ctx, nil, backoff/2+rand.N(backoff/2)) // #nosec G404 -- jitter
 			continue
 		case backoff > 0:
-			r.log.InfoContext(ctx, "notify: outbox reachable again", "channel", l.channel.Name())
+			r.log.InfoContext(ctx, "notify: news is told again", "channel", l.channel.Name())
 			backoff = 0
 		}
 		if !l.full {

@@ -98,6 +98,8 @@ func (s *sms) name() string { return "sms" }
 
 func (s *sms) close() { s.client.CloseIdleConnections() }
 
+func (s *sms) latest() bool { return true }
+
 func (s *sms) reaches(to Recipient) string {
 	if to.Phone == "" {
 		return "no phone number was given"

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"gorm.io/gorm"
+
+	"sluice/internal/apart"
 )
 
 const (
@@ -18,7 +20,8 @@ const (
 func (r *Relay) runSweeper(ctx context.Context) {
 	for ctx.Err() == nil {
 		for _, l := range r.lanes {
-			if err := r.sweep(ctx, l.channel.Name()); err != nil && ctx.Err() == nil {
+			err := apart.Try(func() error { return r.sweep(ctx, l.channel.Name()) })
+			if err != nil && ctx.Err() == nil {
 				r.log.WarnContext(ctx, "notify: old rows not deleted, next sweep tries again", "channel", l.channel.Name(), "error", err)
 			}
 		}
@@ -26,36 +29,38 @@ func (r *Relay) runSweeper(ctx context.Context) {
 	}
 }
 
-// sweep deletes delivered rows older than Config.Keep, a chunk a statement, at most 10,000 a call.
+// sweep deletes delivered and overtaken rows older than Config.Keep, a chunk a statement, at most 10,000 of each a call.
 func (r *Relay) sweep(ctx context.Context, channel string) error {
 	before := r.clock().Add(-r.cfg.Keep).UnixMilli()
-	for range sweepChunks {
-		n, err := r.sweepOnce(ctx, channel, before)
-		if err != nil {
-			return fmt.Errorf("delete delivered notifications of channel %s: %w", channel, err)
-		}
-		if n < sweepChunk {
-			return nil
+	for _, state := range []int{StateDelivered, StateOvertaken} {
+		for range sweepChunks {
+			n, err := r.sweepOnce(ctx, channel, state, before)
+			if err != nil {
+				return fmt.Errorf("delete notifications that are done with of channel %s: %w", channel, err)
+			}
+			if n < sweepChunk {
+				break
+			}
 		}
 	}
 	return nil
 }
 
-// sweepOnce finds rows by next_at, which a delivered row keeps at its delivery: the index of due rows serves it too.
-func (r *Relay) sweepOnce(ctx context.Context, channel string, before int64) (int, error) {
+// sweepOnce finds rows by next_at, which holds when they were done with: the index of due rows serves it too.
+func (r *Relay) sweepOnce(ctx context.Context, channel string, state int, before int64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()
 	var ids []int64
-	err := r.read.WithContext(ctx).Model(&Row{}).Where("state = ? AND channel = ? AND next_at < ?", StateDelivered, channel, before).
+	err := r.read.WithContext(ctx).Model(&Row{}).Where("state = ? AND channel = ? AND next_at < ?", state, channel, before).
 		Order("next_at").Limit(sweepChunk).Pluck("id", &ids).Error
 	if err != nil || len(ids) == 0 {
 		return 0, err
 	}
-	return len(ids), deleteDelivered(r.write.WithContext(ctx), ids)
+	return len(ids), deleteDone(r.write.WithContext(ctx), state, ids)
 }
 
-func deleteDelivered(db *gorm.DB, ids []int64) error {
-	return among(db, ids).Where("state = ?", StateDelivered).Delete(&Row{}).Error
+func deleteDone(db *gorm.DB, state int, ids []int64) error {
+	return among(db, ids).Where("state = ?", state).Delete(&Row{}).Error
 }
 
 func (r *Relay) runGauge(ctx context.Context) {

@@ -62,6 +62,8 @@ func (w *webhook) name() string { return "webhook" }
 
 func (w *webhook) close() { w.client.CloseIdleConnections() }
 
+func (w *webhook) latest() bool { return false }
+
 func (w *webhook) reaches(Recipient) string { return "" }
 
 // hookBody is what receivers read. It holds no e-mail address and no phone number.

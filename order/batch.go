@@ -1,6 +1,7 @@
 package order
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
@@ -20,6 +21,8 @@ type batchResult struct {
 	conflicting []queue.Ticket // users who hold another order
 	units       int64          // of the inserted
 	earlier     bool           // some have a row of an earlier delivery, which may not have told the line of its change
+	revived     []queue.Ticket // dead letters that came back and have the row of their first life
+	undone      []queue.Ticket // cancelled tickets whose rows, of earlier deliveries, say something else
 }
 
 // split takes out tickets that are orders already by the line's own word: a
@@ -39,20 +42,21 @@ func split(all []queue.Ticket) (tickets []queue.Ticket, ordered []queue.Outcome)
 	return tickets, ordered
 }
 
-// apart tells tickets that are to be orders from those that ended in the line.
-func apart(all []queue.Ticket) (queued, ended []queue.Ticket) {
-	has := func(t queue.Ticket) bool { return t.State != queue.Queued }
+// divide tells tickets that are to be new orders from those that ended in the
+// line, or were dead letters: they may have a row, or a payment.
+func divide(all []queue.Ticket) (queued, others []queue.Ticket) {
+	has := func(t queue.Ticket) bool { return t.State != queue.Queued || t.Mark > 0 || t.Refund }
 	if !slices.ContainsFunc(all, has) {
 		return all, nil
 	}
 	for _, t := range all {
 		if has(t) {
-			ended = append(ended, t)
+			others = append(others, t)
 		} else {
 			queued = append(queued, t)
 		}
 	}
-	return queued, ended
+	return queued, others
 }
 
 // classify sorts tickets by what the database holds under their ids: a row of
@@ -67,8 +71,14 @@ func classify(sale string, tickets []queue.Ticket, stored map[string]Row, tag st
 			result.conflicting = append(result.conflicting, t)
 			result.outcomes = append(result.outcomes, queue.Outcome{ID: t.ID, Op: queue.OpFail, Reason: ReasonLimit})
 			continue
+		case row.BatchID != tag && diedBefore(row, t):
+			result.revived = append(result.revived, t)
+			continue
 		case row.BatchID != tag:
 			result.earlier = true
+			if contradicts(row, t) {
+				result.undone = append(result.undone, t)
+			}
 		case t.State == queue.Queued:
 			result.inserted = append(result.inserted, t)
 			result.units += int64(t.Units)
@@ -78,6 +88,18 @@ func classify(sale string, tickets []queue.Ticket, stored map[string]Row, tag st
 		result.outcomes = append(result.outcomes, known(t, row))
 	}
 	return result
+}
+
+// diedBefore reports that a row says of a ticket that it failed in an earlier
+// life: since then an operator has put it back.
+func diedBefore(row Row, t queue.Ticket) bool {
+	return t.State == queue.Queued && row.Status == Failed && row.LateSeq < t.Mark
+}
+
+// contradicts reports that a row says something else than its owner was told, who
+// has cancelled the ticket since.
+func contradicts(row Row, t queue.Ticket) bool {
+	return t.State == queue.Cancelled && row.Status != Cancelled
 }
 
 // known is the outcome of a ticket that has a row.
@@ -100,18 +122,18 @@ func knownAs(t queue.Ticket, row Row) queue.Outcome {
 	case row.Status == Expired:
 		return queue.Outcome{ID: t.ID, Op: queue.OpEnded, State: queue.Expired, At: atMS(row.EndedAt)}
 	}
-	reason := row.Reason
-	if reason == "" {
-		reason = row.Status
+	outcome := queue.Outcome{ID: t.ID, Op: queue.OpFail, Reason: cmp.Or(row.Reason, row.Status), At: atMS(row.EndedAt)}
+	if row.Reason == ReasonGaveUp { // whoever buried it could not say so
+		outcome.Op = queue.OpDead
 	}
-	return queue.Outcome{ID: t.ID, Op: queue.OpFail, Reason: reason, At: atMS(row.EndedAt)}
+	return outcome
 }
 
 // and is what two parts of a transaction found out.
 func (r batchResult) and(other batchResult) batchResult {
 	return batchResult{sale: r.sale, outcomes: append(r.outcomes, other.outcomes...), inserted: append(r.inserted, other.inserted...),
 		closed: append(r.closed, other.closed...), conflicting: append(r.conflicting, other.conflicting...), units: r.units + other.units,
-		earlier: r.earlier || other.earlier}
+		earlier: r.earlier || other.earlier, revived: append(r.revived, other.revived...), undone: append(r.undone, other.undone...)}
 }
 
 // confirmed is the news of the orders made.

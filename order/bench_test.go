@@ -4,14 +4,15 @@ import (
 	"testing"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 )
 
 // BenchmarkHandle is the transaction that makes a thousand tickets of one sale orders.
 func BenchmarkHandle(b *testing.B) {
 	const orders = 1000
-	for _, d := range testkit.Databases(b) {
+	for _, d := range tables.Databases(b) {
 		b.Run(d.Driver, func(b *testing.B) {
-			w := newWorldWith(b, testkit.NewDatabase(b, d.Driver), testkit.Redis(b).Addr(), 100_000_000, 1, 0)
+			w := newWorldWith(b, tables.New(b, d.Driver), testkit.Redis(b).Addr(), 100_000_000, 1, 0)
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()

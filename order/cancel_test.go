@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -216,7 +217,7 @@ func TestCancelRacesWithFulfilment(t *testing.T) {
 func TestCancelWhileRedisIsAway(t *testing.T) {
 	t.Parallel()
 	proxy := testkit.NewProxy(t, testkit.Embedded(t).Addr())
-	w := newWorld(t, testkit.NewDatabase(t, store.SQLite), proxy.Addr(), 10, 1)
+	w := newWorld(t, tables.New(t, store.SQLite), proxy.Addr(), 10, 1)
 	ticket := w.admit("ann", 1)
 	w.work()
 	proxy.Cut()

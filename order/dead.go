@@ -55,11 +55,11 @@ func (d *DeadLetters) Show(ctx context.Context, sale, id string) (queue.DeadLett
 
 // Requeue tries a dead letter again. It needs a unit and its user's slot, and
 // returns an InvalidError for a bad reason and queue.ErrNotDead, ErrUnreadable,
-// ErrSoldOut, ErrHeld or ErrNotReady otherwise, having changed nothing.
+// ErrSoldOut, ErrHeld or ErrNotReady otherwise, having changed nothing. Of two
+// operators who requeue one letter, one does and the other gets ErrNotDead.
 //
-// The row that says the order failed is removed first, since a worker takes an
-// order that has a row for done. Should the line refuse, or this process die
-// in between, the letter is still there and may be requeued again.
+// The failed row stays: the worker that gets the ticket makes the order good,
+// and whoever dies in between leaves an order that failed or one that is tried.
 func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason string) error {
 	act := inventory.Act{Actor: actor, Action: "dead.requeue", Sale: sale, Target: id, Reason: reason}
 	if err := act.Check(); err != nil {
@@ -73,18 +73,45 @@ func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason strin
 	if err != nil {
 		return fmt.Errorf("requeue %s: %w", id, err)
 	}
-	row, entry, err := d.forget(ctx, act, letter)
+	after := imageOf(letter)
+	after.State, after.Reason, after.FailedAt = "queued", "", nil
+	err = d.log.Noted(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) {
+		return after, requeue(ctx, line, id)
+	})
 	if err != nil {
 		return fmt.Errorf("requeue %s: %w", id, err)
 	}
-	err = line.Requeue(ctx, id, row.Email, row.Phone, row.Locale, row.AdmittedBy)
-	if err == nil {
-		after := imageOf(letter)
-		after.State, after.Reason, after.FailedAt = "queued", "", nil
-		d.log.Finish(ctx, entry, after)
+	return nil
+}
+
+// requeue puts a letter back. Where the line's answer was lost, it asks what
+// has become of the letter.
+func requeue(ctx context.Context, line *queue.Line, id string) error {
+	err := line.Requeue(ctx, id)
+	if err == nil || refused(err) {
+		return err
+	}
+	look, cancel := context.WithTimeout(context.WithoutCancel(ctx), requeueLook)
+	defer cancel()
+	if done, unknown := line.Requeued(look, id); unknown == nil && done {
 		return nil
 	}
-	return errors.Join(err, d.restore(context.WithoutCancel(ctx), row, entry, refused(err)))
+	return err
+}
+
+// requeueLook bounds the look at a letter after an answer was lost.
+const requeueLook = 2 * time.Second
+
+// rowOf is the row of an order, its zero value when it has none.
+func (d *DeadLetters) rowOf(ctx context.Context, sale, id string) (Row, error) {
+	var rows []Row
+	if err := d.db.Write.WithContext(ctx).Where("id = ? AND sale_id = ?", id, sale).Find(&rows).Error; err != nil {
+		return Row{}, fmt.Errorf("read the order of a dead letter: %w", err)
+	}
+	if len(rows) == 0 {
+		return Row{}, nil
+	}
+	return rows[0], nil
 }
 
 // refused reports whether err says that the line has changed nothing.
@@ -97,60 +124,50 @@ func refused(err error) bool {
 	return false
 }
 
-// forget removes the row of a failed order and returns it, its zero value when
-// there was none, and the entry of the admin log that says so.
-func (d *DeadLetters) forget(ctx context.Context, act inventory.Act, letter queue.DeadLetter) (row Row, entry int64, err error) {
-	err = d.db.Tx(ctx, func(tx *gorm.DB) error {
-		row = Row{}
-		err := store.ForUpdate(tx).Take(&row, "id = ? AND sale_id = ?", act.Target, act.Sale).Error
-		switch {
-		case errors.Is(err, gorm.ErrRecordNotFound):
-			row = Row{}
-		case err != nil:
-			return err
-		case row.Status != Failed:
-			return fmt.Errorf("its order is %s: %w", row.Status, queue.ErrNotDead)
-		default:
-			if err := tx.Delete(&Row{}, "id = ? AND status = ?", act.Target, Failed).Error; err != nil {
-				return err
-			}
-		}
-		entry, err = d.log.Begin(tx, act, imageOf(letter))
-		return err
-	})
-	return row, entry, err
-}
-
-// restore brings the row of a failed order back, and takes the entry back when nothing has come of it.
-func (d *DeadLetters) restore(ctx context.Context, row Row, entry int64, nothing bool) error {
-	return d.db.Tx(ctx, func(tx *gorm.DB) error {
-		if row.ID != "" {
-			if err := store.InsertIgnore(tx).Create(&row).Error; err != nil {
-				return err
-			}
-		}
-		if nothing {
-			return d.log.TakeBack(tx, entry)
-		}
-		return nil
-	})
-}
-
 // Drop forgets a dead letter, or returns an InvalidError for a bad reason or
-// queue.ErrNotDead. Its order stays failed.
+// queue.ErrNotDead. Its order stays failed; where it has no row, it gets one.
 func (d *DeadLetters) Drop(ctx context.Context, sale, id, actor, reason string) error {
 	act := inventory.Act{Actor: actor, Action: "dead.drop", Sale: sale, Target: id, Reason: reason}
 	if err := act.Check(); err != nil {
 		return err
 	}
-	letter, err := d.lines.Of(sale).DeadLetter(ctx, id)
+	line := d.lines.Of(sale)
+	letter, err := line.DeadLetter(ctx, id)
 	if err == nil {
 		after := imageOf(letter)
 		after.State = "dropped"
-		err = d.log.Noted(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) { return after, d.lines.Of(sale).DropDead(ctx, id) })
+		err = d.log.Noted(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) {
+			if err := d.recordFailed(ctx, sale, letter); err != nil {
+				return nil, err
+			}
+			return after, line.DropDead(ctx, id)
+		})
 	}
 	if err != nil {
 		return fmt.Errorf("drop %s: %w", id, err)
 	}
 	return nil
+}
+
+// recordFailed writes the row of a letter that has none: with the letter its
+// last trace would go.
+func (d *DeadLetters) recordFailed(ctx context.Context, sale string, letter queue.DeadLetter) error {
+	t := letter.Ticket
+	if letter.Err != nil {
+		return nil
+	}
+	row, err := d.rowOf(ctx, sale, t.ID)
+	if err != nil || row.ID != "" {
+		return err
+	}
+	return d.db.Tx(ctx, func(tx *gorm.DB) error {
+		var of inventory.Sale
+		if err := tx.Take(&of, "id = ?", sale).Error; err != nil {
+			return fmt.Errorf("read sale %s: %w", sale, err)
+		}
+		failed := Row{ID: t.ID, SaleID: sale, UserID: t.User, Quantity: t.Units, PriceCents: of.PriceCents, Currency: of.Currency,
+			Status: Failed, Reason: t.Reason, Seq: t.Seq, Epoch: of.Epoch, Fingerprint: t.Fingerprint, Position: t.Position,
+			ETASeconds: t.ETASeconds, Released: 1, AdmittedAt: t.AdmittedAt.UnixMilli(), EndedAt: msOf(t.At)}
+		return store.InsertIgnore(tx).Create(&failed).Error
+	})
 }

@@ -2,15 +2,19 @@ package order_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/order"
 	"sluice/queue"
+	"sluice/store"
 )
 
 func TestExpire(t *testing.T) {
@@ -135,11 +139,11 @@ func TestExpireManyAtOnce(t *testing.T) {
 // at one instant are gone, on a real Redis; five seconds are allowed.
 func BenchmarkExpireTenThousand(b *testing.B) {
 	const orders = 10_000
-	for _, d := range testkit.Databases(b) {
+	for _, d := range tables.Databases(b) {
 		b.Run(d.Driver, func(b *testing.B) {
 			for range b.N {
 				b.StopTimer()
-				w := newWorldWith(b, testkit.NewDatabase(b, d.Driver), testkit.Redis(b).Addr(), orders, 1, time.Hour)
+				w := newWorldWith(b, tables.New(b, d.Driver), testkit.Redis(b).Addr(), orders, 1, time.Hour)
 				w.overdue(orders)
 				b.StartTimer()
 				w.drain(orders)
@@ -205,4 +209,64 @@ func TestExpireGoesOnPastABrokenSale(t *testing.T) {
 		require.ErrorContains(w.t, w.expirer.Sweep(w.ctx), "gone")
 		require.Equal(w.t, order.Expired, w.rows()[two.ID].Status)
 	})
+}
+
+// More forgotten orders of a sale that cannot be served than one look finds hide none of another.
+func TestTheSweepFindsWhatLiesBehindABrokenSale(t *testing.T) {
+	eachUnpaid(t, 2, 1, func(w *world) {
+		one := w.confirm("ann", 1)
+		row := w.rows()[one.ID]
+		var lost []order.Row
+		for i := range 600 {
+			r := row
+			slot := i + 1
+			r.ID, r.SaleID, r.Slot, r.PayBy = fmt.Sprintf("lost-%04d", i), "gone", &slot, 1
+			lost = append(lost, r)
+		}
+		require.NoError(w.t, w.db.Write.CreateInBatches(&lost, 100).Error)
+		w.exec("UPDATE orders SET pay_by = 2 WHERE id = ?", one.ID)
+		require.ErrorContains(w.t, w.expirer.Sweep(w.ctx), "gone")
+		var after order.Row
+		require.NoError(w.t, w.db.Read.Take(&after, "id = ?", one.ID).Error)
+		require.Equal(w.t, order.Expired, after.Status)
+	})
+}
+
+// A sale whose orders take long to end, because somebody holds their rows, holds up no other.
+func TestASaleThatIsHeldUpExpiresAlone(t *testing.T) {
+	t.Parallel()
+	for _, driver := range []string{store.MySQL, store.Postgres} {
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			w := newWorldWith(t, tables.New(t, driver), testkit.Embedded(t).Addr(), 50, 1, time.Hour)
+			w.openSale("held", 5, 1)
+			held := w.try("held", w.request("zoe", 1))
+			require.NoError(t, held.Err)
+			b, err := w.lines.Of("held").Claim(w.ctx, "held", 1, lease)
+			require.NoError(t, err)
+			outcomes := w.handle(b)
+			require.NoError(t, w.lines.Of("held").Settle(w.ctx, b, []queue.Outcome{outcomes[held.Ticket.ID]}))
+			w.exec("UPDATE orders SET pay_by = 1")
+			require.NoError(t, w.rdb.ZAddXX(w.ctx, "sluice:{held/0}:due", redis.Z{Score: 1, Member: held.Ticket.ID}).Err())
+			require.NoError(t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
+				var row order.Row
+				require.NoError(t, store.ForUpdate(tx).Take(&row, "id = ?", held.Ticket.ID).Error)
+				ctx, stop := context.WithCancel(w.ctx)
+				done := make(chan struct{})
+				go func() { defer close(done); w.expirer.Run(ctx) }()
+				defer func() { stop(); <-done }()
+				for range 3 {
+					one := w.confirm(fmt.Sprint("user-", w.tickets), 1)
+					w.pass(one.ID)
+					// The row is held for all that time, and each try for it ends only when its transaction runs out of time.
+					require.Eventually(t, func() bool {
+						var now order.Row
+						require.NoError(t, w.db.Read.Take(&now, "id = ?", one.ID).Error)
+						return now.Status == order.Expired
+					}, soon, time.Millisecond)
+				}
+				return nil
+			}))
+		})
+	}
 }

@@ -22,9 +22,10 @@ func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]q
 	if err != nil {
 		return nil, faultOf(err)
 	}
+	c := claim{sale: sale, epoch: b.Epoch, ledger: b.Ledger}
 	outcomes := make([]queue.Outcome, 0, len(b.Tickets))
 	for _, t := range b.Tickets {
-		one, err := f.fail(ctx, sale, b.Epoch, t, ReasonGaveUp, queue.OpDead)
+		one, err := f.fail(ctx, c, t, ReasonGaveUp, queue.OpDead)
 		if err != nil {
 			return outcomes, faultOf(err)
 		}
@@ -48,37 +49,36 @@ func (f *Fulfiller) failedRow(sale inventory.Sale, epoch int64, t queue.Ticket, 
 // the row's own data is refused, it is recorded with less of it, so that its
 // owner and the audit find a row. The error says that not even that was taken:
 // the ticket goes back.
-func (f *Fulfiller) fail(
-	ctx context.Context, sale inventory.Sale, epoch int64, t queue.Ticket, reason string, op queue.Op,
-) (queue.Outcome, error) {
+func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason string, op queue.Op) (queue.Outcome, error) {
 	outcome := queue.Outcome{ID: t.ID, Op: op, Reason: reason}
 	if t.State != queue.Queued {
 		outcome = queue.Outcome{ID: t.ID, Op: queue.OpClose}
 	}
-	row := f.failedRow(sale, epoch, t, reason, "")
-	earlier, err := f.record(ctx, t, row)
+	row := f.failedRow(c.sale, c.epoch, t, reason, "")
+	earlier, change, err := f.record(ctx, c, t, row)
 	for _, lessen := range lessened() {
 		if err == nil || !store.RowFault(err) {
 			break
 		}
 		lessen(&row)
 		f.log.Warn("failed ticket is recorded with less of its data",
-			"sale", sale.ID, "order", t.ID, "refused", store.Code(err))
-		earlier, err = f.record(ctx, t, row)
+			"sale", c.sale.ID, "order", t.ID, "refused", store.Code(err))
+		earlier, change, err = f.record(ctx, c, t, row)
 	}
 	if err != nil {
 		return outcome, fmt.Errorf("record ticket %s as failed: %w", t.ID, err)
 	}
 	f.told()
 	if earlier != nil {
-		return known(t, *earlier), nil
+		outcome = known(t, *earlier)
 	}
+	outcome.Ledger = change
 	return outcome, nil
 }
 
 // record writes the row of a ticket that did not become an order, and its news,
-// or returns the row that an earlier delivery has left.
-func (f *Fulfiller) record(ctx context.Context, t queue.Ticket, row Row) (earlier *Row, err error) {
+// or returns the row that an earlier delivery has left, and the change of the ledger when it ended that one's order.
+func (f *Fulfiller) record(ctx context.Context, c claim, t queue.Ticket, row Row) (earlier *Row, change int64, err error) {
 	event := notify.EventFailed
 	if t.State != queue.Queued {
 		event = endingOf(t)
@@ -86,7 +86,7 @@ func (f *Fulfiller) record(ctx context.Context, t queue.Ticket, row Row) (earlie
 	t.User = row.UserID
 	err = f.db.Tx(ctx, func(tx *gorm.DB) error {
 		// The tag is new on every run: a row of a run whose commit reply was lost is an earlier one.
-		row.BatchID, earlier = newTag(f.now(), f.instance), nil
+		row.BatchID, earlier, change = newTag(f.now(), f.instance), nil, 0
 		stored := map[string]Row{}
 		if err := f.insert(tx, []Row{row}, stored); err != nil {
 			return err
@@ -96,12 +96,32 @@ func (f *Fulfiller) record(ctx context.Context, t queue.Ticket, row Row) (earlie
 		case !ok:
 			return fmt.Errorf("the row of %s was neither written nor there", t.ID)
 		case found.BatchID != row.BatchID:
-			earlier = &found
-			return nil
+			earlier, change, err = f.amend(tx, c, t, row.Reason)
+			return err
 		}
 		return notify.Insert(tx, newsOf(t, row.SaleID, event, f.channels, f.now()))
 	})
-	return earlier, err
+	return earlier, change, err
+}
+
+// amend brings the row that an earlier delivery has left to what became of its ticket. It locks the row first: a worker
+// that came late may make an order of it just now. It returns no row where the ticket has died once more.
+func (f *Fulfiller) amend(tx *gorm.DB, c claim, t queue.Ticket, reason string) (earlier *Row, change int64, err error) {
+	locked, err := lockRows(tx, []string{t.ID})
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(locked) == 0 {
+		return nil, 0, fmt.Errorf("the row of %s has gone", t.ID)
+	}
+	found := locked[0]
+	switch {
+	case diedBefore(found, t):
+		return nil, 0, f.diedAgain(tx, found, t, reason)
+	case contradicts(found, t):
+		change, err = f.endUndone(tx, c, []queue.Ticket{t})
+	}
+	return &found, change, err
 }
 
 // lessened are the steps by which a row loses what its database may refuse, the

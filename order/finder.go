@@ -35,7 +35,11 @@ func NewFinder(db *store.DB, lines *queue.Lines, book *inventory.Book) *Finder {
 // are absent. While Redis is away it returns what the database knows together
 // with the error: an absent order may then be in line.
 func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[string]View, error) {
-	views, away := f.InLine(ctx, sale, ids)
+	if len(ids) == 0 {
+		return map[string]View{}, nil
+	}
+	line := f.InLine(ctx, []queue.Lookup{{Sale: sale, IDs: ids}})[0]
+	views, away := line.ByID, line.Err
 	if views == nil {
 		views = make(map[string]View, len(ids))
 	}
@@ -53,17 +57,26 @@ func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[strin
 	return views, errors.Join(away, err)
 }
 
-// InLine returns those of the orders that Redis knows, in one round trip.
-func (f *Finder) InLine(ctx context.Context, sale string, ids []string) (map[string]View, error) {
-	tickets, claimed, err := f.lines.Of(sale).Lookup(ctx, ids)
-	if err != nil {
-		return nil, err
+// InLine returns those of the orders that Redis knows, by sale and in one round
+// trip; each sale with an error of its own.
+func (f *Finder) InLine(ctx context.Context, asked []queue.Lookup) []Views {
+	answers := make([]Views, len(asked))
+	for i, found := range f.lines.Lookup(ctx, asked) {
+		if answers[i].Err = found.Err; found.Err != nil {
+			continue
+		}
+		answers[i].ByID = make(map[string]View, len(found.Tickets))
+		for id, t := range found.Tickets {
+			answers[i].ByID[id] = f.priced(viewOfTicket(asked[i].Sale, t, found.Claimed))
+		}
 	}
-	views := make(map[string]View, len(tickets))
-	for id, t := range tickets {
-		views[id] = f.priced(viewOfTicket(sale, t, claimed))
-	}
-	return views, nil
+	return answers
+}
+
+// Views are orders of one sale by id, or why they could not be read.
+type Views struct {
+	ByID map[string]View
+	Err  error
 }
 
 // InLedger returns those of the orders that the database knows.
@@ -108,24 +121,60 @@ func (f *Finder) priced(v View) View {
 // ByID returns one order of any user, as the database has it, or as its line
 // has it when the database does not.
 func (f *Finder) ByID(ctx context.Context, id string) (View, error) {
-	var row Row
-	err := f.db.Read.WithContext(ctx).Take(&row, "id = ?", id).Error
-	if err == nil {
-		return viewOfRow(row), nil
+	v, err := f.stored(ctx, id)
+	if errors.Is(err, ErrNotFound) {
+		v, err = f.inAnyLine(ctx, id)
 	}
-	if !errors.Is(err, gorm.ErrRecordNotFound) {
+	if errors.Is(err, ErrNotFound) {
+		v, err = f.stored(ctx, id) // it may have left its line in between
+	}
+	if err != nil {
 		return View{}, fmt.Errorf("look up order %s: %w", id, err)
 	}
-	for _, sale := range f.book.Active() {
-		views, err := f.Many(ctx, sale, []string{id})
-		if err != nil {
-			return View{}, err
-		}
-		if v, ok := views[id]; ok {
+	return v, nil
+}
+
+func (f *Finder) stored(ctx context.Context, id string) (View, error) {
+	var row Row
+	err := f.db.Read.WithContext(ctx).Take(&row, "id = ?", id).Error
+	if errors.Is(err, gorm.ErrRecordNotFound) {
+		return View{}, ErrNotFound
+	}
+	return viewOfRow(row), err
+}
+
+// inAnyLine looks through the lines, last through those that could not be
+// looked at the last time. It returns ErrNotFound when all have been asked in
+// vain, and else why one could not be.
+func (f *Finder) inAnyLine(ctx context.Context, id string) (View, error) {
+	well, ill := f.asked()
+	missed := ErrNotFound
+	for _, sale := range append(well, ill...) {
+		views := f.InLine(ctx, []queue.Lookup{{Sale: sale, IDs: []string{id}}})[0]
+		if v, ok := views.ByID[id]; ok {
 			return v, nil
 		}
+		if views.Err != nil {
+			missed = fmt.Errorf("the line of %s: %w", sale, views.Err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
 	}
-	return View{}, fmt.Errorf("%s: %w", id, ErrNotFound)
+	return View{}, missed
+}
+
+// asked are the sales whose line may hold tickets: those whose line answered
+// at the book's last look, and the others.
+func (f *Finder) asked() (well, ill []string) {
+	for _, sale := range f.book.Active() {
+		if e, ok := f.book.Get(sale); ok && e.Fault() != nil {
+			ill = append(ill, sale)
+		} else {
+			well = append(well, sale)
+		}
+	}
+	return well, ill
 }
 
 // Cursor is a place in a list that is sorted by admission, newest first.
@@ -151,18 +200,25 @@ func (c Cursor) before(v View) bool {
 	return cmp.Or(cmp.Compare(v.AdmittedAt.UnixMilli(), c.AdmittedAt), strings.Compare(v.ID, c.ID)) < 0
 }
 
+// Page is a part of a user's orders.
+type Page struct {
+	Orders []View
+	Next   *Cursor  // of the next page; nil on the last
+	Unread []string // sales whose line could not be read: orders that still wait there are missing
+}
+
 // ListByUser returns up to limit of a user's orders, newest first, those still
-// in line included; after is nil for the first page. The second result is the
-// cursor of the next page, nil on the last.
-func (f *Finder) ListByUser(ctx context.Context, user string, after *Cursor, limit int) ([]View, *Cursor, error) {
+// in line included; after is nil for the first page. A line that cannot be read
+// keeps none of the other orders from being shown.
+func (f *Finder) ListByUser(ctx context.Context, user string, after *Cursor, limit int) (Page, error) {
 	// The line first: an order that leaves it in between is in the database by then.
-	waiting, err := f.inLine(ctx, user)
+	waiting, unread, err := f.inLine(ctx, user)
 	if err != nil {
-		return nil, nil, err
+		return Page{}, err
 	}
 	rows, err := page(f.db.Read.WithContext(ctx).Where("user_id = ?", user), after, limit+1)
 	if err != nil {
-		return nil, nil, err
+		return Page{}, err
 	}
 	views := make([]View, 0, len(rows)+len(waiting))
 	seen := make(map[string]bool, len(rows))
@@ -175,7 +231,8 @@ func (f *Finder) ListByUser(ctx context.Context, user string, after *Cursor, lim
 			views = append(views, v)
 		}
 	}
-	return cut(views, limit)
+	views, next, err := cut(views, limit)
+	return Page{Orders: views, Next: next, Unread: unread}, err
 }
 
 // ListBySale returns up to limit orders of a sale that the database holds,
@@ -214,19 +271,21 @@ func cut(views []View, limit int) ([]View, *Cursor, error) {
 	return views[:limit], &Cursor{AdmittedAt: last.AdmittedAt.UnixMilli(), ID: last.ID}, nil
 }
 
-// inLine returns the orders of a user that have not settled yet.
-func (f *Finder) inLine(ctx context.Context, user string) ([]View, error) {
+// inLine returns the orders of a user that have not settled yet, and the sales
+// whose line could not be read. The error says that none could be.
+func (f *Finder) inLine(ctx context.Context, user string) (views []View, unread []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	held, err := f.lines.HeldBy(ctx, f.book.Active(), user)
-	if err != nil {
-		return nil, err
+	well, ill := f.asked()
+	if len(well) == 0 {
+		well, ill = ill, nil // it may be over by now
 	}
-	var views []View
+	held, failed := f.lines.HeldBy(ctx, well, user)
 	for sale, ids := range held {
 		tickets, claimed, err := f.lines.Of(sale).Lookup(ctx, ids)
 		if err != nil {
-			return nil, err
+			failed[sale] = err
+			continue
 		}
 		for _, t := range tickets {
 			if v := viewOfTicket(sale, t, claimed); !v.Settled() && v.User == user {
@@ -234,5 +293,12 @@ func (f *Finder) inLine(ctx context.Context, user string) ([]View, error) {
 			}
 		}
 	}
-	return views, nil
+	unread = append(ill, slices.Collect(maps.Keys(failed))...)
+	slices.Sort(unread)
+	if len(well) > 0 && len(failed) == len(well) {
+		for _, err := range failed {
+			return nil, nil, err
+		}
+	}
+	return views, unread, nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
@@ -55,7 +56,7 @@ func TestManyAsksTheLineFirst(t *testing.T) {
 func TestManyWhileStoresAreAway(t *testing.T) {
 	t.Parallel()
 	proxy := testkit.NewProxy(t, testkit.Embedded(t).Addr())
-	w := newWorld(t, testkit.NewDatabase(t, store.SQLite), proxy.Addr(), 10, 1)
+	w := newWorld(t, tables.New(t, store.SQLite), proxy.Addr(), 10, 1)
 	stored := w.admit("ann", 1)
 	w.work()
 	waiting := w.admit("bob", 1)
@@ -147,13 +148,15 @@ func TestListByUser(t *testing.T) {
 		}
 		for _, limit := range []int{1, 4, 36, 37, 38} {
 			list := func(after *order.Cursor) ([]order.View, *order.Cursor, error) {
-				return w.finder.ListByUser(w.ctx, "ann", after, limit)
+				page, err := w.finder.ListByUser(w.ctx, "ann", after, limit)
+				return page.Orders, page.Next, err
 			}
 			require.Equal(w.t, want, pages(w.t, list, limit, func() {}))
 		}
 		// Orders that leave the line between two pages neither vanish nor come twice.
 		list := func(after *order.Cursor) ([]order.View, *order.Cursor, error) {
-			return w.finder.ListByUser(w.ctx, "ann", after, 5)
+			page, err := w.finder.ListByUser(w.ctx, "ann", after, 5)
+			return page.Orders, page.Next, err
 		}
 		require.Equal(w.t, want, pages(w.t, list, 5, func() {
 			b := w.claim(3)
@@ -161,10 +164,9 @@ func TestListByUser(t *testing.T) {
 				w.settle(b, w.handle(b))
 			}
 		}))
-		views, next, err := w.finder.ListByUser(w.ctx, "nobody", nil, 5)
+		page, err := w.finder.ListByUser(w.ctx, "nobody", nil, 5)
 		require.NoError(w.t, err)
-		require.Empty(w.t, views)
-		require.Nil(w.t, next)
+		require.Equal(w.t, order.Page{Orders: []order.View{}}, page)
 	})
 }
 
@@ -196,9 +198,9 @@ func TestListByUserMissesNothingThatMoves(t *testing.T) {
 			moving = false
 		default:
 		}
-		views, _, err := w.finder.ListByUser(w.ctx, "ann", nil, 1000)
+		page, err := w.finder.ListByUser(w.ctx, "ann", nil, 1000)
 		require.NoError(t, err)
-		require.Equal(t, orders, len(views))
+		require.Equal(t, orders, len(page.Orders))
 	}
 	require.Equal(t, map[string]int{"confirmed": orders}, w.count())
 }
@@ -247,7 +249,7 @@ func TestCursorFromTheWorldIsSafe(t *testing.T) {
 		for _, text := range []string{"0_a", "9223372036854775807_zzzz", "5_a'b", "5_a%b"} {
 			c, ok := order.ParseCursor(text)
 			require.True(w.t, ok, text)
-			_, _, err := w.finder.ListByUser(w.ctx, "ann", &c, 5)
+			_, err := w.finder.ListByUser(w.ctx, "ann", &c, 5)
 			require.NoError(w.t, err, text)
 		}
 		for _, text := range []string{"", "1", "_a", "x_a", "-1_a", "1_", "1_a\x00", "1_\xff", "1_" + strings.Repeat("x", 37)} {

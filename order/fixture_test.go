@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/order"
@@ -50,14 +52,15 @@ type world struct {
 	finder    *order.Finder
 	losses    *order.Losses
 	told      atomic.Int64
-	tickets   int // admitted so far
+	asked     atomic.Int64 // calls to Redis
+	tickets   int          // admitted so far
 }
 
 // eachDatabase runs a test on every database, each with an in-process Redis.
 func eachDatabase(t *testing.T, stock int64, limit int, test func(w *world)) {
 	t.Helper()
 	t.Parallel()
-	for _, d := range testkit.Databases(t) {
+	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
 			test(newWorld(t, d, testkit.Embedded(t).Addr(), stock, limit))
@@ -69,14 +72,14 @@ func eachDatabase(t *testing.T, stock int64, limit int, test func(w *world)) {
 func onSQLite(t *testing.T, stock int64, limit int) *world {
 	t.Helper()
 	t.Parallel()
-	return newWorld(t, testkit.NewDatabase(t, store.SQLite), testkit.Embedded(t).Addr(), stock, limit)
+	return newWorld(t, tables.New(t, store.SQLite), testkit.Embedded(t).Addr(), stock, limit)
 }
 
 // eachUnpaid is eachDatabase with orders that must be paid within an hour.
 func eachUnpaid(t *testing.T, stock int64, limit int, test func(w *world)) {
 	t.Helper()
 	t.Parallel()
-	for _, d := range testkit.Databases(t) {
+	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
 			test(newWorldWith(t, d, testkit.Embedded(t).Addr(), stock, limit, time.Hour))
@@ -101,6 +104,7 @@ func newWorldWith(t testing.TB, d testkit.Database, addr string, stock int64, li
 	require.NoError(t, err)
 
 	w := &world{t: t, ctx: t.Context(), db: db, rdb: dial(t, addr)}
+	w.rdb.AddHook(counter{&w.asked})
 	w.lines = queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = w.lines.Of(theSale)
 	w.catalog = inventory.NewCatalog(db, time.Now)
@@ -124,6 +128,7 @@ func dial(t testing.TB, addr string) *redis.Client {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{
 		Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
+		ReadTimeout:              20 * time.Second, // a machine that stands still is no fault of Redis
 		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 	})
 	t.Cleanup(func() { _ = client.Close() })
@@ -301,4 +306,51 @@ func ops(outcomes map[string]queue.Outcome) map[string]int {
 func (w *world) exec(sql string, args ...any) {
 	w.t.Helper()
 	require.NoError(w.t, w.db.Write.WithContext(w.ctx).Exec(sql, args...).Error)
+}
+
+// running runs something until stop is called, or the test ends.
+func (w *world) running(run func(context.Context) error) (stop func()) {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(w.ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(w.t, <-ended)
+	})
+	w.t.Cleanup(stop)
+	return stop
+}
+
+// calls counts what Redis was asked by the world's client.
+func (w *world) calls() int64 {
+	w.t.Helper()
+	return w.asked.Load()
+}
+
+// verdict is that of an audit of the sale.
+func (w *world) verdict() inventory.Verdict {
+	w.t.Helper()
+	result, err := w.auditor.Run(w.ctx, theSale)
+	require.NoError(w.t, err)
+	return result.Verdict
+}
+
+// counter counts the calls of a client.
+type counter struct{ asked *atomic.Int64 }
+
+func (c counter) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c counter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		c.asked.Add(1)
+		return next(ctx, cmd)
+	}
+}
+
+func (c counter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return func(ctx context.Context, cmds []redis.Cmder) error {
+		c.asked.Add(1)
+		return next(ctx, cmds)
+	}
 }

@@ -99,9 +99,9 @@ func (f *Fulfiller) alone(ctx context.Context, c claim, t queue.Ticket) (queue.O
 	case blameless(err):
 		return queue.Outcome{}, err
 	case errors.Is(err, inventory.ErrShort):
-		return f.fail(ctx, c.sale, c.epoch, t, ReasonSoldOut, queue.OpFail)
+		return f.fail(ctx, c, t, ReasonSoldOut, queue.OpFail)
 	case errors.Is(err, errOverLimit):
-		return f.fail(ctx, c.sale, c.epoch, t, ReasonLimit, queue.OpFail)
+		return f.fail(ctx, c, t, ReasonLimit, queue.OpFail)
 	}
 	f.log.Error("ticket failed: it is tried again", "sale", c.sale.ID, "order", t.ID, "attempts", t.Attempts+1, "error", err)
 	return queue.Outcome{ID: t.ID, Op: queue.OpRetry, Reason: err.Error(), Code: store.Code(err)}, nil
@@ -138,7 +138,7 @@ func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket)
 		return nil, err
 	}
 	// Made before the transaction: no lock and no connection waits for it.
-	queued, ended := apart(tickets)
+	queued, others := divide(tickets)
 	fresh := f.freshOf(c.sale, c.epoch, queued)
 	var outcomes []queue.Outcome
 	var change int64
@@ -147,8 +147,11 @@ func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket)
 		// call run again: only rows of this very transaction may take stock.
 		tag := newTag(f.now(), f.instance)
 		change = 0
-		result, err := f.write(tx, c.sale, c.epoch, fresh, ended, tag)
+		result, err := f.write(tx, c, fresh, others, tag)
 		if err != nil {
+			return err
+		}
+		if change, err = f.endUndone(tx, c, result.undone); err != nil {
 			return err
 		}
 		switch {
@@ -156,7 +159,7 @@ func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket)
 			change, err = inventory.Take(tx, inventory.Taking{Sale: c.sale.ID, Epoch: c.epoch, Units: result.units, Known: c.ledger})
 		case len(result.conflicting) > 0:
 			change, err = inventory.Standing(tx, inventory.Taking{Sale: c.sale.ID, Epoch: c.epoch, Known: c.ledger})
-		case result.earlier:
+		case result.earlier && change == 0:
 			change, err = inventory.Changes(tx, c.sale.ID)
 		}
 		if err != nil {
@@ -166,9 +169,6 @@ func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket)
 		killpoint.Pass("tx.before-commit")
 		return checkLimit(tx, c.sale, result)
 	})
-	if errors.Is(err, inventory.ErrStale) {
-		err = fmt.Errorf("%w: %w", queue.ErrOutdated, err)
-	}
 	if err != nil {
 		return nil, fmt.Errorf("fulfil %d tickets of %s: %w", len(tickets), c.sale.ID, err)
 	}
@@ -189,7 +189,7 @@ func (f *Fulfiller) Prepare(ctx context.Context) error {
 // write adds a row for every ticket, and the news of those that are this
 // transaction's. Where all queued tickets went in, as nearly always, there is
 // nothing to read back.
-func (f *Fulfiller) write(tx *gorm.DB, sale inventory.Sale, epoch int64, fresh *fresh, ended []queue.Ticket, tag string) (batchResult, error) {
+func (f *Fulfiller) write(tx *gorm.DB, c claim, fresh *fresh, others []queue.Ticket, tag string) (batchResult, error) {
 	f.stamp(fresh, tag)
 	all, err := fresh.insert(tx, f.orders)
 	if err != nil {
@@ -201,29 +201,34 @@ func (f *Fulfiller) write(tx *gorm.DB, sale inventory.Sale, epoch int64, fresh *
 			return batchResult{}, err
 		}
 	}
-	rows := make([]Row, len(ended))
-	for i, t := range ended {
-		rows[i] = f.row(sale, epoch, t, tag)
+	rows := make([]Row, len(others))
+	for i, t := range others {
+		rows[i] = f.row(c.sale, c.epoch, t, tag)
 	}
 	if err := f.insert(tx, rows, stored); err != nil {
 		return batchResult{}, err
 	}
 	killpoint.Pass("tx.inserted")
-	if all && len(ended) == 0 {
-		return fresh.result(sale.ID), fresh.announce(tx, f.outbox, f.channels)
+	if all && len(others) == 0 {
+		return fresh.result(c.sale.ID), fresh.announce(tx, f.outbox, f.channels)
 	}
-	result := classify(sale.ID, ended, stored, tag)
-	if all {
-		result = result.and(fresh.result(sale.ID))
-		err = fresh.announce(tx, f.outbox, f.channels)
-	} else {
-		result = result.and(classify(sale.ID, fresh.tickets, stored, tag))
-		err = notify.Insert(tx, result.confirmed(f.channels, f.now()))
+	result := classify(c.sale.ID, others, stored, tag)
+	if !all {
+		result = result.and(classify(c.sale.ID, fresh.tickets, stored, tag))
 	}
-	if err != nil {
+	if err := f.reviveAll(tx, c, &result, tag); err != nil {
 		return batchResult{}, err
 	}
-	if err := f.insertFailed(tx, sale, epoch, result.conflicting, tag); err != nil {
+	if err := notify.Insert(tx, result.confirmed(f.channels, f.now())); err != nil {
+		return batchResult{}, err
+	}
+	if all {
+		result = result.and(fresh.result(c.sale.ID))
+		if err := fresh.announce(tx, f.outbox, f.channels); err != nil {
+			return batchResult{}, err
+		}
+	}
+	if err := f.insertFailed(tx, c.sale, c.epoch, result.conflicting, tag); err != nil {
 		return batchResult{}, err
 	}
 	return result, notify.Insert(tx, result.endings(f.channels, f.now()))
@@ -233,7 +238,10 @@ func (f *Fulfiller) row(sale inventory.Sale, epoch int64, t queue.Ticket, tag st
 	now := f.now().UnixMilli()
 	r := Row{ID: t.ID, SaleID: sale.ID, UserID: t.User, Slot: &t.Slot, Quantity: t.Units, PriceCents: sale.PriceCents, Currency: sale.Currency,
 		Status: Confirmed, Email: t.Email, Phone: t.Phone, Seq: t.Seq, Epoch: epoch, BatchID: tag, Fingerprint: t.Fingerprint, Position: t.Position, ETASeconds: t.ETASeconds, Released: 1,
-		AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: now, Locale: t.Locale, AdmittedBy: t.By, EndedBy: t.EndedBy}
+		AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: now, Locale: t.Locale, AdmittedBy: t.By, EndedBy: t.EndedBy, LateSeq: t.Mark}
+	if t.Refund { // the line knows no more than that one must: it came when the order had ended
+		r.Refund = RefundEnded
+	}
 	if f.deadline > 0 {
 		// By the clock that ends it, which is not this host's.
 		r.PayBy = f.book.Now().Add(f.deadline).UnixMilli()
@@ -264,7 +272,9 @@ func (f *Fulfiller) insert(tx *gorm.DB, rows []Row, stored map[string]Row) error
 func (f *Fulfiller) readBack(tx *gorm.DB, ids []string, stored map[string]Row) error {
 	for chunk := range slices.Chunk(ids, f.db.MaxRows(1)) {
 		var found []Row
-		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "seq", "batch_id", "confirmed_at", "ended_at", "pay_by", "paid_at").Where("id IN ?", chunk).Find(&found).Error; err != nil {
+		if err := tx.Select("id", "sale_id", "user_id", "status", "reason", "quantity", "seq", "batch_id",
+			"confirmed_at", "ended_at", "pay_by", "paid_at", "slot", "late_seq").
+			Where("id IN ?", chunk).Find(&found).Error; err != nil {
 			return err
 		}
 		for _, r := range found {

@@ -104,6 +104,63 @@ func TestLatePaymentWithNothingLeft(t *testing.T) {
 	})
 }
 
+// A worker died after its transaction, a rebuild left its ticket in the line, and the order expired: until that
+// ticket has been
+// taken off, the order is not brought back, or it would stand in the line twice.
+func TestLatePaymentOfATicketThatIsStillListed(t *testing.T) {
+	for _, place := range []string{"suspect", "leased", "retry"} {
+		t.Run(place, func(t *testing.T) {
+			eachUnpaid(t, 1, 1, func(w *world) {
+				one := w.admit("ann", 1)
+				_, err := w.fulfiller.Handle(w.ctx, w.claim(1))
+				require.NoError(w.t, err)
+				require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+				w.exec("UPDATE orders SET status = 'expired', slot = NULL, released = 0, ended_at = 5 WHERE id = ?",
+					one.ID)
+				w.exec("UPDATE stock SET available = available + 1")
+				w.keep()
+				require.Equal(w.t, queue.Expired, w.ticket(one.ID).State)
+				var held queue.Batch
+				if place != "suspect" {
+					held = w.claim(1)
+				}
+				if place == "retry" {
+					require.NoError(w.t, w.line.Settle(w.ctx, held, []queue.Outcome{{ID: one.ID, Op: queue.OpRetry,
+						Delay: time.Hour}}))
+				}
+				_, err = w.pay(one.ID, pays(one.ID, 1))
+				require.ErrorIs(w.t, err, order.ErrBusy)
+				require.Zero(w.t, w.view().Bounded)
+				w.clean()
+				require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+				w.work()
+				late, err := w.pay(one.ID, pays(one.ID, 1))
+				require.NoError(w.t, err, "sent again")
+				require.Equal(w.t, order.PaymentLate, late.Outcome)
+				require.Zero(w.t, w.view().Bounded)
+				w.clean()
+			})
+		})
+	}
+}
+
+// A ticket may stand in the line twice all the same, in data of an older build: both entries are counted, and the cap
+// stays exact.
+func TestARebuildCountsATicketThatIsListedTwice(t *testing.T) {
+	eachUnpaid(t, 2, 1, func(w *world) {
+		w.admit("ann", 1)
+		one := w.admit("bob", 1)
+		require.NoError(w.t, w.rdb.LPush(w.ctx, "sluice:{"+theSale+"/0}:suspect", one.ID).Err())
+		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.EqualValues(w.t, 2, w.view().Bounded)
+		for w.view().InFlight() {
+			w.work()
+		}
+		require.Zero(w.t, w.view().Bounded)
+		w.clean()
+	})
+}
+
 // Who has bought again meanwhile holds the limit: the late payment goes back.
 func TestLatePaymentOverTheLimit(t *testing.T) {
 	eachUnpaid(t, 5, 1, func(w *world) {

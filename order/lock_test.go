@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/notify"
 	"sluice/queue"
 	"sluice/store"
@@ -35,7 +36,7 @@ func TestStockIsLockedLast(t *testing.T) {
 			return err
 		},
 	} {
-		for _, d := range testkit.Databases(t) {
+		for _, d := range tables.Databases(t) {
 			if count, rows := waiting[d.Driver]; rows {
 				t.Run(name+" on "+d.Driver, func(t *testing.T) {
 					t.Parallel()

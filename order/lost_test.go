@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
@@ -183,7 +184,7 @@ func TestLossesAfterTheSale(t *testing.T) {
 func TestNoLossIsRecordedWhileAStoreIsAway(t *testing.T) {
 	t.Parallel()
 	proxy := testkit.NewProxy(t, testkit.Embedded(t).Addr())
-	w := newWorld(t, testkit.NewDatabase(t, store.SQLite), proxy.Addr(), 10, 1)
+	w := newWorld(t, tables.New(t, store.SQLite), proxy.Addr(), 10, 1)
 	lost := w.admit("ann", 1)
 	w.lose()
 	sale := w.entry().Sale

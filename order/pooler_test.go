@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
@@ -19,7 +20,7 @@ import (
 func TestOrdersThroughPgBouncer(t *testing.T) {
 	t.Parallel()
 	const orders = 250
-	d := testkit.PgBouncer(t, testkit.NewDatabase(t, store.Postgres), "default_pool_size = 4")
+	d := testkit.PgBouncer(t, tables.New(t, store.Postgres), "default_pool_size = 4")
 	w := newWorld(t, d, testkit.Embedded(t).Addr(), orders, 1)
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = d.Driver, d.DSN

@@ -102,7 +102,7 @@ func (w *repair) run(all inventory.Restoration) error {
 			if err := w.resume(row, t); err != nil {
 				return err
 			}
-		case all.Behind:
+		case all.Behind, contradicts(row, t):
 			if err := w.correct(row, t); err != nil {
 				return err
 			}
@@ -120,7 +120,8 @@ func (w *repair) run(all inventory.Restoration) error {
 // move changes the stock, last: its row is hot.
 func (w *repair) move() error {
 	if w.back > 0 {
-		if err := inventory.Return(w.tx, w.sale.ID, w.back); err != nil {
+		back := inventory.Taking{Sale: w.sale.ID, Epoch: w.sale.Epoch, Units: w.back}
+		if _, err := inventory.GiveBack(w.tx, back); err != nil {
 			return err
 		}
 	}
@@ -225,9 +226,19 @@ func (w *repair) correct(row Row, t queue.Ticket) error {
 	switch {
 	case row.Status == Confirmed && t.State == queue.Paid:
 		changes["status"], changes["paid_at"] = Paid, t.PaidAt.UnixMilli()
-	case row.Status == Confirmed && (t.State == queue.Cancelled || t.State == queue.Expired):
+	case contradicts(row, t) && row.Slot == nil: // it had failed or expired before
+		changes["status"], changes["reason"], changes["ended_at"] = Cancelled, "", t.At.UnixMilli()
+		changes["ended_by"] = t.EndedBy
+	case row.Status == Confirmed && (t.State == queue.Cancelled || t.State == queue.Expired), row.Status == Paid && t.State == queue.Cancelled:
 		changes["status"], changes["slot"], changes["ended_at"], changes["released"] = statusOf(t.State), nil, t.At.UnixMilli(), 1
 		w.back += int64(row.Quantity)
+		changes["ended_by"] = t.EndedBy
+		if row.Status == Paid { // after it was cancelled: see Fulfiller.endUndone
+			t.Refund = true
+			if err := refundPayment(w.tx, row.ID); err != nil {
+				return err
+			}
+		}
 	}
 	if len(changes) > 0 {
 		w.tell(t)

@@ -3,6 +3,7 @@ package order
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -58,20 +59,19 @@ func (t *Timelines) Of(ctx context.Context, id string) (Timeline, error) {
 	return t.tell(ctx, view)
 }
 
-// ByUser returns the timelines of up to limit orders of a user, newest first; after is nil for the first page. The second result is
-// the cursor of the next page, nil on the last.
-func (t *Timelines) ByUser(ctx context.Context, user string, after *Cursor, limit int) ([]Timeline, *Cursor, error) {
-	views, next, err := t.finder.ListByUser(ctx, user, after, limit)
+// ByUser returns the timelines of a page of a user's orders, newest first; after is nil for the first page.
+func (t *Timelines) ByUser(ctx context.Context, user string, after *Cursor, limit int) ([]Timeline, Page, error) {
+	page, err := t.finder.ListByUser(ctx, user, after, limit)
 	if err != nil {
-		return nil, nil, err
+		return nil, Page{}, err
 	}
-	timelines := make([]Timeline, len(views))
-	for i, v := range views {
+	timelines := make([]Timeline, len(page.Orders))
+	for i, v := range page.Orders {
 		if timelines[i], err = t.tell(ctx, v); err != nil {
-			return nil, nil, err
+			return nil, Page{}, err
 		}
 	}
-	return timelines, next, nil
+	return timelines, page, nil
 }
 
 func (t *Timelines) tell(ctx context.Context, v View) (Timeline, error) {
@@ -79,15 +79,7 @@ func (t *Timelines) tell(ctx context.Context, v View) (Timeline, error) {
 	if err := t.db.Read.WithContext(ctx).Where("id = ?", v.ID).Limit(1).Find(&rows).Error; err != nil {
 		return Timeline{}, fmt.Errorf("timeline of %s: %w", v.ID, err)
 	}
-	steps, err := t.lines.Of(v.SaleID).Steps(ctx, v.ID)
-	if err != nil {
-		return Timeline{}, fmt.Errorf("timeline of %s: %w", v.ID, err)
-	}
-	losses, err := t.lines.Of(v.SaleID).Losses(ctx, v.ID)
-	if err != nil {
-		return Timeline{}, fmt.Errorf("timeline of %s: %w", v.ID, err)
-	}
-	events := append(attempts(steps, losses), Event{At: v.AdmittedAt, Step: "admitted", by: v.admittedBy})
+	events := append(t.noted(ctx, v), Event{At: v.AdmittedAt, Step: "admitted", by: v.admittedBy})
 	for _, r := range rows {
 		events = append(events, states(r)...)
 	}
@@ -108,6 +100,21 @@ func (t *Timelines) tell(ctx context.Context, v View) (Timeline, error) {
 	}
 	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(rank(a), rank(b))) })
 	return Timeline{Order: v, Events: events}, nil
+}
+
+// stepUnread stands for what a line has noted and cannot be asked for: what the database knows is told all the same.
+const stepUnread = "steps not read"
+
+// noted are the attempts that the order's line remembers.
+func (t *Timelines) noted(ctx context.Context, v View) []Event {
+	line := t.lines.Of(v.SaleID)
+	steps, err := line.Steps(ctx, v.ID)
+	losses, err2 := line.Losses(ctx, v.ID)
+	events := attempts(steps, losses)
+	if err := errors.Join(err, err2); err != nil {
+		events = append(events, Event{At: v.AdmittedAt, Step: stepUnread, Reason: err.Error()})
+	}
+	return events
 }
 
 // name says which process a number is. One that is no longer remembered keeps its number.
@@ -254,6 +261,8 @@ func (t *Timelines) deliveries(ctx context.Context, id string) ([]Event, error) 
 		switch r.State {
 		case notify.StateDelivered:
 			e.At, e.Took = atMS(r.DeliveredAt), atMS(r.DeliveredAt).Sub(e.At)
+		case notify.StateOvertaken:
+			e.At = atMS(r.DeliveredAt)
 		case notify.StateDead:
 			e.At, e.Reason = atMS(r.NextAt), "given up: "+r.LastError
 		default:

@@ -133,9 +133,9 @@ func TestTimelineShowsOperatorsAndGivingUp(t *testing.T) {
 	require.Equal(t, "gave up after 5 attempts", found["given up"].Reason)
 	require.Equal(t, []string{"olga", "mended"}, []string{found["dead.requeue"].Actor, found["dead.requeue"].Reason})
 
-	timelines, next, err := order.NewTimelines(w.db, w.lines, w.finder).ByUser(w.ctx, "ann", nil, 5)
+	timelines, page, err := order.NewTimelines(w.db, w.lines, w.finder).ByUser(w.ctx, "ann", nil, 5)
 	require.NoError(t, err)
-	require.Nil(t, next)
+	require.Nil(t, page.Next)
 	require.Len(t, timelines, 1)
 	require.Equal(t, ticket.ID, timelines[0].Order.ID)
 	_, err = order.NewTimelines(w.db, w.lines, w.finder).Of(w.ctx, "nobody")

@@ -30,7 +30,7 @@ func (r *Request) rest(by string) string {
 type Admission struct {
 	Ticket   Ticket // when Err is nil
 	Replayed bool   // the same request had been admitted before: Ticket is what became of it
-	Err      error  // ErrMismatch, NotStartedError, ErrEnded, ErrPaused, LimitError, ErrFull or ErrSoldOut
+	Err      error  // ErrMismatch, NotStartedError, ErrEnded, ErrPaused, LimitError, ErrCancels, ErrFull or ErrSoldOut
 }
 
 // Ask is what one line is asked in a call of Admit.
@@ -114,14 +114,17 @@ func (a Ask) check() error {
 	return nil
 }
 
-func (k keys) admit() []string { return []string{k.meta, k.stock, k.wait, k.orders, k.holders} }
+func (k keys) admit() []string {
+	return []string{k.meta, k.stock, k.wait, k.orders, k.holders, k.cancels}
+}
 
 // args are columns: the script hands the ids, and the users, to Redis as they stand.
 func (a Ask) args() []any {
 	n := len(a.Requests)
-	args := make([]any, 6+5*n)
-	args[0], args[1], args[2], args[3], args[4], args[5] = a.Epoch, a.rate(), a.Line.wakeChannel, a.Line.sale, a.stopped(), a.Line.keys.seen.newest()
-	ids, users, units, prints, contacts := args[6:], args[6+n:], args[6+2*n:], args[6+3*n:], args[6+4*n:]
+	head := [...]any{a.Epoch, a.rate(), a.Line.wakeChannel, a.Line.sale, a.stopped(), a.Line.keys.seen.newest(), a.Line.cancels}
+	args := make([]any, len(head)+5*n)
+	columns := args[copy(args, head[:]):]
+	ids, users, units, prints, contacts := columns, columns[n:], columns[2*n:], columns[3*n:], columns[4*n:]
 	texts := make([]string, n)
 	for i := range a.Requests {
 		r := &a.Requests[i]
@@ -234,6 +237,8 @@ func (p *place) readAnswer(to *Admission, r *Request, answer string) {
 		to.Err = ErrPaused
 	case 'L':
 		to.Err = LimitError{OrderID: rest}
+	case 'C':
+		to.Err = ErrCancels
 	case 'F':
 		to.Err = ErrFull
 	case 'S':

@@ -7,11 +7,14 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/internal/apart"
 )
 
 // Budgets keeps rates that several instances spend together: each leases
 // tokens for a short while and spends them without asking. Over any time T at
-// most rate × T + depth tokens are dealt, however many instances there are.
+// most rate × T + depth tokens are dealt, however many instances there are. What
+// no instance wants lies in Redis, for whoever comes first.
 // Safe for concurrent use.
 type Budgets struct {
 	names
@@ -32,6 +35,7 @@ type Claim struct {
 	Depth    float64       // most tokens that may lie unspent, everywhere together; at least 1
 	Demand   float64       // requests per second this instance sees, refused ones included
 	Held     int64         // tokens it has not spent; negative when it owes some
+	Wants    int64         // most tokens it wants to hold: what it leaves others find at once
 	Lapse    time.Duration // after which it counts as gone, unless it renews
 }
 
@@ -40,21 +44,12 @@ type Share struct {
 	Tokens    int64   // to add to those it holds; negative: it gave back
 	Part      float64 // of the whole rate, 0 to 1
 	Instances int     // that share the budget, this one included
+	Err       error   // why it got none. Tokens may have been dealt; they are then lost until the instance lapses or renews
 }
 
-// Renew deals an instance its share. After an error tokens may have been
-// dealt; they are then lost until the instance lapses or renews.
-func (b *Budgets) Renew(ctx context.Context, c Claim) (Share, error) {
-	shares, err := b.RenewAll(ctx, []Claim{c})
-	if err != nil {
-		return Share{}, err
-	}
-	return shares[0], nil
-}
-
-// RenewAll is Renew for several budgets in one round trip, in the order of claims: one after the other, sixty-four of
-// them would outlast their own leases on a Redis that waits for its disk.
-func (b *Budgets) RenewAll(ctx context.Context, claims []Claim) ([]Share, error) {
+// Renew deals an instance its shares of several budgets in one round trip, in the order of claims, each by itself: one after the
+// other, sixty-four of them would outlast their own leases on a Redis that waits for its disk.
+func (b *Budgets) Renew(ctx context.Context, claims []Claim) []Share {
 	calls := make([]call, len(claims))
 	for i, c := range claims {
 		calls[i] = b.call(c, c.Lapse)
@@ -66,11 +61,17 @@ func (b *Budgets) RenewAll(ctx context.Context, claims []Claim) ([]Share, error)
 			err = fmt.Errorf("budget %s answered %d values, not 3", claims[i].Budget, len(list))
 		}
 		if err != nil {
-			return nil, err
+			shares[i].Err = err
+			continue
 		}
 		shares[i] = Share{Tokens: toInt(list[0]), Part: float64(toInt(list[1])) / 1e6, Instances: int(toInt(list[2]))}
 	}
-	return shares, nil
+	return shares
+}
+
+// ByServer groups budgets by the server that holds them, as Lines.ByServer does for lines.
+func (b *Budgets) ByServer(ctx context.Context, budgets []string) map[string][]string {
+	return apart.ByServer(ctx, b.rdb, budgets, b.budgetKey)
 }
 
 // Leave gives everything held back and ends the instance's part.
@@ -82,5 +83,6 @@ func (b *Budgets) Leave(ctx context.Context, c Claim) error {
 
 func (b *Budgets) call(c Claim, lapse time.Duration) call {
 	number := func(f float64) string { return strconv.FormatFloat(f, 'f', 3, 64) }
-	return call{[]string{b.budgetKey(c.Budget)}, []any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse.Milliseconds()}}
+	return call{[]string{b.budgetKey(c.Budget)},
+		[]any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse.Milliseconds(), c.Wants}}
 }

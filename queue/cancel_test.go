@@ -32,6 +32,7 @@ func TestCancelEverywhere(t *testing.T) {
 		require.NoError(t, b.Cancel(b.ctx, order[2], user(2)))
 		require.Equal(t, queue.Cancelled, b.ticket(order[2]).State)
 		require.Zero(t, b.view().Retrying)
+		require.Equal(t, []string{order[2]}, b.held(user(2)), "its worker may have made an order of it")
 		require.Equal(t, order[2], b.list("wait")[0], "it is recorded next")
 		refused(2, queue.ErrNotWaiting)
 		// While it waits in line.
@@ -42,7 +43,7 @@ func TestCancelEverywhere(t *testing.T) {
 		require.ErrorIs(t, b.Cancel(b.ctx, order[5], "eve"), queue.ErrUnknown)
 		require.ErrorIs(t, b.Cancel(b.ctx, "missing", "eve"), queue.ErrUnknown)
 		require.Equal(t, before, b.dump())
-		require.EqualValues(t, 5000-3, b.view().Stock)
+		require.EqualValues(t, 5000-4, b.view().Stock)
 		b.conserved(3)
 
 		batch := b.claim("b4", 10)
@@ -50,6 +51,8 @@ func TestCancelEverywhere(t *testing.T) {
 		require.NoError(t, b.Settle(b.ctx, batch, []queue.Outcome{
 			{ID: order[2], Op: queue.OpClose}, {ID: order[4], Op: queue.OpClose}, {ID: order[5], Op: queue.OpConfirm}}))
 		require.Empty(t, b.attempts())
+		require.Empty(t, b.held(user(2)), "until that is written down")
+		require.EqualValues(t, 5000-3, b.view().Stock)
 		require.Equal(t, queue.Cancelled, b.ticket(order[4]).State)
 		b.conserved(3)
 	})
@@ -165,14 +168,14 @@ func TestViewAndSnapshot(t *testing.T) {
 		require.NotEmpty(t, v.Server)
 		v.Now, v.OldestAge, v.Server = time.Time{}, 0, ""
 		require.Equal(t, queue.View{Exists: true, Verified: true, Epoch: 1, Version: 1, State: "open", Cap: 1000, Seq: 10, Claimed: 6, Served: 3,
-			Stock: 5000 - 7, Waiting: 4, Suspects: 1, Leased: 1, Retrying: 1, Dead: 1}, v)
+			Stock: 5000 - 7, Waiting: 4, Suspects: 1, Leased: 1, Retrying: 1, Dead: 1, Bounded: 6}, v)
 		snap := b.snapshot()
 		live := map[string]int64{order[2]: 1, order[4]: 1, order[5]: 1, order[6]: 1, order[7]: 1, order[8]: 1}
 		listed := map[string]int64{order[9]: 10} // cancelled, and not yet recorded
 		for _, i := range []int{2, 4, 5, 6, 7, 8} {
 			listed[order[i]] = int64(i + 1)
 		}
-		require.Equal(t, queue.Snapshot{Exists: true, Epoch: 1, Version: 1, Total: 5000, Stock: 5000 - 7, Seq: 10, Released: 1, InFlight: live, Seqs: listed}, snap)
+		require.Equal(t, queue.Snapshot{Exists: true, Epoch: 1, Version: 1, Total: 5000, Stock: 5000 - 7, Seq: 10, Released: 1, Bounded: 6, InFlight: live, Seqs: listed}, snap)
 
 		// Damage shows.
 		require.NoError(t, b.rdb.HSet(b.ctx, b.key("leased"), "orphan", order[8]+",ghost").Err())
@@ -183,7 +186,12 @@ func TestViewAndSnapshot(t *testing.T) {
 		require.Equal(t, []string{"ghost"}, snap.Recordless)
 		require.Equal(t, []string{order[8]}, snap.ListedTwice)
 
-		require.NoError(t, b.Drop(b.ctx))
+		require.NoError(t, b.Discard(b.ctx, b.view(), true), "tickets are in it")
+		require.True(t, b.view().Exists)
+		b.empty()
+		require.NoError(t, b.Discard(b.ctx, b.view(), false), "a dead letter is in it")
+		require.True(t, b.view().Exists)
+		require.NoError(t, b.Discard(b.ctx, b.view(), true))
 		left := b.dump()
 		require.Len(t, left, 1, "but what became of its orders, which ends by itself")
 		require.Contains(t, left, b.key("lost"))

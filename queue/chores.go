@@ -12,23 +12,18 @@ const (
 	promoteDue                    // the delay of a retry is over
 )
 
-// chores asks several lines in one round trip; the answers are in the order of sales. A line that could not be asked has
-// nothing to do, and the error says so: those on other servers do not wait for it.
-func (ls *Lines) chores(ctx context.Context, sales []string) ([]chores, error) {
+// chores asks several lines in one round trip; the answers are in the order of sales, each with an error of its own.
+func (ls *Lines) chores(ctx context.Context, sales []string) ([]chores, []error) {
 	calls := make([]call, len(sales))
 	for i, sale := range sales {
 		k := ls.ring.of(sale)
-		calls[i].keys = []string{k.wait, k.suspect, k.lease, k.leased, k.retry}
+		calls[i].keys = []string{k.wait, k.suspect, k.lease, k.leased, k.retry, k.meta}
+		calls[i].args = []any{longestDelay.Milliseconds()}
 	}
-	found := make([]chores, len(sales))
-	var failed error
+	found, failed := make([]chores, len(sales)), make([]error, len(sales))
 	for i, a := range ls.scripts.chores.each(ctx, ls.rdb, calls) {
 		n, err := a.number()
-		if err != nil {
-			failed = err
-			continue
-		}
-		found[i] = chores(n)
+		found[i], failed[i] = chores(n), err
 	}
 	return found, failed
 }

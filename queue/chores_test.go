@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 
@@ -16,8 +17,8 @@ func TestChores(t *testing.T) {
 		b := newBox(t, addr, openSale())
 		idle := boxOn(t, b.rdb, "idle", openSale())
 		chores := func() []int64 {
-			found, err := b.lines.Chores(b.ctx, []string{idle.Sale(), b.Sale(), "missing"})
-			require.NoError(t, err)
+			found, failed := b.lines.Chores(b.ctx, []string{idle.Sale(), b.Sale(), "missing"})
+			require.NoError(t, errors.Join(failed...))
 			return found
 		}
 		require.Equal(t, []int64{0, 0, 0}, chores())
@@ -47,8 +48,8 @@ func TestChores(t *testing.T) {
 // Idle lines cost a worker next to nothing, however many there are.
 func TestSweepAsksManyLinesAtOnce(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	const lines = 600 // more than one sweep asks
+	b := newBox(t, testkit.Redis(t).Addr(), openSale())
+	const lines = 400 // the last is asked in the fourth sweep, behind the one that is counted
 	sales := []string{b.Sale()}
 	var last *box
 	for i := range lines - 1 {
@@ -77,7 +78,8 @@ func TestChoresOfOneLineThatFails(t *testing.T) {
 	broken := boxOn(t, b.rdb, "broken", openSale())
 	b.enqueue(1)
 	require.NoError(t, b.rdb.Set(b.ctx, broken.key("wait"), "no list", 0).Err())
-	found, err := b.lines.Chores(b.ctx, []string{broken.Sale(), b.Sale()})
-	require.ErrorContains(t, err, "WRONGTYPE")
+	found, failed := b.lines.Chores(b.ctx, []string{broken.Sale(), b.Sale()})
+	require.ErrorContains(t, failed[0], "WRONGTYPE")
+	require.NoError(t, failed[1])
 	require.Equal(t, []int64{0, queue.Claimable}, found)
 }

@@ -1,11 +1,11 @@
 package queue
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -15,6 +15,7 @@ import (
 	"github.com/panjf2000/ants/v2"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/internal/apart"
 	"sluice/internal/killpoint"
 )
 
@@ -45,10 +46,15 @@ type Consumer struct {
 	metrics *consumerMetrics
 	pool    *ants.PoolWithFuncGeneric[turn]
 	ready   *readySet
-	brake   *brake
+	brake   *brake // of a process that must not drain
 	pauses  *pauses
 	common  *commonFault
 	others  atomic.Int64 // claims while every ticket fails alike
+	swept   apart.Troubles
+	failing apart.Troubles // lines and servers in doubt
+	drained *witness       // lines whose batches went through
+	reached *witness       // servers that answered
+	late    lateSettles
 	tuning  *tuning
 	pace    *pace
 	turns   *turns
@@ -64,8 +70,9 @@ const sweepEvery = 250 * time.Millisecond
 func NewConsumer(cfg Config, size PoolConfig, lines *Lines, sales func() []string, h Handler, log *slog.Logger, now func() time.Time, reg prometheus.Registerer) (*Consumer, error) {
 	c := &Consumer{
 		cfg: cfg, lines: lines, sales: sales, handler: h, log: log, now: now,
-		ready: newReadySet(), brake: newBrake(now), pauses: newPauses(now), common: newCommonFault(now),
+		ready: newReadySet(newDoubts(now, size.Size, lines.server)), brake: newBrake(now), pauses: newPauses(now), common: newCommonFault(now),
 		tuning: newTuning(cfg), pace: newPace(cfg.Lease), turns: newTurns(), stop: make(chan struct{}),
+		drained: newWitness(now), reached: newWitness(now), late: newLateSettles(),
 	}
 	c.party, _ = h.(PartyHandler)
 	pool, err := ants.NewPoolWithFuncGeneric(size.Size, c.work, ants.WithLogger(antsLog{log}))
@@ -92,10 +99,20 @@ func (c *Consumer) Run(ctx context.Context) error {
 	c.dispatch(ctx)
 	c.once.Do(func() { close(c.stop) })
 	loops.Wait()
-	if err := c.pool.ReleaseTimeout(c.cfg.Lease); err != nil {
+	err := c.pool.ReleaseTimeout(c.cfg.Lease)
+	c.late.wait()
+	if err != nil {
 		return fmt.Errorf("stop the worker pool: %w: its batches are taken over when their lease ends", err)
 	}
 	return nil
+}
+
+// Close lets go of the pool of a consumer that was not run. After Run it does nothing.
+func (c *Consumer) Close() error {
+	if c.pool.IsClosed() {
+		return nil
+	}
+	return c.pool.ReleaseTimeout(c.cfg.Lease)
 }
 
 // dispatch gives one worker at a time to each line that has work, and to each
@@ -128,22 +145,27 @@ func (c *Consumer) work(t turn) {
 	if c.stopping() {
 		return
 	}
-	// The dispatcher may have been waiting for this worker since before the fault.
+	// The dispatcher may have been waiting for this worker since before the bar.
 	if c.brake.left() > 0 {
 		for _, sale := range t.sales {
 			c.ready.add(sale)
 		}
 		return
 	}
-	if len(t.sales) > 1 {
-		c.workParty(t.sales)
+	sales := c.ready.undoubted(t)
+	switch len(sales) {
+	case 0:
+		return
+	case 1:
+	default:
+		c.workParty(sales)
 		return
 	}
 	most := c.pace.batches
-	if t.lane {
+	if t.lane || t.trial != "" {
 		most = 1 // as in a party of more
 	}
-	c.workLine(t.sales[0], most)
+	c.workLine(sales[0], most)
 }
 
 // workLine claims a batch of one line, runs it and settles it, as one of most workers.
@@ -176,8 +198,10 @@ func (c *Consumer) workLine(sale string, most int) {
 		c.fault(PausedByRedis, err, sale)
 		return
 	}
+	c.answered(sale)
 	c.resume(func(p Pause) bool { return p.Sale == sale && (len(parts) == 0 || ofRedis(p)) })
 	if len(parts) == 0 {
+		c.restore(ofLine(sale))
 		return
 	}
 	killpoint.Pass("claim.done")
@@ -233,10 +257,15 @@ func (c *Consumer) finish(ctx, held context.Context, line *Line, parts []Batch) 
 	started := c.now()
 	whole := join(parts)
 	answers, fault := c.run(ctx, whole)
+	unreadable, bad := c.buryUnreadable(ctx, line, whole)
+	fault = cmp.Or(fault, bad)
 	// The newest part first: what goes back to the line goes to its end, and the oldest must come out of it first again.
 	for _, p := range slices.Backward(parts) {
 		from := len(answers) - len(p.Tickets)
-		outcomes := append(c.unreadable(p), answers[from:]...)
+		outcomes := slices.Clone(answers[from:])
+		for _, poison := range p.Poisoned {
+			outcomes = append(outcomes, unreadable[poison.ID])
+		}
 		answers = answers[:from]
 		c.settle(held, line, p, outcomes)
 		c.metrics.finished(p, outcomes, c.now())
@@ -248,16 +277,19 @@ func (c *Consumer) finish(ctx, held context.Context, line *Line, parts []Batch) 
 		c.fault(reasonOf(fault), fault, whole.Sale)
 		return
 	}
-	c.brake.release()
 	if len(whole.Tickets) > 0 {
+		c.went(whole.Sale)
 		c.resume(anyPause)
 	}
 }
 
 // reasonOf names what a batch failed for.
 func reasonOf(fault error) string {
-	if errors.Is(fault, ErrCommon) {
+	switch {
+	case errors.Is(fault, ErrCommon):
 		return PausedByAll
+	case errors.Is(fault, errLine):
+		return PausedByRedis
 	}
 	return PausedByDatabase
 }
@@ -279,16 +311,6 @@ func join(parts []Batch) Batch {
 	return whole
 }
 
-// unreadable answers what cannot be read as a ticket.
-func (c *Consumer) unreadable(b Batch) []Outcome {
-	var outcomes []Outcome
-	for _, p := range b.Poisoned {
-		c.log.Error("unreadable ticket", "sale", b.Sale, "order", p.ID, "error", p.Err)
-		outcomes = append(outcomes, Outcome{ID: p.ID, Op: OpDead, Reason: "unreadable ticket"})
-	}
-	return outcomes
-}
-
 // run answers every ticket of the batch, in their order. A fault is an error
 // that no ticket has caused.
 func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault error) {
@@ -297,10 +319,10 @@ func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault 
 	}
 	b.Shared = c.common.stands()
 	answers, err := c.handle(ctx, b)
-	var crash *panicError
+	var crash *apart.PanicError
 	switch {
 	case errors.As(err, &crash):
-		c.log.Error("a batch panicked", "sale", b.Sale, "tickets", len(b.Tickets), "panic", crash.value, "stack", crash.stack)
+		c.log.Error("a batch panicked", "sale", b.Sale, "tickets", len(b.Tickets), "panic", crash.Value, "stack", crash.Stack)
 		answers = c.retryAll(b)
 	case err != nil:
 		return complete(b, nil), err
@@ -316,11 +338,11 @@ func (c *Consumer) run(ctx context.Context, b Batch) (outcomes []Outcome, fault 
 func (c *Consumer) handle(ctx context.Context, b Batch) (outcomes []Outcome, err error) {
 	last := b.Solo && b.Tickets[0].Attempts >= c.cfg.MaxAttempts
 	if last && !c.common.possible() && !c.common.pardons() {
-		return c.bury(ctx, b)
+		return c.bury(ctx, b, gaveUp(b))
 	}
 	outcomes, err = c.attempt(ctx, b)
 	if last && !c.common.possible() && failedAlone(outcomes, err) {
-		return c.bury(ctx, b)
+		return c.bury(ctx, b, gaveUp(b))
 	}
 	for i := range outcomes {
 		if outcomes[i].Op == OpRetry && outcomes[i].Delay == 0 {
@@ -332,27 +354,27 @@ func (c *Consumer) handle(ctx context.Context, b Batch) (outcomes []Outcome, err
 
 // failedAlone reports whether an attempt of one ticket counts against it.
 func failedAlone(outcomes []Outcome, err error) bool {
-	var crash *panicError
+	var crash *apart.PanicError
 	return errors.As(err, &crash) || err == nil && len(outcomes) == 1 && outcomes[0].Op == OpRetry
 }
 
 // attempt calls the handler, whose panic becomes an error: ants would only log it and lose the batch until its lease ends.
 func (c *Consumer) attempt(ctx context.Context, b Batch) (outcomes []Outcome, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			outcomes, err = nil, &panicError{value: v, stack: string(debug.Stack())}
-		}
-	}()
-	return c.handler.Handle(ctx, b)
+	err = apart.Try(func() (err error) {
+		outcomes, err = c.handler.Handle(ctx, b)
+		return err
+	})
+	return outcomes, err
 }
 
-func (c *Consumer) bury(ctx context.Context, b Batch) (outcomes []Outcome, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			outcomes, err = nil, &panicError{value: v, stack: string(debug.Stack())}
-		}
-	}()
-	return c.handler.Bury(ctx, b, fmt.Sprintf("gave up after %d attempts", b.Tickets[0].Attempts))
+func gaveUp(b Batch) string { return fmt.Sprintf("gave up after %d attempts", b.Tickets[0].Attempts) }
+
+func (c *Consumer) bury(ctx context.Context, b Batch, reason string) (outcomes []Outcome, err error) {
+	err = apart.Try(func() (err error) {
+		outcomes, err = c.handler.Bury(ctx, b, reason)
+		return err
+	})
+	return outcomes, err
 }
 
 // retryAll sends each ticket of a crashed batch to run alone: at once when it
@@ -410,34 +432,6 @@ func inOrder(tickets []Ticket, answers []Outcome) bool {
 	}
 	return true
 }
-
-// settle tries until the lease has run out. Repeating is safe: once it was
-// done, the lease is gone and the repeat is fenced.
-func (c *Consumer) settle(ctx context.Context, line *Line, b Batch, outcomes []Outcome) {
-	for wait := 20 * time.Millisecond; ; wait *= 2 {
-		killpoint.Pass("settle.before")
-		err := line.Settle(ctx, b, outcomes)
-		killpoint.Pass("settle.after")
-		if err == nil {
-			return
-		}
-		if errors.Is(err, ErrFenced) {
-			c.log.Warn("batch was taken over before it settled", "sale", b.Sale, "batch", b.ID, "tickets", len(b.Tickets))
-			return
-		}
-		if sleep(ctx, wait) != nil {
-			c.log.Error("batch not settled: it runs again when its lease ends", "sale", b.Sale, "batch", b.ID, "error", err)
-			return
-		}
-	}
-}
-
-type panicError struct {
-	value any
-	stack string
-}
-
-func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
 type antsLog struct{ log *slog.Logger }
 

@@ -83,12 +83,13 @@ func readLetter(id string, record any) DeadLetter {
 }
 
 // Requeue puts a dead letter back to be tried again, alone and with its
-// attempts forgotten. Contact and by, the number of who admitted it, are what
-// its record no longer holds. It returns
-// ErrNotDead, ErrUnreadable, ErrSoldOut, ErrHeld or ErrNotReady.
-func (l *Line) Requeue(ctx context.Context, id, email, phone, locale string, by int64) error {
+// attempts forgotten. Of several callers one does. It returns ErrNotDead,
+// ErrUnreadable, ErrSoldOut, ErrHeld or ErrNotReady, having changed nothing.
+// After any other error Requeued tells what has become of it.
+func (l *Line) Requeue(ctx context.Context, id string) error {
 	k := l.keys
-	n, err := l.change(ctx, l.scripts.requeue, []string{k.meta, k.stock, k.suspect, k.orders, k.holders, k.dead, k.attempts}, id, email, phone, locale, numberOrEmpty(by))
+	keys := []string{k.meta, k.stock, k.suspect, k.orders, k.holders, k.dead, k.attempts}
+	n, err := l.change(ctx, l.scripts.requeue, keys, id, l.wakeChannel, l.sale)
 	if err != nil {
 		return err
 	}
@@ -105,6 +106,16 @@ func (l *Line) Requeue(ctx context.Context, id, email, phone, locale string, by 
 		return ErrHeld
 	}
 	return ErrNotReady
+}
+
+// Requeued reports whether a letter that was dead has been put back since,
+// whatever became of it then.
+func (l *Line) Requeued(ctx context.Context, id string) (bool, error) {
+	_, err := l.DeadLetter(ctx, id)
+	if errors.Is(err, ErrNotDead) {
+		return true, nil
+	}
+	return false, err
 }
 
 // DropDead forgets a dead letter, or returns ErrNotDead or ErrNotReady. Its order stays failed.

@@ -12,6 +12,7 @@ var (
 	ErrMismatch   = errors.New("the order id is known with another payload")
 	ErrEnded      = errors.New("the sale has ended")
 	ErrPaused     = errors.New("the sale is paused")
+	ErrCancels    = errors.New("the user has cancelled as many orders of this sale as one may")
 	ErrFull       = errors.New("the line is at its cap")
 	ErrSoldOut    = errors.New("not enough units left")
 	ErrNotReady   = errors.New("the line is not ready: it is missing or being rebuilt")

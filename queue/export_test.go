@@ -33,13 +33,13 @@ const (
 )
 
 // Chores asks lines for what nobody has announced.
-func (ls *Lines) Chores(ctx context.Context, sales []string) ([]int64, error) {
-	found, err := ls.chores(ctx, sales)
+func (ls *Lines) Chores(ctx context.Context, sales []string) ([]int64, []error) {
+	found, failed := ls.chores(ctx, sales)
 	sums := make([]int64, len(found))
 	for i, c := range found {
 		sums[i] = int64(c)
 	}
-	return sums, err
+	return sums, failed
 }
 
 // WorkParty is one turn of a worker with several lines.

@@ -54,7 +54,7 @@ func (b *box) nothingMoves(waiting string) {
 	require.ErrorIs(b.t, err, queue.ErrNotReady, "honour")
 	_, err = b.Revive(b.ctx, b.epoch, "again", time.Second, queue.Ticket{ID: "paid", User: "zed", Units: 1, AdmittedAt: time.Now()})
 	require.ErrorIs(b.t, err, queue.ErrNotReady, "revive")
-	require.ErrorIs(b.t, b.Requeue(b.ctx, waiting, "", "", "", 0), queue.ErrNotReady, "requeue")
+	require.ErrorIs(b.t, b.Requeue(b.ctx, waiting), queue.ErrNotReady, "requeue")
 	require.ErrorIs(b.t, b.DropDead(b.ctx, waiting), queue.ErrNotReady, "drop")
 	require.ErrorIs(b.t, b.Pay(b.ctx, waiting, time.Now(), time.Now()), queue.ErrNotReady, "pay")
 	require.ErrorIs(b.t, b.Refund(b.ctx, waiting), queue.ErrNotReady, "refund")

@@ -47,6 +47,7 @@ type keys struct {
 	due      string // sorted set: confirmed order id → when it must be paid, in ms
 	attempts string // hash: order id → failed attempts
 	dead     string // list of dead-lettered order ids, newest first
+	cancels  string // hash: user → orders of this sale that it has cancelled
 	released string // list of the orders released last, newest first: the audit follows them
 	lost     string // list of "ms, tab, batch id, tab, order ids" of the batches taken over last, newest first; it ends by itself
 	steps    string // prefix of the lists of stepsOf
@@ -92,7 +93,8 @@ func lineKeys(prefix, sale string) keys {
 	return keys{
 		meta: prefix + "meta", stock: prefix + "stock", wait: prefix + "wait", suspect: prefix + "suspect",
 		orders: prefix + "orders", holders: prefix + "holders", lease: prefix + "lease", leased: prefix + "leased",
-		retry: prefix + "retry", due: prefix + "due", attempts: prefix + "attempts", dead: prefix + "dead", done: prefix + "done", released: prefix + "released",
+		retry: prefix + "retry", due: prefix + "due", attempts: prefix + "attempts", dead: prefix + "dead", done: prefix + "done",
+		cancels: prefix + "cancels", released: prefix + "released",
 		lost: prefix + "lost", steps: prefix + "steps:", recent: prefix + "recent", seen: new(seen),
 	}
 }
@@ -101,6 +103,25 @@ func lineKeys(prefix, sale string) keys {
 // leaves it alone.
 func (k keys) stepsOf(order string) string { return k.steps + order }
 
-func (k keys) all() []string {
-	return []string{k.meta, k.stock, k.wait, k.suspect, k.orders, k.holders, k.lease, k.leased, k.retry, k.due, k.attempts, k.dead, k.done, k.released, k.recent}
+// discard are all keys, those first that lua/discard.lua looks at.
+func (k keys) discard() []string {
+	return []string{k.meta, k.wait, k.suspect, k.leased, k.retry, k.dead, k.due, k.stock, k.orders, k.holders, k.lease, k.attempts, k.done,
+		k.released, k.recent, k.cancels}
+}
+
+// maxSaleBytes bounds the id of a sale.
+const maxSaleBytes = 64
+
+// ValidSaleID reports whether id matches ^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$.
+func ValidSaleID(id string) bool {
+	if id == "" || len(id) > maxSaleBytes || id[0] == '_' || id[0] == '-' {
+		return false
+	}
+	for i := range len(id) {
+		b := id[i]
+		if (b < '0' || b > '9') && (b < 'A' || b > 'Z') && (b < 'a' || b > 'z') && b != '_' && b != '-' {
+			return false
+		}
+	}
+	return true
 }

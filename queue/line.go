@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/internal/apart"
 )
 
 // Bounds of what a line keeps of finished orders. The database keeps them all.
@@ -30,6 +32,7 @@ type Lines struct {
 	instance string // in whose name batches are claimed; empty: in nobody's
 	number   int64  // of the instance, for a ticket's record; 0: none
 	by       string // the same as a record has it
+	cancels  int    // orders of a sale that one user may cancel; 0: no bound
 }
 
 // NewLines returns the lines kept in rdb under a prefix, redis.prefix.
@@ -37,9 +40,23 @@ func NewLines(rdb redis.UniversalClient, prefix string) *Lines {
 	return &Lines{names: namesOf(prefix), rdb: rdb, scripts: loadScripts(), ring: &keyring{prefix: prefix}}
 }
 
+// BoundCancels refuses further orders to users who have cancelled so many of a
+// sale; 0: nobody is refused. Call it before the first admission.
+func (ls *Lines) BoundCancels(most int) { ls.cancels = most }
+
 // Of returns the line of a sale, whether or not it exists yet. The caller has
 // validated the id: it becomes part of key names.
 func (ls *Lines) Of(sale string) *Line { return &Line{Lines: ls, sale: sale, keys: ls.ring.of(sale)} }
+
+// ByServer groups sales by the server that holds their line, as the client
+// knows it: in one group unless Redis is a cluster. What is asked of one server
+// waits for no other.
+func (ls *Lines) ByServer(ctx context.Context, sales []string) map[string][]string {
+	return apart.ByServer(ctx, ls.rdb, sales, func(sale string) string { return ls.ring.of(sale).meta })
+}
+
+// server is the server that holds the line of a sale. It never waits.
+func (ls *Lines) server(sale string) string { return apart.Known(ls.rdb, ls.ring.of(sale).meta) }
 
 // Line is the bounded line of one sale. Every method is one atomic step in
 // Redis, or says otherwise. Safe for concurrent use.
@@ -72,6 +89,7 @@ func (b Batch) size() int { return len(b.Tickets) + len(b.Poisoned) }
 // Poison is an entry of the line that cannot be read as a ticket.
 type Poison struct {
 	ID  string
+	Seq int64 // its sequence, as its neighbours tell; 0: it had none
 	Err error
 }
 
@@ -124,13 +142,22 @@ func (l *Line) readClaim(ctx context.Context, id string, list []any) (Batch, err
 	for i, order := range ids {
 		t, err := parseTicket(order, records[i])
 		if err != nil {
-			b.Poisoned = append(b.Poisoned, Poison{ID: order, Err: err})
+			b.Poisoned = append(b.Poisoned, Poison{ID: order, Seq: after(b.Tickets), Err: err})
 			continue
 		}
 		t.Attempts = int(toInt(list[2]))
 		b.Tickets = append(b.Tickets, t)
 	}
 	return b, nil
+}
+
+// after is the sequence behind the last of some tickets, 0 when there are none. In the line a ticket stands behind the one
+// that was admitted before it.
+func after(tickets []Ticket) int64 {
+	if len(tickets) == 0 {
+		return 0
+	}
+	return tickets[len(tickets)-1].Seq + 1
 }
 
 // recordsOf cuts the records of a claim apart. One that holds a line feed is
@@ -175,12 +202,13 @@ type Outcome struct {
 	Reason string        // OpFail, OpDead; with OpRetry for the order's history only
 	Code   string        // OpRetry: what went wrong, the same for all to whom the same happened; empty: not known
 	State  State         // OpEnded
-	Delay  time.Duration // OpRetry
+	Delay  time.Duration // OpRetry; at most a minute
 	Join   bool          // OpBack: into the line, also if it came alone
 	Pay    time.Time     // OpConfirm: when it must be paid, zero means never; OpPaid: when it was
 	At     time.Time     // OpConfirm, OpPaid (when it was confirmed), OpFail, OpEnded: by the database; zero means now
 	Ledger int64         // the change of the ledger that took its units; 0: none did
 	Again  bool          // its order has a row under an earlier sequence: the line had forgotten it when it was asked for again
+	Record string        // of a ticket that could not be read: what is written in its place first; empty: it stands
 }
 
 // Settle ends a batch. It returns ErrFenced, and has changed nothing, when the
@@ -203,6 +231,11 @@ func (l *Line) settled(list []any, err error) error {
 func (l *Line) settleCall(b Batch, outcomes []Outcome) call {
 	args := make([]any, 0, 11+len(outcomes))
 	args = append(args, b.ID, keepDone, keepDead, l.statusChannel, l.sale, l.stockChannel, newestLedger(outcomes))
+	for i := range outcomes {
+		if o := &outcomes[i]; o.Record != "" {
+			args = append(args, "n", o.Record, "", 1, o.ID)
+		}
+	}
 	for rest := outcomes; len(rest) > 0; {
 		n := alike(rest)
 		args = append(args, string(rest[0].Op), rest[0].value(b.Suspects || b.Solo), msOrEmpty(rest[0].At), n)
@@ -240,7 +273,7 @@ func again(outcomes []Outcome) (ids []any) {
 func alike(outcomes []Outcome) int {
 	first := outcomes[0]
 	for n := range outcomes {
-		first.ID, first.Ledger, first.Again = outcomes[n].ID, outcomes[n].Ledger, outcomes[n].Again
+		first.ID, first.Ledger, first.Again, first.Record = outcomes[n].ID, outcomes[n].Ledger, outcomes[n].Again, outcomes[n].Record
 		if outcomes[n] != first {
 			return n
 		}
@@ -256,7 +289,7 @@ func (o Outcome) value(suspects bool) any {
 	case o.Op == OpEnded:
 		return string(o.State)
 	case o.Op == OpRetry:
-		return o.Delay.Milliseconds()
+		return min(o.Delay, longestDelay).Milliseconds()
 	case o.Op == OpBack && suspects && !o.Join:
 		return "suspect"
 	case o.Op == OpBack:
@@ -279,8 +312,9 @@ func cleanReason(s string) string {
 	return s
 }
 
-// Reclaim takes over up to 16 batches whose lease has run out, or that have
-// none, and returns how many batches and tickets those were.
+// Reclaim takes over up to 16 batches whose lease has run out, as many whose
+// lease was given by a clock that has been set back since, and those that have
+// none. It returns how many batches and tickets those were.
 func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) {
 	keys := []string{l.keys.lease, l.keys.leased, l.keys.suspect, l.keys.attempts, l.keys.lost, l.keys.meta}
 	list, err := l.scripts.reclaim.runList(ctx, l.rdb, keys, 16, keepLost, keepStepsFor.Milliseconds())
@@ -290,18 +324,25 @@ func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) 
 	return toInt(list[0]), toInt(list[1]), nil
 }
 
-// Promote makes up to n retried tickets claimable whose delay is over.
+// longestDelay bounds the delay of a retry. One that is further away was set before Redis' clock was set back.
+const longestDelay = time.Minute
+
+// Promote makes up to n retried tickets claimable whose delay is over, or
+// longer than any delay is.
 func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
-	return l.scripts.promote.runInt(ctx, l.rdb, []string{l.keys.retry, l.keys.suspect, l.keys.meta}, n)
+	keys := []string{l.keys.retry, l.keys.suspect, l.keys.meta}
+	return l.scripts.promote.runInt(ctx, l.rdb, keys, n, longestDelay.Milliseconds())
 }
 
-// Cancel ends a ticket at its owner's wish while it still waits. It returns
+// Cancel ends a ticket at its owner's wish while no worker has it. It returns
 // ErrUnknown for another user's order, ErrNotWaiting when it has been
 // confirmed or has ended (the database knows), ErrBusy while a worker has it
-// and ErrNotReady while the line is being rebuilt.
+// and ErrNotReady while the line is being rebuilt, or when too few replicas
+// acknowledged: the ticket may then be cancelled, and calling again tells.
 func (l *Line) Cancel(ctx context.Context, id, user string) error {
 	k := l.keys
-	n, err := l.change(ctx, l.scripts.cancel, []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry}, id, user, l.statusChannel, l.sale, l.stockChannel, l.by)
+	keys := []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry, k.leased, k.cancels}
+	n, err := l.changeDurably(ctx, l.scripts.cancel, keys, id, user, l.statusChannel, l.sale, l.stockChannel, l.by)
 	if err != nil {
 		return err
 	}
@@ -334,7 +375,7 @@ func (l *Line) Release(ctx context.Context, ended []Ended, ledger int64) error {
 		args = append(args, e.ID, string(e.State))
 	}
 	k := l.keys
-	return l.ready(l.change(ctx, l.scripts.release, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released, k.due}, args...))
+	return l.ready(l.change(ctx, l.scripts.release, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released, k.due, k.cancels}, args...))
 }
 
 // Lookup returns the tickets the line still knows, by order id, and the
@@ -343,29 +384,14 @@ func (l *Line) Lookup(ctx context.Context, ids []string) (map[string]Ticket, int
 	if len(ids) == 0 {
 		return nil, 0, nil
 	}
-	pipe := l.rdb.Pipeline()
-	records := pipe.HMGet(ctx, l.keys.orders, ids...)
-	claimed := pipe.HGet(ctx, l.keys.meta, "claimed")
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
-		return nil, 0, fmt.Errorf("look up %d orders of %s: %w", len(ids), l.sale, err)
-	}
-	known := make(map[string]Ticket, len(ids))
-	for i, v := range records.Val() {
-		record, ok := v.(string)
-		if !ok {
-			continue
-		}
-		if t, err := parseTicket(ids[i], record); err == nil {
-			known[ids[i]] = t
-		}
-	}
-	n, _ := claimed.Int64()
-	return known, n, nil
+	found := l.Lines.Lookup(ctx, []Lookup{{l.sale, ids}})[0]
+	return found.Tickets, found.Claimed, found.Err
 }
 
 // HeldBy returns the ids of the orders a user holds, by sale, in one round
-// trip for all the sales asked for.
-func (ls *Lines) HeldBy(ctx context.Context, sales []string, user string) (map[string][]string, error) {
+// trip for all the sales asked for, and the error of each line that could not
+// be read.
+func (ls *Lines) HeldBy(ctx context.Context, sales []string, user string) (ids map[string][]string, failed map[string]error) {
 	if len(sales) == 0 {
 		return nil, nil
 	}
@@ -375,10 +401,11 @@ func (ls *Lines) HeldBy(ctx context.Context, sales []string, user string) (map[s
 		held[i] = pipe.HGet(ctx, ls.ring.of(sale).holders, user)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	ids := make(map[string][]string)
+	ids, failed = make(map[string][]string), make(map[string]error)
 	for i, sale := range sales {
 		if err := held[i].Err(); err != nil && !errors.Is(err, redis.Nil) {
-			return nil, fmt.Errorf("read what a user holds in %d lines: %w", len(sales), err)
+			failed[sale] = fmt.Errorf("read what a user holds in the line of %s: %w", sale, err)
+			continue
 		}
 		for one := range strings.SplitSeq(held[i].Val(), ",") {
 			if id, _, ok := strings.Cut(one, ":"); ok {
@@ -386,7 +413,7 @@ func (ls *Lines) HeldBy(ctx context.Context, sales []string, user string) (map[s
 			}
 		}
 	}
-	return ids, nil
+	return ids, failed
 }
 
 func toInt(v any) int64 {

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	goflag "flag"
 	"log/slog"
 	"testing"
 
@@ -9,5 +10,16 @@ import (
 
 func TestMain(m *testing.M) {
 	LogRedisClient(slog.New(slog.DiscardHandler))
+	shortenWalks()
 	testkit.VerifyMain(m)
+}
+
+// shortenWalks makes the random walks of every test run few: "make soak" asks for many.
+func shortenWalks() {
+	goflag.Parse()
+	asked := false
+	goflag.Visit(func(f *goflag.Flag) { asked = asked || f.Name == "rapid.checks" })
+	if !asked {
+		_ = goflag.Set("rapid.checks", "20")
+	}
 }

@@ -40,6 +40,9 @@ func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneri
 			ConstLabels: prometheus.Labels{"state": state}}, func() float64 { return float64(count()) })
 	}
 	reg.MustRegister(drainCollector{c})
+	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_draining_apart",
+		Help: "Lines, or servers of a Redis Cluster with all of theirs, whose last turn failed: they are tried apart from the others."},
+		func() float64 { return float64(c.ready.inDoubt()) }))
 	reg.MustRegister(m.wait, m.fulfil, m.size, m.recovered, m.pauses, workers("running", pool.Running), workers("free", pool.Free))
 	return m
 }

@@ -28,6 +28,7 @@ type entry struct {
 	queue.Ticket
 	known   bool // the line still has its record
 	ordered bool // a rebuild found it in the ledger
+	held    bool // it was cancelled, and holds its units until that is written down
 }
 
 type held struct {
@@ -61,7 +62,7 @@ func (m *model) holding(user string) (units int, slot int, newest string) {
 func (m *model) live() []*entry {
 	var live []*entry
 	for _, e := range m.tickets {
-		if strings.ContainsRune("qcp", rune(e.State)) {
+		if strings.ContainsRune("qcp", rune(e.State)) || e.held {
 			live = append(live, e)
 		}
 	}
@@ -81,7 +82,7 @@ func (m *model) admit(r queue.Request) (err error, replayed bool) {
 	switch {
 	case units+r.Units > m.limit:
 		return queue.LimitError{OrderID: newest}, false
-	case len(m.wait) >= m.cap:
+	case m.bounded() >= m.cap:
 		return queue.ErrFull, false
 	case int64(r.Units) > m.stock:
 		return queue.ErrSoldOut, false
@@ -92,6 +93,30 @@ func (m *model) admit(r queue.Request) (err error, replayed bool) {
 		Slot: slot, Fingerprint: r.Fingerprint, Position: m.seq - m.claimed}}
 	m.wait = append(m.wait, r.ID)
 	return nil, false
+}
+
+// listed are the tickets that are anywhere in the line.
+func (m *model) listed() map[string]bool {
+	listed := maps.Clone(m.retry)
+	for _, batch := range m.batches {
+		for _, id := range batch.ids {
+			listed[id] = true
+		}
+	}
+	for _, id := range slices.Concat(m.wait, m.suspect) {
+		listed[id] = true
+	}
+	return listed
+}
+
+// bounded counts what the cap bounds.
+func (m *model) bounded() (n int) {
+	for id := range m.listed() {
+		if m.tickets[id].State == queue.Queued {
+			n++
+		}
+	}
+	return n
 }
 
 // claim returns what must be claimed.
@@ -145,6 +170,7 @@ func (m *model) settle(id string, outcomes []queue.Outcome) {
 				m.dead[o.ID] = true
 			}
 		}
+		m.letGo(o.ID)
 		m.served++
 		delete(m.attempts, o.ID)
 	}
@@ -163,15 +189,66 @@ func (m *model) cancel(id string) error {
 		return queue.ErrUnknown
 	case e.State != queue.Queued:
 		return queue.ErrNotWaiting
-	case e.Seq <= m.claimed && !m.retry[id]:
-		return queue.ErrBusy
+	}
+	for _, batch := range m.batches {
+		if slices.Contains(batch.ids, id) {
+			return queue.ErrBusy
+		}
 	}
 	if m.retry[id] && e.Seq <= m.claimed {
 		delete(m.retry, id)
 		m.wait = append([]string{id}, m.wait...)
 	}
+	if e.held = e.Seq <= m.claimed; e.held {
+		e.State = queue.Cancelled
+		return nil
+	}
 	m.end(id, queue.Cancelled)
 	return nil
+}
+
+// letGo returns what a cancelled ticket still holds.
+func (m *model) letGo(id string) {
+	if e := m.tickets[id]; e.held {
+		e.held = false
+		m.stock += int64(e.Units)
+	}
+}
+
+// requeue is what the line must answer to an operator who puts a letter back.
+func (m *model) requeue(id string) error {
+	e, ok := m.tickets[id]
+	switch {
+	case !ok || !m.dead[id]:
+		return queue.ErrNotDead
+	case strings.ContainsRune("qcp", rune(e.State)):
+		return queue.ErrNotDead // a rebuild found its order in the ledger
+	case e.State != queue.Failed:
+		return queue.ErrUnreadable // it was cancelled: only its end can be forgotten
+	case int64(e.Units) > m.stock:
+		return queue.ErrSoldOut
+	}
+	units, slot, _ := m.holding(e.User)
+	if units+e.Units > m.limit {
+		return queue.ErrHeld
+	}
+	delete(m.dead, id)
+	delete(m.attempts, id)
+	m.seq++ // its mark
+	m.stock -= int64(e.Units)
+	e.State, e.Slot, e.Mark = queue.Queued, slot, m.seq
+	m.suspect = append(m.suspect, id)
+	return nil
+}
+
+// requeuedOf reports whether a letter of the user came back.
+func (m *model) requeuedOf(user string) bool {
+	for _, e := range m.tickets {
+		if e.User == user && e.Mark > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // reclaim takes over a batch whose lease is gone.
@@ -210,6 +287,7 @@ func (m *model) reopen() {
 		listed[id] = true
 	}
 	for id, e := range m.tickets {
+		m.letGo(id)
 		e.known = e.State == queue.Confirmed || listed[id] || m.dead[id]
 		e.ordered = e.ordered && e.State == queue.Confirmed // the walk's ledger names live orders only
 	}

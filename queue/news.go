@@ -3,6 +3,9 @@ package queue
 import (
 	"context"
 	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
 )
 
 // News says that an order's state has changed.
@@ -30,13 +33,41 @@ func (ls *Lines) ListenStock(ctx context.Context, tell func(sale string)) {
 
 // hear calls each with every message of a channel until ctx ends.
 func (ls *Lines) hear(ctx context.Context, channel string, each func(payload string)) {
-	sub := ls.rdb.Subscribe(ctx, channel)
+	cluster, ok := ls.rdb.(*redis.ClusterClient)
+	if !ok {
+		listen(ctx, ls.rdb, channel, each, nil)
+		return
+	}
+	for ctx.Err() == nil {
+		if node := anyMaster(ctx, cluster); node != nil {
+			listen(ctx, node, channel, each, func() bool { return pinged(ctx, node) == nil })
+		}
+		_ = sleep(ctx, firstPause) // the loop's condition sees the end
+	}
+}
+
+// hearAgain is how often it is looked whether the server that is listened to still answers.
+const hearAgain = time.Second
+
+// listen calls each with every message of a channel until ctx ends, or well says that the server no longer answers.
+func listen(ctx context.Context, rdb redis.UniversalClient, channel string, each func(payload string), well func() bool) {
+	sub := rdb.Subscribe(ctx, channel)
 	defer sub.Close()
 	messages := sub.Channel()
+	look := make(<-chan time.Time)
+	if well != nil {
+		ticker := time.NewTicker(hearAgain)
+		defer ticker.Stop()
+		look = ticker.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-look:
+			if !well() {
+				return
+			}
 		case m, ok := <-messages:
 			if !ok {
 				return
@@ -44,6 +75,39 @@ func (ls *Lines) hear(ctx context.Context, channel string, each func(payload str
 			each(m.Payload)
 		}
 	}
+}
+
+// anyMaster returns a master that answers, nil when there is none. A cluster passes each message on to every node, so
+// that no line depends on where its channel's name happens to lie.
+func anyMaster(ctx context.Context, cluster *redis.ClusterClient) *redis.Client {
+	masters, err := someMasters(ctx, cluster)
+	if err != nil {
+		return nil
+	}
+	ctx, done := context.WithCancel(ctx)
+	defer done()
+	answers := make(chan *redis.Client, len(masters))
+	for _, node := range masters {
+		go func() {
+			if pinged(ctx, node) != nil {
+				node = nil
+			}
+			answers <- node
+		}()
+	}
+	// An answer comes in the end from each, for each is bounded.
+	for range masters {
+		if node := <-answers; node != nil {
+			return node
+		}
+	}
+	return nil
+}
+
+func pinged(ctx context.Context, node *redis.Client) error {
+	ctx, cancel := context.WithTimeout(ctx, pingLimit)
+	defer cancel()
+	return node.Ping(ctx).Err()
 }
 
 func readNews(payload string) []News {

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
 	"time"
 
 	"github.com/google/uuid"
 
+	"sluice/internal/apart"
 	"sluice/internal/killpoint"
 )
 
@@ -66,9 +66,16 @@ func (c *Consumer) workParty(sales []string) {
 	defer release()
 	ctx, cancel := context.WithTimeout(held, c.cfg.Lease*3/4)
 	defer cancel()
-	batches, err := c.lines.claimEach(ctx, entered, uuid.NewString(), Portion{Most: partyTickets, Least: partyTickets, Share: 1, Suspects: 1}, c.cfg.Lease)
-	if err != nil {
-		c.fault(PausedByRedis, err, entered...)
+	batches, failed := c.lines.claimEach(ctx, entered, uuid.NewString(), Portion{Most: partyTickets, Least: partyTickets, Share: 1, Suspects: 1}, c.cfg.Lease)
+	for i, sale := range entered {
+		if failed[i] == nil {
+			c.answered(sale)
+		}
+	}
+	for i, sale := range entered { // by now it is known whether others were answered
+		if failed[i] != nil {
+			c.fault(PausedByRedis, failed[i], sale)
+		}
 	}
 	if len(batches) > 0 {
 		killpoint.Pass("claim.done")
@@ -130,9 +137,9 @@ func (c *Consumer) finishParty(ctx, held context.Context, party []Batch) {
 	started := c.now()
 	answers, err := c.handleParty(ctx, party)
 	if err != nil {
-		var crash *panicError
+		var crash *apart.PanicError
 		if errors.As(err, &crash) {
-			c.log.Error("a party panicked", "lines", len(party), "panic", crash.value, "stack", crash.stack)
+			c.log.Error("a party panicked", "lines", len(party), "panic", crash.Value, "stack", crash.Stack)
 		}
 		c.log.Info("batches did not go through together: each is run by itself", "lines", len(party), "error", err)
 		// When it took too long, smaller ones or none come next.
@@ -148,11 +155,11 @@ func (c *Consumer) finishParty(ctx, held context.Context, party []Batch) {
 	c.settleParty(held, party, answers)
 	for i, b := range party {
 		c.metrics.finished(b, answers[i], c.now())
+		c.went(b.Sale)
 	}
 	tickets, took := ticketsOf(party), c.now().Sub(started)
 	c.metrics.ran(tickets, took)
 	c.pace.ended(tickets, took, true)
-	c.brake.release()
 	c.common.succeeded()
 	c.resume(anyPause)
 }
@@ -165,12 +172,10 @@ func ticketsOf(party []Batch) (n int) {
 }
 
 func (c *Consumer) handleParty(ctx context.Context, party []Batch) (answers [][]Outcome, err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			answers, err = nil, &panicError{value: v, stack: string(debug.Stack())}
-		}
-	}()
-	answers, err = c.party.HandleParty(ctx, party)
+	err = apart.Try(func() (err error) {
+		answers, err = c.party.HandleParty(ctx, party)
+		return err
+	})
 	if err == nil && len(answers) != len(party) {
 		return nil, fmt.Errorf("%d batches got %d answers", len(party), len(answers))
 	}
@@ -190,27 +195,25 @@ func (c *Consumer) settleParty(held context.Context, party []Batch, answers [][]
 }
 
 // claimEach claims from several lines in one round trip, under one batch id;
-// lines with nothing to claim are left out. With the error, of lines that could
-// not be asked, come the batches of the others.
-func (ls *Lines) claimEach(ctx context.Context, sales []string, id string, p Portion, lease time.Duration) ([]Batch, error) {
+// lines with nothing to claim are left out. The errors are in the order of
+// sales.
+func (ls *Lines) claimEach(ctx context.Context, sales []string, id string, p Portion, lease time.Duration) ([]Batch, []error) {
 	calls := make([]call, len(sales))
 	for i, sale := range sales {
 		calls[i] = ls.Of(sale).claimCall(id, p, lease)
 	}
-	batches, failed := make([]Batch, 0, len(sales)), []error(nil)
+	batches, failed := make([]Batch, 0, len(sales)), make([]error, len(sales))
 	for i, a := range ls.scripts.claim.each(ctx, ls.rdb, calls) {
 		list, err := a.list()
 		var b Batch
 		if err == nil {
 			b, err = ls.Of(sales[i]).readClaim(ctx, id, list)
 		}
-		if err != nil {
-			failed = append(failed, err)
-		} else if b.size() > 0 {
+		if failed[i] = err; err == nil && b.size() > 0 {
 			batches = append(batches, b)
 		}
 	}
-	return batches, errors.Join(failed...)
+	return batches, failed
 }
 
 // settleEach is Line.Settle for several lines in one round trip, each with an error of its own.

@@ -119,25 +119,70 @@ func (c *Consumer) pausedBy(reason string) float64 {
 	return 0
 }
 
-// fault pauses all draining for a moment: what failed is shared by all tickets.
-// It is logged once for each cause until draining goes on.
-func (c *Consumer) fault(reason string, err error, sales ...string) {
-	pause, fresh := c.brake.hold()
-	defer func() {
-		for _, sale := range sales {
-			c.ready.add(sale)
-		}
-	}()
+// fault puts what failed in doubt: the line, or the server of which nothing was heard. Where others go well, that is all.
+// Otherwise draining pauses, and the pause is logged once for each cause until draining goes on.
+func (c *Consumer) fault(reason string, err error, sale string) {
+	defer c.ready.add(sale)
 	if errors.Is(err, ErrOutdated) { // no store's fault: whoever claims next has the line's new epoch
-		c.log.Info("batch goes back", "sale", sales[0], "for", pause, "error", err)
+		wait, _ := c.ready.distrust(ofLine(sale))
+		c.log.Info("batch goes back", "sale", sale, "for", wait, "error", err)
 		return
 	}
+	place, alone := c.blame(reason, err, sale)
+	_, fresh := c.ready.distrust(place)
+	if alone {
+		if begun, _ := c.failing.Note(place, err); begun {
+			c.log.Warn("set apart until it goes well again: the others go on",
+				"what", place, "sale", sale, "reason", reason, "cause", causeOf(err))
+		}
+		return
+	}
+	c.pause(reason, err, sale, fresh)
+}
+
+// pause says that nothing is drained; fresh: for a time that has just begun.
+func (c *Consumer) pause(reason string, err error, sale string, fresh bool) {
 	if fresh {
 		c.metrics.pauses.WithLabelValues(reason).Inc()
 	}
-	if p, news := c.pauses.begin(reason, sales[0], err); news {
-		c.log.Warn("draining pauses, and is tried again and again",
-			"reason", reason, "cause", p.Cause, "sale", p.Sale, "lines", len(sales))
+	if p, news := c.pauses.begin(reason, sale, err); news {
+		c.log.Warn("draining pauses, and is tried again and again", "reason", reason, "cause", p.Cause, "sale", p.Sale)
+	}
+}
+
+// ErrOfLine is wrapped by errors of a Handler that are of the batch's line alone, whatever the others do.
+var ErrOfLine = errors.New("this line cannot be served")
+
+// blame names what a fault is of, and reports whether that alone fails.
+func (c *Consumer) blame(reason string, err error, sale string) (place string, alone bool) {
+	if reason == PausedByRedis && Unavailable(err) {
+		server := ofServer(c.lines.server(sale))
+		return server, c.reached.alone(server)
+	}
+	line := ofLine(sale)
+	alone = c.drained.alone(line)
+	return line, alone || reason == PausedByRedis || errors.Is(err, ErrOfLine)
+}
+
+// answered notes that the server of a line serves.
+func (c *Consumer) answered(sale string) {
+	server := ofServer(c.lines.server(sale))
+	c.reached.good(server)
+	c.restore(server)
+}
+
+// went notes that a batch of a line went through.
+func (c *Consumer) went(sale string) {
+	line := ofLine(sale)
+	c.drained.good(line)
+	c.restore(line)
+}
+
+// restore ends the doubt about a place.
+func (c *Consumer) restore(place string) {
+	c.ready.trust(place)
+	if _, ended := c.failing.Note(place, nil); ended {
+		c.log.Info("what was set apart goes well again", "what", place)
 	}
 }
 
@@ -148,11 +193,10 @@ func (c *Consumer) barred(sales ...string) bool {
 	if err == nil {
 		return false
 	}
+	_, fresh := c.brake.hold()
 	if _, paused := c.pauses.get(); !paused {
-		c.fault(PausedByBar, err, sales...)
-		return true
+		c.pause(PausedByBar, err, sales[0], fresh)
 	}
-	c.brake.hold()
 	for _, sale := range sales {
 		c.ready.add(sale)
 	}
@@ -165,6 +209,7 @@ func ofBar(p Pause) bool { return p.Reason == PausedByBar }
 // resume says that a pause is over, if it is one that is says.
 func (c *Consumer) resume(is func(Pause) bool) {
 	if p, ok := c.pauses.end(is); ok {
+		c.ready.trustAll()
 		c.log.Info("draining goes on", "reason", p.Reason, "cause", p.Cause, "paused_for", c.now().Sub(p.Since))
 	}
 }

@@ -38,19 +38,18 @@ type Overdue struct {
 // comes back. Two callers may still end up with one order when the lease was
 // too short: the database decides between them.
 func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue, error) {
-	found, err := l.Lines.Overdue(ctx, []string{l.sale}, n, lease)
-	return found[l.sale], err
+	found, failed := l.Lines.Overdue(ctx, []string{l.sale}, n, lease)
+	return found[l.sale], failed[l.sale]
 }
 
 // Overdue is Line.Overdue for many lines in one round trip. A sale whose line
-// could not be asked is absent, and the error says why.
-func (ls *Lines) Overdue(ctx context.Context, sales []string, n int, lease time.Duration) (map[string]Overdue, error) {
+// could not be asked is among the failed.
+func (ls *Lines) Overdue(ctx context.Context, sales []string, n int, lease time.Duration) (found map[string]Overdue, failed map[string]error) {
 	calls := make([]call, len(sales))
 	for i, sale := range sales {
 		calls[i] = call{[]string{ls.ring.of(sale).due}, []any{min(n, MaxBatch), lease.Milliseconds()}}
 	}
-	found := make(map[string]Overdue, len(sales))
-	var failed []error
+	found, failed = make(map[string]Overdue, len(sales)), map[string]error{}
 	for i, a := range ls.scripts.overdue.each(ctx, ls.rdb, calls) {
 		list, err := a.list()
 		var one Overdue
@@ -58,12 +57,12 @@ func (ls *Lines) Overdue(ctx context.Context, sales []string, n int, lease time.
 			one, err = readOverdue(sales[i], list)
 		}
 		if err != nil {
-			failed = append(failed, err)
+			failed[sales[i]] = err
 			continue
 		}
 		found[sales[i]] = one
 	}
-	return found, errors.Join(failed...)
+	return found, failed
 }
 
 func readOverdue(sale string, list []any) (Overdue, error) {
@@ -130,7 +129,8 @@ type Revived struct {
 func (l *Line) Revive(ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (Revived, error) {
 	batch = l.batchName(batch)
 	k := l.keys
-	reply, err := l.scripts.revive.run(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased, k.done, k.recent},
+	reply, err := l.scripts.revive.run(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased,
+		k.done, k.recent, k.wait, k.suspect, k.retry},
 		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch, lease.Milliseconds(), k.seen.newest())
 	if err != nil {
 		return Revived{}, err

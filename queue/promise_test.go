@@ -2,6 +2,7 @@ package queue_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
 	"time"
@@ -129,4 +130,14 @@ func TestAnAnswerWaitsForItsReplicas(t *testing.T) {
 	replica.Kill()
 	_, err = admitOne(t, line, uuid.NewString(), "bob")
 	require.ErrorIs(t, err, queue.ErrNotReady)
+	// What the owner is told of a cancelled order must not be undone by a server that takes over either.
+	require.ErrorIs(t, line.Cancel(t.Context(), id, "ann"), queue.ErrNotReady)
+	replica.Start()
+	require.Eventually(t, func() bool {
+		err := line.Cancel(t.Context(), id, "ann")
+		return errors.Is(err, queue.ErrNotWaiting)
+	}, 20*time.Second, 50*time.Millisecond, "it was cancelled, which is answered once the replica has it")
+	known, _, err := line.Lookup(t.Context(), []string{id})
+	require.NoError(t, err)
+	require.Equal(t, queue.Cancelled, known[id].State)
 }

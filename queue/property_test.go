@@ -1,6 +1,7 @@
 package queue_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -33,10 +34,11 @@ func TestLineAgreesWithTheModel(t *testing.T) {
 				rt.Repeat(map[string]func(*rapid.T){
 					"admit": w.admit, "claim": w.claimSome, "settle": w.settleOne, "fenced": w.settleLate, "reclaim": w.reclaim,
 					"promote": w.promote, "cancel": w.cancel, "release": w.release, "configure": w.configure, "rebuild": w.rebuildAll,
+					"requeue": w.requeue, "drop": w.drop, "refund": w.refund, "discard": w.discard,
 					"": w.check,
 				})
 				admitted += w.m.seq
-				require.NoError(t, b.Drop(b.ctx))
+				b.lose()
 			})
 			require.Positive(t, admitted, "walks that did nothing prove nothing")
 		})
@@ -83,6 +85,13 @@ func (w *walk) admit(rt *rapid.T) {
 	require.NoError(rt, w.rdb.HDel(w.ctx, w.key("meta"), "sold_out").Err())
 	for i, got := range w.box.admit(requests...) {
 		want, replayed := w.m.admit(requests[i])
+		var limit queue.LimitError
+		if w.m.requeuedOf(requests[i].User) && errors.As(want, &limit) {
+			// Which of a user's orders is the newest is no promise once a letter came back: it holds a slot anew, under its old place.
+			require.ErrorAs(rt, got.Err, &limit, "%+v", requests[i])
+			require.Equal(rt, requests[i].User, w.m.tickets[limit.OrderID].User)
+			continue
+		}
 		require.Equal(rt, want, got.Err, "%+v", requests[i])
 		require.Equal(rt, replayed, got.Replayed)
 		if want == nil && !replayed {
@@ -149,9 +158,12 @@ func (w *walk) settleLate(rt *rapid.T) {
 func (w *walk) reclaim(rt *rapid.T) {
 	batch := w.batch(rt)
 	batch.unleased = true
-	if rapid.Bool().Draw(rt, "leaseless") {
+	switch rapid.IntRange(0, 2).Draw(rt, "how") {
+	case 0: // without a lease
 		require.NoError(rt, w.rdb.ZRem(w.ctx, w.key("lease"), batch.ID).Err())
-	} else {
+	case 1:
+		w.setBack("lease", batch.ID)
+	default:
 		w.expire(batch.ID)
 	}
 	batches, tickets, err := w.Reclaim(w.ctx)
@@ -166,7 +178,11 @@ func (w *walk) promote(rt *rapid.T) {
 		rt.Skip("nothing to retry")
 	}
 	id := rapid.SampledFrom(slices.Sorted(maps.Keys(w.m.retry))).Draw(rt, "order")
-	w.due(id)
+	if rapid.Bool().Draw(rt, "set back") {
+		w.setBack("retry", id)
+	} else {
+		w.due(id)
+	}
 	n, err := w.Promote(w.ctx, 10)
 	require.NoError(rt, err)
 	require.EqualValues(rt, 1, n)
@@ -183,6 +199,46 @@ func (w *walk) cancel(rt *rapid.T) {
 		}
 	}
 	require.Equal(rt, w.m.cancel(id), w.Cancel(w.ctx, id, w.m.tickets[id].User))
+}
+
+func (w *walk) requeue(rt *rapid.T) {
+	id := w.known(rt)
+	want := w.m.requeue(id)
+	require.Equal(rt, want, w.Requeue(w.ctx, id))
+	if want == nil {
+		require.ErrorIs(rt, w.Requeue(w.ctx, id), queue.ErrNotDead, "by a second operator")
+	}
+}
+
+func (w *walk) drop(rt *rapid.T) {
+	id := w.known(rt)
+	if !w.m.dead[id] {
+		require.ErrorIs(rt, w.DropDead(w.ctx, id), queue.ErrNotDead)
+		return
+	}
+	require.NoError(rt, w.DropDead(w.ctx, id))
+	delete(w.m.dead, id)
+}
+
+func (w *walk) refund(rt *rapid.T) {
+	id := w.known(rt)
+	for range 2 {
+		require.NoError(rt, w.Refund(w.ctx, id))
+	}
+	if e := w.m.tickets[id]; e.known {
+		e.Refund = true
+	}
+}
+
+// discard is called at a bad moment: whoever calls it has not seen the newest of the line, or somebody is still in it.
+func (w *walk) discard(rt *rapid.T) {
+	seen := w.view()
+	if len(w.m.listed()) == 0 {
+		field := rapid.SampledFrom([]*int64{&seen.Epoch, &seen.Version, &seen.Seq}).Draw(rt, "field")
+		*field--
+	}
+	require.NoError(rt, w.Discard(w.ctx, seen, true))
+	require.True(rt, w.view().Exists)
 }
 
 func (w *walk) release(rt *rapid.T) {
@@ -240,9 +296,12 @@ func (w *walk) rebuildAll(rt *rapid.T) {
 	require.ElementsMatch(rt, want, got, "survivors")
 	var live []queue.Ticket
 	for _, e := range m.live() {
+		if e.held {
+			continue // its order, if there is one, ends before the line is loaded
+		}
 		if e.State == queue.Confirmed || rapid.IntRange(0, 9).Draw(rt, "unsettled") == 0 {
 			t := confirmed(e.ID, e.User, e.Seq)
-			t.Units, t.Slot = e.Units, e.Slot
+			t.Units, t.Slot, t.Refund = e.Units, e.Slot, e.Refund
 			e.State, e.ordered = queue.Confirmed, true
 			live = append(live, t)
 		}
@@ -250,9 +309,9 @@ func (w *walk) rebuildAll(rt *rapid.T) {
 	require.NoError(rt, w.Restore(w.ctx, m.epoch, live, left))
 	s := w.settings
 	s.Epoch, s.Version, s.Total, s.Cap = m.epoch, m.version, m.total, m.cap
-	require.NoError(rt, w.Reopen(w.ctx, s, queue.Reopened{Stock: m.stock, Seq: m.seq}))
 	w.epoch = m.epoch
 	m.reopen()
+	require.NoError(rt, w.Reopen(w.ctx, s, queue.Reopened{Stock: m.stock, Seq: m.seq, Ended: int64(len(m.listed()) - m.bounded())}))
 }
 
 // check compares every part of the line with the model.
@@ -277,7 +336,9 @@ func (w *walk) check(rt *rapid.T) {
 		[]int64{v.Stock, v.Seq, v.Claimed, v.Served, v.Version, v.Retrying, v.Leased}, "stock, seq, claimed, served, version, retrying, leased")
 	for id, record := range b.rdb.HGetAll(b.ctx, b.key("orders")).Val() {
 		require.Equal(rt, string(m.tickets[id].State), record[:1], id)
+		require.Equal(rt, m.tickets[id].Refund, strings.HasSuffix(record, "\tr"), "refund of %s", id)
 	}
+	require.EqualValues(rt, m.bounded(), v.Bounded, "what the cap bounds")
 	b.conserved(m.limit)
 }
 

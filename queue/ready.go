@@ -18,16 +18,18 @@ type readySet struct {
 	lanes  int             // parties that may still be out
 	party  bool            // whose turn it was
 	news   chan struct{}
+	doubts *doubts
 }
 
-func newReadySet() *readySet {
-	return &readySet{member: map[string]bool{}, alone: map[string]bool{}, lanes: partyLanes, news: make(chan struct{}, 1)}
+func newReadySet(doubts *doubts) *readySet {
+	return &readySet{member: map[string]bool{}, alone: map[string]bool{}, lanes: partyLanes, news: make(chan struct{}, 1), doubts: doubts}
 }
 
 // turn is what one worker takes: one line or, as a party, several.
 type turn struct {
 	sales []string
-	lane  bool // it is one of few at a time
+	lane  bool   // it is one of few at a time
+	trial string // the place in doubt that is tried; empty: none
 }
 
 func (r *readySet) add(sale string) {
@@ -39,9 +41,12 @@ func (r *readySet) add(sale string) {
 func (r *readySet) put(sale string) {
 	if !r.member[sale] {
 		r.member[sale] = true
-		if r.alone[sale] {
+		switch {
+		case r.doubts.about(sale) != "":
+			r.doubts.aside = append(r.doubts.aside, sale)
+		case r.alone[sale]:
 			r.lone = append(r.lone, sale)
-		} else {
+		default:
 			r.small = append(r.small, sale)
 		}
 	}
@@ -76,11 +81,14 @@ func (r *readySet) mayJoin(sale string) {
 
 // done ends a turn.
 func (r *readySet) done(t turn) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if t.lane {
-		r.mu.Lock()
-		defer r.mu.Unlock()
 		r.lanes++
 		r.wake()
+	}
+	if t.trial != "" {
+		r.tried(t.trial)
 	}
 }
 
@@ -92,18 +100,35 @@ func (r *readySet) next(ctx context.Context, most func() int) (turn, error) {
 		if t, ok := r.pop(most()); ok && ctx.Err() == nil {
 			return t, nil
 		}
-		select {
-		case <-r.news:
-		case <-ctx.Done():
-			return turn{}, ctx.Err()
+		if err := r.await(ctx); err != nil {
+			return turn{}, err
 		}
 	}
 }
 
-// pop takes from both kinds in turn: neither waits for the other.
+// await waits for news, or for the time of the next trial.
+func (r *readySet) await(ctx context.Context) error {
+	due := make(<-chan time.Time)
+	if wait, ok := r.untilTrial(); ok {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		due = timer.C
+	}
+	select {
+	case <-r.news:
+	case <-due:
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// pop takes what is to be tried, few at a time, and else from both kinds in turn: neither waits for the other.
 func (r *readySet) pop(most int) (turn, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if t, ok := r.trial(); ok {
+		return t, true
+	}
 	small := len(r.small) > 0 && (most < 2 || r.lanes > 0)
 	if !small && len(r.lone) == 0 {
 		return turn{}, false
@@ -128,8 +153,7 @@ func (r *readySet) take(from *[]string, most int) []string {
 	return taken
 }
 
-// brake pauses draining while the database or Redis is away, longer each time
-// it fails in a row.
+// brake makes a pause after what failed, longer each time it fails in a row.
 type brake struct {
 	mu    sync.Mutex
 	now   func() time.Time

@@ -35,6 +35,7 @@ func (l *Line) Begin(ctx context.Context, epoch int64) (bool, error) {
 type Survey struct {
 	Tickets []Ticket // still to be worked on, and ended ones still to be recorded in the database
 	Head    Head
+	Repeats int64    // list entries beyond the first of a ticket: a worker takes them off when the ticket has ended
 	told    []string // id and record, in turn, of orders, listed ones included, and of what ended and has left the line
 	stale   []string // ids whose records are not needed any more once the line is restored
 }
@@ -78,6 +79,7 @@ func (l *Line) Survey(ctx context.Context, epoch int64) (Survey, error) {
 		return s, err
 	}
 	var stranded []string
+	var unreadable []Poison
 	var cursor uint64
 	for {
 		page, next, err := l.rdb.HScan(ctx, l.keys.orders, cursor, "", 1000).Result()
@@ -86,18 +88,24 @@ func (l *Line) Survey(ctx context.Context, epoch int64) (Survey, error) {
 		}
 		for i := 0; i+1 < len(page); i += 2 {
 			t, err := parseTicket(page[i], page[i+1])
+			if again := listed[page[i]] - 1; again > 0 {
+				s.Repeats += again
+				listed[page[i]] = 1 // HSCAN may show an entry twice
+			}
 			switch {
-			case dead[page[i]]:
+			case dead[page[i]] > 0 && listed[page[i]] == 0:
 				s.told = append(s.told, page[i], page[i+1])
-			case err == nil && listed[t.ID]:
+			case err == nil && listed[t.ID] > 0:
 				s.Tickets = append(s.Tickets, t)
 				if t.State.sold() { // by an earlier rebuild: its worker has not taken it off the list yet
 					s.told = append(s.told, page[i], page[i+1])
 				}
-			case err == nil && !t.State.sold() && !done[t.ID]:
-				listed[t.ID] = true // HSCAN may show an entry twice
+			case err == nil && !t.State.sold() && done[t.ID] == 0:
+				listed[t.ID] = 1 // as above
 				stranded = append(stranded, t.ID)
 				s.Tickets = append(s.Tickets, t)
+			case err != nil && listed[page[i]] > 0:
+				unreadable = append(unreadable, Poison{ID: page[i]})
 			default:
 				s.stale = append(s.stale, page[i])
 				s.told = append(s.told, page[i], page[i+1])
@@ -107,8 +115,31 @@ func (l *Line) Survey(ctx context.Context, epoch int64) (Survey, error) {
 			break
 		}
 	}
+	if err := l.keepUnreadable(ctx, &s, unreadable); err != nil {
+		return s, err
+	}
 	s.Tickets = unique(s.Tickets)
 	return s, l.restore(ctx, epoch, "LPUSH", l.keys.suspect, stranded)
+}
+
+// keepUnreadable makes survivors of listed tickets whose records cannot be read, out of what their holders hold. A
+// worker fails them and tells their owners. The record of one that nobody holds goes.
+func (l *Line) keepUnreadable(ctx context.Context, s *Survey, unreadable []Poison) error {
+	if len(unreadable) == 0 {
+		return nil
+	}
+	held, err := l.holdersOf(ctx, unreadable)
+	if err != nil {
+		return err
+	}
+	for _, p := range unreadable {
+		if t, ok := held[p.ID]; ok {
+			s.Tickets = append(s.Tickets, t)
+		} else {
+			s.stale = append(s.stale, p.ID)
+		}
+	}
+	return nil
 }
 
 func (l *Line) head(ctx context.Context) (Head, error) {
@@ -123,9 +154,9 @@ func (l *Line) head(ctx context.Context) (Head, error) {
 	}, nil
 }
 
-// members returns the ids in some lists of the line.
-func (l *Line) members(ctx context.Context, lists ...string) (map[string]bool, error) {
-	ids := map[string]bool{}
+// members returns how often each id stands in some lists of the line.
+func (l *Line) members(ctx context.Context, lists ...string) (map[string]int64, error) {
+	ids := map[string]int64{}
 	for _, key := range lists {
 		for from := int64(0); ; from += 1000 {
 			page, err := l.rdb.LRange(ctx, key, from, from+999).Result()
@@ -133,7 +164,7 @@ func (l *Line) members(ctx context.Context, lists ...string) (map[string]bool, e
 				return nil, fmt.Errorf("read %s: %w", key, err)
 			}
 			for _, id := range page {
-				ids[id] = true
+				ids[id]++
 			}
 			if len(page) < 1000 {
 				break
@@ -164,9 +195,9 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger []Ticket, left S
 	if err != nil {
 		return err
 	}
-	surviving := make(map[string]bool, len(survivors))
+	surviving := make(map[string]State, len(survivors))
 	for _, t := range survivors {
-		surviving[t.ID] = t.State == Queued
+		surviving[t.ID] = t.State
 	}
 	live := make(map[string]bool, len(ledger))
 	records := make([]string, 0, 2*len(ledger))
@@ -177,16 +208,23 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger []Ticket, left S
 			// Also one that is still listed: its owner would cancel it as a ticket, and sell a unit that is sold.
 			live[t.ID] = true
 			holding = append(holding, t)
-		case dead[t.ID] || surviving[t.ID]:
+		case dead[t.ID] > 0 || surviving[t.ID] == Queued:
 			continue
-		default:
+		case surviving[t.ID] == Cancelled && t.State != Cancelled:
+			continue // its owner was told so, and a worker brings it to the row
+		case surviving[t.ID] == 0:
 			ended = append(ended, t)
 		}
 		records = append(records, t.ID, t.record())
 	}
 	for _, t := range survivors {
-		if t.State == Queued && !live[t.ID] {
+		switch {
+		case live[t.ID]:
+		case t.State == Queued:
 			holding = append(holding, t)
+		case t.Held: // the stock that is computed for the line has its units
+			t.Held = false
+			records = append(records, t.ID, t.record())
 		}
 	}
 	return errors.Join(
@@ -265,22 +303,32 @@ type Reopened struct {
 	Stock  int64 // units that can still be reserved
 	Seq    int64 // highest sequence that the ledger, or anybody, has seen
 	Ledger int64 // newest change of the ledger
+	Ended  int64 // tickets that are orders, or have ended, and are only there until a worker takes them off
+	Older  bool  // the ledger has more ended orders than were written into the line
 }
 
 // Reopen opens a rebuilt line on the server on which its rebuild began.
 func (l *Line) Reopen(ctx context.Context, s Settings, n Reopened) error {
 	k := l.keys
-	args := append(s.args(), n.Stock, n.Seq, n.Ledger, l.stockChannel, l.sale, firstRevision(s.Epoch))
+	args := append(s.args(), n.Stock, n.Seq, n.Ledger, l.stockChannel, l.sale, firstRevision(s.Epoch), n.Ended, flag(n.Older))
 	return rebuilt(l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.released, k.suspect}, args...))
 }
 
-// Drop deletes a line that nobody needs any more: its sale has ended and all
-// its orders are in the database.
-func (l *Line) Drop(ctx context.Context) error {
-	if err := l.rdb.Unlink(ctx, l.keys.all()...).Err(); err != nil && !errors.Is(err, redis.Nil) {
-		return fmt.Errorf("drop the line of %s: %w", l.sale, err)
+// Discard deletes a line that nobody needs any more: its sale has ended and all
+// its orders are in the database. It does nothing when the line has changed
+// since it was seen, or holds a ticket; nor, unless anyway is set, while it
+// holds a dead letter or an order that must still be paid.
+func (l *Line) Discard(ctx context.Context, seen View, anyway bool) error {
+	_, err := l.scripts.discard.runInt(ctx, l.rdb, l.keys.discard(), seen.Epoch, seen.Version, seen.Seq, flag(anyway))
+	return err
+}
+
+// flag is a yes or no in an argument.
+func flag(yes bool) string {
+	if yes {
+		return "1"
 	}
-	return nil
+	return "0"
 }
 
 func (l *Line) clear(ctx context.Context, epoch int64, key string) error {

@@ -67,6 +67,16 @@ func (l *Line) change(ctx context.Context, s script, keys []string, args ...any)
 	return l.changed(s, list, err)
 }
 
+// changeDurably is change for what an owner is told: where replicas must acknowledge, it returns when they have.
+func (l *Line) changeDurably(ctx context.Context, s script, keys []string, args ...any) (int64, error) {
+	if l.promise.acks() == 0 {
+		return l.change(ctx, s, keys, args...)
+	}
+	reply, err := l.durably(ctx, s, keys, args...)
+	list, err := s.list(reply, err, keys)
+	return l.changed(s, list, err)
+}
+
 // changed reads the reply to a script that change runs.
 func (l *Line) changed(s script, list []any, err error) (int64, error) {
 	if err != nil {

@@ -127,7 +127,7 @@ func (s script) list(v any, err error, keys []string) ([]any, error) {
 type scripts struct {
 	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour, lose, since, lost script
 	pay, overdue, revive, refund                                                                      script
-	configure, recap, view, chores, leases, snapshot, gate, restore, reopen                           script
+	configure, recap, view, chores, leases, snapshot, gate, restore, reopen, discard                  script
 }
 
 func loadScripts() scripts {
@@ -138,5 +138,6 @@ func loadScripts() scripts {
 		recap: loadScript("recap"), pay: loadScript("pay"), overdue: loadScript("overdue"), revive: loadScript("revive"), refund: loadScript("refund"),
 		view: loadScript("view"), chores: loadScript("chores"), leases: loadScript("leases"), snapshot: loadScript("snapshot"),
 		gate: loadScript("gate"), restore: loadScript("restore"), reopen: loadScript("reopen"),
+		discard: loadScript("discard"),
 	}
 }

@@ -57,6 +57,8 @@ type View struct {
 	Leased    int64 // batches
 	Retrying  int64
 	Dead      int64
+	Bounded   int64 // tickets that the cap bounds: waiting, with workers or retrying, less those that are orders, or have ended, already
+	Forgotten int64 // finished orders whose records were dropped: the database alone knows them
 	OldestAge time.Duration
 	Now       time.Time
 }
@@ -103,16 +105,17 @@ func (l *Line) readView(list []any, seen int64) (View, error) {
 	if len(list) == 0 {
 		return View{}, nil
 	}
-	if len(list) != 20 {
-		return View{}, fmt.Errorf("view of %s has %d values, not 20", l.sale, len(list))
+	if len(list) != 22 {
+		return View{}, fmt.Errorf("view of %s has %d values, not 22", l.sale, len(list))
 	}
 	state, _ := list[3].(string)
 	server, _ := list[17].(string)
 	revision := toInt(list[18])
 	l.keys.seen.saw(revision, toInt(list[5]))
 	return View{
-		Exists: true, Server: server, Verified: list[16] == server && revision >= seen, Ledger: toInt(list[19]), Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
-		Seq: toInt(list[5]), Claimed: toInt(list[6]), Served: toInt(list[7]), Stock: toInt(list[8]), Waiting: toInt(list[9]),
+		Exists: true, Server: server, Verified: list[16] == server && revision >= seen, Ledger: toInt(list[19]),
+		Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
+		Bounded: toInt(list[20]), Forgotten: toInt(list[21]), Seq: toInt(list[5]), Claimed: toInt(list[6]), Served: toInt(list[7]), Stock: toInt(list[8]), Waiting: toInt(list[9]),
 		Suspects: toInt(list[10]), Leased: toInt(list[11]), Retrying: toInt(list[12]), Dead: toInt(list[13]),
 		OldestAge: time.Duration(toInt(list[14])) * time.Millisecond, Now: time.UnixMilli(toInt(list[15])).UTC(),
 	}, nil
@@ -130,6 +133,7 @@ type Snapshot struct {
 	Released    int64
 	Base        int64            // sequence when the line was loaded
 	Marks       int64            // sequences drawn since that are no tickets
+	Bounded     int64            // tickets that the cap bounds
 	Unleased    int64            // batches without a lease
 	EmptyLeases int64            // leases without a batch
 	InFlight    map[string]int64 // live tickets: order id → units
@@ -149,10 +153,10 @@ func (l *Line) Snapshot(ctx context.Context) (Snapshot, error) {
 	s := Snapshot{
 		Exists: true, Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), Total: toInt(list[3]), Stock: toInt(list[4]),
 		Seq: toInt(list[5]), Released: toInt(list[6]), Unleased: toInt(list[7]), EmptyLeases: toInt(list[8]),
-		Base: toInt(list[9]), Marks: toInt(list[10]),
-		InFlight: make(map[string]int64, (len(list)-11)/3), Seqs: make(map[string]int64, (len(list)-11)/3),
+		Base: toInt(list[9]), Marks: toInt(list[10]), Bounded: toInt(list[11]),
+		InFlight: make(map[string]int64, (len(list)-12)/3), Seqs: make(map[string]int64, (len(list)-12)/3),
 	}
-	for i := 11; i+2 < len(list); i += 3 {
+	for i := 12; i+2 < len(list); i += 3 {
 		id, _ := list[i].(string)
 		units := toInt(list[i+1])
 		_, twice := s.Seqs[id]

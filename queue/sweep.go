@@ -2,76 +2,117 @@ package queue
 
 import (
 	"context"
+	"errors"
+	"maps"
 	"slices"
+	"sync"
 	"time"
+
+	"sluice/internal/apart"
 )
 
 // listen wakes lines whose first ticket has just come in.
 func (c *Consumer) listen(ctx context.Context) { c.lines.hear(ctx, c.lines.wakeChannel, c.ready.add) }
 
 const (
-	promoteMost = 5000 // retries of a line that become due in one sweep
-	sweepChunk  = 100  // lines asked in one round trip
-	sweepMost   = 125  // lines asked in one sweep: of a thousand, each is asked once in two seconds
+	promoteMost   = 5000 // retries of a line that become due in one sweep
+	sweepChunk    = 100  // lines asked in one round trip
+	sweepMost     = 125  // lines asked in one sweep: of a thousand, each is asked once in two seconds
+	sweepServers  = 16   // servers of a cluster asked at a time
+	sweepTime     = 2 * time.Second
+	sweepPatience = 200 * time.Millisecond // then the next sweep begins, without the servers that are still being asked
 )
 
 // sweep finds work that nobody announced: tickets whose wake message was
 // lost, delays that are over, leases that have run out.
 func (c *Consumer) sweep(ctx context.Context) {
-	for from := 0; sleep(ctx, 0) == nil; {
+	rounds, next := apart.New(sweepServers, sweepPatience), newSweeps()
+	defer rounds.Wait()
+	for sleep(ctx, 0) == nil {
 		if c.tuning.barred() == nil {
 			c.resume(ofBar)
 		}
-		var sales []string
-		sales, from = c.toSweep(from)
-		for some := range slices.Chunk(sales, sweepChunk) {
-			if ctx.Err() != nil {
-				return
-			}
-			if err := c.sweepLines(ctx, some); err != nil && ctx.Err() == nil {
-				c.log.Warn("sweep failed", "error", err)
-			}
-		}
+		c.sweepServers(ctx, rounds, next)
 		if sleep(ctx, sweepEvery) != nil {
 			return
 		}
 	}
 }
 
-// toSweep is whose turn it is, and where the next sweep begins.
-func (c *Consumer) toSweep(from int) (sales []string, next int) {
-	sales = c.sales()
-	if len(sales) <= sweepMost {
-		return sales, 0
+// sweeps remember where the next sweep of each server begins. One that a slow server could not take is not left out.
+type sweeps struct {
+	mu   sync.Mutex
+	from map[string]int
+}
+
+func newSweeps() *sweeps { return &sweeps{from: map[string]int{}} }
+
+// next takes the lines of a server that come next, up to most.
+func (s *sweeps) next(server string, sales []string, most int) []string {
+	if len(sales) <= most {
+		return sales
 	}
-	from %= len(sales)
-	sales = append(slices.Clone(sales[from:]), sales[:from]...)
-	return sales[:sweepMost], from + sweepMost
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	from := s.from[server] % len(sales)
+	s.from[server] = from + most
+	return append(slices.Clone(sales[from:]), sales[:from]...)[:most]
+}
+
+// sweepServers asks lines of each server in a turn of its own: one that hangs holds up no other.
+func (c *Consumer) sweepServers(ctx context.Context, rounds *apart.Rounds, next *sweeps) {
+	sales := c.sales()
+	on := c.lines.ByServer(ctx, sales)
+	rounds.Round(ctx, slices.Sorted(maps.Keys(on)), func(ctx context.Context, server string) error {
+		var away error
+		share := (sweepMost*len(on[server]) + len(sales) - 1) / len(sales)
+		for some := range slices.Chunk(next.next(server, on[server], share), sweepChunk) {
+			if err := c.sweepLines(ctx, some); Unavailable(err) && ctx.Err() == nil {
+				away = err
+			}
+		}
+		if begun, _ := c.swept.Note(ofServer(server), away); begun {
+			c.log.Warn("lines not swept: what nobody announces waits in them", "server", server, "lines", len(on[server]), "error", away)
+		}
+		return nil
+	}, func(server string, err error) {
+		c.log.Error("a sweep panicked", "server", server, "error", err)
+	})
 }
 
 // sweepLines asks some lines and does what there is to do in each; one that fails holds up no other.
 func (c *Consumer) sweepLines(ctx context.Context, sales []string) error {
-	ask, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ask, cancel := context.WithTimeout(ctx, sweepTime)
 	found, failed := c.lines.chores(ask, sales)
 	cancel()
-	if failed == nil {
-		c.resume(ofRedis)
-	}
 	for i, sale := range sales {
-		if found[i] == 0 {
-			// Nobody else may ever bring work to this process again: nothing is known to fail any more.
-			if failed == nil && c.turns.idle(sale) {
-				c.resume(inSale(sale))
-			}
+		if failed[i] == nil {
+			c.answered(sale)
+			c.resume(ofRedis)
+			failed[i] = apart.Try(func() error { return c.sweepLine(ctx, sale, found[i]) })
+		}
+		if Unavailable(failed[i]) || ctx.Err() != nil {
 			continue
 		}
-		own, cancel := context.WithTimeout(ctx, 2*time.Second)
-		if err := c.doChores(own, c.lines.Of(sale), found[i]); err != nil {
-			failed = err
+		if begun, _ := c.swept.Note(ofLine(sale), failed[i]); begun {
+			c.log.Warn("line not swept: what nobody announces waits in it", "sale", sale, "error", failed[i])
 		}
-		cancel()
 	}
-	return failed
+	return errors.Join(failed...)
+}
+
+func (c *Consumer) sweepLine(ctx context.Context, sale string, found chores) error {
+	if found == 0 {
+		// Nobody else may ever bring work to this process again: nothing is known to fail any more.
+		if c.turns.idle(sale) {
+			c.restore(ofLine(sale))
+			c.resume(inSale(sale))
+		}
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, sweepTime)
+	defer cancel()
+	return c.doChores(ctx, c.lines.Of(sale), found)
 }
 
 func (c *Consumer) doChores(ctx context.Context, line *Line, found chores) error {

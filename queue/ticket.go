@@ -48,6 +48,8 @@ type Ticket struct {
 	By           int64     // number of the instance that admitted it; 0: not known, or no longer
 	EndedBy      int64     // of the one that cancelled it in the line; 0: not known
 	Attempts     int       // how often it failed by its own fault; known on claimed suspects only
+	Held         bool      // cancelled, and its units and slot return when that is written down
+	Mark         int64     // of a dead letter that came back: the sequence drawn then; 0: it never died
 }
 
 const (
@@ -55,6 +57,7 @@ const (
 	// what an older version wrote, and may still stand in the line when this one starts
 	oldFields  = 13
 	refundMark = "r"
+	heldReason = "held"
 )
 
 // parseTicket reads a record as lua/record.lua describes it. It fails on
@@ -67,17 +70,20 @@ func parseTicket(id, record string) (Ticket, error) {
 	}
 	t := Ticket{ID: id, State: State(f[0][0]), User: f[4], Fingerprint: f[6], Reason: f[10], Email: f[11], Phone: f[12], Locale: f[13], Refund: refund}
 	var admitted, at, pay, units, slot int64
-	payOr, who := &pay, ""
+	atOr, payOr, who := &at, &pay, ""
 	switch t.State {
 	case Queued:
-		payOr = &t.By
+		atOr, payOr = &t.Mark, &t.By
 	case Cancelled:
 		payOr, who, t.Locale = &t.By, t.Locale, ""
+		if t.Held = t.Reason == heldReason; t.Held {
+			t.Reason = ""
+		}
 	}
 	for _, n := range []struct {
 		text string
 		to   *int64
-	}{{who, &t.EndedBy}, {f[1], &t.Seq}, {f[2], &units}, {f[3], &slot}, {f[5], &admitted}, {f[7], &t.Position}, {f[8], &t.ETASeconds}, {f[9], &at}, {f[14], payOr}} {
+	}{{who, &t.EndedBy}, {f[1], &t.Seq}, {f[2], &units}, {f[3], &slot}, {f[5], &admitted}, {f[7], &t.Position}, {f[8], &t.ETASeconds}, {f[9], atOr}, {f[14], payOr}} {
 		if n.text == "" {
 			continue
 		}
@@ -117,25 +123,25 @@ func fieldsOf(record string) (f [recordFields]string, n int) {
 
 // record is the inverse of parseTicket, used to write the ledger back into a line.
 func (t Ticket) record() string {
-	pay, locale := msOrEmpty(t.PayBy), t.Locale
+	at, pay, locale := msOrEmpty(t.At), msOrEmpty(t.PayBy), t.Locale
 	switch t.State {
 	case Paid:
 		pay = msOrEmpty(t.PaidAt)
 	case Queued:
-		pay = numberOrEmpty(t.By)
+		at, pay = numberOrEmpty(t.Mark), numberOrEmpty(t.By)
 	case Cancelled:
 		pay, locale = numberOrEmpty(t.By), numberOrEmpty(t.EndedBy)
 	}
 	record := strings.Join([]string{string(t.State), strconv.FormatInt(t.Seq, 10), strconv.Itoa(t.Units), strconv.Itoa(t.Slot), t.User,
 		strconv.FormatInt(t.AdmittedAt.UnixMilli(), 10), t.Fingerprint, strconv.FormatInt(t.Position, 10), strconv.FormatInt(t.ETASeconds, 10),
-		msOrEmpty(t.At), t.Reason, t.Email, t.Phone, locale, pay}, "\t")
+		at, t.Reason, t.Email, t.Phone, locale, pay}, "\t")
 	if t.Refund {
 		record += "\t" + refundMark
 	}
 	return record
 }
 
-// numberOrEmpty is an instance in a record or an argument: empty when it is not known.
+// numberOrEmpty is an instance or a sequence in a record or an argument: empty when it is not known.
 func numberOrEmpty(n int64) string {
 	if n == 0 {
 		return ""

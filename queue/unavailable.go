@@ -69,6 +69,9 @@ func ourFault(text string) bool {
 	if inner := nestedCode(text); inner != "" {
 		return inner == "WRONGTYPE"
 	}
+	if strings.HasPrefix(text, ":") { // a line of a script, and what is wrong there: so says the built-in Redis
+		return true
+	}
 	code, rest, _ := strings.Cut(text, " ")
 	if code != "ERR" {
 		return code == "WRONGTYPE"

@@ -66,6 +66,7 @@ func TestUnavailableByText(t *testing.T) {
 	}
 	for _, text := range []string{
 		"WRONGTYPE Operation against a key holding the wrong kind of value script: 1f, on @user_script:1.",
+		":31: WRONGTYPE Operation against a key holding the wrong kind of value",
 		"ERR user_script:3: attempt to index a nil value script: 1f, on @user_script:3.",
 		"ERR Error running script (call to f_1f): @user_script:3: user_script:3: attempt to compare nil with number",
 		"ERR Error compiling script (new function): user_script:1: '=' expected near 'is'",
@@ -165,8 +166,8 @@ func (b *box) everyCall(snap queue.Snapshot) map[string]error {
 		"released": func(ctx context.Context) error { _, _, err := b.ReleasedSince(ctx, snap); return err },
 		"look-up":  func(ctx context.Context) error { _, _, err := b.Lookup(ctx, []string{"sale-00001"}); return err },
 		"held": func(ctx context.Context) error {
-			_, err := b.lines.HeldBy(ctx, []string{"sale"}, "user-00001")
-			return err
+			_, failed := b.lines.HeldBy(ctx, []string{"sale"}, "user-00001")
+			return failed["sale"]
 		},
 	} {
 		ctx, cancel := context.WithTimeout(b.ctx, 2*time.Second)

@@ -110,6 +110,12 @@ func (c channel) Width() int {
 	return 1
 }
 
+// Latest implements notify.Latest for channels that do.
+func (c channel) Latest() bool {
+	l, ok := c.Channel.(notify.Latest)
+	return ok && l.Latest()
+}
+
 // Deliver implements notify.Channel.
 func (c channel) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
 	from := c.tracer.now()

@@ -31,7 +31,9 @@ local function finish(messages, tries, done, list, now, bound)
   if #list == 0 then return end
   local ids, records = {}, {}
   for i = 1, #list, 4 do
-    local added, due, body = string.match(list[i + 3], '^w\t(%d+)\t(%d+)\t(.*)$')
+    local added, due, body = string.match(list[i + 3] or '', '^w\t(%d+)\t(%d+)\t(.*)$')
+    -- What somebody has overwritten ends like the others, which must not fail with it.
+    if not added then added, due, body = '0', '0', '' end
     ids[#ids + 1] = list[i]
     records[#records + 1] = list[i]
     records[#records + 1] = table.concat({list[i + 1], added, due, int(list[i + 2]), int(now), redis.sha1hex(body)}, '\t')

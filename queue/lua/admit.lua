@@ -1,8 +1,9 @@
 -- admit: takes a batch of requests into the line, first come first served.
 --
--- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders
+-- KEYS  1 meta  2 stock  3 wait  4 orders  5 holders  6 cancels
 -- ARGV  1 epoch the caller knows  2 tickets drained per second  3 wake channel  4 sale
 --       5 seconds until the line is drained at all  6 highest revision of the line that the caller has seen
+--       7 orders that one user may cancel (0: no bound)
 --       then, for n requests: n ids, n users, n units, n fingerprints, n contacts (email, phone, locale and the number of the
 --       instance, with tabs between)
 --
@@ -20,9 +21,11 @@
 --           "E"              the sale has ended or is closed
 --           "P"              the sale is paused
 --           "L" .. order     the user already holds its limit (order: the newest held, empty when none)
---           "F"              the line is at its cap
+--           "C"              the user has cancelled as many orders of this sale as one may
+--           "F"              the line is at its cap: so many tickets wait, are with workers or wait to be tried again, those
+--                            not counted that were cancelled and are only there to be written down
 --           "S"              not enough units left, or none that may be sold yet
--- The order of the checks is part of the contract: known, window, limit, cap, stock.
+-- The order of the checks is part of the contract: known, window, limit (cancels after it), cap, stock.
 --
 -- Who was told that nothing is left may repeat it for a while (firm). So that nobody reads it who has won meanwhile, a unit that
 -- comes back is not sold before every such while is over: meta's sold_out says when it was last told that nothing is left.
@@ -34,7 +37,7 @@ local hold = repeated + renewed + slack
 
 local call, format = redis.call, string.format
 local meta = call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed', 'served', 'sold_out',
-  'run', 'rev')
+  'run', 'rev', 'ended', 'cancelled')
 if meta[1] ~= ARGV[1] or not ready(meta[1], meta[2], meta[12]) then return {'X'} end
 local rev = tonumber(meta[13])
 if rev < tonumber(ARGV[6]) then return {'X'} end
@@ -55,11 +58,15 @@ elseif state == 'draft' then refusal = 'N0'
 elseif now < starts then refusal = 'N' .. meta[4]
 elseif state == 'paused' then refusal = 'P' end
 
-local n = (#ARGV - 6) / 5
-local users, amounts, prints, contacts = 6 + n, 6 + 2 * n, 6 + 3 * n, 6 + 4 * n
-local known = call('HMGET', KEYS[4], unpack(ARGV, 7, users))
+local n = (#ARGV - 7) / 5
+local users, amounts, prints, contacts = 7 + n, 7 + 2 * n, 7 + 3 * n, 7 + 4 * n
+local known = call('HMGET', KEYS[4], unpack(ARGV, 8, users))
 local held = call('HMGET', KEYS[5], unpack(ARGV, users + 1, amounts))
-local depth = call('LLEN', KEYS[3])
+-- Nobody pays for the count of cancels before somebody has cancelled.
+local most = tonumber(ARGV[7])
+local cancels = meta[15] and most > 0 and call('HMGET', KEYS[6], unpack(ARGV, users + 1, amounts)) or {}
+local depth = call('LLEN', KEYS[3]) -- also sees, before anything is written, that it is a list
+local load = live_tickets(seq, meta[10], meta[14])
 local stock = tonumber(call('GET', KEYS[2]) or '0')
 local quiet = stock > 0 and math.max(sold_out + hold - now, 0) or 0 -- ms until what came back may be sold
 local none_left = false
@@ -71,7 +78,7 @@ local out, push, records, holders, admitted, taken = {''}, {}, {}, {}, 0, 0
 local eta, eta_text
 
 for i = 1, n do
-  local id, user, print = ARGV[6 + i], ARGV[users + i], ARGV[prints + i]
+  local id, user, print = ARGV[7 + i], ARGV[users + i], ARGV[prints + i]
   local record = fresh[id] or known[i]
   if record then
     local owner, same = string.match(record, '^%a\t%d+\t%d+\t%d+\t([^\t]*)\t%d+\t([^\t]*)\t')
@@ -84,12 +91,13 @@ for i = 1, n do
     local units = tonumber(amount)
     local sum, slot, newest = held_by(text)
     if sum + units > limit then out[i + 1] = 'L' .. newest
-    elseif depth >= cap then out[i + 1] = 'F'
+    elseif cancels[i] and tonumber(cancels[i]) >= most then out[i + 1] = 'C'
+    elseif load >= cap then out[i + 1] = 'F'
     elseif units > stock or quiet > 0 then
       out[i + 1] = 'S'
       none_left = none_left or stock <= 0
     else
-      seq, depth, stock, taken, admitted = seq + 1, depth + 1, stock - units, taken + units, admitted + 1
+      seq, load, stock, taken, admitted = seq + 1, load + 1, stock - units, taken + units, admitted + 1
       local position, slot_text = math.max(seq - claimed, 1), slot == 1 and '1' or format('%d', slot)
       local wait = stopped + math.ceil((position + in_work) / rate)
       if wait ~= eta then eta, eta_text = wait, format('\t%d\t\t\t', wait) end
@@ -113,7 +121,7 @@ if admitted > 0 then
   rev = rev + 1
   call('HSET', KEYS[1], 'seq', format('%d', seq), 'rev', format('%d', rev))
   -- Only the first ticket of an empty line wakes a worker: a busy one looks again by itself.
-  if depth == admitted then call('PUBLISH', ARGV[3], ARGV[4]) end
+  if depth == 0 then call('PUBLISH', ARGV[3], ARGV[4]) end
 end
 local firm = math.max(quiet - slack, 0)
 if none_left then

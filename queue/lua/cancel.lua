@@ -1,11 +1,13 @@
--- cancel: ends a ticket at its owner's wish while no worker has it. Units and slot return at once; the ticket itself
--- stays in the line as cancelled, so that a worker writes it into the database like any other end.
+-- cancel: ends a ticket at its owner's wish while no worker has it. It does not count towards the cap any more, and stays in the
+-- line as cancelled, so that a worker writes it into the database like any other end. Units and slot return at once; but those of
+-- a ticket that a worker had before return when one has written it down, since that worker may have made an order of it.
 --
--- KEYS  1 meta  2 stock  3 orders  4 holders  5 wait  6 retry
+-- KEYS  1 meta  2 stock  3 orders  4 holders  5 wait  6 retry  7 leased  8 cancels
 -- ARGV  1 order id  2 user  3 status channel  4 sale  5 stock channel  6 number of the instance
 --
 -- Returns {1, revision of the line} cancelled  {0} already ended, or confirmed (ask the database)  {-1} unknown, or another user's
---         {-2} a worker has it: ask again soon  {-3} the line is not ready; one of which nothing is left answers {-1}
+--         {-2} a worker has it, or will fail it since its record cannot be read: ask again soon
+--         {-3} the line is not ready; one of which nothing is left answers {-1}
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'run', 'claimed')
 local record = redis.call('HGET', KEYS[3], ARGV[1])
@@ -15,12 +17,19 @@ if not record then return {-1} end
 local state, seq, user = string.match(record, '^(%a)\t(%d+)\t%d+\t%d+\t([^\t]*)\t')
 if user ~= ARGV[2] then return {-1} end
 if state ~= 'q' then return {0} end
+local reason = ''
+-- Of those that have been claimed once, some came back: they wait for their next try, or in a list again.
 if tonumber(seq) <= tonumber(meta[4] or '0') then
-  if not redis.call('ZSCORE', KEYS[6], ARGV[1]) then return {-2} end
-  redis.call('ZREM', KEYS[6], ARGV[1])
-  redis.call('RPUSH', KEYS[5], ARGV[1])
+  reason = 'held'
+  if with_worker(KEYS[7], ARGV[1]) then return {-2} end
 end
-give_back(KEYS[2], KEYS[4], ARGV[1], record, {ARGV[5], ARGV[4]})
-redis.call('HSET', KEYS[3], ARGV[1], ended(record, 'x', now_ms(), '', admitted_by(record), ARGV[6]))
+local after = ended(record, 'x', now_ms(), reason, admitted_by(record), ARGV[6])
+if not after then return {-2} end
+
+if reason == 'held' and redis.call('ZREM', KEYS[6], ARGV[1]) == 1 then redis.call('RPUSH', KEYS[5], ARGV[1]) end
+if reason == '' then give_back(KEYS[2], KEYS[4], ARGV[1], record, {ARGV[5], ARGV[4]}) end
+redis.call('HSET', KEYS[3], ARGV[1], after)
+redis.call('HINCRBY', KEYS[1], 'ended', 1)
+count_cancel(KEYS[1], KEYS[8], user)
 redis.call('PUBLISH', ARGV[3], ARGV[4] .. '\n' .. ARGV[1] .. ' x')
 return {1, moved(KEYS[1])}

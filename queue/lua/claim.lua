@@ -13,7 +13,7 @@
 --       ids with commas between, records with line feeds between ("" for a ticket that has none),
 --       newest change of the ledger that the line knows of, revision of the line}.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'claimed', 'run', 'rev', 'ledger')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'claimed', 'run', 'rev', 'ledger', 'lease')
 if not ready(meta[1], meta[2], meta[4]) or tonumber(meta[5]) < tonumber(ARGV[7]) then return {} end
 local left = redis.call('LLEN', KEYS[2])
 
@@ -59,7 +59,7 @@ if last > claimed then redis.call('HSET', KEYS[1], 'claimed', int(last)) end
 if #names > 0 then name_recent(KEYS[8], names) end
 local list = table.concat(ids, ',')
 redis.call('HSET', KEYS[5], ARGV[2], list)
-redis.call('ZADD', KEYS[4], int(now_ms() + tonumber(ARGV[1])), ARGV[2])
+redis.call('ZADD', KEYS[4], lease_ends(KEYS[1], meta[7], ARGV[1]), ARGV[2])
 local attempts = '0'
 if suspect == 0 then left = left - #ids
 elseif #ids > 1 then attempts = '1'

@@ -1,4 +1,5 @@
--- drop: forgets a dead letter. Its units and its user's slot had returned when it died.
+-- drop: forgets a dead letter. Its units and its user's slot had returned when it died. Where its order exists after all (it
+-- was told so, and Redis came back with an older list of letters), the letter goes and the order stays.
 --
 -- KEYS  1 orders  2 dead  3 done  4 meta
 -- ARGV  1 order id  2 most finished records kept
@@ -8,5 +9,6 @@
 local meta = redis.call('HMGET', KEYS[4], 'epoch', 'gate', 'run')
 if not ready(meta[1], meta[2], meta[3]) then return {-1} end
 if redis.call('LREM', KEYS[2], 1, ARGV[1]) == 0 then return {0} end
-keep_done(KEYS[3], KEYS[1], {ARGV[1]}, tonumber(ARGV[2]))
+local record = redis.call('HGET', KEYS[1], ARGV[1])
+if not record or not string.find(record, '^[qcp]\t') then keep_done(KEYS[4], KEYS[3], KEYS[1], {ARGV[1]}, tonumber(ARGV[2])) end
 return {1, moved(KEYS[4])}

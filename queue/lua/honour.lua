@@ -27,7 +27,7 @@ local record = table.concat({state, int(seq), ARGV[4], int(slot), ARGV[3], ARGV[
 if fits then
   redis.call('DECRBY', KEYS[2], units)
   redis.call('HSET', KEYS[5], ARGV[3], with_order(text, ARGV[2], slot, units))
-end
+else redis.call('HINCRBY', KEYS[1], 'ended', 1) end
 redis.call('HSET', KEYS[4], ARGV[2], record)
 redis.call('LPUSH', KEYS[3], ARGV[2])
 redis.call('PUBLISH', ARGV[8], ARGV[9])

@@ -5,6 +5,8 @@
 --   state: q in the line, c confirmed, p paid, f failed, x cancelled, e expired
 --   pay_ms: c when it must be paid ("": never), p when it was paid; q and x the number of the instance that admitted it ("": not known)
 --   locale: x the number of the instance that cancelled it in the line ("": not known)
+--   reason: x "held": its units and slot return when a worker has written it down, since one had it before (see cancel)
+--   at_ms: q the sequence that was drawn when a dead letter came back ("": it never did)
 --   a 16th field, r: a payment of it must go back; it stays through every change of state
 -- A holding is what one user holds: order:slot:units, joined by commas.
 
@@ -43,16 +45,54 @@ local function moved(meta) return redis.call('HINCRBY', meta, 'rev', 1) end
 
 local function int(x) return string.format('%d', x) end
 
+-- live_tickets counts those that the cap bounds: waiting, suspect, leased or in retry, less those that are no tickets any more and
+-- are only there until a worker takes them off.
+local function live_tickets(seq, served, ended)
+  return tonumber(seq) - tonumber(served or '0') - tonumber(ended or '0')
+end
+
+-- ended_early reports that a ticket of the line was an order, or ended, before its worker said so. Whatever makes a record so adds
+-- to meta's ended.
+local function ended_early(record) return record and string.find(record, '^[cpxfe]\t') end
+
+-- let_go returns the record of a cancelled ticket that holds its units as one that does not; nil for any other.
+local function let_go(record)
+  local head, rest = string.match(record or '', '^(x\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t%d+\t)held(\t.*)$')
+  return head and head .. rest
+end
+
+-- lease_ends returns when a lease of so many ms ends, and remembers the longest: what ends later than that was set by another clock.
+local function lease_ends(meta, longest, ms)
+  if tonumber(ms) > tonumber(longest or '0') then redis.call('HSET', meta, 'lease', ms) end
+  return int(now_ms() + tonumber(ms))
+end
+
+-- with_worker reports that a worker has a ticket.
+local function with_worker(leased, id)
+  local batches = redis.call('HGETALL', leased)
+  for i = 2, #batches, 2 do
+    if string.find(',' .. batches[i] .. ',', ',' .. id .. ',', 1, true) then return true end
+  end
+  return false
+end
+
+-- count_cancel counts an order that its owner has cancelled.
+local function count_cancel(meta, cancels, user)
+  redis.call('HINCRBY', meta, 'cancelled', 1)
+  redis.call('HINCRBY', cancels, user, 1)
+end
+
 -- refund_mark returns the end of a record that says that a payment must go back, or ''.
 local function refund_mark(record)
   if string.byte(record, -1) == 114 and string.byte(record, -2) == 9 then return '\tr' end
   return ''
 end
 
--- ended returns the record in a new state. Contact and locale go: whoever still needs them reads the database.
+-- ended returns the record in a new state, nil when it cannot be read: ask before the first write, since an error undoes none.
+-- Contact and locale go: whoever still needs them reads the database.
 local function ended(record, state, at, reason, pay, locale)
   local head = string.match(record, '^%a(\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+)\t')
-  return state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t\t' .. (locale or '') .. '\t' .. (pay or '') .. refund_mark(record)
+  return head and state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t\t' .. (locale or '') .. '\t' .. (pay or '') .. refund_mark(record)
 end
 
 -- admitted_by returns the number of the instance that admitted a ticket in the line, or ''.
@@ -75,11 +115,11 @@ end
 -- give_back returns the units of an order to the stock and frees its user's slot.
 local function give_back(stock, holders, id, record, told)
   local units, user = units_and_user(record)
-  restock(stock, units, told)
   local rest = {}
   for one in string.gmatch(redis.call('HGET', holders, user) or '', '[^,]+') do
     if string.sub(one, 1, #id + 1) ~= id .. ':' then rest[#rest + 1] = one end
   end
+  restock(stock, units, told)
   if #rest == 0 then redis.call('HDEL', holders, user)
   else redis.call('HSET', holders, user, table.concat(rest, ',')) end
 end
@@ -107,11 +147,13 @@ local function reversed(list)
   return back
 end
 
--- keep_done remembers finished orders for a while and forgets the records of the oldest beyond the bound.
-local function keep_done(done, orders, ids, bound)
+-- keep_done remembers finished orders for a while and forgets the records of the oldest beyond the bound. It counts those in
+-- meta's forgotten: once there are some, a repeated request may be unknown here and known to the database.
+local function keep_done(meta, done, orders, ids, bound)
   if #ids == 0 then return end
   in_chunks('LPUSH', done, ids)
   local over = redis.call('LLEN', done) - bound
+  if over > 0 then redis.call('HINCRBY', meta, 'forgotten', int(over)) end
   while over > 0 do
     local old = redis.call('RPOP', done, math.min(over, 1000))
     redis.call('HDEL', orders, unpack(old))

@@ -6,8 +6,9 @@
 -- Returns {1, revision of the line} shown, {0} nothing to show (it is already, or the line has forgotten it), {-1} the line is not ready.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'run')
-if not ready(meta[1], meta[2], meta[3]) then return {-1} end
 local record = redis.call('HGET', KEYS[2], ARGV[1])
+if not meta[1] and not record then return {0} end -- a line that was dropped, or is loaded from the ledger, which has it
+if not ready(meta[1], meta[2], meta[3]) then return {-1} end
 if not record then return {0} end
 local _, tabs = string.gsub(record, '\t', '')
 if tabs ~= 14 then return {0} end -- marked already, or of an older version

@@ -1,7 +1,9 @@
 -- requeue: gives a dead letter another life. It needs a unit and its user's slot again; the cap does not apply.
+-- The order's failed row stays in the database, with the contact that the record has lost. The ticket carries a sequence drawn here: a worker takes a row that failed
+-- before it for one to be made good, and an audit knows by it when the units were taken again.
 --
 -- KEYS  1 meta  2 stock  3 suspect  4 orders  5 holders  6 dead  7 attempts
--- ARGV  1 order id  2 email  3 phone  4 locale  5 number of the instance that admitted it (the record has lost them)
+-- ARGV  1 order id  2 wake channel  3 sale
 --
 -- Returns {1, revision of the line} requeued, {0} not a dead letter, {-1} the line is not ready, {-2} its record cannot be read,
 --         {-3} not enough units left, {-4} its user holds the limit by now.
@@ -9,9 +11,10 @@
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'limit', 'run')
 if not ready(meta[1], meta[2], meta[4]) then return {-1} end
 if not redis.call('LPOS', KEYS[6], ARGV[1]) then return {0} end
-local record = redis.call('HGET', KEYS[4], ARGV[1])
+local record = redis.call('HGET', KEYS[4], ARGV[1]) or ''
+if string.find(record, '^[qcp]\t') then return {0} end -- Redis came back with an older list of letters
 local seq, units, user, admitted, print, position, eta =
-  string.match(record or '', '^f\t(%d+)\t(%d+)\t%d+\t([^\t]*)\t(%d+)\t([^\t]*)\t(%d+)\t(%d+)\t')
+  string.match(record, '^f\t(%d+)\t(%d+)\t%d+\t([^\t]*)\t(%d+)\t([^\t]*)\t(%d+)\t(%d+)\t')
 if not seq then return {-2} end
 if tonumber(units) > tonumber(redis.call('GET', KEYS[2]) or '0') then return {-3} end
 local text = redis.call('HGET', KEYS[5], user) or ''
@@ -22,7 +25,9 @@ redis.call('LREM', KEYS[6], 1, ARGV[1])
 redis.call('HDEL', KEYS[7], ARGV[1])
 redis.call('DECRBY', KEYS[2], units)
 redis.call('HSET', KEYS[5], user, with_order(text, ARGV[1], slot, units))
-redis.call('HSET', KEYS[4], ARGV[1],
-  table.concat({'q', seq, units, int(slot), user, admitted, print, position, eta, '', '', ARGV[2], ARGV[3], ARGV[4], ARGV[5]}, '\t'))
+local mark = redis.call('HINCRBY', KEYS[1], 'seq', 1)
+redis.call('HINCRBY', KEYS[1], 'marks', 1)
+redis.call('HSET', KEYS[4], ARGV[1], table.concat({'q', seq, units, int(slot), user, admitted, print, position, eta, int(mark), '', '', '', '', ''}, '\t') .. refund_mark(record))
 redis.call('LPUSH', KEYS[3], ARGV[1])
+redis.call('PUBLISH', ARGV[2], ARGV[3])
 return {1, moved(KEYS[1])}

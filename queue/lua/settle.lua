@@ -9,20 +9,22 @@
 --           p paid: the order exists and is paid     (value: when it was paid in ms)
 --           f failed for good: units and slot return (value: reason)
 --           x dead-lettered: as f, and kept for an operator (value: reason)
---           k a cancelled ticket that is now recorded       (value unused)
+--           k a cancelled ticket that is now recorded: what it still held returns (value unused)
 --           e it had ended before, and Redis forgot: units and slot return (value: its state)
 --           r try again alone, counts an attempt     (value: delay in ms)
 --           b back to where it came from, counts nothing (value: "wait" or "suspect")
 --           m no end of its own: these, which end in another run, have a row under an earlier sequence (value unused)
+--           n no end of its own: this one, which ends in a later run, could not be read and is written anew (value: its record)
 --
 -- Returns {1, revision of the line} settled, {0} fenced: nothing was done. The lease had gone, or the line is not ready, and
 -- its rebuild takes the batch over.
 
+redis.call('HLEN', KEYS[6]) -- fails before the first write where the key is no hash; a batch without a lease would be nobody's
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'run', 'ledger', 'base')
 if not ready(meta[1], meta[2], meta[3]) or redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return {0} end
 redis.call('HDEL', KEYS[4], ARGV[1])
 local now = now_ms()
-local changed, finished, news, ended_ids, served = {}, {}, {}, {}, 0
+local changed, finished, news, ended_ids, served, early = {}, {}, {}, {}, 0, 0
 local back, again, due, told = {}, {}, {}, {ARGV[6], ARGV[5]}
 local tried = redis.call('EXISTS', KEYS[10]) == 1 -- somebody's attempts have been counted
 
@@ -57,6 +59,7 @@ local function confirm(from, to, op, value, at)
         due[#due + 1] = value
         due[#due + 1] = id
       end
+    elseif ended_early(record) then early = early + 1
     end
   end
   if s > 0 then news[op] = same end
@@ -81,7 +84,13 @@ local function close(from, to, op, value, at)
   local records = records_of(KEYS[5], ARGV, from, to)
   for i = from, to do
     local id, record = ARGV[i], records[i - from + 1]
-    if op ~= 'k' then fail(id, record, op, value, at) end
+    if ended_early(record) then early = early + 1 end
+    local free = let_go(record)
+    if free then
+      give_back(KEYS[2], KEYS[6], id, record, told)
+      changed[#changed + 1] = id
+      changed[#changed + 1] = free
+    elseif op ~= 'k' then fail(id, record, op, value, at) end
     -- A confirmed order's record stays as long as the line: without it its units could never come back.
     local sold = record and string.find(record, '^[cp]\t')
     if op == 'x' then redis.call('LPUSH', KEYS[11], id)
@@ -105,6 +114,7 @@ while ARGV[a] do
   local op, value, at, from = ARGV[a], ARGV[a + 1], ARGV[a + 2], a + 4
   local to = from + tonumber(ARGV[a + 3]) - 1
   if op == 'm' then mark(from, to)
+  elseif op == 'n' then redis.call('HSET', KEYS[5], ARGV[from], value)
   elseif op == 'b' then
     local list = back
     if value == 'suspect' then list = again end
@@ -132,8 +142,9 @@ in_chunks('RPUSH', KEYS[7], reversed(back))
 in_chunks('RPUSH', KEYS[8], reversed(again))
 local over = redis.call('LLEN', KEYS[11]) - tonumber(ARGV[3])
 for _ = 1, over do finished[#finished + 1] = redis.call('RPOP', KEYS[11]) end
-keep_done(KEYS[12], KEYS[5], finished, tonumber(ARGV[2]))
+keep_done(KEYS[1], KEYS[12], KEYS[5], finished, tonumber(ARGV[2]))
 if served > 0 then redis.call('HINCRBY', KEYS[1], 'served', served) end
+if early > 0 then redis.call('HINCRBY', KEYS[1], 'ended', -early) end
 local lines = {ARGV[5]}
 for state, ids in pairs(news) do lines[#lines + 1] = table.concat(ids, ' ' .. state .. '\n') .. ' ' .. state end
 if #lines > 1 then redis.call('PUBLISH', ARGV[4], table.concat(lines, '\n')) end

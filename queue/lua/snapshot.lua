@@ -4,11 +4,11 @@
 --
 -- Returns {} when the line does not exist, else
 -- {epoch, gate (1 or 0), version, total, stock, seq, released, batches without a lease, leases without a batch, sequence when the
---  line was loaded, sequences drawn since that are no tickets,
+--  line was loaded, sequences drawn since that are no tickets, tickets that the cap bounds,
 --  then per ticket in wait, leased, suspect or retry: id, units, sequence}. One that ended in the line has units 0; a listed id
---  without a readable record has units -1.
+--  without a readable record has units -1, a cancelled one that still holds its units has them.
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'version', 'total', 'seq', 'released', 'base', 'marks')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'version', 'total', 'seq', 'released', 'base', 'marks', 'served', 'ended')
 if not meta[1] then return {} end
 local ids = {}
 for _, key in ipairs({KEYS[3], KEYS[4]}) do
@@ -25,7 +25,7 @@ end
 local empty = redis.call('ZCARD', KEYS[5]) - (#leased / 2 - unleased)
 
 local out = {meta[1], meta[2] and '1' or '0', meta[3] or '0', meta[4] or '0', redis.call('GET', KEYS[2]) or '0', meta[5] or '0', meta[6] or '0',
-  int(unleased), int(empty), meta[7] or '0', meta[8] or '0'}
+  int(unleased), int(empty), meta[7] or '0', meta[8] or '0', int(live_tickets(meta[5] or '0', meta[9], meta[10]))}
 for from = 1, #ids, 1000 do
   local to = math.min(from + 999, #ids)
   local records = redis.call('HMGET', KEYS[8], unpack(ids, from, to))
@@ -34,7 +34,7 @@ for from = 1, #ids, 1000 do
     local state, seq, units
     if record then state, seq, units = string.match(record, '^(%a)\t(%d+)\t(%d+)\t') end
     if not state then seq, units = '0', '-1'
-    elseif state ~= 'q' then units = '0' end
+    elseif state ~= 'q' and not let_go(record) then units = '0' end
     out[#out + 1] = ids[i]
     out[#out + 1] = units
     out[#out + 1] = seq

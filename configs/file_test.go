@@ -1,0 +1,111 @@
+package configs
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/gateway"
+	"sluice/internal/testkit/tables"
+	"sluice/store"
+)
+
+// written is a file that is another one at each look, until the last of its contents.
+type written struct{ contents []string }
+
+func (w *written) Open(name string) (fs.File, error) {
+	text := w.contents[0]
+	if len(w.contents) > 1 {
+		w.contents = w.contents[1:]
+	}
+	return fstest.MapFS{name: {Data: []byte(text)}}.Open(name)
+}
+
+const (
+	stopping = "gateway: {admission: false}\nqueue: {drain: false}"
+	halfOfIt = "gateway: {admission: false}"
+)
+
+// D2: a file that is being written in place is empty, and then half of what it will be: none of that counts.
+func TestAFileThatIsBeingWrittenDoesNotCount(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, tables.New(t, store.SQLite))
+	ctx := t.Context()
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	f.write(file, stopping)
+	a := f.start(file, nil)
+	for _, text := range []string{"", halfOfIt, stopping + "\n", halfOfIt, "", "", "\n", "\n", "# queue", "# queue", "queue:", "queue:", stopping, stopping} {
+		f.write(file, text)
+		a.look(ctx)
+		require.False(t, a.counts().Gateway.Admission, "%q", text)
+		require.False(t, a.counts().Queue.Drain, "%q", text)
+	}
+	require.Contains(t, a.log.String(), "the file sets no key")
+	f.write(file, halfOfIt)
+	a.lookTwice(ctx)
+	require.True(t, a.counts().Queue.Drain, "what stays counts")
+}
+
+// D2: also who asks for a file to be read, or starts with it, does not get it half written.
+func TestWhoAsksForAFileWaitsUntilItIsWritten(t *testing.T) {
+	t.Parallel()
+	contents := []string{stopping, "", halfOfIt, stopping + "\npool: {size: 3}"}
+	opts := Options{File: "c.yaml", FS: &written{contents[1:]}, Env: withSecret()}
+	loaded, err := LoadSteady(t.Context(), opts)
+	require.NoError(t, err)
+	require.Equal(t, 3, loaded.Config.Pool.Size)
+	require.False(t, loaded.Config.Queue.Drain)
+
+	f := newFleet(t, tables.New(t, store.SQLite))
+	opts.FS = &written{contents}
+	boot, err := Load(opts)
+	require.NoError(t, err)
+	a := f.run(boot)
+	result, err := a.Reload(t.Context(), gateway.SettingsAuthor{Actor: "ann"})
+	require.NoError(t, err)
+	require.Equal(t, []string{"pool.size"}, result.Changed)
+	for _, told := range a.told {
+		require.False(t, told.Queue.Drain)
+	}
+
+	_, err = LoadSteady(t.Context(), Options{File: "none.yaml", FS: fstest.MapFS{}, Env: withSecret()})
+	require.ErrorContains(t, err, "configuration file: open none.yaml")
+}
+
+// D5: a file that is removed, or replaced by a folder, is said once, shows as long as it lasts, and changes nothing.
+func TestAFileThatIsGoneIsToldOnce(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, tables.New(t, store.SQLite))
+	file := filepath.Join(t.TempDir(), "c.yaml")
+	f.write(file, stopping)
+	a := f.start(file, nil)
+	for n, replace := range []func(){func() {}, func() { require.NoError(t, os.Mkdir(file, 0o700)) }} {
+		require.NoError(t, os.Remove(file))
+		replace()
+		a.look(t.Context())
+		require.True(t, a.valid.Load(), "for a moment it may be away")
+		for range 5 {
+			a.look(t.Context())
+		}
+		require.False(t, a.counts().Queue.Drain)
+		require.Equal(t, n+1, strings.Count(a.log.String(), "the configuration file cannot be read"))
+		require.InDelta(t, n+1, a.outcome("invalid"), 0)
+		require.False(t, a.valid.Load())
+		require.NoError(t, os.RemoveAll(file))
+		f.write(file, stopping)
+		a.lookTwice(t.Context())
+		require.Equal(t, n+1, strings.Count(a.log.String(), "can be read again"))
+		require.True(t, a.valid.Load())
+	}
+	require.NoError(t, os.Remove(file))
+	_, err := a.Reload(t.Context(), gateway.SettingsAuthor{Actor: "ann"})
+	require.ErrorContains(t, err, "c.yaml")
+	f.write(file, stopping)
+	a.lookTwice(t.Context())
+	require.True(t, a.valid.Load())
+}

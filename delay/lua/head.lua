@@ -1,0 +1,9 @@
+-- head: how long the first message of a topic still waits, by the clock that also decides when it is claimed.
+--
+-- KEYS  1 due
+--
+-- Returns {} when none waits, else {ms until the first is due; 0 or less: it is}.
+
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if not first[2] then return {} end
+return {int(tonumber(first[2]) - now_ms())}

@@ -1,0 +1,241 @@
+package delay
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
+	"sluice/notify"
+)
+
+// Each test here puts a broken topic beside a healthy one and looks at the healthy one.
+
+// overwrite gives a key of a topic a type that no script expects.
+func (w *world) overwrite(topic, name string) {
+	w.t.Helper()
+	key := fmt.Sprintf("sluice:delay:{%s}:%s", topic, name)
+	require.NoError(w.t, w.rdb.Del(w.t.Context(), key).Err())
+	require.NoError(w.t, w.rdb.Set(w.t.Context(), key, "of a wrong type", 0).Err())
+}
+
+// Whichever key of a topic is broken: messages of another are fired, taken over from dead deliverers, and counted.
+func TestABrokenTopicKeepsNothingFromTheOther(t *testing.T) {
+	t.Parallel()
+	for _, kind := range testkit.RedisKinds(t) {
+		t.Run(kind.Name, func(t *testing.T) {
+			for _, name := range []string{"due", "firing", "dead", "messages", "tries", "done"} {
+				w := newWorld(t, kind.Addr, tables.New(t, "sqlite"), testConfig())
+				r := newReceiver(t, accepts)
+				broken, well := "a-broken-"+name, "well-"+name
+				w.topic(broken, r.URL)
+				w.topic(well, r.URL)
+				w.add(broken, msg("a", 0))
+				w.add(well, msg("a", 0), msg("later", time.Hour))
+				// Its deliverer died.
+				_, err := w.box.claim(t.Context(), well, 1)
+				require.NoError(t, err)
+				require.NoError(t, w.rdb.Do(t.Context(), "ZADD", w.box.keysOf(well).firing, "XX", "1", "a").Err())
+				w.overwrite(broken, name)
+				f, stop := w.fire()
+				require.Equal(t, 2, w.until(well, "a", Delivered).Attempts, "it was taken over")
+				w.add(well, msg("b", 0))
+				w.until(well, "b", Delivered)
+				require.Eventually(t, func() bool {
+					return testutil.ToFloat64(f.metrics.messages.WithLabelValues(well, Pending)) == 1
+				}, patience, time.Millisecond, "it is counted")
+				stop()
+			}
+		})
+	}
+}
+
+// claims counts the claims for one topic.
+type claims struct {
+	firing string
+	made   atomic.Int64
+}
+
+func (c *claims) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if args := cmd.Args(); len(args) > 4 && args[4] == c.firing && strings.HasPrefix(cmd.Name(), "evalsha") {
+			c.made.Add(1)
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// A topic whose claims fail is asked less and less often, and the others wait for none of that.
+func TestATopicThatFailsIsSetApart(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	r := newReceiver(t, accepts)
+	w.topic("a-broken", r.URL)
+	w.topic("well", r.URL)
+	w.add("a-broken", msg("a", 0))
+	w.overwrite("a-broken", "tries")
+	count := &claims{firing: w.box.keysOf("a-broken").firing}
+	w.rdb.AddHook(count)
+	began := time.Now()
+	w.fire()
+	for i := range 50 {
+		id := fmt.Sprint("m-", i)
+		w.add("well", msg(id, 0))
+		w.until("well", id, Delivered)
+	}
+	// Pauses between its claims double from 10 ms: twelve of them take 20 seconds.
+	require.Positive(t, count.made.Load())
+	require.Less(t, float64(count.made.Load()), 9+time.Since(began).Seconds())
+}
+
+// held lets no call for one topic through that names a key, until the gate opens.
+type held struct {
+	key  string
+	met  chan struct{}
+	gate chan struct{}
+}
+
+func (h *held) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h *held) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h *held) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if slices.Contains(cmd.Args(), any(h.key)) {
+			select {
+			case h.met <- struct{}{}:
+			default:
+			}
+			<-h.gate
+		}
+		return next(ctx, cmd)
+	}
+}
+
+// A topic whose results cannot be stored keeps no other's slots.
+func TestResultsThatCannotBeStoredHoldUpNoOther(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t, func(c *Config) { c.Workers, c.PerTopic = 4, 2 })
+	r := newReceiver(t, accepts)
+	w.topic("a-held", r.URL)
+	w.topic("well", r.URL)
+	w.add("a-held", msg("a", 0), msg("b", 0))
+	hold := &held{key: w.box.keysOf("a-held").done, met: make(chan struct{}, 1), gate: make(chan struct{})} // only results go there
+	w.rdb.AddHook(hold)
+	w.fire()
+	open := sync.OnceFunc(func() { close(hold.gate) })
+	t.Cleanup(open) // before the firer stops
+	<-hold.met
+	for i := range 20 {
+		id := fmt.Sprint("m-", i)
+		w.add("well", msg(id, 0))
+		w.until("well", id, Delivered)
+	}
+	open()
+	w.until("a-held", "a", Delivered)
+	w.until("a-held", "b", Delivered)
+}
+
+// A message whose record somebody has overwritten ends like those that were called with it.
+func TestARecordThatWasOverwrittenHarmsNoOther(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		ctx := t.Context()
+		w.add("t", msg("a", 0), msg("b", 0), msg("c", 0))
+		claimed, err := w.box.claim(ctx, "t", 10)
+		require.NoError(t, err)
+		require.Len(t, claimed, 3)
+		require.NoError(t, w.rdb.HSet(ctx, w.box.keysOf("t").messages, "b", "garbage").Err())
+		var outcomes []verdict
+		for _, d := range claimed {
+			op := byte(opDelivered)
+			if d.ID == "c" {
+				op = opDead
+			}
+			outcomes = append(outcomes, verdict{ID: d.ID, token: d.token, op: op, err: "no answer"})
+		}
+		stored, err := w.box.settle(ctx, "t", outcomes)
+		require.NoError(t, err)
+		require.Equal(t, []bool{true, true, true}, stored)
+		require.Equal(t, Delivered, w.show("t", "a").State)
+
+		require.NoError(t, w.rdb.HSet(ctx, w.box.keysOf("t").messages, "c", "garbage").Err())
+		dead, err := w.box.DeadLetters(ctx, "t", 0, 10)
+		require.NoError(t, err)
+		require.Len(t, dead, 1, "it is listed all the same")
+		require.Contains(t, dead[0].Error, "not readable")
+		_, err = w.box.Show(ctx, "t", "c")
+		require.ErrorContains(t, err, "not readable")
+	})
+}
+
+// Order events reach the topics that take them, whatever is the matter with another.
+func TestOrderEventsPassABrokenTopic(t *testing.T) {
+	t.Parallel()
+	w := embeddedWorld(t)
+	for _, name := range []string{"a-broken", "well", "z-broken"} {
+		w.topic(name, "http://a.example", func(c *Change) { c.Events = &[]string{"order.paid"} })
+	}
+	w.overwrite("a-broken", "messages")
+	w.overwrite("z-broken", "due")
+	at := time.Now()
+	results := NewEvents(w.topics, w.box).Deliver(t.Context(), []notify.Message{
+		{OrderID: "o1", Event: "order.paid", CreatedAt: at}, {OrderID: "o2", Event: "order.confirmed", CreatedAt: at}})
+	require.Contains(t, results[0].Failure(), "broken")
+	require.Equal(t, notify.Delivered(), results[1])
+	require.Equal(t, Pending, w.show("well", "o1:order.paid").State)
+}
+
+// The topics on a master that hangs, or is gone, keep nothing from the others.
+func TestAMasterThatIsGoneKeepsNothingFromOtherTopics(t *testing.T) {
+	t.Parallel()
+	for name, lose := range map[string]func(c *testkit.SmallCluster){
+		"killed": func(c *testkit.SmallCluster) { c.Nodes[1].Kill() },
+		"hung":   func(c *testkit.SmallCluster) { c.Hang(1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := testkit.NewSmallCluster(t)
+			w := newWorld(t, c.Nodes[0].Addr(), tables.New(t, "sqlite"), testConfig())
+			rdb := c.Client(2 * time.Second)
+			w.box = NewBox(w.cfg, rdb, "sluice", func() error { return nil }, time.Now)
+			w.topics = NewTopics(w.cfg, w.db, w.box, []string{"order.paid"}, w.note, quiet(), time.Now)
+			r := newReceiver(t, accepts)
+			key := func(name string) string { return "{" + name + "}" }
+			well := c.On(0, "well", key)
+			w.topic(well, r.URL)
+			for _, begin := range []string{"a-lost", "z-lost"} {
+				lost := c.On(1, begin, key)
+				w.topic(lost, r.URL)
+				w.add(lost, msg("a", time.Second))
+			}
+			_, stop := w.fire()
+			t.Cleanup(stop)
+			w.add(well, msg("before", 0))
+			w.until(well, "before", Delivered)
+			lose(c)
+			for i := range 10 {
+				id := fmt.Sprint("m-", i)
+				w.add(well, msg(id, 0))
+				w.until(well, id, Delivered)
+			}
+		})
+	}
+}

@@ -1,0 +1,157 @@
+package inventory
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"sluice/internal/apart"
+	"sluice/queue"
+)
+
+const (
+	readViews    = 100 * time.Millisecond // how old the book's numbers of a busy line may be
+	readIdle     = time.Second            // and those of a line in which nothing has moved for twice as long
+	lookChunk    = 100                    // lines looked at in one round trip
+	lookTime     = time.Second            // for one round trip
+	lookPatience = 50 * time.Millisecond  // then the next look begins, without the servers that are still being asked
+	lookServers  = 16                     // servers of a cluster asked at a time
+	// Workers hear of the end of a stop up to a second after this process, and then have a first batch to do.
+	resumeMost = 2 * time.Second
+	lookMost   = 50 // and each time: of more busy lines, a number is older
+)
+
+// keepLooking looks at the lines until ctx ends.
+func (b *Book) keepLooking(ctx context.Context) {
+	rounds := apart.New(lookServers, lookPatience)
+	defer rounds.Wait()
+	views := time.NewTicker(readViews)
+	defer views.Stop()
+	for {
+		b.lookIn(ctx, rounds)
+		select {
+		case <-views.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// look reads the numbers of the lines that may hold tickets, those of idle
+// ones less often.
+func (b *Book) look(ctx context.Context) { b.lookIn(ctx, apart.New(lookServers, 0)) }
+
+// paceTurn is no server's address.
+const paceTurn = "pace"
+
+// lookIn is look with a turn for each server, and one for the pace that is kept in Redis.
+func (b *Book) lookIn(ctx context.Context, rounds *apart.Rounds) {
+	now := b.now()
+	entries := map[string]*Entry{}
+	var due []string
+	for _, e := range b.due(now) {
+		entries[e.Sale.ID], due = e, append(due, e.Sale.ID)
+	}
+	on := b.lines.ByServer(ctx, due)
+	turns := append(slices.Sorted(maps.Keys(on)), paceTurn)
+	rounds.Round(ctx, turns, func(ctx context.Context, server string) error {
+		if server == paceTurn {
+			b.known.exchange(ctx, b.lines, now)
+			return nil
+		}
+		var away error
+		for some := range slices.Chunk(on[server], lookChunk) {
+			away = errors.Join(away, b.lookAt(ctx, entries, some, now))
+		}
+		if begun, _ := b.away.Note("server "+server, away); begun {
+			b.log.Warn("lines not looked at: answering from the last look", "server", server, "error", away)
+		}
+		return nil
+	}, func(turn string, err error) { b.log.Error("a look panicked", "at", turn, "error", err) })
+}
+
+// lookAt reads the numbers of some lines in one round trip. The error is of their server.
+func (b *Book) lookAt(ctx context.Context, entries map[string]*Entry, sales []string, now time.Time) (away error) {
+	call, cancel := context.WithTimeout(ctx, lookTime)
+	defer cancel()
+	views, failed := b.lines.Views(call, sales)
+	if ctx.Err() != nil {
+		return nil
+	}
+	for i, sale := range sales {
+		e, err := entries[sale], failed[i]
+		if err == nil {
+			err = apart.Try(func() error {
+				b.take(e, views[i], now)
+				return nil
+			})
+		}
+		e.line.looked.Store(now.UnixNano()) // also in vain: those of which nothing is known come first
+		e.line.fault.Store(&err)
+		if queue.Unavailable(err) {
+			away = err
+		} else if begun, _ := b.away.Note("line "+sale, err); begun {
+			b.log.Warn("line not looked at: answering from the last look", "sale", sale, "error", err)
+		}
+	}
+	return away
+}
+
+// due are the lines to be looked at now. Of more than lookMost, those of which nothing is known come first, all of them,
+// and then those that have not been looked at for longest: what a thousand busy lines cost is bounded.
+func (b *Book) due(now time.Time) []*Entry {
+	var due []*Entry
+	unknown := 0
+	for _, e := range b.shelf.Load().order {
+		if e.due(now, b.Now()) {
+			due = append(due, e)
+			if e.line.looked.Load() == 0 {
+				unknown++
+			}
+		}
+	}
+	if len(due) <= lookMost {
+		return due
+	}
+	slices.SortStableFunc(due, func(x, y *Entry) int { return cmp.Compare(x.line.looked.Load(), y.line.looked.Load()) })
+	return due[:max(lookMost, unknown)]
+}
+
+// due reports whether a line is to be looked at; there is the time in Redis.
+func (e *Entry) due(now, there time.Time) bool {
+	known := e.View()
+	if !known.Exists {
+		return known.Now.IsZero() || !e.Sale.Finished(there)
+	}
+	idle := now.Sub(time.Unix(0, e.line.busy.Load()))
+	return idle < 2*readIdle || now.Sub(time.Unix(0, e.line.looked.Load())) >= readIdle
+}
+
+// take learns from a look at a line.
+func (b *Book) take(e *Entry, view queue.View, now time.Time) {
+	e.line.taking.Lock() // a server that hung may answer when its line is on another one by now
+	defer e.line.taking.Unlock()
+	known := e.View()
+	if view.Exists {
+		b.offset.Store(int64(view.Now.Sub(b.now())))
+	} else {
+		view.Now = b.Now()
+	}
+	if view.InFlight() || view.Seq != known.Seq || view.Stock != known.Stock || view.Version != known.Version || view.Exists != known.Exists {
+		e.Stir(now)
+	}
+	if e.Stopped() > 0 {
+		e.line.paced = now.Add(resumeMost)
+	}
+	if now.Before(e.line.paced) {
+		known = queue.View{} // a line that nobody works off says nothing about how fast it could be
+	}
+	if e.line.rate.observe(known, view) {
+		b.known.perSecond.set(e.Rate())
+	}
+	e.line.flow.observe(view)
+	e.line.view.Store(&view)
+}
