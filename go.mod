@@ -11,7 +11,6 @@ require (
 	github.com/golang-jwt/jwt/v5 v5.3.1 // verifies and signs tokens
 	github.com/google/uuid v1.6.0 // order and batch ids
 	github.com/jackc/pgx/v5 v5.12.0 // PostgreSQL errors and URLs, which GORM's driver does not show
-	github.com/knadh/koanf/parsers/yaml v1.1.1 // configuration files
 	github.com/knadh/koanf/providers/confmap v1.0.1 // flags and defaults as configuration
 	github.com/knadh/koanf/v2 v2.4.1 // merges the layers of the configuration
 	github.com/panjf2000/ants/v2 v2.12.1 // the worker pool whose size bounds what runs
@@ -28,11 +27,12 @@ require (
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.47.0 // traces: to a collector, over HTTP
 	go.opentelemetry.io/otel/sdk v1.47.0 // traces: batches spans in the background
 	go.opentelemetry.io/otel/trace v1.47.0 // traces: spans
-	go.opentelemetry.io/proto/otlp v1.11.0 // indirect; tests: reads what a collector is sent
+	go.opentelemetry.io/proto/otlp v1.11.0 // tests: reads what a collector is sent
 	go.uber.org/goleak v1.3.0 // tests: no goroutine is left behind
+	go.yaml.in/yaml/v3 v3.0.5 // configuration files
 	golang.org/x/net v0.61.0 // bounds the connections of a listener
 	golang.org/x/time v0.14.0 // token buckets
-	google.golang.org/protobuf v1.36.12 // indirect; tests: as above
+	google.golang.org/protobuf v1.36.12 // tests: as above
 	gorm.io/driver/mysql v1.6.0 // GORM on MySQL and MariaDB
 	gorm.io/driver/postgres v1.6.3 // GORM on PostgreSQL
 	gorm.io/driver/sqlite v1.6.0 // GORM on SQLite
@@ -103,7 +103,6 @@ require (
 	go.opentelemetry.io/otel/metric v1.47.0 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
-	go.yaml.in/yaml/v3 v3.0.5 // indirect
 	golang.org/x/arch v0.22.0 // indirect
 	golang.org/x/crypto v0.58.0 // indirect
 	golang.org/x/sync v0.24.0 // indirect
@@ -116,3 +115,6 @@ require (
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 )
+
+// The SQLite in C that GORM's driver names and nothing opens: see there.
+replace github.com/mattn/go-sqlite3 => ./internal/nosqlite

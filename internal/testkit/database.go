@@ -61,30 +61,64 @@ func NewDatabaseOn(t testing.TB, admin Database) Database {
 	return create(t, admin)
 }
 
-// create makes a database with a random name beside the one that admin addresses.
+// create makes a database beside the one that admin addresses; it is removed when the test ends.
 func create(t testing.TB, admin Database) Database {
 	t.Helper()
-	name := "sluice_" + strings.ToLower(rand.Text()[:16])
-	if err := execute(t.Context(), admin, "CREATE DATABASE "+name); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		// The test's own context has ended by now.
-		ctx, cancel := context.WithTimeout(context.Background(), dropPatience)
-		defer cancel()
-		statement := "DROP DATABASE " + name
-		if admin.Driver == "postgres" {
-			statement += " WITH (FORCE)" // or it refuses while a client is connected
-		}
-		if err := execute(ctx, admin, statement); err != nil {
-			t.Error(err)
-		}
-	})
-	dsn, err := renamed(admin, name)
+	return createLike(t, admin, "")
+}
+
+func createLike(t testing.TB, admin Database, like string) Database {
+	t.Helper()
+	made, err := createOn(t.Context(), admin, like)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Database{Driver: admin.Driver, DSN: dsn}
+	t.Cleanup(func() {
+		if err := made.Drop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return made.Database
+}
+
+// Kept is a database that outlives the test that asked for it. Whoever asked drops it.
+type Kept struct {
+	Database
+	admin Database
+	name  string
+}
+
+// KeptDatabase returns an empty database on the server that NewDatabase uses: of mysql or postgres.
+func KeptDatabase(t testing.TB, driver string) (Kept, error) {
+	t.Helper()
+	return createOn(context.WithoutCancel(t.Context()), sharedDSN(t, driver), "")
+}
+
+// Copy returns a database of postgres that begins as k is, and goes when the test ends. Nobody may be connected to k.
+func (k Kept) Copy(t testing.TB) Database {
+	t.Helper()
+	return createLike(t, k.admin, " TEMPLATE "+k.name)
+}
+
+// createOn makes a database with a random name beside the one that admin addresses.
+func createOn(ctx context.Context, admin Database, like string) (Kept, error) {
+	name := "sluice_" + strings.ToLower(rand.Text()[:16])
+	if err := execute(ctx, admin, "CREATE DATABASE "+name+like); err != nil {
+		return Kept{}, err
+	}
+	dsn, err := renamed(admin, name)
+	return Kept{Database: Database{Driver: admin.Driver, DSN: dsn}, admin: admin, name: name}, err
+}
+
+// Drop removes the database, whoever is connected to it.
+func (k Kept) Drop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), dropPatience)
+	defer cancel()
+	statement := "DROP DATABASE " + k.name
+	if k.Driver == "postgres" {
+		statement += " WITH (FORCE)" // or it refuses while a client is connected
+	}
+	return execute(ctx, k.admin, statement)
 }
 
 // renamed is the address of another database on the same server.

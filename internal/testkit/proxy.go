@@ -151,8 +151,8 @@ func (p *Proxy) Resume() { p.change(func(r *rules) { r.paused = false }) }
 // server acts and the client never learns. Swallowed replies are gone for good.
 func (p *Proxy) DropReplies(drop bool) { p.change(func(r *rules) { r.dropReplies = drop }) }
 
-// Delay holds each piece of data back for d before it is forwarded; request
-// and reply both wait, so a round trip takes 2d longer. Zero forwards at once.
+// Delay forwards what comes from now on d later; request and reply both wait, so
+// a round trip takes 2d longer, however much it carries. Zero forwards at once.
 func (p *Proxy) Delay(d time.Duration) { p.change(func(r *rules) { r.delay = d }) }
 
 // Close breaks every connection and returns when the proxy's goroutines have

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"net"
@@ -60,38 +61,72 @@ func (l *link) close() {
 	}
 }
 
+// linkPieces bounds what is on its way in one direction of a link.
+const linkPieces = 64
+
+// piece is data on its way, when it arrives, and how reading ended.
+type piece struct {
+	data []byte
+	due  time.Time
+	err  error
+}
+
 // forward copies until the source ends. An orderly end is passed on and leaves
 // the other direction alone; anything else breaks the link.
 func (l *link) forward(to, from net.Conn, replies bool) {
-	buffer := make([]byte, 32<<10)
-	for {
-		n, readErr := from.Read(buffer)
-		if n > 0 {
-			drop, ok := l.hold(replies)
-			if !ok {
-				return
-			}
-			data, hangUp := l.rewrite(buffer[:n], replies)
-			if !drop {
-				if _, err := to.Write(data); err != nil {
-					l.close()
-					return
-				}
-			}
-			if hangUp {
-				l.close()
-				return
-			}
+	pieces := make(chan piece, linkPieces)
+	var reader sync.WaitGroup
+	reader.Go(func() { l.read(from, pieces) })
+	defer reader.Wait()
+	for p := range pieces {
+		if len(p.data) > 0 && !l.pass(to, p, replies) {
+			return
 		}
-		if readErr == nil {
+		if p.err == nil {
 			continue
 		}
 		tcp, ok := to.(*net.TCPConn)
-		if readErr != io.EOF || !ok || tcp.CloseWrite() != nil {
+		if p.err != io.EOF || !ok || tcp.CloseWrite() != nil {
 			l.close()
 		}
 		return
 	}
+}
+
+// read takes data from the source as it comes: a delay makes it late, not slow.
+func (l *link) read(from net.Conn, pieces chan<- piece) {
+	defer close(pieces)
+	buffer := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buffer)
+		due := time.Now().Add(l.proxy.current().delay)
+		select {
+		case pieces <- piece{bytes.Clone(buffer[:n]), due, err}:
+		case <-l.ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// pass forwards one piece when it is due; false when the link is broken.
+func (l *link) pass(to net.Conn, p piece, replies bool) bool {
+	drop, ok := l.hold(p.due, replies)
+	if !ok {
+		return false
+	}
+	data, hangUp := l.rewrite(p.data, replies)
+	if !drop {
+		if _, err := to.Write(data); err != nil {
+			hangUp = true
+		}
+	}
+	if hangUp {
+		l.close()
+	}
+	return !hangUp
 }
 
 // rewrite is what is forwarded in place of data, and whether the link ends behind it.
@@ -105,10 +140,10 @@ func (l *link) rewrite(data []byte, reply bool) (out []byte, hangUp bool) {
 	return l.filter.request(data), false
 }
 
-// hold waits as long as the proxy's rules keep data back. It reports whether
+// hold waits until data is due, and as long as the proxy's rules keep it back. It reports whether
 // to drop the data, and false when the link broke meanwhile.
-func (l *link) hold(replies bool) (drop, ok bool) {
-	if delay := l.proxy.current().delay; delay > 0 {
+func (l *link) hold(due time.Time, replies bool) (drop, ok bool) {
+	if delay := time.Until(due); delay > 0 {
 		timer := time.NewTimer(delay)
 		defer timer.Stop()
 		select {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -71,6 +72,34 @@ func CutReplica(ctx context.Context, s *Server) error {
 // MendReplica lets a replica reach its master again.
 func MendReplica(ctx context.Context, s *Server) error {
 	return tellRedis(ctx, s, "CONFIG", "SET", "masterauth", "")
+}
+
+// AwaitReplicated returns when every replica has all that its master had when it was called.
+func AwaitReplicated(ctx context.Context, master *Server, replicas []*Server) error {
+	info, err := infoOf(ctx, master, "replication")
+	if err != nil {
+		return err
+	}
+	have, err := strconv.ParseInt(info["master_repl_offset"], 10, 64)
+	if err != nil {
+		return fmt.Errorf("read the offset of %s: %w", master.Addr(), err)
+	}
+	for _, s := range replicas {
+		err := poll(ctx, func() error {
+			info, err := infoOf(ctx, s, "replication")
+			if err != nil {
+				return err
+			}
+			if got, err := strconv.ParseInt(info["slave_repl_offset"], 10, 64); err != nil || got < have {
+				return fmt.Errorf("%s has %q of %d bytes of its master", s.Addr(), info["slave_repl_offset"], have)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // follows returns nil when a server is a replica in step with the master at port.

@@ -1,0 +1,300 @@
+// Package shoppers plays the shoppers of a demonstration over HTTP.
+package shoppers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"text/tabwriter"
+	"time"
+
+	"sluice/gateway/auth"
+)
+
+// Crowd is the shoppers of one sale: each one orders over HTTP and waits for the
+// outcome. Every tenth clicks twice, every twentieth tries a second order.
+type Crowd struct {
+	base, sale string
+	size       int
+	auth       auth.Config
+	now        func() time.Time
+	client     *http.Client
+
+	answered, settled atomic.Int64
+	mu                sync.Mutex
+	outcomes          map[string]int
+	answers, waits    []time.Duration
+	doubles, seconds  int // clicks repeated; second orders tried
+	extra             int // of those, how many made another order: must be 0
+}
+
+const (
+	atOnce    = 200 // shoppers that are at it at the same time
+	triesMost = 20  // answers "come back later" that a shopper follows
+)
+
+// New returns a crowd of size shoppers that want a unit of a sale, with tokens signed by auth.
+func New(addr, sale string, size int, auth auth.Config, now func() time.Time) *Crowd {
+	transport := &http.Transport{MaxIdleConnsPerHost: atOnce, MaxConnsPerHost: atOnce}
+	return &Crowd{base: "http://" + addr, sale: sale, size: size, auth: auth, now: now,
+		client: &http.Client{Transport: transport, Timeout: time.Minute}, outcomes: map[string]int{}}
+}
+
+// Run sends all shoppers and shows how far they are.
+func (c *Crowd) Run(ctx context.Context, w io.Writer) error {
+	defer c.client.CloseIdleConnections()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		c.progress(ctx, w)
+	}()
+	shoppers := make(chan int)
+	errs := make(chan error, atOnce)
+	var workers sync.WaitGroup
+	for range min(atOnce, c.size) {
+		workers.Go(func() {
+			for n := range shoppers {
+				if err := c.shop(ctx, n); err != nil {
+					select {
+					case errs <- err:
+					default:
+					}
+				}
+			}
+		})
+	}
+	for n := range c.size {
+		shoppers <- n
+	}
+	close(shoppers)
+	workers.Wait()
+	cancel()
+	<-shown
+	select {
+	case err := <-errs:
+		return fmt.Errorf("a shopper was not answered: %w", err)
+	default:
+		return nil
+	}
+}
+
+// shop is one shopper's visit.
+func (c *Crowd) shop(ctx context.Context, n int) error {
+	user := "shopper-" + strconv.Itoa(n)
+	token, err := auth.Mint(c.auth, user, false, time.Hour, c.now())
+	if err != nil {
+		return err
+	}
+	key := user + "-click"
+	first, err := c.order(ctx, token, key)
+	if err != nil {
+		return err
+	}
+	if n%10 == 0 {
+		if err := c.again(ctx, token, key, first, &c.doubles); err != nil {
+			return err
+		}
+	}
+	if n%20 == 0 {
+		if err := c.again(ctx, token, key+"-2", first, &c.seconds); err != nil {
+			return err
+		}
+	}
+	c.answered.Add(1)
+	outcome := first.Code
+	if first.OrderID != "" && first.Code == "" {
+		if outcome, err = c.follow(ctx, token, first); err != nil {
+			return err
+		}
+	}
+	c.settled.Add(1)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.outcomes[outcome]++
+	c.answers = append(c.answers, first.took)
+	if outcome == "confirmed" {
+		c.waits = append(c.waits, c.now().Sub(first.at))
+	}
+	return nil
+}
+
+type orderAnswer struct {
+	OrderID string `json:"order_id"`
+	Status  any    `json:"status"`
+	Code    string `json:"code"`
+	Links   struct {
+		Self string `json:"self"`
+	} `json:"links"`
+	at   time.Time
+	took time.Duration
+}
+
+// order asks once, and again as long as the answer is to come back later.
+func (c *Crowd) order(ctx context.Context, token, key string) (orderAnswer, error) {
+	for try := 1; ; try++ {
+		var a orderAnswer
+		at := c.now()
+		wait, err := c.call(ctx, http.MethodPost, "/v1/sales/"+c.sale+"/orders", token, key, &a)
+		if err != nil {
+			return a, err
+		}
+		a.at, a.took = at, c.now().Sub(at)
+		if a.Code != "queue_full" && a.Code != "unavailable" || try == triesMost {
+			return a, nil
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return a, ctx.Err()
+		}
+	}
+}
+
+// again orders once more: whatever the answer is, it must not be another order.
+func (c *Crowd) again(ctx context.Context, token, key string, first orderAnswer, count *int) error {
+	second, err := c.order(ctx, token, key)
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	*count++
+	if second.Code == "" && first.Code == "" && second.OrderID != first.OrderID {
+		c.extra++
+	}
+	return nil
+}
+
+// follow long-polls until the order has left the line.
+func (c *Crowd) follow(ctx context.Context, token string, a orderAnswer) (string, error) {
+	for {
+		var o orderAnswer
+		if _, err := c.call(ctx, http.MethodGet, a.Links.Self+"?wait=20s", token, "", &o); err != nil {
+			return "", err
+		}
+		status, _ := o.Status.(string)
+		if status != "queued" && status != "processing" {
+			return status, nil
+		}
+	}
+}
+
+// call returns the answer and how long to stay away.
+func (c *Crowd) call(ctx context.Context, method, path, token, key string, into any) (time.Duration, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	if key != "" {
+		req.Header.Set("Idempotency-Key", key)
+	}
+	resp, err := c.client.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil {
+		return 0, err
+	}
+	if err := json.Unmarshal(body, into); err != nil {
+		return 0, fmt.Errorf("%s %s answered %d with %q", method, path, resp.StatusCode, body)
+	}
+	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
+	if err != nil {
+		seconds = 1
+	}
+	return time.Duration(seconds) * time.Second, nil
+}
+
+// progress shows one line that moves on a terminal, and a line a second elsewhere.
+func (c *Crowd) progress(ctx context.Context, w io.Writer) {
+	every, begin, end := time.Second, "", "\n"
+	if terminal(w) {
+		every, begin, end = 100*time.Millisecond, "\r", ""
+	}
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			fmt.Fprintf(w, "%s%s\n\n", begin, c.state())
+			return
+		}
+		fmt.Fprintf(w, "%s%s%s", begin, c.state(), end)
+	}
+}
+
+func (c *Crowd) state() string {
+	const width = 30
+	settled := int(c.settled.Load())
+	bar := width * settled / max(c.size, 1)
+	return fmt.Sprintf("  [%s%s] %d of %d shoppers answered, %d know their outcome", strings.Repeat("#", bar), strings.Repeat(".", width-bar),
+		c.answered.Load(), c.size, settled)
+}
+
+func terminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// Outcomes counts what became of the shoppers, by status or code of refusal.
+func (c *Crowd) Outcomes() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.outcomes)
+}
+
+// Extra counts second clicks and second orders that made another order. It must be 0.
+func (c *Crowd) Extra() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.extra
+}
+
+// Report prints the outcome table.
+func (c *Crowd) Report(w io.Writer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "OUTCOME\tSHOPPERS")
+	names := make([]string, 0, len(c.outcomes))
+	for name := range c.outcomes {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int { return c.outcomes[b] - c.outcomes[a] })
+	for _, name := range names {
+		fmt.Fprintf(t, "%s\t%d\n", name, c.outcomes[name])
+	}
+	_ = t.Flush() // a broken pipe shows at the next line
+	fmt.Fprintf(w, "\n%d double clicks and %d second orders made %d extra orders\n", c.doubles, c.seconds, c.extra)
+	fmt.Fprintf(w, "answer to an order    p50 %s  p99 %s\n", percentile(c.answers, 50), percentile(c.answers, 99))
+	fmt.Fprintf(w, "order to confirmation p50 %s  p99 %s\n\n", percentile(c.waits, 50), percentile(c.waits, 99))
+}
+
+func percentile(d []time.Duration, p int) time.Duration {
+	if len(d) == 0 {
+		return 0
+	}
+	slices.Sort(d)
+	return d[min(len(d)-1, len(d)*p/100)].Round(100 * time.Microsecond)
+}
