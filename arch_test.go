@@ -24,23 +24,49 @@ const module = "sluice"
 // that its production code may use. A room is a folder with all below it. A
 // package that belongs to none fails the test: it needs a line here first.
 var mayImport = map[string][]string{
-	"queue":            {killpoint},
-	"notify":           {"store", killpoint},
-	"store":            {},
-	"inventory":        {"queue", "store", killpoint},
-	"delay":            {"store", "notify", killpoint},
-	"order":            {"queue", "inventory", "notify", "store", killpoint},
-	"gateway":          {"queue", "notify", "store", "delay", "inventory", "order", killpoint},
-	"trace":            {"queue", "notify"},
-	"fleet":            {"queue", "store"},
-	"configs":          {"queue", "notify", "store", "delay", "inventory", "order", "gateway", "trace"},
-	".":                {"fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway", "trace", "configs"},
+	"queue":     {apart, killpoint},
+	"notify":    {"store", apart, killpoint},
+	"store":     {},
+	"inventory": {"queue", "store", apart, killpoint},
+	"delay":     {"store", "notify", apart, killpoint},
+	"order":     {"queue", "inventory", "notify", "store", apart, killpoint},
+	ratelimit:   {"queue", apart},
+	authRoom:    {},
+	"gateway": {authRoom, ratelimit, "queue", "notify", "store", "delay", "inventory", "order", apart,
+		killpoint},
+	"trace": {"queue", "notify"},
+	"fleet": {"queue", "store"},
+	"configs": {"queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom, ratelimit,
+		"trace"},
+	"app": {"fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom,
+		ratelimit, "trace", "configs"},
+	"cli": {"app", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
+		authRoom, "configs", shoppers},
+	".":                {"cli"},
 	"loadtest":         {},
 	"e2e":              {},
 	"model":            {},
-	"internal/testkit": {},
+	"internal/testkit": {"store"}, // its tables
+	shopkit:            {"configs", authRoom, "inventory", "notify", "queue", "internal/testkit"},
+	shoppers:           {authRoom}, // tokens
+	apart:              {},
 	killpoint:          {},
 }
+
+// ratelimit counts requests; it knows no HTTP. authRoom proves who sent one.
+const (
+	ratelimit = "gateway/ratelimit"
+	authRoom  = "gateway/auth"
+)
+
+// apart gives turns; it knows no other room.
+const apart = "internal/apart"
+
+// shoppers are those of the demonstration; shopkit is what is around a whole process in tests.
+const (
+	shoppers = "internal/shoppers"
+	shopkit  = "internal/testkit/shop"
+)
 
 // killpoint marks the steps at which a test build may die; it is a leaf.
 const killpoint = "internal/killpoint"
@@ -79,18 +105,18 @@ func listPackages(t *testing.T) []goPackage {
 	return all
 }
 
-// roomOf returns the room of a package of ours, "" if it has none.
-func roomOf(importPath string) string {
+// roomOf returns the innermost room of a package of ours, "" if it has none.
+func roomOf(importPath string) (found string) {
 	if importPath == module {
 		return "."
 	}
 	for room := range mayImport {
 		whole := module + "/" + room
-		if importPath == whole || strings.HasPrefix(importPath, whole+"/") {
-			return room
+		if (importPath == whole || strings.HasPrefix(importPath, whole+"/")) && len(room) > len(found) {
+			found = room
 		}
 	}
-	return ""
+	return found
 }
 
 // forbidden returns those of imports, made in room, that the table does not allow.
@@ -132,7 +158,8 @@ func TestImportsFollowTheTable(t *testing.T) {
 func TestTheTableRefuses(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []string{"sluice/order"}, forbidden("inventory", []string{"fmt", "sluice/queue", "sluice/order"}))
-	require.Equal(t, []string{"sluice/internal/testkit"}, forbidden(".", []string{"sluice/gateway", "sluice/internal/testkit"}))
+	require.Equal(t, []string{"sluice/internal/testkit"}, forbidden("app", []string{"sluice/gateway",
+		"sluice/internal/testkit"}))
 	require.Equal(t, []string{"sluice"}, forbidden("configs", []string{"sluice"}))
 	require.Equal(t, []string{"sluice/elsewhere"}, forbidden("gateway", []string{"sluice/elsewhere"}))
 	require.Empty(t, forbidden("queue", []string{"sluice/queue/inner", "sluicegate.example/queue"}))
@@ -162,7 +189,7 @@ func TestNoGlobalsAndNoInit(t *testing.T) {
 	t.Parallel()
 	var found []string
 	for _, p := range listPackages(t) {
-		if roomOf(p.ImportPath) == testkit {
+		if strings.HasPrefix(roomOf(p.ImportPath), testkit) {
 			continue // one process has one set of tests, and they share servers
 		}
 		for _, name := range p.GoFiles {

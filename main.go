@@ -1,5 +1,5 @@
 // Sluice sells a fixed stock to a crowd that arrives all at once. One binary
-// plays every part; see newRootCommand for its commands.
+// plays every part; "sluice help" lists its commands.
 package main
 
 import (
@@ -7,14 +7,17 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"sluice/cli"
 )
 
 // version is set at link time: -ldflags "-X main.version=v1.2.3".
 var version = "dev"
 
 func main() {
-	ctx := untilSignal(func() { os.Exit(exitFailure) })
-	os.Exit(run(ctx, os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+	ctx := untilSignal(func() { os.Exit(cli.ExitFailure) })
+	os.Exit(cli.Run(ctx, cli.Process{Version: version, Args: os.Args[1:], Env: os.Environ(), Out: os.Stdout,
+		Err: os.Stderr}))
 }
 
 // untilSignal returns a context that the first SIGINT or SIGTERM ends. The

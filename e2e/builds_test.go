@@ -46,7 +46,7 @@ func buildOf(t *testing.T, commit string) string {
 			out, err := exec.CommandContext(t.Context(), step[0], step[1:]...).CombinedOutput()
 			require.NoError(t, err, "%v: %s", step, out)
 		}
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-X main.version="+commit[:7], "-o",
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-X main.version="+commit[:7], "-o",
 			path, ".")
 		cmd.Dir = source
 		return cmd
@@ -75,7 +75,7 @@ func nextBuild(t *testing.T) string {
 		require.NoError(t, err)
 		file := filepath.Join(dir, "overlay.json")
 		require.NoError(t, os.WriteFile(file, overlay, 0o600))
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-overlay", file, "-ldflags",
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-overlay", file, "-ldflags",
 			"-X main.version=next", "-o", path, ".")
 		cmd.Dir = root
 		return cmd

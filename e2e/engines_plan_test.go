@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -31,18 +33,29 @@ func TestPlansDrawEveryFaultOfADatabase(t *testing.T) {
 	require.Positive(t, drawn["postgres "+dbPromote+" "])
 }
 
-func TestShortPlansHaveEveryFaultOfADatabase(t *testing.T) {
+func TestShortPlansHaveEveryFaultAndEveryStep(t *testing.T) {
 	t.Parallel()
-	var seen []string
-	for _, p := range shortPlans() {
-		for _, f := range p.faults {
-			seen = append(seen, p.driver+" "+f.kind)
+	for name, plans := range map[string][]plan{"short": shortPlans(), "each": eachPlans()} {
+		seen, engines := map[string]bool{}, map[string]bool{}
+		for _, p := range plans {
+			engines[p.engine] = true
+			for _, f := range p.faults {
+				step, _, _ := strings.Cut(f.arm, ":")
+				seen[f.kind+step], seen[p.driver+" "+f.kind] = true, true
+			}
 		}
-	}
-	for _, want := range []string{
-		"mysql " + dbSettings, "postgres " + dbSettings, "mysql " + dbCodes, "postgres " + dbCodes, "postgres " + dbPromote,
-	} {
-		require.Contains(t, seen, want)
+		require.Len(t, engines, 3, name)
+		for _, kind := range slices.Concat(processFaults, redisFaults, dbFaults, engineFaults, []string{lagged,
+			thereAndBack, reshard, planned}) {
+			require.True(t, seen[kind], "%s plans lack %s", name, kind)
+		}
+		for _, step := range slices.Concat(steps, paySteps) {
+			require.True(t, seen[point+step], "%s plans lack %s", name, step)
+		}
+		for _, want := range []string{"mysql " + dbSettings, "postgres " + dbSettings, "mysql " + dbCodes,
+			"postgres " + dbCodes} {
+			require.True(t, seen[want], "%s plans lack %s", name, want)
+		}
 	}
 }
 

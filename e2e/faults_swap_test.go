@@ -18,7 +18,7 @@ func (b *breaker) restartHot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer b.splits()() // on a busy machine somebody may
+	defer b.splits(time.Now().Add(-slack))() // on a busy machine somebody may
 	master.Kill()
 	if err := master.Start(ctx); err != nil {
 		return err

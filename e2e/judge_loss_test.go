@@ -18,7 +18,7 @@ func (b *breaker) loses(from time.Time) func() { return b.open(window{from: from
 
 // splits opens a window in which two servers may answer at once: what one of
 // them sold may be sold out, or over the user's limit, at the other.
-func (b *breaker) splits() func() { return b.open(window{from: time.Now().Add(-slack), split: true}) }
+func (b *breaker) splits(from time.Time) func() { return b.open(window{from: from, split: true}) }
 
 func (b *breaker) open(w window) func() {
 	b.mu.Lock()

@@ -83,7 +83,7 @@ func (j *judge) watch(ctx context.Context) {
 }
 
 const (
-	quietPatience = 60 * time.Second
+	quietPatience = 4 * time.Minute
 	lookEvery     = 30 * time.Millisecond
 )
 

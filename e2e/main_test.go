@@ -55,7 +55,7 @@ func binary(t testing.TB, tags string) string {
 	path := filepath.Join(binaries.dir, "sluice"+tags)
 	ctx, cancel := context.WithTimeout(t.Context(), buildPatience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-tags", tags, "-o", path, ".")
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-tags", tags, "-o", path, ".")
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
 	out, err := cmd.CombinedOutput()

@@ -28,6 +28,7 @@ const (
 	neighbourSales = 3
 	neighbourStock = 100_000
 	neighbourEvery = 20 * time.Millisecond
+	neighbourMost  = 400 // shoppers of one of them: where all is slow they must not make it slower without end
 )
 
 func openNeighbours(t testing.TB, c *cluster, p plan) *neighbours {
@@ -40,12 +41,12 @@ func openNeighbours(t testing.TB, c *cluster, p plan) *neighbours {
 	return n
 }
 
-// start sends shoppers to every sale, one after the other, until done is closed.
+// start sends shoppers to every sale, one after the other, until done is closed or there were enough.
 func (n *neighbours) start(ctx context.Context, done <-chan struct{}) {
 	for _, sale := range n.sales {
 		n.wg.Go(func() {
 			choice := chanceOf(n.plan.seed)
-			for i := 0; !closed(done) && ctx.Err() == nil; i++ {
+			for i := 0; i < neighbourMost && !closed(done) && ctx.Err() == nil; i++ {
 				n.order(ctx, choice, sale, fmt.Sprintf("%s-%d", sale, i))
 				_ = pause(ctx, neighbourEvery)
 			}

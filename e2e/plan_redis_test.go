@@ -139,7 +139,7 @@ func groupPlans() []plan {
 		replicated   bool
 	}{
 		{engine: onCluster, kind: lagged}, {engine: onSentinel, kind: thereAndBack}, {engine: onCluster, kind: reshard},
-		{engine: onCluster, kind: planned}, {engine: onCluster, kind: lagged, replicated: true},
+		{engine: onCluster, kind: lagged, replicated: true},
 	} {
 		seed := uint64(200 + i)
 		c := chanceOf(seed)
@@ -148,6 +148,9 @@ func groupPlans() []plan {
 		p.name, p.faults = one.engine+"-"+one.kind, []fault{c.groupFault(p, one.kind)}
 		if one.replicated {
 			p.name += "-replicated"
+		}
+		if one.kind == reshard {
+			p.faults = append(p.faults, c.groupFault(p, planned), c.groupFault(p, replicaPause))
 		}
 		if one.kind == lagged || one.kind == thereAndBack {
 			p = p.scarce()

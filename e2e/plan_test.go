@@ -157,6 +157,21 @@ func planOf(seed uint64) plan {
 	for range c.between(1, 3) {
 		p.faults = append(p.faults, c.fault(p))
 	}
+	return p.promotesOnce()
+}
+
+// promotesOnce makes the second promotion of a database a plain kill: there is one standby.
+func (p plan) promotesOnce() plan {
+	promoted := false
+	for i := range p.faults {
+		switch {
+		case p.faults[i].kind != dbPromote:
+		case promoted:
+			p.faults[i].kind = dbKill
+		default:
+			promoted = true
+		}
+	}
 	return p
 }
 
@@ -257,43 +272,4 @@ func (p plan) armAll(role string, f fault) []fault {
 		}
 	}
 	return all
-}
-
-// shortPlans hold every kind of fault and every kill point once.
-func shortPlans() []plan {
-	var plans []plan
-	drivers := []string{"mysql", "postgres", "sqlite"}
-	for i, step := range slices.Concat(steps, paySteps) {
-		seed := uint64(i)
-		c := chanceOf(seed)
-		driver := drivers[i%len(drivers)]
-		if strings.HasPrefix(step, "rebuild.") {
-			driver = "sqlite" // one process: it is the one that rebuilds
-		}
-		p := c.sale(seed, driver)
-		if slices.Contains(paySteps, step) {
-			p.pays, p.stock = true, p.shoppers*3/2 // so that late payments find a unit
-		}
-		if strings.HasPrefix(step, "cancel.") {
-			p.stock = p.shoppers * 3 / 2 // so that many have an order, and some cancel one that a worker has made already
-		}
-		f := c.point(p, step)
-		f.arm = step + ":1"
-		p.name, p.faults = "point-"+step, []fault{f}
-		if strings.HasPrefix(step, "expire.") {
-			p.faults = p.armAll("worker", f) // one expirer may take all there is
-		}
-		if strings.HasPrefix(step, "cancel.") {
-			p.faults = p.armAll("gateway", f) // whichever is asked
-		}
-		plans = append(plans, p)
-	}
-	for i, kind := range slices.Concat(processFaults, redisFaults, dbFaults) {
-		seed := uint64(100 + i)
-		c := chanceOf(seed)
-		p := c.sale(seed, drivers[i%2])
-		p.name, p.faults = "fault-"+kind, []fault{c.timed(p, kind)}
-		plans = append(plans, p)
-	}
-	return append(append(plans, groupPlans()...), enginePlans()...)
 }

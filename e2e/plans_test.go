@@ -108,7 +108,7 @@ func TestAnAcceptedOrderFailsOnlyAsLost(t *testing.T) {
 		case one:
 			j.breaker.loses(now)
 		case both:
-			j.breaker.splits()
+			j.breaker.splits(time.Now().Add(-slack))
 		}
 		j.losses(r, orderRow{ID: "o", Status: status, Reason: reason})
 		return len(j.verdict.wrong)

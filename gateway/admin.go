@@ -33,7 +33,7 @@ type adminSale struct {
 func (o *Ops) adminBody(sale inventory.Sale, stock inventory.Stock, line *queueBody) adminSale {
 	now := o.Book.Now()
 	remaining := stock.Available
-	if line != nil {
+	if line != nil && line.Unread == "" {
 		remaining = max(line.Stock, 0)
 	}
 	b := adminSale{Cap: sale.Cap, AdminState: sale.State, Available: stock.Available, Version: sale.Version, Epoch: sale.Epoch, Line: line}
@@ -75,11 +75,7 @@ func (o *Ops) listSales(c *gin.Context) {
 	for i, s := range sales {
 		ids[i] = s.ID
 	}
-	lines, err := o.lines(c.Request.Context(), ids)
-	if err != nil {
-		o.refuse(c, err)
-		return
-	}
+	lines := o.lines(c.Request.Context(), ids)
 	list := adminSaleList{Sales: make([]adminSale, len(sales))}
 	for i, s := range sales {
 		list.Sales[i] = o.adminBody(s, stock[s.ID], lines[i])
@@ -97,12 +93,12 @@ func (o *Ops) showSale(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	lines, err := o.lines(c.Request.Context(), []string{id})
+	line, err := o.line(c.Request.Context(), id)
 	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, o.adminBody(sale, stock, lines[0]))
+	c.JSON(http.StatusOK, o.adminBody(sale, stock, line))
 }
 
 type createBody struct {
@@ -224,9 +220,9 @@ func (o *Ops) answerChange(c *gin.Context, status int, sale inventory.Sale, stoc
 	if now, left, err := o.Catalog.Get(ctx, sale.ID); err == nil {
 		sale, stock = now, left
 	}
-	var line *queueBody
-	if lines, err := o.lines(ctx, []string{sale.ID}); err == nil {
-		line = lines[0]
+	line, err := o.line(ctx, sale.ID)
+	if err != nil {
+		line = nil
 	}
 	body := o.adminBody(sale, stock, line)
 	body.InLine = &inLine

@@ -13,6 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/inventory"
+	"sluice/queue"
 )
 
 const (
@@ -64,7 +65,7 @@ type settingBody struct {
 type configBody struct {
 	versionBody
 	File string        `json:"file"`
-	Left []string      `json:"left_out,omitempty"` // set by operators, but not valid with this instance's file
+	Left []string      `json:"left_out,omitempty"` // set by operators, but not taken by this instance's version of Sluice
 	Keys []settingBody `json:"keys"`
 }
 
@@ -247,7 +248,7 @@ func (o *Ops) checkSales(c *gin.Context, set map[string]any) bool {
 
 // checkSale refuses a sale that does not exist, before anything is kept under its name.
 func (o *Ops) checkSale(c *gin.Context, id string) bool {
-	if !ValidSaleID(id) {
+	if !queue.ValidSaleID(id) {
 		o.refuse(c, fmt.Errorf("%q: %w", id, inventory.ErrNoSale))
 		return false
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/gateway/auth"
 	"sluice/order"
 )
 
@@ -64,7 +65,7 @@ func (b lettersBody) check() (bad []FieldError) {
 }
 
 func checkLetterFilter(f order.LetterFilter) (bad []FieldError) {
-	if len(f.User) > maxUserBytes {
+	if len(f.User) > auth.MaxUserBytes {
 		bad = append(bad, FieldError{"user", "must be at most 128 bytes"})
 	}
 	if !f.Since.IsZero() && !f.Until.IsZero() && !f.Since.Before(f.Until) {

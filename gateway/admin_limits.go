@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 
+	"sluice/gateway/ratelimit"
+
 	"github.com/gin-gonic/gin"
 )
 
@@ -15,11 +17,13 @@ type limitsBody struct {
 	versionBody
 	Limits map[string]any    `json:"limits"`          // by key without "limits."
 	Until  map[string]string `json:"until,omitempty"` // of those that count for a time; of a single sale's by "sales.ID"
+	Left   []string          `json:"left_out,omitempty"`
 }
 
 func (o *Ops) showLimits(c *gin.Context) {
 	view := o.Settings.Show(c.Request.Context())
-	body := limitsBody{versionBody: versionOf(view.Version), Limits: map[string]any{}, Until: map[string]string{}}
+	body := limitsBody{versionBody: versionOf(view.Version), Limits: map[string]any{}, Until: map[string]string{},
+		Left: view.left(func(key string) bool { return strings.HasPrefix(key, limitsKeys) })}
 	for _, k := range view.Keys {
 		name, ok := strings.CutPrefix(k.Key, limitsKeys)
 		if !ok {
@@ -28,8 +32,8 @@ func (o *Ops) showLimits(c *gin.Context) {
 		body.Limits[name] = k.Value
 		k.noteUntil(body.Until, name)
 	}
-	if sales, ok := body.Limits["sales"].(map[string]SaleLimits); ok && sales == nil {
-		body.Limits["sales"] = map[string]SaleLimits{}
+	if sales, ok := body.Limits["sales"].(map[string]ratelimit.SaleConfig); ok && sales == nil {
+		body.Limits["sales"] = map[string]ratelimit.SaleConfig{}
 	}
 	etag(c, view.Version.Version)
 	c.JSON(http.StatusOK, body)

@@ -10,6 +10,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/inventory"
+	"sluice/queue"
 )
 
 // logEntryBody is one change in the admin log.
@@ -39,7 +40,7 @@ func (o *Ops) listLog(c *gin.Context) {
 			bad = append(bad, FieldError{field, detail})
 		}
 	}
-	check(only.Sale == "" || ValidSaleID(only.Sale), "sale", "must be the id of a sale")
+	check(only.Sale == "" || queue.ValidSaleID(only.Sale), "sale", "must be the id of a sale")
 	for field, value := range map[string]string{"actor": only.Actor, "target": only.Target} {
 		check(len(value) <= 128 && printable(value), field, "must be at most 128 bytes without control characters")
 	}

@@ -24,6 +24,7 @@ type notificationBody struct {
 	CreatedAt   string `json:"created_at"`
 	DueAt       string `json:"due_at,omitempty"`
 	DeliveredAt string `json:"delivered_at,omitempty"`
+	OvertakenAt string `json:"overtaken_at,omitempty"`
 	LastError   string `json:"last_error,omitempty"`
 }
 
@@ -34,7 +35,8 @@ type notificationList struct {
 
 // stateNames are the states of notifications in words.
 func stateNames() map[string]int {
-	return map[string]int{"pending": notify.StatePending, "delivered": notify.StateDelivered, "dead": notify.StateDead}
+	return map[string]int{"pending": notify.StatePending, "delivered": notify.StateDelivered, "dead": notify.StateDead,
+		"overtaken": notify.StateOvertaken}
 }
 
 const maxChannel = 16 // characters
@@ -45,7 +47,7 @@ func (o *Ops) listNotifications(c *gin.Context) {
 	state := c.DefaultQuery("state", "dead")
 	number, ok := stateNames()[state]
 	if !ok {
-		bad = append(bad, FieldError{"state", "must be pending, delivered or dead"})
+		bad = append(bad, FieldError{"state", "must be pending, delivered, dead or overtaken"})
 	}
 	channel, cursor := c.Query("channel"), c.Query("cursor")
 	if len(channel) > maxChannel || !printable(channel) {
@@ -79,6 +81,8 @@ func notificationBodyOf(r notify.Row, state string) notificationBody {
 		b.DueAt = formatTime(time.UnixMilli(r.Due()))
 	case notify.StateDelivered:
 		b.DeliveredAt = formatTime(time.UnixMilli(r.DeliveredAt))
+	case notify.StateOvertaken:
+		b.OvertakenAt = formatTime(time.UnixMilli(r.DeliveredAt))
 	}
 	return b
 }

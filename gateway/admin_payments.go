@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/order"
+	"sluice/queue"
 )
 
 // adminPayment is a payment as operators see it.
@@ -35,7 +36,7 @@ func (o *Ops) listPayments(c *gin.Context) {
 	if only.Outcome != "" && !slices.Contains(order.PaymentOutcomes(), only.Outcome) {
 		bad = append(bad, FieldError{"outcome", "must be one of " + strings.Join(order.PaymentOutcomes(), ", ")})
 	}
-	if only.Sale != "" && !ValidSaleID(only.Sale) {
+	if only.Sale != "" && !queue.ValidSaleID(only.Sale) {
 		bad = append(bad, FieldError{"sale", "must be the id of a sale"})
 	}
 	var after *order.PaymentCursor

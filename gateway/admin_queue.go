@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 
@@ -29,14 +28,15 @@ type queueBody struct {
 	Served           int64     `json:"served"`
 	Rebuilding       bool      `json:"rebuilding"`
 	Rates            lineRates `json:"rates"`
+	Unread           string    `json:"unread,omitempty"` // in a list: why the line could not be read; the numbers say nothing then
 }
 
 // lineRates is how a line moves, in orders a second.
 type lineRates struct {
-	Admitted float64 `json:"admitted_per_second"`
-	Drained  float64 `json:"drained_per_second"`
-	Refused  float64 `json:"refused_per_second"` // by all gateways
-	Window   float64 `json:"window_seconds"`     // over which the first two were measured; 0: not yet
+	Admitted float64  `json:"admitted_per_second"`
+	Drained  float64  `json:"drained_per_second"`
+	Refused  *float64 `json:"refused_per_second,omitempty"` // by all gateways; absent: not known
+	Window   float64  `json:"window_seconds"`               // over which the first two were measured; 0: not yet
 }
 
 func queueBodyOf(sale string, v queue.View) *queueBody {
@@ -47,36 +47,73 @@ func queueBodyOf(sale string, v queue.View) *queueBody {
 		LeasedBatches: v.Leased, Retrying: v.Retrying, Dead: v.Dead, Admitted: v.Seq, Served: v.Served, Rebuilding: v.Gate}
 }
 
-// lines shows the lines of some sales as they are right now, each with its rates; nil where there is none.
-func (o *Ops) lines(ctx context.Context, sales []string) ([]*queueBody, error) {
-	var views []queue.View
-	for some := range slices.Chunk(sales, viewsAtOnce) {
-		found, failed := o.Lines.Views(ctx, some)
-		if err := errors.Join(failed...); err != nil {
-			return nil, err
-		}
-		views = append(views, found...)
-	}
-	instances, err := o.Beats.List(ctx)
+// line shows the line of one sale as it is right now; nil when there is none.
+func (o *Ops) line(ctx context.Context, sale string) (*queueBody, error) {
+	v, err := o.Lines.Of(sale).View(ctx)
 	if err != nil {
 		return nil, err
 	}
-	lines := make([]*queueBody, len(sales))
-	for i, sale := range sales {
-		b := queueBodyOf(sale, views[i])
-		if b == nil {
-			continue
+	return o.rated(queueBodyOf(sale, v), o.refusals(ctx)), nil
+}
+
+// lines shows the lines of some sales as they are right now, each with its rates; nil where there is none. One that cannot be read
+// says why, and keeps none of the others from being shown; one that did not answer the book is not waited for.
+func (o *Ops) lines(ctx context.Context, sales []string) []*queueBody {
+	lines, asked := make(map[string]*queueBody, len(sales)), []string(nil)
+	for _, sale := range sales {
+		if e, ok := o.Book.Get(sale); ok && queue.Unavailable(e.Fault()) {
+			lines[sale] = &queueBody{Sale: sale, Unread: e.Fault().Error()}
+		} else {
+			asked = append(asked, sale)
 		}
-		if e, ok := o.Book.Get(sale); ok {
-			flow := e.Flow()
-			b.Rates = lineRates{Admitted: flow.Admitted, Drained: flow.Drained, Window: flow.Window.Seconds()}
-		}
-		for _, one := range instances {
-			b.Rates.Refused += one.Refused[sale]
-		}
-		lines[i] = b
 	}
-	return lines, nil
+	refused := o.refusals(ctx)
+	for some := range slices.Chunk(asked, viewsAtOnce) {
+		views, failed := o.Lines.Views(ctx, some)
+		for i, sale := range some {
+			if failed[i] != nil {
+				lines[sale] = &queueBody{Sale: sale, Unread: failed[i].Error()}
+			} else {
+				lines[sale] = o.rated(queueBodyOf(sale, views[i]), refused)
+			}
+		}
+	}
+	list := make([]*queueBody, len(sales))
+	for i, sale := range sales {
+		list[i] = lines[sale]
+	}
+	return list
+}
+
+// refusals are how many orders a second all gateways refuse, by sale; nil when that is not known.
+func (o *Ops) refusals(ctx context.Context) map[string]float64 {
+	instances, err := o.Beats.List(ctx)
+	if err != nil {
+		o.log.Warn("how many orders gateways refuse is not known", "error", err)
+		return nil
+	}
+	sums := map[string]float64{}
+	for _, one := range instances {
+		for sale, n := range one.Refused {
+			sums[sale] += n
+		}
+	}
+	return sums
+}
+
+// rated adds the rates to a line, if there is one.
+func (o *Ops) rated(b *queueBody, refused map[string]float64) *queueBody {
+	if b == nil {
+		return nil
+	}
+	if e, ok := o.Book.Get(b.Sale); ok {
+		flow := e.Flow()
+		b.Rates = lineRates{Admitted: flow.Admitted, Drained: flow.Drained, Window: flow.Window.Seconds()}
+	}
+	if refused != nil {
+		b.Rates.Refused = new(refused[b.Sale])
+	}
+	return b
 }
 
 type queueList struct {
@@ -89,7 +126,7 @@ type queueList struct {
 func (o *Ops) queue(c *gin.Context) {
 	limit, bad := pageSize(c)
 	after, going := c.GetQuery("cursor")
-	if going && !ValidSaleID(after) {
+	if going && !queue.ValidSaleID(after) {
 		bad = append(bad, FieldError{"cursor", "must be the next_cursor of an earlier page"})
 	}
 	if len(bad) > 0 {
@@ -102,12 +139,7 @@ func (o *Ops) queue(c *gin.Context) {
 	if len(sales) > limit {
 		sales, list.NextCursor = sales[:limit], sales[limit-1]
 	}
-	found, err := o.lines(c.Request.Context(), sales)
-	if err != nil {
-		o.refuse(c, err)
-		return
-	}
-	for _, b := range found {
+	for _, b := range o.lines(c.Request.Context(), sales) {
 		if b != nil {
 			list.Lines = append(list.Lines, b)
 		}
@@ -129,16 +161,16 @@ func (o *Ops) lineOf(c *gin.Context) (*queueBody, bool) {
 	if !o.checkSale(c, sale) {
 		return nil, false
 	}
-	lines, err := o.lines(c.Request.Context(), []string{sale})
+	line, err := o.line(c.Request.Context(), sale)
 	switch {
 	case err != nil:
 		o.refuse(c, err)
 		return nil, false
-	case lines[0] == nil:
+	case line == nil:
 		WriteProblem(c, NewProblem(CodeNotFound, "This sale has no line: it ended long ago, or Redis has just lost it."))
 		return nil, false
 	}
-	return lines[0], true
+	return line, true
 }
 
 // leaseBody is a batch that a worker holds.

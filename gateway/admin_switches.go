@@ -18,11 +18,14 @@ type switchesBody struct {
 	Drain     bool              `json:"drain"`
 	Held      []string          `json:"held"`            // sales whose lines are not drained
 	Until     map[string]string `json:"until,omitempty"` // of what is so for a time: admission, drain, and sales by "held.ID"
+	Left      []string          `json:"left_out,omitempty"`
 }
 
 func (o *Ops) showSwitches(c *gin.Context) {
-	body := switchesBody{Held: []string{}, Until: map[string]string{}}
-	for _, k := range o.Settings.Show(c.Request.Context()).Keys {
+	view := o.Settings.Show(c.Request.Context())
+	body := switchesBody{Held: []string{}, Until: map[string]string{},
+		Left: view.left(func(key string) bool { return key == admissionKey || key == drainKey || key == heldKey })}
+	for _, k := range view.Keys {
 		switch k.Key {
 		case admissionKey:
 			body.Admission, _ = k.Value.(bool)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/gateway/auth"
 	"sluice/order"
 )
 
@@ -52,6 +53,7 @@ const (
 type timelineList struct {
 	Timelines  []timelineBody `json:"timelines"`
 	NextCursor string         `json:"next_cursor,omitempty"`
+	unreadBody
 }
 
 // userTimelines pages through what happened to the orders of one user, newest first.
@@ -63,24 +65,24 @@ func (o *Ops) userTimelines(c *gin.Context) {
 			bad = append(bad, FieldError{"limit", "must be a whole number from 1 to " + strconv.Itoa(mostTimelines)})
 		}
 	}
-	if !validUser(user) {
+	if !auth.ValidUser(user) {
 		bad = append(bad, FieldError{"user", "must be 1 to 128 bytes without control characters"})
 	}
 	if len(bad) > 0 {
 		WriteProblem(c, InvalidRequest(bad...))
 		return
 	}
-	timelines, next, err := o.Timelines.ByUser(c.Request.Context(), user, after, limit)
+	timelines, page, err := o.Timelines.ByUser(c.Request.Context(), user, after, limit)
 	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	list := timelineList{Timelines: make([]timelineBody, len(timelines))}
+	list := timelineList{Timelines: make([]timelineBody, len(timelines)), unreadBody: unreadOf(page)}
 	for i, t := range timelines {
 		list.Timelines[i] = timelineBodyOf(t)
 	}
-	if next != nil {
-		list.NextCursor = next.String()
+	if page.Next != nil {
+		list.NextCursor = page.Next.String()
 	}
 	c.JSON(http.StatusOK, list)
 }

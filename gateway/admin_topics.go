@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -27,6 +28,7 @@ type topicBody struct {
 	UpdatedAt   string         `json:"updated_at"`
 	Secret      string         `json:"secret,omitempty"`
 	Messages    *topicMessages `json:"messages,omitempty"`
+	Unread      string         `json:"unread,omitempty"` // why its messages could not be counted
 }
 
 // topicMessages is how many unfinished messages a topic has.
@@ -87,16 +89,19 @@ func (o *Ops) showTopic(c *gin.Context) {
 
 // answerTopics adds what is unfinished to the topics, and answers.
 func (o *Ops) answerTopics(c *gin.Context, topics []delay.Topic, with func([]topicBody)) {
-	counts, err := o.Messages.Count(c.Request.Context(), topics)
-	if err != nil {
-		o.refuseDelay(c, err)
-		return
-	}
+	counts, failed := o.Messages.Count(c.Request.Context(), topics)
 	list := make([]topicBody, len(topics))
 	for i, t := range topics {
 		list[i] = topicBodyOf(t)
-		n := topicMessages(counts[i])
-		list[i].Messages = &n
+		if failed[i] != nil {
+			list[i].Unread = failed[i].Error()
+			continue
+		}
+		list[i].Messages = new(topicMessages(counts[i]))
+	}
+	if len(topics) > 0 && !slices.Contains(failed, nil) {
+		o.refuseDelay(c, failed[0])
+		return
 	}
 	with(list)
 }

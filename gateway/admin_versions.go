@@ -53,6 +53,7 @@ func (o *Ops) listVersions(c *gin.Context) {
 type reloadBody struct {
 	Version      int64    `json:"version"`
 	Changed      []string `json:"changed"`
+	Overridden   []string `json:"overridden"` // changed in the file, but set by operators
 	NeedsRestart []string `json:"needs_restart"`
 }
 
@@ -71,7 +72,8 @@ func (o *Ops) reload(c *gin.Context) {
 	err := o.AdminLog.Noted(ctx, act, o.fileImage(ctx), unchanged, func(ctx context.Context) (any, error) {
 		result, err := o.Settings.Reload(ctx, by)
 		after := o.fileImage(ctx)
-		answer = reloadBody{Version: after.Version, Changed: orEmpty(result.Changed), NeedsRestart: orEmpty(result.NeedsRestart)}
+		answer = reloadBody{Version: after.Version, Changed: orEmpty(result.Changed), Overridden: orEmpty(result.Overridden),
+			NeedsRestart: orEmpty(result.NeedsRestart)}
 		after.Changed, after.NeedsRestart = result.Changed, result.NeedsRestart
 		return after, err
 	})

@@ -37,11 +37,11 @@ type Admission struct {
 }
 
 // NewAdmission returns an admission for the sales of the book.
-func NewAdmission(lines *queue.Lines, book *inventory.Book, keeper *inventory.Keeper, reg prometheus.Registerer, now func() time.Time) *Admission {
-	a := &Admission{lines: lines, book: book, keeper: keeper, metrics: newAdmissionMetrics(reg), now: now}
-	a.doors.init(lines, now)
-	a.gather = gatherer[queue.Request, *queue.Admission]{perLane: queue.MaxAdmit, perCall: admitCall, calls: admitCalls,
-		bound: admitWaiting, timeout: admitTimeout, now: now, send: a.send}
+func NewAdmission(parts Parts, reg prometheus.Registerer, now func() time.Time) *Admission {
+	a := &Admission{lines: parts.Lines, book: parts.Book, keeper: parts.Keeper, metrics: newAdmissionMetrics(reg), now: now}
+	a.doors.init(parts.Lines, now, parts.Panics)
+	a.gather = gatherer[queue.Request, *queue.Admission]{name: "admission", perLane: queue.MaxAdmit, perCall: admitCall,
+		calls: admitCalls, bound: admitWaiting, timeout: admitTimeout, now: now, panics: parts.Panics, send: a.send}
 	return a
 }
 
@@ -67,7 +67,7 @@ func (a *Admission) Admit(ctx context.Context, sale string, r queue.Request) (qu
 		return queue.Admission{}, err
 	}
 	if answer.Err == nil && !answer.Replayed {
-		a.metrics.of(sale).admitted.Inc()
+		a.metrics.admit(sale)
 	}
 	return *answer, answer.Err
 }
@@ -86,17 +86,30 @@ func (a *Admission) send(ctx context.Context, parcels []admitParcel) {
 	if len(asks) == 0 {
 		return
 	}
+	heard := 0
+	defer func() { // also when it panics: somebody may be in the line of whom the crowd has not heard
+		for _, e := range errands[heard:] {
+			a.doors.open(e.key)
+		}
+	}()
 	killpoint.Pass("admit.before")
 	defer killpoint.Pass("admit.after")
 	told := a.ask(ctx, asks)
 	for i, e := range errands {
-		if e.err = told[i].Err; e.err == nil {
-			e.answers = each(told[i].Admissions)
-			a.doors.of(e.key).learn(e.sale, &told[i])
-		} else {
-			a.doors.open(e.key) // somebody may be in the line of whom the crowd has not heard
-		}
+		a.hear(e, &told[i])
+		heard++
 	}
+}
+
+// hear takes over what became of an errand.
+func (a *Admission) hear(e errand, told *queue.Told) {
+	if told.Err != nil {
+		e.err = told.Err
+		a.doors.open(e.key) // somebody may be in the line of whom the crowd has not heard
+		return
+	}
+	a.doors.of(e.key).learn(e.sale, told)
+	e.answers, e.err = each(told.Admissions), nil
 }
 
 // each points at admissions: they are large, and travel through several hands.
@@ -184,6 +197,13 @@ func (a *Admission) loadedAnew(ctx context.Context, old inventory.Sale) bool {
 	}
 	a.keeper.Poke()
 	return false
+}
+
+// forget lets go of what is kept for sales that nobody orders from any more.
+func (a *Admission) forget() {
+	a.gather.forget()
+	a.doors.forget()
+	a.metrics.forget(overIn(a.book))
 }
 
 // Wait returns when no call is in flight any more.

@@ -4,6 +4,7 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 type admissionMetrics struct {
@@ -11,13 +12,15 @@ type admissionMetrics struct {
 	rejected *prometheus.CounterVec
 	seconds  prometheus.Histogram
 	size     prometheus.Histogram
-	sales    sync.Map // sale id → *saleCounters; bounded by the sales of the book
+	sales    sync.Map   // sale id → *saleCounters; bounded by the sales of the book
+	making   sync.Mutex // held while series are made or let go
 }
 
 // saleCounters are one sale's series, resolved once.
 type saleCounters struct {
 	admitted prometheus.Counter
 	rejected sync.Map // Code → prometheus.Counter
+	seen     float64  // orders counted at the last look of forget
 }
 
 func newAdmissionMetrics(reg prometheus.Registerer) *admissionMetrics {
@@ -35,12 +38,87 @@ func newAdmissionMetrics(reg prometheus.Registerer) *admissionMetrics {
 	return m
 }
 
+// admit counts an order taken into a sale's line.
+func (m *admissionMetrics) admit(sale string) {
+	if known, ok := m.sales.Load(sale); ok {
+		known.(*saleCounters).admitted.Inc()
+		return
+	}
+	m.making.Lock()
+	defer m.making.Unlock()
+	m.of(sale).admitted.Inc()
+}
+
+// reject counts an order that a sale refused.
+func (m *admissionMetrics) reject(sale string, code Code) {
+	if known, ok := m.sales.Load(sale); ok {
+		if counter, ok := known.(*saleCounters).rejected.Load(code); ok {
+			counter.(prometheus.Counter).Inc()
+			return
+		}
+	}
+	m.making.Lock()
+	defer m.making.Unlock()
+	counter := m.rejected.WithLabelValues(sale, string(code))
+	counter.Inc()
+	m.of(sale).rejected.Store(code, counter)
+}
+
+// of returns the counters of a sale. The caller holds making.
 func (m *admissionMetrics) of(sale string) *saleCounters {
 	if known, ok := m.sales.Load(sale); ok {
 		return known.(*saleCounters)
 	}
-	known, _ := m.sales.LoadOrStore(sale, &saleCounters{admitted: m.admitted.WithLabelValues(sale)})
-	return known.(*saleCounters)
+	c := &saleCounters{admitted: m.admitted.WithLabelValues(sale)}
+	m.sales.Store(sale, c)
+	return c
+}
+
+// forget lets go of the series of sales that are over and of which nothing was
+// counted since it was last called.
+func (m *admissionMetrics) forget(over func(sale string) bool) {
+	m.making.Lock()
+	defer m.making.Unlock()
+	m.sales.Range(func(key, known any) bool {
+		sale, counters := key.(string), known.(*saleCounters)
+		total := valueOf(counters.admitted) + counters.refusals()
+		if total == counters.seen && over(sale) {
+			m.sales.Delete(sale)
+			m.admitted.DeleteLabelValues(sale)
+			m.rejected.DeletePartialMatch(prometheus.Labels{"sale": sale})
+		}
+		counters.seen = total
+		return true
+	})
+}
+
+// refusals is how many orders of each sale were ever refused here.
+func (m *admissionMetrics) refusals() map[string]float64 {
+	totals := map[string]float64{}
+	m.sales.Range(func(sale, known any) bool {
+		if n := known.(*saleCounters).refusals(); n > 0 {
+			totals[sale.(string)] = n
+		}
+		return true
+	})
+	return totals
+}
+
+// refusals is how many orders of the sale were refused, with whatever code.
+func (c *saleCounters) refusals() (sum float64) {
+	c.rejected.Range(func(_, counter any) bool {
+		sum += valueOf(counter.(prometheus.Counter))
+		return true
+	})
+	return sum
+}
+
+func valueOf(c prometheus.Counter) float64 {
+	var value dto.Metric
+	if c.Write(&value) != nil {
+		return 0
+	}
+	return value.GetCounter().GetValue()
 }
 
 // refused counts an order that was not taken. Unknown sales share one label:
@@ -50,10 +128,5 @@ func (a *Admission) refused(sale string, code Code) {
 		a.metrics.rejected.WithLabelValues("unknown", string(code)).Inc()
 		return
 	}
-	counters := a.metrics.of(sale)
-	counter, ok := counters.rejected.Load(code)
-	if !ok {
-		counter, _ = counters.rejected.LoadOrStore(code, a.metrics.rejected.WithLabelValues(sale, string(code)))
-	}
-	counter.(prometheus.Counter).Inc()
+	a.metrics.reject(sale, code)
 }

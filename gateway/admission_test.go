@@ -191,6 +191,55 @@ func TestStatusReadsGather(t *testing.T) {
 	require.Equal(t, CodeUnavailable, codeOf(err))
 }
 
+// Looks at many sales that come while one is in flight are one round trip, and what ails one line is that one's.
+func TestStatusReadsOfManySalesTravelTogether(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	const sales = 50
+	ids := s.sellMany(sales)
+	paths := make([]string, sales)
+	for i, id := range ids {
+		paths[i] = s.place("ann", id)
+	}
+	require.NoError(t, s.rdb.Set(t.Context(), "sluice:{sale-3/0}:orders", "no hash", 0).Err())
+	reads := &s.gateway.status.line
+	reads.timeout = time.Hour // the test, not the time, says how long a call hangs
+	reads.calls = 1
+	send := reads.send
+	reached, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	reads.send = func(ctx context.Context, parcels []parcel[string, found]) {
+		once.Do(func() {
+			close(reached)
+			<-release
+		})
+		send(ctx, parcels)
+	}
+	look := func(i int) error {
+		_, err := s.gateway.status.get(t.Context(), ids[i], paths[i][len(paths[i])-36:], "ann")
+		return err
+	}
+	var all sync.WaitGroup
+	failed := make([]error, sales)
+	all.Go(func() { failed[0] = look(0) })
+	<-reached
+	for i := 1; i < sales; i++ {
+		all.Go(func() { failed[i] = look(i) })
+	}
+	require.Eventually(t, func() bool {
+		reads.mu.Lock()
+		defer reads.mu.Unlock()
+		return len(reads.ready) == sales-1
+	}, patience, time.Millisecond)
+	require.EqualValues(t, 2, s.asked(func() {
+		close(release)
+		all.Wait()
+	}))
+	for i, err := range failed {
+		require.Equal(t, i == 3, err != nil, "%d: %v", i, err)
+	}
+}
+
 func TestEveryErrorHasItsCode(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, CodeInternal, codeOf(context.Cause(t.Context())))

@@ -71,7 +71,7 @@ func (g *Gateway) admitted(c *gin.Context, sale inventory.Sale, a queue.Admissio
 	h["Location"], h["Retry-After"] = values[0:1:1], values[1:2:2]
 	receipt := ""
 	if g.Receipts != nil {
-		receipt = g.Receipts.Sign(sale.ID, sale.Epoch, t)
+		receipt = g.Receipts.Sign(sale.ID, t)
 		values[2] = receipt
 		h[receiptHeader] = values[2:3:3]
 	}

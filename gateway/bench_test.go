@@ -3,12 +3,12 @@ package gateway
 import (
 	"net/http"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/gateway/ratelimit"
 	"sluice/internal/testkit"
 	"sluice/inventory"
 )
@@ -45,7 +45,7 @@ func (s *stack) serveOne(w *sink, r *http.Request) {
 }
 
 func generous(c *setup) {
-	c.limits = LimitsConfig{GlobalRPS: 1e7, PerUserRPS: 1000, PerIPRPS: 1000}
+	c.limits = ratelimit.Config{GlobalRPS: 1e7, PerUserRPS: 1000, PerIPRPS: 1000}
 }
 
 // BenchmarkRefuseLocally is the whole way of an order that a sold-out sale refuses, without the network.
@@ -103,18 +103,4 @@ func BenchmarkPoll(b *testing.B) {
 			b.Error(w.status)
 		}
 	})
-}
-
-// BenchmarkVerify is one shopper's token, not seen before.
-func BenchmarkVerify(b *testing.B) {
-	auth, err := NewAuthenticator(secretConfig(), nil, time.Now)
-	require.NoError(b, err)
-	token, err := Mint(secretConfig(), strings.Repeat("u", 20), false, time.Hour, time.Now())
-	require.NoError(b, err)
-	b.ReportAllocs()
-	for b.Loop() {
-		if _, err := auth.users.verify(token); err != nil {
-			b.Fatal(err)
-		}
-	}
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice/gateway/auth"
 )
 
 // HTTPConfig is the public listener. Every duration is per request; a client that is slower loses its connection.
@@ -146,11 +148,12 @@ func (c Config) Proxies() ([]netip.Prefix, error) {
 }
 
 // ValidateTogether checks what no section can check alone. Call it after each section's own Validate.
-func ValidateTogether(server HTTPConfig, gateway Config, auth AuthConfig) error {
+func ValidateTogether(server HTTPConfig, gateway Config, by auth.Config) error {
 	var errs []error
-	if auth.Mode == AuthHeader && len(gateway.TrustedProxies) == 0 {
+	if by.Mode == auth.ModeHeader && len(gateway.TrustedProxies) == 0 {
 		errs = append(errs, fmt.Errorf(
-			"auth.mode header needs gateway.trusted_proxies: without it anybody could send %s and be anyone", auth.Header))
+			"auth.mode header needs gateway.trusted_proxies: without it anybody could send %s and be anyone",
+			by.Header))
 	}
 	if gateway.MaxWait >= server.WriteTimeout {
 		errs = append(errs, fmt.Errorf("gateway.max_wait must be shorter than http.write_timeout (%s), got %s",

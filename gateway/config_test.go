@@ -7,6 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/auth"
+	"sluice/gateway/ratelimit"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -15,16 +18,20 @@ func TestDefaultsAreValid(t *testing.T) {
 	require.NoError(t, DefaultHTTPConfig().Validate())
 	require.NoError(t, DefaultOpsConfig().Validate())
 	require.NoError(t, DefaultConfig().Validate())
-	require.NoError(t, DefaultLimitsConfig().Validate())
-	require.NoError(t, ValidateTogether(DefaultHTTPConfig(), DefaultConfig(), DefaultAuthConfig()))
-	require.ErrorContains(t, DefaultAuthConfig().Validate(), "auth.secret", "a secret has no default")
+	require.NoError(t, ratelimit.DefaultConfig().Validate())
+	require.NoError(t, ValidateTogether(DefaultHTTPConfig(), DefaultConfig(), auth.DefaultConfig()))
+	require.ErrorContains(t, auth.DefaultConfig().Validate(), "auth.secret", "a secret has no default")
 }
 
 func TestValidateNamesTheKey(t *testing.T) {
 	t.Parallel()
 	http := func(edit func(*HTTPConfig)) error { c := DefaultHTTPConfig(); edit(&c); return c.Validate() }
 	gateway := func(edit func(*Config)) error { c := DefaultConfig(); edit(&c); return c.Validate() }
-	limits := func(edit func(*LimitsConfig)) error { c := DefaultLimitsConfig(); edit(&c); return c.Validate() }
+	limits := func(edit func(*ratelimit.Config)) error {
+		c := ratelimit.DefaultConfig()
+		edit(&c)
+		return c.Validate()
+	}
 	for want, err := range map[string]error{
 		"http.addr":                http(func(c *HTTPConfig) { c.Addr = "8080" }),
 		"got \":99999\"":           http(func(c *HTTPConfig) { c.Addr = ":99999" }),
@@ -43,9 +50,9 @@ func TestValidateNamesTheKey(t *testing.T) {
 		"gateway.max_wait":         gateway(func(c *Config) { c.MaxWait = 0 }),
 		"gateway.retry_after":      gateway(func(c *Config) { c.RetryAfter = 0 }),
 		"gateway.retry_spread":     gateway(func(c *Config) { c.RetrySpread = -1 }),
-		"limits.global_rps":        limits(func(c *LimitsConfig) { c.GlobalRPS = math.NaN() }),
-		"limits.per_user_burst":    limits(func(c *LimitsConfig) { c.PerUserBurst = -1 }),
-		"limits.per_ip_rps":        limits(func(c *LimitsConfig) { c.PerIPRPS = math.Inf(1) }),
+		"limits.global_rps":        limits(func(c *ratelimit.Config) { c.GlobalRPS = math.NaN() }),
+		"limits.per_user_burst":    limits(func(c *ratelimit.Config) { c.PerUserBurst = -1 }),
+		"limits.per_ip_rps":        limits(func(c *ratelimit.Config) { c.PerIPRPS = math.Inf(1) }),
 	} {
 		require.ErrorContains(t, err, want)
 	}
@@ -57,18 +64,19 @@ func TestValidateNamesTheKey(t *testing.T) {
 func TestValidateAuth(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
-		cfg  AuthConfig
+		cfg  auth.Config
 		want string
 	}{
-		{AuthConfig{Mode: AuthJWT, Secret: strings.Repeat("s", 32)}, ""},
-		{AuthConfig{Mode: AuthJWT, PublicKeyFile: "k.pem"}, ""},
-		{AuthConfig{Mode: AuthHeader, Header: "X-User"}, ""},
-		{AuthConfig{}, "auth.mode must be jwt or header"},
-		{AuthConfig{Mode: AuthJWT}, "auth.secret (at least 32 bytes) or auth.public_key_file"},
-		{AuthConfig{Mode: AuthJWT, Secret: "hunter2"}, "at least 32 bytes, got 7"},
-		{AuthConfig{Mode: AuthHeader}, "auth.header"},
-		{AuthConfig{Mode: AuthHeader, Header: "X User"}, "auth.header"},
-		{AuthConfig{Mode: AuthJWT, Secret: "-----BEGIN PUBLIC KEY-----\nMFkwEwYH\n-----END PUBLIC KEY-----"}, "auth.public_key_file"},
+		{auth.Config{Mode: auth.ModeJWT, Secret: strings.Repeat("s", 32)}, ""},
+		{auth.Config{Mode: auth.ModeJWT, PublicKeyFile: "k.pem"}, ""},
+		{auth.Config{Mode: auth.ModeHeader, Header: "X-User"}, ""},
+		{auth.Config{}, "auth.mode must be jwt or header"},
+		{auth.Config{Mode: auth.ModeJWT}, "auth.secret (at least 32 bytes) or auth.public_key_file"},
+		{auth.Config{Mode: auth.ModeJWT, Secret: "hunter2"}, "at least 32 bytes, got 7"},
+		{auth.Config{Mode: auth.ModeHeader}, "auth.header"},
+		{auth.Config{Mode: auth.ModeHeader, Header: "X User"}, "auth.header"},
+		{auth.Config{Mode: auth.ModeJWT, Secret: "-----BEGIN PUBLIC KEY-----\nMFkwEwYH\n-----END PUBLIC KEY-----"},
+			"auth.public_key_file"},
 	} {
 		err := test.cfg.Validate()
 		if test.want == "" {
@@ -82,7 +90,7 @@ func TestValidateAuth(t *testing.T) {
 
 func TestValidateTogether(t *testing.T) {
 	t.Parallel()
-	header := AuthConfig{Mode: AuthHeader, Header: "X-User"}
+	header := auth.Config{Mode: auth.ModeHeader, Header: "X-User"}
 	gateway := DefaultConfig()
 	require.ErrorContains(t, ValidateTogether(DefaultHTTPConfig(), gateway, header), "gateway.trusted_proxies")
 	gateway.TrustedProxies = []string{"10.0.0.0/8"}

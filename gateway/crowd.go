@@ -18,7 +18,7 @@ const (
 	crowdRest    = 10               // times as long as the last count took the next one waits
 	crowdTimeout = 10 * time.Second // of one count
 	crowdGap     = 5_000            // tickets of other gateways that are caught up with in one step
-	crowdIdle    = time.Minute      // after which a crowd nobody asks for is forgotten
+	crowdIdle    = time.Minute      // after which a crowd, and a door, nobody asks for is forgotten
 )
 
 // crowd is the users of one line, as 64-bit hashes: a collision sends a
@@ -29,6 +29,7 @@ type crowd struct {
 	census *census
 	seed   maphash.Seed
 	asked  atomic.Int64 // when a refusal was last wanted, unix ns
+	used   atomic.Int64 // when the line was last asked for anybody, unix ns
 
 	mu     sync.RWMutex
 	users  map[uint64]struct{}
@@ -36,6 +37,7 @@ type crowd struct {
 	seq    int64
 	gap    bool // tickets of other gateways are missing that can no longer be named
 	busy   bool
+	over   bool      // its door was let go: nobody is counted any more
 	booked int       // users of this crowd in the census' total
 	next   time.Time // when the next count from the beginning may begin
 
@@ -54,8 +56,9 @@ func (o *ownTickets) add(epoch, seq int64) {
 	o.to = seq
 }
 
-func newCrowd(line *queue.Line, census *census) crowd {
-	return crowd{line: line, census: census, seed: maphash.MakeSeed()}
+func (c *crowd) init(line *queue.Line, census *census) {
+	c.line, c.census, c.seed = line, census, maphash.MakeSeed()
+	c.used.Store(census.now().UnixNano())
 }
 
 func (c *crowd) hash(user string) uint64 { return maphash.String(c.seed, user) }
@@ -75,6 +78,7 @@ func (c *crowd) lacks(user string, epoch, seq int64) bool {
 
 // admitted takes in those whom this gateway has just brought into the line.
 func (c *crowd) admitted(epoch int64, told *queue.Told) {
+	c.used.Store(c.census.now().UnixNano())
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for i := range told.Admissions {
@@ -110,7 +114,7 @@ func (c *crowd) want(epoch, seq int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	known := c.epoch == epoch
-	if c.busy || known && c.seq >= seq {
+	if c.busy || c.over || known && c.seq >= seq {
 		return
 	}
 	if known && !c.gap {
@@ -124,10 +128,12 @@ func (c *crowd) want(epoch, seq int64) {
 // begin runs work on its own. The caller holds mu.
 func (c *crowd) begin(work func(context.Context)) {
 	c.busy = c.census.start(func(ctx context.Context) {
+		defer func() { // also when it panics
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.busy, c.meanwhile = false, nil
+		}()
 		work(ctx)
-		c.mu.Lock()
-		c.busy, c.meanwhile = false, nil
-		c.mu.Unlock()
 	})
 }
 
@@ -193,31 +199,37 @@ func (c *crowd) clear() {
 	c.users, c.epoch, c.seq, c.booked = nil, 0, 0, 0
 }
 
-// forget frees a crowd that nobody has asked for.
-func (c *crowd) forget(now time.Time) {
-	if now.UnixNano()-c.asked.Load() < int64(crowdIdle) {
-		return
+// forget frees a crowd that nobody has asked for. It reports whether that is for
+// good, because nobody has asked the line for anything.
+func (c *crowd) forget(now time.Time) bool {
+	idle := func(since *atomic.Int64) bool { return now.UnixNano()-since.Load() >= int64(crowdIdle) }
+	if !idle(&c.asked) {
+		return false
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.busy {
-		c.clear()
+	if c.busy {
+		return false
 	}
+	c.clear()
+	c.over = idle(&c.used)
+	return c.over
 }
 
 // census owns the goroutines that count crowds, one at a time per sale.
 type census struct {
-	now   func() time.Time
-	total atomic.Int64 // users in all crowds, about: what joined since the last counts is not in it
-	mu    sync.Mutex
-	over  bool
-	ctx   context.Context
-	stop  context.CancelFunc
-	all   sync.WaitGroup
+	now    func() time.Time
+	panics *Panics
+	total  atomic.Int64 // users in all crowds, about: what joined since the last counts is not in it
+	mu     sync.Mutex
+	over   bool
+	ctx    context.Context
+	stop   context.CancelFunc
+	all    sync.WaitGroup
 }
 
-func (c *census) init(now func() time.Time) {
-	c.now = now
+func (c *census) init(now func() time.Time, panics *Panics) {
+	c.now, c.panics = now, panics
 	c.ctx, c.stop = context.WithCancel(context.Background())
 }
 
@@ -231,6 +243,7 @@ func (c *census) start(count func(context.Context)) bool {
 	c.all.Go(func() {
 		ctx, cancel := context.WithTimeout(c.ctx, crowdTimeout)
 		defer cancel()
+		defer c.panics.Catch("crowd")
 		count(ctx)
 	})
 	return true

@@ -21,7 +21,6 @@ const (
 	maxBodyBytes  = 16 << 10
 	maxQuantity   = 1000
 	maxEmailBytes = 254
-	maxSaleBytes  = 64
 )
 
 // OrderBody is what a shopper asks for. All but Quantity are empty when not given.
@@ -97,15 +96,9 @@ func declaredJSON(h http.Header) bool {
 // body orders one unit. Each error names the member and the rule; a body with errors is the zero OrderBody.
 func DecodeOrder(body []byte) (OrderBody, []FieldError) {
 	order := OrderBody{Quantity: 1}
-	if len(body) == 0 || order.plain(body) {
+	if len(body) == 0 {
 		return order, nil
 	}
-	return decodeStrictly(body)
-}
-
-// decodeStrictly judges every body, and words the errors.
-func decodeStrictly(body []byte) (OrderBody, []FieldError) {
-	order := OrderBody{Quantity: 1}
 	var raw struct {
 		Quantity jsontext.Value `json:"quantity"`
 		Email    jsontext.Value `json:"email"`
@@ -150,34 +143,6 @@ func decodeStrictly(body []byte) (OrderBody, []FieldError) {
 		return OrderBody{}, errs
 	}
 	return order, nil
-}
-
-// plain reads the form in which nearly every body comes, in a tenth of the time. Of anything else, or anything wrong, it
-// says no.
-func (o *OrderBody) plain(body []byte) bool {
-	var quantity, email, phone, locale int // how often each came
-	ok := plainObject(body, func(m plainMember) bool {
-		switch string(m.name) {
-		case "quantity":
-			quantity++
-			o.Quantity = int(m.number)
-			return !m.isText && m.number >= 1 && m.number <= maxQuantity
-		case "email":
-			email++
-			o.Email = string(m.text)
-			return m.isText && validEmail(o.Email)
-		case "phone":
-			phone++
-			o.Phone = string(m.text)
-			return m.isText && validPhone(o.Phone)
-		case "locale":
-			locale++
-			o.Locale = string(m.text)
-			return m.isText && slices.Contains(locales(), o.Locale)
-		}
-		return false
-	})
-	return ok && max(quantity, email, phone, locale) <= 1
 }
 
 // decodeError names the member the decoder stopped at. It repeats a member's name only if that is short and
@@ -246,19 +211,6 @@ func validPhone(text string) bool {
 	}
 	for i := 1; i < len(text); i++ {
 		if text[i] < '0' || text[i] > '9' {
-			return false
-		}
-	}
-	return true
-}
-
-// ValidSaleID reports whether id matches ^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$.
-func ValidSaleID(id string) bool {
-	if id == "" || len(id) > maxSaleBytes || id[0] == '_' || id[0] == '-' {
-		return false
-	}
-	for i := 0; i < len(id); i++ {
-		if !alphanumeric(id[i]) && id[i] != '_' && id[i] != '-' {
 			return false
 		}
 	}

@@ -135,16 +135,6 @@ func TestReadBody(t *testing.T) {
 	}
 }
 
-func TestValidSaleID(t *testing.T) {
-	t.Parallel()
-	for _, id := range []string{"a", "0", "phone-x_1", "A" + strings.Repeat("-", 63)} {
-		require.True(t, ValidSaleID(id), id)
-	}
-	for _, id := range []string{"", "-a", "_a", "a b", "a/b", "a{b}", "a:b", "é", "a\n", strings.Repeat("a", 65)} {
-		require.False(t, ValidSaleID(id), id)
-	}
-}
-
 func FuzzDecodeOrder(f *testing.F) {
 	for _, seed := range []string{``, `{}`, `{"quantity":1,"email":"a@b.cc","phone":"+12345678"}`, `{"quantity":1e2}`, `[[[[`, "{\"\xff\":1}", `{"a":{"a":1,"a":2}}`,
 		` { "quantity" : 2 , "locale":"zh" } `, `{"quantity":1,"quantity":1}`, `{"quantity":01}`, `{"quantity":1}x`, `{"quantity":1,}`, `{"email":"a@b.cc"}`, `{"quantity":"1"}`,
@@ -153,11 +143,6 @@ func FuzzDecodeOrder(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		order, errs := DecodeOrder(body)
-		if len(body) > 0 {
-			strict, why := decodeStrictly(body)
-			require.Equal(t, strict, order, "the quick way differs")
-			require.Equal(t, why, errs)
-		}
 		if len(errs) > 0 {
 			require.Zero(t, order)
 			for _, e := range errs {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
@@ -41,16 +42,31 @@ func (s *stack) checkedClient(document []byte) *http.Client {
 // does not name is an error.
 func strictDocument(t testing.TB, document []byte) *openapi3.T {
 	t.Helper()
-	doc, err := openapi3.NewLoader().LoadFromData(document)
+	read := sync.OnceValues(func() (*openapi3.T, error) { return closed(document) })
+	known, _ := strictDocuments.LoadOrStore(string(document), read)
+	doc, err := known.(func() (*openapi3.T, error))()
 	require.NoError(t, err)
-	require.NoError(t, doc.Validate(context.Background()))
+	return doc
+}
+
+// strictDocuments are read once, for reading takes longer than most tests. Nobody changes them.
+var strictDocuments sync.Map
+
+func closed(document []byte) (*openapi3.T, error) {
+	doc, err := openapi3.NewLoader().LoadFromData(document)
+	if err != nil {
+		return nil, err
+	}
+	if err := doc.Validate(context.Background()); err != nil {
+		return nil, err
+	}
 	no := false
 	for _, schema := range doc.Components.Schemas {
 		if len(schema.Value.Properties) > 0 {
 			schema.Value.AdditionalProperties = openapi3.AdditionalProperties{Has: &no}
 		}
 	}
-	return doc
+	return doc, nil
 }
 
 func (c checked) RoundTrip(r *http.Request) (*http.Response, error) {

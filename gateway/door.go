@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"sync/atomic"
@@ -105,20 +104,22 @@ func (d *door) close(err error, sale inventory.Sale, seq int64, until time.Time)
 type doors struct {
 	now    func() time.Time
 	lines  *queue.Lines
-	sales  sync.Map // sale id → *door; bounded by the sales of the book
+	sales  sync.Map // sale id → *door; of those that were asked for lately
 	census census
 }
 
-func (ds *doors) init(lines *queue.Lines, now func() time.Time) {
+func (ds *doors) init(lines *queue.Lines, now func() time.Time, panics *Panics) {
 	ds.lines, ds.now = lines, now
-	ds.census.init(now)
+	ds.census.init(now, panics)
 }
 
 func (ds *doors) of(sale string) *door {
 	if known, ok := ds.sales.Load(sale); ok {
 		return known.(*door)
 	}
-	known, _ := ds.sales.LoadOrStore(sale, &door{now: ds.now, crowd: newCrowd(ds.lines.Of(sale), &ds.census)})
+	fresh := &door{now: ds.now}
+	fresh.crowd.init(ds.lines.Of(sale), &ds.census)
+	known, _ := ds.sales.LoadOrStore(sale, fresh)
 	return known.(*door)
 }
 
@@ -129,25 +130,14 @@ func (ds *doors) open(sale string) {
 	}
 }
 
-// run frees the crowds that nobody needs any more until ctx ends.
-func (ds *doors) run(ctx context.Context) {
-	ticker := time.NewTicker(crowdIdle / 2)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			ds.forgetIdle()
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// forgetIdle frees the crowds of sales that nobody asks for any more.
-func (ds *doors) forgetIdle() {
+// forget lets go of the doors that nobody has asked Redis for lately, with their
+// crowds. Whoever holds one goes on with it as another gateway would.
+func (ds *doors) forget() {
 	now := ds.now()
-	ds.sales.Range(func(_, d any) bool {
-		d.(*door).crowd.forget(now)
+	ds.sales.Range(func(sale, d any) bool {
+		if d.(*door).crowd.forget(now) {
+			ds.sales.CompareAndDelete(sale, d)
+		}
 		return true
 	})
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/gateway/auth"
+	"sluice/gateway/ratelimit"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -21,8 +23,8 @@ import (
 
 // Parts are what the gateway stands on.
 type Parts struct {
-	Auth      *Authenticator
-	Limiter   *Limiter
+	Auth      *auth.Authenticator
+	Limiter   *ratelimit.Limiter
 	Lines     *queue.Lines
 	Book      *inventory.Book
 	Keeper    *inventory.Keeper
@@ -31,14 +33,19 @@ type Parts struct {
 	Losses    *order.Losses
 	Receipts  *Receipts // nil: none are given
 	Payments  *Payments // nil: orders need not be paid
+	Panics    *Panics   // nil: the gateway has its own
 	// Barred says why this process must not touch the stores; nil, or a nil error: it may.
 	Barred func() error
 	// Admitted hears of each new order once it is in the line, with when its request began; nil: nobody. It must not block.
 	Admitted func(r *http.Request, sale string, t queue.Ticket, since time.Time)
 }
 
-// maxWaiters bounds the requests that wait for news at the same time.
-const maxWaiters = 100_000
+const (
+	// maxWaiters bounds the requests that wait for news at the same time.
+	maxWaiters = 100_000
+	// forgetEvery is how often what nobody uses any more is looked for.
+	forgetEvery = 30 * time.Second
+)
 
 // Gateway is the public HTTP surface. Safe for concurrent use.
 type Gateway struct {
@@ -52,6 +59,7 @@ type Gateway struct {
 	refused   *refusalLog
 	ids       orderIDs
 	status    *statusReader
+	placed    *repeatedReader
 	hub       *hub
 	told      *told
 	engine    *gin.Engine
@@ -68,12 +76,16 @@ func New(cfg Config, parts Parts, log *slog.Logger, reg prometheus.Registerer, n
 	if err != nil {
 		return nil, err
 	}
+	if parts.Panics == nil {
+		parts.Panics = NewPanics(log, reg, now)
+	}
 	g := &Gateway{
 		Parts: parts, cfg: cfg, log: log, now: now, engine: engine,
 		answers:   newAnswers(cfg.BusyURL),
 		refused:   newRefusalLog(log, now),
-		admission: NewAdmission(parts.Lines, parts.Book, parts.Keeper, reg, now),
-		status:    newStatusReader(parts.Finder, now),
+		admission: NewAdmission(parts, reg, now),
+		status:    newStatusReader(parts.Finder, parts.Panics, now),
+		placed:    newRepeatedReader(parts.Finder, parts.Panics, now),
 		hub:       newHub(parts.Lines, maxWaiters),
 		told:      newTold(),
 		drained:   make(chan struct{}),
@@ -117,12 +129,35 @@ func (g *Gateway) Handler() *gin.Engine { return g.engine }
 // further calls.
 func (g *Gateway) Run(ctx context.Context) {
 	var listeners sync.WaitGroup
-	listeners.Go(func() { g.Lines.ListenStock(ctx, g.admission.doors.open) })
-	listeners.Go(func() { g.admission.doors.run(ctx) })
-	g.hub.run(ctx)
+	listeners.Go(func() {
+		g.Panics.Run(ctx, "news of stock", func(ctx context.Context) { g.Lines.ListenStock(ctx, g.admission.doors.open) })
+	})
+	listeners.Go(func() { g.Panics.Run(ctx, "forgetting", g.forgetIdle) })
+	g.Panics.Run(ctx, "news of orders", g.hub.run)
 	listeners.Wait()
 	g.admission.Wait()
 	g.status.wait()
+	g.placed.ledger.wait()
+}
+
+// forgetIdle lets go of what nobody uses any more, until ctx ends.
+func (g *Gateway) forgetIdle(ctx context.Context) {
+	ticker := time.NewTicker(forgetEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			g.forget()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// forget lets go of what is kept for sales that nobody asks for any more.
+func (g *Gateway) forget() {
+	g.admission.forget()
+	g.status.forget()
 }
 
 // Drain makes new orders answer unavailable, ends long polls and event

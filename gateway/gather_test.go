@@ -9,11 +9,24 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 )
 
+// testPanics counts where nobody looks.
+func testPanics() *Panics { return NewPanics(quietLog(), prometheus.NewRegistry(), time.Now) }
+
 // trip is one call as its store sees it.
 type trip map[string][]int
+
+func tripOf(parcels []parcel[int, int]) trip {
+	seen := trip{}
+	for _, p := range parcels {
+		seen[p.key] = p.requests
+	}
+	return seen
+}
 
 // desk is a store whose calls a test lets through one by one.
 type desk struct {
@@ -28,7 +41,8 @@ type desk struct {
 
 func newDesk(perLane, perCall, calls, bound int, timeout time.Duration) *desk {
 	d := &desk{calls: make(chan trip, 100), open: make(chan struct{}, 100), free: make(chan struct{}, 100)}
-	d.gatherer = gatherer[int, int]{perLane: perLane, perCall: perCall, calls: calls, bound: bound, timeout: timeout, now: time.Now, send: d.carry}
+	d.gatherer = gatherer[int, int]{name: "desk", perLane: perLane, perCall: perCall, calls: calls, bound: bound, timeout: timeout, now: time.Now,
+		panics: testPanics(), send: d.carry}
 	return d
 }
 
@@ -37,11 +51,7 @@ func (d *desk) carry(ctx context.Context, parcels []parcel[int, int]) {
 	defer d.now.Add(-1)
 	for most := d.most.Load(); n > most && !d.most.CompareAndSwap(most, n); most = d.most.Load() {
 	}
-	seen := trip{}
-	for _, p := range parcels {
-		seen[p.key] = p.requests
-	}
-	d.calls <- seen
+	d.calls <- tripOf(parcels)
 	gate := d.open
 	if parcels[0].key == "stuck" {
 		gate = d.free
@@ -96,7 +106,7 @@ func (d *desk) queued(lane string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if l, ok := d.lanes[lane]; ok {
-		return len(l.waiting)
+		return l.length()
 	}
 	return 0
 }
@@ -143,32 +153,36 @@ func TestGathererLoneCallerStaysWithItsCall(t *testing.T) {
 	d.wait()
 }
 
-// A call that panics on its caller's goroutine, which may be recovered, keeps nobody waiting.
+// A call that panics, on its caller's goroutine or on one of its own, fails its requests and keeps nobody else waiting.
 func TestGathererSurvivesABrokenCall(t *testing.T) {
 	t.Parallel()
-	d := newDesk(3, 3, 1, 100, time.Minute)
+	d := newDesk(1, 3, 1, 100, time.Minute)
 	send := d.send
 	d.send = func(ctx context.Context, parcels []parcel[int, int]) {
-		if parcels[0].requests[0] == 1 {
-			d.calls <- trip{"a": {1}}
-			<-d.open
-			panic("broken")
+		if parcels[0].requests[0] == 3 {
+			send(ctx, parcels)
+			return
 		}
-		send(ctx, parcels)
+		d.calls <- tripOf(parcels)
+		<-d.open
+		parcels[0].err = nil // it was about to answer
+		panic("broken")
 	}
-	caught := make(chan any, 1)
-	go func() {
-		defer func() { caught <- recover() }()
-		_, _ = d.do(t.Context(), "a", 1)
-	}()
-	require.Equal(t, trip{"a": {1}}, <-d.calls)
-	behind := d.ask(t, t.Context(), "a", 2)
+	own := d.first(t, "a", 1)
+	next, other, last := d.ask(t, t.Context(), "a", 2), d.ask(t, t.Context(), "b", 2), d.ask(t, t.Context(), "a", 3)
 	d.open <- struct{}{}
-	require.Equal(t, "broken", <-caught)
-	require.Equal(t, trip{"a": {2}}, <-d.calls)
+	require.ErrorIs(t, (<-own).err, errBroken)
+	require.Equal(t, trip{"b": {2}, "a": {2}}, <-d.calls)
 	d.open <- struct{}{}
-	require.Equal(t, result{20, nil}, <-behind)
+	for _, failed := range []<-chan result{next, other} {
+		require.ErrorIs(t, (<-failed).err, errBroken)
+	}
+	require.Equal(t, trip{"a": {3}}, <-d.calls)
+	d.open <- struct{}{}
+	require.Equal(t, result{30, nil}, <-last)
 	d.wait()
+	require.EqualValues(t, 2, testutil.ToFloat64(d.panics.total.WithLabelValues("desk")))
+	require.Equal(t, CodeUnavailable, codeOf(errBroken))
 }
 
 // Where a call may last, its callers can always hang up.
@@ -309,6 +323,117 @@ func TestGathererTellsEverybodyOfAnError(t *testing.T) {
 	for _, one := range []<-chan result{first, second, third} {
 		require.ErrorIs(t, (<-one).err, d.fail)
 	}
+	d.wait()
+}
+
+// Whoever hangs up makes room at once, not with the next call.
+func TestGathererCountsNobodyWhoHasGone(t *testing.T) {
+	t.Parallel()
+	d := newDesk(10, 1, 1, 2, time.Minute)
+	first := d.first(t, "a", 1)
+	for q := range 20 {
+		ctx, hangUp := context.WithCancel(t.Context())
+		one, two := d.ask(t, ctx, "a", 2), d.ask(t, ctx, "a", 2)
+		_, err := d.do(t.Context(), "a", 3)
+		require.ErrorIs(t, err, errCrowded, q)
+		hangUp()
+		require.ErrorIs(t, (<-one).err, context.Canceled)
+		require.ErrorIs(t, (<-two).err, context.Canceled)
+		d.mu.Lock()
+		require.LessOrEqual(t, len(d.lanes["a"].waiting), 1, "nor holds on to them")
+		d.mu.Unlock()
+	}
+	stays := d.ask(t, t.Context(), "a", 4)
+	d.open <- struct{}{}
+	require.NoError(t, (<-first).err)
+	require.Equal(t, trip{"a": {4}}, <-d.calls)
+	d.open <- struct{}{}
+	require.Equal(t, result{40, nil}, <-stays)
+	d.wait()
+}
+
+// A lane from which everybody has gone is no part of a call, and comes back with the next request.
+func TestGathererPassesALaneThatEverybodyHasLeft(t *testing.T) {
+	t.Parallel()
+	d := newDesk(10, 10, 1, 10, time.Minute)
+	first := d.first(t, "a", 1)
+	ctx, hangUp := context.WithCancel(t.Context())
+	gone, other := d.ask(t, ctx, "left", 2), d.ask(t, t.Context(), "b", 3)
+	hangUp()
+	require.ErrorIs(t, (<-gone).err, context.Canceled)
+	d.open <- struct{}{}
+	require.NoError(t, (<-first).err)
+	require.Equal(t, trip{"b": {3}}, <-d.calls)
+	back := d.ask(t, t.Context(), "left", 4)
+	d.open <- struct{}{}
+	require.NoError(t, (<-other).err)
+	require.Equal(t, trip{"left": {4}}, <-d.calls)
+	d.open <- struct{}{}
+	require.Equal(t, result{40, nil}, <-back)
+	d.wait()
+}
+
+// leaving is a caller that tells only when it is asked that it has hung up.
+type leaving struct {
+	context.Context
+	left atomic.Bool
+}
+
+func (l *leaving) Left() bool { return l.left.Load() }
+
+// Who can only be asked whether it has hung up is asked when its lane is crowded.
+func TestGathererAsksACrowdWhoHasGone(t *testing.T) {
+	t.Parallel()
+	d := newDesk(10, 1, 1, 3, time.Minute)
+	var now atomic.Int64
+	d.gatherer.now = func() time.Time { return time.Unix(1000, now.Load()) }
+	first := d.first(t, "a", 1)
+	one, two := &leaving{Context: t.Context()}, &leaving{Context: t.Context()}
+	gone, stays := d.ask(t, one, "a", 2), d.ask(t, two, "a", 3)
+	third := d.ask(t, t.Context(), "a", 4)
+	_, err := d.do(t.Context(), "a", 5)
+	require.ErrorIs(t, err, errCrowded)
+	one.left.Store(true)
+	_, err = d.do(t.Context(), "a", 5)
+	require.ErrorIs(t, err, errCrowded, "they were asked just now")
+	now.Add(int64(leftEvery))
+	fourth := make(chan result, 1)
+	go func() {
+		a, err := d.do(t.Context(), "a", 5)
+		fourth <- result{a, err}
+	}()
+	require.Eventually(t, func() bool { return len(gone) == 1 && d.queued("a") == 3 }, patience, 100*time.Microsecond)
+	require.ErrorIs(t, (<-gone).err, context.Canceled)
+	d.open <- struct{}{}
+	require.NoError(t, (<-first).err)
+	require.Equal(t, trip{"a": {3, 4, 5}}, <-d.calls)
+	d.open <- struct{}{}
+	for _, answer := range []<-chan result{stays, third, fourth} {
+		require.NoError(t, (<-answer).err)
+	}
+	d.wait()
+}
+
+// A lane that nobody uses is let go; one in use is not.
+func TestGathererLetsLanesGo(t *testing.T) {
+	t.Parallel()
+	d := newDesk(10, 10, 2, 10, time.Minute)
+	var now atomic.Int64
+	d.gatherer.now = func() time.Time { return time.Unix(1000, now.Load()) }
+	for q := range 100 {
+		one := d.first(t, strconv.Itoa(q), 1)
+		d.open <- struct{}{}
+		require.NoError(t, (<-one).err)
+	}
+	now.Add(int64(laneIdle) - 1)
+	busy := d.first(t, "stuck", 1)
+	d.forget()
+	require.Len(t, d.lanes, 101)
+	now.Add(1)
+	d.forget()
+	require.Len(t, d.lanes, 1)
+	d.free <- struct{}{}
+	require.NoError(t, (<-busy).err)
 	d.wait()
 }
 

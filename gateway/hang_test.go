@@ -111,7 +111,7 @@ func newResold(t *testing.T) *resold {
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(hscans{&testkit.Trips{}, &r.walks})
 	var ds doors
-	ds.init(queue.NewLines(rdb, queue.DefaultPrefix), func() time.Time { return r.now })
+	ds.init(queue.NewLines(rdb, queue.DefaultPrefix), func() time.Time { return r.now }, testPanics())
 	t.Cleanup(ds.wait)
 	r.door = ds.of("phone")
 	e, _ := r.book.Get("phone")

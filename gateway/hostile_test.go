@@ -93,6 +93,13 @@ func TestHostileRequestsCostNothing(t *testing.T) {
 	s.clean()
 }
 
+func sign(t testing.TB, method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
+	t.Helper()
+	text, err := jwt.NewWithClaims(method, claims).SignedString(key)
+	require.NoError(t, err)
+	return text
+}
+
 func TestForeignTokensAreRefused(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

@@ -4,6 +4,8 @@ import (
 	"net/http"
 	"testing"
 
+	"sluice/gateway/ratelimit"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -11,7 +13,7 @@ import (
 func TestReadsHaveALimitOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) {
-		c.limits = LimitsConfig{PerUserRPS: 0.01, PerUserBurst: 2, PerUserReadsRPS: 0.01, PerUserReadsBurst: 4}
+		c.limits = ratelimit.Config{PerUserRPS: 0.01, PerUserBurst: 2, PerUserReadsRPS: 0.01, PerUserReadsBurst: 4}
 	})
 	s.sell("phone", 50, limitOf(5))
 	path := s.place("ann", "phone")
@@ -37,7 +39,8 @@ func TestASalesOwnLimitPerAddress(t *testing.T) {
 	t.Parallel()
 	one := 0.001
 	s := newStack(t, func(c *setup) {
-		c.limits = LimitsConfig{PerIPRPS: 0.001, PerIPBurst: 3, Sales: map[string]SaleLimits{"tv": {PerIPRPS: &one}}}
+		c.limits = ratelimit.Config{PerIPRPS: 0.001, PerIPBurst: 3,
+			Sales: map[string]ratelimit.SaleConfig{"tv": {PerIPRPS: &one}}}
 	})
 	s.sell("phone", 5)
 	s.sell("tv", 5)
@@ -50,4 +53,34 @@ func TestASalesOwnLimitPerAddress(t *testing.T) {
 	s.refused(CodeRateLimited, s.get("", "/v1/orders"))
 	s.place("ann", "tv")
 	s.place("ann", "phone")
+}
+
+// Whoever the global limit sends away is told to come back when their own limit lets them, too.
+func TestRetryAfterOfAllLimits(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, func(c *setup) {
+		c.limits = ratelimit.Config{PerUserRPS: 0.1, PerUserBurst: 1, GlobalRPS: 1, GlobalBurst: 1}
+	})
+	s.sell("phone", 50)
+	s.place("ann", "phone")
+	g := s.refused(CodeRateLimited, s.order("bob", "phone", ""))
+	require.Contains(t, g.header.Get("RateLimit-Policy"), "global")
+	require.InDelta(t, 10, g.retryAfter(), 2)
+}
+
+func TestLimiterRefusalOnTheWire(t *testing.T) {
+	t.Parallel()
+	l := ratelimit.New(ratelimit.Config{PerUserRPS: 2, PerUserBurst: 3, PerIPRPS: 0.5, PerIPBurst: 1}, fixedClock)
+	for range 3 {
+		l.AllowUser("", "ann")
+	}
+	w := answer(t, limited(l.AllowUser("", "ann")))
+	require.Equal(t, http.StatusTooManyRequests, w.Code)
+	require.Equal(t, `"per-user";q=2;w=1`, w.Header().Get("RateLimit-Policy"))
+	require.Equal(t, `"per-user";r=0;t=1`, w.Header().Get("RateLimit"))
+	require.Equal(t, "1", w.Header().Get("Retry-After"))
+	l.AllowAnonymous("", "192.0.2.1")
+	w = answer(t, limited(l.AllowAnonymous("", "192.0.2.1")))
+	require.Equal(t, `"per-ip";q=1;w=2`, w.Header().Get("RateLimit-Policy"))
+	require.Equal(t, "2", w.Header().Get("Retry-After"))
 }

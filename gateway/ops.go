@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"sluice/delay"
+	"sluice/gateway/auth"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/order"
@@ -30,7 +32,7 @@ type Check struct {
 
 // OpsParts are what the operations listener stands on.
 type OpsParts struct {
-	Auth      *Authenticator
+	Auth      *auth.Authenticator
 	Catalog   *inventory.Catalog
 	AdminLog  *inventory.AdminLog
 	Book      *inventory.Book
@@ -51,6 +53,7 @@ type OpsParts struct {
 	Barred    func() error // why this process must not change the stores; nil, or a nil error: it may
 	Gatherer  prometheus.Gatherer
 	Draining  func() bool
+	Panics    *Panics // nil: the listener has its own, which no metric shows
 }
 
 // Ops is the operations listener: health, metrics, profiles and the admin
@@ -67,9 +70,15 @@ type Ops struct {
 
 const readyTimeout = 2 * time.Second
 
+// errCheck is the answer of a check that has panicked.
+var errCheck = errors.New("the check broke; see the log")
+
 // NewOps returns the operations surface; its routes are on Handler.
 func NewOps(parts OpsParts, log *slog.Logger, now func() time.Time) *Ops {
 	gin.SetMode(gin.ReleaseMode)
+	if parts.Panics == nil {
+		parts.Panics = NewPanics(log, prometheus.NewRegistry(), now)
+	}
 	o := &Ops{OpsParts: parts, log: log, now: now, engine: gin.New(), refused: newRefusalLog(log, now)}
 	o.engine.HandleMethodNotAllowed = true
 	o.engine.RedirectTrailingSlash = false
@@ -142,8 +151,10 @@ func (o *Ops) ready(c *gin.Context) {
 	done := make(chan int, len(o.Checks))
 	for i, check := range o.Checks {
 		go func() {
+			defer func() { done <- i }()
+			defer o.Panics.Catch("readiness")
+			answers[i] = errCheck // unless it answers
 			answers[i] = check.Ask(ctx)
-			done <- i
 		}()
 	}
 	for range o.Checks {
@@ -177,7 +188,7 @@ func (o *Ops) ready(c *gin.Context) {
 	c.String(status, text.String())
 }
 
-// actorKey holds the Actor of an authenticated request.
+// actorKey holds the auth.Actor of an authenticated request.
 const actorKey = "sluice.actor"
 
 func (o *Ops) authenticate(c *gin.Context) {
@@ -187,7 +198,7 @@ func (o *Ops) authenticate(c *gin.Context) {
 		return
 	}
 	c.Set(actorKey, actor)
-	if need := roleFor(c.Request.Method, c.FullPath()); !actor.Role.covers(need) {
+	if need := roleFor(c.Request.Method, c.FullPath()); !actor.Role.Covers(need) {
 		WriteProblem(c, NewProblem(CodeForbidden, "This needs the role "+string(need)+"; the token's is "+string(actor.Role)+"."))
 	}
 }
@@ -209,7 +220,7 @@ const barredRetry = 3 * time.Second
 
 func actorOf(c *gin.Context) string {
 	if a, ok := c.Get(actorKey); ok {
-		return a.(Actor).Name
+		return a.(auth.Actor).Name
 	}
 	return ""
 }

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -81,7 +82,7 @@ func (g *Gateway) user(c *gin.Context) (string, bool) {
 		return user, true
 	}
 	if d := g.Limiter.AllowAnonymous(c.Param("sale"), c.ClientIP()); !d.OK {
-		WriteProblem(c, d.Problem())
+		WriteProblem(c, limited(d))
 		return "", false
 	}
 	WriteProblem(c, UnauthorizedProblem(err))
@@ -95,7 +96,7 @@ func (g *Gateway) reader(c *gin.Context) (string, bool) {
 		return "", false
 	}
 	if d := g.Limiter.AllowRead(c.Param("sale"), user); !d.OK {
-		WriteProblem(c, d.Problem())
+		WriteProblem(c, limited(d))
 		return "", false
 	}
 	return user, true
@@ -103,7 +104,7 @@ func (g *Gateway) reader(c *gin.Context) (string, bool) {
 
 // sale finds the path's sale in the book or answers the request.
 func (g *Gateway) sale(c *gin.Context) (*inventory.Entry, bool) {
-	if id := c.Param("sale"); ValidSaleID(id) {
+	if id := c.Param("sale"); queue.ValidSaleID(id) {
 		if e, ok := g.Book.Get(id); ok {
 			return e, true
 		}
@@ -116,11 +117,14 @@ func (g *Gateway) sale(c *gin.Context) (*inventory.Entry, bool) {
 func (g *Gateway) allow(c *gin.Context, user string) bool {
 	sale := c.Param("sale")
 	d := g.Limiter.AllowUser(sale, user)
-	if d.OK {
-		d = g.Limiter.AllowGlobal(sale)
+	if own := d; own.OK {
+		d = g.Limiter.AllowGlobal(c.Request.Context(), sale)
+		if !d.OK { // whoever comes back as told must not meet their own limit then
+			d.RetryAfter = max(d.RetryAfter, own.Next)
+		}
 	}
 	if !d.OK {
-		WriteProblem(c, d.Problem())
+		WriteProblem(c, limited(d))
 	}
 	return d.OK
 }
@@ -162,7 +166,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 	}
 	request := queue.Request{ID: g.ids.next(entry.Sale, user, key), User: user, Units: body.Quantity, Fingerprint: Fingerprint(body),
 		Email: body.Email, Phone: body.Phone, Locale: cmp.Or(body.Locale, localeOf(c.GetHeader("Accept-Language"), g.cfg.Locale))}
-	admission, err := g.admission.Admit(c.Request.Context(), entry.Sale.ID, request)
+	admission, err := g.admit(c.Request.Context(), entry, request, key != "")
 	if err != nil {
 		g.refuse(c, err)
 		return
@@ -171,6 +175,16 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		g.Admitted(c.Request, entry.Sale.ID, admission.Ticket, since)
 	}
 	g.admitted(c, entry.Sale, admission)
+}
+
+// admit asks for a place in the line, unless the request was made before and the line has forgotten it.
+func (g *Gateway) admit(ctx context.Context, entry *inventory.Entry, r queue.Request, keyed bool) (queue.Admission, error) {
+	if keyed && entry.View().Forgotten > 0 {
+		if a, ok, err := g.repeated(ctx, entry.Sale.ID, r); ok {
+			return a, err
+		}
+	}
+	return g.admission.Admit(ctx, entry.Sale.ID, r)
 }
 
 func readOrder(r *http.Request, sale inventory.Sale) (body OrderBody, key string, problem *Problem) {
@@ -237,7 +251,15 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 type orderList struct {
 	Orders     []orderBody `json:"orders"`
 	NextCursor string      `json:"next_cursor,omitempty"`
+	unreadBody
 }
+
+// unreadBody says what a list of one user's orders leaves out.
+type unreadBody struct {
+	UnreadSales []string `json:"unread_sales,omitempty"` // orders that still wait in their lines are missing
+}
+
+func unreadOf(p order.Page) unreadBody { return unreadBody{UnreadSales: p.Unread} }
 
 const (
 	defaultPage = 20
@@ -255,26 +277,26 @@ func (g *Gateway) listOrders(c *gin.Context) {
 		WriteProblem(c, InvalidRequest(bad...))
 		return
 	}
-	views, next, err := g.Finder.ListByUser(c.Request.Context(), user, after, limit)
+	page, err := g.Finder.ListByUser(c.Request.Context(), user, after, limit)
 	if err != nil {
 		g.refuse(c, err)
 		return
 	}
 	c.Header("Cache-Control", "no-store")
-	c.JSON(http.StatusOK, g.listBody(views, next))
+	c.JSON(http.StatusOK, g.listBody(page))
 }
 
-func (g *Gateway) listBody(views []order.View, next *order.Cursor) orderList {
-	list := orderList{Orders: make([]orderBody, len(views))}
-	for i, v := range views {
+func (g *Gateway) listBody(page order.Page) orderList {
+	list := orderList{Orders: make([]orderBody, len(page.Orders)), unreadBody: unreadOf(page)}
+	for i, v := range page.Orders {
 		pace := inventory.Pace{PerSecond: inventory.FirstRate}
 		if e, ok := g.Book.Get(v.SaleID); ok {
 			pace = e.Pace()
 		}
 		list.Orders[i] = bodyOf(v, pace)
 	}
-	if next != nil {
-		list.NextCursor = next.String()
+	if page.Next != nil {
+		list.NextCursor = page.Next.String()
 	}
 	return list
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/gateway/ratelimit"
 	"sluice/internal/testkit"
 	"sluice/inventory"
 	"sluice/queue"
@@ -216,7 +217,7 @@ func TestRequestRefusals(t *testing.T) {
 
 func TestUnauthorizedCountsAgainstTheAddressAndValidUsersNever(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, func(c *setup) { c.limits = LimitsConfig{PerIPRPS: 0.001, PerIPBurst: 3} })
+	s := newStack(t, func(c *setup) { c.limits = ratelimit.Config{PerIPRPS: 0.001, PerIPBurst: 3} })
 	s.sell("phone", 50)
 	path := s.place("ann", "phone")
 	require.Equal(t, http.StatusOK, s.get("ann", path).status)
@@ -238,7 +239,7 @@ func TestUnauthorizedCountsAgainstTheAddressAndValidUsersNever(t *testing.T) {
 func TestRateLimits(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) {
-		c.limits = LimitsConfig{PerUserRPS: 0.01, PerUserBurst: 2, GlobalRPS: 0.02, GlobalBurst: 3}
+		c.limits = ratelimit.Config{PerUserRPS: 0.01, PerUserBurst: 2, GlobalRPS: 0.02, GlobalBurst: 3}
 	})
 	s.sell("phone", 50, limitOf(5))
 	s.place("ann", "phone")

@@ -79,7 +79,7 @@ func (g *Gateway) payOrder(c *gin.Context) {
 // against its address, as a bad token does.
 func (g *Gateway) unsigned(c *gin.Context, err error) {
 	if d := g.Limiter.AllowAnonymous(c.Param("sale"), c.ClientIP()); !d.OK {
-		WriteProblem(c, d.Problem())
+		WriteProblem(c, limited(d))
 		return
 	}
 	g.log.Warn("payment callback refused", "request_id", RequestID(c), "order", c.Param("id"), "error", err)

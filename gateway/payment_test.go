@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/gateway/ratelimit"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/order"
@@ -156,7 +157,7 @@ func TestForgedPaymentsAreRefused(t *testing.T) {
 
 func TestUnsignedPaymentsAreLimited(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, unpaid, func(c *setup) { c.limits = LimitsConfig{PerIPRPS: 0.001, PerIPBurst: 2} })
+	s := newStack(t, unpaid, func(c *setup) { c.limits = ratelimit.Config{PerIPRPS: 0.001, PerIPBurst: 2} })
 	s.sell("phone", 10)
 	for range 2 {
 		s.refused(CodeUnauthorized, s.do("", http.MethodPost, "/v1/sales/phone/orders/any/payment", "{}"))

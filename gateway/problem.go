@@ -2,11 +2,16 @@ package gateway
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice/gateway/auth"
+	"sluice/gateway/ratelimit"
 
 	"github.com/gin-gonic/gin"
 )
@@ -119,10 +124,11 @@ type Problem struct {
 
 	With any `json:"-"` // further members of the body (RFC 9457, section 3.2): a struct, or nil
 
-	RetryAfter time.Duration `json:"-"` // rounded up to whole seconds, at least one; ignored by codes that must not have it
-	TokenSent  bool          `json:"-"` // 401: the client sent a token, so the challenge says invalid_token
-	BusyURL    string        `json:"-"` // queue_full: where a browser goes instead
-	Limit      Decision      `json:"-"` // rate_limited: the policy that refused
+	// rounded up to whole seconds, at least one; ignored by codes that must not have it
+	RetryAfter time.Duration      `json:"-"`
+	TokenSent  bool               `json:"-"` // 401: the client sent a token, so the challenge says invalid_token
+	BusyURL    string             `json:"-"` // queue_full: where a browser goes instead
+	Limit      ratelimit.Decision `json:"-"` // rate_limited: the policy that refused
 }
 
 // NewProblem fills type, title and status from the code. The detail of an internal or unknown code is replaced:
@@ -196,7 +202,27 @@ func setProblemHeaders(h http.Header, p Problem) {
 		}
 		h.Set("WWW-Authenticate", challenge)
 	}
-	p.Limit.setHeaders(h)
+	if policy, state := p.Limit.Headers(); policy != "" {
+		h.Set("RateLimit-Policy", policy)
+		h.Set("RateLimit", state)
+	}
+}
+
+// UnauthorizedProblem is the 401 for an error of User or Admin.
+func UnauthorizedProblem(err error) Problem {
+	p := NewProblem(CodeUnauthorized, "Send a valid token.")
+	if refusal, ok := errors.AsType[*auth.RefusalError](err); ok {
+		p.Detail, p.TokenSent = refusal.Reason, refusal.Sent
+	}
+	return p
+}
+
+// limited is the 429 for a refusal; WriteProblem adds the RateLimit headers.
+func limited(d ratelimit.Decision) Problem {
+	p := NewProblem(CodeRateLimited, fmt.Sprintf("The %s limit is %d requests in %d s; wait for Retry-After.",
+		d.Policy, d.Limit, d.Window))
+	p.RetryAfter, p.Limit = d.RetryAfter, d
+	return p
 }
 
 // RetryAfter is base plus a uniform share of spread, so that refused clients do not come back together.

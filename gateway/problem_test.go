@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/auth"
+
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
 )
@@ -118,9 +120,11 @@ func TestExtensionMembers(t *testing.T) {
 
 func TestChallenge(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, `Bearer realm="sluice"`, answer(t, UnauthorizedProblem(errNoToken)).Header().Get("WWW-Authenticate"))
+	require.Equal(t, `Bearer realm="sluice"`, answer(t,
+		UnauthorizedProblem(&auth.RefusalError{Reason: "no token"})).Header().Get("WWW-Authenticate"))
 	require.Equal(t, `Bearer realm="sluice", error="invalid_token"`,
-		answer(t, UnauthorizedProblem(errExpired)).Header().Get("WWW-Authenticate"))
+		answer(t, UnauthorizedProblem(&auth.RefusalError{Reason: "expired",
+			Sent: true})).Header().Get("WWW-Authenticate"))
 }
 
 func TestBusyRedirect(t *testing.T) {

@@ -38,14 +38,15 @@ const (
 	receiptVersion = "1"
 	receiptMAC     = 16 // bytes of HMAC-SHA256 that are kept
 	receiptFields  = 7
+	receiptEpoch   = 0 // its place was an epoch's: a repeated answer would differ once the line was rebuilt
 	maxReceipt     = 256
 )
 
-// Sign returns the receipt of a ticket admitted to a sale under an epoch.
-func (r *Receipts) Sign(sale string, epoch int64, t queue.Ticket) string {
+// Sign returns the receipt of a ticket admitted to a sale. It is the same as often as it is asked for.
+func (r *Receipts) Sign(sale string, t queue.Ticket) string {
 	var room [maxReceipt]byte
 	text := append(room[:0], receiptVersion...)
-	for _, n := range [...]int64{t.Seq, epoch, int64(t.Units), t.AdmittedAt.UnixMilli()} {
+	for _, n := range [...]int64{t.Seq, receiptEpoch, int64(t.Units), t.AdmittedAt.UnixMilli()} {
 		text = strconv.AppendInt(append(text, '.'), n, 36)
 	}
 	text = append(append(text, '.'), t.Fingerprint...)

@@ -19,7 +19,7 @@ func TestReceiptIsWorthItsOrderOnly(t *testing.T) {
 	t.Parallel()
 	r := testReceipts(t)
 	ticket := queue.Ticket{ID: "0193f6a0", User: "ann", State: queue.Queued, Seq: 41, Units: 2, AdmittedAt: time.UnixMilli(1_800_000_000_123).UTC(), Fingerprint: "ab12cd34"}
-	receipt := r.Sign("phone", 7, ticket)
+	receipt := r.Sign("phone", ticket)
 
 	read, err := r.Read("phone", "0193f6a0", "ann", receipt)
 	require.NoError(t, err)
@@ -43,7 +43,8 @@ func TestReceiptIsWorthItsOrderOnly(t *testing.T) {
 
 func FuzzReceipt(f *testing.F) {
 	r := testReceipts(f)
-	good := r.Sign("phone", 7, queue.Ticket{ID: "id", User: "ann", Seq: 1, Units: 1, AdmittedAt: time.UnixMilli(5), Fingerprint: "x"})
+	ticket := queue.Ticket{ID: "id", User: "ann", Seq: 1, Units: 1, AdmittedAt: time.UnixMilli(5), Fingerprint: "x"}
+	good := r.Sign("phone", ticket)
 	for _, seed := range []string{"", ".", "......", good, good[:len(good)-1], "1.1.1.1.1.x.AAAAAAAAAAAAAAAAAAAAAA"} {
 		f.Add(seed)
 	}

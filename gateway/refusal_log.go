@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -65,6 +66,10 @@ func (r *refusalLog) count(reason string) (others int, due bool) {
 // refusalReason names the store and its answer in a few words.
 func refusalReason(err error) string {
 	switch {
+	case errors.Is(err, errCrowded):
+		return "too many requests wait here"
+	case errors.Is(err, errBroken):
+		return "a call panicked"
 	case queue.Unavailable(err):
 		return "redis: " + queue.Reason(err)
 	case store.Unavailable(err):

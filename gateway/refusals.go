@@ -22,7 +22,7 @@ func codeOf(err error) Code {
 	switch {
 	case errors.As(err, &notStarted):
 		return CodeSaleNotStarted
-	case errors.As(err, &limit):
+	case errors.As(err, &limit), errors.Is(err, queue.ErrCancels):
 		return CodeLimitReached
 	case errors.As(err, &invalid):
 		return CodeInvalidRequest
@@ -58,7 +58,8 @@ func codeOf(err error) Code {
 		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld), errors.Is(err, order.ErrPaymentConflict),
 		errors.Is(err, notify.ErrNotDead):
 		return CodeConflict
-	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, queue.ErrNotDurable), errors.Is(err, inventory.ErrBusy), errors.Is(err, errCrowded),
+	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, queue.ErrNotDurable), errors.Is(err, inventory.ErrBusy),
+		errors.Is(err, errCrowded), errors.Is(err, errBroken), errors.Is(err, ErrSettingsUnknown),
 		errors.Is(err, context.Canceled), queue.Unavailable(err), store.Unavailable(err):
 		return CodeUnavailable
 	}
@@ -98,6 +99,9 @@ func detailOf(code Code, err error) string {
 	case CodeSalePaused:
 		return "The shop has paused this sale for a moment."
 	case CodeLimitReached:
+		if errors.Is(err, queue.ErrCancels) {
+			return "You have cancelled as many orders of this sale as one person may."
+		}
 		return "You already hold as many units as one person may order."
 	case CodeSoldOut:
 		return "No unit is left. Units can come back when orders are cancelled."

@@ -6,9 +6,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
-	dto "github.com/prometheus/client_model/go"
 )
 
 const (
@@ -59,20 +56,4 @@ func (m *refusalMeter) observe(now time.Time, totals map[string]float64) map[str
 // once a second; sales without refusals are absent, and so are all but the 64 busiest.
 func (g *Gateway) Refused() map[string]float64 {
 	return g.refusals.observe(g.now(), g.admission.metrics.refusals())
-}
-
-// refusals is how many orders of each sale were ever refused here.
-func (m *admissionMetrics) refusals() map[string]float64 {
-	totals := map[string]float64{}
-	m.sales.Range(func(sale, known any) bool {
-		known.(*saleCounters).rejected.Range(func(_, counter any) bool {
-			var value dto.Metric
-			if counter.(prometheus.Counter).Write(&value) == nil {
-				totals[sale.(string)] += value.GetCounter().GetValue()
-			}
-			return true
-		})
-		return true
-	})
-	return totals
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -266,3 +267,55 @@ func TestDrainRefusesNewOrdersAndAnswersTheRest(t *testing.T) {
 	s.gateway.Drain() // twice is harmless
 	s.clean()
 }
+
+// Of the orders that ended a line keeps the newest. The database knows the older ones: their keys repeat the first answer
+// too, and another payload is told apart.
+func TestAKeyIsRememberedLongerThanTheLineRemembers(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.sell("phone", 10, limitOf(2))
+	first := s.order("ann", "phone", `{"quantity":2}`, key, "one")
+	require.Equal(t, http.StatusAccepted, first.status, first.raw)
+	defer s.work()()
+	s.until("ann", first.header.Get("Location"), "confirmed")
+	require.Equal(t, http.StatusOK, s.do("ann", http.MethodDelete, first.header.Get("Location"), "").status)
+	s.forget("phone")
+	require.Empty(t, s.rdb.HGet(t.Context(), "sluice:{phone/0}:orders", first.text("order_id")).Val(), "the line has forgotten it")
+
+	seen := s.view("phone").Seq
+	replayed(t, first, s.order("ann", "phone", `{"quantity":2}`, key, "one"))
+	s.refused(CodeIdempotencyMismatch, s.order("ann", "phone", `{"quantity":1}`, key, "one"))
+	require.Equal(t, seen, s.view("phone").Seq, "no ticket was made")
+	fresh := s.order("ann", "phone", `{"quantity":2}`, key, "two")
+	require.Equal(t, http.StatusAccepted, fresh.status, fresh.raw)
+	require.Empty(t, fresh.header.Get("Idempotency-Replayed"))
+	s.until("ann", fresh.header.Get("Location"), "confirmed")
+	s.clean()
+
+	s.setState("phone", inventory.Paused)
+	require.NoError(t, s.keeper.Rebuild(t.Context(), "phone"))
+	replayed(t, first, s.order("ann", "phone", `{"quantity":2}`, key, "one"))
+}
+
+// forget lets as many orders end in a sale's line that it forgets all that ended before.
+func (s *stack) forget(sale string) {
+	s.t.Helper()
+	done := "sluice:{" + sale + "/0}:done"
+	ended := s.rdb.LRange(s.t.Context(), done, 0, -1).Val()
+	require.NoError(s.t, s.rdb.Del(s.t.Context(), done).Err())
+	newer := make([]any, queueKeepDone, queueKeepDone+len(ended))
+	for i := range newer {
+		newer[i] = "other-" + strconv.Itoa(i)
+	}
+	for _, id := range ended {
+		newer = append(newer, id)
+	}
+	require.NoError(s.t, s.rdb.RPush(s.t.Context(), done, newer...).Err()) // the oldest stand at its tail
+	last := s.place("xia", sale)
+	s.until("xia", last, "confirmed")
+	require.Equal(s.t, http.StatusOK, s.do("xia", http.MethodDelete, last, "").status)
+	require.Eventually(s.t, func() bool { e, ok := s.book.Get(sale); return ok && e.View().Forgotten > 0 }, patience, time.Millisecond)
+}
+
+// queueKeepDone is how many of the orders that ended a line keeps.
+const queueKeepDone = 10_000

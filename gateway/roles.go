@@ -1,38 +1,15 @@
 package gateway
 
-import "net/http"
+import (
+	"net/http"
 
-// Role is what the bearer of an admin token may do.
-type Role string
-
-// The roles, each of which may do what those before it may.
-const (
-	RoleViewer   Role = "viewer"   // reads
-	RoleOperator Role = "operator" // and does what can be undone
-	RoleAdmin    Role = "admin"    // and everything else
+	"sluice/gateway/auth"
 )
-
-func (r Role) known() bool { return r.rank() > 0 }
-
-func (r Role) rank() int {
-	switch r {
-	case RoleViewer:
-		return 1
-	case RoleOperator:
-		return 2
-	case RoleAdmin:
-		return 3
-	}
-	return 0
-}
-
-// covers reports whether r may do what needs need.
-func (r Role) covers(need Role) bool { return r.rank() >= need.rank() }
 
 // roleFor is the one table from a route of the admin API to the role it needs.
 // A route that is in none of its lines reads for viewers and changes for
 // administrators.
-func roleFor(method, route string) Role {
+func roleFor(method, route string) auth.Role {
 	switch method + " " + route {
 	case "POST /admin/v1/sales/:sale/open",
 		"POST /admin/v1/sales/:sale/pause",
@@ -52,7 +29,7 @@ func roleFor(method, route string) Role {
 		"PUT /admin/v1/switches/drain",
 		"PUT /admin/v1/log-level",
 		"POST /admin/v1/reload":
-		return RoleOperator
+		return auth.RoleOperator
 	case "POST /admin/v1/sales",
 		"POST /admin/v1/sales/:sale/close",
 		"POST /admin/v1/sales/:sale/stock",
@@ -64,10 +41,10 @@ func roleFor(method, route string) Role {
 		"POST /admin/v1/topics/:topic/dead/:id/drop",
 		"PATCH /admin/v1/config",
 		"POST /admin/v1/config/revert":
-		return RoleAdmin
+		return auth.RoleAdmin
 	}
 	if method == http.MethodGet {
-		return RoleViewer
+		return auth.RoleViewer
 	}
-	return RoleAdmin
+	return auth.RoleAdmin
 }

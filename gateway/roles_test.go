@@ -6,68 +6,70 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/auth"
+
 	"github.com/stretchr/testify/require"
 )
 
 // Every route of the admin API, and the least role it needs. A new route needs
 // a line here, and one in roleFor unless the rule for the rest is right for it.
-func roleTable() map[string]Role {
-	return map[string]Role{
-		"GET /admin/v1/sales":                         RoleViewer,
-		"POST /admin/v1/sales":                        RoleAdmin,
-		"GET /admin/v1/sales/:sale":                   RoleViewer,
-		"PATCH /admin/v1/sales/:sale":                 RoleOperator,
-		"POST /admin/v1/sales/:sale/open":             RoleOperator,
-		"POST /admin/v1/sales/:sale/pause":            RoleOperator,
-		"POST /admin/v1/sales/:sale/close":            RoleAdmin,
-		"POST /admin/v1/sales/:sale/stock":            RoleAdmin,
-		"POST /admin/v1/sales/:sale/rebuild":          RoleOperator,
-		"GET /admin/v1/sales/:sale/orders":            RoleViewer,
-		"GET /admin/v1/sales/:sale/dead":              RoleViewer,
-		"GET /admin/v1/sales/:sale/dead/:id":          RoleViewer,
-		"POST /admin/v1/sales/:sale/dead/requeue":     RoleOperator,
-		"POST /admin/v1/sales/:sale/dead/drop":        RoleAdmin,
-		"POST /admin/v1/sales/:sale/dead/:id/requeue": RoleOperator,
-		"POST /admin/v1/sales/:sale/dead/:id/drop":    RoleAdmin,
-		"GET /admin/v1/orders/:id":                    RoleViewer,
-		"GET /admin/v1/queue":                         RoleViewer,
-		"GET /admin/v1/sales/:sale/queue":             RoleViewer,
-		"GET /admin/v1/sales/:sale/leases":            RoleViewer,
-		"GET /admin/v1/log":                           RoleViewer,
-		"GET /admin/v1/audit":                         RoleViewer,
-		"GET /admin/v1/config":                        RoleViewer,
-		"PATCH /admin/v1/config":                      RoleAdmin,
-		"POST /admin/v1/config/revert":                RoleAdmin,
-		"GET /admin/v1/config/versions":               RoleViewer,
-		"POST /admin/v1/reload":                       RoleOperator,
-		"GET /admin/v1/log-level":                     RoleViewer,
-		"PUT /admin/v1/log-level":                     RoleOperator,
-		"GET /admin/v1/limits":                        RoleViewer,
-		"PATCH /admin/v1/limits":                      RoleOperator,
-		"POST /admin/v1/limits/revert":                RoleOperator,
-		"GET /admin/v1/switches":                      RoleViewer,
-		"PUT /admin/v1/switches/admission":            RoleOperator,
-		"PUT /admin/v1/switches/drain":                RoleOperator,
-		"GET /admin/v1/instances":                     RoleViewer,
-		"GET /admin/v1/orders/:id/timeline":           RoleViewer,
-		"GET /admin/v1/timelines":                     RoleViewer,
-		"GET /admin/v1/events":                        RoleViewer,
-		"GET /admin/v1/notifications":                 RoleViewer,
-		"GET /admin/v1/payments":                      RoleViewer,
-		"POST /admin/v1/notifications/retry":          RoleOperator,
-		"GET /admin/v1/topics":                        RoleViewer,
-		"POST /admin/v1/topics":                       RoleAdmin,
-		"GET /admin/v1/topics/:topic":                 RoleViewer,
-		"PATCH /admin/v1/topics/:topic":               RoleAdmin,
-		"DELETE /admin/v1/topics/:topic":              RoleAdmin,
-		"POST /admin/v1/topics/:topic/on":             RoleOperator,
-		"POST /admin/v1/topics/:topic/off":            RoleOperator,
-		"POST /admin/v1/topics/:topic/messages":       RoleOperator,
-		"GET /admin/v1/topics/:topic/messages/:id":    RoleViewer,
-		"DELETE /admin/v1/topics/:topic/messages/:id": RoleOperator,
-		"GET /admin/v1/topics/:topic/dead":            RoleViewer,
-		"POST /admin/v1/topics/:topic/dead/:id/retry": RoleOperator,
-		"POST /admin/v1/topics/:topic/dead/:id/drop":  RoleAdmin,
+func roleTable() map[string]auth.Role {
+	return map[string]auth.Role{
+		"GET /admin/v1/sales":                         auth.RoleViewer,
+		"POST /admin/v1/sales":                        auth.RoleAdmin,
+		"GET /admin/v1/sales/:sale":                   auth.RoleViewer,
+		"PATCH /admin/v1/sales/:sale":                 auth.RoleOperator,
+		"POST /admin/v1/sales/:sale/open":             auth.RoleOperator,
+		"POST /admin/v1/sales/:sale/pause":            auth.RoleOperator,
+		"POST /admin/v1/sales/:sale/close":            auth.RoleAdmin,
+		"POST /admin/v1/sales/:sale/stock":            auth.RoleAdmin,
+		"POST /admin/v1/sales/:sale/rebuild":          auth.RoleOperator,
+		"GET /admin/v1/sales/:sale/orders":            auth.RoleViewer,
+		"GET /admin/v1/sales/:sale/dead":              auth.RoleViewer,
+		"GET /admin/v1/sales/:sale/dead/:id":          auth.RoleViewer,
+		"POST /admin/v1/sales/:sale/dead/requeue":     auth.RoleOperator,
+		"POST /admin/v1/sales/:sale/dead/drop":        auth.RoleAdmin,
+		"POST /admin/v1/sales/:sale/dead/:id/requeue": auth.RoleOperator,
+		"POST /admin/v1/sales/:sale/dead/:id/drop":    auth.RoleAdmin,
+		"GET /admin/v1/orders/:id":                    auth.RoleViewer,
+		"GET /admin/v1/queue":                         auth.RoleViewer,
+		"GET /admin/v1/sales/:sale/queue":             auth.RoleViewer,
+		"GET /admin/v1/sales/:sale/leases":            auth.RoleViewer,
+		"GET /admin/v1/log":                           auth.RoleViewer,
+		"GET /admin/v1/audit":                         auth.RoleViewer,
+		"GET /admin/v1/config":                        auth.RoleViewer,
+		"PATCH /admin/v1/config":                      auth.RoleAdmin,
+		"POST /admin/v1/config/revert":                auth.RoleAdmin,
+		"GET /admin/v1/config/versions":               auth.RoleViewer,
+		"POST /admin/v1/reload":                       auth.RoleOperator,
+		"GET /admin/v1/log-level":                     auth.RoleViewer,
+		"PUT /admin/v1/log-level":                     auth.RoleOperator,
+		"GET /admin/v1/limits":                        auth.RoleViewer,
+		"PATCH /admin/v1/limits":                      auth.RoleOperator,
+		"POST /admin/v1/limits/revert":                auth.RoleOperator,
+		"GET /admin/v1/switches":                      auth.RoleViewer,
+		"PUT /admin/v1/switches/admission":            auth.RoleOperator,
+		"PUT /admin/v1/switches/drain":                auth.RoleOperator,
+		"GET /admin/v1/instances":                     auth.RoleViewer,
+		"GET /admin/v1/orders/:id/timeline":           auth.RoleViewer,
+		"GET /admin/v1/timelines":                     auth.RoleViewer,
+		"GET /admin/v1/events":                        auth.RoleViewer,
+		"GET /admin/v1/notifications":                 auth.RoleViewer,
+		"GET /admin/v1/payments":                      auth.RoleViewer,
+		"POST /admin/v1/notifications/retry":          auth.RoleOperator,
+		"GET /admin/v1/topics":                        auth.RoleViewer,
+		"POST /admin/v1/topics":                       auth.RoleAdmin,
+		"GET /admin/v1/topics/:topic":                 auth.RoleViewer,
+		"PATCH /admin/v1/topics/:topic":               auth.RoleAdmin,
+		"DELETE /admin/v1/topics/:topic":              auth.RoleAdmin,
+		"POST /admin/v1/topics/:topic/on":             auth.RoleOperator,
+		"POST /admin/v1/topics/:topic/off":            auth.RoleOperator,
+		"POST /admin/v1/topics/:topic/messages":       auth.RoleOperator,
+		"GET /admin/v1/topics/:topic/messages/:id":    auth.RoleViewer,
+		"DELETE /admin/v1/topics/:topic/messages/:id": auth.RoleOperator,
+		"GET /admin/v1/topics/:topic/dead":            auth.RoleViewer,
+		"POST /admin/v1/topics/:topic/dead/:id/retry": auth.RoleOperator,
+		"POST /admin/v1/topics/:topic/dead/:id/drop":  auth.RoleAdmin,
 	}
 }
 
@@ -85,10 +87,10 @@ func TestRolesAtEveryRoute(t *testing.T) {
 		need, ok := table[route.Method+" "+route.Path]
 		require.True(t, ok, "%s %s needs a line in the table", route.Method, route.Path)
 		path := strings.NewReplacer(":sale", "nothing", ":topic", "nothing", ":id", "nothing").Replace(route.Path)
-		for _, role := range []Role{RoleViewer, RoleOperator, RoleAdmin} {
-			token, err := MintFor(secretConfig(), "ann", role, time.Hour, time.Now())
+		for _, role := range []auth.Role{auth.RoleViewer, auth.RoleOperator, auth.RoleAdmin} {
+			token, err := auth.MintFor(secretConfig(), "ann", role, time.Hour, time.Now())
 			require.NoError(t, err)
-			if role.covers(need) {
+			if role.Covers(need) {
 				s.letThrough(token, route.Method, path)
 				continue
 			}
@@ -119,15 +121,15 @@ func (s *stack) letThrough(token, method, path string) {
 
 func TestRolesOfTokens(t *testing.T) {
 	t.Parallel()
-	_, err := MintFor(secretConfig(), "ann", "root", time.Hour, testNow)
+	_, err := auth.MintFor(secretConfig(), "ann", "root", time.Hour, testNow)
 	require.ErrorContains(t, err, "role must be viewer, operator or admin")
 	s := newStack(t, func(c *setup) { c.still = true })
 	s.sell("phone", 5)
-	viewer, err := MintFor(secretConfig(), "ann", RoleViewer, time.Hour, time.Now())
+	viewer, err := auth.MintFor(secretConfig(), "ann", auth.RoleViewer, time.Hour, time.Now())
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, s.opsAs(viewer, http.MethodGet, "/admin/v1/sales/phone", "").status)
 	s.refused(CodeForbidden, s.opsAs(viewer, http.MethodPost, "/admin/v1/sales/phone/pause", "{}"))
-	operator, err := MintFor(secretConfig(), "bob", RoleOperator, time.Hour, time.Now())
+	operator, err := auth.MintFor(secretConfig(), "bob", auth.RoleOperator, time.Hour, time.Now())
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, s.opsAs(operator, http.MethodPost, "/admin/v1/sales/phone/pause", "{}").status)
 	s.refused(CodeForbidden, s.opsAs(operator, http.MethodPost, "/admin/v1/sales/phone/close", "{}"))

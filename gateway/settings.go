@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -28,6 +29,8 @@ type Settings interface {
 var (
 	ErrVersion   = errors.New("the configuration has another version by now")
 	ErrNoVersion = errors.New("no such version of the configuration is kept")
+	// ErrSettingsUnknown says that what operators have set was not read yet: nothing can be decided on it.
+	ErrSettingsUnknown = errors.New("what operators have set is not known yet")
 )
 
 // SettingsAuthor says who asks for a change and why, and on what ground.
@@ -51,8 +54,13 @@ type SettingsChange struct {
 type SettingsView struct {
 	Version SettingsVersion
 	File    string   // digest of the hot keys in this process' file
-	Left    []string // keys that operators have set and that do not count here, because they do not fit this process' file
+	Left    []string // keys that operators have set and that do not count here: this version of Sluice does not take their values
 	Keys    []Setting
+}
+
+// left are those keys of Left that an answer is about.
+func (v SettingsView) left(about func(key string) bool) []string {
+	return slices.DeleteFunc(slices.Clone(v.Left), func(key string) bool { return !about(key) })
 }
 
 // Setting is one key.
@@ -89,5 +97,6 @@ type SettingsVersion struct {
 // ReloadResult is what reading the file again has brought.
 type ReloadResult struct {
 	Changed      []string // hot keys with another value
+	Overridden   []string // hot keys with another value in the file, which does not count: operators have set them
 	NeedsRestart []string // other keys that have another value in the file
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"testing"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/gateway/ratelimit"
 	"sluice/inventory"
 	"sluice/queue"
 )
@@ -28,7 +30,7 @@ func newSettings() *settings {
 		{Key: "limits.global_rps", Value: 5.0, Source: "file c.yaml", Hot: true}, {Key: "limits.global_burst", Value: 0, Source: "default", Hot: true},
 		{Key: "limits.per_user_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_user_burst", Value: 0, Source: "default", Hot: true},
 		{Key: "limits.per_ip_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_ip_burst", Value: 0, Source: "default", Hot: true},
-		{Key: "limits.sales", Value: map[string]SaleLimits(nil), Source: "default", Hot: true},
+		{Key: "limits.sales", Value: map[string]ratelimit.SaleConfig(nil), Source: "default", Hot: true},
 		{Key: "log.level", Value: "info", Source: "default", Hot: true}, {Key: "http.addr", Value: ":1", Source: "flag"},
 		{Key: "gateway.admission", Value: true, Source: "default", Hot: true}, {Key: "queue.drain", Value: true, Source: "default", Hot: true},
 		{Key: "queue.held", Value: []string{"tv"}, Source: "admin", Hot: true},
@@ -63,7 +65,7 @@ func (s *settings) Revert(_ context.Context, to int64, prefix string, _ Settings
 }
 
 func (s *settings) Reload(context.Context, SettingsAuthor) (ReloadResult, error) {
-	return ReloadResult{NeedsRestart: []string{"http.addr"}}, s.err
+	return ReloadResult{Overridden: []string{"queue.cap"}, NeedsRestart: []string{"http.addr"}}, s.err
 }
 
 func (s *settings) Versions(_ context.Context, before int64, limit int) (list []SettingsVersion, _ error) {
@@ -95,6 +97,13 @@ func TestSettingsRoutes(t *testing.T) {
 	ok(http.MethodGet, "/config", "")
 	ok(http.MethodGet, "/log-level", "")
 	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"held":["tv"]`)
+
+	// What is set and does not count is said by the answer that is about it.
+	live.view.Left = []string{"gateway.admission", "limits.sales", "pool.size"}
+	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"left_out":["gateway.admission"]`)
+	require.Contains(t, ok(http.MethodGet, "/limits", "").raw, `"left_out":["limits.sales"]`)
+	require.Contains(t, ok(http.MethodGet, "/config", "").raw, `"left_out":["gateway.admission","limits.sales","pool.size"]`)
+	live.view.Left = nil
 
 	s.refused(CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/limits", `{"limits":{"global_rps":7}}`))
 	s.refused(CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/config", `{"set":{"pool.size":7}}`))
@@ -144,7 +153,7 @@ func TestSettingsRoutes(t *testing.T) {
 	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":-1}`)
 	s.refused(CodeInvalidRequest, g)
 	require.Contains(t, g.raw, `"field":"to"`)
-	require.Contains(t, ok(http.MethodPost, "/reload", `{"reason":"new"}`).raw, `"needs_restart":["http.addr"]`)
+	require.Contains(t, ok(http.MethodPost, "/reload", `{"reason":"new"}`).raw, `"overridden":["queue.cap"],"needs_restart":["http.addr"]`)
 	live.err = inventory.InvalidError{{Field: "pool.size", Detail: "must be more"}}
 	s.refused(CodeInvalidRequest, s.admin(http.MethodPost, "/admin/v1/reload", ""))
 	live.err = inventory.InvalidError{{Field: "log.level", Detail: "must be debug"}, {Field: "queue.cap", Detail: "must be more"}}
@@ -152,6 +161,8 @@ func TestSettingsRoutes(t *testing.T) {
 	s.refused(CodeInvalidRequest, g)
 	require.Contains(t, g.raw, `"field":"level"`, "as the body calls it")
 	require.Contains(t, g.raw, `"field":"queue.cap"`)
+	live.err = fmt.Errorf("%w: no clock", ErrSettingsUnknown)
+	s.refused(CodeUnavailable, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`))
 	live.err = errors.New("secret of ours")
 	require.NotContains(t, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`).raw, "secret")
 

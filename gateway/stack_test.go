@@ -19,7 +19,10 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/delay"
+	"sluice/gateway/auth"
+	"sluice/gateway/ratelimit"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/order"
@@ -28,12 +31,21 @@ import (
 )
 
 // patience is how long a test waits for what must come.
-const patience = 15 * time.Second
+const testSecret = "0123456789abcdef0123456789abcdef"
+
+// testNow is when the clock of tests stands still.
+var testNow = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
+
+func fixedClock() time.Time { return testNow }
+
+func secretConfig() auth.Config { return auth.Config{Mode: auth.ModeJWT, Secret: testSecret} }
+
+const patience = time.Minute
 
 // setup is what a test may change of a stack.
 type setup struct {
 	gateway  Config
-	limits   LimitsConfig
+	limits   ratelimit.Config
 	http     HTTPConfig
 	delay    delay.Config
 	redis    string           // where the product finds Redis; "" starts an embedded one
@@ -58,7 +70,7 @@ type stack struct {
 	topics    *delay.Topics
 	messages  *delay.Box
 	gateway   *Gateway
-	limiter   *Limiter
+	limiter   *ratelimit.Limiter
 	payments  order.PaymentConfig
 	reg       *prometheus.Registry
 	trips     testkit.Trips // of Redis, by the product
@@ -96,7 +108,7 @@ func (s *stack) openStores(c setup) {
 	s.t.Cleanup(func() { _ = rdb.Close() })
 	s.lines = queue.NewLines(rdb, queue.DefaultPrefix)
 	s.messages = delay.NewBox(c.delay, rdb, queue.DefaultPrefix, func() error { return nil }, time.Now)
-	database := testkit.NewDatabase(s.t, "sqlite")
+	database := tables.New(s.t, "sqlite")
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = database.Driver, database.DSN
 	db, err := store.Open(s.t.Context(), cfg, quietLog())
@@ -113,18 +125,21 @@ func (s *stack) openParts(c setup) {
 	s.keeper = inventory.NewKeeper(s.db, s.lines, 1000, quietLog(), time.Now)
 	s.auditor = inventory.NewAuditor(s.db, s.lines, time.Hour, time.Now)
 	s.topics = delay.NewTopics(c.delay, s.db, s.messages, nil, inventory.Log, quietLog(), time.Now)
-	s.limiter = NewLimiter(c.limits, time.Now)
+	s.limiter = ratelimit.New(c.limits, time.Now)
 	finder := order.NewFinder(s.db, s.lines, s.book)
 	canceller := order.NewCanceller(s.db, s.lines, s.keeper, []string{"stream"}, func() {}, quietLog(), time.Now)
 	losses := order.NewLosses(s.db, s.lines, []string{"stream"}, func() {}, quietLog(), s.book.Now, s.reg)
 	s.payments = c.payments
-	auth, err := NewAuthenticator(secretConfig(), nil, time.Now)
+	authenticator, err := auth.NewAuthenticator(secretConfig(), nil, time.Now)
 	require.NoError(s.t, err)
-	s.gateway, err = New(c.gateway, Parts{Auth: auth, Receipts: testReceipts(s.t), Limiter: s.limiter, Lines: s.lines, Book: s.book, Keeper: s.keeper,
+	s.gateway, err = New(c.gateway, Parts{Auth: authenticator, Receipts: testReceipts(s.t), Limiter: s.limiter,
+		Lines: s.lines, Book: s.book, Keeper: s.keeper,
 		Finder: finder, Canceller: canceller, Losses: losses, Payments: s.payDesk()}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
 	adminLog := inventory.NewAdminLog(s.db, quietLog(), time.Now)
-	ops := NewOps(OpsParts{Auth: auth, Catalog: s.catalog, AdminLog: adminLog, Dead: order.NewDeadLetters(s.db, s.lines, adminLog), Book: s.book, Keeper: s.keeper, Auditor: s.auditor, Lines: s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
+	ops := NewOps(OpsParts{Auth: authenticator, Catalog: s.catalog, AdminLog: adminLog,
+		Dead: order.NewDeadLetters(s.db, s.lines, adminLog), Book: s.book, Keeper: s.keeper, Auditor: s.auditor,
+		Lines: s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
 		Timelines: order.NewTimelines(s.db, s.lines, finder), Desk: notify.NewDesk(s.db.Write, s.db.Read, time.Now, func() {}),
 		Events: notify.NewStream(notify.DefaultStreamConfig().Behind("sluice"), s.rdb), Topics: s.topics, Messages: s.messages,
 		Settings: c.settings, Beats: queue.NewInstances(s.rdb, queue.DefaultPrefix, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
@@ -198,7 +213,7 @@ func (s *stack) setState(sale, state string) {
 
 func (s *stack) token(user string, admin bool) string {
 	s.t.Helper()
-	token, err := Mint(secretConfig(), user, admin, time.Hour, time.Now())
+	token, err := auth.Mint(secretConfig(), user, admin, time.Hour, time.Now())
 	require.NoError(s.t, err)
 	return token
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/order"
+	"sluice/queue"
 )
 
 const (
@@ -15,10 +16,10 @@ const (
 	statusWaiting = 20_000
 )
 
-// statusReader reads the orders many shoppers ask for in few calls, one sale
-// a call: first the line, and what the line does not know from the database.
-// The two are gathered apart: whoever asks for an order that only the database
-// may know keeps nobody else waiting for it.
+// statusReader reads the orders many shoppers ask for in few calls: first the
+// lines, several sales a call, and what those do not know from the database, one
+// sale a call. The two are gathered apart: whoever asks for an order that only
+// the database may know keeps nobody else waiting for it.
 type statusReader struct {
 	finder *order.Finder
 	line   gatherer[string, found]
@@ -30,14 +31,12 @@ type found struct {
 	ok   bool
 }
 
-func newStatusReader(finder *order.Finder, now func() time.Time) *statusReader {
+func newStatusReader(finder *order.Finder, panics *Panics, now func() time.Time) *statusReader {
 	s := &statusReader{finder: finder}
-	reads := func(from func(context.Context, string, []string) (map[string]order.View, error)) gatherer[string, found] {
-		return gatherer[string, found]{perLane: statusMost, perCall: 1, calls: statusCalls, bound: statusWaiting,
-			timeout: statusTimeout, now: now, send: sendTo(from)}
-	}
-	s.line, s.ledger = reads(finder.InLine), reads(finder.InLedger)
-	s.ledger.aloof = true
+	s.line = gatherer[string, found]{name: "look at lines", perLane: statusMost, perCall: statusMost, calls: statusCalls, bound: statusWaiting,
+		timeout: statusTimeout, now: now, panics: panics, send: s.askLines}
+	s.ledger = gatherer[string, found]{name: "look at the ledger", perLane: statusMost, perCall: 1, calls: statusCalls, bound: statusWaiting,
+		timeout: statusTimeout, now: now, panics: panics, send: s.askLedger, aloof: true}
 	return s
 }
 
@@ -60,20 +59,39 @@ func (s *statusReader) get(ctx context.Context, sale, id, user string) (order.Vi
 	return order.View{}, order.ErrNotFound
 }
 
-func sendTo(from func(context.Context, string, []string) (map[string]order.View, error)) func(context.Context, []parcel[string, found]) {
-	return func(ctx context.Context, parcels []parcel[string, found]) {
-		for i := range parcels {
-			p := &parcels[i]
-			var views map[string]order.View
-			if views, p.err = from(ctx, p.key, p.requests); p.err != nil {
-				continue
-			}
-			p.answers = make([]found, len(p.requests))
-			for j, id := range p.requests {
-				p.answers[j].view, p.answers[j].ok = views[id]
-			}
-		}
+func (s *statusReader) askLines(ctx context.Context, parcels []parcel[string, found]) {
+	asked := make([]queue.Lookup, len(parcels))
+	for i, p := range parcels {
+		asked[i] = queue.Lookup{Sale: p.key, IDs: p.requests}
 	}
+	for i, views := range s.finder.InLine(ctx, asked) {
+		fillFound(&parcels[i], views.ByID, views.Err)
+	}
+}
+
+func (s *statusReader) askLedger(ctx context.Context, parcels []parcel[string, found]) {
+	for i := range parcels {
+		p := &parcels[i]
+		views, err := s.finder.InLedger(ctx, p.key, p.requests)
+		fillFound(p, views, err)
+	}
+}
+
+// fillFound fills a parcel with the orders that were found.
+func fillFound(p *parcel[string, found], views map[string]order.View, err error) {
+	if p.err = err; err != nil {
+		return
+	}
+	p.answers = make([]found, len(p.requests))
+	for i, id := range p.requests {
+		p.answers[i].view, p.answers[i].ok = views[id]
+	}
+}
+
+// forget lets go of the lanes of sales that nobody asks for any more.
+func (s *statusReader) forget() {
+	s.line.forget()
+	s.ledger.forget()
 }
 
 func (s *statusReader) wait() {

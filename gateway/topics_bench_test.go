@@ -17,7 +17,9 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/delay"
+	"sluice/gateway/auth"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 	"sluice/store"
 )
 
@@ -26,7 +28,7 @@ import (
 func BenchmarkAddMessages(b *testing.B) {
 	log := slog.New(slog.DiscardHandler)
 	rdb := testkit.Redis(b).Client()
-	database := testkit.NewDatabase(b, "sqlite")
+	database := tables.New(b, "sqlite")
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = database.Driver, database.DSN
 	db, err := store.Open(b.Context(), cfg, log)
@@ -40,12 +42,13 @@ func BenchmarkAddMessages(b *testing.B) {
 	url := "https://points.example/hook"
 	_, err = topics.Create(b.Context(), "bench", delay.Change{URL: &url}, "bench", "")
 	require.NoError(b, err)
-	auth, err := NewAuthenticator(secretConfig(), nil, time.Now)
+	authenticator, err := auth.NewAuthenticator(secretConfig(), nil, time.Now)
 	require.NoError(b, err)
-	ops := NewOps(OpsParts{Auth: auth, Topics: topics, Messages: box, Gatherer: prometheus.NewRegistry(), Draining: func() bool { return false }}, log, time.Now)
+	ops := NewOps(OpsParts{Auth: authenticator, Topics: topics, Messages: box, Gatherer: prometheus.NewRegistry(),
+		Draining: func() bool { return false }}, log, time.Now)
 	server := httptest.NewServer(ops.Handler())
 	defer server.Close()
-	token, err := Mint(secretConfig(), "bench", true, time.Hour, time.Now())
+	token, err := auth.Mint(secretConfig(), "bench", true, time.Hour, time.Now())
 	require.NoError(b, err)
 
 	post := func(from, n int) error {

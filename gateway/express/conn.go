@@ -187,7 +187,7 @@ func (c *conn) release(really bool) {
 // answer runs the handler and writes its answer; false when the connection ends.
 func (c *conn) answer() bool {
 	x := c.x
-	x.request.RemoteAddr = c.peer
+	x.client, x.request.RemoteAddr = c, c.peer
 	c.server.whole.Handler.ServeHTTP(x, &x.request)
 	last := x.finish(c.server.date.line(), c.server.closing.Load())
 	err := c.send(x.out)
@@ -198,6 +198,17 @@ func (c *conn) answer() bool {
 	c.state.Store(idle)
 	// Whoever stops the server after this line sees an idle connection; before it, this does.
 	return !c.server.closing.Load()
+}
+
+// left reports whether the client has closed its side. Another goroutine may ask
+// while a handler runs.
+func (c *conn) left() (gone bool) {
+	err := c.raw.Control(func(fd uintptr) {
+		var one [1]byte
+		n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK)
+		gone = n == 0 && err == nil || err != nil && err != syscall.EAGAIN && err != syscall.EINTR //nolint:errorlint
+	})
+	return gone || err != nil
 }
 
 // send writes all of p. The kernel nearly always takes it at once, and then no

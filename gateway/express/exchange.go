@@ -1,6 +1,7 @@
 package express
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"net/url"
@@ -20,6 +21,8 @@ const (
 type exchange struct {
 	in      []byte // what has come of the request
 	late    bool   // it did not come at once
+	client  *conn  // whose request it is
+	blank   http.Request
 	request http.Request
 	url     url.URL
 	header  http.Header
@@ -33,8 +36,21 @@ type exchange struct {
 }
 
 func newExchange() *exchange {
-	return &exchange{in: make([]byte, 0, usual), header: make(http.Header, 8), answer: make(http.Header, 8)}
+	x := &exchange{in: make([]byte, 0, usual), header: make(http.Header, 8), answer: make(http.Header, 8)}
+	x.blank = *(&http.Request{}).WithContext(caller{context.Background(), x})
+	return x
 }
+
+// caller is the context of a plain request. It does not end when the client
+// leaves, but tells when it is asked.
+type caller struct {
+	context.Context
+	x *exchange
+}
+
+// Left reports whether the client has left, for the price of a system call. It
+// may be called until the handler returns.
+func (c caller) Left() bool { return c.x.client.left() }
 
 // room is where the next bytes of the request go.
 func (x *exchange) room() []byte {

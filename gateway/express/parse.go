@@ -50,8 +50,12 @@ func (x *exchange) parse(s *Server) verdict {
 
 func (x *exchange) fill(method, path string, length int) {
 	x.url = url.URL{Path: path}
-	x.request = http.Request{Method: method, URL: &x.url, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Header: x.header,
-		Host: x.header["Host"][0], RequestURI: path, ContentLength: int64(length), Body: http.NoBody}
+	x.request = x.blank
+	r := &x.request
+	r.Method, r.URL, r.RequestURI = method, &x.url, path
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1
+	r.Header, r.Host = x.header, x.header["Host"][0]
+	r.ContentLength, r.Body = int64(length), http.NoBody
 	delete(x.header, "Host")
 	if length > 0 {
 		x.body = body{bytes: x.in[len(x.in)-length:]}

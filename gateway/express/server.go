@@ -14,7 +14,7 @@ import (
 // through that server everything else. Its timeouts hold for both. A handler
 // of a plain request writes one answer of moderate size: it cannot flush,
 // hijack or move deadlines, and its context does not end when the client
-// leaves.
+// leaves; its method Left tells.
 type Server struct {
 	whole  *http.Server
 	plain  func(method, path string) bool

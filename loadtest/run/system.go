@@ -57,7 +57,7 @@ func startSystem(ctx context.Context, opt options, out io.Writer) (*system, erro
 	s := &system{binary: filepath.Join(opt.dir, "sluice"), dir: opt.dir, running: make(chan struct{}), done: make(chan struct{})}
 	fmt.Fprintln(out, "loadtest: building sluice")
 	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", s.binary, ".") // #nosec G204 -- into a folder of our own
-	build.Dir = opt.source
+	build.Dir, build.Env = opt.source, append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build sluice in %s: %w\n%s", opt.source, err, text)
 	}

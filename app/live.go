@@ -1,0 +1,113 @@
+package app
+
+import (
+	"context"
+	"os"
+	"time"
+
+	"github.com/google/uuid"
+
+	"sluice/configs"
+	"sluice/fleet"
+	"sluice/gateway/ratelimit"
+	"sluice/inventory"
+	"sluice/queue"
+	"sluice/store"
+)
+
+// enter names this instance and makes sure that it may work on its stores.
+func (a *App) enter(ctx context.Context) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "sluice"
+	}
+	a.name = host + "-" + uuid.NewString()[:8]
+	prefix := a.cfg.Redis.Prefix
+	a.beats = queue.NewInstances(a.redis.Client, prefix, a.part("instances"))
+	a.guard = fleet.NewGuard(fleet.Parts{DB: a.db, Owner: queue.NewOwner(a.redis.Client, prefix), Instances: a.beats,
+		Self: store.Process{Name: a.name, Version: a.opt.Version}, Where: a.redis.Where, Migrate: a.cfg.Database.Migrate,
+		Alone: a.redis.Mode == queue.ModeEmbedded || a.redis.Mode == queue.ModeManaged, Adopt: a.opt.AdoptRedis, Log: a.part("fleet"), Now: a.opt.Now}, a.opt.Registry)
+	return a.guard.Enter(ctx)
+}
+
+// openLive makes the parts that follow the configuration while it changes.
+func (a *App) openLive() {
+	loaded := a.opt.Loaded
+	if loaded == nil {
+		loaded = configs.Fixed(a.cfg)
+	}
+	a.live = configs.NewLive(loaded, a.db, a.part("configs"), a.book.Now, a.opt.Registry)
+	a.live.AdoptAfter(a.clock)
+	a.limiter = ratelimit.New(a.cfg.Limits, a.opt.Now).Shared(queue.NewBudgets(a.redis.Client, a.cfg.Redis.Prefix),
+		a.name)
+}
+
+// followLive says who follows which hot keys. Every part must exist by now.
+func (a *App) followLive() {
+	a.live.OnChange(func(cfg configs.Config) {
+		a.limiter.Set(cfg.Limits)
+		a.channels.SetRates(cfg.Notify)
+		a.book.Stop(a.stopped(cfg))
+		a.keeper.SetCaps(inventory.CapPolicy{Cap: cfg.Queue.Cap, MinCap: cfg.Queue.MinCap, MaxWait: cfg.Queue.MaxWait})
+		if a.consumer != nil {
+			a.consumer.SetBatch(cfg.Queue.Batch)
+			a.consumer.SetPool(cfg.Pool.Size)
+			a.consumer.Hold(!cfg.Queue.Drain, cfg.Queue.Held)
+		}
+		if a.gateway != nil {
+			a.gateway.SetAdmission(cfg.Gateway.Admission)
+		}
+		if a.opt.Level != nil {
+			a.opt.Level.Set(cfg.Log.SlogLevel())
+		}
+	})
+}
+
+// stopped are the lines that are not drained, by sale, "" for all, and until when.
+func (a *App) stopped(cfg configs.Config) map[string]time.Time {
+	until := map[string]time.Time{}
+	if !cfg.Queue.Drain {
+		until[""] = a.live.Until("queue.drain", "")
+	}
+	for _, sale := range cfg.Queue.Held {
+		until[sale] = a.live.Until("queue.held", sale)
+	}
+	return until
+}
+
+// Reload reads the configuration again, as after SIGHUP.
+func (a *App) Reload(ctx context.Context) { a.live.Signalled(ctx) }
+
+// Wait returns when ctx ends, or the error of a part that failed; meanwhile
+// each signal on hangups reloads.
+func (a *App) Wait(ctx context.Context, hangups <-chan os.Signal) error {
+	for {
+		select {
+		case err := <-a.Failed():
+			return err
+		case <-hangups:
+			a.Reload(ctx)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// pace is how fast a sale's line drains.
+func (a *App) pace(sale string) inventory.Pace {
+	if e, ok := a.book.Get(sale); ok {
+		return e.Pace()
+	}
+	return inventory.Pace{PerSecond: inventory.FirstRate}
+}
+
+// self is what this instance says of itself to the others.
+func (a *App) self() queue.Instance {
+	version, file := a.live.Version()
+	i := queue.Instance{ID: a.name, Roles: a.opt.Roles.names(), Version: a.opt.Version, ConfigVersion: version, ConfigFile: file,
+		SchemaOldest: a.guard.Self.Schema.Oldest, SchemaNewest: a.guard.Self.Schema.Newest, Payments: a.cfg.Payment.On(), StartedAt: a.started}
+	if a.gateway != nil {
+		i.Refused = a.gateway.Refused()
+	}
+	return i
+}

@@ -1,0 +1,126 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"sluice/gateway"
+	"sluice/queue"
+)
+
+// What Start returns when it has nothing to start.
+var (
+	ErrStarted = errors.New("the process has been started already")
+	ErrStopped = errors.New("the process has been stopped")
+)
+
+// Start runs the loops and serves. When it returns without an error the
+// process answers. After an error it has been stopped, as it is by a Stop that
+// comes meanwhile. It is called once; later calls change nothing and return ErrStarted or ErrStopped.
+func (a *App) Start(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(a.alive, cancel)()
+	begun, err := a.begin(ctx)
+	if err != nil && begun {
+		return errors.Join(err, a.Stop(context.WithoutCancel(ctx)))
+	}
+	return err
+}
+
+// begin holds the life of the process, which Stop waits for.
+func (a *App) begin(ctx context.Context) (begun bool, err error) {
+	a.life.Lock()
+	defer a.life.Unlock()
+	switch {
+	case a.stopping.Load():
+		return false, ErrStopped
+	case a.begun:
+		return false, ErrStarted
+	}
+	a.begun = true
+	if err := a.run(ctx); err != nil {
+		return true, err
+	}
+	if a.stopping.Load() {
+		return false, ErrStopped // Stop waits for the life
+	}
+	return true, nil
+}
+
+// run starts the loops in the order against the flow of an order, so that each finds what comes after it running.
+func (a *App) run(ctx context.Context) error {
+	a.serve("operations server", a.private, a.server(a.ops.Handler(), a.privateTLS, nil, "ops"), nil)
+	if err := a.book.Refresh(ctx); err != nil {
+		return err
+	}
+	if err := a.recall(ctx); err != nil {
+		a.log.Warn("redis' clock is not known yet", "error", err)
+	}
+	if err := a.learn(ctx); err != nil {
+		a.log.Error("nothing is admitted or drained yet: what operators have stopped is not known", "error", err)
+	} else if err := a.keeper.Keep(ctx); err != nil {
+		// Another instance may be at it, or Redis may be away: the gateway answers that until it is done.
+		a.log.Warn("lines not yet ready", "error", err)
+	}
+	a.loop("fleet", a.guard.Run)
+	a.loop("configuration", a.follow)
+	a.loop("instances", func(ctx context.Context) { a.beats.Run(ctx, a.self) })
+	a.loop("durability", a.promise.Run)
+	a.loop("keeper", a.whileAllowed("keeper", a.keeper.Run))
+	a.loop("book", a.read)
+	a.loop("gauges", a.whileAllowed("gauges", a.gauges.Run))
+	a.loop("series", func(ctx context.Context) { gateway.ForgetSeries(ctx, a.book, queue.FinishedCounter(a.opt.Registry)) })
+	a.loop("topics", a.topics.Run)
+	if a.opt.Roles.Notifier {
+		a.loop("alerts", a.channels.Alerts.Run)
+		a.loop("relay", a.whileAllowed("relay", func(ctx context.Context) { _ = a.relay.Run(ctx) })) // it never fails
+		a.task("delayed messages", a.firer.Run)
+	}
+	if a.opt.Roles.Worker {
+		a.task("consumer", a.consumer.Run)
+		a.onStop("volatile lines", a.drainVolatile)
+		if a.expirer != nil {
+			a.loop("expirer", a.whileAllowed("expirer", a.expirer.Run))
+		}
+	}
+	if a.opt.Roles.Gateway {
+		a.limiter.Renew(ctx)
+		a.loop("limits", a.limiter.Run)
+		a.loop("news", a.gateway.Run)
+		a.serve("public server", a.public, a.server(a.gateway.Handler(), a.publicTLS, gateway.PlainRequest, "gateway"), a.gateway.Drain)
+	}
+	a.running = true
+	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(), "redis", a.redis.Mode,
+		"durability", a.redis.Durability, "database", a.cfg.Database.Driver)
+	return nil
+}
+
+// Stop undoes Start and New, and may be called at any time, any number of
+// times. It runs along the way of an order:
+//
+//	refuse new orders and answer the accepted ones → close the public server →
+//	drain lines that would die with this process → finish the batches that run →
+//	stop notifying → stop the keeper, the book and the gauges → close the
+//	operations server → close database and Redis.
+//
+// Steps that have not finished when ctx ends are cut off and named.
+func (a *App) Stop(ctx context.Context) error {
+	a.once.Do(func() {
+		a.stopping.Store(true)
+		a.end()
+		a.life.Lock()
+		defer a.life.Unlock()
+		a.linger(ctx)
+		var errs []error
+		for _, u := range slices.Backward(a.undo) {
+			if err := u.stop(ctx); err != nil {
+				errs = append(errs, fmt.Errorf("stop %s: %w", u.name, err))
+			}
+		}
+		a.err = errors.Join(errs...)
+	})
+	return a.err
+}

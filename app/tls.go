@@ -1,0 +1,24 @@
+package app
+
+import (
+	"crypto/tls"
+	"net/http"
+
+	"sluice/gateway"
+)
+
+// encryption is nil where no certificate is configured.
+func (a *App) encryption(cert, key string) (*tls.Config, error) {
+	if cert == "" {
+		return nil, nil
+	}
+	c, err := gateway.LoadCertificate(cert, key, a.part("tls"), a.opt.Now)
+	if err != nil {
+		return nil, err
+	}
+	return c.Config(), nil
+}
+
+func (a *App) server(h http.Handler, encrypted *tls.Config, plain func(method, path string) bool, part string) *gateway.Server {
+	return gateway.NewServer(a.cfg.HTTP, h, encrypted, plain, a.part(part))
+}

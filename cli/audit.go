@@ -1,0 +1,177 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/gateway"
+	"sluice/inventory"
+)
+
+// auditEvery is the pause of audit --watch.
+const auditEvery = 2 * time.Second
+
+func newAuditCommand(c *cli) *cobra.Command {
+	var sale string
+	var watch bool
+	cmd := &cobra.Command{
+		Use:   "audit",
+		Short: "Prove that no unit was lost, doubled or leaked",
+		Long: "audit compares the ledger with the orders and the lines, at any moment. It exits with 0 when all is clean, with 1 on\n" +
+			"any difference, and with 3 when it could not look: a store or the operations listener did not answer, or a line was\n" +
+			"being rebuilt. A difference that was found wins. With --watch it repeats every two seconds until it is interrupted or\n" +
+			"finds a difference; what could not be looked at is printed with the time, and it goes on.",
+		Example: "  sluice audit\n  sluice audit --sale summer --watch",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("sale") {
+				if err := checkSaleID(sale); err != nil {
+					return err
+				}
+			}
+			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error {
+				if watch {
+					return c.watchAudit(ctx, o, sale)
+				}
+				return c.auditOnce(ctx, o, sale)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&sale, "sale", "", "audit only this sale")
+	cmd.Flags().BoolVar(&watch, "watch", false, "repeat every two seconds")
+	c.jsonFlag(cmd)
+	c.opsFlag(cmd)
+	return cmd
+}
+
+// watchAudit repeats the audit until ctx ends or a difference is found. It goes on after looks that failed.
+func (c *cli) watchAudit(ctx context.Context, o *opsClient, sale string) error {
+	ticker := time.NewTicker(auditEvery)
+	defer ticker.Stop()
+	for {
+		err := c.auditOnce(ctx, o, sale)
+		if ctx.Err() != nil {
+			return nil // interrupted, which is how a watch ends
+		}
+		if unknown, ok := errors.AsType[unknownError](err); ok {
+			if _, err := fmt.Fprintf(c.err, "%s %v\n", c.now().Format(time.RFC3339), unknown); err != nil {
+				return fmt.Errorf("write to standard error: %w", err)
+			}
+		} else if err != nil {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// auditOnce prints one audit. The error names the sales that differ; an unknownError those that could not be looked at.
+func (c *cli) auditOnce(ctx context.Context, o *opsClient, sale string) error {
+	path := "/audit"
+	if sale != "" {
+		path += "?" + url.Values{"sale": {sale}}.Encode()
+	}
+	text, err := o.get(ctx, path)
+	if refused, ok := errors.AsType[apiError](err); ok && hasVerdict(refused.Body) {
+		text, err = refused.Body, nil // a store cannot be asked: the refusal carries what could be seen
+	}
+	if err != nil {
+		return c.unseen(unlooked(aboutSale(sale, err)))
+	}
+	var result inventory.Audit
+	if err := json.Unmarshal(text, &result); err != nil {
+		return c.unseen(unknownError{o.at(fmt.Errorf("the audit is not readable: %w", err))})
+	}
+	if result.Verdict == "" && result.Clean != nil { // a version before there were verdicts
+		result.Verdict = inventory.VerdictDifferent
+		if *result.Clean {
+			result.Verdict = inventory.VerdictClean
+		}
+	}
+	if c.asJSON {
+		err = c.printRaw(text)
+	} else {
+		err = printAudit(c.out, result)
+	}
+	return cmp.Or(err, auditError(result))
+}
+
+// unseen prints the verdict of an audit that nobody has made, for who reads JSON, and returns err.
+func (c *cli) unseen(err error) error {
+	if _, unknown := errors.AsType[unknownError](err); !unknown || !c.asJSON {
+		return err
+	}
+	none := inventory.Audit{Verdict: inventory.VerdictUnknown, Problems: []string{err.Error()}, Sales: []inventory.SaleAudit{}}
+	return cmp.Or(c.printJSON(none), err)
+}
+
+// hasVerdict reports whether an answer holds an audit.
+func hasVerdict(text []byte) bool {
+	var audit struct{ Verdict inventory.Verdict }
+	return json.Unmarshal(text, &audit) == nil && audit.Verdict != ""
+}
+
+// unlooked makes an unknownError of an answer that did not come or that a system in trouble gave. A refusal of the
+// request itself stays a failure.
+func unlooked(err error) error {
+	refused, ok := errors.AsType[apiError](err)
+	if ok && refused.Code != string(gateway.CodeUnavailable) && refused.Code != string(gateway.CodeInternal) &&
+		refused.Code != string(gateway.CodeRateLimited) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return unknownError{err}
+}
+
+// auditError is nil for a clean audit.
+func auditError(result inventory.Audit) error {
+	switch result.Verdict {
+	case inventory.VerdictClean:
+		return nil
+	case inventory.VerdictDifferent:
+		return errors.New("the audit found a difference: " + listSales(result.Of(inventory.VerdictDifferent)))
+	}
+	return unknownError{errors.New("the audit could not look everywhere: " + listSales(result.Of(inventory.VerdictUnknown)))}
+}
+
+func listSales(ids []string) string {
+	if len(ids) == 0 {
+		return "the sales are not known"
+	}
+	return printable(strings.Join(ids, ", "))
+}
+
+// printAudit writes a table with a line per sale, each problem below, and the
+// verdict.
+func printAudit(w io.Writer, result inventory.Audit) error {
+	rows := [][]string{{"SALE", "TOTAL", "AVAILABLE", "LIVE", "LINE STOCK", "IN FLIGHT", "DIFFERENCE", "VERDICT"}}
+	var problems strings.Builder
+	for _, problem := range result.Problems {
+		fmt.Fprintln(&problems, printable(problem))
+	}
+	for _, s := range result.Sales {
+		row := []string{printable(s.Sale)}
+		for _, n := range []int64{s.Total, s.Available, s.Live, s.LineStock, s.InFlight, s.Difference} {
+			row = append(row, strconv.FormatInt(n, 10))
+		}
+		rows = append(rows, append(row, printable(string(s.Verdict))))
+		for _, problem := range s.Problems {
+			fmt.Fprintf(&problems, "%s: %s\n", printable(s.Sale), printable(problem))
+		}
+	}
+	verdict := map[inventory.Verdict]string{inventory.VerdictClean: "clean", inventory.VerdictDifferent: "DIFFERENT"}[result.Verdict]
+	_, err := io.WriteString(w, table(rows...)+problems.String()+cmp.Or(verdict, "UNKNOWN: not everything could be looked at")+"\n")
+	return err
+}

@@ -1,0 +1,312 @@
+// Package cli is the command line: one file for each resource, and the demonstration.
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/configs"
+)
+
+// ExitFailure is the exit code of a command that failed.
+const ExitFailure = 1
+
+// The other exit codes.
+const (
+	exitSuccess = 0
+	exitFailure = ExitFailure
+	exitUsage   = 2
+	exitUnknown = 3
+)
+
+// Process is what a command line runs in.
+type Process struct {
+	Version   string // given at link time, "dev" when none was
+	Args, Env []string
+	Out, Err  io.Writer // data, and everything else
+}
+
+// unknownError says that an audit could not look, so that it has found nothing.
+type unknownError struct{ error }
+
+func (e unknownError) Unwrap() error { return e.error }
+
+// usageError says that the command line is wrong, not what it asks for.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func badUsage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// cli is one command line being executed. Data goes to out, everything else
+// to err.
+type cli struct {
+	out, err io.Writer
+	env      []string // NAME=value
+	version  string   // given at link time
+	now      func() time.Time
+
+	file   string   // --config
+	set    []string // --set
+	asJSON bool     // --json
+	ops    string   // --ops of the commands that talk to a running system
+	ca     string   // --ca of the same
+
+	running bool // the command line was understood
+	level   slog.LevelVar
+}
+
+// Run executes one command line and returns the exit code: 0 for success, 1
+// for failure, 2 for wrong usage, 3 for an audit that could not look. Errors
+// go to p.Err. It returns soon after ctx ends.
+func Run(ctx context.Context, p Process) int {
+	c := &cli{out: p.Out, err: p.Err, env: p.Env, version: p.Version, now: time.Now}
+	root := newRootCommand(c)
+	root.SetArgs(append([]string{}, p.Args...)) // nil would mean the arguments of the process
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return exitSuccess
+	}
+	code, text := exitFailure, err.Error()
+	if _, unknown := errors.AsType[unknownError](err); unknown {
+		code = exitUnknown
+	}
+	if _, wrong := errors.AsType[usageError](err); wrong || !c.running {
+		code = exitUsage
+		text += fmt.Sprintf(" (see %s --help)", cmd.CommandPath())
+	}
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		text = "interrupted"
+	}
+	separator := "\n  "
+	if strings.Count(text, "\n") == 1 { // a heading and what it is about
+		separator = " "
+	}
+	fmt.Fprintf(p.Err, "sluice: %s\n", strings.ReplaceAll(text, "\n", separator))
+	return code
+}
+
+func newRootCommand(c *cli) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "sluice",
+		Short:         "Sell a fixed stock to a crowd that arrives all at once",
+		Example:       "  sluice demo\n  sluice serve --config configs/production.yaml\n  sluice sale list",
+		Args:          cobra.ArbitraryArgs,
+		RunE:          needCommand,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.SetOut(c.out)
+	root.SetErr(c.err)
+	flags := root.PersistentFlags()
+	flags.StringVar(&c.file, "config", "", "YAML configuration `file`")
+	flags.StringArrayVar(&c.set, "set", nil, "set one configuration key, before environment and file; repeatable (`key=value`)")
+	root.AddCommand(newDemoCommand(c), newServeCommand(c), newSaleCommand(c), newOrderCommand(c), newQueueCommand(c), newDeadCommand(c), newTopicCommand(c), newAuditCommand(c), newAdminLogCommand(c),
+		newRebuildCommand(c), newNotifyCommand(c), newPaymentCommand(c), newLimitsCommand(c), newSwitchCommand(c), newInstancesCommand(c), newLogLevelCommand(c),
+		newTokenCommand(c), newLoadtestCommand(c), newMigrateCommand(c), newConfigCommand(c), newVersionCommand(c))
+	root.SetHelpCommand(newHelpCommand(root))
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Args, completion.RunE = cobra.ArbitraryArgs, needCommand
+	}
+	c.mark(root)
+	return root
+}
+
+// mark notes when a command begins. Whatever cobra refuses before that is
+// wrong usage: unknown flags and commands, bad values, missing arguments.
+func (c *cli) mark(cmd *cobra.Command) {
+	if begin := cmd.RunE; begin != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			c.running = true
+			return begin(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		c.mark(sub)
+	}
+}
+
+// newGroup is a command that only holds others.
+func newGroup(use, short, example string, subs ...*cobra.Command) *cobra.Command {
+	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.ArbitraryArgs, RunE: needCommand}
+	cmd.AddCommand(subs...)
+	return cmd
+}
+
+// needCommand is what a group does itself: say which commands it has.
+func needCommand(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return unknownCommand(cmd, args[0])
+	}
+	if !cmd.HasParent() {
+		cmd.SetOut(cmd.ErrOrStderr())
+		if err := cmd.Help(); err != nil {
+			return err
+		}
+	}
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if sub.IsAvailableCommand() {
+			names = append(names, sub.Name())
+		}
+	}
+	return badUsage("a command is missing after %q: one of %s", cmd.CommandPath(), strings.Join(names, ", "))
+}
+
+func unknownCommand(cmd *cobra.Command, name string) error {
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(name); len(near) > 0 {
+		return badUsage("unknown command %q for %s, did you mean %s?", name, cmd.CommandPath(), strings.Join(near, " or "))
+	}
+	return badUsage("unknown command %q for %s", name, cmd.CommandPath())
+}
+
+func newHelpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [command]",
+		Short:   "Explain a command",
+		Example: "  sluice help sale create",
+		RunE: func(_ *cobra.Command, args []string) error {
+			cmd, rest, err := root.Find(args)
+			if err != nil {
+				return usageError{err}
+			}
+			if len(rest) > 0 {
+				return unknownCommand(cmd, rest[0])
+			}
+			cmd.InitDefaultHelpFlag()
+			return cmd.Help()
+		},
+	}
+}
+
+// needFlags makes flags required.
+func needFlags(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		if err := cmd.MarkFlagRequired(name); err != nil {
+			panic(err) // no such flag: a mistake of the command's author
+		}
+	}
+}
+
+func (c *cli) jsonFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&c.asJSON, "json", false, "print JSON")
+}
+
+// load reads the whole configuration; flags holds values the command's own
+// flags give to keys.
+func (c *cli) load(flags map[string]any) (*configs.Loaded, error) {
+	return c.loadOptions(configs.Options{Flags: flags})
+}
+
+// loadSteady is load for a process that goes by the configuration from now on.
+func (c *cli) loadSteady(ctx context.Context, flags map[string]any) (*configs.Loaded, error) {
+	steady := func(opts configs.Options) (*configs.Loaded, error) { return configs.LoadSteady(ctx, opts) }
+	return c.loadBy(steady, configs.Options{Flags: flags})
+}
+
+// loadOptions is load for a command that needs only some sections or has
+// defaults of its own.
+func (c *cli) loadOptions(opts configs.Options) (*configs.Loaded, error) {
+	return c.loadBy(configs.Load, opts)
+}
+
+// loadBy adds file, environment and --set to what is loaded.
+func (c *cli) loadBy(
+	load func(configs.Options) (*configs.Loaded, error), opts configs.Options,
+) (*configs.Loaded, error) {
+	flags := maps.Clone(opts.Flags)
+	if flags == nil {
+		flags = make(map[string]any, len(c.set))
+	}
+	for _, pair := range c.set {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return nil, badUsage("--set wants key=value such as queue.cap=500, got %q", pair)
+		}
+		flags[key] = value
+	}
+	opts.File, opts.Env, opts.Flags = c.file, c.env, flags
+	loaded, err := load(opts)
+	if err != nil && blamesFlag(err) {
+		err = usageError{err}
+	}
+	return loaded, err
+}
+
+// blamesFlag reports whether a value that came by flag is at fault: every line
+// of the error ends with its source.
+func blamesFlag(err error) bool {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if strings.HasSuffix(line, "(flag)") {
+			return true
+		}
+	}
+	return false
+}
+
+// logger writes to standard error.
+func (c *cli) logger(cfg configs.LogConfig) *slog.Logger {
+	c.level.Set(cfg.SlogLevel())
+	opts := &slog.HandlerOptions{Level: &c.level}
+	if cfg.Format == "text" {
+		return slog.New(slog.NewTextHandler(c.err, opts))
+	}
+	return slog.New(slog.NewJSONHandler(c.err, opts))
+}
+
+// getenv is an environment variable, the last one of that name; empty when
+// there is none.
+func (c *cli) getenv(name string) (value string) {
+	for _, pair := range c.env {
+		if text, ok := strings.CutPrefix(pair, name+"="); ok {
+			value = text
+		}
+	}
+	return value
+}
+
+// print writes text to standard output.
+func (c *cli) print(text string) error {
+	if _, err := io.WriteString(c.out, text); err != nil {
+		return fmt.Errorf("write to standard output: %w", err)
+	}
+	return nil
+}
+
+// printJSON writes value on one line.
+func (c *cli) printJSON(value any) error {
+	text, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return c.printRaw(text)
+}
+
+// printRaw writes a JSON text that is not ours as it is.
+func (c *cli) printRaw(text []byte) error {
+	return c.print(strings.TrimRight(string(text), "\n") + "\n")
+}
+
+// table lays rows of cells out in columns.
+func table(rows ...[]string) string {
+	var text bytes.Buffer
+	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
+	for _, row := range rows {
+		fmt.Fprintln(t, strings.Join(row, "\t"))
+	}
+	_ = t.Flush() // a buffer takes everything
+	return text.String()
+}

@@ -1,0 +1,154 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluice/order"
+)
+
+// deadFilter are the flags that pick dead letters.
+type deadFilter struct{ reason, user, since, until string }
+
+// flags adds them; that of the reason is named by reasonFlag, since changes have a reason of their own.
+func (f *deadFilter) flags(cmd *cobra.Command, reasonFlag string) {
+	cmd.Flags().StringVar(&f.reason, reasonFlag, "",
+		"only those that failed for this reason, such as internal_error or unreadable")
+	cmd.Flags().StringVar(&f.user, "user", "", "only this shopper's")
+	cmd.Flags().StringVar(&f.since, "since", "", "only those that failed at this `time` or later (RFC 3339)")
+	cmd.Flags().StringVar(&f.until, "until", "", "only those that failed before this `time` (RFC 3339)")
+}
+
+func (f *deadFilter) any() bool { return *f != deadFilter{} }
+
+func (f *deadFilter) check() error {
+	for flag, text := range map[string]string{"--since": f.since, "--until": f.until} {
+		if _, err := time.Parse(time.RFC3339, text); text != "" && err != nil {
+			return badUsage("%s wants a time such as 2026-11-11T00:00:00+08:00, got %q", flag, text)
+		}
+	}
+	return nil
+}
+
+// query adds what is set to the query of a list.
+func (f *deadFilter) query(q url.Values) url.Values {
+	for name, value := range map[string]string{"reason": f.reason, "user": f.user, "since": f.since, "until": f.until} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return q
+}
+
+// deadChange is one requeue or drop: of one letter, of those that fit, or of all.
+type deadChange struct {
+	action, sale, reason string
+	filter               deadFilter
+	all                  bool
+	limit                int
+	skip                 int64
+}
+
+// check demands exactly one way to say which letters are meant.
+func (d *deadChange) check(args []string) error {
+	ways := len(args)
+	if d.all {
+		ways++
+	}
+	if d.filter.any() {
+		ways++
+	}
+	if ways != 1 {
+		return badUsage("say which dead letters: one ORDER, or --all, or a filter " +
+			"(--failed-reason, --user, --since, --until)")
+	}
+	if len(args) == 1 {
+		return checkDead(d.sale, args[0])
+	}
+	if d.limit < 1 || d.limit > order.MostLetters || d.skip < 0 {
+		return badUsage("--limit must be between 1 and %d and --skip 0 or more, got %d and %d",
+			order.MostLetters, d.limit, d.skip)
+	}
+	if err := checkSaleID(d.sale); err != nil {
+		return err
+	}
+	return d.filter.check()
+}
+
+// body is what the admin API is sent for many letters.
+func (d *deadChange) body() map[string]any {
+	body := map[string]any{"all": d.all, "reason": d.reason, "limit": d.limit, "skip": d.skip}
+	for name, value := range map[string]string{
+		"failed_reason": d.filter.reason, "user": d.filter.user, "since": d.filter.since, "until": d.filter.until,
+	} {
+		if value != "" {
+			body[name] = value
+		}
+	}
+	return body
+}
+
+// deadResult is the answer to a change of many letters.
+type deadResult struct {
+	Done     int `json:"done"`
+	Refused  int `json:"refused"`
+	Refusals []struct {
+		OrderID string `json:"order_id"`
+		Code    string `json:"code"`
+		Detail  string `json:"detail"`
+	} `json:"refusals"`
+	Left    int    `json:"left"`
+	Next    int64  `json:"next"`
+	Stopped string `json:"stopped"`
+}
+
+// changeMany asks for the change of many letters and prints what came of it. Letters that were refused, or a store that
+// ended it, are a failure of the command.
+func (c *cli) changeMany(ctx context.Context, o *opsClient, d deadChange) error {
+	text, err := o.call(ctx, http.MethodPost, deadPath(d.sale, "")+"/"+d.action, d.body())
+	if err != nil {
+		return fmt.Errorf("%s dead letters of sale %s: %w", d.action, d.sale, err)
+	}
+	var result deadResult
+	if err := json.Unmarshal(text, &result); err != nil {
+		return o.at(fmt.Errorf("the answer is not readable: %w", err))
+	}
+	if c.asJSON {
+		err = c.printRaw(text)
+	} else {
+		err = c.print(result.text(d.action))
+	}
+	switch {
+	case err != nil:
+		return err
+	case result.Stopped != "":
+		return fmt.Errorf("%s: a store ended it after %d: repeat the command", result.Stopped, result.Done)
+	case result.Refused > 0:
+		return errors.New(strconv.Itoa(result.Refused) + " dead letters were refused and are still there")
+	}
+	return nil
+}
+
+func (r deadResult) text(action string) string {
+	done := map[string]string{"requeue": "requeued", "drop": "dropped"}[action]
+	text := fmt.Sprintf("%d %s, %d refused, %d left\n", r.Done, done, r.Refused, r.Left)
+	if len(r.Refusals) > 0 {
+		rows := [][]string{{"REFUSED", "CODE", "WHY"}}
+		for _, one := range r.Refusals {
+			rows = append(rows, []string{printable(one.OrderID), printable(one.Code), printable(one.Detail)})
+		}
+		text += table(rows...)
+	}
+	if r.Left > 0 {
+		text += fmt.Sprintf("go on with --skip %d\n", r.Next)
+	}
+	return text
+}

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+
+	"github.com/spf13/cobra"
+)
+
+func newLimitsCommand(c *cli) *cobra.Command {
+	show := c.opsCommand(&cobra.Command{
+		Use:     "show",
+		Short:   "Show the rate limits that count",
+		Example: "  sluice limits show",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.fetch(cmd, "/limits", limitsTable) },
+	})
+	return newGroup("limits", "Show and change rate limits while a sale runs",
+		"  sluice limits set global_rps=5000 --for 10m --reason 'slow database'\n  sluice limits revert",
+		show, newLimitsSetCommand(c),
+		newRevertCommand(c, "/limits", limitsTable, "Bring all limits back to an earlier version", "sluice limits revert --reason 'the rush is over'"))
+}
+
+func newLimitsSetCommand(c *cli) *cobra.Command {
+	var flags changeFlags
+	var sale string
+	cmd := &cobra.Command{
+		Use:   "set LIMIT=N…",
+		Short: "Change limits of all running instances",
+		Long: "set changes all limits named or none: global_rps, per_user_rps (orders), per_user_reads_rps (polls, lists and\n" +
+			"cancellations), per_ip_rps (requests without a valid token), and of each its _burst.\n" +
+			"LIMIT= alone goes back to flag, environment, file or default. With --sale the limits named become all that this sale\n" +
+			"has of its own; --sale with no limit takes them away. With --for each sale's limits end by themselves.",
+		Example: "  sluice limits set global_rps=5000 global_burst=5000\n  sluice limits set --sale phone per_user_rps=1 --reason bots",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			limits, err := limitsPatch(sale, args)
+			if err != nil {
+				return err
+			}
+			body := flags.body(map[string]any{"limits": limits})
+			return c.withVersion(cmd.Context(), "/limits", 3, limitsTable, func(ctx context.Context, o *opsClient, match string) ([]byte, error) {
+				return o.callIf(ctx, http.MethodPatch, "/limits", match, body)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&sale, "sale", "", "the limits of this sale alone")
+	flags.add(cmd)
+	return c.opsCommand(cmd)
+}
+
+// limitsPatch is the body's limits for the arguments; null takes away.
+func limitsPatch(sale string, args []string) (map[string]any, error) {
+	set, unset, err := assignments(args)
+	if err != nil {
+		return nil, err
+	}
+	limits := map[string]any{}
+	for name, text := range set {
+		n, err := strconv.ParseFloat(text.(string), 64)
+		if err != nil {
+			return nil, badUsage("%s wants a number, got %q", name, text)
+		}
+		limits[name] = n
+	}
+	if sale == "" {
+		if len(args) == 0 {
+			return nil, badUsage("names no limit to change: LIMIT=N such as global_rps=5000")
+		}
+		for _, name := range unset {
+			limits[name] = nil
+		}
+		return limits, nil
+	}
+	if err := checkSaleID(sale); err != nil {
+		return nil, err
+	}
+	if len(limits) == 0 {
+		return map[string]any{"sales": map[string]any{sale: nil}}, nil
+	}
+	return map[string]any{"sales": map[string]any{sale: limits}}, nil
+}
+
+func limitsTable(text []byte) (string, error) {
+	var view struct {
+		configView
+		Limits map[string]any    `json:"limits"`
+		Until  map[string]string `json:"until"`
+	}
+	if err := json.Unmarshal(text, &view); err != nil {
+		return "", err
+	}
+	rows := [][]string{{"LIMIT", "VALUE", "UNTIL"}}
+	limits := view.Limits
+	sales, _ := limits["sales"].(map[string]any)
+	delete(limits, "sales")
+	for sale, own := range sales {
+		limits["sales."+sale] = own
+	}
+	for _, name := range slices.Sorted(maps.Keys(limits)) {
+		value, err := json.Marshal(limits[name])
+		if err != nil {
+			return "", err
+		}
+		rows = append(rows, []string{name, printable(string(value)), view.Until[name]})
+	}
+	return view.line() + leftLine(view.Left) + table(rows...), nil
+}

@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+
+	"sluice/configs"
+	"sluice/fleet"
+	"sluice/queue"
+	"sluice/store"
+)
+
+func newMigrateCommand(c *cli) *cobra.Command {
+	up := &cobra.Command{
+		Use:   "up",
+		Short: "Bring the database's tables up to date",
+		Long: "up applies what only adds at once, and what takes something away when no process runs that needs it. " +
+			"While a\nprocess runs whose build does not tell which schema it needs, nothing is applied.\nIt asks the database " +
+			"and Redis who runs.",
+		Example: "  sluice migrate up --config configs/production.yaml",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.withSchema(cmd.Context(), (*schema).up) },
+	}
+	status := &cobra.Command{
+		Use:     "status",
+		Short:   "List what was applied and what is pending, and change nothing",
+		Example: "  sluice migrate status --json",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.withSchema(cmd.Context(), (*schema).status) },
+	}
+	c.jsonFlag(up)
+	c.jsonFlag(status)
+	return newGroup("migrate", "Create and change the database's tables",
+		"  sluice migrate up\n  sluice migrate status", up, status)
+}
+
+// schema is a database as an operator looks at its tables.
+type schema struct {
+	*cli
+	db    *store.DB
+	redis queue.RedisConfig
+	note  string // why Redis was not asked; empty: it was
+}
+
+func (c *cli) withSchema(ctx context.Context, do func(*schema, context.Context) error) error {
+	loaded, err := c.loadOptions(configs.Options{Sections: []string{"database", "redis", "log"}})
+	if err != nil {
+		return err
+	}
+	db, err := store.Open(ctx, loaded.Config.Database, c.logger(loaded.Config.Log))
+	if err != nil {
+		return err
+	}
+	s := &schema{cli: c, db: db, redis: loaded.Config.Redis}
+	return errors.Join(do(s, ctx), db.Close())
+}
+
+// roster asks Redis who runs. A Redis that cannot be asked is noted and holds nothing up: processes that tell their
+// range are in the database as well.
+func (s *schema) roster(ctx context.Context) (running []store.Process, err error) {
+	err = queue.Peek(ctx, s.redis, func(ctx context.Context, rdb redis.UniversalClient) error {
+		running, err = fleet.Roster(queue.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)))(ctx)
+		return err
+	})
+	if errors.Is(err, queue.ErrPrivateRedis) {
+		return nil, nil
+	}
+	if err != nil {
+		s.note = "redis cannot be asked which processes run, so builds that do not tell their schema range are not seen: " +
+			err.Error()
+	}
+	return running, nil
+}
+
+func (s *schema) up(ctx context.Context) error {
+	done, err := s.db.MigrateBeside(ctx, s.roster)
+	if s.note != "" {
+		fmt.Fprintln(s.err, "sluice: "+s.note)
+	}
+	if err != nil {
+		return err
+	}
+	if s.asJSON {
+		return s.printJSON(struct {
+			Applied int             `json:"applied"`
+			Waiting []string        `json:"waiting,omitempty"` // contracting migrations, and for which processes
+			For     []store.Process `json:"waiting_for,omitempty"`
+			Note    string          `json:"note,omitempty"`
+		}{len(done.Applied), namesOf(done.Waiting), done.For, s.note})
+	}
+	text := fmt.Sprintf("applied %d migrations\n", len(done.Applied))
+	if len(done.Waiting) > 0 {
+		text += fmt.Sprintf("%d contracting migrations (%s) wait for %s\n", len(done.Waiting),
+			strings.Join(namesOf(done.Waiting), ", "),
+			store.Listed(done.For))
+	}
+	return s.print(text)
+}
+
+func namesOf(migrations []store.Migration) []string {
+	names := make([]string, len(migrations))
+	for i, m := range migrations {
+		names[i] = m.Name
+	}
+	return names
+}
+
+func orNone(processes []store.Process) []store.Process {
+	if processes == nil {
+		return []store.Process{}
+	}
+	return processes
+}
+
+// status shows the migrations, the versions that may work here, and who runs.
+func (s *schema) status(ctx context.Context) error {
+	standing, err := s.db.Look(ctx)
+	if err != nil {
+		return err
+	}
+	refused := standing.Refuses()
+	if refused == nil {
+		refused = s.db.Fits(ctx)
+	}
+	var of *store.SchemaError
+	if refused != nil && !errors.As(refused, &of) {
+		return refused
+	}
+	running, err := s.db.Processes(ctx)
+	if err != nil {
+		return err
+	}
+	others, _ := s.roster(ctx) // what it cannot tell is in the note
+	known := map[string]bool{}
+	for _, p := range running {
+		known[p.Name] = true
+	}
+	for _, p := range others {
+		if !known[p.Name] {
+			running = append(running, p)
+		}
+	}
+	if s.asJSON {
+		return s.printJSON(s.statusBody(standing, running, refused))
+	}
+	return s.print(s.statusText(standing, running, refused))
+}
+
+type migrationEntry struct {
+	Version   int64  `json:"version"`
+	Name      string `json:"name"`
+	Kind      string `json:"kind"` // expand or contract
+	Note      string `json:"note,omitempty"`
+	Pending   bool   `json:"pending"`
+	AppliedAt string `json:"applied_at,omitempty"`
+}
+
+func entriesOf(migrations []store.Migration) []migrationEntry {
+	entries := make([]migrationEntry, len(migrations))
+	for i, m := range migrations {
+		entries[i] = migrationEntry{Version: m.Version, Name: m.Name, Kind: "expand", Note: m.Note, Pending: m.Pending}
+		if m.Contract {
+			entries[i].Kind = "contract"
+		}
+		if !m.Pending {
+			entries[i].AppliedAt = m.AppliedAt.UTC().Format(time.RFC3339)
+		}
+	}
+	return entries
+}
+
+func (s *schema) statusBody(standing store.Standing, running []store.Process, refused error) map[string]any {
+	body := map[string]any{"driver": s.db.Driver, "table": standing.Table, "version": standing.Version,
+		"least": standing.Least,
+		"range": standing.Range, "migrations": entriesOf(standing.Complete), "waiting": namesOf(standing.Waiting),
+		"unknown": append([]int64{}, standing.Unknown...), "processes": orNone(running), "note": s.note}
+	if refused != nil {
+		body["refused"] = refused.Error()
+	}
+	return body
+}
+
+func (s *schema) statusText(standing store.Standing, running []store.Process, refused error) string {
+	rows := [][]string{{"VERSION", "NAME", "APPLIED"}}
+	for _, e := range entriesOf(standing.Complete) {
+		shown := "pending"
+		if !e.Pending {
+			shown = e.AppliedAt
+		} else if e.Kind == "contract" {
+			shown = "waits: contracts"
+		} else if e.Note != "" && standing.Table != "" {
+			shown += ": " + e.Note
+		}
+		rows = append(rows, []string{strconv.FormatInt(e.Version, 10), e.Name, shown})
+	}
+	text := table(rows...)
+	text += fmt.Sprintf("\nthis build works with schema versions %d to %d; the database is at %d and wants processes "+
+		"that know %d\n",
+		standing.Range.Oldest, standing.Range.Newest, standing.Version, standing.Least)
+	if standing.Table != "" {
+		text += "versions are noted in " + standing.Table + "\n"
+	}
+	if refused != nil {
+		text += "refused: " + refused.Error() + "\n"
+	}
+	for _, p := range running {
+		told := fmt.Sprintf("%d to %d", p.Schema.Oldest, p.Schema.Newest)
+		if p.Schema == (store.Range{}) {
+			told = "not told: stop it before migrating"
+		}
+		text += fmt.Sprintf("running: %s, version %s, schema %s\n", printable(p.Name), printable(p.Version), told)
+	}
+	if s.note != "" {
+		text += s.note + "\n"
+	}
+	return text
+}

@@ -1,0 +1,122 @@
+package cli
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// topicFlags are the settings of a topic on the command line; only those that were given are sent.
+type topicFlags struct {
+	url, method, alert, owner, secret, reason string
+	delay, timeout, retryUnit                 time.Duration
+	retries                                   int
+	events                                    []string
+}
+
+func (t *topicFlags) define(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&t.url, "url", "", "address to call, http or https")
+	f.StringVar(&t.method, "method", "POST", "POST, PUT or PATCH")
+	f.DurationVar(&t.delay, "delay", 0, "how long messages wait that name no time of their own")
+	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "bound of one call")
+	f.IntVar(&t.retries, "retries", 10, "calls that may follow a failed first one")
+	f.DurationVar(&t.retryUnit, "retry-unit", time.Minute, "1, 3, 5, … times this is the wait before each retry")
+	f.StringVar(&t.alert, "alert", "", "e-mail address that hears of dead letters; needs notify.email.addr")
+	f.StringVar(&t.owner, "owner", "", "who answers for the receiver")
+	f.StringSliceVar(&t.events, "event", nil, "order event that becomes a message, repeatable; '' is none")
+	f.StringVar(&t.secret, "secret", "", "signing secret, whsec_… (default: one is made)")
+	f.StringVar(&t.reason, "reason", "", "why, for the admin log")
+}
+
+// body holds the settings that were given.
+func (t *topicFlags) body(cmd *cobra.Command) map[string]any {
+	body := map[string]any{}
+	for flag, set := range map[string]func(){
+		"url":        func() { body["url"] = t.url },
+		"method":     func() { body["method"] = strings.ToUpper(t.method) },
+		"delay":      func() { body["delay_ms"] = t.delay.Milliseconds() },
+		"timeout":    func() { body["timeout_ms"] = t.timeout.Milliseconds() },
+		"retries":    func() { body["retries"] = t.retries },
+		"retry-unit": func() { body["retry_unit_ms"] = t.retryUnit.Milliseconds() },
+		"alert":      func() { body["alert"] = t.alert },
+		"owner":      func() { body["owner"] = t.owner },
+		"secret":     func() { body["secret"] = t.secret },
+		"reason":     func() { body["reason"] = t.reason },
+		"event": func() {
+			body["events"] = t.events
+			if len(t.events) == 0 || len(t.events) == 1 && t.events[0] == "" {
+				body["events"] = []string{}
+			}
+		},
+	} {
+		if cmd.Flags().Changed(flag) {
+			set()
+		}
+	}
+	return body
+}
+
+func newTopicCreateCommand(c *cli) *cobra.Command {
+	var flags topicFlags
+	cmd := &cobra.Command{
+		Use:     "create TOPIC",
+		Short:   "Create a topic; its secret is printed once",
+		Example: "  sluice topic create --url https://points.example/hook --delay 30m --alert ops@shop.example coupons",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withTopic(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
+				body := flags.body(cmd)
+				body["name"] = args[0]
+				return o.call(ctx, http.MethodPost, "/topics", body)
+			})
+		},
+	}
+	flags.define(cmd)
+	needFlags(cmd, "url")
+	c.jsonFlag(cmd)
+	return cmd
+}
+
+func newTopicSetCommand(c *cli) *cobra.Command {
+	var flags topicFlags
+	cmd := &cobra.Command{
+		Use:     "set TOPIC",
+		Short:   "Change what is given and leave the rest",
+		Example: "  sluice topic set --timeout 20s --reason 'the receiver is slow at night' coupons",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			body := flags.body(cmd)
+			if _, why := body["reason"]; len(body) == 0 || len(body) == 1 && why {
+				return badUsage("nothing to change: give at least one setting")
+			}
+			return c.withTopic(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
+				return o.call(ctx, http.MethodPatch, "/topics/"+args[0], body)
+			})
+		},
+	}
+	flags.define(cmd)
+	c.jsonFlag(cmd)
+	return cmd
+}
+
+func newTopicSwitchCommand(c *cli, verb, short string) *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:     verb + " TOPIC",
+		Short:   short,
+		Example: "  sluice topic " + verb + " --reason 'as agreed' coupons",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return c.withTopic(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
+				return o.call(ctx, http.MethodPost, "/topics/"+args[0]+"/"+verb, map[string]any{"reason": reason})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
+	c.jsonFlag(cmd)
+	return cmd
+}

@@ -1,0 +1,297 @@
+// Package auth proves who sent a request: tokens, keys and roles.
+package auth
+
+import (
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/textproto"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/golang-jwt/jwt/v5"
+)
+
+// The values of auth.mode.
+const (
+	ModeJWT    = "jwt"
+	ModeHeader = "header"
+)
+
+const (
+	minSecretBytes = 32
+	maxTokenBytes  = 4 << 10
+	MaxUserBytes   = 128
+	// clockSkew forgives an issuer whose clock differs by this much.
+	clockSkew = 5 * time.Second
+)
+
+// Config says how shoppers and administrators prove who they are. With both a secret and a public key, the key
+// verifies shoppers and the secret administrators.
+type Config struct {
+	Mode          string `koanf:"mode"`            // jwt or header
+	Secret        string `koanf:"secret"`          // HS256 key, at least 32 bytes
+	PublicKeyFile string `koanf:"public_key_file"` // PEM: RSA (RS256), ECDSA (ES256, ES384, ES512) or Ed25519 (EdDSA)
+	Issuer        string `koanf:"issuer"`          // when set, iss must equal it
+	Audience      string `koanf:"audience"`        // when set, aud must hold it
+	Header        string `koanf:"header"`          // header mode: where a trusted proxy puts the user
+}
+
+// DefaultConfig expects signed tokens; the secret or key must be configured.
+func DefaultConfig() Config { return Config{Mode: ModeJWT} }
+
+// Validate returns every bad value by its key and never repeats the secret.
+func (c Config) Validate() error {
+	var errs []error
+	switch {
+	case c.Mode == ModeJWT && c.Secret == "" && c.PublicKeyFile == "":
+		errs = append(errs, errors.New("auth.mode jwt needs auth.secret (at least 32 bytes) or auth.public_key_file"))
+	case c.Mode == ModeHeader && !validHeaderName(c.Header):
+		errs = append(errs, fmt.Errorf("auth.mode header needs auth.header, the name of an HTTP header, got %q", c.Header))
+	case c.Mode != ModeJWT && c.Mode != ModeHeader:
+		errs = append(errs, fmt.Errorf("auth.mode must be jwt or header, got %q", c.Mode))
+	}
+	if c.Secret != "" && len(c.Secret) < minSecretBytes {
+		errs = append(errs, fmt.Errorf("auth.secret must have at least %d bytes, got %d", minSecretBytes, len(c.Secret)))
+	}
+	if strings.Contains(c.Secret, "-----BEGIN") {
+		errs = append(errs, errors.New("auth.secret holds a PEM block: a public key is no secret; name its file in auth.public_key_file"))
+	}
+	return errors.Join(errs...)
+}
+
+// ErrUnauthorized is wrapped by every refusal of an Authenticator; the wrapping text is safe to show to the client.
+var ErrUnauthorized = errors.New("unauthorized")
+
+// Actor is an administrator as the audit log knows them.
+type Actor struct {
+	Name string
+	Role Role
+}
+
+// Authenticator proves who sent a request. It is safe for concurrent use and holds a bounded memory of tokens it has
+// already verified.
+type Authenticator struct {
+	users   *verifier // nil in header mode
+	admins  *verifier // nil when neither secret nor key is configured
+	header  string    // canonical; empty in jwt mode
+	trusted []netip.Prefix
+}
+
+// NewAuthenticator reads the key file. It fails on whatever Config.Validate refuses, and on a key file that
+// cannot be read or holds anything but one public key.
+func NewAuthenticator(cfg Config, trusted []netip.Prefix, now func() time.Time) (*Authenticator, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	a := &Authenticator{trusted: trusted}
+	var bySecret, byKey *verifier
+	if cfg.Secret != "" {
+		bySecret = newVerifier(jwt.SigningMethodHS256, []byte(cfg.Secret), cfg, now)
+	}
+	if cfg.PublicKeyFile != "" {
+		method, key, err := loadPublicKey(cfg.PublicKeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("auth.public_key_file %s: %w", cfg.PublicKeyFile, err)
+		}
+		byKey = newVerifier(method, key, cfg, now)
+	}
+	a.users, a.admins = byKey, bySecret
+	if a.users == nil {
+		a.users = bySecret
+	}
+	if a.admins == nil {
+		a.admins = byKey
+	}
+	if cfg.Mode == ModeHeader {
+		if len(trusted) == 0 {
+			return nil, errors.New("auth.mode header needs gateway.trusted_proxies")
+		}
+		a.users, a.header = nil, textproto.CanonicalMIMEHeaderKey(cfg.Header)
+	}
+	return a, nil
+}
+
+// User is who the request speaks for: 1..128 bytes of printable UTF-8. Errors wrap ErrUnauthorized.
+func (a *Authenticator) User(r *http.Request) (string, error) {
+	if a.header != "" {
+		return a.forwardedUser(r)
+	}
+	token, err := bearer(r.Header)
+	if err != nil {
+		return "", err
+	}
+	id, err := a.users.verify(token)
+	return id.user, err
+}
+
+// Admin is the viewer, operator or administrator who sent the request, whatever auth.mode is. Errors wrap ErrUnauthorized.
+func (a *Authenticator) Admin(r *http.Request) (Actor, error) {
+	if a.admins == nil {
+		return Actor{}, errNoAdminKey
+	}
+	token, err := bearer(r.Header)
+	if err != nil {
+		return Actor{}, err
+	}
+	id, err := a.admins.verify(token)
+	if err != nil {
+		return Actor{}, err
+	}
+	role := Role(id.role)
+	if !role.known() {
+		return Actor{}, errNotAdmin
+	}
+	return Actor{Name: id.user, Role: role}, nil
+}
+
+// forwardedUser believes the header only from a trusted proxy's own address, and only when it came once.
+func (a *Authenticator) forwardedUser(r *http.Request) (string, error) {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || !containsAddr(a.trusted, peer.Addr().Unmap()) {
+		return "", errPeer
+	}
+	values := r.Header[a.header]
+	switch {
+	case len(values) == 0:
+		return "", errNoUserHeader
+	case len(values) > 1 || !ValidUser(values[0]):
+		return "", errBadUserHeader
+	}
+	return values[0], nil
+}
+
+// RefusalError says why a request speaks for nobody. All of them exist before the first request, so that refusing
+// allocates nothing.
+type RefusalError struct {
+	Reason string
+	Sent   bool // the client sent credentials
+}
+
+func (e *RefusalError) Error() string { return "unauthorized: " + e.Reason }
+func (e *RefusalError) Unwrap() error { return ErrUnauthorized }
+
+var (
+	errNoToken      = &RefusalError{"send Authorization: Bearer <token>", false}
+	errScheme       = &RefusalError{"the Authorization header must come once, as: Bearer <token>", true}
+	errHugeToken    = &RefusalError{"the token is longer than 4096 bytes", true}
+	errMalformed    = &RefusalError{"the token is malformed", true}
+	errSignature    = &RefusalError{"the token's signature or algorithm is wrong", true}
+	errExpired      = &RefusalError{"the token has expired", true}
+	errNotYet       = &RefusalError{"the token is not valid yet", true}
+	errMissingClaim = &RefusalError{"the token lacks a required claim: exp, or iss or aud where they are configured",
+		true}
+	errIssuer     = &RefusalError{"the token's issuer or audience is wrong", true}
+	errSubject    = &RefusalError{"the token's sub claim must be 1 to 128 bytes of UTF-8 without control characters or outer spaces", true}
+	errNotAdmin   = &RefusalError{"the token is not an administrator's", true}
+	errNoAdminKey = &RefusalError{"administrators cannot sign in: neither auth.secret nor auth.public_key_file is configured", false}
+	errPeer       = &RefusalError{"users are named by the trusted proxy, and this request did not come from it",
+		false}
+	errNoUserHeader  = &RefusalError{"the trusted proxy named no user", false}
+	errBadUserHeader = &RefusalError{"the trusted proxy's user must come once, as 1 to 128 bytes of UTF-8 without control characters or outer spaces", true}
+)
+
+// bearer is the token of the Authorization header; the scheme's case does not matter (RFC 9110).
+func bearer(h http.Header) (string, error) {
+	values := h["Authorization"]
+	if len(values) == 0 {
+		return "", errNoToken
+	}
+	scheme, token, ok := strings.Cut(values[0], " ")
+	if len(values) > 1 || !ok || !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", errScheme
+	}
+	if len(token) > maxTokenBytes {
+		return "", errHugeToken
+	}
+	return token, nil
+}
+
+// ValidUser also refuses outer spaces: databases that pad strings would take "ann" and "ann " for one person.
+func ValidUser(user string) bool {
+	if user == "" || len(user) > MaxUserBytes || !utf8.ValidString(user) || strings.TrimSpace(user) != user {
+		return false
+	}
+	return strings.IndexFunc(user, unicode.IsControl) < 0
+}
+
+func validHeaderName(name string) bool {
+	const allowed = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	return name != "" && strings.Trim(name, allowed) == ""
+}
+
+func containsAddr(prefixes []netip.Prefix, addr netip.Addr) bool {
+	for _, prefix := range prefixes {
+		if prefix.Contains(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// loadPublicKey decides the algorithm by the key's own type, so a token cannot choose it.
+func loadPublicKey(file string) (jwt.SigningMethod, any, error) {
+	data, err := os.ReadFile(file) // #nosec G304 -- named by the configuration
+	if err != nil {
+		return nil, nil, err
+	}
+	block, rest := pem.Decode(data)
+	if block == nil || strings.TrimSpace(string(rest)) != "" {
+		return nil, nil, errors.New("must hold exactly one PEM block")
+	}
+	var key any
+	switch block.Type {
+	case "PUBLIC KEY":
+		key, err = x509.ParsePKIXPublicKey(block.Bytes)
+	case "RSA PUBLIC KEY":
+		key, err = x509.ParsePKCS1PublicKey(block.Bytes)
+	default:
+		return nil, nil, fmt.Errorf("must hold a PUBLIC KEY, got %q", block.Type)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	method, err := methodOf(key)
+	return method, key, err
+}
+
+func methodOf(key any) (jwt.SigningMethod, error) {
+	switch key := key.(type) {
+	case *rsa.PublicKey:
+		if key.N.BitLen() < 2048 {
+			return nil, fmt.Errorf("an RSA key must have at least 2048 bits, got %d", key.N.BitLen())
+		}
+		return jwt.SigningMethodRS256, nil
+	case *ecdsa.PublicKey:
+		for _, method := range []*jwt.SigningMethodECDSA{jwt.SigningMethodES256, jwt.SigningMethodES384, jwt.SigningMethodES512} {
+			if method.CurveBits == key.Curve.Params().BitSize {
+				return method, nil
+			}
+		}
+	case ed25519.PublicKey:
+		return jwt.SigningMethodEdDSA, nil
+	}
+	return nil, errors.New("the key must be RSA, ECDSA on P-256, P-384 or P-521, or Ed25519")
+}
+
+// tokenClaims is decoded strictly: names match by case and a repeated name is an error, so that an issuer who lets
+// users add claims cannot be talked into a second "sub" or a "Role".
+type tokenClaims struct {
+	jwt.RegisteredClaims
+	Role string `json:"role,omitempty"`
+}
+
+func (c *tokenClaims) UnmarshalJSON(data []byte) error {
+	type plain tokenClaims
+	return json.Unmarshal(data, (*plain)(c))
+}

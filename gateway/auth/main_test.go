@@ -1,0 +1,9 @@
+package auth
+
+import (
+	"testing"
+
+	"sluice/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.VerifyMain(m) }

@@ -1,0 +1,163 @@
+package gateway
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"sluice/queue"
+)
+
+// kept is what the gateway holds for single sales.
+type kept struct{ admissions, looks, reads, doors, admitted, rejected int }
+
+func (s *stack) kept() (k kept) {
+	g := s.gateway
+	lanes := func(mu sync.Locker, count func() int) int {
+		mu.Lock()
+		defer mu.Unlock()
+		return count()
+	}
+	k.admissions = lanes(&g.admission.gather.mu, func() int { return len(g.admission.gather.lanes) })
+	k.looks = lanes(&g.status.line.mu, func() int { return len(g.status.line.lanes) })
+	k.reads = lanes(&g.status.ledger.mu, func() int { return len(g.status.ledger.lanes) })
+	g.admission.doors.sales.Range(func(any, any) bool { k.doors++; return true })
+	k.admitted = testutil.CollectAndCount(g.admission.metrics.admitted)
+	k.rejected = testutil.CollectAndCount(g.admission.metrics.rejected)
+	return k
+}
+
+// What was kept for sales that have closed is let go; a sale that goes on keeps its figures, and late shoppers are counted.
+func TestClosedSalesAreLetGo(t *testing.T) {
+	t.Parallel()
+	var later atomic.Int64
+	s := newStack(t, quiet, func(c *setup) { c.now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) } })
+	const sales = 100
+	ids := s.sellMany(sales)
+	for _, id := range ids {
+		path := s.place("ann", id)
+		s.refused(CodeLimitReached, s.order("ann", id, ""))
+		s.refused(CodeNotFound, s.get("bob", path))
+		s.get("ann", "/v1/sales/"+id+"/orders/"+newUUID())
+	}
+	require.Equal(t, kept{sales, sales, sales, sales, sales, sales}, s.kept())
+	s.gateway.forget()
+	s.gateway.forget()
+	require.Equal(t, kept{sales, sales, sales, sales, sales, sales}, s.kept(), "they are on sale")
+
+	over := time.Now().Add(-2 * time.Hour).UnixMilli()
+	require.NoError(t, s.db.Write.Exec("UPDATE sales SET starts_at = ?, ends_at = ? WHERE id <> 'sale-7'", over-1, over).Error)
+	require.NoError(t, s.book.Refresh(t.Context()))
+	later.Store(int64(2 * time.Minute))
+	s.gateway.forget()
+	s.gateway.forget()
+	require.Equal(t, kept{admitted: 1, rejected: 1}, s.kept())
+	require.EqualValues(t, 1, testutil.ToFloat64(s.gateway.admission.metrics.admitted.WithLabelValues("sale-7")))
+
+	s.refused(CodeLimitReached, s.order("ann", "sale-8", ""))
+	s.gateway.forget()
+	require.Equal(t, kept{admissions: 1, doors: 1, admitted: 2, rejected: 2}, s.kept())
+	later.Add(int64(2 * time.Minute))
+	s.gateway.forget()
+	require.Equal(t, kept{admitted: 1, rejected: 1}, s.kept())
+	s.place("cem", "sale-7")
+}
+
+// The series of a counter that all rooms share go with their sales, too.
+func TestSeriesOfSalesThatAreOverAreLetGo(t *testing.T) {
+	t.Parallel()
+	counter := queue.FinishedCounter(prometheus.NewRegistry())
+	for _, sale := range []string{"over", "open"} {
+		for _, status := range []string{"confirmed", "failed"} {
+			counter.WithLabelValues(sale, status).Inc()
+		}
+	}
+	over := func(sale string) bool { return sale == "over" }
+	seen := forgetSeries(counter, nil, over)
+	require.Equal(t, map[string]float64{"over": 2, "open": 2}, seen)
+	counter.WithLabelValues("over", "failed").Inc()
+	seen = forgetSeries(counter, seen, over)
+	require.Equal(t, 4, testutil.CollectAndCount(counter), "it is still counted")
+	forgetSeries(counter, seen, over)
+	require.Equal(t, 2, testutil.CollectAndCount(counter))
+	require.EqualValues(t, 1, testutil.ToFloat64(counter.WithLabelValues("open", "confirmed")))
+}
+
+// Whoever hangs up makes room for the next, on the connections of the rush too, whose requests do not end with them.
+func TestWhoHangsUpMakesRoom(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	s.sell("phone", 100)
+	a := s.gateway.admission
+	a.gather.bound, a.gather.timeout = 3, time.Hour
+	reached, hanging := hangFirst(a, "phone")
+	release := sync.OnceFunc(func() { close(hanging) })
+	t.Cleanup(release)
+	ln, err := Listen(t.Context(), "127.0.0.1:0")
+	require.NoError(t, err)
+	server := NewServer(DefaultHTTPConfig(), s.gateway.Handler(), nil, PlainRequest, quietLog())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }()
+	waiting := func() []*waiter[queue.Request, *queue.Admission] {
+		a.gather.mu.Lock()
+		defer a.gather.mu.Unlock()
+		return slices.Clone(a.gather.lanes["phone"].waiting)
+	}
+	order := func() (conn net.Conn, status <-chan string) {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		_, err = fmt.Fprintf(conn, "POST /v1/sales/phone/orders HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer %s\r\nContent-Length: 0\r\n\r\n",
+			s.token(newUUID(), false))
+		require.NoError(t, err)
+		answer := make(chan string, 1)
+		go func() {
+			line, _ := bufio.NewReader(conn).ReadString('\n')
+			answer <- line
+		}()
+		return conn, answer
+	}
+	_, first := order()
+	<-reached
+	var answers []<-chan string
+	var leaves net.Conn
+	for i := range 3 {
+		conn, answer := order()
+		if i == 1 {
+			leaves = conn
+		} else {
+			answers = append(answers, answer)
+		}
+		require.Eventually(t, func() bool { return len(waiting()) == i+1 }, patience, time.Millisecond)
+	}
+	_, crowded := order()
+	require.Contains(t, <-crowded, "503")
+	gone := waiting()[1]
+	require.NoError(t, leaves.Close())
+	since := time.Now()
+	for slices.Contains(waiting(), gone) {
+		require.Less(t, time.Since(since), patience)
+		_, next := order()
+		require.Eventually(t, func() bool { return len(next) == 1 || !slices.Contains(waiting(), gone) }, patience, time.Millisecond)
+		if len(next) == 0 {
+			answers = append(answers, next)
+		}
+	}
+	require.Len(t, waiting(), 3)
+	release()
+	for _, answer := range append(answers, first) {
+		require.Contains(t, <-answer, "202")
+	}
+	require.NoError(t, server.Shutdown(t.Context(), patience))
+	require.NoError(t, <-served)
+	require.EqualValues(t, 4, s.view("phone").Seq, "who had gone has no order")
+}

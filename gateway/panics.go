@@ -1,0 +1,103 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+const (
+	panicPause = time.Second // before what panicked runs again
+	panicEvery = time.Second // of one part, at most one in it is logged
+)
+
+// Panics keeps the process alive when work that serves several callers panics.
+// It logs the stack and counts. Safe for concurrent use.
+type Panics struct {
+	log   *slog.Logger
+	total *prometheus.CounterVec
+	now   func() time.Time
+
+	mu   sync.Mutex
+	last map[string]*panicCount // by part: they are named in the code
+}
+
+type panicCount struct {
+	at    time.Time
+	since int // not logged since then
+}
+
+// NewPanics returns one that counts in reg. All of a process share the counter.
+func NewPanics(log *slog.Logger, reg prometheus.Registerer, now func() time.Time) *Panics {
+	total := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_panics_total",
+		Help: "Panics that were caught, by the part that panicked; anything but 0 is a defect."}, []string{"part"})
+	var known prometheus.AlreadyRegisteredError
+	if err := reg.Register(total); errors.As(err, &known) {
+		total = known.ExistingCollector.(*prometheus.CounterVec)
+	} else if err != nil {
+		panic(err) // as MustRegister: two metrics share a name, which a test would have found
+	}
+	return &Panics{log: log, total: total, now: now, last: map[string]*panicCount{}}
+}
+
+// Catch ends a panic of the function that defers it.
+func (p *Panics) Catch(part string) {
+	if cause := recover(); cause != nil {
+		p.note(part, cause)
+	}
+}
+
+// Run calls f until it returns, or panics after ctx has ended. After a panic it
+// waits a second and calls it again.
+func (p *Panics) Run(ctx context.Context, part string, f func(context.Context)) {
+	for !p.ends(ctx, part, f) {
+		pause := time.NewTimer(panicPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		}
+	}
+}
+
+// ends reports whether f has returned by itself.
+func (p *Panics) ends(ctx context.Context, part string, f func(context.Context)) (ended bool) {
+	defer p.Catch(part)
+	f(ctx)
+	return true
+}
+
+// note counts a panic, and logs it with the stack of its caller.
+func (p *Panics) note(part string, cause any) {
+	p.total.WithLabelValues(part).Inc()
+	others, due := p.count(part)
+	if !due {
+		return
+	}
+	stack := debug.Stack()
+	p.log.Error("panic caught: a defect; what it served has failed", "in", part, "panic", fmt.Sprint(cause), "others_since", others,
+		"stack", string(stack[:min(len(stack), maxStackBytes)]))
+}
+
+// count returns how many went unlogged when this one is to be logged.
+func (p *Panics) count(part string) (others int, due bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now, known := p.now(), p.last[part]
+	if known != nil && now.Sub(known.at) < panicEvery {
+		known.since++
+		return 0, false
+	}
+	if known != nil {
+		others = known.since
+	}
+	p.last[part] = &panicCount{at: now}
+	return others, true
+}

@@ -1,0 +1,173 @@
+package gateway
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"sluice/queue"
+)
+
+// caught is how many panics of a part the stack's gateway has survived.
+func (s *stack) caught(part string) float64 {
+	return testutil.ToFloat64(s.gateway.Panics.total.WithLabelValues(part))
+}
+
+// A panic in a call that many share fails their requests, says where it was, and leaves the next ones alone.
+func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	s.sell("phone", 100)
+	a := s.gateway.admission
+	a.gather.timeout = time.Hour // the test, not the time, says how long a call hangs
+	send := a.gather.send
+	reached, release := make(chan struct{}), make(chan struct{})
+	var calls atomic.Int64
+	a.gather.send = func(ctx context.Context, parcels []admitParcel) {
+		switch calls.Add(1) {
+		case 1: // the first caller's own: the others gather behind it
+			close(reached)
+			<-release
+		case 2: // on a goroutine of its own
+			panic("a defect")
+		}
+		send(context.WithoutCancel(ctx), parcels)
+	}
+	first := make(chan got, 1)
+	token := s.token("ann", false)
+	post := func(token string) got {
+		g, err := fetch(context.Background(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "")
+		if err != nil {
+			t.Error(err)
+		}
+		return g
+	}
+	go func() { first <- post(token) }()
+	<-reached
+	const crowd = 20
+	answers := make(chan got, crowd)
+	var all sync.WaitGroup
+	for range crowd {
+		token := s.token(newUUID(), false)
+		all.Go(func() { answers <- post(token) })
+	}
+	require.Eventually(t, func() bool {
+		a.gather.mu.Lock()
+		defer a.gather.mu.Unlock()
+		return a.gather.lanes["phone"].length() == crowd
+	}, patience, time.Millisecond)
+	close(release)
+	require.Equal(t, http.StatusAccepted, (<-first).status)
+	all.Wait()
+	for range crowd {
+		require.NotEmpty(t, s.refused(CodeUnavailable, <-answers).header.Get("Retry-After"))
+	}
+	require.EqualValues(t, 1, s.caught("admission"))
+	s.place("bob", "phone")
+	s.clean()
+}
+
+// Whom Redis has admitted when the call breaks is not refused as a stranger.
+func TestAPanicAfterTheCallOpensTheDoor(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	s.sell("phone", 1)
+	won := s.place("ann", "phone")
+	s.local(CodeSoldOut, "phone")
+	a := s.gateway.admission
+	stale := *a.doors.of("phone").shut.Load()
+	stale.until = time.Now().Add(time.Hour)
+	require.Equal(t, "cancelled", s.do("ann", http.MethodDelete, won, "").text("status"))
+	a.doors.of("phone").shut.Store(&stale)
+	door := a.doors.of("phone")
+	census := door.crowd.census
+	door.crowd.census = nil // what Redis has answered cannot be taken over
+	func() {
+		defer s.gateway.Panics.Catch("test")
+		a.send(t.Context(), []admitParcel{{key: "phone", requests: []queue.Request{{ID: newUUID(), User: "bob", Units: 1, Fingerprint: "f"}}}})
+	}()
+	door.crowd.census = census
+	require.EqualValues(t, 1, s.caught("test"))
+	require.Nil(t, door.shut.Load())
+}
+
+// A crowd that cannot be counted leaves the process alive, and Redis answers.
+func TestAPanicWhileACrowdIsCounted(t *testing.T) {
+	t.Parallel()
+	r := newResold(t)
+	r.door.crowd.line = nil
+	r.door.crowd.want(r.epoch, 1)
+	require.Eventually(t, func() bool {
+		r.door.crowd.mu.Lock()
+		defer r.door.crowd.mu.Unlock()
+		return !r.door.crowd.busy
+	}, patience, time.Millisecond)
+	require.EqualValues(t, 1, testutil.ToFloat64(r.door.crowd.census.panics.total.WithLabelValues("crowd")))
+	require.False(t, r.door.crowd.lacks("a stranger", r.epoch, 1))
+}
+
+// What serves many goes on after a panic, until it is told to end.
+func TestPanicsRunAgain(t *testing.T) {
+	t.Parallel()
+	reg := prometheus.NewRegistry()
+	p := NewPanics(quietLog(), reg, time.Now)
+	require.NotPanics(t, func() { NewPanics(quietLog(), reg, time.Now) }, "one counter for all")
+	runs := 0
+	p.Run(t.Context(), "loop", func(context.Context) {
+		if runs++; runs == 1 {
+			panic("a defect")
+		}
+	})
+	require.Equal(t, 2, runs)
+	ctx, cancel := context.WithCancel(t.Context())
+	p.Run(ctx, "loop", func(context.Context) {
+		cancel()
+		panic("a defect")
+	})
+	require.EqualValues(t, 2, testutil.ToFloat64(p.total.WithLabelValues("loop")))
+}
+
+// The log has the stack of each kind of panic, and does not drown in them.
+func TestPanicsAreLoggedNowAndThen(t *testing.T) {
+	t.Parallel()
+	var logs logBuffer
+	now := time.UnixMilli(1_000_000)
+	p := NewPanics(slog.New(slog.NewJSONHandler(&logs, nil)), prometheus.NewRegistry(), func() time.Time { return now })
+	crash := func(part string) {
+		defer p.Catch(part)
+		panic("a defect")
+	}
+	for range 100 {
+		crash("one")
+	}
+	crash("two")
+	now = now.Add(panicEvery)
+	crash("one")
+	lines := logs.lines(t)
+	require.Len(t, lines, 3)
+	require.Contains(t, lines[0]["stack"], "TestPanicsAreLoggedNowAndThen")
+	require.Equal(t, "two", lines[1]["in"])
+	require.EqualValues(t, 99, lines[2]["others_since"])
+}
+
+// A check that panics is a check that fails.
+func TestReadinessSurvivesAPanic(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet, func(c *setup) {
+		c.checks = []Check{{Name: "good", Ask: func(context.Context) error { return nil }}, {Name: "bad", Ask: func(context.Context) error { panic("a defect") }}}
+	})
+	w := httptest.NewRecorder()
+	s.opsEngine.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.Contains(t, w.Body.String(), "[+]good ok")
+	require.Contains(t, w.Body.String(), "[-]bad: the check broke")
+}

@@ -1,0 +1,336 @@
+package ratelimit
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/queue"
+)
+
+// till is one gateway's limiter under a steady crowd. rps may be changed at any time.
+type till struct {
+	limiter *Limiter
+	rps     atomic.Int64
+	passed  atomic.Int64
+	sale    string             // that its crowd asks for: the one with a limit of its own
+	stop    context.CancelFunc // of its renewals, as kill -9 would: nothing is given back
+}
+
+func newTill(t *testing.T, rdb redis.UniversalClient, name string, cfg Config, rps int64) *till {
+	t.Helper()
+	g := &till{limiter: New(cfg, time.Now).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), name)}
+	for sale := range cfg.Sales {
+		g.sale = sale
+	}
+	g.rps.Store(rps)
+	ctx, cancel := context.WithCancel(t.Context())
+	g.limiter.Renew(ctx)
+	g.stop = cancel
+	done := make(chan struct{}, 2)
+	go func() {
+		defer func() { done <- struct{}{} }()
+		tick := time.NewTicker(renewSoon)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			g.limiter.Renew(ctx)
+			<-tick.C
+		}
+	}()
+	go func() {
+		defer func() { done <- struct{}{} }()
+		g.crowd(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		<-done
+	})
+	return g
+}
+
+// crowd asks as often as rps says, however late it is woken.
+func (g *till) crowd(ctx context.Context) {
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	last, due := time.Now(), 0.0
+	for ctx.Err() == nil {
+		<-tick.C
+		now := time.Now()
+		due += float64(g.rps.Load()) * now.Sub(last).Seconds()
+		for last = now; due >= 1; due-- {
+			if g.limiter.AllowGlobal(ctx, g.sale).OK {
+				g.passed.Add(1)
+			}
+		}
+	}
+}
+
+// perSecond is how many of all tills passed in each of the next seconds.
+func perSecond(n int, tills ...*till) []float64 {
+	sum := func() (all int64) {
+		for _, g := range tills {
+			all += g.passed.Load()
+		}
+		return all
+	}
+	rates := make([]float64, n)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	was, at := sum(), time.Now()
+	for i := range rates {
+		<-tick.C
+		is, now := sum(), time.Now()
+		rates[i] = float64(is-was) / now.Sub(at).Seconds()
+		was, at = is, now
+	}
+	return rates
+}
+
+// requireRate looks at the next n seconds. Too many are never forgiven: n seconds let as many pass as the limit says,
+// and its burst,
+// with a tenth for looks that come late. A
+// single second may be as late as a busy machine wakes the crowd. Too few may be a machine that had no time for the
+// crowd: it is given
+// more chances, of which a limiter that lets too few pass makes nothing.
+func requireRate(t *testing.T, want float64, n int, tills ...*till) {
+	t.Helper()
+	burst := 0.0
+	if p := tills[0].limiter.plan.Load().general.global; p.rps == want {
+		burst = float64(p.burst)
+	}
+	for chances := 20; ; chances-- {
+		got, sum, good := perSecond(n, tills...), 0.0, true
+		for _, rate := range got {
+			sum += rate
+			require.LessOrEqual(t, rate, max(1.3*want, 1.2*(want+burst)), "per second: %.0f", got)
+			good = good && rate >= 0.7*want
+		}
+		mean := sum / float64(n)
+		require.LessOrEqual(t, mean, 1.1*(want+burst/float64(n)), "per second: %.0f", got)
+		if good && mean >= 0.95*want {
+			return
+		}
+		require.Positive(t, chances, "per second: %.0f", got)
+	}
+}
+
+// thousand is a limit of 1,000 a second whose burst is gone soon.
+func thousand() Config { return Config{GlobalRPS: 1000, GlobalBurst: 100} }
+
+func TestGatewaysSpendOneBudget(t *testing.T) {
+	t.Parallel()
+	for name, rps := range map[string][2]int64{"evenly": {3000, 3000}, "unevenly": {20_000, 1000}, "one of them idle": {3000, 0}, "just over": {600, 500}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rdb := testkit.Redis(t).Client()
+			a, b := newTill(t, rdb, "a", thousand(), rps[0]), newTill(t, rdb, "b", thousand(), rps[1])
+			perSecond(3, a, b)
+			requireRate(t, 1000, 3, a, b)
+			most, least := float64(a.passed.Load()), float64(b.passed.Load())
+			require.GreaterOrEqual(t, least/(most+least), 0.7*float64(rps[1])/float64(rps[0]+rps[1]), "a quiet gateway is not starved")
+			require.GreaterOrEqual(t, most/(most+least), 0.7*float64(rps[0])/float64(rps[0]+rps[1]), "a busy one gets the more")
+		})
+	}
+}
+
+func TestABudgetSurvivesAGateway(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Redis(t).Client()
+	cfg := Config{GlobalRPS: 1000}
+	a, b := newTill(t, rdb, "a", cfg, 3000), newTill(t, rdb, "b", cfg, 3000)
+	perSecond(2, a, b) // the burst of a whole second
+	requireRate(t, 1000, 2, a, b)
+	b.stop()
+	requireRate(t, 1000, 3, a, b)
+	left := a.limiter.plan.Load().general.budget
+	left.mu.Lock()
+	defer left.mu.Unlock()
+	require.Greater(t, left.part, 0.99, "all is its own now")
+}
+
+// Below the limit nobody is refused, also when the crowd moves from one gateway to the other.
+func TestABudgetRefusesNobodyBelowTheLimit(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.Redis(t).Client()
+	cfg := Config{GlobalRPS: 2000}
+	a, b := newTill(t, rdb, "a", cfg, 900), newTill(t, rdb, "b", cfg, 0)
+	requireRate(t, 900, 2, a, b)
+	a.rps.Store(0)
+	b.rps.Store(900)
+	requireRate(t, 900, 2, a, b)
+}
+
+// While Redis is away each gateway goes on with its last part, and when it is back they do not have the time twice.
+func TestABudgetWithoutRedis(t *testing.T) {
+	t.Parallel()
+	server := testkit.Redis(t)
+	proxy := testkit.NewProxy(t, server.Addr())
+	client := func() *redis.Client {
+		c := redis.NewClient(&redis.Options{Addr: proxy.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: 50 * time.Millisecond})
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	a, b := newTill(t, client(), "a", thousand(), 6000), newTill(t, client(), "b", thousand(), 2000)
+	perSecond(2, a, b)
+	proxy.Cut()
+	perSecond(1, a, b)
+	requireRate(t, 1000, 2, a, b)
+	require.False(t, a.limiter.plan.Load().general.budget.leased.Load())
+	require.NoError(t, proxy.Heal())
+	perSecond(2, a, b)
+	requireRate(t, 1000, 2, a, b)
+	require.True(t, a.limiter.plan.Load().general.budget.leased.Load())
+}
+
+func TestASaleWithLimitsOfItsOwn(t *testing.T) {
+	t.Parallel()
+	two, ten := 2.0, 10.0
+	cfg := Config{GlobalRPS: 3, PerUserRPS: 1, Sales: map[string]SaleConfig{"phone": {GlobalRPS: &two},
+		"tv": {PerUserRPS: &ten}}}
+	l := New(cfg, fixedClock)
+	passed := func(allow func() Decision) (n int) {
+		for range 20 {
+			if allow().OK {
+				n++
+			}
+		}
+		return n
+	}
+	require.Equal(t, 2, passed(func() Decision { return l.AllowGlobal(t.Context(), "phone") }))
+	require.Equal(t, "sale", l.AllowGlobal(t.Context(), "phone").Policy)
+	require.Equal(t, 3, passed(func() Decision { return l.AllowGlobal(t.Context(), "tv") }), "it shares the general budget")
+	require.Zero(t, passed(func() Decision { return l.AllowGlobal(t.Context(), "other") }))
+	require.Equal(t, 1, passed(func() Decision { return l.AllowUser("phone", "ann") }))
+	require.Zero(t, passed(func() Decision { return l.AllowUser("other", "ann") }), "one limit over all sales without their own")
+	require.Equal(t, 10, passed(func() Decision { return l.AllowUser("tv", "ann") }))
+	l.Set(cfg)
+	require.False(t, l.AllowGlobal(t.Context(), "phone").OK, "what was used stays used")
+
+	off := 0.0
+	l.Set(Config{GlobalRPS: 3, PerUserReadsRPS: 2, PerIPRPS: 4, Sales: map[string]SaleConfig{
+		"phone": {PerUserReadsRPS: &ten, PerIPRPS: &two}, "tv": {PerUserReadsRPS: &off, PerIPRPS: &off}}})
+	read := func(sale string) int { return passed(func() Decision { return l.AllowRead(sale, "ann") }) }
+	require.Equal(t, []int{10, 20, 2, 0}, []int{read("phone"), read("tv"), read("other"), read("")}, "lists count with the sales that have none of their own")
+	from := func(sale string) int { return passed(func() Decision { return l.AllowAnonymous(sale, "192.0.2.1") }) }
+	require.Equal(t, []int{2, 20, 4, 0}, []int{from("phone"), from("tv"), from("other"), from("")})
+	require.Equal(t, 20, passed(func() Decision { return l.AllowUser("other", "ann") }), "reading takes nothing from ordering")
+	l.Set(Config{GlobalRPS: 3})
+	require.False(t, l.AllowGlobal(t.Context(), "phone").OK, "it counts with the others again")
+}
+
+func TestSaleLimitsAreChecked(t *testing.T) {
+	t.Parallel()
+	bad, good := -1.0, 1.0
+	err := Config{Sales: map[string]SaleConfig{"a b": {}, "phone": {GlobalRPS: &bad, PerUserBurst: 3,
+		PerUserReadsBurst: 2, PerIPRPS: &bad}}}.Validate()
+	require.ErrorContains(t, err, `limits.sales must name sales by their id, got "a b"`)
+	require.ErrorContains(t, err, "limits.sales: phone.global_rps must be 0 (off) or between")
+	require.ErrorContains(t, err, "limits.sales: phone has per_user_burst without per_user_rps")
+	require.ErrorContains(t, err, "limits.sales: phone has per_user_reads_burst without per_user_reads_rps")
+	require.ErrorContains(t, err, "limits.sales: phone.per_ip_rps must be 0 (off) or between")
+	many := map[string]SaleConfig{}
+	for i := range maxSaleLimits + 1 {
+		many[fmt.Sprint(i)] = SaleConfig{GlobalRPS: &good}
+	}
+	require.ErrorContains(t, Config{Sales: many}.Validate(), "at most 64 sales, got 65")
+}
+
+// share is a gateway's limiter that is renewed until stop, which gives back what it holds.
+func share(t testing.TB, rdb redis.UniversalClient, name string, cfg Config) (l *Limiter, stop func()) {
+	t.Helper()
+	l = New(cfg, time.Now).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), name)
+	ctx, cancel := context.WithCancel(context.Background())
+	l.Renew(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		l.Run(ctx)
+	}()
+	stop = func() {
+		cancel()
+		<-done
+	}
+	t.Cleanup(stop)
+	return l, stop
+}
+
+// passes is how many of n requests pass.
+func passes(t testing.TB, l *Limiter, n int) (passed int) {
+	t.Helper()
+	for range n {
+		if l.AllowGlobal(t.Context(), "").OK {
+			passed++
+		}
+	}
+	return passed
+}
+
+// A gateway that stops gives back what it holds, at once.
+func TestABudgetIsGivenBack(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
+	cfg := Config{GlobalRPS: 0.001, GlobalBurst: 1000} // nothing comes in meanwhile
+	a, stop := share(t, rdb, "a", cfg)
+	require.Equal(t, 300, passes(t, a, 300))
+	stop()
+	b, _ := share(t, rdb, "b", cfg)
+	require.InDelta(t, 700, passes(t, b, 710), 2, "one more where a slow machine answers late")
+}
+
+func BenchmarkBudget(b *testing.B) {
+	l := New(Config{GlobalRPS: 50_000}, time.Now)
+	budget := l.plan.Load().general.budget
+	budget.leased.Store(true)
+	budget.tokens.Store(1 << 60)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			l.AllowGlobal(b.Context(), "phone")
+		}
+	})
+}
+
+func TestABudgetAllocatesNothing(t *testing.T) {
+	l := New(Config{GlobalRPS: 50_000}, time.Now)
+	l.plan.Load().general.budget.leased.Store(true)
+	l.plan.Load().general.budget.tokens.Store(1 << 60)
+	ctx := t.Context()
+	require.Zero(t, testing.AllocsPerRun(1000, func() { l.AllowGlobal(ctx, "phone") }))
+}
+
+// The budgets of many sales are renewed in one round trip: one after the other they would outlast their own leases.
+func TestBudgetsAreRenewedTogether(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
+	trips := &testkit.Trips{}
+	rdb.AddHook(trips)
+	rps, now := 200.0, time.Now()
+	cfg := Config{GlobalRPS: 1000, Sales: map[string]SaleConfig{}}
+	for i := range maxSaleLimits {
+		cfg.Sales[fmt.Sprint("sale-", i)] = SaleConfig{GlobalRPS: &rps}
+	}
+	l := New(cfg, func() time.Time { return now }).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "one")
+	l.Renew(t.Context()) // loads the script
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for range 3 {
+		for sale := range cfg.Sales {
+			require.False(t, l.AllowGlobal(gone, sale).OK, "it asks, and does not wait")
+		}
+		before := trips.Rounds.Load()
+		l.Renew(t.Context())
+		require.EqualValues(t, 1, trips.Rounds.Load()-before)
+		for sale := range cfg.Sales {
+			require.True(t, l.AllowGlobal(gone, sale).OK)
+			l.plan.Load().of(sale).budget.tokens.Store(0)
+		}
+		now = now.Add(time.Second)
+	}
+}

@@ -1,0 +1,102 @@
+package ratelimit
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+
+	"sluice/queue"
+)
+
+// maxSaleLimits bounds the sales with limits of their own: each has a budget that is renewed many times a second.
+const maxSaleLimits = 64
+
+// Config holds requests per second and bursts. A rate of 0 switches that limit off; a burst of 0 is what one second
+// allows.
+type Config struct {
+	GlobalRPS    float64 `koanf:"global_rps"` // of all gateways together
+	GlobalBurst  int     `koanf:"global_burst"`
+	PerUserRPS   float64 `koanf:"per_user_rps"`
+	PerUserBurst int     `koanf:"per_user_burst"`
+	// Of one user about orders placed before: polls, event streams as they open, lists and cancellations.
+	PerUserReadsRPS   float64               `koanf:"per_user_reads_rps"`
+	PerUserReadsBurst int                   `koanf:"per_user_reads_burst"`
+	PerIPRPS          float64               `koanf:"per_ip_rps"`
+	PerIPBurst        int                   `koanf:"per_ip_burst"`
+	Sales             map[string]SaleConfig `koanf:"sales"` // by sale id, at most 64
+}
+
+// SaleConfig replace the general limits for the requests that name one sale, which then no longer count there. A rate
+// that is absent is
+// not replaced; 0 switches that limit off for the sale.
+type SaleConfig struct {
+	GlobalRPS         *float64 `koanf:"global_rps" json:"global_rps,omitempty"`
+	GlobalBurst       int      `koanf:"global_burst" json:"global_burst,omitempty"`
+	PerUserRPS        *float64 `koanf:"per_user_rps" json:"per_user_rps,omitempty"`
+	PerUserBurst      int      `koanf:"per_user_burst" json:"per_user_burst,omitempty"`
+	PerUserReadsRPS   *float64 `koanf:"per_user_reads_rps" json:"per_user_reads_rps,omitempty"`
+	PerUserReadsBurst int      `koanf:"per_user_reads_burst" json:"per_user_reads_burst,omitempty"`
+	PerIPRPS          *float64 `koanf:"per_ip_rps" json:"per_ip_rps,omitempty"`
+	PerIPBurst        int      `koanf:"per_ip_burst" json:"per_ip_burst,omitempty"`
+}
+
+// saleLimit is one of a sale's own limits.
+type saleLimit struct {
+	kind  string
+	rps   *float64 // nil: the general one counts
+	burst int
+}
+
+func (s SaleConfig) all() [4]saleLimit {
+	return [...]saleLimit{{"global", s.GlobalRPS, s.GlobalBurst}, {"per_user", s.PerUserRPS, s.PerUserBurst},
+		{"per_user_reads", s.PerUserReadsRPS, s.PerUserReadsBurst}, {"per_ip", s.PerIPRPS, s.PerIPBurst}}
+}
+
+// DefaultConfig limits nothing: what is right depends on the shop. configs/limits.yaml holds a start.
+func DefaultConfig() Config { return Config{} }
+
+// Validate returns every bad value, each by its key and with what is allowed.
+func (c Config) Validate() error {
+	errs := []error{
+		checkRate("limits.global", c.GlobalRPS, c.GlobalBurst),
+		checkRate("limits.per_user", c.PerUserRPS, c.PerUserBurst),
+		checkRate("limits.per_user_reads", c.PerUserReadsRPS, c.PerUserReadsBurst),
+		checkRate("limits.per_ip", c.PerIPRPS, c.PerIPBurst),
+	}
+	if len(c.Sales) > maxSaleLimits {
+		errs = append(errs, fmt.Errorf("limits.sales may name at most %d sales, got %d", maxSaleLimits, len(c.Sales)))
+	}
+	for _, sale := range slices.Sorted(maps.Keys(c.Sales)) {
+		own := c.Sales[sale]
+		if !queue.ValidSaleID(sale) {
+			errs = append(errs, fmt.Errorf("limits.sales must name sales by their id, got %q", sale))
+			continue
+		}
+		for _, limit := range own.all() {
+			errs = append(errs, limit.check(sale))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l saleLimit) check(sale string) error {
+	if l.rps == nil {
+		if l.burst != 0 {
+			return fmt.Errorf("limits.sales: %s has %s_burst without %s_rps", sale, l.kind, l.kind)
+		}
+		return nil
+	}
+	return checkRate("limits.sales: "+sale+"."+l.kind, *l.rps, l.burst)
+}
+
+func checkRate(prefix string, rps float64, burst int) error {
+	if math.IsNaN(rps) || rps < 0 || rps > 1e7 || (rps > 0 && rps < 0.001) {
+		return fmt.Errorf("%s_rps must be 0 (off) or between 0.001 and 10000000 requests per second, got %v", prefix, rps)
+	}
+	if burst < 0 || burst > 1e7 {
+		return fmt.Errorf("%s_burst must be between 1 and 10000000, or 0 for what one second allows, got %d", prefix, burst)
+	}
+	return nil
+}

@@ -1,0 +1,30 @@
+package ratelimit
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/queue"
+)
+
+// A budget whose key is broken is spent alone; the others are still shared.
+func TestABudgetThatCannotBeRenewedIsItsSalesMatter(t *testing.T) {
+	t.Parallel()
+	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
+	require.NoError(t, rdb.Set(t.Context(), "sluice:{budget/broken}", "no hash", 0).Err())
+	rps := 0.001 // nothing comes in meanwhile
+	cfg := Config{GlobalRPS: rps, GlobalBurst: 1000, Sales: map[string]SaleConfig{}}
+	for _, sale := range []string{"broken", "phone"} {
+		cfg.Sales[sale] = SaleConfig{GlobalRPS: &rps, GlobalBurst: 1000}
+	}
+	l := New(cfg, time.Now).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "one")
+	l.Renew(t.Context())
+	plan := l.plan.Load()
+	require.True(t, plan.general.budget.leased.Load())
+	require.True(t, plan.sales["phone"].budget.leased.Load())
+	require.False(t, plan.sales["broken"].budget.leased.Load())
+	require.True(t, l.AllowGlobal(t.Context(), "broken").OK, "by itself")
+}
