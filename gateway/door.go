@@ -11,11 +11,9 @@ import (
 )
 
 const (
-	// shutFor is how long a refusal is repeated without asking Redis. It bounds how long an operator's change goes unnoticed.
-	// That nothing is left is repeated for as long as Redis says that it stays so.
+	// shutFor is how long it is repeated that a sale is paused or has ended. It bounds how long an operator's change goes unnoticed.
+	// All other refusals are repeated for as long as Redis says that they stay so.
 	shutFor = 100 * time.Millisecond
-	// fullFor is the same for a full line, which has room again with every batch a worker claims.
-	fullFor = 5 * time.Millisecond
 )
 
 // door is what this gateway may answer for one sale without asking Redis.
@@ -28,10 +26,8 @@ const (
 // that was the newest when Redis refused.
 //
 // Who comes into the line through another gateway after that is not in the
-// crowd. While nothing is left nobody does: the line sells a unit that comes
-// back only when every gateway has stopped repeating that nothing is left. A
-// full line makes no such promise, and its refusal is repeated for a moment
-// only.
+// crowd. So nobody does: the line takes a room or a unit that comes back only
+// when every gateway has stopped repeating that it is full or nothing is left.
 type door struct {
 	now   func() time.Time
 	shut  atomic.Pointer[shut]
@@ -73,16 +69,12 @@ func (d *door) learn(sale inventory.Sale, told *queue.Told) {
 	case !heard: // only users the line knew: nothing about the others
 	case last == nil:
 		d.shut.Store(nil)
-	case errors.Is(last, queue.ErrSoldOut):
-		if told.Firm.IsZero() { // fewer are left than were asked for
-			d.shut.Store(nil)
-			return
-		}
-		d.close(last, sale, told.Seq, told.Firm)
-	case errors.Is(last, queue.ErrFull):
-		d.close(last, sale, told.Seq, d.now().Add(fullFor))
-	default:
+	case errors.Is(last, queue.ErrPaused), errors.Is(last, queue.ErrEnded):
 		d.close(last, sale, told.Seq, d.now().Add(shutFor))
+	case told.Firm.IsZero(): // fewer are left than were asked for
+		d.shut.Store(nil)
+	default:
+		d.close(last, sale, told.Seq, told.Firm)
 	}
 }
 
@@ -93,9 +85,6 @@ func refusesAll(err error) bool {
 }
 
 func (d *door) close(err error, sale inventory.Sale, seq int64, until time.Time) {
-	if starts, ok := errors.AsType[queue.NotStartedError](err); ok && !starts.StartsAt.IsZero() && starts.StartsAt.Before(until) {
-		until = starts.StartsAt
-	}
 	d.shut.Store(&shut{err: err, epoch: sale.Epoch, version: sale.Version, seq: seq, until: until})
 	d.crowd.want(sale.Epoch, seq)
 }

@@ -123,7 +123,7 @@ func (p *play) request(ticket int) []queue.Request {
 
 func (p *play) admit(s model.Step) {
 	// For how long a unit that came back is not sold is a matter of time, and has tests of its own.
-	require.NoError(p.t, p.raw.HDel(p.ctx, p.key("meta"), "sold_out").Err())
+	require.NoError(p.t, p.raw.HDel(p.ctx, p.key("meta"), "sold_out", "full").Err())
 	got, err := p.line.Admit(p.ctx, int64(p.real(s.Epoch)), 100, p.request(s.A))
 	require.NoError(p.t, err)
 	require.NoError(p.t, got[0].Err)

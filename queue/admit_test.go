@@ -29,6 +29,7 @@ func TestAdmitChecksInOrder(t *testing.T) {
 		require.ErrorIs(t, b.admit(ask("x", "cat"))[0].Err, queue.ErrFull)
 		// An empty line without stock.
 		b.settle(b.claim("b1", 10), queue.OpConfirm)
+		b.forgetFull()
 		require.Equal(t, queue.LimitError{OrderID: "held"}, b.admit(ask("x", "ann"))[0].Err)
 		require.ErrorIs(t, b.admit(ask("x", "cat"))[0].Err, queue.ErrSoldOut)
 
@@ -102,6 +103,68 @@ func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 		// A clock that was set back must not keep everybody waiting for it.
 		require.NoError(t, b.rdb.HSet(b.ctx, b.key("meta"), "sold_out", time.Now().Add(time.Hour).UnixMilli()).Err())
 		require.NoError(t, try("after", "cem").Admissions[0].Err)
+	})
+}
+
+// Who was told that the line is full may repeat it until told.Firm: no room that comes back before is taken before.
+func TestRoomWaitsForThoseWhoRepeatThatTheLineIsFull(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		s := openSale()
+		s.Cap, s.Total = 1, 100
+		b := newBox(t, addr, s)
+		try := func(id string) queue.Told {
+			t.Helper()
+			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Requests: []queue.Request{ask(id, "user of "+id)}}})[0]
+			require.NoError(t, told.Err)
+			return told
+		}
+		require.NoError(t, try("first").Admissions[0].Err)
+		waited := 0
+		for round := range 20 {
+			told := try("refused")
+			require.ErrorIs(t, told.Admissions[0].Err, queue.ErrFull)
+			require.False(t, told.Firm.IsZero())
+			require.LessOrEqual(t, time.Until(told.Firm), 10*time.Millisecond)
+			batch := b.claim(fmt.Sprintf("b-%d", round), 1)
+			b.settle(batch, queue.OpConfirm)
+			firm, asked := told.Firm, time.Now()
+			for {
+				if told = try(fmt.Sprintf("round-%d", round)); told.Admissions[0].Err == nil {
+					break
+				}
+				require.ErrorIs(t, told.Admissions[0].Err, queue.ErrFull)
+				if told.Firm.After(firm) {
+					firm = told.Firm // also what is told meanwhile holds
+				}
+				waited++
+				require.Less(t, time.Since(asked), 10*time.Second)
+			}
+			require.True(t, time.Now().After(firm), "admitted %s before it was told that nobody would be", time.Until(firm))
+		}
+		require.Positive(t, waited)
+
+		// A clock that was set back must not keep everybody waiting for it.
+		require.ErrorIs(t, try("refused").Admissions[0].Err, queue.ErrFull)
+		b.settle(b.claim("last", 1), queue.OpConfirm)
+		require.NoError(t, b.rdb.HSet(b.ctx, b.key("meta"), "full", time.Now().Add(time.Hour).UnixMilli()).Err())
+		require.NoError(t, try("after").Admissions[0].Err)
+	})
+}
+
+// That a sale has not started is repeated until it starts by Redis' clock, and not after that.
+func TestNotStartedIsRepeatedUntilTheStart(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		s := openSale()
+		s.StartsAt = time.Now().Add(40 * time.Millisecond)
+		b := newBox(t, addr, s)
+		for {
+			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Requests: []queue.Request{ask("x", "ann")}}})[0]
+			require.NoError(t, told.Err)
+			if told.Admissions[0].Err == nil {
+				break
+			}
+			require.True(t, told.Firm.Before(s.StartsAt.Add(time.Millisecond)), "%s after the start", time.Until(s.StartsAt))
+		}
 	})
 }
 

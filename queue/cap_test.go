@@ -10,9 +10,16 @@ import (
 	"sluice/queue"
 )
 
+// forgetFull lets the room that came back be taken at once: the wait for it is a matter of time, and has a test of its own.
+func (b *box) forgetFull() {
+	b.t.Helper()
+	require.NoError(b.t, b.rdb.HDel(b.ctx, b.key("meta"), "full").Err())
+}
+
 // tryOne asks for one more place.
 func (b *box) tryOne() error {
 	b.t.Helper()
+	b.forgetFull()
 	b.count++
 	return b.admit(ask(fmt.Sprintf("more-%05d", b.count), fmt.Sprintf("more-%05d", b.count)))[0].Err
 }
@@ -89,6 +96,7 @@ func (b *box) enqueueAs(user string) string {
 	b.t.Helper()
 	cap := b.rdb.HGet(b.ctx, b.key("meta"), "cap").Val()
 	require.NoError(b.t, b.rdb.HSet(b.ctx, b.key("meta"), "cap", 1000).Err())
+	b.forgetFull()
 	require.NoError(b.t, b.admit(ask("of-"+user, user))[0].Err)
 	b.settle(b.claim("for-"+user, 1), queue.OpConfirm)
 	require.NoError(b.t, b.rdb.HSet(b.ctx, b.key("meta"), "cap", cap).Err())

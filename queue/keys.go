@@ -34,7 +34,7 @@ func (n names) budgetKey(name string) string { return n.prefix + ":{budget/" + n
 // script of the line runs in one slot of a cluster.
 type keys struct {
 	// hash: epoch, gate, run, rev, base, marks, ledger, version, state, window, cap, limit, total and the counters seq, claimed,
-	// served, released; sold_out: when it was last told that nothing is left
+	// served, released; sold_out, full: when it was last told that nothing is left, that it is full
 	meta     string
 	stock    string // integer: units that can still be reserved
 	wait     string // list of order ids, oldest at the tail: the bounded line

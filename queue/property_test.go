@@ -82,7 +82,7 @@ func (w *walk) admit(rt *rapid.T) {
 		requests = append(requests, r)
 	}
 	// How long a unit that came back is not sold is a matter of time, and has a test of its own.
-	require.NoError(rt, w.rdb.HDel(w.ctx, w.key("meta"), "sold_out").Err())
+	require.NoError(rt, w.rdb.HDel(w.ctx, w.key("meta"), "sold_out", "full").Err())
 	for i, got := range w.box.admit(requests...) {
 		want, replayed := w.m.admit(requests[i])
 		var limit queue.LimitError

@@ -11,7 +11,8 @@
 --   head    "X" the line is not ready (no meta, other epoch, being rebuilt, not compared with the ledger since this server started or
 --           was promoted, older than what the caller has seen): nothing was done, no answers follow
 --           else, after this batch: units left, sequence of the newest ticket, sequence up to which tickets were claimed, admitted ms,
---           tickets that workers have, and for how many ms from now an "S" may be repeated to others without asking (0: it may not):
+--           tickets that workers have, and for how many ms from now the last "N", "F" or "S" may be repeated to others without asking
+--           (0: it may not):
 --           "stock seq claimed ms work firm", then the revision of the line
 --   answer  "A" .. slot      admitted, in the first slot when there is no number. Those admitted have the last sequences, in their order;
 --                            position is sequence − claimed, at least 1; eta is ARGV 5 + (position + work) / drained per second, rounded up
@@ -27,17 +28,17 @@
 --           "S"              not enough units left, or none that may be sold yet
 -- The order of the checks is part of the contract: known, window, limit (cancels after it), cap, stock.
 --
--- Who was told that nothing is left may repeat it for a while (firm). So that nobody reads it who has won meanwhile, a unit that
--- comes back is not sold before every such while is over: meta's sold_out says when it was last told that nothing is left.
+-- Who was told that nothing is left, or that the line is full, may repeat it for a while (firm). So that nobody reads it who has won
+-- meanwhile, nobody is admitted before every such while is over: meta's sold_out and full say when it was last told.
 
-local repeated = 100 -- ms for which it may be repeated that nothing is left
-local renewed = 10   -- ms after which sold_out is written again: a sold-out rush must not make every call a write
-local slack = 10     -- ms for what the clocks round off
-local hold = repeated + renewed + slack
+local repeated, full_repeated = 100, 10 -- ms for which it may be repeated: a full line has room again with the next claim
+local renewed, full_renewed = 10, 2     -- ms after which the time is written again: a rush must not make every call a write
+local slack, full_slack = 10, 3         -- ms for what the clocks round off
+local hold, full_hold = repeated + renewed + slack, full_repeated + full_renewed + full_slack
 
 local call, format = redis.call, string.format
 local meta = call('HMGET', KEYS[1], 'epoch', 'gate', 'state', 'starts', 'ends', 'cap', 'limit', 'seq', 'claimed', 'served', 'sold_out',
-  'run', 'rev', 'ended', 'cancelled')
+  'run', 'rev', 'ended', 'cancelled', 'full')
 if meta[1] ~= ARGV[1] or not ready(meta[1], meta[2], meta[12]) then return {'X'} end
 local rev = tonumber(meta[13])
 if rev < tonumber(ARGV[6]) then return {'X'} end
@@ -49,7 +50,10 @@ local stamp = format('%d', now)
 -- Who is admitted waits for those that workers have, too.
 local in_work = math.max(claimed - tonumber(meta[10] or '0'), 0)
 local sold_out = tonumber(meta[11] or '0')
-if sold_out > now then sold_out = 0 end -- the clock was set back: nobody must wait for it to come round
+local full = tonumber(meta[16] or '0')
+-- The clock was set back: nobody must wait for it to come round.
+if sold_out > now then sold_out = 0 end
+if full > now then full = 0 end
 local middle = '\t' .. stamp .. '\t'
 
 local refusal
@@ -69,7 +73,12 @@ local depth = call('LLEN', KEYS[3]) -- also sees, before anything is written, th
 local load = live_tickets(seq, meta[10], meta[14])
 local stock = tonumber(call('GET', KEYS[2]) or '0')
 local quiet = stock > 0 and math.max(sold_out + hold - now, 0) or 0 -- ms until what came back may be sold
-local none_left = false
+local none_left, no_room = false, false
+local calm = load < cap and math.max(full + full_hold - now, 0) or 0 -- ms until the room that came back may be taken
+local firm = 0
+if starts > now then firm = math.min(repeated, starts - now - 1)
+elseif calm > 0 then firm = math.max(calm - full_slack, 0)
+elseif quiet > 0 then firm = math.max(quiet - slack, 0) end
 
 -- fresh and mine hold what this very batch has decided, for requests that share an id or a user.
 local fresh, mine = {}, {}
@@ -92,7 +101,9 @@ for i = 1, n do
     local sum, slot, newest = held_by(text)
     if sum + units > limit then out[i + 1] = 'L' .. newest
     elseif cancels[i] and tonumber(cancels[i]) >= most then out[i + 1] = 'C'
-    elseif load >= cap then out[i + 1] = 'F'
+    elseif load >= cap or calm > 0 then
+      out[i + 1] = 'F'
+      no_room = no_room or load >= cap
     elseif units > stock or quiet > 0 then
       out[i + 1] = 'S'
       none_left = none_left or stock <= 0
@@ -123,8 +134,11 @@ if admitted > 0 then
   -- Only the first ticket of an empty line wakes a worker: a busy one looks again by itself.
   if depth == 0 then call('PUBLISH', ARGV[3], ARGV[4]) end
 end
-local firm = math.max(quiet - slack, 0)
-if none_left then
+-- Once one has found no room, nobody after it has: its refusal is the last.
+if no_room then
+  firm = full_repeated
+  if now - full >= full_renewed then call('HSET', KEYS[1], 'full', stamp) end
+elseif none_left then
   firm = repeated
   if now - sold_out >= renewed then call('HSET', KEYS[1], 'sold_out', stamp) end
 end
