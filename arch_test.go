@@ -27,18 +27,19 @@ var mayImport = map[string][]string{
 	"queue":     {apart, killpoint},
 	"notify":    {"store", apart, killpoint},
 	"store":     {},
-	"inventory": {"queue", "store", apart, killpoint},
-	"delay":     {"store", "notify", apart, killpoint},
-	"order":     {"queue", "inventory", "notify", "store", apart, killpoint},
+	"adminlog":  {"store", invalid},
+	"inventory": {"adminlog", "queue", "store", apart, invalid, killpoint},
+	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint},
+	"order":     {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint},
 	ratelimit:   {"queue", apart},
 	authRoom:    {},
-	"gateway": {authRoom, ratelimit, "queue", "notify", "store", "delay", "inventory", "order", apart,
-		killpoint},
+	"gateway": {authRoom, ratelimit, "adminlog", "queue", "notify", "store", "delay", "inventory", "order", apart,
+		invalid, killpoint},
 	"trace": {"queue", "notify"},
 	"fleet": {"queue", "store"},
-	"configs": {"queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom, ratelimit,
-		"trace"},
-	"app": {"fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom,
+	"configs": {"adminlog", "queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom, ratelimit,
+		"trace", invalid},
+	"app": {"adminlog", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom,
 		ratelimit, "trace", "configs"},
 	"cli": {"app", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
 		authRoom, "configs", shoppers},
@@ -50,6 +51,7 @@ var mayImport = map[string][]string{
 	shopkit:            {"configs", authRoom, "inventory", "notify", "queue", "internal/testkit"},
 	shoppers:           {authRoom}, // tokens
 	apart:              {},
+	invalid:            {},
 	killpoint:          {},
 }
 
@@ -61,6 +63,9 @@ const (
 
 // apart gives turns; it knows no other room.
 const apart = "internal/apart"
+
+// invalid names fields that break a rule; it is a leaf.
+const invalid = "internal/invalid"
 
 // shoppers are those of the demonstration; shopkit is what is around a whole process in tests.
 const (

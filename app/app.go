@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"sluice/adminlog"
 	"sluice/configs"
 	"sluice/delay"
 	"sluice/fleet"
@@ -238,7 +239,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		}
 		a.onStop("public listener", closer(a.public))
 	}
-	adminLog := inventory.NewAdminLog(a.db, a.part("adminlog"), opt.Now).Numbered(a.number)
+	adminLog := adminlog.New(a.db, a.part("adminlog"), opt.Now, a.number)
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, AdminLog: adminLog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
 		Finder: finder, Events: a.channels.Stream, Desk: notify.NewDesk(a.db.Write, a.db.Read, opt.Now, a.relay.Poke),
 		Dead: order.NewDeadLetters(a.db, a.lines, adminLog), Timelines: order.NewTimelines(a.db, a.lines, finder),

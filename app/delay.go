@@ -6,14 +6,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/delay"
-	"sluice/inventory"
 	"sluice/notify"
 )
 
 // openDelay puts together what keeps and fires delayed messages.
 func (a *App) openDelay(reg prometheus.Registerer) (err error) {
 	a.messages = delay.NewBox(a.cfg.Delay, a.redis.Client, a.cfg.Redis.Prefix, a.promise.Kept, a.opt.Now)
-	a.topics = delay.NewTopics(a.cfg.Delay, a.db, a.messages, notify.Events(), inventory.Log, a.part("topics"), a.opt.Now)
+	a.topics = delay.NewTopics(a.cfg.Delay, a.db, a.messages, notify.Events(), a.part("topics"), a.opt.Now)
 	if !a.cfg.Notify.Email.Mails() {
 		a.topics.Mute()
 	}

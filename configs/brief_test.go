@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/gateway"
+	"sluice/internal/invalid"
 	"sluice/internal/testkit/tables"
-	"sluice/inventory"
 	"sluice/store"
 )
 
@@ -127,7 +127,7 @@ func TestLaterStepsAreChecked(t *testing.T) {
 	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	a := f.start("", nil)
-	var bad inventory.InvalidError
+	var bad invalid.Error
 	require.NoError(t, a.Change(ctx, change(map[string]any{"queue.cap": 50})))
 	require.NoError(t, a.Change(ctx, brief(10*time.Minute, map[string]any{"queue.cap": 500})))
 	require.ErrorAs(t, a.Change(ctx, change(map[string]any{"queue.max_wait": "10s"})), &bad)

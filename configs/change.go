@@ -6,12 +6,12 @@ import (
 	"slices"
 
 	"sluice/gateway"
-	"sluice/inventory"
+	"sluice/internal/invalid"
 )
 
 // entries reads a change in the form in which it is stored.
 func (l *Live) entries(c gateway.SettingsChange) (change []entry, err error) {
-	var bad inventory.InvalidError
+	var bad invalid.Error
 	var until int64
 	if c.For > 0 {
 		until = l.now().Add(c.For).UnixMilli()
@@ -27,7 +27,7 @@ func (l *Live) entries(c gateway.SettingsChange) (change []entry, err error) {
 			err = k.check(one)
 		}
 		if err != nil {
-			bad = append(bad, inventory.FieldError{Field: path, Detail: err.Error()})
+			bad = append(bad, invalid.Field{Field: path, Detail: err.Error()})
 		}
 		change = append(change, one)
 	}
@@ -40,12 +40,12 @@ func (l *Live) entries(c gateway.SettingsChange) (change []entry, err error) {
 			err = errors.New("is both set and unset")
 		}
 		if err != nil {
-			bad = append(bad, inventory.FieldError{Field: path, Detail: err.Error()})
+			bad = append(bad, invalid.Field{Field: path, Detail: err.Error()})
 		}
 		change = append(change, entry{Key: k.path, Until: until})
 	}
 	if len(change) == 0 {
-		bad = append(bad, inventory.FieldError{Field: "set", Detail: "names no key to change"})
+		bad = append(bad, invalid.Field{Field: "set", Detail: "names no key to change"})
 	}
 	if len(bad) > 0 {
 		return nil, bad

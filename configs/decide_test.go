@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/gateway"
+	"sluice/internal/invalid"
 	"sluice/internal/testkit/tables"
-	"sluice/inventory"
 	"sluice/store"
 )
 
@@ -53,7 +53,7 @@ func TestWhatIsSetIsBoundedOnEveryDatabase(t *testing.T) {
 			}
 			err = a.Change(f.t.Context(), change(set))
 		}
-		var bad inventory.InvalidError
+		var bad invalid.Error
 		require.ErrorAs(f.t, err, &bad)
 		require.Contains(f.t, bad[0].Detail, "longer than")
 		require.NotEmpty(f.t, a.counts().Queue.Held)
@@ -97,7 +97,7 @@ func TestARevertIsReverted(t *testing.T) {
 		require.Equal(t, 2, a.counts().Pool.Size)
 		require.Equal(t, want, f.start(file, nil).counts().Queue.Cap, "also after a restart")
 	}
-	var bad inventory.InvalidError
+	var bad invalid.Error
 	require.ErrorAs(t, a.Change(ctx, change(map[string]any{"queue.cap": 5}, "queue.cap")), &bad)
 	require.Equal(t, "queue.cap", bad[0].Field, "one of the two would be lost")
 	fresh := newFleet(t, tables.New(t, store.SQLite)).start("", nil)

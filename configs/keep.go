@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"sluice/gateway"
-	"sluice/inventory"
+	"sluice/internal/invalid"
 )
 
 // mostStored bounds what operators have set, and what a version keeps of the
@@ -46,7 +46,7 @@ func (l *Live) store(ctx context.Context, source string, next overlay, by gatewa
 	next, fits := next.fitting(most)
 	if !fits {
 		why := fmt.Sprintf("makes all that is set longer than %d bytes: unset something first", most)
-		return l.refuse(by, inventory.InvalidError{{Field: "set", Detail: why}})
+		return l.refuse(by, invalid.Error{{Field: "set", Detail: why}})
 	}
 	next, err := parseOverlay(next.String()) // as every instance will read it
 	if err != nil {
@@ -137,9 +137,9 @@ func (l *Live) refuse(by gateway.SettingsAuthor, err error) error {
 
 // invalid names each key that a check has refused.
 func (l *Live) invalid(err error) error {
-	var bad inventory.InvalidError
+	var bad invalid.Error
 	for _, e := range split(err) {
-		bad = append(bad, inventory.FieldError{Field: l.boot.schema.keyOf(e.Error()), Detail: e.Error()})
+		bad = append(bad, invalid.Field{Field: l.boot.schema.keyOf(e.Error()), Detail: e.Error()})
 	}
 	return bad
 }

@@ -15,9 +15,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/gateway"
+	"sluice/internal/invalid"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
-	"sluice/inventory"
 	"sluice/queue"
 	"sluice/store"
 )
@@ -176,7 +176,7 @@ func TestAnInvalidChangeKeepsEverything(t *testing.T) {
 		"wrong only as a whole": {map[string]any{"queue.max_wait": "10s", "queue.cap": 50}, "queue.min_cap"},
 		"nothing":               {nil, "set"},
 	} {
-		var bad inventory.InvalidError
+		var bad invalid.Error
 		require.ErrorAs(t, a.Change(t.Context(), change(c.set)), &bad, name)
 		require.Equal(t, c.field, bad[0].Field, name)
 	}
@@ -339,7 +339,7 @@ func TestReloadSaysWhatHappened(t *testing.T) {
 	require.Equal(t, 10*time.Second, a.counts().Queue.Lease)
 	f.write(file, "queue: {cap: 0}\npool: {size: x}")
 	_, err = a.Reload(t.Context(), by)
-	var bad inventory.InvalidError
+	var bad invalid.Error
 	require.ErrorAs(t, err, &bad)
 	require.Len(t, bad, 2)
 	require.Equal(t, "pool.size", bad[0].Field)

@@ -50,7 +50,7 @@ func Load(opts Options) (*Loaded, error) {
 		errs = append(errs, s.locate(cfg.checkFiles(opts.Sections), sources)...)
 	}
 	if len(errs) > 0 {
-		return nil, invalid(errs)
+		return nil, joinErrors(errs)
 	}
 	again := opts
 	again.running = true
@@ -146,8 +146,8 @@ func (s *schema) keyOf(text string) string {
 	return text[:end]
 }
 
-// invalid joins errs in a stable order under one heading.
-func invalid(errs []error) error {
+// joinErrors joins errs in a stable order under one heading.
+func joinErrors(errs []error) error {
 	slices.SortFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return fmt.Errorf("the configuration is not valid:\n%w", errors.Join(errs...))
 }

@@ -11,8 +11,8 @@ import (
 
 	"sluice/gateway"
 	"sluice/gateway/ratelimit"
+	"sluice/internal/invalid"
 	"sluice/internal/testkit/tables"
-	"sluice/inventory"
 	"sluice/queue"
 	"sluice/store"
 )
@@ -58,7 +58,7 @@ func TestNoFileUndoesWhatOperatorsHaveSet(t *testing.T) {
 	// What does not fit already keeps nobody from another change; what is new is refused.
 	require.NoError(t, old.Change(ctx, change(map[string]any{"queue.drain": true})))
 	require.True(t, old.counts().Queue.Drain)
-	var bad inventory.InvalidError
+	var bad invalid.Error
 	require.ErrorAs(t, old.Change(ctx, change(map[string]any{"queue.min_cap": 60})), &bad)
 	require.Equal(t, "queue.min_cap", bad[0].Field)
 	require.ErrorAs(t, old.Change(ctx, change(map[string]any{"queue.held.another": true})), &bad, "1,021 of at most 1,000")

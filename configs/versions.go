@@ -13,8 +13,8 @@ import (
 
 	"gorm.io/gorm"
 
+	"sluice/adminlog"
 	"sluice/gateway"
-	"sluice/inventory"
 	"sluice/store"
 )
 
@@ -109,8 +109,8 @@ func (v versions) add(ctx context.Context, row versionRow, action string, was ve
 		if err := tx.Where("version <= ?", row.Version-keepVersions).Delete(&versionRow{}).Error; err != nil {
 			return err
 		}
-		return inventory.Log(tx, time.UnixMilli(row.At), row.Actor, action, fmt.Sprintf("version %d", row.Version), row.Reason,
-			was.imageBeside(row), row.imageBeside(was))
+		act := adminlog.Act{Actor: row.Actor, Action: action, Target: fmt.Sprintf("version %d", row.Version), Reason: row.Reason}
+		return act.Write(tx, time.UnixMilli(row.At), was.imageBeside(row), row.imageBeside(was))
 	})
 	if store.Duplicate(err) {
 		return gateway.ErrVersion

@@ -30,7 +30,7 @@ func (b *Box) keysOf(topic string) keys { return topicKeys(b.prefix, topic) }
 const goneFor = time.Minute
 
 // Add takes 1 to 1,000 messages, all or none, and returns when each is due by Redis' clock. It may be repeated: a message that is
-// known with the same body is left as it is and its first answer given again. It returns an InvalidError, or an error that wraps
+// known with the same body is left as it is and its first answer given again. It returns an invalid.Error, or an error that wraps
 // ErrConflict, ErrFull or ErrNoTopic. When it returns nil the messages are in Redis, as durable as Redis is.
 func (b *Box) Add(ctx context.Context, topic string, messages []New) ([]time.Time, error) {
 	if err := checkNew(messages, b.cfg, b.now()); err != nil {

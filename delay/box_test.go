@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/invalid"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 )
@@ -114,7 +115,7 @@ func TestWhatAMessageMustBe(t *testing.T) {
 		"away than":            {{ID: "a", At: time.Now().Add(w.cfg.MaxDelay + time.Minute), Body: []byte("1")}},
 	} {
 		_, err := w.box.Add(t.Context(), "t", list)
-		_, invalid := errors.AsType[InvalidError](err)
+		_, invalid := errors.AsType[invalid.Error](err)
 		require.True(t, invalid, "%s: %v", field, err)
 		require.ErrorContains(t, err, field)
 	}

@@ -2,7 +2,6 @@ package delay
 
 import (
 	"errors"
-	"strings"
 )
 
 // What topics and messages are refused for. None has changed anything.
@@ -17,17 +16,3 @@ var (
 	ErrNotWaiting  = errors.New("only a message that waits can be cancelled")
 	ErrNotDead     = errors.New("the message is not a dead letter")
 )
-
-// FieldError names a field that breaks a rule.
-type FieldError struct{ Field, Detail string }
-
-// InvalidError lists every field that breaks a rule.
-type InvalidError []FieldError
-
-func (e InvalidError) Error() string {
-	parts := make([]string, len(e))
-	for i, f := range e {
-		parts[i] = f.Field + " " + f.Detail
-	}
-	return strings.Join(parts, "; ")
-}

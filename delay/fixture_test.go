@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
-	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
@@ -25,9 +24,6 @@ import (
 const patience = 15 * time.Second
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
-
-// noted is one entry of the admin log.
-type noted struct{ actor, action, target, reason, before, after string }
 
 // world is topics, messages and a receiver, on one Redis and one database.
 type world struct {
@@ -40,7 +36,6 @@ type world struct {
 	reg    *prometheus.Registry
 
 	mu     sync.Mutex
-	notes  []noted
 	deaths []Death
 }
 
@@ -63,7 +58,7 @@ func newWorld(t testing.TB, redisAddr string, database testkit.Database, cfg Con
 	require.NoError(t, err)
 	w.db = db
 	w.box = NewBox(cfg, w.rdb, "sluice", func() error { return nil }, time.Now)
-	w.topics = NewTopics(cfg, db, w.box, []string{"order.confirmed", "order.paid"}, w.note, quiet(), time.Now)
+	w.topics = NewTopics(cfg, db, w.box, []string{"order.confirmed", "order.paid"}, quiet(), time.Now)
 	return w
 }
 
@@ -75,13 +70,6 @@ func embeddedWorld(t testing.TB, edits ...func(*Config)) *world {
 		edit(&cfg)
 	}
 	return newWorld(t, testkit.Embedded(t).Addr(), tables.New(t, "sqlite"), cfg)
-}
-
-func (w *world) note(_ *gorm.DB, _ time.Time, actor, action, target, reason string, before, after any) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.notes = append(w.notes, noted{actor, action, target, reason, fmt.Sprintf("%+v", before), fmt.Sprintf("%+v", after)})
-	return nil
 }
 
 func (w *world) alarm(_ context.Context, d Death) {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice/internal/invalid"
 )
 
 // maxBatch is how many messages one call may carry, in any direction: what Lua's stack can take at once.
@@ -90,17 +92,17 @@ func storable(text string) string {
 	return text
 }
 
-// checkNew returns an InvalidError that names every field of the messages that breaks a rule.
+// checkNew returns an invalid.Error that names every field of the messages that breaks a rule.
 func checkNew(messages []New, cfg Config, now time.Time) error {
 	if len(messages) == 0 || len(messages) > maxBatch {
-		return InvalidError{{"messages", fmt.Sprintf("must be 1 to %d", maxBatch)}}
+		return invalid.Error{{Field: "messages", Detail: fmt.Sprintf("must be 1 to %d", maxBatch)}}
 	}
-	var bad InvalidError
+	var bad invalid.Error
 	seen := make(map[string]bool, len(messages))
 	for i, m := range messages {
 		check := func(ok bool, field, detail string) {
 			if !ok && len(bad) < 20 {
-				bad = append(bad, FieldError{fmt.Sprintf("messages[%d].%s", i, field), detail})
+				bad = append(bad, invalid.Field{Field: fmt.Sprintf("messages[%d].%s", i, field), Detail: detail})
 			}
 		}
 		check(validName(m.ID, 128, "-_.:"), "id", "must be 1 to 128 letters, digits, '-', '_', '.' or ':', starting with a letter or digit")

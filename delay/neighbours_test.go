@@ -216,7 +216,7 @@ func TestAMasterThatIsGoneKeepsNothingFromOtherTopics(t *testing.T) {
 			w := newWorld(t, c.Nodes[0].Addr(), tables.New(t, "sqlite"), testConfig())
 			rdb := c.Client(2 * time.Second)
 			w.box = NewBox(w.cfg, rdb, "sluice", func() error { return nil }, time.Now)
-			w.topics = NewTopics(w.cfg, w.db, w.box, []string{"order.paid"}, w.note, quiet(), time.Now)
+			w.topics = NewTopics(w.cfg, w.db, w.box, []string{"order.paid"}, quiet(), time.Now)
 			r := newReceiver(t, accepts)
 			key := func(name string) string { return "{" + name + "}" }
 			well := c.On(0, "well", key)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"sluice/internal/invalid"
 )
 
 // Topic says whom to call with its messages, when and how. Times in the row are milliseconds.
@@ -141,12 +143,12 @@ func validSecret(secret string) bool {
 	return ok && err == nil && len(raw) >= 24 && len(raw) <= 64
 }
 
-// check returns an InvalidError that names every field of t that breaks a rule.
+// check returns an invalid.Error that names every field of t that breaks a rule.
 func (t Topic) check(cfg Config, events []string) error {
-	var bad InvalidError
+	var bad invalid.Error
 	check := func(ok bool, field, format string, args ...any) {
 		if !ok {
-			bad = append(bad, FieldError{field, fmt.Sprintf(format, args...)})
+			bad = append(bad, invalid.Field{Field: field, Detail: fmt.Sprintf(format, args...)})
 		}
 	}
 	longest := cfg.maxTimeout()

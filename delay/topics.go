@@ -12,11 +12,10 @@ import (
 
 	"gorm.io/gorm"
 
+	"sluice/adminlog"
+	"sluice/internal/invalid"
 	"sluice/store"
 )
-
-// AdminLog writes one change into the admin log, within its transaction.
-type AdminLog func(tx *gorm.DB, now time.Time, actor, action, target, reason string, before, after any) error
 
 // Topics are kept in the database; every process holds a copy of all and reads it again each Config.Refresh. Every change is one
 // transaction that also writes the admin log, which never holds a secret. Safe for concurrent use.
@@ -26,7 +25,6 @@ type Topics struct {
 	box    *Box
 	events []string
 	mute   bool // nobody can be mailed to
-	note   AdminLog
 	log    *slog.Logger
 	now    func() time.Time
 	copy   atomic.Pointer[map[string]Topic]
@@ -34,11 +32,13 @@ type Topics struct {
 
 // NewTopics returns the topics kept in db, whose messages are in box. events are those a topic may ask for; none without
 // Config.OrderEvents.
-func NewTopics(cfg Config, db *store.DB, box *Box, events []string, note AdminLog, log *slog.Logger, now func() time.Time) *Topics {
+func NewTopics(
+	cfg Config, db *store.DB, box *Box, events []string, log *slog.Logger, now func() time.Time,
+) *Topics {
 	if !cfg.OrderEvents {
 		events = nil
 	}
-	t := &Topics{cfg: cfg, db: db, box: box, events: events, note: note, log: log, now: now}
+	t := &Topics{cfg: cfg, db: db, box: box, events: events, log: log, now: now}
 	t.copy.Store(&map[string]Topic{})
 	return t
 }
@@ -47,7 +47,7 @@ func NewTopics(cfg Config, db *store.DB, box *Box, events []string, note AdminLo
 func (ts *Topics) Mute() { ts.mute = true }
 
 // Create adds a topic: on, POST, ten retries after 1, 3, 5, … minutes and with a secret made for it unless ch says otherwise.
-// It returns an InvalidError, ErrTopicExists or ErrManyTopics.
+// It returns an invalid.Error, ErrTopicExists or ErrManyTopics.
 func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
 	topic := newTopic(name, ts.cfg, ts.now())
 	topic.Secret = newSecret()
@@ -58,6 +58,7 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 	if err := errors.Join(checkReason(reason), ts.checkAlert(ch), topic.check(ts.cfg, ts.events)); err != nil {
 		return Topic{}, err
 	}
+	act := adminlog.Act{Actor: actor, Action: "topic.create", Target: name, Reason: reason}
 	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
 		var count int64
 		if err := tx.Model(&Topic{}).Count(&count).Error; err != nil {
@@ -69,7 +70,7 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 		if err := tx.Create(&topic).Error; err != nil {
 			return err
 		}
-		if err := ts.note(tx, ts.now(), actor, "topic.create", name, reason, nil, topic.masked()); err != nil {
+		if err := act.Write(tx, ts.now(), nil, topic.masked()); err != nil {
 			return err
 		}
 		return ts.box.revive(ctx, name)
@@ -84,11 +85,12 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 	return topic, nil
 }
 
-// Update changes a topic. It returns an InvalidError or ErrNoTopic. Other processes follow within Config.Refresh.
+// Update changes a topic. It returns an invalid.Error or ErrNoTopic. Other processes follow within Config.Refresh.
 func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
 	if err := errors.Join(checkReason(reason), ts.checkAlert(ch)); err != nil {
 		return Topic{}, err
 	}
+	act := adminlog.Act{Actor: actor, Action: "topic.update", Target: name, Reason: reason}
 	var after Topic
 	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
 		before, err := lockTopic(tx, name)
@@ -103,7 +105,7 @@ func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, rea
 		if err := tx.Select("*").Where("name = ?", name).Updates(&after).Error; err != nil {
 			return err
 		}
-		return ts.note(tx, ts.now(), actor, "topic.update", name, reason, before.masked(), after.masked())
+		return act.Write(tx, ts.now(), before.masked(), after.masked())
 	})
 	if err != nil {
 		return Topic{}, fmt.Errorf("change topic %s: %w", name, err)
@@ -117,6 +119,7 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 	if err := checkReason(reason); err != nil {
 		return err
 	}
+	act := adminlog.Act{Actor: actor, Action: "topic.delete", Target: name, Reason: reason}
 	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
 		before, err := lockTopic(tx, name)
 		if err != nil {
@@ -125,7 +128,7 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 		if err := tx.Where("name = ?", name).Delete(&Topic{}).Error; err != nil {
 			return err
 		}
-		if err := ts.note(tx, ts.now(), actor, "topic.delete", name, reason, before.masked(), nil); err != nil {
+		if err := act.Write(tx, ts.now(), before.masked(), nil); err != nil {
 			return err
 		}
 		// Last: should the commit fail after it, the topic only takes no messages for a minute.
@@ -216,14 +219,14 @@ func lockTopic(tx *gorm.DB, name string) (Topic, error) {
 // checkAlert looks at what is set, not at what a topic has: one from before must stay changeable.
 func (ts *Topics) checkAlert(ch Change) error {
 	if ts.mute && ch.Alert != nil && *ch.Alert != "" {
-		return InvalidError{{"alert", "cannot be mailed to: notify.email.addr is not set"}}
+		return invalid.Error{{Field: "alert", Detail: "cannot be mailed to: notify.email.addr is not set"}}
 	}
 	return nil
 }
 
 func checkReason(reason string) error {
 	if reason != "" && !plainText(reason, 200) {
-		return InvalidError{{"reason", "must be at most 200 characters without control characters"}}
+		return invalid.Error{{Field: "reason", Detail: "must be at most 200 characters without control characters"}}
 	}
 	return nil
 }

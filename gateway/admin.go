@@ -11,6 +11,7 @@ import (
 	gojson "github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 
+	"sluice/internal/invalid"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -335,7 +336,7 @@ func (o *Ops) refuseWith(c *gin.Context, err error, with any) {
 	}
 	p := NewProblem(code, detail)
 	p.RetryAfter, p.With = time.Second, with
-	var invalid inventory.InvalidError
+	var invalid invalid.Error
 	if errors.As(err, &invalid) {
 		p.Errors = fieldErrors(invalid)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/internal/invalid"
 	"sluice/inventory"
 	"sluice/queue"
 )
@@ -146,7 +147,7 @@ func (o *Ops) changeMember(c *gin.Context, change SettingsChange, beside aside, 
 		change.For = d
 	}
 	err := o.Settings.Change(c.Request.Context(), change)
-	if invalid, ok := errors.AsType[inventory.InvalidError](err); ok && key != "" {
+	if invalid, ok := errors.AsType[invalid.Error](err); ok && key != "" {
 		for i := range invalid {
 			if invalid[i].Field == key {
 				invalid[i].Field = member

@@ -7,7 +7,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"sluice/inventory"
+	"sluice/adminlog"
 	"sluice/queue"
 )
 
@@ -120,14 +120,14 @@ func (o *Ops) rebuild(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	act := inventory.Act{Actor: actorOf(c), Action: "line.rebuild", Sale: sale, Target: sale, Reason: body.Reason}
-	err = o.AdminLog.Noted(ctx, act, lineImageOf(before), unchanged, func(ctx context.Context) (any, error) {
+	act := adminlog.Act{Actor: actorOf(c), Action: "line.rebuild", Sale: sale, Target: sale, Reason: body.Reason}
+	err = o.AdminLog.RecordChange(ctx, act, lineImageOf(before), unchanged, func(ctx context.Context) (any, error) {
 		if err := o.Keeper.Rebuild(ctx, sale); err != nil {
 			return nil, err
 		}
 		after, err := o.Lines.Of(sale).View(ctx)
 		if err != nil {
-			return inventory.Outcome{Outcome: "rebuilt"}, nil // what it looks like now is not known, that it was rebuilt is
+			return adminlog.Outcome{Outcome: "rebuilt"}, nil // what it looks like now is not known, that it was rebuilt is
 		}
 		return lineImageOf(after), nil
 	})

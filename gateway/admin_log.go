@@ -9,7 +9,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"sluice/inventory"
+	"sluice/adminlog"
 	"sluice/queue"
 )
 
@@ -34,7 +34,7 @@ type logList struct {
 // listLog pages through the admin log, newest first.
 func (o *Ops) listLog(c *gin.Context) {
 	limit, bad := pageSize(c)
-	only := inventory.LogFilter{Sale: c.Query("sale"), Actor: c.Query("actor"), Action: c.Query("action"), Target: c.Query("target")}
+	only := adminlog.Filter{Sale: c.Query("sale"), Actor: c.Query("actor"), Action: c.Query("action"), Target: c.Query("target")}
 	check := func(ok bool, field, detail string) {
 		if !ok {
 			bad = append(bad, FieldError{field, detail})

@@ -11,8 +11,9 @@ import (
 	gojson "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"sluice/adminlog"
 	"sluice/delay"
-	"sluice/inventory"
+	"sluice/internal/invalid"
 )
 
 // maxMessagesBytes bounds one call that adds messages.
@@ -105,11 +106,11 @@ func (o *Ops) add(c *gin.Context, topic string, list []delay.New, reason *string
 		image.Messages = append(image.Messages, m.ID)
 	}
 	refused := func(err error) bool {
-		_, invalid := errors.AsType[delay.InvalidError](err)
+		_, invalid := errors.AsType[invalid.Error](err)
 		return invalid || unchanged(err)
 	}
-	act := inventory.Act{Actor: actorOf(c), Action: "topic.message.add", Target: topic, Reason: *reason}
-	err = o.AdminLog.Noted(ctx, act, nil, refused, func(ctx context.Context) (any, error) {
+	act := adminlog.Act{Actor: actorOf(c), Action: "topic.message.add", Target: topic, Reason: *reason}
+	err = o.AdminLog.RecordChange(ctx, act, nil, refused, func(ctx context.Context) (any, error) {
 		due, err = o.Messages.Add(ctx, topic, list)
 		return image, err
 	})
@@ -225,8 +226,8 @@ func (o *Ops) changeMessage(c *gin.Context, action, becomes, reason string, do f
 	}
 	if err == nil {
 		was := messageImage{id, m.State, m.Attempts, m.Error}
-		act := inventory.Act{Actor: actorOf(c), Action: action, Target: topic, Reason: reason}
-		err = o.AdminLog.Noted(ctx, act, was, unchanged, func(ctx context.Context) (any, error) {
+		act := adminlog.Act{Actor: actorOf(c), Action: action, Target: topic, Reason: reason}
+		err = o.AdminLog.RecordChange(ctx, act, was, unchanged, func(ctx context.Context) (any, error) {
 			return messageImage{Message: id, State: becomes}, do(ctx, topic, id)
 		})
 	}

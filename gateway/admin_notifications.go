@@ -8,7 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"gorm.io/gorm"
 
-	"sluice/inventory"
+	"sluice/adminlog"
 	"sluice/notify"
 )
 
@@ -156,7 +156,7 @@ type notificationImage struct {
 func (o *Ops) noteRetry(actor string, body retryBody) notify.Note {
 	return func(tx *gorm.DB, rows []notify.Row, n int64) error {
 		first := rows[0]
-		act := inventory.Act{Actor: actor, Action: "notifications.retry", Target: body.Channel, Reason: body.Reason}
+		act := adminlog.Act{Actor: actor, Action: "notifications.retry", Target: body.Channel, Reason: body.Reason}
 		was := notificationImage{Channel: first.Channel, Event: first.Event, State: "dead"}
 		if body.All {
 			was.Count = n
@@ -169,6 +169,6 @@ func (o *Ops) noteRetry(actor string, body retryBody) notify.Note {
 		}
 		is := was
 		is.State, is.Attempts, is.Error = "pending", 0, ""
-		return o.AdminLog.Log(tx, act, was, is)
+		return o.AdminLog.Write(tx, act, was, is)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/delay"
+	"sluice/internal/invalid"
 )
 
 // topicBody is a topic as operators see it; its secret is shown once, in the answer to its creation.
@@ -168,12 +169,8 @@ func (o *Ops) deleteTopic(c *gin.Context) {
 // refuseDelay is refuse for topics and messages, whose errors name them.
 func (o *Ops) refuseDelay(c *gin.Context, err error) {
 	code := codeOf(err)
-	if invalid, ok := errors.AsType[delay.InvalidError](err); ok {
-		fields := make([]FieldError, len(invalid))
-		for i, f := range invalid {
-			fields[i] = FieldError(f)
-		}
-		WriteProblem(c, InvalidRequest(fields...))
+	if bad, ok := errors.AsType[invalid.Error](err); ok {
+		WriteProblem(c, InvalidRequest(fieldErrors(bad)...))
 		return
 	}
 	if code != CodeNotFound && code != CodeQueueFull {

@@ -5,9 +5,9 @@ import (
 	"net/http"
 	"strconv"
 
-	"github.com/gin-gonic/gin"
+	"sluice/adminlog"
 
-	"sluice/inventory"
+	"github.com/gin-gonic/gin"
 )
 
 type versionList struct {
@@ -68,8 +68,8 @@ func (o *Ops) reload(c *gin.Context) {
 	}
 	ctx := c.Request.Context()
 	var answer reloadBody
-	act := inventory.Act{Actor: by.Actor, Action: "config.reload", Target: "file", Reason: by.Reason}
-	err := o.AdminLog.Noted(ctx, act, o.fileImage(ctx), unchanged, func(ctx context.Context) (any, error) {
+	act := adminlog.Act{Actor: by.Actor, Action: "config.reload", Target: "file", Reason: by.Reason}
+	err := o.AdminLog.RecordChange(ctx, act, o.fileImage(ctx), unchanged, func(ctx context.Context) (any, error) {
 		result, err := o.Settings.Reload(ctx, by)
 		after := o.fileImage(ctx)
 		answer = reloadBody{Version: after.Version, Changed: orEmpty(result.Changed), Overridden: orEmpty(result.Overridden),

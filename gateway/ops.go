@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"sluice/adminlog"
 	"sluice/delay"
 	"sluice/gateway/auth"
 	"sluice/inventory"
@@ -34,7 +35,7 @@ type Check struct {
 type OpsParts struct {
 	Auth      *auth.Authenticator
 	Catalog   *inventory.Catalog
-	AdminLog  *inventory.AdminLog
+	AdminLog  *adminlog.Log
 	Book      *inventory.Book
 	Keeper    *inventory.Keeper
 	Auditor   *inventory.Auditor

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/delay"
+	"sluice/internal/invalid"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/order"
@@ -18,7 +19,7 @@ import (
 func codeOf(err error) Code {
 	var notStarted queue.NotStartedError
 	var limit queue.LimitError
-	var invalid inventory.InvalidError
+	var invalid invalid.Error
 	switch {
 	case errors.As(err, &notStarted):
 		return CodeSaleNotStarted
@@ -73,7 +74,7 @@ func (g *Gateway) problemOf(err error) Problem {
 	p.RetryAfter = RetryAfter(g.cfg.RetryAfter, g.cfg.RetrySpread)
 	var notStarted queue.NotStartedError
 	var limit queue.LimitError
-	var invalid inventory.InvalidError
+	var invalid invalid.Error
 	switch {
 	case errors.As(err, &notStarted) && !notStarted.StartsAt.IsZero():
 		p.StartsAt = notStarted.StartsAt.UTC().Format(timeFormat)
@@ -123,10 +124,10 @@ func detailOf(code Code, err error) string {
 	return ""
 }
 
-func fieldErrors(invalid inventory.InvalidError) []FieldError {
-	list := make([]FieldError, len(invalid))
-	for i, f := range invalid {
-		list[i] = FieldError{f.Field, f.Detail}
+func fieldErrors(bad invalid.Error) []FieldError {
+	list := make([]FieldError, len(bad))
+	for i, f := range bad {
+		list[i] = FieldError(f)
 	}
 	return list
 }

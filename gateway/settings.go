@@ -14,7 +14,7 @@ type Settings interface {
 	// the database does not answer, the newest this process knows.
 	Show(ctx context.Context) SettingsView
 	// Change sets and unsets hot keys for all instances, all of them or none.
-	// It returns ErrVersion, or an inventory.InvalidError that names each key.
+	// It returns ErrVersion, or an invalid.Error that names each key.
 	Change(ctx context.Context, c SettingsChange) error
 	// Revert brings back the hot keys under prefix as they were at version to, but for what was to end and has;
 	// to 0 is the newest version that makes a difference to them. It returns ErrNoVersion when there is none.

@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/gateway/ratelimit"
-	"sluice/inventory"
+	"sluice/internal/invalid"
 	"sluice/queue"
 )
 
@@ -154,9 +154,9 @@ func TestSettingsRoutes(t *testing.T) {
 	s.refused(CodeInvalidRequest, g)
 	require.Contains(t, g.raw, `"field":"to"`)
 	require.Contains(t, ok(http.MethodPost, "/reload", `{"reason":"new"}`).raw, `"overridden":["queue.cap"],"needs_restart":["http.addr"]`)
-	live.err = inventory.InvalidError{{Field: "pool.size", Detail: "must be more"}}
+	live.err = invalid.Error{{Field: "pool.size", Detail: "must be more"}}
 	s.refused(CodeInvalidRequest, s.admin(http.MethodPost, "/admin/v1/reload", ""))
-	live.err = inventory.InvalidError{{Field: "log.level", Detail: "must be debug"}, {Field: "queue.cap", Detail: "must be more"}}
+	live.err = invalid.Error{{Field: "log.level", Detail: "must be debug"}, {Field: "queue.cap", Detail: "must be more"}}
 	g = s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"loud"}`)
 	s.refused(CodeInvalidRequest, g)
 	require.Contains(t, g.raw, `"field":"level"`, "as the body calls it")

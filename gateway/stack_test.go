@@ -18,6 +18,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
 
+	"sluice/adminlog"
 	"sluice/delay"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
@@ -124,7 +125,7 @@ func (s *stack) openParts(c setup) {
 	s.book = inventory.NewBook(s.catalog, s.lines, quietLog(), time.Now)
 	s.keeper = inventory.NewKeeper(s.db, s.lines, 1000, quietLog(), time.Now)
 	s.auditor = inventory.NewAuditor(s.db, s.lines, time.Hour, time.Now)
-	s.topics = delay.NewTopics(c.delay, s.db, s.messages, nil, inventory.Log, quietLog(), time.Now)
+	s.topics = delay.NewTopics(c.delay, s.db, s.messages, nil, quietLog(), time.Now)
 	s.limiter = ratelimit.New(c.limits, time.Now)
 	finder := order.NewFinder(s.db, s.lines, s.book)
 	canceller := order.NewCanceller(s.db, s.lines, s.keeper, []string{"stream"}, func() {}, quietLog(), time.Now)
@@ -136,7 +137,7 @@ func (s *stack) openParts(c setup) {
 		Lines: s.lines, Book: s.book, Keeper: s.keeper,
 		Finder: finder, Canceller: canceller, Losses: losses, Payments: s.payDesk()}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
-	adminLog := inventory.NewAdminLog(s.db, quietLog(), time.Now)
+	adminLog := adminlog.New(s.db, quietLog(), time.Now, 0)
 	ops := NewOps(OpsParts{Auth: authenticator, Catalog: s.catalog, AdminLog: adminLog,
 		Dead: order.NewDeadLetters(s.db, s.lines, adminLog), Book: s.book, Keeper: s.keeper, Auditor: s.auditor,
 		Lines: s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,

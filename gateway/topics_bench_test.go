@@ -14,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	"gorm.io/gorm"
 
 	"sluice/delay"
 	"sluice/gateway/auth"
@@ -37,8 +36,7 @@ func BenchmarkAddMessages(b *testing.B) {
 	_, err = db.Migrate(b.Context())
 	require.NoError(b, err)
 	box := delay.NewBox(delay.DefaultConfig(), rdb, "sluice", func() error { return nil }, time.Now)
-	note := func(*gorm.DB, time.Time, string, string, string, string, any, any) error { return nil }
-	topics := delay.NewTopics(delay.DefaultConfig(), db, box, nil, note, log, time.Now)
+	topics := delay.NewTopics(delay.DefaultConfig(), db, box, nil, log, time.Now)
 	url := "https://points.example/hook"
 	_, err = topics.Create(b.Context(), "bench", delay.Change{URL: &url}, "bench", "")
 	require.NoError(b, err)

@@ -8,6 +8,8 @@ import (
 	"github.com/google/uuid"
 	"gorm.io/gorm"
 
+	"sluice/adminlog"
+	"sluice/internal/invalid"
 	"sluice/store"
 )
 
@@ -34,12 +36,12 @@ type Adjusted struct {
 }
 
 func (a Adjustment) check() error {
-	var bad InvalidError
+	var bad invalid.Error
 	if a.Delta == 0 || a.Delta > maxStock || a.Delta < -maxStock {
-		bad = append(bad, FieldError{"delta", fmt.Sprintf("must not be 0 and lie between -%d and %d", maxStock, maxStock)})
+		bad = append(bad, invalid.Field{Field: "delta", Detail: fmt.Sprintf("must not be 0 and lie between -%d and %d", maxStock, maxStock)})
 	}
-	if !plainText(a.Reason, 200) {
-		bad = append(bad, FieldError{"reason", "must say why, in 1 to 200 characters"})
+	if !invalid.PlainText(a.Reason, 200) {
+		bad = append(bad, invalid.Field{Field: "reason", Detail: "must say why, in 1 to 200 characters"})
 	}
 	if len(bad) > 0 {
 		return bad
@@ -48,7 +50,7 @@ func (a Adjustment) check() error {
 }
 
 // AdjustStock adds units to a sale's total, or removes them; ErrShort when fewer than that are unsold,
-// an InvalidError when the total would be more than 1,000,000,000. Tickets already in line
+// an invalid.Error when the total would be more than 1,000,000,000. Tickets already in line
 // for removed units will fail as sold out. A sale makes the adjustments of one key once, however often they come, and returns
 // ErrOtherAdjustment for another one under the same key.
 //
@@ -98,7 +100,7 @@ func (c *Catalog) adjust(ctx context.Context, a Adjustment) (done Adjusted, err 
 			return ErrShort
 		}
 		if a.Delta > 0 && done.Stock.Total > maxStock {
-			return InvalidError{{"delta", fmt.Sprintf("makes the stock %d, and it must be at most %d", done.Stock.Total, maxStock)}}
+			return invalid.Error{{Field: "delta", Detail: fmt.Sprintf("makes the stock %d, and it must be at most %d", done.Stock.Total, maxStock)}}
 		}
 		if err := tx.Model(&Stock{}).Where("sale_id = ?", a.Sale).Updates(map[string]any{"total": done.Stock.Total, "available": done.Stock.Available, "changes": done.Stock.Changes}).Error; err != nil {
 			return err
@@ -110,7 +112,8 @@ func (c *Catalog) adjust(ctx context.Context, a Adjustment) (done Adjusted, err 
 		if err := addMove(tx, a, now); err != nil {
 			return err
 		}
-		return Act{a.Actor, "stock.adjust", a.Sale, a.Sale, a.Reason}.Log(tx, c.now(), before, done.Stock)
+		return adminlog.Act{Actor: a.Actor, Action: "stock.adjust", Sale: a.Sale, Target: a.Sale, Reason: a.Reason}.
+			Write(tx, c.now(), before, done.Stock)
 	})
 	return done, err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"sluice/adminlog"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -102,7 +103,7 @@ func TestAuditFollowsDeadLettersThatComeBack(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.open(1000, 3)
 		log := slog.New(slog.DiscardHandler)
-		dead := order.NewDeadLetters(w.db, w.lines, inventory.NewAdminLog(w.db, log, w.clock.Now))
+		dead := order.NewDeadLetters(w.db, w.lines, adminlog.New(w.db, log, w.clock.Now, 0))
 		bury := func(user string) queue.Ticket {
 			ticket := w.admit(user, 2)
 			w.bury()

@@ -11,6 +11,8 @@ import (
 
 	"gorm.io/gorm"
 
+	"sluice/adminlog"
+	"sluice/internal/invalid"
 	"sluice/store"
 )
 
@@ -25,7 +27,7 @@ type Catalog struct {
 // NewCatalog returns the catalogue kept in db.
 func NewCatalog(db *store.DB, now func() time.Time) *Catalog { return &Catalog{db: db, now: now} }
 
-// Create adds a sale with its stock. It returns an InvalidError or ErrExists.
+// Create adds a sale with its stock. It returns an invalid.Error or ErrExists.
 func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, error) {
 	if err := n.validate(); err != nil {
 		return Sale{}, err
@@ -49,7 +51,8 @@ func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, er
 		}
 		image := sale.image()
 		image.Stock = &n.Stock
-		return Act{actor, "sale.create", n.ID, n.ID, n.Reason}.Log(tx, c.now(), nil, image)
+		act := adminlog.Act{Actor: actor, Action: "sale.create", Sale: n.ID, Target: n.ID, Reason: n.Reason}
+		return act.Write(tx, c.now(), nil, image)
 	})
 	if store.Duplicate(err) {
 		return Sale{}, fmt.Errorf("%s: %w", n.ID, ErrExists)
@@ -63,7 +66,7 @@ func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, er
 // SetState opens, pauses or closes a sale, and returns it as it is then. Closing is final.
 func (c *Catalog) SetState(ctx context.Context, id, state, actor, reason string) (Sale, Stock, error) {
 	if state != Open && state != Paused && state != Closed {
-		return Sale{}, Stock{}, InvalidError{{"state", "must be open, paused or closed"}}
+		return Sale{}, Stock{}, invalid.Error{{Field: "state", Detail: "must be open, paused or closed"}}
 	}
 	return c.change(ctx, id, actor, "sale."+state, reason, func(s *Sale) error {
 		s.State = state
@@ -87,7 +90,7 @@ func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reaso
 		}
 		if ch.PerUserLimit != nil {
 			if *ch.PerUserLimit < s.PerUserLimit {
-				return InvalidError{{"per_user_limit", fmt.Sprintf("can only be raised from %d: shoppers may hold that many already", s.PerUserLimit)}}
+				return invalid.Error{{Field: "per_user_limit", Detail: fmt.Sprintf("can only be raised from %d: shoppers may hold that many already", s.PerUserLimit)}}
 			}
 			s.PerUserLimit = *ch.PerUserLimit
 		}
@@ -105,7 +108,7 @@ func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reaso
 }
 
 func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, edit func(*Sale) error) (after Sale, stock Stock, err error) {
-	act := Act{actor, action, id, id, reason}
+	act := adminlog.Act{Actor: actor, Action: action, Sale: id, Target: id, Reason: reason}
 	if err := act.Check(); err != nil {
 		return Sale{}, Stock{}, err
 	}
@@ -132,7 +135,7 @@ func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, 
 		if err := tx.Take(&stock, "sale_id = ?", id).Error; err != nil {
 			return err
 		}
-		return act.Log(tx, c.now(), before.image(), after.image())
+		return act.Write(tx, c.now(), before.image(), after.image())
 	})
 	if err != nil {
 		return Sale{}, Stock{}, fmt.Errorf("change sale %s: %w", id, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
+	"sluice/internal/invalid"
 	"sluice/inventory"
 	"sluice/queue"
 )
@@ -76,14 +77,14 @@ func TestNewSaleIsValidated(t *testing.T) {
 				require.NoError(w.t, err, "%d %+v", i, n)
 				continue
 			}
-			var invalid inventory.InvalidError
+			var invalid invalid.Error
 			require.ErrorAs(w.t, err, &invalid, "%d %+v", i, n)
 			require.Len(w.t, invalid, 1, "%v", invalid)
 			require.Equal(w.t, tt.field, invalid[0].Field)
 			require.NotEmpty(w.t, invalid[0].Detail)
 		}
 		_, err := w.catalog.Create(w.ctx, inventory.NewSale{}, "test")
-		var invalid inventory.InvalidError
+		var invalid invalid.Error
 		require.ErrorAs(w.t, err, &invalid)
 		require.Len(w.t, invalid, 6, "every field at once: %v", invalid)
 	})
@@ -207,7 +208,7 @@ func TestStatesAndClosing(t *testing.T) {
 			require.ErrorIs(w.t, change(), inventory.ErrClosed, name)
 		}
 		require.Len(w.t, w.log(), 5)
-		var invalid inventory.InvalidError
+		var invalid invalid.Error
 		for _, state := range []string{"", "draft", "ended", "OPEN"} {
 			_, _, err := w.catalog.SetState(w.ctx, theSale, state, "ann", "")
 			require.ErrorAs(w.t, err, &invalid, state)
@@ -258,7 +259,7 @@ func TestUpdateBounds(t *testing.T) {
 			"ends_at":        {EndsAt: at(time.Minute)},
 		} {
 			_, _, err := w.catalog.Update(w.ctx, theSale, change, "ann", "")
-			var invalid inventory.InvalidError
+			var invalid invalid.Error
 			require.ErrorAs(w.t, err, &invalid)
 			require.Equal(w.t, field, invalid[0].Field)
 		}
@@ -288,7 +289,7 @@ func TestAdjustStock(t *testing.T) {
 		require.EqualValues(w.t, 3, sale.Version)
 		require.Equal(w.t, inventory.Adjusted{Sale: sale, Stock: stock}, after)
 
-		var invalid inventory.InvalidError
+		var invalid invalid.Error
 		for _, delta := range []int64{0, 1_000_000_000, 1_000_000_001, math.MinInt64, math.MaxInt64} {
 			_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "ann", Reason: "why"})
 			require.ErrorAs(w.t, err, &invalid, "%d", delta)

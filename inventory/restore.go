@@ -8,6 +8,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"sluice/adminlog"
 	"sluice/queue"
 	"sluice/store"
 )
@@ -138,8 +139,8 @@ func (k *Keeper) restoreSale(ctx context.Context, id string, head queue.Head) (s
 				return err
 			}
 		}
-		act := Act{Actor: restoreActor, Action: "sale.restore", Sale: id, Target: id, Reason: restoreReason}
-		return act.Log(tx, k.now(), before.image(), sale.image())
+		act := adminlog.Act{Actor: restoreActor, Action: "sale.restore", Sale: id, Target: id, Reason: restoreReason}
+		return act.Write(tx, k.now(), before.image(), sale.image())
 	})
 	return sale, behind, err
 }

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"sluice/internal/invalid"
 	"sluice/queue"
 )
 
@@ -125,23 +125,6 @@ type Stock struct {
 // TableName names the table for GORM.
 func (Stock) TableName() string { return "stock" }
 
-// FieldError names a field that breaks a rule.
-type FieldError struct {
-	Field  string `json:"field"`
-	Detail string `json:"detail"`
-}
-
-// InvalidError lists every field that breaks a rule.
-type InvalidError []FieldError
-
-func (e InvalidError) Error() string {
-	parts := make([]string, len(e))
-	for i, f := range e {
-		parts[i] = f.Field + " " + f.Detail
-	}
-	return strings.Join(parts, "; ")
-}
-
 // Bounds of a sale.
 const (
 	maxStock = 1_000_000_000
@@ -164,40 +147,40 @@ type NewSale struct {
 }
 
 func (n NewSale) validate() error {
-	var bad InvalidError
+	var bad invalid.Error
 	check := func(ok bool, field, format string, args ...any) {
 		if !ok {
-			bad = append(bad, FieldError{field, fmt.Sprintf(format, args...)})
+			bad = append(bad, invalid.Field{Field: field, Detail: fmt.Sprintf(format, args...)})
 		}
 	}
 	check(validID(n.ID), "id", "must be 1 to 64 letters, digits, '-' or '_', starting with a letter or digit")
-	check(plainText(n.Title, 200), "title", "must be 1 to 200 characters without control characters")
-	check(plainText(n.SKU, 64), "sku", "must be 1 to 64 characters without control characters")
+	check(invalid.PlainText(n.Title, 200), "title", "must be 1 to 200 characters without control characters")
+	check(invalid.PlainText(n.SKU, 64), "sku", "must be 1 to 64 characters without control characters")
 	check(n.Stock >= 0 && n.Stock <= maxStock, "stock", "must be between 0 and %d", maxStock)
 	check(n.PriceCents >= 0 && n.PriceCents <= maxPrice, "price_cents", "must be between 0 and %d", maxPrice)
 	check(validCurrency(n.Currency), "currency", "must be a code of three capital letters, such as CNY")
 	bad = append(bad, checkLimits(n.PerUserLimit, n.Cap)...)
 	bad = append(bad, checkWindow(n.StartsAt, n.EndsAt)...)
-	check(n.Reason == "" || plainText(n.Reason, 200), "reason", "must be at most 200 characters without control characters")
+	check(n.Reason == "" || invalid.PlainText(n.Reason, 200), "reason", "must be at most 200 characters without control characters")
 	if len(bad) > 0 {
 		return bad
 	}
 	return nil
 }
 
-func checkLimits(perUser, lineCap int) (bad InvalidError) {
+func checkLimits(perUser, lineCap int) (bad invalid.Error) {
 	if perUser < 1 || perUser > maxLimit {
-		bad = append(bad, FieldError{"per_user_limit", fmt.Sprintf("must be between 1 and %d", maxLimit)})
+		bad = append(bad, invalid.Field{Field: "per_user_limit", Detail: fmt.Sprintf("must be between 1 and %d", maxLimit)})
 	}
 	if lineCap < 0 || lineCap > queue.MaxCap {
-		bad = append(bad, FieldError{"cap", fmt.Sprintf("must be between 1 and %d, or 0 for the configured queue.cap", queue.MaxCap)})
+		bad = append(bad, invalid.Field{Field: "cap", Detail: fmt.Sprintf("must be between 1 and %d, or 0 for the configured queue.cap", queue.MaxCap)})
 	}
 	return bad
 }
 
-func checkWindow(starts, ends time.Time) InvalidError {
+func checkWindow(starts, ends time.Time) invalid.Error {
 	if starts.IsZero() || !ends.After(starts) {
-		return InvalidError{{"ends_at", "must be later than starts_at"}}
+		return invalid.Error{{Field: "ends_at", Detail: "must be later than starts_at"}}
 	}
 	return nil
 }
@@ -214,8 +197,4 @@ func validID(id string) bool {
 
 func validCurrency(s string) bool {
 	return len(s) == 3 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
-}
-
-func plainText(s string, most int) bool {
-	return s != "" && utf8.RuneCountInString(s) <= most && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\uFFFD' }) < 0
 }

@@ -8,6 +8,7 @@ import (
 
 	"gorm.io/gorm"
 
+	"sluice/adminlog"
 	"sluice/inventory"
 	"sluice/queue"
 	"sluice/store"
@@ -19,11 +20,11 @@ import (
 type DeadLetters struct {
 	db    *store.DB
 	lines *queue.Lines
-	log   *inventory.AdminLog
+	log   *adminlog.Log
 }
 
 // NewDeadLetters returns the dead letters of all lines.
-func NewDeadLetters(db *store.DB, lines *queue.Lines, log *inventory.AdminLog) *DeadLetters {
+func NewDeadLetters(db *store.DB, lines *queue.Lines, log *adminlog.Log) *DeadLetters {
 	return &DeadLetters{db: db, lines: lines, log: log}
 }
 
@@ -54,14 +55,14 @@ func (d *DeadLetters) Show(ctx context.Context, sale, id string) (queue.DeadLett
 }
 
 // Requeue tries a dead letter again. It needs a unit and its user's slot, and
-// returns an InvalidError for a bad reason and queue.ErrNotDead, ErrUnreadable,
+// returns an invalid.Error for a bad reason and queue.ErrNotDead, ErrUnreadable,
 // ErrSoldOut, ErrHeld or ErrNotReady otherwise, having changed nothing. Of two
 // operators who requeue one letter, one does and the other gets ErrNotDead.
 //
 // The failed row stays: the worker that gets the ticket makes the order good,
 // and whoever dies in between leaves an order that failed or one that is tried.
 func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason string) error {
-	act := inventory.Act{Actor: actor, Action: "dead.requeue", Sale: sale, Target: id, Reason: reason}
+	act := adminlog.Act{Actor: actor, Action: "dead.requeue", Sale: sale, Target: id, Reason: reason}
 	if err := act.Check(); err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason strin
 	}
 	after := imageOf(letter)
 	after.State, after.Reason, after.FailedAt = "queued", "", nil
-	err = d.log.Noted(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) {
+	err = d.log.RecordChange(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) {
 		return after, requeue(ctx, line, id)
 	})
 	if err != nil {
@@ -124,10 +125,10 @@ func refused(err error) bool {
 	return false
 }
 
-// Drop forgets a dead letter, or returns an InvalidError for a bad reason or
+// Drop forgets a dead letter, or returns an invalid.Error for a bad reason or
 // queue.ErrNotDead. Its order stays failed; where it has no row, it gets one.
 func (d *DeadLetters) Drop(ctx context.Context, sale, id, actor, reason string) error {
-	act := inventory.Act{Actor: actor, Action: "dead.drop", Sale: sale, Target: id, Reason: reason}
+	act := adminlog.Act{Actor: actor, Action: "dead.drop", Sale: sale, Target: id, Reason: reason}
 	if err := act.Check(); err != nil {
 		return err
 	}
@@ -136,7 +137,7 @@ func (d *DeadLetters) Drop(ctx context.Context, sale, id, actor, reason string) 
 	if err == nil {
 		after := imageOf(letter)
 		after.State = "dropped"
-		err = d.log.Noted(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) {
+		err = d.log.RecordChange(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) {
 			if err := d.recordFailed(ctx, sale, letter); err != nil {
 				return nil, err
 			}

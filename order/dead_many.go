@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"sluice/inventory"
+	"sluice/adminlog"
 	"sluice/queue"
 )
 
@@ -69,7 +69,7 @@ type Refusal struct {
 }
 
 // RequeueMany tries many dead letters again, each as Requeue does, with an
-// entry of its own in the admin log. It returns an InvalidError for a bad
+// entry of its own in the admin log. It returns an invalid.Error for a bad
 // reason. An error of a store ends it: what was done until then stands, and is
 // in the result; the same call again goes on.
 func (d *DeadLetters) RequeueMany(ctx context.Context, c LetterChange) (LetterResult, error) {
@@ -85,7 +85,7 @@ func (d *DeadLetters) DropMany(ctx context.Context, c LetterChange) (LetterResul
 func (d *DeadLetters) many(
 	ctx context.Context, c LetterChange, action string, do func(ctx context.Context, sale, id, actor, reason string) error,
 ) (result LetterResult, err error) {
-	act := inventory.Act{Actor: c.Actor, Action: action, Sale: c.Sale, Target: c.Sale, Reason: c.Reason}
+	act := adminlog.Act{Actor: c.Actor, Action: action, Sale: c.Sale, Target: c.Sale, Reason: c.Reason}
 	if err := act.Check(); err != nil {
 		return result, err
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/inventory"
+	"sluice/internal/invalid"
 	"sluice/order"
 	"sluice/queue"
 )
@@ -93,7 +93,7 @@ func TestDeadLettersAreFound(t *testing.T) {
 	require.Equal(t, 1, result.Done)
 	require.EqualValues(t, 5, w.view().Dead, "the others are left alone")
 	_, err = dead.DropMany(w.ctx, order.LetterChange{Sale: theSale, Actor: "olga", Reason: "two\nlines", Limit: 10})
-	require.ErrorAs(t, err, new(inventory.InvalidError))
+	require.ErrorAs(t, err, new(invalid.Error))
 	require.EqualValues(t, 5, w.view().Dead)
 }
 

@@ -8,18 +8,21 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/adminlog"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
 )
 
-func (w *world) adminLog() *inventory.AdminLog {
-	return inventory.NewAdminLog(w.db, slog.New(slog.DiscardHandler), time.Now)
+func (w *world) adminLog() *adminlog.Log { return w.adminLogOf(0) }
+
+func (w *world) adminLogOf(instance int64) *adminlog.Log {
+	return adminlog.New(w.db, slog.New(slog.DiscardHandler), time.Now, instance)
 }
 
-func (w *world) logged(action string) []inventory.LogEntry {
+func (w *world) logged(action string) []adminlog.Entry {
 	w.t.Helper()
-	list, err := w.adminLog().List(w.ctx, inventory.LogFilter{Action: action}, 0, 100)
+	list, err := w.adminLog().List(w.ctx, adminlog.Filter{Action: action}, 0, 100)
 	require.NoError(w.t, err)
 	return list
 }

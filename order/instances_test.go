@@ -112,7 +112,7 @@ func TestOrdersKeepWhoAdmittedThem(t *testing.T) {
 		w.settle(b, byID(outcomes))
 		require.Equal(w.t, "the-worker", w.by(letter.ID)["failed"])
 		w.exec("UPDATE outbox SET told_by = ? WHERE order_id = ? AND channel = 'email'", w.number("the-notifier"), letter.ID)
-		log := w.adminLog().Numbered(w.number("the-desk"))
+		log := w.adminLogOf(w.number("the-desk"))
 		require.NoError(w.t, order.NewDeadLetters(w.db, w.lines, log).Requeue(w.ctx, theSale, letter.ID, "olga", "mended"))
 		w.work()
 		require.Equal(w.t, "the-gateway", w.by(letter.ID)["admitted"])
