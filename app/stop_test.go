@@ -11,11 +11,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/configs"
-	"sluice/gateway"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/shop"
 	"sluice/inventory"
 	"sluice/queue"
+	"sluice/settings"
 )
 
 // prepareApp is a whole process that has not started yet.
@@ -32,8 +32,8 @@ func prepareApp(t *testing.T, cfg configs.Config, now func() time.Time) *App {
 // operate changes hot keys as an operator does, for a time or, with 0, for good.
 func operate(t *testing.T, app *App, lasts time.Duration, set map[string]any) {
 	t.Helper()
-	by := gateway.SettingsAuthor{Actor: "ann", IfVersion: gateway.AnyVersion}
-	require.NoError(t, app.live.Change(t.Context(), gateway.SettingsChange{Set: set, For: lasts, By: by}))
+	by := settings.Author{Actor: "ann", IfVersion: settings.AnyVersion}
+	require.NoError(t, app.live.Change(t.Context(), settings.Change{Set: set, For: lasts, By: by}))
 }
 
 // answered is how a process answers an order.
@@ -81,7 +81,7 @@ func TestAStopHoldsBeforeTheDatabaseHasTold(t *testing.T) {
 			require.Equal(t, http.StatusServiceUnavailable, status)
 			require.Contains(t, text, `"code":"unavailable"`)
 			require.Never(t, func() bool { return waiting() != 1 }, time.Second, 20*time.Millisecond)
-			require.ErrorIs(t, app.live.Known(), gateway.ErrSettingsUnknown)
+			require.ErrorIs(t, app.live.Known(), settings.ErrUnknown)
 
 			rename("elsewhere", "config_versions")
 			require.Eventually(t, func() bool { return app.live.Known() == nil }, 10*time.Second, 10*time.Millisecond)
@@ -121,9 +121,9 @@ func TestAStopEndsByTheClockOfRedisAlone(t *testing.T) {
 	require.Contains(t, text, `"code":"unavailable"`)
 	require.Zero(t, app.live.Show(t.Context()).Version.Version, "a look at the configuration adopts nothing")
 	require.Error(t, app.live.Known())
-	by := gateway.SettingsAuthor{Actor: "ann", IfVersion: gateway.AnyVersion}
-	early := gateway.SettingsChange{Set: map[string]any{"queue.drain": false}, By: by}
-	require.ErrorIs(t, app.live.Change(t.Context(), early), gateway.ErrSettingsUnknown, "nor is anything decided on it")
+	by := settings.Author{Actor: "ann", IfVersion: settings.AnyVersion}
+	early := settings.Change{Set: map[string]any{"queue.drain": false}, By: by}
+	require.ErrorIs(t, app.live.Change(t.Context(), early), settings.ErrUnknown, "nor is anything decided on it")
 	allow("+time")
 	require.Eventually(t, func() bool { return app.live.Known() == nil }, 10*time.Second, 10*time.Millisecond)
 	_, text = answered(t, app, 1)

@@ -8,9 +8,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/gateway"
 	"sluice/internal/invalid"
 	"sluice/internal/testkit/tables"
+	"sluice/settings"
 	"sluice/store"
 )
 
@@ -21,13 +21,13 @@ type moment struct {
 	counts int // queue.cap
 }
 
-func set(c gateway.SettingsChange) func(*testing.T, *instance) {
+func set(c settings.Change) func(*testing.T, *instance) {
 	return func(t *testing.T, a *instance) { require.NoError(t, a.Change(t.Context(), c)) }
 }
 
 func revert(to int64) func(*testing.T, *instance) {
 	return func(t *testing.T, a *instance) {
-		require.NoError(t, a.Revert(t.Context(), to, "", gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}))
+		require.NoError(t, a.Revert(t.Context(), to, "", settings.Author{Actor: "bob", IfVersion: settings.AnyVersion}))
 	}
 }
 
@@ -94,7 +94,7 @@ func TestEachSalesChangeEndsByItself(t *testing.T) {
 	view := a.Show(ctx)
 	for _, k := range view.Keys {
 		if k.Key == "limits.sales" || k.Key == "queue.held" {
-			require.Equal(t, map[string]time.Time{"phone": f.clock.Now().Add(10 * time.Minute).UTC(), "tv": f.clock.Now().Add(5 * time.Minute).UTC()}, k.UntilOf)
+			require.Equal(t, map[string]time.Time{"phone": f.clock.Now().Add(10 * time.Minute).UTC(), "tv": f.clock.Now().Add(5 * time.Minute).UTC()}, k.UntilSale)
 			require.Zero(t, k.Until)
 		}
 	}
@@ -162,7 +162,7 @@ func TestRevertFindsWhatMakesADifference(t *testing.T) {
 	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
 	a := f.start("", nil)
-	by := gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}
+	by := settings.Author{Actor: "bob", IfVersion: settings.AnyVersion}
 	require.NoError(t, a.Change(ctx, change(map[string]any{"limits.global_rps": 10})))
 	require.NoError(t, a.Change(ctx, change(map[string]any{"limits.global_rps": 20})))
 	require.NoError(t, a.Change(ctx, brief(time.Minute, map[string]any{"limits.global_rps": 5})))
@@ -179,7 +179,7 @@ func TestRevertFindsWhatMakesADifference(t *testing.T) {
 	require.InDelta(t, 20, a.counts().Limits.GlobalRPS, 0)
 
 	before, _ := a.Version()
-	require.ErrorIs(t, a.Revert(ctx, 0, "notify.", by), gateway.ErrNoVersion, "nothing of it was ever changed")
+	require.ErrorIs(t, a.Revert(ctx, 0, "notify.", by), settings.ErrNoVersion, "nothing of it was ever changed")
 	after, _ := a.Version()
 	require.Equal(t, before, after)
 }
@@ -194,7 +194,7 @@ func TestRevertToTheStart(t *testing.T) {
 		f.write(file, "limits: {global_rps: 200}")
 		a.lookTwice(ctx)
 		b.lookTwice(ctx)
-		require.NoError(f.t, b.Revert(ctx, 0, "", gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}))
+		require.NoError(f.t, b.Revert(ctx, 0, "", settings.Author{Actor: "bob", IfVersion: settings.AnyVersion}))
 		require.InDelta(f.t, 100, b.counts().Limits.GlobalRPS, 0)
 		require.NoError(f.t, a.follow(ctx))
 		require.InDelta(f.t, 100, a.counts().Limits.GlobalRPS, 0)
@@ -217,7 +217,7 @@ func TestRevertPinsNothingThatHasEnded(t *testing.T) {
 	require.NoError(t, a.follow(ctx))
 	f.write(file, "queue: {cap: 200}")
 	a.lookTwice(ctx)
-	require.NoError(t, a.Revert(ctx, 1, "", gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}))
+	require.NoError(t, a.Revert(ctx, 1, "", settings.Author{Actor: "bob", IfVersion: settings.AnyVersion}))
 	require.Equal(t, 100, a.counts().Queue.Cap)
 	require.Zero(t, a.counts().Limits.GlobalRPS)
 }

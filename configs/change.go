@@ -5,12 +5,12 @@ import (
 	"maps"
 	"slices"
 
-	"sluice/gateway"
 	"sluice/internal/invalid"
+	"sluice/settings"
 )
 
 // entries reads a change in the form in which it is stored.
-func (l *Live) entries(c gateway.SettingsChange) (change []entry, err error) {
+func (l *Live) entries(c settings.Change) (change []entry, err error) {
 	var bad invalid.Error
 	var until int64
 	if c.For > 0 {

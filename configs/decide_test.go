@@ -9,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/gateway"
 	"sluice/internal/invalid"
 	"sluice/internal/testkit/tables"
+	"sluice/settings"
 	"sluice/store"
 )
 
@@ -63,7 +63,7 @@ func TestWhatIsSetIsBoundedOnEveryDatabase(t *testing.T) {
 }
 
 // Whoever waits is told the end of a stop, however it was given.
-func TestUntilOfASaleIsThatOfTheWholeKeyToo(t *testing.T) {
+func TestUntilSaleASaleIsThatOfTheWholeKeyToo(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()
@@ -87,7 +87,7 @@ func TestARevertIsReverted(t *testing.T) {
 	file := t.TempDir() + "/c.yaml"
 	f.write(file, "queue: {cap: 100}")
 	a := f.start(file, nil)
-	by := gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}
+	by := settings.Author{Actor: "bob", IfVersion: settings.AnyVersion}
 	require.NoError(t, a.Change(ctx, change(map[string]any{"pool.size": 2})))
 	f.write(file, "queue: {cap: 200}")
 	a.lookTwice(ctx)
@@ -102,6 +102,6 @@ func TestARevertIsReverted(t *testing.T) {
 	require.Equal(t, "queue.cap", bad[0].Field, "one of the two would be lost")
 	fresh := newFleet(t, tables.New(t, store.SQLite)).start("", nil)
 	err := fresh.Revert(ctx, 0, "", by)
-	require.ErrorIs(t, err, gateway.ErrNoVersion)
+	require.ErrorIs(t, err, settings.ErrNoVersion)
 	require.False(t, strings.Contains(err.Error(), "-1"), err)
 }

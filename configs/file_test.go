@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/gateway"
 	"sluice/internal/testkit/tables"
+	"sluice/settings"
 	"sluice/store"
 )
 
@@ -66,7 +66,7 @@ func TestWhoAsksForAFileWaitsUntilItIsWritten(t *testing.T) {
 	boot, err := Load(opts)
 	require.NoError(t, err)
 	a := f.run(boot)
-	result, err := a.Reload(t.Context(), gateway.SettingsAuthor{Actor: "ann"})
+	result, err := a.Reload(t.Context(), settings.Author{Actor: "ann"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"pool.size"}, result.Changed)
 	for _, told := range a.told {
@@ -103,7 +103,7 @@ func TestAFileThatIsGoneIsToldOnce(t *testing.T) {
 		require.True(t, a.valid.Load())
 	}
 	require.NoError(t, os.Remove(file))
-	_, err := a.Reload(t.Context(), gateway.SettingsAuthor{Actor: "ann"})
+	_, err := a.Reload(t.Context(), settings.Author{Actor: "ann"})
 	require.ErrorContains(t, err, "c.yaml")
 	f.write(file, stopping)
 	a.lookTwice(t.Context())

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"sluice/gateway"
 	"sluice/internal/invalid"
+	"sluice/settings"
 )
 
 // mostStored bounds what operators have set, and what a version keeps of the
@@ -34,14 +34,14 @@ func (l *Live) decide(ctx context.Context, want int64, tries int, change func() 
 			return err
 		}
 		err := change()
-		if want != gateway.AnyVersion || tries <= 1 || !errors.Is(err, gateway.ErrVersion) {
+		if want != settings.AnyVersion || tries <= 1 || !errors.Is(err, settings.ErrVersion) {
 			return err
 		}
 	}
 }
 
 // store checks an overlay, keeps it as the next version and makes it count.
-func (l *Live) store(ctx context.Context, source string, next overlay, by gateway.SettingsAuthor) error {
+func (l *Live) store(ctx context.Context, source string, next overlay, by settings.Author) error {
 	most := l.room(next)
 	next, fits := next.fitting(most)
 	if !fits {
@@ -75,7 +75,7 @@ func (l *Live) room(next overlay) int {
 }
 
 // add makes an overlay the next version, and count.
-func (l *Live) add(ctx context.Context, source string, next overlay, by gateway.SettingsAuthor) error {
+func (l *Live) add(ctx context.Context, source string, next overlay, by settings.Author) error {
 	counts, _, _ := l.base.over(next)
 	row := versionRow{Version: l.version.Version + 1, At: l.now().UnixMilli(), Actor: by.Actor, Source: source, Reason: by.Reason,
 		Digest: l.digest, Overlay: next.String(), Effective: counts.stored()}
@@ -129,7 +129,7 @@ func later(err error, at time.Time) error {
 }
 
 // refuse counts and logs a change that is not valid.
-func (l *Live) refuse(by gateway.SettingsAuthor, err error) error {
+func (l *Live) refuse(by settings.Author, err error) error {
 	l.metrics.reloads.WithLabelValues("invalid").Inc()
 	l.log.Warn("a change of the configuration was refused", "actor", by.Actor, "error", err)
 	return err

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/gateway"
+	"sluice/settings"
 	"sluice/store"
 )
 
@@ -96,13 +97,13 @@ func (l *Live) Until(key, sale string) time.Time { return l.ends.Load().endFor(k
 
 func (l *Live) note() { l.applied.Store(&applied{l.whole, l.digest}) }
 
-// Known returns gateway.ErrSettingsUnknown until what operators have set was read once. Nothing
+// Known returns settings.ErrUnknown until what operators have set was read once. Nothing
 // may be admitted or drained before: it may be what they have stopped.
 func (l *Live) Known() error {
 	if l.known.Load() {
 		return nil
 	}
-	return gateway.ErrSettingsUnknown
+	return settings.ErrUnknown
 }
 
 // Sync applies what the database holds, whether or not it has changed. After
@@ -129,7 +130,7 @@ func (l *Live) AdoptAfter(clock func() error) { l.clock = clock }
 func (l *Live) adopt(row versionRow) error {
 	if l.clock != nil && !l.known.Load() {
 		if err := l.clock(); err != nil {
-			return fmt.Errorf("%w: %w", gateway.ErrSettingsUnknown, err)
+			return fmt.Errorf("%w: %w", settings.ErrUnknown, err)
 		}
 	}
 	stored, err := parseOverlay(row.Overlay)
@@ -187,7 +188,7 @@ func (l *Live) put(counts *Loaded) {
 }
 
 // Change implements gateway.Settings.
-func (l *Live) Change(ctx context.Context, c gateway.SettingsChange) error {
+func (l *Live) Change(ctx context.Context, c settings.Change) error {
 	return l.decide(ctx, c.By.IfVersion, mostTries, func() error {
 		change, err := l.entries(c)
 		if err != nil {
@@ -206,8 +207,8 @@ func (l *Live) fresh(ctx context.Context, want int64) error {
 		return err
 	}
 	l.lapse()
-	if want != gateway.AnyVersion && want != l.version.Version {
-		return gateway.ErrVersion
+	if want != settings.AnyVersion && want != l.version.Version {
+		return settings.ErrVersion
 	}
 	return nil
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"sluice/gateway"
 	"sluice/internal/invalid"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/queue"
+	"sluice/settings"
 	"sluice/store"
 )
 
@@ -118,14 +118,14 @@ func (i *instance) outcome(name string) float64 {
 }
 
 // brief is a change for a time.
-func brief(d time.Duration, set map[string]any, unset ...string) gateway.SettingsChange {
+func brief(d time.Duration, set map[string]any, unset ...string) settings.Change {
 	c := change(set, unset...)
 	c.For = d
 	return c
 }
 
-func change(set map[string]any, unset ...string) gateway.SettingsChange {
-	return gateway.SettingsChange{Set: set, Unset: unset, By: gateway.SettingsAuthor{Actor: "ann", Reason: "rush", IfVersion: gateway.AnyVersion}}
+func change(set map[string]any, unset ...string) settings.Change {
+	return settings.Change{Set: set, Unset: unset, By: settings.Author{Actor: "ann", Reason: "rush", IfVersion: settings.AnyVersion}}
 }
 
 func TestAChangeReachesEveryInstance(t *testing.T) {
@@ -194,7 +194,7 @@ func TestAChangeDecidedOnAnOldVersion(t *testing.T) {
 		c := change(map[string]any{"pool.size": 2})
 		c.By.IfVersion = 0
 		require.NoError(f.t, a.Change(f.t.Context(), c))
-		require.ErrorIs(f.t, b.Change(f.t.Context(), c), gateway.ErrVersion)
+		require.ErrorIs(f.t, b.Change(f.t.Context(), c), settings.ErrVersion)
 		c.By.IfVersion = 1
 		require.NoError(f.t, b.Change(f.t.Context(), c))
 
@@ -209,7 +209,7 @@ func TestAChangeDecidedOnAnOldVersion(t *testing.T) {
 			if err := <-done; err == nil {
 				made++
 			} else {
-				require.ErrorIs(f.t, err, gateway.ErrVersion)
+				require.ErrorIs(f.t, err, settings.ErrVersion)
 			}
 		}
 		require.Equal(f.t, 1, made)
@@ -249,8 +249,8 @@ func TestRevert(t *testing.T) {
 		file := filepath.Join(f.t.TempDir(), "c.yaml")
 		f.write(file, "queue: {cap: 100}")
 		a := f.start(file, nil)
-		by := gateway.SettingsAuthor{Actor: "bob", IfVersion: gateway.AnyVersion}
-		require.ErrorIs(f.t, a.Revert(ctx, 0, "", by), gateway.ErrNoVersion, "nothing to go back to")
+		by := settings.Author{Actor: "bob", IfVersion: settings.AnyVersion}
+		require.ErrorIs(f.t, a.Revert(ctx, 0, "", by), settings.ErrNoVersion, "nothing to go back to")
 		require.NoError(f.t, a.Change(ctx, change(map[string]any{"limits.global_rps": 10, "pool.size": 2})))
 		require.NoError(f.t, a.Change(ctx, change(map[string]any{"limits.global_rps": 20, "pool.size": 4})))
 		require.NoError(f.t, a.Revert(ctx, 0, "limits.", by))
@@ -264,7 +264,7 @@ func TestRevert(t *testing.T) {
 		require.Equal(f.t, 4, a.counts().Pool.Size)
 		require.NoError(f.t, a.Revert(ctx, 1, "", by))
 		require.Equal(f.t, 2, a.counts().Pool.Size)
-		require.ErrorIs(f.t, a.Revert(ctx, 77, "", by), gateway.ErrNoVersion)
+		require.ErrorIs(f.t, a.Revert(ctx, 77, "", by), settings.ErrNoVersion)
 	})
 }
 
@@ -327,7 +327,7 @@ func TestReloadSaysWhatHappened(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	f.write(file, "queue: {cap: 100}")
 	a := f.start(file, nil)
-	by := gateway.SettingsAuthor{Actor: "ann"}
+	by := settings.Author{Actor: "ann"}
 	result, err := a.Reload(t.Context(), by)
 	require.NoError(t, err)
 	require.Empty(t, result)
@@ -335,7 +335,7 @@ func TestReloadSaysWhatHappened(t *testing.T) {
 	f.write(file, "queue: {cap: 200, lease: 20s}\nlog: {level: warn}")
 	result, err = a.Reload(t.Context(), by)
 	require.NoError(t, err)
-	require.Equal(t, gateway.ReloadResult{Changed: []string{"queue.cap", "log.level"}, NeedsRestart: []string{"queue.lease"}}, result)
+	require.Equal(t, settings.ReloadResult{Changed: []string{"queue.cap", "log.level"}, NeedsRestart: []string{"queue.lease"}}, result)
 	require.Equal(t, 10*time.Second, a.counts().Queue.Lease)
 	f.write(file, "queue: {cap: 0}\npool: {size: x}")
 	_, err = a.Reload(t.Context(), by)
@@ -362,7 +362,7 @@ func TestTheFileCountsWithoutTheDatabase(t *testing.T) {
 	a := f.start(file, nil)
 	f.write(file, "queue: {cap: 200}")
 	back := f.hideVersions()
-	_, err := a.Reload(t.Context(), gateway.SettingsAuthor{Actor: "ann", Reason: "smaller line"})
+	_, err := a.Reload(t.Context(), settings.Author{Actor: "ann", Reason: "smaller line"})
 	require.NoError(t, err)
 	require.Equal(t, 200, a.counts().Queue.Cap)
 	version, _ := a.Version()

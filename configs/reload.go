@@ -7,13 +7,13 @@ import (
 	"slices"
 	"strings"
 
-	"sluice/gateway"
+	"sluice/settings"
 )
 
 // reading is one reading of the file that has changed something.
 type reading struct {
 	source string
-	by     gateway.SettingsAuthor
+	by     settings.Author
 }
 
 // look reads the file again when two looks in a row have found the same new
@@ -37,7 +37,7 @@ func (l *Live) look(ctx context.Context) {
 	if !changed {
 		why = "the file is valid by now"
 	}
-	r := reading{"file", gateway.SettingsAuthor{Actor: author, Reason: why}}
+	r := reading{"file", settings.Author{Actor: author, Reason: why}}
 	_, _ = l.read(ctx, now.content, r, !changed) // logged there
 }
 
@@ -58,15 +58,15 @@ func (l *Live) missing(err error) {
 
 // Signalled reads the file again because the process was told to.
 func (l *Live) Signalled(ctx context.Context) {
-	_, _ = l.reload(ctx, reading{"signal", gateway.SettingsAuthor{Actor: author, Reason: "SIGHUP"}}) // logged there
+	_, _ = l.reload(ctx, reading{"signal", settings.Author{Actor: author, Reason: "SIGHUP"}}) // logged there
 }
 
 // Reload implements gateway.Settings.
-func (l *Live) Reload(ctx context.Context, by gateway.SettingsAuthor) (gateway.ReloadResult, error) {
+func (l *Live) Reload(ctx context.Context, by settings.Author) (settings.ReloadResult, error) {
 	return l.reload(ctx, reading{"file", by})
 }
 
-func (l *Live) reload(ctx context.Context, r reading) (gateway.ReloadResult, error) {
+func (l *Live) reload(ctx context.Context, r reading) (settings.ReloadResult, error) {
 	content, err := l.boot.opts.steady(ctx)
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,7 +79,7 @@ func (l *Live) reload(ctx context.Context, r reading) (gateway.ReloadResult, err
 
 // read reads the file, whose content must be the one given; again says that it
 // was refused as it is, and needs no telling a second time.
-func (l *Live) read(ctx context.Context, content [32]byte, r reading, again bool) (gateway.ReloadResult, error) {
+func (l *Live) read(ctx context.Context, content [32]byte, r reading, again bool) (settings.ReloadResult, error) {
 	l.seen = content
 	fresh, err := l.boot.again()
 	if err == nil && fresh.content != content {
@@ -90,7 +90,7 @@ func (l *Live) read(ctx context.Context, content [32]byte, r reading, again bool
 	}
 	l.refused = ""
 	l.valid.Store(true)
-	result := gateway.ReloadResult{NeedsRestart: differing(l.boot, fresh, func(path string) bool { return !Hot(path) })}
+	result := settings.ReloadResult{NeedsRestart: differing(l.boot, fresh, func(path string) bool { return !Hot(path) })}
 	if len(result.NeedsRestart) > 0 {
 		l.log.Warn("keys of the file have changed that need a restart", "keys", result.NeedsRestart)
 	}
@@ -119,14 +119,14 @@ func (l *Live) read(ctx context.Context, content [32]byte, r reading, again bool
 }
 
 // keep says why the old values stay.
-func (l *Live) keep(r reading, err error, again bool) (gateway.ReloadResult, error) {
+func (l *Live) keep(r reading, err error, again bool) (settings.ReloadResult, error) {
 	if !again || err.Error() != l.refused {
 		l.metrics.reloads.WithLabelValues("invalid").Inc()
 		l.log.Error("the file was refused: what counted before still counts", "source", r.source, "actor", r.by.Actor, "error", err)
 	}
 	l.refused = err.Error()
 	l.valid.Store(false)
-	return gateway.ReloadResult{}, l.invalid(unheaded(err))
+	return settings.ReloadResult{}, l.invalid(unheaded(err))
 }
 
 // unheaded is the error of Load without its first line.
@@ -155,9 +155,9 @@ func (l *Live) save(ctx context.Context) error {
 			l.unsaved = nil
 			return nil
 		}
-		if !errors.Is(err, gateway.ErrVersion) {
+		if !errors.Is(err, settings.ErrVersion) {
 			return err
 		}
 	}
-	return gateway.ErrVersion
+	return settings.ErrVersion
 }

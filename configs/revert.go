@@ -9,14 +9,14 @@ import (
 	"slices"
 	"strings"
 
-	"sluice/gateway"
+	"sluice/settings"
 )
 
 // lookBack is how many versions are read at once to find the one to go back to.
 const lookBack = 100
 
 // Revert implements gateway.Settings.
-func (l *Live) Revert(ctx context.Context, to int64, prefix string, by gateway.SettingsAuthor) error {
+func (l *Live) Revert(ctx context.Context, to int64, prefix string, by settings.Author) error {
 	find, tries := l.lastOther, 1 // what another instance has just changed is not what was to be reverted
 	if to != 0 {
 		find = func(ctx context.Context, prefix string) (overlay, error) { return l.versionOf(ctx, to, prefix) }
@@ -33,7 +33,7 @@ func (l *Live) Revert(ctx context.Context, to int64, prefix string, by gateway.S
 
 func (l *Live) versionOf(ctx context.Context, to int64, prefix string) (overlay, error) {
 	if to < 0 || to >= l.version.Version {
-		return nil, fmt.Errorf("version %d: %w", to, gateway.ErrNoVersion)
+		return nil, fmt.Errorf("version %d: %w", to, settings.ErrNoVersion)
 	}
 	row, err := l.versions.get(ctx, to)
 	if err != nil {
@@ -61,7 +61,7 @@ func (l *Live) lastOther(ctx context.Context, prefix string) (overlay, error) {
 		}
 		before = rows[len(rows)-1].Version
 	}
-	return nil, fmt.Errorf("none makes a difference: %w", gateway.ErrNoVersion)
+	return nil, fmt.Errorf("none makes a difference: %w", settings.ErrNoVersion)
 }
 
 // asOf is an overlay under which the keys that start with prefix have the

@@ -4,16 +4,16 @@ import (
 	"context"
 	"slices"
 
-	"sluice/gateway"
+	"sluice/settings"
 )
 
 // Versions implements gateway.Settings.
-func (l *Live) Versions(ctx context.Context, before int64, limit int) ([]gateway.SettingsVersion, error) {
+func (l *Live) Versions(ctx context.Context, before int64, limit int) ([]settings.Version, error) {
 	rows, err := l.versions.list(ctx, before, limit)
 	if err != nil {
 		return nil, err
 	}
-	list := make([]gateway.SettingsVersion, len(rows))
+	list := make([]settings.Version, len(rows))
 	for i, r := range rows {
 		list[i] = r.shown()
 		list[i].Values = r.values()
@@ -22,20 +22,20 @@ func (l *Live) Versions(ctx context.Context, before int64, limit int) ([]gateway
 }
 
 // Show implements gateway.Settings.
-func (l *Live) Show(ctx context.Context) gateway.SettingsView {
+func (l *Live) Show(ctx context.Context) settings.View {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.fresh(ctx, gateway.AnyVersion); err != nil {
+	if err := l.fresh(ctx, settings.AnyVersion); err != nil {
 		l.log.Warn("shown is the configuration as it was known last", "error", err)
 	}
-	view := gateway.SettingsView{Version: l.version.shown(), File: l.digest, Left: l.left, Keys: make([]gateway.Setting, len(l.boot.schema.keys))}
+	view := settings.View{Version: l.version.shown(), File: l.digest, LeftOut: l.left, Keys: make([]settings.Setting, len(l.boot.schema.keys))}
 	for i, k := range l.boot.schema.keys {
-		s := gateway.Setting{Key: k.path, Value: k.visible(l.counts.value(k)), Source: l.counts.sources[k.path], Hot: Hot(k.path)}
+		s := settings.Setting{Key: k.path, Value: k.visible(l.counts.value(k)), Source: l.counts.sources[k.path], Hot: Hot(k.path)}
 		if !slices.Contains(l.left, k.path) {
 			until := l.overlay.until(k.path)
 			s.Until = until[""]
 			delete(until, "")
-			s.UntilOf = until
+			s.UntilSale = until
 		}
 		view.Keys[i] = s
 	}

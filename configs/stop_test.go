@@ -12,8 +12,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/gateway"
 	"sluice/internal/testkit/tables"
+	"sluice/settings"
 	"sluice/store"
 )
 
@@ -26,7 +26,7 @@ func (i *instance) stopped(f *fleet, why string) {
 	require.False(f.t, i.counts().Gateway.Admission, why)
 	require.False(f.t, i.counts().Queue.Drain, why)
 	view := i.Show(f.t.Context())
-	require.Empty(f.t, view.Left, why)
+	require.Empty(f.t, view.LeftOut, why)
 	whole, _ := i.Version()
 	require.Equal(f.t, view.Version.Version, whole, why)
 }
@@ -73,7 +73,7 @@ func TestTheStopsAreNotKnownBeforeTheyWereRead(t *testing.T) {
 		ctx := f.t.Context()
 		begin := func() *instance { return f.unsynced(nil) }
 		a := begin()
-		require.ErrorIs(f.t, a.Known(), gateway.ErrSettingsUnknown)
+		require.ErrorIs(f.t, a.Known(), settings.ErrUnknown)
 		require.NoError(f.t, a.follow(ctx), "nothing was ever set")
 		require.NoError(f.t, a.Known())
 		require.NoError(f.t, a.Change(ctx, change(stops())))
@@ -82,7 +82,7 @@ func TestTheStopsAreNotKnownBeforeTheyWereRead(t *testing.T) {
 		b := begin()
 		require.Error(f.t, b.Sync(ctx))
 		require.Error(f.t, b.follow(ctx))
-		require.ErrorIs(f.t, b.Known(), gateway.ErrSettingsUnknown)
+		require.ErrorIs(f.t, b.Known(), settings.ErrUnknown)
 		require.NoError(f.t, a.Known(), "what was read is known for good")
 		a.stopped(f, "the database is away")
 		back()
@@ -93,7 +93,7 @@ func TestTheStopsAreNotKnownBeforeTheyWereRead(t *testing.T) {
 		require.NoError(f.t, f.db.Write.Exec("UPDATE config_versions SET overlay = '<not ours>'").Error)
 		c := begin()
 		require.ErrorIs(f.t, c.Sync(ctx), errUnreadable)
-		require.ErrorIs(f.t, c.Known(), gateway.ErrSettingsUnknown)
+		require.ErrorIs(f.t, c.Known(), settings.ErrUnknown)
 	})
 }
 
@@ -183,7 +183,7 @@ func TestAReloadSaysWhatOperatorsHaveSet(t *testing.T) {
 	a := f.start(file, nil)
 	require.NoError(t, a.Change(t.Context(), change(map[string]any{"gateway.admission": true})))
 	f.write(file, "queue: {cap: 50}\ngateway: {admission: false}")
-	result, err := a.Reload(t.Context(), gateway.SettingsAuthor{Actor: "ann"})
+	result, err := a.Reload(t.Context(), settings.Author{Actor: "ann"})
 	require.NoError(t, err)
-	require.Equal(t, gateway.ReloadResult{Changed: []string{"queue.cap"}, Overridden: []string{"gateway.admission"}}, result)
+	require.Equal(t, settings.ReloadResult{Changed: []string{"queue.cap"}, Overridden: []string{"gateway.admission"}}, result)
 }

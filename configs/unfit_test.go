@@ -9,11 +9,11 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/gateway"
 	"sluice/gateway/ratelimit"
 	"sluice/internal/invalid"
 	"sluice/internal/testkit/tables"
 	"sluice/queue"
+	"sluice/settings"
 	"sluice/store"
 )
 
@@ -50,7 +50,7 @@ func TestNoFileUndoesWhatOperatorsHaveSet(t *testing.T) {
 		require.Equal(t, 10*time.Second, i.counts().Queue.MaxWait, "%s: although min_cap is above cap", who)
 		require.Len(t, i.counts().Queue.Held, 1020, who)
 		require.Len(t, i.counts().Limits.Sales, 84, who)
-		require.Empty(t, i.Show(ctx).Left, who)
+		require.Empty(t, i.Show(ctx).LeftOut, who)
 		require.Contains(t, i.log.String(), "queue.min_cap must be between 1 and 50, got 100", who)
 		require.Zero(t, i.outcome("invalid"), who)
 	}
@@ -79,14 +79,14 @@ func TestAValueOfAnotherVersionIsLeftOutAlone(t *testing.T) {
 	require.False(t, b.counts().Gateway.Admission)
 	require.Len(t, b.counts().Limits.Sales, 1, "each sale by itself")
 	require.Equal(t, queue.DefaultPoolConfig().Size, b.counts().Pool.Size)
-	require.Equal(t, []string{"limits.sales", "pool.size", "queue.cap"}, b.Show(ctx).Left)
+	require.Equal(t, []string{"limits.sales", "pool.size", "queue.cap"}, b.Show(ctx).LeftOut)
 	require.InDelta(t, 1, b.outcome("invalid"), 0)
 	whole, _ := b.Version()
 	require.Zero(t, whole)
 
 	require.Error(t, b.Change(ctx, change(map[string]any{"pool.size": 9999})), "what does not count is not taken as set")
 	require.NoError(t, b.Change(ctx, change(map[string]any{"pool.size": 4}, "limits.sales", "queue.cap")))
-	require.Empty(t, b.Show(ctx).Left)
+	require.Empty(t, b.Show(ctx).LeftOut)
 	whole, _ = b.Version()
 	require.EqualValues(t, 2, whole)
 }
@@ -124,7 +124,7 @@ func TestARefusedFileIsTriedAgain(t *testing.T) {
 	require.InDelta(t, 1, a.outcome("invalid"), 0)
 	require.Equal(t, 1, strings.Count(a.log.String(), "the file was refused"))
 	require.False(t, a.valid.Load())
-	_, err := a.Reload(ctx, gateway.SettingsAuthor{Actor: "ann"})
+	_, err := a.Reload(ctx, settings.Author{Actor: "ann"})
 	require.Error(t, err)
 	require.InDelta(t, 2, a.outcome("invalid"), 0, "who asks is told again")
 	f.write(file, "queue: {cap: 60}")

@@ -14,7 +14,7 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/adminlog"
-	"sluice/gateway"
+	"sluice/settings"
 	"sluice/store"
 )
 
@@ -66,12 +66,12 @@ func (v versions) number(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// get returns one version, or gateway.ErrNoVersion.
+// get returns one version, or settings.ErrNoVersion.
 func (v versions) get(ctx context.Context, n int64) (versionRow, error) {
 	var row versionRow
 	err := v.db.Read.WithContext(ctx).Take(&row, "version = ?", n).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return row, fmt.Errorf("version %d: %w", n, gateway.ErrNoVersion)
+		return row, fmt.Errorf("version %d: %w", n, settings.ErrNoVersion)
 	}
 	return row, err
 }
@@ -96,7 +96,7 @@ func (v versions) older(ctx context.Context, than int64, limit int) ([]versionRo
 }
 
 // add stores a version and writes the admin log, together: every hot key that counts differently than in was, and what operators have
-// set. It returns gateway.ErrVersion when the number is taken.
+// set. It returns settings.ErrVersion when the number is taken.
 func (v versions) add(ctx context.Context, row versionRow, action string, was versionRow) error {
 	err := v.db.Tx(ctx, func(tx *gorm.DB) error {
 		kept := []versionRow{row}
@@ -113,7 +113,7 @@ func (v versions) add(ctx context.Context, row versionRow, action string, was ve
 		return act.Write(tx, time.UnixMilli(row.At), was.imageBeside(row), row.imageBeside(was))
 	})
 	if store.Duplicate(err) {
-		return gateway.ErrVersion
+		return settings.ErrVersion
 	}
 	if err != nil {
 		return fmt.Errorf("store version %d of the configuration: %w", row.Version, err)
@@ -121,8 +121,8 @@ func (v versions) add(ctx context.Context, row versionRow, action string, was ve
 	return nil
 }
 
-func (r versionRow) shown() gateway.SettingsVersion {
-	s := gateway.SettingsVersion{Version: r.Version, Actor: r.Actor, Source: r.Source, Reason: r.Reason}
+func (r versionRow) shown() settings.Version {
+	s := settings.Version{Version: r.Version, Actor: r.Actor, Source: r.Source, Reason: r.Reason}
 	if r.Version > 0 {
 		s.At = time.UnixMilli(r.At).UTC()
 	}

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
+	"sluice/settings"
 
-	"sluice/gateway"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // lookEvery is how often the file is looked at: two looks must agree before its
@@ -74,8 +74,8 @@ func (l *Live) follow(ctx context.Context) error {
 	if !l.ended {
 		return nil
 	}
-	err = l.add(ctx, "expiry", l.overlay, gateway.SettingsAuthor{Actor: author, Reason: "its time was over"})
-	if errors.Is(err, gateway.ErrVersion) {
+	err = l.add(ctx, "expiry", l.overlay, settings.Author{Actor: author, Reason: "its time was over"})
+	if errors.Is(err, settings.ErrVersion) {
 		return nil // another instance has done it; the next round follows
 	}
 	return err
@@ -104,7 +104,7 @@ func (l *Live) catchUp(ctx context.Context) error {
 // back without its last commits, and a stop may be among them.
 func (l *Live) putBack(ctx context.Context, newest versionRow) error {
 	err := l.versions.add(ctx, l.version, "config.restore", l.since(newest))
-	if errors.Is(err, gateway.ErrVersion) {
+	if errors.Is(err, settings.ErrVersion) {
 		return nil // another instance has done it; the next round follows
 	}
 	if err == nil {

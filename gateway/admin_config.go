@@ -15,6 +15,7 @@ import (
 	"sluice/internal/invalid"
 	"sluice/inventory"
 	"sluice/queue"
+	"sluice/settings"
 )
 
 const (
@@ -49,7 +50,7 @@ type versionBody struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
-func versionOf(v SettingsVersion) versionBody {
+func versionOf(v settings.Version) versionBody {
 	return versionBody{Version: v.Version, At: formatTime(v.At), Actor: v.Actor, Source: v.Source, Reason: v.Reason}
 }
 
@@ -59,8 +60,8 @@ type settingBody struct {
 	Source string `json:"source"`
 	Hot    bool   `json:"hot"`
 	Until  string `json:"until,omitempty"`
-	// UntilOf is the same by sale, of what was set for a single one.
-	UntilOf map[string]string `json:"until_of,omitempty"`
+	// UntilSale is the same by sale, of what was set for a single one.
+	UntilSale map[string]string `json:"until_of,omitempty"`
 }
 
 type configBody struct {
@@ -79,13 +80,13 @@ func etag(c *gin.Context, version int64) {
 
 func (o *Ops) showConfig(c *gin.Context) {
 	view := o.Settings.Show(c.Request.Context())
-	body := configBody{versionBody: versionOf(view.Version), File: view.File, Left: view.Left, Keys: make([]settingBody, len(view.Keys))}
+	body := configBody{versionBody: versionOf(view.Version), File: view.File, Left: view.LeftOut, Keys: make([]settingBody, len(view.Keys))}
 	for i, k := range view.Keys {
 		body.Keys[i] = settingBody{Key: k.Key, Value: k.Value, Source: k.Source, Hot: k.Hot, Until: formatTime(k.Until)}
-		if len(k.UntilOf) > 0 {
-			body.Keys[i].UntilOf = map[string]string{}
-			for sale, at := range k.UntilOf {
-				body.Keys[i].UntilOf[sale] = formatTime(at)
+		if len(k.UntilSale) > 0 {
+			body.Keys[i].UntilSale = map[string]string{}
+			for sale, at := range k.UntilSale {
+				body.Keys[i].UntilSale[sale] = formatTime(at)
 			}
 		}
 	}
@@ -100,8 +101,8 @@ type aside struct {
 }
 
 // author reads who asks, why, and on what version, or answers the request.
-func (o *Ops) author(c *gin.Context, reason string, mustMatch bool) (SettingsAuthor, bool) {
-	by := SettingsAuthor{Actor: actorOf(c), Reason: reason, IfVersion: AnyVersion}
+func (o *Ops) author(c *gin.Context, reason string, mustMatch bool) (settings.Author, bool) {
+	by := settings.Author{Actor: actorOf(c), Reason: reason, IfVersion: settings.AnyVersion}
 	if len(reason) > maxReason || !printable(reason) {
 		WriteProblem(c, InvalidRequest(FieldError{"reason", "must be at most 200 characters without control characters"}))
 		return by, false
@@ -124,12 +125,12 @@ func (o *Ops) author(c *gin.Context, reason string, mustMatch bool) (SettingsAut
 }
 
 // change makes a change, or answers the request.
-func (o *Ops) change(c *gin.Context, change SettingsChange, beside aside, mustMatch bool) bool {
+func (o *Ops) change(c *gin.Context, change settings.Change, beside aside, mustMatch bool) bool {
 	return o.changeMember(c, change, beside, mustMatch, "", "")
 }
 
 // changeMember is change for a body in which a key goes by another name.
-func (o *Ops) changeMember(c *gin.Context, change SettingsChange, beside aside, mustMatch bool, key, member string) bool {
+func (o *Ops) changeMember(c *gin.Context, change settings.Change, beside aside, mustMatch bool, key, member string) bool {
 	if !o.checkSales(c, change.Set) {
 		return false
 	}
@@ -167,7 +168,7 @@ func (o *Ops) changeConfig(c *gin.Context) {
 		Unset []string       `json:"unset"`
 		aside
 	}
-	if o.read(c, &body) && o.change(c, SettingsChange{Set: body.Set, Unset: body.Unset}, body.aside, true) {
+	if o.read(c, &body) && o.change(c, settings.Change{Set: body.Set, Unset: body.Unset}, body.aside, true) {
 		o.showConfig(c)
 	}
 }
@@ -218,19 +219,19 @@ func (o *Ops) setLogLevel(c *gin.Context) {
 		Level string `json:"level"`
 		aside
 	}
-	if o.read(c, &body) && o.changeMember(c, SettingsChange{Set: map[string]any{logLevel: body.Level}}, body.aside, false, logLevel, "level") {
+	if o.read(c, &body) && o.changeMember(c, settings.Change{Set: map[string]any{logLevel: body.Level}}, body.aside, false, logLevel, "level") {
 		o.showLogLevel(c)
 	}
 }
 
 // setting is one key as it counts.
-func (o *Ops) setting(c *gin.Context, key string) Setting {
+func (o *Ops) setting(c *gin.Context, key string) settings.Setting {
 	for _, k := range o.Settings.Show(c.Request.Context()).Keys {
 		if k.Key == key {
 			return k
 		}
 	}
-	return Setting{}
+	return settings.Setting{}
 }
 
 // checkSales is checkSale for what a change sets for single sales. What it takes away may be anybody's.
@@ -258,4 +259,14 @@ func (o *Ops) checkSale(c *gin.Context, id string) bool {
 		return false
 	}
 	return true
+}
+
+// noteUntil writes down under name when what counts for a time ends, and by sale under "name.SALE".
+func noteUntil(ends map[string]string, name string, s settings.Setting) {
+	if !s.Until.IsZero() {
+		ends[name] = formatTime(s.Until)
+	}
+	for sale, at := range s.UntilSale {
+		ends[name+"."+sale] = formatTime(at)
+	}
 }

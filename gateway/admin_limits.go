@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"sluice/gateway/ratelimit"
+	"sluice/settings"
 
 	"github.com/gin-gonic/gin"
 )
@@ -23,14 +24,14 @@ type limitsBody struct {
 func (o *Ops) showLimits(c *gin.Context) {
 	view := o.Settings.Show(c.Request.Context())
 	body := limitsBody{versionBody: versionOf(view.Version), Limits: map[string]any{}, Until: map[string]string{},
-		Left: view.left(func(key string) bool { return strings.HasPrefix(key, limitsKeys) })}
+		Left: view.LeftOutAmong(func(key string) bool { return strings.HasPrefix(key, limitsKeys) })}
 	for _, k := range view.Keys {
 		name, ok := strings.CutPrefix(k.Key, limitsKeys)
 		if !ok {
 			continue
 		}
 		body.Limits[name] = k.Value
-		k.noteUntil(body.Until, name)
+		noteUntil(body.Until, name, k)
 	}
 	if sales, ok := body.Limits["sales"].(map[string]ratelimit.SaleConfig); ok && sales == nil {
 		body.Limits["sales"] = map[string]ratelimit.SaleConfig{}
@@ -51,7 +52,7 @@ func (o *Ops) changeLimits(c *gin.Context) {
 	if !o.read(c, &body) {
 		return
 	}
-	change := SettingsChange{Set: map[string]any{}}
+	change := settings.Change{Set: map[string]any{}}
 	for name, value := range body.Limits {
 		sales, single := value.(map[string]any)
 		switch {

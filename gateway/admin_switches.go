@@ -3,6 +3,8 @@ package gateway
 import (
 	"net/http"
 
+	"sluice/settings"
+
 	"github.com/gin-gonic/gin"
 )
 
@@ -24,19 +26,19 @@ type switchesBody struct {
 func (o *Ops) showSwitches(c *gin.Context) {
 	view := o.Settings.Show(c.Request.Context())
 	body := switchesBody{Held: []string{}, Until: map[string]string{},
-		Left: view.left(func(key string) bool { return key == admissionKey || key == drainKey || key == heldKey })}
+		Left: view.LeftOutAmong(func(key string) bool { return key == admissionKey || key == drainKey || key == heldKey })}
 	for _, k := range view.Keys {
 		switch k.Key {
 		case admissionKey:
 			body.Admission, _ = k.Value.(bool)
-			k.noteUntil(body.Until, "admission")
+			noteUntil(body.Until, "admission", k)
 		case drainKey:
 			body.Drain, _ = k.Value.(bool)
-			k.noteUntil(body.Until, "drain")
+			noteUntil(body.Until, "drain", k)
 		case heldKey:
 			held, _ := k.Value.([]string)
 			body.Held = orEmpty(held)
-			k.noteUntil(body.Until, "held")
+			noteUntil(body.Until, "held", k)
 		}
 	}
 	c.JSON(http.StatusOK, body)
@@ -69,7 +71,7 @@ func (o *Ops) switchAdmission(c *gin.Context) {
 		WriteProblem(c, InvalidRequest(FieldError{"sale", "is not for this switch: pause the sale instead"}))
 		return
 	}
-	if o.change(c, SettingsChange{Set: map[string]any{admissionKey: *body.On}}, body.aside, false) {
+	if o.change(c, settings.Change{Set: map[string]any{admissionKey: *body.On}}, body.aside, false) {
 		o.showSwitches(c)
 	}
 }
@@ -80,7 +82,7 @@ func (o *Ops) switchDrain(c *gin.Context) {
 	if !o.readSwitch(c, &body) {
 		return
 	}
-	change := SettingsChange{Set: map[string]any{drainKey: *body.On}}
+	change := settings.Change{Set: map[string]any{drainKey: *body.On}}
 	if body.Sale != "" {
 		if !o.checkSale(c, body.Sale) {
 			return

@@ -22,6 +22,7 @@ import (
 	"sluice/notify"
 	"sluice/order"
 	"sluice/queue"
+	"sluice/settings"
 )
 
 // Check is one thing readiness depends on.
@@ -55,6 +56,24 @@ type OpsParts struct {
 	Gatherer  prometheus.Gatherer
 	Draining  func() bool
 	Panics    *Panics // nil: the listener has its own, which no metric shows
+}
+
+// Settings is the configuration that changes while Sluice runs, as the
+// operations listener needs it. Safe for concurrent use.
+type Settings interface {
+	// Show is what counts in this process, the newest version included; while
+	// the database does not answer, the newest this process knows.
+	Show(ctx context.Context) settings.View
+	// Change sets and unsets hot keys for all instances, all of them or none.
+	// It returns settings.ErrVersion, or an invalid.Error that names each key.
+	Change(ctx context.Context, c settings.Change) error
+	// Revert brings back the hot keys under prefix as they were at version to, but for what was to end and has.
+	// To 0 is the newest version that makes a difference to them. It returns settings.ErrNoVersion when there is none.
+	Revert(ctx context.Context, to int64, prefix string, by settings.Author) error
+	// Reload reads the file of this process again.
+	Reload(ctx context.Context, by settings.Author) (settings.ReloadResult, error)
+	// Versions lists what was changed, newest first, older than before when that is not 0.
+	Versions(ctx context.Context, before int64, limit int) ([]settings.Version, error)
 }
 
 // Ops is the operations listener: health, metrics, profiles and the admin

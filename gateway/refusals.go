@@ -11,6 +11,7 @@ import (
 	"sluice/notify"
 	"sluice/order"
 	"sluice/queue"
+	"sluice/settings"
 	"sluice/store"
 )
 
@@ -37,9 +38,9 @@ func codeOf(err error) Code {
 		return CodeSoldOut
 	case errors.Is(err, queue.ErrMismatch), errors.Is(err, inventory.ErrOtherAdjustment):
 		return CodeIdempotencyMismatch
-	case errors.Is(err, ErrVersion):
+	case errors.Is(err, settings.ErrVersion):
 		return CodeStale
-	case errors.Is(err, ErrNoVersion):
+	case errors.Is(err, settings.ErrNoVersion):
 		return CodeNotFound
 	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale), errors.Is(err, queue.ErrNotDead),
 		errors.Is(err, notify.ErrNoNotification):
@@ -60,7 +61,7 @@ func codeOf(err error) Code {
 		errors.Is(err, notify.ErrNotDead):
 		return CodeConflict
 	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, queue.ErrNotDurable), errors.Is(err, inventory.ErrBusy),
-		errors.Is(err, errCrowded), errors.Is(err, errBroken), errors.Is(err, ErrSettingsUnknown),
+		errors.Is(err, errCrowded), errors.Is(err, errBroken), errors.Is(err, settings.ErrUnknown),
 		errors.Is(err, context.Canceled), queue.Unavailable(err), store.Unavailable(err):
 		return CodeUnavailable
 	}

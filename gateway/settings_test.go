@@ -15,18 +15,19 @@ import (
 	"sluice/gateway/ratelimit"
 	"sluice/internal/invalid"
 	"sluice/queue"
+	"sluice/settings"
 )
 
-// settings is a Settings in memory that does what it is told.
-type settings struct {
-	view    SettingsView
-	changes []SettingsChange
+// fakeSettings is a Settings in memory that does what it is told.
+type fakeSettings struct {
+	view    settings.View
+	changes []settings.Change
 	reverts []int64
 	err     error
 }
 
-func newSettings() *settings {
-	return &settings{view: SettingsView{File: "abc", Keys: []Setting{
+func newSettings() *fakeSettings {
+	return &fakeSettings{view: settings.View{File: "abc", Keys: []settings.Setting{
 		{Key: "limits.global_rps", Value: 5.0, Source: "file c.yaml", Hot: true}, {Key: "limits.global_burst", Value: 0, Source: "default", Hot: true},
 		{Key: "limits.per_user_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_user_burst", Value: 0, Source: "default", Hot: true},
 		{Key: "limits.per_ip_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_ip_burst", Value: 0, Source: "default", Hot: true},
@@ -37,17 +38,17 @@ func newSettings() *settings {
 		{Key: "limits.per_user_reads_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_user_reads_burst", Value: 0, Source: "default", Hot: true}}}}
 }
 
-func (s *settings) Show(context.Context) SettingsView { return s.view }
+func (s *fakeSettings) Show(context.Context) settings.View { return s.view }
 
-func (s *settings) Change(_ context.Context, c SettingsChange) error {
-	if c.By.IfVersion != AnyVersion && c.By.IfVersion != s.view.Version.Version {
-		return ErrVersion
+func (s *fakeSettings) Change(_ context.Context, c settings.Change) error {
+	if c.By.IfVersion != settings.AnyVersion && c.By.IfVersion != s.view.Version.Version {
+		return settings.ErrVersion
 	}
 	if s.err != nil {
 		return s.err
 	}
 	s.changes = append(s.changes, c)
-	s.view.Version = SettingsVersion{Version: s.view.Version.Version + 1, At: testNow, Actor: c.By.Actor, Source: "admin", Reason: c.By.Reason}
+	s.view.Version = settings.Version{Version: s.view.Version.Version + 1, At: testNow, Actor: c.By.Actor, Source: "admin", Reason: c.By.Reason}
 	if c.For > 0 {
 		for i := range s.view.Keys {
 			s.view.Keys[i].Until = testNow.Add(c.For)
@@ -56,22 +57,22 @@ func (s *settings) Change(_ context.Context, c SettingsChange) error {
 	return nil
 }
 
-func (s *settings) Revert(_ context.Context, to int64, prefix string, _ SettingsAuthor) error {
+func (s *fakeSettings) Revert(_ context.Context, to int64, prefix string, _ settings.Author) error {
 	if to > 5 {
-		return ErrNoVersion
+		return settings.ErrNoVersion
 	}
 	s.reverts = append(s.reverts, to, int64(len(prefix)))
 	return nil
 }
 
-func (s *settings) Reload(context.Context, SettingsAuthor) (ReloadResult, error) {
-	return ReloadResult{Overridden: []string{"queue.cap"}, NeedsRestart: []string{"http.addr"}}, s.err
+func (s *fakeSettings) Reload(context.Context, settings.Author) (settings.ReloadResult, error) {
+	return settings.ReloadResult{Overridden: []string{"queue.cap"}, NeedsRestart: []string{"http.addr"}}, s.err
 }
 
-func (s *settings) Versions(_ context.Context, before int64, limit int) (list []SettingsVersion, _ error) {
+func (s *fakeSettings) Versions(_ context.Context, before int64, limit int) (list []settings.Version, _ error) {
 	for v := int64(30); v > 0 && len(list) < limit; v-- {
 		if before == 0 || v < before {
-			list = append(list, SettingsVersion{Version: v, At: testNow, Actor: "ann", Source: "file", Values: map[string]any{"pool.size": 3}})
+			list = append(list, settings.Version{Version: v, At: testNow, Actor: "ann", Source: "file", Values: map[string]any{"pool.size": 3}})
 		}
 	}
 	return list, nil
@@ -83,7 +84,7 @@ func TestSettingsRoutes(t *testing.T) {
 	live := newSettings()
 	s := newStack(t, func(c *setup) { c.still, c.settings = true, live })
 	s.sell("phone", 5)
-	last := func() SettingsChange { return live.changes[len(live.changes)-1] }
+	last := func() settings.Change { return live.changes[len(live.changes)-1] }
 	ok := func(method, path, body string) got {
 		t.Helper()
 		g := s.admin(method, "/admin/v1"+path, body)
@@ -99,19 +100,19 @@ func TestSettingsRoutes(t *testing.T) {
 	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"held":["tv"]`)
 
 	// What is set and does not count is said by the answer that is about it.
-	live.view.Left = []string{"gateway.admission", "limits.sales", "pool.size"}
+	live.view.LeftOut = []string{"gateway.admission", "limits.sales", "pool.size"}
 	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"left_out":["gateway.admission"]`)
 	require.Contains(t, ok(http.MethodGet, "/limits", "").raw, `"left_out":["limits.sales"]`)
 	require.Contains(t, ok(http.MethodGet, "/config", "").raw, `"left_out":["gateway.admission","limits.sales","pool.size"]`)
-	live.view.Left = nil
+	live.view.LeftOut = nil
 
 	s.refused(CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/limits", `{"limits":{"global_rps":7}}`))
 	s.refused(CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/config", `{"set":{"pool.size":7}}`))
 	require.Empty(t, live.changes)
 
 	ok(http.MethodPut, "/log-level", `{"level":"debug","for":"5m","reason":"why"}`)
-	require.Equal(t, SettingsChange{Set: map[string]any{"log.level": "debug"}, For: 5 * time.Minute,
-		By: SettingsAuthor{Actor: "root", Reason: "why", IfVersion: AnyVersion}}, last())
+	require.Equal(t, settings.Change{Set: map[string]any{"log.level": "debug"}, For: 5 * time.Minute,
+		By: settings.Author{Actor: "root", Reason: "why", IfVersion: settings.AnyVersion}}, last())
 	require.Contains(t, ok(http.MethodGet, "/limits", "").raw, `"until":{`)
 	ok(http.MethodPut, "/switches/admission", `{"on":false}`)
 	require.Equal(t, map[string]any{"gateway.admission": false}, last().Set)
@@ -119,7 +120,7 @@ func TestSettingsRoutes(t *testing.T) {
 	require.Equal(t, map[string]any{"queue.drain": false}, last().Set)
 	ok(http.MethodPut, "/switches/drain", `{"on":false,"sale":"phone"}`)
 	require.Equal(t, map[string]any{"queue.held.phone": true}, last().Set, "the others are left alone")
-	live.view.Keys[11].UntilOf = map[string]time.Time{"tv": testNow}
+	live.view.Keys[11].UntilSale = map[string]time.Time{"tv": testNow}
 	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"held.tv":"`)
 	require.Contains(t, ok(http.MethodGet, "/config", "").raw, `"until_of":{"tv":"`)
 	s.refused(CodeNotFound, s.admin(http.MethodPut, "/admin/v1/switches/drain", `{"on":false,"sale":"nothing"}`))
@@ -149,7 +150,7 @@ func TestSettingsRoutes(t *testing.T) {
 	require.Equal(t, []int64{2, int64(len("limits.")), 0, 0}, live.reverts)
 	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":9}`)
 	s.refused(CodeNotFound, g)
-	require.Contains(t, g.raw, ErrNoVersion.Error())
+	require.Contains(t, g.raw, settings.ErrNoVersion.Error())
 	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":-1}`)
 	s.refused(CodeInvalidRequest, g)
 	require.Contains(t, g.raw, `"field":"to"`)
@@ -161,7 +162,7 @@ func TestSettingsRoutes(t *testing.T) {
 	s.refused(CodeInvalidRequest, g)
 	require.Contains(t, g.raw, `"field":"level"`, "as the body calls it")
 	require.Contains(t, g.raw, `"field":"queue.cap"`)
-	live.err = fmt.Errorf("%w: no clock", ErrSettingsUnknown)
+	live.err = fmt.Errorf("%w: no clock", settings.ErrUnknown)
 	s.refused(CodeUnavailable, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`))
 	live.err = errors.New("secret of ours")
 	require.NotContains(t, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`).raw, "secret")
