@@ -14,7 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"sluice/gateway"
+	"sluice/api"
 	"sluice/inventory"
 )
 
@@ -128,8 +128,8 @@ func hasVerdict(text []byte) bool {
 // request itself stays a failure.
 func unlooked(err error) error {
 	refused, ok := errors.AsType[apiError](err)
-	if ok && refused.Code != string(gateway.CodeUnavailable) && refused.Code != string(gateway.CodeInternal) &&
-		refused.Code != string(gateway.CodeRateLimited) || errors.Is(err, context.Canceled) {
+	if ok && refused.Code != string(api.CodeUnavailable) && refused.Code != string(api.CodeInternal) &&
+		refused.Code != string(api.CodeRateLimited) || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return unknownError{err}

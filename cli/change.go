@@ -7,9 +7,9 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/spf13/cobra"
+	"sluice/api"
 
-	"sluice/gateway"
+	"github.com/spf13/cobra"
 )
 
 // changeFlags are what every change of a running system's settings may say.
@@ -61,7 +61,7 @@ func (c *cli) withVersion(ctx context.Context, path string, tries int, show func
 				return o.at(fmt.Errorf("the version of the configuration is not readable: %w", err))
 			}
 			text, err = change(ctx, o, strconv.Quote(strconv.FormatInt(now.Version, 10)))
-			if refused, ok := errors.AsType[apiError](err); ok && refused.Code == string(gateway.CodeStale) && try < tries {
+			if refused, ok := errors.AsType[apiError](err); ok && refused.Code == string(api.CodeStale) && try < tries {
 				continue
 			}
 			if err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/gateway"
 	"sluice/gateway/auth"
 	"sluice/internal/testkit/shop"
@@ -59,7 +60,7 @@ func TestVegetaTargetsFollowItsSchema(t *testing.T) {
 	require.Equal(t, "POST https://shop.example/v1/sales/summer/orders", last.Method+" "+last.URL)
 	require.JSONEq(t, `{"quantity":1}`, string(last.Body))
 	requireUser(t, "load-3", last.Header.Get("Authorization"))
-	key, problem := gateway.IdempotencyKey(last.Header)
+	key, problem := api.IdempotencyKey(last.Header)
 	require.Nil(t, problem)
 	require.Equal(t, "load-3-summer", key)
 

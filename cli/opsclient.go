@@ -20,6 +20,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"sluice/api"
 	"sluice/configs"
 	"sluice/gateway"
 	"sluice/gateway/auth"
@@ -250,11 +251,11 @@ func (o *opsClient) unreachable(err error) error {
 
 // apiError is a problem document of the operations listener.
 type apiError struct {
-	Code      string               `json:"code"`
-	Detail    string               `json:"detail"`
-	RequestID string               `json:"request_id"`
-	Errors    []gateway.FieldError `json:"errors"`
-	Body      []byte               `json:"-"` // the whole answer
+	Code      string           `json:"code"`
+	Detail    string           `json:"detail"`
+	RequestID string           `json:"request_id"`
+	Errors    []api.FieldError `json:"errors"`
+	Body      []byte           `json:"-"` // the whole answer
 }
 
 func (e apiError) Error() string {
@@ -266,7 +267,7 @@ func (e apiError) Error() string {
 		}
 		text += " (" + strings.Join(fields, "; ") + ")"
 	}
-	if e.Code == string(gateway.CodeInternal) && e.RequestID != "" {
+	if e.Code == string(api.CodeInternal) && e.RequestID != "" {
 		text += " (request_id " + e.RequestID + ")"
 	}
 	return printable(text)

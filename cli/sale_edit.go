@@ -11,10 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"sluice/api"
+
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
-
-	"sluice/gateway"
 )
 
 // saleCreate is the body that creates a sale. Times that are left out are
@@ -188,7 +188,7 @@ func (s saleSet) restock(ctx context.Context, o *opsClient, id string) (text []b
 		}
 		text, err = o.send(ctx, http.MethodPost, "/sales/"+id+"/stock", header, map[string]any{"delta": s.stock, "reason": s.reason})
 		refused, answered := errors.AsType[apiError](err)
-		if err == nil || answered && refused.Code != string(gateway.CodeUnavailable) {
+		if err == nil || answered && refused.Code != string(api.CodeUnavailable) {
 			return text, err
 		}
 		open = open || answered || errors.Is(err, errMaybeDone)

@@ -1,70 +1,45 @@
 package gateway
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
-	gojson "github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 
+	"sluice/api"
 	"sluice/internal/invalid"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
 )
 
-// adminSale is a sale as operators see it.
-type adminSale struct {
-	saleBody
-	Cap         int        `json:"cap"` // 0: the configured queue.cap
-	AdminState  string     `json:"admin_state"`
-	Available   int64      `json:"available"` // in the ledger
-	Version     int64      `json:"version"`
-	Epoch       int64      `json:"epoch"`
-	Line        *queueBody `json:"line,omitempty"`
-	DrainPerSec float64    `json:"drain_per_second"`
-	InLine      *bool      `json:"in_line,omitempty"` // of a change just made: whether the line has it; false: it follows by itself
-}
-
 // adminBody shows a sale with its line as it is right now.
-func (o *Ops) adminBody(sale inventory.Sale, stock inventory.Stock, line *queueBody) adminSale {
+func (o *Ops) adminBody(sale inventory.Sale, stock inventory.Stock, line *api.Line) api.AdminSale {
 	now := o.Book.Now()
 	remaining := stock.Available
 	if line != nil && line.Unread == "" {
 		remaining = max(line.Stock, 0)
 	}
-	b := adminSale{Cap: sale.Cap, AdminState: sale.State, Available: stock.Available, Version: sale.Version, Epoch: sale.Epoch, Line: line}
-	b.saleBody = saleBody{ID: sale.ID, Title: sale.Title, SKU: sale.SKU, PriceCents: sale.PriceCents, Currency: sale.Currency, StockTotal: stock.Total,
-		Remaining: remaining, PerUserLimit: sale.PerUserLimit, StartsAt: formatTime(sale.Starts()), EndsAt: formatTime(sale.Ends()),
-		State: sale.StateAt(now), ServerTime: formatTime(now)}
+	b := api.AdminSale{Cap: sale.Cap, AdminState: sale.State, Available: stock.Available, Version: sale.Version, Epoch: sale.Epoch, Line: line}
+	b.Sale = api.Sale{ID: sale.ID, Title: sale.Title, SKU: sale.SKU, PriceCents: sale.PriceCents, Currency: sale.Currency, StockTotal: stock.Total,
+		Remaining: remaining, PerUserLimit: sale.PerUserLimit, StartsAt: api.FormatTime(sale.Starts()), EndsAt: api.FormatTime(sale.Ends()),
+		State: sale.StateAt(now), ServerTime: api.FormatTime(now)}
 	if e, ok := o.Book.Get(sale.ID); ok {
 		b.DrainPerSec = e.Rate()
 	}
 	return b
 }
 
-type adminSaleList struct {
-	Sales      []adminSale `json:"sales"`
-	NextCursor string      `json:"next_cursor,omitempty"`
-}
-
 // listSales pages through all sales, newest first.
 func (o *Ops) listSales(c *gin.Context) {
-	limit, bad := pageSize(c)
-	var after *inventory.SaleCursor
-	if text, ok := c.GetQuery("cursor"); ok {
-		cursor, valid := inventory.ParseSaleCursor(text)
-		if !valid {
-			bad = append(bad, FieldError{"cursor", "must be the next_cursor of an earlier page"})
-		}
-		after = &cursor
-	}
+	limit, bad := api.PageSize(c)
+	after, bad := api.Cursor(c, inventory.ParseSaleCursor, bad)
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	sales, stock, next, err := o.Catalog.Page(c.Request.Context(), after, limit)
@@ -77,7 +52,7 @@ func (o *Ops) listSales(c *gin.Context) {
 		ids[i] = s.ID
 	}
 	lines := o.lines(c.Request.Context(), ids)
-	list := adminSaleList{Sales: make([]adminSale, len(sales))}
+	list := api.AdminSaleList{Sales: make([]api.AdminSale, len(sales))}
 	for i, s := range sales {
 		list.Sales[i] = o.adminBody(s, stock[s.ID], lines[i])
 	}
@@ -102,23 +77,8 @@ func (o *Ops) showSale(c *gin.Context) {
 	c.JSON(http.StatusOK, o.adminBody(sale, stock, line))
 }
 
-type createBody struct {
-	ID           string    `json:"id"`
-	Title        string    `json:"title"`
-	SKU          string    `json:"sku"`
-	Stock        int64     `json:"stock"`
-	PriceCents   int64     `json:"price_cents"`
-	Currency     string    `json:"currency"`
-	PerUserLimit int       `json:"per_user_limit"`
-	Cap          int       `json:"cap"`
-	StartsAt     time.Time `json:"starts_at"`
-	EndsAt       time.Time `json:"ends_at"`
-	Open         bool      `json:"open"`
-	reasonBody
-}
-
 func (o *Ops) createSale(c *gin.Context) {
-	body := createBody{Currency: "CNY", PerUserLimit: 1}
+	body := api.NewSale{Currency: "CNY", PerUserLimit: 1}
 	if !o.read(c, &body) {
 		return
 	}
@@ -138,20 +98,15 @@ func (o *Ops) createSale(c *gin.Context) {
 	o.answerChange(c, http.StatusCreated, sale, inventory.Stock{SaleID: sale.ID, Total: body.Stock, Available: body.Stock})
 }
 
-// reasonBody is what every change may say about itself.
-type reasonBody struct {
-	Reason string `json:"reason"`
-}
-
 // unchanged reports whether err says that nothing has changed: the admin log then takes back what was to be done.
 func unchanged(err error) bool {
 	code := codeOf(err)
-	return errors.Is(err, inventory.ErrBusy) || errors.Is(err, queue.ErrNotReady) || code != CodeUnavailable && code != CodeInternal
+	return errors.Is(err, inventory.ErrBusy) || errors.Is(err, queue.ErrNotReady) || code != api.CodeUnavailable && code != api.CodeInternal
 }
 
 func (o *Ops) setState(state string) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		var body reasonBody
+		var body api.WithReason
 		if !o.read(c, &body) {
 			return
 		}
@@ -167,7 +122,7 @@ func (o *Ops) setState(state string) gin.HandlerFunc {
 func (o *Ops) updateSale(c *gin.Context) {
 	var body struct {
 		inventory.Change
-		reasonBody
+		api.WithReason
 	}
 	if !o.read(c, &body) {
 		return
@@ -184,11 +139,11 @@ func (o *Ops) updateSale(c *gin.Context) {
 func (o *Ops) adjustStock(c *gin.Context) {
 	var body struct {
 		Delta int64 `json:"delta"`
-		reasonBody
+		api.WithReason
 	}
-	key, problem := IdempotencyKey(c.Request.Header)
+	key, problem := api.IdempotencyKey(c.Request.Header)
 	if problem != nil {
-		WriteProblem(c, *problem)
+		api.WriteProblem(c, *problem)
 		return
 	}
 	if !o.read(c, &body) {
@@ -199,9 +154,9 @@ func (o *Ops) adjustStock(c *gin.Context) {
 	}
 	done, err := o.Catalog.AdjustStock(c.Request.Context(), inventory.Adjustment{Sale: c.Param("sale"), Delta: body.Delta, Actor: actorOf(c), Reason: body.Reason, Key: key})
 	if errors.Is(err, inventory.ErrMaybeAdjusted) {
-		p := NewProblem(CodeUnavailable, "Whether the stock is changed is not known. Repeat the request with "+idempotencyHeader+": "+strconv.Quote(key)+", and it is changed once. "+err.Error())
+		p := api.NewProblem(api.CodeUnavailable, "Whether the stock is changed is not known. Repeat the request with "+api.IdempotencyHeader+": "+strconv.Quote(key)+", and it is changed once. "+err.Error())
 		p.RetryAfter = time.Second
-		WriteProblem(c, p)
+		api.WriteProblem(c, p)
 		return
 	}
 	if err != nil {
@@ -246,9 +201,10 @@ func (o *Ops) carry(c *gin.Context, sale string) bool {
 }
 
 func (o *Ops) listOrders(c *gin.Context) {
-	after, limit, bad := pageOf(c)
+	limit, bad := api.PageSize(c)
+	after, bad := api.Cursor(c, order.ParseCursor, bad)
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	if !o.checkSale(c, c.Param("sale")) {
@@ -259,7 +215,7 @@ func (o *Ops) listOrders(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	list := adminOrderList{Orders: make([]adminOrder, len(views))}
+	list := api.AdminOrderList{Orders: make([]api.AdminOrder, len(views))}
 	for i, v := range views {
 		list.Orders[i] = adminOrderOf(v)
 	}
@@ -269,19 +225,8 @@ func (o *Ops) listOrders(c *gin.Context) {
 	c.JSON(http.StatusOK, list)
 }
 
-type adminOrderList struct {
-	Orders     []adminOrder `json:"orders"`
-	NextCursor string       `json:"next_cursor,omitempty"`
-}
-
-// adminOrder adds whose order it is.
-type adminOrder struct {
-	orderBody
-	User string `json:"user"`
-}
-
-func adminOrderOf(v order.View) adminOrder {
-	return adminOrder{orderBody: bodyOf(v, inventory.Pace{PerSecond: 1}), User: v.User}
+func adminOrderOf(v order.View) api.AdminOrder {
+	return api.AdminOrder{Order: api.OrderOf(v, inventory.Pace{PerSecond: 1}), User: v.User}
 }
 
 func (o *Ops) showOrder(c *gin.Context) {
@@ -308,17 +253,16 @@ func (o *Ops) audit(c *gin.Context) {
 
 // read decodes the body strictly, or answers the request.
 func (o *Ops) read(c *gin.Context, into any) bool {
-	raw, problem := ReadBody(c.Request)
+	raw, problem := api.ReadBody(c.Request)
 	if problem != nil {
-		WriteProblem(c, *problem)
+		api.WriteProblem(c, *problem)
 		return false
 	}
-	if len(strings.TrimSpace(string(raw))) == 0 {
+	if len(bytes.TrimSpace(raw)) == 0 {
 		return true
 	}
-	if err := gojson.Unmarshal(raw, into, gojson.RejectUnknownMembers(true)); err != nil {
-		field := decodeError(err)
-		WriteProblem(c, InvalidRequest(field))
+	if bad := api.DecodeBody(raw, into); bad != nil {
+		api.WriteProblem(c, api.InvalidRequest(*bad))
 		return false
 	}
 	return true
@@ -330,21 +274,21 @@ func (o *Ops) refuse(c *gin.Context, err error) { o.refuseWith(c, err, nil) }
 // refuseWith is refuse with further members in the body.
 func (o *Ops) refuseWith(c *gin.Context, err error, with any) {
 	code := codeOf(err)
-	detail := detailOf(code, err)
-	if code == CodeUnavailable || code == CodeNotFound { // it names what is missing
+	detail := api.DetailOf(code, err)
+	if code == api.CodeUnavailable || code == api.CodeNotFound { // it names what is missing
 		detail = err.Error()
 	}
-	p := NewProblem(code, detail)
+	p := api.NewProblem(code, detail)
 	p.RetryAfter, p.With = time.Second, with
 	var invalid invalid.Error
 	if errors.As(err, &invalid) {
-		p.Errors = fieldErrors(invalid)
+		p.Errors = api.FieldErrors(invalid)
 	}
-	if code == CodeUnavailable {
-		o.refused.note(RequestID(c), c.FullPath(), err)
+	if code == api.CodeUnavailable {
+		o.refused.note(api.RequestID(c), c.FullPath(), err)
 	}
-	if code == CodeInternal {
-		o.log.Error("admin request failed", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
+	if code == api.CodeInternal {
+		o.log.Error("admin request failed", "request_id", api.RequestID(c), "route", c.FullPath(), "error", err)
 	}
-	WriteProblem(c, p)
+	api.WriteProblem(c, p)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/api"
 	"sluice/internal/invalid"
 	"sluice/inventory"
 	"sluice/queue"
@@ -41,34 +42,8 @@ func (o *Ops) settingsRoutes(admin *gin.RouterGroup) {
 	admin.PUT("/switches/drain", o.switchDrain)
 }
 
-// versionBody says which version of the configuration counts, and who made it.
-type versionBody struct {
-	Version int64  `json:"version"`
-	At      string `json:"at,omitempty"`
-	Actor   string `json:"actor,omitempty"`
-	Source  string `json:"source,omitempty"`
-	Reason  string `json:"reason,omitempty"`
-}
-
-func versionOf(v settings.Version) versionBody {
-	return versionBody{Version: v.Version, At: formatTime(v.At), Actor: v.Actor, Source: v.Source, Reason: v.Reason}
-}
-
-type settingBody struct {
-	Key    string `json:"key"`
-	Value  any    `json:"value"`
-	Source string `json:"source"`
-	Hot    bool   `json:"hot"`
-	Until  string `json:"until,omitempty"`
-	// UntilSale is the same by sale, of what was set for a single one.
-	UntilSale map[string]string `json:"until_of,omitempty"`
-}
-
-type configBody struct {
-	versionBody
-	File string        `json:"file"`
-	Left []string      `json:"left_out,omitempty"` // set by operators, but not taken by this instance's version of Sluice
-	Keys []settingBody `json:"keys"`
+func versionOf(v settings.Version) api.ConfigVersion {
+	return api.ConfigVersion{Version: v.Version, At: api.FormatTime(v.At), Actor: v.Actor, Source: v.Source, Reason: v.Reason}
 }
 
 // etag names a version of the whole configuration: also a change of another
@@ -80,13 +55,13 @@ func etag(c *gin.Context, version int64) {
 
 func (o *Ops) showConfig(c *gin.Context) {
 	view := o.Settings.Show(c.Request.Context())
-	body := configBody{versionBody: versionOf(view.Version), File: view.File, Left: view.LeftOut, Keys: make([]settingBody, len(view.Keys))}
+	body := api.Config{ConfigVersion: versionOf(view.Version), File: view.File, Left: view.LeftOut, Keys: make([]api.Setting, len(view.Keys))}
 	for i, k := range view.Keys {
-		body.Keys[i] = settingBody{Key: k.Key, Value: k.Value, Source: k.Source, Hot: k.Hot, Until: formatTime(k.Until)}
+		body.Keys[i] = api.Setting{Key: k.Key, Value: k.Value, Source: k.Source, Hot: k.Hot, Until: api.FormatTime(k.Until)}
 		if len(k.UntilSale) > 0 {
-			body.Keys[i].UntilSale = map[string]string{}
+			body.Keys[i].UntilOf = map[string]string{}
 			for sale, at := range k.UntilSale {
-				body.Keys[i].UntilSale[sale] = formatTime(at)
+				body.Keys[i].UntilOf[sale] = api.FormatTime(at)
 			}
 		}
 	}
@@ -94,30 +69,24 @@ func (o *Ops) showConfig(c *gin.Context) {
 	c.JSON(http.StatusOK, body)
 }
 
-// aside is what every change of settings may carry beside its values.
-type aside struct {
-	For    string `json:"for"` // a duration, then back
-	Reason string `json:"reason"`
-}
-
 // author reads who asks, why, and on what version, or answers the request.
 func (o *Ops) author(c *gin.Context, reason string, mustMatch bool) (settings.Author, bool) {
 	by := settings.Author{Actor: actorOf(c), Reason: reason, IfVersion: settings.AnyVersion}
-	if len(reason) > maxReason || !printable(reason) {
-		WriteProblem(c, InvalidRequest(FieldError{"reason", "must be at most 200 characters without control characters"}))
+	if len(reason) > maxReason || !api.Printable(reason) {
+		api.WriteProblem(c, api.InvalidRequest(api.Field("reason", "must be at most 200 characters without control characters")))
 		return by, false
 	}
 	match := c.GetHeader("If-Match")
 	switch {
 	case match == "" && mustMatch:
-		WriteProblem(c, NewProblem(CodeNoCondition, "Send If-Match with the ETag this change was decided on, or * to make it whatever counts."))
+		api.WriteProblem(c, api.NewProblem(api.CodeNoCondition, "Send If-Match with the ETag this change was decided on, or * to make it whatever counts."))
 		return by, false
 	case match == "" || match == "*":
 		return by, true
 	}
 	version, err := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
 	if err != nil || version < 0 {
-		WriteProblem(c, NewProblem(CodeStale, "If-Match is no ETag of the configuration."))
+		api.WriteProblem(c, api.NewProblem(api.CodeStale, "If-Match is no ETag of the configuration."))
 		return by, false
 	}
 	by.IfVersion = version
@@ -125,12 +94,12 @@ func (o *Ops) author(c *gin.Context, reason string, mustMatch bool) (settings.Au
 }
 
 // change makes a change, or answers the request.
-func (o *Ops) change(c *gin.Context, change settings.Change, beside aside, mustMatch bool) bool {
+func (o *Ops) change(c *gin.Context, change settings.Change, beside api.ChangeNote, mustMatch bool) bool {
 	return o.changeMember(c, change, beside, mustMatch, "", "")
 }
 
 // changeMember is change for a body in which a key goes by another name.
-func (o *Ops) changeMember(c *gin.Context, change settings.Change, beside aside, mustMatch bool, key, member string) bool {
+func (o *Ops) changeMember(c *gin.Context, change settings.Change, beside api.ChangeNote, mustMatch bool, key, member string) bool {
 	if !o.checkSales(c, change.Set) {
 		return false
 	}
@@ -142,7 +111,7 @@ func (o *Ops) changeMember(c *gin.Context, change settings.Change, beside aside,
 	if beside.For != "" {
 		d, err := time.ParseDuration(beside.For)
 		if err != nil || d < time.Second || d > maxChange {
-			WriteProblem(c, InvalidRequest(FieldError{"for", "must be a duration from 1s to 720h, such as 10m"}))
+			api.WriteProblem(c, api.InvalidRequest(api.Field("for", "must be a duration from 1s to 720h, such as 10m")))
 			return false
 		}
 		change.For = d
@@ -166,9 +135,9 @@ func (o *Ops) changeConfig(c *gin.Context) {
 	var body struct {
 		Set   map[string]any `json:"set"`
 		Unset []string       `json:"unset"`
-		aside
+		api.ChangeNote
 	}
-	if o.read(c, &body) && o.change(c, settings.Change{Set: body.Set, Unset: body.Unset}, body.aside, true) {
+	if o.read(c, &body) && o.change(c, settings.Change{Set: body.Set, Unset: body.Unset}, body.ChangeNote, true) {
 		o.showConfig(c)
 	}
 }
@@ -184,7 +153,7 @@ func (o *Ops) revert(prefix string) gin.HandlerFunc {
 			return
 		}
 		if body.To < 0 {
-			WriteProblem(c, InvalidRequest(FieldError{"to", "must be a version, or 0 for the newest that makes a difference"}))
+			api.WriteProblem(c, api.InvalidRequest(api.Field("to", "must be a version, or 0 for the newest that makes a difference")))
 			return
 		}
 		by, ok := o.author(c, body.Reason, false)
@@ -203,23 +172,18 @@ func (o *Ops) revert(prefix string) gin.HandlerFunc {
 	}
 }
 
-type logLevelBody struct {
-	Level string `json:"level"`
-	Until string `json:"until,omitempty"`
-}
-
 func (o *Ops) showLogLevel(c *gin.Context) {
 	k := o.setting(c, logLevel)
 	level, _ := k.Value.(string)
-	c.JSON(http.StatusOK, logLevelBody{Level: level, Until: formatTime(k.Until)})
+	c.JSON(http.StatusOK, api.LogLevel{Level: level, Until: api.FormatTime(k.Until)})
 }
 
 func (o *Ops) setLogLevel(c *gin.Context) {
 	var body struct {
 		Level string `json:"level"`
-		aside
+		api.ChangeNote
 	}
-	if o.read(c, &body) && o.changeMember(c, settings.Change{Set: map[string]any{logLevel: body.Level}}, body.aside, false, logLevel, "level") {
+	if o.read(c, &body) && o.changeMember(c, settings.Change{Set: map[string]any{logLevel: body.Level}}, body.ChangeNote, false, logLevel, "level") {
 		o.showLogLevel(c)
 	}
 }
@@ -264,9 +228,9 @@ func (o *Ops) checkSale(c *gin.Context, id string) bool {
 // noteUntil writes down under name when what counts for a time ends, and by sale under "name.SALE".
 func noteUntil(ends map[string]string, name string, s settings.Setting) {
 	if !s.Until.IsZero() {
-		ends[name] = formatTime(s.Until)
+		ends[name] = api.FormatTime(s.Until)
 	}
 	for sale, at := range s.UntilSale {
-		ends[name+"."+sale] = formatTime(at)
+		ends[name+"."+sale] = api.FormatTime(at)
 	}
 }

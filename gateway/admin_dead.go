@@ -3,52 +3,27 @@ package gateway
 import (
 	"context"
 	"net/http"
-	"strconv"
 
 	"github.com/gin-gonic/gin"
 
 	"sluice/adminlog"
+	"sluice/api"
 	"sluice/queue"
 )
 
-// deadBody is a dead letter as operators see it.
-type deadBody struct {
-	OrderID    string `json:"order_id"`
-	User       string `json:"user,omitempty"`
-	Quantity   int    `json:"quantity,omitempty"`
-	Reason     string `json:"reason,omitempty"`
-	AdmittedAt string `json:"admitted_at,omitempty"`
-	FailedAt   string `json:"failed_at,omitempty"`
-	Unreadable bool   `json:"unreadable,omitempty"` // it can only be dropped
-}
-
-type deadList struct {
-	Dead []deadBody `json:"dead"`
-	Next int64      `json:"next,omitempty"` // skip for the next page; absent on the last
-}
-
-func deadBodyOf(l queue.DeadLetter) deadBody {
+func deadBodyOf(l queue.DeadLetter) api.DeadLetter {
 	t := l.Ticket
-	return deadBody{OrderID: t.ID, User: t.User, Quantity: t.Units, Reason: t.Reason, AdmittedAt: formatTime(t.AdmittedAt),
-		FailedAt: formatTime(t.At), Unreadable: l.Err != nil}
-}
-
-// skipOf reads ?skip=, and adds to bad.
-func skipOf(c *gin.Context, bad []FieldError) (int64, []FieldError) {
-	skip, err := strconv.ParseInt(c.DefaultQuery("skip", "0"), 10, 64)
-	if err != nil || skip < 0 {
-		bad = append(bad, FieldError{"skip", "must be a whole number, 0 or more"})
-	}
-	return skip, bad
+	return api.DeadLetter{OrderID: t.ID, User: t.User, Quantity: t.Units, Reason: t.Reason, AdmittedAt: api.FormatTime(t.AdmittedAt),
+		FailedAt: api.FormatTime(t.At), Unreadable: l.Err != nil}
 }
 
 // listDead pages through the dead letters of a sale that fit the query, newest first.
 func (o *Ops) listDead(c *gin.Context) {
-	limit, bad := pageSize(c)
-	skip, bad := skipOf(c, bad)
+	limit, bad := api.PageSize(c)
+	skip, bad := api.Skip(c, bad)
 	filter, bad := letterQuery(c, bad)
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	if !o.checkSale(c, c.Param("sale")) {
@@ -59,7 +34,7 @@ func (o *Ops) listDead(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	list := deadList{Dead: []deadBody{}, Next: next}
+	list := api.DeadLetterList{Dead: []api.DeadLetter{}, Next: next}
 	for _, l := range letters {
 		list.Dead = append(list.Dead, deadBodyOf(l))
 	}
@@ -79,7 +54,7 @@ func (o *Ops) showDead(c *gin.Context) {
 }
 
 func (o *Ops) requeueDead(c *gin.Context) {
-	var body reasonBody
+	var body api.WithReason
 	if !o.read(c, &body) || !o.checkSale(c, c.Param("sale")) {
 		return
 	}
@@ -91,7 +66,7 @@ func (o *Ops) requeueDead(c *gin.Context) {
 }
 
 func (o *Ops) dropDead(c *gin.Context) {
-	var body reasonBody
+	var body api.WithReason
 	if !o.read(c, &body) || !o.checkSale(c, c.Param("sale")) {
 		return
 	}
@@ -105,7 +80,7 @@ func (o *Ops) dropDead(c *gin.Context) {
 // rebuild brings a line back into agreement with the ledger at an operator's
 // word; keepers do it by themselves when they notice.
 func (o *Ops) rebuild(c *gin.Context) {
-	var body reasonBody
+	var body api.WithReason
 	if !o.read(c, &body) {
 		return
 	}

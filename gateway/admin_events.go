@@ -2,13 +2,13 @@ package gateway
 
 import (
 	"encoding/json"
-	"fmt"
 	"regexp"
 	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/api"
 	"sluice/notify"
 )
 
@@ -28,7 +28,7 @@ func (o *Ops) followEvents(c *gin.Context) {
 		after = c.Query("from")
 	}
 	if after != "" && !streamID.MatchString(after) {
-		WriteProblem(c, InvalidRequest(FieldError{"from", "must be 0 or the id of an event, such as 1700000000000-0"}))
+		api.WriteProblem(c, api.InvalidRequest(api.Field("from", "must be 0 or the id of an event, such as 1700000000000-0")))
 		return
 	}
 	defer o.followers.Add(-1)
@@ -44,30 +44,26 @@ func (o *Ops) followEvents(c *gin.Context) {
 		}
 		after = last
 	}
-	h := c.Writer.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-transform")
-	h.Set("X-Accel-Buffering", "no")
-	s := &eventStream{c: c, now: o.now, patience: streamWrite}
-	if s.write(fmt.Sprintf("retry: %d\n\n", streamRetry)) == nil {
+	s := api.NewEventStream(c, o.now)
+	if s.Start() == nil {
 		o.replay(c, s, after)
 	}
 }
 
 // replay writes what follows after, until the client goes, this process drains or Redis fails; the client then comes back with
 // the id of the last event it saw.
-func (o *Ops) replay(c *gin.Context, s *eventStream, after string) {
+func (o *Ops) replay(c *gin.Context, s *api.EventStream, after string) {
 	ctx := c.Request.Context()
 	ticker := time.NewTicker(eventLook)
 	defer ticker.Stop()
 	for !o.Draining() {
 		entries, err := o.Events.After(ctx, after, eventPage)
 		if err != nil {
-			o.log.Warn("event log not read, its reader is sent away", "request_id", RequestID(c), "error", err)
+			o.log.Warn("event log not read, its reader is sent away", "request_id", api.RequestID(c), "error", err)
 			return
 		}
 		for _, e := range entries {
-			if s.write(frameOf(e)) != nil {
+			if s.Send("order", e.ID, dataOf(e)) != nil {
 				return
 			}
 			after = e.ID
@@ -75,7 +71,7 @@ func (o *Ops) replay(c *gin.Context, s *eventStream, after string) {
 		if len(entries) == eventPage {
 			continue
 		}
-		if s.now().Sub(s.beat) >= heartbeat && s.write(": keepalive\n\n") != nil {
+		if s.KeepAlive() != nil {
 			return
 		}
 		select {
@@ -84,31 +80,21 @@ func (o *Ops) replay(c *gin.Context, s *eventStream, after string) {
 			return
 		}
 	}
-	_ = s.write("event: bye\ndata: {}\n\n") // the client reconnects elsewhere; nothing to do if it has gone
+	s.Bye()
 }
 
-// eventBody is one event of an order.
-type eventBody struct {
-	ID      string `json:"id"` // the same in every repeat of this event
-	Type    string `json:"type"`
-	OrderID string `json:"order_id"`
-	SaleID  string `json:"sale_id"`
-	UserID  string `json:"user_id"`
-	At      string `json:"at,omitempty"`
-}
-
-func frameOf(e notify.Entry) string {
+func dataOf(e notify.Entry) []byte {
 	field := func(name string) string {
 		text, _ := e.Fields[name].(string) // an entry of somebody else's may lack it
 		return text
 	}
-	b := eventBody{ID: field("id"), Type: field("event"), OrderID: field("order"), SaleID: field("sale"), UserID: field("user")}
+	b := api.OrderEvent{ID: field("id"), Type: field("event"), OrderID: field("order"), SaleID: field("sale"), UserID: field("user")}
 	if ms, err := strconv.ParseInt(field("at"), 10, 64); err == nil {
-		b.At = formatTime(time.UnixMilli(ms))
+		b.At = api.FormatTime(time.UnixMilli(ms))
 	}
 	data, err := json.Marshal(b)
 	if err != nil {
-		return "" // strings always marshal
+		return nil // strings always marshal
 	}
-	return "event: order\nid: " + e.ID + "\ndata: " + string(data) + "\n\n"
+	return data
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/notify"
 )
 
@@ -55,7 +56,7 @@ func (e *events) happened(want string) string {
 	one, err := e.next()
 	require.NoError(e.t, err)
 	require.Equal(e.t, "order", one.name)
-	var body eventBody
+	var body api.OrderEvent
 	require.NoError(e.t, json.Unmarshal([]byte(one.data), &body))
 	require.Equal(e.t, want, body.ID)
 	order, kind, _ := strings.Cut(want, ":")
@@ -78,7 +79,7 @@ func TestEventLogReplaysAndFollows(t *testing.T) {
 	again.happened("o2:order.confirmed")
 	again.happened("o1:order.refund_required")
 	for _, bad := range []string{"soon", "-1", "1-2-3", "99999999999999999999"} {
-		s.refused(CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1/events?from="+bad, ""))
+		s.refused(api.CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1/events?from="+bad, ""))
 	}
 	s.down.Store(true)
 	for _, stream := range []*events{all, fresh, again} {
@@ -87,7 +88,7 @@ func TestEventLogReplaysAndFollows(t *testing.T) {
 		require.Equal(t, "bye", bye.name)
 		stream.ends()
 	}
-	s.refused(CodeUnavailable, s.admin(http.MethodGet, "/admin/v1/events", ""))
+	s.refused(api.CodeUnavailable, s.admin(http.MethodGet, "/admin/v1/events", ""))
 }
 
 func TestEventLogReadsMoreThanAPage(t *testing.T) {
@@ -113,7 +114,7 @@ func TestEventLogHasABoundOfReaders(t *testing.T) {
 		require.Equal(t, http.StatusOK, e.resp.StatusCode)
 		open = append(open, e)
 	}
-	s.refused(CodeUnavailable, s.admin(http.MethodGet, "/admin/v1/events", ""))
+	s.refused(api.CodeUnavailable, s.admin(http.MethodGet, "/admin/v1/events", ""))
 	open[0].close()
 	require.Eventually(t, func() bool {
 		e := s.log("", "")
@@ -129,5 +130,5 @@ func TestEventLogSendsReadersAwayWhenRedisFails(t *testing.T) {
 	log := s.log("", "")
 	require.NoError(t, s.rdb.Set(t.Context(), "sluice:events", "no stream", 0).Err())
 	log.ends()
-	require.Equal(t, string(CodeInternal), s.admin(http.MethodGet, "/admin/v1/events", "").text("code"))
+	require.Equal(t, string(api.CodeInternal), s.admin(http.MethodGet, "/admin/v1/events", "").text("code"))
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"sluice/api"
 	"sluice/gateway/ratelimit"
 	"sluice/settings"
 
@@ -14,16 +15,9 @@ import (
 // salesLimits is the key that holds the limits of single sales.
 const salesLimits = limitsKeys + "sales"
 
-type limitsBody struct {
-	versionBody
-	Limits map[string]any    `json:"limits"`          // by key without "limits."
-	Until  map[string]string `json:"until,omitempty"` // of those that count for a time; of a single sale's by "sales.ID"
-	Left   []string          `json:"left_out,omitempty"`
-}
-
 func (o *Ops) showLimits(c *gin.Context) {
 	view := o.Settings.Show(c.Request.Context())
-	body := limitsBody{versionBody: versionOf(view.Version), Limits: map[string]any{}, Until: map[string]string{},
+	body := api.Limits{ConfigVersion: versionOf(view.Version), Limits: map[string]any{}, Until: map[string]string{},
 		Left: view.LeftOutAmong(func(key string) bool { return strings.HasPrefix(key, limitsKeys) })}
 	for _, k := range view.Keys {
 		name, ok := strings.CutPrefix(k.Key, limitsKeys)
@@ -40,15 +34,8 @@ func (o *Ops) showLimits(c *gin.Context) {
 	c.JSON(http.StatusOK, body)
 }
 
-// limitsPatch is a merge patch: what is absent stays, null goes back to flag,
-// environment, file or default. A sale's limits are replaced as a whole.
-type limitsPatch struct {
-	Limits map[string]any `json:"limits"`
-	aside
-}
-
 func (o *Ops) changeLimits(c *gin.Context) {
-	var body limitsPatch
+	var body api.LimitsChange
 	if !o.read(c, &body) {
 		return
 	}
@@ -57,7 +44,7 @@ func (o *Ops) changeLimits(c *gin.Context) {
 		sales, single := value.(map[string]any)
 		switch {
 		case strings.Contains(name, "."):
-			WriteProblem(c, InvalidRequest(FieldError{limitsKeys + name, "is not a limit: those of one sale are in sales"}))
+			api.WriteProblem(c, api.InvalidRequest(api.Field(limitsKeys+name, "is not a limit: those of one sale are in sales")))
 			return
 		case value == nil:
 			change.Unset = append(change.Unset, limitsKeys+name)
@@ -70,7 +57,7 @@ func (o *Ops) changeLimits(c *gin.Context) {
 		}
 	}
 	slices.Sort(change.Unset)
-	if o.change(c, change, body.aside, true) {
+	if o.change(c, change, body.ChangeNote, true) {
 		o.showLimits(c)
 	}
 }

@@ -10,39 +10,22 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/adminlog"
+	"sluice/api"
 	"sluice/queue"
 )
 
-// logEntryBody is one change in the admin log.
-type logEntryBody struct {
-	ID     int64           `json:"id"`
-	At     string          `json:"at"`
-	Actor  string          `json:"actor"`
-	Action string          `json:"action"`
-	SaleID string          `json:"sale_id,omitempty"`
-	Target string          `json:"target"`
-	Reason string          `json:"reason"`
-	Before json.RawMessage `json:"before"` // null: it was not there
-	After  json.RawMessage `json:"after"`  // null: it is gone; {"outcome":"unknown"}: nobody could say what came of it
-}
-
-type logList struct {
-	Entries    []logEntryBody `json:"entries"`
-	NextCursor string         `json:"next_cursor,omitempty"`
-}
-
 // listLog pages through the admin log, newest first.
 func (o *Ops) listLog(c *gin.Context) {
-	limit, bad := pageSize(c)
+	limit, bad := api.PageSize(c)
 	only := adminlog.Filter{Sale: c.Query("sale"), Actor: c.Query("actor"), Action: c.Query("action"), Target: c.Query("target")}
 	check := func(ok bool, field, detail string) {
 		if !ok {
-			bad = append(bad, FieldError{field, detail})
+			bad = append(bad, api.Field(field, detail))
 		}
 	}
 	check(only.Sale == "" || queue.ValidSaleID(only.Sale), "sale", "must be the id of a sale")
 	for field, value := range map[string]string{"actor": only.Actor, "target": only.Target} {
-		check(len(value) <= 128 && printable(value), field, "must be at most 128 bytes without control characters")
+		check(len(value) <= 128 && api.Printable(value), field, "must be at most 128 bytes without control characters")
 	}
 	check(len(only.Action) <= 64 && strings.Trim(only.Action, "abcdefghijklmnopqrstuvwxyz._") == "", "action", "must be the name of an action, or its part before a dot")
 	if text := c.Query("since"); text != "" {
@@ -57,7 +40,7 @@ func (o *Ops) listLog(c *gin.Context) {
 		check(err == nil && n > 0, "cursor", "must be the next_cursor of an earlier page")
 	}
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	entries, err := o.AdminLog.List(c.Request.Context(), only, before, limit+1)
@@ -65,13 +48,13 @@ func (o *Ops) listLog(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	list := logList{Entries: []logEntryBody{}}
+	list := api.LogList{Entries: []api.LogEntry{}}
 	if len(entries) > limit {
 		entries = entries[:limit]
 		list.NextCursor = strconv.FormatInt(entries[limit-1].ID, 10)
 	}
 	for _, e := range entries {
-		list.Entries = append(list.Entries, logEntryBody{ID: e.ID, At: formatTime(time.UnixMilli(e.At)), Actor: e.Actor, Action: e.Action, SaleID: e.SaleID,
+		list.Entries = append(list.Entries, api.LogEntry{ID: e.ID, At: api.FormatTime(time.UnixMilli(e.At)), Actor: e.Actor, Action: e.Action, SaleID: e.SaleID,
 			Target: e.Target, Reason: e.Reason, Before: json.RawMessage(e.BeforeValue), After: json.RawMessage(e.AfterValue)})
 	}
 	c.JSON(http.StatusOK, list)

@@ -2,16 +2,14 @@ package gateway
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
 
 	"github.com/gin-gonic/gin"
-	gojson "github.com/go-json-experiment/json"
-	"github.com/go-json-experiment/json/jsontext"
 
 	"sluice/adminlog"
+	"sluice/api"
 	"sluice/delay"
 	"sluice/internal/invalid"
 )
@@ -19,19 +17,8 @@ import (
 // maxMessagesBytes bounds one call that adds messages.
 const maxMessagesBytes = 8 << 20
 
-// newMessages is the body of a call that adds messages.
-type newMessages struct {
-	Messages []struct {
-		ID      string         `json:"id"`
-		DelayMS *int64         `json:"delay_ms"`
-		At      *time.Time     `json:"at"`
-		Body    jsontext.Value `json:"body"`
-	} `json:"messages"`
-	Reason *string `json:"reason"` // not null: somebody adds them by hand, and the admin log says so
-}
-
-// list fills in the topic's own delay where a message names no time.
-func (n newMessages) list(topic delay.Topic) []delay.New {
+// messagesOf fills in the topic's own delay where a message names no time.
+func messagesOf(n api.NewMessages, topic delay.Topic) []delay.New {
 	list := make([]delay.New, len(n.Messages))
 	for i, m := range n.Messages {
 		list[i] = delay.New{ID: m.ID, Body: m.Body}
@@ -54,38 +41,33 @@ func saturated(ms int64) time.Duration {
 	return time.Duration(min(max(ms, -most), most)) * time.Millisecond
 }
 
-type addedMessage struct {
-	ID    string `json:"id"`
-	DueAt string `json:"due_at"`
-}
-
 func (o *Ops) addMessages(c *gin.Context) {
 	topic, err := o.Topics.Get(c.Request.Context(), c.Param("topic"))
 	if err != nil {
 		o.refuseDelay(c, err)
 		return
 	}
-	raw, problem := readUpTo(c.Request, maxMessagesBytes)
+	raw, problem := api.ReadUpTo(c.Request, maxMessagesBytes)
 	if problem != nil {
-		WriteProblem(c, *problem)
+		api.WriteProblem(c, *problem)
 		return
 	}
-	var body newMessages
-	if err := gojson.Unmarshal(raw, &body, gojson.RejectUnknownMembers(true)); err != nil {
-		WriteProblem(c, InvalidRequest(decodeError(err)))
+	var body api.NewMessages
+	if bad := api.DecodeBody(raw, &body); bad != nil {
+		api.WriteProblem(c, api.InvalidRequest(*bad))
 		return
 	}
-	list := body.list(topic)
+	list := messagesOf(body, topic)
 	due, err := o.add(c, topic.Name, list, body.Reason)
 	if err != nil {
 		o.refuseDelay(c, err)
 		return
 	}
-	added := make([]addedMessage, len(list))
+	added := make([]api.AddedMessage, len(list))
 	for i := range list {
-		added[i] = addedMessage{list[i].ID, formatTime(due[i])}
+		added[i] = api.AddedMessage{ID: list[i].ID, DueAt: api.FormatTime(due[i])}
 	}
-	c.JSON(http.StatusOK, gin.H{"messages": added})
+	c.JSON(http.StatusOK, api.AddedMessages{Messages: added})
 }
 
 // addedImage is what somebody added by hand, as the admin log shows it. What the messages say is not in it.
@@ -117,28 +99,14 @@ func (o *Ops) add(c *gin.Context, topic string, list []delay.New, reason *string
 	return due, err
 }
 
-// messageBody is a message as its sender and operators see it.
-type messageBody struct {
-	Topic     string          `json:"topic"`
-	ID        string          `json:"id"`
-	State     string          `json:"state"`
-	Attempts  int             `json:"attempts"`
-	LastError string          `json:"last_error,omitempty"`
-	AddedAt   string          `json:"added_at"`
-	FirstDue  string          `json:"first_due_at"`
-	DueAt     string          `json:"due_at,omitempty"`
-	EndedAt   string          `json:"ended_at,omitempty"`
-	Body      json.RawMessage `json:"body,omitempty"`
-}
-
-func messageBodyOf(m delay.Message) messageBody {
-	b := messageBody{Topic: m.Topic, ID: m.ID, State: m.State, Attempts: m.Attempts, LastError: m.Error, AddedAt: formatTime(m.AddedAt),
-		FirstDue: formatTime(m.FirstDue), Body: m.Body}
+func messageBodyOf(m delay.Message) api.Message {
+	b := api.Message{Topic: m.Topic, ID: m.ID, State: m.State, Attempts: m.Attempts, LastError: m.Error, AddedAt: api.FormatTime(m.AddedAt),
+		FirstDue: api.FormatTime(m.FirstDue), Body: m.Body}
 	if !m.DueAt.IsZero() {
-		b.DueAt = formatTime(m.DueAt)
+		b.DueAt = api.FormatTime(m.DueAt)
 	}
 	if !m.EndedAt.IsZero() {
-		b.EndedAt = formatTime(m.EndedAt)
+		b.EndedAt = api.FormatTime(m.EndedAt)
 	}
 	return b
 }
@@ -162,10 +130,10 @@ func (o *Ops) cancelMessage(c *gin.Context) {
 
 // listDeadMessages pages through the dead letters of a topic, newest first.
 func (o *Ops) listDeadMessages(c *gin.Context) {
-	limit, bad := pageSize(c)
-	skip, bad := skipOf(c, bad)
+	limit, bad := api.PageSize(c)
+	skip, bad := api.Skip(c, bad)
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	if _, err := o.Topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
@@ -177,10 +145,7 @@ func (o *Ops) listDeadMessages(c *gin.Context) {
 		o.refuseDelay(c, err)
 		return
 	}
-	answer := struct {
-		Dead []messageBody `json:"dead"`
-		Next int64         `json:"next,omitempty"`
-	}{Dead: []messageBody{}}
+	answer := api.DeadMessageList{Dead: []api.Message{}}
 	if len(letters) > limit {
 		letters, answer.Next = letters[:limit], skip+int64(limit)
 	}
@@ -199,7 +164,7 @@ func (o *Ops) dropMessage(c *gin.Context) {
 }
 
 func (o *Ops) handleDead(c *gin.Context, action, becomes string, do func(ctx context.Context, topic, id string) error) {
-	var body reasonBody
+	var body api.WithReason
 	if o.read(c, &body) {
 		o.changeMessage(c, action, becomes, body.Reason, do)
 	}
@@ -221,7 +186,7 @@ func (o *Ops) changeMessage(c *gin.Context, action, becomes, reason string, do f
 		return
 	}
 	m, err := o.Messages.Show(ctx, topic, id)
-	if err != nil && codeOf(err) == CodeInternal {
+	if err != nil && codeOf(err) == api.CodeInternal {
 		m, err = delay.Message{State: "unreadable"}, nil // it can still be dropped
 	}
 	if err == nil {

@@ -9,29 +9,9 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/adminlog"
+	"sluice/api"
 	"sluice/notify"
 )
-
-// notificationBody is a row of the outbox as operators see it. It names no address.
-type notificationBody struct {
-	OrderID     string `json:"order_id"`
-	Event       string `json:"event"`
-	Channel     string `json:"channel"`
-	SaleID      string `json:"sale_id"`
-	UserID      string `json:"user_id"`
-	State       string `json:"state"`
-	Attempts    int    `json:"attempts"`
-	CreatedAt   string `json:"created_at"`
-	DueAt       string `json:"due_at,omitempty"`
-	DeliveredAt string `json:"delivered_at,omitempty"`
-	OvertakenAt string `json:"overtaken_at,omitempty"`
-	LastError   string `json:"last_error,omitempty"`
-}
-
-type notificationList struct {
-	Notifications []notificationBody `json:"notifications"`
-	NextCursor    string             `json:"next_cursor,omitempty"`
-}
 
 // stateNames are the states of notifications in words.
 func stateNames() map[string]int {
@@ -43,91 +23,76 @@ const maxChannel = 16 // characters
 
 // listNotifications pages through the outbox: the dead ones unless another state is asked for.
 func (o *Ops) listNotifications(c *gin.Context) {
-	limit, bad := pageSize(c)
+	limit, bad := api.PageSize(c)
 	state := c.DefaultQuery("state", "dead")
 	number, ok := stateNames()[state]
 	if !ok {
-		bad = append(bad, FieldError{"state", "must be pending, delivered, dead or overtaken"})
+		bad = append(bad, api.Field("state", "must be pending, delivered, dead or overtaken"))
 	}
 	channel, cursor := c.Query("channel"), c.Query("cursor")
-	if len(channel) > maxChannel || !printable(channel) {
-		bad = append(bad, FieldError{"channel", "must be the name of a channel"})
+	if len(channel) > maxChannel || !api.Printable(channel) {
+		bad = append(bad, api.Field("channel", "must be the name of a channel"))
 	}
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	rows, next, err := o.Desk.List(c.Request.Context(), number, channel, cursor, limit)
 	if errors.Is(err, notify.ErrBadCursor) {
-		WriteProblem(c, InvalidRequest(FieldError{"cursor", "must be the next_cursor of an earlier page"}))
+		api.WriteProblem(c, api.InvalidRequest(api.BadCursor()))
 		return
 	}
 	if err != nil {
 		o.refuse(c, err)
 		return
 	}
-	list := notificationList{Notifications: make([]notificationBody, len(rows)), NextCursor: next}
+	list := api.NotificationList{Notifications: make([]api.Notification, len(rows)), NextCursor: next}
 	for i, r := range rows {
 		list.Notifications[i] = notificationBodyOf(r, state)
 	}
 	c.JSON(http.StatusOK, list)
 }
 
-func notificationBodyOf(r notify.Row, state string) notificationBody {
-	b := notificationBody{OrderID: r.OrderID, Event: r.Event, Channel: r.Channel, SaleID: r.SaleID, UserID: r.UserID, State: state,
-		Attempts: r.Attempts, CreatedAt: formatTime(time.UnixMilli(r.CreatedAt)), LastError: r.LastError}
+func notificationBodyOf(r notify.Row, state string) api.Notification {
+	b := api.Notification{OrderID: r.OrderID, Event: r.Event, Channel: r.Channel, SaleID: r.SaleID, UserID: r.UserID, State: state,
+		Attempts: r.Attempts, CreatedAt: api.FormatTime(time.UnixMilli(r.CreatedAt)), LastError: r.LastError}
 	switch r.State {
 	case notify.StatePending:
-		b.DueAt = formatTime(time.UnixMilli(r.Due()))
+		b.DueAt = api.FormatTime(time.UnixMilli(r.Due()))
 	case notify.StateDelivered:
-		b.DeliveredAt = formatTime(time.UnixMilli(r.DeliveredAt))
+		b.DeliveredAt = api.FormatTime(time.UnixMilli(r.DeliveredAt))
 	case notify.StateOvertaken:
-		b.OvertakenAt = formatTime(time.UnixMilli(r.DeliveredAt))
+		b.OvertakenAt = api.FormatTime(time.UnixMilli(r.DeliveredAt))
 	}
 	return b
 }
 
-// retryBody names one dead notification, or with all every one of a channel.
-type retryBody struct {
-	Channel string `json:"channel"`
-	OrderID string `json:"order_id"`
-	Event   string `json:"event"`
-	All     bool   `json:"all"`
-	reasonBody
-}
-
-func (b retryBody) check() []FieldError {
-	var bad []FieldError
-	if b.Channel == "" || len(b.Channel) > maxChannel || !printable(b.Channel) {
-		bad = append(bad, FieldError{"channel", "must be the name of a channel"})
+func checkRetry(b api.NotificationRetry) []api.FieldError {
+	var bad []api.FieldError
+	if b.Channel == "" || len(b.Channel) > maxChannel || !api.Printable(b.Channel) {
+		bad = append(bad, api.Field("channel", "must be the name of a channel"))
 	}
-	if b.Reason == "" || len([]rune(b.Reason)) > 200 || !printable(b.Reason) {
-		bad = append(bad, FieldError{"reason", "must say why, in at most 200 characters without control characters"})
+	if b.Reason == "" || len([]rune(b.Reason)) > 200 || !api.Printable(b.Reason) {
+		bad = append(bad, api.Field("reason", "must say why, in at most 200 characters without control characters"))
 	}
-	one := b.OrderID != "" && b.Event != "" && len(b.OrderID) <= maxOrderID && len(b.Event) <= 32 && printable(b.OrderID+b.Event)
+	one := b.OrderID != "" && b.Event != "" && len(b.OrderID) <= maxOrderID && len(b.Event) <= 32 && api.Printable(b.OrderID+b.Event)
 	if b.All == one || b.All && b.OrderID+b.Event != "" {
-		bad = append(bad, FieldError{"all", "must be true, or order_id and event must name one notification"})
+		bad = append(bad, api.Field("all", "must be true, or order_id and event must name one notification"))
 	}
 	return bad
 }
 
-// retried says how many notifications are due again.
-type retried struct {
-	Retried int64 `json:"retried"`
-	More    bool  `json:"more"` // some dead ones are left: repeat the request
-}
-
 func (o *Ops) retryNotifications(c *gin.Context) {
-	var body retryBody
+	var body api.NotificationRetry
 	if !o.read(c, &body) {
 		return
 	}
-	if bad := body.check(); len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+	if bad := checkRetry(body); len(bad) > 0 {
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	ctx, note := c.Request.Context(), o.noteRetry(actorOf(c), body)
-	answer := retried{Retried: 1}
+	answer := api.Retried{Retried: 1}
 	var err error
 	if body.All {
 		answer.Retried, answer.More, err = o.Desk.RetryAll(ctx, body.Channel, note)
@@ -153,7 +118,7 @@ type notificationImage struct {
 }
 
 // noteRetry writes into the admin log which notifications are due again: one under its order, all of a channel under the channel.
-func (o *Ops) noteRetry(actor string, body retryBody) notify.Note {
+func (o *Ops) noteRetry(actor string, body api.NotificationRetry) notify.Note {
 	return func(tx *gorm.DB, rows []notify.Row, n int64) error {
 		first := rows[0]
 		act := adminlog.Act{Actor: actor, Action: "notifications.retry", Target: body.Channel, Reason: body.Reason}

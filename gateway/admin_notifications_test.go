@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
+	"sluice/api"
 	"sluice/notify"
 )
 
@@ -46,7 +47,7 @@ func TestAdminListsNotifications(t *testing.T) {
 	require.Equal(t, "2023-11-14T22:13:21.000Z", delivered[0].(map[string]any)["delivered_at"])
 	require.Empty(t, s.admin(http.MethodGet, "/admin/v1/notifications?channel=sms", "").body["notifications"])
 	for _, bad := range []string{"state=late", "limit=0", "cursor=x", "channel=averylongchannelname"} {
-		s.refused(CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1/notifications?"+bad, ""))
+		s.refused(api.CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1/notifications?"+bad, ""))
 	}
 }
 
@@ -59,13 +60,13 @@ func TestAdminRetriesNotifications(t *testing.T) {
 	g := retry(`{"channel":"webhook","order_id":"o2","event":"order.paid","reason":"shop is back"}`)
 	require.Equal(t, http.StatusOK, g.status, g.raw)
 	require.EqualValues(t, 1, g.num("retried"))
-	s.refused(CodeConflict, retry(`{"channel":"webhook","order_id":"o2","event":"order.paid","reason":"again"}`))
-	s.refused(CodeConflict, retry(`{"channel":"webhook","order_id":"o4","event":"order.paid","reason":"again"}`))
-	s.refused(CodeNotFound, retry(`{"channel":"email","order_id":"o2","event":"order.paid","reason":"again"}`))
+	s.refused(api.CodeConflict, retry(`{"channel":"webhook","order_id":"o2","event":"order.paid","reason":"again"}`))
+	s.refused(api.CodeConflict, retry(`{"channel":"webhook","order_id":"o4","event":"order.paid","reason":"again"}`))
+	s.refused(api.CodeNotFound, retry(`{"channel":"email","order_id":"o2","event":"order.paid","reason":"again"}`))
 	for _, bad := range []string{`{"channel":"webhook","all":true}`, `{"all":true,"reason":"x"}`, `{"channel":"webhook","reason":"x"}`, `{"channel":"webhook","order_id":"o1","reason":"x"}`,
 		`{"channel":"webhook","all":true,"order_id":"o1","event":"order.paid","reason":"x"}`, `{"channel":"webhook","all":true,"reason":"x","x":1}`,
 		`{"channel":"webhook","all":true,"reason":"a\u0000b"}`} {
-		s.refused(CodeInvalidRequest, retry(bad))
+		s.refused(api.CodeInvalidRequest, retry(bad))
 	}
 	g = retry(`{"channel":"webhook","all":true,"reason":"shop is back"}`)
 	require.EqualValues(t, 2, g.num("retried"), g.raw)
@@ -76,6 +77,6 @@ func TestAdminRetriesNotifications(t *testing.T) {
 	require.Equal(t, []struct{ Actor, Action, Target, Reason string }{
 		{"root", "notifications.retry", "o2", "shop is back"}, {"root", "notifications.retry", "webhook", "shop is back"}}, log)
 	require.NoError(t, s.db.Close())
-	s.refused(CodeUnavailable, s.admin(http.MethodGet, "/admin/v1/notifications", ""))
-	s.refused(CodeUnavailable, retry(`{"channel":"webhook","all":true,"reason":"x"}`))
+	s.refused(api.CodeUnavailable, s.admin(http.MethodGet, "/admin/v1/notifications", ""))
+	s.refused(api.CodeUnavailable, retry(`{"channel":"webhook","all":true,"reason":"x"}`))
 }

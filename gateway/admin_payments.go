@@ -8,46 +8,30 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/api"
 	"sluice/order"
 	"sluice/queue"
 )
 
-// adminPayment is a payment as operators see it.
-type adminPayment struct {
-	PaymentID   string `json:"payment_id"`
-	OrderID     string `json:"order_id"`
-	SaleID      string `json:"sale_id"`
-	AmountCents int64  `json:"amount_cents"`
-	Currency    string `json:"currency"`
-	Outcome     string `json:"outcome"`
-	PaidAt      string `json:"paid_at,omitempty"`
-	ReceivedAt  string `json:"received_at"`
-}
-
-type adminPaymentList struct {
-	Payments   []adminPayment `json:"payments"`
-	NextCursor string         `json:"next_cursor,omitempty"`
-}
-
 // listPayments pages through what the provider has told, newest first.
 func (o *Ops) listPayments(c *gin.Context) {
-	limit, bad := pageSize(c)
+	limit, bad := api.PageSize(c)
 	only := order.PaymentFilter{Outcome: c.Query("outcome"), Sale: c.Query("sale")}
 	if only.Outcome != "" && !slices.Contains(order.PaymentOutcomes(), only.Outcome) {
-		bad = append(bad, FieldError{"outcome", "must be one of " + strings.Join(order.PaymentOutcomes(), ", ")})
+		bad = append(bad, api.Field("outcome", "must be one of "+strings.Join(order.PaymentOutcomes(), ", ")))
 	}
 	if only.Sale != "" && !queue.ValidSaleID(only.Sale) {
-		bad = append(bad, FieldError{"sale", "must be the id of a sale"})
+		bad = append(bad, api.Field("sale", "must be the id of a sale"))
 	}
 	var after *order.PaymentCursor
 	if text := c.Query("cursor"); text != "" {
 		cursor, ok := order.ParsePaymentCursor(text)
 		if after = &cursor; !ok {
-			bad = append(bad, FieldError{"cursor", "must be the next_cursor of an earlier page"})
+			bad = append(bad, api.BadCursor())
 		}
 	}
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	rows, next, err := o.Finder.ListPayments(c.Request.Context(), only, after, limit)
@@ -55,12 +39,12 @@ func (o *Ops) listPayments(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	list := adminPaymentList{Payments: make([]adminPayment, len(rows))}
+	list := api.PaymentList{Payments: make([]api.Payment, len(rows))}
 	for i, r := range rows {
-		list.Payments[i] = adminPayment{PaymentID: r.PaymentID, OrderID: r.OrderID, SaleID: r.SaleID, AmountCents: r.AmountCents, Currency: r.Currency,
-			Outcome: r.Outcome, ReceivedAt: formatTime(time.UnixMilli(r.ReceivedAt))}
+		list.Payments[i] = api.Payment{PaymentID: r.PaymentID, OrderID: r.OrderID, SaleID: r.SaleID, AmountCents: r.AmountCents, Currency: r.Currency,
+			Outcome: r.Outcome, ReceivedAt: api.FormatTime(time.UnixMilli(r.ReceivedAt))}
 		if r.PaidAt > 0 {
-			list.Payments[i].PaidAt = formatTime(time.UnixMilli(r.PaidAt))
+			list.Payments[i].PaidAt = api.FormatTime(time.UnixMilli(r.PaidAt))
 		}
 	}
 	if next != nil {

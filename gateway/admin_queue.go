@@ -7,48 +7,23 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/api"
 	"sluice/queue"
 )
 
 // viewsAtOnce bounds the lines looked at in one round trip.
 const viewsAtOnce = 100
 
-// queueBody is one line as operators see it.
-type queueBody struct {
-	Sale             string    `json:"sale"`
-	Depth            int64     `json:"depth"`
-	Capacity         int64     `json:"capacity"`
-	OldestAgeSeconds float64   `json:"oldest_age_seconds"`
-	Stock            int64     `json:"stock"`
-	Suspects         int64     `json:"suspects"`
-	LeasedBatches    int64     `json:"leased_batches"`
-	Retrying         int64     `json:"retrying"`
-	Dead             int64     `json:"dead"`
-	Admitted         int64     `json:"admitted"`
-	Served           int64     `json:"served"`
-	Rebuilding       bool      `json:"rebuilding"`
-	Rates            lineRates `json:"rates"`
-	Unread           string    `json:"unread,omitempty"` // in a list: why the line could not be read; the numbers say nothing then
-}
-
-// lineRates is how a line moves, in orders a second.
-type lineRates struct {
-	Admitted float64  `json:"admitted_per_second"`
-	Drained  float64  `json:"drained_per_second"`
-	Refused  *float64 `json:"refused_per_second,omitempty"` // by all gateways; absent: not known
-	Window   float64  `json:"window_seconds"`               // over which the first two were measured; 0: not yet
-}
-
-func queueBodyOf(sale string, v queue.View) *queueBody {
+func queueBodyOf(sale string, v queue.View) *api.Line {
 	if !v.Exists {
 		return nil
 	}
-	return &queueBody{Sale: sale, Depth: v.Waiting, Capacity: v.Cap, OldestAgeSeconds: v.OldestAge.Seconds(), Stock: v.Stock, Suspects: v.Suspects,
+	return &api.Line{Sale: sale, Depth: v.Waiting, Capacity: v.Cap, OldestAgeSeconds: v.OldestAge.Seconds(), Stock: v.Stock, Suspects: v.Suspects,
 		LeasedBatches: v.Leased, Retrying: v.Retrying, Dead: v.Dead, Admitted: v.Seq, Served: v.Served, Rebuilding: v.Gate}
 }
 
 // line shows the line of one sale as it is right now; nil when there is none.
-func (o *Ops) line(ctx context.Context, sale string) (*queueBody, error) {
+func (o *Ops) line(ctx context.Context, sale string) (*api.Line, error) {
 	v, err := o.Lines.Of(sale).View(ctx)
 	if err != nil {
 		return nil, err
@@ -58,11 +33,11 @@ func (o *Ops) line(ctx context.Context, sale string) (*queueBody, error) {
 
 // lines shows the lines of some sales as they are right now, each with its rates; nil where there is none. One that cannot be read
 // says why, and keeps none of the others from being shown; one that did not answer the book is not waited for.
-func (o *Ops) lines(ctx context.Context, sales []string) []*queueBody {
-	lines, asked := make(map[string]*queueBody, len(sales)), []string(nil)
+func (o *Ops) lines(ctx context.Context, sales []string) []*api.Line {
+	lines, asked := make(map[string]*api.Line, len(sales)), []string(nil)
 	for _, sale := range sales {
 		if e, ok := o.Book.Get(sale); ok && queue.Unavailable(e.Fault()) {
-			lines[sale] = &queueBody{Sale: sale, Unread: e.Fault().Error()}
+			lines[sale] = &api.Line{Sale: sale, Unread: e.Fault().Error()}
 		} else {
 			asked = append(asked, sale)
 		}
@@ -72,13 +47,13 @@ func (o *Ops) lines(ctx context.Context, sales []string) []*queueBody {
 		views, failed := o.Lines.Views(ctx, some)
 		for i, sale := range some {
 			if failed[i] != nil {
-				lines[sale] = &queueBody{Sale: sale, Unread: failed[i].Error()}
+				lines[sale] = &api.Line{Sale: sale, Unread: failed[i].Error()}
 			} else {
 				lines[sale] = o.rated(queueBodyOf(sale, views[i]), refused)
 			}
 		}
 	}
-	list := make([]*queueBody, len(sales))
+	list := make([]*api.Line, len(sales))
 	for i, sale := range sales {
 		list[i] = lines[sale]
 	}
@@ -102,13 +77,13 @@ func (o *Ops) refusals(ctx context.Context) map[string]float64 {
 }
 
 // rated adds the rates to a line, if there is one.
-func (o *Ops) rated(b *queueBody, refused map[string]float64) *queueBody {
+func (o *Ops) rated(b *api.Line, refused map[string]float64) *api.Line {
 	if b == nil {
 		return nil
 	}
 	if e, ok := o.Book.Get(b.Sale); ok {
 		flow := e.Flow()
-		b.Rates = lineRates{Admitted: flow.Admitted, Drained: flow.Drained, Window: flow.Window.Seconds()}
+		b.Rates = api.LineRates{Admitted: flow.Admitted, Drained: flow.Drained, Window: flow.Window.Seconds()}
 	}
 	if refused != nil {
 		b.Rates.Refused = new(refused[b.Sale])
@@ -116,26 +91,21 @@ func (o *Ops) rated(b *queueBody, refused map[string]float64) *queueBody {
 	return b
 }
 
-type queueList struct {
-	Lines      []*queueBody `json:"lines"`
-	NextCursor string       `json:"next_cursor,omitempty"`
-}
-
 // queue pages through the lines by the ids of their sales: the cursor is the last id of a page. What this instance has not heard of
 // yet, a sale that was created a moment ago, is missing.
 func (o *Ops) queue(c *gin.Context) {
-	limit, bad := pageSize(c)
+	limit, bad := api.PageSize(c)
 	after, going := c.GetQuery("cursor")
 	if going && !queue.ValidSaleID(after) {
-		bad = append(bad, FieldError{"cursor", "must be the next_cursor of an earlier page"})
+		bad = append(bad, api.BadCursor())
 	}
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	sales := slices.DeleteFunc(o.Book.Active(), func(sale string) bool { return sale <= after })
 	slices.Sort(sales)
-	list := queueList{Lines: []*queueBody{}}
+	list := api.LineList{Lines: []*api.Line{}}
 	if len(sales) > limit {
 		sales, list.NextCursor = sales[:limit], sales[limit-1]
 	}
@@ -156,7 +126,7 @@ func (o *Ops) showQueue(c *gin.Context) {
 }
 
 // lineOf is the line of the sale that the route names, or answers the request.
-func (o *Ops) lineOf(c *gin.Context) (*queueBody, bool) {
+func (o *Ops) lineOf(c *gin.Context) (*api.Line, bool) {
 	sale := c.Param("sale")
 	if !o.checkSale(c, sale) {
 		return nil, false
@@ -167,35 +137,18 @@ func (o *Ops) lineOf(c *gin.Context) (*queueBody, bool) {
 		o.refuse(c, err)
 		return nil, false
 	case line == nil:
-		WriteProblem(c, NewProblem(CodeNotFound, "This sale has no line: it ended long ago, or Redis has just lost it."))
+		api.WriteProblem(c, api.NewProblem(api.CodeNotFound, "This sale has no line: it ended long ago, or Redis has just lost it."))
 		return nil, false
 	}
 	return line, true
 }
 
-// leaseBody is a batch that a worker holds.
-type leaseBody struct {
-	BatchID    string   `json:"batch_id"`
-	Instance   string   `json:"instance,omitempty"` // whose worker holds it
-	Tickets    int64    `json:"tickets"`
-	Orders     []string `json:"orders"` // the first of them
-	Deadline   string   `json:"deadline"`
-	AgeSeconds float64  `json:"age_seconds"`
-	Overdue    bool     `json:"overdue"` // its lease has run out: it is about to be taken over
-}
-
-type leaseList struct {
-	Leases []leaseBody `json:"leases"`
-	Total  int64       `json:"total"`          // listed or not
-	Next   int64       `json:"next,omitempty"` // skip for the next page; absent on the last
-}
-
 // listLeases shows what workers hold of one line, those first whose lease ends first.
 func (o *Ops) listLeases(c *gin.Context) {
-	limit, bad := pageSize(c)
-	skip, bad := skipOf(c, bad)
+	limit, bad := api.PageSize(c)
+	skip, bad := api.Skip(c, bad)
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	if !o.checkSale(c, c.Param("sale")) {
@@ -206,12 +159,12 @@ func (o *Ops) listLeases(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	list := leaseList{Leases: make([]leaseBody, len(found)), Total: total}
+	list := api.LeaseList{Leases: make([]api.Lease, len(found)), Total: total}
 	if upTo := skip + int64(len(found)); upTo < total && len(found) > 0 {
 		list.Next = upTo
 	}
 	for i, l := range found {
-		list.Leases[i] = leaseBody{BatchID: l.Batch, Instance: l.Instance, Tickets: l.Tickets, Orders: orEmpty(l.Orders), Deadline: formatTime(l.Deadline),
+		list.Leases[i] = api.Lease{BatchID: l.Batch, Instance: l.Instance, Tickets: l.Tickets, Orders: orEmpty(l.Orders), Deadline: api.FormatTime(l.Deadline),
 			AgeSeconds: max(o.Lease-l.Left, 0).Seconds(), Overdue: l.Left < 0}
 	}
 	c.JSON(http.StatusOK, list)

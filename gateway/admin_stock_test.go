@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/internal/testkit"
 )
 
@@ -40,8 +41,8 @@ func TestAStockChangeThatTheLineDoesNotHaveYet(t *testing.T) {
 		require.Equal(t, http.StatusOK, g.status, "so is every other change: %s", g.raw)
 		require.Equal(t, false, g.body["in_line"])
 	}
-	s.refused(CodeIdempotencyMismatch, s.stock("pallet-2", `{"delta":6,"reason":"second pallet"}`))
-	s.refused(CodeInvalidRequest, s.stock("a b", more))
+	s.refused(api.CodeIdempotencyMismatch, s.stock("pallet-2", `{"delta":6,"reason":"second pallet"}`))
+	s.refused(api.CodeInvalidRequest, s.stock("a b", more))
 
 	require.NoError(t, proxy.Heal())
 	line := s.lines.Of("phone") // its pool may believe for a moment that nobody answers
@@ -80,7 +81,7 @@ func TestSalesAndLinesComeInPages(t *testing.T) {
 		require.Equal(t, []int{2, 2, 1}, sizes, path)
 		require.Len(t, seen, 5, path)
 		for _, bad := range []string{"?limit=0", "?limit=101", "?cursor=", "?cursor=-x"} {
-			s.refused(CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1"+path+bad, ""))
+			s.refused(api.CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1"+path+bad, ""))
 		}
 	}
 	line := s.lines.Of("s0")
@@ -95,7 +96,7 @@ func TestSalesAndLinesComeInPages(t *testing.T) {
 	g = s.admin(http.MethodGet, "/admin/v1/sales/s0/leases?limit=2&skip=2", "")
 	require.Len(t, g.body["leases"], 1)
 	require.Zero(t, g.num("next"))
-	s.refused(CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1/sales/s0/leases?skip=-1", ""))
+	s.refused(api.CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1/sales/s0/leases?skip=-1", ""))
 }
 
 // A refusal names what is missing, and nothing that is there.
@@ -123,7 +124,7 @@ func TestWhatIsMissingIsNamed(t *testing.T) {
 		{"GET", "/orders/" + order + "/timeline", "no such order"},
 		{"GET", "/audit?sale=nosuch", "nosuch: no such sale"},
 	} {
-		g := s.refused(CodeNotFound, s.admin(one.method, "/admin/v1"+one.path, ""))
+		g := s.refused(api.CodeNotFound, s.admin(one.method, "/admin/v1"+one.path, ""))
 		require.Contains(t, g.text("detail"), one.want, one.path)
 		require.NotContains(t, g.text("detail"), "Receipt", one.path)
 		if one.want == "no such order" || one.want == "no such dead letter" {

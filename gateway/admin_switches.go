@@ -3,6 +3,7 @@ package gateway
 import (
 	"net/http"
 
+	"sluice/api"
 	"sluice/settings"
 
 	"github.com/gin-gonic/gin"
@@ -15,17 +16,9 @@ const (
 	heldKey      = "queue.held"
 )
 
-type switchesBody struct {
-	Admission bool              `json:"admission"`
-	Drain     bool              `json:"drain"`
-	Held      []string          `json:"held"`            // sales whose lines are not drained
-	Until     map[string]string `json:"until,omitempty"` // of what is so for a time: admission, drain, and sales by "held.ID"
-	Left      []string          `json:"left_out,omitempty"`
-}
-
 func (o *Ops) showSwitches(c *gin.Context) {
 	view := o.Settings.Show(c.Request.Context())
-	body := switchesBody{Held: []string{}, Until: map[string]string{},
+	body := api.Switches{Held: []string{}, Until: map[string]string{},
 		Left: view.LeftOutAmong(func(key string) bool { return key == admissionKey || key == drainKey || key == heldKey })}
 	for _, k := range view.Keys {
 		switch k.Key {
@@ -44,18 +37,12 @@ func (o *Ops) showSwitches(c *gin.Context) {
 	c.JSON(http.StatusOK, body)
 }
 
-type switchBody struct {
-	On   *bool  `json:"on"`
-	Sale string `json:"sale"` // drain only: this sale's line
-	aside
-}
-
-func (o *Ops) readSwitch(c *gin.Context, body *switchBody) bool {
+func (o *Ops) readSwitch(c *gin.Context, body *api.SwitchChange) bool {
 	if !o.read(c, body) {
 		return false
 	}
 	if body.On == nil {
-		WriteProblem(c, InvalidRequest(FieldError{"on", "must be true or false"}))
+		api.WriteProblem(c, api.InvalidRequest(api.Field("on", "must be true or false")))
 		return false
 	}
 	return true
@@ -63,22 +50,22 @@ func (o *Ops) readSwitch(c *gin.Context, body *switchBody) bool {
 
 // switchAdmission stops or allows new orders of all sales, in all gateways.
 func (o *Ops) switchAdmission(c *gin.Context) {
-	var body switchBody
+	var body api.SwitchChange
 	if !o.readSwitch(c, &body) {
 		return
 	}
 	if body.Sale != "" {
-		WriteProblem(c, InvalidRequest(FieldError{"sale", "is not for this switch: pause the sale instead"}))
+		api.WriteProblem(c, api.InvalidRequest(api.Field("sale", "is not for this switch: pause the sale instead")))
 		return
 	}
-	if o.change(c, settings.Change{Set: map[string]any{admissionKey: *body.On}}, body.aside, false) {
+	if o.change(c, settings.Change{Set: map[string]any{admissionKey: *body.On}}, body.ChangeNote, false) {
 		o.showSwitches(c)
 	}
 }
 
 // switchDrain stops or allows claiming: of all lines, or of one.
 func (o *Ops) switchDrain(c *gin.Context) {
-	var body switchBody
+	var body api.SwitchChange
 	if !o.readSwitch(c, &body) {
 		return
 	}
@@ -89,7 +76,7 @@ func (o *Ops) switchDrain(c *gin.Context) {
 		}
 		change.Set = map[string]any{heldKey + "." + body.Sale: !*body.On}
 	}
-	if o.change(c, change, body.aside, false) {
+	if o.change(c, change, body.ChangeNote, false) {
 		o.showSwitches(c)
 	}
 }

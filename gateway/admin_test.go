@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/internal/testkit"
 )
 
@@ -23,7 +24,7 @@ func TestAdminNeedsAnAdministrator(t *testing.T) {
 		path := strings.NewReplacer(":sale", "phone", ":id", newUUID()).Replace(route.Path)
 		for name, token := range map[string]string{"nobody": "", "a shopper": s.token("ann", false), "nonsense": "x"} {
 			g := s.opsAs(token, route.Method, path, "")
-			s.refused(CodeUnauthorized, g)
+			s.refused(api.CodeUnauthorized, g)
 			require.Equal(t, name != "nobody", strings.Contains(g.header.Get("WWW-Authenticate"), "invalid_token"), name)
 		}
 	}
@@ -44,33 +45,33 @@ func TestAdminRunsASale(t *testing.T) {
 	require.Equal(t, "CNY", g.text("currency"))
 	require.EqualValues(t, 1, g.num("per_user_limit"))
 	require.EqualValues(t, 3, g.num("available"))
-	starts, err := time.Parse(timeFormat, g.text("starts_at"))
+	starts, err := time.Parse(api.TimeFormat, g.text("starts_at"))
 	require.NoError(t, err)
-	ends, err := time.Parse(timeFormat, g.text("ends_at"))
+	ends, err := time.Parse(api.TimeFormat, g.text("ends_at"))
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), starts, time.Minute)
 	require.Equal(t, 24*time.Hour, ends.Sub(starts))
-	s.refused(CodeSaleNotStarted, s.order("ann", "phone", ""))
+	s.refused(api.CodeSaleNotStarted, s.order("ann", "phone", ""))
 
 	// Each change is in the line before its answer: what comes next meets it.
 	sale := "/admin/v1/sales/phone"
 	require.Equal(t, "open", s.admin(http.MethodPost, sale+"/open", "").text("state"))
 	path := s.place("ann", "phone")
 	require.Equal(t, "paused", s.admin(http.MethodPost, sale+"/pause", `{"reason":"look"}`).text("state"))
-	s.refused(CodeSalePaused, s.order("bob", "phone", ""))
+	s.refused(api.CodeSalePaused, s.order("bob", "phone", ""))
 	require.Equal(t, "open", s.admin(http.MethodPost, sale+"/open", `{}`).text("state"))
 	g = s.admin(http.MethodPatch, sale, `{"cap":1,"per_user_limit":2,"reason":"narrow"}`)
 	require.EqualValues(t, 1, g.num("cap"), g.raw)
 	require.EqualValues(t, 2, g.num("per_user_limit"))
 	require.EqualValues(t, 1, g.body["line"].(map[string]any)["depth"])
 	require.EqualValues(t, 1, g.body["line"].(map[string]any)["capacity"])
-	s.refused(CodeQueueFull, s.order("bob", "phone", ""))
+	s.refused(api.CodeQueueFull, s.order("bob", "phone", ""))
 	g = s.admin(http.MethodPost, sale+"/stock", `{"delta":7,"reason":"second delivery"}`)
 	require.EqualValues(t, 10, g.num("stock_total"), g.raw)
 	require.EqualValues(t, 9, g.num("remaining"))
 	g = s.admin(http.MethodPatch, sale, `{"ends_at":"`+time.Now().Add(-time.Second).UTC().Format(time.RFC3339)+`","starts_at":"2020-01-01T00:00:00Z","cap":0}`)
 	require.Equal(t, "ended", g.text("state"), g.raw)
-	s.refused(CodeSaleEnded, s.order("bob", "phone", ""))
+	s.refused(api.CodeSaleEnded, s.order("bob", "phone", ""))
 	require.Equal(t, "closed", s.admin(http.MethodPost, sale+"/close", `{"reason":"done"}`).text("admin_state"))
 
 	var lines []any
@@ -110,45 +111,45 @@ func TestAdminRefusals(t *testing.T) {
 	s.setState("closed", "closed")
 	for _, one := range []struct {
 		method, path, body string
-		code               Code
+		code               api.Code
 		field              string
 	}{
-		{"POST", "/sales", `{"id":"-bad","title":"","sku":"s","stock":-1,"price_cents":-1,"currency":"yuan","per_user_limit":0,"cap":-1}`, CodeInvalidRequest,
+		{"POST", "/sales", `{"id":"-bad","title":"","sku":"s","stock":-1,"price_cents":-1,"currency":"yuan","per_user_limit":0,"cap":-1}`, api.CodeInvalidRequest,
 			"id title stock price_cents currency per_user_limit cap"},
-		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","starts_at":"2030-01-01T00:00:00Z","ends_at":"2029-01-01T00:00:00Z"}`, CodeInvalidRequest, "ends_at"},
-		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","starts_at":"tomorrow"}`, CodeInvalidRequest, "starts_at"},
-		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","stock":"many"}`, CodeInvalidRequest, "stock"},
-		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","stok":1}`, CodeInvalidRequest, "stok"},
-		{"POST", "/sales", `{"id":"a","id":"b"}`, CodeInvalidRequest, "id"},
-		{"POST", "/sales", `{`, CodeInvalidRequest, "body"},
-		{"POST", "/sales", ``, CodeInvalidRequest, "id title sku"},
-		{"POST", "/sales", `{"id":"phone","title":"t","sku":"s"}`, CodeConflict, ""},
-		{"POST", "/sales", `"` + strings.Repeat("a", 17<<10) + `"`, CodeTooLarge, ""},
-		{"GET", "/sales/nothing", ``, CodeNotFound, ""},
-		{"GET", "/sales/a%0Ab", ``, CodeNotFound, ""},
-		{"PATCH", "/sales/nothing", `{"cap":1}`, CodeNotFound, ""},
-		{"PATCH", "/sales/phone", `{"cap":-1}`, CodeInvalidRequest, "cap"},
-		{"PATCH", "/sales/phone", `{"per_user_limit":1}`, CodeInvalidRequest, "per_user_limit"},
-		{"PATCH", "/sales/phone", `{"Cap":1}`, CodeInvalidRequest, "Cap"},
-		{"PATCH", "/sales/phone", `{"ends_at":"2020-01-01T00:00:00Z"}`, CodeInvalidRequest, "ends_at"},
-		{"PATCH", "/sales/closed", `{"cap":1}`, CodeConflict, ""},
-		{"POST", "/sales/nothing/open", ``, CodeNotFound, ""},
-		{"POST", "/sales/phone/open", `{"why":"x"}`, CodeInvalidRequest, "why"},
-		{"POST", "/sales/closed/open", ``, CodeConflict, ""},
-		{"POST", "/sales/phone/stock", `{"delta":1}`, CodeInvalidRequest, "reason"},
-		{"POST", "/sales/phone/stock", `{}`, CodeInvalidRequest, "delta reason"},
-		{"POST", "/sales/phone/stock", `{"delta":0,"reason":"x"}`, CodeInvalidRequest, "delta"},
-		{"POST", "/sales/phone/stock", `{"delta":1.5,"reason":"x"}`, CodeInvalidRequest, "delta"},
-		{"POST", "/sales/phone/stock", `{"delta":-4,"reason":"x"}`, CodeConflict, ""},
-		{"POST", "/sales/nothing/stock", `{"delta":1,"reason":"x"}`, CodeNotFound, ""},
-		{"POST", "/sales/closed/stock", `{"delta":1,"reason":"x"}`, CodeConflict, ""},
-		{"GET", "/sales/nothing/orders", ``, CodeNotFound, ""},
-		{"GET", "/sales/phone/orders?limit=0", ``, CodeInvalidRequest, "limit"},
-		{"GET", "/sales/phone/orders?cursor=x", ``, CodeInvalidRequest, "cursor"},
-		{"GET", "/orders/nothing", ``, CodeNotFound, ""},
-		{"GET", "/audit?sale=nothing", ``, CodeNotFound, ""},
-		{"GET", "/nothing", ``, CodeNotFound, ""},
-		{"DELETE", "/sales/phone", ``, CodeMethodNotAllowed, ""},
+		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","starts_at":"2030-01-01T00:00:00Z","ends_at":"2029-01-01T00:00:00Z"}`, api.CodeInvalidRequest, "ends_at"},
+		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","starts_at":"tomorrow"}`, api.CodeInvalidRequest, "starts_at"},
+		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","stock":"many"}`, api.CodeInvalidRequest, "stock"},
+		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","stok":1}`, api.CodeInvalidRequest, "stok"},
+		{"POST", "/sales", `{"id":"a","id":"b"}`, api.CodeInvalidRequest, "id"},
+		{"POST", "/sales", `{`, api.CodeInvalidRequest, "body"},
+		{"POST", "/sales", ``, api.CodeInvalidRequest, "id title sku"},
+		{"POST", "/sales", `{"id":"phone","title":"t","sku":"s"}`, api.CodeConflict, ""},
+		{"POST", "/sales", `"` + strings.Repeat("a", 17<<10) + `"`, api.CodeTooLarge, ""},
+		{"GET", "/sales/nothing", ``, api.CodeNotFound, ""},
+		{"GET", "/sales/a%0Ab", ``, api.CodeNotFound, ""},
+		{"PATCH", "/sales/nothing", `{"cap":1}`, api.CodeNotFound, ""},
+		{"PATCH", "/sales/phone", `{"cap":-1}`, api.CodeInvalidRequest, "cap"},
+		{"PATCH", "/sales/phone", `{"per_user_limit":1}`, api.CodeInvalidRequest, "per_user_limit"},
+		{"PATCH", "/sales/phone", `{"Cap":1}`, api.CodeInvalidRequest, "Cap"},
+		{"PATCH", "/sales/phone", `{"ends_at":"2020-01-01T00:00:00Z"}`, api.CodeInvalidRequest, "ends_at"},
+		{"PATCH", "/sales/closed", `{"cap":1}`, api.CodeConflict, ""},
+		{"POST", "/sales/nothing/open", ``, api.CodeNotFound, ""},
+		{"POST", "/sales/phone/open", `{"why":"x"}`, api.CodeInvalidRequest, "why"},
+		{"POST", "/sales/closed/open", ``, api.CodeConflict, ""},
+		{"POST", "/sales/phone/stock", `{"delta":1}`, api.CodeInvalidRequest, "reason"},
+		{"POST", "/sales/phone/stock", `{}`, api.CodeInvalidRequest, "delta reason"},
+		{"POST", "/sales/phone/stock", `{"delta":0,"reason":"x"}`, api.CodeInvalidRequest, "delta"},
+		{"POST", "/sales/phone/stock", `{"delta":1.5,"reason":"x"}`, api.CodeInvalidRequest, "delta"},
+		{"POST", "/sales/phone/stock", `{"delta":-4,"reason":"x"}`, api.CodeConflict, ""},
+		{"POST", "/sales/nothing/stock", `{"delta":1,"reason":"x"}`, api.CodeNotFound, ""},
+		{"POST", "/sales/closed/stock", `{"delta":1,"reason":"x"}`, api.CodeConflict, ""},
+		{"GET", "/sales/nothing/orders", ``, api.CodeNotFound, ""},
+		{"GET", "/sales/phone/orders?limit=0", ``, api.CodeInvalidRequest, "limit"},
+		{"GET", "/sales/phone/orders?cursor=x", ``, api.CodeInvalidRequest, "cursor"},
+		{"GET", "/orders/nothing", ``, api.CodeNotFound, ""},
+		{"GET", "/audit?sale=nothing", ``, api.CodeNotFound, ""},
+		{"GET", "/nothing", ``, api.CodeNotFound, ""},
+		{"DELETE", "/sales/phone", ``, api.CodeMethodNotAllowed, ""},
 	} {
 		g := s.admin(one.method, "/admin/v1"+one.path, one.body)
 		require.Equal(t, string(one.code), g.text("code"), "%s %s %s: %s", one.method, one.path, one.body, g.raw)
@@ -203,7 +204,7 @@ func TestAdminSaysWhichStoreIsAway(t *testing.T) {
 	s.sell("phone", 10)
 	require.NoError(t, s.db.Close())
 	for _, path := range []string{"/sales", "/sales/phone", "/sales/phone/orders", "/orders/" + newUUID()} {
-		g := s.refused(CodeUnavailable, s.admin(http.MethodGet, "/admin/v1"+path, ""))
+		g := s.refused(api.CodeUnavailable, s.admin(http.MethodGet, "/admin/v1"+path, ""))
 		require.Contains(t, g.text("detail"), "database", path)
 	}
 	require.Len(t, s.admin(http.MethodGet, "/admin/v1/queue", "").body["lines"], 1)
@@ -221,7 +222,7 @@ func TestAuditAnswersWhateverIsAway(t *testing.T) {
 		t.Helper()
 		g := s.admin(http.MethodGet, path, "")
 		require.Equal(t, http.StatusServiceUnavailable, g.status, g.raw)
-		require.Equal(t, string(CodeUnavailable), g.text("code"))
+		require.Equal(t, string(api.CodeUnavailable), g.text("code"))
 		require.Positive(t, g.retryAfter())
 		require.Equal(t, "unknown", g.text("verdict"))
 		require.Contains(t, g.raw, `"clean":null`)

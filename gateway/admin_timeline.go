@@ -6,30 +6,15 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/api"
 	"sluice/gateway/auth"
 	"sluice/order"
 )
 
-// stepBody is one step of an order's way.
-type stepBody struct {
-	At         string  `json:"at"`
-	Step       string  `json:"step"`
-	DurationMS float64 `json:"duration_ms,omitempty"`
-	Attempt    int     `json:"attempt,omitempty"`
-	Instance   string  `json:"instance,omitempty"`
-	Actor      string  `json:"actor,omitempty"`
-	Reason     string  `json:"reason,omitempty"`
-}
-
-type timelineBody struct {
-	Order adminOrder `json:"order"`
-	Steps []stepBody `json:"steps"`
-}
-
-func timelineBodyOf(t order.Timeline) timelineBody {
-	b := timelineBody{Order: adminOrderOf(t.Order), Steps: make([]stepBody, len(t.Events))}
+func timelineBodyOf(t order.Timeline) api.Timeline {
+	b := api.Timeline{Order: adminOrderOf(t.Order), Steps: make([]api.Step, len(t.Events))}
 	for i, e := range t.Events {
-		b.Steps[i] = stepBody{At: formatTime(e.At), Step: e.Step, DurationMS: float64(e.Took.Microseconds()) / 1000, Attempt: e.Attempt,
+		b.Steps[i] = api.Step{At: api.FormatTime(e.At), Step: e.Step, DurationMS: float64(e.Took.Microseconds()) / 1000, Attempt: e.Attempt,
 			Instance: e.Instance, Actor: e.Actor, Reason: e.Reason}
 	}
 	return b
@@ -50,26 +35,21 @@ const (
 	mostTimelines    = 20 // each asks both stores
 )
 
-type timelineList struct {
-	Timelines  []timelineBody `json:"timelines"`
-	NextCursor string         `json:"next_cursor,omitempty"`
-	unreadBody
-}
-
 // userTimelines pages through what happened to the orders of one user, newest first.
 func (o *Ops) userTimelines(c *gin.Context) {
 	user, limit := c.Query("user"), defaultTimelines
-	after, asked, bad := pageOf(c)
+	asked, bad := api.PageSize(c)
+	after, bad := api.Cursor(c, order.ParseCursor, bad)
 	if _, ok := c.GetQuery("limit"); ok {
 		if limit = asked; len(bad) == 0 && limit > mostTimelines {
-			bad = append(bad, FieldError{"limit", "must be a whole number from 1 to " + strconv.Itoa(mostTimelines)})
+			bad = append(bad, api.Field("limit", "must be a whole number from 1 to "+strconv.Itoa(mostTimelines)))
 		}
 	}
 	if !auth.ValidUser(user) {
-		bad = append(bad, FieldError{"user", "must be 1 to 128 bytes without control characters"})
+		bad = append(bad, api.Field("user", "must be 1 to 128 bytes without control characters"))
 	}
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	timelines, page, err := o.Timelines.ByUser(c.Request.Context(), user, after, limit)
@@ -77,7 +57,7 @@ func (o *Ops) userTimelines(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	list := timelineList{Timelines: make([]timelineBody, len(timelines)), unreadBody: unreadOf(page)}
+	list := api.TimelineList{Timelines: make([]api.Timeline, len(timelines)), Unread: api.Unread{UnreadSales: page.Unread}}
 	for i, t := range timelines {
 		list.Timelines[i] = timelineBodyOf(t)
 	}

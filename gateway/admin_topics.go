@@ -8,42 +8,15 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/api"
 	"sluice/delay"
 	"sluice/internal/invalid"
 )
 
-// topicBody is a topic as operators see it; its secret is shown once, in the answer to its creation.
-type topicBody struct {
-	Name        string         `json:"name"`
-	URL         string         `json:"url"`
-	Method      string         `json:"method"`
-	DelayMS     int64          `json:"delay_ms"`
-	TimeoutMS   int64          `json:"timeout_ms"`
-	Retries     int            `json:"retries"`
-	RetryUnitMS int64          `json:"retry_unit_ms"`
-	Alert       string         `json:"alert"`
-	Owner       string         `json:"owner"`
-	Enabled     bool           `json:"enabled"`
-	Events      []string       `json:"events"`
-	CreatedAt   string         `json:"created_at"`
-	UpdatedAt   string         `json:"updated_at"`
-	Secret      string         `json:"secret,omitempty"`
-	Messages    *topicMessages `json:"messages,omitempty"`
-	Unread      string         `json:"unread,omitempty"` // why its messages could not be counted
-}
-
-// topicMessages is how many unfinished messages a topic has.
-type topicMessages struct {
-	Pending  int64 `json:"pending"`
-	Firing   int64 `json:"firing"`
-	Retrying int64 `json:"retrying"`
-	Dead     int64 `json:"dead"`
-}
-
-func topicBodyOf(t delay.Topic) topicBody {
-	b := topicBody{Name: t.Name, URL: t.URL, Method: t.Method, DelayMS: t.DelayMS, TimeoutMS: t.TimeoutMS, Retries: t.Retries, RetryUnitMS: t.RetryUnitMS,
+func topicBodyOf(t delay.Topic) api.Topic {
+	b := api.Topic{Name: t.Name, URL: t.URL, Method: t.Method, DelayMS: t.DelayMS, TimeoutMS: t.TimeoutMS, Retries: t.Retries, RetryUnitMS: t.RetryUnitMS,
 		Alert: t.Alert, Owner: t.Owner, Enabled: t.On(), Events: t.EventList(),
-		CreatedAt: formatTime(time.UnixMilli(t.CreatedAt)), UpdatedAt: formatTime(time.UnixMilli(t.UpdatedAt))}
+		CreatedAt: api.FormatTime(time.UnixMilli(t.CreatedAt)), UpdatedAt: api.FormatTime(time.UnixMilli(t.UpdatedAt))}
 	if b.Events == nil {
 		b.Events = []string{}
 	}
@@ -72,7 +45,7 @@ func (o *Ops) listTopics(c *gin.Context) {
 		o.refuseDelay(c, err)
 		return
 	}
-	o.answerTopics(c, o.Topics.All(), func(list []topicBody) { c.JSON(http.StatusOK, gin.H{"topics": list}) })
+	o.answerTopics(c, o.Topics.All(), func(list []api.Topic) { c.JSON(http.StatusOK, gin.H{"topics": list}) })
 }
 
 func (o *Ops) showTopic(c *gin.Context) {
@@ -85,20 +58,20 @@ func (o *Ops) showTopic(c *gin.Context) {
 		o.refuseDelay(c, err)
 		return
 	}
-	o.answerTopics(c, []delay.Topic{topic}, func(list []topicBody) { c.JSON(http.StatusOK, list[0]) })
+	o.answerTopics(c, []delay.Topic{topic}, func(list []api.Topic) { c.JSON(http.StatusOK, list[0]) })
 }
 
 // answerTopics adds what is unfinished to the topics, and answers.
-func (o *Ops) answerTopics(c *gin.Context, topics []delay.Topic, with func([]topicBody)) {
+func (o *Ops) answerTopics(c *gin.Context, topics []delay.Topic, with func([]api.Topic)) {
 	counts, failed := o.Messages.Count(c.Request.Context(), topics)
-	list := make([]topicBody, len(topics))
+	list := make([]api.Topic, len(topics))
 	for i, t := range topics {
 		list[i] = topicBodyOf(t)
 		if failed[i] != nil {
 			list[i].Unread = failed[i].Error()
 			continue
 		}
-		list[i].Messages = new(topicMessages(counts[i]))
+		list[i].Messages = new(api.TopicCounts(counts[i]))
 	}
 	if len(topics) > 0 && !slices.Contains(failed, nil) {
 		o.refuseDelay(c, failed[0])
@@ -111,7 +84,7 @@ func (o *Ops) createTopic(c *gin.Context) {
 	var body struct {
 		Name string `json:"name"`
 		delay.Change
-		reasonBody
+		api.WithReason
 	}
 	if !o.read(c, &body) {
 		return
@@ -131,7 +104,7 @@ func (o *Ops) createTopic(c *gin.Context) {
 func (o *Ops) updateTopic(c *gin.Context) {
 	var body struct {
 		delay.Change
-		reasonBody
+		api.WithReason
 	}
 	if !o.read(c, &body) {
 		return
@@ -142,7 +115,7 @@ func (o *Ops) updateTopic(c *gin.Context) {
 // switchTopic has routes of its own, so that who may switch a topic need not be allowed to change where it leads.
 func (o *Ops) switchTopic(on bool) gin.HandlerFunc {
 	return func(c *gin.Context) {
-		var body reasonBody
+		var body api.WithReason
 		if o.read(c, &body) {
 			o.changeTopic(c, delay.Change{Enabled: &on}, body.Reason)
 		}
@@ -170,14 +143,14 @@ func (o *Ops) deleteTopic(c *gin.Context) {
 func (o *Ops) refuseDelay(c *gin.Context, err error) {
 	code := codeOf(err)
 	if bad, ok := errors.AsType[invalid.Error](err); ok {
-		WriteProblem(c, InvalidRequest(fieldErrors(bad)...))
+		api.WriteProblem(c, api.InvalidRequest(api.FieldErrors(bad)...))
 		return
 	}
-	if code != CodeNotFound && code != CodeQueueFull {
+	if code != api.CodeNotFound && code != api.CodeQueueFull {
 		o.refuse(c, err)
 		return
 	}
-	p := NewProblem(code, err.Error())
+	p := api.NewProblem(code, err.Error())
 	p.RetryAfter = time.Second
-	WriteProblem(c, p)
+	api.WriteProblem(c, p)
 }

@@ -5,33 +5,24 @@ import (
 	"net/http"
 	"strconv"
 
-	"sluice/adminlog"
-
 	"github.com/gin-gonic/gin"
+
+	"sluice/adminlog"
+	"sluice/api"
 )
 
-type versionList struct {
-	Versions []versionEntry `json:"versions"`
-	Next     int64          `json:"next,omitempty"` // before for the next page; absent on the last
-}
-
-type versionEntry struct {
-	versionBody
-	Values map[string]any `json:"values"`
-}
-
 func (o *Ops) listVersions(c *gin.Context) {
-	_, limit, bad := pageOf(c)
+	limit, bad := api.PageSize(c)
 	before := int64(0)
 	if text, ok := c.GetQuery("before"); ok {
 		n, err := strconv.ParseInt(text, 10, 64)
 		if err != nil || n < 1 {
-			bad = append(bad, FieldError{"before", "must be a version, 1 or more"})
+			bad = append(bad, api.Field("before", "must be a version, 1 or more"))
 		}
 		before = n
 	}
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	versions, err := o.Settings.Versions(c.Request.Context(), before, limit+1)
@@ -39,26 +30,19 @@ func (o *Ops) listVersions(c *gin.Context) {
 		o.refuse(c, err)
 		return
 	}
-	list := versionList{Versions: []versionEntry{}}
+	list := api.ConfigVersions{Versions: []api.ConfigVersionValues{}}
 	if len(versions) > limit {
 		versions = versions[:limit]
 		list.Next = versions[limit-1].Version
 	}
 	for _, v := range versions {
-		list.Versions = append(list.Versions, versionEntry{versionOf(v), v.Values})
+		list.Versions = append(list.Versions, api.ConfigVersionValues{ConfigVersion: versionOf(v), Values: v.Values})
 	}
 	c.JSON(http.StatusOK, list)
 }
 
-type reloadBody struct {
-	Version      int64    `json:"version"`
-	Changed      []string `json:"changed"`
-	Overridden   []string `json:"overridden"` // changed in the file, but set by operators
-	NeedsRestart []string `json:"needs_restart"`
-}
-
 func (o *Ops) reload(c *gin.Context) {
-	var body reasonBody
+	var body api.WithReason
 	if !o.read(c, &body) {
 		return
 	}
@@ -67,12 +51,12 @@ func (o *Ops) reload(c *gin.Context) {
 		return
 	}
 	ctx := c.Request.Context()
-	var answer reloadBody
+	var answer api.Reload
 	act := adminlog.Act{Actor: by.Actor, Action: "config.reload", Target: "file", Reason: by.Reason}
 	err := o.AdminLog.RecordChange(ctx, act, o.fileImage(ctx), unchanged, func(ctx context.Context) (any, error) {
 		result, err := o.Settings.Reload(ctx, by)
 		after := o.fileImage(ctx)
-		answer = reloadBody{Version: after.Version, Changed: orEmpty(result.Changed), Overridden: orEmpty(result.Overridden),
+		answer = api.Reload{Version: after.Version, Changed: orEmpty(result.Changed), Overridden: orEmpty(result.Overridden),
 			NeedsRestart: orEmpty(result.NeedsRestart)}
 		after.Changed, after.NeedsRestart = result.Changed, result.NeedsRestart
 		return after, err

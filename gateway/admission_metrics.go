@@ -3,6 +3,8 @@ package gateway
 import (
 	"sync"
 
+	"sluice/api"
+
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 )
@@ -50,7 +52,7 @@ func (m *admissionMetrics) admit(sale string) {
 }
 
 // reject counts an order that a sale refused.
-func (m *admissionMetrics) reject(sale string, code Code) {
+func (m *admissionMetrics) reject(sale string, code api.Code) {
 	if known, ok := m.sales.Load(sale); ok {
 		if counter, ok := known.(*saleCounters).rejected.Load(code); ok {
 			counter.(prometheus.Counter).Inc()
@@ -123,7 +125,7 @@ func valueOf(c prometheus.Counter) float64 {
 
 // refused counts an order that was not taken. Unknown sales share one label:
 // whoever makes ids up must not make series up.
-func (a *Admission) refused(sale string, code Code) {
+func (a *Admission) refused(sale string, code api.Code) {
 	if _, ok := a.book.Get(sale); !ok {
 		a.metrics.rejected.WithLabelValues("unknown", string(code)).Inc()
 		return

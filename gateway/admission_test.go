@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/inventory"
 	"sluice/queue"
 )
@@ -73,19 +74,19 @@ func TestAdmissionCounts(t *testing.T) {
 	s := newStack(t)
 	s.sell("phone", 1)
 	s.place("ann", "phone")
-	s.refused(CodeSoldOut, s.order("bob", "phone", ""))
-	s.refused(CodeLimitReached, s.order("ann", "phone", ""))
-	s.refused(CodeInvalidRequest, s.order("ann", "phone", "{"))
-	s.refused(CodeUnauthorized, s.order("", "phone", ""))
+	s.refused(api.CodeSoldOut, s.order("bob", "phone", ""))
+	s.refused(api.CodeLimitReached, s.order("ann", "phone", ""))
+	s.refused(api.CodeInvalidRequest, s.order("ann", "phone", "{"))
+	s.refused(api.CodeUnauthorized, s.order("", "phone", ""))
 	for _, made := range []string{"up-1", "up-2", "a%0A"} {
-		s.refused(CodeNotFound, s.order("ann", made, ""))
+		s.refused(api.CodeNotFound, s.order("ann", made, ""))
 	}
 	m := s.gateway.admission.metrics
 	require.EqualValues(t, 1, testutil.ToFloat64(m.admitted.WithLabelValues("phone")))
-	for code, n := range map[Code]int{CodeSoldOut: 1, CodeLimitReached: 1, CodeInvalidRequest: 1, CodeUnauthorized: 1} {
+	for code, n := range map[api.Code]int{api.CodeSoldOut: 1, api.CodeLimitReached: 1, api.CodeInvalidRequest: 1, api.CodeUnauthorized: 1} {
 		require.EqualValues(t, n, testutil.ToFloat64(m.rejected.WithLabelValues("phone", string(code))), code)
 	}
-	require.EqualValues(t, 3, testutil.ToFloat64(m.rejected.WithLabelValues("unknown", string(CodeNotFound))), "made-up ids make no series")
+	require.EqualValues(t, 3, testutil.ToFloat64(m.rejected.WithLabelValues("unknown", string(api.CodeNotFound))), "made-up ids make no series")
 	require.Equal(t, 1, testutil.CollectAndCount(m.admitted))
 	require.Equal(t, 5, testutil.CollectAndCount(m.rejected))
 }
@@ -182,13 +183,13 @@ func TestStatusReadsGather(t *testing.T) {
 	crowd.Wait()
 	require.Less(t, s.trips.Rounds.Load()-before, int64(200))
 	_, err := s.gateway.status.get(t.Context(), "phone", id, "bob")
-	require.Equal(t, CodeNotFound, codeOf(err))
+	require.Equal(t, api.CodeNotFound, codeOf(err))
 	_, err = s.gateway.status.get(t.Context(), "phone", "nothing", "ann")
-	require.Equal(t, CodeNotFound, codeOf(err))
+	require.Equal(t, api.CodeNotFound, codeOf(err))
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
 	_, err = s.gateway.status.get(gone, "phone", id, "ann")
-	require.Equal(t, CodeUnavailable, codeOf(err))
+	require.Equal(t, api.CodeUnavailable, codeOf(err))
 }
 
 // Looks at many sales that come while one is in flight are one round trip, and what ails one line is that one's.
@@ -242,13 +243,13 @@ func TestStatusReadsOfManySalesTravelTogether(t *testing.T) {
 
 func TestEveryErrorHasItsCode(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, CodeInternal, codeOf(context.Cause(t.Context())))
-	for err, code := range map[error]Code{
-		queue.NotStartedError{}: CodeSaleNotStarted, queue.LimitError{}: CodeLimitReached, queue.ErrEnded: CodeSaleEnded, queue.ErrPaused: CodeSalePaused,
-		queue.ErrFull: CodeQueueFull, queue.ErrSoldOut: CodeSoldOut, queue.ErrMismatch: CodeIdempotencyMismatch, queue.ErrNotReady: CodeUnavailable,
-		inventory.ErrNoSale: CodeNotFound, inventory.ErrExists: CodeConflict, inventory.ErrShort: CodeConflict, inventory.ErrClosed: CodeConflict,
-		inventory.ErrBusy: CodeUnavailable, errCrowded: CodeUnavailable, context.Canceled: CodeUnavailable, context.DeadlineExceeded: CodeUnavailable,
-		prometheus.AlreadyRegisteredError{}: CodeInternal,
+	require.Equal(t, api.CodeInternal, codeOf(context.Cause(t.Context())))
+	for err, code := range map[error]api.Code{
+		queue.NotStartedError{}: api.CodeSaleNotStarted, queue.LimitError{}: api.CodeLimitReached, queue.ErrEnded: api.CodeSaleEnded, queue.ErrPaused: api.CodeSalePaused,
+		queue.ErrFull: api.CodeQueueFull, queue.ErrSoldOut: api.CodeSoldOut, queue.ErrMismatch: api.CodeIdempotencyMismatch, queue.ErrNotReady: api.CodeUnavailable,
+		inventory.ErrNoSale: api.CodeNotFound, inventory.ErrExists: api.CodeConflict, inventory.ErrShort: api.CodeConflict, inventory.ErrClosed: api.CodeConflict,
+		inventory.ErrBusy: api.CodeUnavailable, errCrowded: api.CodeUnavailable, context.Canceled: api.CodeUnavailable, context.DeadlineExceeded: api.CodeUnavailable,
+		prometheus.AlreadyRegisteredError{}: api.CodeInternal,
 	} {
 		require.Equal(t, code, codeOf(err), err)
 	}

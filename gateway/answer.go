@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/go-json-experiment/json/jsontext"
 
+	"sluice/api"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -24,7 +25,7 @@ type answers struct {
 	noStore  []string
 	yes      []string
 	soon     []string
-	prepared map[Code]preparedProblem
+	prepared map[api.Code]preparedProblem
 }
 
 // preparedProblem is a refusal whose text does not depend on the request, but
@@ -38,17 +39,16 @@ type preparedProblem struct {
 
 func newAnswers(busyURL string) *answers {
 	a := &answers{json: []string{"application/json; charset=utf-8"}, problem: []string{"application/problem+json"}, noStore: []string{"no-store"},
-		yes: []string{"true"}, soon: []string{"1"}, prepared: map[Code]preparedProblem{}, buffers: sync.Pool{New: func() any { return new([]byte) }}}
-	for _, code := range []Code{CodeSoldOut, CodeSaleEnded, CodeSalePaused, CodeQueueFull} {
-		if code == CodeQueueFull && busyURL != "" {
+		yes: []string{"true"}, soon: []string{"1"}, prepared: map[api.Code]preparedProblem{}, buffers: sync.Pool{New: func() any { return new([]byte) }}}
+	for _, code := range []api.Code{api.CodeSoldOut, api.CodeSaleEnded, api.CodeSalePaused, api.CodeQueueFull} {
+		if code == api.CodeQueueFull && busyURL != "" {
 			continue // a browser is sent elsewhere
 		}
-		p := NewProblem(code, detailOf(code, nil))
-		spec, _ := specOf(code)
-		// Titles, details and codes are ours and hold nothing that JSON escapes; a test holds that against WriteProblem.
+		p := api.NewProblem(code, api.DetailOf(code, nil))
+		// Titles, details and codes are ours and hold nothing that JSON escapes; a test holds that against api.WriteProblem.
 		head := `{"type":"` + p.Type + `","title":"` + p.Title + `","status":` + strconv.Itoa(p.Status) + `,"detail":"` + p.Detail +
 			`","code":"` + string(code) + `","request_id":"`
-		a.prepared[code] = preparedProblem{status: p.Status, retry: spec.retry, head: []byte(head), tail: []byte(`"}`), noted: refusedAs(code)}
+		a.prepared[code] = preparedProblem{status: p.Status, retry: code.ComesBack(), head: []byte(head), tail: []byte(`"}`), noted: api.RefusalNote(code)}
 	}
 	return a
 }
@@ -103,33 +103,33 @@ func (g *Gateway) refuse(c *gin.Context, err error) {
 		return
 	}
 	switch code {
-	case CodeInternal:
-		g.log.Error("request failed", "request_id", RequestID(c), "route", c.FullPath(), "error", err)
-	case CodeUnavailable:
-		g.refused.note(RequestID(c), c.FullPath(), err)
+	case api.CodeInternal:
+		g.log.Error("request failed", "request_id", api.RequestID(c), "route", c.FullPath(), "error", err)
+	case api.CodeUnavailable:
+		g.refused.note(api.RequestID(c), c.FullPath(), err)
 	}
 	p := g.problemOf(err)
-	if code == CodeQueueFull {
+	if code == api.CodeQueueFull {
 		p.RetryAfter += g.lineWait(c.Param("sale"))
 	}
-	WriteProblem(c, p)
+	api.WriteProblem(c, p)
 }
 
-// refusePrepared writes what WriteProblem would.
-func (g *Gateway) refusePrepared(c *gin.Context, code Code, p preparedProblem) {
+// refusePrepared writes what api.WriteProblem would.
+func (g *Gateway) refusePrepared(c *gin.Context, code api.Code, p preparedProblem) {
 	c.Abort()
-	noteProblem(c, p.noted)
+	api.NoteRefusal(c, p.noted)
 	h := c.Writer.Header()
 	h["Cache-Control"] = g.answers.noStore
 	h["Content-Type"] = g.answers.problem
 	if p.retry {
-		wait := RetryAfter(g.cfg.RetryAfter, g.cfg.RetrySpread)
-		if code == CodeQueueFull {
+		wait := api.RetryAfter(g.cfg.RetryAfter, g.cfg.RetrySpread)
+		if code == api.CodeQueueFull {
 			wait += g.lineWait(c.Param("sale"))
 		}
-		h["Retry-After"] = []string{strconv.FormatInt(wholeSeconds(wait), 10)}
+		h["Retry-After"] = []string{strconv.FormatInt(api.WholeSeconds(wait), 10)}
 	}
-	id := RequestID(c)
+	id := api.RequestID(c)
 	g.answers.write(c, p.status, func(b []byte) []byte {
 		return append(append(append(b, p.head...), id...), p.tail...)
 	})
@@ -146,7 +146,7 @@ func (g *Gateway) answerOrder(c *gin.Context, v order.View, pace inventory.Pace)
 	g.answers.write(c, http.StatusOK, func(b []byte) []byte { return appendOrder(b, v, pace) })
 }
 
-// appendOrder writes what json.Marshal(bodyOf(v, pace)) would, in a fifth of the time; a test holds the two together.
+// appendOrder writes what json.Marshal(api.OrderOf(v, pace)) would, in a fifth of the time; a test holds the two together.
 func appendOrder(b []byte, v order.View, pace inventory.Pace) []byte {
 	text := func(name, value string) {
 		b = append(append(append(append(b, name...), '"'), value...), '"')
@@ -154,7 +154,7 @@ func appendOrder(b []byte, v order.View, pace inventory.Pace) []byte {
 	number := func(name string, n int64) { b = strconv.AppendInt(append(b, name...), n, 10) }
 	moment := func(name string, t time.Time) {
 		if !t.IsZero() {
-			b = append(t.UTC().AppendFormat(append(append(b, name...), '"'), timeFormat), '"')
+			b = append(t.UTC().AppendFormat(append(append(b, name...), '"'), api.TimeFormat), '"')
 		}
 	}
 	text(`{"order_id":`, v.ID)
@@ -174,7 +174,7 @@ func appendOrder(b []byte, v order.View, pace inventory.Pace) []byte {
 	moment(`,"pay_by":`, v.PayBy)
 	moment(`,"paid_at":`, v.PaidAt)
 	if v.Refund {
-		text(`,"refund":`, refundRequired)
+		text(`,"refund":`, api.RefundRequired)
 	}
 	number(`,"price_cents":`, v.PriceCents)
 	text(`,"currency":`, v.Currency)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/gateway/ratelimit"
 	"sluice/internal/testkit"
 	"sluice/inventory"
@@ -32,7 +33,7 @@ func (s *stack) post(n int) []*http.Request {
 		r.RemoteAddr = "127.0.0.1:1"
 		r.Header.Set("Authorization", "Bearer "+s.token("user-"+strconv.Itoa(i), false))
 		r.Header.Set("Content-Type", "application/json")
-		r.Header.Set(idempotencyHeader, "key-"+strconv.Itoa(i))
+		r.Header.Set(api.IdempotencyHeader, "key-"+strconv.Itoa(i))
 		requests[i] = r
 	}
 	return requests
@@ -53,7 +54,7 @@ func BenchmarkRefuseLocally(b *testing.B) {
 	s := newStack(b, quiet, generous)
 	s.sell("phone", 1)
 	s.place("ann", "phone")
-	s.local(CodeSoldOut, "phone")
+	s.local(api.CodeSoldOut, "phone")
 	requests, w := s.post(10_000), &sink{}
 	b.ReportAllocs()
 	n := 0
@@ -71,7 +72,7 @@ func BenchmarkAdmit(b *testing.B) {
 	s.sell("phone", 1_000_000_000, func(n *inventory.NewSale) { n.Cap, n.PerUserLimit = 1_000_000, 1000 })
 	requests := s.post(10_000)
 	for _, r := range requests {
-		r.Header.Del(idempotencyHeader) // each is an order of its own
+		r.Header.Del(api.IdempotencyHeader) // each is an order of its own
 	}
 	b.ReportAllocs()
 	b.SetParallelism(128)

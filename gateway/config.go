@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"sluice/api"
 	"sluice/gateway/auth"
 )
 
@@ -99,7 +100,7 @@ type Config struct {
 	Admission bool `koanf:"admission"`
 	// MaxWait is the longest long poll; a longer ?wait= is shortened to it.
 	MaxWait time.Duration `koanf:"max_wait"`
-	// RetryAfter and RetrySpread shape the Retry-After of refusals: uniformly RetryAfter..RetryAfter+RetrySpread.
+	// api.RetryAfter and RetrySpread shape the Retry-After of refusals: uniformly api.RetryAfter..api.RetryAfter+RetrySpread.
 	RetryAfter  time.Duration `koanf:"retry_after"`
 	RetrySpread time.Duration `koanf:"retry_spread"`
 }
@@ -107,7 +108,7 @@ type Config struct {
 // DefaultConfig trusts no proxy.
 func DefaultConfig() Config {
 	return Config{
-		Locale:         locales()[0],
+		Locale:         api.Locales()[0],
 		Admission:      true,
 		AccessLogEvery: 1000,
 		MaxWait:        25 * time.Second,
@@ -212,8 +213,8 @@ func checkReceiptSecret(secret string) error {
 }
 
 func checkLocale(locale string) error {
-	if !slices.Contains(locales(), locale) {
-		return fmt.Errorf("gateway.locale must be one of %s, got %q", strings.Join(locales(), ", "), locale)
+	if !slices.Contains(api.Locales(), locale) {
+		return fmt.Errorf("gateway.locale must be one of %s, got %q", strings.Join(api.Locales(), ", "), locale)
 	}
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 
+	"sluice/api"
+
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
@@ -21,7 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// checked is a transport that turns every answer that breaks the OpenAPI
+// checked is a transport that turns every answer that breaks the api.OpenAPI
 // document into an error, and every accepted request that it does not describe.
 type checked struct {
 	doc  *openapi3.T
@@ -141,29 +143,30 @@ func checkHeaders(resp *http.Response, body []byte) error {
 		}
 		return nil
 	}
-	var p Problem
+	var p api.Problem
 	if err := json.Unmarshal(body, &p); err != nil {
 		return err
 	}
-	spec, known := specOf(p.Code)
+	want := api.NewProblem(p.Code, "")
 	retry := resp.Header.Get("Retry-After")
 	seconds, err := strconv.Atoi(retry)
 	switch {
-	case !known, p.Status != resp.StatusCode, p.Status != spec.status, p.Type != problemType+string(p.Code), p.Title != spec.title, p.Detail == "":
+	case p.Code != want.Code, p.Status != resp.StatusCode, p.Status != want.Status, p.Type != want.Type,
+		p.Title != want.Title, p.Detail == "":
 		return errors.New("the problem does not fit its code")
 	case p.RequestID != resp.Header.Get("X-Request-ID"):
 		return errors.New("request_id is not X-Request-ID")
 	case resp.Header.Get("Cache-Control") != "no-store":
 		return errors.New("a problem may be cached")
-	case spec.retry && (err != nil || seconds < 1), !spec.retry && retry != "":
+	case p.Code.ComesBack() && (err != nil || seconds < 1), !p.Code.ComesBack() && retry != "":
 		return fmt.Errorf("Retry-After %q", retry)
-	case (p.Code == CodeUnauthorized) != (resp.Header.Get("WWW-Authenticate") != ""):
+	case (p.Code == api.CodeUnauthorized) != (resp.Header.Get("WWW-Authenticate") != ""):
 		return errors.New("WWW-Authenticate belongs to 401 and only there")
-	case (p.Code == CodeRateLimited) != (resp.Header.Get("RateLimit") != "" && resp.Header.Get("RateLimit-Policy") != ""):
+	case (p.Code == api.CodeRateLimited) != (resp.Header.Get("RateLimit") != "" && resp.Header.Get("RateLimit-Policy") != ""):
 		return errors.New("RateLimit belongs to 429 and only there")
-	case (p.Code == CodeInvalidRequest) && len(p.Errors) == 0:
+	case (p.Code == api.CodeInvalidRequest) && len(p.Errors) == 0:
 		return errors.New("invalid_request names no member")
-	case p.Code == CodeMethodNotAllowed && resp.Header.Get("Allow") == "":
+	case p.Code == api.CodeMethodNotAllowed && resp.Header.Get("Allow") == "":
 		return errors.New("no Allow")
 	}
 	return nil
@@ -212,7 +215,7 @@ func TestDocumentsAndRoutesAreEqual(t *testing.T) {
 	for name, one := range map[string]struct {
 		document []byte
 		engine   *gin.Engine
-	}{"public": {OpenAPI(), s.gateway.Handler()}, "operations": {OpenAPIOps(), s.opsEngine}} {
+	}{"public": {api.OpenAPI(), s.gateway.Handler()}, "operations": {api.OpenAPIOps(), s.opsEngine}} {
 		var routes, described []string
 		for _, r := range one.engine.Routes() {
 			parts := strings.Split(r.Path, "/")
@@ -235,14 +238,14 @@ func TestDocumentsAndRoutesAreEqual(t *testing.T) {
 		require.ElementsMatch(t, described, routes, name)
 	}
 	public, ops := s.get("", "/openapi.json"), s.opsAs("", http.MethodGet, "/openapi.json", "")
-	require.JSONEq(t, string(OpenAPI()), public.raw)
-	require.JSONEq(t, string(OpenAPIOps()), ops.raw)
+	require.JSONEq(t, string(api.OpenAPI()), public.raw)
+	require.JSONEq(t, string(api.OpenAPIOps()), ops.raw)
 }
 
 // The checking transport is itself a test: it must see what is wrong.
 func TestTheCheckSeesWhatIsWrong(t *testing.T) {
 	t.Parallel()
-	c := checked{doc: strictDocument(t, OpenAPI())}
+	c := checked{doc: strictDocument(t, api.OpenAPI())}
 	sale := `{"id":"a","title":"t","sku":"s","price_cents":1,"currency":"CNY","stock_total":1,"remaining":1,"per_user_limit":1,` +
 		`"starts_at":"2026-11-11T00:00:00.000Z","ends_at":"2026-11-11T00:00:00.000Z","state":"open","server_time":"2026-11-11T00:00:00.000Z"`
 	notFound := `{"type":"urn:sluice:problem:not_found","title":"Nothing is here","status":404,"detail":"d","code":"not_found","request_id":"r"`

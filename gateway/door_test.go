@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/inventory"
 	"sluice/order"
 )
@@ -24,7 +25,7 @@ func (s *stack) asked(f func()) int64 {
 }
 
 // local lets strangers try until the gateway answers one of them by itself.
-func (s *stack) local(code Code, sale string) {
+func (s *stack) local(code api.Code, sale string) {
 	s.t.Helper()
 	require.Eventually(s.t, func() bool {
 		return s.asked(func() { s.refused(code, s.order(newUUID(), sale, "")) }) == 0
@@ -38,15 +39,15 @@ func TestSoldOutIsAnsweredWithoutRedis(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, quiet)
 	s.sell("phone", 2)
-	won := s.place("ann", "phone", idempotencyHeader, "first")
+	won := s.place("ann", "phone", api.IdempotencyHeader, "first")
 	s.place("bob", "phone")
-	s.local(CodeSoldOut, "phone")
+	s.local(api.CodeSoldOut, "phone")
 	// Whoever was in the line still gets the answer that is theirs, whatever is known about everybody else.
 	for range 20 {
-		require.Equal(t, won[len(won)-36:], s.refused(CodeLimitReached, s.order("ann", "phone", "")).text("order_id"))
-		again := s.order("ann", "phone", "", idempotencyHeader, "first")
+		require.Equal(t, won[len(won)-36:], s.refused(api.CodeLimitReached, s.order("ann", "phone", "")).text("order_id"))
+		again := s.order("ann", "phone", "", api.IdempotencyHeader, "first")
 		require.Equal(t, won, again.header.Get("Location"), again.raw)
-		s.refused(CodeSoldOut, s.order("zoe", "phone", ""))
+		s.refused(api.CodeSoldOut, s.order("zoe", "phone", ""))
 	}
 	s.clean()
 }
@@ -56,11 +57,11 @@ func TestWhoCancelledIsRemembered(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, quiet)
 	s.sell("phone", 1)
-	gone := s.place("ann", "phone", idempotencyHeader, "first")
+	gone := s.place("ann", "phone", api.IdempotencyHeader, "first")
 	require.Equal(t, "cancelled", s.do("ann", http.MethodDelete, gone, "").text("status"))
 	s.place("bob", "phone")
-	s.local(CodeSoldOut, "phone")
-	require.Equal(t, gone, s.order("ann", "phone", "", idempotencyHeader, "first").header.Get("Location"))
+	s.local(api.CodeSoldOut, "phone")
+	require.Equal(t, gone, s.order("ann", "phone", "", api.IdempotencyHeader, "first").header.Get("Location"))
 }
 
 func TestReturnedUnitOpensTheDoor(t *testing.T) {
@@ -68,7 +69,7 @@ func TestReturnedUnitOpensTheDoor(t *testing.T) {
 	s := newStack(t)
 	s.sell("phone", 1)
 	won := s.place("ann", "phone")
-	s.local(CodeSoldOut, "phone")
+	s.local(api.CodeSoldOut, "phone")
 	require.Equal(t, "cancelled", s.do("ann", http.MethodDelete, won, "").text("status"))
 	since := time.Now()
 	for s.order("bob", "phone", "").status != http.StatusAccepted {
@@ -81,7 +82,7 @@ func TestOperatorsChangeOpensTheDoor(t *testing.T) {
 	s := newStack(t, quiet)
 	s.sell("phone", 5)
 	s.setState("phone", inventory.Paused)
-	s.local(CodeSalePaused, "phone")
+	s.local(api.CodeSalePaused, "phone")
 	s.setState("phone", inventory.Open)
 	s.place("ann", "phone")
 }
@@ -93,8 +94,8 @@ func TestFullLineIsAnsweredWithoutRedisForAMoment(t *testing.T) {
 	s.sell("phone", 100, func(n *inventory.NewSale) { n.Cap = 2 })
 	s.place("ann", "phone")
 	s.place("bob", "phone")
-	s.local(CodeQueueFull, "phone")
-	s.refused(CodeLimitReached, s.order("ann", "phone", ""))
+	s.local(api.CodeQueueFull, "phone")
+	s.refused(api.CodeLimitReached, s.order("ann", "phone", ""))
 	stop := s.work()
 	require.Eventually(t, func() bool { return s.order("zoe", "phone", "").status == http.StatusAccepted }, patience, time.Millisecond)
 	stop()
@@ -127,7 +128,7 @@ func TestWinnerOfAReturnedUnitNeverReadsSoldOut(t *testing.T) {
 	won := s.place(holder, "phone")
 	for round := range 20 {
 		require.Eventually(t, func() bool {
-			return s.asked(func() { require.Equal(t, string(CodeSoldOut), there(newUUID())) }) == 0
+			return s.asked(func() { require.Equal(t, string(api.CodeSoldOut), there(newUUID())) }) == 0
 		}, patience, time.Millisecond, "the other gateway refuses by itself")
 		require.Equal(t, http.StatusOK, s.do(holder, http.MethodDelete, won, "").status)
 		holder = fmt.Sprintf("winner-%d", round)
@@ -137,7 +138,7 @@ func TestWinnerOfAReturnedUnitNeverReadsSoldOut(t *testing.T) {
 			require.Less(t, time.Since(since), patience)
 			g = s.order(holder, "phone", "")
 		}
-		require.Equal(t, string(CodeLimitReached), there(holder))
+		require.Equal(t, string(api.CodeLimitReached), there(holder))
 		won = g.header.Get("Location")
 	}
 	s.clean()
@@ -154,13 +155,13 @@ func TestDoorKnowsWhoCameThroughAnother(t *testing.T) {
 	}
 	require.Empty(t, there("elsewhere"))
 	require.Empty(t, there("elsewhere-too"))
-	s.local(CodeSoldOut, "phone")
-	s.refused(CodeLimitReached, s.order("elsewhere", "phone", ""))
+	s.local(api.CodeSoldOut, "phone")
+	s.refused(api.CodeLimitReached, s.order("elsewhere", "phone", ""))
 	require.Eventually(t, func() bool {
-		return s.asked(func() { require.Equal(t, string(CodeSoldOut), there(newUUID())) }) == 0
+		return s.asked(func() { require.Equal(t, string(api.CodeSoldOut), there(newUUID())) }) == 0
 	}, patience, time.Millisecond)
-	require.Equal(t, string(CodeLimitReached), there("aa"))
-	require.Equal(t, string(CodeLimitReached), there("elsewhere"))
+	require.Equal(t, string(api.CodeLimitReached), there("aa"))
+	require.Equal(t, string(api.CodeLimitReached), there("elsewhere"))
 }
 
 // The two ways to write an order must not drift apart.
@@ -175,7 +176,7 @@ func TestOrdersAreWrittenAlike(t *testing.T) {
 		{ID: "a-1", SaleID: "phone", Status: order.Paid, Quantity: 1, AdmittedAt: at, ConfirmedAt: at, PayBy: at, PaidAt: at, PriceCents: -1},
 		{ID: "a-1", SaleID: "phone", Status: order.Expired, Quantity: 1, AdmittedAt: at, EndedAt: at, Refund: true},
 	} {
-		want, err := json.Marshal(bodyOf(v, pace))
+		want, err := json.Marshal(api.OrderOf(v, pace))
 		require.NoError(t, err)
 		require.JSONEq(t, string(want), string(appendOrder(nil, v, pace)))
 	}
@@ -189,12 +190,12 @@ func TestPreparedRefusalsEqualTheWrittenOnes(t *testing.T) {
 	for code, p := range a.prepared {
 		w := httptest.NewRecorder()
 		c, _ := gin.CreateTestContext(w)
-		c.Writer.Header()[requestIDHeader] = []string{"the-id"}
-		WriteProblem(c, NewProblem(code, detailOf(code, nil)))
+		c.Writer.Header()["X-Request-Id"] = []string{"the-id"}
+		api.WriteProblem(c, api.NewProblem(code, api.DetailOf(code, nil)))
 		require.Equal(t, w.Body.String(), string(p.head)+"the-id"+string(p.tail))
 		require.Equal(t, w.Code, p.status)
 		require.Equal(t, w.Header().Get("Content-Type"), a.problem[0])
 		require.Equal(t, w.Header().Get("Retry-After") != "", p.retry)
 	}
-	require.NotContains(t, newAnswers("https://shop.example/busy").prepared, CodeQueueFull, "a browser must be sent there")
+	require.NotContains(t, newAnswers("https://shop.example/busy").prepared, api.CodeQueueFull, "a browser must be sent there")
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -13,16 +12,14 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/api"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
 )
 
 const (
-	lookEvery   = time.Second      // how often a waiting request looks by itself
-	heartbeat   = 15 * time.Second // comment lines that keep proxies from closing a stream
-	streamRetry = 3000             // ms after which a browser reconnects
-	streamWrite = 10 * time.Second // a client that has not taken an event by then is cut off
+	lookEvery = time.Second // how often a waiting request looks by itself
 )
 
 // showOrder answers with the order as it stands; with ?wait= it first waits
@@ -34,12 +31,12 @@ func (g *Gateway) showOrder(c *gin.Context) {
 	}
 	wait, bad := waitOf(c, g.cfg.MaxWait)
 	if bad != nil {
-		WriteProblem(c, InvalidRequest(*bad))
+		api.WriteProblem(c, api.InvalidRequest(*bad))
 		return
 	}
 	seen, bad := seenOf(c)
 	if bad != nil {
-		WriteProblem(c, InvalidRequest(*bad))
+		api.WriteProblem(c, api.InvalidRequest(*bad))
 		return
 	}
 	v, err := g.find(c.Request.Context(), w)
@@ -65,14 +62,14 @@ func (g *Gateway) orderOf(c *gin.Context) (w wanted, ok bool) {
 		return w, false
 	}
 	w.id, w.request = c.Param("id"), c
-	if len(w.id) > maxOrderID || !printable(w.id) {
+	if len(w.id) > maxOrderID || !api.Printable(w.id) {
 		g.refuse(c, order.ErrNotFound)
 		return w, false
 	}
 	return w, true
 }
 
-func waitOf(c *gin.Context, most time.Duration) (time.Duration, *FieldError) {
+func waitOf(c *gin.Context, most time.Duration) (time.Duration, *api.FieldError) {
 	if c.Request.URL.RawQuery == "" {
 		return 0, nil
 	}
@@ -85,16 +82,16 @@ func waitOf(c *gin.Context, most time.Duration) (time.Duration, *FieldError) {
 		wait, err = time.Duration(max(-1, min(seconds, int(most/time.Second)+1)))*time.Second, nil // more would overflow
 	}
 	if err != nil || wait < 0 {
-		return 0, &FieldError{"wait", "must be a duration such as 20s"}
+		return 0, &api.FieldError{Field: "wait", Detail: "must be a duration such as 20s"}
 	}
 	return min(wait, most), nil
 }
 
 // seenOf is the status that the client has been told, empty when it does not say.
-func seenOf(c *gin.Context) (string, *FieldError) {
+func seenOf(c *gin.Context) (string, *api.FieldError) {
 	seen, ok := c.GetQuery("seen")
 	if ok && !slices.Contains(order.Statuses(), seen) {
-		return "", &FieldError{"seen", "must be one of " + strings.Join(order.Statuses(), ", ")}
+		return "", &api.FieldError{Field: "seen", Detail: "must be one of " + strings.Join(order.Statuses(), ", ")}
 	}
 	return seen, nil
 }
@@ -112,7 +109,7 @@ func (g *Gateway) isNews(v order.View, seen string) bool {
 // awaitChange returns the order when its status is no longer that of v, or as
 // it stands when the wait is over.
 func (g *Gateway) awaitChange(c *gin.Context, w wanted, v order.View, wait time.Duration) (order.View, error) {
-	if err := HoldOpen(c.Writer, wait+statusTimeout+time.Second); err != nil {
+	if err := api.HoldOpen(c.Writer, wait+statusTimeout+time.Second); err != nil {
 		return v, nil // the connection cannot be held: what is known is the answer
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
@@ -175,17 +172,13 @@ func (g *Gateway) followOrder(c *gin.Context) {
 		g.refuse(c, errCrowded)
 		return
 	}
-	h := c.Writer.Header()
-	h.Set("Content-Type", "text/event-stream")
-	h.Set("Cache-Control", "no-cache, no-transform")
-	h.Set("X-Accel-Buffering", "no")
-	s := &eventStream{c: c, last: last, pace: w.entry.Pace, beat: g.now(), now: g.now, patience: streamWrite}
-	if err := s.write(fmt.Sprintf("retry: %d\n\n", streamRetry)); err != nil {
+	s := &orderStream{EventStream: api.NewEventStream(c, g.now), last: last, pace: w.entry.Pace}
+	if s.Start() != nil {
 		return
 	}
 	err = g.watch(c.Request.Context(), w, s.send)
 	if err == nil && g.Draining() && !s.ended {
-		_ = s.write("event: bye\ndata: {}\n\n") // the client reconnects elsewhere; nothing to do if it has gone
+		s.Bye()
 	}
 }
 
@@ -196,47 +189,29 @@ func eventID(v order.View) string {
 		return v.Status + ":" + strconv.FormatInt(v.Position, 10)
 	}
 	if v.Refund {
-		return v.Status + ":" + refundRequired
+		return v.Status + ":" + api.RefundRequired
 	}
 	return v.Status
 }
 
-type eventStream struct {
-	c        *gin.Context
-	last     string
-	pace     func() inventory.Pace
-	beat     time.Time
-	now      func() time.Time
-	patience time.Duration
-	ended    bool
+// orderStream streams one order to its owner.
+type orderStream struct {
+	*api.EventStream
+	last  string // the id of the last event
+	pace  func() inventory.Pace
+	ended bool
 }
 
 // send writes the order if it has changed and reports whether to go on.
-func (s *eventStream) send(v order.View) bool {
+func (s *orderStream) send(v order.View) bool {
 	id := eventID(v)
 	if id == s.last {
-		if s.now().Sub(s.beat) < heartbeat {
-			return true
-		}
-		return s.write(": keepalive\n\n") == nil
+		return s.KeepAlive() == nil
 	}
-	data, err := json.Marshal(bodyOf(v, s.pace()))
-	if err != nil || s.write("event: order\nid: "+id+"\ndata: "+string(data)+"\n\n") != nil {
+	data, err := json.Marshal(api.OrderOf(v, s.pace()))
+	if err != nil || s.Send("order", id, data) != nil {
 		return false
 	}
 	s.last, s.ended = id, v.Final()
 	return !s.ended
-}
-
-// write gives the client s.patience to take the text: a reader that stops
-// costs a connection for that long.
-func (s *eventStream) write(text string) error {
-	if err := HoldOpen(s.c.Writer, s.patience); err != nil {
-		return err
-	}
-	if _, err := s.c.Writer.WriteString(text); err != nil {
-		return err
-	}
-	s.beat = s.now()
-	return http.NewResponseController(s.c.Writer).Flush()
 }

@@ -6,19 +6,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/gin-gonic/gin"
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
-	"sluice/inventory"
-	"sluice/order"
+	"sluice/api"
 )
 
 func TestOrderShowsEachStatusToItsOwnerOnly(t *testing.T) {
@@ -30,13 +26,13 @@ func TestOrderShowsEachStatusToItsOwnerOnly(t *testing.T) {
 	id := path[strings.LastIndex(path, "/")+1:]
 	before := s.view("phone")
 	for _, other := range []got{s.get("bob", path), s.get("bob", path+"?wait=20s"), s.get("bob", path+"/events"), s.get("ann", strings.Replace(path, "phone", "other", 1))} {
-		s.refused(CodeNotFound, other)
+		s.refused(api.CodeNotFound, other)
 	}
-	s.refused(CodeUnauthorized, s.get("", path))
+	s.refused(api.CodeUnauthorized, s.get("", path))
 	require.Equal(t, before.Seq, s.view("phone").Seq)
 
 	g := s.get("ann", path)
-	admitted, err := time.Parse(timeFormat, g.text("admitted_at"))
+	admitted, err := time.Parse(api.TimeFormat, g.text("admitted_at"))
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), admitted, time.Minute)
 	require.Equal(t, 1, g.retryAfter())
@@ -66,7 +62,7 @@ func TestLongPoll(t *testing.T) {
 	s.sell("phone", 10)
 	path := s.place("ann", "phone")
 	for _, wait := range []string{"x", "-1s", "", "10parsecs"} {
-		require.Contains(t, s.refused(CodeInvalidRequest, s.get("ann", path+"?wait="+wait)).raw, `"field":"wait"`)
+		require.Contains(t, s.refused(api.CodeInvalidRequest, s.get("ann", path+"?wait="+wait)).raw, `"field":"wait"`)
 	}
 	started := time.Now()
 	require.Equal(t, "queued", s.get("ann", path+"?wait=300ms").text("status"), "after the wait, unchanged")
@@ -133,7 +129,7 @@ func TestWaitIsShortenedToTheLongestAllowed(t *testing.T) {
 	started = time.Now()
 	require.Equal(t, "queued", s.get("ann", path+"?wait=9223372037").text("status"), "seconds that overflow a duration")
 	require.WithinDuration(t, started.Add(time.Second), time.Now(), time.Second)
-	s.refused(CodeInvalidRequest, s.get("ann", path+"?wait=-9223372037"))
+	s.refused(api.CodeInvalidRequest, s.get("ann", path+"?wait=-9223372037"))
 }
 
 // events is an event stream as a client reads it.
@@ -213,7 +209,7 @@ func (e *events) order(id string) map[string]any {
 	require.Equal(e.t, id, one.id)
 	var data map[string]any
 	require.NoError(e.t, json.Unmarshal([]byte(one.data), &data))
-	require.NoError(e.t, strictDocument(e.t, OpenAPI()).Components.Schemas["Order"].Value.VisitJSON(data))
+	require.NoError(e.t, strictDocument(e.t, api.OpenAPI()).Components.Schemas["Order"].Value.VisitJSON(data))
 	return data
 }
 
@@ -269,7 +265,7 @@ func TestEventsKeepAliveSayByeAndLeaveNothing(t *testing.T) {
 	stream := s.follow("ann", path, "")
 	stream.order("queued:1")
 	for range 2 {
-		skew.Add(int64(heartbeat))
+		skew.Add(int64(api.Heartbeat))
 		one, err := stream.next()
 		require.NoError(t, err)
 		require.Equal(t, event{comment: "keepalive"}, one)
@@ -311,27 +307,6 @@ func TestEventsOutliveTheWriteTimeout(t *testing.T) {
 	stream.ends()
 }
 
-// A client that stops reading costs its connection for the stream's patience, no longer.
-func TestEventsCutOffAReaderThatStops(t *testing.T) {
-	t.Parallel()
-	engine, err := NewEngine(DefaultConfig(), quietLog(), prometheus.NewRegistry(), time.Now)
-	require.NoError(t, err)
-	ended := make(chan time.Duration, 1)
-	engine.GET("/", func(c *gin.Context) {
-		s := &eventStream{c: c, pace: func() inventory.Pace { return inventory.Pace{PerSecond: 1} }, now: time.Now, patience: 200 * time.Millisecond}
-		last := time.Now()
-		for position := int64(1); s.send(order.View{Status: order.Queued, Position: position}); position++ {
-			last = time.Now()
-		}
-		ended <- time.Since(last)
-	})
-	addr, srv := startServer(t, DefaultHTTPConfig(), engine)
-	conn := dial(t, addr, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	require.NoError(t, conn.(*net.TCPConn).SetReadBuffer(4096))
-	require.Less(t, <-ended, 5*time.Second)
-	require.NoError(t, srv.Shutdown(t.Context(), patience), "the connection is gone")
-}
-
 func TestHubIsBoundedAndForgets(t *testing.T) {
 	t.Parallel()
 	h := newHub(nil, 2)
@@ -364,6 +339,6 @@ func TestMoreWaitersThanAllowedAreToldToComeBack(t *testing.T) {
 	s.sell("phone", 10)
 	path := s.place("ann", "phone")
 	s.gateway.hub.most = 0
-	s.refused(CodeUnavailable, s.get("ann", path+"?wait=5s"))
+	s.refused(api.CodeUnavailable, s.get("ann", path+"?wait=5s"))
 	require.Equal(t, "queued", s.get("ann", path).text("status"))
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/queue"
 )
 
@@ -45,8 +46,8 @@ func TestClosedSalesAreLetGo(t *testing.T) {
 	ids := s.sellMany(sales)
 	for _, id := range ids {
 		path := s.place("ann", id)
-		s.refused(CodeLimitReached, s.order("ann", id, ""))
-		s.refused(CodeNotFound, s.get("bob", path))
+		s.refused(api.CodeLimitReached, s.order("ann", id, ""))
+		s.refused(api.CodeNotFound, s.get("bob", path))
 		s.get("ann", "/v1/sales/"+id+"/orders/"+newUUID())
 	}
 	require.Equal(t, kept{sales, sales, sales, sales, sales, sales}, s.kept())
@@ -63,7 +64,7 @@ func TestClosedSalesAreLetGo(t *testing.T) {
 	require.Equal(t, kept{admitted: 1, rejected: 1}, s.kept())
 	require.EqualValues(t, 1, testutil.ToFloat64(s.gateway.admission.metrics.admitted.WithLabelValues("sale-7")))
 
-	s.refused(CodeLimitReached, s.order("ann", "sale-8", ""))
+	s.refused(api.CodeLimitReached, s.order("ann", "sale-8", ""))
 	s.gateway.forget()
 	require.Equal(t, kept{admissions: 1, doors: 1, admitted: 2, rejected: 2}, s.kept())
 	later.Add(int64(2 * time.Minute))

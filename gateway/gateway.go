@@ -14,6 +14,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/api"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
 	"sluice/inventory"
@@ -117,7 +118,7 @@ func (g *Gateway) routes() {
 // unbarred answers requests about orders while this process must not touch the stores: another gateway does.
 func (g *Gateway) unbarred(c *gin.Context) {
 	if g.Barred != nil && g.Barred() != nil {
-		WriteProblem(c, g.problemOf(queue.ErrNotReady))
+		api.WriteProblem(c, g.problemOf(queue.ErrNotReady))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/api"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
@@ -182,7 +184,7 @@ func TestGathererSurvivesABrokenCall(t *testing.T) {
 	require.Equal(t, result{30, nil}, <-last)
 	d.wait()
 	require.EqualValues(t, 2, testutil.ToFloat64(d.panics.total.WithLabelValues("desk")))
-	require.Equal(t, CodeUnavailable, codeOf(errBroken))
+	require.Equal(t, api.CodeUnavailable, codeOf(errBroken))
 }
 
 // Where a call may last, its callers can always hang up.
@@ -302,7 +304,7 @@ func TestGathererRefusesBeyondItsBound(t *testing.T) {
 	second, third := d.ask(t, t.Context(), "a", 2), d.ask(t, t.Context(), "a", 3)
 	_, err := d.do(t.Context(), "a", 4)
 	require.ErrorIs(t, err, errCrowded)
-	require.Equal(t, CodeUnavailable, codeOf(err))
+	require.Equal(t, api.CodeUnavailable, codeOf(err))
 	for range 3 {
 		d.open <- struct{}{}
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/internal/testkit"
 	"sluice/inventory"
 	"sluice/queue"
@@ -182,7 +183,7 @@ func TestLostReplyOpensTheDoor(t *testing.T) {
 	s := newStack(t, quiet)
 	s.sell("phone", 1)
 	won := s.place("ann", "phone")
-	s.local(CodeSoldOut, "phone")
+	s.local(api.CodeSoldOut, "phone")
 	a := s.gateway.admission
 	stale := *a.doors.of("phone").shut.Load()
 	require.Equal(t, "cancelled", s.do("ann", "DELETE", won, "").text("status"))

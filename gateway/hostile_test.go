@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/api"
+
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 )
@@ -84,7 +86,7 @@ func TestHostileRequestsCostNothing(t *testing.T) {
 	head := s.do("ann", http.MethodHead, "/v1/sales/phone", "")
 	require.Equal(t, http.StatusMethodNotAllowed, head.status)
 	require.Equal(t, "GET", head.header.Get("Allow"))
-	s.refused(CodeMethodNotAllowed, s.do("ann", http.MethodPut, "/v1/sales/phone", "{}"))
+	s.refused(api.CodeMethodNotAllowed, s.do("ann", http.MethodPut, "/v1/sales/phone", "{}"))
 	status, body := raw(t, s.addr, "GET /v1/sales/phone HTTP/1.0\r\n\r\n")
 	require.Equal(t, http.StatusOK, status, body)
 
@@ -121,7 +123,7 @@ func TestForeignTokensAreRefused(t *testing.T) {
 	} {
 		g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "")
 		require.NoError(t, err, name)
-		s.refused(CodeUnauthorized, g)
+		s.refused(api.CodeUnauthorized, g)
 		require.Contains(t, g.header.Get("WWW-Authenticate"), `error="invalid_token"`, name)
 	}
 	require.Zero(t, s.view("phone").Seq)
@@ -135,7 +137,7 @@ func TestUsersWithStrangeNamesStayApart(t *testing.T) {
 	s.sell("phone", 50)
 	for _, user := range []string{"a:b", "a,b", "a,b:1:1", "{a}", "a b", "é", "e\u0301", "%s", "'; DROP TABLE orders", strings.Repeat("u", 128), "__proto__", "ann", "Ann"} {
 		path := s.place(user, "phone")
-		g := s.refused(CodeLimitReached, s.order(user, "phone", ""))
+		g := s.refused(api.CodeLimitReached, s.order(user, "phone", ""))
 		require.True(t, strings.HasSuffix(path, g.text("order_id")), user)
 		require.Len(t, s.get(user, "/v1/orders").body["orders"], 1, user)
 	}

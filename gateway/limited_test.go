@@ -2,10 +2,13 @@ package gateway
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"testing"
 
+	"sluice/api"
 	"sluice/gateway/ratelimit"
 
+	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
 )
 
@@ -23,12 +26,12 @@ func TestReadsHaveALimitOfTheirOwn(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, s.do("ann", http.MethodGet, path+"/events", "", "Last-Event-ID", "cancelled").status)
 	for _, g := range []got{s.get("ann", path), s.get("ann", path+"?wait=5s"), s.get("ann", path+"/events"), s.get("ann", "/v1/orders"),
 		s.do("ann", http.MethodDelete, path, "")} {
-		s.refused(CodeRateLimited, g)
+		s.refused(api.CodeRateLimited, g)
 		require.Equal(t, `"per-user-reads";q=1;w=100`, g.header.Get("RateLimit-Policy"))
 		require.InDelta(t, 100, g.retryAfter(), 5)
 	}
 	s.place("ann", "phone")
-	s.refused(CodeRateLimited, s.order("ann", "phone", ""))
+	s.refused(api.CodeRateLimited, s.order("ann", "phone", ""))
 	require.Equal(t, http.StatusOK, s.get("bob", "/v1/orders").status)
 	s.place("bob", "phone")
 	require.Equal(t, http.StatusOK, s.get("ann", "/v1/sales/phone").status, "what is on sale is nobody's order")
@@ -44,13 +47,13 @@ func TestASalesOwnLimitPerAddress(t *testing.T) {
 	})
 	s.sell("phone", 5)
 	s.sell("tv", 5)
-	s.refused(CodeUnauthorized, s.order("", "tv", ""))
-	s.refused(CodeRateLimited, s.order("", "tv", ""))
+	s.refused(api.CodeUnauthorized, s.order("", "tv", ""))
+	s.refused(api.CodeRateLimited, s.order("", "tv", ""))
 	for range 3 {
-		s.refused(CodeUnauthorized, s.order("", "phone", ""))
+		s.refused(api.CodeUnauthorized, s.order("", "phone", ""))
 	}
-	s.refused(CodeRateLimited, s.order("", "phone", ""))
-	s.refused(CodeRateLimited, s.get("", "/v1/orders"))
+	s.refused(api.CodeRateLimited, s.order("", "phone", ""))
+	s.refused(api.CodeRateLimited, s.get("", "/v1/orders"))
 	s.place("ann", "tv")
 	s.place("ann", "phone")
 }
@@ -63,7 +66,7 @@ func TestRetryAfterOfAllLimits(t *testing.T) {
 	})
 	s.sell("phone", 50)
 	s.place("ann", "phone")
-	g := s.refused(CodeRateLimited, s.order("bob", "phone", ""))
+	g := s.refused(api.CodeRateLimited, s.order("bob", "phone", ""))
 	require.Contains(t, g.header.Get("RateLimit-Policy"), "global")
 	require.InDelta(t, 10, g.retryAfter(), 2)
 }
@@ -74,13 +77,22 @@ func TestLimiterRefusalOnTheWire(t *testing.T) {
 	for range 3 {
 		l.AllowUser("", "ann")
 	}
-	w := answer(t, limited(l.AllowUser("", "ann")))
+	w := answerWith(limited(l.AllowUser("", "ann")))
 	require.Equal(t, http.StatusTooManyRequests, w.Code)
 	require.Equal(t, `"per-user";q=2;w=1`, w.Header().Get("RateLimit-Policy"))
 	require.Equal(t, `"per-user";r=0;t=1`, w.Header().Get("RateLimit"))
 	require.Equal(t, "1", w.Header().Get("Retry-After"))
 	l.AllowAnonymous("", "192.0.2.1")
-	w = answer(t, limited(l.AllowAnonymous("", "192.0.2.1")))
+	w = answerWith(limited(l.AllowAnonymous("", "192.0.2.1")))
 	require.Equal(t, `"per-ip";q=1;w=2`, w.Header().Get("RateLimit-Policy"))
 	require.Equal(t, "2", w.Header().Get("Retry-After"))
+}
+
+// answerWith writes p as a handler would.
+func answerWith(p api.Problem) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	c, _ := gin.CreateTestContext(w)
+	c.Request = httptest.NewRequest(http.MethodPost, "/", nil)
+	api.WriteProblem(c, p)
+	return w
 }

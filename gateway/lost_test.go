@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/internal/testkit"
 	"sluice/inventory"
 	"sluice/notify"
@@ -55,9 +56,9 @@ func TestALostOrderIsTold(t *testing.T) {
 		first := s.order("ann", "phone", `{"quantity":2}`, header...)
 		path, receipt := first.header.Get("Location"), first.text("receipt")
 		s.lose()
-		s.refused(CodeNotFound, s.get("bob", path))
-		s.refused(CodeNotFound, s.get("ann", path+"0"))
-		s.refused(CodeNotFound, s.get("ann", strings.ToUpper(path)))
+		s.refused(api.CodeNotFound, s.get("bob", path))
+		s.refused(api.CodeNotFound, s.get("ann", path+"0"))
+		s.refused(api.CodeNotFound, s.get("ann", strings.ToUpper(path)))
 		require.Zero(t, s.rowsOf("phone"), "nobody but its owner ends it")
 
 		told := s.lostIs(s.get("ann", path))
@@ -68,8 +69,8 @@ func TestALostOrderIsTold(t *testing.T) {
 		require.Equal(t, told.raw, s.get("ann", path, receiptHeader, receipt).raw, "also for who comes with the receipt")
 		require.Contains(t, s.get("ann", path+"/events").raw, `"reason":"lost"`)
 		require.Contains(t, s.get("ann", "/v1/orders").raw, first.text("order_id"))
-		s.refused(CodeNotFound, s.get("bob", path))
-		s.refused(CodeNotCancellable, s.do("ann", http.MethodDelete, path, ""))
+		s.refused(api.CodeNotFound, s.get("bob", path))
+		s.refused(api.CodeNotCancellable, s.do("ann", http.MethodDelete, path, ""))
 		require.EqualValues(t, 1, s.rowsOf("phone"))
 		require.EqualValues(t, 1, s.failures())
 		require.EqualValues(t, 5, s.view("phone").Stock, "it holds no unit")
@@ -89,22 +90,22 @@ func TestNothingIsLostWhileAStoreCannotBeAsked(t *testing.T) {
 	s.sell("phone", 5)
 	path := s.place("ann", "phone")
 	proxy.Cut()
-	s.refused(CodeUnavailable, s.get("ann", path))
+	s.refused(api.CodeUnavailable, s.get("ann", path))
 	require.NoError(t, proxy.Heal())
 	require.Eventually(t, func() bool { return s.get("ann", path).text("status") == "queued" }, patience, 20*time.Millisecond)
 
 	require.NoError(t, s.rdb.FlushAll(t.Context()).Err())
-	require.NotEmpty(t, s.refused(CodeUnavailable, s.get("ann", path)).header.Get("Retry-After"), "the line is not loaded yet")
+	require.NotEmpty(t, s.refused(api.CodeUnavailable, s.get("ann", path)).header.Get("Retry-After"), "the line is not loaded yet")
 	s.carry()
 	require.NoError(t, s.rdb.HSet(t.Context(), "sluice:{phone/0}:meta", "gate", "1").Err())
-	s.refused(CodeUnavailable, s.get("ann", path))
+	s.refused(api.CodeUnavailable, s.get("ann", path))
 	require.NoError(t, s.rdb.HDel(t.Context(), "sluice:{phone/0}:meta", "gate").Err())
 	require.Zero(t, s.rowsOf("phone"))
 	s.lostIs(s.get("ann", path))
 	bob := s.place("bob", "phone")
 	require.NoError(t, s.rdb.HDel(t.Context(), "sluice:{phone/0}:orders", bob[strings.LastIndexByte(bob, '/')+1:]).Err())
 	require.NoError(t, s.db.Close())
-	s.refused(CodeUnavailable, s.get("bob", bob))
+	s.refused(api.CodeUnavailable, s.get("bob", bob))
 }
 
 // What the line has forgotten is not lost: the database knows it.
@@ -169,7 +170,7 @@ func TestALossIsToldAfterTheSale(t *testing.T) {
 	}
 	ended(30 * time.Minute)
 	require.NoError(t, s.rdb.FlushAll(t.Context()).Err())
-	s.refused(CodeUnavailable, s.get("ann", ann.header.Get("Location")))
+	s.refused(api.CodeUnavailable, s.get("ann", ann.header.Get("Location")))
 	ended(2 * time.Hour)
 	require.False(t, s.view("phone").Exists)
 	require.EqualValues(t, 3, s.lostIs(s.get("ann", ann.header.Get("Location"), receiptHeader, ann.text("receipt"))).num("quantity"))
@@ -178,7 +179,7 @@ func TestALossIsToldAfterTheSale(t *testing.T) {
 
 	// Much later rows may have been deleted: nobody knows any more what became of it.
 	ended(8 * 24 * time.Hour)
-	s.refused(CodeNotFound, s.get("cem", cem.header.Get("Location"), receiptHeader, cem.text("receipt")))
+	s.refused(api.CodeNotFound, s.get("cem", cem.header.Get("Location"), receiptHeader, cem.text("receipt")))
 	s.lostIs(s.get("bob", bob.header.Get("Location")))
 }
 
@@ -192,7 +193,7 @@ func TestASaleWithoutAKeyTellsNothingByIDs(t *testing.T) {
 	first := s.order("ann", "phone", "", key, "one")
 	require.Equal(t, new(orderIDs).next(inventory.Sale{ID: "phone"}, "ann", "one"), first.text("order_id"))
 	s.lose()
-	s.refused(CodeNotFound, s.get("ann", first.header.Get("Location")))
+	s.refused(api.CodeNotFound, s.get("ann", first.header.Get("Location")))
 	require.Contains(t, []string{"queued", "processing"}, s.get("ann", first.header.Get("Location"), receiptHeader, first.text("receipt")).text("status"))
 	s.clean()
 }

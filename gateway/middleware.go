@@ -2,12 +2,9 @@ package gateway
 
 import (
 	"context"
-	"encoding/base32"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net/http"
 	"runtime/debug"
 	"strconv"
@@ -16,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/api"
+
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,9 +22,7 @@ import (
 )
 
 const (
-	requestIDHeader   = "X-Request-Id" // canonical form of X-Request-ID
-	maxRequestIDBytes = 64
-	maxStackBytes     = 16 << 10
+	maxStackBytes = 16 << 10
 	// refusalLogRate bounds log lines about refusals per second: at a sale's peak nearly every request is one.
 	refusalLogRate  = 100
 	refusalLogBurst = 200
@@ -57,59 +54,14 @@ func NewEngine(cfg Config, log *slog.Logger, reg prometheus.Registerer, now func
 	if err := engine.SetTrustedProxies(blocks); err != nil {
 		return nil, fmt.Errorf("gateway.trusted_proxies: %w", err)
 	}
-	engine.Use(AssignRequestID(), observe, Recover(log))
+	engine.Use(api.AssignRequestID(), observe, Recover(log))
 	engine.NoRoute(func(c *gin.Context) {
-		WriteProblem(c, NewProblem(CodeNotFound, "No resource has this address; see /openapi.json."))
+		api.WriteProblem(c, api.NewProblem(api.CodeNotFound, "No resource has this address; see /openapi.json."))
 	})
 	engine.NoMethod(func(c *gin.Context) {
-		WriteProblem(c, NewProblem(CodeMethodNotAllowed, "The Allow header lists what this resource answers."))
+		api.WriteProblem(c, api.NewProblem(api.CodeMethodNotAllowed, "The Allow header lists what this resource answers."))
 	})
 	return engine, nil
-}
-
-// AssignRequestID keeps the client's X-Request-ID if it is 1..64 letters, digits, dots, dashes or underscores, else
-// makes one, and echoes it.
-func AssignRequestID() gin.HandlerFunc {
-	return func(c *gin.Context) {
-		id := ""
-		if values := c.Request.Header[requestIDHeader]; len(values) == 1 && validRequestID(values[0]) {
-			id = values[0]
-		} else {
-			id = newRequestID()
-		}
-		c.Writer.Header()[requestIDHeader] = []string{id}
-	}
-}
-
-// RequestID is the id of the current request; empty outside AssignRequestID.
-func RequestID(c *gin.Context) string {
-	// The answer's header is its only home: a value in the context would cost an allocation more.
-	if values := c.Writer.Header()[requestIDHeader]; len(values) == 1 {
-		return values[0]
-	}
-	return ""
-}
-
-// newRequestID is 26 letters and digits that nobody is given twice: 128 random bits, and no secret.
-func newRequestID() string {
-	var raw [16]byte
-	binary.BigEndian.PutUint64(raw[:8], rand.Uint64()) // #nosec G404 -- it names a request and guards nothing
-	binary.BigEndian.PutUint64(raw[8:], rand.Uint64()) // #nosec G404
-	var text [26]byte
-	base32.HexEncoding.WithPadding(base32.NoPadding).Encode(text[:], raw[:])
-	return string(text[:])
-}
-
-func validRequestID(id string) bool {
-	if id == "" || len(id) > maxRequestIDBytes {
-		return false
-	}
-	for i := 0; i < len(id); i++ {
-		if b := id[i]; !alphanumeric(b) && b != '.' && b != '-' && b != '_' {
-			return false
-		}
-	}
-	return true
 }
 
 // Recover turns a panic into a 500 that tells the client nothing, and logs the stack. An answer that has already begun
@@ -125,12 +77,12 @@ func Recover(log *slog.Logger) gin.HandlerFunc {
 				panic(http.ErrAbortHandler)
 			}
 			stack := debug.Stack()
-			log.Error("handler panicked", "request_id", RequestID(c), "method", c.Request.Method, "route", routeOf(c),
+			log.Error("handler panicked", "request_id", api.RequestID(c), "method", c.Request.Method, "route", routeOf(c),
 				"panic", fmt.Sprint(cause), "stack", string(stack[:min(len(stack), maxStackBytes)]))
 			if c.Writer.Written() {
 				panic(http.ErrAbortHandler)
 			}
-			WriteProblem(c, NewProblem(CodeInternal, ""))
+			api.WriteProblem(c, api.NewProblem(api.CodeInternal, ""))
 		}()
 		c.Next()
 	}
@@ -177,21 +129,21 @@ func (a *accessLog) write(c *gin.Context, status int, start, end time.Time) {
 			a.omitted.Add(1)
 			return
 		}
-		if status == http.StatusServiceUnavailable && problemOfRequest(c) == CodeUnavailable {
+		if status == http.StatusServiceUnavailable && api.RefusalOf(c) == api.CodeUnavailable {
 			level = slog.LevelWarn
 		}
 	case a.served.Add(1)%a.every != 0:
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("request_id", RequestID(c)), slog.String("method", methodOfRequest(c.Request)),
+		slog.String("request_id", api.RequestID(c)), slog.String("method", methodOfRequest(c.Request)),
 		slog.String("route", routeOf(c)), slog.Int("status", status),
 		slog.Float64("duration_ms", float64(end.Sub(start).Microseconds())/1000), slog.Int("bytes", max(c.Writer.Size(), 0)),
 	}
 	if id := orderOfRequest(c); id != "" {
 		attrs = append(attrs, slog.String("order", id))
 	}
-	if code := problemOfRequest(c); code != "" {
+	if code := api.RefusalOf(c); code != "" {
 		attrs = append(attrs, slog.String("code", string(code)))
 	}
 	if omitted := a.omitted.Swap(0); omitted > 0 {
@@ -212,23 +164,6 @@ func orderOfRequest(c *gin.Context) string {
 		return ""
 	}
 	return id
-}
-
-// noteProblem leaves a refusal's code with the request, for the access log and the counters.
-func noteProblem(c *gin.Context, refused *gin.Error) { c.Errors = append(c.Errors, refused) }
-
-func refusedAs(code Code) *gin.Error {
-	return &gin.Error{Err: errRefused, Type: gin.ErrorTypePublic, Meta: code}
-}
-
-var errRefused = errors.New("refused")
-
-func problemOfRequest(c *gin.Context) Code {
-	if last := c.Errors.Last(); last != nil {
-		code, _ := last.Meta.(Code)
-		return code
-	}
-	return ""
 }
 
 // durations resolves each series once; afterwards an observation is one map look-up without allocation.

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/api"
+
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -55,7 +57,7 @@ func newTestEngine(t testing.TB, cfg Config) (*gin.Engine, *logBuffer, *promethe
 	require.NoError(t, err)
 	engine.GET("/ok/:id", func(c *gin.Context) { c.String(http.StatusOK, "fine") })
 	engine.GET("/ip", func(c *gin.Context) { c.String(http.StatusOK, c.ClientIP()) })
-	engine.GET("/full", func(c *gin.Context) { WriteProblem(c, NewProblem(CodeQueueFull, "")) })
+	engine.GET("/full", func(c *gin.Context) { api.WriteProblem(c, api.NewProblem(api.CodeQueueFull, "")) })
 	engine.GET("/panic", func(*gin.Context) { panic("secret of the house") })
 	engine.GET("/late", func(c *gin.Context) {
 		c.String(http.StatusOK, "half")

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"sluice/adminlog"
+	"sluice/api"
 	"sluice/delay"
 	"sluice/gateway/auth"
 	"sluice/inventory"
@@ -102,10 +103,12 @@ func NewOps(parts OpsParts, log *slog.Logger, now func() time.Time) *Ops {
 	o := &Ops{OpsParts: parts, log: log, now: now, engine: gin.New(), refused: newRefusalLog(log, now)}
 	o.engine.HandleMethodNotAllowed = true
 	o.engine.RedirectTrailingSlash = false
-	o.engine.Use(AssignRequestID(), Recover(log))
-	o.engine.NoRoute(func(c *gin.Context) { WriteProblem(c, NewProblem(CodeNotFound, "No resource has this address.")) })
+	o.engine.Use(api.AssignRequestID(), Recover(log))
+	o.engine.NoRoute(func(c *gin.Context) {
+		api.WriteProblem(c, api.NewProblem(api.CodeNotFound, "No resource has this address."))
+	})
 	o.engine.NoMethod(func(c *gin.Context) {
-		WriteProblem(c, NewProblem(CodeMethodNotAllowed, "The Allow header lists what this resource answers."))
+		api.WriteProblem(c, api.NewProblem(api.CodeMethodNotAllowed, "The Allow header lists what this resource answers."))
 	})
 	o.routes()
 	return o
@@ -115,7 +118,7 @@ func NewOps(parts OpsParts, log *slog.Logger, now func() time.Time) *Ops {
 func (o *Ops) Handler() *gin.Engine { return o.engine }
 
 func (o *Ops) routes() {
-	o.engine.GET("/openapi.json", func(c *gin.Context) { c.Data(http.StatusOK, "application/json", OpenAPIOps()) })
+	o.engine.GET("/openapi.json", func(c *gin.Context) { c.Data(http.StatusOK, "application/json", api.OpenAPIOps()) })
 	o.engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
 	o.engine.GET("/readyz", o.ready)
 	o.engine.GET("/metrics", gin.WrapH(promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{})))
@@ -214,12 +217,12 @@ const actorKey = "sluice.actor"
 func (o *Ops) authenticate(c *gin.Context) {
 	actor, err := o.Auth.Admin(c.Request)
 	if err != nil {
-		WriteProblem(c, UnauthorizedProblem(err))
+		api.WriteProblem(c, unauthorized(err))
 		return
 	}
 	c.Set(actorKey, actor)
 	if need := roleFor(c.Request.Method, c.FullPath()); !actor.Role.Covers(need) {
-		WriteProblem(c, NewProblem(CodeForbidden, "This needs the role "+string(need)+"; the token's is "+string(actor.Role)+"."))
+		api.WriteProblem(c, api.NewProblem(api.CodeForbidden, "This needs the role "+string(need)+"; the token's is "+string(actor.Role)+"."))
 	}
 }
 
@@ -229,9 +232,9 @@ func (o *Ops) unbarred(c *gin.Context) {
 		return
 	}
 	if err := o.Barred(); err != nil {
-		p := NewProblem(CodeUnavailable, "This process changes nothing: "+err.Error())
+		p := api.NewProblem(api.CodeUnavailable, "This process changes nothing: "+err.Error())
 		p.RetryAfter = barredRetry
-		WriteProblem(c, p)
+		api.WriteProblem(c, p)
 	}
 }
 

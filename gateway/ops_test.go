@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/inventory"
 )
 
@@ -98,7 +99,7 @@ func TestMetricsKeepTheRulesAndTheContract(t *testing.T) {
 	s.sell("phone", 1)
 	path := s.place("ann", "phone")
 	s.until("ann", path, "confirmed")
-	s.refused(CodeSoldOut, s.order("bob", "phone", ""))
+	s.refused(api.CodeSoldOut, s.order("bob", "phone", ""))
 	want := []string{"orders_admitted_total", "orders_rejected_total", "queue_depth", "queue_capacity", "queue_oldest_age_seconds",
 		"queue_wait_seconds", "admission_seconds", "admission_batch_size", "fulfil_seconds", "fulfil_batch_size", "pool_workers", "stock_available",
 		"leases_recovered_total", "dead_letters", "orders_finished_total"} // ledger_difference comes with the first audit, after a while
@@ -133,7 +134,7 @@ func TestProfiles(t *testing.T) {
 		require.Equal(t, http.StatusOK, g.status, name)
 	}
 	require.Contains(t, s.opsGet("/debug/pprof/goroutine?debug=2").raw, "TestProfiles")
-	s.refused(CodeNotFound, s.opsGet("/debug/pprof/nothing"))
-	s.refused(CodeNotFound, s.opsGet("/"))
-	s.refused(CodeMethodNotAllowed, s.opsAs("", http.MethodPost, "/metrics", ""))
+	s.refused(api.CodeNotFound, s.opsGet("/debug/pprof/nothing"))
+	s.refused(api.CodeNotFound, s.opsGet("/"))
+	s.refused(api.CodeMethodNotAllowed, s.opsAs("", http.MethodPost, "/metrics", ""))
 }

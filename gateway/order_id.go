@@ -1,12 +1,16 @@
 package gateway
 
 import (
+	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
+	"encoding/hex"
+	"strconv"
 	"sync"
 
 	"github.com/google/uuid"
 
+	"sluice/api"
 	"sluice/inventory"
 )
 
@@ -85,4 +89,27 @@ func mintedAt(id string) int64 {
 	var ms [8]byte
 	copy(ms[2:], parsed[:6])
 	return int64(binary.BigEndian.Uint64(ms[:])) // #nosec G115 -- 48 bits
+}
+
+// Fingerprint is 8 hex digits that differ when the payload differs. It tells a repeated request from a changed one; it
+// protects nothing.
+func Fingerprint(body api.OrderRequest) string {
+	parts := [...]string{strconv.Itoa(body.Quantity), body.Email, body.Phone, body.Locale}
+	given := len(parts)
+	if body.Locale == "" { // without one the same request has the fingerprint it always had
+		given--
+	}
+	sum := hashParts(parts[:given]...)
+	return hex.EncodeToString(sum[:4])
+}
+
+// hashParts hashes each part behind its length, so that ("ab","c") and ("a","bc") differ.
+func hashParts(parts ...string) [sha256.Size]byte {
+	var room [256]byte // enough for nearly everybody
+	text := room[:0]
+	for _, part := range parts {
+		text = binary.BigEndian.AppendUint64(text, uint64(len(part)))
+		text = append(text, part...)
+	}
+	return sha256.Sum256(text)
 }

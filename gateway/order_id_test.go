@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/inventory"
 )
 
@@ -42,7 +43,7 @@ func TestOrderIDIsStable(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, "f071928d-1fbd-86e7-ad4f-13404f0fab51", new(orderIDs).next(inventory.Sale{ID: "phone-x"}, "ann", "k-1"))
 	require.Equal(t, "f071928d-1fbd-86e7-ad4f-044c40be840e", new(orderIDs).next(keyed("phone-x"), "ann", "k-1"))
-	require.Equal(t, "884ddc92", Fingerprint(OrderBody{Quantity: 1, Email: "ann@example.com"}))
+	require.Equal(t, "884ddc92", Fingerprint(api.OrderRequest{Quantity: 1, Email: "ann@example.com"}))
 }
 
 func TestIssuedIDsProveThemselvesToTheirOwnerOnly(t *testing.T) {
@@ -96,5 +97,21 @@ func BenchmarkOrderID(b *testing.B) {
 				}
 			})
 		}
+	}
+}
+
+func TestFingerprintTellsPayloadsApart(t *testing.T) {
+	t.Parallel()
+	seen := map[string]api.OrderRequest{}
+	for _, body := range []api.OrderRequest{
+		{Quantity: 1}, {Quantity: 2}, {Quantity: 1, Email: "a@b.cc"}, {Quantity: 1, Phone: "a@b.cc"},
+		{Quantity: 1, Email: "a@b.cc", Phone: "+12345678"}, {Quantity: 1, Email: "a@b.c", Phone: "c+12345678"},
+		{Quantity: 1, Locale: "en"},
+	} {
+		print := Fingerprint(body)
+		require.Regexp(t, `^[0-9a-f]{8}$`, print)
+		require.NotContains(t, seen, print)
+		seen[print] = body
+		require.Equal(t, print, Fingerprint(body))
 	}
 }

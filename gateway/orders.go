@@ -10,69 +10,14 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/api"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
 )
 
-// timeFormat is RFC 3339 in UTC with milliseconds.
-const timeFormat = "2006-01-02T15:04:05.000Z07:00"
-
 // maxOrderID bounds what is looked up as an order id.
 const maxOrderID = 64
-
-type linksBody struct {
-	Self   string `json:"self"`
-	Events string `json:"events"`
-}
-
-// orderBody is an order as its owner sees it.
-type orderBody struct {
-	OrderID     string    `json:"order_id"`
-	SaleID      string    `json:"sale_id"`
-	Status      string    `json:"status"`
-	Quantity    int       `json:"quantity"`
-	Reason      string    `json:"reason,omitempty"`
-	Position    *int64    `json:"position,omitempty"`
-	ETASeconds  *int64    `json:"eta_seconds,omitempty"`
-	AdmittedAt  string    `json:"admitted_at,omitempty"`
-	ConfirmedAt string    `json:"confirmed_at,omitempty"`
-	EndedAt     string    `json:"ended_at,omitempty"`
-	PayBy       string    `json:"pay_by,omitempty"`
-	PaidAt      string    `json:"paid_at,omitempty"`
-	Refund      string    `json:"refund,omitempty"`
-	PriceCents  int64     `json:"price_cents"`
-	Currency    string    `json:"currency"`
-	Links       linksBody `json:"links"`
-}
-
-func linksOf(sale, id string) linksBody {
-	self := "/v1/sales/" + sale + "/orders/" + id
-	return linksBody{Self: self, Events: self + "/events"}
-}
-
-// bodyOf shows an order of a line that drains at this pace.
-func bodyOf(v order.View, pace inventory.Pace) orderBody {
-	b := orderBody{OrderID: v.ID, SaleID: v.SaleID, Status: v.Status, Quantity: v.Quantity, Reason: v.Reason, PriceCents: v.PriceCents,
-		Currency: v.Currency, AdmittedAt: formatTime(v.AdmittedAt), ConfirmedAt: formatTime(v.ConfirmedAt), EndedAt: formatTime(v.EndedAt),
-		PayBy: formatTime(v.PayBy), PaidAt: formatTime(v.PaidAt),
-		Links: linksOf(v.SaleID, v.ID)}
-	if v.Refund {
-		b.Refund = refundRequired
-	}
-	if !v.Settled() {
-		position, eta := v.Position, pace.ETA(v.Position)
-		b.Position, b.ETASeconds = &position, &eta
-	}
-	return b
-}
-
-func formatTime(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return t.UTC().Format(timeFormat)
-}
 
 // user authenticates the request or answers it. What fails to authenticate
 // counts against its address; valid users never do.
@@ -82,10 +27,10 @@ func (g *Gateway) user(c *gin.Context) (string, bool) {
 		return user, true
 	}
 	if d := g.Limiter.AllowAnonymous(c.Param("sale"), c.ClientIP()); !d.OK {
-		WriteProblem(c, limited(d))
+		api.WriteProblem(c, limited(d))
 		return "", false
 	}
-	WriteProblem(c, UnauthorizedProblem(err))
+	api.WriteProblem(c, unauthorized(err))
 	return "", false
 }
 
@@ -96,7 +41,7 @@ func (g *Gateway) reader(c *gin.Context) (string, bool) {
 		return "", false
 	}
 	if d := g.Limiter.AllowRead(c.Param("sale"), user); !d.OK {
-		WriteProblem(c, limited(d))
+		api.WriteProblem(c, limited(d))
 		return "", false
 	}
 	return user, true
@@ -109,7 +54,7 @@ func (g *Gateway) sale(c *gin.Context) (*inventory.Entry, bool) {
 			return e, true
 		}
 	}
-	WriteProblem(c, g.problemOf(inventory.ErrNoSale))
+	api.WriteProblem(c, g.problemOf(inventory.ErrNoSale))
 	return nil, false
 }
 
@@ -124,7 +69,7 @@ func (g *Gateway) allow(c *gin.Context, user string) bool {
 		}
 	}
 	if !d.OK {
-		WriteProblem(c, limited(d))
+		api.WriteProblem(c, limited(d))
 	}
 	return d.OK
 }
@@ -132,7 +77,7 @@ func (g *Gateway) allow(c *gin.Context, user string) bool {
 // placeOrder answers 202 once the ticket is in Redis, or says why not.
 func (g *Gateway) placeOrder(c *gin.Context) {
 	g.tryOrder(c)
-	if code := problemOfRequest(c); code != "" {
+	if code := api.RefusalOf(c); code != "" {
 		g.admission.refused(c.Param("sale"), code)
 	}
 }
@@ -148,7 +93,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		return
 	}
 	if g.draining.Load() {
-		WriteProblem(c, g.problemOf(queue.ErrNotReady))
+		api.WriteProblem(c, g.problemOf(queue.ErrNotReady))
 		return
 	}
 	if g.closed.Load() {
@@ -157,7 +102,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 	}
 	body, key, problem := readOrder(c.Request, entry.Sale)
 	if problem != nil {
-		WriteProblem(c, *problem)
+		api.WriteProblem(c, *problem)
 		return
 	}
 	if err := g.admission.Refusal(entry.Sale, user); err != nil {
@@ -165,7 +110,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		return
 	}
 	request := queue.Request{ID: g.ids.next(entry.Sale, user, key), User: user, Units: body.Quantity, Fingerprint: Fingerprint(body),
-		Email: body.Email, Phone: body.Phone, Locale: cmp.Or(body.Locale, localeOf(c.GetHeader("Accept-Language"), g.cfg.Locale))}
+		Email: body.Email, Phone: body.Phone, Locale: cmp.Or(body.Locale, api.LocaleOf(c.GetHeader("Accept-Language"), g.cfg.Locale))}
 	admission, err := g.admit(c.Request.Context(), entry, request, key != "")
 	if err != nil {
 		g.refuse(c, err)
@@ -187,20 +132,20 @@ func (g *Gateway) admit(ctx context.Context, entry *inventory.Entry, r queue.Req
 	return g.admission.Admit(ctx, entry.Sale.ID, r)
 }
 
-func readOrder(r *http.Request, sale inventory.Sale) (body OrderBody, key string, problem *Problem) {
-	if key, problem = IdempotencyKey(r.Header); problem != nil {
+func readOrder(r *http.Request, sale inventory.Sale) (body api.OrderRequest, key string, problem *api.Problem) {
+	if key, problem = api.IdempotencyKey(r.Header); problem != nil {
 		return body, key, problem
 	}
-	raw, problem := ReadBody(r)
+	raw, problem := api.ReadBody(r)
 	if problem != nil {
 		return body, key, problem
 	}
-	body, bad := DecodeOrder(raw)
+	body, bad := api.DecodeOrder(raw)
 	if len(bad) == 0 && body.Quantity > sale.PerUserLimit {
-		bad = append(bad, FieldError{"quantity", "must be at most " + strconv.Itoa(sale.PerUserLimit) + ", the limit per person in this sale"})
+		bad = append(bad, api.Field("quantity", "must be at most "+strconv.Itoa(sale.PerUserLimit)+", the limit per person in this sale"))
 	}
 	if len(bad) > 0 {
-		p := InvalidRequest(bad...)
+		p := api.InvalidRequest(bad...)
 		return body, key, &p
 	}
 	return body, key, nil
@@ -245,26 +190,8 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 		return
 	}
 	c.Header("Cache-Control", "no-store")
-	c.JSON(http.StatusOK, bodyOf(v, w.entry.Pace()))
+	c.JSON(http.StatusOK, api.OrderOf(v, w.entry.Pace()))
 }
-
-type orderList struct {
-	Orders     []orderBody `json:"orders"`
-	NextCursor string      `json:"next_cursor,omitempty"`
-	unreadBody
-}
-
-// unreadBody says what a list of one user's orders leaves out.
-type unreadBody struct {
-	UnreadSales []string `json:"unread_sales,omitempty"` // orders that still wait in their lines are missing
-}
-
-func unreadOf(p order.Page) unreadBody { return unreadBody{UnreadSales: p.Unread} }
-
-const (
-	defaultPage = 20
-	mostPage    = 100
-)
 
 // listOrders pages through the user's own orders, newest first.
 func (g *Gateway) listOrders(c *gin.Context) {
@@ -272,9 +199,10 @@ func (g *Gateway) listOrders(c *gin.Context) {
 	if !ok {
 		return
 	}
-	after, limit, bad := pageOf(c)
+	limit, bad := api.PageSize(c)
+	after, bad := api.Cursor(c, order.ParseCursor, bad)
 	if len(bad) > 0 {
-		WriteProblem(c, InvalidRequest(bad...))
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	page, err := g.Finder.ListByUser(c.Request.Context(), user, after, limit)
@@ -286,43 +214,17 @@ func (g *Gateway) listOrders(c *gin.Context) {
 	c.JSON(http.StatusOK, g.listBody(page))
 }
 
-func (g *Gateway) listBody(page order.Page) orderList {
-	list := orderList{Orders: make([]orderBody, len(page.Orders)), unreadBody: unreadOf(page)}
+func (g *Gateway) listBody(page order.Page) api.OrderList {
+	list := api.OrderList{Orders: make([]api.Order, len(page.Orders)), Unread: api.Unread{UnreadSales: page.Unread}}
 	for i, v := range page.Orders {
 		pace := inventory.Pace{PerSecond: inventory.FirstRate}
 		if e, ok := g.Book.Get(v.SaleID); ok {
 			pace = e.Pace()
 		}
-		list.Orders[i] = bodyOf(v, pace)
+		list.Orders[i] = api.OrderOf(v, pace)
 	}
 	if page.Next != nil {
 		list.NextCursor = page.Next.String()
 	}
 	return list
-}
-
-// pageOf reads ?limit= and ?cursor=.
-func pageOf(c *gin.Context) (after *order.Cursor, limit int, bad []FieldError) {
-	limit, bad = pageSize(c)
-	if text, ok := c.GetQuery("cursor"); ok {
-		cursor, valid := order.ParseCursor(text)
-		if !valid {
-			bad = append(bad, FieldError{"cursor", "must be the next_cursor of an earlier page"})
-		}
-		after = &cursor
-	}
-	return after, limit, bad
-}
-
-// pageSize reads ?limit=.
-func pageSize(c *gin.Context) (limit int, bad []FieldError) {
-	text, ok := c.GetQuery("limit")
-	if !ok {
-		return defaultPage, nil
-	}
-	n, err := strconv.Atoi(text)
-	if err != nil || n < 1 || n > mostPage {
-		bad = append(bad, FieldError{"limit", "must be a whole number from 1 to " + strconv.Itoa(mostPage)})
-	}
-	return n, bad
 }

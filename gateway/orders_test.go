@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/gateway/ratelimit"
 	"sluice/internal/testkit"
 	"sluice/inventory"
@@ -85,7 +86,7 @@ func TestExpectedWaitFollowsTheMeasuredRate(t *testing.T) {
 	shown := s.get("ann", g.header.Get("Location"))
 	require.EqualValues(t, 200, shown.num("position"))
 	require.InDelta(t, want, shown.num("eta_seconds"), 1)
-	full := s.refused(CodeQueueFull, s.order("zoe", "phone", ""))
+	full := s.refused(api.CodeQueueFull, s.order("zoe", "phone", ""))
 	require.InDelta(t, 1+min(100/rate, 30), full.retryAfter(), 1.1, "half of the line at the same pace")
 }
 
@@ -100,16 +101,16 @@ func TestWindowAndStateRefusals(t *testing.T) {
 	s.sell("paused", 5)
 	s.setState("paused", inventory.Paused)
 
-	g := s.refused(CodeSaleNotStarted, s.order("ann", "later", ""))
-	starts, err := time.Parse(timeFormat, g.text("starts_at"))
+	g := s.refused(api.CodeSaleNotStarted, s.order("ann", "later", ""))
+	starts, err := time.Parse(api.TimeFormat, g.text("starts_at"))
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now().Add(time.Duration(g.retryAfter())*time.Second), starts, 5*time.Second)
-	g = s.refused(CodeSaleNotStarted, s.order("ann", "draft", ""))
+	g = s.refused(api.CodeSaleNotStarted, s.order("ann", "draft", ""))
 	require.Empty(t, g.text("starts_at"), "nobody knows yet")
 	for _, sale := range []string{"over", "closed"} {
-		s.refused(CodeSaleEnded, s.order("ann", sale, ""))
+		s.refused(api.CodeSaleEnded, s.order("ann", sale, ""))
 	}
-	s.refused(CodeSalePaused, s.order("ann", "paused", ""))
+	s.refused(api.CodeSalePaused, s.order("ann", "paused", ""))
 	s.setState("paused", inventory.Open)
 	s.place("ann", "paused")
 	s.clean()
@@ -123,7 +124,7 @@ func TestWindowFollowsTheClockOfRedis(t *testing.T) {
 	s.sell("phone", 5)
 	s.place("ann", "phone")
 	mini.SetTime(time.Now().Add(2 * time.Hour))
-	s.refused(CodeSaleEnded, s.order("bob", "phone", ""))
+	s.refused(api.CodeSaleEnded, s.order("bob", "phone", ""))
 	require.Eventually(t, func() bool { return s.get("", "/v1/sales/phone").text("state") == "ended" }, patience, 10*time.Millisecond)
 	require.Eventually(t, func() bool { return strings.Contains(s.get("", "/v1/sales").raw, `"state":"ended"`) }, patience, 10*time.Millisecond)
 	mini.SetTime(time.Now()) // set back, as after a failover
@@ -139,14 +140,14 @@ func TestHolderReadsItsOrderEvenWhenSoldOutOrFull(t *testing.T) {
 	scarce, narrow := s.place("ann", "scarce"), s.place("ann", "narrow")
 
 	for sale, path := range map[string]string{"scarce": scarce, "narrow": narrow} {
-		g := s.refused(CodeLimitReached, s.order("ann", sale, ""))
+		g := s.refused(api.CodeLimitReached, s.order("ann", sale, ""))
 		require.True(t, strings.HasSuffix(path, g.text("order_id")), g.raw)
 	}
-	g := s.refused(CodeSoldOut, s.order("bob", "scarce", ""))
+	g := s.refused(api.CodeSoldOut, s.order("bob", "scarce", ""))
 	require.Empty(t, g.header.Get("Retry-After"))
 	seen := map[int]bool{}
 	for i := 0; i < 60 && len(seen) <= 2; i++ { // no longer: a line that nobody drains for a second adds its own wait
-		g := s.refused(CodeQueueFull, s.order(fmt.Sprintf("bob-%d", i), "narrow", ""))
+		g := s.refused(api.CodeQueueFull, s.order(fmt.Sprintf("bob-%d", i), "narrow", ""))
 		require.GreaterOrEqual(t, g.retryAfter(), 3)
 		require.LessOrEqual(t, g.retryAfter(), 7)
 		seen[g.retryAfter()] = true
@@ -156,7 +157,7 @@ func TestHolderReadsItsOrderEvenWhenSoldOutOrFull(t *testing.T) {
 	// After the order has been confirmed the answer is the same.
 	s.work()
 	s.until("ann", scarce, "confirmed")
-	g = s.refused(CodeLimitReached, s.order("ann", "scarce", ""))
+	g = s.refused(api.CodeLimitReached, s.order("ann", "scarce", ""))
 	require.True(t, strings.HasSuffix(scarce, g.text("order_id")), g.raw)
 	s.clean()
 }
@@ -169,14 +170,14 @@ func TestFullLineRedirectsBrowsersOnlyWhenTold(t *testing.T) {
 		s.place("ann", "narrow")
 		browser := s.order("bob", "narrow", "", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
 		if url == "" {
-			s.refused(CodeQueueFull, browser)
+			s.refused(api.CodeQueueFull, browser)
 		} else {
 			require.Equal(t, http.StatusSeeOther, browser.status)
 			require.Equal(t, url, browser.header.Get("Location"))
 			require.GreaterOrEqual(t, browser.retryAfter(), 2)
 			require.Contains(t, browser.header.Get("Vary"), "Accept")
 		}
-		s.refused(CodeQueueFull, s.order("bob", "narrow", "", "Accept", "application/json"))
+		s.refused(api.CodeQueueFull, s.order("bob", "narrow", "", "Accept", "application/json"))
 	}
 }
 
@@ -190,7 +191,7 @@ func TestRequestRefusals(t *testing.T) {
 		`{"quantity":1,"quantity":2}`: "quantity", `{`: "body", `[]`: "body", "\x00": "body", `{} {}`: "body",
 		strings.Repeat("[", 10_000): "body", `{"email":` + strings.Repeat(`{"a":`, 2000): "a",
 	} {
-		g := s.refused(CodeInvalidRequest, s.order("ann", "phone", body))
+		g := s.refused(api.CodeInvalidRequest, s.order("ann", "phone", body))
 		errs := g.body["errors"].([]any)
 		name := errs[0].(map[string]any)["field"]
 		if field == "a" { // deep inside a member: naming either is right
@@ -199,11 +200,11 @@ func TestRequestRefusals(t *testing.T) {
 		}
 		require.Equal(t, field, name, body[:min(40, len(body))])
 	}
-	s.refused(CodeTooLarge, s.order("ann", "phone", `{"email":"`+strings.Repeat("a", 17<<10)+`"}`))
-	s.refused(CodeUnsupportedMedia, s.order("ann", "phone", `{}`, "Content-Type", "text/xml"))
-	s.refused(CodeInvalidRequest, s.order("ann", "phone", `{}`, "Idempotency-Key", strings.Repeat("k", 256)))
+	s.refused(api.CodeTooLarge, s.order("ann", "phone", `{"email":"`+strings.Repeat("a", 17<<10)+`"}`))
+	s.refused(api.CodeUnsupportedMedia, s.order("ann", "phone", `{}`, "Content-Type", "text/xml"))
+	s.refused(api.CodeInvalidRequest, s.order("ann", "phone", `{}`, "Idempotency-Key", strings.Repeat("k", 256)))
 	for _, sale := range []string{"nothing", "a{b}", "a%0Ab", "a%7Bb%7D", "-a", strings.Repeat("a", 65), "%2e%2e", "..%2f..%2fadmin"} {
-		s.refused(CodeNotFound, s.order("ann", sale, ""))
+		s.refused(api.CodeNotFound, s.order("ann", sale, ""))
 	}
 	require.EqualValues(t, 5, s.view("phone").Stock)
 	require.Zero(t, s.view("phone").Seq, "no refusal has cost a ticket")
@@ -222,11 +223,11 @@ func TestUnauthorizedCountsAgainstTheAddressAndValidUsersNever(t *testing.T) {
 	path := s.place("ann", "phone")
 	require.Equal(t, http.StatusOK, s.get("ann", path).status)
 	for range 3 {
-		g := s.refused(CodeUnauthorized, s.order("", "phone", ""))
+		g := s.refused(api.CodeUnauthorized, s.order("", "phone", ""))
 		require.Equal(t, `Bearer realm="sluice"`, g.header.Get("WWW-Authenticate"))
 	}
 	for _, g := range []got{s.order("", "phone", ""), s.get("", path), s.get("", "/v1/orders")} {
-		s.refused(CodeRateLimited, g)
+		s.refused(api.CodeRateLimited, g)
 		require.Contains(t, g.header.Get("RateLimit-Policy"), `"per-ip"`)
 		require.GreaterOrEqual(t, g.retryAfter(), 900)
 	}
@@ -245,13 +246,13 @@ func TestRateLimits(t *testing.T) {
 	s.place("ann", "phone")
 	s.place("ann", "phone")
 	for range 5 {
-		g := s.refused(CodeRateLimited, s.order("ann", "phone", ""))
+		g := s.refused(api.CodeRateLimited, s.order("ann", "phone", ""))
 		require.Equal(t, `"per-user";q=1;w=100`, g.header.Get("RateLimit-Policy"))
 		require.Contains(t, g.header.Get("RateLimit"), `"per-user";r=0;t=`)
 		require.InDelta(t, 100, g.retryAfter(), 5)
 	}
 	s.place("bob", "phone") // ann's haste has cost the others nothing
-	g := s.refused(CodeRateLimited, s.order("cem", "phone", ""))
+	g := s.refused(api.CodeRateLimited, s.order("cem", "phone", ""))
 	require.Equal(t, `"global";q=1;w=50`, g.header.Get("RateLimit-Policy"))
 	require.EqualValues(t, 3, s.view("phone").Seq)
 	require.Equal(t, http.StatusOK, s.get("ann", "/v1/orders").status, "the limits are for placing orders")
@@ -304,7 +305,7 @@ func TestOwnOrdersArePagedNewestFirst(t *testing.T) {
 	}
 	require.Equal(t, placed, seen)
 	for _, query := range []string{"limit=0", "limit=101", "limit=x", "limit=-1", "limit=", "cursor=", "cursor=x", "cursor=1_", "cursor=-1_a", "cursor=1_" + strings.Repeat("a", 37)} {
-		g := s.refused(CodeInvalidRequest, s.get("ann", "/v1/orders?"+query))
+		g := s.refused(api.CodeInvalidRequest, s.get("ann", "/v1/orders?"+query))
 		field, _, _ := strings.Cut(query, "=")
 		require.Contains(t, g.raw, `"field":"`+field+`"`)
 	}
@@ -315,9 +316,9 @@ func TestCancelGivesTheUnitBack(t *testing.T) {
 	s := newStack(t)
 	s.sell("phone", 1)
 	path := s.place("ann", "phone")
-	s.refused(CodeNotFound, s.do("bob", http.MethodDelete, path, ""))
-	s.refused(CodeUnauthorized, s.do("", http.MethodDelete, path, ""))
-	s.refused(CodeSoldOut, s.order("bob", "phone", ""))
+	s.refused(api.CodeNotFound, s.do("bob", http.MethodDelete, path, ""))
+	s.refused(api.CodeUnauthorized, s.do("", http.MethodDelete, path, ""))
+	s.refused(api.CodeSoldOut, s.order("bob", "phone", ""))
 	for range 2 { // cancelling twice is no error
 		g := s.do("ann", http.MethodDelete, path, "")
 		require.Equal(t, http.StatusOK, g.status, g.raw)
@@ -339,8 +340,8 @@ func TestCancelGivesTheUnitBack(t *testing.T) {
 	again := s.place("bob", "phone")
 	require.NotEqual(t, bobs, again)
 	for _, id := range []string{"no-such-order", strings.Repeat("a", 65), "a%0Ab", "%ff"} {
-		s.refused(CodeNotFound, s.do("ann", http.MethodDelete, "/v1/sales/phone/orders/"+id, ""))
-		s.refused(CodeNotFound, s.get("ann", "/v1/sales/phone/orders/"+id))
+		s.refused(api.CodeNotFound, s.do("ann", http.MethodDelete, "/v1/sales/phone/orders/"+id, ""))
+		s.refused(api.CodeNotFound, s.get("ann", "/v1/sales/phone/orders/"+id))
 	}
 	s.until("bob", again, "confirmed")
 	s.clean()
@@ -359,7 +360,7 @@ func TestFailedOrderSaysWhyAndCannotBeCancelled(t *testing.T) {
 	require.Equal(t, "sold_out", failed.text("reason"))
 	require.NotEmpty(t, failed.text("ended_at"))
 	require.Nil(t, failed.body["position"])
-	s.refused(CodeNotCancellable, s.do("bob", http.MethodDelete, second, ""))
+	s.refused(api.CodeNotCancellable, s.do("bob", http.MethodDelete, second, ""))
 	s.clean()
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/queue"
 )
 
@@ -69,7 +70,7 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 	require.Equal(t, http.StatusAccepted, (<-first).status)
 	all.Wait()
 	for range crowd {
-		require.NotEmpty(t, s.refused(CodeUnavailable, <-answers).header.Get("Retry-After"))
+		require.NotEmpty(t, s.refused(api.CodeUnavailable, <-answers).header.Get("Retry-After"))
 	}
 	require.EqualValues(t, 1, s.caught("admission"))
 	s.place("bob", "phone")
@@ -82,7 +83,7 @@ func TestAPanicAfterTheCallOpensTheDoor(t *testing.T) {
 	s := newStack(t, quiet)
 	s.sell("phone", 1)
 	won := s.place("ann", "phone")
-	s.local(CodeSoldOut, "phone")
+	s.local(api.CodeSoldOut, "phone")
 	a := s.gateway.admission
 	stale := *a.doors.of("phone").shut.Load()
 	stale.until = time.Now().Add(time.Hour)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/gateway/ratelimit"
 	"sluice/inventory"
 	"sluice/notify"
@@ -61,17 +62,17 @@ func TestPaymentCallback(t *testing.T) {
 	s.sell("phone", 10)
 	path := s.place("ann", "phone")
 	const body = `{"payment_id":"pay-1","amount_cents":9900,"currency":"CNY","paid_at":"2026-11-11T00:00:00+08:00","customer":{"is":"ignored"}}`
-	early := s.refused(CodeNotConfirmed, s.provider(path, body))
+	early := s.refused(api.CodeNotConfirmed, s.provider(path, body))
 	require.Positive(t, early.retryAfter())
 	s.work()
 	g := s.until("ann", path, "confirmed")
-	payBy, err := time.Parse(timeFormat, g.text("pay_by"))
+	payBy, err := time.Parse(api.TimeFormat, g.text("pay_by"))
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now().Add(time.Hour), payBy, time.Minute)
 
-	s.refused(CodeNotFound, s.provider("/v1/sales/phone/orders/missing", body))
-	s.refused(CodeNotFound, s.provider(strings.Replace(path, "phone", "other", 1), body))
-	s.refused(CodeInvalidRequest, s.provider(path, `{"payment_id":"pay-1","amount_cents":9900,"currency":"CNY","sale_id":"other"}`))
+	s.refused(api.CodeNotFound, s.provider("/v1/sales/phone/orders/missing", body))
+	s.refused(api.CodeNotFound, s.provider(strings.Replace(path, "phone", "other", 1), body))
+	s.refused(api.CodeInvalidRequest, s.provider(path, `{"payment_id":"pay-1","amount_cents":9900,"currency":"CNY","sale_id":"other"}`))
 
 	follow := s.follow("ann", path, "")
 	require.Empty(t, follow.order("confirmed")["refund"])
@@ -90,13 +91,13 @@ func TestPaymentCallback(t *testing.T) {
 	follow.order("paid:required") // the wrong amount is still to be returned
 	follow.ends()
 	require.NotEmpty(t, s.until("ann", path, "paid").text("paid_at"))
-	s.refused(CodeNotCancellable, s.do("ann", http.MethodDelete, path, ""))
+	s.refused(api.CodeNotCancellable, s.do("ann", http.MethodDelete, path, ""))
 	again := s.provider(path, `{"payment_id":"pay-2","amount_cents":9900,"currency":"CNY"}`)
 	require.Equal(t, "required", again.text("refund"), again.raw)
 	require.Equal(t, "paid", again.text("status"))
 	other := s.place("bob", "phone")
 	s.until("bob", other, "confirmed")
-	s.refused(CodeConflict, s.provider(other, body))
+	s.refused(api.CodeConflict, s.provider(other, body))
 	s.clean()
 }
 
@@ -147,7 +148,7 @@ func TestForgedPaymentsAreRefused(t *testing.T) {
 		"no signature":   signed(newer, "msg", now, body)[:4],
 	} {
 		t.Log(name)
-		g := s.refused(CodeUnauthorized, s.do("", http.MethodPost, path+"/payment", body, bad...))
+		g := s.refused(api.CodeUnauthorized, s.do("", http.MethodPost, path+"/payment", body, bad...))
 		require.Equal(t, "Send the callback signed: webhook-id, webhook-timestamp of the last five minutes, webhook-signature.", g.text("detail"))
 	}
 	require.Equal(t, "confirmed", s.until("ann", path, "confirmed").text("status"))
@@ -160,9 +161,9 @@ func TestUnsignedPaymentsAreLimited(t *testing.T) {
 	s := newStack(t, unpaid, func(c *setup) { c.limits = ratelimit.Config{PerIPRPS: 0.001, PerIPBurst: 2} })
 	s.sell("phone", 10)
 	for range 2 {
-		s.refused(CodeUnauthorized, s.do("", http.MethodPost, "/v1/sales/phone/orders/any/payment", "{}"))
+		s.refused(api.CodeUnauthorized, s.do("", http.MethodPost, "/v1/sales/phone/orders/any/payment", "{}"))
 	}
-	s.refused(CodeRateLimited, s.do("", http.MethodPost, "/v1/sales/phone/orders/any/payment", "{}"))
+	s.refused(api.CodeRateLimited, s.do("", http.MethodPost, "/v1/sales/phone/orders/any/payment", "{}"))
 }
 
 func TestWithoutPaymentsThereIsNoDeadline(t *testing.T) {
@@ -172,7 +173,7 @@ func TestWithoutPaymentsThereIsNoDeadline(t *testing.T) {
 	s.work()
 	path := s.place("ann", "phone")
 	require.Empty(t, s.until("ann", path, "confirmed").text("pay_by"))
-	s.refused(CodeNotFound, s.provider(path, "{}"))
+	s.refused(api.CodeNotFound, s.provider(path, "{}"))
 	follow := s.follow("ann", path, "")
 	follow.order("confirmed")
 	follow.ends()
@@ -194,7 +195,7 @@ func TestLongPollWaitsForThePayment(t *testing.T) {
 			require.Equal(t, "confirmed", s.get("ann", path+"?wait=20s").text("status"))
 			require.Equal(t, "confirmed", s.get("ann", path+"?wait=20s&seen=queued").text("status"))
 			require.Less(t, time.Since(started), 10*time.Second, "confirmed is news to both")
-			require.Contains(t, s.refused(CodeInvalidRequest, s.get("ann", path+"?wait=20s&seen=sold")).raw, `"field":"seen"`)
+			require.Contains(t, s.refused(api.CodeInvalidRequest, s.get("ann", path+"?wait=20s&seen=sold")).raw, `"field":"seen"`)
 			started = time.Now()
 			require.Equal(t, "confirmed", s.get("ann", path+"?wait=300ms").text("status"), "after the wait, unchanged")
 			require.GreaterOrEqual(t, time.Since(started), 300*time.Millisecond)
@@ -243,7 +244,7 @@ func TestLocale(t *testing.T) {
 		"": "zh-CN", "*": "zh-CN", "de": "zh-CN", "en": "en", "en-US,en;q=0.9": "en", "de, en;q=0.2, zh;q=0.1": "en", "zh-TW, en;q=0.5": "zh-CN",
 		"en;q=0": "zh-CN", "EN-gb": "en", ";;,,=": "zh-CN",
 	} {
-		require.Equal(t, want, localeOf(accept, "zh-CN"), accept)
+		require.Equal(t, want, api.LocaleOf(accept, "zh-CN"), accept)
 	}
 	s := newStack(t)
 	s.sell("phone", 10, func(n *inventory.NewSale) { n.PerUserLimit = 3 })
@@ -256,12 +257,12 @@ func TestLocale(t *testing.T) {
 	require.Equal(t, "en", locale(s.order("ann", "phone", `{"locale":"en"}`)))
 	require.Equal(t, "en", locale(s.order("ann", "phone", "", "Accept-Language", "en-GB")))
 	require.Equal(t, "zh-CN", locale(s.order("ann", "phone", `{"locale":"zh-CN"}`, "Accept-Language", "en-GB")))
-	require.Contains(t, s.refused(CodeInvalidRequest, s.order("bob", "phone", `{"locale":"fr"}`)).raw, `"field":"locale"`)
+	require.Contains(t, s.refused(api.CodeInvalidRequest, s.order("bob", "phone", `{"locale":"fr"}`)).raw, `"field":"locale"`)
 	s.work()
 	require.Eventually(t, func() bool {
 		var n int64
 		require.NoError(t, s.db.Read.Table("orders").Where("locale = 'en'").Count(&n).Error)
 		return n == 2
 	}, patience, 10*time.Millisecond)
-	require.NotEqual(t, Fingerprint(OrderBody{Quantity: 1}), Fingerprint(OrderBody{Quantity: 1, Locale: "en"}))
+	require.NotEqual(t, Fingerprint(api.OrderRequest{Quantity: 1}), Fingerprint(api.OrderRequest{Quantity: 1, Locale: "en"}))
 }

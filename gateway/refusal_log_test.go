@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/internal/testkit"
 	"sluice/queue"
 )
@@ -74,7 +75,7 @@ func TestEveryRefusalOfRedisIsUnavailable(t *testing.T) {
 			// Who is connected stays who it was.
 			require.NoError(t, admin.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
 
-			g := s.refused(CodeUnavailable, s.order("bob", "phone", `{}`))
+			g := s.refused(api.CodeUnavailable, s.order("bob", "phone", `{}`))
 			require.Equal(t, http.StatusServiceUnavailable, g.status)
 			require.Positive(t, g.retryAfter())
 			for _, call := range [][2]string{{"GET", path}, {"DELETE", path}} {
@@ -82,7 +83,7 @@ func TestEveryRefusalOfRedisIsUnavailable(t *testing.T) {
 			}
 			audit := s.admin(http.MethodGet, "/admin/v1/audit", "")
 			require.Equal(t, http.StatusServiceUnavailable, audit.status, audit.raw)
-			require.Equal(t, string(CodeUnavailable), audit.text("code"))
+			require.Equal(t, string(api.CodeUnavailable), audit.text("code"))
 			require.Positive(t, audit.retryAfter())
 			for _, route := range []string{"/queue", "/sales/phone/queue", "/sales/phone/leases", "/sales/phone/dead", "/instances"} {
 				g := s.admin(http.MethodGet, "/admin/v1"+route, "")

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/api"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -47,7 +49,7 @@ func TestTheGatewayCountsItsRefusals(t *testing.T) {
 	now := time.Now()
 	const shoppers = 20
 	for i := range shoppers {
-		s.refused(CodeSoldOut, s.do(fmt.Sprint("late-", i), "POST", "/v1/sales/phone/orders", `{"quantity":1}`))
+		s.refused(api.CodeSoldOut, s.do(fmt.Sprint("late-", i), "POST", "/v1/sales/phone/orders", `{"quantity":1}`))
 	}
 	require.Eventually(t, func() bool {
 		rate := s.gateway.Refused()["phone"]

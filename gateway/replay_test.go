@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/internal/testkit"
 	"sluice/inventory"
 )
@@ -38,7 +39,7 @@ func TestSameKeyRepeatsTheFirstAnswerWhateverBecameOfTheOrder(t *testing.T) {
 	require.EqualValues(t, 2, first.num("position"))
 	again := func() { t.Helper(); replayed(t, first, s.order("ann", "phone", `{"quantity":2}`, key, "one")) }
 	again()
-	s.refused(CodeIdempotencyMismatch, s.order("ann", "phone", `{"quantity":1}`, key, "one"))
+	s.refused(api.CodeIdempotencyMismatch, s.order("ann", "phone", `{"quantity":1}`, key, "one"))
 	other := s.order("bob", "phone", `{"quantity":2}`, key, "one")
 	require.Equal(t, http.StatusAccepted, other.status)
 	require.Empty(t, other.header.Get("Idempotency-Replayed"))
@@ -54,8 +55,8 @@ func TestSameKeyRepeatsTheFirstAnswerWhateverBecameOfTheOrder(t *testing.T) {
 	again()
 	s.setState("phone", inventory.Closed)
 	again()
-	s.refused(CodeIdempotencyMismatch, s.order("ann", "phone", `{"quantity":1}`, key, "one"))
-	s.refused(CodeSaleEnded, s.order("ann", "phone", `{"quantity":2}`, key, "two"))
+	s.refused(api.CodeIdempotencyMismatch, s.order("ann", "phone", `{"quantity":1}`, key, "one"))
+	s.refused(api.CodeSaleEnded, s.order("ann", "phone", `{"quantity":2}`, key, "two"))
 	require.EqualValues(t, 3, s.view("phone").Seq)
 	s.clean()
 }
@@ -104,7 +105,7 @@ func TestLostReplyMakesNoSecondOrder(t *testing.T) {
 	s.place("early", "phone") // Redis knows the script by now
 	proxy.DropReplies(true)
 	started := time.Now()
-	s.refused(CodeUnavailable, s.order("ann", "phone", "", key, "one"))
+	s.refused(api.CodeUnavailable, s.order("ann", "phone", "", key, "one"))
 	require.Less(t, time.Since(started), 2*admitTimeout)
 	seq, err := s.rdb.HGet(t.Context(), "sluice:{phone/0}:meta", "seq").Int()
 	require.NoError(t, err)
@@ -154,7 +155,7 @@ func TestStoresDown(t *testing.T) {
 	quick := func(g func() got) {
 		t.Helper()
 		started := time.Now()
-		s.refused(CodeUnavailable, g())
+		s.refused(api.CodeUnavailable, g())
 		require.Less(t, time.Since(started), statusTimeout+time.Second)
 	}
 	quick(func() got { return s.order("bob", "phone", "") })
@@ -175,7 +176,7 @@ func TestStoresDown(t *testing.T) {
 		token := s.token(fmt.Sprintf("crowd-%d", i), false)
 		crowd.Go(func() {
 			g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "")
-			if err != nil || g.text("code") != string(CodeUnavailable) {
+			if err != nil || g.text("code") != string(api.CodeUnavailable) {
 				slow <- fmt.Sprint(g.status, g.raw, err)
 			}
 		})
@@ -201,7 +202,7 @@ func TestEmptiedRedisAdmitsNothingUntilRebuilt(t *testing.T) {
 	s.sell("phone", 1)
 	s.place("ann", "phone")
 	require.NoError(t, s.rdb.FlushAll(t.Context()).Err())
-	s.refused(CodeUnavailable, s.order("bob", "phone", ""))
+	s.refused(api.CodeUnavailable, s.order("bob", "phone", ""))
 	s.carry()
 	s.place("bob", "phone")
 	s.clean()
@@ -217,12 +218,12 @@ func TestReceiptBringsBackALostOrder(t *testing.T) {
 	second := func() got { return s.get("ann", path, receiptHeader, receipt) }
 	require.NoError(t, s.rdb.FlushAll(t.Context()).Err())
 	s.carry()
-	s.refused(CodeNotFound, s.get("bob", path, receiptHeader, receipt))
+	s.refused(api.CodeNotFound, s.get("bob", path, receiptHeader, receipt))
 	for _, g := range []got{s.get("ann", path+"?receipt="+receipt), second()} {
 		require.Contains(t, []string{"queued", "processing"}, g.text("status"), g.raw)
 	}
 	require.Zero(t, s.view("phone").Stock)
-	s.refused(CodeSoldOut, s.order("bob", "phone", ""))
+	s.refused(api.CodeSoldOut, s.order("bob", "phone", ""))
 	s.clean()
 
 	// Lost once more, and the unit went to somebody else meanwhile.
@@ -244,7 +245,7 @@ func TestALostOrderIsCancelledOnItsReceipt(t *testing.T) {
 	path, receipt := first.header.Get("Location"), first.text("receipt")
 	require.NoError(t, s.rdb.FlushAll(t.Context()).Err())
 	s.carry()
-	s.refused(CodeNotFound, s.do("bob", "DELETE", path, "", receiptHeader, receipt))
+	s.refused(api.CodeNotFound, s.do("bob", "DELETE", path, "", receiptHeader, receipt))
 	g := s.do("ann", "DELETE", path, "", receiptHeader, receipt)
 	require.Equal(t, "cancelled", g.text("status"), g.raw)
 	require.EqualValues(t, 1, s.view("phone").Stock, "its unit is back on sale")
@@ -258,8 +259,8 @@ func TestDrainRefusesNewOrdersAndAnswersTheRest(t *testing.T) {
 	path := s.place("ann", "phone")
 	s.gateway.Drain()
 	require.True(t, s.gateway.Draining())
-	s.refused(CodeUnavailable, s.order("ann", "phone", ""))
-	s.refused(CodeUnavailable, s.order("ann", "phone", `{"quantity":-1}`))
+	s.refused(api.CodeUnavailable, s.order("ann", "phone", ""))
+	s.refused(api.CodeUnavailable, s.order("ann", "phone", `{"quantity":-1}`))
 	require.Equal(t, "queued", s.get("ann", path).text("status"))
 	started := time.Now()
 	require.Equal(t, "queued", s.get("ann", path+"?wait=20s").text("status"))
@@ -284,7 +285,7 @@ func TestAKeyIsRememberedLongerThanTheLineRemembers(t *testing.T) {
 
 	seen := s.view("phone").Seq
 	replayed(t, first, s.order("ann", "phone", `{"quantity":2}`, key, "one"))
-	s.refused(CodeIdempotencyMismatch, s.order("ann", "phone", `{"quantity":1}`, key, "one"))
+	s.refused(api.CodeIdempotencyMismatch, s.order("ann", "phone", `{"quantity":1}`, key, "one"))
 	require.Equal(t, seen, s.view("phone").Seq, "no ticket was made")
 	fresh := s.order("ann", "phone", `{"quantity":2}`, key, "two")
 	require.Equal(t, http.StatusAccepted, fresh.status, fresh.raw)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/api"
 	"sluice/gateway/auth"
 
 	"github.com/stretchr/testify/require"
@@ -94,9 +95,9 @@ func TestRolesAtEveryRoute(t *testing.T) {
 				s.letThrough(token, route.Method, path)
 				continue
 			}
-			s.refused(CodeForbidden, s.opsAs(token, route.Method, path, ""))
+			s.refused(api.CodeForbidden, s.opsAs(token, route.Method, path, ""))
 		}
-		s.refused(CodeUnauthorized, s.opsAs(s.token("ann", false), route.Method, path, ""))
+		s.refused(api.CodeUnauthorized, s.opsAs(s.token("ann", false), route.Method, path, ""))
 	}
 	require.Len(t, table, walked, "the table names routes that are gone")
 }
@@ -128,9 +129,9 @@ func TestRolesOfTokens(t *testing.T) {
 	viewer, err := auth.MintFor(secretConfig(), "ann", auth.RoleViewer, time.Hour, time.Now())
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, s.opsAs(viewer, http.MethodGet, "/admin/v1/sales/phone", "").status)
-	s.refused(CodeForbidden, s.opsAs(viewer, http.MethodPost, "/admin/v1/sales/phone/pause", "{}"))
+	s.refused(api.CodeForbidden, s.opsAs(viewer, http.MethodPost, "/admin/v1/sales/phone/pause", "{}"))
 	operator, err := auth.MintFor(secretConfig(), "bob", auth.RoleOperator, time.Hour, time.Now())
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, s.opsAs(operator, http.MethodPost, "/admin/v1/sales/phone/pause", "{}").status)
-	s.refused(CodeForbidden, s.opsAs(operator, http.MethodPost, "/admin/v1/sales/phone/close", "{}"))
+	s.refused(api.CodeForbidden, s.opsAs(operator, http.MethodPost, "/admin/v1/sales/phone/close", "{}"))
 }

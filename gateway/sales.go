@@ -7,39 +7,21 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"sluice/api"
 	"sluice/inventory"
 )
 
-type saleBody struct {
-	ID           string `json:"id"`
-	Title        string `json:"title"`
-	SKU          string `json:"sku"`
-	PriceCents   int64  `json:"price_cents"`
-	Currency     string `json:"currency"`
-	StockTotal   int64  `json:"stock_total"`
-	Remaining    int64  `json:"remaining"`
-	PerUserLimit int    `json:"per_user_limit"`
-	StartsAt     string `json:"starts_at"`
-	EndsAt       string `json:"ends_at"`
-	State        string `json:"state"`
-	ServerTime   string `json:"server_time"`
-}
-
-type saleList struct {
-	Sales []saleBody `json:"sales"`
-}
-
-func saleBodyOf(e *inventory.Entry, now time.Time) saleBody {
+func saleBodyOf(e *inventory.Entry, now time.Time) api.Sale {
 	s := e.Sale
-	return saleBody{ID: s.ID, Title: s.Title, SKU: s.SKU, PriceCents: s.PriceCents, Currency: s.Currency, StockTotal: e.Stock.Total,
-		Remaining: e.Remaining(), PerUserLimit: s.PerUserLimit, StartsAt: formatTime(s.Starts()), EndsAt: formatTime(s.Ends()),
-		State: s.StateAt(now), ServerTime: formatTime(now)}
+	return api.Sale{ID: s.ID, Title: s.Title, SKU: s.SKU, PriceCents: s.PriceCents, Currency: s.Currency, StockTotal: e.Stock.Total,
+		Remaining: e.Remaining(), PerUserLimit: s.PerUserLimit, StartsAt: api.FormatTime(s.Starts()), EndsAt: api.FormatTime(s.Ends()),
+		State: s.StateAt(now), ServerTime: api.FormatTime(now)}
 }
 
 // salesCache is the list as it was built last: with many sales and many
 // readers, building it once in a while is enough.
 type salesCache struct {
-	list atomic.Pointer[saleList]
+	list atomic.Pointer[api.SaleList]
 	at   atomic.Int64
 }
 
@@ -51,7 +33,7 @@ func (g *Gateway) listSales(c *gin.Context) {
 	// A clock that was set back makes the list look younger than new: its age is then negative.
 	age := time.Duration(now.UnixNano() - g.sales.at.Load())
 	if list == nil || age < 0 || age > salesFresh {
-		list = &saleList{Sales: []saleBody{}}
+		list = &api.SaleList{Sales: []api.Sale{}}
 		for _, e := range g.Book.List() {
 			list.Sales = append(list.Sales, saleBodyOf(e, now))
 		}
@@ -73,5 +55,5 @@ func (g *Gateway) showSale(c *gin.Context) {
 
 func (g *Gateway) openAPI(c *gin.Context) {
 	c.Header("Cache-Control", "public, max-age=3600")
-	c.Data(http.StatusOK, "application/json", OpenAPI())
+	c.Data(http.StatusOK, "application/json", api.OpenAPI())
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/inventory"
 )
 
@@ -44,14 +45,14 @@ func TestSalesShowEverythingAndCostTheStoresNothing(t *testing.T) {
 	g := s.get("", "/v1/sales/phone")
 	require.Equal(t, "public, max-age=1", g.header.Get("Cache-Control"))
 	entry, _ := s.book.Get("phone")
-	now, err := time.Parse(timeFormat, g.text("server_time"))
+	now, err := time.Parse(api.TimeFormat, g.text("server_time"))
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), now, 5*time.Second)
 	delete(g.body, "server_time")
 	require.Equal(t, map[string]any{"id": "phone", "title": "Phone X", "sku": "PHONE-X", "price_cents": 9900.0, "currency": "CNY", "stock_total": 10.0,
-		"remaining": 10.0, "per_user_limit": 3.0, "starts_at": formatTime(entry.Sale.Starts()), "ends_at": formatTime(entry.Sale.Ends()), "state": "open"}, g.body)
+		"remaining": 10.0, "per_user_limit": 3.0, "starts_at": api.FormatTime(entry.Sale.Starts()), "ends_at": api.FormatTime(entry.Sale.Ends()), "state": "open"}, g.body)
 	for _, id := range []string{"nothing", "a%0A", "a%7B"} {
-		s.refused(CodeNotFound, s.get("", "/v1/sales/"+id))
+		s.refused(api.CodeNotFound, s.get("", "/v1/sales/"+id))
 	}
 }
 

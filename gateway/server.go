@@ -105,12 +105,3 @@ func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	}
 	return errors.Join(fmt.Errorf("requests still ran after the grace period of %s and were cut off: %w", grace, err), s.Close())
 }
-
-// HoldOpen gives the current request d more to be answered: once for a long poll, before each write for an event
-// stream. Without it http.write_timeout cuts the answer off, and nobody but the client notices.
-func HoldOpen(w http.ResponseWriter, d time.Duration) error {
-	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d)); err != nil {
-		return fmt.Errorf("extend the write deadline: %w", err)
-	}
-	return nil
-}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"sluice/api"
+
 	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -36,9 +38,9 @@ func bodyEngine(t *testing.T) *gin.Engine {
 	engine, err := NewEngine(DefaultConfig(), quietLog(), prometheus.NewRegistry(), time.Now)
 	require.NoError(t, err)
 	engine.POST("/", func(c *gin.Context) {
-		body, problem := ReadBody(c.Request)
+		body, problem := api.ReadBody(c.Request)
 		if problem != nil {
-			WriteProblem(c, *problem)
+			api.WriteProblem(c, *problem)
 			return
 		}
 		c.Data(http.StatusOK, "text/plain", body)
@@ -115,7 +117,7 @@ func TestHoldOpen(t *testing.T) {
 			ended := make(chan error, 2)
 			addr, _ := startServer(t, cfg, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if hold {
-					ended <- HoldOpen(w, 10*time.Second)
+					ended <- api.HoldOpen(w, 10*time.Second)
 				}
 				wait := time.NewTimer(time.Second)
 				defer wait.Stop()
@@ -147,7 +149,7 @@ func TestHoldOpenThroughGin(t *testing.T) {
 	t.Parallel()
 	engine := bodyEngine(t)
 	engine.GET("/hold", func(c *gin.Context) {
-		if err := HoldOpen(c.Writer, time.Second); err != nil {
+		if err := api.HoldOpen(c.Writer, time.Second); err != nil {
 			c.String(http.StatusInternalServerError, err.Error())
 			return
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/gateway/ratelimit"
 	"sluice/internal/invalid"
 	"sluice/queue"
@@ -106,8 +107,8 @@ func TestSettingsRoutes(t *testing.T) {
 	require.Contains(t, ok(http.MethodGet, "/config", "").raw, `"left_out":["gateway.admission","limits.sales","pool.size"]`)
 	live.view.LeftOut = nil
 
-	s.refused(CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/limits", `{"limits":{"global_rps":7}}`))
-	s.refused(CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/config", `{"set":{"pool.size":7}}`))
+	s.refused(api.CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/limits", `{"limits":{"global_rps":7}}`))
+	s.refused(api.CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/config", `{"set":{"pool.size":7}}`))
 	require.Empty(t, live.changes)
 
 	ok(http.MethodPut, "/log-level", `{"level":"debug","for":"5m","reason":"why"}`)
@@ -123,7 +124,7 @@ func TestSettingsRoutes(t *testing.T) {
 	live.view.Keys[11].UntilSale = map[string]time.Time{"tv": testNow}
 	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"held.tv":"`)
 	require.Contains(t, ok(http.MethodGet, "/config", "").raw, `"until_of":{"tv":"`)
-	s.refused(CodeNotFound, s.admin(http.MethodPut, "/admin/v1/switches/drain", `{"on":false,"sale":"nothing"}`))
+	s.refused(api.CodeNotFound, s.admin(http.MethodPut, "/admin/v1/switches/drain", `{"on":false,"sale":"nothing"}`))
 	config := func(set string) got {
 		t.Helper()
 		g, err := fetch(t.Context(), s.ops, http.MethodPatch, "http://"+s.opsAddr+"/admin/v1/config", s.token("root", true), `{"set":`+set+`}`, "If-Match", "*")
@@ -131,7 +132,7 @@ func TestSettingsRoutes(t *testing.T) {
 		return g
 	}
 	for _, set := range []string{`{"queue.held.nothing":true}`, `{"limits.sales.nothing":{"global_rps":1}}`, `{"queue.held.no such":"true"}`} {
-		s.refused(CodeNotFound, config(set))
+		s.refused(api.CodeNotFound, config(set))
 	}
 	for _, set := range []string{`{"queue.held.nothing":false}`, `{"queue.held.nothing":null}`, `{"limits.sales.nothing":null,"queue.held.phone":true}`} {
 		require.Equal(t, http.StatusOK, config(set).status, "what is taken away may be anybody's: %s", set)
@@ -142,38 +143,38 @@ func TestSettingsRoutes(t *testing.T) {
 		if path == "/reload" {
 			method = http.MethodPost
 		}
-		s.refused(CodeInvalidRequest, s.admin(method, "/admin/v1"+path, body))
+		s.refused(api.CodeInvalidRequest, s.admin(method, "/admin/v1"+path, body))
 	}
 
 	ok(http.MethodPost, "/limits/revert", `{"to":2}`)
 	ok(http.MethodPost, "/config/revert", `{}`)
 	require.Equal(t, []int64{2, int64(len("limits.")), 0, 0}, live.reverts)
 	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":9}`)
-	s.refused(CodeNotFound, g)
+	s.refused(api.CodeNotFound, g)
 	require.Contains(t, g.raw, settings.ErrNoVersion.Error())
 	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":-1}`)
-	s.refused(CodeInvalidRequest, g)
+	s.refused(api.CodeInvalidRequest, g)
 	require.Contains(t, g.raw, `"field":"to"`)
 	require.Contains(t, ok(http.MethodPost, "/reload", `{"reason":"new"}`).raw, `"overridden":["queue.cap"],"needs_restart":["http.addr"]`)
 	live.err = invalid.Error{{Field: "pool.size", Detail: "must be more"}}
-	s.refused(CodeInvalidRequest, s.admin(http.MethodPost, "/admin/v1/reload", ""))
+	s.refused(api.CodeInvalidRequest, s.admin(http.MethodPost, "/admin/v1/reload", ""))
 	live.err = invalid.Error{{Field: "log.level", Detail: "must be debug"}, {Field: "queue.cap", Detail: "must be more"}}
 	g = s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"loud"}`)
-	s.refused(CodeInvalidRequest, g)
+	s.refused(api.CodeInvalidRequest, g)
 	require.Contains(t, g.raw, `"field":"level"`, "as the body calls it")
 	require.Contains(t, g.raw, `"field":"queue.cap"`)
 	live.err = fmt.Errorf("%w: no clock", settings.ErrUnknown)
-	s.refused(CodeUnavailable, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`))
+	s.refused(api.CodeUnavailable, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`))
 	live.err = errors.New("secret of ours")
 	require.NotContains(t, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`).raw, "secret")
 
-	var list versionList
+	var list api.ConfigVersions
 	require.NoError(t, json.Unmarshal([]byte(ok(http.MethodGet, "/config/versions?limit=20", "").raw), &list))
 	require.Len(t, list.Versions, 20)
 	require.EqualValues(t, 11, list.Next)
 	require.NoError(t, json.Unmarshal([]byte(ok(http.MethodGet, "/config/versions?before=11", "").raw), &list))
 	require.EqualValues(t, 10, list.Versions[0].Version)
-	s.refused(CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1/config/versions?before=x", ""))
+	s.refused(api.CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1/config/versions?before=x", ""))
 }
 
 func TestLimitsAreAMergePatch(t *testing.T) {
@@ -197,7 +198,7 @@ func TestLimitsAreAMergePatch(t *testing.T) {
 	require.Equal(t, http.StatusOK, patch(`*`, `{"limits":{"global_rps":9}}`).status)
 	require.Equal(t, http.StatusNotFound, patch(`*`, `{"limits":{"sales":{"nothing":{"global_rps":9}}}}`).status)
 	for _, value := range []string{`{"global_rps":9}`, `null`} {
-		s.refused(CodeInvalidRequest, patch(`*`, `{"limits":{"sales.radio":`+value+`}}`))
+		s.refused(api.CodeInvalidRequest, patch(`*`, `{"limits":{"sales.radio":`+value+`}}`))
 	}
 }
 

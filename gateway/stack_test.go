@@ -13,12 +13,14 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
 
 	"sluice/adminlog"
+	"sluice/api"
 	"sluice/delay"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
@@ -42,6 +44,8 @@ func fixedClock() time.Time { return testNow }
 func secretConfig() auth.Config { return auth.Config{Mode: auth.ModeJWT, Secret: testSecret} }
 
 const patience = time.Minute
+
+func newUUID() string { return uuid.Must(uuid.NewV7()).String() }
 
 // setup is what a test may change of a stack.
 type setup struct {
@@ -146,7 +150,7 @@ func (s *stack) openParts(c setup) {
 		Settings: c.settings, Beats: queue.NewInstances(s.rdb, queue.DefaultPrefix, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops.Handler()
 	s.opsAddr, _ = startServer(s.t, DefaultHTTPConfig(), s.opsEngine)
-	s.ops = s.checkedClient(OpenAPIOps())
+	s.ops = s.checkedClient(api.OpenAPIOps())
 	if !c.still {
 		s.run(s.keeper.Run)
 		s.run(s.book.Run)
@@ -157,7 +161,7 @@ func (s *stack) openParts(c setup) {
 func (s *stack) serve(c setup) {
 	s.run(s.gateway.Run)
 	s.addr, _ = startServer(s.t, c.http, s.gateway.Handler())
-	s.client = s.checkedClient(OpenAPI())
+	s.client = s.checkedClient(api.OpenAPI())
 }
 
 // run ends f with the test, or when it is stopped before.
@@ -319,10 +323,10 @@ func (s *stack) get(user, path string, header ...string) got {
 }
 
 // refused requires a problem document of this code.
-func (s *stack) refused(code Code, g got) got {
+func (s *stack) refused(code api.Code, g got) got {
 	s.t.Helper()
 	require.Equal(s.t, string(code), g.text("code"), g.raw)
-	require.Equal(s.t, NewProblem(code, "").Status, g.status, g.raw)
+	require.Equal(s.t, api.NewProblem(code, "").Status, g.status, g.raw)
 	return g
 }
 

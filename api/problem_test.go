@@ -1,4 +1,4 @@
-package gateway
+package api
 
 import (
 	"encoding/json"
@@ -6,8 +6,6 @@ import (
 	"net/http/httptest"
 	"testing"
 	"time"
-
-	"sluice/gateway/auth"
 
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
@@ -121,10 +119,9 @@ func TestExtensionMembers(t *testing.T) {
 func TestChallenge(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, `Bearer realm="sluice"`, answer(t,
-		UnauthorizedProblem(&auth.RefusalError{Reason: "no token"})).Header().Get("WWW-Authenticate"))
+		Unauthorized("no token", false)).Header().Get("WWW-Authenticate"))
 	require.Equal(t, `Bearer realm="sluice", error="invalid_token"`,
-		answer(t, UnauthorizedProblem(&auth.RefusalError{Reason: "expired",
-			Sent: true})).Header().Get("WWW-Authenticate"))
+		answer(t, Unauthorized("expired", true)).Header().Get("WWW-Authenticate"))
 }
 
 func TestBusyRedirect(t *testing.T) {

@@ -1,4 +1,4 @@
-package gateway
+package api
 
 import (
 	"fmt"
@@ -12,7 +12,7 @@ import (
 
 func TestDecodeOrderAccepts(t *testing.T) {
 	t.Parallel()
-	for body, want := range map[string]OrderBody{
+	for body, want := range map[string]OrderRequest{
 		``:                          {Quantity: 1},
 		`{}`:                        {Quantity: 1},
 		` { } `:                     {Quantity: 1},

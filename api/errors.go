@@ -1,9 +1,8 @@
-package gateway
+package api
 
 import (
 	"context"
 	"errors"
-	"time"
 
 	"sluice/delay"
 	"sluice/internal/invalid"
@@ -11,13 +10,12 @@ import (
 	"sluice/notify"
 	"sluice/order"
 	"sluice/queue"
-	"sluice/settings"
 	"sluice/store"
 )
 
-// codeOf is the one table from what can go wrong to what clients are told.
-// Anything that is not in it is internal: logged, not shown.
-func codeOf(err error) Code {
+// CodeOf returns what clients are told of an error: this is the one table from what can go wrong.
+// An error that is not in it is internal: logged, not shown.
+func CodeOf(err error) Code {
 	var notStarted queue.NotStartedError
 	var limit queue.LimitError
 	var invalid invalid.Error
@@ -38,10 +36,6 @@ func codeOf(err error) Code {
 		return CodeSoldOut
 	case errors.Is(err, queue.ErrMismatch), errors.Is(err, inventory.ErrOtherAdjustment):
 		return CodeIdempotencyMismatch
-	case errors.Is(err, settings.ErrVersion):
-		return CodeStale
-	case errors.Is(err, settings.ErrNoVersion):
-		return CodeNotFound
 	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale), errors.Is(err, queue.ErrNotDead),
 		errors.Is(err, notify.ErrNoNotification):
 		return CodeNotFound
@@ -49,7 +43,8 @@ func codeOf(err error) Code {
 		return CodeNotFound
 	case errors.Is(err, delay.ErrFull):
 		return CodeQueueFull
-	case errors.Is(err, delay.ErrTopicExists), errors.Is(err, delay.ErrManyTopics), errors.Is(err, delay.ErrTopicInUse),
+	case errors.Is(err, delay.ErrTopicExists), errors.Is(err, delay.ErrManyTopics),
+		errors.Is(err, delay.ErrTopicInUse),
 		errors.Is(err, delay.ErrConflict), errors.Is(err, delay.ErrNotWaiting):
 		return CodeConflict
 	case errors.Is(err, order.ErrNotCancellable):
@@ -60,37 +55,16 @@ func codeOf(err error) Code {
 		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld), errors.Is(err, order.ErrPaymentConflict),
 		errors.Is(err, notify.ErrNotDead):
 		return CodeConflict
-	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, queue.ErrNotDurable), errors.Is(err, inventory.ErrBusy),
-		errors.Is(err, errCrowded), errors.Is(err, errBroken), errors.Is(err, settings.ErrUnknown),
+	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, queue.ErrNotDurable),
+		errors.Is(err, inventory.ErrBusy),
 		errors.Is(err, context.Canceled), queue.Unavailable(err), store.Unavailable(err):
 		return CodeUnavailable
 	}
 	return CodeInternal
 }
 
-// problemOf turns an error into the document for it.
-func (g *Gateway) problemOf(err error) Problem {
-	code := codeOf(err)
-	p := NewProblem(code, detailOf(code, err))
-	p.RetryAfter = RetryAfter(g.cfg.RetryAfter, g.cfg.RetrySpread)
-	var notStarted queue.NotStartedError
-	var limit queue.LimitError
-	var invalid invalid.Error
-	switch {
-	case errors.As(err, &notStarted) && !notStarted.StartsAt.IsZero():
-		p.StartsAt = notStarted.StartsAt.UTC().Format(timeFormat)
-		p.RetryAfter = max(notStarted.StartsAt.Sub(g.Book.Now()), time.Second)
-	case errors.As(err, &limit):
-		p.OrderID = limit.OrderID
-	case errors.As(err, &invalid):
-		p.Errors = fieldErrors(invalid)
-	case code == CodeQueueFull:
-		p.BusyURL = g.cfg.BusyURL
-	}
-	return p
-}
-
-func detailOf(code Code, err error) string {
+// DetailOf returns the sentence that explains a refusal with this code.
+func DetailOf(code Code, err error) string {
 	switch code {
 	case CodeInvalidRequest:
 		return "See errors for each member that is wrong."
@@ -125,7 +99,8 @@ func detailOf(code Code, err error) string {
 	return ""
 }
 
-func fieldErrors(bad invalid.Error) []FieldError {
+// FieldErrors returns what is wrong with each member.
+func FieldErrors(bad invalid.Error) []FieldError {
 	list := make([]FieldError, len(bad))
 	for i, f := range bad {
 		list[i] = FieldError(f)

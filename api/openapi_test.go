@@ -1,4 +1,4 @@
-package gateway
+package api
 
 import (
 	"context"
@@ -94,7 +94,7 @@ func TestOpenAPIProblemMatchesTheType(t *testing.T) {
 	require.ElementsMatch(t, want, have)
 
 	p := InvalidRequest(FieldError{"quantity", "rule"})
-	p.OrderID, p.StartsAt = newUUID(), "2026-11-11T00:00:00.000Z"
+	p.OrderID, p.StartsAt = "019de0f2-6e6a-7c3b-8f00-000000000000", "2026-11-11T00:00:00.000Z"
 	var w *httptest.ResponseRecorder = answer(t, p)
 	var value any
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &value))
