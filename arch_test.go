@@ -24,36 +24,36 @@ const module = "sluice"
 // that its production code may use. A room is a folder with all below it. A
 // package that belongs to none fails the test: it needs a line here first.
 var mayImport = map[string][]string{
-	"queue":     {apart, killpoint},
+	"queue":     {redisRoom, apart, killpoint},
 	"notify":    {"store", apart, killpoint},
 	"store":     {},
 	"adminlog":  {"store", invalid},
 	"settings":  {"adminlog", "store", invalid},
-	"inventory": {"adminlog", "queue", "store", apart, invalid, killpoint},
+	"inventory": {"adminlog", "queue", "store", apart, invalid, killpoint, redisRoom},
 	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint},
-	"order":     {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint},
+	"order":     {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint, redisRoom},
 	ratelimit:   {"queue", apart},
 	authRoom:    {},
-	"api":       {"queue", "notify", "store", "delay", "inventory", "order", apart, invalid},
+	"api":       {"queue", "notify", "store", "delay", "inventory", "order", apart, invalid, redisRoom},
 	"gateway": {"api", authRoom, ratelimit, "adminlog", "settings", "queue", "notify", "store", "delay", "inventory",
-		"order", apart,
-		invalid, killpoint},
+		"order", apart, invalid, killpoint, redisRoom},
 	"trace": {"queue", "notify"},
 	"fleet": {"queue", "store"},
-	"configs": {"adminlog", "settings", "queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom, ratelimit,
-		"trace", invalid},
-	"app": {"adminlog", "settings", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom,
-		ratelimit, "trace", "configs"},
-	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
-		authRoom, "configs", shoppers},
+	"configs": {"adminlog", "settings", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
+		authRoom, ratelimit, "trace", invalid, redisRoom},
+	"app": {"adminlog", "settings", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
+		authRoom, ratelimit, "trace", "configs", redisRoom},
+	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom,
+		"configs", shoppers, redisRoom},
 	".":                {"cli"},
 	"loadtest":         {},
 	"e2e":              {},
 	"model":            {},
 	"internal/testkit": {"store"}, // its tables
-	shopkit:            {"configs", authRoom, "inventory", "notify", "queue", "internal/testkit"},
+	shopkit:            {"configs", authRoom, "inventory", "notify", "queue", redisRoom, "internal/testkit"},
 	shoppers:           {authRoom}, // tokens
 	apart:              {},
+	redisRoom:          {},
 	invalid:            {},
 	killpoint:          {},
 }
@@ -63,6 +63,9 @@ const (
 	ratelimit = "gateway/ratelimit"
 	authRoom  = "gateway/auth"
 )
+
+// redisRoom opens Redis; it knows nothing of what is kept there.
+const redisRoom = "store/redis"
 
 // apart gives turns; it knows no other room.
 const apart = "internal/apart"

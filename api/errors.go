@@ -11,6 +11,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 )
 
 // CodeOf returns what clients are told of an error: this is the one table from what can go wrong.
@@ -55,9 +56,9 @@ func CodeOf(err error) Code {
 		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld), errors.Is(err, order.ErrPaymentConflict),
 		errors.Is(err, notify.ErrNotDead):
 		return CodeConflict
-	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, queue.ErrNotDurable),
+	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, redis.ErrNotDurable),
 		errors.Is(err, inventory.ErrBusy),
-		errors.Is(err, context.Canceled), queue.Unavailable(err), store.Unavailable(err):
+		errors.Is(err, context.Canceled), redis.Unavailable(err), store.Unavailable(err):
 		return CodeUnavailable
 	}
 	return CodeInternal

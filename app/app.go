@@ -30,6 +30,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 	"sluice/trace"
 )
 
@@ -72,35 +73,35 @@ type App struct {
 	opt Options
 	log *slog.Logger
 
-	tracer   *trace.Tracer // nil: nothing is traced
-	redis    *queue.Redis
-	promise  *queue.Promise
-	db       *store.DB
-	lines    *queue.Lines
-	book     *inventory.Book
-	keeper   *inventory.Keeper
-	catalog  *inventory.Catalog
-	auditor  *inventory.Auditor
-	gauges   *inventory.Gauges
-	channels *notify.Channels
-	limiter  *ratelimit.Limiter
-	live     *configs.Live
-	beats    *queue.Instances
-	guard    *fleet.Guard
-	name     string // of this instance among all
-	number   int64  // the same, for orders and tickets
-	started  time.Time
-	relay    *notify.Relay
-	topics   *delay.Topics
-	messages *delay.Box
-	firer    *delay.Firer
-	consumer *queue.Consumer
-	expirer  *order.Expirer // nil: orders need not be paid, or this is no worker
-	panics   *gateway.Panics
-	gateway  *gateway.Gateway
-	ops      *gateway.Ops
-	public   net.Listener
-	private  net.Listener
+	tracer     *trace.Tracer // nil: nothing is traced
+	redis      *redis.Store
+	durability *redis.Durability
+	db         *store.DB
+	lines      *queue.Lines
+	book       *inventory.Book
+	keeper     *inventory.Keeper
+	catalog    *inventory.Catalog
+	auditor    *inventory.Auditor
+	gauges     *inventory.Gauges
+	channels   *notify.Channels
+	limiter    *ratelimit.Limiter
+	live       *configs.Live
+	beats      *queue.Instances
+	guard      *fleet.Guard
+	name       string // of this instance among all
+	number     int64  // the same, for orders and tickets
+	started    time.Time
+	relay      *notify.Relay
+	topics     *delay.Topics
+	messages   *delay.Box
+	firer      *delay.Firer
+	consumer   *queue.Consumer
+	expirer    *order.Expirer // nil: orders need not be paid, or this is no worker
+	panics     *gateway.Panics
+	gateway    *gateway.Gateway
+	ops        *gateway.Ops
+	public     net.Listener
+	private    net.Listener
 
 	publicTLS, privateTLS *tls.Config // nil: plain HTTP
 
@@ -140,12 +141,12 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	if err = alone(cfg.Redis.Mode, opt.Roles); err != nil {
 		return nil, err
 	}
-	if a.redis, err = queue.OpenRedis(ctx, cfg.Redis, a.log); err != nil {
+	if a.redis, err = redis.Open(ctx, cfg.Redis, a.log); err != nil {
 		return nil, err
 	}
 	a.onStop("redis", func(context.Context) error { return a.redis.Close() })
-	reg.MustRegister(queue.NewPoolCollector(a.redis.Client))
-	a.promise = queue.NewPromise(a.redis, cfg.Redis, a.part("redis"), reg)
+	reg.MustRegister(redis.NewPoolCollector(a.redis.Client))
+	a.durability = redis.NewDurability(a.redis, cfg.Redis, a.part("redis"), reg)
 	if a.db, err = store.Open(ctx, cfg.Database, a.log); err != nil {
 		return nil, err
 	}
@@ -155,7 +156,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		return nil, err
 	}
 
-	a.lines = queue.NewLines(a.redis.Client, a.cfg.Redis.Prefix).Promising(a.promise)
+	a.lines = queue.NewLines(a.redis.Client, a.cfg.Redis.Prefix).WithDurability(a.durability)
 	a.lines.BoundCancels(a.cfg.Queue.MaxCancels)
 	a.catalog = inventory.NewCatalog(a.db, opt.Now)
 	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
@@ -275,7 +276,7 @@ func (a *App) mend(ctx context.Context, s inventory.SaleAudit) {
 // alone refuses a Redis that nobody else can reach to a process that needs
 // others: its orders would wait for a worker for ever.
 func alone(mode string, roles Roles) error {
-	if (mode == queue.ModeEmbedded || mode == queue.ModeManaged) && roles != AllRoles() {
+	if (mode == redis.ModeEmbedded || mode == redis.ModeManaged) && roles != AllRoles() {
 		return fmt.Errorf("redis.mode %s belongs to one process: it must play all roles; give redis.addrs to play some", mode)
 	}
 	return nil
@@ -302,7 +303,7 @@ func (a *App) receipts() (*gateway.Receipts, error) {
 func (a *App) checks() []gateway.Check {
 	checks := []gateway.Check{
 		{Name: "redis", Ask: a.redis.Ping},
-		{Name: "durability", Ask: func(context.Context) error { return a.promise.Kept() }, Note: a.promise.Level},
+		{Name: "durability", Ask: func(context.Context) error { return a.durability.Check() }, Note: a.durability.Level},
 		{Name: "database", Ask: a.db.Ping},
 		{Name: "schema and installation", Ask: func(context.Context) error { return a.guard.Err() }},
 		{Name: "settings", Ask: func(context.Context) error { return a.live.Known() }},

@@ -11,7 +11,7 @@ import (
 
 // openDelay puts together what keeps and fires delayed messages.
 func (a *App) openDelay(reg prometheus.Registerer) (err error) {
-	a.messages = delay.NewBox(a.cfg.Delay, a.redis.Client, a.cfg.Redis.Prefix, a.promise.Kept, a.opt.Now)
+	a.messages = delay.NewBox(a.cfg.Delay, a.redis.Client, a.cfg.Redis.Prefix, a.durability.Check, a.opt.Now)
 	a.topics = delay.NewTopics(a.cfg.Delay, a.db, a.messages, notify.Events(), a.part("topics"), a.opt.Now)
 	if !a.cfg.Notify.Email.Mails() {
 		a.topics.Mute()

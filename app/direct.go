@@ -6,6 +6,7 @@ import (
 	"sluice/configs"
 	"sluice/inventory"
 	"sluice/queue"
+	"sluice/store/redis"
 )
 
 // OpenSale creates a sale on behalf of actor. When it returns, this process sells it.
@@ -32,4 +33,4 @@ func (a *App) Lines() *queue.Lines { return a.lines }
 func (a *App) Live() *configs.Live { return a.live }
 
 // Redis is the server that this process works on.
-func (a *App) Redis() *queue.Redis { return a.redis }
+func (a *App) Redis() *redis.Store { return a.redis }

@@ -20,6 +20,7 @@ import (
 	"sluice/internal/testkit/shop"
 	"sluice/inventory"
 	"sluice/queue"
+	"sluice/store/redis"
 )
 
 // refusedApp is the error with which a process does not start.
@@ -73,7 +74,7 @@ func TestInstallationsOnOneRedisSellApart(t *testing.T) {
 func TestAManagedRedisOfAnotherDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	cfg := shop.Config(t, "sqlite", "")
-	cfg.Redis.Mode = queue.ModeManaged
+	cfg.Redis.Mode = redis.ModeManaged
 	app := startApp(t, cfg, AllRoles())
 	require.NoError(t, stopApp(app))
 	cfg.Database.DSN = filepath.Join(t.TempDir(), "another.db")

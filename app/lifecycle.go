@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"sluice/gateway"
-	"sluice/queue"
+	"sluice/store/redis"
 )
 
 // undo is one step of Stop.
@@ -135,7 +135,7 @@ func (a *App) linger(ctx context.Context) {
 // drainVolatile lets the workers finish every ticket when Redis dies with
 // this process: those tickets could not wait for the next start.
 func (a *App) drainVolatile(ctx context.Context) error {
-	if a.redis.Mode != queue.ModeEmbedded {
+	if a.redis.Mode != redis.ModeEmbedded {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, a.cfg.Stop.Grace/2)

@@ -68,7 +68,7 @@ func (a *App) run(ctx context.Context) error {
 	a.loop("fleet", a.guard.Run)
 	a.loop("configuration", a.follow)
 	a.loop("instances", func(ctx context.Context) { a.beats.Run(ctx, a.self) })
-	a.loop("durability", a.promise.Run)
+	a.loop("durability", a.durability.Run)
 	a.loop("keeper", a.whileAllowed("keeper", a.keeper.Run))
 	a.loop("book", a.read)
 	a.loop("gauges", a.whileAllowed("gauges", a.gauges.Run))

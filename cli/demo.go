@@ -21,7 +21,7 @@ import (
 	"sluice/gateway/auth"
 	"sluice/internal/shoppers"
 	"sluice/inventory"
-	"sluice/queue"
+	"sluice/store/redis"
 )
 
 const demoDir = "data"
@@ -65,7 +65,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		return err
 	}
 	log := d.cli.logger(d.cfg.Log)
-	queue.LogRedisClient(log)
+	redis.LogClient(log)
 	d.app, err = app.New(ctx, d.cfg, app.Options{Roles: app.AllRoles(), Log: log, Registry: prometheus.NewRegistry(),
 		Now: d.cli.now, Version: d.cli.build().Version,
 		Level: &d.cli.level, Loaded: d.loaded, AdoptRedis: d.adopt})
@@ -162,15 +162,15 @@ func (d *demo) openSale(ctx context.Context) error {
 }
 
 func (d *demo) introduce(w io.Writer) {
-	redis := d.app.Redis()
+	opened := d.app.Redis()
 	fmt.Fprintf(w, "Sluice demo · sale %s · %d units at 99.00 CNY, one per person\n", d.sale, d.stock)
-	switch redis.Mode {
-	case queue.ModeManaged:
-		fmt.Fprintf(w, "  redis     %s, a private child with its append-only file in %s (fsync: %s)\n", redis.Version, d.cfg.Redis.Dir, redis.Durability)
-	case queue.ModeEmbedded:
+	switch opened.Mode {
+	case redis.ModeManaged:
+		fmt.Fprintf(w, "  redis     %s, a private child with its append-only file in %s (fsync: %s)\n", opened.Version, d.cfg.Redis.Dir, opened.Durability)
+	case redis.ModeEmbedded:
 		fmt.Fprintln(w, "  redis     in memory inside this process: waiting orders die with it (install redis-server 7 to keep them)")
 	default:
-		fmt.Fprintf(w, "  redis     %s %v (fsync: %s)\n", redis.Mode, d.cfg.Redis.Addrs, redis.Durability)
+		fmt.Fprintf(w, "  redis     %s %v (fsync: %s)\n", opened.Mode, d.cfg.Redis.Addrs, opened.Durability)
 	}
 	fmt.Fprintf(w, "  database  %s\n  shop      http://%s\n  ops       http://%s\n\n", d.cfg.Database.Driver, d.app.Addr(), d.app.OpsAddr())
 }

@@ -9,13 +9,14 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/spf13/cobra"
 
 	"sluice/configs"
 	"sluice/fleet"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 )
 
 func newMigrateCommand(c *cli) *cobra.Command {
@@ -46,7 +47,7 @@ func newMigrateCommand(c *cli) *cobra.Command {
 type schema struct {
 	*cli
 	db    *store.DB
-	redis queue.RedisConfig
+	redis redis.Config
 	note  string // why Redis was not asked; empty: it was
 }
 
@@ -66,11 +67,11 @@ func (c *cli) withSchema(ctx context.Context, do func(*schema, context.Context) 
 // roster asks Redis who runs. A Redis that cannot be asked is noted and holds nothing up: processes that tell their
 // range are in the database as well.
 func (s *schema) roster(ctx context.Context) (running []store.Process, err error) {
-	err = queue.Peek(ctx, s.redis, func(ctx context.Context, rdb redis.UniversalClient) error {
+	err = redis.Peek(ctx, s.redis, func(ctx context.Context, rdb goredis.UniversalClient) error {
 		running, err = fleet.Roster(queue.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)))(ctx)
 		return err
 	})
-	if errors.Is(err, queue.ErrPrivateRedis) {
+	if errors.Is(err, redis.ErrPrivate) {
 		return nil, nil
 	}
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 
 	"sluice/app"
 	"sluice/configs"
-	"sluice/queue"
+	"sluice/store/redis"
 )
 
 func newServeCommand(c *cli) *cobra.Command {
@@ -88,7 +88,7 @@ func (c *cli) serve(ctx context.Context, loaded *configs.Loaded, roles app.Roles
 	defer signal.Stop(hangups)
 
 	log := c.logger(cfg.Log)
-	queue.LogRedisClient(log)
+	redis.LogClient(log)
 	// Address space that is never touched and so takes no memory, but counts as heap when the collector sets its pace: a process
 	// with little to keep then collects a third as often at full load.
 	ballast := make([]byte, 16<<20)

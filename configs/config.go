@@ -15,6 +15,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 	"sluice/trace"
 )
 
@@ -24,7 +25,7 @@ type Config struct {
 	Ops      gateway.OpsConfig   `koanf:"ops"`
 	Gateway  gateway.Config      `koanf:"gateway"`
 	Auth     auth.Config         `koanf:"auth"`
-	Redis    queue.RedisConfig   `koanf:"redis"`
+	Redis    redis.Config        `koanf:"redis"`
 	Database store.Config        `koanf:"database"`
 	Queue    queue.Config        `koanf:"queue"`
 	Pool     queue.PoolConfig    `koanf:"pool"`
@@ -55,7 +56,7 @@ func Default() Config {
 	cfg := Config{
 		HTTP: gateway.DefaultHTTPConfig(), Ops: gateway.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
 		Auth: auth.DefaultConfig(), Limits: ratelimit.DefaultConfig(),
-		Redis: queue.DefaultRedisConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
+		Redis: redis.DefaultConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
 		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(), Notify: notify.DefaultConfig(), Delay: delay.DefaultConfig(),
 		Log: LogConfig{Level: "info", Format: "json"}, Trace: trace.DefaultConfig(),
 		Stop: StopConfig{Grace: 25 * time.Second},

@@ -9,6 +9,7 @@ import (
 
 	"sluice/api"
 	"sluice/queue"
+	"sluice/store/redis"
 )
 
 // viewsAtOnce bounds the lines looked at in one round trip.
@@ -36,7 +37,7 @@ func (o *Ops) line(ctx context.Context, sale string) (*api.Line, error) {
 func (o *Ops) lines(ctx context.Context, sales []string) []*api.Line {
 	lines, asked := make(map[string]*api.Line, len(sales)), []string(nil)
 	for _, sale := range sales {
-		if e, ok := o.Book.Get(sale); ok && queue.Unavailable(e.Fault()) {
+		if e, ok := o.Book.Get(sale); ok && redis.Unavailable(e.Fault()) {
 			lines[sale] = &api.Line{Sale: sale, Unread: e.Fault().Error()}
 		} else {
 			asked = append(asked, sale)

@@ -7,11 +7,11 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
-	"sluice/queue"
+	"sluice/store/redis"
 )
 
 func TestMain(m *testing.M) {
 	gin.SetMode(gin.ReleaseMode)
-	queue.LogRedisClient(quietLog())
+	redis.LogClient(quietLog())
 	testkit.VerifyMain(m, tables.Clear)
 }

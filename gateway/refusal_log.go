@@ -6,8 +6,8 @@ import (
 	"sync"
 	"time"
 
-	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 )
 
 const (
@@ -70,8 +70,8 @@ func refusalReason(err error) string {
 		return "too many requests wait here"
 	case errors.Is(err, errBroken):
 		return "a call panicked"
-	case queue.Unavailable(err):
-		return "redis: " + queue.Reason(err)
+	case redis.Unavailable(err):
+		return "redis: " + redis.Reason(err)
 	case store.Unavailable(err):
 		return "database"
 	}

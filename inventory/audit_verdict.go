@@ -9,6 +9,7 @@ import (
 
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 )
 
 // Verdict is what an audit has found out.
@@ -70,7 +71,7 @@ func (p patience) tries(server string) (n int, over string) {
 func (p patience) lost(server string, err error, took time.Duration) {
 	need := needsReady
 	switch {
-	case queue.Unavailable(err):
+	case redis.Unavailable(err):
 		need = server
 	case store.Unavailable(err):
 		need = needsDatabase
@@ -134,7 +135,7 @@ func (a *Auditor) listed(ctx context.Context, id string) ([]string, error) {
 
 // away remembers the first error that says that a store cannot be asked, or refuses.
 func (a *Audit) away(err error) {
-	if a.Away == nil && (queue.Unavailable(err) || store.Unavailable(err)) {
+	if a.Away == nil && (redis.Unavailable(err) || store.Unavailable(err)) {
 		a.Away = err
 	}
 }

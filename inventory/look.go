@@ -10,6 +10,7 @@ import (
 
 	"sluice/internal/apart"
 	"sluice/queue"
+	"sluice/store/redis"
 )
 
 const (
@@ -91,7 +92,7 @@ func (b *Book) lookAt(ctx context.Context, entries map[string]*Entry, sales []st
 		}
 		e.line.looked.Store(now.UnixNano()) // also in vain: those of which nothing is known come first
 		e.line.fault.Store(&err)
-		if queue.Unavailable(err) {
+		if redis.Unavailable(err) {
 			away = err
 		} else if begun, _ := b.away.Note("line "+sale, err); begun {
 			b.log.Warn("line not looked at: answering from the last look", "sale", sale, "error", err)

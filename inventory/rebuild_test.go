@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
@@ -16,6 +16,7 @@ import (
 	"sluice/inventory"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 )
 
 // crowd is a line with tickets in every place they can be.
@@ -169,12 +170,12 @@ func TestRedisRestarts(t *testing.T) {
 	w := newWorld(t, tables.New(t, store.SQLite), server.Addr())
 	c := w.fill()
 	server.Kill()
-	require.True(t, queue.Unavailable(w.keeper.Keep(w.ctx)))
+	require.True(t, redis.Unavailable(w.keeper.Keep(w.ctx)))
 	server.Start()
 	var err error
 	require.Eventually(t, func() bool {
 		_, err = w.try("early", 1)
-		return !queue.Unavailable(err)
+		return !redis.Unavailable(err)
 	}, soon, 10*time.Millisecond)
 	require.ErrorIs(t, err, queue.ErrNotReady, "nobody has compared the line with the ledger")
 	w.keep()
@@ -194,7 +195,7 @@ func TestRedisLosesItsFiles(t *testing.T) {
 	var err error
 	require.Eventually(t, func() bool {
 		_, err = w.try("early", 1)
-		return !queue.Unavailable(err)
+		return !redis.Unavailable(err)
 	}, soon, 10*time.Millisecond)
 	require.ErrorIs(t, err, queue.ErrNotReady)
 	w.keep()
@@ -266,12 +267,12 @@ type after struct {
 	then   func()
 }
 
-func (a after) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (a after) DialHook(next goredis.DialHook) goredis.DialHook { return next }
 
-func (a after) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
+func (a after) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, cmd goredis.Cmder) error {
 		err := next(ctx, cmd)
-		if cmd.Name() == "evalsha" && !redis.HasErrorPrefix(err, "NOSCRIPT") {
+		if cmd.Name() == "evalsha" && !goredis.HasErrorPrefix(err, "NOSCRIPT") {
 			if a.second.Add(1) == 2 { // the first is one at all lines
 				a.then()
 			}
@@ -280,7 +281,7 @@ func (a after) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func (a after) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (a after) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return next
 }
 
@@ -313,10 +314,10 @@ type stopAt struct {
 	do      func()
 }
 
-func (s *stopAt) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (s *stopAt) DialHook(next goredis.DialHook) goredis.DialHook { return next }
 
-func (s *stopAt) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
+func (s *stopAt) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, cmd goredis.Cmder) error {
 		if cmd.Name() == s.command && s.do != nil {
 			do := s.do
 			s.do = nil
@@ -326,7 +327,7 @@ func (s *stopAt) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func (s *stopAt) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (s *stopAt) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return next
 }
 
@@ -361,10 +362,10 @@ type dieAt struct {
 	die     context.CancelFunc
 }
 
-func (d dieAt) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (d dieAt) DialHook(next goredis.DialHook) goredis.DialHook { return next }
 
-func (d dieAt) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
-	return func(ctx context.Context, cmd redis.Cmder) error {
+func (d dieAt) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
+	return func(ctx context.Context, cmd goredis.Cmder) error {
 		if cmd.Name() == d.command {
 			d.die()
 			<-ctx.Done()
@@ -374,7 +375,7 @@ func (d dieAt) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func (d dieAt) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (d dieAt) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.ProcessPipelineHook {
 	return next
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/apart"
 	"sluice/queue"
+	"sluice/store/redis"
 )
 
 const (
@@ -132,7 +133,7 @@ func (r keepRound) wanting(ctx context.Context, server string, sales []string) (
 		views, unseen := r.views(ctx, chunk)
 		for i, sale := range chunk {
 			switch {
-			case queue.Unavailable(unseen[i]):
+			case redis.Unavailable(unseen[i]):
 				away = fmt.Errorf("%d lines: %w", len(sales), unseen[i])
 				r.failed(sale, unseen[i])
 			case unseen[i] != nil:

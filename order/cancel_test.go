@@ -17,6 +17,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 )
 
 func (w *world) cancel(id, user string) error { return w.canceller.Cancel(w.ctx, theSale, id, user) }
@@ -222,7 +223,7 @@ func TestCancelWhileRedisIsAway(t *testing.T) {
 	w.work()
 	proxy.Cut()
 	err := w.cancel(ticket.ID, "ann")
-	require.True(t, queue.Unavailable(err), "%v", err)
+	require.True(t, redis.Unavailable(err), "%v", err)
 	require.Equal(t, map[string]int{"confirmed": 1}, w.count())
 	require.NoError(t, proxy.Heal())
 	require.NoError(t, w.cancel(ticket.ID, "ann"))

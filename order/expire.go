@@ -19,6 +19,7 @@ import (
 	"sluice/notify"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 )
 
 const (
@@ -179,7 +180,7 @@ func (e *Expirer) overdue(ctx context.Context, sales []string, fail func(string,
 	defer cancel()
 	found, failed := e.lines.Overdue(ctx, sales, expireBatch, expireLease)
 	for sale, err := range failed {
-		if queue.Unavailable(err) {
+		if redis.Unavailable(err) {
 			away = err
 		} else {
 			fail(sale, err)

@@ -14,6 +14,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 )
 
 func TestManyAsksTheLineFirst(t *testing.T) {
@@ -62,7 +63,7 @@ func TestManyWhileStoresAreAway(t *testing.T) {
 	waiting := w.admit("bob", 1)
 	proxy.Cut()
 	views, err := w.finder.Many(w.ctx, theSale, []string{stored.ID, waiting.ID})
-	require.True(t, queue.Unavailable(err), "%v", err)
+	require.True(t, redis.Unavailable(err), "%v", err)
 	require.Len(t, views, 1)
 	require.Equal(t, order.Confirmed, views[stored.ID].Status)
 

@@ -13,6 +13,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/redis"
 )
 
 // lose empties Redis and loads the line anew.
@@ -190,7 +191,7 @@ func TestNoLossIsRecordedWhileAStoreIsAway(t *testing.T) {
 	sale := w.entry().Sale
 	proxy.Cut()
 	_, err := w.losses.Record(w.ctx, sale, lost)
-	require.True(t, queue.Unavailable(err), "%v", err)
+	require.True(t, redis.Unavailable(err), "%v", err)
 	require.NoError(t, proxy.Heal())
 	require.Empty(t, w.rows())
 	require.NoError(t, w.db.Close())

@@ -6,10 +6,10 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
-	"sluice/queue"
+	"sluice/store/redis"
 )
 
 func TestMain(m *testing.M) {
-	queue.LogRedisClient(slog.New(slog.DiscardHandler))
+	redis.LogClient(slog.New(slog.DiscardHandler))
 	testkit.VerifyMain(m, tables.Clear)
 }

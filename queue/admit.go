@@ -67,14 +67,14 @@ type Told struct {
 func (ls *Lines) Admit(ctx context.Context, asks []Ask) []Told {
 	sent := time.Now()
 	told := make([]Told, len(asks))
-	if len(asks) == 1 || ls.promise.acks() > 0 {
+	if len(asks) == 1 || ls.acks() > 0 {
 		// WAIT speaks of one server's writes, and each line may be on another.
 		for i, ask := range asks {
 			told[i] = ask.alone(ctx)
 		}
 		return told
 	}
-	if err := ls.kept(); err != nil {
+	if err := ls.checkDurability(); err != nil {
 		for i := range told {
 			told[i].Err = err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/queue"
+	"sluice/store/redis"
 )
 
 // saleOn returns the id of a sale whose line is on that master.
@@ -20,14 +21,14 @@ func saleOn(c *testkit.SmallCluster, master int) string {
 func TestANodeThatHangsStopsNothingElse(t *testing.T) {
 	t.Parallel()
 	c := testkit.NewSmallCluster(t)
-	cfg := queue.DefaultRedisConfig()
-	cfg.Mode, cfg.Addrs, cfg.Durability = queue.ModeCluster, []string{c.Nodes[1].Addr(), c.Nodes[2].Addr()}, queue.DurabilityAlways
+	cfg := redis.DefaultConfig()
+	cfg.Mode, cfg.Addrs, cfg.Durability = redis.ModeCluster, []string{c.Nodes[1].Addr(), c.Nodes[2].Addr()}, redis.DurabilityAlways
 	cfg.Timeout = 500 * time.Millisecond
-	r, err := queue.OpenRedis(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	r, err := redis.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
-	promise := queue.NewPromise(r, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	startWatch(t, promise)
+	durability := redis.NewDurability(r, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	startWatch(t, durability)
 	boxes := []*box{clusterBox(t, r, saleOn(c, 0)), clusterBox(t, r, saleOn(c, 1))}
 	served := func(boxes ...*box) {
 		t.Helper()
@@ -37,7 +38,7 @@ func TestANodeThatHangsStopsNothingElse(t *testing.T) {
 			began := time.Now()
 			require.NoError(t, r.Ping(t.Context()))
 			asked += time.Since(began)
-			require.NoError(t, promise.Kept())
+			require.NoError(t, durability.Check())
 			for _, b := range boxes {
 				b.enqueue(1)
 			}
@@ -49,17 +50,17 @@ func TestANodeThatHangsStopsNothingElse(t *testing.T) {
 	c.Hang(1)
 	served(boxes[0])
 	_, err = boxes[1].View(t.Context())
-	require.True(t, queue.Unavailable(err), "%v", err)
+	require.True(t, redis.Unavailable(err), "%v", err)
 
 	// Those that answer are still looked at.
 	require.NoError(t, c.Clients[0].ConfigSet(t.Context(), "appendfsync", "no").Err())
-	require.Eventually(t, func() bool { return promise.Kept() != nil }, 30*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return durability.Check() != nil }, 30*time.Second, 20*time.Millisecond)
 	c.Nodes[0].Kill()
 	require.Error(t, r.Ping(t.Context()), "nobody answers")
 }
 
 // clusterBox opens a line that admits.
-func clusterBox(t *testing.T, r *queue.Redis, sale string) *box {
+func clusterBox(t *testing.T, r *redis.Store, sale string) *box {
 	t.Helper()
 	lines := queue.NewLines(r.Client, queue.DefaultPrefix)
 	b := &box{Line: lines.Of(sale), t: t, ctx: t.Context(), lines: lines, epoch: 1}

@@ -1,9 +1,13 @@
 package queue
 
-import "sync"
+import (
+	"sync"
+
+	"sluice/store/redis"
+)
 
 // DefaultPrefix begins every key and channel where redis.prefix is not set.
-const DefaultPrefix = "sluice"
+const DefaultPrefix = redis.DefaultPrefix
 
 // names are the keys and channels of one installation that belong to no line.
 // All begin with its prefix, which keeps installations on one Redis apart.

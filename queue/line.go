@@ -8,9 +8,10 @@ import (
 	"strings"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 
 	"sluice/internal/apart"
+	"sluice/store/redis"
 )
 
 // Bounds of what a line keeps of finished orders. The database keeps them all.
@@ -24,10 +25,10 @@ const (
 // Lines gives access to the line of every sale. Safe for concurrent use.
 type Lines struct {
 	names
-	rdb     redis.UniversalClient
-	scripts scripts
-	ring    *keyring
-	promise *Promise // nil: whatever Redis keeps is enough
+	rdb        goredis.UniversalClient
+	scripts    scripts
+	ring       *keyring
+	durability *redis.Durability // nil: whatever Redis keeps is enough
 
 	instance string // in whose name batches are claimed; empty: in nobody's
 	number   int64  // of the instance, for a ticket's record; 0: none
@@ -36,7 +37,7 @@ type Lines struct {
 }
 
 // NewLines returns the lines kept in rdb under a prefix, redis.prefix.
-func NewLines(rdb redis.UniversalClient, prefix string) *Lines {
+func NewLines(rdb goredis.UniversalClient, prefix string) *Lines {
 	return &Lines{names: namesOf(prefix), rdb: rdb, scripts: loadScripts(), ring: &keyring{prefix: prefix}}
 }
 
@@ -396,14 +397,14 @@ func (ls *Lines) HeldBy(ctx context.Context, sales []string, user string) (ids m
 		return nil, nil
 	}
 	pipe := ls.rdb.Pipeline()
-	held := make([]*redis.StringCmd, len(sales))
+	held := make([]*goredis.StringCmd, len(sales))
 	for i, sale := range sales {
 		held[i] = pipe.HGet(ctx, ls.ring.of(sale).holders, user)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	ids, failed = make(map[string][]string), make(map[string]error)
 	for i, sale := range sales {
-		if err := held[i].Err(); err != nil && !errors.Is(err, redis.Nil) {
+		if err := held[i].Err(); err != nil && !errors.Is(err, goredis.Nil) {
 			failed[sale] = fmt.Errorf("read what a user holds in the line of %s: %w", sale, err)
 			continue
 		}

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"sluice/store/redis"
+
 	goflag "flag"
 	"log/slog"
 	"testing"
@@ -9,7 +11,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	LogRedisClient(slog.New(slog.DiscardHandler))
+	redis.LogClient(slog.New(slog.DiscardHandler))
 	shortenWalks()
 	testkit.VerifyMain(m)
 }

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"sluice/store/redis"
+
 	"errors"
 	"fmt"
 	"strings"
@@ -155,7 +157,7 @@ var ErrOfLine = errors.New("this line cannot be served")
 
 // blame names what a fault is of, and reports whether that alone fails.
 func (c *Consumer) blame(reason string, err error, sale string) (place string, alone bool) {
-	if reason == PausedByRedis && Unavailable(err) {
+	if reason == PausedByRedis && redis.Unavailable(err) {
 		server := ofServer(c.lines.server(sale))
 		return server, c.reached.alone(server)
 	}

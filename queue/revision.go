@@ -69,7 +69,7 @@ func (l *Line) change(ctx context.Context, s script, keys []string, args ...any)
 
 // changeDurably is change for what an owner is told: where replicas must acknowledge, it returns when they have.
 func (l *Line) changeDurably(ctx context.Context, s script, keys []string, args ...any) (int64, error) {
-	if l.promise.acks() == 0 {
+	if l.acks() == 0 {
 		return l.change(ctx, s, keys, args...)
 	}
 	reply, err := l.durably(ctx, s, keys, args...)

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"sluice/store/redis"
+
 	"context"
 	"errors"
 	"maps"
@@ -12,7 +14,9 @@ import (
 )
 
 // listen wakes lines whose first ticket has just come in.
-func (c *Consumer) listen(ctx context.Context) { c.lines.hear(ctx, c.lines.wakeChannel, c.ready.add) }
+func (c *Consumer) listen(ctx context.Context) {
+	redis.Listen(ctx, c.lines.rdb, c.lines.wakeChannel, c.ready.add)
+}
 
 const (
 	promoteMost   = 5000 // retries of a line that become due in one sweep
@@ -67,7 +71,7 @@ func (c *Consumer) sweepServers(ctx context.Context, rounds *apart.Rounds, next 
 		var away error
 		share := (sweepMost*len(on[server]) + len(sales) - 1) / len(sales)
 		for some := range slices.Chunk(next.next(server, on[server], share), sweepChunk) {
-			if err := c.sweepLines(ctx, some); Unavailable(err) && ctx.Err() == nil {
+			if err := c.sweepLines(ctx, some); redis.Unavailable(err) && ctx.Err() == nil {
 				away = err
 			}
 		}
@@ -91,7 +95,7 @@ func (c *Consumer) sweepLines(ctx context.Context, sales []string) error {
 			c.resume(ofRedis)
 			failed[i] = apart.Try(func() error { return c.sweepLine(ctx, sale, found[i]) })
 		}
-		if Unavailable(failed[i]) || ctx.Err() != nil {
+		if redis.Unavailable(failed[i]) || ctx.Err() != nil {
 			continue
 		}
 		if begun, _ := c.swept.Note(ofLine(sale), failed[i]); begun {

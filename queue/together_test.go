@@ -6,15 +6,16 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
 	"sluice/queue"
+	"sluice/store/redis"
 )
 
 // crowd is n lines on one Redis, and an ask of each.
-func crowd(t *testing.T, addr string, n int) (rdb *redis.Client, list []*box, asks []queue.Ask) {
+func crowd(t *testing.T, addr string, n int) (rdb *goredis.Client, list []*box, asks []queue.Ask) {
 	t.Helper()
 	rdb = dial(t, addr)
 	for i := range n {
@@ -95,7 +96,7 @@ func TestRefusalsOfSomeLinesLeaveTheOthersTheirAnswers(t *testing.T) {
 			continue
 		}
 		require.ErrorContains(t, told[i].Err, "redis script admit on "+list[i].key("meta")+": OOM ")
-		require.True(t, queue.Unavailable(told[i].Err))
+		require.True(t, redis.Unavailable(told[i].Err))
 	}
 	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	require.NoError(t, list[0].lines.Admit(t.Context(), asks)[0].Err)
@@ -111,7 +112,7 @@ func TestManyLinesOnAReplica(t *testing.T) {
 	before := rdb.ClientID(t.Context()).Val()
 	for _, one := range list[0].lines.Admit(t.Context(), asks) {
 		require.ErrorContains(t, one.Err, "READONLY ")
-		require.True(t, queue.Unavailable(one.Err))
+		require.True(t, redis.Unavailable(one.Err))
 	}
 	require.NotEqual(t, before, rdb.ClientID(t.Context()).Val())
 }

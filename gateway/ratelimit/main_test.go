@@ -6,11 +6,11 @@ import (
 	"time"
 
 	"sluice/internal/testkit"
-	"sluice/queue"
+	"sluice/store/redis"
 )
 
 func TestMain(m *testing.M) {
-	queue.LogRedisClient(slog.New(slog.DiscardHandler))
+	redis.LogClient(slog.New(slog.DiscardHandler))
 	testkit.VerifyMain(m)
 }
 

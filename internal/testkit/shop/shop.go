@@ -14,7 +14,7 @@ import (
 	"sluice/gateway/auth"
 	"sluice/internal/testkit"
 	"sluice/inventory"
-	"sluice/queue"
+	"sluice/store/redis"
 )
 
 // Secret signs the tokens of tests.
@@ -31,7 +31,7 @@ func Config(t *testing.T, driver, redisAddr string) configs.Config {
 	cfg.Database.Driver, cfg.Database.DSN = db.Driver, db.DSN
 	cfg.Redis.Dir = t.TempDir()
 	if redisAddr != "" {
-		cfg.Redis.Mode, cfg.Redis.Addrs = queue.ModeSingle, []string{redisAddr}
+		cfg.Redis.Mode, cfg.Redis.Addrs = redis.ModeSingle, []string{redisAddr}
 	}
 	return cfg
 }

@@ -1,4 +1,4 @@
-package queue
+package redis
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // dirLock keeps a state folder for one managed server. The file is locked by
@@ -32,7 +32,8 @@ const orphanLimit = 5 * time.Second
 // lockDir takes the folder. When its owner died and left a server behind, that
 // server is told to end first; a folder in use by a live process is refused.
 func lockDir(ctx context.Context, dir string) (*dirLock, error) {
-	file, err := os.OpenFile(filepath.Join(dir, "sluice.lock"), os.O_RDWR|os.O_CREATE, 0o600) // #nosec G304 -- redis.dir is the operator's to name
+	// #nosec G304 -- redis.dir is the operator's to name
+	file, err := os.OpenFile(filepath.Join(dir, "sluice.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +62,9 @@ func lockDir(ctx context.Context, dir string) (*dirLock, error) {
 			}
 		case <-ctx.Done():
 		}
-		return nil, errors.Join(fmt.Errorf("the folder is in use by process %d on %s: stop it, or set redis.dir to another folder", owner.PID, owner.Host), file.Close())
+		return nil, errors.Join(
+			fmt.Errorf("the folder is in use by process %d on %s: stop it, or set redis.dir to another folder",
+				owner.PID, owner.Host), file.Close())
 	}
 }
 
@@ -85,7 +88,7 @@ func (o lockOwner) isDead() bool {
 // shutdown asks the server at the owner's address to end; whether it did shows
 // at the lock.
 func (o lockOwner) shutdown(ctx context.Context) {
-	client := redis.NewClient(&redis.Options{
+	client := goredis.NewClient(&goredis.Options{
 		Network: o.Network, Addr: o.Address, Password: o.Password,
 		MaxRetries: -1, DialerRetries: 1, DialTimeout: time.Second, ReadTimeout: time.Second, DisableIdentity: true,
 	})
@@ -98,7 +101,9 @@ func (l *dirLock) write(network, address, password string) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(lockOwner{PID: os.Getpid(), Host: host, Network: network, Address: address, Password: password})
+	text, err := json.Marshal(lockOwner{
+		PID: os.Getpid(), Host: host, Network: network, Address: address, Password: password,
+	})
 	if err != nil {
 		return err
 	}

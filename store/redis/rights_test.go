@@ -1,4 +1,4 @@
-package queue
+package redis
 
 import (
 	"context"
@@ -11,14 +11,14 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
 
 // documented returns the rules of the ACL line for Redis in docs/operations.md, after the user's name.
 func documented(t *testing.T) []string {
 	t.Helper()
-	text, err := os.ReadFile("../docs/operations.md")
+	text, err := os.ReadFile("../../docs/operations.md")
 	require.NoError(t, err)
 	_, line, found := strings.Cut(string(text), "ACL SETUSER sluice ")
 	require.True(t, found)
@@ -39,7 +39,7 @@ func grant(t *testing.T, addr string, rules ...string) {
 	do(t, addr, args...)
 }
 
-func asShop(addr string) RedisConfig {
+func asShop(addr string) Config {
 	cfg := singleConfig(addr)
 	cfg.Username, cfg.Password = "shop", "pw"
 	return cfg
@@ -48,7 +48,7 @@ func asShop(addr string) RedisConfig {
 // aclLog returns what the server at addr has refused so far.
 func aclLog(t *testing.T, addr string) any {
 	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: addr})
+	client := goredis.NewClient(&goredis.Options{Addr: addr})
 	defer client.Close()
 	log, err := client.Do(t.Context(), "ACL", "LOG").Slice()
 	require.NoError(t, err)
@@ -64,7 +64,7 @@ func TestTheDocumentedLineIsEnoughAndNoMore(t *testing.T) {
 	require.Equal(t, DurabilityAlways, r.Durability)
 	require.Empty(t, aclLog(t, addr))
 
-	cluster := RedisConfig{Mode: ModeCluster, Durability: DurabilityReplicated}
+	cluster := Config{Mode: ModeCluster, Durability: DurabilityReplicated}
 	allowed := map[string]bool{"+multi": true, "+exec": true, "+discard": true, "+config|get": true}
 	for _, call := range callsFor(cluster) {
 		allowed["+"+commandOf(call)] = true
@@ -90,7 +90,11 @@ func TestEachRightThatIsMissingIsNamedAtStart(t *testing.T) {
 	}
 	for _, rule := range rules {
 		name, command := strings.CutPrefix(rule, "+")
-		if !command || slices.Contains([]string{"info", "ping", "config|get", "wait", "cluster|slots", "command", "asking"}, name) {
+		if !command ||
+			slices.Contains(
+				[]string{"info", "ping", "config|get", "wait", "cluster|slots", "command", "asking"},
+				name,
+			) {
 			continue
 		}
 		grant(t, addr, without(rule)...)
@@ -98,7 +102,12 @@ func TestEachRightThatIsMissingIsNamedAtStart(t *testing.T) {
 	}
 	// As ACL SETUSER leaves a user of Redis 7 who gets keys and no channels.
 	grant(t, addr, without("&sluice:*")...)
-	refuseRedis(t, asShop(addr), "the channels sluice:wake, sluice:status, sluice:stock", "run ACL SETUSER on it with &sluice:*")
+	refuseRedis(
+		t,
+		asShop(addr),
+		"the channels sluice:wake, sluice:status, sluice:stock",
+		"run ACL SETUSER on it with &sluice:*",
+	)
 	grant(t, addr, append(without("&sluice:*"), "&sluice:wake", "&sluice:status")...)
 	refuseRedis(t, asShop(addr), "the channels sluice:stock:")
 	grant(t, addr, without("~sluice:*")...)
@@ -117,9 +126,9 @@ func TestEveryCallInUseIsJudged(t *testing.T) {
 	t.Parallel()
 	addr := runRedis(t)
 	grant(t, addr, "on", ">", "resetkeys", "-@all", "+multi", "+discard", "+ping")
-	client := redis.NewClient(&redis.Options{Addr: addr, Username: "shop", Password: "pw"})
+	client := goredis.NewClient(&goredis.Options{Addr: addr, Username: "shop", Password: "pw"})
 	defer client.Close()
-	all := RedisConfig{Mode: ModeCluster, Durability: DurabilityReplicated}
+	all := Config{Mode: ModeCluster, Durability: DurabilityReplicated}
 	var lack *RightsError
 	require.ErrorAs(t, checkRights(t.Context(), client, all), &lack)
 	for _, call := range callsFor(all) {
@@ -127,7 +136,7 @@ func TestEveryCallInUseIsJudged(t *testing.T) {
 			require.Contains(t, lack.Commands, command)
 		}
 	}
-	require.Zero(t, redis.NewClient(&redis.Options{Addr: addr}).DBSize(t.Context()).Val(), "a probe has written")
+	require.Zero(t, goredis.NewClient(&goredis.Options{Addr: addr}).DBSize(t.Context()).Val(), "a probe has written")
 }
 
 var calledInScript = regexp.MustCompile(`(?:redis\.p?call|\bcall|in_chunks)\('([A-Z]+)'`)
@@ -136,10 +145,10 @@ var calledInScript = regexp.MustCompile(`(?:redis\.p?call|\bcall|in_chunks)\('([
 func TestEveryCommandOfAScriptIsInUse(t *testing.T) {
 	t.Parallel()
 	var known []string
-	for _, call := range callsFor(RedisConfig{}) {
+	for _, call := range callsFor(Config{}) {
 		known = append(known, commandOf(call))
 	}
-	for _, room := range []string{"../queue/lua", "../delay/lua"} {
+	for _, room := range []string{"../../queue/lua", "../../delay/lua"} {
 		names, err := fs.Glob(os.DirFS(room), "*.lua")
 		require.NoError(t, err)
 		require.NotEmpty(t, names)
@@ -161,7 +170,7 @@ func TestRightsLostWhileRunningAreToldAndComeBack(t *testing.T) {
 	cfg := asShop(addr)
 	r := openRedis(t, cfg)
 	log, said := newTestLog()
-	p := NewPromise(r, cfg, log, prometheus.NewRegistry())
+	p := NewDurability(r, cfg, log, prometheus.NewRegistry())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -172,18 +181,18 @@ func TestRightsLostWhileRunningAreToldAndComeBack(t *testing.T) {
 		cancel()
 		<-done
 	}()
-	require.NoError(t, p.Kept())
+	require.NoError(t, p.Check())
 	for _, lost := range []struct{ rule, back, told string }{
 		{"-info", "+info", "the user needs +info"},
 		{"-publish", "+publish", "the commands publish"},
 		{"resetchannels", "&sluice:*", "the channels sluice:wake"},
 	} {
 		do(t, addr, "ACL", "SETUSER", "shop", lost.rule)
-		require.Eventually(t, func() bool { return p.Kept() != nil }, 20*time.Second, 20*time.Millisecond, lost.rule)
-		require.ErrorIs(t, p.Kept(), ErrNotDurable)
-		require.ErrorContains(t, p.Kept(), lost.told)
+		require.Eventually(t, func() bool { return p.Check() != nil }, 20*time.Second, 20*time.Millisecond, lost.rule)
+		require.ErrorIs(t, p.Check(), ErrNotDurable)
+		require.ErrorContains(t, p.Check(), lost.told)
 		do(t, addr, "ACL", "SETUSER", "shop", lost.back)
-		require.Eventually(t, func() bool { return p.Kept() == nil }, 20*time.Second, 20*time.Millisecond, lost.rule)
+		require.Eventually(t, func() bool { return p.Check() == nil }, 20*time.Second, 20*time.Millisecond, lost.rule)
 	}
 	require.Equal(t, 3, strings.Count(said.String(), "redis refuses what Sluice needs"), said.String())
 }

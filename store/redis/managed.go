@@ -1,16 +1,14 @@
-package queue
+package redis
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,10 +26,10 @@ const (
 	termGrace       = 10 * time.Second // for SIGTERM before SIGKILL
 )
 
-// managedRedis is a private redis-server: a child of this process that keeps
+// managedServer is a private redis-server: a child of this process that keeps
 // an append-only file synced at every write, is started again when it dies
 // and ends with this process even when that is killed.
-type managedRedis struct {
+type managedServer struct {
 	log      *slog.Logger
 	binary   string
 	dir      string // absolute
@@ -52,7 +50,7 @@ type managedRedis struct {
 // startManaged starts the server over the state in dir and returns once it
 // accepts connections; it may still be loading. It refuses a dir that another
 // process uses.
-func startManaged(ctx context.Context, dir string, log *slog.Logger) (*managedRedis, error) {
+func startManaged(ctx context.Context, dir string, log *slog.Logger) (*managedServer, error) {
 	if version, err := serverVersion(ctx); err != nil {
 		return nil, fmt.Errorf("redis-server %s cannot be used: %w", version, err)
 	}
@@ -66,7 +64,7 @@ func startManaged(ctx context.Context, dir string, log *slog.Logger) (*managedRe
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	m := &managedRedis{
+	m := &managedServer{
 		log: log, binary: binary, dir: dir, output: newServerLog(log),
 		stop: make(chan struct{}), ready: make(chan struct{}), done: make(chan error, 1),
 	}
@@ -85,11 +83,12 @@ func startManaged(ctx context.Context, dir string, log *slog.Logger) (*managedRe
 	return m, nil
 }
 
-func (m *managedRedis) socket() string { return filepath.Join(m.dir, "redis.sock") }
+func (m *managedServer) socket() string { return filepath.Join(m.dir, "redis.sock") }
 
-// awaitListening returns when the first server answers on a connection: one
-// that is about to give up accepts them too. On failure everything is stopped and the server's last words are in the error.
-func (m *managedRedis) awaitListening(ctx context.Context) error {
+// awaitListening returns when the first server answers on a connection: one that is about to give
+// up accepts them too. On failure everything is stopped and the server's last words are in the
+// error.
+func (m *managedServer) awaitListening(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -109,40 +108,10 @@ func (m *managedRedis) awaitListening(ctx context.Context) error {
 	}
 }
 
-// answers reports whether the server says anything, be it that it is loading
-// or wants a password.
-func (m *managedRedis) answers(ctx context.Context) bool {
-	conn, err := m.dial(ctx)
-	if err != nil {
-		return false
-	}
-	defer conn.Close()
-	if conn.SetDeadline(time.Now().Add(time.Second)) != nil {
-		return false
-	}
-	if _, err := conn.Write([]byte("PING\r\n")); err != nil {
-		return false
-	}
-	_, err = conn.Read(make([]byte, 1))
-	return err == nil
-}
-
-// dial connects to the server that runs now.
-func (m *managedRedis) dial(ctx context.Context) (net.Conn, error) {
-	m.mu.Lock()
-	network, address := m.network, m.address
-	m.mu.Unlock()
-	if address == "" {
-		return nil, errors.New("the managed redis-server is not started")
-	}
-	var d net.Dialer
-	return d.DialContext(ctx, network, address)
-}
-
 // supervise runs the server, again after each death, until Close. The kernel
 // ties the child's life to the thread that started it, so this goroutine keeps
 // its thread for as long as a child may live.
-func (m *managedRedis) supervise() {
+func (m *managedServer) supervise() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	delay := minRestartDelay
@@ -164,7 +133,8 @@ func (m *managedRedis) supervise() {
 		if time.Since(begun) > steadyAfter {
 			delay = minRestartDelay
 		}
-		m.log.Error("the managed redis-server died; starting it again", "error", err, "delay", delay, "said", m.output.tail())
+		m.log.Error("the managed redis-server died; starting it again", "error", err,
+			"delay", delay, "said", m.output.tail())
 		select {
 		case <-time.After(delay):
 		case <-m.stop:
@@ -176,7 +146,7 @@ func (m *managedRedis) supervise() {
 }
 
 // run starts one server and returns when it is gone.
-func (m *managedRedis) run() error {
+func (m *managedServer) run() error {
 	cmd, err := m.start()
 	if err != nil {
 		return err
@@ -191,7 +161,7 @@ func (m *managedRedis) run() error {
 	return err
 }
 
-func (m *managedRedis) start() (*exec.Cmd, error) {
+func (m *managedServer) start() (*exec.Cmd, error) {
 	network, address, err := m.chooseAddress()
 	if err != nil {
 		return nil, err
@@ -226,65 +196,10 @@ func (m *managedRedis) start() (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-func (m *managedRedis) chooseAddress() (network, address string, err error) {
-	if m.password == "" {
-		return "unix", m.socket(), nil
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", "", err
-	}
-	return "tcp", l.Addr().String(), l.Close()
-}
-
-func (m *managedRedis) conf(network, address string) string {
-	var b strings.Builder
-	set := func(name, value string) { fmt.Fprintf(&b, "%s %s\n", name, quoteConf(value)) }
-	if network == "unix" {
-		set("port", "0")
-		set("unixsocket", address)
-		set("unixsocketperm", "700")
-	} else {
-		host, port, _ := net.SplitHostPort(address)
-		set("bind", host)
-		set("port", port)
-		set("requirepass", m.password)
-	}
-	set("dir", m.dir)
-	set("daemonize", "no")
-	set("supervised", "no")
-	set("save", "")
-	set("appendonly", "yes")
-	set("appendfsync", "always")
-	set("no-appendfsync-on-rewrite", "no")
-	// Each rewrite costs as much as all that the line holds: none while the file is small enough to be read in seconds.
-	set("auto-aof-rewrite-min-size", "512mb")
-	set("maxmemory-policy", "noeviction")
-	return b.String()
-}
-
-// quoteConf writes s so that redis.conf reads it back byte for byte.
-func quoteConf(s string) string {
-	var b strings.Builder
-	b.WriteByte('"')
-	for _, c := range []byte(s) {
-		switch {
-		case c == '"' || c == '\\':
-			b.WriteByte('\\')
-			b.WriteByte(c)
-		case c < ' ':
-			b.WriteString(`\x` + strconv.FormatUint(uint64(c)+0x100, 16)[1:])
-		default:
-			b.WriteByte(c)
-		}
-	}
-	return b.String() + `"`
-}
-
 // Close stops the server the way SHUTDOWN does, by SIGTERM because that needs
 // no free connection, kills it when that takes longer than ten seconds, and
 // gives up the folder. It returns once the server is gone.
-func (m *managedRedis) Close() error {
+func (m *managedServer) Close() error {
 	m.output.stopping()
 	m.mu.Lock()
 	close(m.stop)
@@ -305,7 +220,7 @@ func (m *managedRedis) Close() error {
 	return m.lock.release()
 }
 
-func (m *managedRedis) signal(process *os.Process, sig os.Signal) {
+func (m *managedServer) signal(process *os.Process, sig os.Signal) {
 	if process == nil {
 		return
 	}

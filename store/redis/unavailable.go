@@ -1,4 +1,4 @@
-package queue
+package redis
 
 import (
 	"context"
@@ -10,7 +10,7 @@ import (
 	"regexp"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // Unavailable reports whether an error is Redis' or the way's to it: it did not answer in time, or it refused by its
@@ -19,10 +19,10 @@ import (
 //
 // Of Redis' own answers all count but those that say that a command, a script or a value of ours is wrong.
 func Unavailable(err error) bool {
-	if err == nil || errors.Is(err, redis.Nil) || errors.Is(err, redis.TxFailedErr) {
+	if err == nil || errors.Is(err, goredis.Nil) || errors.Is(err, goredis.TxFailedErr) {
 		return false
 	}
-	var answer redis.Error
+	var answer goredis.Error
 	if errors.As(err, &answer) {
 		return !ourFault(answer.Error())
 	}
@@ -32,10 +32,10 @@ func Unavailable(err error) bool {
 // noAnswer is the reason where Redis said nothing.
 const noAnswer = "no answer"
 
-// Reason returns in one or two words why Redis did not serve a call for which Unavailable holds: the code of its answer,
-// such as OOM, or "no answer".
+// Reason returns in one or two words why Redis did not serve a call for which Unavailable holds:
+// the code of its answer, such as OOM, or "no answer".
 func Reason(err error) string {
-	var answer redis.Error
+	var answer goredis.Error
 	if !errors.As(err, &answer) {
 		return noAnswer
 	}
@@ -51,7 +51,8 @@ func Reason(err error) string {
 }
 
 // nested finds the answer of a command within the text about the script that called it.
-var nested = regexp.MustCompile(`(?:^|[ :(])-?(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|CLUSTERDOWN|MASTERDOWN|TRYAGAIN|NOPERM|BUSY|WRONGTYPE) `)
+var nested = regexp.MustCompile(`(?:^|[ :(])-?(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|CLUSTERDOWN|MASTERDOWN|` +
+	`TRYAGAIN|NOPERM|BUSY|WRONGTYPE) `)
 
 func nestedCode(text string) string {
 	if !strings.HasPrefix(text, "ERR ") {
@@ -98,7 +99,7 @@ func ourFault(text string) bool {
 func unreached(err error) bool {
 	for _, known := range []error{
 		context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,
-		redis.ErrClosed, redis.ErrPoolTimeout, redis.ErrPoolExhausted,
+		goredis.ErrClosed, goredis.ErrPoolTimeout, goredis.ErrPoolExhausted,
 	} {
 		if errors.Is(err, known) {
 			return true
@@ -120,7 +121,8 @@ func unreached(err error) bool {
 func fromClient(err error) bool {
 	text := err.Error()
 	for _, said := range []string{
-		"redis: cluster has no nodes", "redis: all sentinels", "redis: no sentinels", "redis: connection ", "redis: timed out",
+		"redis: cluster has no nodes", "redis: all sentinels", "redis: no sentinels", "redis: connection ",
+		"redis: timed out",
 		"redis: invalid reply",
 	} {
 		if strings.Contains(text, said) {

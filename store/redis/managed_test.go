@@ -1,4 +1,4 @@
-package queue
+package redis
 
 import (
 	"context"
@@ -33,7 +33,9 @@ func writeCertificate(t *testing.T, certFile, keyFile string) {
 	require.NoError(t, err)
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "redis.test"}, DNSNames: []string{"redis.test"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().
+			Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true,
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -45,9 +47,9 @@ func writeCertificate(t *testing.T, certFile, keyFile string) {
 	writeFile(t, keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})))
 }
 
-func managedPID(t *testing.T, r *Redis) int {
+func managedPID(t *testing.T, r *Store) int {
 	t.Helper()
-	m := r.server.(*managedRedis)
+	m := r.server.(*managedServer)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.process == nil {
@@ -68,7 +70,11 @@ func TestManagedKeepsItsDataOverARestart(t *testing.T) {
 			t.Parallel()
 			r := openRedis(t, managedConfig(dir))
 			require.Equal(t, ModeManaged, r.Mode)
-			require.Equal(t, map[string]string{"auto-aof-rewrite-min-size": "536870912"}, r.Client.ConfigGet(t.Context(), "auto-aof-rewrite-min-size").Val())
+			require.Equal(
+				t,
+				map[string]string{"auto-aof-rewrite-min-size": "536870912"},
+				r.Client.ConfigGet(t.Context(), "auto-aof-rewrite-min-size").Val(),
+			)
 			require.Equal(t, DurabilityAlways, r.Durability)
 			require.True(t, r.Durable)
 			require.NoError(t, r.Client.Set(t.Context(), "order", "42", 0).Err())
@@ -87,7 +93,7 @@ func TestManagedIsStartedAgainWithItsData(t *testing.T) {
 	t.Parallel()
 	log, out := newTestLog()
 	for _, dir := range []string{shortDir(t), filepath.Join(shortDir(t), strings.Repeat("d", 120))} {
-		r, err := OpenRedis(t.Context(), managedConfig(dir), log)
+		r, err := Open(t.Context(), managedConfig(dir), log)
 		require.NoError(t, err)
 		for i := range 3 {
 			require.NoError(t, r.Client.Incr(t.Context(), "n").Err())
@@ -123,7 +129,7 @@ func TestManagedTellsWhyItDidNotStart(t *testing.T) {
 	log, _ := newTestLog()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := OpenRedis(ctx, managedConfig(shortDir(t)), log)
+	_, err := Open(ctx, managedConfig(shortDir(t)), log)
 	require.ErrorIs(t, err, context.Canceled)
 }
 

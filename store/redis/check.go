@@ -1,50 +1,23 @@
-package queue
+package redis
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 )
 
-// What survives when Redis dies, weakest first.
-const (
-	DurabilityMemory   = "memory"   // nothing: it lives in this process
-	DurabilityNone     = "none"     // at best the last snapshot, or what the system happened to flush
-	DurabilityUnknown  = "unknown"  // an append-only file is written, but the server does not say when it is synced
-	DurabilityEverySec = "everysec" // a killed server loses nothing, a lost host about two seconds
-	DurabilityAlways   = "always"   // every answered write
-)
-
-// rank orders durabilities, the weakest first.
-func rank(durability string) int {
-	return slices.Index([]string{DurabilityMemory, DurabilityNone, DurabilityUnknown, DurabilityEverySec, DurabilityAlways}, durability)
-}
-
-func durabilityRisk(durability string) string {
-	switch durability {
-	case DurabilityMemory:
-		return "waiting orders are lost when this process ends"
-	case DurabilityEverySec:
-		return "a lost host takes about two seconds of admitted orders with it; set appendfsync always"
-	case DurabilityUnknown:
-		return "the server does not tell its appendfsync; orders of the last seconds may be lost with its host"
-	}
-	return "waiting orders can be lost when Redis stops; set appendonly yes and appendfsync always"
-}
-
-// lookLimit bounds the look at one server.
-const lookLimit = 5 * time.Second
+// checkLimit bounds the check of one server.
+const checkLimit = 5 * time.Second
 
 // examine waits until Redis answers and checks every master it reaches.
-func (r *Redis) examine(ctx context.Context, cfg RedisConfig) error {
+func (r *Store) examine(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	if err := awaitLoaded(ctx, r.Client); err != nil {
@@ -54,16 +27,16 @@ func (r *Redis) examine(ctx context.Context, cfg RedisConfig) error {
 		r.Durability = DurabilityMemory
 		return nil
 	}
-	looks, err := r.look(ctx, cfg)
+	found, err := r.checkEach(ctx, cfg)
 	if err != nil {
 		return err
 	}
-	r.weakest(looks)
+	r.weakest(found)
 	return nil
 }
 
-// look is what one master was found to be.
-type look struct {
+// finding says what one master was found to be, or why that is not known.
+type finding struct {
 	node       string // its address in a cluster, else empty
 	version    string
 	durability string
@@ -71,56 +44,57 @@ type look struct {
 	err        error
 }
 
-// look examines every master at the same time; the first that is refused or does not answer is the error.
-func (r *Redis) look(ctx context.Context, cfg RedisConfig) ([]look, error) {
-	looks, err := r.lookAtAll(ctx, cfg)
+// checkEach checks every master. It returns the error of the first that is refused or does not answer.
+func (r *Store) checkEach(ctx context.Context, cfg Config) ([]finding, error) {
+	found, err := r.checkAll(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
-	for _, one := range looks {
+	for _, one := range found {
 		if one.err != nil {
-			return nil, one.failed()
+			return nil, one.problem()
 		}
 	}
-	return looks, nil
+	return found, nil
 }
 
-func (l look) failed() error {
-	if l.node == "" {
-		return l.err
+// problem returns the error with the node it is of.
+func (f finding) problem() error {
+	if f.node == "" {
+		return f.err
 	}
-	return fmt.Errorf("node %s: %w", l.node, l.err)
+	return fmt.Errorf("node %s: %w", f.node, f.err)
 }
 
-// lookAtAll examines every master at the same time, so that one that hangs holds up no other. A slot without a master is
-// the cluster's to tell.
-func (r *Redis) lookAtAll(ctx context.Context, cfg RedisConfig) ([]look, error) {
+// checkAll checks every master at the same time, so that one that hangs holds
+// up no other.
+func (r *Store) checkAll(ctx context.Context, cfg Config) ([]finding, error) {
 	switch client := r.Client.(type) {
-	case *redis.ClusterClient:
+	case *goredis.ClusterClient:
 		var mu sync.Mutex
-		var looks []look
-		err := client.ForEachMaster(ctx, func(ctx context.Context, node *redis.Client) error {
-			// To learn who is a master may have taken all of ctx: a node that hangs is asked for that, too.
-			own, cancel := context.WithTimeout(context.WithoutCancel(ctx), lookLimit)
+		var found []finding
+		err := client.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error {
+			// Finding the masters may have used up ctx: a node that hangs is asked, too.
+			own, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkLimit)
 			defer cancel()
 			one := examineServer(own, node, cfg)
 			one.node = node.Options().Addr
 			mu.Lock()
 			defer mu.Unlock()
-			looks = append(looks, one)
+			found = append(found, one)
 			return nil
 		})
-		return looks, err
-	case *redis.Client:
-		return []look{examineServer(ctx, client, cfg)}, nil
+		return found, err
+	case *goredis.Client:
+		return []finding{examineServer(ctx, client, cfg)}, nil
 	}
 	return nil, fmt.Errorf("redis client %T is of no known kind", r.Client)
 }
 
-// weakest sets what holds of all servers looked at.
-func (r *Redis) weakest(looks []look) {
+// weakest notes what holds of all servers that were checked.
+func (r *Store) weakest(found []finding) {
 	r.Version, r.Durability, r.replicas = "", DurabilityAlways, math.MaxInt
-	for _, one := range looks {
+	for _, one := range found {
 		if r.Version == "" || olderVersion(one.version, r.Version) {
 			r.Version = one.version
 		}
@@ -134,7 +108,7 @@ func (r *Redis) weakest(looks []look) {
 
 // awaitLoaded returns when Redis answers, or at once on an error other than
 // "still loading".
-func awaitLoaded(ctx context.Context, client redis.UniversalClient) error {
+func awaitLoaded(ctx context.Context, client goredis.UniversalClient) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -157,7 +131,8 @@ func withHint(err error) error {
 	}
 	text := err.Error()
 	switch {
-	case strings.Contains(text, "NOAUTH"), strings.Contains(text, "WRONGPASS"), strings.Contains(text, "without any password configured"):
+	case strings.Contains(text, "NOAUTH"), strings.Contains(text, "WRONGPASS"),
+		strings.Contains(text, "without any password configured"):
 		return fmt.Errorf("%w: check redis.username and redis.password", err)
 	case strings.Contains(text, "cluster support disabled"):
 		return fmt.Errorf("%w: set redis.mode to single", err)
@@ -168,20 +143,26 @@ func withHint(err error) error {
 }
 
 // examineServer checks one server.
-func examineServer(ctx context.Context, server *redis.Client, cfg RedisConfig) look {
+func examineServer(ctx context.Context, server *goredis.Client, cfg Config) finding {
 	text, err := server.Info(ctx).Result()
 	if err != nil {
-		return look{err: fmt.Errorf("INFO, which tells version and eviction policy, failed; the user needs +info: %w", err)}
+		return finding{
+			err: fmt.Errorf("INFO, which tells version and eviction policy, failed; the user needs +info: %w",
+				err),
+		}
 	}
 	info := parseInfo(text)
-	err = errors.Join(checkRole(info, cfg.Mode), checkVersion(info["redis_version"]), checkPolicy(info["maxmemory_policy"]))
+	err = errors.Join(checkRole(info, cfg.Mode), checkVersion(info["redis_version"]),
+		checkPolicy(info["maxmemory_policy"]))
 	if err == nil {
 		err = checkRights(ctx, server, cfg)
 	}
 	if err != nil {
-		return look{err: err}
+		return finding{err: err}
 	}
-	return look{version: info["redis_version"], durability: serverDurability(ctx, server, info), replicas: onlineReplicas(info)}
+	return finding{
+		version: info["redis_version"], durability: serverDurability(ctx, server, info), replicas: onlineReplicas(info),
+	}
 }
 
 // onlineReplicas counts the replicas that follow this server.
@@ -195,6 +176,7 @@ func onlineReplicas(info map[string]string) int {
 	return n
 }
 
+// checkRole refuses a server that does not play the part that redis.mode expects.
 func checkRole(info map[string]string, mode string) error {
 	switch {
 	case info["redis_mode"] == "sentinel":
@@ -220,7 +202,8 @@ func checkPolicy(policy string) error {
 		"set maxmemory-policy noeviction in redis.conf, or run CONFIG SET maxmemory-policy noeviction", policy)
 }
 
-func serverDurability(ctx context.Context, server redis.Cmdable, info map[string]string) string {
+// serverDurability returns the level of one server.
+func serverDurability(ctx context.Context, server goredis.Cmdable, info map[string]string) string {
 	if info["aof_enabled"] != "1" {
 		return DurabilityNone
 	}

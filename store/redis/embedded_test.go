@@ -1,16 +1,16 @@
-package queue
+package redis
 
 import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
 
 func TestEmbeddedKeepsRealTime(t *testing.T) {
 	t.Parallel()
-	cfg := DefaultRedisConfig()
+	cfg := DefaultConfig()
 	cfg.Mode = ModeEmbedded
 	r := openRedis(t, cfg)
 	require.Equal(t, DurabilityMemory, r.Durability)
@@ -19,7 +19,7 @@ func TestEmbeddedKeepsRealTime(t *testing.T) {
 	now, err := r.Client.Time(t.Context()).Result()
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), now, 5*time.Second)
-	parts, err := redis.NewScript(`return redis.call('TIME')`).Run(t.Context(), r.Client, nil).StringSlice()
+	parts, err := goredis.NewScript(`return redis.call('TIME')`).Run(t.Context(), r.Client, nil).StringSlice()
 	require.NoError(t, err)
 	require.Len(t, parts, 2)
 
@@ -37,7 +37,7 @@ func TestEmbeddedIsClosedToOthers(t *testing.T) {
 	t.Parallel()
 	e, err := startEmbedded()
 	require.NoError(t, err)
-	client := redis.NewClient(&redis.Options{Addr: e.addr(), MaxRetries: -1})
+	client := goredis.NewClient(&goredis.Options{Addr: e.addr(), MaxRetries: -1})
 	require.ErrorContains(t, client.Ping(t.Context()).Err(), "NOAUTH")
 	require.NoError(t, client.Close())
 	require.NoError(t, e.Close())

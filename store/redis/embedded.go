@@ -1,4 +1,4 @@
-package queue
+package redis
 
 import (
 	"time"
@@ -6,18 +6,18 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// embeddedRedis is an in-memory Redis inside this process, reached over TCP on
+// embeddedServer is an in-memory Redis inside this process, reached over TCP on
 // the loopback interface. Its TIME is the real one and its keys expire by
 // themselves.
-type embeddedRedis struct {
+type embeddedServer struct {
 	server   *miniredis.Miniredis
 	password string
 	stop     chan struct{}
 	done     chan struct{}
 }
 
-func startEmbedded() (*embeddedRedis, error) {
-	e := &embeddedRedis{
+func startEmbedded() (*embeddedServer, error) {
+	e := &embeddedServer{
 		server: miniredis.NewMiniRedis(), password: randomPassword(),
 		stop: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -29,11 +29,11 @@ func startEmbedded() (*embeddedRedis, error) {
 	return e, nil
 }
 
-func (e *embeddedRedis) addr() string { return e.server.Addr() }
+func (e *embeddedServer) addr() string { return e.server.Addr() }
 
 // expire lets keys age. The server could do so itself, but then walks every
 // key that can expire at each command instead of once a second.
-func (e *embeddedRedis) expire() {
+func (e *embeddedServer) expire() {
 	defer close(e.done)
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -50,7 +50,7 @@ func (e *embeddedRedis) expire() {
 }
 
 // Close stops the server; what it held is gone.
-func (e *embeddedRedis) Close() error {
+func (e *embeddedServer) Close() error {
 	close(e.stop)
 	<-e.done
 	e.server.Close()

@@ -1,4 +1,4 @@
-package queue
+package redis
 
 import (
 	"context"
@@ -12,43 +12,52 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
 
 func TestRedisConfigNamesTheKeyAtFault(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {
-		change func(*RedisConfig)
+		change func(*Config)
 		want   string
 	}{
-		"mode":              {func(c *RedisConfig) { c.Mode = "redis" }, "redis.mode must be one of auto, embedded"},
-		"single, none":      {func(c *RedisConfig) { c.Mode = ModeSingle }, "redis.addrs must hold exactly one"},
-		"auto, two":         {func(c *RedisConfig) { c.Addrs = []string{"a:1", "b:2"} }, "redis.mode must be sentinel or cluster"},
-		"cluster, none":     {func(c *RedisConfig) { c.Mode = ModeCluster }, "redis.addrs must hold at least one"},
-		"managed, one":      {func(c *RedisConfig) { c.Mode, c.Addrs = ModeManaged, []string{"a:1"} }, "redis.addrs must be empty"},
-		"no port":           {func(c *RedisConfig) { c.Addrs = []string{"redis"} }, `redis.addrs must hold host:port, for example 127.0.0.1:6379, got "redis"`},
-		"socket, cluster":   {func(c *RedisConfig) { c.Mode, c.Addrs = ModeCluster, []string{"/a"} }, "redis.addrs must hold host:port"},
-		"url":               {func(c *RedisConfig) { c.Addrs = []string{"redis://:pw@h:1"} }, "redis.addrs must hold host:port, not a URL"},
-		"no master":         {func(c *RedisConfig) { c.Mode, c.Addrs = ModeSentinel, []string{"a:1"} }, "redis.master_name must be set"},
-		"cluster database":  {func(c *RedisConfig) { c.Mode, c.Addrs, c.DB = ModeCluster, []string{"a:1"}, 1 }, "redis.db must be 0"},
-		"database":          {func(c *RedisConfig) { c.DB = 16 }, "redis.db must be between 0 and 15, got 16"},
-		"timeout":           {func(c *RedisConfig) { c.Timeout = 0 }, "redis.timeout must be between 10ms and 1m0s, got 0s"},
-		"empty prefix":      {func(c *RedisConfig) { c.Prefix = "" }, "redis.prefix must be 1 to 32 letters"},
-		"prefix with brace": {func(c *RedisConfig) { c.Prefix = "a{b" }, `redis.prefix must be 1 to 32 letters, digits, dots, hyphens or underscores, got "a{b"`},
-		"prefix with colon": {func(c *RedisConfig) { c.Prefix = "a:b" }, "redis.prefix"},
-		"long prefix":       {func(c *RedisConfig) { c.Prefix = strings.Repeat("a", 33) }, "redis.prefix"},
-		"pool":              {func(c *RedisConfig) { c.PoolSize = -1 }, "redis.pool_size"},
-		"dir":               {func(c *RedisConfig) { c.Dir = "" }, "redis.dir"},
-		"tls off":           {func(c *RedisConfig) { c.TLS.CAFile = "x" }, "redis.tls.enabled must be true"},
-		"tls embedded":      {func(c *RedisConfig) { c.TLS.Enabled = true }, "redis.tls.enabled must be false"},
-		"tls half":          {func(c *RedisConfig) { *c = singleConfig("a:1"); c.TLS = RedisTLS{Enabled: true, KeyFile: "k"} }, "redis.tls.cert_file"},
-		"user alone":        {func(c *RedisConfig) { c.Username = "u" }, "redis.password must be set"},
-		"sentinel user too": {func(c *RedisConfig) { c.SentinelUsername = "u" }, "redis.sentinel_password must be set"},
+		"mode":         {func(c *Config) { c.Mode = "redis" }, "redis.mode must be one of auto, embedded"},
+		"single, none": {func(c *Config) { c.Mode = ModeSingle }, "redis.addrs must hold exactly one"},
+		"auto, two": {func(c *Config) { c.Addrs = []string{"a:1", "b:2"} },
+			"redis.mode must be sentinel or cluster"},
+		"cluster, none": {func(c *Config) { c.Mode = ModeCluster }, "redis.addrs must hold at least one"},
+		"managed, one": {func(c *Config) { c.Mode, c.Addrs = ModeManaged, []string{"a:1"} },
+			"redis.addrs must be empty"},
+		"no port": {func(c *Config) { c.Addrs = []string{"redis"} },
+			`redis.addrs must hold host:port, for example 127.0.0.1:6379, got "redis"`},
+		"socket, cluster": {func(c *Config) { c.Mode, c.Addrs = ModeCluster, []string{"/a"} },
+			"redis.addrs must hold host:port"},
+		"url": {func(c *Config) { c.Addrs = []string{"redis://:pw@h:1"} },
+			"redis.addrs must hold host:port, not a URL"},
+		"no master": {func(c *Config) { c.Mode, c.Addrs = ModeSentinel, []string{"a:1"} },
+			"redis.master_name must be set"},
+		"cluster database": {func(c *Config) { c.Mode, c.Addrs, c.DB = ModeCluster, []string{"a:1"}, 1 },
+			"redis.db must be 0"},
+		"database":     {func(c *Config) { c.DB = 16 }, "redis.db must be between 0 and 15, got 16"},
+		"timeout":      {func(c *Config) { c.Timeout = 0 }, "redis.timeout must be between 10ms and 1m0s, got 0s"},
+		"empty prefix": {func(c *Config) { c.Prefix = "" }, "redis.prefix must be 1 to 32 letters"},
+		"prefix with brace": {func(c *Config) { c.Prefix = "a{b" },
+			`redis.prefix must be 1 to 32 letters, digits, dots, hyphens or underscores, got "a{b"`},
+		"prefix with colon": {func(c *Config) { c.Prefix = "a:b" }, "redis.prefix"},
+		"long prefix":       {func(c *Config) { c.Prefix = strings.Repeat("a", 33) }, "redis.prefix"},
+		"pool":              {func(c *Config) { c.PoolSize = -1 }, "redis.pool_size"},
+		"dir":               {func(c *Config) { c.Dir = "" }, "redis.dir"},
+		"tls off":           {func(c *Config) { c.TLS.CAFile = "x" }, "redis.tls.enabled must be true"},
+		"tls embedded":      {func(c *Config) { c.TLS.Enabled = true }, "redis.tls.enabled must be false"},
+		"tls half": {func(c *Config) { *c = singleConfig("a:1"); c.TLS = TLS{Enabled: true, KeyFile: "k"} },
+			"redis.tls.cert_file"},
+		"user alone":        {func(c *Config) { c.Username = "u" }, "redis.password must be set"},
+		"sentinel user too": {func(c *Config) { c.SentinelUsername = "u" }, "redis.sentinel_password must be set"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			cfg := DefaultRedisConfig()
+			cfg := DefaultConfig()
 			require.NoError(t, cfg.Validate())
 			tc.change(&cfg)
 			require.ErrorContains(t, cfg.Validate(), tc.want)
@@ -119,7 +128,7 @@ func TestPasswordIsUsedAndItsErrorTellsTheKey(t *testing.T) {
 	refuseRedis(t, cfg, "check redis.username and redis.password")
 	cfg.Password = "wrong-password"
 	log, _ := newTestLog()
-	_, err := OpenRedis(t.Context(), cfg, log)
+	_, err := Open(t.Context(), cfg, log)
 	require.ErrorContains(t, err, "check redis.username and redis.password")
 	require.NotContains(t, err.Error(), "wrong-password")
 	cfg.Password = "hunter2hunter2"
@@ -151,7 +160,7 @@ func TestTLS(t *testing.T) {
 	awaitTCP(t, addr)
 
 	cfg := singleConfig(addr)
-	cfg.TLS = RedisTLS{Enabled: true, CAFile: cert, CertFile: cert, KeyFile: key, ServerName: "redis.test"}
+	cfg.TLS = TLS{Enabled: true, CAFile: cert, CertFile: cert, KeyFile: key, ServerName: "redis.test"}
 	require.NoError(t, openRedis(t, cfg).Close())
 
 	cfg.TLS.ServerName = "other.test"
@@ -160,7 +169,7 @@ func TestTLS(t *testing.T) {
 	refuseRedis(t, cfg, "redis.tls.ca_file", "holds no PEM certificate")
 	cfg.TLS.CAFile = filepath.Join(dir, "none")
 	refuseRedis(t, cfg, "redis.tls.ca_file")
-	cfg.TLS = RedisTLS{Enabled: true, CertFile: cert, KeyFile: cert}
+	cfg.TLS = TLS{Enabled: true, CertFile: cert, KeyFile: cert}
 	refuseRedis(t, cfg, "redis.tls.cert_file")
 }
 
@@ -172,19 +181,20 @@ func TestClusterWithOneSeed(t *testing.T) {
 
 	cfg := singleConfig(addr)
 	cfg.Mode = ModeCluster
-	var r *Redis
+	var r *Store
 	require.Eventually(t, func() bool {
 		log, _ := newTestLog()
 		var err error
-		r, err = OpenRedis(t.Context(), cfg, log)
+		r, err = Open(t.Context(), cfg, log)
 		return err == nil && r.Client.Set(t.Context(), "{a}:b", "1", 0).Err() == nil
 	}, 10*time.Second, 50*time.Millisecond)
-	require.IsType(t, &redis.ClusterClient{}, r.Client)
+	require.IsType(t, &goredis.ClusterClient{}, r.Client)
 	require.Equal(t, DurabilityNone, r.Durability)
-	got, err := redis.NewScript(`return redis.call('GET', KEYS[1])`).Run(t.Context(), r.Client, []string{"{a}:b"}).Text()
+	got, err := goredis.NewScript(`return redis.call('GET', KEYS[1])`).Run(t.Context(), r.Client,
+		[]string{"{a}:b"}).Text()
 	require.NoError(t, err)
 	require.Equal(t, "1", got)
-	_, err = r.Client.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
+	_, err = r.Client.TxPipelined(t.Context(), func(p goredis.Pipeliner) error {
 		p.Incr(t.Context(), "{a}:b")
 		return nil
 	})
@@ -193,7 +203,7 @@ func TestClusterWithOneSeed(t *testing.T) {
 
 	do(t, addr, "CONFIG", "SET", "maxmemory-policy", "allkeys-lfu")
 	refuseRedis(t, cfg, "node ", "maxmemory-policy is allkeys-lfu")
-	refuseRedis(t, func() RedisConfig { c := singleConfig(runRedis(t)); c.Mode = ModeCluster; return c }(), "redis.mode")
+	refuseRedis(t, func() Config { c := singleConfig(runRedis(t)); c.Mode = ModeCluster; return c }(), "redis.mode")
 }
 
 // A script whose reply is lost may have run; sending it again would run it
@@ -217,13 +227,13 @@ func TestNothingIsSentTwice(t *testing.T) {
 
 			ctx := context.Background()
 			require.NoError(t, r.Client.Set(ctx, "n", 0, 0).Err())
-			slow := redis.NewScript(`redis.call('INCR', KEYS[1])
+			slow := goredis.NewScript(`redis.call('INCR', KEYS[1])
 				local t = redis.call('TIME') local stop = t[1] * 1000000 + t[2] + 600000
 				repeat t = redis.call('TIME') until t[1] * 1000000 + t[2] > stop
 				return 1`)
 			require.Error(t, slow.Eval(ctx, r.Client, []string{"n"}).Err())
 			requireCount(t, r, "1")
-			_, err := r.Client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			_, err := r.Client.Pipelined(ctx, func(p goredis.Pipeliner) error {
 				slow.Eval(ctx, p, []string{"n"})
 				return nil
 			})
@@ -234,16 +244,16 @@ func TestNothingIsSentTwice(t *testing.T) {
 	}
 }
 
-func openWhenReady(t *testing.T, cfg RedisConfig) *Redis {
+func openWhenReady(t *testing.T, cfg Config) *Store {
 	t.Helper()
 	log, _ := newTestLog()
-	var r *Redis
+	var r *Store
 	require.Eventually(t, func() bool {
 		var err error
-		if r, err = OpenRedis(t.Context(), cfg, log); err != nil {
+		if r, err = Open(t.Context(), cfg, log); err != nil {
 			return false
 		}
-		if err = r.Client.Get(t.Context(), "n").Err(); err == nil || err == redis.Nil {
+		if err = r.Client.Get(t.Context(), "n").Err(); err == nil || err == goredis.Nil {
 			return true
 		}
 		require.NoError(t, r.Close())
@@ -254,7 +264,7 @@ func openWhenReady(t *testing.T, cfg RedisConfig) *Redis {
 
 // requireCount reads n once the server is free again, then checks that it
 // stays: a repeat would already wait in its socket.
-func requireCount(t *testing.T, r *Redis, want string) {
+func requireCount(t *testing.T, r *Store, want string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		got, err := r.Client.Get(context.Background(), "n").Result()
@@ -273,11 +283,12 @@ func TestSentinel(t *testing.T) {
 	dir := t.TempDir()
 	conf := filepath.Join(dir, "sentinel.conf")
 	addr, sentinelPort := freeAddr(t)
-	writeFile(t, conf, "port "+sentinelPort+"\nbind 127.0.0.1\ndir "+dir+"\nsentinel monitor line "+host+" "+port+" 1\nsentinel auth-pass line pw\nrequirepass sentinelpw\n")
+	writeFile(t, conf, "port "+sentinelPort+"\nbind 127.0.0.1\ndir "+dir+"\n"+
+		"sentinel monitor line "+host+" "+port+" 1\nsentinel auth-pass line pw\nrequirepass sentinelpw\n")
 	startServerProcess(t, dir, []string{conf, "--sentinel"})
 	awaitTCP(t, addr)
 
-	cfg := DefaultRedisConfig()
+	cfg := DefaultConfig()
 	cfg.Mode, cfg.Addrs, cfg.MasterName = ModeSentinel, []string{addr}, "line"
 	cfg.Password, cfg.SentinelPassword = "pw", "sentinelpw"
 	r := openRedis(t, cfg)
@@ -300,10 +311,10 @@ func TestAutoChoice(t *testing.T) {
 	require.Equal(t, ModeSingle, r.Mode)
 	require.NoError(t, r.Close())
 
-	cfg = DefaultRedisConfig()
+	cfg = DefaultConfig()
 	cfg.Dir = shortDir(t)
 	log, out := newTestLog()
-	r, err := OpenRedis(t.Context(), cfg, log)
+	r, err := Open(t.Context(), cfg, log)
 	require.NoError(t, err)
 	require.Equal(t, ModeManaged, r.Mode)
 	require.True(t, r.Durable)
@@ -317,7 +328,7 @@ func TestAutoChoice(t *testing.T) {
 	require.NotEmpty(t, sh)
 	t.Setenv("PATH", bin)
 	log, out = newTestLog()
-	r, err = OpenRedis(t.Context(), cfg, log)
+	r, err = Open(t.Context(), cfg, log)
 	require.NoError(t, err)
 	require.Equal(t, ModeEmbedded, r.Mode)
 	require.NoError(t, r.Close())
@@ -328,9 +339,10 @@ func TestAutoChoice(t *testing.T) {
 
 func TestPoolCollector(t *testing.T) {
 	t.Parallel()
-	var stats atomic.Pointer[redis.PoolStats]
-	stats.Store(&redis.PoolStats{Hits: 7, Misses: 2, Timeouts: 1, StaleConns: 3, WaitCount: 4, WaitDurationNs: 1_500_000_000, TotalConns: 5, IdleConns: 2, PendingRequests: 6})
-	r := openRedis(t, func() RedisConfig { c := DefaultRedisConfig(); c.Mode = ModeEmbedded; return c }())
+	var stats atomic.Pointer[goredis.PoolStats]
+	stats.Store(&goredis.PoolStats{Hits: 7, Misses: 2, Timeouts: 1, StaleConns: 3, WaitCount: 4,
+		WaitDurationNs: 1_500_000_000, TotalConns: 5, IdleConns: 2, PendingRequests: 6})
+	r := openRedis(t, func() Config { c := DefaultConfig(); c.Mode = ModeEmbedded; return c }())
 	c := NewPoolCollector(r.Client)
 	require.Equal(t, 9, testutil.CollectAndCount(c))
 	c.stats = stats.Load

@@ -1,4 +1,4 @@
-package queue
+package redis
 
 import (
 	"bytes"
@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 )
 
@@ -88,8 +88,8 @@ func awaitTCP(t *testing.T, addr string) {
 	}, 10*time.Second, 10*time.Millisecond, "nothing listens on %s", addr)
 }
 
-func singleConfig(addr string) RedisConfig {
-	cfg := DefaultRedisConfig()
+func singleConfig(addr string) Config {
+	cfg := DefaultConfig()
 	cfg.Mode, cfg.Addrs = ModeSingle, []string{addr}
 	return cfg
 }
@@ -103,25 +103,25 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-func managedConfig(dir string) RedisConfig {
-	cfg := DefaultRedisConfig()
+func managedConfig(dir string) Config {
+	cfg := DefaultConfig()
 	cfg.Mode, cfg.Dir = ModeManaged, dir
 	return cfg
 }
 
-func openRedis(t *testing.T, cfg RedisConfig) *Redis {
+func openRedis(t *testing.T, cfg Config) *Store {
 	t.Helper()
 	log, _ := newTestLog()
-	r, err := OpenRedis(t.Context(), cfg, log)
+	r, err := Open(t.Context(), cfg, log)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = r.Client.Close() })
 	return r
 }
 
-func refuseRedis(t *testing.T, cfg RedisConfig, want ...string) {
+func refuseRedis(t *testing.T, cfg Config, want ...string) {
 	t.Helper()
 	log, _ := newTestLog()
-	r, err := OpenRedis(t.Context(), cfg, log)
+	r, err := Open(t.Context(), cfg, log)
 	require.Nil(t, r)
 	require.Error(t, err)
 	for _, part := range want {
@@ -131,7 +131,7 @@ func refuseRedis(t *testing.T, cfg RedisConfig, want ...string) {
 
 func do(t *testing.T, addr string, args ...any) {
 	t.Helper()
-	client := redis.NewClient(&redis.Options{Addr: addr})
+	client := goredis.NewClient(&goredis.Options{Addr: addr})
 	defer func() { require.NoError(t, client.Close()) }()
 	require.NoError(t, client.Do(context.Background(), args...).Err(), strings.TrimSpace(addr))
 }

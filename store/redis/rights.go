@@ -1,4 +1,4 @@
-package queue
+package redis
 
 import (
 	"cmp"
@@ -8,14 +8,15 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/redis/go-redis/v9"
+	goredis "github.com/redis/go-redis/v9"
 )
 
 // probeKey, behind the prefix, stands for every key. Nothing is ever written to it.
 const probeKey = ":{rights}"
 
-// callsInUse has one call of each command that Sluice sends or a script of it calls; P is the prefix, K a key, S a script's digest. The
-// ACL line in docs/operations.md allows these, the transaction around them, and config|get.
+// callsInUse has one call of each command that Sluice sends or a script of it calls; P is the
+// prefix, K a key, S a script's digest. The ACL line in docs/operations.md allows these, the
+// transaction around them, and config|get.
 const callsInUse = `
 ping; time; info; publish P:wake x; publish P:status x; publish P:stock x; subscribe P:wake
 eval S 1 K; evalsha S 1 K; script load S
@@ -57,10 +58,10 @@ func (e *RightsError) Error() string {
 		"(docs/operations.md has the whole line)", strings.Join(lacks, " and "), strings.Join(rules, " "))
 }
 
-// checkRights returns a *RightsError unless the user may make every call in use. It queues them in a transaction that is
-// then discarded: Redis judges rights when a command is queued, and nothing is run. A server that knows no transactions
-// is left to say so when it is used.
-func checkRights(ctx context.Context, client *redis.Client, cfg RedisConfig) error {
+// checkRights returns a *RightsError unless the user may make every call in use. It queues them in
+// a transaction that is then discarded: Redis judges rights when a command is queued, and nothing
+// is run. A server that knows no transactions is left to say so when it is used.
+func checkRights(ctx context.Context, client *goredis.Client, cfg Config) error {
 	conn := client.Conn()
 	defer conn.Close()
 	lack := RightsError{Prefix: prefixOf(cfg)}
@@ -105,7 +106,7 @@ func notRefused(err error) error {
 
 // denied reports whether Redis refuses a call for want of rights; that of EXEC comes within another answer.
 func denied(err error) bool {
-	var answer redis.Error
+	var answer goredis.Error
 	return errors.As(err, &answer) && strings.Contains(answer.Error(), "NOPERM ")
 }
 
@@ -119,7 +120,7 @@ func channelOf(call []any) string {
 
 // note adds what the answer to a queued call says is missing.
 func (e *RightsError) note(call []any, err error) {
-	unknown := redis.HasErrorPrefix(err, "unknown command") || redis.HasErrorPrefix(err, "unknown subcommand")
+	unknown := goredis.HasErrorPrefix(err, "unknown command") || goredis.HasErrorPrefix(err, "unknown subcommand")
 	if !unknown && !denied(err) {
 		return
 	}
@@ -137,10 +138,10 @@ func (e *RightsError) note(call []any, err error) {
 	}
 }
 
-func prefixOf(cfg RedisConfig) string { return cmp.Or(cfg.Prefix, DefaultPrefix) }
+func prefixOf(cfg Config) string { return cmp.Or(cfg.Prefix, DefaultPrefix) }
 
 // callsFor are the calls in use where Redis is reached as cfg says.
-func callsFor(cfg RedisConfig) [][]any {
+func callsFor(cfg Config) [][]any {
 	text := callsInUse
 	if cfg.Mode == ModeCluster {
 		text += clusterCalls

@@ -1,4 +1,4 @@
-package queue
+package redis
 
 import (
 	"crypto/tls"
@@ -15,7 +15,8 @@ import (
 
 // The ways to reach Redis: the values of redis.mode.
 const (
-	ModeAuto     = "auto"     // single when an address is given, else managed when redis-server is installed, else embedded
+	// single when an address is given, else managed when redis-server is installed, else embedded
+	ModeAuto     = "auto"
 	ModeEmbedded = "embedded" // in memory inside this process; waiting orders die with it
 	ModeManaged  = "managed"  // a private child redis-server with an append-only file
 	ModeSingle   = "single"   // one server
@@ -27,29 +28,43 @@ func redisModes() []string {
 	return []string{ModeAuto, ModeEmbedded, ModeManaged, ModeSingle, ModeSentinel, ModeCluster}
 }
 
-// RedisConfig says which Redis to use and how to reach it.
-type RedisConfig struct {
-	Mode             string        `koanf:"mode"`                            // one of the Mode constants
-	Addrs            []string      `koanf:"addrs"`                           // host:port of the server, the sentinels or seed nodes of the cluster; a socket path is allowed in single mode
-	Username         string        `koanf:"username"`                        // ACL user; empty means the default user
-	Password         string        `koanf:"password" secret:"true"`          // of that user
-	MasterName       string        `koanf:"master_name"`                     // the name the sentinels know the master by
-	SentinelUsername string        `koanf:"sentinel_username"`               // ACL user at the sentinels
-	SentinelPassword string        `koanf:"sentinel_password" secret:"true"` // of that user
-	DB               int           `koanf:"db"`                              // 0 to 15; a cluster has only 0
-	TLS              RedisTLS      `koanf:"tls"`
-	Prefix           string        `koanf:"prefix"`          // begins every key and channel; 1 to 32 letters, digits, dots, hyphens and underscores
-	Dir              string        `koanf:"dir"`             // state folder of the managed server; one process at a time
-	DialTimeout      time.Duration `koanf:"dial_timeout"`    // to open one connection; 10ms to 1m
-	Timeout          time.Duration `koanf:"timeout"`         // for one command, and for a free connection to send it on; 10ms to 1m
-	Durability       string        `koanf:"durability"`      // what an admitted order must survive: auto takes Redis as it is, memory, everysec, always or replicated
-	Replicas         int           `koanf:"replicas"`        // replicas that must acknowledge where durability is replicated; 1 to 10
-	ReplicaTimeout   time.Duration `koanf:"replica_timeout"` // how long to wait for them; 10ms to 10s, less than timeout
-	PoolSize         int           `koanf:"pool_size"`       // most connections to one server; 0 means ten for each CPU, five in a cluster
+// DefaultPrefix begins every key and channel where redis.prefix is not set.
+const DefaultPrefix = "sluice"
+
+// Config says which Redis to use and how to reach it.
+type Config struct {
+	Mode string `koanf:"mode"` // one of the Mode constants
+	// host:port of the server, the sentinels or seed nodes of the cluster; a socket path is allowed in
+	// single mode
+	Addrs    []string `koanf:"addrs"`
+	Username string   `koanf:"username"`               // ACL user; empty means the default user
+	Password string   `koanf:"password" secret:"true"` // of that user
+	// the name the sentinels know the master by
+	MasterName       string `koanf:"master_name"`
+	SentinelUsername string `koanf:"sentinel_username"`               // ACL user at the sentinels
+	SentinelPassword string `koanf:"sentinel_password" secret:"true"` // of that user
+	DB               int    `koanf:"db"`                              // 0 to 15; a cluster has only 0
+	TLS              TLS    `koanf:"tls"`
+	// begins every key and channel; 1 to 32 letters, digits, dots, hyphens and underscores
+	Prefix string `koanf:"prefix"`
+	// state folder of the managed server; one process at a time
+	Dir         string        `koanf:"dir"`
+	DialTimeout time.Duration `koanf:"dial_timeout"` // to open one connection; 10ms to 1m
+	// for one command, and for a free connection to send it on; 10ms to 1m
+	Timeout time.Duration `koanf:"timeout"`
+	// what an admitted order must survive: auto takes Redis as it is, memory, everysec, always or
+	// replicated
+	Durability string `koanf:"durability"`
+	// replicas that must acknowledge where durability is replicated; 1 to 10
+	Replicas int `koanf:"replicas"`
+	// how long to wait for them; 10ms to 10s, less than timeout
+	ReplicaTimeout time.Duration `koanf:"replica_timeout"`
+	// most connections to one server; 0 means ten for each CPU, five in a cluster
+	PoolSize int `koanf:"pool_size"`
 }
 
-// RedisTLS says how to encrypt the connections to Redis and its sentinels.
-type RedisTLS struct {
+// TLS says how to encrypt the connections to Redis and its sentinels.
+type TLS struct {
 	Enabled    bool   `koanf:"enabled"`
 	CAFile     string `koanf:"ca_file"`     // PEM certificates to trust; empty means the system's
 	CertFile   string `koanf:"cert_file"`   // PEM certificate to present; with key_file
@@ -57,9 +72,9 @@ type RedisTLS struct {
 	ServerName string `koanf:"server_name"` // name expected in the server's certificate; empty means the address's host
 }
 
-// DefaultRedisConfig returns the configuration used where nothing is set.
-func DefaultRedisConfig() RedisConfig {
-	return RedisConfig{
+// DefaultConfig returns the configuration used where nothing is set.
+func DefaultConfig() Config {
+	return Config{
 		Mode: ModeAuto, Addrs: []string{}, Prefix: DefaultPrefix, Dir: "data/redis",
 		DialTimeout: 2 * time.Second, Timeout: 2 * time.Second,
 		Durability: DurabilityAuto, Replicas: 1, ReplicaTimeout: 500 * time.Millisecond,
@@ -68,7 +83,7 @@ func DefaultRedisConfig() RedisConfig {
 
 // Validate reports every key whose value is not allowed. It never repeats a
 // password.
-func (c RedisConfig) Validate() error {
+func (c Config) Validate() error {
 	errs := []error{
 		c.validateMode(),
 		between("redis.db", c.DB, 0, 15),
@@ -102,7 +117,7 @@ func validatePrefix(prefix string) error {
 
 var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9._-]{1,32}$`)
 
-func (c RedisConfig) validateDurability() error {
+func (c Config) validateDurability() error {
 	allowed := []string{DurabilityAuto, DurabilityMemory, DurabilityEverySec, DurabilityAlways, DurabilityReplicated}
 	if !slices.Contains(allowed, c.Durability) {
 		return fmt.Errorf("redis.durability must be one of %s, got %q", strings.Join(allowed, ", "), c.Durability)
@@ -110,17 +125,22 @@ func (c RedisConfig) validateDurability() error {
 	if c.Durability != DurabilityReplicated {
 		return nil
 	}
-	errs := []error{between("redis.replicas", c.Replicas, 1, 10), between("redis.replica_timeout", c.ReplicaTimeout, 10*time.Millisecond, 10*time.Second)}
+	errs := []error{
+		between("redis.replicas", c.Replicas, 1, 10),
+		between("redis.replica_timeout", c.ReplicaTimeout, 10*time.Millisecond, 10*time.Second),
+	}
 	if c.ReplicaTimeout >= c.Timeout {
-		errs = append(errs, fmt.Errorf("redis.replica_timeout must be shorter than redis.timeout (%s), got %s", c.Timeout, c.ReplicaTimeout))
+		errs = append(errs, fmt.Errorf("redis.replica_timeout must be shorter than redis.timeout (%s), got %s",
+			c.Timeout, c.ReplicaTimeout))
 	}
 	if c.Mode == ModeEmbedded || c.Mode == ModeManaged {
-		errs = append(errs, fmt.Errorf("redis.durability replicated needs replicas, which redis.mode %s has not", c.Mode))
+		errs = append(errs, fmt.Errorf("redis.durability replicated needs replicas, which redis.mode %s has not",
+			c.Mode))
 	}
 	return errors.Join(errs...)
 }
 
-func (c RedisConfig) validateMode() error {
+func (c Config) validateMode() error {
 	if !slices.Contains(redisModes(), c.Mode) {
 		return fmt.Errorf("redis.mode must be one of %s, got %q", strings.Join(redisModes(), ", "), c.Mode)
 	}
@@ -128,7 +148,8 @@ func (c RedisConfig) validateMode() error {
 	switch n := len(c.Addrs); c.Mode {
 	case ModeAuto:
 		if n > 1 {
-			errs = append(errs, errors.New("redis.mode must be sentinel or cluster when redis.addrs holds more than one address"))
+			errs = append(errs,
+				errors.New("redis.mode must be sentinel or cluster when redis.addrs holds more than one address"))
 		}
 	case ModeSingle:
 		if n != 1 {
@@ -140,7 +161,8 @@ func (c RedisConfig) validateMode() error {
 		}
 	case ModeEmbedded, ModeManaged:
 		if n > 0 {
-			errs = append(errs, fmt.Errorf("redis.addrs must be empty in redis.mode %s: it starts its own Redis", c.Mode))
+			errs = append(errs, fmt.Errorf("redis.addrs must be empty in redis.mode %s: it starts its own Redis",
+				c.Mode))
 		}
 	}
 	if (c.Mode == ModeSentinel) != (c.MasterName != "") {
@@ -155,12 +177,13 @@ func (c RedisConfig) validateMode() error {
 	return errors.Join(errs...)
 }
 
-func (c RedisConfig) validateAddr(addr string) error {
+func (c Config) validateAddr(addr string) error {
 	if strings.HasPrefix(addr, "/") && (c.Mode == ModeSingle || c.Mode == ModeAuto) {
 		return nil
 	}
 	if strings.ContainsAny(addr, "/@") { // a URL may hold a password: not repeated
-		return errors.New("redis.addrs must hold host:port, not a URL; give the rest in redis.username, redis.password, redis.db and redis.tls")
+		return errors.New("redis.addrs must hold host:port, not a URL; " +
+			"give the rest in redis.username, redis.password, redis.db and redis.tls")
 	}
 	if _, port, err := net.SplitHostPort(addr); err != nil || port == "" {
 		return fmt.Errorf("redis.addrs must hold host:port, for example 127.0.0.1:6379, got %q", addr)
@@ -168,10 +191,10 @@ func (c RedisConfig) validateAddr(addr string) error {
 	return nil
 }
 
-func (c RedisConfig) validateTLS() error {
+func (c Config) validateTLS() error {
 	t := c.TLS
 	if !t.Enabled {
-		if t != (RedisTLS{}) {
+		if t != (TLS{}) {
 			return errors.New("redis.tls.enabled must be true when another redis.tls key is set")
 		}
 		return nil
@@ -186,7 +209,7 @@ func (c RedisConfig) validateTLS() error {
 }
 
 // load reads the files and returns nil when TLS is off.
-func (t RedisTLS) load() (*tls.Config, error) {
+func (t TLS) load() (*tls.Config, error) {
 	if !t.Enabled {
 		return nil, nil
 	}
@@ -209,4 +232,12 @@ func (t RedisTLS) load() (*tls.Config, error) {
 		conf.Certificates = []tls.Certificate{cert}
 	}
 	return conf, nil
+}
+
+// between refuses a value that is out of its bounds.
+func between[T int | time.Duration](key string, got, low, high T) error {
+	if got < low || got > high {
+		return fmt.Errorf("%s must be between %v and %v, got %v", key, low, high, got)
+	}
+	return nil
 }

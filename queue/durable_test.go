@@ -13,34 +13,35 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/queue"
+	"sluice/store/redis"
 )
 
-// promised opens a line on a real Redis that must keep what cfg asks for.
-func promised(t *testing.T, server *testkit.RedisServer, edit func(*queue.RedisConfig)) (*queue.Line, *queue.Promise) {
+// durableLine opens a line on a real Redis that must keep what cfg asks for.
+func durableLine(t *testing.T, server *testkit.RedisServer, edit func(*redis.Config)) (*queue.Line, *redis.Durability) {
 	t.Helper()
-	cfg := queue.DefaultRedisConfig()
-	cfg.Mode, cfg.Addrs = queue.ModeSingle, []string{server.Addr()}
+	cfg := redis.DefaultConfig()
+	cfg.Mode, cfg.Addrs = redis.ModeSingle, []string{server.Addr()}
 	edit(&cfg)
 	require.NoError(t, cfg.Validate())
-	r, err := queue.OpenRedis(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	r, err := redis.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
-	promise := queue.NewPromise(r, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	startWatch(t, promise)
-	lines := queue.NewLines(r.Client, queue.DefaultPrefix).Promising(promise)
+	durability := redis.NewDurability(r, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	startWatch(t, durability)
+	lines := queue.NewLines(r.Client, queue.DefaultPrefix).WithDurability(durability)
 	line := lines.Of("kept")
 	reopen(t, line, 1, queue.Reopened{Stock: 100})
-	return line, promise
+	return line, durability
 }
 
-// startWatch lets the promise look at Redis until the test ends.
-func startWatch(t *testing.T, promise *queue.Promise) {
+// startWatch lets the durability check Redis until the test ends.
+func startWatch(t *testing.T, durability *redis.Durability) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		promise.Run(ctx)
+		durability.Run(ctx)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -74,28 +75,28 @@ func admitOne(t *testing.T, line *queue.Line, id, user string) (queue.Admission,
 func TestLessDurableRedisIsRefusedAtStart(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t, "--appendfsync", "everysec")
-	cfg := queue.DefaultRedisConfig()
-	cfg.Mode, cfg.Addrs, cfg.Durability = queue.ModeSingle, []string{server.Addr()}, queue.DurabilityAlways
-	_, err := queue.OpenRedis(t.Context(), cfg, slog.New(slog.DiscardHandler))
-	require.ErrorIs(t, err, queue.ErrNotDurable)
+	cfg := redis.DefaultConfig()
+	cfg.Mode, cfg.Addrs, cfg.Durability = redis.ModeSingle, []string{server.Addr()}, redis.DurabilityAlways
+	_, err := redis.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, err, redis.ErrNotDurable)
 	require.ErrorContains(t, err, "set appendfsync always")
 }
 
 func TestNothingIsAdmittedWhileRedisKeepsLess(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
-	line, promise := promised(t, server, func(c *queue.RedisConfig) { c.Durability = queue.DurabilityAlways })
+	line, durability := durableLine(t, server, func(c *redis.Config) { c.Durability = redis.DurabilityAlways })
 	_, err := admitOne(t, line, "o1", "ann")
 	require.NoError(t, err)
 
 	require.NoError(t, server.Client().ConfigSet(t.Context(), "appendfsync", "everysec").Err())
-	require.Eventually(t, func() bool { return promise.Kept() != nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return durability.Check() != nil }, 10*time.Second, 10*time.Millisecond)
 	_, err = admitOne(t, line, "o2", "bob")
 	require.ErrorIs(t, err, queue.ErrNotReady)
-	require.ErrorIs(t, err, queue.ErrNotDurable)
+	require.ErrorIs(t, err, redis.ErrNotDurable)
 
 	require.NoError(t, server.Client().ConfigSet(t.Context(), "appendfsync", "always").Err())
-	require.Eventually(t, func() bool { return promise.Kept() == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return durability.Check() == nil }, 10*time.Second, 10*time.Millisecond)
 	got, err := admitOne(t, line, "o2", "bob")
 	require.NoError(t, err)
 	require.EqualValues(t, 2, got.Ticket.Seq, "the refused request had not reached the line")
@@ -104,11 +105,11 @@ func TestNothingIsAdmittedWhileRedisKeepsLess(t *testing.T) {
 func TestAnAnswerWaitsForItsReplicas(t *testing.T) {
 	t.Parallel()
 	master := testkit.Redis(t)
-	line, promise := promised(t, master, func(c *queue.RedisConfig) {
-		c.Durability, c.Replicas, c.ReplicaTimeout = queue.DurabilityReplicated, 1, 200*time.Millisecond
+	line, durability := durableLine(t, master, func(c *redis.Config) {
+		c.Durability, c.Replicas, c.ReplicaTimeout = redis.DurabilityReplicated, 1, 200*time.Millisecond
 	})
-	require.ErrorIs(t, promise.Kept(), queue.ErrNotDurable, "readiness tells")
-	require.Equal(t, queue.DurabilityAlways, promise.Level(), "what it keeps, whatever was asked for")
+	require.ErrorIs(t, durability.Check(), redis.ErrNotDurable, "readiness tells")
+	require.Equal(t, redis.DurabilityAlways, durability.Level(), "what it keeps, whatever was asked for")
 	id := uuid.NewString()
 	_, err := admitOne(t, line, id, "ann")
 	require.ErrorIs(t, err, queue.ErrNotReady, "there is no replica")
@@ -123,8 +124,8 @@ func TestAnAnswerWaitsForItsReplicas(t *testing.T) {
 		got, err := admitOne(t, line, id, "ann")
 		return err == nil && got.Err == nil && got.Replayed
 	}, 20*time.Second, 50*time.Millisecond, "the same request is answered once the replica has it")
-	require.Equal(t, queue.DurabilityReplicated, promise.Level())
-	require.NoError(t, promise.Kept())
+	require.Equal(t, redis.DurabilityReplicated, durability.Level())
+	require.NoError(t, durability.Check())
 	require.EqualValues(t, 1, replica.Client().LLen(t.Context(), "sluice:{kept/0}:wait").Val())
 
 	replica.Kill()
