@@ -24,7 +24,7 @@ const module = "sluice"
 // that its production code may use. A room is a folder with all below it. A
 // package that belongs to none fails the test: it needs a line here first.
 var mayImport = map[string][]string{
-	"queue":     {redisRoom, apart, killpoint},
+	"queue":     {redisRoom, luascript, apart, killpoint},
 	"notify":    {"store", apart, killpoint},
 	"store":     {},
 	"adminlog":  {"store", invalid},
@@ -53,6 +53,7 @@ var mayImport = map[string][]string{
 	shopkit:            {"configs", authRoom, "inventory", "notify", "queue", redisRoom, "internal/testkit"},
 	shoppers:           {authRoom}, // tokens
 	apart:              {},
+	luascript:          {},
 	redisRoom:          {},
 	invalid:            {},
 	killpoint:          {},
@@ -66,6 +67,9 @@ const (
 
 // redisRoom opens Redis; it knows nothing of what is kept there.
 const redisRoom = "store/redis"
+
+// luascript calls scripts in Redis; it knows none of them.
+const luascript = "internal/luascript"
 
 // apart gives turns; it knows no other room.
 const apart = "internal/apart"

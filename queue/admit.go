@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"sluice/internal/luascript"
 )
 
 // MaxAdmit is the most requests for one line that one Ask takes.
@@ -80,14 +82,14 @@ func (ls *Lines) Admit(ctx context.Context, asks []Ask) []Told {
 		}
 		return told
 	}
-	calls, asked := make([]call, 0, len(asks)), make([]int, 0, len(asks))
+	calls, asked := make([]luascript.Call, 0, len(asks)), make([]int, 0, len(asks))
 	for i, ask := range asks {
 		if told[i].Err = ask.check(); told[i].Err == nil {
-			calls, asked = append(calls, call{ask.Line.keys.admit(), ask.args()}), append(asked, i)
+			calls, asked = append(calls, luascript.Call{Keys: ask.Line.keys.admit(), Args: ask.args()}), append(asked, i)
 		}
 	}
-	for i, reply := range ls.scripts.admit.each(ctx, ls.rdb, calls) {
-		told[asked[i]] = asks[asked[i]].read(reply.value, reply.err, sent)
+	for i, reply := range ls.scripts.admit.RunEach(ctx, ls.rdb, calls) {
+		told[asked[i]] = asks[asked[i]].read(reply.Value, reply.Err, sent)
 	}
 	return told
 }

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"sluice/internal/luascript"
+
 	"github.com/redis/go-redis/v9"
 
 	"sluice/internal/apart"
@@ -19,12 +21,12 @@ import (
 type Budgets struct {
 	names
 	rdb   redis.UniversalClient
-	share script
+	share luascript.Script
 }
 
 // NewBudgets returns the budgets kept in rdb under a prefix, redis.prefix.
 func NewBudgets(rdb redis.UniversalClient, prefix string) *Budgets {
-	return &Budgets{names: namesOf(prefix), rdb: rdb, share: loadScript("budget")}
+	return &Budgets{names: namesOf(prefix), rdb: rdb, share: newLibrary().Load("budget")}
 }
 
 // Claim is what an instance says when it renews its share of a budget.
@@ -50,13 +52,13 @@ type Share struct {
 // Renew deals an instance its shares of several budgets in one round trip, in the order of claims, each by itself: one after the
 // other, sixty-four of them would outlast their own leases on a Redis that waits for its disk.
 func (b *Budgets) Renew(ctx context.Context, claims []Claim) []Share {
-	calls := make([]call, len(claims))
+	calls := make([]luascript.Call, len(claims))
 	for i, c := range claims {
 		calls[i] = b.call(c, c.Lapse)
 	}
 	shares := make([]Share, len(claims))
-	for i, a := range b.share.each(ctx, b.rdb, calls) {
-		list, err := a.list()
+	for i, a := range b.share.RunEach(ctx, b.rdb, calls) {
+		list, err := a.List()
 		if err == nil && len(list) != 3 {
 			err = fmt.Errorf("budget %s answered %d values, not 3", claims[i].Budget, len(list))
 		}
@@ -77,12 +79,12 @@ func (b *Budgets) ByServer(ctx context.Context, budgets []string) map[string][]s
 // Leave gives everything held back and ends the instance's part.
 func (b *Budgets) Leave(ctx context.Context, c Claim) error {
 	end := b.call(c, 0)
-	_, err := b.share.runList(ctx, b.rdb, end.keys, end.args...)
+	_, err := b.share.RunList(ctx, b.rdb, end.Keys, end.Args...)
 	return err
 }
 
-func (b *Budgets) call(c Claim, lapse time.Duration) call {
+func (b *Budgets) call(c Claim, lapse time.Duration) luascript.Call {
 	number := func(f float64) string { return strconv.FormatFloat(f, 'f', 3, 64) }
-	return call{[]string{b.budgetKey(c.Budget)},
-		[]any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse.Milliseconds(), c.Wants}}
+	return luascript.Call{Keys: []string{b.budgetKey(c.Budget)},
+		Args: []any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse.Milliseconds(), c.Wants}}
 }

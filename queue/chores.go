@@ -1,6 +1,10 @@
 package queue
 
-import "context"
+import (
+	"context"
+
+	"sluice/internal/luascript"
+)
 
 // chores are what there is to do in a line that nobody has announced.
 type chores int64
@@ -14,15 +18,15 @@ const (
 
 // chores asks several lines in one round trip; the answers are in the order of sales, each with an error of its own.
 func (ls *Lines) chores(ctx context.Context, sales []string) ([]chores, []error) {
-	calls := make([]call, len(sales))
+	calls := make([]luascript.Call, len(sales))
 	for i, sale := range sales {
 		k := ls.ring.of(sale)
-		calls[i].keys = []string{k.wait, k.suspect, k.lease, k.leased, k.retry, k.meta}
-		calls[i].args = []any{longestDelay.Milliseconds()}
+		calls[i].Keys = []string{k.wait, k.suspect, k.lease, k.leased, k.retry, k.meta}
+		calls[i].Args = []any{longestDelay.Milliseconds()}
 	}
 	found, failed := make([]chores, len(sales)), make([]error, len(sales))
-	for i, a := range ls.scripts.chores.each(ctx, ls.rdb, calls) {
-		n, err := a.number()
+	for i, a := range ls.scripts.chores.RunEach(ctx, ls.rdb, calls) {
+		n, err := a.Int()
 		found[i], failed[i] = chores(n), err
 	}
 	return found, failed

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"sluice/internal/luascript"
+
 	goredis "github.com/redis/go-redis/v9"
 
 	"sluice/store/redis"
@@ -38,13 +40,13 @@ func (ls *Lines) acks() int {
 // for. It writes a counter even when the script wrote nothing: WAIT speaks of
 // this connection's last write only, and an answer may repeat what another
 // connection wrote.
-func (l *Line) durably(ctx context.Context, s script, keys []string, args ...any) (any, error) {
+func (l *Line) durably(ctx context.Context, s luascript.Script, keys []string, args ...any) (any, error) {
 	if err := l.checkDurability(); err != nil {
 		return nil, err
 	}
 	n, limit := l.durability.Acks()
 	if n == 0 {
-		return s.run(ctx, l.rdb, keys, args...)
+		return s.Run(ctx, l.rdb, keys, args...)
 	}
 	node, err := l.node(ctx)
 	if err != nil {
@@ -52,14 +54,14 @@ func (l *Line) durably(ctx context.Context, s script, keys []string, args ...any
 	}
 	reply, acknowledged := l.acknowledge(ctx, node, s, keys, args)
 	if goredis.HasErrorPrefix(reply.Err(), "NOSCRIPT") {
-		if err := node.ScriptLoad(ctx, s.source).Err(); err != nil {
-			return nil, s.failed(err, keys[0])
+		if err := s.Install(ctx, node); err != nil {
+			return nil, s.Failed(err, keys)
 		}
 		reply, acknowledged = l.acknowledge(ctx, node, s, keys, args)
 	}
 	answer, err := reply.Result()
 	if err != nil {
-		return nil, s.failed(err, keys[0])
+		return nil, s.Failed(err, keys)
 	}
 	got, err := acknowledged.Int64()
 	if err != nil {
@@ -73,11 +75,11 @@ func (l *Line) durably(ctx context.Context, s script, keys []string, args ...any
 
 // acknowledge calls a script and waits for its replicas, in one round trip.
 func (l *Line) acknowledge(
-	ctx context.Context, node goredis.UniversalClient, s script, keys []string, args []any,
+	ctx context.Context, node goredis.UniversalClient, s luascript.Script, keys []string, args []any,
 ) (reply, acknowledged *goredis.Cmd) {
 	n, limit := l.durability.Acks()
 	pipe := node.Pipeline()
-	reply = pipe.EvalSha(ctx, s.sha, keys, args...)
+	reply = s.Queue(ctx, pipe, keys, args...)
 	pipe.HIncrBy(ctx, l.keys.meta, "waited", 1)
 	acknowledged = pipe.Do(ctx, "WAIT", n, limit.Milliseconds())
 	_, _ = pipe.Exec(ctx) // each command has its own error

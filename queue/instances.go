@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"sluice/internal/luascript"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -37,13 +39,13 @@ type Instance struct {
 type Instances struct {
 	names
 	rdb  redis.UniversalClient
-	beat script
+	beat luascript.Script
 	log  *slog.Logger
 }
 
 // NewInstances returns the instances that share a prefix, redis.prefix, of rdb.
 func NewInstances(rdb redis.UniversalClient, prefix string, log *slog.Logger) *Instances {
-	return &Instances{names: namesOf(prefix), rdb: rdb, beat: loadScript("heartbeat"), log: log}
+	return &Instances{names: namesOf(prefix), rdb: rdb, beat: newLibrary().Load("heartbeat"), log: log}
 }
 
 // Run says that this process runs until ctx ends, and then that it does not;
@@ -74,13 +76,13 @@ func (is *Instances) say(ctx context.Context, self Instance, lapse time.Duration
 	if err != nil {
 		return err
 	}
-	_, err = is.beat.runList(ctx, is.rdb, []string{is.instancesKey}, self.ID, card, lapse.Milliseconds())
+	_, err = is.beat.RunList(ctx, is.rdb, []string{is.instancesKey}, self.ID, card, lapse.Milliseconds())
 	return err
 }
 
 // List returns the processes that run, by id.
 func (is *Instances) List(ctx context.Context) ([]Instance, error) {
-	reply, err := is.beat.runList(ctx, is.rdb, []string{is.instancesKey}, "", "", 0)
+	reply, err := is.beat.RunList(ctx, is.rdb, []string{is.instancesKey}, "", "", 0)
 	if err != nil {
 		return nil, err
 	}

@@ -54,7 +54,7 @@ func ownerOf(name string) (instance, id string) {
 // Leases returns up to most batches that workers hold, those first whose lease ends first, after skipping some, and how many there
 // are in all.
 func (l *Line) Leases(ctx context.Context, skip int64, most int) (leases []Lease, all int64, err error) {
-	list, err := l.scripts.leases.runList(ctx, l.rdb, []string{l.keys.lease, l.keys.leased}, skip, most, leaseOrders)
+	list, err := l.scripts.leases.RunList(ctx, l.rdb, []string{l.keys.lease, l.keys.leased}, skip, most, leaseOrders)
 	if err != nil {
 		return nil, 0, err
 	}

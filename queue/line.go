@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"sluice/internal/luascript"
+
 	goredis "github.com/redis/go-redis/v9"
 
 	"sluice/internal/apart"
@@ -109,17 +111,17 @@ func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration)
 
 func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Duration) (Batch, error) {
 	claim := l.claimCall(id, p, lease)
-	list, err := l.scripts.claim.runList(ctx, l.rdb, claim.keys, claim.args...)
+	list, err := l.scripts.claim.RunList(ctx, l.rdb, claim.Keys, claim.Args...)
 	if err != nil {
 		return Batch{}, err
 	}
 	return l.readClaim(ctx, id, list)
 }
 
-func (l *Line) claimCall(id string, p Portion, lease time.Duration) call {
+func (l *Line) claimCall(id string, p Portion, lease time.Duration) luascript.Call {
 	k := l.keys
-	return call{[]string{k.meta, k.wait, k.suspect, k.lease, k.leased, k.orders, k.attempts, k.recent},
-		[]any{lease.Milliseconds(), l.batchName(id), min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects, k.seen.newest()}}
+	return luascript.Call{Keys: []string{k.meta, k.wait, k.suspect, k.lease, k.leased, k.orders, k.attempts, k.recent},
+		Args: []any{lease.Milliseconds(), l.batchName(id), min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects, k.seen.newest()}}
 }
 
 // readClaim reads the reply to a claim under id.
@@ -216,7 +218,7 @@ type Outcome struct {
 // lease had gone; the tickets are then somebody else's.
 func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
 	settle := l.settleCall(b, outcomes)
-	list, err := l.scripts.settle.runList(ctx, l.rdb, settle.keys, settle.args...)
+	list, err := l.scripts.settle.RunList(ctx, l.rdb, settle.Keys, settle.Args...)
 	return l.settled(list, err)
 }
 
@@ -229,7 +231,7 @@ func (l *Line) settled(list []any, err error) error {
 	return err
 }
 
-func (l *Line) settleCall(b Batch, outcomes []Outcome) call {
+func (l *Line) settleCall(b Batch, outcomes []Outcome) luascript.Call {
 	args := make([]any, 0, 11+len(outcomes))
 	args = append(args, b.ID, keepDone, keepDead, l.statusChannel, l.sale, l.stockChannel, newestLedger(outcomes))
 	for i := range outcomes {
@@ -249,7 +251,7 @@ func (l *Line) settleCall(b Batch, outcomes []Outcome) call {
 		args = append(append(args, "m", "", "", len(ids)), ids...)
 	}
 	k := l.keys
-	return call{[]string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done, k.due}, args}
+	return luascript.Call{Keys: []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect, k.retry, k.attempts, k.dead, k.done, k.due}, Args: args}
 }
 
 // newestLedger is the newest change of the ledger among outcomes.
@@ -318,7 +320,7 @@ func cleanReason(s string) string {
 // none. It returns how many batches and tickets those were.
 func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) {
 	keys := []string{l.keys.lease, l.keys.leased, l.keys.suspect, l.keys.attempts, l.keys.lost, l.keys.meta}
-	list, err := l.scripts.reclaim.runList(ctx, l.rdb, keys, 16, keepLost, keepStepsFor.Milliseconds())
+	list, err := l.scripts.reclaim.RunList(ctx, l.rdb, keys, 16, keepLost, keepStepsFor.Milliseconds())
 	if err != nil {
 		return 0, 0, err
 	}
@@ -332,7 +334,7 @@ const longestDelay = time.Minute
 // longer than any delay is.
 func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
 	keys := []string{l.keys.retry, l.keys.suspect, l.keys.meta}
-	return l.scripts.promote.runInt(ctx, l.rdb, keys, n, longestDelay.Milliseconds())
+	return l.scripts.promote.RunInt(ctx, l.rdb, keys, n, longestDelay.Milliseconds())
 }
 
 // Cancel ends a ticket at its owner's wish while no worker has it. It returns

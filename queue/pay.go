@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"sluice/internal/luascript"
+
 	"github.com/redis/go-redis/v9"
 )
 
@@ -45,13 +47,13 @@ func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue
 // Overdue is Line.Overdue for many lines in one round trip. A sale whose line
 // could not be asked is among the failed.
 func (ls *Lines) Overdue(ctx context.Context, sales []string, n int, lease time.Duration) (found map[string]Overdue, failed map[string]error) {
-	calls := make([]call, len(sales))
+	calls := make([]luascript.Call, len(sales))
 	for i, sale := range sales {
-		calls[i] = call{[]string{ls.ring.of(sale).due}, []any{min(n, MaxBatch), lease.Milliseconds()}}
+		calls[i] = luascript.Call{Keys: []string{ls.ring.of(sale).due}, Args: []any{min(n, MaxBatch), lease.Milliseconds()}}
 	}
 	found, failed = make(map[string]Overdue, len(sales)), map[string]error{}
-	for i, a := range ls.scripts.overdue.each(ctx, ls.rdb, calls) {
-		list, err := a.list()
+	for i, a := range ls.scripts.overdue.RunEach(ctx, ls.rdb, calls) {
+		list, err := a.List()
 		var one Overdue
 		if err == nil {
 			one, err = readOverdue(sales[i], list)
@@ -129,7 +131,7 @@ type Revived struct {
 func (l *Line) Revive(ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (Revived, error) {
 	batch = l.batchName(batch)
 	k := l.keys
-	reply, err := l.scripts.revive.run(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased,
+	reply, err := l.scripts.revive.Run(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased,
 		k.done, k.recent, k.wait, k.suspect, k.retry},
 		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch, lease.Milliseconds(), k.seen.newest())
 	if err != nil {

@@ -27,7 +27,7 @@ const (
 // epoch or a newer one: somebody else is at it.
 func (l *Line) Begin(ctx context.Context, epoch int64) (bool, error) {
 	k := l.keys
-	n, err := l.scripts.gate.runInt(ctx, l.rdb, []string{k.meta, k.suspect, k.lease, k.leased, k.retry}, epoch)
+	n, err := l.scripts.gate.RunInt(ctx, l.rdb, []string{k.meta, k.suspect, k.lease, k.leased, k.retry}, epoch)
 	return n == 1, err
 }
 
@@ -311,7 +311,7 @@ type Reopened struct {
 func (l *Line) Reopen(ctx context.Context, s Settings, n Reopened) error {
 	k := l.keys
 	args := append(s.args(), n.Stock, n.Seq, n.Ledger, l.stockChannel, l.sale, firstRevision(s.Epoch), n.Ended, flag(n.Older))
-	return rebuilt(l.scripts.reopen.runInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.released, k.suspect}, args...))
+	return rebuilt(l.scripts.reopen.RunInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.released, k.suspect}, args...))
 }
 
 // Discard deletes a line that nobody needs any more: its sale has ended and all
@@ -319,7 +319,7 @@ func (l *Line) Reopen(ctx context.Context, s Settings, n Reopened) error {
 // since it was seen, or holds a ticket; nor, unless anyway is set, while it
 // holds a dead letter or an order that must still be paid.
 func (l *Line) Discard(ctx context.Context, seen View, anyway bool) error {
-	_, err := l.scripts.discard.runInt(ctx, l.rdb, l.keys.discard(), seen.Epoch, seen.Version, seen.Seq, flag(anyway))
+	_, err := l.scripts.discard.RunInt(ctx, l.rdb, l.keys.discard(), seen.Epoch, seen.Version, seen.Seq, flag(anyway))
 	return err
 }
 
@@ -332,7 +332,7 @@ func flag(yes bool) string {
 }
 
 func (l *Line) clear(ctx context.Context, epoch int64, key string) error {
-	return rebuilt(l.scripts.restore.runInt(ctx, l.rdb, []string{l.keys.meta, key}, epoch, "DEL"))
+	return rebuilt(l.scripts.restore.RunInt(ctx, l.rdb, []string{l.keys.meta, key}, epoch, "DEL"))
 }
 
 // restore writes values in chunks, many chunks in one round trip: with
@@ -350,13 +350,13 @@ func (l *Line) restore(ctx context.Context, epoch int64, command, key string, va
 				args = append(args, v)
 			}
 			chunks = append(chunks, args)
-			sent = append(sent, pipe.EvalSha(ctx, l.scripts.restore.sha, keys, args...))
+			sent = append(sent, l.scripts.restore.Queue(ctx, pipe, keys, args...))
 		}
 		_, _ = pipe.Exec(ctx) // each command has its own error
 		for i, cmd := range sent {
 			n, err := cmd.Int64()
 			if redis.HasErrorPrefix(err, "NOSCRIPT") {
-				n, err = l.scripts.restore.runInt(ctx, l.rdb, keys, chunks[i]...)
+				n, err = l.scripts.restore.RunInt(ctx, l.rdb, keys, chunks[i]...)
 			}
 			if err := rebuilt(n, err); err != nil {
 				return err

@@ -2,8 +2,10 @@ package queue
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
+
+	"sluice/internal/luascript"
 )
 
 // epochBits is where the epoch stands in a revision.
@@ -62,28 +64,28 @@ func (l *Line) SeenBefore(epoch int64) (sequence, under int64) {
 }
 
 // change runs a script that answers with a number and, where it changed the line, its new revision.
-func (l *Line) change(ctx context.Context, s script, keys []string, args ...any) (int64, error) {
-	list, err := s.runList(ctx, l.rdb, keys, args...)
+func (l *Line) change(ctx context.Context, s luascript.Script, keys []string, args ...any) (int64, error) {
+	list, err := s.RunList(ctx, l.rdb, keys, args...)
 	return l.changed(s, list, err)
 }
 
 // changeDurably is change for what an owner is told: where replicas must acknowledge, it returns when they have.
-func (l *Line) changeDurably(ctx context.Context, s script, keys []string, args ...any) (int64, error) {
+func (l *Line) changeDurably(ctx context.Context, s luascript.Script, keys []string, args ...any) (int64, error) {
 	if l.acks() == 0 {
 		return l.change(ctx, s, keys, args...)
 	}
 	reply, err := l.durably(ctx, s, keys, args...)
-	list, err := s.list(reply, err, keys)
+	list, err := s.List(reply, err, keys)
 	return l.changed(s, list, err)
 }
 
 // changed reads the reply to a script that change runs.
-func (l *Line) changed(s script, list []any, err error) (int64, error) {
+func (l *Line) changed(s luascript.Script, list []any, err error) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
 	if len(list) == 0 {
-		return 0, fmt.Errorf("redis script %s on %s answered nothing", s.name, l.sale)
+		return 0, s.Failed(errors.New("it answered nothing"), []string{l.sale})
 	}
 	if len(list) > 1 {
 		l.keys.seen.saw(toInt(list[1]), 0)

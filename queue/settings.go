@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"sluice/internal/luascript"
 )
 
 // Settings are what a line has to know of its sale. Version orders them: an
@@ -69,7 +71,7 @@ func (v View) InFlight() bool { return v.Waiting+v.Suspects+v.Leased+v.Retrying 
 // View reads the line's numbers.
 func (l *Line) View(ctx context.Context) (View, error) {
 	seen := l.keys.seen.newest()
-	list, err := l.scripts.view.runList(ctx, l.rdb, l.keys.view())
+	list, err := l.scripts.view.RunList(ctx, l.rdb, l.keys.view())
 	if err != nil {
 		return View{}, err
 	}
@@ -80,14 +82,14 @@ func (l *Line) View(ctx context.Context) (View, error) {
 // sales, each with an error of its own: one that cannot be read says nothing
 // about the others.
 func (ls *Lines) Views(ctx context.Context, sales []string) ([]View, []error) {
-	calls, seen := make([]call, len(sales)), make([]int64, len(sales))
+	calls, seen := make([]luascript.Call, len(sales)), make([]int64, len(sales))
 	for i, sale := range sales {
 		k := ls.ring.of(sale)
-		calls[i].keys, seen[i] = k.view(), k.seen.newest()
+		calls[i].Keys, seen[i] = k.view(), k.seen.newest()
 	}
 	views, failed := make([]View, len(sales)), make([]error, len(sales))
-	for i, a := range ls.scripts.view.each(ctx, ls.rdb, calls) {
-		list, err := a.list()
+	for i, a := range ls.scripts.view.RunEach(ctx, ls.rdb, calls) {
+		list, err := a.List()
 		if err == nil {
 			views[i], err = ls.Of(sales[i]).readView(list, seen[i])
 		}
@@ -146,7 +148,7 @@ type Snapshot struct {
 // flight; Redis serves nobody else meanwhile (about 1 ms per 1,000).
 func (l *Line) Snapshot(ctx context.Context) (Snapshot, error) {
 	k := l.keys
-	list, err := l.scripts.snapshot.runList(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.leased, k.retry, k.orders})
+	list, err := l.scripts.snapshot.RunList(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.leased, k.retry, k.orders})
 	if err != nil || len(list) == 0 {
 		return Snapshot{}, err
 	}

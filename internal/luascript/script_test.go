@@ -1,8 +1,7 @@
-package queue
+package luascript
 
 import (
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -15,20 +14,17 @@ func TestAScriptGetsWhatItUses(t *testing.T) {
 	require.Equal(t, "return 7", link(shared, "return 7"))
 	require.Equal(t, "-- a is needed by b\nlocal function a() return 1 end\n\nlocal function b()\n  return a()\nend\n\nreturn b()", link(shared, "return b()"))
 	require.Equal(t, "local kept = 5\n\nlocal function other() return kept end\n\nreturn other()", link(shared, "return other()"))
-	require.NotContains(t, loadScript("view").source, "give_back")
-	require.Contains(t, loadScript("settle").source, "local function give_back")
-	require.Equal(t, 1, strings.Count(loadScript("settle").source, "local function now_ms"))
 }
 
 func TestCallsAreGrouped(t *testing.T) {
-	sizes := func(groups [][]call) (sizes []int) {
+	sizes := func(groups [][]Call) (sizes []int) {
 		for _, g := range groups {
 			sizes = append(sizes, len(g))
 		}
 		return sizes
 	}
-	of := func(n, args int) []call {
-		return slices.Repeat([]call{{keys: []string{"a", "b"}, args: make([]any, args)}}, n)
+	of := func(n, args int) []Call {
+		return slices.Repeat([]Call{{Keys: []string{"a", "b"}, Args: make([]any, args)}}, n)
 	}
 	one := redis.NewClient(&redis.Options{})
 	defer one.Close()

@@ -1,0 +1,9 @@
+package luascript
+
+import (
+	"testing"
+
+	"sluice/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.VerifyMain(m) }

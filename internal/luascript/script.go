@@ -1,0 +1,158 @@
+// Package luascript calls Lua scripts in Redis. It puts in front of each what it
+// uses of a library, calls it by its digest, and makes several calls of one
+// script in one. It knows nothing of what the scripts are for.
+package luascript
+
+import (
+	"context"
+	"crypto/sha1" // #nosec G505 -- Redis names scripts so
+	_ "embed"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Script is one Lua script.
+type Script struct {
+	name   string
+	single source
+	many   source // makes several calls in one: see many.lua
+}
+
+// source is what Redis runs, and the digest by which it is called.
+type source struct{ text, sha string }
+
+//go:embed many.lua
+var many string
+
+// Library is a folder of scripts, and what they share.
+type Library struct {
+	files  fs.FS
+	shared string
+}
+
+// NewLibrary returns the scripts of a folder, of which one has what the others
+// share. It panics when that cannot be read: scripts are embedded in the build.
+func NewLibrary(files fs.FS, shared string) Library {
+	l := Library{files: files}
+	l.shared = l.read(shared)
+	return l
+}
+
+// Load returns the script in the file name.lua. It panics when there is none.
+func (l Library) Load(name string) Script {
+	own := l.read(name)
+	repeated := "local function once(KEYS, ARGV)\n" + own + "\nend\n\n" + many
+	return Script{name: name, single: newSource(link(l.shared, own)), many: newSource(link(l.shared, repeated))}
+}
+
+func (l Library) read(name string) string {
+	text, err := fs.ReadFile(l.files, name+".lua")
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+func newSource(text string) source {
+	sum := sha1.Sum([]byte(text)) // #nosec G401 -- Redis names scripts so
+	return source{text: text, sha: hex.EncodeToString(sum[:])}
+}
+
+// link puts in front of a script what it uses of the shared functions. Redis
+// makes each anew in every call, and most scripts use few. In the shared text a
+// blank line ends each function, and none uses a later one.
+func link(shared, own string) string {
+	var kept []string
+	used := wordsOf(own)
+	for _, one := range slices.Backward(strings.SplitAfter(shared, "\n\n")) {
+		_, declared, _ := strings.Cut("\n"+one, "\nlocal ")
+		name := strings.FieldsFunc(strings.TrimPrefix(declared, "function "), betweenWords)
+		if len(name) > 0 && used[name[0]] {
+			kept = append(kept, one)
+			maps.Copy(used, wordsOf(one))
+		}
+	}
+	slices.Reverse(kept)
+	return strings.Join(kept, "") + own
+}
+
+func wordsOf(text string) map[string]bool {
+	words := map[string]bool{}
+	for word := range strings.FieldsFuncSeq(text, betweenWords) {
+		words[word] = true
+	}
+	return words
+}
+
+func betweenWords(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }
+
+// Run calls the script by its digest, and by its text when Redis does not know it.
+func (s Script) Run(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (any, error) {
+	v, err := rdb.EvalSha(ctx, s.single.sha, keys, args...).Result()
+	if redis.HasErrorPrefix(err, "NOSCRIPT") {
+		v, err = rdb.Eval(ctx, s.single.text, keys, args...).Result()
+	}
+	return v, s.Failed(err, keys)
+}
+
+// Failed adds the script and its first key to an error, if there is one.
+func (s Script) Failed(err error, keys []string) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("redis script %s on %s: %w", s.name, keys[0], err)
+}
+
+// RunInt runs a script that returns a number.
+func (s Script) RunInt(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (int64, error) {
+	v, err := s.Run(ctx, rdb, keys, args...)
+	return s.Int(v, err, keys)
+}
+
+// Int reads the reply of a script that returns a number.
+func (s Script) Int(reply any, err error, keys []string) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	n, ok := reply.(int64)
+	if !ok {
+		return 0, fmt.Errorf("redis script %s on %s answered %T, not a number", s.name, keys[0], reply)
+	}
+	return n, nil
+}
+
+// RunList runs a script that returns a list.
+func (s Script) RunList(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) ([]any, error) {
+	v, err := s.Run(ctx, rdb, keys, args...)
+	return s.List(v, err, keys)
+}
+
+// List reads the reply of a script that returns a list.
+func (s Script) List(reply any, err error, keys []string) ([]any, error) {
+	if err != nil {
+		return nil, err
+	}
+	list, ok := reply.([]any)
+	if !ok {
+		return nil, fmt.Errorf("redis script %s on %s answered %T, not a list", s.name, keys[0], reply)
+	}
+	return list, nil
+}
+
+// Queue calls the script by its digest within a pipeline. The reply says
+// NOSCRIPT when Redis does not know it: Install makes it known.
+func (s Script) Queue(ctx context.Context, pipe redis.Scripter, keys []string, args ...any) *redis.Cmd {
+	return pipe.EvalSha(ctx, s.single.sha, keys, args...)
+}
+
+// Install makes the script known to a Redis.
+func (s Script) Install(ctx context.Context, rdb redis.Scripter) error {
+	return rdb.ScriptLoad(ctx, s.single.text).Err()
+}
