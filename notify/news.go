@@ -1,6 +1,8 @@
 package notify
 
 import (
+	"context"
+	"errors"
 	"fmt"
 
 	"gorm.io/gorm"
@@ -8,49 +10,46 @@ import (
 	"sluice/store"
 )
 
-// News is one event of many orders of one sale.
-type News struct {
-	Event, Sale   string
-	At            int64 // when it happened, unix ms
-	Orders, Users []string
-	Sales         []string // each order's own, in place of Sale; for the statement of NewMixedInsert
-}
+// BulkInsert queues one event of many orders, as Insert does, by statements that stay prepared.
+// Safe for concurrent use.
+type BulkInsert struct{ oneSale, manySales *store.Bulk[Row] }
 
-// NewInsert is the statement that News.Insert takes.
-func NewInsert(db *store.DB) *store.Bulk {
-	return db.NewBulk("outbox", News{}.shared(""), News{}.own())
-}
-
-// NewMixedInsert is the statement that News.Insert takes for orders of several sales.
-func NewMixedInsert(db *store.DB) *store.Bulk {
-	several := News{Sales: []string{}}
-	return db.NewBulk("outbox", several.shared(""), several.own())
-}
-
-func (n News) shared(channel string) []store.Column {
-	shared := []store.Column{{Name: "event", Texts: []string{n.Event}}, {Name: "channel", Texts: []string{channel}},
-		{Name: "created_at", Ints: []int64{n.At}}}
-	if n.Sales == nil {
-		shared = append(shared, store.Column{Name: "sale_id", Texts: []string{n.Sale}})
+// NewBulkInsert returns the insert for one database.
+func NewBulkInsert(db *store.DB) *BulkInsert {
+	shared := []store.Field[Row]{
+		{Name: "event", Text: func(r *Row) string { return r.Event }},
+		{Name: "channel", Text: func(r *Row) string { return r.Channel }},
+		{Name: "created_at", Int: func(r *Row) int64 { return r.CreatedAt }},
 	}
-	return shared
+	own := []store.Field[Row]{
+		{Name: "order_id", Text: func(r *Row) string { return r.OrderID }},
+		{Name: "user_id", Text: func(r *Row) string { return r.UserID }},
+	}
+	sale := store.Field[Row]{Name: "sale_id", Text: func(r *Row) string { return r.SaleID }}
+	return &BulkInsert{
+		oneSale: store.NewBulk(db, store.Layout[Row]{Table: Row{}.TableName(),
+			Shared: append(shared[:len(shared):len(shared)], sale), Own: own}),
+		manySales: store.NewBulk(db, store.Layout[Row]{Table: Row{}.TableName(),
+			Shared: shared, Own: append(own[:len(own):len(own)], sale)}),
+	}
 }
 
-func (n News) own() []store.Column {
-	if n.Orders == nil {
-		n.Orders, n.Users = []string{}, []string{}
-	}
-	own := []store.Column{{Name: "order_id", Texts: n.Orders}, {Name: "user_id", Texts: n.Users}}
-	if n.Sales != nil {
-		own = append(own, store.Column{Name: "sale_id", Texts: n.Sales})
-	}
-	return own
+// Prepare makes the statements ready, outside of a transaction.
+func (b *BulkInsert) Prepare(ctx context.Context) error {
+	return errors.Join(b.oneSale.Prepare(ctx), b.manySales.Prepare(ctx))
 }
 
-// Insert queues a row for each order as the function Insert does.
-func (n News) Insert(tx *gorm.DB, by *store.Bulk, channel string) error {
-	if _, err := by.Insert(tx, n.shared(channel), n.own()); err != nil {
-		return fmt.Errorf("queue %d notifications: %w", len(n.Orders), err)
+// Insert queues rows that are alike in event, channel and time. It returns once they are part of tx.
+func (b *BulkInsert) Insert(tx *gorm.DB, rows []Row) error {
+	bulk := b.oneSale
+	for i := range rows {
+		if rows[i].SaleID != rows[0].SaleID {
+			bulk = b.manySales
+			break
+		}
+	}
+	if _, err := bulk.Insert(tx, rows); err != nil {
+		return fmt.Errorf("queue %d notifications: %w", len(rows), err)
 	}
 	return nil
 }

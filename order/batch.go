@@ -5,9 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"gorm.io/gorm"
-
-	"sluice/inventory"
 	"sluice/notify"
 	"sluice/queue"
 )
@@ -21,13 +18,13 @@ type batchResult struct {
 	conflicting []queue.Ticket // users who hold another order
 	units       int64          // of the inserted
 	earlier     bool           // some have a row of an earlier delivery, which may not have told the line of its change
-	revived     []queue.Ticket // dead letters that came back and have the row of their first life
+	requeued    []queue.Ticket // dead letters that came back and have the row of their first life
 	undone      []queue.Ticket // cancelled tickets whose rows, of earlier deliveries, say something else
 }
 
-// split takes out tickets that are orders already by the line's own word: a
+// closeOrdered takes out tickets that are orders already by the line's own word: a
 // rebuild found them in the ledger although they were still listed.
-func split(all []queue.Ticket) (tickets []queue.Ticket, ordered []queue.Outcome) {
+func closeOrdered(all []queue.Ticket) (tickets []queue.Ticket, ordered []queue.Outcome) {
 	is := func(t queue.Ticket) bool { return t.State == queue.Confirmed || t.State == queue.Paid }
 	if !slices.ContainsFunc(all, is) {
 		return all, nil
@@ -42,9 +39,9 @@ func split(all []queue.Ticket) (tickets []queue.Ticket, ordered []queue.Outcome)
 	return tickets, ordered
 }
 
-// divide tells tickets that are to be new orders from those that ended in the
+// partition tells tickets that are to be new orders from those that ended in the
 // line, or were dead letters: they may have a row, or a payment.
-func divide(all []queue.Ticket) (queued, others []queue.Ticket) {
+func partition(all []queue.Ticket) (queued, others []queue.Ticket) {
 	has := func(t queue.Ticket) bool { return t.State != queue.Queued || t.Mark > 0 || t.Refund }
 	if !slices.ContainsFunc(all, has) {
 		return all, nil
@@ -72,7 +69,7 @@ func classify(sale string, tickets []queue.Ticket, stored map[string]Row, tag st
 			result.outcomes = append(result.outcomes, queue.Outcome{ID: t.ID, Op: queue.OpFail, Reason: ReasonLimit})
 			continue
 		case row.BatchID != tag && diedBefore(row, t):
-			result.revived = append(result.revived, t)
+			result.requeued = append(result.requeued, t)
 			continue
 		case row.BatchID != tag:
 			result.earlier = true
@@ -129,11 +126,17 @@ func knownAs(t queue.Ticket, row Row) queue.Outcome {
 	return outcome
 }
 
-// and is what two parts of a transaction found out.
-func (r batchResult) and(other batchResult) batchResult {
-	return batchResult{sale: r.sale, outcomes: append(r.outcomes, other.outcomes...), inserted: append(r.inserted, other.inserted...),
-		closed: append(r.closed, other.closed...), conflicting: append(r.conflicting, other.conflicting...), units: r.units + other.units,
-		earlier: r.earlier || other.earlier, revived: append(r.revived, other.revived...), undone: append(r.undone, other.undone...)}
+// merge adds what another part of the transaction found out.
+func (r batchResult) merge(other batchResult) batchResult {
+	return batchResult{sale: r.sale,
+		outcomes:    append(r.outcomes, other.outcomes...),
+		inserted:    append(r.inserted, other.inserted...),
+		closed:      append(r.closed, other.closed...),
+		conflicting: append(r.conflicting, other.conflicting...),
+		units:       r.units + other.units,
+		earlier:     r.earlier || other.earlier,
+		requeued:    append(r.requeued, other.requeued...),
+		undone:      append(r.undone, other.undone...)}
 }
 
 // confirmed is the news of the orders made.
@@ -171,39 +174,4 @@ func newsOf(t queue.Ticket, sale, event string, channels []string, now time.Time
 		rows[i] = notify.Row{OrderID: t.ID, Event: event, Channel: channel, SaleID: sale, UserID: t.User, CreatedAt: now.UnixMilli()}
 	}
 	return rows
-}
-
-// checkLimit refuses the transaction when a user would end up with more than
-// the limit although every slot was free: Redis may have forgotten an order of
-// several units. The stock row, locked by now, lets one batch of a sale check
-// at a time. The limit is read here: it may have been raised since the book was
-// refreshed.
-func checkLimit(tx *gorm.DB, sale inventory.Sale, r batchResult) error {
-	if sale.PerUserLimit == 1 || len(r.inserted) == 0 {
-		return nil
-	}
-	users := make([]string, len(r.inserted))
-	for i, t := range r.inserted {
-		users[i] = t.User
-	}
-	for some := range slices.Chunk(users, limitUsers) {
-		if err := limitOf(tx, sale.ID, some); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// limitUsers keeps one statement within every dialect's bound on parameters.
-const limitUsers = 1000
-
-// limitOf fails with errOverLimit when one of the users holds more than the sale allows.
-func limitOf(tx *gorm.DB, sale string, users []string) error {
-	var over []string
-	err := tx.Table("orders").Where("sale_id = ? AND user_id IN ? AND slot IS NOT NULL", sale, users).
-		Group("user_id").Having("SUM(quantity) > (SELECT per_user_limit FROM sales WHERE id = ?)", sale).Pluck("user_id", &over).Error
-	if err == nil && len(over) > 0 {
-		return errOverLimit
-	}
-	return err
 }

@@ -21,11 +21,13 @@ type DeadLetters struct {
 	db    *store.DB
 	lines *queue.Lines
 	log   *adminlog.Log
+
+	orders *inserter
 }
 
 // NewDeadLetters returns the dead letters of all lines.
 func NewDeadLetters(db *store.DB, lines *queue.Lines, log *adminlog.Log) *DeadLetters {
-	return &DeadLetters{db: db, lines: lines, log: log}
+	return &DeadLetters{db: db, lines: lines, log: log, orders: newInserter(db)}
 }
 
 // letterImage is a dead letter as the admin log shows it.
@@ -166,9 +168,9 @@ func (d *DeadLetters) recordFailed(ctx context.Context, sale string, letter queu
 		if err := tx.Take(&of, "id = ?", sale).Error; err != nil {
 			return fmt.Errorf("read sale %s: %w", sale, err)
 		}
-		failed := Row{ID: t.ID, SaleID: sale, UserID: t.User, Quantity: t.Units, PriceCents: of.PriceCents, Currency: of.Currency,
-			Status: Failed, Reason: t.Reason, Seq: t.Seq, Epoch: of.Epoch, Fingerprint: t.Fingerprint, Position: t.Position,
-			ETASeconds: t.ETASeconds, Released: 1, AdmittedAt: t.AdmittedAt.UnixMilli(), EndedAt: msOf(t.At)}
-		return store.InsertIgnore(tx).Create(&failed).Error
+		failed := ticketRow(of, of.Epoch, &t)
+		failed.end(Failed, t.Reason, msOf(t.At))
+		_, err := d.orders.insert(tx, []Row{failed})
+		return err
 	})
 }

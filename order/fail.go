@@ -8,7 +8,6 @@ import (
 
 	"gorm.io/gorm"
 
-	"sluice/inventory"
 	"sluice/notify"
 	"sluice/queue"
 	"sluice/store"
@@ -22,7 +21,7 @@ func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]q
 	if err != nil {
 		return nil, faultOf(err)
 	}
-	c := claim{sale: sale, epoch: b.Epoch, ledger: b.Ledger}
+	c := claimOf(sale, b)
 	outcomes := make([]queue.Outcome, 0, len(b.Tickets))
 	for _, t := range b.Tickets {
 		one, err := f.fail(ctx, c, t, ReasonGaveUp, queue.OpDead)
@@ -37,14 +36,6 @@ func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]q
 	return outcomes, nil
 }
 
-func (f *Fulfiller) failedRow(sale inventory.Sale, epoch int64, t queue.Ticket, reason, tag string) Row {
-	r := f.row(sale, epoch, t, tag)
-	if t.State == queue.Queued {
-		r.Slot, r.Status, r.Reason, r.ConfirmedAt, r.PayBy, r.EndedAt = nil, Failed, reason, 0, 0, f.now().UnixMilli()
-	}
-	return r
-}
-
 // fail records one ticket as failed, unless its order exists after all. Where
 // the row's own data is refused, it is recorded with less of it, so that its
 // owner and the audit find a row. The error says that not even that was taken:
@@ -54,7 +45,7 @@ func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason st
 	if t.State != queue.Queued {
 		outcome = queue.Outcome{ID: t.ID, Op: queue.OpClose}
 	}
-	row := f.failedRow(c.sale, c.epoch, t, reason, "")
+	row := c.failedRow(&t, reason, f.newStamp())
 	earlier, change, err := f.record(ctx, c, t, row)
 	for _, lessen := range lessened() {
 		if err == nil || !store.RowFault(err) {
@@ -85,10 +76,10 @@ func (f *Fulfiller) record(ctx context.Context, c claim, t queue.Ticket, row Row
 	}
 	t.User = row.UserID
 	err = f.db.Tx(ctx, func(tx *gorm.DB) error {
-		// The tag is new on every run: a row of a run whose commit reply was lost is an earlier one.
-		row.BatchID, earlier, change = newTag(f.now(), f.instance), nil, 0
+		r := f.begin(tx, c)
+		row.BatchID, earlier, change = r.tag, nil, 0
 		stored := map[string]Row{}
-		if err := f.insert(tx, []Row{row}, stored); err != nil {
+		if err := r.insert([]Row{row}, stored); err != nil {
 			return err
 		}
 		found, ok := stored[t.ID]
@@ -96,18 +87,18 @@ func (f *Fulfiller) record(ctx context.Context, c claim, t queue.Ticket, row Row
 		case !ok:
 			return fmt.Errorf("the row of %s was neither written nor there", t.ID)
 		case found.BatchID != row.BatchID:
-			earlier, change, err = f.amend(tx, c, t, row.Reason)
+			earlier, change, err = r.amend(t, row.Reason)
 			return err
 		}
-		return notify.Insert(tx, newsOf(t, row.SaleID, event, f.channels, f.now()))
+		return notify.Insert(tx, newsOf(t, row.SaleID, event, f.channels, r.now))
 	})
 	return earlier, change, err
 }
 
 // amend brings the row that an earlier delivery has left to what became of its ticket. It locks the row first: a worker
 // that came late may make an order of it just now. It returns no row where the ticket has died once more.
-func (f *Fulfiller) amend(tx *gorm.DB, c claim, t queue.Ticket, reason string) (earlier *Row, change int64, err error) {
-	locked, err := lockRows(tx, []string{t.ID})
+func (r *run) amend(t queue.Ticket, reason string) (earlier *Row, change int64, err error) {
+	locked, err := lockRows(r.tx, []string{t.ID})
 	if err != nil {
 		return nil, 0, err
 	}
@@ -117,9 +108,9 @@ func (f *Fulfiller) amend(tx *gorm.DB, c claim, t queue.Ticket, reason string) (
 	found := locked[0]
 	switch {
 	case diedBefore(found, t):
-		return nil, 0, f.diedAgain(tx, found, t, reason)
+		return nil, 0, r.diedAgain(found, t, reason)
 	case contradicts(found, t):
-		change, err = f.endUndone(tx, c, []queue.Ticket{t})
+		change, err = r.endUndone([]queue.Ticket{t})
 	}
 	return &found, change, err
 }

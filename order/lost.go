@@ -31,6 +31,7 @@ type Losses struct {
 	log      *slog.Logger
 	now      func() time.Time
 	lost     *prometheus.CounterVec
+	orders   *inserter
 }
 
 // NewLosses returns a recorder of losses. Each order's news goes to the outbox for every channel; told is called after
@@ -40,7 +41,8 @@ func NewLosses(db *store.DB, lines *queue.Lines, channels []string, told func(),
 	lost := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_lost_total",
 		Help: "Accepted orders that no store knew any more and that were recorded as failed."}, []string{"sale"})
 	reg.MustRegister(lost)
-	return &Losses{db: db, lines: lines, channels: channels, told: told, log: log, now: now, lost: lost}
+	return &Losses{db: db, lines: lines, channels: channels, told: told, log: log, now: now, lost: lost,
+		orders: newInserter(db)}
 }
 
 // Record ends an order that was accepted and that neither the line nor the database knows. The caller vouches for t, of
@@ -122,7 +124,7 @@ func (l *Losses) write(ctx context.Context, sale inventory.Sale, epoch int64, t 
 	err := l.db.Tx(ctx, func(tx *gorm.DB) error {
 		row, made = Row{}, false
 		lost := l.row(sale, epoch, t)
-		if err := store.InsertIgnore(tx).Create(&lost).Error; err != nil {
+		if _, err := l.orders.insert(tx, []Row{lost}); err != nil {
 			return err
 		}
 		if err := tx.Take(&row, "id = ?", t.ID).Error; err != nil {
@@ -146,9 +148,10 @@ func (l *Losses) write(ctx context.Context, sale inventory.Sale, epoch int64, t 
 }
 
 func (l *Losses) row(sale inventory.Sale, epoch int64, t queue.Ticket) Row {
-	return Row{ID: t.ID, SaleID: sale.ID, UserID: t.User, Quantity: t.Units, PriceCents: sale.PriceCents, Currency: sale.Currency,
-		Status: Failed, Reason: t.Reason, BatchID: l.tag(), Fingerprint: t.Fingerprint, Seq: t.Seq, Epoch: epoch, Position: t.Position,
-		Released: 1, AdmittedAt: t.AdmittedAt.UnixMilli(), EndedAt: t.At.UnixMilli()}
+	r := ticketRow(sale, epoch, &t)
+	r.BatchID = l.tag()
+	r.end(Failed, t.Reason, t.At.UnixMilli())
+	return r
 }
 
 // tag marks the row of one run. It says where, but no time as newTag does: no worker has claimed the order.

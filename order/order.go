@@ -74,9 +74,6 @@ type Row struct {
 // TableName names the table for GORM.
 func (Row) TableName() string { return "orders" }
 
-// rowColumns bounds how many rows fit into one statement.
-const rowColumns = 29
-
 // View is an order as its owner and operators see it.
 type View struct {
 	ID, SaleID, User string

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"gorm.io/gorm"
@@ -24,11 +23,12 @@ type Restorer struct {
 	channels []string
 	now      func() time.Time
 	instance string
+	orders   *inserter
 }
 
 // NewRestorer returns a restorer that queues the news of what it does for every channel.
 func NewRestorer(db *store.DB, channels []string, now func() time.Time, instance string) *Restorer {
-	return &Restorer{db: db, channels: channels, now: now, instance: instance}
+	return &Restorer{db: db, channels: channels, now: now, instance: instance, orders: newInserter(db)}
 }
 
 // Restore implements inventory.Restorer: all orders in one transaction, or, where they do not fit as a whole, one after the other. Those
@@ -159,8 +159,7 @@ func (w *repair) insert(told []queue.Ticket) error {
 	for i, t := range told {
 		rows[i] = w.row(t)
 	}
-	slices.SortFunc(rows, func(a, b Row) int { return strings.Compare(a.ID, b.ID) })
-	if err := store.InsertIgnore(w.tx).Create(&rows).Error; err != nil {
+	if _, err := w.orders.insert(w.tx, sortByID(rows)); err != nil {
 		return err
 	}
 	stored, err := w.stored(told)
@@ -195,7 +194,7 @@ func (w *repair) fail(t queue.Ticket, less int) error {
 	for _, lessen := range lessened()[:less] {
 		lessen(&row)
 	}
-	if err := store.InsertIgnore(w.tx).Create(&row).Error; err != nil {
+	if _, err := w.orders.insert(w.tx, []Row{row}); err != nil {
 		return err
 	}
 	t.User = row.UserID
@@ -317,13 +316,14 @@ func refundLost(t queue.Ticket) string {
 
 // row is an order as the line remembers it.
 func (w *repair) row(t queue.Ticket) Row {
-	slot := t.Slot
-	row := Row{ID: t.ID, SaleID: w.sale.ID, UserID: t.User, Slot: &slot, Quantity: t.Units, PriceCents: w.sale.PriceCents, Currency: w.sale.Currency,
-		Status: statusOf(t.State), Reason: t.Reason, Seq: t.Seq, Epoch: w.sale.Epoch, BatchID: w.tag, Fingerprint: t.Fingerprint, Position: t.Position,
-		ETASeconds: t.ETASeconds, Released: 1, Refund: refundLost(t), AdmittedAt: t.AdmittedAt.UnixMilli(), ConfirmedAt: msOf(t.At), PayBy: msOf(t.PayBy), PaidAt: msOf(t.PaidAt)}
+	row := ticketRow(w.sale, w.sale.Epoch, &t)
+	row.BatchID, row.Refund = w.tag, refundLost(t)
 	if !sold(t) {
-		row.Slot, row.ConfirmedAt, row.PayBy, row.PaidAt, row.EndedAt = nil, 0, 0, 0, msOf(t.At)
+		row.end(statusOf(t.State), t.Reason, msOf(t.At))
+		return row
 	}
+	row.Slot, row.Status, row.Reason = &t.Slot, statusOf(t.State), t.Reason
+	row.ConfirmedAt, row.PayBy, row.PaidAt = msOf(t.At), msOf(t.PayBy), msOf(t.PaidAt)
 	return row
 }
 

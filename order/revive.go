@@ -14,18 +14,18 @@ import (
 	"sluice/store"
 )
 
-// reviveAll makes orders of the dead letters that came back, out of the rows of
+// confirmRequeued makes orders of the dead letters that came back, out of the rows of
 // their first lives: contact, refund and admission stay. Where another order has
 // the user's slot by now, the letter fails for good.
-func (f *Fulfiller) reviveAll(tx *gorm.DB, c claim, result *batchResult, tag string) error {
-	if len(result.revived) == 0 {
+func (r *run) confirmRequeued(result *batchResult) error {
+	if len(result.requeued) == 0 {
 		return nil
 	}
-	tickets := make(map[string]queue.Ticket, len(result.revived))
-	for _, t := range result.revived {
+	tickets := make(map[string]queue.Ticket, len(result.requeued))
+	for _, t := range result.requeued {
 		tickets[t.ID] = t
 	}
-	locked, err := lockRows(tx, slices.Collect(maps.Keys(tickets)))
+	locked, err := lockRows(r.tx, slices.Collect(maps.Keys(tickets)))
 	if err != nil {
 		return err
 	}
@@ -36,8 +36,8 @@ func (f *Fulfiller) reviveAll(tx *gorm.DB, c claim, result *batchResult, tag str
 			result.outcomes = append(result.outcomes, known(t, row))
 			continue
 		}
-		if err := f.revive(tx, c, result, row, t, tag); err != nil {
-			return fmt.Errorf("revive order %s: %w", row.ID, err)
+		if err := r.confirmAgain(result, row, t); err != nil {
+			return fmt.Errorf("confirm requeued order %s: %w", row.ID, err)
 		}
 	}
 	return nil
@@ -57,21 +57,22 @@ func lockRows(tx *gorm.DB, ids []string) ([]Row, error) {
 	return rows, nil
 }
 
-// revive makes an order of one locked row.
-func (f *Fulfiller) revive(tx *gorm.DB, c claim, result *batchResult, row Row, t queue.Ticket, tag string) error {
+// confirmAgain makes an order of one locked row.
+func (r *run) confirmAgain(result *batchResult, row Row, t queue.Ticket) error {
 	var others int64
-	slot := tx.Model(&Row{}).Where("sale_id = ? AND user_id = ? AND slot = ?", row.SaleID, row.UserID, t.Slot)
+	slot := r.tx.Model(&Row{}).Where("sale_id = ? AND user_id = ? AND slot = ?", row.SaleID, row.UserID, t.Slot)
 	if err := slot.Count(&others).Error; err != nil {
 		return err
 	}
 	if others > 0 {
 		result.outcomes = append(result.outcomes, queue.Outcome{ID: t.ID, Op: queue.OpFail, Reason: ReasonLimit})
-		return f.diedAgain(tx, row, t, ReasonLimit)
+		return r.diedAgain(row, t, ReasonLimit)
 	}
-	made := f.row(c.sale, c.epoch, t, tag)
-	changes := map[string]any{"status": Confirmed, "reason": "", "slot": t.Slot, "confirmed_at": made.ConfirmedAt, "pay_by": made.PayBy,
-		"ended_at": 0, "ended_by": 0, "released": 1, "batch_id": tag, "epoch": c.epoch, "late_seq": t.Mark}
-	if err := tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
+	made := r.row(&t, r.stamp)
+	changes := map[string]any{"status": Confirmed, "reason": "", "slot": t.Slot, "confirmed_at": made.ConfirmedAt,
+		"pay_by": made.PayBy, "ended_at": 0, "ended_by": 0, "released": 1, "batch_id": r.tag, "epoch": r.epoch,
+		"late_seq": t.Mark}
+	if err := r.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
 		return err
 	}
 	outcome := queue.Outcome{ID: t.ID, Op: queue.OpConfirm, At: atMS(made.ConfirmedAt), Pay: atMS(made.PayBy)}
@@ -81,9 +82,9 @@ func (f *Fulfiller) revive(tx *gorm.DB, c claim, result *batchResult, row Row, t
 }
 
 // diedAgain notes in the row of a dead letter that came back that this life failed too. Its owner was told when it died first.
-func (f *Fulfiller) diedAgain(tx *gorm.DB, row Row, t queue.Ticket, reason string) error {
-	changes := map[string]any{"reason": reason, "ended_at": f.now().UnixMilli(), "late_seq": t.Mark}
-	return tx.Model(&Row{}).Where("id = ? AND status = ?", row.ID, Failed).Updates(changes).Error
+func (r *run) diedAgain(row Row, t queue.Ticket, reason string) error {
+	changes := map[string]any{"reason": reason, "ended_at": r.now.UnixMilli(), "late_seq": t.Mark}
+	return r.tx.Model(&Row{}).Where("id = ? AND status = ?", row.ID, Failed).Updates(changes).Error
 }
 
 // endUndone ends what earlier deliveries have made of tickets that were cancelled since: a worker committed, could not
@@ -91,7 +92,7 @@ func (f *Fulfiller) diedAgain(tx *gorm.DB, row Row, t queue.Ticket, reason strin
 // payment must go back; so is one that failed or expired. Units of an order return to the line with the settlement.
 // It returns the newest change of the ledger, 0 when it has changed nothing, and inventory.ErrStale when the line has
 // been loaded anew since these tickets were claimed.
-func (f *Fulfiller) endUndone(tx *gorm.DB, c claim, undone []queue.Ticket) (change int64, err error) {
+func (r *run) endUndone(undone []queue.Ticket) (change int64, err error) {
 	if len(undone) == 0 {
 		return 0, nil
 	}
@@ -99,7 +100,7 @@ func (f *Fulfiller) endUndone(tx *gorm.DB, c claim, undone []queue.Ticket) (chan
 	for _, t := range undone {
 		tickets[t.ID] = t
 	}
-	locked, err := lockRows(tx, slices.Collect(maps.Keys(tickets)))
+	locked, err := lockRows(r.tx, slices.Collect(maps.Keys(tickets)))
 	if err != nil {
 		return 0, err
 	}
@@ -108,7 +109,7 @@ func (f *Fulfiller) endUndone(tx *gorm.DB, c claim, undone []queue.Ticket) (chan
 		if !contradicts(row, tickets[row.ID]) {
 			continue
 		}
-		if err := f.endCancelled(tx, row, tickets[row.ID]); err != nil {
+		if err := r.endCancelled(row, tickets[row.ID]); err != nil {
 			return 0, fmt.Errorf("end order %s, whose ticket was cancelled: %w", row.ID, err)
 		}
 		if row.Slot != nil {
@@ -118,26 +119,27 @@ func (f *Fulfiller) endUndone(tx *gorm.DB, c claim, undone []queue.Ticket) (chan
 	if units == 0 {
 		return 0, nil
 	}
-	return inventory.GiveBack(tx, inventory.Taking{Sale: c.sale.ID, Epoch: c.epoch, Units: units, Known: c.ledger})
+	return inventory.GiveBack(r.tx, r.taking(units))
 }
 
 // endCancelled ends one locked order as its ticket did.
-func (f *Fulfiller) endCancelled(tx *gorm.DB, row Row, t queue.Ticket) error {
+func (r *run) endCancelled(row Row, t queue.Ticket) error {
 	events := []string{notify.EventCancelled}
 	changes := map[string]any{"status": Cancelled, "reason": "", "slot": nil, "ended_at": t.At.UnixMilli(),
 		"ended_by": t.EndedBy, "released": 1}
 	if row.Status == Paid {
 		changes["refund"] = cmp.Or(row.Refund, RefundEnded)
 		events = append(events, notify.EventRefundRequired)
-		if err := refundPayment(tx, row.ID); err != nil {
+		if err := refundPayment(r.tx, row.ID); err != nil {
 			return err
 		}
 	}
-	if err := tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
+	if err := r.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
 		return err
 	}
+	ticket := queue.Ticket{ID: row.ID, User: row.UserID}
 	for _, event := range events {
-		if err := notify.Insert(tx, newsOf(queue.Ticket{ID: row.ID, User: row.UserID}, row.SaleID, event, f.channels, f.now())); err != nil {
+		if err := notify.Insert(r.tx, newsOf(ticket, row.SaleID, event, r.f.channels, r.now)); err != nil {
 			return err
 		}
 	}

@@ -5,69 +5,101 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
 	"gorm.io/gorm"
 )
 
-// Column is one column of the rows of a bulk insert: texts or whole numbers, one for each row.
-type Column struct {
-	Name  string
-	Texts []string
-	Ints  []int64
+// Field is one column of a bulk insert and how a row fills it: with a text or with a whole number.
+type Field[T any] struct {
+	Name string
+	Text func(*T) string
+	Int  func(*T) int64
+	Null bool // the number 0 stands for NULL
 }
 
-func (c Column) len() int { return max(len(c.Texts), len(c.Ints)) }
-
-func (c Column) value(row int) any {
-	if c.Texts != nil {
-		return c.Texts[row]
+func (f *Field[T]) value(row *T) any {
+	if f.Text != nil {
+		return f.Text(row)
 	}
-	return c.Ints[row]
-}
-
-// kind is the PostgreSQL type of its values.
-func (c Column) kind() string {
-	if c.Texts != nil {
-		return "text"
+	n := f.Int(row)
+	if f.Null && n == 0 {
+		return nil
 	}
-	return "bigint"
+	return n
 }
 
-// Bulk inserts many rows into one table by statements that stay prepared. It is for the one hot insert of a table: all
-// columns that it does not name take their defaults. Safe for concurrent use.
-type Bulk struct {
+// array holds the field's values of all rows, as PostgreSQL's driver takes them.
+func (f *Field[T]) array(rows []T) any {
+	if f.Text != nil {
+		return valuesOf(rows, f.Text)
+	}
+	if f.Null {
+		return nullable(valuesOf(rows, f.Int))
+	}
+	return valuesOf(rows, f.Int)
+}
+
+func valuesOf[T, V any](rows []T, value func(*T) V) []V {
+	values := make([]V, len(rows))
+	for i := range rows {
+		values[i] = value(&rows[i])
+	}
+	return values
+}
+
+func nullable(numbers []int64) []*int64 {
+	pointers := make([]*int64, len(numbers))
+	for i := range numbers {
+		if numbers[i] != 0 {
+			pointers[i] = &numbers[i]
+		}
+	}
+	return pointers
+}
+
+// Layout says which columns a bulk insert fills. All others take their defaults.
+type Layout[T any] struct {
+	Table  string
+	Shared []Field[T] // alike in all rows of one call: sent once where the database can take it so
+	Own    []Field[T]
+}
+
+// Bulk inserts many rows into one table, by statements that can stay prepared. Safe for concurrent use.
+type Bulk[T any] struct {
 	db        *DB
-	statement shape
+	layout    Layout[T]
+	statement bulkSQL
 	steps     []int // rows of its prepared statements, the largest first
 	mu        sync.Mutex
 	prepared  map[int]*sql.Stmt // by rows
 }
 
-// bulkRows is how many rows one prepared statement carries over a network.
+// bulkRows is how many rows one statement carries over a network.
 const bulkRows = 250
 
-// NewBulk describes the insert: shared columns have the same value in all rows of a call, own columns one for each row.
-// The columns' values only tell their kind.
-func (db *DB) NewBulk(table string, shared, own []Column) *Bulk {
-	b := &Bulk{db: db, statement: shape{driver: db.Driver, table: table, shared: shared, own: own}, prepared: map[int]*sql.Stmt{}}
-	// A statement of a SQLite in this process costs nothing to call, but much to compile: any number of rows is made of
-	// prepared steps. Over a network each call is a round trip: full pieces are prepared, the rest is one text.
+// NewBulk returns an insert of rows with this layout.
+func NewBulk[T any](db *DB, layout Layout[T]) *Bulk[T] {
+	b := &Bulk[T]{db: db, layout: layout, prepared: map[int]*sql.Stmt{}}
+	b.statement = bulkSQL{driver: db.Driver, table: layout.Table, shared: columnsOf(layout.Shared),
+		own: columnsOf(layout.Own)}
+	// A call of SQLite costs little, compiling much: any number of rows is made of prepared steps.
+	// Over a network each call is a round trip: full pieces are prepared, and the rest is one text.
 	switch db.Driver {
 	case SQLite:
-		b.steps = slices.DeleteFunc([]int{2048, 256, 32, 4, 1}, func(rows int) bool { return len(shared)+rows*len(own) > sqliteParams })
+		b.steps = slices.DeleteFunc([]int{2048, 256, 32, 4, 1}, func(rows int) bool {
+			return len(layout.Shared)+rows*len(layout.Own) > sqliteParams
+		})
 	case MySQL:
 		b.steps = []int{bulkRows}
 	}
 	return b
 }
 
-// Prepare makes the statements ready; it must be called outside a transaction, before Insert, and costs nothing when it
-// has succeeded before.
-func (b *Bulk) Prepare(ctx context.Context) error {
+// Prepare makes the statements ready for calls of Insert, which does without them. Call it outside of a transaction.
+// It costs nothing once it has succeeded.
+func (b *Bulk[T]) Prepare(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, rows := range b.steps {
@@ -76,23 +108,25 @@ func (b *Bulk) Prepare(ctx context.Context) error {
 		}
 		stmt, err := b.db.Pool().PrepareContext(ctx, b.statement.text(rows))
 		if err != nil {
-			return fmt.Errorf("prepare the insert into %s: %w", b.statement.table, err)
+			return fmt.Errorf("prepare the insert into %s: %w", b.layout.Table, err)
 		}
 		b.prepared[rows] = stmt
 	}
 	return nil
 }
 
-// Insert adds rows within tx, a transaction of the same database, and skips every row that conflicts with one already there
-// on any unique key; it returns how many were inserted. The columns come as they were described to NewBulk, shared ones with one value.
-func (b *Bulk) Insert(tx *gorm.DB, shared, own []Column) (inserted int64, err error) {
-	rows := own[0].len()
-	if b.db.Driver == Postgres {
-		return b.run(tx, nil, func() string { return b.statement.text(0) }, arrays(shared, own))
+// Insert adds rows within tx, a transaction of the same database, and returns how many.
+// It skips each row that conflicts on a unique key with one already there.
+func (b *Bulk[T]) Insert(tx *gorm.DB, rows []T) (inserted int64, err error) {
+	if len(rows) == 0 {
+		return 0, nil
 	}
-	for from := 0; from < rows; {
-		n, stmt := b.step(rows - from)
-		args := b.flat(shared, own, from, n)
+	if b.db.Driver == Postgres {
+		return b.run(tx, nil, func() string { return b.statement.text(0) }, b.arrays(rows))
+	}
+	for len(rows) > 0 {
+		n, stmt := b.step(len(rows))
+		args := b.flat(rows[:n])
 		done, err := b.run(tx, stmt, func() string { return b.statement.text(n) }, args)
 		if err == nil && done < int64(n) && b.db.Driver == SQLite {
 			done, err = b.again(tx, n, args, done)
@@ -100,20 +134,20 @@ func (b *Bulk) Insert(tx *gorm.DB, shared, own []Column) (inserted int64, err er
 		if err != nil {
 			return inserted, err
 		}
-		inserted, from = inserted+done, from+n
+		inserted, rows = inserted+done, rows[n:]
 	}
 	return inserted, nil
 }
 
-// again looks at rows of which SQLite has ignored some: by now only those are missing that conflict, and those that break
-// another rule of the table, and of these it returns the error.
-func (b *Bulk) again(tx *gorm.DB, rows int, args []any, inserted int64) (int64, error) {
+// again repeats an insert of which SQLite has ignored some rows. Those still missing conflict, or break another rule
+// of the table: for the latter it returns the error.
+func (b *Bulk[T]) again(tx *gorm.DB, rows int, args []any, inserted int64) (int64, error) {
 	more, err := b.run(tx, nil, func() string { return b.statement.strict(rows) }, args)
 	return inserted + more, err
 }
 
-// step is the largest prepared statement for what is left, or none and all of it.
-func (b *Bulk) step(left int) (rows int, stmt *sql.Stmt) {
+// step returns the largest prepared statement for so many rows, or none and how many go into one text.
+func (b *Bulk[T]) step(left int) (rows int, stmt *sql.Stmt) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, n := range b.steps {
@@ -125,7 +159,7 @@ func (b *Bulk) step(left int) (rows int, stmt *sql.Stmt) {
 }
 
 // run executes one statement on the transaction's connection: stmt, or the text where there is none.
-func (b *Bulk) run(tx *gorm.DB, stmt *sql.Stmt, text func() string, args []any) (inserted int64, err error) {
+func (b *Bulk[T]) run(tx *gorm.DB, stmt *sql.Stmt, text func() string, args []any) (inserted int64, err error) {
 	ctx, began := tx.Statement.Context, time.Now()
 	defer func() {
 		tx.Logger.Trace(ctx, began, func() (string, int64) { return b.statement.head(), inserted }, err)
@@ -142,100 +176,35 @@ func (b *Bulk) run(tx *gorm.DB, stmt *sql.Stmt, text func() string, args []any) 
 	return done.RowsAffected()
 }
 
-// flat are the arguments of n rows in a row: where parameters have numbers, each shared value comes once, before them.
-func (b *Bulk) flat(shared, own []Column, from, n int) []any {
-	common := make([]any, len(shared))
-	for i, c := range shared {
-		common[i] = c.value(0)
-	}
-	args := make([]any, 0, n*(len(shared)+len(own)))
+// flat returns the arguments row by row. Where parameters have numbers, shared values come once, before all rows.
+func (b *Bulk[T]) flat(rows []T) []any {
+	common := sharedValues(b.layout, &rows[0])
+	args := make([]any, 0, len(common)+len(rows)*(len(common)+len(b.layout.Own)))
 	if b.db.Driver == SQLite {
-		args = append(args, common...)
-		common = nil
+		args, common = append(args, common...), nil
 	}
-	for row := from; row < from+n; row++ {
+	for i := range rows {
 		args = append(args, common...)
-		for _, c := range own {
-			args = append(args, c.value(row))
+		for f := range b.layout.Own {
+			args = append(args, b.layout.Own[f].value(&rows[i]))
 		}
 	}
 	return args
 }
 
-// arrays are the arguments where a column is one array.
-func arrays(shared, own []Column) []any {
-	args := make([]any, 0, len(shared)+len(own))
-	for _, c := range shared {
-		args = append(args, c.value(0))
-	}
-	for _, c := range own {
-		if c.Texts != nil {
-			args = append(args, c.Texts)
-		} else {
-			args = append(args, c.Ints)
-		}
+// arrays returns the arguments where each column is one array.
+func (b *Bulk[T]) arrays(rows []T) []any {
+	args := sharedValues(b.layout, &rows[0])
+	for f := range b.layout.Own {
+		args = append(args, b.layout.Own[f].array(rows))
 	}
 	return args
 }
 
-// shape writes the text of a bulk insert.
-type shape struct {
-	driver, table string
-	shared, own   []Column
-}
-
-func (s shape) head() string { return s.insert("INSERT") }
-
-func (s shape) insert(verb string) string {
-	var b strings.Builder
-	b.WriteString(verb + " INTO " + s.table + " (")
-	for i, c := range append(s.shared[:len(s.shared):len(s.shared)], s.own...) {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(c.Name)
+func sharedValues[T any](layout Layout[T], first *T) []any {
+	values := make([]any, len(layout.Shared))
+	for f := range layout.Shared {
+		values[f] = layout.Shared[f].value(first)
 	}
-	b.WriteByte(')')
-	return b.String()
-}
-
-// text is the statement for so many rows. PostgreSQL's takes arrays and has one text whatever their length.
-func (s shape) text(rows int) string {
-	switch s.driver {
-	case Postgres:
-		return s.head() + s.unnest() + " ON CONFLICT DO NOTHING"
-	case SQLite:
-		// OR IGNORE passes over rows that break any rule, see again. What cannot fail halfway need not be undone: SQLite
-		// keeps no copy of the pages for it, which costs a tenth of the insert.
-		return s.insert("INSERT OR IGNORE") + s.values(rows)
-	}
-	key := s.own[0].Name // changes nothing: MySQL's way to skip a conflicting row and no other error
-	return s.head() + s.values(rows) + " ON DUPLICATE KEY UPDATE " + key + "=" + key
-}
-
-// strict is SQLite's statement that passes over conflicts and nothing else.
-func (s shape) strict(rows int) string { return s.head() + s.values(rows) + " ON CONFLICT DO NOTHING" }
-
-func (s shape) values(rows int) string {
-	var row strings.Builder
-	for i := range s.shared {
-		if s.driver == SQLite {
-			row.WriteString("?" + strconv.Itoa(i+1) + ",")
-		} else {
-			row.WriteString("?,")
-		}
-	}
-	row.WriteString(strings.TrimSuffix(strings.Repeat("?,", len(s.own)), ","))
-	return " VALUES (" + row.String() + strings.Repeat("),("+row.String(), rows-1) + ")"
-}
-
-func (s shape) unnest() string {
-	var shared, own []string
-	for i, c := range s.shared {
-		shared = append(shared, fmt.Sprintf("$%d::%s,", i+1, c.kind()))
-	}
-	for i, c := range s.own {
-		own = append(own, fmt.Sprintf("$%d::%s[]", len(s.shared)+i+1, c.kind()))
-	}
-	return " SELECT " + strings.Join(shared, "") + "r.* FROM unnest(" + strings.Join(own, ",") + ") AS r"
+	return values
 }

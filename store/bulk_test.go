@@ -18,26 +18,37 @@ func TestBulkInsert(t *testing.T) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
 			db := open(t, config(d))
-			require.NoError(t, db.Write.Exec("CREATE TABLE things (id VARCHAR(20) NOT NULL PRIMARY KEY, lot VARCHAR(20) NOT NULL, n BIGINT NOT NULL, kind BIGINT NOT NULL, note VARCHAR(9) NOT NULL DEFAULT 'none')").Error)
-			columns := func(lot string, from, to int) (shared, own []store.Column) {
-				ids, numbers := []string{}, []int64{}
-				for i := from; i < to; i++ {
-					ids, numbers = append(ids, fmt.Sprintf("thing-%06d", i)), append(numbers, int64(i))
-				}
-				return []store.Column{{Name: "lot", Texts: []string{lot}}, {Name: "kind", Ints: []int64{int64(len(lot))}}},
-					[]store.Column{{Name: "id", Texts: ids}, {Name: "n", Ints: numbers}}
-			}
-			shared, own := columns("", 0, 1)
-			bulk := db.NewBulk("things", shared, own)
+			require.NoError(t, db.Write.Exec("CREATE TABLE things (id VARCHAR(20) NOT NULL PRIMARY KEY, "+
+				"lot VARCHAR(20) NOT NULL, n BIGINT NOT NULL, kind BIGINT NOT NULL, slot BIGINT, "+
+				"note VARCHAR(9) NOT NULL DEFAULT 'none')").Error)
+			bulk := store.NewBulk(db, store.Layout[thing]{Table: "things",
+				Shared: []store.Field[thing]{
+					{Name: "lot", Text: func(t *thing) string { return t.Lot }},
+					{Name: "kind", Int: func(t *thing) int64 { return t.Kind }},
+				},
+				Own: []store.Field[thing]{
+					{Name: "id", Text: func(t *thing) string { return t.ID }},
+					{Name: "n", Int: func(t *thing) int64 { return t.N }},
+					{Name: "slot", Null: true, Int: func(t *thing) int64 {
+						if t.Slot == nil {
+							return 0
+						}
+						return *t.Slot
+					}},
+				}})
 			require.NoError(t, bulk.Prepare(t.Context()))
 			insert := func(lot string, from, to int) (n int64) {
-				shared, own := columns(lot, from, to)
+				rows := []thing{}
+				for i := from; i < to; i++ {
+					rows = append(rows, thingOf(i, lot))
+				}
 				require.NoError(t, db.Tx(t.Context(), func(tx *gorm.DB) (err error) {
-					n, err = bulk.Insert(tx, shared, own)
+					n, err = bulk.Insert(tx, rows)
 					return err
 				}))
 				return n
 			}
+			require.Zero(t, insert("first", 0, 0), "of no rows")
 			total := 0
 			for _, size := range []int{1, 249, 250, 251, 2047, 2301} {
 				require.EqualValues(t, size, insert("first", total, total+size))
@@ -49,10 +60,11 @@ func TestBulkInsert(t *testing.T) {
 			require.NoError(t, db.Read.Order("id").Find(&found).Error)
 			require.Len(t, found, total+7)
 			for i, one := range found {
-				want := thing{ID: fmt.Sprintf("thing-%06d", i), Lot: "first", N: int64(i), Kind: 5, Note: "none"}
+				want := thingOf(i, "first")
 				if i >= total {
-					want.Lot, want.Kind = "second", 6
+					want = thingOf(i, "second")
 				}
+				want.Note = "none"
 				require.Equal(t, want, one)
 			}
 		})
@@ -66,32 +78,34 @@ func TestBulkInsertTellsWhatIsWrong(t *testing.T) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
 			db := open(t, config(d))
-			require.NoError(t, db.Write.Exec("CREATE TABLE small (id VARCHAR(20) NOT NULL PRIMARY KEY, lot VARCHAR(9) NOT NULL, n BIGINT NOT NULL, CONSTRAINT small_n CHECK (n < 100))").Error)
-			own := func(numbers ...int64) []store.Column {
-				ids := make([]string, len(numbers))
-				for i := range ids {
-					ids[i] = fmt.Sprintf("small-%d", i)
-				}
-				return []store.Column{{Name: "id", Texts: ids}, {Name: "n", Ints: numbers}}
-			}
-			lot := []store.Column{{Name: "lot", Texts: []string{"a"}}}
-			bulk := db.NewBulk("small", lot, own(1))
+			require.NoError(t, db.Write.Exec("CREATE TABLE small (id VARCHAR(20) NOT NULL PRIMARY KEY, "+
+				"lot VARCHAR(9) NOT NULL, n BIGINT NOT NULL, CONSTRAINT small_n CHECK (n < 100))").Error)
+			bulk := store.NewBulk(db, store.Layout[thing]{Table: "small",
+				Shared: []store.Field[thing]{{Name: "lot", Text: func(t *thing) string { return t.Lot }}},
+				Own: []store.Field[thing]{
+					{Name: "id", Text: func(t *thing) string { return t.ID }},
+					{Name: "n", Int: func(t *thing) int64 { return t.N }},
+				}})
 			require.NoError(t, bulk.Prepare(t.Context()))
-			insert := func(columns []store.Column) (n int64, err error) {
+			insert := func(numbers ...int64) (n int64, err error) {
+				rows := make([]thing, len(numbers))
+				for i := range rows {
+					rows[i] = thing{ID: fmt.Sprintf("small-%d", i), Lot: "a", N: numbers[i]}
+				}
 				err = db.Tx(t.Context(), func(tx *gorm.DB) (err error) {
-					n, err = bulk.Insert(tx, lot, columns)
+					n, err = bulk.Insert(tx, rows)
 					return err
 				})
 				return n, err
 			}
-			n, err := insert(own(1, 2))
+			n, err := insert(1, 2)
 			require.NoError(t, err)
 			require.EqualValues(t, 2, n)
-			_, err = insert(own(1, 2, 3, 100, 5))
+			_, err = insert(1, 2, 3, 100, 5)
 			require.Error(t, err, "the fourth is too large")
 			require.False(t, store.Duplicate(err))
 			require.False(t, store.Unavailable(err))
-			n, err = insert(own(1, 2, 3, 4, 5))
+			n, err = insert(1, 2, 3, 4, 5)
 			require.NoError(t, err)
 			require.EqualValues(t, 3, n, "nothing of the refused call has stayed")
 		})
@@ -101,5 +115,15 @@ func TestBulkInsertTellsWhatIsWrong(t *testing.T) {
 type thing struct {
 	ID, Lot string
 	N, Kind int64
+	Slot    *int64
 	Note    string
+}
+
+// thingOf makes the thing of a number. Every third has no slot.
+func thingOf(i int, lot string) thing {
+	one := thing{ID: fmt.Sprintf("thing-%06d", i), Lot: lot, N: int64(i), Kind: int64(len(lot))}
+	if slot := int64(i); i%3 > 0 {
+		one.Slot = &slot
+	}
+	return one
 }
