@@ -37,11 +37,11 @@ var mayImport = map[string][]string{
 	"api":       {"queue", "notify", "store", "delay", "inventory", "order", apart, invalid, redisRoom},
 	"gateway": {"api", authRoom, ratelimit, "adminlog", "settings", "queue", "notify", "store", "delay", "inventory",
 		"order", apart, invalid, killpoint, redisRoom},
-	"trace": {"queue", "notify"},
-	"fleet": {"queue", "store"},
-	"configs": {"adminlog", "settings", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
-		authRoom, ratelimit, "trace", invalid, redisRoom},
-	"app": {"adminlog", "settings", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
+	"trace":   {"queue", "notify"},
+	"fleet":   {"queue", "store"},
+	"configs": {"queue", "notify", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom},
+	live:      {"settings", "configs", "queue", "store", invalid},
+	"app": {"adminlog", "settings", live, "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
 		authRoom, ratelimit, "trace", "configs", redisRoom},
 	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom,
 		"configs", shoppers, redisRoom},
@@ -73,6 +73,9 @@ const luascript = "internal/luascript"
 
 // apart gives turns; it knows no other room.
 const apart = "internal/apart"
+
+// live makes what operators set count in a process.
+const live = "settings/live"
 
 // invalid names fields that break a rule; it is a leaf.
 const invalid = "internal/invalid"

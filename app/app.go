@@ -29,6 +29,7 @@ import (
 	"sluice/notify"
 	"sluice/order"
 	"sluice/queue"
+	"sluice/settings/live"
 	"sluice/store"
 	"sluice/store/redis"
 	"sluice/trace"
@@ -85,7 +86,7 @@ type App struct {
 	gauges     *inventory.Gauges
 	channels   *notify.Channels
 	limiter    *ratelimit.Limiter
-	live       *configs.Live
+	live       *live.Settings
 	beats      *queue.Instances
 	guard      *fleet.Guard
 	name       string // of this instance among all

@@ -3,9 +3,9 @@ package app
 import (
 	"context"
 
-	"sluice/configs"
 	"sluice/inventory"
 	"sluice/queue"
+	"sluice/settings/live"
 	"sluice/store/redis"
 )
 
@@ -30,7 +30,7 @@ func (a *App) Name() string { return a.name }
 func (a *App) Lines() *queue.Lines { return a.lines }
 
 // Live is the configuration that counts now.
-func (a *App) Live() *configs.Live { return a.live }
+func (a *App) Live() *live.Settings { return a.live }
 
 // Redis is the server that this process works on.
 func (a *App) Redis() *redis.Store { return a.redis }

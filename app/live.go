@@ -12,6 +12,7 @@ import (
 	"sluice/gateway/ratelimit"
 	"sluice/inventory"
 	"sluice/queue"
+	"sluice/settings/live"
 	"sluice/store"
 	"sluice/store/redis"
 )
@@ -37,7 +38,7 @@ func (a *App) openLive() {
 	if loaded == nil {
 		loaded = configs.Fixed(a.cfg)
 	}
-	a.live = configs.NewLive(loaded, a.db, a.part("configs"), a.book.Now, a.opt.Registry)
+	a.live = live.New(loaded, a.db, a.part("configs"), a.book.Now, a.opt.Registry)
 	a.live.AdoptAfter(a.clock)
 	a.limiter = ratelimit.New(a.cfg.Limits, a.opt.Now).Shared(queue.NewBudgets(a.redis.Client, a.cfg.Redis.Prefix),
 		a.name)

@@ -57,7 +57,8 @@ func Default() Config {
 		HTTP: gateway.DefaultHTTPConfig(), Ops: gateway.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
 		Auth: auth.DefaultConfig(), Limits: ratelimit.DefaultConfig(),
 		Redis: redis.DefaultConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
-		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(), Notify: notify.DefaultConfig(), Delay: delay.DefaultConfig(),
+		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(),
+		Notify: notify.DefaultConfig(), Delay: delay.DefaultConfig(),
 		Log: LogConfig{Level: "info", Format: "json"}, Trace: trace.DefaultConfig(),
 		Stop: StopConfig{Grace: 25 * time.Second},
 	}
@@ -76,8 +77,8 @@ func (c Config) checkFiles(only []string) error {
 	return c.Notify.CheckWording()
 }
 
-// checkHot checks the hot keys alone.
-func (c Config) checkHot() error {
+// CheckHot checks the hot keys alone.
+func (c Config) CheckHot() error {
 	return errors.Join(c.Queue.Validate(), c.Pool.Validate(), c.Limits.Validate(), c.Log.Validate(),
 		c.Notify.CheckRates())
 }
@@ -89,9 +90,11 @@ func (c Config) validate(only []string) error {
 		name  string
 		check func() error
 	}{
-		{"http", c.HTTP.Validate}, {"ops", c.Ops.Validate}, {"gateway", c.Gateway.Validate}, {"auth", c.Auth.Validate},
-		{"redis", c.Redis.Validate}, {"database", c.Database.Validate}, {"queue", c.Queue.Validate}, {"pool", c.Pool.Validate},
-		{"limits", c.Limits.Validate}, {"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"delay", c.Delay.Validate}, {"log", c.Log.Validate}, {"trace", c.Trace.Validate}, {"stop", c.Stop.Validate},
+		{"http", c.HTTP.Validate}, {"ops", c.Ops.Validate}, {"gateway", c.Gateway.Validate},
+		{"auth", c.Auth.Validate}, {"redis", c.Redis.Validate}, {"database", c.Database.Validate},
+		{"queue", c.Queue.Validate}, {"pool", c.Pool.Validate}, {"limits", c.Limits.Validate},
+		{"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"delay", c.Delay.Validate},
+		{"log", c.Log.Validate}, {"trace", c.Trace.Validate}, {"stop", c.Stop.Validate},
 	} {
 		if len(only) == 0 || slices.Contains(only, s.name) {
 			errs = append(errs, s.check())
@@ -107,10 +110,10 @@ func (c Config) validate(only []string) error {
 func (c LogConfig) Validate() error {
 	var errs []error
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Level) {
-		errs = append(errs, fmt.Errorf("log.level must be debug, info, warn or error, got %s", show(c.Level)))
+		errs = append(errs, fmt.Errorf("log.level must be debug, info, warn or error, got %s", Quote(c.Level)))
 	}
 	if c.Format != "json" && c.Format != "text" {
-		errs = append(errs, fmt.Errorf("log.format must be json or text, got %s", show(c.Format)))
+		errs = append(errs, fmt.Errorf("log.format must be json or text, got %s", Quote(c.Format)))
 	}
 	return errors.Join(errs...)
 }

@@ -21,7 +21,7 @@ func TestDefaultsNeedOnlyASecret(t *testing.T) {
 	t.Parallel()
 	err := Default().Validate()
 	require.ErrorContains(t, err, "auth.secret")
-	require.Len(t, split(err), 1)
+	require.Len(t, SplitErrors(err), 1)
 
 	got, err := Load(Options{Env: withSecret()})
 	require.NoError(t, err)

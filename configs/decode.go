@@ -9,22 +9,22 @@ import (
 	"time"
 )
 
-// decode turns a value as YAML, the environment or a flag gives it into a
+// Decode turns a value as YAML, the environment or a flag gives it into a
 // value of the key's type. The error names the key and what is allowed, and
 // shows the value unless it is secret.
-func (k key) decode(raw any) (any, error) {
+func (k Key) Decode(raw any) (any, error) {
 	out := reflect.New(k.typ).Elem()
 	if !assign(out, raw) {
 		if k.secret {
 			return nil, fmt.Errorf("%s must be %s", k.path, allowed(k.typ))
 		}
-		return nil, fmt.Errorf("%s must be %s, got %s", k.path, allowed(k.typ), show(raw))
+		return nil, fmt.Errorf("%s must be %s, got %s", k.path, allowed(k.typ), Quote(raw))
 	}
 	return out.Interface(), nil
 }
 
-// show prints a wrong value, shortened.
-func show(raw any) string {
+// Quote prints a wrong value, shortened.
+func Quote(raw any) string {
 	const most = 80
 	text := fmt.Sprintf("%v", raw)
 	if s, ok := raw.(string); ok {
@@ -116,69 +116,4 @@ func toFloat(raw any) (float64, bool) {
 	}
 	n, ok := toInt(raw)
 	return float64(n), ok
-}
-
-// assignList accepts a list of texts, or one text with commas between.
-func assignList(out reflect.Value, raw any) bool {
-	list := reflect.MakeSlice(out.Type(), 0, 4)
-	add := func(text string) {
-		list = reflect.Append(list, reflect.ValueOf(text).Convert(out.Type().Elem()))
-	}
-	switch v := raw.(type) {
-	case string:
-		for part := range strings.SplitSeq(v, ",") {
-			if part = strings.TrimSpace(part); part != "" {
-				add(part)
-			}
-		}
-	case []string:
-		for _, text := range v {
-			add(text)
-		}
-	case []any:
-		for _, item := range v {
-			text, ok := item.(string)
-			if !ok {
-				return false
-			}
-			add(text)
-		}
-	default:
-		return false
-	}
-	out.Set(list)
-	return true
-}
-
-// assignMap accepts a section of texts, or name=text pairs with commas between.
-func assignMap(out reflect.Value, raw any) bool {
-	m := reflect.MakeMap(out.Type())
-	put := func(name, text string) {
-		m.SetMapIndex(reflect.ValueOf(name).Convert(out.Type().Key()), reflect.ValueOf(text).Convert(out.Type().Elem()))
-	}
-	switch v := raw.(type) {
-	case string:
-		for part := range strings.SplitSeq(v, ",") {
-			if part = strings.TrimSpace(part); part == "" {
-				continue
-			}
-			name, text, ok := strings.Cut(part, "=")
-			if !ok {
-				return false
-			}
-			put(strings.TrimSpace(name), strings.TrimSpace(text))
-		}
-	case map[string]any:
-		for name, item := range v {
-			text, ok := item.(string)
-			if !ok {
-				return false
-			}
-			put(name, text)
-		}
-	default:
-		return false
-	}
-	out.Set(m)
-	return true
 }

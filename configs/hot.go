@@ -1,7 +1,6 @@
 package configs
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -10,6 +9,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
+
+	"sluice/queue"
 )
 
 var channelRate = regexp.MustCompile(`^notify\.[a-z]+\.rate$`)
@@ -17,80 +19,79 @@ var channelRate = regexp.MustCompile(`^notify\.[a-z]+\.rate$`)
 // Hot reports whether a key may change while Sluice runs.
 func Hot(path string) bool {
 	switch path {
-	case "queue.cap", "queue.min_cap", "queue.max_wait", "queue.batch", "queue.drain", "queue.held", "pool.size", "gateway.admission", "log.level":
+	case "queue.cap", "queue.min_cap", "queue.max_wait", "queue.batch", "queue.drain", "queue.held", "pool.size",
+		"gateway.admission", "log.level":
 		return true
 	}
 	return strings.HasPrefix(path, "limits.") || channelRate.MatchString(path)
 }
 
-// value is what a key holds in this configuration.
-func (l *Loaded) value(k key) any { return reflect.ValueOf(l.Config).FieldByIndex(k.index).Interface() }
+// BySale reports whether a hot key holds something for each sale, and may be set sale by sale.
+func BySale(path string) bool { return path == "limits.sales" || path == "queue.held" }
 
-// mixed is boot with the keys that pick selects taken from fresh.
-func mixed(boot, fresh *Loaded, pick func(string) bool) *Loaded {
-	out := &Loaded{Config: boot.Config, schema: boot.schema, sources: make(map[string]string, len(boot.sources))}
+// Keys returns every key in the order of the sections. The caller must not change the list.
+func (l *Loaded) Keys() []Key { return l.schema.keys }
+
+// Key finds a key by its path.
+func (l *Loaded) Key(path string) (Key, bool) {
+	k, ok := l.schema.byPath[path]
+	return k, ok
+}
+
+// KeyOf returns the key that starts the text of an error, or "".
+func (l *Loaded) KeyOf(text string) string { return l.schema.keyOf(text) }
+
+// Value returns what a key holds in this configuration.
+func (l *Loaded) Value(k Key) any { return reflect.ValueOf(l.Config).FieldByIndex(k.index).Interface() }
+
+// With returns the configuration with other values for some keys, and where they come from.
+func (l *Loaded) With(values map[string]any, sources map[string]string) *Loaded {
+	out := &Loaded{Config: l.Config, schema: l.schema, sources: maps.Clone(l.sources)}
 	to := reflect.ValueOf(&out.Config).Elem()
-	for _, k := range boot.schema.keys {
-		from := boot
-		if pick(k.path) {
-			from = fresh
-			to.FieldByIndex(k.index).Set(reflect.ValueOf(fresh.value(k)))
-		}
-		out.sources[k.path] = from.sources[k.path]
+	for path, value := range values {
+		to.FieldByIndex(l.schema.byPath[path].index).Set(reflect.ValueOf(value))
+		out.sources[path] = sources[path]
 	}
 	return out
 }
 
-// differing lists the keys selected by pick whose values differ.
-func differing(a, b *Loaded, pick func(string) bool) []string {
+// WithHotOf returns the configuration with the hot keys of another one.
+func (l *Loaded) WithHotOf(other *Loaded) *Loaded {
+	values := map[string]any{}
+	for _, k := range l.schema.keys {
+		if Hot(k.path) {
+			values[k.path] = other.Value(k)
+		}
+	}
+	return l.With(values, other.sources)
+}
+
+// Differing lists the keys selected by pick that have another value in other.
+func (l *Loaded) Differing(other *Loaded, pick func(path string) bool) []string {
 	var paths []string
-	for _, k := range a.schema.keys {
-		if pick(k.path) && !reflect.DeepEqual(a.value(k), b.value(k)) {
+	for _, k := range l.schema.keys {
+		if pick(k.path) && !reflect.DeepEqual(l.Value(k), other.Value(k)) {
 			paths = append(paths, k.path)
 		}
 	}
 	return paths
 }
 
-// effective is every hot key as it may be stored and shown.
-func (l *Loaded) effective() map[string]any {
+// HotValues returns every hot key as it may be stored and shown.
+func (l *Loaded) HotValues() map[string]any {
 	values := map[string]any{}
 	for _, k := range l.schema.keys {
 		if Hot(k.path) {
-			values[k.path] = k.visible(l.value(k))
+			values[k.path] = k.Visible(l.Value(k))
 		}
 	}
 	return values
 }
 
-// stored is effective as a version keeps it. Where all are too long together
-// the longest are not kept: a change is stored whatever else is set.
-func (l *Loaded) stored() string {
-	values := l.effective()
-	for {
-		text, _ := json.Marshal(values) // numbers, texts, lists and maps of them
-		if len(text) <= mostStored {
-			return string(text)
-		}
-		delete(values, longest(values))
-	}
-}
-
-// longest is the key whose value takes the most room.
-func longest(values map[string]any) string {
-	size := func(path string) int {
-		text, _ := json.Marshal(values[path])
-		return len(text)
-	}
-	paths := slices.Sorted(maps.Keys(values))
-	return slices.MaxFunc(paths, func(a, b string) int { return cmp.Compare(size(a), size(b)) })
-}
-
-// digest names the hot keys as the file sets them: instances with the same
-// file have the same one.
-func (l *Loaded) digest() string {
+// Digest names the hot keys as the file sets them: instances with the same file have the same one.
+func (l *Loaded) Digest() string {
 	var lines []string
-	for path, value := range l.effective() {
+	for path, value := range l.HotValues() {
 		if strings.HasPrefix(l.sources[path], "file ") {
 			text, _ := json.Marshal(value) // numbers, texts, lists and maps of them
 			lines = append(lines, path+"="+string(text))
@@ -99,4 +100,13 @@ func (l *Loaded) digest() string {
 	slices.Sort(lines)
 	sum := sha256.Sum256([]byte(strings.Join(lines, "\n")))
 	return hex.EncodeToString(sum[:6])
+}
+
+// CheckAlone refuses a value that a hot key never takes, whatever the other keys are.
+func (k Key) CheckAlone(value any) error {
+	cfg := Default()
+	// Beside these, every allowed value of a single hot key is allowed.
+	cfg.Queue.Cap, cfg.Queue.MinCap, cfg.Queue.MaxWait = queue.MaxCap, 1, time.Second
+	reflect.ValueOf(&cfg).Elem().FieldByIndex(k.index).Set(reflect.ValueOf(value))
+	return cfg.CheckHot()
 }

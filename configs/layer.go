@@ -4,17 +4,12 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
 )
-
-// maxFile bounds a configuration file and a file that holds a secret, in bytes.
-const maxFile = 1 << 20
 
 // layer is what one source sets: decoded values by key, and where from.
 type layer struct {
@@ -33,8 +28,8 @@ func (l *layer) fail(source string, err error) {
 	l.errs = append(l.errs, fmt.Errorf("%w (%s)", err, source))
 }
 
-func (l *layer) set(k key, raw any, source string) {
-	value, err := k.decode(raw)
+func (l *layer) set(k Key, raw any, source string) {
+	value, err := k.Decode(raw)
 	if err != nil {
 		l.fail(source, err)
 		return
@@ -102,7 +97,7 @@ func (s *schema) walk(l *layer, within []string, tree map[string]any, source str
 }
 
 // take is set for a key of a file, which may be written nested or with dots, but not both.
-func (l *layer) take(k key, value any, written, source string) {
+func (l *layer) take(k Key, value any, written, source string) {
 	if other, twice := l.written[k.path]; twice {
 		l.fail(source, fmt.Errorf("%s is written twice, as %q and as %q: keep one", k.path, other, written))
 		return
@@ -113,14 +108,16 @@ func (l *layer) take(k key, value any, written, source string) {
 
 func (s *schema) unknown(section, name string) error {
 	if section == "" {
-		return fmt.Errorf("unknown key %s: allowed are %s", show(name), strings.Join(s.sections[""], ", "))
+		return fmt.Errorf("unknown key %s: allowed are %s", Quote(name), strings.Join(s.sections[""], ", "))
 	}
-	return fmt.Errorf("unknown key %s: allowed in %s are %s", show(section+"."+name), section, strings.Join(s.sections[section], ", "))
+	return fmt.Errorf("unknown key %s: allowed in %s are %s",
+		Quote(section+"."+name), section, strings.Join(s.sections[section], ", "))
 }
 
 // serviceLink matches what Kubernetes puts into the environment of every pod
 // beside a Service whose name starts with sluice.
-var serviceLink = regexp.MustCompile(`^SLUICE(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
+var serviceLink = regexp.MustCompile(`^SLUICE(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
+	`PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 func foreign(name, value string) bool {
 	if name == "SLUICE_TOKEN" || strings.HasPrefix(name, "SLUICE_TEST_") {
@@ -130,7 +127,8 @@ func foreign(name, value string) bool {
 		return false
 	}
 	// SLUICE_HTTP_PORT=8080 is a slip of the pen, not a service link.
-	return !strings.HasSuffix(name, "_PORT") || strings.Contains(value, "://") || strings.Contains(name, "_SERVICE_") || strings.Contains(name, "_PORT_")
+	return !strings.HasSuffix(name, "_PORT") || strings.Contains(value, "://") ||
+		strings.Contains(name, "_SERVICE_") || strings.Contains(name, "_PORT_")
 }
 
 // envLayer reads NAME=value pairs; the last of a name counts.
@@ -150,7 +148,8 @@ func (s *schema) envLayer(environ []string) *layer {
 		}
 		k, ok := s.byEnv[strings.TrimSuffix(name, "_FILE")]
 		if !ok || !k.secret || !strings.HasSuffix(name, "_FILE") {
-			l.errs = append(l.errs, fmt.Errorf("unknown environment variable %s: no key has this name; two underscores nest, as in SLUICE_QUEUE__CAP, and _FILE is for secrets only", name))
+			l.errs = append(l.errs, fmt.Errorf("unknown environment variable %s: no key has this name; "+
+				"two underscores nest, as in SLUICE_QUEUE__CAP, and _FILE is for secrets only", name))
 			continue
 		}
 		if _, both := vars[k.env()]; both {
@@ -173,29 +172,10 @@ func (s *schema) valueLayer(values map[string]any, source string) *layer {
 	for path, value := range values {
 		k, ok := s.byPath[path]
 		if !ok {
-			l.fail(source, fmt.Errorf("unknown key %s", show(path)))
+			l.fail(source, fmt.Errorf("unknown key %s", Quote(path)))
 			continue
 		}
 		l.set(k, value, source)
 	}
 	return l
-}
-
-// readLimited reads a file from files, or from the system when that is nil.
-func readLimited(files fs.FS, name string) ([]byte, error) {
-	open := func() (fs.File, error) {
-		if files == nil {
-			return os.Open(name) // #nosec G304 -- the configuration file itself
-		}
-		return files.Open(name)
-	}
-	f, err := open()
-	if err != nil {
-		return nil, err
-	}
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("%s is larger than %d bytes", name, maxFile)
-	}
-	return slices.Clip(text), errors.Join(err, f.Close())
 }

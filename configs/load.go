@@ -33,7 +33,7 @@ type Loaded struct {
 	content [32]byte // names the file's content
 	sources map[string]string
 	opts    Options
-	again   func() (*Loaded, error) // reads the same sources again
+	again   func() (*Loaded, error)
 }
 
 // Load fills a Config: flag before environment before file before default. It
@@ -67,6 +67,15 @@ func Fixed(cfg Config) *Loaded {
 	l.again = func() (*Loaded, error) { return l, nil }
 	return l
 }
+
+// Content names what the file held: it is a hash, zero without a file.
+func (l *Loaded) Content() [32]byte { return l.content }
+
+// File returns the name of the file, "" for none.
+func (l *Loaded) File() string { return l.opts.File }
+
+// Again reads the same sources again.
+func (l *Loaded) Again() (*Loaded, error) { return l.again() }
 
 // Source tells what set a key: "default", "file NAME", "env NAME" or "flag".
 func (l *Loaded) Source(path string) string { return l.sources[path] }
@@ -107,7 +116,7 @@ func (s *schema) fill(out reflect.Value, file *layer, opts Options) (map[string]
 // the source of the key that each line starts with.
 func (s *schema) locate(err error, sources map[string]string) []error {
 	var located []error
-	for _, e := range split(err) {
+	for _, e := range SplitErrors(err) {
 		path := s.keyOf(e.Error())
 		if source := sources[path]; path != "" && source != "" {
 			e = fmt.Errorf("%w (%s)", e, source)
@@ -117,7 +126,8 @@ func (s *schema) locate(err error, sources map[string]string) []error {
 	return located
 }
 
-func split(err error) []error {
+// SplitErrors returns the parts of a joined error.
+func SplitErrors(err error) []error {
 	if err == nil {
 		return nil
 	}
@@ -127,7 +137,7 @@ func split(err error) []error {
 	}
 	var all []error
 	for _, e := range joined.Unwrap() {
-		all = append(all, split(e)...)
+		all = append(all, SplitErrors(e)...)
 	}
 	return all
 }

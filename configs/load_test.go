@@ -223,8 +223,8 @@ func TestSchemaForms(t *testing.T) {
 	require.Equal(t, map[string]string{"a": "1", "b": "2"}, out.Deep.Names)
 	require.Equal(t, []string{"k"}, out.Deep.Keys)
 	require.Zero(t, out.Inner.skip)
-	require.Equal(t, []string{mask}, s.byPath["deep.keys"].visible([]string{"k"}))
-	require.Equal(t, map[string]string{"a": mask}, s.byPath["names"].visible(map[string]string{"a": "token"}))
+	require.Equal(t, []string{mask}, s.byPath["deep.keys"].Visible([]string{"k"}))
+	require.Equal(t, map[string]string{"a": mask}, s.byPath["names"].Visible(map[string]string{"a": "token"}))
 
 	type bad struct {
 		C chan int `koanf:"c"`

@@ -4,7 +4,6 @@ import (
 	"testing"
 
 	"sluice/internal/testkit"
-	"sluice/internal/testkit/tables"
 )
 
-func TestMain(m *testing.M) { testkit.VerifyMain(m, tables.Clear) }
+func TestMain(m *testing.M) { testkit.VerifyMain(m) }

@@ -25,7 +25,7 @@ func (l *Loaded) Print(w io.Writer, asJSON bool) error {
 	if asJSON {
 		all := make(map[string]entry, len(l.schema.keys))
 		for _, k := range l.schema.keys {
-			all[k.path] = entry{k.visible(root.FieldByIndex(k.index).Interface()), l.sources[k.path]}
+			all[k.path] = entry{k.Visible(root.FieldByIndex(k.index).Interface()), l.sources[k.path]}
 		}
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
@@ -33,7 +33,7 @@ func (l *Loaded) Print(w io.Writer, asJSON bool) error {
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, k := range l.schema.keys {
-		value, err := json.Marshal(k.visible(root.FieldByIndex(k.index).Interface()))
+		value, err := json.Marshal(k.Visible(root.FieldByIndex(k.index).Interface()))
 		if err != nil {
 			return fmt.Errorf("%s: %w", k.path, err)
 		}
@@ -44,8 +44,8 @@ func (l *Loaded) Print(w io.Writer, asJSON bool) error {
 	return table.Flush()
 }
 
-// visible is the value as it may be shown: durations in words, secrets masked.
-func (k key) visible(value any) any {
+// Visible returns the value as it may be shown: durations in words, secrets masked.
+func (k Key) Visible(value any) any {
 	switch v := value.(type) {
 	case time.Duration:
 		return v.String()

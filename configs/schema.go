@@ -12,31 +12,37 @@ import (
 // envPrefix starts the name of every environment variable Sluice reads.
 const envPrefix = "SLUICE_"
 
-// key is one setting: a leaf of the configuration struct.
-type key struct {
+// Key is one setting: a leaf of the configuration struct.
+type Key struct {
 	path   string // as written in a file: "queue.cap"
 	index  []int  // of the field, for reflect's FieldByIndex
 	typ    reflect.Type
 	secret bool // never shown; may be read from the file that the _FILE variable names
 }
 
+// Path returns the key as it is written in a file.
+func (k Key) Path() string { return k.path }
+
+// Type returns the type of its value.
+func (k Key) Type() reflect.Type { return k.typ }
+
 // env is the variable that sets the key.
-func (k key) env() string {
+func (k Key) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(k.path, ".", "__"))
 }
 
 // schema is every key of a configuration struct, in the order of its fields.
 type schema struct {
-	keys     []key
-	byPath   map[string]key
-	byEnv    map[string]key
+	keys     []Key
+	byPath   map[string]Key
+	byEnv    map[string]Key
 	sections map[string][]string // section path to the names in it; "" is the top
 }
 
 // newSchema reads the koanf tags of struct type t. It panics on a field it
 // cannot fill: that is a mistake in the struct, not in anybody's file.
 func newSchema(t reflect.Type) *schema {
-	s := &schema{byPath: map[string]key{}, byEnv: map[string]key{}, sections: map[string][]string{}}
+	s := &schema{byPath: map[string]Key{}, byEnv: map[string]Key{}, sections: map[string][]string{}}
 	s.add(t, "", nil)
 	for _, k := range s.keys {
 		s.byPath[k.path] = k
@@ -69,7 +75,7 @@ func (s *schema) add(t reflect.Type, section string, index []int) {
 		if !fillable(field.Type) {
 			panic(fmt.Sprintf("configs: key %s has type %s, which cannot be configured", path, field.Type))
 		}
-		s.keys = append(s.keys, key{path: path, index: at, typ: field.Type, secret: isSecret(name, field.Tag)})
+		s.keys = append(s.keys, Key{path: path, index: at, typ: field.Type, secret: isSecret(name, field.Tag)})
 	}
 }
 

@@ -1,4 +1,4 @@
-package configs
+package live
 
 import (
 	"fmt"
@@ -92,7 +92,7 @@ func TestTheStopsAreNotKnownBeforeTheyWereRead(t *testing.T) {
 
 		require.NoError(f.t, f.db.Write.Exec("UPDATE config_versions SET overlay = '<not ours>'").Error)
 		c := begin()
-		require.ErrorIs(f.t, c.Sync(ctx), errUnreadable)
+		require.ErrorIs(f.t, c.Sync(ctx), settings.ErrUnreadable)
 		require.ErrorIs(f.t, c.Known(), settings.ErrUnknown)
 	})
 }

@@ -1,4 +1,4 @@
-package configs
+package live
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"sluice/configs"
 	"sluice/internal/invalid"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
@@ -21,6 +22,11 @@ import (
 	"sluice/settings"
 	"sluice/store"
 )
+
+// withSecret is the environment with the one key that has no default.
+func withSecret() []string {
+	return []string{"SLUICE_AUTH__SECRET=0123456789abcdef0123456789abcdef"}
+}
 
 // fleet is a database that several instances share.
 type fleet struct {
@@ -53,22 +59,22 @@ func eachFleet(t *testing.T, test func(f *fleet)) {
 	}
 }
 
-// instance is one Live with the configurations it was told.
+// instance is one Settings with the configurations it was told.
 type instance struct {
-	*Live
-	told []Config
+	*Settings
+	told []configs.Config
 	log  *bytes.Buffer
 }
 
 // start runs an instance with the file given; "" is none.
 func (f *fleet) start(file string, flags map[string]any) *instance {
 	f.t.Helper()
-	boot, err := Load(Options{File: file, Env: withSecret(), Flags: flags})
+	boot, err := configs.Load(configs.Options{File: file, Env: withSecret(), Flags: flags})
 	require.NoError(f.t, err)
 	return f.run(boot)
 }
 
-func (f *fleet) run(boot *Loaded) *instance {
+func (f *fleet) run(boot *configs.Loaded) *instance {
 	f.t.Helper()
 	i := f.unsynced(boot)
 	require.NoError(f.t, i.Sync(f.t.Context()))
@@ -76,16 +82,16 @@ func (f *fleet) run(boot *Loaded) *instance {
 }
 
 // unsynced is an instance that has read nothing yet; nil boots it without a file.
-func (f *fleet) unsynced(boot *Loaded) *instance {
+func (f *fleet) unsynced(boot *configs.Loaded) *instance {
 	f.t.Helper()
 	if boot == nil {
-		loaded, err := Load(Options{Env: withSecret()})
+		loaded, err := configs.Load(configs.Options{Env: withSecret()})
 		require.NoError(f.t, err)
 		boot = loaded
 	}
 	i := &instance{log: new(bytes.Buffer)}
-	i.Live = NewLive(boot, f.db, slog.New(slog.NewTextHandler(i.log, nil)), f.clock.Now, prometheus.NewRegistry())
-	i.OnChange(func(c Config) { i.told = append(i.told, c) })
+	i.Settings = New(boot, f.db, slog.New(slog.NewTextHandler(i.log, nil)), f.clock.Now, prometheus.NewRegistry())
+	i.OnChange(func(c configs.Config) { i.told = append(i.told, c) })
 	return i
 }
 
@@ -105,12 +111,12 @@ func (f *fleet) write(path, text string) {
 }
 
 // counts is the configuration an instance was told last.
-func (i *instance) counts() Config { return i.told[len(i.told)-1] }
+func (i *instance) counts() configs.Config { return i.told[len(i.told)-1] }
 
 // lookTwice is how a change of the file comes to count.
 func (i *instance) lookTwice(ctx context.Context) {
-	i.look(ctx)
-	i.look(ctx)
+	i.lookAtFile(ctx)
+	i.lookAtFile(ctx)
 }
 
 func (i *instance) outcome(name string) float64 {
@@ -181,7 +187,7 @@ func TestAnInvalidChangeKeepsEverything(t *testing.T) {
 		require.Equal(t, c.field, bad[0].Field, name)
 	}
 	require.Len(t, a.told, 1)
-	n, err := a.versions.number(t.Context())
+	n, err := a.versions.LatestNumber(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, n)
 	require.InDelta(t, 6, a.outcome("invalid"), 0, "every refusal is counted")

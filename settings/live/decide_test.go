@@ -1,4 +1,4 @@
-package configs
+package live
 
 import (
 	"fmt"
@@ -63,7 +63,7 @@ func TestWhatIsSetIsBoundedOnEveryDatabase(t *testing.T) {
 }
 
 // Whoever waits is told the end of a stop, however it was given.
-func TestUntilSaleASaleIsThatOfTheWholeKeyToo(t *testing.T) {
+func TestUntilOfASaleIsThatOfTheWholeKeyToo(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
 	ctx := t.Context()

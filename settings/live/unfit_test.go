@@ -1,15 +1,14 @@
-package configs
+package live
 
 import (
 	"fmt"
-	"reflect"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/gateway/ratelimit"
+	"sluice/configs"
 	"sluice/internal/invalid"
 	"sluice/internal/testkit/tables"
 	"sluice/queue"
@@ -91,23 +90,6 @@ func TestAValueOfAnotherVersionIsLeftOutAlone(t *testing.T) {
 	require.EqualValues(t, 2, whole)
 }
 
-// Each hot key has bounds that are looked at where it changes.
-func TestEveryHotKeyIsChecked(t *testing.T) {
-	t.Parallel()
-	impossible := map[reflect.Type]any{
-		reflect.TypeFor[int](): -5, reflect.TypeFor[float64](): -5.0, reflect.TypeFor[time.Duration](): time.Nanosecond,
-		reflect.TypeFor[string](): "?", reflect.TypeFor[[]string](): make([]string, 1001),
-		reflect.TypeFor[map[string]ratelimit.SaleConfig](): map[string]ratelimit.SaleConfig{"no sale": {}},
-	}
-	for _, k := range newSchema(reflect.TypeFor[Config]()).keys {
-		if !Hot(k.path) || k.typ.Kind() == reflect.Bool {
-			continue
-		}
-		require.ErrorContains(t, k.check(entry{Key: k.path, Value: impossible[k.typ]}), k.path)
-	}
-	require.NoError(t, roomy().checkHot())
-}
-
 // A file that is refused counts as soon as it is mended.
 func TestARefusedFileIsTriedAgain(t *testing.T) {
 	t.Parallel()
@@ -118,19 +100,19 @@ func TestARefusedFileIsTriedAgain(t *testing.T) {
 	a := f.start(file, nil)
 	f.write(file, "queue: {cap: none}")
 	for range 4 {
-		a.look(ctx)
+		a.lookAtFile(ctx)
 	}
 	require.Equal(t, 100, a.counts().Queue.Cap)
 	require.InDelta(t, 1, a.outcome("invalid"), 0)
 	require.Equal(t, 1, strings.Count(a.log.String(), "the file was refused"))
-	require.False(t, a.valid.Load())
+	require.False(t, a.fileValid.Load())
 	_, err := a.Reload(ctx, settings.Author{Actor: "ann"})
 	require.Error(t, err)
 	require.InDelta(t, 2, a.outcome("invalid"), 0, "who asks is told again")
 	f.write(file, "queue: {cap: 60}")
 	a.lookTwice(ctx)
 	require.Equal(t, 60, a.counts().Queue.Cap)
-	require.True(t, a.valid.Load())
+	require.True(t, a.fileValid.Load())
 }
 
 // What the file does not hold itself may be what was wrong.
@@ -141,7 +123,7 @@ func TestARefusedFileIsTriedAgainWhenASecretIsBack(t *testing.T) {
 	file, secret := dir+"/c.yaml", dir+"/secret"
 	f.write(file, "queue: {cap: 100}")
 	f.write(secret, "0123456789abcdef0123456789abcdef")
-	boot, err := Load(Options{File: file, Env: []string{"SLUICE_AUTH__SECRET_FILE=" + secret}})
+	boot, err := configs.Load(configs.Options{File: file, Env: []string{"SLUICE_AUTH__SECRET_FILE=" + secret}})
 	require.NoError(t, err)
 	a := f.run(boot)
 	f.write(file, "queue: {cap: 200}")
@@ -159,7 +141,7 @@ func TestTheFileIsComparedWithWhatWasLoaded(t *testing.T) {
 	f := newFleet(t, tables.New(t, store.SQLite))
 	file := t.TempDir() + "/c.yaml"
 	f.write(file, "queue: {cap: 100}")
-	boot, err := Load(Options{File: file, Env: withSecret()})
+	boot, err := configs.Load(configs.Options{File: file, Env: withSecret()})
 	require.NoError(t, err)
 	f.write(file, "queue: {cap: 200}")
 	a := f.run(boot)

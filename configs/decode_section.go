@@ -5,6 +5,71 @@ import (
 	"strings"
 )
 
+// assignList accepts a list of texts, or one text with commas between.
+func assignList(out reflect.Value, raw any) bool {
+	list := reflect.MakeSlice(out.Type(), 0, 4)
+	add := func(text string) {
+		list = reflect.Append(list, reflect.ValueOf(text).Convert(out.Type().Elem()))
+	}
+	switch v := raw.(type) {
+	case string:
+		for part := range strings.SplitSeq(v, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				add(part)
+			}
+		}
+	case []string:
+		for _, text := range v {
+			add(text)
+		}
+	case []any:
+		for _, item := range v {
+			text, ok := item.(string)
+			if !ok {
+				return false
+			}
+			add(text)
+		}
+	default:
+		return false
+	}
+	out.Set(list)
+	return true
+}
+
+// assignMap accepts a section of texts, or name=text pairs with commas between.
+func assignMap(out reflect.Value, raw any) bool {
+	m := reflect.MakeMap(out.Type())
+	put := func(name, text string) {
+		m.SetMapIndex(reflect.ValueOf(name).Convert(out.Type().Key()), reflect.ValueOf(text).Convert(out.Type().Elem()))
+	}
+	switch v := raw.(type) {
+	case string:
+		for part := range strings.SplitSeq(v, ",") {
+			if part = strings.TrimSpace(part); part == "" {
+				continue
+			}
+			name, text, ok := strings.Cut(part, "=")
+			if !ok {
+				return false
+			}
+			put(strings.TrimSpace(name), strings.TrimSpace(text))
+		}
+	case map[string]any:
+		for name, item := range v {
+			text, ok := item.(string)
+			if !ok {
+				return false
+			}
+			put(name, text)
+		}
+	default:
+		return false
+	}
+	out.Set(m)
+	return true
+}
+
 // fieldsOf maps the koanf names of a struct's fields to their indexes.
 func fieldsOf(t reflect.Type) map[string]int {
 	fields := make(map[string]int, t.NumField())

@@ -1,8 +1,7 @@
-package configs
+package live
 
 import (
 	"context"
-	"encoding/json"
 	"testing"
 	"time"
 
@@ -220,36 +219,4 @@ func TestRevertPinsNothingThatHasEnded(t *testing.T) {
 	require.NoError(t, a.Revert(ctx, 1, "", settings.Author{Actor: "bob", IfVersion: settings.AnyVersion}))
 	require.Equal(t, 100, a.counts().Queue.Cap)
 	require.Zero(t, a.counts().Limits.GlobalRPS)
-}
-
-// What databases hold from before is read, and what is unreadable is told.
-func TestEarlierOverlaysAreRead(t *testing.T) {
-	t.Parallel()
-	o, err := parseOverlay(`{"queue.cap":{"value":50,"until":5000,"then":500},"pool.size":{"value":3}}`)
-	require.NoError(t, err)
-	require.Equal(t, overlay{{Key: "pool.size", Value: 3.0}, {Key: "queue.cap", Value: 500.0}, {Key: "queue.cap", Value: 50.0, Until: 5000}}, o)
-	o, err = parseOverlay("{}")
-	require.NoError(t, err)
-	require.Empty(t, o)
-	for _, text := range []string{"", "{", "[1]"} {
-		_, err := parseOverlay(text)
-		require.ErrorIs(t, err, errUnreadable)
-	}
-}
-
-// What is taken away is forgotten, oldest first, before it keeps a change from being stored.
-func TestTheOverlayIsBounded(t *testing.T) {
-	t.Parallel()
-	o := overlay{}.with(entry{Key: "queue.cap", Value: 5})
-	for _, sale := range []string{"a", "b", "c"} {
-		o = o.with(entry{Key: "queue.held", Part: sale, Value: true}).with(entry{Key: "queue.held", Part: sale})
-	}
-	require.Len(t, o, 4, "one entry for each")
-	text, err := json.Marshal(o[:3])
-	require.NoError(t, err)
-	o, ok := o.fitting(len(text))
-	require.True(t, ok)
-	require.Equal(t, []string{"", "b", "c"}, []string{o[0].Part, o[1].Part, o[2].Part})
-	_, ok = o.fitting(10)
-	require.False(t, ok)
 }

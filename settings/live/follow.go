@@ -1,13 +1,15 @@
-package configs
+package live
 
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
-	"sluice/settings"
-
 	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/configs"
+	"sluice/settings"
 )
 
 // lookEvery is how often the file is looked at: two looks must agree before its
@@ -18,21 +20,18 @@ const lookEvery = 500 * time.Millisecond
 // followEvery bounds how late a change of another instance is noticed.
 const followEvery = time.Second
 
-// askMost bounds one question to the database: changes wait for each other.
-const askMost = 5 * time.Second
-
-// author of what no person does.
-const author = "sluice"
+// queryTimeout bounds one question to the database: changes wait for each other.
+const queryTimeout = 5 * time.Second
 
 // Run follows the file and the other instances until ctx ends.
-func (l *Live) Run(ctx context.Context) {
+func (l *Settings) Run(ctx context.Context) {
 	look, follow := time.NewTicker(lookEvery), time.NewTicker(followEvery)
 	defer look.Stop()
 	defer follow.Stop()
 	for {
 		select {
 		case <-look.C:
-			l.look(ctx)
+			l.lookAtFile(ctx)
 			continue
 		case <-follow.C:
 		case <-ctx.Done():
@@ -40,7 +39,7 @@ func (l *Live) Run(ctx context.Context) {
 		}
 		if err := l.follow(ctx); err != nil && ctx.Err() == nil {
 			l.mu.Lock()
-			l.trouble(err)
+			l.logFollowError(err)
 			l.mu.Unlock()
 		}
 	}
@@ -48,13 +47,13 @@ func (l *Live) Run(ctx context.Context) {
 
 // follow ends what counted for a time, adopts what other instances have
 // changed, and stores what could not be stored before.
-func (l *Live) follow(ctx context.Context) error {
+func (l *Settings) follow(ctx context.Context) error {
 	l.mu.Lock()
-	l.lapse() // also while the database is away
+	l.expire() // also while the database is away
 	l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, askMost)
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	number, err := l.versions.number(ctx)
+	number, err := l.versions.LatestNumber(ctx)
 	if err != nil {
 		return err
 	}
@@ -65,16 +64,17 @@ func (l *Live) follow(ctx context.Context) error {
 			return err
 		}
 	}
-	l.troubled = ""
+	l.followError = ""
 	if l.unsaved != nil {
 		if err := l.save(ctx); err != nil {
 			return err
 		}
 	}
-	if !l.ended {
+	if !l.expired {
 		return nil
 	}
-	err = l.add(ctx, "expiry", l.overlay, settings.Author{Actor: author, Reason: "its time was over"})
+	by := settings.Author{Actor: settings.SystemActor, Reason: "its time was over"}
+	err = l.add(ctx, "expiry", l.overrides, by)
 	if errors.Is(err, settings.ErrVersion) {
 		return nil // another instance has done it; the next round follows
 	}
@@ -82,28 +82,28 @@ func (l *Live) follow(ctx context.Context) error {
 }
 
 // catchUp adopts the newest version.
-func (l *Live) catchUp(ctx context.Context) error {
-	row, err := l.versions.latest(ctx)
+func (l *Settings) catchUp(ctx context.Context) error {
+	row, err := l.versions.Latest(ctx)
 	if err != nil || l.known.Load() && row.Version == l.version.Version {
 		return err // this instance has made it meanwhile
 	}
 	if row.Version < l.version.Version {
-		return l.putBack(ctx, row)
+		return l.restore(ctx, row)
 	}
 	if err := l.adopt(row); err != nil {
 		return err
 	}
-	if len(l.left) == 0 {
+	if len(l.leftOut) == 0 {
 		l.metrics.reloads.WithLabelValues("applied").Inc()
 	}
 	l.log.Info("configuration followed", "version", row.Version, "source", row.Source, "actor", row.Actor)
 	return nil
 }
 
-// putBack stores the newest version again that is known here: the database came
+// restore stores the newest version again that is known here: the database came
 // back without its last commits, and a stop may be among them.
-func (l *Live) putBack(ctx context.Context, newest versionRow) error {
-	err := l.versions.add(ctx, l.version, "config.restore", l.since(newest))
+func (l *Settings) restore(ctx context.Context, newest settings.VersionRow) error {
+	err := l.versions.Add(ctx, l.version, "config.restore", l.stored(newest))
 	if errors.Is(err, settings.ErrVersion) {
 		return nil // another instance has done it; the next round follows
 	}
@@ -114,37 +114,54 @@ func (l *Live) putBack(ctx context.Context, newest versionRow) error {
 	return err
 }
 
-// trouble tells once of what keeps this instance from following. That a store
-// is away makes no configuration invalid.
-func (l *Live) trouble(err error) {
-	if err.Error() == l.troubled {
+// logFollowError tells once what keeps this instance from following. That a
+// store is away makes no configuration invalid.
+func (l *Settings) logFollowError(err error) {
+	if err.Error() == l.followError {
 		return
 	}
-	l.troubled = err.Error()
-	if errors.Is(err, errUnreadable) {
+	l.followError = err.Error()
+	if errors.Is(err, settings.ErrUnreadable) {
 		l.metrics.reloads.WithLabelValues("invalid").Inc()
 	}
 	l.log.Warn("the configuration could not be followed", "error", err)
 }
 
-type liveMetrics struct{ reloads *prometheus.CounterVec }
+// show is one key as it counts.
+func (l *Settings) show(k configs.Key) settings.Setting {
+	path := k.Path()
+	s := settings.Setting{Key: path, Value: k.Visible(l.effective.Value(k)), Source: l.effective.Source(path),
+		Hot: configs.Hot(path)}
+	if !slices.Contains(l.leftOut, path) {
+		until := l.overrides.Until(path)
+		s.Until = until[""]
+		delete(until, "")
+		s.UntilSale = until
+	}
+	return s
+}
 
-func newLiveMetrics(reg prometheus.Registerer, l *Live) *liveMetrics {
-	m := &liveMetrics{reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_config_reload_total",
+type metrics struct{ reloads *prometheus.CounterVec }
+
+func newMetrics(reg prometheus.Registerer, l *Settings) *metrics {
+	m := &metrics{reloads: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_config_reload_total",
 		Help: "Changes of the configuration while running: applied, unchanged or invalid."}, []string{"outcome"})}
 	for _, outcome := range []string{"applied", "unchanged", "invalid"} {
 		m.reloads.WithLabelValues(outcome)
 	}
-	reg.MustRegister(m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_config_file_valid",
-		Help: "0 while the configuration file cannot be read or is refused, so that what it said before counts; else 1."}, func() float64 {
-		if l.valid.Load() {
+	fileValid := func() float64 {
+		if l.fileValid.Load() {
 			return 1
 		}
 		return 0
-	}), prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_config_version",
-		Help: "Newest version of the configuration all of which counts in this process."}, func() float64 {
+	}
+	version := func() float64 {
 		version, _ := l.Version()
 		return float64(version)
-	}))
+	}
+	reg.MustRegister(m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_config_file_valid",
+		Help: "0 while the configuration file cannot be read or is refused, so that what it said before counts; else 1.",
+	}, fileValid), prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_config_version",
+		Help: "Newest version of the configuration all of which counts in this process."}, version))
 	return m
 }

@@ -1,4 +1,4 @@
-package configs
+package live
 
 import (
 	"io/fs"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/configs"
 	"sluice/internal/testkit/tables"
 	"sluice/settings"
 	"sluice/store"
@@ -41,7 +42,7 @@ func TestAFileThatIsBeingWrittenDoesNotCount(t *testing.T) {
 	a := f.start(file, nil)
 	for _, text := range []string{"", halfOfIt, stopping + "\n", halfOfIt, "", "", "\n", "\n", "# queue", "# queue", "queue:", "queue:", stopping, stopping} {
 		f.write(file, text)
-		a.look(ctx)
+		a.lookAtFile(ctx)
 		require.False(t, a.counts().Gateway.Admission, "%q", text)
 		require.False(t, a.counts().Queue.Drain, "%q", text)
 	}
@@ -55,15 +56,15 @@ func TestAFileThatIsBeingWrittenDoesNotCount(t *testing.T) {
 func TestWhoAsksForAFileWaitsUntilItIsWritten(t *testing.T) {
 	t.Parallel()
 	contents := []string{stopping, "", halfOfIt, stopping + "\npool: {size: 3}"}
-	opts := Options{File: "c.yaml", FS: &written{contents[1:]}, Env: withSecret()}
-	loaded, err := LoadSteady(t.Context(), opts)
+	opts := configs.Options{File: "c.yaml", FS: &written{contents[1:]}, Env: withSecret()}
+	loaded, err := configs.LoadSteady(t.Context(), opts)
 	require.NoError(t, err)
 	require.Equal(t, 3, loaded.Config.Pool.Size)
 	require.False(t, loaded.Config.Queue.Drain)
 
 	f := newFleet(t, tables.New(t, store.SQLite))
 	opts.FS = &written{contents}
-	boot, err := Load(opts)
+	boot, err := configs.Load(opts)
 	require.NoError(t, err)
 	a := f.run(boot)
 	result, err := a.Reload(t.Context(), settings.Author{Actor: "ann"})
@@ -73,7 +74,7 @@ func TestWhoAsksForAFileWaitsUntilItIsWritten(t *testing.T) {
 		require.False(t, told.Queue.Drain)
 	}
 
-	_, err = LoadSteady(t.Context(), Options{File: "none.yaml", FS: fstest.MapFS{}, Env: withSecret()})
+	_, err = configs.LoadSteady(t.Context(), configs.Options{File: "none.yaml", FS: fstest.MapFS{}, Env: withSecret()})
 	require.ErrorContains(t, err, "configuration file: open none.yaml")
 }
 
@@ -87,25 +88,25 @@ func TestAFileThatIsGoneIsToldOnce(t *testing.T) {
 	for n, replace := range []func(){func() {}, func() { require.NoError(t, os.Mkdir(file, 0o700)) }} {
 		require.NoError(t, os.Remove(file))
 		replace()
-		a.look(t.Context())
-		require.True(t, a.valid.Load(), "for a moment it may be away")
+		a.lookAtFile(t.Context())
+		require.True(t, a.fileValid.Load(), "for a moment it may be away")
 		for range 5 {
-			a.look(t.Context())
+			a.lookAtFile(t.Context())
 		}
 		require.False(t, a.counts().Queue.Drain)
 		require.Equal(t, n+1, strings.Count(a.log.String(), "the configuration file cannot be read"))
 		require.InDelta(t, n+1, a.outcome("invalid"), 0)
-		require.False(t, a.valid.Load())
+		require.False(t, a.fileValid.Load())
 		require.NoError(t, os.RemoveAll(file))
 		f.write(file, stopping)
 		a.lookTwice(t.Context())
 		require.Equal(t, n+1, strings.Count(a.log.String(), "can be read again"))
-		require.True(t, a.valid.Load())
+		require.True(t, a.fileValid.Load())
 	}
 	require.NoError(t, os.Remove(file))
 	_, err := a.Reload(t.Context(), settings.Author{Actor: "ann"})
 	require.ErrorContains(t, err, "c.yaml")
 	f.write(file, stopping)
 	a.lookTwice(t.Context())
-	require.True(t, a.valid.Load())
+	require.True(t, a.fileValid.Load())
 }

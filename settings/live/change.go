@@ -1,0 +1,267 @@
+package live
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"sluice/configs"
+	"sluice/internal/invalid"
+	"sluice/settings"
+)
+
+// mostStored bounds what operators have set, and what a version keeps of the
+// hot keys, in bytes: an entry of the admin log holds both, and is MySQL's TEXT.
+const mostStored = 32_000
+
+// forStops is the part of it that is kept for the two switches, so that they
+// can be set however much else is.
+const forStops = 1_000
+
+// mostTries bounds how often a change is made anew because other instances
+// were faster.
+const mostTries = 20
+
+// Change sets and unsets hot keys for all instances, all of them or none.
+// It returns settings.ErrVersion, or an invalid.Error that names each key.
+func (l *Settings) Change(ctx context.Context, c settings.Change) error {
+	return l.retry(ctx, c.By.IfVersion, mostTries, func() error {
+		change, err := l.overridesOf(c)
+		if err != nil {
+			return l.refuse(c.By, err)
+		}
+		return l.store(ctx, "admin", l.overrides.With(change...), c.By)
+	})
+}
+
+// overridesOf reads a change in the form in which it is stored.
+func (l *Settings) overridesOf(c settings.Change) (change []settings.Override, err error) {
+	var bad invalid.Error
+	var until int64
+	if c.For > 0 {
+		until = l.now().Add(c.For).UnixMilli()
+	}
+	for _, path := range slices.Sorted(maps.Keys(c.Set)) {
+		o, err := l.setting(path, c.Set[path], until)
+		if err != nil {
+			bad = append(bad, invalid.Field{Field: path, Detail: err.Error()})
+		}
+		change = append(change, o)
+	}
+	for _, path := range c.Unset {
+		k, sale, err := l.findHot(path)
+		if err == nil && sale != "" {
+			err = errors.New("is a part of a key: set it, or unset the key")
+		}
+		if _, both := c.Set[path]; both {
+			err = errors.New("is both set and unset")
+		}
+		if err != nil {
+			bad = append(bad, invalid.Field{Field: path, Detail: err.Error()})
+		}
+		change = append(change, settings.Override{Key: k.Path(), Until: until})
+	}
+	if len(change) == 0 {
+		bad = append(bad, invalid.Field{Field: "set", Detail: "names no key to change"})
+	}
+	if len(bad) > 0 {
+		return nil, bad
+	}
+	return change, nil
+}
+
+// setting is the override that sets one path, checked.
+func (l *Settings) setting(path string, raw any, until int64) (settings.Override, error) {
+	k, sale, err := l.findHot(path)
+	if err != nil {
+		return settings.Override{}, err
+	}
+	value, err := toStored(k, sale, raw)
+	o := settings.Override{Key: k.Path(), Sale: sale, Value: value, Until: until}
+	if err != nil {
+		return o, err
+	}
+	return o, check(k, o)
+}
+
+// findHot finds a key that may change, and the sale for which the path sets it.
+func (l *Settings) findHot(path string) (configs.Key, string, error) {
+	k, sale, ok := find(l.started, path)
+	switch {
+	case !ok:
+		return k, "", errors.New("is not a key")
+	case !configs.Hot(k.Path()):
+		return k, "", errors.New("needs a restart: change the file and restart")
+	}
+	return k, sale, nil
+}
+
+// retry makes a change on the newest version. When another instance was faster
+// it is made anew on the next one, unless it was decided on one version alone.
+func (l *Settings) retry(ctx context.Context, want int64, tries int, change func() error) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for ; ; tries-- {
+		if err := l.refresh(ctx, want); err != nil {
+			return err
+		}
+		err := change()
+		if want != settings.AnyVersion || tries <= 1 || !errors.Is(err, settings.ErrVersion) {
+			return err
+		}
+	}
+}
+
+// refresh makes this instance know the newest version and compares it with the
+// one a change was decided on.
+func (l *Settings) refresh(ctx context.Context, want int64) error {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	if err := l.catchUp(ctx); err != nil {
+		return err
+	}
+	l.expire()
+	if want != settings.AnyVersion && want != l.version.Version {
+		return settings.ErrVersion
+	}
+	return nil
+}
+
+// store checks overrides, stores them as the next version and makes it count.
+func (l *Settings) store(ctx context.Context, source string, next settings.Overrides, by settings.Author) error {
+	most := l.mostBytes(next)
+	next, fits := next.Shorten(most)
+	if !fits {
+		why := fmt.Sprintf("makes all that is set longer than %d bytes: unset something first", most)
+		return l.refuse(by, invalid.Error{{Field: "set", Detail: why}})
+	}
+	next, err := settings.ParseOverrides(next.String()) // as every instance will read it
+	if err != nil {
+		return err
+	}
+	if err := l.check(next); err != nil {
+		return l.refuse(by, l.fieldErrors(err))
+	}
+	was := l.effective
+	if err := l.add(ctx, source, next, by); err != nil {
+		return err
+	}
+	l.log.Info("configuration changed", "version", l.version.Version, "source", source, "actor", by.Actor,
+		"keys", was.Differing(l.effective, configs.Hot))
+	l.metrics.reloads.WithLabelValues("applied").Inc()
+	return nil
+}
+
+// mostBytes is how long overrides may be. Those that make what is set shorter
+// are always short enough.
+func (l *Settings) mostBytes(next settings.Overrides) int {
+	others := func(o settings.Overrides) string {
+		return o.Select(func(key string) bool { return key != "gateway.admission" && key != "queue.drain" }).String()
+	}
+	if others(next) == others(l.overrides) {
+		return mostStored
+	}
+	return max(mostStored-forStops, len(l.overrides.String()))
+}
+
+// add makes overrides the next version, and count.
+func (l *Settings) add(ctx context.Context, source string, next settings.Overrides, by settings.Author) error {
+	effective, _, _ := overlayAll(l.base, next)
+	row := settings.VersionRow{Version: l.version.Version + 1, At: l.now().UnixMilli(), Actor: by.Actor, Source: source,
+		Reason: by.Reason, Digest: l.digest, Overlay: next.String(), Effective: storedValues(effective)}
+	if err := l.versions.Add(ctx, row, "config."+source, l.stored(l.version)); err != nil {
+		return err
+	}
+	l.version, l.overrides, l.expired = row, next, false
+	l.recompute()
+	return nil
+}
+
+// stored is a version as the one after it keeps it. In place of none it is what the process was started with.
+func (l *Settings) stored(row settings.VersionRow) settings.VersionRow {
+	if row.Version == 0 {
+		row.At, row.Digest, row.Effective = l.now().UnixMilli(), l.started.Digest(), storedValues(l.started)
+	}
+	return row
+}
+
+// storedValues is every hot key as a version keeps it. Where all are too long together
+// the longest are not kept: a change is stored whatever else is set.
+func storedValues(l *configs.Loaded) string {
+	values := l.HotValues()
+	for {
+		text, _ := json.Marshal(values) // numbers, texts, lists and maps of them
+		if len(text) <= mostStored {
+			return string(text)
+		}
+		delete(values, longest(values))
+	}
+}
+
+// longest is the key whose value takes the most bytes.
+func longest(values map[string]any) string {
+	size := func(path string) int {
+		text, _ := json.Marshal(values[path])
+		return len(text)
+	}
+	paths := slices.Sorted(maps.Keys(values))
+	return slices.MaxFunc(paths, func(a, b string) int { return cmp.Compare(size(a), size(b)) })
+}
+
+// check refuses overrides that this version does not take, or whose keys do
+// not fit each other and the base, now or once something has expired. What is
+// wrong already is no reason: else nothing could be changed until it is mended.
+func (l *Settings) check(next settings.Overrides) error {
+	accepted, _, errs := accept(l.base, next)
+	was, _, known := accept(l.base, l.overrides)
+	if err := newErrors(errs, known); err != nil {
+		return err
+	}
+	for _, at := range append([]time.Time{l.now()}, next.Ends()...) {
+		err := newErrors(misfits(overlay(l.base, accepted.At(at))), misfits(overlay(l.base, was.At(at))))
+		if err != nil && at.After(l.now()) {
+			return nameEnd(err, at)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// newErrors joins the errors that are not among those known.
+func newErrors(errs, known []error) error {
+	return errors.Join(slices.DeleteFunc(errs, func(err error) bool {
+		return slices.ContainsFunc(known, func(k error) bool { return k.Error() == err.Error() })
+	})...)
+}
+
+// nameEnd says from when on the errors hold.
+func nameEnd(err error, at time.Time) error {
+	var all []error
+	for _, e := range configs.SplitErrors(err) {
+		all = append(all, fmt.Errorf("%w, from %s on, when a change for a time ends", e, at.Format(time.RFC3339)))
+	}
+	return errors.Join(all...)
+}
+
+// refuse counts and logs a change that is not valid.
+func (l *Settings) refuse(by settings.Author, err error) error {
+	l.metrics.reloads.WithLabelValues("invalid").Inc()
+	l.log.Warn("a change of the configuration was refused", "actor", by.Actor, "error", err)
+	return err
+}
+
+// fieldErrors names each key that a check has refused.
+func (l *Settings) fieldErrors(err error) error {
+	var bad invalid.Error
+	for _, e := range configs.SplitErrors(err) {
+		bad = append(bad, invalid.Field{Field: l.started.KeyOf(e.Error()), Detail: e.Error()})
+	}
+	return bad
+}
