@@ -26,23 +26,27 @@ const module = "sluice"
 var mayImport = map[string][]string{
 	"queue":     {redisRoom, luascript, apart, killpoint},
 	"notify":    {"store", apart, killpoint},
+	channelRoom: {"notify", webhook, apart},
+	webhook:     {},
 	"store":     {},
 	"adminlog":  {"store", invalid},
 	"settings":  {"adminlog", "store", invalid},
 	"inventory": {"adminlog", "queue", "store", apart, invalid, killpoint, redisRoom},
-	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint},
-	"order":     {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint, redisRoom},
-	ratelimit:   {"queue", apart},
-	authRoom:    {},
-	"api":       {"queue", "notify", "store", "delay", "inventory", "order", apart, invalid, redisRoom},
-	"gateway": {"api", authRoom, ratelimit, "adminlog", "settings", "queue", "notify", "store", "delay", "inventory",
-		"order", apart, invalid, killpoint, redisRoom},
-	"trace":   {"queue", "notify"},
-	"fleet":   {"queue", "store"},
-	"configs": {"queue", "notify", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom},
-	live:      {"settings", "configs", "queue", "store", invalid},
-	"app": {"adminlog", "settings", live, "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
-		authRoom, ratelimit, "trace", "configs", redisRoom},
+	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint, webhook},
+	"order": {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint, redisRoom,
+		webhook},
+	ratelimit: {"queue", apart},
+	authRoom:  {},
+	"api":     {"queue", "notify", "store", "delay", "inventory", "order", apart, invalid, redisRoom},
+	"gateway": {"api", authRoom, ratelimit, "adminlog", "settings", "queue", "notify", "store", "delay",
+		"inventory", "order", apart, invalid, killpoint, redisRoom, channelRoom, webhook},
+	"trace": {"queue", "notify"},
+	"fleet": {"queue", "store"},
+	"configs": {"queue", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom,
+		channelRoom},
+	live: {"settings", "configs", "queue", "store", invalid},
+	"app": {"adminlog", "settings", live, "fleet", "queue", "notify", "store", "delay", "inventory",
+		"order", "gateway", authRoom, ratelimit, "trace", "configs", redisRoom, channelRoom, webhook},
 	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom,
 		"configs", shoppers, redisRoom},
 	".":                {"cli"},
@@ -50,7 +54,7 @@ var mayImport = map[string][]string{
 	"e2e":              {},
 	"model":            {},
 	"internal/testkit": {"store"}, // its tables
-	shopkit:            {"configs", authRoom, "inventory", "notify", "queue", redisRoom, "internal/testkit"},
+	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
 	shoppers:           {authRoom}, // tokens
 	apart:              {},
 	luascript:          {},
@@ -70,6 +74,12 @@ const redisRoom = "store/redis"
 
 // luascript calls scripts in Redis; it knows none of them.
 const luascript = "internal/luascript"
+
+// channelRoom holds the ways out of the outbox; webhook signs calls and knows no room.
+const (
+	channelRoom = "notify/channel"
+	webhook     = "notify/webhook"
+)
 
 // apart gives turns; it knows no other room.
 const apart = "internal/apart"

@@ -27,6 +27,7 @@ import (
 	"sluice/gateway/ratelimit"
 	"sluice/inventory"
 	"sluice/notify"
+	"sluice/notify/channel"
 	"sluice/order"
 	"sluice/queue"
 	"sluice/settings/live"
@@ -84,7 +85,7 @@ type App struct {
 	catalog    *inventory.Catalog
 	auditor    *inventory.Auditor
 	gauges     *inventory.Gauges
-	channels   *notify.Channels
+	channels   *channel.Set
 	limiter    *ratelimit.Limiter
 	live       *live.Settings
 	beats      *queue.Instances
@@ -176,7 +177,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	finder := order.NewFinder(a.db, a.lines, a.book)
 
 	cfg.Notify.Stream = cfg.Notify.Stream.Behind(cfg.Redis.Prefix)
-	if a.channels, err = notify.OpenChannels(cfg.Notify, a.redis.Client, finder.Recipients, a.part("notify"), opt.Now, reg); err != nil {
+	if a.channels, err = channel.Open(channel.Parts{Config: cfg.Notify, Redis: a.redis.Client,
+		LookUp: finder.Recipients, Log: a.part("notify"), Now: opt.Now, Registry: reg}); err != nil {
 		return nil, err
 	}
 	a.onStop("channels", func(context.Context) error { return a.channels.Close() })
@@ -189,11 +191,11 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}
 	channels := a.tracedChannels(out...)
 	a.keeper.RestoreBy(order.NewRestorer(a.db, names(channels), opt.Now, order.InstanceMark(a.number)).Restore)
-	a.relay = notify.NewRelay(cfg.Notify, a.db.Write, a.db.Read, channels, a.part("notify"), opt.Now, reg)
-	a.relay.Numbered(a.number)
-	a.relay.OnDeath(func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) })
+	a.relay = notify.NewRelay(notify.RelayParts{Config: cfg.Notify.Config, Write: a.db.Write, Read: a.db.Read,
+		Channels: channels, Log: a.part("notify"), Clock: opt.Now, Registry: reg, InstanceID: a.number,
+		OnDead: func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) }})
 	if opt.Roles.Worker {
-		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Poke, a.part("order"), opt.Now).On(order.InstanceMark(a.number))
+		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Wake, a.part("order"), opt.Now).On(order.InstanceMark(a.number))
 		if err = fulfiller.Prepare(ctx); err != nil {
 			return nil, err
 		}
@@ -208,7 +210,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 			a.consumer.OneWriter()
 		}
 		if cfg.Payment.On() {
-			a.expirer = order.NewExpirer(a.db, a.lines, a.keeper, a.book.Active, names(channels), a.relay.Poke, a.part("order"), a.book.Now, reg)
+			a.expirer = order.NewExpirer(a.db, a.lines, a.keeper, a.book.Active, names(channels), a.relay.Wake, a.part("order"), a.book.Now, reg)
 		}
 	}
 	auth, err := a.authenticator()
@@ -216,12 +218,12 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		return nil, err
 	}
 	if opt.Roles.Gateway {
-		canceller := order.NewCanceller(a.db, a.lines, a.keeper, names(channels), a.relay.Poke, a.part("order"), opt.Now)
+		canceller := order.NewCanceller(a.db, a.lines, a.keeper, names(channels), a.relay.Wake, a.part("order"), opt.Now)
 		receipts, err := a.receipts()
 		if err != nil {
 			return nil, err
 		}
-		losses := order.NewLosses(a.db, a.lines, names(channels), a.relay.Poke, a.part("order"), a.book.Now, reg)
+		losses := order.NewLosses(a.db, a.lines, names(channels), a.relay.Wake, a.part("order"), a.book.Now, reg)
 		payments, err := a.payments(names(channels))
 		if err != nil {
 			return nil, err
@@ -243,7 +245,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}
 	adminLog := adminlog.New(a.db, a.part("adminlog"), opt.Now, a.number)
 	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, AdminLog: adminLog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
-		Finder: finder, Events: a.channels.Stream, Desk: notify.NewDesk(a.db.Write, a.db.Read, opt.Now, a.relay.Poke),
+		Finder: finder, Events: a.channels.Stream, Outbox: notify.NewAdmin(a.db.Write, a.db.Read, opt.Now, a.relay.Wake),
 		Dead: order.NewDeadLetters(a.db, a.lines, adminLog), Timelines: order.NewTimelines(a.db, a.lines, finder),
 		Topics: a.topics, Messages: a.messages, Settings: a.live, Beats: a.beats, Checks: a.checks(), Barred: a.guard.Err, Gatherer: reg, Draining: a.stopping.Load,
 		Panics: a.panics}, a.part("ops"), opt.Now)

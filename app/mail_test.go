@@ -27,6 +27,7 @@ import (
 	"sluice/internal/testkit/shop"
 	"sluice/inventory"
 	"sluice/notify"
+	"sluice/notify/channel"
 )
 
 // mailbox is a mail server on loopback that takes everything.
@@ -54,7 +55,7 @@ func newMailbox(t *testing.T, cfg *configs.Config) *mailbox {
 	// Cleanups run backwards: the process that is started later closes its connections first.
 	t.Cleanup(sessions.Wait)
 	t.Cleanup(func() { require.NoError(t, listener.Close()) })
-	cfg.Notify.Email.Addr, cfg.Notify.Email.TLS, cfg.Notify.Email.From = listener.Addr().String(), notify.TLSNone, "shop@shop.example"
+	cfg.Notify.Email.Addr, cfg.Notify.Email.TLS, cfg.Notify.Email.From = listener.Addr().String(), channel.TLSNone, "shop@shop.example"
 	return m
 }
 

@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"sluice/gateway"
-	"sluice/notify"
+	"sluice/notify/webhook"
 	"sluice/order"
 )
 
@@ -13,10 +13,10 @@ func (a *App) payments(channels []string) (*gateway.Payments, error) {
 	if !a.cfg.Payment.On() {
 		return nil, nil
 	}
-	verifier, err := notify.NewVerifier(a.book.Now, a.cfg.Payment.Secret...)
+	verifier, err := webhook.NewVerifier(a.book.Now, a.cfg.Payment.Secret...)
 	if err != nil {
 		return nil, fmt.Errorf("payment.secret: %w", err)
 	}
-	payer := order.NewPayer(a.db, a.lines, a.catalog, a.cfg.Queue.Lease, channels, a.relay.Poke, a.part("order"), a.book.Now, a.opt.Registry)
+	payer := order.NewPayer(a.db, a.lines, a.catalog, a.cfg.Queue.Lease, channels, a.relay.Wake, a.part("order"), a.book.Now, a.opt.Registry)
 	return &gateway.Payments{Verifier: verifier, Payer: payer}, nil
 }

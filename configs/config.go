@@ -11,7 +11,7 @@ import (
 	"sluice/gateway"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
-	"sluice/notify"
+	"sluice/notify/channel"
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
@@ -31,7 +31,7 @@ type Config struct {
 	Pool     queue.PoolConfig    `koanf:"pool"`
 	Limits   ratelimit.Config    `koanf:"limits"`
 	Payment  order.PaymentConfig `koanf:"payment"`
-	Notify   notify.Config       `koanf:"notify"`
+	Notify   channel.Config      `koanf:"notify"`
 	Delay    delay.Config        `koanf:"delay"`
 	Log      LogConfig           `koanf:"log"`
 	Trace    trace.Config        `koanf:"trace"`
@@ -58,7 +58,7 @@ func Default() Config {
 		Auth: auth.DefaultConfig(), Limits: ratelimit.DefaultConfig(),
 		Redis: redis.DefaultConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
 		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(),
-		Notify: notify.DefaultConfig(), Delay: delay.DefaultConfig(),
+		Notify: channel.DefaultConfig(), Delay: delay.DefaultConfig(),
 		Log: LogConfig{Level: "info", Format: "json"}, Trace: trace.DefaultConfig(),
 		Stop: StopConfig{Grace: 25 * time.Second},
 	}
@@ -74,7 +74,7 @@ func (c Config) checkFiles(only []string) error {
 	if len(only) > 0 && !slices.Contains(only, "notify") {
 		return nil
 	}
-	return c.Notify.CheckWording()
+	return c.Notify.CheckTemplates()
 }
 
 // CheckHot checks the hot keys alone.

@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"time"
 
-	"sluice/notify"
+	"sluice/notify/webhook"
 )
 
 const (
@@ -23,11 +23,11 @@ const (
 // target is a topic as it was when messages were claimed for it.
 type target struct {
 	Topic
-	signer *notify.Signer
+	signer *webhook.Signer
 }
 
 func newTarget(t Topic, now time.Time) (*target, error) {
-	signer, err := notify.NewSigner(t.secrets(now)...)
+	signer, err := webhook.NewSigner(t.secrets(now)...)
 	return &target{Topic: t, signer: signer}, err
 }
 
@@ -42,7 +42,7 @@ type caller struct {
 // newCaller keeps as many idle connections to a receiver as a topic may have calls. Connections have no bound of their own:
 // slots bound the calls, and a bound by host would let a topic that hangs use up the attempts of another at the same host.
 func newCaller(cfg Config, now func() time.Time) *caller {
-	client := notify.GuardedClient(cfg.maxTimeout(), cfg.AllowPrivate)
+	client := webhook.GuardedClient(cfg.maxTimeout(), cfg.AllowPrivate)
 	client.Timeout = 0 // each call has its topic's; a second timer for each costs
 	if transport, ok := client.Transport.(*http.Transport); ok {
 		transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost, transport.MaxIdleConns = 0, cfg.PerTopic, cfg.Workers
@@ -108,8 +108,8 @@ func (c *caller) call(ctx context.Context, t *target, m delivery) (asked time.Du
 func blame(err error) error {
 	var network net.Error
 	switch {
-	case errors.Is(err, notify.ErrPrivateAddress):
-		return fmt.Errorf("%w: delay.allow_private permits it", notify.ErrPrivateAddress)
+	case errors.Is(err, webhook.ErrPrivateAddress):
+		return fmt.Errorf("%w: delay.allow_private permits it", webhook.ErrPrivateAddress)
 	case errors.As(err, &network) && network.Timeout():
 		return errors.New("no answer in time")
 	}

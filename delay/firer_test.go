@@ -13,7 +13,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
-	"sluice/notify"
+	"sluice/notify/webhook"
 )
 
 func TestADueMessageIsDeliveredSignedAndOnTime(t *testing.T) {
@@ -35,10 +35,10 @@ func TestADueMessageIsDeliveredSignedAndOnTime(t *testing.T) {
 	require.JSONEq(t, `{"n":"soon"}`, call.body)
 	require.Equal(t, "t:soon", call.header.Get("Idempotency-Key"))
 	require.Equal(t, "application/json", call.header.Get("Content-Type"))
-	verifier, err := notify.NewVerifier(time.Now, topic.Secret)
+	verifier, err := webhook.NewVerifier(time.Now, topic.Secret)
 	require.NoError(t, err)
 	require.NoError(t, verifier.Verify(call.header, []byte(call.body)))
-	require.ErrorIs(t, verifier.Verify(call.header, []byte(call.body+" ")), notify.ErrBadSignature)
+	require.ErrorIs(t, verifier.Verify(call.header, []byte(call.body+" ")), webhook.ErrBadSignature)
 }
 
 // flaky refuses the first n calls as told.
@@ -330,7 +330,7 @@ func TestASecretThatIsReplacedStillSigns(t *testing.T) {
 	w.add("t", msg("a", 0))
 	w.until("t", "a", Delivered)
 	for _, secret := range []string{old, fresh.Secret} {
-		verifier, err := notify.NewVerifier(time.Now, secret)
+		verifier, err := webhook.NewVerifier(time.Now, secret)
 		require.NoError(t, err)
 		require.NoError(t, verifier.Verify(r.all()[0].header, []byte(r.all()[0].body)))
 	}

@@ -9,7 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/api"
-	"sluice/notify"
+	"sluice/notify/channel"
 )
 
 const (
@@ -83,7 +83,7 @@ func (o *Ops) replay(c *gin.Context, s *api.EventStream, after string) {
 	s.Bye()
 }
 
-func dataOf(e notify.Entry) []byte {
+func dataOf(e channel.Entry) []byte {
 	field := func(name string) string {
 		text, _ := e.Fields[name].(string) // an entry of somebody else's may lack it
 		return text

@@ -13,6 +13,7 @@ import (
 
 	"sluice/api"
 	"sluice/notify"
+	"sluice/notify/channel"
 )
 
 // log opens the event log as an administrator; last is the Last-Event-ID.
@@ -45,7 +46,7 @@ func (s *stack) happen(event string, orders ...string) {
 	for _, id := range orders {
 		messages = append(messages, notify.Message{OrderID: id, Event: event, SaleID: "phone", UserID: "ann"})
 	}
-	for _, r := range notify.NewStream(notify.DefaultStreamConfig().Behind("sluice"), s.rdb).Deliver(s.t.Context(), messages) {
+	for _, r := range channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.rdb).Deliver(s.t.Context(), messages) {
 		require.Equal(s.t, notify.Delivered(), r)
 	}
 }

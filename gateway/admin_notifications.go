@@ -37,7 +37,7 @@ func (o *Ops) listNotifications(c *gin.Context) {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
-	rows, next, err := o.Desk.List(c.Request.Context(), number, channel, cursor, limit)
+	rows, next, err := o.Outbox.List(c.Request.Context(), number, channel, cursor, limit)
 	if errors.Is(err, notify.ErrBadCursor) {
 		api.WriteProblem(c, api.InvalidRequest(api.BadCursor()))
 		return
@@ -95,9 +95,9 @@ func (o *Ops) retryNotifications(c *gin.Context) {
 	answer := api.Retried{Retried: 1}
 	var err error
 	if body.All {
-		answer.Retried, answer.More, err = o.Desk.RetryAll(ctx, body.Channel, note)
+		answer.Retried, answer.More, err = o.Outbox.RetryAll(ctx, body.Channel, note)
 	} else {
-		err = o.Desk.Retry(ctx, body.OrderID, body.Event, body.Channel, note)
+		err = o.Outbox.Retry(ctx, body.OrderID, body.Event, body.Channel, note)
 	}
 	if err != nil {
 		o.refuse(c, err)
@@ -118,7 +118,7 @@ type notificationImage struct {
 }
 
 // noteRetry writes into the admin log which notifications are due again: one under its order, all of a channel under the channel.
-func (o *Ops) noteRetry(actor string, body api.NotificationRetry) notify.Note {
+func (o *Ops) noteRetry(actor string, body api.NotificationRetry) notify.LogChange {
 	return func(tx *gorm.DB, rows []notify.Row, n int64) error {
 		first := rows[0]
 		act := adminlog.Act{Actor: actor, Action: "notifications.retry", Target: body.Channel, Reason: body.Reason}

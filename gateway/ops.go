@@ -21,6 +21,7 @@ import (
 	"sluice/gateway/auth"
 	"sluice/inventory"
 	"sluice/notify"
+	"sluice/notify/channel"
 	"sluice/order"
 	"sluice/queue"
 	"sluice/settings"
@@ -45,8 +46,8 @@ type OpsParts struct {
 	Lease     time.Duration // of a batch: queue.lease
 	Finder    *order.Finder
 	Dead      *order.DeadLetters
-	Desk      *notify.Desk
-	Events    *notify.Stream
+	Outbox    *notify.Admin
+	Events    *channel.Stream
 	Timelines *order.Timelines
 	Topics    *delay.Topics
 	Messages  *delay.Box

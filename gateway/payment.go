@@ -11,13 +11,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"sluice/api"
-	"sluice/notify"
+	"sluice/notify/webhook"
 	"sluice/order"
 )
 
 // Payments takes the payment provider's callbacks.
 type Payments struct {
-	Verifier *notify.Verifier
+	Verifier *webhook.Verifier
 	Payer    *order.Payer
 }
 

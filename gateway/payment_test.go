@@ -16,7 +16,7 @@ import (
 	"sluice/api"
 	"sluice/gateway/ratelimit"
 	"sluice/inventory"
-	"sluice/notify"
+	"sluice/notify/webhook"
 	"sluice/order"
 )
 
@@ -35,7 +35,7 @@ func (s *stack) payDesk() *Payments {
 	if !s.payments.On() {
 		return nil
 	}
-	verifier, err := notify.NewVerifier(s.book.Now, s.payments.Secret...)
+	verifier, err := webhook.NewVerifier(s.book.Now, s.payments.Secret...)
 	require.NoError(s.t, err)
 	payer := order.NewPayer(s.db, s.lines, s.catalog, 10*time.Second, []string{"stream"}, func() {}, quietLog(), s.book.Now, s.reg)
 	return &Payments{Verifier: verifier, Payer: payer}

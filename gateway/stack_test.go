@@ -28,6 +28,7 @@ import (
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/notify"
+	"sluice/notify/channel"
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
@@ -145,8 +146,8 @@ func (s *stack) openParts(c setup) {
 	ops := NewOps(OpsParts{Auth: authenticator, Catalog: s.catalog, AdminLog: adminLog,
 		Dead: order.NewDeadLetters(s.db, s.lines, adminLog), Book: s.book, Keeper: s.keeper, Auditor: s.auditor,
 		Lines: s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
-		Timelines: order.NewTimelines(s.db, s.lines, finder), Desk: notify.NewDesk(s.db.Write, s.db.Read, time.Now, func() {}),
-		Events: notify.NewStream(notify.DefaultStreamConfig().Behind("sluice"), s.rdb), Topics: s.topics, Messages: s.messages,
+		Timelines: order.NewTimelines(s.db, s.lines, finder), Outbox: notify.NewAdmin(s.db.Write, s.db.Read, time.Now, func() {}),
+		Events: channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.rdb), Topics: s.topics, Messages: s.messages,
 		Settings: c.settings, Beats: queue.NewInstances(s.rdb, queue.DefaultPrefix, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops.Handler()
 	s.opsAddr, _ = startServer(s.t, DefaultHTTPConfig(), s.opsEngine)

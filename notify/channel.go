@@ -8,28 +8,28 @@ import (
 
 // Channel is one way out, such as a webhook or the event stream.
 //
-// Deliver returns one Result per message, in the same order; a missing one counts as a failure to retry. It may be handed a
-// message it has delivered before, with the same ID. It must return soon after ctx ends. The relay calls it from one goroutine,
-// and a slow channel delays no other.
+// Deliver returns one Result per message, in the same order; a missing one counts as a failure to retry. It may be
+// handed a message it has delivered before, with the same ID. It must return soon after ctx ends. The relay calls it
+// from one goroutine, and a slow channel delays no other.
 type Channel interface {
 	// Name is at most 16 characters and never changes: rows are queued under it.
 	Name() string
 	Deliver(ctx context.Context, batch []Message) []Result
 }
 
-// Pausing is a Channel that may know its receiver to be down. While Pause is more than 0 the relay leaves the channel's rows alone,
-// so that a long backlog costs the database nothing.
+// Pausing is a Channel that may know its receiver to be down. While Pause is more than 0 the relay leaves its rows
+// alone: a long backlog costs the database nothing.
 type Pausing interface {
 	Pause() time.Duration
 }
 
-// Wide is a Channel to which many messages cost little more than one: it takes Width times notify.batch of them in one delivery.
+// Wide is a Channel to which many messages cost little more than one. One delivery takes Width times notify.batch.
 type Wide interface {
 	Width() int
 }
 
-// Latest is a Channel that tells shoppers how their order stands. What was overtaken before it was told is not told: "confirmed, pay
-// until noon" after the order has expired. Channels that other systems read are not: they get every event.
+// Latest is a Channel that tells shoppers how their order stands. It is not told what a later event has made untrue,
+// such as "confirmed" after the order has expired. Channels that other systems read get every event.
 type Latest interface {
 	Latest() bool
 }
@@ -44,76 +44,34 @@ type Message struct {
 	Attempt   int // 1 for the first delivery
 }
 
-// ID is the same in every delivery of this message, on every channel, so that receivers can drop repeats.
+// ID returns the same text in every delivery of this message, on every channel, so that receivers can drop repeats.
 func (m Message) ID() string { return m.OrderID + ":" + m.Event }
 
-// Result is what became of one message. Use Delivered, Skipped, Overtaken, Retry, RetryAfter, Unreachable, Hold or Permanent.
-type Result struct {
-	outcome outcome
-	after   time.Duration
-	err     string
-	down    bool // the receiver as a whole failed, not this message
+// Recipient is whom a message is for and what it says of the order. It exists from the look-up to the end of one
+// delivery. Neither the outbox nor a log ever holds it.
+type Recipient struct {
+	Email      string // empty: the shopper gave none
+	Phone      string // E.164, with or without the plus; empty: none
+	Locale     string // BCP 47; empty: notify.locale
+	SaleTitle  string
+	Status     string
+	Reason     string
+	Refund     string // why the first payment to refund must go back: late, again, ended or amount; empty: none
+	Quantity   int
+	PriceCents int64 // of one unit
+	Currency   string
+	PayBy      time.Time // zero: no deadline
 }
 
-type outcome int
-
-const (
-	failed outcome = iota // the zero Result: nothing was reported
-	delivered
-	permanent
-	skipped
-	overtaken
-	held
-)
-
-// Delivered is success.
-func Delivered() Result { return Result{outcome: delivered} }
-
-// Retry is a failure that may pass; the relay's schedule says when to try again. The text is stored: no personal data in it.
-func Retry(err string) Result { return Result{outcome: failed, err: err} }
-
-// RetryAfter is Retry with a wait the receiver asked for, which counts where the schedule's is shorter. It is cut at one hour.
-func RetryAfter(wait time.Duration, err string) Result {
-	return Result{outcome: failed, after: min(max(wait, 0), time.Hour), err: err}
-}
-
-// Unreachable is Retry where the receiver as a whole failed: enough of these in a row close a channel for a while.
-func Unreachable(err string) Result { return Result{outcome: failed, err: err, down: true} }
-
-// Hold hands a message back that was not sent at all: it counts no attempt and keeps its place. The relay that has called leaves the
-// channel alone for wait, cut at one hour.
-func Hold(wait time.Duration, why string) Result {
-	return Result{outcome: held, after: min(max(wait, 0), time.Hour), err: why}
-}
-
-// Skipped is for a message this channel has nobody to tell: it is done with, and counted apart from the delivered ones.
-func Skipped(why string) Result { return Result{outcome: skipped, err: why} }
-
-// Overtaken is for a message that is no longer true: it is done with, and counted and listed apart.
-func Overtaken(why string) Result { return Result{outcome: overtaken, err: why} }
-
-// Permanent is a failure no retry can mend: the message becomes dead.
-func Permanent(err string) Result { return Result{outcome: permanent, err: err} }
-
-// Failure says why the message was not delivered; empty when it was.
-func (r Result) Failure() string {
-	switch {
-	case r.outcome == delivered:
+// Overtook says why a message about this event is no longer true, "" while it is. That money must go back stays true
+// whatever becomes of the order.
+func (r Recipient) Overtook(event string) (why string) {
+	status := strings.TrimPrefix(event, "order.")
+	if event == EventRefundRequired || r.Status == "" || r.Status == status {
 		return ""
-	case r.err == "":
-		return "nothing was reported"
 	}
-	return r.err
+	return "not sent: the order is " + r.Status + " by now"
 }
 
-// maxError is the width of last_error, in characters.
-const maxError = 200
-
-// storable makes any text fit last_error on every database: valid UTF-8, no NUL, cut to its width.
-func storable(text string) string {
-	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "")
-	if runes := []rune(text); len(runes) > maxError {
-		return string(runes[:maxError])
-	}
-	return text
-}
+// Recipients looks up orders; unknown ones are absent from the answer. It must be safe for concurrent use.
+type Recipients func(ctx context.Context, orderIDs []string) (map[string]Recipient, error)

@@ -8,7 +8,7 @@ import (
 
 // Config bounds the relay.
 type Config struct {
-	// Poll is how often each channel looks for due rows when nobody pokes. Defaults to 100ms.
+	// Poll is how often each channel looks for due rows when nobody wakes it. Defaults to 100ms.
 	Poll time.Duration `koanf:"poll"`
 	// Batch is how many rows one delivery may hold, of a Wide channel some times as many. Defaults to 100.
 	Batch int `koanf:"batch"`
@@ -28,33 +28,17 @@ type Config struct {
 	Keep time.Duration `koanf:"keep"`
 	// Sweep is how often delivered rows older than Keep are deleted. Defaults to 1m.
 	Sweep time.Duration `koanf:"sweep"`
-	// Stream is the log of order events that other systems read.
-	Stream StreamConfig `koanf:"stream"`
-	// Locale is the language of shoppers who named none. Defaults to en.
-	Locale string `koanf:"locale"`
-	// TimeZone is in which times are told, an IANA name. Defaults to UTC.
-	TimeZone string `koanf:"time_zone"`
-	// Templates is a folder whose files replace the shipped ones; see Wording. Defaults to none.
-	Templates string `koanf:"templates"`
-	// Email, SMS and Webhook are the channels beside the stream; off by default.
-	Email   EmailConfig   `koanf:"email"`
-	SMS     SMSConfig     `koanf:"sms"`
-	Webhook WebhookConfig `koanf:"webhook"`
-	// Alert tells operators of what was given up on.
-	Alert AlertConfig `koanf:"alert"`
 }
 
-// DefaultConfig holds the documented defaults.
+// DefaultConfig returns the documented defaults.
 func DefaultConfig() Config {
 	return Config{
-		Poll: 100 * time.Millisecond, Batch: 100, Lease: 30 * time.Second, Timeout: 20 * time.Second,
-		Retries: 10, RetryUnit: time.Minute, Jitter: 0.1, Grace: 5 * time.Second, Keep: 24 * time.Hour, Sweep: time.Minute,
-		Stream: DefaultStreamConfig(), Locale: English, TimeZone: "UTC",
-		Email: DefaultEmailConfig(), SMS: DefaultSMSConfig(), Webhook: WebhookConfig{OutletConfig: DefaultOutletConfig()}, Alert: DefaultAlertConfig(),
+		Poll: 100 * time.Millisecond, Batch: 100, Lease: 30 * time.Second, Timeout: 20 * time.Second, Retries: 10,
+		RetryUnit: time.Minute, Jitter: 0.1, Grace: 5 * time.Second, Keep: 24 * time.Hour, Sweep: time.Minute,
 	}
 }
 
-// Validate returns every bad value, each named by its configuration key. It reads nothing: see CheckWording.
+// Validate returns every bad value, each named by its configuration key.
 func (c Config) Validate() error {
 	var errs []error
 	check := func(ok bool, key string, value any, allowed string) {
@@ -72,20 +56,8 @@ func (c Config) Validate() error {
 	check(c.Grace >= 0 && c.Grace <= time.Minute, "grace", c.Grace, "0 to 1m")
 	check(c.Keep >= 0, "keep", c.Keep, "0 or more")
 	check(c.Sweep > 0, "sweep", c.Sweep, "more than 0")
-	errs = append(errs, c.Stream.Validate(), c.Email.check(c.Timeout), c.SMS.check(c.Timeout), c.Webhook.check(c.Timeout), c.Alert.check(c.Email))
 	return errors.Join(errs...)
 }
 
-// CheckWording reads the templates and the time zone, as NewWording does, and returns what is wrong with them.
-func (c Config) CheckWording() error {
-	_, err := NewWording(c.Templates, c.Locale, c.TimeZone)
-	return err
-}
-
-// CheckRates returns the rates that are out of their bounds: what of a Config may change while it is used.
-func (c Config) CheckRates() error {
-	return errors.Join(c.Email.checkRate("email"), c.SMS.checkRate("sms"), c.Webhook.checkRate("webhook"))
-}
-
-// wait is the time between the end of an attempt (1 is the first delivery) and the next: 1, 3, 5, … units.
+// wait returns the time between the end of an attempt (1 is the first delivery) and the next: 1, 3, 5, … units.
 func (c Config) wait(attempt int) time.Duration { return time.Duration(2*attempt-1) * c.RetryUnit }

@@ -1,3 +1,5 @@
-// Package notify tells the outside world what happened to an order: rows written in the order's own transaction (the outbox),
-// and a relay that hands them to channels at least once, on a schedule, until each is delivered or given up for good.
+// Package notify tells the outside world what happened to an order.
+//
+// Rows of the outbox are written in the order's own transaction. A relay hands them to channels, at least once each,
+// until they are delivered or given up for good. The channels themselves live in notify/channel.
 package notify

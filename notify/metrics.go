@@ -20,7 +20,8 @@ type metrics struct {
 	dead     *prometheus.GaugeVec
 }
 
-// newMetrics registers on reg, which must not hold another relay's metrics; nil registers nowhere.
+// newMetrics creates the metrics and registers them on reg, which must not hold another relay's metrics; nil registers
+// nowhere.
 func newMetrics(reg prometheus.Registerer, channels []Channel) metrics {
 	m := metrics{
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -36,7 +37,8 @@ func newMetrics(reg prometheus.Registerer, channels []Channel) metrics {
 	for _, ch := range channels {
 		m.pending.WithLabelValues(ch.Name()).Set(0)
 		m.dead.WithLabelValues(ch.Name()).Set(0)
-		for _, o := range []string{countDelivered, countRetry, countDead, countSkipped, countOvertaken, countHeld, countReleased, countFenced} {
+		for _, o := range []string{countDelivered, countRetry, countDead, countSkipped, countOvertaken, countHeld,
+			countReleased, countFenced} {
 			m.finished.WithLabelValues(ch.Name(), o)
 		}
 	}

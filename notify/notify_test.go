@@ -57,8 +57,14 @@ func benchOn(t *testing.T, d testkit.Database) *bench {
 	return b
 }
 
+// parts is what the bench makes a relay of.
+func (b *bench) parts(channels ...Channel) RelayParts {
+	return RelayParts{Config: b.cfg, Write: b.db.Write, Read: b.db.Read, Channels: channels, Log: b.log,
+		Clock: b.clock.Now, Registry: prometheus.NewRegistry()}
+}
+
 func (b *bench) relay(channels ...Channel) *Relay {
-	return NewRelay(b.cfg, b.db.Write, b.db.Read, channels, b.log, b.clock.Now, prometheus.NewRegistry())
+	return NewRelay(b.parts(channels...))
 }
 
 // run starts a relay; stop ends it and returns when it has ended. The test's end stops it too.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -14,44 +15,48 @@ const (
 	StatePending   = 0
 	StateDelivered = 1
 	StateDead      = 2
-	StateOvertaken = 3 // not told: what it says was no longer true
+	StateOvertaken = 3 // not sent: what it says was no longer true
 )
 
 // insertChunk keeps one INSERT within every dialect's bound on parameters.
 const insertChunk = 500
 
-// Row is one event of one order for one channel. The three together are never queued twice. ID grows as rows are queued: it is
-// the order in which they are told, and where they lie. Times are unix milliseconds. NextAt is when a row is due, 0 as soon as its
-// turn comes; once delivered or overtaken, when it was; once dead, since when. Until LeasedUntil it belongs to the relay that has written Lease.
-// ToldBy is the number of the process that ended the last delivery, well or not; 0: none has, or it is not known.
-// Attempts counts deliveries begun.
+// Row is one event of one order for one channel. The three together are never queued twice. Times are unix
+// milliseconds.
 type Row struct {
-	ID          int64 `gorm:"->;primaryKey;autoIncrement:false"` // the database gives it
-	OrderID     string
-	Event       string
-	Channel     string
-	SaleID      string
-	UserID      string
-	State       int
-	Attempts    int
-	NextAt      int64
+	// ID grows as rows are queued: it is the order in which they are delivered, and where they lie. The database gives
+	// it.
+	ID      int64 `gorm:"->;primaryKey;autoIncrement:false"`
+	OrderID string
+	Event   string
+	Channel string
+	SaleID  string
+	UserID  string
+	State   int
+	// Attempts counts deliveries begun.
+	Attempts int
+	// NextAt is when a row is due, 0 as soon as its turn comes. Of a delivered or overtaken row it is when that
+	// happened; of a dead one, since when.
+	NextAt int64
+	// Lease is the token of the relay that has the row until LeasedUntil.
 	Lease       int64
 	LeasedUntil int64
 	LastError   string
 	CreatedAt   int64 `gorm:"autoCreateTime:false"`
 	DeliveredAt int64 // or when it was overtaken
-	ToldBy      int64
+	// DeliveredBy is the instance that ended the last delivery, well or not; 0: none has, or it is not known.
+	DeliveredBy int64 `gorm:"column:told_by"`
 }
 
-// TableName is the table of the migrations.
+// TableName returns the table of the migrations.
 func (Row) TableName() string { return "outbox" }
 
-// Due is from when a pending row may be delivered, unix ms.
+// Due returns from when a pending row may be delivered, unix ms.
 func (r Row) Due() int64 { return max(r.NextAt, r.CreatedAt) }
 
-// Insert queues rows within tx, which must be the transaction of what they tell about: they exist if and only if it commits.
-// A row whose order, event and channel are already there is ignored, delivered or not. Callers set these three, SaleID, UserID,
-// CreatedAt and, to be delivered later than at once, NextAt.
+// Insert queues rows within tx, which must be the transaction of what they tell about. They exist if and only if it
+// commits. A row whose order, event and channel are already there is ignored, delivered or not. Callers set these
+// three, SaleID, UserID and CreatedAt. They set NextAt for a later delivery than at once.
 func Insert(tx *gorm.DB, rows []Row) error {
 	for chunk := range slices.Chunk(rows, insertChunk) {
 		if err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&chunk).Error; err != nil {
@@ -61,11 +66,7 @@ func Insert(tx *gorm.DB, rows []Row) error {
 	return nil
 }
 
-// Pending counts the rows not yet delivered nor dead, by channel. A channel without any is absent.
-func Pending(ctx context.Context, read *gorm.DB) (map[string]int64, error) {
-	return countState(ctx, read, StatePending)
-}
-
+// countState counts the rows in a state by channel. A channel without any is absent.
 func countState(ctx context.Context, read *gorm.DB, state int) (map[string]int64, error) {
 	var counts []struct {
 		Channel string
@@ -81,4 +82,40 @@ func countState(ctx context.Context, read *gorm.DB, state int) (map[string]int64
 		byChannel[c.Channel] = c.Held
 	}
 	return byChannel, nil
+}
+
+// runLength is how many consecutive ids it takes to name them by the first and the last.
+const runLength = 16
+
+// whereIDs selects rows by their ids. Rows queued together lie together, so most ids form a few ranges. A condition of
+// ranges is shorter to write and faster to parse than one of thousands of numbers.
+func whereIDs(tx *gorm.DB, ids []int64) *gorm.DB {
+	ids = slices.Sorted(slices.Values(ids))
+	var single []int64
+	var terms []string
+	var args []any
+	for from := 0; from < len(ids); {
+		to := from + 1
+		for to < len(ids) && ids[to] == ids[to-1]+1 {
+			to++
+		}
+		if to-from < runLength {
+			single = append(single, ids[from:to]...)
+		} else {
+			terms, args = append(terms, "id BETWEEN ? AND ?"), append(args, ids[from], ids[to-1])
+		}
+		from = to
+	}
+	if len(single) > 0 || len(ids) == 0 {
+		terms, args = append(terms, "id IN ?"), append(args, single)
+	}
+	return tx.Model(&Row{}).Where("("+strings.Join(terms, " OR ")+")", args...)
+}
+
+func idsOfRows(rows []Row) []int64 {
+	ids := make([]int64, len(rows))
+	for i, row := range rows {
+		ids[i] = row.ID
+	}
+	return ids
 }

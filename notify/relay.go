@@ -21,44 +21,57 @@ const (
 	dbTimeout = 5 * time.Second
 )
 
-// Relay moves rows from the outbox to their channels, at least once each. Any number of relays, in any number of processes, may
-// share an outbox: a row belongs to one of them at a time, and only its lease's end gives it to another.
+// Relay moves rows from the outbox to their channels, at least once each. Any number of relays, in any number of
+// processes, may share an outbox. A row belongs to one of them at a time, and only its lease's end gives it to another.
 type Relay struct {
-	cfg     Config
-	write   *gorm.DB
-	read    *gorm.DB
-	lanes   []*lane
-	log     *slog.Logger
-	clock   func() time.Time
-	metrics metrics
-	died    func(channel string, n int64)
-	number  int64 // of this process
+	cfg        Config
+	write      *gorm.DB
+	read       *gorm.DB
+	loops      []*channelLoop
+	log        *slog.Logger
+	clock      func() time.Time
+	metrics    metrics
+	onDead     func(channel string, n int64)
+	instanceID int64
 }
 
-// NewRelay takes a validated Config and registers its metrics on reg (nil: nowhere). write must be the handle whose
-// transactions the rows are inserted with; on MySQL and PostgreSQL those run READ COMMITTED. clock decides what is due.
-func NewRelay(cfg Config, write, read *gorm.DB, channels []Channel, log *slog.Logger, clock func() time.Time, reg prometheus.Registerer) *Relay {
-	r := &Relay{cfg: cfg, write: write, read: read, log: log, clock: clock, metrics: newMetrics(reg, channels), died: func(string, int64) {}}
-	for _, ch := range channels {
-		r.lanes = append(r.lanes, newLane(ch, cfg.Batch))
+// RelayParts is what NewRelay needs.
+type RelayParts struct {
+	Config Config // validated
+	// Write is the handle whose transactions the rows are inserted with. On MySQL and PostgreSQL those run READ
+	// COMMITTED.
+	Write, Read *gorm.DB
+	Channels    []Channel
+	Log         *slog.Logger
+	Clock       func() time.Time      // decides what is due
+	Registry    prometheus.Registerer // nil: metrics are registered nowhere
+	InstanceID  int64                 // of this process; DeliveredBy of every row whose delivery this relay ends
+	// OnDead is called whenever the relay gives up on n notifications of a channel. It must not block. Nil: nobody is.
+	OnDead func(channel string, n int64)
+}
+
+// NewRelay returns a relay that does nothing before Run.
+func NewRelay(p RelayParts) *Relay {
+	r := &Relay{cfg: p.Config, write: p.Write, read: p.Read, log: p.Log, clock: p.Clock, onDead: p.OnDead,
+		metrics: newMetrics(p.Registry, p.Channels), instanceID: p.InstanceID}
+	if r.onDead == nil {
+		r.onDead = func(string, int64) {}
+	}
+	for _, ch := range p.Channels {
+		r.loops = append(r.loops, newChannelLoop(ch, p.Config.Batch))
 	}
 	return r
 }
 
-// Numbered names the process by its number, in ToldBy of every row whose delivery this relay ended, well or not. Call it before Run.
-func (r *Relay) Numbered(number int64) { r.number = number }
-
-// OnDeath makes the relay call f whenever it gave up on n notifications of a channel. f must not block. Call it before Run.
-func (r *Relay) OnDeath(f func(channel string, n int64)) { r.died = f }
-
-func (r *Relay) gaveUp(ctx context.Context, channel string, n int64) {
+// reportDead logs and reports notifications that were given up.
+func (r *Relay) reportDead(ctx context.Context, channel string, n int64) {
 	r.log.WarnContext(ctx, "notify: notifications given up", "channel", channel, "count", n)
-	r.died(channel, n)
+	r.onDead(channel, n)
 }
 
-// Poke makes every channel look for due rows now. It never blocks; call it after a commit that inserted some.
-func (r *Relay) Poke() {
-	for _, l := range r.lanes {
+// Wake makes every channel look for due rows now. It never blocks; call it after a commit that inserted some.
+func (r *Relay) Wake() {
+	for _, l := range r.loops {
 		select {
 		case l.wake <- struct{}{}:
 		default: // already going to look
@@ -66,20 +79,21 @@ func (r *Relay) Poke() {
 	}
 }
 
-// Run relays until ctx ends, then lets deliveries in progress finish within Config.Grace, stores their results, hands back
-// what was not sent and returns nil. An unreachable database is waited for, not returned. Call it once.
+// Run relays until ctx ends. Then it lets deliveries in progress finish within Config.Grace, stores their results and
+// hands back what was not sent. It waits for an unreachable database and returns nil. Call it once.
 func (r *Relay) Run(ctx context.Context) error {
-	var loops sync.WaitGroup
-	for _, l := range r.lanes {
-		loops.Go(func() { r.runLane(ctx, l) })
+	var running sync.WaitGroup
+	for _, l := range r.loops {
+		running.Go(func() { r.runChannel(ctx, l) })
 	}
-	loops.Go(func() { r.runSweeper(ctx) })
-	loops.Go(func() { r.runGauge(ctx) })
-	loops.Wait()
+	running.Go(func() { r.runSweeper(ctx) })
+	running.Go(func() { r.runGauge(ctx) })
+	running.Wait()
 	return nil
 }
 
-func (r *Relay) runLane(ctx context.Context, l *lane) {
+// runChannel delivers batch after batch of one channel, and backs off while the database fails.
+func (r *Relay) runChannel(ctx context.Context, l *channelLoop) {
 	backoff := time.Duration(0)
 	for ctx.Err() == nil {
 		var pause time.Duration
@@ -98,24 +112,25 @@ func (r *Relay) runLane(ctx context.Context, l *lane) {
 				return
 			}
 			if backoff == 0 {
-				r.log.WarnContext(ctx, "notify: nothing is told, will keep trying", "channel", l.channel.Name(), "error", err)
+				r.log.WarnContext(ctx, "notify: nothing is delivered, will keep trying",
+					"channel", l.channel.Name(), "error", err)
 			}
 			backoff = min(max(2*backoff, dbBackoffMin), dbBackoffMax)
 			idle(ctx, nil, backoff/2+rand.N(backoff/2)) // #nosec G404 -- jitter
 			continue
 		case backoff > 0:
-			r.log.InfoContext(ctx, "notify: news is told again", "channel", l.channel.Name())
+			r.log.InfoContext(ctx, "notify: notifications are delivered again", "channel", l.channel.Name())
 			backoff = 0
 		}
-		if !l.full {
-			idle(ctx, nil, rest)
-			idle(ctx, l.wake, max(r.cfg.Poll-rest, 0))
+		if !l.more {
+			idle(ctx, nil, gatherPause)
+			idle(ctx, l.wake, max(r.cfg.Poll-gatherPause, 0))
 		}
 	}
 }
 
 // step leases one batch, delivers it and stores the results. It returns how many rows were leased.
-func (r *Relay) step(ctx context.Context, l *lane) (int, error) {
+func (r *Relay) step(ctx context.Context, l *channelLoop) (int, error) {
 	b, err := r.lease(ctx, l)
 	if err != nil || len(b.rows) == 0 {
 		return 0, err
@@ -123,7 +138,7 @@ func (r *Relay) step(ctx context.Context, l *lane) (int, error) {
 	killpoint.Pass("notify.leased")
 	results, cut := r.deliver(ctx, l.channel, b)
 	killpoint.Pass("notify.delivered")
-	return len(b.rows), r.settle(ctx, l, b, results, cut)
+	return len(b.rows), r.storeResults(ctx, l, b, results, cut)
 }
 
 // idle waits for a wake, the time or the end of ctx, whichever is first.

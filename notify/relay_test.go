@@ -23,15 +23,15 @@ func TestDeliversWhatWasCommitted(t *testing.T) {
 		})
 		require.ErrorIs(t, err, rollback)
 		b.insert(t, "a", 7)
-		b.insert(t, "a", 7) // the same news again
+		b.insert(t, "a", 7) // the same events again
 		ch := &recorder{name: "a", answer: accept}
 		r := b.relay(ch)
-		r.Numbered(7)
+		r.instanceID = 7
 		run(t, r)
 		for _, row := range b.waitFor(t, StateDelivered, 7) {
 			require.Equal(t, b.clock.Now().UnixMilli(), row.DeliveredAt)
 			require.Zero(t, row.Lease)
-			require.EqualValues(t, 7, row.ToldBy)
+			require.EqualValues(t, 7, row.DeliveredBy)
 			require.Equal(t, 1, row.Attempts)
 		}
 		seen := ch.messages()
@@ -49,7 +49,7 @@ func TestInsertManyInChunks(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
 		b.insert(t, "a", 2*insertChunk+1)
 		b.insert(t, "b", 3)
-		pending, err := Pending(t.Context(), b.db.Read)
+		pending, err := countState(t.Context(), b.db.Read, StatePending)
 		require.NoError(t, err)
 		require.Equal(t, map[string]int64{"a": 2*insertChunk + 1, "b": 3}, pending)
 		r := b.relay(&recorder{name: "a", answer: accept}, &recorder{name: "idle", answer: accept})
@@ -60,15 +60,15 @@ func TestInsertManyInChunks(t *testing.T) {
 	})
 }
 
-func TestPokeSparesThePoll(t *testing.T) {
+func TestWakeSparesThePoll(t *testing.T) {
 	t.Parallel()
 	each(t, func(t *testing.T, b *bench) {
 		b.cfg.Poll = time.Minute
 		r := b.relay(&recorder{name: "a", answer: accept})
 		run(t, r)
 		b.insert(t, "a", 1)
-		r.Poke()
-		r.Poke()
+		r.Wake()
+		r.Wake()
 		b.waitFor(t, StateDelivered, 1)
 	})
 }
@@ -99,17 +99,17 @@ func TestAbandonedLeaseIsDeliveredAgainAndFenced(t *testing.T) {
 		b.insert(t, "a", 3)
 		ch := &recorder{name: "a", answer: accept}
 		late := b.relay(ch)
-		leased, err := late.lease(t.Context(), late.lanes[0]) // and then this relay stalls
+		leased, err := late.lease(t.Context(), late.loops[0]) // and then this relay stalls
 		require.NoError(t, err)
 		require.Len(t, leased.rows, 3)
 
 		next := b.relay(ch)
 		b.clock.Advance(b.cfg.Lease - time.Millisecond)
-		n, err := next.step(t.Context(), next.lanes[0])
+		n, err := next.step(t.Context(), next.loops[0])
 		require.NoError(t, err)
 		require.Zero(t, n, "the lease stands")
 		b.clock.Advance(time.Millisecond)
-		n, err = next.step(t.Context(), next.lanes[0])
+		n, err = next.step(t.Context(), next.loops[0])
 		require.NoError(t, err)
 		require.Equal(t, 3, n)
 		for _, m := range ch.messages() {
@@ -117,7 +117,7 @@ func TestAbandonedLeaseIsDeliveredAgainAndFenced(t *testing.T) {
 		}
 
 		failed := []Result{Permanent("x"), Permanent("x"), Permanent("x")}
-		require.NoError(t, late.settle(t.Context(), late.lanes[0], leased, failed, false))
+		require.NoError(t, late.storeResults(t.Context(), late.loops[0], leased, failed, false))
 		require.Len(t, b.rows(t, StateDelivered), 3, "a late relay changes nothing")
 		require.EqualValues(t, 3, counted(late, "a", countFenced))
 	})
@@ -130,7 +130,7 @@ func TestScheduleThenDead(t *testing.T) {
 		ch := &recorder{name: "a", answer: func(Message) Result { return Retry("busy\x00" + string([]byte{0xff})) }}
 		r := b.relay(ch)
 		step := func() int {
-			n, err := r.step(t.Context(), r.lanes[0])
+			n, err := r.step(t.Context(), r.loops[0])
 			require.NoError(t, err)
 			return n
 		}
@@ -162,10 +162,11 @@ func TestResults(t *testing.T) {
 	each(t, func(t *testing.T, b *bench) {
 		b.cfg.Jitter = 0.5
 		b.insert(t, "a", 5)
-		answers := []Result{Delivered(), Permanent("no such number"), RetryAfter(7*time.Minute, "slow down"), RetryAfter(7*time.Second, "soon")}
+		answers := []Result{Delivered(), Permanent("no such number"), RetryAfter(7*time.Minute, "slow down"),
+			RetryAfter(7*time.Second, "soon")}
 		ch := channelFunc{"a", func(context.Context, []Message) []Result { return answers }}
 		r := b.relay(ch)
-		_, err := r.step(t.Context(), r.lanes[0])
+		_, err := r.step(t.Context(), r.loops[0])
 		require.NoError(t, err)
 		now := b.clock.Now().UnixMilli()
 		require.Len(t, b.rows(t, StateDelivered), 1)
@@ -192,13 +193,13 @@ func TestCrashLoopRunsOutOfAttempts(t *testing.T) {
 		ch := &recorder{name: "a", answer: accept}
 		for range b.cfg.Retries + 1 {
 			r := b.relay(ch)
-			leased, err := r.lease(t.Context(), r.lanes[0])
+			leased, err := r.lease(t.Context(), r.loops[0])
 			require.NoError(t, err)
 			require.Len(t, leased.rows, 1)
 			b.clock.Advance(b.cfg.Lease)
 		}
 		r := b.relay(ch)
-		leased, err := r.lease(t.Context(), r.lanes[0])
+		leased, err := r.lease(t.Context(), r.loops[0])
 		require.NoError(t, err)
 		require.Empty(t, leased.rows)
 		require.Equal(t, lastAttemptLost, b.rows(t, StateDead)[0].LastError)
@@ -270,7 +271,7 @@ func TestSweepDeletesOnlyOldDelivered(t *testing.T) {
 		b.insert(t, "a", sweepChunk+50)
 		for n := 1; n > 0; {
 			var err error
-			n, err = r.step(t.Context(), r.lanes[0])
+			n, err = r.step(t.Context(), r.loops[0])
 			require.NoError(t, err)
 		}
 		b.clock.Advance(b.cfg.Keep)
@@ -300,13 +301,12 @@ func TestWaitsForAnUnreachableDatabase(t *testing.T) {
 func TestConfigNamesTheKeyAtFault(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, DefaultConfig().Validate())
-	require.NoError(t, DefaultStreamConfig().Validate())
-	err := Config{Batch: 5000, Lease: time.Second, Timeout: time.Second, Retries: -1, Jitter: 2, Keep: -1, Grace: -1}.Validate()
-	for _, key := range []string{"poll", "batch", "timeout", "retries", "retry_unit", "jitter", "grace", "keep", "sweep"} {
+	err := Config{Batch: 5000, Lease: time.Second, Timeout: time.Second, Retries: -1, Jitter: 2, Keep: -1,
+		Grace: -1}.Validate()
+	for _, key := range []string{"poll", "batch", "timeout", "retries", "retry_unit", "jitter", "grace", "keep",
+		"sweep"} {
 		require.ErrorContains(t, err, fmt.Sprintf("notify.%s: ", key))
 	}
-	err = StreamConfig{}.Validate()
-	require.ErrorContains(t, err, "notify.stream.max_len")
 }
 
 // channelFunc is a channel made of a function.

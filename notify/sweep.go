@@ -12,31 +12,33 @@ import (
 
 const (
 	sweepChunk  = 500
-	sweepChunks = 20 // a channel's most in one sweep, so that deleting never crowds out delivering
+	sweepChunks = 20 // of one state in one sweep, so that deleting leaves room for delivering
 	gaugePeriod = 5 * time.Second
-	gaugeShare  = 50 // counting a million rows that wait must not take a share of the database that grows with them
+	gaugeShare  = 50 // a count takes at most one part in 50 of the time, however many rows there are
 )
 
+// runSweeper deletes old rows of each channel, every Config.Sweep, until ctx ends.
 func (r *Relay) runSweeper(ctx context.Context) {
 	for ctx.Err() == nil {
-		for _, l := range r.lanes {
+		for _, l := range r.loops {
 			err := apart.Try(func() error { return r.sweep(ctx, l.channel.Name()) })
 			if err != nil && ctx.Err() == nil {
-				r.log.WarnContext(ctx, "notify: old rows not deleted, next sweep tries again", "channel", l.channel.Name(), "error", err)
+				r.log.WarnContext(ctx, "notify: old rows not deleted, next sweep tries again",
+					"channel", l.channel.Name(), "error", err)
 			}
 		}
 		idle(ctx, nil, r.cfg.Sweep)
 	}
 }
 
-// sweep deletes delivered and overtaken rows older than Config.Keep, a chunk a statement, at most 10,000 of each a call.
+// sweep deletes delivered and overtaken rows older than Config.Keep, at most 10,000 of each a call.
 func (r *Relay) sweep(ctx context.Context, channel string) error {
 	before := r.clock().Add(-r.cfg.Keep).UnixMilli()
 	for _, state := range []int{StateDelivered, StateOvertaken} {
 		for range sweepChunks {
 			n, err := r.sweepOnce(ctx, channel, state, before)
 			if err != nil {
-				return fmt.Errorf("delete notifications that are done with of channel %s: %w", channel, err)
+				return fmt.Errorf("delete finished notifications of channel %s: %w", channel, err)
 			}
 			if n < sweepChunk {
 				break
@@ -46,12 +48,14 @@ func (r *Relay) sweep(ctx context.Context, channel string) error {
 	return nil
 }
 
-// sweepOnce finds rows by next_at, which holds when they were done with: the index of due rows serves it too.
+// sweepOnce deletes one chunk and returns how many rows it had. It finds rows by next_at, which says when they ended:
+// the index of due rows serves it too.
 func (r *Relay) sweepOnce(ctx context.Context, channel string, state int, before int64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()
 	var ids []int64
-	err := r.read.WithContext(ctx).Model(&Row{}).Where("state = ? AND channel = ? AND next_at < ?", state, channel, before).
+	err := r.read.WithContext(ctx).Model(&Row{}).
+		Where("state = ? AND channel = ? AND next_at < ?", state, channel, before).
 		Order("next_at").Limit(sweepChunk).Pluck("id", &ids).Error
 	if err != nil || len(ids) == 0 {
 		return 0, err
@@ -60,14 +64,15 @@ func (r *Relay) sweepOnce(ctx context.Context, channel string, state int, before
 }
 
 func deleteDone(db *gorm.DB, state int, ids []int64) error {
-	return among(db, ids).Where("state = ?", state).Delete(&Row{}).Error
+	return whereIDs(db, ids).Where("state = ?", state).Delete(&Row{}).Error
 }
 
+// runGauge counts the pending and the dead rows until ctx ends.
 func (r *Relay) runGauge(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := r.clock()
 		if pending, dead, err := r.count(ctx); err == nil {
-			for _, l := range r.lanes {
+			for _, l := range r.loops {
 				r.metrics.pending.WithLabelValues(l.channel.Name()).Set(float64(pending[l.channel.Name()]))
 				r.metrics.dead.WithLabelValues(l.channel.Name()).Set(float64(dead[l.channel.Name()]))
 			}
@@ -78,6 +83,7 @@ func (r *Relay) runGauge(ctx context.Context) {
 	}
 }
 
+// count counts the pending and the dead rows by channel.
 func (r *Relay) count(ctx context.Context) (pending, dead map[string]int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()

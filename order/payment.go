@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"sluice/notify"
+	"sluice/notify/webhook"
 )
 
 // PaymentConfig says whether confirmed orders must be paid, and how soon.
@@ -44,7 +44,7 @@ func (c PaymentConfig) Validate() error {
 	if len(c.Secret) > mostSecrets {
 		errs = append(errs, fmt.Errorf("payment.secret has %d secrets, %d are allowed", len(c.Secret), mostSecrets))
 	}
-	if _, err := notify.NewVerifier(time.Now, c.Secret...); c.On() && err != nil {
+	if _, err := webhook.NewVerifier(time.Now, c.Secret...); c.On() && err != nil {
 		errs = append(errs, fmt.Errorf("payment.secret: %w", err))
 	}
 	return errors.Join(errs...)

@@ -7,18 +7,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/notify"
+	"sluice/notify/channel"
 )
 
 // A shopper who must pay hears it in their language, with the deadline.
 func TestRecipientsHaveLanguageAndDeadline(t *testing.T) {
 	eachUnpaid(t, 2, 1, func(w *world) {
 		r := w.request("ann", 1)
-		r.Locale = notify.Chinese
+		r.Locale = channel.Chinese
 		chinese := w.try(theSale, r).Ticket
 		w.work()
 		found, err := w.finder.Recipients(w.ctx, []string{chinese.ID})
 		require.NoError(w.t, err)
-		require.Equal(w.t, notify.Chinese, found[chinese.ID].Locale)
+		require.Equal(w.t, channel.Chinese, found[chinese.ID].Locale)
 		require.Equal(w.t, w.rows()[chinese.ID].PayBy, found[chinese.ID].PayBy.UnixMilli())
 		require.WithinDuration(w.t, time.Now().Add(time.Hour), found[chinese.ID].PayBy, time.Minute)
 	})

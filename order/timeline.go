@@ -257,7 +257,7 @@ func (t *Timelines) deliveries(ctx context.Context, id string) ([]Event, error) 
 	}
 	events := make([]Event, len(rows))
 	for i, r := range rows {
-		e := Event{At: atMS(r.CreatedAt), Step: "notify " + r.Channel + " " + r.Event, Attempt: r.Attempts, Reason: r.LastError, by: r.ToldBy}
+		e := Event{At: atMS(r.CreatedAt), Step: "notify " + r.Channel + " " + r.Event, Attempt: r.Attempts, Reason: r.LastError, by: r.DeliveredBy}
 		switch r.State {
 		case notify.StateDelivered:
 			e.At, e.Took = atMS(r.DeliveredAt), atMS(r.DeliveredAt).Sub(e.At)

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/notify"
+	"sluice/notify/webhook"
 )
 
 // HookSecret signs the calls that an Endpoint takes.
@@ -30,7 +30,7 @@ type Endpoint struct {
 func NewEndpoint(t *testing.T) *Endpoint {
 	t.Helper()
 	e := &Endpoint{got: map[string][]string{}}
-	verifier, err := notify.NewVerifier(time.Now, HookSecret)
+	verifier, err := webhook.NewVerifier(time.Now, HookSecret)
 	require.NoError(t, err)
 	e.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)

@@ -1,0 +1,238 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/mail"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/internal/apart"
+	"sluice/notify"
+	"sluice/notify/webhook"
+)
+
+// AlertConfig says who is told that notifications and delayed messages were given up on.
+type AlertConfig struct {
+	// Emails are told through the server of notify.email, which need not be enabled as a channel. Empty: nobody.
+	Emails []string `koanf:"emails"`
+	// URL is called with a signed POST. Empty: none.
+	URL string `koanf:"url" secret:"true"`
+	// Secrets sign the call (Standard Webhooks). Required with URL.
+	Secrets []string `koanf:"secrets"`
+	// AllowPrivate lets the URL lead to loopback and private addresses. Defaults to false.
+	AllowPrivate bool `koanf:"allow_private"`
+	// Interval is the least time between two alerts to one receiver. What happens meanwhile is counted into the next.
+	// Defaults to 10m.
+	Interval time.Duration `koanf:"interval"`
+}
+
+// DefaultAlertConfig returns the documented defaults.
+func DefaultAlertConfig() AlertConfig { return AlertConfig{Interval: 10 * time.Minute} }
+
+// check returns every bad value; server is the mail server that alerts go through.
+func (c AlertConfig) check(server EmailConfig) error {
+	var errs []error
+	for _, address := range c.Emails {
+		if _, err := mail.ParseAddress(address); err != nil {
+			errs = append(errs, errors.New("notify.alert.emails: holds something that is no e-mail address"))
+		}
+	}
+	if len(c.Emails) > 0 && !server.Mails() {
+		errs = append(errs, errors.New("notify.email.addr: alerts by e-mail need an SMTP server, host:port"))
+	}
+	if c.URL != "" {
+		errs = append(errs, checkURL("notify.alert.url", c.URL))
+		if _, err := webhook.NewSigner(c.Secrets...); err != nil {
+			errs = append(errs, fmt.Errorf("notify.alert.secrets: %w", err))
+		}
+	}
+	if c.Interval < time.Second || c.Interval > 24*time.Hour {
+		errs = append(errs, fmt.Errorf("notify.alert.interval: %v is out of range, use 1s to 24h", c.Interval))
+	}
+	return errors.Join(errs...)
+}
+
+const (
+	alertPeriod = time.Second      // how often each way is asked whether it has something due
+	alertRetry  = time.Minute      // after a failure
+	alertTime   = 15 * time.Second // for sending one alert
+	// maxAddresses bounds how many addresses of AddTo are remembered: the most topics there can be.
+	maxAddresses = 1000
+)
+
+// The outcomes that alerts are counted by.
+const (
+	alertDelivered = "delivered"
+	alertFailed    = "failed"
+)
+
+// Alerts gathers what went wrong for good and tells operators, at most once in an interval. A storm is one alert with a
+// count. Each way out (e-mail, webhook) is tried until it succeeds. An address of AddTo is tried until the server
+// refuses it for good. Safe for concurrent use.
+type Alerts struct {
+	interval time.Duration
+	ways     []*alertWay
+	mailer   *Mailer // nil: nobody can be mailed to
+	log      *slog.Logger
+	now      func() time.Time
+	sent     *prometheus.CounterVec
+
+	mu        sync.Mutex
+	addresses map[string]*alertWay // of AddTo
+}
+
+// NewAlerts takes a validated AlertConfig; mailer is nil when no mail server is configured. Its metrics go to reg (nil:
+// nowhere).
+func NewAlerts(cfg AlertConfig, mailer *Mailer, log *slog.Logger, now func() time.Time,
+	reg prometheus.Registerer) (*Alerts, error) {
+	a := &Alerts{interval: cfg.Interval, mailer: mailer, addresses: map[string]*alertWay{}, log: log, now: now}
+	a.sent = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "sluice_alerts_total", Help: "Alerts to operators by way and outcome.",
+	}, []string{"way", "outcome"})
+	if reg != nil {
+		reg.MustRegister(a.sent)
+	}
+	if mailer != nil {
+		a.initCounters("address")
+	}
+	for _, address := range cfg.Emails { // a way for each: an address that is refused keeps the alert from no other
+		a.add("email", mailTo(mailer, address))
+	}
+	if cfg.URL == "" {
+		return a, nil
+	}
+	hook, err := newWebhook(WebhookConfig{SenderConfig: SenderConfig{Timeout: alertTime}, URL: cfg.URL,
+		Secrets: cfg.Secrets, AllowPrivate: cfg.AllowPrivate}, now)
+	if err != nil {
+		return nil, err
+	}
+	a.add("webhook", postTo(hook))
+	return a, nil
+}
+
+func (a *Alerts) add(name string, send sendAlert) {
+	a.ways = append(a.ways, &alertWay{name: name, send: send, causes: map[string]int64{}})
+	a.initCounters(name)
+}
+
+// initCounters shows a way's counters before anything is counted.
+func (a *Alerts) initCounters(name string) {
+	for _, outcome := range []string{alertDelivered, alertFailed} {
+		a.sent.WithLabelValues(name, outcome)
+	}
+}
+
+// Add counts n events of a cause into the next alert and never blocks. A cause is a short text without personal data.
+// Of more than 20 different ones the rest is counted together.
+func (a *Alerts) Add(cause string, n int64) {
+	for _, w := range a.ways {
+		w.count(cause, n)
+	}
+}
+
+// AddTo counts n events of a cause into the next e-mail to one address. It gets at most one in an interval. AddTo never
+// blocks. False says that nobody there will be told: there is no mail server, or 1,000 addresses wait already.
+func (a *Alerts) AddTo(address, cause string, n int64) bool {
+	if a.mailer == nil {
+		return false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w, found := a.addresses[address]
+	if !found {
+		if len(a.addresses) >= maxAddresses {
+			return false
+		}
+		w = &alertWay{name: "address", send: mailTo(a.mailer, address), causes: map[string]int64{}, single: true}
+		a.addresses[address] = w
+	}
+	w.count(cause, n)
+	return true
+}
+
+// Run alerts until ctx ends. Call it once.
+func (a *Alerts) Run(ctx context.Context) {
+	var ways sync.WaitGroup
+	repeat := func(step func()) {
+		ways.Go(func() {
+			for ctx.Err() == nil {
+				step()
+				select {
+				case <-ctx.Done():
+				case <-time.After(alertPeriod):
+				}
+			}
+		})
+	}
+	for _, w := range a.ways {
+		repeat(func() { a.step(ctx, w) })
+	}
+	repeat(func() { a.stepAddresses(ctx) })
+	ways.Wait()
+}
+
+// step sends what has gathered, if it is time.
+func (a *Alerts) step(ctx context.Context, w *alertWay) {
+	now := a.now()
+	due := w.due(now)
+	if due == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	defer cancel()
+	r := notify.Retry("sending panicked")
+	if err := apart.Try(func() error {
+		r = w.send(ctx, *due)
+		return nil
+	}); err != nil {
+		a.log.ErrorContext(ctx, "notify: sending an alert panicked", "way", w.name, "error", err)
+	}
+	if r.IsDelivered() {
+		w.finish(due, now.Add(a.interval))
+		a.sent.WithLabelValues(w.name, alertDelivered).Inc()
+		return
+	}
+	a.sent.WithLabelValues(w.name, alertFailed).Inc()
+	if w.single && r.IsPermanent() {
+		w.finish(due, now.Add(a.interval))
+		a.log.ErrorContext(ctx, "notify: alert refused, it is not tried again",
+			"way", w.name, "causes", due.causes, "error", r.Failure())
+		return
+	}
+	w.retry(due, now.Add(alertRetry))
+	a.log.ErrorContext(ctx, "notify: alert not sent, it is tried again",
+		"way", w.name, "count", due.total(), "error", r.Failure())
+}
+
+// stepAddresses sends each address of AddTo what has gathered for it, if it is time, one after the other.
+func (a *Alerts) stepAddresses(ctx context.Context) {
+	a.mu.Lock()
+	ways := slices.Collect(maps.Values(a.addresses))
+	a.mu.Unlock()
+	for _, w := range ways {
+		if ctx.Err() != nil {
+			return
+		}
+		a.step(ctx, w)
+	}
+	a.forgetAddresses()
+}
+
+// forgetAddresses makes room: it forgets each address that has nothing to be told and whose interval is over.
+func (a *Alerts) forgetAddresses() {
+	now := a.now()
+	a.mu.Lock() // before a way's own, as in AddTo
+	defer a.mu.Unlock()
+	maps.DeleteFunc(a.addresses, func(_ string, w *alertWay) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.causes) == 0 && !now.Before(w.next)
+	})
+}

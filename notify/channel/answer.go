@@ -1,0 +1,107 @@
+package channel
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"syscall"
+	"time"
+
+	"sluice/notify"
+	"sluice/notify/webhook"
+)
+
+// maxAnswer bounds how much of a receiver's answer is read, in bytes. The rest closes the connection.
+const maxAnswer = 64 << 10
+
+// exchange sends req and returns the answer with the part of its body that was read.
+func exchange(client *http.Client, req *http.Request) (*http.Response, []byte, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if err != nil {
+		return nil, nil, err
+	}
+	return resp, body, nil
+}
+
+// classify turns a receiver's status into a Result. 2xx is delivered. 408, 425, 429 and 5xx are tried again, after the
+// wait that the receiver asks for, if it does. Everything else, redirects among it, is final.
+func classify(resp *http.Response, now time.Time) notify.Result {
+	what := "http status " + strconv.Itoa(resp.StatusCode)
+	wait, asked := retryAfter(resp.Header.Get("Retry-After"), now)
+	switch status := resp.StatusCode; {
+	case status/100 == 2:
+		return notify.Delivered()
+	case asked && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable):
+		return notify.RetryAfter(wait, what)
+	case status == http.StatusRequestTimeout || status == http.StatusTooEarly || status == http.StatusTooManyRequests:
+		return notify.Retry(what)
+	case status >= http.StatusInternalServerError:
+		return notify.Unreachable(what)
+	}
+	return notify.Permanent(what)
+}
+
+// retryAfter reads a Retry-After header, seconds or an HTTP date. It reports whether the header asks for a wait.
+func retryAfter(text string, now time.Time) (time.Duration, bool) {
+	if seconds, err := strconv.Atoi(text); err == nil {
+		return time.Duration(min(seconds, 3600)) * time.Second, seconds > 0
+	}
+	at, err := http.ParseTime(text)
+	if err != nil {
+		return 0, false
+	}
+	return at.Sub(now), at.After(now)
+}
+
+// networkErrorText names a network error in our own words. The original may quote an address, a URL with its token or
+// what a server said.
+func networkErrorText(err error) string {
+	var dns *net.DNSError
+	var timeout net.Error
+	var unknown x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var alert tls.AlertError
+	var header tls.RecordHeaderError
+	switch {
+	case errors.Is(err, webhook.ErrPrivateAddress):
+		return webhook.ErrPrivateAddress.Error()
+	case errors.As(err, &dns):
+		return "the host name could not be resolved"
+	case errors.As(err, &unknown), errors.As(err, &host), errors.As(err, &invalid):
+		return "its certificate is not trusted"
+	case errors.As(err, &alert), errors.As(err, &header):
+		return "the TLS handshake failed"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "no answer in time"
+	case errors.Is(err, context.Canceled):
+		return "interrupted"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return "connection refused"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET),
+		errors.Is(err, syscall.EPIPE), errors.Is(err, net.ErrClosed):
+		return "the connection broke"
+	}
+	return fmt.Sprintf("unreachable (%T)", errors.Unwrap(err))
+}
+
+// checkURL returns an error that names the key and shows nothing of the URL, which may carry a token.
+func checkURL(key, raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return fmt.Errorf("%s: use an absolute http or https URL", key)
+	}
+	return nil
+}

@@ -1,0 +1,134 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/mail"
+	"slices"
+	"strings"
+	"time"
+
+	gomail "github.com/wneessen/go-mail"
+
+	"sluice/notify"
+)
+
+// How a connection to the SMTP server is made safe.
+const (
+	TLSStart = "starttls" // begin in the clear and refuse a server that does not turn to TLS; port 587
+	TLSWhole = "tls"      // TLS from the first byte; port 465
+	TLSNone  = "none"     // in the clear: only for a server on the same host
+)
+
+// EmailConfig configures the channel "email".
+type EmailConfig struct {
+	SenderConfig `koanf:",squash"`
+	// Addr is the SMTP server, host:port. Required when enabled; without that it still serves alerts by e-mail.
+	Addr string `koanf:"addr"`
+	// TLS is starttls, tls or none. Defaults to starttls.
+	TLS string `koanf:"tls"`
+	// CAFile holds PEM certificates to trust instead of the system's.
+	CAFile string `koanf:"ca_file"`
+	// Username and Password log in by the strongest way the server offers; empty: no login. They need TLS.
+	Username string `koanf:"username"`
+	Password string `koanf:"password"`
+	// From is the sender, as in Shop <no-reply@shop.example>.
+	From string `koanf:"from"`
+}
+
+// DefaultEmailConfig returns the documented defaults.
+func DefaultEmailConfig() EmailConfig {
+	return EmailConfig{SenderConfig: DefaultSenderConfig(), TLS: TLSStart}
+}
+
+// Mails reports whether there is a server to mail through.
+func (c EmailConfig) Mails() bool { return c.Addr != "" }
+
+// check names the keys at fault; batch is notify.timeout.
+func (c EmailConfig) check(batch time.Duration) error {
+	if !c.Enabled && !c.Mails() {
+		return nil
+	}
+	return errors.Join(c.SenderConfig.check("email", batch), c.checkServer())
+}
+
+func (c EmailConfig) checkServer() error {
+	var errs []error
+	if host, port, err := net.SplitHostPort(c.Addr); err != nil || host == "" || port == "" {
+		errs = append(errs, fmt.Errorf("notify.email.addr: %q is no host:port of an SMTP server", c.Addr))
+	}
+	if !slices.Contains([]string{TLSStart, TLSWhole, TLSNone}, c.TLS) {
+		errs = append(errs, fmt.Errorf("notify.email.tls: %q is unknown, use starttls, tls or none", c.TLS))
+	}
+	if c.Username != "" && c.TLS == TLSNone {
+		errs = append(errs, errors.New("notify.email.username: a password is not sent in the clear, "+
+			"use notify.email.tls starttls or tls"))
+	}
+	if _, err := mail.ParseAddress(c.From); err != nil {
+		errs = append(errs, fmt.Errorf("notify.email.from: %q is no e-mail address", c.From))
+	}
+	return errors.Join(errs...)
+}
+
+// emailTransport writes a message from its template and mails it.
+type emailTransport struct {
+	smtp      *Mailer
+	templates *Templates
+}
+
+func (e *emailTransport) name() string { return "email" }
+
+func (e *emailTransport) close() { e.smtp.Close() }
+
+func (e *emailTransport) latest() bool { return true }
+
+func (e *emailTransport) reaches(to notify.Recipient) string {
+	if to.Email == "" {
+		return "no e-mail address was given"
+	}
+	return ""
+}
+
+func (e *emailTransport) send(ctx context.Context, m notify.Message, to notify.Recipient) notify.Result {
+	letter, err := e.templates.mail(m, to)
+	if err != nil {
+		return notify.Permanent("there is no e-mail template for this event")
+	}
+	return e.smtp.Send(ctx, Mail{ID: m.ID(), To: []string{to.Email}, Subject: letter.subject, Text: letter.text,
+		HTML: letter.html})
+}
+
+// Mail is one e-mail. ID is the same at every try and becomes its Message-ID; HTML may be empty.
+type Mail struct {
+	ID                  string
+	To                  []string
+	Subject, Text, HTML string
+}
+
+// compose builds the message. Its errors quote addresses and must not be shown.
+func (m Mail) compose(from string, at time.Time) (*gomail.Msg, error) {
+	msg := gomail.NewMsg()
+	if err := errors.Join(msg.From(from), msg.To(m.To...)); err != nil {
+		return nil, err
+	}
+	_, domain, _ := strings.Cut(msg.GetFrom()[0].Address, "@")
+	msg.SetMessageIDWithValue(strings.Map(idRune, m.ID) + "@" + domain)
+	msg.SetDateWithValue(at)
+	msg.SetGenHeader("Auto-Submitted", "auto-generated") // keeps out-of-office replies away
+	msg.Subject(m.Subject)
+	msg.SetBodyString(gomail.TypeTextPlain, m.Text)
+	if m.HTML != "" {
+		msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
+	}
+	return msg, nil
+}
+
+// idRune replaces what a Message-ID may not hold by a dot.
+func idRune(r rune) rune {
+	if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '-' || r == '_' || r == '.' {
+		return r
+	}
+	return '.'
+}

@@ -1,0 +1,221 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/mail"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/notify"
+)
+
+const (
+	annMail  = "ann.secret@example.com"
+	annPhone = "+8613812345678"
+)
+
+func ann() notify.Recipient {
+	return notify.Recipient{Email: annMail, Phone: annPhone, Locale: "zh-CN", SaleTitle: "Phone <X>", Quantity: 2,
+		PriceCents: 9900, Currency: "CNY",
+		PayBy: time.Date(2026, 11, 11, 0, 15, 0, 0, time.UTC)}
+}
+
+func confirmed() notify.Message {
+	return notify.Message{OrderID: "0198c0de-7a1b-7c3d-8e9f-0123456789ab", Event: notify.EventConfirmed,
+		SaleID: "phone", UserID: "u1", CreatedAt: time.UnixMilli(1_700_000_000_000), Attempt: 1}
+}
+
+func mailerFor(t *testing.T, cfg EmailConfig) *Mailer {
+	t.Helper()
+	require.NoError(t, cfg.check(20*time.Second))
+	m, err := NewMailer(cfg, time.Now)
+	require.NoError(t, err)
+	t.Cleanup(m.Close)
+	return m
+}
+
+func emailFor(t *testing.T, cfg EmailConfig) *emailTransport {
+	t.Helper()
+	w, err := NewTemplates("", English, "Asia/Shanghai")
+	require.NoError(t, err)
+	return &emailTransport{mailerFor(t, cfg), w}
+}
+
+// Every way of securing the connection, with a login; the mail as it arrives.
+func TestEmailArrives(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*smtpServer){
+		"starttls and login": func(s *smtpServer) { s.starttls, s.login = true, "shop\x00pass-word" },
+		"tls and login":      func(s *smtpServer) { s.whole, s.login = true, "shop\x00pass-word" },
+		"in the clear":       func(*smtpServer) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := newSMTPServer(t, change)
+			e := emailFor(t, server.config())
+			for range 3 {
+				require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), ann()))
+			}
+			require.Equal(t, 1, server.count(), "one connection carries them all")
+			raw := server.received()[0]
+			envelope, _, _ := strings.Cut(raw, "\r\n")
+			require.Contains(t, envelope, "MAIL FROM:<shop@shop.example>")
+			require.Contains(t, envelope, "RCPT TO:<"+annMail+">")
+			_, content, _ := strings.Cut(raw, "RCPT TO:<"+annMail+">\n")
+			checkMail(t, content)
+		})
+	}
+}
+
+func checkMail(t *testing.T, content string) {
+	t.Helper()
+	m, err := mail.ReadMessage(strings.NewReader(content))
+	require.NoError(t, err)
+	subject, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
+	require.NoError(t, err)
+	require.Equal(t, "订单已确认：Phone <X>", subject)
+	require.Equal(t, "<0198c0de-7a1b-7c3d-8e9f-0123456789ab.order.confirmed@shop.example>", m.Header.Get("Message-ID"))
+	require.Equal(t, "auto-generated", m.Header.Get("Auto-Submitted"))
+	_, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+	require.NoError(t, err)
+	parts := multipart.NewReader(m.Body, params["boundary"])
+	for _, want := range []string{"请在 2026-11-11 08:15 CST 前完成支付", "Phone &lt;X&gt;"} {
+		part, err := parts.NextPart()
+		require.NoError(t, err)
+		text, err := io.ReadAll(part)
+		require.NoError(t, err)
+		require.Contains(t, string(text), want)
+		require.Contains(t, string(text), "198.00 CNY")
+	}
+}
+
+func TestEmailResults(t *testing.T) {
+	t.Parallel()
+	for name, one := range map[string]struct {
+		step, reply string
+		want        notify.Result
+	}{
+		"unknown mailbox": {"rcpt", "550 5.1.1 no such user " + annMail, notify.Permanent("smtp: refused with 550")},
+		"greylisted":      {"rcpt", "450 4.2.0 later, " + annMail, notify.Retry("smtp: put off with 450")},
+		"refused content": {"end", "554 5.7.1 spam for " + annMail, notify.Permanent("smtp: refused with 554")},
+		"full disk":       {"end", "452 4.3.1 disk", notify.Retry("smtp: put off with 452")},
+		"going down": {"mail", "421 bye",
+			notify.Unreachable("smtp: the connection broke before the mail was taken")},
+		"not now": {"connect", "421 too busy",
+			notify.Unreachable("smtp: the server refused the session with 421")},
+		"dies in the middle": {"data", "drop",
+			notify.Unreachable("smtp: the connection broke before the mail was taken")},
+		"dies after taking": {"rset", "drop", notify.Delivered()},
+		"hangs": {"rcpt", "hang",
+			notify.Unreachable("smtp: the connection broke before the mail was taken")},
+		"hangs at once": {"connect", "hang", notify.Unreachable("smtp: no answer in time")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server := newSMTPServer(t, func(*smtpServer) {})
+			cfg := server.config()
+			cfg.Timeout = 300 * time.Millisecond
+			e := emailFor(t, cfg)
+			server.answer(func(step, _ string) string {
+				if step == one.step {
+					return one.reply
+				}
+				return ""
+			})
+			require.Equal(t, one.want, e.send(t.Context(), confirmed(), ann()))
+			server.answer(func(string, string) string { return "" })
+			require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), ann()),
+				"the next mail is not held by it")
+		})
+	}
+}
+
+func TestEmailSurvivesADroppedIdleConnection(t *testing.T) {
+	t.Parallel()
+	server := newSMTPServer(t, func(*smtpServer) {})
+	e := emailFor(t, server.config())
+	require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), ann()))
+	server.dropAll()
+	require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), ann()))
+	require.Equal(t, 2, server.count())
+	require.Len(t, server.received(), 2)
+}
+
+func TestEmailEndsWithItsContext(t *testing.T) {
+	t.Parallel()
+	for _, step := range []string{"connect", "rcpt"} {
+		server := newSMTPServer(t, func(*smtpServer) {})
+		cfg := server.config()
+		cfg.Timeout = time.Hour
+		m, err := NewMailer(cfg, time.Now)
+		require.NoError(t, err)
+		t.Cleanup(m.Close)
+		ctx, cancel := context.WithCancel(t.Context())
+		server.answer(func(at, _ string) string {
+			if at == step {
+				cancel()
+				return "hang"
+			}
+			return ""
+		})
+		r := m.Send(ctx, Mail{ID: "a", To: []string{annMail}, Subject: "s", Text: "t"})
+		require.True(t, r.ReceiverDown(), step)
+	}
+}
+
+func TestEmailNeedsWhatItWasPromised(t *testing.T) {
+	t.Parallel()
+	wrong := newSMTPServer(t, func(s *smtpServer) { s.starttls, s.login = true, "shop\x00pass-word" })
+	cfg := wrong.config()
+	cfg.Password = "another"
+	require.Equal(t, notify.Unreachable("smtp: the server refused the session with 535"),
+		emailFor(t, cfg).send(t.Context(), confirmed(), ann()))
+	cfg = wrong.config()
+	cfg.CAFile = ""
+	require.Equal(t, notify.Unreachable("smtp: its certificate is not trusted"),
+		emailFor(t, cfg).send(t.Context(), confirmed(), ann()))
+
+	clear := newSMTPServer(t, func(*smtpServer) {})
+	cfg = clear.config()
+	cfg.TLS = TLSStart
+	r := emailFor(t, cfg).send(t.Context(), confirmed(), ann())
+	require.True(t, r.ReceiverDown(), "no mail goes in the clear unless the configuration says so")
+	require.Empty(t, clear.received())
+
+	gone := newSMTPServer(t, func(*smtpServer) {})
+	cfg = gone.config()
+	gone.stop()
+	require.Equal(t, notify.Unreachable("smtp: connection refused"),
+		emailFor(t, cfg).send(t.Context(), confirmed(), ann()))
+	to := ann()
+	to.Email = "not an address\r\nBcc: all@example.com"
+	require.Equal(t, notify.Permanent("the e-mail address is not valid"),
+		emailFor(t, clear.config()).send(t.Context(), confirmed(), to))
+}
+
+func TestEmailConfig(t *testing.T) {
+	t.Parallel()
+	cfg := DefaultEmailConfig()
+	require.NoError(t, cfg.check(20*time.Second), "off")
+	cfg.Enabled, cfg.TLS, cfg.Username = true, "maybe", "shop"
+	err := cfg.check(time.Second)
+	for _, key := range []string{"addr", "tls", "from", "timeout"} {
+		require.ErrorContains(t, err, "notify.email."+key)
+	}
+	cfg.Enabled, cfg.Addr = false, "127.0.0.1:25"
+	require.ErrorContains(t, cfg.check(20*time.Second), "notify.email.from",
+		"a server that alerts go through is checked too")
+	cfg.TLS = TLSNone
+	require.ErrorContains(t, cfg.check(20*time.Second), "notify.email.username")
+	cfg.Addr, cfg.CAFile = "127.0.0.1:25", "/nowhere/ca.pem"
+	_, err = NewMailer(cfg, time.Now)
+	require.ErrorContains(t, err, "notify.email.ca_file")
+	require.Equal(t, "unreachable (<nil>)", networkErrorText(errors.New(annMail)), "texts of others are not quoted")
+}

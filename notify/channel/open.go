@@ -1,0 +1,128 @@
+// Package channel holds the ways out of the outbox: the event stream, e-mail, SMS and the shop's webhook. It also
+// alerts operators of what was given up on.
+package channel
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
+
+	"sluice/notify"
+)
+
+// Set holds the channels that a configuration enables.
+type Set struct {
+	Stream *Stream
+	Alerts *Alerts
+
+	senders []*Sender
+	mailer  *Mailer // of e-mail alerts; nil without a server
+}
+
+// Parts is what Open needs.
+type Parts struct {
+	Config   Config // validated
+	Redis    redis.UniversalClient
+	LookUp   notify.Recipients
+	Log      *slog.Logger
+	Now      func() time.Time
+	Registry prometheus.Registerer // nil: metrics are registered nowhere
+}
+
+// Open returns the enabled channels. It connects nothing before the first delivery.
+func Open(p Parts) (s *Set, err error) {
+	cfg := p.Config
+	s = &Set{Stream: NewStream(cfg.Stream, p.Redis)}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	templates, err := NewTemplates(cfg.Templates, cfg.Locale, cfg.TimeZone)
+	if err != nil {
+		return s, err
+	}
+	enabled, err := enabledTransports(cfg, templates, p.Log, p.Now)
+	if err != nil {
+		return s, err
+	}
+	for _, e := range enabled {
+		sender, err := newSender(e.cfg, e.transport, p.LookUp, p.Log)
+		if err != nil {
+			return s, err
+		}
+		s.senders = append(s.senders, sender)
+	}
+	if cfg.Email.Mails() {
+		if s.mailer, err = NewMailer(cfg.Email, p.Now); err != nil {
+			return s, err
+		}
+	}
+	s.Alerts, err = NewAlerts(cfg.Alert, s.mailer, p.Log, p.Now, p.Registry)
+	return s, err
+}
+
+// enabledTransport is a transport with what bounds its channel.
+type enabledTransport struct {
+	cfg       SenderConfig
+	transport transport
+}
+
+func enabledTransports(cfg Config, templates *Templates, log *slog.Logger,
+	now func() time.Time) ([]enabledTransport, error) {
+	var list []enabledTransport
+	if cfg.Email.Enabled {
+		mailer, err := NewMailer(cfg.Email, now)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, enabledTransport{cfg.Email.SenderConfig, &emailTransport{mailer, templates}})
+	}
+	if cfg.SMS.Enabled {
+		sms, err := newSMS(cfg.SMS, templates, log, now)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, enabledTransport{cfg.SMS.SenderConfig, sms})
+	}
+	if cfg.Webhook.Enabled {
+		hook, err := newWebhook(cfg.Webhook, now)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, enabledTransport{cfg.Webhook.SenderConfig, hook})
+	}
+	return list, nil
+}
+
+// All returns every channel, the event stream first.
+func (s *Set) All() []notify.Channel {
+	all := []notify.Channel{s.Stream}
+	for _, sender := range s.senders {
+		all = append(all, sender)
+	}
+	return all
+}
+
+// SetRates takes over the rates of a changed, valid configuration; nothing else of it. It may be called at any time.
+func (s *Set) SetRates(cfg Config) {
+	rates := map[string]float64{"email": cfg.Email.Rate, "sms": cfg.SMS.Rate, "webhook": cfg.Webhook.Rate}
+	for _, sender := range s.senders {
+		sender.SetRate(rates[sender.Name()])
+	}
+}
+
+// Close ends pools and connections. Call it when the relay and the alerts have stopped.
+func (s *Set) Close() error {
+	var errs []error
+	for _, sender := range s.senders {
+		errs = append(errs, sender.close())
+	}
+	if s.mailer != nil {
+		s.mailer.Close()
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,273 @@
+package channel
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/notify"
+)
+
+// A dead mail server and a hanging webhook hold no other channel, lose no attempts while they are down, and deliver
+// when they are back.
+func TestADeadReceiverHoldsNobody(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.cfg.Retries, b.cfg.RetryUnit = 1, time.Millisecond
+		mail := quickConfig()
+		mail.Workers, mail.Failures, mail.Pause = 1, 1, 50*time.Millisecond
+		var well atomic.Bool
+		dead := &probe{tag: "email", does: func(context.Context, notify.Message) notify.Result {
+			if well.Load() {
+				return notify.Delivered()
+			}
+			return notify.Unreachable("connection refused")
+		}}
+		o := openSender(t, mail, dead, everybody)
+		hanging := newBlocked("webhook")
+		live := &recorder{name: "sms", answer: accept}
+		for _, channel := range []string{"email", "webhook", "sms"} {
+			b.insert(t, channel, 20)
+		}
+		r := b.relay(o, hanging, live)
+		run(t, r)
+		b.waitFor(t, notify.StateDelivered, 20)
+		<-hanging.entered
+		require.Len(t, live.messages(), 20)
+		require.Eventually(t, func() bool { return b.counted("email", "held") >= 19 }, eventually, time.Millisecond)
+		for _, row := range b.rows(t, notify.StatePending) {
+			if row.Channel == "email" {
+				require.LessOrEqual(t, row.Attempts, 1)
+			}
+		}
+		well.Store(true)
+		require.Eventually(t, func() bool {
+			b.clock.Advance(mail.Pause)
+			return b.counted("email", "delivered") == 20
+		}, eventually, 5*time.Millisecond)
+		close(hanging.release)
+		b.waitFor(t, notify.StateDelivered, 60)
+		require.Empty(t, b.rows(t, notify.StateDead))
+	})
+}
+
+func TestSkippedRowsAreDoneWith(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		b.insert(t, "email", 3)
+		p := &probe{tag: "email"}
+		o := openSender(t, quickConfig(), p, func(context.Context, []string) (map[string]notify.Recipient, error) {
+			return map[string]notify.Recipient{"order-0000": {}, "order-0001": {}, "order-0002": {}}, nil
+		})
+		r := b.relay(o)
+		run(t, r)
+		for _, row := range b.waitFor(t, notify.StateDelivered, 3) {
+			require.Equal(t, "no e-mail address was given", row.LastError)
+			require.NotZero(t, row.DeliveredAt)
+		}
+		require.Eventually(t, func() bool { return b.counted("email", "skipped") == 3 }, eventually, time.Millisecond)
+		require.Zero(t, b.counted("email", "delivered"))
+	})
+}
+
+// Whatever fails, no address, number or token is in the log or in last_error. The servers repeat what they were sent.
+func TestNothingPersonalIsLoggedOrStored(t *testing.T) {
+	t.Parallel()
+	var log sharedLog
+	server := newSMTPServer(t, func(s *smtpServer) { s.starttls, s.login = true, "shop\x00smtp-password" })
+	server.answer(func(step, line string) string {
+		if step == "rcpt" {
+			return "550 5.1.1 no such user: " + line
+		}
+		return ""
+	})
+	shop := newReceiver(t, func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, r.URL.String()+annPhone+annMail, http.StatusBadRequest)
+	})
+	b := newBench(t)
+	b.log, b.cfg.Retries = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), 0
+	b.cfg.Email, b.cfg.Webhook = server.config(), WebhookConfig{SenderConfig: quickConfig(),
+		URL: shop.URL + "/?token=tok-secret", Secrets: []string{newSecret}, AllowPrivate: true}
+	b.cfg.Webhook.Enabled, b.cfg.SMS.Enabled, b.cfg.SMS.Provider = true, true, SMSGeneric
+	b.cfg.SMS.HTTP = SMSHTTPConfig{URL: "http://127.0.0.1:1/{{query .To}}?token=tok-secret", Method: http.MethodPost,
+		Headers: map[string]string{"Authorization": "tok-secret"}}
+	b.cfg.SMS.Failures = 1000
+	require.NoError(t, b.cfg.Validate())
+	channels, err := Open(Parts{Config: b.cfg, Redis: testkit.RedisClient(t, testkit.Embedded(t).Addr()),
+		LookUp: everybody, Log: b.log, Now: time.Now})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, channels.Close()) })
+	for _, ch := range channels.All() {
+		b.insert(t, ch.Name(), 2)
+	}
+	run(t, b.relay(channels.All()...))
+	text := log.String()
+	for _, row := range b.waitFor(t, notify.StateDead, 6) {
+		require.NotEmpty(t, row.LastError)
+		text += row.LastError
+	}
+	text += log.String()
+	for _, secret := range []string{"ann.secret", "13812345678", "tok-secret", "smtp-password", newSecret[6:]} {
+		require.NotContains(t, text, secret)
+	}
+	require.Contains(t, text, "smtp: refused with 550")
+	require.Contains(t, text, "http status 400")
+	require.Contains(t, text, "connection refused")
+}
+
+// A death in the outbox reaches the operator's mailbox.
+func TestADeadNotificationAlerts(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		server, shop := newSMTPServer(t, func(*smtpServer) {}), newReceiver(t, status(http.StatusOK))
+		a := alertsTo(t, server, shop, b.clock)
+		b.insert(t, "sms", 3)
+		refuse := func(notify.Message) notify.Result { return notify.Permanent("no such number") }
+		b.onDead = func(channel string, n int64) { a.Add("notifications of channel "+channel, n) }
+		run(t, b.relay(&recorder{name: "sms", answer: refuse}))
+		b.waitFor(t, notify.StateDead, 3)
+		require.Eventually(t, func() bool { return b.counted("sms", "dead") == 3 }, eventually, time.Millisecond)
+		require.Eventually(t, func() bool {
+			b.clock.Advance(a.interval)
+			a.stepAll(t)
+			return strings.Contains(strings.Join(server.received(), ""), "  notifications of channel sms")
+		}, eventually, 5*time.Millisecond)
+	})
+}
+
+// standing are orders that shoppers are told of.
+type standing struct {
+	mu     sync.Mutex
+	status map[string]string
+}
+
+func (s *standing) set(order, status string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.status[order] = status
+}
+
+func (s *standing) lookup(_ context.Context, ids []string) (map[string]notify.Recipient, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found := map[string]notify.Recipient{}
+	for _, id := range ids {
+		to := ann()
+		to.Locale, to.Status = English, s.status[id]
+		found[id] = to
+	}
+	return found, nil
+}
+
+// subjects are those of the mails that a server has taken, in their order.
+func (s *smtpServer) subjects() (list []string) {
+	for _, mail := range s.received() {
+		for line := range strings.Lines(mail) {
+			if text, ok := strings.CutPrefix(line, "Subject: "); ok {
+				list = append(list, strings.TrimSpace(text))
+			}
+		}
+	}
+	return list
+}
+
+// The mail server is away while an order expires. When it is back the shopper reads what is true, in its order, and
+// nothing else.
+func TestTheMailServerIsAwayWhileAnOrderExpires(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		server := newSMTPServer(t, func(*smtpServer) {})
+		away := func(step, _ string) string {
+			if step == "connect" {
+				return "421 come back later"
+			}
+			return ""
+		}
+		server.answer(away)
+		orders := &standing{status: map[string]string{"expires": "confirmed", "stays": "confirmed"}}
+		cfg := server.config()
+		cfg.Failures, b.cfg.Sweep = 1000, 10*time.Millisecond
+		sender, err := newSender(cfg.SenderConfig, emailFor(t, cfg), orders.lookup, slog.New(slog.DiscardHandler))
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, sender.close()) })
+		r := b.relay(sender)
+		run(t, r)
+
+		b.queue(t, "email", "expires", notify.EventConfirmed)
+		b.queue(t, "email", "stays", notify.EventConfirmed)
+		tried := func(event string, attempts int) func() bool {
+			return func() bool {
+				return slices.ContainsFunc(b.rows(t, notify.StatePending), func(row notify.Row) bool {
+					return row.OrderID == "expires" && row.Event == event && row.Attempts == attempts &&
+						row.NextAt > 0 && row.Lease == 0
+				})
+			}
+		}
+		require.Eventually(t, tried(notify.EventConfirmed, 1), eventually, time.Millisecond)
+		orders.set("expires", "expired")
+		b.queue(t, "email", "expires", notify.EventExpired)
+		require.Eventually(t, tried(notify.EventExpired, 1), eventually, time.Millisecond,
+			"it does not wait for what it has overtaken")
+		overtaken := b.waitFor(t, notify.StateOvertaken, 1)[0]
+		require.Equal(t, "expires:"+notify.EventConfirmed, overtaken.OrderID+":"+overtaken.Event)
+		require.Equal(t, "not sent: the order is expired by now", overtaken.LastError)
+		require.Equal(t, b.clock.Now().UnixMilli(), overtaken.DeliveredAt)
+		require.EqualValues(t, 1, b.counted("email", "overtaken"))
+		listed, _, err := notify.NewAdmin(b.db.Write, b.db.Read, b.clock.Now, func() {}).List(t.Context(),
+			notify.StateOvertaken, "email", "", 10)
+		require.NoError(t, err)
+		require.Equal(t, []notify.Row{overtaken}, listed)
+
+		server.answer(func(string, string) string { return "" })
+		require.Eventually(t, func() bool {
+			b.clock.Advance(time.Second)
+			return len(b.rows(t, notify.StateDelivered)) == 2
+		}, eventually, time.Millisecond)
+		require.ElementsMatch(t, []string{"Order expired: Phone <X>", "Order confirmed: Phone <X>"}, server.subjects())
+
+		// It is paid after all: what comes later is sent, later.
+		orders.set("expires", "paid")
+		b.queue(t, "email", "expires", notify.EventPaid)
+		r.Wake()
+		b.waitFor(t, notify.StateDelivered, 3)
+		require.Equal(t, "Payment received: Phone <X>", server.subjects()[2])
+
+		b.clock.Advance(b.cfg.Keep + time.Minute)
+		b.waitFor(t, notify.StateOvertaken, 0) // it is deleted like what was delivered
+	})
+}
+
+// What an operator tries again long afterwards is held against how things stand, too; other systems get it.
+func TestARevivedMessageThatIsNoLongerTrue(t *testing.T) {
+	t.Parallel()
+	each(t, func(t *testing.T, b *bench) {
+		orders := &standing{status: map[string]string{"one": "cancelled"}}
+		for tag, newest := range map[string]bool{"email": true, "webhook": false} {
+			before := len(b.rows(t, notify.StateDelivered))
+			p := &probe{tag: tag, newest: newest,
+				does: func(context.Context, notify.Message) notify.Result { return notify.Delivered() }}
+			r := b.relay(openSender(t, quickConfig(), p, orders.lookup))
+			b.queue(t, tag, "one", notify.EventConfirmed, notify.EventCancelled)
+			require.NoError(t, b.db.Write.Exec("UPDATE outbox SET state = ? WHERE event = ? AND channel = ?",
+				notify.StateDead, notify.EventConfirmed, tag).Error)
+			stop := run(t, r)
+			b.waitFor(t, notify.StateDelivered, before+1)
+			require.NoError(t, notify.NewAdmin(b.db.Write, b.db.Read, b.clock.Now, func() {}).Retry(t.Context(), "one",
+				notify.EventConfirmed, tag, nil))
+			require.Eventually(t, func() bool { return b.counted(tag, "overtaken")+b.counted(tag, "delivered") == 2 },
+				eventually, time.Millisecond)
+			stop()
+			require.EqualValues(t, map[bool]float64{true: 1, false: 0}[newest], b.counted(tag, "overtaken"), tag)
+			require.EqualValues(t, map[bool]float64{true: 1, false: 2}[newest], b.counted(tag, "delivered"), tag)
+		}
+	})
+}

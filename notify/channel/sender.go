@@ -1,0 +1,226 @@
+package channel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/panjf2000/ants/v2"
+	"github.com/sony/gobreaker/v2"
+	"golang.org/x/time/rate"
+
+	"sluice/notify"
+)
+
+// transport sends single messages: what differs between e-mail, SMS and webhook. send is called by many goroutines and
+// returns soon after ctx ends.
+type transport interface {
+	name() string
+	// reaches says why the recipient cannot be told, "" if they can.
+	reaches(notify.Recipient) (unable string)
+	// latest says that it tells shoppers, who want to know how things stand: see notify.Latest.
+	latest() bool
+	send(ctx context.Context, m notify.Message, to notify.Recipient) notify.Result
+	close()
+}
+
+// Sender makes a channel of a transport. Deliveries run in an ants pool of their own and keep to a rate. They stop for
+// a while when the receiver as a whole fails. What cannot be sent then is handed back and loses no attempt.
+type Sender struct {
+	cfg       SenderConfig
+	transport transport
+	lookUp    notify.Recipients
+	log       *slog.Logger
+	pool      *ants.PoolWithFuncGeneric[sendJob]
+	limit     *rate.Limiter
+	breaker   *gobreaker.TwoStepCircuitBreaker[struct{}]
+	openedAt  atomic.Int64 // when the breaker last opened, unix ns by this machine's clock, which the breaker uses
+}
+
+// sendJob is one message on its way through the pool.
+type sendJob struct {
+	ctx    context.Context
+	m      notify.Message
+	to     notify.Recipient
+	result *notify.Result
+	done   *sync.WaitGroup
+}
+
+// lookUpPause is the wait before messages are tried again whose orders could not be looked up.
+const lookUpPause = 5 * time.Second
+
+func newSender(cfg SenderConfig, t transport, lookUp notify.Recipients, log *slog.Logger) (*Sender, error) {
+	s := &Sender{cfg: cfg, transport: t, lookUp: lookUp, log: log.With("channel", t.name()),
+		limit: rate.NewLimiter(rate.Inf, 1)}
+	s.SetRate(cfg.Rate)
+	s.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: t.name(), Timeout: cfg.Pause,
+		ReadyToTrip:   func(c gobreaker.Counts) bool { return int64(c.ConsecutiveFailures) >= int64(cfg.Failures) },
+		OnStateChange: s.breakerChanged,
+	})
+	var err error
+	if s.pool, err = ants.NewPoolWithFuncGeneric(cfg.Workers, s.run, ants.WithLogger(poolLog{log})); err != nil {
+		return nil, fmt.Errorf("open the pool of channel %s: %w", t.name(), err)
+	}
+	return s, nil
+}
+
+// Name returns "email", "sms" or "webhook".
+func (s *Sender) Name() string { return s.transport.name() }
+
+// Latest implements notify.Latest: e-mail and SMS are.
+func (s *Sender) Latest() bool { return s.transport.latest() }
+
+// SetRate changes how many messages a second may go out; 0 lifts the limit. It may be called at any time.
+func (s *Sender) SetRate(perSecond float64) {
+	limit := rate.Inf
+	if perSecond > 0 {
+		limit = rate.Limit(perSecond)
+	}
+	s.limit.SetLimit(limit)
+	// A tenth of a second's messages may go at once: timers are too coarse for high rates one by one.
+	s.limit.SetBurst(max(1, int(perSecond/10)))
+}
+
+// Pause returns how long the channel still waits for a receiver that fails; 0 while it does not.
+func (s *Sender) Pause() time.Duration {
+	if s.breaker.State() != gobreaker.StateOpen {
+		return 0
+	}
+	return max(time.Until(time.Unix(0, s.openedAt.Load()).Add(s.cfg.Pause)), time.Millisecond)
+}
+
+// close waits for what is being sent and ends the pool and the transport's connections. Nothing may be delivered after
+// it.
+func (s *Sender) close() error {
+	err := s.pool.ReleaseTimeout(s.cfg.Timeout)
+	s.transport.close()
+	if err != nil {
+		return fmt.Errorf("close channel %s: %w", s.Name(), err)
+	}
+	return nil
+}
+
+// Deliver sends the batch through the pool and returns when every message has its result.
+func (s *Sender) Deliver(ctx context.Context, batch []notify.Message) []notify.Result {
+	results := make([]notify.Result, len(batch))
+	recipients, err := s.lookUp(ctx, orderIDs(batch))
+	if err != nil {
+		s.log.WarnContext(ctx, "notify: orders not looked up, their messages wait", "count", len(batch), "error", err)
+		for i := range results {
+			results[i] = notify.Hold(lookUpPause, "the order could not be looked up")
+		}
+		return results
+	}
+	var done sync.WaitGroup
+	for i, m := range batch {
+		to, found := recipients[m.OrderID]
+		if ended, result := s.endUnsent(m, to, found); ended {
+			results[i] = result
+			continue
+		}
+		done.Add(1)
+		if err := s.pool.Invoke(sendJob{ctx, m, to, &results[i], &done}); err != nil {
+			results[i] = notify.Hold(0, "the channel is closing")
+			done.Done()
+		}
+	}
+	done.Wait()
+	return results
+}
+
+// endUnsent reports whether a message is not to be sent, and its result then.
+func (s *Sender) endUnsent(m notify.Message, to notify.Recipient, found bool) (bool, notify.Result) {
+	if !found {
+		return true, notify.Skipped("the order is unknown")
+	}
+	if unable := s.transport.reaches(to); unable != "" {
+		return true, notify.Skipped(unable)
+	}
+	if why := to.Overtook(m.Event); why != "" && s.Latest() {
+		return true, notify.Overtaken(why)
+	}
+	return false, notify.Result{}
+}
+
+// run sends one message on a worker of the pool.
+func (s *Sender) run(j sendJob) {
+	defer j.done.Done()
+	defer func() {
+		if p := recover(); p != nil {
+			// The value may quote the message, and so an address: only its type is logged.
+			s.log.ErrorContext(j.ctx, "notify: sending panicked",
+				"order", j.m.OrderID, "event", j.m.Event, "panic", fmt.Sprintf("%T", p))
+			*j.result = notify.Retry("sending panicked")
+		}
+	}()
+	*j.result = s.attempt(j)
+}
+
+// attempt sends one message when rate, time and breaker allow it. It does not begin when the batch has too little time
+// left for one send. A cut-off attempt would be counted although nobody is to blame.
+func (s *Sender) attempt(j sendJob) notify.Result {
+	ctx, cancel := j.ctx, context.CancelFunc(func() {})
+	if deadline, ok := j.ctx.Deadline(); ok {
+		ctx, cancel = context.WithDeadline(j.ctx, deadline.Add(-s.cfg.Timeout))
+	}
+	defer cancel()
+	if ctx.Err() != nil || s.limit.Wait(ctx) != nil {
+		return notify.Hold(0, "its turn did not come in time")
+	}
+	report, err := s.breaker.Allow()
+	switch {
+	case errors.Is(err, gobreaker.ErrTooManyRequests):
+		return notify.Hold(0, "the receiver is being tried again")
+	case err != nil:
+		return notify.Hold(s.cfg.Pause, "the receiver fails, the channel waits")
+	}
+	result := notify.Retry("sending panicked")
+	defer func() { report(breakerError(result)) }()
+	work, done := context.WithTimeout(j.ctx, s.cfg.Timeout)
+	defer done()
+	result = s.transport.send(work, j.m, j.to)
+	return result
+}
+
+// errDown is what the breaker counts.
+var errDown = errors.New("the receiver as a whole failed")
+
+func breakerError(r notify.Result) error {
+	if r.ReceiverDown() {
+		return errDown
+	}
+	return nil
+}
+
+// breakerChanged remembers when the breaker opened and logs that the channel waits, or goes on.
+func (s *Sender) breakerChanged(_ string, from, to gobreaker.State) {
+	if to == gobreaker.StateOpen {
+		s.openedAt.Store(time.Now().UnixNano())
+	}
+	switch {
+	case to == gobreaker.StateOpen && from == gobreaker.StateClosed:
+		s.log.Warn("notify: receiver fails, its channel waits", "pause", s.cfg.Pause)
+	case to == gobreaker.StateClosed:
+		s.log.Info("notify: receiver is back")
+	}
+}
+
+func orderIDs(batch []notify.Message) []string {
+	ids := make([]string, len(batch))
+	for i, m := range batch {
+		ids[i] = m.OrderID
+	}
+	return ids
+}
+
+// poolLog keeps ants from writing to the standard logger.
+type poolLog struct{ log *slog.Logger }
+
+func (l poolLog) Printf(format string, args ...any) {
+	l.log.Error("notify: " + fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,51 @@
+package channel
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// SenderConfig bounds one of the channels e-mail, SMS and webhook.
+type SenderConfig struct {
+	// Enabled makes the orders' events go out this way. Defaults to false.
+	Enabled bool `koanf:"enabled"`
+	// Workers is how many messages are being sent at once. Defaults to 8.
+	Workers int `koanf:"workers"`
+	// Rate is how many messages may go out in a second; 0 means no limit. Defaults to 0.
+	Rate float64 `koanf:"rate"`
+	// Timeout bounds the sending of one message; shorter than notify.timeout. Defaults to 10s.
+	Timeout time.Duration `koanf:"timeout"`
+	// Failures is how many failures of the receiver in a row make the channel wait. Defaults to 5.
+	Failures int `koanf:"failures"`
+	// Pause is how long it waits before one message tries again. Defaults to 30s.
+	Pause time.Duration `koanf:"pause"`
+}
+
+// DefaultSenderConfig returns the documented defaults.
+func DefaultSenderConfig() SenderConfig {
+	return SenderConfig{Workers: 8, Timeout: 10 * time.Second, Failures: 5, Pause: 30 * time.Second}
+}
+
+// check names the keys at fault; batch is notify.timeout.
+func (c SenderConfig) check(channel string, batch time.Duration) error {
+	var errs []error
+	check := func(ok bool, key string, value any, allowed string) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("notify.%s.%s: %v is out of range, use %s", channel, key, value, allowed))
+		}
+	}
+	check(c.Workers >= 1 && c.Workers <= 256, "workers", c.Workers, "1 to 256")
+	check(c.Timeout > 0 && c.Timeout < batch, "timeout", c.Timeout, "more than 0 and less than notify.timeout")
+	check(c.Failures >= 1 && c.Failures <= 1000, "failures", c.Failures, "1 to 1000")
+	check(c.Pause > 0 && c.Pause <= time.Hour, "pause", c.Pause, "more than 0, at most 1h")
+	return errors.Join(append(errs, c.checkRate(channel))...)
+}
+
+// checkRate names the rate if it is out of its bounds.
+func (c SenderConfig) checkRate(channel string) error {
+	if c.Rate >= 0 && c.Rate <= 100_000 {
+		return nil
+	}
+	return fmt.Errorf("notify.%s.rate: %v is out of range, use 0 to 100000", channel, c.Rate)
+}

@@ -1,0 +1,231 @@
+package channel
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/textproto"
+	"os"
+	"strconv"
+	"time"
+
+	gomail "github.com/wneessen/go-mail"
+	"github.com/wneessen/go-mail/smtp"
+
+	"sluice/notify"
+)
+
+// Mailer sends e-mails through one SMTP server and keeps idle connections for the next. Safe for concurrent use.
+type Mailer struct {
+	cfg  EmailConfig
+	host string
+	port int
+	tls  *tls.Config
+	now  func() time.Time
+	idle chan *smtpConn // at most cfg.Workers
+}
+
+// smtpConn is a connection past its login.
+type smtpConn struct {
+	client *gomail.Client
+	smtp   *smtp.Client
+	raw    net.Conn
+	reused bool
+}
+
+// NewMailer takes a validated EmailConfig and connects at the first Send.
+func NewMailer(cfg EmailConfig, now func() time.Time) (*Mailer, error) {
+	host, service, err := net.SplitHostPort(cfg.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("notify.email.addr: %w", err)
+	}
+	port, err := strconv.Atoi(service)
+	if err != nil {
+		return nil, fmt.Errorf("notify.email.addr: %q has no port number", cfg.Addr)
+	}
+	m := &Mailer{cfg: cfg, host: host, port: port, now: now, idle: make(chan *smtpConn, cfg.Workers),
+		tls: &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}}
+	if cfg.CAFile == "" {
+		return m, nil
+	}
+	pem, err := os.ReadFile(cfg.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("notify.email.ca_file: %w", err)
+	}
+	m.tls.RootCAs = x509.NewCertPool()
+	if !m.tls.RootCAs.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("notify.email.ca_file: %s holds no PEM certificate", cfg.CAFile)
+	}
+	return m, nil
+}
+
+// Close ends the idle connections.
+func (m *Mailer) Close() {
+	for {
+		select {
+		case c := <-m.idle:
+			_ = c.raw.Close() // the server forgets a session that has no mail in it
+		default:
+			return
+		}
+	}
+}
+
+// Send delivers one e-mail. 4xx replies and a broken connection are worth a retry, 5xx replies are final. The Result
+// quotes nothing the server said, because servers repeat addresses.
+func (m *Mailer) Send(ctx context.Context, mail Mail) notify.Result {
+	msg, err := mail.compose(m.cfg.From, m.now())
+	if err != nil {
+		return notify.Permanent("the e-mail address is not valid")
+	}
+	c, err := m.take(ctx)
+	if err != nil {
+		return loginResult(err)
+	}
+	err = c.send(ctx, msg, m.cfg.Timeout)
+	if c.reused && broken(err) && !msg.IsDelivered() && ctx.Err() == nil {
+		// The server may have closed the idle connection long ago: that is no failure of this mail.
+		if c, err = m.dial(ctx); err != nil {
+			return loginResult(err)
+		}
+		err = c.send(ctx, msg, m.cfg.Timeout)
+	}
+	m.release(c, err)
+	if msg.IsDelivered() {
+		return notify.Delivered() // any error is of the reset that follows
+	}
+	return sendResult(err)
+}
+
+// take returns an idle connection or a new one.
+func (m *Mailer) take(ctx context.Context) (*smtpConn, error) {
+	select {
+	case c := <-m.idle:
+		c.reused = true
+		return c, nil
+	default:
+		return m.dial(ctx)
+	}
+}
+
+// release puts a connection aside for the next mail, unless it broke or enough are idle.
+func (m *Mailer) release(c *smtpConn, err error) {
+	if !broken(err) {
+		select {
+		case m.idle <- c:
+			return
+		default:
+		}
+	}
+	_ = c.raw.Close()
+}
+
+// broken reports whether an error leaves the connection of no use. After a reply of the server other than 421 it is
+// still good.
+func broken(err error) bool {
+	if err == nil {
+		return false
+	}
+	code := replyCode(err)
+	return code == 0 || code == codeClosing
+}
+
+// dial connects and logs in. The library heeds ctx only until it is connected, so the end of ctx closes the connection.
+func (m *Mailer) dial(ctx context.Context) (*smtpConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Timeout)
+	defer cancel()
+	c := &smtpConn{}
+	stopWatch := func() bool { return true }
+	connect := func(_ context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		c.raw = conn
+		stopWatch = context.AfterFunc(ctx, func() { _ = conn.Close() })
+		if m.cfg.TLS == TLSWhole {
+			return tls.Client(conn, m.tls), nil
+		}
+		return conn, nil
+	}
+	var err error
+	if c.client, err = gomail.NewClient(m.host, m.options(connect)...); err != nil {
+		return nil, err
+	}
+	c.smtp, err = c.client.DialToSMTPClientWithContext(ctx)
+	if !stopWatch() {
+		err = ctx.Err() // in place of the error about a closed connection
+	}
+	if err != nil {
+		if c.raw != nil {
+			_ = c.raw.Close()
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+func (m *Mailer) options(connect gomail.DialContextFunc) []gomail.Option {
+	policy := gomail.NoTLS
+	switch m.cfg.TLS {
+	case TLSStart:
+		policy = gomail.TLSMandatory
+	case TLSWhole:
+		// The connection is TLS already. Opportunistic makes the library see that, as it must before it logs in.
+		policy = gomail.TLSOpportunistic
+	}
+	options := []gomail.Option{gomail.WithPort(m.port), gomail.WithTimeout(m.cfg.Timeout), gomail.WithTLSConfig(m.tls),
+		gomail.WithTLSPolicy(policy), gomail.WithDialContextFunc(connect)}
+	if m.cfg.Username != "" {
+		options = append(options, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover),
+			gomail.WithUsername(m.cfg.Username), gomail.WithPassword(m.cfg.Password))
+	}
+	return options
+}
+
+// send sends one mail within timeout. The end of ctx cuts it off: once connected, the library heeds no context.
+func (c *smtpConn) send(ctx context.Context, msg *gomail.Msg, timeout time.Duration) error {
+	defer context.AfterFunc(ctx, func() { _ = c.raw.Close() })()
+	if err := c.raw.SetDeadline(time.Now().Add(timeout)); err != nil {
+		return err
+	}
+	return c.client.SendWithSMTPClient(c.smtp, msg)
+}
+
+const codeClosing = 421 // "service not available, closing transmission channel"
+
+// replyCode returns the server's reply code, 0 if it gave none.
+func replyCode(err error) int {
+	var sent *gomail.SendError
+	var reply *textproto.Error
+	switch {
+	case errors.As(err, &sent):
+		return sent.ErrorCode()
+	case errors.As(err, &reply):
+		return reply.Code
+	}
+	return 0
+}
+
+// loginResult classifies the error of a connection that did not get as far as a mail. It concerns every mail.
+func loginResult(err error) notify.Result {
+	if code := replyCode(err); code != 0 {
+		return notify.Unreachable("smtp: the server refused the session with " + strconv.Itoa(code))
+	}
+	return notify.Unreachable("smtp: " + networkErrorText(err))
+}
+
+// sendResult classifies the error of one mail.
+func sendResult(err error) notify.Result {
+	code := replyCode(err)
+	switch {
+	case code == 0 || code == codeClosing:
+		return notify.Unreachable("smtp: the connection broke before the mail was taken")
+	case code >= 500:
+		return notify.Permanent("smtp: refused with " + strconv.Itoa(code))
+	}
+	return notify.Retry("smtp: put off with " + strconv.Itoa(code))
+}

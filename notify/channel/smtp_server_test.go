@@ -1,0 +1,242 @@
+package channel
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/base64"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// smtpServer is a mail server on loopback that speaks TLS, asks for a login, and fails as told.
+type smtpServer struct {
+	t        *testing.T
+	listener net.Listener
+	tls      *tls.Config
+	caFile   string
+	starttls bool
+	whole    bool
+	login    string // user\x00password; empty: none is asked for
+
+	mu       sync.Mutex
+	mails    []string
+	sessions int
+	verdict  func(step, line string) string // a reply instead of the usual one; "drop" closes, "hang" says nothing more
+	open     map[net.Conn]bool
+	loops    sync.WaitGroup
+}
+
+func newSMTPServer(t *testing.T, change func(*smtpServer)) *smtpServer {
+	t.Helper()
+	s := &smtpServer{t: t, open: map[net.Conn]bool{}, verdict: func(string, string) string { return "" }}
+	s.certify()
+	change(s)
+	var err error
+	s.listener, err = net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	s.loops.Go(s.accept)
+	t.Cleanup(s.stop)
+	return s
+}
+
+func (s *smtpServer) certify() {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(s.t, err)
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mail"},
+		NotBefore: time.Now().Add(-time.Hour),
+		NotAfter:  time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	require.NoError(s.t, err)
+	s.caFile = filepath.Join(s.t.TempDir(), "ca.pem")
+	require.NoError(s.t, os.WriteFile(s.caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
+	s.tls = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+}
+
+func (s *smtpServer) addr() string { return s.listener.Addr().String() }
+
+func (s *smtpServer) config() EmailConfig {
+	cfg := DefaultEmailConfig()
+	cfg.Enabled, cfg.Addr, cfg.CAFile, cfg.Timeout = true, s.addr(), s.caFile, 2*time.Second
+	cfg.From = "Shop <shop@shop.example>"
+	switch {
+	case s.whole:
+		cfg.TLS = TLSWhole
+	case !s.starttls:
+		cfg.TLS = TLSNone
+	}
+	if user, password, ok := strings.Cut(s.login, "\x00"); ok {
+		cfg.Username, cfg.Password = user, password
+	}
+	return cfg
+}
+
+func (s *smtpServer) received() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]string(nil), s.mails...)
+}
+
+func (s *smtpServer) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sessions
+}
+
+// answer makes the server reply as f says from now on.
+func (s *smtpServer) answer(f func(step, line string) string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.verdict = f
+}
+
+// dropAll breaks every open session, as a server does that has waited long enough.
+func (s *smtpServer) dropAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for conn := range s.open {
+		_ = conn.Close()
+	}
+}
+
+func (s *smtpServer) stop() {
+	_ = s.listener.Close()
+	s.dropAll()
+	s.loops.Wait()
+}
+
+func (s *smtpServer) accept() {
+	for {
+		conn, err := s.listener.Accept()
+		if err != nil {
+			return
+		}
+		s.mu.Lock()
+		s.sessions++
+		s.open[conn] = true
+		s.mu.Unlock()
+		s.loops.Go(func() {
+			s.serve(conn)
+			_ = conn.Close()
+			s.mu.Lock()
+			delete(s.open, conn)
+			s.mu.Unlock()
+		})
+	}
+}
+
+func (s *smtpServer) serve(conn net.Conn) {
+	secured, known, mail := s.whole, s.login == "", ""
+	if s.whole {
+		conn = tls.Server(conn, s.tls)
+	}
+	in := bufio.NewReader(conn)
+	say := func(step, line, usual string) bool {
+		s.mu.Lock()
+		reply := s.verdict(step, line)
+		s.mu.Unlock()
+		switch reply {
+		case "drop":
+			return false
+		case "hang":
+			_, _ = in.ReadByte() // until the client gives up
+			return false
+		case "":
+			reply = usual
+		}
+		_, err := fmt.Fprintf(conn, "%s\r\n", reply)
+		return err == nil
+	}
+	if !say("connect", "", "220 mail ready") {
+		return
+	}
+	for {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		line = strings.TrimSpace(line)
+		verb, rest, _ := strings.Cut(line, " ")
+		ok := true
+		switch strings.ToUpper(verb) {
+		case "EHLO":
+			offers := []string{"mail", "8BITMIME"}
+			if s.starttls && !secured {
+				offers = append(offers, "STARTTLS")
+			}
+			if s.login != "" && secured {
+				offers = append(offers, "AUTH PLAIN")
+			}
+			ok = say("ehlo", line, "250-"+strings.Join(offers, "\r\n250-")+"\r\n250 SIZE 1000000")
+		case "STARTTLS":
+			if ok = say("starttls", line, "220 go on"); ok {
+				conn, secured = tls.Server(conn, s.tls), true
+				in = bufio.NewReader(conn)
+			}
+		case "AUTH":
+			_, encoded, _ := strings.Cut(rest, " ")
+			given, _ := base64.StdEncoding.DecodeString(encoded)
+			if known = secured && string(given) == "\x00"+s.login; known {
+				ok = say("auth", line, "235 welcome")
+			} else {
+				ok = say("auth", line, "535 5.7.8 wrong password for "+string(given))
+			}
+		case "MAIL":
+			if mail = line + "\n"; known {
+				ok = say("mail", line, "250 ok")
+			} else {
+				ok = say("mail", line, "530 log in first")
+			}
+		case "RCPT":
+			mail += line + "\n"
+			ok = say("rcpt", line, "250 ok")
+		case "DATA":
+			if ok = say("data", line, "354 go on"); !ok {
+				return
+			}
+			for {
+				text, err := in.ReadString('\n')
+				if err != nil {
+					return
+				}
+				if text == ".\r\n" {
+					break
+				}
+				mail += text
+			}
+			s.mu.Lock()
+			refused := s.verdict("end", mail)
+			if refused == "" || strings.HasPrefix(refused, "2") {
+				s.mails = append(s.mails, mail)
+			}
+			s.mu.Unlock()
+			ok = say("end", mail, "250 taken")
+		case "RSET", "NOOP":
+			ok = say(strings.ToLower(verb), line, "250 ok")
+		case "QUIT":
+			say("quit", line, "221 bye")
+			return
+		default:
+			ok = say("other", line, "502 what?")
+		}
+		if !ok {
+			return
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package channel
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"sluice/notify"
+)
+
+// StreamConfig names and bounds the event stream.
+type StreamConfig struct {
+	// Key is the Redis stream. Empty, the default, is events behind redis.prefix: sluice:events.
+	Key string `koanf:"key"`
+	// MaxLen is about how many entries stay; Redis trims whole nodes, so a few more may. Defaults to 1,000,000.
+	MaxLen int64 `koanf:"max_len"`
+	// Keep is how old an entry becomes, by Redis' clock, before the next events push it out. Defaults to 168h; 0: any
+	// age.
+	Keep time.Duration `koanf:"keep"`
+}
+
+// DefaultStreamConfig returns the documented defaults.
+func DefaultStreamConfig() StreamConfig {
+	return StreamConfig{MaxLen: 1_000_000, Keep: 7 * 24 * time.Hour}
+}
+
+// Behind returns c with a key: where it names none, events behind prefix.
+func (c StreamConfig) Behind(prefix string) StreamConfig {
+	c.Key = cmp.Or(c.Key, prefix+":events")
+	return c
+}
+
+// Validate returns every bad value, each named by its configuration key.
+func (c StreamConfig) Validate() error {
+	var errs []error
+	if c.MaxLen < 1 {
+		errs = append(errs, errors.New("notify.stream.max_len: use 1 or more"))
+	}
+	if c.Keep < 0 || c.Keep > 0 && c.Keep < time.Minute {
+		errs = append(errs, errors.New("notify.stream.keep: use 0 or at least 1m"))
+	}
+	return errors.Join(errs...)
+}
+
+// Stream is the channel "stream": the log of order events for other systems, a bounded Redis stream.
+//
+// Each entry has the fields id, order, sale, user, event and at (unix milliseconds). It never holds an e-mail address
+// or phone number. An event may appear more than once, always with the same id, and events of different orders in any
+// sequence.
+type Stream struct {
+	cfg     StreamConfig
+	rdb     redis.UniversalClient
+	trimmed atomic.Int64 // entries up to this time were dropped, unix ms
+}
+
+// NewStream returns a stream that appends to cfg.Key, which must be set: see Behind. It does not use rdb before the
+// first delivery and never closes it.
+func NewStream(cfg StreamConfig, rdb redis.UniversalClient) *Stream {
+	return &Stream{cfg: cfg, rdb: rdb}
+}
+
+// Name returns "stream".
+func (s *Stream) Name() string { return "stream" }
+
+// Width returns 10: a delivery is one round trip, and two transactions, however many events it holds.
+func (s *Stream) Width() int { return 10 }
+
+// Deliver appends the batch in one round trip. Every failure is worth a retry, for none lies in the message.
+func (s *Stream) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
+	results := make([]notify.Result, len(messages))
+	commands := make([]*redis.StringCmd, len(messages))
+	// The pipeline's own error is that of its first failed command; each command is classified below.
+	_, _ = s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+		for i, m := range messages {
+			commands[i] = pipe.XAdd(ctx, &redis.XAddArgs{Stream: s.cfg.Key, MaxLen: s.cfg.MaxLen, Approx: true,
+				Values: entryFields(m)})
+		}
+		return nil
+	})
+	for i, cmd := range commands {
+		results[i] = notify.Delivered()
+		if err := cmd.Err(); err != nil {
+			results[i] = notify.Retry("redis: " + err.Error())
+			continue
+		}
+		s.trim(ctx, cmd.Val())
+	}
+	return results
+}
+
+// trimEvery bounds how often old entries are dropped, which costs one more command to Redis.
+const trimEvery = time.Minute
+
+// trim drops entries that are too old. The id of the entry just written begins with the time of Redis. A
+// failure costs nothing but memory until the next time.
+func (s *Stream) trim(ctx context.Context, id string) {
+	ms, _, _ := strings.Cut(id, "-")
+	now, err := strconv.ParseInt(ms, 10, 64)
+	if err != nil || s.cfg.Keep == 0 {
+		return
+	}
+	oldest, done := now-s.cfg.Keep.Milliseconds(), s.trimmed.Load()
+	if oldest-done < trimEvery.Milliseconds() || !s.trimmed.CompareAndSwap(done, oldest) {
+		return
+	}
+	s.rdb.XTrimMinID(ctx, s.cfg.Key, strconv.FormatInt(oldest, 10))
+}
+
+// Entry is one event as the stream holds it.
+type Entry struct {
+	ID     string // of the entry; later ones compare greater
+	Fields map[string]any
+}
+
+// Last is the id of the newest entry, "0-0" when there is none.
+func (s *Stream) Last(ctx context.Context) (string, error) {
+	newest, err := s.rdb.XRevRangeN(ctx, s.cfg.Key, "+", "-", 1).Result()
+	if err != nil {
+		return "", fmt.Errorf("read the event stream %s: %w", s.cfg.Key, err)
+	}
+	if len(newest) == 0 {
+		return "0-0", nil
+	}
+	return newest[0].ID, nil
+}
+
+// After returns up to n entries that follow id, oldest first. It never waits for one.
+func (s *Stream) After(ctx context.Context, id string, n int64) ([]Entry, error) {
+	found, err := s.rdb.XRangeN(ctx, s.cfg.Key, "("+id, "+", n).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read the event stream %s after %s: %w", s.cfg.Key, id, err)
+	}
+	entries := make([]Entry, len(found))
+	for i, e := range found {
+		entries[i] = Entry{ID: e.ID, Fields: e.Values}
+	}
+	return entries, nil
+}
+
+// entryFields returns the fields of a message's entry.
+func entryFields(m notify.Message) []any {
+	return []any{"id", m.ID(), "order", m.OrderID, "sale", m.SaleID, "user", m.UserID, "event", m.Event,
+		"at", m.CreatedAt.UnixMilli()}
+}

@@ -1,0 +1,110 @@
+package channel
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"sluice/notify"
+	"sluice/notify/webhook"
+)
+
+// WebhookConfig configures the channel "webhook": signed calls of one URL of the shop.
+type WebhookConfig struct {
+	SenderConfig `koanf:",squash"`
+	// URL is called with POST. Required when enabled.
+	URL string `koanf:"url" secret:"true"` // some carry a token
+	// Secrets sign the calls (Standard Webhooks); several while the receiver changes from one to the next.
+	Secrets []string `koanf:"secrets"`
+	// AllowPrivate lets the URL lead to loopback and private addresses. Defaults to false.
+	AllowPrivate bool `koanf:"allow_private"`
+}
+
+func (c WebhookConfig) check(batch time.Duration) error {
+	if !c.Enabled {
+		return nil
+	}
+	errs := []error{c.SenderConfig.check("webhook", batch), checkURL("notify.webhook.url", c.URL)}
+	if _, err := webhook.NewSigner(c.Secrets...); err != nil {
+		errs = append(errs, fmt.Errorf("notify.webhook.secrets: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// webhookTransport posts each message, signed, with the same webhook-id at every try.
+type webhookTransport struct {
+	url    string
+	signer *webhook.Signer
+	client *http.Client
+	now    func() time.Time
+}
+
+func newWebhook(cfg WebhookConfig, now func() time.Time) (*webhookTransport, error) {
+	signer, err := webhook.NewSigner(cfg.Secrets...)
+	if err != nil {
+		return nil, fmt.Errorf("notify.webhook.secrets: %w", err)
+	}
+	return &webhookTransport{url: cfg.URL, signer: signer, now: now,
+		client: webhook.GuardedClient(cfg.Timeout, cfg.AllowPrivate)}, nil
+}
+
+func (w *webhookTransport) name() string { return "webhook" }
+
+func (w *webhookTransport) close() { w.client.CloseIdleConnections() }
+
+func (w *webhookTransport) latest() bool { return false }
+
+func (w *webhookTransport) reaches(notify.Recipient) string { return "" }
+
+// hookBody is what receivers read. It holds no e-mail address and no phone number.
+type hookBody struct {
+	Type      string   `json:"type"`
+	Timestamp string   `json:"timestamp"` // when it happened
+	Data      hookData `json:"data"`
+}
+
+type hookData struct {
+	OrderID    string `json:"order_id"`
+	SaleID     string `json:"sale_id"`
+	UserID     string `json:"user_id"`
+	Reason     string `json:"reason,omitempty"`
+	Quantity   int    `json:"quantity"`
+	PriceCents int64  `json:"price_cents"`
+	Currency   string `json:"currency"`
+	PayBy      string `json:"pay_by,omitempty"`
+}
+
+func (w *webhookTransport) send(ctx context.Context, m notify.Message, to notify.Recipient) notify.Result {
+	b := hookBody{Type: m.Event, Timestamp: m.CreatedAt.UTC().Format(time.RFC3339Nano), Data: hookData{
+		OrderID: m.OrderID, SaleID: m.SaleID, UserID: m.UserID, Reason: to.Reason,
+		Quantity: to.Quantity, PriceCents: to.PriceCents, Currency: to.Currency}}
+	if !to.PayBy.IsZero() {
+		b.Data.PayBy = to.PayBy.UTC().Format(time.RFC3339)
+	}
+	body, err := json.Marshal(b)
+	if err != nil {
+		return notify.Permanent("the message could not be written as JSON")
+	}
+	return w.post(ctx, m.ID(), body)
+}
+
+// post signs body under an id and sends it.
+func (w *webhookTransport) post(ctx context.Context, id string, body []byte) notify.Result {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(body))
+	if err != nil {
+		return notify.Permanent("the URL is not usable")
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", "Sluice")
+	now := w.now()
+	w.signer.Sign(req.Header, id, now, body)
+	resp, _, err := exchange(w.client, req)
+	if err != nil {
+		return notify.Unreachable(networkErrorText(err))
+	}
+	return classify(resp, now)
+}

@@ -1,0 +1,188 @@
+package channel
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/notify"
+	"sluice/notify/webhook"
+)
+
+// receiver is a shop's endpoint that keeps what it got and answers as told, one answer a call, the last for ever.
+type receiver struct {
+	*httptest.Server
+	mu      sync.Mutex
+	answers []http.HandlerFunc
+	got     []call
+}
+
+type call struct {
+	path, body string
+	header     http.Header
+}
+
+func newReceiver(t *testing.T, answers ...http.HandlerFunc) *receiver {
+	t.Helper()
+	r := &receiver{answers: answers}
+	r.Server = httptest.NewServer(http.HandlerFunc(r.handle))
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) handle(w http.ResponseWriter, req *http.Request) {
+	body, _ := io.ReadAll(req.Body)
+	r.mu.Lock()
+	r.got = append(r.got, call{req.URL.RequestURI(), string(body), req.Header})
+	answer := r.answers[0]
+	if len(r.answers) > 1 {
+		r.answers = r.answers[1:]
+	}
+	r.mu.Unlock()
+	answer(w, req)
+}
+
+func (r *receiver) calls() []call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.got)
+}
+
+func status(code int, headers ...string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		for i := 0; i < len(headers); i += 2 {
+			w.Header().Set(headers[i], headers[i+1])
+		}
+		w.WriteHeader(code)
+	}
+}
+
+func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+
+// die promises more than it sends.
+func die(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Length", "1000")
+	w.WriteHeader(http.StatusOK)
+	_, _ = io.WriteString(w, "half")
+	panic(http.ErrAbortHandler)
+}
+
+func flood(w http.ResponseWriter, _ *http.Request) {
+	for range 100 {
+		if _, err := io.WriteString(w, strings.Repeat("x", 64<<10)); err != nil {
+			return
+		}
+	}
+}
+
+func hookTo(t *testing.T, url string, timeout time.Duration) *webhookTransport {
+	t.Helper()
+	cfg := WebhookConfig{SenderConfig: DefaultSenderConfig(), URL: url, Secrets: []string{newSecret, oldSecret},
+		AllowPrivate: true}
+	cfg.Enabled, cfg.Timeout = true, timeout
+	require.NoError(t, cfg.check(20*time.Second))
+	w, err := newWebhook(cfg, time.Now)
+	require.NoError(t, err)
+	t.Cleanup(w.close)
+	return w
+}
+
+func TestWebhookIsSignedAndKeepsItsID(t *testing.T) {
+	t.Parallel()
+	shop := newReceiver(t, status(http.StatusInternalServerError), status(http.StatusOK))
+	w := hookTo(t, shop.URL+"/hook?token=tok-secret", 5*time.Second)
+	require.Equal(t, notify.Unreachable("http status 500"), w.send(t.Context(), confirmed(), ann()))
+	require.Equal(t, notify.Delivered(), w.send(t.Context(), confirmed(), ann()))
+	got := shop.calls()
+	for i, secret := range []string{oldSecret, newSecret} {
+		v, err := webhook.NewVerifier(time.Now, secret)
+		require.NoError(t, err)
+		require.NoError(t, v.Verify(got[i].header, []byte(got[i].body)))
+	}
+	require.Equal(t, confirmed().ID(), got[0].header.Get(webhook.HeaderID))
+	require.Equal(t, got[0].header.Get(webhook.HeaderID), got[1].header.Get(webhook.HeaderID))
+	require.Equal(t, "/hook?token=tok-secret", got[0].path)
+	var body hookBody
+	require.NoError(t, json.Unmarshal([]byte(got[0].body), &body))
+	require.Equal(t, hookBody{Type: notify.EventConfirmed, Timestamp: "2023-11-14T22:13:20Z",
+		Data: hookData{OrderID: confirmed().OrderID, SaleID: "phone", UserID: "u1",
+			Quantity: 2, PriceCents: 9900, Currency: "CNY", PayBy: "2026-11-11T00:15:00Z"}}, body)
+	require.NotContains(t, got[0].body, annMail)
+	require.NotContains(t, got[0].body, annPhone)
+}
+
+func TestWebhookResults(t *testing.T) {
+	t.Parallel()
+	elsewhere := newReceiver(t, status(http.StatusOK))
+	for name, one := range map[string]struct {
+		answer http.HandlerFunc
+		want   notify.Result
+	}{
+		"created":         {status(201), notify.Delivered()},
+		"redirect":        {status(307, "Location", elsewhere.URL), notify.Permanent("http status 307")},
+		"gone":            {status(410), notify.Permanent("http status 410")},
+		"bad request":     {status(400), notify.Permanent("http status 400")},
+		"request timeout": {status(408), notify.Retry("http status 408")},
+		"too early":       {status(425), notify.Retry("http status 425")},
+		"too many":        {status(429), notify.Retry("http status 429")},
+		"told to wait":    {status(429, "Retry-After", "7"), notify.RetryAfter(7*time.Second, "http status 429")},
+		"away for a time": {status(503, "Retry-After", "90"), notify.RetryAfter(90*time.Second, "http status 503")},
+		"long away":       {status(503, "Retry-After", "99999"), notify.RetryAfter(time.Hour, "http status 503")},
+		"nonsense wait":   {status(503, "Retry-After", "soon"), notify.Unreachable("http status 503")},
+		"broken":          {status(502), notify.Unreachable("http status 502")},
+		"hangs":           {hang, notify.Unreachable("no answer in time")},
+		"dies":            {die, notify.Unreachable("the connection broke")},
+		"talks too much":  {flood, notify.Delivered()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			shop := newReceiver(t, one.answer)
+			require.Equal(t, one.want, hookTo(t, shop.URL, 300*time.Millisecond).send(t.Context(), confirmed(), ann()))
+		})
+	}
+	require.Empty(t, elsewhere.calls())
+}
+
+func TestWebhookRetryAfterDate(t *testing.T) {
+	t.Parallel()
+	now := time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
+	wait, ok := retryAfter(now.Add(42*time.Second).Format(http.TimeFormat), now)
+	require.True(t, ok)
+	require.Equal(t, 42*time.Second, wait)
+	_, ok = retryAfter(now.Add(-time.Second).Format(http.TimeFormat), now)
+	require.False(t, ok)
+}
+
+func TestWebhookRefusesPrivateAddresses(t *testing.T) {
+	t.Parallel()
+	shop := newReceiver(t, status(http.StatusOK))
+	cfg := WebhookConfig{SenderConfig: DefaultSenderConfig(), URL: shop.URL, Secrets: []string{newSecret}}
+	w, err := newWebhook(cfg, time.Now)
+	require.NoError(t, err)
+	t.Cleanup(w.close)
+	require.Equal(t, notify.Unreachable("the address is private or reserved"), w.send(t.Context(), confirmed(), ann()))
+	require.Empty(t, shop.calls())
+	shop.Close()
+	require.Equal(t, notify.Unreachable("connection refused"),
+		hookTo(t, shop.URL, time.Second).send(t.Context(), confirmed(), ann()))
+}
+
+func TestWebhookConfig(t *testing.T) {
+	t.Parallel()
+	cfg := WebhookConfig{SenderConfig: SenderConfig{Rate: -1}}
+	require.NoError(t, cfg.check(20*time.Second), "off")
+	cfg.Enabled, cfg.URL, cfg.Secrets = true, "file:///etc/tok-secret", []string{"whsec_tok-secret"}
+	err := cfg.check(20 * time.Second)
+	for _, key := range []string{"url", "secrets", "workers", "rate", "timeout", "failures", "pause"} {
+		require.ErrorContains(t, err, "notify.webhook."+key)
+	}
+	require.NotContains(t, err.Error(), "tok-secret")
+}

@@ -1,0 +1,86 @@
+package notify
+
+import "time"
+
+const (
+	// gatherPause lies between two scans of a channel that has caught up, so that rows queued meanwhile go together.
+	gatherPause = 20 * time.Millisecond
+	// A full scan takes place at most every fullScanLeast and at least every fullScanMost. In between, it takes at most
+	// one part in fullScanShare of the time.
+	fullScanMost  = 5 * time.Second
+	fullScanLeast = 200 * time.Millisecond
+	fullScanShare = 20
+)
+
+// channelLoop is the state of one channel's own loop. It shares nothing with other loops but the database.
+//
+// Rows are delivered in the order in which they were queued. A scan goes on behind the last row taken. What lies before
+// that is delivered, and walking over it at each scan would cost more, the more there is. Some rows do turn up behind
+// the cursor. Their transaction committed late, another relay died with them, or gave them back. A full scan from the
+// start, now and then, finds these.
+type channelLoop struct {
+	channel Channel
+	wake    chan struct{}
+	limit   int  // rows in one lease
+	latest  bool // rows that were overtaken are not sent
+
+	after        int64 // rows up to this ID were taken, or are found again by the next full scan
+	more         bool  // the last scan found as many rows as it may: there are more
+	fullScanAt   time.Time
+	fullScanTook time.Duration
+	heldFor      time.Duration // what the channel asked for when it handed messages back
+}
+
+func newChannelLoop(ch Channel, batch int) *channelLoop {
+	l := &channelLoop{channel: ch, wake: make(chan struct{}, 1), limit: batch}
+	if wide, ok := ch.(Wide); ok {
+		l.limit = batch * wide.Width()
+	}
+	if latest, ok := ch.(Latest); ok {
+		l.latest = latest.Latest()
+	}
+	return l
+}
+
+// pause returns how long the channel's rows are left alone.
+func (l *channelLoop) pause() time.Duration {
+	wait := l.heldFor
+	l.heldFor = 0
+	if p, ok := l.channel.(Pausing); ok {
+		wait = max(wait, p.Pause())
+	}
+	return wait
+}
+
+// scan is one search for due rows: those behind after or, when that is 0, all.
+type scan struct {
+	after int64
+	began time.Time
+}
+
+// nextScan returns where the next search begins.
+func (l *channelLoop) nextScan(now time.Time) scan {
+	interval := min(max(fullScanLeast, fullScanShare*l.fullScanTook), fullScanMost)
+	if now.Sub(l.fullScanAt) < interval {
+		return scan{l.after, now}
+	}
+	return scan{0, now}
+}
+
+// scanned moves the cursor behind the rows that a scan found, which are in the order they were taken.
+func (l *channelLoop) scanned(s scan, now time.Time, rows []Row) {
+	l.more = len(rows) >= l.limit
+	if s.after == 0 {
+		l.fullScanAt, l.fullScanTook = s.began, now.Sub(s.began)
+	}
+	if n := len(rows); n > 0 && rows[n-1].NextAt == 0 {
+		l.after = rows[n-1].ID
+	}
+}
+
+// rewind puts the cursor before a row that keeps its place.
+func (l *channelLoop) rewind(row Row) {
+	if row.NextAt == 0 {
+		l.after = min(l.after, row.ID-1)
+	}
+}

@@ -1,0 +1,115 @@
+package notify
+
+import (
+	"math"
+	"time"
+
+	"gorm.io/gorm"
+
+	"sluice/store"
+)
+
+// sequence holds due rows, separated by whether an earlier event of their order lets them go. A channel is told of an
+// order one thing at a time, in the order in which it happened. Nothing is told while something earlier is pending.
+type sequence struct {
+	ready []Row
+	again []Row // found again by the next scan
+}
+
+// blockedAgain is when a row is looked at again that waits for one another relay is delivering.
+const blockedAgain = time.Second
+
+// sequenceRows keeps back those of the locked rows that have an earlier one of the same order before them.
+func sequenceRows(tx *gorm.DB, l *channelLoop, rows []Row, now int64) (sequence, error) {
+	first, err := earliestPending(tx, l, rows)
+	if err != nil || len(first) == 0 {
+		return sequence{ready: rows}, err
+	}
+	taken := make(map[int64]bool, len(rows))
+	for _, row := range rows {
+		taken[row.ID] = true
+	}
+	var order sequence
+	later := map[int64][]int64{} // rows by when they are due
+	for _, row := range rows {
+		before, ok := first[row.OrderID]
+		switch {
+		case !ok || before.ID == row.ID:
+			order.ready = append(order.ready, row)
+		case taken[before.ID]:
+			order.again = append(order.again, row)
+		case before.LeasedUntil > now:
+			until := min(before.LeasedUntil, now+blockedAgain.Milliseconds())
+			later[until] = append(later[until], row.ID)
+		case before.NextAt <= now:
+			order.again = append(order.again, row, before)
+		case l.latest && overtakes(row, before):
+			// The earlier one waits for a retry and is no longer true. Due now, it is found overtaken at once.
+			later[now] = append(later[now], before.ID)
+			order.again = append(order.again, row)
+		default:
+			later[before.NextAt] = append(later[before.NextAt], row.ID)
+		}
+	}
+	return order, postpone(tx, later, now)
+}
+
+// overtakes reports whether a row makes an earlier one untrue, because both tell how the order stands.
+func overtakes(row, before Row) bool {
+	return row.Event != EventRefundRequired && before.Event != EventRefundRequired
+}
+
+// postpone makes pending rows due at other times.
+func postpone(tx *gorm.DB, later map[int64][]int64, now int64) error {
+	for at, ids := range later {
+		err := whereIDs(tx, ids).Where("state = ? AND leased_until <= ?", StatePending, now).
+			Updates(map[string]any{"next_at": at}).Error
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// earliestPending returns the earliest pending row in the channel of each order that rows are about. While nothing is
+// postponed it leaves out confirmations: they come first, and a flood of them costs nothing more.
+func earliestPending(tx *gorm.DB, l *channelLoop, rows []Row) (map[string]Row, error) {
+	waits, err := anyPostponed(tx, l, rows)
+	if err != nil {
+		return nil, err
+	}
+	var orders []string
+	for _, row := range rows {
+		if waits || row.Event != EventConfirmed {
+			orders = append(orders, row.OrderID)
+		}
+	}
+	if len(orders) == 0 {
+		return nil, nil
+	}
+	query := tx.Model(&Row{})
+	if tx.Name() == store.MySQL {
+		query = query.Table("outbox FORCE INDEX (outbox_news)")
+	}
+	// No condition on the state: a database that expects few pending rows would walk over all of them.
+	var all []Row
+	err = query.Where("order_id IN ? AND channel = ?", orders, l.channel.Name()).
+		Select("id", "order_id", "event", "state", "next_at", "leased_until").Order("id").Find(&all).Error
+	first := make(map[string]Row, len(orders))
+	for _, row := range all {
+		if _, found := first[row.OrderID]; !found && row.State == StatePending {
+			first[row.OrderID] = row
+		}
+	}
+	return first, err
+}
+
+// anyPostponed reports whether some row of the channel waits for a retry. Among found rows, postponed ones come first.
+func anyPostponed(tx *gorm.DB, l *channelLoop, rows []Row) (bool, error) {
+	if len(rows) == 0 || rows[0].NextAt > 0 {
+		return len(rows) > 0, nil
+	}
+	var ids []int64
+	err := unleased(tx, l.channel.Name(), math.MaxInt64).Where("next_at > 0").Limit(1).Pluck("id", &ids).Error
+	return len(ids) > 0, err
+}
