@@ -24,15 +24,15 @@ require (
 	github.com/stretchr/testify v1.12.1 // tests: assertions
 	github.com/wneessen/go-mail v0.8.1 // e-mails: MIME, SMTP with TLS and login
 	go.opentelemetry.io/otel v1.47.0 // traces: attributes and propagation
-	go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp v1.47.0 // traces: to a collector, over HTTP
+	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.47.0 // traces: the form that collectors read
 	go.opentelemetry.io/otel/sdk v1.47.0 // traces: batches spans in the background
 	go.opentelemetry.io/otel/trace v1.47.0 // traces: spans
-	go.opentelemetry.io/proto/otlp v1.11.0 // tests: reads what a collector is sent
+	go.opentelemetry.io/proto/otlp v1.11.0 // traces: their form on the wire
 	go.uber.org/goleak v1.3.0 // tests: no goroutine is left behind
 	go.yaml.in/yaml/v3 v3.0.5 // configuration files
 	golang.org/x/net v0.61.0 // bounds the connections of a listener
 	golang.org/x/time v0.14.0 // token buckets
-	google.golang.org/protobuf v1.36.12 // tests: as above
+	google.golang.org/protobuf v1.36.12 // traces: as above
 	gorm.io/driver/mysql v1.6.0 // GORM on MySQL and MariaDB
 	gorm.io/driver/postgres v1.6.3 // GORM on PostgreSQL
 	gorm.io/driver/sqlite v1.6.0 // GORM on SQLite
@@ -47,7 +47,6 @@ require (
 	github.com/bytedance/gopkg v0.1.3 // indirect
 	github.com/bytedance/sonic v1.15.0 // indirect
 	github.com/bytedance/sonic/loader v0.5.0 // indirect
-	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect
 	github.com/cloudwego/base64x v0.1.6 // indirect
 	github.com/dustin/go-humanize v1.1.0 // indirect
@@ -62,7 +61,6 @@ require (
 	github.com/go-viper/mapstructure/v2 v2.5.0 // indirect
 	github.com/goccy/go-json v0.10.5 // indirect
 	github.com/goccy/go-yaml v1.19.2 // indirect
-	github.com/grpc-ecosystem/grpc-gateway/v2 v2.30.0 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jackc/pgpassfile v1.0.0 // indirect
 	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
@@ -88,7 +86,6 @@ require (
 	github.com/pelletier/go-toml/v2 v2.2.4 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
-	github.com/quic-go/qpack v0.6.0 // indirect
 	github.com/quic-go/quic-go v0.59.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/sethvargo/go-retry v0.5.0 // indirect
@@ -98,7 +95,6 @@ require (
 	github.com/yuin/gopher-lua v1.1.1 // indirect
 	go.mongodb.org/mongo-driver/v2 v2.5.0 // indirect
 	go.opentelemetry.io/auto/sdk v1.2.1 // indirect
-	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.47.0 // indirect
 	go.opentelemetry.io/otel/log v1.47.0 // indirect
 	go.opentelemetry.io/otel/metric v1.47.0 // indirect
 	go.uber.org/atomic v1.12.0 // indirect
@@ -108,13 +104,17 @@ require (
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
-	google.golang.org/genproto/googleapis/api v0.0.0-20261005182115-fad411399dd8 // indirect
-	google.golang.org/genproto/googleapis/rpc v0.0.0-20261005182115-fad411399dd8 // indirect
-	google.golang.org/grpc v1.84.0 // indirect
 	modernc.org/libc v1.79.0 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.12.1 // indirect
 )
 
-// The SQLite in C that GORM's driver names and nothing opens: see there.
-replace github.com/mattn/go-sqlite3 => ./internal/nosqlite
+// What a dependency names and nothing here uses is not compiled: see internal/unbuilt/README.md.
+replace (
+	github.com/goccy/go-yaml => ./internal/unbuilt/yaml
+	github.com/mattn/go-sqlite3 => ./internal/unbuilt/sqlite
+	github.com/pelletier/go-toml/v2 => ./internal/unbuilt/toml
+	github.com/quic-go/quic-go => ./internal/unbuilt/quic
+	github.com/ugorji/go/codec => ./internal/unbuilt/msgpack
+	go.mongodb.org/mongo-driver/v2 => ./internal/unbuilt/bson
+)

@@ -14,7 +14,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
@@ -32,7 +31,7 @@ type spans struct {
 
 func (s *spans) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	text, err := io.ReadAll(r.Body)
-	var sent collector.ExportTraceServiceRequest
+	var sent otlp.TracesData // of the form of a request
 	if err == nil {
 		err = proto.Unmarshal(text, &sent)
 	}

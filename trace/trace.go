@@ -6,13 +6,12 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
@@ -20,10 +19,6 @@ import (
 
 	"sluice/queue"
 )
-
-// exportTimeout bounds one call to the collector. Spans that it does not take
-// are dropped: at most 2,048 wait.
-const exportTimeout = 5 * time.Second
 
 // Tracer exports the spans of sampled orders. Safe for concurrent use.
 type Tracer struct {
@@ -38,7 +33,7 @@ type Tracer struct {
 func Open(ctx context.Context, cfg Config, version string, log *slog.Logger, now func() time.Time) (*Tracer, error) {
 	// The SDK reports to one place in the process; its own is standard error without any form.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("spans were not exported", "error", err) }))
-	exporter, err := otlptracehttp.New(ctx, otlptracehttp.WithEndpointURL(strings.TrimRight(cfg.Endpoint, "/")+"/v1/traces"), otlptracehttp.WithTimeout(exportTimeout))
+	exporter, err := otlptrace.New(ctx, newCollector(cfg.Endpoint))
 	if err != nil {
 		return nil, fmt.Errorf("trace.endpoint: %w", err)
 	}
