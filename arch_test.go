@@ -35,20 +35,23 @@ var mayImport = map[string][]string{
 	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint, webhook},
 	"order": {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint, redisRoom,
 		webhook},
-	ratelimit: {"queue", apart},
-	authRoom:  {},
-	"api":     {"queue", "notify", "store", "delay", "inventory", "order", apart, invalid, redisRoom},
+	ratelimit:   {"queue", apart},
+	authRoom:    {},
+	"api":       {"queue", "notify", "store", "delay", "inventory", "order", apart, invalid, redisRoom, coalesce},
+	coalesce:    {},
+	expressRoom: {},
+	httpServer:  {"api", authRoom, expressRoom, "store", coalesce, redisRoom, "queue"},
 	"gateway": {"api", authRoom, ratelimit, "adminlog", "settings", "queue", "notify", "store", "delay",
-		"inventory", "order", apart, invalid, killpoint, redisRoom, channelRoom, webhook},
+		"inventory", "order", apart, invalid, killpoint, redisRoom, channelRoom, webhook, httpServer, coalesce},
 	"trace": {"queue", "notify"},
 	"fleet": {"queue", "store"},
 	"configs": {"queue", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom,
-		channelRoom},
+		channelRoom, httpServer},
 	live: {"settings", "configs", "queue", "store", invalid},
-	"app": {"adminlog", "settings", live, "fleet", "queue", "notify", "store", "delay", "inventory",
-		"order", "gateway", authRoom, ratelimit, "trace", "configs", redisRoom, channelRoom, webhook},
-	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway", authRoom,
-		"configs", shoppers, redisRoom},
+	"app": {"adminlog", "settings", live, "fleet", "queue", "notify", "store", "delay", "inventory", "order",
+		"gateway", authRoom, ratelimit, "trace", "configs", redisRoom, channelRoom, webhook, httpServer},
+	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
+		authRoom, "configs", shoppers, redisRoom, httpServer},
 	".":                {"cli"},
 	"loadtest":         {},
 	"e2e":              {},
@@ -80,6 +83,15 @@ const (
 	channelRoom = "notify/channel"
 	webhook     = "notify/webhook"
 )
+
+// coalesce joins requests into calls; it is a leaf.
+const coalesce = "internal/coalesce"
+
+// expressRoom serves plain requests outside net/http.
+const expressRoom = "gateway/express"
+
+// httpServer is listeners, TLS and what stands around the routes of both.
+const httpServer = "gateway/server"
 
 // apart gives turns; it knows no other room.
 const apart = "internal/apart"

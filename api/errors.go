@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"sluice/delay"
+	"sluice/internal/coalesce"
 	"sluice/internal/invalid"
 	"sluice/inventory"
 	"sluice/notify"
@@ -57,7 +58,7 @@ func CodeOf(err error) Code {
 		errors.Is(err, notify.ErrNotDead):
 		return CodeConflict
 	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, redis.ErrNotDurable),
-		errors.Is(err, inventory.ErrBusy),
+		errors.Is(err, inventory.ErrBusy), errors.Is(err, coalesce.ErrOverloaded), errors.Is(err, coalesce.ErrBroken),
 		errors.Is(err, context.Canceled), redis.Unavailable(err), store.Unavailable(err):
 		return CodeUnavailable
 	}

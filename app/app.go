@@ -25,6 +25,7 @@ import (
 	"sluice/gateway"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
+	"sluice/gateway/server"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/notify/channel"
@@ -99,7 +100,7 @@ type App struct {
 	firer      *delay.Firer
 	consumer   *queue.Consumer
 	expirer    *order.Expirer // nil: orders need not be paid, or this is no worker
-	panics     *gateway.Panics
+	panics     *server.Panics
 	gateway    *gateway.Gateway
 	ops        *gateway.Ops
 	public     net.Listener
@@ -135,7 +136,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}()
 	reg := opt.Registry
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
-	a.panics = gateway.NewPanics(a.log, reg, opt.Now)
+	a.panics = server.NewPanics(a.log, reg, opt.Now)
 
 	if err = a.openTracer(ctx); err != nil {
 		return nil, err
@@ -238,7 +239,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		if a.publicTLS, err = a.encryption(cfg.HTTP.TLSCert, cfg.HTTP.TLSKey); err != nil {
 			return nil, fmt.Errorf("http.tls_cert: %w", err)
 		}
-		if a.public, err = gateway.Listen(ctx, cfg.HTTP.Addr); err != nil {
+		if a.public, err = server.Listen(ctx, cfg.HTTP.Addr); err != nil {
 			return nil, err
 		}
 		a.onStop("public listener", closer(a.public))
@@ -253,7 +254,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		return nil, fmt.Errorf("ops.tls_cert: %w", err)
 	}
 	a.followLive()
-	if a.private, err = gateway.Listen(ctx, cfg.Ops.Addr); err != nil {
+	if a.private, err = server.Listen(ctx, cfg.Ops.Addr); err != nil {
 		return nil, err
 	}
 	a.onStop("operations listener", closer(a.private))

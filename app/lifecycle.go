@@ -7,7 +7,7 @@ import (
 	"net"
 	"time"
 
-	"sluice/gateway"
+	"sluice/gateway/server"
 	"sluice/store/redis"
 )
 
@@ -87,7 +87,7 @@ func (a *App) untilBarred(ctx context.Context, tick <-chan time.Time, f func(con
 	<-ended
 }
 
-func (a *App) serve(name string, ln net.Listener, srv *gateway.Server, drain func()) {
+func (a *App) serve(name string, ln net.Listener, srv *server.Server, drain func()) {
 	done := make(chan error, 1)
 	running, stopped := context.WithCancel(context.Background())
 	go func() { done <- a.watch(running, name, srv.Serve(ln)) }()

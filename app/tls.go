@@ -4,7 +4,7 @@ import (
 	"crypto/tls"
 	"net/http"
 
-	"sluice/gateway"
+	"sluice/gateway/server"
 )
 
 // encryption is nil where no certificate is configured.
@@ -12,13 +12,13 @@ func (a *App) encryption(cert, key string) (*tls.Config, error) {
 	if cert == "" {
 		return nil, nil
 	}
-	c, err := gateway.LoadCertificate(cert, key, a.part("tls"), a.opt.Now)
+	c, err := server.LoadCertificate(cert, key, a.part("tls"), a.opt.Now)
 	if err != nil {
 		return nil, err
 	}
 	return c.Config(), nil
 }
 
-func (a *App) server(h http.Handler, encrypted *tls.Config, plain func(method, path string) bool, part string) *gateway.Server {
-	return gateway.NewServer(a.cfg.HTTP, h, encrypted, plain, a.part(part))
+func (a *App) server(h http.Handler, encrypted *tls.Config, plain func(method, path string) bool, part string) *server.Server {
+	return server.NewServer(a.cfg.HTTP, h, encrypted, plain, a.part(part))
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice/configs"
-	"sluice/gateway"
 	"sluice/gateway/auth"
+	"sluice/gateway/server"
 )
 
 // loadtestMaxUsers bounds one list of targets: 100 million are some 60 GB.
@@ -117,9 +117,9 @@ func (t *targets) path() string { return "/v1/sales/" + t.sale + "/orders" }
 
 // shopURL is where the public listener is: what --url says, else addr of the
 // configuration, where a wildcard means this machine.
-func shopURL(flag string, cfg gateway.HTTPConfig) (string, error) {
+func shopURL(flag string, cfg server.HTTPConfig) (string, error) {
 	if flag == "" {
-		base, err := opsURL("", gateway.OpsConfig{Addr: cfg.Addr, TLSCert: cfg.TLSCert})
+		base, err := opsURL("", server.OpsConfig{Addr: cfg.Addr, TLSCert: cfg.TLSCert})
 		if err != nil {
 			return "", fmt.Errorf("http.addr %q names no port to connect to: set --url", cfg.Addr)
 		}

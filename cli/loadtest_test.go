@@ -16,8 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/api"
-	"sluice/gateway"
 	"sluice/gateway/auth"
+	"sluice/gateway/server"
 	"sluice/internal/testkit/shop"
 )
 
@@ -90,11 +90,11 @@ func TestTargetsForWrk(t *testing.T) {
 func TestTargetsNameThisMachineForAWildcard(t *testing.T) {
 	t.Parallel()
 	for addr, want := range map[string]string{":8080": "http://127.0.0.1:8080", "0.0.0.0:80": "http://127.0.0.1:80", "shop.internal:8080": "http://shop.internal:8080"} {
-		got, err := shopURL("", gateway.HTTPConfig{Addr: addr})
+		got, err := shopURL("", server.HTTPConfig{Addr: addr})
 		require.NoError(t, err)
 		require.Equal(t, want, got)
 	}
-	_, err := shopURL("", gateway.HTTPConfig{Addr: "127.0.0.1:0"})
+	_, err := shopURL("", server.HTTPConfig{Addr: "127.0.0.1:0"})
 	require.ErrorContains(t, err, "set --url")
 }
 

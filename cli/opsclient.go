@@ -22,8 +22,8 @@ import (
 
 	"sluice/api"
 	"sluice/configs"
-	"sluice/gateway"
 	"sluice/gateway/auth"
+	"sluice/gateway/server"
 )
 
 const (
@@ -105,7 +105,7 @@ func (c *cli) operator() string {
 
 // opsURL is where the operations listener is: what --ops says, else addr of
 // the configuration, where a wildcard means this machine.
-func opsURL(flag string, ops gateway.OpsConfig) (string, error) {
+func opsURL(flag string, ops server.OpsConfig) (string, error) {
 	addr, scheme := ops.Addr, "http://"
 	if ops.TLSCert != "" || ops.CAFile != "" {
 		scheme = "https://"

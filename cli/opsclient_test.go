@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/gateway"
 	"sluice/gateway/auth"
+	"sluice/gateway/server"
 	"sluice/internal/testkit/shop"
 )
 
@@ -27,14 +27,14 @@ func TestOpsURL(t *testing.T) {
 		{"https://ops.example/sluice/", ":1", "https://ops.example/sluice"},
 		{"ops.example:9", ":1", "http://ops.example:9"},
 	} {
-		got, err := opsURL(c.flag, gateway.OpsConfig{Addr: c.addr})
+		got, err := opsURL(c.flag, server.OpsConfig{Addr: c.addr})
 		require.NoError(t, err)
 		require.Equal(t, c.want, got)
 	}
-	_, err := opsURL("", gateway.OpsConfig{Addr: "127.0.0.1:0"})
+	_, err := opsURL("", server.OpsConfig{Addr: "127.0.0.1:0"})
 	require.ErrorContains(t, err, `ops.addr "127.0.0.1:0" names no port`)
 	for _, flag := range []string{"ftp://h:1", "http://", "http://u:p@h", "http://h/?a=b", "http://h/#f", "http://%zz", ":8081"} {
-		_, err := opsURL(flag, gateway.OpsConfig{Addr: ":1"})
+		_, err := opsURL(flag, server.OpsConfig{Addr: ":1"})
 		require.ErrorAs(t, err, &usageError{}, flag)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"sluice/gateway"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
+	"sluice/gateway/server"
 	"sluice/notify/channel"
 	"sluice/order"
 	"sluice/queue"
@@ -21,8 +22,8 @@ import (
 
 // Config is everything that can be configured, by section.
 type Config struct {
-	HTTP     gateway.HTTPConfig  `koanf:"http"`
-	Ops      gateway.OpsConfig   `koanf:"ops"`
+	HTTP     server.HTTPConfig   `koanf:"http"`
+	Ops      server.OpsConfig    `koanf:"ops"`
 	Gateway  gateway.Config      `koanf:"gateway"`
 	Auth     auth.Config         `koanf:"auth"`
 	Redis    redis.Config        `koanf:"redis"`
@@ -54,7 +55,7 @@ type StopConfig struct {
 // but for auth: who may sign tokens has no safe default.
 func Default() Config {
 	cfg := Config{
-		HTTP: gateway.DefaultHTTPConfig(), Ops: gateway.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
+		HTTP: server.DefaultHTTPConfig(), Ops: server.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
 		Auth: auth.DefaultConfig(), Limits: ratelimit.DefaultConfig(),
 		Redis: redis.DefaultConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
 		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(),

@@ -285,7 +285,7 @@ func (o *Ops) refuseWith(c *gin.Context, err error, with any) {
 		p.Errors = api.FieldErrors(invalid)
 	}
 	if code == api.CodeUnavailable {
-		o.refused.note(api.RequestID(c), c.FullPath(), err)
+		o.refused.Note(api.RequestID(c), c.FullPath(), err)
 	}
 	if code == api.CodeInternal {
 		o.log.Error("admin request failed", "request_id", api.RequestID(c), "route", c.FullPath(), "error", err)

@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/api"
+	"sluice/internal/coalesce"
 	"sluice/notify/channel"
 )
 
@@ -33,7 +34,7 @@ func (o *Ops) followEvents(c *gin.Context) {
 	}
 	defer o.followers.Add(-1)
 	if o.followers.Add(1) > maxFollowers || o.Draining() {
-		o.refuse(c, errCrowded)
+		o.refuse(c, coalesce.ErrOverloaded)
 		return
 	}
 	if after == "" {

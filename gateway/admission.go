@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/internal/coalesce"
 	"sluice/internal/killpoint"
 	"sluice/inventory"
 	"sluice/queue"
@@ -32,7 +33,7 @@ type Admission struct {
 	keeper  *inventory.Keeper
 	metrics *admissionMetrics
 	now     func() time.Time
-	gather  gatherer[queue.Request, *queue.Admission]
+	gather  *coalesce.Coalescer[queue.Request, *queue.Admission]
 	doors   doors
 }
 
@@ -40,8 +41,9 @@ type Admission struct {
 func NewAdmission(parts Parts, reg prometheus.Registerer, now func() time.Time) *Admission {
 	a := &Admission{lines: parts.Lines, book: parts.Book, keeper: parts.Keeper, metrics: newAdmissionMetrics(reg), now: now}
 	a.doors.init(parts.Lines, now, parts.Panics)
-	a.gather = gatherer[queue.Request, *queue.Admission]{name: "admission", perLane: queue.MaxAdmit, perCall: admitCall,
-		calls: admitCalls, bound: admitWaiting, timeout: admitTimeout, now: now, panics: parts.Panics, send: a.send}
+	a.gather = coalesce.New(coalesce.Config[queue.Request, *queue.Admission]{PerKey: queue.MaxAdmit, PerCall: admitCall,
+		Calls: admitCalls, Bound: admitWaiting, Timeout: admitTimeout, Now: now,
+		OnPanic: parts.Panics.Noting("admission"), Send: a.send})
 	return a
 }
 
@@ -58,9 +60,9 @@ func (a *Admission) Refusal(sale inventory.Sale, user string) error {
 func (a *Admission) Admit(ctx context.Context, sale string, r queue.Request) (queue.Admission, error) {
 	started := a.now()
 	known, _ := a.book.Get(sale)
-	answer, err := a.gather.do(ctx, sale, r)
+	answer, err := a.gather.Do(ctx, sale, r)
 	if errors.Is(err, queue.ErrNotReady) && known != nil && a.loadedAnew(ctx, known.Sale) {
-		answer, err = a.gather.do(ctx, sale, r)
+		answer, err = a.gather.Do(ctx, sale, r)
 	}
 	a.metrics.seconds.Observe(a.now().Sub(started).Seconds())
 	if err != nil {
@@ -72,24 +74,24 @@ func (a *Admission) Admit(ctx context.Context, sale string, r queue.Request) (qu
 	return *answer, answer.Err
 }
 
-type admitParcel = parcel[queue.Request, *queue.Admission]
+type admitBatch = coalesce.Batch[queue.Request, *queue.Admission]
 
-// errand is a parcel with the sale as the book knew it when it was sent.
+// errand is a batch with the sale as the book knew it when it was sent.
 type errand struct {
-	*admitParcel
+	*admitBatch
 	sale inventory.Sale
 }
 
-// send carries parcels to Redis and brings the answers back.
-func (a *Admission) send(ctx context.Context, parcels []admitParcel) {
-	errands, asks := a.asks(parcels)
+// send carries batches to Redis and brings the answers back.
+func (a *Admission) send(ctx context.Context, batches []admitBatch) {
+	errands, asks := a.asks(batches)
 	if len(asks) == 0 {
 		return
 	}
 	heard := 0
 	defer func() { // also when it panics: somebody may be in the line of whom the crowd has not heard
 		for _, e := range errands[heard:] {
-			a.doors.open(e.key)
+			a.doors.open(e.Key)
 		}
 	}()
 	killpoint.Pass("admit.before")
@@ -104,12 +106,12 @@ func (a *Admission) send(ctx context.Context, parcels []admitParcel) {
 // hear takes over what became of an errand.
 func (a *Admission) hear(e errand, told *queue.Told) {
 	if told.Err != nil {
-		e.err = told.Err
-		a.doors.open(e.key) // somebody may be in the line of whom the crowd has not heard
+		e.Err = told.Err
+		a.doors.open(e.Key) // somebody may be in the line of whom the crowd has not heard
 		return
 	}
-	a.doors.of(e.key).learn(e.sale, told)
-	e.answers, e.err = each(told.Admissions), nil
+	a.doors.of(e.Key).learn(e.sale, told)
+	e.Answers, e.Err = each(told.Admissions), nil
 }
 
 // each points at admissions: they are large, and travel through several hands.
@@ -121,23 +123,23 @@ func each(admissions []queue.Admission) []*queue.Admission {
 	return all
 }
 
-// asks turns parcels into asks; those of sales the book does not know are
+// asks turns batches into asks; those of sales the book does not know are
 // answered at once.
-func (a *Admission) asks(parcels []admitParcel) ([]errand, []queue.Ask) {
-	errands, asks := make([]errand, 0, len(parcels)), make([]queue.Ask, 0, len(parcels))
+func (a *Admission) asks(batches []admitBatch) ([]errand, []queue.Ask) {
+	errands, asks := make([]errand, 0, len(batches)), make([]queue.Ask, 0, len(batches))
 	size := 0
-	for i := range parcels {
-		p := &parcels[i]
-		entry, ok := a.book.Get(p.key)
+	for i := range batches {
+		p := &batches[i]
+		entry, ok := a.book.Get(p.Key)
 		if !ok {
-			p.err = queue.ErrNotReady
+			p.Err = queue.ErrNotReady
 			continue
 		}
 		entry.Stir(a.now())
-		size += len(p.requests)
+		size += len(p.Requests)
 		errands = append(errands, errand{p, entry.Sale})
-		asks = append(asks, queue.Ask{Line: a.doors.of(p.key).crowd.line, Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Stopped: entry.Stopped(),
-			Requests: p.requests})
+		asks = append(asks, queue.Ask{Line: a.doors.of(p.Key).crowd.line, Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Stopped: entry.Stopped(),
+			Requests: p.Requests})
 	}
 	if size > 0 {
 		a.metrics.size.Observe(float64(size))
@@ -201,13 +203,13 @@ func (a *Admission) loadedAnew(ctx context.Context, old inventory.Sale) bool {
 
 // forget lets go of what is kept for sales that nobody orders from any more.
 func (a *Admission) forget() {
-	a.gather.forget()
+	a.gather.Forget()
 	a.doors.forget()
 	a.metrics.forget(overIn(a.book))
 }
 
 // Wait returns when no call is in flight any more.
 func (a *Admission) Wait() {
-	a.gather.wait()
+	a.gather.Wait()
 	a.doors.wait()
 }

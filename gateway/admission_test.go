@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/api"
+	"sluice/internal/coalesce"
 	"sluice/inventory"
 	"sluice/queue"
 )
@@ -56,15 +57,15 @@ func TestSlowAdmissionDelaysItsOwnSaleOnly(t *testing.T) {
 func hangFirst(a *Admission, sale string) (reached, release chan struct{}) {
 	reached, release = make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	send := a.gather.send
-	a.gather.send = func(ctx context.Context, parcels []admitParcel) {
-		if parcels[0].key == sale {
+	send := a.gather.Send
+	a.gather.Send = func(ctx context.Context, batches []admitBatch) {
+		if batches[0].Key == sale {
 			once.Do(func() {
 				close(reached)
 				<-release
 			})
 		}
-		send(context.WithoutCancel(ctx), parcels) // the test, not the time, says how long it hangs
+		send(context.WithoutCancel(ctx), batches) // the test, not the time, says how long it hangs
 	}
 	return reached, release
 }
@@ -111,11 +112,7 @@ func TestFirstComeFirstServedInACrowd(t *testing.T) {
 		}
 		seqs[i] = admission.Ticket.Seq
 	}
-	waiting := func() int {
-		a.gather.mu.Lock()
-		defer a.gather.mu.Unlock()
-		return len(a.gather.lanes["hot"].waiting)
-	}
+	waiting := func() int { return a.gather.Waiting("hot") }
 	all.Go(func() { admit("hot", 0) })
 	<-reached
 	for i := 1; i <= crowd; i++ {
@@ -203,18 +200,18 @@ func TestStatusReadsOfManySalesTravelTogether(t *testing.T) {
 		paths[i] = s.place("ann", id)
 	}
 	require.NoError(t, s.rdb.Set(t.Context(), "sluice:{sale-3/0}:orders", "no hash", 0).Err())
-	reads := &s.gateway.status.line
-	reads.timeout = time.Hour // the test, not the time, says how long a call hangs
-	reads.calls = 1
-	send := reads.send
+	reads := s.gateway.status.line
+	reads.Timeout = time.Hour // the test, not the time, says how long a call hangs
+	reads.Calls = 1
+	send := reads.Send
 	reached, release := make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	reads.send = func(ctx context.Context, parcels []parcel[string, found]) {
+	reads.Send = func(ctx context.Context, batches []coalesce.Batch[string, found]) {
 		once.Do(func() {
 			close(reached)
 			<-release
 		})
-		send(ctx, parcels)
+		send(ctx, batches)
 	}
 	look := func(i int) error {
 		_, err := s.gateway.status.get(t.Context(), ids[i], paths[i][len(paths[i])-36:], "ann")
@@ -228,9 +225,11 @@ func TestStatusReadsOfManySalesTravelTogether(t *testing.T) {
 		all.Go(func() { failed[i] = look(i) })
 	}
 	require.Eventually(t, func() bool {
-		reads.mu.Lock()
-		defer reads.mu.Unlock()
-		return len(reads.ready) == sales-1
+		waiting := 0
+		for _, id := range ids {
+			waiting += reads.Waiting(id)
+		}
+		return waiting == sales-1
 	}, patience, time.Millisecond)
 	require.EqualValues(t, 2, s.asked(func() {
 		close(release)
@@ -248,7 +247,7 @@ func TestEveryErrorHasItsCode(t *testing.T) {
 		queue.NotStartedError{}: api.CodeSaleNotStarted, queue.LimitError{}: api.CodeLimitReached, queue.ErrEnded: api.CodeSaleEnded, queue.ErrPaused: api.CodeSalePaused,
 		queue.ErrFull: api.CodeQueueFull, queue.ErrSoldOut: api.CodeSoldOut, queue.ErrMismatch: api.CodeIdempotencyMismatch, queue.ErrNotReady: api.CodeUnavailable,
 		inventory.ErrNoSale: api.CodeNotFound, inventory.ErrExists: api.CodeConflict, inventory.ErrShort: api.CodeConflict, inventory.ErrClosed: api.CodeConflict,
-		inventory.ErrBusy: api.CodeUnavailable, errCrowded: api.CodeUnavailable, context.Canceled: api.CodeUnavailable, context.DeadlineExceeded: api.CodeUnavailable,
+		inventory.ErrBusy: api.CodeUnavailable, coalesce.ErrOverloaded: api.CodeUnavailable, context.Canceled: api.CodeUnavailable, context.DeadlineExceeded: api.CodeUnavailable,
 		prometheus.AlreadyRegisteredError{}: api.CodeInternal,
 	} {
 		require.Equal(t, code, codeOf(err), err)

@@ -106,7 +106,7 @@ func (g *Gateway) refuse(c *gin.Context, err error) {
 	case api.CodeInternal:
 		g.log.Error("request failed", "request_id", api.RequestID(c), "route", c.FullPath(), "error", err)
 	case api.CodeUnavailable:
-		g.refused.note(api.RequestID(c), c.FullPath(), err)
+		g.refused.Note(api.RequestID(c), c.FullPath(), err)
 	}
 	p := g.problemOf(err)
 	if code == api.CodeQueueFull {

@@ -3,85 +3,16 @@ package gateway
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"sluice/api"
 	"sluice/gateway/auth"
+	"sluice/gateway/server"
 )
-
-// HTTPConfig is the public listener. Every duration is per request; a client that is slower loses its connection.
-type HTTPConfig struct {
-	Addr              string        `koanf:"addr"`
-	ReadHeaderTimeout time.Duration `koanf:"read_header_timeout"`
-	ReadTimeout       time.Duration `koanf:"read_timeout"`
-	WriteTimeout      time.Duration `koanf:"write_timeout"`
-	IdleTimeout       time.Duration `koanf:"idle_timeout"`
-	MaxHeaderBytes    int           `koanf:"max_header_bytes"`
-	// MaxConns bounds open connections; further clients wait in the kernel's backlog. 0 means no bound.
-	MaxConns int `koanf:"max_conns"`
-	// TLSCert and TLSKey are PEM files, read again when they change. Empty: plain HTTP, behind a load balancer that ends TLS.
-	TLSCert string `koanf:"tls_cert"`
-	TLSKey  string `koanf:"tls_key"`
-	// Express serves the plain requests of a rush outside net/http, for less. It needs plain HTTP.
-	Express bool `koanf:"express"`
-}
-
-// DefaultHTTPConfig listens on :8080.
-func DefaultHTTPConfig() HTTPConfig {
-	return HTTPConfig{
-		Addr:              ":8080",
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       60 * time.Second,
-		MaxHeaderBytes:    16 << 10,
-		MaxConns:          20_000,
-		Express:           true,
-	}
-}
-
-// Validate returns every bad value, each by its key and with what is allowed.
-func (c HTTPConfig) Validate() error {
-	errs := []error{
-		checkAddr("http.addr", c.Addr),
-		checkDuration("http.read_header_timeout", c.ReadHeaderTimeout, time.Millisecond, 5*time.Minute),
-		checkDuration("http.read_timeout", c.ReadTimeout, time.Millisecond, 5*time.Minute),
-		checkDuration("http.write_timeout", c.WriteTimeout, time.Millisecond, time.Hour),
-		checkDuration("http.idle_timeout", c.IdleTimeout, time.Millisecond, time.Hour),
-		checkInt("http.max_header_bytes", c.MaxHeaderBytes, 4<<10, 1<<20),
-		checkInt("http.max_conns", c.MaxConns, 0, 1_000_000),
-		checkPair("http", c.TLSCert, c.TLSKey),
-	}
-	if c.ReadTimeout < c.ReadHeaderTimeout {
-		errs = append(errs, fmt.Errorf("http.read_timeout must not be shorter than http.read_header_timeout (%s), got %s",
-			c.ReadHeaderTimeout, c.ReadTimeout))
-	}
-	return errors.Join(errs...)
-}
-
-// OpsConfig is the operations listener.
-type OpsConfig struct {
-	Addr string `koanf:"addr"`
-	// TLSCert and TLSKey are PEM files, as of HTTPConfig.
-	TLSCert string `koanf:"tls_cert"`
-	TLSKey  string `koanf:"tls_key"`
-	// CAFile holds PEM certificates that the command line trusts when it talks to the listener; empty means the system's.
-	CAFile string `koanf:"ca_file"`
-}
-
-// DefaultOpsConfig listens on the loopback only: metrics and profiles are not for the public.
-func DefaultOpsConfig() OpsConfig { return OpsConfig{Addr: "127.0.0.1:8081"} }
-
-// Validate names the key and what is allowed.
-func (c OpsConfig) Validate() error {
-	return errors.Join(checkAddr("ops.addr", c.Addr), checkPair("ops", c.TLSCert, c.TLSKey))
-}
 
 // Config is what the gateway itself decides, apart from listeners, authentication and limits.
 type Config struct {
@@ -125,10 +56,10 @@ func (c Config) Validate() error {
 		proxies,
 		checkReceiptSecret(c.ReceiptSecret),
 		checkLocale(c.Locale),
-		checkInt("gateway.access_log_every", c.AccessLogEvery, 1, 1_000_000_000),
-		checkDuration("gateway.max_wait", c.MaxWait, time.Second, 10*time.Minute),
-		checkDuration("gateway.retry_after", c.RetryAfter, time.Second, time.Hour),
-		checkDuration("gateway.retry_spread", c.RetrySpread, 0, time.Hour),
+		server.CheckInt("gateway.access_log_every", c.AccessLogEvery, 1, 1_000_000_000),
+		server.CheckDuration("gateway.max_wait", c.MaxWait, time.Second, 10*time.Minute),
+		server.CheckDuration("gateway.retry_after", c.RetryAfter, time.Second, time.Hour),
+		server.CheckDuration("gateway.retry_spread", c.RetrySpread, 0, time.Hour),
 	)
 }
 
@@ -149,16 +80,16 @@ func (c Config) Proxies() ([]netip.Prefix, error) {
 }
 
 // ValidateTogether checks what no section can check alone. Call it after each section's own Validate.
-func ValidateTogether(server HTTPConfig, gateway Config, by auth.Config) error {
+func ValidateTogether(listener server.HTTPConfig, gateway Config, by auth.Config) error {
 	var errs []error
 	if by.Mode == auth.ModeHeader && len(gateway.TrustedProxies) == 0 {
 		errs = append(errs, fmt.Errorf(
 			"auth.mode header needs gateway.trusted_proxies: without it anybody could send %s and be anyone",
 			by.Header))
 	}
-	if gateway.MaxWait >= server.WriteTimeout {
+	if gateway.MaxWait >= listener.WriteTimeout {
 		errs = append(errs, fmt.Errorf("gateway.max_wait must be shorter than http.write_timeout (%s), got %s",
-			server.WriteTimeout, gateway.MaxWait))
+			listener.WriteTimeout, gateway.MaxWait))
 	}
 	return errors.Join(errs...)
 }
@@ -179,17 +110,6 @@ func parsePrefix(text string) (netip.Prefix, error) {
 		return netip.Prefix{}, errors.New("a block that holds everyone, or an IPv4 block written as IPv6")
 	}
 	return prefix.Masked(), nil
-}
-
-func checkAddr(key, addr string) error {
-	_, port, err := net.SplitHostPort(addr)
-	if err == nil {
-		_, err = strconv.ParseUint(port, 10, 16)
-	}
-	if err != nil {
-		return fmt.Errorf("%s must be host:port or :port with a port 0..65535, got %q", key, addr)
-	}
-	return nil
 }
 
 func checkBusyURL(text string) error {
@@ -215,20 +135,6 @@ func checkReceiptSecret(secret string) error {
 func checkLocale(locale string) error {
 	if !slices.Contains(api.Locales(), locale) {
 		return fmt.Errorf("gateway.locale must be one of %s, got %q", strings.Join(api.Locales(), ", "), locale)
-	}
-	return nil
-}
-
-func checkDuration(key string, value, least, most time.Duration) error {
-	if value < least || value > most {
-		return fmt.Errorf("%s must be between %s and %s, got %s", key, least, most, value)
-	}
-	return nil
-}
-
-func checkInt(key string, value, least, most int) error {
-	if value < least || value > most {
-		return fmt.Errorf("%s must be between %d and %d, got %d", key, least, most, value)
 	}
 	return nil
 }

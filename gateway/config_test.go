@@ -9,23 +9,28 @@ import (
 
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
+	"sluice/gateway/server"
 
 	"github.com/stretchr/testify/require"
 )
 
 func TestDefaultsAreValid(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, DefaultHTTPConfig().Validate())
-	require.NoError(t, DefaultOpsConfig().Validate())
+	require.NoError(t, server.DefaultHTTPConfig().Validate())
+	require.NoError(t, server.DefaultOpsConfig().Validate())
 	require.NoError(t, DefaultConfig().Validate())
 	require.NoError(t, ratelimit.DefaultConfig().Validate())
-	require.NoError(t, ValidateTogether(DefaultHTTPConfig(), DefaultConfig(), auth.DefaultConfig()))
+	require.NoError(t, ValidateTogether(server.DefaultHTTPConfig(), DefaultConfig(), auth.DefaultConfig()))
 	require.ErrorContains(t, auth.DefaultConfig().Validate(), "auth.secret", "a secret has no default")
 }
 
 func TestValidateNamesTheKey(t *testing.T) {
 	t.Parallel()
-	http := func(edit func(*HTTPConfig)) error { c := DefaultHTTPConfig(); edit(&c); return c.Validate() }
+	http := func(edit func(*server.HTTPConfig)) error {
+		c := server.DefaultHTTPConfig()
+		edit(&c)
+		return c.Validate()
+	}
 	gateway := func(edit func(*Config)) error { c := DefaultConfig(); edit(&c); return c.Validate() }
 	limits := func(edit func(*ratelimit.Config)) error {
 		c := ratelimit.DefaultConfig()
@@ -33,15 +38,15 @@ func TestValidateNamesTheKey(t *testing.T) {
 		return c.Validate()
 	}
 	for want, err := range map[string]error{
-		"http.addr":                http(func(c *HTTPConfig) { c.Addr = "8080" }),
-		"got \":99999\"":           http(func(c *HTTPConfig) { c.Addr = ":99999" }),
-		"http.read_header_timeout": http(func(c *HTTPConfig) { c.ReadHeaderTimeout = 0 }),
-		"http.read_timeout":        http(func(c *HTTPConfig) { c.ReadTimeout = time.Second }),
-		"http.write_timeout":       http(func(c *HTTPConfig) { c.WriteTimeout = -1 }),
-		"http.idle_timeout":        http(func(c *HTTPConfig) { c.IdleTimeout = 0 }),
-		"http.max_header_bytes":    http(func(c *HTTPConfig) { c.MaxHeaderBytes = 1 }),
-		"http.max_conns":           http(func(c *HTTPConfig) { c.MaxConns = -1 }),
-		"ops.addr":                 OpsConfig{Addr: "x"}.Validate(),
+		"http.addr":                http(func(c *server.HTTPConfig) { c.Addr = "8080" }),
+		"got \":99999\"":           http(func(c *server.HTTPConfig) { c.Addr = ":99999" }),
+		"http.read_header_timeout": http(func(c *server.HTTPConfig) { c.ReadHeaderTimeout = 0 }),
+		"http.read_timeout":        http(func(c *server.HTTPConfig) { c.ReadTimeout = time.Second }),
+		"http.write_timeout":       http(func(c *server.HTTPConfig) { c.WriteTimeout = -1 }),
+		"http.idle_timeout":        http(func(c *server.HTTPConfig) { c.IdleTimeout = 0 }),
+		"http.max_header_bytes":    http(func(c *server.HTTPConfig) { c.MaxHeaderBytes = 1 }),
+		"http.max_conns":           http(func(c *server.HTTPConfig) { c.MaxConns = -1 }),
+		"ops.addr":                 server.OpsConfig{Addr: "x"}.Validate(),
 		"gateway.busy_url":         gateway(func(c *Config) { c.BusyURL = "javascript:alert(1)" }),
 		"http(s) address":          gateway(func(c *Config) { c.BusyURL = "//evil.example" }),
 		"gateway.trusted_proxies":  gateway(func(c *Config) { c.TrustedProxies = []string{"0.0.0.0/0"} }),
@@ -56,7 +61,7 @@ func TestValidateNamesTheKey(t *testing.T) {
 	} {
 		require.ErrorContains(t, err, want)
 	}
-	err := http(func(c *HTTPConfig) { c.Addr, c.IdleTimeout = "", 0 })
+	err := http(func(c *server.HTTPConfig) { c.Addr, c.IdleTimeout = "", 0 })
 	require.ErrorContains(t, err, "http.addr")
 	require.ErrorContains(t, err, "http.idle_timeout", "every bad key is named at once")
 }
@@ -92,11 +97,11 @@ func TestValidateTogether(t *testing.T) {
 	t.Parallel()
 	header := auth.Config{Mode: auth.ModeHeader, Header: "X-User"}
 	gateway := DefaultConfig()
-	require.ErrorContains(t, ValidateTogether(DefaultHTTPConfig(), gateway, header), "gateway.trusted_proxies")
+	require.ErrorContains(t, ValidateTogether(server.DefaultHTTPConfig(), gateway, header), "gateway.trusted_proxies")
 	gateway.TrustedProxies = []string{"10.0.0.0/8"}
-	require.NoError(t, ValidateTogether(DefaultHTTPConfig(), gateway, header))
+	require.NoError(t, ValidateTogether(server.DefaultHTTPConfig(), gateway, header))
 	gateway.MaxWait = time.Minute
-	require.ErrorContains(t, ValidateTogether(DefaultHTTPConfig(), gateway, header), "gateway.max_wait")
+	require.ErrorContains(t, ValidateTogether(server.DefaultHTTPConfig(), gateway, header), "gateway.max_wait")
 }
 
 func TestProxies(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/gateway/server"
 	"sluice/queue"
 )
 
@@ -219,7 +220,7 @@ func (c *crowd) forget(now time.Time) bool {
 // census owns the goroutines that count crowds, one at a time per sale.
 type census struct {
 	now    func() time.Time
-	panics *Panics
+	panics *server.Panics
 	total  atomic.Int64 // users in all crowds, about: what joined since the last counts is not in it
 	mu     sync.Mutex
 	over   bool
@@ -228,7 +229,7 @@ type census struct {
 	all    sync.WaitGroup
 }
 
-func (c *census) init(now func() time.Time, panics *Panics) {
+func (c *census) init(now func() time.Time, panics *server.Panics) {
 	c.now, c.panics = now, panics
 	c.ctx, c.stop = context.WithCancel(context.Background())
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/gateway/server"
 	"sluice/inventory"
 	"sluice/queue"
 )
@@ -97,7 +98,7 @@ type doors struct {
 	census census
 }
 
-func (ds *doors) init(lines *queue.Lines, now func() time.Time, panics *Panics) {
+func (ds *doors) init(lines *queue.Lines, now func() time.Time, panics *server.Panics) {
 	ds.lines, ds.now = lines, now
 	ds.census.init(now, panics)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/api"
+	"sluice/internal/coalesce"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -128,7 +129,7 @@ func (g *Gateway) awaitChange(c *gin.Context, w wanted, v order.View, wait time.
 func (g *Gateway) watch(ctx context.Context, w wanted, each func(order.View) bool) error {
 	news, leave, ok := g.hub.wait(w.id)
 	if !ok {
-		return errCrowded
+		return coalesce.ErrOverloaded
 	}
 	defer leave()
 	ticker := time.NewTicker(lookEvery)
@@ -169,7 +170,7 @@ func (g *Gateway) followOrder(c *gin.Context) {
 		return
 	}
 	if g.hub.crowded() {
-		g.refuse(c, errCrowded)
+		g.refuse(c, coalesce.ErrOverloaded)
 		return
 	}
 	s := &orderStream{EventStream: api.NewEventStream(c, g.now), last: last, pace: w.entry.Pace}

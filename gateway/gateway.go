@@ -7,6 +7,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"sluice/api"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
+	"sluice/gateway/server"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -32,9 +34,9 @@ type Parts struct {
 	Finder    *order.Finder
 	Canceller *order.Canceller
 	Losses    *order.Losses
-	Receipts  *Receipts // nil: none are given
-	Payments  *Payments // nil: orders need not be paid
-	Panics    *Panics   // nil: the gateway has its own
+	Receipts  *Receipts      // nil: none are given
+	Payments  *Payments      // nil: orders need not be paid
+	Panics    *server.Panics // nil: the gateway has its own
 	// Barred says why this process must not touch the stores; nil, or a nil error: it may.
 	Barred func() error
 	// Admitted hears of each new order once it is in the line, with when its request began; nil: nobody. It must not block.
@@ -57,7 +59,7 @@ type Gateway struct {
 	admission *Admission
 	refusals  refusalMeter
 	answers   *answers
-	refused   *refusalLog
+	refused   *server.RefusalLog
 	ids       orderIDs
 	status    *statusReader
 	placed    *repeatedReader
@@ -73,17 +75,26 @@ type Gateway struct {
 
 // New returns a gateway; its routes are on Handler.
 func New(cfg Config, parts Parts, log *slog.Logger, reg prometheus.Registerer, now func() time.Time) (*Gateway, error) {
-	engine, err := NewEngine(cfg, log, reg, now)
+	proxies, err := cfg.Proxies()
+	if err != nil {
+		return nil, err
+	}
+	blocks := make([]string, len(proxies))
+	for i, prefix := range proxies {
+		blocks[i] = prefix.String()
+	}
+	engine, err := server.NewEngine(
+		server.EngineConfig{TrustedProxies: blocks, AccessLogEvery: cfg.AccessLogEvery}, log, reg, now)
 	if err != nil {
 		return nil, err
 	}
 	if parts.Panics == nil {
-		parts.Panics = NewPanics(log, reg, now)
+		parts.Panics = server.NewPanics(log, reg, now)
 	}
 	g := &Gateway{
 		Parts: parts, cfg: cfg, log: log, now: now, engine: engine,
 		answers:   newAnswers(cfg.BusyURL),
-		refused:   newRefusalLog(log, now),
+		refused:   server.NewRefusalLog(log, now),
 		admission: NewAdmission(parts, reg, now),
 		status:    newStatusReader(parts.Finder, parts.Panics, now),
 		placed:    newRepeatedReader(parts.Finder, parts.Panics, now),
@@ -122,6 +133,18 @@ func (g *Gateway) unbarred(c *gin.Context) {
 	}
 }
 
+// PlainRequest names the requests of a sale's rush, which are answered at once: placing an order, asking for it, looking
+// at the sale. What waits or streams has a query, or a path that says so.
+func PlainRequest(method, path string) bool {
+	if !strings.HasPrefix(path, "/v1/sales/") {
+		return false
+	}
+	if method == http.MethodPost {
+		return strings.HasSuffix(path, "/orders")
+	}
+	return method == http.MethodGet && !strings.HasSuffix(path, "/events")
+}
+
 // Handler answers the public listener.
 func (g *Gateway) Handler() *gin.Engine { return g.engine }
 
@@ -138,7 +161,7 @@ func (g *Gateway) Run(ctx context.Context) {
 	listeners.Wait()
 	g.admission.Wait()
 	g.status.wait()
-	g.placed.ledger.wait()
+	g.placed.ledger.Wait()
 }
 
 // forgetIdle lets go of what nobody uses any more, until ctx ends.

@@ -6,10 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"sluice/api"
+	"sluice/gateway/server"
 	"sluice/internal/testkit"
 	"sluice/inventory"
 	"sluice/queue"
@@ -39,13 +41,13 @@ func TestHangingDatabaseHoldsUpNoHealthySale(t *testing.T) {
 	ask := func(user string) []queue.Request {
 		return []queue.Request{{ID: newUUID(), User: user, Units: 1, Fingerprint: "f"}}
 	}
-	parcels := []admitParcel{{key: "stuck", requests: ask("ann")}, {key: "phone", requests: ask("bob")}}
+	batches := []admitBatch{{Key: "stuck", Requests: ask("ann")}, {Key: "phone", Requests: ask("bob")}}
 	began := time.Now()
-	s.gateway.admission.send(t.Context(), parcels)
+	s.gateway.admission.send(t.Context(), batches)
 	require.Less(t, time.Since(began), atOnce)
-	require.ErrorIs(t, parcels[0].err, queue.ErrNotReady)
-	require.NoError(t, parcels[1].err)
-	require.NoError(t, parcels[1].answers[0].Err)
+	require.ErrorIs(t, batches[0].Err, queue.ErrNotReady)
+	require.NoError(t, batches[1].Err)
+	require.NoError(t, batches[1].Answers[0].Err)
 	// The request itself asks the database whether the line was loaded anew, and does not wait for ever.
 	_, err := s.gateway.admission.Admit(t.Context(), "stuck", ask("ann")[0])
 	require.ErrorIs(t, err, queue.ErrNotReady)
@@ -112,7 +114,7 @@ func newResold(t *testing.T) *resold {
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(hscans{&testkit.Trips{}, &r.walks})
 	var ds doors
-	ds.init(queue.NewLines(rdb, queue.DefaultPrefix), func() time.Time { return r.now }, testPanics())
+	ds.init(queue.NewLines(rdb, queue.DefaultPrefix), func() time.Time { return r.now }, server.NewPanics(quietLog(), prometheus.NewRegistry(), time.Now))
 	t.Cleanup(ds.wait)
 	r.door = ds.of("phone")
 	e, _ := r.book.Get("phone")
@@ -193,10 +195,10 @@ func TestLostReplyOpensTheDoor(t *testing.T) {
 	require.NoError(t, err)
 	stale.until = time.Now().Add(time.Hour) // read from Redis before the unit came back, learned after the news of it
 	a.doors.of("phone").shut.Store(&stale)
-	parcels := []admitParcel{{key: "phone", requests: []queue.Request{r}}}
+	batches := []admitBatch{{Key: "phone", Requests: []queue.Request{r}}}
 	lost, cancel := context.WithCancel(t.Context())
 	cancel()
-	a.send(lost, parcels)
-	require.Error(t, parcels[0].err)
+	a.send(lost, batches)
+	require.Error(t, batches[0].Err)
 	require.NoError(t, a.Refusal(e.Sale, "bob"), "bob is in the line; nobody told this gateway")
 }

@@ -181,7 +181,5 @@ func TestHangingUpLeavesNothingHalfDone(t *testing.T) {
 
 // idle reports whether no admission waits or flies.
 func (a *Admission) idle() bool {
-	a.gather.mu.Lock()
-	defer a.gather.mu.Unlock()
-	return a.gather.flying == 0
+	return a.gather.InFlight() == 0
 }

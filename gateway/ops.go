@@ -19,6 +19,7 @@ import (
 	"sluice/api"
 	"sluice/delay"
 	"sluice/gateway/auth"
+	"sluice/gateway/server"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/notify/channel"
@@ -57,7 +58,7 @@ type OpsParts struct {
 	Barred    func() error // why this process must not change the stores; nil, or a nil error: it may
 	Gatherer  prometheus.Gatherer
 	Draining  func() bool
-	Panics    *Panics // nil: the listener has its own, which no metric shows
+	Panics    *server.Panics // nil: the listener has its own, which no metric shows
 }
 
 // Settings is the configuration that changes while Sluice runs, as the
@@ -85,7 +86,7 @@ type Ops struct {
 	log     *slog.Logger
 	now     func() time.Time
 	engine  *gin.Engine
-	refused *refusalLog
+	refused *server.RefusalLog
 
 	followers atomic.Int64 // of the event log
 }
@@ -99,12 +100,12 @@ var errCheck = errors.New("the check broke; see the log")
 func NewOps(parts OpsParts, log *slog.Logger, now func() time.Time) *Ops {
 	gin.SetMode(gin.ReleaseMode)
 	if parts.Panics == nil {
-		parts.Panics = NewPanics(log, prometheus.NewRegistry(), now)
+		parts.Panics = server.NewPanics(log, prometheus.NewRegistry(), now)
 	}
-	o := &Ops{OpsParts: parts, log: log, now: now, engine: gin.New(), refused: newRefusalLog(log, now)}
+	o := &Ops{OpsParts: parts, log: log, now: now, engine: gin.New(), refused: server.NewRefusalLog(log, now)}
 	o.engine.HandleMethodNotAllowed = true
 	o.engine.RedirectTrailingSlash = false
-	o.engine.Use(api.AssignRequestID(), Recover(log))
+	o.engine.Use(api.AssignRequestID(), server.Recover(log))
 	o.engine.NoRoute(func(c *gin.Context) {
 		api.WriteProblem(c, api.NewProblem(api.CodeNotFound, "No resource has this address."))
 	})

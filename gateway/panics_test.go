@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -10,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
@@ -20,7 +18,7 @@ import (
 
 // caught is how many panics of a part the stack's gateway has survived.
 func (s *stack) caught(part string) float64 {
-	return testutil.ToFloat64(s.gateway.Panics.total.WithLabelValues(part))
+	return testutil.ToFloat64(s.gateway.Panics.Counter(part))
 }
 
 // A panic in a call that many share fails their requests, says where it was, and leaves the next ones alone.
@@ -29,11 +27,11 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 	s := newStack(t, quiet)
 	s.sell("phone", 100)
 	a := s.gateway.admission
-	a.gather.timeout = time.Hour // the test, not the time, says how long a call hangs
-	send := a.gather.send
+	a.gather.Timeout = time.Hour // the test, not the time, says how long a call hangs
+	send := a.gather.Send
 	reached, release := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64
-	a.gather.send = func(ctx context.Context, parcels []admitParcel) {
+	a.gather.Send = func(ctx context.Context, batches []admitBatch) {
 		switch calls.Add(1) {
 		case 1: // the first caller's own: the others gather behind it
 			close(reached)
@@ -41,7 +39,7 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 		case 2: // on a goroutine of its own
 			panic("a defect")
 		}
-		send(context.WithoutCancel(ctx), parcels)
+		send(context.WithoutCancel(ctx), batches)
 	}
 	first := make(chan got, 1)
 	token := s.token("ann", false)
@@ -62,9 +60,7 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 		all.Go(func() { answers <- post(token) })
 	}
 	require.Eventually(t, func() bool {
-		a.gather.mu.Lock()
-		defer a.gather.mu.Unlock()
-		return a.gather.lanes["phone"].length() == crowd
+		return a.gather.Waiting("phone") == crowd
 	}, patience, time.Millisecond)
 	close(release)
 	require.Equal(t, http.StatusAccepted, (<-first).status)
@@ -94,7 +90,7 @@ func TestAPanicAfterTheCallOpensTheDoor(t *testing.T) {
 	door.crowd.census = nil // what Redis has answered cannot be taken over
 	func() {
 		defer s.gateway.Panics.Catch("test")
-		a.send(t.Context(), []admitParcel{{key: "phone", requests: []queue.Request{{ID: newUUID(), User: "bob", Units: 1, Fingerprint: "f"}}}})
+		a.send(t.Context(), []admitBatch{{Key: "phone", Requests: []queue.Request{{ID: newUUID(), User: "bob", Units: 1, Fingerprint: "f"}}}})
 	}()
 	door.crowd.census = census
 	require.EqualValues(t, 1, s.caught("test"))
@@ -112,52 +108,8 @@ func TestAPanicWhileACrowdIsCounted(t *testing.T) {
 		defer r.door.crowd.mu.Unlock()
 		return !r.door.crowd.busy
 	}, patience, time.Millisecond)
-	require.EqualValues(t, 1, testutil.ToFloat64(r.door.crowd.census.panics.total.WithLabelValues("crowd")))
+	require.EqualValues(t, 1, testutil.ToFloat64(r.door.crowd.census.panics.Counter("crowd")))
 	require.False(t, r.door.crowd.lacks("a stranger", r.epoch, 1))
-}
-
-// What serves many goes on after a panic, until it is told to end.
-func TestPanicsRunAgain(t *testing.T) {
-	t.Parallel()
-	reg := prometheus.NewRegistry()
-	p := NewPanics(quietLog(), reg, time.Now)
-	require.NotPanics(t, func() { NewPanics(quietLog(), reg, time.Now) }, "one counter for all")
-	runs := 0
-	p.Run(t.Context(), "loop", func(context.Context) {
-		if runs++; runs == 1 {
-			panic("a defect")
-		}
-	})
-	require.Equal(t, 2, runs)
-	ctx, cancel := context.WithCancel(t.Context())
-	p.Run(ctx, "loop", func(context.Context) {
-		cancel()
-		panic("a defect")
-	})
-	require.EqualValues(t, 2, testutil.ToFloat64(p.total.WithLabelValues("loop")))
-}
-
-// The log has the stack of each kind of panic, and does not drown in them.
-func TestPanicsAreLoggedNowAndThen(t *testing.T) {
-	t.Parallel()
-	var logs logBuffer
-	now := time.UnixMilli(1_000_000)
-	p := NewPanics(slog.New(slog.NewJSONHandler(&logs, nil)), prometheus.NewRegistry(), func() time.Time { return now })
-	crash := func(part string) {
-		defer p.Catch(part)
-		panic("a defect")
-	}
-	for range 100 {
-		crash("one")
-	}
-	crash("two")
-	now = now.Add(panicEvery)
-	crash("one")
-	lines := logs.lines(t)
-	require.Len(t, lines, 3)
-	require.Contains(t, lines[0]["stack"], "TestPanicsAreLoggedNowAndThen")
-	require.Equal(t, "two", lines[1]["in"])
-	require.EqualValues(t, 99, lines[2]["others_since"])
 }
 
 // A check that panics is a check that fails.

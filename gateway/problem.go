@@ -20,7 +20,7 @@ func codeOf(err error) api.Code {
 		return api.CodeStale
 	case errors.Is(err, settings.ErrNoVersion):
 		return api.CodeNotFound
-	case errors.Is(err, errCrowded), errors.Is(err, errBroken), errors.Is(err, settings.ErrUnknown):
+	case errors.Is(err, settings.ErrUnknown):
 		return api.CodeUnavailable
 	}
 	return api.CodeOf(err)

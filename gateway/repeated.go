@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"sluice/gateway/server"
+	"sluice/internal/coalesce"
 	"sluice/order"
 	"sluice/queue"
 )
@@ -16,28 +18,32 @@ const repeatedWait = 300 * time.Millisecond
 // keeps the newest 10,000, the database keeps all. Requests that come together
 // are asked for together.
 type repeatedReader struct {
-	ledger gatherer[string, *queue.Ticket]
+	finder *order.Finder
+	ledger *coalesce.Coalescer[string, *queue.Ticket]
 }
 
-func newRepeatedReader(finder *order.Finder, panics *Panics, now func() time.Time) *repeatedReader {
-	r := &repeatedReader{}
-	r.ledger = gatherer[string, *queue.Ticket]{name: "look for repeated orders", perLane: statusMost, perCall: 1, calls: statusCalls, bound: statusWaiting,
-		timeout: repeatedWait, aloof: true, now: now, panics: panics, send: func(ctx context.Context, parcels []parcel[string, *queue.Ticket]) {
-			for i := range parcels {
-				p := &parcels[i]
-				var placed map[string]queue.Ticket
-				if placed, p.err = finder.Placed(ctx, p.key, p.requests); p.err != nil {
-					continue
-				}
-				p.answers = make([]*queue.Ticket, len(p.requests))
-				for j, id := range p.requests {
-					if t, ok := placed[id]; ok {
-						p.answers[j] = &t
-					}
-				}
-			}
-		}}
+func newRepeatedReader(finder *order.Finder, panics *server.Panics, now func() time.Time) *repeatedReader {
+	r := &repeatedReader{finder: finder}
+	r.ledger = coalesce.New(coalesce.Config[string, *queue.Ticket]{PerKey: statusMost, PerCall: 1, Calls: statusCalls,
+		Bound: statusWaiting, Timeout: repeatedWait, Detached: true, Now: now,
+		OnPanic: panics.Noting("look for repeated orders"), Send: r.ask})
 	return r
+}
+
+func (r *repeatedReader) ask(ctx context.Context, batches []coalesce.Batch[string, *queue.Ticket]) {
+	for i := range batches {
+		p := &batches[i]
+		var placed map[string]queue.Ticket
+		if placed, p.Err = r.finder.Placed(ctx, p.Key, p.Requests); p.Err != nil {
+			continue
+		}
+		p.Answers = make([]*queue.Ticket, len(p.Requests))
+		for j, id := range p.Requests {
+			if t, ok := placed[id]; ok {
+				p.Answers[j] = &t
+			}
+		}
+	}
 }
 
 // repeated answers a request with an Idempotency-Key that was used before, when
@@ -46,7 +52,7 @@ func newRepeatedReader(finder *order.Finder, panics *Panics, now func() time.Tim
 func (g *Gateway) repeated(ctx context.Context, sale string, r queue.Request) (a queue.Admission, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, repeatedWait)
 	defer cancel()
-	t, away := g.placed.ledger.do(ctx, sale, r.ID)
+	t, away := g.placed.ledger.Do(ctx, sale, r.ID)
 	switch {
 	case away != nil || t == nil:
 		return a, false, nil

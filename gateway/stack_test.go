@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -24,6 +26,7 @@ import (
 	"sluice/delay"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
+	"sluice/gateway/server"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
@@ -52,7 +55,7 @@ func newUUID() string { return uuid.Must(uuid.NewV7()).String() }
 type setup struct {
 	gateway  Config
 	limits   ratelimit.Config
-	http     HTTPConfig
+	http     server.HTTPConfig
 	delay    delay.Config
 	redis    string           // where the product finds Redis; "" starts an embedded one
 	direct   string           // where the test finds it; "" is the same place
@@ -90,7 +93,7 @@ type stack struct {
 
 func newStack(t testing.TB, edits ...func(*setup)) *stack {
 	t.Helper()
-	c := setup{gateway: DefaultConfig(), http: DefaultHTTPConfig(), delay: delay.DefaultConfig(), now: time.Now}
+	c := setup{gateway: DefaultConfig(), http: server.DefaultHTTPConfig(), delay: delay.DefaultConfig(), now: time.Now}
 	for _, edit := range edits {
 		edit(&c)
 	}
@@ -150,7 +153,7 @@ func (s *stack) openParts(c setup) {
 		Events: channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.rdb), Topics: s.topics, Messages: s.messages,
 		Settings: c.settings, Beats: queue.NewInstances(s.rdb, queue.DefaultPrefix, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops.Handler()
-	s.opsAddr, _ = startServer(s.t, DefaultHTTPConfig(), s.opsEngine)
+	s.opsAddr, _ = startServer(s.t, server.DefaultHTTPConfig(), s.opsEngine)
 	s.ops = s.checkedClient(api.OpenAPIOps())
 	if !c.still {
 		s.run(s.keeper.Run)
@@ -353,4 +356,32 @@ func (s *stack) opsAs(token, method, path, body string) got {
 	g, err := fetch(s.t.Context(), s.ops, method, "http://"+s.opsAddr+path, token, body)
 	require.NoError(s.t, err)
 	return g
+}
+
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// startServer serves h on a free port and stops it with the test.
+func startServer(t testing.TB, cfg server.HTTPConfig, h http.Handler) (string, *server.Server) {
+	t.Helper()
+	ln, err := server.Listen(t.Context(), "127.0.0.1:0")
+	require.NoError(t, err)
+	srv := server.NewServer(cfg, h, nil, PlainRequest, quietLog())
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	t.Cleanup(func() {
+		require.NoError(t, srv.Close())
+		require.NoError(t, <-served)
+	})
+	return ln.Addr().String(), srv
+}
+
+func dial(t *testing.T, addr, first string) net.Conn {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = io.WriteString(conn, first)
+	require.NoError(t, err)
+	return conn
 }

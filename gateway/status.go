@@ -5,6 +5,8 @@ import (
 	"errors"
 	"time"
 
+	"sluice/gateway/server"
+	"sluice/internal/coalesce"
 	"sluice/order"
 	"sluice/queue"
 )
@@ -22,8 +24,8 @@ const (
 // the database may know keeps nobody else waiting for it.
 type statusReader struct {
 	finder *order.Finder
-	line   gatherer[string, found]
-	ledger gatherer[string, found]
+	line   *coalesce.Coalescer[string, found]
+	ledger *coalesce.Coalescer[string, found]
 }
 
 type found struct {
@@ -31,22 +33,25 @@ type found struct {
 	ok   bool
 }
 
-func newStatusReader(finder *order.Finder, panics *Panics, now func() time.Time) *statusReader {
+func newStatusReader(finder *order.Finder, panics *server.Panics, now func() time.Time) *statusReader {
 	s := &statusReader{finder: finder}
-	s.line = gatherer[string, found]{name: "look at lines", perLane: statusMost, perCall: statusMost, calls: statusCalls, bound: statusWaiting,
-		timeout: statusTimeout, now: now, panics: panics, send: s.askLines}
-	s.ledger = gatherer[string, found]{name: "look at the ledger", perLane: statusMost, perCall: 1, calls: statusCalls, bound: statusWaiting,
-		timeout: statusTimeout, now: now, panics: panics, send: s.askLedger, aloof: true}
+	joined := coalesce.Config[string, found]{PerKey: statusMost, PerCall: statusMost, Calls: statusCalls,
+		Bound: statusWaiting, Timeout: statusTimeout, Now: now}
+	line, ledger := joined, joined
+	line.Send, line.OnPanic = s.askLines, panics.Noting("look at lines")
+	ledger.Send, ledger.OnPanic = s.askLedger, panics.Noting("look at the ledger")
+	ledger.PerCall, ledger.Detached = 1, true
+	s.line, s.ledger = coalesce.New(line), coalesce.New(ledger)
 	return s
 }
 
 // get returns an order of a sale that is in the book, for its owner only;
 // order.ErrNotFound otherwise.
 func (s *statusReader) get(ctx context.Context, sale, id, user string) (order.View, error) {
-	f, away := s.line.do(ctx, sale, id)
+	f, away := s.line.Do(ctx, sale, id)
 	if away != nil || !f.ok {
 		var err error
-		if f, err = s.ledger.do(ctx, sale, id); err != nil {
+		if f, err = s.ledger.Do(ctx, sale, id); err != nil {
 			return order.View{}, errors.Join(away, err)
 		}
 	}
@@ -59,42 +64,42 @@ func (s *statusReader) get(ctx context.Context, sale, id, user string) (order.Vi
 	return order.View{}, order.ErrNotFound
 }
 
-func (s *statusReader) askLines(ctx context.Context, parcels []parcel[string, found]) {
-	asked := make([]queue.Lookup, len(parcels))
-	for i, p := range parcels {
-		asked[i] = queue.Lookup{Sale: p.key, IDs: p.requests}
+func (s *statusReader) askLines(ctx context.Context, batches []coalesce.Batch[string, found]) {
+	asked := make([]queue.Lookup, len(batches))
+	for i, p := range batches {
+		asked[i] = queue.Lookup{Sale: p.Key, IDs: p.Requests}
 	}
 	for i, views := range s.finder.InLine(ctx, asked) {
-		fillFound(&parcels[i], views.ByID, views.Err)
+		fillFound(&batches[i], views.ByID, views.Err)
 	}
 }
 
-func (s *statusReader) askLedger(ctx context.Context, parcels []parcel[string, found]) {
-	for i := range parcels {
-		p := &parcels[i]
-		views, err := s.finder.InLedger(ctx, p.key, p.requests)
+func (s *statusReader) askLedger(ctx context.Context, batches []coalesce.Batch[string, found]) {
+	for i := range batches {
+		p := &batches[i]
+		views, err := s.finder.InLedger(ctx, p.Key, p.Requests)
 		fillFound(p, views, err)
 	}
 }
 
-// fillFound fills a parcel with the orders that were found.
-func fillFound(p *parcel[string, found], views map[string]order.View, err error) {
-	if p.err = err; err != nil {
+// fillFound fills a batch with the orders that were found.
+func fillFound(p *coalesce.Batch[string, found], views map[string]order.View, err error) {
+	if p.Err = err; err != nil {
 		return
 	}
-	p.answers = make([]found, len(p.requests))
-	for i, id := range p.requests {
-		p.answers[i].view, p.answers[i].ok = views[id]
+	p.Answers = make([]found, len(p.Requests))
+	for i, id := range p.Requests {
+		p.Answers[i].view, p.Answers[i].ok = views[id]
 	}
 }
 
-// forget lets go of the lanes of sales that nobody asks for any more.
+// forget lets go of the queues of sales that nobody asks for any more.
 func (s *statusReader) forget() {
-	s.line.forget()
-	s.ledger.forget()
+	s.line.Forget()
+	s.ledger.Forget()
 }
 
 func (s *statusReader) wait() {
-	s.line.wait()
-	s.ledger.wait()
+	s.line.Wait()
+	s.ledger.Wait()
 }

@@ -1,4 +1,4 @@
-package gateway
+package server
 
 import (
 	"context"
@@ -28,14 +28,18 @@ const (
 	refusalLogBurst = 200
 )
 
+// EngineConfig says whom an engine trusts and how much it logs.
+type EngineConfig struct {
+	TrustedProxies []string // addresses or CIDR blocks whose X-Forwarded-For is believed
+	AccessLogEvery int      // one in so many successful requests is logged
+}
+
 // NewEngine is a Gin engine with everything that stands around the routes: request ids, metrics, access log, recovery,
 // client addresses behind trusted proxies only, and problem documents for unknown routes and methods. It fails on a bad
 // gateway.trusted_proxies, or when reg already holds the metric.
-func NewEngine(cfg Config, log *slog.Logger, reg prometheus.Registerer, now func() time.Time) (*gin.Engine, error) {
-	proxies, err := cfg.Proxies()
-	if err != nil {
-		return nil, err
-	}
+func NewEngine(
+	cfg EngineConfig, log *slog.Logger, reg prometheus.Registerer, now func() time.Time,
+) (*gin.Engine, error) {
 	observe, err := Observe(cfg, log, reg, now)
 	if err != nil {
 		return nil, err
@@ -47,11 +51,7 @@ func NewEngine(cfg Config, log *slog.Logger, reg prometheus.Registerer, now func
 	engine.ContextWithFallback = true    // c is a context that ends with the request
 	// Only the header that proxies append to: X-Real-Ip would come from the client wherever the proxy does not set it.
 	engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
-	blocks := make([]string, len(proxies))
-	for i, prefix := range proxies {
-		blocks[i] = prefix.String()
-	}
-	if err := engine.SetTrustedProxies(blocks); err != nil {
+	if err := engine.SetTrustedProxies(cfg.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("gateway.trusted_proxies: %w", err)
 	}
 	engine.Use(api.AssignRequestID(), observe, Recover(log))
@@ -92,7 +92,9 @@ func Recover(log *slog.Logger) gin.HandlerFunc {
 // up to 100 lines a second (with the number left out), and one in cfg.AccessLogEvery successes. A refusal is what a sale
 // mostly does, so it is information; that a store does not answer is a warning. Neither query, nor
 // path, nor addresses are logged: they name people. The order's id does not.
-func Observe(cfg Config, log *slog.Logger, reg prometheus.Registerer, now func() time.Time) (gin.HandlerFunc, error) {
+func Observe(
+	cfg EngineConfig, log *slog.Logger, reg prometheus.Registerer, now func() time.Time,
+) (gin.HandlerFunc, error) {
 	durations, err := newDurations(reg)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package gateway
+package server
 
 import (
 	"context"
@@ -33,7 +33,7 @@ type panicCount struct {
 	since int // not logged since then
 }
 
-// NewPanics returns one that counts in reg. All of a process share the counter.
+// NewPanics returns a Panics that counts in reg. All of a process share the counter.
 func NewPanics(log *slog.Logger, reg prometheus.Registerer, now func() time.Time) *Panics {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_panics_total",
 		Help: "Panics that were caught, by the part that panicked; anything but 0 is a defect."}, []string{"part"})
@@ -46,10 +46,13 @@ func NewPanics(log *slog.Logger, reg prometheus.Registerer, now func() time.Time
 	return &Panics{log: log, total: total, now: now, last: map[string]*panicCount{}}
 }
 
+// Counter returns the counter of one part.
+func (p *Panics) Counter(part string) prometheus.Counter { return p.total.WithLabelValues(part) }
+
 // Catch ends a panic of the function that defers it.
 func (p *Panics) Catch(part string) {
 	if cause := recover(); cause != nil {
-		p.note(part, cause)
+		p.Note(part, cause)
 	}
 }
 
@@ -74,8 +77,13 @@ func (p *Panics) ends(ctx context.Context, part string, f func(context.Context))
 	return true
 }
 
-// note counts a panic, and logs it with the stack of its caller.
-func (p *Panics) note(part string, cause any) {
+// Noting returns what Note does for one part.
+func (p *Panics) Noting(part string) func(cause any) {
+	return func(cause any) { p.Note(part, cause) }
+}
+
+// Note counts a panic, and logs it with the stack of its caller.
+func (p *Panics) Note(part string, cause any) {
 	p.total.WithLabelValues(part).Inc()
 	others, due := p.count(part)
 	if !due {

@@ -1,4 +1,4 @@
-package gateway
+package coalesce
 
 import (
 	"context"
@@ -9,53 +9,53 @@ import (
 	"testing"
 	"time"
 
-	"sluice/api"
+	"sluice/internal/testkit"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 )
 
-// testPanics counts where nobody looks.
-func testPanics() *Panics { return NewPanics(quietLog(), prometheus.NewRegistry(), time.Now) }
+const patience = time.Minute
+
+func TestMain(m *testing.M) { testkit.VerifyMain(m) }
 
 // trip is one call as its store sees it.
 type trip map[string][]int
 
-func tripOf(parcels []parcel[int, int]) trip {
+func tripOf(batches []Batch[int, int]) trip {
 	seen := trip{}
-	for _, p := range parcels {
-		seen[p.key] = p.requests
+	for _, p := range batches {
+		seen[p.Key] = p.Requests
 	}
 	return seen
 }
 
-// desk is a store whose calls a test lets through one by one.
-type desk struct {
-	gatherer[int, int]
-	calls chan trip     // each call as it begins
-	open  chan struct{} // lets one call end
-	free  chan struct{} // lets a call end that carries the lane "stuck"
-	most  atomic.Int64  // calls seen at the same time
-	now   atomic.Int64
-	fail  error
+// store is a store whose calls a test lets through one by one.
+type store struct {
+	*Coalescer[int, int]
+	calls  chan trip     // each call as it begins
+	open   chan struct{} // lets one call end
+	free   chan struct{} // lets a call end that carries the queue "stuck"
+	most   atomic.Int64  // calls seen at the same time
+	now    atomic.Int64
+	fail   error
+	panics atomic.Int64
 }
 
-func newDesk(perLane, perCall, calls, bound int, timeout time.Duration) *desk {
-	d := &desk{calls: make(chan trip, 100), open: make(chan struct{}, 100), free: make(chan struct{}, 100)}
-	d.gatherer = gatherer[int, int]{name: "desk", perLane: perLane, perCall: perCall, calls: calls, bound: bound, timeout: timeout, now: time.Now,
-		panics: testPanics(), send: d.carry}
+func newStore(perLane, perCall, calls, bound int, timeout time.Duration) *store {
+	d := &store{calls: make(chan trip, 100), open: make(chan struct{}, 100), free: make(chan struct{}, 100)}
+	d.Coalescer = New(Config[int, int]{PerKey: perLane, PerCall: perCall, Calls: calls, Bound: bound, Timeout: timeout, Now: time.Now,
+		OnPanic: func(any) { d.panics.Add(1) }, Send: d.carry})
 	return d
 }
 
-func (d *desk) carry(ctx context.Context, parcels []parcel[int, int]) {
+func (d *store) carry(ctx context.Context, batches []Batch[int, int]) {
 	n := d.now.Add(1)
 	defer d.now.Add(-1)
 	for most := d.most.Load(); n > most && !d.most.CompareAndSwap(most, n); most = d.most.Load() {
 	}
-	d.calls <- tripOf(parcels)
+	d.calls <- tripOf(batches)
 	gate := d.open
-	if parcels[0].key == "stuck" {
+	if batches[0].Key == "stuck" {
 		gate = d.free
 	}
 	var err error
@@ -65,11 +65,11 @@ func (d *desk) carry(ctx context.Context, parcels []parcel[int, int]) {
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
-	for i := range parcels {
-		p := &parcels[i]
-		p.err, p.answers = err, make([]int, len(p.requests))
-		for j, q := range p.requests {
-			p.answers[j] = q * 10
+	for i := range batches {
+		p := &batches[i]
+		p.Err, p.Answers = err, make([]int, len(p.Requests))
+		for j, q := range p.Requests {
+			p.Answers[j] = q * 10
 		}
 	}
 }
@@ -79,43 +79,43 @@ type result struct {
 	err    error
 }
 
-// ask begins a request of a lane and returns once it waits behind a call in flight.
-func (d *desk) ask(t *testing.T, ctx context.Context, lane string, q int) <-chan result {
+// ask begins a request of a queue and returns once it waits behind a call in flight.
+func (d *store) ask(t *testing.T, ctx context.Context, key string, q int) <-chan result {
 	t.Helper()
 	out := make(chan result, 1)
-	before := d.queued(lane)
+	before := d.queued(key)
 	go func() {
-		a, err := d.do(ctx, lane, q)
+		a, err := d.Do(ctx, key, q)
 		out <- result{a, err}
 	}()
-	require.Eventually(t, func() bool { return d.queued(lane) == before+1 }, patience, 100*time.Microsecond)
+	require.Eventually(t, func() bool { return d.queued(key) == before+1 }, patience, 100*time.Microsecond)
 	return out
 }
 
 // first begins a request that is sent at once.
-func (d *desk) first(t *testing.T, lane string, q int) <-chan result {
+func (d *store) first(t *testing.T, key string, q int) <-chan result {
 	t.Helper()
 	out := make(chan result, 1)
 	go func() {
-		a, err := d.do(t.Context(), lane, q)
+		a, err := d.Do(t.Context(), key, q)
 		out <- result{a, err}
 	}()
-	require.Equal(t, trip{lane: {q}}, <-d.calls)
+	require.Equal(t, trip{key: {q}}, <-d.calls)
 	return out
 }
 
-func (d *desk) queued(lane string) int {
+func (d *store) queued(key string) int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if l, ok := d.lanes[lane]; ok {
+	if l, ok := d.queues[key]; ok {
 		return l.length()
 	}
 	return 0
 }
 
-func TestGathererSendsInOrderWhatCameMeanwhile(t *testing.T) {
+func TestCoalescerSendsInOrderWhatCameMeanwhile(t *testing.T) {
 	t.Parallel()
-	d := newDesk(3, 3, 4, 100, time.Minute)
+	d := newStore(3, 3, 4, 100, time.Minute)
 	first := d.first(t, "a", 1)
 	var rest []<-chan result
 	for q := 2; q <= 6; q++ {
@@ -130,18 +130,18 @@ func TestGathererSendsInOrderWhatCameMeanwhile(t *testing.T) {
 	for i, one := range rest {
 		require.Equal(t, result{(i + 2) * 10, nil}, <-one)
 	}
-	d.wait()
-	require.EqualValues(t, 1, d.most.Load(), "never two calls for one lane")
+	d.Wait()
+	require.EqualValues(t, 1, d.most.Load(), "never two calls for one key")
 }
 
 // Whoever makes the call itself stays with it, and hears the answer although its context has ended.
-func TestGathererLoneCallerStaysWithItsCall(t *testing.T) {
+func TestCoalescerLoneCallerStaysWithItsCall(t *testing.T) {
 	t.Parallel()
-	d := newDesk(3, 3, 4, 100, time.Minute)
+	d := newStore(3, 3, 4, 100, time.Minute)
 	ctx, hangUp := context.WithCancel(t.Context())
 	out := make(chan result, 1)
 	go func() {
-		a, err := d.do(ctx, "a", 1)
+		a, err := d.Do(ctx, "a", 1)
 		out <- result{a, err}
 	}()
 	require.Equal(t, trip{"a": {1}}, <-d.calls)
@@ -152,63 +152,62 @@ func TestGathererLoneCallerStaysWithItsCall(t *testing.T) {
 	require.Equal(t, trip{"a": {2}}, <-d.calls)
 	d.open <- struct{}{}
 	require.Equal(t, result{20, nil}, <-behind)
-	d.wait()
+	d.Wait()
 }
 
 // A call that panics, on its caller's goroutine or on one of its own, fails its requests and keeps nobody else waiting.
-func TestGathererSurvivesABrokenCall(t *testing.T) {
+func TestCoalescerSurvivesABrokenCall(t *testing.T) {
 	t.Parallel()
-	d := newDesk(1, 3, 1, 100, time.Minute)
-	send := d.send
-	d.send = func(ctx context.Context, parcels []parcel[int, int]) {
-		if parcels[0].requests[0] == 3 {
-			send(ctx, parcels)
+	d := newStore(1, 3, 1, 100, time.Minute)
+	send := d.Send
+	d.Send = func(ctx context.Context, batches []Batch[int, int]) {
+		if batches[0].Requests[0] == 3 {
+			send(ctx, batches)
 			return
 		}
-		d.calls <- tripOf(parcels)
+		d.calls <- tripOf(batches)
 		<-d.open
-		parcels[0].err = nil // it was about to answer
+		batches[0].Err = nil // it was about to answer
 		panic("broken")
 	}
 	own := d.first(t, "a", 1)
 	next, other, last := d.ask(t, t.Context(), "a", 2), d.ask(t, t.Context(), "b", 2), d.ask(t, t.Context(), "a", 3)
 	d.open <- struct{}{}
-	require.ErrorIs(t, (<-own).err, errBroken)
+	require.ErrorIs(t, (<-own).err, ErrBroken)
 	require.Equal(t, trip{"b": {2}, "a": {2}}, <-d.calls)
 	d.open <- struct{}{}
 	for _, failed := range []<-chan result{next, other} {
-		require.ErrorIs(t, (<-failed).err, errBroken)
+		require.ErrorIs(t, (<-failed).err, ErrBroken)
 	}
 	require.Equal(t, trip{"a": {3}}, <-d.calls)
 	d.open <- struct{}{}
 	require.Equal(t, result{30, nil}, <-last)
-	d.wait()
-	require.EqualValues(t, 2, testutil.ToFloat64(d.panics.total.WithLabelValues("desk")))
-	require.Equal(t, api.CodeUnavailable, codeOf(errBroken))
+	d.Wait()
+	require.EqualValues(t, 2, d.panics.Load())
 }
 
 // Where a call may last, its callers can always hang up.
-func TestGathererAloofCallerHangsUp(t *testing.T) {
+func TestCoalescerAloofCallerHangsUp(t *testing.T) {
 	t.Parallel()
-	d := newDesk(3, 3, 4, 100, time.Minute)
-	d.aloof = true
+	d := newStore(3, 3, 4, 100, time.Minute)
+	d.Detached = true
 	ctx, hangUp := context.WithCancel(t.Context())
 	out := make(chan error, 1)
 	go func() {
-		_, err := d.do(ctx, "a", 1)
+		_, err := d.Do(ctx, "a", 1)
 		out <- err
 	}()
 	require.Equal(t, trip{"a": {1}}, <-d.calls)
 	hangUp()
 	require.ErrorIs(t, <-out, context.Canceled)
 	d.open <- struct{}{}
-	d.wait()
+	d.Wait()
 }
 
-// A crowded lane fills its share of a call, not the whole of it.
-func TestGathererTakesLanesInTurn(t *testing.T) {
+// A crowded queue fills its share of a call, not the whole of it.
+func TestCoalescerTakesLanesInTurn(t *testing.T) {
 	t.Parallel()
-	d := newDesk(3, 6, 1, 100, time.Minute)
+	d := newStore(3, 6, 1, 100, time.Minute)
 	answers := []<-chan result{d.first(t, "first", 1)}
 	for q := range 8 {
 		answers = append(answers, d.ask(t, t.Context(), "hot", q))
@@ -222,13 +221,13 @@ func TestGathererTakesLanesInTurn(t *testing.T) {
 	for _, one := range answers {
 		require.NoError(t, (<-one).err)
 	}
-	d.wait()
+	d.Wait()
 }
 
-// A call that hangs holds up the lanes it carries, nobody else.
-func TestGathererPassesAHangingCall(t *testing.T) {
+// A call that hangs holds up the queues it carries, nobody else.
+func TestCoalescerPassesAHangingCall(t *testing.T) {
 	t.Parallel()
-	d := newDesk(3, 6, 2, 100, time.Minute)
+	d := newStore(3, 6, 2, 100, time.Minute)
 	stuck := d.first(t, "stuck", 1)
 	behind := d.ask(t, t.Context(), "stuck", 2)
 	for q := range 3 {
@@ -241,15 +240,15 @@ func TestGathererPassesAHangingCall(t *testing.T) {
 	require.Equal(t, result{10, nil}, <-stuck)
 	d.free <- struct{}{}
 	require.Equal(t, result{20, nil}, <-behind)
-	d.wait()
+	d.Wait()
 }
 
 // Whoever once shared a call with a slow sale does not share the next one, too.
-func TestGathererLetsSlowLanesTravelAlone(t *testing.T) {
+func TestCoalescerLetsSlowLanesTravelAlone(t *testing.T) {
 	t.Parallel()
-	d := newDesk(3, 6, 1, 100, time.Minute)
+	d := newStore(3, 6, 1, 100, time.Minute)
 	var clock atomic.Int64
-	d.gatherer.now = func() time.Time { return time.Unix(clock.Load(), 0) }
+	d.Coalescer.Now = func() time.Time { return time.Unix(clock.Load(), 0) }
 	answers := []<-chan result{d.first(t, "first", 1)}
 	answers = append(answers, d.ask(t, t.Context(), "other", 2), d.ask(t, t.Context(), "slow", 3))
 	d.open <- struct{}{}
@@ -267,17 +266,17 @@ func TestGathererLetsSlowLanesTravelAlone(t *testing.T) {
 	for _, one := range answers {
 		require.NoError(t, (<-one).err)
 	}
-	d.wait()
+	d.Wait()
 }
 
-func TestGathererKeepsToItsCallsInFlight(t *testing.T) {
+func TestCoalescerKeepsToItsCallsInFlight(t *testing.T) {
 	t.Parallel()
-	d := newDesk(2, 1, 3, 1000, time.Minute)
+	d := newStore(2, 1, 3, 1000, time.Minute)
 	var crowd sync.WaitGroup
 	var wrong atomic.Int64
 	for q := range 200 {
 		crowd.Go(func() {
-			if a, err := d.do(t.Context(), strconv.Itoa(q%7), q); err != nil || a != q*10 {
+			if a, err := d.Do(t.Context(), strconv.Itoa(q%7), q); err != nil || a != q*10 {
 				wrong.Add(1)
 			}
 		})
@@ -291,32 +290,31 @@ func TestGathererKeepsToItsCallsInFlight(t *testing.T) {
 		d.open <- struct{}{}
 	}
 	crowd.Wait()
-	d.wait()
+	d.Wait()
 	close(d.calls)
 	require.EqualValues(t, 3, d.most.Load())
 	require.Zero(t, wrong.Load())
 }
 
-func TestGathererRefusesBeyondItsBound(t *testing.T) {
+func TestCoalescerRefusesBeyondItsBound(t *testing.T) {
 	t.Parallel()
-	d := newDesk(1, 1, 1, 2, time.Minute)
+	d := newStore(1, 1, 1, 2, time.Minute)
 	first := d.first(t, "a", 1)
 	second, third := d.ask(t, t.Context(), "a", 2), d.ask(t, t.Context(), "a", 3)
-	_, err := d.do(t.Context(), "a", 4)
-	require.ErrorIs(t, err, errCrowded)
-	require.Equal(t, api.CodeUnavailable, codeOf(err))
+	_, err := d.Do(t.Context(), "a", 4)
+	require.ErrorIs(t, err, ErrOverloaded)
 	for range 3 {
 		d.open <- struct{}{}
 	}
 	for _, one := range []<-chan result{first, second, third} {
 		require.NoError(t, (<-one).err)
 	}
-	d.wait()
+	d.Wait()
 }
 
-func TestGathererTellsEverybodyOfAnError(t *testing.T) {
+func TestCoalescerTellsEverybodyOfAnError(t *testing.T) {
 	t.Parallel()
-	d := newDesk(10, 1, 1, 10, time.Minute)
+	d := newStore(10, 1, 1, 10, time.Minute)
 	d.fail = errors.New("the store says no")
 	first := d.first(t, "a", 1)
 	second, third := d.ask(t, t.Context(), "a", 2), d.ask(t, t.Context(), "a", 3)
@@ -325,24 +323,24 @@ func TestGathererTellsEverybodyOfAnError(t *testing.T) {
 	for _, one := range []<-chan result{first, second, third} {
 		require.ErrorIs(t, (<-one).err, d.fail)
 	}
-	d.wait()
+	d.Wait()
 }
 
 // Whoever hangs up makes room at once, not with the next call.
-func TestGathererCountsNobodyWhoHasGone(t *testing.T) {
+func TestCoalescerCountsNobodyWhoHasGone(t *testing.T) {
 	t.Parallel()
-	d := newDesk(10, 1, 1, 2, time.Minute)
+	d := newStore(10, 1, 1, 2, time.Minute)
 	first := d.first(t, "a", 1)
 	for q := range 20 {
 		ctx, hangUp := context.WithCancel(t.Context())
 		one, two := d.ask(t, ctx, "a", 2), d.ask(t, ctx, "a", 2)
-		_, err := d.do(t.Context(), "a", 3)
-		require.ErrorIs(t, err, errCrowded, q)
+		_, err := d.Do(t.Context(), "a", 3)
+		require.ErrorIs(t, err, ErrOverloaded, q)
 		hangUp()
 		require.ErrorIs(t, (<-one).err, context.Canceled)
 		require.ErrorIs(t, (<-two).err, context.Canceled)
 		d.mu.Lock()
-		require.LessOrEqual(t, len(d.lanes["a"].waiting), 1, "nor holds on to them")
+		require.LessOrEqual(t, len(d.queues["a"].waiting), 1, "nor holds on to them")
 		d.mu.Unlock()
 	}
 	stays := d.ask(t, t.Context(), "a", 4)
@@ -351,13 +349,13 @@ func TestGathererCountsNobodyWhoHasGone(t *testing.T) {
 	require.Equal(t, trip{"a": {4}}, <-d.calls)
 	d.open <- struct{}{}
 	require.Equal(t, result{40, nil}, <-stays)
-	d.wait()
+	d.Wait()
 }
 
-// A lane from which everybody has gone is no part of a call, and comes back with the next request.
-func TestGathererPassesALaneThatEverybodyHasLeft(t *testing.T) {
+// A queue from which everybody has gone is no part of a call, and comes back with the next request.
+func TestCoalescerPassesALaneThatEverybodyHasLeft(t *testing.T) {
 	t.Parallel()
-	d := newDesk(10, 10, 1, 10, time.Minute)
+	d := newStore(10, 10, 1, 10, time.Minute)
 	first := d.first(t, "a", 1)
 	ctx, hangUp := context.WithCancel(t.Context())
 	gone, other := d.ask(t, ctx, "left", 2), d.ask(t, t.Context(), "b", 3)
@@ -372,7 +370,7 @@ func TestGathererPassesALaneThatEverybodyHasLeft(t *testing.T) {
 	require.Equal(t, trip{"left": {4}}, <-d.calls)
 	d.open <- struct{}{}
 	require.Equal(t, result{40, nil}, <-back)
-	d.wait()
+	d.Wait()
 }
 
 // leaving is a caller that tells only when it is asked that it has hung up.
@@ -383,25 +381,25 @@ type leaving struct {
 
 func (l *leaving) Left() bool { return l.left.Load() }
 
-// Who can only be asked whether it has hung up is asked when its lane is crowded.
-func TestGathererAsksACrowdWhoHasGone(t *testing.T) {
+// Who can only be asked whether it has hung up is asked when its queue is crowded.
+func TestCoalescerAsksACrowdWhoHasGone(t *testing.T) {
 	t.Parallel()
-	d := newDesk(10, 1, 1, 3, time.Minute)
+	d := newStore(10, 1, 1, 3, time.Minute)
 	var now atomic.Int64
-	d.gatherer.now = func() time.Time { return time.Unix(1000, now.Load()) }
+	d.Coalescer.Now = func() time.Time { return time.Unix(1000, now.Load()) }
 	first := d.first(t, "a", 1)
 	one, two := &leaving{Context: t.Context()}, &leaving{Context: t.Context()}
 	gone, stays := d.ask(t, one, "a", 2), d.ask(t, two, "a", 3)
 	third := d.ask(t, t.Context(), "a", 4)
-	_, err := d.do(t.Context(), "a", 5)
-	require.ErrorIs(t, err, errCrowded)
+	_, err := d.Do(t.Context(), "a", 5)
+	require.ErrorIs(t, err, ErrOverloaded)
 	one.left.Store(true)
-	_, err = d.do(t.Context(), "a", 5)
-	require.ErrorIs(t, err, errCrowded, "they were asked just now")
+	_, err = d.Do(t.Context(), "a", 5)
+	require.ErrorIs(t, err, ErrOverloaded, "they were asked just now")
 	now.Add(int64(leftEvery))
 	fourth := make(chan result, 1)
 	go func() {
-		a, err := d.do(t.Context(), "a", 5)
+		a, err := d.Do(t.Context(), "a", 5)
 		fourth <- result{a, err}
 	}()
 	require.Eventually(t, func() bool { return len(gone) == 1 && d.queued("a") == 3 }, patience, 100*time.Microsecond)
@@ -413,35 +411,35 @@ func TestGathererAsksACrowdWhoHasGone(t *testing.T) {
 	for _, answer := range []<-chan result{stays, third, fourth} {
 		require.NoError(t, (<-answer).err)
 	}
-	d.wait()
+	d.Wait()
 }
 
-// A lane that nobody uses is let go; one in use is not.
-func TestGathererLetsLanesGo(t *testing.T) {
+// A queue that nobody uses is let go; one in use is not.
+func TestCoalescerLetsLanesGo(t *testing.T) {
 	t.Parallel()
-	d := newDesk(10, 10, 2, 10, time.Minute)
+	d := newStore(10, 10, 2, 10, time.Minute)
 	var now atomic.Int64
-	d.gatherer.now = func() time.Time { return time.Unix(1000, now.Load()) }
+	d.Coalescer.Now = func() time.Time { return time.Unix(1000, now.Load()) }
 	for q := range 100 {
 		one := d.first(t, strconv.Itoa(q), 1)
 		d.open <- struct{}{}
 		require.NoError(t, (<-one).err)
 	}
-	now.Add(int64(laneIdle) - 1)
+	now.Add(int64(queueIdle) - 1)
 	busy := d.first(t, "stuck", 1)
-	d.forget()
-	require.Len(t, d.lanes, 101)
+	d.Forget()
+	require.Len(t, d.queues, 101)
 	now.Add(1)
-	d.forget()
-	require.Len(t, d.lanes, 1)
+	d.Forget()
+	require.Len(t, d.queues, 1)
 	d.free <- struct{}{}
 	require.NoError(t, (<-busy).err)
-	d.wait()
+	d.Wait()
 }
 
-func TestGathererForgetsWhoHasGone(t *testing.T) {
+func TestCoalescerForgetsWhoHasGone(t *testing.T) {
 	t.Parallel()
-	d := newDesk(10, 1, 1, 10, time.Minute)
+	d := newStore(10, 1, 1, 10, time.Minute)
 	first := d.first(t, "a", 1)
 	ctx, hangUp := context.WithCancel(t.Context())
 	gone, stays := d.ask(t, ctx, "a", 2), d.ask(t, t.Context(), "a", 3)
@@ -452,20 +450,20 @@ func TestGathererForgetsWhoHasGone(t *testing.T) {
 	require.Equal(t, trip{"a": {3}}, <-d.calls)
 	d.open <- struct{}{}
 	require.Equal(t, result{30, nil}, <-stays)
-	d.wait()
-	d.wait() // nothing flies: at once
+	d.Wait()
+	d.Wait() // nothing flies: at once
 }
 
 // A store that hangs costs each caller two calls' time, and its calls end.
-func TestGathererWaitIsBounded(t *testing.T) {
+func TestCoalescerWaitIsBounded(t *testing.T) {
 	t.Parallel()
-	d := newDesk(1, 1, 1, 1000, 100*time.Millisecond)
+	d := newStore(1, 1, 1, 1000, 100*time.Millisecond)
 	started := time.Now()
 	var crowd sync.WaitGroup
 	var answered atomic.Int64
 	for q := range 50 {
 		crowd.Go(func() {
-			if _, err := d.do(context.Background(), "a", q); err == nil {
+			if _, err := d.Do(context.Background(), "a", q); err == nil {
 				answered.Add(1)
 			}
 		})
@@ -473,6 +471,6 @@ func TestGathererWaitIsBounded(t *testing.T) {
 	crowd.Wait()
 	require.Less(t, time.Since(started), 2*time.Second)
 	require.Zero(t, answered.Load())
-	d.wait()
+	d.Wait()
 	require.Less(t, len(d.calls), 5, "nobody is sent who no longer waits")
 }

@@ -1,4 +1,4 @@
-package gateway
+package server
 
 import (
 	"crypto/tls"
@@ -59,7 +59,7 @@ func TestServesHTTPS(t *testing.T) {
 	require.NoError(t, err)
 	ln, err := Listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := NewServer(DefaultHTTPConfig(), bodyEngine(t), cert.Config(), PlainRequest, quietLog())
+	srv := NewServer(DefaultHTTPConfig(), bodyEngine(t), cert.Config(), nothingPlain, quietLog())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	t.Cleanup(func() {

@@ -1,4 +1,5 @@
-package gateway
+// Package server speaks HTTP: listeners with their bounds and TLS, the engine around the routes, and what keeps both alive.
+package server
 
 import (
 	"context"
@@ -8,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"strings"
 	"time"
 
 	"golang.org/x/net/netutil"
@@ -61,18 +61,6 @@ func (s netHTTP) Serve(ln net.Listener) error {
 		return s.ServeTLS(ln, "", "")
 	}
 	return s.Server.Serve(ln)
-}
-
-// PlainRequest names the requests of a sale's rush, which are answered at once: placing an order, asking for it, looking
-// at the sale. What waits or streams has a query, or a path that says so.
-func PlainRequest(method, path string) bool {
-	if !strings.HasPrefix(path, "/v1/sales/") {
-		return false
-	}
-	if method == http.MethodPost {
-		return strings.HasSuffix(path, "/orders")
-	}
-	return method == http.MethodGet && !strings.HasSuffix(path, "/events")
 }
 
 // Listen binds addr; port 0 picks a free one.

@@ -1,4 +1,4 @@
-package gateway
+package server
 
 import (
 	"bufio"
@@ -18,12 +18,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+func nothingPlain(string, string) bool { return false }
+
 // startServer serves h on a free port and stops it with the test.
 func startServer(t testing.TB, cfg HTTPConfig, h http.Handler) (string, *Server) {
 	t.Helper()
 	ln, err := Listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := NewServer(cfg, h, nil, PlainRequest, quietLog())
+	srv := NewServer(cfg, h, nil, nothingPlain, quietLog())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	t.Cleanup(func() {
@@ -35,7 +37,7 @@ func startServer(t testing.TB, cfg HTTPConfig, h http.Handler) (string, *Server)
 
 func bodyEngine(t *testing.T) *gin.Engine {
 	t.Helper()
-	engine, err := NewEngine(DefaultConfig(), quietLog(), prometheus.NewRegistry(), time.Now)
+	engine, err := NewEngine(EngineConfig{AccessLogEvery: 1000}, quietLog(), prometheus.NewRegistry(), time.Now)
 	require.NoError(t, err)
 	engine.POST("/", func(c *gin.Context) {
 		body, problem := api.ReadBody(c.Request)

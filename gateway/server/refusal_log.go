@@ -1,4 +1,4 @@
-package gateway
+package server
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/internal/coalesce"
 	"sluice/store"
 	"sluice/store/redis"
 )
@@ -15,9 +16,9 @@ const (
 	refusalReasons = 50               // reasons remembered; beyond them it forgets all and begins again
 )
 
-// refusalLog tells the log why requests are answered unavailable: once for each reason, then every ten seconds with how
+// RefusalLog tells the log why requests are answered unavailable: once for each reason, then every ten seconds with how
 // many more there were. Every shopper of a rush meets the same store. Safe for concurrent use.
-type refusalLog struct {
+type RefusalLog struct {
 	log *slog.Logger
 	now func() time.Time
 
@@ -30,12 +31,13 @@ type refusalCount struct {
 	since int // requests not logged since then
 }
 
-func newRefusalLog(log *slog.Logger, now func() time.Time) *refusalLog {
-	return &refusalLog{log: log, now: now, last: map[string]*refusalCount{}}
+// NewRefusalLog returns a log of refusals.
+func NewRefusalLog(log *slog.Logger, now func() time.Time) *RefusalLog {
+	return &RefusalLog{log: log, now: now, last: map[string]*refusalCount{}}
 }
 
-// note logs the error of a request unless its reason was logged just now.
-func (r *refusalLog) note(requestID, route string, err error) {
+// Note logs the error of a request unless its reason was logged just now.
+func (r *RefusalLog) Note(requestID, route string, err error) {
 	reason := refusalReason(err)
 	others, due := r.count(reason)
 	if !due {
@@ -46,7 +48,7 @@ func (r *refusalLog) note(requestID, route string, err error) {
 }
 
 // count counts a refusal, and returns how many went unlogged when it is to be logged.
-func (r *refusalLog) count(reason string) (others int, due bool) {
+func (r *RefusalLog) count(reason string) (others int, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now, known := r.now(), r.last[reason]
@@ -66,9 +68,9 @@ func (r *refusalLog) count(reason string) (others int, due bool) {
 // refusalReason names the store and its answer in a few words.
 func refusalReason(err error) string {
 	switch {
-	case errors.Is(err, errCrowded):
+	case errors.Is(err, coalesce.ErrOverloaded):
 		return "too many requests wait here"
-	case errors.Is(err, errBroken):
+	case errors.Is(err, coalesce.ErrBroken):
 		return "a call panicked"
 	case redis.Unavailable(err):
 		return "redis: " + redis.Reason(err)

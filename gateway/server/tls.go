@@ -1,8 +1,7 @@
-package gateway
+package server
 
 import (
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -78,11 +77,4 @@ func (c *Certificate) stampOf() string {
 		stamp += fmt.Sprintf("%d %d;", info.ModTime().UnixNano(), info.Size())
 	}
 	return stamp
-}
-
-func checkPair(section, cert, key string) error {
-	if (cert == "") != (key == "") {
-		return errors.New(section + ".tls_cert and " + section + ".tls_key must be set together")
-	}
-	return nil
 }

@@ -1,4 +1,4 @@
-package gateway
+package coalesce
 
 import (
 	"context"
@@ -13,28 +13,28 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shopfloor is a gatherer before a store whose answers take the time a test says, on a clock that only waiting moves.
-type shopfloor struct {
-	gatherer[int, int]
-	takes func(lane string) time.Duration // of a call, that of its slowest lane
+// shopfloor is a coalescer before a store whose answers take the time a test says, on a clock that only waiting moves.
+type slowStore struct {
+	*Coalescer[int, int]
+	takes func(key string) time.Duration // of a call, that of its slowest queue
 	all   sync.WaitGroup
 
 	mu     sync.Mutex
-	waited map[string][]time.Duration // of the requests that were answered, by lane
+	waited map[string][]time.Duration // of the requests that were answered, by queue
 	failed map[string]int
 }
 
-func newShopfloor(takes func(lane string) time.Duration) *shopfloor {
-	s := &shopfloor{takes: takes, waited: map[string][]time.Duration{}, failed: map[string]int{}}
-	s.gatherer = gatherer[int, int]{name: "shopfloor", perLane: 200, perCall: admitCall, calls: admitCalls, bound: admitWaiting, timeout: admitTimeout,
-		now: time.Now, panics: testPanics(), send: s.answer}
+func newSlowStore(takes func(key string) time.Duration) *slowStore {
+	s := &slowStore{takes: takes, waited: map[string][]time.Duration{}, failed: map[string]int{}}
+	s.Coalescer = New(Config[int, int]{PerKey: 200, PerCall: 1000, Calls: 4, Bound: 20_000, Timeout: 2 * time.Second,
+		Now: time.Now, OnPanic: func(any) {}, Send: s.answer})
 	return s
 }
 
-func (s *shopfloor) answer(ctx context.Context, parcels []parcel[int, int]) {
+func (s *slowStore) answer(ctx context.Context, batches []Batch[int, int]) {
 	longest := time.Duration(0)
-	for _, p := range parcels {
-		longest = max(longest, s.takes(p.key))
+	for _, p := range batches {
+		longest = max(longest, s.takes(p.Key))
 	}
 	timer := time.NewTimer(longest)
 	defer timer.Stop()
@@ -42,23 +42,23 @@ func (s *shopfloor) answer(ctx context.Context, parcels []parcel[int, int]) {
 	case <-timer.C:
 	case <-ctx.Done():
 	}
-	for i := range parcels {
-		p := &parcels[i]
-		if p.err = nil; s.takes(p.key) >= s.timeout {
-			p.err = context.DeadlineExceeded
+	for i := range batches {
+		p := &batches[i]
+		if p.Err = nil; s.takes(p.Key) >= s.Timeout {
+			p.Err = context.DeadlineExceeded
 		}
-		p.answers = make([]int, len(p.requests))
+		p.Answers = make([]int, len(p.Requests))
 	}
 }
 
-// rush sends one request after the other, lane by lane, so many a second, and returns how many were answered by its end.
-func (s *shopfloor) rush(lanes []string, perSecond int, lasts time.Duration) (answered int) {
+// rush sends one request after the other, queue by queue, so many a second, and returns how many were answered by its end.
+func (s *slowStore) rush(keys []string, perSecond int, lasts time.Duration) (answered int) {
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	defer tick.Stop()
 	end := time.Now().Add(lasts)
 	for n := 0; time.Now().Before(end); n++ {
 		<-tick.C
-		s.all.Go(func() { s.ask(lanes[n%len(lanes)]) })
+		s.all.Go(func() { s.ask(keys[n%len(keys)]) })
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,26 +68,26 @@ func (s *shopfloor) rush(lanes []string, perSecond int, lasts time.Duration) (an
 	return answered
 }
 
-func (s *shopfloor) ask(lane string) {
+func (s *slowStore) ask(key string) {
 	began := time.Now()
-	_, err := s.do(context.Background(), lane, 0)
+	_, err := s.Do(context.Background(), key, 0)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err != nil {
-		s.failed[lane]++
+		s.failed[key]++
 		return
 	}
-	s.waited[lane] = append(s.waited[lane], time.Since(began))
+	s.waited[key] = append(s.waited[key], time.Since(began))
 }
 
 // forgetWaits begins to measure anew.
-func (s *shopfloor) forgetWaits() {
+func (s *slowStore) forgetWaits() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.waited)
 }
 
-func lanesNamed(prefix string, n int) []string {
+func keysNamed(prefix string, n int) []string {
 	names := make([]string, n)
 	for i := range names {
 		names[i] = fmt.Sprint(prefix, i)
@@ -95,33 +95,33 @@ func lanesNamed(prefix string, n int) []string {
 	return names
 }
 
-// quantile is the wait that so great a share of these lanes' requests did not exceed.
-func (s *shopfloor) quantile(lanes []string, share float64) time.Duration {
+// quantile is the wait that so great a share of these queues' requests did not exceed.
+func (s *slowStore) quantile(keys []string, share float64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var all []time.Duration
-	for _, lane := range lanes {
-		all = append(all, s.waited[lane]...)
+	for _, key := range keys {
+		all = append(all, s.waited[key]...)
 	}
 	slices.Sort(all)
 	return all[int(share*float64(len(all)-1))]
 }
 
 // A store that is a quarter of a second away answers as many as fit into four calls in flight: 4 × 1,000 requests each 250 ms are 16,000 a
-// second (200 of each lane, 800 a second), more than come. So nothing but the arrivals may bound what passes, less the last that are still on their way: a request waits
-// for its lane's call in flight and then for its own, half a second of the six in which they come.
+// second (200 of each queue, 800 a second), more than come. So nothing but the arrivals may bound what passes, less the last that are still on their way: a request waits
+// for its queue's call in flight and then for its own, half a second of the six in which they come.
 func TestWhereAllAreSlowNoneIs(t *testing.T) {
 	t.Parallel()
-	for _, lanes := range []int{1, 2, 30, 100, 1000} {
+	for _, keys := range []int{1, 2, 30, 100, 1000} {
 		for name, before := range map[string]time.Duration{"from the start": 250 * time.Millisecond, "after it was quick": time.Millisecond} {
-			t.Run(fmt.Sprint(lanes, " lanes, slow ", name), func(t *testing.T) {
+			t.Run(fmt.Sprint(keys, " keys, slow ", name), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					const seconds = 6
-					perSecond := min(2000, 400*lanes) // of one lane a call takes 200
+					perSecond := min(2000, 400*keys) // of one queue a call takes 200
 					takes := before
-					s := newShopfloor(func(string) time.Duration { return takes })
-					names := lanesNamed("sale-", lanes)
+					s := newSlowStore(func(string) time.Duration { return takes })
+					names := keysNamed("sale-", keys)
 					s.rush(names, perSecond, time.Second)
 					s.all.Wait()
 					s.forgetWaits()
@@ -141,13 +141,13 @@ func TestWhereAllAreSlowNoneIs(t *testing.T) {
 func TestWhereAllAreSlowAllCallsAreTheirs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newShopfloor(func(string) time.Duration { return 250 * time.Millisecond })
-		s.perLane, s.perCall = 1, 10
+		s := newSlowStore(func(string) time.Duration { return 250 * time.Millisecond })
+		s.PerKey, s.PerCall = 1, 10
 		const seconds = 10
-		lanes := lanesNamed("sale-", 100)
-		s.rush(lanes, 400, seconds*time.Second)
+		keys := keysNamed("sale-", 100)
+		s.rush(keys, 400, seconds*time.Second)
 		s.forgetWaits()
-		answered := s.rush(lanes, 400, seconds*time.Second)
+		answered := s.rush(keys, 400, seconds*time.Second)
 		s.all.Wait()
 		require.Greater(t, answered, 140*seconds)
 	})
@@ -162,7 +162,7 @@ func TestThroughputFollowsLatency(t *testing.T) {
 		t.Run(call.String(), func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := newShopfloor(func(string) time.Duration { return call })
+				s := newSlowStore(func(string) time.Duration { return call })
 				const shoppers, seconds = 60, 12
 				end := time.Now().Add(seconds * time.Second)
 				for n := range shoppers {
@@ -194,14 +194,14 @@ func TestAHangingLaneTravelsAlone(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				var hangs atomic.Bool
-				s := newShopfloor(func(lane string) time.Duration {
-					if lane == "stuck-0" && hangs.Load() {
+				s := newSlowStore(func(key string) time.Duration {
+					if key == "stuck-0" && hangs.Load() {
 						return time.Hour
 					}
 					return time.Millisecond
 				})
-				others := lanesNamed("sale-", quick)
-				all := append(lanesNamed("stuck-", 1), others...)
+				others := keysNamed("sale-", quick)
+				all := append(keysNamed("stuck-", 1), others...)
 				s.rush(all, 2000, time.Second)
 				hangs.Store(true)
 				s.rush(all, 2000, 5*time.Second)
@@ -215,8 +215,8 @@ func TestAHangingLaneTravelsAlone(t *testing.T) {
 				s.rush(all, 2000, time.Second)
 				s.all.Wait()
 				require.LessOrEqual(t, s.quantile(all, 1), 10*time.Millisecond, "it has recovered, and travels with the others")
-				for _, lane := range others {
-					require.Zero(t, s.failed[lane])
+				for _, key := range others {
+					require.Zero(t, s.failed[key])
 				}
 			})
 		})
@@ -228,13 +228,13 @@ func TestAHangingLaneTravelsAlone(t *testing.T) {
 func TestSlowLanesTravelTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newShopfloor(func(lane string) time.Duration {
-			if lane[0] == 'f' {
+		s := newSlowStore(func(key string) time.Duration {
+			if key[0] == 'f' {
 				return 250 * time.Millisecond
 			}
 			return time.Millisecond
 		})
-		far, near := lanesNamed("far-", 100), lanesNamed("near-", 100)
+		far, near := keysNamed("far-", 100), keysNamed("near-", 100)
 		both := make([]string, 0, 200)
 		for i := range far {
 			both = append(both, far[i], near[i])
@@ -246,7 +246,7 @@ func TestSlowLanesTravelTogether(t *testing.T) {
 		s.rush(both, 2000, 10*time.Second)
 		s.all.Wait()
 		require.LessOrEqual(t, s.quantile(near, 1), 10*time.Millisecond)
-		require.LessOrEqual(t, s.quantile(far, 1), 800*time.Millisecond, "its lane's call in flight, one of others, its own")
+		require.LessOrEqual(t, s.quantile(far, 1), 800*time.Millisecond, "its key's call in flight, one of others, its own")
 		require.Empty(t, s.failed)
 	})
 }

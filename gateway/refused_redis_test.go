@@ -1,14 +1,8 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -16,38 +10,7 @@ import (
 
 	"sluice/api"
 	"sluice/internal/testkit"
-	"sluice/queue"
 )
-
-func TestARefusalIsLoggedOnceForItsReason(t *testing.T) {
-	t.Parallel()
-	var text bytes.Buffer
-	now := time.Unix(1_000, 0)
-	log := newRefusalLog(slog.New(slog.NewTextHandler(&text, nil)), func() time.Time { return now })
-	for range 1_000 {
-		log.note("r1", "/v1/sales/:sale/orders", fmt.Errorf("admit: %w", io.ErrUnexpectedEOF))
-		log.note("r2", "/v1/sales/:sale/orders", queue.ErrNotReady)
-	}
-	require.Equal(t, 2, strings.Count(text.String(), "\n"), text.String())
-	require.Contains(t, text.String(), `reason="redis: no answer" others_since=0`)
-
-	now = now.Add(refusalEvery)
-	log.note("r3", "/v1/orders", fmt.Errorf("held: %w", io.EOF))
-	require.Contains(t, text.String(), `reason="redis: no answer" others_since=999 request_id=r3`)
-
-	for i := range 10 * refusalReasons { // whatever a proxy says
-		log.note("r4", "/v1/orders", fmt.Errorf("held: %w", redisSays(fmt.Sprintf("CODE%d it says", i))))
-	}
-	require.LessOrEqual(t, len(log.last), refusalReasons)
-}
-
-// redisSays is an answer of Redis.
-type redisSays string
-
-func (a redisSays) Error() string { return string(a) }
-
-// RedisError marks it as one.
-func (redisSays) RedisError() {}
 
 // What Redis refuses by its state, memory or authority is answered 503 on every route that needs it, and all is well again
 // when it serves.
@@ -96,10 +59,4 @@ func TestEveryRefusalOfRedisIsUnavailable(t *testing.T) {
 			require.Eventually(t, func() bool { return s.order("cleo", "phone", `{}`).status == http.StatusAccepted }, patience, 50*time.Millisecond)
 		})
 	}
-}
-
-func TestReasonsNameTheStore(t *testing.T) {
-	t.Parallel()
-	require.Equal(t, "redis: OOM", refusalReason(redisSays("OOM command not allowed")))
-	require.Equal(t, "not ready", refusalReason(errors.New("a reason of its own")))
 }

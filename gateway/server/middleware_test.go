@@ -1,4 +1,4 @@
-package gateway
+package server
 
 import (
 	"bytes"
@@ -49,7 +49,7 @@ func (b *logBuffer) lines(t testing.TB) []map[string]any {
 
 func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-func newTestEngine(t testing.TB, cfg Config) (*gin.Engine, *logBuffer, *prometheus.Registry) {
+func newTestEngine(t testing.TB, cfg EngineConfig) (*gin.Engine, *logBuffer, *prometheus.Registry) {
 	t.Helper()
 	var logs logBuffer
 	reg := prometheus.NewRegistry()
@@ -79,7 +79,7 @@ func call(h http.Handler, method, target string, header ...string) *httptest.Res
 
 func TestRequestID(t *testing.T) {
 	t.Parallel()
-	engine, _, _ := newTestEngine(t, DefaultConfig())
+	engine, _, _ := newTestEngine(t, EngineConfig{AccessLogEvery: 1000})
 	for id, kept := range map[string]bool{
 		"abc-DEF_1.2": true, strings.Repeat("a", 64): true,
 		"": false, strings.Repeat("a", 65): false, "a b": false, "a\"b": false, "é": false, "a/b": false,
@@ -97,7 +97,7 @@ func TestRequestID(t *testing.T) {
 
 func TestUnknownRouteAndMethod(t *testing.T) {
 	t.Parallel()
-	engine, _, _ := newTestEngine(t, DefaultConfig())
+	engine, _, _ := newTestEngine(t, EngineConfig{AccessLogEvery: 1000})
 	w := call(engine, http.MethodGet, "/nowhere")
 	require.Equal(t, http.StatusNotFound, w.Code)
 	require.Contains(t, w.Body.String(), `"code":"not_found"`)
@@ -110,7 +110,7 @@ func TestUnknownRouteAndMethod(t *testing.T) {
 
 func TestPanicTellsTheLogAndNotTheClient(t *testing.T) {
 	t.Parallel()
-	engine, logs, reg := newTestEngine(t, DefaultConfig())
+	engine, logs, reg := newTestEngine(t, EngineConfig{AccessLogEvery: 1000})
 	w := call(engine, http.MethodGet, "/panic")
 	require.Equal(t, http.StatusInternalServerError, w.Code)
 	require.NotContains(t, w.Body.String(), "secret")
@@ -126,7 +126,7 @@ func TestPanicTellsTheLogAndNotTheClient(t *testing.T) {
 
 func TestPanicAfterTheAnswerBeganCutsItOff(t *testing.T) {
 	t.Parallel()
-	engine, logs, _ := newTestEngine(t, DefaultConfig())
+	engine, logs, _ := newTestEngine(t, EngineConfig{AccessLogEvery: 1000})
 	server := httptest.NewServer(engine)
 	defer server.Close()
 	client := server.Client()
@@ -141,9 +141,9 @@ func TestPanicAfterTheAnswerBeganCutsItOff(t *testing.T) {
 
 func TestClientIPOnlyBehindTrustedProxies(t *testing.T) {
 	t.Parallel()
-	direct, _, _ := newTestEngine(t, DefaultConfig()) // httptest's peer is 192.0.2.1
+	direct, _, _ := newTestEngine(t, EngineConfig{AccessLogEvery: 1000}) // httptest's peer is 192.0.2.1
 	require.Equal(t, "192.0.2.1", call(direct, http.MethodGet, "/ip", "X-Forwarded-For", "198.51.100.9").Body.String())
-	cfg := DefaultConfig()
+	cfg := EngineConfig{AccessLogEvery: 1000}
 	cfg.TrustedProxies = []string{"192.0.2.0/24"}
 	behind, _, _ := newTestEngine(t, cfg)
 	for _, test := range []struct{ name, header, value, want string }{
@@ -163,7 +163,7 @@ func TestClientIPOnlyBehindTrustedProxies(t *testing.T) {
 // A proxy may add a line of its own instead of lengthening the client's: all of them count, in their order.
 func TestClientIPFromSeveralLines(t *testing.T) {
 	t.Parallel()
-	cfg := DefaultConfig()
+	cfg := EngineConfig{AccessLogEvery: 1000}
 	cfg.TrustedProxies = []string{"192.0.2.0/24"}
 	behind, _, _ := newTestEngine(t, cfg)
 	r := httptest.NewRequest(http.MethodGet, "/ip", nil)
@@ -175,7 +175,7 @@ func TestClientIPFromSeveralLines(t *testing.T) {
 
 func TestAccessLog(t *testing.T) {
 	t.Parallel()
-	cfg := DefaultConfig()
+	cfg := EngineConfig{AccessLogEvery: 1000}
 	cfg.AccessLogEvery = 10
 	engine, logs, _ := newTestEngine(t, cfg)
 	for range 100 {
@@ -204,7 +204,7 @@ func TestAccessLog(t *testing.T) {
 
 func TestMetricLabelsAreBounded(t *testing.T) {
 	t.Parallel()
-	engine, _, reg := newTestEngine(t, DefaultConfig())
+	engine, _, reg := newTestEngine(t, EngineConfig{AccessLogEvery: 1000})
 	for _, id := range []string{"1", "2", "3"} {
 		call(engine, http.MethodGet, "/ok/"+id)
 		call(engine, http.MethodGet, "/"+id)
@@ -222,12 +222,12 @@ func TestMetricLabelsAreBounded(t *testing.T) {
 		seen[strings.Join(labels, " ")] = metric.GetHistogram().GetSampleCount()
 	}
 	require.Equal(t, map[string]uint64{"200 GET /ok/:id": 3, "404 GET unmatched": 3, "405 other unmatched": 3}, seen)
-	_, err = NewEngine(DefaultConfig(), quietLog(), reg, time.Now)
+	_, err = NewEngine(EngineConfig{AccessLogEvery: 1000}, quietLog(), reg, time.Now)
 	require.ErrorContains(t, err, "http_server_request_duration_seconds")
 }
 
 func BenchmarkEngine(b *testing.B) {
-	engine, err := NewEngine(DefaultConfig(), quietLog(), prometheus.NewRegistry(), time.Now)
+	engine, err := NewEngine(EngineConfig{AccessLogEvery: 1000}, quietLog(), prometheus.NewRegistry(), time.Now)
 	require.NoError(b, err)
 	engine.GET("/ok", func(c *gin.Context) { c.Status(http.StatusNoContent) })
 	r := httptest.NewRequest(http.MethodGet, "/ok", nil)

@@ -1,0 +1,23 @@
+package server
+
+import (
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/internal/testkit"
+)
+
+// patience is how long a test waits for what must come.
+const patience = time.Minute
+
+// testNow is when the clock of tests stands still.
+var testNow = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
+
+func fixedClock() time.Time { return testNow }
+
+func TestMain(m *testing.M) {
+	gin.SetMode(gin.ReleaseMode)
+	testkit.VerifyMain(m)
+}

@@ -1,0 +1,184 @@
+// Package coalesce joins requests that come at the same time into few calls to a store.
+package coalesce
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+// ErrOverloaded says that more requests wait for one store than may.
+var ErrOverloaded = errors.New("too many requests wait for the store")
+
+// ErrBroken answers requests whose call has panicked.
+var ErrBroken = errors.New("the call to the store broke")
+
+// Config says how requests are joined into calls.
+type Config[Q, A any] struct {
+	// Send makes one call. It sets the answers of each batch, or its error.
+	Send     func(ctx context.Context, batches []Batch[Q, A])
+	PerKey   int             // requests of one key in one call
+	PerCall  int             // requests in one call, after which it takes no further key
+	Calls    int             // calls in flight
+	Bound    int             // requests of one key that may wait
+	Timeout  time.Duration   // of one call
+	Detached bool            // callers never make a call themselves: it may last, and they may hang up
+	OnPanic  func(cause any) // hears of a call that has panicked, on its goroutine
+	Now      func() time.Time
+}
+
+// Coalescer sends requests that arrive while a call is in flight together in the next one. Nobody waits for a timer: a
+// lone request is sent at once.
+//
+// Requests stand in queues, one for each key. A queue is part of one call at a time, so that its requests are sent in
+// the order of their arrival. A call takes queues in turn, so that a long one does not starve the others. A call that
+// hangs delays the queues it carries; the others go with the next, and slow ones apart from quick ones: see keyQueue. A
+// request that need not wait makes its call itself, unless the last call was shared. A call that panics fails its own
+// requests.
+type Coalescer[Q, A any] struct {
+	Config[Q, A]
+
+	mu        sync.Mutex
+	queues    map[string]*keyQueue[Q, A] // those that were used lately
+	ready     []*keyQueue[Q, A]          // queues that wait and are not in flight, in turn
+	inFlight  int
+	slow      int           // of those, calls of queues that are not quick
+	probing   int           // of those, calls of an unproven queue alone
+	cleared   bool          // the last unproven queue was quick alone
+	probed    time.Time     // when one was last slow alone
+	lastQuick time.Time     // when a call was last quick and answered
+	shared    bool          // the last call carried more than one request: the next may, too
+	idle      chan struct{} // closed when the last call has ended; nil when none is in flight
+	spare     sync.Pool     // of *request[Q, A]
+}
+
+// New returns a coalescer.
+func New[Q, A any](cfg Config[Q, A]) *Coalescer[Q, A] { return &Coalescer[Q, A]{Config: cfg} }
+
+// request is one caller's. Its state is guarded by the coalescer's mutex.
+type request[Q, A any] struct {
+	ctx    context.Context // of the caller, who has gone when it has ended
+	since  time.Time
+	asked  Q
+	answer A
+	err    error
+	sent   bool // in a call, or turned away: the queue no longer holds it
+	gone   bool // its caller has hung up, and the queue may still hold it
+	done   chan struct{}
+}
+
+// Do returns the answer to one request. While the store hangs it returns within twice the timeout of a call and the
+// rest of the call in flight. When it returns early, because ctx ended, a call in flight may still carry the request; one
+// that was not sent yet never is. Whoever makes the call itself returns no sooner than the call ends.
+func (c *Coalescer[Q, A]) Do(ctx context.Context, key string, asked Q) (answer A, err error) {
+	w, ok := c.spare.Get().(*request[Q, A])
+	if !ok {
+		w = &request[Q, A]{done: make(chan struct{}, 1)}
+	}
+	w.ctx, w.since, w.asked = ctx, c.Now(), asked
+	q, leads := c.join(key, w)
+	if q == nil {
+		return answer, ErrOverloaded
+	}
+	if leads {
+		c.flushOwn(q)
+	}
+	select {
+	case <-w.done: // the caller's own call brought it: it counts, whatever has become of ctx
+	default:
+		select {
+		case <-w.done:
+		case <-ctx.Done():
+			c.leave(q, w)
+			return answer, ctx.Err() // the call may still write to w
+		}
+	}
+	answer, err = w.answer, w.err
+	*w = request[Q, A]{done: w.done}
+	c.spare.Put(w)
+	return answer, err
+}
+
+// join puts a request into its queue, nil when that is full, and sees to it that a call will come. leads says that the
+// caller has to make it.
+func (c *Coalescer[Q, A]) join(key string, w *request[Q, A]) (q *keyQueue[Q, A], leads bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q, ok := c.queues[key]
+	if !ok {
+		if c.queues == nil {
+			c.queues = make(map[string]*keyQueue[Q, A])
+		}
+		q = &keyQueue[Q, A]{key: key}
+		c.queues[key] = q
+	}
+	if q.length() >= c.Bound && !q.dropLeavers(w.since) {
+		return nil, false
+	}
+	q.waiting = append(q.waiting, w)
+	if !q.inFlight && !q.ready {
+		q.ready = true
+		c.ready = append(c.ready, q)
+		leads = c.startCall()
+	}
+	return q, leads
+}
+
+// leave takes a request whose caller has hung up out of its queue.
+func (c *Coalescer[Q, A]) leave(q *keyQueue[Q, A], w *request[Q, A]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !w.sent {
+		q.drop(w)
+	}
+}
+
+// startCall starts one more call where one is allowed. The caller holds mu, and has to make the call when it says so.
+func (c *Coalescer[Q, A]) startCall() (flushOwn bool) {
+	if c.inFlight >= c.Calls {
+		return false
+	}
+	if c.inFlight++; c.inFlight == 1 {
+		c.idle = make(chan struct{})
+	}
+	if c.shared || c.Detached {
+		go c.run()
+		return false
+	}
+	return true
+}
+
+// Wait returns when no call is in flight, which takes as long as requests keep coming.
+func (c *Coalescer[Q, A]) Wait() {
+	c.mu.Lock()
+	idle := c.idle
+	c.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
+}
+
+// Waiting returns how many requests of a key wait for a call.
+func (c *Coalescer[Q, A]) Waiting(key string) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if q, ok := c.queues[key]; ok {
+		return q.length()
+	}
+	return 0
+}
+
+// InFlight returns how many calls are in flight.
+func (c *Coalescer[Q, A]) InFlight() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.inFlight
+}
+
+// Keys returns how many keys have a queue.
+func (c *Coalescer[Q, A]) Keys() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.queues)
+}
