@@ -33,8 +33,8 @@ var mayImport = map[string][]string{
 	"settings":  {"adminlog", "store", invalid},
 	"inventory": {"adminlog", "queue", "store", apart, invalid, killpoint, redisRoom},
 	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint, webhook},
-	"order": {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint, redisRoom,
-		webhook},
+	"order": {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint, redisRoom, webhook,
+		workerRoom},
 	ratelimit:   {"queue", apart},
 	authRoom:    {},
 	"api":       {"queue", "notify", "store", "delay", "inventory", "order", apart, invalid, redisRoom, coalesce},
@@ -43,13 +43,13 @@ var mayImport = map[string][]string{
 	httpServer:  {"api", authRoom, expressRoom, "store", coalesce, redisRoom, "queue"},
 	"gateway": {"api", authRoom, ratelimit, "adminlog", "settings", "queue", "notify", "store", "delay",
 		"inventory", "order", apart, invalid, killpoint, redisRoom, channelRoom, webhook, httpServer, coalesce},
-	"trace": {"queue", "notify"},
+	"trace": {"queue", "notify", workerRoom},
 	"fleet": {"queue", "store"},
-	"configs": {"queue", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom,
-		channelRoom, httpServer},
+	"configs": {"queue", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
+		httpServer, workerRoom},
 	live: {"settings", "configs", "queue", "store", invalid},
 	"app": {"adminlog", "settings", live, "fleet", "queue", "notify", "store", "delay", "inventory", "order",
-		"gateway", authRoom, ratelimit, "trace", "configs", redisRoom, channelRoom, webhook, httpServer},
+		"gateway", authRoom, ratelimit, "trace", "configs", redisRoom, channelRoom, webhook, httpServer, workerRoom},
 	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
 		authRoom, "configs", shoppers, redisRoom, httpServer},
 	".":                {"cli"},
@@ -60,6 +60,7 @@ var mayImport = map[string][]string{
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
 	shoppers:           {authRoom}, // tokens
 	apart:              {},
+	workerRoom:         {"queue", redisRoom, apart, killpoint},
 	luascript:          {},
 	redisRoom:          {},
 	invalid:            {},
@@ -71,6 +72,9 @@ const (
 	ratelimit = "gateway/ratelimit"
 	authRoom  = "gateway/auth"
 )
+
+// workerRoom drains lines; it knows tickets and no orders.
+const workerRoom = "queue/worker"
 
 // redisRoom opens Redis; it knows nothing of what is kept there.
 const redisRoom = "store/redis"

@@ -31,6 +31,7 @@ import (
 	"sluice/notify/channel"
 	"sluice/order"
 	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/settings/live"
 	"sluice/store"
 	"sluice/store/redis"
@@ -98,7 +99,7 @@ type App struct {
 	topics     *delay.Topics
 	messages   *delay.Box
 	firer      *delay.Firer
-	consumer   *queue.Consumer
+	consumer   *worker.Consumer
 	expirer    *order.Expirer // nil: orders need not be paid, or this is no worker
 	panics     *server.Panics
 	gateway    *gateway.Gateway
@@ -201,15 +202,15 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 			return nil, err
 		}
 		journal := order.NewJournal(fulfiller, a.lines, a.name, a.part("order"), opt.Now)
-		a.consumer, err = queue.NewConsumer(cfg.Queue, cfg.Pool, a.lines, a.book.Active, a.tracedHandler(journal), a.part("queue"), opt.Now, reg)
+		a.consumer, err = worker.New(worker.Options{
+			Config: cfg.Queue, Pool: cfg.Pool, Lines: a.lines, Sales: a.book.Active, Handler: a.tracedHandler(journal),
+			OneWriter: a.db.Driver == store.SQLite, Bar: a.held,
+			Log: a.part("queue"), Now: opt.Now, Metrics: reg,
+		})
 		if err != nil {
 			return nil, err
 		}
 		a.onStop("pool of workers", func(context.Context) error { return a.consumer.Close() })
-		a.consumer.Bar(a.held)
-		if a.db.Driver == store.SQLite {
-			a.consumer.OneWriter()
-		}
 		if cfg.Payment.On() {
 			a.expirer = order.NewExpirer(a.db, a.lines, a.keeper, a.book.Active, names(channels), a.relay.Wake, a.part("order"), a.book.Now, reg)
 		}

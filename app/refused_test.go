@@ -13,7 +13,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/shop"
 	"sluice/inventory"
-	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/store"
 )
 
@@ -42,7 +42,7 @@ func TestWritesRefusedByASettingCountAgainstNobody(t *testing.T) {
 	why := func() string { return look(t, "http://"+app.OpsAddr()+"/readyz?verbose") }
 	require.Eventually(t, func() bool {
 		p, ok := app.consumer.Paused()
-		return ok && p.Reason == queue.PausedByDatabase
+		return ok && p.Reason == worker.PausedByDatabase
 	}, 20*time.Second, time.Millisecond)
 	require.Contains(t, why(), "[-]draining: database: mysql 1665: ")
 	require.Contains(t, why(), "[+]database ok")

@@ -7,7 +7,7 @@ import (
 	"slices"
 
 	"sluice/gateway"
-	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 // What Start returns when it has nothing to start.
@@ -72,7 +72,7 @@ func (a *App) run(ctx context.Context) error {
 	a.loop("keeper", a.whileAllowed("keeper", a.keeper.Run))
 	a.loop("book", a.read)
 	a.loop("gauges", a.whileAllowed("gauges", a.gauges.Run))
-	a.loop("series", func(ctx context.Context) { gateway.ForgetSeries(ctx, a.book, queue.FinishedCounter(a.opt.Registry)) })
+	a.loop("series", func(ctx context.Context) { gateway.ForgetSeries(ctx, a.book, worker.FinishedCounter(a.opt.Registry)) })
 	a.loop("topics", a.topics.Run)
 	if a.opt.Roles.Notifier {
 		a.loop("alerts", a.channels.Alerts.Run)

@@ -8,6 +8,7 @@ import (
 
 	"sluice/notify"
 	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/trace"
 )
 
@@ -41,7 +42,7 @@ func (a *App) tracedChannels(channels ...notify.Channel) []notify.Channel {
 	return channels
 }
 
-func (a *App) tracedHandler(h queue.PartyHandler) queue.PartyHandler {
+func (a *App) tracedHandler(h worker.MultiSaleHandler) worker.MultiSaleHandler {
 	if a.tracer == nil {
 		return h
 	}

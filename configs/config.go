@@ -15,6 +15,7 @@ import (
 	"sluice/notify/channel"
 	"sluice/order"
 	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/store"
 	"sluice/store/redis"
 	"sluice/trace"
@@ -29,7 +30,7 @@ type Config struct {
 	Redis    redis.Config        `koanf:"redis"`
 	Database store.Config        `koanf:"database"`
 	Queue    queue.Config        `koanf:"queue"`
-	Pool     queue.PoolConfig    `koanf:"pool"`
+	Pool     worker.PoolConfig    `koanf:"pool"`
 	Limits   ratelimit.Config    `koanf:"limits"`
 	Payment  order.PaymentConfig `koanf:"payment"`
 	Notify   channel.Config      `koanf:"notify"`
@@ -57,7 +58,7 @@ func Default() Config {
 	cfg := Config{
 		HTTP: server.DefaultHTTPConfig(), Ops: server.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
 		Auth: auth.DefaultConfig(), Limits: ratelimit.DefaultConfig(),
-		Redis: redis.DefaultConfig(), Queue: queue.DefaultConfig(), Pool: queue.DefaultPoolConfig(),
+		Redis: redis.DefaultConfig(), Queue: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(),
 		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(),
 		Notify: channel.DefaultConfig(), Delay: delay.DefaultConfig(),
 		Log: LogConfig{Level: "info", Format: "json"}, Trace: trace.DefaultConfig(),

@@ -15,7 +15,7 @@ import (
 
 	"sluice/api"
 	"sluice/gateway/server"
-	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 // kept is what the gateway holds for single sales.
@@ -69,7 +69,7 @@ func TestClosedSalesAreLetGo(t *testing.T) {
 // The series of a counter that all rooms share go with their sales, too.
 func TestSeriesOfSalesThatAreOverAreLetGo(t *testing.T) {
 	t.Parallel()
-	counter := queue.FinishedCounter(prometheus.NewRegistry())
+	counter := worker.FinishedCounter(prometheus.NewRegistry())
 	for _, sale := range []string{"over", "open"} {
 		for _, status := range []string{"confirmed", "failed"} {
 			counter.WithLabelValues(sale, status).Inc()

@@ -34,6 +34,7 @@ import (
 	"sluice/notify/channel"
 	"sluice/order"
 	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/store"
 )
 
@@ -188,7 +189,10 @@ func (s *stack) run(f func(context.Context)) (stop func()) {
 func (s *stack) work() (stop func()) {
 	s.t.Helper()
 	fulfiller := order.NewFulfiller(s.db, s.catalog, s.book, s.payments.Deadline(), []string{"stream"}, func() {}, quietLog(), time.Now)
-	consumer, err := queue.NewConsumer(queue.DefaultConfig(), queue.DefaultPoolConfig(), s.lines, s.book.Active, fulfiller, quietLog(), time.Now, s.reg)
+	consumer, err := worker.New(worker.Options{
+		Config: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(), Lines: s.lines, Sales: s.book.Active, Handler: fulfiller,
+		Log: quietLog(), Now: time.Now, Metrics: s.reg,
+	})
 	require.NoError(s.t, err)
 	return s.run(func(ctx context.Context) { _ = consumer.Run(ctx) })
 }

@@ -17,6 +17,7 @@ import (
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/store"
 )
 
@@ -227,8 +228,10 @@ func (p *promise) run(batch, pool int) {
 	p.handler = &pacing{perSecond: p.pace, ended: map[string]time.Time{}}
 	cfg := queue.DefaultConfig()
 	cfg.Batch = batch
-	consumer, err := queue.NewConsumer(cfg, queue.PoolConfig{Size: pool}, w.lines, p.book.Active, p.handler, slog.New(slog.DiscardHandler), time.Now,
-		prometheus.NewRegistry())
+	consumer, err := worker.New(worker.Options{
+		Config: cfg, Pool: worker.PoolConfig{Size: pool}, Lines: w.lines, Sales: p.book.Active, Handler: p.handler,
+		Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: prometheus.NewRegistry(),
+	})
 	require.NoError(w.t, err)
 	require.NoError(w.t, p.book.Refresh(w.ctx))
 	w.keep()

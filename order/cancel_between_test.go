@@ -13,6 +13,7 @@ import (
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/store"
 )
 
@@ -243,8 +244,10 @@ func TestATicketThatWasGivenBackIsCancelledAtOnce(t *testing.T) {
 // consume lets a real consumer drain the sale until nothing is in flight.
 func (w *world) consume() {
 	w.t.Helper()
-	consumer, err := queue.NewConsumer(queue.DefaultConfig(), queue.DefaultPoolConfig(), w.lines, func() []string { return []string{theSale} },
-		w.fulfiller, slog.New(slog.DiscardHandler), time.Now, prometheus.NewRegistry())
+	consumer, err := worker.New(worker.Options{
+		Config: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(), Lines: w.lines, Sales: func() []string { return []string{theSale} }, Handler: w.fulfiller,
+		Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: prometheus.NewRegistry(),
+	})
 	require.NoError(w.t, err)
 	defer w.running(consumer.Run)()
 	require.Eventually(w.t, func() bool { v, err := w.line.View(w.ctx); return err == nil && !v.InFlight() }, soon, time.Millisecond)

@@ -13,7 +13,7 @@ import (
 	"sluice/store"
 )
 
-// Bury implements queue.Handler. It records tickets as failed unless their
+// Bury implements worker.Handler. It records tickets as failed unless their
 // orders exist. Nothing is buried that is not recorded: with the error, of a
 // row that cannot be written, come the outcomes of those before it.
 func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {

@@ -8,6 +8,7 @@ import (
 
 	"sluice/order"
 	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/store"
 )
 
@@ -24,7 +25,7 @@ func TestNothingIsBuriedThatIsNotRecorded(t *testing.T) {
 		outcomes, err := w.fulfiller.Bury(w.ctx, b, "gave up after 5 attempts")
 		require.Error(w.t, err, "it goes back")
 		require.Empty(w.t, outcomes)
-		var cause queue.Causer
+		var cause worker.Causer
 		require.ErrorAs(w.t, err, &cause)
 		require.NotContains(w.t, cause.Cause(), "ann")
 		require.Empty(w.t, w.rows())

@@ -6,6 +6,7 @@ import (
 
 	"sluice/inventory"
 	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/store"
 )
 
@@ -17,10 +18,10 @@ func (f storeFault) Unwrap() error { return f.error }
 
 // Is makes a sale without a row a fault of its line alone.
 func (f storeFault) Is(target error) bool {
-	return target == queue.ErrOfLine && errors.Is(f.error, inventory.ErrNoSale)
+	return target == worker.ErrOfLine && errors.Is(f.error, inventory.ErrNoSale)
 }
 
-// Cause implements queue.Causer: it says what the database said, without a row's values.
+// Cause implements worker.Causer: it says what the database said, without a row's values.
 func (f storeFault) Cause() string { return store.Describe(f.error) }
 
 // faultOf marks err, unless it is nil, as one that no ticket has caused. That the line was loaded anew is no store's fault.

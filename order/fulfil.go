@@ -48,7 +48,7 @@ func NewFulfiller(db *store.DB, catalog *inventory.Catalog, book *inventory.Book
 		orders: newInserter(db), outbox: notify.NewBulkInsert(db)}
 }
 
-// Handle implements queue.Handler.
+// Handle implements worker.Handler.
 func (f *Fulfiller) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
 	sale, err := f.sale(ctx, b.Sale)
 	if err != nil {

@@ -98,7 +98,7 @@ func TestOrdersKeepWhoAdmittedThem(t *testing.T) {
 		one := w.claim(9)
 		two, err := w.lines.Of("second").Claim(w.ctx, "two", 9, lease)
 		require.NoError(w.t, err)
-		_, err = w.fulfiller.HandleParty(w.ctx, []queue.Batch{one, two})
+		_, err = w.fulfiller.HandleMultiSale(w.ctx, []queue.Batch{one, two})
 		require.NoError(w.t, err)
 		for _, id := range []string{first.ID, second.ID} {
 			require.Equal(w.t, "the-gateway", w.by(id)["admitted"])

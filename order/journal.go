@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 // stepPanicked is how an attempt ended whose worker may not have been able to settle it.
@@ -14,10 +15,10 @@ const stepPanicked = "panicked"
 // noteTimeout bounds writing a history: it is no part of the order.
 const noteTimeout = time.Second
 
-// Journal is a queue.Handler that notes, for an order's timeline, each attempt
+// Journal is a worker.Handler that notes, for an order's timeline, each attempt
 // that did not simply succeed at once. What goes well costs nothing.
 type Journal struct {
-	next     queue.PartyHandler
+	next     worker.MultiSaleHandler
 	lines    *queue.Lines
 	instance string
 	log      *slog.Logger
@@ -25,11 +26,11 @@ type Journal struct {
 }
 
 // NewJournal returns a journal around next; instance names this process.
-func NewJournal(next queue.PartyHandler, lines *queue.Lines, instance string, log *slog.Logger, now func() time.Time) *Journal {
+func NewJournal(next worker.MultiSaleHandler, lines *queue.Lines, instance string, log *slog.Logger, now func() time.Time) *Journal {
 	return &Journal{next: next, lines: lines, instance: instance, log: log, now: now}
 }
 
-// Handle implements queue.Handler.
+// Handle implements worker.Handler.
 func (j *Journal) Handle(ctx context.Context, b queue.Batch) (outcomes []queue.Outcome, err error) {
 	from, panicked := j.now(), true
 	defer func() {
@@ -43,12 +44,12 @@ func (j *Journal) Handle(ctx context.Context, b queue.Batch) (outcomes []queue.O
 	return outcomes, err
 }
 
-// HandleParty implements queue.PartyHandler. All of a party succeeds at once, or is handled again line by line.
-func (j *Journal) HandleParty(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
-	return j.next.HandleParty(ctx, batches)
+// HandleMultiSale implements worker.MultiSaleHandler. All of a party succeeds at once, or is handled again line by line.
+func (j *Journal) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+	return j.next.HandleMultiSale(ctx, batches)
 }
 
-// Bury implements queue.Handler.
+// Bury implements worker.Handler.
 func (j *Journal) Bury(ctx context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
 	from := j.now()
 	outcomes, err := j.next.Bury(ctx, b, reason)

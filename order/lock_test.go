@@ -32,7 +32,7 @@ func TestStockIsLockedLast(t *testing.T) {
 			return err
 		},
 		"party": func(ctx context.Context, w *world, b queue.Batch) error {
-			_, err := w.fulfiller.HandleParty(ctx, []queue.Batch{b})
+			_, err := w.fulfiller.HandleMultiSale(ctx, []queue.Batch{b})
 			return err
 		},
 	} {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 type payerMetrics struct {
@@ -18,7 +18,7 @@ func newPayerMetrics(reg prometheus.Registerer) *payerMetrics {
 	m := &payerMetrics{
 		payments: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_payments_total",
 			Help: "Payments the provider has told of, by what became of them."}, []string{"outcome"}),
-		finished: queue.FinishedCounter(reg),
+		finished: worker.FinishedCounter(reg),
 	}
 	reg.MustRegister(m.payments)
 	return m
@@ -49,7 +49,7 @@ type expirerMetrics struct {
 
 func newExpirerMetrics(reg prometheus.Registerer) *expirerMetrics {
 	m := &expirerMetrics{
-		finished: queue.FinishedCounter(reg),
+		finished: worker.FinishedCounter(reg),
 		due: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_payment_due",
 			Help: "Confirmed orders that have a payment deadline."}, []string{"sale"}),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_expiry_lag_seconds",

@@ -16,9 +16,9 @@ import (
 // what is the matter.
 var errNotAllNew = errors.New("not all of their tickets are new orders")
 
-// HandleParty implements queue.PartyHandler: it takes the batches of several sales in one transaction, in which every
+// HandleMultiSale implements worker.MultiSaleHandler: it takes the batches of several sales in one transaction, in which every
 // ticket becomes an order, or none does.
-func (f *Fulfiller) HandleParty(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+func (f *Fulfiller) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	if err := f.Prepare(ctx); err != nil {
 		return nil, err
 	}

@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/order"
-	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 // Each test here puts something broken beside what is well, and looks at what is well.
@@ -76,8 +76,8 @@ func TestASaleWithoutARowIsOfItsLine(t *testing.T) {
 	b := w.claim(1)
 	b.Sale = "nowhere"
 	_, err := w.fulfiller.Handle(w.ctx, b)
-	require.ErrorIs(t, err, queue.ErrOfLine)
+	require.ErrorIs(t, err, worker.ErrOfLine)
 	require.NoError(t, w.db.Close())
 	_, err = w.fulfiller.Handle(w.ctx, b)
-	require.NotErrorIs(t, err, queue.ErrOfLine)
+	require.NotErrorIs(t, err, worker.ErrOfLine)
 }

@@ -88,7 +88,7 @@ func TestPartyBecomesOrders(t *testing.T) {
 		w.exec("UPDATE sales SET price_cents = 123, currency = 'EUR', version = version + 1 WHERE id = 'aster'")
 		w.keep()
 		batches := w.claimEach(sales)
-		answers, err := w.fulfiller.HandleParty(w.ctx, batches)
+		answers, err := w.fulfiller.HandleMultiSale(w.ctx, batches)
 		require.NoError(w.t, err)
 		require.EqualValues(w.t, 1, w.told.Load(), "told once, after the commit")
 		rows := w.rows()
@@ -151,7 +151,7 @@ func TestPartyThatDoesNotFit(t *testing.T) {
 				batches := w.twoEach(1)
 				c.spoil(w, batches)
 				before, news := len(w.rows()), w.news()
-				_, err := w.fulfiller.HandleParty(w.ctx, batches)
+				_, err := w.fulfiller.HandleMultiSale(w.ctx, batches)
 				require.Error(w.t, err)
 				if c.err != nil {
 					require.ErrorIs(w.t, err, c.err)
@@ -169,7 +169,7 @@ func TestPartyWithALineLoadedAnew(t *testing.T) {
 	eachDatabase(t, 100, 1, func(w *world) {
 		batches := w.twoEach(1)
 		w.exec("UPDATE sales SET epoch = epoch + 1 WHERE id = ?", batches[1].Sale)
-		_, err := w.fulfiller.HandleParty(w.ctx, batches)
+		_, err := w.fulfiller.HandleMultiSale(w.ctx, batches)
 		require.ErrorIs(w.t, err, inventory.ErrStale)
 		require.Empty(w.t, w.rows())
 		require.Empty(w.t, w.news())
@@ -183,7 +183,7 @@ func TestPartyKeepsTheLimit(t *testing.T) {
 		batches := w.twoEach(2)
 		w.exec("INSERT INTO orders (id, sale_id, user_id, slot, quantity, price_cents, currency, status, seq, epoch, batch_id, admitted_at) VALUES ('of-old', ?, ?, 2, 2, 1, 'CNY', 'confirmed', 0, 1, 'old', 1)",
 			batches[2].Sale, batches[2].Tickets[0].User)
-		_, err := w.fulfiller.HandleParty(w.ctx, batches)
+		_, err := w.fulfiller.HandleMultiSale(w.ctx, batches)
 		require.Error(w.t, err)
 		require.Len(w.t, w.rows(), 1)
 		require.Equal(w.t, map[string]int{"c": 7, "f" + order.ReasonLimit: 1}, w.apart(batches))
@@ -200,7 +200,7 @@ func TestPartyWithACancelledTicket(t *testing.T) {
 		}
 		require.NoError(w.t, w.lines.Of(sales[3]).Cancel(w.ctx, gone.ID, gone.User))
 		batches := w.claimEach(sales)
-		_, err := w.fulfiller.HandleParty(w.ctx, batches)
+		_, err := w.fulfiller.HandleMultiSale(w.ctx, batches)
 		require.ErrorContains(w.t, err, gone.ID)
 		require.Empty(w.t, w.rows())
 		require.Equal(w.t, map[string]int{"c": 7, "k": 1}, w.apart(batches))
@@ -215,7 +215,7 @@ func TestPartyWhoseCommitReplyIsLost(t *testing.T) {
 		batches := w.twoEach(1)
 		wire := &lossyPool{ConnPool: w.db.Write.Statement.ConnPool, lose: 1}
 		w.db.Write.Statement.ConnPool = wire
-		_, err := w.fulfiller.HandleParty(w.ctx, batches)
+		_, err := w.fulfiller.HandleMultiSale(w.ctx, batches)
 		require.Error(w.t, err)
 		require.Equal(w.t, 2, wire.begun, "the transaction ran twice")
 		require.Equal(w.t, map[string]int{"c": 8}, w.apart(batches))
@@ -242,7 +242,7 @@ func TestPartiesThatShareLines(t *testing.T) {
 			second[0], second[3], second[1], second[2] = second[3], second[0], second[2], second[1]
 			for _, batches := range [][]queue.Batch{first, second} {
 				go func() {
-					_, err := w.fulfiller.HandleParty(w.ctx, batches)
+					_, err := w.fulfiller.HandleMultiSale(w.ctx, batches)
 					done <- err
 				}()
 			}

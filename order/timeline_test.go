@@ -22,7 +22,7 @@ func (s *script) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, er
 	return do(ctx, b)
 }
 
-func (s *script) HandleParty(context.Context, []queue.Batch) ([][]queue.Outcome, error) {
+func (s *script) HandleMultiSale(context.Context, []queue.Batch) ([][]queue.Outcome, error) {
 	return nil, errors.ErrUnsupported
 }
 

@@ -223,7 +223,7 @@ func (p *place) readAnswer(to *Admission, r *Request, answer string) {
 		to.Err = p.admit(&to.Ticket, r, rest)
 	case 'R':
 		to.Replayed = true
-		to.Ticket, to.Err = parseTicket(r.ID, rest)
+		to.Ticket, to.Err = ParseTicket(r.ID, rest)
 	case 'M':
 		to.Err = ErrMismatch
 	case 'N':

@@ -51,17 +51,6 @@ func (c Config) Validate() error {
 	)
 }
 
-// PoolConfig sizes the ants pool that runs claimed batches.
-type PoolConfig struct {
-	Size int `koanf:"size"` // most batches run at the same time in this process; 1 to 1024
-}
-
-// DefaultPoolConfig returns the configuration used where nothing is set.
-func DefaultPoolConfig() PoolConfig { return PoolConfig{Size: 8} }
-
-// Validate reports a size out of its bounds.
-func (c PoolConfig) Validate() error { return between("pool.size", c.Size, 1, 1024) }
-
 func between[T int | time.Duration](key string, got, low, high T) error {
 	if got < low || got > high {
 		return fmt.Errorf("%s must be between %v and %v, got %v", key, low, high, got)

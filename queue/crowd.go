@@ -27,7 +27,7 @@ func (l *Line) Users(ctx context.Context, visit func(user string) error) (epoch,
 			return 0, 0, fmt.Errorf("count the users of %s: %w", l.sale, err)
 		}
 		for i := 0; i+1 < len(pairs); i += 2 {
-			t, err := parseTicket(pairs[i], pairs[i+1])
+			t, err := ParseTicket(pairs[i], pairs[i+1])
 			if err != nil {
 				continue // not a record that admit could answer from
 			}

@@ -75,7 +75,7 @@ func (l *Line) DeadLetter(ctx context.Context, id string) (DeadLetter, error) {
 
 func readLetter(id string, record any) DeadLetter {
 	text, _ := record.(string)
-	t, err := parseTicket(id, text)
+	t, err := ParseTicket(id, text)
 	if err != nil {
 		return DeadLetter{Ticket: Ticket{ID: id}, Err: ErrUnreadable}
 	}

@@ -30,5 +30,5 @@ func (l *Line) Honour(ctx context.Context, epoch int64, t Ticket) (Ticket, error
 	if record == "" {
 		return Ticket{}, ErrNotReady
 	}
-	return parseTicket(t.ID, record)
+	return ParseTicket(t.ID, record)
 }

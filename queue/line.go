@@ -58,8 +58,8 @@ func (ls *Lines) ByServer(ctx context.Context, sales []string) map[string][]stri
 	return apart.ByServer(ctx, ls.rdb, sales, func(sale string) string { return ls.ring.of(sale).meta })
 }
 
-// server is the server that holds the line of a sale. It never waits.
-func (ls *Lines) server(sale string) string { return apart.Known(ls.rdb, ls.ring.of(sale).meta) }
+// Server returns the server that holds the line of a sale. It never waits.
+func (ls *Lines) Server(sale string) string { return apart.Known(ls.rdb, ls.ring.of(sale).meta) }
 
 // Line is the bounded line of one sale. Every method is one atomic step in
 // Redis, or says otherwise. Safe for concurrent use.
@@ -87,7 +87,8 @@ type Batch struct {
 	Poisoned []Poison // listed ids that are not tickets
 }
 
-func (b Batch) size() int { return len(b.Tickets) + len(b.Poisoned) }
+// Size counts the entries of a batch, unreadable ones included.
+func (b Batch) Size() int { return len(b.Tickets) + len(b.Poisoned) }
 
 // Poison is an entry of the line that cannot be read as a ticket.
 type Poison struct {
@@ -106,10 +107,11 @@ type Portion struct{ Most, Least, Share, Suspects int }
 // leases it under id, which must never have been used. An empty batch means
 // there was nothing to claim. n is at most MaxBatch.
 func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration) (Batch, error) {
-	return l.claim(ctx, id, Portion{Most: n, Least: n, Share: 1, Suspects: 1}, lease)
+	return l.ClaimPortion(ctx, id, Portion{Most: n, Least: n, Share: 1, Suspects: 1}, lease)
 }
 
-func (l *Line) claim(ctx context.Context, id string, p Portion, lease time.Duration) (Batch, error) {
+// ClaimPortion is Claim for a portion of what waits.
+func (l *Line) ClaimPortion(ctx context.Context, id string, p Portion, lease time.Duration) (Batch, error) {
 	claim := l.claimCall(id, p, lease)
 	list, err := l.scripts.claim.RunList(ctx, l.rdb, claim.Keys, claim.Args...)
 	if err != nil {
@@ -143,7 +145,7 @@ func (l *Line) readClaim(ctx context.Context, id string, list []any) (Batch, err
 	b := Batch{ID: l.batchName(id), Sale: l.sale, Epoch: toInt(list[0]), Suspects: toInt(list[1]) == 1, Solo: toInt(list[1]) == 1 && len(ids) == 1, Left: toInt(list[3]), Ledger: toInt(list[6]),
 		Tickets: make([]Ticket, 0, len(ids))}
 	for i, order := range ids {
-		t, err := parseTicket(order, records[i])
+		t, err := ParseTicket(order, records[i])
 		if err != nil {
 			b.Poisoned = append(b.Poisoned, Poison{ID: order, Seq: after(b.Tickets), Err: err})
 			continue
@@ -196,7 +198,8 @@ const (
 	OpBack    Op = 'b' // back to where it came from; counts nothing
 )
 
-func (o Op) valid() bool { return strings.IndexByte("cpfxkerb", byte(o)) >= 0 }
+// Valid reports whether o is one of the ends.
+func (o Op) Valid() bool { return strings.IndexByte("cpfxkerb", byte(o)) >= 0 }
 
 // Outcome is the end of one ticket of a batch.
 type Outcome struct {

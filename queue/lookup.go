@@ -54,7 +54,7 @@ func readRecords(ids []string, records []any) map[string]Ticket {
 		if !ok {
 			continue
 		}
-		if t, err := parseTicket(ids[i], record); err == nil {
+		if t, err := ParseTicket(ids[i], record); err == nil {
 			known[ids[i]] = t
 		}
 	}

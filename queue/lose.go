@@ -22,7 +22,7 @@ func (l *Line) Lose(ctx context.Context, epoch int64, t Ticket) (lost Ticket, ma
 		return Ticket{}, false, ErrNotReady
 	case 2:
 		record, _ := answer[1].(string)
-		lost, err = parseTicket(t.ID, record)
+		lost, err = ParseTicket(t.ID, record)
 		return lost, toInt(answer[0]) == 1, err
 	}
 	return Ticket{}, false, fmt.Errorf("lose %s of %s answered %v", t.ID, l.sale, reply)

@@ -24,6 +24,12 @@ func (ls *Lines) Listen(ctx context.Context, tell func(News)) {
 	})
 }
 
+// ListenWake calls wake with every sale whose empty line has received tickets,
+// until ctx ends. As with Listen, a message may be lost.
+func (ls *Lines) ListenWake(ctx context.Context, wake func(sale string)) {
+	redis.Listen(ctx, ls.rdb, ls.wakeChannel, wake)
+}
+
 // ListenStock calls tell with every sale that had no unit left and has some
 // again, until ctx ends. As with Listen, a message may be lost.
 func (ls *Lines) ListenStock(ctx context.Context, tell func(sale string)) {
@@ -35,7 +41,7 @@ func readNews(payload string) []News {
 	news := make([]News, 0, len(lines)-1)
 	for _, line := range lines[1:] {
 		id, state, ok := strings.Cut(line, " ")
-		if ok && len(state) == 1 && State(state[0]).valid() {
+		if ok && len(state) == 1 && State(state[0]).Valid() {
 			news = append(news, News{Sale: lines[0], OrderID: id, State: State(state[0])})
 		}
 	}

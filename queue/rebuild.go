@@ -53,7 +53,7 @@ type Head struct {
 // a line knows all; of those that ended, the newest 10,000 and the dead letters.
 func (s Survey) Told(yield func(Ticket) bool) {
 	for i := 0; i+1 < len(s.told); i += 2 {
-		if t, err := parseTicket(s.told[i], s.told[i+1]); err == nil && !yield(t) {
+		if t, err := ParseTicket(s.told[i], s.told[i+1]); err == nil && !yield(t) {
 			return
 		}
 	}
@@ -87,7 +87,7 @@ func (l *Line) Survey(ctx context.Context, epoch int64) (Survey, error) {
 			return s, fmt.Errorf("read the orders of line %s: %w", l.sale, err)
 		}
 		for i := 0; i+1 < len(page); i += 2 {
-			t, err := parseTicket(page[i], page[i+1])
+			t, err := ParseTicket(page[i], page[i+1])
 			if again := listed[page[i]] - 1; again > 0 {
 				s.Repeats += again
 				listed[page[i]] = 1 // HSCAN may show an entry twice
@@ -128,7 +128,7 @@ func (l *Line) keepUnreadable(ctx context.Context, s *Survey, unreadable []Poiso
 	if len(unreadable) == 0 {
 		return nil
 	}
-	held, err := l.holdersOf(ctx, unreadable)
+	held, err := l.HoldersOf(ctx, unreadable)
 	if err != nil {
 		return err
 	}
@@ -215,7 +215,7 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger []Ticket, left S
 		case surviving[t.ID] == 0:
 			ended = append(ended, t)
 		}
-		records = append(records, t.ID, t.record())
+		records = append(records, t.ID, t.Record())
 	}
 	for _, t := range survivors {
 		switch {
@@ -224,7 +224,7 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger []Ticket, left S
 			holding = append(holding, t)
 		case t.Held: // the stock that is computed for the line has its units
 			t.Held = false
-			records = append(records, t.ID, t.record())
+			records = append(records, t.ID, t.Record())
 		}
 	}
 	return errors.Join(

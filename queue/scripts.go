@@ -23,7 +23,7 @@ func newLibrary() luascript.Library {
 type scripts struct {
 	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour luascript.Script
 	lose, since, lost, pay, overdue, revive, refund, configure, recap, view        luascript.Script
-	chores, leases, snapshot, gate, restore, reopen, discard                       luascript.Script
+	maintenance, leases, snapshot, gate, restore, reopen, discard                  luascript.Script
 }
 
 func loadScripts() scripts {
@@ -33,7 +33,7 @@ func loadScripts() scripts {
 		promote: load("promote"), cancel: load("cancel"), release: load("release"), requeue: load("requeue"),
 		drop: load("drop"), honour: load("honour"), lose: load("lose"), since: load("since"), lost: load("lost"),
 		pay: load("pay"), overdue: load("overdue"), revive: load("revive"), refund: load("refund"),
-		configure: load("configure"), recap: load("recap"), view: load("view"), chores: load("chores"),
+		configure: load("configure"), recap: load("recap"), view: load("view"), maintenance: load("maintenance"),
 		leases: load("leases"), snapshot: load("snapshot"), gate: load("gate"), restore: load("restore"),
 		reopen: load("reopen"), discard: load("discard"),
 	}

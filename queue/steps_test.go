@@ -35,3 +35,10 @@ func TestStepsAreBoundedAndEnd(t *testing.T) {
 		})
 	}
 }
+
+func TestATicketThatJoinsGoesIntoTheLine(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, "wait", Outcome{Op: OpBack, Join: true}.value(true))
+	require.Equal(t, "suspect", Outcome{Op: OpBack}.value(true))
+	require.Equal(t, "wait", Outcome{Op: OpBack}.value(false))
+}

@@ -25,7 +25,8 @@ const (
 // sold reports whether the order has units of the ledger.
 func (s State) sold() bool { return s == Confirmed || s == Paid }
 
-func (s State) valid() bool { return strings.IndexByte("qcpfxe", byte(s)) >= 0 }
+// Valid reports whether s is one of the states.
+func (s State) Valid() bool { return strings.IndexByte("qcpfxe", byte(s)) >= 0 }
 
 // Ticket is one admitted request: what the line remembers of an order.
 type Ticket struct {
@@ -60,12 +61,11 @@ const (
 	heldReason = "held"
 )
 
-// parseTicket reads a record as lua/record.lua describes it. It fails on
-// anything that no script writes.
-func parseTicket(id, record string) (Ticket, error) {
+// ParseTicket reads a record. It fails on anything that no script writes.
+func ParseTicket(id, record string) (Ticket, error) {
 	record, refund := strings.CutSuffix(record, "\t"+refundMark)
 	f, n := fieldsOf(record)
-	if n != recordFields && (n != oldFields || refund) || len(f[0]) != 1 || !State(f[0][0]).valid() {
+	if n != recordFields && (n != oldFields || refund) || len(f[0]) != 1 || !State(f[0][0]).Valid() {
 		return Ticket{}, fmt.Errorf("ticket %s: its record is not one: %q", id, record)
 	}
 	t := Ticket{ID: id, State: State(f[0][0]), User: f[4], Fingerprint: f[6], Reason: f[10], Email: f[11], Phone: f[12], Locale: f[13], Refund: refund}
@@ -121,8 +121,8 @@ func fieldsOf(record string) (f [recordFields]string, n int) {
 	return f, n
 }
 
-// record is the inverse of parseTicket, used to write the ledger back into a line.
-func (t Ticket) record() string {
+// Record returns the record of a ticket, as ParseTicket reads it.
+func (t Ticket) Record() string {
 	at, pay, locale := msOrEmpty(t.At), msOrEmpty(t.PayBy), t.Locale
 	switch t.State {
 	case Paid:

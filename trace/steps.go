@@ -9,29 +9,30 @@ import (
 
 	"sluice/notify"
 	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 // Handler records, around next, how long each sampled ticket waited and the
 // transaction that decided it.
-func (t *Tracer) Handler(next queue.PartyHandler) queue.PartyHandler { return handler{next, t} }
+func (t *Tracer) Handler(next worker.MultiSaleHandler) worker.MultiSaleHandler { return handler{next, t} }
 
 type handler struct {
-	queue.PartyHandler
+	worker.MultiSaleHandler
 	tracer *Tracer
 }
 
-// Handle implements queue.Handler.
+// Handle implements worker.Handler.
 func (h handler) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
 	from := h.tracer.now()
-	outcomes, err := h.PartyHandler.Handle(ctx, b)
+	outcomes, err := h.MultiSaleHandler.Handle(ctx, b)
 	h.tracer.fulfilled(b, outcomes, err, from, "order.fulfil")
 	return outcomes, err
 }
 
-// HandleParty implements queue.PartyHandler. A party that failed is handled line by line: then the tickets are recorded.
-func (h handler) HandleParty(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+// HandleMultiSale implements worker.MultiSaleHandler. A party that failed is handled line by line: then the tickets are recorded.
+func (h handler) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	from := h.tracer.now()
-	answers, err := h.PartyHandler.HandleParty(ctx, batches)
+	answers, err := h.MultiSaleHandler.HandleMultiSale(ctx, batches)
 	if err != nil || len(answers) != len(batches) {
 		return answers, err
 	}
@@ -41,10 +42,10 @@ func (h handler) HandleParty(ctx context.Context, batches []queue.Batch) ([][]qu
 	return answers, nil
 }
 
-// Bury implements queue.Handler.
+// Bury implements worker.Handler.
 func (h handler) Bury(ctx context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
 	from := h.tracer.now()
-	outcomes, err := h.PartyHandler.Bury(ctx, b, reason)
+	outcomes, err := h.MultiSaleHandler.Bury(ctx, b, reason)
 	h.tracer.fulfilled(b, outcomes, err, from, "order.bury")
 	return outcomes, err
 }

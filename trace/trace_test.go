@@ -16,6 +16,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/notify"
 	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m) }
@@ -114,11 +115,11 @@ func TestConfigNamesTheKey(t *testing.T) {
 
 // fulfils answers every ticket, or fails together.
 type fulfils struct {
-	queue.PartyHandler
+	worker.MultiSaleHandler
 	err error
 }
 
-func (f fulfils) HandleParty(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+func (f fulfils) HandleMultiSale(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	answers := make([][]queue.Outcome, len(batches))
 	for i, b := range batches {
 		for _, ticket := range b.Tickets {
@@ -134,10 +135,10 @@ func TestOrdersOfAPartyAreTraced(t *testing.T) {
 	traced.provider.RegisterSpanProcessor(kept)
 	batches := []queue.Batch{{ID: "b", Sale: "phone", Tickets: []queue.Ticket{{ID: uuid.NewString(), Seq: 1}, {ID: uuid.NewString(), Seq: 2}}},
 		{ID: "b", Sale: "tv", Tickets: []queue.Ticket{{ID: uuid.NewString(), Seq: 1}}}}
-	_, err := traced.Handler(fulfils{err: errText("not together")}).HandleParty(t.Context(), batches)
+	_, err := traced.Handler(fulfils{err: errText("not together")}).HandleMultiSale(t.Context(), batches)
 	require.Error(t, err)
 	require.Empty(t, kept.Ended())
-	answers, err := traced.Handler(fulfils{}).HandleParty(t.Context(), batches)
+	answers, err := traced.Handler(fulfils{}).HandleMultiSale(t.Context(), batches)
 	require.NoError(t, err)
 	require.Len(t, answers, 2)
 	names := map[string]int{}

@@ -11,7 +11,7 @@ import (
 	"sluice/configs"
 	"sluice/internal/invalid"
 	"sluice/internal/testkit/tables"
-	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/settings"
 	"sluice/store"
 )
@@ -77,7 +77,7 @@ func TestAValueOfAnotherVersionIsLeftOutAlone(t *testing.T) {
 	b := f.start("", nil)
 	require.False(t, b.counts().Gateway.Admission)
 	require.Len(t, b.counts().Limits.Sales, 1, "each sale by itself")
-	require.Equal(t, queue.DefaultPoolConfig().Size, b.counts().Pool.Size)
+	require.Equal(t, worker.DefaultPoolConfig().Size, b.counts().Pool.Size)
 	require.Equal(t, []string{"limits.sales", "pool.size", "queue.cap"}, b.Show(ctx).LeftOut)
 	require.InDelta(t, 1, b.outcome("invalid"), 0)
 	whole, _ := b.Version()

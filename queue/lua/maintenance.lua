@@ -1,4 +1,4 @@
--- chores: what there is to do in a line that nobody has announced. Asked of every line several times a second, it reads no
+-- maintenance: what there is to do in a line that nobody has announced. Asked of every line several times a second, it reads no
 -- ticket.
 --
 -- KEYS  1 wait  2 suspect  3 lease  4 leased  5 retry  6 meta

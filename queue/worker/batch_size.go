@@ -1,12 +1,14 @@
-package queue
+package worker
 
 import (
 	"sync/atomic"
 	"time"
+
+	"sluice/queue"
 )
 
 // Batches grow with what waits. Up to ordinary tickets are claimed whenever
-// they are there; of a longer line a worker takes its share, and queue.batch
+// they are there; of a longer line a worker takes its share, and batch
 // is the bound.
 const (
 	ordinary = 200
@@ -25,14 +27,14 @@ type writers struct{ batches, most, share int }
 // while one batch is written, another is claimed or settled.
 func writersOf(n int) writers {
 	if n == 1 {
-		return writers{batches: 2, most: MaxBatch, share: 1}
+		return writers{batches: 2, most: queue.MaxBatch, share: 1}
 	}
-	return writers{batches: 3, most: MaxBatch / 4, share: 2}
+	return writers{batches: 3, most: queue.MaxBatch / 4, share: 2}
 }
 
 // pace bounds how large a batch may grow by how long batches take, so that one
 // of a slow database still ends far within its lease. Safe for concurrent use.
-type pace struct {
+type sizer struct {
 	writers
 	target time.Duration // most time for one batch
 	fits   atomic.Int64  // tickets
@@ -41,25 +43,29 @@ type pace struct {
 // A batch takes a tenth of its lease at most; the first is small enough for
 // any database, and later ones grow at most eightfold at a time.
 const (
-	paceShare = 10
-	paceFirst = 500
-	paceGrow  = 8
+	leaseShare = 10
+	firstSize  = 500
+	mostGrowth = 8
 )
 
-func newPace(lease time.Duration) *pace {
-	p := &pace{writers: writersOf(4), target: lease / paceShare}
-	p.fits.Store(paceFirst)
-	return p
+func newSizer(lease time.Duration, oneWriter bool) *sizer {
+	n := 4
+	if oneWriter {
+		n = 1
+	}
+	s := &sizer{writers: writersOf(n), target: lease / leaseShare}
+	s.fits.Store(firstSize)
+	return s
 }
 
 // bound is how many tickets a worker may claim when batches are bounded by batch.
-func (p *pace) bound(batch int) int { return min(batch, p.most, int(p.fits.Load())) }
+func (s *sizer) bound(batch int) int { return min(batch, s.most, int(s.fits.Load())) }
 
 // first is what a worker claims before it knows how many tickets wait. A group
 // of suspects costs those of them that are not to blame an attempt: where that
 // may be their last but one, suspects run alone from the start.
-func (p *pace) first(most, attempts int) Portion {
-	first := Portion{Most: min(most, part), Least: min(most, ordinary), Share: p.share, Suspects: 1}
+func (s *sizer) firstPortion(most, attempts int) queue.Portion {
+	first := queue.Portion{Most: min(most, part), Least: min(most, ordinary), Share: s.share, Suspects: 1}
 	if attempts > 2 {
 		first.Suspects = min(most, group)
 	}
@@ -67,22 +73,22 @@ func (p *pace) first(most, attempts int) Portion {
 }
 
 // rest is how much more it may claim, by the tickets that the first claim has left.
-func (p *pace) rest(most int, first Batch) int {
-	if first.Suspects || first.size() < part {
+func (s *sizer) remaining(most int, first queue.Batch) int {
+	if first.Suspects || first.Size() < part {
 		return 0
 	}
-	waited := int(first.Left) + first.size()
-	return max(min(most, waited/p.share)-first.size(), 0)
+	waited := int(first.Left) + first.Size()
+	return max(min(most, waited/s.share)-first.Size(), 0)
 }
 
 // ended learns from a batch of so many tickets that took so long. One that took
 // no longer than it may tells nothing when it failed, for then a store is away,
 // or when it was small, for then most of its time was not for its tickets.
-func (p *pace) ended(size int, took time.Duration, well bool) {
-	most := p.fits.Load()
-	if took <= p.target && (!well || int64(size)*2 < most) {
+func (s *sizer) learn(size int, took time.Duration, well bool) {
+	most := s.fits.Load()
+	if took <= s.target && (!well || int64(size)*2 < most) {
 		return
 	}
-	fits := int64(float64(size) * float64(p.target) / float64(max(took, time.Microsecond)))
-	p.fits.Store(min(max(fits, most/paceGrow, 1), most*paceGrow, MaxBatch))
+	fits := int64(float64(size) * float64(s.target) / float64(max(took, time.Microsecond)))
+	s.fits.Store(min(max(fits, most/mostGrowth, 1), most*mostGrowth, queue.MaxBatch))
 }

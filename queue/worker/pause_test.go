@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"bytes"
@@ -18,6 +18,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 // logBook collects what is logged.
@@ -39,12 +40,20 @@ func (l *logBook) count(text string) int {
 }
 
 // watched is a running consumer with its metrics and its log.
-func (b *box) watched(c queue.Config, h queue.Handler) (*queue.Consumer, *prometheus.Registry, *logBook) {
+func (b *box) watched(
+	c queue.Config, h worker.Handler, bar ...func() error,
+) (*worker.Consumer, *prometheus.Registry, *logBook) {
 	b.t.Helper()
 	reg, log := prometheus.NewRegistry(), &logBook{}
 	sales := func() []string { return []string{b.Sale()} }
-	consumer, err := queue.NewConsumer(c, queue.PoolConfig{Size: 2}, b.lines, sales, h,
-		slog.New(slog.NewTextHandler(log, nil)), time.Now, reg)
+	options := worker.Options{
+		Config: c, Pool: worker.PoolConfig{Size: 2}, Lines: b.lines, Sales: sales, Handler: h,
+		Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, Metrics: reg,
+	}
+	if len(bar) > 0 {
+		options.Bar = bar[0]
+	}
+	consumer, err := worker.New(options)
 	require.NoError(b.t, err)
 	return consumer, reg, log
 }
@@ -75,7 +84,7 @@ func TestAPauseSaysWhy(t *testing.T) {
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	order := b.enqueue(5)
 	var well atomic.Bool
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if !well.Load() {
 			return nil, secret{errors.New("ann@example.com")}
 		}
@@ -91,18 +100,18 @@ func TestAPauseSaysWhy(t *testing.T) {
 	require.Equal(t, 4, series, "one for each reason, from the start")
 	pause, stopped := consumer.Paused()
 	require.True(t, stopped)
-	require.Equal(t, queue.PausedByDatabase, pause.Reason)
+	require.Equal(t, worker.PausedByDatabase, pause.Reason)
 	require.Equal(t, "mysql 1665: the binary log", pause.Cause)
 	require.Contains(t, pause.Error(), "database: mysql 1665: the binary log (sale "+b.Sale()+", since ")
-	require.EqualValues(t, 1, paused(t, reg, queue.PausedByDatabase))
-	require.Zero(t, paused(t, reg, queue.PausedByRedis))
+	require.EqualValues(t, 1, paused(t, reg, worker.PausedByDatabase))
+	require.Zero(t, paused(t, reg, worker.PausedByRedis))
 	require.Equal(t, 1, log.count("draining pauses"), "once for a cause")
 	require.Zero(t, log.count("ann@example.com"))
 	well.Store(true)
 	b.drained()
 	confirmedAll(b, order)
 	require.Eventually(t, func() bool { _, stopped := consumer.Paused(); return !stopped }, soon, time.Millisecond)
-	require.Zero(t, paused(t, reg, queue.PausedByDatabase))
+	require.Zero(t, paused(t, reg, worker.PausedByDatabase))
 	require.Equal(t, 1, log.count("draining goes on"))
 	require.Empty(t, b.attempts())
 }
@@ -112,13 +121,13 @@ func TestAPauseForRedisEndsWithIt(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
 	b := newBox(t, server.Addr(), openSale())
-	consumer, reg, _ := b.watched(quick(), &worker{})
+	consumer, reg, _ := b.watched(quick(), &recorder{})
 	server.Kill()
-	consumer.WorkParty([]string{b.Sale()})
+	consumer.WorkMulti([]string{b.Sale()})
 	pause, stopped := consumer.Paused()
 	require.True(t, stopped)
-	require.Equal(t, queue.PausedByRedis, pause.Reason)
-	require.EqualValues(t, 1, paused(t, reg, queue.PausedByRedis))
+	require.Equal(t, worker.PausedByRedis, pause.Reason)
+	require.EqualValues(t, 1, paused(t, reg, worker.PausedByRedis))
 	server.Start()
 	b.run(consumer)
 	require.Eventually(t, func() bool { _, stopped := consumer.Paused(); return !stopped }, soon, time.Millisecond)
@@ -129,7 +138,7 @@ func TestAnOutdatedBatchIsNoPause(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	b.enqueue(2)
-	consumer, _, _ := b.watched(quick(), &worker{handle: func(context.Context, queue.Batch) ([]queue.Outcome, error) {
+	consumer, _, _ := b.watched(quick(), &recorder{handle: func(context.Context, queue.Batch) ([]queue.Outcome, error) {
 		return nil, queue.ErrOutdated
 	}})
 	consumer.Finish(b.ctx, b.Line, []queue.Batch{b.claim("first", 2)})
@@ -157,12 +166,12 @@ func TestAFaultOfEveryTicketBuriesNobody(t *testing.T) {
 		b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 		order := b.enqueue(30)
 		var well atomic.Bool
-		w := &worker{handle: refuse(func(string) bool { return !well.Load() })}
+		w := &recorder{handle: refuse(func(string) bool { return !well.Load() })}
 		c := quick()
 		c.MaxAttempts = attempts
 		consumer, reg, _ := b.watched(c, w)
 		b.run(consumer)
-		require.Eventually(t, func() bool { return paused(t, reg, queue.PausedByAll) == 1 }, soon, time.Millisecond)
+		require.Eventually(t, func() bool { return paused(t, reg, worker.PausedByAll) == 1 }, soon, time.Millisecond)
 		seen := len(w.seen())
 		require.Eventually(t, func() bool { return len(w.seen()) > seen+5 }, soon, time.Millisecond, "it is tried again and again")
 		require.Zero(t, b.view().Dead)
@@ -179,9 +188,9 @@ func TestPoisonAmongGoodTicketsDies(t *testing.T) {
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	poison := b.enqueue(4) // they come first, and nobody has succeeded before them
 	bad := func(id string) bool { return slices.Contains(poison, id) }
-	consumer, reg, _ := b.watched(quick(), &worker{handle: refuse(bad)})
+	consumer, reg, _ := b.watched(quick(), &recorder{handle: refuse(bad)})
 	b.run(consumer)
-	require.Eventually(t, func() bool { return paused(t, reg, queue.PausedByAll) == 1 }, soon, time.Millisecond,
+	require.Eventually(t, func() bool { return paused(t, reg, worker.PausedByAll) == 1 }, soon, time.Millisecond,
 		"nothing tells them from a fault of the store")
 	var good []string
 	require.Eventually(t, func() bool {
@@ -201,7 +210,7 @@ func TestAPanicForEveryTicketBuriesNobody(t *testing.T) {
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	order := b.enqueue(8)
 	var well atomic.Bool
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if !well.Load() {
 			panic("nil map")
 		}
@@ -209,7 +218,7 @@ func TestAPanicForEveryTicketBuriesNobody(t *testing.T) {
 	}}
 	consumer, reg, _ := b.watched(quick(), w)
 	b.run(consumer)
-	require.Eventually(t, func() bool { return paused(t, reg, queue.PausedByAll) == 1 }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return paused(t, reg, worker.PausedByAll) == 1 }, soon, time.Millisecond)
 	well.Store(true)
 	b.drained()
 	confirmedAll(b, order)
@@ -221,8 +230,8 @@ func TestAPauseEndsWithTheWork(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	b.enqueue(1)
-	consumer, _, _ := b.watched(quick(), &worker{})
-	consumer.PauseFor(queue.PausedByDatabase, b.Sale(), errors.New("connection refused"))
+	consumer, _, _ := b.watched(quick(), &recorder{})
+	consumer.PauseFor(worker.PausedByDatabase, b.Sale(), errors.New("connection refused"))
 	require.NoError(t, consumer.Sweep(b.ctx, []string{b.Sale()}))
 	_, still := consumer.Paused()
 	require.True(t, still, "a ticket waits that may fail again")
@@ -240,14 +249,13 @@ func TestABarIsAPauseAndEndsNone(t *testing.T) {
 	order := b.enqueue(5)
 	var away, bar atomic.Bool
 	away.Store(true)
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if away.Load() {
 			return nil, errors.New("connection refused")
 		}
 		return all(batch, queue.OpConfirm), nil
 	}}
-	consumer, reg, log := b.watched(quick(), w)
-	consumer.Bar(func() error {
+	consumer, reg, log := b.watched(quick(), w, func() error {
 		if bar.Load() {
 			return errors.New("nobody knows the schema")
 		}
@@ -256,7 +264,7 @@ func TestABarIsAPauseAndEndsNone(t *testing.T) {
 	b.run(consumer)
 	require.Eventually(t, func() bool { _, stopped := consumer.Paused(); return stopped }, soon, time.Millisecond)
 	bar.Store(true)
-	require.Never(t, func() bool { return paused(t, reg, queue.PausedByDatabase) != 1 }, time.Second, 5*time.Millisecond)
+	require.Never(t, func() bool { return paused(t, reg, worker.PausedByDatabase) != 1 }, time.Second, 5*time.Millisecond)
 	require.Zero(t, log.count("draining goes on"))
 	away.Store(false)
 	bar.Store(false)
@@ -266,7 +274,7 @@ func TestABarIsAPauseAndEndsNone(t *testing.T) {
 
 	bar.Store(true)
 	order = b.enqueue(2)
-	require.Eventually(t, func() bool { return paused(t, reg, queue.PausedByBar) == 1 }, soon, time.Millisecond)
+	require.Eventually(t, func() bool { return paused(t, reg, worker.PausedByBar) == 1 }, soon, time.Millisecond)
 	pause, _ := consumer.Paused()
 	require.Equal(t, "nobody knows the schema", pause.Cause)
 	bar.Store(false)

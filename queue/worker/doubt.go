@@ -1,4 +1,4 @@
-package queue
+package worker
 
 import (
 	"slices"
@@ -17,20 +17,20 @@ func ofServer(server string) string { return "server " + server }
 // trialShare is which part of the workers may try lines in doubt at a time.
 const trialShare = 4
 
-// doubts are part of a readySet and guarded by it.
+// doubts are part of a runnableSet and guarded by it.
 type doubts struct {
-	server func(sale string) string // that holds its line
-	of     map[string]bool          // places in doubt: true while a worker tries
-	tried  map[string]int           // which trial was the last of a place
-	trials int
-	aside  []string // lines in doubt that may have work
-	free   int      // workers that may still try
-	brake  *brake   // between one trial that failed and the next
+	server  func(sale string) string // that holds its line
+	of      map[string]bool          // places in doubt: true while a worker tries
+	tried   map[string]int           // which trial was the last of a place
+	trials  int
+	aside   []string // lines in doubt that may have work
+	free    int      // workers that may still try
+	backoff *backoff // between one trial that failed and the next
 }
 
 func newDoubts(now func() time.Time, workers int, server func(sale string) string) *doubts {
 	return &doubts{server: server, of: map[string]bool{}, tried: map[string]int{}, free: max(workers/trialShare, 1),
-		brake: newBrake(now)}
+		backoff: newBackoff(now)}
 }
 
 // about is the place in doubt that a line belongs to, "" when there is none.
@@ -48,10 +48,10 @@ func (d *doubts) about(sale string) string {
 
 // trial takes a line in doubt, when it is time for one, of a place that nobody tries. The place that was tried longest
 // ago comes first, so that many lines of one place are in no other's way.
-func (r *readySet) trial() (turn, bool) {
+func (r *runnableSet) trial() (job, bool) {
 	d := r.doubts
-	if d.free == 0 || len(d.aside) == 0 || d.brake.left() > 0 {
-		return turn{}, false
+	if d.free == 0 || len(d.aside) == 0 || d.backoff.remaining() > 0 {
+		return job{}, false
 	}
 	r.letGo()
 	at, about := -1, ""
@@ -62,7 +62,7 @@ func (r *readySet) trial() (turn, bool) {
 		}
 	}
 	if at < 0 {
-		return turn{}, false
+		return job{}, false
 	}
 	sale := d.aside[at]
 	d.aside = slices.Delete(d.aside, at, at+1)
@@ -71,11 +71,11 @@ func (r *readySet) trial() (turn, bool) {
 	d.free--
 	d.trials++
 	d.tried[about] = d.trials
-	return turn{sales: []string{sale}, trial: about}, true
+	return job{sales: []string{sale}, trial: about}, true
 }
 
 // letGo gives lines their turns whose place is not in doubt any more: another server has taken them over.
-func (r *readySet) letGo() {
+func (r *runnableSet) letGo() {
 	d := r.doubts
 	var well []string
 	d.aside = slices.DeleteFunc(d.aside, func(sale string) bool {
@@ -87,18 +87,18 @@ func (r *readySet) letGo() {
 	})
 	for _, sale := range well {
 		delete(r.member, sale)
-		r.put(sale)
+		r.insert(sale)
 	}
 }
 
 // distrust puts a place in doubt, and reports how long it is until the next trial and whether that has just begun.
-func (r *readySet) distrust(place string) (pause time.Duration, fresh bool) {
+func (r *runnableSet) distrust(place string) (pause time.Duration, fresh bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d := r.doubts
 	if _, known := d.of[place]; !known {
 		d.of[place] = false
-		for _, list := range []*[]string{&r.small, &r.lone} {
+		for _, list := range []*[]string{&r.small, &r.single} {
 			*list = slices.DeleteFunc(*list, func(sale string) bool {
 				moved := d.about(sale) != ""
 				if moved {
@@ -108,11 +108,11 @@ func (r *readySet) distrust(place string) (pause time.Duration, fresh bool) {
 			})
 		}
 	}
-	return d.brake.hold()
+	return d.backoff.begin()
 }
 
 // undoubted is the lines of a turn, but for those that have come into doubt while it waited for a worker.
-func (r *readySet) undoubted(t turn) []string {
+func (r *runnableSet) undoubted(t job) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if t.trial != "" || len(r.doubts.of) == 0 {
@@ -121,14 +121,14 @@ func (r *readySet) undoubted(t turn) []string {
 	return slices.DeleteFunc(t.sales, func(sale string) bool {
 		doubtful := r.doubts.about(sale) != ""
 		if doubtful {
-			r.put(sale)
+			r.insert(sale)
 		}
 		return doubtful
 	})
 }
 
 // trust says that a place is well: its lines have their turns as all others.
-func (r *readySet) trust(place string) {
+func (r *runnableSet) trust(place string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if _, doubtful := r.doubts.of[place]; doubtful {
@@ -139,7 +139,7 @@ func (r *readySet) trust(place string) {
 }
 
 // trustAll ends every doubt: what all had in common is over.
-func (r *readySet) trustAll() {
+func (r *runnableSet) trustAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.doubts.of)
@@ -148,20 +148,20 @@ func (r *readySet) trustAll() {
 }
 
 // regain lets those lines have their turns that are no longer in doubt. The caller holds the lock.
-func (r *readySet) regain() {
+func (r *runnableSet) regain() {
 	d := r.doubts
-	d.brake.release()
+	d.backoff.reset()
 	waiting := d.aside
 	d.aside = nil
 	for _, sale := range waiting {
 		delete(r.member, sale)
-		r.put(sale)
+		r.insert(sale)
 	}
 	r.wake()
 }
 
 // tried ends a trial. The caller holds the lock.
-func (r *readySet) tried(place string) {
+func (r *runnableSet) tried(place string) {
 	r.doubts.free++
 	if _, still := r.doubts.of[place]; still {
 		r.doubts.of[place] = false
@@ -170,15 +170,15 @@ func (r *readySet) tried(place string) {
 }
 
 // untilTrial is how long nobody may try a line in doubt; false when nobody waits for that.
-func (r *readySet) untilTrial() (time.Duration, bool) {
+func (r *runnableSet) untilTrial() (time.Duration, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	left := r.doubts.brake.left()
+	left := r.doubts.backoff.remaining()
 	return left, left > 0 && len(r.doubts.aside) > 0 && r.doubts.free > 0
 }
 
 // inDoubt counts the places in doubt.
-func (r *readySet) inDoubt() int {
+func (r *runnableSet) inDoubt() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return len(r.doubts.of)

@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -17,12 +17,13 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 const soon = 15 * time.Second
 
-// worker is a Handler that records what it is given. The test sets what it does.
-type worker struct {
+// recorder is a Handler that records what it is given. The test sets what it does.
+type recorder struct {
 	handle func(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) // nil: confirm everything
 
 	mu       sync.Mutex
@@ -33,7 +34,7 @@ type worker struct {
 	now, max int
 }
 
-func (w *worker) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
+func (w *recorder) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
 	w.mu.Lock()
 	w.now++
 	w.max = max(w.max, w.now)
@@ -52,7 +53,7 @@ func (w *worker) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, er
 	return all(b, queue.OpConfirm), nil
 }
 
-func (w *worker) Bury(_ context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
+func (w *recorder) Bury(_ context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.buried == nil {
@@ -63,7 +64,7 @@ func (w *worker) Bury(_ context.Context, b queue.Batch, reason string) ([]queue.
 }
 
 // seen returns what was handed over so far.
-func (w *worker) seen() []string {
+func (w *recorder) seen() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.handled)
@@ -77,7 +78,7 @@ func quick() queue.Config {
 
 // consume runs a consumer until the test ends or stop is called; stop fails
 // the test when Run does not end well.
-func consume(b *box, c queue.Config, size int, h queue.Handler, sales func() []string) (stop func()) {
+func consume(b *box, c queue.Config, size int, h worker.Handler, sales func() []string) (stop func()) {
 	b.t.Helper()
 	if sales == nil {
 		sales = func() []string { return []string{b.Sale()} }
@@ -85,14 +86,17 @@ func consume(b *box, c queue.Config, size int, h queue.Handler, sales func() []s
 	return b.run(b.consumer(c, size, h, sales))
 }
 
-func (b *box) consumer(c queue.Config, size int, h queue.Handler, sales func() []string) *queue.Consumer {
+func (b *box) consumer(c queue.Config, size int, h worker.Handler, sales func() []string) *worker.Consumer {
 	b.t.Helper()
-	consumer, err := queue.NewConsumer(c, queue.PoolConfig{Size: size}, b.lines, sales, h, slog.New(slog.DiscardHandler), time.Now, prometheus.NewRegistry())
+	consumer, err := worker.New(worker.Options{
+		Config: c, Pool: worker.PoolConfig{Size: size}, Lines: b.lines, Sales: sales, Handler: h,
+		Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: prometheus.NewRegistry(),
+	})
 	require.NoError(b.t, err)
 	return consumer
 }
 
-func (b *box) run(consumer *queue.Consumer) (stop func()) {
+func (b *box) run(consumer *worker.Consumer) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- consumer.Run(ctx) }()
@@ -132,7 +136,7 @@ func TestConsumerDrainsInOrder(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		order := b.enqueue(95)
-		w := &worker{}
+		w := &recorder{}
 		stop := consume(b, quick(), 1, w, nil)
 		b.drained()
 		stop()
@@ -150,7 +154,7 @@ func TestALongLineMakesLargeBatches(t *testing.T) {
 	settings.Cap, settings.Total = tickets, tickets
 	b := newBox(t, testkit.Redis(t).Addr(), settings)
 	order := b.enqueue(tickets)
-	w := &worker{}
+	w := &recorder{}
 	stop := consume(b, queue.DefaultConfig(), 1, w, nil)
 	b.drained()
 	stop()
@@ -171,7 +175,7 @@ func TestConsumerIsBoundByItsPool(t *testing.T) {
 	const size = 3
 	b.enqueue(200)
 	full, open := make(chan struct{}, 100), make(chan struct{})
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		full <- struct{}{}
 		<-open
 		return all(batch, queue.OpConfirm), nil
@@ -191,7 +195,7 @@ func TestPanicHarmsOnlyItsTicket(t *testing.T) {
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	order := b.enqueue(30)
 	bad := order[4]
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if slices.Contains(ids(batch), bad) {
 			panic("poisoned " + bad)
 		}
@@ -234,7 +238,7 @@ func TestFaultCountsForNobody(t *testing.T) {
 		order := b.enqueue(25)
 		var up atomic.Bool
 		failed := make(chan struct{}, 1000)
-		w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+		w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 			if !up.Load() {
 				failed <- struct{}{}
 				return nil, errors.New("the database is away")
@@ -257,7 +261,7 @@ func TestFaultCountsForNobody(t *testing.T) {
 			require.Equal(t, order[:10], ids(w.batches[0]))
 			if i > 0 && i < 5 {
 				require.Equal(t, order[:10], ids(batch), "they keep their place")
-				pause := queue.FirstPause << (i - 1)
+				pause := worker.FirstPause << (i - 1)
 				require.GreaterOrEqual(t, w.at[i].Sub(w.at[i-1]), pause, "pause %d", i)
 			}
 		}
@@ -270,7 +274,7 @@ func TestDeadlineCountsForNobody(t *testing.T) {
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	order := b.enqueue(5)
 	var calls atomic.Int32
-	w := &worker{handle: func(ctx context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(ctx context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if calls.Add(1) == 1 {
 			<-ctx.Done()
 			return nil, ctx.Err()
@@ -294,7 +298,7 @@ func TestIncompleteAnswersLoseNothing(t *testing.T) {
 	order := b.enqueue(10)
 	other := b.lines.Of("sale")
 	var calls atomic.Int32
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		outcomes := all(batch, queue.OpConfirm)
 		if calls.Add(1) > 1 {
 			return outcomes, nil
@@ -317,7 +321,7 @@ func TestRetryIsTriedAloneAndBuriedInTheEnd(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	order := b.enqueue(3)
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		outcomes := all(batch, queue.OpConfirm)
 		for i := range outcomes {
 			if outcomes[i].ID == order[1] {
@@ -338,7 +342,7 @@ func TestUnreadableTicketIsDeadLettered(t *testing.T) {
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	order := b.enqueue(3)
 	require.NoError(t, b.rdb.RPush(b.ctx, b.key("wait"), "ghost").Err())
-	w := &worker{}
+	w := &recorder{}
 	stop := consume(b, quick(), 1, w, nil)
 	b.drained()
 	stop()
@@ -351,7 +355,7 @@ func TestConsumerStopsUnderLoad(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	busy := make(chan struct{}, 1000)
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		busy <- struct{}{}
 		return all(batch, queue.OpConfirm), nil
 	}}
@@ -377,7 +381,7 @@ func TestConsumerLeavesNoGoroutine(t *testing.T) {
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	b.enqueue(50)
 	before := goleak.IgnoreCurrent()
-	stop := consume(b, quick(), 4, &worker{}, nil)
+	stop := consume(b, quick(), 4, &recorder{}, nil)
 	b.drained()
 	stop()
 	_ = b.rdb.Close()
@@ -388,7 +392,7 @@ func TestTwoConsumersShareALine(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		order := b.enqueue(400)
-		w := &worker{}
+		w := &recorder{}
 		consume(b, quick(), 3, w, nil)
 		consume(&box{Line: b.Line, t: t, ctx: b.ctx, lines: queue.NewLines(dial(t, addr), queue.DefaultPrefix), rdb: b.rdb}, quick(), 3, w, nil)
 		order = append(order, b.enqueue(300)...)

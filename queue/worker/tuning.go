@@ -1,8 +1,10 @@
-package queue
+package worker
 
 import (
 	"slices"
 	"sync/atomic"
+
+	"sluice/queue"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -20,8 +22,8 @@ type held struct {
 	sales []string
 }
 
-func newTuning(cfg Config) *tuning {
-	t := &tuning{}
+func newTuning(cfg queue.Config, bar func() error) *tuning {
+	t := &tuning{bar: bar}
 	t.batch.Store(int64(cfg.Batch))
 	t.held.Store(&held{all: !cfg.Drain, sales: slices.Clone(cfg.Held)})
 	return t
@@ -44,13 +46,9 @@ func (t *tuning) holds(sale string) bool {
 	return h.all || slices.Contains(h.sales, sale)
 }
 
-// Bar keeps the consumer from claiming while why returns an error. Call it
-// before Run.
-func (c *Consumer) Bar(why func() error) { c.tuning.bar = why }
-
 // SetBatch changes how many tickets a worker claims at once, from its next
 // claim on; 1 to MaxBatch.
-func (c *Consumer) SetBatch(n int) { c.tuning.batch.Store(int64(min(max(n, 1), MaxBatch))) }
+func (c *Consumer) SetBatch(n int) { c.tuning.batch.Store(int64(min(max(n, 1), queue.MaxBatch))) }
 
 // SetPool changes how many batches run at the same time. Workers above a
 // smaller size finish the batch they have; size is 1 to 1024.
@@ -66,7 +64,7 @@ func (c *Consumer) Hold(all bool, sales []string) {
 	// Whoever was let go has work to look for; the sweep would find it a little later.
 	for _, sale := range c.sales() {
 		if !c.tuning.holds(sale) {
-			c.ready.add(sale)
+			c.runnable.add(sale)
 		}
 	}
 }

@@ -1,8 +1,10 @@
-package queue
+package worker
 
 import (
 	"errors"
 	"time"
+
+	"sluice/queue"
 
 	"github.com/panjf2000/ants/v2"
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,7 +17,7 @@ type consumerMetrics struct {
 	pauses             *prometheus.CounterVec
 }
 
-func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneric[turn], c *Consumer) *consumerMetrics {
+func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneric[job], c *Consumer) *consumerMetrics {
 	m := &consumerMetrics{
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_queue_wait_seconds",
 			Help: "Time from a ticket's admission to its end.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 13)}),
@@ -42,7 +44,7 @@ func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneri
 	reg.MustRegister(drainCollector{c})
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_draining_apart",
 		Help: "Lines, or servers of a Redis Cluster with all of theirs, whose last turn failed: they are tried apart from the others."},
-		func() float64 { return float64(c.ready.inDoubt()) }))
+		func() float64 { return float64(c.runnable.inDoubt()) }))
 	reg.MustRegister(m.wait, m.fulfil, m.size, m.recovered, m.pauses, workers("running", pool.Running), workers("free", pool.Free))
 	return m
 }
@@ -68,7 +70,7 @@ func (m *consumerMetrics) ran(tickets int, took time.Duration) {
 }
 
 // finished counts how the tickets of a batch ended.
-func (m *consumerMetrics) finished(b Batch, outcomes []Outcome, now time.Time) {
+func (m *consumerMetrics) finished(b queue.Batch, outcomes []queue.Outcome, now time.Time) {
 	ended := map[string]int{}
 	for i, o := range outcomes {
 		status := statusOf(o)
@@ -87,16 +89,16 @@ func (m *consumerMetrics) finished(b Batch, outcomes []Outcome, now time.Time) {
 }
 
 // statusOf is how an order ended by this outcome; empty when it has not.
-func statusOf(o Outcome) string {
+func statusOf(o queue.Outcome) string {
 	switch o.Op {
-	case OpConfirm, OpPaid: // paid is counted with the payment
+	case queue.OpConfirm, queue.OpPaid: // paid is counted with the payment
 		return "confirmed"
-	case OpFail, OpDead:
+	case queue.OpFail, queue.OpDead:
 		return "failed"
-	case OpClose:
+	case queue.OpClose:
 		return "cancelled"
-	case OpEnded:
-		return map[State]string{Cancelled: "cancelled", Expired: "expired"}[o.State]
+	case queue.OpEnded:
+		return map[queue.State]string{queue.Cancelled: "cancelled", queue.Expired: "expired"}[o.State]
 	}
 	return ""
 }

@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -24,7 +24,7 @@ func TestBlockedConsumerIsFenced(t *testing.T) {
 	c := quick()
 	c.Lease = 2 * time.Second
 	blocked, free := make(chan struct{}), make(chan struct{})
-	late := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	late := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if !batch.Solo {
 			close(blocked)
 			<-free
@@ -34,7 +34,7 @@ func TestBlockedConsumerIsFenced(t *testing.T) {
 	}}
 	stopLate := consume(b, c, 1, late, nil)
 	<-blocked
-	other := &worker{}
+	other := &recorder{}
 	consume(b, c, 1, other, nil)
 	b.drained()
 	confirmedAll(b, order)
@@ -53,7 +53,7 @@ func TestLostWakeMessagesAreMadeUpFor(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, testkit.Redis(t).Addr(), openSale())
 	order := b.enqueue(5) // announced before anybody listens
-	w := &worker{}
+	w := &recorder{}
 	consume(b, quick(), 2, w, nil)
 	b.drained()
 	for i := range 5 {
@@ -96,7 +96,7 @@ func TestHotLineStarvesNoOther(t *testing.T) {
 	}
 	var mu sync.Mutex
 	var turns []string
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		<-swept
 		mu.Lock()
 		turns = append(turns, batch.Sale)
@@ -121,7 +121,7 @@ func TestConsumerSurvivesARedisCrash(t *testing.T) {
 	b := newBox(t, server.Addr(), openSale())
 	order := b.enqueue(50)
 	running, goOn := make(chan struct{}, 100), make(chan struct{})
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		running <- struct{}{}
 		<-goOn
 		return all(batch, queue.OpConfirm), nil
@@ -155,7 +155,7 @@ func TestAfterADeathManyPassInGroups(t *testing.T) {
 		b.claim("dead", 1000)
 		b.expire("dead")
 		var batches atomic.Int32
-		w := &worker{}
+		w := &recorder{}
 		w.handle = func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 			batches.Add(1)
 			if slices.ContainsFunc(batch.Tickets, func(t queue.Ticket) bool { return t.ID == order[7] }) {
@@ -178,7 +178,7 @@ func TestPartsGoBackInTheirOrder(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		order := b.enqueue(9)
-		away := &worker{handle: func(context.Context, queue.Batch) ([]queue.Outcome, error) {
+		away := &recorder{handle: func(context.Context, queue.Batch) ([]queue.Outcome, error) {
 			return nil, errors.New("the database is away")
 		}}
 		consumer := b.consumer(quick(), 1, away, func() []string { return []string{b.Sale()} })

@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -14,14 +14,17 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 // tunable is consume for tests that change the consumer while it runs.
-func tunable(b *box, c queue.Config, size int, h queue.Handler) (*queue.Consumer, *prometheus.Registry) {
+func tunable(b *box, c queue.Config, size int, h worker.Handler) (*worker.Consumer, *prometheus.Registry) {
 	b.t.Helper()
 	reg := prometheus.NewRegistry()
-	consumer, err := queue.NewConsumer(c, queue.PoolConfig{Size: size}, b.lines, func() []string { return []string{b.Sale()} }, h, slog.New(slog.DiscardHandler),
-		time.Now, reg)
+	consumer, err := worker.New(worker.Options{
+		Config: c, Pool: worker.PoolConfig{Size: size}, Lines: b.lines, Sales: func() []string { return []string{b.Sale()} }, Handler: h,
+		Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: reg,
+	})
 	require.NoError(b.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -37,7 +40,7 @@ func tunable(b *box, c queue.Config, size int, h queue.Handler) (*queue.Consumer
 func TestTuningUnderLoadLosesNothing(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
-		w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+		w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 			time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond) // work that takes its time, so that the changes fall into it; nothing waits for it
 			return all(batch, queue.OpConfirm), nil
 		}}
@@ -75,7 +78,7 @@ func TestASmallerPoolRunsFewerBatches(t *testing.T) {
 	t.Parallel()
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	running, open := make(chan struct{}, 100), make(chan struct{})
-	w := &worker{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
+	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		running <- struct{}{}
 		<-open
 		return all(batch, queue.OpConfirm), nil
@@ -97,7 +100,7 @@ func TestAHeldLineIsLeftAlone(t *testing.T) {
 	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
 	c := quick()
 	c.Held = []string{b.Sale()}
-	w := &worker{}
+	w := &recorder{}
 	consumer, reg := tunable(b, c, 2, w)
 	order := b.enqueue(30)
 	gauge := func() float64 { return testutil.ToFloat64(gathered{reg, "sluice_drain_open"}) }
@@ -128,59 +131,4 @@ func (g gathered) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(g.name, "", nil, nil), prometheus.GaugeValue, value)
 		}
 	}
-}
-
-func TestRecap(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
-		b.enqueue(3)
-		require.NoError(t, b.Recap(b.ctx, b.epoch, 3))
-		v, err := b.View(b.ctx)
-		require.NoError(t, err)
-		require.EqualValues(t, 3, v.Cap)
-		answers, err := b.Admit(b.ctx, b.epoch, rate, []queue.Request{{ID: "late", User: "late", Units: 1, Fingerprint: "f"}})
-		require.NoError(t, err)
-		require.ErrorIs(t, answers[0].Err, queue.ErrFull)
-		require.ErrorIs(t, b.Recap(b.ctx, b.epoch+1, 9), queue.ErrNotReady)
-		require.ErrorIs(t, b.lines.Of("nothing").Recap(b.ctx, 1, 9), queue.ErrNotReady)
-	})
-}
-
-func TestInstancesSayThatTheyRun(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		rdb := dial(t, addr)
-		require.NoError(t, rdb.Del(t.Context(), "sluice:{instances}").Err())
-		instances := queue.NewInstances(rdb, queue.DefaultPrefix, slog.New(slog.DiscardHandler))
-		started := time.UnixMilli(1_800_000_000_000).UTC()
-		self := queue.Instance{ID: "a", Roles: []string{"gateway"}, Version: "v1", ConfigVersion: 3, ConfigFile: "abc", Payments: true, StartedAt: started}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan struct{})
-		go func() {
-			defer close(done)
-			instances.Run(ctx, func() queue.Instance { return self })
-		}()
-		var found []queue.Instance
-		require.Eventually(t, func() bool {
-			var err error
-			found, err = instances.List(t.Context())
-			require.NoError(t, err)
-			return len(found) == 1
-		}, soon, 5*time.Millisecond)
-		require.WithinDuration(t, time.Now(), found[0].LastSeen, time.Minute)
-		found[0].LastSeen = time.Time{}
-		require.Equal(t, []queue.Instance{self}, found)
-		cancel()
-		<-done
-		found, err := instances.List(t.Context())
-		require.NoError(t, err)
-		require.Empty(t, found, "it has said goodbye")
-
-		// One that dies without a word lapses, and so does what nobody can read.
-		past := "1000 2000 {}"
-		require.NoError(t, rdb.HSet(t.Context(), "sluice:{instances}", "dead", past, "junk", "x").Err())
-		found, err = instances.List(t.Context())
-		require.NoError(t, err)
-		require.Empty(t, found)
-		require.Zero(t, rdb.HLen(t.Context(), "sluice:{instances}").Val())
-	})
 }

@@ -1,4 +1,4 @@
-package queue
+package worker
 
 import (
 	"context"
@@ -7,45 +7,48 @@ import (
 	"time"
 )
 
-// readySet is the set of lines that may have work, first come first served. A
+// runnableSet is the set of lines that may have work, first come first served. A
 // line is in it at most once, so its size is bounded by the number of sales.
-type readySet struct {
-	mu     sync.Mutex
-	small  []string        // lines that may go with others
-	lone   []string        // lines that a worker takes by themselves
-	member map[string]bool // of either
-	alone  map[string]bool // lines that had much, or a suspect, when a worker claimed from them last
-	lanes  int             // parties that may still be out
-	party  bool            // whose turn it was
-	news   chan struct{}
-	doubts *doubts
+type runnableSet struct {
+	mu        sync.Mutex
+	small     []string        // lines that may go with others
+	single    []string        // lines that a worker takes by themselves
+	member    map[string]bool // of either
+	large     map[string]bool // lines that had much, or a suspect, when a worker claimed from them last
+	slots     int             // parties that may still be out
+	lastMulti bool            // whose turn it was
+	woken     chan struct{}
+	doubts    *doubts
 }
 
-func newReadySet(doubts *doubts) *readySet {
-	return &readySet{member: map[string]bool{}, alone: map[string]bool{}, lanes: partyLanes, news: make(chan struct{}, 1), doubts: doubts}
+func newRunnableSet(doubts *doubts) *runnableSet {
+	return &runnableSet{
+		member: map[string]bool{}, large: map[string]bool{}, slots: multiSlots,
+		woken: make(chan struct{}, 1), doubts: doubts,
+	}
 }
 
 // turn is what one worker takes: one line or, as a party, several.
-type turn struct {
+type job struct {
 	sales []string
-	lane  bool   // it is one of few at a time
+	multi bool   // it is one of few at a time
 	trial string // the place in doubt that is tried; empty: none
 }
 
-func (r *readySet) add(sale string) {
+func (r *runnableSet) add(sale string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.put(sale)
+	r.insert(sale)
 }
 
-func (r *readySet) put(sale string) {
+func (r *runnableSet) insert(sale string) {
 	if !r.member[sale] {
 		r.member[sale] = true
 		switch {
 		case r.doubts.about(sale) != "":
 			r.doubts.aside = append(r.doubts.aside, sale)
-		case r.alone[sale]:
-			r.lone = append(r.lone, sale)
+		case r.large[sale]:
+			r.single = append(r.single, sale)
 		default:
 			r.small = append(r.small, sale)
 		}
@@ -53,38 +56,38 @@ func (r *readySet) put(sale string) {
 	r.wake()
 }
 
-func (r *readySet) wake() {
+func (r *runnableSet) wake() {
 	select {
-	case r.news <- struct{}{}:
+	case r.woken <- struct{}{}:
 	default:
 	}
 }
 
-// addLone is add for a line that a worker is to take by itself.
-func (r *readySet) addLone(sale string) {
+// addLarge is add for a line that a worker is to take by itself.
+func (r *runnableSet) addLarge(sale string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.alone[sale] = true
+	r.large[sale] = true
 	if i := slices.Index(r.small, sale); i >= 0 {
 		r.small = slices.Delete(r.small, i, i+1)
-		r.lone = append(r.lone, sale)
+		r.single = append(r.single, sale)
 	}
-	r.put(sale)
+	r.insert(sale)
 }
 
-// mayJoin says that a line had little.
-func (r *readySet) mayJoin(sale string) {
+// markSmall says that a line had little.
+func (r *runnableSet) markSmall(sale string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.alone, sale)
+	delete(r.large, sale)
 }
 
 // done ends a turn.
-func (r *readySet) done(t turn) {
+func (r *runnableSet) done(t job) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t.lane {
-		r.lanes++
+	if t.multi {
+		r.slots++
 		r.wake()
 	}
 	if t.trial != "" {
@@ -95,19 +98,19 @@ func (r *readySet) done(t turn) {
 // next removes and returns the line that has waited longest, or as many as
 // most() of those that may go together; below 2, lines go one by one. Whoever
 // takes a turn ends it by done.
-func (r *readySet) next(ctx context.Context, most func() int) (turn, error) {
+func (r *runnableSet) next(ctx context.Context, most func() int) (job, error) {
 	for {
 		if t, ok := r.pop(most()); ok && ctx.Err() == nil {
 			return t, nil
 		}
 		if err := r.await(ctx); err != nil {
-			return turn{}, err
+			return job{}, err
 		}
 	}
 }
 
 // await waits for news, or for the time of the next trial.
-func (r *readySet) await(ctx context.Context) error {
+func (r *runnableSet) await(ctx context.Context) error {
 	due := make(<-chan time.Time)
 	if wait, ok := r.untilTrial(); ok {
 		timer := time.NewTimer(wait)
@@ -115,7 +118,7 @@ func (r *readySet) await(ctx context.Context) error {
 		due = timer.C
 	}
 	select {
-	case <-r.news:
+	case <-r.woken:
 	case <-due:
 	case <-ctx.Done():
 	}
@@ -123,28 +126,28 @@ func (r *readySet) await(ctx context.Context) error {
 }
 
 // pop takes what is to be tried, few at a time, and else from both kinds in turn: neither waits for the other.
-func (r *readySet) pop(most int) (turn, bool) {
+func (r *runnableSet) pop(most int) (job, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if t, ok := r.trial(); ok {
 		return t, true
 	}
-	small := len(r.small) > 0 && (most < 2 || r.lanes > 0)
-	if !small && len(r.lone) == 0 {
-		return turn{}, false
+	small := len(r.small) > 0 && (most < 2 || r.slots > 0)
+	if !small && len(r.single) == 0 {
+		return job{}, false
 	}
-	r.party = small && (!r.party || len(r.lone) == 0)
-	if !r.party {
-		return turn{sales: r.take(&r.lone, 1)}, true
+	r.lastMulti = small && (!r.lastMulti || len(r.single) == 0)
+	if !r.lastMulti {
+		return job{sales: r.take(&r.single, 1)}, true
 	}
 	if most < 2 {
-		return turn{sales: r.take(&r.small, 1)}, true
+		return job{sales: r.take(&r.small, 1)}, true
 	}
-	r.lanes--
-	return turn{sales: r.take(&r.small, most), lane: true}, true
+	r.slots--
+	return job{sales: r.take(&r.small, most), multi: true}, true
 }
 
-func (r *readySet) take(from *[]string, most int) []string {
+func (r *runnableSet) take(from *[]string, most int) []string {
 	taken := slices.Clone((*from)[:min(most, len(*from))])
 	*from = (*from)[len(taken):]
 	for _, sale := range taken {
@@ -153,8 +156,8 @@ func (r *readySet) take(from *[]string, most int) []string {
 	return taken
 }
 
-// brake makes a pause after what failed, longer each time it fails in a row.
-type brake struct {
+// backoff makes a pause after what failed, longer each time it fails in a row.
+type backoff struct {
 	mu    sync.Mutex
 	now   func() time.Time
 	until time.Time
@@ -166,11 +169,11 @@ const (
 	mostPause  = 2 * time.Second
 )
 
-func newBrake(now func() time.Time) *brake { return &brake{now: now} }
+func newBackoff(now func() time.Time) *backoff { return &backoff{now: now} }
 
 // hold begins a pause, and reports how long it is and whether it is fresh:
 // workers that fail together count once.
-func (b *brake) hold() (pause time.Duration, fresh bool) {
+func (b *backoff) begin() (pause time.Duration, fresh bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if now := b.now(); now.After(b.until) {
@@ -181,17 +184,17 @@ func (b *brake) hold() (pause time.Duration, fresh bool) {
 	return b.pause, false
 }
 
-func (b *brake) release() {
+func (b *backoff) reset() {
 	b.mu.Lock()
 	b.pause = 0
 	b.mu.Unlock()
 }
 
 // left is how much longer the pause lasts; it is over at 0 and below.
-func (b *brake) left() time.Duration {
+func (b *backoff) remaining() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.until.Sub(b.now())
 }
 
-func (b *brake) wait(ctx context.Context) error { return sleep(ctx, b.left()) }
+func (b *backoff) wait(ctx context.Context) error { return sleep(ctx, b.remaining()) }

@@ -1,6 +1,7 @@
-package queue
+package worker
 
 import (
+	"sluice/queue"
 	"sluice/store/redis"
 
 	"errors"
@@ -124,14 +125,14 @@ func (c *Consumer) pausedBy(reason string) float64 {
 // fault puts what failed in doubt: the line, or the server of which nothing was heard. Where others go well, that is all.
 // Otherwise draining pauses, and the pause is logged once for each cause until draining goes on.
 func (c *Consumer) fault(reason string, err error, sale string) {
-	defer c.ready.add(sale)
-	if errors.Is(err, ErrOutdated) { // no store's fault: whoever claims next has the line's new epoch
-		wait, _ := c.ready.distrust(ofLine(sale))
+	defer c.runnable.add(sale)
+	if errors.Is(err, queue.ErrOutdated) { // no store's fault: whoever claims next has the line's new epoch
+		wait, _ := c.runnable.distrust(ofLine(sale))
 		c.log.Info("batch goes back", "sale", sale, "for", wait, "error", err)
 		return
 	}
 	place, alone := c.blame(reason, err, sale)
-	_, fresh := c.ready.distrust(place)
+	_, fresh := c.runnable.distrust(place)
 	if alone {
 		if begun, _ := c.failing.Note(place, err); begun {
 			c.log.Warn("set apart until it goes well again: the others go on",
@@ -158,7 +159,7 @@ var ErrOfLine = errors.New("this line cannot be served")
 // blame names what a fault is of, and reports whether that alone fails.
 func (c *Consumer) blame(reason string, err error, sale string) (place string, alone bool) {
 	if reason == PausedByRedis && redis.Unavailable(err) {
-		server := ofServer(c.lines.server(sale))
+		server := ofServer(c.lines.Server(sale))
 		return server, c.reached.alone(server)
 	}
 	line := ofLine(sale)
@@ -168,7 +169,7 @@ func (c *Consumer) blame(reason string, err error, sale string) (place string, a
 
 // answered notes that the server of a line serves.
 func (c *Consumer) answered(sale string) {
-	server := ofServer(c.lines.server(sale))
+	server := ofServer(c.lines.Server(sale))
 	c.reached.good(server)
 	c.restore(server)
 }
@@ -182,7 +183,7 @@ func (c *Consumer) went(sale string) {
 
 // restore ends the doubt about a place.
 func (c *Consumer) restore(place string) {
-	c.ready.trust(place)
+	c.runnable.trust(place)
 	if _, ended := c.failing.Note(place, nil); ended {
 		c.log.Info("what was set apart goes well again", "what", place)
 	}
@@ -195,12 +196,12 @@ func (c *Consumer) barred(sales ...string) bool {
 	if err == nil {
 		return false
 	}
-	_, fresh := c.brake.hold()
+	_, fresh := c.backoff.begin()
 	if _, paused := c.pauses.get(); !paused {
 		c.pause(PausedByBar, err, sales[0], fresh)
 	}
 	for _, sale := range sales {
-		c.ready.add(sale)
+		c.runnable.add(sale)
 	}
 	return true
 }
@@ -211,7 +212,7 @@ func ofBar(p Pause) bool { return p.Reason == PausedByBar }
 // resume says that a pause is over, if it is one that is says.
 func (c *Consumer) resume(is func(Pause) bool) {
 	if p, ok := c.pauses.end(is); ok {
-		c.ready.trustAll()
+		c.runnable.trustAll()
 		c.log.Info("draining goes on", "reason", p.Reason, "cause", p.Cause, "paused_for", c.now().Sub(p.Since))
 	}
 }

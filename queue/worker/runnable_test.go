@@ -1,4 +1,4 @@
-package queue
+package worker
 
 import (
 	"context"
@@ -14,16 +14,16 @@ import (
 // none says that lines go one by one.
 func none() int { return 0 }
 
-// readyOn is a set of lines on one server, before workers of whom one may try what is in doubt.
-func readyOn(now func() time.Time, server func(sale string) string) *readySet {
-	return newReadySet(newDoubts(now, 1, server))
+// setOn is a set of lines on one server, before workers of whom one may try what is in doubt.
+func setOn(now func() time.Time, server func(sale string) string) *runnableSet {
+	return newRunnableSet(newDoubts(now, 1, server))
 }
 
-func ready() *readySet { return readyOn(time.Now, func(string) string { return "" }) }
+func newSet() *runnableSet { return setOn(time.Now, func(string) string { return "" }) }
 
 func TestReadyLinesTakeTurns(t *testing.T) {
 	t.Parallel()
-	r := ready()
+	r := newSet()
 	for _, sale := range []string{"hot", "cold", "hot", "warm", "hot"} {
 		r.add(sale) // a line that is listed keeps its turn
 	}
@@ -31,7 +31,7 @@ func TestReadyLinesTakeTurns(t *testing.T) {
 	for _, want := range []string{"hot", "cold", "warm", "hot"} {
 		got, err := r.next(ctx, none)
 		require.NoError(t, err)
-		require.Equal(t, turn{sales: []string{want}}, got)
+		require.Equal(t, job{sales: []string{want}}, got)
 		if want == "hot" {
 			r.add("hot") // it still has work: behind the others
 		}
@@ -43,49 +43,49 @@ func TestReadyLinesTakeTurns(t *testing.T) {
 
 func TestSmallLinesGoTogether(t *testing.T) {
 	t.Parallel()
-	r := ready()
+	r := newSet()
 	most := func() int { return 3 }
-	next := func() turn {
+	next := func() job {
 		t.Helper()
 		got, err := r.next(t.Context(), most)
 		require.NoError(t, err)
 		return got
 	}
-	r.addLone("hot")
+	r.addLarge("hot")
 	for _, sale := range []string{"a", "b", "c", "d", "e", "f", "g"} {
 		r.add(sale)
 	}
 	first := next()
-	require.Equal(t, turn{sales: []string{"a", "b", "c"}, lane: true}, first)
-	require.Equal(t, turn{sales: []string{"hot"}}, next(), "neither kind waits for the other")
+	require.Equal(t, job{sales: []string{"a", "b", "c"}, multi: true}, first)
+	require.Equal(t, job{sales: []string{"hot"}}, next(), "neither kind waits for the other")
 	second := next()
-	require.Equal(t, turn{sales: []string{"d", "e", "f"}, lane: true}, second)
+	require.Equal(t, job{sales: []string{"d", "e", "f"}, multi: true}, second)
 	_, ok := r.pop(most())
 	require.False(t, ok, "two parties are out: the others gather")
 	r.add("hot")
 	require.Equal(t, []string{"hot"}, next().sales, "a line with much does not wait for them")
 
 	r.add("a")
-	r.addLone("b")
+	r.addLarge("b")
 	r.done(first)
-	require.Equal(t, turn{sales: []string{"g", "a"}, lane: true}, next())
-	require.Equal(t, turn{sales: []string{"b"}}, next(), "it had much")
+	require.Equal(t, job{sales: []string{"g", "a"}, multi: true}, next())
+	require.Equal(t, job{sales: []string{"b"}}, next(), "it had much")
 	r.done(second)
 	r.add("b")
-	require.Equal(t, turn{sales: []string{"b"}}, next(), "and has until its worker says otherwise")
-	r.mayJoin("b")
+	require.Equal(t, job{sales: []string{"b"}}, next(), "and has until its worker says otherwise")
+	r.markSmall("b")
 	r.add("b")
-	require.Equal(t, turn{sales: []string{"b"}, lane: true}, next())
+	require.Equal(t, job{sales: []string{"b"}, multi: true}, next())
 }
 
 // A line that is listed as small and turns out to have much changes its row, and is still listed once.
 func TestListedLineBecomesLone(t *testing.T) {
 	t.Parallel()
-	r := ready()
+	r := newSet()
 	r.add("a")
 	r.add("b")
-	r.addLone("a")
-	r.addLone("a")
+	r.addLarge("a")
+	r.addLarge("a")
 	got, ok := r.pop(2)
 	require.True(t, ok)
 	require.Equal(t, []string{"b"}, got.sales)
@@ -103,7 +103,7 @@ func TestLinesInDoubtAreTriedApart(t *testing.T) {
 	server := func(sale string) string {
 		return map[bool]string{true: "one", false: "other"}[strings.HasPrefix(sale, "one")]
 	}
-	r := readyOn(clock.Now, server)
+	r := setOn(clock.Now, server)
 	most := func() int { return 10 }
 	for _, sale := range []string{"one-a", "one-b", "other-a", "other-b"} {
 		r.add(sale)
@@ -126,7 +126,7 @@ func TestLinesInDoubtAreTriedApart(t *testing.T) {
 	clock.Advance(firstPause + 1)
 	first, ok := r.pop(most())
 	require.True(t, ok)
-	require.Equal(t, turn{sales: []string{"one-a"}, trial: ofServer("one")}, first)
+	require.Equal(t, job{sales: []string{"one-a"}, trial: ofServer("one")}, first)
 	_, ok = r.pop(most())
 	require.False(t, ok, "one at a time")
 	pause, _ = r.distrust(ofServer("one"))
@@ -145,7 +145,7 @@ func TestLinesInDoubtAreTriedApart(t *testing.T) {
 	require.Zero(t, r.inDoubt())
 	got, ok = r.pop(most())
 	require.True(t, ok)
-	require.Equal(t, turn{sales: []string{"one-a"}, lane: true}, got)
+	require.Equal(t, job{sales: []string{"one-a"}, multi: true}, got)
 	r.done(got)
 
 	r.distrust(ofLine("other-a"))
@@ -156,11 +156,11 @@ func TestLinesInDoubtAreTriedApart(t *testing.T) {
 	require.Equal(t, []string{"other-a"}, got.sales)
 }
 
-// A server in doubt goes, and another takes its lines over: they have their turns, and others may still be tried.
+// A server in doubt goes, and another takes its lines over: they have their limiter, and others may still be tried.
 func TestLinesThatMovedAreNotInDoubt(t *testing.T) {
 	t.Parallel()
 	clock, on := testkit.NewClock(time.UnixMilli(1_700_000_000_000)), "one"
-	r := readyOn(clock.Now, func(string) string { return on })
+	r := setOn(clock.Now, func(string) string { return on })
 	r.distrust(ofServer("one"))
 	r.add("a")
 	r.add("b")
@@ -168,21 +168,21 @@ func TestLinesThatMovedAreNotInDoubt(t *testing.T) {
 	clock.Advance(firstPause + 1)
 	got, ok := r.pop(10)
 	require.True(t, ok)
-	require.Equal(t, turn{sales: []string{"a", "b"}, lane: true}, got)
+	require.Equal(t, job{sales: []string{"a", "b"}, multi: true}, got)
 	r.done(got)
 	r.distrust(ofLine("c"))
 	r.add("c")
 	clock.Advance(mostPause)
 	got, ok = r.pop(10)
 	require.True(t, ok)
-	require.Equal(t, turn{sales: []string{"c"}, trial: ofLine("c")}, got)
+	require.Equal(t, job{sales: []string{"c"}, trial: ofLine("c")}, got)
 }
 
 // Many lines of one server that hangs are not all tried before another that is in doubt.
 func TestPlacesInDoubtTakeTurns(t *testing.T) {
 	t.Parallel()
 	clock := testkit.NewClock(time.UnixMilli(1_700_000_000_000))
-	r := readyOn(clock.Now, func(sale string) string { return sale[:1] })
+	r := setOn(clock.Now, func(sale string) string { return sale[:1] })
 	r.distrust(ofServer("a"))
 	for _, sale := range []string{"a1", "a2", "a3"} {
 		r.add(sale)
@@ -217,12 +217,12 @@ func TestSweepsLeaveNoLineOut(t *testing.T) {
 // A trial that is due wakes who waits for a turn.
 func TestATrialIsWaitedFor(t *testing.T) {
 	t.Parallel()
-	r := ready()
+	r := newSet()
 	r.distrust(ofLine("a"))
 	r.add("a")
 	got, err := r.next(t.Context(), none)
 	require.NoError(t, err)
-	require.Equal(t, turn{sales: []string{"a"}, trial: ofLine("a")}, got)
+	require.Equal(t, job{sales: []string{"a"}, trial: ofLine("a")}, got)
 }
 
 // That one place failed says something of it alone only while others go well.

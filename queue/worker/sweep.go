@@ -1,6 +1,7 @@
-package queue
+package worker
 
 import (
+	"sluice/queue"
 	"sluice/store/redis"
 
 	"context"
@@ -13,10 +14,9 @@ import (
 	"sluice/internal/apart"
 )
 
-// listen wakes lines whose first ticket has just come in.
-func (c *Consumer) listen(ctx context.Context) {
-	redis.Listen(ctx, c.lines.rdb, c.lines.wakeChannel, c.ready.add)
-}
+// sweepEvery bounds how long a ticket waits when the wake message for it was
+// lost; see sweepMost.
+const sweepEvery = 250 * time.Millisecond
 
 const (
 	promoteMost   = 5000 // retries of a line that become due in one sweep
@@ -87,7 +87,7 @@ func (c *Consumer) sweepServers(ctx context.Context, rounds *apart.Rounds, next 
 // sweepLines asks some lines and does what there is to do in each; one that fails holds up no other.
 func (c *Consumer) sweepLines(ctx context.Context, sales []string) error {
 	ask, cancel := context.WithTimeout(ctx, sweepTime)
-	found, failed := c.lines.chores(ask, sales)
+	found, failed := c.lines.Maintenance(ask, sales)
 	cancel()
 	for i, sale := range sales {
 		if failed[i] == nil {
@@ -105,10 +105,10 @@ func (c *Consumer) sweepLines(ctx context.Context, sales []string) error {
 	return errors.Join(failed...)
 }
 
-func (c *Consumer) sweepLine(ctx context.Context, sale string, found chores) error {
+func (c *Consumer) sweepLine(ctx context.Context, sale string, found queue.Maintenance) error {
 	if found == 0 {
 		// Nobody else may ever bring work to this process again: nothing is known to fail any more.
-		if c.turns.idle(sale) {
+		if c.limiter.idle(sale) {
 			c.restore(ofLine(sale))
 			c.resume(inSale(sale))
 		}
@@ -116,27 +116,27 @@ func (c *Consumer) sweepLine(ctx context.Context, sale string, found chores) err
 	}
 	ctx, cancel := context.WithTimeout(ctx, sweepTime)
 	defer cancel()
-	return c.doChores(ctx, c.lines.Of(sale), found)
+	return c.maintain(ctx, c.lines.Of(sale), found)
 }
 
-func (c *Consumer) doChores(ctx context.Context, line *Line, found chores) error {
-	if found&takeOver != 0 {
+func (c *Consumer) maintain(ctx context.Context, line *queue.Line, found queue.Maintenance) error {
+	if found&queue.TakeOver != 0 {
 		batches, tickets, err := line.Reclaim(ctx)
 		if err != nil {
 			return err
 		}
 		if batches > 0 {
 			c.metrics.recovered.Add(float64(batches))
-			c.log.Warn("took over batches of a worker that did not settle them", "sale", line.sale, "batches", batches, "tickets", tickets)
+			c.log.Warn("took over batches of a worker that did not settle them", "sale", line.Sale(), "batches", batches, "tickets", tickets)
 		}
 	}
-	if found&promoteDue != 0 {
+	if found&queue.PromoteDue != 0 {
 		if _, err := line.Promote(ctx, promoteMost); err != nil {
 			return err
 		}
 	}
 	if found != 0 {
-		c.ready.add(line.sale)
+		c.runnable.add(line.Sale())
 	}
 	return nil
 }

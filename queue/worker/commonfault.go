@@ -1,10 +1,12 @@
-package queue
+package worker
 
 import (
 	"errors"
 	"fmt"
 	"sync"
 	"time"
+
+	"sluice/queue"
 )
 
 // commonFault recognises a fault that befalls every ticket alike. Then no
@@ -39,18 +41,18 @@ func newCommonFault(now func() time.Time) *commonFault {
 
 // learn takes in the answers to a batch, and returns an error when its failures
 // are of a fault that is common. Answers without a code tell nothing.
-func (f *commonFault) learn(b Batch, answers []Outcome) error {
+func (f *commonFault) learn(b queue.Batch, answers []queue.Outcome) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, o := range answers {
-		if o.Op == OpConfirm || o.Op == OpPaid {
+		if o.Op == queue.OpConfirm || o.Op == queue.OpPaid {
 			f.end()
 			return nil
 		}
 	}
 	failed := false
 	for _, o := range answers {
-		if o.Op != OpRetry || o.Code == "" {
+		if o.Op != queue.OpRetry || o.Code == "" {
 			continue
 		}
 		if o.Code != f.code {
@@ -120,10 +122,10 @@ func (f *commonFault) possible() bool {
 // uncounted turns attempts that failed into tickets that go back as they were.
 // A ticket that came alone goes into the line, so that the next is tried, but
 // one that panics stays where it can only hurt itself.
-func uncounted(b Batch, answers []Outcome) {
+func uncounted(b queue.Batch, answers []queue.Outcome) {
 	for i, o := range answers {
-		if o.Op == OpRetry {
-			answers[i] = Outcome{ID: o.ID, Op: OpBack, Join: b.Suspects && o.Code != panicCode && o.Code != ""}
+		if o.Op == queue.OpRetry {
+			answers[i] = queue.Outcome{ID: o.ID, Op: queue.OpBack, Join: b.Suspects && o.Code != panicCode && o.Code != ""}
 		}
 	}
 }

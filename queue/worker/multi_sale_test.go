@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"context"
@@ -16,18 +16,19 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/queue"
+	"sluice/queue/worker"
 )
 
-// host is a worker that takes parties.
+// host is a recorder that takes batches over several sales.
 type host struct {
-	worker
+	recorder
 	party func(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) // nil: confirm everything
 
 	at      sync.Mutex
 	parties [][]queue.Batch
 }
 
-func (h *host) HandleParty(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+func (h *host) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	h.at.Lock()
 	h.parties = append(h.parties, slices.Clone(batches))
 	h.at.Unlock()
@@ -171,7 +172,7 @@ func TestPartyThatLeavesOutATicket(t *testing.T) {
 		return answers, nil
 	}}
 	consumer := list[0].consumer(wide(), 4, h, sales)
-	consumer.WorkParty(sales())
+	consumer.WorkMulti(sales())
 	require.EqualValues(t, 1, list[0].view().Waiting)
 	require.EqualValues(t, 1, list[0].view().Served)
 	defer list[0].run(consumer)()
@@ -196,7 +197,7 @@ func TestOnlyPlainTicketsGoTogether(t *testing.T) {
 		require.NoError(t, ghostly.rdb.RPush(ghostly.ctx, ghostly.key("wait"), "ghost").Err())
 		order = append(order, much.enqueue(100)...)
 
-		h := &host{worker: worker{handle: func(_ context.Context, b queue.Batch) ([]queue.Outcome, error) {
+		h := &host{recorder: recorder{handle: func(_ context.Context, b queue.Batch) ([]queue.Outcome, error) {
 			outcomes := all(b, queue.OpConfirm)
 			for i, ticket := range b.Tickets {
 				if ticket.State == queue.Cancelled {
@@ -240,7 +241,7 @@ func TestPartyOfWhichOneWasTakenOver(t *testing.T) {
 		return confirmEach(batches), nil
 	}}
 	consumer := lost.consumer(wide(), 2, h, sales)
-	consumer.WorkParty(sales())
+	consumer.WorkMulti(sales())
 	for _, b := range list {
 		want := int64(1)
 		if b == lost {
@@ -267,14 +268,17 @@ func TestSlowPartiesShrink(t *testing.T) {
 	}}
 	c := wide()
 	c.Lease = 30 * time.Second
-	consumer, err := queue.NewConsumer(c, queue.PoolConfig{Size: 2}, list[0].lines, sales, h, slog.New(slog.DiscardHandler), clock.Now, prometheus.NewRegistry())
+	consumer, err := worker.New(worker.Options{
+		Config: c, Pool: worker.PoolConfig{Size: 2}, Lines: list[0].lines, Sales: sales, Handler: h,
+		Log: slog.New(slog.DiscardHandler), Now: clock.Now, Metrics: prometheus.NewRegistry(),
+	})
 	require.NoError(t, err)
-	first := consumer.PartySize()
-	consumer.WorkParty(sales())
-	second := consumer.PartySize()
+	first := consumer.MultiSize()
+	consumer.WorkMulti(sales())
+	second := consumer.MultiSize()
 	require.Less(t, second, first)
-	consumer.WorkParty(sales())
-	require.Less(t, consumer.PartySize(), 2)
+	consumer.WorkMulti(sales())
+	require.Less(t, consumer.MultiSize(), 2)
 	list[0].run(consumer)()
 }
 
@@ -296,7 +300,7 @@ func TestNoParty(t *testing.T) {
 		t.Parallel()
 		list, sales := boxes(t, testkit.Embedded(t).Addr(), 5)
 		order := enqueueEach(list, 2)
-		w := &worker{}
+		w := &recorder{}
 		stop := consume(list[0], wide(), 3, w, sales)
 		drainedEach(t, list)
 		stop()
@@ -315,7 +319,7 @@ func TestPartyAfterScriptsWereForgotten(t *testing.T) {
 	}}
 	consumer := list[0].consumer(wide(), 2, h, sales)
 	require.NoError(t, list[0].rdb.ScriptFlush(context.Background()).Err())
-	consumer.WorkParty(sales())
+	consumer.WorkMulti(sales())
 	joined, _ := h.together()
 	require.ElementsMatch(t, order, joined)
 	for _, b := range list {
@@ -342,11 +346,11 @@ func TestOnePartyAtATimeForALine(t *testing.T) {
 	consumer := stuck.consumer(wide(), 4, h, sales)
 	go func() {
 		defer close(ended)
-		consumer.WorkParty(sales()[:2])
+		consumer.WorkMulti(sales()[:2])
 	}()
 	<-started
 	enqueueEach([]*box{stuck, list[2], list[3]}, 1)
-	consumer.WorkParty(sales())
+	consumer.WorkMulti(sales())
 	require.EqualValues(t, 1, stuck.view().Waiting, "it waits for the party its line is in")
 	for _, b := range list[2:] {
 		require.EqualValues(t, 1, b.view().Served)

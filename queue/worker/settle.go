@@ -1,4 +1,4 @@
-package queue
+package worker
 
 import (
 	"context"
@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"sluice/internal/killpoint"
+	"sluice/queue"
 )
 
 // settle ends a batch. Where that fails it is tried again, without the worker: a server that hangs keeps none from the
 // other lines.
-func (c *Consumer) settle(held context.Context, line *Line, b Batch, outcomes []Outcome) {
+func (c *Consumer) settle(held context.Context, line *queue.Line, b queue.Batch, outcomes []queue.Outcome) {
 	err := c.settleOnce(held, line, b, outcomes)
 	if err == nil {
 		return
@@ -29,7 +30,7 @@ func (c *Consumer) settle(held context.Context, line *Line, b Batch, outcomes []
 
 // settleAgain tries until the lease has run out. Repeating is safe: once it was
 // done, the lease is gone and the repeat is fenced.
-func (c *Consumer) settleAgain(ctx context.Context, line *Line, b Batch, outcomes []Outcome, err error) {
+func (c *Consumer) settleAgain(ctx context.Context, line *queue.Line, b queue.Batch, outcomes []queue.Outcome, err error) {
 	for wait := 20 * time.Millisecond; err != nil; wait *= 2 {
 		if sleep(ctx, wait) != nil {
 			c.log.Error("batch not settled: it runs again when its lease ends", "sale", b.Sale, "batch", b.ID, "error", err)
@@ -40,11 +41,11 @@ func (c *Consumer) settleAgain(ctx context.Context, line *Line, b Batch, outcome
 }
 
 // settleOnce returns nil also when the batch was taken over.
-func (c *Consumer) settleOnce(ctx context.Context, line *Line, b Batch, outcomes []Outcome) error {
+func (c *Consumer) settleOnce(ctx context.Context, line *queue.Line, b queue.Batch, outcomes []queue.Outcome) error {
 	killpoint.Pass("settle.before")
 	err := line.Settle(ctx, b, outcomes)
 	killpoint.Pass("settle.after")
-	if errors.Is(err, ErrFenced) {
+	if errors.Is(err, queue.ErrFenced) {
 		c.log.Warn("batch was taken over before it settled", "sale", b.Sale, "batch", b.ID, "tickets", len(b.Tickets))
 		return nil
 	}

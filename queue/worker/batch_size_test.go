@@ -1,4 +1,4 @@
-package queue_test
+package worker_test
 
 import (
 	"testing"
@@ -7,13 +7,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/queue"
+	"sluice/queue/worker"
 )
 
 // Batches of a fast database grow to the bound, those of a slow one shrink until they end within a tenth of the lease.
 func TestBatchesFollowThePace(t *testing.T) {
 	t.Parallel()
 	const lease = 10 * time.Second
-	fast := queue.NewPace(lease)
+	fast := worker.NewSizer(lease)
 	require.Equal(t, 500, fast.Bound(queue.MaxBatch), "a process begins small")
 	for range 10 {
 		n := fast.Bound(queue.MaxBatch)
@@ -26,7 +27,7 @@ func TestBatchesFollowThePace(t *testing.T) {
 	fast.Ended(5000, 10*time.Millisecond, false)
 	require.Equal(t, queue.MaxBatch/4, fast.Bound(queue.MaxBatch), "a store that is away fails quickly")
 
-	slow := queue.NewPace(lease)
+	slow := worker.NewSizer(lease)
 	for range 10 {
 		n := slow.Bound(queue.MaxBatch)
 		took := time.Duration(n) * 20 * time.Millisecond // fifty orders a second
