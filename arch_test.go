@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	"adminlog":  {"store", invalid},
 	"settings":  {"adminlog", "store", invalid},
 	"inventory": {"adminlog", "queue", "store", apart, invalid, killpoint, redisRoom},
-	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint, webhook},
+	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint, webhook, luascript},
 	"order": {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint, redisRoom, webhook,
 		workerRoom},
 	ratelimit:   {"queue", apart},

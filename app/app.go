@@ -97,8 +97,8 @@ type App struct {
 	started    time.Time
 	relay      *notify.Relay
 	topics     *delay.Topics
-	messages   *delay.Box
-	firer      *delay.Firer
+	messages   *delay.Store
+	dispatcher *delay.Dispatcher
 	consumer   *worker.Consumer
 	expirer    *order.Expirer // nil: orders need not be paid, or this is no worker
 	panics     *server.Panics

@@ -77,7 +77,7 @@ func (a *App) run(ctx context.Context) error {
 	if a.opt.Roles.Notifier {
 		a.loop("alerts", a.channels.Alerts.Run)
 		a.loop("relay", a.whileAllowed("relay", func(ctx context.Context) { _ = a.relay.Run(ctx) })) // it never fails
-		a.task("delayed messages", a.firer.Run)
+		a.task("delayed messages", a.dispatcher.Run)
 	}
 	if a.opt.Roles.Worker {
 		a.task("consumer", a.consumer.Run)

@@ -20,8 +20,8 @@ import (
 	"sluice/internal/testkit/tables"
 )
 
-// The benchmarks run Redis (appendfsync always), the firer and the receiver on the same machine, so their numbers are what one
-// machine does with everything on it.
+// The benchmarks run Redis (appendfsync always), the dispatcher and the receiver on the same machine, so their numbers
+// are what one machine does with everything on it.
 
 func benchWorld(b *testing.B) *world {
 	b.Helper()
@@ -52,7 +52,8 @@ func (w *world) fill(topic, prefix string, n int, at func(i int) time.Time) {
 				if from >= n {
 					return
 				}
-				if _, err := w.box.Add(w.t.Context(), topic, bulk(prefix, from, min(1000, n-from), at)); err != nil {
+				if _, err := w.messages.Add(w.t.Context(), topic,
+					bulk(prefix, from, min(1000, n-from), at)); err != nil {
 					w.t.Error(err)
 					return
 				}
@@ -105,7 +106,8 @@ func newCounter(b *testing.B, due func(id string) time.Time) *counter {
 
 func (c *counter) wait(b *testing.B, n int64) {
 	b.Helper()
-	require.Eventually(b, func() bool { return c.n.Load() >= n }, 2*time.Minute, time.Millisecond, "not all of %d messages came", n)
+	require.Eventually(b, func() bool { return c.n.Load() >= n }, 2*time.Minute, time.Millisecond,
+		"not all of %d messages came", n)
 }
 
 func (c *counter) report(b *testing.B) {
@@ -133,8 +135,8 @@ func BenchmarkFire(b *testing.B) {
 	stop()
 }
 
-// BenchmarkOnTime has 1,000,000 messages pending for later while a steady stream falls due, spread evenly; the lateness is from the
-// due time to the arrival at the receiver. One operation is one message.
+// BenchmarkOnTime has 1,000,000 messages pending for later while a steady stream falls due, spread evenly; the lateness
+// is from the due time to the arrival at the receiver. One operation is one message.
 func BenchmarkOnTime(b *testing.B) {
 	for _, rate := range []int{2_000, 5_000, 10_000, 12_000} {
 		b.Run(fmt.Sprintf("%d-per-second", rate), func(b *testing.B) {
@@ -160,7 +162,7 @@ func BenchmarkOnTime(b *testing.B) {
 			b.StopTimer()
 			took := time.Since(start)
 			stop()
-			counts, failed := w.box.Count(context.Background(), w.topics.All())
+			counts, failed := w.messages.Count(context.Background(), w.topics.All())
 			require.NoError(b, errors.Join(failed...))
 			require.Equal(b, Counts{Pending: pending}, counts[0])
 			b.ReportMetric(float64(n)/took.Seconds(), "messages/s")

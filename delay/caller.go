@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	drained    = 16 << 10  // how much of an answer is read, so that its connection can be used again
-	longestAsk = time.Hour // a receiver cannot ask for a longer wait
+	drainLimit    = 16 << 10  // bytes of an answer that are read, so that its connection can be used again
+	maxRetryAfter = time.Hour // the longest wait that a receiver can ask for
 )
 
 // target is a topic as it was when messages were claimed for it.
@@ -39,8 +39,9 @@ type caller struct {
 	now     func() time.Time
 }
 
-// newCaller keeps as many idle connections to a receiver as a topic may have calls. Connections have no bound of their own:
-// slots bound the calls, and a bound by host would let a topic that hangs use up the attempts of another at the same host.
+// newCaller returns a caller that keeps as many idle connections to a receiver as a topic may have calls. Slots bound
+// the calls, so connections have no bound of their own. A bound by host would let a topic that hangs use up the
+// attempts of another at the same host.
 func newCaller(cfg Config, now func() time.Time) *caller {
 	client := webhook.GuardedClient(cfg.maxTimeout(), cfg.AllowPrivate)
 	client.Timeout = 0 // each call has its topic's; a second timer for each costs
@@ -50,31 +51,33 @@ func newCaller(cfg Config, now func() time.Time) *caller {
 	return &caller{client: client, longest: cfg.maxTimeout(), jitter: cfg.Jitter, now: now}
 }
 
-// deliver calls the receiver once and says what to do with the message. When ctx ends in the middle, the message goes back.
-func (c *caller) deliver(ctx context.Context, t *target, m delivery) verdict {
+// deliver calls the receiver once and says what to do with the message. When ctx ends in the middle, the message goes
+// back.
+func (c *caller) deliver(ctx context.Context, t *target, m delivery) outcome {
 	asked, final, err := c.call(ctx, t, m)
 	switch {
 	case err == nil:
-		return verdict{ID: m.ID, token: m.token, op: opDelivered}
+		return outcome{ID: m.ID, token: m.token, op: opDelivered}
 	case ctx.Err() != nil:
-		return verdict{ID: m.ID, token: m.token, op: opBack, value: m.Due}
+		return outcome{ID: m.ID, token: m.token, op: opBack, value: m.Due}
 	case final:
-		return verdict{ID: m.ID, token: m.token, op: opDead, err: err.Error()}
+		return outcome{ID: m.ID, token: m.token, op: opDead, err: err.Error()}
 	}
 	return c.failed(t, m, asked, err)
 }
 
-// failed spends an attempt: the message waits for the next as the topic's schedule says, longer when the receiver asked for it, and
-// is dead after the last.
-func (c *caller) failed(t *target, m delivery, asked time.Duration, err error) verdict {
+// failed spends an attempt. The message waits for the next as the topic's schedule says, longer when the receiver asks
+// for it. After the last it is dead.
+func (c *caller) failed(t *target, m delivery, asked time.Duration, err error) outcome {
 	if m.Attempt > t.Retries {
-		return verdict{ID: m.ID, token: m.token, op: opDead, err: err.Error()}
+		return outcome{ID: m.ID, token: m.token, op: opDead, err: err.Error()}
 	}
 	wait := time.Duration(float64(t.wait(m.Attempt)) * (1 + c.jitter*rand.Float64())) // #nosec G404 -- jitter
-	return verdict{ID: m.ID, token: m.token, op: opRetry, value: max(wait, asked).Milliseconds(), err: err.Error()}
+	return outcome{ID: m.ID, token: m.token, op: opRetry, value: max(wait, asked).Milliseconds(), err: err.Error()}
 }
 
-// call returns nil when the receiver answered 2xx. asked is the wait that it asked for, 0 when it did not; final says that it wants no more.
+// call returns nil when the receiver answered 2xx. asked is the wait that it asked for, 0 when it did not. final says
+// that it wants no more.
 func (c *caller) call(ctx context.Context, t *target, m delivery) (asked time.Duration, final bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, min(t.Timeout(), c.longest))
 	defer cancel()
@@ -91,21 +94,21 @@ func (c *caller) call(ctx context.Context, t *target, m delivery) (asked time.Du
 	t.signer.Sign(req.Header, id, c.now(), m.Body)
 	resp, err := c.client.Do(req)
 	if err != nil {
-		return 0, false, blame(err)
+		return 0, false, describe(err)
 	}
 	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, drained) // the status has said it all
+	_, _ = io.CopyN(io.Discard, resp.Body, drainLimit) // the status has said it all
 	if resp.StatusCode/100 == 2 {
 		return 0, false, nil
 	}
 	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
-		asked = c.asked(resp.Header.Get("Retry-After"))
+		asked = c.retryAfter(resp.Header.Get("Retry-After"))
 	}
 	return asked, resp.StatusCode == http.StatusGone, fmt.Errorf("the receiver answered %d", resp.StatusCode)
 }
 
-// blame says in few words why there was no answer. The address in the error is left out: it may hold a key of the receiver's.
-func blame(err error) error {
+// describe says in few words why there was no answer. It leaves out the address in the error, which may hold a key.
+func describe(err error) error {
 	var network net.Error
 	switch {
 	case errors.Is(err, webhook.ErrPrivateAddress):
@@ -119,13 +122,13 @@ func blame(err error) error {
 	return fmt.Errorf("no answer: %w", err)
 }
 
-// asked reads Retry-After, which is seconds or a date; 0 when it is neither or has passed.
-func (c *caller) asked(text string) time.Duration {
+// retryAfter reads a Retry-After header, seconds or a date. It returns 0 when it is neither or has passed.
+func (c *caller) retryAfter(text string) time.Duration {
 	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, longestAsk)
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
 	}
 	if at, err := http.ParseTime(text); err == nil {
-		return min(max(at.Sub(c.now()), 0), longestAsk)
+		return min(max(at.Sub(c.now()), 0), maxRetryAfter)
 	}
 	return 0
 }

@@ -14,13 +14,14 @@ type Config struct {
 	Workers int `koanf:"workers"`
 	// PerTopic is how many of them one topic may have, so that a slow receiver holds up no other. Defaults to 256.
 	PerTopic int `koanf:"per_topic"`
-	// Poll is how often a firer looks for due messages; it bounds how late one that was added for at once is. Defaults to 50ms.
+	// Poll is how often a dispatcher looks for due messages. It bounds how late one that was added for at once is.
+	// Defaults to 50ms.
 	Poll time.Duration `koanf:"poll"`
-	// Lease is how long a firer owns a message it took; a crash delays the message by this long. Defaults to 1m.
+	// Lease is how long a dispatcher owns a message it took; a crash delays the message by this long. Defaults to 1m.
 	Lease time.Duration `koanf:"lease"`
 	// Jitter lengthens a wait before a retry by a random part of at most this fraction. Defaults to 0.1.
 	Jitter float64 `koanf:"jitter"`
-	// Grace is how long calls in progress may go on after the firer was told to stop. Defaults to 5s.
+	// Grace is how long calls in progress may go on after the dispatcher was told to stop. Defaults to 5s.
 	Grace time.Duration `koanf:"grace"`
 	// Refresh is how often a process reads the topics again. Defaults to 1s.
 	Refresh time.Duration `koanf:"refresh"`
@@ -38,9 +39,10 @@ type Config struct {
 	OrderEvents bool `koanf:"order_events"`
 }
 
-// DefaultConfig holds the documented defaults.
+// DefaultConfig returns the documented defaults.
 func DefaultConfig() Config {
-	return Config{Batch: 500, Workers: 1024, PerTopic: 256, Poll: 50 * time.Millisecond, Lease: time.Minute, Jitter: 0.1, Grace: 5 * time.Second,
+	return Config{Batch: 500, Workers: 1024, PerTopic: 256, Poll: 50 * time.Millisecond, Lease: time.Minute,
+		Jitter: 0.1, Grace: 5 * time.Second,
 		Refresh: time.Second, MaxTopics: 200, MaxMessages: 2_000_000, MaxDelay: 365 * 24 * time.Hour, Keep: 10_000}
 }
 
@@ -67,5 +69,5 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// maxTimeout is the longest call a topic may allow: a lease must outlive the call and the storing of its result.
+// maxTimeout returns the longest call a topic may allow. A lease must outlive the call and the storing of its result.
 func (c Config) maxTimeout() time.Duration { return min(30*time.Second, c.Lease/2) }

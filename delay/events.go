@@ -12,26 +12,26 @@ import (
 	"sluice/notify"
 )
 
-// Events is the channel "topics": order events become messages of the topics that ask for them. A message's id is the event's, so
-// an event delivered twice by the outbox is one message.
+// Events is the channel "topics": order events become messages of the topics that ask for them. A message has the id of
+// its event, so an event delivered twice by the outbox is one message.
 type Events struct {
-	topics *Topics
-	box    *Box
-	away   *backoffs // topics that hung
+	topics   *Topics
+	messages *Store
+	backoff  *backoffs // of topics that hung
 }
 
 // NewEvents returns the channel. Rows are queued under it only where Config.OrderEvents says so.
-func NewEvents(topics *Topics, box *Box) *Events {
-	return &Events{topics: topics, box: box, away: newBackoffs(topics.now, eventsFirst, eventsMost)}
+func NewEvents(topics *Topics, messages *Store) *Events {
+	return &Events{topics: topics, messages: messages, backoff: newBackoffs(topics.now, firstBackoff, longestBackoff)}
 }
 
 const (
-	eventsSlow  = 500 * time.Millisecond // an add that fails after so long has hung
-	eventsFirst = time.Second            // for how long its topic is not asked again, at first
-	eventsMost  = 30 * time.Second       // and at most
+	slowAdd        = 500 * time.Millisecond // an add that fails after so long has hung
+	firstBackoff   = time.Second            // for how long its topic is not asked again, at first
+	longestBackoff = 30 * time.Second       // and at most
 )
 
-// Name is "topics".
+// Name returns "topics".
 func (e *Events) Name() string { return "topics" }
 
 // event is the body of a message that tells of an order. It holds no e-mail address and no phone number.
@@ -47,8 +47,8 @@ type eventData struct {
 	UserID  string `json:"user_id"`
 }
 
-// Deliver adds each event to every topic that asks for it, one call per topic, all at once. Where a topic refuses, its events are
-// retried; other topics know them by then and ignore the repeat.
+// Deliver adds each event to every topic that asks for it, one call per topic, all at once. Where a topic refuses, its
+// events are retried. Other topics know them by then and ignore the repeat.
 func (e *Events) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
 	results := make([]notify.Result, len(messages))
 	for i := range results {
@@ -83,7 +83,7 @@ func (e *Events) Deliver(ctx context.Context, messages []notify.Message) []notif
 	return results
 }
 
-// wanted is the places of the messages that t asks for.
+// wanted returns the positions of the messages that t asks for.
 func (e *Events) wanted(t Topic, messages []notify.Message) []int {
 	var places []int
 	events := t.EventList()
@@ -95,10 +95,10 @@ func (e *Events) wanted(t Topic, messages []notify.Message) []int {
 	return places
 }
 
-// addAll adds events to one topic. One that hung a moment ago is not asked again at once: the others' events would wait for it.
+// addAll adds events to one topic. It does not ask one again that hung a moment ago: the others would wait for it.
 func (e *Events) addAll(ctx context.Context, t Topic, messages []notify.Message, places []int) error {
-	if e.away.left(t.Name) > 0 {
-		return errAway
+	if e.backoff.left(t.Name) > 0 {
+		return errBackingOff
 	}
 	began := e.topics.now()
 	err := apart.Try(func() error {
@@ -110,14 +110,14 @@ func (e *Events) addAll(ctx context.Context, t Topic, messages []notify.Message,
 		return nil
 	})
 	hung := err
-	if e.topics.now().Sub(began) < eventsSlow {
+	if e.topics.now().Sub(began) < slowAdd {
 		hung = nil
 	}
-	e.away.note(t.Name, hung)
+	e.backoff.note(t.Name, hung)
 	return err
 }
 
-var errAway = errors.New("it did not answer a moment ago")
+var errBackingOff = errors.New("it did not answer a moment ago")
 
 func (e *Events) add(ctx context.Context, t Topic, messages []notify.Message, places []int) error {
 	list := make([]New, len(places))
@@ -130,7 +130,8 @@ func (e *Events) add(ctx context.Context, t Topic, messages []notify.Message, pl
 		}
 		list[i] = New{ID: m.ID(), Delay: t.Delay(), Body: body}
 	}
-	if _, err := e.box.Add(ctx, t.Name, list); !errors.Is(err, ErrNoTopic) { // deleted this moment: nobody asks for them any more
+	// deleted this moment: nobody asks for them any more
+	if _, err := e.messages.Add(ctx, t.Name, list); !errors.Is(err, ErrNoTopic) {
 		return err
 	}
 	return nil

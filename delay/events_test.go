@@ -21,7 +21,7 @@ func TestOrderEventsBecomeMessagesOfTheTopicsThatAskForThem(t *testing.T) {
 		c.Events, c.DelayMS, c.Enabled = &[]string{"order.confirmed", "order.paid"}, new(int64(60_000)), new(false)
 	})
 	w.topic("other", r.URL)
-	channel := NewEvents(w.topics, w.box)
+	channel := NewEvents(w.topics, w.messages)
 	at := time.Now()
 	batch := []notify.Message{
 		{OrderID: "o1", Event: "order.confirmed", SaleID: "s", UserID: "u", CreatedAt: at},
@@ -29,9 +29,10 @@ func TestOrderEventsBecomeMessagesOfTheTopicsThatAskForThem(t *testing.T) {
 		{OrderID: "o2", Event: "order.failed", SaleID: "s", UserID: "u", CreatedAt: at},
 	}
 	for range 2 { // the outbox may deliver twice
-		require.Equal(t, []notify.Result{notify.Delivered(), notify.Delivered(), notify.Delivered()}, channel.Deliver(ctx, batch))
+		require.Equal(t, []notify.Result{notify.Delivered(), notify.Delivered(), notify.Delivered()},
+			channel.Deliver(ctx, batch))
 	}
-	counts, failed := w.box.Count(ctx, w.topics.All())
+	counts, failed := w.messages.Count(ctx, w.topics.All())
 	require.NoError(t, errors.Join(failed...))
 	require.Equal(t, []Counts{{Pending: 2}, {}, {Pending: 1}}, counts, "logistics, other, points")
 	m := w.show("logistics", "o1:order.confirmed")
@@ -60,8 +61,9 @@ func TestAFullTopicHoldsItsEventsInTheOutbox(t *testing.T) {
 	w.topic("full", "http://a.example", func(c *Change) { c.Events = &[]string{"order.paid"} })
 	w.topic("roomy", "http://a.example", func(c *Change) { c.Events = &[]string{"order.confirmed"} })
 	w.add("full", msg("a", time.Hour))
-	results := NewEvents(w.topics, w.box).Deliver(t.Context(), []notify.Message{
-		{OrderID: "o1", Event: "order.paid", CreatedAt: time.Now()}, {OrderID: "o2", Event: "order.confirmed", CreatedAt: time.Now()}})
+	results := NewEvents(w.topics, w.messages).Deliver(t.Context(), []notify.Message{
+		{OrderID: "o1", Event: "order.paid", CreatedAt: time.Now()}, {OrderID: "o2", Event: "order.confirmed",
+			CreatedAt: time.Now()}})
 	require.NotEqual(t, notify.Delivered(), results[0])
 	require.Equal(t, notify.Delivered(), results[1])
 	require.Equal(t, Pending, w.show("roomy", "o2:order.confirmed").State)

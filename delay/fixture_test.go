@@ -27,16 +27,16 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // world is topics, messages and a receiver, on one Redis and one database.
 type world struct {
-	t      testing.TB
-	cfg    Config
-	rdb    *redis.Client
-	db     *store.DB
-	box    *Box
-	topics *Topics
-	reg    *prometheus.Registry
+	t        testing.TB
+	cfg      Config
+	rdb      *redis.Client
+	db       *store.DB
+	messages *Store
+	topics   *Topics
+	reg      *prometheus.Registry
 
-	mu     sync.Mutex
-	deaths []Death
+	mu          sync.Mutex
+	deadReports []DeadReport
 }
 
 // testConfig is quick, and may call the loopback receivers.
@@ -57,8 +57,10 @@ func newWorld(t testing.TB, redisAddr string, database testkit.Database, cfg Con
 	_, err = db.Migrate(t.Context())
 	require.NoError(t, err)
 	w.db = db
-	w.box = NewBox(cfg, w.rdb, "sluice", func() error { return nil }, time.Now)
-	w.topics = NewTopics(cfg, db, w.box, []string{"order.confirmed", "order.paid"}, quiet(), time.Now)
+	w.messages = NewStore(StoreParts{Config: cfg, Redis: w.rdb, Prefix: "sluice",
+		Durable: func() error { return nil }, Now: time.Now})
+	w.topics = NewTopics(TopicsParts{Config: cfg, DB: db, Messages: w.messages,
+		Events: []string{"order.confirmed", "order.paid"}, Log: quiet(), Now: time.Now})
 	return w
 }
 
@@ -72,16 +74,16 @@ func embeddedWorld(t testing.TB, edits ...func(*Config)) *world {
 	return newWorld(t, testkit.Embedded(t).Addr(), tables.New(t, "sqlite"), cfg)
 }
 
-func (w *world) alarm(_ context.Context, d Death) {
+func (w *world) reportDead(_ context.Context, d DeadReport) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.deaths = append(w.deaths, d)
+	w.deadReports = append(w.deadReports, d)
 }
 
-func (w *world) died() []Death {
+func (w *world) reported() []DeadReport {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return append([]Death(nil), w.deaths...)
+	return append([]DeadReport(nil), w.deadReports...)
 }
 
 // topic makes a topic that calls url and retries after 10, 30, 50 … ms.
@@ -96,21 +98,22 @@ func (w *world) topic(name, url string, edits ...func(*Change)) Topic {
 	return t
 }
 
-func (w *world) firer() *Firer {
+func (w *world) dispatcher() *Dispatcher {
 	w.t.Helper()
-	f, err := NewFirer(w.cfg, w.topics, w.box, w.alarm, quiet(), time.Now, prometheus.NewRegistry())
+	f, err := NewDispatcher(DispatcherParts{Config: w.cfg, Topics: w.topics, Messages: w.messages, OnDead: w.reportDead,
+		Log: quiet(), Now: time.Now, Registry: prometheus.NewRegistry()})
 	require.NoError(w.t, err)
 	return f
 }
 
-// fire runs a firer until the test ends or it is stopped before.
-func (w *world) fire() (f *Firer, stop func()) {
+// fire runs a dispatcher until the test ends or it is stopped before.
+func (w *world) fire() (f *Dispatcher, stop func()) {
 	w.t.Helper()
-	f = w.firer()
+	f = w.dispatcher()
 	return f, w.run(f)
 }
 
-func (w *world) run(f *Firer) (stop func()) {
+func (w *world) run(f *Dispatcher) (stop func()) {
 	w.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -128,14 +131,14 @@ func (w *world) run(f *Firer) (stop func()) {
 
 func (w *world) add(topic string, messages ...New) []time.Time {
 	w.t.Helper()
-	due, err := w.box.Add(w.t.Context(), topic, messages)
+	due, err := w.messages.Add(w.t.Context(), topic, messages)
 	require.NoError(w.t, err)
 	return due
 }
 
 func (w *world) show(topic, id string) Message {
 	w.t.Helper()
-	m, err := w.box.Show(w.t.Context(), topic, id)
+	m, err := w.messages.Show(w.t.Context(), topic, id)
 	require.NoError(w.t, err)
 	return m
 }

@@ -13,41 +13,42 @@ import (
 	"sluice/internal/apart"
 )
 
-// head is the first due time of a topic.
-type head struct {
+// firstDue is the first due time of a topic.
+type firstDue struct {
 	topic Topic
 	wait  time.Duration // until then; 0 or less is due
-	none  bool
-	err   error // why it is not known
+	none  bool          // nothing waits
+	err   error         // why it is not known
 }
 
-// heads looks at the first message of every topic in one round trip. A topic that cannot be looked at says so, and
-// keeps none of the others from it.
-func (b *Box) heads(ctx context.Context, topics []Topic) []head {
+// firstDue looks up the first message of every topic in one round trip. A topic that cannot be looked up has an error
+// of its own.
+func (s *Store) firstDue(ctx context.Context, topics []Topic) []firstDue {
 	keys := make([]string, len(topics))
 	for i, t := range topics {
-		keys[i] = b.keysOf(t.Name).due
+		keys[i] = s.keysOf(t.Name).due
 	}
-	answers, failed := b.scripts.head.each(ctx, b.rdb, keys)
-	heads := make([]head, len(topics))
+	answers, failed := runEach(ctx, s.rdb, s.scripts.head, keys)
+	found := make([]firstDue, len(topics))
 	for i, t := range topics {
-		heads[i] = head{topic: t, none: len(answers[i]) == 0, err: failed[i]}
-		if !heads[i].none {
+		found[i] = firstDue{topic: t, none: len(answers[i]) == 0, err: failed[i]}
+		if !found[i].none {
 			ms, err := strconv.ParseInt(answers[i][0].(string), 10, 64)
-			heads[i].wait, heads[i].err = time.Duration(ms)*time.Millisecond, err
+			found[i].wait, found[i].err = time.Duration(ms)*time.Millisecond, err
 		}
 	}
-	return heads
+	return found
 }
 
 // byServer groups topics by the server that holds their messages.
-func (b *Box) byServer(ctx context.Context, topics []Topic) map[string][]Topic {
+func (s *Store) byServer(ctx context.Context, topics []Topic) map[string][]Topic {
 	names, named := make([]string, len(topics)), make(map[string]Topic, len(topics))
 	for i, t := range topics {
 		names[i], named[t.Name] = t.Name, t
 	}
 	groups := map[string][]Topic{}
-	for server, some := range apart.ByServer(ctx, b.rdb, names, func(name string) string { return b.keysOf(name).due }) {
+	for server, some := range apart.ByServer(ctx, s.rdb, names,
+		func(name string) string { return s.keysOf(name).due }) {
 		for _, name := range some {
 			groups[server] = append(groups[server], named[name])
 		}
@@ -56,9 +57,10 @@ func (b *Box) byServer(ctx context.Context, topics []Topic) map[string][]Topic {
 }
 
 // claim leases up to most due messages.
-func (b *Box) claim(ctx context.Context, topic string, most int) ([]delivery, error) {
-	k, token := b.keysOf(topic), rand.Text()[:16]
-	reply, err := b.scripts.claim.run(ctx, b.rdb, []string{k.due, k.firing, k.messages, k.tries}, most, b.cfg.Lease.Milliseconds(), token)
+func (s *Store) claim(ctx context.Context, topic string, most int) ([]delivery, error) {
+	k, token := s.keysOf(topic), rand.Text()[:16]
+	reply, err := s.scripts.claim.RunList(ctx, s.rdb, []string{k.due, k.firing, k.messages, k.tries}, most,
+		s.cfg.Lease.Milliseconds(), token)
 	if err != nil {
 		return nil, err
 	}
@@ -70,21 +72,23 @@ func (b *Box) claim(ctx context.Context, topic string, most int) ([]delivery, er
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("claim messages of topic %s: %w", topic, err)
 		}
-		claimed = append(claimed, delivery{ID: reply[i].(string), Attempt: attempt, Due: int64(due), Body: []byte(reply[i+3].(string)),
+		claimed = append(claimed, delivery{ID: reply[i].(string), Attempt: attempt, Due: int64(due),
+			Body:  []byte(reply[i+3].(string)),
 			token: token, lateness: time.Duration(now-int64(due)) * time.Millisecond})
 	}
 	return claimed, nil
 }
 
-// settle stores up to 1,000 outcomes and reports which were stored; the others were fenced.
-func (b *Box) settle(ctx context.Context, topic string, outcomes []verdict) ([]bool, error) {
-	k := b.keysOf(topic)
+// settle stores up to 1,000 outcomes and reports which were stored. The others were fenced: their lease had ended.
+func (s *Store) settle(ctx context.Context, topic string, outcomes []outcome) ([]bool, error) {
+	k := s.keysOf(topic)
 	args := make([]any, 1, 1+5*len(outcomes))
-	args[0] = b.cfg.Keep
+	args[0] = s.cfg.Keep
 	for _, o := range outcomes {
 		args = append(args, o.ID, o.token, string(o.op), o.value, storable(o.err))
 	}
-	reply, err := b.scripts.settle.run(ctx, b.rdb, []string{k.due, k.firing, k.messages, k.tries, k.dead, k.done}, args...)
+	reply, err := s.scripts.settle.RunList(ctx, s.rdb, []string{k.due, k.firing, k.messages, k.tries, k.dead, k.done},
+		args...)
 	if err != nil {
 		return nil, err
 	}
@@ -97,27 +101,34 @@ func (b *Box) settle(ctx context.Context, topic string, outcomes []verdict) ([]b
 
 const unreported = "the last attempt began but its result was never stored"
 
-// reclaim takes over up to 1,000 messages whose lease has run out. It returns how many are due again and how many died, and one
-// of the dead.
-func (b *Box) reclaim(ctx context.Context, t Topic) (again, dead int64, id string, err error) {
-	k := b.keysOf(t.Name)
-	reply, err := b.scripts.reclaim.run(ctx, b.rdb, []string{k.due, k.firing, k.tries, k.dead}, maxBatch, t.Retries+1, unreported)
-	if err != nil {
-		return 0, 0, "", err
-	}
-	return reply[0].(int64), reply[1].(int64), reply[2].(string), nil
+// reclaimed counts messages whose lease had run out.
+type reclaimed struct {
+	again, dead int64  // due again, out of attempts
+	deadID      string // one of the dead
 }
 
-// Counts is how many unfinished messages a topic has, by state.
+// reclaim takes over up to 1,000 messages whose lease has run out.
+func (s *Store) reclaim(ctx context.Context, t Topic) (reclaimed, error) {
+	k := s.keysOf(t.Name)
+	reply, err := s.scripts.reclaim.RunList(ctx, s.rdb, []string{k.due, k.firing, k.tries, k.dead}, maxBatch,
+		t.Retries+1, unreported)
+	if err != nil {
+		return reclaimed{}, err
+	}
+	return reclaimed{reply[0].(int64), reply[1].(int64), reply[2].(string)}, nil
+}
+
+// Counts says how many unfinished messages a topic has, by state.
 type Counts struct{ Pending, Firing, Retrying, Dead int64 }
 
 // Count counts the unfinished messages of topics in one round trip. One that cannot be counted has an error of its own.
-func (b *Box) Count(ctx context.Context, topics []Topic) ([]Counts, []error) {
-	pipe := b.rdb.Pipeline()
+func (s *Store) Count(ctx context.Context, topics []Topic) ([]Counts, []error) {
+	pipe := s.rdb.Pipeline()
 	lengths := make([][4]*redis.IntCmd, len(topics))
 	for i, t := range topics {
-		k := b.keysOf(t.Name)
-		lengths[i] = [4]*redis.IntCmd{pipe.ZCard(ctx, k.due), pipe.ZCard(ctx, k.firing), pipe.ZCard(ctx, k.dead), pipe.HLen(ctx, k.tries)}
+		k := s.keysOf(t.Name)
+		lengths[i] = [4]*redis.IntCmd{pipe.ZCard(ctx, k.due), pipe.ZCard(ctx, k.firing), pipe.ZCard(ctx, k.dead),
+			pipe.HLen(ctx, k.tries)}
 	}
 	if len(topics) == 0 {
 		return nil, nil
@@ -129,9 +140,10 @@ func (b *Box) Count(ctx context.Context, topics []Topic) ([]Counts, []error) {
 			failed[i] = fmt.Errorf("count the messages of topic %s: %w", topics[i].Name, err)
 			continue
 		}
-		// Whatever is firing, retrying or dead has a try; the four are not read at one instant.
+		// Whatever is firing, retrying or dead has a try. The four are not read at one instant, so none may go below 0.
 		retrying := max(l[3].Val()-l[1].Val()-l[2].Val(), 0)
-		counts[i] = Counts{Pending: max(l[0].Val()-retrying, 0), Firing: l[1].Val(), Retrying: retrying, Dead: l[2].Val()}
+		counts[i] = Counts{Pending: max(l[0].Val()-retrying, 0), Firing: l[1].Val(), Retrying: retrying,
+			Dead: l[2].Val()}
 	}
 	return counts, failed
 }

@@ -2,6 +2,7 @@ package delay
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,13 +11,26 @@ import (
 	"sluice/internal/invalid"
 )
 
-// maxBatch is how many messages one call may carry, in any direction: what Lua's stack can take at once.
+// The reasons for which topics and messages are refused. A refusal changes nothing.
+var (
+	ErrNoTopic     = errors.New("no such topic")
+	ErrTopicExists = errors.New("a topic with this name exists already")
+	ErrManyTopics  = errors.New("there are as many topics as delay.max_topics allows")
+	ErrTopicInUse  = errors.New("the topic has unfinished messages: cancel, deliver or drop them first")
+	ErrNoMessage   = errors.New("no such message: it never was, or was finished too long ago to be remembered")
+	ErrConflict    = errors.New("the message is known with another body or time")
+	ErrFull        = errors.New("the topic holds as many unfinished messages as delay.max_messages allows")
+	ErrNotWaiting  = errors.New("only a message that waits can be cancelled")
+	ErrNotDead     = errors.New("the message is not a dead letter")
+)
+
+// maxBatch bounds how many messages one script call carries, in any direction: what Lua's stack can take at once.
 const maxBatch = 1000
 
-// MaxBody is how many bytes a message's body may have.
+// MaxBody bounds the bytes of a message's body.
 const MaxBody = 16 << 10
 
-// New is a message to add. It is due after Delay or, when that is not zero, at At; a time that has passed is due at once.
+// New is a message to add. It is due after Delay or, when At is set, then. A time that has passed is due at once.
 type New struct {
 	ID    string // unique within its topic: 1 to 128 letters, digits, '-', '_', '.' or ':'
 	Delay time.Duration
@@ -32,7 +46,7 @@ const (
 	Delivered = "delivered"
 	Dead      = "dead"
 	Cancelled = "cancelled"
-	Dropped   = "dropped" // a dead letter an operator has given up
+	Dropped   = "dropped" // a dead letter that an operator gave up
 )
 
 // Message is what is known of a message. Times are by Redis' clock.
@@ -46,7 +60,7 @@ type Message struct {
 	DueAt     time.Time // the next call, or the end of the lease while firing; zero once it is dead or finished
 	EndedAt   time.Time // zero until then
 	Body      []byte    // nil once finished
-	unread    error     // why its record cannot be read; Error says so, too
+	readErr   error     // why its record cannot be read; Error says so, too
 }
 
 // delivery is a message that this process alone may deliver until its lease ends.
@@ -59,15 +73,15 @@ type delivery struct {
 	lateness time.Duration // when it was claimed
 }
 
-// verdict is what became of one call.
-type verdict struct {
+// outcome is what settle.lua stores of one call.
+type outcome struct {
 	ID, token string
 	op        byte
 	value     int64
 	err       string
 }
 
-// The ops of settle.lua.
+// The operations of settle.lua.
 const (
 	opDelivered = 'd'
 	opRetry     = 'r'
@@ -75,7 +89,7 @@ const (
 	opBack      = 'b'
 )
 
-// maxError is how much of an error is kept, in characters.
+// maxError bounds how much of an error is kept, in characters.
 const maxError = 200
 
 // storable makes any text fit a record: valid UTF-8 without control characters, cut.
@@ -105,10 +119,13 @@ func checkNew(messages []New, cfg Config, now time.Time) error {
 				bad = append(bad, invalid.Field{Field: fmt.Sprintf("messages[%d].%s", i, field), Detail: detail})
 			}
 		}
-		check(validName(m.ID, 128, "-_.:"), "id", "must be 1 to 128 letters, digits, '-', '_', '.' or ':', starting with a letter or digit")
+		check(validName(m.ID, 128, "-_.:"), "id",
+			"must be 1 to 128 letters, digits, '-', '_', '.' or ':', starting with a letter or digit")
 		check(!seen[m.ID], "id", "must not come twice in one call")
-		check(m.Delay >= 0 && m.Delay <= cfg.MaxDelay, "delay_ms", fmt.Sprintf("must be between 0 and %d (delay.max_delay)", cfg.MaxDelay.Milliseconds()))
-		check(m.At.IsZero() || m.At.Unix() > 0 && m.At.Before(now.Add(cfg.MaxDelay)), "at", "must not be further away than delay.max_delay")
+		check(m.Delay >= 0 && m.Delay <= cfg.MaxDelay, "delay_ms",
+			fmt.Sprintf("must be between 0 and %d (delay.max_delay)", cfg.MaxDelay.Milliseconds()))
+		check(m.At.IsZero() || m.At.Unix() > 0 && m.At.Before(now.Add(cfg.MaxDelay)), "at",
+			"must not be further away than delay.max_delay")
 		check(m.At.IsZero() || m.Delay == 0, "at", "must not be given with delay_ms")
 		check(len(m.Body) <= MaxBody, "body", fmt.Sprintf("must have at most %d bytes", MaxBody))
 		check(len(m.Body) > 0 && json.Valid(m.Body), "body", "must be JSON")
@@ -120,9 +137,13 @@ func checkNew(messages []New, cfg Config, now time.Time) error {
 	return nil
 }
 
-// readMessage puts together what show.lua answers. Of one whose record cannot be read, which somebody must have overwritten, its
-// place tells the state.
-func readMessage(topic, id, record, try, where, score string) Message {
+// shown is what show.lua answers about one message.
+type shown struct{ record, try, where, score string }
+
+// readMessage makes a Message of what show.lua answers. Somebody may have overwritten the record: then the
+// sorted set that holds the message tells its state.
+func readMessage(topic, id string, s shown) Message {
+	record, try, where, score := s.record, s.try, s.where, s.score
 	m := Message{Topic: topic, ID: id, State: map[string]string{"due": Pending, "firing": Firing, "dead": Dead}[where]}
 	if parts := strings.SplitN(try, "\t", 3); len(parts) == 3 {
 		m.Attempts, _ = strconv.Atoi(parts[0]) // written by our own scripts
@@ -138,8 +159,8 @@ func readMessage(topic, id, record, try, where, score string) Message {
 	ended := map[string]string{"d": Delivered, "x": Cancelled, "p": Dropped}
 	fields := strings.SplitN(record, "\t", 4)
 	if len(fields) < 4 || fields[0] != "w" && ended[fields[0]] == "" {
-		m.unread = fmt.Errorf("record of message %s of topic %s is not readable", id, topic)
-		m.Error = m.unread.Error()
+		m.readErr = fmt.Errorf("record of message %s of topic %s is not readable", id, topic)
+		m.Error = m.readErr.Error()
 		return m
 	}
 	m.AddedAt, m.FirstDue = millis(fields[1]), millis(fields[2])

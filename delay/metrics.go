@@ -9,30 +9,33 @@ const (
 	countDead      = "dead"
 	countReleased  = "released"  // cut off by a process that stopped, and handed back
 	countFenced    = "fenced"    // the lease had ended before the result was stored
-	countReclaimed = "reclaimed" // nobody reported on it: its deliverer died
+	countReclaimed = "reclaimed" // nobody reported on it: its dispatcher died
 )
 
 type metrics struct {
 	messages *prometheus.GaugeVec
-	fired    *prometheus.CounterVec
+	calls    *prometheus.CounterVec
 	lateness prometheus.Histogram
 }
 
-// newMetrics registers on reg, which must not hold another firer's metrics.
+// newMetrics creates the metrics and registers them on reg, which must not hold another dispatcher's metrics.
 func newMetrics(reg prometheus.Registerer) metrics {
 	m := metrics{
-		messages: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_delay_messages", Help: "Unfinished delayed messages."},
+		messages: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_delay_messages",
+			Help: "Unfinished delayed messages."},
 			[]string{"topic", "state"}),
-		fired: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_delay_fired_total", Help: "Calls with delayed messages by what became of them."},
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_delay_fired_total",
+			Help: "Calls with delayed messages by what became of them."},
 			[]string{"topic", "outcome"}),
 		lateness: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_delay_lateness_seconds",
 			Help:    "From the time a message was due to the begin of its first call.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}}),
 	}
-	reg.MustRegister(m.messages, m.fired, m.lateness)
+	reg.MustRegister(m.messages, m.calls, m.lateness)
 	return m
 }
 
+// count shows how many messages a topic has.
 func (m metrics) count(topic string, c Counts) {
 	for state, n := range map[string]int64{Pending: c.Pending, Firing: c.Firing, Retrying: c.Retrying, Dead: c.Dead} {
 		m.messages.WithLabelValues(topic, state).Set(float64(n))
@@ -42,5 +45,5 @@ func (m metrics) count(topic string, c Counts) {
 // forget ends the series of a topic that was deleted, so that their number stays bounded.
 func (m metrics) forget(topic string) {
 	m.messages.DeletePartialMatch(prometheus.Labels{"topic": topic})
-	m.fired.DeletePartialMatch(prometheus.Labels{"topic": topic})
+	m.calls.DeletePartialMatch(prometheus.Labels{"topic": topic})
 }

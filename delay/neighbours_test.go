@@ -43,9 +43,9 @@ func TestABrokenTopicKeepsNothingFromTheOther(t *testing.T) {
 				w.add(broken, msg("a", 0))
 				w.add(well, msg("a", 0), msg("later", time.Hour))
 				// Its deliverer died.
-				_, err := w.box.claim(t.Context(), well, 1)
+				_, err := w.messages.claim(t.Context(), well, 1)
 				require.NoError(t, err)
-				require.NoError(t, w.rdb.Do(t.Context(), "ZADD", w.box.keysOf(well).firing, "XX", "1", "a").Err())
+				require.NoError(t, w.rdb.Do(t.Context(), "ZADD", w.messages.keysOf(well).firing, "XX", "1", "a").Err())
 				w.overwrite(broken, name)
 				f, stop := w.fire()
 				require.Equal(t, 2, w.until(well, "a", Delivered).Attempts, "it was taken over")
@@ -90,7 +90,7 @@ func TestATopicThatFailsIsSetApart(t *testing.T) {
 	w.topic("well", r.URL)
 	w.add("a-broken", msg("a", 0))
 	w.overwrite("a-broken", "tries")
-	count := &claims{firing: w.box.keysOf("a-broken").firing}
+	count := &claims{firing: w.messages.keysOf("a-broken").firing}
 	w.rdb.AddHook(count)
 	began := time.Now()
 	w.fire()
@@ -138,11 +138,12 @@ func TestResultsThatCannotBeStoredHoldUpNoOther(t *testing.T) {
 	w.topic("a-held", r.URL)
 	w.topic("well", r.URL)
 	w.add("a-held", msg("a", 0), msg("b", 0))
-	hold := &held{key: w.box.keysOf("a-held").done, met: make(chan struct{}, 1), gate: make(chan struct{})} // only results go there
+	// only results go there
+	hold := &held{key: w.messages.keysOf("a-held").done, met: make(chan struct{}, 1), gate: make(chan struct{})}
 	w.rdb.AddHook(hold)
 	w.fire()
 	open := sync.OnceFunc(func() { close(hold.gate) })
-	t.Cleanup(open) // before the firer stops
+	t.Cleanup(open) // before the dispatcher stops
 	<-hold.met
 	for i := range 20 {
 		id := fmt.Sprint("m-", i)
@@ -159,29 +160,29 @@ func TestARecordThatWasOverwrittenHarmsNoOther(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.add("t", msg("a", 0), msg("b", 0), msg("c", 0))
-		claimed, err := w.box.claim(ctx, "t", 10)
+		claimed, err := w.messages.claim(ctx, "t", 10)
 		require.NoError(t, err)
 		require.Len(t, claimed, 3)
-		require.NoError(t, w.rdb.HSet(ctx, w.box.keysOf("t").messages, "b", "garbage").Err())
-		var outcomes []verdict
+		require.NoError(t, w.rdb.HSet(ctx, w.messages.keysOf("t").messages, "b", "garbage").Err())
+		var outcomes []outcome
 		for _, d := range claimed {
 			op := byte(opDelivered)
 			if d.ID == "c" {
 				op = opDead
 			}
-			outcomes = append(outcomes, verdict{ID: d.ID, token: d.token, op: op, err: "no answer"})
+			outcomes = append(outcomes, outcome{ID: d.ID, token: d.token, op: op, err: "no answer"})
 		}
-		stored, err := w.box.settle(ctx, "t", outcomes)
+		stored, err := w.messages.settle(ctx, "t", outcomes)
 		require.NoError(t, err)
 		require.Equal(t, []bool{true, true, true}, stored)
 		require.Equal(t, Delivered, w.show("t", "a").State)
 
-		require.NoError(t, w.rdb.HSet(ctx, w.box.keysOf("t").messages, "c", "garbage").Err())
-		dead, err := w.box.DeadLetters(ctx, "t", 0, 10)
+		require.NoError(t, w.rdb.HSet(ctx, w.messages.keysOf("t").messages, "c", "garbage").Err())
+		dead, err := w.messages.DeadLetters(ctx, "t", 0, 10)
 		require.NoError(t, err)
 		require.Len(t, dead, 1, "it is listed all the same")
 		require.Contains(t, dead[0].Error, "not readable")
-		_, err = w.box.Show(ctx, "t", "c")
+		_, err = w.messages.Show(ctx, "t", "c")
 		require.ErrorContains(t, err, "not readable")
 	})
 }
@@ -196,7 +197,7 @@ func TestOrderEventsPassABrokenTopic(t *testing.T) {
 	w.overwrite("a-broken", "messages")
 	w.overwrite("z-broken", "due")
 	at := time.Now()
-	results := NewEvents(w.topics, w.box).Deliver(t.Context(), []notify.Message{
+	results := NewEvents(w.topics, w.messages).Deliver(t.Context(), []notify.Message{
 		{OrderID: "o1", Event: "order.paid", CreatedAt: at}, {OrderID: "o2", Event: "order.confirmed", CreatedAt: at}})
 	require.Contains(t, results[0].Failure(), "broken")
 	require.Equal(t, notify.Delivered(), results[1])
@@ -215,8 +216,10 @@ func TestAMasterThatIsGoneKeepsNothingFromOtherTopics(t *testing.T) {
 			c := testkit.NewSmallCluster(t)
 			w := newWorld(t, c.Nodes[0].Addr(), tables.New(t, "sqlite"), testConfig())
 			rdb := c.Client(2 * time.Second)
-			w.box = NewBox(w.cfg, rdb, "sluice", func() error { return nil }, time.Now)
-			w.topics = NewTopics(w.cfg, w.db, w.box, []string{"order.paid"}, quiet(), time.Now)
+			w.messages = NewStore(StoreParts{Config: w.cfg, Redis: rdb, Prefix: "sluice",
+				Durable: func() error { return nil }, Now: time.Now})
+			w.topics = NewTopics(TopicsParts{Config: w.cfg, DB: w.db, Messages: w.messages,
+				Events: []string{"order.paid"}, Log: quiet(), Now: time.Now})
 			r := newReceiver(t, accepts)
 			key := func(name string) string { return "{" + name + "}" }
 			well := c.On(0, "well", key)

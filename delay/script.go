@@ -3,75 +3,50 @@ package delay
 import (
 	"context"
 	"embed"
-	"fmt"
+	"io/fs"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/internal/luascript"
 )
 
 //go:embed lua/*.lua
 var sources embed.FS
 
-// script is one Lua script of a topic, with the shared record functions in front.
-type script struct {
-	name string
-	lua  *redis.Script
+// scripts has every script that works on a topic. They share lua/record.lua.
+type scripts struct {
+	add, head, claim, settle, reclaim, cancel, show, retry, drop, forget luascript.Script
 }
 
-func loadScript(name string) script {
-	shared, err := sources.ReadFile("lua/record.lua")
+func loadScripts() scripts {
+	folder, err := fs.Sub(sources, "lua")
 	if err != nil {
-		panic(err) // embedded at build time: cannot be missing
+		panic(err) // the name of the folder is valid
 	}
-	own, err := sources.ReadFile("lua/" + name + ".lua")
-	if err != nil {
-		panic(err)
+	load := luascript.NewLibrary(folder, "record").Load
+	return scripts{
+		add: load("add"), head: load("head"), claim: load("claim"), settle: load("settle"), reclaim: load("reclaim"),
+		cancel: load("cancel"), show: load("show"), retry: load("retry"), drop: load("drop"), forget: load("forget"),
 	}
-	return script{name: name, lua: redis.NewScript(string(shared) + string(own))}
 }
 
-// run calls the script by its digest and sends its source when Redis does not know it.
-func (s script) run(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) ([]any, error) {
-	v, err := s.lua.Run(ctx, rdb, keys, args...).Result()
-	if err != nil {
-		return nil, fmt.Errorf("redis script delay/%s on %s: %w", s.name, keys[0], err)
-	}
-	list, ok := v.([]any)
-	if !ok || len(list) == 0 {
-		return nil, fmt.Errorf("redis script delay/%s on %s answered %T, not a list", s.name, keys[0], v)
-	}
-	return list, nil
-}
-
-// each calls the script for several keys in one round trip. An answer may be an empty list; each has an error of its own.
-func (s script) each(ctx context.Context, rdb redis.UniversalClient, keys []string) (answers [][]any, failed []error) {
+// runEach calls a script for several keys in one round trip. An answer may be an empty list. Each key has an error of
+// its own.
+func runEach(ctx context.Context, rdb redis.UniversalClient, s luascript.Script, keys []string) ([][]any, []error) {
 	pipe := rdb.Pipeline()
 	replies := make([]*redis.Cmd, len(keys))
 	for i, key := range keys {
-		replies[i] = s.lua.EvalSha(ctx, pipe, []string{key})
+		replies[i] = s.Queue(ctx, pipe, []string{key})
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
-	answers, failed = make([][]any, len(keys)), make([]error, len(keys))
+	answers, failed := make([][]any, len(keys)), make([]error, len(keys))
 	for i, key := range keys {
 		v, err := replies[i].Result()
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			v, err = s.lua.Eval(ctx, rdb, []string{key}).Result()
+			answers[i], failed[i] = s.RunList(ctx, rdb, []string{key})
+			continue
 		}
-		if list, ok := v.([]any); err == nil && ok {
-			answers[i] = list
-		} else if err == nil {
-			err = fmt.Errorf("it answered %T, not a list", v)
-		}
-		if err != nil {
-			failed[i] = fmt.Errorf("redis script delay/%s on %s: %w", s.name, key, err)
-		}
+		answers[i], failed[i] = s.List(v, s.Failed(err, []string{key}), []string{key})
 	}
 	return answers, failed
-}
-
-// scripts are all scripts of a topic.
-type scripts struct{ add, head, claim, settle, reclaim, cancel, show, retry, drop, forget script }
-
-func loadScripts() scripts {
-	return scripts{add: loadScript("add"), head: loadScript("head"), claim: loadScript("claim"), settle: loadScript("settle"), reclaim: loadScript("reclaim"),
-		cancel: loadScript("cancel"), show: loadScript("show"), retry: loadScript("retry"), drop: loadScript("drop"), forget: loadScript("forget")}
 }

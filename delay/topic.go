@@ -1,3 +1,8 @@
+// Package delay keeps messages until they are due and then calls the shop's other systems with them.
+//
+// Topics in the database say where and how. Messages wait in Redis. A dispatcher delivers each at least once over HTTP.
+// The body is signed, and the id is the same in every repeat. What cannot be delivered becomes a dead letter.
+// Nothing is dropped but by an operator.
 package delay
 
 import (
@@ -40,13 +45,13 @@ func (Topic) TableName() string { return "delay_topics" }
 // On reports whether the topic's messages are delivered.
 func (t Topic) On() bool { return t.Enabled != 0 }
 
-// Delay is how long a message waits that names no time of its own.
+// Delay returns how long a message waits that names no time of its own.
 func (t Topic) Delay() time.Duration { return time.Duration(t.DelayMS) * time.Millisecond }
 
 // Timeout bounds one call.
 func (t Topic) Timeout() time.Duration { return time.Duration(t.TimeoutMS) * time.Millisecond }
 
-// EventList is the order events that become messages of this topic.
+// EventList returns the order events that become messages of this topic.
 func (t Topic) EventList() []string {
 	if t.Events == "" {
 		return nil
@@ -54,12 +59,12 @@ func (t Topic) EventList() []string {
 	return strings.Split(t.Events, ",")
 }
 
-// wait is the time between the end of an attempt (1 is the first call) and the next: 1, 3, 5, … units.
+// wait returns the time between the end of an attempt (1 is the first call) and the next: 1, 3, 5, … units.
 func (t Topic) wait(attempt int) time.Duration {
 	return time.Duration(2*attempt-1) * time.Duration(t.RetryUnitMS) * time.Millisecond
 }
 
-// secrets are those that sign a call now, the newest first.
+// secrets returns those that sign a call now, the newest first.
 func (t Topic) secrets(now time.Time) []string {
 	if t.OldSecret != "" && now.UnixMilli() < t.OldUntil {
 		return []string{t.Secret, t.OldSecret}
@@ -67,7 +72,7 @@ func (t Topic) secrets(now time.Time) []string {
 	return []string{t.Secret}
 }
 
-// masked is the topic as logs may hold it.
+// masked returns the topic as logs may hold it.
 func (t Topic) masked() Topic {
 	t.Secret, t.OldSecret = "", ""
 	return t
@@ -91,9 +96,10 @@ type Change struct {
 // oldSecretFor is how long a replaced secret still signs beside its successor.
 const oldSecretFor = 24 * time.Hour
 
-// newTopic is what a topic is unless told otherwise.
+// newTopic returns a topic with the default of every value.
 func newTopic(name string, cfg Config, now time.Time) Topic {
-	return Topic{Name: name, Method: "POST", TimeoutMS: min(10*time.Second, cfg.maxTimeout()).Milliseconds(), Retries: 10, RetryUnitMS: time.Minute.Milliseconds(), Enabled: 1,
+	return Topic{Name: name, Method: "POST", TimeoutMS: min(10*time.Second, cfg.maxTimeout()).Milliseconds(),
+		Retries: 10, RetryUnitMS: time.Minute.Milliseconds(), Enabled: 1,
 		CreatedAt: now.UnixMilli(), UpdatedAt: now.UnixMilli()}
 }
 
@@ -130,7 +136,7 @@ func set[T any](to *T, value *T) {
 
 const secretPrefix = "whsec_"
 
-// newSecret is a fresh signing secret of 32 bytes.
+// newSecret returns a fresh signing secret of 32 bytes.
 func newSecret() string {
 	raw := make([]byte, 32)
 	_, _ = rand.Read(raw) // never fails
@@ -152,18 +158,24 @@ func (t Topic) check(cfg Config, events []string) error {
 		}
 	}
 	longest := cfg.maxTimeout()
-	check(validName(t.Name, 64, "-_"), "name", "must be 1 to 64 letters, digits, '-' or '_', starting with a letter or digit")
-	check(validURL(t.URL), "url", "must be an http or https address with a host, without user or fragment, at most 2000 characters")
+	check(validName(t.Name, 64, "-_"), "name",
+		"must be 1 to 64 letters, digits, '-' or '_', starting with a letter or digit")
+	check(validURL(t.URL), "url",
+		"must be an http or https address with a host, without user or fragment, at most 2000 characters")
 	check(slices.Contains([]string{"POST", "PUT", "PATCH"}, t.Method), "method", "must be POST, PUT or PATCH")
-	check(t.DelayMS >= 0 && t.DelayMS <= cfg.MaxDelay.Milliseconds(), "delay_ms", "must be between 0 and %d (delay.max_delay)", cfg.MaxDelay.Milliseconds())
-	check(t.TimeoutMS >= 100 && t.TimeoutMS <= longest.Milliseconds(), "timeout_ms", "must be between 100 and %d", longest.Milliseconds())
+	check(t.DelayMS >= 0 && t.DelayMS <= cfg.MaxDelay.Milliseconds(), "delay_ms",
+		"must be between 0 and %d (delay.max_delay)", cfg.MaxDelay.Milliseconds())
+	check(t.TimeoutMS >= 100 && t.TimeoutMS <= longest.Milliseconds(), "timeout_ms", "must be between 100 and %d",
+		longest.Milliseconds())
 	check(t.Retries >= 0 && t.Retries <= 100, "retries", "must be between 0 and 100")
-	check(t.RetryUnitMS >= 10 && t.RetryUnitMS <= time.Hour.Milliseconds(), "retry_unit_ms", "must be between 10 and 3600000")
+	check(t.RetryUnitMS >= 10 && t.RetryUnitMS <= time.Hour.Milliseconds(), "retry_unit_ms",
+		"must be between 10 and 3600000")
 	check(t.Alert == "" || validAddress(t.Alert), "alert", "must be an e-mail address like ann@example.com, or empty")
-	check(t.Owner == "" || plainText(t.Owner, 128), "owner", "must be at most 128 characters without control characters")
+	check(t.Owner == "" || plainText(t.Owner, 128), "owner",
+		"must be at most 128 characters without control characters")
 	check(validSecret(t.Secret), "secret", "must be whsec_ and 24 to 64 bytes in base64; leave it out to have one made")
 	for _, e := range t.EventList() {
-		check(slices.Contains(events, e), "events", "has %q: %s", e, known(events))
+		check(slices.Contains(events, e), "events", "has %q: %s", e, allowedEvents(events))
 	}
 	if len(bad) > 0 {
 		return bad
@@ -171,7 +183,8 @@ func (t Topic) check(cfg Config, events []string) error {
 	return nil
 }
 
-func known(events []string) string {
+// allowedEvents says which events a topic may ask for.
+func allowedEvents(events []string) string {
 	if len(events) == 0 {
 		return "order events are off, set delay.order_events: true"
 	}

@@ -17,37 +17,43 @@ import (
 	"sluice/store"
 )
 
-// Topics are kept in the database; every process holds a copy of all and reads it again each Config.Refresh. Every change is one
-// transaction that also writes the admin log, which never holds a secret. Safe for concurrent use.
+// Topics keeps topics in the database. Every process holds a copy of all and reads it again each Config.Refresh. Every
+// change is one transaction that also writes the admin log, which never holds a secret. Safe for concurrent use.
 type Topics struct {
-	cfg    Config
-	db     *store.DB
-	box    *Box
-	events []string
-	mute   bool // nobody can be mailed to
-	log    *slog.Logger
-	now    func() time.Time
-	copy   atomic.Pointer[map[string]Topic]
+	cfg      Config
+	db       *store.DB
+	messages *Store
+	events   []string
+	noMail   bool // nobody can be mailed to
+	log      *slog.Logger
+	now      func() time.Time
+	copy     atomic.Pointer[map[string]Topic]
 }
 
-// NewTopics returns the topics kept in db, whose messages are in box. events are those a topic may ask for; none without
-// Config.OrderEvents.
-func NewTopics(
-	cfg Config, db *store.DB, box *Box, events []string, log *slog.Logger, now func() time.Time,
-) *Topics {
-	if !cfg.OrderEvents {
-		events = nil
+// TopicsParts is what NewTopics needs.
+type TopicsParts struct {
+	Config   Config
+	DB       *store.DB
+	Messages *Store   // of the topics
+	Events   []string // those a topic may ask for; none without Config.OrderEvents
+	NoMail   bool     // there is no mail server: a change that names an alert address fails
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+// NewTopics returns the topics kept in a database.
+func NewTopics(p TopicsParts) *Topics {
+	if !p.Config.OrderEvents {
+		p.Events = nil
 	}
-	t := &Topics{cfg: cfg, db: db, box: box, events: events, log: log, now: now}
+	t := &Topics{cfg: p.Config, db: p.DB, messages: p.Messages, events: p.Events, noMail: p.NoMail, log: p.Log,
+		now: p.Now}
 	t.copy.Store(&map[string]Topic{})
 	return t
 }
 
-// Mute makes every change that names an alert address fail: there is no mail server. Call it before the first use.
-func (ts *Topics) Mute() { ts.mute = true }
-
-// Create adds a topic: on, POST, ten retries after 1, 3, 5, … minutes and with a secret made for it unless ch says otherwise.
-// It returns an invalid.Error, ErrTopicExists or ErrManyTopics.
+// Create adds a topic. Unless ch says otherwise it is on, called by POST with ten retries after 1, 3, 5, … minutes, and
+// gets a new secret. It returns an invalid.Error, ErrTopicExists or ErrManyTopics.
 func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
 	topic := newTopic(name, ts.cfg, ts.now())
 	topic.Secret = newSecret()
@@ -73,7 +79,7 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 		if err := act.Write(tx, ts.now(), nil, topic.masked()); err != nil {
 			return err
 		}
-		return ts.box.revive(ctx, name)
+		return ts.messages.reopen(ctx, name)
 	})
 	if store.Duplicate(err) {
 		return Topic{}, fmt.Errorf("%s: %w", name, ErrTopicExists)
@@ -131,8 +137,8 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 		if err := act.Write(tx, ts.now(), before.masked(), nil); err != nil {
 			return err
 		}
-		// Last: should the commit fail after it, the topic only takes no messages for a minute.
-		return ts.box.forget(ctx, name)
+		// This comes last: should the commit fail after it, the topic only takes no messages for a minute.
+		return ts.messages.forget(ctx, name)
 	})
 	if err != nil {
 		return fmt.Errorf("delete topic %s: %w", name, err)
@@ -141,7 +147,8 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 	return nil
 }
 
-// Get returns a topic from this process' copy or, if it is not there, the database; ErrNoTopic when there is none.
+// Get returns a topic from this process' copy or, if it is not there, the database. It returns ErrNoTopic when there is
+// none.
 func (ts *Topics) Get(ctx context.Context, name string) (Topic, error) {
 	if t, ok := (*ts.copy.Load())[name]; ok {
 		return t, nil
@@ -157,7 +164,7 @@ func (ts *Topics) Get(ctx context.Context, name string) (Topic, error) {
 	return t, err
 }
 
-// All returns this process' copy, by name.
+// All returns this process' copy, sorted by name.
 func (ts *Topics) All() []Topic {
 	topics := *ts.copy.Load()
 	list := make([]Topic, 0, len(topics))
@@ -200,7 +207,7 @@ func (ts *Topics) Run(ctx context.Context) {
 	}
 }
 
-// refreshNow shows a change of this process to it at once; failing, Run will.
+// refreshNow makes a change of this process visible to it at once. Should that fail, Run will.
 func (ts *Topics) refreshNow(ctx context.Context) {
 	if err := ts.Refresh(ctx); err != nil {
 		ts.log.WarnContext(ctx, "change of a topic not yet seen by this process", "error", err)
@@ -216,9 +223,9 @@ func lockTopic(tx *gorm.DB, name string) (Topic, error) {
 	return t, err
 }
 
-// checkAlert looks at what is set, not at what a topic has: one from before must stay changeable.
+// checkAlert checks the address that is set, not the one that a topic has: old topics must stay changeable.
 func (ts *Topics) checkAlert(ch Change) error {
-	if ts.mute && ch.Alert != nil && *ch.Alert != "" {
+	if ts.noMail && ch.Alert != nil && *ch.Alert != "" {
 		return invalid.Error{{Field: "alert", Detail: "cannot be mailed to: notify.email.addr is not set"}}
 	}
 	return nil

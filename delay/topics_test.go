@@ -22,7 +22,8 @@ func TestTopicsOnEveryDatabase(t *testing.T) {
 			w := newWorld(t, testkit.Embedded(t).Addr(), d, testConfig())
 			ctx := t.Context()
 			made := w.topic("coupons", "https://points.example/hook?key=1", func(c *Change) {
-				c.Alert, c.Owner, c.Events = new("ops@shop.example"), new("points team"), &[]string{"order.paid", "order.confirmed", "order.paid"}
+				c.Alert, c.Owner, c.Events = new("ops@shop.example"), new("points team"), &[]string{"order.paid",
+					"order.confirmed", "order.paid"}
 			})
 			require.Equal(t, []string{"order.confirmed", "order.paid"}, made.EventList())
 			require.True(t, validSecret(made.Secret))
@@ -33,7 +34,8 @@ func TestTopicsOnEveryDatabase(t *testing.T) {
 			require.ErrorIs(t, err, ErrTopicExists)
 
 			secret := newSecret()
-			after, err := w.topics.Update(ctx, "coupons", Change{Enabled: new(false), Secret: &secret, Owner: new(""), Events: &[]string{}}, "bob", "moved")
+			after, err := w.topics.Update(ctx, "coupons", Change{Enabled: new(false), Secret: &secret, Owner: new(""),
+				Events: &[]string{}}, "bob", "moved")
 			require.NoError(t, err)
 			require.False(t, after.On())
 			require.Equal(t, []string{secret, made.Secret}, after.secrets(time.Now()))
@@ -71,10 +73,10 @@ func TestATopicWithMessagesStays(t *testing.T) {
 	require.ErrorIs(t, w.topics.Delete(ctx, "t", "ann", ""), ErrTopicInUse)
 	_, err := w.topics.Get(ctx, "t")
 	require.NoError(t, err)
-	require.NoError(t, w.box.Cancel(ctx, "t", "a"))
+	require.NoError(t, w.messages.Cancel(ctx, "t", "a"))
 	require.NoError(t, w.topics.Delete(ctx, "t", "ann", ""))
 	// A process that has not yet heard of it cannot leave messages behind.
-	_, err = w.box.Add(ctx, "t", []New{msg("b", 0)})
+	_, err = w.messages.Add(ctx, "t", []New{msg("b", 0)})
 	require.ErrorIs(t, err, ErrNoTopic)
 	w.topic("t", "http://a.example/")
 	w.add("t", msg("a", 0)) // nothing is known of the old one's messages
@@ -113,7 +115,8 @@ func TestWhatATopicMustBe(t *testing.T) {
 	_, err = w.topics.Create(ctx, "u", Change{URL: &good}, "ann", "")
 	require.ErrorIs(t, err, ErrManyTopics)
 
-	w.topics = NewTopics(DefaultConfig(), w.db, w.box, []string{"order.paid"}, quiet(), time.Now)
+	w.topics = NewTopics(TopicsParts{Config: DefaultConfig(), DB: w.db, Messages: w.messages,
+		Events: []string{"order.paid"}, Log: quiet(), Now: time.Now})
 	_, err = w.topics.Update(ctx, "t", Change{Events: &[]string{"order.paid"}}, "ann", "")
 	require.ErrorContains(t, err, "set delay.order_events: true")
 }

@@ -51,7 +51,7 @@ type OpsParts struct {
 	Events    *channel.Stream
 	Timelines *order.Timelines
 	Topics    *delay.Topics
-	Messages  *delay.Box
+	Messages  *delay.Store
 	Settings  Settings
 	Beats     *queue.Instances
 	Checks    []Check

@@ -78,7 +78,7 @@ type stack struct {
 	keeper    *inventory.Keeper
 	auditor   *inventory.Auditor
 	topics    *delay.Topics
-	messages  *delay.Box
+	messages  *delay.Store
 	gateway   *Gateway
 	limiter   *ratelimit.Limiter
 	payments  order.PaymentConfig
@@ -117,7 +117,8 @@ func (s *stack) openStores(c setup) {
 	rdb.AddHook(&s.trips)
 	s.t.Cleanup(func() { _ = rdb.Close() })
 	s.lines = queue.NewLines(rdb, queue.DefaultPrefix)
-	s.messages = delay.NewBox(c.delay, rdb, queue.DefaultPrefix, func() error { return nil }, time.Now)
+	s.messages = delay.NewStore(delay.StoreParts{Config: c.delay, Redis: rdb, Prefix: queue.DefaultPrefix,
+		Durable: func() error { return nil }, Now: time.Now})
 	database := tables.New(s.t, "sqlite")
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = database.Driver, database.DSN
@@ -134,7 +135,7 @@ func (s *stack) openParts(c setup) {
 	s.book = inventory.NewBook(s.catalog, s.lines, quietLog(), time.Now)
 	s.keeper = inventory.NewKeeper(s.db, s.lines, 1000, quietLog(), time.Now)
 	s.auditor = inventory.NewAuditor(s.db, s.lines, time.Hour, time.Now)
-	s.topics = delay.NewTopics(c.delay, s.db, s.messages, nil, quietLog(), time.Now)
+	s.topics = delay.NewTopics(delay.TopicsParts{Config: c.delay, DB: s.db, Messages: s.messages, Log: quietLog(), Now: time.Now})
 	s.limiter = ratelimit.New(c.limits, time.Now)
 	finder := order.NewFinder(s.db, s.lines, s.book)
 	canceller := order.NewCanceller(s.db, s.lines, s.keeper, []string{"stream"}, func() {}, quietLog(), time.Now)

@@ -22,8 +22,8 @@ import (
 	"sluice/store"
 )
 
-// BenchmarkAddMessages adds messages through the admin API over real connections, in calls of 1,000 from four clients, into a Redis
-// that writes to disk before it answers. One operation is one message.
+// BenchmarkAddMessages adds messages through the admin API over real connections, in calls of 1,000 from four clients,
+// into a Redis that writes to disk before it answers. One operation is one message.
 func BenchmarkAddMessages(b *testing.B) {
 	log := slog.New(slog.DiscardHandler)
 	rdb := testkit.Redis(b).Client()
@@ -35,14 +35,16 @@ func BenchmarkAddMessages(b *testing.B) {
 	defer db.Close()
 	_, err = db.Migrate(b.Context())
 	require.NoError(b, err)
-	box := delay.NewBox(delay.DefaultConfig(), rdb, "sluice", func() error { return nil }, time.Now)
-	topics := delay.NewTopics(delay.DefaultConfig(), db, box, nil, log, time.Now)
+	messages := delay.NewStore(delay.StoreParts{Config: delay.DefaultConfig(), Redis: rdb, Prefix: "sluice",
+		Durable: func() error { return nil }, Now: time.Now})
+	topics := delay.NewTopics(delay.TopicsParts{Config: delay.DefaultConfig(), DB: db, Messages: messages, Log: log,
+		Now: time.Now})
 	url := "https://points.example/hook"
 	_, err = topics.Create(b.Context(), "bench", delay.Change{URL: &url}, "bench", "")
 	require.NoError(b, err)
 	authenticator, err := auth.NewAuthenticator(secretConfig(), nil, time.Now)
 	require.NoError(b, err)
-	ops := NewOps(OpsParts{Auth: authenticator, Topics: topics, Messages: box, Gatherer: prometheus.NewRegistry(),
+	ops := NewOps(OpsParts{Auth: authenticator, Topics: topics, Messages: messages, Gatherer: prometheus.NewRegistry(),
 		Draining: func() bool { return false }}, log, time.Now)
 	server := httptest.NewServer(ops.Handler())
 	defer server.Close()
@@ -52,9 +54,11 @@ func BenchmarkAddMessages(b *testing.B) {
 	post := func(from, n int) error {
 		var body strings.Builder
 		for i := range n {
-			fmt.Fprintf(&body, `,{"id":"m-%d","delay_ms":3600000,"body":{"type":"coupon.expired","data":{"user":"u-123456","coupon":"c-%d","cents":500}}}`, from+i, from+i)
+			fmt.Fprintf(&body,
+				`,{"id":"m-%d","delay_ms":3600000,"body":{"type":"coupon.expired","data":{"user":"u-123456","coupon":"c-%d","cents":500}}}`, from+i, from+i)
 		}
-		r, err := http.NewRequest(http.MethodPost, server.URL+"/admin/v1/topics/bench/messages", strings.NewReader(`{"messages":[`+body.String()[1:]+`]}`))
+		r, err := http.NewRequest(http.MethodPost, server.URL+"/admin/v1/topics/bench/messages",
+			strings.NewReader(`{"messages":[`+body.String()[1:]+`]}`))
 		if err != nil {
 			return err
 		}

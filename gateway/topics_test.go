@@ -114,7 +114,7 @@ func TestMessagesThroughTheAdminAPI(t *testing.T) {
 	require.Equal(t, 1e12, state)
 }
 
-// bury makes dead letters of waiting messages, as a firer would.
+// bury makes dead letters of waiting messages, as a dispatcher would.
 func (s *stack) bury(topic string, ids ...string) {
 	s.t.Helper()
 	prefix := "sluice:delay:{" + topic + "}:"

@@ -56,11 +56,14 @@ func flaky(n int64, refuse http.HandlerFunc) http.HandlerFunc {
 func TestAFailedCallIsRepeatedWithTheSameID(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string]http.HandlerFunc{
-		"500":      answers(http.StatusInternalServerError),
-		"404":      answers(http.StatusNotFound),
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
-		"hangs":    func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
-		"dies":     func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+		"500": answers(http.StatusInternalServerError),
+		"404": answers(http.StatusNotFound),
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere",
+				http.StatusFound)
+		},
+		"hangs": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"dies":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -97,13 +100,16 @@ func TestWhatCannotBeDeliveredDiesAndIsTold(t *testing.T) {
 	require.Equal(t, 3, m.Attempts)
 	require.Equal(t, "the receiver answered 502", m.Error)
 	require.Len(t, r.all(), 3)
-	require.Eventually(t, func() bool { return len(w.died()) == 1 }, patience, time.Millisecond)
-	death := w.died()[0]
+	require.Eventually(t, func() bool { return len(w.reported()) == 1 }, patience, time.Millisecond)
+	death := w.reported()[0]
 	require.Equal(t, "ops@shop.example", death.Topic.Alert)
-	require.Equal(t, Death{Topic: death.Topic, Count: 1, ID: "a", Error: "the receiver answered 502"}, death)
-	require.Equal(t, 2.0, testutil.ToFloat64(f.metrics.fired.WithLabelValues("t", countRetry)))
-	require.Equal(t, 1.0, testutil.ToFloat64(f.metrics.fired.WithLabelValues("t", countDead)))
-	require.Eventually(t, func() bool { return testutil.ToFloat64(f.metrics.messages.WithLabelValues("t", Dead)) == 1 }, patience, time.Millisecond)
+	require.Equal(t, DeadReport{Topic: death.Topic, Count: 1, ID: "a", Error: "the receiver answered 502"}, death)
+	require.Equal(t, 2.0, testutil.ToFloat64(f.metrics.calls.WithLabelValues("t", countRetry)))
+	require.Equal(t, 1.0, testutil.ToFloat64(f.metrics.calls.WithLabelValues("t", countDead)))
+	require.Eventually(t, func() bool {
+		return testutil.ToFloat64(f.metrics.messages.WithLabelValues("t",
+			Dead)) == 1
+	}, patience, time.Millisecond)
 }
 
 func TestGoneMeansNoMore(t *testing.T) {
@@ -118,7 +124,8 @@ func TestGoneMeansNoMore(t *testing.T) {
 
 func TestAShortRetryAfterUsesUpNoAttempts(t *testing.T) {
 	t.Parallel()
-	for status, header := range map[int]string{http.StatusServiceUnavailable: "1", http.StatusInternalServerError: "3000"} {
+	for status, header := range map[int]string{http.StatusServiceUnavailable: "1",
+		http.StatusInternalServerError: "3000"} {
 		w := embeddedWorld(t)
 		r := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", header)
@@ -128,7 +135,8 @@ func TestAShortRetryAfterUsesUpNoAttempts(t *testing.T) {
 		w.fire()
 		w.add("t", msg("a", 0))
 		m := w.until("t", "a", Retrying)
-		require.WithinRange(t, m.DueAt, time.Now().Add(50*time.Second), time.Now().Add(61*time.Second), "answered %d", status)
+		require.WithinRange(t, m.DueAt, time.Now().Add(50*time.Second), time.Now().Add(61*time.Second), "answered %d",
+			status)
 	}
 }
 
@@ -141,7 +149,7 @@ func TestACallThatPanicsUsesUpItsAttempts(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t)
 	w.topic("t", "https://a.example", func(c *Change) { c.Retries = new(2) })
-	f := w.firer()
+	f := w.dispatcher()
 	f.caller.client.Transport = panicking{}
 	w.run(f)
 	w.add("t", msg("a", 0))
@@ -182,10 +190,10 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	require.WithinRange(t, m.DueAt, time.Now().Add(9*time.Minute), time.Now().Add(10*time.Minute+time.Second))
 
 	c := &caller{now: time.Now}
-	require.Equal(t, longestAsk, c.asked("99999"))
-	require.Zero(t, c.asked("soon"))
-	require.Zero(t, c.asked(time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)))
-	require.InDelta(t, 120, c.asked(time.Now().Add(2*time.Minute).UTC().Format(http.TimeFormat)).Seconds(), 3)
+	require.Equal(t, maxRetryAfter, c.retryAfter("99999"))
+	require.Zero(t, c.retryAfter("soon"))
+	require.Zero(t, c.retryAfter(time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)))
+	require.InDelta(t, 120, c.retryAfter(time.Now().Add(2*time.Minute).UTC().Format(http.TimeFormat)).Seconds(), 3)
 }
 
 func TestPrivateAddressesAreNotCalled(t *testing.T) {
@@ -245,7 +253,7 @@ func TestASlowReceiverHoldsUpNoOtherTopic(t *testing.T) {
 		require.Equal(t, 1, w.until("quick", strconv.Itoa(i), Delivered).Attempts)
 	}
 	require.EqualValues(t, 4, waiting.Load(), "never more than delay.per_topic at a time")
-	counts, failed := w.box.Count(t.Context(), w.topics.All())
+	counts, failed := w.messages.Count(t.Context(), w.topics.All())
 	require.NoError(t, errors.Join(failed...))
 	require.Equal(t, Counts{Pending: 16, Firing: 4}, counts[1], "nothing is claimed without a worker for it")
 	close(release)
@@ -273,7 +281,7 @@ func TestStoppingFinishesOrHandsBack(t *testing.T) {
 	require.Equal(t, due[0], m.DueAt, "and keeps its place")
 }
 
-func TestTwoFirersDeliverEachMessageOnce(t *testing.T) {
+func TestTwoDispatchersDeliverEachMessageOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testkit.Redis(t).Addr(), tables.New(t, "sqlite"), testConfig())
 	r := newReceiver(t, accepts)
@@ -282,7 +290,8 @@ func TestTwoFirersDeliverEachMessageOnce(t *testing.T) {
 	w.fire()
 	const n = 500
 	w.fill("t", "m", n, func(i int) time.Time { return time.Now().Add(time.Duration(i) * time.Millisecond) })
-	require.Eventually(t, func() bool { return w.rdb.LLen(t.Context(), topicKeys("sluice", "t").done).Val() == n }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return w.rdb.LLen(t.Context(), topicKeys("sluice", "t").done).Val() == n },
+		patience, 5*time.Millisecond)
 	seen := map[string]int{}
 	for _, h := range r.all() {
 		seen[h.header.Get("webhook-id")]++

@@ -45,13 +45,13 @@ func TestAddingAgainGivesTheFirstAnswer(t *testing.T) {
 			"body": {ID: "a", Delay: time.Minute, Body: []byte(`{}`)},
 			"time": {ID: "b", At: first[1].Add(time.Second), Body: []byte(`[1]`)},
 		} {
-			_, err := w.box.Add(ctx, "t", []New{msg("d", 0), other})
+			_, err := w.messages.Add(ctx, "t", []New{msg("d", 0), other})
 			require.ErrorIs(t, err, ErrConflict, name)
 			require.ErrorContains(t, err, "message "+other.ID)
 		}
-		_, err := w.box.Show(ctx, "t", "d")
+		_, err := w.messages.Show(ctx, "t", "d")
 		require.ErrorIs(t, err, ErrNoMessage, "nothing of a refused call is taken")
-		_, err = w.box.Show(ctx, "other", "a")
+		_, err = w.messages.Show(ctx, "other", "a")
 		require.ErrorIs(t, err, ErrNoMessage, "ids belong to their topic")
 	})
 }
@@ -60,8 +60,8 @@ func TestAFinishedMessageIsStillKnown(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		first := w.add("t", msg("a", time.Hour))
-		require.NoError(t, w.box.Cancel(ctx, "t", "a"))
-		require.NoError(t, w.box.Cancel(ctx, "t", "a"), "cancelling again")
+		require.NoError(t, w.messages.Cancel(ctx, "t", "a"))
+		require.NoError(t, w.messages.Cancel(ctx, "t", "a"), "cancelling again")
 		m := w.show("t", "a")
 		require.Equal(t, Cancelled, m.State)
 		require.Nil(t, m.Body)
@@ -69,9 +69,9 @@ func TestAFinishedMessageIsStillKnown(t *testing.T) {
 		require.False(t, m.EndedAt.IsZero())
 		require.Equal(t, first, w.add("t", msg("a", time.Hour)), "the repeat of a call whose answer was lost")
 		require.Equal(t, Cancelled, w.show("t", "a").State, "and it stays cancelled")
-		_, err := w.box.Add(ctx, "t", []New{{ID: "a", Delay: time.Hour, Body: []byte(`1`)}})
+		_, err := w.messages.Add(ctx, "t", []New{{ID: "a", Delay: time.Hour, Body: []byte(`1`)}})
 		require.ErrorIs(t, err, ErrConflict)
-		require.ErrorIs(t, w.box.Cancel(ctx, "t", "never"), ErrNoMessage)
+		require.ErrorIs(t, w.messages.Cancel(ctx, "t", "never"), ErrNoMessage)
 	})
 }
 
@@ -80,14 +80,14 @@ func TestBoundsOfATopic(t *testing.T) {
 	w := embeddedWorld(t, func(c *Config) { c.MaxMessages, c.Keep = 3, 2 })
 	ctx := t.Context()
 	w.add("t", msg("a", time.Hour), msg("b", time.Hour))
-	_, err := w.box.Add(ctx, "t", []New{msg("c", time.Hour), msg("d", time.Hour)})
+	_, err := w.messages.Add(ctx, "t", []New{msg("c", time.Hour), msg("d", time.Hour)})
 	require.ErrorIs(t, err, ErrFull)
 	w.add("t", msg("c", time.Hour))
 	w.add("t", msg("c", time.Hour)) // known: takes no place
 	for _, id := range []string{"a", "b", "c"} {
-		require.NoError(t, w.box.Cancel(ctx, "t", id))
+		require.NoError(t, w.messages.Cancel(ctx, "t", id))
 	}
-	_, err = w.box.Show(ctx, "t", "a")
+	_, err = w.messages.Show(ctx, "t", "a")
 	require.ErrorIs(t, err, ErrNoMessage, "the oldest finished record is forgotten")
 	require.Equal(t, Cancelled, w.show("t", "b").State)
 	w.add("t", msg("d", 0), msg("e", 0), msg("f", 0)) // finished ones take no place
@@ -114,45 +114,45 @@ func TestWhatAMessageMustBe(t *testing.T) {
 		"messages[0].at":       {{ID: "a", Delay: 1, At: time.Now(), Body: []byte("1")}},
 		"away than":            {{ID: "a", At: time.Now().Add(w.cfg.MaxDelay + time.Minute), Body: []byte("1")}},
 	} {
-		_, err := w.box.Add(t.Context(), "t", list)
+		_, err := w.messages.Add(t.Context(), "t", list)
 		_, invalid := errors.AsType[invalid.Error](err)
 		require.True(t, invalid, "%s: %v", field, err)
 		require.ErrorContains(t, err, field)
 	}
-	w.box.durable = func() error { return errors.New("too weak") }
-	_, err := w.box.Add(t.Context(), "t", []New{msg("a", 0)})
+	w.messages.durable = func() error { return errors.New("too weak") }
+	_, err := w.messages.Add(t.Context(), "t", []New{msg("a", 0)})
 	require.EqualError(t, err, "too weak", "what Redis would not keep is not taken")
 }
 
 func TestOnlyTheHolderOfALeaseSettles(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
-		w.box.cfg.Lease = time.Millisecond
+		w.messages.cfg.Lease = time.Millisecond
 		w.add("t", msg("a", 0))
-		late, err := w.box.claim(ctx, "t", 10)
+		late, err := w.messages.claim(ctx, "t", 10)
 		require.NoError(t, err)
 		require.Len(t, late, 1)
 		require.Equal(t, 1, w.show("t", "a").Attempts, "counted before the call")
 		require.Equal(t, Firing, w.show("t", "a").State)
-		require.ErrorIs(t, w.box.Cancel(ctx, "t", "a"), ErrNotWaiting)
+		require.ErrorIs(t, w.messages.Cancel(ctx, "t", "a"), ErrNotWaiting)
 
 		topic := newTopic("t", w.cfg, time.Now())
 		require.Eventually(t, func() bool {
-			again, _, _, err := w.box.reclaim(ctx, topic)
+			found, err := w.messages.reclaim(ctx, topic)
 			require.NoError(t, err)
-			return again == 1
+			return found.again == 1
 		}, patience, time.Millisecond)
 		require.Equal(t, Retrying, w.show("t", "a").State)
 		require.Equal(t, unreported, w.show("t", "a").Error)
 
 		settle := func(d delivery, op byte) bool {
-			stored, err := w.box.settle(ctx, "t", []verdict{{ID: "a", token: d.token, op: op}})
+			stored, err := w.messages.settle(ctx, "t", []outcome{{ID: "a", token: d.token, op: op}})
 			require.NoError(t, err)
 			return stored[0]
 		}
 		require.False(t, settle(late[0], opDelivered), "its lease had ended, nobody has it")
-		w.box.cfg.Lease = time.Hour
-		held, err := w.box.claim(ctx, "t", 10)
+		w.messages.cfg.Lease = time.Hour
+		held, err := w.messages.claim(ctx, "t", 10)
 		require.NoError(t, err)
 		require.Equal(t, 2, held[0].Attempt)
 		require.False(t, settle(late[0], opDead), "another has it")
@@ -162,7 +162,7 @@ func TestOnlyTheHolderOfALeaseSettles(t *testing.T) {
 		m := w.show("t", "a")
 		require.Equal(t, Delivered, m.State)
 		require.Equal(t, 2, m.Attempts)
-		counts, failed := w.box.Count(ctx, []Topic{topic})
+		counts, failed := w.messages.Count(ctx, []Topic{topic})
 		require.NoError(t, errors.Join(failed...))
 		require.Equal(t, Counts{}, counts[0])
 	})
@@ -171,21 +171,21 @@ func TestOnlyTheHolderOfALeaseSettles(t *testing.T) {
 func TestAMessageThatKillsItsDelivererDiesInTheEnd(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
-		w.box.cfg.Lease = time.Millisecond
+		w.messages.cfg.Lease = time.Millisecond
 		topic := newTopic("t", w.cfg, time.Now())
 		topic.Retries = 1
 		w.add("t", msg("a", 0))
 		for attempt := 1; attempt <= 2; attempt++ {
-			claimed, err := w.box.claim(ctx, "t", 1)
+			claimed, err := w.messages.claim(ctx, "t", 1)
 			require.NoError(t, err)
 			require.Equal(t, attempt, claimed[0].Attempt)
 			require.Eventually(t, func() bool {
-				again, dead, id, err := w.box.reclaim(ctx, topic)
+				found, err := w.messages.reclaim(ctx, topic)
 				require.NoError(t, err)
-				if attempt == 2 && dead == 1 {
-					require.Equal(t, "a", id)
+				if attempt == 2 && found.dead == 1 {
+					require.Equal(t, "a", found.deadID)
 				}
-				return again == 1 || dead == 1
+				return found.again == 1 || found.dead == 1
 			}, patience, time.Millisecond)
 		}
 		m := w.show("t", "a")
@@ -199,35 +199,36 @@ func TestDeadLettersAreListedRetriedAndDropped(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.add("t", msg("a", 0), msg("b", 0), msg("c", 0))
-		claimed, err := w.box.claim(ctx, "t", 10)
+		claimed, err := w.messages.claim(ctx, "t", 10)
 		require.NoError(t, err)
 		for i, d := range claimed {
 			op := byte(opDead)
 			if i == 2 {
 				op = opRetry
 			}
-			_, err := w.box.settle(ctx, "t", []verdict{{ID: d.ID, token: d.token, op: op, value: time.Hour.Milliseconds(), err: "no\tanswer"}})
+			_, err := w.messages.settle(ctx, "t", []outcome{{ID: d.ID, token: d.token, op: op,
+				value: time.Hour.Milliseconds(), err: "no\tanswer"}})
 			require.NoError(t, err)
 		}
-		counts, failed := w.box.Count(ctx, []Topic{{Name: "t"}})
+		counts, failed := w.messages.Count(ctx, []Topic{{Name: "t"}})
 		require.NoError(t, errors.Join(failed...))
 		require.Equal(t, Counts{Retrying: 1, Dead: 2}, counts[0])
-		dead, err := w.box.DeadLetters(ctx, "t", 0, 10)
+		dead, err := w.messages.DeadLetters(ctx, "t", 0, 10)
 		require.NoError(t, err)
 		require.Len(t, dead, 2)
 		require.Equal(t, "no answer", dead[0].Error)
-		page, err := w.box.DeadLetters(ctx, "t", 1, 1)
+		page, err := w.messages.DeadLetters(ctx, "t", 1, 1)
 		require.NoError(t, err)
 		require.Equal(t, dead[1:], page)
 
-		require.NoError(t, w.box.Retry(ctx, "t", "a"))
+		require.NoError(t, w.messages.Retry(ctx, "t", "a"))
 		require.Equal(t, Pending, w.show("t", "a").State)
-		require.ErrorIs(t, w.box.Retry(ctx, "t", "a"), ErrNotDead)
-		require.NoError(t, w.box.Drop(ctx, "t", "b"))
+		require.ErrorIs(t, w.messages.Retry(ctx, "t", "a"), ErrNotDead)
+		require.NoError(t, w.messages.Drop(ctx, "t", "b"))
 		require.Equal(t, Dropped, w.show("t", "b").State)
-		require.ErrorIs(t, w.box.Drop(ctx, "t", "c"), ErrNotDead)
-		require.NoError(t, w.box.Cancel(ctx, "t", "c"), "between two attempts it waits")
-		claimed, err = w.box.claim(ctx, "t", 10)
+		require.ErrorIs(t, w.messages.Drop(ctx, "t", "c"), ErrNotDead)
+		require.NoError(t, w.messages.Cancel(ctx, "t", "c"), "between two attempts it waits")
+		claimed, err = w.messages.claim(ctx, "t", 10)
 		require.NoError(t, err)
 		require.Len(t, claimed, 1)
 		require.Equal(t, 1, claimed[0].Attempt, "its attempts were forgotten")
@@ -246,7 +247,7 @@ func TestConcurrentClaimsShareNothing(t *testing.T) {
 		go func() {
 			done <- func() error {
 				for {
-					claimed, err := w.box.claim(context.Background(), "t", 37)
+					claimed, err := w.messages.claim(context.Background(), "t", 37)
 					if err != nil || len(claimed) == 0 {
 						return err
 					}

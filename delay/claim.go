@@ -1,0 +1,161 @@
+package delay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"sluice/internal/apart"
+	"sluice/internal/killpoint"
+)
+
+// claimAll claims what is due, round after round, until ctx ends. It asks Redis, never its own clock. It sleeps until
+// the first message it knows of, at most Config.Poll. Each server has its own rounds: one that hangs holds up no other.
+func (d *Dispatcher) claimAll(ctx, work context.Context) {
+	rounds := apart.New(claimServers, claimPatience)
+	defer rounds.Wait()
+	for ctx.Err() == nil {
+		next := newShortestWait(d.cfg.Poll)
+		on := d.messages.byServer(ctx, d.openTopics())
+		rounds.Round(work, slices.Sorted(maps.Keys(on)), func(work context.Context, server string) error {
+			wait, err := d.claimRound(work, on[server])
+			d.logTrouble(ctx, "server "+server, err)
+			d.backoff.note("server "+server, err)
+			if err != nil {
+				_ = idle(ctx, nil, d.backoff.left("server "+server)) // its round is not over: nobody asks it meanwhile
+				return nil
+			}
+			next.take(wait)
+			return nil
+		}, func(server string, err error) { d.logTrouble(ctx, "server "+server, err) })
+		_ = idle(ctx, nil, next.get()) // the loop's condition sees the end
+	}
+}
+
+// openTopics returns the topics that messages are delivered for.
+func (d *Dispatcher) openTopics() []Topic {
+	if d.isBlocked() {
+		return nil
+	}
+	return slices.DeleteFunc(d.topics.All(), func(t Topic) bool { return !t.On() })
+}
+
+// logTrouble logs that a topic or a server fails, once until it recovers.
+func (d *Dispatcher) logTrouble(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	switch begun, ended := d.faults.Note(what, err); {
+	case begun:
+		d.log.WarnContext(ctx, "delayed messages not delivered, will keep trying", "what", what, "error", err)
+	case ended:
+		d.log.InfoContext(ctx, "delayed messages are delivered again", "what", what)
+	}
+}
+
+// claimRound claims for every topic of a server once and returns how long there is nothing to do. Each round begins
+// with another topic, so that none always finds the slots taken. One topic's fault stops no other: the error is the
+// server's.
+func (d *Dispatcher) claimRound(work context.Context, topics []Topic) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(work, claimTimeout)
+	defer cancel()
+	found := d.messages.firstDue(ctx, topics)
+	wait := d.cfg.Poll
+	first, failing := int(d.first.Add(1)%int64(len(found))), 0
+	for i := range found {
+		h := found[(first+i)%len(found)]
+		name := h.topic.Name
+		if h.err == nil && d.faults.Any() {
+			d.logTrouble(work, "look at "+name, nil)
+		}
+		switch left := d.backoff.left(name); {
+		case h.err != nil:
+			d.logTrouble(work, "look at "+name, h.err)
+			failing++
+		case h.none:
+		case left > 0: // its claims failed a moment ago
+		case h.wait > 0:
+			wait = min(wait, max(h.wait, claimPause))
+		default:
+			wait = min(wait, claimPause)
+			err := apart.Try(func() error { return d.claim(work, h.topic) })
+			d.logTrouble(work, name, err)
+			d.backoff.note(name, err)
+		}
+	}
+	if failing == len(found) {
+		return 0, found[0].err
+	}
+	return wait, nil
+}
+
+// shortestWait keeps the shortest of several waits. Safe for concurrent use.
+type shortestWait struct{ ns atomic.Int64 }
+
+func newShortestWait(most time.Duration) *shortestWait {
+	s := &shortestWait{}
+	s.ns.Store(int64(most))
+	return s
+}
+
+func (s *shortestWait) take(wait time.Duration) {
+	for {
+		shortest := s.ns.Load()
+		if int64(wait) >= shortest || s.ns.CompareAndSwap(shortest, int64(wait)) {
+			return
+		}
+	}
+}
+
+func (s *shortestWait) get() time.Duration { return time.Duration(s.ns.Load()) }
+
+// claim takes slots, then as many due messages of the topic, and gives each to a worker at once.
+func (d *Dispatcher) claim(work context.Context, t Topic) error {
+	room := d.slots.take(t.Name, d.cfg.Batch)
+	if room == 0 {
+		return nil
+	}
+	used := 0
+	defer func() { d.slots.give(t.Name, room-used) }()
+	to, err := newTarget(t, d.now())
+	if err != nil {
+		return fmt.Errorf("topic %s: %w", t.Name, err)
+	}
+	ctx, cancel := context.WithTimeout(work, claimTimeout)
+	defer cancel()
+	killpoint.Pass("delay.claim")
+	messages, err := d.messages.claim(ctx, t.Name, room)
+	if err != nil {
+		return err
+	}
+	killpoint.Pass("delay.claimed")
+	at := d.now()
+	for _, m := range messages {
+		d.calls.Add(1)
+		if err := d.pool.Invoke(callJob{work, to, m, at}); err != nil {
+			d.calls.Done()
+			return fmt.Errorf("no worker for a message of topic %s: %w", t.Name, err)
+		}
+		used++
+	}
+	return nil
+}
+
+var errPanicked = errors.New("the call panicked")
+
+// call makes one call on a worker of the pool. The channel of results has room for every slot, so it never waits.
+func (d *Dispatcher) call(j callJob) {
+	defer d.calls.Done()
+	out := d.caller.failed(j.target, j.message, 0, errPanicked) // should it panic, which the pool logs
+	defer func() { d.results <- result{j.target, out} }()
+	if j.message.Attempt == 1 {
+		d.metrics.lateness.Observe((j.message.lateness + d.now().Sub(j.claimed)).Seconds())
+	}
+	killpoint.Pass("delay.call")
+	out = d.caller.deliver(j.ctx, j.target, j.message)
+	killpoint.Pass("delay.called")
+}
