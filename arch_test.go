@@ -29,6 +29,7 @@ var mayImport = map[string][]string{
 	channelRoom: {"notify", webhook, apart},
 	webhook:     {},
 	"store":     {},
+	schemaRoom:  {"store"},
 	"adminlog":  {"store", invalid},
 	"settings":  {"adminlog", "store", invalid},
 	"inventory": {"adminlog", "queue", "store", apart, invalid, killpoint, redisRoom},
@@ -44,19 +45,20 @@ var mayImport = map[string][]string{
 	"gateway": {"api", authRoom, ratelimit, "adminlog", "settings", "queue", "notify", "store", "delay",
 		"inventory", "order", apart, invalid, killpoint, redisRoom, channelRoom, webhook, httpServer, coalesce},
 	"trace": {"queue", "notify", workerRoom},
-	"fleet": {"queue", "store"},
+	"fleet": {"queue", "store", schemaRoom},
 	"configs": {"queue", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
 		httpServer, workerRoom},
 	live: {"settings", "configs", "queue", "store", invalid},
 	"app": {"adminlog", "settings", live, "fleet", "queue", "notify", "store", "delay", "inventory", "order",
-		"gateway", authRoom, ratelimit, "trace", "configs", redisRoom, channelRoom, webhook, httpServer, workerRoom},
+		"gateway", authRoom, ratelimit, "trace", "configs", redisRoom, channelRoom, webhook, httpServer, workerRoom,
+		schemaRoom},
 	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
-		authRoom, "configs", shoppers, redisRoom, httpServer},
+		authRoom, "configs", shoppers, redisRoom, schemaRoom, httpServer},
 	".":                {"cli"},
 	"loadtest":         {},
 	"e2e":              {},
 	"model":            {},
-	"internal/testkit": {"store"}, // its tables
+	"internal/testkit": {"store", schemaRoom}, // its tables
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
 	shoppers:           {authRoom}, // tokens
 	apart:              {},
@@ -72,6 +74,9 @@ const (
 	ratelimit = "gateway/ratelimit"
 	authRoom  = "gateway/auth"
 )
+
+// schemaRoom changes the tables and says who may use them; store opens the database without it.
+const schemaRoom = "store/schema"
 
 // workerRoom drains lines; it knows tickets and no orders.
 const workerRoom = "queue/worker"

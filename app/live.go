@@ -13,8 +13,8 @@ import (
 	"sluice/inventory"
 	"sluice/queue"
 	"sluice/settings/live"
-	"sluice/store"
 	"sluice/store/redis"
+	"sluice/store/schema"
 )
 
 // enter names this instance and makes sure that it may work on its stores.
@@ -27,7 +27,7 @@ func (a *App) enter(ctx context.Context) error {
 	prefix := a.cfg.Redis.Prefix
 	a.beats = queue.NewInstances(a.redis.Client, prefix, a.part("instances"))
 	a.guard = fleet.NewGuard(fleet.Parts{DB: a.db, Owner: queue.NewOwner(a.redis.Client, prefix), Instances: a.beats,
-		Self: store.Process{Name: a.name, Version: a.opt.Version}, Where: a.redis.Where, Migrate: a.cfg.Database.Migrate,
+		Self: schema.Process{Name: a.name, Version: a.opt.Version}, Where: a.redis.Where, Migrate: a.cfg.Database.Migrate,
 		Alone: a.redis.Mode == redis.ModeEmbedded || a.redis.Mode == redis.ModeManaged, Adopt: a.opt.AdoptRedis, Log: a.part("fleet"), Now: a.opt.Now}, a.opt.Registry)
 	return a.guard.Enter(ctx)
 }

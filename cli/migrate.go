@@ -17,6 +17,7 @@ import (
 	"sluice/queue"
 	"sluice/store"
 	"sluice/store/redis"
+	"sluice/store/schema"
 )
 
 func newMigrateCommand(c *cli) *cobra.Command {
@@ -28,14 +29,14 @@ func newMigrateCommand(c *cli) *cobra.Command {
 			"and Redis who runs.",
 		Example: "  sluice migrate up --config configs/production.yaml",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.withSchema(cmd.Context(), (*schema).up) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.withSchema(cmd.Context(), (*schemaStores).up) },
 	}
 	status := &cobra.Command{
 		Use:     "status",
 		Short:   "List what was applied and what is pending, and change nothing",
 		Example: "  sluice migrate status --json",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.withSchema(cmd.Context(), (*schema).status) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.withSchema(cmd.Context(), (*schemaStores).status) },
 	}
 	c.jsonFlag(up)
 	c.jsonFlag(status)
@@ -44,14 +45,14 @@ func newMigrateCommand(c *cli) *cobra.Command {
 }
 
 // schema is a database as an operator looks at its tables.
-type schema struct {
+type schemaStores struct {
 	*cli
 	db    *store.DB
 	redis redis.Config
 	note  string // why Redis was not asked; empty: it was
 }
 
-func (c *cli) withSchema(ctx context.Context, do func(*schema, context.Context) error) error {
+func (c *cli) withSchema(ctx context.Context, do func(*schemaStores, context.Context) error) error {
 	loaded, err := c.loadOptions(configs.Options{Sections: []string{"database", "redis", "log"}})
 	if err != nil {
 		return err
@@ -60,13 +61,13 @@ func (c *cli) withSchema(ctx context.Context, do func(*schema, context.Context) 
 	if err != nil {
 		return err
 	}
-	s := &schema{cli: c, db: db, redis: loaded.Config.Redis}
+	s := &schemaStores{cli: c, db: db, redis: loaded.Config.Redis}
 	return errors.Join(do(s, ctx), db.Close())
 }
 
 // roster asks Redis who runs. A Redis that cannot be asked is noted and holds nothing up: processes that tell their
 // range are in the database as well.
-func (s *schema) roster(ctx context.Context) (running []store.Process, err error) {
+func (s *schemaStores) roster(ctx context.Context) (running []schema.Process, err error) {
 	err = redis.Peek(ctx, s.redis, func(ctx context.Context, rdb goredis.UniversalClient) error {
 		running, err = fleet.Roster(queue.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)))(ctx)
 		return err
@@ -81,8 +82,8 @@ func (s *schema) roster(ctx context.Context) (running []store.Process, err error
 	return running, nil
 }
 
-func (s *schema) up(ctx context.Context) error {
-	done, err := s.db.MigrateBeside(ctx, s.roster)
+func (s *schemaStores) up(ctx context.Context) error {
+	done, err := schema.Of(s.db).MigrateBeside(ctx, s.roster)
 	if s.note != "" {
 		fmt.Fprintln(s.err, "sluice: "+s.note)
 	}
@@ -91,22 +92,22 @@ func (s *schema) up(ctx context.Context) error {
 	}
 	if s.asJSON {
 		return s.printJSON(struct {
-			Applied int             `json:"applied"`
-			Waiting []string        `json:"waiting,omitempty"` // contracting migrations, and for which processes
-			For     []store.Process `json:"waiting_for,omitempty"`
-			Note    string          `json:"note,omitempty"`
+			Applied int              `json:"applied"`
+			Waiting []string         `json:"waiting,omitempty"` // contracting migrations, and for which processes
+			For     []schema.Process `json:"waiting_for,omitempty"`
+			Note    string           `json:"note,omitempty"`
 		}{len(done.Applied), namesOf(done.Waiting), done.For, s.note})
 	}
 	text := fmt.Sprintf("applied %d migrations\n", len(done.Applied))
 	if len(done.Waiting) > 0 {
 		text += fmt.Sprintf("%d contracting migrations (%s) wait for %s\n", len(done.Waiting),
 			strings.Join(namesOf(done.Waiting), ", "),
-			store.Listed(done.For))
+			schema.Listed(done.For))
 	}
 	return s.print(text)
 }
 
-func namesOf(migrations []store.Migration) []string {
+func namesOf(migrations []schema.Migration) []string {
 	names := make([]string, len(migrations))
 	for i, m := range migrations {
 		names[i] = m.Name
@@ -114,28 +115,28 @@ func namesOf(migrations []store.Migration) []string {
 	return names
 }
 
-func orNone(processes []store.Process) []store.Process {
+func orNone(processes []schema.Process) []schema.Process {
 	if processes == nil {
-		return []store.Process{}
+		return []schema.Process{}
 	}
 	return processes
 }
 
 // status shows the migrations, the versions that may work here, and who runs.
-func (s *schema) status(ctx context.Context) error {
-	standing, err := s.db.Look(ctx)
+func (s *schemaStores) status(ctx context.Context) error {
+	standing, err := schema.Of(s.db).Look(ctx)
 	if err != nil {
 		return err
 	}
 	refused := standing.Refuses()
 	if refused == nil {
-		refused = s.db.Fits(ctx)
+		refused = schema.Of(s.db).Fits(ctx)
 	}
-	var of *store.SchemaError
+	var of *schema.Error
 	if refused != nil && !errors.As(refused, &of) {
 		return refused
 	}
-	running, err := s.db.Processes(ctx)
+	running, err := schema.Of(s.db).Processes(ctx)
 	if err != nil {
 		return err
 	}
@@ -164,7 +165,7 @@ type migrationEntry struct {
 	AppliedAt string `json:"applied_at,omitempty"`
 }
 
-func entriesOf(migrations []store.Migration) []migrationEntry {
+func entriesOf(migrations []schema.Migration) []migrationEntry {
 	entries := make([]migrationEntry, len(migrations))
 	for i, m := range migrations {
 		entries[i] = migrationEntry{Version: m.Version, Name: m.Name, Kind: "expand", Note: m.Note, Pending: m.Pending}
@@ -178,7 +179,7 @@ func entriesOf(migrations []store.Migration) []migrationEntry {
 	return entries
 }
 
-func (s *schema) statusBody(standing store.Standing, running []store.Process, refused error) map[string]any {
+func (s *schemaStores) statusBody(standing schema.Standing, running []schema.Process, refused error) map[string]any {
 	body := map[string]any{"driver": s.db.Driver, "table": standing.Table, "version": standing.Version,
 		"least": standing.Least,
 		"range": standing.Range, "migrations": entriesOf(standing.Complete), "waiting": namesOf(standing.Waiting),
@@ -189,7 +190,7 @@ func (s *schema) statusBody(standing store.Standing, running []store.Process, re
 	return body
 }
 
-func (s *schema) statusText(standing store.Standing, running []store.Process, refused error) string {
+func (s *schemaStores) statusText(standing schema.Standing, running []schema.Process, refused error) string {
 	rows := [][]string{{"VERSION", "NAME", "APPLIED"}}
 	for _, e := range entriesOf(standing.Complete) {
 		shown := "pending"
@@ -214,7 +215,7 @@ func (s *schema) statusText(standing store.Standing, running []store.Process, re
 	}
 	for _, p := range running {
 		told := fmt.Sprintf("%d to %d", p.Schema.Oldest, p.Schema.Newest)
-		if p.Schema == (store.Range{}) {
+		if p.Schema == (schema.Range{}) {
 			told = "not told: stop it before migrating"
 		}
 		text += fmt.Sprintf("running: %s, version %s, schema %s\n", printable(p.Name), printable(p.Version), told)

@@ -18,6 +18,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // patience is how long a test waits for what must come.
@@ -54,7 +55,7 @@ func newWorld(t testing.TB, redisAddr string, database testkit.Database, cfg Con
 	db, err := store.Open(t.Context(), sc, quiet())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = db.Close() })
-	_, err = db.Migrate(t.Context())
+	_, err = schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 	w.db = db
 	w.messages = NewStore(StoreParts{Config: cfg, Redis: w.rdb, Prefix: "sluice",

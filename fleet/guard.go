@@ -15,6 +15,7 @@ import (
 
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // Parts are what a Guard stands on.
@@ -22,11 +23,11 @@ type Parts struct {
 	DB        *store.DB
 	Owner     *queue.Owner
 	Instances *queue.Instances
-	Self      store.Process // its Schema is filled in
-	Where     string        // names the Redis to a reader: an address, or a folder
-	Migrate   bool          // whether this process changes the schema itself
-	Alone     bool          // no other process reaches this Redis: whom it names has ended
-	Adopt     bool          // take over a Redis that belongs to another installation
+	Self      schema.Process // its Schema is filled in
+	Where     string         // names the Redis to a reader: an address, or a folder
+	Migrate   bool           // whether this process changes the schema itself
+	Alone     bool           // no other process reaches this Redis: whom it names has ended
+	Adopt     bool           // take over a Redis that belongs to another installation
 	Log       *slog.Logger
 	Now       func() time.Time
 }
@@ -48,7 +49,7 @@ type Guard struct {
 	looked atomic.Pointer[time.Time] // when the database was last read
 
 	mu       sync.Mutex
-	standing store.Standing
+	standing schema.Standing
 	told     string // what was last logged
 	silent   string // the builds without a range that were last warned of; of the tidying loop
 }
@@ -81,7 +82,7 @@ func NewGuard(parts Parts, reg prometheus.Registerer) *Guard {
 // Enter checks that both stores belong together, brings the schema up to date where this process may, and notes that
 // the process runs. After an error the process must not start; the error says what to do.
 func (g *Guard) Enter(ctx context.Context) (err error) {
-	if g.Self.Schema, err = g.DB.Schema(); err != nil {
+	if g.Self.Schema, err = schema.Of(g.DB).Range(); err != nil {
 		return err
 	}
 	if err := g.known(ctx); err != nil {
@@ -90,14 +91,14 @@ func (g *Guard) Enter(ctx context.Context) (err error) {
 	if err := g.migrate(ctx); err != nil {
 		return err
 	}
-	if g.id, err = g.DB.Found(ctx, g.Now()); err != nil {
+	if g.id, err = schema.Of(g.DB).Found(ctx, g.Now()); err != nil {
 		return err
 	}
 	if err := g.own(ctx); err != nil {
 		return err
 	}
 	// Noted first, read then: whoever contracts the schema meanwhile either sees this process or is seen.
-	if err := g.DB.Beat(ctx, g.Self); err != nil {
+	if err := schema.Of(g.DB).Beat(ctx, g.Self); err != nil {
 		return err
 	}
 	if err := g.look(ctx); err != nil {
@@ -113,7 +114,7 @@ func (g *Guard) known(ctx context.Context) error {
 	if err != nil || owner == "" || g.Adopt {
 		return err
 	}
-	id, err := g.DB.Installation(ctx)
+	id, err := schema.Of(g.DB).Installation(ctx)
 	if err != nil || id == owner {
 		return err
 	}
@@ -152,7 +153,7 @@ func (g *Guard) migrate(ctx context.Context) error {
 	if !g.Migrate {
 		return g.ready(ctx)
 	}
-	done, err := g.DB.MigrateBeside(ctx, g.roster())
+	done, err := schema.Of(g.DB).MigrateBeside(ctx, g.roster())
 	if err != nil {
 		return err
 	}
@@ -162,7 +163,7 @@ func (g *Guard) migrate(ctx context.Context) error {
 
 // ready is migrate where an operator changes the schema.
 func (g *Guard) ready(ctx context.Context) error {
-	standing, err := g.DB.Look(ctx)
+	standing, err := schema.Of(g.DB).Look(ctx)
 	if err != nil {
 		return err
 	}
@@ -174,34 +175,34 @@ func (g *Guard) ready(ctx context.Context) error {
 }
 
 // roster lists the other processes that Redis knows of.
-func (g *Guard) roster() store.Roster {
+func (g *Guard) roster() schema.Registry {
 	if g.Alone {
 		return nil
 	}
 	return Roster(g.Instances)
 }
 
-func (g *Guard) report(ctx context.Context, done store.Migrated) {
+func (g *Guard) report(ctx context.Context, done schema.Migrated) {
 	if len(done.Applied) > 0 {
 		g.Log.InfoContext(ctx, "database migrated", "applied", len(done.Applied))
 	}
 	if len(done.Waiting) > 0 {
 		g.Log.InfoContext(ctx, "contracting migrations wait for older processes to end; they are applied by themselves then",
-			"migrations", len(done.Waiting), "first", done.Waiting[0].Name, "for", store.Listed(done.For))
+			"migrations", len(done.Waiting), "first", done.Waiting[0].Name, "for", schema.Listed(done.For))
 	}
 }
 
 // Roster lists the processes that say to Redis that they run.
-func Roster(instances *queue.Instances) store.Roster {
-	return func(ctx context.Context) ([]store.Process, error) {
+func Roster(instances *queue.Instances) schema.Registry {
+	return func(ctx context.Context) ([]schema.Process, error) {
 		found, err := instances.List(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("ask redis which processes run: %w", err)
 		}
-		running := make([]store.Process, len(found))
+		running := make([]schema.Process, len(found))
 		for i, one := range found {
-			running[i] = store.Process{Name: one.ID, Version: one.Version, Seen: one.LastSeen,
-				Schema: store.Range{Oldest: one.SchemaOldest, Newest: one.SchemaNewest}}
+			running[i] = schema.Process{Name: one.ID, Version: one.Version, Seen: one.LastSeen,
+				Schema: schema.Range{Oldest: one.SchemaOldest, Newest: one.SchemaNewest}}
 		}
 		return running, nil
 	}

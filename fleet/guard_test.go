@@ -18,6 +18,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 const patience = 20 * time.Second
@@ -44,7 +45,7 @@ func newSite(t *testing.T, driver string, rdb redis.UniversalClient, prefix stri
 
 func (s *site) guard(name string, change func(*fleet.Parts)) *fleet.Guard {
 	parts := fleet.Parts{DB: s.db, Owner: queue.NewOwner(s.rdb, s.prefix),
-		Self: store.Process{Name: name, Version: "v1"}, Where: "here:1", Migrate: true, Log: slog.New(slog.DiscardHandler),
+		Self: schema.Process{Name: name, Version: "v1"}, Where: "here:1", Migrate: true, Log: slog.New(slog.DiscardHandler),
 		Instances: queue.NewInstances(s.rdb, s.prefix, slog.New(slog.DiscardHandler)),
 		Now:       func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }}
 	if change != nil {
@@ -86,7 +87,7 @@ func TestTwoInstallationsShareNoPrefix(t *testing.T) {
 
 	// Its database has an id by now, which the refusal names.
 	other.prefix = "sluice"
-	id, err := other.db.Installation(t.Context())
+	id, err := schema.Of(other.db).Installation(t.Context())
 	require.NoError(t, err)
 	require.ErrorContains(t, other.guard("c", nil).Enter(t.Context()), id)
 	require.NoError(t, other.guard("c", func(p *fleet.Parts) { p.Adopt = true }).Enter(t.Context()))
@@ -127,7 +128,7 @@ func TestARunningProcessStopsWhenTheDatabaseLeavesItBehind(t *testing.T) {
 			g := s.guard("a", nil)
 			require.NoError(t, g.Enter(t.Context()))
 			s.run(g)
-			running, err := s.db.Processes(t.Context())
+			running, err := schema.Of(s.db).Processes(t.Context())
 			require.NoError(t, err)
 			require.Len(t, running, 1)
 			require.Equal(t, g.Self.Schema, running[0].Schema)
@@ -246,7 +247,7 @@ func TestLooksGoOnWhileItTidies(t *testing.T) {
 		require.Fail(t, "it does not ask who runs")
 	}
 	seen := func() time.Time {
-		running, err := s.db.Processes(t.Context())
+		running, err := schema.Of(s.db).Processes(t.Context())
 		require.NoError(t, err)
 		require.Len(t, running, 1)
 		return running[0].Seen

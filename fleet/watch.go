@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"sluice/store"
+	"sluice/store/schema"
 )
 
 // Run looks at both stores again and again until ctx ends, and then notes that the process ends.
@@ -55,12 +55,12 @@ func (g *Guard) beat(ctx context.Context) error {
 	if g.Err() != nil {
 		return nil // it does not work, and nobody has to wait for it
 	}
-	return g.DB.Beat(ctx, g.Self)
+	return schema.Of(g.DB).Beat(ctx, g.Self)
 }
 
 // look reads both stores. What cannot be read is left as it was.
 func (g *Guard) look(ctx context.Context) error {
-	standing, broken := g.DB.Look(ctx)
+	standing, broken := schema.Of(g.DB).Look(ctx)
 	owner, away := g.Owner.Claim(ctx, g.id)
 	now := g.Now()
 	g.mu.Lock()
@@ -81,7 +81,7 @@ func (g *Guard) look(ctx context.Context) error {
 	return errors.Join(broken, away)
 }
 
-func (g *Guard) verdict(s store.Standing) error {
+func (g *Guard) verdict(s schema.Standing) error {
 	if s.ID != g.id {
 		return fmt.Errorf("the database is not the one that this process started with: it was installation %s and is %q. "+
 			"Look at database.dsn and where it leads, and restart this process", g.id, s.ID)
@@ -144,7 +144,7 @@ func (g *Guard) tidy(ctx context.Context) {
 	waiting := len(g.standing.Waiting)
 	g.mu.Unlock()
 	if waiting > 0 && g.Migrate {
-		done, err := g.DB.MigrateBeside(ctx, g.roster())
+		done, err := schema.Of(g.DB).MigrateBeside(ctx, g.roster())
 		if err != nil && ctx.Err() == nil {
 			g.Log.WarnContext(ctx, "contracting migrations go on waiting", "error", err)
 		} else if len(done.Applied) > 0 {
@@ -158,13 +158,13 @@ func (g *Guard) tidy(ctx context.Context) {
 	if err != nil {
 		return // the heartbeat says so already
 	}
-	var silent []store.Process
+	var silent []schema.Process
 	for _, p := range running {
-		if p.Schema == (store.Range{}) {
+		if p.Schema == (schema.Range{}) {
 			silent = append(silent, p)
 		}
 	}
-	if listed := store.Listed(silent); listed != g.silent {
+	if listed := schema.Listed(silent); listed != g.silent {
 		if g.silent = listed; listed != "" {
 			g.Log.WarnContext(ctx, "processes run whose build does not tell which schema it needs, and cannot be kept from "+
 				"harm: stop them",
@@ -176,7 +176,7 @@ func (g *Guard) tidy(ctx context.Context) {
 func (g *Guard) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveLimit)
 	defer cancel()
-	if err := g.DB.Leave(ctx, g.Self.Name); err != nil {
+	if err := schema.Of(g.DB).Leave(ctx, g.Self.Name); err != nil {
 		g.Log.WarnContext(ctx, "that this process ends is not noted: contracting migrations wait some seconds longer",
 			"error", err)
 	}

@@ -36,6 +36,7 @@ import (
 	"sluice/queue"
 	"sluice/queue/worker"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // patience is how long a test waits for what must come.
@@ -125,7 +126,7 @@ func (s *stack) openStores(c setup) {
 	db, err := store.Open(s.t.Context(), cfg, quietLog())
 	require.NoError(s.t, err)
 	s.t.Cleanup(func() { _ = db.Close() })
-	_, err = db.Migrate(s.t.Context())
+	_, err = schema.Of(db).Migrate(s.t.Context())
 	require.NoError(s.t, err)
 	s.db = db
 }

@@ -20,6 +20,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // BenchmarkAddMessages adds messages through the admin API over real connections, in calls of 1,000 from four clients,
@@ -33,7 +34,7 @@ func BenchmarkAddMessages(b *testing.B) {
 	db, err := store.Open(b.Context(), cfg, log)
 	require.NoError(b, err)
 	defer db.Close()
-	_, err = db.Migrate(b.Context())
+	_, err = schema.Of(db).Migrate(b.Context())
 	require.NoError(b, err)
 	messages := delay.NewStore(delay.StoreParts{Config: delay.DefaultConfig(), Redis: rdb, Prefix: "sluice",
 		Durable: func() error { return nil }, Now: time.Now})

@@ -18,6 +18,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 const (
@@ -73,7 +74,7 @@ func newWorld(t *testing.T, d testkit.Database, addr string) *world {
 	db, err := store.Open(t.Context(), cfg, log)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = db.Migrate(t.Context())
+	_, err = schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 
 	w := &world{t: t, ctx: t.Context(), db: db, rdb: dial(t, addr), clock: testkit.NewClock(time.Now()), addr: addr}

@@ -20,6 +20,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // world is a real Redis and a real database with the parts of the product that the model speaks of.
@@ -47,7 +48,7 @@ func newWorld(t *testing.T) *world {
 	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = db.Migrate(t.Context())
+	_, err = schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 
 	w := &world{t: t, ctx: t.Context(), db: db, raw: server.Client(), rdb: dial(t, server.Addr()),

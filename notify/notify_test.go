@@ -16,6 +16,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m, tables.Clear) }
@@ -50,7 +51,7 @@ func benchOn(t *testing.T, d testkit.Database) *bench {
 	db, err := store.Open(t.Context(), cfg, log)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = db.Migrate(t.Context())
+	_, err = schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 	b := &bench{db: db, cfg: DefaultConfig(), clock: testkit.NewClock(time.UnixMilli(1_700_000_000_000)), log: log}
 	b.cfg.Poll, b.cfg.Jitter = 5*time.Millisecond, 0

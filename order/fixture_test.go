@@ -22,6 +22,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 const (
@@ -100,7 +101,7 @@ func newWorldWith(t testing.TB, d testkit.Database, addr string, stock int64, li
 	db, err := store.Open(t.Context(), cfg, log)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = db.Migrate(t.Context())
+	_, err = schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 
 	w := &world{t: t, ctx: t.Context(), db: db, rdb: dial(t, addr)}

@@ -14,6 +14,7 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // Two workers fulfil 250 orders through one PgBouncer whose pool is smaller than theirs.
@@ -27,7 +28,7 @@ func TestOrdersThroughPgBouncer(t *testing.T) {
 	other, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, other.Close()) })
-	_, err = other.Migrate(t.Context())
+	_, err = schema.Of(other).Migrate(t.Context())
 	require.NoError(t, err)
 	second := order.NewFulfiller(other, w.catalog, w.book, 0, channels, func() {}, slog.New(slog.DiscardHandler), w.book.Now)
 	w.admitMany(orders)

@@ -17,6 +17,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 func TestErrorsOfTheRow(t *testing.T) {
@@ -94,7 +95,7 @@ func TestErrorsOfTheDatabase(t *testing.T) {
 func TestSQLiteFullDisk(t *testing.T) {
 	t.Parallel()
 	db := open(t, config(testkit.NewDatabase(t, store.SQLite)))
-	_, err := db.Migrate(t.Context())
+	_, err := schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 	require.NoError(t, db.Write.Exec("PRAGMA max_page_count = 1").Error) // SQLite rounds it up to the size it has
 	rows := make([]order, 500)
@@ -134,7 +135,7 @@ func TestLogsHoldNoValues(t *testing.T) {
 			db, err := store.Open(t.Context(), config(d), slog.New(slog.NewTextHandler(&logged, nil)))
 			require.NoError(t, err)
 			defer func() { require.NoError(t, db.Close()) }()
-			_, err = db.Migrate(t.Context())
+			_, err = schema.Of(db).Migrate(t.Context())
 			require.NoError(t, err)
 			row := newOrder(1)
 			row.Email = "shopper@example.com" + strings.Repeat("x", 300)

@@ -12,6 +12,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // proxied puts a proxy before a database server and returns the configuration that goes through it.
@@ -31,7 +32,7 @@ func TestNetworkFaultsAreTheDatabases(t *testing.T) {
 		t.Run(driver, func(t *testing.T) {
 			proxy, cfg := proxied(t, testkit.NewDatabase(t, driver))
 			db := open(t, cfg)
-			_, err := db.Migrate(t.Context())
+			_, err := schema.Of(db).Migrate(t.Context())
 			require.NoError(t, err)
 			seedStock(t, db, "s1", 100)
 
@@ -91,7 +92,7 @@ func TestReplyToCommitLost(t *testing.T) {
 			proxy, cfg := proxied(t, testkit.NewDatabase(t, driver))
 			cfg.TxTimeout = time.Second
 			db := open(t, cfg)
-			_, err := db.Migrate(t.Context())
+			_, err := schema.Of(db).Migrate(t.Context())
 			require.NoError(t, err)
 			seedStock(t, db, "s1", 100)
 			runs := 0
@@ -139,7 +140,7 @@ func TestServerKilledAndBack(t *testing.T) {
 		t.Run(driver, func(t *testing.T) {
 			server := servers[driver](t)
 			db := open(t, config(server.Database()))
-			_, err := db.Migrate(t.Context())
+			_, err := schema.Of(db).Migrate(t.Context())
 			require.NoError(t, err)
 			seedStock(t, db, "s1", 10)
 			take := func(tx *gorm.DB) error { return takeStock(tx, "s1", 1).Error }
@@ -189,7 +190,7 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 	for _, d := range testkit.Databases(t)[1:] {
 		t.Run(d.Driver, func(t *testing.T) {
 			db := open(t, config(d))
-			_, err := db.Migrate(t.Context())
+			_, err := schema.Of(db).Migrate(t.Context())
 			require.NoError(t, err)
 			seedStock(t, db, "s1", 10)
 			seedStock(t, db, "s2", 10)

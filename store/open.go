@@ -1,5 +1,4 @@
-// Package store opens the database, hides what its three dialects do differently and carries their migrations.
-// It knows no order and no sale.
+// Package store opens the database and hides what its three dialects do differently. It knows no order and no sale.
 package store
 
 import (
@@ -7,7 +6,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"time"
 
@@ -26,7 +24,6 @@ type DB struct {
 	cfg   Config
 	log   *slog.Logger
 	pools []*sql.DB
-	files fs.FS // the migrations
 }
 
 // opened is what a dialect hands over: its pools (the writer first) and a dialector for each.
@@ -35,13 +32,13 @@ type opened struct {
 	dialectors []gorm.Dialector
 }
 
-// Open connects and proves the connection with one ping. It neither creates nor changes tables (see Migrate).
+// Open connects and proves the connection with one ping. It neither creates nor changes tables (see store/schema).
 // An error for which Unavailable holds may go away by itself; any other needs the configuration changed.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	db := &DB{Driver: cfg.Driver, cfg: cfg, log: log, files: migrationFiles}
+	db := &DB{Driver: cfg.Driver, cfg: cfg, log: log}
 	if err := openRecognised(ctx, db); err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s database, check database.dsn and that the server runs: %w", cfg.Driver, err), db.Close())
 	}
@@ -121,6 +118,24 @@ func (db *DB) Ping(ctx context.Context) error {
 
 // Pool returns the pool writes go through, for a metrics collector. Close it only through DB.
 func (db *DB) Pool() *sql.DB { return db.pools[0] }
+
+// MigrationPool opens a pool for changes of the schema, which may take longer than orders. The caller closes it.
+func (db *DB) MigrationPool() (*sql.DB, error) {
+	switch db.Driver {
+	case MySQL:
+		return mysqlPool(db.cfg, true)
+	case Postgres:
+		return postgresPool(db.cfg, true)
+	default:
+		return sql.Open("sqlite", sqliteURI(db.cfg.DSN, "immediate", "synchronous(FULL)", "foreign_keys(1)"))
+	}
+}
+
+// Timeout returns the bound of one attempt of a transaction, database.tx_timeout.
+func (db *DB) Timeout() time.Duration { return db.cfg.TxTimeout }
+
+// Log returns the logger that Open was given.
+func (db *DB) Log() *slog.Logger { return db.log }
 
 // Close closes the pools, readers first, and waits for queries in progress. It may be called more than once.
 func (db *DB) Close() error {

@@ -16,6 +16,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // behindPgBouncer returns the configuration of an empty PostgreSQL database behind a PgBouncer, and that of the same
@@ -43,9 +44,9 @@ func TestPgBouncerIsRecognised(t *testing.T) {
 				require.NoError(t, err)
 				defer db.Close()
 				require.Equal(t, cfg.DSN == pooled.DSN, bytes.Contains(log.Bytes(), []byte("becomes transaction")), log.String())
-				_, err = db.Migrate(t.Context())
+				_, err = schema.Of(db).Migrate(t.Context())
 				require.NoError(t, err)
-				require.NoError(t, db.Ready(t.Context()))
+				require.NoError(t, schema.Of(db).Ready(t.Context()))
 			}
 		})
 	}
@@ -74,7 +75,7 @@ func TestManyMigrateThroughPgBouncerAtOnce(t *testing.T) {
 	for i := range errs {
 		db := open(t, pooled)
 		instances.Go(func() {
-			n, err := db.Migrate(t.Context())
+			n, err := schema.Of(db).Migrate(t.Context())
 			applied.Add(int64(n))
 			errs[i] = err
 		})
@@ -84,7 +85,7 @@ func TestManyMigrateThroughPgBouncerAtOnce(t *testing.T) {
 		require.NoError(t, err)
 	}
 	db := open(t, direct)
-	all, err := db.MigrationStatus(t.Context())
+	all, err := schema.Of(db).MigrationStatus(t.Context())
 	require.NoError(t, err)
 	require.EqualValues(t, len(all), applied.Load())
 	var locks int64
@@ -105,13 +106,13 @@ func TestTheMigrationLockIsTheOneOfOlderVersions(t *testing.T) {
 	db := open(t, pooled)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	_, err = db.Migrate(ctx)
+	_, err = schema.Of(db).Migrate(ctx)
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	require.ErrorContains(t, err, "wait for another instance that migrates")
 	_, err = older.ExecContext(t.Context(), "SELECT pg_advisory_unlock(7583421096)")
 	require.NoError(t, err)
 	require.NoError(t, older.Close())
-	_, err = db.Migrate(t.Context())
+	_, err = schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 }
 
@@ -130,7 +131,7 @@ func settings(t *testing.T, tx *gorm.DB) map[string]string {
 func TestTimeoutsHoldInEachTransactionBehindPgBouncer(t *testing.T) {
 	t.Parallel()
 	pooled, direct := behindPgBouncer(t, store.PoolerTransaction, "default_pool_size = 2")
-	_, err := open(t, direct).Migrate(t.Context())
+	_, err := schema.Of(open(t, direct)).Migrate(t.Context())
 	require.NoError(t, err)
 	db, plain := open(t, pooled), open(t, direct)
 	var want map[string]string
@@ -158,7 +159,7 @@ func TestALockWaitEndsBehindPgBouncer(t *testing.T) {
 	pooled.DSN += "&lock_timeout=200ms"
 	pooled.TxTimeout = time.Minute
 	db := open(t, pooled)
-	_, err := db.Migrate(t.Context())
+	_, err := schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 	seedStock(t, db, "s1", 10)
 	err = db.Tx(t.Context(), func(tx *gorm.DB) error {
@@ -197,7 +198,7 @@ func TestNothingIsPreparedByNameBehindPgBouncer(t *testing.T) {
 	t.Parallel()
 	pooled, direct := behindPgBouncer(t, store.PoolerTransaction, "default_pool_size = 2")
 	db := open(t, pooled)
-	_, err := db.Migrate(t.Context())
+	_, err := schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 	var at sync.WaitGroup
 	errs := make([]error, 8)

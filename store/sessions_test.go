@@ -13,6 +13,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // filled opens connections until the pool holds n, all of which began under the settings of now.
@@ -34,7 +35,7 @@ func filled(t *testing.T, db *store.DB, n int) {
 // again although all sessions of the pool began before.
 func refusedThenMended(t *testing.T, db *store.DB, breakIt, mend func()) {
 	t.Helper()
-	_, err := db.Migrate(t.Context())
+	_, err := schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 	seedStock(t, db, "s1", 100)
 	take := func() error {

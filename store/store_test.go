@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m) }
@@ -64,7 +65,7 @@ func eachConfig(t *testing.T, test func(t *testing.T, db *store.DB, cfg store.Co
 	for _, d := range testkit.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			db := open(t, config(d))
-			_, err := db.Migrate(t.Context())
+			_, err := schema.Of(db).Migrate(t.Context())
 			require.NoError(t, err)
 			test(t, db, config(d))
 		})
@@ -136,7 +137,7 @@ func TestPingAndCloseTwice(t *testing.T) {
 func TestSQLiteReadersCannotWrite(t *testing.T) {
 	t.Parallel()
 	db := open(t, config(testkit.NewDatabase(t, store.SQLite)))
-	_, err := db.Migrate(t.Context())
+	_, err := schema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 	seedStock(t, db, "s1", 1)
 	require.Error(t, takeStock(db.Read, "s1", 1).Error)

@@ -21,6 +21,7 @@ import (
 	"sluice/queue"
 	"sluice/settings"
 	"sluice/store"
+	dbschema "sluice/store/schema"
 )
 
 // withSecret is the environment with the one key that has no default.
@@ -42,7 +43,7 @@ func newFleet(t *testing.T, d testkit.Database) *fleet {
 	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = db.Migrate(t.Context())
+	_, err = dbschema.Of(db).Migrate(t.Context())
 	require.NoError(t, err)
 	return &fleet{t: t, db: db, clock: testkit.NewClock(time.Unix(1_800_000_000, 0))}
 }

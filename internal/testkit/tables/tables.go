@@ -18,6 +18,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // originals are what the databases of one process are copied from, by driver. A process has one set of tests, hence
@@ -118,7 +119,7 @@ func migrate(d testkit.Database) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	_, err = db.Migrate(context.Background())
+	_, err = schema.Of(db).Migrate(context.Background())
 	return err
 }
 

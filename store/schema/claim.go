@@ -1,10 +1,12 @@
-package store
+package schema
 
 import (
 	"context"
 	"database/sql"
 	"fmt"
 	"strings"
+
+	"sluice/store"
 
 	"github.com/pressly/goose/v3/database"
 )
@@ -14,7 +16,7 @@ const mostNamed = 10
 
 // own makes sure that the database is Sluice's before anything is written, and moves an older installation's versions
 // over to Sluice's own table. The caller holds the lock of migrations.
-func (db *DB) own(ctx context.Context, pool *sql.DB) error {
+func (db *Schema) own(ctx context.Context, pool *sql.DB) error {
 	rows, err := db.claim(ctx)
 	if err != nil || rows == "" {
 		return err
@@ -29,15 +31,15 @@ func (db *DB) own(ctx context.Context, pool *sql.DB) error {
 	return nil
 }
 
-// Fits returns a SchemaError when the database holds tables of others that keep Sluice out, else nil. It changes
+// Fits returns a Error when the database holds tables of others that keep Sluice out, else nil. It changes
 // nothing.
-func (db *DB) Fits(ctx context.Context) error {
+func (db *Schema) Fits(ctx context.Context) error {
 	_, err := db.claim(ctx)
 	return err
 }
 
 // claim returns the first rows of the version table, "" when it has them, or why the database cannot be Sluice's.
-func (db *DB) claim(ctx context.Context) (rows string, err error) {
+func (db *Schema) claim(ctx context.Context) (rows string, err error) {
 	found, err := db.tables(ctx)
 	if err != nil {
 		return "", err
@@ -76,7 +78,7 @@ const (
 
 // refuseForeign keeps a first installation away from what belongs to others. half: an installation of ours was
 // interrupted.
-func (db *DB) refuseForeign(found map[string][]string, half bool, why error) error {
+func (db *Schema) refuseForeign(found map[string][]string, half bool, why error) error {
 	names, err := db.foreign(found, half)
 	if err != nil || len(names) == 0 {
 		return err
@@ -91,11 +93,11 @@ func (db *DB) refuseForeign(found map[string][]string, half bool, why error) err
 	if why != nil {
 		text += " (" + why.Error() + ")"
 	}
-	return &SchemaError{text}
+	return &Error{text}
 }
 
 // pendingCollide refuses when a table that is to be made is there already and is not ours.
-func (db *DB) pendingCollide(ctx context.Context, found map[string][]string) error {
+func (db *Schema) pendingCollide(ctx context.Context, found map[string][]string) error {
 	s, err := db.Look(ctx)
 	if err != nil {
 		return err
@@ -106,7 +108,7 @@ func (db *DB) pendingCollide(ctx context.Context, found map[string][]string) err
 	}
 	for name, columns := range made {
 		if found[name] != nil && !holds(found[name], columns) {
-			return &SchemaError{fmt.Sprintf("the database holds a table %s that is not Sluice's, which wants the name: "+
+			return &Error{fmt.Sprintf("the database holds a table %s that is not Sluice's, which wants the name: "+
 				"rename that table, or give "+
 				"Sluice a database or schema of its own (database.dsn). Nothing was changed; the schema is at version "+
 				"%d", name, s.Version)}
@@ -118,7 +120,7 @@ func (db *DB) pendingCollide(ctx context.Context, found map[string][]string) err
 // makeVersions makes the version table with its first rows: as a whole or, on MySQL, which commits the table by
 // itself, as an empty table that counts as none. SQLite has no lock for migrations: an index keeps two processes from
 // applying one twice.
-func (db *DB) makeVersions(ctx context.Context, pool *sql.DB, rows string) error {
+func (db *Schema) makeVersions(ctx context.Context, pool *sql.DB, rows string) error {
 	table, err := database.NewStore(db.gooseDialect(), versionTable)
 	if err != nil {
 		return err
@@ -132,7 +134,7 @@ func (db *DB) makeVersions(ctx context.Context, pool *sql.DB, rows string) error
 		return fmt.Errorf("create %s: %w", versionTable, err)
 	}
 	steps := []string{rows}
-	if db.Driver == SQLite {
+	if db.Driver == store.SQLite {
 		steps = append(steps, "CREATE UNIQUE INDEX "+versionTable+"_version ON "+versionTable+" (version_id)")
 	}
 	for _, step := range steps {

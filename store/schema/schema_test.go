@@ -1,4 +1,4 @@
-package store_test
+package schema_test
 
 import (
 	"context"
@@ -15,17 +15,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
-	"sluice/store"
+	"sluice/store/schema"
 )
 
 // later is a build that carries two more migrations: 98 adds a table, 99 takes a column away.
-func later(t *testing.T, db *store.DB) *store.DB {
+func later(t *testing.T, db *schema.Schema) *schema.Schema {
 	t.Helper()
 	files := fstest.MapFS{}
-	all, err := fs.Glob(store.MigrationFiles(), path.Join("migrations", db.Driver, "*.sql"))
+	all, err := fs.Glob(schema.MigrationFiles(), path.Join("migrations", db.Driver, "*.sql"))
 	require.NoError(t, err)
 	for _, name := range all {
-		text, err := fs.ReadFile(store.MigrationFiles(), name)
+		text, err := fs.ReadFile(schema.MigrationFiles(), name)
 		require.NoError(t, err)
 		files[name] = &fstest.MapFile{Data: text}
 	}
@@ -37,15 +37,15 @@ func later(t *testing.T, db *store.DB) *store.DB {
 	return db.Carrying(files)
 }
 
-func beat(t *testing.T, db *store.DB, name string) {
+func beat(t *testing.T, db *schema.Schema, name string) {
 	t.Helper()
-	known, err := db.Schema()
+	known, err := db.Range()
 	require.NoError(t, err)
-	require.NoError(t, db.Beat(t.Context(), store.Process{Name: name, Version: "v1", Schema: known}))
+	require.NoError(t, db.Beat(t.Context(), schema.Process{Name: name, Version: "v1", Schema: known}))
 }
 
 // migrated is a database of this build.
-func migrated(t *testing.T, d testkit.Database) *store.DB {
+func migrated(t *testing.T, d testkit.Database) *schema.Schema {
 	t.Helper()
 	db := open(t, config(d))
 	_, err := db.Migrate(t.Context())
@@ -77,8 +77,8 @@ func TestContractingWaitsForOlderProcesses(t *testing.T) {
 
 			beat(t, newer, "new-1")
 			require.NoError(t, older.Leave(t.Context(), "old-1"))
-			others := func(context.Context) ([]store.Process, error) {
-				return []store.Process{{Name: "old-2", Version: "v1", Schema: s.Range}}, nil
+			others := func(context.Context) ([]schema.Process, error) {
+				return []schema.Process{{Name: "old-2", Version: "v1", Schema: s.Range}}, nil
 			}
 			done, err = newer.MigrateBeside(t.Context(), others)
 			require.NoError(t, err)
@@ -90,7 +90,7 @@ func TestContractingWaitsForOlderProcesses(t *testing.T) {
 
 			s, err = older.Look(t.Context())
 			require.NoError(t, err)
-			var refused *store.SchemaError
+			var refused *schema.Error
 			require.ErrorAs(t, s.Refuses(), &refused)
 			require.Contains(t, refused.Error(), fmt.Sprintf("this build is too old for the database: it knows schema "+
 				"versions up to %d, the database wants processes that know version 99", s.Range.Newest))
@@ -101,7 +101,7 @@ func TestContractingWaitsForOlderProcesses(t *testing.T) {
 	}
 }
 
-func namesIn(migrations []store.Migration) string {
+func namesIn(migrations []schema.Migration) string {
 	var names []string
 	for _, m := range migrations {
 		names = append(names, m.Name)
@@ -111,9 +111,9 @@ func namesIn(migrations []store.Migration) string {
 
 func TestABuildThatTellsNoRangeKeepsEverythingBack(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
-		silent := func(context.Context) ([]store.Process, error) {
-			return []store.Process{{Name: "host-1", Version: "d3c6ac5"}}, nil
+	each(t, func(t *testing.T, db *schema.Schema) {
+		silent := func(context.Context) ([]schema.Process, error) {
+			return []schema.Process{{Name: "host-1", Version: "d3c6ac5"}}, nil
 		}
 		_, err := db.MigrateBeside(t.Context(), silent)
 		require.NoError(t, err, "nothing is pending")
@@ -130,7 +130,7 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 	for _, table := range []string{"sluice_schema", "goose_db_version"} {
 		for _, d := range testkit.Databases(t) {
 			t.Run(table+" "+d.Driver, func(t *testing.T) {
-				var db *store.DB
+				var db *schema.Schema
 				if table == "sluice_schema" {
 					db = migrated(t, d)
 				} else {
@@ -170,7 +170,7 @@ func TestForeignTablesAreRefused(t *testing.T) {
 				require.ErrorContains(t, err, "Sluice wants a database or schema of its own")
 				require.ErrorContains(t, err, name)
 				require.Equal(t, before, tablesOf(t, db), "nothing was made")
-				var refused *store.SchemaError
+				var refused *schema.Error
 				require.ErrorAs(t, db.Fits(t.Context()), &refused)
 				running, err := db.Processes(t.Context())
 				require.NoError(t, err)
@@ -180,7 +180,7 @@ func TestForeignTablesAreRefused(t *testing.T) {
 	}
 }
 
-func tablesOf(t *testing.T, db *store.DB) []string {
+func tablesOf(t *testing.T, db *schema.Schema) []string {
 	t.Helper()
 	names, err := db.Read.Migrator().GetTables()
 	require.NoError(t, err)
@@ -191,7 +191,7 @@ func tablesOf(t *testing.T, db *store.DB) []string {
 // What a shop adds beside an installation is none of Sluice's business, unless it takes a name that a migration wants.
 func TestTablesBesideAnInstallation(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	each(t, func(t *testing.T, db *schema.Schema) {
 		require.NoError(t, db.Write.Exec("CREATE TABLE report (id BIGINT NOT NULL PRIMARY KEY)").Error)
 		newer := later(t, db)
 		require.NoError(t, db.Write.Exec("CREATE TABLE more (name VARCHAR(10) NOT NULL PRIMARY KEY)").Error)
@@ -225,7 +225,7 @@ func TestAnOlderInstallationMovesOverOnce(t *testing.T) {
 
 func TestOurTablesAreThoseOfTheMigrations(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	each(t, func(t *testing.T, db *schema.Schema) {
 		ours, err := db.Ours()
 		require.NoError(t, err)
 		found := slices.DeleteFunc(tablesOf(t, db), func(name string) bool { return name == "sqlite_sequence" })
@@ -259,7 +259,7 @@ func TestOneInstallation(t *testing.T) {
 
 func TestProcessesLapse(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	each(t, func(t *testing.T, db *schema.Schema) {
 		beat(t, db, "a")
 		beat(t, db, "b")
 		beat(t, db, "b")
@@ -267,7 +267,7 @@ func TestProcessesLapse(t *testing.T) {
 		require.NoError(t, err)
 		require.Len(t, running, 2)
 		require.WithinDuration(t, time.Now(), running[0].Seen, time.Minute)
-		require.NoError(t, db.Beat(t.Context(), store.Process{Name: "c", Version: strings.Repeat("v", 200)}))
+		require.NoError(t, db.Beat(t.Context(), schema.Process{Name: "c", Version: strings.Repeat("v", 200)}))
 		require.NoError(t, db.Leave(t.Context(), "c"))
 		require.NoError(t, db.Write.Exec("UPDATE processes SET seen_at = seen_at - 16000 WHERE name = 'a'").Error)
 		running, err = db.Processes(t.Context())

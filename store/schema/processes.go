@@ -1,10 +1,12 @@
-package store
+package schema
 
 import (
 	"context"
 	"fmt"
 	"strings"
 	"time"
+
+	"sluice/store"
 )
 
 // beside refuses to change anything while a process runs that tells no range: nobody knows what it needs.
@@ -25,7 +27,7 @@ func (m *migrator) beside(ctx context.Context) error {
 	if len(silent) == 0 {
 		return nil
 	}
-	return &SchemaError{fmt.Sprintf("%d migrations are pending, and processes run whose build does not tell which "+
+	return &Error{fmt.Sprintf("%d migrations are pending, and processes run whose build does not tell which "+
 		"schema it needs. "+
 		"Stop these first: %s", len(m.standing.Pending)+len(m.standing.Waiting), Listed(silent))}
 }
@@ -43,16 +45,16 @@ func Listed(processes []Process) string {
 	return strings.Join(names, ", ")
 }
 
-// running are the processes of the roster and those that the database knows, each once.
+// running are the processes of the registry and those that the database knows, each once.
 func (m *migrator) running(ctx context.Context) ([]Process, error) {
 	all, err := m.db.Processes(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if m.roster == nil {
+	if m.registry == nil {
 		return all, nil
 	}
-	others, err := m.roster(ctx)
+	others, err := m.registry(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -120,8 +122,8 @@ type processRow struct {
 func (processRow) TableName() string { return processesTable }
 
 // Processes returns the processes that say to the database that they run, by name.
-func (db *DB) Processes(ctx context.Context) ([]Process, error) {
-	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+func (db *Schema) Processes(ctx context.Context) ([]Process, error) {
+	ctx, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
 	found, err := db.tables(ctx)
 	if err != nil || !holds(found[processesTable], []string{"name", "version", "schema_newest", "seen_at"}) {
@@ -143,10 +145,10 @@ func (db *DB) Processes(ctx context.Context) ([]Process, error) {
 }
 
 // Beat says that a process runs; it counts as running for 15 seconds. The clock is the database's.
-func (db *DB) Beat(ctx context.Context, p Process) error {
-	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+func (db *Schema) Beat(ctx context.Context, p Process) error {
+	ctx, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
-	again := map[string]string{MySQL: " ON DUPLICATE KEY UPDATE seen_at = VALUES(seen_at)"}[db.Driver]
+	again := map[string]string{store.MySQL: " ON DUPLICATE KEY UPDATE seen_at = VALUES(seen_at)"}[db.Driver]
 	if again == "" {
 		again = " ON CONFLICT (name) DO UPDATE SET seen_at = excluded.seen_at"
 	}
@@ -169,8 +171,8 @@ func short(text string, most int) string {
 }
 
 // Leave says that a process ends, and forgets those that have been silent for an hour.
-func (db *DB) Leave(ctx context.Context, name string) error {
-	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+func (db *Schema) Leave(ctx context.Context, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
 	err := db.Write.WithContext(ctx).Exec("DELETE FROM "+processesTable+" WHERE name = ? OR seen_at < "+db.nowMS()+" "+
 		"- ?", name,
@@ -182,10 +184,10 @@ func (db *DB) Leave(ctx context.Context, name string) error {
 }
 
 // nowMS is the database's clock in unix milliseconds.
-func (db *DB) nowMS() string {
+func (db *Schema) nowMS() string {
 	return map[string]string{
-		MySQL:    "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
-		Postgres: "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
-		SQLite:   "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+		store.MySQL:    "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+		store.Postgres: "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+		store.SQLite:   "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
 	}[db.Driver]
 }

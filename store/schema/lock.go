@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"sluice/store"
 )
 
 const (
@@ -15,6 +17,9 @@ const (
 	postgresLockKey = 7_583_421_096
 )
 
+// lockAttempts bounds how far the pauses between two looks at the lock grow.
+const lockAttempts = 5
+
 // migrationWait bounds the wait for another instance that migrates.
 const migrationWait = time.Minute
 
@@ -23,11 +28,11 @@ var errMigrating = errors.New("it still holds the lock after a minute, try again
 
 // lockMigrations waits up to a minute to be the only migrating instance and returns what ends that. goose's own lockers come
 // too late: it creates its version table, which MySQL cannot do in a transaction, before it takes them. SQLite gets no lock.
-func (db *DB) lockMigrations(ctx context.Context, pool *sql.DB) (release func() error, err error) {
+func (db *Schema) lockMigrations(ctx context.Context, pool *sql.DB) (release func() error, err error) {
 	switch db.Driver {
-	case MySQL:
+	case store.MySQL:
 		release, err = lockMySQL(ctx, pool)
-	case Postgres:
+	case store.Postgres:
 		release, err = lockPostgres(ctx, pool)
 	default:
 		return func() error { return nil }, nil
@@ -79,12 +84,12 @@ func dropHalfVersionTable(ctx context.Context, conn *sql.Conn) error {
 func lockPostgres(ctx context.Context, pool *sql.DB) (release func() error, err error) {
 	wait, cancel := context.WithTimeout(ctx, migrationWait)
 	defer cancel()
-	for attempt := 1; ; attempt = min(attempt+1, txAttempts) {
+	for attempt := 1; ; attempt = min(attempt+1, lockAttempts) {
 		release, err := tryPostgres(ctx, pool)
 		if err != nil || release != nil {
 			return release, err
 		}
-		if pause(wait, attempt) == nil {
+		if store.Pause(wait, attempt) == nil {
 			continue
 		}
 		if ctx.Err() != nil {

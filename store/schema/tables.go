@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -8,7 +8,12 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/pressly/goose/v3"
+
+	"sluice/store"
 )
 
 const (
@@ -22,17 +27,17 @@ const (
 
 // tables returns the tables and views of the database's current schema, each with its columns. What belongs to an
 // extension of PostgreSQL does not count.
-func (db *DB) tables(ctx context.Context) (map[string][]string, error) {
+func (db *Schema) tables(ctx context.Context) (map[string][]string, error) {
 	query := map[string]string{
-		MySQL: "SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE table_schema = " +
+		store.MySQL: "SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE table_schema = " +
 			"DATABASE()",
-		Postgres: `SELECT c.relname AS name, COALESCE(a.attname, '') AS field FROM pg_class c
+		store.Postgres: `SELECT c.relname AS name, COALESCE(a.attname, '') AS field FROM pg_class c
 			JOIN pg_namespace n ON n.oid = c.relnamespace
 			LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 			WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
 			AND NOT EXISTS (SELECT 1 FROM pg_depend d
 				WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')`,
-		SQLite: `SELECT m.name AS name, p.name AS field FROM sqlite_master m JOIN pragma_table_info(m.name) p
+		store.SQLite: `SELECT m.name AS name, p.name AS field FROM sqlite_master m JOIN pragma_table_info(m.name) p
 			WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite!_%' ESCAPE '!'`,
 	}[db.Driver]
 	var rows []struct{ Name, Field string }
@@ -71,7 +76,7 @@ func created(text string) map[string][]string {
 
 // ours are the tables that the migrations up to a version make. A column that any migration drops is no sign of
 // anything.
-func (db *DB) ours(upTo int64) (map[string][]string, error) {
+func (db *Schema) ours(upTo int64) (map[string][]string, error) {
 	known, err := db.carried()
 	if err != nil {
 		return nil, err
@@ -105,7 +110,7 @@ func holds(found, ours []string) bool {
 }
 
 // notOurs returns why the versions in gooseTable are not those of an installation of Sluice; nil when they are.
-func (db *DB) notOurs(found map[string][]string, applied map[int64]time.Time) error {
+func (db *Schema) notOurs(found map[string][]string, applied map[int64]time.Time) error {
 	known, err := db.carried()
 	if err != nil {
 		return err
@@ -147,7 +152,7 @@ func (db *DB) notOurs(found map[string][]string, applied map[int64]time.Time) er
 
 // foreign names the tables that keep a first installation from being made: all that are not the rest of one that was
 // interrupted.
-func (db *DB) foreign(found map[string][]string, half bool) ([]string, error) {
+func (db *Schema) foreign(found map[string][]string, half bool) ([]string, error) {
 	made, err := db.ours(1 << 62)
 	if err != nil {
 		return nil, err
@@ -161,4 +166,30 @@ func (db *DB) foreign(found map[string][]string, half bool) ([]string, error) {
 		names = append(names, name)
 	}
 	return names, nil
+}
+
+// carried lists the migrations of this build, oldest first. One whose file has the line "-- +sluice contract" takes
+// something away that builds which do not know it still use; every other only adds.
+func (db *Schema) carried() ([]Migration, error) {
+	names, err := fs.Glob(db.files, path.Join("migrations", db.Driver, "*.sql"))
+	if err != nil {
+		return nil, err
+	}
+	migrations := make([]Migration, 0, len(names))
+	for _, name := range names {
+		version, err := goose.NumericComponent(name)
+		if err != nil {
+			return nil, fmt.Errorf("migration %s: %w", name, err)
+		}
+		text, err := fs.ReadFile(db.files, name)
+		if err != nil {
+			return nil, err
+		}
+		one := Migration{Version: version, Name: strings.TrimSuffix(path.Base(name), ".sql"), Contract: contracts.Match(text)}
+		if found := note.FindSubmatch(text); found != nil {
+			one.Note = string(found[1])
+		}
+		migrations = append(migrations, one)
+	}
+	return migrations, nil
 }

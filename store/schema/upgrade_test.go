@@ -1,4 +1,4 @@
-package store_test
+package schema_test
 
 import (
 	"fmt"
@@ -11,10 +11,11 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 // migratedTo is a database as an older version left it.
-func migratedTo(t *testing.T, d testkit.Database, version int64) *store.DB {
+func migratedTo(t *testing.T, d testkit.Database, version int64) *schema.Schema {
 	t.Helper()
 	db := open(t, config(d))
 	pool, err := db.Write.DB()

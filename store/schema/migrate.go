@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"path"
 	"time"
+
+	"sluice/store"
 
 	"github.com/pressly/goose/v3"
 )
@@ -20,6 +23,16 @@ var migrationFiles embed.FS
 // starts over.
 const migrateAttempts = 12
 
+// Schema is the tables of one open database, as this build knows them. Safe for concurrent use.
+type Schema struct {
+	*store.DB
+	log   *slog.Logger
+	files fs.FS // the migrations
+}
+
+// Of returns the schema of an open database.
+func Of(db *store.DB) *Schema { return &Schema{DB: db, log: db.Log(), files: migrationFiles} }
+
 // Migration is one schema change this binary carries.
 type Migration struct {
 	Version   int64
@@ -30,8 +43,8 @@ type Migration struct {
 	Pending   bool
 }
 
-// Roster returns processes that the database does not know of itself. Nil knows of none.
-type Roster func(ctx context.Context) ([]Process, error)
+// Registry returns processes that the database does not know of itself. Nil knows of none.
+type Registry func(ctx context.Context) ([]Process, error)
 
 // Migrated is what a call of MigrateBeside did and what it left for later.
 type Migrated struct {
@@ -41,7 +54,7 @@ type Migrated struct {
 }
 
 // Migrate is MigrateBeside with nobody but the processes that the database knows of. It returns how many it applied.
-func (db *DB) Migrate(ctx context.Context) (int, error) {
+func (db *Schema) Migrate(ctx context.Context) (int, error) {
 	done, err := db.MigrateBeside(ctx, nil)
 	return len(done.Applied), err
 }
@@ -52,21 +65,21 @@ func (db *DB) Migrate(ctx context.Context) (int, error) {
 //
 // Several instances may call it at once: one works, the others wait for it (at most a minute) and find nothing left.
 // It is bounded only by ctx, for a change may take long.
-func (db *DB) MigrateBeside(ctx context.Context, roster Roster) (Migrated, error) {
-	done, needed, err := db.nothingToDo(ctx, roster)
+func (db *Schema) MigrateBeside(ctx context.Context, registry Registry) (Migrated, error) {
+	done, needed, err := db.nothingToDo(ctx, registry)
 	if err != nil || !needed {
 		return done, err
 	}
 	var applied []Migration
 	for attempt := 1; attempt <= migrateAttempts; attempt++ {
-		done, err = db.migrateOnce(ctx, roster)
+		done, err = db.migrateOnce(ctx, registry)
 		applied = append(applied, done.Applied...)
 		if done.Applied = applied; err == nil {
 			return done, nil
 		}
-		var refused *SchemaError
+		var refused *Error
 		// SQLite has no lock that outlives a transaction: the loser of a race fails on what the winner has just made.
-		if errors.As(err, &refused) || db.Driver != SQLite || pause(ctx, attempt) != nil {
+		if errors.As(err, &refused) || db.Driver != store.SQLite || store.Pause(ctx, attempt) != nil {
 			break
 		}
 	}
@@ -75,8 +88,8 @@ func (db *DB) MigrateBeside(ctx context.Context, roster Roster) (Migrated, error
 
 // nothingToDo spares the common start the lock: everything is applied, or only contracting migrations are left that
 // have to wait.
-func (db *DB) nothingToDo(ctx context.Context, roster Roster) (_ Migrated, needed bool, err error) {
-	m := migrator{db: db, roster: roster}
+func (db *Schema) nothingToDo(ctx context.Context, registry Registry) (_ Migrated, needed bool, err error) {
+	m := migrator{db: db, registry: registry}
 	if m.standing, err = db.Look(ctx); err != nil {
 		return Migrated{}, false, err
 	}
@@ -97,8 +110,8 @@ func (db *DB) nothingToDo(ctx context.Context, roster Roster) (_ Migrated, neede
 }
 
 // migrateOnce works on a pool of its own: migrations need other timeouts than orders, and its end frees the lock.
-func (db *DB) migrateOnce(ctx context.Context, roster Roster) (_ Migrated, err error) {
-	pool, err := db.migrationPool()
+func (db *Schema) migrateOnce(ctx context.Context, registry Registry) (_ Migrated, err error) {
+	pool, err := db.MigrationPool()
 	if err != nil {
 		return Migrated{}, err
 	}
@@ -108,7 +121,7 @@ func (db *DB) migrateOnce(ctx context.Context, roster Roster) (_ Migrated, err e
 		return Migrated{}, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
-	m := migrator{db: db, roster: roster}
+	m := migrator{db: db, registry: registry}
 	if m.standing, err = db.Look(ctx); err != nil {
 		return Migrated{}, err
 	}
@@ -128,7 +141,7 @@ func (db *DB) migrateOnce(ctx context.Context, roster Roster) (_ Migrated, err e
 	return m.done, err
 }
 
-func (db *DB) provider(pool *sql.DB) (*goose.Provider, error) {
+func (db *Schema) provider(pool *sql.DB) (*goose.Provider, error) {
 	files, err := fs.Sub(db.files, path.Join("migrations", db.Driver))
 	if err != nil {
 		return nil, err
@@ -139,8 +152,8 @@ func (db *DB) provider(pool *sql.DB) (*goose.Provider, error) {
 
 // migrator is one call of MigrateBeside that has the lock.
 type migrator struct {
-	db       *DB
-	roster   Roster
+	db       *Schema
+	registry Registry
 	standing Standing
 	provider *goose.Provider
 	done     Migrated
@@ -180,22 +193,11 @@ func (m *migrator) run(ctx context.Context) error {
 	return m.db.announce(ctx, m.standing.Range.Newest, 0)
 }
 
-func (db *DB) migrationPool() (*sql.DB, error) {
+func (db *Schema) gooseDialect() goose.Dialect {
 	switch db.Driver {
-	case MySQL:
-		return mysqlPool(db.cfg, true)
-	case Postgres:
-		return postgresPool(db.cfg, true)
-	default:
-		return sql.Open("sqlite", sqliteURI(db.cfg.DSN, "immediate", "synchronous(FULL)", "foreign_keys(1)"))
-	}
-}
-
-func (db *DB) gooseDialect() goose.Dialect {
-	switch db.Driver {
-	case MySQL:
+	case store.MySQL:
 		return goose.DialectMySQL
-	case Postgres:
+	case store.Postgres:
 		return goose.DialectPostgres
 	default:
 		return goose.DialectSQLite3

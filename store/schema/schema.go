@@ -1,4 +1,4 @@
-package store
+package schema
 
 import (
 	"context"
@@ -37,20 +37,20 @@ type Standing struct {
 	Complete []Migration // every migration of this build, oldest first
 }
 
-// SchemaError says that a build and a database do not work together. Only another build helps.
-type SchemaError struct{ text string }
+// Error says that a build and a database do not work together. Only another build helps.
+type Error struct{ text string }
 
-func (e *SchemaError) Error() string { return e.text }
+func (e *Error) Error() string { return e.text }
 
-// Refuses returns a SchemaError when this build must not use the database, else nil.
+// Refuses returns a Error when this build must not use the database, else nil.
 func (s Standing) Refuses() error {
 	if s.Least > s.Range.Newest {
-		return &SchemaError{fmt.Sprintf("this build is too old for the database: it knows schema versions up to %d, the "+
+		return &Error{fmt.Sprintf("this build is too old for the database: it knows schema versions up to %d, the "+
 			"database wants "+
 			"processes that know version %d (it is at %d): run a newer build", s.Range.Newest, s.Least, s.Version)}
 	}
 	if len(s.Unknown) > 0 && s.Newest < slices.Max(s.Unknown) {
-		return &SchemaError{fmt.Sprintf("the database is newer than this build: it is at schema version %d, this build "+
+		return &Error{fmt.Sprintf("the database is newer than this build: it is at schema version %d, this build "+
 			"knows versions up to %d, "+
 			"and nothing in the database allows older builds beside it: run the build that made version %d",
 			slices.Max(s.Unknown), s.Range.Newest, slices.Max(s.Unknown))}
@@ -74,8 +74,8 @@ func namesOf(migrations []Migration) string {
 	return strings.Join(names, ", ")
 }
 
-// Schema returns the schema versions that this build works with.
-func (db *DB) Schema() (Range, error) {
+// Range returns the schema versions that this build works with.
+func (db *Schema) Range() (Range, error) {
 	known, err := db.carried()
 	if err != nil {
 		return Range{}, err
@@ -94,13 +94,13 @@ func rangeOf(known []Migration) (r Range) {
 }
 
 // Look reads how the database stands to this build. It changes nothing, not even on an empty database.
-func (db *DB) Look(ctx context.Context) (Standing, error) {
+func (db *Schema) Look(ctx context.Context) (Standing, error) {
 	known, err := db.carried()
 	if err != nil {
 		return Standing{}, err
 	}
 	s := Standing{Range: rangeOf(known), Complete: known}
-	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+	ctx, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
 	found, err := db.tables(ctx)
 	var applied map[int64]time.Time
@@ -143,7 +143,7 @@ func (s *Standing) compare(applied map[int64]time.Time) {
 }
 
 // history reads the applied versions from Sluice's own table, or from that of an installation that has not moved over.
-func (db *DB) history(ctx context.Context, found map[string][]string, s *Standing) (map[int64]time.Time, error) {
+func (db *Schema) history(ctx context.Context, found map[string][]string, s *Standing) (map[int64]time.Time, error) {
 	for _, table := range []string{versionTable, gooseTable} {
 		if found[table] == nil {
 			continue
@@ -163,7 +163,7 @@ func (db *DB) history(ctx context.Context, found map[string][]string, s *Standin
 	return nil, nil
 }
 
-func (db *DB) versionsIn(ctx context.Context, table string) (map[int64]time.Time, error) {
+func (db *Schema) versionsIn(ctx context.Context, table string) (map[int64]time.Time, error) {
 	var rows []struct {
 		VersionID int64
 		Tstamp    time.Time
@@ -178,4 +178,24 @@ func (db *DB) versionsIn(ctx context.Context, table string) (map[int64]time.Time
 		applied[row.VersionID] = row.Tstamp.UTC()
 	}
 	return applied, nil
+}
+
+// MigrationStatus lists every migration this binary carries, oldest first. It changes nothing, not even on an empty
+// database.
+func (db *Schema) MigrationStatus(ctx context.Context) ([]Migration, error) {
+	s, err := db.Look(ctx)
+	return s.Complete, err
+}
+
+// Ready fails while additive migrations are pending, when this build must not use the database, and when the database
+// cannot be asked.
+func (db *Schema) Ready(ctx context.Context) error {
+	s, err := db.Look(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.Refuses(); err != nil {
+		return err
+	}
+	return s.Lacks()
 }

@@ -1,9 +1,11 @@
-package store
+package schema
 
 import (
 	"context"
 	"fmt"
 	"time"
+
+	"sluice/store"
 
 	"github.com/google/uuid"
 )
@@ -19,8 +21,8 @@ func installed(found map[string][]string) bool {
 }
 
 // Installation returns the id of the installation that the database belongs to, empty on one that has none yet.
-func (db *DB) Installation(ctx context.Context) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+func (db *Schema) Installation(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
 	found, err := db.tables(ctx)
 	if err != nil || !installed(found) {
@@ -35,14 +37,14 @@ func (db *DB) Installation(ctx context.Context) (string, error) {
 
 // Found makes the database an installation under a random id, unless it is one, and returns its id. Safe to call at
 // once.
-func (db *DB) Found(ctx context.Context, now time.Time) (string, error) {
-	call, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
+func (db *Schema) Found(ctx context.Context, now time.Time) (string, error) {
+	call, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
 	ignore, end := "INSERT", " ON CONFLICT DO NOTHING"
-	if db.Driver == MySQL {
+	if db.Driver == store.MySQL {
 		ignore, end = "INSERT IGNORE", ""
 	}
-	known, err := db.Schema()
+	known, err := db.Range()
 	if err != nil {
 		return "", err
 	}
@@ -56,7 +58,7 @@ func (db *DB) Found(ctx context.Context, now time.Time) (string, error) {
 }
 
 // announced reads who the database belongs to and which versions builds have announced.
-func (db *DB) announced(ctx context.Context, s *Standing) error {
+func (db *Schema) announced(ctx context.Context, s *Standing) error {
 	var row struct {
 		ID                        string
 		SchemaNewest, SchemaLeast int64
@@ -69,7 +71,7 @@ func (db *DB) announced(ctx context.Context, s *Standing) error {
 
 // announce says that a version is about to be applied and, unless least is 0, that processes must know version least.
 // It does nothing on a database that is no installation yet: nobody reads it there.
-func (db *DB) announce(ctx context.Context, newest, least int64) error {
+func (db *Schema) announce(ctx context.Context, newest, least int64) error {
 	found, err := db.tables(ctx)
 	if err != nil || !installed(found) {
 		return err
@@ -84,7 +86,7 @@ func (db *DB) announce(ctx context.Context, newest, least int64) error {
 }
 
 // retract lets processes in again that know version least, after a contracting migration was announced too soon.
-func (db *DB) retract(ctx context.Context, least int64) error {
+func (db *Schema) retract(ctx context.Context, least int64) error {
 	err := db.Write.WithContext(ctx).Exec("UPDATE "+installationTable+" SET schema_least = ? WHERE schema_least > ?",
 		least, least).Error
 	if err != nil {

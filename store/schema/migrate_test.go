@@ -1,4 +1,4 @@
-package store_test
+package schema_test
 
 import (
 	"sync"
@@ -10,6 +10,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/store"
+	"sluice/store/schema"
 )
 
 func TestMigrate(t *testing.T) {
@@ -20,7 +21,7 @@ func TestMigrate(t *testing.T) {
 			require.ErrorContains(t, db.Ready(t.Context()), "run `sluice migrate up`")
 			before, err := db.MigrationStatus(t.Context())
 			require.NoError(t, err)
-			require.Equal(t, store.Migration{Version: 1, Name: "0001_init", Pending: true}, before[0])
+			require.Equal(t, schema.Migration{Version: 1, Name: "0001_init", Pending: true}, before[0])
 			require.False(t, db.Read.Migrator().HasTable("sluice_schema"), "asking must not change the database")
 
 			applied, err := db.Migrate(t.Context())
@@ -71,7 +72,7 @@ func TestMigrateAtOnce(t *testing.T) {
 
 func TestUnreachableIsNotEmpty(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	each(t, func(t *testing.T, db *schema.Schema) {
 		require.NoError(t, db.Close())
 		_, err := db.MigrationStatus(t.Context())
 		require.Error(t, err)
