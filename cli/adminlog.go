@@ -4,100 +4,73 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"net/url"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"sluice/api"
+	"sluice/cli/opsclient"
 )
 
-// logQuery is what to list of the admin log.
-type logQuery struct {
-	sale, actor, action, target, since, cursor string
-	limit                                      int
+func newAdminLogCommand(c *cli) *cobra.Command {
+	var since string
+	query := struct{ sale, actor, action, target string }{}
+	l := adminLogList()
+	l.flags = func(cmd *cobra.Command) {
+		f := cmd.Flags()
+		f.StringVar(&query.sale, "sale", "", "changes of this sale, its line and its orders")
+		f.StringVar(&query.actor, "actor", "", "changes by this one")
+		f.StringVar(&query.action, "action", "", "changes of this kind")
+		f.StringVar(&query.target, "target", "", "changes of this order, topic or channel")
+		f.StringVar(&since, "since", "", "a `time` (RFC 3339), or a duration back from now such as 2h")
+	}
+	l.request = func([]string) (listRequest, error) {
+		if query.sale != "" {
+			if err := checkSaleID(query.sale); err != nil {
+				return listRequest{}, err
+			}
+		}
+		from, err := parseSince(since, c.now())
+		return listRequest{path: "/log", query: map[string]string{"sale": query.sale, "actor": query.actor,
+			"action": query.action, "target": query.target, "since": from}}, err
+	}
+	cmd := l.command(c)
+	c.opsFlag(cmd)
+	return cmd
 }
 
-func newAdminLogCommand(c *cli) *cobra.Command {
-	var q logQuery
-	cmd := &cobra.Command{
-		Use:   "admin-log",
-		Short: "List who changed what, when and why, newest first",
-		Long: "admin-log shows every change of the admin API with its reason and what it changed; --json has the whole of before and after.\n" +
+// parseSince reads a time, or a duration back from now.
+func parseSince(text string, now time.Time) (string, error) {
+	if d, err := time.ParseDuration(text); err == nil && d > 0 {
+		return now.Add(-d).UTC().Format(time.RFC3339), nil
+	}
+	if _, err := time.Parse(time.RFC3339, text); text != "" && err != nil {
+		return "", badUsage("--since wants a time such as 2027-06-01T20:00:00+08:00, or a duration such as 2h, got %q", text)
+	}
+	return text, nil
+}
+
+func adminLogList() listCommand[api.LogEntry] {
+	return listCommand[api.LogEntry]{
+		use: "admin-log", short: "List who changed what, when and why, newest first",
+		long: "admin-log shows every change of the admin API with its reason and what it changed; " +
+			"--json has the whole of before and after.\n" +
 			"--action takes a whole name, such as sale.update, or the part before the dot.",
-		Example: "  sluice admin-log --sale summer\n  sluice admin-log --actor cli:ann --action dead --since 2h",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			query, err := q.values(c.now())
-			if err != nil {
-				return err
-			}
-			return c.fetch(cmd, "/log?"+query.Encode(), logTable)
+		example: "  sluice admin-log --sale summer\n  sluice admin-log --actor cli:ann --action dead --since 2h",
+		member:  "entries", paging: opsclient.ByCursor(), what: "changes", limit: 20,
+		header: []string{"AT", "WHO", "ACTION", "TARGET", "REASON", "CHANGE"},
+		row: func(e api.LogEntry) []string {
+			var before, after any
+			_ = json.Unmarshal(e.Before, &before) // a part of valid JSON
+			_ = json.Unmarshal(e.After, &after)
+			return []string{e.At, printable(e.Actor), printable(e.Action), printable(e.Target),
+				dash(printable(e.Reason)), printable(difference(before, after))}
 		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&q.sale, "sale", "", "changes of this sale, its line and its orders")
-	f.StringVar(&q.actor, "actor", "", "changes by this one")
-	f.StringVar(&q.action, "action", "", "changes of this kind")
-	f.StringVar(&q.target, "target", "", "changes of this order, topic or channel")
-	f.StringVar(&q.since, "since", "", "a `time` (RFC 3339), or a duration back from now such as 2h")
-	f.StringVar(&q.cursor, "cursor", "", "go on where the page before ended")
-	f.IntVar(&q.limit, "limit", 20, "changes to list, at most 100")
-	return c.opsCommand(cmd)
-}
-
-func (q logQuery) values(now time.Time) (url.Values, error) {
-	if q.limit < 1 || q.limit > 100 {
-		return nil, badUsage("--limit must be between 1 and 100, got %d", q.limit)
-	}
-	if q.sale != "" {
-		if err := checkSaleID(q.sale); err != nil {
-			return nil, err
-		}
-	}
-	since := q.since
-	if d, err := time.ParseDuration(since); err == nil && d > 0 {
-		since = now.Add(-d).UTC().Format(time.RFC3339)
-	} else if _, err := time.Parse(time.RFC3339, since); since != "" && err != nil {
-		return nil, badUsage("--since wants a time such as 2027-06-01T20:00:00+08:00, or a duration such as 2h, got %q", q.since)
-	}
-	query := url.Values{"limit": {strconv.Itoa(q.limit)}}
-	for name, value := range map[string]string{"sale": q.sale, "actor": q.actor, "action": q.action, "target": q.target, "since": since, "cursor": q.cursor} {
-		if value != "" {
-			query.Set(name, value)
-		}
-	}
-	return query, nil
-}
-
-func logTable(text []byte) (string, error) {
-	var list struct {
-		Entries []struct {
-			At     string `json:"at"`
-			Actor  string `json:"actor"`
-			Action string `json:"action"`
-			Target string `json:"target"`
-			Reason string `json:"reason"`
-			Before any    `json:"before"`
-			After  any    `json:"after"`
-		} `json:"entries"`
-		NextCursor string `json:"next_cursor"`
-	}
-	if err := json.Unmarshal(text, &list); err != nil {
-		return "", err
-	}
-	rows := [][]string{{"AT", "WHO", "ACTION", "TARGET", "REASON", "CHANGE"}}
-	for _, e := range list.Entries {
-		rows = append(rows, []string{e.At, printable(e.Actor), printable(e.Action), printable(e.Target), dash(printable(e.Reason)), printable(difference(e.Before, e.After))})
-	}
-	more := ""
-	if list.NextCursor != "" {
-		more = "more with --cursor " + printable(list.NextCursor) + "\n"
-	}
-	return table(rows...) + more, nil
 }
 
 // mostDifference is how many characters of a change a table shows.
@@ -111,7 +84,7 @@ func difference(before, after any) string {
 		return "outcome unknown"
 	}
 	if was == nil && is == nil {
-		return brief(fmt.Sprintf("%s -> %s", compact(before), compact(after)))
+		return shorten(fmt.Sprintf("%s -> %s", compact(before), compact(after)))
 	}
 	all := maps.Clone(was)
 	if all == nil {
@@ -136,10 +109,10 @@ func difference(before, after any) string {
 			parts = append(parts, name+" "+compact(old)+" -> "+compact(now))
 		}
 	}
-	return brief(strings.Join(parts, ", "))
+	return shorten(strings.Join(parts, ", "))
 }
 
-func brief(text string) string {
+func shorten(text string) string {
 	if utf8.RuneCountInString(text) > mostDifference {
 		return string([]rune(text)[:mostDifference-1]) + "…"
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"sluice/api"
+	"sluice/cli/opsclient"
 	"sluice/inventory"
 )
 
@@ -39,7 +41,7 @@ func newAuditCommand(c *cli) *cobra.Command {
 					return err
 				}
 			}
-			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error {
+			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsclient.Client) error {
 				if watch {
 					return c.watchAudit(ctx, o, sale)
 				}
@@ -55,7 +57,7 @@ func newAuditCommand(c *cli) *cobra.Command {
 }
 
 // watchAudit repeats the audit until ctx ends or a difference is found. It goes on after looks that failed.
-func (c *cli) watchAudit(ctx context.Context, o *opsClient, sale string) error {
+func (c *cli) watchAudit(ctx context.Context, o *opsclient.Client, sale string) error {
 	ticker := time.NewTicker(auditEvery)
 	defer ticker.Stop()
 	for {
@@ -79,13 +81,13 @@ func (c *cli) watchAudit(ctx context.Context, o *opsClient, sale string) error {
 }
 
 // auditOnce prints one audit. The error names the sales that differ; an unknownError those that could not be looked at.
-func (c *cli) auditOnce(ctx context.Context, o *opsClient, sale string) error {
+func (c *cli) auditOnce(ctx context.Context, o *opsclient.Client, sale string) error {
 	path := "/audit"
 	if sale != "" {
 		path += "?" + url.Values{"sale": {sale}}.Encode()
 	}
-	text, err := o.get(ctx, path)
-	if refused, ok := errors.AsType[apiError](err); ok && hasVerdict(refused.Body) {
+	text, err := o.Get(ctx, path)
+	if refused, ok := errors.AsType[opsclient.Error](err); ok && hasVerdict(refused.Body) {
 		text, err = refused.Body, nil // a store cannot be asked: the refusal carries what could be seen
 	}
 	if err != nil {
@@ -93,7 +95,7 @@ func (c *cli) auditOnce(ctx context.Context, o *opsClient, sale string) error {
 	}
 	var result inventory.Audit
 	if err := json.Unmarshal(text, &result); err != nil {
-		return c.unseen(unknownError{o.at(fmt.Errorf("the audit is not readable: %w", err))})
+		return c.unseen(unknownError{o.At(fmt.Errorf("the audit is not readable: %w", err))})
 	}
 	if result.Verdict == "" && result.Clean != nil { // a version before there were verdicts
 		result.Verdict = inventory.VerdictDifferent
@@ -127,9 +129,9 @@ func hasVerdict(text []byte) bool {
 // unlooked makes an unknownError of an answer that did not come or that a system in trouble gave. A refusal of the
 // request itself stays a failure.
 func unlooked(err error) error {
-	refused, ok := errors.AsType[apiError](err)
-	if ok && refused.Code != string(api.CodeUnavailable) && refused.Code != string(api.CodeInternal) &&
-		refused.Code != string(api.CodeRateLimited) || errors.Is(err, context.Canceled) {
+	refused, ok := errors.AsType[opsclient.Error](err)
+	if ok && refused.Code != api.CodeUnavailable && refused.Code != api.CodeInternal &&
+		refused.Code != api.CodeRateLimited || errors.Is(err, context.Canceled) {
 		return err
 	}
 	return unknownError{err}
@@ -171,7 +173,37 @@ func printAudit(w io.Writer, result inventory.Audit) error {
 			fmt.Fprintf(&problems, "%s: %s\n", printable(s.Sale), printable(problem))
 		}
 	}
-	verdict := map[inventory.Verdict]string{inventory.VerdictClean: "clean", inventory.VerdictDifferent: "DIFFERENT"}[result.Verdict]
-	_, err := io.WriteString(w, table(rows...)+problems.String()+cmp.Or(verdict, "UNKNOWN: not everything could be looked at")+"\n")
+	verdict := map[inventory.Verdict]string{
+		inventory.VerdictClean: "clean", inventory.VerdictDifferent: "DIFFERENT",
+	}[result.Verdict]
+	verdict = cmp.Or(verdict, "UNKNOWN: not everything could be looked at")
+	_, err := io.WriteString(w, table(rows...)+problems.String()+verdict+"\n")
 	return err
+}
+
+func newRebuildCommand(c *cli) *cobra.Command {
+	var sale string
+	var body api.WithReason
+	cmd := &cobra.Command{
+		Use:   "rebuild",
+		Short: "Rebuild a sale's line from the ledger",
+		Long: "rebuild brings a line back into agreement with the ledger, counting the tickets that are left in it. Sluice does this\n" +
+			"by itself when Redis lost or rolled back a line; meanwhile the sale answers that it is unavailable.",
+		Example: "  sluice rebuild --sale summer --reason 'after the restore'",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkSaleID(sale); err != nil {
+				return err
+			}
+			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsclient.Client) error {
+				if _, err := o.Call(ctx, http.MethodPost, "/sales/"+sale+"/rebuild", body); err != nil {
+					return aboutSale(sale, err)
+				}
+				return c.auditOnce(ctx, o, sale)
+			})
+		},
+	}
+	saleFlag(cmd, &sale)
+	reasonFlag(cmd, &body.Reason)
+	return c.opsCommand(cmd)
 }

@@ -2,16 +2,13 @@
 package cli
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -111,10 +108,13 @@ func newRootCommand(c *cli) *cobra.Command {
 	root.SetErr(c.err)
 	flags := root.PersistentFlags()
 	flags.StringVar(&c.file, "config", "", "YAML configuration `file`")
-	flags.StringArrayVar(&c.set, "set", nil, "set one configuration key, before environment and file; repeatable (`key=value`)")
-	root.AddCommand(newDemoCommand(c), newServeCommand(c), newSaleCommand(c), newOrderCommand(c), newQueueCommand(c), newDeadCommand(c), newTopicCommand(c), newAuditCommand(c), newAdminLogCommand(c),
-		newRebuildCommand(c), newNotifyCommand(c), newPaymentCommand(c), newLimitsCommand(c), newSwitchCommand(c), newInstancesCommand(c), newLogLevelCommand(c),
-		newTokenCommand(c), newLoadtestCommand(c), newMigrateCommand(c), newConfigCommand(c), newVersionCommand(c))
+	flags.StringArrayVar(&c.set, "set", nil,
+		"set one configuration key, before environment and file; repeatable (`key=value`)")
+	root.AddCommand(newDemoCommand(c), newServeCommand(c), newSaleCommand(c), newOrderCommand(c), newQueueCommand(c),
+		newDeadCommand(c), newTopicCommand(c), newAuditCommand(c), newAdminLogCommand(c), newRebuildCommand(c),
+		newNotifyCommand(c), newPaymentCommand(c), newLimitsCommand(c), newSwitchCommand(c), newInstancesCommand(c),
+		newLogLevelCommand(c), newTokenCommand(c), newLoadtestCommand(c), newMigrateCommand(c), newConfigCommand(c),
+		newVersionCommand(c))
 	root.SetHelpCommand(newHelpCommand(root))
 	root.InitDefaultCompletionCmd()
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
@@ -168,7 +168,8 @@ func needCommand(cmd *cobra.Command, args []string) error {
 func unknownCommand(cmd *cobra.Command, name string) error {
 	cmd.SuggestionsMinimumDistance = 2
 	if near := cmd.SuggestionsFor(name); len(near) > 0 {
-		return badUsage("unknown command %q for %s, did you mean %s?", name, cmd.CommandPath(), strings.Join(near, " or "))
+		return badUsage("unknown command %q for %s, did you mean %s?",
+			name, cmd.CommandPath(), strings.Join(near, " or "))
 	}
 	return badUsage("unknown command %q for %s", name, cmd.CommandPath())
 }
@@ -276,37 +277,4 @@ func (c *cli) getenv(name string) (value string) {
 		}
 	}
 	return value
-}
-
-// print writes text to standard output.
-func (c *cli) print(text string) error {
-	if _, err := io.WriteString(c.out, text); err != nil {
-		return fmt.Errorf("write to standard output: %w", err)
-	}
-	return nil
-}
-
-// printJSON writes value on one line.
-func (c *cli) printJSON(value any) error {
-	text, err := json.Marshal(value)
-	if err != nil {
-		return err
-	}
-	return c.printRaw(text)
-}
-
-// printRaw writes a JSON text that is not ours as it is.
-func (c *cli) printRaw(text []byte) error {
-	return c.print(strings.TrimRight(string(text), "\n") + "\n")
-}
-
-// table lays rows of cells out in columns.
-func table(rows ...[]string) string {
-	var text bytes.Buffer
-	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	for _, row := range rows {
-		fmt.Fprintln(t, strings.Join(row, "\t"))
-	}
-	_ = t.Flush() // a buffer takes everything
-	return text.String()
 }

@@ -6,12 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"sluice/api"
+	"sluice/cli/opsclient"
 	"sluice/order"
 )
 
@@ -38,23 +39,19 @@ func (f *deadFilter) check() error {
 	return nil
 }
 
-// query adds what is set to the query of a list.
-func (f *deadFilter) query(q url.Values) url.Values {
-	for name, value := range map[string]string{"reason": f.reason, "user": f.user, "since": f.since, "until": f.until} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
-	return q
+// values is the filter by its names in the API; what is empty does not matter.
+func (f *deadFilter) values(reasonName string) map[string]string {
+	return map[string]string{reasonName: f.reason, "user": f.user, "since": f.since, "until": f.until}
 }
 
 // deadChange is one requeue or drop: of one letter, of those that fit, or of all.
 type deadChange struct {
-	action, sale, reason string
-	filter               deadFilter
-	all                  bool
-	limit                int
-	skip                 int64
+	action       deadAction
+	sale, reason string
+	filter       deadFilter
+	all          bool
+	limit        int
+	skip         int64
 }
 
 // check demands exactly one way to say which letters are meant.
@@ -86,9 +83,7 @@ func (d *deadChange) check(args []string) error {
 // body is what the admin API is sent for many letters.
 func (d *deadChange) body() map[string]any {
 	body := map[string]any{"all": d.all, "reason": d.reason, "limit": d.limit, "skip": d.skip}
-	for name, value := range map[string]string{
-		"failed_reason": d.filter.reason, "user": d.filter.user, "since": d.filter.since, "until": d.filter.until,
-	} {
+	for name, value := range d.filter.values("failed_reason") {
 		if value != "" {
 			body[name] = value
 		}
@@ -96,35 +91,21 @@ func (d *deadChange) body() map[string]any {
 	return body
 }
 
-// deadResult is the answer to a change of many letters.
-type deadResult struct {
-	Done     int `json:"done"`
-	Refused  int `json:"refused"`
-	Refusals []struct {
-		OrderID string `json:"order_id"`
-		Code    string `json:"code"`
-		Detail  string `json:"detail"`
-	} `json:"refusals"`
-	Left    int    `json:"left"`
-	Next    int64  `json:"next"`
-	Stopped string `json:"stopped"`
-}
-
 // changeMany asks for the change of many letters and prints what came of it. Letters that were refused, or a store that
 // ended it, are a failure of the command.
-func (c *cli) changeMany(ctx context.Context, o *opsClient, d deadChange) error {
-	text, err := o.call(ctx, http.MethodPost, deadPath(d.sale, "")+"/"+d.action, d.body())
+func (c *cli) changeMany(ctx context.Context, o *opsclient.Client, d deadChange) error {
+	text, err := o.Call(ctx, http.MethodPost, deadPath(d.sale, "")+"/"+d.action.verb, d.body())
 	if err != nil {
-		return fmt.Errorf("%s dead letters of sale %s: %w", d.action, d.sale, err)
+		return fmt.Errorf("%s dead letters of sale %s: %w", d.action.verb, d.sale, err)
 	}
-	var result deadResult
+	var result api.DeadLetterResult
 	if err := json.Unmarshal(text, &result); err != nil {
-		return o.at(fmt.Errorf("the answer is not readable: %w", err))
+		return o.At(fmt.Errorf("the answer is not readable: %w", err))
 	}
 	if c.asJSON {
 		err = c.printRaw(text)
 	} else {
-		err = c.print(result.text(d.action))
+		err = c.print(deadResult(d.action, result))
 	}
 	switch {
 	case err != nil:
@@ -137,13 +118,12 @@ func (c *cli) changeMany(ctx context.Context, o *opsClient, d deadChange) error 
 	return nil
 }
 
-func (r deadResult) text(action string) string {
-	done := map[string]string{"requeue": "requeued", "drop": "dropped"}[action]
-	text := fmt.Sprintf("%d %s, %d refused, %d left\n", r.Done, done, r.Refused, r.Left)
+func deadResult(action deadAction, r api.DeadLetterResult) string {
+	text := fmt.Sprintf("%d %s, %d refused, %d left\n", r.Done, action.done, r.Refused, r.Left)
 	if len(r.Refusals) > 0 {
 		rows := [][]string{{"REFUSED", "CODE", "WHY"}}
 		for _, one := range r.Refusals {
-			rows = append(rows, []string{printable(one.OrderID), printable(one.Code), printable(one.Detail)})
+			rows = append(rows, []string{printable(one.OrderID), printable(string(one.Code)), printable(one.Detail)})
 		}
 		text += table(rows...)
 	}

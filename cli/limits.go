@@ -1,12 +1,13 @@
 package cli
 
 import (
-	"context"
-	"encoding/json"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
+
+	"sluice/api"
+	"sluice/cli/opsclient"
 
 	"github.com/spf13/cobra"
 )
@@ -17,12 +18,13 @@ func newLimitsCommand(c *cli) *cobra.Command {
 		Short:   "Show the rate limits that count",
 		Example: "  sluice limits show",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.fetch(cmd, "/limits", limitsTable) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return c.fetch(cmd.Context(), "/limits", limitsTable()) },
 	})
 	return newGroup("limits", "Show and change rate limits while a sale runs",
 		"  sluice limits set global_rps=5000 --for 10m --reason 'slow database'\n  sluice limits revert",
 		show, newLimitsSetCommand(c),
-		newRevertCommand(c, "/limits", limitsTable, "Bring all limits back to an earlier version", "sluice limits revert --reason 'the rush is over'"))
+		newRevertCommand(c, revert{"/limits", limitsTable(), "Bring all limits back to an earlier version",
+			"sluice limits revert --reason 'the rush is over'"}))
 }
 
 func newLimitsSetCommand(c *cli) *cobra.Command {
@@ -41,10 +43,9 @@ func newLimitsSetCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			body := flags.body(map[string]any{"limits": limits})
-			return c.withVersion(cmd.Context(), "/limits", 3, limitsTable, func(ctx context.Context, o *opsClient, match string) ([]byte, error) {
-				return o.callIf(ctx, http.MethodPatch, "/limits", match, body)
-			})
+			request := opsclient.Request{Method: http.MethodPatch, Path: "/limits",
+				Body: flags.body(map[string]any{"limits": limits})}
+			return c.changeVersion(cmd.Context(), "/limits", 3, request, limitsTable())
 		},
 	}
 	cmd.Flags().StringVar(&sale, "sale", "", "the limits of this sale alone")
@@ -84,15 +85,9 @@ func limitsPatch(sale string, args []string) (map[string]any, error) {
 	return map[string]any{"sales": map[string]any{sale: limits}}, nil
 }
 
-func limitsTable(text []byte) (string, error) {
-	var view struct {
-		configView
-		Limits map[string]any    `json:"limits"`
-		Until  map[string]string `json:"until"`
-	}
-	if err := json.Unmarshal(text, &view); err != nil {
-		return "", err
-	}
+func limitsTable() layout { return layOut(showLimits) }
+
+func showLimits(view api.Limits) string {
 	rows := [][]string{{"LIMIT", "VALUE", "UNTIL"}}
 	limits := view.Limits
 	sales, _ := limits["sales"].(map[string]any)
@@ -101,11 +96,7 @@ func limitsTable(text []byte) (string, error) {
 		limits["sales."+sale] = own
 	}
 	for _, name := range slices.Sorted(maps.Keys(limits)) {
-		value, err := json.Marshal(limits[name])
-		if err != nil {
-			return "", err
-		}
-		rows = append(rows, []string{name, printable(string(value)), view.Until[name]})
+		rows = append(rows, []string{name, printable(compactJSON(limits[name])), view.Until[name]})
 	}
-	return view.line() + leftLine(view.Left) + table(rows...), nil
+	return versionLine(view.ConfigVersion) + leftOutLine(view.Left) + table(rows...)
 }

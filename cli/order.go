@@ -1,33 +1,21 @@
 package cli
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
+	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+
+	"sluice/api"
+	"sluice/cli/opsclient"
 )
 
-// orderView is an order as operators see it.
-type orderView struct {
-	OrderID     string `json:"order_id"`
-	SaleID      string `json:"sale_id"`
-	User        string `json:"user"`
-	Status      string `json:"status"`
-	Reason      string `json:"reason"`
-	Quantity    int    `json:"quantity"`
-	PriceCents  int64  `json:"price_cents"`
-	Currency    string `json:"currency"`
-	Position    *int64 `json:"position"`
-	AdmittedAt  string `json:"admitted_at"`
-	ConfirmedAt string `json:"confirmed_at"`
-	EndedAt     string `json:"ended_at"`
-}
-
 func newOrderCommand(c *cli) *cobra.Command {
-	cmd := newGroup("order", "Look orders up", "  sluice order list --sale summer\n  sluice order export --sale summer --format csv > orders.csv",
+	cmd := newGroup("order", "Look orders up",
+		"  sluice order list --sale summer\n  sluice order export --sale summer --format csv > orders.csv",
 		newOrderShowCommand(c), newOrderListCommand(c), newOrderExportCommand(c), newOrderTimelineCommand(c))
 	c.opsFlag(cmd)
 	return cmd
@@ -41,23 +29,11 @@ func newOrderShowCommand(c *cli) *cobra.Command {
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := args[0]
-			if id == "" || len(id) > 64 || strings.Trim(id, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != "" {
+			const allowed = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_"
+			if id == "" || len(id) > 64 || strings.Trim(id, allowed) != "" {
 				return badUsage("an order's id is letters, digits and '-', at most 64, got %q", id)
 			}
-			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error {
-				text, err := o.get(ctx, "/orders/"+id)
-				if err != nil {
-					return fmt.Errorf("order %s: %w", id, err)
-				}
-				if c.asJSON {
-					return c.printRaw(text)
-				}
-				var order orderView
-				if err := json.Unmarshal(text, &order); err != nil {
-					return o.at(fmt.Errorf("order %s is not readable: %w", id, err))
-				}
-				return c.print(orderCard(order))
-			})
+			return about("order "+id, c.fetch(cmd.Context(), "/orders/"+id, layOut(orderCard)))
 		},
 	}
 	c.jsonFlag(cmd)
@@ -66,69 +42,96 @@ func newOrderShowCommand(c *cli) *cobra.Command {
 
 func newOrderListCommand(c *cli) *cobra.Command {
 	var sale string
-	var page pageFlags
-	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List the newest orders of a sale",
-		Long:    "list shows orders that have left the line; sluice sale show tells how many still wait in it, and sluice order export has all.",
-		Example: "  sluice order list --sale summer --limit 50",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := checkSaleID(sale); err != nil {
-				return err
-			}
-			return aboutSale(sale, c.list(cmd, listing{path: "/sales/" + sale + "/orders", member: "orders"}, page, orderTable))
+	return listCommand[api.AdminOrder]{
+		use: "list", short: "List the newest orders of a sale",
+		long: "list shows orders that have left the line; sluice sale show tells how many still wait in it, " +
+			"and sluice order export has all.",
+		example: "  sluice order list --sale summer --limit 50",
+		member:  "orders", paging: opsclient.ByCursor(), what: "orders", limit: 20,
+		flags: func(cmd *cobra.Command) { saleFlag(cmd, &sale) },
+		request: func([]string) (listRequest, error) {
+			return listRequest{path: ordersPath(sale), about: "sale " + sale}, checkSaleID(sale)
 		},
-	}
-	cmd.Flags().StringVar(&sale, "sale", "", "the sale (required)")
-	page.add(cmd, "orders", 20)
-	needFlags(cmd, "sale")
-	c.jsonFlag(cmd)
-	return cmd
+		header: []string{"ORDER", "USER", "STATUS", "REASON", "QUANTITY", "ADMITTED", "CONFIRMED"},
+		row: func(o api.AdminOrder) []string {
+			return []string{printable(o.OrderID), printable(o.User), o.Status, dash(printable(o.Reason)),
+				strconv.Itoa(o.Quantity), dash(o.AdmittedAt), dash(o.ConfirmedAt)}
+		},
+	}.command(c)
 }
 
-func orderTable(text []byte) (string, error) {
-	var list struct {
-		Orders []orderView `json:"orders"`
-	}
-	if err := json.Unmarshal(text, &list); err != nil {
-		return "", err
-	}
-	rows := [][]string{{"ORDER", "USER", "STATUS", "REASON", "QUANTITY", "ADMITTED", "CONFIRMED"}}
-	for _, order := range list.Orders {
-		rows = append(rows, []string{printable(order.OrderID), printable(order.User), order.Status, dash(printable(order.Reason)),
-			strconv.Itoa(order.Quantity), dash(order.AdmittedAt), dash(order.ConfirmedAt)})
-	}
-	return table(rows...), nil
-}
+func ordersPath(sale string) string { return "/sales/" + sale + "/orders" }
 
-// orders hands the orders of a sale to do, newest first, as pages does.
-func (o *opsClient) orders(ctx context.Context, sale string, limit int, do func([]json.RawMessage) error) (string, error) {
-	next, err := o.pages(ctx, listing{path: "/sales/" + sale + "/orders", member: "orders"}, limit, do)
-	return next, aboutSale(sale, err)
-}
-
-func readOrder(text json.RawMessage) (order orderView, err error) {
-	if err := json.Unmarshal(text, &order); err != nil {
-		return order, fmt.Errorf("an order is not readable: %w", err)
-	}
-	return order, nil
-}
-
-func orderCard(o orderView) string {
-	rows := [][]string{{"order", printable(o.OrderID)}, {"sale", printable(o.SaleID)}, {"user", printable(o.User)}, {"status", o.Status},
-		{"reason", dash(printable(o.Reason))}, {"quantity", strconv.Itoa(o.Quantity)},
-		{"price", fmt.Sprintf("%d.%02d %s", o.PriceCents/100, o.PriceCents%100, o.Currency)},
-		{"admitted", dash(o.AdmittedAt)}, {"confirmed", dash(o.ConfirmedAt)}, {"ended", dash(o.EndedAt)}}
+func orderCard(o api.AdminOrder) string {
+	rows := [][]string{{"order", printable(o.OrderID)}, {"sale", printable(o.SaleID)}, {"user", printable(o.User)},
+		{"status", o.Status}, {"reason", dash(printable(o.Reason))}, {"quantity", strconv.Itoa(o.Quantity)},
+		{"price", money(o.PriceCents, o.Currency)}, {"admitted", dash(o.AdmittedAt)},
+		{"confirmed", dash(o.ConfirmedAt)}, {"ended", dash(o.EndedAt)}}
 	if o.Position != nil {
 		rows = append(rows, []string{"position", number(*o.Position)})
 	}
 	return table(rows...)
 }
 
-func dash(text string) string {
-	if text == "" {
-		return "-"
+func newOrderTimelineCommand(c *cli) *cobra.Command {
+	var user, cursor string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "timeline [ORDER]",
+		Short: "Show what happened to an order, or to a user's newest orders, step by step",
+		Long: "timeline shows each step with its time, duration, instance and reason: the admission, the claim, attempts that did not\n" +
+			"succeed at once, the end, payments, what operators did, and each notification.",
+		Example: "  sluice order timeline 0198c0de-7a1b-7c3d-8e9f-0123456789ab\n  sluice order timeline --user ann",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 1) == (user != "") {
+				return badUsage("timeline wants an order's id or --user")
+			}
+			if limit < 1 || limit > 20 {
+				return badUsage("--limit must be between 1 and 20, got %d", limit)
+			}
+			if user == "" {
+				return c.fetch(cmd.Context(), "/orders/"+url.PathEscape(args[0])+"/timeline", layOut(timelineCard))
+			}
+			query := url.Values{"user": {user}, "limit": {strconv.Itoa(limit)}}
+			if cursor != "" {
+				query.Set("cursor", cursor)
+			}
+			return c.fetch(cmd.Context(), "/timelines?"+query.Encode(), layOut(timelineCards))
+		},
 	}
-	return text
+	cmd.Flags().StringVar(&user, "user", "", "the `user` whose newest orders to show")
+	cmd.Flags().IntVar(&limit, "limit", 5, "orders of the user to show, at most 20")
+	cmd.Flags().StringVar(&cursor, "cursor", "", "go on with the user's orders where the page before ended")
+	c.jsonFlag(cmd)
+	return cmd
+}
+
+func timelineCards(list api.TimelineList) string {
+	cards := make([]string, len(list.Timelines))
+	for i, t := range list.Timelines {
+		cards[i] = timelineCard(t)
+	}
+	if list.NextCursor != "" {
+		cards = append(cards, "more with --cursor "+printable(list.NextCursor)+"\n")
+	}
+	return strings.Join(cards, "\n")
+}
+
+func timelineCard(t api.Timeline) string {
+	rows := [][]string{{"AT", "STEP", "TOOK", "ATTEMPT", "INSTANCE", "WHO", "REASON"}}
+	for _, s := range t.Steps {
+		took, attempt := "", ""
+		if s.DurationMS > 0 {
+			took = time.Duration(s.DurationMS * float64(time.Millisecond)).String()
+		}
+		if s.Attempt > 0 {
+			attempt = strconv.Itoa(s.Attempt)
+		}
+		rows = append(rows, []string{printable(s.At), printable(s.Step), dash(took), dash(attempt),
+			dash(printable(s.Instance)), dash(printable(s.Actor)), dash(printable(s.Reason))})
+	}
+	o := t.Order
+	return fmt.Sprintf("order %s of %s in %s: %s\n",
+		printable(o.OrderID), printable(o.User), printable(o.SaleID), o.Status) + table(rows...)
 }

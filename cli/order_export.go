@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
+
+	"sluice/api"
+	"sluice/cli/opsclient"
 
 	"github.com/spf13/cobra"
 )
@@ -25,21 +27,32 @@ func newOrderExportCommand(c *cli) *cobra.Command {
 			if err := checkSaleID(sale); err != nil {
 				return err
 			}
-			export := map[string]func(context.Context, *opsClient, string, io.Writer) error{"csv": exportCSV, "json": exportJSON}[format]
+			export := map[string]exporter{"csv": exportCSV, "json": exportJSON}[format]
 			if export == nil {
 				return badUsage("--format must be csv or json, got %q", format)
 			}
-			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error { return export(ctx, o, sale, c.out) })
+			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsclient.Client) error {
+				return aboutSale(sale, export(ctx, o, sale, c.out))
+			})
 		},
 	}
-	cmd.Flags().StringVar(&sale, "sale", "", "the sale (required)")
+	saleFlag(cmd, &sale)
 	cmd.Flags().StringVar(&format, "format", "", "csv or json (required)")
-	needFlags(cmd, "sale", "format")
+	needFlags(cmd, "format")
 	return cmd
 }
 
+// exporter writes all orders of a sale.
+type exporter func(ctx context.Context, o *opsclient.Client, sale string, w io.Writer) error
+
+// allOrders hands every order of a sale to do, newest first, page by page.
+func allOrders(ctx context.Context, o *opsclient.Client, sale string, do func([]json.RawMessage) error) error {
+	list := opsclient.List{Path: ordersPath(sale), Member: "orders", Paging: opsclient.ByCursor()}
+	return o.Pages(ctx, list, 0, func(page opsclient.Page) error { return do(page.Members) })
+}
+
 // exportCSV holds one page at a time.
-func exportCSV(ctx context.Context, o *opsClient, sale string, w io.Writer) error {
+func exportCSV(ctx context.Context, o *opsclient.Client, sale string, w io.Writer) error {
 	out := csv.NewWriter(w)
 	write := func(cells ...string) error {
 		for i := range cells {
@@ -47,40 +60,32 @@ func exportCSV(ctx context.Context, o *opsClient, sale string, w io.Writer) erro
 		}
 		return out.Write(cells)
 	}
-	if err := write("order_id", "sale_id", "user", "status", "reason", "quantity", "price_cents", "currency", "admitted_at", "confirmed_at", "ended_at"); err != nil {
+	err := write("order_id", "sale_id", "user", "status", "reason", "quantity", "price_cents", "currency",
+		"admitted_at", "confirmed_at", "ended_at")
+	if err != nil {
 		return err
 	}
-	_, err := o.orders(ctx, sale, 0, func(page []json.RawMessage) error {
+	return allOrders(ctx, o, sale, func(page []json.RawMessage) error {
 		for _, text := range page {
-			v, err := readOrder(text)
-			if err != nil {
-				return o.at(err)
+			var v api.AdminOrder
+			if err := json.Unmarshal(text, &v); err != nil {
+				return o.At(fmt.Errorf("an order is not readable: %w", err))
 			}
-			if err := write(v.OrderID, v.SaleID, v.User, v.Status, v.Reason, strconv.Itoa(v.Quantity), number(v.PriceCents), v.Currency,
-				v.AdmittedAt, v.ConfirmedAt, v.EndedAt); err != nil {
+			if err := write(v.OrderID, v.SaleID, v.User, v.Status, v.Reason, strconv.Itoa(v.Quantity),
+				number(v.PriceCents), v.Currency, v.AdmittedAt, v.ConfirmedAt, v.EndedAt); err != nil {
 				return err
 			}
 		}
 		out.Flush()
 		return out.Error()
 	})
-	return err
-}
-
-// harmless keeps a spreadsheet from executing a cell: users choose their own
-// names.
-func harmless(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-		return "'" + cell
-	}
-	return cell
 }
 
 // exportJSON writes the array piece by piece; it is closed only when every
 // order is in it.
-func exportJSON(ctx context.Context, o *opsClient, sale string, w io.Writer) error {
+func exportJSON(ctx context.Context, o *opsclient.Client, sale string, w io.Writer) error {
 	separator := "[\n"
-	_, err := o.orders(ctx, sale, 0, func(page []json.RawMessage) error {
+	err := allOrders(ctx, o, sale, func(page []json.RawMessage) error {
 		for _, text := range page {
 			if _, err := fmt.Fprintf(w, "%s%s", separator, text); err != nil {
 				return err

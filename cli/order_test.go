@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"sluice/api"
+
 	"github.com/stretchr/testify/require"
 )
 
@@ -64,7 +66,7 @@ func TestExportJSON(t *testing.T) {
 		env, ops := operations(t, orderPages(total, plainUser))
 		got := sluice(t, env, "order", "export", "--sale", "s", "--format", "json", ops)
 		require.Equal(t, exitSuccess, got.code, got.err)
-		var orders []orderView
+		var orders []api.AdminOrder
 		require.NoError(t, json.Unmarshal([]byte(got.out), &orders))
 		require.Len(t, orders, total)
 		for n, o := range orders {
@@ -113,7 +115,7 @@ func TestOrderList(t *testing.T) {
 		require.Regexp(t, `(?m)^o0 +user0 +confirmed +- +1 +2027-06-01T12:00:00.000Z +-$`, got.out)
 
 		var list struct {
-			Orders []orderView
+			Orders []api.AdminOrder
 			Next   string `json:"next_cursor"`
 		}
 		require.NoError(t, json.Unmarshal([]byte(sluice(t, env, "order", "list", "--sale", "s", limit, "--json", ops).out), &list))

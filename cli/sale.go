@@ -7,97 +7,81 @@ import (
 	"net/http"
 	"strconv"
 
-	"sluice/queue"
-
 	"github.com/spf13/cobra"
+
+	"sluice/api"
+	"sluice/cli/opsclient"
+	"sluice/queue"
 )
 
-// saleView is what the commands show of a sale.
-type saleView struct {
-	ID           string    `json:"id"`
-	Title        string    `json:"title"`
-	SKU          string    `json:"sku"`
-	PriceCents   int64     `json:"price_cents"`
-	Currency     string    `json:"currency"`
-	StockTotal   int64     `json:"stock_total"`
-	Available    int64     `json:"available"`
-	Remaining    int64     `json:"remaining"`
-	PerUserLimit int       `json:"per_user_limit"`
-	Cap          int       `json:"cap"`
-	State        string    `json:"state"`
-	AdminState   string    `json:"admin_state"`
-	StartsAt     string    `json:"starts_at"`
-	EndsAt       string    `json:"ends_at"`
-	Line         *lineView `json:"line"`
-	InLine       *bool     `json:"in_line"` // of a change just made
-}
-
 func newSaleCommand(c *cli) *cobra.Command {
-	cmd := newGroup("sale", "Create, watch and change sales", "  sluice sale list\n  sluice sale pause summer --reason 'wrong price'",
+	cmd := newGroup("sale", "Create, watch and change sales",
+		"  sluice sale list\n  sluice sale pause summer --reason 'wrong price'",
 		newSaleCreateCommand(c), newSaleListCommand(c), newSaleShowCommand(c),
 		newSaleStateCommand(c, "open", "Open a sale: it sells within its window"),
 		newSaleStateCommand(c, "pause", "Pause a sale: new orders are refused, accepted ones go on"),
 		newSaleStateCommand(c, "close", "Close a sale for good"),
 		newSaleSetCommand(c))
 	c.opsFlag(cmd)
-	for _, sub := range cmd.Commands() {
-		c.jsonFlag(sub)
-	}
 	return cmd
 }
 
 func newSaleListCommand(c *cli) *cobra.Command {
-	var page pageFlags
-	cmd := &cobra.Command{
-		Use:     "list",
-		Short:   "List sales, newest first",
-		Example: "  sluice sale list --ops http://10.0.0.7:8081\n  sluice sale list --limit 20",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.list(cmd, listing{path: "/sales", member: "sales"}, page, saleTable)
+	return listCommand[api.AdminSale]{
+		use: "list", short: "List sales, newest first",
+		example: "  sluice sale list --ops http://10.0.0.7:8081\n  sluice sale list --limit 20",
+		member:  "sales", paging: opsclient.ByCursor(), what: "sales", limit: mostShown,
+		request: get("/sales"),
+		header:  []string{"SALE", "STATE", "REMAINING", "STOCK", "IN LINE", "LIMIT", "STARTS", "ENDS", "TITLE"},
+		row: func(s api.AdminSale) []string {
+			return []string{printable(s.ID), s.State, number(s.Remaining), number(s.StockTotal), depth(s.Line),
+				strconv.Itoa(s.PerUserLimit), s.StartsAt, s.EndsAt, printable(s.Title)}
 		},
-	}
-	page.add(cmd, "sales", mostShown)
-	return cmd
+	}.command(c)
 }
 
 func newSaleShowCommand(c *cli) *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:     "show SALE",
 		Short:   "Show one sale and its line",
 		Example: "  sluice sale show summer",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withSale(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
-				return o.get(ctx, "/sales/"+args[0])
+			return c.withSale(cmd, args[0], func(ctx context.Context, o *opsclient.Client) ([]byte, error) {
+				return o.Get(ctx, "/sales/"+args[0])
 			})
 		},
 	}
+	c.jsonFlag(cmd)
+	return cmd
 }
 
 func newSaleStateCommand(c *cli, verb, short string) *cobra.Command {
-	var reason string
+	var body api.WithReason
 	cmd := &cobra.Command{
 		Use:     verb + " SALE",
 		Short:   short,
 		Example: "  sluice sale " + verb + " summer --reason 'as planned'",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withSale(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
-				return o.call(ctx, http.MethodPost, "/sales/"+args[0]+"/"+verb, map[string]string{"reason": reason})
+			return c.withSale(cmd, args[0], func(ctx context.Context, o *opsclient.Client) ([]byte, error) {
+				return o.Call(ctx, http.MethodPost, "/sales/"+args[0]+"/"+verb, body)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
+	reasonFlag(cmd, &body.Reason)
+	c.jsonFlag(cmd)
 	return cmd
 }
 
 // withSale runs what is answered with a sale, and shows that sale.
-func (c *cli) withSale(cmd *cobra.Command, id string, do func(context.Context, *opsClient) ([]byte, error)) error {
+func (c *cli) withSale(
+	cmd *cobra.Command, id string, do func(context.Context, *opsclient.Client) ([]byte, error),
+) error {
 	if err := checkSaleID(id); err != nil {
 		return err
 	}
-	return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error {
+	return c.withOps(cmd.Context(), func(ctx context.Context, o *opsclient.Client) error {
 		text, err := do(ctx, o)
 		if err != nil {
 			return aboutSale(id, err)
@@ -105,9 +89,9 @@ func (c *cli) withSale(cmd *cobra.Command, id string, do func(context.Context, *
 		if c.asJSON {
 			return c.printRaw(text)
 		}
-		var sale saleView
+		var sale api.AdminSale
 		if err := json.Unmarshal(text, &sale); err != nil {
-			return o.at(fmt.Errorf("sale %s is not readable: %w", id, err))
+			return o.At(fmt.Errorf("sale %s is not readable: %w", id, err))
 		}
 		return c.print(saleCard(sale))
 	})
@@ -120,41 +104,35 @@ func checkSaleID(id string) error {
 	return nil
 }
 
+// saleFlag adds --sale, which must be given.
+func saleFlag(cmd *cobra.Command, sale *string) {
+	cmd.Flags().StringVar(sale, "sale", "", "the sale (required)")
+	needFlags(cmd, "sale")
+}
+
 // aboutSale says which sale an error is about.
 func aboutSale(id string, err error) error {
-	if err == nil || id == "" {
+	if id == "" {
 		return err
 	}
-	return fmt.Errorf("sale %s: %w", id, err)
+	return about("sale "+id, err)
 }
 
-func saleTable(text []byte) (string, error) {
-	var list struct {
-		Sales []saleView `json:"sales"`
-	}
-	if err := json.Unmarshal(text, &list); err != nil {
-		return "", err
-	}
-	rows := [][]string{{"SALE", "STATE", "REMAINING", "STOCK", "IN LINE", "LIMIT", "STARTS", "ENDS", "TITLE"}}
-	for _, s := range list.Sales {
-		rows = append(rows, []string{printable(s.ID), s.State, number(s.Remaining), number(s.StockTotal), s.inLine(), strconv.Itoa(s.PerUserLimit),
-			s.StartsAt, s.EndsAt, printable(s.Title)})
-	}
-	return table(rows...), nil
-}
-
-func saleCard(s saleView) string {
+func saleCard(s api.AdminSale) string {
 	state := s.State
 	if s.AdminState != "" && s.AdminState != s.State {
 		state += " (set to " + s.AdminState + ")"
 	}
 	rows := [][]string{{"sale", printable(s.ID)}, {"title", printable(s.Title)}, {"sku", printable(s.SKU)},
-		{"price", fmt.Sprintf("%d.%02d %s", s.PriceCents/100, s.PriceCents%100, s.Currency)}, {"state", state},
-		{"starts", s.StartsAt}, {"ends", s.EndsAt}, {"limit per user", strconv.Itoa(s.PerUserLimit)}, {"stock", number(s.StockTotal)},
-		{"available in ledger", number(s.Available)}, {"remaining to reserve", number(s.Remaining)}, {"in line", s.inLine()}}
+		{"price", money(s.PriceCents, s.Currency)}, {"state", state}, {"starts", s.StartsAt}, {"ends", s.EndsAt},
+		{"limit per user", strconv.Itoa(s.PerUserLimit)}, {"stock", number(s.StockTotal)},
+		{"available in ledger", number(s.Available)}, {"remaining to reserve", number(s.Remaining)},
+		{"in line", depth(s.Line)}}
 	if line := s.Line; line != nil {
-		rows = append(rows, []string{"oldest in line", fmt.Sprintf("%.1fs", line.OldestSeconds)}, []string{"admitted per second", perSecond(line.Rates.Admitted)},
-			[]string{"drained per second", perSecond(line.Rates.Drained)}, []string{"leased batches", number(line.LeasedBatches)},
+		rows = append(rows, []string{"oldest in line", seconds(line.OldestAgeSeconds)},
+			[]string{"admitted per second", perSecond(line.Rates.Admitted)},
+			[]string{"drained per second", perSecond(line.Rates.Drained)},
+			[]string{"leased batches", number(line.LeasedBatches)},
 			[]string{"waiting to retry", number(line.Retrying)}, []string{"dead letters", number(line.Dead)})
 		if line.Rebuilding {
 			rows = append(rows, []string{"line", "being rebuilt"})
@@ -166,15 +144,13 @@ func saleCard(s saleView) string {
 	return table(rows...)
 }
 
-// inLine is how many tickets wait, of how many may.
-func (s saleView) inLine() string {
-	if s.Line == nil {
+// depth is how many tickets wait in a line, of how many may.
+func depth(line *api.Line) string {
+	switch {
+	case line == nil:
 		return "-"
-	}
-	if s.Line.Unread != "" {
+	case line.Unread != "":
 		return "unread"
 	}
-	return number(s.Line.Depth) + "/" + number(s.Line.Capacity)
+	return number(line.Depth) + "/" + number(line.Capacity)
 }
-
-func number(n int64) string { return strconv.FormatInt(n, 10) }

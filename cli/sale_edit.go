@@ -12,36 +12,21 @@ import (
 	"time"
 
 	"sluice/api"
+	"sluice/cli/opsclient"
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 )
 
-// saleCreate is the body that creates a sale. Times that are left out are
-// filled by the server: from now, for 24 hours.
-type saleCreate struct {
-	ID           string     `json:"id"`
-	Title        string     `json:"title"`
-	SKU          string     `json:"sku"`
-	Stock        int64      `json:"stock"`
-	PriceCents   int64      `json:"price_cents"`
-	Currency     string     `json:"currency"`
-	PerUserLimit int        `json:"per_user_limit"`
-	Cap          int        `json:"cap"`
-	StartsAt     *time.Time `json:"starts_at,omitempty"`
-	EndsAt       *time.Time `json:"ends_at,omitempty"`
-	Open         bool       `json:"open"`
-	Reason       string     `json:"reason,omitempty"`
-}
-
 func newSaleCreateCommand(c *cli) *cobra.Command {
-	var sale saleCreate
+	var sale api.NewSale
 	var starts, ends string
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create a sale with its stock",
 		Example: "  sluice sale create --id summer --title 'Phone X' --sku PHONE-X --stock 500 --price-cents 9900 --open\n" +
-			"  sluice sale create --id night --title 'Phone X' --sku PHONE-X --stock 500 --price-cents 9900 --starts 2027-06-01T20:00:00+08:00 --ends +2h",
+			"  sluice sale create --id night --title 'Phone X' --sku PHONE-X --stock 500 --price-cents 9900 " +
+			"--starts 2027-06-01T20:00:00+08:00 --ends +2h",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			body, now := sale, c.now()
@@ -50,17 +35,17 @@ func newSaleCreateCommand(c *cli) *cobra.Command {
 				return err
 			}
 			if starts != "now" { // the server's own now is the better one
-				body.StartsAt = &start
+				body.StartsAt = start
 			}
 			end, err := parseTime("--ends", ends, start)
 			if err != nil {
 				return err
 			}
 			if cmd.Flags().Changed("ends") {
-				body.EndsAt = &end
+				body.EndsAt = end
 			}
-			return c.withSale(cmd, body.ID, func(ctx context.Context, o *opsClient) ([]byte, error) {
-				return o.call(ctx, http.MethodPost, "/sales", body)
+			return c.withSale(cmd, body.ID, func(ctx context.Context, o *opsclient.Client) ([]byte, error) {
+				return o.Call(ctx, http.MethodPost, "/sales", body)
 			})
 		},
 	}
@@ -76,8 +61,9 @@ func newSaleCreateCommand(c *cli) *cobra.Command {
 	f.StringVar(&starts, "starts", "now", "`time` it starts: now, RFC 3339, or a duration from now such as +5m")
 	f.StringVar(&ends, "ends", "+24h", "`time` it ends: RFC 3339, or a duration from its start such as +1h")
 	f.BoolVar(&sale.Open, "open", false, "open it at once, instead of leaving a draft")
-	f.StringVar(&sale.Reason, "reason", "", "why, for the admin log")
+	reasonFlag(cmd, &sale.Reason)
 	needFlags(cmd, "id", "title", "sku", "stock", "price-cents")
+	c.jsonFlag(cmd)
 	return cmd
 }
 
@@ -104,11 +90,12 @@ func newSaleSetCommand(c *cli) *cobra.Command {
 		Use:   "set SALE",
 		Short: "Change a sale's cap, limit, window or stock",
 		Long: "set changes the settings named, all together, and then the stock. The limit per user can only be raised.\n" +
-			"A stock change is signed and needs a reason. When its answer is lost it is asked for again, and made once; should no answer\n" +
-			"come at all, the message names a key: with --key a repetition cannot change the stock twice.",
-		Example: "  sluice sale set summer --cap 20000 --ends +3h\n  sluice sale set summer --stock-add -20 --reason 'damaged in the warehouse'",
-		Args:    cobra.ExactArgs(1),
-		RunE:    func(cmd *cobra.Command, args []string) error { return c.setSale(cmd, args[0], s) },
+			"A stock change is signed and needs a reason. When its answer is lost it is asked for again, and made once; " +
+			"should no answer\ncome at all, the message names a key: with --key a repetition cannot change the stock twice.",
+		Example: "  sluice sale set summer --cap 20000 --ends +3h\n" +
+			"  sluice sale set summer --stock-add -20 --reason 'damaged in the warehouse'",
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error { return c.setSale(cmd, args[0], s) },
 	}
 	f := cmd.Flags()
 	f.IntVar(&s.lineCap, "cap", 0, "tickets the line may hold, 0 for queue.cap of the configuration")
@@ -119,6 +106,7 @@ func newSaleSetCommand(c *cli) *cobra.Command {
 	f.StringVar(&s.reason, "reason", "", "why, for the admin log; required by --stock-add")
 	f.StringVar(&s.key, "key", "", "`name` of a stock change, to repeat it without making it twice")
 	cmd.MarkFlagsOneRequired("cap", "limit", "starts", "ends", "stock-add")
+	c.jsonFlag(cmd)
 	return cmd
 }
 
@@ -145,12 +133,12 @@ func (c *cli) setSale(cmd *cobra.Command, id string, s saleSet) error {
 		return err
 	}
 	edited := edit.Cap != nil || edit.PerUserLimit != nil || changed("starts") || changed("ends")
-	return c.withSale(cmd, id, func(ctx context.Context, o *opsClient) (text []byte, err error) {
+	return c.withSale(cmd, id, func(ctx context.Context, o *opsclient.Client) (text []byte, err error) {
 		if edited {
 			if edit.StartsAt, edit.EndsAt, err = window(ctx, o, id); err != nil {
 				return nil, err
 			}
-			if text, err = o.call(ctx, http.MethodPatch, "/sales/"+id, edit); err != nil {
+			if text, err = o.Call(ctx, http.MethodPatch, "/sales/"+id, edit); err != nil {
 				return nil, err
 			}
 		}
@@ -159,7 +147,7 @@ func (c *cli) setSale(cmd *cobra.Command, id string, s saleSet) error {
 		}
 		text, err = s.restock(ctx, o, id)
 		switch {
-		case err != nil && edited && errors.Is(err, errMaybeDone):
+		case err != nil && edited && errors.Is(err, opsclient.ErrMaybeDone):
 			err = fmt.Errorf("the settings are changed: %w", err)
 		case err != nil && edited:
 			err = fmt.Errorf("the settings are changed, the stock is not: %w", err)
@@ -174,9 +162,10 @@ const (
 )
 
 // restock changes the stock, and asks again under the same key where no answer says what became of it.
-func (s saleSet) restock(ctx context.Context, o *opsClient, id string) (text []byte, err error) {
+func (s saleSet) restock(ctx context.Context, o *opsclient.Client, id string) (text []byte, err error) {
 	key := cmp.Or(s.key, uuid.NewString())
-	header := map[string]string{"Idempotency-Key": strconv.Quote(key)}
+	request := opsclient.Request{Method: http.MethodPost, Path: "/sales/" + id + "/stock", Key: strconv.Quote(key),
+		Body: api.StockChange{Delta: s.stock, WithReason: api.WithReason{Reason: s.reason}}}
 	open := false
 	for try := range restockTries {
 		if try > 0 {
@@ -186,22 +175,26 @@ func (s saleSet) restock(ctx context.Context, o *opsClient, id string) (text []b
 				return nil, ctx.Err()
 			}
 		}
-		text, err = o.send(ctx, http.MethodPost, "/sales/"+id+"/stock", header, map[string]any{"delta": s.stock, "reason": s.reason})
-		refused, answered := errors.AsType[apiError](err)
-		if err == nil || answered && refused.Code != string(api.CodeUnavailable) {
+		text, err = o.Send(ctx, request)
+		refused, answered := errors.AsType[opsclient.Error](err)
+		if err == nil || answered && refused.Code != api.CodeUnavailable {
 			return text, err
 		}
-		open = open || answered || errors.Is(err, errMaybeDone)
+		open = open || answered || errors.Is(err, opsclient.ErrMaybeDone)
 	}
 	if open {
-		err = fmt.Errorf("whether the stock is changed is not known, repeat the command with --key %s and it is changed once (%w): %w", key, errMaybeDone, err)
+		err = fmt.Errorf("whether the stock is changed is not known, "+
+			"repeat the command with --key %s and it is changed once (%w): %w", key, opsclient.ErrMaybeDone, err)
 	}
 	return nil, err
 }
 
+// findWindow works out when a sale starts and ends; nil leaves a time as it is.
+type findWindow func(ctx context.Context, o *opsclient.Client, id string) (starts, ends *time.Time, err error)
+
 // window checks --starts and --ends at once and returns what works them out:
 // an end that counts from a start which does not change needs the sale.
-func (s saleSet) window(changed func(string) bool, now time.Time) (func(context.Context, *opsClient, string) (starts, ends *time.Time, err error), error) {
+func (s saleSet) window(changed func(string) bool, now time.Time) (findWindow, error) {
 	var starts, ends *time.Time
 	if changed("starts") {
 		start, err := parseTime("--starts", s.starts, now)
@@ -221,11 +214,11 @@ func (s saleSet) window(changed func(string) bool, now time.Time) (func(context.
 		}
 		ends = &end
 	}
-	return func(ctx context.Context, o *opsClient, id string) (*time.Time, *time.Time, error) {
+	return func(ctx context.Context, o *opsclient.Client, id string) (*time.Time, *time.Time, error) {
 		if starts != nil || !strings.HasPrefix(s.ends, "+") {
 			return starts, ends, nil
 		}
-		text, err := o.get(ctx, "/sales/"+id)
+		text, err := o.Get(ctx, "/sales/"+id)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -233,7 +226,7 @@ func (s saleSet) window(changed func(string) bool, now time.Time) (func(context.
 			StartsAt time.Time `json:"starts_at"`
 		}
 		if err := json.Unmarshal(text, &sale); err != nil {
-			return nil, nil, o.at(fmt.Errorf("the start of sale %s is not readable: %w", id, err))
+			return nil, nil, o.At(fmt.Errorf("the start of sale %s is not readable: %w", id, err))
 		}
 		end, err := parseTime("--ends", s.ends, sale.StartsAt)
 		return nil, &end, err
@@ -253,7 +246,8 @@ func parseTime(flag, text string, from time.Time) (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339, text)
 	if err != nil {
-		return t, badUsage("%s wants now, a duration such as +1h, or a time such as 2027-06-01T20:00:00+08:00, got %q", flag, text)
+		return t, badUsage("%s wants now, a duration such as +1h, or a time such as 2027-06-01T20:00:00+08:00, got %q",
+			flag, text)
 	}
 	return t.UTC(), nil
 }

@@ -48,10 +48,10 @@ func TestSaleRequests(t *testing.T) {
 		want []sentRequest
 	}{
 		"create": {create, []sentRequest{{"POST /admin/v1/sales",
-			`{` + body + `,"currency":"CNY","per_user_limit":1,"cap":0,"open":false}`}}},
+			`{` + body + `,"currency":"CNY","per_user_limit":1,"cap":0,"open":false,"reason":""}`}}},
 		"create with everything": {with("--currency", "EUR", "--limit", "2", "--cap", "10", "--open", "--starts", "2027-06-01T20:00:00+08:00", "--ends", "+90m"),
 			[]sentRequest{{"POST /admin/v1/sales", `{` + body + `,"currency":"EUR","per_user_limit":2,"cap":10,` +
-				`"starts_at":"2027-06-01T12:00:00Z","ends_at":"2027-06-01T13:30:00Z","open":true}`}}},
+				`"starts_at":"2027-06-01T12:00:00Z","ends_at":"2027-06-01T13:30:00Z","open":true,"reason":""}`}}},
 		"show":  {[]string{"sale", "show", "summer"}, []sentRequest{{"GET /admin/v1/sales/summer", ""}}},
 		"open":  {[]string{"sale", "open", "summer"}, []sentRequest{{"POST /admin/v1/sales/summer/open", `{"reason":""}`}}},
 		"pause": {[]string{"sale", "pause", "summer", "--reason", "price"}, []sentRequest{{"POST /admin/v1/sales/summer/pause", `{"reason":"price"}`}}},

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"runtime"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -79,6 +79,9 @@ func parseRoles(names []string) (app.Roles, error) {
 	return r, nil
 }
 
+// gcPercent lets the heap grow to three times what is kept before it is collected.
+const gcPercent = 200
+
 // serve runs the process until ctx ends and stops it in order.
 func (c *cli) serve(ctx context.Context, loaded *configs.Loaded, roles app.Roles, adopt bool) error {
 	cfg := loaded.Config
@@ -89,10 +92,10 @@ func (c *cli) serve(ctx context.Context, loaded *configs.Loaded, roles app.Roles
 
 	log := c.logger(cfg.Log)
 	redis.LogClient(log)
-	// Address space that is never touched and so takes no memory, but counts as heap when the collector sets its pace: a process
-	// with little to keep then collects a third as often at full load.
-	ballast := make([]byte, 16<<20)
-	defer runtime.KeepAlive(ballast)
+	// A process that keeps a few MB would collect all the time at full load. GOGC in the environment decides.
+	if c.getenv("GOGC") == "" {
+		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
+	}
 	sluice, err := app.New(ctx, cfg, app.Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(),
 		Now: c.now, Version: c.build().Version,
 		Level: &c.level, Loaded: loaded, AdoptRedis: adopt})

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/shop"
 
@@ -114,7 +115,7 @@ func TestCommandsRunASale(t *testing.T) {
 		placeOrder(t, s, user)
 	}
 	do("sale", "set", "summer", "--cap", "50", "--limit", "2", "--ends", "+3h", "--stock-add", "8", "--reason", "found more")
-	var sale saleView
+	var sale api.AdminSale
 	require.NoError(t, json.Unmarshal([]byte(do("sale", "show", "summer", "--json")), &sale))
 	require.EqualValues(t, 10, sale.StockTotal)
 	require.Equal(t, []int{50, 2}, []int{sale.Cap, sale.PerUserLimit})
@@ -124,7 +125,7 @@ func TestCommandsRunASale(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 3*time.Hour, ends.Sub(starts))
 
-	var list struct{ Orders []orderView }
+	var list struct{ Orders []api.AdminOrder }
 	require.Eventually(t, func() bool {
 		require.NoError(t, json.Unmarshal([]byte(do("order", "list", "--sale", "summer", "--json")), &list))
 		return len(list.Orders) == 2

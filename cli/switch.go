@@ -1,10 +1,11 @@
 package cli
 
 import (
-	"context"
-	"encoding/json"
 	"net/http"
 	"strings"
+
+	"sluice/api"
+	"sluice/cli/opsclient"
 
 	"github.com/spf13/cobra"
 )
@@ -15,11 +16,14 @@ func newSwitchCommand(c *cli) *cobra.Command {
 		Short:   "Show both switches",
 		Example: "  sluice switch show",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.fetch(cmd, "/switches", switchLines) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.fetch(cmd.Context(), "/switches", layOut(switchLines))
+		},
 	})
 	return newGroup("switch", "Stop or allow taking orders in, and working them off",
 		"  sluice switch admission off --reason 'payment is down'\n  sluice switch drain off --sale phone --for 5m", show,
-		newSwitchOneCommand(c, "admission", "Take new orders, or none in any gateway: they answer as if every sale were paused", false),
+		newSwitchOneCommand(c, "admission",
+			"Take new orders, or none in any gateway: they answer as if every sale were paused", false),
 		newSwitchOneCommand(c, "drain", "Let workers claim orders, or none: accepted orders wait in line", true))
 }
 
@@ -40,13 +44,8 @@ func newSwitchOneCommand(c *cli, name, short string, bySale bool) *cobra.Command
 				}
 				body["sale"] = sale
 			}
-			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsClient) error {
-				text, err := o.call(ctx, http.MethodPut, "/switches/"+name, body)
-				if err != nil {
-					return err
-				}
-				return c.printShown(text, switchLines)
-			})
+			request := opsclient.Request{Method: http.MethodPut, Path: "/switches/" + name, Body: body}
+			return c.call(cmd.Context(), request, layOut(switchLines))
 		},
 	}
 	if bySale {
@@ -56,17 +55,7 @@ func newSwitchOneCommand(c *cli, name, short string, bySale bool) *cobra.Command
 	return c.opsCommand(cmd)
 }
 
-func switchLines(text []byte) (string, error) {
-	var s struct {
-		Admission bool              `json:"admission"`
-		Drain     bool              `json:"drain"`
-		Held      []string          `json:"held"`
-		Until     map[string]string `json:"until"`
-		Left      []string          `json:"left_out"`
-	}
-	if err := json.Unmarshal(text, &s); err != nil {
-		return "", err
-	}
+func switchLines(s api.Switches) string {
 	shown := func(name, state string) string {
 		if until := s.Until[name]; until != "" {
 			state += " until " + until
@@ -74,7 +63,9 @@ func switchLines(text []byte) (string, error) {
 		return printable(state)
 	}
 	word := map[bool]string{true: "on", false: "off"}
-	rows := [][]string{{"admission", shown("admission", word[s.Admission])}, {"drain", shown("drain", word[s.Drain])}}
+	rows := [][]string{
+		{"admission", shown("admission", word[s.Admission])}, {"drain", shown("drain", word[s.Drain])},
+	}
 	held := make([]string, len(s.Held))
 	for i, sale := range s.Held {
 		held[i] = shown("held."+sale, sale)
@@ -82,5 +73,5 @@ func switchLines(text []byte) (string, error) {
 	if len(held) > 0 {
 		rows = append(rows, []string{"drain off for", strings.Join(held, ", ")})
 	}
-	return leftLine(s.Left) + table(rows...), nil
+	return leftOutLine(s.Left) + table(rows...)
 }

@@ -1,10 +1,12 @@
 package cli
 
 import (
-	"context"
 	"net/http"
 	"strings"
 	"time"
+
+	"sluice/api"
+	"sluice/cli/opsclient"
 
 	"github.com/spf13/cobra"
 )
@@ -68,11 +70,9 @@ func newTopicCreateCommand(c *cli) *cobra.Command {
 		Example: "  sluice topic create --url https://points.example/hook --delay 30m --alert ops@shop.example coupons",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withTopic(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
-				body := flags.body(cmd)
-				body["name"] = args[0]
-				return o.call(ctx, http.MethodPost, "/topics", body)
-			})
+			body := flags.body(cmd)
+			body["name"] = args[0]
+			return c.changeTopic(cmd, args[0], opsclient.Request{Method: http.MethodPost, Path: "/topics", Body: body})
 		},
 	}
 	flags.define(cmd)
@@ -93,9 +93,8 @@ func newTopicSetCommand(c *cli) *cobra.Command {
 			if _, why := body["reason"]; len(body) == 0 || len(body) == 1 && why {
 				return badUsage("nothing to change: give at least one setting")
 			}
-			return c.withTopic(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
-				return o.call(ctx, http.MethodPatch, "/topics/"+args[0], body)
-			})
+			request := opsclient.Request{Method: http.MethodPatch, Path: "/topics/" + args[0], Body: body}
+			return c.changeTopic(cmd, args[0], request)
 		},
 	}
 	flags.define(cmd)
@@ -104,19 +103,18 @@ func newTopicSetCommand(c *cli) *cobra.Command {
 }
 
 func newTopicSwitchCommand(c *cli, verb, short string) *cobra.Command {
-	var reason string
+	var body api.WithReason
 	cmd := &cobra.Command{
 		Use:     verb + " TOPIC",
 		Short:   short,
 		Example: "  sluice topic " + verb + " --reason 'as agreed' coupons",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.withTopic(cmd, args[0], func(ctx context.Context, o *opsClient) ([]byte, error) {
-				return o.call(ctx, http.MethodPost, "/topics/"+args[0]+"/"+verb, map[string]any{"reason": reason})
-			})
+			request := opsclient.Request{Method: http.MethodPost, Path: "/topics/" + args[0] + "/" + verb, Body: body}
+			return c.changeTopic(cmd, args[0], request)
 		},
 	}
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the admin log")
+	reasonFlag(cmd, &body.Reason)
 	c.jsonFlag(cmd)
 	return cmd
 }

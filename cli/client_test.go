@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/cli/opsclient"
 	"sluice/gateway/auth"
 	"sluice/gateway/server"
 	"sluice/internal/testkit/shop"
@@ -63,7 +64,7 @@ func TestAnswersThatAreNotOurs(t *testing.T) {
 		"a redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, "answered 302 Found"},
 		"a cut":      {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
 		"a flood": {func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write(bytes.Repeat([]byte(" "), opsMaxAnswer+1))
+			_, _ = w.Write(bytes.Repeat([]byte(" "), opsclient.MaxAnswer+1))
 		}, "longer than 16777216 bytes"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,215 @@
+// Package opsclient talks to the operations listener of a running system.
+package opsclient
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+
+	"sluice/api"
+)
+
+const (
+	timeout = 30 * time.Second // for one request and its answer
+	// MaxAnswer bounds an answer, in bytes.
+	MaxAnswer = 16 << 20
+)
+
+// Params say how to reach the listener.
+type Params struct {
+	Base  string                 // URL without a slash at its end
+	Token func() (string, error) // an administrator's, for each request
+	Hint  string                 // what to do when the token is refused
+	Trust *tls.Config            // nil: the system's certificates
+}
+
+// Client sends requests as an administrator. Requests and answers are bounded in time and size.
+type Client struct {
+	params Params
+	http   *http.Client
+}
+
+// New returns a client; Close it.
+func New(p Params) *Client {
+	return &Client{params: p, http: &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSClientConfig: p.Trust,
+			DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext},
+		// A redirect would carry the administrator's token somewhere else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// Close ends idle connections.
+func (o *Client) Close() { o.http.CloseIdleConnections() }
+
+// Get asks for path, which may carry a query, and returns the JSON answered.
+func (o *Client) Get(ctx context.Context, path string) ([]byte, error) {
+	return o.Call(ctx, http.MethodGet, path, nil)
+}
+
+// Call sends body as JSON and returns the JSON answered. A refusal is an Error.
+func (o *Client) Call(ctx context.Context, method, path string, body any) ([]byte, error) {
+	return o.Send(ctx, Request{Method: method, Path: path, Body: body})
+}
+
+// Request is one request.
+type Request struct {
+	Method, Path string
+	IfMatch      string // ETag of what the change was decided on; empty: it has no condition
+	Key          string // Idempotency-Key; empty: none
+	Body         any    // sent as JSON; nil: none
+}
+
+func (r Request) headers() map[string]string {
+	headers := map[string]string{"Accept": "application/json"}
+	if r.Body != nil {
+		headers["Content-Type"] = "application/json"
+	}
+	if r.IfMatch != "" {
+		headers["If-Match"] = r.IfMatch
+	}
+	if r.Key != "" {
+		headers["Idempotency-Key"] = r.Key
+	}
+	return headers
+}
+
+// Send sends a request and returns the JSON answered, nil where there is none. A refusal is an Error.
+func (o *Client) Send(ctx context.Context, r Request) ([]byte, error) {
+	var sent io.Reader
+	if r.Body != nil {
+		text, err := json.Marshal(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		sent = bytes.NewReader(text)
+	}
+	token, err := o.params.Token()
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, r.Method, o.params.Base+"/admin/v1"+r.Path, sent)
+	if err != nil {
+		return nil, o.At(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+token)
+	for name, value := range r.headers() {
+		req.Header.Set(name, value)
+	}
+	resp, err := o.http.Do(req)
+	if err != nil {
+		return nil, o.unanswered(r.Method, err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(resp.Body, MaxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, o.unanswered(r.Method, err)
+	case len(text) > MaxAnswer:
+		return nil, o.At(fmt.Errorf("the answer to %s %s is longer than %d bytes", r.Method, r.Path, MaxAnswer))
+	case resp.StatusCode/100 != 2:
+		return nil, o.refusal(resp, text)
+	case resp.StatusCode == http.StatusNoContent:
+		return nil, nil
+	case !json.Valid(text):
+		return nil, o.At(errors.New("answered with something else than JSON: is it the operations listener? set --ops"))
+	}
+	return text, nil
+}
+
+// ErrMaybeDone marks a change that was sent and got no answer.
+var ErrMaybeDone = errors.New("it may have been done all the same")
+
+// unanswered says why there is no answer, and of a change that was sent, that nobody knows what came of it.
+func (o *Client) unanswered(method string, err error) error {
+	why := o.unreachable(err)
+	if dial, ok := errors.AsType[*net.OpError](err); method == http.MethodGet || ok && dial.Op == "dial" {
+		return why
+	}
+	return fmt.Errorf("%w; %w", why, ErrMaybeDone)
+}
+
+// At says which listener an error is about.
+func (o *Client) At(err error) error {
+	return fmt.Errorf("operations listener %s: %w", o.params.Base, err)
+}
+
+// unreachable says in few words why there is no answer.
+func (o *Client) unreachable(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return err
+	}
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		return o.At(errors.New("no answer in time: is sluice running? set --ops"))
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		reason := op.Err
+		for inner := errors.Unwrap(reason); inner != nil; inner = errors.Unwrap(reason) {
+			reason = inner
+		}
+		return o.At(fmt.Errorf("%w: is sluice running? set --ops", reason))
+	}
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		err = u.Err
+	}
+	return o.At(err)
+}
+
+// Error is a refusal: a problem document of the operations listener.
+type Error struct {
+	Code      api.Code         `json:"code"`
+	Detail    string           `json:"detail"`
+	RequestID string           `json:"request_id"`
+	Errors    []api.FieldError `json:"errors"`
+	Body      []byte           `json:"-"` // the whole answer
+}
+
+// Error says what was refused and why.
+func (e Error) Error() string {
+	text := string(e.Code) + ": " + e.Detail
+	if len(e.Errors) > 0 {
+		fields := make([]string, len(e.Errors))
+		for i, f := range e.Errors {
+			fields[i] = f.Field + ": " + f.Detail
+		}
+		text += " (" + strings.Join(fields, "; ") + ")"
+	}
+	if e.Code == api.CodeInternal && e.RequestID != "" {
+		text += " (request_id " + e.RequestID + ")"
+	}
+	return Printable(text)
+}
+
+func (o *Client) refusal(resp *http.Response, text []byte) error {
+	problem := Error{Body: text}
+	if err := json.Unmarshal(text, &problem); err != nil || problem.Code == "" {
+		return o.At(fmt.Errorf("answered %s: is it the operations listener? set --ops", Printable(resp.Status)))
+	}
+	if resp.StatusCode == http.StatusUnauthorized {
+		return o.At(fmt.Errorf("%w: %s", problem, o.params.Hint))
+	}
+	return problem
+}
+
+// Printable keeps what another machine wrote on one line and out of the
+// terminal's controls.
+func Printable(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text)
+}
