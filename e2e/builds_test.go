@@ -32,7 +32,8 @@ func previousCommit() (commit string) {
 // buildOf returns a build of a commit of this repository.
 func buildOf(t *testing.T, commit string) string {
 	t.Helper()
-	if err := exec.CommandContext(t.Context(), "git", "-C", "..", "cat-file", "-e", commit+"^{commit}").Run(); err != nil {
+	if err := exec.CommandContext(t.Context(), "git", "-C", "..", "cat-file", "-e", commit+"^{commit}").
+		Run(); err != nil {
 		t.Fatalf("commit %s is not in this repository's history (%v): upgrades are tested with a build of it. "+
 			"In a shallow clone run `git fetch --unshallow`; without git, this test cannot run", commit, err)
 	}

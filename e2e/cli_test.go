@@ -78,7 +78,8 @@ func TestCommandLineAgainstARunningSystem(t *testing.T) {
 	sh := shell{t: t, path: c.nodes[0].binary, env: []string{
 		"PATH=" + os.Getenv("PATH"), "SLUICE_AUTH__SECRET=" + secret, "SLUICE_OPS__ADDR=" + ops,
 	}}
-	create := []string{"sale", "create", "--id", "phone", "--title", "Phone X", "--sku", "PX", "--stock", "5", "--price-cents", "9900", "--limit", "2", "--ends", "+1h"}
+	create := []string{"sale", "create", "--id", "phone", "--title", "Phone X", "--sku", "PX", "--stock", "5",
+		"--price-cents", "9900", "--limit", "2", "--ends", "+1h"}
 	require.Equal(t, "draft", sh.object(create...)["admin_state"])
 	again := sh.do(create...)
 	require.Equal(t, 1, again.code)
@@ -87,13 +88,16 @@ func TestCommandLineAgainstARunningSystem(t *testing.T) {
 	require.Contains(t, sh.ok("sale", "list"), "phone")
 
 	bearer := strings.TrimSpace(sh.ok("token", "--user", "ann"))
-	accepted, err := call(t.Context(), c.client, http.MethodPost, "http://"+public+"/v1/sales/phone/orders", bearer, map[string]string{"Idempotency-Key": "one"}, map[string]any{"quantity": 2})
+	accepted, err := call(t.Context(), c.client, http.MethodPost, "http://"+public+"/v1/sales/phone/orders", bearer,
+		map[string]string{"Idempotency-Key": "one"}, map[string]any{"quantity": 2})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusAccepted, accepted.Status, "%s", accepted.Raw)
-	done, err := call(t.Context(), c.client, http.MethodGet, "http://"+public+"/v1/sales/phone/orders/"+accepted.OrderID+"?wait=3s", bearer, nil, nil)
+	done, err := call(t.Context(), c.client, http.MethodGet,
+		"http://"+public+"/v1/sales/phone/orders/"+accepted.OrderID+"?wait=3s", bearer, nil, nil)
 	require.NoError(t, err)
 	if !final(done.State) { // the wait ends with any change
-		done, err = call(t.Context(), c.client, http.MethodGet, "http://"+public+"/v1/sales/phone/orders/"+accepted.OrderID+"?wait=3s", bearer, nil, nil)
+		done, err = call(t.Context(), c.client, http.MethodGet,
+			"http://"+public+"/v1/sales/phone/orders/"+accepted.OrderID+"?wait=3s", bearer, nil, nil)
 		require.NoError(t, err)
 	}
 	require.Equal(t, "confirmed", done.State)

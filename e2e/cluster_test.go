@@ -115,7 +115,8 @@ func (c *cluster) add(path string, i int, y system) {
 		})
 	}
 	c.nodes = append(c.nodes, &node{
-		name: name, binary: path, roles: roles, config: y.config, env: append(settings, y.env...), pause: restartPause, arm: y.arms[i],
+		name: name, binary: path, roles: roles, config: y.config, env: append(settings,
+			y.env...), pause: restartPause, arm: y.arms[i],
 		logPath: filepath.Join(c.logs, name+".log"),
 	})
 }
@@ -153,7 +154,8 @@ func (c *cluster) awaitRunning() {
 			return
 		}
 		if pause(ctx, 20*time.Millisecond) != nil {
-			require.FailNow(c.t, "not every process became ready", "logs in %s\n%s", c.logs, strings.Join(wanting, "\n"))
+			require.FailNow(c.t, "not every process became ready", "logs in %s\n%s", c.logs,
+				strings.Join(wanting, "\n"))
 		}
 	}
 }

@@ -75,8 +75,8 @@ func addCallbacks(t *testing.T, c *cluster, n int) *callbacks {
 	return b
 }
 
-// ask repeats a request until a process answers it: any of them may be dead just then. Asking twice changes nothing, except that
-// the topic may be there already.
+// ask repeats a request until a process answers it: any of them may be dead just then. Asking twice changes nothing,
+// except that the topic may be there already.
 func (b *callbacks) ask(method, path string, body any) {
 	b.t.Helper()
 	text, err := json.Marshal(body)
@@ -88,7 +88,8 @@ func (b *callbacks) ask(method, path string, body any) {
 		_, ops := b.cluster.nodes[0].addresses()
 		ctx, cancel := context.WithTimeout(b.t.Context(), 4*time.Second)
 		defer cancel()
-		r, err := http.NewRequestWithContext(ctx, method, "http://"+ops+"/admin/v1"+path, strings.NewReader(string(text)))
+		r, err := http.NewRequestWithContext(ctx, method, "http://"+ops+"/admin/v1"+path,
+			strings.NewReader(string(text)))
 		if err != nil {
 			return false
 		}
@@ -111,9 +112,11 @@ func (b *callbacks) delivered() {
 	b.t.Helper()
 	ctx, client := b.t.Context(), b.cluster.stores.client
 	key := func(name string) string { return "sluice:delay:{points}:" + name }
-	require.Eventually(b.t, func() bool { return client.LLen(ctx, key("done")).Val() == int64(b.n) }, delayPatience, 20*time.Millisecond,
+	require.Eventually(b.t, func() bool { return client.LLen(ctx, key("done")).Val() == int64(b.n) }, delayPatience,
+		20*time.Millisecond,
 		"not every message was delivered; logs in %s", b.cluster.logs)
-	require.Zero(b.t, client.Exists(ctx, key("due"), key("firing"), key("tries"), key("dead")).Val(), "nothing is left over")
+	require.Zero(b.t, client.Exists(ctx, key("due"), key("firing"), key("tries"), key("dead")).Val(),
+		"nothing is left over")
 	b.receiver.mu.Lock()
 	defer b.receiver.mu.Unlock()
 	require.Len(b.t, b.receiver.bodies, b.n, "every message came, each under its own id")
@@ -131,7 +134,8 @@ func delayCluster(t *testing.T, driver string, l layout, arms map[int]string) *c
 		env: []string{"SLUICE_DELAY__LEASE=2s", "SLUICE_DELAY__ALLOW_PRIVATE=true"}})
 }
 
-// A process dies at each step of a delivery. Every message is delivered all the same, a repeat with the same id and body.
+// A process dies at each step of a delivery. Every message is delivered all the same, a repeat with the same id and
+// body.
 func TestDelayedMessagesOutliveTheirDeliverer(t *testing.T) {
 	t.Parallel()
 	for _, step := range delaySteps {

@@ -70,7 +70,8 @@ func (c chance) engineFault(p plan, f fault) fault {
 func enginePlans() []plan {
 	var plans []plan
 	for i, one := range []struct{ kind, driver string }{
-		{dbSettings, "mysql"}, {dbSettings, "postgres"}, {dbCodes, "mysql"}, {dbCodes, "postgres"}, {dbPromote, "postgres"},
+		{dbSettings, "mysql"}, {dbSettings, "postgres"}, {dbCodes, "mysql"}, {dbCodes, "postgres"}, {dbPromote,
+			"postgres"},
 	} {
 		seed := uint64(200 + i)
 		c := chanceOf(seed)

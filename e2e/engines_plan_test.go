@@ -66,7 +66,8 @@ func TestCodesAreListedOnce(t *testing.T) {
 		for _, c := range codesOf(driver) {
 			refusal, err := codeNamed(driver, c.code)
 			require.NoError(t, err)
-			require.Equal(t, testkit.Refusal{Code: c.code, State: c.state, Text: c.text, On: c.on, HangUp: c.hangUp}, refusal)
+			require.Equal(t, testkit.Refusal{Code: c.code, State: c.state, Text: c.text, On: c.on, HangUp: c.hangUp},
+				refusal)
 		}
 		_, err := codeNamed(driver, "none")
 		require.Error(t, err)

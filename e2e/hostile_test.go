@@ -69,7 +69,8 @@ func TestHostileSettingsOfADatabaseHarmNoOrder(t *testing.T) {
 				}), s.name)
 				require.NoError(t, errors.Join(first, second), s.name)
 				t.Logf("%s: %d orders went through, %d were accepted so far", s.name, after-before, len(b.orders()))
-				require.Eventually(t, func() bool { return b.unconfirmed(t.Context()) == "" }, mendPatience, 20*time.Millisecond,
+				require.Eventually(t, func() bool { return b.unconfirmed(t.Context()) == "" }, mendPatience,
+					20*time.Millisecond,
 					"%s was mended; logs in %s", s.name, c.logs)
 				b.faultless(t, s.name)
 				require.False(t, s.total && after > before, "%s let %d orders through", s.name, after-before)
@@ -87,7 +88,8 @@ func TestCodesOfProxiesAndClustersHarmNoOrder(t *testing.T) {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
 			s := openStores(t, testkit.NewDatabase(t, driver), nil)
-			c := startCluster(t, s, system{layout: layout{"gateway", "worker,notifier"}, logs: keptLogs(t, "codes-"+driver)})
+			c := startCluster(t, s, system{layout: layout{"gateway", "worker,notifier"},
+				logs: keptLogs(t, "codes-"+driver)})
 			b := openBuyers(t, c, "codes", hostileStock)
 			for _, one := range codesOf(driver) {
 				refusal, err := codeNamed(driver, one.code)
@@ -97,10 +99,15 @@ func TestCodesOfProxiesAndClustersHarmNoOrder(t *testing.T) {
 						continue
 					}
 					before := c.db[1].Refused()
-					require.NoError(t, b.during(t.Context(), func() error { return answerWith(t.Context(), c.db, refusal, codeHold) }))
+					require.NoError(t, b.during(t.Context(), func() error {
+						return answerWith(t.Context(), c.db,
+							refusal, codeHold)
+					}))
 					require.Greater(t, c.db[1].Refused(), before, "%s was answered to nobody", one.code)
-					require.Eventually(t, func() bool { return b.unconfirmed(t.Context()) == "" }, mendPatience, 10*time.Millisecond,
-						"after %s (done all the same: %v): %s; logs in %s", one.code, lies, b.unconfirmed(t.Context()), c.logs)
+					require.Eventually(t, func() bool { return b.unconfirmed(t.Context()) == "" }, mendPatience,
+						10*time.Millisecond,
+						"after %s (done all the same: %v): %s; logs in %s", one.code, lies, b.unconfirmed(
+							t.Context()), c.logs)
 					b.faultless(t, one.code)
 				}
 			}

@@ -92,8 +92,10 @@ func (j *judge) losses(r *request, row orderRow) {
 	}
 	if row.Status == "failed" {
 		may, split := j.breaker.mayLose(promised)
-		j.verdict.find(!may, "LOST: order %s of %s was answered 202 when nothing could be lost, and failed: %s", row.ID, r.id, row.Reason)
-		j.verdict.find(may && !split && row.Reason != "lost", "order %s of %s was answered 202 and failed: %s", row.ID, r.id, row.Reason)
+		j.verdict.find(!may, "LOST: order %s of %s was answered 202 when nothing could be lost, and failed: %s",
+			row.ID, r.id, row.Reason)
+		j.verdict.find(may && !split && row.Reason != "lost", "order %s of %s was answered 202 and failed: %s", row.ID,
+			r.id, row.Reason)
 	}
 	if cancelled.sent.IsZero() || row.Status == "cancelled" || row.Status == "failed" {
 		return

@@ -233,14 +233,17 @@ func (j *judge) answers() {
 					continue
 				}
 				kind := fmt.Sprintf("%d %s", a.reply.Status, a.reply.Code)
-				j.verdict.find(!slices.Contains(allowed[method], kind), "%s of %s was answered %s: %s", method, r.id, kind, a.reply.Raw)
-				j.verdict.find(a.reply.Status == http.StatusNotFound && !j.plan.lossy(), "%s of %s, which was accepted: %s", method, r.id, a.reply.Raw)
+				j.verdict.find(!slices.Contains(allowed[method], kind), "%s of %s was answered %s: %s", method, r.id,
+					kind, a.reply.Raw)
+				j.verdict.find(a.reply.Status == http.StatusNotFound && !j.plan.lossy(),
+					"%s of %s, which was accepted: %s", method, r.id, a.reply.Raw)
 			}
 		}
 		first := r.orderID()
 		for _, a := range r.placed() {
 			id := a.reply.OrderID
-			j.verdict.find(a.err == nil && a.reply.Status == http.StatusAccepted && id != first, "key %s was given orders %s and %s", r.key, first, id)
+			j.verdict.find(a.err == nil && a.reply.Status == http.StatusAccepted && id != first,
+				"key %s was given orders %s and %s", r.key, first, id)
 		}
 		if first != "" {
 			j.verdict.find(orders[first] != "", "order %s was given to %s and %s", first, orders[first], r.id)
@@ -268,12 +271,14 @@ func (j *judge) origins(rows map[string]orderRow) {
 		j.verdict.find(used[r.id] != "", "request %s made orders %s and %s", r.id, used[r.id], row.ID)
 		used[r.id] = row.ID
 		short := row.Reason == "lost" && row.Quantity == 1 // told by its id alone, which says no quantity
-		j.verdict.find(row.User != r.user || row.Quantity != r.units && !short, "order %s is %s x%d, %s asked for %d", row.ID, row.User, row.Quantity, r.user, r.units)
+		j.verdict.find(row.User != r.user || row.Quantity != r.units && !short, "order %s is %s x%d, %s asked for %d",
+			row.ID, row.User, row.Quantity, r.user, r.units)
 		id := r.orderID()
 		j.verdict.find(id != "" && id != row.ID, "request %s was given order %s, the database has %s", r.id, id, row.ID)
 		if last, refused := r.refused(); refused {
 			late := row.AdmittedAt >= last.sent.UnixMilli()-5 && len(r.placed()) > 1
-			j.verdict.find(!late, "request %s was refused with %s but has order %s (%s)", r.id, last.reply.Code, row.ID, row.Status)
+			j.verdict.find(!late, "request %s was refused with %s but has order %s (%s)", r.id, last.reply.Code,
+				row.ID, row.Status)
 			if late {
 				j.verdict.late++
 			}

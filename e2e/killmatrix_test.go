@@ -154,7 +154,8 @@ func (m *matrix) run(t *testing.T, p plan) {
 	database, server := l.database(t, p)
 	stores := openStoresOn(t, p.engine, database, server)
 	stores.standby = l.standby
-	cluster := startCluster(t, stores, system{tags: killPoints, layout: p.layout, arms: p.arms(), logs: logs, env: p.env()})
+	cluster := startCluster(t, stores, system{tags: killPoints, layout: p.layout, arms: p.arms(), logs: logs,
+		env: p.env()})
 	j := m.sell(ctx, t, cluster, p)
 	m.report(t, j, began)
 }
@@ -263,5 +264,6 @@ func (m *matrix) report(t *testing.T, j *judge, began time.Time) {
 	} else if os.Getenv("KILL_RUNS") != "" {
 		again = "KILL_RUNS=each " + again
 	}
-	t.Errorf("%s\nschedule: %s\nlogs: %s\nagain: %s\n- %s", p.name, p, j.cluster.logs, again, strings.Join(v.wrong, "\n- "))
+	t.Errorf("%s\nschedule: %s\nlogs: %s\nagain: %s\n- %s", p.name, p, j.cluster.logs, again,
+		strings.Join(v.wrong, "\n- "))
 }

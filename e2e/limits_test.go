@@ -42,7 +42,8 @@ func (r *rush) run(ctx context.Context, client *http.Client, sale, bearer string
 			open.Go(func() {
 				defer func() { <-slots }()
 				addr, _ := r.node.addresses()
-				req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/v1/sales/"+sale+"/orders", nil)
+				req, err := http.NewRequestWithContext(ctx, http.MethodPost,
+					"http://"+addr+"/v1/sales/"+sale+"/orders", nil)
 				if err != nil {
 					return
 				}
@@ -82,10 +83,12 @@ func TestOneLimitOverTwoGateways(t *testing.T) {
 	for _, r := range rushes {
 		running.Go(func() { r.run(ctx, c.client, "rush", bearer) })
 	}
-	// window is what passes and what is answered in a second: a busy machine sends less than it is asked to, and nobody passes who has not come.
+	// window is what passes and what is answered in a second: a busy machine sends less than it is asked to, and nobody
+	// passes who has not come.
 	window := func(span time.Duration) (passed, answered float64) {
 		sum := func() (passed, answered int64) {
-			return rushes[0].passed.Load() + rushes[1].passed.Load(), rushes[0].answered.Load() + rushes[1].answered.Load()
+			return rushes[0].passed.Load() + rushes[1].passed.Load(), rushes[0].answered.Load() +
+				rushes[1].answered.Load()
 		}
 		passedBefore, answeredBefore := sum()
 		at := time.Now()
@@ -112,7 +115,8 @@ func TestOneLimitOverTwoGateways(t *testing.T) {
 	t.Logf("in the first second after kill -9 %.0f/s of %.0f/s", first, answered)
 	require.LessOrEqual(t, first, 1.3*limit, "its part is the other's within the second")
 	require.GreaterOrEqual(t, first, 0.7*min(limit, answered), "its part is the other's within the second")
-	// Too many are never forgiven; too few may be a process that had no time for a moment, which loses what exceeds the burst.
+	// Too many are never forgiven; too few may be a process that had no time for a moment, which loses what exceeds the
+	// burst.
 	for chances := 2; ; chances-- {
 		alone, answered := window(4 * time.Second)
 		t.Logf("then %.0f/s of %.0f/s", alone, answered)

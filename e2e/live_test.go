@@ -17,18 +17,22 @@ const (
 	rushStock    = 40_000
 	rushChanges  = 20
 	rushAtOnce   = 64
-	// rushStep is the requests that belong to one change: the change begins among them, and those of the next are sent while it is made.
+	// rushStep is the requests that belong to one change: the change begins among them, and those of the next are sent
+	// while it is made.
 	rushStep = rushRequests / (rushChanges + 2) / 2 * 2
 )
 
-// A sale of 100,000 requests during which limits, cap, batch and pool of two gateways and a worker change twenty times by all three ways.
+// A sale of 100,000 requests during which limits, cap, batch and pool of two gateways and a worker change twenty times
+// by all three ways.
 func TestASaleWhileEverythingChanges(t *testing.T) {
 	o := &operator{t: t}
 	o.mount = newMount(t, o.fileWith(1500))
 	s := openStores(t, testkit.NewDatabase(t, "postgres"), nil)
-	c := startCluster(t, s, system{layout: layout{"gateway", "gateway", "worker,notifier"}, logs: t.TempDir(), config: o.mount.path(),
-		env: []string{"SLUICE_LOG__LEVEL=info"}})
-	o.cluster, o.shell = c, shell{t: t, path: c.nodes[0].binary, env: []string{"PATH=/usr/bin:/bin", "SLUICE_AUTH__SECRET=" + secret}}
+	c := startCluster(t, s, system{layout: layout{"gateway", "gateway", "worker,notifier"}, logs: t.TempDir(),
+		config: o.mount.path(),
+		env:    []string{"SLUICE_LOG__LEVEL=info"}})
+	o.cluster, o.shell = c, shell{t: t, path: c.nodes[0].binary,
+		env: []string{"PATH=/usr/bin:/bin", "SLUICE_AUTH__SECRET=" + secret}}
 	c.openSale(t, "rush", rushStock, 1, 0)
 
 	th := newThrong(c, "rush")
@@ -43,12 +47,14 @@ func TestASaleWhileEverythingChanges(t *testing.T) {
 	var before int64
 	for n := range rushChanges {
 		due := max(int64(n*rushStep), before+rushStep/4)
-		require.Eventually(t, func() bool { return th.answered.Load() >= due }, time.Minute, time.Millisecond, "answers between two changes")
+		require.Eventually(t, func() bool { return th.answered.Load() >= due }, time.Minute, time.Millisecond,
+			"answers between two changes")
 		answered := th.answered.Load() // first: what is sent later must not be missing
 		require.Greater(t, th.sent.Load(), answered, "requests are in flight")
 		began := time.Now()
 		ways[n%len(ways)](n)
-		t.Logf("change %d: made in %s, %d requests answered", n+1, time.Since(began).Round(time.Millisecond), th.answered.Load())
+		t.Logf("change %d: made in %s, %d requests answered", n+1, time.Since(began).Round(time.Millisecond),
+			th.answered.Load())
 		before = th.answered.Load()
 		th.allow(rushStep)
 	}
@@ -63,7 +69,8 @@ func TestASaleWhileEverythingChanges(t *testing.T) {
 	last := o.versions()[0]
 	require.Equal(t, o.version, last.Version, "nothing but the changes and their ends has made a version")
 	for _, n := range c.nodes {
-		require.Eventually(t, func() bool { return o.applied(n) == strconv.FormatInt(last.Version, 10) }, 10*time.Second, 50*time.Millisecond,
+		require.Eventually(t, func() bool { return o.applied(n) == strconv.FormatInt(last.Version, 10) },
+			10*time.Second, 50*time.Millisecond,
 			"%s has %s, the last change made %d", n.name, o.applied(n), last.Version)
 	}
 	o.allShow(last.Version)

@@ -45,7 +45,10 @@ func wanted(t *testing.T, kind string) []string {
 	t.Helper()
 	every := []string{onSingle, onCluster, onSentinel}
 	if kind != "" {
-		every = slices.DeleteFunc(every, func(engine string) bool { return !slices.Contains(groupFaults(engine), kind) })
+		every = slices.DeleteFunc(every, func(engine string) bool {
+			return !slices.Contains(groupFaults(engine),
+				kind)
+		})
 	}
 	text := os.Getenv("KILL_ENGINES")
 	if text == "" {
@@ -76,8 +79,10 @@ type tally struct {
 // String is the line of a run's numbers.
 func (v *verdict) String() string {
 	short := func(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
-	return fmt.Sprintf("accepted %d, confirmed %d, paid %d, expired %d, gone %d, lost %d, revived %d, forgotten %d, late %d, "+
-		"audits %d, longest difference %s, parties %d, nobody accepted for %s, recovery %s", v.accepted, v.confirmed, v.paid, v.expired, v.gone, v.lost,
+	return fmt.Sprintf(
+		"accepted %d, confirmed %d, paid %d, expired %d, gone %d, lost %d, revived %d, forgotten %d, late %d, "+
+			"audits %d, longest difference %s, parties %d, nobody accepted for %s, recovery %s", v.accepted,
+		v.confirmed, v.paid, v.expired, v.gone, v.lost,
 		v.revived, v.forgotten, v.late, v.audits, short(v.stood), v.parties, short(v.silence), short(v.recovery))
 }
 
@@ -93,7 +98,8 @@ func (m *matrix) count(j *judge) {
 		c.kills += killed + len(passed)
 	}
 	for _, f := range j.plan.faults {
-		if slices.Contains([]string{redisKill, redisEmpty, redisBack, dbKill, dbPromote, masterKill, lagged, thereAndBack}, f.kind) {
+		if slices.Contains([]string{redisKill, redisEmpty, redisBack, dbKill, dbPromote, masterKill, lagged,
+			thereAndBack}, f.kind) {
 			c.kills++
 		}
 	}

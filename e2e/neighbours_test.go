@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// neighbours are quiet sales beside the one that a run is about: orders of several sales go through one transaction, and no
-// fault may lose or double one of them either.
+// neighbours are quiet sales beside the one that a run is about: orders of several sales go through one transaction,
+// and no fault may lose or double one of them either.
 type neighbours struct {
 	cluster *cluster
 	plan    plan
@@ -62,7 +62,8 @@ func (n *neighbours) order(ctx context.Context, choice chance, sale, user string
 	}
 	for ctx.Err() == nil {
 		if gateway := choice.gateway(n.cluster); gateway != "" {
-			a, err := call(ctx, n.cluster.client, http.MethodPost, "http://"+gateway+"/v1/sales/"+sale+"/orders", bearer,
+			a, err := call(ctx, n.cluster.client, http.MethodPost, "http://"+gateway+"/v1/sales/"+sale+"/orders",
+				bearer,
 				map[string]string{"Idempotency-Key": user}, map[string]any{"quantity": 1})
 			if err == nil && !comeBack(a) {
 				if a.Status == http.StatusAccepted {
@@ -98,7 +99,8 @@ func (n *neighbours) redeem(ctx context.Context, v *verdict) {
 				continue
 			}
 			a, err := n.show(ctx, choice, sale+"/orders/"+id, p)
-			v.find(err != nil || a.Status != http.StatusOK, "order %s of %s, with its receipt: %v %s", id, sale, err, a.Raw)
+			v.find(err != nil || a.Status != http.StatusOK, "order %s of %s, with its receipt: %v %s", id, sale, err,
+				a.Raw)
 		}
 	}
 }
@@ -120,8 +122,8 @@ func (n *neighbours) show(ctx context.Context, choice chance, path string, p pro
 	}
 }
 
-// decide holds what shoppers were told against the database: each order once, and each of them there. One that Redis lost
-// comes back on its receipt.
+// decide holds what shoppers were told against the database: each order once, and each of them there. One that Redis
+// lost comes back on its receipt.
 func (n *neighbours) decide(ctx context.Context, v *verdict) {
 	if n.plan.lossy() {
 		n.redeem(ctx, v)
@@ -149,11 +151,14 @@ func (n *neighbours) decide(ctx context.Context, v *verdict) {
 			v.find(!there, "LOST: order %s of %s was accepted and is not in the database", id, sale)
 		}
 		total, available, err := n.cluster.stores.stock(ctx, sale)
-		v.find(err != nil || total != neighbourStock || total != available+live, "ledger of %s: total %d, available %d, live %d (%v)", sale, total, available, live, err)
+		v.find(err != nil || total != neighbourStock || total != available+live,
+			"ledger of %s: total %d, available %d, live %d (%v)", sale, total, available, live, err)
 		orders += len(n.accepted[sale])
 	}
 	v.find(orders == 0, "nobody ordered in the sales beside it")
-	parties, err := n.cluster.stores.count(ctx, "SELECT COUNT(*) FROM (SELECT batch_id FROM orders GROUP BY batch_id HAVING COUNT(DISTINCT sale_id) > 1) AS parties")
+	parties, err := n.cluster.stores.count(ctx,
+		"SELECT COUNT(*) FROM (SELECT batch_id FROM orders GROUP BY batch_id HAVING COUNT(DISTINCT sale_id) > 1) AS "+
+			"parties")
 	v.find(err != nil, "count the parties: %v", err)
 	v.parties = parties
 }

@@ -62,7 +62,8 @@ func (o *operator) byAdmin(n int) {
 	o.t.Helper()
 	_, ops := o.cluster.nodes[n%len(o.cluster.nodes)].addresses()
 	size := 1 + n%7
-	args := []string{"config", "set", fmt.Sprintf("pool.size=%d", size), fmt.Sprintf("queue.batch=%d", 20+n*11), "--reason", "rush", "--ops", "http://" + ops}
+	args := []string{"config", "set", fmt.Sprintf("pool.size=%d", size), fmt.Sprintf("queue.batch=%d", 20+n*11),
+		"--reason", "rush", "--ops", "http://" + ops}
 	if n%2 == 0 && n < rushChanges/2 {
 		args = append(args, "--for", "1s") // ends during the rush, with a version of its own
 	}
@@ -71,7 +72,9 @@ func (o *operator) byAdmin(n int) {
 }
 
 func (o *operator) fileWith(lineCap int) string {
-	return fmt.Sprintf("queue: {cap: %d, max_wait: 20s, min_cap: 200}\nlimits: {per_user_rps: %d, global_rps: %d, per_ip_rps: 5}\n", lineCap, 50+lineCap%10, 1000+lineCap)
+	return fmt.Sprintf(
+		"queue: {cap: %d, max_wait: 20s, min_cap: 200}\nlimits: {per_user_rps: %d, global_rps: %d, per_ip_rps: 5}\n",
+		lineCap, 50+lineCap%10, 1000+lineCap)
 }
 
 // byMount swaps the folder of the mounted file, which all processes read.

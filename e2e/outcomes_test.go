@@ -27,7 +27,8 @@ func (j *judge) replays(ctx context.Context) {
 		}
 		bearer, err := token(r.user, false)
 		j.verdict.find(err != nil, "token: %v", err)
-		v := &visit{crowd: &crowd{cluster: j.cluster, sale: j.sale, history: j.history}, choice: chanceOf(uint64(done)), bearer: bearer}
+		v := &visit{crowd: &crowd{cluster: j.cluster, sale: j.sale, history: j.history},
+			choice: chanceOf(uint64(done)), bearer: bearer}
 		a := v.order(ctx, r)
 		if _, recorded := rows[id]; !recorded && j.plan.lossy() {
 			// Neither store knows it any more: the key is as good as new.
@@ -54,9 +55,11 @@ func (j *judge) redeem(ctx context.Context) {
 		j.verdict.gone++
 		bearer, err := token(r.user, false)
 		j.verdict.find(err != nil, "token: %v", err)
-		v := &visit{crowd: &crowd{cluster: j.cluster, sale: j.sale, history: j.history}, choice: chanceOf(0), bearer: bearer}
+		v := &visit{crowd: &crowd{cluster: j.cluster, sale: j.sale, history: j.history}, choice: chanceOf(0),
+			bearer: bearer}
 		a := v.insist(ctx, r, http.MethodGet, "/orders/"+id, r.receipt(), nil)
-		j.verdict.find(a.err != nil || a.reply.Status != http.StatusOK, "order %s of %s, with its receipt: %v %s", id, r.id, a.err, a.reply.Raw)
+		j.verdict.find(a.err != nil || a.reply.Status != http.StatusOK, "order %s of %s, with its receipt: %v %s", id,
+			r.id, a.err, a.reply.Raw)
 	}
 }
 
@@ -97,14 +100,17 @@ func (j *judge) outcome(ctx context.Context, choice chance, id string, r *reques
 	if recorded && row.Reason == "lost" {
 		j.verdict.lost++
 	}
-	find(a.err != nil || a.reply.Status != http.StatusOK, "order %s of %s at rest: %v %d %s", id, r.id, a.err, a.reply.Status, a.reply.Raw)
+	find(a.err != nil || a.reply.Status != http.StatusOK, "order %s of %s at rest: %v %d %s", id, r.id, a.err,
+		a.reply.Status, a.reply.Raw)
 	if a.err != nil || a.reply.Status != http.StatusOK {
 		return
 	}
 	find(!recorded, "order %s of %s is %q for its owner and not in the database", id, r.id, a.reply.State)
-	find(recorded && a.reply.State != row.Status, "order %s is %s for its owner and %s in the database", id, a.reply.State, row.Status)
+	find(recorded && a.reply.State != row.Status, "order %s is %s for its owner and %s in the database", id,
+		a.reply.State, row.Status)
 	find(!final(a.reply.State), "order %s at rest is %s", id, a.reply.State)
-	find(row.Status == "failed" && !j.plan.lossy(), "order %s of %s failed (%s) though Redis lost nothing", id, r.id, row.Reason)
+	find(row.Status == "failed" && !j.plan.lossy(), "order %s of %s failed (%s) though Redis lost nothing", id, r.id,
+		row.Reason)
 	j.losses(r, row)
 	j.told(r, row)
 }
@@ -122,14 +128,17 @@ func (j *judge) told(r *request, row orderRow) {
 			j.verdict.find(true, "order %s was cancelled by its owner and is %s", row.ID, row.Status)
 		}
 	}
-	j.verdict.find(row.Status == "cancelled" && len(r.by(http.MethodDelete)) == 0, "order %s is cancelled, which nobody asked for", row.ID)
+	j.verdict.find(row.Status == "cancelled" && len(r.by(http.MethodDelete)) == 0,
+		"order %s is cancelled, which nobody asked for", row.ID)
 	for _, a := range r.by(http.MethodGet) {
 		if a.err != nil || a.reply.Status != http.StatusOK {
 			continue
 		}
-		wrong := a.reply.State == "failed" && row.Status != "failed" || a.reply.State == "confirmed" && row.Status == "failed" ||
+		wrong := a.reply.State == "failed" && row.Status != "failed" || a.reply.State == "confirmed" &&
+			row.Status == "failed" ||
 			a.reply.State == "paid" && row.Status != "paid"
-		j.verdict.find(wrong && !j.plan.lossy(), "order %s was %s for its owner and is now %s", row.ID, a.reply.State, row.Status)
+		j.verdict.find(wrong && !j.plan.lossy(), "order %s was %s for its owner and is now %s", row.ID, a.reply.State,
+			row.Status)
 	}
 }
 
@@ -144,8 +153,9 @@ func (j *judge) news(ctx context.Context, rows map[string]orderRow) {
 	j.verdict.find(err != nil, "read the event log: %v", err)
 	missing, example := 0, ""
 	for id, row := range rows {
-		event := map[string]string{"confirmed": "order.confirmed", "cancelled": "order.cancelled", "failed": "order.failed",
-			"paid": "order.paid", "expired": "order.expired"}[row.Status]
+		event := map[string]string{"confirmed": "order.confirmed", "cancelled": "order.cancelled",
+			"failed": "order.failed",
+			"paid":   "order.paid", "expired": "order.expired"}[row.Status]
 		if events[event+" "+id] == 0 {
 			missing, example = missing+1, event+" "+id
 		}

@@ -78,7 +78,8 @@ func (p *parted) startRedis(t *testing.T) {
 		}
 	}
 	for _, host := range []string{redisA, redisB, redisC} {
-		s, err := p.network.Host(host).Sentinel(t.Context(), servers.Watched{Name: masterName, Master: master, Quorum: 2})
+		s, err := p.network.Host(host).Sentinel(t.Context(), servers.Watched{Name: masterName, Master: master,
+			Quorum: 2})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, s.Close()) })
 		p.sentinels = append(p.sentinels, s.Addr())
@@ -101,7 +102,8 @@ func sentinelClient(t *testing.T, sentinels []string) *redis.Client {
 
 func settingsOfParted(address, dsn, durability string) []string {
 	return []string{
-		"SLUICE_REDIS__MODE=sentinel", "SLUICE_REDIS__MASTER_NAME=" + masterName, "SLUICE_REDIS__DURABILITY=" + durability,
+		"SLUICE_REDIS__MODE=sentinel", "SLUICE_REDIS__MASTER_NAME=" + masterName, "SLUICE_REDIS__DURABILITY=" +
+			durability,
 		"SLUICE_REDIS__TIMEOUT=1s", "SLUICE_REDIS__DIAL_TIMEOUT=1s",
 		"SLUICE_DATABASE__DRIVER=mysql", "SLUICE_DATABASE__DSN=" + dsn + "?timeout=1s",
 		"SLUICE_DATABASE__TX_TIMEOUT=2s", "SLUICE_DATABASE__MAX_CONNS=8", "SLUICE_AUTH__SECRET=" + secret,

@@ -181,7 +181,8 @@ func (p *parted) splitBrain(t *testing.T, replicated bool) {
 	p.awaitRunning()
 	t.Logf("%d orders accepted, %d of them by the gateway that was alone with the old master", len(b.orders()), alone)
 	if replicated {
-		require.LessOrEqual(t, alone, buyersAtOnce, "beyond those on their way, nothing can be acknowledged by a replica")
+		require.LessOrEqual(t, alone, buyersAtOnce,
+			"beyond those on their way, nothing can be acknowledged by a replica")
 		p.settle(t, b, healed)
 		return
 	}

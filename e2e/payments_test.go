@@ -24,7 +24,8 @@ const unpaidFor = 1500 * time.Millisecond
 
 // mustPay is the environment of a system whose orders must be paid.
 func mustPay(timeout time.Duration) []string {
-	return []string{"SLUICE_PAYMENT__SECRET=whsec_" + base64.StdEncoding.EncodeToString([]byte(providerKey)), "SLUICE_PAYMENT__TIMEOUT=" + timeout.String()}
+	return []string{"SLUICE_PAYMENT__SECRET=whsec_" + base64.StdEncoding.EncodeToString([]byte(providerKey)),
+		"SLUICE_PAYMENT__TIMEOUT=" + timeout.String()}
 }
 
 // methodPay is a payment in the history of answers.
@@ -43,7 +44,8 @@ func signature(id string, body any) map[string]string {
 	stamp := strconv.FormatInt(time.Now().Unix(), 10)
 	mac := hmac.New(sha256.New, []byte(providerKey))
 	mac.Write([]byte(id + "." + stamp + "." + string(text)))
-	return map[string]string{"webhook-id": id, "webhook-timestamp": stamp, "webhook-signature": "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))}
+	return map[string]string{"webhook-id": id, "webhook-timestamp": stamp,
+		"webhook-signature": "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))}
 }
 
 // pay waits until the order has a status, or has ended otherwise, and then
@@ -63,7 +65,8 @@ func (v *visit) pay(ctx context.Context, r *request, id, when string) {
 	body := payment("pay-"+id, r.units)
 	for {
 		a := v.exchange(ctx, r, methodPay, http.MethodPost, "/orders/"+id+"/payment", signature("msg-"+id, body), body)
-		if a.err == nil && a.reply.Status != http.StatusTooEarly && !comeBack(a.reply) || pause(ctx, v.choice.ms(20, 80)) != nil {
+		if a.err == nil && a.reply.Status != http.StatusTooEarly && !comeBack(a.reply) ||
+			pause(ctx, v.choice.ms(20, 80)) != nil {
 			return
 		}
 	}
@@ -104,7 +107,8 @@ func (j *judge) payments(rows map[string]orderRow) {
 			told = now
 		}
 		paid := told == "paid "
-		j.verdict.find(told != "" && !recorded, "the payment of %s was answered %q and the database has no such order", id, told)
+		j.verdict.find(told != "" && !recorded, "the payment of %s was answered %q and the database has no such order",
+			id, told)
 		j.verdict.find(paid && row.Status != "paid" && !j.inNoStore(r),
 			"the payment of %s was taken and the order is %s", id, row.Status)
 		j.verdict.find(!paid && row.Status == "paid", "order %s is paid, its payment was answered %q", id, told)
@@ -113,7 +117,8 @@ func (j *judge) payments(rows map[string]orderRow) {
 		}
 	}
 	for _, row := range rows {
-		j.verdict.find(j.plan.pays && row.Status == "confirmed", "order %s is confirmed at rest and has not expired", row.ID)
+		j.verdict.find(j.plan.pays && row.Status == "confirmed", "order %s is confirmed at rest and has not expired",
+			row.ID)
 		if row.Status == "expired" {
 			j.verdict.expired++
 		}
@@ -127,7 +132,8 @@ func TestFromAcceptedToPaidAndFromExpiredToResold(t *testing.T) {
 	for _, driver := range []string{"sqlite", "mysql", "postgres"} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
-			c := startCluster(t, openStores(t, testkit.NewDatabase(t, driver), nil), system{layout: layout{allRoles}, logs: t.TempDir(), env: mustPay(2 * time.Second)})
+			c := startCluster(t, openStores(t, testkit.NewDatabase(t, driver), nil),
+				system{layout: layout{allRoles}, logs: t.TempDir(), env: mustPay(2 * time.Second)})
 			c.openSale(t, "phone", 1, 1, 100)
 			ann, bob := c.shopper(t, "ann"), c.shopper(t, "bob")
 			first := ann.must(http.MethodPost, "/orders", http.StatusAccepted, nil).OrderID
@@ -140,14 +146,17 @@ func TestFromAcceptedToPaidAndFromExpiredToResold(t *testing.T) {
 			for second.Status != http.StatusAccepted {
 				asked := time.Since(expired)
 				second = bob.must(http.MethodPost, "/orders", 0, nil)
-				require.False(t, second.Code == "sold_out" && asked > 200*time.Millisecond, "still sold out %s after the unit came back", asked)
+				require.False(t, second.Code == "sold_out" && asked > 200*time.Millisecond,
+					"still sold out %s after the unit came back", asked)
 			}
 			bob.until(second.OrderID, "confirmed")
-			paid := bob.must(http.MethodPost, "/orders/"+second.OrderID+"/payment", http.StatusOK, payment("pay-bob", 1))
+			paid := bob.must(http.MethodPost, "/orders/"+second.OrderID+"/payment", http.StatusOK,
+				payment("pay-bob", 1))
 			require.Equal(t, "paid", paid.State, "%s", paid.Raw)
 			require.Empty(t, paid.Refund)
 			require.Equal(t, "paid", bob.until(second.OrderID, "paid").State)
-			require.Equal(t, "not_cancellable", bob.must(http.MethodDelete, "/orders/"+second.OrderID, http.StatusConflict, nil).Code)
+			require.Equal(t, "not_cancellable", bob.must(http.MethodDelete, "/orders/"+second.OrderID,
+				http.StatusConflict, nil).Code)
 
 			late := ann.must(http.MethodPost, "/orders/"+first+"/payment", http.StatusOK, payment("pay-ann", 1))
 			require.Equal(t, "expired", late.State)
@@ -158,7 +167,8 @@ func TestFromAcceptedToPaidAndFromExpiredToResold(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "expired", rows[first].Status)
 			require.Equal(t, "paid", rows[second.OrderID].Status)
-			for event, id := range map[string]string{"order.confirmed": first, "order.expired": first, "order.refund_required": first, "order.paid": second.OrderID} {
+			for event, id := range map[string]string{"order.confirmed": first, "order.expired": first,
+				"order.refund_required": first, "order.paid": second.OrderID} {
 				require.Eventually(t, func() bool {
 					events, err := c.stores.events(t.Context())
 					return err == nil && events[event+" "+id] == 1

@@ -78,7 +78,8 @@ var (
 		"settle.after", "notify.leased", "notify.delivered", "cancel.committed", "rebuild.begun", "rebuild.restored",
 	}
 	paySteps = []string{
-		"pay.before", "pay.committed", "pay.shown", "late.released", "late.reserved", "late.before-commit", "late.committed", "late.settled",
+		"pay.before", "pay.committed", "pay.shown", "late.released", "late.reserved", "late.before-commit",
+		"late.committed", "late.settled",
 		"expire.claimed", "expire.before-commit", "expire.committed", "expire.released",
 	}
 )
@@ -104,7 +105,8 @@ func (p plan) String() string {
 		faults[i] = f.String()
 	}
 	return fmt.Sprintf("%s, %s replicated %v, %s, %d shoppers for %d units, limit %d, cap %d, batch %d, paying %v: %s",
-		p.driver, p.engine, p.replicated, strings.Join(p.layout, " | "), p.shoppers, p.stock, p.limit, p.lineCap, p.batch, p.pays, strings.Join(faults, "; "))
+		p.driver, p.engine, p.replicated, strings.Join(p.layout,
+			" | "), p.shoppers, p.stock, p.limit, p.lineCap, p.batch, p.pays, strings.Join(faults, "; "))
 }
 
 func (p plan) has(test func(fault) bool) bool {
@@ -177,7 +179,8 @@ func (p plan) promotesOnce() plan {
 
 // sale decides everything but the faults.
 func (c chance) sale(seed uint64, driver string) plan {
-	p := plan{name: fmt.Sprintf("seed-%d", seed), seed: seed, driver: driver, engine: onSingle, layout: layout{allRoles},
+	p := plan{name: fmt.Sprintf("seed-%d", seed), seed: seed, driver: driver, engine: onSingle,
+		layout:   layout{allRoles},
 		shoppers: c.between(200, 350), limit: 1, batch: pick(c, []int{5, 60, 400})}
 	p.stock = pick(c, []int{p.shoppers / 4, p.shoppers / 2, p.shoppers * 3 / 2})
 	p.lineCap = 10_000
@@ -189,7 +192,8 @@ func (c chance) sale(seed uint64, driver string) plan {
 	}
 	if driver != "sqlite" {
 		p.layout = pick(c, []layout{
-			{allRoles, allRoles}, {"gateway", "worker,notifier", "worker,notifier"}, {"gateway", "gateway", "worker,notifier", "worker,notifier"},
+			{allRoles, allRoles}, {"gateway", "worker,notifier", "worker,notifier"}, {"gateway", "gateway",
+				"worker,notifier", "worker,notifier"},
 		})
 	}
 	return p

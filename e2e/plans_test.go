@@ -23,7 +23,8 @@ func TestASeedDecidesItsPlanAlone(t *testing.T) {
 		require.Equal(t, p.engine != onSingle, ofGroup, "%s", p)
 		for _, f := range p.faults {
 			kinds[f.kind] = true
-			require.False(t, p.engine == onSentinel && !slices.Contains(sentinelFaults, f.kind) && slices.Contains(clusterFaults, f.kind), "%s", p)
+			require.False(t, p.engine == onSentinel && !slices.Contains(sentinelFaults, f.kind) &&
+				slices.Contains(clusterFaults, f.kind), "%s", p)
 			require.False(t, p.engine != onSingle && slices.Contains(redisFaults, f.kind), "%s has no proxies", p)
 		}
 		require.False(t, p.replicated && p.lossy(), "%s", p)
@@ -98,7 +99,8 @@ func TestAnAcceptedOrderFailsOnlyAsLost(t *testing.T) {
 	now := time.Now()
 	accepted := func() *request {
 		r := &request{id: "s1-1", user: "u"}
-		r.answers = []answer{{method: http.MethodPost, sent: now, got: now, reply: reply{Status: http.StatusAccepted, OrderID: "o"}}}
+		r.answers = []answer{{method: http.MethodPost, sent: now, got: now,
+			reply: reply{Status: http.StatusAccepted, OrderID: "o"}}}
 		return r
 	}
 	const none, one, both = 0, 1, 2 // servers that answered when something could be lost

@@ -26,15 +26,18 @@ func TestSigtermUnderLoadLosesNothing(t *testing.T) {
 	for i, driver := range []string{"sqlite", "mysql", "postgres"} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
-			p := plan{name: "term-" + driver, seed: uint64(i), driver: driver, layout: layout{allRoles}, shoppers: 400, stock: 300, limit: 1, lineCap: 10_000}
+			p := plan{name: "term-" + driver, seed: uint64(i), driver: driver, layout: layout{allRoles}, shoppers: 400,
+				stock: 300, limit: 1, lineCap: 10_000}
 			s := openStores(t, testkit.NewDatabase(t, driver), nil)
-			c := startCluster(t, s, system{layout: p.layout, logs: t.TempDir(), env: []string{"SLUICE_QUEUE__BATCH=3", "SLUICE_POOL__SIZE=2"}})
+			c := startCluster(t, s, system{layout: p.layout, logs: t.TempDir(),
+				env: []string{"SLUICE_QUEUE__BATCH=3", "SLUICE_POOL__SIZE=2"}})
 			shoppers, j := flashSale(c, p)
 			c.openSale(t, shoppers.sale, p.stock, p.limit, p.lineCap)
 			load, cancel := context.WithTimeout(t.Context(), loadPatience)
 			defer cancel()
 			shoppers.start(load)
-			require.Eventually(t, func() bool { return shoppers.history.answered.Load() > 100 }, loadPatience, time.Millisecond)
+			require.Eventually(t, func() bool { return shoppers.history.answered.Load() > 100 }, loadPatience,
+				time.Millisecond)
 
 			n := c.nodes[0]
 			n.hold(3 * time.Second) // long enough to look at what it left
@@ -61,7 +64,8 @@ func TestSigtermUnderLoadLosesNothing(t *testing.T) {
 
 func TestTwoGatewaysAndTwoWorkersSellOneSaleExactly(t *testing.T) {
 	t.Parallel()
-	p := plan{name: "apart", seed: 1, driver: "postgres", layout: layout{"gateway", "gateway", "worker", "worker,notifier"}, shoppers: 400, stock: 150, limit: 1, lineCap: 10_000}
+	p := plan{name: "apart", seed: 1, driver: "postgres", layout: layout{"gateway", "gateway", "worker",
+		"worker,notifier"}, shoppers: 400, stock: 150, limit: 1, lineCap: 10_000}
 	s := openStores(t, testkit.NewDatabase(t, p.driver), nil)
 	c := startCluster(t, s, system{layout: p.layout, logs: t.TempDir()})
 	shoppers, j := flashSale(c, p)
@@ -83,7 +87,8 @@ func TestTwoGatewaysAndTwoWorkersSellOneSaleExactly(t *testing.T) {
 		bearer, err := token(fmt.Sprintf("latecomer-%d", i), false)
 		require.NoError(t, err)
 		url, _ := c.nodes[i%2].addresses()
-		a, err := call(t.Context(), c.client, http.MethodPost, "http://"+url+"/v1/sales/"+shoppers.sale+"/orders", bearer, nil, nil)
+		a, err := call(t.Context(), c.client, http.MethodPost, "http://"+url+"/v1/sales/"+shoppers.sale+"/orders",
+			bearer, nil, nil)
 		require.NoError(t, err)
 		require.Equal(t, i == available, a.Code == "sold_out", "%s", a.Raw)
 	}

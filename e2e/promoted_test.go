@@ -70,7 +70,8 @@ func TestAPromotedDatabaseGetsBackWhatWasConfirmed(t *testing.T) {
 			return err
 		}
 		promoted := time.Now()
-		require.Eventually(t, func() bool { return b.unconfirmed(t.Context()) == "" }, restorePatience, 10*time.Millisecond,
+		require.Eventually(t, func() bool { return b.unconfirmed(t.Context()) == "" }, restorePatience,
+			10*time.Millisecond,
 			"what was told confirmed is not in the ledger again; logs in %s", c.logs)
 		t.Logf("%d of %d rows were lost, and restored after %s",
 			promotedStock-kept, promotedStock, rounded(time.Since(promoted)))

@@ -37,7 +37,8 @@ type reply struct {
 }
 
 // call is one HTTP exchange. An error means that no answer came.
-func call(ctx context.Context, client *http.Client, method, url, bearer string, headers map[string]string, body any) (reply, error) {
+func call(ctx context.Context, client *http.Client, method, url, bearer string, headers map[string]string,
+	body any) (reply, error) {
 	var sent io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)

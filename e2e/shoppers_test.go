@@ -81,7 +81,8 @@ type visit struct {
 
 // order asks until it is told yes or no.
 func (v *visit) order(ctx context.Context, r *request) answer {
-	return v.insist(ctx, r, http.MethodPost, "/orders", r.idempotency(), map[string]any{"quantity": r.units, "email": r.email()})
+	return v.insist(ctx, r, http.MethodPost, "/orders", r.idempotency(),
+		map[string]any{"quantity": r.units, "email": r.email()})
 }
 
 // cancel asks until it is told what became of it.
@@ -90,7 +91,8 @@ func (v *visit) cancel(ctx context.Context, r *request, id string) {
 }
 
 // insist repeats a request for as long as the answer is to come back later.
-func (v *visit) insist(ctx context.Context, r *request, method, path string, headers map[string]string, body any) answer {
+func (v *visit) insist(ctx context.Context, r *request, method, path string, headers map[string]string,
+	body any) answer {
 	for {
 		a := v.send(ctx, r, method, path, headers, body)
 		if a.err == nil && !comeBack(a.reply) || pause(ctx, v.choice.ms(20, 80)) != nil {
@@ -125,13 +127,15 @@ func (v *visit) send(ctx context.Context, r *request, method, path string, heade
 }
 
 // exchange is send under another name in the history.
-func (v *visit) exchange(ctx context.Context, r *request, name, method, path string, headers map[string]string, body any) answer {
+func (v *visit) exchange(ctx context.Context, r *request, name, method, path string, headers map[string]string,
+	body any) answer {
 	a := answer{method: name, sent: time.Now()}
 	gateway := v.choice.gateway(v.crowd.cluster)
 	if gateway == "" {
 		return answer{method: name, sent: a.sent, err: errNoGateway}
 	}
-	a.reply, a.err = call(ctx, v.crowd.cluster.client, method, "http://"+gateway+"/v1/sales/"+v.crowd.sale+path, v.bearer, headers, body)
+	a.reply, a.err = call(ctx, v.crowd.cluster.client, method, "http://"+gateway+"/v1/sales/"+v.crowd.sale+path,
+		v.bearer, headers, body)
 	a.got = time.Now()
 	v.crowd.history.note(r, a)
 	return a

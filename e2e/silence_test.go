@@ -54,7 +54,8 @@ func TestSilenceIsTheLongestGapWithinAFault(t *testing.T) {
 	var requests []*request
 	for _, at := range []time.Duration{9, 0, 1, 4, 5} {
 		got := now.Add(at * time.Second)
-		requests = append(requests, &request{answers: []answer{{method: http.MethodPost, got: got, reply: reply{Status: http.StatusAccepted}}}})
+		requests = append(requests, &request{answers: []answer{{method: http.MethodPost, got: got,
+			reply: reply{Status: http.StatusAccepted}}}})
 	}
 	fault := func(from, to time.Duration) window {
 		return window{from: now.Add(from * time.Second), to: now.Add(to * time.Second)}

@@ -90,7 +90,8 @@ type orderRow struct {
 }
 
 func (s *stores) orders(ctx context.Context, sale string) (map[string]orderRow, error) {
-	rows, err := s.sql.QueryContext(ctx, "SELECT id, user_id, status, reason, email, quantity, slot, admitted_at FROM orders WHERE sale_id = '"+sale+"'")
+	rows, err := s.sql.QueryContext(ctx,
+		"SELECT id, user_id, status, reason, email, quantity, slot, admitted_at FROM orders WHERE sale_id = '"+sale+"'")
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +100,8 @@ func (s *stores) orders(ctx context.Context, sale string) (map[string]orderRow, 
 	for rows.Next() {
 		var r orderRow
 		var slot sql.NullInt64
-		if err := rows.Scan(&r.ID, &r.User, &r.Status, &r.Reason, &r.Email, &r.Quantity, &slot, &r.AdmittedAt); err != nil {
+		if err := rows.Scan(&r.ID, &r.User, &r.Status, &r.Reason, &r.Email, &r.Quantity, &slot,
+			&r.AdmittedAt); err != nil {
 			return nil, err
 		}
 		r.Live = slot.Valid
@@ -109,7 +111,8 @@ func (s *stores) orders(ctx context.Context, sale string) (map[string]orderRow, 
 }
 
 func (s *stores) stock(ctx context.Context, sale string) (total, available int, err error) {
-	err = s.sql.QueryRowContext(ctx, "SELECT total, available FROM stock WHERE sale_id = '"+sale+"'").Scan(&total, &available)
+	err = s.sql.QueryRowContext(ctx, "SELECT total, available FROM stock WHERE sale_id = '"+sale+"'").
+		Scan(&total, &available)
 	return total, available, err
 }
 
@@ -138,7 +141,8 @@ func (s *stores) busy(ctx context.Context, sale string) (string, error) {
 	there := pipe.Exists(ctx, key(sale, "meta"))
 	lengths := map[string]*redis.IntCmd{
 		"wait": pipe.LLen(ctx, key(sale, "wait")), "suspect": pipe.LLen(ctx, key(sale, "suspect")),
-		"lease": pipe.ZCard(ctx, key(sale, "lease")), "leased": pipe.HLen(ctx, key(sale, "leased")), "retry": pipe.ZCard(ctx, key(sale, "retry")),
+		"lease": pipe.ZCard(ctx, key(sale, "lease")), "leased": pipe.HLen(ctx,
+			key(sale, "leased")), "retry": pipe.ZCard(ctx, key(sale, "retry")),
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return "", fmt.Errorf("look at the line: %w", err)

@@ -29,8 +29,10 @@ type throng struct {
 }
 
 func newThrong(c *cluster, sale string) *throng {
-	th := &throng{cluster: c, sale: sale, outcomes: map[string]int{}, accepted: map[string]bool{}, changed: make(chan struct{}, 2*rushRequests),
-		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: rushAtOnce, DisableCompression: true}}}
+	th := &throng{cluster: c, sale: sale, outcomes: map[string]int{}, accepted: map[string]bool{},
+		changed: make(chan struct{}, 2*rushRequests),
+		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: rushAtOnce,
+			DisableCompression: true}}}
 	th.allow(2 * rushStep)
 	return th
 }

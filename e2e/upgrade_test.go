@@ -116,7 +116,8 @@ func TestUpgradeRollsContractionLast(t *testing.T) {
 	gateway, _ := r.join(next, true)
 	require.Equal(t, 1, r.applied(9998))
 	require.Zero(t, r.applied(9999))
-	require.True(t, gateway.says("contracting migrations wait for older processes to end"), "log in %s", gateway.logPath)
+	require.True(t, gateway.says("contracting migrations wait for older processes to end"), "log in %s",
+		gateway.logPath)
 	r.sells.through(old[0], gateway)
 	r.sells.more(t, 300)
 	require.Zero(t, r.applied(9999))
@@ -126,7 +127,8 @@ func TestUpgradeRollsContractionLast(t *testing.T) {
 		"applied once nobody needs the old form")
 	late, _ := r.join(now, false)
 	require.Eventually(t, func() bool {
-		return late.says("this build is too old for the database") && late.says("wants processes that know version 9999")
+		return late.says("this build is too old for the database") &&
+			late.says("wants processes that know version 9999")
 	}, startPatience, 20*time.Millisecond, "log in %s", late.logPath)
 	r.sells.more(t, 200)
 	r.sells.judge(t, gateway)
@@ -134,7 +136,8 @@ func TestUpgradeRollsContractionLast(t *testing.T) {
 
 // applied counts how often a migration was applied.
 func (r *rollout) applied(version int) int {
-	n, err := r.stores.count(r.t.Context(), "SELECT COUNT(*) FROM sluice_schema WHERE version_id = "+strconv.Itoa(version))
+	n, err := r.stores.count(r.t.Context(),
+		"SELECT COUNT(*) FROM sluice_schema WHERE version_id = "+strconv.Itoa(version))
 	require.NoError(r.t, err)
 	return n
 }

@@ -53,7 +53,8 @@ func TestEveryFaultOfTheModelIsPlanted(t *testing.T) {
 		require.Equal(t, i.Broken, len(found) == 1, "%s plants %v", i.Name, found)
 		planted = append(planted, found...)
 	}
-	written := slices.DeleteFunc(fault.FindAllString(string(source), -1), func(name string) bool { return name == "M_" })
+	written := slices.DeleteFunc(fault.FindAllString(string(source), -1),
+		func(name string) bool { return name == "M_" })
 	slices.Sort(written)
 	slices.Sort(planted)
 	require.Equal(t, slices.Compact(written), planted)

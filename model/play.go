@@ -101,7 +101,8 @@ func parseStep(line string) (Step, error) {
 	var verified, gated int
 	const form = "%s %d %d | verified=%d gate=%d epoch=%d stock=%d rec=%d,%d at=%d,%d | epoch=%d available=%d row=%d,%d"
 	_, err := fmt.Sscanf(line, form,
-		&s.Name, &s.A, &s.B, &verified, &gated, &s.Epoch, &s.Stock, &s.Record[0], &s.Record[1], &s.Place[0], &s.Place[1],
+		&s.Name, &s.A, &s.B, &verified, &gated, &s.Epoch, &s.Stock, &s.Record[0], &s.Record[1], &s.Place[0],
+		&s.Place[1],
 		&s.LedgerEpoch, &s.Available, &s.Row[0], &s.Row[1])
 	if err != nil {
 		return s, fmt.Errorf("read step %q: %w", strings.TrimSpace(line), err)

@@ -97,12 +97,15 @@ func (p *play) run(steps []model.Step) {
 // steps are what the model's steps are here.
 func (p *play) steps() map[string]func(model.Step) {
 	return map[string]func(model.Step){
-		"Admit": p.admit, "AdmitRefused": p.admitRefused, "Cancel": p.cancel, "CancelHeld": p.cancelHeld, "End": p.endOrder,
-		"Claim": p.claim, "Commit": p.commit, "Settle": p.settle, "SettleRefused": p.settleRefused, "Reclaim": p.reclaim,
+		"Admit": p.admit, "AdmitRefused": p.admitRefused, "Cancel": p.cancel, "CancelHeld": p.cancelHeld,
+		"End":   p.endOrder,
+		"Claim": p.claim, "Commit": p.commit, "Settle": p.settle, "SettleRefused": p.settleRefused,
+		"Reclaim":   p.reclaim,
 		"ReadEnded": p.readEnded, "Release": p.releaseUnits, "ReleaseRefused": p.releaseRefused,
 		"Forget": p.forgetRelease, "Mark": p.mark,
 		"Lock": p.lock, "Death": p.death, "Gate": p.gate, "GateRefused": p.refused("before hscan"), "Survey": p.survey,
-		"ReadLedger": p.readLedger, "EndRefused": p.refused("before any"), "Restore": p.restore, "RestoreRefused": p.refused("before reopen"),
+		"ReadLedger": p.readLedger, "EndRefused": p.refused(
+			"before any"), "Restore": p.restore, "RestoreRefused": p.refused("before reopen"),
 		"Reopen": p.reopen, "ReopenRefused": p.refused("never"), "Copy": p.copyLine, "TakeOver": p.failover,
 	}
 }
@@ -141,8 +144,8 @@ func (p *play) admitRefused(s model.Step) {
 // cancel is the wish of an owner whose ticket no worker has had.
 func (p *play) cancel(s model.Step) { p.cancelAfter(s.A, 0) }
 
-// cancelHeld is that of one whose ticket a worker has had and has no more. The model does not tell the lists apart: it waits
-// for another try.
+// cancelHeld is that of one whose ticket a worker has had and has no more. The model does not tell the lists apart: it
+// waits for another try.
 func (p *play) cancelHeld(s model.Step) {
 	p.unlist(s.A)
 	require.NoError(p.t, p.raw.ZAdd(p.ctx, p.key("retry"), redis.Z{Score: 1e15, Member: p.id(s.A)}).Err())

@@ -90,7 +90,8 @@ func (w *world) open(sale string) {
 	w.forget()
 	now := time.Now() // the clock of Redis decides
 	_, err := w.catalog.Create(w.ctx, inventory.NewSale{ID: sale, Title: "Phone X", SKU: "PHONE-X", Stock: 1,
-		PriceCents: 9900, Currency: "CNY", PerUserLimit: 1, StartsAt: now.Add(-time.Minute), EndsAt: now.Add(24 * time.Hour),
+		PriceCents: 9900, Currency: "CNY", PerUserLimit: 1, StartsAt: now.Add(-time.Minute), EndsAt: now.Add(
+			24 * time.Hour),
 		Open: true}, "test")
 	require.NoError(w.t, err)
 	require.NoError(w.t, w.keeper.Keep(w.ctx))
@@ -117,7 +118,8 @@ func (w *world) state() model.State {
 	s.Stock, _ = w.raw.Get(w.ctx, w.key("stock")).Int()
 	for t := range s.Record {
 		record := w.raw.HGet(w.ctx, w.key("orders"), w.id(t)).Val()
-		s.Record[t] = map[string]int{"": model.None, "q": model.Queued, "c": model.Confirmed}[record[:min(1, len(record))]]
+		s.Record[t] = map[string]int{"": model.None, "q": model.Queued,
+			"c": model.Confirmed}[record[:min(1, len(record))]]
 		if record != "" && s.Record[t] == model.None {
 			s.Record[t] = model.Ended
 		}

@@ -31,7 +31,8 @@ func NewSmallCluster(t testing.TB) *SmallCluster {
 	t.Helper()
 	c := &SmallCluster{t: t}
 	for range 3 {
-		node := Redis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", clusterTimeout, "--cluster-require-full-coverage", "no")
+		node := Redis(t, "--cluster-enabled", "yes", "--cluster-node-timeout", clusterTimeout,
+			"--cluster-require-full-coverage", "no")
 		c.Nodes, c.Clients = append(c.Nodes, node), append(c.Clients, node.Client())
 	}
 	ctx := t.Context()
@@ -110,7 +111,8 @@ func (c *SmallCluster) On(master int, begin string, key func(name string) string
 // hung node does not come back before the test is over.
 func (c *SmallCluster) Client(timeout time.Duration) *redis.ClusterClient {
 	client := redis.NewClusterClient(&redis.ClusterOptions{
-		Addrs: []string{c.Nodes[0].Addr(), c.Nodes[1].Addr()}, MaxRedirects: 3, DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout,
+		Addrs: []string{c.Nodes[0].Addr(),
+			c.Nodes[1].Addr()}, MaxRedirects: 3, DialTimeout: timeout, ReadTimeout: timeout, WriteTimeout: timeout,
 		PoolTimeout: timeout, ContextTimeoutEnabled: true, DisableIdentity: true, MaxRetries: -1,
 	})
 	c.t.Cleanup(func() { _ = client.Close() })

@@ -162,7 +162,8 @@ func each(left, right []string, do func(a, b string) error) error {
 // "40ms". It wraps ErrNoNetem where that cannot be done.
 func (n *Network) Delay(a, b, by string) error {
 	// #nosec G204 -- names written here
-	cmd := exec.Command("tc", "-netns", n.namespace(a), "qdisc", "replace", "dev", "to-"+b, "root", "netem", "delay", by)
+	cmd := exec.Command("tc", "-netns", n.namespace(a), "qdisc", "replace", "dev", "to-"+b, "root", "netem", "delay",
+		by)
 	out, err := cmd.CombinedOutput()
 	if err != nil && bytes.Contains(out, []byte("kind is unknown")) {
 		return fmt.Errorf("%w (%s)", ErrNoNetem, bytes.TrimSpace(out))

@@ -112,8 +112,8 @@ func (p *Proxy) cut() {
 	}
 }
 
-// deafen ends the listening itself. A process that is being started beside it holds a copy of the socket until it runs, and
-// would keep a merely closed one listening.
+// deafen ends the listening itself. A process that is being started beside it holds a copy of the socket until it runs,
+// and would keep a merely closed one listening.
 func deafen(listener net.Listener) {
 	raw, err := listener.(*net.TCPListener).SyscallConn()
 	if err == nil {

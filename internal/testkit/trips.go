@@ -8,7 +8,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Trips counts round trips, commands and keys of scripts of a client: add it to the client as a hook. Safe for concurrent use.
+// Trips counts round trips, commands and keys of scripts of a client: add it to the client as a hook. Safe for
+// concurrent use.
 type Trips struct{ Rounds, Commands, Keys atomic.Int64 }
 
 // DialHook implements redis.Hook.

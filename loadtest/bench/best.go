@@ -19,8 +19,8 @@ func best(ctx context.Context, l *Lab, kind, driver string, first job, most int)
 		})
 }
 
-// climb begins at first and moves on to the fastest as long as any neighbour of it was not tried: it ends where all of them
-// are slower, so that the best is never merely the last of a list. It gives up after so many tries.
+// climb begins at first and moves on to the fastest as long as any neighbour of it was not tried: it ends where all of
+// them are slower, so that the best is never merely the last of a list. It gives up after so many tries.
 func climb(first job, tries int, neighbours func(job) []job, run func(job) (float64, error)) (job, error) {
 	fastest, most := first, 0.0
 	tried := map[job]bool{}
@@ -39,10 +39,11 @@ func climb(first job, tries int, neighbours func(job) []job, run func(job) (floa
 	return fastest, nil
 }
 
-// neighbours differ from j by one step of the batch size or of the writers. Each writer must have two batches or more of
-// most orders. SQLite has one writer; a batch of one stays one.
+// neighbours differ from j by one step of the batch size or of the writers. Each writer must have two batches or more
+// of most orders. SQLite has one writer; a batch of one stays one.
 func (j job) neighbours(driver string, most int) []job {
-	batches, writers := []int{50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000}, []int{1, 2, 4, 8, 16, 32, 64, 128}
+	batches, writers := []int{50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000}, []int{1, 2, 4, 8, 16, 32,
+		64, 128}
 	var list []job
 	add := func(batch, workers int) {
 		if 2*batch*workers <= most {

@@ -25,7 +25,8 @@ func (l *Lab) delayed(ctx context.Context, url string) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.nodes[0].admin(ctx, "POST", "/topics", map[string]any{"name": delayTopic, "url": url}, nil); err != nil {
+	if err := s.nodes[0].admin(ctx, "POST", "/topics", map[string]any{"name": delayTopic, "url": url},
+		nil); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil

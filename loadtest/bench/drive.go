@@ -6,7 +6,8 @@ import (
 )
 
 // measured drives one process of Sluice with wrk, after a warm-up, and checks every answer.
-func (s *System) measured(ctx context.Context, n *Node, load Load, want Expected) (Drive, map[string]time.Duration, error) {
+func (s *System) measured(ctx context.Context, n *Node, load Load, want Expected) (Drive, map[string]time.Duration,
+	error) {
 	load.Addr = n.HTTP
 	before, err := n.metrics(ctx)
 	if err != nil {

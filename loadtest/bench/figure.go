@@ -36,7 +36,8 @@ type Trial struct {
 	Close     func() error // may be nil
 }
 
-// Effort is how long a figure takes on a quiet machine with two cores and the default length. It serves the estimate alone.
+// Effort is how long a figure takes on a quiet machine with two cores and the default length. It serves the estimate
+// alone.
 type Effort struct {
 	Once, Round time.Duration
 }

@@ -31,7 +31,8 @@ func loneLatency(ctx context.Context, l *Lab) (Trial, error) {
 	if err != nil {
 		return Trial{}, err
 	}
-	trial, err := orderTrial(ctx, l, 1, []string{"lua", "--redis", stores.redis.Addr()}, map[string][]int{"redis": {stores.redis.PID()}}, func(d Drive) float64 { return d.P50 })
+	trial, err := orderTrial(ctx, l, 1, []string{"lua", "--redis", stores.redis.Addr()},
+		map[string][]int{"redis": {stores.redis.PID()}}, func(d Drive) float64 { return d.P50 })
 	if err != nil {
 		return trial, errors.Join(err, stores.close())
 	}
@@ -48,7 +49,8 @@ func loneLatency(ctx context.Context, l *Lab) (Trial, error) {
 }
 
 // orderTrial sends orders to a yardstick, which may use a store, and to a gateway and takes value of what wrk saw.
-func orderTrial(ctx context.Context, l *Lab, connections int, yardstick []string, store map[string][]int, value func(Drive) float64) (Trial, error) {
+func orderTrial(ctx context.Context, l *Lab, connections int, yardstick []string, store map[string][]int,
+	value func(Drive) float64) (Trial, error) {
 	requests, err := l.ordersIn(benchSale.ID, l.opt.perRun())
 	if err != nil {
 		return Trial{}, err

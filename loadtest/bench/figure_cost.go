@@ -31,7 +31,8 @@ func costOfSales(ctx context.Context, l *Lab) (Trial, error) {
 }
 
 func (c cost) open(l *Lab) (Trial, error) {
-	note := fmt.Sprintf("%s orders in %d sales against %s in %d", number(float64(c.large.orders)), c.large.sales, number(float64(c.small.orders)), c.small.sales)
+	note := fmt.Sprintf("%s orders in %d sales against %s in %d", number(float64(c.large.orders)), c.large.sales,
+		number(float64(c.small.orders)), c.small.sales)
 	small, err := c.small.requests(l)
 	if err != nil {
 		return Trial{}, err
@@ -53,7 +54,8 @@ func (c cost) open(l *Lab) (Trial, error) {
 func saleName(n int) string { return fmt.Sprintf("s%04d", n) }
 
 func (c costCase) requests(l *Lab) (Requests, error) {
-	return l.orders(fmt.Sprintf("orders-%d-sales-%d", c.orders, c.sales), c.orders, func(n int) string { return saleName(n % c.sales) })
+	return l.orders(fmt.Sprintf("orders-%d-sales-%d", c.orders, c.sales), c.orders,
+		func(n int) string { return saleName(n % c.sales) })
 }
 
 // spend sells everything and returns µs of CPU for each order.

@@ -40,8 +40,10 @@ func delayedAdds(_ context.Context, l *Lab) (Trial, error) {
 	}}, nil
 }
 
-// firing delivers messages that are due one after the other, per a second, while a million others wait, and takes value of what came.
-func firing(per int, value func(rate float64, late []time.Duration) float64) func(context.Context, *Lab) (Trial, error) {
+// firing delivers messages that are due one after the other, per a second, while a million others wait, and takes value
+// of what came.
+func firing(per int, value func(rate float64, late []time.Duration) float64) func(context.Context, *Lab) (Trial,
+	error) {
 	return func(_ context.Context, l *Lab) (Trial, error) {
 		pending := max(l.opt.scaled(1_000_000), 50_000)
 		return Trial{Sluice: func(ctx context.Context) (Reading, error) {
@@ -58,14 +60,16 @@ func firing(per int, value func(rate float64, late []time.Duration) float64) fun
 			if err != nil {
 				return Reading{}, errors.Join(err, s.close())
 			}
-			note := fmt.Sprintf("%s due in each second while %s wait; in the first round p99 %.0f ms late", number(float64(per)), number(float64(pending)), millis(percentile(late, 99)))
+			note := fmt.Sprintf("%s due in each second while %s wait; in the first round p99 %.0f ms late",
+				number(float64(per)), number(float64(pending)), millis(percentile(late, 99)))
 			return Reading{Value: value(rate, late), Work: float64(len(late)), CPU: cpu, Note: note}, s.finish(ctx)
 		}}, nil
 	}
 }
 
 // fire returns how many messages/s came from the first due time to the last arrival, and how late each was.
-func (s *System) fire(ctx context.Context, r *receiver, pending, per int) (float64, []time.Duration, map[string]time.Duration, error) {
+func (s *System) fire(ctx context.Context, r *receiver, pending, per int) (float64, []time.Duration,
+	map[string]time.Duration, error) {
 	n, size := s.nodes[0], int(s.lab.opt.Length.Seconds())*per
 	later := time.Now().Add(farOff)
 	if err := n.add(ctx, 0, pending, func(int) time.Time { return later }); err != nil {

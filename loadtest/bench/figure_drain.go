@@ -24,8 +24,12 @@ func drain(driver string) func(context.Context, *Lab) (Trial, error) {
 			return Trial{}, err
 		}
 		chosen.orders = l.opt.drainSize()
-		note := fmt.Sprintf("the hand-written SQL does best with %d orders in a transaction and %d writers", chosen.batch, chosen.workers)
-		return drainTrial(l, driver, note, func(ctx context.Context) (Reading, error) { return chosen.run(ctx, l, "sql", driver) }), nil
+		note := fmt.Sprintf("the hand-written SQL does best with %d orders in a transaction and %d writers",
+			chosen.batch, chosen.workers)
+		return drainTrial(l, driver, note, func(ctx context.Context) (Reading,
+			error) {
+			return chosen.run(ctx, l, "sql", driver)
+		}), nil
 	}
 }
 
@@ -38,7 +42,10 @@ func asynqPeer(ctx context.Context, l *Lab) (Trial, error) {
 	}
 	chosen.orders = orders
 	note := fmt.Sprintf("asynq does best with %d workers", chosen.workers)
-	return drainTrial(l, "mysql", note, func(ctx context.Context) (Reading, error) { return chosen.run(ctx, l, "asynq", "mysql") }), nil
+	return drainTrial(l, "mysql", note, func(ctx context.Context) (Reading,
+		error) {
+		return chosen.run(ctx, l, "asynq", "mysql")
+	}), nil
 }
 
 func drainTrial(l *Lab, driver, note string, yardstick func(context.Context) (Reading, error)) Trial {
@@ -101,8 +108,9 @@ func (s *System) drain(ctx context.Context, size int, roles string) (Reading, er
 }
 
 const (
-	watchEvery    = 20 * time.Millisecond  // at the end, which is what is timed
-	watchSeldom   = 250 * time.Millisecond // at most, before: a look costs Sluice some CPU time, and the hand-written writers are not looked at
+	watchEvery = 20 * time.Millisecond // at the end, which is what is timed
+	// at most, before: a look costs Sluice some CPU time, and the hand-written writers are not looked at
+	watchSeldom   = 250 * time.Millisecond
 	watchPatience = 5 * time.Minute
 )
 
@@ -125,7 +133,8 @@ func (n *Node) told(ctx context.Context, size float64) error {
 	return err
 }
 
-func (n *Node) until(ctx context.Context, size float64, what string, count func(Metrics) (float64, error)) (time.Time, error) {
+func (n *Node) until(ctx context.Context, size float64, what string, count func(Metrics) (float64, error)) (time.Time,
+	error) {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()
 	first := -1.0
@@ -152,8 +161,9 @@ func (n *Node) until(ctx context.Context, size float64, what string, count func(
 	}
 }
 
-// nextLook is how long to wait when some was done in the time that this took: a fifth of what the rest will take, and no more
-// than 2 % of what it took so far, within the bounds above. Progress in leaps makes the guess of the rest a poor one.
+// nextLook is how long to wait when some was done in the time that this took: a fifth of what the rest will take, and
+// no more than 2 % of what it took so far, within the bounds above. Progress in leaps makes the guess of the rest a
+// poor one.
 func nextLook(done, rest float64, took time.Duration) time.Duration {
 	wait := took / 50
 	if done > 0 {

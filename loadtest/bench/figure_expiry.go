@@ -13,8 +13,8 @@ func (o Options) payWithin() time.Duration {
 	return max(time.Duration(10*o.Scale*float64(time.Second)), 4*time.Second)
 }
 
-// expiry measures how long it takes to end orders that were not paid, all of them due at once: their deadlines pass while no worker
-// runs, and the time is that from its start, its coming up included, to the last order's end.
+// expiry measures how long it takes to end orders that were not paid, all of them due at once: their deadlines pass
+// while no worker runs, and the time is that from its start, its coming up included, to the last order's end.
 func expiry(ctx context.Context, l *Lab) (Trial, error) {
 	size := max(l.opt.scaled(unpaid), 2_000)
 	setup := Setup{Driver: "mysql", Env: []string{"SLUICE_PAYMENT__TIMEOUT=" + l.opt.payWithin().String(),

@@ -34,7 +34,8 @@ func redisMemory(ctx context.Context, l *Lab) (Trial, error) {
 		if err = errors.Join(err, asked); err != nil {
 			return Reading{}, errors.Join(err, s.close())
 		}
-		return Reading{Value: (after - before) / float64(size), Note: fmt.Sprintf("with %s orders waiting", number(float64(size)))}, s.finish(ctx)
+		return Reading{Value: (after - before) / float64(size),
+			Note: fmt.Sprintf("with %s orders waiting", number(float64(size)))}, s.finish(ctx)
 	}}, nil
 }
 
@@ -121,7 +122,8 @@ func holdOpen(ctx context.Context, n *Node, orders Requests) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	// A connection that the gateway has closed meanwhile would flatter it: the repetition of an order is answered on those that are open.
+	// A connection that the gateway has closed meanwhile would flatter it: the repetition of an order is answered on
+	// those that are open.
 	for i := 0; i < len(open); i += 100 {
 		if err := orderOn(ctx, &open[i], orders, i); err != nil {
 			return 0, fmt.Errorf("connection %d after the rest: %w", i, err)

@@ -83,8 +83,9 @@ func (s *System) rush(ctx context.Context, a Arrivals) (Visits, float64, error) 
 	return v, goodput, err
 }
 
-// goodput compares what is confirmed under ten times the load with its peak: what is confirmed when just enough come to keep the
-// line from running empty. Both take in what they confirm; a shop to which nobody comes does not, and its rate is only told.
+// goodput compares what is confirmed under ten times the load with its peak: what is confirmed when just enough come to
+// keep the line from running empty. Both take in what they confirm; a shop to which nobody comes does not, and its rate
+// is only told.
 func goodput(ctx context.Context, l *Lab) (Trial, error) {
 	var drained Reading // of the same round
 	return Trial{
@@ -101,8 +102,12 @@ func goodput(ctx context.Context, l *Lab) (Trial, error) {
 				return Reading{}, err
 			}
 			shoppers := float64(v.Status[202] + v.Status[503])
-			return Reading{Value: rate, Note: fmt.Sprintf("one order in a transaction; in the first round it drained %s orders/s while nobody came; then %s shoppers/s came and %s/s were answered, %.0f%% of them that the line is full",
-				number(drained.Value), number(shoppers/v.Sent.Seconds()), number(shoppers/v.Took.Seconds()), 100*float64(v.Status[503])/shoppers)}, nil
+			return Reading{Value: rate,
+				Note: fmt.Sprintf(
+					"one order in a transaction; in the first round it drained %s orders/s while nobody came; then "+
+						"%s shoppers/s came and %s/s were answered, %.0f%% of them that the line is full",
+					number(drained.Value), number(shoppers/v.Sent.Seconds()), number(
+						shoppers/v.Took.Seconds()), 100*float64(v.Status[503])/shoppers)}, nil
 		},
 	}, nil
 }

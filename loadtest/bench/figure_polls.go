@@ -49,7 +49,8 @@ func polls(ctx context.Context, l *Lab) (Trial, error) {
 	}, nil
 }
 
-func (s *System) pollWaiting(ctx context.Context, rival *Rival, orders Requests, load Load) (Drive, map[string]time.Duration, error) {
+func (s *System) pollWaiting(ctx context.Context, rival *Rival, orders Requests, load Load) (Drive,
+	map[string]time.Duration, error) {
 	orders.Count = waitingOrders
 	answers, err := s.fill(ctx, s.nodes[0], orders)
 	if err != nil {

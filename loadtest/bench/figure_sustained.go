@@ -72,7 +72,8 @@ func confirmation(ctx context.Context, l *Lab) (Trial, error) {
 		if err != nil {
 			return Reading{}, err
 		}
-		a := Arrivals{Addr: s.nodes[0].HTTP, Requests: orders, Rate: half, Count: count, Connections: openLoad, FollowEvery: 10}
+		a := Arrivals{Addr: s.nodes[0].HTTP, Requests: orders, Rate: half, Count: count, Connections: openLoad,
+			FollowEvery: 10}
 		v, err := arrive(ctx, a)
 		if err == nil {
 			err = v.check(a)
@@ -86,7 +87,8 @@ func confirmation(ctx context.Context, l *Lab) (Trial, error) {
 		if _, err := s.nodes[0].watch(ctx, float64(count)); err != nil {
 			return Reading{}, errors.Join(err, s.close())
 		}
-		note := fmt.Sprintf("in the first round at %s orders/s, p50 %.1f ms; one owner in ten followed by long poll", number(half), millis(percentile(v.Confirmed, 50)))
+		note := fmt.Sprintf("in the first round at %s orders/s, p50 %.1f ms; one owner in ten followed by long poll",
+			number(half), millis(percentile(v.Confirmed, 50)))
 		return Reading{Value: millis(percentile(v.Confirmed, 99)), Note: note}, s.finish(ctx)
 	}}, nil
 }

@@ -32,7 +32,8 @@ func (j job) run(ctx context.Context, l *Lab, kind, driver string) (r Reading, e
 	ctx, cancel := context.WithTimeout(ctx, jobPatience)
 	defer cancel()
 	orders := j.orders / j.batch * j.batch
-	args := []string{"yardstick", kind, "--dsn", s.db.DSN, "--driver", driver, "--redis", s.redis.Addr(), "--orders", strconv.Itoa(orders),
+	args := []string{"yardstick", kind, "--dsn", s.db.DSN, "--driver", driver, "--redis", s.redis.Addr(), "--orders",
+		strconv.Itoa(orders),
 		"--batch", strconv.Itoa(j.batch), "--workers", strconv.Itoa(j.workers)}
 	clock := &storeClock{pids: stores(kind, s)}
 	var complaints bytes.Buffer
@@ -105,7 +106,8 @@ func (d Database) holds(ctx context.Context, n int) error {
 		}
 	}
 	if orders != n || news != n || units != n {
-		return refuse("the database holds %d orders, %d outbox rows and %d units sold, want %d of each", orders, news, units, n)
+		return refuse("the database holds %d orders, %d outbox rows and %d units sold, want %d of each", orders, news,
+			units, n)
 	}
 	return nil
 }

@@ -63,7 +63,9 @@ func newLab(ctx context.Context, opt Options, source string, log io.Writer) (*La
 	if err := os.Chmod(dir, 0o711); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o", l.sluice, ".") // #nosec G204 -- into a folder of our own
+	// #nosec G204 -- into a folder of our own
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w", "-o",
+		l.sluice, ".")
 	build.Dir, build.Env = source, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, errors.Join(fmt.Errorf("build Sluice in %s: %w\n%s", source, err, out), l.Close())

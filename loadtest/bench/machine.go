@@ -17,7 +17,8 @@ type Machine struct {
 }
 
 func thisMachine(dir string) Machine {
-	m := Machine{CPU: "unknown", Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH, Disk: fileSystem(dir)}
+	m := Machine{CPU: "unknown", Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH,
+		Disk: fileSystem(dir)}
 	text, err := os.ReadFile("/proc/cpuinfo")
 	if err != nil {
 		return m
@@ -37,7 +38,8 @@ func fileSystem(dir string) string {
 	if err := syscall.Statfs(dir, &s); err != nil {
 		return "unknown"
 	}
-	names := map[int64]string{0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0x01021994: "tmpfs (in memory)", 0x794C7630: "overlay"}
+	names := map[int64]string{0xEF53: "ext4", 0x58465342: "xfs", 0x9123683E: "btrfs", 0x01021994: "tmpfs (in memory)",
+		0x794C7630: "overlay"}
 	if name, ok := names[int64(s.Type)]; ok {
 		return name
 	}

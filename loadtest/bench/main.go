@@ -58,10 +58,12 @@ func parse(args []string) (settings, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.BoolVar(&s.quick, "quick", false, "one round of few and short measurements, less than three minutes in all")
 	f.BoolVar(&s.markdown, "markdown", false, "print the table as Markdown")
-	f.StringVar(&s.only, "only", "", "measure only these figures, with commas between: "+strings.Join(names(figures()), ", "))
+	f.StringVar(&s.only, "only", "", "measure only these figures, with commas between: "+strings.Join(names(figures()),
+		", "))
 	f.IntVar(&s.Rounds, "rounds", 0, "rounds (default 5, quick 1)")
 	f.IntVar(&seconds, "seconds", 0, "length of one measurement with wrk (default 2, quick 1)")
-	f.BoolVar(&s.Verbose, "verbose", false, "tell each figure's values as soon as it is measured, even if the run is refused later")
+	f.BoolVar(&s.Verbose, "verbose", false,
+		"tell each figure's values as soon as it is measured, even if the run is refused later")
 	f.IntVar(&s.Threads, "threads", 2, "threads of wrk")
 	f.StringVar(&s.source, "source", "../..", "folder of the Sluice to build and judge")
 	f.StringVar(&s.out, "out", "results", "folder for latest.json and latest.svg")

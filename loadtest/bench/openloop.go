@@ -58,11 +58,14 @@ func (v Visits) check(a Arrivals) error {
 	const culprit = "the generator was the bottleneck: "
 	switch {
 	case v.Crowded > 0:
-		return refuse(culprit+"%d of %d shoppers found all its %d connections in use", v.Crowded, a.Count, a.Connections)
+		return refuse(culprit+"%d of %d shoppers found all its %d connections in use", v.Crowded, a.Count,
+			a.Connections)
 	case float64(a.planned()) < leastOfRate*float64(v.Sent):
-		return refuse(culprit+"it took %s to send what its schedule has in %s", v.Sent.Round(time.Millisecond), a.planned())
+		return refuse(culprit+"it took %s to send what its schedule has in %s", v.Sent.Round(time.Millisecond),
+			a.planned())
 	case percentile(v.Late, 99) > mostPacing:
-		return refuse(culprit+"it was %s behind its schedule (p99), at most %s is accepted", percentile(v.Late, 99), mostPacing)
+		return refuse(culprit+"it was %s behind its schedule (p99), at most %s is accepted", percentile(v.Late, 99),
+			mostPacing)
 	}
 	return nil
 }
@@ -222,7 +225,8 @@ func (c *crowd) wait(ctx context.Context, to *caller) error {
 				return err
 			}
 			var said struct{ Status string }
-			if err := json.Unmarshal(a.Body, &said); err != nil || said.Status != "queued" && said.Status != "processing" && said.Status != "confirmed" {
+			if err := json.Unmarshal(a.Body, &said); err != nil || said.Status != "queued" &&
+				said.Status != "processing" && said.Status != "confirmed" {
 				return refuse("an owner who waits was answered %d: %s", a.Status, a.Body)
 			}
 			status = said.Status

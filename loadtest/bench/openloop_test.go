@@ -42,7 +42,8 @@ func TestSlowAnswersDelayThoseWhoShouldHaveComeMeanwhile(t *testing.T) {
 		time.Sleep(each) // the server is what is slow here; nothing waits for it to be so
 		accept(w)
 	})
-	v, err := arrive(t.Context(), Arrivals{Addr: addr, Requests: testRequests(t, 20), Rate: 10_000, Count: 20, Connections: 1})
+	v, err := arrive(t.Context(), Arrivals{Addr: addr, Requests: testRequests(t, 20), Rate: 10_000, Count: 20,
+		Connections: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +67,8 @@ func TestOneInSoManyOwnersIsFollowedToTheConfirmation(t *testing.T) {
 		status := []string{"queued", "confirmed"}[polls.Add(1)%2]
 		fmt.Fprintf(w, `{"status":%q}`, status)
 	})
-	v, err := arrive(t.Context(), Arrivals{Addr: addr, Requests: testRequests(t, 100), Rate: 5000, Count: 100, Connections: 8, FollowEvery: 10})
+	v, err := arrive(t.Context(), Arrivals{Addr: addr, Requests: testRequests(t, 100), Rate: 5000, Count: 100,
+		Connections: 8, FollowEvery: 10})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +86,8 @@ func TestAnOwnerWhoReadsAnythingElseEndsTheMeasurement(t *testing.T) {
 		}
 		fmt.Fprint(w, `{"status":"failed"}`)
 	})
-	_, err := arrive(t.Context(), Arrivals{Addr: addr, Requests: testRequests(t, 1), Rate: 1000, Count: 1, Connections: 1, FollowEvery: 1})
+	_, err := arrive(t.Context(), Arrivals{Addr: addr, Requests: testRequests(t, 1), Rate: 1000, Count: 1,
+		Connections: 1, FollowEvery: 1})
 	wantRefusal(t, err, "an owner who waits was answered 200")
 }
 

@@ -53,7 +53,8 @@ func (n *Node) admin(ctx context.Context, method, path string, body, into any) e
 
 // open creates and opens a sale.
 func (n *Node) open(ctx context.Context, s Sale) error {
-	return n.admin(ctx, "POST", "/sales", map[string]any{"id": s.ID, "title": "Benchmark", "sku": "BENCH", "stock": s.Stock,
+	return n.admin(ctx, "POST", "/sales", map[string]any{"id": s.ID, "title": "Benchmark", "sku": "BENCH",
+		"stock":       s.Stock,
 		"price_cents": 9900, "cap": s.Cap, "open": true}, nil)
 }
 

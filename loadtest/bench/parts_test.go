@@ -25,7 +25,8 @@ func TestRequestsHaveOneLengthAndShoppersOfTheirOwn(t *testing.T) {
 	if len(first) != len(last) || string(first) == string(last) {
 		t.Fatal("the first and the last request must differ, but not in length")
 	}
-	if !strings.HasPrefix(string(last), "POST /v1/sales/bench/orders HTTP/1.1\r\n") || !strings.HasSuffix(string(last), "\r\n\r\n{\"quantity\":1}") {
+	if !strings.HasPrefix(string(last), "POST /v1/sales/bench/orders HTTP/1.1\r\n") ||
+		!strings.HasSuffix(string(last), "\r\n\r\n{\"quantity\":1}") {
 		t.Fatalf("%s", last)
 	}
 	addr := listen(t, func(w http.ResponseWriter, r *http.Request) { accept(w) })
@@ -40,7 +41,8 @@ func TestRequestsHaveOneLengthAndShoppersOfTheirOwn(t *testing.T) {
 
 func TestWrkSummaryIsRead(t *testing.T) {
 	t.Parallel()
-	d, err := parseDrive([]byte("Running 1s test\nbench {\"requests\":500,\"duration\":2000000,\"refused\":3,\"broken\":0,\"ran_out\":0,\"p50\":120,\"p99\":900,\"max\":1000}\n"))
+	d, err := parseDrive(
+		[]byte("Running 1s test\nbench {\"requests\":500,\"duration\":2000000,\"refused\":3,\"broken\":0,\"ran_out\":0,\"p50\":120,\"p99\":900,\"max\":1000}\n"))
 	if err != nil || d.Rate() != 250 || d.Refused != 3 || d.P50 != 120 {
 		t.Fatal(d, err)
 	}
@@ -54,7 +56,8 @@ func TestMetricsAreSummedByLabels(t *testing.T) {
 	m := parseMetrics("# HELP x y\nx{a=\"1\",b=\"2\"} 3\nx{a=\"1\",b=\"3\"} 4\nx_more{a=\"1\"} 100\nplain 1.5e+03\n")
 	for _, c := range []struct {
 		got, want float64
-	}{{m.sum("x"), 7}, {m.sum("x", `b="3"`), 4}, {m.sum("x", `a="1"`, `b="2"`), 3}, {m.sum("plain"), 1500}, {m.sum("none"), 0}} {
+	}{{m.sum("x"), 7}, {m.sum("x", `b="3"`), 4}, {m.sum("x", `a="1"`, `b="2"`), 3}, {m.sum("plain"),
+		1500}, {m.sum("none"), 0}} {
 		if c.got != c.want {
 			t.Errorf("got %v, want %v", c.got, c.want)
 		}
@@ -117,7 +120,8 @@ func TestNothingOfSluiceIsImported(t *testing.T) {
 		}
 		for _, i := range parsed.Imports {
 			path := strings.Trim(i.Path.Value, `"`)
-			if strings.HasPrefix(path, "sluice/") && path != "sluice/internal/testkit/servers" && path != "sluice/loadtest/bench/yardstick" {
+			if strings.HasPrefix(path, "sluice/") && path != "sluice/internal/testkit/servers" &&
+				path != "sluice/loadtest/bench/yardstick" {
 				t.Errorf("%s imports %s", file, path)
 			}
 		}

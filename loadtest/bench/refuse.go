@@ -40,15 +40,19 @@ func (d Drive) check(status int, served time.Duration) error {
 	case status >= 400 && d.Refused != d.Requests:
 		return refuse("%d of %d answers were no refusals, want only %d", d.Requests-d.Refused, d.Requests, status)
 	case d.Busy > mostBusy:
-		return refuse("the generator was the bottleneck: its threads ran %.0f%% of the time, at most %.0f%% is accepted", 100*d.Busy, 100*mostBusy)
+		return refuse(
+			"the generator was the bottleneck: its threads ran %.0f%% of the time, at most %.0f%% is accepted",
+			100*d.Busy, 100*mostBusy)
 	case d.CPU.Seconds() > mostShare*(d.CPU+served).Seconds():
-		return refuse("the generator was the bottleneck: it spent %s of CPU time and what it measured %s", d.CPU, served)
+		return refuse("the generator was the bottleneck: it spent %s of CPU time and what it measured %s", d.CPU,
+			served)
 	}
 	return nil
 }
 
-// checkCounts holds the gateway's own counters, which know the status and code of every answer, against what wrk has seen.
-// Requests that were under way when wrk hung up are in the gateway's count only, at most spare, and with whatever status.
+// checkCounts holds the gateway's own counters, which know the status and code of every answer, against what wrk has
+// seen. Requests that were under way when wrk hung up are in the gateway's count only, at most spare, and with whatever
+// status.
 func checkCounts(before, after Metrics, want Expected, seen int64, spare int) error {
 	count := func(name string, labels ...string) int64 {
 		return int64(after.sum(name, labels...) - before.sum(name, labels...))

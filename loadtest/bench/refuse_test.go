@@ -31,15 +31,17 @@ func TestDriveIsRefusedWhenAnythingWasNotAsExpected(t *testing.T) {
 		status int
 		want   string
 	}{
-		"all accepted":          {func(*Drive) {}, 202, ""},
-		"all refused":           {func(d *Drive) { d.Refused = 1000 }, 409, ""},
-		"one refused":           {func(d *Drive) { d.Refused = 1 }, 202, "1 of 1000 answers were refusals"},
-		"one accepted":          {func(d *Drive) { d.Refused = 999 }, 409, "1 of 1000 answers were no refusals"},
-		"a broken connection":   {func(d *Drive) { d.Broken = 1 }, 202, "cut off"},
-		"requests used up":      {func(d *Drive) { d.RanOut = 1 }, 202, "ran out"},
-		"no answer":             {func(d *Drive) { d.Requests = 0 }, 202, "nothing was answered"},
-		"threads always busy":   {func(d *Drive) { d.Busy = 0.96 }, 202, "the generator was the bottleneck: its threads"},
-		"more CPU than the app": {func(d *Drive) { d.CPU = 4 * time.Second }, 202, "the generator was the bottleneck: it spent"},
+		"all accepted":        {func(*Drive) {}, 202, ""},
+		"all refused":         {func(d *Drive) { d.Refused = 1000 }, 409, ""},
+		"one refused":         {func(d *Drive) { d.Refused = 1 }, 202, "1 of 1000 answers were refusals"},
+		"one accepted":        {func(d *Drive) { d.Refused = 999 }, 409, "1 of 1000 answers were no refusals"},
+		"a broken connection": {func(d *Drive) { d.Broken = 1 }, 202, "cut off"},
+		"requests used up":    {func(d *Drive) { d.RanOut = 1 }, 202, "ran out"},
+		"no answer":           {func(d *Drive) { d.Requests = 0 }, 202, "nothing was answered"},
+		"threads always busy": {func(d *Drive) { d.Busy = 0.96 }, 202,
+			"the generator was the bottleneck: its threads"},
+		"more CPU than the app": {func(d *Drive) { d.CPU = 4 * time.Second }, 202,
+			"the generator was the bottleneck: it spent"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -65,7 +67,8 @@ func counts(series map[string]float64) Metrics {
 
 func TestCountsOfTheGatewayMustAgreeWithTheGenerator(t *testing.T) {
 	t.Parallel()
-	const admitted, soldOut = `sluice_orders_admitted_total{sale="bench"}`, `sluice_orders_rejected_total{code="sold_out",sale="bench"}`
+	const admitted = `sluice_orders_admitted_total{sale="bench"}`
+	const soldOut = `sluice_orders_rejected_total{code="sold_out",sale="bench"}`
 	before := counts(map[string]float64{"202": 100, "409": 1, admitted: 100, soldOut: 1})
 	for name, c := range map[string]struct {
 		after  map[string]float64
@@ -73,18 +76,25 @@ func TestCountsOfTheGatewayMustAgreeWithTheGenerator(t *testing.T) {
 		code   string
 		want   string
 	}{
-		"accepted":                      {map[string]float64{"202": 1100, "409": 1, admitted: 1100}, 202, "", ""},
-		"the last under way":            {map[string]float64{"202": 1104, "409": 1, admitted: 1104}, 202, "", ""},
-		"some under way cut off":        {map[string]float64{"202": 1100, "409": 1, "503": 4, admitted: 1100}, 202, "", ""},
-		"answers of another status":     {map[string]float64{"202": 1100, "409": 1, "503": 9, admitted: 1100}, 202, "", "did not have the status 202"},
-		"answers that admitted nothing": {map[string]float64{"202": 1100, "409": 1, admitted: 1050}, 202, "", "the gateway counted 950"},
-		"orders nobody asked for":       {map[string]float64{"202": 1300, "409": 1, admitted: 1300}, 202, "", "the gateway counted 1200"},
-		"refused for the reason":        {map[string]float64{"202": 100, "409": 1001, admitted: 100, soldOut: 1001}, 409, "sold_out", ""},
-		"refused for another reason":    {map[string]float64{"202": 100, "409": 1001, admitted: 100, soldOut: 501}, 409, "sold_out", "the gateway counted 500"},
+		"accepted":           {map[string]float64{"202": 1100, "409": 1, admitted: 1100}, 202, "", ""},
+		"the last under way": {map[string]float64{"202": 1104, "409": 1, admitted: 1104}, 202, "", ""},
+		"some under way cut off": {map[string]float64{"202": 1100, "409": 1, "503": 4, admitted: 1100}, 202, "",
+			""},
+		"answers of another status": {map[string]float64{"202": 1100, "409": 1, "503": 9, admitted: 1100}, 202, "",
+			"did not have the status 202"},
+		"answers that admitted nothing": {map[string]float64{"202": 1100, "409": 1, admitted: 1050}, 202, "",
+			"the gateway counted 950"},
+		"orders nobody asked for": {map[string]float64{"202": 1300, "409": 1, admitted: 1300}, 202, "",
+			"the gateway counted 1200"},
+		"refused for the reason": {map[string]float64{"202": 100, "409": 1001, admitted: 100, soldOut: 1001},
+			409, "sold_out", ""},
+		"refused for another reason": {map[string]float64{"202": 100, "409": 1001, admitted: 100, soldOut: 501},
+			409, "sold_out", "the gateway counted 500"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			err := checkCounts(before, counts(c.after), Expected{Route: ordersRoute, Status: c.status, Code: c.code}, 1000, 5)
+			err := checkCounts(before, counts(c.after), Expected{Route: ordersRoute, Status: c.status, Code: c.code},
+				1000, 5)
 			wantRefusal(t, err, c.want)
 		})
 	}
@@ -97,7 +107,8 @@ func TestOpenLoadIsRefusedWhenTheGeneratorFellBehind(t *testing.T) {
 		return Visits{Sent: sent, Late: []time.Duration{0, 0, late}, Crowded: crowded}
 	}
 	wantRefusal(t, visits(time.Second, time.Millisecond, 0).check(a), "")
-	wantRefusal(t, visits(2*time.Second, time.Millisecond, 0).check(a), "it took 2s to send what its schedule has in 1s")
+	wantRefusal(t, visits(2*time.Second, time.Millisecond, 0).check(a),
+		"it took 2s to send what its schedule has in 1s")
 	wantRefusal(t, visits(time.Second, time.Second, 0).check(a), "behind its schedule")
 	wantRefusal(t, visits(time.Second, time.Millisecond, 1).check(a), "1 of 1000 shoppers found all")
 }
@@ -139,7 +150,8 @@ func TestADrainIsLookedAtSeldomUntilItsEnd(t *testing.T) {
 		{98, 2, 4900 * time.Millisecond, watchEvery},
 	} {
 		if got := nextLook(c.done, c.rest, c.took); got.Round(time.Millisecond) != c.want {
-			t.Errorf("%.0f done in %s, %.0f left: the next look comes in %s, want %s", c.done, c.took, c.rest, got, c.want)
+			t.Errorf("%.0f done in %s, %.0f left: the next look comes in %s, want %s", c.done, c.took, c.rest, got,
+				c.want)
 		}
 	}
 }

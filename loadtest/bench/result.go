@@ -60,8 +60,10 @@ func median(values []float64) float64 {
 
 // rowOf judges the readings of all rounds. Ratios are made within each round, so that a slow moment hits both sides.
 func rowOf(f Figure, sluice, yardstick []Reading) Row {
-	r := Row{Name: f.Name, Title: f.Title, Against: f.Against, Unit: f.Unit, AtLeast: f.Target.AtLeast, AtMost: f.Target.AtMost,
-		Sluice: values(sluice), Yardstick: values(yardstick), CPU: costs(sluice), Theirs: costs(yardstick), Note: sluice[0].Note}
+	r := Row{Name: f.Name, Title: f.Title, Against: f.Against, Unit: f.Unit, AtLeast: f.Target.AtLeast,
+		AtMost: f.Target.AtMost,
+		Sluice: values(sluice), Yardstick: values(yardstick), CPU: costs(sluice), Theirs: costs(
+			yardstick), Note: sluice[0].Note}
 	judged := r.Sluice
 	if len(yardstick) > 0 {
 		judged = make([]float64, len(r.Sluice))
@@ -117,5 +119,6 @@ func (r Result) save(dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, "latest.json"), append(text, '\n'), 0o644); err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(dir, "latest.svg"), []byte(chart(r)), 0o644) // #nosec G306 -- results are for everybody
+	// #nosec G306 -- results are for everybody
+	return os.WriteFile(filepath.Join(dir, "latest.svg"), []byte(chart(r)), 0o644)
 }

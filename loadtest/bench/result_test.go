@@ -57,8 +57,10 @@ func example() Result {
 	missed, reached := false, true
 	return Result{Commit: "abc<def", Rounds: 5, Versions: map[string]string{"Go": "1.26"}, Rows: []Row{
 		{Title: "orders & more", Against: "handler", Unit: "1/s", Sluice: []float64{31234}, Yardstick: []float64{50000},
-			Judged: Summary{0.62, 0.6, 0.65}, AtLeast: 0.75, Reached: &missed, CPU: map[string]float64{"sluice": 20, "generator": 9, "redis": 2.5}, Theirs: map[string]float64{"gin": 11}},
-		{Title: "memory", Unit: "B", Sluice: []float64{332}, Judged: Summary{332, 330, 340}, AtMost: 400, Reached: &reached, Note: "a note"},
+			Judged: Summary{0.62, 0.6, 0.65}, AtLeast: 0.75, Reached: &missed, CPU: map[string]float64{"sluice": 20,
+				"generator": 9, "redis": 2.5}, Theirs: map[string]float64{"gin": 11}},
+		{Title: "memory", Unit: "B", Sluice: []float64{332}, Judged: Summary{332, 330, 340}, AtMost: 400,
+			Reached: &reached, Note: "a note"},
 		{Title: "shown", Unit: "1/s", Sluice: []float64{7}, Judged: Summary{7, 7, 7}},
 	}}
 }
@@ -66,7 +68,8 @@ func example() Result {
 func TestTableShowsWhatFallsShort(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{plainTable(example()), markdownTable(example())} {
-		for _, want := range []string{"31,234 1/s", "50,000 1/s", "0.62 [0.60–0.65]", "at least 0.75", "NO", "332 [330–340]", "at most 400", "yes",
+		for _, want := range []string{"31,234 1/s", "50,000 1/s", "0.62 [0.60–0.65]", "at least 0.75", "NO",
+			"332 [330–340]", "at most 400", "yes",
 			"generator 9.0, redis 2.5, sluice 20.0 = 22.5; yardstick: gin 11.0", "memory: a note", "Commit abc<def"} {
 			if !strings.Contains(text, want) {
 				t.Errorf("%q is missing in\n%s", want, text)
@@ -97,12 +100,14 @@ func TestProgressTellsNoValueBeforeTheRunIsGood(t *testing.T) {
 			return Trial{Sluice: func(context.Context) (Reading, error) { return Reading{Value: value}, err }}, nil
 		}
 	}
-	list := []Figure{{Name: "good", Title: "a figure", Open: measured(31234, nil)}, {Name: "bad", Title: "another", Open: measured(0, refuse("unclean"))}}
+	list := []Figure{{Name: "good", Title: "a figure", Open: measured(31234, nil)},
+		{Name: "bad", Title: "another", Open: measured(0, refuse("unclean"))}}
 	for _, verbose := range []bool{false, true} {
 		var told strings.Builder
 		_, err := run(t.Context(), &Lab{opt: Options{Rounds: 1, Scale: 1, Verbose: verbose}, log: &told}, list)
 		wantRefusal(t, err, "unclean")
-		if shown := strings.Contains(told.String(), "31,234"); shown != verbose || !strings.Contains(told.String(), "good") {
+		if shown := strings.Contains(told.String(), "31,234"); shown != verbose ||
+			!strings.Contains(told.String(), "good") {
 			t.Errorf("verbose %t:\n%s", verbose, told.String())
 		}
 	}

@@ -14,7 +14,8 @@ import (
 // verbose: a run that is refused later must not have shown any.
 func run(ctx context.Context, l *Lab, list []Figure) ([]Row, error) {
 	rows := make([]Row, 0, len(list))
-	fmt.Fprintf(l.log, "%d figures, %d rounds: about %s on a quiet machine with two cores\n", len(list), l.opt.Rounds, estimate(list, l.opt).Round(10*time.Second))
+	fmt.Fprintf(l.log, "%d figures, %d rounds: about %s on a quiet machine with two cores\n", len(list), l.opt.Rounds,
+		estimate(list, l.opt).Round(10*time.Second))
 	for _, f := range list {
 		began := time.Now()
 		row, err := measure(ctx, l, f)
@@ -65,7 +66,8 @@ func report(ctx context.Context, l *Lab, quick bool, rows []Row) Result {
 	versions := tools()
 	maps.Copy(versions, l.versions(ctx))
 	return Result{Commit: l.commit, Date: time.Now().UTC().Format(time.RFC3339), Quick: quick, Rounds: l.opt.Rounds,
-		Seconds: l.opt.Length.Seconds(), Machine: thisMachine(l.dir), Versions: versions, Others: l.neighbours.share(), Rows: rows}
+		Seconds: l.opt.Length.Seconds(), Machine: thisMachine(
+			l.dir), Versions: versions, Others: l.neighbours.share(), Rows: rows}
 }
 
 // show prints the result in the form asked for and keeps it.

@@ -37,7 +37,8 @@ func token(user, role string, now time.Time) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	claims := fmt.Sprintf(`{"sub":%q,"iat":%d,"exp":%d}`, user, now.Unix(), now.Add(24*time.Hour).Unix())
 	if role != "" {
-		claims = fmt.Sprintf(`{"sub":%q,"role":%q,"iat":%d,"exp":%d}`, user, role, now.Unix(), now.Add(24*time.Hour).Unix())
+		claims = fmt.Sprintf(`{"sub":%q,"role":%q,"iat":%d,"exp":%d}`, user, role, now.Unix(),
+			now.Add(24*time.Hour).Unix())
 	}
 	text := encode([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + encode([]byte(claims))
 	sum := hmac.New(sha256.New, []byte(secret))
@@ -56,10 +57,12 @@ func orderRequest(sale string, n int, now time.Time) string {
 
 // pollRequest asks for an order as its owner.
 func pollRequest(path string, n int, now time.Time) string {
-	return fmt.Sprintf("GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n\r\n", path, token(shopper(n), "", now))
+	return fmt.Sprintf("GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n\r\n", path,
+		token(shopper(n), "", now))
 }
 
-// orders writes count orders; the n-th is shopper n's, in the sale that saleOf(n) names. All names must have one length.
+// orders writes count orders; the n-th is shopper n's, in the sale that saleOf(n) names. All names must have one
+// length.
 func (l *Lab) orders(name string, count int, saleOf func(n int) string) (Requests, error) {
 	return l.requests(name, count, func(n int, now time.Time) string { return orderRequest(saleOf(n), n, now) })
 }

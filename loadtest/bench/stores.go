@@ -83,11 +83,13 @@ func (l *Lab) server(ctx context.Context, driver string) (*servers.Server, error
 		return s, nil
 	}
 	start := func() (*servers.Server, error) {
-		return servers.MySQLWith(ctx, "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=2G", "--innodb-log-file-size=1G")
+		return servers.MySQLWith(ctx, "--innodb-flush-log-at-trx-commit=1", "--innodb-buffer-pool-size=2G",
+			"--innodb-log-file-size=1G")
 	}
 	if driver == "postgres" {
 		start = func() (*servers.Server, error) {
-			return servers.PostgresWith(ctx, "-c", "fsync=on", "-c", "full_page_writes=on", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB")
+			return servers.PostgresWith(ctx, "-c", "fsync=on", "-c", "full_page_writes=on", "-c",
+				"shared_buffers=256MB", "-c", "max_wal_size=4GB")
 		}
 	}
 	s, err := start()

@@ -11,7 +11,8 @@ import (
 
 // cells are a row's columns as both forms of the table show them.
 func (r Row) cells() []string {
-	return []string{r.Title, number(median(r.Sluice)) + " " + r.Unit, r.yardstick(), r.judged(), r.target(), r.verdict()}
+	return []string{r.Title, number(median(r.Sluice)) + " " + r.Unit, r.yardstick(), r.judged(), r.target(),
+		r.verdict()}
 }
 
 func columns() []string {
@@ -56,7 +57,8 @@ func (r Row) verdict() string {
 
 // brief is a row in one line, for whoever waits.
 func brief(r Row) string {
-	return fmt.Sprintf("%s: %s, yardstick %s, judged %s, target %s: %s", r.Title, number(median(r.Sluice))+" "+r.Unit, r.yardstick(), r.judged(), r.target(), r.verdict())
+	return fmt.Sprintf("%s: %s, yardstick %s, judged %s, target %s: %s", r.Title, number(median(r.Sluice))+" "+r.Unit,
+		r.yardstick(), r.judged(), r.target(), r.verdict())
 }
 
 // plainTable is the table for a terminal.
@@ -95,7 +97,8 @@ func markdownTable(r Result) string {
 		}
 		line([]string{c[0], against, c[1], c[2], c[3], c[4], c[5]})
 	}
-	fmt.Fprintf(&b, "\n| CPU time for each order or request | µs by process, the sum without the generator |\n|---|---|\n")
+	fmt.Fprintf(&b,
+		"\n| CPU time for each order or request | µs by process, the sum without the generator |\n|---|---|\n")
 	for _, row := range r.Rows {
 		if len(row.CPU) > 0 {
 			line([]string{row.Title, row.cost()})
@@ -153,9 +156,11 @@ func where(r Result) string {
 		kind = "A quick look: fewer rounds and orders than the targets are about.\n"
 	}
 	if r.Others > mostForeign {
-		kind += fmt.Sprintf("Other programs used %.0f%% of the machine meanwhile: measure again when it is quiet.\n", 100*r.Others)
+		kind += fmt.Sprintf("Other programs used %.0f%% of the machine meanwhile: measure again when it is quiet.\n",
+			100*r.Others)
 	}
-	return fmt.Sprintf("%sCommit %s, %s. %s, %d cores, %s, %s. %s. %d rounds of %gs.\n", kind, r.Commit, r.Date, r.Machine.CPU,
+	return fmt.Sprintf("%sCommit %s, %s. %s, %d cores, %s, %s. %s. %d rounds of %gs.\n", kind, r.Commit, r.Date,
+		r.Machine.CPU,
 		r.Machine.Cores, r.Machine.OS, r.Machine.Disk, strings.Join(versions, ", "), r.Rounds, r.Seconds)
 }
 

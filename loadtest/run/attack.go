@@ -26,17 +26,20 @@ type scenario struct {
 // plan is what a run consists of.
 func plan(short bool) []scenario {
 	smoke := scenario{"smoke", "smoke.js", "300 shoppers, 100 units", nil}
-	clicks := scenario{"double clicks", "double_clicks.js", "300 shoppers click five times at once, winners once more, 200 units", nil}
+	clicks := scenario{"double clicks", "double_clicks.js",
+		"300 shoppers click five times at once, winners once more, 200 units", nil}
 	if short {
 		bell := map[string]string{"PEAK": "300", "HOLD": "26", "STOCK": "1000", "DROPPED": "0.1"}
-		return []scenario{smoke, clicks, {"opening bell", "opening_bell.js", "0 to 300 shoppers a second in 3 s, 30 s in all, 1,000 units", bell}}
+		return []scenario{smoke, clicks, {"opening bell", "opening_bell.js",
+			"0 to 300 shoppers a second in 3 s, 30 s in all, 1,000 units", bell}}
 	}
 	bell := map[string]string{"PEAK": "500", "HOLD": "20", "STOCK": "2000"}
 	return []scenario{
 		smoke,
 		{"opening bell", "opening_bell.js", "0 to 500 shoppers a second in 3 s, then 20 s more, 2,000 units", bell},
 		clicks,
-		{"whole journey", "whole_journey.js", "30 shoppers a second for 10 s: order, place, confirmation, payment", nil},
+		{"whole journey", "whole_journey.js", "30 shoppers a second for 10 s: order, place, confirmation, payment",
+			nil},
 	}
 }
 
@@ -73,7 +76,9 @@ func (s *system) attack(ctx context.Context, opt options, one scenario) (result,
 			return result{}, err
 		}
 	}
-	cmd := exec.CommandContext(ctx, opt.k6, "run", "--quiet", "--no-usage-report", "--address", "127.0.0.1:0", "--log-format", "json", "--log-output", "file="+log, // #nosec G204 -- the k6 that was asked for
+	// #nosec G204 -- the k6 that was asked for
+	cmd := exec.CommandContext(ctx, opt.k6, "run", "--quiet", "--no-usage-report", "--address", "127.0.0.1:0",
+		"--log-format", "json", "--log-output", "file="+log,
 		filepath.Join(opt.scripts, one.script))
 	cmd.Env = s.attackEnv(one, summary)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -142,7 +147,8 @@ func complaints(path string) ([]string, error) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		var line struct{ Level, Msg string }
-		if json.Unmarshal(lines.Bytes(), &line) != nil || line.Level != "error" || strings.HasPrefix(line.Msg, "thresholds on metrics") {
+		if json.Unmarshal(lines.Bytes(), &line) != nil || line.Level != "error" ||
+			strings.HasPrefix(line.Msg, "thresholds on metrics") {
 			continue
 		}
 		text, _, _ := strings.Cut(strings.TrimPrefix(line.Msg, "broken: "), "\n")

@@ -42,7 +42,8 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	flags.SetOutput(errOut)
 	flags.StringVar(&opt.k6, "k6", "bin/k6", "the k6 to use")
 	flags.StringVar(&opt.scripts, "scripts", "loadtest/k6", "folder of the scenarios")
-	flags.StringVar(&opt.dir, "dir", "data/loadtest", "folder for logs, summaries and report.html; its state/ is emptied")
+	flags.StringVar(&opt.dir, "dir", "data/loadtest",
+		"folder for logs, summaries and report.html; its state/ is emptied")
 	flags.StringVar(&opt.source, "source", ".", "folder of Sluice's source, which is built")
 	flags.BoolVar(&opt.short, "ci", false, "the short run of every submission: no whole journey, a lower peak")
 	flags.StringVar(&opt.driver, "driver", "sqlite", "database.driver of the system under test")

@@ -69,7 +69,8 @@ func (v *verdict) rows() []row {
 	}
 	rows = append(rows, row{"arrivals not sent", v.each(func(r result) string { return count(r.Dropped) })})
 	for _, outcome := range keysOf(v.results, func(r result) map[string]trend { return r.Latency }) {
-		rows = append(rows, row{"answer " + outcome + ", ms", v.each(func(r result) string { return spread(r.Latency[outcome]) })})
+		rows = append(rows, row{"answer " + outcome + ", ms",
+			v.each(func(r result) string { return spread(r.Latency[outcome]) })})
 	}
 	return append(rows,
 		row{"click to confirmed, ms", v.each(func(r result) string { return spread(r.Confirmed) })},
@@ -115,5 +116,6 @@ func (v *verdict) auditLine() string {
 		return fmt.Sprintf("NOT CLEAN, %d problems", len(problems))
 	}
 	live, total := v.audit.sold()
-	return fmt.Sprintf("clean: %d sales, %d of %d units sold, every unit accounted for", len(v.audit.Sales), live, total)
+	return fmt.Sprintf("clean: %d sales, %d of %d units sold, every unit accounted for", len(v.audit.Sales), live,
+		total)
 }

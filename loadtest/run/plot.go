@@ -37,17 +37,21 @@ func (c chart) svg() template.HTML {
 	px := func(x float64) float64 { return left + x/maxX*(plotWidth-left-right) }
 	py := func(y float64) float64 { return plotHeight - bottom - c.scale(y)/c.scale(maxY)*(plotHeight-top-bottom) }
 	var s strings.Builder
-	fmt.Fprintf(&s, `<svg viewBox="0 0 %g %g" role="img"><title>%s</title>`, plotWidth, plotHeight, html.EscapeString(c.title))
+	fmt.Fprintf(&s, `<svg viewBox="0 0 %g %g" role="img"><title>%s</title>`, plotWidth, plotHeight,
+		html.EscapeString(c.title))
 	fmt.Fprintf(&s, `<text class="title" x="%g" y="16">%s</text>`, left, html.EscapeString(c.title))
 	for _, y := range c.yMarks(maxY) {
-		fmt.Fprintf(&s, `<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text class="tick end" x="%g" y="%.1f">%s</text>`,
+		fmt.Fprintf(&s,
+			`<line class="grid" x1="%g" x2="%g" y1="%.1f" y2="%.1f"/><text class="tick end" x="%g" y="%.1f">%s</text>`,
 			left, plotWidth-right, py(y), py(y), left-6, py(y)+4, tick(y))
 	}
 	for i := range c.xMarks() {
 		at, text := c.xMark(i, maxX)
-		fmt.Fprintf(&s, `<text class="tick mid" x="%.1f" y="%g">%s</text>`, px(at), plotHeight-bottom+16, html.EscapeString(text))
+		fmt.Fprintf(&s, `<text class="tick mid" x="%.1f" y="%g">%s</text>`, px(at), plotHeight-bottom+16,
+			html.EscapeString(text))
 	}
-	fmt.Fprintf(&s, `<text class="tick end" x="%g" y="%g">%s</text>`, plotWidth-right, plotHeight-4, html.EscapeString(c.x))
+	fmt.Fprintf(&s, `<text class="tick end" x="%g" y="%g">%s</text>`, plotWidth-right, plotHeight-4,
+		html.EscapeString(c.x))
 	legend := left
 	for i, one := range c.series {
 		var path strings.Builder

@@ -39,7 +39,8 @@ func (v *verdict) writeReport() error {
 	for _, r := range v.rows() {
 		rows = append(rows, map[string]any{"Name": r.name, "Cells": r.cells})
 	}
-	err = page.Execute(file, map[string]any{"Began": v.began.UTC().Format("2006-01-02 15:04 UTC"), "Machine": v.machine, "Passed": v.passed(),
+	err = page.Execute(file, map[string]any{"Began": v.began.UTC().Format("2006-01-02 15:04 UTC"),
+		"Machine": v.machine, "Passed": v.passed(),
 		"Broken": v.allBroken(), "Audit": v.auditLine(), "Names": v.names(), "Rows": rows, "Chapters": chapters})
 	if closing := file.Close(); err == nil {
 		err = closing
@@ -75,7 +76,8 @@ func (r result) plots() []template.HTML {
 			chart{title: "Orders waiting in line", x: "seconds", series: []series{{"depth", depth}}}.svg())
 	}
 	if latency := r.percentiles(); len(latency) > 0 {
-		all = append(all, chart{title: "Milliseconds by percentile", x: "percentile", names: percentileNames(), logarithmic: true, series: latency}.svg())
+		all = append(all, chart{title: "Milliseconds by percentile", x: "percentile", names: percentileNames(),
+			logarithmic: true, series: latency}.svg())
 	}
 	return all
 }

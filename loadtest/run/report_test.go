@@ -24,9 +24,11 @@ func testVerdict(t *testing.T) *verdict {
 	bell.Scenario, bell.Refused = "opening bell", map[string]int64{"queue_full": 7}
 	bell.Facts = map[string]any{"units": 500}
 	for i := range 5 {
-		bell.samples = append(bell.samples, sample{at: time.Unix(int64(i), 0), admitted: float64(100 * i), depth: float64(3 * i)})
+		bell.samples = append(bell.samples, sample{at: time.Unix(int64(i), 0), admitted: float64(100 * i),
+			depth: float64(3 * i)})
 	}
-	v := &verdict{began: time.Unix(1_790_000_000, 0), machine: "a <machine>", results: []result{smoke, bell}, report: filepath.Join(t.TempDir(), "report.html")}
+	v := &verdict{began: time.Unix(1_790_000_000, 0), machine: "a <machine>", results: []result{smoke, bell},
+		report: filepath.Join(t.TempDir(), "report.html")}
 	v.judge(audit{Verdict: "clean"}, nil)
 	return v
 }
@@ -36,8 +38,10 @@ func TestThePage(t *testing.T) {
 	v := testVerdict(t)
 	var out strings.Builder
 	require.NoError(t, v.print(&out))
-	for _, row := range []string{`admitted \(202\) +10 +10`, `refused queue_full +- +7`, `refused sold_out +5 +-`, `confirmed +10 +10`,
-		`answer admitted, ms +2\.2 / 12 +2\.2 / 12`, `place-in-line error, ms +990 / 1000`, `click to confirmed, ms +- +-`} {
+	for _, row := range []string{`admitted \(202\) +10 +10`, `refused queue_full +- +7`, `refused sold_out +5 +-`,
+		`confirmed +10 +10`,
+		`answer admitted, ms +2\.2 / 12 +2\.2 / 12`, `place-in-line error, ms +990 / 1000`,
+		`click to confirmed, ms +- +-`} {
 		require.Regexp(t, regexp.MustCompile(row), out.String())
 	}
 	require.Contains(t, out.String(), "verdict  PASSED")
@@ -47,16 +51,21 @@ func TestThePage(t *testing.T) {
 func TestWhateverBrokeFailsTheRun(t *testing.T) {
 	t.Parallel()
 	var unclean audit
-	require.NoError(t, json.Unmarshal([]byte(`{"clean":false,"sales":[{"sale":"s","problems":["ledger and line differ by 3 units"]}]}`), &unclean))
+	require.NoError(t,
+		json.Unmarshal(
+			[]byte(`{"clean":false,"sales":[{"sale":"s","problems":["ledger and line differ by 3 units"]}]}`),
+			&unclean))
 	var oversold audit
-	require.NoError(t, json.Unmarshal([]byte(`{"clean":true,"sales":[{"sale":"s","total":500,"live":612}]}`), &oversold))
+	require.NoError(t, json.Unmarshal([]byte(`{"clean":true,"sales":[{"sale":"s","total":500,"live":612}]}`),
+		&oversold))
 	for name, c := range map[string]struct {
 		broken []string
 		audit  audit
 		stop   error
 		want   string
 	}{
-		"scenario":          {[]string{"lost: 37 orders answered 202 never reached a final status"}, audit{Verdict: "clean"}, nil, "opening bell: lost: 37 orders"},
+		"scenario": {[]string{"lost: 37 orders answered 202 never reached a final status"},
+			audit{Verdict: "clean"}, nil, "opening bell: lost: 37 orders"},
 		"audit":             {nil, unclean, nil, "audit of s: ledger and line differ by 3 units"},
 		"more than all":     {nil, oversold, nil, "oversold: s sold 612 units of 500"},
 		"audit, no reason":  {nil, audit{Verdict: "unknown"}, nil, "the audit's verdict is unknown"},
@@ -83,7 +92,8 @@ func TestTheReportNeedsNothingElse(t *testing.T) {
 	require.NotRegexp(t, regexp.MustCompile(`(?i)https?:|src=|@import|<script`), string(text))
 	require.Contains(t, string(text), "a &lt;machine&gt;")
 	require.Contains(t, string(text), "user &lt;b&gt;x&lt;/b&gt; holds 2")
-	require.Equal(t, 4, strings.Count(string(text), "<svg"), "percentiles of both, rates and depth of the one with samples")
+	require.Equal(t, 4, strings.Count(string(text), "<svg"),
+		"percentiles of both, rates and depth of the one with samples")
 }
 
 func TestAChart(t *testing.T) {
@@ -109,8 +119,10 @@ func TestAChart(t *testing.T) {
 
 func TestReadMetrics(t *testing.T) {
 	t.Parallel()
-	got, err := readMetrics(strings.NewReader("# HELP sluice_queue_depth x\nsluice_queue_depth{sale=\"a\"} 4\nsluice_queue_depth{sale=\"b\"} 3\n"+
-		"sluice_orders_rejected_total{code=\"sold_out\",sale=\"a\"} 1.5e+03\nsluice_orders_admitted_totally{sale=\"a\"} 9\n"), time.Unix(5, 0))
+	got, err := readMetrics(
+		strings.NewReader(
+			"# HELP sluice_queue_depth x\nsluice_queue_depth{sale=\"a\"} 4\nsluice_queue_depth{sale=\"b\"} 3\n"+
+				"sluice_orders_rejected_total{code=\"sold_out\",sale=\"a\"} 1.5e+03\nsluice_orders_admitted_totally{sale=\"a\"} 9\n"), time.Unix(5, 0))
 	require.NoError(t, err)
 	require.Equal(t, sample{at: time.Unix(5, 0), refused: 1500, depth: 7}, got)
 }

@@ -73,11 +73,13 @@ func TestARunOnARealSluice(t *testing.T) {
 func TestABrokenRunFails(t *testing.T) {
 	t.Parallel()
 	log := `{"level":"error","msg":"broken: user ann holds 2 orders, limit 1","source":"console"}` + "\n"
-	k6 := fakeK6(t, strings.Replace(goodSummary, `"broken":[]`, `"broken":["oversold: 612 confirmed of 500"]`, 1), log, 99)
+	k6 := fakeK6(t, strings.Replace(goodSummary, `"broken":[]`, `"broken":["oversold: 612 confirmed of 500"]`, 1), log,
+		99)
 	var out, errs bytes.Buffer
 	code := run(t.Context(), []string{"-k6", k6, "-dir", t.TempDir(), "-source", "../..", "-ci"}, &out, &errs)
 	require.Equal(t, 1, code)
-	require.Contains(t, out.String(), "verdict  FAILED\n  smoke: user ann holds 2 orders, limit 1\n  smoke: oversold: 612 confirmed of 500\n")
+	require.Contains(t, out.String(),
+		"verdict  FAILED\n  smoke: user ann holds 2 orders, limit 1\n  smoke: oversold: 612 confirmed of 500\n")
 	require.Empty(t, errs.String())
 }
 
@@ -103,7 +105,8 @@ func TestAnInterruptStopsEverything(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	called, k6 := filepath.Join(dir, "called"), filepath.Join(dir, "k6")
-	require.NoError(t, os.WriteFile(k6, []byte("#!/bin/sh\n[ \"$1\" = version ] || { echo $OPS_URL >"+called+".new; mv "+called+".new "+called+"; exec sleep 100; }\n"), 0o755))
+	require.NoError(t, os.WriteFile(k6,
+		[]byte("#!/bin/sh\n[ \"$1\" = version ] || { echo $OPS_URL >"+called+".new; mv "+called+".new "+called+"; exec sleep 100; }\n"), 0o755))
 	ctx, cancel := context.WithCancel(t.Context())
 	var out, errs bytes.Buffer
 	code := make(chan int, 1)
@@ -126,7 +129,8 @@ func TestComplaints(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "log")
 	var text strings.Builder
-	text.WriteString(`{"level":"info","msg":"fine"}` + "\nno json\n" + `{"level":"error","msg":"thresholds on metrics 'x' have been crossed"}` + "\n")
+	text.WriteString(`{"level":"info","msg":"fine"}` + "\nno json\n" +
+		`{"level":"error","msg":"thresholds on metrics 'x' have been crossed"}` + "\n")
 	for i := range maxComplaints + 2 {
 		line := fmt.Sprintf(`{"level":"error","msg":"broken: number %d\nmore"}`+"\n", i)
 		text.WriteString(line + line)

@@ -54,9 +54,11 @@ func startSystem(ctx context.Context, opt options, out io.Writer) (*system, erro
 	if err := os.MkdirAll(state, 0o700); err != nil {
 		return nil, fmt.Errorf("make the state folder: %w", err)
 	}
-	s := &system{binary: filepath.Join(opt.dir, "sluice"), dir: opt.dir, running: make(chan struct{}), done: make(chan struct{})}
+	s := &system{binary: filepath.Join(opt.dir, "sluice"), dir: opt.dir, running: make(chan struct{}),
+		done: make(chan struct{})}
 	fmt.Fprintln(out, "loadtest: building sluice")
-	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", s.binary, ".") // #nosec G204 -- into a folder of our own
+	// #nosec G204 -- into a folder of our own
+	build := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", s.binary, ".")
 	build.Dir, build.Env = opt.source, append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("build sluice in %s: %w\n%s", opt.source, err, text)
@@ -75,7 +77,8 @@ func startSystem(ctx context.Context, opt options, out io.Writer) (*system, erro
 	case <-s.done:
 		return nil, fmt.Errorf("sluice did not start: %w, see %s", s.exit, s.logPath())
 	case <-timer.C:
-		return nil, errors.Join(fmt.Errorf("sluice did not start within %s, see %s", startWithin, s.logPath()), s.kill())
+		return nil, errors.Join(fmt.Errorf("sluice did not start within %s, see %s", startWithin, s.logPath()),
+			s.kill())
 	case <-ctx.Done():
 		return nil, errors.Join(ctx.Err(), s.kill())
 	}
@@ -98,8 +101,10 @@ func (s *system) configure(ctx context.Context, opt options, state string) error
 			s.env = append(s.env, pair)
 		}
 	}
-	s.env = append(s.env, "SLUICE_AUTH__SECRET="+s.secret, "SLUICE_HTTP__ADDR=127.0.0.1:0", "SLUICE_OPS__ADDR=127.0.0.1:0",
-		"SLUICE_REDIS__DIR="+filepath.Join(state, "redis"), "SLUICE_DATABASE__DRIVER="+opt.driver, "SLUICE_DATABASE__DSN="+dsn,
+	s.env = append(s.env, "SLUICE_AUTH__SECRET="+s.secret, "SLUICE_HTTP__ADDR=127.0.0.1:0",
+		"SLUICE_OPS__ADDR=127.0.0.1:0",
+		"SLUICE_REDIS__DIR="+filepath.Join(state,
+			"redis"), "SLUICE_DATABASE__DRIVER="+opt.driver, "SLUICE_DATABASE__DSN="+dsn,
 		"SLUICE_LOG__FORMAT=json", "SLUICE_LOG__LEVEL=info")
 	keys, err := s.command(ctx, "config", "print", "--json").Output()
 	if err != nil {

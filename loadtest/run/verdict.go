@@ -52,6 +52,7 @@ func describe(ctx context.Context, opt options, s *system) string {
 	if s.said.Redis == "embedded" {
 		durability = "in memory: no redis-server is installed, accepted orders die with the process"
 	}
-	return fmt.Sprintf("redis %s (%s), %s, %s on the same %d CPUs (%s/%s)", s.said.Redis, durability, s.said.Database, k6,
+	return fmt.Sprintf("redis %s (%s), %s, %s on the same %d CPUs (%s/%s)", s.said.Redis, durability, s.said.Database,
+		k6,
 		runtime.NumCPU(), runtime.GOOS, runtime.GOARCH)
 }

@@ -71,7 +71,8 @@ func report(out io.Writer, i model.Instance, r model.Result, err error, steps bo
 	if err != nil {
 		verdict = "WRONG"
 	}
-	fmt.Fprintf(out, "%s  %-22s %s  %9d states %5.1f s  %s\n", kind, i.Name, verdict, r.States, r.Took.Seconds(), i.Says)
+	fmt.Fprintf(out, "%s  %-22s %s  %9d states %5.1f s  %s\n", kind, i.Name, verdict, r.States, r.Took.Seconds(),
+		i.Says)
 	if err != nil {
 		fmt.Fprintln(out, "   ", err)
 		return false

@@ -76,7 +76,8 @@ func (s *Server) sentinelFile() string { return filepath.Join(s.dir, "sentinel.c
 func (w Watched) write(path string) error {
 	host, port, _ := strings.Cut(w.Master, ":")
 	text := fmt.Sprintf("sentinel monitor %[1]s %[2]s %[3]s %[4]d\n"+
-		"sentinel down-after-milliseconds %[1]s 1000\nsentinel failover-timeout %[1]s 5000\n", w.Name, host, port, w.Quorum)
+		"sentinel down-after-milliseconds %[1]s 1000\nsentinel failover-timeout %[1]s 5000\n", w.Name, host, port,
+		w.Quorum)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("configure the sentinel: %w", err)
 	}

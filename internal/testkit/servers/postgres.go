@@ -88,7 +88,8 @@ func postgresUser() (*syscall.Credential, error) {
 		}
 		return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, nil
 	}
-	return nil, fmt.Errorf("PostgreSQL does not run as root and there is no user to run it as: %w", errors.Join(errs...))
+	return nil, fmt.Errorf("PostgreSQL does not run as root and there is no user to run it as: %w",
+		errors.Join(errs...))
 }
 
 func postgresReady(ctx context.Context, s *Server) error {

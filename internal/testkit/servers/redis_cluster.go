@@ -78,7 +78,8 @@ func (c *RedisCluster) form(ctx context.Context) error {
 			return err
 		}
 		if i < clusterMasters {
-			if err := tellRedis(ctx, s, "CLUSTER", "ADDSLOTSRANGE", i*each, min((i+1)*each, clusterSlots)-1); err != nil {
+			if err := tellRedis(ctx, s, "CLUSTER", "ADDSLOTSRANGE", i*each,
+				min((i+1)*each, clusterSlots)-1); err != nil {
 				return err
 			}
 		}

@@ -99,7 +99,8 @@ func (n ClusterNode) whole(ctx context.Context, ports map[string]int) error {
 	switch {
 	case err != nil:
 		return err
-	case !strings.Contains(state, "cluster_state:ok"), strings.Contains(text, "fail"), strings.Contains(text, "disconnected"):
+	case !strings.Contains(state, "cluster_state:ok"), strings.Contains(text, "fail"), strings.Contains(text,
+		"disconnected"):
 		return fmt.Errorf("%s says: %s\n%s", n.Server.Addr(), state, text)
 	case ports[n.ID] != 0:
 		return nil

@@ -77,7 +77,8 @@ func TestAReplicaThatWasCutIsPromotedWithoutTheLastWrites(t *testing.T) {
 			require.NoError(t, err)
 			require.NotEmpty(t, replicas)
 			set(t, master, "before")
-			require.Eventually(t, func() bool { return replicaHas(t.Context(), replicas[0], master) }, nodePatience, nodeLook)
+			require.Eventually(t, func() bool { return replicaHas(t.Context(), replicas[0], master) }, nodePatience,
+				nodeLook)
 			for _, replica := range replicas {
 				require.NoError(t, CutReplica(t.Context(), replica))
 			}

@@ -85,13 +85,16 @@ func launchSentinel(ctx context.Context, master *Server) (*Server, error) {
 	return launch(ctx, recipe{
 		kind: "redis-sentinel",
 		prepare: func(_ context.Context, s *Server) error {
-			text := fmt.Sprintf("sentinel monitor %[1]s 127.0.0.1 %[2]d %[3]d\nsentinel down-after-milliseconds %[1]s 1000\n"+
-				"sentinel failover-timeout %[1]s 3000\nsentinel parallel-syncs %[1]s 2\n", MasterName, master.port, sentinelQuorum)
+			text := fmt.Sprintf(
+				"sentinel monitor %[1]s 127.0.0.1 %[2]d %[3]d\nsentinel down-after-milliseconds %[1]s 1000\n"+
+					"sentinel failover-timeout %[1]s 3000\nsentinel parallel-syncs %[1]s 2\n", MasterName, master.port,
+				sentinelQuorum)
 			return os.WriteFile(file(s), []byte(text), 0o600)
 		},
 		command: func(s *Server) (string, []string) {
 			return program, []string{
-				file(s), "--sentinel", "--bind", "127.0.0.1", "--port", fmt.Sprint(s.port), "--dir", s.dir, "--daemonize", "no",
+				file(s), "--sentinel", "--bind", "127.0.0.1", "--port", fmt.Sprint(
+					s.port), "--dir", s.dir, "--daemonize", "no",
 			}
 		},
 		ready:    redisReady,
@@ -182,7 +185,8 @@ func (c *RedisSentinel) sees(ctx context.Context, s, master, choice *Server) err
 		}
 		fields := stringMap(state)
 		others := fields["num-other-sentinels"]
-		if fields["port"] != fmt.Sprint(master.port) || fields["flags"] != "master" || others != fmt.Sprint(sentinelNodes-1) {
+		if fields["port"] != fmt.Sprint(master.port) || fields["flags"] != "master" ||
+			others != fmt.Sprint(sentinelNodes-1) {
 			return fmt.Errorf("sentinel %s sees %v", s.Addr(), fields)
 		}
 		list, err := r.Do(ctx, "SENTINEL", "REPLICAS", MasterName).Slice()

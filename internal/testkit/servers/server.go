@@ -23,10 +23,11 @@ const (
 
 // recipe is what distinguishes one kind of server from another.
 type recipe struct {
-	kind       string                                       // for messages and folder names
-	host       Host                                         // where it runs
-	prepare    func(ctx context.Context, s *Server) error   // makes the data folder; nil if the server does
-	configure  func(s *Server) error                        // writes what names the port, at each start; nil if nothing does
+	kind    string                                     // for messages and folder names
+	host    Host                                       // where it runs
+	prepare func(ctx context.Context, s *Server) error // makes the data folder; nil if the server does
+	// writes what names the port, at each start; nil if nothing does
+	configure  func(s *Server) error
 	command    func(s *Server) (program string, a []string) // how to start it
 	ready      func(ctx context.Context, s *Server) error   // nil once this very server answers
 	credential *syscall.Credential                          // whom to run as; nil is ourselves
@@ -109,7 +110,8 @@ func (s *Server) StartWith(ctx context.Context, extra ...string) error {
 	if s.proc != nil && !s.proc.ended() {
 		return nil
 	}
-	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644) // #nosec G302 -- a server that runs as another user is read by whoever tests
+	// #nosec G302 -- a server that runs as another user is read by whoever tests
+	log, err := os.OpenFile(s.log(), os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644)
 	if err != nil {
 		return fmt.Errorf("log of %s: %w", s.kind, err)
 	}

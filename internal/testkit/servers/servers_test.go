@@ -36,7 +36,8 @@ func starters() []starter {
 		func(ctx context.Context) (*Server, error) { return Redis(ctx) },
 		MySQL,
 		Postgres,
-		func(ctx context.Context) (*Server, error) { return PgBouncer(ctx, "127.0.0.1:1") }, // starts without its server
+		// starts without its server
+		func(ctx context.Context) (*Server, error) { return PgBouncer(ctx, "127.0.0.1:1") },
 	}
 }
 

@@ -47,7 +47,8 @@ func TestASecondSignalKills(t *testing.T) {
 	signals := make(chan os.Signal, 2)
 	signals <- syscall.SIGTERM
 	signals <- syscall.SIGTERM
-	code, err := runCommand(exec.Command("sh", "-c", "trap '' TERM; while :; do sleep 1; done"), signals, &bytes.Buffer{})
+	code, err := runCommand(exec.Command("sh", "-c", "trap '' TERM; while :; do sleep 1; done"), signals,
+		&bytes.Buffer{})
 	require.NoError(t, err)
 	require.Contains(t, []int{128 + 15, 128 + 9}, code) // TERM may come before the trap
 }

@@ -163,7 +163,8 @@ func (i *installer) forbidServices() (restore func() error, err error) {
 
 // aptGet runs apt-get without questions. An interrupt lets it end in order.
 func aptGet(ctx context.Context, out io.Writer, args ...string) error {
-	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"--quiet=2"}, args...)...) // #nosec G204 -- names of packages, written here
+	// #nosec G204 -- names of packages, written here
+	cmd := exec.CommandContext(ctx, "apt-get", append([]string{"--quiet=2"}, args...)...)
 	cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -60,7 +60,8 @@ func run(ctx context.Context, args []string, signals <-chan os.Signal, out, errO
 }
 
 // withStores prepares what the command needs, runs it and clears up.
-func withStores(ctx context.Context, stores *stores, installer *installer, args []string, signals <-chan os.Signal, out, errOut io.Writer) (code int, err error) {
+func withStores(ctx context.Context, stores *stores, installer *installer, args []string, signals <-chan os.Signal,
+	out, errOut io.Writer) (code int, err error) {
 	var env []string
 	// A signal that comes before the command runs ends the preparations.
 	prepare, cancel := context.WithCancel(ctx)

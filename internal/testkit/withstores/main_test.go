@@ -202,7 +202,8 @@ func TestTheDeathOfTheParentIsASignal(t *testing.T) {
 func TestACommandThatWantsOnlyRedisGetsNoServers(t *testing.T) {
 	t.Parallel()
 	cmd := exec.Command(os.Args[0], "--redis", "--", "sh", "-c", "echo command; exit 7")
-	cmd.Env = append(os.Environ(), asProgram+"=1", "SLUICE_TEST_MYSQL_DSN=", "SLUICE_TEST_POSTGRES_DSN=", "TMPDIR="+folder(t))
+	cmd.Env = append(os.Environ(), asProgram+"=1", "SLUICE_TEST_MYSQL_DSN=", "SLUICE_TEST_POSTGRES_DSN=",
+		"TMPDIR="+folder(t))
 	text, err := cmd.Output()
 	require.Error(t, err)
 	require.Equal(t, 7, cmd.ProcessState.ExitCode())

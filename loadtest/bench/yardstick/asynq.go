@@ -72,7 +72,8 @@ func (j Job) Asynq(ctx context.Context, redis string) (Spent, error) {
 		return Spent{}, err
 	}
 	defer rows.Close()
-	db, err := gorm.Open(mysql.New(mysql.Config{Conn: rows}), &gorm.Config{PrepareStmt: true, SkipDefaultTransaction: true, Logger: logger.Discard})
+	db, err := gorm.Open(mysql.New(mysql.Config{Conn: rows}),
+		&gorm.Config{PrepareStmt: true, SkipDefaultTransaction: true, Logger: logger.Discard})
 	if err != nil {
 		return Spent{}, err
 	}
@@ -145,12 +146,15 @@ func (r *asynqRun) handle(ctx context.Context, t *asynq.Task) error {
 
 func fulfil(tx *gorm.DB, t task) error {
 	now := time.Now().UnixMilli()
-	if err := tx.Create(&orderRow{ID: t.ID, SaleID: sale, UserID: t.User, Quantity: 1, PriceCents: 9900, Currency: "CNY", Status: "confirmed",
-		Seq: t.Seq, Epoch: 1, BatchID: t.ID, Fingerprint: "a1b2c3d4e5f60718", Position: t.Seq, ETASeconds: t.Seq, Released: 1,
+	if err := tx.Create(&orderRow{ID: t.ID, SaleID: sale, UserID: t.User, Quantity: 1, PriceCents: 9900,
+		Currency: "CNY", Status: "confirmed",
+		Seq: t.Seq, Epoch: 1, BatchID: t.ID, Fingerprint: "a1b2c3d4e5f60718", Position: t.Seq,
+		ETASeconds: t.Seq, Released: 1,
 		AdmittedAt: now, ConfirmedAt: now, Locale: "zh-CN"}).Error; err != nil {
 		return err
 	}
-	if err := tx.Create(&outboxRow{OrderID: t.ID, Event: "order.confirmed", Channel: "stream", SaleID: sale, UserID: t.User, CreatedAt: now}).Error; err != nil {
+	if err := tx.Create(&outboxRow{OrderID: t.ID, Event: "order.confirmed", Channel: "stream", SaleID: sale,
+		UserID: t.User, CreatedAt: now}).Error; err != nil {
 		return err
 	}
 	done := tx.Exec("UPDATE stock SET available = available - 1 WHERE sale_id = ? AND available >= 1", sale)

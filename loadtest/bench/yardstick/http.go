@@ -58,7 +58,8 @@ const (
 	id      = "0191d5a2-7c3e-7b1f-9a44-5f2d8c6e1b03"
 	receipt = "1.2n9c.1.1.lz3k8q2f.a1b2c3d4e5f60718.0123456789abcdefghijkl"
 	refusal = `{"type":"urn:sluice:problem:sold_out","title":"Sold out","status":409,` +
-		`"detail":"No unit is left. Units can come back when orders are cancelled.","code":"sold_out","request_id":"0123456789abcdef0123456789abcdef"}`
+		`"detail":"No unit is left. Units can come back when orders are cancelled.",` +
+		`"code":"sold_out","request_id":"0123456789abcdef0123456789abcdef"}`
 )
 
 // Bare serves a Gin engine without any middleware: it binds and answers JSON, or writes a static refusal for the
@@ -76,8 +77,10 @@ func Bare() error {
 	engine.GET("/v1/sales/:sale/orders/:id", func(c *gin.Context) {
 		sale := c.Param("sale")
 		self := "/v1/sales/" + sale + "/orders/" + c.Param("id")
-		c.JSON(http.StatusOK, waiting{OrderID: c.Param("id"), SaleID: sale, Status: "queued", Quantity: 1, Position: 4821, ETASeconds: 4821,
-			AdmittedAt: "2027-01-01T00:00:00.000Z", PriceCents: 9900, Currency: "CNY", Links: links{self, self + "/events"}})
+		c.JSON(http.StatusOK, waiting{OrderID: c.Param("id"), SaleID: sale, Status: "queued", Quantity: 1,
+			Position: 4821, ETASeconds: 4821,
+			AdmittedAt: "2027-01-01T00:00:00.000Z", PriceCents: 9900, Currency: "CNY", Links: links{self,
+				self + "/events"}})
 	})
 	return serve(engine)
 }
@@ -85,7 +88,10 @@ func Bare() error {
 // Static serves a Gin engine that refuses every order with the same bytes and does not even read it.
 func Static() error {
 	engine, body := newEngine(), []byte(refusal)
-	engine.POST("/v1/sales/:sale/orders", func(c *gin.Context) { c.Data(http.StatusConflict, "application/problem+json", body) })
+	engine.POST("/v1/sales/:sale/orders", func(c *gin.Context) {
+		c.Data(http.StatusConflict,
+			"application/problem+json", body)
+	})
 	return serve(engine)
 }
 
@@ -109,7 +115,8 @@ func Lua(addr string) error {
 		}
 		// The key tells shoppers apart: reading a token is not what is measured here.
 		user := c.GetHeader("Idempotency-Key")
-		place, err := script.Run(c.Request.Context(), client, []string{"holders", "stock", "line"}, user, id+user, body.Quantity).Int64()
+		place, err := script.Run(c.Request.Context(), client, []string{"holders", "stock", "line"}, user, id+user,
+			body.Quantity).Int64()
 		switch {
 		case err != nil:
 			c.Status(http.StatusServiceUnavailable)
@@ -124,8 +131,9 @@ func Lua(addr string) error {
 
 func answer(c *gin.Context, sale, id string, position int64) {
 	self := "/v1/sales/" + sale + "/orders/" + id
-	c.JSON(http.StatusAccepted, accepted{OrderID: id, SaleID: sale, Status: "queued", Position: position, ETASeconds: position,
-		Receipt: receipt, Links: links{self, self + "/events"}})
+	c.JSON(http.StatusAccepted, accepted{OrderID: id, SaleID: sale, Status: "queued", Position: position,
+		ETASeconds: position,
+		Receipt:    receipt, Links: links{self, self + "/events"}})
 }
 
 func newEngine() *gin.Engine {
@@ -139,7 +147,8 @@ func serve(handler http.Handler) error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: handler} // #nosec G112 -- only the benchmark talks to it, and a deadline for each request would slow it down
+	// #nosec G112 -- only the benchmark talks to it, and a deadline for each request would slow it down
+	server := &http.Server{Handler: handler}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	context.AfterFunc(ctx, func() { _ = server.Close() })

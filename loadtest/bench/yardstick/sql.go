@@ -27,12 +27,16 @@ type Job struct {
 
 const (
 	sale         = "yardstick"
-	orderColumns = "id, sale_id, user_id, slot, quantity, price_cents, currency, status, reason, email, phone, seq, epoch, batch_id, " +
-		"fingerprint, position, eta_seconds, released, admitted_at, confirmed_at, ended_at, pay_by, paid_at, late_seq, locale"
-	outboxColumns = "order_id, event, channel, sale_id, user_id, state, attempts, next_at, lease, leased_until, last_error, created_at, delivered_at"
+	orderColumns = "id, sale_id, user_id, slot, quantity, price_cents, currency, status, reason, email, phone, seq, " +
+		"epoch, batch_id, " +
+		"fingerprint, position, eta_seconds, released, admitted_at, confirmed_at, ended_at, pay_by, paid_at, " +
+		"late_seq, locale"
+	outboxColumns = "order_id, event, channel, sale_id, user_id, state, attempts, next_at, lease, leased_until, " +
+		"last_error, created_at, delivered_at"
 )
 
-// mostRows of one INSERT: the databases bound the parameters of a statement, SQLite at 32,766. A larger batch has several in its transaction.
+// mostRows of one INSERT: the databases bound the parameters of a statement, SQLite at 32,766. A larger batch has
+// several in its transaction.
 const mostRows = 1000
 
 func (j Job) rows() int { return min(j.Batch, mostRows) }
@@ -82,7 +86,10 @@ func (j Job) open(ctx context.Context) (*sql.DB, error) {
 	case "postgres":
 		driver = "pgx"
 	case "sqlite":
-		dsn = "file:" + dsn + "?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_pragma=cache_size(-65536)&_pragma=temp_store(MEMORY)&_pragma=wal_autocheckpoint(10000)"
+		dsn = "file:" + dsn +
+			"?_txlock=immediate&_pragma=busy_timeout(5000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&" +
+			"_pragma=foreign_keys(1)&_pragma=cache_size(-65536)&_pragma=temp_store(MEMORY)&" +
+			"_pragma=wal_autocheckpoint(10000)"
 	}
 	db, err := sql.Open(driver, dsn)
 	if err != nil {
@@ -92,8 +99,10 @@ func (j Job) open(ctx context.Context) (*sql.DB, error) {
 	db.SetMaxIdleConns(j.Workers)
 	now := time.Now().UnixMilli()
 	for _, statement := range []string{
-		fmt.Sprintf(`INSERT INTO sales (id, title, sku, price_cents, currency, per_user_limit, cap, state, starts_at, ends_at, epoch, created_at, updated_at)
-			VALUES ('%s', 'Yardstick', 'BENCH', 9900, 'CNY', 1, 10000000, 'open', %d, %d, 1, %d, %d)`, sale, now, now+86_400_000, now, now),
+		fmt.Sprintf(`INSERT INTO sales (id, title, sku, price_cents, currency, per_user_limit,
+				cap, state, starts_at, ends_at, epoch, created_at, updated_at)
+			VALUES ('%s', 'Yardstick', 'BENCH', 9900, 'CNY', 1, 10000000, 'open', %d, %d, 1, %d, %d)`,
+			sale, now, now+86_400_000, now, now),
 		fmt.Sprintf("INSERT INTO stock (sale_id, total, available) VALUES ('%s', 100000000, 100000000)", sale),
 	} {
 		if _, err := db.ExecContext(ctx, statement); err != nil {
@@ -234,8 +243,8 @@ type arrival struct {
 	seq int64
 }
 
-// arrivals are the orders of a batch, in the order of the table's index as Sluice inserts them, which is not that of their
-// arrival: the other indexes are entered here and there, as Sluice enters them.
+// arrivals are the orders of a batch, in the order of the table's index as Sluice inserts them, which is not that of
+// their arrival: the other indexes are entered here and there, as Sluice enters them.
 func (j Job) arrivals(batch int) []arrival {
 	rows := make([]arrival, j.Batch)
 	for n := range rows {

@@ -8,10 +8,12 @@ import (
 func TestMultiRowStatementAndArgumentsFit(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{"mysql", "postgres", "sqlite"} {
-		for _, j := range []Job{{Driver: driver, Orders: 25, Batch: 10, Workers: 1}, {Driver: driver, Orders: 5000, Batch: 2000, Workers: 1}} {
+		for _, j := range []Job{{Driver: driver, Orders: 25, Batch: 10, Workers: 1},
+			{Driver: driver, Orders: 5000, Batch: 2000, Workers: 1}} {
 			list := j.batches()
 			if len(list) != 2 || len(list[1].orders)*j.rows() != j.Batch || len(list[1].outbox) != len(list[1].orders) {
-				t.Fatalf("%d whole batches of %d orders in %d statements each", len(list), j.Orders, len(list[1].orders))
+				t.Fatalf("%d whole batches of %d orders in %d statements each", len(list), j.Orders,
+					len(list[1].orders))
 			}
 			for table, c := range map[string]struct {
 				columns string
