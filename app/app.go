@@ -15,9 +15,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"sluice/admin"
 	"sluice/adminlog"
 	"sluice/configs"
 	"sluice/delay"
@@ -103,7 +105,7 @@ type App struct {
 	expirer    *order.Expirer // nil: orders need not be paid, or this is no worker
 	panics     *server.Panics
 	gateway    *gateway.Gateway
-	ops        *gateway.Ops
+	ops        *gin.Engine
 	public     net.Listener
 	private    net.Listener
 
@@ -246,7 +248,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		a.onStop("public listener", closer(a.public))
 	}
 	adminLog := adminlog.New(a.db, a.part("adminlog"), opt.Now, a.number)
-	a.ops = gateway.NewOps(gateway.OpsParts{Auth: auth, Catalog: a.catalog, AdminLog: adminLog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
+	a.ops = admin.New(admin.Parts{Auth: auth, Catalog: a.catalog, AdminLog: adminLog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
 		Finder: finder, Events: a.channels.Stream, Outbox: notify.NewAdmin(a.db.Write, a.db.Read, opt.Now, a.relay.Wake),
 		Dead: order.NewDeadLetters(a.db, a.lines, adminLog), Timelines: order.NewTimelines(a.db, a.lines, finder),
 		Topics: a.topics, Messages: a.messages, Settings: a.live, Beats: a.beats, Checks: a.checks(), Barred: a.guard.Err, Gatherer: reg, Draining: a.stopping.Load,
@@ -305,8 +307,8 @@ func (a *App) receipts() (*gateway.Receipts, error) {
 	return gateway.NewReceipts(secret)
 }
 
-func (a *App) checks() []gateway.Check {
-	checks := []gateway.Check{
+func (a *App) checks() []admin.Check {
+	checks := []admin.Check{
 		{Name: "redis", Ask: a.redis.Ping},
 		{Name: "durability", Ask: func(context.Context) error { return a.durability.Check() }, Note: a.durability.Level},
 		{Name: "database", Ask: a.db.Ping},
@@ -317,7 +319,7 @@ func (a *App) checks() []gateway.Check {
 	if a.consumer == nil {
 		return checks
 	}
-	return append(checks, gateway.Check{Name: "draining", Ask: func(context.Context) error {
+	return append(checks, admin.Check{Name: "draining", Ask: func(context.Context) error {
 		if pause, ok := a.consumer.Paused(); ok {
 			return pause
 		}

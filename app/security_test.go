@@ -24,7 +24,7 @@ func TestNoAdminSurfaceOnThePublicListener(t *testing.T) {
 	for _, r := range app.gateway.Handler().Routes() {
 		public[r.Method+" "+r.Path] = true
 	}
-	for _, r := range app.ops.Handler().Routes() {
+	for _, r := range app.ops.Routes() {
 		if r.Path == "/openapi.json" {
 			continue
 		}

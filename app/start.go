@@ -52,7 +52,7 @@ func (a *App) begin(ctx context.Context) (begun bool, err error) {
 
 // run starts the loops in the order against the flow of an order, so that each finds what comes after it running.
 func (a *App) run(ctx context.Context) error {
-	a.serve("operations server", a.private, a.server(a.ops.Handler(), a.privateTLS, nil, "ops"), nil)
+	a.serve("operations server", a.private, a.server(a.ops, a.privateTLS, nil, "ops"), nil)
 	if err := a.book.Refresh(ctx); err != nil {
 		return err
 	}

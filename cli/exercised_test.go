@@ -23,7 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gorm.io/gorm"
 
-	"sluice/gateway"
+	"sluice/admin"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/shop"
 	"sluice/notify"
@@ -134,8 +134,8 @@ func fits(template, path string) bool {
 func adminRoutes(t *testing.T) map[string]bool {
 	t.Helper()
 	routes := map[string]bool{}
-	ops := gateway.NewOps(gateway.OpsParts{}, slog.New(slog.DiscardHandler), time.Now)
-	for _, r := range ops.Handler().Routes() {
+	ops := admin.New(admin.Parts{}, slog.New(slog.DiscardHandler), time.Now)
+	for _, r := range ops.Routes() {
 		if strings.HasPrefix(r.Path, "/admin/") {
 			routes[r.Method+" "+r.Path] = true
 		}

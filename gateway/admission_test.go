@@ -180,13 +180,13 @@ func TestStatusReadsGather(t *testing.T) {
 	crowd.Wait()
 	require.Less(t, s.trips.Rounds.Load()-before, int64(200))
 	_, err := s.gateway.status.get(t.Context(), "phone", id, "bob")
-	require.Equal(t, api.CodeNotFound, codeOf(err))
+	require.Equal(t, api.CodeNotFound, api.CodeOf(err))
 	_, err = s.gateway.status.get(t.Context(), "phone", "nothing", "ann")
-	require.Equal(t, api.CodeNotFound, codeOf(err))
+	require.Equal(t, api.CodeNotFound, api.CodeOf(err))
 	gone, hangUp := context.WithCancel(t.Context())
 	hangUp()
 	_, err = s.gateway.status.get(gone, "phone", id, "ann")
-	require.Equal(t, api.CodeUnavailable, codeOf(err))
+	require.Equal(t, api.CodeUnavailable, api.CodeOf(err))
 }
 
 // Looks at many sales that come while one is in flight are one round trip, and what ails one line is that one's.
@@ -242,7 +242,7 @@ func TestStatusReadsOfManySalesTravelTogether(t *testing.T) {
 
 func TestEveryErrorHasItsCode(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, api.CodeInternal, codeOf(context.Cause(t.Context())))
+	require.Equal(t, api.CodeInternal, api.CodeOf(context.Cause(t.Context())))
 	for err, code := range map[error]api.Code{
 		queue.NotStartedError{}: api.CodeSaleNotStarted, queue.LimitError{}: api.CodeLimitReached, queue.ErrEnded: api.CodeSaleEnded, queue.ErrPaused: api.CodeSalePaused,
 		queue.ErrFull: api.CodeQueueFull, queue.ErrSoldOut: api.CodeSoldOut, queue.ErrMismatch: api.CodeIdempotencyMismatch, queue.ErrNotReady: api.CodeUnavailable,
@@ -250,6 +250,6 @@ func TestEveryErrorHasItsCode(t *testing.T) {
 		inventory.ErrBusy: api.CodeUnavailable, coalesce.ErrOverloaded: api.CodeUnavailable, context.Canceled: api.CodeUnavailable, context.DeadlineExceeded: api.CodeUnavailable,
 		prometheus.AlreadyRegisteredError{}: api.CodeInternal,
 	} {
-		require.Equal(t, code, codeOf(err), err)
+		require.Equal(t, code, api.CodeOf(err), err)
 	}
 }

@@ -97,7 +97,7 @@ func (g *Gateway) admitted(c *gin.Context, sale inventory.Sale, a queue.Admissio
 
 // refuse answers with the problem for err; what no table knows is logged.
 func (g *Gateway) refuse(c *gin.Context, err error) {
-	code := codeOf(err)
+	code := api.CodeOf(err)
 	if p, ok := g.answers.prepared[code]; ok {
 		g.refusePrepared(c, code, p)
 		return

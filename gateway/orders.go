@@ -11,6 +11,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/api"
+	"sluice/gateway/server"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/queue"
@@ -30,7 +31,7 @@ func (g *Gateway) user(c *gin.Context) (string, bool) {
 		api.WriteProblem(c, limited(d))
 		return "", false
 	}
-	api.WriteProblem(c, unauthorized(err))
+	api.WriteProblem(c, server.Unauthorized(err))
 	return "", false
 }
 

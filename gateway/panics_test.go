@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"sluice/admin"
 	"sluice/api"
 	"sluice/queue"
 )
@@ -116,7 +117,7 @@ func TestAPanicWhileACrowdIsCounted(t *testing.T) {
 func TestReadinessSurvivesAPanic(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, quiet, func(c *setup) {
-		c.checks = []Check{{Name: "good", Ask: func(context.Context) error { return nil }}, {Name: "bad", Ask: func(context.Context) error { panic("a defect") }}}
+		c.checks = []admin.Check{{Name: "good", Ask: func(context.Context) error { return nil }}, {Name: "bad", Ask: func(context.Context) error { panic("a defect") }}}
 	})
 	w := httptest.NewRecorder()
 	s.opsEngine.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))

@@ -6,33 +6,10 @@ import (
 	"time"
 
 	"sluice/api"
-	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
 	"sluice/internal/invalid"
 	"sluice/queue"
-	"sluice/settings"
 )
-
-// codeOf is api.CodeOf with what goes wrong in this room.
-func codeOf(err error) api.Code {
-	switch {
-	case errors.Is(err, settings.ErrVersion):
-		return api.CodeStale
-	case errors.Is(err, settings.ErrNoVersion):
-		return api.CodeNotFound
-	case errors.Is(err, settings.ErrUnknown):
-		return api.CodeUnavailable
-	}
-	return api.CodeOf(err)
-}
-
-// unauthorized returns the 401 for an error of User or Admin.
-func unauthorized(err error) api.Problem {
-	if refusal, ok := errors.AsType[*auth.RefusalError](err); ok {
-		return api.Unauthorized(refusal.Reason, refusal.Sent)
-	}
-	return api.Unauthorized("Send a valid token.", false)
-}
 
 // limited returns the 429 for a refusal.
 func limited(d ratelimit.Decision) api.Problem {
@@ -45,7 +22,7 @@ func limited(d ratelimit.Decision) api.Problem {
 
 // problemOf turns an error into the document for it.
 func (g *Gateway) problemOf(err error) api.Problem {
-	code := codeOf(err)
+	code := api.CodeOf(err)
 	p := api.NewProblem(code, api.DetailOf(code, err))
 	p.RetryAfter = api.RetryAfter(g.cfg.RetryAfter, g.cfg.RetrySpread)
 	var notStarted queue.NotStartedError

@@ -21,6 +21,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
 
+	"sluice/admin"
 	"sluice/adminlog"
 	"sluice/api"
 	"sluice/delay"
@@ -63,9 +64,9 @@ type setup struct {
 	direct   string           // where the test finds it; "" is the same place
 	now      func() time.Time // the gateway's own clock
 	still    bool             // neither keeper nor book run by themselves
-	checks   []Check
+	checks   []admin.Check
 	payments order.PaymentConfig // zero: orders need not be paid
-	settings Settings
+	settings admin.Settings
 }
 
 // stack is the whole way of an order behind both listeners, on a port of its own.
@@ -149,13 +150,13 @@ func (s *stack) openParts(c setup) {
 		Finder: finder, Canceller: canceller, Losses: losses, Payments: s.payDesk()}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
 	adminLog := adminlog.New(s.db, quietLog(), time.Now, 0)
-	ops := NewOps(OpsParts{Auth: authenticator, Catalog: s.catalog, AdminLog: adminLog,
+	ops := admin.New(admin.Parts{Auth: authenticator, Catalog: s.catalog, AdminLog: adminLog,
 		Dead: order.NewDeadLetters(s.db, s.lines, adminLog), Book: s.book, Keeper: s.keeper, Auditor: s.auditor,
 		Lines: s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
 		Timelines: order.NewTimelines(s.db, s.lines, finder), Outbox: notify.NewAdmin(s.db.Write, s.db.Read, time.Now, func() {}),
 		Events: channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.rdb), Topics: s.topics, Messages: s.messages,
 		Settings: c.settings, Beats: queue.NewInstances(s.rdb, queue.DefaultPrefix, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
-	s.opsEngine = ops.Handler()
+	s.opsEngine = ops
 	s.opsAddr, _ = startServer(s.t, server.DefaultHTTPConfig(), s.opsEngine)
 	s.ops = s.checkedClient(api.OpenAPIOps())
 	if !c.still {

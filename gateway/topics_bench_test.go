@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"sluice/admin"
 	"sluice/delay"
 	"sluice/gateway/auth"
 	"sluice/internal/testkit"
@@ -45,9 +46,9 @@ func BenchmarkAddMessages(b *testing.B) {
 	require.NoError(b, err)
 	authenticator, err := auth.NewAuthenticator(secretConfig(), nil, time.Now)
 	require.NoError(b, err)
-	ops := NewOps(OpsParts{Auth: authenticator, Topics: topics, Messages: messages, Gatherer: prometheus.NewRegistry(),
+	ops := admin.New(admin.Parts{Auth: authenticator, Topics: topics, Messages: messages, Gatherer: prometheus.NewRegistry(),
 		Draining: func() bool { return false }}, log, time.Now)
-	server := httptest.NewServer(ops.Handler())
+	server := httptest.NewServer(ops)
 	defer server.Close()
 	token, err := auth.Mint(secretConfig(), "bench", true, time.Hour, time.Now())
 	require.NoError(b, err)

@@ -155,7 +155,7 @@ func TestAThousandMessagesInOneCall(t *testing.T) {
 	many, err := json.Marshal(map[string]any{"messages": append(list, one{"more", "x"})})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusBadRequest, s.admin(http.MethodPost, "/admin/v1/topics/t/messages", string(many)).status)
-	require.Equal(t, http.StatusRequestEntityTooLarge, s.admin(http.MethodPost, "/admin/v1/topics/t/messages", strings.Repeat(" ", maxMessagesBytes+1)).status)
+	require.Equal(t, http.StatusRequestEntityTooLarge, s.admin(http.MethodPost, "/admin/v1/topics/t/messages", strings.Repeat(" ", 8<<20+1)).status)
 }
 
 // Messages of a shop's systems are traffic; what somebody adds by hand is a change with who and why, and without what it says.

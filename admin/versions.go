@@ -1,4 +1,4 @@
-package gateway
+package admin
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"sluice/api"
 )
 
-func (o *Ops) listVersions(c *gin.Context) {
+func (h *config) listVersions(c *gin.Context) {
 	limit, bad := api.PageSize(c)
 	before := int64(0)
 	if text, ok := c.GetQuery("before"); ok {
@@ -25,9 +25,9 @@ func (o *Ops) listVersions(c *gin.Context) {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
-	versions, err := o.Settings.Versions(c.Request.Context(), before, limit+1)
+	versions, err := h.settings.Versions(c.Request.Context(), before, limit+1)
 	if err != nil {
-		o.refuse(c, err)
+		h.refuse(c, err)
 		return
 	}
 	list := api.ConfigVersions{Versions: []api.ConfigVersionValues{}}
@@ -41,34 +41,36 @@ func (o *Ops) listVersions(c *gin.Context) {
 	c.JSON(http.StatusOK, list)
 }
 
-func (o *Ops) reload(c *gin.Context) {
+func (h *config) reload(c *gin.Context) {
 	var body api.WithReason
-	if !o.read(c, &body) {
+	if !h.read(c, &body) {
 		return
 	}
-	by, ok := o.author(c, body.Reason, false)
+	by, ok := h.author(c, body.Reason, false)
 	if !ok {
 		return
 	}
 	ctx := c.Request.Context()
 	var answer api.Reload
 	act := adminlog.Act{Actor: by.Actor, Action: "config.reload", Target: "file", Reason: by.Reason}
-	err := o.AdminLog.RecordChange(ctx, act, o.fileImage(ctx), unchanged, func(ctx context.Context) (any, error) {
-		result, err := o.Settings.Reload(ctx, by)
-		after := o.fileImage(ctx)
-		answer = api.Reload{Version: after.Version, Changed: orEmpty(result.Changed), Overridden: orEmpty(result.Overridden),
+	err := h.adminLog.RecordChange(ctx, act, h.fileImage(ctx), unchanged, func(ctx context.Context) (any, error) {
+		result, err := h.settings.Reload(ctx, by)
+		after := h.fileImage(ctx)
+		answer = api.Reload{Version: after.Version, Changed: orEmpty(result.Changed),
+			Overridden:   orEmpty(result.Overridden),
 			NeedsRestart: orEmpty(result.NeedsRestart)}
 		after.Changed, after.NeedsRestart = result.Changed, result.NeedsRestart
 		return after, err
 	})
 	if err != nil {
-		o.refuse(c, err)
+		h.refuse(c, err)
 		return
 	}
 	c.JSON(http.StatusOK, answer)
 }
 
-// fileImage is what a reload reads, as the admin log shows it. The values it changed are in the entry of the version it made.
+// fileImage is what a reload reads, as the admin log shows it. The values it changed are in the entry of the version
+// it made.
 type fileImage struct {
 	Version      int64    `json:"version"`
 	File         string   `json:"config_file"`
@@ -76,8 +78,8 @@ type fileImage struct {
 	NeedsRestart []string `json:"needs_restart,omitempty"`
 }
 
-func (o *Ops) fileImage(ctx context.Context) fileImage {
-	view := o.Settings.Show(ctx)
+func (h *config) fileImage(ctx context.Context) fileImage {
+	view := h.settings.Show(ctx)
 	return fileImage{Version: view.Version.Version, File: view.File}
 }
 

@@ -1,10 +1,21 @@
-package gateway
+package admin
 
 import (
 	"net/http"
+	"time"
 
+	"github.com/gin-gonic/gin"
+
+	"sluice/api"
 	"sluice/gateway/auth"
+	"sluice/gateway/server"
 )
+
+// access lets in who may do what they ask for.
+type access struct {
+	auth   *auth.Authenticator
+	barred func() error // why this process must not change the stores; nil, or a nil error: it may
+}
 
 // roleFor is the one table from a route of the admin API to the role it needs.
 // A route that is in none of its lines reads for viewers and changes for
@@ -47,4 +58,42 @@ func roleFor(method, route string) auth.Role {
 		return auth.RoleViewer
 	}
 	return auth.RoleAdmin
+}
+
+// actorKey holds the auth.Actor of an authenticated request.
+const actorKey = "sluice.actor"
+
+func (h *access) authenticate(c *gin.Context) {
+	actor, err := h.auth.Admin(c.Request)
+	if err != nil {
+		api.WriteProblem(c, server.Unauthorized(err))
+		return
+	}
+	c.Set(actorKey, actor)
+	if need := roleFor(c.Request.Method, c.FullPath()); !actor.Role.Covers(need) {
+		api.WriteProblem(c, api.NewProblem(api.CodeForbidden,
+			"This needs the role "+string(need)+"; the token's is "+string(actor.Role)+"."))
+	}
+}
+
+// unbarred refuses changes while this process must not touch the stores, and says why.
+func (h *access) unbarred(c *gin.Context) {
+	if h.barred == nil || c.Request.Method == http.MethodGet || c.Request.Method == http.MethodHead {
+		return
+	}
+	if err := h.barred(); err != nil {
+		p := api.NewProblem(api.CodeUnavailable, "This process changes nothing: "+err.Error())
+		p.RetryAfter = barredRetry
+		api.WriteProblem(c, p)
+	}
+}
+
+// barredRetry is when a process that must not touch the stores may have been let in again.
+const barredRetry = 3 * time.Second
+
+func actorOf(c *gin.Context) string {
+	if a, ok := c.Get(actorKey); ok {
+		return a.(auth.Actor).Name
+	}
+	return ""
 }

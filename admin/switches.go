@@ -1,4 +1,4 @@
-package gateway
+package admin
 
 import (
 	"net/http"
@@ -16,10 +16,13 @@ const (
 	heldKey      = "queue.held"
 )
 
-func (o *Ops) showSwitches(c *gin.Context) {
-	view := o.Settings.Show(c.Request.Context())
+func (h *config) showSwitches(c *gin.Context) {
+	view := h.settings.Show(c.Request.Context())
 	body := api.Switches{Held: []string{}, Until: map[string]string{},
-		Left: view.LeftOutAmong(func(key string) bool { return key == admissionKey || key == drainKey || key == heldKey })}
+		Left: view.LeftOutAmong(func(key string) bool {
+			return key == admissionKey || key == drainKey ||
+				key == heldKey
+		})}
 	for _, k := range view.Keys {
 		switch k.Key {
 		case admissionKey:
@@ -37,8 +40,8 @@ func (o *Ops) showSwitches(c *gin.Context) {
 	c.JSON(http.StatusOK, body)
 }
 
-func (o *Ops) readSwitch(c *gin.Context, body *api.SwitchChange) bool {
-	if !o.read(c, body) {
+func (h *config) readSwitch(c *gin.Context, body *api.SwitchChange) bool {
+	if !h.read(c, body) {
 		return false
 	}
 	if body.On == nil {
@@ -49,34 +52,34 @@ func (o *Ops) readSwitch(c *gin.Context, body *api.SwitchChange) bool {
 }
 
 // switchAdmission stops or allows new orders of all sales, in all gateways.
-func (o *Ops) switchAdmission(c *gin.Context) {
+func (h *config) switchAdmission(c *gin.Context) {
 	var body api.SwitchChange
-	if !o.readSwitch(c, &body) {
+	if !h.readSwitch(c, &body) {
 		return
 	}
 	if body.Sale != "" {
 		api.WriteProblem(c, api.InvalidRequest(api.Field("sale", "is not for this switch: pause the sale instead")))
 		return
 	}
-	if o.change(c, settings.Change{Set: map[string]any{admissionKey: *body.On}}, body.ChangeNote, false) {
-		o.showSwitches(c)
+	if h.change(c, settings.Change{Set: map[string]any{admissionKey: *body.On}}, body.ChangeNote, false) {
+		h.showSwitches(c)
 	}
 }
 
 // switchDrain stops or allows claiming: of all lines, or of one.
-func (o *Ops) switchDrain(c *gin.Context) {
+func (h *config) switchDrain(c *gin.Context) {
 	var body api.SwitchChange
-	if !o.readSwitch(c, &body) {
+	if !h.readSwitch(c, &body) {
 		return
 	}
 	change := settings.Change{Set: map[string]any{drainKey: *body.On}}
 	if body.Sale != "" {
-		if !o.checkSale(c, body.Sale) {
+		if !h.checkSale(c, body.Sale) {
 			return
 		}
 		change.Set = map[string]any{heldKey + "." + body.Sale: !*body.On}
 	}
-	if o.change(c, change, body.ChangeNote, false) {
-		o.showSwitches(c)
+	if h.change(c, change, body.ChangeNote, false) {
+		h.showSwitches(c)
 	}
 }

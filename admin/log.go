@@ -1,4 +1,4 @@
-package gateway
+package admin
 
 import (
 	"encoding/json"
@@ -11,13 +11,27 @@ import (
 
 	"sluice/adminlog"
 	"sluice/api"
+	"sluice/inventory"
 	"sluice/queue"
 )
 
+// changes answers for what was changed by whom, and whether all stores agree.
+type changes struct {
+	replier
+	adminLog *adminlog.Log
+	auditor  *inventory.Auditor
+}
+
+func (h *changes) routes(group gin.IRoutes) {
+	group.GET("/log", h.listLog)
+	group.GET("/audit", h.audit)
+}
+
 // listLog pages through the admin log, newest first.
-func (o *Ops) listLog(c *gin.Context) {
+func (h *changes) listLog(c *gin.Context) {
 	limit, bad := api.PageSize(c)
-	only := adminlog.Filter{Sale: c.Query("sale"), Actor: c.Query("actor"), Action: c.Query("action"), Target: c.Query("target")}
+	only := adminlog.Filter{Sale: c.Query("sale"), Actor: c.Query("actor"), Action: c.Query("action"),
+		Target: c.Query("target")}
 	check := func(ok bool, field, detail string) {
 		if !ok {
 			bad = append(bad, api.Field(field, detail))
@@ -27,7 +41,8 @@ func (o *Ops) listLog(c *gin.Context) {
 	for field, value := range map[string]string{"actor": only.Actor, "target": only.Target} {
 		check(len(value) <= 128 && api.Printable(value), field, "must be at most 128 bytes without control characters")
 	}
-	check(len(only.Action) <= 64 && strings.Trim(only.Action, "abcdefghijklmnopqrstuvwxyz._") == "", "action", "must be the name of an action, or its part before a dot")
+	check(len(only.Action) <= 64 && strings.Trim(only.Action, "abcdefghijklmnopqrstuvwxyz._") == "", "action",
+		"must be the name of an action, or its part before a dot")
 	if text := c.Query("since"); text != "" {
 		since, err := time.Parse(time.RFC3339, text)
 		only.Since = since
@@ -43,9 +58,9 @@ func (o *Ops) listLog(c *gin.Context) {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
-	entries, err := o.AdminLog.List(c.Request.Context(), only, before, limit+1)
+	entries, err := h.adminLog.List(c.Request.Context(), only, before, limit+1)
 	if err != nil {
-		o.refuse(c, err)
+		h.refuse(c, err)
 		return
 	}
 	list := api.LogList{Entries: []api.LogEntry{}}
@@ -54,8 +69,23 @@ func (o *Ops) listLog(c *gin.Context) {
 		list.NextCursor = strconv.FormatInt(entries[limit-1].ID, 10)
 	}
 	for _, e := range entries {
-		list.Entries = append(list.Entries, api.LogEntry{ID: e.ID, At: api.FormatTime(time.UnixMilli(e.At)), Actor: e.Actor, Action: e.Action, SaleID: e.SaleID,
-			Target: e.Target, Reason: e.Reason, Before: json.RawMessage(e.BeforeValue), After: json.RawMessage(e.AfterValue)})
+		list.Entries = append(list.Entries, api.LogEntry{ID: e.ID, At: api.FormatTime(time.UnixMilli(e.At)),
+			Actor: e.Actor, Action: e.Action, SaleID: e.SaleID,
+			Target: e.Target, Reason: e.Reason, Before: json.RawMessage(e.BeforeValue),
+			After: json.RawMessage(e.AfterValue)})
 	}
 	c.JSON(http.StatusOK, list)
+}
+
+func (h *changes) audit(c *gin.Context) {
+	result, err := h.auditor.Run(c.Request.Context(), c.Query("sale"))
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	if result.Verdict == inventory.VerdictUnknown && result.Away != nil {
+		h.refuseWith(c, result.Away, result)
+		return
+	}
+	c.JSON(http.StatusOK, result)
 }

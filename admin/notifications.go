@@ -1,4 +1,4 @@
-package gateway
+package admin
 
 import (
 	"errors"
@@ -21,8 +21,20 @@ func stateNames() map[string]int {
 
 const maxChannel = 16 // characters
 
+// notifications answers for the outbox.
+type notifications struct {
+	replier
+	outbox   *notify.Admin
+	adminLog *adminlog.Log
+}
+
+func (h *notifications) routes(group gin.IRoutes) {
+	group.GET("/notifications", h.listNotifications)
+	group.POST("/notifications/retry", h.retryNotifications)
+}
+
 // listNotifications pages through the outbox: the dead ones unless another state is asked for.
-func (o *Ops) listNotifications(c *gin.Context) {
+func (h *notifications) listNotifications(c *gin.Context) {
 	limit, bad := api.PageSize(c)
 	state := c.DefaultQuery("state", "dead")
 	number, ok := stateNames()[state]
@@ -37,13 +49,13 @@ func (o *Ops) listNotifications(c *gin.Context) {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
-	rows, next, err := o.Outbox.List(c.Request.Context(), number, channel, cursor, limit)
+	rows, next, err := h.outbox.List(c.Request.Context(), number, channel, cursor, limit)
 	if errors.Is(err, notify.ErrBadCursor) {
 		api.WriteProblem(c, api.InvalidRequest(api.BadCursor()))
 		return
 	}
 	if err != nil {
-		o.refuse(c, err)
+		h.refuse(c, err)
 		return
 	}
 	list := api.NotificationList{Notifications: make([]api.Notification, len(rows)), NextCursor: next}
@@ -54,7 +66,8 @@ func (o *Ops) listNotifications(c *gin.Context) {
 }
 
 func notificationBodyOf(r notify.Row, state string) api.Notification {
-	b := api.Notification{OrderID: r.OrderID, Event: r.Event, Channel: r.Channel, SaleID: r.SaleID, UserID: r.UserID, State: state,
+	b := api.Notification{OrderID: r.OrderID, Event: r.Event, Channel: r.Channel, SaleID: r.SaleID, UserID: r.UserID,
+		State:    state,
 		Attempts: r.Attempts, CreatedAt: api.FormatTime(time.UnixMilli(r.CreatedAt)), LastError: r.LastError}
 	switch r.State {
 	case notify.StatePending:
@@ -75,32 +88,33 @@ func checkRetry(b api.NotificationRetry) []api.FieldError {
 	if b.Reason == "" || len([]rune(b.Reason)) > 200 || !api.Printable(b.Reason) {
 		bad = append(bad, api.Field("reason", "must say why, in at most 200 characters without control characters"))
 	}
-	one := b.OrderID != "" && b.Event != "" && len(b.OrderID) <= maxOrderID && len(b.Event) <= 32 && api.Printable(b.OrderID+b.Event)
+	one := b.OrderID != "" && b.Event != "" && len(b.OrderID) <= 64 && len(b.Event) <= 32 &&
+		api.Printable(b.OrderID+b.Event)
 	if b.All == one || b.All && b.OrderID+b.Event != "" {
 		bad = append(bad, api.Field("all", "must be true, or order_id and event must name one notification"))
 	}
 	return bad
 }
 
-func (o *Ops) retryNotifications(c *gin.Context) {
+func (h *notifications) retryNotifications(c *gin.Context) {
 	var body api.NotificationRetry
-	if !o.read(c, &body) {
+	if !h.read(c, &body) {
 		return
 	}
 	if bad := checkRetry(body); len(bad) > 0 {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
-	ctx, note := c.Request.Context(), o.noteRetry(actorOf(c), body)
+	ctx, note := c.Request.Context(), h.noteRetry(actorOf(c), body)
 	answer := api.Retried{Retried: 1}
 	var err error
 	if body.All {
-		answer.Retried, answer.More, err = o.Outbox.RetryAll(ctx, body.Channel, note)
+		answer.Retried, answer.More, err = h.outbox.RetryAll(ctx, body.Channel, note)
 	} else {
-		err = o.Outbox.Retry(ctx, body.OrderID, body.Event, body.Channel, note)
+		err = h.outbox.Retry(ctx, body.OrderID, body.Event, body.Channel, note)
 	}
 	if err != nil {
-		o.refuse(c, err)
+		h.refuse(c, err)
 		return
 	}
 	c.JSON(http.StatusOK, answer)
@@ -117,8 +131,9 @@ type notificationImage struct {
 	Orders   []string `json:"orders,omitempty"` // of a number of them, the first ones
 }
 
-// noteRetry writes into the admin log which notifications are due again: one under its order, all of a channel under the channel.
-func (o *Ops) noteRetry(actor string, body api.NotificationRetry) notify.LogChange {
+// noteRetry writes into the admin log which notifications are due again: one under its order, all of a channel under
+// the channel.
+func (h *notifications) noteRetry(actor string, body api.NotificationRetry) notify.LogChange {
 	return func(tx *gorm.DB, rows []notify.Row, n int64) error {
 		first := rows[0]
 		act := adminlog.Act{Actor: actor, Action: "notifications.retry", Target: body.Channel, Reason: body.Reason}
@@ -134,6 +149,6 @@ func (o *Ops) noteRetry(actor string, body api.NotificationRetry) notify.LogChan
 		}
 		is := was
 		is.State, is.Attempts, is.Error = "pending", 0, ""
-		return o.AdminLog.Write(tx, act, was, is)
+		return h.adminLog.Write(tx, act, was, is)
 	}
 }

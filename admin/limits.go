@@ -1,4 +1,4 @@
-package gateway
+package admin
 
 import (
 	"net/http"
@@ -15,8 +15,8 @@ import (
 // salesLimits is the key that holds the limits of single sales.
 const salesLimits = limitsKeys + "sales"
 
-func (o *Ops) showLimits(c *gin.Context) {
-	view := o.Settings.Show(c.Request.Context())
+func (h *config) showLimits(c *gin.Context) {
+	view := h.settings.Show(c.Request.Context())
 	body := api.Limits{ConfigVersion: versionOf(view.Version), Limits: map[string]any{}, Until: map[string]string{},
 		Left: view.LeftOutAmong(func(key string) bool { return strings.HasPrefix(key, limitsKeys) })}
 	for _, k := range view.Keys {
@@ -34,9 +34,9 @@ func (o *Ops) showLimits(c *gin.Context) {
 	c.JSON(http.StatusOK, body)
 }
 
-func (o *Ops) changeLimits(c *gin.Context) {
+func (h *config) changeLimits(c *gin.Context) {
 	var body api.LimitsChange
-	if !o.read(c, &body) {
+	if !h.read(c, &body) {
 		return
 	}
 	change := settings.Change{Set: map[string]any{}}
@@ -44,7 +44,8 @@ func (o *Ops) changeLimits(c *gin.Context) {
 		sales, single := value.(map[string]any)
 		switch {
 		case strings.Contains(name, "."):
-			api.WriteProblem(c, api.InvalidRequest(api.Field(limitsKeys+name, "is not a limit: those of one sale are in sales")))
+			api.WriteProblem(c, api.InvalidRequest(api.Field(limitsKeys+name,
+				"is not a limit: those of one sale are in sales")))
 			return
 		case value == nil:
 			change.Unset = append(change.Unset, limitsKeys+name)
@@ -57,7 +58,7 @@ func (o *Ops) changeLimits(c *gin.Context) {
 		}
 	}
 	slices.Sort(change.Unset)
-	if o.change(c, change, body.ChangeNote, true) {
-		o.showLimits(c)
+	if h.change(c, change, body.ChangeNote, true) {
+		h.showLimits(c)
 	}
 }

@@ -1,4 +1,4 @@
-package gateway
+package admin
 
 import (
 	"context"
@@ -16,6 +16,23 @@ import (
 
 // maxMessagesBytes bounds one call that adds messages.
 const maxMessagesBytes = 8 << 20
+
+// messages answers for the messages of topics.
+type messages struct {
+	replier
+	topics   *delay.Topics
+	messages *delay.Store
+	adminLog *adminlog.Log
+}
+
+func (h *messages) routes(group gin.IRoutes) {
+	group.POST("/topics/:topic/messages", h.addMessages)
+	group.GET("/topics/:topic/messages/:id", h.showMessage)
+	group.DELETE("/topics/:topic/messages/:id", h.cancelMessage)
+	group.GET("/topics/:topic/dead", h.listDeadMessages)
+	group.POST("/topics/:topic/dead/:id/retry", h.retryMessage)
+	group.POST("/topics/:topic/dead/:id/drop", h.dropMessage)
+}
 
 // messagesOf fills in the topic's own delay where a message names no time.
 func messagesOf(n api.NewMessages, topic delay.Topic) []delay.New {
@@ -41,10 +58,10 @@ func saturated(ms int64) time.Duration {
 	return time.Duration(min(max(ms, -most), most)) * time.Millisecond
 }
 
-func (o *Ops) addMessages(c *gin.Context) {
-	topic, err := o.Topics.Get(c.Request.Context(), c.Param("topic"))
+func (h *messages) addMessages(c *gin.Context) {
+	topic, err := h.topics.Get(c.Request.Context(), c.Param("topic"))
 	if err != nil {
-		o.refuseDelay(c, err)
+		h.refuseDelay(c, err)
 		return
 	}
 	raw, problem := api.ReadUpTo(c.Request, maxMessagesBytes)
@@ -58,9 +75,9 @@ func (o *Ops) addMessages(c *gin.Context) {
 		return
 	}
 	list := messagesOf(body, topic)
-	due, err := o.add(c, topic.Name, list, body.Reason)
+	due, err := h.add(c, topic.Name, list, body.Reason)
 	if err != nil {
-		o.refuseDelay(c, err)
+		h.refuseDelay(c, err)
 		return
 	}
 	added := make([]api.AddedMessage, len(list))
@@ -77,11 +94,12 @@ type addedImage struct {
 	State    string   `json:"state"`
 }
 
-// add adds messages: those of a shop's systems are traffic, those that come with a reason are a change in the admin log.
-func (o *Ops) add(c *gin.Context, topic string, list []delay.New, reason *string) (due []time.Time, err error) {
+// add adds messages: those of a shop's systems are traffic, those that come with a reason are a change in the admin
+// log.
+func (h *messages) add(c *gin.Context, topic string, list []delay.New, reason *string) (due []time.Time, err error) {
 	ctx := c.Request.Context()
 	if reason == nil {
-		return o.Messages.Add(ctx, topic, list)
+		return h.messages.Add(ctx, topic, list)
 	}
 	image := addedImage{Count: len(list), Messages: []string{}, State: delay.Pending}
 	for _, m := range list[:min(len(list), 20)] {
@@ -92,15 +110,16 @@ func (o *Ops) add(c *gin.Context, topic string, list []delay.New, reason *string
 		return invalid || unchanged(err)
 	}
 	act := adminlog.Act{Actor: actorOf(c), Action: "topic.message.add", Target: topic, Reason: *reason}
-	err = o.AdminLog.RecordChange(ctx, act, nil, refused, func(ctx context.Context) (any, error) {
-		due, err = o.Messages.Add(ctx, topic, list)
+	err = h.adminLog.RecordChange(ctx, act, nil, refused, func(ctx context.Context) (any, error) {
+		due, err = h.messages.Add(ctx, topic, list)
 		return image, err
 	})
 	return due, err
 }
 
 func messageBodyOf(m delay.Message) api.Message {
-	b := api.Message{Topic: m.Topic, ID: m.ID, State: m.State, Attempts: m.Attempts, LastError: m.Error, AddedAt: api.FormatTime(m.AddedAt),
+	b := api.Message{Topic: m.Topic, ID: m.ID, State: m.State, Attempts: m.Attempts, LastError: m.Error,
+		AddedAt:  api.FormatTime(m.AddedAt),
 		FirstDue: api.FormatTime(m.FirstDue), Body: m.Body}
 	if !m.DueAt.IsZero() {
 		b.DueAt = api.FormatTime(m.DueAt)
@@ -111,38 +130,38 @@ func messageBodyOf(m delay.Message) api.Message {
 	return b
 }
 
-func (o *Ops) showMessage(c *gin.Context) {
-	if _, err := o.Topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
-		o.refuseDelay(c, err)
+func (h *messages) showMessage(c *gin.Context) {
+	if _, err := h.topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
+		h.refuseDelay(c, err)
 		return
 	}
-	m, err := o.Messages.Show(c.Request.Context(), c.Param("topic"), c.Param("id"))
+	m, err := h.messages.Show(c.Request.Context(), c.Param("topic"), c.Param("id"))
 	if err != nil {
-		o.refuseDelay(c, err)
+		h.refuseDelay(c, err)
 		return
 	}
 	c.JSON(http.StatusOK, messageBodyOf(m))
 }
 
-func (o *Ops) cancelMessage(c *gin.Context) {
-	o.changeMessage(c, "topic.message.cancel", delay.Cancelled, c.Query("reason"), o.Messages.Cancel)
+func (h *messages) cancelMessage(c *gin.Context) {
+	h.changeMessage(c, "topic.message.cancel", delay.Cancelled, c.Query("reason"), h.messages.Cancel)
 }
 
 // listDeadMessages pages through the dead letters of a topic, newest first.
-func (o *Ops) listDeadMessages(c *gin.Context) {
+func (h *messages) listDeadMessages(c *gin.Context) {
 	limit, bad := api.PageSize(c)
 	skip, bad := api.Skip(c, bad)
 	if len(bad) > 0 {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
-	if _, err := o.Topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
-		o.refuseDelay(c, err)
+	if _, err := h.topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
+		h.refuseDelay(c, err)
 		return
 	}
-	letters, err := o.Messages.DeadLetters(c.Request.Context(), c.Param("topic"), skip, int64(limit)+1)
+	letters, err := h.messages.DeadLetters(c.Request.Context(), c.Param("topic"), skip, int64(limit)+1)
 	if err != nil {
-		o.refuseDelay(c, err)
+		h.refuseDelay(c, err)
 		return
 	}
 	answer := api.DeadMessageList{Dead: []api.Message{}}
@@ -155,18 +174,20 @@ func (o *Ops) listDeadMessages(c *gin.Context) {
 	c.JSON(http.StatusOK, answer)
 }
 
-func (o *Ops) retryMessage(c *gin.Context) {
-	o.handleDead(c, "topic.message.retry", delay.Pending, o.Messages.Retry)
+func (h *messages) retryMessage(c *gin.Context) {
+	h.handleDead(c, "topic.message.retry", delay.Pending, h.messages.Retry)
 }
 
-func (o *Ops) dropMessage(c *gin.Context) {
-	o.handleDead(c, "topic.message.drop", delay.Dropped, o.Messages.Drop)
+func (h *messages) dropMessage(c *gin.Context) {
+	h.handleDead(c, "topic.message.drop", delay.Dropped, h.messages.Drop)
 }
 
-func (o *Ops) handleDead(c *gin.Context, action, becomes string, do func(ctx context.Context, topic, id string) error) {
+func (h *messages) handleDead(
+	c *gin.Context, action, becomes string, do func(ctx context.Context, topic, id string) error,
+) {
 	var body api.WithReason
-	if o.read(c, &body) {
-		o.changeMessage(c, action, becomes, body.Reason, do)
+	if h.read(c, &body) {
+		h.changeMessage(c, action, becomes, body.Reason, do)
 	}
 }
 
@@ -179,25 +200,27 @@ type messageImage struct {
 }
 
 // changeMessage does something to a message, with its entry in the admin log before it.
-func (o *Ops) changeMessage(c *gin.Context, action, becomes, reason string, do func(ctx context.Context, topic, id string) error) {
+func (h *messages) changeMessage(
+	c *gin.Context, action, becomes, reason string, do func(ctx context.Context, topic, id string) error,
+) {
 	ctx, topic, id := c.Request.Context(), c.Param("topic"), c.Param("id")
-	if _, err := o.Topics.Get(ctx, topic); err != nil {
-		o.refuseDelay(c, err)
+	if _, err := h.topics.Get(ctx, topic); err != nil {
+		h.refuseDelay(c, err)
 		return
 	}
-	m, err := o.Messages.Show(ctx, topic, id)
+	m, err := h.messages.Show(ctx, topic, id)
 	if err != nil && codeOf(err) == api.CodeInternal {
 		m, err = delay.Message{State: "unreadable"}, nil // it can still be dropped
 	}
 	if err == nil {
 		was := messageImage{id, m.State, m.Attempts, m.Error}
 		act := adminlog.Act{Actor: actorOf(c), Action: action, Target: topic, Reason: reason}
-		err = o.AdminLog.RecordChange(ctx, act, was, unchanged, func(ctx context.Context) (any, error) {
+		err = h.adminLog.RecordChange(ctx, act, was, unchanged, func(ctx context.Context) (any, error) {
 			return messageImage{Message: id, State: becomes}, do(ctx, topic, id)
 		})
 	}
 	if err != nil {
-		o.refuseDelay(c, err)
+		h.refuseDelay(c, err)
 		return
 	}
 	c.Status(http.StatusNoContent)

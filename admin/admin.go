@@ -1,0 +1,108 @@
+// Package admin is the operations listener: health, metrics, profiles and the admin API, one file a resource.
+package admin
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"sluice/adminlog"
+	"sluice/api"
+	"sluice/delay"
+	"sluice/gateway/auth"
+	"sluice/gateway/server"
+	"sluice/inventory"
+	"sluice/notify"
+	"sluice/notify/channel"
+	"sluice/order"
+	"sluice/queue"
+)
+
+// Parts are what the operations listener stands on. Each handler gets those that it uses.
+type Parts struct {
+	Auth      *auth.Authenticator
+	Catalog   *inventory.Catalog
+	AdminLog  *adminlog.Log
+	Book      *inventory.Book
+	Keeper    *inventory.Keeper
+	Auditor   *inventory.Auditor
+	Lines     *queue.Lines
+	Lease     time.Duration // of a batch: queue.lease
+	Finder    *order.Finder
+	Dead      *order.DeadLetters
+	Outbox    *notify.Admin
+	Events    *channel.Stream
+	Timelines *order.Timelines
+	Topics    *delay.Topics
+	Messages  *delay.Store
+	Settings  Settings
+	Beats     *queue.Instances
+	Checks    []Check
+	Barred    func() error // why this process must not change the stores; nil, or a nil error: it may
+	Gatherer  prometheus.Gatherer
+	Draining  func() bool
+	Panics    *server.Panics // nil: the listener has its own, which no metric shows
+}
+
+// New returns the operations listener: health, metrics, profiles and the admin API. It must not be reachable from the
+// public network.
+func New(p Parts, log *slog.Logger, now func() time.Time) *gin.Engine {
+	gin.SetMode(gin.ReleaseMode)
+	if p.Panics == nil {
+		p.Panics = server.NewPanics(log, prometheus.NewRegistry(), now)
+	}
+	engine := gin.New()
+	engine.HandleMethodNotAllowed = true
+	engine.RedirectTrailingSlash = false
+	engine.Use(api.AssignRequestID(), server.Recover(log))
+	engine.NoRoute(func(c *gin.Context) {
+		api.WriteProblem(c, api.NewProblem(api.CodeNotFound, "No resource has this address."))
+	})
+	engine.NoMethod(func(c *gin.Context) {
+		api.WriteProblem(c, api.NewProblem(api.CodeMethodNotAllowed,
+			"The Allow header lists what this resource answers."))
+	})
+	engine.GET("/openapi.json", func(c *gin.Context) { c.Data(http.StatusOK, "application/json", api.OpenAPIOps()) })
+	engine.GET("/livez", func(c *gin.Context) { c.String(http.StatusOK, "ok\n") })
+	engine.GET("/readyz", (&health{p.Checks, p.Draining, p.Panics}).ready)
+	engine.GET("/metrics", gin.WrapH(promhttp.HandlerFor(p.Gatherer, promhttp.HandlerOpts{})))
+	profiles(engine.Group("/debug/pprof"))
+	gate := access{p.Auth, p.Barred}
+	resources(p, log, now, engine.Group("/admin/v1", gate.authenticate, gate.unbarred))
+	return engine
+}
+
+func profiles(group gin.IRoutes) {
+	group.GET("/", gin.WrapF(pprof.Index))
+	group.GET("/cmdline", gin.WrapF(pprof.Cmdline))
+	group.GET("/profile", gin.WrapF(pprof.Profile))
+	group.GET("/symbol", gin.WrapF(pprof.Symbol))
+	group.GET("/trace", gin.WrapF(pprof.Trace))
+	for _, name := range []string{"allocs", "block", "goroutine", "heap", "mutex", "threadcreate"} {
+		group.GET("/"+name, gin.WrapH(pprof.Handler(name)))
+	}
+}
+
+// resources makes the handlers of the admin API, each with the parts that it uses, and adds their routes.
+func resources(p Parts, log *slog.Logger, now func() time.Time, group gin.IRoutes) {
+	reply := replier{log, server.NewRefusalLog(log, now)}
+	check := saleChecker{reply, p.Catalog}
+	views := &lineViews{p.Lines, p.Book, p.Beats, log}
+	shown := &sales{replier: reply, catalog: p.Catalog, book: p.Book, keeper: p.Keeper, lines: views, now: now}
+	shown.routes(group)
+	(&rebuilds{shown, p.Lines, p.AdminLog}).routes(group)
+	(&orders{check, p.Finder, p.Timelines}).routes(group)
+	(&deadLetters{check, p.Dead}).routes(group)
+	(&lines{check, views, p.Lease}).routes(group)
+	(&topics{reply, p.Topics, p.Messages}).routes(group)
+	(&messages{reply, p.Topics, p.Messages, p.AdminLog}).routes(group)
+	(&notifications{reply, p.Outbox, p.AdminLog}).routes(group)
+	(&events{replier: reply, events: p.Events, draining: p.Draining, now: now}).routes(group)
+	(&changes{reply, p.AdminLog, p.Auditor}).routes(group)
+	(&config{check, p.Settings, p.AdminLog}).routes(group)
+}

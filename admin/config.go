@@ -1,0 +1,257 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"sluice/adminlog"
+	"sluice/api"
+	"sluice/internal/invalid"
+	"sluice/settings"
+)
+
+// Settings is the configuration that changes while Sluice runs, as the
+// operations listener needs it. Safe for concurrent use.
+type Settings interface {
+	// Show is what counts in this process, the newest version included; while
+	// the database does not answer, the newest this process knows.
+	Show(ctx context.Context) settings.View
+	// Change sets and unsets hot keys for all instances, all of them or none.
+	// It returns settings.ErrVersion, or an invalid.Error that names each key.
+	Change(ctx context.Context, c settings.Change) error
+	// Revert brings back the hot keys under prefix as they were at version to, but for what was to end and has.
+	// To 0 is the newest version that makes a difference to them. It returns settings.ErrNoVersion when there is none.
+	Revert(ctx context.Context, to int64, prefix string, by settings.Author) error
+	// Reload reads the file of this process again.
+	Reload(ctx context.Context, by settings.Author) (settings.ReloadResult, error)
+	// Versions lists what was changed, newest first, older than before when that is not 0.
+	Versions(ctx context.Context, before int64, limit int) ([]settings.Version, error)
+}
+
+const (
+	maxReason  = 200
+	maxChange  = 30 * 24 * time.Hour // a change for longer is one for good
+	logLevel   = "log.level"
+	limitsKeys = "limits."
+)
+
+// config answers for the configuration: keys, limits, switches and log level.
+type config struct {
+	saleChecker
+	settings Settings
+	adminLog *adminlog.Log
+}
+
+func (h *config) routes(group gin.IRoutes) {
+	group.GET("/config", h.showConfig)
+	group.PATCH("/config", h.changeConfig)
+	group.POST("/config/revert", h.revert(""))
+	group.GET("/config/versions", h.listVersions)
+	group.POST("/reload", h.reload)
+	group.GET("/log-level", h.showLogLevel)
+	group.PUT("/log-level", h.setLogLevel)
+	group.GET("/limits", h.showLimits)
+	group.PATCH("/limits", h.changeLimits)
+	group.POST("/limits/revert", h.revert(limitsKeys))
+	group.GET("/switches", h.showSwitches)
+	group.PUT("/switches/admission", h.switchAdmission)
+	group.PUT("/switches/drain", h.switchDrain)
+}
+
+func versionOf(v settings.Version) api.ConfigVersion {
+	return api.ConfigVersion{Version: v.Version, At: api.FormatTime(v.At), Actor: v.Actor, Source: v.Source,
+		Reason: v.Reason}
+}
+
+// etag names a version of the whole configuration: also a change of another
+// key makes a condition fail, and the caller looks again.
+func etag(c *gin.Context, version int64) {
+	c.Header("ETag", `"`+strconv.FormatInt(version, 10)+`"`)
+	c.Header("Cache-Control", "no-store")
+}
+
+func (h *config) showConfig(c *gin.Context) {
+	view := h.settings.Show(c.Request.Context())
+	body := api.Config{ConfigVersion: versionOf(view.Version), File: view.File, Left: view.LeftOut,
+		Keys: make([]api.Setting, len(view.Keys))}
+	for i, k := range view.Keys {
+		body.Keys[i] = api.Setting{Key: k.Key, Value: k.Value, Source: k.Source, Hot: k.Hot,
+			Until: api.FormatTime(k.Until)}
+		if len(k.UntilSale) > 0 {
+			body.Keys[i].UntilOf = map[string]string{}
+			for sale, at := range k.UntilSale {
+				body.Keys[i].UntilOf[sale] = api.FormatTime(at)
+			}
+		}
+	}
+	etag(c, view.Version.Version)
+	c.JSON(http.StatusOK, body)
+}
+
+// author reads who asks, why, and on what version, or answers the request.
+func (h *config) author(c *gin.Context, reason string, mustMatch bool) (settings.Author, bool) {
+	by := settings.Author{Actor: actorOf(c), Reason: reason, IfVersion: settings.AnyVersion}
+	if len(reason) > maxReason || !api.Printable(reason) {
+		api.WriteProblem(c, api.InvalidRequest(api.Field("reason",
+			"must be at most 200 characters without control characters")))
+		return by, false
+	}
+	match := c.GetHeader("If-Match")
+	switch {
+	case match == "" && mustMatch:
+		api.WriteProblem(c, api.NewProblem(api.CodeNoCondition,
+			"Send If-Match with the ETag this change was decided on, or * to make it whatever counts."))
+		return by, false
+	case match == "" || match == "*":
+		return by, true
+	}
+	version, err := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
+	if err != nil || version < 0 {
+		api.WriteProblem(c, api.NewProblem(api.CodeStale, "If-Match is no ETag of the configuration."))
+		return by, false
+	}
+	by.IfVersion = version
+	return by, true
+}
+
+// change makes a change, or answers the request.
+func (h *config) change(c *gin.Context, change settings.Change, beside api.ChangeNote, mustMatch bool) bool {
+	return h.changeMember(c, change, beside, mustMatch, "", "")
+}
+
+// changeMember is change for a body in which a key goes by another name.
+func (h *config) changeMember(
+	c *gin.Context, change settings.Change, beside api.ChangeNote, mustMatch bool, key, member string,
+) bool {
+	if !h.checkSales(c, change.Set) {
+		return false
+	}
+	by, ok := h.author(c, beside.Reason, mustMatch)
+	if !ok {
+		return false
+	}
+	change.By = by
+	if beside.For != "" {
+		d, err := time.ParseDuration(beside.For)
+		if err != nil || d < time.Second || d > maxChange {
+			api.WriteProblem(c, api.InvalidRequest(api.Field("for", "must be a duration from 1s to 720h, such as 10m")))
+			return false
+		}
+		change.For = d
+	}
+	err := h.settings.Change(c.Request.Context(), change)
+	if invalid, ok := errors.AsType[invalid.Error](err); ok && key != "" {
+		for i := range invalid {
+			if invalid[i].Field == key {
+				invalid[i].Field = member
+			}
+		}
+	}
+	if err != nil {
+		h.refuse(c, err)
+		return false
+	}
+	return true
+}
+
+func (h *config) changeConfig(c *gin.Context) {
+	var body struct {
+		Set   map[string]any `json:"set"`
+		Unset []string       `json:"unset"`
+		api.ChangeNote
+	}
+	if h.read(c, &body) && h.change(c, settings.Change{Set: body.Set, Unset: body.Unset}, body.ChangeNote, true) {
+		h.showConfig(c)
+	}
+}
+
+// revert brings the keys under prefix back to an earlier version.
+func (h *config) revert(prefix string) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		var body struct {
+			To     int64  `json:"to"` // 0: the newest that makes a difference
+			Reason string `json:"reason"`
+		}
+		if !h.read(c, &body) {
+			return
+		}
+		if body.To < 0 {
+			api.WriteProblem(c, api.InvalidRequest(api.Field("to",
+				"must be a version, or 0 for the newest that makes a difference")))
+			return
+		}
+		by, ok := h.author(c, body.Reason, false)
+		if !ok {
+			return
+		}
+		if err := h.settings.Revert(c.Request.Context(), body.To, prefix, by); err != nil {
+			h.refuse(c, err)
+			return
+		}
+		if prefix == limitsKeys {
+			h.showLimits(c)
+			return
+		}
+		h.showConfig(c)
+	}
+}
+
+func (h *config) showLogLevel(c *gin.Context) {
+	k := h.setting(c, logLevel)
+	level, _ := k.Value.(string)
+	c.JSON(http.StatusOK, api.LogLevel{Level: level, Until: api.FormatTime(k.Until)})
+}
+
+func (h *config) setLogLevel(c *gin.Context) {
+	var body struct {
+		Level string `json:"level"`
+		api.ChangeNote
+	}
+	if h.read(c, &body) && h.changeMember(c, settings.Change{Set: map[string]any{logLevel: body.Level}},
+		body.ChangeNote, false, logLevel, "level") {
+		h.showLogLevel(c)
+	}
+}
+
+// setting is one key as it counts.
+func (h *config) setting(c *gin.Context, key string) settings.Setting {
+	for _, k := range h.settings.Show(c.Request.Context()).Keys {
+		if k.Key == key {
+			return k
+		}
+	}
+	return settings.Setting{}
+}
+
+// checkSales is checkSale for what a change sets for single sales. What it takes away may be anybody's.
+func (h *config) checkSales(c *gin.Context, set map[string]any) bool {
+	for _, path := range slices.Sorted(maps.Keys(set)) {
+		for _, key := range []string{salesLimits, heldKey} {
+			sale, single := strings.CutPrefix(path, key+".")
+			takesAway := set[path] == nil || fmt.Sprint(set[path]) == "false"
+			if single && !takesAway && !h.checkSale(c, sale) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// noteUntil writes down under name when what counts for a time ends, and by sale under "name.SALE".
+func noteUntil(ends map[string]string, name string, s settings.Setting) {
+	if !s.Until.IsZero() {
+		ends[name] = api.FormatTime(s.Until)
+	}
+	for sale, at := range s.UntilSale {
+		ends[name+"."+sale] = api.FormatTime(at)
+	}
+}

@@ -1,0 +1,302 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/google/uuid"
+
+	"sluice/adminlog"
+	"sluice/api"
+	"sluice/inventory"
+	"sluice/queue"
+)
+
+// sales answers for sales. What it changes it brings into the line before it answers.
+type sales struct {
+	replier
+	catalog *inventory.Catalog
+	book    *inventory.Book
+	keeper  *inventory.Keeper
+	lines   *lineViews
+	now     func() time.Time
+}
+
+func (h *sales) routes(group gin.IRoutes) {
+	group.GET("/sales", h.listSales)
+	group.POST("/sales", h.createSale)
+	group.GET("/sales/:sale", h.showSale)
+	group.PATCH("/sales/:sale", h.updateSale)
+	group.POST("/sales/:sale/open", h.setState(inventory.Open))
+	group.POST("/sales/:sale/pause", h.setState(inventory.Paused))
+	group.POST("/sales/:sale/close", h.setState(inventory.Closed))
+	group.POST("/sales/:sale/stock", h.adjustStock)
+}
+
+// adminBody shows a sale with its line as it is right now.
+func (h *sales) adminBody(sale inventory.Sale, stock inventory.Stock, line *api.Line) api.AdminSale {
+	now := h.book.Now()
+	remaining := stock.Available
+	if line != nil && line.Unread == "" {
+		remaining = max(line.Stock, 0)
+	}
+	b := api.AdminSale{Cap: sale.Cap, AdminState: sale.State, Available: stock.Available, Version: sale.Version,
+		Epoch: sale.Epoch, Line: line}
+	b.Sale = api.Sale{ID: sale.ID, Title: sale.Title, SKU: sale.SKU, PriceCents: sale.PriceCents,
+		Currency: sale.Currency, StockTotal: stock.Total,
+		Remaining: remaining, PerUserLimit: sale.PerUserLimit, StartsAt: api.FormatTime(sale.Starts()), EndsAt: api.FormatTime(sale.Ends()),
+		State: sale.StateAt(now), ServerTime: api.FormatTime(now)}
+	if e, ok := h.book.Get(sale.ID); ok {
+		b.DrainPerSec = e.Rate()
+	}
+	return b
+}
+
+// listSales pages through all sales, newest first.
+func (h *sales) listSales(c *gin.Context) {
+	limit, bad := api.PageSize(c)
+	after, bad := api.Cursor(c, inventory.ParseSaleCursor, bad)
+	if len(bad) > 0 {
+		api.WriteProblem(c, api.InvalidRequest(bad...))
+		return
+	}
+	sales, stock, next, err := h.catalog.Page(c.Request.Context(), after, limit)
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	ids := make([]string, len(sales))
+	for i, s := range sales {
+		ids[i] = s.ID
+	}
+	lines := h.lines.several(c.Request.Context(), ids)
+	list := api.AdminSaleList{Sales: make([]api.AdminSale, len(sales))}
+	for i, s := range sales {
+		list.Sales[i] = h.adminBody(s, stock[s.ID], lines[i])
+	}
+	if next != nil {
+		list.NextCursor = next.String()
+	}
+	c.JSON(http.StatusOK, list)
+}
+
+func (h *sales) showSale(c *gin.Context) {
+	id := c.Param("sale")
+	sale, stock, err := h.catalog.Get(c.Request.Context(), id)
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	line, err := h.lines.one(c.Request.Context(), id)
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	c.JSON(http.StatusOK, h.adminBody(sale, stock, line))
+}
+
+func (h *sales) createSale(c *gin.Context) {
+	body := api.NewSale{Currency: "CNY", PerUserLimit: 1}
+	if !h.read(c, &body) {
+		return
+	}
+	if body.StartsAt.IsZero() {
+		body.StartsAt = h.now()
+	}
+	if body.EndsAt.IsZero() {
+		body.EndsAt = body.StartsAt.Add(24 * time.Hour)
+	}
+	sale, err := h.catalog.Create(c.Request.Context(), inventory.NewSale{ID: body.ID, Title: body.Title, SKU: body.SKU,
+		Stock:      body.Stock,
+		PriceCents: body.PriceCents, Currency: body.Currency, PerUserLimit: body.PerUserLimit, Cap: body.Cap,
+		StartsAt: body.StartsAt, EndsAt: body.EndsAt, Open: body.Open, Reason: body.Reason}, actorOf(c))
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	h.answerChange(c, http.StatusCreated, sale, inventory.Stock{SaleID: sale.ID, Total: body.Stock,
+		Available: body.Stock})
+}
+
+func (h *sales) setState(state string) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		var body api.WithReason
+		if !h.read(c, &body) {
+			return
+		}
+		sale, stock, err := h.catalog.SetState(c.Request.Context(), c.Param("sale"), state, actorOf(c), body.Reason)
+		if err != nil {
+			h.refuse(c, err)
+			return
+		}
+		h.answerChange(c, http.StatusOK, sale, stock)
+	}
+}
+
+func (h *sales) updateSale(c *gin.Context) {
+	var body struct {
+		inventory.Change
+		api.WithReason
+	}
+	if !h.read(c, &body) {
+		return
+	}
+	sale, stock, err := h.catalog.Update(c.Request.Context(), c.Param("sale"), body.Change, actorOf(c), body.Reason)
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	h.answerChange(c, http.StatusOK, sale, stock)
+}
+
+// adjustStock changes the stock once under each Idempotency-Key.
+func (h *sales) adjustStock(c *gin.Context) {
+	var body struct {
+		Delta int64 `json:"delta"`
+		api.WithReason
+	}
+	key, problem := api.IdempotencyKey(c.Request.Header)
+	if problem != nil {
+		api.WriteProblem(c, *problem)
+		return
+	}
+	if !h.read(c, &body) {
+		return
+	}
+	if key == "" {
+		key = uuid.NewString()
+	}
+	done, err := h.catalog.AdjustStock(c.Request.Context(), inventory.Adjustment{Sale: c.Param("sale"),
+		Delta: body.Delta, Actor: actorOf(c), Reason: body.Reason, Key: key})
+	if errors.Is(err, inventory.ErrMaybeAdjusted) {
+		p := api.NewProblem(api.CodeUnavailable,
+			"Whether the stock is changed is not known. Repeat the request with "+api.IdempotencyHeader+": "+
+				strconv.Quote(key)+", and it is changed once. "+err.Error())
+		p.RetryAfter = time.Second
+		api.WriteProblem(c, p)
+		return
+	}
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	if done.Repeated {
+		c.Header("Idempotency-Replayed", "true")
+	}
+	h.answerChange(c, http.StatusOK, done.Sale, done.Stock)
+}
+
+// answerChange answers for a change of a sale that is made, whatever happens from here on: what the line or the
+// database does not tell is answered as the change left it.
+func (h *sales) answerChange(c *gin.Context, status int, sale inventory.Sale, stock inventory.Stock) {
+	ctx, inLine := c.Request.Context(), h.carry(c, sale.ID)
+	if now, left, err := h.catalog.Get(ctx, sale.ID); err == nil {
+		sale, stock = now, left
+	}
+	line, err := h.lines.one(ctx, sale.ID)
+	if err != nil {
+		line = nil
+	}
+	body := h.adminBody(sale, stock, line)
+	body.InLine = &inLine
+	c.JSON(status, body)
+}
+
+// carry brings a change into the line and this process' book before the
+// answer: the operator sees it done. Other instances follow within a second,
+// later where there are more than five hundred sales, and so does this one should it fail here, which it reports.
+func (h *sales) carry(c *gin.Context, sale string) bool {
+	ctx := c.Request.Context()
+	kept := h.keeper.Carry(ctx, sale)
+	if kept != nil {
+		h.log.Warn("change not yet carried into the line", "sale", sale, "error", kept)
+	}
+	if err := h.book.RefreshSale(ctx, sale); err != nil {
+		h.log.Warn("change not yet seen by this instance", "sale", sale, "error", err)
+	}
+	return kept == nil
+}
+
+// rebuilds brings lines back into agreement with the ledger.
+type rebuilds struct {
+	*sales
+	queue    *queue.Lines
+	adminLog *adminlog.Log
+}
+
+func (h *rebuilds) routes(group gin.IRoutes) { group.POST("/sales/:sale/rebuild", h.rebuild) }
+
+// rebuild brings a line back into agreement with the ledger at an operator's
+// word; keepers do it by themselves when they notice.
+func (h *rebuilds) rebuild(c *gin.Context) {
+	var body api.WithReason
+	if !h.read(c, &body) {
+		return
+	}
+	ctx, sale := c.Request.Context(), c.Param("sale")
+	known, stock, err := h.catalog.Get(ctx, sale)
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	before, err := h.queue.Of(sale).View(ctx)
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	act := adminlog.Act{Actor: actorOf(c), Action: "line.rebuild", Sale: sale, Target: sale, Reason: body.Reason}
+	err = h.adminLog.RecordChange(ctx, act, lineImageOf(before), unchanged, func(ctx context.Context) (any, error) {
+		if err := h.keeper.Rebuild(ctx, sale); err != nil {
+			return nil, err
+		}
+		after, err := h.queue.Of(sale).View(ctx)
+		if err != nil {
+			// what it looks like now is not known, that it was rebuilt is
+			return adminlog.Outcome{Outcome: "rebuilt"}, nil
+		}
+		return lineImageOf(after), nil
+	})
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	h.answerChange(c, http.StatusOK, known, stock)
+}
+
+// lineImage is a line as the admin log shows it.
+type lineImage struct {
+	Exists bool  `json:"exists"`
+	Epoch  int64 `json:"epoch"`
+	Stock  int64 `json:"stock"`
+	Depth  int64 `json:"depth"`
+	Leased int64 `json:"leased_batches"`
+	Dead   int64 `json:"dead"`
+}
+
+func lineImageOf(v queue.View) lineImage {
+	return lineImage{v.Exists, v.Epoch, v.Stock, v.Waiting, v.Leased, v.Dead}
+}
+
+// saleChecker refuses what is asked of sales that do not exist.
+type saleChecker struct {
+	replier
+	catalog *inventory.Catalog
+}
+
+// checkSale refuses a sale that does not exist, before anything is kept under its name.
+func (h *saleChecker) checkSale(c *gin.Context, id string) bool {
+	if !queue.ValidSaleID(id) {
+		h.refuse(c, fmt.Errorf("%q: %w", id, inventory.ErrNoSale))
+		return false
+	}
+	if _, _, err := h.catalog.Get(c.Request.Context(), id); err != nil {
+		h.refuse(c, err)
+		return false
+	}
+	return true
+}
