@@ -5,9 +5,8 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 # Nothing needs C but the race detector. One setting for all: what one target has compiled the next finds.
 export CGO_ENABLED := 0
 
-# Pinned: a check that changes by itself is no check. gosec leaves no rule out: where one does not fit, "#nosec RULE -- why" says so on the line.
-STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GOSEC := github.com/securego/gosec/v2/cmd/gosec@v2.22.7 -quiet
+# Pinned: a check that changes by itself is no check. .golangci.yml says what is checked.
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.1.4
 
 # Modules of their own; loadtest/vegeta only pins a tool and holds no Go.
@@ -95,15 +94,12 @@ spin:
 		{ echo "not installed: spin. On Debian or Ubuntu, as root: apt-get install spin. On macOS: brew install spin" >&2; exit 1; }
 
 .PHONY: check
-check: ## check formatting, suspicious code and the downloaded modules
-	@unformatted=$$(find . -name '*.go' -not -path './data/*' -exec gofmt -l {} +) || exit 1; \
-		if [ -n "$$unformatted" ]; then echo "run gofmt -w on:"; echo "$$unformatted"; exit 1; fi
+check: ## check formatting, suspicious code, imports and the downloaded modules
 	go mod verify
-	go vet ./...
-	go run $(STATICCHECK) ./...
-	go run $(GOSEC) $(MODULES:%=-exclude-dir=%) ./...
-	@set -e; for module in $(MODULES); do echo "in $$module: go vet, staticcheck, gosec"; \
-		go -C $$module vet ./...; go -C $$module run $(STATICCHECK) ./...; go -C $$module run $(GOSEC) ./...; done
+	go run $(GOLANGCI) run ./...
+	@set -e; for module in $(MODULES); do echo "in $$module: golangci-lint"; \
+		go -C $$module run $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...; done
+	go test -count=1 -run 'TestImports|TestNoGlobals|TestEveryPackage' .
 	@$(MAKE) --no-print-directory vulncheck
 
 .PHONY: vulncheck
@@ -117,6 +113,10 @@ vulncheck: ## look for known vulnerabilities that the code reaches; skipped wher
 .PHONY: build
 build: ## build bin/sluice, one static binary
 	go build -buildvcs=false -trimpath -ldflags "-s -w -X main.version=$(VERSION)" -o bin/sluice .
+
+.PHONY: release
+release: ## check, build the archives and tag: VERSION=1.2.3; DRY=--dry-run neither checks nor tags
+	.ci/release $(VERSION) $(DRY)
 
 K6_VERSION := v1.8.1
 
