@@ -28,7 +28,7 @@ func LocaleOf(accept, otherwise string) string {
 // prefersHTML reports whether the Accept lines ask for text/html rather than JSON. A bare */* is how programs say
 // that they do not care, so it never counts as HTML; on equal weight a JSON type named outright wins.
 func prefersHTML(accept []string) bool {
-	const named, family, any = 3, 2, 1
+	const named, family, wildcard = 3, 2, 1
 	var html, jsn struct {
 		q     float64
 		level int
@@ -53,8 +53,8 @@ func prefersHTML(accept []string) bool {
 					jsn.q, jsn.level = q, family
 				}
 			case "*/*":
-				if jsn.level < any {
-					jsn.q, jsn.level = q, any
+				if jsn.level < wildcard {
+					jsn.q, jsn.level = q, wildcard
 				}
 			}
 		}

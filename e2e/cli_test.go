@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"os"
 	"os/exec"
@@ -36,7 +35,7 @@ func execute(t *testing.T, patience time.Duration, path, dir string, env []strin
 	require.NoError(t, ctx.Err(), "%v took longer than %s: %s%s", args, patience, &stdout, &stderr)
 	var exit *exec.ExitError
 	if err != nil {
-		require.True(t, errors.As(err, &exit), "%v: %v", args, err)
+		require.ErrorAs(t, err, &exit, "%v: %v", args, err)
 	}
 	return output{cmd.ProcessState.ExitCode(), stdout.String(), stderr.String()}
 }

@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	// FirstRate, in tickets per second, is what waits are told by until anything has been measured anywhere. No promise rests on it.
+	// FirstRate is, in tickets per second, what waits are told by until anything has been measured anywhere. No promise rests on it.
 	FirstRate = 500.0
 	// rateWindow is how far back the pace is measured. Batches end in lumps; over a window of many lumps the pace is even.
 	rateWindow = 5 * time.Second

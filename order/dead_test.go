@@ -120,7 +120,7 @@ func (w *world) entry() *inventory.Entry {
 // unit is left, and is reported as failed when none is.
 func TestALostOrderIsHonoured(t *testing.T) {
 	eachDatabase(t, 2, 1, func(w *world) {
-		first, second, third := w.admit("ann", 1), w.admit("bob", 1), queue.Ticket{}
+		first, second := w.admit("ann", 1), w.admit("bob", 1)
 		require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
 		w.keep()
 		require.EqualValues(t, 2, w.clean().LineStock, "nobody knows of them any more")
@@ -134,7 +134,7 @@ func TestALostOrderIsHonoured(t *testing.T) {
 		require.Equal(t, v, again, "a receipt works once")
 		require.EqualValues(t, 1, w.clean().InFlight)
 
-		third = w.admit("cat", 1) // somebody else takes the last unit
+		third := w.admit("cat", 1) // somebody else takes the last unit
 		v, err = w.finder.Honour(w.ctx, w.entry(), second)
 		require.NoError(t, err)
 		require.Equal(t, order.Failed, v.Status)

@@ -201,7 +201,7 @@ func TestListByUserMissesNothingThatMoves(t *testing.T) {
 		}
 		page, err := w.finder.ListByUser(w.ctx, "ann", nil, 1000)
 		require.NoError(t, err)
-		require.Equal(t, orders, len(page.Orders))
+		require.Len(t, page.Orders, orders)
 	}
 	require.Equal(t, map[string]int{"confirmed": orders}, w.count())
 }

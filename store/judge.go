@@ -77,7 +77,7 @@ func Describe(err error) string {
 		return Code(err)
 	}
 	for {
-		switch inner := err.(type) {
+		switch inner := err.(type) { //nolint:errorlint // walks the chain by itself
 		case interface{ Unwrap() error }:
 			if next := inner.Unwrap(); next != nil {
 				err = next

@@ -49,8 +49,8 @@ func openSQLite(cfg Config) (opened, error) {
 
 // sqliteURI turns a path, or a file: URI whose own parameters are kept, into the driver's DSN.
 func sqliteURI(dsn, txlock string, pragmas ...string) string {
-	base, query, isURI := dsn, "", strings.HasPrefix(dsn, "file:")
-	if isURI {
+	var base, query string
+	if strings.HasPrefix(dsn, "file:") {
 		base, query, _ = strings.Cut(dsn, "?")
 	} else {
 		base = "file:" + (&url.URL{Path: dsn}).EscapedPath()

@@ -31,7 +31,8 @@ const (
 const (
 	minSecretBytes = 32
 	maxTokenBytes  = 4 << 10
-	MaxUserBytes   = 128
+	// MaxUserBytes bounds the id of a user.
+	MaxUserBytes = 128
 	// clockSkew forgives an issuer whose clock differs by this much.
 	clockSkew = 5 * time.Second
 )

@@ -64,7 +64,7 @@ func newConn(s *Server, c net.Conn) (*conn, error) {
 func (c *conn) serve() {
 	kept := false
 	defer func() {
-		if cause := recover(); cause != nil && cause != http.ErrAbortHandler { //nolint:errorlint // panics are values
+		if cause := recover(); cause != nil && cause != http.ErrAbortHandler { // panics are values
 			c.server.whole.ErrorLog.Printf("panic serving %s: %v\n%s", c.peer, cause, debug.Stack())
 		}
 		if !kept {
@@ -134,9 +134,9 @@ func (c *conn) turn(fd uintptr) bool {
 		room := c.x.room()
 		n, err := syscall.Read(int(fd), room)
 		switch {
-		case err == syscall.EINTR: //nolint:errorlint // an errno is never wrapped
+		case err == syscall.EINTR:
 			continue
-		case err == syscall.EAGAIN: //nolint:errorlint
+		case err == syscall.EAGAIN:
 			c.release(len(c.x.in) == 0)
 			return false
 		case err != nil || n == 0, c.state.Load() != busy && !c.state.CompareAndSwap(idle, busy):
@@ -206,7 +206,7 @@ func (c *conn) left() (gone bool) {
 	err := c.raw.Control(func(fd uintptr) {
 		var one [1]byte
 		n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK)
-		gone = n == 0 && err == nil || err != nil && err != syscall.EAGAIN && err != syscall.EINTR //nolint:errorlint
+		gone = n == 0 && err == nil || err != nil && err != syscall.EAGAIN && err != syscall.EINTR
 	})
 	return gone || err != nil
 }
@@ -231,7 +231,7 @@ func (c *conn) send(p []byte) error {
 func (c *conn) writeSome(fd uintptr) bool {
 	n, err := syscall.Write(int(fd), c.x.out)
 	switch {
-	case err == syscall.EAGAIN || err == syscall.EINTR: //nolint:errorlint
+	case err == syscall.EAGAIN || err == syscall.EINTR:
 	case err != nil:
 		c.err = err
 	default:

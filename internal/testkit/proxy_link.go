@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"errors"
 	"bytes"
 	"context"
 	"io"
@@ -86,7 +87,7 @@ func (l *link) forward(to, from net.Conn, replies bool) {
 			continue
 		}
 		tcp, ok := to.(*net.TCPConn)
-		if p.err != io.EOF || !ok || tcp.CloseWrite() != nil {
+		if !errors.Is(p.err, io.EOF) || !ok || tcp.CloseWrite() != nil {
 			l.close()
 		}
 		return

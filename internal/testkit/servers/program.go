@@ -46,8 +46,8 @@ func FindPostgres() (server, initdb string, err error) {
 		return "", "", err
 	}
 	// Both must be of one version, and PATH may hold a link to only one of them.
-	if real, err := filepath.EvalSymlinks(initdb); err == nil {
-		initdb = real
+	if target, err := filepath.EvalSymlinks(initdb); err == nil {
+		initdb = target
 	}
 	server, err = find("postgres", "postgresql", []string{filepath.Dir(initdb)})
 	return server, initdb, err
