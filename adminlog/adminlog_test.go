@@ -141,11 +141,13 @@ func TestTheAdminLogIsFilteredAndPaged(t *testing.T) {
 		require.Equal(w.t, "1", count(adminlog.Filter{Actor: "bob"}))
 		require.Equal(w.t, "5", count(adminlog.Filter{Target: "order-1"}))
 		require.Equal(w.t, "20", count(adminlog.Filter{Action: "sale.open"}))
-		require.Equal(w.t, "210", count(adminlog.Filter{Action: "sale"}), "the part before the dot, and no other that begins so")
+		require.Equal(w.t, "210", count(adminlog.Filter{Action: "sale"}),
+			"the part before the dot, and no other that begins so")
 		require.Equal(w.t, "4", count(adminlog.Filter{Action: "s_le"}), "no pattern")
 		require.Empty(w.t, count(adminlog.Filter{Action: "%"}))
 		require.Equal(w.t, "54", count(adminlog.Filter{Since: began.Add(5 * time.Second)}))
-		require.Equal(w.t, "0", count(adminlog.Filter{Sale: "phone", Actor: "ann", Action: "sale"}), "all that is asked for")
+		require.Equal(w.t, "0", count(adminlog.Filter{Sale: "phone", Actor: "ann", Action: "sale"}),
+			"all that is asked for")
 
 		var paged []string
 		for before := int64(0); len(paged) <= 6; {

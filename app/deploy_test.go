@@ -42,7 +42,8 @@ func TestMetricsNamedOutsideExist(t *testing.T) {
 func TestMetricsOfTheContractExist(t *testing.T) {
 	t.Parallel()
 	known := registered(t)
-	for _, name := range strings.Fields(`orders_admitted_total orders_rejected_total orders_finished_total queue_depth queue_capacity
+	for _, name := range strings.Fields(
+		`orders_admitted_total orders_rejected_total orders_finished_total queue_depth queue_capacity
 		queue_oldest_age_seconds queue_wait_seconds admission_seconds admission_batch_size fulfil_seconds fulfil_batch_size pool_workers
 		stock_available ledger_difference leases_recovered_total dead_letters notifications_total outbox_pending config_reload_total redis_durable schema_version build_info`) {
 		require.True(t, known["sluice_"+name], name)
@@ -52,7 +53,8 @@ func TestMetricsOfTheContractExist(t *testing.T) {
 func TestMetricNamesAreFound(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []string{"go_goroutines", "sluice_a_seconds", "sluice_b_total"},
-		metricsIn(`rate(sluice_a_seconds_bucket{le="1"}[1m]) / sluice_b_total{x="sluice"} and go_goroutines, sluice_pool_*`))
+		metricsIn(
+			`rate(sluice_a_seconds_bucket{le="1"}[1m]) / sluice_b_total{x="sluice"} and go_goroutines, sluice_pool_*`))
 }
 
 var (
@@ -61,7 +63,8 @@ var (
 	fqName     = regexp.MustCompile(`fqName: "([^"]+)"`)
 )
 
-// metricsIn names the metrics in a text, the parts of a histogram by its own name. Families written with a star are no names.
+// metricsIn names the metrics in a text, the parts of a histogram by its own name. Families written
+// with a star are no names.
 func metricsIn(text string) []string {
 	var names []string
 	for _, name := range metricName.FindAllString(text, -1) {

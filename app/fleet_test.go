@@ -141,8 +141,8 @@ func TestAProcessThatIsLeftBehindNeitherAdmitsNorDrains(t *testing.T) {
 
 func versionOf(app *App) string { return strconv.FormatInt(app.guard.Self.Schema.Newest, 10) }
 
-// A data set of another installation under a running process, with the same sale: nothing in it is changed, and nobody's
-// orders in it become this one's.
+// A data set of another installation under a running process, with the same sale: nothing in it is
+// changed, and nobody's orders in it become this one's.
 func TestALineOfAnotherInstallationIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
@@ -162,8 +162,9 @@ func TestALineOfAnotherInstallationIsLeftAlone(t *testing.T) {
 	for _, key := range rdb.Keys(t.Context(), "theirs:*").Val() {
 		swap = append(swap, key, "sluice"+strings.TrimPrefix(key, "theirs"))
 	}
-	require.NoError(t, rdb.Eval(t.Context(), "for i = 1, #KEYS, 2 do redis.call('COPY', KEYS[i], KEYS[i + 1], 'REPLACE') end "+
-		"return redis.status_reply('OK')", swap).Err())
+	require.NoError(t, rdb.Eval(t.Context(),
+		"for i = 1, #KEYS, 2 do redis.call('COPY', KEYS[i], KEYS[i + 1], 'REPLACE') end "+
+			"return redis.status_reply('OK')", swap).Err())
 	meta := rdb.HGetAll(t.Context(), "sluice:{phone/0}:meta").Val()
 	require.Eventually(t, func() bool { return one.guard.Err() != nil }, 10*time.Second, 20*time.Millisecond)
 	require.Error(t, one.keeper.Rebuild(t.Context(), "phone"))

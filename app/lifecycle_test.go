@@ -16,7 +16,8 @@ import (
 // What a loop does for many goes on after a panic, and ends when it is told to.
 func TestALoopOutlivesAPanic(t *testing.T) {
 	t.Parallel()
-	a := &App{panics: server.NewPanics(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), time.Now), failed: make(chan error, 1)}
+	a := &App{panics: server.NewPanics(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), time.Now),
+		failed: make(chan error, 1)}
 	var runs atomic.Int64
 	again := make(chan struct{})
 	a.loop("loop", func(ctx context.Context) {

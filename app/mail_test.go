@@ -55,7 +55,8 @@ func newMailbox(t *testing.T, cfg *configs.Config) *mailbox {
 	// Cleanups run backwards: the process that is started later closes its connections first.
 	t.Cleanup(sessions.Wait)
 	t.Cleanup(func() { require.NoError(t, listener.Close()) })
-	cfg.Notify.Email.Addr, cfg.Notify.Email.TLS, cfg.Notify.Email.From = listener.Addr().String(), channel.TLSNone, "shop@shop.example"
+	cfg.Notify.Email.Addr, cfg.Notify.Email.TLS, cfg.Notify.Email.From = listener.Addr().
+		String(), channel.TLSNone, "shop@shop.example"
 	return m
 }
 
@@ -135,7 +136,8 @@ func TestMailSpeaksTheShoppersLanguage(t *testing.T) {
 	openSale(t, inventory.NewSale{ID: "summer", Stock: 3}, app)
 	for i, locale := range []string{"zh-CN", "en"} {
 		req := shop.Order(t, app.Addr(), "summer", i)
-		req.Body = io.NopCloser(strings.NewReader(`{"email":"` + locale + `@shopper.example","locale":"` + locale + `"}`))
+		req.Body = io.NopCloser(strings.NewReader(`{"email":"` + locale + `@shopper.example","locale":"` +
+			locale + `"}`))
 		req.Header.Set("Content-Type", "application/json")
 		resp, err := http.DefaultClient.Do(req)
 		require.NoError(t, err)
@@ -144,7 +146,8 @@ func TestMailSpeaksTheShoppersLanguage(t *testing.T) {
 		requireKnownInstance(t, app, path.Base(resp.Header.Get("Location")))
 		subject, text := box.to(t, locale+"@shopper.example")
 		var payBy int64
-		require.NoError(t, app.db.Read.Table("orders").Where("id = ?", path.Base(resp.Header.Get("Location"))).Pluck("pay_by", &payBy).Error)
+		require.NoError(t, app.db.Read.Table("orders").Where("id = ?", path.Base(resp.Header.Get("Location"))).
+			Pluck("pay_by", &payBy).Error)
 		shanghai, err := time.LoadLocation("Asia/Shanghai")
 		require.NoError(t, err)
 		require.Contains(t, text, time.UnixMilli(payBy).In(shanghai).Format("2006-01-02 15:04 MST"))
@@ -183,7 +186,9 @@ func requireKnownInstance(t *testing.T, app *App, order string) {
 // Dead letters of a topic reach the operators' webhook and the topic's own address.
 func TestDeadMessagesOfATopicAlert(t *testing.T) {
 	t.Parallel()
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }))
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusGone)
+	}))
 	t.Cleanup(receiver.Close)
 	endpoint := shop.NewEndpoint(t)
 	cfg := shop.Config(t, "sqlite", testkit.Redis(t).Addr())
@@ -193,7 +198,8 @@ func TestDeadMessagesOfATopicAlert(t *testing.T) {
 		[]string{shop.HookSecret}, true
 	require.NoError(t, cfg.Validate())
 	app := startApp(t, cfg, AllRoles())
-	_, err := app.topics.Create(t.Context(), "coupons", delay.Change{URL: &receiver.URL, Alert: new("ann@shop.example")}, "test", "")
+	_, err := app.topics.Create(t.Context(), "coupons", delay.Change{URL: &receiver.URL,
+		Alert: new("ann@shop.example")}, "test", "")
 	require.NoError(t, err)
 	_, err = app.messages.Add(t.Context(), "coupons", []delay.New{{ID: "bad-1", Body: []byte("1")}})
 	require.NoError(t, err)
@@ -206,8 +212,9 @@ func TestDeadMessagesOfATopicAlert(t *testing.T) {
 	}, 15*time.Second, 10*time.Millisecond)
 }
 
-// A shopper whose confirmation could not be mailed before their order expired reads that it has expired, and not first that they must
-// pay. Operators see what was left out, and other systems get both events.
+// A shopper whose confirmation could not be mailed before their order expired reads that it has
+// expired, and not first that they must pay. Operators see what was left out, and other systems get
+// both events.
 func TestWhatWasOvertakenIsNotMailed(t *testing.T) {
 	t.Parallel()
 	for _, database := range []string{"sqlite", "mysql", "postgres"} {
@@ -231,7 +238,8 @@ func TestWhatWasOvertakenIsNotMailed(t *testing.T) {
 			var states []int
 			require.Eventually(t, func() bool {
 				states = nil
-				require.NoError(t, app.db.Read.Table("outbox").Where("order_id = ? AND channel = 'email'", id).Order("id").Pluck("state", &states).Error)
+				require.NoError(t, app.db.Read.Table("outbox").Where("order_id = ? AND channel = 'email'", id).
+					Order("id").Pluck("state", &states).Error)
 				return len(states) == 2 && states[0] == notify.StateOvertaken
 			}, 20*time.Second, 5*time.Millisecond)
 			require.Equal(t, notify.StatePending, states[1])

@@ -44,7 +44,8 @@ func TestLogsHoldNoSecretsAndNobody(t *testing.T) {
 	var log shop.WatchedLog
 	cfg := shop.Config(t, "sqlite", testkit.Redis(t).Addr())
 	cfg.Gateway.AccessLogEvery = 1
-	app, err := New(t.Context(), cfg, Options{Roles: AllRoles(), Log: slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	app, err := New(t.Context(), cfg, Options{Roles: AllRoles(),
+		Log:      slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Registry: prometheus.NewRegistry(), Now: time.Now, Version: "test"})
 	require.NoError(t, err)
 	require.NoError(t, app.Start(t.Context()))

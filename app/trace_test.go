@@ -58,7 +58,8 @@ func TestOneTraceFromTheRequestToTheNotification(t *testing.T) {
 	cfg := shop.Config(t, "sqlite", testkit.Redis(t).Addr())
 	cfg.Trace.Endpoint, cfg.Trace.Sample, cfg.Gateway.AccessLogEvery = server.URL, 1, 1
 	var log shop.WatchedLog
-	front, back := tracedApp(t, cfg, &log, Roles{Gateway: true}), tracedApp(t, cfg, &log, Roles{Worker: true, Notifier: true})
+	front, back := tracedApp(t, cfg, &log, Roles{Gateway: true}),
+		tracedApp(t, cfg, &log, Roles{Worker: true, Notifier: true})
 	openSale(t, inventory.NewSale{ID: "traced", Stock: 1}, front, back)
 
 	req := shop.Order(t, front.Addr(), "traced", 1)
@@ -95,13 +96,15 @@ func TestOneTraceFromTheRequestToTheNotification(t *testing.T) {
 		require.Empty(t, found[name].GetStatus().GetMessage(), name)
 		require.GreaterOrEqual(t, found[name].EndTimeUnixNano, found[name].StartTimeUnixNano, name)
 	}
-	require.Contains(t, log.String(), `"order":"`+admitted.OrderID+`","trace_id":"`+strings.ReplaceAll(admitted.OrderID, "-", "")+`"`)
+	require.Contains(t, log.String(), `"order":"`+admitted.OrderID+`","trace_id":"`+
+		strings.ReplaceAll(admitted.OrderID, "-", "")+`"`)
 }
 
 func tracedApp(t *testing.T, cfg configs.Config, log io.Writer, roles Roles) *App {
 	t.Helper()
-	app, err := New(t.Context(), cfg, Options{Roles: roles, Log: slog.New(slog.NewJSONHandler(log, nil)), Registry: prometheus.NewRegistry(),
-		Now: time.Now, Version: "test"})
+	app, err := New(t.Context(), cfg, Options{Roles: roles, Log: slog.New(slog.NewJSONHandler(log, nil)),
+		Registry: prometheus.NewRegistry(),
+		Now:      time.Now, Version: "test"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, stopApp(app)) })
 	require.NoError(t, app.Start(t.Context()))

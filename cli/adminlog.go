@@ -49,7 +49,8 @@ func parseSince(text string, now time.Time) (string, error) {
 		return now.Add(-d).UTC().Format(time.RFC3339), nil
 	}
 	if _, err := time.Parse(time.RFC3339, text); text != "" && err != nil {
-		return "", badUsage("--since wants a time such as 2027-06-01T20:00:00+08:00, or a duration such as 2h, got %q", text)
+		return "", badUsage("--since wants a time such as 2027-06-01T20:00:00+08:00, or a duration such as 2h, got %q",
+			text)
 	}
 	return text, nil
 }

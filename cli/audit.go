@@ -29,10 +29,11 @@ func newAuditCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "audit",
 		Short: "Prove that no unit was lost, doubled or leaked",
-		Long: "audit compares the ledger with the orders and the lines, at any moment. It exits with 0 when all is clean, with 1 on\n" +
-			"any difference, and with 3 when it could not look: a store or the operations listener did not answer, or a line was\n" +
-			"being rebuilt. A difference that was found wins. With --watch it repeats every two seconds until it is interrupted or\n" +
-			"finds a difference; what could not be looked at is printed with the time, and it goes on.",
+		Long: "audit compares the ledger with the orders and the lines, at any moment. It exits with 0 when all " +
+			"is clean, with 1 on\nany difference, and with 3 when it could not look: a store or the operations " +
+			"listener did not answer, or a line was\nbeing rebuilt. A difference that was found wins. With " +
+			"--watch it repeats every two seconds until it is interrupted or\nfinds a difference; what could not " +
+			"be looked at is printed with the time, and it goes on.",
 		Example: "  sluice audit\n  sluice audit --sale summer --watch",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -116,7 +117,8 @@ func (c *cli) unseen(err error) error {
 	if _, unknown := errors.AsType[unknownError](err); !unknown || !c.asJSON {
 		return err
 	}
-	none := inventory.Audit{Verdict: inventory.VerdictUnknown, Problems: []string{err.Error()}, Sales: []inventory.SaleAudit{}}
+	none := inventory.Audit{Verdict: inventory.VerdictUnknown, Problems: []string{err.Error()},
+		Sales: []inventory.SaleAudit{}}
 	return cmp.Or(c.printJSON(none), err)
 }
 
@@ -145,7 +147,8 @@ func auditError(result inventory.Audit) error {
 	case inventory.VerdictDifferent:
 		return errors.New("the audit found a difference: " + listSales(result.Of(inventory.VerdictDifferent)))
 	}
-	return unknownError{errors.New("the audit could not look everywhere: " + listSales(result.Of(inventory.VerdictUnknown)))}
+	return unknownError{errors.New("the audit could not look everywhere: " +
+		listSales(result.Of(inventory.VerdictUnknown)))}
 }
 
 func listSales(ids []string) string {
@@ -187,8 +190,9 @@ func newRebuildCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "rebuild",
 		Short: "Rebuild a sale's line from the ledger",
-		Long: "rebuild brings a line back into agreement with the ledger, counting the tickets that are left in it. Sluice does this\n" +
-			"by itself when Redis lost or rolled back a line; meanwhile the sale answers that it is unavailable.",
+		Long: "rebuild brings a line back into agreement with the ledger, counting the tickets that are left in " +
+			"it. Sluice does this\nby itself when Redis lost or rolled back a line; meanwhile the sale answers " +
+			"that it is unavailable.",
 		Example: "  sluice rebuild --sale summer --reason 'after the restore'",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -25,7 +25,8 @@ const (
 func TestAudit(t *testing.T) {
 	t.Parallel()
 	env, ops := operations(t, func(w http.ResponseWriter, r *http.Request) {
-		answers := map[string]string{"summer": cleanAudit, "day": blindAudit, "old": `{"clean":true,"sales":[]}`, "older": `{"clean":false,"sales":[]}`}
+		answers := map[string]string{"summer": cleanAudit, "day": blindAudit, "old": `{"clean":true,"sales":[]}`,
+			"older": `{"clean":false,"sales":[]}`}
 		text, ok := answers[r.URL.Query().Get("sale")]
 		if !ok {
 			text = leakAudit
@@ -34,18 +35,21 @@ func TestAudit(t *testing.T) {
 	})
 	got := sluice(t, env, "audit", "--sale", "summer", ops)
 	require.Equal(t, exitSuccess, got.code, got.err)
-	require.Regexp(t, `^SALE +TOTAL +AVAILABLE +LIVE +LINE STOCK +IN FLIGHT +DIFFERENCE +VERDICT\nsummer +500 +0 +500 +0 +0 +0 +clean\nclean\n$`, got.out)
+	require.Regexp(t,
+		`^SALE +TOTAL +AVAILABLE +LIVE +LINE STOCK +IN FLIGHT +DIFFERENCE +VERDICT\nsummer +500 +0 +500 +0 +0 +0 +clean\nclean\n$`, got.out)
 	require.Empty(t, got.err)
 
 	got = sluice(t, env, "audit", ops)
 	require.Equal(t, exitFailure, got.code, "a difference wins")
-	require.Regexp(t, `\nsummer +500 +10 +480 +3 +4 +3 +different\nnight .*clean\nday .*unknown\nsummer: 10 units leaked\nsummer: look\nday: redis is away\nDIFFERENT\n$`,
+	require.Regexp(t,
+		`\nsummer +500 +10 +480 +3 +4 +3 +different\nnight .*clean\nday .*unknown\nsummer: 10 units leaked\nsummer: look\nday: redis is away\nDIFFERENT\n$`,
 		got.out)
 	require.Equal(t, "sluice: the audit found a difference: summer\n", got.err)
 
 	got = sluice(t, env, "audit", "--sale", "day", ops)
 	require.Equal(t, exitUnknown, got.code)
-	require.Regexp(t, `\nday .*unknown\nno sales\nday: redis is away\nUNKNOWN: not everything could be looked at\n$`, got.out)
+	require.Regexp(t, `\nday .*unknown\nno sales\nday: redis is away\nUNKNOWN: not everything could be looked at\n$`,
+		got.out)
 	require.Equal(t, "sluice: the audit could not look everywhere: day\n", got.err)
 
 	for sale, want := range map[string]outcome{
@@ -55,7 +59,8 @@ func TestAudit(t *testing.T) {
 	} {
 		require.Equal(t, want, sluice(t, env, "audit", "--json", "--sale", sale, ops))
 	}
-	require.Equal(t, exitSuccess, sluice(t, env, "audit", "--sale", "old", ops).code, "an older listener says no verdict")
+	require.Equal(t, exitSuccess, sluice(t, env, "audit", "--sale", "old", ops).
+		code, "an older listener says no verdict")
 	require.Equal(t, exitFailure, sluice(t, env, "audit", "--sale", "older", ops).code)
 }
 
@@ -108,7 +113,8 @@ func TestAuditWatchEndsOnADifference(t *testing.T) {
 	got := sluice(t, env, "audit", "--watch", "--json", ops)
 	require.Equal(t, exitFailure, got.code)
 	require.Equal(t, cleanAudit+"\n"+blindAudit+"\n"+leakAudit+"\n", got.out, "it goes on when it could not look")
-	require.Regexp(t, `^\d{4}-\d\d-\d\dT\S+ the audit could not look everywhere: day\nsluice: the audit found a difference: summer\n$`, got.err)
+	require.Regexp(t,
+		`^\d{4}-\d\d-\d\dT\S+ the audit could not look everywhere: day\nsluice: the audit found a difference: summer\n$`, got.err)
 }
 
 func TestAuditWatchIsInterrupted(t *testing.T) {

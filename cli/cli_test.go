@@ -46,7 +46,8 @@ func operations(t *testing.T, answer http.HandlerFunc) (env []string, ops string
 
 func TestExitCodesOfWrongUsage(t *testing.T) {
 	t.Parallel()
-	create := []string{"sale", "create", "--id", "s", "--title", "T", "--sku", "K", "--stock", "5", "--price-cents", "9900"}
+	create := []string{"sale", "create", "--id", "s", "--title", "T", "--sku", "K", "--stock", "5",
+		"--price-cents", "9900"}
 	with := func(more ...string) []string { return append(create[:len(create):len(create)], more...) }
 	for _, c := range []struct {
 		args []string
@@ -180,10 +181,15 @@ func TestCommandsOfTheContract(t *testing.T) {
 	t.Parallel()
 	root := newRootCommand(&cli{out: io.Discard, err: io.Discard})
 	for path, flags := range map[string]string{
-		"demo": "shoppers stock once", "serve": "role", "sale create": "id title sku stock price-cents currency limit cap", "sale list": "", "sale show": "", "sale open": "",
-		"sale pause": "", "sale close": "", "sale set": "cap stock-add reason ends", "order show": "", "order list": "sale", "order export": "sale format",
-		"dead list": "sale", "dead show": "sale", "dead requeue": "sale", "dead drop": "sale", "audit": "sale watch", "rebuild": "sale", "token": "user admin ttl",
-		"loadtest targets": "sale users format", "migrate up": "", "migrate status": "", "config check": "", "config print": "", "version": "",
+		"demo": "shoppers stock once", "serve": "role",
+		"sale create": "id title sku stock price-cents currency limit cap", "sale list": "", "sale show": "",
+		"sale open":  "",
+		"sale pause": "", "sale close": "", "sale set": "cap stock-add reason ends", "order show": "",
+		"order list": "sale", "order export": "sale format",
+		"dead list": "sale", "dead show": "sale", "dead requeue": "sale", "dead drop": "sale", "audit": "sale watch",
+		"rebuild": "sale", "token": "user admin ttl",
+		"loadtest targets": "sale users format", "migrate up": "", "migrate status": "", "config check": "",
+		"config print": "", "version": "",
 	} {
 		cmd, _, err := root.Find(strings.Fields(path))
 		require.NoError(t, err)

@@ -59,10 +59,16 @@ func TestAnswersThatAreNotOurs(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"a web site": {func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }, "something else than JSON"},
-		"a proxy":    {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad gateway", http.StatusBadGateway) }, "answered 502 Bad Gateway: is it the operations listener?"},
-		"a redirect": {func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }, "answered 302 Found"},
-		"a cut":      {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
+		"a web site": {func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "<html>")
+		}, "something else than JSON"},
+		"a proxy": {func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "bad gateway", http.StatusBadGateway)
+		}, "answered 502 Bad Gateway: is it the operations listener?"},
+		"a redirect": {func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere", http.StatusFound)
+		}, "answered 302 Found"},
+		"a cut": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, "EOF"},
 		"a flood": {func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = w.Write(bytes.Repeat([]byte(" "), opsclient.MaxAnswer+1))
 		}, "longer than 16777216 bytes"},
@@ -97,10 +103,13 @@ func TestProblemsAreShown(t *testing.T) {
 		status     int
 		body, want string
 	}{
-		{400, `{"code":"invalid_request","detail":"See errors.","errors":[{"field":"cap","detail":"must be small"},{"field":"ends_at","detail":"must be later"}]}`,
+		{400,
+			`{"code":"invalid_request","detail":"See errors.","errors":[{"field":"cap","detail":"must be small"},{"field":"ends_at","detail":"must be later"}]}`,
 			"sluice: sale s: invalid_request: See errors. (cap: must be small; ends_at: must be later)\n"},
-		{404, `{"code":"not_found","detail":"no such\nsale \u001b[31m"}`, "sluice: sale s: not_found: no such sale  [31m\n"},
-		{500, `{"code":"internal","detail":"Ask.","request_id":"r1"}`, "sluice: sale s: internal: Ask. (request_id r1)\n"},
+		{404, `{"code":"not_found","detail":"no such\nsale \u001b[31m"}`,
+			"sluice: sale s: not_found: no such sale  [31m\n"},
+		{500, `{"code":"internal","detail":"Ask.","request_id":"r1"}`,
+			"sluice: sale s: internal: Ask. (request_id r1)\n"},
 	} {
 		env, ops := operations(t, problem(c.status, c.body))
 		got := sluice(t, env, "sale", "show", "s", ops)
@@ -108,8 +117,10 @@ func TestProblemsAreShown(t *testing.T) {
 		require.Equal(t, c.want, got.err)
 	}
 	env, ops := operations(t, problem(401, `{"code":"unauthorized","detail":"the token has expired"}`))
-	require.Contains(t, sluice(t, env, "sale", "show", "s", ops).err, "unauthorized: the token has expired: is SLUICE_TOKEN an administrator's")
-	require.Contains(t, sluice(t, []string{secretEnv}, "sale", "show", "s", ops).err, "is auth.secret here the one of the running system?")
+	require.Contains(t, sluice(t, env, "sale", "show", "s", ops).
+		err, "unauthorized: the token has expired: is SLUICE_TOKEN an administrator's")
+	require.Contains(t, sluice(t, []string{secretEnv}, "sale", "show", "s", ops).
+		err, "is auth.secret here the one of the running system?")
 }
 
 // A token comes from the environment, or is minted for an administrator.

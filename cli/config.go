@@ -100,7 +100,8 @@ func versionLine(v api.ConfigVersion) string {
 	if v.Version == 0 {
 		return "version 0, as started\n"
 	}
-	return fmt.Sprintf("version %d, %s by %s at %s %s\n", v.Version, v.Source, printable(v.Actor), v.At, printable(v.Reason))
+	return fmt.Sprintf("version %d, %s by %s at %s %s\n", v.Version, v.Source, printable(v.Actor), v.At,
+		printable(v.Reason))
 }
 
 // leftOutLine says which keys do not count although operators have set them.

@@ -126,7 +126,8 @@ func newDeadActionCommand(c *cli, action deadAction) *cobra.Command {
 					return c.changeMany(ctx, o, change)
 				})
 			}
-			request := opsclient.Request{Method: http.MethodPost, Path: deadPath(change.sale, args[0]) + "/" + action.verb,
+			request := opsclient.Request{Method: http.MethodPost,
+				Path: deadPath(change.sale, args[0]) + "/" + action.verb,
 				Body: api.WithReason{Reason: change.reason}}
 			what := fmt.Sprintf("%s dead letter %s of sale %s", action.verb, args[0], change.sale)
 			return about(what, c.call(cmd.Context(), request, nil))

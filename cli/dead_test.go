@@ -43,12 +43,15 @@ func TestCommandsLookAfterDeadLetters(t *testing.T) {
 	require.Contains(t, do("dead", "show", "--sale", "summer", "bogus-1").err, "not_found")
 	require.Equal(t, exitUsage, do("dead", "drop", "bogus-1").code, "--sale is missing")
 
-	require.NoError(t, redis.Client().LPush(t.Context(), "sluice:{summer/0}:dead", "bogus-2", "bogus-3", "bogus-4").Err())
+	require.NoError(t, redis.Client().LPush(t.Context(), "sluice:{summer/0}:dead", "bogus-2", "bogus-3",
+		"bogus-4").Err())
 	for _, wrong := range [][]string{{}, {"--all", "bogus-2"}, {"--all", "--user", "ann"}, {"--user", "ann", "bogus-2"},
 		{"--since", "yesterday"}, {"--all", "--limit", "0"}, {"--all", "--limit", "10001"}, {"--all", "--skip", "-1"}} {
-		require.Equal(t, exitUsage, do(append([]string{"dead", "requeue", "--sale", "summer"}, wrong...)...).code, "%v", wrong)
+		require.Equal(t, exitUsage, do(append([]string{"dead", "requeue", "--sale", "summer"}, wrong...)...).
+			code, "%v", wrong)
 	}
-	require.Contains(t, do("dead", "list", "--sale", "summer", "--reason", "unreadable", "--limit", "2").out, "more with --skip 2")
+	require.Contains(t, do("dead", "list", "--sale", "summer", "--reason", "unreadable", "--limit", "2").
+		out, "more with --skip 2")
 	require.NotContains(t, do("dead", "list", "--sale", "summer", "--user", "ann").out, "bogus")
 	refused = do("dead", "requeue", "--sale", "summer", "--all", "--limit", "2")
 	require.Equal(t, exitFailure, refused.code)
@@ -56,10 +59,12 @@ func TestCommandsLookAfterDeadLetters(t *testing.T) {
 	require.Contains(t, refused.out, "go on with --skip 2")
 	require.Contains(t, refused.out, "conflict")
 	require.Contains(t, refused.err, "2 dead letters were refused")
-	many := do("dead", "drop", "--sale", "summer", "--reason", "no tickets", "--failed-reason", "unreadable", "--limit", "2", "--json")
+	many := do("dead", "drop", "--sale", "summer", "--reason", "no tickets", "--failed-reason", "unreadable", "--limit",
+		"2", "--json")
 	require.Equal(t, exitSuccess, many.code, many.err)
 	require.JSONEq(t, `{"done":2,"refused":0,"refusals":[],"left":1,"next":0}`, many.out)
-	require.Contains(t, do("dead", "drop", "--sale", "summer", "--reason", "no tickets", "--all").out, "1 dropped, 0 refused, 0 left")
+	require.Contains(t, do("dead", "drop", "--sale", "summer", "--reason", "no tickets", "--all").
+		out, "1 dropped, 0 refused, 0 left")
 	require.Contains(t, do("dead", "drop", "--sale", "nosuch", "--all").err, "no such sale")
 
 	rebuilt := do("rebuild", "--sale", "summer", "--reason", "to be sure")

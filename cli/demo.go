@@ -44,8 +44,8 @@ func newDemoCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a whole flash sale on this machine, then keep serving",
-		Long: "demo starts every part with its state under ./data, opens a sale, sends simulated shoppers at it over HTTP,\n" +
-			"prints what became of them and the audit, and keeps serving until interrupted.",
+		Long: "demo starts every part with its state under ./data, opens a sale, sends simulated shoppers at it " +
+			"over HTTP,\nprints what became of them and the audit, and keeps serving until interrupted.",
 		Example: "  sluice demo\n  sluice demo --shoppers 5000 --stock 100 --once",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context()) },
@@ -111,8 +111,9 @@ func (d *demo) configure() (configs.Config, error) {
 	}
 	loaded, err := d.cli.loadOptions(configs.Options{Defaults: map[string]any{
 		"auth.mode": auth.ModeJWT, "auth.secret": secret, "redis.dir": filepath.Join(demoDir, "redis"),
-		"database.driver": "sqlite", "database.dsn": filepath.Join(demoDir, "sluice.db"), "log.level": "warn", "log.format": "text",
-		"http.addr": freeAddr("127.0.0.1:8080"), "ops.addr": freeAddr("127.0.0.1:8081"),
+		"database.driver": "sqlite", "database.dsn": filepath.Join(demoDir, "sluice.db"), "log.level": "warn",
+		"log.format": "text",
+		"http.addr":  freeAddr("127.0.0.1:8080"), "ops.addr": freeAddr("127.0.0.1:8081"),
 	}})
 	if err != nil {
 		return configs.Config{}, err
@@ -158,7 +159,8 @@ func (d *demo) openSale(ctx context.Context) error {
 	d.sale = fmt.Sprintf("demo-%s-%03d", now.Format("20060102-150405"), now.Nanosecond()/1e6)
 	return d.app.OpenSale(ctx, inventory.NewSale{ID: d.sale, Title: "Phone X, launch day", SKU: "PHONE-X",
 		Stock:      int64(d.stock),
-		PriceCents: 9900, Currency: "CNY", PerUserLimit: 1, StartsAt: now, EndsAt: now.Add(24 * time.Hour), Open: true}, "demo")
+		PriceCents: 9900, Currency: "CNY", PerUserLimit: 1, StartsAt: now, EndsAt: now.Add(24 * time.Hour),
+		Open: true}, "demo")
 }
 
 func (d *demo) introduce(w io.Writer) {
@@ -166,9 +168,12 @@ func (d *demo) introduce(w io.Writer) {
 	fmt.Fprintf(w, "Sluice demo · sale %s · %d units at 99.00 CNY, one per person\n", d.sale, d.stock)
 	switch opened.Mode {
 	case redis.ModeManaged:
-		fmt.Fprintf(w, "  redis     %s, a private child with its append-only file in %s (fsync: %s)\n", opened.Version, d.cfg.Redis.Dir, opened.Durability)
+		fmt.Fprintf(w, "  redis     %s, a private child with its append-only file in %s (fsync: %s)\n", opened.Version,
+			d.cfg.Redis.Dir, opened.Durability)
 	case redis.ModeEmbedded:
-		fmt.Fprintln(w, "  redis     in memory inside this process: waiting orders die with it (install redis-server 7 to keep them)")
+		fmt.Fprintln(w,
+			"  redis     in memory inside this process: waiting orders die with it (install redis-server 7 to "+
+				"keep them)")
 	default:
 		fmt.Fprintf(w, "  redis     %s %v (fsync: %s)\n", opened.Mode, d.cfg.Redis.Addrs, opened.Durability)
 	}
@@ -206,6 +211,8 @@ func (d *demo) invite(w io.Writer) {
 		return
 	}
 	fmt.Fprintf(w, "\nStill serving, Ctrl-C stops. Order one yourself:\n\n  curl -i -X POST http://%s/v1/sales/%s/orders -H 'Authorization: Bearer %s'\n", d.app.Addr(), d.sale, token)
-	fmt.Fprintf(w, "\nIn another terminal, from this folder:\n\n  export SLUICE_AUTH__SECRET_FILE=%s SLUICE_OPS__ADDR=%s\n  go run . audit\n  go run . sale set %s --stock-add 10 --reason 'ten more found'\n",
+	fmt.Fprintf(w,
+		"\nIn another terminal, from this folder:\n\n  export SLUICE_AUTH__SECRET_FILE=%s SLUICE_OPS__ADDR=%s\n  "+
+			"go run . audit\n  go run . sale set %s --stock-add 10 --reason 'ten more found'\n",
 		filepath.Join(demoDir, "secret"), d.app.OpsAddr(), d.sale)
 }

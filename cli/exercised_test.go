@@ -31,7 +31,8 @@ import (
 	"sluice/store"
 )
 
-// exercise runs commands against a real process and notes which commands and which routes of the admin API have done their work.
+// exercise runs commands against a real process and notes which commands and which routes of the
+// admin API have done their work.
 type exercise struct {
 	t    *testing.T
 	env  []string
@@ -57,7 +58,8 @@ func newExercise(t *testing.T) *exercise {
 	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	e := &exercise{t: t, env: s.env, http: s.http, rdb: server.Client(), db: db, routes: map[string]bool{}, commands: map[string]bool{"sluice serve": true}}
+	e := &exercise{t: t, env: s.env, http: s.http, rdb: server.Client(), db: db, routes: map[string]bool{},
+		commands: map[string]bool{"sluice serve": true}}
 	e.ops = e.proxy(s.ops)
 	return e
 }
@@ -187,10 +189,13 @@ func (e *exercise) object(args ...string) map[string]any {
 func (e *exercise) until(want string, args ...string) {
 	e.t.Helper()
 	printed := regexp.MustCompile(want)
-	require.Eventually(e.t, func() bool { return printed.MatchString(e.do(args...)) }, 20*time.Second, 20*time.Millisecond, "%v never printed %q", args, want)
+	require.Eventually(e.t, func() bool {
+		return printed.MatchString(e.do(args...))
+	}, 20*time.Second, 20*time.Millisecond, "%v never printed %q", args, want)
 }
 
-// Every command of the command line and every route of the admin API does its work on a running system. A new one needs a line here.
+// Every command of the command line and every route of the admin API does its work on a running
+// system. A new one needs a line here.
 func TestEveryCommandAndEveryAdminRouteIsExercised(t *testing.T) {
 	e := newExercise(t)
 	t.Chdir(t.TempDir()) // what the demonstration keeps, it keeps here
@@ -231,18 +236,21 @@ func (e *exercise) local() {
 	require.Contains(e.t, e.do("config", "print"), "queue.cap")
 	require.NotEmpty(e.t, e.do("token", "--user", "ann", "--role", "viewer"))
 	require.Contains(e.t, e.do("loadtest", "targets", "--sale", "phone", "--users", "2", "--format", "vegeta", "--url", "http://127.0.0.1:1"), "phone")
-	require.Contains(e.t, e.do("demo", "--once", "--shoppers", "20", "--stock", "5", "--set", "redis.mode=embedded"), "clean")
+	require.Contains(e.t, e.do("demo", "--once", "--shoppers", "20", "--stock", "5", "--set",
+		"redis.mode=embedded"), "clean")
 }
 
 func (e *exercise) sales() {
 	e.t.Helper()
-	e.do("sale", "create", "--id", "phone", "--title", "Phone X", "--sku", "PX", "--stock", "20", "--price-cents", "9900", "--ends", "+2h", "--reason", "launch")
+	e.do("sale", "create", "--id", "phone", "--title", "Phone X", "--sku", "PX", "--stock", "20", "--price-cents",
+		"9900", "--ends", "+2h", "--reason", "launch")
 	require.Equal(e.t, "open", e.object("sale", "open", "phone", "--reason", "as planned")["state"])
 	require.Contains(e.t, e.do("sale", "list"), "phone")
 	require.Contains(e.t, e.do("sale", "show", "phone"), "drained per second")
 	require.Equal(e.t, "paused", e.object("sale", "pause", "phone", "--reason", "a look")["state"])
 	e.do("sale", "open", "phone")
-	require.EqualValues(e.t, 25, e.object("sale", "set", "phone", "--cap", "50", "--limit", "2", "--stock-add", "5", "--reason", "second pallet")["stock_total"])
+	require.EqualValues(e.t, 25, e.object("sale", "set", "phone", "--cap", "50", "--limit", "2", "--stock-add", "5",
+		"--reason", "second pallet")["stock_total"])
 	e.do("sale", "create", "--id", "old", "--title", "T", "--sku", "K", "--stock", "1", "--price-cents", "1")
 	require.Equal(e.t, "closed", e.object("sale", "close", "old", "--reason", "by mistake")["state"])
 
@@ -286,13 +294,16 @@ func (e *exercise) deadLetters() {
 	require.Regexp(e.t, `batch-1 +by-hand +2 `, e.do("queue", "leases", "--sale", "phone"))
 	require.Regexp(e.t, `(?m)^phone +0/50 .* 1 +0 +0 +0 +22$`, e.do("queue", "list"))
 	require.Regexp(e.t, `(?m)^leased batches +1$`, e.do("queue", "show", "--sale", "phone"))
-	require.NoError(e.t, line.Settle(e.t.Context(), batch, []queue.Outcome{{ID: first, Op: queue.OpDead, Reason: "by hand"}, {ID: second, Op: queue.OpDead, Reason: "by hand"}}))
+	require.NoError(e.t, line.Settle(e.t.Context(), batch, []queue.Outcome{{ID: first, Op: queue.OpDead,
+		Reason: "by hand"}, {ID: second, Op: queue.OpDead, Reason: "by hand"}}))
 
 	require.Contains(e.t, e.do("dead", "list", "--sale", "phone"), first)
 	require.Contains(e.t, e.do("dead", "show", "--sale", "phone", first), "by hand")
 	e.do("dead", "requeue", "--sale", "phone", "--reason", "it was well", first)
-	require.Contains(e.t, e.do("dead", "requeue", "--sale", "phone", "--reason", "nobody's", "--user", "nobody"), "0 requeued, 0 refused, 0 left")
-	require.Contains(e.t, e.do("dead", "drop", "--sale", "phone", "--reason", "nobody's", "--user", "nobody"), "0 dropped, 0 refused, 0 left")
+	require.Contains(e.t, e.do("dead", "requeue", "--sale", "phone", "--reason", "nobody's", "--user", "nobody"),
+		"0 requeued, 0 refused, 0 left")
+	require.Contains(e.t, e.do("dead", "drop", "--sale", "phone", "--reason", "nobody's", "--user", "nobody"),
+		"0 dropped, 0 refused, 0 left")
 	e.do("dead", "drop", "--sale", "phone", "--reason", "ordered again", second)
 	e.do("switch", "drain", "on", "--sale", "phone", "--reason", "looked")
 	e.until(`(?m)^status +confirmed$`, "order", "show", first)
@@ -301,7 +312,8 @@ func (e *exercise) deadLetters() {
 
 func (e *exercise) notifications() {
 	e.t.Helper()
-	rows := []notify.Row{{OrderID: "o1", Event: notify.EventConfirmed, Channel: "stream", SaleID: "phone", UserID: "ann", State: notify.StateDead, CreatedAt: 1, NextAt: 1}}
+	rows := []notify.Row{{OrderID: "o1", Event: notify.EventConfirmed, Channel: "stream", SaleID: "phone",
+		UserID: "ann", State: notify.StateDead, CreatedAt: 1, NextAt: 1}}
 	require.NoError(e.t, e.db.Tx(e.t.Context(), func(tx *gorm.DB) error { return notify.Insert(tx, rows) }))
 	require.Contains(e.t, e.do("notify", "list"), "o1")
 	require.Contains(e.t, e.do("notify", "retry", "--channel", "stream", "--all", "--reason", "well again"), "1")
@@ -309,7 +321,9 @@ func (e *exercise) notifications() {
 
 func (e *exercise) topics() {
 	e.t.Helper()
-	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }))
+	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusGone)
+	}))
 	e.t.Cleanup(receiver.Close)
 	e.do("topic", "create", "--url", receiver.URL, "--reason", "coupons end", "coupons")
 	require.Contains(e.t, e.do("topic", "list"), "coupons")
@@ -318,7 +332,8 @@ func (e *exercise) topics() {
 	require.Contains(e.t, e.do("topic", "on", "--reason", "it moved", "coupons"), "on")
 	require.Contains(e.t, e.do("topic", "show", "coupons"), receiver.URL)
 
-	require.Contains(e.t, e.do("topic", "message", "add", "coupons", "late-1", "--delay", "1h", "--body", `{"n":1}`, "--reason", "forgotten"), "late-1 due at")
+	require.Contains(e.t, e.do("topic", "message", "add", "coupons", "late-1", "--delay", "1h", "--body", `{"n":1}`,
+		"--reason", "forgotten"), "late-1 due at")
 	e.do("topic", "message", "cancel", "--reason", "used", "coupons", "late-1")
 	require.Contains(e.t, e.do("topic", "message", "show", "coupons", "late-1"), "cancelled")
 	e.do("topic", "message", "add", "coupons", "bad-1")
@@ -375,26 +390,35 @@ func (e *exercise) everyChangeIsInTheLog() {
 			Entries []entry
 			Next    string `json:"next_cursor"`
 		}
-		require.NoError(e.t, json.Unmarshal([]byte(e.do("admin-log", "--json", "--limit", "7", "--cursor", cursor)), &page))
+		require.NoError(e.t, json.Unmarshal([]byte(e.do("admin-log", "--json", "--limit", "7", "--cursor", cursor)),
+			&page))
 		for _, one := range page.Entries {
 			found[one.Action] = append(found[one.Action], one)
 		}
 		cursor = page.Next
 	}
-	require.Equal(e.t, []string{"config.admin", "config.reload", "config.revert", "dead.drop", "dead.requeue", "line.rebuild", "notifications.retry",
-		"sale.closed", "sale.create", "sale.open", "sale.paused", "sale.update", "stock.adjust", "topic.create", "topic.delete",
-		"topic.message.add", "topic.message.cancel", "topic.message.drop", "topic.message.retry", "topic.update"}, slices.Sorted(maps.Keys(found)))
+	require.Equal(e.t, []string{"config.admin", "config.reload", "config.revert", "dead.drop", "dead.requeue",
+		"line.rebuild", "notifications.retry",
+		"sale.closed", "sale.create", "sale.open", "sale.paused", "sale.update", "stock.adjust", "topic.create",
+		"topic.delete",
+		"topic.message.add", "topic.message.cancel", "topic.message.drop", "topic.message.retry", "topic.update"},
+		slices.Sorted(maps.Keys(found)))
 	for action, entries := range found {
 		for _, one := range entries {
 			require.Equal(e.t, "cli", one.Actor, action)
-			require.Equal(e.t, strings.HasSuffix(action, ".create") || action == "topic.message.add", string(one.Before) == "null", "%s: only what is new has no before: %s", action, one.Before)
-			require.Equal(e.t, action == "topic.delete", string(one.After) == "null", "%s: only what is gone has no after: %s", action, one.After)
-			require.Equal(e.t, action == "config.reload", string(one.Before) == string(one.After), "%s: only a file that is as it was changes nothing", action)
+			require.Equal(e.t, strings.HasSuffix(action, ".create") ||
+				action == "topic.message.add", string(one.Before) == "null", "%s: only what is new has no before: %s",
+				action, one.Before)
+			require.Equal(e.t, action == "topic.delete", string(one.After) == "null",
+				"%s: only what is gone has no after: %s", action, one.After)
+			require.Equal(e.t, action == "config.reload", string(one.Before) == string(one.After),
+				"%s: only a file that is as it was changes nothing", action)
 			require.NotContains(e.t, string(one.After), "unknown", action)
 		}
 		require.NotEmpty(e.t, entries[len(entries)-1].Reason, "%s: its first change had a reason", action)
 	}
-	require.Regexp(e.t, `sale\.update +phone +second pallet +cap 0 -> 50, per_user_limit 1 -> 2`, e.do("admin-log", "--sale", "phone", "--action", "sale", "--since", "1h"))
+	require.Regexp(e.t, `sale\.update +phone +second pallet +cap 0 -> 50, per_user_limit 1 -> 2`,
+		e.do("admin-log", "--sale", "phone", "--action", "sale", "--since", "1h"))
 	require.NotContains(e.t, e.do("admin-log", "--sale", "old"), "phone")
 	require.NotContains(e.t, e.do("admin-log", "--actor", "nobody"), "sale.")
 }

@@ -33,11 +33,13 @@ func newLimitsSetCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set LIMIT=N…",
 		Short: "Change limits of all running instances",
-		Long: "set changes all limits named or none: global_rps, per_user_rps (orders), per_user_reads_rps (polls, lists and\n" +
-			"cancellations), per_ip_rps (requests without a valid token), and of each its _burst.\n" +
-			"LIMIT= alone goes back to flag, environment, file or default. With --sale the limits named become all that this sale\n" +
-			"has of its own; --sale with no limit takes them away. With --for each sale's limits end by themselves.",
-		Example: "  sluice limits set global_rps=5000 global_burst=5000\n  sluice limits set --sale phone per_user_rps=1 --reason bots",
+		Long: "set changes all limits named or none: global_rps, per_user_rps (orders), per_user_reads_rps " +
+			"(polls, lists and\ncancellations), per_ip_rps (requests without a valid token), and of each its " +
+			"_burst.\nLIMIT= alone goes back to flag, environment, file or default. With --sale the limits named " +
+			"become all that this sale\nhas of its own; --sale with no limit takes them away. With --for each " +
+			"sale's limits end by themselves.",
+		Example: "  sluice limits set global_rps=5000 global_burst=5000\n  sluice limits set --sale phone " +
+			"per_user_rps=1 --reason bots",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			limits, err := limitsPatch(sale, args)
 			if err != nil {

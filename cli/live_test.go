@@ -38,8 +38,10 @@ func startPair(t *testing.T, driver, text string) *pair {
 	p.write(text)
 	db, redis := testkit.NewDatabase(t, driver), testkit.Redis(t).Addr()
 	for i := range p.apps {
-		loaded, err := configs.Load(configs.Options{File: p.file, Env: append(p.env, "SLUICE_DATABASE__DSN="+db.DSN), Flags: map[string]any{
-			"http.addr": "127.0.0.1:0", "ops.addr": "127.0.0.1:0", "database.driver": db.Driver, "redis.mode": "single", "redis.addrs": redis}})
+		loaded, err := configs.Load(configs.Options{File: p.file, Env: append(p.env, "SLUICE_DATABASE__DSN="+db.DSN),
+			Flags: map[string]any{
+				"http.addr": "127.0.0.1:0", "ops.addr": "127.0.0.1:0", "database.driver": db.Driver,
+				"redis.mode": "single", "redis.addrs": redis}})
 		require.NoError(t, err)
 		level := new(slog.LevelVar)
 		level.Set(slog.LevelWarn)
@@ -93,7 +95,8 @@ func TestLiveCommands(t *testing.T) {
 	openSale(t, inventory.NewSale{ID: "phone", Stock: 10}, p.apps[0], p.apps[1])
 	require.Contains(t, p.must(0, "limits", "show"), "version 0, as started")
 
-	require.Regexp(t, `(?m)^global_rps +5000 *$`, p.must(0, "limits", "set", "global_rps=5000", "per_user_rps=3", "--reason", "rush"))
+	require.Regexp(t, `(?m)^global_rps +5000 *$`, p.must(0, "limits", "set", "global_rps=5000", "per_user_rps=3",
+		"--reason", "rush"))
 	p.must(0, "limits", "set", "--sale", "phone", "per_user_rps=1", "--for", "10m")
 	p.agreed(2)
 	other := p.apps[1].Live().Config().Limits
@@ -138,7 +141,8 @@ func TestLiveCommands(t *testing.T) {
 	last := p.agreed(11)
 	require.Eventually(t, func() bool {
 		require.NoError(t, json.Unmarshal([]byte(p.must(1, "instances", "--json")), &list))
-		return len(list.Instances) == 2 && list.Instances[0].ConfigVersion == last && list.Instances[1].ConfigVersion == last
+		return len(list.Instances) == 2 && list.Instances[0].ConfigVersion == last &&
+			list.Instances[1].ConfigVersion == last
 	}, 10*time.Second, 50*time.Millisecond, "%+v", list)
 	require.Equal(t, []string{"gateway", "worker", "notifier"}, list.Instances[0].Roles)
 	require.Equal(t, list.Instances[0].ConfigFile, list.Instances[1].ConfigFile)
@@ -176,7 +180,8 @@ func TestLiveCommands(t *testing.T) {
 	require.EqualValues(t, last, p.agreed(last), "what was refused has changed nothing")
 }
 
-// Both switches, in both processes, over a restart of the workers' view: admission off refuses and keeps, drain off keeps and refuses nothing.
+// Both switches, in both processes, over a restart of the workers' view: admission off refuses and
+// keeps, drain off keeps and refuses nothing.
 func TestSwitches(t *testing.T) {
 	t.Parallel()
 	p := startPair(t, "sqlite", "")
@@ -189,7 +194,8 @@ func TestSwitches(t *testing.T) {
 		require.NoError(t, err)
 		return resp.StatusCode, string(body)
 	}
-	require.Contains(t, p.must(0, "switch", "drain", "off", "--sale", "phone", "--reason", "looking"), "drain off for  phone")
+	require.Contains(t, p.must(0, "switch", "drain", "off", "--sale", "phone", "--reason", "looking"),
+		"drain off for  phone")
 	p.agreed(1)
 	status, body := order(1, 1)
 	require.Equal(t, http.StatusAccepted, status)
@@ -236,7 +242,8 @@ func TestConditionsOfChanges(t *testing.T) {
 		require.NoError(t, err)
 		return resp, string(text)
 	}
-	for path, body := range map[string]string{"/limits": `{"limits":{"global_rps":5}}`, "/config": `{"set":{"pool.size":5}}`} {
+	for path, body := range map[string]string{"/limits": `{"limits":{"global_rps":5}}`,
+		"/config": `{"set":{"pool.size":5}}`} {
 		resp, _ := call(http.MethodGet, path, "", "")
 		tag := resp.Header.Get("ETag")
 		resp, text := call(http.MethodPatch, path, "", body)
@@ -263,7 +270,9 @@ func TestARateReachesItsChannel(t *testing.T) {
 	endpoint := shop.NewEndpoint(t)
 	endpoint.Status.Store(http.StatusNoContent)
 	p := startPair(t, "sqlite",
-		fmt.Sprintf("notify: {webhook: {enabled: true, url: %s/hook, secrets: [%s], allow_private: true, rate: 0.001, timeout: 100ms}}", endpoint.URL, shop.HookSecret))
+		fmt.Sprintf(
+			"notify: {webhook: {enabled: true, url: %s/hook, secrets: [%s], allow_private: true, rate: 0.001, "+
+				"timeout: 100ms}}", endpoint.URL, shop.HookSecret))
 	openSale(t, inventory.NewSale{ID: "phone", Stock: 9}, p.apps[0], p.apps[1])
 	for n := range 6 {
 		resp, err := http.DefaultClient.Do(shop.Order(t, p.apps[0].Addr(), "phone", n))

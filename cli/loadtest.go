@@ -21,7 +21,8 @@ import (
 const loadtestMaxUsers = 100_000_000
 
 func newLoadtestCommand(c *cli) *cobra.Command {
-	return newGroup("loadtest", "Prepare load tests", "  sluice loadtest targets --sale summer --users 100000 --format vegeta > targets.json",
+	return newGroup("loadtest", "Prepare load tests",
+		"  sluice loadtest targets --sale summer --users 100000 --format vegeta > targets.json",
 		newTargetsCommand(c))
 }
 
@@ -40,9 +41,10 @@ func newTargetsCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "targets",
 		Short: "Write ready-signed orders, one user a line",
-		Long: "targets signs with auth.secret of the configuration and needs no running system. It writes as it goes: a million users take\n" +
-			"a few megabytes of memory. The formats: k6 (a JSON object with user, token and key), vegeta (its JSON targets), wrk (path,\n" +
-			"token, key and body with tabs between, for loadtest/wrk/targets.lua).",
+		Long: "targets signs with auth.secret of the configuration and needs no running system. It writes as it " +
+			"goes: a million users take\na few megabytes of memory. The formats: k6 (a JSON object with user, " +
+			"token and key), vegeta (its JSON targets), wrk (path,\ntoken, key and body with tabs between, for " +
+			"loadtest/wrk/targets.lua).",
 		Example: "  sluice loadtest targets --sale summer --users 100000 --format vegeta > targets.json\n" +
 			"  sluice loadtest targets --sale summer --users 1000000 --format wrk --url https://staging.shop.example > targets.tsv",
 		Args: cobra.NoArgs,
@@ -69,7 +71,8 @@ func newTargetsCommand(c *cli) *cobra.Command {
 	cmd.Flags().IntVar(&t.users, "users", 0, "how many users, 1 to 100000000 (required)")
 	cmd.Flags().StringVar(&format, "format", "", "k6, vegeta or wrk (required)")
 	cmd.Flags().StringVar(&base, "url", "", "`URL` of the public listener (default: http.addr of the configuration)")
-	cmd.Flags().StringVar(&t.prefix, "prefix", "load-", "what the users' names begin with; another one for each run on the same sale")
+	cmd.Flags().StringVar(&t.prefix, "prefix", "load-",
+		"what the users' names begin with; another one for each run on the same sale")
 	cmd.Flags().DurationVar(&t.ttl, "ttl", 24*time.Hour, "how long the tokens are valid")
 	needFlags(cmd, "sale", "users", "format")
 	return cmd
@@ -81,8 +84,12 @@ func (t *targets) check() error {
 		return badUsage("--users must be between 1 and %d, got %d", loadtestMaxUsers, t.users)
 	case t.ttl < time.Second:
 		return badUsage("--ttl must be at least 1s, got %s", t.ttl)
-	case strings.ContainsFunc(t.prefix, func(r rune) bool { return r <= ' ' || r > '~' || r == '"' || r == '\\' }) || len(t.prefix) > 64:
-		return badUsage("--prefix must be at most 64 printable ASCII characters without spaces, quotes and backslashes, got %q", t.prefix)
+	case strings.ContainsFunc(t.prefix, func(r rune) bool {
+		return r <= ' ' || r > '~' || r == '"' || r == '\\'
+	}) || len(t.prefix) > 64:
+		return badUsage(
+			"--prefix must be at most 64 printable ASCII characters without spaces, quotes and backslashes, got %q",
+			t.prefix)
 	}
 	return checkSaleID(t.sale)
 }
@@ -126,7 +133,8 @@ func shopURL(flag string, cfg server.HTTPConfig) (string, error) {
 		return base, nil
 	}
 	u, err := url.Parse(flag)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || u.User != nil ||
+		u.RawQuery != "" || u.Fragment != "" {
 		return "", badUsage("--url wants a URL such as http://127.0.0.1:8080, got %q", flag)
 	}
 	return strings.TrimRight(u.String(), "/"), nil

@@ -43,7 +43,8 @@ func vegetaTarget(t *targets, one target) (string, error) {
 		Header map[string][]string `json:"header"`
 		Body   []byte              `json:"body"`
 	}{"POST", t.base + t.path(), map[string][]string{
-		"Authorization": {"Bearer " + one.Token}, "Content-Type": {"application/json"}, "Idempotency-Key": {`"` + one.Key + `"`},
+		"Authorization": {"Bearer " + one.Token}, "Content-Type": {"application/json"},
+		"Idempotency-Key": {`"` + one.Key + `"`},
 	}, []byte(orderBody)})
 	return string(text), err
 }

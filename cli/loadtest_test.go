@@ -106,11 +106,16 @@ func TestTargetsRefuse(t *testing.T) {
 		code int
 		want string
 	}{
-		"format":    {[]string{secretEnv}, []string{"--users", "1", "--format", "jmeter"}, exitUsage, "--format knows k6, vegeta and wrk"},
-		"users":     {[]string{secretEnv}, []string{"--users", "0", "--format", "k6"}, exitUsage, "--users must be between 1"},
-		"prefix":    {[]string{secretEnv}, []string{"--users", "1", "--format", "wrk", "--prefix", "a\tb"}, exitUsage, "--prefix must be"},
-		"ttl":       {[]string{secretEnv}, []string{"--users", "1", "--format", "k6", "--ttl", "1ms"}, exitUsage, "--ttl"},
-		"url":       {[]string{secretEnv}, []string{"--users", "1", "--format", "k6", "--url", "shop"}, exitUsage, "--url wants a URL"},
+		"format": {[]string{secretEnv}, []string{"--users", "1", "--format", "jmeter"}, exitUsage,
+			"--format knows k6, vegeta and wrk"},
+		"users": {[]string{secretEnv}, []string{"--users", "0", "--format", "k6"}, exitUsage,
+			"--users must be between 1"},
+		"prefix": {[]string{secretEnv}, []string{"--users", "1", "--format", "wrk", "--prefix", "a\tb"}, exitUsage,
+			"--prefix must be"},
+		"ttl": {[]string{secretEnv}, []string{"--users", "1", "--format", "k6", "--ttl", "1ms"},
+			exitUsage, "--ttl"},
+		"url": {[]string{secretEnv}, []string{"--users", "1", "--format", "k6", "--url", "shop"}, exitUsage,
+			"--url wants a URL"},
 		"no secret": {nil, []string{"--users", "1", "--format", "k6"}, exitFailure, "auth.secret"},
 	} {
 		got := sluice(t, c.env, append([]string{"loadtest", "targets", "--sale", "s"}, c.args...)...)

@@ -39,7 +39,8 @@ func TestTokenRoundTrip(t *testing.T) {
 		Admin       bool
 		ExpiresAt   time.Time `json:"expires_at"`
 	}
-	require.NoError(t, json.Unmarshal([]byte(sluice(t, env, "token", "--user", "ops", "--admin", "--ttl", "90m", "--json").out), &answer))
+	require.NoError(t, json.Unmarshal([]byte(sluice(t, env, "token", "--user", "ops", "--admin", "--ttl", "90m",
+		"--json").out), &answer))
 	require.WithinDuration(t, time.Now().Add(90*time.Minute), answer.ExpiresAt, time.Minute)
 	actor, err := authenticator.Admin(bearer(answer.Token))
 	require.NoError(t, err)
@@ -66,10 +67,12 @@ func TestTokenNeedsASecret(t *testing.T) {
 
 func TestConfigCheckShippedFiles(t *testing.T) {
 	t.Parallel()
-	env := []string{secretEnv, "SLUICE_REDIS__PASSWORD=p", "SLUICE_DATABASE__DSN=postgres://u:p@db:5432/sluice", "SLUICE_DATABASE__DRIVER=postgres"}
+	env := []string{secretEnv, "SLUICE_REDIS__PASSWORD=p", "SLUICE_DATABASE__DSN=postgres://u:p@db:5432/sluice",
+		"SLUICE_DATABASE__DRIVER=postgres"}
 	for _, name := range []string{"embedded.yaml", "production.yaml", "limits.yaml"} {
 		file := filepath.Join("..", "configs", name)
-		require.Equal(t, outcome{exitSuccess, "the configuration is valid\n", ""}, sluice(t, env, "config", "check", "--config", file))
+		require.Equal(t, outcome{exitSuccess, "the configuration is valid\n", ""},
+			sluice(t, env, "config", "check", "--config", file))
 		got := sluice(t, env[1:], "config", "check", "--config", file)
 		require.Equal(t, exitFailure, got.code)
 		require.Contains(t, got.err, "auth.secret")
@@ -157,19 +160,23 @@ func TestMigrate(t *testing.T) {
 	fresh := "--set=database.dsn=" + filepath.Join(t.TempDir(), "sluice.db")
 	got = sluice(t, nil, append(asked, fresh)...)
 	require.Equal(t, exitSuccess, got.code, got.err)
-	require.Contains(t, got.err, "redis cannot be asked which processes run, so builds that do not tell their schema range are not seen: redis (127.0.0.1:1): ")
+	require.Contains(t, got.err,
+		"redis cannot be asked which processes run, so builds that do not tell their schema range are not seen: "+
+			"redis (127.0.0.1:1): ")
 	require.Contains(t, sluice(t, nil, "migrate", "status", dsn).out, "versions are noted in sluice_schema\n")
 
 	theirs := filepath.Join(t.TempDir(), "shop.db")
-	shop, err := store.Open(t.Context(), store.Config{Driver: store.SQLite, DSN: theirs, MaxConns: 1, TxTimeout: time.Second,
-		Pooler: store.PoolerAuto}, slog.New(slog.DiscardHandler))
+	shop, err := store.Open(t.Context(), store.Config{Driver: store.SQLite, DSN: theirs, MaxConns: 1,
+		TxTimeout: time.Second,
+		Pooler:    store.PoolerAuto}, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	require.NoError(t, shop.Write.Exec("CREATE TABLE customers (id BIGINT NOT NULL PRIMARY KEY)").Error)
 	require.NoError(t, shop.Close())
 	require.Contains(t, sluice(t, nil, "migrate", "status", "--set=database.dsn="+theirs).out,
 		"refused: the database holds tables that are not Sluice's (customers): ")
 
-	got = sluice(t, nil, "migrate", "up", "--set", "database.driver=postgres", "--set", "database.dsn=postgres://u:hidden@127.0.0.1:1/d")
+	got = sluice(t, nil, "migrate", "up", "--set", "database.driver=postgres", "--set",
+		"database.dsn=postgres://u:hidden@127.0.0.1:1/d")
 	require.Equal(t, exitFailure, got.code)
 	require.NotContains(t, got.err, "hidden")
 	require.Empty(t, got.out)

@@ -25,8 +25,8 @@ func newMigrateCommand(c *cli) *cobra.Command {
 		Use:   "up",
 		Short: "Bring the database's tables up to date",
 		Long: "up applies what only adds at once, and what takes something away when no process runs that needs it. " +
-			"While a\nprocess runs whose build does not tell which schema it needs, nothing is applied.\nIt asks the database " +
-			"and Redis who runs.",
+			"While a\nprocess runs whose build does not tell which schema it needs, nothing is applied.\nIt asks " +
+			"the database and Redis who runs.",
 		Example: "  sluice migrate up --config configs/production.yaml",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return c.withSchema(cmd.Context(), (*schemaStores).up) },
@@ -36,7 +36,9 @@ func newMigrateCommand(c *cli) *cobra.Command {
 		Short:   "List what was applied and what is pending, and change nothing",
 		Example: "  sluice migrate status --json",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return c.withSchema(cmd.Context(), (*schemaStores).status) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withSchema(cmd.Context(), (*schemaStores).status)
+		},
 	}
 	c.jsonFlag(up)
 	c.jsonFlag(status)
@@ -76,8 +78,9 @@ func (s *schemaStores) roster(ctx context.Context) (running []schema.Process, er
 		return nil, nil
 	}
 	if err != nil {
-		s.note = "redis cannot be asked which processes run, so builds that do not tell their schema range are not seen: " +
-			err.Error()
+		s.note =
+			"redis cannot be asked which processes run, so builds that do not tell their schema range are not seen: " +
+				err.Error()
 	}
 	return running, nil
 }

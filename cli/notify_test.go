@@ -42,17 +42,21 @@ func TestOperatorsBringDeadNewsBack(t *testing.T) {
 				return sluice(t, []string{"SLUICE_AUTH__SECRET=" + shop.Secret}, append(args, "--ops",
 					"http://"+app.OpsAddr())...)
 			}
-			require.Eventually(t, func() bool { return strings.Contains(do("notify", "list").out, "http status 410") }, 15*time.Second, 20*time.Millisecond)
+			require.Eventually(t, func() bool {
+				return strings.Contains(do("notify", "list").out, "http status 410")
+			}, 15*time.Second, 20*time.Millisecond)
 			require.Eventually(t, func() bool {
 				return strings.Contains(endpoint.Bodies("/alert"),
 					"notifications of channel webhook")
 			}, 15*time.Second, 20*time.Millisecond)
-			require.Regexp(t, `sms .* order.confirmed .* no phone number was given`, do("notify", "list", "--state", "delivered", "--channel", "sms").out)
+			require.Regexp(t, `sms .* order.confirmed .* no phone number was given`,
+				do("notify", "list", "--state", "delivered", "--channel", "sms").out)
 			endpoint.Status.Store(http.StatusNoContent)
 			retried := do("notify", "retry", "--channel", "webhook", "--all", "--reason", "the shop is back")
 			require.Equal(t, outcome{exitSuccess, "1 due again\n", ""}, retried)
 			require.Eventually(t, func() bool {
-				return strings.Contains(do("notify", "list", "--state", "delivered", "--channel", "webhook").out, "order.confirmed")
+				return strings.Contains(do("notify", "list", "--state", "delivered", "--channel", "webhook").
+					out, "order.confirmed")
 			}, 15*time.Second, 20*time.Millisecond)
 			require.Contains(t, endpoint.Bodies("/hook"), `"type":"order.confirmed"`)
 			require.Contains(t, endpoint.Bodies("/hook"), `"price_cents":9900`)
@@ -70,10 +74,14 @@ func TestNotifyCommandsSayWhatIsWrong(t *testing.T) {
 		_, _ = io.WriteString(w, `{"retried":10000,"more":true}`)
 	})
 	require.Contains(t, sluice(t, env, "notify", "list", ops).out, "more with --cursor abc")
-	require.Equal(t, "{\"notifications\":[],\"next_cursor\":\"abc\"}\n", sluice(t, env, "notify", "list", "--json", ops).out)
-	require.Equal(t, "10000 due again; more are dead: repeat the command\n", sluice(t, env, "notify", "retry", "--channel", "sms", "--all", "--reason", "r", ops).out)
-	for _, wrong := range [][]string{{"list", "--state", "late"}, {"list", "--limit", "0"}, {"retry", "--channel", "sms", "--reason", "r"},
-		{"retry", "--channel", "sms", "--reason", "r", "--order", "o"}, {"retry", "--channel", "sms", "--reason", "r", "--all", "--event", "e"}, {"retry", "--all"}} {
+	require.Equal(t, "{\"notifications\":[],\"next_cursor\":\"abc\"}\n",
+		sluice(t, env, "notify", "list", "--json", ops).out)
+	require.Equal(t, "10000 due again; more are dead: repeat the command\n",
+		sluice(t, env, "notify", "retry", "--channel", "sms", "--all", "--reason", "r", ops).out)
+	for _, wrong := range [][]string{{"list", "--state", "late"}, {"list", "--limit", "0"},
+		{"retry", "--channel", "sms", "--reason", "r"},
+		{"retry", "--channel", "sms", "--reason", "r", "--order", "o"},
+		{"retry", "--channel", "sms", "--reason", "r", "--all", "--event", "e"}, {"retry", "--all"}} {
 		require.Equal(t, exitUsage, sluice(t, env, append(append([]string{"notify"}, wrong...), ops)...).code, wrong)
 	}
 }

@@ -79,8 +79,8 @@ func newOrderTimelineCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "timeline [ORDER]",
 		Short: "Show what happened to an order, or to a user's newest orders, step by step",
-		Long: "timeline shows each step with its time, duration, instance and reason: the admission, the claim, attempts that did not\n" +
-			"succeed at once, the end, payments, what operators did, and each notification.",
+		Long: "timeline shows each step with its time, duration, instance and reason: the admission, the claim, " +
+			"attempts that did not\nsucceed at once, the end, payments, what operators did, and each notification.",
 		Example: "  sluice order timeline 0198c0de-7a1b-7c3d-8e9f-0123456789ab\n  sluice order timeline --user ann",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -19,8 +19,8 @@ func newOrderExportCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export",
 		Short: "Write all orders of a sale to standard output",
-		Long: "export writes every order that has left the line, newest first, as CSV with a header or as one JSON array.\n" +
-			"In CSV a cell that a spreadsheet would take for a formula starts with an apostrophe.",
+		Long: "export writes every order that has left the line, newest first, as CSV with a header or as one " +
+			"JSON array.\nIn CSV a cell that a spreadsheet would take for a formula starts with an apostrophe.",
 		Example: "  sluice order export --sale summer --format csv > orders.csv",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

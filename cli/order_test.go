@@ -28,7 +28,8 @@ func orderPages(total int, user func(int) string) http.HandlerFunc {
 		page := map[string]any{}
 		orders := []any{}
 		for n := from; n < min(from+size, total); n++ {
-			orders = append(orders, map[string]any{"order_id": "o" + strconv.Itoa(n), "sale_id": "s", "user": user(n), "status": "confirmed", "quantity": 1,
+			orders = append(orders, map[string]any{"order_id": "o" + strconv.Itoa(n), "sale_id": "s", "user": user(n),
+				"status": "confirmed", "quantity": 1,
 				"price_cents": 9900, "currency": "CNY", "admitted_at": "2027-06-01T12:00:00.000Z"})
 		}
 		page["orders"] = orders
@@ -50,13 +51,15 @@ func TestExportCSV(t *testing.T) {
 	rows, err := csv.NewReader(strings.NewReader(got.out)).ReadAll()
 	require.NoError(t, err)
 	require.Len(t, rows, 251)
-	require.Equal(t, []string{"order_id", "sale_id", "user", "status", "reason", "quantity", "price_cents", "currency", "admitted_at", "confirmed_at", "ended_at"}, rows[0])
+	require.Equal(t, []string{"order_id", "sale_id", "user", "status", "reason", "quantity", "price_cents", "currency",
+		"admitted_at", "confirmed_at", "ended_at"}, rows[0])
 	for n, row := range rows[1:] {
 		want := names[n%len(names)]
 		if strings.ContainsAny(want[:1], "=+-@\t") {
 			want = "'" + want
 		}
-		require.Equal(t, []string{"o" + strconv.Itoa(n), "s", want, "confirmed", "", "1", "9900", "CNY", "2027-06-01T12:00:00.000Z", "", ""}, row)
+		require.Equal(t, []string{"o" + strconv.Itoa(n), "s", want, "confirmed", "", "1", "9900", "CNY",
+			"2027-06-01T12:00:00.000Z", "", ""}, row)
 	}
 }
 
@@ -118,7 +121,8 @@ func TestOrderList(t *testing.T) {
 			Orders []api.AdminOrder
 			Next   string `json:"next_cursor"`
 		}
-		require.NoError(t, json.Unmarshal([]byte(sluice(t, env, "order", "list", "--sale", "s", limit, "--json", ops).out), &list))
+		require.NoError(t, json.Unmarshal([]byte(sluice(t, env, "order", "list", "--sale", "s", limit, "--json",
+			ops).out), &list))
 		require.Len(t, list.Orders, c.want)
 		require.Equal(t, c.want < 250, list.Next != "")
 	}

@@ -72,7 +72,8 @@ func newQueueShowCommand(c *cli) *cobra.Command {
 }
 
 func queueCard(l api.Line) string {
-	rows := [][]string{{"sale", printable(l.Sale)}, {"in line", depth(&l)}, {"oldest in line", seconds(l.OldestAgeSeconds)},
+	rows := [][]string{{"sale", printable(l.Sale)}, {"in line", depth(&l)},
+		{"oldest in line", seconds(l.OldestAgeSeconds)},
 		{"admitted per second", perSecond(l.Rates.Admitted)}, {"drained per second", perSecond(l.Rates.Drained)},
 		{"refused per second", refused(l.Rates)}, {"leased batches", number(l.LeasedBatches)},
 		{"waiting to retry", number(l.Retrying)}, {"tried one at a time", number(l.Suspects)},
@@ -105,7 +106,8 @@ func leaseList() listCommand[api.Lease] {
 			if l.Overdue {
 				deadline += " (overdue)"
 			}
-			return []string{printable(l.BatchID), dash(printable(l.Instance)), number(l.Tickets), seconds(l.AgeSeconds), deadline}
+			return []string{printable(l.BatchID), dash(printable(l.Instance)), number(l.Tickets),
+				seconds(l.AgeSeconds), deadline}
 		},
 	}
 }

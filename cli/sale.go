@@ -99,7 +99,8 @@ func (c *cli) withSale(
 
 func checkSaleID(id string) error {
 	if !queue.ValidSaleID(id) {
-		return badUsage("a sale's id is 1 to 64 letters, digits, '-' or '_', starting with a letter or digit, got %q", id)
+		return badUsage("a sale's id is 1 to 64 letters, digits, '-' or '_', starting with a letter or digit, got %q",
+			id)
 	}
 	return nil
 }

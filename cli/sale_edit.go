@@ -24,8 +24,8 @@ func newSaleCreateCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create",
 		Short: "Create a sale with its stock",
-		Example: "  sluice sale create --id summer --title 'Phone X' --sku PHONE-X --stock 500 --price-cents 9900 --open\n" +
-			"  sluice sale create --id night --title 'Phone X' --sku PHONE-X --stock 500 --price-cents 9900 " +
+		Example: "  sluice sale create --id summer --title 'Phone X' --sku PHONE-X --stock 500 --price-cents 9900 " +
+			"--open\n  sluice sale create --id night --title 'Phone X' --sku PHONE-X --stock 500 --price-cents 9900 " +
 			"--starts 2027-06-01T20:00:00+08:00 --ends +2h",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -89,9 +89,10 @@ func newSaleSetCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "set SALE",
 		Short: "Change a sale's cap, limit, window or stock",
-		Long: "set changes the settings named, all together, and then the stock. The limit per user can only be raised.\n" +
-			"A stock change is signed and needs a reason. When its answer is lost it is asked for again, and made once; " +
-			"should no answer\ncome at all, the message names a key: with --key a repetition cannot change the stock twice.",
+		Long: "set changes the settings named, all together, and then the stock. The limit per user can only be " +
+			"raised.\nA stock change is signed and needs a reason. When its answer is lost it is asked for again, " +
+			"and made once; should no answer\ncome at all, the message names a key: with --key a repetition " +
+			"cannot change the stock twice.",
 		Example: "  sluice sale set summer --cap 20000 --ends +3h\n" +
 			"  sluice sale set summer --stock-add -20 --reason 'damaged in the warehouse'",
 		Args: cobra.ExactArgs(1),

@@ -40,7 +40,8 @@ const summer = `{"id":"summer","title":"Phone X","sku":"PHONE-X","price_cents":9
 
 func TestSaleRequests(t *testing.T) {
 	t.Parallel()
-	create := []string{"sale", "create", "--id", "summer", "--title", "Phone X", "--sku", "K", "--stock", "500", "--price-cents", "9900"}
+	create := []string{"sale", "create", "--id", "summer", "--title", "Phone X", "--sku", "K", "--stock", "500",
+		"--price-cents", "9900"}
 	const body = `"id":"summer","title":"Phone X","sku":"K","stock":500,"price_cents":9900`
 	with := func(more ...string) []string { return append(create[:len(create):len(create)], more...) }
 	for name, c := range map[string]struct {
@@ -49,20 +50,26 @@ func TestSaleRequests(t *testing.T) {
 	}{
 		"create": {create, []sentRequest{{"POST /admin/v1/sales",
 			`{` + body + `,"currency":"CNY","per_user_limit":1,"cap":0,"open":false,"reason":""}`}}},
-		"create with everything": {with("--currency", "EUR", "--limit", "2", "--cap", "10", "--open", "--starts", "2027-06-01T20:00:00+08:00", "--ends", "+90m"),
+		"create with everything": {with("--currency", "EUR", "--limit", "2", "--cap", "10", "--open", "--starts",
+			"2027-06-01T20:00:00+08:00", "--ends", "+90m"),
 			[]sentRequest{{"POST /admin/v1/sales", `{` + body + `,"currency":"EUR","per_user_limit":2,"cap":10,` +
 				`"starts_at":"2027-06-01T12:00:00Z","ends_at":"2027-06-01T13:30:00Z","open":true,"reason":""}`}}},
-		"show":  {[]string{"sale", "show", "summer"}, []sentRequest{{"GET /admin/v1/sales/summer", ""}}},
-		"open":  {[]string{"sale", "open", "summer"}, []sentRequest{{"POST /admin/v1/sales/summer/open", `{"reason":""}`}}},
-		"pause": {[]string{"sale", "pause", "summer", "--reason", "price"}, []sentRequest{{"POST /admin/v1/sales/summer/pause", `{"reason":"price"}`}}},
-		"close": {[]string{"sale", "close", "summer"}, []sentRequest{{"POST /admin/v1/sales/summer/close", `{"reason":""}`}}},
+		"show": {[]string{"sale", "show", "summer"}, []sentRequest{{"GET /admin/v1/sales/summer", ""}}},
+		"open": {[]string{"sale", "open", "summer"}, []sentRequest{{"POST /admin/v1/sales/summer/open",
+			`{"reason":""}`}}},
+		"pause": {[]string{"sale", "pause", "summer", "--reason", "price"},
+			[]sentRequest{{"POST /admin/v1/sales/summer/pause", `{"reason":"price"}`}}},
+		"close": {[]string{"sale", "close", "summer"}, []sentRequest{{"POST /admin/v1/sales/summer/close",
+			`{"reason":""}`}}},
 		"stock": {[]string{"sale", "set", "summer", "--stock-add", "-20", "--reason", "damaged"},
 			[]sentRequest{{"POST /admin/v1/sales/summer/stock", `{"delta":-20,"reason":"damaged"}`}}},
-		"settings, then stock": {[]string{"sale", "set", "summer", "--cap", "0", "--limit", "3", "--stock-add", "5", "--reason", "found"}, []sentRequest{
+		"settings, then stock": {[]string{"sale", "set", "summer", "--cap", "0", "--limit", "3", "--stock-add", "5",
+			"--reason", "found"}, []sentRequest{
 			{"PATCH /admin/v1/sales/summer", `{"cap":0,"per_user_limit":3,"reason":"found"}`},
 			{"POST /admin/v1/sales/summer/stock", `{"delta":5,"reason":"found"}`}}},
 		"a window": {[]string{"sale", "set", "summer", "--starts", "2027-06-02T00:00:00Z", "--ends", "+1h"},
-			[]sentRequest{{"PATCH /admin/v1/sales/summer", `{"starts_at":"2027-06-02T00:00:00Z","ends_at":"2027-06-02T01:00:00Z"}`}}},
+			[]sentRequest{{"PATCH /admin/v1/sales/summer",
+				`{"starts_at":"2027-06-02T00:00:00Z","ends_at":"2027-06-02T01:00:00Z"}`}}},
 		"an end that counts from the sale's start": {[]string{"sale", "set", "summer", "--ends", "+3h"}, []sentRequest{
 			{"GET /admin/v1/sales/summer", ""},
 			{"PATCH /admin/v1/sales/summer", `{"ends_at":"2027-06-01T15:00:00Z"}`}}},
@@ -88,12 +95,15 @@ func TestSaleTimesFromNow(t *testing.T) {
 	r := &recorder{reply: summer}
 	env, ops := operations(t, r.ServeHTTP)
 	before := time.Now()
-	require.Equal(t, exitSuccess, sluice(t, env, "sale", "create", "--id", "s", "--title", "T", "--sku", "K", "--stock", "1", "--price-cents", "0",
+	require.Equal(t, exitSuccess, sluice(t, env, "sale", "create", "--id", "s", "--title", "T", "--sku", "K", "--stock",
+		"1", "--price-cents", "0",
 		"--starts", "+5m", "--ends", "+1h", ops).code)
-	require.Equal(t, exitSuccess, sluice(t, env, "sale", "create", "--id", "s", "--title", "T", "--sku", "K", "--stock", "1", "--price-cents", "0",
+	require.Equal(t, exitSuccess, sluice(t, env, "sale", "create", "--id", "s", "--title", "T", "--sku", "K", "--stock",
+		"1", "--price-cents", "0",
 		"--ends", "+1h", ops).code)
 	require.Equal(t, exitSuccess, sluice(t, env, "sale", "set", "s", "--ends", "now", ops).code)
-	for i, want := range []struct{ starts, ends time.Duration }{{5 * time.Minute, 65 * time.Minute}, {0, time.Hour}, {0, 0}} {
+	for i, want := range []struct{ starts, ends time.Duration }{{5 * time.Minute, 65 * time.Minute},
+		{0, time.Hour}, {0, 0}} {
 		var body saleEdit
 		require.NoError(t, json.Unmarshal([]byte(r.sent[i].body), &body))
 		if want.starts == 0 {
@@ -116,10 +126,13 @@ func TestSaleTables(t *testing.T) {
 	})
 	list := sluice(t, env, "sale", "list", ops).out
 	require.Regexp(t, `(?m)^SALE +STATE +REMAINING +STOCK +IN LINE +LIMIT +STARTS +ENDS +TITLE$`, list)
-	require.Regexp(t, `(?m)^summer +scheduled +470 +500 +7/2000 +1 +2027-06-01T12:00:00.000Z +2027-06-01T13:00:00.000Z +Phone X$`, list)
+	require.Regexp(t,
+		`(?m)^summer +scheduled +470 +500 +7/2000 +1 +2027-06-01T12:00:00.000Z +2027-06-01T13:00:00.000Z +Phone X$`,
+		list)
 	require.Regexp(t, `(?m)^night +closed +0 +0 +- `, list)
 	card := sluice(t, env, "sale", "show", "summer", ops).out
-	for _, want := range []string{`price +99\.05 CNY`, `state +scheduled \(set to open\)`, `oldest in line +1\.2s`, `dead letters +3`, `line +being rebuilt`} {
+	for _, want := range []string{`price +99\.05 CNY`, `state +scheduled \(set to open\)`, `oldest in line +1\.2s`,
+		`dead letters +3`, `line +being rebuilt`} {
 		require.Regexp(t, `(?m)^`+want+`$`, card)
 	}
 }
@@ -137,7 +150,9 @@ func TestSaleSetHalfDone(t *testing.T) {
 	})
 	got := sluice(t, env, "sale", "set", "summer", "--cap", "5", "--stock-add", "-900", "--reason", "r", ops)
 	require.Equal(t, exitFailure, got.code)
-	require.Equal(t, "sluice: sale summer: the settings are changed, the stock is not: conflict: fewer units are available\n", got.err)
+	require.Equal(t,
+		"sluice: sale summer: the settings are changed, the stock is not: conflict: fewer units are available\n",
+		got.err)
 	require.Empty(t, got.out)
 }
 
@@ -165,7 +180,8 @@ func TestSaleSetWithoutAnAnswer(t *testing.T) {
 		mu.Lock()
 		keys, answers = nil, with
 		mu.Unlock()
-		got := sluice(t, env, append([]string{"sale", "set", "summer", "--stock-add", "5", "--reason", "found", ops}, more...)...)
+		got := sluice(t, env, append([]string{"sale", "set", "summer", "--stock-add", "5", "--reason", "found",
+			ops}, more...)...)
 		mu.Lock()
 		defer mu.Unlock()
 		require.GreaterOrEqual(t, len(keys), 3)
@@ -180,5 +196,7 @@ func TestSaleSetWithoutAnAnswer(t *testing.T) {
 	got, asked = set([]http.HandlerFunc{away, lost}, "--key", "box-1")
 	require.Equal(t, exitFailure, got.code)
 	require.Equal(t, []string{`"box-1"`}, asked)
-	require.Regexp(t, "^sluice: sale summer: whether the stock is changed is not known, repeat the command with --key box-1 and it is changed once", got.err)
+	require.Regexp(t,
+		"^sluice: sale summer: whether the stock is changed is not known, repeat the command with --key box-1 and "+
+			"it is changed once", got.err)
 }

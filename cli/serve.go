@@ -24,10 +24,11 @@ func newServeCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run Sluice, or some of its roles, until SIGTERM",
-		Long: "serve runs the roles given until SIGTERM or SIGINT. It then finishes what was accepted, for at most stop.grace,\n" +
-			"and exits with 0. A second signal ends it at once with 1.",
-		Example: "  sluice serve --config configs/production.yaml\n  sluice serve --role worker,notifier --set pool.size=16",
-		Args:    cobra.NoArgs,
+		Long: "serve runs the roles given until SIGTERM or SIGINT. It then finishes what was accepted, for at " +
+			"most stop.grace,\nand exits with 0. A second signal ends it at once with 1.",
+		Example: "  sluice serve --config configs/production.yaml\n  sluice serve --role worker,notifier --set " +
+			"pool.size=16",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			played, err := parseRoles(roles)
 			if err != nil {
@@ -47,7 +48,8 @@ func newServeCommand(c *cli) *cobra.Command {
 			return c.serve(cmd.Context(), loaded, played, adopt)
 		},
 	}
-	cmd.Flags().StringSliceVar(&roles, "role", []string{"gateway", "worker", "notifier"}, "`roles` to play, with commas between")
+	cmd.Flags().StringSliceVar(&roles, "role", []string{"gateway", "worker", "notifier"},
+		"`roles` to play, with commas between")
 	cmd.Flags().StringVar(&http, "http", "", "`address` of the public listener, instead of http.addr")
 	cmd.Flags().StringVar(&ops, "ops", "", "`address` of the operations listener, instead of ops.addr")
 	adoptFlag(cmd, &adopt)
@@ -56,7 +58,8 @@ func newServeCommand(c *cli) *cobra.Command {
 
 // adoptFlag lets a command take over a Redis that belonged to another database.
 func adoptFlag(cmd *cobra.Command, adopt *bool) {
-	cmd.Flags().BoolVar(adopt, "adopt-redis", false, "take over a Redis that belonged to another database, which this one replaces")
+	cmd.Flags().BoolVar(adopt, "adopt-redis", false,
+		"take over a Redis that belonged to another database, which this one replaces")
 }
 
 func parseRoles(names []string) (app.Roles, error) {

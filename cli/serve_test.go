@@ -35,7 +35,9 @@ func serve(t *testing.T, args ...string) served {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "sluice.yaml")
-	text := fmt.Sprintf("redis: {mode: embedded}\ndatabase: {driver: sqlite, dsn: %s}\nhttp: {addr: '127.0.0.1:0'}\nlog: {format: text}\n", filepath.Join(dir, "sluice.db"))
+	text := fmt.Sprintf(
+		"redis: {mode: embedded}\ndatabase: {driver: sqlite, dsn: %s}\nhttp: {addr: '127.0.0.1:0'}\nlog: {format: "+
+			"text}\n", filepath.Join(dir, "sluice.db"))
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 	ctx, cancel := context.WithCancel(context.Background())
 	running := make(chan struct{})
@@ -77,7 +79,8 @@ func TestServeUntilStopped(t *testing.T) {
 }
 
 func TestServeOneRole(t *testing.T) {
-	s := serve(t, "--role", "worker, notifier", "--set", "pool.size=2", "--set", "redis.mode=single", "--set", "redis.addrs="+testkit.Redis(t).Addr())
+	s := serve(t, "--role", "worker, notifier", "--set", "pool.size=2", "--set", "redis.mode=single", "--set",
+		"redis.addrs="+testkit.Redis(t).Addr())
 	require.Empty(t, s.http, "no public listener without the gateway")
 	code, _ := s.stop()
 	require.Equal(t, exitSuccess, code, s.logs)
@@ -109,12 +112,14 @@ func TestCommandsRunASale(t *testing.T) {
 		require.Equal(t, exitSuccess, got.code, got.err)
 		return got.out
 	}
-	do("sale", "create", "--id", "summer", "--title", "Phone X", "--sku", "K", "--stock", "2", "--price-cents", "9900", "--ends", "+2h", "--open")
+	do("sale", "create", "--id", "summer", "--title", "Phone X", "--sku", "K", "--stock", "2", "--price-cents", "9900",
+		"--ends", "+2h", "--open")
 	require.Contains(t, do("sale", "list"), "summer")
 	for _, user := range []string{"ann", "bob", "=eve"} {
 		placeOrder(t, s, user)
 	}
-	do("sale", "set", "summer", "--cap", "50", "--limit", "2", "--ends", "+3h", "--stock-add", "8", "--reason", "found more")
+	do("sale", "set", "summer", "--cap", "50", "--limit", "2", "--ends", "+3h", "--stock-add", "8",
+		"--reason", "found more")
 	var sale api.AdminSale
 	require.NoError(t, json.Unmarshal([]byte(do("sale", "show", "summer", "--json")), &sale))
 	require.EqualValues(t, 10, sale.StockTotal)
@@ -147,10 +152,12 @@ func TestCommandsRunASale(t *testing.T) {
 	got := sluice(t, s.env, "sale", "show", "winter", "--ops", s.ops)
 	require.Equal(t, exitFailure, got.code)
 	require.Contains(t, got.err, "sale winter: not_found: ")
-	got = sluice(t, s.env, "sale", "create", "--id", "x", "--title", "T", "--sku", "K", "--stock", "-1", "--price-cents", "1", "--currency", "yuan", "--ops", s.ops)
+	got = sluice(t, s.env, "sale", "create", "--id", "x", "--title", "T", "--sku", "K", "--stock", "-1",
+		"--price-cents", "1", "--currency", "yuan", "--ops", s.ops)
 	require.Equal(t, exitFailure, got.code)
 	require.Regexp(t, `invalid_request: .*stock: must be between .*; currency: must be a code`, got.err)
-	got = sluice(t, []string{"SLUICE_TOKEN=" + strings.TrimSpace(sluice(t, s.env, "token", "--user", "ann").out)}, "audit", "--ops", s.ops)
+	got = sluice(t, []string{"SLUICE_TOKEN=" + strings.TrimSpace(sluice(t, s.env, "token", "--user", "ann").out)},
+		"audit", "--ops", s.ops)
 	require.Equal(t, exitFailure, got.code)
 	require.Contains(t, got.err, "is SLUICE_TOKEN an administrator's")
 }

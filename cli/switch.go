@@ -21,7 +21,8 @@ func newSwitchCommand(c *cli) *cobra.Command {
 		},
 	})
 	return newGroup("switch", "Stop or allow taking orders in, and working them off",
-		"  sluice switch admission off --reason 'payment is down'\n  sluice switch drain off --sale phone --for 5m", show,
+		"  sluice switch admission off --reason 'payment is down'\n  sluice switch drain off --sale phone --for 5m",
+		show,
 		newSwitchOneCommand(c, "admission",
 			"Take new orders, or none in any gateway: they answer as if every sale were paused", false),
 		newSwitchOneCommand(c, "drain", "Let workers claim orders, or none: accepted orders wait in line", true))

@@ -15,11 +15,12 @@ func newTokenCommand(c *cli) *cobra.Command {
 	var role string
 	var ttl time.Duration
 	cmd := &cobra.Command{
-		Use:     "token",
-		Short:   "Mint a signed token for development and load tests",
-		Long:    "token signs with auth.secret of the configuration. It needs no running system.",
-		Example: "  sluice token --user ann\n  export SLUICE_TOKEN=$(sluice token --user ops --admin --ttl 1h)\n  sluice token --user watch --role viewer",
-		Args:    cobra.NoArgs,
+		Use:   "token",
+		Short: "Mint a signed token for development and load tests",
+		Long:  "token signs with auth.secret of the configuration. It needs no running system.",
+		Example: "  sluice token --user ann\n  export SLUICE_TOKEN=$(sluice token --user ops --admin --ttl 1h)\n  " +
+			"sluice token --user watch --role viewer",
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if ttl < time.Second {
 				return badUsage("--ttl must be at least 1s, got %s", ttl)

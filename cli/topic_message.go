@@ -35,10 +35,11 @@ func newMessageAddCommand(c *cli) *cobra.Command {
 	var delay time.Duration
 	var body, reason string
 	cmd := &cobra.Command{
-		Use:     "add TOPIC ID",
-		Short:   "Add one message; adding it again changes nothing",
-		Example: "  sluice topic message add coupons coupon-17 --delay 30m --body '{\"coupon\":17}' --reason 'its shopper asked'",
-		Args:    cobra.ExactArgs(2),
+		Use:   "add TOPIC ID",
+		Short: "Add one message; adding it again changes nothing",
+		Example: "  sluice topic message add coupons coupon-17 --delay 30m --body '{\"coupon\":17}' --reason 'its " +
+			"shopper asked'",
+		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkTopic(args[0]); err != nil {
 				return err
@@ -80,7 +81,8 @@ func newMessageShowCommand(c *cli) *cobra.Command {
 			if err := checkTopic(args[0]); err != nil {
 				return err
 			}
-			return aboutMessage(args[0], args[1], c.fetch(cmd.Context(), messagePath(args[0], args[1]), layOut(messageCard)))
+			return aboutMessage(args[0], args[1], c.fetch(cmd.Context(), messagePath(args[0], args[1]),
+				layOut(messageCard)))
 		},
 	}
 	c.jsonFlag(cmd)

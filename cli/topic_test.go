@@ -41,7 +41,8 @@ func TestCommandsManageTopics(t *testing.T) {
 			"http://"+app.OpsAddr())...)
 	}
 
-	got := do("topic", "create", "--url", receiver.URL, "--delay", "10ms", "--event", "order.confirmed", "--reason", "points", "points")
+	got := do("topic", "create", "--url", receiver.URL, "--delay", "10ms", "--event", "order.confirmed", "--reason",
+		"points", "points")
 	require.Equal(t, exitSuccess, got.code, got.err)
 	require.Contains(t, got.out, "whsec_")
 	require.Contains(t, got.out, "10ms")
@@ -49,8 +50,10 @@ func TestCommandsManageTopics(t *testing.T) {
 	require.Contains(t, got.out, "points")
 	require.NotContains(t, got.out, "whsec_")
 	require.Equal(t, exitFailure, do("topic", "create", "--url", receiver.URL, "points").code)
-	require.Contains(t, do("topic", "create", "--url", receiver.URL, "--event", "order.eaten", "other").err, "order.confirmed")
-	require.Contains(t, do("topic", "create", "--url", receiver.URL, "--alert", "ops@shop.example", "other").err, "notify.email.addr is not set")
+	require.Contains(t, do("topic", "create", "--url", receiver.URL, "--event", "order.eaten", "other").
+		err, "order.confirmed")
+	require.Contains(t, do("topic", "create", "--url", receiver.URL, "--alert", "ops@shop.example", "other").
+		err, "notify.email.addr is not set")
 	require.Contains(t, do("topic", "set", "--alert", "ops@shop.example", "points").err, "notify.email.addr is not set")
 	require.Equal(t, exitUsage, do("topic", "create", "points").code, "--url is missing")
 	require.Equal(t, exitUsage, do("topic", "set", "points").code, "nothing to set")
@@ -84,7 +87,9 @@ func TestCommandsManageTopics(t *testing.T) {
 	require.Equal(t, exitFailure, do("topic", "delete", "points").code, "it has dead letters")
 	require.Equal(t, outcome{}, do("topic", "dead", "drop", "--reason", "by hand", "points", "bad-1"))
 	require.Equal(t, exitSuccess, do("topic", "dead", "retry", "points", "bad-2").code)
-	require.Eventually(t, func() bool { return strings.Contains(do("topic", "dead", "list", "points").out, "bad-2") }, 15*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Contains(do("topic", "dead", "list", "points").out, "bad-2")
+	}, 15*time.Second, 20*time.Millisecond)
 	require.Equal(t, outcome{}, do("topic", "dead", "drop", "points", "bad-2"))
 	require.Equal(t, outcome{}, do("topic", "delete", "--reason", "over", "points"))
 	require.Contains(t, do("topic", "show", "points").err, "not_found")

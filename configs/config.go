@@ -30,7 +30,7 @@ type Config struct {
 	Redis    redis.Config        `koanf:"redis"`
 	Database store.Config        `koanf:"database"`
 	Queue    queue.Config        `koanf:"queue"`
-	Pool     worker.PoolConfig    `koanf:"pool"`
+	Pool     worker.PoolConfig   `koanf:"pool"`
 	Limits   ratelimit.Config    `koanf:"limits"`
 	Payment  order.PaymentConfig `koanf:"payment"`
 	Notify   channel.Config      `koanf:"notify"`

@@ -38,7 +38,8 @@ func TestDefaultsNeedOnlyASecret(t *testing.T) {
 
 func TestShippedFilesLoad(t *testing.T) {
 	t.Parallel()
-	production := withSecret("SLUICE_REDIS__PASSWORD=redis-password", "SLUICE_DATABASE__DSN=postgres://u:p@db:5432/sluice")
+	production := withSecret("SLUICE_REDIS__PASSWORD=redis-password",
+		"SLUICE_DATABASE__DSN=postgres://u:p@db:5432/sluice")
 	for name, env := range map[string][]string{
 		"embedded.yaml": withSecret(), "production.yaml": production, "limits.yaml": withSecret(),
 	} {
@@ -109,7 +110,8 @@ func TestLogAndStop(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, slog.LevelWarn, LogConfig{Level: "warn"}.SlogLevel())
 	require.Equal(t, slog.LevelInfo, LogConfig{Level: "?"}.SlogLevel())
-	require.ErrorContains(t, LogConfig{Level: "loud", Format: "json"}.Validate(), "log.level must be debug, info, warn or error")
+	require.ErrorContains(t, LogConfig{Level: "loud", Format: "json"}.Validate(),
+		"log.level must be debug, info, warn or error")
 	require.ErrorContains(t, LogConfig{Level: "info", Format: "xml"}.Validate(), "log.format must be json or text")
 	require.ErrorContains(t, StopConfig{}.Validate(), "stop.grace must be between 1s and 10m, got 0s")
 }
@@ -120,7 +122,8 @@ func FuzzFile(f *testing.F) {
 		require.NoError(f, err)
 		f.Add(text)
 	}
-	for _, text := range []string{"queue: {cap: 1e4}", "queue:\n  ? [a]\n  : 1", "1: 2", "redis: {addrs: [a, 1]}", "a: &a [*a]", "queue.cap: 1", "? {a: b}\n: c", "---\n- 1"} {
+	for _, text := range []string{"queue: {cap: 1e4}", "queue:\n  ? [a]\n  : 1", "1: 2", "redis: {addrs: [a, 1]}",
+		"a: &a [*a]", "queue.cap: 1", "? {a: b}\n: c", "---\n- 1"} {
 		f.Add([]byte(text))
 	}
 	s := newSchema(reflect.TypeFor[Config]())

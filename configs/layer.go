@@ -91,7 +91,8 @@ func (s *schema) walk(l *layer, within []string, tree map[string]any, source str
 		case map[string]any:
 			s.walk(l, written, sub, source)
 		default:
-			l.fail(source, fmt.Errorf("%s must be a section with the keys %s", path, strings.Join(s.sections[path], ", ")))
+			l.fail(source, fmt.Errorf("%s must be a section with the keys %s", path,
+				strings.Join(s.sections[path], ", ")))
 		}
 	}
 }
@@ -136,7 +137,8 @@ func (s *schema) envLayer(environ []string) *layer {
 	l := newLayer()
 	vars := map[string]string{}
 	for _, pair := range environ {
-		if name, value, ok := strings.Cut(pair, "="); ok && strings.HasPrefix(name, envPrefix) && !foreign(name, value) {
+		if name, value, ok := strings.Cut(pair, "="); ok && strings.HasPrefix(name, envPrefix) &&
+			!foreign(name, value) {
 			vars[name] = value
 		}
 	}

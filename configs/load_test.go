@@ -20,8 +20,10 @@ func file(text string) Options {
 func TestPrecedence(t *testing.T) {
 	t.Parallel()
 	opts := file("queue: {cap: 2, batch: 2, max_attempts: 2, lease: 22s}")
-	opts.Defaults = map[string]any{"queue.cap": 1, "queue.batch": 1, "queue.max_attempts": 1, "queue.lease": 11 * time.Second, "pool.size": 11}
-	opts.Env = withSecret("SLUICE_QUEUE__CAP=3", "SLUICE_QUEUE__BATCH=3", "HOME=/x", "SLUICE_TOKEN=t", "SLUICE_TEST_X=1")
+	opts.Defaults = map[string]any{"queue.cap": 1, "queue.batch": 1, "queue.max_attempts": 1,
+		"queue.lease": 11 * time.Second, "pool.size": 11}
+	opts.Env = withSecret("SLUICE_QUEUE__CAP=3", "SLUICE_QUEUE__BATCH=3", "HOME=/x", "SLUICE_TOKEN=t",
+		"SLUICE_TEST_X=1")
 	opts.Flags = map[string]any{"queue.cap": 4}
 	l, err := Load(opts)
 	require.NoError(t, err)
@@ -81,7 +83,8 @@ log: {level: 3}
 auth: {secret: [hunter2hunter2]}
 database: {driver: oracle}
 `)
-	opts.Env = []string{"SLUICE_QUEUE_CAP=1", "SLUICE_QUEUE__MAX_ATTEMPTS=x", "SLUICE_REDIS__PASSWORD=hunter2hunter2", "SLUICE_REDIS__DB=99"}
+	opts.Env = []string{"SLUICE_QUEUE_CAP=1", "SLUICE_QUEUE__MAX_ATTEMPTS=x", "SLUICE_REDIS__PASSWORD=hunter2hunter2",
+		"SLUICE_REDIS__DB=99"}
 	opts.Flags = map[string]any{"http.port": 1}
 	_, err := Load(opts)
 	for _, want := range []string{
@@ -107,13 +110,15 @@ database: {driver: oracle}
 
 func TestFilesThatAreNotConfigurations(t *testing.T) {
 	t.Parallel()
-	for name, text := range map[string]string{"list": "- a", "broken": "a: [", "twice": "queue: {cap: 1, cap: 2}", "text": "hello"} {
+	for name, text := range map[string]string{"list": "- a", "broken": "a: [", "twice": "queue: {cap: 1, cap: 2}",
+		"text": "hello"} {
 		_, err := Load(file(text))
 		require.ErrorContains(t, err, "c.yaml", name)
 	}
 	for _, text := range []string{"", "\n", "# nothing", "---", "queue:", "queue: {cap: }", "queue: {}"} {
 		_, err := Load(file(text))
-		require.ErrorContains(t, err, "the file sets no key: write one, or start without a configuration file (file c.yaml)", text)
+		require.ErrorContains(t, err,
+			"the file sets no key: write one, or start without a configuration file (file c.yaml)", text)
 	}
 	l, err := Load(file("queue: {cap: , batch: 5}"))
 	require.NoError(t, err)
@@ -141,7 +146,8 @@ func TestAKeyThatIsWrittenTwice(t *testing.T) {
 			require.ErrorContains(t, err, want, text)
 		}
 	}
-	for _, text := range []string{"---\npool: {size: 3}\n---\n", "pool: {size: 3}\n...\n", "pool: {size: }\npool.size: 3", "pool.size: 3"} {
+	for _, text := range []string{"---\npool: {size: 3}\n---\n", "pool: {size: 3}\n...\n",
+		"pool: {size: }\npool.size: 3", "pool.size: 3"} {
 		l, err := Load(file(text))
 		require.NoError(t, err, text)
 		require.Equal(t, 3, l.Config.Pool.Size)
@@ -151,8 +157,10 @@ func TestAKeyThatIsWrittenTwice(t *testing.T) {
 func TestKubernetesServiceLinksAreNotOurs(t *testing.T) {
 	t.Parallel()
 	_, err := Load(Options{Env: withSecret(
-		"SLUICE_SERVICE_HOST=10.0.0.1", "SLUICE_SERVICE_PORT=8080", "SLUICE_SERVICE_PORT_HTTP=8080", "SLUICE_PORT=tcp://10.0.0.1:8080",
-		"SLUICE_PORT_8080_TCP=tcp://10.0.0.1:8080", "SLUICE_PORT_8080_TCP_ADDR=10.0.0.1", "SLUICE_GATEWAY_SERVICE_HOST=10.0.0.2",
+		"SLUICE_SERVICE_HOST=10.0.0.1", "SLUICE_SERVICE_PORT=8080", "SLUICE_SERVICE_PORT_HTTP=8080",
+		"SLUICE_PORT=tcp://10.0.0.1:8080",
+		"SLUICE_PORT_8080_TCP=tcp://10.0.0.1:8080", "SLUICE_PORT_8080_TCP_ADDR=10.0.0.1",
+		"SLUICE_GATEWAY_SERVICE_HOST=10.0.0.2",
 	)})
 	require.NoError(t, err)
 	_, err = Load(Options{Env: withSecret("SLUICE_HTTP_PORT=8080")})
@@ -162,7 +170,8 @@ func TestKubernetesServiceLinksAreNotOurs(t *testing.T) {
 func TestPrintMasksSecretsAndNamesSources(t *testing.T) {
 	t.Parallel()
 	opts := file("queue: {cap: 5}\ngateway: {busy_url: 'https://u:topsecret@shop.example/busy'}")
-	opts.Env = withSecret("SLUICE_REDIS__PASSWORD=topsecret", "SLUICE_DATABASE__DRIVER=postgres", "SLUICE_DATABASE__DSN=postgres://sluice:topsecret@db/sluice")
+	opts.Env = withSecret("SLUICE_REDIS__PASSWORD=topsecret", "SLUICE_DATABASE__DRIVER=postgres",
+		"SLUICE_DATABASE__DSN=postgres://sluice:topsecret@db/sluice")
 	l, err := Load(opts)
 	require.NoError(t, err)
 	var lines, object bytes.Buffer
@@ -229,5 +238,7 @@ func TestSchemaForms(t *testing.T) {
 	type bad struct {
 		C chan int `koanf:"c"`
 	}
-	require.PanicsWithValue(t, "configs: key c has type chan int, which cannot be configured", func() { newSchema(reflect.TypeFor[bad]()) })
+	require.PanicsWithValue(t, "configs: key c has type chan int, which cannot be configured", func() {
+		newSchema(reflect.TypeFor[bad]())
+	})
 }

@@ -86,7 +86,8 @@ func fillable(t reflect.Type) bool {
 	case reflect.Slice:
 		return t.Elem().Kind() == reflect.String
 	case reflect.Map:
-		return t.Key().Kind() == reflect.String && (t.Elem().Kind() == reflect.String || t.Elem().Kind() == reflect.Struct)
+		return t.Key().Kind() == reflect.String && (t.Elem().Kind() == reflect.String || t.Elem().
+			Kind() == reflect.Struct)
 	}
 	return false
 }
@@ -101,7 +102,9 @@ func isSecret(name string, tag reflect.StructTag) bool {
 	if tag.Get("secret") != "" {
 		return tag.Get("secret") == "true"
 	}
-	return slices.ContainsFunc(secretNames(), func(s string) bool { return name == s || strings.HasSuffix(name, "_"+s) })
+	return slices.ContainsFunc(secretNames(), func(s string) bool {
+		return name == s || strings.HasSuffix(name, "_"+s)
+	})
 }
 
 // allowed tells what type t accepts, for error messages.

@@ -45,7 +45,8 @@ func newSite(t *testing.T, driver string, rdb redis.UniversalClient, prefix stri
 
 func (s *site) guard(name string, change func(*fleet.Parts)) *fleet.Guard {
 	parts := fleet.Parts{DB: s.db, Owner: queue.NewOwner(s.rdb, s.prefix),
-		Self: schema.Process{Name: name, Version: "v1"}, Where: "here:1", Migrate: true, Log: slog.New(slog.DiscardHandler),
+		Self: schema.Process{Name: name, Version: "v1"}, Where: "here:1", Migrate: true,
+		Log:       slog.New(slog.DiscardHandler),
 		Instances: queue.NewInstances(s.rdb, s.prefix, slog.New(slog.DiscardHandler)),
 		Now:       func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }}
 	if change != nil {
@@ -161,7 +162,8 @@ func TestNobodyElseLivesInAPrivateRedis(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "sqlite", testkit.Redis(t).Client(), "sluice")
 	until := strconv.FormatInt(time.Now().Add(time.Hour).UnixMilli(), 10)
-	require.NoError(t, s.rdb.HSet(t.Context(), "sluice:{instances}", "killed", "1 "+until+` {"version":"d3c6ac5"}`).Err())
+	require.NoError(t, s.rdb.HSet(t.Context(), "sluice:{instances}", "killed",
+		"1 "+until+` {"version":"d3c6ac5"}`).Err())
 	require.ErrorContains(t, s.guard("a", nil).Enter(t.Context()), "Stop these first: killed")
 	require.NoError(t, s.guard("a", func(p *fleet.Parts) { p.Alone = true }).Enter(t.Context()))
 }

@@ -42,7 +42,8 @@ func TestManyDeadLettersNeedAChoice(t *testing.T) {
 	require.Len(t, s.admin(http.MethodGet, path, "").body["dead"], 2, "nothing was done")
 	require.Empty(t, s.admin(http.MethodGet, path+"?until=2026-11-11T00:00:00Z", "").body["dead"])
 
-	require.Equal(t, http.StatusNotFound, s.admin(http.MethodPost, "/admin/v1/sales/nosuch/dead/drop", `{"all":true}`).status)
+	require.Equal(t, http.StatusNotFound, s.admin(http.MethodPost, "/admin/v1/sales/nosuch/dead/drop",
+		`{"all":true}`).status)
 	refused := s.admin(http.MethodPost, path+"/requeue", `{"all":true,"limit":1,"reason":"mended"}`)
 	require.Equal(t, http.StatusOK, refused.status)
 	require.EqualValues(t, 1, refused.body["refused"])

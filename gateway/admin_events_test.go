@@ -47,7 +47,8 @@ func (s *stack) happen(event string, orders ...string) {
 	for _, id := range orders {
 		messages = append(messages, notify.Message{OrderID: id, Event: event, SaleID: "phone", UserID: "ann"})
 	}
-	for _, r := range channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.rdb).Deliver(s.t.Context(), messages) {
+	for _, r := range channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.rdb).
+		Deliver(s.t.Context(), messages) {
 		require.Equal(s.t, notify.Delivered(), r)
 	}
 }
@@ -62,7 +63,8 @@ func (e *events) happened(want string) string {
 	require.NoError(e.t, json.Unmarshal([]byte(one.data), &body))
 	require.Equal(e.t, want, body.ID)
 	order, kind, _ := strings.Cut(want, ":")
-	require.Equal(e.t, []string{order, kind, "phone", "ann"}, []string{body.OrderID, body.Type, body.SaleID, body.UserID})
+	require.Equal(e.t, []string{order, kind, "phone", "ann"},
+		[]string{body.OrderID, body.Type, body.SaleID, body.UserID})
 	return one.id
 }
 

@@ -15,8 +15,10 @@ func (s *stack) outbox(state int, channel, event string, orders ...string) {
 	s.t.Helper()
 	rows := make([]notify.Row, len(orders))
 	for i, id := range orders {
-		rows[i] = notify.Row{OrderID: id, Event: event, Channel: channel, SaleID: "phone", UserID: "ann", State: state, Attempts: 11,
-			LastError: "http status 410", CreatedAt: 1_700_000_000_000, NextAt: 1_700_000_000_000 + int64(i), DeliveredAt: 1_700_000_001_000}
+		rows[i] = notify.Row{OrderID: id, Event: event, Channel: channel, SaleID: "phone", UserID: "ann",
+			State: state, Attempts: 11,
+			LastError: "http status 410", CreatedAt: 1_700_000_000_000, NextAt: 1_700_000_000_000 + int64(i),
+			DeliveredAt: 1_700_000_001_000}
 	}
 	require.NoError(s.t, s.db.Tx(s.t.Context(), func(tx *gorm.DB) error { return notify.Insert(tx, rows) }))
 }
@@ -41,7 +43,8 @@ func TestAdminListsNotifications(t *testing.T) {
 		query = "?limit=2&cursor=" + g.text("next_cursor")
 	}
 	require.Equal(t, []string{"o3", "o2", "o1"}, seen)
-	pending := s.admin(http.MethodGet, "/admin/v1/notifications?state=pending&channel=email", "").body["notifications"].([]any)
+	pending := s.admin(http.MethodGet, "/admin/v1/notifications?state=pending&channel=email", "").
+		body["notifications"].([]any)
 	require.NotEmpty(t, pending[0].(map[string]any)["due_at"])
 	delivered := s.admin(http.MethodGet, "/admin/v1/notifications?state=delivered", "").body["notifications"].([]any)
 	require.Equal(t, "2023-11-14T22:13:21.000Z", delivered[0].(map[string]any)["delivered_at"])
@@ -63,8 +66,10 @@ func TestAdminRetriesNotifications(t *testing.T) {
 	s.refused(api.CodeConflict, retry(`{"channel":"webhook","order_id":"o2","event":"order.paid","reason":"again"}`))
 	s.refused(api.CodeConflict, retry(`{"channel":"webhook","order_id":"o4","event":"order.paid","reason":"again"}`))
 	s.refused(api.CodeNotFound, retry(`{"channel":"email","order_id":"o2","event":"order.paid","reason":"again"}`))
-	for _, bad := range []string{`{"channel":"webhook","all":true}`, `{"all":true,"reason":"x"}`, `{"channel":"webhook","reason":"x"}`, `{"channel":"webhook","order_id":"o1","reason":"x"}`,
-		`{"channel":"webhook","all":true,"order_id":"o1","event":"order.paid","reason":"x"}`, `{"channel":"webhook","all":true,"reason":"x","x":1}`,
+	for _, bad := range []string{`{"channel":"webhook","all":true}`, `{"all":true,"reason":"x"}`,
+		`{"channel":"webhook","reason":"x"}`, `{"channel":"webhook","order_id":"o1","reason":"x"}`,
+		`{"channel":"webhook","all":true,"order_id":"o1","event":"order.paid","reason":"x"}`,
+		`{"channel":"webhook","all":true,"reason":"x","x":1}`,
 		`{"channel":"webhook","all":true,"reason":"a\u0000b"}`} {
 		s.refused(api.CodeInvalidRequest, retry(bad))
 	}
@@ -75,7 +80,8 @@ func TestAdminRetriesNotifications(t *testing.T) {
 	var log []struct{ Actor, Action, Target, Reason string }
 	require.NoError(t, s.db.Read.Table("admin_log").Order("id").Find(&log).Error)
 	require.Equal(t, []struct{ Actor, Action, Target, Reason string }{
-		{"root", "notifications.retry", "o2", "shop is back"}, {"root", "notifications.retry", "webhook", "shop is back"}}, log)
+		{"root", "notifications.retry", "o2", "shop is back"},
+		{"root", "notifications.retry", "webhook", "shop is back"}}, log)
 	require.NoError(t, s.db.Close())
 	s.refused(api.CodeUnavailable, s.admin(http.MethodGet, "/admin/v1/notifications", ""))
 	s.refused(api.CodeUnavailable, retry(`{"channel":"webhook","all":true,"reason":"x"}`))

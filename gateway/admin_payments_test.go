@@ -17,7 +17,8 @@ func TestOperatorsListPayments(t *testing.T) {
 	path := s.place("ann", "phone")
 	s.until("ann", path, "confirmed")
 	for _, body := range []string{`{"payment_id":"a less","amount_cents":1,"currency":"CNY","paid_at":"2026-01-02T03:04:05Z"}`,
-		`{"payment_id":"b","amount_cents":9900,"currency":"CNY"}`, `{"payment_id":"c","amount_cents":9900,"currency":"CNY"}`} {
+		`{"payment_id":"b","amount_cents":9900,"currency":"CNY"}`,
+		`{"payment_id":"c","amount_cents":9900,"currency":"CNY"}`} {
 		require.Equal(t, http.StatusOK, s.provider(path, body).status)
 	}
 	ids := func(query string) (found []string, next string) {
@@ -40,7 +41,8 @@ func TestOperatorsListPayments(t *testing.T) {
 		}
 	}
 	require.Equal(t, all, paged)
-	for query, want := range map[string][]string{"outcome=mismatch": {"a less"}, "outcome=refund_required&sale=phone": {"c"}, "outcome=accepted&sale=other": nil} {
+	for query, want := range map[string][]string{"outcome=mismatch": {"a less"},
+		"outcome=refund_required&sale=phone": {"c"}, "outcome=accepted&sale=other": nil} {
 		found, _ := ids(query)
 		require.Equal(t, want, found, query)
 	}

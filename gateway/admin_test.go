@@ -25,7 +25,8 @@ func TestAdminNeedsAnAdministrator(t *testing.T) {
 		for name, token := range map[string]string{"nobody": "", "a shopper": s.token("ann", false), "nonsense": "x"} {
 			g := s.opsAs(token, route.Method, path, "")
 			s.refused(api.CodeUnauthorized, g)
-			require.Equal(t, name != "nobody", strings.Contains(g.header.Get("WWW-Authenticate"), "invalid_token"), name)
+			require.Equal(t, name != "nobody", strings.Contains(g.header.Get("WWW-Authenticate"),
+				"invalid_token"), name)
 		}
 	}
 	require.GreaterOrEqual(t, seen, 12)
@@ -38,7 +39,8 @@ func TestAdminRunsASale(t *testing.T) {
 	require.Equal(t, []any{}, s.admin(http.MethodGet, "/admin/v1/sales", "").body["sales"])
 	require.Equal(t, []any{}, s.admin(http.MethodGet, "/admin/v1/queue", "").body["lines"])
 
-	g := s.admin(http.MethodPost, "/admin/v1/sales", `{"id":"phone","title":"Phone X","sku":"PX","stock":3,"price_cents":9900}`)
+	g := s.admin(http.MethodPost, "/admin/v1/sales",
+		`{"id":"phone","title":"Phone X","sku":"PX","stock":3,"price_cents":9900}`)
 	require.Equal(t, http.StatusCreated, g.status, g.raw)
 	require.Equal(t, "draft", g.text("admin_state"))
 	require.Equal(t, "scheduled", g.text("state"))
@@ -69,7 +71,8 @@ func TestAdminRunsASale(t *testing.T) {
 	g = s.admin(http.MethodPost, sale+"/stock", `{"delta":7,"reason":"second delivery"}`)
 	require.EqualValues(t, 10, g.num("stock_total"), g.raw)
 	require.EqualValues(t, 9, g.num("remaining"))
-	g = s.admin(http.MethodPatch, sale, `{"ends_at":"`+time.Now().Add(-time.Second).UTC().Format(time.RFC3339)+`","starts_at":"2020-01-01T00:00:00Z","cap":0}`)
+	g = s.admin(http.MethodPatch, sale, `{"ends_at":"`+time.Now().Add(-time.Second).UTC().
+		Format(time.RFC3339)+`","starts_at":"2020-01-01T00:00:00Z","cap":0}`)
 	require.Equal(t, "ended", g.text("state"), g.raw)
 	s.refused(api.CodeSaleEnded, s.order("bob", "phone", ""))
 	require.Equal(t, "closed", s.admin(http.MethodPost, sale+"/close", `{"reason":"done"}`).text("admin_state"))
@@ -99,7 +102,8 @@ func TestAdminRunsASale(t *testing.T) {
 		require.Equal(t, "phone", row.Target)
 		actions = append(actions, row.Action+" "+row.Reason)
 	}
-	require.Equal(t, []string{"sale.create ", "sale.open ", "sale.paused look", "sale.open ", "sale.update narrow", "stock.adjust second delivery",
+	require.Equal(t, []string{"sale.create ", "sale.open ", "sale.paused look", "sale.open ", "sale.update narrow",
+		"stock.adjust second delivery",
 		"sale.update ", "sale.closed done"}, actions)
 }
 
@@ -114,10 +118,14 @@ func TestAdminRefusals(t *testing.T) {
 		code               api.Code
 		field              string
 	}{
-		{"POST", "/sales", `{"id":"-bad","title":"","sku":"s","stock":-1,"price_cents":-1,"currency":"yuan","per_user_limit":0,"cap":-1}`, api.CodeInvalidRequest,
+		{"POST", "/sales",
+			`{"id":"-bad","title":"","sku":"s","stock":-1,"price_cents":-1,"currency":"yuan","per_user_limit":0,"cap":-1}`, api.CodeInvalidRequest,
 			"id title stock price_cents currency per_user_limit cap"},
-		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","starts_at":"2030-01-01T00:00:00Z","ends_at":"2029-01-01T00:00:00Z"}`, api.CodeInvalidRequest, "ends_at"},
-		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","starts_at":"tomorrow"}`, api.CodeInvalidRequest, "starts_at"},
+		{"POST", "/sales",
+			`{"id":"a","title":"t","sku":"s","starts_at":"2030-01-01T00:00:00Z","ends_at":"2029-01-01T00:00:00Z"}`,
+			api.CodeInvalidRequest, "ends_at"},
+		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","starts_at":"tomorrow"}`,
+			api.CodeInvalidRequest, "starts_at"},
 		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","stock":"many"}`, api.CodeInvalidRequest, "stock"},
 		{"POST", "/sales", `{"id":"a","title":"t","sku":"s","stok":1}`, api.CodeInvalidRequest, "stok"},
 		{"POST", "/sales", `{"id":"a","id":"b"}`, api.CodeInvalidRequest, "id"},

@@ -45,7 +45,8 @@ func TestAdminSeesTimelines(t *testing.T) {
 	require.Equal(t, "&cursor=", query, "the last page says that it is")
 
 	require.Equal(t, http.StatusNotFound, s.admin(http.MethodGet, "/admin/v1/orders/none/timeline", "").status)
-	for _, query := range []string{"", "?user=", "?user=ann&limit=0", "?user=ann&limit=21", "?user=ann&limit=x", "?user=ann&cursor=x"} {
+	for _, query := range []string{"", "?user=", "?user=ann&limit=0", "?user=ann&limit=21", "?user=ann&limit=x",
+		"?user=ann&cursor=x"} {
 		require.Equal(t, http.StatusBadRequest, s.admin(http.MethodGet, "/admin/v1/timelines"+query, "").status, query)
 	}
 }

@@ -32,9 +32,11 @@ func newAdmissionMetrics(reg prometheus.Registerer) *admissionMetrics {
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_rejected_total",
 			Help: "Orders refused, by the problem's code."}, []string{"sale", "code"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_admission_seconds",
-			Help: "Time from asking for a place in line to the answer.", Buckets: prometheus.ExponentialBuckets(0.00025, 2, 14)}),
+			Help:    "Time from asking for a place in line to the answer.",
+			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 14)}),
 		size: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_admission_batch_size",
-			Help: "Requests that travelled to Redis in one call.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}}),
+			Help:    "Requests that travelled to Redis in one call.",
+			Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000}}),
 	}
 	reg.MustRegister(m.admitted, m.rejected, m.seconds, m.size)
 	return m

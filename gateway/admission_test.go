@@ -84,16 +84,18 @@ func TestAdmissionCounts(t *testing.T) {
 	}
 	m := s.gateway.admission.metrics
 	require.EqualValues(t, 1, testutil.ToFloat64(m.admitted.WithLabelValues("phone")))
-	for code, n := range map[api.Code]int{api.CodeSoldOut: 1, api.CodeLimitReached: 1, api.CodeInvalidRequest: 1, api.CodeUnauthorized: 1} {
+	for code, n := range map[api.Code]int{api.CodeSoldOut: 1, api.CodeLimitReached: 1, api.CodeInvalidRequest: 1,
+		api.CodeUnauthorized: 1} {
 		require.EqualValues(t, n, testutil.ToFloat64(m.rejected.WithLabelValues("phone", string(code))), code)
 	}
-	require.EqualValues(t, 3, testutil.ToFloat64(m.rejected.WithLabelValues("unknown", string(api.CodeNotFound))), "made-up ids make no series")
+	require.EqualValues(t, 3, testutil.ToFloat64(m.rejected.WithLabelValues("unknown", string(api.CodeNotFound))),
+		"made-up ids make no series")
 	require.Equal(t, 1, testutil.CollectAndCount(m.admitted))
 	require.Equal(t, 5, testutil.CollectAndCount(m.rejected))
 }
 
-// Through gateway, script and Redis: who came first stands first, although the crowd waits for a call that hangs and needs
-// several, and the crowd of one sale keeps nobody of another waiting.
+// Through gateway, script and Redis: who came first stands first, although the crowd waits for a
+// call that hangs and needs several, and the crowd of one sale keeps nobody of another waiting.
 func TestFirstComeFirstServedInACrowd(t *testing.T) {
 	t.Parallel()
 	const crowd = 2*queue.MaxAdmit + 50
@@ -139,7 +141,8 @@ func TestAdmissionsTravelTogether(t *testing.T) {
 	for range 300 {
 		crowd.Go(func() {
 			id := newUUID()
-			_, err := s.gateway.admission.Admit(t.Context(), "phone", queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"})
+			_, err := s.gateway.admission.Admit(t.Context(), "phone",
+				queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"})
 			if err != nil {
 				t.Error(err)
 			}
@@ -156,7 +159,9 @@ func TestAdmissionWakesTheKeeperOfAMissingLine(t *testing.T) {
 	s := newStack(t)
 	s.sell("phone", 3)
 	require.NoError(t, s.rdb.FlushAll(t.Context()).Err())
-	require.Eventually(t, func() bool { return s.order("ann", "phone", "").status == 202 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.order("ann", "phone", "").status == 202
+	}, patience, 10*time.Millisecond)
 	_, err := s.gateway.admission.Admit(t.Context(), "nothing", queue.Request{ID: "a", User: "ann", Units: 1})
 	require.ErrorIs(t, err, queue.ErrNotReady)
 	s.clean()
@@ -244,10 +249,14 @@ func TestEveryErrorHasItsCode(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, api.CodeInternal, api.CodeOf(context.Cause(t.Context())))
 	for err, code := range map[error]api.Code{
-		queue.NotStartedError{}: api.CodeSaleNotStarted, queue.LimitError{}: api.CodeLimitReached, queue.ErrEnded: api.CodeSaleEnded, queue.ErrPaused: api.CodeSalePaused,
-		queue.ErrFull: api.CodeQueueFull, queue.ErrSoldOut: api.CodeSoldOut, queue.ErrMismatch: api.CodeIdempotencyMismatch, queue.ErrNotReady: api.CodeUnavailable,
-		inventory.ErrNoSale: api.CodeNotFound, inventory.ErrExists: api.CodeConflict, inventory.ErrShort: api.CodeConflict, inventory.ErrClosed: api.CodeConflict,
-		inventory.ErrBusy: api.CodeUnavailable, coalesce.ErrOverloaded: api.CodeUnavailable, context.Canceled: api.CodeUnavailable, context.DeadlineExceeded: api.CodeUnavailable,
+		queue.NotStartedError{}: api.CodeSaleNotStarted, queue.LimitError{}: api.CodeLimitReached,
+		queue.ErrEnded: api.CodeSaleEnded, queue.ErrPaused: api.CodeSalePaused,
+		queue.ErrFull: api.CodeQueueFull, queue.ErrSoldOut: api.CodeSoldOut,
+		queue.ErrMismatch: api.CodeIdempotencyMismatch, queue.ErrNotReady: api.CodeUnavailable,
+		inventory.ErrNoSale: api.CodeNotFound, inventory.ErrExists: api.CodeConflict,
+		inventory.ErrShort: api.CodeConflict, inventory.ErrClosed: api.CodeConflict,
+		inventory.ErrBusy: api.CodeUnavailable, coalesce.ErrOverloaded: api.CodeUnavailable,
+		context.Canceled: api.CodeUnavailable, context.DeadlineExceeded: api.CodeUnavailable,
 		prometheus.AlreadyRegisteredError{}: api.CodeInternal,
 	} {
 		require.Equal(t, code, api.CodeOf(err), err)

@@ -84,7 +84,8 @@ func BenchmarkAdmit(b *testing.B) {
 	})
 }
 
-// BenchmarkPoll is the whole way of a status poll of an order that waits in a real Redis, many at a time, without the network.
+// BenchmarkPoll is the whole way of a status poll of an order that waits in a real Redis, many at a
+// time, without the network.
 func BenchmarkPoll(b *testing.B) {
 	addr := testkit.Redis(b).Addr()
 	s := newStack(b, generous, func(c *setup) { c.redis = addr })

@@ -20,18 +20,21 @@ type Config struct {
 	BusyURL string `koanf:"busy_url"`
 	// TrustedProxies are addresses or CIDR blocks whose X-Forwarded-For and auth.header are believed. Default none.
 	TrustedProxies []string `koanf:"trusted_proxies"`
-	// ReceiptSecret signs receipts, at least 32 bytes. Empty: derived from auth.secret; without both, none are given and
-	// an order that Redis has lost cannot be honoured.
+	// ReceiptSecret signs receipts, at least 32 bytes. Empty: derived from auth.secret; without both,
+	// none are given and an order that Redis has lost cannot be honoured.
 	ReceiptSecret string `koanf:"receipt_secret" secret:"true"`
-	// Locale is the language, zh-CN or en, in which a shopper is told whose request does not name one. Defaults to zh-CN.
+	// Locale is the language, zh-CN or en, in which a shopper is told whose request does not name
+	// one. Defaults to zh-CN.
 	Locale string `koanf:"locale"`
 	// AccessLogEvery logs one in so many successful requests. 1 logs all.
 	AccessLogEvery int `koanf:"access_log_every"`
-	// Admission false refuses new orders of every sale, as if all were paused; accepted ones go on. May change while Sluice runs.
+	// Admission false refuses new orders of every sale, as if all were paused; accepted ones go on.
+	// May change while Sluice runs.
 	Admission bool `koanf:"admission"`
 	// MaxWait is the longest long poll; a longer ?wait= is shortened to it.
 	MaxWait time.Duration `koanf:"max_wait"`
-	// api.RetryAfter and RetrySpread shape the Retry-After of refusals: uniformly api.RetryAfter..api.RetryAfter+RetrySpread.
+	// api.RetryAfter and RetrySpread shape the Retry-After of refusals: uniformly
+	// api.RetryAfter..api.RetryAfter+RetrySpread.
 	RetryAfter  time.Duration `koanf:"retry_after"`
 	RetrySpread time.Duration `koanf:"retry_spread"`
 }

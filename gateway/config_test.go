@@ -106,7 +106,8 @@ func TestValidateTogether(t *testing.T) {
 
 func TestProxies(t *testing.T) {
 	t.Parallel()
-	prefixes, err := Config{TrustedProxies: []string{"10.1.2.3", "10.9.9.9/8", "2001:db8::1", "::ffff:192.0.2.1"}}.Proxies()
+	prefixes, err := Config{TrustedProxies: []string{"10.1.2.3", "10.9.9.9/8", "2001:db8::1",
+		"::ffff:192.0.2.1"}}.Proxies()
 	require.NoError(t, err)
 	require.Equal(t, []netip.Prefix{
 		netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("10.0.0.0/8"),

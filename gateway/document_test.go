@@ -106,11 +106,13 @@ func (c checked) check(r *http.Request, sent []byte, resp *http.Response, body [
 		return err
 	}
 	route, params := c.find(r)
-	options := &openapi3filter.Options{IncludeResponseStatus: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+	options := &openapi3filter.Options{IncludeResponseStatus: true,
+		AuthenticationFunc:  openapi3filter.NoopAuthenticationFunc,
 		ExcludeResponseBody: stream, SkipSettingDefaults: true}
 	if route == nil {
 		// What is not in the document must be answered as not being there.
-		name := map[int]string{http.StatusNotFound: "NotFound", http.StatusMethodNotAllowed: "MethodNotAllowed"}[resp.StatusCode]
+		name := map[int]string{http.StatusNotFound: "NotFound",
+			http.StatusMethodNotAllowed: "MethodNotAllowed"}[resp.StatusCode]
 		if name == "" {
 			return errors.New("the document has no such operation")
 		}
@@ -125,8 +127,9 @@ func (c checked) check(r *http.Request, sent []byte, resp *http.Response, body [
 			return fmt.Errorf("the accepted request: %w", err)
 		}
 	}
-	return openapi3filter.ValidateResponse(r.Context(), &openapi3filter.ResponseValidationInput{RequestValidationInput: input,
-		Status: resp.StatusCode, Header: resp.Header, Body: io.NopCloser(bytes.NewReader(body)), Options: options})
+	return openapi3filter.ValidateResponse(r.Context(),
+		&openapi3filter.ResponseValidationInput{RequestValidationInput: input,
+			Status: resp.StatusCode, Header: resp.Header, Body: io.NopCloser(bytes.NewReader(body)), Options: options})
 }
 
 // checkHeaders holds for every answer what the document says in words.
@@ -138,7 +141,8 @@ func checkHeaders(resp *http.Response, body []byte) error {
 		return nil // it has no body
 	}
 	if resp.Header.Get("Content-Type") != "application/problem+json" {
-		if resp.StatusCode >= http.StatusBadRequest && strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json") {
+		if resp.StatusCode >= http.StatusBadRequest && strings.HasPrefix(resp.Header.Get("Content-Type"),
+			"application/json") {
 			return errors.New("a refusal that is no problem document")
 		}
 		return nil
@@ -162,7 +166,8 @@ func checkHeaders(resp *http.Response, body []byte) error {
 		return fmt.Errorf("Retry-After %q", retry)
 	case (p.Code == api.CodeUnauthorized) != (resp.Header.Get("WWW-Authenticate") != ""):
 		return errors.New("WWW-Authenticate belongs to 401 and only there")
-	case (p.Code == api.CodeRateLimited) != (resp.Header.Get("RateLimit") != "" && resp.Header.Get("RateLimit-Policy") != ""):
+	case (p.Code == api.CodeRateLimited) != (resp.Header.Get("RateLimit") != "" &&
+		resp.Header.Get("RateLimit-Policy") != ""):
 		return errors.New("RateLimit belongs to 429 and only there")
 	case (p.Code == api.CodeInvalidRequest) && len(p.Errors) == 0:
 		return errors.New("invalid_request names no member")
@@ -187,7 +192,8 @@ func (c checked) find(r *http.Request) (*routers.Route, map[string]string) {
 		if !ok || item.GetOperation(r.Method) == nil {
 			continue
 		}
-		return &routers.Route{Spec: c.doc, Path: path, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method)}, params
+		return &routers.Route{Spec: c.doc, Path: path, PathItem: item, Method: r.Method,
+			Operation: item.GetOperation(r.Method)}, params
 	}
 	return nil, nil
 }
@@ -246,9 +252,11 @@ func TestDocumentsAndRoutesAreEqual(t *testing.T) {
 func TestTheCheckSeesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	c := checked{doc: strictDocument(t, api.OpenAPI())}
-	sale := `{"id":"a","title":"t","sku":"s","price_cents":1,"currency":"CNY","stock_total":1,"remaining":1,"per_user_limit":1,` +
-		`"starts_at":"2026-11-11T00:00:00.000Z","ends_at":"2026-11-11T00:00:00.000Z","state":"open","server_time":"2026-11-11T00:00:00.000Z"`
-	notFound := `{"type":"urn:sluice:problem:not_found","title":"Nothing is here","status":404,"detail":"d","code":"not_found","request_id":"r"`
+	sale :=
+		`{"id":"a","title":"t","sku":"s","price_cents":1,"currency":"CNY","stock_total":1,"remaining":1,"per_user_limit":1,` +
+			`"starts_at":"2026-11-11T00:00:00.000Z","ends_at":"2026-11-11T00:00:00.000Z","state":"open","server_time":"2026-11-11T00:00:00.000Z"`
+	notFound :=
+		`{"type":"urn:sluice:problem:not_found","title":"Nothing is here","status":404,"detail":"d","code":"not_found","request_id":"r"`
 	for name, one := range map[string]struct {
 		path, kind, body string
 		status           int
@@ -266,7 +274,8 @@ func TestTheCheckSeesWhatIsWrong(t *testing.T) {
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://x"+one.path, nil)
 		require.NoError(t, err)
-		resp := &http.Response{StatusCode: one.status, Header: http.Header{"Content-Type": {one.kind}, "X-Request-Id": {"r"}, "Cache-Control": {"no-store"}}}
+		resp := &http.Response{StatusCode: one.status, Header: http.Header{"Content-Type": {one.kind},
+			"X-Request-Id": {"r"}, "Cache-Control": {"no-store"}}}
 		err = c.check(r, nil, resp, []byte(one.body), false)
 		require.Equal(t, one.ok, err == nil, "%s: %v", name, err)
 	}

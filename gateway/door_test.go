@@ -44,7 +44,8 @@ func TestSoldOutIsAnsweredWithoutRedis(t *testing.T) {
 	s.local(api.CodeSoldOut, "phone")
 	// Whoever was in the line still gets the answer that is theirs, whatever is known about everybody else.
 	for range 20 {
-		require.Equal(t, won[len(won)-36:], s.refused(api.CodeLimitReached, s.order("ann", "phone", "")).text("order_id"))
+		require.Equal(t, won[len(won)-36:], s.refused(api.CodeLimitReached, s.order("ann", "phone", "")).
+			text("order_id"))
 		again := s.order("ann", "phone", "", api.IdempotencyHeader, "first")
 		require.Equal(t, won, again.header.Get("Location"), again.raw)
 		s.refused(api.CodeSoldOut, s.order("zoe", "phone", ""))
@@ -97,14 +98,18 @@ func TestFullLineIsAnsweredWithoutRedisForAMoment(t *testing.T) {
 	s.local(api.CodeQueueFull, "phone")
 	s.refused(api.CodeLimitReached, s.order("ann", "phone", ""))
 	stop := s.work()
-	require.Eventually(t, func() bool { return s.order("zoe", "phone", "").status == http.StatusAccepted }, patience, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.order("zoe", "phone", "").status == http.StatusAccepted
+	}, patience, time.Millisecond)
 	stop()
 }
 
 // elsewhere places orders for phone through another gateway, which hears no news, and returns the refusal's code.
 func (s *stack) elsewhere() (place func(user string) string) {
-	other, err := New(DefaultConfig(), Parts{Auth: s.gateway.Auth, Limiter: s.limiter, Lines: s.lines, Book: s.book, Keeper: s.keeper,
-		Finder: order.NewFinder(s.db, s.lines, s.book), Canceller: s.gateway.Canceller}, quietLog(), prometheus.NewRegistry(), time.Now)
+	other, err := New(DefaultConfig(), Parts{Auth: s.gateway.Auth, Limiter: s.limiter, Lines: s.lines, Book: s.book,
+		Keeper: s.keeper,
+		Finder: order.NewFinder(s.db, s.lines, s.book), Canceller: s.gateway.Canceller}, quietLog(),
+		prometheus.NewRegistry(), time.Now)
 	require.NoError(s.t, err)
 	s.t.Cleanup(other.admission.Wait)
 	return func(user string) string {
@@ -170,10 +175,13 @@ func TestOrdersAreWrittenAlike(t *testing.T) {
 	pace := inventory.Pace{PerSecond: 3, InWork: 4}
 	at := time.Date(2026, 11, 21, 10, 0, 0, 123_456_789, time.FixedZone("far", 8*3600))
 	for _, v := range []order.View{
-		{ID: "a-1", SaleID: "phone", Status: order.Queued, Quantity: 3, Position: 17, AdmittedAt: at, PriceCents: 9900, Currency: "CNY"},
+		{ID: "a-1", SaleID: "phone", Status: order.Queued, Quantity: 3, Position: 17, AdmittedAt: at, PriceCents: 9900,
+			Currency: "CNY"},
 		{ID: "a-1", SaleID: "phone", Status: order.Processing, Quantity: 1, AdmittedAt: at, Currency: "EUR"},
-		{ID: "a-1", SaleID: "phone", Status: order.Failed, Reason: "said \"no\"\n\u00e4\u2028", Quantity: 1, AdmittedAt: at, EndedAt: at},
-		{ID: "a-1", SaleID: "phone", Status: order.Paid, Quantity: 1, AdmittedAt: at, ConfirmedAt: at, PayBy: at, PaidAt: at, PriceCents: -1},
+		{ID: "a-1", SaleID: "phone", Status: order.Failed, Reason: "said \"no\"\n\u00e4\u2028", Quantity: 1,
+			AdmittedAt: at, EndedAt: at},
+		{ID: "a-1", SaleID: "phone", Status: order.Paid, Quantity: 1, AdmittedAt: at, ConfirmedAt: at, PayBy: at,
+			PaidAt: at, PriceCents: -1},
 		{ID: "a-1", SaleID: "phone", Status: order.Expired, Quantity: 1, AdmittedAt: at, EndedAt: at, Refund: true},
 	} {
 		want, err := json.Marshal(api.OrderOf(v, pace))

@@ -25,7 +25,8 @@ func TestOrderShowsEachStatusToItsOwnerOnly(t *testing.T) {
 	path := s.place("ann", "phone")
 	id := path[strings.LastIndex(path, "/")+1:]
 	before := s.view("phone")
-	for _, other := range []got{s.get("bob", path), s.get("bob", path+"?wait=20s"), s.get("bob", path+"/events"), s.get("ann", strings.Replace(path, "phone", "other", 1))} {
+	for _, other := range []got{s.get("bob", path), s.get("bob", path+"?wait=20s"), s.get("bob", path+"/events"),
+		s.get("ann", strings.Replace(path, "phone", "other", 1))} {
 		s.refused(api.CodeNotFound, other)
 	}
 	s.refused(api.CodeUnauthorized, s.get("", path))
@@ -38,8 +39,10 @@ func TestOrderShowsEachStatusToItsOwnerOnly(t *testing.T) {
 	require.Equal(t, 1, g.retryAfter())
 	require.Equal(t, "no-store", g.header.Get("Cache-Control"))
 	delete(g.body, "admitted_at")
-	require.Equal(t, map[string]any{"order_id": id, "sale_id": "phone", "status": "queued", "quantity": 1.0, "position": 2.0, "eta_seconds": 1.0,
-		"price_cents": 9900.0, "currency": "CNY", "links": map[string]any{"self": path, "events": path + "/events"}}, g.body)
+	require.Equal(t, map[string]any{"order_id": id, "sale_id": "phone", "status": "queued", "quantity": 1.0,
+		"position": 2.0, "eta_seconds": 1.0,
+		"price_cents": 9900.0, "currency": "CNY", "links": map[string]any{"self": path, "events": path + "/events"}},
+		g.body)
 
 	batch, err := s.lines.Of("phone").Claim(t.Context(), "batch", 10, 50*time.Millisecond)
 	require.NoError(t, err)
@@ -274,7 +277,9 @@ func TestEventsKeepAliveSayByeAndLeaveNothing(t *testing.T) {
 	gone.order("queued:1")
 	require.Equal(t, 2, s.waiters())
 	gone.close()
-	require.Eventually(t, func() bool { return s.waiters() == 1 }, patience, time.Millisecond, "a client that left is forgotten")
+	require.Eventually(t, func() bool {
+		return s.waiters() == 1
+	}, patience, time.Millisecond, "a client that left is forgotten")
 	s.gateway.Drain()
 	one, err := stream.next()
 	require.NoError(t, err)
@@ -292,7 +297,8 @@ func TestEventsKeepAliveSayByeAndLeaveNothing(t *testing.T) {
 func TestEventsOutliveTheWriteTimeout(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) {
-		c.http.ReadHeaderTimeout, c.http.ReadTimeout, c.http.WriteTimeout = 100*time.Millisecond, 200*time.Millisecond, 300*time.Millisecond
+		c.http.ReadHeaderTimeout, c.http.ReadTimeout, c.http.WriteTimeout = 100*time.Millisecond, 200*time.Millisecond,
+			300*time.Millisecond
 	})
 	s.sell("phone", 10)
 	path := s.place("ann", "phone")

@@ -30,11 +30,14 @@ func (s *stack) kept() (k kept) {
 	return k
 }
 
-// What was kept for sales that have closed is let go; a sale that goes on keeps its figures, and late shoppers are counted.
+// What was kept for sales that have closed is let go; a sale that goes on keeps its figures, and
+// late shoppers are counted.
 func TestClosedSalesAreLetGo(t *testing.T) {
 	t.Parallel()
 	var later atomic.Int64
-	s := newStack(t, quiet, func(c *setup) { c.now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) } })
+	s := newStack(t, quiet, func(c *setup) {
+		c.now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	})
 	const sales = 100
 	ids := s.sellMany(sales)
 	for _, id := range ids {
@@ -49,7 +52,8 @@ func TestClosedSalesAreLetGo(t *testing.T) {
 	require.Equal(t, kept{sales, sales, sales, sales, sales, sales}, s.kept(), "they are on sale")
 
 	over := time.Now().Add(-2 * time.Hour).UnixMilli()
-	require.NoError(t, s.db.Write.Exec("UPDATE sales SET starts_at = ?, ends_at = ? WHERE id <> 'sale-7'", over-1, over).Error)
+	require.NoError(t, s.db.Write.Exec("UPDATE sales SET starts_at = ?, ends_at = ? WHERE id <> 'sale-7'",
+		over-1, over).Error)
 	require.NoError(t, s.book.Refresh(t.Context()))
 	later.Store(int64(2 * time.Minute))
 	s.gateway.forget()
@@ -106,7 +110,9 @@ func TestWhoHangsUpMakesRoom(t *testing.T) {
 		conn, err := net.Dial("tcp", ln.Addr().String())
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
-		_, err = fmt.Fprintf(conn, "POST /v1/sales/phone/orders HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer %s\r\nContent-Length: 0\r\n\r\n",
+		_, err = fmt.Fprintf(conn,
+			"POST /v1/sales/phone/orders HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer %s\r\nContent-Length: "+
+				"0\r\n\r\n",
 			s.token(newUUID(), false))
 		require.NoError(t, err)
 		answer := make(chan string, 1)

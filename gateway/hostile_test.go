@@ -38,7 +38,8 @@ func raw(t *testing.T, addr, text string) (int, string) {
 func TestHostileRequestsCostNothing(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) {
-		c.http.ReadHeaderTimeout, c.http.ReadTimeout, c.http.WriteTimeout = 200*time.Millisecond, 400*time.Millisecond, 2*time.Second
+		c.http.ReadHeaderTimeout, c.http.ReadTimeout, c.http.WriteTimeout = 200*time.Millisecond,
+			400*time.Millisecond, 2*time.Second
 	})
 	s.sell("phone", 5, limitOf(5))
 	bearer := "Authorization: Bearer " + s.token("ann", false) + "\r\n"
@@ -49,33 +50,36 @@ func TestHostileRequestsCostNothing(t *testing.T) {
 		text   string
 		status int
 	}{
-		"slow header":             {post("X-Slow: "), 0},
-		"slow body":               {post("Content-Length: 100\r\n\r\n{\"quan"), 400},
-		"no chunk":                {post("Transfer-Encoding: chunked\r\n\r\nzz\r\n"), 400},
-		"two lengths":             {post("Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), 400},
-		"negative length":         {post("Content-Length: -1\r\n\r\n{}"), 400},
-		"declared too large":      {post("Content-Length: 99999999\r\n\r\n{}"), 413},
-		"huge header":             {post("X-Huge: " + strings.Repeat("a", 100<<10) + "\r\n\r\n"), 431},
-		"not HTTP":                {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400},
-		"old HTTP, bad body":      {"POST /v1/sales/phone/orders HTTP/1.0\r\n" + bearer + "Content-Length: 1\r\n\r\n{", 400},
-		"no host":                 {"POST /v1/sales/phone/orders HTTP/1.1\r\n" + bearer + "\r\n", 400},
-		"line break in the sale":  {"POST /v1/sales/a%0d%0aX:y/orders HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 404},
-		"braces in the sale":      {"POST /v1/sales/%7Bphone%7D/orders HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 404},
-		"path traversal":          {"GET /v1/sales/../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-		"hidden path traversal":   {"GET /v1/sales/..%2f..%2fetc%2fpasswd HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-		"admin from outside":      {"GET /admin/v1/sales HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 404},
-		"profiles from outside":   {"GET /debug/pprof/ HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-		"metrics from outside":    {"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 404},
-		"PUT":                     {"PUT /v1/sales/phone/orders HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 405},
-		"a method of its own":     {"BUY /v1/sales/phone/orders HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 405},
-		"trailing slash":          {"POST /v1/sales/phone/orders/ HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 404},
-		"two authorizations":      {post(bearer + "\r\n"), 401},
-		"two keys":                {post("Idempotency-Key: a\r\nIdempotency-Key: b\r\nContent-Length: 0\r\n\r\n"), 400},
-		"line break in the key":   {post("Idempotency-Key: \"a\tb\"\r\nContent-Length: 0\r\n\r\n"), 400},
-		"compressed":              {post("Content-Encoding: gzip\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"), 415},
-		"a user of the proxy's":   {"POST /v1/sales/phone/orders HTTP/1.1\r\nHost: x\r\nX-User: ann\r\n\r\n", 401},
-		"expectation nobody has":  {post("Expect: magic\r\nContent-Length: 2\r\n\r\n{}"), 417},
-		"a body that is too long": {post("Transfer-Encoding: chunked\r\n\r\n5000\r\n" + strings.Repeat(" ", 0x5000) + "\r\n0\r\n\r\n"), 413},
+		"slow header":        {post("X-Slow: "), 0},
+		"slow body":          {post("Content-Length: 100\r\n\r\n{\"quan"), 400},
+		"no chunk":           {post("Transfer-Encoding: chunked\r\n\r\nzz\r\n"), 400},
+		"two lengths":        {post("Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}"), 400},
+		"negative length":    {post("Content-Length: -1\r\n\r\n{}"), 400},
+		"declared too large": {post("Content-Length: 99999999\r\n\r\n{}"), 413},
+		"huge header":        {post("X-Huge: " + strings.Repeat("a", 100<<10) + "\r\n\r\n"), 431},
+		"not HTTP":           {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400},
+		"old HTTP, bad body": {"POST /v1/sales/phone/orders HTTP/1.0\r\n" + bearer +
+			"Content-Length: 1\r\n\r\n{", 400},
+		"no host":                {"POST /v1/sales/phone/orders HTTP/1.1\r\n" + bearer + "\r\n", 400},
+		"line break in the sale": {"POST /v1/sales/a%0d%0aX:y/orders HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 404},
+		"braces in the sale":     {"POST /v1/sales/%7Bphone%7D/orders HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 404},
+		"path traversal":         {"GET /v1/sales/../../etc/passwd HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		"hidden path traversal":  {"GET /v1/sales/..%2f..%2fetc%2fpasswd HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		"admin from outside":     {"GET /admin/v1/sales HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 404},
+		"profiles from outside":  {"GET /debug/pprof/ HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		"metrics from outside":   {"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n", 404},
+		"PUT":                    {"PUT /v1/sales/phone/orders HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 405},
+		"a method of its own":    {"BUY /v1/sales/phone/orders HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 405},
+		"trailing slash":         {"POST /v1/sales/phone/orders/ HTTP/1.1\r\nHost: x\r\n" + bearer + "\r\n", 404},
+		"two authorizations":     {post(bearer + "\r\n"), 401},
+		"two keys":               {post("Idempotency-Key: a\r\nIdempotency-Key: b\r\nContent-Length: 0\r\n\r\n"), 400},
+		"line break in the key":  {post("Idempotency-Key: \"a\tb\"\r\nContent-Length: 0\r\n\r\n"), 400},
+		"compressed": {post(
+			"Content-Encoding: gzip\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"), 415},
+		"a user of the proxy's":  {"POST /v1/sales/phone/orders HTTP/1.1\r\nHost: x\r\nX-User: ann\r\n\r\n", 401},
+		"expectation nobody has": {post("Expect: magic\r\nContent-Length: 2\r\n\r\n{}"), 417},
+		"a body that is too long": {post("Transfer-Encoding: chunked\r\n\r\n5000\r\n" + strings.Repeat(" ", 0x5000) +
+			"\r\n0\r\n\r\n"), 413},
 	} {
 		t.Run(name, func(t *testing.T) {
 			status, body := raw(t, s.addr, one.text)
@@ -114,12 +118,15 @@ func TestForeignTokensAreRefused(t *testing.T) {
 		"another algorithm": sign(t, jwt.SigningMethodHS512, []byte(testSecret), claims),
 		"another kind":      sign(t, jwt.SigningMethodEdDSA, private, claims),
 		"another secret":    sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 32)), claims),
-		"expired":           sign(t, jwt.SigningMethodHS256, []byte(testSecret), jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(-time.Hour).Unix()}),
-		"without an end":    sign(t, jwt.SigningMethodHS256, []byte(testSecret), jwt.MapClaims{"sub": "ann"}),
-		"without a user":    sign(t, jwt.SigningMethodHS256, []byte(testSecret), jwt.MapClaims{"exp": time.Now().Add(time.Hour).Unix()}),
-		"a tab in the user": sign(t, jwt.SigningMethodHS256, []byte(testSecret), jwt.MapClaims{"sub": "ann\tq", "exp": time.Now().Add(time.Hour).Unix()}),
-		"nonsense":          "a.b.c",
-		"huge":              strings.Repeat("a", 5000),
+		"expired": sign(t, jwt.SigningMethodHS256, []byte(testSecret),
+			jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(-time.Hour).Unix()}),
+		"without an end": sign(t, jwt.SigningMethodHS256, []byte(testSecret), jwt.MapClaims{"sub": "ann"}),
+		"without a user": sign(t, jwt.SigningMethodHS256, []byte(testSecret),
+			jwt.MapClaims{"exp": time.Now().Add(time.Hour).Unix()}),
+		"a tab in the user": sign(t, jwt.SigningMethodHS256, []byte(testSecret),
+			jwt.MapClaims{"sub": "ann\tq", "exp": time.Now().Add(time.Hour).Unix()}),
+		"nonsense": "a.b.c",
+		"huge":     strings.Repeat("a", 5000),
 	} {
 		g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "")
 		require.NoError(t, err, name)
@@ -135,7 +142,8 @@ func TestUsersWithStrangeNamesStayApart(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	s.sell("phone", 50)
-	for _, user := range []string{"a:b", "a,b", "a,b:1:1", "{a}", "a b", "é", "e\u0301", "%s", "'; DROP TABLE orders", strings.Repeat("u", 128), "__proto__", "ann", "Ann"} {
+	for _, user := range []string{"a:b", "a,b", "a,b:1:1", "{a}", "a b", "é", "e\u0301", "%s", "'; DROP TABLE orders",
+		strings.Repeat("u", 128), "__proto__", "ann", "Ann"} {
 		path := s.place(user, "phone")
 		g := s.refused(api.CodeLimitReached, s.order(user, "phone", ""))
 		require.True(t, strings.HasSuffix(path, g.text("order_id")), user)

@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What asks about orders has a limit of its own: whoever polls too much may still buy, and whoever buys too much may still look.
+// What asks about orders has a limit of its own: whoever polls too much may still buy, and whoever
+// buys too much may still look.
 func TestReadsHaveALimitOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) {
@@ -23,8 +24,10 @@ func TestReadsHaveALimitOfTheirOwn(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.get("ann", path).status)
 	require.Equal(t, http.StatusOK, s.get("ann", "/v1/orders").status)
 	require.Equal(t, http.StatusOK, s.do("ann", http.MethodDelete, path, "").status)
-	require.Equal(t, http.StatusNoContent, s.do("ann", http.MethodGet, path+"/events", "", "Last-Event-ID", "cancelled").status)
-	for _, g := range []got{s.get("ann", path), s.get("ann", path+"?wait=5s"), s.get("ann", path+"/events"), s.get("ann", "/v1/orders"),
+	require.Equal(t, http.StatusNoContent, s.do("ann", http.MethodGet, path+"/events", "", "Last-Event-ID",
+		"cancelled").status)
+	for _, g := range []got{s.get("ann", path), s.get("ann", path+"?wait=5s"), s.get("ann", path+"/events"),
+		s.get("ann", "/v1/orders"),
 		s.do("ann", http.MethodDelete, path, "")} {
 		s.refused(api.CodeRateLimited, g)
 		require.Equal(t, `"per-user-reads";q=1;w=100`, g.header.Get("RateLimit-Policy"))

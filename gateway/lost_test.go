@@ -66,7 +66,8 @@ func TestALostOrderIsTold(t *testing.T) {
 		require.NotEmpty(t, told.text("admitted_at"))
 		require.EqualValues(t, 1, s.failures(), "the shop hears of it")
 		require.Equal(t, told.raw, s.get("ann", path+"?wait=20s").raw, "it is final")
-		require.Equal(t, told.raw, s.get("ann", path, receiptHeader, receipt).raw, "also for who comes with the receipt")
+		require.Equal(t, told.raw, s.get("ann", path, receiptHeader, receipt).
+			raw, "also for who comes with the receipt")
 		require.Contains(t, s.get("ann", path+"/events").raw, `"reason":"lost"`)
 		require.Contains(t, s.get("ann", "/v1/orders").raw, first.text("order_id"))
 		s.refused(api.CodeNotFound, s.get("bob", path))
@@ -92,10 +93,13 @@ func TestNothingIsLostWhileAStoreCannotBeAsked(t *testing.T) {
 	proxy.Cut()
 	s.refused(api.CodeUnavailable, s.get("ann", path))
 	require.NoError(t, proxy.Heal())
-	require.Eventually(t, func() bool { return s.get("ann", path).text("status") == "queued" }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.get("ann", path).text("status") == "queued"
+	}, patience, 20*time.Millisecond)
 
 	require.NoError(t, s.rdb.FlushAll(t.Context()).Err())
-	require.NotEmpty(t, s.refused(api.CodeUnavailable, s.get("ann", path)).header.Get("Retry-After"), "the line is not loaded yet")
+	require.NotEmpty(t, s.refused(api.CodeUnavailable, s.get("ann", path)).
+		header.Get("Retry-After"), "the line is not loaded yet")
 	s.carry()
 	require.NoError(t, s.rdb.HSet(t.Context(), "sluice:{phone/0}:meta", "gate", "1").Err())
 	s.refused(api.CodeUnavailable, s.get("ann", path))
@@ -103,7 +107,8 @@ func TestNothingIsLostWhileAStoreCannotBeAsked(t *testing.T) {
 	require.Zero(t, s.rowsOf("phone"))
 	s.lostIs(s.get("ann", path))
 	bob := s.place("bob", "phone")
-	require.NoError(t, s.rdb.HDel(t.Context(), "sluice:{phone/0}:orders", bob[strings.LastIndexByte(bob, '/')+1:]).Err())
+	require.NoError(t, s.rdb.HDel(t.Context(), "sluice:{phone/0}:orders",
+		bob[strings.LastIndexByte(bob, '/')+1:]).Err())
 	require.NoError(t, s.db.Close())
 	s.refused(api.CodeUnavailable, s.get("bob", bob))
 }
@@ -160,12 +165,14 @@ func TestALossIsToldAfterTheSale(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) { c.still = true })
 	s.sell("phone", 9, limitOf(3))
-	ann, bob, cem := s.order("ann", "phone", `{"quantity":3}`), s.order("bob", "phone", `{"quantity":2}`), s.order("cem", "phone", "")
+	ann, bob, cem := s.order("ann", "phone", `{"quantity":3}`), s.order("bob", "phone", `{"quantity":2}`),
+		s.order("cem", "phone", "")
 	s.lose()
 	ended := func(ago time.Duration) {
 		t.Helper()
 		now := time.Now()
-		require.NoError(t, s.db.Write.Exec("UPDATE sales SET starts_at = ?, ends_at = ?", now.Add(-ago-time.Hour).UnixMilli(), now.Add(-ago).UnixMilli()).Error)
+		require.NoError(t, s.db.Write.Exec("UPDATE sales SET starts_at = ?, ends_at = ?", now.Add(-ago-time.Hour).
+			UnixMilli(), now.Add(-ago).UnixMilli()).Error)
 		s.carry()
 	}
 	ended(30 * time.Minute)
@@ -173,8 +180,10 @@ func TestALossIsToldAfterTheSale(t *testing.T) {
 	s.refused(api.CodeUnavailable, s.get("ann", ann.header.Get("Location")))
 	ended(2 * time.Hour)
 	require.False(t, s.view("phone").Exists)
-	require.EqualValues(t, 3, s.lostIs(s.get("ann", ann.header.Get("Location"), receiptHeader, ann.text("receipt"))).num("quantity"))
-	require.EqualValues(t, 1, s.lostIs(s.get("bob", bob.header.Get("Location"))).num("quantity"), "an id says no quantity")
+	require.EqualValues(t, 3, s.lostIs(s.get("ann", ann.header.Get("Location"), receiptHeader, ann.text("receipt"))).
+		num("quantity"))
+	require.EqualValues(t, 1, s.lostIs(s.get("bob", bob.header.Get("Location"))).
+		num("quantity"), "an id says no quantity")
 	require.EqualValues(t, 2, s.rowsOf("phone"))
 
 	// Much later rows may have been deleted: nobody knows any more what became of it.
@@ -194,7 +203,8 @@ func TestASaleWithoutAKeyTellsNothingByIDs(t *testing.T) {
 	require.Equal(t, new(orderIDs).next(inventory.Sale{ID: "phone"}, "ann", "one"), first.text("order_id"))
 	s.lose()
 	s.refused(api.CodeNotFound, s.get("ann", first.header.Get("Location")))
-	require.Contains(t, []string{"queued", "processing"}, s.get("ann", first.header.Get("Location"), receiptHeader, first.text("receipt")).text("status"))
+	require.Contains(t, []string{"queued", "processing"}, s.get("ann", first.header.Get("Location"), receiptHeader,
+		first.text("receipt")).text("status"))
 	s.clean()
 }
 

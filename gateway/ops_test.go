@@ -35,7 +35,9 @@ func TestReadiness(t *testing.T) {
 	}
 	s := newStack(t, func(c *setup) {
 		c.still = true
-		c.checks = []admin.Check{{Name: "redis", Ask: ask(&redisDown), Note: func() string { return "everysec" }}, {Name: "database", Ask: ask(&databaseDown)}}
+		c.checks = []admin.Check{{Name: "redis", Ask: ask(&redisDown), Note: func() string {
+			return "everysec"
+		}}, {Name: "database", Ask: ask(&databaseDown)}}
 	})
 	require.Equal(t, "ok\n", s.opsGet("/readyz").raw)
 	g := s.opsGet("/readyz?verbose")
@@ -82,7 +84,10 @@ func TestReadinessIsBounded(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) {
 		c.still = true
-		c.checks = []admin.Check{{Name: "slow", Ask: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+		c.checks = []admin.Check{{Name: "slow", Ask: func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}},
 			{Name: "slower", Ask: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }}}
 	})
 	started := time.Now()
@@ -101,9 +106,12 @@ func TestMetricsKeepTheRulesAndTheContract(t *testing.T) {
 	path := s.place("ann", "phone")
 	s.until("ann", path, "confirmed")
 	s.refused(api.CodeSoldOut, s.order("bob", "phone", ""))
-	want := []string{"orders_admitted_total", "orders_rejected_total", "queue_depth", "queue_capacity", "queue_oldest_age_seconds",
-		"queue_wait_seconds", "admission_seconds", "admission_batch_size", "fulfil_seconds", "fulfil_batch_size", "pool_workers", "stock_available",
-		"leases_recovered_total", "dead_letters", "orders_finished_total"} // ledger_difference comes with the first audit, after a while
+	want := []string{"orders_admitted_total", "orders_rejected_total", "queue_depth", "queue_capacity",
+		"queue_oldest_age_seconds",
+		"queue_wait_seconds", "admission_seconds", "admission_batch_size", "fulfil_seconds", "fulfil_batch_size",
+		"pool_workers", "stock_available",
+		// ledger_difference comes with the first audit, after a while
+		"leases_recovered_total", "dead_letters", "orders_finished_total"}
 	var g got
 	require.Eventually(t, func() bool {
 		g = s.opsGet("/metrics")
@@ -116,7 +124,8 @@ func TestMetricsKeepTheRulesAndTheContract(t *testing.T) {
 	}, patience, 50*time.Millisecond, "of %v there is %s", want, g.raw)
 	require.Contains(t, g.raw, `sluice_orders_admitted_total{sale="phone"} 1`)
 	require.Contains(t, g.raw, `sluice_orders_rejected_total{code="sold_out",sale="phone"} 1`)
-	require.Contains(t, g.raw, `http_server_request_duration_seconds_count{code="202",method="POST",route="/v1/sales/:sale/orders"} 1`)
+	require.Contains(t, g.raw,
+		`http_server_request_duration_seconds_count{code="202",method="POST",route="/v1/sales/:sale/orders"} 1`)
 	id := path[strings.LastIndex(path, "/")+1:]
 	for _, secret := range []string{id, "ann", "bob"} {
 		require.NotContains(t, g.raw, secret, "labels are bounded")
@@ -130,7 +139,8 @@ func TestProfiles(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) { c.still = true })
 	require.Contains(t, s.opsGet("/debug/pprof/").raw, "goroutine")
-	for _, name := range []string{"cmdline", "symbol", "allocs", "block", "goroutine", "heap", "mutex", "threadcreate", "goroutine?debug=1", "trace?seconds=0.01"} {
+	for _, name := range []string{"cmdline", "symbol", "allocs", "block", "goroutine", "heap", "mutex", "threadcreate",
+		"goroutine?debug=1", "trace?seconds=0.01"} {
 		g := s.opsGet("/debug/pprof/" + name)
 		require.Equal(t, http.StatusOK, g.status, name)
 	}

@@ -26,7 +26,8 @@ func TestOrderID(t *testing.T) {
 		require.EqualValues(t, 8, parsed.Version())
 		require.Equal(t, uuid.RFC4122, parsed.Variant())
 		for _, other := range []string{
-			new(orderIDs).next(sale, "ann", "key2"), new(orderIDs).next(sale, "bob", "key"), new(orderIDs).next(inventory.Sale{ID: "sale2"}, "ann", "key"),
+			new(orderIDs).next(sale, "ann", "key2"), new(orderIDs).next(sale, "bob", "key"), new(orderIDs).
+				next(inventory.Sale{ID: "sale2"}, "ann", "key"),
 			new(orderIDs).next(inventory.Sale{ID: "sal"}, "eann", "key"), new(orderIDs).next(sale, "annk", "ey"),
 		} {
 			require.NotEqual(t, first, other)
@@ -41,7 +42,8 @@ func TestOrderID(t *testing.T) {
 // The id of a retried request must not change between releases: gateways of two versions run side by side.
 func TestOrderIDIsStable(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "f071928d-1fbd-86e7-ad4f-13404f0fab51", new(orderIDs).next(inventory.Sale{ID: "phone-x"}, "ann", "k-1"))
+	require.Equal(t, "f071928d-1fbd-86e7-ad4f-13404f0fab51", new(orderIDs).
+		next(inventory.Sale{ID: "phone-x"}, "ann", "k-1"))
 	require.Equal(t, "f071928d-1fbd-86e7-ad4f-044c40be840e", new(orderIDs).next(keyed("phone-x"), "ann", "k-1"))
 	require.Equal(t, "884ddc92", Fingerprint(api.OrderRequest{Quantity: 1, Email: "ann@example.com"}))
 }
@@ -56,15 +58,19 @@ func TestIssuedIDsProveThemselvesToTheirOwnerOnly(t *testing.T) {
 		require.False(t, new(orderIDs).issued(sale, "annsale", id))
 		require.False(t, new(orderIDs).issued(keyed("sale2"), "ann", id), "another sale")
 		require.False(t, new(orderIDs).issued(inventory.Sale{ID: "sale", IDKey: "another"}, "ann", id), "another key")
-		require.False(t, new(orderIDs).issued(inventory.Sale{ID: "sale"}, "ann", id), "a sale from before ids were signed")
-		require.False(t, new(orderIDs).issued(sale, "ann", new(orderIDs).next(inventory.Sale{ID: "sale"}, "ann", key)), "an unsigned id")
+		require.False(t, new(orderIDs).issued(inventory.Sale{ID: "sale"}, "ann", id),
+			"a sale from before ids were signed")
+		require.False(t, new(orderIDs).issued(sale, "ann", new(orderIDs).next(inventory.Sale{ID: "sale"}, "ann", key)),
+			"an unsigned id")
 		for i := range id {
 			if id[i] != '-' {
-				changed := id[:i] + string("0123456789abcdef"[(strings.IndexByte("0123456789abcdef", id[i])+1)%16]) + id[i+1:]
+				changed := id[:i] + string("0123456789abcdef"[(strings.IndexByte("0123456789abcdef", id[i])+1)%16]) +
+					id[i+1:]
 				require.False(t, new(orderIDs).issued(sale, "ann", changed), changed)
 			}
 		}
-		for _, spelling := range []string{strings.ToUpper(id), "{" + id + "}", "urn:uuid:" + id, strings.ReplaceAll(id, "-", ""), "", id + " "} {
+		for _, spelling := range []string{strings.ToUpper(id), "{" + id + "}", "urn:uuid:" + id,
+			strings.ReplaceAll(id, "-", ""), "", id + " "} {
 			require.False(t, new(orderIDs).issued(sale, "ann", spelling), spelling)
 		}
 	}

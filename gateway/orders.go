@@ -59,7 +59,8 @@ func (g *Gateway) sale(c *gin.Context) (*inventory.Entry, bool) {
 	return nil, false
 }
 
-// allow applies the limits for placing orders: the user's own before the global one, so that one user's haste never costs the others.
+// allow applies the limits for placing orders: the user's own before the global one, so that one
+// user's haste never costs the others.
 func (g *Gateway) allow(c *gin.Context, user string) bool {
 	sale := c.Param("sale")
 	d := g.Limiter.AllowUser(sale, user)
@@ -110,8 +111,10 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		g.refuse(c, err)
 		return
 	}
-	request := queue.Request{ID: g.ids.next(entry.Sale, user, key), User: user, Units: body.Quantity, Fingerprint: Fingerprint(body),
-		Email: body.Email, Phone: body.Phone, Locale: cmp.Or(body.Locale, api.LocaleOf(c.GetHeader("Accept-Language"), g.cfg.Locale))}
+	request := queue.Request{ID: g.ids.next(entry.Sale, user, key), User: user, Units: body.Quantity,
+		Fingerprint: Fingerprint(body),
+		Email:       body.Email, Phone: body.Phone, Locale: cmp.Or(body.Locale,
+			api.LocaleOf(c.GetHeader("Accept-Language"), g.cfg.Locale))}
 	admission, err := g.admit(c.Request.Context(), entry, request, key != "")
 	if err != nil {
 		g.refuse(c, err)
@@ -124,7 +127,8 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 }
 
 // admit asks for a place in the line, unless the request was made before and the line has forgotten it.
-func (g *Gateway) admit(ctx context.Context, entry *inventory.Entry, r queue.Request, keyed bool) (queue.Admission, error) {
+func (g *Gateway) admit(ctx context.Context, entry *inventory.Entry, r queue.Request,
+	keyed bool) (queue.Admission, error) {
 	if keyed && entry.View().Forgotten > 0 {
 		if a, ok, err := g.repeated(ctx, entry.Sale.ID, r); ok {
 			return a, err
@@ -143,7 +147,8 @@ func readOrder(r *http.Request, sale inventory.Sale) (body api.OrderRequest, key
 	}
 	body, bad := api.DecodeOrder(raw)
 	if len(bad) == 0 && body.Quantity > sale.PerUserLimit {
-		bad = append(bad, api.Field("quantity", "must be at most "+strconv.Itoa(sale.PerUserLimit)+", the limit per person in this sale"))
+		bad = append(bad, api.Field("quantity", "must be at most "+strconv.Itoa(sale.PerUserLimit)+
+			", the limit per person in this sale"))
 	}
 	if len(bad) > 0 {
 		p := api.InvalidRequest(bad...)

@@ -74,7 +74,8 @@ func TestExpectedWaitFollowsTheMeasuredRate(t *testing.T) {
 	require.Eventually(t, func() bool { return entry.View().Waiting == 200 }, patience, time.Millisecond)
 	batch, err := line.Claim(t.Context(), "batch-1", 1, time.Minute)
 	require.NoError(t, err)
-	require.NoError(t, line.Settle(t.Context(), batch, []queue.Outcome{{ID: batch.Tickets[0].ID, Op: queue.OpFail, Reason: "test"}}))
+	require.NoError(t, line.Settle(t.Context(), batch, []queue.Outcome{{ID: batch.Tickets[0].ID, Op: queue.OpFail,
+		Reason: "test"}}))
 	require.Eventually(t, func() bool { return seen(1) }, patience, time.Millisecond)
 	rate := entry.Rate()
 	require.Less(t, rate, 101.0, "one ticket within a look, which takes a hundredth of a second at least")
@@ -125,11 +126,19 @@ func TestWindowFollowsTheClockOfRedis(t *testing.T) {
 	s.place("ann", "phone")
 	mini.SetTime(time.Now().Add(2 * time.Hour))
 	s.refused(api.CodeSaleEnded, s.order("bob", "phone", ""))
-	require.Eventually(t, func() bool { return s.get("", "/v1/sales/phone").text("state") == "ended" }, patience, 10*time.Millisecond)
-	require.Eventually(t, func() bool { return strings.Contains(s.get("", "/v1/sales").raw, `"state":"ended"`) }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.get("", "/v1/sales/phone").text("state") == "ended"
+	}, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Contains(s.get("", "/v1/sales").raw, `"state":"ended"`)
+	}, patience, 10*time.Millisecond)
 	mini.SetTime(time.Now()) // set back, as after a failover
-	require.Eventually(t, func() bool { return s.get("", "/v1/sales/phone").text("state") == "open" }, patience, 10*time.Millisecond)
-	require.Eventually(t, func() bool { return strings.Contains(s.get("", "/v1/sales").raw, `"state":"open"`) }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.get("", "/v1/sales/phone").text("state") == "open"
+	}, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Contains(s.get("", "/v1/sales").raw, `"state":"open"`)
+	}, patience, 10*time.Millisecond)
 }
 
 func TestHolderReadsItsOrderEvenWhenSoldOutOrFull(t *testing.T) {
@@ -186,8 +195,10 @@ func TestRequestRefusals(t *testing.T) {
 	s := newStack(t)
 	s.sell("phone", 5, limitOf(2))
 	for body, field := range map[string]string{
-		`{"quantity":0}`: "quantity", `{"quantity":-1}`: "quantity", `{"quantity":3}`: "quantity", `{"quantity":1e3}`: "quantity",
-		`{"quantity":99999999999999999999999}`: "quantity", `{"email":"nobody"}`: "email", `{"phone":"12"}`: "phone", `{"x":1}`: "x",
+		`{"quantity":0}`: "quantity", `{"quantity":-1}`: "quantity", `{"quantity":3}`: "quantity",
+		`{"quantity":1e3}`:                     "quantity",
+		`{"quantity":99999999999999999999999}`: "quantity", `{"email":"nobody"}`: "email", `{"phone":"12"}`: "phone",
+		`{"x":1}`:                     "x",
 		`{"quantity":1,"quantity":2}`: "quantity", `{`: "body", `[]`: "body", "\x00": "body", `{} {}`: "body",
 		strings.Repeat("[", 10_000): "body", `{"email":` + strings.Repeat(`{"a":`, 2000): "a",
 	} {
@@ -203,7 +214,8 @@ func TestRequestRefusals(t *testing.T) {
 	s.refused(api.CodeTooLarge, s.order("ann", "phone", `{"email":"`+strings.Repeat("a", 17<<10)+`"}`))
 	s.refused(api.CodeUnsupportedMedia, s.order("ann", "phone", `{}`, "Content-Type", "text/xml"))
 	s.refused(api.CodeInvalidRequest, s.order("ann", "phone", `{}`, "Idempotency-Key", strings.Repeat("k", 256)))
-	for _, sale := range []string{"nothing", "a{b}", "a%0Ab", "a%7Bb%7D", "-a", strings.Repeat("a", 65), "%2e%2e", "..%2f..%2fadmin"} {
+	for _, sale := range []string{"nothing", "a{b}", "a%0Ab", "a%7Bb%7D", "-a", strings.Repeat("a", 65), "%2e%2e",
+		"..%2f..%2fadmin"} {
 		s.refused(api.CodeNotFound, s.order("ann", sale, ""))
 	}
 	require.EqualValues(t, 5, s.view("phone").Stock)
@@ -304,7 +316,8 @@ func TestOwnOrdersArePagedNewestFirst(t *testing.T) {
 		query = "?limit=3&cursor=" + next
 	}
 	require.Equal(t, placed, seen)
-	for _, query := range []string{"limit=0", "limit=101", "limit=x", "limit=-1", "limit=", "cursor=", "cursor=x", "cursor=1_", "cursor=-1_a", "cursor=1_" + strings.Repeat("a", 37)} {
+	for _, query := range []string{"limit=0", "limit=101", "limit=x", "limit=-1", "limit=", "cursor=", "cursor=x",
+		"cursor=1_", "cursor=-1_a", "cursor=1_" + strings.Repeat("a", 37)} {
 		g := s.refused(api.CodeInvalidRequest, s.get("ann", "/v1/orders?"+query))
 		field, _, _ := strings.Cut(query, "=")
 		require.Contains(t, g.raw, `"field":"`+field+`"`)

@@ -91,7 +91,8 @@ func TestAPanicAfterTheCallOpensTheDoor(t *testing.T) {
 	door.crowd.census = nil // what Redis has answered cannot be taken over
 	func() {
 		defer s.gateway.Panics.Catch("test")
-		a.send(t.Context(), []admitBatch{{Key: "phone", Requests: []queue.Request{{ID: newUUID(), User: "bob", Units: 1, Fingerprint: "f"}}}})
+		a.send(t.Context(), []admitBatch{{Key: "phone", Requests: []queue.Request{{ID: newUUID(), User: "bob", Units: 1,
+			Fingerprint: "f"}}}})
 	}()
 	door.crowd.census = census
 	require.EqualValues(t, 1, s.caught("test"))
@@ -117,7 +118,9 @@ func TestAPanicWhileACrowdIsCounted(t *testing.T) {
 func TestReadinessSurvivesAPanic(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, quiet, func(c *setup) {
-		c.checks = []admin.Check{{Name: "good", Ask: func(context.Context) error { return nil }}, {Name: "bad", Ask: func(context.Context) error { panic("a defect") }}}
+		c.checks = []admin.Check{{Name: "good", Ask: func(context.Context) error {
+			return nil
+		}}, {Name: "bad", Ask: func(context.Context) error { panic("a defect") }}}
 	})
 	w := httptest.NewRecorder()
 	s.opsEngine.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))

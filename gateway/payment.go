@@ -56,7 +56,8 @@ func (g *Gateway) payOrder(c *gin.Context) {
 		g.refuse(c, err)
 		return
 	}
-	answer := api.PaymentAnswer{OrderID: id, SaleID: entry.Sale.ID, PaymentID: payment.ID, Status: paying.Order.Status, PaidAt: api.FormatTime(paying.Order.PaidAt)}
+	answer := api.PaymentAnswer{OrderID: id, SaleID: entry.Sale.ID, PaymentID: payment.ID, Status: paying.Order.Status,
+		PaidAt: api.FormatTime(paying.Order.PaidAt)}
 	if paying.Refund() {
 		answer.Refund = api.RefundRequired
 	}
@@ -72,7 +73,8 @@ func (g *Gateway) unsigned(c *gin.Context, err error) {
 		return
 	}
 	g.log.Warn("payment callback refused", "request_id", api.RequestID(c), "order", c.Param("id"), "error", err)
-	api.WriteProblem(c, api.NewProblem(api.CodeUnauthorized, "Send the callback signed: webhook-id, webhook-timestamp of the last five minutes, webhook-signature."))
+	api.WriteProblem(c, api.NewProblem(api.CodeUnauthorized,
+		"Send the callback signed: webhook-id, webhook-timestamp of the last five minutes, webhook-signature."))
 }
 
 // DecodePayment reads a provider's payload for an order of a sale. Where it
@@ -108,13 +110,16 @@ func DecodePayment(body []byte, sale, id string) (order.Payment, []api.FieldErro
 	check("amount_cents", "must be a whole number of cents, written in digits only", ok)
 	p.Currency, ok = api.TextOf(raw.Currency)
 	check("currency", "must be a code of three capital letters, such as CNY", ok && validCurrency(p.Currency))
-	check("order_id", "must be the order of the address; leave it out if you do not know it", raw.OrderID == nil || names(raw.OrderID, id))
-	check("sale_id", "must be the sale of the address; leave it out if you do not know it", raw.SaleID == nil || names(raw.SaleID, sale))
+	check("order_id", "must be the order of the address; leave it out if you do not know it", raw.OrderID == nil ||
+		names(raw.OrderID, id))
+	check("sale_id", "must be the sale of the address; leave it out if you do not know it", raw.SaleID == nil ||
+		names(raw.SaleID, sale))
 	if raw.PaidAt != nil {
 		text, isText := api.TextOf(raw.PaidAt)
 		var err error
 		p.PaidAt, err = time.Parse(time.RFC3339, text)
-		check("paid_at", "must be an RFC 3339 time between 1970 and 9999; leave it out if there is none", isText && err == nil && p.PaidAt.Unix() >= 0 && p.PaidAt.Year() <= 9999)
+		check("paid_at", "must be an RFC 3339 time between 1970 and 9999; leave it out if there is none", isText &&
+			err == nil && p.PaidAt.Unix() >= 0 && p.PaidAt.Year() <= 9999)
 	}
 	if errs != nil {
 		return order.Payment{}, errs

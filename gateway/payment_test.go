@@ -37,7 +37,8 @@ func (s *stack) payDesk() *Payments {
 	}
 	verifier, err := webhook.NewVerifier(s.book.Now, s.payments.Secret...)
 	require.NoError(s.t, err)
-	payer := order.NewPayer(s.db, s.lines, s.catalog, 10*time.Second, []string{"stream"}, func() {}, quietLog(), s.book.Now, s.reg)
+	payer := order.NewPayer(s.db, s.lines, s.catalog, 10*time.Second, []string{"stream"}, func() {}, quietLog(),
+		s.book.Now, s.reg)
 	return &Payments{Verifier: verifier, Payer: payer}
 }
 
@@ -47,7 +48,8 @@ func signed(secret, id string, at time.Time, body string) []string {
 	stamp := strconv.FormatInt(at.Unix(), 10)
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(id + "." + stamp + "." + body))
-	return []string{"webhook-id", id, "webhook-timestamp", stamp, "webhook-signature", "v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))}
+	return []string{"webhook-id", id, "webhook-timestamp", stamp, "webhook-signature",
+		"v1," + base64.StdEncoding.EncodeToString(mac.Sum(nil))}
 }
 
 // provider sends a signed callback for an order.
@@ -72,7 +74,8 @@ func TestPaymentCallback(t *testing.T) {
 
 	s.refused(api.CodeNotFound, s.provider("/v1/sales/phone/orders/missing", body))
 	s.refused(api.CodeNotFound, s.provider(strings.Replace(path, "phone", "other", 1), body))
-	s.refused(api.CodeInvalidRequest, s.provider(path, `{"payment_id":"pay-1","amount_cents":9900,"currency":"CNY","sale_id":"other"}`))
+	s.refused(api.CodeInvalidRequest, s.provider(path,
+		`{"payment_id":"pay-1","amount_cents":9900,"currency":"CNY","sale_id":"other"}`))
 
 	follow := s.follow("ann", path, "")
 	require.Empty(t, follow.order("confirmed")["refund"])
@@ -103,7 +106,9 @@ func TestPaymentCallback(t *testing.T) {
 
 func TestPaymentPayload(t *testing.T) {
 	t.Parallel()
-	good, bad := DecodePayment([]byte(`{"order_id":"o","sale_id":"s","payment_id":"p","amount_cents":0,"currency":"EUR","paid_at":"2026-01-02T03:04:05Z"}`), "s", "o")
+	good, bad := DecodePayment(
+		[]byte(
+			`{"order_id":"o","sale_id":"s","payment_id":"p","amount_cents":0,"currency":"EUR","paid_at":"2026-01-02T03:04:05Z"}`), "s", "o")
 	require.Empty(t, bad)
 	require.Equal(t, order.Payment{ID: "p", Currency: "EUR", PaidAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, good)
 	for body, field := range map[string]string{
@@ -139,17 +144,20 @@ func TestForgedPaymentsAreRefused(t *testing.T) {
 	moved := signed(newer, "msg", now, body)
 	moved[1] = "other"
 	for name, bad := range map[string][]string{
-		"another body":   signed(newer, "msg", now, body+" "),
-		"too old":        signed(newer, "msg", now.Add(-6*time.Minute), body),
-		"too new":        signed(newer, "msg", now.Add(6*time.Minute), body),
-		"another secret": signed("whsec_"+base64.StdEncoding.EncodeToString([]byte("a secret that nobody gave to us!")), "msg", now, body),
-		"another id":     moved,
-		"nothing":        nil,
-		"no signature":   signed(newer, "msg", now, body)[:4],
+		"another body": signed(newer, "msg", now, body+" "),
+		"too old":      signed(newer, "msg", now.Add(-6*time.Minute), body),
+		"too new":      signed(newer, "msg", now.Add(6*time.Minute), body),
+		"another secret": signed("whsec_"+base64.StdEncoding.EncodeToString([]byte("a secret that nobody gave to us!")),
+			"msg", now, body),
+		"another id":   moved,
+		"nothing":      nil,
+		"no signature": signed(newer, "msg", now, body)[:4],
 	} {
 		t.Log(name)
 		g := s.refused(api.CodeUnauthorized, s.do("", http.MethodPost, path+"/payment", body, bad...))
-		require.Equal(t, "Send the callback signed: webhook-id, webhook-timestamp of the last five minutes, webhook-signature.", g.text("detail"))
+		require.Equal(t,
+			"Send the callback signed: webhook-id, webhook-timestamp of the last five minutes, webhook-signature.",
+			g.text("detail"))
 	}
 	require.Equal(t, "confirmed", s.until("ann", path, "confirmed").text("status"))
 	g := s.do("", http.MethodPost, path+"/payment", body, signed(paymentSecrets()[1], "msg", now, body)...)
@@ -179,8 +187,8 @@ func TestWithoutPaymentsThereIsNoDeadline(t *testing.T) {
 	follow.ends()
 }
 
-// A shopper whose order is confirmed before the first look is told so at once; one who knows waits for the payment, also without saying
-// what it has seen.
+// A shopper whose order is confirmed before the first look is told so at once; one who knows waits
+// for the payment, also without saying what it has seen.
 func TestLongPollWaitsForThePayment(t *testing.T) {
 	t.Parallel()
 	for _, query := range []string{"?wait=20s", "?wait=20s&seen=confirmed"} {
@@ -195,7 +203,8 @@ func TestLongPollWaitsForThePayment(t *testing.T) {
 			require.Equal(t, "confirmed", s.get("ann", path+"?wait=20s").text("status"))
 			require.Equal(t, "confirmed", s.get("ann", path+"?wait=20s&seen=queued").text("status"))
 			require.Less(t, time.Since(started), 10*time.Second, "confirmed is news to both")
-			require.Contains(t, s.refused(api.CodeInvalidRequest, s.get("ann", path+"?wait=20s&seen=sold")).raw, `"field":"seen"`)
+			require.Contains(t, s.refused(api.CodeInvalidRequest, s.get("ann", path+"?wait=20s&seen=sold")).
+				raw, `"field":"seen"`)
 			started = time.Now()
 			require.Equal(t, "confirmed", s.get("ann", path+"?wait=300ms").text("status"), "after the wait, unchanged")
 			require.GreaterOrEqual(t, time.Since(started), 300*time.Millisecond)
@@ -207,10 +216,12 @@ func TestLongPollWaitsForThePayment(t *testing.T) {
 				answered <- g
 			}()
 			require.Eventually(t, func() bool { return s.waiters() == 1 }, patience, time.Millisecond)
-			require.Equal(t, http.StatusOK, s.provider(path, `{"payment_id":"p","amount_cents":9900,"currency":"CNY"}`).status)
+			require.Equal(t, http.StatusOK, s.provider(path,
+				`{"payment_id":"p","amount_cents":9900,"currency":"CNY"}`).status)
 			require.Equal(t, "paid", (<-answered).text("status"))
 			started = time.Now()
-			require.Equal(t, "paid", s.get("ann", path+"?wait=20s&seen=paid").text("status"), "nothing more is to be expected")
+			require.Equal(t, "paid", s.get("ann", path+"?wait=20s&seen=paid").
+				text("status"), "nothing more is to be expected")
 			require.Equal(t, "paid", s.get("ann", path+"?wait=20s").text("status"))
 			require.Less(t, time.Since(started), 10*time.Second)
 		})
@@ -241,8 +252,9 @@ func TestToldIsBounded(t *testing.T) {
 func TestLocale(t *testing.T) {
 	t.Parallel()
 	for accept, want := range map[string]string{
-		"": "zh-CN", "*": "zh-CN", "de": "zh-CN", "en": "en", "en-US,en;q=0.9": "en", "de, en;q=0.2, zh;q=0.1": "en", "zh-TW, en;q=0.5": "zh-CN",
-		"en;q=0": "zh-CN", "EN-gb": "en", ";;,,=": "zh-CN",
+		"": "zh-CN", "*": "zh-CN", "de": "zh-CN", "en": "en", "en-US,en;q=0.9": "en", "de, en;q=0.2, zh;q=0.1": "en",
+		"zh-TW, en;q=0.5": "zh-CN",
+		"en;q=0":          "zh-CN", "EN-gb": "en", ";;,,=": "zh-CN",
 	} {
 		require.Equal(t, want, api.LocaleOf(accept, "zh-CN"), accept)
 	}
@@ -257,12 +269,14 @@ func TestLocale(t *testing.T) {
 	require.Equal(t, "en", locale(s.order("ann", "phone", `{"locale":"en"}`)))
 	require.Equal(t, "en", locale(s.order("ann", "phone", "", "Accept-Language", "en-GB")))
 	require.Equal(t, "zh-CN", locale(s.order("ann", "phone", `{"locale":"zh-CN"}`, "Accept-Language", "en-GB")))
-	require.Contains(t, s.refused(api.CodeInvalidRequest, s.order("bob", "phone", `{"locale":"fr"}`)).raw, `"field":"locale"`)
+	require.Contains(t, s.refused(api.CodeInvalidRequest, s.order("bob", "phone", `{"locale":"fr"}`)).
+		raw, `"field":"locale"`)
 	s.work()
 	require.Eventually(t, func() bool {
 		var n int64
 		require.NoError(t, s.db.Read.Table("orders").Where("locale = 'en'").Count(&n).Error)
 		return n == 2
 	}, patience, 10*time.Millisecond)
-	require.NotEqual(t, Fingerprint(api.OrderRequest{Quantity: 1}), Fingerprint(api.OrderRequest{Quantity: 1, Locale: "en"}))
+	require.NotEqual(t, Fingerprint(api.OrderRequest{Quantity: 1}),
+		Fingerprint(api.OrderRequest{Quantity: 1, Locale: "en"}))
 }

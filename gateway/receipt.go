@@ -76,7 +76,8 @@ func (r *Receipts) Read(sale, id, user, receipt string) (queue.Ticket, error) {
 			return queue.Ticket{}, ErrReceipt
 		}
 	}
-	return queue.Ticket{ID: id, User: user, State: queue.Queued, Seq: n[0], Units: int(n[2]), AdmittedAt: time.UnixMilli(n[3]).UTC(), Fingerprint: f[5]}, nil
+	return queue.Ticket{ID: id, User: user, State: queue.Queued, Seq: n[0], Units: int(n[2]),
+		AdmittedAt: time.UnixMilli(n[3]).UTC(), Fingerprint: f[5]}, nil
 }
 
 func (r *Receipts) signed(mac []byte, parts ...string) bool {

@@ -18,7 +18,8 @@ func testReceipts(t testing.TB) *Receipts {
 func TestReceiptIsWorthItsOrderOnly(t *testing.T) {
 	t.Parallel()
 	r := testReceipts(t)
-	ticket := queue.Ticket{ID: "0193f6a0", User: "ann", State: queue.Queued, Seq: 41, Units: 2, AdmittedAt: time.UnixMilli(1_800_000_000_123).UTC(), Fingerprint: "ab12cd34"}
+	ticket := queue.Ticket{ID: "0193f6a0", User: "ann", State: queue.Queued, Seq: 41, Units: 2,
+		AdmittedAt: time.UnixMilli(1_800_000_000_123).UTC(), Fingerprint: "ab12cd34"}
 	receipt := r.Sign("phone", ticket)
 
 	read, err := r.Read("phone", "0193f6a0", "ann", receipt)

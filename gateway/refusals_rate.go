@@ -52,8 +52,9 @@ func (m *refusalMeter) observe(now time.Time, totals map[string]float64) map[str
 	return rates
 }
 
-// Refused is how many orders of each sale this gateway refuses a second, over about the last five seconds in which it was called
-// once a second; sales without refusals are absent, and so are all but the 64 busiest.
+// Refused is how many orders of each sale this gateway refuses a second, over about the last five
+// seconds in which it was called once a second; sales without refusals are absent, and so are all
+// but the 64 busiest.
 func (g *Gateway) Refused() map[string]float64 {
 	return g.refusals.observe(g.now(), g.admission.metrics.refusals())
 }

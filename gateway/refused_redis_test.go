@@ -12,15 +12,16 @@ import (
 	"sluice/internal/testkit"
 )
 
-// What Redis refuses by its state, memory or authority is answered 503 on every route that needs it, and all is well again
-// when it serves.
+// What Redis refuses by its state, memory or authority is answered 503 on every route that needs
+// it, and all is well again when it serves.
 func TestEveryRefusalOfRedisIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		cause, end []any
 	}{
-		"memory":   {cause: []any{"CONFIG", "SET", "maxmemory", "1mb"}, end: []any{"CONFIG", "SET", "maxmemory", "0"}},
-		"password": {cause: []any{"CONFIG", "SET", "requirepass", "later"}, end: []any{"CONFIG", "SET", "requirepass", ""}},
+		"memory": {cause: []any{"CONFIG", "SET", "maxmemory", "1mb"}, end: []any{"CONFIG", "SET", "maxmemory", "0"}},
+		"password": {cause: []any{"CONFIG", "SET", "requirepass", "later"},
+			end: []any{"CONFIG", "SET", "requirepass", ""}},
 		"rights": {
 			cause: []any{"ACL", "SETUSER", "default", "-@scripting", "-@transaction"},
 			end:   []any{"ACL", "SETUSER", "default", "+@all"},
@@ -48,15 +49,19 @@ func TestEveryRefusalOfRedisIsUnavailable(t *testing.T) {
 			require.Equal(t, http.StatusServiceUnavailable, audit.status, audit.raw)
 			require.Equal(t, string(api.CodeUnavailable), audit.text("code"))
 			require.Positive(t, audit.retryAfter())
-			for _, route := range []string{"/queue", "/sales/phone/queue", "/sales/phone/leases", "/sales/phone/dead", "/instances"} {
+			for _, route := range []string{"/queue", "/sales/phone/queue", "/sales/phone/leases", "/sales/phone/dead",
+				"/instances"} {
 				g := s.admin(http.MethodGet, "/admin/v1"+route, "")
-				require.Contains(t, []int{http.StatusOK, http.StatusServiceUnavailable}, g.status, "%s: %s", route, g.raw)
+				require.Contains(t, []int{http.StatusOK, http.StatusServiceUnavailable}, g.status,
+					"%s: %s", route, g.raw)
 			}
 			rebuild := s.admin(http.MethodPost, "/admin/v1/sales/phone/rebuild", "")
 			require.NotEqual(t, http.StatusInternalServerError, rebuild.status, rebuild.raw)
 
 			require.NoError(t, admin.Do(context.WithoutCancel(t.Context()), tt.end...).Err())
-			require.Eventually(t, func() bool { return s.order("cleo", "phone", `{}`).status == http.StatusAccepted }, patience, 50*time.Millisecond)
+			require.Eventually(t, func() bool {
+				return s.order("cleo", "phone", `{}`).status == http.StatusAccepted
+			}, patience, 50*time.Millisecond)
 		})
 	}
 }

@@ -134,7 +134,10 @@ func TestLostReplyIsAskedForAgain(t *testing.T) {
 		g, _ := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "")
 		answered <- g
 	}()
-	require.Eventually(t, func() bool { n, _ := s.rdb.LLen(t.Context(), "sluice:{phone/0}:wait").Result(); return n == 2 }, patience, time.Millisecond)
+	require.Eventually(t, func() bool {
+		n, _ := s.rdb.LLen(t.Context(), "sluice:{phone/0}:wait").Result()
+		return n == 2
+	}, patience, time.Millisecond)
 	proxy.DropReplies(false)
 	g := <-answered
 	require.Equal(t, http.StatusAccepted, g.status, g.raw)
@@ -165,7 +168,9 @@ func TestStoresDown(t *testing.T) {
 	quick(func() got { return s.do("ann", http.MethodDelete, path, "") })
 	require.Equal(t, http.StatusOK, s.get("", "/v1/sales/phone").status)
 	require.NoError(t, proxy.Heal())
-	require.Eventually(t, func() bool { return s.get("ann", path).status == http.StatusOK }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.get("ann", path).status == http.StatusOK
+	}, patience, 20*time.Millisecond)
 
 	// A Redis that hangs is the worse case: nobody waits for long, however many ask.
 	proxy.Pause()
@@ -185,7 +190,9 @@ func TestStoresDown(t *testing.T) {
 	require.Less(t, time.Since(started), 2*admitTimeout+time.Second)
 	require.Empty(t, slow)
 	proxy.Resume()
-	require.Eventually(t, func() bool { return s.get("ann", path).status == http.StatusOK }, patience, 20*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.get("ann", path).status == http.StatusOK
+	}, patience, 20*time.Millisecond)
 
 	// The database is not on the way into the line.
 	require.NoError(t, s.db.Close())
@@ -269,8 +276,8 @@ func TestDrainRefusesNewOrdersAndAnswersTheRest(t *testing.T) {
 	s.clean()
 }
 
-// Of the orders that ended a line keeps the newest. The database knows the older ones: their keys repeat the first answer
-// too, and another payload is told apart.
+// Of the orders that ended a line keeps the newest. The database knows the older ones: their keys
+// repeat the first answer too, and another payload is told apart.
 func TestAKeyIsRememberedLongerThanTheLineRemembers(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -281,7 +288,8 @@ func TestAKeyIsRememberedLongerThanTheLineRemembers(t *testing.T) {
 	s.until("ann", first.header.Get("Location"), "confirmed")
 	require.Equal(t, http.StatusOK, s.do("ann", http.MethodDelete, first.header.Get("Location"), "").status)
 	s.forget("phone")
-	require.Empty(t, s.rdb.HGet(t.Context(), "sluice:{phone/0}:orders", first.text("order_id")).Val(), "the line has forgotten it")
+	require.Empty(t, s.rdb.HGet(t.Context(), "sluice:{phone/0}:orders", first.text("order_id")).
+		Val(), "the line has forgotten it")
 
 	seen := s.view("phone").Seq
 	replayed(t, first, s.order("ann", "phone", `{"quantity":2}`, key, "one"))
@@ -315,7 +323,10 @@ func (s *stack) forget(sale string) {
 	last := s.place("xia", sale)
 	s.until("xia", last, "confirmed")
 	require.Equal(s.t, http.StatusOK, s.do("xia", http.MethodDelete, last, "").status)
-	require.Eventually(s.t, func() bool { e, ok := s.book.Get(sale); return ok && e.View().Forgotten > 0 }, patience, time.Millisecond)
+	require.Eventually(s.t, func() bool {
+		e, ok := s.book.Get(sale)
+		return ok && e.View().Forgotten > 0
+	}, patience, time.Millisecond)
 }
 
 // queueKeepDone is how many of the orders that ended a line keeps.

@@ -102,8 +102,9 @@ func TestRolesAtEveryRoute(t *testing.T) {
 	require.Len(t, table, walked, "the table names routes that are gone")
 }
 
-// letThrough sends a request that its role allows. A change is asked for with a reason longer than the log can keep, so that it
-// is refused for that, or for what it lacks, and never for who asks; nothing is changed.
+// letThrough sends a request that its role allows. A change is asked for with a reason longer than
+// the log can keep, so that it is refused for that, or for what it lacks, and never for who asks;
+// nothing is changed.
 func (s *stack) letThrough(token, method, path string) {
 	s.t.Helper()
 	if path == "/admin/v1/events" {
@@ -114,7 +115,8 @@ func (s *stack) letThrough(token, method, path string) {
 		body = `{"reason":"` + strings.Repeat("x", 200+1) + `"}`
 	}
 	got := s.opsAs(token, method, path, body)
-	require.NotContains(s.t, []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed}, got.status, "%s %s: %s", method, path, got.body)
+	require.NotContains(s.t, []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed},
+		got.status, "%s %s: %s", method, path, got.body)
 	if method != http.MethodGet {
 		require.GreaterOrEqual(s.t, got.status, 400, "%s %s: %s", method, path, got.body)
 	}

@@ -13,9 +13,11 @@ import (
 
 func saleBodyOf(e *inventory.Entry, now time.Time) api.Sale {
 	s := e.Sale
-	return api.Sale{ID: s.ID, Title: s.Title, SKU: s.SKU, PriceCents: s.PriceCents, Currency: s.Currency, StockTotal: e.Stock.Total,
-		Remaining: e.Remaining(), PerUserLimit: s.PerUserLimit, StartsAt: api.FormatTime(s.Starts()), EndsAt: api.FormatTime(s.Ends()),
-		State: s.StateAt(now), ServerTime: api.FormatTime(now)}
+	return api.Sale{ID: s.ID, Title: s.Title, SKU: s.SKU, PriceCents: s.PriceCents, Currency: s.Currency,
+		StockTotal: e.Stock.Total,
+		Remaining:  e.Remaining(), PerUserLimit: s.PerUserLimit, StartsAt: api.FormatTime(s.Starts()),
+		EndsAt: api.FormatTime(s.Ends()),
+		State:  s.StateAt(now), ServerTime: api.FormatTime(now)}
 }
 
 // salesCache is the list as it was built last: with many sales and many

@@ -23,7 +23,9 @@ func TestSalesShowEverythingAndCostTheStoresNothing(t *testing.T) {
 	s.setState("paused", inventory.Paused)
 	s.sell("closed", 5)
 	s.setState("closed", inventory.Closed)
-	require.Eventually(t, func() bool { return len(s.get("", "/v1/sales").body["sales"].([]any)) == 6 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return len(s.get("", "/v1/sales").body["sales"].([]any)) == 6
+	}, patience, 10*time.Millisecond)
 
 	// With both stores gone for good every number is still there.
 	require.NoError(t, s.db.Close())
@@ -37,7 +39,8 @@ func TestSalesShowEverythingAndCostTheStoresNothing(t *testing.T) {
 			states[sale["id"].(string)] = sale["state"].(string)
 			require.Equal(t, s.get("", "/v1/sales/"+sale["id"].(string)).text("state"), sale["state"])
 		}
-		require.Equal(t, map[string]string{"phone": "open", "later": "scheduled", "draft": "scheduled", "over": "ended", "paused": "paused",
+		require.Equal(t, map[string]string{"phone": "open", "later": "scheduled", "draft": "scheduled", "over": "ended",
+			"paused": "paused",
 			"closed": "closed"}, states)
 	}
 	require.Equal(t, before, s.trips.Rounds.Load(), "Redis was asked")
@@ -49,8 +52,10 @@ func TestSalesShowEverythingAndCostTheStoresNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), now, 5*time.Second)
 	delete(g.body, "server_time")
-	require.Equal(t, map[string]any{"id": "phone", "title": "Phone X", "sku": "PHONE-X", "price_cents": 9900.0, "currency": "CNY", "stock_total": 10.0,
-		"remaining": 10.0, "per_user_limit": 3.0, "starts_at": api.FormatTime(entry.Sale.Starts()), "ends_at": api.FormatTime(entry.Sale.Ends()), "state": "open"}, g.body)
+	require.Equal(t, map[string]any{"id": "phone", "title": "Phone X", "sku": "PHONE-X", "price_cents": 9900.0,
+		"currency": "CNY", "stock_total": 10.0,
+		"remaining": 10.0, "per_user_limit": 3.0, "starts_at": api.FormatTime(entry.Sale.Starts()),
+		"ends_at": api.FormatTime(entry.Sale.Ends()), "state": "open"}, g.body)
 	for _, id := range []string{"nothing", "a%0A", "a%7B"} {
 		s.refused(api.CodeNotFound, s.get("", "/v1/sales/"+id))
 	}

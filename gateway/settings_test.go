@@ -29,14 +29,20 @@ type fakeSettings struct {
 
 func newSettings() *fakeSettings {
 	return &fakeSettings{view: settings.View{File: "abc", Keys: []settings.Setting{
-		{Key: "limits.global_rps", Value: 5.0, Source: "file c.yaml", Hot: true}, {Key: "limits.global_burst", Value: 0, Source: "default", Hot: true},
-		{Key: "limits.per_user_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_user_burst", Value: 0, Source: "default", Hot: true},
-		{Key: "limits.per_ip_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_ip_burst", Value: 0, Source: "default", Hot: true},
+		{Key: "limits.global_rps", Value: 5.0, Source: "file c.yaml", Hot: true},
+		{Key: "limits.global_burst", Value: 0, Source: "default", Hot: true},
+		{Key: "limits.per_user_rps", Value: 0.0, Source: "default", Hot: true},
+		{Key: "limits.per_user_burst", Value: 0, Source: "default", Hot: true},
+		{Key: "limits.per_ip_rps", Value: 0.0, Source: "default", Hot: true},
+		{Key: "limits.per_ip_burst", Value: 0, Source: "default", Hot: true},
 		{Key: "limits.sales", Value: map[string]ratelimit.SaleConfig(nil), Source: "default", Hot: true},
-		{Key: "log.level", Value: "info", Source: "default", Hot: true}, {Key: "http.addr", Value: ":1", Source: "flag"},
-		{Key: "gateway.admission", Value: true, Source: "default", Hot: true}, {Key: "queue.drain", Value: true, Source: "default", Hot: true},
+		{Key: "log.level", Value: "info", Source: "default", Hot: true},
+		{Key: "http.addr", Value: ":1", Source: "flag"},
+		{Key: "gateway.admission", Value: true, Source: "default", Hot: true},
+		{Key: "queue.drain", Value: true, Source: "default", Hot: true},
 		{Key: "queue.held", Value: []string{"tv"}, Source: "admin", Hot: true},
-		{Key: "limits.per_user_reads_rps", Value: 0.0, Source: "default", Hot: true}, {Key: "limits.per_user_reads_burst", Value: 0, Source: "default", Hot: true}}}}
+		{Key: "limits.per_user_reads_rps", Value: 0.0, Source: "default", Hot: true},
+		{Key: "limits.per_user_reads_burst", Value: 0, Source: "default", Hot: true}}}}
 }
 
 func (s *fakeSettings) Show(context.Context) settings.View { return s.view }
@@ -49,7 +55,8 @@ func (s *fakeSettings) Change(_ context.Context, c settings.Change) error {
 		return s.err
 	}
 	s.changes = append(s.changes, c)
-	s.view.Version = settings.Version{Version: s.view.Version.Version + 1, At: testNow, Actor: c.By.Actor, Source: "admin", Reason: c.By.Reason}
+	s.view.Version = settings.Version{Version: s.view.Version.Version + 1, At: testNow, Actor: c.By.Actor,
+		Source: "admin", Reason: c.By.Reason}
 	if c.For > 0 {
 		for i := range s.view.Keys {
 			s.view.Keys[i].Until = testNow.Add(c.For)
@@ -73,7 +80,8 @@ func (s *fakeSettings) Reload(context.Context, settings.Author) (settings.Reload
 func (s *fakeSettings) Versions(_ context.Context, before int64, limit int) (list []settings.Version, _ error) {
 	for v := int64(30); v > 0 && len(list) < limit; v-- {
 		if before == 0 || v < before {
-			list = append(list, settings.Version{Version: v, At: testNow, Actor: "ann", Source: "file", Values: map[string]any{"pool.size": 3}})
+			list = append(list, settings.Version{Version: v, At: testNow, Actor: "ann", Source: "file",
+				Values: map[string]any{"pool.size": 3}})
 		}
 	}
 	return list, nil
@@ -104,7 +112,8 @@ func TestSettingsRoutes(t *testing.T) {
 	live.view.LeftOut = []string{"gateway.admission", "limits.sales", "pool.size"}
 	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"left_out":["gateway.admission"]`)
 	require.Contains(t, ok(http.MethodGet, "/limits", "").raw, `"left_out":["limits.sales"]`)
-	require.Contains(t, ok(http.MethodGet, "/config", "").raw, `"left_out":["gateway.admission","limits.sales","pool.size"]`)
+	require.Contains(t, ok(http.MethodGet, "/config", "").raw,
+		`"left_out":["gateway.admission","limits.sales","pool.size"]`)
 	live.view.LeftOut = nil
 
 	s.refused(api.CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/limits", `{"limits":{"global_rps":7}}`))
@@ -131,14 +140,17 @@ func TestSettingsRoutes(t *testing.T) {
 		require.NoError(t, err)
 		return g
 	}
-	for _, set := range []string{`{"queue.held.nothing":true}`, `{"limits.sales.nothing":{"global_rps":1}}`, `{"queue.held.no such":"true"}`} {
+	for _, set := range []string{`{"queue.held.nothing":true}`, `{"limits.sales.nothing":{"global_rps":1}}`,
+		`{"queue.held.no such":"true"}`} {
 		s.refused(api.CodeNotFound, config(set))
 	}
-	for _, set := range []string{`{"queue.held.nothing":false}`, `{"queue.held.nothing":null}`, `{"limits.sales.nothing":null,"queue.held.phone":true}`} {
+	for _, set := range []string{`{"queue.held.nothing":false}`, `{"queue.held.nothing":null}`,
+		`{"limits.sales.nothing":null,"queue.held.phone":true}`} {
 		require.Equal(t, http.StatusOK, config(set).status, "what is taken away may be anybody's: %s", set)
 	}
-	for path, body := range map[string]string{"/switches/drain": `{}`, "/switches/admission": `{"on":true,"sale":"phone"}`,
-		"/log-level": `{"level":"info","for":"1ms"}`, "/reload": `{"reason":"a\u0001b"}`} {
+	for path, body := range map[string]string{"/switches/drain": `{}`,
+		"/switches/admission": `{"on":true,"sale":"phone"}`,
+		"/log-level":          `{"level":"info","for":"1ms"}`, "/reload": `{"reason":"a\u0001b"}`} {
 		method := http.MethodPut
 		if path == "/reload" {
 			method = http.MethodPost
@@ -155,10 +167,12 @@ func TestSettingsRoutes(t *testing.T) {
 	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":-1}`)
 	s.refused(api.CodeInvalidRequest, g)
 	require.Contains(t, g.raw, `"field":"to"`)
-	require.Contains(t, ok(http.MethodPost, "/reload", `{"reason":"new"}`).raw, `"overridden":["queue.cap"],"needs_restart":["http.addr"]`)
+	require.Contains(t, ok(http.MethodPost, "/reload", `{"reason":"new"}`).
+		raw, `"overridden":["queue.cap"],"needs_restart":["http.addr"]`)
 	live.err = invalid.Error{{Field: "pool.size", Detail: "must be more"}}
 	s.refused(api.CodeInvalidRequest, s.admin(http.MethodPost, "/admin/v1/reload", ""))
-	live.err = invalid.Error{{Field: "log.level", Detail: "must be debug"}, {Field: "queue.cap", Detail: "must be more"}}
+	live.err = invalid.Error{{Field: "log.level", Detail: "must be debug"},
+		{Field: "queue.cap", Detail: "must be more"}}
 	g = s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"loud"}`)
 	s.refused(api.CodeInvalidRequest, g)
 	require.Contains(t, g.raw, `"field":"level"`, "as the body calls it")
@@ -188,10 +202,12 @@ func TestLimitsAreAMergePatch(t *testing.T) {
 		require.NoError(t, err)
 		return g
 	}
-	g := patch(`"0"`, `{"limits":{"global_rps":9,"per_user_rps":null,"sales":{"tv":null,"radio":{"global_rps":1}}},"for":"1m"}`)
+	g := patch(`"0"`,
+		`{"limits":{"global_rps":9,"per_user_rps":null,"sales":{"tv":null,"radio":{"global_rps":1}}},"for":"1m"}`)
 	require.Equal(t, http.StatusOK, g.status, g.raw)
 	c := live.changes[0]
-	require.Equal(t, map[string]any{"limits.global_rps": 9.0, "limits.sales.tv": nil, "limits.sales.radio": map[string]any{"global_rps": 1.0}}, c.Set)
+	require.Equal(t, map[string]any{"limits.global_rps": 9.0, "limits.sales.tv": nil,
+		"limits.sales.radio": map[string]any{"global_rps": 1.0}}, c.Set)
 	require.Equal(t, []string{"limits.per_user_rps"}, c.Unset)
 	require.Equal(t, time.Minute, c.For)
 	require.Equal(t, http.StatusPreconditionFailed, patch(`"0"`, `{"limits":{"global_rps":9}}`).status)
@@ -208,7 +224,8 @@ func TestInstancesRoute(t *testing.T) {
 	beats := queue.NewInstances(s.rdb, queue.DefaultPrefix, slog.New(slog.DiscardHandler))
 	s.run(func(ctx context.Context) {
 		beats.Run(ctx, func() queue.Instance {
-			return queue.Instance{ID: "a", Roles: []string{"worker"}, Version: "v1", ConfigVersion: 2, ConfigFile: "f", StartedAt: testNow}
+			return queue.Instance{ID: "a", Roles: []string{"worker"}, Version: "v1", ConfigVersion: 2, ConfigFile: "f",
+				StartedAt: testNow}
 		})
 	})
 	require.Eventually(t, func() bool {

@@ -28,7 +28,8 @@ func (s *signer) sign(parts ...string) [sha256.Size]byte {
 	defer s.desks.Put(desk)
 	desk.text = desk.text[:0]
 	for _, p := range parts {
-		desk.text = binary.BigEndian.AppendUint32(desk.text, uint32(len(p))) // #nosec G115 -- parts of one order are far below 4 GiB
+		desk.text = binary.BigEndian.AppendUint32(desk.text,
+			uint32(len(p))) // #nosec G115 -- parts of one order are far below 4 GiB
 		desk.text = append(desk.text, p...)
 	}
 	desk.mac.Reset()

@@ -46,7 +46,8 @@ func BenchmarkAddMessages(b *testing.B) {
 	require.NoError(b, err)
 	authenticator, err := auth.NewAuthenticator(secretConfig(), nil, time.Now)
 	require.NoError(b, err)
-	ops := admin.New(admin.Parts{Auth: authenticator, Topics: topics, Messages: messages, Gatherer: prometheus.NewRegistry(),
+	ops := admin.New(admin.Parts{Auth: authenticator, Topics: topics, Messages: messages,
+		Gatherer: prometheus.NewRegistry(),
 		Draining: func() bool { return false }}, log, time.Now)
 	server := httptest.NewServer(ops)
 	defer server.Close()

@@ -32,13 +32,15 @@ func TestTopicsThroughTheAdminAPI(t *testing.T) {
 	require.Equal(t, http.StatusOK, shown.status)
 	require.NotContains(t, shown.raw, "whsec_", "a secret is shown once")
 	require.NotContains(t, s.admin(http.MethodGet, topics, "").raw, "whsec_")
-	off := s.admin(http.MethodPatch, topics+"/coupons", `{"enabled":false,"secret":"`+made.text("secret")+`","reason":"moving"}`)
+	off := s.admin(http.MethodPatch, topics+"/coupons", `{"enabled":false,"secret":"`+made.text("secret")+
+		`","reason":"moving"}`)
 	require.Equal(t, http.StatusOK, off.status, off.raw)
 	require.Equal(t, false, off.body["enabled"])
 	require.NotContains(t, off.raw, "whsec_")
 	require.Equal(t, http.StatusNotFound, s.admin(http.MethodPatch, topics+"/none", `{}`).status)
 	require.Equal(t, true, s.admin(http.MethodPost, topics+"/coupons/on", "").body["enabled"])
-	require.Equal(t, false, s.admin(http.MethodPost, topics+"/coupons/off", `{"reason":"moving again"}`).body["enabled"])
+	require.Equal(t, false, s.admin(http.MethodPost, topics+"/coupons/off", `{"reason":"moving again"}`).
+		body["enabled"])
 	require.Equal(t, http.StatusNotFound, s.admin(http.MethodPost, topics+"/none/off", "").status)
 	require.Contains(t, s.admin(http.MethodGet, topics+"/none", "").text("detail"), "no such topic")
 
@@ -57,18 +59,23 @@ func TestMessagesThroughTheAdminAPI(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) { c.still = true })
 	const topic = "/admin/v1/topics/t"
-	require.Equal(t, http.StatusNotFound, s.admin(http.MethodPost, topic+"/messages", `{"messages":[{"id":"a","body":1}]}`).status)
+	require.Equal(t, http.StatusNotFound, s.admin(http.MethodPost, topic+"/messages",
+		`{"messages":[{"id":"a","body":1}]}`).status)
 	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, "/admin/v1/topics", `{"name":"t","url":"https://a.example","delay_ms":60000}`).status)
 
-	body := `{"messages":[{"id":"a","body":{"n": 1}},{"id":"b","delay_ms":0,"body":null},{"id":"c","at":"2026-12-24T12:00:00+08:00","body":[]}]}`
+	body :=
+		`{"messages":[{"id":"a","body":{"n": 1}},{"id":"b","delay_ms":0,"body":null},{"id":"c","at":"2026-12-24T12:00:00+08:00","body":[]}]}`
 	added := s.admin(http.MethodPost, topic+"/messages", body)
 	require.Equal(t, http.StatusOK, added.status, added.raw)
-	require.Equal(t, added.raw, s.admin(http.MethodPost, topic+"/messages", body).raw, "the same again, the same answer")
+	require.Equal(t, added.raw, s.admin(http.MethodPost, topic+"/messages", body).
+		raw, "the same again, the same answer")
 	conflict := s.admin(http.MethodPost, topic+"/messages", `{"messages":[{"id":"a","body":{"n": 2}}]}`)
 	require.Equal(t, http.StatusConflict, conflict.status)
 	require.Contains(t, conflict.text("detail"), "message a of topic t")
-	for _, wrong := range []string{`{}`, `{"messages":[]}`, `{"messages":[{"id":"/","body":1}]}`, `{"messages":[{"id":"x"}]}`, `{"messages":[{"id":"x","body":1,"delay_ms":-1}]}`,
-		`{"messages":[{"id":"x","body":1,"delay_ms":9223372036854775807}]}`, `{"messages":[{"id":"x","body":"` + strings.Repeat("y", 17_000) + `"}]}`, `[`} {
+	for _, wrong := range []string{`{}`, `{"messages":[]}`, `{"messages":[{"id":"/","body":1}]}`,
+		`{"messages":[{"id":"x"}]}`, `{"messages":[{"id":"x","body":1,"delay_ms":-1}]}`,
+		`{"messages":[{"id":"x","body":1,"delay_ms":9223372036854775807}]}`,
+		`{"messages":[{"id":"x","body":"` + strings.Repeat("y", 17_000) + `"}]}`, `[`} {
 		g := s.admin(http.MethodPost, topic+"/messages", wrong)
 		require.Equal(t, http.StatusBadRequest, g.status, "%.60s: %s", wrong, g.raw)
 	}
@@ -94,7 +101,8 @@ func TestMessagesThroughTheAdminAPI(t *testing.T) {
 	require.Equal(t, http.StatusConflict, s.admin(http.MethodDelete, topic+"/messages/b", "").status)
 	for _, reason := range []string{strings.Repeat("x", 201), `a\u0000b`, `a\nb`} {
 		for _, action := range []string{"b/retry", "c/drop"} {
-			require.Equal(t, http.StatusBadRequest, s.admin(http.MethodPost, topic+"/dead/"+action, `{"reason":"`+reason+`"}`).status)
+			require.Equal(t, http.StatusBadRequest, s.admin(http.MethodPost, topic+"/dead/"+action,
+				`{"reason":"`+reason+`"}`).status)
 		}
 	}
 	require.Equal(t, "dead", s.admin(http.MethodGet, topic+"/messages/b", "").text("state"), "refused is not done")
@@ -104,8 +112,10 @@ func TestMessagesThroughTheAdminAPI(t *testing.T) {
 	require.Equal(t, "pending", s.admin(http.MethodGet, topic+"/messages/b", "").text("state"))
 	require.Equal(t, "dropped", s.admin(http.MethodGet, topic+"/messages/c", "").text("state"))
 	var actions []string
-	require.NoError(t, s.db.Read.Table("admin_log").Where("action LIKE ?", "topic.message.%").Order("id").Pluck("action", &actions).Error)
-	require.Equal(t, []string{"topic.message.cancel", "topic.message.cancel", "topic.message.retry", "topic.message.drop"}, actions)
+	require.NoError(t, s.db.Read.Table("admin_log").Where("action LIKE ?", "topic.message.%").Order("id").
+		Pluck("action", &actions).Error)
+	require.Equal(t, []string{"topic.message.cancel", "topic.message.cancel", "topic.message.retry",
+		"topic.message.drop"}, actions)
 	s.bury("t", "b")
 	require.NoError(t, s.db.Close())
 	require.Equal(t, http.StatusServiceUnavailable, s.admin(http.MethodPost, topic+"/dead/b/drop", "").status)
@@ -129,7 +139,8 @@ func TestAFullTopicRefusesForNow(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) { c.still, c.delay.MaxMessages = true, 1 })
 	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, "/admin/v1/topics", `{"name":"t","url":"https://a.example"}`).status)
-	g := s.admin(http.MethodPost, "/admin/v1/topics/t/messages", `{"messages":[{"id":"a","body":1},{"id":"b","body":1}]}`)
+	g := s.admin(http.MethodPost, "/admin/v1/topics/t/messages",
+		`{"messages":[{"id":"a","body":1},{"id":"b","body":1}]}`)
 	require.Equal(t, http.StatusServiceUnavailable, g.status)
 	require.Equal(t, "queue_full", g.text("code"))
 	require.NotEmpty(t, g.header.Get("Retry-After"))
@@ -154,11 +165,14 @@ func TestAThousandMessagesInOneCall(t *testing.T) {
 	require.Len(t, g.body["messages"], 1000)
 	many, err := json.Marshal(map[string]any{"messages": append(list, one{"more", "x"})})
 	require.NoError(t, err)
-	require.Equal(t, http.StatusBadRequest, s.admin(http.MethodPost, "/admin/v1/topics/t/messages", string(many)).status)
-	require.Equal(t, http.StatusRequestEntityTooLarge, s.admin(http.MethodPost, "/admin/v1/topics/t/messages", strings.Repeat(" ", 8<<20+1)).status)
+	require.Equal(t, http.StatusBadRequest, s.admin(http.MethodPost, "/admin/v1/topics/t/messages",
+		string(many)).status)
+	require.Equal(t, http.StatusRequestEntityTooLarge, s.admin(http.MethodPost, "/admin/v1/topics/t/messages",
+		strings.Repeat(" ", 8<<20+1)).status)
 }
 
-// Messages of a shop's systems are traffic; what somebody adds by hand is a change with who and why, and without what it says.
+// Messages of a shop's systems are traffic; what somebody adds by hand is a change with who and
+// why, and without what it says.
 func TestMessagesAddedByHandAreInTheLog(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) { c.still = true })
@@ -177,6 +191,7 @@ func TestMessagesAddedByHandAreInTheLog(t *testing.T) {
 	var entries []struct{ Actor, Reason, BeforeValue, AfterValue string }
 	require.NoError(t, s.db.Read.Table("admin_log").Where("action = ?", "topic.message.add").Find(&entries).Error)
 	require.Len(t, entries, 1)
-	require.Equal(t, []string{"root", "ann asked", "null"}, []string{entries[0].Actor, entries[0].Reason, entries[0].BeforeValue})
+	require.Equal(t, []string{"root", "ann asked", "null"}, []string{entries[0].Actor, entries[0].Reason,
+		entries[0].BeforeValue})
 	require.JSONEq(t, `{"count":1,"messages":["b"],"state":"pending"}`, entries[0].AfterValue)
 }

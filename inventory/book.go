@@ -113,7 +113,8 @@ type shelf struct {
 
 // NewBook returns an empty book; Run or Refresh fills it.
 func NewBook(catalog *Catalog, lines *queue.Lines, log *slog.Logger, now func() time.Time) *Book {
-	b := &Book{catalog: catalog, lines: lines, log: log, now: now, poke: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	b := &Book{catalog: catalog, lines: lines, log: log, now: now, poke: make(chan struct{}, 1),
+		turn: make(chan struct{}, 1)}
 	b.shelf.Store(&shelf{entries: map[string]*Entry{}})
 	b.stops.now = b.Now
 	return b
@@ -257,7 +258,8 @@ func (b *Book) entry(sale Sale, stock Stock) *Entry {
 	return e
 }
 
-// newestFirst is the order of Catalog.List; sales of one millisecond may stand otherwise there, by the database's collation.
+// newestFirst is the order of Catalog.List; sales of one millisecond may stand otherwise there, by
+// the database's collation.
 func newestFirst(x, y *Entry) int {
 	return cmp.Or(cmp.Compare(y.Sale.CreatedAt, x.Sale.CreatedAt), cmp.Compare(x.Sale.ID, y.Sale.ID))
 }

@@ -48,7 +48,8 @@ func TestBookKnowsSalesAndLines(t *testing.T) {
 		require.EqualValues(w.t, 4, w.entry().View().Waiting)
 		require.EqualValues(w.t, 6, w.entry().Remaining())
 
-		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -8, Actor: "test", Reason: "lost"})
+		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -8, Actor: "test",
+			Reason: "lost"})
 		require.NoError(w.t, err)
 		w.keep()
 		w.book.Look(w.ctx)
@@ -207,7 +208,8 @@ sluice_stock_available{sale="sale",store="redis"} 6
 sluice_dead_letters{sale="sale"} 0
 `
 	require.NoError(t, testutil.CollectAndCompare(gauges, strings.NewReader(expected),
-		"sluice_ledger_difference", "sluice_queue_capacity", "sluice_queue_depth", "sluice_stock_available", "sluice_dead_letters"))
+		"sluice_ledger_difference", "sluice_queue_capacity", "sluice_queue_depth", "sluice_stock_available",
+		"sluice_dead_letters"))
 	problems, err := testutil.CollectAndLint(gauges)
 	require.NoError(t, err)
 	require.Empty(t, problems)

@@ -33,8 +33,9 @@ func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, er
 		return Sale{}, err
 	}
 	now := c.now().UnixMilli()
-	sale := Sale{ID: n.ID, Title: n.Title, SKU: n.SKU, PriceCents: n.PriceCents, Currency: n.Currency, PerUserLimit: n.PerUserLimit,
-		Cap: n.Cap, State: Draft, StartsAt: n.StartsAt.UnixMilli(), EndsAt: n.EndsAt.UnixMilli(), Version: 1,
+	sale := Sale{ID: n.ID, Title: n.Title, SKU: n.SKU, PriceCents: n.PriceCents, Currency: n.Currency,
+		PerUserLimit: n.PerUserLimit,
+		Cap:          n.Cap, State: Draft, StartsAt: n.StartsAt.UnixMilli(), EndsAt: n.EndsAt.UnixMilli(), Version: 1,
 		IDKey: rand.Text(), CreatedAt: now, UpdatedAt: now}
 	if n.Open {
 		sale.State = Open
@@ -46,7 +47,8 @@ func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, er
 		if err := tx.Create(&Stock{SaleID: n.ID, Total: n.Stock, Available: n.Stock}).Error; err != nil {
 			return err
 		}
-		if err := addMove(tx, Adjustment{Sale: n.ID, Delta: n.Stock, Actor: actor, Reason: "created"}, now); err != nil {
+		if err := addMove(tx, Adjustment{Sale: n.ID, Delta: n.Stock, Actor: actor, Reason: "created"},
+			now); err != nil {
 			return err
 		}
 		image := sale.image()
@@ -90,7 +92,9 @@ func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reaso
 		}
 		if ch.PerUserLimit != nil {
 			if *ch.PerUserLimit < s.PerUserLimit {
-				return invalid.Error{{Field: "per_user_limit", Detail: fmt.Sprintf("can only be raised from %d: shoppers may hold that many already", s.PerUserLimit)}}
+				return invalid.Error{{Field: "per_user_limit",
+					Detail: fmt.Sprintf("can only be raised from %d: shoppers may hold that many already",
+						s.PerUserLimit)}}
 			}
 			s.PerUserLimit = *ch.PerUserLimit
 		}
@@ -107,7 +111,8 @@ func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reaso
 	})
 }
 
-func (c *Catalog) change(ctx context.Context, id, actor, action, reason string, edit func(*Sale) error) (after Sale, stock Stock, err error) {
+func (c *Catalog) change(ctx context.Context, id, actor, action, reason string,
+	edit func(*Sale) error) (after Sale, stock Stock, err error) {
 	act := adminlog.Act{Actor: actor, Action: action, Sale: id, Target: id, Reason: reason}
 	if err := act.Check(); err != nil {
 		return Sale{}, Stock{}, err
@@ -175,15 +180,17 @@ func ParseSaleCursor(text string) (SaleCursor, bool) {
 	return SaleCursor{CreatedAt: at, ID: id}, ok && err == nil && at >= 0 && validID(id)
 }
 
-// Page returns up to limit sales with their ledgers, newest first; after is nil for the first page. The last result is the cursor of
-// the next page, nil on the last.
-func (c *Catalog) Page(ctx context.Context, after *SaleCursor, limit int) ([]Sale, map[string]Stock, *SaleCursor, error) {
+// Page returns up to limit sales with their ledgers, newest first; after is nil for the first page.
+// The last result is the cursor of the next page, nil on the last.
+func (c *Catalog) Page(ctx context.Context, after *SaleCursor,
+	limit int) ([]Sale, map[string]Stock, *SaleCursor, error) {
 	var sales []Sale
 	stock := make(map[string]Stock, limit)
 	err := c.db.Snapshot(ctx, func(tx *gorm.DB) error {
 		query := tx.Order("created_at DESC, id").Limit(limit + 1)
 		if after != nil {
-			query = query.Where("created_at < ? OR (created_at = ? AND id > ?)", after.CreatedAt, after.CreatedAt, after.ID)
+			query = query.Where("created_at < ? OR (created_at = ? AND id > ?)", after.CreatedAt,
+				after.CreatedAt, after.ID)
 		}
 		if err := query.Find(&sales).Error; err != nil {
 			return err

@@ -194,14 +194,21 @@ func TestStatesAndClosing(t *testing.T) {
 
 		ends := time.Now().Add(2 * time.Hour)
 		for name, change := range map[string]func() error{
-			"open":  func() error { _, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Open, "ann", ""); return err },
-			"close": func() error { _, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "ann", ""); return err },
+			"open": func() error {
+				_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Open, "ann", "")
+				return err
+			},
+			"close": func() error {
+				_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "ann", "")
+				return err
+			},
 			"update": func() error {
 				_, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "ann", "")
 				return err
 			},
 			"stock": func() error {
-				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann", Reason: "more"})
+				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann",
+					Reason: "more"})
 				return err
 			},
 		} {
@@ -233,8 +240,10 @@ func TestStateAShopperSees(t *testing.T) {
 		want  string
 	}{
 		{inventory.Draft, time.Minute, "scheduled"}, {inventory.Open, -1, "scheduled"}, {inventory.Open, 0, "open"},
-		{inventory.Open, time.Hour - 1, "open"}, {inventory.Open, time.Hour, "ended"}, {inventory.Paused, time.Minute, "paused"},
-		{inventory.Paused, time.Hour, "ended"}, {inventory.Draft, time.Hour, "ended"}, {inventory.Closed, -time.Hour, "closed"}, {inventory.Closed, 2 * time.Hour, "closed"},
+		{inventory.Open, time.Hour - 1, "open"}, {inventory.Open, time.Hour, "ended"},
+		{inventory.Paused, time.Minute, "paused"},
+		{inventory.Paused, time.Hour, "ended"}, {inventory.Draft, time.Hour, "ended"},
+		{inventory.Closed, -time.Hour, "closed"}, {inventory.Closed, 2 * time.Hour, "closed"},
 	} {
 		sale := inventory.Sale{State: tt.state, StartsAt: start.UnixMilli(), EndsAt: start.Add(time.Hour).UnixMilli()}
 		require.Equal(t, tt.want, sale.StateAt(start.Add(tt.at)), "%s at %s", tt.state, tt.at)
@@ -247,12 +256,14 @@ func TestUpdateBounds(t *testing.T) {
 		number := func(n int) *int { return &n }
 		at := func(d time.Duration) *time.Time { t := time.Now().Add(d).Truncate(time.Millisecond).UTC(); return &t }
 		starts, ends := at(time.Hour), at(2*time.Hour)
-		sale, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{Cap: number(77), PerUserLimit: number(5), StartsAt: starts, EndsAt: ends}, "ann", "new plan")
+		sale, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{Cap: number(77), PerUserLimit: number(5),
+			StartsAt: starts, EndsAt: ends}, "ann", "new plan")
 		require.NoError(w.t, err)
 		require.EqualValues(w.t, 2, sale.Version)
 		stored, _ := w.get()
 		require.Equal(w.t, sale, stored)
-		require.Equal(w.t, []any{77, 5, *starts, *ends}, []any{stored.Cap, stored.PerUserLimit, stored.Starts(), stored.Ends()})
+		require.Equal(w.t, []any{77, 5, *starts, *ends}, []any{stored.Cap, stored.PerUserLimit, stored.Starts(),
+			stored.Ends()})
 		for field, change := range map[string]inventory.Change{
 			"per_user_limit": {PerUserLimit: number(4)},
 			"cap":            {Cap: number(queue.MaxCap + 1)},
@@ -277,13 +288,16 @@ func TestAdjustStock(t *testing.T) {
 		w.open(10, 1)
 		w.admitMany(4)
 		w.work(4)
-		after, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "ann", Reason: "found a box"})
+		after, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "ann",
+			Reason: "found a box"})
 		require.NoError(w.t, err)
 		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 15, Available: 11, Changes: 2}, after.Stock)
-		after, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -11, Actor: "ann", Reason: "water damage"})
+		after, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -11, Actor: "ann",
+			Reason: "water damage"})
 		require.NoError(w.t, err)
 		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 4, Available: 0, Changes: 3}, after.Stock)
-		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -1, Actor: "ann", Reason: "one more"})
+		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -1, Actor: "ann",
+			Reason: "one more"})
 		require.ErrorIs(w.t, err, inventory.ErrShort, "sold units cannot be taken away")
 		sale, stock := w.get()
 		require.EqualValues(w.t, 3, sale.Version)
@@ -291,14 +305,17 @@ func TestAdjustStock(t *testing.T) {
 
 		var invalid invalid.Error
 		for _, delta := range []int64{0, 1_000_000_000, 1_000_000_001, math.MinInt64, math.MaxInt64} {
-			_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "ann", Reason: "why"})
+			_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "ann",
+				Reason: "why"})
 			require.ErrorAs(w.t, err, &invalid, "%d", delta)
 		}
 		for _, reason := range []string{"", strings.Repeat("x", 201), "a\nb"} {
-			_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann", Reason: reason})
+			_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann",
+				Reason: reason})
 			require.ErrorAs(w.t, err, &invalid, "%q", reason)
 		}
-		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: "nowhere", Delta: 1, Actor: "ann", Reason: "why"})
+		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: "nowhere", Delta: 1, Actor: "ann",
+			Reason: "why"})
 		require.ErrorIs(w.t, err, inventory.ErrNoSale)
 
 		var moves []struct {
@@ -319,7 +336,9 @@ func TestAdjustStock(t *testing.T) {
 func TestLedgerNeverBelowZero(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.create(newSale(theSale, 100, 1))
-		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Return(tx, "nowhere", 1) }), inventory.ErrNoSale)
+		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
+			return inventory.Return(tx, "nowhere", 1)
+		}), inventory.ErrNoSale)
 		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
 			_, err := inventory.Take(tx, inventory.Taking{Sale: theSale, Epoch: 0, Units: 101})
 			return err
@@ -328,7 +347,9 @@ func TestLedgerNeverBelowZero(t *testing.T) {
 			_, err := inventory.Take(tx, inventory.Taking{Sale: theSale, Epoch: 7, Units: 1})
 			return err
 		}), inventory.ErrStale)
-		require.Error(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Return(tx, theSale, 1) }), "more than there ever was")
+		require.Error(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
+			return inventory.Return(tx, theSale, 1)
+		}), "more than there ever was")
 
 		var held atomic.Int64 // units taken and not returned
 		var workers sync.WaitGroup
@@ -348,7 +369,9 @@ func TestLedgerNeverBelowZero(t *testing.T) {
 						return
 					}
 					if err == nil && n%4 == 0 {
-						if errs[i] = w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Return(tx, theSale, units) }); errs[i] != nil {
+						if errs[i] = w.db.Tx(w.ctx, func(tx *gorm.DB) error {
+							return inventory.Return(tx, theSale, units)
+						}); errs[i] != nil {
 							return
 						}
 						held.Add(-units)

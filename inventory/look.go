@@ -101,8 +101,9 @@ func (b *Book) lookAt(ctx context.Context, entries map[string]*Entry, sales []st
 	return away
 }
 
-// due are the lines to be looked at now. Of more than lookMost, those of which nothing is known come first, all of them,
-// and then those that have not been looked at for longest: what a thousand busy lines cost is bounded.
+// due are the lines to be looked at now. Of more than lookMost, those of which nothing is known
+// come first, all of them, and then those that have not been looked at for longest: what a thousand
+// busy lines cost is bounded.
 func (b *Book) due(now time.Time) []*Entry {
 	var due []*Entry
 	unknown := 0
@@ -141,7 +142,8 @@ func (b *Book) take(e *Entry, view queue.View, now time.Time) {
 	} else {
 		view.Now = b.Now()
 	}
-	if view.InFlight() || view.Seq != known.Seq || view.Stock != known.Stock || view.Version != known.Version || view.Exists != known.Exists {
+	if view.InFlight() || view.Seq != known.Seq || view.Stock != known.Stock || view.Version != known.Version ||
+		view.Exists != known.Exists {
 		e.Stir(now)
 	}
 	if e.Stopped() > 0 {

@@ -11,8 +11,8 @@ import (
 // rosterKept is how many processes are remembered, the newest.
 const rosterKept = 100_000
 
-// Roster remembers every process that ran under a small number, which orders and tickets carry: it names who did a step long after
-// that process is gone. Safe for concurrent use.
+// Roster remembers every process that ran under a small number, which orders and tickets carry: it
+// names who did a step long after that process is gone. Safe for concurrent use.
 type Roster struct{ db *store.DB }
 
 // NewRoster returns the roster kept in db.
@@ -32,7 +32,8 @@ func (rosterRow) TableName() string { return "instances" }
 
 // Enrol gives a process its number, from 1; no other ever gets the same. The 100,000 newest are remembered.
 func (r *Roster) Enrol(ctx context.Context, name, roles, version string, now time.Time) (int64, error) {
-	row := rosterRow{Name: short(name, 128), Roles: short(roles, 64), Version: short(version, 64), StartedAt: now.UnixMilli()}
+	row := rosterRow{Name: short(name, 128), Roles: short(roles, 64), Version: short(version, 64),
+		StartedAt: now.UnixMilli()}
 	db := r.db.Write.WithContext(ctx)
 	if err := db.Create(&row).Error; err != nil {
 		return 0, fmt.Errorf("enrol instance %s: %w", name, err)

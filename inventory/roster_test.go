@@ -43,7 +43,8 @@ func TestTheRosterForgetsTheOldest(t *testing.T) {
 	require.NoError(t, err)
 	second, err := roster.Enrol(w.ctx, "second", "", "", time.Now())
 	require.NoError(t, err)
-	require.NoError(t, w.db.Write.Exec("UPDATE sqlite_sequence SET seq = ? WHERE name = 'instances'", first+100_000-1).Error)
+	require.NoError(t, w.db.Write.Exec("UPDATE sqlite_sequence SET seq = ? WHERE name = 'instances'",
+		first+100_000-1).Error)
 	last, err := roster.Enrol(w.ctx, "last", "", "", time.Now())
 	require.NoError(t, err)
 	names, err := roster.Names(w.ctx, []int64{first, second, last})

@@ -53,7 +53,8 @@ func TestAStoppedLineKeepsItsPace(t *testing.T) {
 		for range 10 {
 			clock.Advance(100 * time.Millisecond)
 			served += each
-			b.take(e, queue.View{Exists: true, Served: served, Claimed: served, Waiting: 50, Now: clock.Now()}, clock.Now())
+			b.take(e, queue.View{Exists: true, Served: served, Claimed: served, Waiting: 50,
+				Now: clock.Now()}, clock.Now())
 		}
 	}
 	for range 6 {

@@ -25,7 +25,8 @@ func eachBudget(t *testing.T, test func(t *testing.T, rdb *redis.Client, b *queu
 
 // still is a claim on a budget of 100 tokens into which next to nothing comes.
 func still(instance string, demand float64, held, wants int64) queue.Claim {
-	return queue.Claim{Budget: "b", Instance: instance, Rate: 0.001, Depth: 100, Demand: demand, Held: held, Wants: wants, Lapse: time.Minute}
+	return queue.Claim{Budget: "b", Instance: instance, Rate: 0.001, Depth: 100, Demand: demand, Held: held,
+		Wants: wants, Lapse: time.Minute}
 }
 
 func deal(t *testing.T, b *queue.Budgets, c queue.Claim) int64 {

@@ -93,7 +93,8 @@ func TestReleaseIsDoneOnce(t *testing.T) {
 		b := newBox(t, addr, openSale())
 		order := b.enqueue(4)
 		b.settle(b.claim("b1", 3), queue.OpConfirm)
-		ended := []queue.Ended{{ID: order[0], State: queue.Cancelled}, {ID: order[1], State: queue.Expired}, {ID: order[3], State: queue.Expired}, {ID: "missing", State: queue.Expired}}
+		ended := []queue.Ended{{ID: order[0], State: queue.Cancelled}, {ID: order[1], State: queue.Expired},
+			{ID: order[3], State: queue.Expired}, {ID: "missing", State: queue.Expired}}
 		for range 3 {
 			require.NoError(t, b.Release(b.ctx, append(ended, ended[0]), 0))
 			require.Equal(t, queue.Cancelled, b.ticket(order[0]).State)
@@ -167,7 +168,8 @@ func TestViewAndSnapshot(t *testing.T) {
 		require.Less(t, v.OldestAge, time.Minute)
 		require.NotEmpty(t, v.Server)
 		v.Now, v.OldestAge, v.Server = time.Time{}, 0, ""
-		require.Equal(t, queue.View{Exists: true, Verified: true, Epoch: 1, Version: 1, State: "open", Cap: 1000, Seq: 10, Claimed: 6, Served: 3,
+		require.Equal(t, queue.View{Exists: true, Verified: true, Epoch: 1, Version: 1, State: "open", Cap: 1000,
+			Seq: 10, Claimed: 6, Served: 3,
 			Stock: 5000 - 7, Waiting: 4, Suspects: 1, Leased: 1, Retrying: 1, Dead: 1, Bounded: 6}, v)
 		snap := b.snapshot()
 		live := map[string]int64{order[2]: 1, order[4]: 1, order[5]: 1, order[6]: 1, order[7]: 1, order[8]: 1}
@@ -175,7 +177,8 @@ func TestViewAndSnapshot(t *testing.T) {
 		for _, i := range []int{2, 4, 5, 6, 7, 8} {
 			listed[order[i]] = int64(i + 1)
 		}
-		require.Equal(t, queue.Snapshot{Exists: true, Epoch: 1, Version: 1, Total: 5000, Stock: 5000 - 7, Seq: 10, Released: 1, Bounded: 6, InFlight: live, Seqs: listed}, snap)
+		require.Equal(t, queue.Snapshot{Exists: true, Epoch: 1, Version: 1, Total: 5000, Stock: 5000 - 7, Seq: 10,
+			Released: 1, Bounded: 6, InFlight: live, Seqs: listed}, snap)
 
 		// Damage shows.
 		require.NoError(t, b.rdb.HSet(b.ctx, b.key("leased"), "orphan", order[8]+",ghost").Err())

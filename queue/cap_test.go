@@ -10,7 +10,8 @@ import (
 	"sluice/queue"
 )
 
-// forgetFull lets the room that came back be taken at once: the wait for it is a matter of time, and has a test of its own.
+// forgetFull lets the room that came back be taken at once: the wait for it is a matter of time,
+// and has a test of its own.
 func (b *box) forgetFull() {
 	b.t.Helper()
 	require.NoError(b.t, b.rdb.HDel(b.ctx, b.key("meta"), "full").Err())
@@ -24,8 +25,8 @@ func (b *box) tryOne() error {
 	return b.admit(ask(fmt.Sprintf("more-%05d", b.count), fmt.Sprintf("more-%05d", b.count)))[0].Err
 }
 
-// The cap bounds what waits, what workers have and what is tried again, together: a batch that fails and comes back finds
-// the line no longer than it left it.
+// The cap bounds what waits, what workers have and what is tried again, together: a batch that
+// fails and comes back finds the line no longer than it left it.
 func TestTheCapCountsWhatWorkersHave(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		s := openSale()
@@ -36,7 +37,8 @@ func TestTheCapCountsWhatWorkersHave(t *testing.T) {
 		first := b.claim("b-1", 4)
 		require.ErrorIs(t, b.tryOne(), queue.ErrFull, "a worker has four of them")
 		require.NoError(t, b.Settle(b.ctx, first, []queue.Outcome{
-			{ID: first.Tickets[0].ID, Op: queue.OpConfirm}, {ID: first.Tickets[1].ID, Op: queue.OpRetry, Delay: time.Hour},
+			{ID: first.Tickets[0].ID, Op: queue.OpConfirm}, {ID: first.Tickets[1].ID, Op: queue.OpRetry,
+				Delay: time.Hour},
 			{ID: first.Tickets[2].ID, Op: queue.OpBack}, {ID: first.Tickets[3].ID, Op: queue.OpBack},
 		}))
 		require.EqualValues(t, 5, b.view().Bounded)

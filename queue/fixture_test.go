@@ -45,7 +45,8 @@ func eachRedis(t *testing.T, test func(t *testing.T, addr string)) {
 // openSale is a sale that admits right now.
 func openSale() queue.Settings {
 	now := time.Now()
-	return queue.Settings{Epoch: 1, Version: 1, State: "open", StartsAt: now.Add(-time.Hour), EndsAt: now.Add(time.Hour), Cap: 1000, Limit: 3, Total: 5000}
+	return queue.Settings{Epoch: 1, Version: 1, State: "open", StartsAt: now.Add(-time.Hour),
+		EndsAt: now.Add(time.Hour), Cap: 1000, Limit: 3, Total: 5000}
 }
 
 // dial opens a client that, like the product's, never repeats a command.
@@ -79,7 +80,8 @@ func (b *box) key(name string) string { return "sluice:{" + b.Sale() + "/0}:" + 
 
 // ask is a request for one unit.
 func ask(id, user string) queue.Request {
-	return queue.Request{ID: id, User: user, Units: 1, Fingerprint: "print", Email: user + "@example.com", Phone: "+15550100"}
+	return queue.Request{ID: id, User: user, Units: 1, Fingerprint: "print", Email: user + "@example.com",
+		Phone: "+15550100"}
 }
 
 func (b *box) admit(requests ...queue.Request) []queue.Admission {
@@ -98,7 +100,8 @@ func (b *box) enqueue(n int) []string {
 		var requests []queue.Request
 		for len(requests) < min(queue.MaxAdmit, n-len(ids)) {
 			b.count++
-			requests = append(requests, ask(fmt.Sprintf("%s-%05d", b.Sale(), b.count), fmt.Sprintf("user-%05d", b.count)))
+			requests = append(requests, ask(fmt.Sprintf("%s-%05d", b.Sale(), b.count),
+				fmt.Sprintf("user-%05d", b.count)))
 		}
 		for i, a := range b.admit(requests...) {
 			require.NoError(b.t, a.Err)

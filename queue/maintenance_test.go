@@ -41,7 +41,8 @@ func TestMaintenance(t *testing.T) {
 		require.Equal(t, []queue.Maintenance{0, queue.PromoteDue, 0}, due())
 
 		require.NoError(t, b.rdb.HSet(b.ctx, b.key("leased"), "restored from a backup", order[2]).Err())
-		require.Equal(t, []queue.Maintenance{0, queue.TakeOver + queue.PromoteDue, 0}, due(), "a batch without a lease is nobody's")
+		require.Equal(t, []queue.Maintenance{0, queue.TakeOver + queue.PromoteDue, 0}, due(),
+			"a batch without a lease is nobody's")
 	})
 }
 

@@ -31,7 +31,8 @@ func redisCPU(b *testing.B, rdb *redis.Client) time.Duration {
 	return time.Duration(used * float64(time.Second))
 }
 
-// BenchmarkManySales measures what each line costs Redis when sixty of them are asked in one round trip: redis-µs is its CPU time for one line.
+// BenchmarkManySales measures what each line costs Redis when sixty of them are asked in one round
+// trip: redis-µs is its CPU time for one line.
 func BenchmarkManySales(b *testing.B) {
 	const sales = 60
 	rdb := dial(b, testkit.Redis(b).Addr())
@@ -46,7 +47,8 @@ func BenchmarkManySales(b *testing.B) {
 	admit := func(b *testing.B) {
 		for i := range asks {
 			n++
-			asks[i].Requests = []queue.Request{ask(fmt.Sprintf("0197c7a0-0000-7000-8000-%012d", n), fmt.Sprint("user-", n))}
+			asks[i].Requests = []queue.Request{ask(fmt.Sprintf("0197c7a0-0000-7000-8000-%012d", n),
+				fmt.Sprint("user-", n))}
 		}
 		for _, told := range lines.Admit(b.Context(), asks) {
 			require.NoError(b, told.Err)

@@ -39,7 +39,8 @@ type held struct {
 
 func newModel(s queue.Settings) *model {
 	return &model{epoch: s.Epoch, version: s.Version, total: s.Total, stock: s.Total, limit: s.Limit, cap: s.Cap,
-		tickets: map[string]*entry{}, batches: map[string]*held{}, retry: map[string]bool{}, attempts: map[string]int{}, dead: map[string]bool{}}
+		tickets: map[string]*entry{}, batches: map[string]*held{}, retry: map[string]bool{}, attempts: map[string]int{},
+		dead: map[string]bool{}}
 }
 
 func (m *model) holding(user string) (units int, slot int, newest string) {
@@ -89,8 +90,9 @@ func (m *model) admit(r queue.Request) (err error, replayed bool) {
 	}
 	m.seq++
 	m.stock -= int64(r.Units)
-	m.tickets[r.ID] = &entry{known: true, Ticket: queue.Ticket{ID: r.ID, User: r.User, State: queue.Queued, Seq: m.seq, Units: r.Units,
-		Slot: slot, Fingerprint: r.Fingerprint, Position: m.seq - m.claimed}}
+	m.tickets[r.ID] = &entry{known: true, Ticket: queue.Ticket{ID: r.ID, User: r.User, State: queue.Queued, Seq: m.seq,
+		Units: r.Units,
+		Slot:  slot, Fingerprint: r.Fingerprint, Position: m.seq - m.claimed}}
 	m.wait = append(m.wait, r.ID)
 	return nil, false
 }

@@ -48,7 +48,8 @@ func TestQuestionsToSeveralLinesAreAnsweredOneByOne(t *testing.T) {
 
 		budgets := queue.NewBudgets(rdb, queue.DefaultPrefix)
 		require.NoError(t, rdb.Set(well.ctx, "sluice:{budget/broken}", "no hash", 0).Err())
-		claim := queue.Claim{Budget: "broken", Instance: "one", Rate: 10, Depth: 5, Demand: 1, Wants: 5, Lapse: time.Minute}
+		claim := queue.Claim{Budget: "broken", Instance: "one", Rate: 10, Depth: 5, Demand: 1, Wants: 5,
+			Lapse: time.Minute}
 		good := claim
 		good.Budget = "well"
 		shares := budgets.Renew(well.ctx, []queue.Claim{claim, good})

@@ -13,7 +13,8 @@ func TestTicketsCarryTheirInstance(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		gateway, other := b.lines.Numbered(17).Of(b.Sale()), b.lines.Numbered(4096).Of(b.Sale())
-		ask := []queue.Request{{ID: "a", User: "ann", Units: 1, Fingerprint: "p", Phone: "13800138000", Locale: "en"}, {ID: "b", User: "bob", Units: 1, Fingerprint: "p"}}
+		ask := []queue.Request{{ID: "a", User: "ann", Units: 1, Fingerprint: "p", Phone: "13800138000", Locale: "en"},
+			{ID: "b", User: "bob", Units: 1, Fingerprint: "p"}}
 		admissions, err := gateway.Admit(b.ctx, b.epoch, 10, ask)
 		require.NoError(t, err)
 		again, err := other.Admit(b.ctx, b.epoch, 10, ask)
@@ -25,12 +26,14 @@ func TestTicketsCarryTheirInstance(t *testing.T) {
 		require.NoError(t, other.Cancel(b.ctx, "a", "ann"))
 		tickets, _, err := b.Lookup(b.ctx, []string{"a", "b"})
 		require.NoError(t, err)
-		require.Equal(t, []int64{17, 4096, 17, 0}, []int64{tickets["a"].By, tickets["a"].EndedBy, tickets["b"].By, tickets["b"].EndedBy})
+		require.Equal(t, []int64{17, 4096, 17, 0}, []int64{tickets["a"].By, tickets["a"].EndedBy, tickets["b"].By,
+			tickets["b"].EndedBy})
 		require.Equal(t, []string{"", ""}, []string{tickets["a"].Locale, tickets["a"].Phone})
 
 		batch := b.claim("b-1", 2)
 		require.Equal(t, []int64{17, 17}, []int64{batch.Tickets[0].By, batch.Tickets[1].By})
-		require.NoError(t, b.Settle(b.ctx, batch, []queue.Outcome{{ID: "a", Op: queue.OpClose}, {ID: "b", Op: queue.OpDead, Reason: "bang"}}))
+		require.NoError(t, b.Settle(b.ctx, batch, []queue.Outcome{{ID: "a", Op: queue.OpClose},
+			{ID: "b", Op: queue.OpDead, Reason: "bang"}}))
 		require.NoError(t, other.Requeue(b.ctx, "b"))
 		batch = b.claim("b-2", 2)
 		require.Zero(t, batch.Tickets[0].By, "the row of its first life knows")

@@ -32,8 +32,10 @@ func TestLineAgreesWithTheModel(t *testing.T) {
 				b := boxOn(t, rdb, fmt.Sprint("sale-", run), s)
 				w := &walk{box: b, m: newModel(s), settings: s}
 				rt.Repeat(map[string]func(*rapid.T){
-					"admit": w.admit, "claim": w.claimSome, "settle": w.settleOne, "fenced": w.settleLate, "reclaim": w.reclaim,
-					"promote": w.promote, "cancel": w.cancel, "release": w.release, "configure": w.configure, "rebuild": w.rebuildAll,
+					"admit": w.admit, "claim": w.claimSome, "settle": w.settleOne, "fenced": w.settleLate,
+					"reclaim": w.reclaim,
+					"promote": w.promote, "cancel": w.cancel, "release": w.release, "configure": w.configure,
+					"rebuild": w.rebuildAll,
 					"requeue": w.requeue, "drop": w.drop, "refund": w.refund, "discard": w.discard,
 					"": w.check,
 				})
@@ -72,7 +74,8 @@ func (w *walk) known(rt *rapid.T) string {
 func (w *walk) admit(rt *rapid.T) {
 	var requests []queue.Request
 	for range rapid.IntRange(1, 4).Draw(rt, "requests") {
-		r := ask(w.name("o"), rapid.SampledFrom([]string{"ann", "bob", "cat", "dan", "eve", "fay", "gus"}).Draw(rt, "user"))
+		r := ask(w.name("o"), rapid.SampledFrom([]string{"ann", "bob", "cat", "dan", "eve", "fay", "gus"}).
+			Draw(rt, "user"))
 		r.Units = rapid.IntRange(1, 3).Draw(rt, "units")
 		if len(w.m.tickets) > 0 && rapid.IntRange(0, 3).Draw(rt, "again") == 0 {
 			if e := w.m.tickets[w.known(rt)]; e.known {
@@ -87,7 +90,8 @@ func (w *walk) admit(rt *rapid.T) {
 		want, replayed := w.m.admit(requests[i])
 		var limit queue.LimitError
 		if w.m.requeuedOf(requests[i].User) && errors.As(want, &limit) {
-			// Which of a user's orders is the newest is no promise once a letter came back: it holds a slot anew, under its old place.
+			// Which of a user's orders is the newest is no promise once a letter came back: it holds a
+			// slot anew, under its old place.
 			require.ErrorAs(rt, got.Err, &limit, "%+v", requests[i])
 			require.Equal(rt, requests[i].User, w.m.tickets[limit.OrderID].User)
 			continue
@@ -96,7 +100,8 @@ func (w *walk) admit(rt *rapid.T) {
 		require.Equal(rt, replayed, got.Replayed)
 		if want == nil && !replayed {
 			e := w.m.tickets[requests[i].ID]
-			require.Equal(rt, []any{e.Seq, e.Slot, e.Units, e.Position}, []any{got.Ticket.Seq, got.Ticket.Slot, got.Ticket.Units, got.Ticket.Position})
+			require.Equal(rt, []any{e.Seq, e.Slot, e.Units, e.Position},
+				[]any{got.Ticket.Seq, got.Ticket.Slot, got.Ticket.Units, got.Ticket.Position})
 		}
 	}
 }
@@ -126,7 +131,8 @@ func (w *walk) batch(rt *rapid.T) *held {
 func (w *walk) outcomes(rt *rapid.T, ids []string) []queue.Outcome {
 	var outcomes []queue.Outcome
 	for _, id := range ids {
-		op := rapid.SampledFrom([]queue.Op{queue.OpConfirm, queue.OpFail, queue.OpDead, queue.OpRetry, queue.OpBack}).Draw(rt, "op")
+		op := rapid.SampledFrom([]queue.Op{queue.OpConfirm, queue.OpFail, queue.OpDead, queue.OpRetry, queue.OpBack}).
+			Draw(rt, "op")
 		state := w.m.tickets[id].State
 		if (state == queue.Cancelled || state == queue.Expired) && (op == queue.OpConfirm || op == queue.OpFail) {
 			op = queue.OpClose
@@ -311,7 +317,8 @@ func (w *walk) rebuildAll(rt *rapid.T) {
 	s.Epoch, s.Version, s.Total, s.Cap = m.epoch, m.version, m.total, m.cap
 	w.epoch = m.epoch
 	m.reopen()
-	require.NoError(rt, w.Reopen(w.ctx, s, queue.Reopened{Stock: m.stock, Seq: m.seq, Ended: int64(len(m.listed()) - m.bounded())}))
+	require.NoError(rt, w.Reopen(w.ctx, s, queue.Reopened{Stock: m.stock, Seq: m.seq,
+		Ended: int64(len(m.listed()) - m.bounded())}))
 }
 
 // check compares every part of the line with the model.
@@ -332,8 +339,10 @@ func (w *walk) check(rt *rapid.T) {
 	}
 	require.Equal(rt, attempts, b.attempts())
 	v := b.view()
-	require.Equal(rt, []int64{m.stock, m.seq, m.claimed, m.served, m.version, int64(len(m.retry)), int64(len(m.batches))},
-		[]int64{v.Stock, v.Seq, v.Claimed, v.Served, v.Version, v.Retrying, v.Leased}, "stock, seq, claimed, served, version, retrying, leased")
+	require.Equal(rt, []int64{m.stock, m.seq, m.claimed, m.served, m.version, int64(len(m.retry)),
+		int64(len(m.batches))},
+		[]int64{v.Stock, v.Seq, v.Claimed, v.Served, v.Version, v.Retrying, v.Leased},
+		"stock, seq, claimed, served, version, retrying, leased")
 	for id, record := range b.rdb.HGetAll(b.ctx, b.key("orders")).Val() {
 		require.Equal(rt, string(m.tickets[id].State), record[:1], id)
 		require.Equal(rt, m.tickets[id].Refund, strings.HasSuffix(record, "\tr"), "refund of %s", id)

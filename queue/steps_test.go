@@ -19,16 +19,19 @@ func TestStepsAreBoundedAndEnd(t *testing.T) {
 			at := time.UnixMilli(1_700_000_000_000).UTC()
 			for n := range keepSteps + 10 {
 				require.NoError(t, line.NoteSteps(t.Context(), []Step{
-					{OrderID: "a", At: at, Took: time.Second, Attempt: n, Instance: "w", What: "retried", Reason: "tab\there"},
+					{OrderID: "a", At: at, Took: time.Second, Attempt: n, Instance: "w", What: "retried",
+						Reason: "tab\there"},
 				}))
 			}
 			steps, err := line.Steps(t.Context(), "a")
 			require.NoError(t, err)
 			require.Len(t, steps, keepSteps)
-			require.Equal(t, Step{OrderID: "a", At: at, Took: time.Second, Attempt: keepSteps + 9, Instance: "w", What: "retried", Reason: "tab here"}, steps[keepSteps-1])
+			require.Equal(t, Step{OrderID: "a", At: at, Took: time.Second, Attempt: keepSteps + 9, Instance: "w",
+				What: "retried", Reason: "tab here"}, steps[keepSteps-1])
 			left, err := rdb.PTTL(t.Context(), "sluice:{noted/0}:steps:a").Result()
 			require.NoError(t, err)
-			require.InDelta(t, float64(keepStepsFor), float64(left), float64(time.Minute), "attempt "+strconv.Itoa(steps[0].Attempt))
+			require.InDelta(t, float64(keepStepsFor), float64(left), float64(time.Minute),
+				"attempt "+strconv.Itoa(steps[0].Attempt))
 			none, err := line.Steps(t.Context(), "b")
 			require.NoError(t, err)
 			require.Empty(t, none)

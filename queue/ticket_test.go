@@ -16,9 +16,11 @@ func FuzzParseTicket(f *testing.F) {
 		"q\t1\t1\t1\tann\t1700000000000\tabcdef\t1\t1\t\t\tann@example.com\t+15550100",
 		"c\t12\t3\t2\tbob\t1700000000000\tabcdef\t7\t1\t1700000001000\t\t\t",
 		"f\t9007199254740993\t1\t1\tü€\t1\t\t1\t1\t2\tout of stock\t\t",
-		"x\t1\t1\t1\tann\t1\tp\t\t\t\t\t\t", "e\t1\t1\t1\tann\t1\tp\t1\t1\t1\t\t\t", "p\t1\t1\t1\tann\t1\tp\t1\t1\t1\t\t\t",
+		"x\t1\t1\t1\tann\t1\tp\t\t\t\t\t\t", "e\t1\t1\t1\tann\t1\tp\t1\t1\t1\t\t\t",
+		"p\t1\t1\t1\tann\t1\tp\t1\t1\t1\t\t\t",
 		"", "q", "q\t1", strings.Repeat("\t", 12), strings.Repeat("q\t", 13), "z\t1\t1\t1\tann\t1\tp\t1\t1\t\t\t\t",
-		"q\t-1\t1\t1\tann\t1\tp\t1\t1\t\t\t\t", "q\t1\t0\t1\tann\t1\tp\t1\t1\t\t\t\t", "q\t1\t1\t1\t\t1\tp\t1\t1\t\t\t\t",
+		"q\t-1\t1\t1\tann\t1\tp\t1\t1\t\t\t\t", "q\t1\t0\t1\tann\t1\tp\t1\t1\t\t\t\t",
+		"q\t1\t1\t1\t\t1\tp\t1\t1\t\t\t\t",
 		"q\t99999999999999999999\t1\t1\tann\t1\tp\t1\t1\t\t\t\t", "q\t1\t1\t1\tann\t1\tp\t1\t1\t0\t\t\t",
 	} {
 		f.Add("order", record)

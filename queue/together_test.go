@@ -21,7 +21,8 @@ func crowd(t *testing.T, addr string, n int) (rdb *goredis.Client, list []*box, 
 	for i := range n {
 		b := boxOn(t, rdb, fmt.Sprintf("sale-%02d", i), openSale())
 		list = append(list, b)
-		asks = append(asks, queue.Ask{Line: b.Line, Epoch: 1, Rate: rate, Requests: []queue.Request{ask("order-"+b.Sale(), "user")}})
+		asks = append(asks, queue.Ask{Line: b.Line, Epoch: 1, Rate: rate,
+			Requests: []queue.Request{ask("order-"+b.Sale(), "user")}})
 	}
 	return rdb, list, asks
 }
@@ -79,7 +80,8 @@ func TestManyLinesAreFencedTogether(t *testing.T) {
 	})
 }
 
-// go-redis reads on after some errors within a list as if the list had ended: who came next would get an answer meant for another.
+// go-redis reads on after some errors within a list as if the list had ended: who came next would
+// get an answer meant for another.
 func TestRefusalsOfSomeLinesLeaveTheOthersTheirAnswers(t *testing.T) {
 	t.Parallel()
 	rdb, list, asks := crowd(t, testkit.Redis(t).Addr(), 33) // one more than are called in one
@@ -101,7 +103,8 @@ func TestRefusalsOfSomeLinesLeaveTheOthersTheirAnswers(t *testing.T) {
 	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	require.NoError(t, list[0].lines.Admit(t.Context(), asks)[0].Err)
 	after := rdb.PoolStats()
-	require.Equal(t, [2]uint32{before.Misses, before.StaleConns}, [2]uint32{after.Misses, after.StaleConns}, "the connection is good for more")
+	require.Equal(t, [2]uint32{before.Misses, before.StaleConns}, [2]uint32{after.Misses, after.StaleConns},
+		"the connection is good for more")
 }
 
 // The client must see that it talks to a replica, to leave it.
@@ -122,7 +125,9 @@ func TestManyLinesBehindOneAddressOfACluster(t *testing.T) {
 	addr := testkit.Redis(t, "--cluster-enabled", "yes").Addr()
 	node := dial(t, addr)
 	require.NoError(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
-	require.Eventually(t, func() bool { return node.Set(t.Context(), "a", "b", 0).Err() == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return node.Set(t.Context(), "a", "b", 0).Err() == nil
+	}, 10*time.Second, 10*time.Millisecond)
 	_, list, asks := crowd(t, addr, 3)
 	for _, one := range list[0].lines.Admit(t.Context(), asks) {
 		require.NoError(t, one.Err)

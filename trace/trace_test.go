@@ -32,7 +32,9 @@ func tracer(t *testing.T, sample float64) *Tracer {
 // The decision hangs on the id alone, whatever made it, and keeps to the part asked for.
 func TestSampling(t *testing.T) {
 	quarter, again, none, all := tracer(t, 0.25), tracer(t, 0.25), tracer(t, 0), tracer(t, 1)
-	for version, fresh := range map[int]func() uuid.UUID{4: uuid.New, 7: func() uuid.UUID { return uuid.Must(uuid.NewV7()) }} {
+	for version, fresh := range map[int]func() uuid.UUID{4: uuid.New, 7: func() uuid.UUID {
+		return uuid.Must(uuid.NewV7())
+	}} {
 		hits := 0
 		for range 4000 {
 			order := fresh().String()
@@ -75,7 +77,8 @@ func TestLogLinesNameTheTrace(t *testing.T) {
 
 func TestFailureOf(t *testing.T) {
 	t.Parallel()
-	outcomes := []queue.Outcome{{ID: "ok", Op: queue.OpConfirm}, {ID: "no", Op: queue.OpFail, Reason: "sold_out"}, {ID: "again", Op: queue.OpRetry}}
+	outcomes := []queue.Outcome{{ID: "ok", Op: queue.OpConfirm}, {ID: "no", Op: queue.OpFail, Reason: "sold_out"},
+		{ID: "again", Op: queue.OpRetry}}
 	require.Empty(t, failureOf("ok", outcomes, nil))
 	require.Equal(t, "sold_out", failureOf("no", outcomes, nil))
 	require.Equal(t, "to be tried again", failureOf("again", outcomes, nil))
@@ -129,11 +132,13 @@ func (f fulfils) HandleMultiSale(_ context.Context, batches []queue.Batch) ([][]
 	return answers, f.err
 }
 
-// Each order of a party has the spans it would have had alone; one that failed together is recorded when it is handled again.
+// Each order of a party has the spans it would have had alone; one that failed together is recorded
+// when it is handled again.
 func TestOrdersOfAPartyAreTraced(t *testing.T) {
 	traced, kept := tracer(t, 1), tracetest.NewSpanRecorder()
 	traced.provider.RegisterSpanProcessor(kept)
-	batches := []queue.Batch{{ID: "b", Sale: "phone", Tickets: []queue.Ticket{{ID: uuid.NewString(), Seq: 1}, {ID: uuid.NewString(), Seq: 2}}},
+	batches := []queue.Batch{{ID: "b", Sale: "phone", Tickets: []queue.Ticket{{ID: uuid.NewString(), Seq: 1},
+		{ID: uuid.NewString(), Seq: 2}}},
 		{ID: "b", Sale: "tv", Tickets: []queue.Ticket{{ID: uuid.NewString(), Seq: 1}}}}
 	_, err := traced.Handler(fulfils{err: errText("not together")}).HandleMultiSale(t.Context(), batches)
 	require.Error(t, err)

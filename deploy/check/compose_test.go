@@ -15,9 +15,11 @@ import (
 
 func compose(t *testing.T) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{"../compose.yaml"}, cli.WithProfiles([]string{"cli"}), cli.WithEnv([]string{
-		"AUTH_SECRET=0123456789abcdef0123456789abcdef", "REDIS_PASSWORD=r", "DATABASE_PASSWORD=d", "GRAFANA_PASSWORD=g",
-	}))
+	options, err := cli.NewProjectOptions([]string{"../compose.yaml"}, cli.WithProfiles([]string{"cli"}),
+		cli.WithEnv([]string{
+			"AUTH_SECRET=0123456789abcdef0123456789abcdef", "REDIS_PASSWORD=r", "DATABASE_PASSWORD=d",
+			"GRAFANA_PASSWORD=g",
+		}))
 	require.NoError(t, err)
 	project, err := options.LoadProject(t.Context())
 	require.NoError(t, err)
@@ -27,7 +29,8 @@ func compose(t *testing.T) *types.Project {
 func TestComposeBringsUpTheWholeSystem(t *testing.T) {
 	t.Parallel()
 	project := compose(t)
-	require.ElementsMatch(t, []string{"gateway-1", "gateway-2", "worker-1", "worker-2", "cli", "loadbalancer", "redis", "redis-replica",
+	require.ElementsMatch(t, []string{"gateway-1", "gateway-2", "worker-1", "worker-2", "cli", "loadbalancer", "redis",
+		"redis-replica",
 		"mariadb", "prometheus", "grafana"}, project.ServiceNames())
 	grace := setting(t, "../compose/sluice.yaml", "stop.grace")
 	for name, s := range project.Services {
@@ -67,5 +70,6 @@ func TestComposeLoadBalancer(t *testing.T) {
 	require.NotNil(t, found)
 	patience, err := time.ParseDuration(string(found[1]))
 	require.NoError(t, err)
-	require.Greater(t, patience, setting(t, "../compose/sluice.yaml", "gateway.max_wait"), "long polls would be cut off")
+	require.Greater(t, patience, setting(t, "../compose/sluice.yaml", "gateway.max_wait"),
+		"long polls would be cut off")
 }

@@ -19,7 +19,8 @@ func TestDockerfile(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, file.Warnings)
 	var warnings []string
-	stages, _, err := instructions.Parse(file.AST, linter.New(&linter.Config{Warn: func(rule, _, _, message string, _ []parser.Range) {
+	stages, _, err := instructions.Parse(file.AST, linter.New(&linter.Config{Warn: func(rule, _, _, message string,
+		_ []parser.Range) {
 		warnings = append(warnings, rule+": "+message)
 	}}))
 	require.NoError(t, err)

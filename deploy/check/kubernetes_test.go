@@ -85,12 +85,15 @@ func TestKubernetesManifests(t *testing.T) {
 	grace := setting(t, "../kubernetes/sluice.yaml", "stop.grace")
 	for _, d := range c.deployments {
 		spec := d.Spec.Template.Spec
-		require.Greater(t, time.Duration(*spec.TerminationGracePeriodSeconds)*time.Second, grace, "%s would be killed while it drains", d.Name)
+		require.Greater(t, time.Duration(*spec.TerminationGracePeriodSeconds)*time.Second, grace,
+			"%s would be killed while it drains", d.Name)
 		require.True(t, *spec.SecurityContext.RunAsNonRoot)
 		require.False(t, *spec.AutomountServiceAccountToken)
 		require.Len(t, spec.Containers, 1)
 		checkContainer(t, spec.Containers[0])
-		budget := slices.IndexFunc(c.budgets, func(b policy.PodDisruptionBudget) bool { return selects(t, b.Spec.Selector, d.Spec.Template.Labels) })
+		budget := slices.IndexFunc(c.budgets, func(b policy.PodDisruptionBudget) bool {
+			return selects(t, b.Spec.Selector, d.Spec.Template.Labels)
+		})
 		require.GreaterOrEqual(t, budget, 0, "%s has no disruption budget", d.Name)
 		require.True(t, selects(t, d.Spec.Selector, d.Spec.Template.Labels))
 	}

@@ -49,7 +49,8 @@ func read(t *testing.T, path string) []byte {
 
 // secrets is what the environment gives to a configuration that ships without any.
 func secrets() []string {
-	return []string{"SLUICE_AUTH__SECRET=0123456789abcdef0123456789abcdef", "SLUICE_REDIS__PASSWORD=not-a-secret", "PATH=" + os.Getenv("PATH")}
+	return []string{"SLUICE_AUTH__SECRET=0123456789abcdef0123456789abcdef", "SLUICE_REDIS__PASSWORD=not-a-secret",
+		"PATH=" + os.Getenv("PATH")}
 }
 
 func runSluice(t *testing.T, env []string, args ...string) []byte {
@@ -67,7 +68,8 @@ func runSluice(t *testing.T, env []string, args ...string) []byte {
 func setting(t *testing.T, file, key string, env ...string) time.Duration {
 	t.Helper()
 	var all map[string]struct{ Value any }
-	require.NoError(t, json.Unmarshal(runSluice(t, append(secrets(), env...), "config", "print", "--json", "--config", file), &all))
+	require.NoError(t, json.Unmarshal(runSluice(t, append(secrets(), env...), "config", "print", "--json",
+		"--config", file), &all))
 	text, ok := all[key].Value.(string)
 	require.True(t, ok, "%s has no key %s", file, key)
 	d, err := time.ParseDuration(text)

@@ -14,7 +14,8 @@ import (
 func promtool(t *testing.T, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
-	require.NoError(t, err, "install Prometheus: apt-get install --no-install-recommends prometheus, or brew install prometheus")
+	require.NoError(t, err,
+		"install Prometheus: apt-get install --no-install-recommends prometheus, or brew install prometheus")
 	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Dir = "../prometheus"
 	out, err := cmd.CombinedOutput()
@@ -105,7 +106,8 @@ func TestGrafanaDashboards(t *testing.T) {
 		for _, p := range d.Panels {
 			require.False(t, ids[p.ID], "%s has two panels %d", file, p.ID)
 			ids[p.ID] = true
-			require.True(t, p.Type == "row" || p.Description != "" && len(p.Targets) > 0, "%s: panel %d says nothing", file, p.ID)
+			require.True(t, p.Type == "row" || p.Description != "" &&
+				len(p.Targets) > 0, "%s: panel %d says nothing", file, p.ID)
 			for _, target := range p.Targets {
 				require.Equal(t, sources.Datasources[0].UID, target.Datasource.UID)
 			}

@@ -24,7 +24,8 @@ func TestSystemdUnit(t *testing.T) {
 	}
 	timeout, err := time.ParseDuration(values["TimeoutStopSec"])
 	require.NoError(t, err)
-	require.Greater(t, timeout, setting(t, root+"/configs/production.yaml", "stop.grace"), "it would be killed while it drains")
+	require.Greater(t, timeout, setting(t, root+"/configs/production.yaml", "stop.grace"),
+		"it would be killed while it drains")
 	require.Equal(t, "yes", values["DynamicUser"])
 	require.Equal(t, "strict", values["ProtectSystem"])
 	require.NotContains(t, values, "EnvironmentFile", "the environment of a process can be read by others of its user")

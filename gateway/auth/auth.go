@@ -58,15 +58,19 @@ func (c Config) Validate() error {
 	case c.Mode == ModeJWT && c.Secret == "" && c.PublicKeyFile == "":
 		errs = append(errs, errors.New("auth.mode jwt needs auth.secret (at least 32 bytes) or auth.public_key_file"))
 	case c.Mode == ModeHeader && !validHeaderName(c.Header):
-		errs = append(errs, fmt.Errorf("auth.mode header needs auth.header, the name of an HTTP header, got %q", c.Header))
+		errs = append(errs, fmt.Errorf("auth.mode header needs auth.header, the name of an HTTP header, got %q",
+			c.Header))
 	case c.Mode != ModeJWT && c.Mode != ModeHeader:
 		errs = append(errs, fmt.Errorf("auth.mode must be jwt or header, got %q", c.Mode))
 	}
 	if c.Secret != "" && len(c.Secret) < minSecretBytes {
-		errs = append(errs, fmt.Errorf("auth.secret must have at least %d bytes, got %d", minSecretBytes, len(c.Secret)))
+		errs = append(errs, fmt.Errorf("auth.secret must have at least %d bytes, got %d", minSecretBytes,
+			len(c.Secret)))
 	}
 	if strings.Contains(c.Secret, "-----BEGIN") {
-		errs = append(errs, errors.New("auth.secret holds a PEM block: a public key is no secret; name its file in auth.public_key_file"))
+		errs = append(errs,
+			errors.New(
+				"auth.secret holds a PEM block: a public key is no secret; name its file in auth.public_key_file"))
 	}
 	return errors.Join(errs...)
 }
@@ -136,7 +140,8 @@ func (a *Authenticator) User(r *http.Request) (string, error) {
 	return id.user, err
 }
 
-// Admin is the viewer, operator or administrator who sent the request, whatever auth.mode is. Errors wrap ErrUnauthorized.
+// Admin is the viewer, operator or administrator who sent the request, whatever auth.mode is.
+// Errors wrap ErrUnauthorized.
 func (a *Authenticator) Admin(r *http.Request) (Actor, error) {
 	if a.admins == nil {
 		return Actor{}, errNoAdminKey
@@ -274,7 +279,8 @@ func methodOf(key any) (jwt.SigningMethod, error) {
 		}
 		return jwt.SigningMethodRS256, nil
 	case *ecdsa.PublicKey:
-		for _, method := range []*jwt.SigningMethodECDSA{jwt.SigningMethodES256, jwt.SigningMethodES384, jwt.SigningMethodES512} {
+		for _, method := range []*jwt.SigningMethodECDSA{jwt.SigningMethodES256, jwt.SigningMethodES384,
+			jwt.SigningMethodES512} {
 			if method.CurveBits == key.Curve.Params().BitSize {
 				return method, nil
 			}

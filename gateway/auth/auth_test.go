@@ -124,17 +124,19 @@ func TestUserRefusesOtherAlgorithms(t *testing.T) {
 	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"JWT"}`))
 	noneUpper := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"nOnE"}`))
 	for name, token := range map[string]string{
-		"none":             none + "." + payload + ".",
-		"none mixed case":  noneUpper + "." + payload + ".",
-		"none, signed":     none + "." + rest,
-		"no signature":     head + "." + payload + ".",
-		"HS384":            sign(t, jwt.SigningMethodHS384, []byte(testSecret), validClaims()),
-		"HS512":            sign(t, jwt.SigningMethodHS512, []byte(testSecret), validClaims()),
-		"RS256":            sign(t, jwt.SigningMethodRS256, rsaKey, validClaims()),
-		"other secret":     sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 32)), validClaims()),
-		"empty secret":     sign(t, jwt.SigningMethodHS256, []byte{}, validClaims()),
-		"critical header":  sign(t, jwt.SigningMethodHS256, []byte(testSecret), validClaims(), "crit", "b64"),
-		"changed payload":  head + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"bob","exp":99999999999}`)) + good[strings.LastIndex(good, "."):],
+		"none":            none + "." + payload + ".",
+		"none mixed case": noneUpper + "." + payload + ".",
+		"none, signed":    none + "." + rest,
+		"no signature":    head + "." + payload + ".",
+		"HS384":           sign(t, jwt.SigningMethodHS384, []byte(testSecret), validClaims()),
+		"HS512":           sign(t, jwt.SigningMethodHS512, []byte(testSecret), validClaims()),
+		"RS256":           sign(t, jwt.SigningMethodRS256, rsaKey, validClaims()),
+		"other secret":    sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 32)), validClaims()),
+		"empty secret":    sign(t, jwt.SigningMethodHS256, []byte{}, validClaims()),
+		"critical header": sign(t, jwt.SigningMethodHS256, []byte(testSecret), validClaims(), "crit", "b64"),
+		"changed payload": head + "." +
+			base64.RawURLEncoding.EncodeToString([]byte(`{"sub":"bob","exp":99999999999}`)) +
+			good[strings.LastIndex(good, "."):],
 		"two segments":     head + "." + payload,
 		"four segments":    good + ".x",
 		"padded base64":    good + "=",
@@ -158,7 +160,8 @@ func TestUserRefusesOtherAlgorithms(t *testing.T) {
 // rawToken signs a payload as it stands, which the library would not produce.
 func rawToken(t testing.TB, payload string) string {
 	t.Helper()
-	text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`)) + "." + base64.RawURLEncoding.EncodeToString([]byte(payload))
+	text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`)) + "." +
+		base64.RawURLEncoding.EncodeToString([]byte(payload))
 	signature, err := jwt.SigningMethodHS256.Sign(text, []byte(testSecret))
 	require.NoError(t, err)
 	return text + "." + base64.RawURLEncoding.EncodeToString(signature)

@@ -13,7 +13,8 @@ const maxPlainDigits = 15
 
 // plainObject calls take for each member of a flat JSON object in its commonest form: plain ASCII strings, and
 // whole numbers from 0 up. It returns false for any other text, or as soon as take does; a JSON library
-// must then judge the whole. It never says yes to what a strict library would refuse, as long as take refuses repeated names.
+// must then judge the whole. It never says yes to what a strict library would refuse, as long as
+// take refuses repeated names.
 func plainObject(text []byte, take func(m plainMember) bool) bool {
 	s := plainScanner{text: text}
 	s.space()

@@ -95,7 +95,8 @@ func TestMintRefusesWhatWouldNotWork(t *testing.T) {
 func FuzzTokenHeader(f *testing.F) {
 	good, err := Mint(secretConfig(), "ann", false, time.Hour, testNow)
 	require.NoError(f, err)
-	for _, seed := range []string{"", "Bearer ", "Bearer a.b.c", "Bearer " + good, "bearer ..", "Bearer eyJhbGciOiJub25lIn0.e30."} {
+	for _, seed := range []string{"", "Bearer ", "Bearer a.b.c", "Bearer " + good, "bearer ..",
+		"Bearer eyJhbGciOiJub25lIn0.e30."} {
 		f.Add(seed)
 	}
 	a := newAuth(f, secretConfig())
@@ -112,7 +113,8 @@ func FuzzTokenHeader(f *testing.F) {
 
 // Whatever the issuer signs, a user that passes is fit for the database and the logs.
 func FuzzTokenClaims(f *testing.F) {
-	for _, seed := range []string{`{"sub":"ann","exp":99999999999}`, `{}`, `null`, `[]`, `{"exp":1e400}`, `{"exp":-1e300,"sub":"a"}`, `{"aud":[[]]}`} {
+	for _, seed := range []string{`{"sub":"ann","exp":99999999999}`, `{}`, `null`, `[]`, `{"exp":1e400}`,
+		`{"exp":-1e300,"sub":"a"}`, `{"aud":[[]]}`} {
 		f.Add(seed)
 	}
 	a := newAuth(f, secretConfig())

@@ -28,8 +28,8 @@ func order(lines ...string) string {
 	return "POST " + orderPath + " HTTP/1.1\r\nHost: shop\r\n" + strings.Join(lines, "")
 }
 
-// What is not in the commonest form must go to net/http, which alone judges it: a second reading of the same bytes is how
-// requests are smuggled.
+// What is not in the commonest form must go to net/http, which alone judges it: a second reading of
+// the same bytes is how requests are smuggled.
 func TestOnlyThePlainFormIsServedHere(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
@@ -102,8 +102,10 @@ func TestARequestMayComeInPieces(t *testing.T) {
 
 // Whatever is taken here must be what net/http reads from the same bytes.
 func FuzzParseAgreesWithNetHTTP(f *testing.F) {
-	for _, seed := range []string{order("\r\n"), order("Content-Length: 2\r\n\r\n{}"), order("Pragma: no-cache\r\n\r\n"), order("X: \t a \r\nhost2: b\r\n\r\n"),
-		order("Content-Length: 00002\r\nCookie: a=b; c=d\r\n\r\n{}"), "GET //a/../b HTTP/1.1\r\nHost: a:1\r\n\r\n", order("TE: trailers\r\n\r\n"), order("Content-Length: 2\n\r\n\r\n{}")} {
+	for _, seed := range []string{order("\r\n"), order("Content-Length: 2\r\n\r\n{}"),
+		order("Pragma: no-cache\r\n\r\n"), order("X: \t a \r\nhost2: b\r\n\r\n"),
+		order("Content-Length: 00002\r\nCookie: a=b; c=d\r\n\r\n{}"), "GET //a/../b HTTP/1.1\r\nHost: a:1\r\n\r\n",
+		order("TE: trailers\r\n\r\n"), order("Content-Length: 2\n\r\n\r\n{}")} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
@@ -121,8 +123,10 @@ func FuzzParseAgreesWithNetHTTP(f *testing.F) {
 		require.NoError(t, err)
 		require.Zero(t, rest.Buffered(), "bytes are left over")
 		got := &x.request
-		require.Equal(t, []any{want.Method, want.URL.Path, want.URL.RawQuery, want.URL.RawPath, want.Host, want.RequestURI, want.ContentLength, want.Proto, want.Close},
-			[]any{got.Method, got.URL.Path, got.URL.RawQuery, got.URL.RawPath, got.Host, got.RequestURI, got.ContentLength, got.Proto, got.Close})
+		require.Equal(t, []any{want.Method, want.URL.Path, want.URL.RawQuery, want.URL.RawPath, want.Host,
+			want.RequestURI, want.ContentLength, want.Proto, want.Close},
+			[]any{got.Method, got.URL.Path, got.URL.RawQuery, got.URL.RawPath, got.Host, got.RequestURI,
+				got.ContentLength, got.Proto, got.Close})
 		require.Equal(t, want.Header, got.Header)
 		mine, err := io.ReadAll(got.Body)
 		require.NoError(t, err)
@@ -132,7 +136,9 @@ func FuzzParseAgreesWithNetHTTP(f *testing.F) {
 
 // BenchmarkParse is the reading of one plain order.
 func BenchmarkParse(b *testing.B) {
-	text := order("Authorization: Bearer " + strings.Repeat("t", 200) + "\r\nContent-Type: application/json\r\nIdempotency-Key: click-00000001\r\nContent-Length: 14\r\n\r\n{\"quantity\":1}")
+	text := order("Authorization: Bearer " + strings.Repeat("t", 200) +
+		"\r\nContent-Type: application/json\r\nIdempotency-Key: click-00000001\r\nContent-Length: " +
+		"14\r\n\r\n{\"quantity\":1}")
 	server, x := New(&http.Server{MaxHeaderBytes: 4 << 10}, everything, 0), newExchange()
 	b.ReportAllocs()
 	for b.Loop() {

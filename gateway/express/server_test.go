@@ -29,8 +29,9 @@ type running struct {
 // start serves h until the test ends.
 func start(t *testing.T, maxConns int, h http.HandlerFunc, edit ...func(*http.Server)) *running {
 	t.Helper()
-	inner := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second, WriteTimeout: 20 * time.Second,
-		IdleTimeout: 20 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: log.New(io.Discard, "", 0)}
+	inner := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
+		WriteTimeout: 20 * time.Second,
+		IdleTimeout:  20 * time.Second, MaxHeaderBytes: 16 << 10, ErrorLog: log.New(io.Discard, "", 0)}
 	for _, e := range edit {
 		e(inner)
 	}
@@ -153,7 +154,9 @@ func (r *running) none() bool {
 
 func TestASlowHeaderIsCutOff(t *testing.T) {
 	t.Parallel()
-	c := dial(t, start(t, 0, tellLane, func(inner *http.Server) { inner.ReadHeaderTimeout = 50 * time.Millisecond }).addr)
+	c := dial(t, start(t, 0, tellLane, func(inner *http.Server) {
+		inner.ReadHeaderTimeout = 50 * time.Millisecond
+	}).addr)
 	c.send("POST /plain HTTP/1.1\r\nX-Slow: ")
 	_, err := io.ReadAll(c.Reader)
 	require.NoError(t, err)
@@ -170,7 +173,9 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 // Whoever never asks for anything has no longer than a request may take to come; whoever has asked may rest.
 func TestASilentNewcomerIsClosedSoon(t *testing.T) {
 	t.Parallel()
-	r := start(t, 0, tellLane, func(inner *http.Server) { inner.ReadHeaderTimeout, inner.IdleTimeout = 100*time.Millisecond, time.Hour })
+	r := start(t, 0, tellLane, func(inner *http.Server) {
+		inner.ReadHeaderTimeout, inner.IdleTimeout = 100*time.Millisecond, time.Hour
+	})
 	asked, silent := dial(t, r.addr), dial(t, r.addr)
 	asked.send(plainOrder)
 	asked.answer()
@@ -183,12 +188,14 @@ func TestASilentNewcomerIsClosedSoon(t *testing.T) {
 func TestAnswersAreThoseOfNetHTTP(t *testing.T) {
 	t.Parallel()
 	handlers := map[string]http.HandlerFunc{
-		"nothing":       func(http.ResponseWriter, *http.Request) {},
-		"text":          tellPath,
-		"status":        func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict) },
-		"no content":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
-		"first status":  func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(202); w.WriteHeader(500) },
-		"redirect":      func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/busy", http.StatusSeeOther) },
+		"nothing":      func(http.ResponseWriter, *http.Request) {},
+		"text":         tellPath,
+		"status":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusConflict) },
+		"no content":   func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"first status": func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(202); w.WriteHeader(500) },
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/busy", http.StatusSeeOther)
+		},
 		"unknown":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(499) },
 		"close":         func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("Connection", "close") },
 		"header values": func(w http.ResponseWriter, _ *http.Request) { w.Header()["X-Two"] = []string{"a", "b"} },
@@ -198,7 +205,9 @@ func TestAnswersAreThoseOfNetHTTP(t *testing.T) {
 			_, _ = io.WriteString(w, "<html>")
 		},
 		"guessed": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
-		"large":   func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, strings.Repeat("a", 1<<20)) },
+		"large": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, strings.Repeat("a", 1<<20))
+		},
 	}
 	s := start(t, 0, func(w http.ResponseWriter, r *http.Request) { handlers[r.Header.Get("X-Case")](w, r) })
 	for name := range handlers {

@@ -13,14 +13,14 @@ const (
 )
 
 // buckets is a bounded map of token buckets, sharded so that requests rarely wait for each other. The keys are hashes:
-// of a quarter of a million users two share a bucket once in half a billion such crowds. Nothing in it is a pointer, so the
-// garbage collector does not look inside.
+// of a quarter of a million users two share a bucket once in half a billion such crowds. Nothing in
+// it is a pointer, so the garbage collector does not look inside.
 type buckets struct {
 	shards [limitShards]bucketShard
 }
 
-// bucketShard keeps two generations: when the young one is full it becomes the old one, and what nobody asked for in the old one's
-// time is forgotten with it.
+// bucketShard keeps two generations: when the young one is full it becomes the old one, and what
+// nobody asked for in the old one's time is forgotten with it.
 type bucketShard struct {
 	sync.Mutex
 	young, old map[uint64]bucket
@@ -74,7 +74,8 @@ func (b *bucket) spend(p policy, now int64) bool {
 	if passed := now - b.at; passed > 0 {
 		b.missing = max(0, b.missing-time.Duration(passed).Seconds()*p.rps)
 	}
-	b.at = now                                   // also when the clock was set back: else nothing would flow until it has caught up
+	// also when the clock was set back: else nothing would flow until it has caught up
+	b.at = now
 	b.missing = min(b.missing, float64(p.burst)) // after a smaller burst was set
 	const rounding = 1e-9
 	if b.missing+1 > float64(p.burst)+rounding {

@@ -14,13 +14,15 @@ const (
 	renewSoon  = 5 * time.Millisecond   // when it ran out
 	renewIdle  = 250 * time.Millisecond // of one nobody spends
 	renewRest  = time.Minute            // after which one nobody spends is not renewed until somebody does
-	renewLate  = 150 * time.Millisecond // without an answer; until it comes this gateway goes on with its last known part
-	renewWait  = time.Second            // for the answer
+	// without an answer; until it comes this gateway goes on with its last known part
+	renewLate = 150 * time.Millisecond
+	renewWait = time.Second // for the answer
 
 	renewServers = 16 // of a cluster, asked at a time
 	// renewSlack is how many renewals an instance may miss before its part goes to the others.
 	renewSlack = 6
-	// leastDepth is the least that may lie in a shared budget, in seconds of its rate: what is dealt must survive a late renewal.
+	// leastDepth is the least that may lie in a shared budget, in seconds of its rate: what is dealt
+	// must survive a late renewal.
 	leastDepth = 0.25
 	// demandWeight is that of the newest renewal in the mean.
 	demandWeight = 0.3

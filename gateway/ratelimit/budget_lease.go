@@ -37,7 +37,8 @@ func (b *budget) claim(instance string, now time.Time, took time.Duration) claim
 	if b.demand < 1 {
 		every = renewIdle
 	}
-	c.Claim = queue.Claim{Budget: b.name, Instance: instance, Rate: b.policy.rps, Depth: depth, Demand: b.demand, Held: held,
+	c.Claim = queue.Claim{Budget: b.name, Instance: instance, Rate: b.policy.rps, Depth: depth,
+		Demand: b.demand, Held: held,
 		Wants: int64(b.demand * leastDepth), Lapse: renewSlack * max(every, took)}
 	if held <= 0 { // whoever has asked may be waiting
 		c.Demand = max(c.Demand, float64(asked)/leastDepth)

@@ -26,8 +26,8 @@ func onRedis(t *testing.T, test func(t *testing.T, rdb *redis.Client)) {
 	}
 }
 
-// A limit that is lowered holds within a second, over both gateways, whatever was leased under the higher one, and whoever
-// hears of it first.
+// A limit that is lowered holds within a second, over both gateways, whatever was leased under the
+// higher one, and whoever hears of it first.
 func TestALoweredLimitHoldsWithinASecond(t *testing.T) {
 	t.Parallel()
 	of := func(rps float64) map[string]SaleConfig { return map[string]SaleConfig{"phone": {GlobalRPS: &rps}} }
@@ -68,7 +68,8 @@ func TestALoweredLimitTakesBackWhatWasLeased(t *testing.T) {
 		before := a.passed.Load() + b.passed.Load()
 		perSecond(2, a, b)
 		passed := a.passed.Load() + b.passed.Load() - before
-		require.LessOrEqual(t, float64(passed), 2*10+10*time.Since(began).Seconds(), "a burst here, a burst there, and what came in")
+		require.LessOrEqual(t, float64(passed), 2*10+10*time.Since(began).
+			Seconds(), "a burst here, a burst there, and what came in")
 	})
 }
 
@@ -187,7 +188,9 @@ func TestAHangingRenewalRefusesNobody(t *testing.T) {
 		}
 		proxy.Pause()
 		general.wanted.Store(true)
-		return assert.Eventually(t, func() bool { return pending(general) }, patience, 100*time.Microsecond) && !pending(phone) && phone.leased.Load()
+		return assert.Eventually(t, func() bool {
+			return pending(general)
+		}, patience, 100*time.Microsecond) && !pending(phone) && phone.leased.Load()
 	}, patience, 300*time.Millisecond)
 	require.True(t, a.AllowGlobal(t.Context(), "phone").OK)
 	proxy.Resume()

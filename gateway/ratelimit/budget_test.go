@@ -126,7 +126,8 @@ func thousand() Config { return Config{GlobalRPS: 1000, GlobalBurst: 100} }
 
 func TestGatewaysSpendOneBudget(t *testing.T) {
 	t.Parallel()
-	for name, rps := range map[string][2]int64{"evenly": {3000, 3000}, "unevenly": {20_000, 1000}, "one of them idle": {3000, 0}, "just over": {600, 500}} {
+	for name, rps := range map[string][2]int64{"evenly": {3000, 3000}, "unevenly": {20_000, 1000},
+		"one of them idle": {3000, 0}, "just over": {600, 500}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rdb := testkit.Redis(t).Client()
@@ -134,8 +135,10 @@ func TestGatewaysSpendOneBudget(t *testing.T) {
 			perSecond(3, a, b)
 			requireRate(t, 1000, 3, a, b)
 			most, least := float64(a.passed.Load()), float64(b.passed.Load())
-			require.GreaterOrEqual(t, least/(most+least), 0.7*float64(rps[1])/float64(rps[0]+rps[1]), "a quiet gateway is not starved")
-			require.GreaterOrEqual(t, most/(most+least), 0.7*float64(rps[0])/float64(rps[0]+rps[1]), "a busy one gets the more")
+			require.GreaterOrEqual(t, least/(most+least), 0.7*float64(rps[1])/float64(rps[0]+rps[1]),
+				"a quiet gateway is not starved")
+			require.GreaterOrEqual(t, most/(most+least), 0.7*float64(rps[0])/float64(rps[0]+rps[1]),
+				"a busy one gets the more")
 		})
 	}
 }
@@ -173,7 +176,8 @@ func TestABudgetWithoutRedis(t *testing.T) {
 	server := testkit.Redis(t)
 	proxy := testkit.NewProxy(t, server.Addr())
 	client := func() *redis.Client {
-		c := redis.NewClient(&redis.Options{Addr: proxy.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true, DialTimeout: 50 * time.Millisecond})
+		c := redis.NewClient(&redis.Options{Addr: proxy.Addr(), MaxRetries: -1, ContextTimeoutEnabled: true,
+			DialTimeout: 50 * time.Millisecond})
 		t.Cleanup(func() { _ = c.Close() })
 		return c
 	}
@@ -205,10 +209,14 @@ func TestASaleWithLimitsOfItsOwn(t *testing.T) {
 	}
 	require.Equal(t, 2, passed(func() Decision { return l.AllowGlobal(t.Context(), "phone") }))
 	require.Equal(t, "sale", l.AllowGlobal(t.Context(), "phone").Policy)
-	require.Equal(t, 3, passed(func() Decision { return l.AllowGlobal(t.Context(), "tv") }), "it shares the general budget")
+	require.Equal(t, 3, passed(func() Decision {
+		return l.AllowGlobal(t.Context(), "tv")
+	}), "it shares the general budget")
 	require.Zero(t, passed(func() Decision { return l.AllowGlobal(t.Context(), "other") }))
 	require.Equal(t, 1, passed(func() Decision { return l.AllowUser("phone", "ann") }))
-	require.Zero(t, passed(func() Decision { return l.AllowUser("other", "ann") }), "one limit over all sales without their own")
+	require.Zero(t, passed(func() Decision {
+		return l.AllowUser("other", "ann")
+	}), "one limit over all sales without their own")
 	require.Equal(t, 10, passed(func() Decision { return l.AllowUser("tv", "ann") }))
 	l.Set(cfg)
 	require.False(t, l.AllowGlobal(t.Context(), "phone").OK, "what was used stays used")
@@ -217,10 +225,13 @@ func TestASaleWithLimitsOfItsOwn(t *testing.T) {
 	l.Set(Config{GlobalRPS: 3, PerUserReadsRPS: 2, PerIPRPS: 4, Sales: map[string]SaleConfig{
 		"phone": {PerUserReadsRPS: &ten, PerIPRPS: &two}, "tv": {PerUserReadsRPS: &off, PerIPRPS: &off}}})
 	read := func(sale string) int { return passed(func() Decision { return l.AllowRead(sale, "ann") }) }
-	require.Equal(t, []int{10, 20, 2, 0}, []int{read("phone"), read("tv"), read("other"), read("")}, "lists count with the sales that have none of their own")
+	require.Equal(t, []int{10, 20, 2, 0}, []int{read("phone"), read("tv"), read("other"), read("")},
+		"lists count with the sales that have none of their own")
 	from := func(sale string) int { return passed(func() Decision { return l.AllowAnonymous(sale, "192.0.2.1") }) }
 	require.Equal(t, []int{2, 20, 4, 0}, []int{from("phone"), from("tv"), from("other"), from("")})
-	require.Equal(t, 20, passed(func() Decision { return l.AllowUser("other", "ann") }), "reading takes nothing from ordering")
+	require.Equal(t, 20, passed(func() Decision {
+		return l.AllowUser("other", "ann")
+	}), "reading takes nothing from ordering")
 	l.Set(Config{GlobalRPS: 3})
 	require.False(t, l.AllowGlobal(t.Context(), "phone").OK, "it counts with the others again")
 }

@@ -93,10 +93,12 @@ func (l saleLimit) check(sale string) error {
 
 func checkRate(prefix string, rps float64, burst int) error {
 	if math.IsNaN(rps) || rps < 0 || rps > 1e7 || (rps > 0 && rps < 0.001) {
-		return fmt.Errorf("%s_rps must be 0 (off) or between 0.001 and 10000000 requests per second, got %v", prefix, rps)
+		return fmt.Errorf("%s_rps must be 0 (off) or between 0.001 and 10000000 requests per second, got %v", prefix,
+			rps)
 	}
 	if burst < 0 || burst > 1e7 {
-		return fmt.Errorf("%s_burst must be between 1 and 10000000, or 0 for what one second allows, got %d", prefix, burst)
+		return fmt.Errorf("%s_burst must be between 1 and 10000000, or 0 for what one second allows, got %d",
+			prefix, burst)
 	}
 	return nil
 }

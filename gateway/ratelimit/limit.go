@@ -13,9 +13,10 @@ import (
 	"sluice/queue"
 )
 
-// Limiter counts requests per user, per address and over all. It is safe for concurrent use and holds at most 262,144 users who order, as
-// many who read, and as many addresses. Beyond that those who have not been seen for longest start afresh: under such a crowd the global limit is the one that
-// protects, and an honest newcomer is never refused for want of memory.
+// Limiter counts requests per user, per address and over all. It is safe for concurrent use and
+// holds at most 262,144 users who order, as many who read, and as many addresses. Beyond that those
+// who have not been seen for longest start afresh: under such a crowd the global limit is the one
+// that protects, and an honest newcomer is never refused for want of memory.
 type Limiter struct {
 	now      func() time.Time
 	plan     atomic.Pointer[limitPlan]
@@ -156,8 +157,8 @@ func (l *Limiter) AllowUser(sale, user string) Decision {
 	return l.allow(l.users, l.plan.Load().of(sale).user, maphash.String(l.seed, user))
 }
 
-// AllowRead counts a request of an authenticated user about orders placed before, of one sale or, with an empty one, of all. It takes
-// nothing from what the user may order.
+// AllowRead counts a request of an authenticated user about orders placed before, of one sale or,
+// with an empty one, of all. It takes nothing from what the user may order.
 func (l *Limiter) AllowRead(sale, user string) Decision {
 	p := l.plan.Load().of(sale).reads
 	if p.off() { // polls come by the hundred thousand: not even a hash
@@ -174,9 +175,10 @@ func (l *Limiter) allow(in *buckets, p personal, key uint64) Decision {
 	return in.allow(key, p.policy, l.now())
 }
 
-// AllowAnonymous counts a request for a sale that carries no valid user against its address; the sale is empty where none is named.
-// Requests of valid users are never counted here: many of them share an address. IPv6 addresses count by their /64, which one subscriber
-// owns. Text that is no address shares one bucket.
+// AllowAnonymous counts a request for a sale that carries no valid user against its address; the
+// sale is empty where none is named. Requests of valid users are never counted here: many of them
+// share an address. IPv6 addresses count by their /64, which one subscriber owns. Text that is no
+// address shares one bucket.
 func (l *Limiter) AllowAnonymous(sale, ip string) Decision {
 	addr, err := netip.ParseAddr(ip)
 	if err == nil {

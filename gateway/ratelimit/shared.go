@@ -10,8 +10,8 @@ import (
 	"sluice/queue"
 )
 
-// Shared makes the global limits count over all gateways with the same budgets, from the first Renew on. The caller runs Run.
-// instance names this gateway among them.
+// Shared makes the global limits count over all gateways with the same budgets, from the first
+// Renew on. The caller runs Run. instance names this gateway among them.
 func (l *Limiter) Shared(shares *queue.Budgets, instance string) *Limiter {
 	l.shares, l.instance, l.wanted = shares, instance, make(chan struct{}, 1)
 	return l
@@ -56,7 +56,8 @@ func (l *Limiter) ask(ctx context.Context, b *budget, p policy) Decision {
 	}
 }
 
-// Run keeps this gateway's shares of the global limits renewed until ctx ends, and gives them back then. Without Shared it returns at once.
+// Run keeps this gateway's shares of the global limits renewed until ctx ends, and gives them back
+// then. Without Shared it returns at once.
 func (l *Limiter) Run(ctx context.Context) {
 	if l.shares == nil {
 		return
@@ -77,8 +78,8 @@ func (l *Limiter) Run(ctx context.Context) {
 	}
 }
 
-// Renew leases what is due from Redis. Run does it all the time; called before, it spares the first requests a wait. Calls must not
-// overlap each other.
+// Renew leases what is due from Redis. Run does it all the time; called before, it spares the first
+// requests a wait. Calls must not overlap each other.
 func (l *Limiter) Renew(ctx context.Context) { l.renew(ctx, apart.New(renewServers, 0)) }
 
 // renew asks each server for the budgets that it holds, in a turn of its own.

@@ -18,7 +18,8 @@ type HTTPConfig struct {
 	MaxHeaderBytes    int           `koanf:"max_header_bytes"`
 	// MaxConns bounds open connections; further clients wait in the kernel's backlog. 0 means no bound.
 	MaxConns int `koanf:"max_conns"`
-	// TLSCert and TLSKey are PEM files, read again when they change. Empty: plain HTTP, behind a load balancer that ends TLS.
+	// TLSCert and TLSKey are PEM files, read again when they change. Empty: plain HTTP, behind a load
+	// balancer that ends TLS.
 	TLSCert string `koanf:"tls_cert"`
 	TLSKey  string `koanf:"tls_key"`
 	// Express serves the plain requests of a rush outside net/http, for less. It needs plain HTTP.
@@ -52,8 +53,9 @@ func (c HTTPConfig) Validate() error {
 		checkPair("http", c.TLSCert, c.TLSKey),
 	}
 	if c.ReadTimeout < c.ReadHeaderTimeout {
-		errs = append(errs, fmt.Errorf("http.read_timeout must not be shorter than http.read_header_timeout (%s), got %s",
-			c.ReadHeaderTimeout, c.ReadTimeout))
+		errs = append(errs,
+			fmt.Errorf("http.read_timeout must not be shorter than http.read_header_timeout (%s), got %s",
+				c.ReadHeaderTimeout, c.ReadTimeout))
 	}
 	return errors.Join(errs...)
 }
@@ -64,7 +66,8 @@ type OpsConfig struct {
 	// TLSCert and TLSKey are PEM files, as of HTTPConfig.
 	TLSCert string `koanf:"tls_cert"`
 	TLSKey  string `koanf:"tls_key"`
-	// CAFile holds PEM certificates that the command line trusts when it talks to the listener; empty means the system's.
+	// CAFile holds PEM certificates that the command line trusts when it talks to the listener; empty
+	// means the system's.
 	CAFile string `koanf:"ca_file"`
 }
 

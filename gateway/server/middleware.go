@@ -47,8 +47,9 @@ func NewEngine(
 	gin.SetMode(gin.ReleaseMode) // debug mode prints routes and warnings to stdout
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
-	engine.RedirectTrailingSlash = false // one address per resource; a redirect would drop a POST's body in some clients
-	engine.ContextWithFallback = true    // c is a context that ends with the request
+	// one address per resource; a redirect would drop a POST's body in some clients
+	engine.RedirectTrailingSlash = false
+	engine.ContextWithFallback = true // c is a context that ends with the request
 	// Only the header that proxies append to: X-Real-Ip would come from the client wherever the proxy does not set it.
 	engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
 	if err := engine.SetTrustedProxies(cfg.TrustedProxies); err != nil {
@@ -59,7 +60,8 @@ func NewEngine(
 		api.WriteProblem(c, api.NewProblem(api.CodeNotFound, "No resource has this address; see /openapi.json."))
 	})
 	engine.NoMethod(func(c *gin.Context) {
-		api.WriteProblem(c, api.NewProblem(api.CodeMethodNotAllowed, "The Allow header lists what this resource answers."))
+		api.WriteProblem(c, api.NewProblem(api.CodeMethodNotAllowed,
+			"The Allow header lists what this resource answers."))
 	})
 	return engine, nil
 }
@@ -77,7 +79,8 @@ func Recover(log *slog.Logger) gin.HandlerFunc {
 				panic(http.ErrAbortHandler)
 			}
 			stack := debug.Stack()
-			log.Error("handler panicked", "request_id", api.RequestID(c), "method", c.Request.Method, "route", routeOf(c),
+			log.Error("handler panicked", "request_id", api.RequestID(c), "method", c.Request.Method,
+				"route", routeOf(c),
 				"panic", fmt.Sprint(cause), "stack", string(stack[:min(len(stack), maxStackBytes)]))
 			if c.Writer.Written() {
 				panic(http.ErrAbortHandler)
@@ -89,9 +92,10 @@ func Recover(log *slog.Logger) gin.HandlerFunc {
 }
 
 // Observe measures every request in http_server_request_duration_seconds and writes the access log: each 500, refusals
-// up to 100 lines a second (with the number left out), and one in cfg.AccessLogEvery successes. A refusal is what a sale
-// mostly does, so it is information; that a store does not answer is a warning. Neither query, nor
-// path, nor addresses are logged: they name people. The order's id does not.
+// up to 100 lines a second (with the number left out), and one in cfg.AccessLogEvery successes. A
+// refusal is what a sale mostly does, so it is information; that a store does not answer is a
+// warning. Neither query, nor path, nor addresses are logged: they name people. The order's id does
+// not.
 func Observe(
 	cfg EngineConfig, log *slog.Logger, reg prometheus.Registerer, now func() time.Time,
 ) (gin.HandlerFunc, error) {
@@ -100,7 +104,8 @@ func Observe(
 		return nil, err
 	}
 	// #nosec G115 -- at least 1
-	access := &accessLog{log: log, every: uint64(max(cfg.AccessLogEvery, 1)), refusals: rate.NewLimiter(refusalLogRate, refusalLogBurst)}
+	access := &accessLog{log: log, every: uint64(max(cfg.AccessLogEvery, 1)),
+		refusals: rate.NewLimiter(refusalLogRate, refusalLogBurst)}
 	return func(c *gin.Context) {
 		start := now()
 		defer func() { // also when a cut-off answer panics through
@@ -140,7 +145,8 @@ func (a *accessLog) write(c *gin.Context, status int, start, end time.Time) {
 	attrs := []slog.Attr{
 		slog.String("request_id", api.RequestID(c)), slog.String("method", methodOfRequest(c.Request)),
 		slog.String("route", routeOf(c)), slog.Int("status", status),
-		slog.Float64("duration_ms", float64(end.Sub(start).Microseconds())/1000), slog.Int("bytes", max(c.Writer.Size(), 0)),
+		slog.Float64("duration_ms", float64(end.Sub(start).Microseconds())/1000),
+		slog.Int("bytes", max(c.Writer.Size(), 0)),
 	}
 	if id := orderOfRequest(c); id != "" {
 		attrs = append(attrs, slog.String("order", id))
@@ -182,9 +188,10 @@ type seriesKey struct {
 
 func newDurations(reg prometheus.Registerer) (*durations, error) {
 	d := &durations{vec: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-		Name:    "http_server_request_duration_seconds",
-		Help:    "Time from the request's header to the end of its answer; long polls and event streams included.",
-		Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30},
+		Name: "http_server_request_duration_seconds",
+		Help: "Time from the request's header to the end of its answer; long polls and event streams included.",
+		Buckets: []float64{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5,
+			5, 7.5, 10, 30},
 	}, []string{"route", "method", "code"})}
 	d.resolved.Store(&map[seriesKey]prometheus.Observer{})
 	if err := reg.Register(d.vec); err != nil {
@@ -230,7 +237,8 @@ func routeOf(c *gin.Context) string {
 // methodOfRequest keeps clients from inventing label values.
 func methodOfRequest(r *http.Request) string {
 	switch r.Method {
-	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,
+		http.MethodOptions:
 		return r.Method
 	}
 	return "other"

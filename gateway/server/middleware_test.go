@@ -90,7 +90,8 @@ func TestRequestID(t *testing.T) {
 			require.Regexp(t, `^[0-9A-V]{26}$`, got)
 		}
 	}
-	twice := call(engine, http.MethodGet, "/ok/1", "X-Request-ID", "a", "X-Request-ID", "b").Header().Values("X-Request-ID")
+	twice := call(engine, http.MethodGet, "/ok/1", "X-Request-ID", "a", "X-Request-ID", "b").Header().
+		Values("X-Request-ID")
 	require.Len(t, twice, 1)
 	require.Len(t, twice[0], 26)
 }
@@ -150,13 +151,15 @@ func TestClientIPOnlyBehindTrustedProxies(t *testing.T) {
 		{"proxy's word", "X-Forwarded-For", "198.51.100.9", "198.51.100.9"},
 		{"client's own entry in front", "X-Forwarded-For", "1.1.1.1, 198.51.100.9", "198.51.100.9"},
 		{"two proxies", "X-Forwarded-For", "198.51.100.9, 192.0.2.7", "198.51.100.9"},
-		{"three proxies, a forged start", "X-Forwarded-For", "192.0.2.66, 1.1.1.1, 198.51.100.9, 192.0.2.7, 192.0.2.8", "198.51.100.9"},
+		{"three proxies, a forged start", "X-Forwarded-For", "192.0.2.66, 1.1.1.1, 198.51.100.9, 192.0.2.7, 192.0.2.8",
+			"198.51.100.9"},
 		{"a strange hop between proxies", "X-Forwarded-For", "198.51.100.9, 203.0.113.5, 192.0.2.7", "203.0.113.5"},
 		{"only proxies", "X-Forwarded-For", "192.0.2.8, 192.0.2.7", "192.0.2.8"},
 		{"garbage", "X-Forwarded-For", "nonsense", "192.0.2.1"},
 		{"another header", "X-Real-IP", "198.51.100.9", "192.0.2.1"},
 	} {
-		require.Equal(t, test.want, call(behind, http.MethodGet, "/ip", test.header, test.value).Body.String(), test.name)
+		require.Equal(t, test.want, call(behind, http.MethodGet, "/ip", test.header, test.value).
+			Body.String(), test.name)
 	}
 }
 

@@ -90,7 +90,8 @@ func (p *Panics) Note(part string, cause any) {
 		return
 	}
 	stack := debug.Stack()
-	p.log.Error("panic caught: a defect; what it served has failed", "in", part, "panic", fmt.Sprint(cause), "others_since", others,
+	p.log.Error("panic caught: a defect; what it served has failed", "in", part, "panic", fmt.Sprint(cause),
+		"others_since", others,
 		"stack", string(stack[:min(len(stack), maxStackBytes)]))
 }
 

@@ -1,4 +1,5 @@
-// Package server speaks HTTP: listeners with their bounds and TLS, the engine around the routes, and what keeps both alive.
+// Package server speaks HTTP: listeners with their bounds and TLS, the engine around the routes,
+// and what keeps both alive.
 package server
 
 import (
@@ -27,9 +28,10 @@ type server interface {
 }
 
 // NewServer sets every timeout and bound of cfg, so that a slow or huge request costs one connection for a known time.
-// With encrypted it speaks HTTPS. Requests for which plain is true are served by the express lane where cfg has it on and
-// HTTP is plain; plain is nil where there are none.
-func NewServer(cfg HTTPConfig, h http.Handler, encrypted *tls.Config, plain func(method, path string) bool, log *slog.Logger) *Server {
+// With encrypted it speaks HTTPS. Requests for which plain is true are served by the express lane
+// where cfg has it on and HTTP is plain; plain is nil where there are none.
+func NewServer(cfg HTTPConfig, h http.Handler, encrypted *tls.Config, plain func(method, path string) bool,
+	log *slog.Logger) *Server {
 	whole := &http.Server{
 		Handler:           h,
 		TLSConfig:         encrypted,
@@ -91,5 +93,6 @@ func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	return errors.Join(fmt.Errorf("requests still ran after the grace period of %s and were cut off: %w", grace, err), s.Close())
+	return errors.Join(fmt.Errorf("requests still ran after the grace period of %s and were cut off: %w", grace,
+		err), s.Close())
 }

@@ -32,7 +32,8 @@ func Known(rdb redis.UniversalClient, key string) string {
 
 // ByServer groups names by the server that holds the key of each, in their order: what is asked of one server in one
 // round trip waits for no other.
-func ByServer(ctx context.Context, rdb redis.UniversalClient, names []string, key func(name string) string) map[string][]string {
+func ByServer(ctx context.Context, rdb redis.UniversalClient, names []string,
+	key func(name string) string) map[string][]string {
 	groups := map[string][]string{}
 	for _, name := range names {
 		server := Server(ctx, rdb, key(name))

@@ -26,8 +26,9 @@ type call[Q, A any] struct {
 	probe   bool // of an unproven queue alone
 }
 
-// flushOwn makes one call for whoever waits now, the caller's queue among them, and leaves the next ones to a goroutine:
-// a lone request has nobody to let by, and a goroutine and a channel between it and the store are a tenth of its time.
+// flushOwn makes one call for whoever waits now, the caller's queue among them, and leaves the next
+// ones to a goroutine: a lone request has nobody to let by, and a goroutine and a channel between
+// it and the store are a tenth of its time.
 func (c *Coalescer[Q, A]) flushOwn(own *keyQueue[Q, A]) {
 	f := c.next()
 	switch {
@@ -140,8 +141,8 @@ func (c *Coalescer[Q, A]) next() (f call[Q, A]) {
 	return f
 }
 
-// count counts a call, and sees to another for those who stay behind. Without batches it ends the call. The caller holds
-// mu.
+// count counts a call, and sees to another for those who stay behind. Without batches it ends the
+// call. The caller holds mu.
 func (c *Coalescer[Q, A]) count(f call[Q, A]) {
 	if f.batches == nil {
 		c.endCall()

@@ -69,8 +69,9 @@ type request[Q, A any] struct {
 }
 
 // Do returns the answer to one request. While the store hangs it returns within twice the timeout of a call and the
-// rest of the call in flight. When it returns early, because ctx ended, a call in flight may still carry the request; one
-// that was not sent yet never is. Whoever makes the call itself returns no sooner than the call ends.
+// rest of the call in flight. When it returns early, because ctx ended, a call in flight may still
+// carry the request; one that was not sent yet never is. Whoever makes the call itself returns no
+// sooner than the call ends.
 func (c *Coalescer[Q, A]) Do(ctx context.Context, key string, asked Q) (answer A, err error) {
 	w, ok := c.spare.Get().(*request[Q, A])
 	if !ok {

@@ -43,7 +43,8 @@ type store struct {
 
 func newStore(perLane, perCall, calls, bound int, timeout time.Duration) *store {
 	d := &store{calls: make(chan trip, 100), open: make(chan struct{}, 100), free: make(chan struct{}, 100)}
-	d.Coalescer = New(Config[int, int]{PerKey: perLane, PerCall: perCall, Calls: calls, Bound: bound, Timeout: timeout, Now: time.Now,
+	d.Coalescer = New(Config[int, int]{PerKey: perLane, PerCall: perCall, Calls: calls, Bound: bound, Timeout: timeout,
+		Now:     time.Now,
 		OnPanic: func(any) { d.panics.Add(1) }, Send: d.carry})
 	return d
 }
@@ -253,7 +254,8 @@ func TestCoalescerLetsSlowLanesTravelAlone(t *testing.T) {
 	answers = append(answers, d.ask(t, t.Context(), "other", 2), d.ask(t, t.Context(), "slow", 3))
 	d.open <- struct{}{}
 	require.Equal(t, trip{"other": {2}, "slow": {3}}, <-d.calls)
-	answers = append(answers, d.ask(t, t.Context(), "slow", 4), d.ask(t, t.Context(), "other", 5), d.ask(t, t.Context(), "third", 6), d.ask(t, t.Context(), "fourth", 7))
+	answers = append(answers, d.ask(t, t.Context(), "slow", 4), d.ask(t, t.Context(), "other", 5),
+		d.ask(t, t.Context(), "third", 6), d.ask(t, t.Context(), "fourth", 7))
 	clock.Add(30)
 	d.open <- struct{}{}
 	require.Equal(t, trip{"third": {6}, "fourth": {7}}, <-d.calls, "those who were never slow go first, together")

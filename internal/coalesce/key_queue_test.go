@@ -51,7 +51,8 @@ func (s *slowStore) answer(ctx context.Context, batches []Batch[int, int]) {
 	}
 }
 
-// rush sends one request after the other, queue by queue, so many a second, and returns how many were answered by its end.
+// rush sends one request after the other, queue by queue, so many a second, and returns how many
+// were answered by its end.
 func (s *slowStore) rush(keys []string, perSecond int, lasts time.Duration) (answered int) {
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	defer tick.Stop()
@@ -107,13 +108,16 @@ func (s *slowStore) quantile(keys []string, share float64) time.Duration {
 	return all[int(share*float64(len(all)-1))]
 }
 
-// A store that is a quarter of a second away answers as many as fit into four calls in flight: 4 × 1,000 requests each 250 ms are 16,000 a
-// second (200 of each queue, 800 a second), more than come. So nothing but the arrivals may bound what passes, less the last that are still on their way: a request waits
-// for its queue's call in flight and then for its own, half a second of the six in which they come.
+// A store that is a quarter of a second away answers as many as fit into four calls in flight: 4 ×
+// 1,000 requests each 250 ms are 16,000 a second (200 of each queue, 800 a second), more than come.
+// So nothing but the arrivals may bound what passes, less the last that are still on their way: a
+// request waits for its queue's call in flight and then for its own, half a second of the six in
+// which they come.
 func TestWhereAllAreSlowNoneIs(t *testing.T) {
 	t.Parallel()
 	for _, keys := range []int{1, 2, 30, 100, 1000} {
-		for name, before := range map[string]time.Duration{"from the start": 250 * time.Millisecond, "after it was quick": time.Millisecond} {
+		for name, before := range map[string]time.Duration{"from the start": 250 * time.Millisecond,
+			"after it was quick": time.Millisecond} {
 			t.Run(fmt.Sprint(keys, " keys, slow ", name), func(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
@@ -137,7 +141,8 @@ func TestWhereAllAreSlowNoneIs(t *testing.T) {
 	}
 }
 
-// Where all are slow no call is kept for quick ones: four of ten requests in a quarter of a second each are 160 a second, three would be 120.
+// Where all are slow no call is kept for quick ones: four of ten requests in a quarter of a second
+// each are 160 a second, three would be 120.
 func TestWhereAllAreSlowAllCallsAreTheirs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -153,8 +158,8 @@ func TestWhereAllAreSlowAllCallsAreTheirs(t *testing.T) {
 	})
 }
 
-// Throughput falls with the latency of the store, without a cliff: a few shoppers who come back as soon as they are answered pass once in two
-// calls at the most, whatever a call takes.
+// Throughput falls with the latency of the store, without a cliff: a few shoppers who come back as
+// soon as they are answered pass once in two calls at the most, whatever a call takes.
 func TestThroughputFollowsLatency(t *testing.T) {
 	t.Parallel()
 	for _, call := range []time.Duration{50, 150, 199, 201, 250, 400, 900} {
@@ -214,7 +219,8 @@ func TestAHangingLaneTravelsAlone(t *testing.T) {
 				s.forgetWaits()
 				s.rush(all, 2000, time.Second)
 				s.all.Wait()
-				require.LessOrEqual(t, s.quantile(all, 1), 10*time.Millisecond, "it has recovered, and travels with the others")
+				require.LessOrEqual(t, s.quantile(all, 1), 10*time.Millisecond,
+					"it has recovered, and travels with the others")
 				for _, key := range others {
 					require.Zero(t, s.failed[key])
 				}
@@ -223,8 +229,9 @@ func TestAHangingLaneTravelsAlone(t *testing.T) {
 	}
 }
 
-// Slow sales, as those of one server of a cluster, hold up no quick one, and travel together. To find out which are which takes some
-// seconds when all were slow together before; nobody is lost meanwhile.
+// Slow sales, as those of one server of a cluster, hold up no quick one, and travel together. To
+// find out which are which takes some seconds when all were slow together before; nobody is lost
+// meanwhile.
 func TestSlowLanesTravelTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -246,7 +253,8 @@ func TestSlowLanesTravelTogether(t *testing.T) {
 		s.rush(both, 2000, 10*time.Second)
 		s.all.Wait()
 		require.LessOrEqual(t, s.quantile(near, 1), 10*time.Millisecond)
-		require.LessOrEqual(t, s.quantile(far, 1), 800*time.Millisecond, "its key's call in flight, one of others, its own")
+		require.LessOrEqual(t, s.quantile(far, 1), 800*time.Millisecond,
+			"its key's call in flight, one of others, its own")
 		require.Empty(t, s.failed)
 	})
 }

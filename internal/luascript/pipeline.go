@@ -74,7 +74,8 @@ func (s Script) runGroups(ctx context.Context, rdb redis.UniversalClient, groups
 			source, one := s.joined(group)
 			v, err = rdb.Eval(ctx, source.text, one.Keys, one.Args...).Result()
 		}
-		if len(group) > 1 && redis.HasErrorPrefix(err, "CROSSSLOT") { // several servers behind one address: nothing was done
+		// several servers behind one address: nothing was done
+		if len(group) > 1 && redis.HasErrorPrefix(err, "CROSSSLOT") {
 			replies = append(replies, s.runGroups(ctx, rdb, slices.Collect(slices.Chunk(group, 1)))...)
 			continue
 		}

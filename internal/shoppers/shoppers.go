@@ -244,7 +244,8 @@ func (c *Crowd) state() string {
 	const width = 30
 	settled := int(c.settled.Load())
 	bar := width * settled / max(c.size, 1)
-	return fmt.Sprintf("  [%s%s] %d of %d shoppers answered, %d know their outcome", strings.Repeat("#", bar), strings.Repeat(".", width-bar),
+	return fmt.Sprintf("  [%s%s] %d of %d shoppers answered, %d know their outcome", strings.Repeat("#", bar),
+		strings.Repeat(".", width-bar),
 		c.answered.Load(), c.size, settled)
 }
 

@@ -1,9 +1,9 @@
 package testkit
 
 import (
-	"errors"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"sync"

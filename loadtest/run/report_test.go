@@ -121,7 +121,8 @@ func TestReadMetrics(t *testing.T) {
 	got, err := readMetrics(
 		strings.NewReader(
 			"# HELP sluice_queue_depth x\nsluice_queue_depth{sale=\"a\"} 4\nsluice_queue_depth{sale=\"b\"} 3\n"+
-				"sluice_orders_rejected_total{code=\"sold_out\",sale=\"a\"} 1.5e+03\nsluice_orders_admitted_totally{sale=\"a\"} 9\n"), time.Unix(5, 0))
+				"sluice_orders_rejected_total{code=\"sold_out\",sale=\"a\"} "+
+				"1.5e+03\nsluice_orders_admitted_totally{sale=\"a\"} 9\n"), time.Unix(5, 0))
 	require.NoError(t, err)
 	require.Equal(t, sample{at: time.Unix(5, 0), refused: 1500, depth: 7}, got)
 }

@@ -106,7 +106,8 @@ func TestAnInterruptStopsEverything(t *testing.T) {
 	dir := t.TempDir()
 	called, k6 := filepath.Join(dir, "called"), filepath.Join(dir, "k6")
 	require.NoError(t, os.WriteFile(k6,
-		[]byte("#!/bin/sh\n[ \"$1\" = version ] || { echo $OPS_URL >"+called+".new; mv "+called+".new "+called+"; exec sleep 100; }\n"), 0o755))
+		[]byte("#!/bin/sh\n[ \"$1\" = version ] || { echo $OPS_URL >"+called+".new; mv "+called+".new "+called+
+			"; exec sleep 100; }\n"), 0o755))
 	ctx, cancel := context.WithCancel(t.Context())
 	var out, errs bytes.Buffer
 	code := make(chan int, 1)

@@ -181,8 +181,10 @@ func TestSenderWaitsWhileItsReceiverIsDown(t *testing.T) {
 	require.EqualValues(t, 2, tries.Load(), "nobody calls while the channel waits")
 	require.LessOrEqual(t, o.Pause(), cfg.Pause)
 	well.Store(true)
-	require.Eventually(t, func() bool { return o.Deliver(within(t, time.Minute),
-		messages(1))[0] == notify.Delivered() },
+	require.Eventually(t, func() bool {
+		return o.Deliver(within(t, time.Minute),
+			messages(1))[0] == notify.Delivered()
+	},
 		eventually, 10*time.Millisecond)
 	require.Equal(t, notify.Delivered(), o.Deliver(within(t, time.Minute), messages(2))[1])
 	require.Zero(t, o.Pause())

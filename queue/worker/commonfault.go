@@ -26,7 +26,8 @@ type commonFault struct {
 const (
 	commonTickets = 3
 	commonBatches = 2
-	pardonFor     = 10 * time.Minute // after its end: what it counted before it was known may be somebody's last attempt
+	// after its end: what it counted before it was known may be somebody's last attempt
+	pardonFor = 10 * time.Minute
 )
 
 // panicCode is the code of every panic of a handler.
@@ -125,7 +126,8 @@ func (f *commonFault) possible() bool {
 func uncounted(b queue.Batch, answers []queue.Outcome) {
 	for i, o := range answers {
 		if o.Op == queue.OpRetry {
-			answers[i] = queue.Outcome{ID: o.ID, Op: queue.OpBack, Join: b.Suspects && o.Code != panicCode && o.Code != ""}
+			answers[i] = queue.Outcome{ID: o.ID, Op: queue.OpBack, Join: b.Suspects &&
+				o.Code != panicCode && o.Code != ""}
 		}
 	}
 }

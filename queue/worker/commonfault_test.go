@@ -19,7 +19,8 @@ func TestWhatBefallsEveryTicketIsCommon(t *testing.T) {
 	t.Parallel()
 	f := newCommonFault(time.Now)
 	learn := func(batch string, answers ...queue.Outcome) error { return f.learn(queue.Batch{ID: batch}, answers) }
-	require.NoError(t, learn("b1", ended(1, queue.OpRetry, "x"), ended(2, queue.OpRetry, "x"), ended(3, queue.OpRetry, "x")), "one batch is no proof")
+	require.NoError(t, learn("b1", ended(1, queue.OpRetry, "x"), ended(2, queue.OpRetry, "x"),
+		ended(3, queue.OpRetry, "x")), "one batch is no proof")
 	require.True(t, f.possible(), "but enough to give nobody up")
 	require.False(t, f.stands())
 	require.ErrorContains(t, learn("b2", ended(1, queue.OpRetry, "x")), "alike: x")
@@ -38,8 +39,10 @@ func TestWhatBefallsOneTicketIsItsOwn(t *testing.T) {
 	for name, answer := range map[string]func(i int) []queue.Outcome{
 		"the same ticket": func(int) []queue.Outcome { return []queue.Outcome{ended(1, queue.OpRetry, "x")} },
 		"two tickets":     func(i int) []queue.Outcome { return []queue.Outcome{ended(i%2, queue.OpRetry, "x")} },
-		"another code":    func(i int) []queue.Outcome { return []queue.Outcome{ended(i, queue.OpRetry, fmt.Sprint("x", i))} },
-		"no code":         func(i int) []queue.Outcome { return []queue.Outcome{ended(i, queue.OpRetry, "")} },
+		"another code": func(i int) []queue.Outcome {
+			return []queue.Outcome{ended(i, queue.OpRetry, fmt.Sprint("x", i))}
+		},
+		"no code": func(i int) []queue.Outcome { return []queue.Outcome{ended(i, queue.OpRetry, "")} },
 		"others succeed": func(i int) []queue.Outcome {
 			return []queue.Outcome{ended(i, queue.OpRetry, "x"), ended(100+i, queue.OpConfirm, "")}
 		},
@@ -56,8 +59,10 @@ func TestWhatBefallsOneTicketIsItsOwn(t *testing.T) {
 
 func TestWhatIsNotCountedGoesBack(t *testing.T) {
 	t.Parallel()
-	answers := []queue.Outcome{ended(1, queue.OpRetry, "x"), ended(2, queue.OpFail, ""), ended(3, queue.OpRetry, panicCode), ended(4, queue.OpConfirm, "")}
+	answers := []queue.Outcome{ended(1, queue.OpRetry, "x"), ended(2, queue.OpFail, ""),
+		ended(3, queue.OpRetry, panicCode), ended(4, queue.OpConfirm, "")}
 	uncounted(queue.Batch{Suspects: true}, answers)
-	want := []queue.Outcome{{ID: "t1", Op: queue.OpBack, Join: true}, {ID: "t2", Op: queue.OpFail}, {ID: "t3", Op: queue.OpBack}, {ID: "t4", Op: queue.OpConfirm}}
+	want := []queue.Outcome{{ID: "t1", Op: queue.OpBack, Join: true}, {ID: "t2", Op: queue.OpFail},
+		{ID: "t3", Op: queue.OpBack}, {ID: "t4", Op: queue.OpConfirm}}
 	require.Equal(t, want, answers)
 }

@@ -143,7 +143,8 @@ func TestConsumerSurvivesARedisCrash(t *testing.T) {
 	confirmedAll(b, order)
 	seen := w.seen()
 	slices.Sort(seen)
-	require.Equal(t, order, slices.Compact(seen), "what was done before the crash is run again after it: its settle is fenced")
+	require.Equal(t, order, slices.Compact(seen),
+		"what was done before the crash is run again after it: its settle is fenced")
 	require.Empty(t, b.attempts())
 }
 
@@ -169,7 +170,8 @@ func TestAfterADeathManyPassInGroups(t *testing.T) {
 		b.drained()
 		confirmedAll(b, append(slices.Clone(order[:7]), order[8:]...))
 		require.Equal(t, []string{order[7]}, b.rdb.LRange(b.ctx, b.key("dead"), 0, -1).Val())
-		require.LessOrEqual(t, batches.Load(), int32(8+100+200+2), "eight groups, the tickets of one of them alone, the last two hundred alone")
+		require.LessOrEqual(t, batches.Load(), int32(8+100+200+2),
+			"eight groups, the tickets of one of them alone, the last two hundred alone")
 	})
 }
 

@@ -305,7 +305,8 @@ func TestIncompleteAnswersLoseNothing(t *testing.T) {
 		}
 		outcomes = outcomes[:4]
 		outcomes[3].Op = 0
-		return append(outcomes, outcomes[0], queue.Outcome{ID: outcomes[1].ID, Op: queue.OpBack}, queue.Outcome{ID: "stranger", Op: queue.OpBack}), nil
+		return append(outcomes, outcomes[0], queue.Outcome{ID: outcomes[1].ID, Op: queue.OpBack},
+			queue.Outcome{ID: "stranger", Op: queue.OpBack}), nil
 	}}
 	stop := consume(b, quick(), 1, w, nil)
 	b.drained()
@@ -394,7 +395,8 @@ func TestTwoConsumersShareALine(t *testing.T) {
 		order := b.enqueue(400)
 		w := &recorder{}
 		consume(b, quick(), 3, w, nil)
-		consume(&box{Line: b.Line, t: t, ctx: b.ctx, lines: queue.NewLines(dial(t, addr), queue.DefaultPrefix), rdb: b.rdb}, quick(), 3, w, nil)
+		consume(&box{Line: b.Line, t: t, ctx: b.ctx, lines: queue.NewLines(dial(t, addr), queue.DefaultPrefix),
+			rdb: b.rdb}, quick(), 3, w, nil)
 		order = append(order, b.enqueue(300)...)
 		b.drained()
 		confirmedAll(b, order)

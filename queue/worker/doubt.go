@@ -6,9 +6,10 @@ import (
 	"time"
 )
 
-// A line whose turn failed is in doubt, alone or with all lines of its server: it goes with no party, and is tried again
-// by few workers, after a pause that grows. So what fails or hangs takes no time and no worker from the lines that are
-// well, and a store that is away is not asked by each line in turn.
+// A line whose turn failed is in doubt, alone or with all lines of its server: it goes with no
+// party, and is tried again by few workers, after a pause that grows. So what fails or hangs takes
+// no time and no worker from the lines that are well, and a store that is away is not asked by each
+// line in turn.
 
 // The places that a fault may be of.
 func ofLine(sale string) string     { return "line " + sale }

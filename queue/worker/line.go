@@ -69,7 +69,8 @@ func (c *Consumer) claim(ctx context.Context, line *queue.Line) ([]queue.Batch, 
 	}
 	parts, left := []queue.Batch{first}, c.sizer.remaining(most, first)
 	for left > 0 {
-		next, err := line.ClaimPortion(ctx, uuid.NewString(), queue.Portion{Most: min(left, part), Least: left, Share: 1}, c.cfg.Lease)
+		next, err := line.ClaimPortion(ctx, uuid.NewString(),
+			queue.Portion{Most: min(left, part), Least: left, Share: 1}, c.cfg.Lease)
 		if err != nil || next.Size() == 0 {
 			return parts, nil // what is there is enough to go on with: the next claim tells what is wrong
 		}

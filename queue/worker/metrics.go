@@ -20,32 +20,39 @@ type consumerMetrics struct {
 func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneric[job], c *Consumer) *consumerMetrics {
 	m := &consumerMetrics{
 		wait: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_queue_wait_seconds",
-			Help: "Time from a ticket's admission to its end.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 13)}),
+			Help:    "Time from a ticket's admission to its end.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 13)}),
 		fulfil: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_fulfil_seconds",
 			Help: "Time to run and settle one batch.", Buckets: prometheus.ExponentialBuckets(0.001, 2.5, 11)}),
 		size: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_fulfil_batch_size",
-			Help: "Tickets in one batch.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000}}),
+			Help: "Tickets in one batch.", Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000,
+				10_000, 20_000}}),
 		ended: FinishedCounter(reg),
 		recovered: prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_leases_recovered_total",
 			Help: "Batches taken over because their worker did not settle them within the lease."}),
 	}
 	m.pauses = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_draining_pauses_total",
-		Help: "Pauses of draining, 50 ms to 2 s each, by what failed: redis, database, tickets (every one fails alike)."}, []string{"reason"})
+		Help: "Pauses of draining, 50 ms to 2 s each, by what failed: redis, database, tickets (every one fails " +
+			"alike)."}, []string{"reason"})
 	for _, reason := range pauseReasons() {
 		m.pauses.WithLabelValues(reason)
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_draining_paused",
-			Help:        "1 from a fault that keeps the workers of this process from draining until a batch goes through, by what failed.",
+			Help: "1 from a fault that keeps the workers of this process from draining until a batch goes " +
+				"through, by what failed.",
 			ConstLabels: prometheus.Labels{"reason": reason}}, func() float64 { return c.pausedBy(reason) }))
 	}
 	workers := func(state string, count func() int) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_pool_workers", Help: "Workers of the pool by state.",
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_pool_workers",
+			Help:        "Workers of the pool by state.",
 			ConstLabels: prometheus.Labels{"state": state}}, func() float64 { return float64(count()) })
 	}
 	reg.MustRegister(drainCollector{c})
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_draining_apart",
-		Help: "Lines, or servers of a Redis Cluster with all of theirs, whose last turn failed: they are tried apart from the others."},
+		Help: "Lines, or servers of a Redis Cluster with all of theirs, whose last turn failed: they are tried " +
+			"apart from the others."},
 		func() float64 { return float64(c.runnable.inDoubt()) }))
-	reg.MustRegister(m.wait, m.fulfil, m.size, m.recovered, m.pauses, workers("running", pool.Running), workers("free", pool.Free))
+	reg.MustRegister(m.wait, m.fulfil, m.size, m.recovered, m.pauses, workers("running", pool.Running),
+		workers("free", pool.Free))
 	return m
 }
 

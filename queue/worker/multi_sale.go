@@ -66,7 +66,8 @@ func (c *Consumer) workMulti(sales []string) {
 	defer release()
 	ctx, cancel := context.WithTimeout(held, c.cfg.Lease*3/4)
 	defer cancel()
-	batches, failed := c.lines.ClaimEach(ctx, entered, uuid.NewString(), queue.Portion{Most: multiTickets, Least: multiTickets, Share: 1, Suspects: 1}, c.cfg.Lease)
+	batches, failed := c.lines.ClaimEach(ctx, entered, uuid.NewString(),
+		queue.Portion{Most: multiTickets, Least: multiTickets, Share: 1, Suspects: 1}, c.cfg.Lease)
 	for i, sale := range entered {
 		if failed[i] == nil {
 			c.answered(sale)

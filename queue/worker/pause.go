@@ -122,8 +122,9 @@ func (c *Consumer) pausedBy(reason string) float64 {
 	return 0
 }
 
-// fault puts what failed in doubt: the line, or the server of which nothing was heard. Where others go well, that is all.
-// Otherwise draining pauses, and the pause is logged once for each cause until draining goes on.
+// fault puts what failed in doubt: the line, or the server of which nothing was heard. Where others
+// go well, that is all. Otherwise draining pauses, and the pause is logged once for each cause
+// until draining goes on.
 func (c *Consumer) fault(reason string, err error, sale string) {
 	defer c.runnable.add(sale)
 	if errors.Is(err, queue.ErrOutdated) { // no store's fault: whoever claims next has the line's new epoch

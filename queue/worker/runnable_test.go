@@ -96,7 +96,8 @@ func TestListedLineBecomesLone(t *testing.T) {
 	require.False(t, ok)
 }
 
-// What is in doubt goes with nobody, is tried by one at a time after a pause that grows, and has its turns again once it went well.
+// What is in doubt goes with nobody, is tried by one at a time after a pause that grows, and has
+// its turns again once it went well.
 func TestLinesInDoubtAreTriedApart(t *testing.T) {
 	t.Parallel()
 	clock := testkit.NewClock(time.UnixMilli(1_700_000_000_000))

@@ -76,7 +76,8 @@ func (c *Consumer) sweepServers(ctx context.Context, rounds *apart.Rounds, next 
 			}
 		}
 		if begun, _ := c.swept.Note(ofServer(server), away); begun {
-			c.log.Warn("lines not swept: what nobody announces waits in them", "server", server, "lines", len(on[server]), "error", away)
+			c.log.Warn("lines not swept: what nobody announces waits in them", "server", server, "lines",
+				len(on[server]), "error", away)
 		}
 		return nil
 	}, func(server string, err error) {
@@ -127,7 +128,8 @@ func (c *Consumer) maintain(ctx context.Context, line *queue.Line, found queue.M
 		}
 		if batches > 0 {
 			c.metrics.recovered.Add(float64(batches))
-			c.log.Warn("took over batches of a worker that did not settle them", "sale", line.Sale(), "batches", batches, "tickets", tickets)
+			c.log.Warn("took over batches of a worker that did not settle them", "sale", line.Sale(), "batches",
+				batches, "tickets", tickets)
 		}
 	}
 	if found&queue.PromoteDue != 0 {

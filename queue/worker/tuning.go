@@ -88,6 +88,7 @@ func (d drainCollector) Collect(ch chan<- prometheus.Metric) {
 }
 
 func drainDesc() *prometheus.Desc {
-	return prometheus.NewDesc("sluice_drain_open", "1 while the workers of this process claim from a sale's line, 0 while an operator has stopped them.",
+	return prometheus.NewDesc("sluice_drain_open",
+		"1 while the workers of this process claim from a sale's line, 0 while an operator has stopped them.",
 		[]string{"sale"}, nil)
 }

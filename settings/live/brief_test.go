@@ -36,17 +36,28 @@ func TestAChangeForATimeEndsWhateverComesBetween(t *testing.T) {
 	capOf := func(n int) map[string]any { return map[string]any{"queue.cap": n} }
 	normal := 10_000
 	for name, moments := range map[string][]moment{
-		"a shorter one during it":   {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(brief(3*time.Minute, capOf(50))), 50}, {5, nil, 500}, {10, nil, normal}},
-		"a longer one during it":    {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(brief(20*time.Minute, capOf(50))), 50}, {10, nil, 50}, {22, nil, normal}},
-		"one for good during it":    {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(capOf(50))), 50}, {10, nil, 50}},
-		"unset during it":           {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(nil, "queue.cap")), normal}, {10, nil, normal}},
-		"unset for a time":          {{0, set(change(capOf(500))), 500}, {1, set(brief(5*time.Minute, nil, "queue.cap")), normal}, {6, nil, 500}},
-		"another key during it":     {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(map[string]any{"pool.size": 2})), 500}, {10, nil, normal}},
-		"reverted":                  {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, revert(0), normal}, {10, nil, normal}},
-		"reverted to it":            {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(capOf(50))), 50}, {4, revert(1), 500}, {10, nil, normal}},
-		"reverted to it when over":  {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(capOf(50))), 50}, {12, revert(1), normal}},
-		"reverted to it, ended":     {{0, set(brief(10*time.Minute, capOf(500))), 500}, {11, set(change(map[string]any{"pool.size": 2})), normal}, {12, revert(1), normal}},
-		"reverted to it when ended": {{0, set(brief(10*time.Minute, capOf(500))), 500}, {11, nil, normal}, {12, set(change(capOf(70))), 70}, {13, revert(0), normal}},
+		"a shorter one during it": {{0, set(brief(10*time.Minute, capOf(500))), 500},
+			{2, set(brief(3*time.Minute, capOf(50))), 50}, {5, nil, 500}, {10, nil, normal}},
+		"a longer one during it": {{0, set(brief(10*time.Minute, capOf(500))), 500},
+			{2, set(brief(20*time.Minute, capOf(50))), 50}, {10, nil, 50}, {22, nil, normal}},
+		"one for good during it": {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(capOf(50))), 50},
+			{10, nil, 50}},
+		"unset during it": {{0, set(brief(10*time.Minute, capOf(500))), 500},
+			{2, set(change(nil, "queue.cap")), normal}, {10, nil, normal}},
+		"unset for a time": {{0, set(change(capOf(500))), 500},
+			{1, set(brief(5*time.Minute, nil, "queue.cap")), normal}, {6, nil, 500}},
+		"another key during it": {{0, set(brief(10*time.Minute, capOf(500))), 500},
+			{2, set(change(map[string]any{"pool.size": 2})), 500}, {10, nil, normal}},
+		"reverted": {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, revert(0), normal},
+			{10, nil, normal}},
+		"reverted to it": {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(capOf(50))), 50},
+			{4, revert(1), 500}, {10, nil, normal}},
+		"reverted to it when over": {{0, set(brief(10*time.Minute, capOf(500))), 500}, {2, set(change(capOf(50))), 50},
+			{12, revert(1), normal}},
+		"reverted to it, ended": {{0, set(brief(10*time.Minute, capOf(500))), 500},
+			{11, set(change(map[string]any{"pool.size": 2})), normal}, {12, revert(1), normal}},
+		"reverted to it when ended": {{0, set(brief(10*time.Minute, capOf(500))), 500}, {11, nil, normal},
+			{12, set(change(capOf(70))), 70}, {13, revert(0), normal}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -93,20 +104,23 @@ func TestEachSalesChangeEndsByItself(t *testing.T) {
 	view := a.Show(ctx)
 	for _, k := range view.Keys {
 		if k.Key == "limits.sales" || k.Key == "queue.held" {
-			require.Equal(t, map[string]time.Time{"phone": f.clock.Now().Add(10 * time.Minute).UTC(), "tv": f.clock.Now().Add(5 * time.Minute).UTC()}, k.UntilSale)
+			require.Equal(t, map[string]time.Time{"phone": f.clock.Now().Add(10 * time.Minute).
+				UTC(), "tv": f.clock.Now().Add(5 * time.Minute).UTC()}, k.UntilSale)
 			require.Zero(t, k.Until)
 		}
 	}
 	for _, step := range []struct {
 		after time.Duration
 		left  []string
-	}{{0, []string{"phone", "radio", "tv"}}, {5 * time.Minute, []string{"phone", "radio"}}, {5 * time.Minute, []string{"radio"}}} {
+	}{{0, []string{"phone", "radio", "tv"}}, {5 * time.Minute, []string{"phone", "radio"}},
+		{5 * time.Minute, []string{"radio"}}} {
 		f.clock.Advance(step.after)
 		limited, held := sales()
 		require.ElementsMatch(t, step.left, limited)
 		require.ElementsMatch(t, step.left, held)
 	}
-	require.NoError(t, a.Change(ctx, brief(time.Minute, map[string]any{"limits.sales.radio": nil, "queue.held.radio": false})))
+	require.NoError(t, a.Change(ctx, brief(time.Minute, map[string]any{"limits.sales.radio": nil,
+		"queue.held.radio": false})))
 	limited, held := sales()
 	require.Empty(t, limited)
 	require.Empty(t, held)
@@ -169,7 +183,8 @@ func TestRevertFindsWhatMakesADifference(t *testing.T) {
 	require.NoError(t, a.follow(ctx))
 	require.NoError(t, a.Change(ctx, change(map[string]any{"pool.size": 2})))
 	require.NoError(t, a.Revert(ctx, 0, "limits.", by))
-	require.InDelta(t, 10, a.counts().Limits.GlobalRPS, 0, "neither the change of another key nor the one that has ended")
+	require.InDelta(t, 10, a.counts().Limits.GlobalRPS, 0,
+		"neither the change of another key nor the one that has ended")
 	require.Equal(t, 2, a.counts().Pool.Size)
 	require.NoError(t, a.Revert(ctx, 3, "limits.", by))
 	require.InDelta(t, 20, a.counts().Limits.GlobalRPS, 0, "without what has ended")

@@ -25,7 +25,8 @@ func TestChangesWithoutAConditionAreAllMade(t *testing.T) {
 		for who, i := range []*instance{a, b} {
 			together.Go(func() {
 				for n := range each {
-					errs[who*each+n] = i.Change(ctx, change(map[string]any{fmt.Sprintf("queue.held.%d-%d", who, n): true}))
+					errs[who*each+n] = i.Change(ctx, change(map[string]any{fmt.Sprintf("queue.held.%d-%d",
+						who, n): true}))
 				}
 			})
 		}

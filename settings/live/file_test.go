@@ -40,7 +40,8 @@ func TestAFileThatIsBeingWrittenDoesNotCount(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	f.write(file, stopping)
 	a := f.start(file, nil)
-	for _, text := range []string{"", halfOfIt, stopping + "\n", halfOfIt, "", "", "\n", "\n", "# queue", "# queue", "queue:", "queue:", stopping, stopping} {
+	for _, text := range []string{"", halfOfIt, stopping + "\n", halfOfIt, "", "", "\n", "\n", "# queue", "# queue",
+		"queue:", "queue:", stopping, stopping} {
 		f.write(file, text)
 		a.lookAtFile(ctx)
 		require.False(t, a.counts().Gateway.Admission, "%q", text)

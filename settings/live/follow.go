@@ -160,7 +160,8 @@ func newMetrics(reg prometheus.Registerer, l *Settings) *metrics {
 		return float64(version)
 	}
 	reg.MustRegister(m.reloads, prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_config_file_valid",
-		Help: "0 while the configuration file cannot be read or is refused, so that what it said before counts; else 1.",
+		Help: "0 while the configuration file cannot be read or is refused, so that what it said before counts; " +
+			"else 1.",
 	}, fileValid), prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_config_version",
 		Help: "Newest version of the configuration all of which counts in this process."}, version))
 	return m

@@ -197,7 +197,8 @@ func (l *Settings) complain(leftOut, misfit error) {
 			"version", l.version.Version, "keys", l.leftOut, "error", leftOut)
 	}
 	if misfit != nil {
-		l.log.Warn("the file and what operators have set do not fit each other: both count, a cap before its lower bound",
+		l.log.Warn(
+			"the file and what operators have set do not fit each other: both count, a cap before its lower bound",
 			"error", misfit)
 	}
 }

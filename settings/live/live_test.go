@@ -132,7 +132,8 @@ func brief(d time.Duration, set map[string]any, unset ...string) settings.Change
 }
 
 func change(set map[string]any, unset ...string) settings.Change {
-	return settings.Change{Set: set, Unset: unset, By: settings.Author{Actor: "ann", Reason: "rush", IfVersion: settings.AnyVersion}}
+	return settings.Change{Set: set, Unset: unset, By: settings.Author{Actor: "ann", Reason: "rush",
+		IfVersion: settings.AnyVersion}}
 }
 
 func TestAChangeReachesEveryInstance(t *testing.T) {
@@ -163,7 +164,8 @@ func TestAChangeReachesEveryInstance(t *testing.T) {
 		require.Equal(f.t, 8, a.counts().Pool.Size)
 		require.Equal(f.t, 3, b.counts().Pool.Size)
 		var logged int64
-		require.NoError(f.t, f.db.Read.Table("admin_log").Where("action = 'config.admin' AND actor = 'ann' AND reason = 'rush'").Count(&logged).Error)
+		require.NoError(f.t, f.db.Read.Table("admin_log").
+			Where("action = 'config.admin' AND actor = 'ann' AND reason = 'rush'").Count(&logged).Error)
 		require.EqualValues(f.t, 2, logged)
 	})
 }
@@ -342,7 +344,8 @@ func TestReloadSaysWhatHappened(t *testing.T) {
 	f.write(file, "queue: {cap: 200, lease: 20s}\nlog: {level: warn}")
 	result, err = a.Reload(t.Context(), by)
 	require.NoError(t, err)
-	require.Equal(t, settings.ReloadResult{Changed: []string{"queue.cap", "log.level"}, NeedsRestart: []string{"queue.lease"}}, result)
+	require.Equal(t, settings.ReloadResult{Changed: []string{"queue.cap", "log.level"},
+		NeedsRestart: []string{"queue.lease"}}, result)
 	require.Equal(t, 10*time.Second, a.counts().Queue.Lease)
 	f.write(file, "queue: {cap: 0}\npool: {size: x}")
 	_, err = a.Reload(t.Context(), by)

@@ -108,7 +108,9 @@ func (l *Settings) read(
 	l.base, l.digest, l.unsaved = base, base.Digest(), &r
 	l.recompute()
 	result.Changed = was.Differing(l.effective, configs.Hot)
-	result.Overridden = slices.DeleteFunc(changed, func(key string) bool { return slices.Contains(result.Changed, key) })
+	result.Overridden = slices.DeleteFunc(changed, func(key string) bool {
+		return slices.Contains(result.Changed, key)
+	})
 	if len(result.Overridden) == 0 {
 		result.Overridden = nil
 	}

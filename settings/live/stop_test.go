@@ -31,8 +31,8 @@ func (i *instance) stopped(f *fleet, why string) {
 	require.Equal(f.t, view.Version.Version, whole, why)
 }
 
-// D1: while a template is broken, or its folder is gone, neither the end of another change nor another instance undoes a
-// stop, and the file can still make one.
+// D1: while a template is broken, or its folder is gone, neither the end of another change nor
+// another instance undoes a stop, and the file can still make one.
 func TestAStopOutlivesWhatIsWrongOnTheDisk(t *testing.T) {
 	eachFleet(t, func(f *fleet) {
 		ctx, dir := f.t.Context(), f.t.TempDir()
@@ -185,5 +185,6 @@ func TestAReloadSaysWhatOperatorsHaveSet(t *testing.T) {
 	f.write(file, "queue: {cap: 50}\ngateway: {admission: false}")
 	result, err := a.Reload(t.Context(), settings.Author{Actor: "ann"})
 	require.NoError(t, err)
-	require.Equal(t, settings.ReloadResult{Changed: []string{"queue.cap"}, Overridden: []string{"gateway.admission"}}, result)
+	require.Equal(t, settings.ReloadResult{Changed: []string{"queue.cap"},
+		Overridden: []string{"gateway.admission"}}, result)
 }

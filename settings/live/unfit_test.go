@@ -24,7 +24,8 @@ func TestNoFileUndoesWhatOperatorsHaveSet(t *testing.T) {
 	file := t.TempDir() + "/c.yaml"
 	f.write(file, "queue: {batch: 10}")
 	old, a := f.start(file, nil), f.start("", nil)
-	set := map[string]any{"gateway.admission": false, "queue.drain": false, "queue.max_wait": "10s", "limits.global_rps": 7}
+	set := map[string]any{"gateway.admission": false, "queue.drain": false, "queue.max_wait": "10s",
+		"limits.global_rps": 7}
 	for n := range 20 {
 		set[fmt.Sprintf("queue.held.mine-%d", n)] = true
 		set[fmt.Sprintf("limits.sales.mine-%d", n)] = map[string]any{"global_rps": 1}
@@ -60,11 +61,12 @@ func TestNoFileUndoesWhatOperatorsHaveSet(t *testing.T) {
 	var bad invalid.Error
 	require.ErrorAs(t, old.Change(ctx, change(map[string]any{"queue.min_cap": 60})), &bad)
 	require.Equal(t, "queue.min_cap", bad[0].Field)
-	require.ErrorAs(t, old.Change(ctx, change(map[string]any{"queue.held.another": true})), &bad, "1,021 of at most 1,000")
+	require.ErrorAs(t, old.Change(ctx, change(map[string]any{"queue.held.another": true})), &bad,
+		"1,021 of at most 1,000")
 }
 
-// What a version of Sluice does not take of a stored change is left out alone, said in every answer, and no reason for a
-// restart to change anything.
+// What a version of Sluice does not take of a stored change is left out alone, said in every
+// answer, and no reason for a restart to change anything.
 func TestAValueOfAnotherVersionIsLeftOutAlone(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -83,7 +85,8 @@ func TestAValueOfAnotherVersionIsLeftOutAlone(t *testing.T) {
 	whole, _ := b.Version()
 	require.Zero(t, whole)
 
-	require.Error(t, b.Change(ctx, change(map[string]any{"pool.size": 9999})), "what does not count is not taken as set")
+	require.Error(t, b.Change(ctx, change(map[string]any{"pool.size": 9999})),
+		"what does not count is not taken as set")
 	require.NoError(t, b.Change(ctx, change(map[string]any{"pool.size": 4}, "limits.sales", "queue.cap")))
 	require.Empty(t, b.Show(ctx).LeftOut)
 	whole, _ = b.Version()

@@ -83,8 +83,10 @@ func TestUnreachableIsNotEmpty(t *testing.T) {
 func TestMigrateAfterACrashInItsFirstStep(t *testing.T) {
 	t.Parallel()
 	db := open(t, config(testkit.NewDatabase(t, store.MySQL)))
-	require.NoError(t, db.Write.Exec(`CREATE TABLE goose_db_version (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
-		version_id BIGINT NOT NULL, is_applied BOOLEAN NOT NULL, tstamp DATETIME NULL DEFAULT CURRENT_TIMESTAMP)`).Error)
+	require.NoError(t,
+		db.Write.Exec(`CREATE TABLE goose_db_version (id BIGINT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY,
+		version_id BIGINT NOT NULL, is_applied BOOLEAN NOT NULL, tstamp DATETIME NULL DEFAULT CURRENT_TIMESTAMP)`).
+			Error)
 	require.Error(t, db.Ready(t.Context()))
 	_, err := db.Migrate(t.Context())
 	require.NoError(t, err)
