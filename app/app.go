@@ -3,14 +3,12 @@
 package app
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,12 +18,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"sluice/admin"
-	"sluice/adminlog"
 	"sluice/configs"
 	"sluice/delay"
 	"sluice/fleet"
 	"sluice/gateway"
-	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
 	"sluice/gateway/server"
 	"sluice/inventory"
@@ -90,6 +86,8 @@ type App struct {
 	auditor    *inventory.Auditor
 	gauges     *inventory.Gauges
 	channels   *channel.Set
+	outbox     []string // names of the channels that events wait for
+	finder     *order.Finder
 	limiter    *ratelimit.Limiter
 	live       *live.Settings
 	beats      *queue.Instances
@@ -127,8 +125,8 @@ type App struct {
 // New opens everything the roles need and binds the listeners; nothing runs
 // yet. After an error everything opened is closed again.
 //
-// It is one straight line on purpose: nearly every step needs what earlier
-// ones produced, and the undo stands right behind each opening.
+// The order of the steps is the wiring: nearly each needs what earlier ones
+// made, and the undo stands right behind each opening.
 func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err error) {
 	a := &App{cfg: cfg, opt: opt, log: opt.Log, started: opt.Now(), failed: make(chan error, 1)}
 	a.alive, a.end = context.WithCancel(context.Background())
@@ -138,83 +136,24 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		}
 	}()
 	reg := opt.Registry
-	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo(opt.Version))
+	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		buildInfo(opt.Version))
 	a.panics = server.NewPanics(a.log, reg, opt.Now)
 
-	if err = a.openTracer(ctx); err != nil {
-		return nil, err
-	}
 	if err = alone(cfg.Redis.Mode, opt.Roles); err != nil {
 		return nil, err
 	}
-	if a.redis, err = redis.Open(ctx, cfg.Redis, a.log); err != nil {
+	for _, open := range []func(context.Context) error{a.openTracer, a.openStores, a.openSales} {
+		if err = open(ctx); err != nil {
+			return nil, err
+		}
+	}
+	if err = a.openNotify(); err != nil {
 		return nil, err
 	}
-	a.onStop("redis", func(context.Context) error { return a.redis.Close() })
-	reg.MustRegister(redis.NewPoolCollector(a.redis.Client))
-	a.durability = redis.NewDurability(a.redis, cfg.Redis, a.part("redis"), reg)
-	if a.db, err = store.Open(ctx, cfg.Database, a.log); err != nil {
-		return nil, err
-	}
-	a.onStop("database", func(context.Context) error { return a.db.Close() })
-	reg.MustRegister(collectors.NewDBStatsCollector(a.db.Pool(), cfg.Database.Driver))
-	if err = a.enter(ctx); err != nil {
-		return nil, err
-	}
-
-	a.lines = queue.NewLines(a.redis.Client, a.cfg.Redis.Prefix).WithDurability(a.durability)
-	a.lines.BoundCancels(a.cfg.Queue.MaxCancels)
-	a.catalog = inventory.NewCatalog(a.db, opt.Now)
-	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
-	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
-	a.keeper.MeasuredBy(a.pace)
-	a.keeper.OwnedBy(a.guard.Owned)
-	a.openLive()
-	if a.number, err = inventory.NewRoster(a.db).Enrol(ctx, a.name, strings.Join(opt.Roles.names(), ","), opt.Version, opt.Now()); err != nil {
-		return nil, err
-	}
-	a.lines = a.lines.Named(a.name).Numbered(a.number)
-	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
-	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"), opt.Now)
-	a.gauges.MendBy(a.mend)
-	reg.MustRegister(a.gauges, inventory.NewAuditAges(a.book, a.auditor))
-	finder := order.NewFinder(a.db, a.lines, a.book)
-
-	cfg.Notify.Stream = cfg.Notify.Stream.Behind(cfg.Redis.Prefix)
-	if a.channels, err = channel.Open(channel.Parts{Config: cfg.Notify, Redis: a.redis.Client,
-		LookUp: finder.Recipients, Log: a.part("notify"), Now: opt.Now, Registry: reg}); err != nil {
-		return nil, err
-	}
-	a.onStop("channels", func(context.Context) error { return a.channels.Close() })
-	if err = a.openDelay(reg); err != nil {
-		return nil, err
-	}
-	out := a.channels.All()
-	if cfg.Delay.OrderEvents {
-		out = append(out, delay.NewEvents(a.topics, a.messages))
-	}
-	channels := a.tracedChannels(out...)
-	a.keeper.RestoreBy(order.NewRestorer(a.db, names(channels), opt.Now, order.InstanceMark(a.number)).Restore)
-	a.relay = notify.NewRelay(notify.RelayParts{Config: cfg.Notify.Config, Write: a.db.Write, Read: a.db.Read,
-		Channels: channels, Log: a.part("notify"), Clock: opt.Now, Registry: reg, InstanceID: a.number,
-		OnDead: func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) }})
 	if opt.Roles.Worker {
-		fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), names(channels), a.relay.Wake, a.part("order"), opt.Now).On(order.InstanceMark(a.number))
-		if err = fulfiller.Prepare(ctx); err != nil {
+		if err = a.openWorker(ctx); err != nil {
 			return nil, err
-		}
-		journal := order.NewJournal(fulfiller, a.lines, a.name, a.part("order"), opt.Now)
-		a.consumer, err = worker.New(worker.Options{
-			Config: cfg.Queue, Pool: cfg.Pool, Lines: a.lines, Sales: a.book.Active, Handler: a.tracedHandler(journal),
-			OneWriter: a.db.Driver == store.SQLite, Bar: a.held,
-			Log: a.part("queue"), Now: opt.Now, Metrics: reg,
-		})
-		if err != nil {
-			return nil, err
-		}
-		a.onStop("pool of workers", func(context.Context) error { return a.consumer.Close() })
-		if cfg.Payment.On() {
-			a.expirer = order.NewExpirer(a.db, a.lines, a.keeper, a.book.Active, names(channels), a.relay.Wake, a.part("order"), a.book.Now, reg)
 		}
 	}
 	auth, err := a.authenticator()
@@ -222,45 +161,13 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		return nil, err
 	}
 	if opt.Roles.Gateway {
-		canceller := order.NewCanceller(a.db, a.lines, a.keeper, names(channels), a.relay.Wake, a.part("order"), opt.Now)
-		receipts, err := a.receipts()
-		if err != nil {
+		if err = a.openGateway(ctx, auth); err != nil {
 			return nil, err
 		}
-		losses := order.NewLosses(a.db, a.lines, names(channels), a.relay.Wake, a.part("order"), a.book.Now, reg)
-		payments, err := a.payments(names(channels))
-		if err != nil {
-			return nil, err
-		}
-		a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{Auth: auth, Receipts: receipts, Limiter: a.limiter, Lines: a.lines,
-			Book: a.book, Keeper: a.keeper, Finder: finder, Canceller: canceller, Losses: losses, Payments: payments, Barred: a.barred,
-			Admitted: a.tracedAdmission(), Panics: a.panics},
-			a.part("gateway"), reg, opt.Now)
-		if err != nil {
-			return nil, err
-		}
-		if a.publicTLS, err = a.encryption(cfg.HTTP.TLSCert, cfg.HTTP.TLSKey); err != nil {
-			return nil, fmt.Errorf("http.tls_cert: %w", err)
-		}
-		if a.public, err = server.Listen(ctx, cfg.HTTP.Addr); err != nil {
-			return nil, err
-		}
-		a.onStop("public listener", closer(a.public))
 	}
-	adminLog := adminlog.New(a.db, a.part("adminlog"), opt.Now, a.number)
-	a.ops = admin.New(admin.Parts{Auth: auth, Catalog: a.catalog, AdminLog: adminLog, Book: a.book, Keeper: a.keeper, Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
-		Finder: finder, Events: a.channels.Stream, Outbox: notify.NewAdmin(a.db.Write, a.db.Read, opt.Now, a.relay.Wake),
-		Dead: order.NewDeadLetters(a.db, a.lines, adminLog), Timelines: order.NewTimelines(a.db, a.lines, finder),
-		Topics: a.topics, Messages: a.messages, Settings: a.live, Beats: a.beats, Checks: a.checks(), Barred: a.guard.Err, Gatherer: reg, Draining: a.stopping.Load,
-		Panics: a.panics}, a.part("ops"), opt.Now)
-	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {
-		return nil, fmt.Errorf("ops.tls_cert: %w", err)
-	}
-	a.followLive()
-	if a.private, err = server.Listen(ctx, cfg.Ops.Addr); err != nil {
+	if err = a.openOps(ctx, auth); err != nil {
 		return nil, err
 	}
-	a.onStop("operations listener", closer(a.private))
 	return a, nil
 }
 
@@ -284,33 +191,17 @@ func (a *App) mend(ctx context.Context, s inventory.SaleAudit) {
 // others: its orders would wait for a worker for ever.
 func alone(mode string, roles Roles) error {
 	if (mode == redis.ModeEmbedded || mode == redis.ModeManaged) && roles != AllRoles() {
-		return fmt.Errorf("redis.mode %s belongs to one process: it must play all roles; give redis.addrs to play some", mode)
+		return fmt.Errorf("redis.mode %s belongs to one process: it must play all roles; "+
+			"give redis.addrs to play some", mode)
 	}
 	return nil
-}
-
-func (a *App) authenticator() (*auth.Authenticator, error) {
-	proxies, err := a.cfg.Gateway.Proxies()
-	if err != nil {
-		return nil, err
-	}
-	return auth.NewAuthenticator(a.cfg.Auth, proxies, a.opt.Now)
-}
-
-// receipts are signed with a secret of their own, else with the tokens'.
-func (a *App) receipts() (*gateway.Receipts, error) {
-	secret := cmp.Or(a.cfg.Gateway.ReceiptSecret, a.cfg.Auth.Secret)
-	if secret == "" {
-		a.log.Warn("no receipts are given: an accepted order that Redis loses cannot be honoured; set gateway.receipt_secret")
-		return nil, nil
-	}
-	return gateway.NewReceipts(secret)
 }
 
 func (a *App) checks() []admin.Check {
 	checks := []admin.Check{
 		{Name: "redis", Ask: a.redis.Ping},
-		{Name: "durability", Ask: func(context.Context) error { return a.durability.Check() }, Note: a.durability.Level},
+		{Name: "durability", Ask: func(context.Context) error { return a.durability.Check() },
+			Note: a.durability.Level},
 		{Name: "database", Ask: a.db.Ping},
 		{Name: "schema and installation", Ask: func(context.Context) error { return a.guard.Err() }},
 		{Name: "settings", Ask: func(context.Context) error { return a.live.Known() }},
@@ -353,8 +244,35 @@ func names(channels []notify.Channel) []string {
 }
 
 func buildInfo(version string) prometheus.Collector {
-	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_build_info", Help: "Always 1; the labels say what runs.",
+	g := prometheus.NewGauge(prometheus.GaugeOpts{Name: "sluice_build_info",
+		Help:        "Always 1; the labels say what runs.",
 		ConstLabels: prometheus.Labels{"version": version}})
 	g.Set(1)
 	return g
 }
+
+// OpenSale creates a sale on behalf of actor. When it returns, this process sells it.
+func (a *App) OpenSale(ctx context.Context, n inventory.NewSale, actor string) error {
+	if _, err := a.catalog.Create(ctx, n, actor); err != nil {
+		return err
+	}
+	if err := a.keeper.Carry(ctx, n.ID); err != nil {
+		return err
+	}
+	return a.book.Refresh(ctx)
+}
+
+// Audit compares line and ledger of every sale.
+func (a *App) Audit(ctx context.Context) (inventory.Audit, error) { return a.auditor.Run(ctx, "") }
+
+// Name is the instance's among all, as in lists of instances.
+func (a *App) Name() string { return a.name }
+
+// Lines are the lines that this process admits to and drains.
+func (a *App) Lines() *queue.Lines { return a.lines }
+
+// Live is the configuration that counts now.
+func (a *App) Live() *live.Settings { return a.live }
+
+// Redis is the server that this process works on.
+func (a *App) Redis() *redis.Store { return a.redis }

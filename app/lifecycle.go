@@ -51,7 +51,8 @@ func (a *App) task(name string, f func(context.Context) error) {
 // barredLook is how often a part that runs only while it may looks whether it still may.
 const barredLook = 200 * time.Millisecond
 
-// whileAllowed runs f while this process may act on orders: f is told to end when it may not, and begins again afterwards.
+// whileAllowed runs f while this process may act on orders. It ends f when the process may not, and runs it again
+// afterwards.
 func (a *App) whileAllowed(name string, f func(context.Context)) func(context.Context) {
 	return func(ctx context.Context) {
 		ticker := time.NewTicker(barredLook)
@@ -155,7 +156,7 @@ func (a *App) drainVolatile(ctx context.Context) error {
 	}
 }
 
-// inFlight counts the tickets of all lines. The error is of those that cannot be read, and keeps none of the others from being drained.
+// inFlight counts the tickets of all lines. The error is of lines that cannot be read; the others are counted.
 func (a *App) inFlight(ctx context.Context) (left int64, failed error) {
 	for _, id := range a.book.Active() {
 		v, err := a.lines.Of(id).View(ctx)

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"os"
 	"time"
 
@@ -26,9 +27,13 @@ func (a *App) enter(ctx context.Context) error {
 	a.name = host + "-" + uuid.NewString()[:8]
 	prefix := a.cfg.Redis.Prefix
 	a.beats = queue.NewInstances(a.redis.Client, prefix, a.part("instances"))
-	a.guard = fleet.NewGuard(fleet.Parts{DB: a.db, Owner: queue.NewOwner(a.redis.Client, prefix), Instances: a.beats,
-		Self: schema.Process{Name: a.name, Version: a.opt.Version}, Where: a.redis.Where, Migrate: a.cfg.Database.Migrate,
-		Alone: a.redis.Mode == redis.ModeEmbedded || a.redis.Mode == redis.ModeManaged, Adopt: a.opt.AdoptRedis, Log: a.part("fleet"), Now: a.opt.Now}, a.opt.Registry)
+	a.guard = fleet.NewGuard(fleet.Parts{
+		DB: a.db, Owner: queue.NewOwner(a.redis.Client, prefix), Instances: a.beats,
+		Self:  schema.Process{Name: a.name, Version: a.opt.Version},
+		Where: a.redis.Where, Migrate: a.cfg.Database.Migrate, Adopt: a.opt.AdoptRedis,
+		Alone: a.redis.Mode == redis.ModeEmbedded || a.redis.Mode == redis.ModeManaged,
+		Log:   a.part("fleet"), Now: a.opt.Now,
+	}, a.opt.Registry)
 	return a.guard.Enter(ctx)
 }
 
@@ -106,10 +111,88 @@ func (a *App) pace(sale string) inventory.Pace {
 // self is what this instance says of itself to the others.
 func (a *App) self() queue.Instance {
 	version, file := a.live.Version()
-	i := queue.Instance{ID: a.name, Roles: a.opt.Roles.names(), Version: a.opt.Version, ConfigVersion: version, ConfigFile: file,
-		SchemaOldest: a.guard.Self.Schema.Oldest, SchemaNewest: a.guard.Self.Schema.Newest, Payments: a.cfg.Payment.On(), StartedAt: a.started}
+	i := queue.Instance{
+		ID: a.name, Roles: a.opt.Roles.names(), Version: a.opt.Version, ConfigVersion: version, ConfigFile: file,
+		SchemaOldest: a.guard.Self.Schema.Oldest, SchemaNewest: a.guard.Self.Schema.Newest,
+		Payments: a.cfg.Payment.On(), StartedAt: a.started,
+	}
 	if a.gateway != nil {
 		i.Refused = a.gateway.Refused()
 	}
 	return i
+}
+
+// learnEvery is how often a process that starts asks for what it must know first.
+const learnEvery = time.Second
+
+// clock returns an error until Redis has told its clock: by a host's own a stop may seem to be over.
+func (a *App) clock() error {
+	if !a.clocked.Load() {
+		return errors.New("redis has not told its clock yet")
+	}
+	return nil
+}
+
+// learn reads what operators have set, once Redis has told its clock.
+func (a *App) learn(ctx context.Context) error {
+	if err := a.clock(); err != nil {
+		return err
+	}
+	return a.live.Sync(ctx)
+}
+
+// follow follows the configuration until ctx ends, once it is known.
+func (a *App) follow(ctx context.Context) {
+	for a.live.Known() != nil && a.learn(ctx) != nil {
+		if !pause(ctx, learnEvery) {
+			return
+		}
+	}
+	a.live.Run(ctx)
+}
+
+// recall asks Redis for its clock.
+func (a *App) recall(ctx context.Context) error {
+	err := a.book.Recall(ctx)
+	a.clocked.Store(err == nil)
+	return err
+}
+
+// read keeps the book until ctx ends: the sales alone until Redis has told its clock.
+func (a *App) read(ctx context.Context) {
+	for !a.clocked.Load() && a.recall(ctx) != nil {
+		_ = a.book.Refresh(ctx) // the next one tells
+		if !pause(ctx, learnEvery) {
+			return
+		}
+	}
+	a.book.Run(ctx)
+}
+
+// pause waits and reports whether ctx has not ended meanwhile.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// barred is why this process must not act on orders: nil when nothing keeps it.
+func (a *App) barred() error {
+	if err := a.guard.Err(); err != nil {
+		return err
+	}
+	return a.live.Known()
+}
+
+// held is barred for who drains.
+func (a *App) held() error {
+	if err := a.guard.Stale(); err != nil {
+		return err
+	}
+	return a.live.Known()
 }

@@ -72,7 +72,9 @@ func (a *App) run(ctx context.Context) error {
 	a.loop("keeper", a.whileAllowed("keeper", a.keeper.Run))
 	a.loop("book", a.read)
 	a.loop("gauges", a.whileAllowed("gauges", a.gauges.Run))
-	a.loop("series", func(ctx context.Context) { gateway.ForgetSeries(ctx, a.book, worker.FinishedCounter(a.opt.Registry)) })
+	a.loop("series", func(ctx context.Context) {
+		gateway.ForgetSeries(ctx, a.book, worker.FinishedCounter(a.opt.Registry))
+	})
 	a.loop("topics", a.topics.Run)
 	if a.opt.Roles.Notifier {
 		a.loop("alerts", a.channels.Alerts.Run)
@@ -90,11 +92,12 @@ func (a *App) run(ctx context.Context) error {
 		a.limiter.Renew(ctx)
 		a.loop("limits", a.limiter.Run)
 		a.loop("news", a.gateway.Run)
-		a.serve("public server", a.public, a.server(a.gateway.Handler(), a.publicTLS, gateway.PlainRequest, "gateway"), a.gateway.Drain)
+		srv := a.server(a.gateway.Handler(), a.publicTLS, gateway.PlainRequest, "gateway")
+		a.serve("public server", a.public, srv, a.gateway.Drain)
 	}
 	a.running = true
-	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(), "redis", a.redis.Mode,
-		"durability", a.redis.Durability, "database", a.cfg.Database.Driver)
+	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(),
+		"redis", a.redis.Mode, "durability", a.redis.Durability, "database", a.cfg.Database.Driver)
 	return nil
 }
 

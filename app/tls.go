@@ -19,6 +19,9 @@ func (a *App) encryption(cert, key string) (*tls.Config, error) {
 	return c.Config(), nil
 }
 
-func (a *App) server(h http.Handler, encrypted *tls.Config, plain func(method, path string) bool, part string) *server.Server {
+// server serves h; plain says which requests the express lane may take, nil: none.
+func (a *App) server(
+	h http.Handler, encrypted *tls.Config, plain func(method, path string) bool, part string,
+) *server.Server {
 	return server.NewServer(a.cfg.HTTP, h, encrypted, plain, a.part(part))
 }

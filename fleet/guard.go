@@ -66,7 +66,8 @@ func NewGuard(parts Parts, reg prometheus.Registerer) *Guard {
 	g.barred.Store(&barred{})
 	g.looked.Store(&time.Time{})
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_schema_version",
-		Help: "The newest schema version that is applied to the database, as this process last saw it."}, func() float64 {
+		Help: "The newest schema version that is applied to the database, as this process last saw it.",
+	}, func() float64 {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		return float64(g.standing.Version)
@@ -143,8 +144,9 @@ func (g *Guard) foreign(owner, id string) error {
 		mine = "no installation yet"
 	}
 	return fmt.Errorf("redis (%s) and the database belong to different installations: redis.prefix %q is installation "+
-		"%s, the database is %s. If they are two, give this one another redis.prefix or another Redis. If this database "+
-		"replaces one that was lost, start one process with --adopt-redis: what waits in that Redis is then this database's",
+		"%s, the database is %s. If they are two, give this one another redis.prefix or another Redis. "+
+		"If this database replaces one that was lost, start one process with --adopt-redis: "+
+		"what waits in that Redis is then this database's",
 		g.Where, g.Owner.Prefix(), owner, mine)
 }
 
@@ -187,7 +189,8 @@ func (g *Guard) report(ctx context.Context, done schema.Migrated) {
 		g.Log.InfoContext(ctx, "database migrated", "applied", len(done.Applied))
 	}
 	if len(done.Waiting) > 0 {
-		g.Log.InfoContext(ctx, "contracting migrations wait for older processes to end; they are applied by themselves then",
+		g.Log.InfoContext(ctx, "contracting migrations wait for older processes to end; "+
+			"they are applied by themselves then",
 			"migrations", len(done.Waiting), "first", done.Waiting[0].Name, "for", schema.Listed(done.For))
 	}
 }

@@ -83,7 +83,8 @@ func (g *Guard) look(ctx context.Context) error {
 
 func (g *Guard) verdict(s schema.Standing) error {
 	if s.ID != g.id {
-		return fmt.Errorf("the database is not the one that this process started with: it was installation %s and is %q. "+
+		return fmt.Errorf("the database is not the one that this process started with: "+
+			"it was installation %s and is %q. "+
 			"Look at database.dsn and where it leads, and restart this process", g.id, s.ID)
 	}
 	return s.Refuses()
@@ -166,7 +167,8 @@ func (g *Guard) tidy(ctx context.Context) {
 	}
 	if listed := schema.Listed(silent); listed != g.silent {
 		if g.silent = listed; listed != "" {
-			g.Log.WarnContext(ctx, "processes run whose build does not tell which schema it needs, and cannot be kept from "+
+			g.Log.WarnContext(ctx, "processes run whose build does not tell which schema it needs, "+
+				"and cannot be kept from "+
 				"harm: stop them",
 				"processes", listed)
 		}

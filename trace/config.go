@@ -26,8 +26,10 @@ func DefaultConfig() Config { return Config{Sample: 0.01} }
 // Validate names the key and what is allowed.
 func (c Config) Validate() error {
 	var errs []error
-	if u, err := url.Parse(c.Endpoint); c.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
-		errs = append(errs, errors.New("trace.endpoint must be the http or https URL of an OTLP collector, such as http://127.0.0.1:4318"))
+	u, err := url.Parse(c.Endpoint)
+	if c.Endpoint != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "") {
+		errs = append(errs, errors.New("trace.endpoint must be the http or https URL of an OTLP collector, "+
+			"such as http://127.0.0.1:4318"))
 	}
 	if math.IsNaN(c.Sample) || c.Sample < 0 || c.Sample > 1 {
 		errs = append(errs, fmt.Errorf("trace.sample must be between 0 and 1, got %v", c.Sample))

@@ -14,7 +14,9 @@ import (
 
 // Handler records, around next, how long each sampled ticket waited and the
 // transaction that decided it.
-func (t *Tracer) Handler(next worker.MultiSaleHandler) worker.MultiSaleHandler { return handler{next, t} }
+func (t *Tracer) Handler(next worker.MultiSaleHandler) worker.MultiSaleHandler {
+	return handler{next, t}
+}
 
 type handler struct {
 	worker.MultiSaleHandler
@@ -29,7 +31,8 @@ func (h handler) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, er
 	return outcomes, err
 }
 
-// HandleMultiSale implements worker.MultiSaleHandler. A party that failed is handled line by line: then the tickets are recorded.
+// HandleMultiSale implements worker.MultiSaleHandler. A batch over several sales that failed
+// is handled sale by sale; its tickets are recorded then.
 func (h handler) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	from := h.tracer.now()
 	answers, err := h.MultiSaleHandler.HandleMultiSale(ctx, batches)
@@ -59,9 +62,12 @@ func (t *Tracer) fulfilled(b queue.Batch, outcomes []queue.Outcome, err error, f
 		}
 		if ticket.Attempts == 0 {
 			t.record(id, span{name: "order.wait", from: ticket.AdmittedAt, to: from, kind: trace.SpanKindConsumer,
-				attrs: []attribute.KeyValue{attribute.String("sluice.sale", b.Sale), attribute.Int64("sluice.seq", ticket.Seq)}})
+				attrs: []attribute.KeyValue{
+					attribute.String("sluice.sale", b.Sale), attribute.Int64("sluice.seq", ticket.Seq),
+				}})
 		}
-		t.record(id, span{name: name, from: from, to: to, kind: trace.SpanKindInternal, failure: failureOf(ticket.ID, outcomes, err),
+		t.record(id, span{name: name, from: from, to: to, kind: trace.SpanKindInternal,
+			failure: failureOf(ticket.ID, outcomes, err),
 			attrs: []attribute.KeyValue{attribute.String("sluice.sale", b.Sale), attribute.String("sluice.batch", b.ID),
 				attribute.Int("sluice.batch_size", len(b.Tickets)), attribute.Int("sluice.attempt", ticket.Attempts+1)}})
 	}
@@ -131,8 +137,10 @@ func (c channel) Deliver(ctx context.Context, messages []notify.Message) []notif
 		if i < len(results) {
 			failure = results[i].Failure()
 		}
-		c.tracer.record(id, span{name: "order.notify", from: from, to: to, kind: trace.SpanKindProducer, failure: failure,
-			attrs: []attribute.KeyValue{attribute.String("sluice.channel", c.Name()), attribute.String("sluice.event", m.Event),
+		c.tracer.record(id, span{name: "order.notify", from: from, to: to, kind: trace.SpanKindProducer,
+			failure: failure,
+			attrs: []attribute.KeyValue{attribute.String("sluice.channel", c.Name()),
+				attribute.String("sluice.event", m.Event),
 				attribute.Int("sluice.attempt", m.Attempt)}})
 	}
 	return results

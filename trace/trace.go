@@ -41,10 +41,13 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger, now
 	if err != nil {
 		host = "unknown"
 	}
-	what := resource.NewSchemaless(attribute.String("service.name", "sluice"), attribute.String("service.version", version),
+	what := resource.NewSchemaless(attribute.String("service.name", "sluice"),
+		attribute.String("service.version", version),
 		attribute.String("service.instance.id", host))
-	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(what), sdk.WithIDGenerator(ids{}), sdk.WithSampler(sdk.AlwaysSample()))
-	return &Tracer{provider: provider, tracer: provider.Tracer("sluice"), bound: uint64(cfg.Sample * (1 << 62)), now: now}, nil
+	provider := sdk.NewTracerProvider(sdk.WithBatcher(exporter), sdk.WithResource(what),
+		sdk.WithIDGenerator(ids{}), sdk.WithSampler(sdk.AlwaysSample()))
+	bound := uint64(cfg.Sample * (1 << 62))
+	return &Tracer{provider: provider, tracer: provider.Tracer("sluice"), bound: bound, now: now}, nil
 }
 
 // Close exports what waits and stops, at the latest when ctx ends.
@@ -64,7 +67,8 @@ func (t *Tracer) Admitted(r *http.Request, sale string, ticket queue.Ticket, sin
 	if !ok {
 		return
 	}
-	options := []trace.SpanStartOption{trace.WithTimestamp(since), trace.WithSpanKind(trace.SpanKindServer), trace.WithNewRoot(),
+	options := []trace.SpanStartOption{trace.WithTimestamp(since),
+		trace.WithSpanKind(trace.SpanKindServer), trace.WithNewRoot(),
 		trace.WithAttributes(attribute.String("sluice.sale", sale), attribute.String("sluice.order", ticket.ID),
 			attribute.Int64("sluice.position", ticket.Position))}
 	caller := propagation.TraceContext{}.Extract(context.Background(), propagation.HeaderCarrier(r.Header))

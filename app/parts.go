@@ -1,0 +1,209 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"sluice/admin"
+	"sluice/adminlog"
+	"sluice/delay"
+	"sluice/gateway"
+	"sluice/gateway/auth"
+	"sluice/gateway/server"
+	"sluice/inventory"
+	"sluice/notify"
+	"sluice/notify/channel"
+	"sluice/notify/webhook"
+	"sluice/order"
+	"sluice/queue"
+	"sluice/queue/worker"
+	"sluice/store"
+	"sluice/store/redis"
+)
+
+// openStores opens Redis and the database, and makes sure that this instance may work on them.
+func (a *App) openStores(ctx context.Context) (err error) {
+	cfg, reg := a.cfg, a.opt.Registry
+	if a.redis, err = redis.Open(ctx, cfg.Redis, a.log); err != nil {
+		return err
+	}
+	a.onStop("redis", func(context.Context) error { return a.redis.Close() })
+	reg.MustRegister(redis.NewPoolCollector(a.redis.Client))
+	a.durability = redis.NewDurability(a.redis, cfg.Redis, a.part("redis"), reg)
+	if a.db, err = store.Open(ctx, cfg.Database, a.log); err != nil {
+		return err
+	}
+	a.onStop("database", func(context.Context) error { return a.db.Close() })
+	reg.MustRegister(collectors.NewDBStatsCollector(a.db.Pool(), cfg.Database.Driver))
+	if err = a.enter(ctx); err != nil {
+		return err
+	}
+	return nil
+}
+
+// openSales makes what knows the sales and their lines, and the parts that hold both in agreement.
+func (a *App) openSales(ctx context.Context) (err error) {
+	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
+	a.lines = queue.NewLines(a.redis.Client, a.cfg.Redis.Prefix).WithDurability(a.durability)
+	a.lines.BoundCancels(a.cfg.Queue.MaxCancels)
+	a.catalog = inventory.NewCatalog(a.db, opt.Now)
+	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
+	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
+	a.keeper.MeasuredBy(a.pace)
+	a.keeper.OwnedBy(a.guard.Owned)
+	a.openLive()
+	roles := strings.Join(opt.Roles.names(), ",")
+	if a.number, err = inventory.NewRoster(a.db).Enrol(ctx, a.name, roles, opt.Version, opt.Now()); err != nil {
+		return err
+	}
+	a.lines = a.lines.Named(a.name).Numbered(a.number)
+	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
+	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"), opt.Now)
+	a.gauges.MendBy(a.mend)
+	reg.MustRegister(a.gauges, inventory.NewAuditAges(a.book, a.auditor))
+	a.finder = order.NewFinder(a.db, a.lines, a.book)
+	return nil
+}
+
+// openNotify opens the channels, and what takes events to them.
+func (a *App) openNotify() (err error) {
+	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
+	cfg.Notify.Stream = cfg.Notify.Stream.Behind(cfg.Redis.Prefix)
+	if a.channels, err = channel.Open(channel.Parts{Config: cfg.Notify, Redis: a.redis.Client,
+		LookUp: a.finder.Recipients, Log: a.part("notify"), Now: opt.Now, Registry: reg}); err != nil {
+		return err
+	}
+	a.onStop("channels", func(context.Context) error { return a.channels.Close() })
+	if err = a.openDelay(reg); err != nil {
+		return err
+	}
+	out := a.channels.All()
+	if cfg.Delay.OrderEvents {
+		out = append(out, delay.NewEvents(a.topics, a.messages))
+	}
+	channels := a.tracedChannels(out...)
+	a.outbox = names(channels)
+	a.keeper.RestoreBy(order.NewRestorer(a.db, a.outbox, opt.Now, order.InstanceMark(a.number)).Restore)
+	a.relay = notify.NewRelay(notify.RelayParts{Config: cfg.Notify.Config, Write: a.db.Write, Read: a.db.Read,
+		Channels: channels, Log: a.part("notify"), Clock: opt.Now, Registry: reg, InstanceID: a.number,
+		OnDead: func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) }})
+	return nil
+}
+
+// openWorker makes what turns tickets into orders.
+func (a *App) openWorker(ctx context.Context) (err error) {
+	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
+	fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), a.outbox,
+		a.relay.Wake, a.part("order"), opt.Now).On(order.InstanceMark(a.number))
+	if err = fulfiller.Prepare(ctx); err != nil {
+		return err
+	}
+	journal := order.NewJournal(fulfiller, a.lines, a.name, a.part("order"), opt.Now)
+	a.consumer, err = worker.New(worker.Options{
+		Config: cfg.Queue, Pool: cfg.Pool, Lines: a.lines, Sales: a.book.Active, Handler: a.tracedHandler(journal),
+		OneWriter: a.db.Driver == store.SQLite, Bar: a.held,
+		Log: a.part("queue"), Now: opt.Now, Metrics: reg,
+	})
+	if err != nil {
+		return err
+	}
+	a.onStop("pool of workers", func(context.Context) error { return a.consumer.Close() })
+	if cfg.Payment.On() {
+		a.expirer = order.NewExpirer(a.db, a.lines, a.keeper, a.book.Active, a.outbox,
+			a.relay.Wake, a.part("order"), a.book.Now, reg)
+	}
+	return nil
+}
+
+// openGateway makes the public routes and binds their listener.
+func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err error) {
+	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
+	canceller := order.NewCanceller(a.db, a.lines, a.keeper, a.outbox, a.relay.Wake, a.part("order"), opt.Now)
+	receipts, err := a.receipts()
+	if err != nil {
+		return err
+	}
+	losses := order.NewLosses(a.db, a.lines, a.outbox, a.relay.Wake, a.part("order"), a.book.Now, reg)
+	payments, err := a.payments(a.outbox)
+	if err != nil {
+		return err
+	}
+	a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{
+		Auth: auth, Receipts: receipts, Limiter: a.limiter, Lines: a.lines,
+		Book: a.book, Keeper: a.keeper, Finder: a.finder, Canceller: canceller, Losses: losses,
+		Payments: payments, Barred: a.barred,
+		Admitted: a.tracedAdmission(), Panics: a.panics},
+		a.part("gateway"), reg, opt.Now)
+	if err != nil {
+		return err
+	}
+	if a.publicTLS, err = a.encryption(cfg.HTTP.TLSCert, cfg.HTTP.TLSKey); err != nil {
+		return fmt.Errorf("http.tls_cert: %w", err)
+	}
+	if a.public, err = server.Listen(ctx, cfg.HTTP.Addr); err != nil {
+		return err
+	}
+	a.onStop("public listener", closer(a.public))
+	return nil
+}
+
+// openOps makes the operations routes and binds their listener. It comes last: it shows every other part.
+func (a *App) openOps(ctx context.Context, auth *auth.Authenticator) (err error) {
+	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
+	adminLog := adminlog.New(a.db, a.part("adminlog"), opt.Now, a.number)
+	a.ops = admin.New(admin.Parts{
+		Auth: auth, Catalog: a.catalog, AdminLog: adminLog, Book: a.book, Keeper: a.keeper,
+		Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
+		Finder: a.finder, Events: a.channels.Stream,
+		Outbox: notify.NewAdmin(a.db.Write, a.db.Read, opt.Now, a.relay.Wake),
+		Dead:   order.NewDeadLetters(a.db, a.lines, adminLog), Timelines: order.NewTimelines(a.db, a.lines, a.finder),
+		Topics: a.topics, Messages: a.messages, Settings: a.live, Beats: a.beats, Checks: a.checks(),
+		Barred: a.guard.Err, Gatherer: reg, Draining: a.stopping.Load,
+		Panics: a.panics}, a.part("ops"), opt.Now)
+	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {
+		return fmt.Errorf("ops.tls_cert: %w", err)
+	}
+	a.followLive()
+	if a.private, err = server.Listen(ctx, cfg.Ops.Addr); err != nil {
+		return err
+	}
+	a.onStop("operations listener", closer(a.private))
+	return nil
+}
+
+func (a *App) authenticator() (*auth.Authenticator, error) {
+	proxies, err := a.cfg.Gateway.Proxies()
+	if err != nil {
+		return nil, err
+	}
+	return auth.NewAuthenticator(a.cfg.Auth, proxies, a.opt.Now)
+}
+
+// receipts are signed with a secret of their own, else with the tokens'.
+func (a *App) receipts() (*gateway.Receipts, error) {
+	secret := cmp.Or(a.cfg.Gateway.ReceiptSecret, a.cfg.Auth.Secret)
+	if secret == "" {
+		a.log.Warn("no receipts are given: an accepted order that Redis loses cannot be honoured; " +
+			"set gateway.receipt_secret")
+		return nil, nil
+	}
+	return gateway.NewReceipts(secret)
+}
+
+// payments takes the provider's callbacks; nil when orders need not be paid.
+func (a *App) payments(channels []string) (*gateway.Payments, error) {
+	if !a.cfg.Payment.On() {
+		return nil, nil
+	}
+	verifier, err := webhook.NewVerifier(a.book.Now, a.cfg.Payment.Secret...)
+	if err != nil {
+		return nil, fmt.Errorf("payment.secret: %w", err)
+	}
+	payer := order.NewPayer(a.db, a.lines, a.catalog, a.cfg.Queue.Lease, channels,
+		a.relay.Wake, a.part("order"), a.book.Now, a.opt.Registry)
+	return &gateway.Payments{Verifier: verifier, Payer: payer}, nil
+}
