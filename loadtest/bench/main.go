@@ -19,6 +19,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sluice/loadtest/bench/figures"
+	"sluice/loadtest/bench/lab"
 )
 
 func main() {
@@ -46,7 +49,7 @@ func exit(err error) {
 
 // settings are the command line.
 type settings struct {
-	Options
+	lab.Options
 	quick, markdown bool
 	source, out     string
 	only            string
@@ -58,8 +61,9 @@ func parse(args []string) (settings, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.BoolVar(&s.quick, "quick", false, "one round of few and short measurements, less than three minutes in all")
 	f.BoolVar(&s.markdown, "markdown", false, "print the table as Markdown")
-	f.StringVar(&s.only, "only", "", "measure only these figures, with commas between: "+strings.Join(names(figures()),
-		", "))
+	f.StringVar(&s.only, "only", "",
+		"measure only these figures, with commas between: "+strings.Join(names(figures.Figures()),
+			", "))
 	f.IntVar(&s.Rounds, "rounds", 0, "rounds (default 5, quick 1)")
 	f.IntVar(&seconds, "seconds", 0, "length of one measurement with wrk (default 2, quick 1)")
 	f.BoolVar(&s.Verbose, "verbose", false,
@@ -97,12 +101,12 @@ func bench(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	list, err := chosen(figures(), s.only)
+	list, err := chosen(figures.Figures(), s.only)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return errUsage
 	}
-	l, err := newLab(ctx, s.Options, s.source, os.Stderr)
+	l, err := lab.NewLab(ctx, s.Options, s.source, os.Stderr)
 	if err != nil {
 		return err
 	}
@@ -111,10 +115,10 @@ func bench(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("no table: %w", err)
 	}
-	return show(os.Stdout, report(ctx, l, s.quick, rows), s.markdown, s.out)
+	return show(os.Stdout, makeReport(ctx, l, s.quick, rows), s.markdown, s.out)
 }
 
-func names(list []Figure) []string {
+func names(list []figures.Figure) []string {
 	var names []string
 	for _, f := range list {
 		names = append(names, f.Name)
@@ -123,11 +127,11 @@ func names(list []Figure) []string {
 }
 
 // chosen are the figures that only names, or all.
-func chosen(all []Figure, only string) ([]Figure, error) {
+func chosen(all []figures.Figure, only string) ([]figures.Figure, error) {
 	if only == "" {
 		return all, nil
 	}
-	var list []Figure
+	var list []figures.Figure
 	for name := range strings.SplitSeq(only, ",") {
 		found := false
 		for _, f := range all {

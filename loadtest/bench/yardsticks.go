@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 
+	"sluice/loadtest/bench/lab"
 	"sluice/loadtest/bench/yardstick"
 )
 
@@ -26,7 +27,7 @@ func yardsticks(ctx context.Context, args []string) error {
 	if err := f.Parse(args[1:]); err != nil {
 		return errUsage
 	}
-	j.Ready = func() { fmt.Println(jobReady) }
+	j.Ready = func() { fmt.Println(lab.JobReady) }
 	switch args[0] {
 	case "bare":
 		return yardstick.Bare()

@@ -1,0 +1,113 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Sale is what a measurement sells.
+type Sale struct {
+	ID    string
+	Stock int
+	Cap   int
+}
+
+// Admin calls the operations listener as an administrator.
+func (n *Node) Admin(ctx context.Context, method, path string, body, into any) error {
+	var sent bytes.Buffer
+	if body != nil {
+		if err := json.NewEncoder(&sent).Encode(body); err != nil {
+			return err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+n.Ops+"/admin/v1"+path, &sent)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Authorization", "Bearer "+token("bench", "admin", time.Now()))
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode >= 300 {
+		return fmt.Errorf("%s %s answered %d: %s", method, path, resp.StatusCode, text)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(text, into)
+}
+
+// Open creates and opens a sale.
+func (n *Node) Open(ctx context.Context, s Sale) error {
+	return n.Admin(ctx, "POST", "/sales", map[string]any{"id": s.ID, "title": "Benchmark", "sku": "BENCH",
+		"stock":       s.Stock,
+		"price_cents": 9900, "cap": s.Cap, "open": true}, nil)
+}
+
+// Metrics are the counters of one process, by name with labels as Prometheus writes them.
+type Metrics map[string]float64
+
+// Metrics reads them.
+func (n *Node) Metrics(ctx context.Context) (Metrics, error) {
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+n.Ops+"/metrics", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	return parseMetrics(string(text)), nil
+}
+
+func parseMetrics(text string) Metrics {
+	m := Metrics{}
+	for line := range strings.Lines(text) {
+		line = strings.TrimSpace(line)
+		at := strings.LastIndexByte(line, ' ')
+		if at < 0 || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if value, err := strconv.ParseFloat(line[at+1:], 64); err == nil {
+			m[line[:at]] = value
+		}
+	}
+	return m
+}
+
+// Sum adds up the series of a name whose labels hold all the given texts, such as code="202".
+func (m Metrics) Sum(name string, labels ...string) float64 {
+	var sum float64
+	for series, value := range m {
+		found, text, _ := strings.Cut(series, "{")
+		if found != name {
+			continue
+		}
+		for _, label := range labels {
+			if !strings.Contains(text, label) {
+				value = 0
+			}
+		}
+		sum += value
+	}
+	return sum
+}
