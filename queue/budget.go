@@ -46,11 +46,13 @@ type Share struct {
 	Tokens    int64   // to add to those it holds; negative: it gave back
 	Part      float64 // of the whole rate, 0 to 1
 	Instances int     // that share the budget, this one included
-	Err       error   // why it got none. Tokens may have been dealt; they are then lost until the instance lapses or renews
+	// why it got none. Tokens may have been dealt; they are then lost until the instance lapses or renews
+	Err error
 }
 
-// Renew deals an instance its shares of several budgets in one round trip, in the order of claims, each by itself: one after the
-// other, sixty-four of them would outlast their own leases on a Redis that waits for its disk.
+// Renew deals an instance its shares of several budgets in one round trip, in the order of claims,
+// each by itself: one after the other, sixty-four of them would outlast their own leases on a Redis
+// that waits for its disk.
 func (b *Budgets) Renew(ctx context.Context, claims []Claim) []Share {
 	calls := make([]luascript.Call, len(claims))
 	for i, c := range claims {
@@ -86,5 +88,6 @@ func (b *Budgets) Leave(ctx context.Context, c Claim) error {
 func (b *Budgets) call(c Claim, lapse time.Duration) luascript.Call {
 	number := func(f float64) string { return strconv.FormatFloat(f, 'f', 3, 64) }
 	return luascript.Call{Keys: []string{b.budgetKey(c.Budget)},
-		Args: []any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held, lapse.Milliseconds(), c.Wants}}
+		Args: []any{c.Instance, number(c.Rate), number(c.Depth), number(c.Demand), c.Held,
+			lapse.Milliseconds(), c.Wants}}
 }

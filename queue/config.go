@@ -15,29 +15,40 @@ const (
 
 // Config shapes the line of every sale and how it is drained.
 type Config struct {
-	Cap         int           `koanf:"cap"`          // most tickets waiting, with workers or to be tried again in one line, unless the sale has its own cap; 1 to MaxCap
-	Batch       int           `koanf:"batch"`        // most tickets a worker claims at once, of a long line; 1 to MaxBatch
-	MaxWait     time.Duration `koanf:"max_wait"`     // 1s to 1h: caps follow the measured pace so that nobody waits longer; 0: Cap alone counts
-	MinCap      int           `koanf:"min_cap"`      // with MaxWait: the lower bound of such a cap, Cap or the sale's own being the upper, and the cap until a pace is known; 1 to Cap
-	Drain       bool          `koanf:"drain"`        // false: workers claim nothing, tickets wait
-	Held        []string      `koanf:"held"`         // sales whose lines workers leave alone; at most 1000
-	Lease       time.Duration `koanf:"lease"`        // how long a worker may hold a batch before another takes it over; 2s to 10m
-	MaxAttempts int           `koanf:"max_attempts"` // how often a ticket may fail by its own fault, or be held by a worker that dies; 1 to 100
-	MaxCancels  int           `koanf:"max_cancels"`  // orders of one sale that one user may cancel before further ones are refused; 0: no bound; at most 10,000
-	Backoff     time.Duration `koanf:"backoff"`      // delay before the first retry, doubled each time up to a minute; 1ms to 1m
+	// most tickets waiting, with workers or to be tried again in one line, unless the sale has its own cap; 1 to MaxCap
+	Cap int `koanf:"cap"`
+	// most tickets a worker claims at once, of a long line; 1 to MaxBatch
+	Batch int `koanf:"batch"`
+	// 1s to 1h: caps follow the measured pace so that nobody waits longer; 0: Cap alone counts
+	MaxWait time.Duration `koanf:"max_wait"`
+	// with MaxWait: the lower bound of such a cap, Cap or the sale's own being the upper, and the cap
+	// until a pace is known; 1 to Cap
+	MinCap int      `koanf:"min_cap"`
+	Drain  bool     `koanf:"drain"` // false: workers claim nothing, tickets wait
+	Held   []string `koanf:"held"`  // sales whose lines workers leave alone; at most 1000
+	// how long a worker may hold a batch before another takes it over; 2s to 10m
+	Lease time.Duration `koanf:"lease"`
+	// how often a ticket may fail by its own fault, or be held by a worker that dies; 1 to 100
+	MaxAttempts int `koanf:"max_attempts"`
+	// orders of one sale that one user may cancel before further ones are refused; 0: no bound; at most 10,000
+	MaxCancels int `koanf:"max_cancels"`
+	// delay before the first retry, doubled each time up to a minute; 1ms to 1m
+	Backoff time.Duration `koanf:"backoff"`
 }
 
 // DefaultConfig returns the configuration used where nothing is set.
 func DefaultConfig() Config {
-	return Config{Cap: 10_000, MinCap: 100, Batch: 20_000, Drain: true, Lease: 10 * time.Second, MaxAttempts: 5, MaxCancels: 10,
-		Backoff: time.Second}
+	return Config{Cap: 10_000, MinCap: 100, Batch: 20_000, Drain: true, Lease: 10 * time.Second, MaxAttempts: 5,
+		MaxCancels: 10,
+		Backoff:    time.Second}
 }
 
 // Validate reports every value out of its bounds, by key.
 func (c Config) Validate() error {
 	var wait error
 	if c.MaxWait != 0 {
-		wait = errors.Join(between("queue.max_wait", c.MaxWait, time.Second, time.Hour), between("queue.min_cap", c.MinCap, 1, c.Cap))
+		wait = errors.Join(between("queue.max_wait", c.MaxWait, time.Second, time.Hour),
+			between("queue.min_cap", c.MinCap, 1, c.Cap))
 	}
 	return errors.Join(
 		between("queue.cap", c.Cap, 1, MaxCap),

@@ -120,7 +120,8 @@ func (l *Line) Requeued(ctx context.Context, id string) (bool, error) {
 
 // DropDead forgets a dead letter, or returns ErrNotDead or ErrNotReady. Its order stays failed.
 func (l *Line) DropDead(ctx context.Context, id string) error {
-	n, err := l.change(ctx, l.scripts.drop, []string{l.keys.orders, l.keys.dead, l.keys.done, l.keys.meta}, id, keepDone)
+	n, err := l.change(ctx, l.scripts.drop, []string{l.keys.orders, l.keys.dead, l.keys.done,
+		l.keys.meta}, id, keepDone)
 	if err == nil && n == 0 {
 		return ErrNotDead
 	}

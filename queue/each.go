@@ -10,7 +10,8 @@ import (
 // ClaimEach claims from several lines in one round trip, under one batch id;
 // lines with nothing to claim are left out. The errors are in the order of
 // sales.
-func (ls *Lines) ClaimEach(ctx context.Context, sales []string, id string, p Portion, lease time.Duration) ([]Batch, []error) {
+func (ls *Lines) ClaimEach(ctx context.Context, sales []string, id string, p Portion,
+	lease time.Duration) ([]Batch, []error) {
 	calls := make([]luascript.Call, len(sales))
 	for i, sale := range sales {
 		calls[i] = ls.Of(sale).claimCall(id, p, lease)

@@ -31,7 +31,8 @@ func (l *Line) HoldersOf(ctx context.Context, poisoned []Poison) (map[string]Tic
 				id, rest, _ := strings.Cut(one, ":")
 				p, ok := wanted[id]
 				slot, units, _ := strings.Cut(rest, ":")
-				t := Ticket{ID: id, User: page[i], State: Queued, Seq: p.Seq, Slot: int(toInt(slot)), Units: int(toInt(units)), AdmittedAt: view.Now}
+				t := Ticket{ID: id, User: page[i], State: Queued, Seq: p.Seq, Slot: int(toInt(slot)),
+					Units: int(toInt(units)), AdmittedAt: view.Now}
 				if ok && t.Slot > 0 && t.Units > 0 && t.User != "" {
 					found[id] = t
 				}

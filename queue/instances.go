@@ -20,15 +20,16 @@ const (
 
 // Instance is one running process.
 type Instance struct {
-	ID            string    `json:"-"`
-	Roles         []string  `json:"roles"`
-	Version       string    `json:"version"`
-	ConfigVersion int64     `json:"config_version"`
-	ConfigFile    string    `json:"config_file"`             // digest of the hot keys in its file
-	SchemaOldest  int64     `json:"schema_oldest,omitempty"` // the schema versions its build works with; 0: it does not say
-	SchemaNewest  int64     `json:"schema_newest,omitempty"`
-	Payments      bool      `json:"payments"` // whether the orders it makes or shows must be paid
-	StartedAt     time.Time `json:"started_at"`
+	ID            string   `json:"-"`
+	Roles         []string `json:"roles"`
+	Version       string   `json:"version"`
+	ConfigVersion int64    `json:"config_version"`
+	ConfigFile    string   `json:"config_file"` // digest of the hot keys in its file
+	// the schema versions its build works with; 0: it does not say
+	SchemaOldest int64     `json:"schema_oldest,omitempty"`
+	SchemaNewest int64     `json:"schema_newest,omitempty"`
+	Payments     bool      `json:"payments"` // whether the orders it makes or shows must be paid
+	StartedAt    time.Time `json:"started_at"`
 	// Refused is how many orders of a sale its gateway refuses a second; the busiest sales only.
 	Refused  map[string]float64 `json:"refused,omitempty"`
 	LastSeen time.Time          `json:"-"` // by Redis' clock

@@ -7,12 +7,14 @@ import (
 
 // Lose records an accepted order as failed with ReasonLost, for good: a receipt does not bring it back. The caller
 // vouches that t was admitted and that the database does not know it. Repeating it, or calling it for a ticket that
-// is not lost, changes nothing: made is false, and the ticket is returned as it is. Returns ErrNotReady when the line is missing, of
-// another epoch, being rebuilt, or older than what this process has seen.
+// is not lost, changes nothing: made is false, and the ticket is returned as it is. Returns
+// ErrNotReady when the line is missing, of another epoch, being rebuilt, or older than what this
+// process has seen.
 func (l *Line) Lose(ctx context.Context, epoch int64, t Ticket) (lost Ticket, made bool, err error) {
 	k := l.keys
 	reply, err := l.durably(ctx, l.scripts.lose, []string{k.meta, k.wait, k.orders},
-		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, l.wakeChannel, l.sale, k.seen.newest())
+		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, l.wakeChannel, l.sale,
+		k.seen.newest())
 	if err != nil {
 		return Ticket{}, false, err
 	}
