@@ -54,9 +54,8 @@ func Estimate(list []Figure, opt lab.Options) time.Duration {
 func RowOf(f Figure, sluice, yardstick []report.Reading) report.Row {
 	r := report.Row{Name: f.Name, Title: f.Title, Against: f.Against, Unit: f.Unit, AtLeast: f.Target.AtLeast,
 		AtMost: f.Target.AtMost,
-		Sluice: report.Values(sluice), Yardstick: report.Values(yardstick), CPU: report.Costs(
-			sluice), Theirs: report.Costs(
-			yardstick), Note: sluice[0].Note}
+		Sluice: report.Values(sluice), Yardstick: report.Values(yardstick),
+		CPU: report.Costs(sluice), Theirs: report.Costs(yardstick), Note: sluice[0].Note}
 	judged := r.Sluice
 	if len(yardstick) > 0 {
 		judged = make([]float64, len(r.Sluice))

@@ -109,8 +109,8 @@ func goodput(ctx context.Context, l *lab.Lab) (Trial, error) {
 				Note: fmt.Sprintf(
 					"one order in a transaction; in the first round it drained %s orders/s while nobody came; then "+
 						"%s shoppers/s came and %s/s were answered, %.0f%% of them that the line is full",
-					report.Number(drained.Value), report.Number(shoppers/v.Sent.Seconds()), report.Number(
-						shoppers/v.Took.Seconds()), 100*float64(v.Status[503])/shoppers)}, nil
+					report.Number(drained.Value), report.Number(shoppers/v.Sent.Seconds()),
+					report.Number(shoppers/v.Took.Seconds()), 100*float64(v.Status[503])/shoppers)}, nil
 		},
 	}, nil
 }

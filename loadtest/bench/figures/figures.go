@@ -13,20 +13,18 @@ func Figures() []Figure {
 	return []Figure{
 		{Name: "admission-256", Title: "admitted orders/s, 256 connections",
 			Against: "bare Gin handler, JSON of the same sizes",
-			Unit:    "1/s", Target: report.Target{AtLeast: 0.75}, Effort: Effort{
-				Round: 10 * time.Second},
+			Unit:    "1/s", Target: report.Target{AtLeast: 0.75}, Effort: Effort{Round: 10 * time.Second},
 			Open: admission(256)},
 		{Name: "admission-64", Title: "admitted orders/s, 64 connections",
 			Against: "bare Gin handler, JSON of the same sizes",
-			Unit:    "1/s", Target: report.Target{AtLeast: 0.65}, Effort: Effort{
-				Round: 10 * time.Second},
+			Unit:    "1/s", Target: report.Target{AtLeast: 0.65}, Effort: Effort{Round: 10 * time.Second},
 			Open: admission(64)},
 		{Name: "lone", Title: "median latency of a lone order", Against: "Gin handler with one Lua call",
 			Unit: "µs", Target: report.Target{AtMost: 1.2}, Effort: Effort{Round: 10 * time.Second}, Open: loneLatency},
 		{Name: "refused", Title: "refused orders/s, lower of sold out and full",
 			Against: "Gin handler with a static refusal",
-			Unit:    "1/s", Target: report.Target{AtLeast: 0.90}, Effort: Effort{
-				Round: 13 * time.Second}, Open: refused},
+			Unit:    "1/s", Target: report.Target{AtLeast: 0.90},
+			Effort: Effort{Round: 13 * time.Second}, Open: refused},
 		{Name: "polls", Title: "status polls/s of waiting orders", Against: "bare Gin handler, JSON of the same sizes",
 			Unit: "1/s", Target: report.Target{AtLeast: 0.70}, Effort: Effort{Round: 11 * time.Second}, Open: polls},
 		{Name: "drain-mariadb", Title: "durable orders/s drained to MariaDB", Against: "hand-written multi-row SQL",
@@ -44,21 +42,21 @@ func Figures() []Figure {
 		{Name: "sustained", Title: "orders/s taken and confirmed at once, all roles, MariaDB", Unit: "1/s",
 			Effort: Effort{Round: 11 * time.Second}, Open: sustained},
 		{Name: "confirmed", Title: "p99 from request to confirmed at half of that rate",
-			Unit: "ms", Target: report.Target{AtMost: 100}, Effort: Effort{
-				Round: 23 * time.Second}, Open: confirmation},
+			Unit: "ms", Target: report.Target{AtMost: 100},
+			Effort: Effort{Round: 23 * time.Second}, Open: confirmation},
 		{Name: "goodput",
 			Title: "confirmed orders/s at ten times what a slowed database takes (one order a transaction, one at a " +
 				"time)", Against: "its own peak, at one and a half times",
 			Unit: "1/s", Target: report.Target{AtLeast: 0.90}, Effort: Effort{Round: 30 * time.Second}, Open: goodput},
 		{Name: "overload-p99", Title: "p99 of accepted answers at ten times that load (the same slowed database)",
 			Against: "the same at half of it",
-			Unit:    "ms", Target: report.Target{AtMost: 2}, Effort: Effort{
-				Round: 30 * time.Second}, Open: overloadLatency},
+			Unit:    "ms", Target: report.Target{AtMost: 2},
+			Effort: Effort{Round: 30 * time.Second}, Open: overloadLatency},
 		{Name: "redis-memory", Title: "Redis memory for each waiting order",
 			Unit: "B", Target: report.Target{AtMost: 400}, Effort: Effort{Round: 12 * time.Second}, Open: redisMemory},
 		{Name: "connections", Title: "gateway memory at 10,000 open connections",
-			Unit: "MB", Target: report.Target{AtMost: 150}, Effort: Effort{
-				Round: 10 * time.Second}, Open: connectionMemory},
+			Unit: "MB", Target: report.Target{AtMost: 150},
+			Effort: Effort{Round: 10 * time.Second}, Open: connectionMemory},
 		{Name: "cost-orders", Title: "CPU time of an order among a million", Against: "among ten thousand",
 			Unit: "µs", Target: report.Target{AtMost: 1.15}, Effort: Effort{Once: 10 * time.Second,
 				Round: 100 * time.Second}, Open: costOfOrders},

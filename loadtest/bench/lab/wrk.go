@@ -53,8 +53,8 @@ func (l *Lab) Wrk(ctx context.Context, load Load) (Drive, error) {
 	seconds := max(1, int(load.Length.Round(time.Second)/time.Second))
 	args := []string{"-t", strconv.Itoa(threads), "-c", strconv.Itoa(load.Connections), "-d",
 		strconv.Itoa(seconds) + "s", "-s", script,
-		"http://" + load.Addr, "--", load.Requests.File, strconv.Itoa(load.Requests.Size), strconv.Itoa(
-			load.First), strconv.Itoa(load.Requests.Count - load.First)}
+		"http://" + load.Addr, "--", load.Requests.File, strconv.Itoa(load.Requests.Size),
+		strconv.Itoa(load.First), strconv.Itoa(load.Requests.Count - load.First)}
 	if load.Again {
 		args = append(args, "again")
 	}
