@@ -26,10 +26,10 @@ import (
 // Parts are what the operations listener stands on. Each handler gets those that it uses.
 type Parts struct {
 	Auth      *auth.Authenticator
-	Catalog   *inventory.Catalog
+	Catalog   *inventory.SaleStore
 	AdminLog  *adminlog.Log
-	Book      *inventory.Book
-	Keeper    *inventory.Keeper
+	Book      *inventory.SaleCache
+	Keeper    *inventory.Reconciler
 	Auditor   *inventory.Auditor
 	Lines     *queue.Lines
 	Lease     time.Duration // of a batch: queue.lease

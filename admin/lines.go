@@ -31,7 +31,7 @@ func queueBodyOf(sale string, v queue.View) *api.Line {
 // lineViews shows lines with their rates.
 type lineViews struct {
 	lines *queue.Lines
-	book  *inventory.Book
+	book  *inventory.SaleCache
 	beats *queue.Instances
 	log   *slog.Logger
 }

@@ -20,9 +20,9 @@ import (
 // sales answers for sales. What it changes it brings into the line before it answers.
 type sales struct {
 	replier
-	catalog *inventory.Catalog
-	book    *inventory.Book
-	keeper  *inventory.Keeper
+	catalog *inventory.SaleStore
+	book    *inventory.SaleCache
+	keeper  *inventory.Reconciler
 	lines   *lineViews
 	now     func() time.Time
 }
@@ -212,7 +212,7 @@ func (h *sales) answerChange(c *gin.Context, status int, sale inventory.Sale, st
 // later where there are more than five hundred sales, and so does this one should it fail here, which it reports.
 func (h *sales) carry(c *gin.Context, sale string) bool {
 	ctx := c.Request.Context()
-	kept := h.keeper.Carry(ctx, sale)
+	kept := h.keeper.SyncLine(ctx, sale)
 	if kept != nil {
 		h.log.Warn("change not yet carried into the line", "sale", sale, "error", kept)
 	}
@@ -285,7 +285,7 @@ func lineImageOf(v queue.View) lineImage {
 // saleChecker refuses what is asked of sales that do not exist.
 type saleChecker struct {
 	replier
-	catalog *inventory.Catalog
+	catalog *inventory.SaleStore
 }
 
 // checkSale refuses a sale that does not exist, before anything is kept under its name.

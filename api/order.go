@@ -47,7 +47,7 @@ func OrderOf(v order.View, pace inventory.Pace) Order {
 	if v.Refund {
 		b.Refund = RefundRequired
 	}
-	if !v.Settled() {
+	if !v.LeftLine() {
 		position, eta := v.Position, pace.ETA(v.Position)
 		b.Position, b.ETASeconds = &position, &eta
 	}

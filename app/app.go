@@ -80,9 +80,9 @@ type App struct {
 	durability *redis.Durability
 	db         *store.DB
 	lines      *queue.Lines
-	book       *inventory.Book
-	keeper     *inventory.Keeper
-	catalog    *inventory.Catalog
+	book       *inventory.SaleCache
+	keeper     *inventory.Reconciler
+	catalog    *inventory.SaleStore
 	auditor    *inventory.Auditor
 	gauges     *inventory.Gauges
 	channels   *channel.Set
@@ -256,7 +256,7 @@ func (a *App) OpenSale(ctx context.Context, n inventory.NewSale, actor string) e
 	if _, err := a.catalog.Create(ctx, n, actor); err != nil {
 		return err
 	}
-	if err := a.keeper.Carry(ctx, n.ID); err != nil {
+	if err := a.keeper.SyncLine(ctx, n.ID); err != nil {
 		return err
 	}
 	return a.book.Refresh(ctx)

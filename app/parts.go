@@ -50,14 +50,14 @@ func (a *App) openSales(ctx context.Context) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	a.lines = queue.NewLines(a.redis.Client, a.cfg.Redis.Prefix).WithDurability(a.durability)
 	a.lines.BoundCancels(a.cfg.Queue.MaxCancels)
-	a.catalog = inventory.NewCatalog(a.db, opt.Now)
-	a.book = inventory.NewBook(a.catalog, a.lines, a.part("book"), opt.Now)
-	a.keeper = inventory.NewKeeper(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
+	a.catalog = inventory.NewSaleStore(a.db, opt.Now)
+	a.book = inventory.NewSaleCache(a.catalog, a.lines, a.part("book"), opt.Now)
+	a.keeper = inventory.NewReconciler(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
 	a.keeper.MeasuredBy(a.pace)
 	a.keeper.OwnedBy(a.guard.Owned)
 	a.openLive()
 	roles := strings.Join(opt.Roles.names(), ",")
-	if a.number, err = inventory.NewRoster(a.db).Enrol(ctx, a.name, roles, opt.Version, opt.Now()); err != nil {
+	if a.number, err = inventory.NewRegistry(a.db).Enrol(ctx, a.name, roles, opt.Version, opt.Now()); err != nil {
 		return err
 	}
 	a.lines = a.lines.Named(a.name).Numbered(a.number)

@@ -61,7 +61,7 @@ func (a *App) run(ctx context.Context) error {
 	}
 	if err := a.learn(ctx); err != nil {
 		a.log.Error("nothing is admitted or drained yet: what operators have stopped is not known", "error", err)
-	} else if err := a.keeper.Keep(ctx); err != nil {
+	} else if err := a.keeper.Reconcile(ctx); err != nil {
 		// Another instance may be at it, or Redis may be away: the gateway answers that until it is done.
 		a.log.Warn("lines not yet ready", "error", err)
 	}

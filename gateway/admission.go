@@ -29,8 +29,8 @@ const (
 // sales it carries and no others.
 type Admission struct {
 	lines   *queue.Lines
-	book    *inventory.Book
-	keeper  *inventory.Keeper
+	book    *inventory.SaleCache
+	keeper  *inventory.Reconciler
 	metrics *admissionMetrics
 	now     func() time.Time
 	gather  *coalesce.Coalescer[queue.Request, *queue.Admission]
@@ -135,7 +135,7 @@ func (a *Admission) asks(batches []admitBatch) ([]errand, []queue.Ask) {
 			p.Err = queue.ErrNotReady
 			continue
 		}
-		entry.Stir(a.now())
+		entry.Touch(a.now())
 		size += len(p.Requests)
 		errands = append(errands, errand{p, entry.Sale})
 		asks = append(asks, queue.Ask{Line: a.doors.of(p.Key).crowd.line, Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Stopped: entry.Stopped(),
@@ -197,7 +197,7 @@ func (a *Admission) loadedAnew(ctx context.Context, old inventory.Sale) bool {
 	if now, ok := a.book.Get(old.ID); ok && now.Sale.Epoch != old.Epoch {
 		return true
 	}
-	a.keeper.Poke()
+	a.keeper.Wake()
 	return false
 }
 

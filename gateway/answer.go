@@ -140,7 +140,7 @@ func (g *Gateway) answerOrder(c *gin.Context, v order.View, pace inventory.Pace)
 	h := c.Writer.Header()
 	h["Cache-Control"] = g.answers.noStore
 	h["Content-Type"] = g.answers.json
-	if !v.Settled() {
+	if !v.LeftLine() {
 		h["Retry-After"] = g.answers.soon
 	}
 	g.answers.write(c, http.StatusOK, func(b []byte) []byte { return appendOrder(b, v, pace) })
@@ -164,7 +164,7 @@ func appendOrder(b []byte, v order.View, pace inventory.Pace) []byte {
 	if v.Reason != "" { // the one text that may hold what JSON escapes
 		b, _ = jsontext.AppendQuote(append(b, `,"reason":`...), v.Reason)
 	}
-	if !v.Settled() {
+	if !v.LeftLine() {
 		number(`,"position":`, v.Position)
 		number(`,"eta_seconds":`, pace.ETA(v.Position))
 	}

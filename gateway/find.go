@@ -41,7 +41,7 @@ func (g *Gateway) findLost(ctx context.Context, w wanted) (order.View, error) {
 	ticket, proven := g.accepted(w)
 	if proven {
 		g.log.Warn("taking back an order that was lost", "sale", sale.ID, "order", w.id)
-		v, err := g.Finder.Honour(ctx, entry, ticket)
+		v, err := g.Finder.Readmit(ctx, entry, ticket)
 		if !errors.Is(err, queue.ErrNotReady) || !sale.Finished(g.Book.Now()) {
 			return v, err
 		}

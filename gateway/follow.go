@@ -102,7 +102,7 @@ func seenOf(c *gin.Context) (string, *api.FieldError) {
 // else but a place in line is news.
 func (g *Gateway) isNews(v order.View, seen string) bool {
 	if seen == "" {
-		return v.Final() || v.Settled() && !g.told.has(v)
+		return v.Final() || v.LeftLine() && !g.told.has(v)
 	}
 	return v.Status != seen || v.Final()
 }

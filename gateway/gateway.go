@@ -29,8 +29,8 @@ type Parts struct {
 	Auth      *auth.Authenticator
 	Limiter   *ratelimit.Limiter
 	Lines     *queue.Lines
-	Book      *inventory.Book
-	Keeper    *inventory.Keeper
+	Book      *inventory.SaleCache
+	Keeper    *inventory.Reconciler
 	Finder    *order.Finder
 	Canceller *order.Canceller
 	Losses    *order.Losses

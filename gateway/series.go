@@ -13,7 +13,7 @@ import (
 // ForgetSeries lets go of a counter's series of sales that are over and of which
 // nothing is counted any more, until ctx ends. The counter has a label "sale", and
 // whoever counts names it each time.
-func ForgetSeries(ctx context.Context, book *inventory.Book, counter *prometheus.CounterVec) {
+func ForgetSeries(ctx context.Context, book *inventory.SaleCache, counter *prometheus.CounterVec) {
 	ticker := time.NewTicker(forgetEvery)
 	defer ticker.Stop()
 	seen := map[string]float64{}
@@ -28,7 +28,7 @@ func ForgetSeries(ctx context.Context, book *inventory.Book, counter *prometheus
 }
 
 // overIn tells of a sale whether its line is no longer needed, or the book does not know it.
-func overIn(book *inventory.Book) func(sale string) bool {
+func overIn(book *inventory.SaleCache) func(sale string) bool {
 	return func(sale string) bool {
 		entry, ok := book.Get(sale)
 		return !ok || entry.Sale.Finished(book.Now())

@@ -25,7 +25,7 @@ func (s *stack) sellMany(n int) []string {
 			PerUserLimit: 1, Cap: 1_000_000, StartsAt: time.Now().Add(-time.Minute), EndsAt: time.Now().Add(time.Hour), Open: true}, "test")
 		require.NoError(s.t, err)
 	}
-	require.NoError(s.t, s.keeper.Keep(s.t.Context())) // however long a slow machine takes
+	require.NoError(s.t, s.keeper.Reconcile(s.t.Context())) // however long a slow machine takes
 	require.NoError(s.t, s.book.Refresh(s.t.Context()))
 	return ids
 }

@@ -75,9 +75,9 @@ type stack struct {
 	rdb       *redis.Client // the test's own
 	db        *store.DB
 	lines     *queue.Lines
-	catalog   *inventory.Catalog
-	book      *inventory.Book
-	keeper    *inventory.Keeper
+	catalog   *inventory.SaleStore
+	book      *inventory.SaleCache
+	keeper    *inventory.Reconciler
 	auditor   *inventory.Auditor
 	topics    *delay.Topics
 	messages  *delay.Store
@@ -133,9 +133,9 @@ func (s *stack) openStores(c setup) {
 }
 
 func (s *stack) openParts(c setup) {
-	s.catalog = inventory.NewCatalog(s.db, time.Now)
-	s.book = inventory.NewBook(s.catalog, s.lines, quietLog(), time.Now)
-	s.keeper = inventory.NewKeeper(s.db, s.lines, 1000, quietLog(), time.Now)
+	s.catalog = inventory.NewSaleStore(s.db, time.Now)
+	s.book = inventory.NewSaleCache(s.catalog, s.lines, quietLog(), time.Now)
+	s.keeper = inventory.NewReconciler(s.db, s.lines, 1000, quietLog(), time.Now)
 	s.auditor = inventory.NewAuditor(s.db, s.lines, time.Hour, time.Now)
 	s.topics = delay.NewTopics(delay.TopicsParts{Config: c.delay, DB: s.db, Messages: s.messages, Log: quietLog(), Now: time.Now})
 	s.limiter = ratelimit.New(c.limits, time.Now)
@@ -216,7 +216,7 @@ func (s *stack) sell(id string, stock int64, edits ...func(*inventory.NewSale)) 
 // carry brings what changed in the database to the line and the book.
 func (s *stack) carry() {
 	s.t.Helper()
-	require.NoError(s.t, s.keeper.Carry(s.t.Context(), ""))
+	require.NoError(s.t, s.keeper.SyncLine(s.t.Context(), ""))
 	require.NoError(s.t, s.book.Refresh(s.t.Context()))
 }
 

@@ -33,7 +33,7 @@ func (t *told) key(v order.View) uint64 {
 
 // add notes that the owner has the order as it is.
 func (t *told) add(v order.View) {
-	if !v.Settled() || v.Final() {
+	if !v.LeftLine() || v.Final() {
 		return
 	}
 	t.mu.Lock()

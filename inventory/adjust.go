@@ -38,7 +38,8 @@ type Adjusted struct {
 func (a Adjustment) check() error {
 	var bad invalid.Error
 	if a.Delta == 0 || a.Delta > maxStock || a.Delta < -maxStock {
-		bad = append(bad, invalid.Field{Field: "delta", Detail: fmt.Sprintf("must not be 0 and lie between -%d and %d", maxStock, maxStock)})
+		bad = append(bad, invalid.Field{Field: "delta", Detail: fmt.Sprintf("must not be 0 and lie between -%d and %d",
+			maxStock, maxStock)})
 	}
 	if !invalid.PlainText(a.Reason, 200) {
 		bad = append(bad, invalid.Field{Field: "reason", Detail: "must say why, in 1 to 200 characters"})
@@ -49,14 +50,14 @@ func (a Adjustment) check() error {
 	return nil
 }
 
-// AdjustStock adds units to a sale's total, or removes them; ErrShort when fewer than that are unsold,
-// an invalid.Error when the total would be more than 1,000,000,000. Tickets already in line
-// for removed units will fail as sold out. A sale makes the adjustments of one key once, however often they come, and returns
-// ErrOtherAdjustment for another one under the same key.
+// AdjustStock adds units to a sale's total, or removes them; ErrShort when fewer than that are unsold, an invalid.Error
+// when the total would be more than 1,000,000,000. Tickets already in line for removed units will fail as sold out. A
+// sale makes the adjustments of one key once, however often they come, and returns ErrOtherAdjustment for another one
+// under the same key.
 //
-// An adjustment whose commit got no answer is asked for once more. Should that fail too, the error is ErrMaybeAdjusted: with
-// the same key it can be repeated.
-func (c *Catalog) AdjustStock(ctx context.Context, a Adjustment) (Adjusted, error) {
+// An adjustment whose commit got no answer is asked for once more. Should that fail too, the error is ErrMaybeAdjusted:
+// with the same key it can be repeated.
+func (c *SaleStore) AdjustStock(ctx context.Context, a Adjustment) (Adjusted, error) {
 	if err := a.check(); err != nil {
 		return Adjusted{}, err
 	}
@@ -75,8 +76,9 @@ func (c *Catalog) AdjustStock(ctx context.Context, a Adjustment) (Adjusted, erro
 	return done, nil
 }
 
-// adjust is the one transaction. Its first lock is the sale's row, so that of two with one key the second finds the first.
-func (c *Catalog) adjust(ctx context.Context, a Adjustment) (done Adjusted, err error) {
+// adjust is the one transaction. Its first lock is the sale's row, so that of two with one key the second finds the
+// first.
+func (c *SaleStore) adjust(ctx context.Context, a Adjustment) (done Adjusted, err error) {
 	now := c.now().UnixMilli()
 	err = c.db.Tx(ctx, func(tx *gorm.DB) error {
 		done = Adjusted{}
@@ -95,18 +97,23 @@ func (c *Catalog) adjust(ctx context.Context, a Adjustment) (done Adjusted, err 
 		if done.Sale.State == Closed {
 			return ErrClosed
 		}
-		done.Stock.Total, done.Stock.Available, done.Stock.Changes = before.Total+a.Delta, before.Available+a.Delta, before.Changes+1
+		done.Stock.Total, done.Stock.Available, done.Stock.Changes = before.Total+a.Delta, before.Available+a.Delta,
+			before.Changes+1
 		if done.Stock.Available < 0 {
 			return ErrShort
 		}
 		if a.Delta > 0 && done.Stock.Total > maxStock {
-			return invalid.Error{{Field: "delta", Detail: fmt.Sprintf("makes the stock %d, and it must be at most %d", done.Stock.Total, maxStock)}}
+			return invalid.Error{{Field: "delta", Detail: fmt.Sprintf("makes the stock %d, and it must be at most %d",
+				done.Stock.Total, maxStock)}}
 		}
-		if err := tx.Model(&Stock{}).Where("sale_id = ?", a.Sale).Updates(map[string]any{"total": done.Stock.Total, "available": done.Stock.Available, "changes": done.Stock.Changes}).Error; err != nil {
+		if err := tx.Model(&Stock{}).Where("sale_id = ?", a.Sale).
+			Updates(map[string]any{"total": done.Stock.Total, "available": done.Stock.Available,
+				"changes": done.Stock.Changes}).Error; err != nil {
 			return err
 		}
 		done.Sale.Version, done.Sale.UpdatedAt = done.Sale.Version+1, now
-		if err := tx.Model(&Sale{}).Where("id = ?", a.Sale).Updates(map[string]any{"version": done.Sale.Version, "updated_at": now}).Error; err != nil {
+		if err := tx.Model(&Sale{}).Where("id = ?", a.Sale).Updates(map[string]any{"version": done.Sale.Version,
+			"updated_at": now}).Error; err != nil {
 			return err
 		}
 		if err := addMove(tx, a, now); err != nil {
@@ -124,7 +131,8 @@ func (a Adjustment) made(tx *gorm.DB) (bool, error) {
 		Delta  int64
 		Reason string
 	}
-	if err := tx.Table("stock_moves").Where("sale_id = ? AND request_key = ?", a.Sale, a.Key).Limit(1).Scan(&found).Error; err != nil {
+	if err := tx.Table("stock_moves").Where("sale_id = ? AND request_key = ?", a.Sale, a.Key).Limit(1).Scan(&found).
+		Error; err != nil {
 		return false, err
 	}
 	if len(found) == 0 {

@@ -63,7 +63,8 @@ func TestAnAdjustmentIsMadeOnceUnderItsKey(t *testing.T) {
 	})
 }
 
-// The answer to the commit is lost after the database has made the change: the operator is told what is true, and nothing is doubled.
+// The answer to the commit is lost after the database has made the change: the operator is told what is true, and
+// nothing is doubled.
 func TestAnAdjustmentWhoseCommitGotNoAnswer(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{store.MySQL, store.Postgres} {
@@ -77,12 +78,13 @@ func TestAnAdjustmentWhoseCommitGotNoAnswer(t *testing.T) {
 				db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 				require.NoError(t, err)
 				t.Cleanup(func() { _ = db.Close() })
-				require.NoError(t, db.Write.Callback().Create().After("gorm:create").Register("lose", func(tx *gorm.DB) {
-					if tx.Statement.Table == "admin_log" {
-						proxy.DropReplies(true) // the commit is next
-					}
-				}))
-				catalog := inventory.NewCatalog(db, func() time.Time {
+				require.NoError(t, db.Write.Callback().Create().After("gorm:create").
+					Register("lose", func(tx *gorm.DB) {
+						if tx.Statement.Table == "admin_log" {
+							proxy.DropReplies(true) // the commit is next
+						}
+					}))
+				catalog := inventory.NewSaleStore(db, func() time.Time {
 					if heals {
 						proxy.DropReplies(false)
 					}

@@ -70,8 +70,8 @@ func NewAuditor(db *store.DB, lines *queue.Lines, outboxKept time.Duration, now 
 	return &Auditor{db: db, lines: lines, kept: outboxKept, now: now, looks: auditLooks}
 }
 
-// Balance is Run for the units of one sale alone: what each user holds and whether each order was told is not looked at. The price of
-// that grows with the orders there are several times as fast.
+// Balance is Run for the units of one sale alone: what each user holds and whether each order was told is not looked
+// at. The price of that grows with the orders there are several times as fast.
 func (a *Auditor) Balance(ctx context.Context, id string) (SaleAudit, error) {
 	one, err := a.sale(ctx, id, false, auditTries)
 	if err == nil && one.Compared {
@@ -99,7 +99,8 @@ func (a *Auditor) sale(ctx context.Context, id string, whole bool, tries int) (S
 		}
 		if err != nil && try >= tries {
 			result.Sale = id
-			result.Problems = append(result.Problems, fmt.Sprintf("%v, %d times in a row: run the audit again", err, try))
+			result.Problems = append(result.Problems, fmt.Sprintf("%v, %d times in a row: run the audit again", err,
+				try))
 			return result, nil
 		}
 		timer := time.NewTimer(auditPause)
@@ -127,11 +128,12 @@ func (a *Auditor) compare(ctx context.Context, id string, whole bool) (SaleAudit
 	if snap.Gate {
 		return SaleAudit{}, errMoved
 	}
-	books, err := a.readBooks(ctx, line, snap, whole)
+	books, err := a.readLedger(ctx, line, snap, whole)
 	if err != nil {
 		return SaleAudit{}, err
 	}
-	r := SaleAudit{Sale: id, Epoch: snap.Epoch, Total: books.stock.Total, Available: books.stock.Available, Live: books.live, OverLimit: books.overLimit,
+	r := SaleAudit{Sale: id, Epoch: snap.Epoch, Total: books.stock.Total, Available: books.stock.Available,
+		Live: books.live, OverLimit: books.overLimit,
 		NoOutbox: books.noOutbox, LinePresent: snap.Exists, LineStock: snap.Stock, Unleased: snap.Unleased}
 	r.Lost, r.Restored, r.Refused = books.eras.Lost, books.eras.Restored, books.eras.Refused
 	for _, units := range snap.InFlight {
@@ -149,7 +151,7 @@ func (a *Auditor) compare(ctx context.Context, id string, whole bool) (SaleAudit
 		return r, errMoved
 	}
 	r.Compared = true
-	r.judge(books.sale, snap)
+	r.classify(books.sale, snap)
 	return r, nil
 }
 
@@ -159,7 +161,8 @@ func (a *Auditor) compare(ctx context.Context, id string, whole bool) (SaleAudit
 func (a *Auditor) pending(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) (int64, error) {
 	var rows []endedUnits
 	// A dead letter that came back and ended since the snapshot held nothing then.
-	err := tx.Table("orders").Where("released = 0 AND sale_id = ? AND NOT (epoch = ? AND late_seq > ?)", line.Sale(), snap.Epoch, snap.Seq).
+	err := tx.Table("orders").Where("released = 0 AND sale_id = ? AND NOT (epoch = ? AND late_seq > ?)", line.Sale(),
+		snap.Epoch, snap.Seq).
 		Select("id, quantity, seq, epoch").Scan(&rows).Error
 	if err != nil || !snap.Exists {
 		return 0, err
@@ -196,7 +199,8 @@ func (a *Auditor) pending(ctx context.Context, tx *gorm.DB, line *queue.Line, sn
 // line after its snapshot; also when a late payment has taken their units
 // again since: countLive takes those for units that were in stock. Dead letters
 // that came back and ended since then were in stock all the time.
-func (a *Auditor) returned(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) ([]endedUnits, error) {
+func (a *Auditor) returned(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) ([]endedUnits,
+	error) {
 	epoch, ids, err := line.ReleasedSince(ctx, snap)
 	if errors.Is(err, queue.ErrNotReady) || err == nil && epoch != snap.Epoch {
 		return nil, errMoved
@@ -208,7 +212,8 @@ func (a *Auditor) returned(ctx context.Context, tx *gorm.DB, line *queue.Line, s
 	for chunk := range slices.Chunk(ids, auditIDs) {
 		var rows []endedUnits
 		then := "id IN ? AND (slot IS NULL AND late_seq <= ? OR slot IS NOT NULL AND late_seq > ?)"
-		err := tx.Table("orders").Where(then, chunk, snap.Seq, snap.Seq).Select("id, quantity, seq, epoch").Scan(&rows).Error
+		err := tx.Table("orders").Where(then, chunk, snap.Seq, snap.Seq).Select("id, quantity, seq, epoch").
+			Scan(&rows).Error
 		if err != nil {
 			return nil, err
 		}
@@ -225,13 +230,14 @@ func idsOf(rows []endedUnits) []string {
 	return ids
 }
 
-func (r *SaleAudit) judge(sale Sale, snap queue.Snapshot) {
+func (r *SaleAudit) classify(sale Sale, snap queue.Snapshot) {
 	problem := func(bad bool, format string, args ...any) {
 		if bad {
 			r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
 		}
 	}
-	problem(r.Total != r.Available+r.Live, "ledger: total %d is not available %d + live orders %d", r.Total, r.Available, r.Live)
+	problem(r.Total != r.Available+r.Live, "ledger: total %d is not available %d + live orders %d", r.Total,
+		r.Available, r.Live)
 	problem(r.Available < 0, "oversold: the ledger is %d units short", -r.Available)
 	problem(r.Difference != 0, "ledger and line differ by %d units", r.Difference)
 	problem(r.Missing > 0, "%d accepted orders are in no store", r.Missing)
@@ -240,8 +246,10 @@ func (r *SaleAudit) judge(sale Sale, snap queue.Snapshot) {
 	problem(r.Unleased > 0, "%d batches have no lease", r.Unleased)
 	problem(r.NoOutbox > 0, "%d orders have no outbox row", r.NoOutbox)
 	problem(snap.EmptyLeases > 0, "%d leases have no batch", snap.EmptyLeases)
-	problem(len(snap.Recordless) > 0, "%d listed tickets have no record, %v first", len(snap.Recordless), first(snap.Recordless))
-	problem(len(snap.ListedTwice) > 0, "%d tickets are listed twice, %v first", len(snap.ListedTwice), first(snap.ListedTwice))
+	problem(len(snap.Recordless) > 0, "%d listed tickets have no record, %v first", len(snap.Recordless),
+		first(snap.Recordless))
+	problem(len(snap.ListedTwice) > 0, "%d tickets are listed twice, %v first", len(snap.ListedTwice),
+		first(snap.ListedTwice))
 	r.Clean = len(r.Problems) == 0
 }
 
@@ -250,118 +258,4 @@ func first(ids []string) string {
 		return ""
 	}
 	return ids[0]
-}
-
-// books is what one snapshot of the database says of a sale.
-type books struct {
-	sale      Sale
-	stock     Stock
-	live      int64 // units of live orders
-	later     int64 // of those, admitted, or taken again by a late payment, after the line's snapshot
-	arrived   int64 // of those, in flight at the line's snapshot and not taken again since
-	pending   int64 // units of ended orders, not yet back in the line at its snapshot
-	overLimit int64
-	noOutbox  int64
-	found     int64 // orders answered since the line was loaded that are a ticket at its snapshot, or a row
-	eras      eraSums
-}
-
-// eraSums are over all loadings of a line.
-type eraSums struct{ Lost, Restored, Refused int64 }
-
-type endedUnits struct {
-	ID                   string
-	Quantity, Seq, Epoch int64
-}
-
-func (a *Auditor) readBooks(ctx context.Context, line *queue.Line, snap queue.Snapshot, whole bool) (books, error) {
-	var b books
-	id := line.Sale()
-	err := a.db.Snapshot(ctx, func(tx *gorm.DB) (err error) {
-		if b.pending, err = a.pending(ctx, tx, line, snap); err != nil {
-			return err
-		}
-		if err := tx.Take(&b.sale, "id = ?", id).Error; err != nil {
-			return err
-		}
-		if err := tx.Take(&b.stock, "sale_id = ?", id).Error; err != nil {
-			return err
-		}
-		if snap.Exists && b.sale.Epoch != snap.Epoch {
-			return errMoved
-		}
-		if err := b.countLive(tx, id, snap); err != nil || !whole {
-			return err
-		}
-		return a.countWrong(tx, id, &b)
-	})
-	return b, err
-}
-
-// countWrong finds users who hold too much and orders that nobody is told of.
-func (a *Auditor) countWrong(tx *gorm.DB, id string, b *books) error {
-	overLimit := tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).Group("user_id").
-		Having("SUM(quantity) > ?", b.sale.PerUserLimit).Select("user_id")
-	if err := tx.Table("(?) AS over_limit", overLimit).Count(&b.overLimit).Error; err != nil {
-		return err
-	}
-	return tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL AND confirmed_at > ?", id, a.now().Add(-a.kept).UnixMilli()).
-		Where(a.untold()).Count(&b.noOutbox).Error
-}
-
-// untold is the condition that an order has no outbox row. MariaDB may turn
-// NOT EXISTS into one reading of the whole outbox for every sale: with a
-// thousand sales an audit then takes minutes. A count it makes order by order.
-func (a *Auditor) untold() string {
-	if a.db.Driver == store.MySQL {
-		return "(SELECT COUNT(*) FROM outbox WHERE outbox.order_id = orders.id) = 0"
-	}
-	return "NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.order_id = orders.id)"
-}
-
-// countTickets adds the tickets of this loading that have no row yet.
-func (b *books) countTickets(tx *gorm.DB, snap queue.Snapshot) error {
-	tickets := make(map[string]int64, len(snap.Seqs))
-	for id, seq := range snap.Seqs {
-		if seq > snap.Base {
-			tickets[id] = seq
-		}
-	}
-	both, err := countKnown(tx, tickets)
-	b.found += int64(len(tickets)) - both
-	return err
-}
-
-func (b *books) countLive(tx *gorm.DB, id string, snap queue.Snapshot) error {
-	var sums struct{ Live, Later, Found int64 }
-	err := tx.Table("orders").Where("sale_id = ?", id).
-		Select("COALESCE(SUM(CASE WHEN slot IS NOT NULL THEN quantity ELSE 0 END), 0) AS live, "+
-			"COALESCE(SUM(CASE WHEN slot IS NOT NULL AND epoch = ? AND (seq > ? OR late_seq > ?) THEN quantity ELSE 0 END), 0) AS later, "+
-			"COALESCE(SUM(CASE WHEN seq > ? AND seq <= ? THEN 1 ELSE 0 END), 0) AS found",
-			snap.Epoch, snap.Seq, snap.Seq, snap.Base, snap.Seq).
-		Scan(&sums).Error
-	if err != nil {
-		return err
-	}
-	b.live, b.later, b.found = sums.Live, sums.Later, sums.Found
-	if err := b.countTickets(tx, snap); err != nil {
-		return err
-	}
-	err = tx.Table("eras").Where("sale_id = ?", id).
-		Select("COALESCE(SUM(lost), 0) AS lost, COALESCE(SUM(restored), 0) AS restored, COALESCE(SUM(refused), 0) AS refused").Scan(&b.eras).Error
-	if err != nil {
-		return err
-	}
-	ids := make([]string, 0, len(snap.InFlight))
-	for id := range snap.InFlight {
-		ids = append(ids, id)
-	}
-	for chunk := range slices.Chunk(ids, auditIDs) {
-		var units int64
-		if err := tx.Table("orders").Where("id IN ? AND slot IS NOT NULL AND NOT (epoch = ? AND late_seq > ?)", chunk, snap.Epoch, snap.Seq).Select("COALESCE(SUM(quantity), 0)").Scan(&units).Error; err != nil {
-			return err
-		}
-		b.arrived += units
-	}
-	return nil
 }

@@ -53,7 +53,8 @@ func TestAuditFollowsWhatMovesBetweenItsLooks(t *testing.T) {
 			require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, ticket.ID, ticket.User))
 		}
 		endUnreleased := func(ticket queue.Ticket) {
-			w.exec("UPDATE orders SET status = 'cancelled', slot = NULL, released = 0, ended_at = 1 WHERE id = ?", ticket.ID)
+			w.exec("UPDATE orders SET status = 'cancelled', slot = NULL, released = 0, ended_at = 1 WHERE id = ?",
+				ticket.ID)
 			w.exec("UPDATE stock SET available = available + ? WHERE sale_id = ?", ticket.Units, theSale)
 		}
 		moves := []struct {
@@ -63,19 +64,26 @@ func TestAuditFollowsWhatMovesBetweenItsLooks(t *testing.T) {
 			{"admitted", func() { w.admitMany(2) }},
 			{"waiting became orders", func() { w.work(10) }},
 			{"admitted and became orders", func() { w.admitMany(3); w.work(10) }},
-			{"admitted, became an order and was cancelled", func() { late := w.admit("late", 3); w.work(10); cancel(late) }},
-			{"admitted, became an order and ended unreleased", func() { late := w.admit("later", 3); w.work(10); endUnreleased(late) }},
+			{"admitted, became an order and was cancelled", func() {
+				late := w.admit("late",
+					3)
+				w.work(10)
+				cancel(late)
+			}},
+			{"admitted, became an order and ended unreleased",
+				func() { late := w.admit("later", 3); w.work(10); endUnreleased(late) }},
 			{"cancelled and released", func() { cancel(confirmed) }},
 			{"ended unreleased", func() { again := w.admit("again", 2); w.work(10); endUnreleased(again) }},
 			{"released by the keeper", w.keep},
 			{"stock adjusted", func() {
-				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 7, Actor: "test", Reason: "found"})
+				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 7, Actor: "test",
+					Reason: "found"})
 				require.NoError(w.t, err)
 			}},
 			{"the line learns of it", w.keep},
 			{"rebuilt", func() {
-				require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
-				require.NoError(w.t, w.book.Refresh(w.ctx))
+				require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
+				require.NoError(w.t, w.cache.Refresh(w.ctx))
 			}},
 		}
 		for _, move := range moves {
@@ -144,8 +152,10 @@ func TestAuditFollowsLatePayments(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.open(1000, 3)
 		log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-		payer := order.NewPayer(w.db, w.lines, w.catalog, time.Minute, []string{"stream"}, func() {}, log, w.book.Now, reg)
-		expirer := order.NewExpirer(w.db, w.lines, w.keeper, w.book.Active, []string{"stream"}, func() {}, log, w.book.Now, reg)
+		payer := order.NewPayer(w.db, w.lines, w.catalog, time.Minute, []string{"stream"}, func() {}, log, w.cache.Now,
+			reg)
+		expirer := order.NewExpirer(w.db, w.lines, w.reconciler, w.cache.Active, []string{"stream"}, func() {}, log,
+			w.cache.Now, reg)
 		confirm := func(user string) queue.Ticket {
 			ticket := w.admit(user, 2)
 			w.work(10)
@@ -156,7 +166,8 @@ func TestAuditFollowsLatePayments(t *testing.T) {
 			require.NoError(w.t, expirer.Sweep(w.ctx))
 		}
 		pay := func(ticket queue.Ticket) {
-			paying, err := payer.Pay(w.ctx, theSale, ticket.ID, order.Payment{ID: ticket.ID, AmountCents: 2 * 9900, Currency: "CNY"})
+			paying, err := payer.Pay(w.ctx, theSale, ticket.ID,
+				order.Payment{ID: ticket.ID, AmountCents: 2 * 9900, Currency: "CNY"})
 			require.NoError(w.t, err)
 			require.Equal(w.t, order.PaymentLate, paying.Outcome)
 		}

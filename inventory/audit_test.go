@@ -22,7 +22,8 @@ import (
 func TestAuditOfAQuietSale(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.fill()
-		require.Equal(w.t, inventory.SaleAudit{Sale: theSale, Total: 100, Available: 93, Live: 7, LineStock: 79, InFlight: 12, Epoch: 1, Admitted: 16,
+		require.Equal(w.t, inventory.SaleAudit{Sale: theSale, Total: 100, Available: 93, Live: 7, LineStock: 79,
+			InFlight: 12, Epoch: 1, Admitted: 16,
 			Found: 16, LinePresent: true, Compared: true, Clean: true, Verdict: inventory.VerdictClean},
 			w.audit(), "two units are on their way back into the line")
 		w.keep()
@@ -41,7 +42,8 @@ func TestAuditOfAQuietSale(t *testing.T) {
 
 		text, err := json.Marshal(result)
 		require.NoError(w.t, err)
-		require.True(w.t, strings.HasPrefix(string(text), `{"verdict":"clean","clean":true,"sales":[{"sale":"sale","total":100,"available":`), string(text))
+		require.True(w.t, strings.HasPrefix(string(text),
+			`{"verdict":"clean","clean":true,"sales":[{"sale":"sale","total":100,"available":`), string(text))
 		require.NotContains(w.t, string(text), "problems")
 	})
 	t.Run("nothing to audit", func(t *testing.T) {
@@ -59,20 +61,34 @@ func TestAuditFindsCorruption(t *testing.T) {
 		corrupt func(w *world, c crowd)
 		want    string
 	}{
-		"a unit lost in Redis": {func(w *world, _ crowd) { w.rdb.Decr(w.ctx, key("stock")) }, "ledger and line differ by 1 units"},
-		"a unit made in Redis": {func(w *world, _ crowd) { w.rdb.Incr(w.ctx, key("stock")) }, "ledger and line differ by -1 units"},
+		"a unit lost in Redis": {func(w *world, _ crowd) { w.rdb.Decr(w.ctx, key("stock")) },
+			"ledger and line differ by 1 units"},
+		"a unit made in Redis": {func(w *world, _ crowd) { w.rdb.Incr(w.ctx, key("stock")) },
+			"ledger and line differ by -1 units"},
 		"a record deleted": {func(w *world, c crowd) { w.rdb.HDel(w.ctx, key("orders"), c.waiting[0].ID) },
 			"1 listed tickets have no record, order-00013 first"},
-		"a lease removed":    {func(w *world, c crowd) { w.rdb.ZRem(w.ctx, key("lease"), c.batch.ID) }, "1 batches have no lease"},
-		"a batch removed":    {func(w *world, c crowd) { w.rdb.HDel(w.ctx, key("leased"), c.batch.ID) }, "ledger and line differ by 4 units"},
-		"a ticket unlisted":  {func(w *world, c crowd) { w.rdb.LRem(w.ctx, key("wait"), 0, c.waiting[0].ID) }, "ledger and line differ by 1 units"},
-		"a ticket twice":     {func(w *world, c crowd) { w.rdb.LPush(w.ctx, key("wait"), c.waiting[1].ID) }, "1 tickets are listed twice"},
-		"leased and waiting": {func(w *world, c crowd) { w.rdb.LPush(w.ctx, key("wait"), c.leased[1].ID) }, "1 tickets are listed twice"},
-		"a retry lost":       {func(w *world, c crowd) { w.rdb.ZRem(w.ctx, key("retry"), c.retrying[0].ID) }, "ledger and line differ by 1 units"},
-		"ledger lowered":     {func(w *world, _ crowd) { w.exec("UPDATE stock SET available = available - 1") }, "ledger: total 100 is not available 92 + live orders 7"},
-		"total changed":      {func(w *world, _ crowd) { w.exec("UPDATE stock SET total = total + 1") }, "ledger: total 101 is not available 93 + live orders 7"},
-		"outbox row deleted": {func(w *world, c crowd) { w.exec("DELETE FROM outbox WHERE order_id = ?", c.live[0].ID) }, "1 orders have no outbox row"},
-		"order deleted":      {func(w *world, c crowd) { w.exec("DELETE FROM orders WHERE id = ?", c.live[0].ID) }, "ledger: total 100 is not available 93 + live orders 6"},
+		"a lease removed": {func(w *world, c crowd) { w.rdb.ZRem(w.ctx, key("lease"), c.batch.ID) },
+			"1 batches have no lease"},
+		"a batch removed": {func(w *world, c crowd) { w.rdb.HDel(w.ctx, key("leased"), c.batch.ID) },
+			"ledger and line differ by 4 units"},
+		"a ticket unlisted": {func(w *world, c crowd) { w.rdb.LRem(w.ctx, key("wait"), 0, c.waiting[0].ID) },
+			"ledger and line differ by 1 units"},
+		"a ticket twice": {func(w *world, c crowd) { w.rdb.LPush(w.ctx, key("wait"), c.waiting[1].ID) },
+			"1 tickets are listed twice"},
+		"leased and waiting": {func(w *world, c crowd) { w.rdb.LPush(w.ctx, key("wait"), c.leased[1].ID) },
+			"1 tickets are listed twice"},
+		"a retry lost": {func(w *world, c crowd) { w.rdb.ZRem(w.ctx, key("retry"), c.retrying[0].ID) },
+			"ledger and line differ by 1 units"},
+		"ledger lowered": {func(w *world, _ crowd) { w.exec("UPDATE stock SET available = available - 1") },
+			"ledger: total 100 is not available 92 + live orders 7"},
+		"total changed": {func(w *world, _ crowd) { w.exec("UPDATE stock SET total = total + 1") },
+			"ledger: total 101 is not available 93 + live orders 7"},
+		"outbox row deleted": {func(w *world, c crowd) {
+			w.exec("DELETE FROM outbox WHERE order_id = ?",
+				c.live[0].ID)
+		}, "1 orders have no outbox row"},
+		"order deleted": {func(w *world, c crowd) { w.exec("DELETE FROM orders WHERE id = ?", c.live[0].ID) },
+			"ledger: total 100 is not available 93 + live orders 6"},
 		"beyond the limit": {func(w *world, c crowd) {
 			var row order.Row
 			require.NoError(w.t, w.db.Read.Take(&row, "id = ?", c.live[4].ID).Error)
@@ -166,7 +182,8 @@ func (s *storm) every(step func() error) {
 
 func (s *storm) shop() error {
 	n := s.seq.Add(1)
-	r := queue.Request{ID: fmt.Sprintf("storm-%d", n), User: fmt.Sprintf("user-%d", n%3000), Units: int(n%2) + 1, Fingerprint: "print"}
+	r := queue.Request{ID: fmt.Sprintf("storm-%d", n), User: fmt.Sprintf("user-%d", n%3000), Units: int(n%2) + 1,
+		Fingerprint: "print"}
 	admissions, err := s.line.Admit(s.ctx, s.epoch, 100, []queue.Request{r})
 	if err != nil {
 		return err
@@ -214,14 +231,15 @@ func (s *storm) restock() error {
 	if delta%2 == 0 {
 		delta = -2
 	}
-	_, err := s.catalog.AdjustStock(s.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "test", Reason: "storm"})
+	_, err := s.catalog.AdjustStock(s.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "test",
+		Reason: "storm"})
 	if errors.Is(err, inventory.ErrShort) {
 		err = nil
 	}
 	if err != nil {
 		return err
 	}
-	return s.keeper.Carry(s.ctx, theSale)
+	return s.reconciler.SyncLine(s.ctx, theSale)
 }
 
 func TestAuditRaisesNoFalseAlarm(t *testing.T) {

@@ -46,7 +46,8 @@ func (a Audit) Of(v Verdict) []string {
 // sales that need it are looked at without it; where lines were not ready, the rest is looked at once each.
 const auditPatience = 5 * time.Second
 
-// patience is how long looks have failed, by what they needed: the database, a server of Redis, or lines that are ready.
+// patience is how long looks have failed, by what they needed: the database, a server of Redis, or lines that are
+// ready.
 type patience map[string]time.Duration
 
 const (
@@ -140,9 +141,10 @@ func (a *Audit) away(err error) {
 	}
 }
 
-// look compares the stores for one sale, in so many tries; over says why in none. Without a verdict, the reasons say why
-// they could not be compared.
-func (a *Auditor) look(ctx context.Context, id string, tries int, over string) (r SaleAudit, reasons []string, err error) {
+// look compares the stores for one sale, in so many tries; over says why in none. Without a verdict, the reasons say
+// why they could not be compared.
+func (a *Auditor) look(ctx context.Context, id string, tries int, over string) (r SaleAudit, reasons []string,
+	err error) {
 	if tries == 0 {
 		return r, []string{over}, nil
 	}
@@ -165,16 +167,17 @@ func (a *Auditor) look(ctx context.Context, id string, tries int, over string) (
 func (a *Auditor) ledgerAlone(ctx context.Context, id string, reasons []string) SaleAudit {
 	r := SaleAudit{Sale: id, Verdict: VerdictUnknown}
 	none := queue.Snapshot{}
-	books, err := a.readBooks(ctx, a.lines.Of(id), none, true)
+	books, err := a.readLedger(ctx, a.lines.Of(id), none, true)
 	if err != nil {
 		if r.Problems = reasons; !slices.Contains(reasons, err.Error()) {
 			r.Problems = append(r.Problems, err.Error())
 		}
 		return r
 	}
-	r.Total, r.Available, r.Live, r.OverLimit, r.NoOutbox = books.stock.Total, books.stock.Available, books.live, books.overLimit, books.noOutbox
+	r.Total, r.Available, r.Live, r.OverLimit, r.NoOutbox = books.stock.Total, books.stock.Available, books.live,
+		books.overLimit, books.noOutbox
 	r.Lost, r.Restored, r.Refused = books.eras.Lost, books.eras.Restored, books.eras.Refused
-	r.judge(books.sale, none)
+	r.classify(books.sale, none)
 	if !r.Clean {
 		r.Verdict = VerdictDifferent
 	}

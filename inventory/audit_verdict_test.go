@@ -45,7 +45,8 @@ func TestAuditVerdicts(t *testing.T) {
 		result, all = w.verdicts()
 		require.Equal(w.t, inventory.VerdictUnknown, result.Verdict)
 		require.Nil(w.t, result.Clean)
-		require.Equal(w.t, map[string]inventory.Verdict{theSale: inventory.VerdictClean, "night": inventory.VerdictUnknown}, all)
+		require.Equal(w.t, map[string]inventory.Verdict{theSale: inventory.VerdictClean,
+			"night": inventory.VerdictUnknown}, all)
 		require.Equal(w.t, []string{"night"}, result.Of(inventory.VerdictUnknown))
 		text, err := json.Marshal(result)
 		require.NoError(w.t, err)
@@ -55,7 +56,8 @@ func TestAuditVerdicts(t *testing.T) {
 		result, all = w.verdicts()
 		require.Equal(w.t, inventory.VerdictDifferent, result.Verdict)
 		require.False(w.t, *result.Clean)
-		require.Equal(w.t, map[string]inventory.Verdict{theSale: inventory.VerdictDifferent, "night": inventory.VerdictUnknown}, all)
+		require.Equal(w.t, map[string]inventory.Verdict{theSale: inventory.VerdictDifferent,
+			"night": inventory.VerdictUnknown}, all)
 		w.rdb.Incr(w.ctx, key("stock"))
 
 		w.exec("UPDATE stock SET available = available - 1 WHERE sale_id = 'night'")
@@ -82,7 +84,8 @@ func TestAuditWithoutAStoreIsUnknown(t *testing.T) {
 	require.Equal(t, inventory.VerdictDifferent, result.Verdict)
 	w.exec("UPDATE stock SET available = 10")
 	require.NoError(t, proxy.Heal())
-	require.Eventually(t, func() bool { r, _ := w.verdicts(); return r.Verdict == inventory.VerdictClean }, soon, 20*time.Millisecond)
+	require.Eventually(t, func() bool { r, _ := w.verdicts(); return r.Verdict == inventory.VerdictClean }, soon,
+		20*time.Millisecond)
 
 	ctx, cancel := context.WithCancel(w.ctx)
 	cancel()
@@ -104,8 +107,8 @@ func TestAuditWithoutAStoreIsUnknown(t *testing.T) {
 func TestAuditAge(t *testing.T) {
 	w := onSQLite(t)
 	w.open(10, 1)
-	require.NoError(t, w.book.Refresh(w.ctx))
-	ages := inventory.NewAuditAges(w.book, w.auditor)
+	require.NoError(t, w.cache.Refresh(w.ctx))
+	ages := inventory.NewAuditAges(w.cache, w.auditor)
 	age := func() float64 { return testutil.ToFloat64(ages) }
 	w.clock.Advance(30 * time.Second)
 	require.InDelta(t, 30, age(), 1, "since the start")

@@ -60,11 +60,11 @@ func TestKeeperCarriesCaps(t *testing.T) {
 		return v.Cap
 	}
 	pace := inventory.Pace{PerSecond: 200}
-	w.keeper.MeasuredBy(func(string) inventory.Pace { return pace })
-	w.keeper.SetCaps(inventory.CapPolicy{Cap: 321})
+	w.reconciler.MeasuredBy(func(string) inventory.Pace { return pace })
+	w.reconciler.SetCaps(inventory.CapPolicy{Cap: 321})
 	require.EqualValues(t, 321, lineCap())
 	policy := inventory.CapPolicy{Cap: 10_000, MinCap: 50, MaxWait: 10 * time.Second}
-	w.keeper.SetCaps(policy)
+	w.reconciler.SetCaps(policy)
 	require.EqualValues(t, 50, lineCap(), "nobody has measured anything")
 	pace.Measured = true
 	require.EqualValues(t, 2000, lineCap())
@@ -73,7 +73,7 @@ func TestKeeperCarriesCaps(t *testing.T) {
 	pace.PerSecond = 100
 	require.EqualValues(t, 1000, lineCap())
 	policy.Cap = 990
-	w.keeper.SetCaps(policy)
+	w.reconciler.SetCaps(policy)
 	require.EqualValues(t, 990, lineCap(), "a bound is exact")
 
 	own := 400
@@ -87,7 +87,7 @@ func TestKeeperCarriesCaps(t *testing.T) {
 	require.EqualValues(t, 400, lineCap())
 	policy.MaxWait = 0
 	pace.PerSecond = 1
-	w.keeper.SetCaps(policy)
+	w.reconciler.SetCaps(policy)
 	require.EqualValues(t, 400, lineCap())
 }
 
@@ -96,7 +96,7 @@ func TestThePaceIsKeptForOthers(t *testing.T) {
 	w := onSQLite(t)
 	log := slog.New(slog.DiscardHandler)
 	w.open(1000, 1)
-	known := func(b *inventory.Book) inventory.Pace {
+	known := func(b *inventory.SaleCache) inventory.Pace {
 		t.Helper()
 		require.NoError(t, b.Recall(w.ctx))
 		require.NoError(t, b.Refresh(w.ctx))
@@ -104,11 +104,11 @@ func TestThePaceIsKeptForOthers(t *testing.T) {
 		require.True(t, ok)
 		return e.Pace()
 	}
-	require.False(t, known(inventory.NewBook(w.catalog, w.lines, log, w.clock.Now)).Measured)
+	require.False(t, known(inventory.NewSaleCache(w.catalog, w.lines, log, w.clock.Now)).Measured)
 
-	// A line drains for a second; this book looks at it.
+	// A line drains for a second; this cache looks at it.
 	w.admitMany(400)
-	w.book.Look(w.ctx)
+	w.cache.Look(w.ctx)
 	lineClock := time.NewTicker(20 * time.Millisecond) // the pace of this line, by Redis' clock
 	defer lineClock.Stop()
 	began := time.Now()
@@ -117,16 +117,16 @@ func TestThePaceIsKeptForOthers(t *testing.T) {
 		batch, err := w.line.Claim(w.ctx, fmt.Sprint("batch-", n), 1, time.Minute)
 		require.NoError(t, err)
 		require.NoError(t, w.line.Settle(w.ctx, batch, []queue.Outcome{{ID: batch.Tickets[0].ID, Op: queue.OpConfirm}}))
-		w.book.Look(w.ctx)
+		w.cache.Look(w.ctx)
 		<-lineClock.C
 	}
 	w.clock.Advance(2 * time.Second)
-	w.book.Look(w.ctx)
+	w.cache.Look(w.ctx)
 	pace := w.entry().Pace()
 	require.True(t, pace.Measured)
 	require.Less(t, pace.PerSecond, 51.0)
 
-	other := inventory.NewBook(w.catalog, w.lines, log, w.clock.Now)
+	other := inventory.NewSaleCache(w.catalog, w.lines, log, w.clock.Now)
 	got := known(other)
 	require.True(t, got.Measured)
 	require.InEpsilon(t, pace.PerSecond, got.PerSecond, 0.2)
@@ -197,10 +197,10 @@ const promised = 3 * time.Second
 // promise is a sale whose shoppers were promised a wait.
 type promise struct {
 	*world
-	pace float64 // of the database, tickets per second
-	book *inventory.Book
-	told map[string]expected
-	full int // refused because the line was full
+	pace  float64 // of the database, tickets per second
+	cache *inventory.SaleCache
+	told  map[string]expected
+	full  int // refused because the line was full
 
 	handler *pacing
 	caps    []int64 // at the end of each second
@@ -213,32 +213,33 @@ type expected struct {
 	warmed bool // after the first seconds, which teach the pace
 }
 
-// run lets ten seconds' worth come at once, before anything is known, and then twice as many as can be served, until the line is drained.
+// run lets ten seconds' worth come at once, before anything is known, and then twice as many as can be served, until
+// the line is drained.
 func (p *promise) run(batch, pool int) {
 	w := p.world
 	w.open(1_000_000, 1)
-	p.book = inventory.NewBook(w.catalog, w.lines, slog.New(slog.DiscardHandler), time.Now)
-	w.keeper.MeasuredBy(func(sale string) inventory.Pace {
-		if e, ok := p.book.Get(sale); ok {
+	p.cache = inventory.NewSaleCache(w.catalog, w.lines, slog.New(slog.DiscardHandler), time.Now)
+	w.reconciler.MeasuredBy(func(sale string) inventory.Pace {
+		if e, ok := p.cache.Get(sale); ok {
 			return e.Pace()
 		}
 		return inventory.Pace{PerSecond: inventory.FirstRate}
 	})
-	w.keeper.SetCaps(inventory.CapPolicy{Cap: 1_000_000, MinCap: 20, MaxWait: promised})
+	w.reconciler.SetCaps(inventory.CapPolicy{Cap: 1_000_000, MinCap: 20, MaxWait: promised})
 	p.handler = &pacing{perSecond: p.pace, ended: map[string]time.Time{}}
 	cfg := queue.DefaultConfig()
 	cfg.Batch = batch
 	consumer, err := worker.New(worker.Options{
-		Config: cfg, Pool: worker.PoolConfig{Size: pool}, Lines: w.lines, Sales: p.book.Active, Handler: p.handler,
+		Config: cfg, Pool: worker.PoolConfig{Size: pool}, Lines: w.lines, Sales: p.cache.Active, Handler: p.handler,
 		Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: prometheus.NewRegistry(),
 	})
 	require.NoError(w.t, err)
-	require.NoError(w.t, p.book.Refresh(w.ctx))
+	require.NoError(w.t, p.cache.Refresh(w.ctx))
 	w.keep()
 	ctx, cancel := context.WithCancel(context.Background())
 	var loops sync.WaitGroup
-	loops.Go(func() { p.book.Run(ctx) })
-	loops.Go(func() { w.keeper.Run(ctx) })
+	loops.Go(func() { p.cache.Run(ctx) })
+	loops.Go(func() { w.reconciler.Run(ctx) })
 	loops.Go(func() { _ = consumer.Run(ctx) })
 	defer loops.Wait()
 	defer cancel()
@@ -272,7 +273,7 @@ func (p *promise) admit(from, size int, warmed bool) {
 		id := fmt.Sprintf("order-%06d", from+i)
 		requests[i] = queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"}
 	}
-	e, ok := p.book.Get(p.line.Sale())
+	e, ok := p.cache.Get(p.line.Sale())
 	require.True(p.t, ok)
 	pace := e.Pace()
 	answers, err := p.line.Admit(p.ctx, e.Sale.Epoch, pace.PerSecond, requests)
@@ -308,7 +309,8 @@ func (p *promise) judge() {
 	slices.Sort(waits)
 	require.Greater(p.t, float64(len(wrong)), 3*p.pace)
 	last := p.caps[len(p.caps)-1]
-	p.t.Logf("%v/s: %d orders, caps by second %v, median error %.3f, median wait %.2fs, longest %.2fs", p.pace, len(waits), p.caps,
+	p.t.Logf("%v/s: %d orders, caps by second %v, median error %.3f, median wait %.2fs, longest %.2fs", p.pace,
+		len(waits), p.caps,
 		wrong[len(wrong)/2], waits[len(waits)/2], waits[len(waits)-1])
 	require.InEpsilon(p.t, p.pace*promised.Seconds(), last, 0.35, "the cap follows the pace")
 	require.Less(p.t, wrong[len(wrong)/2], 0.3)

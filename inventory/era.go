@@ -30,9 +30,10 @@ type era struct {
 // TableName names the table for GORM.
 func (era) TableName() string { return "eras" }
 
-// beginEra writes down how a line is loaded: from which sequence on, and how many of the tickets that came before are in no store.
-// What other processes were answered they add themselves, see learn.
-func (k *Keeper) beginEra(ctx context.Context, line *queue.Line, ledger ledgerState, left queue.Survey, e era) (era, error) {
+// beginEra writes down how a line is loaded: from which sequence on, and how many of the tickets that came before are
+// in no store. What other processes were answered they add themselves, see learn.
+func (k *Reconciler) beginEra(ctx context.Context, line *queue.Line, ledger ledgerState, left queue.Survey,
+	e era) (era, error) {
 	e.BeganAt = k.now().UnixMilli()
 	e.Seq = max(left.Head.Seq, ledger.seq)
 	for _, t := range left.Tickets {
@@ -40,10 +41,12 @@ func (k *Keeper) beginEra(ctx context.Context, line *queue.Line, ledger ledgerSt
 	}
 	err := k.db.Tx(ctx, func(tx *gorm.DB) error {
 		var before era
-		if err := tx.Where("sale_id = ? AND epoch < ?", e.SaleID, e.Epoch).Order("epoch DESC").Limit(1).Find(&before).Error; err != nil {
+		if err := tx.Where("sale_id = ? AND epoch < ?", e.SaleID, e.Epoch).Order("epoch DESC").Limit(1).Find(&before).
+			Error; err != nil {
 			return err
 		}
-		// What was seen before that loading is its loss, which learn adds to it: sequences after its base were given anew.
+		// What was seen before that loading is its loss, which learn adds to it: sequences after its base were given
+		// anew.
 		if seen, under := line.SeenBefore(e.Epoch); under >= before.Epoch {
 			e.Seq = max(e.Seq, seen)
 		}
@@ -68,7 +71,8 @@ func (k *Keeper) beginEra(ctx context.Context, line *queue.Line, ledger ledgerSt
 func countLost(tx *gorm.DB, sale string, base, newest int64, left queue.Survey) (int64, error) {
 	var rows struct{ Known, Marks int64 }
 	err := tx.Table("orders").Where("sale_id = ?", sale).
-		Select("COALESCE(SUM(CASE WHEN seq > ? AND seq <= ? THEN 1 ELSE 0 END), 0) AS known, COALESCE(SUM(CASE WHEN late_seq > ? THEN 1 ELSE 0 END), 0) AS marks",
+		Select("COALESCE(SUM(CASE WHEN seq > ? AND seq <= ? THEN 1 ELSE 0 END), 0) AS known, COALESCE(SUM(CASE "+
+			"WHEN late_seq > ? THEN 1 ELSE 0 END), 0) AS marks",
 			base, newest, base).Scan(&rows).Error
 	if err != nil {
 		return 0, err
@@ -90,8 +94,8 @@ func countLost(tx *gorm.DB, sale string, base, newest int64, left queue.Survey) 
 	return max(newest-base-marks-rows.Known-int64(len(tickets))+both, 0), nil
 }
 
-// countKnown counts those of the tickets, id → sequence, that have a row. One with an earlier sequence does not count: it is of a
-// request that was repeated after the line had forgotten it.
+// countKnown counts those of the tickets, id → sequence, that have a row. One with an earlier sequence does not count:
+// it is of a request that was repeated after the line had forgotten it.
 func countKnown(tx *gorm.DB, tickets map[string]int64) (known int64, err error) {
 	for chunk := range slices.Chunk(slices.Collect(maps.Keys(tickets)), auditIDs) {
 		var rows []struct {
@@ -110,9 +114,9 @@ func countKnown(tx *gorm.DB, tickets map[string]int64) (known int64, err error) 
 	return known, nil
 }
 
-// learn adds to the loss of the era that followed what this process was answered and whoever loaded the line did not know: the newest
-// tickets may have gone with Redis, and only those who admitted them have seen them.
-func (k *Keeper) learn(ctx context.Context, sale string, epoch int64) error {
+// learn adds to the loss of the era that followed what this process was answered and whoever loaded the line did not
+// know: the newest tickets may have gone with Redis, and only those who admitted them have seen them.
+func (k *Reconciler) learn(ctx context.Context, sale string, epoch int64) error {
 	seen, under := k.lines.Of(sale).SeenBefore(epoch)
 	k.learnt.mu.Lock()
 	done := k.learnt.epochs[sale] >= epoch
@@ -123,11 +127,13 @@ func (k *Keeper) learn(ctx context.Context, sale string, epoch int64) error {
 	if seen > 0 {
 		err := k.db.Tx(ctx, func(tx *gorm.DB) error {
 			var next int64
-			err := tx.Table("eras").Where("sale_id = ? AND epoch > ? AND epoch <= ?", sale, under, epoch).Select("COALESCE(MIN(epoch), 0)").Scan(&next).Error
+			err := tx.Table("eras").Where("sale_id = ? AND epoch > ? AND epoch <= ?", sale, under, epoch).
+				Select("COALESCE(MIN(epoch), 0)").Scan(&next).Error
 			if err != nil {
 				return err
 			}
-			return tx.Exec("UPDATE eras SET lost = lost + (? - seq), seq = ? WHERE sale_id = ? AND epoch = ? AND seq < ?", seen, seen, sale, next, seen).Error
+			return tx.Exec("UPDATE eras SET lost = lost + (? - seq), seq = ? WHERE sale_id = ? AND epoch = ? AND "+
+				"seq < ?", seen, seen, sale, next, seen).Error
 		})
 		if err != nil {
 			return fmt.Errorf("add to the losses of %s: %w", sale, err)
@@ -145,24 +151,28 @@ func (k *Keeper) learn(ctx context.Context, sale string, epoch int64) error {
 // ErrElsewhere says that another Redis has just loaded a line that this one holds under an older epoch.
 var ErrElsewhere = errors.New("another redis serves this sale: this one is cut off, or the wrong one")
 
-// elsewhere returns ErrElsewhere for a while after another Redis than the one that was looked at has loaded a sale's line.
-func (k *Keeper) elsewhere(ctx context.Context, sale string, view queue.View) error {
+// elsewhere returns ErrElsewhere for a while after another Redis than the one that was looked at has loaded a sale's
+// line.
+func (k *Reconciler) elsewhere(ctx context.Context, sale string, view queue.View) error {
 	var last era
-	if err := k.db.Write.WithContext(ctx).Where("sale_id = ?", sale).Order("epoch DESC").Limit(1).Find(&last).Error; err != nil {
+	if err := k.db.Write.WithContext(ctx).Where("sale_id = ?", sale).Order("epoch DESC").Limit(1).Find(&last).
+		Error; err != nil {
 		return fmt.Errorf("read the last era of %s: %w", sale, err)
 	}
 	if last.Server == "" || last.Server == view.Server || k.now().Sub(time.UnixMilli(last.BeganAt)) >= splitWait {
 		return nil
 	}
-	return fmt.Errorf("the line of %s was loaded as epoch %d, and is epoch %d here: %w", sale, last.Epoch, view.Epoch, ErrElsewhere)
+	return fmt.Errorf("the line of %s was loaded as epoch %d, and is epoch %d here: %w", sale, last.Epoch, view.Epoch,
+		ErrElsewhere)
 }
 
-// mostLearnt bounds for how many sales a keeper remembers what it has added.
+// mostLearnt bounds for how many sales a reconciler remembers what it has added.
 const mostLearnt = 10_000
 
 // rebuilds counts how often a line was rebuilt for a cause since a moment.
-func (k *Keeper) rebuilds(ctx context.Context, sale, cause string, since time.Time) (n int64, err error) {
-	err = k.db.Read.WithContext(ctx).Table("eras").Where("sale_id = ? AND cause = ? AND began_at > ?", sale, cause, since.UnixMilli()).Count(&n).Error
+func (k *Reconciler) rebuilds(ctx context.Context, sale, cause string, since time.Time) (n int64, err error) {
+	err = k.db.Read.WithContext(ctx).Table("eras").Where("sale_id = ? AND cause = ? AND began_at > ?", sale, cause,
+		since.UnixMilli()).Count(&n).Error
 	if err != nil {
 		return 0, fmt.Errorf("count the rebuilds of %s: %w", sale, err)
 	}

@@ -4,12 +4,12 @@ import "context"
 
 // What the tests of this package need to see from outside.
 const (
-	KeepLine     = keepLine
+	LineKept     = lineKept
 	RebuildLease = rebuildLease
 )
 
 // Look reads the numbers of every line once.
-func (b *Book) Look(ctx context.Context) { b.look(ctx) }
+func (b *SaleCache) Look(ctx context.Context) { b.look(ctx) }
 
 // Measure audits every sale once.
 func (g *Gauges) Measure(ctx context.Context) error { return g.measure(ctx) }

@@ -30,21 +30,21 @@ const (
 
 // world is a database and a Redis with every part around them.
 type world struct {
-	t         *testing.T
-	ctx       context.Context
-	db        *store.DB
-	addr      string // of Redis
-	rdb       *redis.Client
-	lines     *queue.Lines
-	line      *queue.Line
-	clock     *testkit.Clock
-	catalog   *inventory.Catalog
-	book      *inventory.Book
-	keeper    *inventory.Keeper
-	auditor   *inventory.Auditor
-	fulfiller *order.Fulfiller
-	canceller *order.Canceller
-	tickets   int // admitted so far
+	t          *testing.T
+	ctx        context.Context
+	db         *store.DB
+	addr       string // of Redis
+	rdb        *redis.Client
+	lines      *queue.Lines
+	line       *queue.Line
+	clock      *testkit.Clock
+	catalog    *inventory.SaleStore
+	cache      *inventory.SaleCache
+	reconciler *inventory.Reconciler
+	auditor    *inventory.Auditor
+	fulfiller  *order.Fulfiller
+	canceller  *order.Canceller
+	tickets    int // admitted so far
 }
 
 // eachDatabase runs a test on every database, each with an in-process Redis.
@@ -80,19 +80,19 @@ func newWorld(t *testing.T, d testkit.Database, addr string) *world {
 	w := &world{t: t, ctx: t.Context(), db: db, rdb: dial(t, addr), clock: testkit.NewClock(time.Now()), addr: addr}
 	w.lines = queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = w.lines.Of(theSale)
-	w.catalog = inventory.NewCatalog(db, w.clock.Now)
-	w.book = inventory.NewBook(w.catalog, w.lines, log, w.clock.Now)
-	w.keeper = w.newKeeper(w.clock)
+	w.catalog = inventory.NewSaleStore(db, w.clock.Now)
+	w.cache = inventory.NewSaleCache(w.catalog, w.lines, log, w.clock.Now)
+	w.reconciler = w.newReconciler(w.clock)
 	w.auditor = inventory.NewAuditor(db, w.lines, time.Hour, w.clock.Now)
 	channels := []string{"stream"}
-	w.fulfiller = order.NewFulfiller(db, w.catalog, w.book, 0, channels, func() {}, log, time.Now)
-	w.canceller = order.NewCanceller(db, w.lines, w.keeper, channels, func() {}, log, time.Now)
+	w.fulfiller = order.NewFulfiller(db, w.catalog, w.cache, 0, channels, func() {}, log, time.Now)
+	w.canceller = order.NewCanceller(db, w.lines, w.reconciler, channels, func() {}, log, time.Now)
 	return w
 }
 
-// newKeeper is the keeper of another instance, with a clock of its own.
-func (w *world) newKeeper(clock *testkit.Clock) *inventory.Keeper {
-	return inventory.NewKeeper(w.db, w.lines, defaultCap, slog.New(slog.DiscardHandler), clock.Now)
+// newReconciler is the reconciler of another instance, with a clock of its own.
+func (w *world) newReconciler(clock *testkit.Clock) *inventory.Reconciler {
+	return inventory.NewReconciler(w.db, w.lines, defaultCap, slog.New(slog.DiscardHandler), clock.Now)
 }
 
 // loseLine deletes the line of a sale, as a Redis without its data has it.
@@ -119,8 +119,9 @@ func dial(t *testing.T, addr string) *redis.Client {
 // newSale is a sale that is open for an hour.
 func newSale(id string, stock int64, limit int) inventory.NewSale {
 	now := time.Now()
-	return inventory.NewSale{ID: id, Title: "Phone X", SKU: "PHONE-X", Stock: stock, PriceCents: 9900, Currency: "CNY", PerUserLimit: limit,
-		StartsAt: now.Add(-time.Minute), EndsAt: now.Add(time.Hour), Open: true}
+	return inventory.NewSale{ID: id, Title: "Phone X", SKU: "PHONE-X", Stock: stock, PriceCents: 9900, Currency: "CNY",
+		PerUserLimit: limit,
+		StartsAt:     now.Add(-time.Minute), EndsAt: now.Add(time.Hour), Open: true}
 }
 
 func (w *world) create(n inventory.NewSale) inventory.Sale {
@@ -139,8 +140,8 @@ func (w *world) open(stock int64, limit int) {
 
 func (w *world) keep() {
 	w.t.Helper()
-	require.NoError(w.t, w.keeper.Keep(w.ctx))
-	require.NoError(w.t, w.book.Refresh(w.ctx))
+	require.NoError(w.t, w.reconciler.Reconcile(w.ctx))
+	require.NoError(w.t, w.cache.Refresh(w.ctx))
 }
 
 func (w *world) try(user string, units int) (queue.Admission, error) {
@@ -148,7 +149,8 @@ func (w *world) try(user string, units int) (queue.Admission, error) {
 	w.tickets++
 	sale, _, err := w.catalog.Get(w.ctx, theSale)
 	require.NoError(w.t, err)
-	r := queue.Request{ID: fmt.Sprintf("order-%05d", w.tickets), User: user, Units: units, Fingerprint: "print", Email: user + "@example.com"}
+	r := queue.Request{ID: fmt.Sprintf("order-%05d", w.tickets), User: user, Units: units, Fingerprint: "print",
+		Email: user + "@example.com"}
 	admissions, err := w.line.Admit(w.ctx, sale.Epoch, 100, []queue.Request{r})
 	if err != nil {
 		return queue.Admission{}, err
@@ -173,7 +175,8 @@ func (w *world) admitMany(n int) []queue.Ticket {
 		var requests []queue.Request
 		for range min(n-len(tickets), queue.MaxAdmit) {
 			w.tickets++
-			requests = append(requests, queue.Request{ID: fmt.Sprintf("order-%05d", w.tickets), User: fmt.Sprintf("user-%05d", w.tickets), Units: 1, Fingerprint: "print"})
+			requests = append(requests, queue.Request{ID: fmt.Sprintf("order-%05d", w.tickets),
+				User: fmt.Sprintf("user-%05d", w.tickets), Units: 1, Fingerprint: "print"})
 		}
 		admissions, err := w.line.Admit(w.ctx, sale.Epoch, 100, requests)
 		require.NoError(w.t, err)

@@ -21,20 +21,20 @@ const (
 	auditAgain = time.Second
 	// auditShare bounds what measuring may cost: after audits that took a second comes a pause of fifty.
 	auditShare = 50
-	// auditLine is the longest line that is measured in the background: the look at a longer one would hold Redis up for more than
-	// some 10 ms. Its last value stays until it is shorter; an audit that is asked for looks at any.
+	// auditLine is the longest line that is measured in the background: the look at a longer one would hold Redis up
+	// for more than some 10 ms. Its last value stays until it is shorter; an audit that is asked for looks at any.
 	auditLine    = 10_000
 	auditServers = 16 // servers of a cluster whose lines are measured at a time
-	// auditFirst is how long a process runs before it audits: by then its book knows how long the lines are, and a worker
-	// that was started to work off a backlog has begun.
+	// auditFirst is how long a process runs before it audits: by then its cache knows how long the lines are, and a
+	// worker that was started to work off a backlog has begun.
 	auditFirst = 500 * time.Millisecond
 )
 
-// Gauges shows the book's numbers as metrics and measures the difference
+// Gauges shows the cache's numbers as metrics and measures the difference
 // between ledger and line of every active sale in the background. A sale whose last audit could
 // not be made keeps its last value.
 type Gauges struct {
-	book                                             *Book
+	cache                                            *SaleCache
 	auditor                                          *Auditor
 	log                                              *slog.Logger
 	now                                              func() time.Time
@@ -51,12 +51,13 @@ type Gauges struct {
 	next    map[string]time.Time // when the lines of each server are audited next
 }
 
-// NewGauges returns the gauges of a book, to be registered by the caller.
-func NewGauges(book *Book, auditor *Auditor, log *slog.Logger, now func() time.Time) *Gauges {
+// NewGauges returns the gauges of a cache, to be registered by the caller.
+func NewGauges(cache *SaleCache, auditor *Auditor, log *slog.Logger, now func() time.Time) *Gauges {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("sluice_"+name, help, append([]string{"sale"}, labels...), nil)
 	}
-	return &Gauges{book: book, auditor: auditor, log: log, now: now, found: map[string]int64{}, missing: map[string]int64{}, suspect: map[string]SaleAudit{},
+	return &Gauges{cache: cache, auditor: auditor, log: log, now: now, found: map[string]int64{},
+		missing: map[string]int64{}, suspect: map[string]SaleAudit{},
 		turn: map[string]time.Time{}, next: map[string]time.Time{},
 		depth:       desc("queue_depth", "Tickets waiting in the line."),
 		capacity:    desc("queue_capacity", "Most tickets that may wait in the line."),
@@ -76,7 +77,7 @@ func (g *Gauges) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(desc *prometheus.Desc, value float64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, labels...)
 	}
-	for _, e := range g.book.List() {
+	for _, e := range g.cache.List() {
 		id := e.Sale.ID
 		gauge(g.stock, float64(e.Stock.Available), id, "database")
 		v := e.View()
@@ -110,7 +111,7 @@ func (g *Gauges) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		on := g.book.lines.ByServer(ctx, g.book.Active())
+		on := g.cache.lines.ByServer(ctx, g.cache.Active())
 		rounds.Round(ctx, g.due(slices.Sorted(maps.Keys(on))), func(ctx context.Context, server string) error {
 			if err := g.measureOn(ctx, server, on[server]); err != nil && ctx.Err() == nil {
 				g.log.Warn("audit could not be made", "error", err)
@@ -132,7 +133,7 @@ func (g *Gauges) due(servers []string) []string {
 // measure audits every sale once.
 func (g *Gauges) measure(ctx context.Context) error {
 	var failed []error
-	for server, sales := range g.book.lines.ByServer(ctx, g.book.Active()) {
+	for server, sales := range g.cache.lines.ByServer(ctx, g.cache.Active()) {
 		failed = append(failed, g.measureOn(ctx, server, sales))
 	}
 	return errors.Join(failed...)
@@ -149,7 +150,7 @@ func (g *Gauges) measureOn(ctx context.Context, server string, sales []string) e
 		if failing >= auditPatience {
 			break
 		}
-		if e, ok := g.book.Get(id); ok && e.View().Waiting > auditLine {
+		if e, ok := g.cache.Get(id); ok && e.View().Waiting > auditLine {
 			continue
 		}
 		began := g.audited(id)
@@ -198,7 +199,7 @@ func (g *Gauges) show(audits []SaleAudit) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	found, missing := make(map[string]int64, len(audits)), make(map[string]int64, len(audits))
-	for _, id := range g.book.Active() {
+	for _, id := range g.cache.Active() {
 		if was, ok := g.found[id]; ok {
 			found[id], missing[id] = was, g.missing[id]
 		}
@@ -227,7 +228,8 @@ func (g *Gauges) look(ctx context.Context, audits []SaleAudit) (suspect bool) {
 	for _, s := range audits {
 		was, known := g.suspected(s)
 		if s.Compared && (s.Difference != 0 || s.Missing != 0) {
-			if known && was.Epoch == s.Epoch && was.Difference == s.Difference && was.Missing == s.Missing && g.mend != nil {
+			if known && was.Epoch == s.Epoch && was.Difference == s.Difference && was.Missing == s.Missing &&
+				g.mend != nil {
 				g.mend(ctx, s)
 				continue
 			}

@@ -18,11 +18,13 @@ type Taking struct {
 	Known int64 // newest change of the ledger that the line knew of when they were claimed; 0: none
 }
 
-// Take removes units from a sale's ledger inside the caller's transaction and returns the number of this change. Callers roll
-// back on an error: ErrShort when fewer are available, ErrStale when the line has been loaded anew since, ErrBehind when the
-// ledger lacks a change that the line knows of. The row stays locked until the transaction ends, so callers take it last.
+// Take removes units from a sale's ledger inside the caller's transaction and returns the number of this change.
+// Callers roll back on an error: ErrShort when fewer are available, ErrStale when the line has been loaded anew since,
+// ErrBehind when the ledger lacks a change that the line knows of. The row stays locked until the transaction ends, so
+// callers take it last.
 func Take(tx *gorm.DB, t Taking) (change int64, err error) {
-	done := tx.Exec("UPDATE stock SET available = available - ?, changes = changes + 1 WHERE sale_id = ? AND available >= ?", t.Units, t.Sale, t.Units)
+	done := tx.Exec("UPDATE stock SET available = available - ?, changes = changes + 1 WHERE sale_id = ? AND "+
+		"available >= ?", t.Units, t.Sale, t.Units)
 	if done.Error != nil {
 		return 0, fmt.Errorf("take %d units of %s from the ledger: %w", t.Units, t.Sale, done.Error)
 	}
@@ -33,8 +35,8 @@ func Take(tx *gorm.DB, t Taking) (change int64, err error) {
 	return changes[t.Sale], err
 }
 
-// whyShort is why a sale has fewer units than are to be taken: they went to others, unless those of another loading, or of a database
-// that lacks the commits which added them, were asked for.
+// whyShort is why a sale has fewer units than are to be taken: they went to others, unless those of another loading, or
+// of a database that lacks the commits which added them, were asked for.
 func whyShort(tx *gorm.DB, t Taking) error {
 	if _, err := Standing(tx, t); err != nil {
 		return err
@@ -42,8 +44,8 @@ func whyShort(tx *gorm.DB, t Taking) error {
 	return fmt.Errorf("take %d units of %s: %w", t.Units, t.Sale, ErrShort)
 }
 
-// TakeEach is Take for several different sales: all of it is taken, or, with the caller's rollback, nothing. It returns the
-// numbers of the changes by sale. An error does not say which of them it is about.
+// TakeEach is Take for several different sales: all of it is taken, or, with the caller's rollback, nothing. It returns
+// the numbers of the changes by sale. An error does not say which of them it is about.
 func TakeEach(tx *gorm.DB, takings []Taking) (changes map[string]int64, err error) {
 	ids := make([]string, len(takings))
 	var units strings.Builder
@@ -55,28 +57,33 @@ func TakeEach(tx *gorm.DB, takings []Taking) (changes map[string]int64, err erro
 		amounts = append(amounts, t.Sale, t.Units)
 	}
 	units.WriteString(" ELSE 0 END")
-	// In an order of their own: an UPDATE locks rows as it finds them, and two with the same sales would end in a deadlock.
+	// In an order of their own: an UPDATE locks rows as it finds them, and two with the same sales would end in a
+	// deadlock.
 	var locked []string
-	if err := store.ForUpdate(tx).Table("stock").Where("sale_id IN ?", ids).Order("sale_id").Pluck("sale_id", &locked).Error; err != nil {
+	if err := store.ForUpdate(tx).Table("stock").Where("sale_id IN ?", ids).Order("sale_id").Pluck("sale_id", &locked).
+		Error; err != nil {
 		return nil, fmt.Errorf("lock the stock of %d sales: %w", len(ids), err)
 	}
 	args := append(append(slices.Clone(amounts), ids), amounts...)
-	done := tx.Exec("UPDATE stock SET changes = changes + 1, available = available - "+units.String()+" WHERE sale_id IN ? AND available >= "+units.String(), args...) // #nosec G202 -- placeholders
+	// #nosec G202 -- placeholders
+	done := tx.Exec("UPDATE stock SET changes = changes + 1, available = available - "+units.String()+" WHERE "+
+		"sale_id IN ? AND available >= "+units.String(), args...)
 	if done.Error != nil {
 		return nil, fmt.Errorf("take units of %d sales from the ledger: %w", len(ids), done.Error)
 	}
 	if done.RowsAffected != int64(len(ids)) {
-		return nil, fmt.Errorf("take units of %d sales, of which %d have them: %w", len(ids), done.RowsAffected, ErrShort)
+		return nil, fmt.Errorf("take units of %d sales, of which %d have them: %w", len(ids), done.RowsAffected,
+			ErrShort)
 	}
 	return confirm(tx, takings)
 }
 
 // confirm reads the epochs of sales and the numbers of the changes that were just made to their stock.
 //
-// A rebuild raises the epoch while it holds the stock row, which the caller holds now: either the rebuild reads what the caller
-// commits, or the caller reads the new epoch here. A worker whose tickets were lost with Redis thus cannot make orders that the
-// rebuilt line does not count. A change that is not newer than what the line knew was made by a database that has lost the
-// commits in between, as one that took over too early does.
+// A rebuild raises the epoch while it holds the stock row, which the caller holds now: either the rebuild reads what
+// the caller commits, or the caller reads the new epoch here. A worker whose tickets were lost with Redis thus cannot
+// make orders that the rebuilt line does not count. A change that is not newer than what the line knew was made by a
+// database that has lost the commits in between, as one that took over too early does.
 func confirm(tx *gorm.DB, takings []Taking) (map[string]int64, error) {
 	ids := make([]string, len(takings))
 	for i, t := range takings {
@@ -100,13 +107,15 @@ func confirm(tx *gorm.DB, takings []Taking) (map[string]int64, error) {
 			return nil, fmt.Errorf("take units of %s under epoch %d of %d: %w", t.Sale, t.Epoch, epoch, ErrStale)
 		}
 		if changes[t.Sale] <= t.Known {
-			return nil, fmt.Errorf("change %d of the stock of %s, when its line knows of %d: %w", changes[t.Sale], t.Sale, t.Known, ErrBehind)
+			return nil, fmt.Errorf("change %d of the stock of %s, when its line knows of %d: %w", changes[t.Sale],
+				t.Sale, t.Known, ErrBehind)
 		}
 	}
 	return changes, nil
 }
 
-// Standing is Take for who takes nothing, but is about to believe what the ledger says: it returns the number of the newest change.
+// Standing is Take for who takes nothing, but is about to believe what the ledger says: it returns the number of the
+// newest change.
 func Standing(tx *gorm.DB, t Taking) (newest int64, err error) {
 	t.Known-- // nothing was changed here
 	changes, err := confirm(tx, []Taking{t})
@@ -121,8 +130,8 @@ func Changes(tx *gorm.DB, sale string) (newest int64, err error) {
 	return newest, nil
 }
 
-// GiveBack returns units that were taken for tickets of a line, and the number of this change. It returns ErrStale when the line
-// has been loaded anew since, and ErrBehind when the database lacks changes that the line knows of.
+// GiveBack returns units that were taken for tickets of a line, and the number of this change. It returns ErrStale when
+// the line has been loaded anew since, and ErrBehind when the database lacks changes that the line knows of.
 func GiveBack(tx *gorm.DB, t Taking) (change int64, err error) {
 	if err := Return(tx, t.Sale, t.Units); err != nil {
 		return 0, err

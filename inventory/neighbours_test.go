@@ -38,16 +38,16 @@ func TestTheBookLooksPastABrokenLine(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.brokenAround(10)
 		w.admitMany(3)
-		w.book.Look(w.ctx)
+		w.cache.Look(w.ctx)
 		require.EqualValues(w.t, 7, w.entry().Remaining())
 		require.EqualValues(w.t, 3, w.entry().View().Waiting)
 		require.NoError(w.t, w.entry().Fault())
-		bad, ok := w.book.Get("a-broken")
+		bad, ok := w.cache.Get("a-broken")
 		require.True(w.t, ok)
 		require.ErrorContains(w.t, bad.Fault(), "WRONGTYPE")
 		require.EqualValues(w.t, 10, bad.Remaining(), "from the ledger")
-		require.NoError(w.t, w.book.Ready(w.ctx), "readiness is of all, not of one")
-		gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler), w.clock.Now)
+		require.NoError(w.t, w.cache.Ready(w.ctx), "readiness is of all, not of one")
+		gauges := inventory.NewGauges(w.cache, w.auditor, slog.New(slog.DiscardHandler), w.clock.Now)
 		require.NoError(w.t, testutil.CollectAndCompare(gauges, strings.NewReader(`
 # HELP sluice_queue_depth Tickets waiting in the line.
 # TYPE sluice_queue_depth gauge
@@ -59,9 +59,10 @@ sluice_queue_depth{sale="sale"} 3
 func TestTheKeeperKeepsPastABrokenLine(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.brokenAround(10)
-		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test", Reason: "found"})
+		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
+			Reason: "found"})
 		require.NoError(w.t, err)
-		err = w.keeper.Keep(w.ctx)
+		err = w.reconciler.Reconcile(w.ctx)
 		for _, id := range []string{"a-broken", "sale-broken", "z-broken"} {
 			require.ErrorContains(w.t, err, "{"+id+"/0}", "each is reported")
 		}
@@ -80,7 +81,7 @@ func TestWhatCannotBeReleasedKeepsNoPauseFromItsLine(t *testing.T) {
 		require.NoError(w.t, w.rdb.Set(w.ctx, "sluice:{"+theSale+"/0}:holders", "no hash", 0).Err())
 		_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Paused, "test", "")
 		require.NoError(w.t, err)
-		require.ErrorContains(w.t, w.keeper.Keep(w.ctx), "WRONGTYPE")
+		require.ErrorContains(w.t, w.reconciler.Reconcile(w.ctx), "WRONGTYPE")
 		require.Equal(w.t, inventory.Paused, w.view().State)
 		require.EqualValues(w.t, 9, w.view().Stock, "as often as it is tried")
 	})
@@ -93,7 +94,7 @@ func TestASlowRebuildHoldsUpNoOther(t *testing.T) {
 		w.create(newSale("b-panics", 10, 1))
 		w.open(10, 1)
 		begun, release := make(chan struct{}, 100), make(chan struct{})
-		w.keeper.RestoreBy(func(ctx context.Context, r inventory.Restoration) (inventory.Restored, error) {
+		w.reconciler.RestoreBy(func(ctx context.Context, r inventory.Restoration) (inventory.Restored, error) {
 			switch r.Sale.ID {
 			case "a-slow":
 				begun <- struct{}{}
@@ -109,21 +110,23 @@ func TestASlowRebuildHoldsUpNoOther(t *testing.T) {
 		for _, id := range []string{"a-slow", "b-panics"} {
 			// A confirmed order that the database has never had: its rebuild must ask for it.
 			require.NoError(w.t, w.rdb.HSet(w.ctx, "sluice:{"+id+"/0}:meta", "ledger", 99).Err())
-			record := queue.Ticket{ID: "told", User: "ann", Seq: 1, Units: 1, Slot: 1, State: queue.Confirmed, AdmittedAt: time.Now(), At: time.Now()}
+			record := queue.Ticket{ID: "told", User: "ann", Seq: 1, Units: 1, Slot: 1, State: queue.Confirmed,
+				AdmittedAt: time.Now(), At: time.Now()}
 			w.tell(id, record)
 		}
 		ctx, stop := context.WithCancel(w.ctx)
 		ended := make(chan struct{})
 		go func() {
 			defer close(ended)
-			w.keeper.Run(ctx)
+			w.reconciler.Run(ctx)
 		}()
 		<-begun
 		for range 3 {
 			_, stock := w.get()
-			_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test", Reason: "found"})
+			_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
+				Reason: "found"})
 			require.NoError(w.t, err)
-			w.keeper.Poke()
+			w.reconciler.Wake()
 			require.Eventually(w.t, func() bool { return w.view().Stock == stock.Total+5 }, soon, time.Millisecond)
 		}
 		close(release)
@@ -135,7 +138,8 @@ func TestASlowRebuildHoldsUpNoOther(t *testing.T) {
 // tell makes a line say that it has told an order confirmed.
 func (w *world) tell(sale string, t queue.Ticket) {
 	w.t.Helper()
-	record := strings.Join([]string{"c", "1", "1", "1", t.User, "1700000000000", "print", "1", "0", "1700000000000", "", "", "", "", ""}, "\t")
+	record := strings.Join([]string{"c", "1", "1", "1", t.User, "1700000000000", "print", "1", "0", "1700000000000",
+		"", "", "", "", ""}, "\t")
 	require.NoError(w.t, w.rdb.HSet(w.ctx, "sluice:{"+sale+"/0}:orders", t.ID, record).Err())
 	require.NoError(w.t, w.rdb.HSet(w.ctx, "sluice:{"+sale+"/0}:holders", t.User, t.ID+":1:1").Err())
 }
@@ -143,12 +147,14 @@ func (w *world) tell(sale string, t queue.Ticket) {
 func TestGaugesMeasurePastABrokenLine(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.brokenAround(10)
-		require.NoError(w.t, w.book.Refresh(w.ctx))
-		w.book.Look(w.ctx)
+		require.NoError(w.t, w.cache.Refresh(w.ctx))
+		w.cache.Look(w.ctx)
 		require.NoError(w.t, w.rdb.DecrBy(w.ctx, key("stock"), 2).Err())
 		var mended []string
-		// Each look that fails takes three seconds: after two of them the rest waits for the next turn, and has it then.
-		gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler), func() time.Time { return w.clock.Advance(3 * time.Second) })
+		// Each look that fails takes three seconds: after two of them the rest waits for the next turn, and has it
+		// then.
+		gauges := inventory.NewGauges(w.cache, w.auditor, slog.New(slog.DiscardHandler),
+			func() time.Time { return w.clock.Advance(3 * time.Second) })
 		gauges.MendBy(func(_ context.Context, s inventory.SaleAudit) { mended = append(mended, s.Sale) })
 		for range 6 {
 			require.ErrorContains(w.t, gauges.Measure(w.ctx), "broken")
@@ -174,7 +180,8 @@ func TestTheAuditComparesPastBrokenLines(t *testing.T) {
 		for _, id := range missing {
 			require.NoError(w.t, w.rdb.Del(w.ctx, "sluice:{"+id+"/0}:meta").Err())
 		}
-		w.auditor = inventory.NewAuditor(w.db, w.lines, time.Hour, func() time.Time { return w.clock.Advance(3 * time.Second) })
+		w.auditor = inventory.NewAuditor(w.db, w.lines, time.Hour,
+			func() time.Time { return w.clock.Advance(3 * time.Second) })
 		_, all := w.verdicts()
 		require.Equal(w.t, inventory.VerdictClean, all[theSale])
 		require.Len(w.t, all, 7)
@@ -193,8 +200,8 @@ func onCluster(t *testing.T) (w *world, c *testkit.SmallCluster, lost []string) 
 	rdb := c.Client(2 * time.Second)
 	w.lines = queue.NewLines(rdb, queue.DefaultPrefix)
 	log := slog.New(slog.DiscardHandler)
-	w.book = inventory.NewBook(w.catalog, w.lines, log, w.clock.Now)
-	w.keeper = w.newKeeper(w.clock)
+	w.cache = inventory.NewSaleCache(w.catalog, w.lines, log, w.clock.Now)
+	w.reconciler = w.newReconciler(w.clock)
 	w.auditor = inventory.NewAuditor(w.db, w.lines, time.Hour, w.clock.Now)
 	for _, begin := range []string{"a-lost", "b-lost", "z-lost"} {
 		id := c.On(1, begin, func(sale string) string { return "{" + sale + "/0}" })
@@ -213,7 +220,7 @@ func (w *world) wellOn(c *testkit.SmallCluster) string {
 	return id
 }
 
-// A master that hangs, or is gone, keeps the book, the keeper and the audit from nothing but its own lines.
+// A master that hangs, or is gone, keeps the cache, the reconciler and the audit from nothing but its own lines.
 func TestAMasterThatIsGoneKeepsNothingFromOtherSales(t *testing.T) {
 	for name, lose := range map[string]func(c *testkit.SmallCluster){
 		"killed": func(c *testkit.SmallCluster) { c.Nodes[1].Kill() },
@@ -222,9 +229,9 @@ func TestAMasterThatIsGoneKeepsNothingFromOtherSales(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w, c, lost := onCluster(t)
 			well := w.wellOn(c)
-			gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler), time.Now)
+			gauges := inventory.NewGauges(w.cache, w.auditor, slog.New(slog.DiscardHandler), time.Now)
 			ctx, stop := context.WithCancel(w.ctx)
-			loops := []func(context.Context){w.book.Run, w.keeper.Run, gauges.Run}
+			loops := []func(context.Context){w.cache.Run, w.reconciler.Run, gauges.Run}
 			ended := make(chan struct{}, len(loops))
 			for _, loop := range loops {
 				go func() {
@@ -240,11 +247,12 @@ func TestAMasterThatIsGoneKeepsNothingFromOtherSales(t *testing.T) {
 			})
 			lose(c)
 			for round := range int64(5) {
-				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: well, Delta: 5, Actor: "test", Reason: "found"})
+				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: well, Delta: 5, Actor: "test",
+					Reason: "found"})
 				require.NoError(t, err)
-				w.keeper.Poke()
+				w.reconciler.Wake()
 				require.Eventually(t, func() bool {
-					e, ok := w.book.Get(well)
+					e, ok := w.cache.Get(well)
 					return ok && e.View().Exists && e.Remaining() == 15+5*round
 				}, soon, time.Millisecond, "round %d", round)
 			}

@@ -1,6 +1,7 @@
 package inventory
 
 import (
+	"context"
 	"math"
 	"sync/atomic"
 	"time"
@@ -9,9 +10,11 @@ import (
 )
 
 const (
-	// FirstRate is, in tickets per second, what waits are told by until anything has been measured anywhere. No promise rests on it.
+	// FirstRate, in tickets per second, is what waits are told by until anything has been measured anywhere. No promise
+	// rests on it.
 	FirstRate = 500.0
-	// rateWindow is how far back the pace is measured. Batches end in lumps; over a window of many lumps the pace is even.
+	// rateWindow is how far back the pace is measured. Batches end in lumps; over a window of many lumps the pace is
+	// even.
 	rateWindow = 5 * time.Second
 	// rateAfter is the least window: before, a known pace is kept, because one lump more or less would double it.
 	rateAfter = time.Second
@@ -146,5 +149,81 @@ func (r *rate) atLeast(pace float64) {
 		r.proven.set(max(r.proven.get(), pace))
 	case pace > own:
 		r.measured.set(pace)
+	}
+}
+
+// Flow is how fast a line moves, in tickets a second over a window of about five seconds. Unlike Rate, which says how
+// fast it could be drained, an idle line has a flow of 0. Window is 0 until it has been looked at twice.
+type Flow struct {
+	Admitted, Drained float64
+	Window            time.Duration
+}
+
+type flowMeter struct {
+	flow  atomic.Pointer[Flow]
+	looks []queue.View // of the observing goroutine; the first is the newest that is rateWindow old
+}
+
+func (m *flowMeter) now() Flow {
+	if p := m.flow.Load(); p != nil {
+		return *p
+	}
+	return Flow{}
+}
+
+// observe takes a look at the line into account. Called by one goroutine.
+func (m *flowMeter) observe(v queue.View) {
+	if n := len(m.looks); n > 0 {
+		// Counters that went back are those of another line: it was lost, or dropped.
+		if last := m.looks[n-1]; !v.Exists || v.Seq < last.Seq || v.Served < last.Served || !v.Now.After(last.Now) {
+			m.looks = m.looks[:0]
+		}
+	}
+	if !v.Exists {
+		m.flow.Store(nil)
+		return
+	}
+	m.looks = append(m.looks, v)
+	for len(m.looks) > 2 && v.Now.Sub(m.looks[1].Now) >= rateWindow {
+		m.looks = m.looks[1:]
+	}
+	first := m.looks[0]
+	p := Flow{Window: v.Now.Sub(first.Now)}
+	if seconds := p.Window.Seconds(); seconds > 0 {
+		p.Admitted, p.Drained = float64(v.Seq-first.Seq)/seconds, float64(v.Served-first.Served)/seconds
+	}
+	m.flow.Store(&p)
+}
+
+// knownEvery is how often the pace that is known is exchanged with Redis.
+const knownEvery = time.Second
+
+// knownPace is the pace at which any line was last seen draining: what lines
+// go by that have not been measured themselves. It outlives the process in
+// Redis. All but perSecond belong to the goroutine that looks at the lines.
+type knownPace struct {
+	perSecond number // 0: none
+	kept      float64
+	exchanged time.Time
+}
+
+// exchange keeps what was measured here, or takes what others have kept.
+func (k *knownPace) exchange(ctx context.Context, lines *queue.Lines, now time.Time) {
+	if now.Sub(k.exchanged) < knownEvery {
+		return
+	}
+	k.exchanged = now
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	here := k.perSecond.get()
+	if here != k.kept && math.Abs(here-k.kept) > k.kept/20 {
+		if lines.NotePace(ctx, here) == nil {
+			k.kept = here
+		}
+		return
+	}
+	if there, err := lines.Pace(ctx); err == nil && there > 0 {
+		k.perSecond.set(there)
+		k.kept = there
 	}
 }

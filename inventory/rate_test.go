@@ -11,7 +11,8 @@ import (
 
 // at is a line as it looks after so many milliseconds.
 func at(ms int, served, waiting int64) queue.View {
-	return queue.View{Exists: true, Served: served, Waiting: waiting, Now: time.UnixMilli(1_000_000).Add(time.Duration(ms) * time.Millisecond)}
+	return queue.View{Exists: true, Served: served, Waiting: waiting, Now: time.UnixMilli(1_000_000).
+		Add(time.Duration(ms) * time.Millisecond)}
 }
 
 func TestRateLearnsOnlyUnderBacklog(t *testing.T) {
@@ -66,7 +67,8 @@ func TestPaceIsProvenByWhatComesAndGoes(t *testing.T) {
 	require.InDelta(t, 5000, r.pace(0).PerSecond, 0.01, "from idle to idle, not from the look in between")
 
 	require.InEpsilon(t, 100, drain(&r, 6000, 10_000, func(ms int) int64 { return 2000 + int64(ms-6000)/10 }), 0.05)
-	require.InEpsilon(t, 100, r.pace(0).PerSecond, 0.05, "what is measured under backlog counts more than what was proven before")
+	require.InEpsilon(t, 100, r.pace(0).PerSecond, 0.05,
+		"what is measured under backlog counts more than what was proven before")
 }
 
 func TestExpectedWait(t *testing.T) {

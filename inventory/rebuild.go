@@ -21,7 +21,7 @@ const (
 // counting the tickets that are left in it. Meanwhile the sale answers that it
 // is unavailable. It returns ErrBusy when another instance is at it. Running
 // it on a line that is in order changes nothing but the epoch.
-func (k *Keeper) Rebuild(ctx context.Context, id string) error {
+func (k *Reconciler) Rebuild(ctx context.Context, id string) error {
 	return k.rebuildOf(ctx, id, finding{epoch: anyEpoch, cause: causeAsked})
 }
 
@@ -36,8 +36,8 @@ type finding struct {
 	cause   string
 }
 
-// splitWait is for how long a Redis that holds an older loading of a line leaves it alone after another has loaded it. Two that
-// both sell, after a partition, would otherwise take the line from each other without end.
+// splitWait is for how long a Redis that holds an older loading of a line leaves it alone after another has loaded it.
+// Two that both sell, after a partition, would otherwise take the line from each other without end.
 const splitWait = 30 * time.Second
 
 // Why a line is rebuilt, as its era says.
@@ -51,9 +51,9 @@ const (
 	causeAsked      = "asked"      // by an operator
 )
 
-// rebuildOf is Rebuild of a line that was found wanting under an epoch: where another instance has rebuilt it since, it returns ErrBusy too, since
-// what was found says nothing of that line, and shoppers would be kept out again.
-func (k *Keeper) rebuildOf(ctx context.Context, id string, found finding) error {
+// rebuildOf is Rebuild of a line that was found wanting under an epoch: where another instance has rebuilt it since, it
+// returns ErrBusy too, since what was found says nothing of that line, and shoppers would be kept out again.
+func (k *Reconciler) rebuildOf(ctx context.Context, id string, found finding) error {
 	if k.owned != nil {
 		if err := k.owned(ctx); err != nil {
 			return fmt.Errorf("rebuild %s: %w", id, err)
@@ -72,7 +72,7 @@ func (k *Keeper) rebuildOf(ctx context.Context, id string, found finding) error 
 	return k.reserve(ctx, id, epoch, time.Time{})
 }
 
-func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64, cause string) error {
+func (k *Reconciler) rebuild(ctx context.Context, id string, epoch int64, cause string) error {
 	started := k.now()
 	line := k.lines.Of(id)
 	begun, err := line.Begin(ctx, epoch)
@@ -120,14 +120,15 @@ func (k *Keeper) rebuild(ctx context.Context, id string, epoch int64, cause stri
 	if err := line.Reopen(ctx, settings, numbers); err != nil {
 		return err
 	}
-	k.log.Info("line rebuilt from the ledger", "sale", id, "epoch", epoch, "cause", cause, "tickets", len(left.Tickets), "orders", len(ledger.live),
+	k.log.Info("line rebuilt from the ledger", "sale", id, "epoch", epoch, "cause", cause,
+		"tickets", len(left.Tickets), "orders", len(ledger.live),
 		"restored", restored.Orders, "refused", restored.Refused, "lost", era.Lost, "took", k.now().Sub(started))
 	return nil
 }
 
-// lockRebuild raises the epoch above the sale's and the line's, and reserves the rebuild for this instance. The line has the higher
-// one when the database came back without its last commits.
-func (k *Keeper) lockRebuild(ctx context.Context, id string, found finding) (int64, error) {
+// lockRebuild raises the epoch above the sale's and the line's, and reserves the rebuild for this instance. The line
+// has the higher one when the database came back without its last commits.
+func (k *Reconciler) lockRebuild(ctx context.Context, id string, found finding) (int64, error) {
 	var epoch int64
 	err := k.db.Tx(ctx, func(tx *gorm.DB) error {
 		sale, err := lockSale(tx, id)
@@ -159,7 +160,7 @@ func (k *Keeper) lockRebuild(ctx context.Context, id string, found finding) (int
 
 // reserve keeps the rebuild of an epoch for this instance until then; the zero
 // time ends the reservation.
-func (k *Keeper) reserve(ctx context.Context, id string, epoch int64, until time.Time) error {
+func (k *Reconciler) reserve(ctx context.Context, id string, epoch int64, until time.Time) error {
 	ms := int64(0)
 	if !until.IsZero() {
 		ms = until.UnixMilli()
@@ -171,7 +172,7 @@ func (k *Keeper) reserve(ctx context.Context, id string, epoch int64, until time
 
 // holdRebuild renews the reservation until the function it returns is called,
 // so that the lease can be short: a sale waits for it when the instance dies.
-func (k *Keeper) holdRebuild(ctx context.Context, id string, epoch int64) (release func()) {
+func (k *Reconciler) holdRebuild(ctx context.Context, id string, epoch int64) (release func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -220,7 +221,8 @@ func (l ledgerState) reservable(survivors []queue.Ticket) int64 {
 	return stock
 }
 
-// endedEarly counts the surviving tickets that are orders, or have ended, and are only there until a worker takes them off.
+// endedEarly counts the surviving tickets that are orders, or have ended, and are only there until a worker takes them
+// off.
 func (l ledgerState) endedEarly(survivors []queue.Ticket) (n int64) {
 	live := make(map[string]bool, len(l.live))
 	for _, t := range l.live {
@@ -246,7 +248,7 @@ type ledgerRow struct {
 // repeated request still finds what became of it.
 const restoreEnded = 10_000
 
-func (k *Keeper) readLedger(ctx context.Context, id string) (ledgerState, error) {
+func (k *Reconciler) readLedger(ctx context.Context, id string) (ledgerState, error) {
 	var l ledgerState
 	var live, ended []ledgerRow
 	err := k.db.Snapshot(ctx, func(tx *gorm.DB) error {
@@ -256,12 +258,14 @@ func (k *Keeper) readLedger(ctx context.Context, id string) (ledgerState, error)
 		if err := tx.Take(&l.stock, "sale_id = ?", id).Error; err != nil {
 			return err
 		}
-		if err := tx.Table("orders").Where("sale_id = ?", id).Select("COALESCE(MAX(seq), 0)").Scan(&l.seq).Error; err != nil {
+		if err := tx.Table("orders").Where("sale_id = ?", id).Select("COALESCE(MAX(seq), 0)").Scan(&l.seq).
+			Error; err != nil {
 			return err
 		}
 		orders := func() *gorm.DB {
 			return tx.Table("orders").Where("sale_id = ?", id).
-				Select("id, user_id, status, reason, fingerprint, slot, quantity, seq, position, eta_seconds, admitted_at, confirmed_at, ended_at, pay_by, paid_at, refund")
+				Select("id, user_id, status, reason, fingerprint, slot, quantity, seq, position, eta_seconds, " +
+					"admitted_at, confirmed_at, ended_at, pay_by, paid_at, refund")
 		}
 		if err := orders().Where("slot IS NOT NULL").Scan(&live).Error; err != nil {
 			return err
@@ -285,8 +289,10 @@ func (k *Keeper) readLedger(ctx context.Context, id string) (ledgerState, error)
 
 // ticket is the order as the line remembers it.
 func (r ledgerRow) ticket() queue.Ticket {
-	t := queue.Ticket{ID: r.ID, User: r.UserID, Seq: r.Seq, Units: r.Quantity, Slot: 1, AdmittedAt: time.UnixMilli(r.AdmittedAt),
-		Fingerprint: r.Fingerprint, Position: r.Position, ETASeconds: r.ETASeconds, At: time.UnixMilli(r.EndedAt), Reason: r.Reason, Refund: r.Refund != ""}
+	t := queue.Ticket{ID: r.ID, User: r.UserID, Seq: r.Seq, Units: r.Quantity, Slot: 1,
+		AdmittedAt:  time.UnixMilli(r.AdmittedAt),
+		Fingerprint: r.Fingerprint, Position: r.Position, ETASeconds: r.ETASeconds, At: time.UnixMilli(r.EndedAt),
+		Reason: r.Reason, Refund: r.Refund != ""}
 	if r.Slot != nil {
 		t.Slot, t.At = *r.Slot, time.UnixMilli(r.ConfirmedAt)
 	}

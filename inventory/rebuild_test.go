@@ -109,11 +109,12 @@ func TestRedisEmptied(t *testing.T) {
 // a line in which nothing is wrong.
 func TestRebuildCountsSurvivors(t *testing.T) {
 	losses := map[string][]string{
-		"nothing":            nil,
-		"meta":               {"meta"},
-		"numbers":            {"meta", "stock", "holders"},
-		"lists and leases":   {"meta", "wait", "lease", "leased", "retry"},
-		"all but the orders": {"meta", "stock", "holders", "wait", "suspect", "lease", "leased", "retry", "attempts", "done"},
+		"nothing":          nil,
+		"meta":             {"meta"},
+		"numbers":          {"meta", "stock", "holders"},
+		"lists and leases": {"meta", "wait", "lease", "leased", "retry"},
+		"all but the orders": {"meta", "stock", "holders", "wait", "suspect", "lease", "leased", "retry", "attempts",
+			"done"},
 	}
 	for loss, names := range losses {
 		t.Run(loss, func(t *testing.T) {
@@ -123,7 +124,7 @@ func TestRebuildCountsSurvivors(t *testing.T) {
 					require.NoError(w.t, w.rdb.Del(w.ctx, key(name)).Err())
 				}
 				if loss == "nothing" {
-					require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+					require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 				}
 				w.keep()
 				require.EqualValues(w.t, 81, w.view().Stock, "93 in the ledger, 12 promised to tickets")
@@ -155,8 +156,8 @@ func TestRebuildBetweenCommitAndSettle(t *testing.T) {
 		b := w.claim(3)
 		_, err := w.fulfiller.Handle(w.ctx, b)
 		require.NoError(w.t, err)
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
-		require.NoError(w.t, w.book.Refresh(w.ctx))
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
+		require.NoError(w.t, w.cache.Refresh(w.ctx))
 		require.EqualValues(w.t, 7, w.view().Stock)
 		w.clean()
 		w.finishAll(crowd{live: tickets})
@@ -170,7 +171,7 @@ func TestRedisRestarts(t *testing.T) {
 	w := newWorld(t, tables.New(t, store.SQLite), server.Addr())
 	c := w.fill()
 	server.Kill()
-	require.True(t, redis.Unavailable(w.keeper.Keep(w.ctx)))
+	require.True(t, redis.Unavailable(w.reconciler.Reconcile(w.ctx)))
 	server.Start()
 	var err error
 	require.Eventually(t, func() bool {
@@ -211,22 +212,23 @@ func TestEachLineIsVerifiedByItself(t *testing.T) {
 	w.open(10, 1)
 	w.create(newSale("second", 10, 1))
 	w.keep()
-	require.NoError(t, w.book.Ready(w.ctx))
+	require.NoError(t, w.cache.Ready(w.ctx))
 	// As after a restart: both were last compared on another server.
 	for _, sale := range []string{theSale, "second"} {
 		require.NoError(t, w.rdb.HSet(w.ctx, "sluice:{"+sale+"/0}:meta", "run", "another").Err())
 	}
 	_, err := w.try("ann", 1)
 	require.ErrorIs(t, err, queue.ErrNotReady)
-	w.exec("UPDATE sales SET rebuild_until = ? WHERE id = 'second'", w.clock.Now().Add(inventory.RebuildLease).UnixMilli())
-	require.ErrorIs(t, w.keeper.Keep(w.ctx), inventory.ErrBusy)
+	w.exec("UPDATE sales SET rebuild_until = ? WHERE id = 'second'", w.clock.Now().Add(inventory.RebuildLease).
+		UnixMilli())
+	require.ErrorIs(t, w.reconciler.Reconcile(w.ctx), inventory.ErrBusy)
 	w.admit("ann", 1)
-	require.ErrorContains(t, w.book.Ready(w.ctx), "second")
+	require.ErrorContains(t, w.cache.Ready(w.ctx), "second")
 	require.False(t, w.viewOf("second").Verified)
 	w.exec("UPDATE sales SET rebuild_until = 0 WHERE id = 'second'")
 	w.keep()
 	require.True(t, w.viewOf("second").Verified)
-	require.NoError(t, w.book.Ready(w.ctx))
+	require.NoError(t, w.cache.Ready(w.ctx))
 }
 
 func (w *world) viewOf(sale string) queue.View {
@@ -245,18 +247,18 @@ func TestTwoKeepersAtOnce(t *testing.T) {
 			} else {
 				require.NoError(w.t, w.rdb.HSet(w.ctx, key("meta"), "run", "another").Err())
 			}
-			keepers := []*inventory.Keeper{w.keeper, w.newKeeper(w.clock), w.newKeeper(w.clock)}
-			errs := make([]error, len(keepers))
+			reconcilers := []*inventory.Reconciler{w.reconciler, w.newReconciler(w.clock), w.newReconciler(w.clock)}
+			errs := make([]error, len(reconcilers))
 			var running sync.WaitGroup
-			for i, k := range keepers {
-				running.Go(func() { errs[i] = k.Carry(w.ctx, theSale) })
+			for i, k := range reconcilers {
+				running.Go(func() { errs[i] = k.SyncLine(w.ctx, theSale) })
 			}
 			running.Wait()
 			require.NoError(w.t, errors.Join(errs...))
 			require.EqualValues(w.t, 81, w.view().Stock)
 			w.clean()
 		}
-		require.NoError(w.t, w.book.Refresh(w.ctx))
+		require.NoError(w.t, w.cache.Refresh(w.ctx))
 		w.finishAll(c)
 	})
 }
@@ -295,14 +297,14 @@ func TestALineIsRebuiltOnceForOneLoss(t *testing.T) {
 		late.lines = queue.NewLines(late.rdb, queue.DefaultPrefix)
 		var rebuilt int64
 		late.rdb.AddHook(after{new(atomic.Int64), func() {
-			require.NoError(w.t, w.keeper.Keep(w.ctx))
+			require.NoError(w.t, w.reconciler.Reconcile(w.ctx))
 			rebuilt = w.view().Epoch
 		}})
-		require.ErrorIs(w.t, late.newKeeper(w.clock).Keep(w.ctx), inventory.ErrBusy)
+		require.ErrorIs(w.t, late.newReconciler(w.clock).Reconcile(w.ctx), inventory.ErrBusy)
 		require.NotZero(w.t, rebuilt)
 		require.Equal(w.t, rebuilt, w.view().Epoch)
 		require.False(w.t, w.view().Gate)
-		require.NoError(w.t, w.book.Refresh(w.ctx))
+		require.NoError(w.t, w.cache.Refresh(w.ctx))
 		w.clean()
 		w.finishAll(c)
 	})
@@ -341,7 +343,7 @@ func TestALineThatIsBeingRebuiltIsNotRebuiltAgain(t *testing.T) {
 			close(begun)
 			<-goOn
 		}})
-		go func() { done <- w.keeper.Keep(w.ctx) }()
+		go func() { done <- w.reconciler.Reconcile(w.ctx) }()
 		<-begun
 		late := *w
 		late.rdb = dial(w.t, w.rdb.Options().Addr)
@@ -350,7 +352,7 @@ func TestALineThatIsBeingRebuiltIsNotRebuiltAgain(t *testing.T) {
 			close(goOn)
 			require.NoError(w.t, <-done)
 		}})
-		require.ErrorIs(w.t, late.newKeeper(w.clock).Keep(w.ctx), inventory.ErrBusy)
+		require.ErrorIs(w.t, late.newReconciler(w.clock).Reconcile(w.ctx), inventory.ErrBusy)
 		require.EqualValues(w.t, 2, w.view().Epoch)
 		w.clean()
 	})
@@ -389,19 +391,19 @@ func TestRebuildThatDiesIsFinishedByAnother(t *testing.T) {
 				dying.lines = queue.NewLines(dying.rdb, queue.DefaultPrefix)
 				ctx, die := context.WithCancel(w.ctx)
 				dying.rdb.AddHook(dieAt{command: command, die: die})
-				require.Error(w.t, dying.newKeeper(w.clock).Rebuild(ctx, theSale))
+				require.Error(w.t, dying.newReconciler(w.clock).Rebuild(ctx, theSale))
 				require.True(w.t, w.view().Gate)
 				_, err := w.try("ann", 1)
 				require.ErrorIs(w.t, err, queue.ErrNotReady)
 
 				other := testkit.NewClock(w.clock.Now())
-				heir := w.newKeeper(other)
-				require.ErrorIs(w.t, heir.Keep(w.ctx), inventory.ErrBusy)
+				heir := w.newReconciler(other)
+				require.ErrorIs(w.t, heir.Reconcile(w.ctx), inventory.ErrBusy)
 				other.Advance(inventory.RebuildLease - time.Millisecond)
-				require.ErrorIs(w.t, heir.Keep(w.ctx), inventory.ErrBusy)
+				require.ErrorIs(w.t, heir.Reconcile(w.ctx), inventory.ErrBusy)
 				other.Advance(time.Millisecond)
-				require.NoError(w.t, heir.Keep(w.ctx))
-				require.NoError(w.t, w.book.Refresh(w.ctx))
+				require.NoError(w.t, heir.Reconcile(w.ctx))
+				require.NoError(w.t, w.cache.Refresh(w.ctx))
 				require.False(w.t, w.view().Gate)
 				require.EqualValues(w.t, 81, w.view().Stock)
 				w.clean()
@@ -420,5 +422,5 @@ func TestReservationOfAWrongClock(t *testing.T) {
 	w.keep()
 	require.True(t, w.view().Exists)
 	w.clean()
-	require.ErrorIs(t, w.keeper.Rebuild(w.ctx, "nowhere"), inventory.ErrNoSale)
+	require.ErrorIs(t, w.reconciler.Rebuild(w.ctx, "nowhere"), inventory.ErrNoSale)
 }

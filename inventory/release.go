@@ -13,9 +13,10 @@ import (
 const releaseBatch = 500
 
 // unreleased are the sales with orders whose units must return to their line.
-func (k *Keeper) unreleased(ctx context.Context) (map[string]bool, error) {
+func (k *Reconciler) unreleased(ctx context.Context) (map[string]bool, error) {
 	var ids []string
-	err := k.db.Read.WithContext(ctx).Table("orders").Where("released = 0").Distinct("sale_id").Pluck("sale_id", &ids).Error
+	err := k.db.Read.WithContext(ctx).Table("orders").Where("released = 0").Distinct("sale_id").Pluck("sale_id", &ids).
+		Error
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +32,7 @@ type unreleasedRow struct{ ID, Status string }
 // Release brings units of orders of one sale that ended in the database back
 // into its line. Callers do it right after their transaction; whatever they
 // miss, the next round finds.
-func (k *Keeper) Release(ctx context.Context, id string) error {
+func (k *Reconciler) Release(ctx context.Context, id string) error {
 	var rows []unreleasedRow
 	err := k.db.Read.WithContext(ctx).Table("orders").Where("released = 0 AND sale_id = ?", id).
 		Select("id, status").Limit(releaseBatch).Scan(&rows).Error
@@ -62,7 +63,7 @@ func (k *Keeper) Release(ctx context.Context, id string) error {
 }
 
 // gone reports that a sale was over so long ago that its line has been dropped.
-func (k *Keeper) gone(ctx context.Context, id string) bool {
+func (k *Reconciler) gone(ctx context.Context, id string) bool {
 	var sale Sale
 	if err := k.db.Read.WithContext(ctx).Take(&sale, "id = ?", id).Error; err != nil || !sale.Finished(k.now()) {
 		return false
@@ -72,14 +73,14 @@ func (k *Keeper) gone(ctx context.Context, id string) bool {
 }
 
 // release is Release of a sale that is being kept. While its line is not ready, a later round does it.
-func (k *Keeper) release(ctx context.Context, id string) error {
+func (k *Reconciler) release(ctx context.Context, id string) error {
 	if err := k.Release(ctx, id); !errors.Is(err, queue.ErrNotReady) {
 		return err
 	}
 	return nil
 }
 
-func (k *Keeper) markReleased(ctx context.Context, ids []string) error {
+func (k *Reconciler) markReleased(ctx context.Context, ids []string) error {
 	return k.db.Tx(ctx, func(tx *gorm.DB) error {
 		return tx.Table("orders").Where("id IN ?", ids).Update("released", 1).Error
 	})

@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -13,9 +14,9 @@ import (
 	"sluice/store"
 )
 
-// Restorer puts orders back into a ledger that has lost them. Told are orders of one sale as their owners were told of them, in the
-// order of their admission. Behind says that the database lost commits, so that the line is right where both have an order; otherwise the
-// ledger is, but of tickets that were cancelled in the line. It may be repeated.
+// Restorer puts orders back into a ledger that has lost them. Told are orders of one sale as their owners were told of
+// them, in the order of their admission. Behind says that the database lost commits, so that the line is right where
+// both have an order; otherwise the ledger is, but of tickets that were cancelled in the line. It may be repeated.
 type Restorer func(ctx context.Context, r Restoration) (Restored, error)
 
 // Restoration is what is to be put back into one sale's ledger.
@@ -32,13 +33,13 @@ type Restored struct {
 }
 
 // RestoreBy names who puts orders back. Without it a rebuild takes the ledger as it finds it.
-func (k *Keeper) RestoreBy(r Restorer) { k.restorer = r }
+func (k *Reconciler) RestoreBy(r Restorer) { k.restorer = r }
 
 const restoreMost = 500 // orders that are put back in one step
 
-// restoreLedger puts back what the line knows and the ledger lacks, first of all: the units of orders whose owners were told that they are
-// confirmed must not be sold to others.
-func (k *Keeper) restoreLedger(ctx context.Context, id string, epoch int64, left queue.Survey) (Restored, error) {
+// restoreLedger puts back what the line knows and the ledger lacks, first of all: the units of orders whose owners were
+// told that they are confirmed must not be sold to others.
+func (k *Reconciler) restoreLedger(ctx context.Context, id string, epoch int64, left queue.Survey) (Restored, error) {
 	var total Restored
 	if k.restorer == nil {
 		return total, nil
@@ -66,8 +67,9 @@ func (k *Keeper) restoreLedger(ctx context.Context, id string, epoch int64, left
 	return total, nil
 }
 
-// lacking are the orders of the line that the ledger has not, or, when it is behind, has in another state; by their sequence.
-func (k *Keeper) lacking(ctx context.Context, id string, left queue.Survey, behind bool) ([]queue.Ticket, error) {
+// lacking are the orders of the line that the ledger has not, or, when it is behind, has in another state; by their
+// sequence.
+func (k *Reconciler) lacking(ctx context.Context, id string, left queue.Survey, behind bool) ([]queue.Ticket, error) {
 	states, err := k.states(ctx, id)
 	if err != nil {
 		return nil, err
@@ -92,9 +94,10 @@ func (k *Keeper) lacking(ctx context.Context, id string, left queue.Survey, behi
 }
 
 // states are the live orders of a sale.
-func (k *Keeper) states(ctx context.Context, id string) (map[string]queue.State, error) {
+func (k *Reconciler) states(ctx context.Context, id string) (map[string]queue.State, error) {
 	var rows []struct{ ID, Status string }
-	if err := k.db.Write.WithContext(ctx).Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).Select("id, status").Scan(&rows).Error; err != nil {
+	if err := k.db.Write.WithContext(ctx).Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).
+		Select("id, status").Scan(&rows).Error; err != nil {
 		return nil, fmt.Errorf("read the orders of %s: %w", id, err)
 	}
 	states := make(map[string]queue.State, len(rows))
@@ -107,9 +110,9 @@ func (k *Keeper) states(ctx context.Context, id string) (map[string]queue.State,
 	return states, nil
 }
 
-// restoreSale brings back what operators had set and the line still knows: a stop is never undone, and units that were added have
-// been sold. It reports whether the database lacks commits.
-func (k *Keeper) restoreSale(ctx context.Context, id string, head queue.Head) (sale Sale, behind bool, err error) {
+// restoreSale brings back what operators had set and the line still knows: a stop is never undone, and units that were
+// added have been sold. It reports whether the database lacks commits.
+func (k *Reconciler) restoreSale(ctx context.Context, id string, head queue.Head) (sale Sale, behind bool, err error) {
 	err = k.db.Tx(ctx, func(tx *gorm.DB) error {
 		if sale, err = lockSale(tx, id); err != nil {
 			return err
@@ -125,8 +128,10 @@ func (k *Keeper) restoreSale(ctx context.Context, id string, head queue.Head) (s
 		before := sale
 		sale.State, sale.StartsAt, sale.EndsAt = head.State, head.StartsAt.UnixMilli(), head.EndsAt.UnixMilli()
 		sale.PerUserLimit, sale.Version, sale.UpdatedAt = head.Limit, head.Version, k.now().UnixMilli()
-		if err := tx.Model(&Sale{}).Where("id = ?", id).Updates(map[string]any{"state": sale.State, "starts_at": sale.StartsAt, "ends_at": sale.EndsAt,
-			"per_user_limit": sale.PerUserLimit, "version": sale.Version, "updated_at": sale.UpdatedAt}).Error; err != nil {
+		if err := tx.Model(&Sale{}).Where("id = ?", id).Updates(map[string]any{"state": sale.State,
+			"starts_at": sale.StartsAt, "ends_at": sale.EndsAt,
+			"per_user_limit": sale.PerUserLimit, "version": sale.Version, "updated_at": sale.UpdatedAt}).
+			Error; err != nil {
 			return err
 		}
 		delta := max(head.Total-stock.Total, -stock.Available)
@@ -135,7 +140,8 @@ func (k *Keeper) restoreSale(ctx context.Context, id string, head queue.Head) (s
 				"available": stock.Available + delta, "changes": gorm.Expr("changes + 1")}).Error; err != nil {
 				return err
 			}
-			if err := addMove(tx, Adjustment{Sale: id, Delta: delta, Reason: restoreReason, Actor: restoreActor}, sale.UpdatedAt); err != nil {
+			if err := addMove(tx, Adjustment{Sale: id, Delta: delta, Reason: restoreReason, Actor: restoreActor},
+				sale.UpdatedAt); err != nil {
 				return err
 			}
 		}
@@ -149,3 +155,38 @@ const (
 	restoreActor  = "keeper"
 	restoreReason = "the database came back without its last commits"
 )
+
+// errLostAgain says that the database lost commits once more while a line was rebuilt from it.
+var errLostAgain = errors.New("the database lost orders again that had just been put back: the rebuild begins anew")
+
+// stillThere returns errLostAgain when the ledger, as a rebuild read it, lacks a row of an order that was told
+// confirmed. Going on would drop the line's record of it, the last that is left.
+func (k *Reconciler) stillThere(ctx context.Context, l ledgerState, left queue.Survey) error {
+	if k.restorer == nil {
+		return nil
+	}
+	live := make(map[string]bool, len(l.live))
+	for _, t := range l.live {
+		live[t.ID] = true
+	}
+	ended := map[string]bool{} // or lost: HSCAN may have shown an entry twice
+	for t := range left.Told {
+		if (t.State == queue.Confirmed || t.State == queue.Paid) && !live[t.ID] {
+			ended[t.ID] = true
+		}
+	}
+	ids := make([]string, 0, len(ended))
+	for id := range ended {
+		ids = append(ids, id)
+	}
+	for chunk := range slices.Chunk(ids, restoreMost) {
+		var rows int64
+		if err := k.db.Write.WithContext(ctx).Table("orders").Where("id IN ?", chunk).Count(&rows).Error; err != nil {
+			return fmt.Errorf("look for orders that were put back: %w", err)
+		}
+		if rows < int64(len(chunk)) {
+			return errLostAgain
+		}
+	}
+	return nil
+}

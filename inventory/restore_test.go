@@ -40,11 +40,12 @@ func (w *world) lose(l ledger) {
 		}
 	}
 	s := l.stock[0]
-	w.exec("UPDATE stock SET total = ?, available = ?, changes = ? WHERE sale_id = ?", s["total"], s["available"], s["changes"], theSale)
+	w.exec("UPDATE stock SET total = ?, available = ?, changes = ? WHERE sale_id = ?", s["total"], s["available"],
+		s["changes"], theSale)
 }
 
 func (w *world) restorer() {
-	w.keeper.RestoreBy(order.NewRestorer(w.db, []string{"stream"}, time.Now, "test").Restore)
+	w.reconciler.RestoreBy(order.NewRestorer(w.db, []string{"stream"}, time.Now, "test").Restore)
 }
 
 func (w *world) statuses() map[string]string {
@@ -100,8 +101,8 @@ func TestADatabaseThatLostCommitsGetsThemBack(t *testing.T) {
 	})
 }
 
-// Also after its sale is over a line that knows more than the database is not dropped before it has been put back: a dump is
-// restored when the trouble is over.
+// Also after its sale is over a line that knows more than the database is not dropped before it has been put back: a
+// dump is restored when the trouble is over.
 func TestAFinishedLineGivesBackWhatTheDatabaseLost(t *testing.T) {
 	w := onSQLite(t)
 	w.restorer()
@@ -110,7 +111,8 @@ func TestAFinishedLineGivesBackWhatTheDatabaseLost(t *testing.T) {
 	told := w.admitMany(3)
 	w.work(3)
 	w.lose(before)
-	w.exec("UPDATE sales SET ends_at = ? WHERE id = ?", time.Now().Add(-inventory.KeepLine-time.Minute).UnixMilli(), theSale)
+	w.exec("UPDATE sales SET ends_at = ? WHERE id = ?", time.Now().Add(-inventory.LineKept-time.Minute).UnixMilli(),
+		theSale)
 	w.keep()
 	got := w.statuses()
 	for _, t := range told {
@@ -121,8 +123,8 @@ func TestAFinishedLineGivesBackWhatTheDatabaseLost(t *testing.T) {
 	w.clean()
 }
 
-// Nobody reads "sold out" because the database has lost units that were added: a worker finds out that they are lost, whether
-// something was sold since or not.
+// Nobody reads "sold out" because the database has lost units that were added: a worker finds out that they are lost,
+// whether something was sold since or not.
 func TestUnitsThatTheDatabaseLostAreNotSoldOut(t *testing.T) {
 	for name, soldSince := range map[string]int{"sold since": 1, "not sold since": 0} {
 		t.Run(name, func(t *testing.T) {
@@ -138,7 +140,8 @@ func (w *world) loseAddedUnits(soldSince int) {
 	w.work(2)
 	before := w.copyLedger()
 	sale, _ := w.get()
-	_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 4, Actor: "ann", Reason: "found a box"})
+	_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 4, Actor: "ann",
+		Reason: "found a box"})
 	require.NoError(w.t, err)
 	w.keep()
 	late := w.admitMany(4)
@@ -181,7 +184,8 @@ func TestAnEndThatTheDatabaseLostTakesNobodysPlace(t *testing.T) {
 	})
 }
 
-// An order that a rebuild has shown as confirmed while its ticket is still listed, and a dead letter, are known to the line too.
+// An order that a rebuild has shown as confirmed while its ticket is still listed, and a dead letter, are known to the
+// line too.
 func TestListedOrdersAndDeadLettersAreGivenBack(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.restorer()
@@ -196,7 +200,7 @@ func TestListedOrdersAndDeadLettersAreGivenBack(t *testing.T) {
 		outcomes, err := w.fulfiller.Bury(w.ctx, b, "given up")
 		require.NoError(w.t, err)
 		require.NoError(w.t, w.line.Settle(w.ctx, b, outcomes))
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 		w.lose(before)
 		w.keep()
 		got := w.statuses()
@@ -215,7 +219,8 @@ func TestARowThatIsRefusedHoldsUpNoRestoring(t *testing.T) {
 	w.restorer()
 	w.open(4, 1)
 	before := w.copyLedger()
-	w.exec("CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.user_id = 'bob' BEGIN SELECT RAISE(ABORT, 'no'); END")
+	w.exec("CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.user_id = 'bob' BEGIN SELECT RAISE(ABORT, " +
+		"'no'); END")
 	ann, bob := w.admit("ann", 1), w.admit("bob", 1)
 	w.work(1)
 	b := w.claim(1)
@@ -242,9 +247,11 @@ func TestALatePaymentThatTheDatabaseLost(t *testing.T) {
 		before := w.copyLedger()
 		revived, err := w.line.Revive(w.ctx, w.view().Epoch, "late", long, paid)
 		require.NoError(w.t, err)
-		w.exec("UPDATE orders SET status = 'paid', slot = 1, ended_at = 0, late_seq = ? WHERE id = ?", revived.Mark, paid.ID)
+		w.exec("UPDATE orders SET status = 'paid', slot = 1, ended_at = 0, late_seq = ? WHERE id = ?", revived.Mark,
+			paid.ID)
 		w.exec("UPDATE stock SET available = available - 1, changes = changes + 1 WHERE sale_id = ?", theSale)
-		require.NoError(w.t, w.line.Settle(w.ctx, revived.Batch, []queue.Outcome{{ID: paid.ID, Op: queue.OpPaid, Pay: time.Now(), Ledger: 3}}))
+		require.NoError(w.t, w.line.Settle(w.ctx, revived.Batch,
+			[]queue.Outcome{{ID: paid.ID, Op: queue.OpPaid, Pay: time.Now(), Ledger: 3}}))
 		w.clean()
 
 		w.lose(before)
@@ -279,14 +286,16 @@ func TestARefundThatTheDatabaseLostIsStillDue(t *testing.T) {
 			require.NoError(w.t, err)
 			require.True(w.t, known[id].Refund)
 			var news int64
-			require.NoError(w.t, w.db.Read.Table("outbox").Where("order_id = ? AND event = 'order.refund_required'", id).Count(&news).Error)
+			require.NoError(w.t, w.db.Read.Table("outbox").Where("order_id = ? AND event = 'order.refund_required'",
+				id).Count(&news).Error)
 			require.EqualValues(w.t, 1, news)
 		}
 		w.clean()
 	})
 }
 
-// A worker that comes late writes as failed what the database lost and the line knows as confirmed. It was told: it stays an order.
+// A worker that comes late writes as failed what the database lost and the line knows as confirmed. It was told: it
+// stays an order.
 func TestALateWorkerFailsNoConfirmedOrder(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.restorer()
@@ -318,7 +327,7 @@ func TestCommitsThatAreLostTwice(t *testing.T) {
 	w.work(1)
 	w.lose(before)
 	again, restore := true, order.NewRestorer(w.db, []string{"stream"}, time.Now, "test").Restore
-	w.keeper.RestoreBy(func(ctx context.Context, r inventory.Restoration) (inventory.Restored, error) {
+	w.reconciler.RestoreBy(func(ctx context.Context, r inventory.Restoration) (inventory.Restored, error) {
 		done, err := restore(ctx, r)
 		if again {
 			again = false
@@ -326,7 +335,7 @@ func TestCommitsThatAreLostTwice(t *testing.T) {
 		}
 		return done, err
 	})
-	require.ErrorContains(t, w.keeper.Keep(w.ctx), "lost orders again")
+	require.ErrorContains(t, w.reconciler.Reconcile(w.ctx), "lost orders again")
 	require.True(t, w.view().Gate, "nothing is sold meanwhile")
 	w.clock.Advance(inventory.RebuildLease)
 	w.keep()
@@ -334,19 +343,21 @@ func TestCommitsThatAreLostTwice(t *testing.T) {
 	w.clean()
 }
 
-// What operators had set is known to the line, too: a stop is not undone, and added units that were sold are there again.
+// What operators had set is known to the line, too: a stop is not undone, and added units that were sold are there
+// again.
 func TestADatabaseThatLostSettingsGetsThemBack(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.restorer()
 		w.open(2, 1)
 		before := w.copyLedger()
 		sale, _ := w.get()
-		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 3, Actor: "ann", Reason: "found a box"})
+		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 3, Actor: "ann",
+			Reason: "found a box"})
 		require.NoError(w.t, err)
 		w.keep()
 		w.admitMany(5)
 		w.work(5)
-		require.NoError(w.t, errors.Join(w.keeper.Carry(w.ctx, theSale)))
+		require.NoError(w.t, errors.Join(w.reconciler.SyncLine(w.ctx, theSale)))
 		_, _, err = w.catalog.SetState(w.ctx, theSale, inventory.Paused, "ann", "")
 		require.NoError(w.t, err)
 		w.keep()
@@ -373,12 +384,14 @@ func TestWhatCannotBePutBackIsTold(t *testing.T) {
 		w.exec("UPDATE stock SET total = 2, available = 2 WHERE sale_id = ?", theSale)
 		w.keep()
 		got := w.statuses()
-		require.Equal(w.t, []string{order.Confirmed, order.Confirmed, order.Failed}, []string{got[told[0].ID], got[told[1].ID], got[told[2].ID]})
+		require.Equal(w.t, []string{order.Confirmed, order.Confirmed, order.Failed},
+			[]string{got[told[0].ID], got[told[1].ID], got[told[2].ID]})
 		known, _, err := w.line.Lookup(w.ctx, []string{told[2].ID})
 		require.NoError(w.t, err)
 		require.Equal(w.t, queue.ReasonLost, known[told[2].ID].Reason)
 		var news int64
-		require.NoError(w.t, w.db.Read.Table("outbox").Where("order_id = ? AND event = 'order.failed'", told[2].ID).Count(&news).Error)
+		require.NoError(w.t, w.db.Read.Table("outbox").Where("order_id = ? AND event = 'order.failed'", told[2].ID).
+			Count(&news).Error)
 		require.EqualValues(w.t, 1, news)
 		require.EqualValues(w.t, 1, w.clean().Refused)
 	})
@@ -389,8 +402,8 @@ func TestAStandingDifferenceIsMended(t *testing.T) {
 	w := onSQLite(t)
 	w.open(20, 1)
 	w.admitMany(4)
-	gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler), w.clock.Now)
-	gauges.MendBy(func(ctx context.Context, s inventory.SaleAudit) { _ = w.keeper.Mend(ctx, s) })
+	gauges := inventory.NewGauges(w.cache, w.auditor, slog.New(slog.DiscardHandler), w.clock.Now)
+	gauges.MendBy(func(ctx context.Context, s inventory.SaleAudit) { _ = w.reconciler.Mend(ctx, s) })
 	for round := range 4 {
 		require.NoError(t, w.rdb.IncrBy(w.ctx, key("stock"), 5).Err())
 		require.NoError(t, gauges.Measure(w.ctx))
@@ -401,9 +414,9 @@ func TestAStandingDifferenceIsMended(t *testing.T) {
 			continue
 		}
 		require.EqualValues(t, -5, w.audit().Difference, "the fourth within ten minutes needs a person")
-		require.ErrorIs(t, w.keeper.Mend(w.ctx, w.audit()), inventory.ErrMended)
+		require.ErrorIs(t, w.reconciler.Mend(w.ctx, w.audit()), inventory.ErrMended)
 		w.clock.Advance(11 * time.Minute)
-		require.NoError(t, w.keeper.Mend(w.ctx, w.audit()))
+		require.NoError(t, w.reconciler.Mend(w.ctx, w.audit()))
 		w.clean()
 	}
 }
@@ -425,11 +438,11 @@ func TestARepeatedRequestOfAForgottenOrderIsNotMissing(t *testing.T) {
 		repeat()
 		w.work(1)
 		w.clean()
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 		require.Zero(w.t, w.clean().Lost)
 
 		repeat()
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale)) // its sequence is of an earlier loading when it ends
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale)) // its sequence is of an earlier loading when it ends
 		w.work(1)
 		require.Zero(w.t, w.clean().Lost)
 	})
@@ -441,8 +454,8 @@ func TestADifferenceIsMendedBesideASaleThatCannotBeAsked(t *testing.T) {
 	w.create(newSale("a-broken", 5, 1))
 	w.open(20, 1)
 	require.NoError(t, w.rdb.Set(w.ctx, "sluice:{a-broken/0}:wait", "not a list", 0).Err())
-	gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler), w.clock.Now)
-	gauges.MendBy(func(ctx context.Context, s inventory.SaleAudit) { _ = w.keeper.Mend(ctx, s) })
+	gauges := inventory.NewGauges(w.cache, w.auditor, slog.New(slog.DiscardHandler), w.clock.Now)
+	gauges.MendBy(func(ctx context.Context, s inventory.SaleAudit) { _ = w.reconciler.Mend(ctx, s) })
 	require.NoError(t, w.rdb.IncrBy(w.ctx, key("stock"), 5).Err())
 	for range 2 {
 		require.ErrorContains(t, gauges.Measure(w.ctx), "a-broken")
@@ -466,15 +479,15 @@ func TestOrdersInNoStoreAreCounted(t *testing.T) {
 		require.Zero(w.t, r.Difference, "no unit is missing")
 		require.EqualValues(w.t, 1, r.Missing)
 		require.False(w.t, r.Clean)
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 		r = w.clean()
 		require.EqualValues(w.t, []int64{0, 1}, []int64{r.Missing, r.Lost})
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 		require.EqualValues(w.t, 1, w.clean().Lost, "it is recorded once")
 	})
 }
 
-// The newest tickets may be known to those alone who admitted them: a keeper elsewhere adds what it was answered.
+// The newest tickets may be known to those alone who admitted them: a reconciler elsewhere adds what it was answered.
 func TestEveryProcessAddsWhatItWasAnswered(t *testing.T) {
 	w := onSQLite(t)
 	w.open(20, 1)
@@ -482,16 +495,17 @@ func TestEveryProcessAddsWhatItWasAnswered(t *testing.T) {
 	other := queue.NewLines(dial(t, w.addr), queue.DefaultPrefix)
 	sale, _ := w.get()
 	for _, user := range []string{"ann", "bob", "cat"} {
-		a, err := other.Of(theSale).Admit(w.ctx, sale.Epoch, 100, []queue.Request{{ID: "o-" + user, User: user, Units: 1, Fingerprint: "f"}})
+		a, err := other.Of(theSale).Admit(w.ctx, sale.Epoch, 100,
+			[]queue.Request{{ID: "o-" + user, User: user, Units: 1, Fingerprint: "f"}})
 		require.NoError(t, err)
 		require.NoError(t, a[0].Err)
 	}
 	require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
 	w.keep() // it knows of its own two alone
 	require.EqualValues(t, 2, w.clean().Lost)
-	elsewhere := inventory.NewKeeper(w.db, other, defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
+	elsewhere := inventory.NewReconciler(w.db, other, defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
 	for range 2 {
-		require.NoError(t, elsewhere.Keep(w.ctx))
+		require.NoError(t, elsewhere.Reconcile(w.ctx))
 	}
 	require.EqualValues(t, 5, w.clean().Lost)
 }
@@ -504,47 +518,49 @@ func TestALossIsCountedOnce(t *testing.T) {
 			w.open(20, 1)
 			w.admitMany(2)
 			lines := queue.NewLines(dial(t, w.addr), queue.DefaultPrefix)
-			gateway := inventory.NewKeeper(w.db, lines, defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
+			gateway := inventory.NewReconciler(w.db, lines, defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
 			sale, _ := w.get()
 			for _, user := range []string{"ann", "bob", "cat"} {
-				a, err := lines.Of(theSale).Admit(w.ctx, sale.Epoch, 100, []queue.Request{{ID: "o-" + user, User: user, Units: 1, Fingerprint: "f"}})
+				a, err := lines.Of(theSale).Admit(w.ctx, sale.Epoch, 100,
+					[]queue.Request{{ID: "o-" + user, User: user, Units: 1, Fingerprint: "f"}})
 				require.NoError(t, err)
 				require.NoError(t, a[0].Err)
 			}
 			require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
 			w.keep()
-			require.NoError(t, gateway.Keep(w.ctx))
+			require.NoError(t, gateway.Reconcile(w.ctx))
 			require.EqualValues(t, 5, w.clean().Lost)
 			w.admit("dan", 1) // under a sequence that was lost
-			by := map[string]*inventory.Keeper{"gateway": gateway, "keeper": w.keeper}[loader]
+			by := map[string]*inventory.Reconciler{"gateway": gateway, "keeper": w.reconciler}[loader]
 			for range 2 {
 				require.NoError(t, by.Rebuild(w.ctx, theSale))
-				require.NoError(t, errors.Join(w.keeper.Keep(w.ctx), gateway.Keep(w.ctx)))
+				require.NoError(t, errors.Join(w.reconciler.Reconcile(w.ctx), gateway.Reconcile(w.ctx)))
 				require.EqualValues(t, 5, w.clean().Lost)
 			}
 		})
 	}
 }
 
-// Two servers that both hold a verified line, after a partition: the one with the older loading leaves the sale alone for a while.
+// Two servers that both hold a verified line, after a partition: the one with the older loading leaves the sale alone
+// for a while.
 func TestTwoServersDoNotTakeALineFromEachOther(t *testing.T) {
 	w := onSQLite(t)
 	w.open(20, 1)
 	w.admitMany(2)
 	other := queue.NewLines(testkit.Redis(t).Client(), queue.DefaultPrefix) // the side that was promoted
-	elsewhere := inventory.NewKeeper(w.db, other, defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
-	require.NoError(t, elsewhere.Keep(w.ctx))
+	elsewhere := inventory.NewReconciler(w.db, other, defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
+	require.NoError(t, elsewhere.Reconcile(w.ctx))
 	epoch, _ := w.get()
 	for range 3 {
-		require.ErrorIs(t, w.keeper.Keep(w.ctx), inventory.ErrElsewhere)
-		require.NoError(t, elsewhere.Keep(w.ctx))
+		require.ErrorIs(t, w.reconciler.Reconcile(w.ctx), inventory.ErrElsewhere)
+		require.NoError(t, elsewhere.Reconcile(w.ctx))
 	}
 	after, _ := w.get()
 	require.Equal(t, epoch.Epoch, after.Epoch)
 	_, err := w.try("ann", 1)
 	require.ErrorIs(t, err, queue.ErrNotReady)
 	w.clock.Advance(time.Minute)
-	require.NoError(t, w.keeper.Keep(w.ctx), "the other is gone for good")
+	require.NoError(t, w.reconciler.Reconcile(w.ctx), "the other is gone for good")
 	w.admit("ann", 1)
 }
 
@@ -563,7 +579,7 @@ func TestAnOverwrittenTicketIsMended(t *testing.T) {
 	require.NoError(t, w.line.Settle(w.ctx, b, outcomes))
 	r := w.audit()
 	require.EqualValues(t, []int64{1, 1}, []int64{r.Difference, r.Missing})
-	require.NoError(t, w.keeper.Mend(w.ctx, r))
+	require.NoError(t, w.reconciler.Mend(w.ctx, r))
 	r = w.clean()
 	require.EqualValues(t, []int64{4, 1, 1}, []int64{r.LineStock, r.Live, r.Lost})
 	w.admit("ann", 1)

@@ -1,6 +1,11 @@
+// Package inventory owns sales and their stock: the catalogue and the ledger
+// in the database, the reconciler that holds every line in Redis in agreement
+// with them, the cache gateways read instead of the stores, and the audit that
+// proves the agreement.
 package inventory
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -70,7 +75,7 @@ func (s Sale) overAt() time.Time {
 
 // Finished reports whether even the line of a sale that is over is no longer
 // needed.
-func (s Sale) Finished(now time.Time) bool { return now.After(s.overAt().Add(keepLine)) }
+func (s Sale) Finished(now time.Time) bool { return now.After(s.overAt().Add(lineKept)) }
 
 // Over reports whether the sale sells nothing any more.
 func (s Sale) Over(now time.Time) bool { return !now.Before(s.overAt()) }
@@ -110,8 +115,9 @@ type saleImage struct {
 }
 
 func (s Sale) image() saleImage {
-	return saleImage{State: s.State, Title: s.Title, SKU: s.SKU, PriceCents: s.PriceCents, Currency: s.Currency, PerUserLimit: s.PerUserLimit,
-		Cap: s.Cap, StartsAt: s.Starts(), EndsAt: s.Ends(), Version: s.Version}
+	return saleImage{State: s.State, Title: s.Title, SKU: s.SKU, PriceCents: s.PriceCents, Currency: s.Currency,
+		PerUserLimit: s.PerUserLimit,
+		Cap:          s.Cap, StartsAt: s.Starts(), EndsAt: s.Ends(), Version: s.Version}
 }
 
 // Stock is the ledger of one sale: Total = Available + units of live orders.
@@ -119,7 +125,8 @@ type Stock struct {
 	SaleID    string `gorm:"primaryKey" json:"-"`
 	Total     int64  `json:"total"`
 	Available int64  `json:"available"`
-	Changes   int64  `json:"-"` // how often it has changed: grows by one with each, so that a database that lost some is noticed
+	// how often it has changed: grows by one with each, so that a database that lost some is noticed
+	Changes int64 `json:"-"`
 }
 
 // TableName names the table for GORM.
@@ -161,7 +168,8 @@ func (n NewSale) validate() error {
 	check(validCurrency(n.Currency), "currency", "must be a code of three capital letters, such as CNY")
 	bad = append(bad, checkLimits(n.PerUserLimit, n.Cap)...)
 	bad = append(bad, checkWindow(n.StartsAt, n.EndsAt)...)
-	check(n.Reason == "" || invalid.PlainText(n.Reason, 200), "reason", "must be at most 200 characters without control characters")
+	check(n.Reason == "" || invalid.PlainText(n.Reason, 200), "reason",
+		"must be at most 200 characters without control characters")
 	if len(bad) > 0 {
 		return bad
 	}
@@ -170,10 +178,12 @@ func (n NewSale) validate() error {
 
 func checkLimits(perUser, lineCap int) (bad invalid.Error) {
 	if perUser < 1 || perUser > maxLimit {
-		bad = append(bad, invalid.Field{Field: "per_user_limit", Detail: fmt.Sprintf("must be between 1 and %d", maxLimit)})
+		bad = append(bad, invalid.Field{Field: "per_user_limit",
+			Detail: fmt.Sprintf("must be between 1 and %d", maxLimit)})
 	}
 	if lineCap < 0 || lineCap > queue.MaxCap {
-		bad = append(bad, invalid.Field{Field: "cap", Detail: fmt.Sprintf("must be between 1 and %d, or 0 for the configured queue.cap", queue.MaxCap)})
+		bad = append(bad, invalid.Field{Field: "cap", Detail: fmt.Sprintf(
+			"must be between 1 and %d, or 0 for the configured queue.cap", queue.MaxCap)})
 	}
 	return bad
 }
@@ -197,4 +207,17 @@ func validID(id string) bool {
 
 func validCurrency(s string) bool {
 	return len(s) == 3 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
+}
+
+// Recall asks Redis for its clock, so that Now follows it from the first order
+// on and not only from the first look at a line, and for the pace at which
+// lines drained last: without it, caps that follow the pace would start anew
+// with each process.
+func (b *SaleCache) Recall(ctx context.Context) error {
+	now, err := b.lines.Time(ctx)
+	if err == nil {
+		b.offset.Store(int64(now.Sub(b.now())))
+		b.known.exchange(ctx, b.lines, b.now())
+	}
+	return err
 }

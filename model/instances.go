@@ -15,7 +15,7 @@ func sound() []Instance {
 		{Name: "failover, two units", Defines: "-DT=2 -DS=2 -DF=1",
 			Says: "two tickets for two units, a failover with loss"},
 		{Name: "two keepers", Defines: "-DT=1 -DK=2 -DF=1 -DC=1",
-			Says: "two keepers, one of which dies, and a failover with loss"},
+			Says: "two reconcilers, one of which dies, and a failover with loss"},
 		{Name: "two failovers", Defines: "-DT=1 -DF=2 -DN=1 -DE=5",
 			Says: "one ticket, two failovers with loss"},
 		{Name: "cancel", Defines: "-DT=1 -DF=1 -DN=1 -DCANCEL",

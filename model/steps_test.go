@@ -23,7 +23,7 @@ const (
 )
 
 // bounds are those of the plays, in turn: two calm ones, a stormy one, failovers in the middle of rebuilds, and two
-// keepers that get into each other's way. All have two tickets for one unit.
+// reconcilers that get into each other's way. All have two tickets for one unit.
 func bounds(seed int64) string {
 	all := []string{
 		"-DW=2 -DCANCEL",
@@ -63,7 +63,7 @@ type play struct {
 	*world
 	batches  map[int]queue.Batch // by worker
 	outcomes map[int][]queue.Outcome
-	rebuilds map[int]*actor // by keeper
+	rebuilds map[int]*actor // by reconciler
 	release  *actor
 	copied   map[string]string // the line as the other server has heard of it
 	before   model.State       // when it heard
@@ -229,7 +229,7 @@ func (p *play) reclaim(s model.Step) {
 }
 
 func (p *play) readEnded(model.Step) {
-	p.release = act(p.ctx, func(ctx context.Context) error { return p.keeper.Release(ctx, p.sale) })
+	p.release = act(p.ctx, func(ctx context.Context) error { return p.reconciler.Release(ctx, p.sale) })
 	require.True(p.t, p.release.run("before release"), "nothing was to be released: %v", p.release.err)
 }
 
@@ -251,7 +251,7 @@ func (p *play) mark(model.Step) {
 
 func (p *play) lock(s model.Step) {
 	p.clock.Advance(reserve)
-	a := act(p.ctx, func(ctx context.Context) error { return p.keeper.Rebuild(ctx, p.sale) })
+	a := act(p.ctx, func(ctx context.Context) error { return p.reconciler.Rebuild(ctx, p.sale) })
 	p.rebuilds[s.A] = a
 	require.True(p.t, a.run("before gate"), "the rebuild did not begin: %v", a.err)
 }

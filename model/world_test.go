@@ -31,8 +31,8 @@ type world struct {
 	rdb       *redis.Client // in the product's name
 	raw       *redis.Client // in the test's
 	clock     *testkit.Clock
-	catalog   *inventory.Catalog
-	keeper    *inventory.Keeper
+	catalog   *inventory.SaleStore
+	reconciler    *inventory.Reconciler
 	line      *queue.Line
 	fulfiller *order.Fulfiller
 	canceller *order.Canceller
@@ -54,7 +54,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, ctx: t.Context(), db: db, raw: server.Client(), rdb: dial(t, server.Addr()),
 		clock: testkit.NewClock(time.Now())}
 	w.rdb.AddHook(&calls{names: map[string]string{}})
-	w.catalog = inventory.NewCatalog(db, w.clock.Now)
+	w.catalog = inventory.NewSaleStore(db, w.clock.Now)
 	w.forget()
 	return w
 }
@@ -76,11 +76,11 @@ func (w *world) forget() {
 	lines := queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = lines.Of(w.sale)
 	channels, told := []string{"stream"}, func() {}
-	w.keeper = inventory.NewKeeper(w.db, lines, 100, log, w.clock.Now)
-	w.keeper.RestoreBy(order.NewRestorer(w.db, channels, w.clock.Now, "model").Restore)
-	book := inventory.NewBook(w.catalog, lines, log, w.clock.Now)
-	w.fulfiller = order.NewFulfiller(w.db, w.catalog, book, 0, channels, told, log, w.clock.Now)
-	w.canceller = order.NewCanceller(w.db, lines, w.keeper, channels, told, log, w.clock.Now)
+	w.reconciler = inventory.NewReconciler(w.db, lines, 100, log, w.clock.Now)
+	w.reconciler.RestoreBy(order.NewRestorer(w.db, channels, w.clock.Now, "model").Restore)
+	cache := inventory.NewSaleCache(w.catalog, lines, log, w.clock.Now)
+	w.fulfiller = order.NewFulfiller(w.db, w.catalog, cache, 0, channels, told, log, w.clock.Now)
+	w.canceller = order.NewCanceller(w.db, lines, w.reconciler, channels, told, log, w.clock.Now)
 }
 
 // open makes a sale of one unit and loads its line.
@@ -94,7 +94,7 @@ func (w *world) open(sale string) {
 			24 * time.Hour),
 		Open: true}, "test")
 	require.NoError(w.t, err)
-	require.NoError(w.t, w.keeper.Keep(w.ctx))
+	require.NoError(w.t, w.reconciler.Reconcile(w.ctx))
 	w.epoch = 0
 	w.epoch = w.state().LedgerEpoch - 1
 }

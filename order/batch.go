@@ -2,9 +2,14 @@ package order
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
+	"gorm.io/gorm"
+
+	"sluice/inventory"
 	"sluice/notify"
 	"sluice/queue"
 )
@@ -171,7 +176,48 @@ func endingOf(t queue.Ticket) string {
 func newsOf(t queue.Ticket, sale, event string, channels []string, now time.Time) []notify.Row {
 	rows := make([]notify.Row, len(channels))
 	for i, channel := range channels {
-		rows[i] = notify.Row{OrderID: t.ID, Event: event, Channel: channel, SaleID: sale, UserID: t.User, CreatedAt: now.UnixMilli()}
+		rows[i] = notify.Row{OrderID: t.ID, Event: event, Channel: channel, SaleID: sale, UserID: t.User,
+			CreatedAt: now.UnixMilli()}
 	}
 	return rows
+}
+
+// errOverLimit says that a batch would give a user more units than allowed.
+var errOverLimit = errors.New("a user would hold more than the limit")
+
+// checkLimit refuses the transaction when a user would end up with more than the limit although every slot was free:
+// Redis may have forgotten an order of several units. The stock row, locked by now, lets one batch of a sale check at
+// a time. The limit is read here: it may have been raised since the sale cache was refreshed.
+func checkLimit(tx *gorm.DB, sale inventory.Sale, made []queue.Ticket) error {
+	if sale.PerUserLimit == 1 || len(made) == 0 {
+		return nil
+	}
+	users := make([]string, len(made))
+	for i, t := range made {
+		users[i] = t.User
+	}
+	for some := range slices.Chunk(users, limitUsers) {
+		if err := limitOf(tx, sale.ID, some); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// limitUsers keeps one statement within every dialect's bound on parameters.
+const limitUsers = 1000
+
+// limitOf returns errOverLimit when one of the users holds more than the sale allows.
+func limitOf(tx *gorm.DB, sale string, users []string) error {
+	var over []string
+	err := tx.Table("orders").Where("sale_id = ? AND user_id IN ? AND slot IS NOT NULL", sale, users).
+		Group("user_id").Having("SUM(quantity) > (SELECT per_user_limit FROM sales WHERE id = ?)", sale).
+		Pluck("user_id", &over).Error
+	if err != nil {
+		return fmt.Errorf("read what %d users hold of %s: %w", len(users), sale, err)
+	}
+	if len(over) > 0 {
+		return errOverLimit
+	}
+	return nil
 }

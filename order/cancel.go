@@ -18,18 +18,20 @@ import (
 
 // Canceller ends orders at their owners' wish. Safe for concurrent use.
 type Canceller struct {
-	db       *store.DB
-	lines    *queue.Lines
-	keeper   *inventory.Keeper
-	channels []string
-	told     func()
-	log      *slog.Logger
-	now      func() time.Time
+	db         *store.DB
+	lines      *queue.Lines
+	reconciler *inventory.Reconciler
+	channels   []string
+	onCommit   func()
+	log        *slog.Logger
+	now        func() time.Time
 }
 
-// NewCanceller returns a canceller; keeper brings the units back into the line.
-func NewCanceller(db *store.DB, lines *queue.Lines, keeper *inventory.Keeper, channels []string, told func(), log *slog.Logger, now func() time.Time) *Canceller {
-	return &Canceller{db: db, lines: lines, keeper: keeper, channels: channels, told: told, log: log, now: now}
+// NewCanceller returns a canceller; reconciler brings the units back into the line.
+func NewCanceller(db *store.DB, lines *queue.Lines, reconciler *inventory.Reconciler, channels []string,
+	onCommit func(), log *slog.Logger, now func() time.Time) *Canceller {
+	return &Canceller{db: db, lines: lines, reconciler: reconciler, channels: channels, onCommit: onCommit, log: log,
+		now: now}
 }
 
 const (
@@ -108,16 +110,18 @@ func (c *Canceller) cancelRow(ctx context.Context, sale, id, user string) error 
 		return fmt.Errorf("cancel order %s: %w", id, err)
 	}
 	killpoint.Pass("cancel.committed")
-	c.told()
-	if err := c.keeper.Release(ctx, sale); err != nil {
-		c.log.Warn("cancelled units are not yet back in the line: the keeper brings them", "sale", sale, "error", err)
+	c.onCommit()
+	if err := c.reconciler.Release(ctx, sale); err != nil {
+		c.log.Warn("cancelled units are not yet back in the line: the reconciler brings them", "sale", sale,
+			"error", err)
 	}
 	return nil
 }
 
 func (c *Canceller) end(tx *gorm.DB, row Row) error {
 	now := c.now()
-	changes := map[string]any{"status": Cancelled, "slot": nil, "released": 0, "ended_at": now.UnixMilli(), "ended_by": c.lines.Number()}
+	changes := map[string]any{"status": Cancelled, "slot": nil, "released": 0, "ended_at": now.UnixMilli(),
+		"ended_by": c.lines.Number()}
 	if err := tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
 		return err
 	}

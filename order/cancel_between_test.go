@@ -30,8 +30,8 @@ func (w *world) committed(user string) queue.Ticket {
 	return ticket
 }
 
-// An owner cancels a ticket of which a worker has made an order without a word to the line: what the owner was told holds, and the
-// order ends too.
+// An owner cancels a ticket of which a worker has made an order without a word to the line: what the owner was told
+// holds, and the order ends too.
 func TestACancelledTicketEndsTheOrderThatAWorkerMadeOfIt(t *testing.T) {
 	eachDatabase(t, 3, 1, func(w *world) {
 		ticket := w.committed("ann")
@@ -54,14 +54,14 @@ func TestACancelledTicketEndsTheOrderThatAWorkerMadeOfIt(t *testing.T) {
 // The same, and the line is rebuilt before a worker has seen the ticket again.
 func TestACancelledTicketEndsItsOrderInARebuild(t *testing.T) {
 	eachDatabase(t, 3, 1, func(w *world) {
-		w.keeper.RestoreBy(order.NewRestorer(w.db, channels, time.Now, "test").Restore)
+		w.reconciler.RestoreBy(order.NewRestorer(w.db, channels, time.Now, "test").Restore)
 		ticket := w.committed("ann")
 		require.NoError(t, w.cancel(ticket.ID, "ann"))
-		require.NoError(t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(t, w.reconciler.Rebuild(w.ctx, theSale))
 		require.Equal(t, order.Cancelled, w.look(ticket.ID).Status)
 		require.Equal(t, order.Cancelled, w.rows()[ticket.ID].Status)
 		require.EqualValues(t, 3, w.clean().LineStock)
-		require.NoError(t, w.book.Refresh(w.ctx))
+		require.NoError(t, w.cache.Refresh(w.ctx))
 		w.work()
 		require.EqualValues(t, 3, w.clean().Available)
 	})
@@ -121,8 +121,8 @@ func TestACancelledTicketThatHadFailedIsCancelled(t *testing.T) {
 			w.settle(b, byID(outcomes))
 		},
 		"a rebuild": func(w *world) {
-			require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
-			require.NoError(w.t, w.book.Refresh(w.ctx))
+			require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
+			require.NoError(w.t, w.cache.Refresh(w.ctx))
 			require.EqualValues(w.t, 3, w.clean().LineStock, "before a worker has seen it")
 			require.EqualValues(w.t, 3, w.available())
 			w.work()
@@ -132,7 +132,7 @@ func TestACancelledTicketThatHadFailedIsCancelled(t *testing.T) {
 		for who, end := range ends {
 			t.Run(how+", "+who, func(t *testing.T) {
 				eachUnpaid(t, 3, 1, func(w *world) {
-					w.keeper.RestoreBy(order.NewRestorer(w.db, channels, time.Now, "test").Restore)
+					w.reconciler.RestoreBy(order.NewRestorer(w.db, channels, time.Now, "test").Restore)
 					ticket := die(w)
 					w.clean()
 					require.NoError(w.t, w.cancel(ticket.ID, "ann"))
@@ -157,12 +157,12 @@ func TestACancelledTicketThatHadFailedIsCancelled(t *testing.T) {
 // It is paid and the line rebuilt before a worker has seen the ticket again: who pays back finds the payment.
 func TestACancelledTicketsPaymentGoesBackInARebuild(t *testing.T) {
 	eachUnpaid(t, 3, 1, func(w *world) {
-		w.keeper.RestoreBy(order.NewRestorer(w.db, channels, time.Now, "test").Restore)
+		w.reconciler.RestoreBy(order.NewRestorer(w.db, channels, time.Now, "test").Restore)
 		ticket := w.committed("ann")
 		require.NoError(w.t, w.cancel(ticket.ID, "ann"))
 		_, err := w.pay(ticket.ID, pays(ticket.ID, 1))
 		require.NoError(w.t, err)
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 		row := w.rows()[ticket.ID]
 		require.Equal(w.t, []string{order.Cancelled, order.RefundEnded}, []string{row.Status, row.Refund})
 		again, err := w.pay(ticket.ID, pays(ticket.ID, 1))
@@ -204,17 +204,17 @@ func TestACancelledTicketOfAnOldEpochEndsNothing(t *testing.T) {
 		ticket := w.committed("ann")
 		require.NoError(t, w.cancel(ticket.ID, "ann"))
 		b := w.claim(1)
-		require.NoError(t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(t, w.reconciler.Rebuild(w.ctx, theSale))
 		_, err := w.fulfiller.Handle(w.ctx, b)
 		require.ErrorIs(t, err, queue.ErrOutdated)
 		w.clean()
-		require.NoError(t, w.book.Refresh(w.ctx))
+		require.NoError(t, w.cache.Refresh(w.ctx))
 		w.work()
 
 		again := w.committed("bob")
 		require.NoError(t, w.cancel(again.ID, "bob"))
 		b = w.claim(1)
-		require.NoError(t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(t, w.reconciler.Rebuild(w.ctx, theSale))
 		_, err = w.fulfiller.Bury(w.ctx, b, "gave up")
 		require.ErrorIs(t, err, queue.ErrOutdated, "no store has failed")
 		w.clean()
@@ -245,16 +245,18 @@ func TestATicketThatWasGivenBackIsCancelledAtOnce(t *testing.T) {
 func (w *world) consume() {
 	w.t.Helper()
 	consumer, err := worker.New(worker.Options{
-		Config: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(), Lines: w.lines, Sales: func() []string { return []string{theSale} }, Handler: w.fulfiller,
+		Config: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(), Lines: w.lines,
+		Sales: func() []string { return []string{theSale} }, Handler: w.fulfiller,
 		Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: prometheus.NewRegistry(),
 	})
 	require.NoError(w.t, err)
 	defer w.running(consumer.Run)()
-	require.Eventually(w.t, func() bool { v, err := w.line.View(w.ctx); return err == nil && !v.InFlight() }, soon, time.Millisecond)
+	require.Eventually(w.t, func() bool { v, err := w.line.View(w.ctx); return err == nil && !v.InFlight() }, soon,
+		time.Millisecond)
 }
 
-// A record that was overwritten names nobody. What its owner holds stands in the holdings too: the unit and the slot come back,
-// and the owner reads that the order failed.
+// A record that was overwritten names nobody. What its owner holds stands in the holdings too: the unit and the slot
+// come back, and the owner reads that the order failed.
 func TestAnOverwrittenTicketIsTheOwnersFailedOrder(t *testing.T) {
 	eachDatabase(t, 5, 1, func(w *world) {
 		before, hit, after := w.admit("ann", 1), w.admit("bob", 1), w.admit("cid", 1)
@@ -284,8 +286,8 @@ func TestAnOverwrittenTicketKeepsItsOwnerInARebuild(t *testing.T) {
 	eachDatabase(t, 5, 1, func(w *world) {
 		hit := w.admit("bob", 1)
 		require.NoError(t, w.rdb.HSet(w.ctx, "sluice:{"+theSale+"/0}:orders", hit.ID, "garbage").Err())
-		require.NoError(t, w.keeper.Rebuild(w.ctx, theSale))
-		require.NoError(t, w.book.Refresh(w.ctx))
+		require.NoError(t, w.reconciler.Rebuild(w.ctx, theSale))
+		require.NoError(t, w.cache.Refresh(w.ctx))
 		require.EqualValues(t, 4, w.view().Stock, "its unit is its own until it has failed")
 		w.consume()
 		require.Equal(t, []string{order.Failed, "bob"}, []string{w.rows()[hit.ID].Status, w.rows()[hit.ID].UserID})
@@ -338,7 +340,7 @@ func TestAnOrderCancelledAfterItsLineHasGoneIsReleased(t *testing.T) {
 		require.Equal(t, 1, w.rows()[ticket.ID].Released)
 
 		w.exec("UPDATE orders SET released = 0 WHERE id = ?", ticket.ID) // Redis was away just then
-		require.NoError(t, w.keeper.Keep(w.ctx))
+		require.NoError(t, w.reconciler.Reconcile(w.ctx))
 		require.Equal(t, 1, w.rows()[ticket.ID].Released, "though nobody keeps the sale any more")
 		require.Equal(t, inventory.VerdictClean, w.verdict())
 	})

@@ -62,7 +62,8 @@ func TestCancelConfirmedOrder(t *testing.T) {
 		require.Nil(w.t, row.Slot)
 		require.Equal(w.t, 1, row.Released)
 		require.Positive(w.t, row.EndedAt)
-		require.Equal(w.t, map[string]int{"order.confirmed stream": 1, "order.confirmed email": 1, "order.cancelled stream": 1, "order.cancelled email": 1}, w.news())
+		require.Equal(w.t, map[string]int{"order.confirmed stream": 1, "order.confirmed email": 1,
+			"order.cancelled stream": 1, "order.cancelled email": 1}, w.news())
 
 		again := w.admit("ann", 3)
 		w.work()
@@ -76,7 +77,8 @@ func TestCancelWhatCannotBe(t *testing.T) {
 		for _, status := range []string{order.Paid, order.Failed, order.Expired} {
 			ticket := w.admit(status, 1)
 			w.work()
-			require.NoError(w.t, w.db.Write.Model(&order.Row{}).Where("id = ?", ticket.ID).Update("status", status).Error)
+			require.NoError(w.t, w.db.Write.Model(&order.Row{}).Where("id = ?", ticket.ID).Update("status", status).
+				Error)
 			require.ErrorIs(w.t, w.cancel(ticket.ID, status), order.ErrNotCancellable)
 		}
 		require.Equal(w.t, map[string]int{"paid": 1, "failed": 1, "expired": 1}, w.count())
@@ -126,15 +128,15 @@ func TestCancelGivesUpOnABusyWorker(t *testing.T) {
 	require.NoError(t, w.cancel(ticket.ID, "ann"))
 }
 
-// The reply of a commit is lost, so that its tickets go back into the line, and then the line is rebuilt: the order is still
-// listed, and is cancelled as the order it is.
+// The reply of a commit is lost, so that its tickets go back into the line, and then the line is rebuilt: the order is
+// still listed, and is cancelled as the order it is.
 func TestCancelOfAnOrderThatARebuildFoundListed(t *testing.T) {
 	eachDatabase(t, 10, 1, func(w *world) {
 		ticket := w.admit("ann", 1)
 		b := w.claim(1)
 		w.handle(b)
 		w.settle(b, map[string]queue.Outcome{ticket.ID: {ID: ticket.ID, Op: queue.OpBack}})
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 		require.EqualValues(w.t, 9, w.clean().LineStock)
 		require.NoError(w.t, w.cancel(ticket.ID, "ann"))
 		require.Equal(w.t, map[string]int{"cancelled": 1}, w.count())
@@ -145,7 +147,7 @@ func TestCancelOfAnOrderThatARebuildFoundListed(t *testing.T) {
 	})
 }
 
-// The process dies between the commit and the line: any keeper, and two of
+// The process dies between the commit and the line: any reconciler, and two of
 // them at once, bring the units back exactly once.
 func TestUnitsComeBackAfterACrash(t *testing.T) {
 	eachDatabase(t, 50, 2, func(w *world) {
@@ -157,7 +159,8 @@ func TestUnitsComeBackAfterACrash(t *testing.T) {
 		w.work()
 		nowhere := dial(w.t, "127.0.0.1:1")
 		log := slog.New(slog.DiscardHandler)
-		crashes := order.NewCanceller(w.db, w.lines, inventory.NewKeeper(w.db, queue.NewLines(nowhere, queue.DefaultPrefix), 100, log, time.Now), channels, func() {}, log, time.Now)
+		crashes := order.NewCanceller(w.db, w.lines, inventory.NewReconciler(w.db,
+			queue.NewLines(nowhere, queue.DefaultPrefix), 100, log, time.Now), channels, func() {}, log, time.Now)
 		for n, id := range ids {
 			require.NoError(w.t, crashes.Cancel(w.ctx, theSale, id, fmt.Sprintf("user-%d", n)))
 		}
@@ -165,14 +168,14 @@ func TestUnitsComeBackAfterACrash(t *testing.T) {
 		require.EqualValues(w.t, 50-2*orders, w.view().Stock, "the line does not know yet")
 		w.clean() // units on their way back are no difference
 
-		second := inventory.NewKeeper(w.db, w.lines, 100, log, time.Now)
-		var keepers sync.WaitGroup
+		second := inventory.NewReconciler(w.db, w.lines, 100, log, time.Now)
+		var reconcilers sync.WaitGroup
 		errs := make([]error, 6)
 		for i := range errs {
-			k := []*inventory.Keeper{w.keeper, second}[i%2]
-			keepers.Go(func() { errs[i] = k.Release(w.ctx, theSale) })
+			k := []*inventory.Reconciler{w.reconciler, second}[i%2]
+			reconcilers.Go(func() { errs[i] = k.Release(w.ctx, theSale) })
 		}
-		keepers.Wait()
+		reconcilers.Wait()
 		require.NoError(w.t, errors.Join(errs...))
 		require.EqualValues(w.t, 50, w.view().Stock)
 		for _, r := range w.rows() {

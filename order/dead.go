@@ -119,7 +119,8 @@ func (d *DeadLetters) rowOf(ctx context.Context, sale, id string) (Row, error) {
 
 // refused reports whether err says that the line has changed nothing.
 func refused(err error) bool {
-	for _, known := range []error{queue.ErrNotDead, queue.ErrUnreadable, queue.ErrSoldOut, queue.ErrHeld, queue.ErrNotReady} {
+	for _, known := range []error{queue.ErrNotDead, queue.ErrUnreadable, queue.ErrSoldOut, queue.ErrHeld,
+		queue.ErrNotReady} {
 		if errors.Is(err, known) {
 			return true
 		}

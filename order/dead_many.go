@@ -83,7 +83,8 @@ func (d *DeadLetters) DropMany(ctx context.Context, c LetterChange) (LetterResul
 
 // many walks from the oldest letter: newer ones that come meanwhile move none of those it has yet to see.
 func (d *DeadLetters) many(
-	ctx context.Context, c LetterChange, action string, do func(ctx context.Context, sale, id, actor, reason string) error,
+	ctx context.Context, c LetterChange, action string, do func(ctx context.Context, sale, id, actor,
+		reason string) error,
 ) (result LetterResult, err error) {
 	act := adminlog.Act{Actor: c.Actor, Action: action, Sale: c.Sale, Target: c.Sale, Reason: c.Reason}
 	if err := act.Check(); err != nil {
@@ -109,7 +110,8 @@ func (d *DeadLetters) many(
 			}
 			tried++
 			err := do(ctx, c.Sale, letter.Ticket.ID, c.Actor, c.Reason)
-			if err != nil && (!refused(err) || errors.Is(err, queue.ErrNotReady)) { // a line that is not ready refuses all
+			// a line that is not ready refuses all
+			if err != nil && (!refused(err) || errors.Is(err, queue.ErrNotReady)) {
 				return result, err
 			}
 			result.note(letter.Ticket.ID, err)

@@ -75,7 +75,8 @@ func TestADeadLetterThatNoLongerFitsStays(t *testing.T) {
 		require.Equal(t, order.Failed, w.rows()[ticket.ID].Status, "the row that says so is back")
 		w.work()
 
-		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test", Reason: "more found"})
+		_, err := w.sales.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
+			Reason: "more found"})
 		require.NoError(t, err)
 		w.keep()
 		w.admit("ann", 1)
@@ -98,7 +99,7 @@ func TestADeadLetterSurvivesARebuild(t *testing.T) {
 	w := onSQLite(t, 3, 1)
 	dead := order.NewDeadLetters(w.db, w.lines, w.adminLog())
 	ticket := w.bury("ann", 1)
-	require.NoError(t, w.keeper.Rebuild(w.ctx, theSale))
+	require.NoError(t, w.reconciler.Rebuild(w.ctx, theSale))
 	letter, err := dead.Show(w.ctx, theSale, ticket.ID)
 	require.NoError(t, err)
 	require.NoError(t, letter.Err)
@@ -110,8 +111,8 @@ func TestADeadLetterSurvivesARebuild(t *testing.T) {
 
 func (w *world) entry() *inventory.Entry {
 	w.t.Helper()
-	require.NoError(w.t, w.book.Refresh(w.ctx))
-	e, ok := w.book.Get(theSale)
+	require.NoError(w.t, w.cache.Refresh(w.ctx))
+	e, ok := w.cache.Get(theSale)
 	require.True(w.t, ok)
 	return e
 }
@@ -125,17 +126,17 @@ func TestALostOrderIsHonoured(t *testing.T) {
 		w.keep()
 		require.EqualValues(t, 2, w.clean().LineStock, "nobody knows of them any more")
 
-		v, err := w.finder.Honour(w.ctx, w.entry(), first)
+		v, err := w.finder.Readmit(w.ctx, w.entry(), first)
 		require.NoError(t, err)
 		require.Equal(t, order.Queued, v.Status)
 		require.EqualValues(t, 1, v.Position)
-		again, err := w.finder.Honour(w.ctx, w.entry(), first)
+		again, err := w.finder.Readmit(w.ctx, w.entry(), first)
 		require.NoError(t, err)
 		require.Equal(t, v, again, "a receipt works once")
 		require.EqualValues(t, 1, w.clean().InFlight)
 
 		third := w.admit("cat", 1) // somebody else takes the last unit
-		v, err = w.finder.Honour(w.ctx, w.entry(), second)
+		v, err = w.finder.Readmit(w.ctx, w.entry(), second)
 		require.NoError(t, err)
 		require.Equal(t, order.Failed, v.Status)
 		require.Equal(t, queue.ReasonLost, v.Reason)
@@ -162,7 +163,7 @@ func TestTheLineGoesOnAfterAnHonouredOrder(t *testing.T) {
 		w.keep()
 		waiting := w.admit("waiting", 1)
 		for _, i := range []int{7, 2} {
-			_, err := w.finder.Honour(w.ctx, w.entry(), lost[i])
+			_, err := w.finder.Readmit(w.ctx, w.entry(), lost[i])
 			require.NoError(t, err)
 		}
 		require.NoError(t, w.canceller.Cancel(w.ctx, theSale, waiting.ID, "waiting"), "it still waits")
@@ -184,7 +185,7 @@ func TestALostOrderIsNotHonouredTwiceOver(t *testing.T) {
 	require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
 	w.keep()
 	w.admit("ann", 1)
-	v, err := w.finder.Honour(w.ctx, w.entry(), lost)
+	v, err := w.finder.Readmit(w.ctx, w.entry(), lost)
 	require.NoError(t, err)
 	require.Equal(t, order.Failed, v.Status)
 	w.work()
@@ -197,6 +198,6 @@ func TestALostOrderIsNotHonouredOnAnUnverifiedRedis(t *testing.T) {
 	entry := w.entry()
 	require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
 	require.NoError(t, w.rdb.ScriptFlush(w.ctx).Err())
-	_, err := w.finder.Honour(w.ctx, entry, lost)
+	_, err := w.finder.Readmit(w.ctx, entry, lost)
 	require.ErrorIs(t, err, queue.ErrNotReady)
 }

@@ -40,24 +40,26 @@ const (
 // both stores and their users' slots are free. Each line knows its deadlines,
 // so nothing scans tables; any number of expirers may run.
 type Expirer struct {
-	db       *store.DB
-	lines    *queue.Lines
-	keeper   *inventory.Keeper
-	sales    func() []string
-	channels []string
-	told     func()
-	log      *slog.Logger
-	now      func() time.Time
-	metrics  *expirerMetrics
-	faults   apart.Troubles // sales, and servers, that cannot be served
+	db         *store.DB
+	lines      *queue.Lines
+	reconciler *inventory.Reconciler
+	sales      func() []string
+	channels   []string
+	onCommit   func()
+	log        *slog.Logger
+	now        func() time.Time
+	metrics    *expirerMetrics
+	faults     apart.Troubles // sales, and servers, that cannot be served
 }
 
 // NewExpirer returns an expirer over the lines of the sales that sales()
-// returns; keeper brings their units back into the line, and now is Redis'
+// returns; reconciler brings their units back into the line, and now is Redis'
 // clock.
-func NewExpirer(db *store.DB, lines *queue.Lines, keeper *inventory.Keeper, sales func() []string, channels []string, told func(),
+func NewExpirer(db *store.DB, lines *queue.Lines, reconciler *inventory.Reconciler, sales func() []string,
+	channels []string, onCommit func(),
 	log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Expirer {
-	return &Expirer{db: db, lines: lines, keeper: keeper, sales: sales, channels: channels, told: told, log: log, now: now, metrics: newExpirerMetrics(reg)}
+	return &Expirer{db: db, lines: lines, reconciler: reconciler, sales: sales, channels: channels, onCommit: onCommit,
+		log: log, now: now, metrics: newExpirerMetrics(reg)}
 }
 
 // Run expires until ctx ends; a batch that has begun is finished.
@@ -90,7 +92,8 @@ func (e *Expirer) Run(ctx context.Context) {
 type expiring struct{ servers, sales, sweeps *apart.Rounds }
 
 func expiringFor(patience time.Duration) expiring {
-	return expiring{servers: apart.New(expireServers, patience), sales: apart.New(expireAtOnce, patience), sweeps: apart.New(1, patience)}
+	return expiring{servers: apart.New(expireServers, patience), sales: apart.New(expireAtOnce, patience),
+		sweeps: apart.New(1, patience)}
 }
 
 func (b expiring) wait() {
@@ -175,7 +178,8 @@ func (e *Expirer) expireOn(ctx context.Context, sales []string, turns *apart.Rou
 
 // overdue asks lines, and returns what those that have something overdue hand
 // out. The error is of their server.
-func (e *Expirer) overdue(ctx context.Context, sales []string, fail func(string, error)) (found map[string]queue.Overdue, away error) {
+func (e *Expirer) overdue(ctx context.Context, sales []string,
+	fail func(string, error)) (found map[string]queue.Overdue, away error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), expireWait)
 	defer cancel()
 	found, failed := e.lines.Overdue(ctx, sales, expireBatch, expireLease)
@@ -213,11 +217,12 @@ func (e *Expirer) expire(ctx context.Context, sale string, ids []string, now tim
 	}
 	killpoint.Pass("expire.committed")
 	if len(done.ended) > 0 {
-		e.told()
+		e.onCommit()
 		e.metrics.expired(sale, done.ended, now)
 		e.log.Info("orders expired unpaid", "sale", sale, "orders", len(done.ended))
-		if err := e.keeper.Release(ctx, sale); err != nil {
-			e.log.Warn("expired units are not yet back in the line: the keeper brings them", "sale", sale, "error", err)
+		if err := e.reconciler.Release(ctx, sale); err != nil {
+			e.log.Warn("expired units are not yet back in the line: the reconciler brings them", "sale", sale,
+				"error", err)
 		}
 	}
 	killpoint.Pass("expire.released")
@@ -234,7 +239,8 @@ func (e *Expirer) end(ctx context.Context, sale string, ids []string, now time.T
 	err = e.db.Tx(ctx, func(tx *gorm.DB) error {
 		done = expired{}
 		var rows []Row
-		if err := store.ForUpdate(tx).Where("id IN ? AND sale_id = ?", ids, sale).Order("id").Find(&rows).Error; err != nil {
+		if err := store.ForUpdate(tx).Where("id IN ? AND sale_id = ?", ids, sale).Order("id").Find(&rows).
+			Error; err != nil {
 			return err
 		}
 		var units int64
@@ -246,18 +252,21 @@ func (e *Expirer) end(ctx context.Context, sale string, ids []string, now time.T
 				continue
 			}
 			done.ended, over, units = append(done.ended, r), append(over, r.ID), units+int64(r.Quantity)
-			news = append(news, newsOf(queue.Ticket{ID: r.ID, User: r.UserID}, sale, notify.EventExpired, e.channels, now)...)
+			news = append(news, newsOf(queue.Ticket{ID: r.ID, User: r.UserID}, sale, notify.EventExpired, e.channels,
+				now)...)
 		}
 		if len(done.ended) == 0 {
 			return nil
 		}
-		changes := map[string]any{"status": Expired, "slot": nil, "released": 0, "ended_at": now.UnixMilli(), "ended_by": e.lines.Number()}
+		changes := map[string]any{"status": Expired, "slot": nil, "released": 0, "ended_at": now.UnixMilli(),
+			"ended_by": e.lines.Number()}
 		changed := tx.Model(&Row{}).Where("id IN ? AND status = ?", over, Confirmed).Updates(changes)
 		if changed.Error != nil {
 			return changed.Error
 		}
 		if changed.RowsAffected != int64(len(over)) {
-			return fmt.Errorf("%d of %d locked orders changed meanwhile", int64(len(over))-changed.RowsAffected, len(over))
+			return fmt.Errorf("%d of %d locked orders changed meanwhile", int64(len(over))-changed.RowsAffected,
+				len(over))
 		}
 		if err := notify.Insert(tx, news); err != nil {
 			return err
@@ -349,7 +358,8 @@ func (e *Expirer) sweep(ctx context.Context, turns *apart.Rounds) error {
 // forgotten are the orders that are long overdue, by sale, of all but some
 // sales; full says that there may be more. The index of the query holds unpaid
 // orders only.
-func (e *Expirer) forgotten(ctx context.Context, now time.Time, without []string) (ids map[string][]string, full bool, err error) {
+func (e *Expirer) forgotten(ctx context.Context, now time.Time, without []string) (ids map[string][]string, full bool,
+	err error) {
 	query := e.db.Read.WithContext(ctx).Select("id", "sale_id").
 		Where("status = 'confirmed' AND pay_by > 0 AND pay_by <= ?", now.Add(-expireGrace).UnixMilli())
 	if len(without) > 0 {

@@ -46,7 +46,8 @@ func TestExpire(t *testing.T) {
 func TestExpireFollowsTheDatabase(t *testing.T) {
 	eachUnpaid(t, 5, 1, func(w *world) {
 		postponed, paid, never := w.confirm("ann", 1), w.confirm("bob", 1), w.confirm("cid", 1)
-		w.exec("UPDATE orders SET status = 'paid', paid_at = 7 WHERE id = ?", paid.ID) // its payer died before it told the line
+		// its payer died before it told the line
+		w.exec("UPDATE orders SET status = 'paid', paid_at = 7 WHERE id = ?", paid.ID)
 		w.exec("UPDATE orders SET pay_by = 0 WHERE id = ?", never.ID)
 		for _, id := range []string{postponed.ID, paid.ID, never.ID, "unheard-of"} {
 			require.NoError(w.t, w.rdb.ZAdd(w.ctx, dueKey, redis.Z{Score: 1, Member: id}).Err())
@@ -247,7 +248,8 @@ func TestASaleThatIsHeldUpExpiresAlone(t *testing.T) {
 			outcomes := w.handle(b)
 			require.NoError(t, w.lines.Of("held").Settle(w.ctx, b, []queue.Outcome{outcomes[held.Ticket.ID]}))
 			w.exec("UPDATE orders SET pay_by = 1")
-			require.NoError(t, w.rdb.ZAddXX(w.ctx, "sluice:{held/0}:due", redis.Z{Score: 1, Member: held.Ticket.ID}).Err())
+			require.NoError(t, w.rdb.ZAddXX(w.ctx, "sluice:{held/0}:due", redis.Z{Score: 1, Member: held.Ticket.ID}).
+				Err())
 			require.NoError(t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
 				var row order.Row
 				require.NoError(t, store.ForUpdate(tx).Take(&row, "id = ?", held.Ticket.ID).Error)
@@ -258,7 +260,8 @@ func TestASaleThatIsHeldUpExpiresAlone(t *testing.T) {
 				for range 3 {
 					one := w.confirm(fmt.Sprint("user-", w.tickets), 1)
 					w.pass(one.ID)
-					// The row is held for all that time, and each try for it ends only when its transaction runs out of time.
+					// The row is held for all that time, and each try for it ends only when its transaction runs out of
+					// time.
 					require.Eventually(t, func() bool {
 						var now order.Row
 						require.NoError(t, w.db.Read.Take(&now, "id = ?", one.ID).Error)

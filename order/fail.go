@@ -4,12 +4,15 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 
 	"gorm.io/gorm"
 
+	"sluice/inventory"
 	"sluice/notify"
 	"sluice/queue"
+	"sluice/queue/worker"
 	"sluice/store"
 )
 
@@ -40,7 +43,8 @@ func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]q
 // the row's own data is refused, it is recorded with less of it, so that its
 // owner and the audit find a row. The error says that not even that was taken:
 // the ticket goes back.
-func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason string, op queue.Op) (queue.Outcome, error) {
+func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason string, op queue.Op) (queue.Outcome,
+	error) {
 	outcome := queue.Outcome{ID: t.ID, Op: op, Reason: reason}
 	if t.State != queue.Queued {
 		outcome = queue.Outcome{ID: t.ID, Op: queue.OpClose}
@@ -59,7 +63,7 @@ func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason st
 	if err != nil {
 		return outcome, fmt.Errorf("record ticket %s as failed: %w", t.ID, err)
 	}
-	f.told()
+	f.onCommit()
 	if earlier != nil {
 		outcome = known(t, *earlier)
 	}
@@ -69,7 +73,8 @@ func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason st
 
 // record writes the row of a ticket that did not become an order, and its news,
 // or returns the row that an earlier delivery has left, and the change of the ledger when it ended that one's order.
-func (f *Fulfiller) record(ctx context.Context, c claim, t queue.Ticket, row Row) (earlier *Row, change int64, err error) {
+func (f *Fulfiller) record(ctx context.Context, c claim, t queue.Ticket, row Row) (earlier *Row, change int64,
+	err error) {
 	event := notify.EventFailed
 	if t.State != queue.Queued {
 		event = endingOf(t)
@@ -132,4 +137,30 @@ func lessened() []func(*Row) {
 func standIn(user string) string {
 	sum := sha256.Sum256([]byte(user))
 	return " sha256:" + hex.EncodeToString(sum[:])
+}
+
+// storeFault is an error of a batch that no ticket has caused.
+type storeFault struct{ error }
+
+// Unwrap returns the error itself.
+func (f storeFault) Unwrap() error { return f.error }
+
+// Is makes a sale without a row a fault of its line alone.
+func (f storeFault) Is(target error) bool {
+	return target == worker.ErrOfLine && errors.Is(f.error, inventory.ErrNoSale)
+}
+
+// Cause implements worker.Causer: it says what the database said, without a row's values.
+func (f storeFault) Cause() string { return store.Describe(f.error) }
+
+// faultOf marks err, unless it is nil, as one that no ticket has caused. That the line was loaded anew is no store's
+// fault.
+func faultOf(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, inventory.ErrStale) {
+		err = fmt.Errorf("%w: %w", queue.ErrOutdated, err)
+	}
+	return storeFault{err}
 }

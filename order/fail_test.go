@@ -16,7 +16,8 @@ import (
 func TestNothingIsBuriedThatIsNotRecorded(t *testing.T) {
 	eachDatabase(t, 10, 1, func(w *world) {
 		if w.db.Driver == store.SQLite {
-			w.exec("CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.status = 'failed' BEGIN SELECT RAISE(ABORT, 'no'); END")
+			w.exec("CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.status = 'failed' BEGIN SELECT " +
+				"RAISE(ABORT, 'no'); END")
 		} else {
 			w.exec("ALTER TABLE orders ADD CONSTRAINT refuse CHECK (status <> 'failed')")
 		}

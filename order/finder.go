@@ -23,12 +23,12 @@ import (
 type Finder struct {
 	db    *store.DB
 	lines *queue.Lines
-	book  *inventory.Book
+	cache *inventory.SaleCache
 }
 
 // NewFinder returns a finder over both stores.
-func NewFinder(db *store.DB, lines *queue.Lines, book *inventory.Book) *Finder {
-	return &Finder{db: db, lines: lines, book: book}
+func NewFinder(db *store.DB, lines *queue.Lines, cache *inventory.SaleCache) *Finder {
+	return &Finder{db: db, lines: lines, cache: cache}
 }
 
 // Many returns the orders of one sale by id, in few round trips. Unknown ids
@@ -92,10 +92,10 @@ func (f *Finder) InLedger(ctx context.Context, sale string, ids []string) (map[s
 	return views, nil
 }
 
-// Honour takes a lost order back into its line, or reports it as failed when
+// Readmit takes a lost order back into its line, or reports it as failed when
 // no unit is left. The caller vouches for t: a signed receipt says that it was
 // admitted. It returns queue.ErrNotReady when there is no line to take it back.
-func (f *Finder) Honour(ctx context.Context, entry *inventory.Entry, t queue.Ticket) (View, error) {
+func (f *Finder) Readmit(ctx context.Context, entry *inventory.Entry, t queue.Ticket) (View, error) {
 	sale := entry.Sale
 	if _, err := f.lines.Of(sale.ID).Honour(ctx, sale.Epoch, t); err != nil {
 		return View{}, err
@@ -112,7 +112,7 @@ func (f *Finder) Honour(ctx context.Context, entry *inventory.Entry, t queue.Tic
 }
 
 func (f *Finder) priced(v View) View {
-	if e, ok := f.book.Get(v.SaleID); ok {
+	if e, ok := f.cache.Get(v.SaleID); ok {
 		v.PriceCents, v.Currency = e.Sale.PriceCents, e.Sale.Currency
 	}
 	return v
@@ -165,10 +165,10 @@ func (f *Finder) inAnyLine(ctx context.Context, id string) (View, error) {
 }
 
 // asked are the sales whose line may hold tickets: those whose line answered
-// at the book's last look, and the others.
+// at the cache's last look, and the others.
 func (f *Finder) asked() (well, ill []string) {
-	for _, sale := range f.book.Active() {
-		if e, ok := f.book.Get(sale); ok && e.Fault() != nil {
+	for _, sale := range f.cache.Active() {
+		if e, ok := f.cache.Get(sale); ok && e.Fault() != nil {
 			ill = append(ill, sale)
 		} else {
 			well = append(well, sale)
@@ -190,7 +190,8 @@ func (c Cursor) String() string { return strconv.FormatInt(c.AdmittedAt, 10) + "
 func ParseCursor(text string) (Cursor, bool) {
 	ms, id, ok := strings.Cut(text, "_")
 	at, err := strconv.ParseInt(ms, 10, 64)
-	return Cursor{AdmittedAt: at, ID: id}, ok && err == nil && at >= 0 && id != "" && len(id) <= 36 && strings.IndexFunc(id, unprintable) < 0
+	return Cursor{AdmittedAt: at, ID: id}, ok && err == nil && at >= 0 && id != "" && len(id) <= 36 &&
+		strings.IndexFunc(id, unprintable) < 0
 }
 
 // unprintable finds what no order id holds and some databases refuse to compare.
@@ -251,7 +252,8 @@ func (f *Finder) ListBySale(ctx context.Context, sale string, after *Cursor, lim
 
 func page(query *gorm.DB, after *Cursor, limit int) ([]Row, error) {
 	if after != nil {
-		query = query.Where("admitted_at < ? OR (admitted_at = ? AND id < ?)", after.AdmittedAt, after.AdmittedAt, after.ID)
+		query = query.Where("admitted_at < ? OR (admitted_at = ? AND id < ?)", after.AdmittedAt, after.AdmittedAt,
+			after.ID)
 	}
 	var rows []Row
 	if err := query.Order("admitted_at DESC, id DESC").Limit(limit).Find(&rows).Error; err != nil {
@@ -288,7 +290,7 @@ func (f *Finder) inLine(ctx context.Context, user string) (views []View, unread 
 			continue
 		}
 		for _, t := range tickets {
-			if v := viewOfTicket(sale, t, claimed); !v.Settled() && v.User == user {
+			if v := viewOfTicket(sale, t, claimed); !v.LeftLine() && v.User == user {
 				views = append(views, f.priced(v))
 			}
 		}

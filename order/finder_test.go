@@ -30,7 +30,8 @@ func TestManyAsksTheLineFirst(t *testing.T) {
 		views, err := w.finder.Many(w.ctx, theSale, ids)
 		require.NoError(w.t, err)
 		require.Len(w.t, views, 5)
-		require.Equal(w.t, order.View{ID: queued[1].ID, SaleID: theSale, User: "dan", Status: order.Queued, Quantity: 1, PriceCents: 9900, Currency: "CNY",
+		require.Equal(w.t, order.View{ID: queued[1].ID, SaleID: theSale, User: "dan", Status: order.Queued,
+			Quantity: 1, PriceCents: 9900, Currency: "CNY",
 			Position: 2, AdmittedAt: queued[1].AdmittedAt}, views[queued[1].ID])
 		require.EqualValues(w.t, 1, views[queued[0].ID].Position)
 		require.Equal(w.t, order.Processing, views[processing.ID].Status)
@@ -86,7 +87,8 @@ func TestByID(t *testing.T) {
 		waiting := w.admit("bob", 1)
 		elsewhere := w.try("second", w.request("ann", 1))
 		require.NoError(w.t, elsewhere.Err)
-		for id, want := range map[string]string{stored.ID: "sale confirmed", waiting.ID: "sale queued", elsewhere.Ticket.ID: "second queued"} {
+		for id, want := range map[string]string{stored.ID: "sale confirmed", waiting.ID: "sale queued",
+			elsewhere.Ticket.ID: "second queued"} {
 			v, err := w.finder.ByID(w.ctx, id)
 			require.NoError(w.t, err)
 			require.Equal(w.t, want, v.SaleID+" "+v.Status)
@@ -98,7 +100,8 @@ func TestByID(t *testing.T) {
 }
 
 // pages walks a list page by page; between is called before each next page.
-func pages(t testing.TB, list func(after *order.Cursor) ([]order.View, *order.Cursor, error), limit int, between func()) []string {
+func pages(t testing.TB, list func(after *order.Cursor) ([]order.View, *order.Cursor, error), limit int,
+	between func()) []string {
 	t.Helper()
 	var ids []string
 	var after *order.Cursor
@@ -225,7 +228,8 @@ func TestListBySale(t *testing.T) {
 }
 
 func FuzzParseCursor(f *testing.F) {
-	for _, seed := range []string{"", "_", "1_", "_a", "1_a", "-1_a", "+1_a", "9223372036854775807_a", "9223372036854775808_a", "1_a_b", "1_a\x00b", "1_\xff", "1_" + strings.Repeat("x", 37)} {
+	for _, seed := range []string{"", "_", "1_", "_a", "1_a", "-1_a", "+1_a", "9223372036854775807_a",
+		"9223372036854775808_a", "1_a_b", "1_a\x00b", "1_\xff", "1_" + strings.Repeat("x", 37)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
@@ -253,7 +257,8 @@ func TestCursorFromTheWorldIsSafe(t *testing.T) {
 			_, err := w.finder.ListByUser(w.ctx, "ann", &c, 5)
 			require.NoError(w.t, err, text)
 		}
-		for _, text := range []string{"", "1", "_a", "x_a", "-1_a", "1_", "1_a\x00", "1_\xff", "1_" + strings.Repeat("x", 37)} {
+		for _, text := range []string{"", "1", "_a", "x_a", "-1_a", "1_", "1_a\x00", "1_\xff", "1_" +
+			strings.Repeat("x", 37)} {
 			_, ok := order.ParseCursor(text)
 			require.False(w.t, ok, "%q", text)
 		}

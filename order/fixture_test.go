@@ -36,25 +36,25 @@ var channels = []string{"stream", "email"}
 
 // world is one sale on one database and one Redis, with every part around it.
 type world struct {
-	t         testing.TB
-	ctx       context.Context
-	db        *store.DB
-	rdb       *redis.Client
-	lines     *queue.Lines
-	line      *queue.Line
-	catalog   *inventory.Catalog
-	book      *inventory.Book
-	keeper    *inventory.Keeper
-	auditor   *inventory.Auditor
-	fulfiller *order.Fulfiller
-	canceller *order.Canceller
-	payer     *order.Payer
-	expirer   *order.Expirer
-	finder    *order.Finder
-	losses    *order.Losses
-	told      atomic.Int64
-	asked     atomic.Int64 // calls to Redis
-	tickets   int          // admitted so far
+	t          testing.TB
+	ctx        context.Context
+	db         *store.DB
+	rdb        *redis.Client
+	lines      *queue.Lines
+	line       *queue.Line
+	sales      *inventory.SaleStore
+	cache      *inventory.SaleCache
+	reconciler *inventory.Reconciler
+	auditor    *inventory.Auditor
+	fulfiller  *order.Fulfiller
+	canceller  *order.Canceller
+	payer      *order.Payer
+	expirer    *order.Expirer
+	finder     *order.Finder
+	losses     *order.Losses
+	told       atomic.Int64
+	asked      atomic.Int64 // calls to Redis
+	tickets    int          // admitted so far
 }
 
 // eachDatabase runs a test on every database, each with an in-process Redis.
@@ -93,7 +93,8 @@ func newWorld(t *testing.T, d testkit.Database, addr string, stock int64, limit 
 	return newWorldWith(t, d, addr, stock, limit, 0)
 }
 
-func newWorldWith(t testing.TB, d testkit.Database, addr string, stock int64, limit int, deadline time.Duration) *world {
+func newWorldWith(t testing.TB, d testkit.Database, addr string, stock int64, limit int,
+	deadline time.Duration) *world {
 	t.Helper()
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = d.Driver, d.DSN
@@ -108,18 +109,18 @@ func newWorldWith(t testing.TB, d testkit.Database, addr string, stock int64, li
 	w.rdb.AddHook(counter{&w.asked})
 	w.lines = queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = w.lines.Of(theSale)
-	w.catalog = inventory.NewCatalog(db, time.Now)
-	w.book = inventory.NewBook(w.catalog, w.lines, log, time.Now)
-	w.keeper = inventory.NewKeeper(db, w.lines, 10_000, log, time.Now)
+	w.sales = inventory.NewSaleStore(db, time.Now)
+	w.cache = inventory.NewSaleCache(w.sales, w.lines, log, time.Now)
+	w.reconciler = inventory.NewReconciler(db, w.lines, 10_000, log, time.Now)
 	w.auditor = inventory.NewAuditor(db, w.lines, time.Hour, time.Now)
 	told := func() { w.told.Add(1) }
-	w.fulfiller = order.NewFulfiller(db, w.catalog, w.book, deadline, channels, told, log, time.Now)
-	w.canceller = order.NewCanceller(db, w.lines, w.keeper, channels, told, log, time.Now)
+	w.fulfiller = order.NewFulfiller(db, w.sales, w.cache, deadline, channels, told, log, time.Now)
+	w.canceller = order.NewCanceller(db, w.lines, w.reconciler, channels, told, log, time.Now)
 	reg := prometheus.NewRegistry()
-	w.payer = order.NewPayer(db, w.lines, w.catalog, lease, channels, told, log, w.book.Now, reg)
-	w.expirer = order.NewExpirer(db, w.lines, w.keeper, w.book.Active, channels, told, log, w.book.Now, reg)
-	w.finder = order.NewFinder(db, w.lines, w.book)
-	w.losses = order.NewLosses(db, w.lines, channels, told, log, w.book.Now, reg)
+	w.payer = order.NewPayer(db, w.lines, w.sales, lease, channels, told, log, w.cache.Now, reg)
+	w.expirer = order.NewExpirer(db, w.lines, w.reconciler, w.cache.Active, channels, told, log, w.cache.Now, reg)
+	w.finder = order.NewFinder(db, w.lines, w.cache)
+	w.losses = order.NewLosses(db, w.lines, channels, told, log, w.cache.Now, reg)
 	w.openSale(theSale, stock, limit)
 	return w
 }
@@ -139,28 +140,30 @@ func dial(t testing.TB, addr string) *redis.Client {
 func (w *world) openSale(id string, stock int64, limit int) {
 	w.t.Helper()
 	now := time.Now()
-	_, err := w.catalog.Create(w.ctx, inventory.NewSale{ID: id, Title: "Phone X", SKU: "PHONE-X", Stock: stock, PriceCents: 9900, Currency: "CNY",
+	_, err := w.sales.Create(w.ctx, inventory.NewSale{ID: id, Title: "Phone X", SKU: "PHONE-X", Stock: stock,
+		PriceCents: 9900, Currency: "CNY",
 		PerUserLimit: limit, StartsAt: now.Add(-time.Minute), EndsAt: now.Add(time.Hour), Open: true}, "test")
 	require.NoError(w.t, err)
 	w.keep()
 }
 
-// keep lets keeper and book catch up.
+// keep lets reconciler and cache catch up.
 func (w *world) keep() {
 	w.t.Helper()
-	require.NoError(w.t, w.keeper.Keep(w.ctx))
-	require.NoError(w.t, w.book.Refresh(w.ctx))
+	require.NoError(w.t, w.reconciler.Reconcile(w.ctx))
+	require.NoError(w.t, w.cache.Refresh(w.ctx))
 }
 
 func (w *world) request(user string, units int) queue.Request {
 	w.tickets++
-	return queue.Request{ID: fmt.Sprintf("order-%04d", w.tickets), User: user, Units: units, Fingerprint: "print", Email: user + "@example.com"}
+	return queue.Request{ID: fmt.Sprintf("order-%04d", w.tickets), User: user, Units: units, Fingerprint: "print",
+		Email: user + "@example.com"}
 }
 
 // try asks for a place in a line.
 func (w *world) try(sale string, r queue.Request) queue.Admission {
 	w.t.Helper()
-	s, _, err := w.catalog.Get(w.ctx, sale)
+	s, _, err := w.sales.Get(w.ctx, sale)
 	require.NoError(w.t, err)
 	admissions, err := w.lines.Of(sale).Admit(w.ctx, s.Epoch, 100, []queue.Request{r})
 	require.NoError(w.t, err)
@@ -271,7 +274,7 @@ func (w *world) news() map[string]int {
 
 func (w *world) available() int64 {
 	w.t.Helper()
-	_, stock, err := w.catalog.Get(w.ctx, theSale)
+	_, stock, err := w.sales.Get(w.ctx, theSale)
 	require.NoError(w.t, err)
 	return stock.Available
 }

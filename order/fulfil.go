@@ -22,11 +22,11 @@ import (
 // Safe for concurrent use.
 type Fulfiller struct {
 	db       *store.DB
-	catalog  *inventory.Catalog
-	book     *inventory.Book
+	sales    *inventory.SaleStore
+	cache    *inventory.SaleCache
 	deadline time.Duration // of the payment; 0: none
 	channels []string
-	told     func()
+	onCommit func()
 	log      *slog.Logger
 	now      func() time.Time
 	instance string // which process this is, for an order's timeline
@@ -42,9 +42,11 @@ func (f *Fulfiller) On(instance string) *Fulfiller {
 
 // NewFulfiller returns a handler for the consumer. Orders must be paid
 // within deadline, or not at all when it is 0. Each order's news goes to the
-// outbox for every channel; told is called after each commit.
-func NewFulfiller(db *store.DB, catalog *inventory.Catalog, book *inventory.Book, deadline time.Duration, channels []string, told func(), log *slog.Logger, now func() time.Time) *Fulfiller {
-	return &Fulfiller{db: db, catalog: catalog, book: book, deadline: deadline, channels: channels, told: told, log: log, now: now,
+// outbox for every channel; onCommit is called after each commit.
+func NewFulfiller(db *store.DB, sales *inventory.SaleStore, cache *inventory.SaleCache, deadline time.Duration,
+	channels []string, onCommit func(), log *slog.Logger, now func() time.Time) *Fulfiller {
+	return &Fulfiller{db: db, sales: sales, cache: cache, deadline: deadline, channels: channels, onCommit: onCommit,
+		log: log, now: now,
 		orders: newInserter(db), outbox: notify.NewBulkInsert(db)}
 }
 
@@ -100,7 +102,8 @@ func (f *Fulfiller) alone(ctx context.Context, c claim, t queue.Ticket) (queue.O
 	case errors.Is(err, errOverLimit):
 		return f.fail(ctx, c, t, ReasonLimit, queue.OpFail)
 	}
-	f.log.Error("ticket failed: it is tried again", "sale", c.sale.ID, "order", t.ID, "attempts", t.Attempts+1, "error", err)
+	f.log.Error("ticket failed: it is tried again", "sale", c.sale.ID, "order", t.ID, "attempts", t.Attempts+1,
+		"error", err)
 	return queue.Outcome{ID: t.ID, Op: queue.OpRetry, Reason: err.Error(), Code: store.Code(err)}, nil
 }
 
@@ -112,10 +115,10 @@ func blameless(err error) bool {
 }
 
 func (f *Fulfiller) sale(ctx context.Context, id string) (inventory.Sale, error) {
-	if e, ok := f.book.Get(id); ok {
+	if e, ok := f.cache.Get(id); ok {
 		return e.Sale, nil
 	}
-	sale, _, err := f.catalog.Get(ctx, id)
+	sale, _, err := f.sales.Get(ctx, id)
 	return sale, err
 }
 
@@ -145,7 +148,7 @@ func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket)
 		return nil, fmt.Errorf("fulfil %d tickets of %s: %w", len(tickets), c.sale.ID, err)
 	}
 	killpoint.Pass("tx.committed")
-	f.told()
+	f.onCommit()
 	if len(outcomes) > 0 {
 		outcomes[0].Ledger = change // one is enough: the line takes the newest of a batch
 	}

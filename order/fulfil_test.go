@@ -33,8 +33,10 @@ func TestBatchBecomesOrders(t *testing.T) {
 		ticket, row := b.Tickets[7], w.rows()[b.Tickets[7].ID]
 		require.NotEmpty(w.t, row.BatchID)
 		require.Positive(w.t, row.ConfirmedAt)
-		require.Equal(w.t, order.Row{ID: ticket.ID, SaleID: theSale, UserID: ticket.User, Slot: &ticket.Slot, Quantity: 1, PriceCents: 9900, Currency: "CNY",
-			Status: order.Confirmed, Email: ticket.Email, Seq: 8, Epoch: b.Epoch, BatchID: row.BatchID, Fingerprint: "print", Position: ticket.Position, ETASeconds: ticket.ETASeconds, Released: 1,
+		require.Equal(w.t, order.Row{ID: ticket.ID, SaleID: theSale, UserID: ticket.User, Slot: &ticket.Slot,
+			Quantity: 1, PriceCents: 9900, Currency: "CNY",
+			Status: order.Confirmed, Email: ticket.Email, Seq: 8, Epoch: b.Epoch, BatchID: row.BatchID,
+			Fingerprint: "print", Position: ticket.Position, ETASeconds: ticket.ETASeconds, Released: 1,
 			AdmittedAt: ticket.AdmittedAt.UnixMilli(), ConfirmedAt: row.ConfirmedAt}, row)
 
 		// The settle was lost: the same tickets come again, to this worker or another.
@@ -147,7 +149,8 @@ func TestUserWhoHoldsAnOrderFails(t *testing.T) {
 		b := w.claim(10)
 		outcomes := w.handle(b)
 		require.Equal(w.t, map[string]int{"c": 5, "f" + order.ReasonLimit: 1}, ops(outcomes))
-		require.Equal(w.t, queue.Outcome{ID: second.ID, Op: queue.OpFail, Reason: order.ReasonLimit}, timeless(outcomes[second.ID]))
+		require.Equal(w.t, queue.Outcome{ID: second.ID, Op: queue.OpFail, Reason: order.ReasonLimit},
+			timeless(outcomes[second.ID]))
 		row := w.rows()[second.ID]
 		require.Equal(w.t, order.Failed, row.Status)
 		require.Equal(w.t, order.ReasonLimit, row.Reason)
@@ -156,7 +159,8 @@ func TestUserWhoHoldsAnOrderFails(t *testing.T) {
 		require.Zero(w.t, row.ConfirmedAt)
 		require.Equal(w.t, order.Confirmed, w.rows()[held.ID].Status)
 		require.Equal(w.t, timelessAll(outcomes), timelessAll(w.handle(b)), "a second delivery is answered alike")
-		require.Equal(w.t, map[string]int{"order.confirmed stream": 6, "order.confirmed email": 6, "order.failed stream": 1, "order.failed email": 1}, w.news())
+		require.Equal(w.t, map[string]int{"order.confirmed stream": 6, "order.confirmed email": 6,
+			"order.failed stream": 1, "order.failed email": 1}, w.news())
 		w.settle(b, outcomes)
 		require.EqualValues(w.t, 6, w.clean().Live)
 	})
@@ -166,7 +170,8 @@ func TestUserWhoHoldsAnOrderFails(t *testing.T) {
 func TestBatchLargerThanTheLedger(t *testing.T) {
 	eachDatabase(t, 20, 1, func(w *world) {
 		w.admitMany(20)
-		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -13, Actor: "test", Reason: "damaged"})
+		_, err := w.sales.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -13, Actor: "test",
+			Reason: "damaged"})
 		require.NoError(w.t, err)
 		w.keep()
 		b := w.claim(20)
@@ -208,10 +213,12 @@ func TestBadTicketHurtsOnlyItself(t *testing.T) {
 			require.Equal(w.t, before+8, w.count()[order.Confirmed], name)
 			require.NotContains(w.t, w.rows(), bad.ID)
 
-			alone := queue.Batch{ID: uuid.NewString(), Sale: theSale, Epoch: b.Epoch, Solo: true, Tickets: []queue.Ticket{*bad}}
+			alone := queue.Batch{ID: uuid.NewString(), Sale: theSale, Epoch: b.Epoch, Solo: true,
+				Tickets: []queue.Ticket{*bad}}
 			buried, err := w.fulfiller.Bury(w.ctx, alone, "gave up after 5 attempts")
 			require.NoError(w.t, err)
-			require.Equal(w.t, queue.Outcome{ID: bad.ID, Op: queue.OpDead, Reason: order.ReasonGaveUp}, timeless(buried[0]))
+			require.Equal(w.t, queue.Outcome{ID: bad.ID, Op: queue.OpDead, Reason: order.ReasonGaveUp},
+				timeless(buried[0]))
 			row := w.rows()[bad.ID]
 			require.Equal(w.t, order.Failed, row.Status, "%s: its owner can learn its fate from the database", name)
 			require.Equal(w.t, order.ReasonGaveUp, row.Reason)
@@ -269,16 +276,16 @@ func TestLimitCountsUnitsThatRedisForgot(t *testing.T) {
 	})
 }
 
-// The book is refreshed only now and then; the limit that counts is the
+// The cache is refreshed only now and then; the limit that counts is the
 // sale's own.
 func TestRaisedLimitCountsAtOnce(t *testing.T) {
 	eachDatabase(t, 100, 2, func(w *world) {
 		w.admit("ann", 2)
 		w.work()
 		raised := 3
-		_, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{PerUserLimit: &raised}, "test", "")
+		_, _, err := w.sales.Update(w.ctx, theSale, inventory.Change{PerUserLimit: &raised}, "test", "")
 		require.NoError(w.t, err)
-		require.NoError(w.t, w.keeper.Keep(w.ctx))
+		require.NoError(w.t, w.reconciler.Reconcile(w.ctx))
 		third := w.admit("ann", 1)
 		b := w.claim(1)
 		require.Equal(w.t, queue.OpConfirm, w.handle(b)[third.ID].Op)
@@ -300,11 +307,13 @@ func TestCancelledTicketIsRecorded(t *testing.T) {
 		require.Equal(w.t, 1, row.Released, "its unit came back when it was cancelled")
 		require.Positive(w.t, row.EndedAt)
 		require.Equal(w.t, outcomes, w.handle(b))
-		buried, err := w.fulfiller.Bury(w.ctx, queue.Batch{Sale: theSale, Epoch: b.Epoch, Tickets: b.Tickets[3:]}, "gave up")
+		buried, err := w.fulfiller.Bury(w.ctx, queue.Batch{Sale: theSale, Epoch: b.Epoch, Tickets: b.Tickets[3:]},
+			"gave up")
 		require.NoError(w.t, err)
 		require.Equal(w.t, queue.OpClose, buried[0].Op)
 		w.settle(b, outcomes)
-		require.Equal(w.t, map[string]int{"order.confirmed stream": 3, "order.confirmed email": 3, "order.cancelled stream": 1, "order.cancelled email": 1}, w.news())
+		require.Equal(w.t, map[string]int{"order.confirmed stream": 3, "order.confirmed email": 3,
+			"order.cancelled stream": 1, "order.cancelled email": 1}, w.news())
 		w.clean()
 	})
 }
@@ -353,7 +362,8 @@ func TestDatabaseDiesAndComesBack(t *testing.T) {
 
 func TestUnknownSaleIsAFault(t *testing.T) {
 	w := onSQLite(t, 1, 1)
-	_, err := w.fulfiller.Handle(w.ctx, queue.Batch{Sale: "nowhere", Tickets: []queue.Ticket{{ID: "a", User: "ann", Units: 1, Slot: 1}}})
+	_, err := w.fulfiller.Handle(w.ctx, queue.Batch{Sale: "nowhere",
+		Tickets: []queue.Ticket{{ID: "a", User: "ann", Units: 1, Slot: 1}}})
 	require.Error(t, err)
 	_, err = w.fulfiller.Bury(w.ctx, queue.Batch{Sale: "nowhere"}, "gave up")
 	require.Error(t, err)
@@ -373,7 +383,8 @@ func TestTicketOfACancelledOrderEndsAsCancelled(t *testing.T) {
 		ticket := w.admit("ann", 1)
 		b := w.claim(1)
 		w.handle(b) // committed, but never settled
-		w.exec("UPDATE orders SET status = 'cancelled', slot = NULL, released = 0, ended_at = ? WHERE id = ?", time.Now().UnixMilli(), ticket.ID)
+		w.exec("UPDATE orders SET status = 'cancelled', slot = NULL, released = 0, ended_at = ? WHERE id = ?",
+			time.Now().UnixMilli(), ticket.ID)
 		w.exec("UPDATE stock SET available = available + 1")
 		w.expire(b)
 		again := w.claim(1)
@@ -383,7 +394,8 @@ func TestTicketOfACancelledOrderEndsAsCancelled(t *testing.T) {
 		views, err := w.finder.Many(w.ctx, theSale, []string{ticket.ID})
 		require.NoError(w.t, err)
 		require.Equal(w.t, order.Cancelled, views[ticket.ID].Status)
-		require.Equal(w.t, w.rows()[ticket.ID].EndedAt, views[ticket.ID].EndedAt.UnixMilli(), "both stores tell the same time")
+		require.Equal(w.t, w.rows()[ticket.ID].EndedAt, views[ticket.ID].EndedAt.UnixMilli(),
+			"both stores tell the same time")
 		w.keep()
 		require.EqualValues(w.t, 5, w.clean().LineStock)
 	})
@@ -403,7 +415,8 @@ func TestReplayOfAnEndedOrderOutlivesARebuild(t *testing.T) {
 		again := w.try(theSale, request)
 		require.True(w.t, again.Replayed)
 		require.Equal(w.t, queue.Cancelled, again.Ticket.State)
-		require.Equal(w.t, []int64{first.Ticket.Position, first.Ticket.ETASeconds}, []int64{again.Ticket.Position, again.Ticket.ETASeconds})
+		require.Equal(w.t, []int64{first.Ticket.Position, first.Ticket.ETASeconds},
+			[]int64{again.Ticket.Position, again.Ticket.ETASeconds})
 		request.Fingerprint = "another"
 		require.ErrorIs(w.t, w.try(theSale, request).Err, queue.ErrMismatch)
 		require.EqualValues(w.t, 5, w.clean().LineStock)

@@ -18,7 +18,7 @@ import (
 // number enrols a process.
 func (w *world) number(name string) int64 {
 	w.t.Helper()
-	n, err := inventory.NewRoster(w.db).Enrol(w.ctx, name, "gateway", "v1", time.Now())
+	n, err := inventory.NewRegistry(w.db).Enrol(w.ctx, name, "gateway", "v1", time.Now())
 	require.NoError(w.t, err)
 	return n
 }
@@ -29,9 +29,10 @@ func (w *world) staff() {
 	log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	lines := func(name string) *queue.Lines { return w.lines.Numbered(w.number(name)) }
 	w.fulfiller.On(order.InstanceMark(w.number("the-worker")))
-	w.canceller = order.NewCanceller(w.db, lines("the-canceller"), w.keeper, channels, func() {}, log, time.Now)
-	w.payer = order.NewPayer(w.db, lines("the-payer"), w.catalog, lease, channels, func() {}, log, w.book.Now, reg)
-	w.expirer = order.NewExpirer(w.db, lines("the-expirer"), w.keeper, w.book.Active, channels, func() {}, log, w.book.Now, reg)
+	w.canceller = order.NewCanceller(w.db, lines("the-canceller"), w.reconciler, channels, func() {}, log, time.Now)
+	w.payer = order.NewPayer(w.db, lines("the-payer"), w.sales, lease, channels, func() {}, log, w.cache.Now, reg)
+	w.expirer = order.NewExpirer(w.db, lines("the-expirer"), w.reconciler, w.cache.Active, channels, func() {}, log,
+		w.cache.Now, reg)
 	w.lines = lines("the-gateway")
 	w.line = w.lines.Of(theSale)
 }
@@ -55,7 +56,8 @@ func TestTimelineNamesEachInstance(t *testing.T) {
 		waiting := w.admit("ann", 1)
 		require.Equal(w.t, map[string]string{"admitted": "the-gateway"}, w.by(waiting.ID))
 		require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, waiting.ID, "ann"))
-		require.Equal(w.t, map[string]string{"admitted": "the-gateway"}, w.by(waiting.ID), "its end is written by a worker")
+		require.Equal(w.t, map[string]string{"admitted": "the-gateway"}, w.by(waiting.ID),
+			"its end is written by a worker")
 		w.work()
 		cancelled := map[string]string{"admitted": "the-gateway", "claimed": "the-worker", "cancelled": "the-canceller"}
 		require.Equal(w.t, cancelled, w.by(waiting.ID))
@@ -67,7 +69,8 @@ func TestTimelineNamesEachInstance(t *testing.T) {
 		require.Equal(w.t, cancelled, w.by(confirmed.ID))
 
 		late := w.expired("cem", 1)
-		steps := map[string]string{"admitted": "the-gateway", "claimed": "the-worker", "confirmed": "the-worker", "expired": "the-expirer"}
+		steps := map[string]string{"admitted": "the-gateway", "claimed": "the-worker", "confirmed": "the-worker",
+			"expired": "the-expirer"}
 		require.Equal(w.t, steps, w.by(late.ID))
 		_, err := w.pay(late.ID, pays(late.ID, 1))
 		require.NoError(w.t, err)
@@ -89,7 +92,8 @@ func TestTimelineNamesEachInstance(t *testing.T) {
 	})
 }
 
-// Orders made together, those of several sales and those of a batch, keep who admitted them; so does a letter with another life.
+// Orders made together, those of several sales and those of a batch, keep who admitted them; so does a letter with
+// another life.
 func TestOrdersKeepWhoAdmittedThem(t *testing.T) {
 	eachDatabase(t, 9, 1, func(w *world) {
 		w.staff()
@@ -111,9 +115,11 @@ func TestOrdersKeepWhoAdmittedThem(t *testing.T) {
 		require.NoError(w.t, err)
 		w.settle(b, byID(outcomes))
 		require.Equal(w.t, "the-worker", w.by(letter.ID)["failed"])
-		w.exec("UPDATE outbox SET told_by = ? WHERE order_id = ? AND channel = 'email'", w.number("the-notifier"), letter.ID)
+		w.exec("UPDATE outbox SET told_by = ? WHERE order_id = ? AND channel = 'email'", w.number("the-notifier"),
+			letter.ID)
 		log := w.adminLogOf(w.number("the-desk"))
-		require.NoError(w.t, order.NewDeadLetters(w.db, w.lines, log).Requeue(w.ctx, theSale, letter.ID, "olga", "mended"))
+		require.NoError(w.t, order.NewDeadLetters(w.db, w.lines, log).
+			Requeue(w.ctx, theSale, letter.ID, "olga", "mended"))
 		w.work()
 		require.Equal(w.t, "the-gateway", w.by(letter.ID)["admitted"])
 		require.Equal(w.t, "the-desk", w.by(letter.ID)["dead.requeue"])

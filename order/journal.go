@@ -26,7 +26,8 @@ type Journal struct {
 }
 
 // NewJournal returns a journal around next; instance names this process.
-func NewJournal(next worker.MultiSaleHandler, lines *queue.Lines, instance string, log *slog.Logger, now func() time.Time) *Journal {
+func NewJournal(next worker.MultiSaleHandler, lines *queue.Lines, instance string, log *slog.Logger,
+	now func() time.Time) *Journal {
 	return &Journal{next: next, lines: lines, instance: instance, log: log, now: now}
 }
 
@@ -44,7 +45,8 @@ func (j *Journal) Handle(ctx context.Context, b queue.Batch) (outcomes []queue.O
 	return outcomes, err
 }
 
-// HandleMultiSale implements worker.MultiSaleHandler. All of a party succeeds at once, or is handled again line by line.
+// HandleMultiSale implements worker.MultiSaleHandler. All of a party succeeds at once, or is handled again line by
+// line.
 func (j *Journal) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	return j.next.HandleMultiSale(ctx, batches)
 }
@@ -119,6 +121,7 @@ func (j *Journal) note(ctx context.Context, b queue.Batch, from time.Time, steps
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
 	defer cancel()
 	if err := j.lines.Of(b.Sale).NoteSteps(ctx, list); err != nil {
-		j.log.Warn("steps not noted: timelines of these orders have a gap", "sale", b.Sale, "orders", len(list), "error", err)
+		j.log.Warn("steps not noted: timelines of these orders have a gap", "sale", b.Sale, "orders", len(list),
+			"error", err)
 	}
 }

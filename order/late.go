@@ -22,7 +22,7 @@ import (
 // merely stands still for longer than the lease finds the order's fence raised
 // by that worker, and takes nothing.
 func (p *Payer) payLate(ctx context.Context, saleID, id string, payment Payment) (recorded, error) {
-	sale, _, err := p.catalog.Get(ctx, saleID)
+	sale, _, err := p.sales.Get(ctx, saleID)
 	if err != nil {
 		return recorded{}, err
 	}
@@ -35,7 +35,8 @@ func (p *Payer) payLate(ctx context.Context, saleID, id string, payment Payment)
 	defer cancel()
 	revived, err := p.revive(leased, line, sale, row)
 	switch {
-	case errors.Is(err, queue.ErrSoldOut), errors.Is(err, queue.ErrHeld), errors.Is(err, queue.ErrNotReady) && p.dropped(ctx, line, sale):
+	case errors.Is(err, queue.ErrSoldOut), errors.Is(err, queue.ErrHeld), errors.Is(err, queue.ErrNotReady) &&
+		p.dropped(ctx, line, sale):
 		return p.record(ctx, saleID, id, payment, tooLate)
 	case errors.Is(err, queue.ErrBusy), errors.Is(err, queue.ErrNotWaiting):
 		return recorded{}, ErrBusy
@@ -77,7 +78,8 @@ func (p *Payer) revive(ctx context.Context, line *queue.Line, sale inventory.Sal
 		}
 	}
 	killpoint.Pass("late.released")
-	ticket := queue.Ticket{ID: row.ID, User: row.UserID, Units: row.Quantity, Seq: row.Seq, AdmittedAt: atMS(row.AdmittedAt),
+	ticket := queue.Ticket{ID: row.ID, User: row.UserID, Units: row.Quantity, Seq: row.Seq,
+		AdmittedAt:  atMS(row.AdmittedAt),
 		Fingerprint: row.Fingerprint, Position: row.Position, ETASeconds: row.ETASeconds}
 	return line.Revive(ctx, sale.Epoch, uuid.NewString(), p.lease, ticket)
 }
@@ -108,7 +110,8 @@ func again(r queue.Revived, fence int64) func(Row, time.Time) (decision, error) 
 			return decision{}, ErrBusy
 		}
 		// Released: the line has had the units back, or it would not have given them.
-		changes := map[string]any{"status": Paid, "paid_at": now.UnixMilli(), "ended_at": 0, "ended_by": 0, "slot": r.Slot, "released": 1, "epoch": r.Batch.Epoch, "late_seq": r.Mark}
+		changes := map[string]any{"status": Paid, "paid_at": now.UnixMilli(), "ended_at": 0, "ended_by": 0,
+			"slot": r.Slot, "released": 1, "epoch": r.Batch.Epoch, "late_seq": r.Mark}
 		return decision{outcome: PaymentLate, changes: changes, revived: &r}, nil
 	}
 }
@@ -117,7 +120,8 @@ func again(r queue.Revived, fence int64) func(Row, time.Time) (decision, error) 
 // than the limit: Redis may have forgotten an order.
 func takeAgain(tx *gorm.DB, row Row, r queue.Revived) (change int64, err error) {
 	killpoint.Pass("late.before-commit")
-	taking := inventory.Taking{Sale: row.SaleID, Epoch: r.Batch.Epoch, Units: int64(row.Quantity), Known: r.Batch.Ledger}
+	taking := inventory.Taking{Sale: row.SaleID, Epoch: r.Batch.Epoch, Units: int64(row.Quantity),
+		Known: r.Batch.Ledger}
 	if change, err = inventory.Take(tx, taking); err != nil {
 		return 0, err
 	}
@@ -142,6 +146,7 @@ func (p *Payer) settle(line *queue.Line, r queue.Revived, done recorded, err err
 		outcome = queue.Outcome{ID: row.ID, Op: queue.OpBack}
 	}
 	if err := line.Settle(ctx, r.Batch, []queue.Outcome{outcome}); err != nil {
-		p.log.Warn("a late payment is not settled in the line: a worker does it", "sale", line.Sale(), "order", row.ID, "error", err)
+		p.log.Warn("a late payment is not settled in the line: a worker does it", "sale", line.Sale(), "order", row.ID,
+			"error", err)
 	}
 }

@@ -51,7 +51,8 @@ func TestLatePaymentTakesTheUnitsAgain(t *testing.T) {
 		require.Zero(w.t, w.view().Stock)
 		require.False(w.t, w.view().InFlight())
 		var changes int64
-		require.NoError(w.t, w.db.Read.Table("stock").Where("sale_id = ?", theSale).Select("changes").Scan(&changes).Error)
+		require.NoError(w.t, w.db.Read.Table("stock").Where("sale_id = ?", theSale).Select("changes").Scan(&changes).
+			Error)
 		require.Equal(w.t, changes, w.view().Ledger, "should the database forget it, that is noticed")
 		require.ErrorIs(w.t, w.try(theSale, w.request("bob", 1)).Err, queue.ErrSoldOut)
 		require.ErrorAs(w.t, w.try(theSale, w.request("ann", 1)).Err, &queue.LimitError{})
@@ -64,7 +65,7 @@ func TestLatePaymentTakesTheUnitsAgain(t *testing.T) {
 		require.NoError(w.t, w.line.Release(w.ctx, []queue.Ended{{ID: one.ID, State: queue.Expired}}, 0))
 		require.Equal(w.t, queue.Paid, w.ticket(one.ID).State)
 		w.clean()
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 		require.Equal(w.t, queue.Paid, w.ticket(one.ID).State)
 		require.Equal(w.t, queue.Confirmed, w.ticket(other.ID).State)
 		require.EqualValues(w.t, 1, w.unpaid())
@@ -82,7 +83,7 @@ func TestLatePaymentBeforeTheLineKnows(t *testing.T) {
 		paid, err := w.pay(one.ID, pays(one.ID, 1))
 		require.NoError(w.t, err)
 		require.Equal(w.t, order.Paid, paid.Order.Status)
-		require.NoError(w.t, w.keeper.Keep(w.ctx))
+		require.NoError(w.t, w.reconciler.Reconcile(w.ctx))
 		require.Equal(w.t, queue.Paid, w.ticket(one.ID).State)
 		require.Zero(w.t, w.view().Stock)
 		w.clean()
@@ -114,7 +115,7 @@ func TestLatePaymentOfATicketThatIsStillListed(t *testing.T) {
 				one := w.admit("ann", 1)
 				_, err := w.fulfiller.Handle(w.ctx, w.claim(1))
 				require.NoError(w.t, err)
-				require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+				require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 				w.exec("UPDATE orders SET status = 'expired', slot = NULL, released = 0, ended_at = 5 WHERE id = ?",
 					one.ID)
 				w.exec("UPDATE stock SET available = available + 1")
@@ -132,7 +133,7 @@ func TestLatePaymentOfATicketThatIsStillListed(t *testing.T) {
 				require.ErrorIs(w.t, err, order.ErrBusy)
 				require.Zero(w.t, w.view().Bounded)
 				w.clean()
-				require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+				require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 				w.work()
 				late, err := w.pay(one.ID, pays(one.ID, 1))
 				require.NoError(w.t, err, "sent again")
@@ -151,7 +152,7 @@ func TestARebuildCountsATicketThatIsListedTwice(t *testing.T) {
 		w.admit("ann", 1)
 		one := w.admit("bob", 1)
 		require.NoError(w.t, w.rdb.LPush(w.ctx, "sluice:{"+theSale+"/0}:suspect", one.ID).Err())
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 		require.EqualValues(w.t, 2, w.view().Bounded)
 		for w.view().InFlight() {
 			w.work()
@@ -203,12 +204,14 @@ func TestLatePaymentOverTheLimitThatRedisForgot(t *testing.T) {
 func TestLatePayerDies(t *testing.T) {
 	eachUnpaid(t, 2, 1, func(w *world) {
 		one := w.expired("ann", 1)
-		sale, _, err := w.catalog.Get(w.ctx, theSale)
+		sale, _, err := w.sales.Get(w.ctx, theSale)
 		require.NoError(w.t, err)
 		revive := func() queue.Revived {
 			row := w.rows()[one.ID]
-			r, err := w.line.Revive(w.ctx, sale.Epoch, "late-"+time.Now().String(), lease, queue.Ticket{ID: row.ID, User: row.UserID, Units: row.Quantity, Seq: row.Seq,
-				AdmittedAt: time.UnixMilli(row.AdmittedAt), Fingerprint: row.Fingerprint, Position: row.Position, ETASeconds: row.ETASeconds})
+			r, err := w.line.Revive(w.ctx, sale.Epoch, "late-"+time.Now().String(), lease,
+				queue.Ticket{ID: row.ID, User: row.UserID, Units: row.Quantity, Seq: row.Seq,
+					AdmittedAt: time.UnixMilli(row.AdmittedAt), Fingerprint: row.Fingerprint, Position: row.Position,
+					ETASeconds: row.ETASeconds})
 			require.NoError(w.t, err)
 			w.clean()
 			return r
@@ -226,7 +229,8 @@ func TestLatePayerDies(t *testing.T) {
 		w.clean()
 
 		dead = revive()
-		w.exec("UPDATE orders SET status = 'paid', slot = 1, paid_at = 9, ended_at = 0, released = 1, late_seq = ? WHERE id = ?", dead.Mark, one.ID)
+		w.exec("UPDATE orders SET status = 'paid', slot = 1, paid_at = 9, ended_at = 0, released = 1, late_seq = ? "+
+			"WHERE id = ?", dead.Mark, one.ID)
 		w.exec("UPDATE stock SET available = available - 1")
 		w.clean()
 		w.expire(dead.Batch)
@@ -290,11 +294,12 @@ func TestLatePayerOutlivesItsLease(t *testing.T) {
 	})
 }
 
-// A line that is loaded anew between the payer's two steps takes the units from it: the provider is told to come again, and then they are there.
+// A line that is loaded anew between the payer's two steps takes the units from it: the provider is told to come again,
+// and then they are there.
 func TestLatePayerMeetsARebuild(t *testing.T) {
 	eachUnpaid(t, 1, 1, func(w *world) {
 		one := w.expired("ann", 1)
-		w.rdb.AddHook(&afterRevive{do: func() { require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale)) }})
+		w.rdb.AddHook(&afterRevive{do: func() { require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale)) }})
 		_, err := w.pay(one.ID, pays(one.ID, 1))
 		require.ErrorIs(w.t, err, order.ErrBusy)
 		require.Equal(w.t, order.Expired, w.rows()[one.ID].Status)

@@ -56,7 +56,8 @@ func (w *world) othersCommitWhile(count string, b queue.Batch, handle func() err
 	last := b.Tickets[len(b.Tickets)-1]
 	hold := w.db.Write.WithContext(w.ctx).Begin()
 	require.NoError(w.t, hold.Error)
-	require.NoError(w.t, notify.Insert(hold, []notify.Row{{OrderID: last.ID, Event: notify.EventConfirmed, Channel: channels[1], SaleID: theSale, UserID: last.User}}))
+	require.NoError(w.t, notify.Insert(hold, []notify.Row{{OrderID: last.ID, Event: notify.EventConfirmed,
+		Channel: channels[1], SaleID: theSale, UserID: last.User}}))
 	done := make(chan error, 1)
 	go func() { done <- handle() }()
 	require.Eventually(w.t, func() bool {

@@ -27,21 +27,22 @@ type Losses struct {
 	db       *store.DB
 	lines    *queue.Lines
 	channels []string
-	told     func()
+	onCommit func()
 	log      *slog.Logger
 	now      func() time.Time
 	lost     *prometheus.CounterVec
 	orders   *inserter
 }
 
-// NewLosses returns a recorder of losses. Each order's news goes to the outbox for every channel; told is called after
-// each commit, and now is Redis' clock.
-func NewLosses(db *store.DB, lines *queue.Lines, channels []string, told func(), log *slog.Logger, now func() time.Time,
+// NewLosses returns a recorder of losses. Each order's news goes to the outbox for every channel; onCommit is called
+// after each commit, and now is Redis' clock.
+func NewLosses(db *store.DB, lines *queue.Lines, channels []string, onCommit func(), log *slog.Logger,
+	now func() time.Time,
 	reg prometheus.Registerer) *Losses {
 	lost := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_lost_total",
 		Help: "Accepted orders that no store knew any more and that were recorded as failed."}, []string{"sale"})
 	reg.MustRegister(lost)
-	return &Losses{db: db, lines: lines, channels: channels, told: told, log: log, now: now, lost: lost,
+	return &Losses{db: db, lines: lines, channels: channels, onCommit: onCommit, log: log, now: now, lost: lost,
 		orders: newInserter(db)}
 }
 
@@ -107,8 +108,8 @@ func (l *Losses) known(ctx context.Context, sale string, t queue.Ticket) (View, 
 	return v, true, err
 }
 
-// dropped returns queue.ErrNotReady unless the line of a sale that is over is gone: a keeper drops it once all of its
-// orders have rows.
+// dropped returns queue.ErrNotReady unless the line of a sale that is over is gone: a reconciler drops it once all of
+// its orders have rows.
 func (l *Losses) dropped(ctx context.Context, line *queue.Line) error {
 	view, err := line.View(ctx)
 	if err == nil && view.Exists {
@@ -139,7 +140,7 @@ func (l *Losses) write(ctx context.Context, sale inventory.Sale, epoch int64, t 
 		return View{}, fmt.Errorf("record the loss of order %s of %s: %w", t.ID, sale.ID, err)
 	}
 	if made {
-		l.told()
+		l.onCommit()
 		if epoch == noEpoch {
 			l.count(t, sale.ID)
 		}

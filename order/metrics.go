@@ -53,7 +53,8 @@ func newExpirerMetrics(reg prometheus.Registerer) *expirerMetrics {
 		due: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_payment_due",
 			Help: "Confirmed orders that have a payment deadline."}, []string{"sale"}),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_expiry_lag_seconds",
-			Help: "Time from an order's payment deadline to its end.", Buckets: prometheus.ExponentialBuckets(0.01, 2.5, 11)}),
+			Help:    "Time from an order's payment deadline to its end.",
+			Buckets: prometheus.ExponentialBuckets(0.01, 2.5, 11)}),
 	}
 	reg.MustRegister(m.due, m.lag)
 	return m

@@ -16,8 +16,8 @@ import (
 // what is the matter.
 var errNotAllNew = errors.New("not all of their tickets are new orders")
 
-// HandleMultiSale implements worker.MultiSaleHandler: it takes the batches of several sales in one transaction, in which every
-// ticket becomes an order, or none does.
+// HandleMultiSale implements worker.MultiSaleHandler: it takes the batches of several sales in one transaction, in
+// which every ticket becomes an order, or none does.
 func (f *Fulfiller) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	if err := f.Prepare(ctx); err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func (f *Fulfiller) HandleMultiSale(ctx context.Context, batches []queue.Batch) 
 		return nil, fmt.Errorf("fulfil batches of %d sales together: %w", len(batches), err)
 	}
 	killpoint.Pass("tx.committed")
-	f.told()
+	f.onCommit()
 	return m.outcomes(), nil
 }
 

@@ -1,3 +1,5 @@
+// Package order owns the order: its states, the one transaction that turns
+// tickets into orders, cancelling, and looking orders up wherever they are.
 package order
 
 import (
@@ -95,15 +97,17 @@ type View struct {
 // Final reports whether nothing more is to be expected: the order has ended,
 // is paid, or is confirmed and need not be paid.
 func (v View) Final() bool {
-	return v.Settled() && (v.Status != Confirmed || v.PayBy.IsZero())
+	return v.LeftLine() && (v.Status != Confirmed || v.PayBy.IsZero())
 }
 
-// Settled reports whether the order has left the line.
-func (v View) Settled() bool { return v.Status != Queued && v.Status != Processing }
+// LeftLine reports whether the order has left the line.
+func (v View) LeftLine() bool { return v.Status != Queued && v.Status != Processing }
 
 func viewOfRow(r Row) View {
-	v := View{ID: r.ID, SaleID: r.SaleID, User: r.UserID, Status: r.Status, Reason: r.Reason, Quantity: r.Quantity, PriceCents: r.PriceCents,
-		Currency: r.Currency, AdmittedAt: atMS(r.AdmittedAt), ConfirmedAt: atMS(r.ConfirmedAt), EndedAt: atMS(r.EndedAt), PaidAt: atMS(r.PaidAt),
+	v := View{ID: r.ID, SaleID: r.SaleID, User: r.UserID, Status: r.Status, Reason: r.Reason, Quantity: r.Quantity,
+		PriceCents: r.PriceCents,
+		Currency:   r.Currency, AdmittedAt: atMS(r.AdmittedAt), ConfirmedAt: atMS(r.ConfirmedAt),
+		EndedAt: atMS(r.EndedAt), PaidAt: atMS(r.PaidAt),
 		Refund: r.Refund != "", admittedBy: r.AdmittedBy, endedBy: r.EndedBy}
 	if r.Status == Confirmed {
 		v.PayBy = atMS(r.PayBy)
@@ -114,7 +118,8 @@ func viewOfRow(r Row) View {
 // viewOfTicket shows a ticket; claimed is the sequence up to which the line
 // has given tickets to workers.
 func viewOfTicket(sale string, t queue.Ticket, claimed int64) View {
-	v := View{ID: t.ID, SaleID: sale, User: t.User, Status: statusOf(t.State), Reason: t.Reason, Quantity: t.Units, AdmittedAt: t.AdmittedAt, Refund: t.Refund,
+	v := View{ID: t.ID, SaleID: sale, User: t.User, Status: statusOf(t.State), Reason: t.Reason, Quantity: t.Units,
+		AdmittedAt: t.AdmittedAt, Refund: t.Refund,
 		admittedBy: t.By, endedBy: t.EndedBy}
 	switch {
 	case t.State == queue.Queued && t.Seq > claimed:

@@ -103,13 +103,17 @@ func TestPartyBecomesOrders(t *testing.T) {
 				}
 				row := rows[ticket.ID]
 				tags[row.BatchID] = true
-				require.Equal(w.t, queue.Outcome{ID: ticket.ID, Op: queue.OpConfirm, At: answers[i][n].At, Pay: answers[i][n].Pay, Ledger: answers[i][n].Ledger}, answers[i][n])
+				require.Equal(w.t, queue.Outcome{ID: ticket.ID, Op: queue.OpConfirm, At: answers[i][n].At,
+					Pay: answers[i][n].Pay, Ledger: answers[i][n].Ledger}, answers[i][n])
 				require.Equal(w.t, row.ConfirmedAt, answers[i][n].At.UnixMilli())
 				require.Equal(w.t, row.PayBy, answers[i][n].Pay.UnixMilli())
 				require.Positive(w.t, row.PayBy)
-				require.Equal(w.t, order.Row{ID: ticket.ID, SaleID: b.Sale, UserID: ticket.User, Slot: &ticket.Slot, Quantity: ticket.Units, PriceCents: price, Currency: currency,
-					Status: order.Confirmed, Email: ticket.Email, Seq: ticket.Seq, Epoch: b.Epoch, BatchID: row.BatchID, Fingerprint: "print", Position: ticket.Position,
-					ETASeconds: ticket.ETASeconds, Released: 1, AdmittedAt: want[ticket.ID].AdmittedAt.UnixMilli(), ConfirmedAt: row.ConfirmedAt, PayBy: row.PayBy}, row)
+				require.Equal(w.t, order.Row{ID: ticket.ID, SaleID: b.Sale, UserID: ticket.User, Slot: &ticket.Slot,
+					Quantity: ticket.Units, PriceCents: price, Currency: currency,
+					Status: order.Confirmed, Email: ticket.Email, Seq: ticket.Seq, Epoch: b.Epoch,
+					BatchID: row.BatchID, Fingerprint: "print", Position: ticket.Position,
+					ETASeconds: ticket.ETASeconds, Released: 1, AdmittedAt: want[ticket.ID].AdmittedAt.UnixMilli(),
+					ConfirmedAt: row.ConfirmedAt, PayBy: row.PayBy}, row)
 			}
 			require.NoError(w.t, w.lines.Of(b.Sale).Settle(w.ctx, b, answers[i]))
 		}
@@ -123,7 +127,8 @@ func TestPartyBecomesOrders(t *testing.T) {
 	})
 }
 
-// A party of which one ticket cannot be an order makes none: each batch by itself then says what is the matter with which.
+// A party of which one ticket cannot be an order makes none: each batch by itself then says what is the matter with
+// which.
 func TestPartyThatDoesNotFit(t *testing.T) {
 	cases := map[string]struct {
 		spoil func(w *world, batches []queue.Batch)
@@ -136,7 +141,8 @@ func TestPartyThatDoesNotFit(t *testing.T) {
 		}, map[string]int{"c": 8}, nil},
 		"the user holds another": {func(w *world, batches []queue.Batch) {
 			other := batches[2].Tickets[0]
-			w.exec("INSERT INTO orders (id, sale_id, user_id, slot, quantity, price_cents, currency, status, seq, epoch, batch_id, admitted_at) VALUES ('of-old', ?, ?, ?, 1, 1, 'CNY', 'confirmed', 0, 1, 'old', 1)",
+			w.exec("INSERT INTO orders (id, sale_id, user_id, slot, quantity, price_cents, currency, status, seq, "+
+				"epoch, batch_id, admitted_at) VALUES ('of-old', ?, ?, ?, 1, 1, 'CNY', 'confirmed', 0, 1, 'old', 1)",
 				batches[2].Sale, other.User, other.Slot)
 			w.exec("UPDATE stock SET available = available - 1 WHERE sale_id = ?", batches[2].Sale)
 			w.exec("UPDATE orders SET released = 1 WHERE id = 'of-old'")
@@ -181,7 +187,8 @@ func TestPartyWithALineLoadedAnew(t *testing.T) {
 func TestPartyKeepsTheLimit(t *testing.T) {
 	eachDatabase(t, 100, 2, func(w *world) {
 		batches := w.twoEach(2)
-		w.exec("INSERT INTO orders (id, sale_id, user_id, slot, quantity, price_cents, currency, status, seq, epoch, batch_id, admitted_at) VALUES ('of-old', ?, ?, 2, 2, 1, 'CNY', 'confirmed', 0, 1, 'old', 1)",
+		w.exec("INSERT INTO orders (id, sale_id, user_id, slot, quantity, price_cents, currency, status, seq, "+
+			"epoch, batch_id, admitted_at) VALUES ('of-old', ?, ?, 2, 2, 1, 'CNY', 'confirmed', 0, 1, 'old', 1)",
 			batches[2].Sale, batches[2].Tickets[0].User)
 		_, err := w.fulfiller.HandleMultiSale(w.ctx, batches)
 		require.Error(w.t, err)
@@ -208,8 +215,8 @@ func TestPartyWithACancelledTicket(t *testing.T) {
 	})
 }
 
-// A commit whose reply is lost makes the transaction run again, and that run finds orders there already: the batches are
-// then handled one by one and take no unit twice.
+// A commit whose reply is lost makes the transaction run again, and that run finds orders there already: the batches
+// are then handled one by one and take no unit twice.
 func TestPartyWhoseCommitReplyIsLost(t *testing.T) {
 	eachDatabase(t, 100, 1, func(w *world) {
 		batches := w.twoEach(1)

@@ -23,10 +23,10 @@ import (
 type Payer struct {
 	db       *store.DB
 	lines    *queue.Lines
-	catalog  *inventory.Catalog
+	sales    *inventory.SaleStore
 	lease    time.Duration
 	channels []string
-	told     func()
+	onCommit func()
 	log      *slog.Logger
 	now      func() time.Time
 	metrics  *payerMetrics
@@ -35,9 +35,11 @@ type Payer struct {
 // NewPayer returns a payer. lease is how long a late payment may take before
 // a worker clears up behind it; now is Redis' clock, by which the deadlines
 // are set.
-func NewPayer(db *store.DB, lines *queue.Lines, catalog *inventory.Catalog, lease time.Duration, channels []string, told func(),
+func NewPayer(db *store.DB, lines *queue.Lines, sales *inventory.SaleStore, lease time.Duration, channels []string,
+	onCommit func(),
 	log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Payer {
-	return &Payer{db: db, lines: lines, catalog: catalog, lease: lease, channels: channels, told: told, log: log, now: now, metrics: newPayerMetrics(reg)}
+	return &Payer{db: db, lines: lines, sales: sales, lease: lease, channels: channels, onCommit: onCommit, log: log,
+		now: now, metrics: newPayerMetrics(reg)}
 }
 
 // Pay takes a payment for an order of a sale. The same payment again gets the
@@ -59,7 +61,7 @@ func (p *Payer) Pay(ctx context.Context, sale, id string, payment Payment) (Payi
 		return Paying{}, fmt.Errorf("pay order %s: %w", id, err)
 	}
 	killpoint.Pass("pay.committed")
-	p.told()
+	p.onCommit()
 	if !done.repeated {
 		p.log.Info("payment recorded", "sale", sale, "order", id, "outcome", done.payment.Outcome)
 		if done.row.Status == Paid && !mustGoBack(done.payment.Outcome) {
@@ -121,7 +123,8 @@ func inTime(row Row, now time.Time) (decision, error) {
 
 // record is the one transaction of a payment: the order is locked, and what
 // decide says is done to it and written down, unless the payment is known.
-func (p *Payer) record(ctx context.Context, sale, id string, payment Payment, decide func(Row, time.Time) (decision, error)) (recorded, error) {
+func (p *Payer) record(ctx context.Context, sale, id string, payment Payment,
+	decide func(Row, time.Time) (decision, error)) (recorded, error) {
 	var done recorded
 	err := p.db.Tx(ctx, func(tx *gorm.DB) error {
 		done = recorded{}
@@ -145,13 +148,15 @@ func (p *Payer) record(ctx context.Context, sale, id string, payment Payment, de
 		}
 		now := p.now()
 		d := decision{outcome: PaymentMismatch}
-		if payment.AmountCents == done.row.PriceCents*int64(done.row.Quantity) && payment.Currency == done.row.Currency {
+		if payment.AmountCents == done.row.PriceCents*int64(done.row.Quantity) &&
+			payment.Currency == done.row.Currency {
 			if d, err = decide(done.row, now); err != nil {
 				return err
 			}
 		}
-		done.payment = PaymentRow{PaymentID: payment.ID, OrderID: id, SaleID: sale, AmountCents: payment.AmountCents, Currency: payment.Currency,
-			Outcome: d.outcome, ReceivedAt: now.UnixMilli(), TakenBy: p.lines.Number()}
+		done.payment = PaymentRow{PaymentID: payment.ID, OrderID: id, SaleID: sale, AmountCents: payment.AmountCents,
+			Currency: payment.Currency,
+			Outcome:  d.outcome, ReceivedAt: now.UnixMilli(), TakenBy: p.lines.Number()}
 		if d.revived != nil {
 			done.payment.ExpiredAt, done.payment.ExpiredBy = done.row.EndedAt, done.row.EndedBy
 		}
@@ -190,7 +195,8 @@ func (p *Payer) apply(tx *gorm.DB, done *recorded, d decision, now time.Time) er
 			return err
 		}
 	}
-	if err := notify.Insert(tx, newsOf(queue.Ticket{ID: row.ID, User: row.UserID}, row.SaleID, event, p.channels, now)); err != nil {
+	if err := notify.Insert(tx, newsOf(queue.Ticket{ID: row.ID, User: row.UserID}, row.SaleID, event, p.channels,
+		now)); err != nil {
 		return err
 	}
 	if d.revived != nil {

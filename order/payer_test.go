@@ -82,7 +82,8 @@ func TestPayInTime(t *testing.T) {
 		require.NoError(w.t, err)
 		require.Equal(w.t, order.PaymentRefund, again.Outcome)
 		require.Equal(w.t, order.Paid, again.Order.Status, "the first payment stands")
-		require.Equal(w.t, map[string]int{"order.confirmed stream": 1, "order.confirmed email": 1, "order.paid stream": 1, "order.paid email": 1,
+		require.Equal(w.t, map[string]int{"order.confirmed stream": 1, "order.confirmed email": 1,
+			"order.paid stream": 1, "order.paid email": 1,
 			"order.refund_required stream": 1, "order.refund_required email": 1}, w.news())
 		w.clean()
 	})
@@ -190,7 +191,9 @@ func TestPayExpireCancelRace(t *testing.T) {
 			})
 			group.Go(func() {
 				<-begin
-				if err := w.canceller.Cancel(w.ctx, theSale, id, fmt.Sprintf("user-%s", id[len("order-"):])); err != nil && !errors.Is(err, order.ErrNotCancellable) {
+				if err := w.canceller.Cancel(w.ctx, theSale, id,
+					fmt.Sprintf("user-%s", id[len("order-"):])); err != nil &&
+					!errors.Is(err, order.ErrNotCancellable) {
 					w.t.Errorf("cancel %s: %v", id, err)
 				}
 			})
@@ -198,11 +201,12 @@ func TestPayExpireCancelRace(t *testing.T) {
 		close(begin)
 		group.Wait()
 		require.NoError(w.t, w.expirer.Expire(w.ctx))
-		require.NoError(w.t, w.keeper.Keep(w.ctx))
+		require.NoError(w.t, w.reconciler.Reconcile(w.ctx))
 		rows, live := w.rows(), int64(0)
 		for i, id := range ids {
 			paid := rows[id].Status == order.Paid
-			require.Equal(w.t, paid, results[i].Outcome != order.PaymentRefund, "%s is %s, its payment was told %s", id, rows[id].Status, results[i].Outcome)
+			require.Equal(w.t, paid, results[i].Outcome != order.PaymentRefund, "%s is %s, its payment was told %s",
+				id, rows[id].Status, results[i].Outcome)
 			if paid {
 				live++
 			}

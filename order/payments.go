@@ -32,7 +32,8 @@ func ParsePaymentCursor(text string) (PaymentCursor, bool) {
 // ListPayments returns up to limit payments, newest first; after is nil for
 // the first page. The second result is the cursor of the next page, nil on the
 // last.
-func (f *Finder) ListPayments(ctx context.Context, only PaymentFilter, after *PaymentCursor, limit int) ([]PaymentRow, *PaymentCursor, error) {
+func (f *Finder) ListPayments(ctx context.Context, only PaymentFilter, after *PaymentCursor, limit int) ([]PaymentRow,
+	*PaymentCursor, error) {
 	query := f.db.Read.WithContext(ctx)
 	if only.Outcome != "" {
 		query = query.Where("outcome = ?", only.Outcome)
@@ -41,7 +42,8 @@ func (f *Finder) ListPayments(ctx context.Context, only PaymentFilter, after *Pa
 		query = query.Where("sale_id = ?", only.Sale)
 	}
 	if after != nil {
-		query = query.Where("received_at < ? OR (received_at = ? AND payment_id < ?)", after.ReceivedAt, after.ReceivedAt, after.ID)
+		query = query.Where("received_at < ? OR (received_at = ? AND payment_id < ?)", after.ReceivedAt,
+			after.ReceivedAt, after.ID)
 	}
 	var rows []PaymentRow
 	if err := query.Order("received_at DESC, payment_id DESC").Limit(limit + 1).Find(&rows).Error; err != nil {
@@ -63,8 +65,8 @@ func (t *Timelines) payments(ctx context.Context, id string) (paid, error) {
 	return rows, err
 }
 
-// into adds what payments tell to an order's events. One that was simply accepted is the step paid of the order itself; a late one
-// knows when the order had expired before.
+// into adds what payments tell to an order's events. One that was simply accepted is the step paid of the order itself;
+// a late one knows when the order had expired before.
 func (rows paid) into(events []Event, admitted time.Time) []Event {
 	for _, r := range rows {
 		if r.Outcome == PaymentAccepted || r.Outcome == PaymentLate {
@@ -75,7 +77,8 @@ func (rows paid) into(events []Event, admitted time.Time) []Event {
 			}
 		}
 		if r.ExpiredAt > 0 {
-			events = append(events, Event{At: atMS(r.ExpiredAt), Step: Expired, Took: max(atMS(r.ExpiredAt).Sub(admitted), 0), by: r.ExpiredBy})
+			events = append(events, Event{At: atMS(r.ExpiredAt), Step: Expired,
+				Took: max(atMS(r.ExpiredAt).Sub(admitted), 0), by: r.ExpiredBy})
 		}
 		if r.Outcome != PaymentAccepted {
 			events = append(events, Event{At: atMS(r.ReceivedAt), Step: "payment " + r.Outcome, by: r.TakenBy,

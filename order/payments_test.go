@@ -12,7 +12,8 @@ import (
 func TestPaymentsAreInTheTimeline(t *testing.T) {
 	eachUnpaid(t, 1, 1, func(w *world) {
 		one := w.confirm("ann", 1)
-		for _, p := range []order.Payment{{ID: "less", AmountCents: 105, Currency: "CNY"}, pays(one.ID, 1), {ID: "again", AmountCents: 9900, Currency: "CNY"}} {
+		for _, p := range []order.Payment{{ID: "less", AmountCents: 105, Currency: "CNY"}, pays(one.ID, 1),
+			{ID: "again", AmountCents: 9900, Currency: "CNY"}} {
 			_, err := w.pay(one.ID, p)
 			require.NoError(w.t, err)
 		}

@@ -30,7 +30,8 @@ func TestOrdersThroughPgBouncer(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, other.Close()) })
 	_, err = schema.Of(other).Migrate(t.Context())
 	require.NoError(t, err)
-	second := order.NewFulfiller(other, w.catalog, w.book, 0, channels, func() {}, slog.New(slog.DiscardHandler), w.book.Now)
+	second := order.NewFulfiller(other, w.sales, w.cache, 0, channels, func() {}, slog.New(slog.DiscardHandler),
+		w.cache.Now)
 	w.admitMany(orders)
 
 	var workers sync.WaitGroup

@@ -31,7 +31,8 @@ func TestRecipientsAreLookedUpForDelivery(t *testing.T) {
 		w.work()
 		found, err := w.finder.Recipients(w.ctx, []string{won.ID, lost.Ticket.ID, "unknown"})
 		require.NoError(w.t, err)
-		require.Equal(w.t, map[string]notify.Recipient{won.ID: {Email: "ann@example.com", SaleTitle: "Phone X", Status: "confirmed", Quantity: 1, PriceCents: 9900, Currency: "CNY"}}, found)
+		require.Equal(w.t, map[string]notify.Recipient{won.ID: {Email: "ann@example.com", SaleTitle: "Phone X",
+			Status: "confirmed", Quantity: 1, PriceCents: 9900, Currency: "CNY"}}, found)
 		require.NoError(w.t, w.db.Close())
 		_, err = w.finder.Recipients(w.ctx, []string{won.ID})
 		require.Error(w.t, err)

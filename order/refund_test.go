@@ -24,7 +24,8 @@ func TestRefundsAreShown(t *testing.T) {
 		ended := w.confirm("bob", 1)
 		require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, ended.ID, "bob"))
 		amount := w.confirm("cid", 1)
-		for id, p := range map[string]order.Payment{expired.ID: pays(expired.ID, 1), ended.ID: pays(ended.ID, 1), amount.ID: {ID: "less", AmountCents: 1, Currency: "CNY"}} {
+		for id, p := range map[string]order.Payment{expired.ID: pays(expired.ID, 1), ended.ID: pays(ended.ID, 1),
+			amount.ID: {ID: "less", AmountCents: 1, Currency: "CNY"}} {
 			require.False(w.t, w.look(id).Refund)
 			paying, err := w.pay(id, p)
 			require.NoError(w.t, err)
@@ -38,12 +39,13 @@ func TestRefundsAreShown(t *testing.T) {
 		require.NoError(w.t, err)
 		require.Equal(w.t, queue.Paid, w.ticket(amount.ID).State)
 
-		why := map[string]string{expired.ID: order.RefundLate, ended.ID: order.RefundEnded, amount.ID: order.RefundAmount}
+		why := map[string]string{expired.ID: order.RefundLate, ended.ID: order.RefundEnded,
+			amount.ID: order.RefundAmount}
 		for id, want := range why {
 			require.Equal(w.t, want, w.rows()[id].Refund, "the first stands")
 			require.True(w.t, w.look(id).Refund, "it outlives a change of state")
 		}
-		require.NoError(w.t, w.keeper.Rebuild(w.ctx, theSale))
+		require.NoError(w.t, w.reconciler.Rebuild(w.ctx, theSale))
 		for id := range why {
 			require.True(w.t, w.look(id).Refund, "and a rebuild")
 		}

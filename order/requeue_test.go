@@ -50,7 +50,8 @@ func (a atRequeue) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 // requeues reports the call that puts a letter back: the only one whose sixth of seven keys is the list of letters.
 func requeues(cmd redis.Cmder) bool {
 	args := cmd.Args()
-	return strings.HasPrefix(cmd.Name(), "eval") && len(args) > 8 && args[2] == 7 && strings.HasSuffix(fmt.Sprint(args[8]), ":dead")
+	return strings.HasPrefix(cmd.Name(), "eval") && len(args) > 8 && args[2] == 7 &&
+		strings.HasSuffix(fmt.Sprint(args[8]), ":dead")
 }
 
 // through are dead letters whose client has a hook.
@@ -181,12 +182,14 @@ func TestALetterWhoseSlotIsTakenInTheLedgerFails(t *testing.T) {
 	eachDatabase(t, 3, 1, func(w *world) {
 		ticket := w.bury("ann", 1)
 		other := w.confirm("ann", 1)
-		require.NoError(t, w.rdb.HDel(w.ctx, "sluice:{"+theSale+"/0}:holders", "ann").Err(), "Redis forgets what ann holds")
+		require.NoError(t, w.rdb.HDel(w.ctx, "sluice:{"+theSale+"/0}:holders", "ann").Err(),
+			"Redis forgets what ann holds")
 		require.NoError(t, w.dead().Requeue(w.ctx, theSale, ticket.ID, "olga", ""))
 		w.work()
 		rows := w.rows()
 		require.Equal(t, order.Confirmed, rows[other.ID].Status)
-		require.Equal(t, []string{order.Failed, order.ReasonLimit}, []string{rows[ticket.ID].Status, rows[ticket.ID].Reason})
+		require.Equal(t, []string{order.Failed, order.ReasonLimit},
+			[]string{rows[ticket.ID].Status, rows[ticket.ID].Reason})
 	})
 }
 

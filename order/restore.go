@@ -16,8 +16,8 @@ import (
 	"sluice/store"
 )
 
-// Restorer puts orders back into a ledger that has lost them, from the line's records. Those know neither contact nor language.
-// Safe for concurrent use, and by several processes at once.
+// Restorer puts orders back into a ledger that has lost them, from the line's records. Those know neither contact nor
+// language. Safe for concurrent use, and by several processes at once.
 type Restorer struct {
 	db       *store.DB
 	channels []string
@@ -31,8 +31,8 @@ func NewRestorer(db *store.DB, channels []string, now func() time.Time, instance
 	return &Restorer{db: db, channels: channels, now: now, instance: instance, orders: newInserter(db)}
 }
 
-// Restore implements inventory.Restorer: all orders in one transaction, or, where they do not fit as a whole, one after the other. Those
-// for which no unit or slot is left are recorded as failed, and their owners told.
+// Restore implements inventory.Restorer: all orders in one transaction, or, where they do not fit as a whole, one after
+// the other. Those for which no unit or slot is left are recorded as failed, and their owners told.
 func (r *Restorer) Restore(ctx context.Context, all inventory.Restoration) (inventory.Restored, error) {
 	done, err := r.transact(ctx, all)
 	if !apartOnly(err) {
@@ -228,8 +228,10 @@ func (w *repair) correct(row Row, t queue.Ticket) error {
 	case contradicts(row, t) && row.Slot == nil: // it had failed or expired before
 		changes["status"], changes["reason"], changes["ended_at"] = Cancelled, "", t.At.UnixMilli()
 		changes["ended_by"] = t.EndedBy
-	case row.Status == Confirmed && (t.State == queue.Cancelled || t.State == queue.Expired), row.Status == Paid && t.State == queue.Cancelled:
-		changes["status"], changes["slot"], changes["ended_at"], changes["released"] = statusOf(t.State), nil, t.At.UnixMilli(), 1
+	case row.Status == Confirmed && (t.State == queue.Cancelled || t.State == queue.Expired), row.Status == Paid &&
+		t.State == queue.Cancelled:
+		changes["status"], changes["slot"], changes["ended_at"], changes["released"] = statusOf(t.State), nil,
+			t.At.UnixMilli(), 1
 		w.back += int64(row.Quantity)
 		changes["ended_by"] = t.EndedBy
 		if row.Status == Paid { // after it was cancelled: see Fulfiller.endUndone
@@ -253,8 +255,9 @@ func (w *repair) correct(row Row, t queue.Ticket) error {
 	return w.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error
 }
 
-// resumable reports that an order of the line has a row that says less. What was confirmed never fails: a worker that came late wrote
-// it, after the database had lost the order. What was paid never expires: it was paid late, which the database has lost.
+// resumable reports that an order of the line has a row that says less. What was confirmed never fails: a worker that
+// came late wrote it, after the database had lost the order. What was paid never expires: it was paid late, which the
+// database has lost.
 func resumable(row Row, t queue.Ticket) bool {
 	return row.Status == Failed && sold(t) || row.Status == Expired && t.State == queue.Paid
 }
@@ -262,7 +265,8 @@ func resumable(row Row, t queue.Ticket) bool {
 // resume makes an order of such a row. Where somebody else has the slot by now it stays as it is.
 func (w *repair) resume(row Row, t queue.Ticket) error {
 	var taken int64
-	err := w.tx.Model(&Row{}).Where("sale_id = ? AND user_id = ? AND slot = ?", row.SaleID, row.UserID, t.Slot).Count(&taken).Error
+	err := w.tx.Model(&Row{}).Where("sale_id = ? AND user_id = ? AND slot = ?", row.SaleID, row.UserID, t.Slot).
+		Count(&taken).Error
 	if err != nil {
 		return err
 	}
@@ -271,7 +275,8 @@ func (w *repair) resume(row Row, t queue.Ticket) error {
 		return nil
 	}
 	is := w.row(t)
-	changes := map[string]any{"status": is.Status, "refund": cmp.Or(row.Refund, is.Refund), "reason": "", "slot": is.Slot, "confirmed_at": is.ConfirmedAt, "pay_by": is.PayBy,
+	changes := map[string]any{"status": is.Status, "refund": cmp.Or(row.Refund, is.Refund), "reason": "",
+		"slot": is.Slot, "confirmed_at": is.ConfirmedAt, "pay_by": is.PayBy,
 		"paid_at": is.PaidAt, "ended_at": 0, "ended_by": 0, "released": 1}
 	if err := w.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
 		return err
@@ -284,8 +289,9 @@ func (w *repair) resume(row Row, t queue.Ticket) error {
 
 // tell queues the news of what an order is now.
 func (w *repair) tell(t queue.Ticket) {
-	event := map[queue.State]string{queue.Confirmed: notify.EventConfirmed, queue.Paid: notify.EventPaid, queue.Cancelled: notify.EventCancelled,
-		queue.Expired: notify.EventExpired, queue.Failed: notify.EventFailed}[t.State]
+	event := map[queue.State]string{queue.Confirmed: notify.EventConfirmed, queue.Paid: notify.EventPaid,
+		queue.Cancelled: notify.EventCancelled,
+		queue.Expired:   notify.EventExpired, queue.Failed: notify.EventFailed}[t.State]
 	if t.State == queue.Paid { // it lost the news of both
 		w.news = append(w.news, newsOf(t, w.sale.ID, notify.EventConfirmed, w.channels, w.now())...)
 	}
@@ -299,7 +305,8 @@ func (w *repair) tellRefund(t queue.Ticket) {
 	w.news = append(w.news, newsOf(t, w.sale.ID, notify.EventRefundRequired, w.channels, w.now())...)
 }
 
-// refundLost is why a payment must go back that the database has lost: the line knows no more than that one must. Empty: none.
+// refundLost is why a payment must go back that the database has lost: the line knows no more than that one must.
+// Empty: none.
 func refundLost(t queue.Ticket) string {
 	switch {
 	case !t.Refund:

@@ -43,7 +43,7 @@ func (f *Fulfiller) newStamp() stamp {
 	s := stamp{tag: newTag(now, f.instance), now: now}
 	if f.deadline > 0 {
 		// By the clock that ends it, which is not this host's.
-		s.payBy = f.book.Now().Add(f.deadline).UnixMilli()
+		s.payBy = f.cache.Now().Add(f.deadline).UnixMilli()
 	}
 	return s
 }

@@ -21,9 +21,9 @@ import (
 	"sluice/queue"
 )
 
-// Shoppers order, cancel and pay, orders expire and are paid late, workers die, fail and come late, operators put letters back,
-// and the line is rebuilt, all at once, while an audit looks on: no look finds a difference, and what everybody was told holds.
-// STORM says for how long, on each database.
+// Shoppers order, cancel and pay, orders expire and are paid late, workers die, fail and come late, operators put
+// letters back, and the line is rebuilt, all at once, while an audit looks on: no look finds a difference, and what
+// everybody was told holds. STORM says for how long, on each database.
 func TestStorm(t *testing.T) {
 	t.Parallel()
 	length := 4 * time.Second
@@ -36,7 +36,7 @@ func TestStorm(t *testing.T) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
 			w := newWorldWith(t, d, testkit.Embedded(t).Addr(), 60, 2, time.Hour)
-			w.keeper.RestoreBy(order.NewRestorer(w.db, channels, w.book.Now, "storm").Restore)
+			w.reconciler.RestoreBy(order.NewRestorer(w.db, channels, w.cache.Now, "storm").Restore)
 			s := &storm{world: w, letters: w.dead(), told: map[string]string{}, units: map[string]queue.Ticket{}}
 			s.run(length)
 			s.settleDown()
@@ -90,7 +90,7 @@ func (s *storm) run(length time.Duration) {
 	start(1, 15*time.Millisecond, s.expireOne)
 	start(2, 10*time.Millisecond, s.operate)
 	start(1, 100*time.Millisecond, s.restock)
-	start(1, 50*time.Millisecond, func(ctx context.Context) { _ = s.keeper.Keep(ctx) })
+	start(1, 50*time.Millisecond, func(ctx context.Context) { _ = s.reconciler.Reconcile(ctx) })
 	start(1, 400*time.Millisecond, func(context.Context) { s.rebuild(ctx) })
 	start(1, time.Millisecond, s.look)
 	all.Wait()
@@ -99,7 +99,7 @@ func (s *storm) run(length time.Duration) {
 // rebuild leaves the line open for four times as long as it was closed, or a sale that has grown would do nothing else.
 func (s *storm) rebuild(ctx context.Context) {
 	began := time.Now()
-	_ = s.keeper.Rebuild(context.WithoutCancel(ctx), theSale)
+	_ = s.reconciler.Rebuild(context.WithoutCancel(ctx), theSale)
 	select {
 	case <-time.After(4 * time.Since(began)):
 	case <-ctx.Done():
@@ -131,7 +131,7 @@ func (s *storm) note(id, end string) {
 }
 
 func (s *storm) shop(ctx context.Context) {
-	sale, _, err := s.catalog.Get(ctx, theSale)
+	sale, _, err := s.sales.Get(ctx, theSale)
 	if err != nil {
 		return
 	}
@@ -231,7 +231,8 @@ func (s *storm) expireOne(ctx context.Context) {
 	if id == "" {
 		return
 	}
-	overdue := s.db.Write.WithContext(ctx).Model(&order.Row{}).Where("id = ? AND status = ?", id, order.Confirmed).Update("pay_by", 1)
+	overdue := s.db.Write.WithContext(ctx).Model(&order.Row{}).Where("id = ? AND status = ?", id, order.Confirmed).
+		Update("pay_by", 1)
 	if overdue.Error == nil && overdue.RowsAffected == 1 {
 		_ = s.rdb.ZAddXX(ctx, dueKey, redis.Z{Score: 1, Member: id}).Err()
 	}
@@ -254,7 +255,7 @@ func (s *storm) operate(ctx context.Context) {
 
 // restock adds units, or nobody would find any.
 func (s *storm) restock(ctx context.Context) {
-	_, _ = s.catalog.AdjustStock(ctx, inventory.Adjustment{Sale: theSale, Delta: 2, Actor: "olga",
+	_, _ = s.sales.AdjustStock(ctx, inventory.Adjustment{Sale: theSale, Delta: 2, Actor: "olga",
 		Reason: "more found"})
 }
 
@@ -276,10 +277,12 @@ func (s *storm) settleDown() {
 	for s.view().InFlight() {
 		require.False(s.t, time.Now().After(deadline), "the line does not come to rest: %+v", s.view())
 		for _, b := range s.rdb.ZRange(s.ctx, "sluice:{"+theSale+"/0}:lease", 0, -1).Val() {
-			require.NoError(s.t, s.rdb.ZAddXX(s.ctx, "sluice:{"+theSale+"/0}:lease", redis.Z{Score: 1, Member: b}).Err())
+			require.NoError(s.t, s.rdb.ZAddXX(s.ctx, "sluice:{"+theSale+"/0}:lease", redis.Z{Score: 1, Member: b}).
+				Err())
 		}
 		for _, id := range s.rdb.ZRange(s.ctx, "sluice:{"+theSale+"/0}:retry", 0, -1).Val() {
-			require.NoError(s.t, s.rdb.ZAddXX(s.ctx, "sluice:{"+theSale+"/0}:retry", redis.Z{Score: 1, Member: id}).Err())
+			require.NoError(s.t, s.rdb.ZAddXX(s.ctx, "sluice:{"+theSale+"/0}:retry", redis.Z{Score: 1, Member: id}).
+				Err())
 		}
 		s.sweep(s.ctx)
 		s.keep()

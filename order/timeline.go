@@ -18,8 +18,10 @@ import (
 
 // Event is one step of an order's way.
 type Event struct {
-	At       time.Time     // when it ended; by Redis' clock for the admission, by the instance's for what workers did
-	Step     string        // admitted, claimed, an attempt's end, a final state, an operator's action, payment OUTCOME, or notify CHANNEL EVENT
+	At time.Time // when it ended; by Redis' clock for the admission, by the instance's for what workers did
+	// admitted, claimed, an attempt's end, a final state, an operator's action, payment OUTCOME, or notify CHANNEL
+	// EVENT
+	Step     string
 	Took     time.Duration // 0 where it is not known
 	Attempt  int           // 0 where there is but one
 	Instance string        // the process; empty where nobody knows
@@ -41,12 +43,12 @@ type Timelines struct {
 	db     *store.DB
 	lines  *queue.Lines
 	finder *Finder
-	roster *inventory.Roster
+	roster *inventory.Registry
 }
 
 // NewTimelines returns the timelines of all orders.
 func NewTimelines(db *store.DB, lines *queue.Lines, finder *Finder) *Timelines {
-	return &Timelines{db: db, lines: lines, finder: finder, roster: inventory.NewRoster(db)}
+	return &Timelines{db: db, lines: lines, finder: finder, roster: inventory.NewRegistry(db)}
 }
 
 // Of returns the timeline of one order of any user, or ErrNotFound. Deliveries
@@ -98,7 +100,10 @@ func (t *Timelines) tell(ctx context.Context, v View) (Timeline, error) {
 	if err := t.name(ctx, events); err != nil {
 		return Timeline{}, fmt.Errorf("timeline of %s: %w", v.ID, err)
 	}
-	slices.SortStableFunc(events, func(a, b Event) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(rank(a), rank(b))) })
+	slices.SortStableFunc(events, func(a, b Event) int {
+		return cmp.Or(a.At.Compare(b.At),
+			cmp.Compare(rank(a), rank(b)))
+	})
 	return Timeline{Order: v, Events: events}, nil
 }
 
@@ -165,13 +170,16 @@ func states(r Row) []Event {
 	began, instance := readTag(r.BatchID)
 	admitted := atMS(r.AdmittedAt)
 	if !began.IsZero() {
-		events = append(events, Event{At: began, Step: "claimed", Took: max(began.Sub(admitted), 0), Instance: instance})
+		events = append(events, Event{At: began, Step: "claimed", Took: max(began.Sub(admitted), 0),
+			Instance: instance})
 	}
 	if confirmed := atMS(r.ConfirmedAt); !confirmed.IsZero() {
-		events = append(events, Event{At: confirmed, Step: Confirmed, Took: max(confirmed.Sub(admitted), 0), Instance: instance})
+		events = append(events, Event{At: confirmed, Step: Confirmed, Took: max(confirmed.Sub(admitted), 0),
+			Instance: instance})
 	}
 	if paid := atMS(r.PaidAt); !paid.IsZero() {
-		events = append(events, Event{At: paid, Step: Paid, Took: max(paid.Sub(atMS(r.ConfirmedAt)), 0)}) // payments know who took it
+		// payments know who took it
+		events = append(events, Event{At: paid, Step: Paid, Took: max(paid.Sub(atMS(r.ConfirmedAt)), 0)})
 	}
 	if ended := atMS(r.EndedAt); !ended.IsZero() {
 		e := Event{At: ended, Step: r.Status, Took: max(ended.Sub(admitted), 0), Reason: r.Reason, by: r.EndedBy}
@@ -183,8 +191,8 @@ func states(r Row) []Event {
 	return events
 }
 
-// attempts are the journal's, and those whose worker could not note them any more: their numbers are missing there, and the line
-// remembers from whom it took them over.
+// attempts are the journal's, and those whose worker could not note them any more: their numbers are missing there, and
+// the line remembers from whom it took them over.
 func attempts(steps []queue.Step, losses []queue.Loss) []Event {
 	var events []Event
 	last, losses := 0, unnoted(losses, steps)
@@ -200,7 +208,8 @@ func attempts(steps []queue.Step, losses []queue.Loss) []Event {
 			lose(n, s.At.Add(-s.Took))
 		}
 		last = s.Attempt
-		events = append(events, Event{At: s.At, Step: s.What, Took: s.Took, Attempt: s.Attempt, Instance: s.Instance, Reason: s.Reason})
+		events = append(events, Event{At: s.At, Step: s.What, Took: s.Took, Attempt: s.Attempt, Instance: s.Instance,
+			Reason: s.Reason})
 	}
 	for len(losses) > 0 {
 		last++
@@ -209,8 +218,8 @@ func attempts(steps []queue.Step, losses []queue.Loss) []Event {
 	return events
 }
 
-// unnoted leaves out losses that the journal has as attempts that panicked, of which the worker could not settle them either: so many
-// as there are more losses than attempts missing in the journal.
+// unnoted leaves out losses that the journal has as attempts that panicked, of which the worker could not settle them
+// either: so many as there are more losses than attempts missing in the journal.
 func unnoted(losses []queue.Loss, steps []queue.Step) (left []queue.Loss) {
 	more := len(losses)
 	if n := len(steps); n > 0 {
@@ -257,7 +266,8 @@ func (t *Timelines) deliveries(ctx context.Context, id string) ([]Event, error) 
 	}
 	events := make([]Event, len(rows))
 	for i, r := range rows {
-		e := Event{At: atMS(r.CreatedAt), Step: "notify " + r.Channel + " " + r.Event, Attempt: r.Attempts, Reason: r.LastError, by: r.DeliveredBy}
+		e := Event{At: atMS(r.CreatedAt), Step: "notify " + r.Channel + " " + r.Event, Attempt: r.Attempts,
+			Reason: r.LastError, by: r.DeliveredBy}
 		switch r.State {
 		case notify.StateDelivered:
 			e.At, e.Took = atMS(r.DeliveredAt), atMS(r.DeliveredAt).Sub(e.At)

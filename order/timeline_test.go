@@ -80,12 +80,14 @@ func TestTimelineOfAnOrderThatFailed(t *testing.T) {
 		retry := func(context.Context, queue.Batch) ([]queue.Outcome, error) {
 			return []queue.Outcome{{ID: ticket.ID, Op: queue.OpRetry, Reason: "a check failed"}}, nil
 		}
-		j := w.journal(retry, func(context.Context, queue.Batch) ([]queue.Outcome, error) { panic("bang") }, w.fulfiller.Handle)
+		j := w.journal(retry, func(context.Context, queue.Batch) ([]queue.Outcome, error) { panic("bang") },
+			w.fulfiller.Handle)
 		b := w.claim(1)
 		outcomes, err := j.Handle(w.ctx, b)
 		require.NoError(t, err)
 		w.settle(b, byID(outcomes)) // attempt 1
-		require.Eventually(t, func() bool { n, err := w.line.Promote(w.ctx, 10); return err == nil && n == 1 }, 10*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool { n, err := w.line.Promote(w.ctx, 10); return err == nil && n == 1 },
+			10*time.Second, time.Millisecond)
 
 		b = w.claim(1)
 		require.Panics(t, func() { _, _ = j.Handle(w.ctx, b) }) // attempt 2
@@ -107,7 +109,8 @@ func TestTimelineOfAnOrderThatFailed(t *testing.T) {
 			}
 		}
 		require.Equal(t, "a check failed", seen["retried"].Reason)
-		require.Equal(t, []int{1, 2, 3, 4}, []int{seen["retried"].Attempt, seen["panicked"].Attempt, seen["lost"].Attempt, seen["fulfilled"].Attempt})
+		require.Equal(t, []int{1, 2, 3, 4}, []int{seen["retried"].Attempt, seen["panicked"].Attempt,
+			seen["lost"].Attempt, seen["fulfilled"].Attempt})
 		require.Equal(t, "worker-7", seen["panicked"].Instance)
 		require.Equal(t, "worker-8", seen["lost"].Instance, "whose batch it was")
 		require.Contains(t, short, "confirmed")
@@ -124,7 +127,8 @@ func TestTimelineShowsOperatorsAndGivingUp(t *testing.T) {
 	}).Bury(w.ctx, b, "gave up after 5 attempts")
 	require.NoError(t, err)
 	w.settle(b, byID(outcomes))
-	require.NoError(t, order.NewDeadLetters(w.db, w.lines, w.adminLog()).Requeue(w.ctx, theSale, ticket.ID, "olga", "mended"))
+	require.NoError(t, order.NewDeadLetters(w.db, w.lines, w.adminLog()).
+		Requeue(w.ctx, theSale, ticket.ID, "olga", "mended"))
 	_, events := w.steps(ticket.ID)
 	found := map[string]order.Event{}
 	for _, e := range events {
@@ -147,7 +151,8 @@ func TestOutageLeavesNoSteps(t *testing.T) {
 	w := onSQLite(t, 3, 1)
 	ticket := w.admit("ann", 1)
 	away := errors.New("away")
-	_, err := w.journal(func(context.Context, queue.Batch) ([]queue.Outcome, error) { return nil, away }).Handle(w.ctx, w.claim(1))
+	_, err := w.journal(func(context.Context, queue.Batch) ([]queue.Outcome, error) { return nil, away }).
+		Handle(w.ctx, w.claim(1))
 	require.ErrorIs(t, err, away)
 	short, _ := w.steps(ticket.ID)
 	require.Equal(t, []string{"admitted"}, short)

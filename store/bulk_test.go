@@ -11,7 +11,8 @@ import (
 	"sluice/store"
 )
 
-// Any number of rows goes in, around the sizes of prepared statements too; those that conflict are left out and not counted.
+// Any number of rows goes in, around the sizes of prepared statements too; those that conflict are left out and not
+// counted.
 func TestBulkInsert(t *testing.T) {
 	t.Parallel()
 	for _, d := range testkit.Databases(t) {

@@ -29,8 +29,8 @@ type Config struct {
 	// DSN is a file path for sqlite, user:password@tcp(host:port)/name for mysql and a postgres:// URL for postgres.
 	// It may hold a password: never print it. Defaults to ./data/sluice.db.
 	DSN string `koanf:"dsn"`
-	// CAFile holds PEM certificates to trust. With it every connection is encrypted and the server's name checked, whatever the
-	// DSN says; without it TLS is as the DSN asks. Not for sqlite.
+	// CAFile holds PEM certificates to trust. With it every connection is encrypted and the server's name checked,
+	// whatever the DSN says; without it TLS is as the DSN asks. Not for sqlite.
 	CAFile string `koanf:"ca_file"`
 	// MaxConns bounds the open connections of this process. SQLite adds one writer to it. Defaults to 16.
 	MaxConns int `koanf:"max_conns"`
@@ -46,7 +46,8 @@ type Config struct {
 
 // DefaultConfig is an SQLite file under ./data.
 func DefaultConfig() Config {
-	return Config{Driver: SQLite, DSN: "./data/sluice.db", MaxConns: 16, TxTimeout: 10 * time.Second, Pooler: PoolerAuto, Migrate: true}
+	return Config{Driver: SQLite, DSN: "./data/sluice.db", MaxConns: 16, TxTimeout: 10 * time.Second,
+		Pooler: PoolerAuto, Migrate: true}
 }
 
 // Validate returns every bad value, each named by its configuration key. The DSN itself is never part of the text.
@@ -66,19 +67,22 @@ func (c Config) validateBounds() error {
 		errs = append(errs, fmt.Errorf("database.pooler: %q is unknown, use auto, none or transaction", c.Pooler))
 	}
 	if c.Pooler == PoolerTransaction && c.Driver != Postgres {
-		errs = append(errs, fmt.Errorf("database.pooler: transaction is for postgres, with database.driver %s use auto or none", c.Driver))
+		errs = append(errs, fmt.Errorf("database.pooler: transaction is for postgres, with database.driver %s use "+
+			"auto or none", c.Driver))
 	}
 	return errors.Join(errs...)
 }
 
 func (c Config) validateDSN() error {
 	if strings.TrimSpace(c.DSN) == "" && (c.Driver == SQLite || c.Driver == MySQL || c.Driver == Postgres) {
-		return errors.New("database.dsn: is empty, give a file path (sqlite), user:password@tcp(host:port)/name (mysql) or a postgres:// URL")
+		return errors.New("database.dsn: is empty, give a file path (sqlite), user:password@tcp(host:port)/name " +
+			"(mysql) or a postgres:// URL")
 	}
 	switch c.Driver {
 	case SQLite:
 		if strings.Contains(c.DSN, ":memory:") || strings.Contains(c.DSN, "mode=memory") {
-			return errors.New("database.dsn: an in-memory SQLite database is not one database for several connections, use a file path")
+			return errors.New("database.dsn: an in-memory SQLite database is not one database for several " +
+				"connections, use a file path")
 		}
 	case MySQL:
 		// The parser's text is left out: it may repeat parts of the DSN, and with them the password.
@@ -87,7 +91,8 @@ func (c Config) validateDSN() error {
 		}
 	case Postgres:
 		if _, err := pgx.ParseConfig(c.DSN); err != nil {
-			return errors.New("database.dsn: is not a PostgreSQL URL, use postgres://user:password@host:port/name?sslmode=…")
+			return errors.New("database.dsn: is not a PostgreSQL URL, use " +
+				"postgres://user:password@host:port/name?sslmode=…")
 		}
 	default:
 		return fmt.Errorf("database.driver: %q is unknown, use sqlite, mysql or postgres", c.Driver)

@@ -17,10 +17,10 @@ import (
 	"gorm.io/gorm"
 )
 
-// Unavailable reports that err is the database's fault or the way to it, never the row's: unreachable, shutting down, full,
-// read-only, too busy, timed out, cancelled, without its schema, deadlocked even after retries, or refused with any code
-// that does not name the row. The work may be tried again unchanged. After an error from a commit it may also have been
-// done already.
+// Unavailable reports that err is the database's fault or the way to it, never the row's: unreachable, shutting down,
+// full, read-only, too busy, timed out, cancelled, without its schema, deadlocked even after retries, or refused with
+// any code that does not name the row. The work may be tried again unchanged. After an error from a commit it may also
+// have been done already.
 //
 // It is false for nil, for what RowFault holds, and for errors that come from no database, such as a caller's own rule.
 func Unavailable(err error) bool {
@@ -46,14 +46,15 @@ func Unavailable(err error) bool {
 	return closedByText(err.Error())
 }
 
-// RowFault reports that err is provably of the row that was written: its data, or a constraint or unique key that it breaks.
-// It is false for every other error, also for one that this package does not know.
+// RowFault reports that err is provably of the row that was written: its data, or a constraint or unique key that it
+// breaks. It is false for every other error, also for one that this package does not know.
 func RowFault(err error) bool {
 	v := judge(err)
 	return v == rowFault || v == duplicateKey || errors.Is(err, gorm.ErrDuplicatedKey)
 }
 
-// TooLarge reports that a statement exceeds a limit of the server, so that the same rows may go in by smaller statements.
+// TooLarge reports that a statement exceeds a limit of the server, so that the same rows may go in by smaller
+// statements.
 func TooLarge(err error) bool { return err != nil && tooLarge(err) }
 
 // Duplicate reports that err says a unique key is taken.
@@ -61,8 +62,8 @@ func Duplicate(err error) bool {
 	return errors.Is(err, gorm.ErrDuplicatedKey) || judge(err) == duplicateKey
 }
 
-// connectionErrors come from database/sql, the drivers and the sockets below them. A transaction that is "done" was rolled
-// back because its context ended or its connection broke.
+// connectionErrors come from database/sql, the drivers and the sockets below them. A transaction that is "done" was
+// rolled back because its context ended or its connection broke.
 func connectionErrors() []error {
 	return []error{
 		context.DeadlineExceeded, context.Canceled, driver.ErrBadConn, sql.ErrConnDone, sql.ErrTxDone,

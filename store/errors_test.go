@@ -32,9 +32,10 @@ func TestErrorsOfTheRow(t *testing.T) {
 			return db.Write.Create(&row).Error
 		}
 		faults := map[string]error{
-			"too long":        create(func(o *order) { o.Email = strings.Repeat("x", 255) }),
-			"check":           db.Write.Exec("UPDATE stock SET available = -1 WHERE sale_id = 's1'").Error,
-			"foreign key":     db.Write.Exec("INSERT INTO stock (sale_id, total, available) VALUES ('none', 1, 1)").Error,
+			"too long": create(func(o *order) { o.Email = strings.Repeat("x", 255) }),
+			"check":    db.Write.Exec("UPDATE stock SET available = -1 WHERE sale_id = 's1'").Error,
+			"foreign key": db.Write.Exec("INSERT INTO stock (sale_id, total, available) VALUES ('none', 1, 1)").
+				Error,
 			"null":            db.Write.Exec("UPDATE orders SET user_id = NULL WHERE id = ?", existing.ID).Error,
 			"primary key":     create(func(o *order) { o.ID = existing.ID }),
 			"unique key":      create(func(o *order) { o.UserID = existing.UserID }),
@@ -50,7 +51,8 @@ func TestErrorsOfTheRow(t *testing.T) {
 		for name, err := range faults {
 			require.Error(t, err, name)
 			require.False(t, store.Unavailable(err), "%s: %v", name, err)
-			require.Equal(t, strings.HasSuffix(name, " key") && name != "foreign key", store.Duplicate(err), "%s: %v", name, err)
+			require.Equal(t, strings.HasSuffix(name, " key") && name != "foreign key", store.Duplicate(err), "%s: %v",
+				name, err)
 		}
 		require.ErrorIs(t, faults["check"], gorm.ErrCheckConstraintViolated)
 		require.ErrorIs(t, faults["foreign key"], gorm.ErrForeignKeyViolated)

@@ -105,7 +105,8 @@ func TestReplyToCommitLost(t *testing.T) {
 			proxy.DropReplies(false)
 			require.True(t, store.Unavailable(err), "%T %v", err, err)
 			require.Equal(t, 1, runs, "an unknown outcome is the caller's to repeat")
-			require.Eventually(t, func() bool { return db.Ping(t.Context()) == nil }, 10*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return db.Ping(t.Context()) == nil }, 10*time.Second,
+				10*time.Millisecond)
 			require.EqualValues(t, 99, available(t, db, "s1"), "the commit had arrived")
 		})
 	}
@@ -135,7 +136,8 @@ func TestKilledConnection(t *testing.T) {
 
 func TestServerKilledAndBack(t *testing.T) {
 	t.Parallel()
-	servers := map[string]func(testing.TB) *testkit.DatabaseServer{store.MySQL: testkit.PrivateMySQL, store.Postgres: testkit.PrivatePostgres}
+	servers := map[string]func(testing.TB) *testkit.DatabaseServer{store.MySQL: testkit.PrivateMySQL,
+		store.Postgres: testkit.PrivatePostgres}
 	for _, driver := range networkDrivers() {
 		t.Run(driver, func(t *testing.T) {
 			server := servers[driver](t)
@@ -152,7 +154,8 @@ func TestServerKilledAndBack(t *testing.T) {
 			err = db.Tx(t.Context(), take)
 			require.True(t, store.Unavailable(err), "refused: %T %v", err, err)
 			server.Start()
-			require.Eventually(t, func() bool { return db.Tx(t.Context(), take) == nil }, 20*time.Second, 50*time.Millisecond)
+			require.Eventually(t, func() bool { return db.Tx(t.Context(), take) == nil }, 20*time.Second,
+				50*time.Millisecond)
 			require.EqualValues(t, 9, available(t, db, "s1"))
 		})
 	}
@@ -195,7 +198,10 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 			seedStock(t, db, "s1", 10)
 			seedStock(t, db, "s2", 10)
 
-			_, errs := crossed(t, func(fn func(*gorm.DB) error) error { return db.Write.WithContext(t.Context()).Transaction(fn) })
+			_, errs := crossed(t, func(fn func(*gorm.DB) error) error {
+				return db.Write.WithContext(t.Context()).
+					Transaction(fn)
+			})
 			failed := errs[0]
 			if failed == nil {
 				failed = errs[1]

@@ -140,7 +140,8 @@ func judgeMySQL(err *mysql.MySQLError) verdict {
 		return tryAgain
 	case 1052: // ambiguous column: 23000, but a fault of the statement
 		return down
-	case 1022, 1048, 1169, 1216, 1217, mysqlForeignKeyOwner, mysqlForeignKey, 1557, 1761, 1762, 1859: // 23000: keys, NULL
+	// 23000: keys, NULL
+	case 1022, 1048, 1169, 1216, 1217, mysqlForeignKeyOwner, mysqlForeignKey, 1557, 1761, 1762, 1859:
 		return rowFault
 	case 1264, 1292, 1367, 1406, 1690: // 22xxx: out of range, not a number or time, too long
 		return rowFault

@@ -121,14 +121,15 @@ func TestRefusalsOfTheStore(t *testing.T) {
 func TestFaultsOfTheRow(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
-		"postgres number out of range":   pgError("22003"),
-		"postgres not UTF-8":             pgError("22021"),
-		"postgres too long":              pgError("22001"),
-		"postgres not null":              pgError("23502"),
-		"postgres check":                 pgError("23514"),
-		"postgres foreign key":           pgError("23503"),
-		"postgres exclusion":             pgError("23P01"),
-		"pgx cannot encode":              errors.New("failed to encode args[4]: unable to encode 1 into binary format for int4"),
+		"postgres number out of range": pgError("22003"),
+		"postgres not UTF-8":           pgError("22021"),
+		"postgres too long":            pgError("22001"),
+		"postgres not null":            pgError("23502"),
+		"postgres check":               pgError("23514"),
+		"postgres foreign key":         pgError("23503"),
+		"postgres exclusion":           pgError("23P01"),
+		"pgx cannot encode": errors.New("failed to encode args[4]: unable to encode 1 into binary " +
+			"format for int4"),
 		"mysql number out of range":      myError(1264, "22003"),
 		"mysql without a state":          myError(1264, ""),
 		"mysql too long":                 myError(1406, "22001"),
@@ -159,7 +160,8 @@ func TestFaultsOfTheRow(t *testing.T) {
 func TestJudgeSQLiteByCode(t *testing.T) {
 	t.Parallel()
 	for code, want := range map[int]verdict{
-		1: down, 2: down, 3: down, 5: tryAgain, 261: tryAgain, 6: tryAgain, 8: down, 10: down, 11: down, 13: down, 14: down,
+		1: down, 2: down, 3: down, 5: tryAgain, 261: tryAgain, 6: tryAgain, 8: down, 10: down, 11: down, 13: down,
+		14: down,
 		18: rowFault, 19: rowFault, 20: rowFault, 21: down, 25: down, 26: down,
 		sqliteCheck: rowFault, sqliteForeignKey: rowFault, 1299: rowFault, 3091: rowFault,
 		sqlitePrimaryKey: duplicateKey, sqliteUnique: duplicateKey, 531: down, 2323: down,
@@ -179,7 +181,8 @@ func TestErrorsOfNoDatabase(t *testing.T) {
 
 func TestCodesHoldNoValues(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "mysql 1366", Code(fmt.Errorf("x: %w", &mysql.MySQLError{Number: 1366, Message: "ann@example.com"})))
+	require.Equal(t, "mysql 1366", Code(fmt.Errorf("x: %w", &mysql.MySQLError{Number: 1366,
+		Message: "ann@example.com"})))
 	require.Equal(t, "postgres 22001", Code(&pgconn.PgError{Code: "22001", Detail: "ann@example.com"}))
 	require.NotContains(t, Code(errors.New("failed to encode args[0]: unable to encode ann@example.com")), "@example")
 }
@@ -196,11 +199,13 @@ func TestDescriptionsHoldNoValues(t *testing.T) {
 	for _, number := range []uint16{1064, 1149, 1644} {
 		require.Equal(t, fmt.Sprintf("mysql %d", number), Describe(say(number, "near 'ann@shop.test'")))
 	}
-	ownWords := &mysql.MySQLError{Number: 30001, SQLState: [5]byte{'4', '5', '0', '0', '0'}, Message: "ann is not wanted"}
+	ownWords := &mysql.MySQLError{Number: 30001, SQLState: [5]byte{'4', '5', '0', '0', '0'},
+		Message: "ann is not wanted"}
 	require.Equal(t, "mysql 30001", Describe(ownWords))
 	require.Equal(t, "postgres P0001", Describe(&pgconn.PgError{Code: "P0001", Message: "ann is not wanted"}))
 	require.Equal(t, "postgres 53100: disk full", Describe(&pgconn.PgError{Code: "53100", Message: "disk full"}))
-	require.Equal(t, "context deadline exceeded", Describe(fmt.Errorf("a: %w", errors.Join(errors.New("b"), context.DeadlineExceeded))))
+	require.Equal(t, "context deadline exceeded", Describe(fmt.Errorf("a: %w",
+		errors.Join(errors.New("b"), context.DeadlineExceeded))))
 }
 
 func TestTooLarge(t *testing.T) {
@@ -236,11 +241,14 @@ func TestRetiredSessions(t *testing.T) {
 
 func TestSpentSessions(t *testing.T) {
 	t.Parallel()
-	for _, err := range []error{myError(1665, ""), myError(1290, ""), myError(1142, ""), myError(1862, ""), myError(1047, ""),
-		myError(3100, ""), pgError("25006"), pgError("57P01"), pgError("28000"), fmt.Errorf("x: %w", myError(1836, ""))} {
+	for _, err := range []error{myError(1665, ""), myError(1290, ""), myError(1142, ""), myError(1862, ""),
+		myError(1047, ""),
+		myError(3100, ""), pgError("25006"), pgError("57P01"), pgError("28000"),
+		fmt.Errorf("x: %w", myError(1836, ""))} {
 		require.True(t, sessionSpent(err), "%v", err)
 	}
-	for _, err := range []error{nil, errors.New("x"), myError(1062, ""), myError(1205, ""), myError(1213, ""), myError(1406, ""),
+	for _, err := range []error{nil, errors.New("x"), myError(1062, ""), myError(1205, ""), myError(1213, ""),
+		myError(1406, ""),
 		pgError("57014"), pgError("40001"), pgError("23505"), pgError("55P03")} {
 		require.False(t, sessionSpent(err), "%v", err)
 	}

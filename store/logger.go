@@ -16,8 +16,8 @@ const (
 	maxLoggedSQL = 200
 )
 
-// queryLogger tells of failed and slow statements at warn. It never writes a parameter or a database's error text, since both
-// can hold personal data: the statement's shape and the error's code are enough to find the cause.
+// queryLogger tells of failed and slow statements at warn. It never writes a parameter or a database's error text,
+// since both can hold personal data: the statement's shape and the error's code are enough to find the cause.
 type queryLogger struct{ log *slog.Logger }
 
 func newQueryLogger(log *slog.Logger) logger.Interface { return queryLogger{log} }
@@ -38,10 +38,12 @@ func (q queryLogger) Error(ctx context.Context, msg string, _ ...any) {
 	q.log.WarnContext(ctx, "store: gorm", "note", msg)
 }
 
-// Trace sees every statement. Refusals that callers expect (no row, duplicate) and their own cancellations are not news.
+// Trace sees every statement. Refusals that callers expect (no row, duplicate) and their own cancellations are not
+// news.
 func (q queryLogger) Trace(ctx context.Context, begin time.Time, statement func() (string, int64), err error) {
 	elapsed := time.Since(begin)
-	expected := err == nil || errors.Is(err, gorm.ErrRecordNotFound) || errors.Is(err, context.Canceled) || Duplicate(err)
+	expected := err == nil || errors.Is(err, gorm.ErrRecordNotFound) || errors.Is(err, context.Canceled) ||
+		Duplicate(err)
 	if expected && elapsed < slowQuery {
 		return
 	}

@@ -84,8 +84,8 @@ func mysqlTimeouts(dsn *driverpkg.Config, tx time.Duration, migrations bool) {
 	}
 }
 
-// mysqlSession adds the variables each session starts with; strict mode is not for the DSN to give up, for without it data that
-// does not fit is cut silently.
+// mysqlSession adds the variables each session starts with; strict mode is not for the DSN to give up, for without it
+// data that does not fit is cut silently.
 func mysqlSession(given map[string]string) map[string]string {
 	params := map[string]string{"innodb_lock_wait_timeout": strconv.Itoa(int(lockWait.Seconds()))}
 	maps.Copy(params, given)

@@ -14,8 +14,9 @@ import (
 
 // DB is one open database, safe for concurrent use.
 //
-// Write takes every statement that changes something and every read inside a transaction. Read is for reads that may come
-// from a connection of their own; on SQLite it is a second pool that cannot write, elsewhere the same pool as Write.
+// Write takes every statement that changes something and every read inside a transaction. Read is for reads that may
+// come from a connection of their own; on SQLite it is a second pool that cannot write, elsewhere the same pool as
+// Write.
 type DB struct {
 	Write  *gorm.DB
 	Read   *gorm.DB
@@ -40,7 +41,8 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	}
 	db := &DB{Driver: cfg.Driver, cfg: cfg, log: log}
 	if err := openRecognised(ctx, db); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s database, check database.dsn and that the server runs: %w", cfg.Driver, err), db.Close())
+		return nil, errors.Join(fmt.Errorf("open %s database, check database.dsn and that the server runs: %w",
+			cfg.Driver, err), db.Close())
 	}
 	return db, nil
 }
@@ -85,8 +87,8 @@ func (db *DB) connect(ctx context.Context, dialectors []gorm.Dialector) error {
 	return nil
 }
 
-// gormConfig leaves PrepareStmt off: GORM's cache holds a lock while it prepares and closes statements still in use when it
-// evicts them, and a batch insert has one text per batch size, so the cache would mostly hold texts used once.
+// gormConfig leaves PrepareStmt off: GORM's cache holds a lock while it prepares and closes statements still in use
+// when it evicts them, and a batch insert has one text per batch size, so the cache would mostly hold texts used once.
 func gormConfig(log *slog.Logger) *gorm.Config {
 	return &gorm.Config{
 		SkipDefaultTransaction: true,

@@ -43,7 +43,8 @@ func TestPgBouncerIsRecognised(t *testing.T) {
 				db, err := store.Open(t.Context(), cfg, slog.New(slog.NewTextHandler(&log, nil)))
 				require.NoError(t, err)
 				defer db.Close()
-				require.Equal(t, cfg.DSN == pooled.DSN, bytes.Contains(log.Bytes(), []byte("becomes transaction")), log.String())
+				require.Equal(t, cfg.DSN == pooled.DSN, bytes.Contains(log.Bytes(), []byte("becomes transaction")),
+					log.String())
 				_, err = schema.Of(db).Migrate(t.Context())
 				require.NoError(t, err)
 				require.NoError(t, schema.Of(db).Ready(t.Context()))
@@ -120,7 +121,8 @@ func TestTheMigrationLockIsTheOneOfOlderVersions(t *testing.T) {
 func settings(t *testing.T, tx *gorm.DB) map[string]string {
 	t.Helper()
 	found := map[string]string{}
-	for _, name := range []string{"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout", "TimeZone"} {
+	for _, name := range []string{"lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout",
+		"TimeZone"} {
 		var value string
 		require.NoError(t, tx.Raw("SELECT current_setting(?::text)", name).Scan(&value).Error)
 		found[name] = value
@@ -145,7 +147,8 @@ func TestTimeoutsHoldInEachTransactionBehindPgBouncer(t *testing.T) {
 		require.NoError(t, db.Snapshot(t.Context(), func(tx *gorm.DB) error {
 			require.Equal(t, want, settings(t, tx))
 			var level string
-			require.NoError(t, tx.Raw("SELECT current_setting('transaction_isolation') || current_setting('transaction_read_only')").Scan(&level).Error)
+			require.NoError(t, tx.Raw("SELECT current_setting('transaction_isolation') || "+
+				"current_setting('transaction_read_only')").Scan(&level).Error)
 			require.Equal(t, "repeatable readon", level)
 			return nil
 		}))
@@ -187,7 +190,8 @@ func TestAReadOutsideATransactionEndsBehindPgBouncer(t *testing.T) {
 	require.True(t, store.Unavailable(err), "%v", err)
 	require.Eventually(t, func() bool {
 		var running int64
-		err := plain.Read.Raw("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT pg_sleep%'" +
+		err := plain.Read.Raw("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query " +
+			"LIKE 'SELECT pg_sleep%'" +
 			" AND state = 'active'").Scan(&running).Error
 		return err == nil && running == 0
 	}, 20*time.Second, 20*time.Millisecond, "the server still works for nobody")

@@ -24,12 +24,13 @@ func openPostgres(cfg Config) (opened, error) {
 	return opened{pools: []*sql.DB{pool}, dialectors: []gorm.Dialector{postgres.New(postgres.Config{Conn: pool})}}, nil
 }
 
-// postgresPool opens lazily. What the DSN sets itself is kept. A pool for migrations has no statement timeout, for a change
-// of a big table may take long.
+// postgresPool opens lazily. What the DSN sets itself is kept. A pool for migrations has no statement timeout, for a
+// change of a big table may take long.
 func postgresPool(cfg Config, migrations bool) (*sql.DB, error) {
 	pg, err := pgx.ParseConfig(cfg.DSN)
 	if err != nil {
-		return nil, errors.New("database.dsn: is not a PostgreSQL URL, use postgres://user:password@host:port/name?sslmode=…")
+		return nil, errors.New("database.dsn: is not a PostgreSQL URL, use " +
+			"postgres://user:password@host:port/name?sslmode=…")
 	}
 	if cfg.CAFile != "" {
 		if err := encryptPostgres(pg, cfg); err != nil {

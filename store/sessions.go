@@ -56,8 +56,8 @@ func sessionSpent(err error) bool {
 	return errors.As(err, &my) && mysqlSpent(my.Number)
 }
 
-// postgresSpent knows authorization (28), operator intervention but a cancelled statement (57P), a broken protocol (08),
-// and read_only_sql_transaction: a standby, or a default that the session took over when it began.
+// postgresSpent knows authorization (28), operator intervention but a cancelled statement (57P), a broken protocol
+// (08), and read_only_sql_transaction: a standby, or a default that the session took over when it began.
 func postgresSpent(code string) bool {
 	return strings.HasPrefix(code, "28") || strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") ||
 		code == "25006"

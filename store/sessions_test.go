@@ -31,8 +31,8 @@ func filled(t *testing.T, db *store.DB, n int) {
 	require.Equal(t, n, db.Pool().Stats().Idle)
 }
 
-// refusedThenMended breaks the server, opens sessions under what is broken, mends it, and demands that writes go through
-// again although all sessions of the pool began before.
+// refusedThenMended breaks the server, opens sessions under what is broken, mends it, and demands that writes go
+// through again although all sessions of the pool began before.
 func refusedThenMended(t *testing.T, db *store.DB, breakIt, mend func()) {
 	t.Helper()
 	_, err := schema.Of(db).Migrate(t.Context())
@@ -42,14 +42,16 @@ func refusedThenMended(t *testing.T, db *store.DB, breakIt, mend func()) {
 		return db.Tx(t.Context(), func(tx *gorm.DB) error { return takeStock(tx, "s1", 1).Error })
 	}
 	breakIt()
-	require.Eventually(t, func() bool { return take() != nil }, 10*time.Second, 10*time.Millisecond, "refused once a session began under it")
+	require.Eventually(t, func() bool { return take() != nil }, 10*time.Second, 10*time.Millisecond,
+		"refused once a session began under it")
 	filled(t, db, 8)
 	err = take()
 	require.True(t, store.Unavailable(err), "%v", err)
 	require.False(t, store.RowFault(err), "%v", err)
 	filled(t, db, 8)
 	mend()
-	require.Eventually(t, func() bool { return take() == nil }, 10*time.Second, 10*time.Millisecond, "on a session that began later")
+	require.Eventually(t, func() bool { return take() == nil }, 10*time.Second, 10*time.Millisecond,
+		"on a session that began later")
 	for range 8 {
 		require.NoError(t, take())
 	}
@@ -89,7 +91,8 @@ func TestSessionsOfAReadOnlyDatabaseAreLeft(t *testing.T) {
 			}
 		}
 	}
-	refusedThenMended(t, db, alter("SET default_transaction_read_only = on"), alter("RESET default_transaction_read_only"))
+	refusedThenMended(t, db, alter("SET default_transaction_read_only = on"),
+		alter("RESET default_transaction_read_only"))
 }
 
 // An account without rights on its database, and one that is locked: both work again as soon as they are mended.

@@ -23,14 +23,16 @@ const (
 )
 
 // openSQLite gives one writer, so that writers queue in this process instead of failing with SQLITE_BUSY, and a pool of
-// readers that do not wait for it (WAL). synchronous=FULL: the file is the only durable copy of a sold unit. Order ids are
-// random, so a large batch visits pages all over its indexes: 64 MiB of cache keep them from being written before the commit,
-// what a statement would have to undo stays in memory, and a checkpoint comes each 40 MB of log instead of each 4.
+// readers that do not wait for it (WAL). synchronous=FULL: the file is the only durable copy of a sold unit. Order ids
+// are random, so a large batch visits pages all over its indexes: 64 MiB of cache keep them from being written before
+// the commit, what a statement would have to undo stays in memory, and a checkpoint comes each 40 MB of log instead of
+// each 4.
 func openSQLite(cfg Config) (opened, error) {
 	if err := createParent(cfg.DSN); err != nil {
 		return opened{}, err
 	}
-	write, err := sql.Open("sqlite", sqliteURI(cfg.DSN, "immediate", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)", "cache_size(-65536)", "temp_store(MEMORY)", "wal_autocheckpoint(10000)"))
+	write, err := sql.Open("sqlite", sqliteURI(cfg.DSN, "immediate", "journal_mode(WAL)", "synchronous(FULL)",
+		"foreign_keys(1)", "cache_size(-65536)", "temp_store(MEMORY)", "wal_autocheckpoint(10000)"))
 	if err != nil {
 		return opened{}, err
 	}

@@ -77,7 +77,8 @@ func seedStock(t *testing.T, db *store.DB, sale string, total int64) {
 	err := db.Write.Exec(`INSERT INTO sales (id, title, sku, price_cents, currency, per_user_limit, cap, state, starts_at, ends_at, created_at, updated_at)
 		VALUES (?, 't', 'k', 1, 'CNY', 1, 1, 'open', 0, 0, 0, 0)`, sale).Error
 	require.NoError(t, err)
-	require.NoError(t, db.Write.Exec("INSERT INTO stock (sale_id, total, available) VALUES (?, ?, ?)", sale, total, total).Error)
+	require.NoError(t, db.Write.Exec("INSERT INTO stock (sale_id, total, available) VALUES (?, ?, ?)", sale, total,
+		total).Error)
 }
 
 func available(t *testing.T, db *store.DB, sale string) int64 {
@@ -99,16 +100,24 @@ func TestConfigNamesTheKeyAtFault(t *testing.T) {
 		change func(*store.Config)
 		want   string
 	}{
-		"driver":       {func(c *store.Config) { c.Driver = "oracle" }, `database.driver: "oracle" is unknown, use sqlite, mysql or postgres`},
-		"empty dsn":    {func(c *store.Config) { c.DSN = " " }, "database.dsn: is empty"},
-		"memory":       {func(c *store.Config) { c.DSN = ":memory:" }, "database.dsn: an in-memory"},
-		"mysql dsn":    {func(c *store.Config) { c.Driver, c.DSN = "mysql", "root:secret@x" }, "database.dsn: is not a MySQL DSN"},
-		"mysql no db":  {func(c *store.Config) { c.Driver, c.DSN = "mysql", "root:secret@tcp(h:1)/" }, "database.dsn: is not a MySQL DSN"},
-		"postgres dsn": {func(c *store.Config) { c.Driver, c.DSN = "postgres", "postgres://u:secret@h:x/db" }, "database.dsn: is not a PostgreSQL URL"},
-		"connections":  {func(c *store.Config) { c.MaxConns = 0 }, "database.max_conns: 0 is out of range, use 1 to 1000"},
-		"timeout":      {func(c *store.Config) { c.TxTimeout = time.Hour }, "database.tx_timeout: 1h0m0s is out of range"},
-		"pooler":       {func(c *store.Config) { c.Pooler = "session" }, `database.pooler: "session" is unknown, use auto, none or transaction`},
-		"pooler of":    {func(c *store.Config) { c.Pooler = store.PoolerTransaction }, "database.pooler: transaction is for postgres"},
+		"driver": {func(c *store.Config) { c.Driver = "oracle" },
+			`database.driver: "oracle" is unknown, use sqlite, mysql or postgres`},
+		"empty dsn": {func(c *store.Config) { c.DSN = " " }, "database.dsn: is empty"},
+		"memory":    {func(c *store.Config) { c.DSN = ":memory:" }, "database.dsn: an in-memory"},
+		"mysql dsn": {func(c *store.Config) { c.Driver, c.DSN = "mysql", "root:secret@x" },
+			"database.dsn: is not a MySQL DSN"},
+		"mysql no db": {func(c *store.Config) { c.Driver, c.DSN = "mysql", "root:secret@tcp(h:1)/" },
+			"database.dsn: is not a MySQL DSN"},
+		"postgres dsn": {func(c *store.Config) { c.Driver, c.DSN = "postgres", "postgres://u:secret@h:x/db" },
+			"database.dsn: is not a PostgreSQL URL"},
+		"connections": {func(c *store.Config) { c.MaxConns = 0 },
+			"database.max_conns: 0 is out of range, use 1 to 1000"},
+		"timeout": {func(c *store.Config) { c.TxTimeout = time.Hour },
+			"database.tx_timeout: 1h0m0s is out of range"},
+		"pooler": {func(c *store.Config) { c.Pooler = "session" },
+			`database.pooler: "session" is unknown, use auto, none or transaction`},
+		"pooler of": {func(c *store.Config) { c.Pooler = store.PoolerTransaction },
+			"database.pooler: transaction is for postgres"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -148,7 +157,8 @@ func TestSQLiteIsDurableAndWaits(t *testing.T) {
 	t.Parallel()
 	// A path with characters that mean something in a URI, in a folder that does not exist yet.
 	db := open(t, config(testkit.Database{Driver: store.SQLite, DSN: t.TempDir() + "/new dir/a?b%20#c.db"}))
-	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000"} {
+	for pragma, want := range map[string]string{"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1",
+		"busy_timeout": "5000"} {
 		var got string
 		require.NoError(t, db.Write.Raw("PRAGMA "+pragma).Scan(&got).Error)
 		require.Equal(t, want, got, pragma)

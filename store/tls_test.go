@@ -66,7 +66,8 @@ func postgresGreeting(conn net.Conn) error {
 // mysqlGreeting offers TLS and reads the client's wish for it.
 func mysqlGreeting(conn net.Conn) error {
 	body := append([]byte{10}, "8.0.0\x00\x01\x00\x00\x0012345678\x00"...)
-	body = append(body, 0x00, 0x8a, 45, 2, 0, 0x08, 0, 21) // capabilities: PROTOCOL_41, SSL, SECURE_CONNECTION, PLUGIN_AUTH
+	// capabilities: PROTOCOL_41, SSL, SECURE_CONNECTION, PLUGIN_AUTH
+	body = append(body, 0x00, 0x8a, 45, 2, 0, 0x08, 0, 21)
 	body = append(body, make([]byte, 10)...)
 	body = append(body, "123456789012\x00mysql_native_password\x00"...)
 	if _, err := conn.Write(append([]byte{byte(len(body)), 0, 0, 0}, body...)); err != nil {
@@ -84,8 +85,14 @@ func TestCAFileEncryptsAndVerifies(t *testing.T) {
 		dsn   func(addr string) string
 	}{
 		// Each DSN asks for no TLS at all: the file is what decides.
-		store.Postgres: {postgresGreeting, func(addr string) string { return "postgres://sluice:x@" + addr + "/sluice?sslmode=disable" }},
-		store.MySQL:    {mysqlGreeting, func(addr string) string { return "sluice:x@tcp(" + addr + ")/sluice?tls=false" }},
+		store.Postgres: {postgresGreeting, func(addr string) string {
+			return "postgres://sluice:x@" + addr +
+				"/sluice?sslmode=disable"
+		}},
+		store.MySQL: {mysqlGreeting, func(addr string) string {
+			return "sluice:x@tcp(" + addr +
+				")/sluice?tls=false"
+		}},
 	} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()

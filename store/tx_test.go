@@ -46,7 +46,8 @@ func TestInsertIgnoreSkipsEveryConflictAndNothingElse(t *testing.T) {
 		require.Error(t, err)
 		require.False(t, store.Unavailable(err), "%v", err)
 		var count int64
-		require.NoError(t, db.Read.Model(&order{}).Where("id IN ?", []string{"order-0600", "order-0601"}).Count(&count).Error)
+		require.NoError(t, db.Read.Model(&order{}).Where("id IN ?", []string{"order-0600", "order-0601"}).
+			Count(&count).Error)
 		require.Zero(t, count, "the statement fails as a whole")
 	})
 }
@@ -109,7 +110,8 @@ func TestForUpdateMakesOthersWait(t *testing.T) {
 		seedStock(t, db, "s1", 10)
 		increment := func(tx *gorm.DB) error {
 			var n int64
-			if err := store.ForUpdate(tx.Table("stock")).Select("available").Where("sale_id = ?", "s1").Scan(&n).Error; err != nil {
+			if err := store.ForUpdate(tx.Table("stock")).Select("available").Where("sale_id = ?", "s1").Scan(&n).
+				Error; err != nil {
 				return err
 			}
 			return tx.Exec("UPDATE stock SET available = ? WHERE sale_id = ?", n-1, "s1").Error

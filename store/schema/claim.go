@@ -71,7 +71,8 @@ func (db *Schema) claim(ctx context.Context) (rows string, err error) {
 // The first rows of the version table: goose wants version 0 there, an older installation brings its own.
 const (
 	firstVersion  = "INSERT INTO " + versionTable + " (version_id, is_applied) VALUES (0, TRUE)"
-	movedVersions = "INSERT INTO " + versionTable + " (version_id, is_applied, tstamp) SELECT version_id, is_applied, " +
+	movedVersions = "INSERT INTO " + versionTable +
+		" (version_id, is_applied, tstamp) SELECT version_id, is_applied, " +
 		"tstamp FROM " +
 		gooseTable + " ORDER BY id"
 )

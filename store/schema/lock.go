@@ -26,8 +26,9 @@ const migrationWait = time.Minute
 // errMigrating says that the wait was in vain.
 var errMigrating = errors.New("it still holds the lock after a minute, try again when it has ended")
 
-// lockMigrations waits up to a minute to be the only migrating instance and returns what ends that. goose's own lockers come
-// too late: it creates its version table, which MySQL cannot do in a transaction, before it takes them. SQLite gets no lock.
+// lockMigrations waits up to a minute to be the only migrating instance and returns what ends that. goose's own lockers
+// come too late: it creates its version table, which MySQL cannot do in a transaction, before it takes them. SQLite
+// gets no lock.
 func (db *Schema) lockMigrations(ctx context.Context, pool *sql.DB) (release func() error, err error) {
 	switch db.Driver {
 	case store.MySQL:
@@ -62,11 +63,12 @@ func lockMySQL(ctx context.Context, pool *sql.DB) (release func() error, err err
 	return conn.Close, nil
 }
 
-// dropHalfVersionTable removes a version table without its first row, left by a crash between the two, so that goose makes
-// both again.
+// dropHalfVersionTable removes a version table without its first row, left by a crash between the two, so that goose
+// makes both again.
 func dropHalfVersionTable(ctx context.Context, conn *sql.Conn) error {
 	var tables, rows int
-	err := conn.QueryRowContext(ctx, "SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
+	err := conn.QueryRowContext(ctx,
+		"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = ?",
 		versionTable).Scan(&tables)
 	if err != nil || tables == 0 {
 		return err

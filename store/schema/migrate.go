@@ -146,7 +146,8 @@ func (db *Schema) provider(pool *sql.DB) (*goose.Provider, error) {
 	if err != nil {
 		return nil, err
 	}
-	return goose.NewProvider(db.gooseDialect(), pool, files, goose.WithSlog(db.log), goose.WithDisableGlobalRegistry(true),
+	return goose.NewProvider(db.gooseDialect(), pool, files, goose.WithSlog(db.log),
+		goose.WithDisableGlobalRegistry(true),
 		goose.WithTableName(versionTable))
 }
 

@@ -136,7 +136,8 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 				} else {
 					db = migratedTo(t, d, 9)
 				}
-				require.NoError(t, db.Write.Exec("INSERT INTO "+table+" (version_id, is_applied) VALUES (99, ?)", true).Error)
+				require.NoError(t, db.Write.Exec("INSERT INTO "+table+" (version_id, is_applied) VALUES (99, ?)",
+					true).Error)
 				_, err := db.Migrate(t.Context())
 				require.ErrorContains(t, err, "version 99")
 				require.ErrorContains(t, err, "this build knows versions up to")
@@ -154,8 +155,9 @@ func TestForeignTablesAreRefused(t *testing.T) {
 		t.Run(d.Driver, func(t *testing.T) {
 			for name, statements := range map[string][]string{
 				"orders": {theirs},
-				"goose_db_version": {theirs, "CREATE TABLE goose_db_version (id BIGINT NOT NULL PRIMARY KEY, version_id BIGINT " +
-					"NOT NULL, is_applied BOOLEAN NOT NULL, tstamp TIMESTAMP NULL)",
+				"goose_db_version": {theirs,
+					"CREATE TABLE goose_db_version (id BIGINT NOT NULL PRIMARY KEY, version_id BIGINT " +
+						"NOT NULL, is_applied BOOLEAN NOT NULL, tstamp TIMESTAMP NULL)",
 					"INSERT INTO goose_db_version VALUES (1, 0, TRUE, NULL), (2, 1, TRUE, NULL), (3, 2, TRUE, NULL)"},
 				"customers":    {"CREATE VIEW customers AS SELECT 1 AS id"},
 				"installation": {"CREATE TABLE installation (id BIGINT NOT NULL PRIMARY KEY)"},
@@ -211,7 +213,8 @@ func TestAnOlderInstallationMovesOverOnce(t *testing.T) {
 			_, err := db.Migrate(t.Context())
 			require.NoError(t, err)
 			var old, own []int64
-			require.NoError(t, db.Read.Raw("SELECT version_id FROM goose_db_version ORDER BY version_id").Scan(&old).Error)
+			require.NoError(t, db.Read.Raw("SELECT version_id FROM goose_db_version ORDER BY version_id").Scan(&old).
+				Error)
 			require.Equal(t, []int64{0, 1, 2, 4, 5, 6, 7}, old, "it stays as it was")
 			require.NoError(t, db.Read.Raw("SELECT version_id FROM sluice_schema ORDER BY version_id").Scan(&own).Error)
 			require.Equal(t, []int64{0, 1, 2, 4, 5, 6, 7, 8, 9}, own[:9])

@@ -29,7 +29,8 @@ const (
 // extension of PostgreSQL does not count.
 func (db *Schema) tables(ctx context.Context) (map[string][]string, error) {
 	query := map[string]string{
-		store.MySQL: "SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE table_schema = " +
+		store.MySQL: "SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE " +
+			"table_schema = " +
 			"DATABASE()",
 		store.Postgres: `SELECT c.relname AS name, COALESCE(a.attname, '') AS field FROM pg_class c
 			JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -106,7 +107,10 @@ func (db *Schema) ours(upTo int64) (map[string][]string, error) {
 
 // holds reports whether a table that was found has the columns of one of ours.
 func holds(found, ours []string) bool {
-	return found != nil && !slices.ContainsFunc(ours, func(column string) bool { return !slices.Contains(found, column) })
+	return found != nil && !slices.ContainsFunc(ours, func(column string) bool {
+		return !slices.Contains(found,
+			column)
+	})
 }
 
 // notOurs returns why the versions in gooseTable are not those of an installation of Sluice; nil when they are.
@@ -136,7 +140,8 @@ func (db *Schema) notOurs(found map[string][]string, applied map[int64]time.Time
 	}
 	for version := range applied {
 		if !expected[version] {
-			return fmt.Errorf("%s holds version %d, builds of Sluice noted versions up to %d there, and this build knows "+
+			return fmt.Errorf("%s holds version %d, builds of Sluice noted versions up to %d there, and this build "+
+				"knows "+
 				"versions up to %d: "+
 				"another program shares the table, or a build that is not known here wrote it",
 				gooseTable, version, lastInGoose, known[len(known)-1].Version)
@@ -185,7 +190,8 @@ func (db *Schema) carried() ([]Migration, error) {
 		if err != nil {
 			return nil, err
 		}
-		one := Migration{Version: version, Name: strings.TrimSuffix(path.Base(name), ".sql"), Contract: contracts.Match(text)}
+		one := Migration{Version: version, Name: strings.TrimSuffix(path.Base(name), ".sql"),
+			Contract: contracts.Match(text)}
 		if found := note.FindSubmatch(text); found != nil {
 			one.Note = string(found[1])
 		}

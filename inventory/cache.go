@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	readSales = 500 * time.Millisecond // how old the book's sales may be
+	readSales = 500 * time.Millisecond // how old the cache's sales may be
 	readSale  = time.Millisecond       // and how old for each of them, where they are more than five hundred
 	readLong  = 5 * time.Second        // but never older
 )
@@ -42,9 +42,9 @@ type lineEntry struct {
 	busy   atomic.Int64          // when something moved last, unix ns
 }
 
-// Stir says that something is about to move in the line, so that the book
+// Touch says that something is about to move in the line, so that the cache
 // looks at it often.
-func (e *Entry) Stir(now time.Time) { e.line.busy.Store(now.UnixNano()) }
+func (e *Entry) Touch(now time.Time) { e.line.busy.Store(now.UnixNano()) }
 
 // View is the line at the last look; its zero value says that there is none yet.
 func (e *Entry) View() queue.View {
@@ -88,51 +88,51 @@ func (e *Entry) Remaining() int64 {
 	return e.Stock.Available
 }
 
-// Book is every gateway's copy of the catalogue and of the lines' numbers,
+// SaleCache is every gateway's copy of the catalogue and of the lines' numbers,
 // refreshed in the background: reading it costs the stores nothing.
-type Book struct {
-	catalog *Catalog
+type SaleCache struct {
+	catalog *SaleStore
 	lines   *queue.Lines
 	log     *slog.Logger
 	now     func() time.Time
-	shelf   atomic.Pointer[shelf]
+	reading atomic.Pointer[reading]
 	read    atomic.Int64 // when the catalogue was read last, unix ns
 	offset  atomic.Int64 // Redis' clock minus ours, in ns
 	known   knownPace
 	stops   stops
 	away    apart.Troubles // lines, and servers, that cannot be looked at
-	poke    chan struct{}
+	wake    chan struct{}
 	turn    chan struct{} // holds one value: one refresh at a time
 }
 
-// shelf is one reading of the catalogue, replaced as a whole.
-type shelf struct {
+// reading is the sales as they were read once. It is replaced as a whole.
+type reading struct {
 	entries map[string]*Entry
 	order   []*Entry // newest sale first
 }
 
-// NewBook returns an empty book; Run or Refresh fills it.
-func NewBook(catalog *Catalog, lines *queue.Lines, log *slog.Logger, now func() time.Time) *Book {
-	b := &Book{catalog: catalog, lines: lines, log: log, now: now, poke: make(chan struct{}, 1),
+// NewSaleCache returns an empty cache; Run or Refresh fills it.
+func NewSaleCache(catalog *SaleStore, lines *queue.Lines, log *slog.Logger, now func() time.Time) *SaleCache {
+	b := &SaleCache{catalog: catalog, lines: lines, log: log, now: now, wake: make(chan struct{}, 1),
 		turn: make(chan struct{}, 1)}
-	b.shelf.Store(&shelf{entries: map[string]*Entry{}})
+	b.reading.Store(&reading{entries: map[string]*Entry{}})
 	b.stops.now = b.Now
 	return b
 }
 
 // Get returns the entry of a sale.
-func (b *Book) Get(id string) (*Entry, bool) {
-	e, ok := b.shelf.Load().entries[id]
+func (b *SaleCache) Get(id string) (*Entry, bool) {
+	e, ok := b.reading.Load().entries[id]
 	return e, ok
 }
 
 // List returns all entries, newest sale first.
-func (b *Book) List() []*Entry {
-	return slices.Clone(b.shelf.Load().order)
+func (b *SaleCache) List() []*Entry {
+	return slices.Clone(b.reading.Load().order)
 }
 
 // Active returns the ids of the sales whose line may hold tickets.
-func (b *Book) Active() []string {
+func (b *SaleCache) Active() []string {
 	var ids []string
 	for _, e := range b.List() {
 		if e.View().Exists || !e.Sale.Finished(b.Now()) {
@@ -144,19 +144,19 @@ func (b *Book) Active() []string {
 
 // Now is the time by Redis' clock, the one every sale's window follows,
 // however wrong this host's own clock is.
-func (b *Book) Now() time.Time { return b.now().Add(time.Duration(b.offset.Load())) }
+func (b *SaleCache) Now() time.Time { return b.now().Add(time.Duration(b.offset.Load())) }
 
-// Poke makes the sales be read again at once.
-func (b *Book) Poke() {
+// Wake makes the sales be read again at once.
+func (b *SaleCache) Wake() {
 	select {
-	case b.poke <- struct{}{}:
+	case b.wake <- struct{}{}:
 	default:
 	}
 }
 
 // Run refreshes until ctx ends. Sales and lines are read side by side: a store
 // that is slow holds up no more than what is its own.
-func (b *Book) Run(ctx context.Context) {
+func (b *SaleCache) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(func() { b.keepReading(ctx) })
 	loops.Go(func() { b.keepLooking(ctx) })
@@ -164,13 +164,13 @@ func (b *Book) Run(ctx context.Context) {
 }
 
 // keepReading reads the catalogue until ctx ends.
-func (b *Book) keepReading(ctx context.Context) {
+func (b *SaleCache) keepReading(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-timer.C:
-		case <-b.poke:
+		case <-b.wake:
 		case <-ctx.Done():
 			return
 		}
@@ -178,18 +178,18 @@ func (b *Book) keepReading(ctx context.Context) {
 		if err := b.Refresh(ctx); err != nil && ctx.Err() == nil {
 			b.log.Warn("sales not refreshed: answering from the last reading", "error", err)
 		}
-		age := min(max(readSales, time.Duration(len(b.shelf.Load().order))*readSale), readLong)
+		age := min(max(readSales, time.Duration(len(b.reading.Load().order))*readSale), readLong)
 		timer.Reset(max(age-b.now().Sub(began), readViews))
 	}
 }
 
 // Refresh reads the catalogue now.
-func (b *Book) Refresh(ctx context.Context) error { return b.RefreshOlderThan(ctx, 0) }
+func (b *SaleCache) Refresh(ctx context.Context) error { return b.RefreshOlderThan(ctx, 0) }
 
 // RefreshOlderThan reads the catalogue unless it has been read within age:
-// for callers who have found out that the book is behind. Those who wait for a
+// for callers who have found out that the cache is behind. Those who wait for a
 // reading share it.
-func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
+func (b *SaleCache) RefreshOlderThan(ctx context.Context, age time.Duration) error {
 	if b.fresh(age) {
 		return nil
 	}
@@ -209,20 +209,20 @@ func (b *Book) RefreshOlderThan(ctx context.Context, age time.Duration) error {
 			e := b.entry(s, stock[s.ID])
 			entries[s.ID], order[i] = e, e
 		}
-		b.shelf.Store(&shelf{entries: entries, order: order})
+		b.reading.Store(&reading{entries: entries, order: order})
 		return nil
 	})
 }
 
 // RefreshSale reads one sale now, for who has changed it: the database reads
 // two rows, however many sales there are. ErrNoSale when there is none.
-func (b *Book) RefreshSale(ctx context.Context, id string) error {
+func (b *SaleCache) RefreshSale(ctx context.Context, id string) error {
 	return b.inTurn(ctx, func(ctx context.Context) error {
 		sale, stock, err := b.catalog.Get(ctx, id)
 		if err != nil {
 			return err
 		}
-		e, old := b.entry(sale, stock), b.shelf.Load()
+		e, old := b.entry(sale, stock), b.reading.Load()
 		entries, order := maps.Clone(old.entries), slices.Clone(old.order)
 		entries[id] = e
 		if at := slices.IndexFunc(order, func(o *Entry) bool { return o.Sale.ID == id }); at >= 0 {
@@ -231,13 +231,13 @@ func (b *Book) RefreshSale(ctx context.Context, id string) error {
 			at, _ := slices.BinarySearchFunc(order, e, newestFirst)
 			order = slices.Insert(order, at, e)
 		}
-		b.shelf.Store(&shelf{entries: entries, order: order})
+		b.reading.Store(&reading{entries: entries, order: order})
 		return nil
 	})
 }
 
-// inTurn lets one reading at a time replace the shelf, so that none puts back what an earlier one has seen.
-func (b *Book) inTurn(ctx context.Context, read func(context.Context) error) error {
+// inTurn lets one reading at a time replace the reading, so that none puts back what an earlier one has seen.
+func (b *SaleCache) inTurn(ctx context.Context, read func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	select {
@@ -250,7 +250,7 @@ func (b *Book) inTurn(ctx context.Context, read func(context.Context) error) err
 }
 
 // entry makes an entry, which keeps what is known of the line.
-func (b *Book) entry(sale Sale, stock Stock) *Entry {
+func (b *SaleCache) entry(sale Sale, stock Stock) *Entry {
 	e := &Entry{Sale: sale, Stock: stock, line: &lineEntry{}, known: &b.known, stops: &b.stops}
 	if known, ok := b.Get(sale.ID); ok {
 		e.line = known.line
@@ -258,14 +258,14 @@ func (b *Book) entry(sale Sale, stock Stock) *Entry {
 	return e
 }
 
-// newestFirst is the order of Catalog.List; sales of one millisecond may stand otherwise there, by
-// the database's collation.
+// newestFirst is the order of SaleStore.List; sales of one millisecond may stand otherwise there, by the database's
+// collation.
 func newestFirst(x, y *Entry) int {
 	return cmp.Or(cmp.Compare(y.Sale.CreatedAt, x.Sale.CreatedAt), cmp.Compare(x.Sale.ID, y.Sale.ID))
 }
 
 // fresh reports whether the catalogue was read within age; a clock that was set back tells nothing.
-func (b *Book) fresh(age time.Duration) bool {
+func (b *SaleCache) fresh(age time.Duration) bool {
 	old := b.now().Sub(time.Unix(0, b.read.Load()))
 	return old >= 0 && old < age
 }

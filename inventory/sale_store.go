@@ -16,19 +16,19 @@ import (
 	"sluice/store"
 )
 
-// Catalog creates and changes sales. Every change is one transaction that
-// also writes the admin log and raises the sale's version; keepers bring it
+// SaleStore creates and changes sales. Every change is one transaction that
+// also writes the admin log and raises the sale's version; reconcilers bring it
 // into the line within a second.
-type Catalog struct {
+type SaleStore struct {
 	db  *store.DB
 	now func() time.Time
 }
 
-// NewCatalog returns the catalogue kept in db.
-func NewCatalog(db *store.DB, now func() time.Time) *Catalog { return &Catalog{db: db, now: now} }
+// NewSaleStore returns the catalogue kept in db.
+func NewSaleStore(db *store.DB, now func() time.Time) *SaleStore { return &SaleStore{db: db, now: now} }
 
 // Create adds a sale with its stock. It returns an invalid.Error or ErrExists.
-func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, error) {
+func (c *SaleStore) Create(ctx context.Context, n NewSale, actor string) (Sale, error) {
 	if err := n.validate(); err != nil {
 		return Sale{}, err
 	}
@@ -66,7 +66,7 @@ func (c *Catalog) Create(ctx context.Context, n NewSale, actor string) (Sale, er
 }
 
 // SetState opens, pauses or closes a sale, and returns it as it is then. Closing is final.
-func (c *Catalog) SetState(ctx context.Context, id, state, actor, reason string) (Sale, Stock, error) {
+func (c *SaleStore) SetState(ctx context.Context, id, state, actor, reason string) (Sale, Stock, error) {
 	if state != Open && state != Paused && state != Closed {
 		return Sale{}, Stock{}, invalid.Error{{Field: "state", Detail: "must be open, paused or closed"}}
 	}
@@ -85,7 +85,7 @@ type Change struct {
 }
 
 // Update changes a sale's cap, limit or window, and returns it as it is then.
-func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reason string) (Sale, Stock, error) {
+func (c *SaleStore) Update(ctx context.Context, id string, ch Change, actor, reason string) (Sale, Stock, error) {
 	return c.change(ctx, id, actor, "sale.update", reason, func(s *Sale) error {
 		if ch.Cap != nil {
 			s.Cap = *ch.Cap
@@ -111,8 +111,8 @@ func (c *Catalog) Update(ctx context.Context, id string, ch Change, actor, reaso
 	})
 }
 
-func (c *Catalog) change(ctx context.Context, id, actor, action, reason string,
-	edit func(*Sale) error) (after Sale, stock Stock, err error) {
+func (c *SaleStore) change(ctx context.Context, id, actor, action, reason string, edit func(*Sale) error) (after Sale,
+	stock Stock, err error) {
 	act := adminlog.Act{Actor: actor, Action: action, Sale: id, Target: id, Reason: reason}
 	if err := act.Check(); err != nil {
 		return Sale{}, Stock{}, err
@@ -149,7 +149,7 @@ func (c *Catalog) change(ctx context.Context, id, actor, action, reason string,
 }
 
 // Get returns one sale and its ledger, or ErrNoSale.
-func (c *Catalog) Get(ctx context.Context, id string) (Sale, Stock, error) {
+func (c *SaleStore) Get(ctx context.Context, id string) (Sale, Stock, error) {
 	var sale Sale
 	var stock Stock
 	err := c.db.Snapshot(ctx, func(tx *gorm.DB) error {
@@ -180,17 +180,17 @@ func ParseSaleCursor(text string) (SaleCursor, bool) {
 	return SaleCursor{CreatedAt: at, ID: id}, ok && err == nil && at >= 0 && validID(id)
 }
 
-// Page returns up to limit sales with their ledgers, newest first; after is nil for the first page.
-// The last result is the cursor of the next page, nil on the last.
-func (c *Catalog) Page(ctx context.Context, after *SaleCursor,
-	limit int) ([]Sale, map[string]Stock, *SaleCursor, error) {
+// Page returns up to limit sales with their ledgers, newest first; after is nil for the first page. The last result is
+// the cursor of the next page, nil on the last.
+func (c *SaleStore) Page(ctx context.Context, after *SaleCursor, limit int) ([]Sale, map[string]Stock, *SaleCursor,
+	error) {
 	var sales []Sale
 	stock := make(map[string]Stock, limit)
 	err := c.db.Snapshot(ctx, func(tx *gorm.DB) error {
 		query := tx.Order("created_at DESC, id").Limit(limit + 1)
 		if after != nil {
-			query = query.Where("created_at < ? OR (created_at = ? AND id > ?)", after.CreatedAt,
-				after.CreatedAt, after.ID)
+			query = query.Where("created_at < ? OR (created_at = ? AND id > ?)", after.CreatedAt, after.CreatedAt,
+				after.ID)
 		}
 		if err := query.Find(&sales).Error; err != nil {
 			return err
@@ -219,7 +219,7 @@ func (c *Catalog) Page(ctx context.Context, after *SaleCursor,
 }
 
 // List returns every sale with its ledger, newest first.
-func (c *Catalog) List(ctx context.Context) ([]Sale, map[string]Stock, error) {
+func (c *SaleStore) List(ctx context.Context) ([]Sale, map[string]Stock, error) {
 	var sales []Sale
 	var rows []Stock
 	err := c.db.Snapshot(ctx, func(tx *gorm.DB) error {

@@ -8,18 +8,18 @@ import (
 	"sluice/store"
 )
 
-// rosterKept is how many processes are remembered, the newest.
-const rosterKept = 100_000
+// registryKept is how many processes are remembered, the newest.
+const registryKept = 100_000
 
-// Roster remembers every process that ran under a small number, which orders and tickets carry: it
-// names who did a step long after that process is gone. Safe for concurrent use.
-type Roster struct{ db *store.DB }
+// Registry remembers every process that ran under a small number, which orders and tickets carry: it names who did a
+// step long after that process is gone. Safe for concurrent use.
+type Registry struct{ db *store.DB }
 
-// NewRoster returns the roster kept in db.
-func NewRoster(db *store.DB) *Roster { return &Roster{db: db} }
+// NewRegistry returns the roster kept in db.
+func NewRegistry(db *store.DB) *Registry { return &Registry{db: db} }
 
-// rosterRow is one process.
-type rosterRow struct {
+// registryRow is one process.
+type registryRow struct {
 	Number    int64 `gorm:"primaryKey;autoIncrement"`
 	Name      string
 	Roles     string
@@ -28,17 +28,17 @@ type rosterRow struct {
 }
 
 // TableName names the table for GORM.
-func (rosterRow) TableName() string { return "instances" }
+func (registryRow) TableName() string { return "instances" }
 
 // Enrol gives a process its number, from 1; no other ever gets the same. The 100,000 newest are remembered.
-func (r *Roster) Enrol(ctx context.Context, name, roles, version string, now time.Time) (int64, error) {
-	row := rosterRow{Name: short(name, 128), Roles: short(roles, 64), Version: short(version, 64),
+func (r *Registry) Enrol(ctx context.Context, name, roles, version string, now time.Time) (int64, error) {
+	row := registryRow{Name: short(name, 128), Roles: short(roles, 64), Version: short(version, 64),
 		StartedAt: now.UnixMilli()}
 	db := r.db.Write.WithContext(ctx)
 	if err := db.Create(&row).Error; err != nil {
 		return 0, fmt.Errorf("enrol instance %s: %w", name, err)
 	}
-	if err := db.Where("number <= ?", row.Number-rosterKept).Delete(&rosterRow{}).Error; err != nil {
+	if err := db.Where("number <= ?", row.Number-registryKept).Delete(&registryRow{}).Error; err != nil {
 		return 0, fmt.Errorf("forget old instances: %w", err)
 	}
 	return row.Number, nil
@@ -51,11 +51,11 @@ func short(text string, most int) string {
 }
 
 // Names returns the names of processes by their numbers. Those that are not remembered are absent.
-func (r *Roster) Names(ctx context.Context, numbers []int64) (map[int64]string, error) {
+func (r *Registry) Names(ctx context.Context, numbers []int64) (map[int64]string, error) {
 	if len(numbers) == 0 {
 		return nil, nil
 	}
-	var rows []rosterRow
+	var rows []registryRow
 	if err := r.db.Read.WithContext(ctx).Where("number IN ?", numbers).Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("read the names of %d instances: %w", len(numbers), err)
 	}

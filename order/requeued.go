@@ -81,8 +81,8 @@ func (r *run) confirmAgain(result *batchResult, row Row, t queue.Ticket) error {
 	return nil
 }
 
-// diedAgain notes in the row of a dead letter that came back that this life failed too. Its owner
-// was told when it died first.
+// diedAgain notes in the row of a dead letter that came back that this life failed too. Its owner was told when it died
+// first.
 func (r *run) diedAgain(row Row, t queue.Ticket, reason string) error {
 	changes := map[string]any{"reason": reason, "ended_at": r.now.UnixMilli(), "late_seq": t.Mark}
 	return r.tx.Model(&Row{}).Where("id = ? AND status = ?", row.ID, Failed).Updates(changes).Error

@@ -21,7 +21,7 @@ type stop struct{ since, until time.Time } // until is zero: nobody has said
 // Stop says which lines are not drained from now on, and until when: by sale,
 // "" for all; a zero time is an end that nobody knows. Calls must not overlap
 // each other.
-func (b *Book) Stop(until map[string]time.Time) {
+func (b *SaleCache) Stop(until map[string]time.Time) {
 	was := map[string]stop{}
 	if of := b.stops.of.Load(); of != nil {
 		was = *of

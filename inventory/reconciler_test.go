@@ -47,7 +47,8 @@ func TestChangesArriveInTheLine(t *testing.T) {
 		lineCap, limit := 4, 2
 		_, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{Cap: &lineCap, PerUserLimit: &limit}, "test", "")
 		require.NoError(w.t, err)
-		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test", Reason: "found"})
+		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
+			Reason: "found"})
 		require.NoError(w.t, err)
 		w.clean() // also while the line does not know
 		w.keep()
@@ -63,7 +64,8 @@ func TestChangesArriveInTheLine(t *testing.T) {
 		require.NoError(w.t, err)
 		require.ErrorIs(w.t, a.Err, queue.ErrFull)
 
-		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -13, Actor: "test", Reason: "lost"})
+		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -13, Actor: "test",
+			Reason: "lost"})
 		require.NoError(w.t, err)
 		w.keep()
 		require.EqualValues(w.t, -5, w.view().Stock, "tickets in line for units that are gone")
@@ -100,16 +102,17 @@ func TestCarryKeepsOneSale(t *testing.T) {
 	w.create(newSale("other", 10, 1))
 	w.open(10, 1)
 	require.NoError(t, w.rdb.Set(w.ctx, "sluice:{other/0}:wait", "no list", 0).Err())
-	require.Error(t, w.keeper.Keep(w.ctx))
-	_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test", Reason: "found"})
+	require.Error(t, w.reconciler.Reconcile(w.ctx))
+	_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
+		Reason: "found"})
 	require.NoError(t, err)
-	require.NoError(t, w.keeper.Carry(w.ctx, theSale))
+	require.NoError(t, w.reconciler.SyncLine(w.ctx, theSale))
 	require.EqualValues(t, 15, w.view().Stock)
-	require.Error(t, w.keeper.Carry(w.ctx, "other"))
+	require.Error(t, w.reconciler.SyncLine(w.ctx, "other"))
 
 	// Also when Redis has lost everything: the next round looks after the others.
 	require.NoError(t, w.rdb.FlushAll(w.ctx).Err())
-	require.NoError(t, w.keeper.Carry(w.ctx, theSale))
+	require.NoError(t, w.reconciler.SyncLine(w.ctx, theSale))
 	views, failed := w.lines.Views(w.ctx, []string{theSale, "other"})
 	require.NoError(t, errors.Join(failed...))
 	require.True(t, views[0].Verified && !views[1].Exists)
@@ -124,9 +127,9 @@ func TestCarryWaitsForAnotherInstance(t *testing.T) {
 	w.exec("UPDATE sales SET rebuild_until = ?", w.clock.Now().Add(time.Second).UnixMilli())
 	short, cancel := context.WithTimeout(w.ctx, time.Second)
 	defer cancel()
-	require.ErrorIs(t, w.keeper.Carry(short, theSale), inventory.ErrBusy)
+	require.ErrorIs(t, w.reconciler.SyncLine(short, theSale), inventory.ErrBusy)
 	carried := make(chan error, 1)
-	go func() { carried <- w.keeper.Carry(w.ctx, theSale) }()
+	go func() { carried <- w.reconciler.SyncLine(w.ctx, theSale) }()
 	w.clock.Advance(2 * time.Second)
 	require.NoError(t, <-carried)
 	w.clean()
@@ -153,17 +156,17 @@ func TestLineOfAFinishedSaleIsDroppedAfterItsHour(t *testing.T) {
 	}
 	at(0)
 	require.True(t, w.view().Exists)
-	at(inventory.KeepLine + time.Second)
+	at(inventory.LineKept + time.Second)
 	require.True(t, w.view().Exists, "tickets are still in it")
 	w.work(2)
-	at(inventory.KeepLine - time.Second)
+	at(inventory.LineKept - time.Second)
 	require.True(t, w.view().Exists, "its owners still ask")
-	at(inventory.KeepLine + time.Second)
+	at(inventory.LineKept + time.Second)
 	require.False(t, w.view().Exists)
 	keys, err := w.rdb.Keys(w.ctx, "sluice:{*").Result()
 	require.NoError(t, err)
 	require.Empty(t, keys)
-	at(inventory.KeepLine + 2*time.Second)
+	at(inventory.LineKept + 2*time.Second)
 	require.False(t, w.view().Exists, "and not made again")
 	r := w.clean()
 	require.False(t, r.LinePresent)
@@ -178,7 +181,7 @@ func TestLineOfAClosedSale(t *testing.T) {
 	_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "test", "")
 	require.NoError(t, err)
 	w.keep()
-	w.clock.Advance(inventory.KeepLine + time.Minute)
+	w.clock.Advance(inventory.LineKept + time.Minute)
 	server.SetTime(w.clock.Now())
 	w.keep()
 	require.False(t, w.view().Exists)
@@ -193,7 +196,7 @@ func TestLineOfAClosedSale(t *testing.T) {
 	w.clean()
 }
 
-// A keeper whose own clock is far ahead must not drop what still sells.
+// A reconciler whose own clock is far ahead must not drop what still sells.
 func TestWrongClockDropsNothing(t *testing.T) {
 	w := onSQLite(t)
 	w.open(10, 1)
@@ -212,7 +215,8 @@ func TestReleases(t *testing.T) {
 			states = append(states, ticket.ID)
 		}
 		w.work(ended)
-		w.exec("UPDATE orders SET status = CASE WHEN seq % 2 = 0 THEN 'expired' ELSE 'cancelled' END, slot = NULL, released = 0, ended_at = 1")
+		w.exec("UPDATE orders SET status = CASE WHEN seq % 2 = 0 THEN 'expired' ELSE 'cancelled' END, slot = NULL, " +
+			"released = 0, ended_at = 1")
 		w.exec("UPDATE stock SET available = available + ?", ended)
 		require.EqualValues(w.t, 2000-ended, w.view().Stock)
 		w.clean()
@@ -235,12 +239,12 @@ func TestKeeperRuns(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.keeper.Run(ctx)
+		w.reconciler.Run(ctx)
 	}()
 	for n := range 3 {
 		id := fmt.Sprintf("sale-%d", n)
 		w.create(newSale(id, 1, 1))
-		w.keeper.Poke()
+		w.reconciler.Wake()
 		require.Eventually(t, func() bool {
 			v, err := w.lines.Of(id).View(w.ctx)
 			return err == nil && v.Exists && !v.Gate
@@ -260,7 +264,8 @@ func (b beforeDiscard) DialHook(next redis.DialHook) redis.DialHook { return nex
 
 func (b beforeDiscard) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		if strings.HasPrefix(cmd.Name(), "eval") && fmt.Sprint(cmd.Args()[2]) == "16" { // only this script takes all keys of a line
+		// only this script takes all keys of a line
+		if strings.HasPrefix(cmd.Name(), "eval") && fmt.Sprint(cmd.Args()[2]) == "16" {
 			b.once.Do(b.run)
 		}
 		return next(ctx, cmd)
@@ -271,18 +276,19 @@ func (b beforeDiscard) ProcessPipelineHook(next redis.ProcessPipelineHook) redis
 	return next
 }
 
-// A keeper has seen that a sale is over and its line empty; before it deletes the line, somebody extends the sale, and an order
-// is accepted. The line stays, and the order in it.
+// A reconciler has seen that a sale is over and its line empty; before it deletes the line, somebody extends the sale,
+// and an order is accepted. The line stays, and the order in it.
 func TestASaleThatIsExtendedKeepsItsLine(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.open(10, 1)
-		over := time.Now().Add(-2 * inventory.KeepLine).UnixMilli()
+		over := time.Now().Add(-2 * inventory.LineKept).UnixMilli()
 		w.exec("UPDATE sales SET starts_at = 1, ends_at = ?, version = version + 1 WHERE id = ?", over, theSale)
 		w.exec("UPDATE sales SET updated_at = ? WHERE id = ?", time.Now().UnixMilli(), theSale)
-		require.NoError(t, w.keeper.Carry(w.ctx, "none")) // loads nothing: the line is still as it was
+		require.NoError(t, w.reconciler.SyncLine(w.ctx, "none")) // loads nothing: the line is still as it was
 		line := w.lines.Of(theSale)
 		settings, _ := w.get()
-		require.NoError(t, line.Configure(w.ctx, queue.Settings{Epoch: settings.Epoch, Version: settings.Version, State: settings.State,
+		require.NoError(t, line.Configure(w.ctx, queue.Settings{Epoch: settings.Epoch, Version: settings.Version,
+			State:    settings.State,
 			StartsAt: time.UnixMilli(1), EndsAt: time.UnixMilli(over), Cap: defaultCap, Limit: 1, Total: 10}))
 
 		var ticket queue.Ticket
@@ -291,11 +297,12 @@ func TestASaleThatIsExtendedKeepsItsLine(t *testing.T) {
 			ends := time.Now().Add(time.Hour)
 			_, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "olga", "")
 			require.NoError(t, err)
-			require.NoError(t, w.keeper.Carry(w.ctx, theSale))
+			require.NoError(t, w.reconciler.SyncLine(w.ctx, theSale))
 			ticket = w.admit("ann", 1)
 		}})
-		keeper := inventory.NewKeeper(w.db, queue.NewLines(rdb, queue.DefaultPrefix), defaultCap, slog.New(slog.DiscardHandler), w.clock.Now)
-		require.NoError(t, keeper.Keep(w.ctx))
+		reconciler := inventory.NewReconciler(w.db, queue.NewLines(rdb, queue.DefaultPrefix), defaultCap,
+			slog.New(slog.DiscardHandler), w.clock.Now)
+		require.NoError(t, reconciler.Reconcile(w.ctx))
 		require.NotEmpty(t, ticket.ID, "the moment came")
 		known, _, err := line.Lookup(w.ctx, []string{ticket.ID})
 		require.NoError(t, err)

@@ -21,29 +21,29 @@ import (
 
 func (w *world) entry() *inventory.Entry {
 	w.t.Helper()
-	e, ok := w.book.Get(theSale)
+	e, ok := w.cache.Get(theSale)
 	require.True(w.t, ok)
 	return e
 }
 
 func TestBookKnowsSalesAndLines(t *testing.T) {
 	eachDatabase(t, func(w *world) {
-		_, ok := w.book.Get(theSale)
+		_, ok := w.cache.Get(theSale)
 		require.False(w.t, ok)
 		w.create(newSale(theSale, 10, 1))
-		require.NoError(w.t, w.book.Refresh(w.ctx))
+		require.NoError(w.t, w.cache.Refresh(w.ctx))
 		require.EqualValues(w.t, 10, w.entry().Remaining(), "from the ledger until the line is known")
 		require.Positive(w.t, w.entry().Rate())
 		w.keep()
 		w.admitMany(4)
-		w.book.Look(w.ctx)
+		w.cache.Look(w.ctx)
 		require.EqualValues(w.t, 6, w.entry().Remaining())
 		require.EqualValues(w.t, 10, w.entry().Stock.Available)
 
 		// What is known of the line survives a refresh of the sales.
 		_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Paused, "test", "")
 		require.NoError(w.t, err)
-		require.NoError(w.t, w.book.Refresh(w.ctx))
+		require.NoError(w.t, w.cache.Refresh(w.ctx))
 		require.Equal(w.t, inventory.Paused, w.entry().Sale.State)
 		require.EqualValues(w.t, 4, w.entry().View().Waiting)
 		require.EqualValues(w.t, 6, w.entry().Remaining())
@@ -52,7 +52,7 @@ func TestBookKnowsSalesAndLines(t *testing.T) {
 			Reason: "lost"})
 		require.NoError(w.t, err)
 		w.keep()
-		w.book.Look(w.ctx)
+		w.cache.Look(w.ctx)
 		require.EqualValues(w.t, -2, w.entry().View().Stock)
 		require.Zero(w.t, w.entry().Remaining(), "never less than nothing")
 	})
@@ -65,21 +65,21 @@ func TestBookListsActiveSales(t *testing.T) {
 		w.clock.Advance(time.Second)
 	}
 	w.keep()
-	w.book.Look(w.ctx)
-	require.Equal(t, []string{"third", "second", "first"}, w.book.Active())
+	w.cache.Look(w.ctx)
+	require.Equal(t, []string{"third", "second", "first"}, w.cache.Active())
 	_, _, err := w.catalog.SetState(w.ctx, "second", inventory.Closed, "test", "")
 	require.NoError(t, err)
 	w.keep()
-	w.book.Look(w.ctx)
-	require.Equal(t, []string{"third", "second", "first"}, w.book.Active(), "its line may still hold tickets")
+	w.cache.Look(w.ctx)
+	require.Equal(t, []string{"third", "second", "first"}, w.cache.Active(), "its line may still hold tickets")
 	w.loseLine("second")
-	w.book.Look(w.ctx)
-	require.Equal(t, []string{"third", "second", "first"}, w.book.Active(), "a keeper may load it again")
+	w.cache.Look(w.ctx)
+	require.Equal(t, []string{"third", "second", "first"}, w.cache.Active(), "a reconciler may load it again")
 	w.exec("UPDATE sales SET updated_at = ?, ends_at = ? WHERE id = 'second'", 1, 2)
-	require.NoError(t, w.book.Refresh(w.ctx))
-	require.Equal(t, []string{"third", "first"}, w.book.Active())
+	require.NoError(t, w.cache.Refresh(w.ctx))
+	require.Equal(t, []string{"third", "first"}, w.cache.Active())
 	var listed []string
-	for _, e := range w.book.List() {
+	for _, e := range w.cache.List() {
 		listed = append(listed, e.Sale.ID)
 	}
 	require.Equal(t, []string{"third", "second", "first"}, listed)
@@ -90,7 +90,7 @@ func TestBookReadsOneSale(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		listed := func() []string {
 			var ids []string
-			for _, e := range w.book.List() {
+			for _, e := range w.cache.List() {
 				ids = append(ids, e.Sale.ID)
 			}
 			return ids
@@ -102,33 +102,33 @@ func TestBookReadsOneSale(t *testing.T) {
 			w.clock.Advance(time.Second)
 		}
 		add("m")
-		require.NoError(w.t, w.book.RefreshSale(w.ctx, "m"), "into an empty book")
+		require.NoError(w.t, w.cache.RefreshSale(w.ctx, "m"), "into an empty book")
 		require.Equal(w.t, []string{"m"}, listed())
 		w.keep()
-		w.book.Look(w.ctx)
-		require.True(w.t, w.book.List()[0].View().Exists)
+		w.cache.Look(w.ctx)
+		require.True(w.t, w.cache.List()[0].View().Exists)
 
 		add("c", "a", "b")
 		for _, id := range []string{"c", "a", "b"} {
-			require.NoError(w.t, w.book.RefreshSale(w.ctx, id))
+			require.NoError(w.t, w.cache.RefreshSale(w.ctx, id))
 		}
 		require.Equal(w.t, []string{"a", "b", "c", "m"}, listed(), "newest first, and of one time by name")
 		_, _, err := w.catalog.SetState(w.ctx, "m", inventory.Paused, "test", "")
 		require.NoError(w.t, err)
 		_, _, err = w.catalog.SetState(w.ctx, "b", inventory.Paused, "test", "")
 		require.NoError(w.t, err)
-		require.NoError(w.t, w.book.RefreshSale(w.ctx, "m"))
-		m, _ := w.book.Get("m")
-		b, _ := w.book.Get("b")
+		require.NoError(w.t, w.cache.RefreshSale(w.ctx, "m"))
+		m, _ := w.cache.Get("m")
+		b, _ := w.cache.Get("b")
 		require.Equal(w.t, inventory.Paused, m.Sale.State)
 		require.True(w.t, m.View().Exists, "what is known of its line stays")
 		require.NotEqual(w.t, inventory.Paused, b.Sale.State, "another sale was read, too")
-		require.Same(w.t, m, w.book.List()[3])
+		require.Same(w.t, m, w.cache.List()[3])
 
 		one := listed()
-		require.NoError(w.t, w.book.Refresh(w.ctx))
+		require.NoError(w.t, w.cache.Refresh(w.ctx))
 		require.Equal(w.t, one, listed(), "the order of a reading of all")
-		require.ErrorIs(w.t, w.book.RefreshSale(w.ctx, "none"), inventory.ErrNoSale)
+		require.ErrorIs(w.t, w.cache.RefreshSale(w.ctx, "none"), inventory.ErrNoSale)
 		require.Equal(w.t, one, listed())
 	})
 }
@@ -136,11 +136,11 @@ func TestBookReadsOneSale(t *testing.T) {
 func TestBookFollowsRedisClock(t *testing.T) {
 	w, server := atTime(t)
 	w.open(1, 1)
-	require.Equal(t, w.clock.Now(), w.book.Now(), "nothing is known yet")
+	require.Equal(t, w.clock.Now(), w.cache.Now(), "nothing is known yet")
 	for _, wrong := range []time.Duration{time.Hour, -time.Hour} {
 		server.SetTime(w.clock.Now().Add(wrong))
-		w.book.Look(w.ctx)
-		require.WithinDuration(t, w.clock.Now().Add(wrong), w.book.Now(), time.Millisecond)
+		w.cache.Look(w.ctx)
+		require.WithinDuration(t, w.clock.Now().Add(wrong), w.cache.Now(), time.Millisecond)
 	}
 }
 
@@ -150,11 +150,11 @@ func TestBookAnswersFromTheLastReading(t *testing.T) {
 	w := newWorld(t, tables.New(t, store.SQLite), proxy.Addr())
 	w.open(10, 1)
 	w.admitMany(3)
-	w.book.Look(w.ctx)
+	w.cache.Look(w.ctx)
 	proxy.Cut()
 	require.NoError(t, w.db.Close())
-	w.book.Look(w.ctx)
-	require.Error(t, w.book.Refresh(w.ctx))
+	w.cache.Look(w.ctx)
+	require.Error(t, w.cache.Refresh(w.ctx))
 	require.EqualValues(t, 7, w.entry().Remaining())
 }
 
@@ -164,12 +164,12 @@ func TestBookRuns(t *testing.T) {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		w.book.Run(ctx)
+		w.cache.Run(ctx)
 	}()
 	w.create(newSale(theSale, 10, 1))
-	w.book.Poke()
-	require.Eventually(t, func() bool { _, ok := w.book.Get(theSale); return ok }, soon, time.Millisecond)
-	require.NoError(t, w.keeper.Keep(w.ctx))
+	w.cache.Wake()
+	require.Eventually(t, func() bool { _, ok := w.cache.Get(theSale); return ok }, soon, time.Millisecond)
+	require.NoError(t, w.reconciler.Reconcile(w.ctx))
 	require.Eventually(t, func() bool { return w.entry().View().Exists }, soon, time.Millisecond)
 	stop()
 	<-ended
@@ -177,15 +177,15 @@ func TestBookRuns(t *testing.T) {
 
 func TestGauges(t *testing.T) {
 	w := onSQLite(t)
-	gauges := inventory.NewGauges(w.book, w.auditor, slog.New(slog.DiscardHandler), time.Now)
+	gauges := inventory.NewGauges(w.cache, w.auditor, slog.New(slog.DiscardHandler), time.Now)
 	require.Zero(t, testutil.CollectAndCount(gauges))
 	w.open(10, 1)
 	w.admitMany(4)
 	w.work(1)
 	w.create(newSale("lineless", 3, 1))
-	require.NoError(t, w.book.Refresh(w.ctx))
-	w.book.Look(w.ctx)
-	require.NoError(t, w.keeper.Keep(w.ctx))
+	require.NoError(t, w.cache.Refresh(w.ctx))
+	w.cache.Look(w.ctx)
+	require.NoError(t, w.reconciler.Reconcile(w.ctx))
 	require.NoError(t, gauges.Measure(w.ctx))
 	expected := `
 # HELP sluice_ledger_difference Units by which ledger and line differ; anything but 0 is a defect.
@@ -237,7 +237,7 @@ sluice_ledger_difference{sale="sale"} 2
 	gauges.Run(ctx) // returns
 }
 
-// A batch of requests that find the book behind share one reading of it.
+// A batch of requests that find the cache behind share one reading of it.
 func TestThoseWhoFindTheBookBehindShareAReading(t *testing.T) {
 	w := onSQLite(t)
 	w.open(10, 1)
@@ -250,10 +250,10 @@ func TestThoseWhoFindTheBookBehindShareAReading(t *testing.T) {
 	}))
 	var all sync.WaitGroup
 	for range 50 {
-		all.Go(func() { require.NoError(t, w.book.RefreshOlderThan(w.ctx, time.Second)) })
+		all.Go(func() { require.NoError(t, w.cache.RefreshOlderThan(w.ctx, time.Second)) })
 	}
 	all.Wait()
 	require.EqualValues(t, 1, readings.Load())
-	require.NoError(t, w.book.Refresh(w.ctx))
+	require.NoError(t, w.cache.Refresh(w.ctx))
 	require.EqualValues(t, 2, readings.Load(), "whoever knows of a change reads")
 }

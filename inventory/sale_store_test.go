@@ -195,11 +195,13 @@ func TestStatesAndClosing(t *testing.T) {
 		ends := time.Now().Add(2 * time.Hour)
 		for name, change := range map[string]func() error{
 			"open": func() error {
-				_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Open, "ann", "")
+				_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Open, "ann",
+					"")
 				return err
 			},
 			"close": func() error {
-				_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "ann", "")
+				_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "ann",
+					"")
 				return err
 			},
 			"update": func() error {
@@ -336,9 +338,8 @@ func TestAdjustStock(t *testing.T) {
 func TestLedgerNeverBelowZero(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.create(newSale(theSale, 100, 1))
-		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
-			return inventory.Return(tx, "nowhere", 1)
-		}), inventory.ErrNoSale)
+		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Return(tx, "nowhere", 1) }),
+			inventory.ErrNoSale)
 		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
 			_, err := inventory.Take(tx, inventory.Taking{Sale: theSale, Epoch: 0, Units: 101})
 			return err
@@ -347,9 +348,8 @@ func TestLedgerNeverBelowZero(t *testing.T) {
 			_, err := inventory.Take(tx, inventory.Taking{Sale: theSale, Epoch: 7, Units: 1})
 			return err
 		}), inventory.ErrStale)
-		require.Error(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
-			return inventory.Return(tx, theSale, 1)
-		}), "more than there ever was")
+		require.Error(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Return(tx, theSale, 1) }),
+			"more than there ever was")
 
 		var held atomic.Int64 // units taken and not returned
 		var workers sync.WaitGroup
@@ -370,7 +370,8 @@ func TestLedgerNeverBelowZero(t *testing.T) {
 					}
 					if err == nil && n%4 == 0 {
 						if errs[i] = w.db.Tx(w.ctx, func(tx *gorm.DB) error {
-							return inventory.Return(tx, theSale, units)
+							return inventory.Return(tx, theSale,
+								units)
 						}); errs[i] != nil {
 							return
 						}

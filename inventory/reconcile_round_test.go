@@ -44,7 +44,7 @@ func TestKeeperOfManySales(t *testing.T) {
 		round()
 		require.EqualValues(w.t, 15, view(), "a line that is gone")
 
-		w.keeper.SetCaps(inventory.CapPolicy{Cap: 77, MinCap: 1})
+		w.reconciler.SetCaps(inventory.CapPolicy{Cap: 77, MinCap: 1})
 		round()
 		v, err := odd.View(w.ctx)
 		require.NoError(w.t, err)
@@ -53,7 +53,7 @@ func TestKeeperOfManySales(t *testing.T) {
 	})
 }
 
-// However many lines are busy, the book looks at so many at a time, at each in its turn.
+// However many lines are busy, the cache looks at so many at a time, at each in its turn.
 func TestBookLooksAtManyLinesInTurn(t *testing.T) {
 	w := onSQLite(t)
 	const sales = 120
@@ -61,20 +61,20 @@ func TestBookLooksAtManyLinesInTurn(t *testing.T) {
 		w.create(newSale(fmt.Sprintf("sale-%03d", i), 10, 1))
 	}
 	w.keep()
-	require.NoError(t, w.book.Refresh(w.ctx))
-	w.book.Look(w.ctx)
-	for _, e := range w.book.List() {
+	require.NoError(t, w.cache.Refresh(w.ctx))
+	w.cache.Look(w.ctx)
+	for _, e := range w.cache.List() {
 		require.True(t, e.View().Exists, "at those nobody has looked at yet it looks at once")
 	}
 	count := &testkit.Trips{}
 	w.rdb.AddHook(count)
 	for range 3 {
 		w.clock.Advance(100 * time.Millisecond)
-		for _, e := range w.book.List() {
-			e.Stir(w.clock.Now())
+		for _, e := range w.cache.List() {
+			e.Touch(w.clock.Now())
 		}
 		before := count.Keys.Load()
-		w.book.Look(w.ctx)
+		w.cache.Look(w.ctx)
 		const most, keys = 50, 8 // lines, and keys of one
 		require.Equal(t, int64(most*keys), count.Keys.Load()-before)
 	}
@@ -83,9 +83,9 @@ func TestBookLooksAtManyLinesInTurn(t *testing.T) {
 	}
 	for range 3 {
 		w.clock.Advance(100 * time.Millisecond)
-		w.book.Look(w.ctx)
+		w.cache.Look(w.ctx)
 	}
-	for _, e := range w.book.List() {
+	for _, e := range w.cache.List() {
 		require.False(t, e.View().Exists, "three looks are enough for all")
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 func TestRoster(t *testing.T) {
 	eachDatabase(t, func(w *world) {
-		roster := inventory.NewRoster(w.db)
+		roster := inventory.NewRegistry(w.db)
 		long := strings.Repeat("é", 200)
 		numbers := map[int64]string{}
 		for _, name := range []string{"host-1", "host-1", long} {
@@ -38,13 +38,13 @@ func TestRoster(t *testing.T) {
 // Only so many are remembered, and no number is ever given twice.
 func TestTheRosterForgetsTheOldest(t *testing.T) {
 	w := onSQLite(t)
-	roster := inventory.NewRoster(w.db)
+	roster := inventory.NewRegistry(w.db)
 	first, err := roster.Enrol(w.ctx, "first", "", "", time.Now())
 	require.NoError(t, err)
 	second, err := roster.Enrol(w.ctx, "second", "", "", time.Now())
 	require.NoError(t, err)
-	require.NoError(t, w.db.Write.Exec("UPDATE sqlite_sequence SET seq = ? WHERE name = 'instances'",
-		first+100_000-1).Error)
+	require.NoError(t, w.db.Write.Exec("UPDATE sqlite_sequence SET seq = ? WHERE name = 'instances'", first+100_000-1).
+		Error)
 	last, err := roster.Enrol(w.ctx, "last", "", "", time.Now())
 	require.NoError(t, err)
 	names, err := roster.Names(w.ctx, []int64{first, second, last})

@@ -15,41 +15,41 @@ import (
 )
 
 const (
-	// keepPatience is how long a round waits: who takes longer goes on, and the others have their next turn.
-	keepPatience = time.Second
-	keepAtOnce   = 4  // lines that are rebuilt or changed at a time
-	keepServers  = 16 // servers of a cluster that are asked at a time
-	keepNamed    = 10 // failures that an error names
+	// roundPatience is how long a round waits: who takes longer goes on, and the others have their next turn.
+	roundPatience = time.Second
+	linesAtOnce   = 4  // lines that are rebuilt or changed at a time
+	serversAtOnce = 16 // servers of a cluster that are asked at a time
+	failuresNamed = 10 // failures that an error names
 )
 
-// keeping gives turns: to servers, for a look at all of their lines, and to the
-// sales whose line needs more than that.
-type keeping struct{ servers, sales *apart.Rounds }
+// turns holds back who is still at work: servers, whose lines are looked at together, and sales, whose line needs
+// more than that.
+type turns struct{ servers, sales *apart.Rounds }
 
-func keepingFor(patience time.Duration) keeping {
-	return keeping{servers: apart.New(keepServers, patience), sales: apart.New(keepAtOnce, patience)}
+func newTurns(patience time.Duration) turns {
+	return turns{servers: apart.New(serversAtOnce, patience), sales: apart.New(linesAtOnce, patience)}
 }
 
-func (b keeping) wait() {
+func (b turns) wait() {
 	b.servers.Wait() // they give turns to sales
 	b.sales.Wait()
 }
 
-// Keep is one round over all sales. The error says which could not be kept.
-func (k *Keeper) Keep(ctx context.Context) error { return k.keepAll(ctx, "") }
+// Reconcile is one round over all sales. The error says which could not be kept.
+func (k *Reconciler) Reconcile(ctx context.Context) error { return k.reconcileAll(ctx, "") }
 
-// keepAll keeps one sale, or all for "", and waits until that is done.
-func (k *Keeper) keepAll(ctx context.Context, only string) error {
+// reconcileAll keeps one sale, or all for "", and waits until that is done.
+func (k *Reconciler) reconcileAll(ctx context.Context, only string) error {
 	var mu sync.Mutex
 	failed := map[string]error{}
-	err := k.round(ctx, only, keepingFor(0), func(sale string, err error) {
+	err := k.round(ctx, only, newTurns(0), func(sale string, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		failed[sale] = err
 	})
 	errs := []error{err}
 	for i, sale := range slices.Sorted(maps.Keys(failed)) {
-		if i == keepNamed {
+		if i == failuresNamed {
 			errs = append(errs, fmt.Errorf("%d more could not be kept", len(failed)-i))
 			break
 		}
@@ -61,7 +61,7 @@ func (k *Keeper) keepAll(ctx context.Context, only string) error {
 // round gives a turn to one sale, or to all for "". Lines are looked at server
 // by server, and what is to be done in one is done in a turn of its own: one
 // that fails or takes its time holds up no other. Failed hears of each.
-func (k *Keeper) round(ctx context.Context, only string, by keeping, failed func(sale string, err error)) error {
+func (k *Reconciler) round(ctx context.Context, only string, by turns, failed func(sale string, err error)) error {
 	sales, err := k.unfinished(ctx, only)
 	if err != nil {
 		return err
@@ -73,21 +73,23 @@ func (k *Keeper) round(ctx context.Context, only string, by keeping, failed func
 	if err != nil {
 		return err
 	}
-	r := keepRound{Keeper: k, all: make(map[string]saleAndTotal, len(sales)), unreleased: unreleased, failed: failed}
+	r := reconcileRound{Reconciler: k, all: make(map[string]saleAndTotal, len(sales)), unreleased: unreleased,
+		failed: failed}
 	for _, s := range sales {
 		r.all[s.ID] = s
 	}
 	on := k.lines.ByServer(ctx, r.sales(only))
 	by.servers.Round(ctx, slices.Sorted(maps.Keys(on)), func(ctx context.Context, server string) error {
-		by.sales.Round(ctx, r.wanting(ctx, server, on[server]), r.keep, func(sale string, err error) { r.tell(ctx, sale, err) })
+		by.sales.Round(ctx, r.wanting(ctx, server, on[server]), r.keep,
+			func(sale string, err error) { r.tell(ctx, sale, err) })
 		return nil
 	}, func(server string, err error) { r.tell(ctx, "server "+server, err) })
 	return ctx.Err()
 }
 
-// keepRound is one look at sales.
-type keepRound struct {
-	*Keeper
+// reconcileRound is one look at sales.
+type reconcileRound struct {
+	*Reconciler
 	all        map[string]saleAndTotal
 	unreleased map[string]bool
 	failed     func(sale string, err error)
@@ -95,7 +97,7 @@ type keepRound struct {
 
 // sales are those of the round: also what nobody keeps any more, and still has
 // units to bring back. An order can be cancelled long after its sale.
-func (r keepRound) sales(only string) []string {
+func (r reconcileRound) sales(only string) []string {
 	ids := slices.Sorted(maps.Keys(r.all))
 	if only != "" {
 		return ids
@@ -109,25 +111,25 @@ func (r keepRound) sales(only string) []string {
 }
 
 // keep is the turn of one sale.
-func (r keepRound) keep(ctx context.Context, sale string) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, keepMost)
+func (r reconcileRound) keep(ctx context.Context, sale string) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, reconcileMost)
 	defer cancel()
 	if s, kept := r.all[sale]; kept {
-		err = r.keepOne(ctx, s)
+		err = r.reconcileLine(ctx, s)
 	} else {
 		err = r.release(ctx, sale)
 	}
 	if err == nil {
-		r.lacks.Note(sale, nil)
+		r.troubles.Note(sale, nil)
 	}
 	return err
 }
 
 // wanting tells which lines of a server a round must touch, from a look at all
-// of them: a keeper of a thousand sales asks the stores a few questions, not a
+// of them: a reconciler of a thousand sales asks the stores a few questions, not a
 // few thousand. What is said here only spares a look; whoever changes a line
 // looks at it once more.
-func (r keepRound) wanting(ctx context.Context, server string, sales []string) (wanting []string) {
+func (r reconcileRound) wanting(ctx context.Context, server string, sales []string) (wanting []string) {
 	var away error
 	for chunk := range slices.Chunk(sales, lookChunk) {
 		views, unseen := r.views(ctx, chunk)
@@ -141,7 +143,7 @@ func (r keepRound) wanting(ctx context.Context, server string, sales []string) (
 			case r.unreleased[sale] || !r.agrees(r.all[sale], views[i]) || r.learn(ctx, sale, r.all[sale].Epoch) != nil:
 				wanting = append(wanting, sale)
 			default:
-				r.lacks.Note(sale, nil)
+				r.troubles.Note(sale, nil)
 			}
 		}
 	}
@@ -150,33 +152,34 @@ func (r keepRound) wanting(ctx context.Context, server string, sales []string) (
 }
 
 // tell says that a sale, or a server, could not be kept.
-func (r keepRound) tell(ctx context.Context, what string, err error) {
+func (r reconcileRound) tell(ctx context.Context, what string, err error) {
 	r.failed(what, err)
 	r.complain(ctx, what, err)
 }
 
 // views looks at lines in one round trip.
-func (k *Keeper) views(ctx context.Context, sales []string) ([]queue.View, []error) {
+func (k *Reconciler) views(ctx context.Context, sales []string) ([]queue.View, []error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	return k.lines.Views(ctx, sales)
 }
 
-// agrees reports that keepOne would find nothing to do in a line.
-func (k *Keeper) agrees(s saleAndTotal, v queue.View) bool {
+// agrees reports that reconcileLine would find nothing to do in a line.
+func (k *Reconciler) agrees(s saleAndTotal, v queue.View) bool {
 	if !v.Exists {
 		return s.Finished(k.now())
 	}
-	return !s.Finished(v.Now) && !v.Gate && v.Verified && v.Epoch == s.Epoch && v.Version >= s.Version && !s.behind(v) && k.capFits(s.Sale, v.Cap)
+	return !s.Finished(v.Now) && !v.Gate && v.Verified && v.Epoch == s.Epoch && v.Version >= s.Version &&
+		!s.behind(v) && k.capFits(s.Sale, v.Cap)
 }
 
-// complain logs that a sale, or a server, cannot be kept, once until it can. That another instance is at it, or the line
-// not yet ready, is no news.
-func (k *Keeper) complain(ctx context.Context, what string, err error) {
+// complain logs that a sale, or a server, cannot be kept, once until it can. That another instance is at it, or the
+// line not yet ready, is no news.
+func (k *Reconciler) complain(ctx context.Context, what string, err error) {
 	if ctx.Err() != nil || errors.Is(err, ErrBusy) || errors.Is(err, queue.ErrNotReady) {
 		return
 	}
-	if begun, _ := k.lacks.Note(what, err); begun {
+	if begun, _ := k.troubles.Note(what, err); begun {
 		k.log.Warn("line and ledger could not be compared", "what", what, "error", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 func TestTheExpectedWaitWhileALineIsStopped(t *testing.T) {
 	t.Parallel()
 	clock := testkit.NewClock(time.UnixMilli(1_000_000))
-	b := NewBook(nil, nil, slog.New(slog.DiscardHandler), clock.Now)
+	b := NewSaleCache(nil, nil, slog.New(slog.DiscardHandler), clock.Now)
 	of := func(sale string) *Entry {
 		return &Entry{Sale: Sale{ID: sale}, line: &lineEntry{}, known: &b.known, stops: &b.stops}
 	}
@@ -46,15 +46,15 @@ func TestTheExpectedWaitWhileALineIsStopped(t *testing.T) {
 func TestAStoppedLineKeepsItsPace(t *testing.T) {
 	t.Parallel()
 	clock := testkit.NewClock(time.UnixMilli(1_000_000))
-	b := NewBook(nil, nil, slog.New(slog.DiscardHandler), clock.Now)
+	b := NewSaleCache(nil, nil, slog.New(slog.DiscardHandler), clock.Now)
 	e := &Entry{Sale: Sale{ID: "phone"}, line: &lineEntry{}, known: &b.known, stops: &b.stops}
 	served := int64(0)
 	second := func(each int64) {
 		for range 10 {
 			clock.Advance(100 * time.Millisecond)
 			served += each
-			b.take(e, queue.View{Exists: true, Served: served, Claimed: served, Waiting: 50,
-				Now: clock.Now()}, clock.Now())
+			b.take(e, queue.View{Exists: true, Served: served, Claimed: served, Waiting: 50, Now: clock.Now()},
+				clock.Now())
 		}
 	}
 	for range 6 {

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"sluice/internal/apart"
@@ -14,7 +16,7 @@ import (
 )
 
 const (
-	readViews    = 100 * time.Millisecond // how old the book's numbers of a busy line may be
+	readViews    = 100 * time.Millisecond // how old the cache's numbers of a busy line may be
 	readIdle     = time.Second            // and those of a line in which nothing has moved for twice as long
 	lookChunk    = 100                    // lines looked at in one round trip
 	lookTime     = time.Second            // for one round trip
@@ -26,7 +28,7 @@ const (
 )
 
 // keepLooking looks at the lines until ctx ends.
-func (b *Book) keepLooking(ctx context.Context) {
+func (b *SaleCache) keepLooking(ctx context.Context) {
 	rounds := apart.New(lookServers, lookPatience)
 	defer rounds.Wait()
 	views := time.NewTicker(readViews)
@@ -43,13 +45,13 @@ func (b *Book) keepLooking(ctx context.Context) {
 
 // look reads the numbers of the lines that may hold tickets, those of idle
 // ones less often.
-func (b *Book) look(ctx context.Context) { b.lookIn(ctx, apart.New(lookServers, 0)) }
+func (b *SaleCache) look(ctx context.Context) { b.lookIn(ctx, apart.New(lookServers, 0)) }
 
 // paceTurn is no server's address.
 const paceTurn = "pace"
 
 // lookIn is look with a turn for each server, and one for the pace that is kept in Redis.
-func (b *Book) lookIn(ctx context.Context, rounds *apart.Rounds) {
+func (b *SaleCache) lookIn(ctx context.Context, rounds *apart.Rounds) {
 	now := b.now()
 	entries := map[string]*Entry{}
 	var due []string
@@ -75,7 +77,7 @@ func (b *Book) lookIn(ctx context.Context, rounds *apart.Rounds) {
 }
 
 // lookAt reads the numbers of some lines in one round trip. The error is of their server.
-func (b *Book) lookAt(ctx context.Context, entries map[string]*Entry, sales []string, now time.Time) (away error) {
+func (b *SaleCache) lookAt(ctx context.Context, entries map[string]*Entry, sales []string, now time.Time) (away error) {
 	call, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()
 	views, failed := b.lines.Views(call, sales)
@@ -101,13 +103,12 @@ func (b *Book) lookAt(ctx context.Context, entries map[string]*Entry, sales []st
 	return away
 }
 
-// due are the lines to be looked at now. Of more than lookMost, those of which nothing is known
-// come first, all of them, and then those that have not been looked at for longest: what a thousand
-// busy lines cost is bounded.
-func (b *Book) due(now time.Time) []*Entry {
+// due are the lines to be looked at now. Of more than lookMost, those of which nothing is known come first, all of
+// them, and then those that have not been looked at for longest: what a thousand busy lines cost is bounded.
+func (b *SaleCache) due(now time.Time) []*Entry {
 	var due []*Entry
 	unknown := 0
-	for _, e := range b.shelf.Load().order {
+	for _, e := range b.reading.Load().order {
 		if e.due(now, b.Now()) {
 			due = append(due, e)
 			if e.line.looked.Load() == 0 {
@@ -133,7 +134,7 @@ func (e *Entry) due(now, there time.Time) bool {
 }
 
 // take learns from a look at a line.
-func (b *Book) take(e *Entry, view queue.View, now time.Time) {
+func (b *SaleCache) take(e *Entry, view queue.View, now time.Time) {
 	e.line.taking.Lock() // a server that hung may answer when its line is on another one by now
 	defer e.line.taking.Unlock()
 	known := e.View()
@@ -144,7 +145,7 @@ func (b *Book) take(e *Entry, view queue.View, now time.Time) {
 	}
 	if view.InFlight() || view.Seq != known.Seq || view.Stock != known.Stock || view.Version != known.Version ||
 		view.Exists != known.Exists {
-		e.Stir(now)
+		e.Touch(now)
 	}
 	if e.Stopped() > 0 {
 		e.line.paced = now.Add(resumeMost)
@@ -157,4 +158,41 @@ func (b *Book) take(e *Entry, view queue.View, now time.Time) {
 	}
 	e.line.flow.observe(view)
 	e.line.view.Store(&view)
+}
+
+// readyNamed is how many lines an error of Ready names.
+const readyNamed = 3
+
+// Ready fails while lines are not compared with the ledger: after a start or a failover of Redis, while they are
+// rebuilt, or when Redis lost them. A line that cannot be asked says nothing about the others; Ready fails for it only
+// when none can be asked.
+func (b *SaleCache) Ready(ctx context.Context) error {
+	var wanting []string
+	var unasked error
+	asked := 0
+	now := b.Now()
+	for some := range slices.Chunk(b.Active(), lookChunk) {
+		views, failed := b.lines.Views(ctx, some)
+		for i, sale := range some {
+			if failed[i] != nil {
+				unasked = failed[i]
+				continue
+			}
+			asked++
+			v := views[i]
+			e, ok := b.Get(sale)
+			lost := ok && !v.Exists && e.Sale.Epoch > 0 && !e.Sale.Finished(now)
+			if lost || v.Exists && (v.Gate || !v.Verified) {
+				wanting = append(wanting, sale)
+			}
+		}
+	}
+	if asked == 0 && unasked != nil {
+		return fmt.Errorf("no line can be asked: %w", unasked)
+	}
+	if len(wanting) > 0 {
+		named := strings.Join(wanting[:min(len(wanting), readyNamed)], ", ")
+		return errors.New("not yet compared with the ledger: " + fmt.Sprint(len(wanting)) + " lines, such as " + named)
+	}
+	return nil
 }

@@ -15,90 +15,94 @@ import (
 )
 
 const (
-	keepEvery  = 500 * time.Millisecond // how often every line is compared with its sale
-	keepEach   = 2 * time.Millisecond   // for each line, when there are more than fit: a thousand are compared once in two seconds
-	keepMost   = 5 * time.Minute        // for one line; a rebuild of a million orders takes about a minute
-	carryWait  = 5 * time.Second
-	carryPause = 50 * time.Millisecond
-	keepLine   = time.Hour      // how long a finished sale's line still answers before it is dropped
-	keepDead   = 24 * time.Hour // how long dead letters keep such a line
+	reconcileEvery = 500 * time.Millisecond // how often every line is compared with its sale
+	// for each line, when there are more than fit: a thousand are compared once in two seconds
+	reconcileEach   = 2 * time.Millisecond
+	reconcileMost   = 5 * time.Minute // for one line; a rebuild of a million orders takes about a minute
+	syncWait        = 5 * time.Second
+	syncPause       = 50 * time.Millisecond
+	lineKept        = time.Hour      // how long a finished sale's line still answers before it is dropped
+	deadLettersKept = 24 * time.Hour // how long dead letters keep such a line
 	// how long after a sale its line is still looked at, in case it has dead letters or could not be dropped
-	keepWatch = 7 * 24 * time.Hour
+	finishedWatched = 7 * 24 * time.Hour
 )
 
-// Keeper holds every line in agreement with its sale: it loads lines that are
+// Reconciler holds every line in agreement with its sale: it loads lines that are
 // missing, rebuilds those that Redis lost or rolled back, carries changed
 // settings into them and brings back the units of orders that ended. Every
 // instance runs one; they do not get into each other's way.
-type Keeper struct {
-	db    *store.DB
-	lines *queue.Lines
-	caps  atomic.Pointer[CapPolicy]
-	pace  func(sale string) Pace
-	log   *slog.Logger
-	now   func() time.Time
-	poke  chan struct{}
-	size  atomic.Int64   // sales of the last round
-	lacks apart.Troubles // sales that cannot be kept, and servers
+type Reconciler struct {
+	db       *store.DB
+	lines    *queue.Lines
+	caps     atomic.Pointer[CapPolicy]
+	pace     func(sale string) Pace
+	log      *slog.Logger
+	now      func() time.Time
+	wake     chan struct{}
+	size     atomic.Int64   // sales of the last round
+	troubles apart.Troubles // sales that cannot be kept, and servers
 
 	restorer Restorer                        // nil: none
 	owned    func(ctx context.Context) error // why no line may be loaded; nil: nothing keeps it
-	learnt   struct {                        // up to which epoch of a sale this process has said what it was answered, see learn
+	// up to which epoch of a sale this process has said what it was answered, see learn
+	learnt struct {
 		mu     sync.Mutex
 		epochs map[string]int64
 	}
 }
 
-// NewKeeper returns a keeper; defaultCap is the cap of lines whose sale has none.
-func NewKeeper(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger, now func() time.Time) *Keeper {
-	k := &Keeper{db: db, lines: lines, pace: func(string) Pace { return Pace{PerSecond: FirstRate} }, log: log, now: now, poke: make(chan struct{}, 1)}
+// NewReconciler returns a reconciler; defaultCap is the cap of lines whose sale has none.
+func NewReconciler(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger,
+	now func() time.Time) *Reconciler {
+	k := &Reconciler{db: db, lines: lines, pace: func(string) Pace { return Pace{PerSecond: FirstRate} }, log: log,
+		now: now, wake: make(chan struct{}, 1)}
 	k.caps.Store(&CapPolicy{Cap: defaultCap, MinCap: 1})
 	k.learnt.epochs = map[string]int64{}
 	return k
 }
 
-// OwnedBy keeps the keeper from loading a line while owned returns an error, which it is asked before each. Call it
+// OwnedBy keeps the reconciler from loading a line while owned returns an error, which it is asked before each. Call it
 // before Run.
-func (k *Keeper) OwnedBy(owned func(ctx context.Context) error) { k.owned = owned }
+func (k *Reconciler) OwnedBy(owned func(ctx context.Context) error) { k.owned = owned }
 
-// Poke makes the next round start at once.
-func (k *Keeper) Poke() {
+// Wake makes the next round start at once.
+func (k *Reconciler) Wake() {
 	select {
-	case k.poke <- struct{}{}:
+	case k.wake <- struct{}{}:
 	default:
 	}
 }
 
 // Run keeps until ctx ends.
-func (k *Keeper) Run(ctx context.Context) {
-	by := keepingFor(keepPatience)
+func (k *Reconciler) Run(ctx context.Context) {
+	by := newTurns(roundPatience)
 	defer by.wait()
-	timer := time.NewTimer(keepEvery)
+	timer := time.NewTimer(reconcileEvery)
 	defer timer.Stop()
 	for {
 		err := k.round(ctx, "", by, func(string, error) {})
-		if begun, _ := k.lacks.Note("all", err); begun && ctx.Err() == nil {
+		if begun, _ := k.troubles.Note("all", err); begun && ctx.Err() == nil {
 			k.log.Warn("lines and ledger could not be compared", "error", err)
 		}
-		timer.Reset(max(keepEvery, time.Duration(k.size.Load())*keepEach))
+		timer.Reset(max(reconcileEvery, time.Duration(k.size.Load())*reconcileEach))
 		select {
 		case <-timer.C:
-		case <-k.poke:
+		case <-k.wake:
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// Carry is Keep for a caller who waits for a change of one sale (of any for "")
+// SyncLine is Reconcile for a caller who waits for a change of one sale (of any for "")
 // to be in its line: it tries again for a few seconds while another instance is
 // at it.
-func (k *Keeper) Carry(ctx context.Context, sale string) error {
-	ctx, cancel := context.WithTimeout(ctx, carryWait)
+func (k *Reconciler) SyncLine(ctx context.Context, sale string) error {
+	ctx, cancel := context.WithTimeout(ctx, syncWait)
 	defer cancel()
 	var busy error
 	for {
-		err := k.keepAll(ctx, sale)
+		err := k.reconcileAll(ctx, sale)
 		// A call to Redis may find the deadline over a moment before ctx does.
 		if end, _ := ctx.Deadline(); busy != nil && (ctx.Err() != nil || !time.Now().Before(end)) {
 			return busy // why it waited says more than that it waited too long
@@ -107,7 +111,7 @@ func (k *Keeper) Carry(ctx context.Context, sale string) error {
 			return err
 		}
 		busy = err
-		timer := time.NewTimer(carryPause)
+		timer := time.NewTimer(syncPause)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -126,9 +130,9 @@ type saleAndTotal struct {
 func (s saleAndTotal) behind(v queue.View) bool { return v.Ledger > s.Changes || v.Version > s.Version }
 
 // unfinished returns the sales that still need a line, or of them only one.
-func (k *Keeper) unfinished(ctx context.Context, only string) ([]saleAndTotal, error) {
+func (k *Reconciler) unfinished(ctx context.Context, only string) ([]saleAndTotal, error) {
 	var sales []saleAndTotal
-	since := k.now().Add(-keepWatch).UnixMilli()
+	since := k.now().Add(-finishedWatched).UnixMilli()
 	query := k.db.Read.WithContext(ctx).Table("sales").Joins("JOIN stock ON stock.sale_id = sales.id").
 		Where("(sales.state <> ? AND sales.ends_at > ?) OR sales.updated_at > ?", Closed, since, since)
 	if only != "" {
@@ -138,21 +142,21 @@ func (k *Keeper) unfinished(ctx context.Context, only string) ([]saleAndTotal, e
 	return sales, err
 }
 
-func (k *Keeper) keepOne(ctx context.Context, s saleAndTotal) error {
+func (k *Reconciler) reconcileLine(ctx context.Context, s saleAndTotal) error {
 	view, err := k.lines.Of(s.ID).View(ctx)
 	if err != nil {
 		return err
 	}
 	// What keeps units from coming back keeps neither a stop nor a rebuild from the line.
 	released := k.release(ctx, s.ID)
-	return errors.Join(released, k.keepLine(ctx, s, view, released == nil))
+	return errors.Join(released, k.changeLine(ctx, s, view, released == nil))
 }
 
-// keepLine does what a line wants. One that still owes something is not dropped.
-func (k *Keeper) keepLine(ctx context.Context, s saleAndTotal, view queue.View, released bool) error {
+// changeLine does what a line wants. One that still owes something is not dropped.
+func (k *Reconciler) changeLine(ctx context.Context, s saleAndTotal, view queue.View, released bool) error {
 	line := k.lines.Of(s.ID)
-	// A line that exists is judged by the clock that admits to it: with this host's own, when that is far ahead, the line
-	// of a running sale would be dropped.
+	// A line that exists is judged by the clock that admits to it: with this host's own, when that is far ahead, the
+	// line of a running sale would be dropped.
 	now := k.now()
 	if view.Exists {
 		now = view.Now
@@ -162,7 +166,7 @@ func (k *Keeper) keepLine(ctx context.Context, s saleAndTotal, view queue.View, 
 	case expired && !view.Exists:
 		return nil
 	case expired && released && s.over(view, now):
-		return line.Discard(ctx, view, s.Finished(now.Add(-keepDead)))
+		return line.Discard(ctx, view, s.Finished(now.Add(-deadLettersKept)))
 	}
 	cause, err := k.wanting(ctx, s, view)
 	if err != nil {
@@ -177,7 +181,7 @@ func (k *Keeper) keepLine(ctx context.Context, s saleAndTotal, view queue.View, 
 		settings.Ledger = s.Changes
 		return line.Configure(ctx, settings)
 	case !k.capFits(s.Sale, view.Cap):
-		return recapped(line.Recap(ctx, view.Epoch, k.capOf(s.Sale)))
+		return unlessRebuilding(line.Recap(ctx, view.Epoch, k.capOf(s.Sale)))
 	}
 	return nil
 }
@@ -188,11 +192,11 @@ func (s saleAndTotal) over(v queue.View, now time.Time) bool {
 	if v.Epoch != s.Epoch || !v.Verified || s.behind(v) || v.InFlight() {
 		return false
 	}
-	return v.Dead == 0 || s.Finished(now.Add(-keepDead))
+	return v.Dead == 0 || s.Finished(now.Add(-deadLettersKept))
 }
 
 // wanting says why a line must be rebuilt, "" when it need not be.
-func (k *Keeper) wanting(ctx context.Context, s saleAndTotal, view queue.View) (cause string, err error) {
+func (k *Reconciler) wanting(ctx context.Context, s saleAndTotal, view queue.View) (cause string, err error) {
 	switch {
 	case !view.Exists:
 		return causeMissing, nil
@@ -206,7 +210,8 @@ func (k *Keeper) wanting(ctx context.Context, s saleAndTotal, view queue.View) (
 	}
 	// The sale was read before the line, which may have gone on since.
 	var now saleAndTotal
-	err = k.db.Write.WithContext(ctx).Table("sales").Joins("JOIN stock ON stock.sale_id = sales.id").Where("sales.id = ?", s.ID).
+	err = k.db.Write.WithContext(ctx).Table("sales").Joins("JOIN stock ON stock.sale_id = sales.id").
+		Where("sales.id = ?", s.ID).
 		Select("sales.*, stock.total AS total, stock.changes AS changes").Take(&now).Error
 	switch {
 	case err != nil:

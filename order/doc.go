@@ -1,3 +1,0 @@
-// Package order owns the order: its states, the one transaction that turns
-// tickets into orders, cancelling, and looking orders up wherever they are.
-package order
