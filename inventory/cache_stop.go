@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// leastStop is how much longer a stop of which nobody has said the end is
-// taken to last. When it has lasted for longer, it is taken to last as long again.
+// leastStop is the guess for a stop without a known end: it lasts at least this much longer.
+// Once it has lasted for longer, the guess is that it lasts as long again.
 const leastStop = time.Minute
 
 // stops are the lines that operators do not let workers drain.

@@ -14,7 +14,7 @@ import (
 	"sluice/queue"
 )
 
-// batchResult is what one transaction found out about its tickets.
+// batchResult holds what one transaction found out about its tickets.
 type batchResult struct {
 	sale        string
 	outcomes    []queue.Outcome
@@ -87,7 +87,7 @@ func classify(sale string, tickets []queue.Ticket, stored map[string]Row, tag st
 		default:
 			result.closed = append(result.closed, t)
 		}
-		result.outcomes = append(result.outcomes, known(t, row))
+		result.outcomes = append(result.outcomes, outcomeOf(t, row))
 	}
 	return result
 }
@@ -104,14 +104,14 @@ func contradicts(row Row, t queue.Ticket) bool {
 	return t.State == queue.Cancelled && row.Status != Cancelled
 }
 
-// known is the outcome of a ticket that has a row.
-func known(t queue.Ticket, row Row) queue.Outcome {
-	outcome := knownAs(t, row)
+// outcomeOf tells the line what became of a ticket, by the row that it has.
+func outcomeOf(t queue.Ticket, row Row) queue.Outcome {
+	outcome := outcomeByRow(t, row)
 	outcome.Again = row.Seq < t.Seq
 	return outcome
 }
 
-func knownAs(t queue.Ticket, row Row) queue.Outcome {
+func outcomeByRow(t queue.Ticket, row Row) queue.Outcome {
 	switch {
 	case t.State != queue.Queued:
 		return queue.Outcome{ID: t.ID, Op: queue.OpClose}
@@ -144,7 +144,7 @@ func (r batchResult) merge(other batchResult) batchResult {
 		undone:      append(r.undone, other.undone...)}
 }
 
-// confirmed is the news of the orders made.
+// confirmed returns the news of the orders made.
 func (r batchResult) confirmed(channels []string, now time.Time) []notify.Row {
 	var rows []notify.Row
 	for _, t := range r.inserted {
@@ -153,7 +153,7 @@ func (r batchResult) confirmed(channels []string, now time.Time) []notify.Row {
 	return rows
 }
 
-// endings is the news of the tickets that did not become orders.
+// endings returns the news of the tickets that did not become orders.
 func (r batchResult) endings(channels []string, now time.Time) []notify.Row {
 	var rows []notify.Row
 	for _, t := range r.closed {
@@ -165,7 +165,7 @@ func (r batchResult) endings(channels []string, now time.Time) []notify.Row {
 	return rows
 }
 
-// endingOf is the event of a ticket that did not become an order.
+// endingOf returns the event of a ticket that did not become an order.
 func endingOf(t queue.Ticket) string {
 	if t.State == queue.Cancelled {
 		return notify.EventCancelled

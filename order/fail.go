@@ -65,7 +65,7 @@ func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason st
 	}
 	f.onCommit()
 	if earlier != nil {
-		outcome = known(t, *earlier)
+		outcome = outcomeOf(t, *earlier)
 	}
 	outcome.Ledger = change
 	return outcome, nil

@@ -140,7 +140,7 @@ func (p *Payer) settle(line *queue.Line, r queue.Revived, done recorded, err err
 	ctx, cancel := context.WithTimeout(context.Background(), showWait)
 	defer cancel()
 	row := done.row
-	outcome := known(r.Batch.Tickets[0], row)
+	outcome := outcomeOf(r.Batch.Tickets[0], row)
 	outcome.Ledger = done.change
 	if err != nil && !noneLeft(err) && !errors.Is(err, ErrPaymentConflict) {
 		outcome = queue.Outcome{ID: row.ID, Op: queue.OpBack}

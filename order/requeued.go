@@ -33,7 +33,7 @@ func (r *run) confirmRequeued(result *batchResult) error {
 		t := tickets[row.ID]
 		if !diedBefore(row, t) { // another worker was faster
 			result.earlier = true
-			result.outcomes = append(result.outcomes, known(t, row))
+			result.outcomes = append(result.outcomes, outcomeOf(t, row))
 			continue
 		}
 		if err := r.confirmAgain(result, row, t); err != nil {
