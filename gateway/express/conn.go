@@ -37,6 +37,8 @@ type conn struct {
 	x      *exchange // nil while idle
 	quiet  bool      // no request has come for a while
 	served bool      // a request has come
+	posted bool      // the last request was a POST
+	begun  bool      // enough of the next request has come to begin reading it
 	end    verdict   // why turn does not wait for more
 
 	// What writeSome leaves behind; it and turn are made once, because a closure
@@ -139,6 +141,9 @@ func (c *conn) turn(fd uintptr) bool {
 		case err == syscall.EAGAIN:
 			c.release(len(c.x.in) == 0)
 			return false
+		case err == nil && n == 0 && len(c.x.in) > 0 && (c.begun || !c.served):
+			c.end = strange // the client has ended its side: what it left is net/http's to judge
+			return true
 		case err != nil || n == 0, c.state.Load() != busy && !c.state.CompareAndSwap(idle, busy):
 			c.release(true)
 			return true
@@ -155,9 +160,13 @@ func (c *conn) turn(fd uintptr) bool {
 
 // judge deals with what has come so far; false when the connection is done here.
 func (c *conn) judge() bool {
+	if !c.begin() {
+		return !c.server.closing.Load()
+	}
 	switch v := c.x.parse(c.server); {
 	case v == whole:
-		c.quiet, c.served = false, true
+		c.quiet, c.served, c.begun = false, true, false
+		c.posted = c.x.request.Method == http.MethodPost
 		if !c.answer() {
 			return false
 		}
@@ -172,6 +181,37 @@ func (c *conn) judge() bool {
 		c.setUntil(time.Now().Add(min(patience, c.server.whole.ReadHeaderTimeout)))
 	}
 	return true
+}
+
+// leastRequest is how many bytes net/http waits for before it reads another request of a connection.
+const leastRequest = 4
+
+// begin reports whether what has come can be read as a request. As net/http does, it drops line breaks behind a POST
+// if they are among the first four bytes: clients of old sent them.
+func (c *conn) begin() bool {
+	if c.begun || !c.served {
+		return true
+	}
+	if len(c.x.in) < leastRequest {
+		return false
+	}
+	c.begun = true
+	if c.posted {
+		c.x.in = c.x.in[:copy(c.x.in, withoutBreaks(c.x.in))]
+	}
+	if len(c.x.in) == 0 {
+		c.state.Store(idle) // nothing of a request has come
+		return false
+	}
+	return true
+}
+
+// withoutBreaks drops the line breaks that p begins with, if they are among the first four bytes.
+func withoutBreaks(p []byte) []byte {
+	for n := 0; n < leastRequest && len(p) > 0 && (p[0] == '\r' || p[0] == '\n'); n++ {
+		p = p[1:]
+	}
+	return p
 }
 
 // release gives the buffers back, so that a quiet client holds none.
@@ -260,10 +300,13 @@ func (c *conn) setUntil(t time.Time) {
 // handOver gives the connection to net/http, with what was read.
 func (c *conn) handOver() {
 	c.server.forget(c)
-	first := append([]byte(nil), c.x.in...)
+	handed := &handedConn{Conn: c.tcp, first: append([]byte(nil), c.x.in...), give: c.server.give}
+	if c.served && !c.begun {
+		handed.least, handed.posted = leastRequest, c.posted
+	}
 	c.release(true)
 	c.setUntil(time.Time{})
-	c.server.handed.pass(&handedConn{Conn: c.tcp, first: first, give: c.server.give})
+	c.server.handed.pass(handed)
 }
 
 // endIdle ends a connection that waits for a request.

@@ -44,11 +44,17 @@ type handedConn struct {
 	net.Conn
 	first []byte
 	give  func() // its slot back
-	once  sync.Once
+	least int    // bytes that must come before any is read, as behind an answer
+	// posted says that the last request was a POST: line breaks behind it are dropped.
+	posted bool
+	once   sync.Once
 }
 
 // Read implements net.Conn.
 func (c *handedConn) Read(p []byte) (int, error) {
+	if err := c.begin(); err != nil {
+		return 0, err
+	}
 	if len(c.first) > 0 {
 		n := copy(p, c.first)
 		if c.first = c.first[n:]; len(c.first) == 0 {
@@ -57,6 +63,31 @@ func (c *handedConn) Read(p []byte) (int, error) {
 		return n, nil
 	}
 	return c.Conn.Read(p)
+}
+
+// begin does for a connection that was answered before what conn.begin does.
+func (c *handedConn) begin() error {
+	for len(c.first) < c.least {
+		var more [leastRequest]byte
+		n, err := c.Conn.Read(more[:c.least-len(c.first)])
+		if c.first = append(c.first, more[:n]...); err != nil {
+			c.first, c.least = nil, 0
+			return err
+		}
+	}
+	if c.least > 0 && c.posted {
+		c.first = withoutBreaks(c.first)
+	}
+	c.least = 0
+	return nil
+}
+
+// CloseWrite lets net/http end its side first, so that its last answer is not lost.
+func (c *handedConn) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 // Close implements net.Conn.
