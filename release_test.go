@@ -29,7 +29,6 @@ func TestAReleaseIsRefused(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
 			git := func(args ...string) {
-				//nolint:gosec // arguments of this test
 				cmd := exec.CommandContext(t.Context(), "git", append([]string{"-C", dir, "-c", "user.name=t",
 					"-c", "user.email=t@t.invalid"}, args...)...)
 				out, err := cmd.CombinedOutput()

@@ -137,7 +137,7 @@ func FuzzFile(f *testing.F) {
 		}
 		_ = cfg.Validate()
 		for _, err := range l.errs {
-			require.False(t, strings.TrimSpace(err.Error()) == "")
+			require.NotEmpty(t, strings.TrimSpace(err.Error()))
 		}
 	})
 }

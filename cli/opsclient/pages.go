@@ -21,9 +21,13 @@ type List struct {
 	Paging       Paging // the zero value: it has one page
 }
 
-// ByCursor, BySkip and ByVersion are how lists go on.
-func ByCursor() Paging  { return Paging{"cursor", "next_cursor"} }
-func BySkip() Paging    { return Paging{"skip", "next"} }
+// ByCursor is how lists go on that name their next page.
+func ByCursor() Paging { return Paging{"cursor", "next_cursor"} }
+
+// BySkip is how lists go on that count what was read.
+func BySkip() Paging { return Paging{"skip", "next"} }
+
+// ByVersion is how lists go on that are read from the newest version down.
 func ByVersion() Paging { return Paging{"before", "next"} }
 
 // Page is an answer with its members, and where the next page begins.

@@ -66,7 +66,7 @@ func newConn(s *Server, c net.Conn) (*conn, error) {
 func (c *conn) serve() {
 	kept := false
 	defer func() {
-		if cause := recover(); cause != nil && cause != http.ErrAbortHandler { // panics are values
+		if cause := recover(); cause != nil && cause != http.ErrAbortHandler { //nolint:errorlint // panics are values
 			c.server.whole.ErrorLog.Printf("panic serving %s: %v\n%s", c.peer, cause, debug.Stack())
 		}
 		if !kept {

@@ -147,7 +147,7 @@ func (p *Proxy) Pause() { p.change(func(r *rules) { r.paused = true }) }
 // Resume forwards what was held back since Pause.
 func (p *Proxy) Resume() { p.change(func(r *rules) { r.paused = false }) }
 
-// DropReplies(true) keeps forwarding requests but swallows every reply: the
+// DropReplies keeps forwarding requests but swallows every reply: the
 // server acts and the client never learns. Swallowed replies are gone for good.
 func (p *Proxy) DropReplies(drop bool) { p.change(func(r *rules) { r.dropReplies = drop }) }
 
