@@ -25,7 +25,7 @@ func queueBodyOf(sale string, v queue.View) *api.Line {
 	return &api.Line{Sale: sale, Depth: v.Waiting, Capacity: v.Cap, OldestAgeSeconds: v.OldestAge.Seconds(),
 		Stock: v.Stock, Suspects: v.Suspects,
 		LeasedBatches: v.Leased, Retrying: v.Retrying, Dead: v.Dead, Admitted: v.Seq, Served: v.Served,
-		Rebuilding: v.Gate}
+		Rebuilding: v.Rebuilding}
 }
 
 // lineViews shows lines with their rates.

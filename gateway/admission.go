@@ -104,7 +104,7 @@ func (a *Admission) send(ctx context.Context, batches []admitBatch) {
 }
 
 // hear takes over what became of an errand.
-func (a *Admission) hear(e errand, told *queue.Told) {
+func (a *Admission) hear(e errand, told *queue.AdmitResult) {
 	if told.Err != nil {
 		e.Err = told.Err
 		a.doors.open(e.Key) // somebody may be in the line of whom the crowd has not heard
@@ -158,7 +158,7 @@ func (s sooner) Deadline() (time.Time, bool) { return s.at, true }
 
 // ask repeats what failed once: a first reply may be lost after the work was
 // done, and the same ids then get the same answers.
-func (a *Admission) ask(ctx context.Context, asks []queue.Ask) []queue.Told {
+func (a *Admission) ask(ctx context.Context, asks []queue.Ask) []queue.AdmitResult {
 	sent := a.book.Now()
 	told := a.lines.Admit(sooner{ctx, time.Now().Add(admitTimeout / 2)}, asks)
 	var again []int

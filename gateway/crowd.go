@@ -78,7 +78,7 @@ func (c *crowd) lacks(user string, epoch, seq int64) bool {
 }
 
 // admitted takes in those whom this gateway has just brought into the line.
-func (c *crowd) admitted(epoch int64, told *queue.Told) {
+func (c *crowd) admitted(epoch int64, told *queue.AdmitResult) {
 	c.used.Store(c.census.now().UnixNano())
 	c.mu.Lock()
 	defer c.mu.Unlock()

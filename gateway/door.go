@@ -56,7 +56,7 @@ func (d *door) refusal(sale inventory.Sale, user string) error {
 // learn takes over what Redis told about the line of the sale. It must be
 // called before anybody hears those answers: a winner's next request must find
 // the winner in the crowd.
-func (d *door) learn(sale inventory.Sale, told *queue.Told) {
+func (d *door) learn(sale inventory.Sale, told *queue.AdmitResult) {
 	d.crowd.admitted(sale.Epoch, told)
 	var last error
 	heard := false

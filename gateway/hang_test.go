@@ -174,7 +174,7 @@ func TestCrowdsShareOneBound(t *testing.T) {
 	c := &r.door.crowd
 	require.EqualValues(t, 1, c.census.total.Load())
 	for seq := int64(2); seq < 100; seq++ {
-		c.admitted(r.epoch, &queue.Told{Admissions: []queue.Admission{{Ticket: queue.Ticket{Seq: seq, User: newUUID()}}}})
+		c.admitted(r.epoch, &queue.AdmitResult{Admissions: []queue.Admission{{Ticket: queue.Ticket{Seq: seq, User: newUUID()}}}})
 	}
 	c.forget(time.Now().Add(2 * crowdIdle))
 	require.Zero(t, c.census.total.Load())

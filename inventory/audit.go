@@ -125,7 +125,7 @@ func (a *Auditor) compare(ctx context.Context, id string, whole bool) (SaleAudit
 	if err != nil {
 		return SaleAudit{}, err
 	}
-	if snap.Gate {
+	if snap.Rebuilding {
 		return SaleAudit{}, errMoved
 	}
 	books, err := a.readLedger(ctx, line, snap, whole)

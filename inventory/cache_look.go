@@ -182,7 +182,7 @@ func (b *SaleCache) Ready(ctx context.Context) error {
 			v := views[i]
 			e, ok := b.Get(sale)
 			lost := ok && !v.Exists && e.Sale.Epoch > 0 && !e.Sale.Finished(now)
-			if lost || v.Exists && (v.Gate || !v.Verified) {
+			if lost || v.Exists && (v.Rebuilding || !v.Verified) {
 				wanting = append(wanting, sale)
 			}
 		}

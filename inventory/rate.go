@@ -217,12 +217,12 @@ func (k *knownPace) exchange(ctx context.Context, lines *queue.Lines, now time.T
 	defer cancel()
 	here := k.perSecond.get()
 	if here != k.kept && math.Abs(here-k.kept) > k.kept/20 {
-		if lines.NotePace(ctx, here) == nil {
+		if lines.NoteDrainRate(ctx, here) == nil {
 			k.kept = here
 		}
 		return
 	}
-	if there, err := lines.Pace(ctx); err == nil && there > 0 {
+	if there, err := lines.DrainRate(ctx); err == nil && there > 0 {
 		k.perSecond.set(there)
 		k.kept = there
 	}

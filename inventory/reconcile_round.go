@@ -169,7 +169,7 @@ func (k *Reconciler) agrees(s saleAndTotal, v queue.View) bool {
 	if !v.Exists {
 		return s.Finished(k.now())
 	}
-	return !s.Finished(v.Now) && !v.Gate && v.Verified && v.Epoch == s.Epoch && v.Version >= s.Version &&
+	return !s.Finished(v.Now) && !v.Rebuilding && v.Verified && v.Epoch == s.Epoch && v.Version >= s.Version &&
 		!s.behind(v) && k.capFits(s.Sale, v.Cap)
 }
 

@@ -181,7 +181,7 @@ func (k *Reconciler) changeLine(ctx context.Context, s saleAndTotal, view queue.
 		settings.Ledger = s.Changes
 		return line.Configure(ctx, settings)
 	case !k.capFits(s.Sale, view.Cap):
-		return unlessRebuilding(line.Recap(ctx, view.Epoch, k.capOf(s.Sale)))
+		return unlessRebuilding(line.SetCap(ctx, view.Epoch, k.capOf(s.Sale)))
 	}
 	return nil
 }
@@ -200,7 +200,7 @@ func (k *Reconciler) wanting(ctx context.Context, s saleAndTotal, view queue.Vie
 	switch {
 	case !view.Exists:
 		return causeMissing, nil
-	case view.Gate:
+	case view.Rebuilding:
 		return causeUnfinished, nil
 	case !view.Verified:
 		return causeServer, nil

@@ -32,7 +32,7 @@ func TestNewSaleGetsALine(t *testing.T) {
 		w.keep()
 		v := w.view()
 		require.Equal(w.t, []any{true, false, int64(1), int64(1), inventory.Draft, int64(defaultCap), int64(10)},
-			[]any{v.Exists, v.Gate, v.Epoch, v.Version, v.State, v.Cap, v.Stock})
+			[]any{v.Exists, v.Rebuilding, v.Epoch, v.Version, v.State, v.Cap, v.Stock})
 		w.keep()
 		require.Equal(w.t, v.Epoch, w.view().Epoch, "a line in order is left alone")
 		w.clean()
@@ -247,7 +247,7 @@ func TestKeeperRuns(t *testing.T) {
 		w.reconciler.Wake()
 		require.Eventually(t, func() bool {
 			v, err := w.lines.Of(id).View(w.ctx)
-			return err == nil && v.Exists && !v.Gate
+			return err == nil && v.Exists && !v.Rebuilding
 		}, soon, 5*time.Millisecond)
 	}
 	stop()

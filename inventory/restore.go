@@ -75,7 +75,7 @@ func (k *Reconciler) lacking(ctx context.Context, id string, left queue.Survey, 
 		return nil, err
 	}
 	missing := map[string]queue.Ticket{}
-	for t := range left.Told {
+	for t := range left.Orders {
 		known, live := states[t.ID]
 		sold := t.State == queue.Confirmed || t.State == queue.Paid
 		if sold && !live || behind && live && known != t.State || behind && (!sold && !live || t.Refund) {
@@ -170,7 +170,7 @@ func (k *Reconciler) stillThere(ctx context.Context, l ledgerState, left queue.S
 		live[t.ID] = true
 	}
 	ended := map[string]bool{} // or lost: HSCAN may have shown an entry twice
-	for t := range left.Told {
+	for t := range left.Orders {
 		if (t.State == queue.Confirmed || t.State == queue.Paid) && !live[t.ID] {
 			ended[t.ID] = true
 		}

@@ -245,7 +245,7 @@ func TestALatePaymentThatTheDatabaseLost(t *testing.T) {
 		w.exec("UPDATE stock SET available = available + 1, changes = changes + 1 WHERE sale_id = ?", theSale)
 		require.NoError(w.t, w.line.Release(w.ctx, []queue.Ended{{ID: paid.ID, State: queue.Expired}}, 2))
 		before := w.copyLedger()
-		revived, err := w.line.Revive(w.ctx, w.view().Epoch, "late", long, paid)
+		revived, err := w.line.ReclaimUnit(w.ctx, w.view().Epoch, "late", long, paid)
 		require.NoError(w.t, err)
 		w.exec("UPDATE orders SET status = 'paid', slot = 1, ended_at = 0, late_seq = ? WHERE id = ?", revived.Mark,
 			paid.ID)
@@ -336,7 +336,7 @@ func TestCommitsThatAreLostTwice(t *testing.T) {
 		return done, err
 	})
 	require.ErrorContains(t, w.reconciler.Reconcile(w.ctx), "lost orders again")
-	require.True(t, w.view().Gate, "nothing is sold meanwhile")
+	require.True(t, w.view().Rebuilding, "nothing is sold meanwhile")
 	w.clock.Advance(inventory.RebuildLease)
 	w.keep()
 	require.Equal(t, order.Confirmed, w.statuses()[tickets[0].ID])

@@ -92,7 +92,7 @@ func (f *Finder) InLedger(ctx context.Context, sale string, ids []string) (map[s
 // admitted. It returns queue.ErrNotReady when there is no line to take it back.
 func (f *Finder) Readmit(ctx context.Context, entry *inventory.Entry, t queue.Ticket) (View, error) {
 	sale := entry.Sale
-	if _, err := f.lines.Of(sale.ID).Honour(ctx, sale.Epoch, t); err != nil {
+	if _, err := f.lines.Of(sale.ID).Readmit(ctx, sale.Epoch, t); err != nil {
 		return View{}, err
 	}
 	views, err := f.Many(ctx, sale.ID, []string{t.ID})

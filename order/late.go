@@ -71,17 +71,17 @@ func (p *Payer) expired(ctx context.Context, sale, id string) (Row, error) {
 
 // revive takes the units in the line. An expiry that has not reached the line
 // yet is brought there first.
-func (p *Payer) revive(ctx context.Context, line *queue.Line, sale inventory.Sale, row Row) (queue.Revived, error) {
+func (p *Payer) revive(ctx context.Context, line *queue.Line, sale inventory.Sale, row Row) (queue.ReclaimedUnit, error) {
 	if row.Status == Expired && row.Released == 0 {
 		if err := line.Release(ctx, []queue.Ended{{ID: row.ID, State: queue.Expired}}, 0); err != nil {
-			return queue.Revived{}, err
+			return queue.ReclaimedUnit{}, err
 		}
 	}
 	killpoint.Pass("late.released")
 	ticket := queue.Ticket{ID: row.ID, User: row.UserID, Units: row.Quantity, Seq: row.Seq,
 		AdmittedAt:  atMS(row.AdmittedAt),
 		Fingerprint: row.Fingerprint, Position: row.Position, ETASeconds: row.ETASeconds}
-	return line.Revive(ctx, sale.Epoch, uuid.NewString(), p.lease, ticket)
+	return line.ReclaimUnit(ctx, sale.Epoch, uuid.NewString(), p.lease, ticket)
 }
 
 // dropped reports whether the sale was over so long ago that it has no line
@@ -101,7 +101,7 @@ func tooLate(row Row, now time.Time) (decision, error) {
 
 // again decides on an expired order whose units the line has taken again;
 // fence is what it was before that.
-func again(r queue.Revived, fence int64) func(Row, time.Time) (decision, error) {
+func again(r queue.ReclaimedUnit, fence int64) func(Row, time.Time) (decision, error) {
 	return func(row Row, now time.Time) (decision, error) {
 		if row.Status != Expired {
 			return inTime(row, now)
@@ -118,7 +118,7 @@ func again(r queue.Revived, fence int64) func(Row, time.Time) (decision, error) 
 
 // takeAgain takes the units out of the ledger, unless the user would hold more
 // than the limit: Redis may have forgotten an order.
-func takeAgain(tx *gorm.DB, row Row, r queue.Revived) (change int64, err error) {
+func takeAgain(tx *gorm.DB, row Row, r queue.ReclaimedUnit) (change int64, err error) {
 	killpoint.Pass("late.before-commit")
 	taking := inventory.Taking{Sale: row.SaleID, Epoch: r.Batch.Epoch, Units: int64(row.Quantity),
 		Known: r.Batch.Ledger}
@@ -136,7 +136,7 @@ func noneLeft(err error) bool {
 
 // settle ends the batch of a late payment by what the database holds. Where
 // that is not known, a worker looks again.
-func (p *Payer) settle(line *queue.Line, r queue.Revived, done recorded, err error) {
+func (p *Payer) settle(line *queue.Line, r queue.ReclaimedUnit, done recorded, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), showWait)
 	defer cancel()
 	row := done.row

@@ -206,9 +206,9 @@ func TestLatePayerDies(t *testing.T) {
 		one := w.expired("ann", 1)
 		sale, _, err := w.sales.Get(w.ctx, theSale)
 		require.NoError(w.t, err)
-		revive := func() queue.Revived {
+		revive := func() queue.ReclaimedUnit {
 			row := w.rows()[one.ID]
-			r, err := w.line.Revive(w.ctx, sale.Epoch, "late-"+time.Now().String(), lease,
+			r, err := w.line.ReclaimUnit(w.ctx, sale.Epoch, "late-"+time.Now().String(), lease,
 				queue.Ticket{ID: row.ID, User: row.UserID, Units: row.Quantity, Seq: row.Seq,
 					AdmittedAt: time.UnixMilli(row.AdmittedAt), Fingerprint: row.Fingerprint, Position: row.Position,
 					ETASeconds: row.ETASeconds})

@@ -99,7 +99,7 @@ type recorded struct {
 type decision struct {
 	outcome string
 	changes map[string]any // to the order; nil leaves it as it is
-	revived *queue.Revived // whose units must come out of the ledger
+	revived *queue.ReclaimedUnit // whose units must come out of the ledger
 }
 
 // errLate sends an order that has expired to payLate.

@@ -44,8 +44,8 @@ type Ask struct {
 	Requests []Request     // 1 to MaxAdmit, in the order in which they came
 }
 
-// Told is the answer to one Ask.
-type Told struct {
+// AdmitResult is the answer to one Ask.
+type AdmitResult struct {
 	Admissions []Admission // one per request, when Err is nil
 	Stock      int64       // units left to reserve when they had been answered
 	Seq        int64       // sequence of the newest ticket by then
@@ -66,9 +66,9 @@ type Told struct {
 // has seen of it; also when Redis does not keep what redis.durability asks for, or too few replicas have acknowledged,
 // and then the requests may be in the line. After any other error the
 // requests may or may not be in the line; repeating the call tells.
-func (ls *Lines) Admit(ctx context.Context, asks []Ask) []Told {
+func (ls *Lines) Admit(ctx context.Context, asks []Ask) []AdmitResult {
 	sent := time.Now()
-	told := make([]Told, len(asks))
+	told := make([]AdmitResult, len(asks))
 	if len(asks) == 1 || ls.acks() > 0 {
 		// WAIT speaks of one server's writes, and each line may be on another.
 		for i, ask := range asks {
@@ -100,9 +100,9 @@ func (l *Line) Admit(ctx context.Context, epoch int64, rate float64, requests []
 	return told.Admissions, told.Err
 }
 
-func (a Ask) alone(ctx context.Context) Told {
+func (a Ask) alone(ctx context.Context) AdmitResult {
 	if err := a.check(); err != nil {
-		return Told{Err: err}
+		return AdmitResult{Err: err}
 	}
 	sent := time.Now()
 	reply, err := a.Line.durably(ctx, a.Line.scripts.admit, a.Line.keys.admit(), a.args()...)
@@ -130,7 +130,7 @@ func (a Ask) args() []any {
 	texts := make([]string, n)
 	for i := range a.Requests {
 		r := &a.Requests[i]
-		texts[i] = r.rest(a.Line.by)
+		texts[i] = r.rest(a.Line.instanceText)
 		// Pointers: a string in an interface would be copied to the heap.
 		ids[i], users[i], units[i], prints[i], contacts[i] = &r.ID, &r.User, &r.Units, &r.Fingerprint, &texts[i]
 	}
@@ -143,27 +143,27 @@ func (a Ask) rate() string { return strconv.FormatFloat(a.Rate, 'f', 3, 64) }
 func (a Ask) stopped() int64 { return int64(a.Stopped / time.Second) }
 
 // read reads the reply to an ask that left no earlier than sent.
-func (a Ask) read(reply any, err error, sent time.Time) Told {
+func (a Ask) read(reply any, err error, sent time.Time) AdmitResult {
 	if err != nil {
-		return Told{Err: err}
+		return AdmitResult{Err: err}
 	}
 	answers, ok := reply.([]any)
 	if !ok || len(answers) == 0 {
-		return Told{Err: fmt.Errorf("admit to %s answered %T, not a list", a.Line.sale, reply)}
+		return AdmitResult{Err: fmt.Errorf("admit to %s answered %T, not a list", a.Line.sale, reply)}
 	}
 	head, _ := answers[0].(string)
 	if head == "X" {
-		return Told{Err: ErrNotReady}
+		return AdmitResult{Err: ErrNotReady}
 	}
 	if len(answers) != len(a.Requests)+1 {
-		return Told{Err: fmt.Errorf("admit to %s: %d answers to %d requests", a.Line.sale, len(answers)-1, len(a.Requests))}
+		return AdmitResult{Err: fmt.Errorf("admit to %s: %d answers to %d requests", a.Line.sale, len(answers)-1, len(a.Requests))}
 	}
 	at, err := a.place(head, answers[1:])
 	if err != nil {
-		return Told{Err: err}
+		return AdmitResult{Err: err}
 	}
-	a.Line.keys.seen.saw(at.rev, at.newest)
-	t := Told{Admissions: make([]Admission, len(a.Requests)), Stock: at.stock, Seq: at.newest}
+	a.Line.keys.seen.note(at.rev, at.newest)
+	t := AdmitResult{Admissions: make([]Admission, len(a.Requests)), Stock: at.stock, Seq: at.newest}
 	if at.firm > 0 {
 		// From when the question left: Redis decided later, and a reply may have been long on its way.
 		t.Firm = sent.Add(time.Duration(at.firm) * time.Millisecond)

@@ -50,7 +50,7 @@ func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 		s := openSale()
 		s.Total = 1
 		b := newBox(t, addr, s)
-		try := func(id, user string) queue.Told {
+		try := func(id, user string) queue.AdmitResult {
 			t.Helper()
 			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Requests: []queue.Request{ask(id, user)}}})[0]
 			require.NoError(t, told.Err)
@@ -112,7 +112,7 @@ func TestRoomWaitsForThoseWhoRepeatThatTheLineIsFull(t *testing.T) {
 		s := openSale()
 		s.Cap, s.Total = 1, 100
 		b := newBox(t, addr, s)
-		try := func(id string) queue.Told {
+		try := func(id string) queue.AdmitResult {
 			t.Helper()
 			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Requests: []queue.Request{ask(id, "user of "+id)}}})[0]
 			require.NoError(t, told.Err)

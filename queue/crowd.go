@@ -43,7 +43,7 @@ func (l *Line) Users(ctx context.Context, visit func(user string) error) (epoch,
 }
 
 func (l *Line) newest(ctx context.Context) (epoch, seq int64, err error) {
-	v, err := l.rdb.HMGet(ctx, l.keys.meta, "epoch", "gate", "seq").Result()
+	v, err := l.rdb.HMGet(ctx, l.keys.meta, metaEpoch, metaGate, metaSeq).Result()
 	if err != nil {
 		return 0, 0, fmt.Errorf("count the users of %s: %w", l.sale, err)
 	}
@@ -58,7 +58,7 @@ func (l *Line) newest(ctx context.Context) (epoch, seq int64, err error) {
 // every one of them, at most most: Users then tells.
 func (l *Line) UsersSince(ctx context.Context, epoch, seq int64, most int) (users []string, newest int64, ok bool, err error) {
 	keys := []string{l.keys.meta, l.keys.wait, l.keys.orders, l.keys.recent}
-	list, err := l.scripts.since.RunList(ctx, l.rdb, keys, epoch, seq, most)
+	list, err := l.scripts.usersSince.RunList(ctx, l.rdb, keys, epoch, seq, most)
 	if err != nil || len(list) == 0 {
 		return nil, 0, false, err
 	}

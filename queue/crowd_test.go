@@ -45,7 +45,7 @@ func TestUsersSince(t *testing.T) {
 
 		late := b.ticket("sale-00001")
 		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: late.ID, State: queue.Expired}}, 0))
-		_, err := b.Revive(b.ctx, b.epoch, "late", long, late)
+		_, err := b.ReclaimUnit(b.ctx, b.epoch, "late", long, late)
 		require.NoError(t, err)
 		named(3, "user-00001")
 
@@ -80,7 +80,7 @@ func TestRecentIsBounded(t *testing.T) {
 
 		late := b.ticket("sale-10999")
 		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: late.ID, State: queue.Expired}}, 0))
-		_, err := b.Revive(b.ctx, b.epoch, "late", time.Minute, late)
+		_, err := b.ReclaimUnit(b.ctx, b.epoch, "late", time.Minute, late)
 		require.NoError(t, err)
 		require.EqualValues(t, 5000, full())
 	})

@@ -80,7 +80,7 @@ func (l *Line) acknowledge(
 	n, limit := l.durability.Acks()
 	pipe := node.Pipeline()
 	reply = s.Queue(ctx, pipe, keys, args...)
-	pipe.HIncrBy(ctx, l.keys.meta, "waited", 1)
+	pipe.HIncrBy(ctx, l.keys.meta, metaWaited, 1)
 	acknowledged = pipe.Do(ctx, "WAIT", n, limit.Milliseconds())
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	return reply, acknowledged

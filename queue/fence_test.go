@@ -50,15 +50,15 @@ func (b *box) nothingMoves(waiting string) {
 	require.Empty(b.t, b.claim("late", 1).Tickets, "claim")
 	require.ErrorIs(b.t, b.Cancel(b.ctx, waiting, "user-00010"), queue.ErrNotReady, "cancel")
 	require.ErrorIs(b.t, b.Release(b.ctx, []queue.Ended{{ID: waiting, State: queue.Expired}}, 0), queue.ErrNotReady, "release")
-	_, err = b.Honour(b.ctx, b.epoch, queue.Ticket{ID: "back", User: "zed", Units: 1, AdmittedAt: time.Now()})
+	_, err = b.Readmit(b.ctx, b.epoch, queue.Ticket{ID: "back", User: "zed", Units: 1, AdmittedAt: time.Now()})
 	require.ErrorIs(b.t, err, queue.ErrNotReady, "honour")
-	_, err = b.Revive(b.ctx, b.epoch, "again", time.Second, queue.Ticket{ID: "paid", User: "zed", Units: 1, AdmittedAt: time.Now()})
+	_, err = b.ReclaimUnit(b.ctx, b.epoch, "again", time.Second, queue.Ticket{ID: "paid", User: "zed", Units: 1, AdmittedAt: time.Now()})
 	require.ErrorIs(b.t, err, queue.ErrNotReady, "revive")
 	require.ErrorIs(b.t, b.Requeue(b.ctx, waiting), queue.ErrNotReady, "requeue")
 	require.ErrorIs(b.t, b.DropDead(b.ctx, waiting), queue.ErrNotReady, "drop")
 	require.ErrorIs(b.t, b.Pay(b.ctx, waiting, time.Now(), time.Now()), queue.ErrNotReady, "pay")
 	require.ErrorIs(b.t, b.Refund(b.ctx, waiting), queue.ErrNotReady, "refund")
-	require.ErrorIs(b.t, b.Recap(b.ctx, b.epoch, 7), queue.ErrNotReady, "recap")
+	require.ErrorIs(b.t, b.SetCap(b.ctx, b.epoch, 7), queue.ErrNotReady, "recap")
 	s := openSale()
 	s.Epoch, s.Version = b.epoch, 9
 	require.ErrorIs(b.t, b.Configure(b.ctx, s), queue.ErrNotReady, "configure")
@@ -128,7 +128,7 @@ func TestARebuildEndsWhereItBegan(t *testing.T) {
 	s.Epoch = 2
 	require.ErrorIs(t, other.Restore(b.ctx, 2, []queue.Ticket{confirmed("a", "ann", 1)}, queue.Survey{}), queue.ErrNotReady)
 	require.ErrorIs(t, other.Reopen(b.ctx, s, queue.Reopened{Stock: 1, Seq: 1}), queue.ErrNotReady)
-	require.True(t, other.view().Gate)
+	require.True(t, other.view().Rebuilding)
 }
 
 // What the server's identity does not show: the same server, with data that are older than what a caller has seen.

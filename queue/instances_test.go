@@ -17,15 +17,15 @@ func TestRecap(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		b.enqueue(3)
-		require.NoError(t, b.Recap(b.ctx, b.epoch, 3))
+		require.NoError(t, b.SetCap(b.ctx, b.epoch, 3))
 		v, err := b.View(b.ctx)
 		require.NoError(t, err)
 		require.EqualValues(t, 3, v.Cap)
 		answers, err := b.Admit(b.ctx, b.epoch, rate, []queue.Request{{ID: "late", User: "late", Units: 1, Fingerprint: "f"}})
 		require.NoError(t, err)
 		require.ErrorIs(t, answers[0].Err, queue.ErrFull)
-		require.ErrorIs(t, b.Recap(b.ctx, b.epoch+1, 9), queue.ErrNotReady)
-		require.ErrorIs(t, b.lines.Of("nothing").Recap(b.ctx, 1, 9), queue.ErrNotReady)
+		require.ErrorIs(t, b.SetCap(b.ctx, b.epoch+1, 9), queue.ErrNotReady)
+		require.ErrorIs(t, b.lines.Of("nothing").SetCap(b.ctx, 1, 9), queue.ErrNotReady)
 	})
 }
 

@@ -65,9 +65,9 @@ type keys struct {
 // split over several slots without renaming what exists.
 const onlyShard = "0"
 
-// keyring remembers the keys of lines, which are made of many strings. Bounded: of very many sales it forgets all and
+// keyTable remembers the keys of lines, which are made of many strings. Bounded: of very many sales it forgets all and
 // begins again.
-type keyring struct {
+type keyTable struct {
 	prefix string
 	mu     sync.RWMutex
 	known  map[string]*keys
@@ -75,7 +75,7 @@ type keyring struct {
 
 const mostKnown = 10_000 // lines whose keys are remembered
 
-func (r *keyring) of(sale string) *keys {
+func (r *keyTable) of(sale string) *keys {
 	r.mu.RLock()
 	k := r.known[sale]
 	r.mu.RUnlock()

@@ -30,7 +30,7 @@ func (ls *Lines) Named(instance string) *Lines {
 // carry none.
 func (ls *Lines) Numbered(number int64) *Lines {
 	numbered := *ls
-	numbered.number, numbered.by = number, numberOrEmpty(number)
+	numbered.number, numbered.instanceText = number, numberOrEmpty(number)
 	return &numbered
 }
 

@@ -29,18 +29,18 @@ type Lines struct {
 	names
 	rdb        goredis.UniversalClient
 	scripts    scripts
-	ring       *keyring
+	table      *keyTable
 	durability *redis.Durability // nil: whatever Redis keeps is enough
 
-	instance string // in whose name batches are claimed; empty: in nobody's
-	number   int64  // of the instance, for a ticket's record; 0: none
-	by       string // the same as a record has it
-	cancels  int    // orders of a sale that one user may cancel; 0: no bound
+	instance     string // in whose name batches are claimed; empty: in nobody's
+	number       int64  // of the instance, for a ticket's record; 0: none
+	instanceText string // the same as a record has it
+	cancels      int    // orders of a sale that one user may cancel; 0: no bound
 }
 
 // NewLines returns the lines kept in rdb under a prefix, redis.prefix.
 func NewLines(rdb goredis.UniversalClient, prefix string) *Lines {
-	return &Lines{names: namesOf(prefix), rdb: rdb, scripts: loadScripts(), ring: &keyring{prefix: prefix}}
+	return &Lines{names: namesOf(prefix), rdb: rdb, scripts: loadScripts(), table: &keyTable{prefix: prefix}}
 }
 
 // BoundCancels refuses further orders to users who have cancelled so many of a
@@ -49,17 +49,17 @@ func (ls *Lines) BoundCancels(most int) { ls.cancels = most }
 
 // Of returns the line of a sale, whether or not it exists yet. The caller has
 // validated the id: it becomes part of key names.
-func (ls *Lines) Of(sale string) *Line { return &Line{Lines: ls, sale: sale, keys: ls.ring.of(sale)} }
+func (ls *Lines) Of(sale string) *Line { return &Line{Lines: ls, sale: sale, keys: ls.table.of(sale)} }
 
 // ByServer groups sales by the server that holds their line, as the client
 // knows it: in one group unless Redis is a cluster. What is asked of one server
 // waits for no other.
 func (ls *Lines) ByServer(ctx context.Context, sales []string) map[string][]string {
-	return apart.ByServer(ctx, ls.rdb, sales, func(sale string) string { return ls.ring.of(sale).meta })
+	return apart.ByServer(ctx, ls.rdb, sales, func(sale string) string { return ls.table.of(sale).meta })
 }
 
 // Server returns the server that holds the line of a sale. It never waits.
-func (ls *Lines) Server(sale string) string { return apart.Known(ls.rdb, ls.ring.of(sale).meta) }
+func (ls *Lines) Server(sale string) string { return apart.Known(ls.rdb, ls.table.of(sale).meta) }
 
 // Line is the bounded line of one sale. Every method is one atomic step in
 // Redis, or says otherwise. Safe for concurrent use.
@@ -134,7 +134,7 @@ func (l *Line) readClaim(ctx context.Context, id string, list []any) (Batch, err
 	if len(list) != 8 {
 		return Batch{}, fmt.Errorf("claim of %s has %d values, not 8", l.sale, len(list))
 	}
-	l.keys.seen.saw(toInt(list[7]), 0)
+	l.keys.seen.note(toInt(list[7]), 0)
 	listed, _ := list[4].(string)
 	joined, _ := list[5].(string)
 	ids := strings.Split(listed, ",")
@@ -348,7 +348,7 @@ func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
 func (l *Line) Cancel(ctx context.Context, id, user string) error {
 	k := l.keys
 	keys := []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry, k.leased, k.cancels}
-	n, err := l.changeDurably(ctx, l.scripts.cancel, keys, id, user, l.statusChannel, l.sale, l.stockChannel, l.by)
+	n, err := l.changeDurably(ctx, l.scripts.cancel, keys, id, user, l.statusChannel, l.sale, l.stockChannel, l.instanceText)
 	if err != nil {
 		return err
 	}
@@ -404,7 +404,7 @@ func (ls *Lines) HeldBy(ctx context.Context, sales []string, user string) (ids m
 	pipe := ls.rdb.Pipeline()
 	held := make([]*goredis.StringCmd, len(sales))
 	for i, sale := range sales {
-		held[i] = pipe.HGet(ctx, ls.ring.of(sale).holders, user)
+		held[i] = pipe.HGet(ctx, ls.table.of(sale).holders, user)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	ids, failed = make(map[string][]string), make(map[string]error)

@@ -243,10 +243,10 @@ func TestNewsReachesListeners(t *testing.T) {
 		stop := make(chan struct{})
 		ctx, cancel := context.WithCancel(b.ctx)
 		defer func() { cancel(); <-stop }()
-		heard := make(chan queue.News, 100)
+		heard := make(chan queue.Event, 100)
 		go func() {
 			defer close(stop)
-			b.lines.Listen(ctx, func(n queue.News) { heard <- n })
+			b.lines.Listen(ctx, func(n queue.Event) { heard <- n })
 		}()
 		require.Eventually(t, func() bool { return b.rdb.PubSubNumSub(b.ctx, "sluice:status").Val()["sluice:status"] == 1 }, 5*time.Second, time.Millisecond)
 		order := b.enqueue(3)
@@ -254,7 +254,7 @@ func TestNewsReachesListeners(t *testing.T) {
 		b.settle(b.claim("b1", 1), queue.OpConfirm)
 		b.settle(b.claim("b2", 1), queue.OpFail)
 		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Expired}}, 0))
-		for _, want := range []queue.News{{Sale: "sale", OrderID: order[2], State: 'x'}, {Sale: "sale", OrderID: order[0], State: 'c'},
+		for _, want := range []queue.Event{{Sale: "sale", OrderID: order[2], State: 'x'}, {Sale: "sale", OrderID: order[0], State: 'c'},
 			{Sale: "sale", OrderID: order[1], State: 'f'}, {Sale: "sale", OrderID: order[0], State: 'e'}} {
 			select {
 			case got := <-heard:

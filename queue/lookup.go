@@ -26,8 +26,8 @@ func (ls *Lines) Lookup(ctx context.Context, asked []Lookup) []Found {
 	pipe := ls.rdb.Pipeline()
 	records, claimed := make([]*redis.SliceCmd, len(asked)), make([]*redis.StringCmd, len(asked))
 	for i, one := range asked {
-		keys := ls.ring.of(one.Sale)
-		records[i], claimed[i] = pipe.HMGet(ctx, keys.orders, one.IDs...), pipe.HGet(ctx, keys.meta, "claimed")
+		keys := ls.table.of(one.Sale)
+		records[i], claimed[i] = pipe.HMGet(ctx, keys.orders, one.IDs...), pipe.HGet(ctx, keys.meta, metaClaimed)
 	}
 	_, _ = pipe.Exec(ctx) // each command has its own error
 	found := make([]Found, len(asked))

@@ -22,7 +22,7 @@ const (
 func (ls *Lines) Maintenance(ctx context.Context, sales []string) ([]Maintenance, []error) {
 	calls := make([]luascript.Call, len(sales))
 	for i, sale := range sales {
-		k := ls.ring.of(sale)
+		k := ls.table.of(sale)
 		calls[i].Keys = []string{k.wait, k.suspect, k.lease, k.leased, k.retry, k.meta}
 		calls[i].Args = []any{longestDelay.Milliseconds()}
 	}

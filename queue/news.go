@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// News says that an order's state has changed.
-type News struct {
+// Event says that an order's state has changed.
+type Event struct {
 	Sale, OrderID string
 	State         State
 }
@@ -16,9 +16,9 @@ type News struct {
 // Listen calls tell for every change that any process settles, until ctx
 // ends. Messages sent while the connection to Redis was away are lost:
 // whoever waits for one must also look by itself now and then.
-func (ls *Lines) Listen(ctx context.Context, tell func(News)) {
+func (ls *Lines) Listen(ctx context.Context, tell func(Event)) {
 	redis.Listen(ctx, ls.rdb, ls.statusChannel, func(payload string) {
-		for _, n := range readNews(payload) {
+		for _, n := range readEvents(payload) {
 			tell(n)
 		}
 	})
@@ -36,13 +36,13 @@ func (ls *Lines) ListenStock(ctx context.Context, tell func(sale string)) {
 	redis.Listen(ctx, ls.rdb, ls.stockChannel, tell)
 }
 
-func readNews(payload string) []News {
+func readEvents(payload string) []Event {
 	lines := strings.Split(payload, "\n")
-	news := make([]News, 0, len(lines)-1)
+	news := make([]Event, 0, len(lines)-1)
 	for _, line := range lines[1:] {
 		id, state, ok := strings.Cut(line, " ")
 		if ok && len(state) == 1 && State(state[0]).Valid() {
-			news = append(news, News{Sale: lines[0], OrderID: id, State: State(state[0])})
+			news = append(news, Event{Sale: lines[0], OrderID: id, State: State(state[0])})
 		}
 	}
 	return news

@@ -49,7 +49,7 @@ func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue
 func (ls *Lines) Overdue(ctx context.Context, sales []string, n int, lease time.Duration) (found map[string]Overdue, failed map[string]error) {
 	calls := make([]luascript.Call, len(sales))
 	for i, sale := range sales {
-		calls[i] = luascript.Call{Keys: []string{ls.ring.of(sale).due}, Args: []any{min(n, MaxBatch), lease.Milliseconds()}}
+		calls[i] = luascript.Call{Keys: []string{ls.table.of(sale).due}, Args: []any{min(n, MaxBatch), lease.Milliseconds()}}
 	}
 	found, failed = make(map[string]Overdue, len(sales)), map[string]error{}
 	for i, a := range ls.scripts.overdue.RunEach(ctx, ls.rdb, calls) {
@@ -113,50 +113,50 @@ func (l *Line) Unpaid(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// Revived is a unit that has been taken again for an expired order. Its batch
+// ReclaimedUnit is a unit that has been taken again for an expired order. Its batch
 // must be settled: with OpPaid once the database has the order as paid, with
 // OpEnded when it does not, with OpBack when that is not known.
-type Revived struct {
+type ReclaimedUnit struct {
 	Batch Batch
 	Mark  int64 // a sequence of its own, newer than every ticket's
 	Slot  int
 }
 
-// Revive takes a unit and a slot again for an expired order of the database
+// ReclaimUnit takes a unit and a slot again for an expired order of the database
 // that was paid late. If the caller dies, a worker finds out from the database
 // what became of it. Returns ErrSoldOut or ErrHeld when there is no unit or
 // slot for it, ErrNotWaiting when the line knows of another end, ErrBusy while
 // somebody else has it, and ErrNotReady when the line is of another epoch or
 // not ready.
-func (l *Line) Revive(ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (Revived, error) {
+func (l *Line) ReclaimUnit(ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (ReclaimedUnit, error) {
 	batch = l.batchName(batch)
 	k := l.keys
-	reply, err := l.scripts.revive.Run(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased,
+	reply, err := l.scripts.reclaimUnit.Run(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased,
 		k.done, k.recent, k.wait, k.suspect, k.retry},
 		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch, lease.Milliseconds(), k.seen.newest())
 	if err != nil {
-		return Revived{}, err
+		return ReclaimedUnit{}, err
 	}
 	list, ok := reply.([]any)
 	if !ok || len(list) == 0 {
-		return Revived{}, fmt.Errorf("revive %s of %s answered %T", t.ID, l.sale, reply)
+		return ReclaimedUnit{}, fmt.Errorf("reclaim a unit for %s of %s answered %T", t.ID, l.sale, reply)
 	}
 	switch list[0] {
 	case "A":
 		t.State = Queued
-		return Revived{Batch: Batch{ID: batch, Sale: l.sale, Epoch: epoch, Solo: true, Ledger: toInt(list[3]), Tickets: []Ticket{t}}, Mark: toInt(list[1]), Slot: int(toInt(list[2]))}, nil
+		return ReclaimedUnit{Batch: Batch{ID: batch, Sale: l.sale, Epoch: epoch, Solo: true, Ledger: toInt(list[3]), Tickets: []Ticket{t}}, Mark: toInt(list[1]), Slot: int(toInt(list[2]))}, nil
 	case "X":
-		return Revived{}, ErrNotReady
+		return ReclaimedUnit{}, ErrNotReady
 	case "B":
-		return Revived{}, ErrBusy
+		return ReclaimedUnit{}, ErrBusy
 	case "N":
-		return Revived{}, ErrNotWaiting
+		return ReclaimedUnit{}, ErrNotWaiting
 	case "L":
-		return Revived{}, ErrHeld
+		return ReclaimedUnit{}, ErrHeld
 	case "S":
-		return Revived{}, ErrSoldOut
+		return ReclaimedUnit{}, ErrSoldOut
 	}
-	return Revived{}, fmt.Errorf("revive %s of %s answered %q, which is no answer", t.ID, l.sale, list[0])
+	return ReclaimedUnit{}, fmt.Errorf("reclaim a unit for %s of %s answered %q, which is no answer", t.ID, l.sale, list[0])
 }
 
 // Time is Redis' clock.

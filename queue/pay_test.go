@@ -94,10 +94,10 @@ func TestReviveIsASaleOfItsOwn(t *testing.T) {
 		b := newBox(t, addr, settings)
 		one := b.confirm(1, time.Now())[0]
 		ticket := b.ticket(one)
-		revive := func(epoch int64, want error) queue.Revived {
+		revive := func(epoch int64, want error) queue.ReclaimedUnit {
 			t.Helper()
 			before := b.dump()
-			r, err := b.Revive(b.ctx, epoch, "late", long, ticket)
+			r, err := b.ReclaimUnit(b.ctx, epoch, "late", long, ticket)
 			require.ErrorIs(t, err, want)
 			if want != nil {
 				require.Equal(t, before, b.dump(), "a refusal changes nothing")

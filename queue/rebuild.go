@@ -27,7 +27,7 @@ const (
 // epoch or a newer one: somebody else is at it.
 func (l *Line) Begin(ctx context.Context, epoch int64) (bool, error) {
 	k := l.keys
-	n, err := l.scripts.gate.RunInt(ctx, l.rdb, []string{k.meta, k.suspect, k.lease, k.leased, k.retry}, epoch)
+	n, err := l.scripts.close.RunInt(ctx, l.rdb, []string{k.meta, k.suspect, k.lease, k.leased, k.retry}, epoch)
 	return n == 1, err
 }
 
@@ -49,9 +49,9 @@ type Head struct {
 	Total                             int64
 }
 
-// Told calls with each order that exists or has ended, as its owner was told of it, until the callback says false. Of orders that exist
+// AdmitResult calls with each order that exists or has ended, as its owner was told of it, until the callback says false. Of orders that exist
 // a line knows all; of those that ended, the newest 10,000 and the dead letters.
-func (s Survey) Told(yield func(Ticket) bool) {
+func (s Survey) Orders(yield func(Ticket) bool) {
 	for i := 0; i+1 < len(s.told); i += 2 {
 		if t, err := ParseTicket(s.told[i], s.told[i+1]); err == nil && !yield(t) {
 			return
@@ -143,7 +143,8 @@ func (l *Line) keepUnreadable(ctx context.Context, s *Survey, unreadable []Poiso
 }
 
 func (l *Line) head(ctx context.Context) (Head, error) {
-	v, err := l.rdb.HMGet(ctx, l.keys.meta, "version", "seq", "base", "marks", "ledger", "state", "starts", "ends", "limit", "total").Result()
+	v, err := l.rdb.HMGet(ctx, l.keys.meta, metaVersion, metaSeq, metaBase, metaMarks, metaLedger, metaState,
+		metaStarts, metaEnds, metaLimit, metaTotal).Result()
 	if err != nil {
 		return Head{}, fmt.Errorf("read the head of line %s: %w", l.sale, err)
 	}
@@ -284,7 +285,7 @@ func oldestFirst(ended []Ticket) []string {
 // raiseSeq keeps a line whose meta was lost from giving a survivor's sequence
 // to somebody else: the ledger may not have seen it yet.
 func (l *Line) raiseSeq(ctx context.Context, epoch int64, survivors []Ticket) error {
-	seq, err := l.rdb.HGet(ctx, l.keys.meta, "seq").Int64()
+	seq, err := l.rdb.HGet(ctx, l.keys.meta, metaSeq).Int64()
 	if err != nil && !errors.Is(err, redis.Nil) {
 		return fmt.Errorf("read the sequence of line %s: %w", l.sale, err)
 	}
@@ -295,7 +296,7 @@ func (l *Line) raiseSeq(ctx context.Context, epoch int64, survivors []Ticket) er
 	if newest == seq {
 		return nil
 	}
-	return l.restore(ctx, epoch, "HSET", l.keys.meta, []string{"seq", strconv.FormatInt(newest, 10)})
+	return l.restore(ctx, epoch, "HSET", l.keys.meta, []string{metaSeq, strconv.FormatInt(newest, 10)})
 }
 
 // Reopened are the numbers with which a rebuilt line opens.

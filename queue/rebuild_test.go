@@ -82,7 +82,7 @@ func TestRebuildLosesNothing(t *testing.T) {
 		require.Equal(t, order[2:], b.rebuild(2, live))
 
 		v := b.view()
-		require.False(t, v.Gate)
+		require.False(t, v.Rebuilding)
 		require.EqualValues(t, []int64{2, 12, 3, 6, 0, 0}, []int64{v.Epoch, v.Seq, v.Waiting, v.Suspects, v.Leased, v.Retrying})
 		require.EqualValues(t, 5000-3-6, v.Stock) // three orders; q: 2 4 6 7 9 10
 		require.Equal(t, order[8:], b.list("wait"))
@@ -200,8 +200,8 @@ func TestGateRefusesEverything(t *testing.T) {
 		leased := b.claim("leased", 2)
 		_, err := b.Begin(b.ctx, 2)
 		require.NoError(t, err)
-		require.True(t, b.view().Gate)
-		require.True(t, b.snapshot().Gate)
+		require.True(t, b.view().Rebuilding)
+		require.True(t, b.snapshot().Rebuilding)
 		require.Equal(t, order[1:3], b.list("suspect"))
 		before := b.dump()
 

@@ -25,8 +25,8 @@ type seen struct {
 	left     int64 // that epoch
 }
 
-// saw records what a reply said; sequence is 0 where it said none.
-func (s *seen) saw(revision, sequence int64) {
+// note records what a reply said; sequence is 0 where it said none.
+func (s *seen) note(revision, sequence int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch epoch := revision >> epochBits; {
@@ -88,7 +88,7 @@ func (l *Line) changed(s luascript.Script, list []any, err error) (int64, error)
 		return 0, s.Failed(errors.New("it answered nothing"), []string{l.sale})
 	}
 	if len(list) > 1 {
-		l.keys.seen.saw(toInt(list[1]), 0)
+		l.keys.seen.note(toInt(list[1]), 0)
 	}
 	return toInt(list[0]), nil
 }

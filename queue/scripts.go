@@ -21,9 +21,9 @@ func newLibrary() luascript.Library {
 
 // scripts has every script that works on a line.
 type scripts struct {
-	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, honour luascript.Script
-	lose, since, lost, pay, overdue, revive, refund, configure, recap, view        luascript.Script
-	maintenance, leases, snapshot, gate, restore, reopen, discard                  luascript.Script
+	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, readmit         luascript.Script
+	lose, usersSince, reclaimed, pay, overdue, reclaimUnit, refund, configure, setCap, view luascript.Script
+	maintenance, leases, snapshot, close, restore, reopen, discard                          luascript.Script
 }
 
 func loadScripts() scripts {
@@ -31,10 +31,10 @@ func loadScripts() scripts {
 	return scripts{
 		admit: load("admit"), claim: load("claim"), settle: load("settle"), reclaim: load("reclaim"),
 		promote: load("promote"), cancel: load("cancel"), release: load("release"), requeue: load("requeue"),
-		drop: load("drop"), honour: load("honour"), lose: load("lose"), since: load("since"), lost: load("lost"),
-		pay: load("pay"), overdue: load("overdue"), revive: load("revive"), refund: load("refund"),
-		configure: load("configure"), recap: load("recap"), view: load("view"), maintenance: load("maintenance"),
-		leases: load("leases"), snapshot: load("snapshot"), gate: load("gate"), restore: load("restore"),
+		drop: load("drop"), readmit: load("readmit"), lose: load("lose"), usersSince: load("users_since"), reclaimed: load("reclaimed"),
+		pay: load("pay"), overdue: load("overdue"), reclaimUnit: load("reclaim_unit"), refund: load("refund"),
+		configure: load("configure"), setCap: load("set_cap"), view: load("view"), maintenance: load("maintenance"),
+		leases: load("leases"), snapshot: load("snapshot"), close: load("close"), restore: load("restore"),
 		reopen: load("reopen"), discard: load("discard"),
 	}
 }

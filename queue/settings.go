@@ -33,36 +33,36 @@ func (l *Line) Configure(ctx context.Context, s Settings) error {
 	return l.ready(l.change(ctx, l.scripts.configure, []string{l.keys.meta, l.keys.stock}, append(s.args(), l.stockChannel, l.sale, s.Ledger)...))
 }
 
-// Recap changes the line's cap. Returns ErrNotReady when the line is missing,
+// SetCap changes the line's cap. Returns ErrNotReady when the line is missing,
 // is of another epoch, or is being rebuilt.
-func (l *Line) Recap(ctx context.Context, epoch int64, tickets int) error {
-	return l.ready(l.change(ctx, l.scripts.recap, []string{l.keys.meta}, epoch, tickets))
+func (l *Line) SetCap(ctx context.Context, epoch int64, tickets int) error {
+	return l.ready(l.change(ctx, l.scripts.setCap, []string{l.keys.meta}, epoch, tickets))
 }
 
 // View is how a line looks at one instant, by Redis' clock.
 type View struct {
-	Exists    bool
-	Epoch     int64
-	Gate      bool   // being rebuilt
-	Verified  bool   // compared with the ledger on this very server since it started or was promoted, and no older than what was seen
-	Server    string // the Redis that holds it, by a name that is new with each start and promotion
-	Ledger    int64  // newest change of the ledger that the line knows of
-	Version   int64
-	State     string
-	Cap       int64
-	Seq       int64 // tickets ever admitted
-	Claimed   int64 // sequence up to which they have been claimed
-	Served    int64 // tickets that ended, one way or another
-	Stock     int64 // units that can still be reserved
-	Waiting   int64
-	Suspects  int64
-	Leased    int64 // batches
-	Retrying  int64
-	Dead      int64
-	Bounded   int64 // tickets that the cap bounds: waiting, with workers or retrying, less those that are orders, or have ended, already
-	Forgotten int64 // finished orders whose records were dropped: the database alone knows them
-	OldestAge time.Duration
-	Now       time.Time
+	Exists     bool
+	Epoch      int64
+	Rebuilding bool   // being rebuilt
+	Verified   bool   // compared with the ledger on this very server since it started or was promoted, and no older than what was seen
+	Server     string // the Redis that holds it, by a name that is new with each start and promotion
+	Ledger     int64  // newest change of the ledger that the line knows of
+	Version    int64
+	State      string
+	Cap        int64
+	Seq        int64 // tickets ever admitted
+	Claimed    int64 // sequence up to which they have been claimed
+	Served     int64 // tickets that ended, one way or another
+	Stock      int64 // units that can still be reserved
+	Waiting    int64
+	Suspects   int64
+	Leased     int64 // batches
+	Retrying   int64
+	Dead       int64
+	Bounded    int64 // tickets that the cap bounds: waiting, with workers or retrying, less those that are orders, or have ended, already
+	Forgotten  int64 // finished orders whose records were dropped: the database alone knows them
+	OldestAge  time.Duration
+	Now        time.Time
 }
 
 // InFlight reports whether tickets are anywhere between admission and their end.
@@ -84,7 +84,7 @@ func (l *Line) View(ctx context.Context) (View, error) {
 func (ls *Lines) Views(ctx context.Context, sales []string) ([]View, []error) {
 	calls, seen := make([]luascript.Call, len(sales)), make([]int64, len(sales))
 	for i, sale := range sales {
-		k := ls.ring.of(sale)
+		k := ls.table.of(sale)
 		calls[i].Keys, seen[i] = k.view(), k.seen.newest()
 	}
 	views, failed := make([]View, len(sales)), make([]error, len(sales))
@@ -113,10 +113,10 @@ func (l *Line) readView(list []any, seen int64) (View, error) {
 	state, _ := list[3].(string)
 	server, _ := list[17].(string)
 	revision := toInt(list[18])
-	l.keys.seen.saw(revision, toInt(list[5]))
+	l.keys.seen.note(revision, toInt(list[5]))
 	return View{
 		Exists: true, Server: server, Verified: list[16] == server && revision >= seen, Ledger: toInt(list[19]),
-		Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
+		Epoch: toInt(list[0]), Rebuilding: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
 		Bounded: toInt(list[20]), Forgotten: toInt(list[21]), Seq: toInt(list[5]), Claimed: toInt(list[6]), Served: toInt(list[7]), Stock: toInt(list[8]), Waiting: toInt(list[9]),
 		Suspects: toInt(list[10]), Leased: toInt(list[11]), Retrying: toInt(list[12]), Dead: toInt(list[13]),
 		OldestAge: time.Duration(toInt(list[14])) * time.Millisecond, Now: time.UnixMilli(toInt(list[15])).UTC(),
@@ -127,7 +127,7 @@ func (l *Line) readView(list []any, seen int64) (View, error) {
 type Snapshot struct {
 	Exists      bool
 	Epoch       int64
-	Gate        bool
+	Rebuilding  bool
 	Version     int64
 	Total       int64
 	Stock       int64
@@ -153,7 +153,7 @@ func (l *Line) Snapshot(ctx context.Context) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	s := Snapshot{
-		Exists: true, Epoch: toInt(list[0]), Gate: toInt(list[1]) == 1, Version: toInt(list[2]), Total: toInt(list[3]), Stock: toInt(list[4]),
+		Exists: true, Epoch: toInt(list[0]), Rebuilding: toInt(list[1]) == 1, Version: toInt(list[2]), Total: toInt(list[3]), Stock: toInt(list[4]),
 		Seq: toInt(list[5]), Released: toInt(list[6]), Unleased: toInt(list[7]), EmptyLeases: toInt(list[8]),
 		Base: toInt(list[9]), Marks: toInt(list[10]), Bounded: toInt(list[11]),
 		InFlight: make(map[string]int64, (len(list)-12)/3), Seqs: make(map[string]int64, (len(list)-12)/3),
@@ -180,7 +180,7 @@ func (l *Line) Snapshot(ctx context.Context) (Snapshot, error) {
 // units that came back in between would look like a difference.
 func (l *Line) ReleasedSince(ctx context.Context, snap Snapshot) (epoch int64, ids []string, err error) {
 	pipe := l.rdb.TxPipeline()
-	meta := pipe.HMGet(ctx, l.keys.meta, "epoch", "gate", "released")
+	meta := pipe.HMGet(ctx, l.keys.meta, metaEpoch, metaGate, metaReleased)
 	recent := pipe.LRange(ctx, l.keys.released, 0, keepReleased-1)
 	if _, err := pipe.Exec(ctx); err != nil {
 		return 0, nil, fmt.Errorf("read the releases of %s: %w", l.sale, err)

@@ -77,7 +77,7 @@ type Loss struct {
 
 // Losses returns the batches that were taken over while they held an order, oldest first: of the last 50 of its line, and for a week.
 func (l *Line) Losses(ctx context.Context, id string) ([]Loss, error) {
-	list, err := l.scripts.lost.RunList(ctx, l.rdb, []string{l.keys.lost}, id)
+	list, err := l.scripts.reclaimed.RunList(ctx, l.rdb, []string{l.keys.lost}, id)
 	if err != nil {
 		return nil, err
 	}

@@ -1,13 +1,7 @@
 -- record: what the scripts of a line share. Each gets those functions in front that it uses (see link): a blank line ends one.
 --
--- A record is one order in 15 fields joined by tabs (no field may hold a control character):
---   state seq units slot user admitted_ms fingerprint position eta_s at_ms reason email phone locale pay_ms
---   state: q in the line, c confirmed, p paid, f failed, x cancelled, e expired
---   pay_ms: c when it must be paid ("": never), p when it was paid; q and x the number of the instance that admitted it ("": not known)
---   locale: x the number of the instance that cancelled it in the line ("": not known)
---   reason: x "held": its units and slot return when a worker has written it down, since one had it before (see cancel)
---   at_ms: q the sequence that was drawn when a dead letter came back ("": it never did)
---   a 16th field, r: a payment of it must go back; it stays through every change of state
+-- A record is one order: 15 fields joined by tabs, none of which may hold a control character. Their names, places and kinds
+-- are the schema in record.go; a 16th field, r, says that a payment of it must go back, and stays through every change of state.
 -- A holding is what one user holds: order:slot:units, joined by commas.
 
 local read_ms
@@ -82,10 +76,12 @@ local function count_cancel(meta, cancels, user)
   redis.call('HINCRBY', cancels, user, 1)
 end
 
--- refund_mark returns the end of a record that says that a payment must go back, or ''.
+-- refund_mark returns the end of a record that says that a payment must go back, or ''. It is the 16th field only: what
+-- stands last in a shorter record is no mark.
 local function refund_mark(record)
-  if string.byte(record, -1) == 114 and string.byte(record, -2) == 9 then return '\tr' end
-  return ''
+  if string.byte(record, -1) ~= 114 or string.byte(record, -2) ~= 9 then return '' end
+  local _, tabs = string.gsub(record, '\t', '')
+  return tabs == 15 and '\tr' or ''
 end
 
 -- ended returns the record in a new state, nil when it cannot be read: ask before the first write, since an error undoes none.

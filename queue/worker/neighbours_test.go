@@ -221,12 +221,12 @@ func TestAMasterThatIsGoneKeepsNothingFromTheOthers(t *testing.T) {
 			}
 			h := &host{}
 			consumer := well.consumer(wide(), 2, h, func() []string { return names })
-			news := make(chan queue.News, 1000)
+			news := make(chan queue.Event, 1000)
 			ctx, stop := context.WithCancel(t.Context())
 			heard := make(chan struct{})
 			go func() {
 				defer close(heard)
-				well.lines.Listen(ctx, func(n queue.News) { news <- n })
+				well.lines.Listen(ctx, func(n queue.Event) { news <- n })
 			}()
 			t.Cleanup(func() { stop(); <-heard })
 			well.run(consumer)

@@ -51,7 +51,7 @@ func TestTuningUnderLoadLosesNothing(t *testing.T) {
 			for i := 0; i < 50; i++ {
 				consumer.SetPool(1 + i*7%9)
 				consumer.SetBatch(1 + i*13%40)
-				if err := b.Recap(b.ctx, b.epoch, 2000+i); err != nil {
+				if err := b.SetCap(b.ctx, b.epoch, 2000+i); err != nil {
 					t.Error(err)
 				}
 				select {

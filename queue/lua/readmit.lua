@@ -1,4 +1,4 @@
--- honour: takes an order back into the line whose ticket was lost although it had been accepted; the caller has checked its
+-- readmit: takes an order back into the line whose ticket was lost although it had been accepted; the caller has checked its
 -- signed receipt and that the database does not know it. The cap and the window do not apply: it came in time.
 -- Where no unit or slot is left for it, it is recorded as failed, and a worker writes that into the database.
 --

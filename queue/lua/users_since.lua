@@ -1,4 +1,4 @@
--- since: the users of the tickets that were admitted after a sequence, for gateways that keep count of a line's users.
+-- users_since: the users of the tickets that were admitted after a sequence, for gateways that keep count of a line's users.
 --
 -- KEYS  1 meta  2 wait  3 orders  4 recent
 -- ARGV  1 epoch the caller knows  2 sequence  3 most tickets

@@ -1,4 +1,4 @@
--- lost: the batches that were taken over from their workers while they held an order; read only.
+-- reclaimed: the batches that were taken over from their workers while they held an order; read only.
 --
 -- KEYS  1 lost
 -- ARGV  1 order id

@@ -1,4 +1,4 @@
--- revive: takes a unit and a slot again for an expired order that has been paid late. The order becomes a ticket in a
+-- reclaim_unit: takes a unit and a slot again for an expired order that has been paid late. The order becomes a ticket in a
 -- leased batch of its own, as if its payer were a worker: the payer settles it, and if it dies a worker does.
 -- The cap and the window do not apply: the order came in time.
 --

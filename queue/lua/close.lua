@@ -1,4 +1,4 @@
--- gate: begins the rebuilding of a line. From here until reopen nothing is admitted, claimed, settled, cancelled or
+-- close: begins the rebuilding of a line. From here until reopen nothing is admitted, claimed, settled, cancelled or
 -- released; what workers hold is taken from them. Surviving tickets stay where they are or become suspects. The gate names
 -- this server: a rebuild that a failover cuts in two is begun again, because the second half would not know what the first lost.
 --

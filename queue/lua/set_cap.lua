@@ -1,4 +1,4 @@
--- recap: changes the cap of a line and nothing else. Tickets above a lower cap stay; the line takes no more until it is below.
+-- set_cap: changes the cap of a line and nothing else. Tickets above a lower cap stay; the line takes no more until it is below.
 --
 -- KEYS  1 meta
 -- ARGV  1 epoch  2 cap
