@@ -52,7 +52,8 @@ func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 		b := newBox(t, addr, s)
 		try := func(id, user string) queue.AdmitResult {
 			t.Helper()
-			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Requests: []queue.Request{ask(id, user)}}})[0]
+			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
+				Requests: []queue.Request{ask(id, user)}}})[0]
 			require.NoError(t, told.Err)
 			return told
 		}
@@ -96,7 +97,8 @@ func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 		require.NoError(t, b.Configure(b.ctx, s))
 		two := ask("two", "zoe")
 		two.Units = 3
-		told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Requests: []queue.Request{two}}})[0]
+		told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
+			Requests: []queue.Request{two}}})[0]
 		require.ErrorIs(t, told.Admissions[0].Err, queue.ErrSoldOut)
 		require.Zero(t, told.Firm)
 
@@ -114,7 +116,8 @@ func TestRoomWaitsForThoseWhoRepeatThatTheLineIsFull(t *testing.T) {
 		b := newBox(t, addr, s)
 		try := func(id string) queue.AdmitResult {
 			t.Helper()
-			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Requests: []queue.Request{ask(id, "user of "+id)}}})[0]
+			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
+				Requests: []queue.Request{ask(id, "user of "+id)}}})[0]
 			require.NoError(t, told.Err)
 			return told
 		}
@@ -139,7 +142,8 @@ func TestRoomWaitsForThoseWhoRepeatThatTheLineIsFull(t *testing.T) {
 				waited++
 				require.Less(t, time.Since(asked), 10*time.Second)
 			}
-			require.True(t, time.Now().After(firm), "admitted %s before it was told that nobody would be", time.Until(firm))
+			require.True(t, time.Now().After(firm), "admitted %s before it was told that nobody would be",
+				time.Until(firm))
 		}
 		require.Positive(t, waited)
 
@@ -158,12 +162,14 @@ func TestNotStartedIsRepeatedUntilTheStart(t *testing.T) {
 		s.StartsAt = time.Now().Add(40 * time.Millisecond)
 		b := newBox(t, addr, s)
 		for {
-			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Requests: []queue.Request{ask("x", "ann")}}})[0]
+			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
+				Requests: []queue.Request{ask("x", "ann")}}})[0]
 			require.NoError(t, told.Err)
 			if told.Admissions[0].Err == nil {
 				break
 			}
-			require.True(t, told.Firm.Before(s.StartsAt.Add(time.Millisecond)), "%s after the start", time.Until(s.StartsAt))
+			require.True(t, told.Firm.Before(s.StartsAt.Add(time.Millisecond)), "%s after the start",
+				time.Until(s.StartsAt))
 		}
 	})
 }
@@ -268,7 +274,8 @@ func TestTheWaitInAStoppedLine(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		admit := func(stopped time.Duration) queue.Admission {
-			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Stopped: stopped, Requests: []queue.Request{ask("order", "ann")}}})[0]
+			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Stopped: stopped,
+				Requests: []queue.Request{ask("order", "ann")}}})[0]
 			require.NoError(t, told.Err)
 			return told.Admissions[0]
 		}
@@ -353,7 +360,8 @@ func TestAdmitRefusesWhatIsNotReady(t *testing.T) {
 	})
 }
 
-// What is answered is counted back from the newest ticket; what is recorded is written by the script. They must be the same.
+// What is answered is counted back from the newest ticket; what is recorded is written by the
+// script. They must be the same.
 func TestAdmitAnswersWhatItRecords(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		s := openSale()
@@ -363,7 +371,8 @@ func TestAdmitAnswersWhatItRecords(t *testing.T) {
 		b.claim("b1", 20)
 		three := ask("three", "ann")
 		three.Units, three.Email, three.Locale = 3, "ann@example.com", "de"
-		batch := []queue.Request{ask(before[0], "nobody"), three, ask("x", "ann"), ask("bob-1", "bob"), ask("bob-2", "bob"), ask("bob-1", "bob"), ask("cat", "cat")}
+		batch := []queue.Request{ask(before[0], "nobody"), three, ask("x", "ann"), ask("bob-1", "bob"),
+			ask("bob-2", "bob"), ask("bob-1", "bob"), ask("cat", "cat")}
 		for i := range 30 {
 			batch = append(batch, ask(fmt.Sprint("more-", i), fmt.Sprint("shopper-", i)))
 		}

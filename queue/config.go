@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -15,7 +16,8 @@ const (
 
 // Config shapes the line of every sale and how it is drained.
 type Config struct {
-	// most tickets waiting, with workers or to be tried again in one line, unless the sale has its own cap; 1 to MaxCap
+	// most tickets waiting, with workers or to be tried again in one line, unless the sale has its own
+	// cap; 1 to MaxCap
 	Cap int `koanf:"cap"`
 	// most tickets a worker claims at once, of a long line; 1 to MaxBatch
 	Batch int `koanf:"batch"`
@@ -30,7 +32,8 @@ type Config struct {
 	Lease time.Duration `koanf:"lease"`
 	// how often a ticket may fail by its own fault, or be held by a worker that dies; 1 to 100
 	MaxAttempts int `koanf:"max_attempts"`
-	// orders of one sale that one user may cancel before further ones are refused; 0: no bound; at most 10,000
+	// orders of one sale that one user may cancel before further ones are refused; 0: no bound; at most
+	// 10,000
 	MaxCancels int `koanf:"max_cancels"`
 	// delay before the first retry, doubled each time up to a minute; 1ms to 1m
 	Backoff time.Duration `koanf:"backoff"`
@@ -67,4 +70,36 @@ func between[T int | time.Duration](key string, got, low, high T) error {
 		return fmt.Errorf("%s must be between %v and %v, got %v", key, low, high, got)
 	}
 	return nil
+}
+
+// Settings are what a line has to know of its sale. Version orders them: an
+// older one never overwrites a newer.
+type Settings struct {
+	Epoch    int64 // which loading of the line these belong to
+	Version  int64
+	State    string // draft, open, paused or closed
+	StartsAt time.Time
+	EndsAt   time.Time
+	Cap      int
+	Limit    int   // units one user may hold
+	Total    int64 // units of the sale, sold ones included
+	Ledger   int64 // newest change of the ledger when they were read; 0: not known
+}
+
+func (s Settings) args() []any {
+	return []any{s.Epoch, s.Version, s.State, s.StartsAt.UnixMilli(), s.EndsAt.UnixMilli(), s.Cap, s.Limit, s.Total}
+}
+
+// Configure brings newer settings into the line; a changed total moves the
+// stock by its difference. Returns ErrNotReady when the line is missing, is of
+// another epoch, or is being rebuilt.
+func (l *Line) Configure(ctx context.Context, s Settings) error {
+	return l.ready(l.change(ctx, l.scripts.configure, []string{l.keys.meta, l.keys.stock},
+		append(s.args(), l.stockChannel, l.sale, s.Ledger)...))
+}
+
+// SetCap changes the line's cap. Returns ErrNotReady when the line is missing,
+// is of another epoch, or is being rebuilt.
+func (l *Line) SetCap(ctx context.Context, epoch int64, tickets int) error {
+	return l.ready(l.change(ctx, l.scripts.setCap, []string{l.keys.meta}, epoch, tickets))
 }

@@ -21,7 +21,8 @@ func (b *box) since(seq int64, most int) ([]string, bool) {
 	return users, ok
 }
 
-// Who was admitted since is named wherever the ticket is by now: waiting, with a worker, an order, or taken again by a late payment.
+// Who was admitted since is named wherever the ticket is by now: waiting, with a worker, an order,
+// or taken again by a late payment.
 func TestUsersSince(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())

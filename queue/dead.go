@@ -120,10 +120,64 @@ func (l *Line) Requeued(ctx context.Context, id string) (bool, error) {
 
 // DropDead forgets a dead letter, or returns ErrNotDead or ErrNotReady. Its order stays failed.
 func (l *Line) DropDead(ctx context.Context, id string) error {
-	n, err := l.change(ctx, l.scripts.drop, []string{l.keys.orders, l.keys.dead, l.keys.done,
-		l.keys.meta}, id, keepDone)
+	n, err := l.change(ctx, l.scripts.drop, []string{l.keys.orders, l.keys.dead, l.keys.done, l.keys.meta}, id,
+		keepDone)
 	if err == nil && n == 0 {
 		return ErrNotDead
 	}
 	return l.ready(n, err)
+}
+
+// ReasonLost is why an accepted order failed whose ticket Redis has lost and
+// for which no unit was left.
+const ReasonLost = "lost"
+
+// Readmit takes an accepted order back into the line whose ticket was lost, or
+// records it as failed with ReasonLost when no unit or slot is left. The
+// caller vouches that t was admitted, by a signed receipt, and that the
+// database does not know it. Repeating it, or calling it for a ticket that is
+// not lost, changes nothing and returns the ticket as it is.
+// The ticket goes to the end of the line under a new sequence. Returns
+// ErrNotReady when the line is missing, of another epoch or being rebuilt.
+func (l *Line) Readmit(ctx context.Context, epoch int64, t Ticket) (Ticket, error) {
+	k := l.keys
+	answer, err := l.durably(ctx, l.scripts.readmit, []string{k.meta, k.stock, k.wait, k.orders, k.holders},
+		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, l.wakeChannel, l.sale,
+		l.instanceText, k.seen.newest())
+	if err != nil {
+		return Ticket{}, err
+	}
+	record, ok := answer.(string)
+	if !ok {
+		return Ticket{}, fmt.Errorf("readmit %s of %s answered %T", t.ID, l.sale, answer)
+	}
+	if record == "" {
+		return Ticket{}, ErrNotReady
+	}
+	return ParseTicket(t.ID, record)
+}
+
+// Lose records an accepted order as failed with ReasonLost, for good: a receipt does not bring it
+// back. The caller vouches that t was admitted and that the database does not know it. Repeating
+// it, or calling it for a ticket that is not lost, changes nothing: made is false, and the ticket
+// is returned as it is. Returns ErrNotReady when the line is missing, of another epoch, being
+// rebuilt, or older than what this process has seen.
+func (l *Line) Lose(ctx context.Context, epoch int64, t Ticket) (lost Ticket, made bool, err error) {
+	k := l.keys
+	reply, err := l.durably(ctx, l.scripts.lose, []string{k.meta, k.wait, k.orders},
+		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, l.wakeChannel, l.sale,
+		k.seen.newest())
+	if err != nil {
+		return Ticket{}, false, err
+	}
+	answer, _ := reply.([]any)
+	switch len(answer) {
+	case 0:
+		return Ticket{}, false, ErrNotReady
+	case 2:
+		record, _ := answer[1].(string)
+		lost, err = ParseTicket(t.ID, record)
+		return lost, toInt(answer[0]) == 1, err
+	}
+	return Ticket{}, false, fmt.Errorf("lose %s of %s answered %v", t.ID, l.sale, reply)
 }

@@ -55,8 +55,8 @@ func reopen(t *testing.T, line *queue.Line, epoch int64, with queue.Reopened) {
 	begun, err := line.Begin(t.Context(), epoch)
 	require.NoError(t, err)
 	require.True(t, begun)
-	settings := queue.Settings{Epoch: epoch, Version: 1, State: "open", StartsAt: time.Now().
-		Add(-time.Hour), EndsAt: time.Now().Add(time.Hour), Cap: 100, Limit: 1, Total: 100}
+	settings := queue.Settings{Epoch: epoch, Version: 1, State: "open", StartsAt: time.Now().Add(-time.Hour),
+		EndsAt: time.Now().Add(time.Hour), Cap: 100, Limit: 1, Total: 100}
 	require.NoError(t, line.Reopen(t.Context(), settings, with))
 }
 

@@ -49,10 +49,12 @@ func (b *box) nothingMoves(waiting string) {
 	require.ErrorIs(b.t, err, queue.ErrNotReady, "admit")
 	require.Empty(b.t, b.claim("late", 1).Tickets, "claim")
 	require.ErrorIs(b.t, b.Cancel(b.ctx, waiting, "user-00010"), queue.ErrNotReady, "cancel")
-	require.ErrorIs(b.t, b.Release(b.ctx, []queue.Ended{{ID: waiting, State: queue.Expired}}, 0), queue.ErrNotReady, "release")
+	require.ErrorIs(b.t, b.Release(b.ctx, []queue.Ended{{ID: waiting, State: queue.Expired}}, 0), queue.ErrNotReady,
+		"release")
 	_, err = b.Readmit(b.ctx, b.epoch, queue.Ticket{ID: "back", User: "zed", Units: 1, AdmittedAt: time.Now()})
 	require.ErrorIs(b.t, err, queue.ErrNotReady, "honour")
-	_, err = b.ReclaimUnit(b.ctx, b.epoch, "again", time.Second, queue.Ticket{ID: "paid", User: "zed", Units: 1, AdmittedAt: time.Now()})
+	_, err = b.ReclaimUnit(b.ctx, b.epoch, "again", time.Second,
+		queue.Ticket{ID: "paid", User: "zed", Units: 1, AdmittedAt: time.Now()})
 	require.ErrorIs(b.t, err, queue.ErrNotReady, "revive")
 	require.ErrorIs(b.t, b.Requeue(b.ctx, waiting), queue.ErrNotReady, "requeue")
 	require.ErrorIs(b.t, b.DropDead(b.ctx, waiting), queue.ErrNotReady, "drop")
@@ -65,7 +67,8 @@ func (b *box) nothingMoves(waiting string) {
 	require.Equal(b.t, before, b.dump())
 }
 
-// The data of an older copy, swapped in under a running server (case S9): nobody sells on them, whatever he has seen himself.
+// The data of an older copy, swapped in under a running server (case S9): nobody sells on them,
+// whatever he has seen himself.
 func TestDataSwappedUnderARunningServerSellNothing(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
@@ -126,7 +129,8 @@ func TestARebuildEndsWhereItBegan(t *testing.T) {
 	other := newBoxOf(t, second.Addr())
 	s := openSale()
 	s.Epoch = 2
-	require.ErrorIs(t, other.Restore(b.ctx, 2, []queue.Ticket{confirmed("a", "ann", 1)}, queue.Survey{}), queue.ErrNotReady)
+	require.ErrorIs(t, other.Restore(b.ctx, 2, []queue.Ticket{confirmed("a", "ann", 1)}, queue.Survey{}),
+		queue.ErrNotReady)
 	require.ErrorIs(t, other.Reopen(b.ctx, s, queue.Reopened{Stock: 1, Seq: 1}), queue.ErrNotReady)
 	require.True(t, other.view().Rebuilding)
 }

@@ -22,8 +22,8 @@ func TestANodeThatHangsStopsNothingElse(t *testing.T) {
 	t.Parallel()
 	c := testkit.NewSmallCluster(t)
 	cfg := redis.DefaultConfig()
-	cfg.Mode, cfg.Addrs, cfg.Durability = redis.ModeCluster, []string{c.Nodes[1].Addr(), c.Nodes[2].Addr()},
-		redis.DurabilityAlways
+	cfg.Mode, cfg.Addrs, cfg.Durability = redis.ModeCluster, []string{c.Nodes[1].Addr(),
+		c.Nodes[2].Addr()}, redis.DurabilityAlways
 	cfg.Timeout = 500 * time.Millisecond
 	r, err := redis.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)

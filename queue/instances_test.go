@@ -21,7 +21,8 @@ func TestRecap(t *testing.T) {
 		v, err := b.View(b.ctx)
 		require.NoError(t, err)
 		require.EqualValues(t, 3, v.Cap)
-		answers, err := b.Admit(b.ctx, b.epoch, rate, []queue.Request{{ID: "late", User: "late", Units: 1, Fingerprint: "f"}})
+		answers, err := b.Admit(b.ctx, b.epoch, rate, []queue.Request{{ID: "late", User: "late", Units: 1,
+			Fingerprint: "f"}})
 		require.NoError(t, err)
 		require.ErrorIs(t, answers[0].Err, queue.ErrFull)
 		require.ErrorIs(t, b.SetCap(b.ctx, b.epoch+1, 9), queue.ErrNotReady)
@@ -35,7 +36,8 @@ func TestInstancesSayThatTheyRun(t *testing.T) {
 		require.NoError(t, rdb.Del(t.Context(), "sluice:{instances}").Err())
 		instances := queue.NewInstances(rdb, queue.DefaultPrefix, slog.New(slog.DiscardHandler))
 		started := time.UnixMilli(1_800_000_000_000).UTC()
-		self := queue.Instance{ID: "a", Roles: []string{"gateway"}, Version: "v1", ConfigVersion: 3, ConfigFile: "abc", Payments: true, StartedAt: started}
+		self := queue.Instance{ID: "a", Roles: []string{"gateway"}, Version: "v1", ConfigVersion: 3, ConfigFile: "abc",
+			Payments: true, StartedAt: started}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {

@@ -26,7 +26,8 @@ type names struct {
 
 func namesOf(prefix string) names {
 	return names{
-		prefix: prefix, wakeChannel: prefix + ":wake", statusChannel: prefix + ":status", stockChannel: prefix + ":stock",
+		prefix: prefix, wakeChannel: prefix + ":wake", statusChannel: prefix + ":status", stockChannel: prefix +
+			":stock",
 		instancesKey: prefix + ":{instances}", paceKey: prefix + ":{pace}", ownerKey: prefix + ":installation",
 	}
 }
@@ -37,8 +38,9 @@ func (n names) budgetKey(name string) string { return n.prefix + ":{budget/" + n
 // keys are the names of one line in Redis. They share one hash tag, so every
 // script of the line runs in one slot of a cluster.
 type keys struct {
-	// hash: epoch, gate, run, rev, base, marks, ledger, version, state, window, cap, limit, total and the counters seq, claimed,
-	// served, released; sold_out, full: when it was last told that nothing is left, that it is full
+	// hash: epoch, gate, run, rev, base, marks, ledger, version, state, window, cap, limit, total and
+	// the counters seq, claimed, served, released; sold_out, full: when it was last told that nothing
+	// is left, that it is full
 	meta     string
 	stock    string // integer: units that can still be reserved
 	wait     string // list of order ids, oldest at the tail: the bounded line
@@ -53,10 +55,12 @@ type keys struct {
 	dead     string // list of dead-lettered order ids, newest first
 	cancels  string // hash: user → orders of this sale that it has cancelled
 	released string // list of the orders released last, newest first: the audit follows them
-	lost     string // list of "ms, tab, batch id, tab, order ids" of the batches taken over last, newest first; it ends by itself
-	steps    string // prefix of the lists of stepsOf
-	recent   string // list of "sequence, tab, user" of the newest tickets that no longer wait, newest claimed first
-	done     string // list of finished order ids whose records are still kept, newest first
+	// list of "ms, tab, batch id, tab, order ids" of the batches taken over last, newest first; it ends
+	// by itself
+	lost   string
+	steps  string // prefix of the lists of stepsOf
+	recent string // list of "sequence, tab, user" of the newest tickets that no longer wait, newest claimed first
+	done   string // list of finished order ids whose records are still kept, newest first
 
 	seen *seen // not a key: what this process has seen of the line
 }
@@ -97,7 +101,8 @@ func lineKeys(prefix, sale string) keys {
 	return keys{
 		meta: prefix + "meta", stock: prefix + "stock", wait: prefix + "wait", suspect: prefix + "suspect",
 		orders: prefix + "orders", holders: prefix + "holders", lease: prefix + "lease", leased: prefix + "leased",
-		retry: prefix + "retry", due: prefix + "due", attempts: prefix + "attempts", dead: prefix + "dead", done: prefix + "done",
+		retry: prefix + "retry", due: prefix + "due", attempts: prefix + "attempts", dead: prefix +
+			"dead", done: prefix + "done",
 		cancels: prefix + "cancels", released: prefix + "released",
 		lost: prefix + "lost", steps: prefix + "steps:", recent: prefix + "recent", seen: new(seen),
 	}
@@ -109,7 +114,8 @@ func (k keys) stepsOf(order string) string { return k.steps + order }
 
 // discard are all keys, those first that lua/discard.lua looks at.
 func (k keys) discard() []string {
-	return []string{k.meta, k.wait, k.suspect, k.leased, k.retry, k.dead, k.due, k.stock, k.orders, k.holders, k.lease, k.attempts, k.done,
+	return []string{k.meta, k.wait, k.suspect, k.leased, k.retry, k.dead, k.due, k.stock, k.orders, k.holders, k.lease,
+		k.attempts, k.done,
 		k.released, k.recent, k.cancels}
 }
 

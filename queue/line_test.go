@@ -90,7 +90,8 @@ func TestSettleIsFenced(t *testing.T) {
 		fenced := func(when string) {
 			t.Helper()
 			before := b.dump()
-			for _, op := range []queue.Op{queue.OpConfirm, queue.OpFail, queue.OpDead, queue.OpClose, queue.OpRetry, queue.OpBack} {
+			for _, op := range []queue.Op{queue.OpConfirm, queue.OpFail, queue.OpDead, queue.OpClose, queue.OpRetry,
+				queue.OpBack} {
 				require.ErrorIs(t, b.Settle(b.ctx, late, all(late, op)), queue.ErrFenced, when)
 			}
 			require.Equal(t, before, b.dump(), when)
@@ -180,7 +181,8 @@ func TestUnreadableTicketsLeaveTheLine(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		order := b.enqueue(2)
-		broken := map[string]string{"none": "", "garbage": "garbage", "queued": "q", "short": "q\t1\t1", "letters": "q\tx\ty\tz\tu\t1\tf\t1\t1\t\t\t\t", "many": strings.Repeat("q\t", 20)}
+		broken := map[string]string{"none": "", "garbage": "garbage", "queued": "q", "short": "q\t1\t1",
+			"letters": "q\tx\ty\tz\tu\t1\tf\t1\t1\t\t\t\t", "many": strings.Repeat("q\t", 20)}
 		for id, record := range broken {
 			if record != "" {
 				require.NoError(t, b.rdb.HSet(b.ctx, b.key("orders"), id, record).Err())
@@ -228,7 +230,8 @@ func TestFinishedOrdersAreKeptInBounds(t *testing.T) {
 
 		require.EqualValues(t, queue.KeepDead, b.rdb.LLen(b.ctx, b.key("dead")).Val())
 		require.EqualValues(t, queue.KeepDone, b.rdb.LLen(b.ctx, b.key("done")).Val())
-		require.EqualValues(t, queue.KeepDone+queue.KeepDead, b.rdb.HLen(b.ctx, b.key("orders")).Val(), "records go with their list entries")
+		require.EqualValues(t, queue.KeepDone+queue.KeepDead, b.rdb.HLen(b.ctx, b.key("orders")).Val(),
+			"records go with their list entries")
 		for _, id := range order {
 			b.ticket(id)
 		}
@@ -248,13 +251,17 @@ func TestNewsReachesListeners(t *testing.T) {
 			defer close(stop)
 			b.lines.Listen(ctx, func(n queue.Event) { heard <- n })
 		}()
-		require.Eventually(t, func() bool { return b.rdb.PubSubNumSub(b.ctx, "sluice:status").Val()["sluice:status"] == 1 }, 5*time.Second, time.Millisecond)
+		require.Eventually(t, func() bool {
+			return b.rdb.PubSubNumSub(b.ctx,
+				"sluice:status").Val()["sluice:status"] == 1
+		}, 5*time.Second, time.Millisecond)
 		order := b.enqueue(3)
 		require.NoError(t, b.Cancel(b.ctx, order[2], "user-00003"))
 		b.settle(b.claim("b1", 1), queue.OpConfirm)
 		b.settle(b.claim("b2", 1), queue.OpFail)
 		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Expired}}, 0))
-		for _, want := range []queue.Event{{Sale: "sale", OrderID: order[2], State: 'x'}, {Sale: "sale", OrderID: order[0], State: 'c'},
+		for _, want := range []queue.Event{{Sale: "sale", OrderID: order[2], State: 'x'},
+			{Sale: "sale", OrderID: order[0], State: 'c'},
 			{Sale: "sale", OrderID: order[1], State: 'f'}, {Sale: "sale", OrderID: order[0], State: 'e'}} {
 			select {
 			case got := <-heard:

@@ -39,8 +39,8 @@ type held struct {
 
 func newModel(s queue.Settings) *model {
 	return &model{epoch: s.Epoch, version: s.Version, total: s.Total, stock: s.Total, limit: s.Limit, cap: s.Cap,
-		tickets: map[string]*entry{}, batches: map[string]*held{}, retry: map[string]bool{}, attempts: map[string]int{},
-		dead: map[string]bool{}}
+		tickets: map[string]*entry{}, batches: map[string]*held{}, retry: map[string]bool{},
+		attempts: map[string]int{}, dead: map[string]bool{}}
 }
 
 func (m *model) holding(user string) (units int, slot int, newest string) {

@@ -2,21 +2,67 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
-	"sluice/internal/luascript"
-
 	"github.com/redis/go-redis/v9"
+
+	"sluice/internal/luascript"
 )
+
+// Cancel ends a ticket at its owner's wish while no worker has it. It returns
+// ErrUnknown for another user's order, ErrNotWaiting when it has been
+// confirmed or has ended (the database knows), ErrBusy while a worker has it
+// and ErrNotReady while the line is being rebuilt, or when too few replicas
+// acknowledged: the ticket may then be cancelled, and calling again tells.
+func (l *Line) Cancel(ctx context.Context, id, user string) error {
+	k := l.keys
+	keys := []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry, k.leased, k.cancels}
+	n, err := l.changeDurably(ctx, l.scripts.cancel, keys, id, user, l.statusChannel, l.sale, l.stockChannel,
+		l.instanceText)
+	if err != nil {
+		return err
+	}
+	switch n {
+	case 1:
+		return nil
+	case 0:
+		return ErrNotWaiting
+	case -1:
+		return ErrUnknown
+	case -2:
+		return ErrBusy
+	}
+	return ErrNotReady
+}
+
+// Ended names a confirmed order that has ended in the database.
+type Ended struct {
+	ID    string
+	State State // Cancelled or Expired
+}
+
+// Release gives back the units and slots of confirmed orders that have ended
+// in the database. It may be repeated: an order is released once. Ledger is the
+// newest change of the ledger that the caller has committed, 0 when it does not
+// know. Returns ErrNotReady, having done nothing, while the line is not ready.
+func (l *Line) Release(ctx context.Context, ended []Ended, ledger int64) error {
+	args := []any{keepDone, l.statusChannel, l.sale, keepReleased, l.stockChannel, ledger}
+	for _, e := range ended {
+		args = append(args, e.ID, string(e.State))
+	}
+	k := l.keys
+	return l.ready(l.change(ctx, l.scripts.release, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released,
+		k.due, k.cancels}, args...))
+}
 
 // Pay shows an order as paid, and takes it off the deadlines. To be called
 // after the database has it as paid, as often as it takes. It returns
 // ErrNotReady, having done nothing, while the line is missing or rebuilt.
 func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) error {
 	k := l.keys
-	return l.ready(l.change(ctx, l.scripts.pay, []string{k.meta, k.orders, k.due}, id, confirmed.UnixMilli(), paid.UnixMilli(), l.statusChannel, l.sale))
+	return l.ready(l.change(ctx, l.scripts.pay, []string{k.meta, k.orders, k.due}, id, confirmed.UnixMilli(),
+		paid.UnixMilli(), l.statusChannel, l.sale))
 }
 
 // Refund shows that a payment of an order must go back, and tells those who
@@ -46,10 +92,13 @@ func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue
 
 // Overdue is Line.Overdue for many lines in one round trip. A sale whose line
 // could not be asked is among the failed.
-func (ls *Lines) Overdue(ctx context.Context, sales []string, n int, lease time.Duration) (found map[string]Overdue, failed map[string]error) {
+func (ls *Lines) Overdue(
+	ctx context.Context, sales []string, n int, lease time.Duration) (found map[string]Overdue, failed map[string]error,
+) {
 	calls := make([]luascript.Call, len(sales))
 	for i, sale := range sales {
-		calls[i] = luascript.Call{Keys: []string{ls.table.of(sale).due}, Args: []any{min(n, MaxBatch), lease.Milliseconds()}}
+		calls[i] = luascript.Call{Keys: []string{ls.table.of(sale).due},
+			Args: []any{min(n, MaxBatch), lease.Milliseconds()}}
 	}
 	found, failed = make(map[string]Overdue, len(sales)), map[string]error{}
 	for i, a := range ls.scripts.overdue.RunEach(ctx, ls.rdb, calls) {
@@ -128,12 +177,16 @@ type ReclaimedUnit struct {
 // slot for it, ErrNotWaiting when the line knows of another end, ErrBusy while
 // somebody else has it, and ErrNotReady when the line is of another epoch or
 // not ready.
-func (l *Line) ReclaimUnit(ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (ReclaimedUnit, error) {
+func (l *Line) ReclaimUnit(
+	ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (ReclaimedUnit, error,
+) {
 	batch = l.batchName(batch)
 	k := l.keys
-	reply, err := l.scripts.reclaimUnit.Run(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease, k.leased,
+	reply, err := l.scripts.reclaimUnit.Run(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease,
+		k.leased,
 		k.done, k.recent, k.wait, k.suspect, k.retry},
-		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch, lease.Milliseconds(), k.seen.newest())
+		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch,
+		lease.Milliseconds(), k.seen.newest())
 	if err != nil {
 		return ReclaimedUnit{}, err
 	}
@@ -144,7 +197,8 @@ func (l *Line) ReclaimUnit(ctx context.Context, epoch int64, batch string, lease
 	switch list[0] {
 	case "A":
 		t.State = Queued
-		return ReclaimedUnit{Batch: Batch{ID: batch, Sale: l.sale, Epoch: epoch, Solo: true, Ledger: toInt(list[3]), Tickets: []Ticket{t}}, Mark: toInt(list[1]), Slot: int(toInt(list[2]))}, nil
+		return ReclaimedUnit{Batch: Batch{ID: batch, Sale: l.sale, Epoch: epoch, Solo: true, Ledger: toInt(list[3]),
+			Tickets: []Ticket{t}}, Mark: toInt(list[1]), Slot: int(toInt(list[2]))}, nil
 	case "X":
 		return ReclaimedUnit{}, ErrNotReady
 	case "B":
@@ -156,14 +210,6 @@ func (l *Line) ReclaimUnit(ctx context.Context, epoch int64, batch string, lease
 	case "S":
 		return ReclaimedUnit{}, ErrSoldOut
 	}
-	return ReclaimedUnit{}, fmt.Errorf("reclaim a unit for %s of %s answered %q, which is no answer", t.ID, l.sale, list[0])
-}
-
-// Time is Redis' clock.
-func (ls *Lines) Time(ctx context.Context) (time.Time, error) {
-	now, err := ls.rdb.Time(ctx).Result()
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return time.Time{}, fmt.Errorf("ask redis for the time: %w", err)
-	}
-	return now, nil
+	return ReclaimedUnit{}, fmt.Errorf("reclaim a unit for %s of %s answered %q, which is no answer", t.ID, l.sale,
+		list[0])
 }

@@ -117,7 +117,8 @@ func TestReviveIsASaleOfItsOwn(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, map[string]int64{one: 1}, snap.InFlight)
 		revive(1, queue.ErrBusy)
-		require.NoError(t, b.Settle(b.ctx, r.Batch, []queue.Outcome{{ID: one, Op: queue.OpEnded, State: queue.Expired}}))
+		require.NoError(t, b.Settle(b.ctx, r.Batch, []queue.Outcome{{ID: one, Op: queue.OpEnded,
+			State: queue.Expired}}))
 		require.EqualValues(t, 2, b.view().Stock)
 		require.Empty(t, b.held(ticket.User))
 
@@ -133,7 +134,8 @@ func TestReviveIsASaleOfItsOwn(t *testing.T) {
 		// Its record may have been forgotten meanwhile.
 		require.NoError(t, b.rdb.HDel(b.ctx, b.key("orders"), one).Err())
 		r = revive(1, nil)
-		require.NoError(t, b.Settle(b.ctx, r.Batch, []queue.Outcome{{ID: one, Op: queue.OpPaid, At: time.Now(), Pay: time.Now()}}))
+		require.NoError(t, b.Settle(b.ctx, r.Batch, []queue.Outcome{{ID: one, Op: queue.OpPaid, At: time.Now(),
+			Pay: time.Now()}}))
 		require.Equal(t, queue.Paid, b.ticket(one).State)
 		require.Zero(t, b.view().Stock)
 		revive(1, queue.ErrNotWaiting)

@@ -32,10 +32,8 @@ func TestLineAgreesWithTheModel(t *testing.T) {
 				b := boxOn(t, rdb, fmt.Sprint("sale-", run), s)
 				w := &walk{box: b, m: newModel(s), settings: s}
 				rt.Repeat(map[string]func(*rapid.T){
-					"admit": w.admit, "claim": w.claimSome, "settle": w.settleOne, "fenced": w.settleLate,
-					"reclaim": w.reclaim,
-					"promote": w.promote, "cancel": w.cancel, "release": w.release, "configure": w.configure,
-					"rebuild": w.rebuildAll,
+					"admit": w.admit, "claim": w.claimSome, "settle": w.settleOne, "fenced": w.settleLate, "reclaim": w.reclaim,
+					"promote": w.promote, "cancel": w.cancel, "release": w.release, "configure": w.configure, "rebuild": w.rebuildAll,
 					"requeue": w.requeue, "drop": w.drop, "refund": w.refund, "discard": w.discard,
 					"": w.check,
 				})
@@ -74,8 +72,8 @@ func (w *walk) known(rt *rapid.T) string {
 func (w *walk) admit(rt *rapid.T) {
 	var requests []queue.Request
 	for range rapid.IntRange(1, 4).Draw(rt, "requests") {
-		r := ask(w.name("o"), rapid.SampledFrom([]string{"ann", "bob", "cat", "dan", "eve", "fay", "gus"}).
-			Draw(rt, "user"))
+		r := ask(w.name("o"), rapid.SampledFrom([]string{"ann", "bob", "cat", "dan", "eve", "fay", "gus"}).Draw(rt,
+			"user"))
 		r.Units = rapid.IntRange(1, 3).Draw(rt, "units")
 		if len(w.m.tickets) > 0 && rapid.IntRange(0, 3).Draw(rt, "again") == 0 {
 			if e := w.m.tickets[w.known(rt)]; e.known {
@@ -90,8 +88,8 @@ func (w *walk) admit(rt *rapid.T) {
 		want, replayed := w.m.admit(requests[i])
 		var limit queue.LimitError
 		if w.m.requeuedOf(requests[i].User) && errors.As(want, &limit) {
-			// Which of a user's orders is the newest is no promise once a letter came back: it holds a
-			// slot anew, under its old place.
+			// Which of a user's orders is the newest is no promise once a letter came back: it holds a slot
+			// anew, under its old place.
 			require.ErrorAs(rt, got.Err, &limit, "%+v", requests[i])
 			require.Equal(rt, requests[i].User, w.m.tickets[limit.OrderID].User)
 			continue
@@ -131,8 +129,8 @@ func (w *walk) batch(rt *rapid.T) *held {
 func (w *walk) outcomes(rt *rapid.T, ids []string) []queue.Outcome {
 	var outcomes []queue.Outcome
 	for _, id := range ids {
-		op := rapid.SampledFrom([]queue.Op{queue.OpConfirm, queue.OpFail, queue.OpDead, queue.OpRetry, queue.OpBack}).
-			Draw(rt, "op")
+		op := rapid.SampledFrom([]queue.Op{queue.OpConfirm, queue.OpFail, queue.OpDead, queue.OpRetry,
+			queue.OpBack}).Draw(rt, "op")
 		state := w.m.tickets[id].State
 		if (state == queue.Cancelled || state == queue.Expired) && (op == queue.OpConfirm || op == queue.OpFail) {
 			op = queue.OpClose

@@ -46,7 +46,8 @@ func (b *box) rebuild(epoch int64, live []queue.Ticket) []string {
 
 func confirmed(id, user string, seq int64) queue.Ticket {
 	at := time.UnixMilli(time.Now().UnixMilli()).UTC()
-	return queue.Ticket{ID: id, User: user, State: queue.Confirmed, Seq: seq, Units: 1, Slot: 1, AdmittedAt: at, At: at, Fingerprint: "print", Position: 1}
+	return queue.Ticket{ID: id, User: user, State: queue.Confirmed, Seq: seq, Units: 1, Slot: 1, AdmittedAt: at,
+		At: at, Fingerprint: "print", Position: 1}
 }
 
 // messyLine leaves tickets in every place a ticket can be. In their order:
@@ -78,12 +79,14 @@ func TestRebuildLosesNothing(t *testing.T) {
 		b := newBox(t, addr, openSale())
 		order := messyLine(t, b)
 		// The ledger has the first order, one whose worker did not come to settle, and one Redis forgot.
-		live := []queue.Ticket{b.ticket(order[0]), confirmed(order[5], "user-00006", 6), confirmed("forgotten", "zoe", 12)}
+		live := []queue.Ticket{b.ticket(order[0]), confirmed(order[5], "user-00006", 6),
+			confirmed("forgotten", "zoe", 12)}
 		require.Equal(t, order[2:], b.rebuild(2, live))
 
 		v := b.view()
 		require.False(t, v.Rebuilding)
-		require.EqualValues(t, []int64{2, 12, 3, 6, 0, 0}, []int64{v.Epoch, v.Seq, v.Waiting, v.Suspects, v.Leased, v.Retrying})
+		require.EqualValues(t, []int64{2, 12, 3, 6, 0, 0}, []int64{v.Epoch, v.Seq, v.Waiting, v.Suspects, v.Leased,
+			v.Retrying})
 		require.EqualValues(t, 5000-3-6, v.Stock) // three orders; q: 2 4 6 7 9 10
 		require.Equal(t, order[8:], b.list("wait"))
 		require.ElementsMatch(t, order[2:8], b.list("suspect"))

@@ -44,8 +44,8 @@ func TestARealRedisThatRefusesIsUnavailable(t *testing.T) {
 		"disk":          {reason: "MISCONF", cause: breakSaving},
 		"busy":          {reason: "BUSY", args: []string{"--busy-reply-threshold", "20"}, cause: keepBusy},
 		"loading": {reason: "LOADING", cause: keepLoading, args: []string{
-			"--enable-debug-command", "yes", "--key-load-delay", "2000",
-			"--loading-process-events-interval-bytes", "1024"}},
+			"--enable-debug-command", "yes", "--key-load-delay", "2000", "--loading-process-events-interval-bytes",
+			"1024"}},
 		"paused": {reason: "no answer", cause: run("CLIENT", "PAUSE", 60_000)},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -41,7 +41,8 @@ func wrongPattern(pattern string) string {
 		last := i == len(pieces)-1
 		switch {
 		case last && (piece == "" || piece == ".*$"):
-		case i == len(pieces)-2 && pieces[i+1] == ".*$" && slices.Contains(allowedIn(text), piece) && schema[i].kind == text:
+		case i == len(pieces)-2 && pieces[i+1] == ".*$" && slices.Contains(allowedIn(text), piece) &&
+			schema[i].kind == text:
 		case i > atPay:
 			return "field " + strconv.Itoa(i+1) + " is none of a record"
 		case i == atState && strings.Trim(piece, "[]qcpfxe") == "":

@@ -125,9 +125,8 @@ func TestManyLinesBehindOneAddressOfACluster(t *testing.T) {
 	addr := testkit.Redis(t, "--cluster-enabled", "yes").Addr()
 	node := dial(t, addr)
 	require.NoError(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
-	require.Eventually(t, func() bool {
-		return node.Set(t.Context(), "a", "b", 0).Err() == nil
-	}, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return node.Set(t.Context(), "a", "b", 0).Err() == nil }, 10*time.Second,
+		10*time.Millisecond)
 	_, list, asks := crowd(t, addr, 3)
 	for _, one := range list[0].lines.Admit(t.Context(), asks) {
 		require.NoError(t, one.Err)

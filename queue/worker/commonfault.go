@@ -126,8 +126,8 @@ func (f *commonFault) possible() bool {
 func uncounted(b queue.Batch, answers []queue.Outcome) {
 	for i, o := range answers {
 		if o.Op == queue.OpRetry {
-			answers[i] = queue.Outcome{ID: o.ID, Op: queue.OpBack, Join: b.Suspects &&
-				o.Code != panicCode && o.Code != ""}
+			answers[i] = queue.Outcome{ID: o.ID, Op: queue.OpBack,
+				Join: b.Suspects && o.Code != panicCode && o.Code != ""}
 		}
 	}
 }

@@ -40,7 +40,8 @@ func TestWhatBefallsOneTicketIsItsOwn(t *testing.T) {
 		"the same ticket": func(int) []queue.Outcome { return []queue.Outcome{ended(1, queue.OpRetry, "x")} },
 		"two tickets":     func(i int) []queue.Outcome { return []queue.Outcome{ended(i%2, queue.OpRetry, "x")} },
 		"another code": func(i int) []queue.Outcome {
-			return []queue.Outcome{ended(i, queue.OpRetry, fmt.Sprint("x", i))}
+			return []queue.Outcome{ended(i, queue.OpRetry,
+				fmt.Sprint("x", i))}
 		},
 		"no code": func(i int) []queue.Outcome { return []queue.Outcome{ended(i, queue.OpRetry, "")} },
 		"others succeed": func(i int) []queue.Outcome {

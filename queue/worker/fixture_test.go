@@ -277,8 +277,8 @@ func (b *box) rebuild(epoch int64, live []queue.Ticket) []string {
 
 func confirmed(id, user string, seq int64) queue.Ticket {
 	at := time.UnixMilli(time.Now().UnixMilli()).UTC()
-	return queue.Ticket{ID: id, User: user, State: queue.Confirmed, Seq: seq, Units: 1, Slot: 1, AdmittedAt: at, At: at,
-		Fingerprint: "print", Position: 1}
+	return queue.Ticket{ID: id, User: user, State: queue.Confirmed, Seq: seq, Units: 1, Slot: 1, AdmittedAt: at,
+		At: at, Fingerprint: "print", Position: 1}
 }
 
 // saleOn returns the id of a sale whose line is on that master.

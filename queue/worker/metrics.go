@@ -32,13 +32,13 @@ func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneri
 			Help: "Batches taken over because their worker did not settle them within the lease."}),
 	}
 	m.pauses = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_draining_pauses_total",
-		Help: "Pauses of draining, 50 ms to 2 s each, by what failed: redis, database, tickets (every one fails " +
-			"alike)."}, []string{"reason"})
+		Help: "Pauses of draining, 50 ms to 2 s each, by what failed: redis, database, tickets " +
+			"(every one fails alike)."}, []string{"reason"})
 	for _, reason := range pauseReasons() {
 		m.pauses.WithLabelValues(reason)
 		reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_draining_paused",
-			Help: "1 from a fault that keeps the workers of this process from draining until a batch goes " +
-				"through, by what failed.",
+			Help: "1 from a fault that keeps the workers of this process from draining " +
+				"until a batch goes through, by what failed.",
 			ConstLabels: prometheus.Labels{"reason": reason}}, func() float64 { return c.pausedBy(reason) }))
 	}
 	workers := func(state string, count func() int) prometheus.Collector {
@@ -48,8 +48,8 @@ func newConsumerMetrics(reg prometheus.Registerer, pool *ants.PoolWithFuncGeneri
 	}
 	reg.MustRegister(drainCollector{c})
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_draining_apart",
-		Help: "Lines, or servers of a Redis Cluster with all of theirs, whose last turn failed: they are tried " +
-			"apart from the others."},
+		Help: "Lines, or servers of a Redis Cluster with all of theirs, whose last turn failed: " +
+			"they are tried apart from the others."},
 		func() float64 { return float64(c.runnable.inDoubt()) }))
 	reg.MustRegister(m.wait, m.fulfil, m.size, m.recovered, m.pauses, workers("running", pool.Running),
 		workers("free", pool.Free))

@@ -129,7 +129,8 @@ func TestFailedPartyRunsLineByLine(t *testing.T) {
 		},
 		"panic": func(context.Context, []queue.Batch) ([][]queue.Outcome, error) { panic("poisoned") },
 		"too few": func(_ context.Context, b []queue.Batch) ([][]queue.Outcome, error) {
-			return confirmEach(b)[1:], nil
+			return confirmEach(b)[1:],
+				nil
 		},
 		"deadline": func(ctx context.Context, _ []queue.Batch) ([][]queue.Outcome, error) {
 			<-ctx.Done()
@@ -217,9 +218,8 @@ func TestOnlyPlainTicketsGoTogether(t *testing.T) {
 			require.NotContains(t, joined, b.Sale()+"-00001")
 			require.NotContains(t, joined, b.Sale()+"-00002")
 		}
-		require.LessOrEqual(t, len(slices.DeleteFunc(slices.Clone(joined), func(id string) bool {
-			return id[:7] != much.Sale()
-		})), 20, "a line with much is taken by itself")
+		require.LessOrEqual(t, len(slices.DeleteFunc(slices.Clone(joined),
+			func(id string) bool { return id[:7] != much.Sale() })), 20, "a line with much is taken by itself")
 		require.ElementsMatch(t, order, append(joined, h.seen()...), "each ticket once")
 		for _, b := range h.batches {
 			if b.Sale == suspect.Sale() {

@@ -52,7 +52,8 @@ func TestABrokenLineKeepsNothingFromTheOther(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		t.Parallel()
 		rdb := dial(t, addr)
-		for _, name := range []string{"meta", "stock", "wait", "suspect", "lease", "leased", "orders", "holders", "attempts", "retry", "recent", "done"} {
+		for _, name := range []string{"meta", "stock", "wait", "suspect", "lease", "leased", "orders", "holders",
+			"attempts", "retry", "recent", "done"} {
 			broken, well := boxOn(t, rdb, "broken-"+name, openSale()), boxOn(t, rdb, "well-"+name, openSale())
 			broken.enqueue(5)
 			broken.overwrite(name)
@@ -232,7 +233,8 @@ func TestAMasterThatIsGoneKeepsNothingFromTheOthers(t *testing.T) {
 			well.run(consumer)
 			enqueueEach(lost, 3)
 			well.enqueue(1)
-			require.Eventually(t, func() bool { v, err := well.View(well.ctx); return err == nil && !v.InFlight() }, soon, time.Millisecond)
+			require.Eventually(t, func() bool { v, err := well.View(well.ctx); return err == nil && !v.InFlight() },
+				soon, time.Millisecond)
 			lose(c)
 			drain := func() {
 				order := well.enqueue(4)

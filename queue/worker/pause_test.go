@@ -173,9 +173,8 @@ func TestAFaultOfEveryTicketBuriesNobody(t *testing.T) {
 		b.run(consumer)
 		require.Eventually(t, func() bool { return paused(t, reg, worker.PausedByAll) == 1 }, soon, time.Millisecond)
 		seen := len(w.seen())
-		require.Eventually(t, func() bool {
-			return len(w.seen()) > seen+5
-		}, soon, time.Millisecond, "it is tried again and again")
+		require.Eventually(t, func() bool { return len(w.seen()) > seen+5 }, soon, time.Millisecond,
+			"it is tried again and again")
 		require.Zero(t, b.view().Dead)
 		well.Store(true)
 		b.drained()
@@ -266,9 +265,8 @@ func TestABarIsAPauseAndEndsNone(t *testing.T) {
 	b.run(consumer)
 	require.Eventually(t, func() bool { _, stopped := consumer.Paused(); return stopped }, soon, time.Millisecond)
 	bar.Store(true)
-	require.Never(t, func() bool {
-		return paused(t, reg, worker.PausedByDatabase) != 1
-	}, time.Second, 5*time.Millisecond)
+	require.Never(t, func() bool { return paused(t, reg, worker.PausedByDatabase) != 1 }, time.Second,
+		5*time.Millisecond)
 	require.Zero(t, log.count("draining goes on"))
 	away.Store(false)
 	bar.Store(false)

@@ -82,8 +82,8 @@ func (c *Consumer) run(ctx context.Context, b queue.Batch) (outcomes []queue.Out
 	var crash *apart.PanicError
 	switch {
 	case errors.As(err, &crash):
-		c.log.Error("a batch panicked", "sale", b.Sale, "tickets", len(b.Tickets), "panic", crash.Value,
-			"stack", crash.Stack)
+		c.log.Error("a batch panicked", "sale", b.Sale, "tickets", len(b.Tickets), "panic", crash.Value, "stack",
+			crash.Stack)
 		answers = c.retryAll(b)
 	case err != nil:
 		return complete(b, nil), err

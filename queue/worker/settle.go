@@ -30,12 +30,13 @@ func (c *Consumer) settle(held context.Context, line *queue.Line, b queue.Batch,
 
 // settleAgain tries until the lease has run out. Repeating is safe: once it was
 // done, the lease is gone and the repeat is fenced.
-func (c *Consumer) settleAgain(ctx context.Context, line *queue.Line, b queue.Batch,
-	outcomes []queue.Outcome, err error) {
+func (c *Consumer) settleAgain(
+	ctx context.Context, line *queue.Line, b queue.Batch, outcomes []queue.Outcome, err error,
+) {
 	for wait := 20 * time.Millisecond; err != nil; wait *= 2 {
 		if sleep(ctx, wait) != nil {
-			c.log.Error("batch not settled: it runs again when its lease ends", "sale", b.Sale, "batch",
-				b.ID, "error", err)
+			c.log.Error("batch not settled: it runs again when its lease ends", "sale", b.Sale, "batch", b.ID, "error",
+				err)
 			return
 		}
 		err = c.settleOnce(ctx, line, b, outcomes)

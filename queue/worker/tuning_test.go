@@ -22,7 +22,8 @@ func tunable(b *box, c queue.Config, size int, h worker.Handler) (*worker.Consum
 	b.t.Helper()
 	reg := prometheus.NewRegistry()
 	consumer, err := worker.New(worker.Options{
-		Config: c, Pool: worker.PoolConfig{Size: size}, Lines: b.lines, Sales: func() []string { return []string{b.Sale()} }, Handler: h,
+		Config: c, Pool: worker.PoolConfig{Size: size}, Lines: b.lines,
+		Sales: func() []string { return []string{b.Sale()} }, Handler: h,
 		Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: reg,
 	})
 	require.NoError(b.t, err)
@@ -41,7 +42,8 @@ func TestTuningUnderLoadLosesNothing(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
-			time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond) // work that takes its time, so that the changes fall into it; nothing waits for it
+			// work that takes its time, so that the changes fall into it; nothing waits for it
+			time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
 			return all(batch, queue.OpConfirm), nil
 		}}
 		consumer, _ := tunable(b, quick(), 4, w)

@@ -14,8 +14,9 @@ import (
 // its record is written anew, and its units and its user's slot return. One that
 // nobody holds can only be listed as a dead letter. While a store is away they
 // go back as they are, and the fault says why.
-func (c *Consumer) buryUnreadable(ctx context.Context, line *queue.Line,
-	b queue.Batch) (outcomes map[string]queue.Outcome, fault error) {
+func (c *Consumer) buryUnreadable(
+	ctx context.Context, line *queue.Line, b queue.Batch) (outcomes map[string]queue.Outcome, fault error,
+) {
 	if len(b.Poisoned) == 0 {
 		return nil, nil
 	}

@@ -8,61 +8,34 @@ import (
 	"sluice/internal/luascript"
 )
 
-// Settings are what a line has to know of its sale. Version orders them: an
-// older one never overwrites a newer.
-type Settings struct {
-	Epoch    int64 // which loading of the line these belong to
-	Version  int64
-	State    string // draft, open, paused or closed
-	StartsAt time.Time
-	EndsAt   time.Time
-	Cap      int
-	Limit    int   // units one user may hold
-	Total    int64 // units of the sale, sold ones included
-	Ledger   int64 // newest change of the ledger when they were read; 0: not known
-}
-
-func (s Settings) args() []any {
-	return []any{s.Epoch, s.Version, s.State, s.StartsAt.UnixMilli(), s.EndsAt.UnixMilli(), s.Cap, s.Limit, s.Total}
-}
-
-// Configure brings newer settings into the line; a changed total moves the
-// stock by its difference. Returns ErrNotReady when the line is missing, is of
-// another epoch, or is being rebuilt.
-func (l *Line) Configure(ctx context.Context, s Settings) error {
-	return l.ready(l.change(ctx, l.scripts.configure, []string{l.keys.meta, l.keys.stock}, append(s.args(), l.stockChannel, l.sale, s.Ledger)...))
-}
-
-// SetCap changes the line's cap. Returns ErrNotReady when the line is missing,
-// is of another epoch, or is being rebuilt.
-func (l *Line) SetCap(ctx context.Context, epoch int64, tickets int) error {
-	return l.ready(l.change(ctx, l.scripts.setCap, []string{l.keys.meta}, epoch, tickets))
-}
-
 // View is how a line looks at one instant, by Redis' clock.
 type View struct {
 	Exists     bool
 	Epoch      int64
-	Rebuilding bool   // being rebuilt
-	Verified   bool   // compared with the ledger on this very server since it started or was promoted, and no older than what was seen
-	Server     string // the Redis that holds it, by a name that is new with each start and promotion
-	Ledger     int64  // newest change of the ledger that the line knows of
-	Version    int64
-	State      string
-	Cap        int64
-	Seq        int64 // tickets ever admitted
-	Claimed    int64 // sequence up to which they have been claimed
-	Served     int64 // tickets that ended, one way or another
-	Stock      int64 // units that can still be reserved
-	Waiting    int64
-	Suspects   int64
-	Leased     int64 // batches
-	Retrying   int64
-	Dead       int64
-	Bounded    int64 // tickets that the cap bounds: waiting, with workers or retrying, less those that are orders, or have ended, already
-	Forgotten  int64 // finished orders whose records were dropped: the database alone knows them
-	OldestAge  time.Duration
-	Now        time.Time
+	Rebuilding bool // being rebuilt
+	// compared with the ledger on this very server since it started or was promoted, and no older than
+	// what was seen
+	Verified bool
+	Server   string // the Redis that holds it, by a name that is new with each start and promotion
+	Ledger   int64  // newest change of the ledger that the line knows of
+	Version  int64
+	State    string
+	Cap      int64
+	Seq      int64 // tickets ever admitted
+	Claimed  int64 // sequence up to which they have been claimed
+	Served   int64 // tickets that ended, one way or another
+	Stock    int64 // units that can still be reserved
+	Waiting  int64
+	Suspects int64
+	Leased   int64 // batches
+	Retrying int64
+	Dead     int64
+	// tickets that the cap bounds: waiting, with workers or retrying, less those that are orders, or
+	// have ended, already
+	Bounded   int64
+	Forgotten int64 // finished orders whose records were dropped: the database alone knows them
+	OldestAge time.Duration
+	Now       time.Time
 }
 
 // InFlight reports whether tickets are anywhere between admission and their end.
@@ -116,8 +89,10 @@ func (l *Line) readView(list []any, seen int64) (View, error) {
 	l.keys.seen.note(revision, toInt(list[5]))
 	return View{
 		Exists: true, Server: server, Verified: list[16] == server && revision >= seen, Ledger: toInt(list[19]),
-		Epoch: toInt(list[0]), Rebuilding: toInt(list[1]) == 1, Version: toInt(list[2]), State: state, Cap: toInt(list[4]),
-		Bounded: toInt(list[20]), Forgotten: toInt(list[21]), Seq: toInt(list[5]), Claimed: toInt(list[6]), Served: toInt(list[7]), Stock: toInt(list[8]), Waiting: toInt(list[9]),
+		Epoch: toInt(list[0]), Rebuilding: toInt(list[1]) == 1, Version: toInt(list[2]), State: state,
+		Cap:     toInt(list[4]),
+		Bounded: toInt(list[20]), Forgotten: toInt(list[21]), Seq: toInt(list[5]), Claimed: toInt(list[6]),
+		Served: toInt(list[7]), Stock: toInt(list[8]), Waiting: toInt(list[9]),
 		Suspects: toInt(list[10]), Leased: toInt(list[11]), Retrying: toInt(list[12]), Dead: toInt(list[13]),
 		OldestAge: time.Duration(toInt(list[14])) * time.Millisecond, Now: time.UnixMilli(toInt(list[15])).UTC(),
 	}, nil
@@ -148,12 +123,14 @@ type Snapshot struct {
 // flight; Redis serves nobody else meanwhile (about 1 ms per 1,000).
 func (l *Line) Snapshot(ctx context.Context) (Snapshot, error) {
 	k := l.keys
-	list, err := l.scripts.snapshot.RunList(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.leased, k.retry, k.orders})
+	list, err := l.scripts.snapshot.RunList(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.leased,
+		k.retry, k.orders})
 	if err != nil || len(list) == 0 {
 		return Snapshot{}, err
 	}
 	s := Snapshot{
-		Exists: true, Epoch: toInt(list[0]), Rebuilding: toInt(list[1]) == 1, Version: toInt(list[2]), Total: toInt(list[3]), Stock: toInt(list[4]),
+		Exists: true, Epoch: toInt(list[0]), Rebuilding: toInt(list[1]) == 1, Version: toInt(list[2]),
+		Total: toInt(list[3]), Stock: toInt(list[4]),
 		Seq: toInt(list[5]), Released: toInt(list[6]), Unleased: toInt(list[7]), EmptyLeases: toInt(list[8]),
 		Base: toInt(list[9]), Marks: toInt(list[10]), Bounded: toInt(list[11]),
 		InFlight: make(map[string]int64, (len(list)-12)/3), Seqs: make(map[string]int64, (len(list)-12)/3),
