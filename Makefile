@@ -26,12 +26,15 @@ RACE := -race $(UNWATCHED:%=-gcflags="%=-race=false -d=checkptr=0")
 # Many tests wait for something: with half as many packages more than processors none is idle, and none starves.
 PACKAGES := $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN) / 2)))
 
-# Whole processes against the clock get the machine for themselves: e2e comes after the rest.
+# Whole processes against the clock get the machine for themselves: e2e comes after the rest. They wait half of the time,
+# so one more runs than there are processors.
+LANES := $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
 .PHONY: test
 test: ## run every test with the race detector on real Redis, MariaDB and PostgreSQL
 	go run -buildvcs=false ./internal/testkit/withstores -- \
 		sh -c 'export CGO_ENABLED=1; all=$$(go list ./...) && go test $(RACE) -shuffle=on -timeout 25m -p $(PACKAGES) $$(echo "$$all" | grep -v /e2e$$) && \
-			go test $(RACE) -shuffle=on -timeout 25m ./e2e'
+			go test $(RACE) -shuffle=on -timeout 25m -parallel $(LANES) ./e2e'
 	go test -C deploy/check -count=1 ./...
 	CGO_ENABLED=1 go test -C loadtest/bench $(RACE) -shuffle=on -timeout 5m ./...
 

@@ -29,6 +29,20 @@ func previousCommit() (commit string) {
 	return commit
 }
 
+// Every build that a test rolls from or to is compiled before the tests that run beside each other: compiling is on
+// nobody's clock.
+func TestEveryBuildTellsItsVersion(t *testing.T) {
+	previous := previousCommit()
+	for path, version := range map[string]string{
+		buildOf(t, previous): previous[:7], buildOf(t, beforeRanges): beforeRanges, nextBuild(t): "next",
+		binary(t, ""): "dev", binary(t, killPoints): "dev",
+	} {
+		out, err := exec.CommandContext(t.Context(), path, "version").CombinedOutput() // #nosec G204 -- built above
+		require.NoError(t, err, "%s", out)
+		require.Contains(t, string(out), version)
+	}
+}
+
 // buildOf returns a build of a commit of this repository.
 func buildOf(t *testing.T, commit string) string {
 	t.Helper()

@@ -24,6 +24,7 @@ import (
 // every one in a run of its own; with a number, that many runs with random
 // faults, which the seeds from KILL_SEED on decide.
 func TestKillMatrix(t *testing.T) {
+	t.Parallel()
 	m := newMatrix(t)
 	t.Run("runs", func(t *testing.T) {
 		for _, p := range m.plans {

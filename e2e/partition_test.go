@@ -53,6 +53,7 @@ func TestPartitionsBetweenHosts(t *testing.T) {
 		}
 		return
 	}
+	t.Parallel()
 	network := testkit.NewNetwork(t, shopHost, gatewayA, gatewayB, workHost, redisA, redisB, redisC, dataHost)
 	ctx, cancel := context.WithTimeout(t.Context(), partitionPatience)
 	defer cancel()

@@ -6,8 +6,7 @@ import (
 )
 
 // The short matrix is part of every test. Its runs take several faults each, so that it has all of them in a third of
-// the
-// time. One that fails is looked into with the runs of eachPlans.
+// the time. One that fails is looked into with the runs of eachPlans.
 
 // four are processes of which two can die at one step each, on either side of the line.
 var four = layout{"gateway", "gateway", "worker,notifier", "worker,notifier"}

@@ -70,6 +70,7 @@ func (n *node) says(text string) bool {
 
 // The version before this one runs and sells; this one starts beside it and takes over.
 func TestUpgradeRollsForward(t *testing.T) {
+	t.Parallel()
 	previous, now := buildOf(t, previousCommit()), binary(t, "")
 	r := startRollout(t, "mysql", previous)
 	old := r.nodes[:2:2]
@@ -86,6 +87,7 @@ func TestUpgradeRollsForward(t *testing.T) {
 // And back: this version runs, the one before it starts beside it and takes over, or is refused in plain words where
 // the schema has left it behind.
 func TestUpgradeRollsBack(t *testing.T) {
+	t.Parallel()
 	previous, now := buildOf(t, previousCommit()), binary(t, "")
 	r := startRollout(t, "postgres", now)
 	fresh := r.nodes[:2:2]
@@ -109,6 +111,7 @@ func TestUpgradeRollsBack(t *testing.T) {
 // A build that takes something away waits for those that need it, does it by itself when they have gone, and they are
 // refused.
 func TestUpgradeRollsContractionLast(t *testing.T) {
+	t.Parallel()
 	next, now := nextBuild(t), binary(t, "")
 	r := startRollout(t, "mysql", now)
 	old := r.nodes[:2:2]
@@ -145,6 +148,7 @@ func (r *rollout) applied(version int) int {
 // A build from before ranges is alive: this one changes nothing and says whom to stop. Then it takes over what the
 // old one left.
 func TestUpgradeRefusesBesideABuildThatTellsNoRange(t *testing.T) {
+	t.Parallel()
 	before, now := buildOf(t, beforeRanges), binary(t, "")
 	r := startRollout(t, "mysql", before)
 	old := r.nodes[:2:2]
