@@ -97,8 +97,10 @@ func (a *App) openNotify() (err error) {
 // openWorker makes what turns tickets into orders.
 func (a *App) openWorker(ctx context.Context) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
-	fulfiller := order.NewFulfiller(a.db, a.catalog, a.book, cfg.Payment.Deadline(), a.outbox,
-		a.relay.Wake, a.part("order"), opt.Now).On(order.InstanceMark(a.number))
+	fulfiller := order.NewFulfiller(order.FulfillerParts{
+		DB: a.db, Sales: a.catalog, Cache: a.book, Deadline: cfg.Payment.Deadline(),
+		Channels: a.outbox, OnCommit: a.relay.Wake, Log: a.part("order"), Now: opt.Now,
+	}).On(order.InstanceMark(a.number))
 	if err = fulfiller.Prepare(ctx); err != nil {
 		return err
 	}
@@ -113,8 +115,10 @@ func (a *App) openWorker(ctx context.Context) (err error) {
 	}
 	a.onStop("pool of workers", func(context.Context) error { return a.consumer.Close() })
 	if cfg.Payment.On() {
-		a.expirer = order.NewExpirer(a.db, a.lines, a.keeper, a.book.Active, a.outbox,
-			a.relay.Wake, a.part("order"), a.book.Now, reg)
+		a.expirer = order.NewExpirer(order.ExpirerParts{
+			DB: a.db, Lines: a.lines, Reconciler: a.keeper, Active: a.book.Active, Channels: a.outbox,
+			OnCommit: a.relay.Wake, Log: a.part("order"), Now: a.book.Now, Metrics: reg,
+		})
 	}
 	return nil
 }
@@ -122,12 +126,18 @@ func (a *App) openWorker(ctx context.Context) (err error) {
 // openGateway makes the public routes and binds their listener.
 func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
-	canceller := order.NewCanceller(a.db, a.lines, a.keeper, a.outbox, a.relay.Wake, a.part("order"), opt.Now)
+	canceller := order.NewCanceller(order.CancellerParts{
+		DB: a.db, Lines: a.lines, Reconciler: a.keeper, Channels: a.outbox, OnCommit: a.relay.Wake,
+		Log: a.part("order"), Now: opt.Now,
+	})
 	receipts, err := a.receipts()
 	if err != nil {
 		return err
 	}
-	losses := order.NewLosses(a.db, a.lines, a.outbox, a.relay.Wake, a.part("order"), a.book.Now, reg)
+	losses := order.NewLosses(order.LossesParts{
+		DB: a.db, Lines: a.lines, Channels: a.outbox, OnCommit: a.relay.Wake, Log: a.part("order"),
+		Now: a.book.Now, Metrics: reg,
+	})
 	payments, err := a.payments(a.outbox)
 	if err != nil {
 		return err
@@ -203,7 +213,9 @@ func (a *App) payments(channels []string) (*gateway.Payments, error) {
 	if err != nil {
 		return nil, fmt.Errorf("payment.secret: %w", err)
 	}
-	payer := order.NewPayer(a.db, a.lines, a.catalog, a.cfg.Queue.Lease, channels,
-		a.relay.Wake, a.part("order"), a.book.Now, a.opt.Registry)
+	payer := order.NewPayer(order.PayerParts{
+		DB: a.db, Lines: a.lines, Sales: a.catalog, Lease: a.cfg.Queue.Lease, Channels: channels,
+		OnCommit: a.relay.Wake, Log: a.part("order"), Now: a.book.Now, Metrics: a.opt.Registry,
+	})
 	return &gateway.Payments{Verifier: verifier, Payer: payer}, nil
 }

@@ -37,8 +37,11 @@ func (s *stack) payDesk() *Payments {
 	}
 	verifier, err := webhook.NewVerifier(s.book.Now, s.payments.Secret...)
 	require.NoError(s.t, err)
-	payer := order.NewPayer(s.db, s.lines, s.catalog, 10*time.Second, []string{"stream"}, func() {}, quietLog(),
-		s.book.Now, s.reg)
+	payer := order.NewPayer(order.PayerParts{
+		DB: s.db, Lines: s.lines, Sales: s.catalog, Lease: 10 * time.Second,
+		Channels: []string{"stream"}, OnCommit: func() {}, Log: quietLog(), Now: s.book.Now,
+		Metrics: s.reg,
+	})
 	return &Payments{Verifier: verifier, Payer: payer}
 }
 

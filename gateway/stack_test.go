@@ -140,8 +140,14 @@ func (s *stack) openParts(c setup) {
 	s.topics = delay.NewTopics(delay.TopicsParts{Config: c.delay, DB: s.db, Messages: s.messages, Log: quietLog(), Now: time.Now})
 	s.limiter = ratelimit.New(c.limits, time.Now)
 	finder := order.NewFinder(s.db, s.lines, s.book)
-	canceller := order.NewCanceller(s.db, s.lines, s.keeper, []string{"stream"}, func() {}, quietLog(), time.Now)
-	losses := order.NewLosses(s.db, s.lines, []string{"stream"}, func() {}, quietLog(), s.book.Now, s.reg)
+	canceller := order.NewCanceller(order.CancellerParts{
+		DB: s.db, Lines: s.lines, Reconciler: s.keeper, Channels: []string{"stream"},
+		OnCommit: func() {}, Log: quietLog(), Now: time.Now,
+	})
+	losses := order.NewLosses(order.LossesParts{
+		DB: s.db, Lines: s.lines, Channels: []string{"stream"}, OnCommit: func() {},
+		Log: quietLog(), Now: s.book.Now, Metrics: s.reg,
+	})
 	s.payments = c.payments
 	authenticator, err := auth.NewAuthenticator(secretConfig(), nil, time.Now)
 	require.NoError(s.t, err)
@@ -191,7 +197,10 @@ func (s *stack) run(f func(context.Context)) (stop func()) {
 // work starts the workers that fulfil orders and returns how to stop them.
 func (s *stack) work() (stop func()) {
 	s.t.Helper()
-	fulfiller := order.NewFulfiller(s.db, s.catalog, s.book, s.payments.Deadline(), []string{"stream"}, func() {}, quietLog(), time.Now)
+	fulfiller := order.NewFulfiller(order.FulfillerParts{
+		DB: s.db, Sales: s.catalog, Cache: s.book, Deadline: s.payments.Deadline(),
+		Channels: []string{"stream"}, OnCommit: func() {}, Log: quietLog(), Now: time.Now,
+	})
 	consumer, err := worker.New(worker.Options{
 		Config: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(), Lines: s.lines, Sales: s.book.Active, Handler: fulfiller,
 		Log: quietLog(), Now: time.Now, Metrics: s.reg,

@@ -152,10 +152,16 @@ func TestAuditFollowsLatePayments(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.open(1000, 3)
 		log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-		payer := order.NewPayer(w.db, w.lines, w.catalog, time.Minute, []string{"stream"}, func() {}, log, w.cache.Now,
-			reg)
-		expirer := order.NewExpirer(w.db, w.lines, w.reconciler, w.cache.Active, []string{"stream"}, func() {}, log,
-			w.cache.Now, reg)
+		payer := order.NewPayer(order.PayerParts{
+			DB: w.db, Lines: w.lines, Sales: w.catalog, Lease: time.Minute,
+			Channels: []string{"stream"}, OnCommit: func() {}, Log: log, Now: w.cache.Now,
+			Metrics: reg,
+		})
+		expirer := order.NewExpirer(order.ExpirerParts{
+			DB: w.db, Lines: w.lines, Reconciler: w.reconciler, Active: w.cache.Active,
+			Channels: []string{"stream"}, OnCommit: func() {}, Log: log, Now: w.cache.Now,
+			Metrics: reg,
+		})
 		confirm := func(user string) queue.Ticket {
 			ticket := w.admit(user, 2)
 			w.work(10)

@@ -85,8 +85,14 @@ func newWorld(t *testing.T, d testkit.Database, addr string) *world {
 	w.reconciler = w.newReconciler(w.clock)
 	w.auditor = inventory.NewAuditor(db, w.lines, time.Hour, w.clock.Now)
 	channels := []string{"stream"}
-	w.fulfiller = order.NewFulfiller(db, w.catalog, w.cache, 0, channels, func() {}, log, time.Now)
-	w.canceller = order.NewCanceller(db, w.lines, w.reconciler, channels, func() {}, log, time.Now)
+	w.fulfiller = order.NewFulfiller(order.FulfillerParts{
+		DB: db, Sales: w.catalog, Cache: w.cache, Deadline: 0, Channels: channels,
+		OnCommit: func() {}, Log: log, Now: time.Now,
+	})
+	w.canceller = order.NewCanceller(order.CancellerParts{
+		DB: db, Lines: w.lines, Reconciler: w.reconciler, Channels: channels, OnCommit: func() {},
+		Log: log, Now: time.Now,
+	})
 	return w
 }
 

@@ -25,19 +25,19 @@ import (
 
 // world is a real Redis and a real database with the parts of the product that the model speaks of.
 type world struct {
-	t         *testing.T
-	ctx       context.Context
-	db        *store.DB
-	rdb       *redis.Client // in the product's name
-	raw       *redis.Client // in the test's
-	clock     *testkit.Clock
-	catalog   *inventory.SaleStore
-	reconciler    *inventory.Reconciler
-	line      *queue.Line
-	fulfiller *order.Fulfiller
-	canceller *order.Canceller
-	sale      string
-	epoch     int // of the line when a play begins, less the model's
+	t          *testing.T
+	ctx        context.Context
+	db         *store.DB
+	rdb        *redis.Client // in the product's name
+	raw        *redis.Client // in the test's
+	clock      *testkit.Clock
+	catalog    *inventory.SaleStore
+	reconciler *inventory.Reconciler
+	line       *queue.Line
+	fulfiller  *order.Fulfiller
+	canceller  *order.Canceller
+	sale       string
+	epoch      int // of the line when a play begins, less the model's
 }
 
 func newWorld(t *testing.T) *world {
@@ -79,8 +79,14 @@ func (w *world) forget() {
 	w.reconciler = inventory.NewReconciler(w.db, lines, 100, log, w.clock.Now)
 	w.reconciler.RestoreBy(order.NewRestorer(w.db, channels, w.clock.Now, "model").Restore)
 	cache := inventory.NewSaleCache(w.catalog, lines, log, w.clock.Now)
-	w.fulfiller = order.NewFulfiller(w.db, w.catalog, cache, 0, channels, told, log, w.clock.Now)
-	w.canceller = order.NewCanceller(w.db, lines, w.reconciler, channels, told, log, w.clock.Now)
+	w.fulfiller = order.NewFulfiller(order.FulfillerParts{
+		DB: w.db, Sales: w.catalog, Cache: cache, Deadline: 0, Channels: channels, OnCommit: told,
+		Log: log, Now: w.clock.Now,
+	})
+	w.canceller = order.NewCanceller(order.CancellerParts{
+		DB: w.db, Lines: lines, Reconciler: w.reconciler, Channels: channels, OnCommit: told,
+		Log: log, Now: w.clock.Now,
+	})
 }
 
 // open makes a sale of one unit and loads its line.

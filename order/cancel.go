@@ -27,11 +27,21 @@ type Canceller struct {
 	now        func() time.Time
 }
 
-// NewCanceller returns a canceller; reconciler brings the units back into the line.
-func NewCanceller(db *store.DB, lines *queue.Lines, reconciler *inventory.Reconciler, channels []string,
-	onCommit func(), log *slog.Logger, now func() time.Time) *Canceller {
-	return &Canceller{db: db, lines: lines, reconciler: reconciler, channels: channels, onCommit: onCommit, log: log,
-		now: now}
+// CancellerParts are what a Canceller works with.
+type CancellerParts struct {
+	DB         *store.DB
+	Lines      *queue.Lines
+	Reconciler *inventory.Reconciler // brings the units back into the line
+	Channels   []string              // each order's news goes to the outbox for each of them
+	OnCommit   func()                // called after each commit
+	Log        *slog.Logger
+	Now        func() time.Time
+}
+
+// NewCanceller returns a canceller.
+func NewCanceller(p CancellerParts) *Canceller {
+	return &Canceller{db: p.DB, lines: p.Lines, reconciler: p.Reconciler, channels: p.Channels, onCommit: p.OnCommit,
+		log: p.Log, now: p.Now}
 }
 
 const (

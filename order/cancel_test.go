@@ -159,8 +159,11 @@ func TestUnitsComeBackAfterACrash(t *testing.T) {
 		w.work()
 		nowhere := dial(w.t, "127.0.0.1:1")
 		log := slog.New(slog.DiscardHandler)
-		crashes := order.NewCanceller(w.db, w.lines, inventory.NewReconciler(w.db,
-			queue.NewLines(nowhere, queue.DefaultPrefix), 100, log, time.Now), channels, func() {}, log, time.Now)
+		crashes := order.NewCanceller(order.CancellerParts{
+			DB: w.db, Lines: w.lines,
+			Reconciler: inventory.NewReconciler(w.db, queue.NewLines(nowhere, queue.DefaultPrefix), 100, log, time.Now),
+			Channels:   channels, OnCommit: func() {}, Log: log, Now: time.Now,
+		})
 		for n, id := range ids {
 			require.NoError(w.t, crashes.Cancel(w.ctx, theSale, id, fmt.Sprintf("user-%d", n)))
 		}

@@ -49,14 +49,23 @@ type Expirer struct {
 	faults     apart.Troubles // sales, and servers, that cannot be served
 }
 
-// NewExpirer returns an expirer over the lines of the sales that sales()
-// returns; reconciler brings their units back into the line, and now is Redis'
-// clock.
-func NewExpirer(db *store.DB, lines *queue.Lines, reconciler *inventory.Reconciler, sales func() []string,
-	channels []string, onCommit func(),
-	log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Expirer {
-	return &Expirer{db: db, lines: lines, reconciler: reconciler, sales: sales, channels: channels, onCommit: onCommit,
-		log: log, now: now, metrics: newExpirerMetrics(reg)}
+// ExpirerParts are what an Expirer works with.
+type ExpirerParts struct {
+	DB         *store.DB
+	Lines      *queue.Lines
+	Reconciler *inventory.Reconciler // brings the units back into the line
+	Active     func() []string       // the sales whose orders expire
+	Channels   []string              // each order's news goes to the outbox for each of them
+	OnCommit   func()                // called after each commit
+	Log        *slog.Logger
+	Now        func() time.Time // Redis' clock
+	Metrics    prometheus.Registerer
+}
+
+// NewExpirer returns an expirer.
+func NewExpirer(p ExpirerParts) *Expirer {
+	return &Expirer{db: p.DB, lines: p.Lines, reconciler: p.Reconciler, sales: p.Active, channels: p.Channels,
+		onCommit: p.OnCommit, log: p.Log, now: p.Now, metrics: newExpirerMetrics(p.Metrics)}
 }
 
 // Run expires until ctx ends; a batch that has begun is finished.

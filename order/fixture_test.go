@@ -114,13 +114,28 @@ func newWorldWith(t testing.TB, d testkit.Database, addr string, stock int64, li
 	w.reconciler = inventory.NewReconciler(db, w.lines, 10_000, log, time.Now)
 	w.auditor = inventory.NewAuditor(db, w.lines, time.Hour, time.Now)
 	told := func() { w.told.Add(1) }
-	w.fulfiller = order.NewFulfiller(db, w.sales, w.cache, deadline, channels, told, log, time.Now)
-	w.canceller = order.NewCanceller(db, w.lines, w.reconciler, channels, told, log, time.Now)
+	w.fulfiller = order.NewFulfiller(order.FulfillerParts{
+		DB: db, Sales: w.sales, Cache: w.cache, Deadline: deadline, Channels: channels,
+		OnCommit: told, Log: log, Now: time.Now,
+	})
+	w.canceller = order.NewCanceller(order.CancellerParts{
+		DB: db, Lines: w.lines, Reconciler: w.reconciler, Channels: channels, OnCommit: told,
+		Log: log, Now: time.Now,
+	})
 	reg := prometheus.NewRegistry()
-	w.payer = order.NewPayer(db, w.lines, w.sales, lease, channels, told, log, w.cache.Now, reg)
-	w.expirer = order.NewExpirer(db, w.lines, w.reconciler, w.cache.Active, channels, told, log, w.cache.Now, reg)
+	w.payer = order.NewPayer(order.PayerParts{
+		DB: db, Lines: w.lines, Sales: w.sales, Lease: lease, Channels: channels, OnCommit: told,
+		Log: log, Now: w.cache.Now, Metrics: reg,
+	})
+	w.expirer = order.NewExpirer(order.ExpirerParts{
+		DB: db, Lines: w.lines, Reconciler: w.reconciler, Active: w.cache.Active,
+		Channels: channels, OnCommit: told, Log: log, Now: w.cache.Now, Metrics: reg,
+	})
 	w.finder = order.NewFinder(db, w.lines, w.cache)
-	w.losses = order.NewLosses(db, w.lines, channels, told, log, w.cache.Now, reg)
+	w.losses = order.NewLosses(order.LossesParts{
+		DB: db, Lines: w.lines, Channels: channels, OnCommit: told, Log: log, Now: w.cache.Now,
+		Metrics: reg,
+	})
 	w.openSale(theSale, stock, limit)
 	return w
 }

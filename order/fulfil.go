@@ -40,14 +40,22 @@ func (f *Fulfiller) On(instance string) *Fulfiller {
 	return f
 }
 
-// NewFulfiller returns a handler for the consumer. Orders must be paid
-// within deadline, or not at all when it is 0. Each order's news goes to the
-// outbox for every channel; onCommit is called after each commit.
-func NewFulfiller(db *store.DB, sales *inventory.SaleStore, cache *inventory.SaleCache, deadline time.Duration,
-	channels []string, onCommit func(), log *slog.Logger, now func() time.Time) *Fulfiller {
-	return &Fulfiller{db: db, sales: sales, cache: cache, deadline: deadline, channels: channels, onCommit: onCommit,
-		log: log, now: now,
-		orders: newInserter(db), outbox: notify.NewBulkInsert(db)}
+// FulfillerParts are what a Fulfiller works with.
+type FulfillerParts struct {
+	DB       *store.DB
+	Sales    *inventory.SaleStore
+	Cache    *inventory.SaleCache
+	Deadline time.Duration // until an order must be paid; 0: it need not be
+	Channels []string      // each order's news goes to the outbox for each of them
+	OnCommit func()        // called after each commit
+	Log      *slog.Logger
+	Now      func() time.Time
+}
+
+// NewFulfiller returns a handler for the consumer.
+func NewFulfiller(p FulfillerParts) *Fulfiller {
+	return &Fulfiller{db: p.DB, sales: p.Sales, cache: p.Cache, deadline: p.Deadline, channels: p.Channels,
+		onCommit: p.OnCommit, log: p.Log, now: p.Now, orders: newInserter(p.DB), outbox: notify.NewBulkInsert(p.DB)}
 }
 
 // Handle implements worker.Handler.

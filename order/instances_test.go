@@ -29,10 +29,18 @@ func (w *world) staff() {
 	log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	lines := func(name string) *queue.Lines { return w.lines.Numbered(w.number(name)) }
 	w.fulfiller.On(order.InstanceMark(w.number("the-worker")))
-	w.canceller = order.NewCanceller(w.db, lines("the-canceller"), w.reconciler, channels, func() {}, log, time.Now)
-	w.payer = order.NewPayer(w.db, lines("the-payer"), w.sales, lease, channels, func() {}, log, w.cache.Now, reg)
-	w.expirer = order.NewExpirer(w.db, lines("the-expirer"), w.reconciler, w.cache.Active, channels, func() {}, log,
-		w.cache.Now, reg)
+	w.canceller = order.NewCanceller(order.CancellerParts{
+		DB: w.db, Lines: lines("the-canceller"), Reconciler: w.reconciler, Channels: channels,
+		OnCommit: func() {}, Log: log, Now: time.Now,
+	})
+	w.payer = order.NewPayer(order.PayerParts{
+		DB: w.db, Lines: lines("the-payer"), Sales: w.sales, Lease: lease, Channels: channels,
+		OnCommit: func() {}, Log: log, Now: w.cache.Now, Metrics: reg,
+	})
+	w.expirer = order.NewExpirer(order.ExpirerParts{
+		DB: w.db, Lines: lines("the-expirer"), Reconciler: w.reconciler, Active: w.cache.Active,
+		Channels: channels, OnCommit: func() {}, Log: log, Now: w.cache.Now, Metrics: reg,
+	})
 	w.lines = lines("the-gateway")
 	w.line = w.lines.Of(theSale)
 }

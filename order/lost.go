@@ -34,16 +34,24 @@ type Losses struct {
 	orders   *inserter
 }
 
-// NewLosses returns a recorder of losses. Each order's news goes to the outbox for every channel; onCommit is called
-// after each commit, and now is Redis' clock.
-func NewLosses(db *store.DB, lines *queue.Lines, channels []string, onCommit func(), log *slog.Logger,
-	now func() time.Time,
-	reg prometheus.Registerer) *Losses {
+// LossesParts are what Losses work with.
+type LossesParts struct {
+	DB       *store.DB
+	Lines    *queue.Lines
+	Channels []string // each order's news goes to the outbox for each of them
+	OnCommit func()   // called after each commit
+	Log      *slog.Logger
+	Now      func() time.Time // Redis' clock
+	Metrics  prometheus.Registerer
+}
+
+// NewLosses returns a recorder of losses.
+func NewLosses(p LossesParts) *Losses {
 	lost := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_lost_total",
 		Help: "Accepted orders that no store knew any more and that were recorded as failed."}, []string{"sale"})
-	reg.MustRegister(lost)
-	return &Losses{db: db, lines: lines, channels: channels, onCommit: onCommit, log: log, now: now, lost: lost,
-		orders: newInserter(db)}
+	p.Metrics.MustRegister(lost)
+	return &Losses{db: p.DB, lines: p.Lines, channels: p.Channels, onCommit: p.OnCommit, log: p.Log, now: p.Now,
+		lost: lost, orders: newInserter(p.DB)}
 }
 
 // Record ends an order that was accepted and that neither the line nor the database knows. The caller vouches for t, of

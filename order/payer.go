@@ -32,14 +32,23 @@ type Payer struct {
 	metrics  *payerMetrics
 }
 
-// NewPayer returns a payer. lease is how long a late payment may take before
-// a worker clears up behind it; now is Redis' clock, by which the deadlines
-// are set.
-func NewPayer(db *store.DB, lines *queue.Lines, sales *inventory.SaleStore, lease time.Duration, channels []string,
-	onCommit func(),
-	log *slog.Logger, now func() time.Time, reg prometheus.Registerer) *Payer {
-	return &Payer{db: db, lines: lines, sales: sales, lease: lease, channels: channels, onCommit: onCommit, log: log,
-		now: now, metrics: newPayerMetrics(reg)}
+// PayerParts are what a Payer works with.
+type PayerParts struct {
+	DB       *store.DB
+	Lines    *queue.Lines
+	Sales    *inventory.SaleStore
+	Lease    time.Duration // how long a late payment may take before a worker clears up behind it
+	Channels []string      // each order's news goes to the outbox for each of them
+	OnCommit func()        // called after each commit
+	Log      *slog.Logger
+	Now      func() time.Time // Redis' clock, by which the deadlines are set
+	Metrics  prometheus.Registerer
+}
+
+// NewPayer returns a payer.
+func NewPayer(p PayerParts) *Payer {
+	return &Payer{db: p.DB, lines: p.Lines, sales: p.Sales, lease: p.Lease, channels: p.Channels, onCommit: p.OnCommit,
+		log: p.Log, now: p.Now, metrics: newPayerMetrics(p.Metrics)}
 }
 
 // Pay takes a payment for an order of a sale. The same payment again gets the

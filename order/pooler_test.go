@@ -30,8 +30,10 @@ func TestOrdersThroughPgBouncer(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, other.Close()) })
 	_, err = schema.Of(other).Migrate(t.Context())
 	require.NoError(t, err)
-	second := order.NewFulfiller(other, w.sales, w.cache, 0, channels, func() {}, slog.New(slog.DiscardHandler),
-		w.cache.Now)
+	second := order.NewFulfiller(order.FulfillerParts{
+		DB: other, Sales: w.sales, Cache: w.cache, Deadline: 0, Channels: channels,
+		OnCommit: func() {}, Log: slog.New(slog.DiscardHandler), Now: w.cache.Now,
+	})
 	w.admitMany(orders)
 
 	var workers sync.WaitGroup
