@@ -128,6 +128,10 @@ func (c *conn) receive() verdict {
 // All turns of a connection are one call to the runtime's poller: it keeps
 // what has arrived since the last read, so nothing need be read in vain to find that there is
 // nothing (epoll(7): a read that was not filled has emptied the socket).
+//
+// Only the end of the client's side is missed so, if it came along with the bytes: it wakes nobody again.
+// Behind a first request and a part of one, where it is likely or wants an answer, it is looked for;
+// elsewhere it is found once the connection is quiet.
 func (c *conn) turn(fd uintptr) bool {
 	for {
 		if c.x == nil {
@@ -149,10 +153,11 @@ func (c *conn) turn(fd uintptr) bool {
 			return true
 		}
 		c.x.in = c.x.in[:len(c.x.in)+n]
+		first := !c.served
 		if !c.judge() {
 			return true
 		}
-		if n < len(room) {
+		if n < len(room) && c.x == nil && !first {
 			return false
 		}
 	}

@@ -19,7 +19,10 @@ const endOfHeader = "\r\n\r\n"
 // and a test holds that.
 func (x *exchange) parse(s *Server) verdict {
 	end := bytes.Index(x.in, []byte(endOfHeader))
-	if end < 0 {
+	switch {
+	case end < 0 && x.doubtful(s):
+		return strange
+	case end < 0:
 		return partial
 	}
 	// net/http counts the empty line and allows some slack; what is that close to the bound it may judge itself.
@@ -46,6 +49,16 @@ func (x *exchange) parse(s *Server) verdict {
 	}
 	x.fill(method, path, length)
 	return whole
+}
+
+// doubtful reports that a header is net/http's before all of it has come: net/http may answer it at once.
+func (x *exchange) doubtful(s *Server) bool {
+	if bytes.Count(x.in, []byte("\n")) != bytes.Count(x.in, []byte("\r\n")) {
+		return true
+	}
+	line, _, ended := strings.Cut(string(x.in), "\r\n")
+	method, path, ok := requestLine(line)
+	return ended && !(ok && s.plain(method, path))
 }
 
 func (x *exchange) fill(method, path string, length int) {
