@@ -49,8 +49,9 @@ func (h *sales) adminBody(sale inventory.Sale, stock inventory.Stock, line *api.
 		Epoch: sale.Epoch, Line: line}
 	b.Sale = api.Sale{ID: sale.ID, Title: sale.Title, SKU: sale.SKU, PriceCents: sale.PriceCents,
 		Currency: sale.Currency, StockTotal: stock.Total,
-		Remaining: remaining, PerUserLimit: sale.PerUserLimit, StartsAt: api.FormatTime(sale.Starts()), EndsAt: api.FormatTime(sale.Ends()),
-		State: sale.StateAt(now), ServerTime: api.FormatTime(now)}
+		Remaining: remaining, PerUserLimit: sale.PerUserLimit, StartsAt: api.FormatTime(sale.Starts()),
+		EndsAt: api.FormatTime(sale.Ends()),
+		State:  sale.StateAt(now), ServerTime: api.FormatTime(now)}
 	if e, ok := h.book.Get(sale.ID); ok {
 		b.DrainPerSec = e.Rate()
 	}

@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"encoding/json"
-	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strconv"
@@ -96,7 +95,7 @@ func TestOpenAPIProblemMatchesTheType(t *testing.T) {
 
 	p := InvalidRequest(FieldError{"quantity", "rule"})
 	p.OrderID, p.StartsAt = "019de0f2-6e6a-7c3b-8f00-000000000000", "2026-11-11T00:00:00.000Z"
-	var w *httptest.ResponseRecorder = answer(t, p)
+	w := answer(t, p)
 	var value any
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &value))
 	require.NoError(t, schema.VisitJSON(value))

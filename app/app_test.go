@@ -26,7 +26,8 @@ func TestMain(m *testing.M) { testkit.VerifyMain(m) }
 func startApp(t *testing.T, cfg configs.Config, roles Roles) *App {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(shop.Log{T: t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	app, err := New(t.Context(), cfg, Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(), Now: time.Now, Version: "test"})
+	app, err := New(t.Context(), cfg, Options{Roles: roles, Log: log, Registry: prometheus.NewRegistry(), Now: time.Now,
+		Version: "test"})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, stopApp(app)) })
 	require.NoError(t, app.Start(t.Context()))
@@ -85,7 +86,8 @@ func TestShoppersRaceForUnits(t *testing.T) {
 			require.EqualValues(t, 500, audit.Live)
 			require.Zero(t, audit.Available+audit.LineStock+audit.InFlight)
 			var users int64
-			require.NoError(t, app.db.Read.Table("orders").Where("status = 'confirmed'").Distinct("user_id").Count(&users).Error)
+			require.NoError(t, app.db.Read.Table("orders").Where("status = 'confirmed'").Distinct("user_id").
+				Count(&users).Error)
 			require.EqualValues(t, 500, users)
 			require.Eventually(t, func() bool {
 				told, err := app.redis.Client.XLen(t.Context(), "sluice:events").Result()

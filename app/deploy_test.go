@@ -44,8 +44,11 @@ func TestMetricsOfTheContractExist(t *testing.T) {
 	known := registered(t)
 	for _, name := range strings.Fields(
 		`orders_admitted_total orders_rejected_total orders_finished_total queue_depth queue_capacity
-		queue_oldest_age_seconds queue_wait_seconds admission_seconds admission_batch_size fulfil_seconds fulfil_batch_size pool_workers
-		stock_available ledger_difference leases_recovered_total dead_letters notifications_total outbox_pending config_reload_total redis_durable schema_version build_info`) {
+		queue_oldest_age_seconds queue_wait_seconds admission_seconds admission_batch_size fulfil_seconds
+		fulfil_batch_size
+		pool_workers
+		stock_available ledger_difference leases_recovered_total dead_letters notifications_total outbox_pending
+		config_reload_total redis_durable schema_version build_info`) {
 		require.True(t, known["sluice_"+name], name)
 	}
 }

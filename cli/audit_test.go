@@ -14,11 +14,15 @@ import (
 )
 
 const (
-	cleanAudit = `{"verdict":"clean","clean":true,"sales":[{"sale":"summer","total":500,"available":0,"live":500,"clean":true,"verdict":"clean"}]}`
-	leakAudit  = `{"verdict":"different","clean":false,"sales":[{"sale":"summer","total":500,"available":10,"live":480,"line_stock":3,"in_flight":4,` +
-		`"difference":3,"problems":["10 units leaked","look"],"clean":false,"verdict":"different"},{"sale":"night","clean":true,"verdict":"clean"},` +
+	cleanAudit = `{"verdict":"clean","clean":true,"sales":[{"sale":"summer","total":500,"available":0,"live":500,` +
+		`"clean":true,"verdict":"clean"}]}`
+	leakAudit = `{"verdict":"different","clean":false,"sales":[{"sale":"summer","total":500,"available":10,` +
+		`"live":480,"line_stock":3,"in_flight":4,` +
+		`"difference":3,"problems":["10 units leaked","look"],"clean":false,"verdict":"different"},` +
+		`{"sale":"night","clean":true,"verdict":"clean"},` +
 		`{"sale":"day","clean":false,"verdict":"unknown","problems":["redis is away"]}]}`
-	blindAudit = `{"verdict":"unknown","clean":null,"problems":["no\u001bsales"],"sales":[{"sale":"night","clean":true,"verdict":"clean"},` +
+	blindAudit = `{"verdict":"unknown","clean":null,"problems":["no\u001bsales"],"sales":[{"sale":"night",` +
+		`"clean":true,"verdict":"clean"},` +
 		`{"sale":"day","clean":false,"verdict":"unknown","problems":["redis is away"]}]}`
 )
 
@@ -36,13 +40,15 @@ func TestAudit(t *testing.T) {
 	got := sluice(t, env, "audit", "--sale", "summer", ops)
 	require.Equal(t, exitSuccess, got.code, got.err)
 	require.Regexp(t,
-		`^SALE +TOTAL +AVAILABLE +LIVE +LINE STOCK +IN FLIGHT +DIFFERENCE +VERDICT\nsummer +500 +0 +500 +0 +0 +0 +clean\nclean\n$`, got.out)
+		`^SALE +TOTAL +AVAILABLE +LIVE +LINE STOCK +IN FLIGHT +DIFFERENCE +VERDICT\nsummer +500 +0 +500 +0 +0 +0 `+
+			`+clean\nclean\n$`, got.out)
 	require.Empty(t, got.err)
 
 	got = sluice(t, env, "audit", ops)
 	require.Equal(t, exitFailure, got.code, "a difference wins")
 	require.Regexp(t,
-		`\nsummer +500 +10 +480 +3 +4 +3 +different\nnight .*clean\nday .*unknown\nsummer: 10 units leaked\nsummer: look\nday: redis is away\nDIFFERENT\n$`,
+		`\nsummer +500 +10 +480 +3 +4 +3 +different\nnight .*clean\nday .*unknown\nsummer: 10 units `+
+			`leaked\nsummer: look\nday: redis is away\nDIFFERENT\n$`,
 		got.out)
 	require.Equal(t, "sluice: the audit found a difference: summer\n", got.err)
 
@@ -97,10 +103,12 @@ func TestAuditThatCannotLook(t *testing.T) {
 	require.Equal(t, exitUnknown, sluice(t, env, "audit", "--ops", "http://127.0.0.1:1").code, "nobody listens")
 	got := sluice(t, env, "audit", "--json", "--ops", "http://127.0.0.1:1")
 	require.Equal(t, exitUnknown, got.code)
-	require.JSONEq(t, `{"verdict":"unknown","clean":null,"sales":[],"problems":["operations listener http://127.0.0.1:1: `+
+	require.JSONEq(t, `{"verdict":"unknown","clean":null,"sales":[],"problems":["operations listener `+
+		`http://127.0.0.1:1: `+
 		`connection refused: is sluice running? set --ops"]}`, got.out)
 	require.Equal(t, exitUsage, sluice(t, env, "audit", "--ops", "ftp://nowhere").code)
-	require.Equal(t, exitFailure, sluice(t, env, "sale", "list", "--ops", "http://127.0.0.1:1").code, "only an audit makes the difference")
+	require.Equal(t, exitFailure, sluice(t, env, "sale", "list", "--ops", "http://127.0.0.1:1").code,
+		"only an audit makes the difference")
 }
 
 func TestAuditWatchEndsOnADifference(t *testing.T) {
@@ -114,7 +122,8 @@ func TestAuditWatchEndsOnADifference(t *testing.T) {
 	require.Equal(t, exitFailure, got.code)
 	require.Equal(t, cleanAudit+"\n"+blindAudit+"\n"+leakAudit+"\n", got.out, "it goes on when it could not look")
 	require.Regexp(t,
-		`^\d{4}-\d\d-\d\dT\S+ the audit could not look everywhere: day\nsluice: the audit found a difference: summer\n$`, got.err)
+		`^\d{4}-\d\d-\d\dT\S+ the audit could not look everywhere: day\nsluice: the audit found a difference: `+
+			`summer\n$`, got.err)
 }
 
 func TestAuditWatchIsInterrupted(t *testing.T) {

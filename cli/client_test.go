@@ -34,7 +34,8 @@ func TestOpsURL(t *testing.T) {
 	}
 	_, err := opsURL("", server.OpsConfig{Addr: "127.0.0.1:0"})
 	require.ErrorContains(t, err, `ops.addr "127.0.0.1:0" names no port`)
-	for _, flag := range []string{"ftp://h:1", "http://", "http://u:p@h", "http://h/?a=b", "http://h/#f", "http://%zz", ":8081"} {
+	for _, flag := range []string{"ftp://h:1", "http://", "http://u:p@h", "http://h/?a=b",
+		"http://h/#f", "http://%zz", ":8081"} {
 		_, err := opsURL(flag, server.OpsConfig{Addr: ":1"})
 		require.ErrorAs(t, err, &usageError{}, flag)
 	}
@@ -49,7 +50,8 @@ func TestNobodyListens(t *testing.T) {
 
 	got := sluice(t, []string{secretEnv, "SLUICE_OPS__ADDR=" + addr}, "queue", "list")
 	require.Equal(t, exitFailure, got.code)
-	require.Equal(t, "sluice: operations listener http://"+addr+": connection refused: is sluice running? set --ops\n", got.err)
+	require.Equal(t, "sluice: operations listener http://"+addr+": connection refused: is sluice running? set "+
+		"--ops\n", got.err)
 	require.Empty(t, got.out)
 }
 
@@ -104,7 +106,8 @@ func TestProblemsAreShown(t *testing.T) {
 		body, want string
 	}{
 		{400,
-			`{"code":"invalid_request","detail":"See errors.","errors":[{"field":"cap","detail":"must be small"},{"field":"ends_at","detail":"must be later"}]}`,
+			`{"code":"invalid_request","detail":"See errors.","errors":[{"field":"cap","detail":"must be small"},` +
+				`{"field":"ends_at","detail":"must be later"}]}`,
 			"sluice: sale s: invalid_request: See errors. (cap: must be small; ends_at: must be later)\n"},
 		{404, `{"code":"not_found","detail":"no such\nsale \u001b[31m"}`,
 			"sluice: sale s: not_found: no such sale  [31m\n"},

@@ -177,7 +177,8 @@ func (d *demo) introduce(w io.Writer) {
 	default:
 		fmt.Fprintf(w, "  redis     %s %v (fsync: %s)\n", opened.Mode, d.cfg.Redis.Addrs, opened.Durability)
 	}
-	fmt.Fprintf(w, "  database  %s\n  shop      http://%s\n  ops       http://%s\n\n", d.cfg.Database.Driver, d.app.Addr(), d.app.OpsAddr())
+	fmt.Fprintf(w, "  database  %s\n  shop      http://%s\n  ops       http://%s\n\n",
+		d.cfg.Database.Driver, d.app.Addr(), d.app.OpsAddr())
 }
 
 // sell sends the shoppers, prints what became of them and audits. An error
@@ -210,7 +211,8 @@ func (d *demo) invite(w io.Writer) {
 		fmt.Fprintf(w, "no token for you: %v\n", err)
 		return
 	}
-	fmt.Fprintf(w, "\nStill serving, Ctrl-C stops. Order one yourself:\n\n  curl -i -X POST http://%s/v1/sales/%s/orders -H 'Authorization: Bearer %s'\n", d.app.Addr(), d.sale, token)
+	fmt.Fprintf(w, "\nStill serving, Ctrl-C stops. Order one yourself:\n\n  curl -i -X POST "+
+		"http://%s/v1/sales/%s/orders -H 'Authorization: Bearer %s'\n", d.app.Addr(), d.sale, token)
 	fmt.Fprintf(w,
 		"\nIn another terminal, from this folder:\n\n  export SLUICE_AUTH__SECRET_FILE=%s SLUICE_OPS__ADDR=%s\n  "+
 			"go run . audit\n  go run . sale set %s --stock-add 10 --reason 'ten more found'\n",

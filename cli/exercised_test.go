@@ -235,7 +235,8 @@ func (e *exercise) local() {
 	require.Contains(e.t, e.do("config", "check"), "valid")
 	require.Contains(e.t, e.do("config", "print"), "queue.cap")
 	require.NotEmpty(e.t, e.do("token", "--user", "ann", "--role", "viewer"))
-	require.Contains(e.t, e.do("loadtest", "targets", "--sale", "phone", "--users", "2", "--format", "vegeta", "--url", "http://127.0.0.1:1"), "phone")
+	require.Contains(e.t, e.do("loadtest", "targets", "--sale", "phone", "--users", "2", "--format", "vegeta",
+		"--url", "http://127.0.0.1:1"), "phone")
 	require.Contains(e.t, e.do("demo", "--once", "--shoppers", "20", "--stock", "5", "--set",
 		"redis.mode=embedded"), "clean")
 }

@@ -228,7 +228,8 @@ func TestConditionsOfChanges(t *testing.T) {
 	p := startPair(t, "sqlite", "")
 	token := strings.TrimSpace(sluice(t, p.env, "token", "--user", "root", "--admin").out)
 	call := func(method, path, match, body string) (*http.Response, string) {
-		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+p.apps[0].OpsAddr()+"/admin/v1"+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), method, "http://"+p.apps[0].OpsAddr()+"/admin/v1"+path,
+			strings.NewReader(body))
 		require.NoError(t, err)
 		req.Header.Set("Authorization", "Bearer "+token)
 		req.Header.Set("Content-Type", "application/json")

@@ -46,7 +46,8 @@ func newTargetsCommand(c *cli) *cobra.Command {
 			"token and key), vegeta (its JSON targets), wrk (path,\ntoken, key and body with tabs between, for " +
 			"loadtest/wrk/targets.lua).",
 		Example: "  sluice loadtest targets --sale summer --users 100000 --format vegeta > targets.json\n" +
-			"  sluice loadtest targets --sale summer --users 1000000 --format wrk --url https://staging.shop.example > targets.tsv",
+			"  sluice loadtest targets --sale summer --users 1000000 --format wrk --url " +
+			"https://staging.shop.example > targets.tsv",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			write, err := targetFormat(format)

@@ -89,7 +89,8 @@ func TestTargetsForWrk(t *testing.T) {
 
 func TestTargetsNameThisMachineForAWildcard(t *testing.T) {
 	t.Parallel()
-	for addr, want := range map[string]string{":8080": "http://127.0.0.1:8080", "0.0.0.0:80": "http://127.0.0.1:80", "shop.internal:8080": "http://shop.internal:8080"} {
+	for addr, want := range map[string]string{":8080": "http://127.0.0.1:8080", "0.0.0.0:80": "http://127.0.0.1:80",
+		"shop.internal:8080": "http://shop.internal:8080"} {
 		got, err := shopURL("", server.HTTPConfig{Addr: addr})
 		require.NoError(t, err)
 		require.Equal(t, want, got)

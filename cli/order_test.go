@@ -130,7 +130,8 @@ func TestOrderList(t *testing.T) {
 
 func TestOrderShow(t *testing.T) {
 	t.Parallel()
-	const order = `{"order_id":"o1","sale_id":"s","user":"ann\u0007","status":"queued","quantity":2,"price_cents":9905,"currency":"CNY","position":4}`
+	const order = `{"order_id":"o1","sale_id":"s","user":"ann\u0007","status":"queued","quantity":2,` +
+		`"price_cents":9905,"currency":"CNY","position":4}`
 	env, ops := operations(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path != "/admin/v1/orders/o1" {
 			w.WriteHeader(http.StatusNotFound)

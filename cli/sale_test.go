@@ -34,8 +34,10 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	_, _ = io.WriteString(w, r.reply)
 }
 
-const summer = `{"id":"summer","title":"Phone X","sku":"PHONE-X","price_cents":9905,"currency":"CNY","stock_total":500,"available":480,"remaining":470,
-"per_user_limit":1,"cap":0,"state":"scheduled","admin_state":"open","starts_at":"2027-06-01T12:00:00.000Z","ends_at":"2027-06-01T13:00:00.000Z",
+const summer = `{"id":"summer","title":"Phone X","sku":"PHONE-X","price_cents":9905,"currency":"CNY","stock_total":500,
+"available":480,"remaining":470,
+"per_user_limit":1,"cap":0,"state":"scheduled","admin_state":"open",
+"starts_at":"2027-06-01T12:00:00.000Z","ends_at":"2027-06-01T13:00:00.000Z",
 "line":{"depth":7,"capacity":2000,"oldest_age_seconds":1.25,"dead":3,"rebuilding":true},"unheard_of":1}`
 
 func TestSaleRequests(t *testing.T) {

@@ -133,13 +133,17 @@ func TestFilesThatAreNotConfigurations(t *testing.T) {
 func TestAKeyThatIsWrittenTwice(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"queue: {drain: true}\nqueue.drain: false":         `queue.drain is written twice, as "queue: drain" and as "queue.drain": keep one (file c.yaml)`,
-		"notify.email.rate: 1\nnotify: {email: {rate: 1}}": `notify.email.rate is written twice, as "notify: email: rate" and as "notify.email.rate"`,
-		"notify: {email.rate: 1, email: {rate: 2}}":        `notify.email.rate is written twice, as "notify: email: rate" and as "notify: email.rate"`,
-		"limits.sales: {}\nlimits: {sales: {}}":            `limits.sales is written twice`,
-		"queue: {drain: false}\n---\nqueue: {drain: true}": `the file holds two YAML documents, one from its top and one from line 3 on: keep one (file c.yaml)`,
-		"---\n---\npool: {size: 3}":                        `the file holds two YAML documents`,
-		"pool: {size: 3}\n---\n---\n- 1":                   `the file holds two YAML documents`,
+		"queue: {drain: true}\nqueue.drain: false": `queue.drain is written twice, as "queue: drain" and ` +
+			`as "queue.drain": keep one (file c.yaml)`,
+		"notify.email.rate: 1\nnotify: {email: {rate: 1}}": `notify.email.rate is written twice, as "notify: ` +
+			`email: rate" and as "notify.email.rate"`,
+		"notify: {email.rate: 1, email: {rate: 2}}": `notify.email.rate is written twice, as "notify: ` +
+			`email: rate" and as "notify: email.rate"`,
+		"limits.sales: {}\nlimits: {sales: {}}": `limits.sales is written twice`,
+		"queue: {drain: false}\n---\nqueue: {drain: true}": `the file holds two YAML documents, one from its top ` +
+			`and one from line 3 on: keep one (file c.yaml)`,
+		"---\n---\npool: {size: 3}":      `the file holds two YAML documents`,
+		"pool: {size: 3}\n---\n---\n- 1": `the file holds two YAML documents`,
 	} {
 		for range 20 { // the order of a map is another each time
 			_, err := Load(file(text))

@@ -13,8 +13,10 @@ func TestNotificationSecretsAreMasked(t *testing.T) {
 	l, err := Load(Options{Env: withSecret(
 		"SLUICE_NOTIFY__EMAIL__PASSWORD=hidden-1", "SLUICE_NOTIFY__SMS__TWILIO__TOKEN=hidden-2",
 		"SLUICE_NOTIFY__SMS__ALIYUN__ACCESS_KEY_SECRET=hidden-3",
-		"SLUICE_NOTIFY__SMS__HTTP__URL=http://gate/?token=hidden-4", "SLUICE_NOTIFY__SMS__HTTP__BODY=hidden-5", "SLUICE_NOTIFY__WEBHOOK__URL=http://shop/?token=hidden-6",
-		"SLUICE_NOTIFY__WEBHOOK__SECRETS="+key, "SLUICE_NOTIFY__ALERT__URL=http://ops/?token=hidden-7", "SLUICE_NOTIFY__ALERT__SECRETS="+key)})
+		"SLUICE_NOTIFY__SMS__HTTP__URL=http://gate/?token=hidden-4", "SLUICE_NOTIFY__SMS__HTTP__BODY=hidden-5",
+		"SLUICE_NOTIFY__WEBHOOK__URL=http://shop/?token=hidden-6",
+		"SLUICE_NOTIFY__WEBHOOK__SECRETS="+key,
+		"SLUICE_NOTIFY__ALERT__URL=http://ops/?token=hidden-7", "SLUICE_NOTIFY__ALERT__SECRETS="+key)})
 	require.NoError(t, err)
 	for _, asJSON := range []bool{true, false} {
 		var out bytes.Buffer

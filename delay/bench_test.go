@@ -30,7 +30,8 @@ func benchWorld(b *testing.B) *world {
 	return newWorld(b, testkit.Redis(b).Addr(), tables.New(b, "sqlite"), cfg)
 }
 
-const benchBody = `{"type":"coupon.expired","data":{"user":"u-123456","coupon":"c-987654321","cents":500,"note":"thirty days are over"}}`
+const benchBody = `{"type":"coupon.expired","data":{"user":"u-123456","coupon":"c-987654321","cents":500,` +
+	`"note":"thirty days are over"}}`
 
 func bulk(prefix string, from, n int, at func(i int) time.Time) []New {
 	list := make([]New, n)

@@ -76,8 +76,8 @@ func nextBuild(t *testing.T) string {
 		require.NoError(t, err)
 		replaced := map[string]string{}
 		for name, text := range map[string]string{
-			"9998_more.sql": "-- +goose Up\nCREATE TABLE more (\n    id  BIGINT NOT NULL PRIMARY KEY,\n    old BIGINT NULL\n" +
-				");\n",
+			"9998_more.sql": "-- +goose Up\nCREATE TABLE more (\n    id  BIGINT NOT NULL PRIMARY KEY,\n    old " +
+				"BIGINT NULL\n);\n",
 			"9999_less.sql": "-- +sluice contract\n-- +goose Up\nALTER TABLE more DROP COLUMN old;\n",
 		} {
 			file := filepath.Join(dir, name)

@@ -94,7 +94,7 @@ func (o *operator) soldExactly(th *throng) {
 		}
 	}
 	require.Equal(o.t, len(th.accepted), confirmed, "each accepted order, and")
-	require.Equal(o.t, len(th.accepted), len(rows), "no other")
+	require.Len(o.t, rows, len(th.accepted), "no other")
 	_, available, err := s.stock(o.t.Context(), th.sale)
 	require.NoError(o.t, err)
 	require.Equal(o.t, rushStock-len(th.accepted), available)

@@ -22,7 +22,9 @@ func newHub(lines *queue.Lines, most int) *hub {
 }
 
 // run hears the news of all processes until ctx ends.
-func (h *hub) run(ctx context.Context) { h.lines.Listen(ctx, func(n queue.Event) { h.tell(n.OrderID) }) }
+func (h *hub) run(ctx context.Context) {
+	h.lines.Listen(ctx, func(n queue.Event) { h.tell(n.OrderID) })
+}
 
 // wait returns a channel that gets a value when the order has news, and the
 // function that must be called to stop waiting. It reports false when too

@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// FirstRate, in tickets per second, is what waits are told by until anything has been measured anywhere. No promise
-	// rests on it.
+	// FirstRate is what waits are told by until anything has been measured anywhere, in tickets per second. No
+	// promise rests on it.
 	FirstRate = 500.0
 	// rateWindow is how far back the pace is measured. Batches end in lumps; over a window of many lumps the pace is
 	// even.

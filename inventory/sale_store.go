@@ -70,7 +70,7 @@ func (c *SaleStore) SetState(ctx context.Context, id, state, actor, reason strin
 	if state != Open && state != Paused && state != Closed {
 		return Sale{}, Stock{}, invalid.Error{{Field: "state", Detail: "must be open, paused or closed"}}
 	}
-	return c.change(ctx, id, actor, "sale."+state, reason, func(s *Sale) error {
+	return c.change(ctx, changeOf(id, "sale."+state, actor, reason), func(s *Sale) error {
 		s.State = state
 		return nil
 	})
@@ -86,7 +86,7 @@ type Change struct {
 
 // Update changes a sale's cap, limit or window, and returns it as it is then.
 func (c *SaleStore) Update(ctx context.Context, id string, ch Change, actor, reason string) (Sale, Stock, error) {
-	return c.change(ctx, id, actor, "sale.update", reason, func(s *Sale) error {
+	return c.change(ctx, changeOf(id, "sale.update", actor, reason), func(s *Sale) error {
 		if ch.Cap != nil {
 			s.Cap = *ch.Cap
 		}
@@ -111,9 +111,15 @@ func (c *SaleStore) Update(ctx context.Context, id string, ch Change, actor, rea
 	})
 }
 
-func (c *SaleStore) change(ctx context.Context, id, actor, action, reason string, edit func(*Sale) error) (after Sale,
-	stock Stock, err error) {
-	act := adminlog.Act{Actor: actor, Action: action, Sale: id, Target: id, Reason: reason}
+// changeOf is the entry of the admin log for a change of a sale.
+func changeOf(sale, action, actor, reason string) adminlog.Act {
+	return adminlog.Act{Actor: actor, Action: action, Sale: sale, Target: sale, Reason: reason}
+}
+
+// change edits the sale that act names and logs act with it, in one transaction.
+func (c *SaleStore) change(ctx context.Context, act adminlog.Act, edit func(*Sale) error) (after Sale, stock Stock,
+	err error) {
+	id := act.Sale
 	if err := act.Check(); err != nil {
 		return Sale{}, Stock{}, err
 	}

@@ -40,9 +40,6 @@ func each(t *testing.T, test func(t *testing.T, b *bench)) {
 	}
 }
 
-// newBench is one on the embedded database, for tests that no database can make fail.
-func newBench(t *testing.T) *bench { return benchOn(t, tables.New(t, "sqlite")) }
-
 func benchOn(t *testing.T, d testkit.Database) *bench {
 	t.Helper()
 	cfg := store.DefaultConfig()

@@ -71,7 +71,8 @@ func (p *Payer) expired(ctx context.Context, sale, id string) (Row, error) {
 
 // revive takes the units in the line. An expiry that has not reached the line
 // yet is brought there first.
-func (p *Payer) revive(ctx context.Context, line *queue.Line, sale inventory.Sale, row Row) (queue.ReclaimedUnit, error) {
+func (p *Payer) revive(ctx context.Context, line *queue.Line, sale inventory.Sale,
+	row Row) (queue.ReclaimedUnit, error) {
 	if row.Status == Expired && row.Released == 0 {
 		if err := line.Release(ctx, []queue.Ended{{ID: row.ID, State: queue.Expired}}, 0); err != nil {
 			return queue.ReclaimedUnit{}, err

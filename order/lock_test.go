@@ -17,9 +17,11 @@ import (
 // waiting counts the transactions of this database that wait for a lock. MariaDB looks anew
 // only when nobody on the server has asked for 100 ms, so two who ask must not ask more often than each 200 ms.
 var waiting = map[string]string{
-	store.MySQL: `SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p ON p.id = t.trx_mysql_thread_id
+	store.MySQL: `SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p
+		ON p.id = t.trx_mysql_thread_id
 		WHERE t.trx_state = 'LOCK WAIT' AND p.db = DATABASE()`,
-	store.Postgres: `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`,
+	store.Postgres: `SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type ` +
+		`= 'Lock'`,
 }
 
 // Every batch of a sale needs its stock row, so a transaction locks it last: while one still writes orders and news,

@@ -107,7 +107,7 @@ type recorded struct {
 // decision is what a payment does.
 type decision struct {
 	outcome string
-	changes map[string]any // to the order; nil leaves it as it is
+	changes map[string]any       // to the order; nil leaves it as it is
 	revived *queue.ReclaimedUnit // whose units must come out of the ledger
 }
 

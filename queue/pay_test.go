@@ -26,7 +26,8 @@ func (b *box) confirm(n int, by time.Time) []string {
 func TestOverdueIsHandedOutOnce(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
-		past, future := time.Now().Add(-time.Minute).Truncate(time.Millisecond), time.Now().Add(time.Hour).Truncate(time.Millisecond)
+		past, future := time.Now().Add(-time.Minute).Truncate(time.Millisecond), time.Now().Add(time.Hour).
+			Truncate(time.Millisecond)
 		due, later := b.confirm(3, past), b.confirm(1, future)
 		b.confirm(1, time.Time{})
 		require.True(t, b.ticket(due[0]).PayBy.Equal(past))

@@ -32,8 +32,10 @@ func TestLineAgreesWithTheModel(t *testing.T) {
 				b := boxOn(t, rdb, fmt.Sprint("sale-", run), s)
 				w := &walk{box: b, m: newModel(s), settings: s}
 				rt.Repeat(map[string]func(*rapid.T){
-					"admit": w.admit, "claim": w.claimSome, "settle": w.settleOne, "fenced": w.settleLate, "reclaim": w.reclaim,
-					"promote": w.promote, "cancel": w.cancel, "release": w.release, "configure": w.configure, "rebuild": w.rebuildAll,
+					"admit": w.admit, "claim": w.claimSome, "settle": w.settleOne, "fenced": w.settleLate,
+					"reclaim": w.reclaim,
+					"promote": w.promote, "cancel": w.cancel, "release": w.release, "configure": w.configure,
+					"rebuild": w.rebuildAll,
 					"requeue": w.requeue, "drop": w.drop, "refund": w.refund, "discard": w.discard,
 					"": w.check,
 				})

@@ -24,9 +24,8 @@ type Head struct {
 	Total                             int64
 }
 
-// AdmitResult calls with each order that exists or has ended, as its owner was told of it, until
-// the callback says false. Of orders that exist a line knows all; of those that ended, the newest
-// 10,000 and the dead letters.
+// Orders yields each order that exists or has ended, as its owner was told of it, until yield says false.
+// Of orders that exist a line knows all; of those that ended, the newest 10,000 and the dead letters.
 func (s Survey) Orders(yield func(Ticket) bool) {
 	for i := 0; i+1 < len(s.told); i += 2 {
 		if t, err := ParseTicket(s.told[i], s.told[i+1]); err == nil && !yield(t) {

@@ -74,7 +74,9 @@ func eachConfig(t *testing.T, test func(t *testing.T, db *store.DB, cfg store.Co
 
 func seedStock(t *testing.T, db *store.DB, sale string, total int64) {
 	t.Helper()
-	err := db.Write.Exec(`INSERT INTO sales (id, title, sku, price_cents, currency, per_user_limit, cap, state, starts_at, ends_at, created_at, updated_at)
+	err := db.Write.Exec(
+		`INSERT INTO sales (id, title, sku, price_cents, currency, per_user_limit, cap, state, starts_at, ends_at,
+			created_at, updated_at)
 		VALUES (?, 't', 'k', 1, 'CNY', 1, 1, 'open', 0, 0, 0, 0)`, sale).Error
 	require.NoError(t, err)
 	require.NoError(t, db.Write.Exec("INSERT INTO stock (sale_id, total, available) VALUES (?, ?, ?)", sale, total,

@@ -69,7 +69,8 @@ func (t *Tracer) fulfilled(b queue.Batch, outcomes []queue.Outcome, err error, f
 		t.record(id, span{name: name, from: from, to: to, kind: trace.SpanKindInternal,
 			failure: failureOf(ticket.ID, outcomes, err),
 			attrs: []attribute.KeyValue{attribute.String("sluice.sale", b.Sale), attribute.String("sluice.batch", b.ID),
-				attribute.Int("sluice.batch_size", len(b.Tickets)), attribute.Int("sluice.attempt", ticket.Attempts+1)}})
+				attribute.Int("sluice.batch_size", len(b.Tickets)),
+				attribute.Int("sluice.attempt", ticket.Attempts+1)}})
 	}
 }
 

@@ -23,7 +23,8 @@ func TestMain(m *testing.M) { testkit.VerifyMain(m) }
 
 func tracer(t *testing.T, sample float64) *Tracer {
 	t.Helper()
-	traced, err := Open(t.Context(), Config{Endpoint: "http://127.0.0.1:1", Sample: sample}, "test", slog.New(slog.DiscardHandler), time.Now)
+	traced, err := Open(t.Context(), Config{Endpoint: "http://127.0.0.1:1", Sample: sample}, "test",
+		slog.New(slog.DiscardHandler), time.Now)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = traced.Close(context.Background()) }) // nobody listens there
 	return traced

@@ -197,14 +197,17 @@ var (
 	errNotYet       = &RefusalError{"the token is not valid yet", true}
 	errMissingClaim = &RefusalError{"the token lacks a required claim: exp, or iss or aud where they are configured",
 		true}
-	errIssuer     = &RefusalError{"the token's issuer or audience is wrong", true}
-	errSubject    = &RefusalError{"the token's sub claim must be 1 to 128 bytes of UTF-8 without control characters or outer spaces", true}
+	errIssuer  = &RefusalError{"the token's issuer or audience is wrong", true}
+	errSubject = &RefusalError{"the token's sub claim must be 1 to 128 bytes of UTF-8 without control " +
+		"characters or outer spaces", true}
 	errNotAdmin   = &RefusalError{"the token is not an administrator's", true}
-	errNoAdminKey = &RefusalError{"administrators cannot sign in: neither auth.secret nor auth.public_key_file is configured", false}
-	errPeer       = &RefusalError{"users are named by the trusted proxy, and this request did not come from it",
+	errNoAdminKey = &RefusalError{"administrators cannot sign in: neither auth.secret nor auth.public_key_file is " +
+		"configured", false}
+	errPeer = &RefusalError{"users are named by the trusted proxy, and this request did not come from it",
 		false}
 	errNoUserHeader  = &RefusalError{"the trusted proxy named no user", false}
-	errBadUserHeader = &RefusalError{"the trusted proxy's user must come once, as 1 to 128 bytes of UTF-8 without control characters or outer spaces", true}
+	errBadUserHeader = &RefusalError{"the trusted proxy's user must come once, as 1 to 128 bytes of UTF-8 without " +
+		"control characters or outer spaces", true}
 )
 
 // bearer is the token of the Authorization header; the scheme's case does not matter (RFC 9110).

@@ -9,9 +9,6 @@ import (
 	"sluice/internal/testkit"
 )
 
-// patience is how long a test waits for what must come.
-const patience = time.Minute
-
 // testNow is when the clock of tests stands still.
 var testNow = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
 

@@ -145,7 +145,7 @@ func (c *Crowd) order(ctx context.Context, token, key string) (orderAnswer, erro
 	for try := 1; ; try++ {
 		var a orderAnswer
 		at := c.now()
-		wait, err := c.call(ctx, http.MethodPost, "/v1/sales/"+c.sale+"/orders", token, key, &a)
+		wait, err := c.call(ctx, ask{http.MethodPost, "/v1/sales/" + c.sale + "/orders", token, key}, &a)
 		if err != nil {
 			return a, err
 		}
@@ -182,7 +182,7 @@ func (c *Crowd) again(ctx context.Context, token, key string, first orderAnswer,
 func (c *Crowd) follow(ctx context.Context, token string, a orderAnswer) (string, error) {
 	for {
 		var o orderAnswer
-		if _, err := c.call(ctx, http.MethodGet, a.Links.Self+"?wait=20s", token, "", &o); err != nil {
+		if _, err := c.call(ctx, ask{http.MethodGet, a.Links.Self + "?wait=20s", token, ""}, &o); err != nil {
 			return "", err
 		}
 		status, _ := o.Status.(string)
@@ -192,15 +192,18 @@ func (c *Crowd) follow(ctx context.Context, token string, a orderAnswer) (string
 	}
 }
 
+// ask is one request of a shopper; without key it is a new one each time.
+type ask struct{ method, path, token, key string }
+
 // call returns the answer and how long to stay away.
-func (c *Crowd) call(ctx context.Context, method, path, token, key string, into any) (time.Duration, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+path, nil)
+func (c *Crowd) call(ctx context.Context, a ask, into any) (time.Duration, error) {
+	req, err := http.NewRequestWithContext(ctx, a.method, c.base+a.path, nil)
 	if err != nil {
 		return 0, err
 	}
-	req.Header.Set("Authorization", "Bearer "+token)
-	if key != "" {
-		req.Header.Set("Idempotency-Key", key)
+	req.Header.Set("Authorization", "Bearer "+a.token)
+	if a.key != "" {
+		req.Header.Set("Idempotency-Key", a.key)
 	}
 	resp, err := c.client.Do(req)
 	if err != nil {
@@ -212,7 +215,7 @@ func (c *Crowd) call(ctx context.Context, method, path, token, key string, into 
 		return 0, err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return 0, fmt.Errorf("%s %s answered %d with %q", method, path, resp.StatusCode, body)
+		return 0, fmt.Errorf("%s %s answered %d with %q", a.method, a.path, resp.StatusCode, body)
 	}
 	seconds, err := strconv.Atoi(resp.Header.Get("Retry-After"))
 	if err != nil {

@@ -45,8 +45,10 @@ exit ` + fmt.Sprint(code) + "\n"
 	return path
 }
 
-const goodSummary = `{"scenario":"x","seconds":1.5,"requests":30,"admitted":10,"refused":{"sold_out":5},"ended":{"confirmed":10},
-"latency_ms":{"admitted":{"med":2.25,"p(90)":5,"p(95)":6,"p(99)":12.5,"p(99.9)":20,"max":40,"count":10}},"place_error_ms":{"med":990,"p(99)":1000},"broken":[]}`
+const goodSummary = `{"scenario":"x","seconds":1.5,"requests":30,"admitted":10,"refused":{"sold_out":5},
+"ended":{"confirmed":10},
+"latency_ms":{"admitted":{"med":2.25,"p(90)":5,"p(95)":6,"p(99)":12.5,"p(99.9)":20,"max":40,"count":10}},
+"place_error_ms":{"med":990,"p(99)":1000},"broken":[]}`
 
 func TestARunOnARealSluice(t *testing.T) {
 	t.Parallel()

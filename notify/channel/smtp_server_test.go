@@ -173,7 +173,7 @@ func (s *smtpServer) serve(conn net.Conn) {
 		}
 		line = strings.TrimSpace(line)
 		verb, rest, _ := strings.Cut(line, " ")
-		ok := true
+		var ok bool
 		switch strings.ToUpper(verb) {
 		case "EHLO":
 			offers := []string{"mail", "8BITMIME"}

@@ -75,7 +75,8 @@ func TestAValueOfAnotherVersionIsLeftOutAlone(t *testing.T) {
 	require.NoError(t, a.Change(ctx, change(map[string]any{"gateway.admission": false, "pool.size": 3})))
 	require.NoError(t, f.db.Write.Exec("UPDATE config_versions SET overlay = ? WHERE version = 1",
 		`[{"key":"gateway.admission","value":false},{"key":"limits.sales","part":"tv","value":{"global_rps":-1}},`+
-			`{"key":"limits.sales","part":"phone","value":{"global_rps":5}},{"key":"pool.size","value":9999},{"key":"queue.cap","part":"tv","value":5},{"key":"queue.later","value":1}]`).Error)
+			`{"key":"limits.sales","part":"phone","value":{"global_rps":5}},{"key":"pool.size","value":9999},`+
+			`{"key":"queue.cap","part":"tv","value":5},{"key":"queue.later","value":1}]`).Error)
 	b := f.start("", nil)
 	require.False(t, b.counts().Gateway.Admission)
 	require.Len(t, b.counts().Limits.Sales, 1, "each sale by itself")

@@ -23,7 +23,7 @@ import (
 
 func writeFile(t *testing.T, path, text string) {
 	t.Helper()
-	require.NoError(t, os.WriteFile(path, []byte(text), 0o700)) //nolint:gosec // some are scripts
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o700))
 }
 
 // writeCertificate writes a self-signed certificate for redis.test.

@@ -2,7 +2,6 @@ package servers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -150,7 +149,7 @@ func TestFindSaysWhatToInstall(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	_, err := FindRedis()
 	var missing *MissingError
-	require.True(t, errors.As(err, &missing))
+	require.ErrorAs(t, err, &missing)
 	require.Equal(t, MissingError{Program: "redis-server", Package: "redis-server"}, *missing)
 	require.ErrorContains(t, err, "apt-get install --no-install-recommends redis-server")
 }

@@ -51,7 +51,9 @@ func run(ctx context.Context, args []string, signals <-chan os.Signal, out, errO
 	if redisOnly {
 		stores.kinds, installer.needs = nil, installer.needs[:1]
 	}
-	code, err := withStores(ctx, stores, installer, args, signals, out, errOut)
+	cmd := exec.Command(args[0], args[1:]...) // #nosec G204 -- the command it was started for
+	cmd.Stdout, cmd.Stderr = out, errOut
+	code, err := withStores(ctx, stores, installer, cmd, signals)
 	if err != nil {
 		fmt.Fprintln(errOut, "withstores:", err)
 		code = max(code, 1)
@@ -60,8 +62,8 @@ func run(ctx context.Context, args []string, signals <-chan os.Signal, out, errO
 }
 
 // withStores prepares what the command needs, runs it and clears up.
-func withStores(ctx context.Context, stores *stores, installer *installer, args []string, signals <-chan os.Signal,
-	out, errOut io.Writer) (code int, err error) {
+func withStores(ctx context.Context, stores *stores, installer *installer, cmd *exec.Cmd,
+	signals <-chan os.Signal) (code int, err error) {
 	var env []string
 	// A signal that comes before the command runs ends the preparations.
 	prepare, cancel := context.WithCancel(ctx)
@@ -89,10 +91,8 @@ func withStores(ctx context.Context, stores *stores, installer *installer, args 
 	if err != nil {
 		return 1, err
 	}
-	cmd := exec.Command(args[0], args[1:]...) // #nosec G204 -- the command it was started for
 	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = out, errOut
-	return runCommand(cmd, signals, out)
+	return runCommand(cmd, signals, cmd.Stdout)
 }
 
 // watchParent reports the death of whoever started us as a SIGTERM. "go run"

@@ -8,15 +8,21 @@ import (
 	"sluice/loadtest/bench/lab"
 )
 
+// search is the kind of job that is tried on a database, with at most so many orders.
+type search struct {
+	kind, driver string
+	most         int
+}
+
 // best looks for the fastest way to run a job. A quick look tries less.
-func best(ctx context.Context, l *lab.Lab, kind, driver string, first lab.Job, most int) (lab.Job, error) {
+func (s search) best(ctx context.Context, l *lab.Lab, first lab.Job) (lab.Job, error) {
 	tries := math.MaxInt
 	if l.Opt.Scale < 1 {
 		tries = 4
 	}
-	return climb(first, tries, func(j lab.Job) []lab.Job { return neighbouringJobs(j, driver, most) },
+	return climb(first, tries, func(j lab.Job) []lab.Job { return neighbouringJobs(j, s.driver, s.most) },
 		func(j lab.Job) (float64, error) {
-			r, err := j.Run(ctx, l, kind, driver)
+			r, err := j.Run(ctx, l, s.kind, s.driver)
 			return r.Value, err
 		})
 }

@@ -23,7 +23,7 @@ var benchSale = lab.Sale{ID: "bench", Stock: hugeStock, Cap: hugeCap}
 // is a new shopper's, with a token that the gateway has never seen.
 func admission(connections int) func(context.Context, *lab.Lab) (Trial, error) {
 	return func(ctx context.Context, l *lab.Lab) (Trial, error) {
-		return orderTrial(ctx, l, connections, []string{"bare"}, nil, func(d lab.Drive) float64 { return d.Rate() })
+		return orderTrial(ctx, l, connections, orderRival{args: []string{"bare"}}, func(d lab.Drive) float64 { return d.Rate() })
 	}
 }
 
@@ -33,8 +33,8 @@ func loneLatency(ctx context.Context, l *lab.Lab) (Trial, error) {
 	if err != nil {
 		return Trial{}, err
 	}
-	trial, err := orderTrial(ctx, l, 1, []string{"lua", "--redis", stores.Redis.Addr()},
-		map[string][]int{"redis": {stores.Redis.PID()}}, func(d lab.Drive) float64 { return d.P50 })
+	trial, err := orderTrial(ctx, l, 1, orderRival{args: []string{"lua", "--redis", stores.Redis.Addr()},
+		pids: map[string][]int{"redis": {stores.Redis.PID()}}}, func(d lab.Drive) float64 { return d.P50 })
 	if err != nil {
 		return trial, errors.Join(err, stores.Close())
 	}
@@ -50,19 +50,25 @@ func loneLatency(ctx context.Context, l *lab.Lab) (Trial, error) {
 	return trial, nil
 }
 
-// orderTrial sends orders to a yardstick, which may use a store, and to a gateway and takes value of what wrk saw.
-func orderTrial(ctx context.Context, l *lab.Lab, connections int, yardstick []string, store map[string][]int,
+// orderRival is a yardstick that takes orders: its arguments, and the processes of the store it uses.
+type orderRival struct {
+	args []string
+	pids map[string][]int
+}
+
+// orderTrial sends orders to a yardstick and to a gateway, and takes value of what wrk saw.
+func orderTrial(ctx context.Context, l *lab.Lab, connections int, yardstick orderRival,
 	value func(lab.Drive) float64) (Trial, error) {
 	requests, err := l.OrdersIn(benchSale.ID, l.Opt.PerRun())
 	if err != nil {
 		return Trial{}, err
 	}
 	load := lab.Load{Connections: connections, Length: l.Opt.Length, Requests: requests}
-	rival, err := l.Rival(ctx, yardstick...)
+	rival, err := l.Rival(ctx, yardstick.args...)
 	if err != nil {
 		return Trial{}, err
 	}
-	maps.Copy(rival.PIDs, store)
+	maps.Copy(rival.PIDs, yardstick.pids)
 	if err := checkComparable(ctx, l, rival.Addr, requests); err != nil {
 		return Trial{}, errors.Join(err, rival.Stop())
 	}

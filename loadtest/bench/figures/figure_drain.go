@@ -23,7 +23,7 @@ func drain(driver string) func(context.Context, *lab.Lab) (Trial, error) {
 		if driver == "sqlite" {
 			first.Workers = 1
 		}
-		chosen, err := best(ctx, l, "sql", driver, first, drainSize(l.Opt))
+		chosen, err := search{"sql", driver, drainSize(l.Opt)}.best(ctx, l, first)
 		if err != nil {
 			return Trial{}, err
 		}
@@ -40,7 +40,7 @@ func drain(driver string) func(context.Context, *lab.Lab) (Trial, error) {
 // asynqPeer measures the same against one transaction per order, on MariaDB.
 func asynqPeer(ctx context.Context, l *lab.Lab) (Trial, error) {
 	orders := max(l.Opt.Scaled(10_000), 1_000)
-	chosen, err := best(ctx, l, "asynq", "mysql", lab.Job{Orders: orders / 2, Batch: 1, Workers: 32}, orders)
+	chosen, err := search{"asynq", "mysql", orders}.best(ctx, l, lab.Job{Orders: orders / 2, Batch: 1, Workers: 32})
 	if err != nil {
 		return Trial{}, err
 	}

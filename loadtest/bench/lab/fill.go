@@ -20,13 +20,13 @@ func (s *System) Fill(ctx context.Context, n *Node, orders Requests) ([]string, 
 	}
 	defer f.Close()
 	paths := make([]string, orders.Count)
-	var next atomic.Int64
+	filling := fill{addr: n.HTTP, file: f, size: orders.Size, paths: paths}
 	var workers sync.WaitGroup
 	errs := make(chan error, fillers)
 	for range fillers {
 		workers.Go(func() {
-			if err := fillFrom(ctx, n.HTTP, f, orders.Size, &next, paths); err != nil {
-				next.Store(int64(orders.Count)) // the others end as well
+			if err := filling.run(ctx); err != nil {
+				filling.next.Store(int64(orders.Count)) // the others end as well
 				errs <- err
 			}
 		})
@@ -40,24 +40,33 @@ func (s *System) Fill(ctx context.Context, n *Node, orders Requests) ([]string, 
 	}
 }
 
-// fillFrom is one of the fillers, with a connection of its own.
-func fillFrom(ctx context.Context, addr string, f *os.File, size int, next *atomic.Int64, paths []string) error {
-	c := &Caller{Addr: addr}
+// fill is what the fillers share.
+type fill struct {
+	addr  string
+	file  *os.File // of requests of this size
+	size  int
+	next  atomic.Int64 // which of them
+	paths []string     // where each order can be looked up
+}
+
+// run is one of the fillers, with a connection of its own.
+func (f *fill) run(ctx context.Context) error {
+	c := &Caller{Addr: f.addr}
 	defer c.Close()
-	request := make([]byte, size)
+	request := make([]byte, f.size)
 	for ctx.Err() == nil {
-		at := next.Add(1) - 1
-		if at >= int64(len(paths)) {
+		at := f.next.Add(1) - 1
+		if at >= int64(len(f.paths)) {
 			return nil
 		}
-		if _, err := f.ReadAt(request, at*int64(size)); err != nil {
+		if _, err := f.file.ReadAt(request, at*int64(f.size)); err != nil {
 			return err
 		}
 		a, err := c.Do(ctx, request)
 		if err != nil {
 			return err
 		}
-		if paths[at], err = pathOf(a); err != nil {
+		if f.paths[at], err = pathOf(a); err != nil {
 			return err
 		}
 	}

@@ -41,7 +41,8 @@ func TestWrkSummaryIsRead(t *testing.T) {
 	d, err := parseDrive(
 		[]byte(
 			"Running 1s test\nbench " +
-				"{\"requests\":500,\"duration\":2000000,\"refused\":3,\"broken\":0,\"ran_out\":0,\"p50\":120,\"p99\":900,\"max\":1000}\n"))
+				"{\"requests\":500,\"duration\":2000000,\"refused\":3,\"broken\":0,\"ran_out\":0,\"p50\":120," +
+				"\"p99\":900,\"max\":1000}\n"))
 	if err != nil || d.Rate() != 250 || d.Refused != 3 || d.P50 != 120 {
 		t.Fatal(d, err)
 	}

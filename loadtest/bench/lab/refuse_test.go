@@ -119,9 +119,11 @@ func TestARunWhoseAuditIsNotCleanIsRefused(t *testing.T) {
 		answer, refused string
 	}{
 		{`{"verdict":"clean","clean":true,"sales":[{"sale":"a","verdict":"clean"}]}`, ""},
-		{`{"verdict":"different","clean":false,"sales":[{"sale":"a","verdict":"clean"},{"sale":"b","verdict":"different","problems":["one unit is missing"]}]}`,
+		{`{"verdict":"different","clean":false,"sales":[{"sale":"a","verdict":"clean"},{"sale":"b",` +
+			`"verdict":"different","problems":["one unit is missing"]}]}`,
 			"different: b: one unit is missing"},
-		{`{"verdict":"unknown","clean":null,"problems":["no database"],"sales":[{"sale":"b","verdict":"unknown","problems":["no redis"]}]}`,
+		{`{"verdict":"unknown","clean":null,"problems":["no database"],"sales":[{"sale":"b","verdict":"unknown",` +
+			`"problems":["no redis"]}]}`,
 			"unknown: no database; b: no redis"},
 	} {
 		addr := listen(t, func(w http.ResponseWriter, r *http.Request) {
