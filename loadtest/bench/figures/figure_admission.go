@@ -23,7 +23,7 @@ var benchSale = lab.Sale{ID: "bench", Stock: hugeStock, Cap: hugeCap}
 // is a new shopper's, with a token that the gateway has never seen.
 func admission(connections int) func(context.Context, *lab.Lab) (Trial, error) {
 	return func(ctx context.Context, l *lab.Lab) (Trial, error) {
-		return orderTrial(ctx, l, connections, orderRival{args: []string{"bare"}}, func(d lab.Drive) float64 { return d.Rate() })
+		return orderTrial(ctx, l, connections, orderRival{args: []string{"bare"}}, lab.Drive.Rate)
 	}
 }
 

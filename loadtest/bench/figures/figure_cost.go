@@ -24,12 +24,12 @@ type costCase struct {
 }
 
 // costOfOrders looks for work that grows with the orders there already are.
-func costOfOrders(ctx context.Context, l *lab.Lab) (Trial, error) {
+func costOfOrders(_ context.Context, l *lab.Lab) (Trial, error) {
 	return cost{small: costCase{10_000, 1}, large: costCase{max(l.Opt.Scaled(1_000_000), 20_000), 1}}.open(l)
 }
 
 // costOfSales looks for work that grows with the sales there are.
-func costOfSales(ctx context.Context, l *lab.Lab) (Trial, error) {
+func costOfSales(_ context.Context, l *lab.Lab) (Trial, error) {
 	orders, sales := max(l.Opt.Scaled(100_000), 10_000), max(l.Opt.Scaled(1_000), 100)
 	return cost{small: costCase{orders, 1}, large: costCase{orders, sales}}.open(l)
 }

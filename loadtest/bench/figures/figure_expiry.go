@@ -18,7 +18,7 @@ func payWithin(o lab.Options) time.Duration {
 
 // expiry measures how long it takes to end orders that were not paid, all of them due at once: their deadlines pass
 // while no worker runs, and the time is that from its start, its coming up included, to the last order's end.
-func expiry(ctx context.Context, l *lab.Lab) (Trial, error) {
+func expiry(_ context.Context, l *lab.Lab) (Trial, error) {
 	size := max(l.Opt.Scaled(unpaid), 2_000)
 	setup := lab.Setup{Driver: "mysql", Env: []string{"SLUICE_PAYMENT__TIMEOUT=" + payWithin(l.Opt).String(),
 		"SLUICE_PAYMENT__SECRET=whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}}

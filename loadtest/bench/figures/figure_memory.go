@@ -17,7 +17,7 @@ import (
 )
 
 // redisMemory is what one waiting order adds to Redis' used_memory.
-func redisMemory(ctx context.Context, l *lab.Lab) (Trial, error) {
+func redisMemory(_ context.Context, l *lab.Lab) (Trial, error) {
 	size := max(l.Opt.Scaled(100_000), 20_000)
 	orders, err := l.OrdersIn(benchSale.ID, max(l.Opt.PerRun(), size))
 	if err != nil {
@@ -76,7 +76,7 @@ const (
 
 // connectionMemory is what a gateway holds in RAM while shoppers who have
 // ordered keep their connections open: each did all that an order does.
-func connectionMemory(ctx context.Context, l *lab.Lab) (Trial, error) {
+func connectionMemory(_ context.Context, l *lab.Lab) (Trial, error) {
 	orders, err := l.OrdersIn(benchSale.ID, max(l.Opt.PerRun(), openConnections))
 	if err != nil {
 		return Trial{}, err

@@ -89,7 +89,7 @@ func rush(ctx context.Context, s *lab.System, a lab.Arrivals) (lab.Visits, float
 // goodput compares what is confirmed under ten times the load with its peak: what is confirmed when just enough come to
 // keep the line from running empty. Both take in what they confirm; a shop to which nobody comes does not, and its rate
 // is only told.
-func goodput(ctx context.Context, l *lab.Lab) (Trial, error) {
+func goodput(_ context.Context, l *lab.Lab) (Trial, error) {
 	var drained report.Reading // of the same round
 	return Trial{
 		Yardstick: func(ctx context.Context) (r report.Reading, err error) {
@@ -116,7 +116,7 @@ func goodput(ctx context.Context, l *lab.Lab) (Trial, error) {
 }
 
 // overloadLatency compares the 99th percentile of accepted answers at ten times the load with that at half.
-func overloadLatency(ctx context.Context, l *lab.Lab) (Trial, error) {
+func overloadLatency(_ context.Context, l *lab.Lab) (Trial, error) {
 	var drained report.Reading // of the same round
 	at := func(factor float64) func(context.Context) (report.Reading, error) {
 		return func(ctx context.Context) (report.Reading, error) {

@@ -82,10 +82,10 @@ func pollWaiting(ctx context.Context, s *lab.System, rival *lab.Rival, orders la
 
 // pollsOf writes a poll for each order; shopper n's is at paths[n]. An empty path stands for any order.
 func pollsOf(l *lab.Lab, name string, paths []string) (lab.Requests, error) {
-	const any = "/v1/sales/bench/orders/00000000-0000-0000-0000-000000000000"
+	const anyOrder = "/v1/sales/bench/orders/00000000-0000-0000-0000-000000000000"
 	return l.Requests(name, len(paths), func(n int, now time.Time) string {
 		if paths[n] == "" {
-			return lab.PollRequest(any, n, now)
+			return lab.PollRequest(anyOrder, n, now)
 		}
 		return lab.PollRequest(paths[n], n, now)
 	})

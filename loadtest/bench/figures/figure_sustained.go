@@ -13,7 +13,7 @@ import (
 
 // sustained measures what one process in all roles takes in and confirms while
 // it is under load: orders/s from the first request to the last confirmation.
-func sustained(ctx context.Context, l *lab.Lab) (Trial, error) {
+func sustained(_ context.Context, l *lab.Lab) (Trial, error) {
 	return Trial{Sluice: func(ctx context.Context) (report.Reading, error) { return openSustained(ctx, l) }}, nil
 }
 
@@ -60,7 +60,7 @@ func sustain(ctx context.Context, s *lab.System, orders lab.Requests) (report.Re
 
 // confirmation is the time from when a shopper should have come until their
 // long poll says confirmed, for one shopper in ten, at half the sustained rate.
-func confirmation(ctx context.Context, l *lab.Lab) (Trial, error) {
+func confirmation(_ context.Context, l *lab.Lab) (Trial, error) {
 	return Trial{Sluice: func(ctx context.Context) (report.Reading, error) {
 		rate, err := openSustained(ctx, l) // of the same round
 		if err != nil {

@@ -18,6 +18,7 @@ type Answer struct {
 }
 
 const (
+	// AnswerPatience is how long an answer may take.
 	AnswerPatience = 30 * time.Second
 	mostBody       = 1 << 20
 )
@@ -42,6 +43,7 @@ func (c *Caller) dial(ctx context.Context) error {
 	return nil
 }
 
+// Close closes its connection, if it has one.
 func (c *Caller) Close() {
 	if c.conn != nil {
 		_ = c.conn.Close()

@@ -101,6 +101,7 @@ func (p *Process) inLog(ready func(string) bool) (bool, error) {
 	return false, nil
 }
 
+// PID is the number of the process.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Stop asks with SIGTERM; anything but exit code 0 in time is an error.

@@ -10,6 +10,7 @@ type Refusal struct{ Why string }
 
 func (r *Refusal) Error() string { return "refused: " + r.Why }
 
+// Refuse returns a refusal with this reason.
 func Refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(format, args...)} }
 
 // Above either of these, what is measured is the generator.

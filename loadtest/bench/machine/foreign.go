@@ -17,6 +17,7 @@ type Neighbours struct {
 	busy, ours time.Duration
 }
 
+// WatchNeighbours begins to watch what others take of the machine.
 func WatchNeighbours() Neighbours {
 	return Neighbours{began: time.Now(), busy: machineCPU(), ours: treeCPU(processes(), os.Getpid())}
 }

@@ -17,6 +17,7 @@ type Machine struct {
 	Disk  string `json:"disk"` // file system of the stores: what a flush costs depends on it
 }
 
+// ThisMachine describes the machine, and the disk of this folder.
 func ThisMachine(dir string) Machine {
 	m := Machine{CPU: "unknown", Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH,
 		Disk: fileSystem(dir)}

@@ -34,6 +34,7 @@ func (c *CPUClock) Used() map[string]time.Duration {
 	return used
 }
 
+// Sum adds up what processes used.
 func Sum(used map[string]time.Duration) time.Duration {
 	var all time.Duration
 	for _, one := range used {

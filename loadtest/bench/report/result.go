@@ -47,6 +47,7 @@ type Summary struct {
 	Max    float64 `json:"max"`
 }
 
+// Summarize returns median and range of at least one value.
 func Summarize(values []float64) Summary {
 	return Summary{Median: median(values), Min: slices.Min(values), Max: slices.Max(values)}
 }
@@ -61,6 +62,7 @@ func median(values []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
+// Values returns the readings' values.
 func Values(readings []Reading) []float64 {
 	var list []float64
 	for _, r := range readings {
