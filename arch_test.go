@@ -32,7 +32,7 @@ var mayImport = map[string][]string{
 	schemaRoom:  {"store"},
 	"adminlog":  {"store", invalid},
 	"settings":  {"adminlog", "store", invalid},
-	"inventory": {"adminlog", "queue", "store", apart, invalid, killpoint, redisRoom},
+	"inventory": {"adminlog", "queue", "store", apart, meter, invalid, killpoint, redisRoom},
 	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint, webhook, luascript},
 	"order": {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint, redisRoom, webhook,
 		workerRoom},
@@ -45,7 +45,7 @@ var mayImport = map[string][]string{
 	"admin": {"api", authRoom, httpServer, ratelimit, coalesce, "adminlog", "settings", "queue", "notify",
 		"store", "delay", "inventory", "order", apart, invalid, redisRoom, channelRoom},
 	"gateway": {"api", authRoom, ratelimit, "adminlog", "settings", "queue", "notify", "store", "delay",
-		"inventory", "order", apart, invalid, killpoint, redisRoom, channelRoom, webhook, httpServer, coalesce},
+		"inventory", "order", apart, invalid, killpoint, redisRoom, channelRoom, webhook, httpServer, coalesce, meter},
 	"trace": {"queue", "notify", workerRoom},
 	"fleet": {"queue", "store", schemaRoom},
 	"configs": {"queue", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
@@ -64,6 +64,7 @@ var mayImport = map[string][]string{
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
 	shoppers:           {authRoom}, // tokens
 	apart:              {},
+	meter:              {},
 	workerRoom:         {"queue", redisRoom, apart, killpoint},
 	luascript:          {},
 	redisRoom:          {},
@@ -104,8 +105,11 @@ const expressRoom = "gateway/express"
 // httpServer is listeners, TLS and what stands around the routes of both.
 const httpServer = "gateway/server"
 
-// apart gives turns; it knows no other room.
-const apart = "internal/apart"
+// apart gives turns and meter measures rates; they know no other room.
+const (
+	apart = "internal/apart"
+	meter = "internal/meter"
+)
 
 // live makes what operators set count in a process.
 const live = "settings/live"

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"sluice/internal/meter"
 )
 
 const (
@@ -15,31 +17,22 @@ const (
 
 // refusalMeter measures how many orders of each sale are refused a second. Safe for concurrent use.
 type refusalMeter struct {
-	mu    sync.Mutex
-	looks []refusalLook // the first is the newest that is refusalWindow old
-}
-
-type refusalLook struct {
-	at     time.Time
-	totals map[string]float64
+	mu     sync.Mutex
+	totals meter.Window[map[string]float64] // over refusalWindow
 }
 
 // observe returns the rates since the look that is refusalWindow old, or the first.
 func (m *refusalMeter) observe(now time.Time, totals map[string]float64) map[string]float64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.looks = append(m.looks, refusalLook{now, totals})
-	for len(m.looks) > 2 && now.Sub(m.looks[1].at) >= refusalWindow {
-		m.looks = m.looks[1:]
-	}
-	first := m.looks[0]
-	seconds := now.Sub(first.at).Seconds()
+	first := m.totals.Add(now, totals, refusalWindow)
+	seconds := now.Sub(first.At).Seconds()
 	if seconds <= 0 {
 		return nil
 	}
 	rates := map[string]float64{}
 	for sale, total := range totals {
-		if more := total - first.totals[sale]; more > 0 {
+		if more := total - first.Value[sale]; more > 0 {
 			rates[sale] = more / seconds
 		}
 	}

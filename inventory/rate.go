@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/internal/meter"
 	"sluice/queue"
 )
 
@@ -48,7 +49,7 @@ func (p Pace) wait(position int64) time.Duration {
 type rate struct {
 	measured number
 	proven   number // while nothing is measured
-	looks    []look // of the observing goroutine; at most rateWindow old
+	served   meter.Window[int64] // of the observing goroutine, over rateWindow
 	calm     look   // when nothing was in the line or in work
 	through  passed // since when it is counted what goes through
 }
@@ -94,17 +95,14 @@ func (r *rate) observe(before, after queue.View) bool {
 		r.pass(after)
 	}
 	if !busy || after.Served < before.Served || !after.Now.After(before.Now) {
-		r.looks = r.looks[:0]
+		r.served.Clear()
 		return false
 	}
-	if len(r.looks) == 0 {
-		r.looks = append(r.looks, look{before.Now, before.Served})
+	if r.served.Len() == 0 {
+		r.served.Add(before.Now, before.Served, rateWindow)
 	}
-	r.looks = append(r.looks, look{after.Now, after.Served})
-	for len(r.looks) > 2 && after.Now.Sub(r.looks[1].at) >= rateWindow {
-		r.looks = r.looks[1:]
-	}
-	span, served := after.Now.Sub(r.looks[0].at), after.Served-r.looks[0].served
+	first := r.served.Add(after.Now, after.Served, rateWindow)
+	span, served := after.Now.Sub(first.At), after.Served-first.Value
 	if span < rateAfter && (r.measured.get() != 0 || served == 0) {
 		return false
 	}
@@ -126,9 +124,8 @@ func (r *rate) prove(now queue.View) {
 	r.atLeast(float64(now.Served-was.served) / span)
 }
 
-// pass takes what went through a line that is neither seen idle nor with tickets that wait: where workers hold as
-// many as its cap
-// lets in, nothing else would ever be known of it, and the cap would stay.
+// pass takes what went through a line that is neither seen idle nor with tickets that wait. Where workers hold as
+// many as its cap lets in, nothing else would ever be known of it, and the cap would stay.
 func (r *rate) pass(now queue.View) {
 	was := r.through
 	fresh := passed{look{now.Now, now.Served}, now.Epoch, now.Bounded}
@@ -161,7 +158,7 @@ type Flow struct {
 
 type flowMeter struct {
 	flow  atomic.Pointer[Flow]
-	looks []queue.View // of the observing goroutine; the first is the newest that is rateWindow old
+	views meter.Window[queue.View] // of the observing goroutine, over rateWindow
 }
 
 func (m *flowMeter) now() Flow {
@@ -173,21 +170,17 @@ func (m *flowMeter) now() Flow {
 
 // observe takes a look at the line into account. Called by one goroutine.
 func (m *flowMeter) observe(v queue.View) {
-	if n := len(m.looks); n > 0 {
+	if last, found := m.views.Last(); found {
 		// Counters that went back are those of another line: it was lost, or dropped.
-		if last := m.looks[n-1]; !v.Exists || v.Seq < last.Seq || v.Served < last.Served || !v.Now.After(last.Now) {
-			m.looks = m.looks[:0]
+		if was := last.Value; !v.Exists || v.Seq < was.Seq || v.Served < was.Served || !v.Now.After(was.Now) {
+			m.views.Clear()
 		}
 	}
 	if !v.Exists {
 		m.flow.Store(nil)
 		return
 	}
-	m.looks = append(m.looks, v)
-	for len(m.looks) > 2 && v.Now.Sub(m.looks[1].Now) >= rateWindow {
-		m.looks = m.looks[1:]
-	}
-	first := m.looks[0]
+	first := m.views.Add(v.Now, v, rateWindow).Value
 	p := Flow{Window: v.Now.Sub(first.Now)}
 	if seconds := p.Window.Seconds(); seconds > 0 {
 		p.Admitted, p.Drained = float64(v.Seq-first.Seq)/seconds, float64(v.Served-first.Served)/seconds

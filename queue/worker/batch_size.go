@@ -32,7 +32,7 @@ func writersOf(n int) writers {
 	return writers{batches: 3, most: queue.MaxBatch / 4, share: 2}
 }
 
-// pace bounds how large a batch may grow by how long batches take, so that one
+// sizer bounds how large a batch may grow by how long batches take, so that one
 // of a slow database still ends far within its lease. Safe for concurrent use.
 type sizer struct {
 	writers
@@ -58,10 +58,10 @@ func newSizer(lease time.Duration, oneWriter bool) *sizer {
 	return s
 }
 
-// bound is how many tickets a worker may claim when batches are bounded by batch.
+// bound returns how many tickets a worker may claim when batches are bounded by batch.
 func (s *sizer) bound(batch int) int { return min(batch, s.most, int(s.fits.Load())) }
 
-// first is what a worker claims before it knows how many tickets wait. A group
+// firstPortion returns what a worker claims before it knows how many tickets wait. A group
 // of suspects costs those of them that are not to blame an attempt: where that
 // may be their last but one, suspects run alone from the start.
 func (s *sizer) firstPortion(most, attempts int) queue.Portion {
@@ -72,7 +72,7 @@ func (s *sizer) firstPortion(most, attempts int) queue.Portion {
 	return first
 }
 
-// rest is how much more it may claim, by the tickets that the first claim has left.
+// remaining returns how much more a worker may claim, by the tickets that its first claim has left.
 func (s *sizer) remaining(most int, first queue.Batch) int {
 	if first.Suspects || first.Size() < part {
 		return 0
@@ -81,9 +81,9 @@ func (s *sizer) remaining(most int, first queue.Batch) int {
 	return max(min(most, waited/s.share)-first.Size(), 0)
 }
 
-// ended learns from a batch of so many tickets that took so long. One that took
-// no longer than it may tells nothing when it failed, for then a store is away,
-// or when it was small, for then most of its time was not for its tickets.
+// learn takes in how long a batch of so many tickets took. One that took no longer than it may says nothing when it
+// failed, because a store is away then. It says nothing when it was small, because most of its time was not for its
+// tickets then.
 func (s *sizer) learn(size int, took time.Duration, well bool) {
 	most := s.fits.Load()
 	if took <= s.target && (!well || int64(size)*2 < most) {
