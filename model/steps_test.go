@@ -253,14 +253,14 @@ func (p *play) lock(s model.Step) {
 	p.clock.Advance(reserve)
 	a := act(p.ctx, func(ctx context.Context) error { return p.reconciler.Rebuild(ctx, p.sale) })
 	p.rebuilds[s.A] = a
-	require.True(p.t, a.run("before gate"), "the rebuild did not begin: %v", a.err)
+	require.True(p.t, a.run("before close"), "the rebuild did not begin: %v", a.err)
 }
 
 func (p *play) death(s model.Step) { p.rebuilds[s.A].die() }
 
 func (p *play) gate(s model.Step) {
 	a := p.rebuilds[s.A]
-	require.True(p.t, a.run("after gate"), "the line was not closed: %v", a.err)
+	require.True(p.t, a.run("after close"), "the line was not closed: %v", a.err)
 	p.closed()
 }
 
