@@ -16,7 +16,8 @@ func TestOperatorsListPayments(t *testing.T) {
 	s.work()
 	path := s.place("ann", "phone")
 	s.until("ann", path, "confirmed")
-	for _, body := range []string{`{"payment_id":"a less","amount_cents":1,"currency":"CNY","paid_at":"2026-01-02T03:04:05Z"}`,
+	for _, body := range []string{
+		`{"payment_id":"a less","amount_cents":1,"currency":"CNY","paid_at":"2026-01-02T03:04:05Z"}`,
 		`{"payment_id":"b","amount_cents":9900,"currency":"CNY"}`,
 		`{"payment_id":"c","amount_cents":9900,"currency":"CNY"}`} {
 		require.Equal(t, http.StatusOK, s.provider(path, body).status)

@@ -15,7 +15,8 @@ import (
 // stock asks for a change of the phone's stock under a key.
 func (s *stack) stock(key, body string) got {
 	s.t.Helper()
-	g, err := fetch(s.t.Context(), s.ops, http.MethodPost, "http://"+s.opsAddr+"/admin/v1/sales/phone/stock", s.token("root", true), body, "Idempotency-Key", key)
+	g, err := fetch(s.t.Context(), s.ops, http.MethodPost, "http://"+s.opsAddr+"/admin/v1/sales/phone/stock",
+		s.token("root", true), body, "Idempotency-Key", key)
 	require.NoError(s.t, err)
 	return g
 }

@@ -39,7 +39,8 @@ type Admission struct {
 
 // NewAdmission returns an admission for the sales of the book.
 func NewAdmission(parts Parts, reg prometheus.Registerer, now func() time.Time) *Admission {
-	a := &Admission{lines: parts.Lines, book: parts.Book, keeper: parts.Keeper, metrics: newAdmissionMetrics(reg), now: now}
+	a := &Admission{lines: parts.Lines, book: parts.Book, keeper: parts.Keeper,
+		metrics: newAdmissionMetrics(reg), now: now}
 	a.doors.init(parts.Lines, now, parts.Panics)
 	a.gather = coalesce.New(coalesce.Config[queue.Request, *queue.Admission]{PerKey: queue.MaxAdmit, PerCall: admitCall,
 		Calls: admitCalls, Bound: admitWaiting, Timeout: admitTimeout, Now: now,
@@ -138,8 +139,8 @@ func (a *Admission) asks(batches []admitBatch) ([]errand, []queue.Ask) {
 		entry.Touch(a.now())
 		size += len(p.Requests)
 		errands = append(errands, errand{p, entry.Sale})
-		asks = append(asks, queue.Ask{Line: a.doors.of(p.Key).crowd.line, Epoch: entry.Sale.Epoch, Rate: entry.Rate(), Stopped: entry.Stopped(),
-			Requests: p.Requests})
+		asks = append(asks, queue.Ask{Line: a.doors.of(p.Key).crowd.line, Epoch: entry.Sale.Epoch, Rate: entry.Rate(),
+			Stopped: entry.Stopped(), Requests: p.Requests})
 	}
 	if size > 0 {
 		a.metrics.size.Observe(float64(size))

@@ -38,17 +38,27 @@ type preparedProblem struct {
 }
 
 func newAnswers(busyURL string) *answers {
-	a := &answers{json: []string{"application/json; charset=utf-8"}, problem: []string{"application/problem+json"}, noStore: []string{"no-store"},
-		yes: []string{"true"}, soon: []string{"1"}, prepared: map[api.Code]preparedProblem{}, buffers: sync.Pool{New: func() any { return new([]byte) }}}
+	a := &answers{
+		json:     []string{"application/json; charset=utf-8"},
+		problem:  []string{"application/problem+json"},
+		noStore:  []string{"no-store"},
+		yes:      []string{"true"},
+		soon:     []string{"1"},
+		prepared: map[api.Code]preparedProblem{},
+		buffers:  sync.Pool{New: func() any { return new([]byte) }},
+	}
 	for _, code := range []api.Code{api.CodeSoldOut, api.CodeSaleEnded, api.CodeSalePaused, api.CodeQueueFull} {
 		if code == api.CodeQueueFull && busyURL != "" {
 			continue // a browser is sent elsewhere
 		}
 		p := api.NewProblem(code, api.DetailOf(code, nil))
-		// Titles, details and codes are ours and hold nothing that JSON escapes; a test holds that against api.WriteProblem.
-		head := `{"type":"` + p.Type + `","title":"` + p.Title + `","status":` + strconv.Itoa(p.Status) + `,"detail":"` + p.Detail +
+		// Titles, details and codes are ours and hold nothing that JSON escapes; a test holds that
+		// against api.WriteProblem.
+		head := `{"type":"` + p.Type + `","title":"` + p.Title + `","status":` + strconv.Itoa(p.Status) +
+			`,"detail":"` + p.Detail +
 			`","code":"` + string(code) + `","request_id":"`
-		a.prepared[code] = preparedProblem{status: p.Status, retry: code.ComesBack(), head: []byte(head), tail: []byte(`"}`), noted: api.RefusalNote(code)}
+		a.prepared[code] = preparedProblem{status: p.Status, retry: code.ComesBack(), head: []byte(head),
+			tail: []byte(`"}`), noted: api.RefusalNote(code)}
 	}
 	return a
 }
@@ -146,7 +156,8 @@ func (g *Gateway) answerOrder(c *gin.Context, v order.View, pace inventory.Pace)
 	g.answers.write(c, http.StatusOK, func(b []byte) []byte { return appendOrder(b, v, pace) })
 }
 
-// appendOrder writes what json.Marshal(api.OrderOf(v, pace)) would, in a fifth of the time; a test holds the two together.
+// appendOrder writes what json.Marshal(api.OrderOf(v, pace)) would, in a fifth of the time; a test
+// holds the two together.
 func appendOrder(b []byte, v order.View, pace inventory.Pace) []byte {
 	text := func(name, value string) {
 		b = append(append(append(append(b, name...), '"'), value...), '"')

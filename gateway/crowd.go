@@ -42,7 +42,8 @@ type crowd struct {
 	booked int       // users of this crowd in the census' total
 	next   time.Time // when the next count from the beginning may begin
 
-	// The newest tickets that this gateway brought into the line without anybody's in between, and while a count is made their users.
+	// The newest tickets that this gateway brought into the line without anybody's in between, and
+	// while a count is made their users.
 	own       ownTickets
 	meanwhile []uint64
 }

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// shutFor is how long it is repeated that a sale is paused or has ended. It bounds how long an operator's change goes unnoticed.
-	// All other refusals are repeated for as long as Redis says that they stay so.
+	// shutFor is how long it is repeated that a sale is paused or has ended. It bounds how long an
+	// operator's change goes unnoticed. All other refusals are repeated for as long as Redis says
+	// that they stay so.
 	shutFor = 100 * time.Millisecond
 )
 
@@ -47,7 +48,8 @@ type shut struct {
 // asked.
 func (d *door) refusal(sale inventory.Sale, user string) error {
 	s := d.shut.Load()
-	if s == nil || s.epoch != sale.Epoch || s.version != sale.Version || d.now().After(s.until) || !d.crowd.lacks(user, s.epoch, s.seq) {
+	if s == nil || s.epoch != sale.Epoch || s.version != sale.Version || d.now().After(s.until) ||
+		!d.crowd.lacks(user, s.epoch, s.seq) {
 		return nil
 	}
 	return s.err

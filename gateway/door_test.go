@@ -205,5 +205,6 @@ func TestPreparedRefusalsEqualTheWrittenOnes(t *testing.T) {
 		require.Equal(t, w.Header().Get("Content-Type"), a.problem[0])
 		require.Equal(t, w.Header().Get("Retry-After") != "", p.retry)
 	}
-	require.NotContains(t, newAnswers("https://shop.example/busy").prepared, api.CodeQueueFull, "a browser must be sent there")
+	require.NotContains(t, newAnswers("https://shop.example/busy").prepared, api.CodeQueueFull,
+		"a browser must be sent there")
 }

@@ -80,7 +80,8 @@ func waitOf(c *gin.Context, most time.Duration) (time.Duration, *api.FieldError)
 	}
 	wait, err := time.ParseDuration(text)
 	if seconds, err2 := strconv.Atoi(text); err2 == nil {
-		wait, err = time.Duration(max(-1, min(seconds, int(most/time.Second)+1)))*time.Second, nil // more would overflow
+		// A longer wait would overflow.
+		wait, err = time.Duration(max(-1, min(seconds, int(most/time.Second)+1)))*time.Second, nil
 	}
 	if err != nil || wait < 0 {
 		return 0, &api.FieldError{Field: "wait", Detail: "must be a duration such as 20s"}

@@ -39,7 +39,8 @@ type Parts struct {
 	Panics    *server.Panics // nil: the gateway has its own
 	// Barred says why this process must not touch the stores; nil, or a nil error: it may.
 	Barred func() error
-	// Admitted hears of each new order once it is in the line, with when its request began; nil: nobody. It must not block.
+	// Admitted hears of each new order once it is in the line, with when its request began; nil:
+	// nobody. It must not block.
 	Admitted func(r *http.Request, sale string, t queue.Ticket, since time.Time)
 }
 
@@ -133,8 +134,8 @@ func (g *Gateway) unbarred(c *gin.Context) {
 	}
 }
 
-// PlainRequest names the requests of a sale's rush, which are answered at once: placing an order, asking for it, looking
-// at the sale. What waits or streams has a query, or a path that says so.
+// PlainRequest names the requests of a sale's rush, which are answered at once: placing an order,
+// asking for it, looking at the sale. What waits or streams has a query, or a path that says so.
 func PlainRequest(method, path string) bool {
 	if !strings.HasPrefix(path, "/v1/sales/") {
 		return false
@@ -154,7 +155,9 @@ func (g *Gateway) Handler() *gin.Engine { return g.engine }
 func (g *Gateway) Run(ctx context.Context) {
 	var listeners sync.WaitGroup
 	listeners.Go(func() {
-		g.Panics.Run(ctx, "news of stock", func(ctx context.Context) { g.Lines.ListenStock(ctx, g.admission.doors.open) })
+		g.Panics.Run(ctx, "news of stock", func(ctx context.Context) {
+			g.Lines.ListenStock(ctx, g.admission.doors.open)
+		})
 	})
 	listeners.Go(func() { g.Panics.Run(ctx, "forgetting", g.forgetIdle) })
 	g.Panics.Run(ctx, "news of orders", g.hub.run)

@@ -114,7 +114,8 @@ func newResold(t *testing.T) *resold {
 	t.Cleanup(func() { _ = rdb.Close() })
 	rdb.AddHook(hscans{&testkit.Trips{}, &r.walks})
 	var ds doors
-	ds.init(queue.NewLines(rdb, queue.DefaultPrefix), func() time.Time { return r.now }, server.NewPanics(quietLog(), prometheus.NewRegistry(), time.Now))
+	panics := server.NewPanics(quietLog(), prometheus.NewRegistry(), time.Now)
+	ds.init(queue.NewLines(rdb, queue.DefaultPrefix), func() time.Time { return r.now }, panics)
 	t.Cleanup(ds.wait)
 	r.door = ds.of("phone")
 	e, _ := r.book.Get("phone")
@@ -122,7 +123,8 @@ func newResold(t *testing.T) *resold {
 	return r
 }
 
-// elsewhere sells one, the ticket of that sequence; forgotten is whether Redis has lost its list of who was claimed lately.
+// elsewhere sells one, the ticket of that sequence; forgotten is whether Redis has lost its list of
+// who was claimed lately.
 func (r *resold) elsewhere(seq int64, forgotten bool) {
 	r.t.Helper()
 	id, line := newUUID(), r.lines.Of("phone")
@@ -141,7 +143,8 @@ func (r *resold) elsewhere(seq int64, forgotten bool) {
 	}, patience, time.Millisecond)
 }
 
-// Who was claimed lately is named without a walk: the door stays usable while units trickle back and are sold elsewhere.
+// Who was claimed lately is named without a walk: the door stays usable while units trickle back
+// and are sold elsewhere.
 func TestCrowdHearsOfThoseClaimedElsewhere(t *testing.T) {
 	t.Parallel()
 	r := newResold(t)
@@ -174,7 +177,8 @@ func TestCrowdsShareOneBound(t *testing.T) {
 	c := &r.door.crowd
 	require.EqualValues(t, 1, c.census.total.Load())
 	for seq := int64(2); seq < 100; seq++ {
-		c.admitted(r.epoch, &queue.AdmitResult{Admissions: []queue.Admission{{Ticket: queue.Ticket{Seq: seq, User: newUUID()}}}})
+		ticket := queue.Ticket{Seq: seq, User: newUUID()}
+		c.admitted(r.epoch, &queue.AdmitResult{Admissions: []queue.Admission{{Ticket: ticket}}})
 	}
 	c.forget(time.Now().Add(2 * crowdIdle))
 	require.Zero(t, c.census.total.Load())
@@ -190,7 +194,8 @@ func TestLostReplyOpensTheDoor(t *testing.T) {
 	stale := *a.doors.of("phone").shut.Load()
 	require.Equal(t, "cancelled", s.do("ann", "DELETE", won, "").text("status"))
 	e, _ := s.book.Get("phone")
-	r := queue.Request{ID: new(orderIDs).next(inventory.Sale{ID: "phone"}, "bob", "k"), User: "bob", Units: 1, Fingerprint: "f"}
+	r := queue.Request{ID: new(orderIDs).next(inventory.Sale{ID: "phone"}, "bob", "k"), User: "bob", Units: 1,
+		Fingerprint: "f"}
 	_, err := s.lines.Of("phone").Admit(t.Context(), e.Sale.Epoch, 500, []queue.Request{r})
 	require.NoError(t, err)
 	stale.until = time.Now().Add(time.Hour) // read from Redis before the unit came back, learned after the news of it

@@ -389,7 +389,8 @@ func TestCrowd(t *testing.T) {
 	for i := range 100 {
 		token := s.token("user-"+strconv.Itoa(i), false)
 		shoppers.Go(func() {
-			g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "")
+			g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders",
+				token, "")
 			mu.Lock()
 			defer mu.Unlock()
 			if err != nil {

@@ -45,7 +45,8 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 	first := make(chan got, 1)
 	token := s.token("ann", false)
 	post := func(token string) got {
-		g, err := fetch(context.Background(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "")
+		g, err := fetch(context.Background(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders",
+			token, "")
 		if err != nil {
 			t.Error(err)
 		}

@@ -71,7 +71,8 @@ func TestFiftyIdenticalRequestsMakeOneOrder(t *testing.T) {
 	var crowd sync.WaitGroup
 	for range 50 {
 		crowd.Go(func() {
-			g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, `{}`, key, "same")
+			g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders",
+				token, `{}`, key, "same")
 			answers <- g
 			errs <- err
 		})
@@ -180,7 +181,8 @@ func TestStoresDown(t *testing.T) {
 	for i := range 60 {
 		token := s.token(fmt.Sprintf("crowd-%d", i), false)
 		crowd.Go(func() {
-			g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "")
+			g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders",
+				token, "")
 			if err != nil || g.text("code") != string(api.CodeUnavailable) {
 				slow <- fmt.Sprint(g.status, g.raw, err)
 			}

@@ -35,8 +35,10 @@ func overIn(book *inventory.SaleCache) func(sale string) bool {
 	}
 }
 
-// forgetSeries lets go of what is over and has not changed since seen, and returns what each sale's series amount to now.
-func forgetSeries(counter *prometheus.CounterVec, seen map[string]float64, over func(sale string) bool) map[string]float64 {
+// forgetSeries lets go of what is over and has not changed since seen, and returns what each sale's
+// series amount to now.
+func forgetSeries(counter *prometheus.CounterVec, seen map[string]float64,
+	over func(sale string) bool) map[string]float64 {
 	totals := totalsOf(counter)
 	for sale, total := range totals {
 		if was, known := seen[sale]; known && was == total && over(sale) {

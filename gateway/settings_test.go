@@ -136,7 +136,8 @@ func TestSettingsRoutes(t *testing.T) {
 	s.refused(api.CodeNotFound, s.admin(http.MethodPut, "/admin/v1/switches/drain", `{"on":false,"sale":"nothing"}`))
 	config := func(set string) got {
 		t.Helper()
-		g, err := fetch(t.Context(), s.ops, http.MethodPatch, "http://"+s.opsAddr+"/admin/v1/config", s.token("root", true), `{"set":`+set+`}`, "If-Match", "*")
+		g, err := fetch(t.Context(), s.ops, http.MethodPatch, "http://"+s.opsAddr+"/admin/v1/config",
+			s.token("root", true), `{"set":`+set+`}`, "If-Match", "*")
 		require.NoError(t, err)
 		return g
 	}
@@ -198,7 +199,8 @@ func TestLimitsAreAMergePatch(t *testing.T) {
 	s.sell("radio", 5)
 	patch := func(match, body string) got {
 		t.Helper()
-		g, err := fetch(t.Context(), s.ops, http.MethodPatch, "http://"+s.opsAddr+"/admin/v1/limits", s.token("root", true), body, "If-Match", match)
+		g, err := fetch(t.Context(), s.ops, http.MethodPatch, "http://"+s.opsAddr+"/admin/v1/limits",
+			s.token("root", true), body, "If-Match", match)
 		require.NoError(t, err)
 		return g
 	}

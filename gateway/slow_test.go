@@ -21,8 +21,11 @@ func (s *stack) sellMany(n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprint("sale-", i)
-		_, err := s.catalog.Create(s.t.Context(), inventory.NewSale{ID: ids[i], Title: "T", SKU: "S", Stock: 1_000_000, PriceCents: 1, Currency: "CNY",
-			PerUserLimit: 1, Cap: 1_000_000, StartsAt: time.Now().Add(-time.Minute), EndsAt: time.Now().Add(time.Hour), Open: true}, "test")
+		_, err := s.catalog.Create(s.t.Context(), inventory.NewSale{
+			ID: ids[i], Title: "T", SKU: "S", Stock: 1_000_000, PriceCents: 1, Currency: "CNY",
+			PerUserLimit: 1, Cap: 1_000_000, Open: true,
+			StartsAt: time.Now().Add(-time.Minute), EndsAt: time.Now().Add(time.Hour),
+		}, "test")
 		require.NoError(s.t, err)
 	}
 	require.NoError(s.t, s.keeper.Reconcile(s.t.Context())) // however long a slow machine takes
@@ -58,7 +61,8 @@ func (u *surge) run(sales []string, perSecond float64, lasts time.Duration) (adm
 
 func (u *surge) order(sale string) {
 	id, began := newUUID(), time.Now()
-	_, err := u.stack.gateway.admission.Admit(context.Background(), sale, queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"})
+	_, err := u.stack.gateway.admission.Admit(context.Background(), sale,
+		queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"})
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if err != nil {
@@ -77,9 +81,10 @@ func (u *surge) firstError() error {
 	return fmt.Errorf("%d of %d: %w", len(u.failed), u.came, u.failed[0])
 }
 
-// Redis is 125 ms away each way, so a call takes 250 ms, and four of up to 1,000 orders may be in flight: 16,000 a second, far more than the
-// 400 that come. So the arrivals bound what passes. An order waits for the call of its sale that is in flight and then for its own, half
-// a second of the four in which they come: seven in eight are admitted by the end, and three in four must be.
+// Redis is 125 ms away each way, so a call takes 250 ms, and four of up to 1,000 orders may be in
+// flight: 16,000 a second, far more than the 400 that come. So the arrivals bound what passes. An
+// order waits for the call of its sale that is in flight and then for its own, half a second of the
+// four in which they come: seven in eight are admitted by the end, and three in four must be.
 func TestASlowRedisIsSlowNotDead(t *testing.T) { // it measures: nothing else may run beside it
 	for _, sales := range []int{30, 100} {
 		t.Run(fmt.Sprint(sales, " sales"), func(t *testing.T) {

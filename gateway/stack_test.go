@@ -114,8 +114,10 @@ func newStack(t testing.TB, edits ...func(*setup)) *stack {
 }
 
 func (s *stack) openStores(c setup) {
-	rdb := redis.NewClient(&redis.Options{Addr: c.redis, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}})
+	rdb := redis.NewClient(&redis.Options{
+		Addr: c.redis, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
 	rdb.AddHook(&s.trips)
 	s.t.Cleanup(func() { _ = rdb.Close() })
 	s.lines = queue.NewLines(rdb, queue.DefaultPrefix)
@@ -137,7 +139,8 @@ func (s *stack) openParts(c setup) {
 	s.book = inventory.NewSaleCache(s.catalog, s.lines, quietLog(), time.Now)
 	s.keeper = inventory.NewReconciler(s.db, s.lines, 1000, quietLog(), time.Now)
 	s.auditor = inventory.NewAuditor(s.db, s.lines, time.Hour, time.Now)
-	s.topics = delay.NewTopics(delay.TopicsParts{Config: c.delay, DB: s.db, Messages: s.messages, Log: quietLog(), Now: time.Now})
+	s.topics = delay.NewTopics(delay.TopicsParts{Config: c.delay, DB: s.db, Messages: s.messages, Log: quietLog(),
+		Now: time.Now})
 	s.limiter = ratelimit.New(c.limits, time.Now)
 	finder := order.NewFinder(s.db, s.lines, s.book)
 	canceller := order.NewCanceller(order.CancellerParts{
@@ -159,9 +162,12 @@ func (s *stack) openParts(c setup) {
 	ops := admin.New(admin.Parts{Auth: authenticator, Catalog: s.catalog, AdminLog: adminLog,
 		Dead: order.NewDeadLetters(s.db, s.lines, adminLog), Book: s.book, Keeper: s.keeper, Auditor: s.auditor,
 		Lines: s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
-		Timelines: order.NewTimelines(s.db, s.lines, finder), Outbox: notify.NewAdmin(s.db.Write, s.db.Read, time.Now, func() {}),
-		Events: channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.rdb), Topics: s.topics, Messages: s.messages,
-		Settings: c.settings, Beats: queue.NewInstances(s.rdb, queue.DefaultPrefix, quietLog()), Checks: c.checks, Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
+		Timelines: order.NewTimelines(s.db, s.lines, finder),
+		Outbox:    notify.NewAdmin(s.db.Write, s.db.Read, time.Now, func() {}),
+		Events:    channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.rdb),
+		Topics:    s.topics, Messages: s.messages, Settings: c.settings,
+		Beats: queue.NewInstances(s.rdb, queue.DefaultPrefix, quietLog()), Checks: c.checks,
+		Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops
 	s.opsAddr, _ = startServer(s.t, server.DefaultHTTPConfig(), s.opsEngine)
 	s.ops = s.checkedClient(api.OpenAPIOps())
@@ -202,8 +208,8 @@ func (s *stack) work() (stop func()) {
 		Channels: []string{"stream"}, OnCommit: func() {}, Log: quietLog(), Now: time.Now,
 	})
 	consumer, err := worker.New(worker.Options{
-		Config: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(), Lines: s.lines, Sales: s.book.Active, Handler: fulfiller,
-		Log: quietLog(), Now: time.Now, Metrics: s.reg,
+		Config: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(), Lines: s.lines, Sales: s.book.Active,
+		Handler: fulfiller, Log: quietLog(), Now: time.Now, Metrics: s.reg,
 	})
 	require.NoError(s.t, err)
 	return s.run(func(ctx context.Context) { _ = consumer.Run(ctx) })
@@ -212,8 +218,10 @@ func (s *stack) work() (stop func()) {
 // sell makes a sale that both listeners know, open for an hour unless edited.
 func (s *stack) sell(id string, stock int64, edits ...func(*inventory.NewSale)) {
 	s.t.Helper()
-	n := inventory.NewSale{ID: id, Title: "Phone X", SKU: "PHONE-X", Stock: stock, PriceCents: 9900, Currency: "CNY", PerUserLimit: 1,
-		StartsAt: time.Now().Add(-time.Minute), EndsAt: time.Now().Add(time.Hour), Open: true}
+	n := inventory.NewSale{
+		ID: id, Title: "Phone X", SKU: "PHONE-X", Stock: stock, PriceCents: 9900, Currency: "CNY", PerUserLimit: 1,
+		StartsAt: time.Now().Add(-time.Minute), EndsAt: time.Now().Add(time.Hour), Open: true,
+	}
 	for _, edit := range edits {
 		edit(&n)
 	}

@@ -17,16 +17,19 @@ func TestTopicsThroughTheAdminAPI(t *testing.T) {
 	const topics = "/admin/v1/topics"
 	require.Equal(t, http.StatusUnauthorized, s.opsAs("", http.MethodGet, topics, "").status)
 
-	made := s.admin(http.MethodPost, topics, `{"name":"coupons","url":"https://points.example/hook","delay_ms":60000,"reason":"new"}`)
+	made := s.admin(http.MethodPost, topics,
+		`{"name":"coupons","url":"https://points.example/hook","delay_ms":60000,"reason":"new"}`)
 	require.Equal(t, http.StatusCreated, made.status, made.raw)
 	require.True(t, strings.HasPrefix(made.text("secret"), "whsec_"))
 	require.Equal(t, "POST", made.text("method"))
-	require.Equal(t, http.StatusConflict, s.admin(http.MethodPost, topics, `{"name":"coupons","url":"https://points.example/hook"}`).status)
+	require.Equal(t, http.StatusConflict, s.admin(http.MethodPost, topics,
+		`{"name":"coupons","url":"https://points.example/hook"}`).status)
 	bad := s.admin(http.MethodPost, topics, `{"name":"x","url":"nowhere","retries":-1}`)
 	require.Equal(t, http.StatusBadRequest, bad.status)
 	require.Contains(t, bad.raw, `"url"`)
 	require.Contains(t, bad.raw, `"retries"`)
-	require.Equal(t, http.StatusBadRequest, s.admin(http.MethodPost, topics, `{"name":"x","url":"https://a.example","colour":1}`).status)
+	require.Equal(t, http.StatusBadRequest, s.admin(http.MethodPost, topics,
+		`{"name":"x","url":"https://a.example","colour":1}`).status)
 
 	shown := s.admin(http.MethodGet, topics+"/coupons", "")
 	require.Equal(t, http.StatusOK, shown.status)
@@ -61,7 +64,8 @@ func TestMessagesThroughTheAdminAPI(t *testing.T) {
 	const topic = "/admin/v1/topics/t"
 	require.Equal(t, http.StatusNotFound, s.admin(http.MethodPost, topic+"/messages",
 		`{"messages":[{"id":"a","body":1}]}`).status)
-	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, "/admin/v1/topics", `{"name":"t","url":"https://a.example","delay_ms":60000}`).status)
+	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, "/admin/v1/topics",
+		`{"name":"t","url":"https://a.example","delay_ms":60000}`).status)
 
 	body :=
 		`{"messages":[{"id":"a","body":{"n": 1}},{"id":"b","delay_ms":0,"body":null},{"id":"c","at":"2026-12-24T12:00:00+08:00","body":[]}]}`
@@ -138,7 +142,8 @@ func (s *stack) bury(topic string, ids ...string) {
 func TestAFullTopicRefusesForNow(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) { c.still, c.delay.MaxMessages = true, 1 })
-	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, "/admin/v1/topics", `{"name":"t","url":"https://a.example"}`).status)
+	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, "/admin/v1/topics",
+		`{"name":"t","url":"https://a.example"}`).status)
 	g := s.admin(http.MethodPost, "/admin/v1/topics/t/messages",
 		`{"messages":[{"id":"a","body":1},{"id":"b","body":1}]}`)
 	require.Equal(t, http.StatusServiceUnavailable, g.status)
@@ -149,7 +154,8 @@ func TestAFullTopicRefusesForNow(t *testing.T) {
 func TestAThousandMessagesInOneCall(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) { c.still = true })
-	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, "/admin/v1/topics", `{"name":"t","url":"https://a.example"}`).status)
+	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, "/admin/v1/topics",
+		`{"name":"t","url":"https://a.example"}`).status)
 	type one struct {
 		ID   string `json:"id"`
 		Body string `json:"body"`
@@ -177,7 +183,8 @@ func TestMessagesAddedByHandAreInTheLog(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) { c.still = true })
 	const topics = "/admin/v1/topics"
-	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, topics, `{"name":"t","url":"https://points.example/hook"}`).status)
+	require.Equal(t, http.StatusCreated, s.admin(http.MethodPost, topics,
+		`{"name":"t","url":"https://points.example/hook"}`).status)
 	for body, status := range map[string]int{
 		`{"messages":[{"id":"a","body":"secret"}]}`:                           http.StatusOK,
 		`{"messages":[{"id":"b","body":"secret"}],"reason":"ann asked"}`:      http.StatusOK,
