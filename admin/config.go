@@ -123,36 +123,37 @@ func (h *config) author(c *gin.Context, reason string, mustMatch bool) (settings
 	return by, true
 }
 
-// change makes a change, or answers the request.
-func (h *config) change(c *gin.Context, change settings.Change, beside api.ChangeNote, mustMatch bool) bool {
-	return h.changeMember(c, change, beside, mustMatch, "", "")
+// changeRequest is a change as a request's body asks for it.
+type changeRequest struct {
+	settings.Change
+	note        api.ChangeNote
+	mustMatch   bool   // If-Match is required
+	key, member string // a key that goes by another name in the body; empty: none does
 }
 
-// changeMember is change for a body in which a key goes by another name.
-func (h *config) changeMember(
-	c *gin.Context, change settings.Change, beside api.ChangeNote, mustMatch bool, key, member string,
-) bool {
-	if !h.checkSales(c, change.Set) {
+// change makes a change, or answers the request.
+func (h *config) change(c *gin.Context, r changeRequest) bool {
+	if !h.checkSales(c, r.Set) {
 		return false
 	}
-	by, ok := h.author(c, beside.Reason, mustMatch)
+	by, ok := h.author(c, r.note.Reason, r.mustMatch)
 	if !ok {
 		return false
 	}
-	change.By = by
-	if beside.For != "" {
-		d, err := time.ParseDuration(beside.For)
+	r.By = by
+	if r.note.For != "" {
+		d, err := time.ParseDuration(r.note.For)
 		if err != nil || d < time.Second || d > maxChange {
 			api.WriteProblem(c, api.InvalidRequest(api.Field("for", "must be a duration from 1s to 720h, such as 10m")))
 			return false
 		}
-		change.For = d
+		r.For = d
 	}
-	err := h.settings.Change(c.Request.Context(), change)
-	if invalid, ok := errors.AsType[invalid.Error](err); ok && key != "" {
+	err := h.settings.Change(c.Request.Context(), r.Change)
+	if invalid, ok := errors.AsType[invalid.Error](err); ok && r.key != "" {
 		for i := range invalid {
-			if invalid[i].Field == key {
-				invalid[i].Field = member
+			if invalid[i].Field == r.key {
+				invalid[i].Field = r.member
 			}
 		}
 	}
@@ -169,7 +170,11 @@ func (h *config) changeConfig(c *gin.Context) {
 		Unset []string       `json:"unset"`
 		api.ChangeNote
 	}
-	if h.read(c, &body) && h.change(c, settings.Change{Set: body.Set, Unset: body.Unset}, body.ChangeNote, true) {
+	if !h.read(c, &body) {
+		return
+	}
+	change := settings.Change{Set: body.Set, Unset: body.Unset}
+	if h.change(c, changeRequest{Change: change, note: body.ChangeNote, mustMatch: true}) {
 		h.showConfig(c)
 	}
 }
@@ -216,8 +221,11 @@ func (h *config) setLogLevel(c *gin.Context) {
 		Level string `json:"level"`
 		api.ChangeNote
 	}
-	if h.read(c, &body) && h.changeMember(c, settings.Change{Set: map[string]any{logLevel: body.Level}},
-		body.ChangeNote, false, logLevel, "level") {
+	if !h.read(c, &body) {
+		return
+	}
+	change := settings.Change{Set: map[string]any{logLevel: body.Level}}
+	if h.change(c, changeRequest{Change: change, note: body.ChangeNote, key: logLevel, member: "level"}) {
 		h.showLogLevel(c)
 	}
 }

@@ -58,7 +58,7 @@ func (h *config) changeLimits(c *gin.Context) {
 		}
 	}
 	slices.Sort(change.Unset)
-	if h.change(c, change, body.ChangeNote, true) {
+	if h.change(c, changeRequest{Change: change, note: body.ChangeNote, mustMatch: true}) {
 		h.showLimits(c)
 	}
 }

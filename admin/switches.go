@@ -61,7 +61,8 @@ func (h *config) switchAdmission(c *gin.Context) {
 		api.WriteProblem(c, api.InvalidRequest(api.Field("sale", "is not for this switch: pause the sale instead")))
 		return
 	}
-	if h.change(c, settings.Change{Set: map[string]any{admissionKey: *body.On}}, body.ChangeNote, false) {
+	change := settings.Change{Set: map[string]any{admissionKey: *body.On}}
+	if h.change(c, changeRequest{Change: change, note: body.ChangeNote}) {
 		h.showSwitches(c)
 	}
 }
@@ -79,7 +80,7 @@ func (h *config) switchDrain(c *gin.Context) {
 		}
 		change.Set = map[string]any{heldKey + "." + body.Sale: !*body.On}
 	}
-	if h.change(c, change, body.ChangeNote, false) {
+	if h.change(c, changeRequest{Change: change, note: body.ChangeNote}) {
 		h.showSwitches(c)
 	}
 }

@@ -19,56 +19,7 @@ import (
 	"sluice/queue"
 )
 
-const (
-	lookEvery = time.Second // how often a waiting request looks by itself
-)
-
-// showOrder answers with the order as it stands; with ?wait= it first waits
-// for its status to change from what the client knows.
-func (g *Gateway) showOrder(c *gin.Context) {
-	w, ok := g.orderOf(c)
-	if !ok {
-		return
-	}
-	wait, bad := waitOf(c, g.cfg.MaxWait)
-	if bad != nil {
-		api.WriteProblem(c, api.InvalidRequest(*bad))
-		return
-	}
-	seen, bad := seenOf(c)
-	if bad != nil {
-		api.WriteProblem(c, api.InvalidRequest(*bad))
-		return
-	}
-	v, err := g.find(c.Request.Context(), w)
-	if err == nil && wait > 0 && !g.isNews(v, seen) {
-		v, err = g.awaitChange(c, w, v, wait)
-	}
-	if err != nil {
-		g.refuse(c, err)
-		return
-	}
-	if c.Request.Context().Err() == nil { // who has gone has not heard it
-		g.told.add(v)
-	}
-	g.answerOrder(c, v, w.entry.Pace())
-}
-
-// orderOf authenticates and reads the path, or answers the request.
-func (g *Gateway) orderOf(c *gin.Context) (w wanted, ok bool) {
-	if w.user, ok = g.reader(c); !ok {
-		return w, false
-	}
-	if w.entry, ok = g.sale(c); !ok {
-		return w, false
-	}
-	w.id, w.request = c.Param("id"), c
-	if len(w.id) > maxOrderID || !api.Printable(w.id) {
-		g.refuse(c, order.ErrNotFound)
-		return w, false
-	}
-	return w, true
-}
+const lookEvery = time.Second // how often a waiting request looks by itself
 
 func waitOf(c *gin.Context, most time.Duration) (time.Duration, *api.FieldError) {
 	if c.Request.URL.RawQuery == "" {

@@ -65,7 +65,7 @@ func (g *Gateway) allow(c *gin.Context, user string) bool {
 	sale := c.Param("sale")
 	d := g.Limiter.AllowUser(sale, user)
 	if own := d; own.OK {
-		d = g.Limiter.AllowGlobal(c.Request.Context(), sale)
+		d = g.Limiter.AllowTotal(c.Request.Context(), sale)
 		if !d.OK { // whoever comes back as told must not meet their own limit then
 			d.RetryAfter = max(d.RetryAfter, own.Next)
 		}

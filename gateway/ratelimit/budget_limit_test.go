@@ -30,7 +30,7 @@ func onRedis(t *testing.T, test func(t *testing.T, rdb *redis.Client)) {
 // higher one, and whoever hears of it first.
 func TestALoweredLimitHoldsWithinASecond(t *testing.T) {
 	t.Parallel()
-	of := func(rps float64) map[string]SaleConfig { return map[string]SaleConfig{"phone": {GlobalRPS: &rps}} }
+	of := func(rps float64) map[string]SaleConfig { return map[string]SaleConfig{"phone": {TotalRPS: &rps}} }
 	for name, c := range map[string]struct{ high, low Config }{
 		"general":  {Config{GlobalRPS: 10_000}, Config{GlobalRPS: 10}},
 		"a sale's": {Config{Sales: of(10_000)}, Config{Sales: of(10)}},
@@ -118,7 +118,7 @@ func together(t *testing.T, l *Limiter, n int) (passed int) {
 	var mu sync.Mutex
 	for range n {
 		all.Go(func() {
-			ok := l.AllowGlobal(t.Context(), "").OK
+			ok := l.AllowTotal(t.Context(), "").OK
 			mu.Lock()
 			defer mu.Unlock()
 			if ok {
@@ -174,7 +174,7 @@ func TestAHangingRenewalRefusesNobody(t *testing.T) {
 	t.Parallel()
 	proxy, client := distant(t)
 	rps := 10.0
-	a, _ := share(t, client(), "a", Config{GlobalRPS: 10, Sales: map[string]SaleConfig{"phone": {GlobalRPS: &rps}}})
+	a, _ := share(t, client(), "a", Config{GlobalRPS: 10, Sales: map[string]SaleConfig{"phone": {TotalRPS: &rps}}})
 	general, phone := a.plan.Load().general.budget, a.plan.Load().of("phone").budget
 	pending := func(b *budget) bool {
 		b.mu.Lock()
@@ -192,7 +192,7 @@ func TestAHangingRenewalRefusesNobody(t *testing.T) {
 			return pending(general)
 		}, patience, 100*time.Microsecond) && !pending(phone) && phone.leased.Load()
 	}, patience, 300*time.Millisecond)
-	require.True(t, a.AllowGlobal(t.Context(), "phone").OK)
+	require.True(t, a.AllowTotal(t.Context(), "phone").OK)
 	proxy.Resume()
 }
 
@@ -239,22 +239,22 @@ func TestABrokenBudgetHarmsNoOther(t *testing.T) {
 	t.Parallel()
 	onRedis(t, func(t *testing.T, rdb *redis.Client) {
 		rps := 0.001
-		cfg := Config{Sales: map[string]SaleConfig{"broken": {GlobalRPS: &rps, GlobalBurst: 5},
-			"phone": {GlobalRPS: &rps, GlobalBurst: 5}}}
+		cfg := Config{Sales: map[string]SaleConfig{"broken": {TotalRPS: &rps, TotalBurst: 5},
+			"phone": {TotalRPS: &rps, TotalBurst: 5}}}
 		require.NoError(t, rdb.Set(t.Context(), "sluice:{budget/broken}", "no hash", 0).Err())
 		a, _ := share(t, rdb, "a", cfg)
 		b, _ := share(t, rdb, "b", cfg)
 		passed := 0
 		for range 5 {
 			for _, g := range []*Limiter{a, b} {
-				if g.AllowGlobal(t.Context(), "phone").OK {
+				if g.AllowTotal(t.Context(), "phone").OK {
 					passed++
 				}
 			}
 		}
 		require.GreaterOrEqual(t, passed, 5)
 		require.LessOrEqual(t, passed, 7, "shared, not five at each")
-		require.True(t, a.AllowGlobal(t.Context(), "broken").OK, "its part counts")
+		require.True(t, a.AllowTotal(t.Context(), "broken").OK, "its part counts")
 	})
 }
 
@@ -266,13 +266,13 @@ func TestAnIdleBudgetRests(t *testing.T) {
 	rdb.AddHook(trips)
 	now := time.Now()
 	rps := 200.0
-	cfg := Config{Sales: map[string]SaleConfig{"phone": {GlobalRPS: &rps}}}
+	cfg := Config{Sales: map[string]SaleConfig{"phone": {TotalRPS: &rps}}}
 	l := New(cfg, func() time.Time { return now }).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "one")
 	gone, leave := context.WithCancel(t.Context())
 	leave()
-	l.AllowGlobal(gone, "phone")
+	l.AllowTotal(gone, "phone")
 	l.Renew(t.Context())
-	require.True(t, l.AllowGlobal(gone, "phone").OK)
+	require.True(t, l.AllowTotal(gone, "phone").OK)
 	for range 2 * renewRest / renewIdle {
 		now = now.Add(renewIdle)
 		l.Renew(t.Context())
@@ -283,7 +283,7 @@ func TestAnIdleBudgetRests(t *testing.T) {
 		l.Renew(t.Context())
 	}
 	require.Zero(t, trips.Rounds.Load()-before)
-	l.AllowGlobal(gone, "phone")
+	l.AllowTotal(gone, "phone")
 	l.Renew(t.Context())
-	require.True(t, l.AllowGlobal(gone, "phone").OK)
+	require.True(t, l.AllowTotal(gone, "phone").OK)
 }

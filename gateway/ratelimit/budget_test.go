@@ -65,7 +65,7 @@ func (g *till) crowd(ctx context.Context) {
 		now := time.Now()
 		due += float64(g.rps.Load()) * now.Sub(last).Seconds()
 		for last = now; due >= 1; due-- {
-			if g.limiter.AllowGlobal(ctx, g.sale).OK {
+			if g.limiter.AllowTotal(ctx, g.sale).OK {
 				g.passed.Add(1)
 			}
 		}
@@ -102,7 +102,7 @@ func perSecond(n int, tills ...*till) []float64 {
 func requireRate(t *testing.T, want float64, n int, tills ...*till) {
 	t.Helper()
 	burst := 0.0
-	if p := tills[0].limiter.plan.Load().general.global; p.rps == want {
+	if p := tills[0].limiter.plan.Load().general.total; p.rps == want {
 		burst = float64(p.burst)
 	}
 	for chances := 20; ; chances-- {
@@ -196,7 +196,7 @@ func TestABudgetWithoutRedis(t *testing.T) {
 func TestASaleWithLimitsOfItsOwn(t *testing.T) {
 	t.Parallel()
 	two, ten := 2.0, 10.0
-	cfg := Config{GlobalRPS: 3, PerUserRPS: 1, Sales: map[string]SaleConfig{"phone": {GlobalRPS: &two},
+	cfg := Config{GlobalRPS: 3, PerUserRPS: 1, Sales: map[string]SaleConfig{"phone": {TotalRPS: &two},
 		"tv": {PerUserRPS: &ten}}}
 	l := New(cfg, fixedClock)
 	passed := func(allow func() Decision) (n int) {
@@ -207,19 +207,19 @@ func TestASaleWithLimitsOfItsOwn(t *testing.T) {
 		}
 		return n
 	}
-	require.Equal(t, 2, passed(func() Decision { return l.AllowGlobal(t.Context(), "phone") }))
-	require.Equal(t, "sale", l.AllowGlobal(t.Context(), "phone").Policy)
+	require.Equal(t, 2, passed(func() Decision { return l.AllowTotal(t.Context(), "phone") }))
+	require.Equal(t, "sale", l.AllowTotal(t.Context(), "phone").Policy)
 	require.Equal(t, 3, passed(func() Decision {
-		return l.AllowGlobal(t.Context(), "tv")
+		return l.AllowTotal(t.Context(), "tv")
 	}), "it shares the general budget")
-	require.Zero(t, passed(func() Decision { return l.AllowGlobal(t.Context(), "other") }))
+	require.Zero(t, passed(func() Decision { return l.AllowTotal(t.Context(), "other") }))
 	require.Equal(t, 1, passed(func() Decision { return l.AllowUser("phone", "ann") }))
 	require.Zero(t, passed(func() Decision {
 		return l.AllowUser("other", "ann")
 	}), "one limit over all sales without their own")
 	require.Equal(t, 10, passed(func() Decision { return l.AllowUser("tv", "ann") }))
 	l.Set(cfg)
-	require.False(t, l.AllowGlobal(t.Context(), "phone").OK, "what was used stays used")
+	require.False(t, l.AllowTotal(t.Context(), "phone").OK, "what was used stays used")
 
 	off := 0.0
 	l.Set(Config{GlobalRPS: 3, PerUserReadsRPS: 2, PerIPRPS: 4, Sales: map[string]SaleConfig{
@@ -233,13 +233,13 @@ func TestASaleWithLimitsOfItsOwn(t *testing.T) {
 		return l.AllowUser("other", "ann")
 	}), "reading takes nothing from ordering")
 	l.Set(Config{GlobalRPS: 3})
-	require.False(t, l.AllowGlobal(t.Context(), "phone").OK, "it counts with the others again")
+	require.False(t, l.AllowTotal(t.Context(), "phone").OK, "it counts with the others again")
 }
 
 func TestSaleLimitsAreChecked(t *testing.T) {
 	t.Parallel()
 	bad, good := -1.0, 1.0
-	err := Config{Sales: map[string]SaleConfig{"a b": {}, "phone": {GlobalRPS: &bad, PerUserBurst: 3,
+	err := Config{Sales: map[string]SaleConfig{"a b": {}, "phone": {TotalRPS: &bad, PerUserBurst: 3,
 		PerUserReadsBurst: 2, PerIPRPS: &bad}}}.Validate()
 	require.ErrorContains(t, err, `limits.sales must name sales by their id, got "a b"`)
 	require.ErrorContains(t, err, "limits.sales: phone.global_rps must be 0 (off) or between")
@@ -248,7 +248,7 @@ func TestSaleLimitsAreChecked(t *testing.T) {
 	require.ErrorContains(t, err, "limits.sales: phone.per_ip_rps must be 0 (off) or between")
 	many := map[string]SaleConfig{}
 	for i := range maxSaleLimits + 1 {
-		many[fmt.Sprint(i)] = SaleConfig{GlobalRPS: &good}
+		many[fmt.Sprint(i)] = SaleConfig{TotalRPS: &good}
 	}
 	require.ErrorContains(t, Config{Sales: many}.Validate(), "at most 64 sales, got 65")
 }
@@ -276,7 +276,7 @@ func share(t testing.TB, rdb redis.UniversalClient, name string, cfg Config) (l 
 func passes(t testing.TB, l *Limiter, n int) (passed int) {
 	t.Helper()
 	for range n {
-		if l.AllowGlobal(t.Context(), "").OK {
+		if l.AllowTotal(t.Context(), "").OK {
 			passed++
 		}
 	}
@@ -303,7 +303,7 @@ func BenchmarkBudget(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			l.AllowGlobal(b.Context(), "phone")
+			l.AllowTotal(b.Context(), "phone")
 		}
 	})
 }
@@ -313,7 +313,7 @@ func TestABudgetAllocatesNothing(t *testing.T) {
 	l.plan.Load().general.budget.leased.Store(true)
 	l.plan.Load().general.budget.tokens.Store(1 << 60)
 	ctx := t.Context()
-	require.Zero(t, testing.AllocsPerRun(1000, func() { l.AllowGlobal(ctx, "phone") }))
+	require.Zero(t, testing.AllocsPerRun(1000, func() { l.AllowTotal(ctx, "phone") }))
 }
 
 // The budgets of many sales are renewed in one round trip: one after the other they would outlast their own leases.
@@ -325,7 +325,7 @@ func TestBudgetsAreRenewedTogether(t *testing.T) {
 	rps, now := 200.0, time.Now()
 	cfg := Config{GlobalRPS: 1000, Sales: map[string]SaleConfig{}}
 	for i := range maxSaleLimits {
-		cfg.Sales[fmt.Sprint("sale-", i)] = SaleConfig{GlobalRPS: &rps}
+		cfg.Sales[fmt.Sprint("sale-", i)] = SaleConfig{TotalRPS: &rps}
 	}
 	l := New(cfg, func() time.Time { return now }).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "one")
 	l.Renew(t.Context()) // loads the script
@@ -333,13 +333,13 @@ func TestBudgetsAreRenewedTogether(t *testing.T) {
 	leave()
 	for range 3 {
 		for sale := range cfg.Sales {
-			require.False(t, l.AllowGlobal(gone, sale).OK, "it asks, and does not wait")
+			require.False(t, l.AllowTotal(gone, sale).OK, "it asks, and does not wait")
 		}
 		before := trips.Rounds.Load()
 		l.Renew(t.Context())
 		require.EqualValues(t, 1, trips.Rounds.Load()-before)
 		for sale := range cfg.Sales {
-			require.True(t, l.AllowGlobal(gone, sale).OK)
+			require.True(t, l.AllowTotal(gone, sale).OK)
 			l.plan.Load().of(sale).budget.tokens.Store(0)
 		}
 		now = now.Add(time.Second)

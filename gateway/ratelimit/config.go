@@ -32,8 +32,9 @@ type Config struct {
 // that is absent is
 // not replaced; 0 switches that limit off for the sale.
 type SaleConfig struct {
-	GlobalRPS         *float64 `koanf:"global_rps" json:"global_rps,omitempty"`
-	GlobalBurst       int      `koanf:"global_burst" json:"global_burst,omitempty"`
+	// Of all users and all gateways together; the keys call it global.
+	TotalRPS          *float64 `koanf:"global_rps" json:"global_rps,omitempty"`
+	TotalBurst        int      `koanf:"global_burst" json:"global_burst,omitempty"`
 	PerUserRPS        *float64 `koanf:"per_user_rps" json:"per_user_rps,omitempty"`
 	PerUserBurst      int      `koanf:"per_user_burst" json:"per_user_burst,omitempty"`
 	PerUserReadsRPS   *float64 `koanf:"per_user_reads_rps" json:"per_user_reads_rps,omitempty"`
@@ -50,7 +51,7 @@ type saleLimit struct {
 }
 
 func (s SaleConfig) all() [4]saleLimit {
-	return [...]saleLimit{{"global", s.GlobalRPS, s.GlobalBurst}, {"per_user", s.PerUserRPS, s.PerUserBurst},
+	return [...]saleLimit{{"global", s.TotalRPS, s.TotalBurst}, {"per_user", s.PerUserRPS, s.PerUserBurst},
 		{"per_user_reads", s.PerUserReadsRPS, s.PerUserReadsBurst}, {"per_ip", s.PerIPRPS, s.PerIPBurst}}
 }
 

@@ -39,7 +39,7 @@ type limitPlan struct {
 // scope is where a limit counts: in one sale, or in all that have none of their own.
 type scope struct {
 	user, reads, addr personal
-	global            policy
+	total             policy // of all users and all gateways together
 	budget            *budget
 }
 
@@ -67,11 +67,11 @@ func (p *limitPlan) of(sale string) scope {
 // budgets returns those with a limit, each once.
 func (p *limitPlan) budgets() []*budget {
 	list := make([]*budget, 0, 1+len(p.sales))
-	if !p.general.global.off() {
+	if !p.general.total.off() {
 		list = append(list, p.general.budget)
 	}
 	for _, s := range p.sales {
-		if s.budget != p.general.budget && !s.global.off() {
+		if s.budget != p.general.budget && !s.total.off() {
 			list = append(list, s.budget)
 		}
 	}
@@ -120,20 +120,20 @@ func (l *Limiter) Set(cfg Config) {
 	}
 	plan := &limitPlan{sales: make(map[string]scope, len(cfg.Sales))}
 	plan.general = scope{
-		user:   personal{policy: newPolicy("per-user", cfg.PerUserRPS, cfg.PerUserBurst)},
-		reads:  personal{policy: newPolicy("per-user-reads", cfg.PerUserReadsRPS, cfg.PerUserReadsBurst)},
-		addr:   personal{policy: newPolicy("per-ip", cfg.PerIPRPS, cfg.PerIPBurst)},
-		global: newPolicy("global", cfg.GlobalRPS, cfg.GlobalBurst),
+		user:  personal{policy: newPolicy("per-user", cfg.PerUserRPS, cfg.PerUserBurst)},
+		reads: personal{policy: newPolicy("per-user-reads", cfg.PerUserReadsRPS, cfg.PerUserReadsBurst)},
+		addr:  personal{policy: newPolicy("per-ip", cfg.PerIPRPS, cfg.PerIPBurst)},
+		total: newPolicy("global", cfg.GlobalRPS, cfg.GlobalBurst),
 	}
-	plan.general.budget = l.budgetOf(old.general, generalBudget, plan.general.global)
+	plan.general.budget = l.budgetOf(old.general, generalBudget, plan.general.total)
 	for sale, own := range cfg.Sales {
 		s := plan.general
 		s.user = s.user.or(sale, own.PerUserRPS, own.PerUserBurst)
 		s.reads = s.reads.or(sale, own.PerUserReadsRPS, own.PerUserReadsBurst)
 		s.addr = s.addr.or(sale, own.PerIPRPS, own.PerIPBurst)
-		if own.GlobalRPS != nil {
-			s.global = newPolicy("sale", *own.GlobalRPS, own.GlobalBurst)
-			s.budget = l.budgetOf(old.sales[sale], sale, s.global)
+		if own.TotalRPS != nil {
+			s.total = newPolicy("sale", *own.TotalRPS, own.TotalBurst)
+			s.budget = l.budgetOf(old.sales[sale], sale, s.total)
 		}
 		plan.sales[sale] = s
 	}
@@ -145,7 +145,7 @@ const generalBudget = "*"
 
 // budgetOf goes on with the budget a scope had under the old plan, if it had one.
 func (l *Limiter) budgetOf(was scope, name string, p policy) *budget {
-	if was.budget == nil || was.budget.name != name || was.global.off() {
+	if was.budget == nil || was.budget.name != name || was.total.off() {
 		return newBudget(name, p)
 	}
 	was.budget.resize(p, l.now())

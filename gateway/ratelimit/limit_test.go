@@ -52,20 +52,20 @@ func TestLimiterGlobalAndOff(t *testing.T) {
 	t.Parallel()
 	l := New(testLimits(), fixedClock)
 	for range 4 {
-		require.True(t, l.AllowGlobal(t.Context(), "").OK)
+		require.True(t, l.AllowTotal(t.Context(), "").OK)
 	}
-	require.Equal(t, "global", l.AllowGlobal(t.Context(), "").Policy)
-	require.False(t, l.AllowGlobal(t.Context(), "").OK)
+	require.Equal(t, "global", l.AllowTotal(t.Context(), "").Policy)
+	require.False(t, l.AllowTotal(t.Context(), "").OK)
 	l.Set(testLimits())
-	require.False(t, l.AllowGlobal(t.Context(), "").OK, "what was used stays used")
+	require.False(t, l.AllowTotal(t.Context(), "").OK, "what was used stays used")
 	l.Set(Config{})
 	for range 10 {
-		require.True(t, l.AllowGlobal(t.Context(), "").OK)
+		require.True(t, l.AllowTotal(t.Context(), "").OK)
 		require.True(t, l.AllowUser("", "ann").OK)
 		require.True(t, l.AllowAnonymous("", "192.0.2.1").OK)
 	}
 	l.Set(testLimits())
-	require.True(t, l.AllowGlobal(t.Context(), "").OK)
+	require.True(t, l.AllowTotal(t.Context(), "").OK)
 }
 
 func TestLimiterChangesAtOnce(t *testing.T) {
@@ -129,7 +129,7 @@ func TestLimiterConcurrently(t *testing.T) {
 					n++
 				}
 				l.AllowAnonymous("", "192.0.2.1")
-				l.AllowGlobal(t.Context(), "")
+				l.AllowTotal(t.Context(), "")
 			}
 			passed.Store(i, n)
 		})
@@ -184,7 +184,7 @@ func TestABurstOfZeroIsWhatOneSecondAllows(t *testing.T) {
 		}
 		return n
 	}
-	require.Equal(t, 3, passed(func() Decision { return l.AllowGlobal(t.Context(), "") }))
+	require.Equal(t, 3, passed(func() Decision { return l.AllowTotal(t.Context(), "") }))
 	require.Equal(t, 2, passed(func() Decision { return l.AllowUser("", "ann") }))
 	require.Equal(t, 1, passed(func() Decision { return l.AllowAnonymous("", "192.0.2.1") }))
 }

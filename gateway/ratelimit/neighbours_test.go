@@ -18,7 +18,7 @@ func TestABudgetThatCannotBeRenewedIsItsSalesMatter(t *testing.T) {
 	rps := 0.001 // nothing comes in meanwhile
 	cfg := Config{GlobalRPS: rps, GlobalBurst: 1000, Sales: map[string]SaleConfig{}}
 	for _, sale := range []string{"broken", "phone"} {
-		cfg.Sales[sale] = SaleConfig{GlobalRPS: &rps, GlobalBurst: 1000}
+		cfg.Sales[sale] = SaleConfig{TotalRPS: &rps, TotalBurst: 1000}
 	}
 	l := New(cfg, time.Now).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "one")
 	l.Renew(t.Context())
@@ -26,5 +26,5 @@ func TestABudgetThatCannotBeRenewedIsItsSalesMatter(t *testing.T) {
 	require.True(t, plan.general.budget.leased.Load())
 	require.True(t, plan.sales["phone"].budget.leased.Load())
 	require.False(t, plan.sales["broken"].budget.leased.Load())
-	require.True(t, l.AllowGlobal(t.Context(), "broken").OK, "by itself")
+	require.True(t, l.AllowTotal(t.Context(), "broken").OK, "by itself")
 }

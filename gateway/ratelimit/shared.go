@@ -17,18 +17,18 @@ func (l *Limiter) Shared(shares *queue.Budgets, instance string) *Limiter {
 	return l
 }
 
-// AllowGlobal counts a request for a sale against what all gateways together
+// AllowTotal counts a request for a sale against what all gateways together
 // take. Where this gateway has no token left it waits for Redis, for as long as
 // renewLate, unless Redis has just dealt all there was.
-func (l *Limiter) AllowGlobal(ctx context.Context, sale string) Decision {
+func (l *Limiter) AllowTotal(ctx context.Context, sale string) Decision {
 	s := l.plan.Load().of(sale)
-	if s.global.off() {
+	if s.total.off() {
 		return Decision{OK: true}
 	}
-	if d := s.budget.allow(s.global, l.now()); d.OK || !s.budget.uncertain(l.now()) {
+	if d := s.budget.allow(s.total, l.now()); d.OK || !s.budget.uncertain(l.now()) {
 		return d
 	}
-	return l.ask(ctx, s.budget, s.global)
+	return l.ask(ctx, s.budget, s.total)
 }
 
 // ask takes a token once Redis has dealt one, or has said that there is none. It

@@ -147,7 +147,7 @@ func TestAChangeReachesEveryInstance(t *testing.T) {
 		require.NoError(f.t, b.follow(ctx))
 		require.Equal(f.t, 16, b.counts().Pool.Size, "what operators set counts above a flag")
 		require.Equal(f.t, 30*time.Second, b.counts().Queue.MaxWait)
-		require.InDelta(f.t, 5, *b.counts().Limits.Sales["phone"].GlobalRPS, 0)
+		require.InDelta(f.t, 5, *b.counts().Limits.Sales["phone"].TotalRPS, 0)
 		c := f.start("", nil)
 		require.Equal(f.t, 16, c.counts().Pool.Size, "also one that starts later")
 		for _, i := range []*instance{a, b, c} {
