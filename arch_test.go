@@ -44,15 +44,16 @@ var mayImport = map[string][]string{
 	httpServer:  {"api", authRoom, expressRoom, "store", coalesce, redisRoom, "queue"},
 	"admin": {"api", authRoom, httpServer, ratelimit, coalesce, "adminlog", "settings", "queue", "notify",
 		"store", "delay", "inventory", "order", apart, invalid, redisRoom, channelRoom},
-	"gateway": {"api", authRoom, ratelimit, "adminlog", "settings", "queue", "notify", "store", "delay",
-		"inventory", "order", apart, invalid, killpoint, redisRoom, channelRoom, webhook, httpServer, coalesce, meter},
+	admission: {"api", "inventory", "order", "queue", coalesce, httpServer, killpoint, meter},
+	"gateway": {"api", authRoom, ratelimit, admission, "adminlog", "settings", "queue", "notify", "store", "delay",
+		"inventory", "order", apart, invalid, killpoint, redisRoom, channelRoom, webhook, httpServer, coalesce},
 	"trace": {"queue", "notify", workerRoom},
 	"fleet": {"queue", "store", schemaRoom},
 	"configs": {"queue", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
 		httpServer, workerRoom},
 	live: {"settings", "configs", "queue", "store", invalid},
 	"app": {"adminlog", "settings", live, "fleet", "queue", "notify", "store", "delay", "inventory", "order",
-		"gateway", authRoom, ratelimit, "trace", "configs", redisRoom, channelRoom, webhook, httpServer,
+		"gateway", authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom, webhook, httpServer,
 		workerRoom, schemaRoom, "admin"},
 	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
 		authRoom, "configs", shoppers, redisRoom, schemaRoom, httpServer, "admin"},
@@ -72,10 +73,11 @@ var mayImport = map[string][]string{
 	killpoint:          {},
 }
 
-// ratelimit counts requests; it knows no HTTP. authRoom proves who sent one.
+// ratelimit counts requests; it knows no HTTP. authRoom proves who sent one. admission takes orders into lines.
 const (
 	ratelimit = "gateway/ratelimit"
 	authRoom  = "gateway/auth"
+	admission = "gateway/admission"
 )
 
 // schemaRoom changes the tables and says who may use them; store opens the database without it.

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"sluice/gateway"
+	"sluice/gateway/admission"
 	"sluice/queue/worker"
 )
 
@@ -73,7 +74,7 @@ func (a *App) run(ctx context.Context) error {
 	a.loop("book", a.read)
 	a.loop("gauges", a.whileAllowed("gauges", a.gauges.Run))
 	a.loop("series", func(ctx context.Context) {
-		gateway.ForgetSeries(ctx, a.book, worker.FinishedCounter(a.opt.Registry))
+		admission.ForgetSeries(ctx, a.book, worker.FinishedCounter(a.opt.Registry))
 	})
 	a.loop("topics", a.topics.Run)
 	if a.opt.Roles.Notifier {

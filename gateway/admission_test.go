@@ -2,15 +2,16 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"sluice/api"
+	"sluice/gateway/admission"
 	"sluice/internal/coalesce"
 	"sluice/inventory"
 	"sluice/queue"
@@ -54,11 +55,11 @@ func TestSlowAdmissionDelaysItsOwnSaleOnly(t *testing.T) {
 }
 
 // hangFirst keeps the first call for a sale from being sent until release is closed; reached says that it has begun.
-func hangFirst(a *Admission, sale string) (reached, release chan struct{}) {
+func hangFirst(a *admission.Admitter, sale string) (reached, release chan struct{}) {
 	reached, release = make(chan struct{}), make(chan struct{})
 	var once sync.Once
-	send := a.gather.Send
-	a.gather.Send = func(ctx context.Context, batches []admitBatch) {
+	send := a.Coalescer.Send
+	a.Coalescer.Send = func(ctx context.Context, batches []coalesce.Batch[queue.Request, *queue.Admission]) {
 		if batches[0].Key == sale {
 			once.Do(func() {
 				close(reached)
@@ -82,16 +83,10 @@ func TestAdmissionCounts(t *testing.T) {
 	for _, made := range []string{"up-1", "up-2", "a%0A"} {
 		s.refused(api.CodeNotFound, s.order("ann", made, ""))
 	}
-	m := s.gateway.admission.metrics
-	require.EqualValues(t, 1, testutil.ToFloat64(m.admitted.WithLabelValues("phone")))
-	for code, n := range map[api.Code]int{api.CodeSoldOut: 1, api.CodeLimitReached: 1, api.CodeInvalidRequest: 1,
-		api.CodeUnauthorized: 1} {
-		require.EqualValues(t, n, testutil.ToFloat64(m.rejected.WithLabelValues("phone", string(code))), code)
-	}
-	require.EqualValues(t, 3, testutil.ToFloat64(m.rejected.WithLabelValues("unknown", string(api.CodeNotFound))),
+	require.Equal(t, map[string]float64{"phone": 1}, s.series("sluice_orders_admitted_total"))
+	require.Equal(t, map[string]float64{"sold_out phone": 1, "limit_reached phone": 1, "invalid_request phone": 1,
+		"unauthorized phone": 1, "not_found unknown": 3}, s.series("sluice_orders_rejected_total"),
 		"made-up ids make no series")
-	require.Equal(t, 1, testutil.CollectAndCount(m.admitted))
-	require.Equal(t, 5, testutil.CollectAndCount(m.rejected))
 }
 
 // Through gateway, script and Redis: who came first stands first, although the crowd waits for a
@@ -108,13 +103,13 @@ func TestFirstComeFirstServedInACrowd(t *testing.T) {
 	var all sync.WaitGroup
 	admit := func(sale string, i int) {
 		id := newUUID()
-		admission, err := a.Admit(t.Context(), sale, queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"})
+		admitted, err := a.Admit(t.Context(), sale, queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"})
 		if err != nil {
 			t.Error(err)
 		}
-		seqs[i] = admission.Ticket.Seq
+		seqs[i] = admitted.Ticket.Seq
 	}
-	waiting := func() int { return a.gather.Waiting("hot") }
+	waiting := func() int { return a.Coalescer.Waiting("hot") }
 	all.Go(func() { admit("hot", 0) })
 	<-reached
 	for i := 1; i <= crowd; i++ {
@@ -129,6 +124,25 @@ func TestFirstComeFirstServedInACrowd(t *testing.T) {
 		require.EqualValues(t, i+1, seq)
 	}
 	s.clean()
+}
+
+// Refusals count whether Redis made them or the gateway by itself.
+func TestTheGatewayCountsItsRefusals(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, quiet)
+	s.sell("phone", 1)
+	s.place("ann", "phone")
+	s.gateway.Refused()
+	now := time.Now()
+	const shoppers = 20
+	for i := range shoppers {
+		s.refused(api.CodeSoldOut, s.do(fmt.Sprint("late-", i), "POST", "/v1/sales/phone/orders", `{"quantity":1}`))
+	}
+	require.Eventually(t, func() bool {
+		rate := s.gateway.Refused()["phone"]
+		return rate > 0 && rate*time.Since(now).Seconds() > shoppers/2.0
+	}, patience, time.Millisecond)
+	require.Equal(t, map[string]float64{"sold_out phone": shoppers}, s.series("sluice_orders_rejected_total"))
 }
 
 // Requests that come while a call is in flight travel together.

@@ -47,7 +47,7 @@ func (g *Gateway) showOrder(c *gin.Context) {
 		return
 	}
 	if c.Request.Context().Err() == nil { // who has gone has not heard it
-		g.told.add(v)
+		g.delivered.add(v)
 	}
 	g.answerOrder(c, v, w.entry.Pace())
 }

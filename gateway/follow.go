@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"hash/maphash"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -54,7 +56,7 @@ func seenOf(c *gin.Context) (string, *api.FieldError) {
 // else but a place in line is news.
 func (g *Gateway) isNews(v order.View, seen string) bool {
 	if seen == "" {
-		return v.Final() || v.LeftLine() && !g.told.has(v)
+		return v.Final() || v.LeftLine() && !g.delivered.has(v)
 	}
 	return v.Status != seen || v.Final()
 }
@@ -167,4 +169,53 @@ func (s *orderStream) send(v order.View) bool {
 	}
 	s.last, s.ended = id, v.Final()
 	return !s.ended
+}
+
+// maxDelivered bounds each of the two generations of a deliveredCache, about 4 MB at the worst.
+const maxDelivered = 100_000
+
+// deliveredCache remembers which orders' owners have been answered with the present
+// status, so that a long poll that does not say what it has seen waits for the
+// next one. Only orders that have left the line and are not at their end are
+// in it: before that a shopper knows its 202, after it nothing is to be waited
+// for. What is forgotten, or was delivered by another gateway, is delivered once more.
+// Safe for concurrent use.
+type deliveredCache struct {
+	seed       maphash.Seed
+	mu         sync.Mutex
+	young, old map[uint64]struct{}
+}
+
+func newDeliveredCache() *deliveredCache {
+	return &deliveredCache{seed: maphash.MakeSeed(), young: map[uint64]struct{}{}}
+}
+
+func (d *deliveredCache) key(v order.View) uint64 {
+	return maphash.Comparable(d.seed, struct {
+		id, status string
+		refund     bool
+	}{v.ID, v.Status, v.Refund})
+}
+
+// add notes that the owner has the order as it is.
+func (d *deliveredCache) add(v order.View) {
+	if !v.LeftLine() || v.Final() {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.young[d.key(v)] = struct{}{}
+	if len(d.young) >= maxDelivered {
+		d.old, d.young = d.young, make(map[uint64]struct{}, maxDelivered)
+	}
+}
+
+// has reports whether the owner was answered with the order as it is.
+func (d *deliveredCache) has(v order.View) bool {
+	key := d.key(v)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, young := d.young[key]
+	_, old := d.old[key]
+	return young || old
 }

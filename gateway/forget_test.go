@@ -4,29 +4,47 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"sluice/api"
 	"sluice/gateway/server"
-	"sluice/queue/worker"
 )
 
+// series returns the values of a counter by its labels' values, in the order of the labels' names.
+func (s *stack) series(name string) map[string]float64 {
+	s.t.Helper()
+	families, err := s.reg.Gather()
+	require.NoError(s.t, err)
+	values := map[string]float64{}
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, one := range family.GetMetric() {
+			var labels []string
+			for _, label := range one.GetLabel() {
+				labels = append(labels, label.GetValue())
+			}
+			values[strings.Join(labels, " ")] = one.GetCounter().GetValue()
+		}
+	}
+	return values
+}
+
 // kept is what the gateway holds for single sales.
-type kept struct{ admissions, looks, reads, doors, admitted, rejected int }
+type kept struct{ admissions, looks, reads, admitted, rejected int }
 
 func (s *stack) kept() (k kept) {
 	g := s.gateway
-	k.admissions, k.looks, k.reads = g.admission.gather.Keys(), g.status.line.Keys(), g.status.ledger.Keys()
-	g.admission.doors.sales.Range(func(any, any) bool { k.doors++; return true })
-	k.admitted = testutil.CollectAndCount(g.admission.metrics.admitted)
-	k.rejected = testutil.CollectAndCount(g.admission.metrics.rejected)
+	k.admissions, k.looks, k.reads = g.admission.Coalescer.Keys(), g.status.line.Keys(), g.status.ledger.Keys()
+	k.admitted = len(s.series("sluice_orders_admitted_total"))
+	k.rejected = len(s.series("sluice_orders_rejected_total"))
 	return k
 }
 
@@ -46,10 +64,10 @@ func TestClosedSalesAreLetGo(t *testing.T) {
 		s.refused(api.CodeNotFound, s.get("bob", path))
 		s.get("ann", "/v1/sales/"+id+"/orders/"+newUUID())
 	}
-	require.Equal(t, kept{sales, sales, sales, sales, sales, sales}, s.kept())
+	require.Equal(t, kept{sales, sales, sales, sales, sales}, s.kept())
 	s.gateway.forget()
 	s.gateway.forget()
-	require.Equal(t, kept{sales, sales, sales, sales, sales, sales}, s.kept(), "they are on sale")
+	require.Equal(t, kept{sales, sales, sales, sales, sales}, s.kept(), "they are on sale")
 
 	over := time.Now().Add(-2 * time.Hour).UnixMilli()
 	require.NoError(t, s.db.Write.Exec("UPDATE sales SET starts_at = ?, ends_at = ? WHERE id <> 'sale-7'",
@@ -59,35 +77,15 @@ func TestClosedSalesAreLetGo(t *testing.T) {
 	s.gateway.forget()
 	s.gateway.forget()
 	require.Equal(t, kept{admitted: 1, rejected: 1}, s.kept())
-	require.EqualValues(t, 1, testutil.ToFloat64(s.gateway.admission.metrics.admitted.WithLabelValues("sale-7")))
+	require.EqualValues(t, 1, s.series("sluice_orders_admitted_total")["sale-7"])
 
 	s.refused(api.CodeLimitReached, s.order("ann", "sale-8", ""))
 	s.gateway.forget()
-	require.Equal(t, kept{admissions: 1, doors: 1, admitted: 2, rejected: 2}, s.kept())
+	require.Equal(t, kept{admissions: 1, admitted: 2, rejected: 2}, s.kept())
 	later.Add(int64(2 * time.Minute))
 	s.gateway.forget()
 	require.Equal(t, kept{admitted: 1, rejected: 1}, s.kept())
 	s.place("cem", "sale-7")
-}
-
-// The series of a counter that all rooms share go with their sales, too.
-func TestSeriesOfSalesThatAreOverAreLetGo(t *testing.T) {
-	t.Parallel()
-	counter := worker.FinishedCounter(prometheus.NewRegistry())
-	for _, sale := range []string{"over", "open"} {
-		for _, status := range []string{"confirmed", "failed"} {
-			counter.WithLabelValues(sale, status).Inc()
-		}
-	}
-	over := func(sale string) bool { return sale == "over" }
-	seen := forgetSeries(counter, nil, over)
-	require.Equal(t, map[string]float64{"over": 2, "open": 2}, seen)
-	counter.WithLabelValues("over", "failed").Inc()
-	seen = forgetSeries(counter, seen, over)
-	require.Equal(t, 4, testutil.CollectAndCount(counter), "it is still counted")
-	forgetSeries(counter, seen, over)
-	require.Equal(t, 2, testutil.CollectAndCount(counter))
-	require.EqualValues(t, 1, testutil.ToFloat64(counter.WithLabelValues("open", "confirmed")))
 }
 
 // Whoever hangs up makes room for the next, on the connections of the rush too, whose requests do not end with them.
@@ -96,7 +94,7 @@ func TestWhoHangsUpMakesRoom(t *testing.T) {
 	s := newStack(t, quiet)
 	s.sell("phone", 100)
 	a := s.gateway.admission
-	a.gather.Bound, a.gather.Timeout = 3, time.Hour
+	a.Coalescer.Bound, a.Coalescer.Timeout = 3, time.Hour
 	reached, hanging := hangFirst(a, "phone")
 	release := sync.OnceFunc(func() { close(hanging) })
 	t.Cleanup(release)
@@ -105,7 +103,7 @@ func TestWhoHangsUpMakesRoom(t *testing.T) {
 	srv := server.NewServer(server.DefaultHTTPConfig(), s.gateway.Handler(), nil, PlainRequest, quietLog())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
-	waiting := func() int { return a.gather.Waiting("phone") }
+	waiting := func() int { return a.Coalescer.Waiting("phone") }
 	order := func() (conn net.Conn, status <-chan string) {
 		conn, err := net.Dial("tcp", ln.Addr().String())
 		require.NoError(t, err)

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/api"
+	"sluice/gateway/admission"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
 	"sluice/gateway/server"
@@ -44,12 +45,8 @@ type Parts struct {
 	Admitted func(r *http.Request, sale string, t queue.Ticket, since time.Time)
 }
 
-const (
-	// maxWaiters bounds the requests that wait for news at the same time.
-	maxWaiters = 100_000
-	// forgetEvery is how often what nobody uses any more is looked for.
-	forgetEvery = 30 * time.Second
-)
+// maxWaiters bounds the requests that wait for news at the same time.
+const maxWaiters = 100_000
 
 // Gateway is the public HTTP surface. Safe for concurrent use.
 type Gateway struct {
@@ -57,15 +54,13 @@ type Gateway struct {
 	cfg       Config
 	log       *slog.Logger
 	now       func() time.Time
-	admission *Admission
-	refusals  refusalMeter
+	admission *admission.Admitter
 	answers   *answers
 	refused   *server.RefusalLog
 	ids       orderIDs
 	status    *statusReader
-	placed    *repeatedReader
 	hub       *hub
-	told      *told
+	delivered *deliveredCache
 	engine    *gin.Engine
 	sales     salesCache
 	draining  atomic.Bool
@@ -94,13 +89,13 @@ func New(cfg Config, parts Parts, log *slog.Logger, reg prometheus.Registerer, n
 	}
 	g := &Gateway{
 		Parts: parts, cfg: cfg, log: log, now: now, engine: engine,
-		answers:   newAnswers(cfg.BusyURL),
-		refused:   server.NewRefusalLog(log, now),
-		admission: NewAdmission(parts, reg, now),
+		answers: newAnswers(cfg.BusyURL),
+		refused: server.NewRefusalLog(log, now),
+		admission: admission.New(admission.Parts{Lines: parts.Lines, Sales: parts.Book, Reconciler: parts.Keeper,
+			Finder: parts.Finder, Panics: parts.Panics}, reg, now),
 		status:    newStatusReader(parts.Finder, parts.Panics, now),
-		placed:    newRepeatedReader(parts.Finder, parts.Panics, now),
 		hub:       newHub(parts.Lines, maxWaiters),
-		told:      newTold(),
+		delivered: newDeliveredCache(),
 		drained:   make(chan struct{}),
 	}
 	g.SetAdmission(cfg.Admission)
@@ -156,20 +151,19 @@ func (g *Gateway) Run(ctx context.Context) {
 	var listeners sync.WaitGroup
 	listeners.Go(func() {
 		g.Panics.Run(ctx, "news of stock", func(ctx context.Context) {
-			g.Lines.ListenStock(ctx, g.admission.doors.open)
+			g.Lines.ListenStock(ctx, g.admission.ForgetRefusal)
 		})
 	})
 	listeners.Go(func() { g.Panics.Run(ctx, "forgetting", g.forgetIdle) })
 	g.Panics.Run(ctx, "news of orders", g.hub.run)
 	listeners.Wait()
-	g.admission.Wait()
+	g.admission.WaitAll()
 	g.status.wait()
-	g.placed.ledger.Wait()
 }
 
 // forgetIdle lets go of what nobody uses any more, until ctx ends.
 func (g *Gateway) forgetIdle(ctx context.Context) {
-	ticker := time.NewTicker(forgetEvery)
+	ticker := time.NewTicker(admission.ForgetEvery)
 	defer ticker.Stop()
 	for {
 		select {
@@ -183,7 +177,7 @@ func (g *Gateway) forgetIdle(ctx context.Context) {
 
 // forget lets go of what is kept for sales that nobody asks for any more.
 func (g *Gateway) forget() {
-	g.admission.forget()
+	g.admission.Forget()
 	g.status.forget()
 }
 
@@ -203,3 +197,7 @@ func (g *Gateway) SetAdmission(open bool) { g.closed.Store(!open) }
 
 // Draining reports whether Drain was called.
 func (g *Gateway) Draining() bool { return g.draining.Load() }
+
+// Refused returns how many orders of each sale this gateway refuses a second. Its window is about the last five
+// seconds in which it was called once a second. Sales without refusals are absent, and so are all but the 64 busiest.
+func (g *Gateway) Refused() map[string]float64 { return g.admission.RefusalRates() }

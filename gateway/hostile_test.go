@@ -171,7 +171,9 @@ func TestHangingUpLeavesNothingHalfDone(t *testing.T) {
 		})
 	}
 	crowd.Wait()
-	require.Eventually(t, func() bool { return s.gateway.admission.idle() }, patience, time.Millisecond)
+	require.Eventually(t, func() bool {
+		return s.gateway.admission.Coalescer.InFlight() == 0
+	}, patience, time.Millisecond)
 	s.clean()
 	there := s.view("phone").Seq
 	for i := range 60 {
@@ -185,9 +187,4 @@ func TestHangingUpLeavesNothingHalfDone(t *testing.T) {
 	require.EqualValues(t, 60, s.view("phone").Seq)
 	require.EqualValues(t, 40, s.view("phone").Stock)
 	s.clean()
-}
-
-// idle reports whether no admission waits or flies.
-func (a *Admission) idle() bool {
-	return a.gather.InFlight() == 0
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"net/http"
 	"strconv"
@@ -80,7 +79,7 @@ func (g *Gateway) allow(c *gin.Context, user string) bool {
 func (g *Gateway) placeOrder(c *gin.Context) {
 	g.tryOrder(c)
 	if code := api.RefusalOf(c); code != "" {
-		g.admission.refused(c.Param("sale"), code)
+		g.admission.CountRefusal(c.Param("sale"), code)
 	}
 }
 
@@ -115,26 +114,19 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		Fingerprint: Fingerprint(body),
 		Email:       body.Email, Phone: body.Phone, Locale: cmp.Or(body.Locale,
 			api.LocaleOf(c.GetHeader("Accept-Language"), g.cfg.Locale))}
-	admission, err := g.admit(c.Request.Context(), entry, request, key != "")
+	admit := g.admission.Admit
+	if key != "" {
+		admit = g.admission.AdmitKeyed
+	}
+	admitted, err := admit(c.Request.Context(), entry.Sale.ID, request)
 	if err != nil {
 		g.refuse(c, err)
 		return
 	}
-	if g.Admitted != nil && !admission.Replayed {
-		g.Admitted(c.Request, entry.Sale.ID, admission.Ticket, since)
+	if g.Admitted != nil && !admitted.Replayed {
+		g.Admitted(c.Request, entry.Sale.ID, admitted.Ticket, since)
 	}
-	g.admitted(c, entry.Sale, admission)
-}
-
-// admit asks for a place in the line, unless the request was made before and the line has forgotten it.
-func (g *Gateway) admit(ctx context.Context, entry *inventory.Entry, r queue.Request,
-	keyed bool) (queue.Admission, error) {
-	if keyed && entry.View().Forgotten > 0 {
-		if a, ok, err := g.repeated(ctx, entry.Sale.ID, r); ok {
-			return a, err
-		}
-	}
-	return g.admission.Admit(ctx, entry.Sale.ID, r)
+	g.admitted(c, entry.Sale, admitted)
 }
 
 func readOrder(r *http.Request, sale inventory.Sale) (body api.OrderRequest, key string, problem *api.Problem) {

@@ -14,6 +14,7 @@ import (
 
 	"sluice/admin"
 	"sluice/api"
+	"sluice/internal/coalesce"
 	"sluice/queue"
 )
 
@@ -28,11 +29,11 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 	s := newStack(t, quiet)
 	s.sell("phone", 100)
 	a := s.gateway.admission
-	a.gather.Timeout = time.Hour // the test, not the time, says how long a call hangs
-	send := a.gather.Send
+	a.Coalescer.Timeout = time.Hour // the test, not the time, says how long a call hangs
+	send := a.Coalescer.Send
 	reached, release := make(chan struct{}), make(chan struct{})
 	var calls atomic.Int64
-	a.gather.Send = func(ctx context.Context, batches []admitBatch) {
+	a.Coalescer.Send = func(ctx context.Context, batches []coalesce.Batch[queue.Request, *queue.Admission]) {
 		switch calls.Add(1) {
 		case 1: // the first caller's own: the others gather behind it
 			close(reached)
@@ -62,7 +63,7 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 		all.Go(func() { answers <- post(token) })
 	}
 	require.Eventually(t, func() bool {
-		return a.gather.Waiting("phone") == crowd
+		return a.Coalescer.Waiting("phone") == crowd
 	}, patience, time.Millisecond)
 	close(release)
 	require.Equal(t, http.StatusAccepted, (<-first).status)
@@ -73,46 +74,6 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 	require.EqualValues(t, 1, s.caught("admission"))
 	s.place("bob", "phone")
 	s.clean()
-}
-
-// Whom Redis has admitted when the call breaks is not refused as a stranger.
-func TestAPanicAfterTheCallOpensTheDoor(t *testing.T) {
-	t.Parallel()
-	s := newStack(t, quiet)
-	s.sell("phone", 1)
-	won := s.place("ann", "phone")
-	s.local(api.CodeSoldOut, "phone")
-	a := s.gateway.admission
-	stale := *a.doors.of("phone").shut.Load()
-	stale.until = time.Now().Add(time.Hour)
-	require.Equal(t, "cancelled", s.do("ann", http.MethodDelete, won, "").text("status"))
-	a.doors.of("phone").shut.Store(&stale)
-	door := a.doors.of("phone")
-	census := door.crowd.census
-	door.crowd.census = nil // what Redis has answered cannot be taken over
-	func() {
-		defer s.gateway.Panics.Catch("test")
-		a.send(t.Context(), []admitBatch{{Key: "phone", Requests: []queue.Request{{ID: newUUID(), User: "bob", Units: 1,
-			Fingerprint: "f"}}}})
-	}()
-	door.crowd.census = census
-	require.EqualValues(t, 1, s.caught("test"))
-	require.Nil(t, door.shut.Load())
-}
-
-// A crowd that cannot be counted leaves the process alive, and Redis answers.
-func TestAPanicWhileACrowdIsCounted(t *testing.T) {
-	t.Parallel()
-	r := newResold(t)
-	r.door.crowd.line = nil
-	r.door.crowd.want(r.epoch, 1)
-	require.Eventually(t, func() bool {
-		r.door.crowd.mu.Lock()
-		defer r.door.crowd.mu.Unlock()
-		return !r.door.crowd.busy
-	}, patience, time.Millisecond)
-	require.EqualValues(t, 1, testutil.ToFloat64(r.door.crowd.census.panics.Counter("crowd")))
-	require.False(t, r.door.crowd.lacks("a stranger", r.epoch, 1))
 }
 
 // A check that panics is a check that fails.

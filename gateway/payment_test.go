@@ -231,25 +231,25 @@ func TestLongPollWaitsForThePayment(t *testing.T) {
 	}
 }
 
-// Each status is told once at once, whatever is forgotten.
-func TestToldIsBounded(t *testing.T) {
+// Each status is delivered once at once, whatever is forgotten.
+func TestDeliveredCacheIsBounded(t *testing.T) {
 	t.Parallel()
-	told := newTold()
+	delivered := newDeliveredCache()
 	due := func(id string) order.View { return order.View{ID: id, Status: order.Confirmed, PayBy: time.Unix(1, 0)} }
-	for i := range toldMost + toldMost/2 {
-		told.add(due(fmt.Sprint(i)))
+	for i := range maxDelivered + maxDelivered/2 {
+		delivered.add(due(fmt.Sprint(i)))
 	}
-	require.True(t, told.has(due(fmt.Sprint(toldMost/2))))
-	refund := due(fmt.Sprint(toldMost / 2))
+	require.True(t, delivered.has(due(fmt.Sprint(maxDelivered/2))))
+	refund := due(fmt.Sprint(maxDelivered / 2))
 	refund.Refund = true
-	require.False(t, told.has(refund), "that money must go back is news")
-	for i := range toldMost {
-		told.add(due(fmt.Sprint("more", i)))
+	require.False(t, delivered.has(refund), "that money must go back is news")
+	for i := range maxDelivered {
+		delivered.add(due(fmt.Sprint("more", i)))
 	}
-	require.False(t, told.has(due("1")))
-	require.LessOrEqual(t, len(told.young)+len(told.old), 2*toldMost)
-	told.add(order.View{ID: "queued", Status: order.Queued})
-	require.False(t, told.has(order.View{ID: "queued", Status: order.Queued}))
+	require.False(t, delivered.has(due("1")))
+	require.LessOrEqual(t, len(delivered.young)+len(delivered.old), 2*maxDelivered)
+	delivered.add(order.View{ID: "queued", Status: order.Queued})
+	require.False(t, delivered.has(order.View{ID: "queued", Status: order.Queued}))
 }
 
 func TestLocale(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/api"
+	"sluice/gateway/admission"
 	"sluice/internal/testkit"
 	"sluice/inventory"
 )
@@ -107,7 +108,7 @@ func TestLostReplyMakesNoSecondOrder(t *testing.T) {
 	proxy.DropReplies(true)
 	started := time.Now()
 	s.refused(api.CodeUnavailable, s.order("ann", "phone", "", key, "one"))
-	require.Less(t, time.Since(started), 2*admitTimeout)
+	require.Less(t, time.Since(started), 2*admission.Timeout)
 	seq, err := s.rdb.HGet(t.Context(), "sluice:{phone/0}:meta", "seq").Int()
 	require.NoError(t, err)
 	require.Equal(t, 2, seq, "the work was done, twice asked")
@@ -189,7 +190,7 @@ func TestStoresDown(t *testing.T) {
 		})
 	}
 	crowd.Wait()
-	require.Less(t, time.Since(started), 2*admitTimeout+time.Second)
+	require.Less(t, time.Since(started), 2*admission.Timeout+time.Second)
 	require.Empty(t, slow)
 	proxy.Resume()
 	require.Eventually(t, func() bool {

@@ -1,32 +1,33 @@
-package gateway
+package admission
 
 import (
 	"sync"
 
-	"sluice/api"
-
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+
+	"sluice/api"
 )
 
-type admissionMetrics struct {
+// metrics counts what becomes of orders, a sale at a time.
+type metrics struct {
 	admitted *prometheus.CounterVec
 	rejected *prometheus.CounterVec
 	seconds  prometheus.Histogram
 	size     prometheus.Histogram
-	sales    sync.Map   // sale id → *saleCounters; bounded by the sales of the book
+	sales    sync.Map   // sale id → *saleSeries; bounded by the sales of the cache
 	making   sync.Mutex // held while series are made or let go
 }
 
-// saleCounters are one sale's series, resolved once.
-type saleCounters struct {
+// saleSeries holds the series of one sale, resolved once.
+type saleSeries struct {
 	admitted prometheus.Counter
 	rejected sync.Map // Code → prometheus.Counter
-	seen     float64  // orders counted at the last look of forget
+	seen     float64  // orders counted when forget was last called
 }
 
-func newAdmissionMetrics(reg prometheus.Registerer) *admissionMetrics {
-	m := &admissionMetrics{
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
 		admitted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_admitted_total",
 			Help: "Orders taken into a line."}, []string{"sale"}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_orders_rejected_total",
@@ -43,9 +44,9 @@ func newAdmissionMetrics(reg prometheus.Registerer) *admissionMetrics {
 }
 
 // admit counts an order taken into a sale's line.
-func (m *admissionMetrics) admit(sale string) {
+func (m *metrics) admit(sale string) {
 	if known, ok := m.sales.Load(sale); ok {
-		known.(*saleCounters).admitted.Inc()
+		known.(*saleSeries).admitted.Inc()
 		return
 	}
 	m.making.Lock()
@@ -54,9 +55,9 @@ func (m *admissionMetrics) admit(sale string) {
 }
 
 // reject counts an order that a sale refused.
-func (m *admissionMetrics) reject(sale string, code api.Code) {
+func (m *metrics) reject(sale string, code api.Code) {
 	if known, ok := m.sales.Load(sale); ok {
-		if counter, ok := known.(*saleCounters).rejected.Load(code); ok {
+		if counter, ok := known.(*saleSeries).rejected.Load(code); ok {
 			counter.(prometheus.Counter).Inc()
 			return
 		}
@@ -69,22 +70,22 @@ func (m *admissionMetrics) reject(sale string, code api.Code) {
 }
 
 // of returns the counters of a sale. The caller holds making.
-func (m *admissionMetrics) of(sale string) *saleCounters {
+func (m *metrics) of(sale string) *saleSeries {
 	if known, ok := m.sales.Load(sale); ok {
-		return known.(*saleCounters)
+		return known.(*saleSeries)
 	}
-	c := &saleCounters{admitted: m.admitted.WithLabelValues(sale)}
+	c := &saleSeries{admitted: m.admitted.WithLabelValues(sale)}
 	m.sales.Store(sale, c)
 	return c
 }
 
 // forget lets go of the series of sales that are over and of which nothing was
 // counted since it was last called.
-func (m *admissionMetrics) forget(over func(sale string) bool) {
+func (m *metrics) forget(over func(sale string) bool) {
 	m.making.Lock()
 	defer m.making.Unlock()
 	m.sales.Range(func(key, known any) bool {
-		sale, counters := key.(string), known.(*saleCounters)
+		sale, counters := key.(string), known.(*saleSeries)
 		total := valueOf(counters.admitted) + counters.refusals()
 		if total == counters.seen && over(sale) {
 			m.sales.Delete(sale)
@@ -96,11 +97,11 @@ func (m *admissionMetrics) forget(over func(sale string) bool) {
 	})
 }
 
-// refusals is how many orders of each sale were ever refused here.
-func (m *admissionMetrics) refusals() map[string]float64 {
+// refusals returns how many orders of each sale were ever refused here.
+func (m *metrics) refusals() map[string]float64 {
 	totals := map[string]float64{}
 	m.sales.Range(func(sale, known any) bool {
-		if n := known.(*saleCounters).refusals(); n > 0 {
+		if n := known.(*saleSeries).refusals(); n > 0 {
 			totals[sale.(string)] = n
 		}
 		return true
@@ -108,8 +109,8 @@ func (m *admissionMetrics) refusals() map[string]float64 {
 	return totals
 }
 
-// refusals is how many orders of the sale were refused, with whatever code.
-func (c *saleCounters) refusals() (sum float64) {
+// refusals returns how many orders of the sale were refused, with whatever code.
+func (c *saleSeries) refusals() (sum float64) {
 	c.rejected.Range(func(_, counter any) bool {
 		sum += valueOf(counter.(prometheus.Counter))
 		return true
@@ -125,10 +126,10 @@ func valueOf(c prometheus.Counter) float64 {
 	return value.GetCounter().GetValue()
 }
 
-// refused counts an order that was not taken. Unknown sales share one label:
+// CountRefusal counts an order that was not taken. Unknown sales share one label:
 // whoever makes ids up must not make series up.
-func (a *Admission) refused(sale string, code api.Code) {
-	if _, ok := a.book.Get(sale); !ok {
+func (a *Admitter) CountRefusal(sale string, code api.Code) {
+	if _, ok := a.sales.Get(sale); !ok {
 		a.metrics.rejected.WithLabelValues("unknown", string(code)).Inc()
 		return
 	}

@@ -1,4 +1,4 @@
-package gateway
+package admission
 
 import (
 	"context"
@@ -10,28 +10,30 @@ import (
 	"sluice/inventory"
 )
 
+// ForgetEvery is how often what nobody uses any more is looked for.
+const ForgetEvery = 30 * time.Second
+
 // ForgetSeries lets go of a counter's series of sales that are over and of which
-// nothing is counted any more, until ctx ends. The counter has a label "sale", and
-// whoever counts names it each time.
-func ForgetSeries(ctx context.Context, book *inventory.SaleCache, counter *prometheus.CounterVec) {
-	ticker := time.NewTicker(forgetEvery)
+// nothing is counted any more, until ctx ends. The counter has a label "sale".
+func ForgetSeries(ctx context.Context, sales *inventory.SaleCache, counter *prometheus.CounterVec) {
+	ticker := time.NewTicker(ForgetEvery)
 	defer ticker.Stop()
 	seen := map[string]float64{}
 	for {
 		select {
 		case <-ticker.C:
-			seen = forgetSeries(counter, seen, overIn(book))
+			seen = forgetSeries(counter, seen, isOver(sales))
 		case <-ctx.Done():
 			return
 		}
 	}
 }
 
-// overIn tells of a sale whether its line is no longer needed, or the book does not know it.
-func overIn(book *inventory.SaleCache) func(sale string) bool {
+// isOver returns what tells of a sale whether its line is no longer needed, or the cache does not know it.
+func isOver(sales *inventory.SaleCache) func(sale string) bool {
 	return func(sale string) bool {
-		entry, ok := book.Get(sale)
-		return !ok || entry.Sale.Finished(book.Now())
+		entry, ok := sales.Get(sale)
+		return !ok || entry.Sale.Finished(sales.Now())
 	}
 }
 
