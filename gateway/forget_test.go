@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"net"
+	"net/http"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -100,18 +101,26 @@ func TestWhoHangsUpMakesRoom(t *testing.T) {
 	t.Cleanup(release)
 	ln, err := server.Listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
-	srv := server.NewServer(server.DefaultHTTPConfig(), s.gateway.Handler(), nil, PlainRequest, quietLog())
+	const leaver = "leaver"
+	turnedAway := make(chan struct{}) // closed when the gateway has done with the leaver
+	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.gateway.Handler().ServeHTTP(w, r)
+		if user, _ := s.gateway.Auth.User(r); user == leaver {
+			close(turnedAway)
+		}
+	})
+	srv := server.NewServer(server.DefaultHTTPConfig(), handler, nil, PlainRequest, quietLog())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	waiting := func() int { return a.Coalescer.Waiting("phone") }
-	order := func() (conn net.Conn, status <-chan string) {
+	order := func(user string) (conn net.Conn, status <-chan string) {
 		conn, err := net.Dial("tcp", ln.Addr().String())
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
 		_, err = fmt.Fprintf(conn,
 			"POST /v1/sales/phone/orders HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer %s\r\nContent-Length: "+
 				"0\r\n\r\n",
-			s.token(newUUID(), false))
+			s.token(user, false))
 		require.NoError(t, err)
 		answer := make(chan string, 1)
 		go func() {
@@ -120,32 +129,30 @@ func TestWhoHangsUpMakesRoom(t *testing.T) {
 		}()
 		return conn, answer
 	}
-	_, first := order()
+	_, first := order(newUUID())
 	<-reached
 	var answers []<-chan string
 	var leaves net.Conn
-	for i := range 3 {
-		conn, answer := order()
-		if i == 1 {
+	for i, user := range []string{newUUID(), leaver, newUUID()} {
+		conn, answer := order(user)
+		if user == leaver {
 			leaves = conn
 		} else {
 			answers = append(answers, answer)
 		}
 		require.Eventually(t, func() bool { return waiting() == i+1 }, patience, time.Millisecond)
 	}
-	_, crowded := order()
+	_, crowded := order(newUUID())
 	require.Contains(t, <-crowded, "503")
 	require.NoError(t, leaves.Close())
-	var later []<-chan string // of these all but one are refused: the one that found room
-	for room := false; !room; {
-		_, next := order()
-		later = append(later, next)
-		require.Eventually(t, func() bool { return unanswered(later) <= 1 }, patience, time.Millisecond)
-		room = unanswered(later[:len(later)-1]) == 1
-	}
-	for _, answer := range later {
-		if len(answer) == 0 {
-			answers = append(answers, answer)
+	gone := func() bool { return isClosed(turnedAway) }
+	for room := false; !room; { // all are refused but the one that finds room
+		_, next := order(newUUID())
+		require.Eventually(t, func() bool { return len(next) == 1 || gone() }, patience, time.Millisecond)
+		if room = gone(); room {
+			answers = append(answers, next)
+		} else {
+			require.Contains(t, <-next, "503")
 		}
 	}
 	require.Equal(t, 3, waiting())
@@ -158,12 +165,11 @@ func TestWhoHangsUpMakesRoom(t *testing.T) {
 	require.EqualValues(t, 4, s.view("phone").Seq, "who had gone has no order")
 }
 
-// unanswered counts the answers that have not come.
-func unanswered(answers []<-chan string) (n int) {
-	for _, answer := range answers {
-		if len(answer) == 0 {
-			n++
-		}
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
 	}
-	return n
 }
