@@ -83,7 +83,7 @@ func nextBuild(t *testing.T) string {
 			file := filepath.Join(dir, name)
 			require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 			for _, driver := range []string{"mysql", "postgres", "sqlite"} {
-				replaced[filepath.Join(root, "store", "migrations", driver, name)] = file
+				replaced[filepath.Join(root, "store", "schema", "migrations", driver, name)] = file
 			}
 		}
 		overlay, err := json.Marshal(map[string]any{"Replace": replaced})

@@ -52,15 +52,15 @@ func (b *box) nothingMoves(waiting string) {
 	require.ErrorIs(b.t, b.Release(b.ctx, []queue.Ended{{ID: waiting, State: queue.Expired}}, 0), queue.ErrNotReady,
 		"release")
 	_, err = b.Readmit(b.ctx, b.epoch, queue.Ticket{ID: "back", User: "zed", Units: 1, AdmittedAt: time.Now()})
-	require.ErrorIs(b.t, err, queue.ErrNotReady, "honour")
+	require.ErrorIs(b.t, err, queue.ErrNotReady, "readmit")
 	_, err = b.ReclaimUnit(b.ctx, b.epoch, "again", time.Second,
 		queue.Ticket{ID: "paid", User: "zed", Units: 1, AdmittedAt: time.Now()})
-	require.ErrorIs(b.t, err, queue.ErrNotReady, "revive")
+	require.ErrorIs(b.t, err, queue.ErrNotReady, "reclaim unit")
 	require.ErrorIs(b.t, b.Requeue(b.ctx, waiting), queue.ErrNotReady, "requeue")
 	require.ErrorIs(b.t, b.DropDead(b.ctx, waiting), queue.ErrNotReady, "drop")
 	require.ErrorIs(b.t, b.Pay(b.ctx, waiting, time.Now(), time.Now()), queue.ErrNotReady, "pay")
 	require.ErrorIs(b.t, b.Refund(b.ctx, waiting), queue.ErrNotReady, "refund")
-	require.ErrorIs(b.t, b.SetCap(b.ctx, b.epoch, 7), queue.ErrNotReady, "recap")
+	require.ErrorIs(b.t, b.SetCap(b.ctx, b.epoch, 7), queue.ErrNotReady, "set cap")
 	s := openSale()
 	s.Epoch, s.Version = b.epoch, 9
 	require.ErrorIs(b.t, b.Configure(b.ctx, s), queue.ErrNotReady, "configure")
