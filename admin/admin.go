@@ -25,28 +25,28 @@ import (
 
 // Parts are what the operations listener stands on. Each handler gets those that it uses.
 type Parts struct {
-	Auth      *auth.Authenticator
-	Catalog   *inventory.SaleStore
-	AdminLog  *adminlog.Log
-	Book      *inventory.SaleCache
-	Keeper    *inventory.Reconciler
-	Auditor   *inventory.Auditor
-	Lines     *queue.Lines
-	Lease     time.Duration // of a batch: queue.lease
-	Finder    *order.Finder
-	Dead      *order.DeadLetters
-	Outbox    *notify.Admin
-	Events    *channel.Stream
-	Timelines *order.Timelines
-	Topics    *delay.Topics
-	Messages  *delay.Store
-	Settings  Settings
-	Beats     *queue.Instances
-	Checks    []Check
-	Barred    func() error // why this process must not change the stores; nil, or a nil error: it may
-	Gatherer  prometheus.Gatherer
-	Draining  func() bool
-	Panics    *server.Panics // nil: the listener has its own, which no metric shows
+	Auth       *auth.Authenticator
+	SaleStore  *inventory.SaleStore
+	AdminLog   *adminlog.Log
+	SaleCache  *inventory.SaleCache
+	Reconciler *inventory.Reconciler
+	Auditor    *inventory.Auditor
+	Lines      *queue.Lines
+	Lease      time.Duration // of a batch: queue.lease
+	Finder     *order.Finder
+	Dead       *order.DeadLetters
+	Outbox     *notify.Admin
+	Events     *channel.Stream
+	Timelines  *order.Timelines
+	Topics     *delay.Topics
+	Messages   *delay.Store
+	Settings   Settings
+	Beats      *queue.Instances
+	Checks     []Check
+	Barred     func() error // why this process must not change the stores; nil, or a nil error: it may
+	Gatherer   prometheus.Gatherer
+	Draining   func() bool
+	Panics     *server.Panics // nil: the listener has its own, which no metric shows
 }
 
 // New returns the operations listener: health, metrics, profiles and the admin API. It must not be reachable from the
@@ -91,9 +91,10 @@ func profiles(group gin.IRoutes) {
 // resources makes the handlers of the admin API, each with the parts that it uses, and adds their routes.
 func resources(p Parts, log *slog.Logger, now func() time.Time, group gin.IRoutes) {
 	reply := replier{log, server.NewRefusalLog(log, now)}
-	check := saleChecker{reply, p.Catalog}
-	views := &lineViews{p.Lines, p.Book, p.Beats, log}
-	shown := &sales{replier: reply, catalog: p.Catalog, book: p.Book, keeper: p.Keeper, lines: views, now: now}
+	check := saleChecker{reply, p.SaleStore}
+	views := &lineViews{p.Lines, p.SaleCache, p.Beats, log}
+	shown := &sales{replier: reply, saleStore: p.SaleStore, saleCache: p.SaleCache, reconciler: p.Reconciler,
+		lines: views, now: now}
 	shown.routes(group)
 	(&rebuilds{shown, p.Lines, p.AdminLog}).routes(group)
 	(&orders{check, p.Finder, p.Timelines}).routes(group)

@@ -30,10 +30,10 @@ func queueBodyOf(sale string, v queue.View) *api.Line {
 
 // lineViews shows lines with their rates.
 type lineViews struct {
-	lines *queue.Lines
-	book  *inventory.SaleCache
-	beats *queue.Instances
-	log   *slog.Logger
+	lines     *queue.Lines
+	saleCache *inventory.SaleCache
+	beats     *queue.Instances
+	log       *slog.Logger
 }
 
 // one shows the line of one sale as it is right now; nil when there is none.
@@ -46,12 +46,12 @@ func (h *lineViews) one(ctx context.Context, sale string) (*api.Line, error) {
 }
 
 // several shows the lines of some sales as they are right now, each with its rates; nil where there is none. One that
-// cannot be read says why, and keeps none of the others from being shown; one that did not answer the book is not
+// cannot be read says why, and keeps none of the others from being shown; one that did not answer the sale cache is not
 // waited for.
 func (h *lineViews) several(ctx context.Context, sales []string) []*api.Line {
 	lines, asked := make(map[string]*api.Line, len(sales)), []string(nil)
 	for _, sale := range sales {
-		if e, ok := h.book.Get(sale); ok && redis.Unavailable(e.Fault()) {
+		if e, ok := h.saleCache.Get(sale); ok && redis.Unavailable(e.Fault()) {
 			lines[sale] = &api.Line{Sale: sale, Unread: e.Fault().Error()}
 		} else {
 			asked = append(asked, sale)
@@ -96,7 +96,7 @@ func (h *lineViews) rated(b *api.Line, refused map[string]float64) *api.Line {
 	if b == nil {
 		return nil
 	}
-	if e, ok := h.book.Get(b.Sale); ok {
+	if e, ok := h.saleCache.Get(b.Sale); ok {
 		flow := e.Flow()
 		b.Rates = api.LineRates{Admitted: flow.Admitted, Drained: flow.Drained, Window: flow.Window.Seconds()}
 	}
@@ -132,7 +132,7 @@ func (h *lines) queue(c *gin.Context) {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
-	sales := slices.DeleteFunc(h.views.book.Active(), func(sale string) bool { return sale <= after })
+	sales := slices.DeleteFunc(h.views.saleCache.Active(), func(sale string) bool { return sale <= after })
 	slices.Sort(sales)
 	list := api.LineList{Lines: []*api.Line{}}
 	if len(sales) > limit {

@@ -20,11 +20,11 @@ import (
 // sales answers for sales. What it changes it brings into the line before it answers.
 type sales struct {
 	replier
-	catalog *inventory.SaleStore
-	book    *inventory.SaleCache
-	keeper  *inventory.Reconciler
-	lines   *lineViews
-	now     func() time.Time
+	saleStore  *inventory.SaleStore
+	saleCache  *inventory.SaleCache
+	reconciler *inventory.Reconciler
+	lines      *lineViews
+	now        func() time.Time
 }
 
 func (h *sales) routes(group gin.IRoutes) {
@@ -40,7 +40,7 @@ func (h *sales) routes(group gin.IRoutes) {
 
 // adminBody shows a sale with its line as it is right now.
 func (h *sales) adminBody(sale inventory.Sale, stock inventory.Stock, line *api.Line) api.AdminSale {
-	now := h.book.Now()
+	now := h.saleCache.Now()
 	remaining := stock.Available
 	if line != nil && line.Unread == "" {
 		remaining = max(line.Stock, 0)
@@ -52,7 +52,7 @@ func (h *sales) adminBody(sale inventory.Sale, stock inventory.Stock, line *api.
 		Remaining: remaining, PerUserLimit: sale.PerUserLimit, StartsAt: api.FormatTime(sale.Starts()),
 		EndsAt: api.FormatTime(sale.Ends()),
 		State:  sale.StateAt(now), ServerTime: api.FormatTime(now)}
-	if e, ok := h.book.Get(sale.ID); ok {
+	if e, ok := h.saleCache.Get(sale.ID); ok {
 		b.DrainPerSec = e.Rate()
 	}
 	return b
@@ -66,7 +66,7 @@ func (h *sales) listSales(c *gin.Context) {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
-	sales, stock, next, err := h.catalog.Page(c.Request.Context(), after, limit)
+	sales, stock, next, err := h.saleStore.Page(c.Request.Context(), after, limit)
 	if err != nil {
 		h.refuse(c, err)
 		return
@@ -88,7 +88,7 @@ func (h *sales) listSales(c *gin.Context) {
 
 func (h *sales) showSale(c *gin.Context) {
 	id := c.Param("sale")
-	sale, stock, err := h.catalog.Get(c.Request.Context(), id)
+	sale, stock, err := h.saleStore.Get(c.Request.Context(), id)
 	if err != nil {
 		h.refuse(c, err)
 		return
@@ -112,7 +112,8 @@ func (h *sales) createSale(c *gin.Context) {
 	if body.EndsAt.IsZero() {
 		body.EndsAt = body.StartsAt.Add(24 * time.Hour)
 	}
-	sale, err := h.catalog.Create(c.Request.Context(), inventory.NewSale{ID: body.ID, Title: body.Title, SKU: body.SKU,
+	sale, err := h.saleStore.Create(c.Request.Context(), inventory.NewSale{ID: body.ID, Title: body.Title,
+		SKU:        body.SKU,
 		Stock:      body.Stock,
 		PriceCents: body.PriceCents, Currency: body.Currency, PerUserLimit: body.PerUserLimit, Cap: body.Cap,
 		StartsAt: body.StartsAt, EndsAt: body.EndsAt, Open: body.Open, Reason: body.Reason}, actorOf(c))
@@ -130,7 +131,7 @@ func (h *sales) setState(state string) gin.HandlerFunc {
 		if !h.read(c, &body) {
 			return
 		}
-		sale, stock, err := h.catalog.SetState(c.Request.Context(), c.Param("sale"), state, actorOf(c), body.Reason)
+		sale, stock, err := h.saleStore.SetState(c.Request.Context(), c.Param("sale"), state, actorOf(c), body.Reason)
 		if err != nil {
 			h.refuse(c, err)
 			return
@@ -147,7 +148,7 @@ func (h *sales) updateSale(c *gin.Context) {
 	if !h.read(c, &body) {
 		return
 	}
-	sale, stock, err := h.catalog.Update(c.Request.Context(), c.Param("sale"), body.Change, actorOf(c), body.Reason)
+	sale, stock, err := h.saleStore.Update(c.Request.Context(), c.Param("sale"), body.Change, actorOf(c), body.Reason)
 	if err != nil {
 		h.refuse(c, err)
 		return
@@ -172,7 +173,7 @@ func (h *sales) adjustStock(c *gin.Context) {
 	if key == "" {
 		key = uuid.NewString()
 	}
-	done, err := h.catalog.AdjustStock(c.Request.Context(), inventory.Adjustment{Sale: c.Param("sale"),
+	done, err := h.saleStore.AdjustStock(c.Request.Context(), inventory.Adjustment{Sale: c.Param("sale"),
 		Delta: body.Delta, Actor: actorOf(c), Reason: body.Reason, Key: key})
 	if errors.Is(err, inventory.ErrMaybeAdjusted) {
 		p := api.NewProblem(api.CodeUnavailable,
@@ -196,7 +197,7 @@ func (h *sales) adjustStock(c *gin.Context) {
 // database does not tell is answered as the change left it.
 func (h *sales) answerChange(c *gin.Context, status int, sale inventory.Sale, stock inventory.Stock) {
 	ctx, inLine := c.Request.Context(), h.carry(c, sale.ID)
-	if now, left, err := h.catalog.Get(ctx, sale.ID); err == nil {
+	if now, left, err := h.saleStore.Get(ctx, sale.ID); err == nil {
 		sale, stock = now, left
 	}
 	line, err := h.lines.one(ctx, sale.ID)
@@ -208,16 +209,16 @@ func (h *sales) answerChange(c *gin.Context, status int, sale inventory.Sale, st
 	c.JSON(status, body)
 }
 
-// carry brings a change into the line and this process' book before the
+// carry brings a change into the line and this process' sale cache before the
 // answer: the operator sees it done. Other instances follow within a second,
 // later where there are more than five hundred sales, and so does this one should it fail here, which it reports.
 func (h *sales) carry(c *gin.Context, sale string) bool {
 	ctx := c.Request.Context()
-	kept := h.keeper.SyncLine(ctx, sale)
+	kept := h.reconciler.SyncLine(ctx, sale)
 	if kept != nil {
 		h.log.Warn("change not yet carried into the line", "sale", sale, "error", kept)
 	}
-	if err := h.book.RefreshSale(ctx, sale); err != nil {
+	if err := h.saleCache.RefreshSale(ctx, sale); err != nil {
 		h.log.Warn("change not yet seen by this instance", "sale", sale, "error", err)
 	}
 	return kept == nil
@@ -233,14 +234,14 @@ type rebuilds struct {
 func (h *rebuilds) routes(group gin.IRoutes) { group.POST("/sales/:sale/rebuild", h.rebuild) }
 
 // rebuild brings a line back into agreement with the ledger at an operator's
-// word; keepers do it by themselves when they notice.
+// word; reconcilers do it by themselves when they notice.
 func (h *rebuilds) rebuild(c *gin.Context) {
 	var body api.WithReason
 	if !h.read(c, &body) {
 		return
 	}
 	ctx, sale := c.Request.Context(), c.Param("sale")
-	known, stock, err := h.catalog.Get(ctx, sale)
+	known, stock, err := h.saleStore.Get(ctx, sale)
 	if err != nil {
 		h.refuse(c, err)
 		return
@@ -252,7 +253,7 @@ func (h *rebuilds) rebuild(c *gin.Context) {
 	}
 	act := adminlog.Act{Actor: actorOf(c), Action: "line.rebuild", Sale: sale, Target: sale, Reason: body.Reason}
 	err = h.adminLog.RecordChange(ctx, act, lineImageOf(before), unchanged, func(ctx context.Context) (any, error) {
-		if err := h.keeper.Rebuild(ctx, sale); err != nil {
+		if err := h.reconciler.Rebuild(ctx, sale); err != nil {
 			return nil, err
 		}
 		after, err := h.queue.Of(sale).View(ctx)
@@ -286,7 +287,7 @@ func lineImageOf(v queue.View) lineImage {
 // saleChecker refuses what is asked of sales that do not exist.
 type saleChecker struct {
 	replier
-	catalog *inventory.SaleStore
+	saleStore *inventory.SaleStore
 }
 
 // checkSale refuses a sale that does not exist, before anything is kept under its name.
@@ -295,7 +296,7 @@ func (h *saleChecker) checkSale(c *gin.Context, id string) bool {
 		h.refuse(c, fmt.Errorf("%q: %w", id, inventory.ErrNoSale))
 		return false
 	}
-	if _, _, err := h.catalog.Get(c.Request.Context(), id); err != nil {
+	if _, _, err := h.saleStore.Get(c.Request.Context(), id); err != nil {
 		h.refuse(c, err)
 		return false
 	}

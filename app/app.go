@@ -80,9 +80,9 @@ type App struct {
 	durability *redis.Durability
 	db         *store.DB
 	lines      *queue.Lines
-	book       *inventory.SaleCache
-	keeper     *inventory.Reconciler
-	catalog    *inventory.SaleStore
+	saleCache  *inventory.SaleCache
+	reconciler *inventory.Reconciler
+	saleStore  *inventory.SaleStore
 	auditor    *inventory.Auditor
 	gauges     *inventory.Gauges
 	channels   *channel.Set
@@ -173,7 +173,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 
 // mend rebuilds the line of a sale that differs for some time, and calls the operators.
 func (a *App) mend(ctx context.Context, s inventory.SaleAudit) {
-	err := a.keeper.Mend(ctx, s)
+	err := a.reconciler.Mend(ctx, s)
 	if errors.Is(err, inventory.ErrBusy) {
 		return // another instance has done it
 	}
@@ -205,7 +205,7 @@ func (a *App) checks() []admin.Check {
 		{Name: "database", Ask: a.db.Ping},
 		{Name: "schema and installation", Ask: func(context.Context) error { return a.guard.Err() }},
 		{Name: "settings", Ask: func(context.Context) error { return a.live.Known() }},
-		{Name: "lines", Ask: a.book.Ready},
+		{Name: "lines", Ask: a.saleCache.Ready},
 	}
 	if a.consumer == nil {
 		return checks
@@ -253,13 +253,13 @@ func buildInfo(version string) prometheus.Collector {
 
 // OpenSale creates a sale on behalf of actor. When it returns, this process sells it.
 func (a *App) OpenSale(ctx context.Context, n inventory.NewSale, actor string) error {
-	if _, err := a.catalog.Create(ctx, n, actor); err != nil {
+	if _, err := a.saleStore.Create(ctx, n, actor); err != nil {
 		return err
 	}
-	if err := a.keeper.SyncLine(ctx, n.ID); err != nil {
+	if err := a.reconciler.SyncLine(ctx, n.ID); err != nil {
 		return err
 	}
-	return a.book.Refresh(ctx)
+	return a.saleCache.Refresh(ctx)
 }
 
 // Audit compares line and ledger of every sale.

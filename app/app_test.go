@@ -45,8 +45,8 @@ func openSale(t *testing.T, n inventory.NewSale, apps ...*App) {
 	t.Helper()
 	require.NoError(t, apps[0].OpenSale(t.Context(), shop.Sale(n), "test"))
 	for _, app := range apps[1:] {
-		require.NoError(t, app.keeper.SyncLine(t.Context(), n.ID))
-		require.NoError(t, app.book.Refresh(t.Context()))
+		require.NoError(t, app.reconciler.SyncLine(t.Context(), n.ID))
+		require.NoError(t, app.saleCache.Refresh(t.Context()))
 	}
 }
 

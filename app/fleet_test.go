@@ -118,7 +118,7 @@ func TestAProcessThatIsLeftBehindNeitherAdmitsNorDrains(t *testing.T) {
 	code, text := ask(http.MethodPost, order)
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Contains(t, text, `"code":"unavailable"`)
-	entry, ok := app.book.Get("phone")
+	entry, ok := app.saleCache.Get("phone")
 	require.True(t, ok)
 	admitted, err := app.lines.Of("phone").Admit(t.Context(), entry.Sale.Epoch, 1,
 		[]queue.Request{{ID: "by-another", User: "bob", Units: 1}})
@@ -167,7 +167,7 @@ func TestALineOfAnotherInstallationIsLeftAlone(t *testing.T) {
 			"return redis.status_reply('OK')", swap).Err())
 	meta := rdb.HGetAll(t.Context(), "sluice:{phone/0}:meta").Val()
 	require.Eventually(t, func() bool { return one.guard.Err() != nil }, 10*time.Second, 20*time.Millisecond)
-	require.Error(t, one.keeper.Rebuild(t.Context(), "phone"))
+	require.Error(t, one.reconciler.Rebuild(t.Context(), "phone"))
 	pause := shop.Request(t, http.MethodPost,
 		"http://"+one.OpsAddr()+"/admin/v1/sales/phone/pause", "root")
 	token, err := auth.Mint(one.cfg.Auth, "root", true, time.Hour, time.Now())

@@ -158,7 +158,7 @@ func (a *App) drainVolatile(ctx context.Context) error {
 
 // inFlight counts the tickets of all lines. The error is of lines that cannot be read; the others are counted.
 func (a *App) inFlight(ctx context.Context) (left int64, failed error) {
-	for _, id := range a.book.Active() {
+	for _, id := range a.saleCache.Active() {
 		v, err := a.lines.Of(id).View(ctx)
 		if err != nil {
 			failed = err

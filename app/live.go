@@ -43,7 +43,7 @@ func (a *App) openLive() {
 	if loaded == nil {
 		loaded = configs.Fixed(a.cfg)
 	}
-	a.live = live.New(loaded, a.db, a.part("configs"), a.book.Now, a.opt.Registry)
+	a.live = live.New(loaded, a.db, a.part("configs"), a.saleCache.Now, a.opt.Registry)
 	a.live.AdoptAfter(a.clock)
 	a.limiter = ratelimit.New(a.cfg.Limits, a.opt.Now).Shared(queue.NewBudgets(a.redis.Client, a.cfg.Redis.Prefix),
 		a.name)
@@ -54,8 +54,9 @@ func (a *App) followLive() {
 	a.live.OnChange(func(cfg configs.Config) {
 		a.limiter.Set(cfg.Limits)
 		a.channels.SetRates(cfg.Notify)
-		a.book.Stop(a.stopped(cfg))
-		a.keeper.SetCaps(inventory.CapPolicy{Cap: cfg.Queue.Cap, MinCap: cfg.Queue.MinCap, MaxWait: cfg.Queue.MaxWait})
+		a.saleCache.Stop(a.stopped(cfg))
+		a.reconciler.SetCaps(inventory.CapPolicy{Cap: cfg.Queue.Cap, MinCap: cfg.Queue.MinCap,
+			MaxWait: cfg.Queue.MaxWait})
 		if a.consumer != nil {
 			a.consumer.SetBatch(cfg.Queue.Batch)
 			a.consumer.SetPool(cfg.Pool.Size)
@@ -102,7 +103,7 @@ func (a *App) Wait(ctx context.Context, hangups <-chan os.Signal) error {
 
 // pace is how fast a sale's line drains.
 func (a *App) pace(sale string) inventory.Pace {
-	if e, ok := a.book.Get(sale); ok {
+	if e, ok := a.saleCache.Get(sale); ok {
 		return e.Pace()
 	}
 	return inventory.Pace{PerSecond: inventory.FirstRate}
@@ -153,20 +154,20 @@ func (a *App) follow(ctx context.Context) {
 
 // recall asks Redis for its clock.
 func (a *App) recall(ctx context.Context) error {
-	err := a.book.Recall(ctx)
+	err := a.saleCache.Recall(ctx)
 	a.clocked.Store(err == nil)
 	return err
 }
 
-// read keeps the book until ctx ends: the sales alone until Redis has told its clock.
+// read keeps the sale cache until ctx ends: the sales alone until Redis has told its clock.
 func (a *App) read(ctx context.Context) {
 	for !a.clocked.Load() && a.recall(ctx) != nil {
-		_ = a.book.Refresh(ctx) // the next one tells
+		_ = a.saleCache.Refresh(ctx) // the next one tells
 		if !pause(ctx, learnEvery) {
 			return
 		}
 	}
-	a.book.Run(ctx)
+	a.saleCache.Run(ctx)
 }
 
 // pause waits and reports whether ctx has not ended meanwhile.

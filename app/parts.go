@@ -50,11 +50,11 @@ func (a *App) openSales(ctx context.Context) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	a.lines = queue.NewLines(a.redis.Client, a.cfg.Redis.Prefix).WithDurability(a.durability)
 	a.lines.BoundCancels(a.cfg.Queue.MaxCancels)
-	a.catalog = inventory.NewSaleStore(a.db, opt.Now)
-	a.book = inventory.NewSaleCache(a.catalog, a.lines, a.part("book"), opt.Now)
-	a.keeper = inventory.NewReconciler(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
-	a.keeper.MeasuredBy(a.pace)
-	a.keeper.OwnedBy(a.guard.Owned)
+	a.saleStore = inventory.NewSaleStore(a.db, opt.Now)
+	a.saleCache = inventory.NewSaleCache(a.saleStore, a.lines, a.part("book"), opt.Now)
+	a.reconciler = inventory.NewReconciler(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
+	a.reconciler.MeasuredBy(a.pace)
+	a.reconciler.OwnedBy(a.guard.Owned)
 	a.openLive()
 	roles := strings.Join(opt.Roles.names(), ",")
 	if a.number, err = inventory.NewRegistry(a.db).Enrol(ctx, a.name, roles, opt.Version, opt.Now()); err != nil {
@@ -62,10 +62,10 @@ func (a *App) openSales(ctx context.Context) (err error) {
 	}
 	a.lines = a.lines.Named(a.name).Numbered(a.number)
 	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
-	a.gauges = inventory.NewGauges(a.book, a.auditor, a.part("audit"), opt.Now)
+	a.gauges = inventory.NewGauges(a.saleCache, a.auditor, a.part("audit"), opt.Now)
 	a.gauges.MendBy(a.mend)
-	reg.MustRegister(a.gauges, inventory.NewAuditAges(a.book, a.auditor))
-	a.finder = order.NewFinder(a.db, a.lines, a.book)
+	reg.MustRegister(a.gauges, inventory.NewAuditAges(a.saleCache, a.auditor))
+	a.finder = order.NewFinder(a.db, a.lines, a.saleCache)
 	return nil
 }
 
@@ -87,7 +87,7 @@ func (a *App) openNotify() (err error) {
 	}
 	channels := a.tracedChannels(out...)
 	a.outbox = names(channels)
-	a.keeper.RestoreBy(order.NewRestorer(a.db, a.outbox, opt.Now, order.InstanceMark(a.number)).Restore)
+	a.reconciler.RestoreBy(order.NewRestorer(a.db, a.outbox, opt.Now, order.InstanceMark(a.number)).Restore)
 	a.relay = notify.NewRelay(notify.RelayParts{Config: cfg.Notify.Config, Write: a.db.Write, Read: a.db.Read,
 		Channels: channels, Log: a.part("notify"), Clock: opt.Now, Registry: reg, InstanceID: a.number,
 		OnDead: func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) }})
@@ -98,7 +98,7 @@ func (a *App) openNotify() (err error) {
 func (a *App) openWorker(ctx context.Context) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	fulfiller := order.NewFulfiller(order.FulfillerParts{
-		DB: a.db, Sales: a.catalog, Cache: a.book, Deadline: cfg.Payment.Deadline(),
+		DB: a.db, Sales: a.saleStore, Cache: a.saleCache, Deadline: cfg.Payment.Deadline(),
 		Channels: a.outbox, OnCommit: a.relay.Wake, Log: a.part("order"), Now: opt.Now,
 	}).On(order.InstanceMark(a.number))
 	if err = fulfiller.Prepare(ctx); err != nil {
@@ -106,7 +106,7 @@ func (a *App) openWorker(ctx context.Context) (err error) {
 	}
 	journal := order.NewJournal(fulfiller, a.lines, a.name, a.part("order"), opt.Now)
 	a.consumer, err = worker.New(worker.Options{
-		Config: cfg.Queue, Pool: cfg.Pool, Lines: a.lines, Sales: a.book.Active, Handler: a.tracedHandler(journal),
+		Config: cfg.Queue, Pool: cfg.Pool, Lines: a.lines, Sales: a.saleCache.Active, Handler: a.tracedHandler(journal),
 		OneWriter: a.db.Driver == store.SQLite, Bar: a.held,
 		Log: a.part("queue"), Now: opt.Now, Metrics: reg,
 	})
@@ -116,8 +116,8 @@ func (a *App) openWorker(ctx context.Context) (err error) {
 	a.onStop("pool of workers", func(context.Context) error { return a.consumer.Close() })
 	if cfg.Payment.On() {
 		a.expirer = order.NewExpirer(order.ExpirerParts{
-			DB: a.db, Lines: a.lines, Reconciler: a.keeper, Active: a.book.Active, Channels: a.outbox,
-			OnCommit: a.relay.Wake, Log: a.part("order"), Now: a.book.Now, Metrics: reg,
+			DB: a.db, Lines: a.lines, Reconciler: a.reconciler, Active: a.saleCache.Active, Channels: a.outbox,
+			OnCommit: a.relay.Wake, Log: a.part("order"), Now: a.saleCache.Now, Metrics: reg,
 		})
 	}
 	return nil
@@ -127,7 +127,7 @@ func (a *App) openWorker(ctx context.Context) (err error) {
 func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	canceller := order.NewCanceller(order.CancellerParts{
-		DB: a.db, Lines: a.lines, Reconciler: a.keeper, Channels: a.outbox, OnCommit: a.relay.Wake,
+		DB: a.db, Lines: a.lines, Reconciler: a.reconciler, Channels: a.outbox, OnCommit: a.relay.Wake,
 		Log: a.part("order"), Now: opt.Now,
 	})
 	receipts, err := a.receipts()
@@ -136,7 +136,7 @@ func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err er
 	}
 	losses := order.NewLosses(order.LossesParts{
 		DB: a.db, Lines: a.lines, Channels: a.outbox, OnCommit: a.relay.Wake, Log: a.part("order"),
-		Now: a.book.Now, Metrics: reg,
+		Now: a.saleCache.Now, Metrics: reg,
 	})
 	payments, err := a.payments(a.outbox)
 	if err != nil {
@@ -144,7 +144,7 @@ func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err er
 	}
 	a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{
 		Auth: auth, Receipts: receipts, Limiter: a.limiter, Lines: a.lines,
-		Book: a.book, Keeper: a.keeper, Finder: a.finder, Canceller: canceller, Losses: losses,
+		SaleCache: a.saleCache, Reconciler: a.reconciler, Finder: a.finder, Canceller: canceller, Losses: losses,
 		Payments: payments, Barred: a.barred,
 		Admitted: a.tracedAdmission(), Panics: a.panics},
 		a.part("gateway"), reg, opt.Now)
@@ -166,7 +166,7 @@ func (a *App) openOps(ctx context.Context, auth *auth.Authenticator) (err error)
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	adminLog := adminlog.New(a.db, a.part("adminlog"), opt.Now, a.number)
 	a.ops = admin.New(admin.Parts{
-		Auth: auth, Catalog: a.catalog, AdminLog: adminLog, Book: a.book, Keeper: a.keeper,
+		Auth: auth, SaleStore: a.saleStore, AdminLog: adminLog, SaleCache: a.saleCache, Reconciler: a.reconciler,
 		Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
 		Finder: a.finder, Events: a.channels.Stream,
 		Outbox: notify.NewAdmin(a.db.Write, a.db.Read, opt.Now, a.relay.Wake),
@@ -209,13 +209,13 @@ func (a *App) payments(channels []string) (*gateway.Payments, error) {
 	if !a.cfg.Payment.On() {
 		return nil, nil
 	}
-	verifier, err := webhook.NewVerifier(a.book.Now, a.cfg.Payment.Secret...)
+	verifier, err := webhook.NewVerifier(a.saleCache.Now, a.cfg.Payment.Secret...)
 	if err != nil {
 		return nil, fmt.Errorf("payment.secret: %w", err)
 	}
 	payer := order.NewPayer(order.PayerParts{
-		DB: a.db, Lines: a.lines, Sales: a.catalog, Lease: a.cfg.Queue.Lease, Channels: channels,
-		OnCommit: a.relay.Wake, Log: a.part("order"), Now: a.book.Now, Metrics: a.opt.Registry,
+		DB: a.db, Lines: a.lines, Sales: a.saleStore, Lease: a.cfg.Queue.Lease, Channels: channels,
+		OnCommit: a.relay.Wake, Log: a.part("order"), Now: a.saleCache.Now, Metrics: a.opt.Registry,
 	})
 	return &gateway.Payments{Verifier: verifier, Payer: payer}, nil
 }

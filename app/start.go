@@ -54,7 +54,7 @@ func (a *App) begin(ctx context.Context) (begun bool, err error) {
 // run starts the loops in the order against the flow of an order, so that each finds what comes after it running.
 func (a *App) run(ctx context.Context) error {
 	a.serve("operations server", a.private, a.server(a.ops, a.privateTLS, nil, "ops"), nil)
-	if err := a.book.Refresh(ctx); err != nil {
+	if err := a.saleCache.Refresh(ctx); err != nil {
 		return err
 	}
 	if err := a.recall(ctx); err != nil {
@@ -62,7 +62,7 @@ func (a *App) run(ctx context.Context) error {
 	}
 	if err := a.learn(ctx); err != nil {
 		a.log.Error("nothing is admitted or drained yet: what operators have stopped is not known", "error", err)
-	} else if err := a.keeper.Reconcile(ctx); err != nil {
+	} else if err := a.reconciler.Reconcile(ctx); err != nil {
 		// Another instance may be at it, or Redis may be away: the gateway answers that until it is done.
 		a.log.Warn("lines not yet ready", "error", err)
 	}
@@ -70,11 +70,11 @@ func (a *App) run(ctx context.Context) error {
 	a.loop("configuration", a.follow)
 	a.loop("instances", func(ctx context.Context) { a.beats.Run(ctx, a.self) })
 	a.loop("durability", a.durability.Run)
-	a.loop("keeper", a.whileAllowed("keeper", a.keeper.Run))
+	a.loop("keeper", a.whileAllowed("keeper", a.reconciler.Run))
 	a.loop("book", a.read)
 	a.loop("gauges", a.whileAllowed("gauges", a.gauges.Run))
 	a.loop("series", func(ctx context.Context) {
-		admission.ForgetSeries(ctx, a.book, worker.FinishedCounter(a.opt.Registry))
+		admission.ForgetSeries(ctx, a.saleCache, worker.FinishedCounter(a.opt.Registry))
 	})
 	a.loop("topics", a.topics.Run)
 	if a.opt.Roles.Notifier {
@@ -107,7 +107,7 @@ func (a *App) run(ctx context.Context) error {
 //
 //	refuse new orders and answer the accepted ones → close the public server →
 //	drain lines that would die with this process → finish the batches that run →
-//	stop notifying → stop the keeper, the book and the gauges → close the
+//	stop notifying → stop the reconciler, the sale cache and the gauges → close the
 //	operations server → close database and Redis.
 //
 // Steps that have not finished when ctx ends are cut off and named.

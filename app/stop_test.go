@@ -71,7 +71,7 @@ func TestAStopHoldsBeforeTheDatabaseHasTold(t *testing.T) {
 				require.NoError(t, err)
 				return view.Waiting
 			}
-			entry, ok := app.book.Get("phone")
+			entry, ok := app.saleCache.Get("phone")
 			require.True(t, ok)
 			admitted, err := app.lines.Of("phone").Admit(t.Context(), entry.Sale.Epoch, 1,
 				[]queue.Request{{ID: "by-another", User: "bob", Units: 1}})

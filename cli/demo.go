@@ -184,11 +184,11 @@ func (d *demo) introduce(w io.Writer) {
 // sell sends the shoppers, prints what became of them and audits. An error
 // means that a promise was broken.
 func (d *demo) sell(ctx context.Context) error {
-	crowd := shoppers.New(d.app.Addr(), d.sale, d.shoppers, d.cfg.Auth, d.cli.now)
-	if err := crowd.Run(ctx, d.cli.out); err != nil {
+	shoppers := shoppers.New(d.app.Addr(), d.sale, d.shoppers, d.cfg.Auth, d.cli.now)
+	if err := shoppers.Run(ctx, d.cli.out); err != nil {
 		return err
 	}
-	crowd.Report(d.cli.out)
+	shoppers.Report(d.cli.out)
 	result, err := d.app.Audit(ctx)
 	if err != nil {
 		return err
@@ -199,7 +199,7 @@ func (d *demo) sell(ctx context.Context) error {
 	if err := auditError(result); err != nil {
 		return err
 	}
-	if got, want := crowd.Outcomes()["confirmed"], min(d.shoppers, d.stock); got != want {
+	if got, want := shoppers.Outcomes()["confirmed"], min(d.shoppers, d.stock); got != want {
 		return fmt.Errorf("%d orders were confirmed, not %d", got, want)
 	}
 	return nil

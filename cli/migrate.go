@@ -67,11 +67,11 @@ func (c *cli) withSchema(ctx context.Context, do func(*schemaStores, context.Con
 	return errors.Join(do(s, ctx), db.Close())
 }
 
-// roster asks Redis who runs. A Redis that cannot be asked is noted and holds nothing up: processes that tell their
+// registry asks Redis who runs. A Redis that cannot be asked is noted and holds nothing up: processes that tell their
 // range are in the database as well.
-func (s *schemaStores) roster(ctx context.Context) (running []schema.Process, err error) {
+func (s *schemaStores) registry(ctx context.Context) (running []schema.Process, err error) {
 	err = redis.Peek(ctx, s.redis, func(ctx context.Context, rdb goredis.UniversalClient) error {
-		running, err = fleet.Roster(queue.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)))(ctx)
+		running, err = fleet.Registry(queue.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)))(ctx)
 		return err
 	})
 	if errors.Is(err, redis.ErrPrivate) {
@@ -86,7 +86,7 @@ func (s *schemaStores) roster(ctx context.Context) (running []schema.Process, er
 }
 
 func (s *schemaStores) up(ctx context.Context) error {
-	done, err := schema.Of(s.db).MigrateBeside(ctx, s.roster)
+	done, err := schema.Of(s.db).MigrateBeside(ctx, s.registry)
 	if s.note != "" {
 		fmt.Fprintln(s.err, "sluice: "+s.note)
 	}
@@ -143,7 +143,7 @@ func (s *schemaStores) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	others, _ := s.roster(ctx) // what it cannot tell is in the note
+	others, _ := s.registry(ctx) // what it cannot tell is in the note
 	known := map[string]bool{}
 	for _, p := range running {
 		known[p.Name] = true

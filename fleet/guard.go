@@ -155,7 +155,7 @@ func (g *Guard) migrate(ctx context.Context) error {
 	if !g.Migrate {
 		return g.ready(ctx)
 	}
-	done, err := schema.Of(g.DB).MigrateBeside(ctx, g.roster())
+	done, err := schema.Of(g.DB).MigrateBeside(ctx, g.registry())
 	if err != nil {
 		return err
 	}
@@ -176,12 +176,12 @@ func (g *Guard) ready(ctx context.Context) error {
 	return errors.Join(standing.Refuses(), standing.Lacks())
 }
 
-// roster lists the other processes that Redis knows of.
-func (g *Guard) roster() schema.Registry {
+// registry lists the other processes that Redis knows of.
+func (g *Guard) registry() schema.Registry {
 	if g.Alone {
 		return nil
 	}
-	return Roster(g.Instances)
+	return Registry(g.Instances)
 }
 
 func (g *Guard) report(ctx context.Context, done schema.Migrated) {
@@ -195,8 +195,8 @@ func (g *Guard) report(ctx context.Context, done schema.Migrated) {
 	}
 }
 
-// Roster lists the processes that say to Redis that they run.
-func Roster(instances *queue.Instances) schema.Registry {
+// Registry lists the processes that say to Redis that they run.
+func Registry(instances *queue.Instances) schema.Registry {
 	return func(ctx context.Context) ([]schema.Process, error) {
 		found, err := instances.List(ctx)
 		if err != nil {

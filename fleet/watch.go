@@ -145,7 +145,7 @@ func (g *Guard) tidy(ctx context.Context) {
 	waiting := len(g.standing.Waiting)
 	g.mu.Unlock()
 	if waiting > 0 && g.Migrate {
-		done, err := schema.Of(g.DB).MigrateBeside(ctx, g.roster())
+		done, err := schema.Of(g.DB).MigrateBeside(ctx, g.registry())
 		if err != nil && ctx.Err() == nil {
 			g.Log.WarnContext(ctx, "contracting migrations go on waiting", "error", err)
 		} else if len(done.Applied) > 0 {
@@ -155,7 +155,7 @@ func (g *Guard) tidy(ctx context.Context) {
 	if g.Alone {
 		return
 	}
-	running, err := g.roster()(ctx)
+	running, err := g.registry()(ctx)
 	if err != nil {
 		return // the heartbeat says so already
 	}

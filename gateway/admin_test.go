@@ -78,7 +78,7 @@ func TestAdminRunsASale(t *testing.T) {
 	require.Equal(t, "closed", s.admin(http.MethodPost, sale+"/close", `{"reason":"done"}`).text("admin_state"))
 
 	var lines []any
-	require.Eventually(t, func() bool { // a closed sale's line is shown once the book has seen it
+	require.Eventually(t, func() bool { // a closed sale's line is shown once the sale cache has seen it
 		lines = s.admin(http.MethodGet, "/admin/v1/queue", "").body["lines"].([]any)
 		return len(lines) == 1
 	}, patience, 10*time.Millisecond)
@@ -119,7 +119,8 @@ func TestAdminRefusals(t *testing.T) {
 		field              string
 	}{
 		{"POST", "/sales",
-			`{"id":"-bad","title":"","sku":"s","stock":-1,"price_cents":-1,"currency":"yuan","per_user_limit":0,"cap":-1}`, api.CodeInvalidRequest,
+			`{"id":"-bad","title":"","sku":"s","stock":-1,"price_cents":-1,"currency":"yuan","per_user_limit":0,` +
+				`"cap":-1}`, api.CodeInvalidRequest,
 			"id title stock price_cents currency per_user_limit cap"},
 		{"POST", "/sales",
 			`{"id":"a","title":"t","sku":"s","starts_at":"2030-01-01T00:00:00Z","ends_at":"2029-01-01T00:00:00Z"}`,

@@ -93,13 +93,13 @@ func TestAdmissionCounts(t *testing.T) {
 // call that hangs and needs several, and the crowd of one sale keeps nobody of another waiting.
 func TestFirstComeFirstServedInACrowd(t *testing.T) {
 	t.Parallel()
-	const crowd = 2*queue.MaxAdmit + 50
+	const shoppers = 2*queue.MaxAdmit + 50
 	s := newStack(t)
 	s.sell("hot", 1000)
 	s.sell("quiet", 5)
 	a := s.gateway.admission
 	reached, release := hangFirst(a, "hot")
-	seqs := make([]int64, crowd+1)
+	seqs := make([]int64, shoppers+1)
 	var all sync.WaitGroup
 	admit := func(sale string, i int) {
 		id := newUUID()
@@ -112,12 +112,12 @@ func TestFirstComeFirstServedInACrowd(t *testing.T) {
 	waiting := func() int { return a.Coalescer.Waiting("hot") }
 	all.Go(func() { admit("hot", 0) })
 	<-reached
-	for i := 1; i <= crowd; i++ {
+	for i := 1; i <= shoppers; i++ {
 		all.Go(func() { admit("hot", i) })
 		require.Eventually(t, func() bool { return waiting() == i }, patience, 10*time.Microsecond)
 	}
 	s.place("ann", "quiet")
-	require.Equal(t, crowd, waiting(), "the crowd still waits")
+	require.Equal(t, shoppers, waiting(), "the crowd still waits")
 	close(release)
 	all.Wait()
 	for i, seq := range seqs {
@@ -151,9 +151,9 @@ func TestAdmissionsTravelTogether(t *testing.T) {
 	s := newStack(t)
 	s.sell("phone", 1000)
 	before := s.trips.Rounds.Load()
-	var crowd sync.WaitGroup
+	var shoppers sync.WaitGroup
 	for range 300 {
-		crowd.Go(func() {
+		shoppers.Go(func() {
 			id := newUUID()
 			_, err := s.gateway.admission.Admit(t.Context(), "phone",
 				queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"})
@@ -162,12 +162,12 @@ func TestAdmissionsTravelTogether(t *testing.T) {
 			}
 		})
 	}
-	crowd.Wait()
+	shoppers.Wait()
 	require.EqualValues(t, 300, s.view("phone").Seq)
 	require.Less(t, s.trips.Rounds.Load()-before, int64(150))
 }
 
-// A line that is not there is asked for: its keeper need not wait for its next round.
+// A line that is not there is asked for: its reconciler need not wait for its next round.
 func TestAdmissionWakesTheKeeperOfAMissingLine(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
@@ -188,15 +188,15 @@ func TestStatusReadsGather(t *testing.T) {
 	path := s.place("ann", "phone")
 	id := path[len("/v1/sales/phone/orders/"):]
 	before := s.trips.Rounds.Load()
-	var crowd sync.WaitGroup
+	var shoppers sync.WaitGroup
 	for range 400 {
-		crowd.Go(func() {
+		shoppers.Go(func() {
 			if v, err := s.gateway.status.get(t.Context(), "phone", id, "ann"); err != nil || v.ID != id {
 				t.Error(v, err)
 			}
 		})
 	}
-	crowd.Wait()
+	shoppers.Wait()
 	require.Less(t, s.trips.Rounds.Load()-before, int64(200))
 	_, err := s.gateway.status.get(t.Context(), "phone", id, "bob")
 	require.Equal(t, api.CodeNotFound, api.CodeOf(err))

@@ -253,10 +253,13 @@ func TestTheCheckSeesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	c := checked{doc: strictDocument(t, api.OpenAPI())}
 	sale :=
-		`{"id":"a","title":"t","sku":"s","price_cents":1,"currency":"CNY","stock_total":1,"remaining":1,"per_user_limit":1,` +
-			`"starts_at":"2026-11-11T00:00:00.000Z","ends_at":"2026-11-11T00:00:00.000Z","state":"open","server_time":"2026-11-11T00:00:00.000Z"`
+		`{"id":"a","title":"t","sku":"s","price_cents":1,"currency":"CNY","stock_total":1,"remaining":1,` +
+			`"per_user_limit":1,` +
+			`"starts_at":"2026-11-11T00:00:00.000Z","ends_at":"2026-11-11T00:00:00.000Z","state":"open",` +
+			`"server_time":"2026-11-11T00:00:00.000Z"`
 	notFound :=
-		`{"type":"urn:sluice:problem:not_found","title":"Nothing is here","status":404,"detail":"d","code":"not_found","request_id":"r"`
+		`{"type":"urn:sluice:problem:not_found","title":"Nothing is here","status":404,"detail":"d",` +
+			`"code":"not_found","request_id":"r"`
 	for name, one := range map[string]struct {
 		path, kind, body string
 		status           int

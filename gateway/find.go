@@ -82,7 +82,7 @@ func (g *Gateway) find(ctx context.Context, w wanted) (order.View, error) {
 // unit is left. Without one, or once the sale's line is gone, it is recorded as failed.
 func (g *Gateway) findLost(ctx context.Context, w wanted) (order.View, error) {
 	entry := w.entry
-	if now, ok := g.Book.Get(entry.Sale.ID); ok {
+	if now, ok := g.SaleCache.Get(entry.Sale.ID); ok {
 		entry = now // who has waited may have come before the line was loaded anew
 	}
 	sale := entry.Sale
@@ -90,7 +90,7 @@ func (g *Gateway) findLost(ctx context.Context, w wanted) (order.View, error) {
 	if proven {
 		g.log.Warn("taking back an order that was lost", "sale", sale.ID, "order", w.id)
 		v, err := g.Finder.Readmit(ctx, entry, ticket)
-		if !errors.Is(err, queue.ErrNotReady) || !sale.Finished(g.Book.Now()) {
+		if !errors.Is(err, queue.ErrNotReady) || !sale.Finished(g.SaleCache.Now()) {
 			return v, err
 		}
 	} else if !g.ids.issued(sale, w.user, w.id) {

@@ -73,7 +73,7 @@ func TestClosedSalesAreLetGo(t *testing.T) {
 	over := time.Now().Add(-2 * time.Hour).UnixMilli()
 	require.NoError(t, s.db.Write.Exec("UPDATE sales SET starts_at = ?, ends_at = ? WHERE id <> 'sale-7'",
 		over-1, over).Error)
-	require.NoError(t, s.book.Refresh(t.Context()))
+	require.NoError(t, s.saleCache.Refresh(t.Context()))
 	later.Store(int64(2 * time.Minute))
 	s.gateway.forget()
 	s.gateway.forget()

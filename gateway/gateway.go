@@ -27,17 +27,17 @@ import (
 
 // Parts are what the gateway stands on.
 type Parts struct {
-	Auth      *auth.Authenticator
-	Limiter   *ratelimit.Limiter
-	Lines     *queue.Lines
-	Book      *inventory.SaleCache
-	Keeper    *inventory.Reconciler
-	Finder    *order.Finder
-	Canceller *order.Canceller
-	Losses    *order.Losses
-	Receipts  *Receipts      // nil: none are given
-	Payments  *Payments      // nil: orders need not be paid
-	Panics    *server.Panics // nil: the gateway has its own
+	Auth       *auth.Authenticator
+	Limiter    *ratelimit.Limiter
+	Lines      *queue.Lines
+	SaleCache  *inventory.SaleCache
+	Reconciler *inventory.Reconciler
+	Finder     *order.Finder
+	Canceller  *order.Canceller
+	Losses     *order.Losses
+	Receipts   *Receipts      // nil: none are given
+	Payments   *Payments      // nil: orders need not be paid
+	Panics     *server.Panics // nil: the gateway has its own
 	// Barred says why this process must not touch the stores; nil, or a nil error: it may.
 	Barred func() error
 	// Admitted hears of each new order once it is in the line, with when its request began; nil:
@@ -91,8 +91,9 @@ func New(cfg Config, parts Parts, log *slog.Logger, reg prometheus.Registerer, n
 		Parts: parts, cfg: cfg, log: log, now: now, engine: engine,
 		answers: newAnswers(cfg.BusyURL),
 		refused: server.NewRefusalLog(log, now),
-		admission: admission.New(admission.Parts{Lines: parts.Lines, Sales: parts.Book, Reconciler: parts.Keeper,
-			Finder: parts.Finder, Panics: parts.Panics}, reg, now),
+		admission: admission.New(admission.Parts{Lines: parts.Lines, Sales: parts.SaleCache,
+			Reconciler: parts.Reconciler,
+			Finder:     parts.Finder, Panics: parts.Panics}, reg, now),
 		status:    newStatusReader(parts.Finder, parts.Panics, now),
 		hub:       newHub(parts.Lines, maxWaiters),
 		delivered: newDeliveredCache(),

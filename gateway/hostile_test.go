@@ -161,16 +161,16 @@ func TestHangingUpLeavesNothingHalfDone(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	s.sell("phone", 100)
-	var crowd sync.WaitGroup
+	var shoppers sync.WaitGroup
 	for i := range 60 {
 		token := s.token(fmt.Sprintf("user-%d", i), false)
-		crowd.Go(func() {
+		shoppers.Go(func() {
 			ctx, hangUp := context.WithTimeout(t.Context(), time.Duration(i)*200*time.Microsecond)
 			defer hangUp()
 			_, _ = fetch(ctx, s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "", key, "k")
 		})
 	}
-	crowd.Wait()
+	shoppers.Wait()
 	require.Eventually(t, func() bool {
 		return s.gateway.admission.Coalescer.InFlight() == 0
 	}, patience, time.Millisecond)

@@ -16,7 +16,7 @@ import (
 	"sluice/order"
 )
 
-// lose empties Redis and lets the keeper load the line anew.
+// lose empties Redis and lets the reconciler load the line anew.
 func (s *stack) lose() {
 	s.t.Helper()
 	require.NoError(s.t, s.rdb.FlushAll(s.t.Context()).Err())
@@ -198,7 +198,7 @@ func TestASaleWithoutAKeyTellsNothingByIDs(t *testing.T) {
 	s := newStack(t, func(c *setup) { c.still = true })
 	s.sell("phone", 5)
 	require.NoError(t, s.db.Write.Model(&inventory.Sale{}).Where("id = 'phone'").Update("id_key", "").Error)
-	require.NoError(t, s.book.Refresh(t.Context()))
+	require.NoError(t, s.saleCache.Refresh(t.Context()))
 	first := s.order("ann", "phone", "", key, "one")
 	require.Equal(t, new(orderIDs).next(inventory.Sale{ID: "phone"}, "ann", "one"), first.text("order_id"))
 	s.lose()

@@ -69,7 +69,7 @@ func TestReadinessOfTheStores(t *testing.T) {
 	s = newStack(t, func(c *setup) {
 		c.still = true
 		c.checks = []admin.Check{{Name: "database", Ask: func(ctx context.Context) error { return s.db.Ping(ctx) }},
-			{Name: "lines", Ask: func(ctx context.Context) error { return s.book.Ready(ctx) }}}
+			{Name: "lines", Ask: func(ctx context.Context) error { return s.saleCache.Ready(ctx) }}}
 	})
 	require.Equal(t, http.StatusOK, s.opsGet("/readyz").status)
 	require.NoError(t, s.db.Close())
@@ -98,7 +98,7 @@ func TestReadinessIsBounded(t *testing.T) {
 func TestMetricsKeepTheRulesAndTheContract(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	gauges := inventory.NewGauges(s.book, s.auditor, quietLog(), time.Now)
+	gauges := inventory.NewGauges(s.saleCache, s.auditor, quietLog(), time.Now)
 	s.reg.MustRegister(gauges)
 	s.run(gauges.Run)
 	s.work()

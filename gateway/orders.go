@@ -47,10 +47,10 @@ func (g *Gateway) reader(c *gin.Context) (string, bool) {
 	return user, true
 }
 
-// sale finds the path's sale in the book or answers the request.
+// sale finds the path's sale in the sale cache or answers the request.
 func (g *Gateway) sale(c *gin.Context) (*inventory.Entry, bool) {
 	if id := c.Param("sale"); queue.ValidSaleID(id) {
-		if e, ok := g.Book.Get(id); ok {
+		if e, ok := g.SaleCache.Get(id); ok {
 			return e, true
 		}
 	}
@@ -152,7 +152,7 @@ func readOrder(r *http.Request, sale inventory.Sale) (body api.OrderRequest, key
 // lineWait is about how long a sale's line takes to lose half of its tickets,
 // at most half a minute: a shopper who comes back sooner finds it as full.
 func (g *Gateway) lineWait(sale string) time.Duration {
-	entry, ok := g.Book.Get(sale)
+	entry, ok := g.SaleCache.Get(sale)
 	if !ok {
 		return 0
 	}
@@ -216,7 +216,7 @@ func (g *Gateway) listBody(page order.Page) api.OrderList {
 	list := api.OrderList{Orders: make([]api.Order, len(page.Orders)), Unread: api.Unread{UnreadSales: page.Unread}}
 	for i, v := range page.Orders {
 		pace := inventory.Pace{PerSecond: inventory.FirstRate}
-		if e, ok := g.Book.Get(v.SaleID); ok {
+		if e, ok := g.SaleCache.Get(v.SaleID); ok {
 			pace = e.Pace()
 		}
 		list.Orders[i] = api.OrderOf(v, pace)

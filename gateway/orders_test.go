@@ -69,7 +69,7 @@ func TestExpectedWaitFollowsTheMeasuredRate(t *testing.T) {
 		s.place(fmt.Sprintf("early-%d", i), "phone")
 	}
 	line := s.lines.Of("phone")
-	entry, _ := s.book.Get("phone")
+	entry, _ := s.saleCache.Get("phone")
 	seen := func(served int64) bool { return entry.View().Served == served }
 	require.Eventually(t, func() bool { return entry.View().Waiting == 200 }, patience, time.Millisecond)
 	batch, err := line.Claim(t.Context(), "batch-1", 1, time.Minute)

@@ -55,20 +55,20 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 	}
 	go func() { first <- post(token) }()
 	<-reached
-	const crowd = 20
-	answers := make(chan got, crowd)
+	const shoppers = 20
+	answers := make(chan got, shoppers)
 	var all sync.WaitGroup
-	for range crowd {
+	for range shoppers {
 		token := s.token(newUUID(), false)
 		all.Go(func() { answers <- post(token) })
 	}
 	require.Eventually(t, func() bool {
-		return a.Coalescer.Waiting("phone") == crowd
+		return a.Coalescer.Waiting("phone") == shoppers
 	}, patience, time.Millisecond)
 	close(release)
 	require.Equal(t, http.StatusAccepted, (<-first).status)
 	all.Wait()
-	for range crowd {
+	for range shoppers {
 		require.NotEmpty(t, s.refused(api.CodeUnavailable, <-answers).header.Get("Retry-After"))
 	}
 	require.EqualValues(t, 1, s.caught("admission"))

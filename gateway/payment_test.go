@@ -35,11 +35,11 @@ func (s *stack) payDesk() *Payments {
 	if !s.payments.On() {
 		return nil
 	}
-	verifier, err := webhook.NewVerifier(s.book.Now, s.payments.Secret...)
+	verifier, err := webhook.NewVerifier(s.saleCache.Now, s.payments.Secret...)
 	require.NoError(s.t, err)
 	payer := order.NewPayer(order.PayerParts{
-		DB: s.db, Lines: s.lines, Sales: s.catalog, Lease: 10 * time.Second,
-		Channels: []string{"stream"}, OnCommit: func() {}, Log: quietLog(), Now: s.book.Now,
+		DB: s.db, Lines: s.lines, Sales: s.saleStore, Lease: 10 * time.Second,
+		Channels: []string{"stream"}, OnCommit: func() {}, Log: quietLog(), Now: s.saleCache.Now,
 		Metrics: s.reg,
 	})
 	return &Payments{Verifier: verifier, Payer: payer}
@@ -66,7 +66,8 @@ func TestPaymentCallback(t *testing.T) {
 	s := newStack(t, unpaid)
 	s.sell("phone", 10)
 	path := s.place("ann", "phone")
-	const body = `{"payment_id":"pay-1","amount_cents":9900,"currency":"CNY","paid_at":"2026-11-11T00:00:00+08:00","customer":{"is":"ignored"}}`
+	const body = `{"payment_id":"pay-1","amount_cents":9900,"currency":"CNY",` +
+		`"paid_at":"2026-11-11T00:00:00+08:00","customer":{"is":"ignored"}}`
 	early := s.refused(api.CodeNotConfirmed, s.provider(path, body))
 	require.Positive(t, early.retryAfter())
 	s.work()
@@ -111,7 +112,8 @@ func TestPaymentPayload(t *testing.T) {
 	t.Parallel()
 	good, bad := DecodePayment(
 		[]byte(
-			`{"order_id":"o","sale_id":"s","payment_id":"p","amount_cents":0,"currency":"EUR","paid_at":"2026-01-02T03:04:05Z"}`), "s", "o")
+			`{"order_id":"o","sale_id":"s","payment_id":"p","amount_cents":0,"currency":"EUR",`+
+				`"paid_at":"2026-01-02T03:04:05Z"}`), "s", "o")
 	require.Empty(t, bad)
 	require.Equal(t, order.Payment{ID: "p", Currency: "EUR", PaidAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, good)
 	for body, field := range map[string]string{

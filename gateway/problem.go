@@ -31,7 +31,7 @@ func (g *Gateway) problemOf(err error) api.Problem {
 	switch {
 	case errors.As(err, &notStarted) && !notStarted.StartsAt.IsZero():
 		p.StartsAt = notStarted.StartsAt.UTC().Format(api.TimeFormat)
-		p.RetryAfter = max(notStarted.StartsAt.Sub(g.Book.Now()), time.Second)
+		p.RetryAfter = max(notStarted.StartsAt.Sub(g.SaleCache.Now()), time.Second)
 	case errors.As(err, &limit):
 		p.OrderID = limit.OrderID
 	case errors.As(err, &invalid):

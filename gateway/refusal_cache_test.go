@@ -121,9 +121,10 @@ func TestFullLineIsAnsweredWithoutRedisForAMoment(t *testing.T) {
 
 // elsewhere places orders for phone through another gateway, which hears no news, and returns the refusal's code.
 func (s *stack) elsewhere() (place func(user string) string) {
-	other, err := New(DefaultConfig(), Parts{Auth: s.gateway.Auth, Limiter: s.limiter, Lines: s.lines, Book: s.book,
-		Keeper: s.keeper,
-		Finder: order.NewFinder(s.db, s.lines, s.book), Canceller: s.gateway.Canceller}, quietLog(),
+	other, err := New(DefaultConfig(), Parts{Auth: s.gateway.Auth, Limiter: s.limiter, Lines: s.lines,
+		SaleCache:  s.saleCache,
+		Reconciler: s.reconciler,
+		Finder:     order.NewFinder(s.db, s.lines, s.saleCache), Canceller: s.gateway.Canceller}, quietLog(),
 		prometheus.NewRegistry(), time.Now)
 	require.NoError(s.t, err)
 	s.t.Cleanup(other.admission.Wait)

@@ -69,16 +69,16 @@ func TestFiftyIdenticalRequestsMakeOneOrder(t *testing.T) {
 	token := s.token("ann", false)
 	answers := make(chan got, 50)
 	errs := make(chan error, 50)
-	var crowd sync.WaitGroup
+	var shoppers sync.WaitGroup
 	for range 50 {
-		crowd.Go(func() {
+		shoppers.Go(func() {
 			g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders",
 				token, `{}`, key, "same")
 			answers <- g
 			errs <- err
 		})
 	}
-	crowd.Wait()
+	shoppers.Wait()
 	ids, fresh := map[string]bool{}, 0
 	for range 50 {
 		require.NoError(t, <-errs)
@@ -176,12 +176,12 @@ func TestStoresDown(t *testing.T) {
 
 	// A Redis that hangs is the worse case: nobody waits for long, however many ask.
 	proxy.Pause()
-	var crowd sync.WaitGroup
+	var shoppers sync.WaitGroup
 	slow := make(chan string, 60)
 	started := time.Now()
 	for i := range 60 {
 		token := s.token(fmt.Sprintf("crowd-%d", i), false)
-		crowd.Go(func() {
+		shoppers.Go(func() {
 			g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders",
 				token, "")
 			if err != nil || g.text("code") != string(api.CodeUnavailable) {
@@ -189,7 +189,7 @@ func TestStoresDown(t *testing.T) {
 			}
 		})
 	}
-	crowd.Wait()
+	shoppers.Wait()
 	require.Less(t, time.Since(started), 2*admission.Timeout+time.Second)
 	require.Empty(t, slow)
 	proxy.Resume()
@@ -305,7 +305,7 @@ func TestAKeyIsRememberedLongerThanTheLineRemembers(t *testing.T) {
 	s.clean()
 
 	s.setState("phone", inventory.Paused)
-	require.NoError(t, s.keeper.Rebuild(t.Context(), "phone"))
+	require.NoError(t, s.reconciler.Rebuild(t.Context(), "phone"))
 	replayed(t, first, s.order("ann", "phone", `{"quantity":2}`, key, "one"))
 }
 
@@ -327,7 +327,7 @@ func (s *stack) forget(sale string) {
 	s.until("xia", last, "confirmed")
 	require.Equal(s.t, http.StatusOK, s.do("xia", http.MethodDelete, last, "").status)
 	require.Eventually(s.t, func() bool {
-		e, ok := s.book.Get(sale)
+		e, ok := s.saleCache.Get(sale)
 		return ok && e.View().Forgotten > 0
 	}, patience, time.Millisecond)
 }

@@ -30,13 +30,13 @@ type salesCache struct {
 const salesFresh = 200 * time.Millisecond
 
 func (g *Gateway) listSales(c *gin.Context) {
-	now := g.Book.Now()
+	now := g.SaleCache.Now()
 	list := g.sales.list.Load()
 	// A clock that was set back makes the list look younger than new: its age is then negative.
 	age := time.Duration(now.UnixNano() - g.sales.at.Load())
 	if list == nil || age < 0 || age > salesFresh {
 		list = &api.SaleList{Sales: []api.Sale{}}
-		for _, e := range g.Book.List() {
+		for _, e := range g.SaleCache.List() {
 			list.Sales = append(list.Sales, saleBodyOf(e, now))
 		}
 		g.sales.list.Store(list)
@@ -52,7 +52,7 @@ func (g *Gateway) showSale(c *gin.Context) {
 		return
 	}
 	c.Header("Cache-Control", "public, max-age=1")
-	c.JSON(http.StatusOK, saleBodyOf(entry, g.Book.Now()))
+	c.JSON(http.StatusOK, saleBodyOf(entry, g.SaleCache.Now()))
 }
 
 func (g *Gateway) openAPI(c *gin.Context) {

@@ -47,7 +47,7 @@ func TestSalesShowEverythingAndCostTheStoresNothing(t *testing.T) {
 
 	g := s.get("", "/v1/sales/phone")
 	require.Equal(t, "public, max-age=1", g.header.Get("Cache-Control"))
-	entry, _ := s.book.Get("phone")
+	entry, _ := s.saleCache.Get("phone")
 	now, err := time.Parse(api.TimeFormat, g.text("server_time"))
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), now, 5*time.Second)

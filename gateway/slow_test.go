@@ -21,15 +21,15 @@ func (s *stack) sellMany(n int) []string {
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprint("sale-", i)
-		_, err := s.catalog.Create(s.t.Context(), inventory.NewSale{
+		_, err := s.saleStore.Create(s.t.Context(), inventory.NewSale{
 			ID: ids[i], Title: "T", SKU: "S", Stock: 1_000_000, PriceCents: 1, Currency: "CNY",
 			PerUserLimit: 1, Cap: 1_000_000, Open: true,
 			StartsAt: time.Now().Add(-time.Minute), EndsAt: time.Now().Add(time.Hour),
 		}, "test")
 		require.NoError(s.t, err)
 	}
-	require.NoError(s.t, s.keeper.Reconcile(s.t.Context())) // however long a slow machine takes
-	require.NoError(s.t, s.book.Refresh(s.t.Context()))
+	require.NoError(s.t, s.reconciler.Reconcile(s.t.Context())) // however long a slow machine takes
+	require.NoError(s.t, s.saleCache.Refresh(s.t.Context()))
 	return ids
 }
 

@@ -63,7 +63,7 @@ type setup struct {
 	redis    string           // where the product finds Redis; "" starts an embedded one
 	direct   string           // where the test finds it; "" is the same place
 	now      func() time.Time // the gateway's own clock
-	still    bool             // neither keeper nor book run by themselves
+	still    bool             // neither reconciler nor book run by themselves
 	checks   []admin.Check
 	payments order.PaymentConfig // zero: orders need not be paid
 	settings admin.Settings
@@ -71,27 +71,27 @@ type setup struct {
 
 // stack is the whole way of an order behind both listeners, on a port of its own.
 type stack struct {
-	t         testing.TB
-	rdb       *redis.Client // the test's own
-	db        *store.DB
-	lines     *queue.Lines
-	catalog   *inventory.SaleStore
-	book      *inventory.SaleCache
-	keeper    *inventory.Reconciler
-	auditor   *inventory.Auditor
-	topics    *delay.Topics
-	messages  *delay.Store
-	gateway   *Gateway
-	limiter   *ratelimit.Limiter
-	payments  order.PaymentConfig
-	reg       *prometheus.Registry
-	trips     testkit.Trips // of Redis, by the product
-	down      atomic.Bool   // draining, as the operations listener is told
-	addr      string
-	opsAddr   string
-	opsEngine *gin.Engine
-	client    *http.Client // checks every answer against the public document
-	ops       *http.Client
+	t          testing.TB
+	rdb        *redis.Client // the test's own
+	db         *store.DB
+	lines      *queue.Lines
+	saleStore  *inventory.SaleStore
+	saleCache  *inventory.SaleCache
+	reconciler *inventory.Reconciler
+	auditor    *inventory.Auditor
+	topics     *delay.Topics
+	messages   *delay.Store
+	gateway    *Gateway
+	limiter    *ratelimit.Limiter
+	payments   order.PaymentConfig
+	reg        *prometheus.Registry
+	trips      testkit.Trips // of Redis, by the product
+	down       atomic.Bool   // draining, as the operations listener is told
+	addr       string
+	opsAddr    string
+	opsEngine  *gin.Engine
+	client     *http.Client // checks every answer against the public document
+	ops        *http.Client
 }
 
 func newStack(t testing.TB, edits ...func(*setup)) *stack {
@@ -135,33 +135,34 @@ func (s *stack) openStores(c setup) {
 }
 
 func (s *stack) openParts(c setup) {
-	s.catalog = inventory.NewSaleStore(s.db, time.Now)
-	s.book = inventory.NewSaleCache(s.catalog, s.lines, quietLog(), time.Now)
-	s.keeper = inventory.NewReconciler(s.db, s.lines, 1000, quietLog(), time.Now)
+	s.saleStore = inventory.NewSaleStore(s.db, time.Now)
+	s.saleCache = inventory.NewSaleCache(s.saleStore, s.lines, quietLog(), time.Now)
+	s.reconciler = inventory.NewReconciler(s.db, s.lines, 1000, quietLog(), time.Now)
 	s.auditor = inventory.NewAuditor(s.db, s.lines, time.Hour, time.Now)
 	s.topics = delay.NewTopics(delay.TopicsParts{Config: c.delay, DB: s.db, Messages: s.messages, Log: quietLog(),
 		Now: time.Now})
 	s.limiter = ratelimit.New(c.limits, time.Now)
-	finder := order.NewFinder(s.db, s.lines, s.book)
+	finder := order.NewFinder(s.db, s.lines, s.saleCache)
 	canceller := order.NewCanceller(order.CancellerParts{
-		DB: s.db, Lines: s.lines, Reconciler: s.keeper, Channels: []string{"stream"},
+		DB: s.db, Lines: s.lines, Reconciler: s.reconciler, Channels: []string{"stream"},
 		OnCommit: func() {}, Log: quietLog(), Now: time.Now,
 	})
 	losses := order.NewLosses(order.LossesParts{
 		DB: s.db, Lines: s.lines, Channels: []string{"stream"}, OnCommit: func() {},
-		Log: quietLog(), Now: s.book.Now, Metrics: s.reg,
+		Log: quietLog(), Now: s.saleCache.Now, Metrics: s.reg,
 	})
 	s.payments = c.payments
 	authenticator, err := auth.NewAuthenticator(secretConfig(), nil, time.Now)
 	require.NoError(s.t, err)
 	s.gateway, err = New(c.gateway, Parts{Auth: authenticator, Receipts: testReceipts(s.t), Limiter: s.limiter,
-		Lines: s.lines, Book: s.book, Keeper: s.keeper,
+		Lines: s.lines, SaleCache: s.saleCache, Reconciler: s.reconciler,
 		Finder: finder, Canceller: canceller, Losses: losses, Payments: s.payDesk()}, quietLog(), s.reg, c.now)
 	require.NoError(s.t, err)
 	adminLog := adminlog.New(s.db, quietLog(), time.Now, 0)
-	ops := admin.New(admin.Parts{Auth: authenticator, Catalog: s.catalog, AdminLog: adminLog,
-		Dead: order.NewDeadLetters(s.db, s.lines, adminLog), Book: s.book, Keeper: s.keeper, Auditor: s.auditor,
-		Lines: s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
+	ops := admin.New(admin.Parts{Auth: authenticator, SaleStore: s.saleStore, AdminLog: adminLog,
+		Dead: order.NewDeadLetters(s.db, s.lines, adminLog), SaleCache: s.saleCache, Reconciler: s.reconciler,
+		Auditor: s.auditor,
+		Lines:   s.lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
 		Timelines: order.NewTimelines(s.db, s.lines, finder),
 		Outbox:    notify.NewAdmin(s.db.Write, s.db.Read, time.Now, func() {}),
 		Events:    channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.rdb),
@@ -172,8 +173,8 @@ func (s *stack) openParts(c setup) {
 	s.opsAddr, _ = startServer(s.t, server.DefaultHTTPConfig(), s.opsEngine)
 	s.ops = s.checkedClient(api.OpenAPIOps())
 	if !c.still {
-		s.run(s.keeper.Run)
-		s.run(s.book.Run)
+		s.run(s.reconciler.Run)
+		s.run(s.saleCache.Run)
 	}
 }
 
@@ -204,11 +205,11 @@ func (s *stack) run(f func(context.Context)) (stop func()) {
 func (s *stack) work() (stop func()) {
 	s.t.Helper()
 	fulfiller := order.NewFulfiller(order.FulfillerParts{
-		DB: s.db, Sales: s.catalog, Cache: s.book, Deadline: s.payments.Deadline(),
+		DB: s.db, Sales: s.saleStore, Cache: s.saleCache, Deadline: s.payments.Deadline(),
 		Channels: []string{"stream"}, OnCommit: func() {}, Log: quietLog(), Now: time.Now,
 	})
 	consumer, err := worker.New(worker.Options{
-		Config: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(), Lines: s.lines, Sales: s.book.Active,
+		Config: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(), Lines: s.lines, Sales: s.saleCache.Active,
 		Handler: fulfiller, Log: quietLog(), Now: time.Now, Metrics: s.reg,
 	})
 	require.NoError(s.t, err)
@@ -225,21 +226,21 @@ func (s *stack) sell(id string, stock int64, edits ...func(*inventory.NewSale)) 
 	for _, edit := range edits {
 		edit(&n)
 	}
-	_, err := s.catalog.Create(s.t.Context(), n, "test")
+	_, err := s.saleStore.Create(s.t.Context(), n, "test")
 	require.NoError(s.t, err)
 	s.carry()
 }
 
-// carry brings what changed in the database to the line and the book.
+// carry brings what changed in the database to the line and the sale cache.
 func (s *stack) carry() {
 	s.t.Helper()
-	require.NoError(s.t, s.keeper.SyncLine(s.t.Context(), ""))
-	require.NoError(s.t, s.book.Refresh(s.t.Context()))
+	require.NoError(s.t, s.reconciler.SyncLine(s.t.Context(), ""))
+	require.NoError(s.t, s.saleCache.Refresh(s.t.Context()))
 }
 
 func (s *stack) setState(sale, state string) {
 	s.t.Helper()
-	_, _, err := s.catalog.SetState(s.t.Context(), sale, state, "test", "")
+	_, _, err := s.saleStore.SetState(s.t.Context(), sale, state, "test", "")
 	require.NoError(s.t, err)
 	s.carry()
 }

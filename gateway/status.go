@@ -45,7 +45,7 @@ func newStatusReader(finder *order.Finder, panics *server.Panics, now func() tim
 	return s
 }
 
-// get returns an order of a sale that is in the book, for its owner only;
+// get returns an order of a sale that is in the sale cache, for its owner only;
 // order.ErrNotFound otherwise.
 func (s *statusReader) get(ctx context.Context, sale, id, user string) (order.View, error) {
 	f, away := s.line.Do(ctx, sale, id)

@@ -58,7 +58,8 @@ func BenchmarkAddMessages(b *testing.B) {
 		var body strings.Builder
 		for i := range n {
 			fmt.Fprintf(&body,
-				`,{"id":"m-%d","delay_ms":3600000,"body":{"type":"coupon.expired","data":{"user":"u-123456","coupon":"c-%d","cents":500}}}`, from+i, from+i)
+				`,{"id":"m-%d","delay_ms":3600000,"body":{"type":"coupon.expired","data":{"user":"u-123456",`+
+					`"coupon":"c-%d","cents":500}}}`, from+i, from+i)
 		}
 		r, err := http.NewRequest(http.MethodPost, server.URL+"/admin/v1/topics/bench/messages",
 			strings.NewReader(`{"messages":[`+body.String()[1:]+`]}`))

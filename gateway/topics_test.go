@@ -68,7 +68,8 @@ func TestMessagesThroughTheAdminAPI(t *testing.T) {
 		`{"name":"t","url":"https://a.example","delay_ms":60000}`).status)
 
 	body :=
-		`{"messages":[{"id":"a","body":{"n": 1}},{"id":"b","delay_ms":0,"body":null},{"id":"c","at":"2026-12-24T12:00:00+08:00","body":[]}]}`
+		`{"messages":[{"id":"a","body":{"n": 1}},{"id":"b","delay_ms":0,"body":null},{"id":"c",` +
+			`"at":"2026-12-24T12:00:00+08:00","body":[]}]}`
 	added := s.admin(http.MethodPost, topic+"/messages", body)
 	require.Equal(t, http.StatusOK, added.status, added.raw)
 	require.Equal(t, added.raw, s.admin(http.MethodPost, topic+"/messages", body).

@@ -29,7 +29,7 @@ func TestAnAdjustmentIsMadeOnceUnderItsKey(t *testing.T) {
 		var together sync.WaitGroup
 		results, errs := make([]inventory.Adjusted, 6), make([]error, 6)
 		for i := range results {
-			together.Go(func() { results[i], errs[i] = w.catalog.AdjustStock(w.ctx, more) })
+			together.Go(func() { results[i], errs[i] = w.saleStore.AdjustStock(w.ctx, more) })
 		}
 		together.Wait()
 		made := 0
@@ -44,17 +44,17 @@ func TestAnAdjustmentIsMadeOnceUnderItsKey(t *testing.T) {
 
 		another := more
 		another.Delta = 6
-		_, err := w.catalog.AdjustStock(w.ctx, another)
+		_, err := w.saleStore.AdjustStock(w.ctx, another)
 		require.ErrorIs(w.t, err, inventory.ErrOtherAdjustment)
 		elsewhere := more
 		elsewhere.Sale = "other"
-		after, err := w.catalog.AdjustStock(w.ctx, elsewhere)
+		after, err := w.saleStore.AdjustStock(w.ctx, elsewhere)
 		require.NoError(w.t, err)
 		require.False(w.t, after.Repeated, "a key is a sale's own")
 
-		_, _, err = w.catalog.SetState(w.ctx, theSale, inventory.Closed, "ann", "")
+		_, _, err = w.saleStore.SetState(w.ctx, theSale, inventory.Closed, "ann", "")
 		require.NoError(w.t, err)
-		after, err = w.catalog.AdjustStock(w.ctx, more)
+		after, err = w.saleStore.AdjustStock(w.ctx, more)
 		require.NoError(w.t, err, "what was made is answered so, also when it could no longer be made")
 		require.True(w.t, after.Repeated)
 		require.Equal(w.t, []int64{10, 10, 5, 5}, w.moves())
@@ -84,14 +84,14 @@ func TestAnAdjustmentWhoseCommitGotNoAnswer(t *testing.T) {
 							proxy.DropReplies(true) // the commit is next
 						}
 					}))
-				catalog := inventory.NewSaleStore(db, func() time.Time {
+				saleStore := inventory.NewSaleStore(db, func() time.Time {
 					if heals {
 						proxy.DropReplies(false)
 					}
 					return time.Now()
 				})
 				more := inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "ann", Reason: "found a box", Key: "box-1"}
-				after, err := catalog.AdjustStock(t.Context(), more)
+				after, err := saleStore.AdjustStock(t.Context(), more)
 				if heals {
 					require.NoError(t, err)
 					require.EqualValues(t, 15, after.Stock.Total)
@@ -99,7 +99,7 @@ func TestAnAdjustmentWhoseCommitGotNoAnswer(t *testing.T) {
 					require.ErrorIs(t, err, inventory.ErrMaybeAdjusted)
 					proxy.DropReplies(false)
 					heals = true
-					after, err = catalog.AdjustStock(t.Context(), more)
+					after, err = saleStore.AdjustStock(t.Context(), more)
 					require.NoError(t, err)
 					require.True(t, after.Repeated)
 				}

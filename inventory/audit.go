@@ -128,30 +128,31 @@ func (a *Auditor) compare(ctx context.Context, id string, whole bool) (SaleAudit
 	if snap.Rebuilding {
 		return SaleAudit{}, errMoved
 	}
-	books, err := a.readLedger(ctx, line, snap, whole)
+	saleCaches, err := a.readLedger(ctx, line, snap, whole)
 	if err != nil {
 		return SaleAudit{}, err
 	}
-	r := SaleAudit{Sale: id, Epoch: snap.Epoch, Total: books.stock.Total, Available: books.stock.Available,
-		Live: books.live, OverLimit: books.overLimit,
-		NoOutbox: books.noOutbox, LinePresent: snap.Exists, LineStock: snap.Stock, Unleased: snap.Unleased}
-	r.Lost, r.Restored, r.Refused = books.eras.Lost, books.eras.Restored, books.eras.Refused
+	r := SaleAudit{Sale: id, Epoch: snap.Epoch, Total: saleCaches.stock.Total, Available: saleCaches.stock.Available,
+		Live: saleCaches.live, OverLimit: saleCaches.overLimit,
+		NoOutbox: saleCaches.noOutbox, LinePresent: snap.Exists, LineStock: snap.Stock, Unleased: snap.Unleased}
+	r.Lost, r.Restored, r.Refused = saleCaches.eras.Lost, saleCaches.eras.Restored, saleCaches.eras.Refused
 	for _, units := range snap.InFlight {
 		r.InFlight += units
 	}
 	if snap.Exists {
 		r.Admitted = snap.Seq - snap.Base - snap.Marks
-		r.Found = books.found
+		r.Found = saleCaches.found
 		r.Missing = r.Admitted - r.Found
-		ledger := books.stock.Available - (books.stock.Total - snap.Total) + books.later + books.arrived - books.pending
+		ledger := saleCaches.stock.Available - (saleCaches.stock.Total - snap.Total) + saleCaches.later +
+			saleCaches.arrived - saleCaches.pending
 		r.Difference = ledger - (snap.Stock + r.InFlight)
 	}
-	if !snap.Exists && !books.sale.Finished(a.now()) {
+	if !snap.Exists && !saleCaches.sale.Finished(a.now()) {
 		r.Problems = append(r.Problems, "the line is missing from Redis")
 		return r, errMoved
 	}
 	r.Compared = true
-	r.classify(books.sale, snap)
+	r.classify(saleCaches.sale, snap)
 	return r, nil
 }
 

@@ -76,7 +76,7 @@ func TestAuditFollowsWhatMovesBetweenItsLooks(t *testing.T) {
 			{"ended unreleased", func() { again := w.admit("again", 2); w.work(10); endUnreleased(again) }},
 			{"released by the keeper", w.keep},
 			{"stock adjusted", func() {
-				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 7, Actor: "test",
+				_, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 7, Actor: "test",
 					Reason: "found"})
 				require.NoError(w.t, err)
 			}},
@@ -153,7 +153,7 @@ func TestAuditFollowsLatePayments(t *testing.T) {
 		w.open(1000, 3)
 		log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 		payer := order.NewPayer(order.PayerParts{
-			DB: w.db, Lines: w.lines, Sales: w.catalog, Lease: time.Minute,
+			DB: w.db, Lines: w.lines, Sales: w.saleStore, Lease: time.Minute,
 			Channels: []string{"stream"}, OnCommit: func() {}, Log: log, Now: w.cache.Now,
 			Metrics: reg,
 		})

@@ -71,7 +71,7 @@ func (a *Auditor) comparedAt(id string) time.Time {
 }
 
 // books is what one snapshot of the database says of a sale.
-type books struct {
+type saleCaches struct {
 	sale      Sale
 	stock     Stock
 	live      int64 // units of live orders
@@ -92,8 +92,9 @@ type endedUnits struct {
 	Quantity, Seq, Epoch int64
 }
 
-func (a *Auditor) readLedger(ctx context.Context, line *queue.Line, snap queue.Snapshot, whole bool) (books, error) {
-	var b books
+func (a *Auditor) readLedger(ctx context.Context, line *queue.Line, snap queue.Snapshot,
+	whole bool) (saleCaches, error) {
+	var b saleCaches
 	id := line.Sale()
 	err := a.db.Snapshot(ctx, func(tx *gorm.DB) (err error) {
 		if b.pending, err = a.pending(ctx, tx, line, snap); err != nil {
@@ -117,7 +118,7 @@ func (a *Auditor) readLedger(ctx context.Context, line *queue.Line, snap queue.S
 }
 
 // countWrong finds users who hold too much and orders that nobody is told of.
-func (a *Auditor) countWrong(tx *gorm.DB, id string, b *books) error {
+func (a *Auditor) countWrong(tx *gorm.DB, id string, b *saleCaches) error {
 	overLimit := tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).Group("user_id").
 		Having("SUM(quantity) > ?", b.sale.PerUserLimit).Select("user_id")
 	if err := tx.Table("(?) AS over_limit", overLimit).Count(&b.overLimit).Error; err != nil {
@@ -139,7 +140,7 @@ func (a *Auditor) untold() string {
 }
 
 // countTickets adds the tickets of this loading that have no row yet.
-func (b *books) countTickets(tx *gorm.DB, snap queue.Snapshot) error {
+func (b *saleCaches) countTickets(tx *gorm.DB, snap queue.Snapshot) error {
 	tickets := make(map[string]int64, len(snap.Seqs))
 	for id, seq := range snap.Seqs {
 		if seq > snap.Base {
@@ -151,7 +152,7 @@ func (b *books) countTickets(tx *gorm.DB, snap queue.Snapshot) error {
 	return err
 }
 
-func (b *books) countLive(tx *gorm.DB, id string, snap queue.Snapshot) error {
+func (b *saleCaches) countLive(tx *gorm.DB, id string, snap queue.Snapshot) error {
 	var sums struct{ Live, Later, Found int64 }
 	err := tx.Table("orders").Where("sale_id = ?", id).
 		Select("COALESCE(SUM(CASE WHEN slot IS NOT NULL THEN quantity ELSE 0 END), 0) AS live, "+

@@ -58,45 +58,45 @@ func TestAuditOfAQuietSale(t *testing.T) {
 
 func TestAuditFindsCorruption(t *testing.T) {
 	corruptions := map[string]struct {
-		corrupt func(w *world, c crowd)
+		corrupt func(w *world, c shoppers)
 		want    string
 	}{
-		"a unit lost in Redis": {func(w *world, _ crowd) { w.rdb.Decr(w.ctx, key("stock")) },
+		"a unit lost in Redis": {func(w *world, _ shoppers) { w.rdb.Decr(w.ctx, key("stock")) },
 			"ledger and line differ by 1 units"},
-		"a unit made in Redis": {func(w *world, _ crowd) { w.rdb.Incr(w.ctx, key("stock")) },
+		"a unit made in Redis": {func(w *world, _ shoppers) { w.rdb.Incr(w.ctx, key("stock")) },
 			"ledger and line differ by -1 units"},
-		"a record deleted": {func(w *world, c crowd) { w.rdb.HDel(w.ctx, key("orders"), c.waiting[0].ID) },
+		"a record deleted": {func(w *world, c shoppers) { w.rdb.HDel(w.ctx, key("orders"), c.waiting[0].ID) },
 			"1 listed tickets have no record, order-00013 first"},
-		"a lease removed": {func(w *world, c crowd) { w.rdb.ZRem(w.ctx, key("lease"), c.batch.ID) },
+		"a lease removed": {func(w *world, c shoppers) { w.rdb.ZRem(w.ctx, key("lease"), c.batch.ID) },
 			"1 batches have no lease"},
-		"a batch removed": {func(w *world, c crowd) { w.rdb.HDel(w.ctx, key("leased"), c.batch.ID) },
+		"a batch removed": {func(w *world, c shoppers) { w.rdb.HDel(w.ctx, key("leased"), c.batch.ID) },
 			"ledger and line differ by 4 units"},
-		"a ticket unlisted": {func(w *world, c crowd) { w.rdb.LRem(w.ctx, key("wait"), 0, c.waiting[0].ID) },
+		"a ticket unlisted": {func(w *world, c shoppers) { w.rdb.LRem(w.ctx, key("wait"), 0, c.waiting[0].ID) },
 			"ledger and line differ by 1 units"},
-		"a ticket twice": {func(w *world, c crowd) { w.rdb.LPush(w.ctx, key("wait"), c.waiting[1].ID) },
+		"a ticket twice": {func(w *world, c shoppers) { w.rdb.LPush(w.ctx, key("wait"), c.waiting[1].ID) },
 			"1 tickets are listed twice"},
-		"leased and waiting": {func(w *world, c crowd) { w.rdb.LPush(w.ctx, key("wait"), c.leased[1].ID) },
+		"leased and waiting": {func(w *world, c shoppers) { w.rdb.LPush(w.ctx, key("wait"), c.leased[1].ID) },
 			"1 tickets are listed twice"},
-		"a retry lost": {func(w *world, c crowd) { w.rdb.ZRem(w.ctx, key("retry"), c.retrying[0].ID) },
+		"a retry lost": {func(w *world, c shoppers) { w.rdb.ZRem(w.ctx, key("retry"), c.retrying[0].ID) },
 			"ledger and line differ by 1 units"},
-		"ledger lowered": {func(w *world, _ crowd) { w.exec("UPDATE stock SET available = available - 1") },
+		"ledger lowered": {func(w *world, _ shoppers) { w.exec("UPDATE stock SET available = available - 1") },
 			"ledger: total 100 is not available 92 + live orders 7"},
-		"total changed": {func(w *world, _ crowd) { w.exec("UPDATE stock SET total = total + 1") },
+		"total changed": {func(w *world, _ shoppers) { w.exec("UPDATE stock SET total = total + 1") },
 			"ledger: total 101 is not available 93 + live orders 7"},
-		"outbox row deleted": {func(w *world, c crowd) {
+		"outbox row deleted": {func(w *world, c shoppers) {
 			w.exec("DELETE FROM outbox WHERE order_id = ?",
 				c.live[0].ID)
 		}, "1 orders have no outbox row"},
-		"order deleted": {func(w *world, c crowd) { w.exec("DELETE FROM orders WHERE id = ?", c.live[0].ID) },
+		"order deleted": {func(w *world, c shoppers) { w.exec("DELETE FROM orders WHERE id = ?", c.live[0].ID) },
 			"ledger: total 100 is not available 93 + live orders 6"},
-		"beyond the limit": {func(w *world, c crowd) {
+		"beyond the limit": {func(w *world, c shoppers) {
 			var row order.Row
 			require.NoError(w.t, w.db.Read.Take(&row, "id = ?", c.live[4].ID).Error)
 			slot := 2
 			row.ID, row.Slot = uuid.NewString(), &slot
 			require.NoError(w.t, w.db.Write.Create(&row).Error)
 		}, "1 users hold more than 3 units"},
-		"the line gone": {func(w *world, _ crowd) { w.rdb.FlushAll(w.ctx) }, "the line is missing from Redis"},
+		"the line gone": {func(w *world, _ shoppers) { w.rdb.FlushAll(w.ctx) }, "the line is missing from Redis"},
 	}
 	for name, tt := range corruptions {
 		t.Run(name, func(t *testing.T) {
@@ -231,7 +231,7 @@ func (s *storm) restock() error {
 	if delta%2 == 0 {
 		delta = -2
 	}
-	_, err := s.catalog.AdjustStock(s.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "test",
+	_, err := s.saleStore.AdjustStock(s.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "test",
 		Reason: "storm"})
 	if errors.Is(err, inventory.ErrShort) {
 		err = nil

@@ -167,17 +167,18 @@ func (a *Auditor) look(ctx context.Context, id string, tries int, over string) (
 func (a *Auditor) ledgerAlone(ctx context.Context, id string, reasons []string) SaleAudit {
 	r := SaleAudit{Sale: id, Verdict: VerdictUnknown}
 	none := queue.Snapshot{}
-	books, err := a.readLedger(ctx, a.lines.Of(id), none, true)
+	saleCaches, err := a.readLedger(ctx, a.lines.Of(id), none, true)
 	if err != nil {
 		if r.Problems = reasons; !slices.Contains(reasons, err.Error()) {
 			r.Problems = append(r.Problems, err.Error())
 		}
 		return r
 	}
-	r.Total, r.Available, r.Live, r.OverLimit, r.NoOutbox = books.stock.Total, books.stock.Available, books.live,
-		books.overLimit, books.noOutbox
-	r.Lost, r.Restored, r.Refused = books.eras.Lost, books.eras.Restored, books.eras.Refused
-	r.classify(books.sale, none)
+	r.Total, r.Available, r.Live, r.OverLimit, r.NoOutbox = saleCaches.stock.Total, saleCaches.stock.Available,
+		saleCaches.live,
+		saleCaches.overLimit, saleCaches.noOutbox
+	r.Lost, r.Restored, r.Refused = saleCaches.eras.Lost, saleCaches.eras.Restored, saleCaches.eras.Refused
+	r.classify(saleCaches.sale, none)
 	if !r.Clean {
 		r.Verdict = VerdictDifferent
 	}

@@ -91,18 +91,18 @@ func (e *Entry) Remaining() int64 {
 // SaleCache is every gateway's copy of the catalogue and of the lines' numbers,
 // refreshed in the background: reading it costs the stores nothing.
 type SaleCache struct {
-	catalog *SaleStore
-	lines   *queue.Lines
-	log     *slog.Logger
-	now     func() time.Time
-	reading atomic.Pointer[reading]
-	read    atomic.Int64 // when the catalogue was read last, unix ns
-	offset  atomic.Int64 // Redis' clock minus ours, in ns
-	known   knownPace
-	stops   stops
-	away    apart.Troubles // lines, and servers, that cannot be looked at
-	wake    chan struct{}
-	turn    chan struct{} // holds one value: one refresh at a time
+	saleStore *SaleStore
+	lines     *queue.Lines
+	log       *slog.Logger
+	now       func() time.Time
+	reading   atomic.Pointer[reading]
+	read      atomic.Int64 // when the catalogue was read last, unix ns
+	offset    atomic.Int64 // Redis' clock minus ours, in ns
+	known     knownPace
+	stops     stops
+	away      apart.Troubles // lines, and servers, that cannot be looked at
+	wake      chan struct{}
+	turn      chan struct{} // holds one value: one refresh at a time
 }
 
 // reading is the sales as they were read once. It is replaced as a whole.
@@ -112,8 +112,8 @@ type reading struct {
 }
 
 // NewSaleCache returns an empty cache; Run or Refresh fills it.
-func NewSaleCache(catalog *SaleStore, lines *queue.Lines, log *slog.Logger, now func() time.Time) *SaleCache {
-	b := &SaleCache{catalog: catalog, lines: lines, log: log, now: now, wake: make(chan struct{}, 1),
+func NewSaleCache(saleStore *SaleStore, lines *queue.Lines, log *slog.Logger, now func() time.Time) *SaleCache {
+	b := &SaleCache{saleStore: saleStore, lines: lines, log: log, now: now, wake: make(chan struct{}, 1),
 		turn: make(chan struct{}, 1)}
 	b.reading.Store(&reading{entries: map[string]*Entry{}})
 	b.stops.now = b.Now
@@ -198,7 +198,7 @@ func (b *SaleCache) RefreshOlderThan(ctx context.Context, age time.Duration) err
 			return nil
 		}
 		began := b.now()
-		sales, stock, err := b.catalog.List(ctx)
+		sales, stock, err := b.saleStore.List(ctx)
 		if err != nil {
 			return err
 		}
@@ -218,7 +218,7 @@ func (b *SaleCache) RefreshOlderThan(ctx context.Context, age time.Duration) err
 // two rows, however many sales there are. ErrNoSale when there is none.
 func (b *SaleCache) RefreshSale(ctx context.Context, id string) error {
 	return b.inTurn(ctx, func(ctx context.Context) error {
-		sale, stock, err := b.catalog.Get(ctx, id)
+		sale, stock, err := b.saleStore.Get(ctx, id)
 		if err != nil {
 			return err
 		}

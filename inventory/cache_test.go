@@ -41,14 +41,14 @@ func TestBookKnowsSalesAndLines(t *testing.T) {
 		require.EqualValues(w.t, 10, w.entry().Stock.Available)
 
 		// What is known of the line survives a refresh of the sales.
-		_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Paused, "test", "")
+		_, _, err := w.saleStore.SetState(w.ctx, theSale, inventory.Paused, "test", "")
 		require.NoError(w.t, err)
 		require.NoError(w.t, w.cache.Refresh(w.ctx))
 		require.Equal(w.t, inventory.Paused, w.entry().Sale.State)
 		require.EqualValues(w.t, 4, w.entry().View().Waiting)
 		require.EqualValues(w.t, 6, w.entry().Remaining())
 
-		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -8, Actor: "test",
+		_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -8, Actor: "test",
 			Reason: "lost"})
 		require.NoError(w.t, err)
 		w.keep()
@@ -67,7 +67,7 @@ func TestBookListsActiveSales(t *testing.T) {
 	w.keep()
 	w.cache.Look(w.ctx)
 	require.Equal(t, []string{"third", "second", "first"}, w.cache.Active())
-	_, _, err := w.catalog.SetState(w.ctx, "second", inventory.Closed, "test", "")
+	_, _, err := w.saleStore.SetState(w.ctx, "second", inventory.Closed, "test", "")
 	require.NoError(t, err)
 	w.keep()
 	w.cache.Look(w.ctx)
@@ -113,9 +113,9 @@ func TestBookReadsOneSale(t *testing.T) {
 			require.NoError(w.t, w.cache.RefreshSale(w.ctx, id))
 		}
 		require.Equal(w.t, []string{"a", "b", "c", "m"}, listed(), "newest first, and of one time by name")
-		_, _, err := w.catalog.SetState(w.ctx, "m", inventory.Paused, "test", "")
+		_, _, err := w.saleStore.SetState(w.ctx, "m", inventory.Paused, "test", "")
 		require.NoError(w.t, err)
-		_, _, err = w.catalog.SetState(w.ctx, "b", inventory.Paused, "test", "")
+		_, _, err = w.saleStore.SetState(w.ctx, "b", inventory.Paused, "test", "")
 		require.NoError(w.t, err)
 		require.NoError(w.t, w.cache.RefreshSale(w.ctx, "m"))
 		m, _ := w.cache.Get("m")

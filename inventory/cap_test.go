@@ -78,7 +78,7 @@ func TestKeeperCarriesCaps(t *testing.T) {
 
 	own := 400
 	sale, _ := w.get()
-	_, _, err := w.catalog.Update(w.ctx, sale.ID, inventory.Change{Cap: &own}, "ann", "")
+	_, _, err := w.saleStore.Update(w.ctx, sale.ID, inventory.Change{Cap: &own}, "ann", "")
 	require.NoError(t, err)
 	require.EqualValues(t, 400, lineCap())
 	pace.PerSecond = 30
@@ -104,7 +104,7 @@ func TestThePaceIsKeptForOthers(t *testing.T) {
 		require.True(t, ok)
 		return e.Pace()
 	}
-	require.False(t, known(inventory.NewSaleCache(w.catalog, w.lines, log, w.clock.Now)).Measured)
+	require.False(t, known(inventory.NewSaleCache(w.saleStore, w.lines, log, w.clock.Now)).Measured)
 
 	// A line drains for a second; this cache looks at it.
 	w.admitMany(400)
@@ -126,7 +126,7 @@ func TestThePaceIsKeptForOthers(t *testing.T) {
 	require.True(t, pace.Measured)
 	require.Less(t, pace.PerSecond, 51.0)
 
-	other := inventory.NewSaleCache(w.catalog, w.lines, log, w.clock.Now)
+	other := inventory.NewSaleCache(w.saleStore, w.lines, log, w.clock.Now)
 	got := known(other)
 	require.True(t, got.Measured)
 	require.InEpsilon(t, pace.PerSecond, got.PerSecond, 0.2)
@@ -218,7 +218,7 @@ type expected struct {
 func (p *promise) run(batch, pool int) {
 	w := p.world
 	w.open(1_000_000, 1)
-	p.cache = inventory.NewSaleCache(w.catalog, w.lines, slog.New(slog.DiscardHandler), time.Now)
+	p.cache = inventory.NewSaleCache(w.saleStore, w.lines, slog.New(slog.DiscardHandler), time.Now)
 	w.reconciler.MeasuredBy(func(sale string) inventory.Pace {
 		if e, ok := p.cache.Get(sale); ok {
 			return e.Pace()

@@ -38,7 +38,7 @@ type world struct {
 	lines      *queue.Lines
 	line       *queue.Line
 	clock      *testkit.Clock
-	catalog    *inventory.SaleStore
+	saleStore  *inventory.SaleStore
 	cache      *inventory.SaleCache
 	reconciler *inventory.Reconciler
 	auditor    *inventory.Auditor
@@ -80,13 +80,13 @@ func newWorld(t *testing.T, d testkit.Database, addr string) *world {
 	w := &world{t: t, ctx: t.Context(), db: db, rdb: dial(t, addr), clock: testkit.NewClock(time.Now()), addr: addr}
 	w.lines = queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = w.lines.Of(theSale)
-	w.catalog = inventory.NewSaleStore(db, w.clock.Now)
-	w.cache = inventory.NewSaleCache(w.catalog, w.lines, log, w.clock.Now)
+	w.saleStore = inventory.NewSaleStore(db, w.clock.Now)
+	w.cache = inventory.NewSaleCache(w.saleStore, w.lines, log, w.clock.Now)
 	w.reconciler = w.newReconciler(w.clock)
 	w.auditor = inventory.NewAuditor(db, w.lines, time.Hour, w.clock.Now)
 	channels := []string{"stream"}
 	w.fulfiller = order.NewFulfiller(order.FulfillerParts{
-		DB: db, Sales: w.catalog, Cache: w.cache, Deadline: 0, Channels: channels,
+		DB: db, Sales: w.saleStore, Cache: w.cache, Deadline: 0, Channels: channels,
 		OnCommit: func() {}, Log: log, Now: time.Now,
 	})
 	w.canceller = order.NewCanceller(order.CancellerParts{
@@ -132,7 +132,7 @@ func newSale(id string, stock int64, limit int) inventory.NewSale {
 
 func (w *world) create(n inventory.NewSale) inventory.Sale {
 	w.t.Helper()
-	sale, err := w.catalog.Create(w.ctx, n, "test")
+	sale, err := w.saleStore.Create(w.ctx, n, "test")
 	require.NoError(w.t, err)
 	return sale
 }
@@ -153,7 +153,7 @@ func (w *world) keep() {
 func (w *world) try(user string, units int) (queue.Admission, error) {
 	w.t.Helper()
 	w.tickets++
-	sale, _, err := w.catalog.Get(w.ctx, theSale)
+	sale, _, err := w.saleStore.Get(w.ctx, theSale)
 	require.NoError(w.t, err)
 	r := queue.Request{ID: fmt.Sprintf("order-%05d", w.tickets), User: user, Units: units, Fingerprint: "print",
 		Email: user + "@example.com"}
@@ -225,7 +225,7 @@ func (w *world) view() queue.View {
 
 func (w *world) get() (inventory.Sale, inventory.Stock) {
 	w.t.Helper()
-	sale, stock, err := w.catalog.Get(w.ctx, theSale)
+	sale, stock, err := w.saleStore.Get(w.ctx, theSale)
 	require.NoError(w.t, err)
 	return sale, stock
 }

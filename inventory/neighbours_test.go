@@ -59,7 +59,7 @@ sluice_queue_depth{sale="sale"} 3
 func TestTheKeeperKeepsPastABrokenLine(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.brokenAround(10)
-		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
+		_, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
 			Reason: "found"})
 		require.NoError(w.t, err)
 		err = w.reconciler.Reconcile(w.ctx)
@@ -79,7 +79,7 @@ func TestWhatCannotBeReleasedKeepsNoPauseFromItsLine(t *testing.T) {
 		w.exec("UPDATE orders SET status = 'cancelled', slot = NULL, released = 0")
 		require.NoError(w.t, w.rdb.Del(w.ctx, "sluice:{"+theSale+"/0}:holders").Err())
 		require.NoError(w.t, w.rdb.Set(w.ctx, "sluice:{"+theSale+"/0}:holders", "no hash", 0).Err())
-		_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Paused, "test", "")
+		_, _, err := w.saleStore.SetState(w.ctx, theSale, inventory.Paused, "test", "")
 		require.NoError(w.t, err)
 		require.ErrorContains(w.t, w.reconciler.Reconcile(w.ctx), "WRONGTYPE")
 		require.Equal(w.t, inventory.Paused, w.view().State)
@@ -123,7 +123,7 @@ func TestASlowRebuildHoldsUpNoOther(t *testing.T) {
 		<-begun
 		for range 3 {
 			_, stock := w.get()
-			_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
+			_, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
 				Reason: "found"})
 			require.NoError(w.t, err)
 			w.reconciler.Wake()
@@ -200,7 +200,7 @@ func onCluster(t *testing.T) (w *world, c *testkit.SmallCluster, lost []string) 
 	rdb := c.Client(2 * time.Second)
 	w.lines = queue.NewLines(rdb, queue.DefaultPrefix)
 	log := slog.New(slog.DiscardHandler)
-	w.cache = inventory.NewSaleCache(w.catalog, w.lines, log, w.clock.Now)
+	w.cache = inventory.NewSaleCache(w.saleStore, w.lines, log, w.clock.Now)
 	w.reconciler = w.newReconciler(w.clock)
 	w.auditor = inventory.NewAuditor(w.db, w.lines, time.Hour, w.clock.Now)
 	for _, begin := range []string{"a-lost", "b-lost", "z-lost"} {
@@ -247,7 +247,7 @@ func TestAMasterThatIsGoneKeepsNothingFromOtherSales(t *testing.T) {
 			})
 			lose(c)
 			for round := range int64(5) {
-				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: well, Delta: 5, Actor: "test",
+				_, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: well, Delta: 5, Actor: "test",
 					Reason: "found"})
 				require.NoError(t, err)
 				w.reconciler.Wake()

@@ -48,10 +48,10 @@ func (p Pace) wait(position int64) time.Duration {
 // lower bound: it counts where it is more than what is known.
 type rate struct {
 	measured number
-	proven   number // while nothing is measured
+	proven   number              // while nothing is measured
 	served   meter.Window[int64] // of the observing goroutine, over rateWindow
-	calm     look   // when nothing was in the line or in work
-	through  passed // since when it is counted what goes through
+	calm     look                // when nothing was in the line or in work
+	through  passed              // since when it is counted what goes through
 }
 
 type look struct {

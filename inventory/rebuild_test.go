@@ -20,7 +20,7 @@ import (
 )
 
 // crowd is a line with tickets in every place they can be.
-type crowd struct {
+type shoppers struct {
 	live, waiting, leased, retrying []queue.Ticket
 	cancelled                       queue.Ticket
 	batch                           queue.Batch
@@ -38,10 +38,10 @@ func (w *world) settleAs(b queue.Batch, op queue.Op) {
 
 // fill makes a sale of 100 units with 6 live orders, one of them cancelled in
 // the database and not yet released, and 10 tickets of which one is cancelled.
-func (w *world) fill() crowd {
+func (w *world) fill() shoppers {
 	w.t.Helper()
 	w.open(100, 3)
-	var c crowd
+	var c shoppers
 	c.live = append(w.admitMany(4), w.admit("big", 3))
 	gone := w.admit("gone", 2)
 	w.work(6)
@@ -60,7 +60,7 @@ func (w *world) fill() crowd {
 }
 
 // everything promised before is an order now, and nothing more.
-func (w *world) finishAll(c crowd) {
+func (w *world) finishAll(c shoppers) {
 	w.t.Helper()
 	for range 20 {
 		w.work(50)
@@ -100,7 +100,7 @@ func TestRedisEmptied(t *testing.T) {
 		_, err = w.fulfiller.Handle(w.ctx, c.batch)
 		require.ErrorIs(w.t, err, inventory.ErrStale)
 		require.ErrorIs(w.t, w.line.Settle(w.ctx, c.batch, nil), queue.ErrFenced)
-		w.finishAll(crowd{live: c.live, waiting: []queue.Ticket{fresh, again}})
+		w.finishAll(shoppers{live: c.live, waiting: []queue.Ticket{fresh, again}})
 		require.EqualValues(w.t, 10, w.clean().Live)
 	})
 }
@@ -160,7 +160,7 @@ func TestRebuildBetweenCommitAndSettle(t *testing.T) {
 		require.NoError(w.t, w.cache.Refresh(w.ctx))
 		require.EqualValues(w.t, 7, w.view().Stock)
 		w.clean()
-		w.finishAll(crowd{live: tickets})
+		w.finishAll(shoppers{live: tickets})
 		require.EqualValues(w.t, 3, w.clean().Live)
 	})
 }

@@ -45,9 +45,10 @@ func TestChangesArriveInTheLine(t *testing.T) {
 		w.admitMany(3)
 		w.work(1)
 		lineCap, limit := 4, 2
-		_, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{Cap: &lineCap, PerUserLimit: &limit}, "test", "")
+		_, _, err := w.saleStore.Update(w.ctx, theSale, inventory.Change{Cap: &lineCap,
+			PerUserLimit: &limit}, "test", "")
 		require.NoError(w.t, err)
-		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
+		_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
 			Reason: "found"})
 		require.NoError(w.t, err)
 		w.clean() // also while the line does not know
@@ -64,7 +65,7 @@ func TestChangesArriveInTheLine(t *testing.T) {
 		require.NoError(w.t, err)
 		require.ErrorIs(w.t, a.Err, queue.ErrFull)
 
-		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -13, Actor: "test",
+		_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -13, Actor: "test",
 			Reason: "lost"})
 		require.NoError(w.t, err)
 		w.keep()
@@ -74,20 +75,20 @@ func TestChangesArriveInTheLine(t *testing.T) {
 		require.Zero(w.t, w.view().Stock)
 		w.clean()
 
-		_, _, err = w.catalog.SetState(w.ctx, theSale, inventory.Paused, "test", "")
+		_, _, err = w.saleStore.SetState(w.ctx, theSale, inventory.Paused, "test", "")
 		require.NoError(w.t, err)
 		w.keep()
 		a, err = w.try("dan", 1)
 		require.NoError(w.t, err)
 		require.ErrorIs(w.t, a.Err, queue.ErrPaused)
 		starts, ends := time.Now().Add(time.Hour), time.Now().Add(2*time.Hour)
-		_, _, err = w.catalog.Update(w.ctx, theSale, inventory.Change{StartsAt: &starts, EndsAt: &ends}, "test", "")
+		_, _, err = w.saleStore.Update(w.ctx, theSale, inventory.Change{StartsAt: &starts, EndsAt: &ends}, "test", "")
 		require.NoError(w.t, err)
 		w.keep()
 		a, err = w.try("dan", 1)
 		require.NoError(w.t, err)
 		require.ErrorAs(w.t, a.Err, &queue.NotStartedError{})
-		_, _, err = w.catalog.SetState(w.ctx, theSale, inventory.Closed, "test", "")
+		_, _, err = w.saleStore.SetState(w.ctx, theSale, inventory.Closed, "test", "")
 		require.NoError(w.t, err)
 		w.keep()
 		a, err = w.try("dan", 1)
@@ -103,7 +104,7 @@ func TestCarryKeepsOneSale(t *testing.T) {
 	w.open(10, 1)
 	require.NoError(t, w.rdb.Set(w.ctx, "sluice:{other/0}:wait", "no list", 0).Err())
 	require.Error(t, w.reconciler.Reconcile(w.ctx))
-	_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
+	_, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "test",
 		Reason: "found"})
 	require.NoError(t, err)
 	require.NoError(t, w.reconciler.SyncLine(w.ctx, theSale))
@@ -178,7 +179,7 @@ func TestLineOfAClosedSale(t *testing.T) {
 	w.open(10, 1)
 	ticket := w.admit("ann", 1)
 	w.work(1)
-	_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "test", "")
+	_, _, err := w.saleStore.SetState(w.ctx, theSale, inventory.Closed, "test", "")
 	require.NoError(t, err)
 	w.keep()
 	w.clock.Advance(inventory.LineKept + time.Minute)
@@ -295,7 +296,7 @@ func TestASaleThatIsExtendedKeepsItsLine(t *testing.T) {
 		rdb, once := dial(t, w.rdb.Options().Addr), sync.Once{}
 		rdb.AddHook(beforeDiscard{once: &once, run: func() {
 			ends := time.Now().Add(time.Hour)
-			_, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "olga", "")
+			_, _, err := w.saleStore.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "olga", "")
 			require.NoError(t, err)
 			require.NoError(t, w.reconciler.SyncLine(w.ctx, theSale))
 			ticket = w.admit("ann", 1)

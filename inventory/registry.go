@@ -15,7 +15,7 @@ const registryKept = 100_000
 // step long after that process is gone. Safe for concurrent use.
 type Registry struct{ db *store.DB }
 
-// NewRegistry returns the roster kept in db.
+// NewRegistry returns the registry kept in db.
 func NewRegistry(db *store.DB) *Registry { return &Registry{db: db} }
 
 // registryRow is one process.

@@ -12,11 +12,11 @@ import (
 
 func TestRoster(t *testing.T) {
 	eachDatabase(t, func(w *world) {
-		roster := inventory.NewRegistry(w.db)
+		registry := inventory.NewRegistry(w.db)
 		long := strings.Repeat("é", 200)
 		numbers := map[int64]string{}
 		for _, name := range []string{"host-1", "host-1", long} {
-			n, err := roster.Enrol(w.ctx, name, "gateway,worker", "v1", time.Now())
+			n, err := registry.Enrol(w.ctx, name, "gateway,worker", "v1", time.Now())
 			require.NoError(w.t, err)
 			require.Positive(w.t, n)
 			require.NotContains(w.t, numbers, n, "no two processes share one")
@@ -29,7 +29,7 @@ func TestRoster(t *testing.T) {
 		for n := range numbers {
 			asked = append(asked, n)
 		}
-		names, err := roster.Names(w.ctx, asked)
+		names, err := registry.Names(w.ctx, asked)
 		require.NoError(w.t, err)
 		require.Equal(w.t, numbers, names)
 	})
@@ -38,16 +38,16 @@ func TestRoster(t *testing.T) {
 // Only so many are remembered, and no number is ever given twice.
 func TestTheRosterForgetsTheOldest(t *testing.T) {
 	w := onSQLite(t)
-	roster := inventory.NewRegistry(w.db)
-	first, err := roster.Enrol(w.ctx, "first", "", "", time.Now())
+	registry := inventory.NewRegistry(w.db)
+	first, err := registry.Enrol(w.ctx, "first", "", "", time.Now())
 	require.NoError(t, err)
-	second, err := roster.Enrol(w.ctx, "second", "", "", time.Now())
+	second, err := registry.Enrol(w.ctx, "second", "", "", time.Now())
 	require.NoError(t, err)
 	require.NoError(t, w.db.Write.Exec("UPDATE sqlite_sequence SET seq = ? WHERE name = 'instances'", first+100_000-1).
 		Error)
-	last, err := roster.Enrol(w.ctx, "last", "", "", time.Now())
+	last, err := registry.Enrol(w.ctx, "last", "", "", time.Now())
 	require.NoError(t, err)
-	names, err := roster.Names(w.ctx, []int64{first, second, last})
+	names, err := registry.Names(w.ctx, []int64{first, second, last})
 	require.NoError(t, err)
 	require.Equal(t, map[int64]string{second: "second", last: "last"}, names)
 }

@@ -140,7 +140,7 @@ func (w *world) loseAddedUnits(soldSince int) {
 	w.work(2)
 	before := w.copyLedger()
 	sale, _ := w.get()
-	_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 4, Actor: "ann",
+	_, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 4, Actor: "ann",
 		Reason: "found a box"})
 	require.NoError(w.t, err)
 	w.keep()
@@ -351,14 +351,14 @@ func TestADatabaseThatLostSettingsGetsThemBack(t *testing.T) {
 		w.open(2, 1)
 		before := w.copyLedger()
 		sale, _ := w.get()
-		_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 3, Actor: "ann",
+		_, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 3, Actor: "ann",
 			Reason: "found a box"})
 		require.NoError(w.t, err)
 		w.keep()
 		w.admitMany(5)
 		w.work(5)
 		require.NoError(w.t, errors.Join(w.reconciler.SyncLine(w.ctx, theSale)))
-		_, _, err = w.catalog.SetState(w.ctx, theSale, inventory.Paused, "ann", "")
+		_, _, err = w.saleStore.SetState(w.ctx, theSale, inventory.Paused, "ann", "")
 		require.NoError(w.t, err)
 		w.keep()
 		w.lose(before)

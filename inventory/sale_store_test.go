@@ -72,7 +72,7 @@ func TestNewSaleIsValidated(t *testing.T) {
 		for i, tt := range tests {
 			n := newSale(fmt.Sprintf("sale-%d", i), 10, 1)
 			tt.edit(&n)
-			_, err := w.catalog.Create(w.ctx, n, "test")
+			_, err := w.saleStore.Create(w.ctx, n, "test")
 			if tt.field == "" {
 				require.NoError(w.t, err, "%d %+v", i, n)
 				continue
@@ -83,7 +83,7 @@ func TestNewSaleIsValidated(t *testing.T) {
 			require.Equal(w.t, tt.field, invalid[0].Field)
 			require.NotEmpty(w.t, invalid[0].Detail)
 		}
-		_, err := w.catalog.Create(w.ctx, inventory.NewSale{}, "test")
+		_, err := w.saleStore.Create(w.ctx, inventory.NewSale{}, "test")
 		var invalid invalid.Error
 		require.ErrorAs(w.t, err, &invalid)
 		require.Len(w.t, invalid, 6, "every field at once: %v", invalid)
@@ -125,7 +125,7 @@ func TestCreateOnce(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		sale := w.create(newSale(theSale, 10, 2))
 		require.Equal(w.t, inventory.Open, sale.State)
-		_, err := w.catalog.Create(w.ctx, newSale(theSale, 99, 1), "eve")
+		_, err := w.saleStore.Create(w.ctx, newSale(theSale, 99, 1), "eve")
 		require.ErrorIs(w.t, err, inventory.ErrExists)
 		stored, stock := w.get()
 		require.Equal(w.t, sale, stored)
@@ -147,7 +147,7 @@ func TestCreateOnce(t *testing.T) {
 		errs := make([]error, 8)
 		for i := range errs {
 			makers.Go(func() {
-				_, errs[i] = w.catalog.Create(w.ctx, newSale("raced", int64(i), 1), "test")
+				_, errs[i] = w.saleStore.Create(w.ctx, newSale("raced", int64(i), 1), "test")
 				if errs[i] == nil {
 					created.Add(1)
 				}
@@ -160,9 +160,9 @@ func TestCreateOnce(t *testing.T) {
 				require.ErrorIs(w.t, err, inventory.ErrExists)
 			}
 		}
-		_, _, err = w.catalog.Get(w.ctx, "nowhere")
+		_, _, err = w.saleStore.Get(w.ctx, "nowhere")
 		require.ErrorIs(w.t, err, inventory.ErrNoSale)
-		sales, stocks, err := w.catalog.List(w.ctx)
+		sales, stocks, err := w.saleStore.List(w.ctx)
 		require.NoError(w.t, err)
 		require.Len(w.t, sales, 2)
 		require.EqualValues(w.t, 10, stocks[theSale].Total)
@@ -177,7 +177,7 @@ func TestStatesAndClosing(t *testing.T) {
 		version := int64(1)
 		for _, state := range []string{inventory.Open, inventory.Paused, inventory.Open, inventory.Closed} {
 			w.clock.Advance(time.Second)
-			sale, _, err := w.catalog.SetState(w.ctx, theSale, state, "ann", "because of "+state)
+			sale, _, err := w.saleStore.SetState(w.ctx, theSale, state, "ann", "because of "+state)
 			require.NoError(w.t, err)
 			version++
 			stored, _ := w.get()
@@ -195,21 +195,21 @@ func TestStatesAndClosing(t *testing.T) {
 		ends := time.Now().Add(2 * time.Hour)
 		for name, change := range map[string]func() error{
 			"open": func() error {
-				_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Open, "ann",
+				_, _, err := w.saleStore.SetState(w.ctx, theSale, inventory.Open, "ann",
 					"")
 				return err
 			},
 			"close": func() error {
-				_, _, err := w.catalog.SetState(w.ctx, theSale, inventory.Closed, "ann",
+				_, _, err := w.saleStore.SetState(w.ctx, theSale, inventory.Closed, "ann",
 					"")
 				return err
 			},
 			"update": func() error {
-				_, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "ann", "")
+				_, _, err := w.saleStore.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "ann", "")
 				return err
 			},
 			"stock": func() error {
-				_, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann",
+				_, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann",
 					Reason: "more"})
 				return err
 			},
@@ -219,14 +219,14 @@ func TestStatesAndClosing(t *testing.T) {
 		require.Len(w.t, w.log(), 5)
 		var invalid invalid.Error
 		for _, state := range []string{"", "draft", "ended", "OPEN"} {
-			_, _, err := w.catalog.SetState(w.ctx, theSale, state, "ann", "")
+			_, _, err := w.saleStore.SetState(w.ctx, theSale, state, "ann", "")
 			require.ErrorAs(w.t, err, &invalid, state)
 		}
-		_, _, err := w.catalog.SetState(w.ctx, "nowhere", inventory.Open, "ann", "")
+		_, _, err := w.saleStore.SetState(w.ctx, "nowhere", inventory.Open, "ann", "")
 		require.ErrorIs(w.t, err, inventory.ErrNoSale)
 		w.create(newSale("other", 1, 1))
 		for _, reason := range []string{strings.Repeat("x", 201), "a\x00b", "a\xffb"} {
-			_, _, err = w.catalog.SetState(w.ctx, "other", inventory.Paused, "ann", reason)
+			_, _, err = w.saleStore.SetState(w.ctx, "other", inventory.Paused, "ann", reason)
 			require.ErrorAs(w.t, err, &invalid, "%q", reason)
 			require.Equal(w.t, "reason", invalid[0].Field)
 		}
@@ -258,7 +258,7 @@ func TestUpdateBounds(t *testing.T) {
 		number := func(n int) *int { return &n }
 		at := func(d time.Duration) *time.Time { t := time.Now().Add(d).Truncate(time.Millisecond).UTC(); return &t }
 		starts, ends := at(time.Hour), at(2*time.Hour)
-		sale, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{Cap: number(77), PerUserLimit: number(5),
+		sale, _, err := w.saleStore.Update(w.ctx, theSale, inventory.Change{Cap: number(77), PerUserLimit: number(5),
 			StartsAt: starts, EndsAt: ends}, "ann", "new plan")
 		require.NoError(w.t, err)
 		require.EqualValues(w.t, 2, sale.Version)
@@ -271,14 +271,14 @@ func TestUpdateBounds(t *testing.T) {
 			"cap":            {Cap: number(queue.MaxCap + 1)},
 			"ends_at":        {EndsAt: at(time.Minute)},
 		} {
-			_, _, err := w.catalog.Update(w.ctx, theSale, change, "ann", "")
+			_, _, err := w.saleStore.Update(w.ctx, theSale, change, "ann", "")
 			var invalid invalid.Error
 			require.ErrorAs(w.t, err, &invalid)
 			require.Equal(w.t, field, invalid[0].Field)
 		}
-		_, _, err = w.catalog.Update(w.ctx, theSale, inventory.Change{PerUserLimit: number(1001)}, "ann", "")
+		_, _, err = w.saleStore.Update(w.ctx, theSale, inventory.Change{PerUserLimit: number(1001)}, "ann", "")
 		require.Error(w.t, err)
-		same, _, err := w.catalog.Update(w.ctx, theSale, inventory.Change{}, "ann", "")
+		same, _, err := w.saleStore.Update(w.ctx, theSale, inventory.Change{}, "ann", "")
 		require.NoError(w.t, err)
 		require.Equal(w.t, 77, same.Cap)
 		require.Len(w.t, w.log(), 3)
@@ -290,15 +290,15 @@ func TestAdjustStock(t *testing.T) {
 		w.open(10, 1)
 		w.admitMany(4)
 		w.work(4)
-		after, err := w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "ann",
+		after, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "ann",
 			Reason: "found a box"})
 		require.NoError(w.t, err)
 		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 15, Available: 11, Changes: 2}, after.Stock)
-		after, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -11, Actor: "ann",
+		after, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -11, Actor: "ann",
 			Reason: "water damage"})
 		require.NoError(w.t, err)
 		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 4, Available: 0, Changes: 3}, after.Stock)
-		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -1, Actor: "ann",
+		_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -1, Actor: "ann",
 			Reason: "one more"})
 		require.ErrorIs(w.t, err, inventory.ErrShort, "sold units cannot be taken away")
 		sale, stock := w.get()
@@ -307,16 +307,16 @@ func TestAdjustStock(t *testing.T) {
 
 		var invalid invalid.Error
 		for _, delta := range []int64{0, 1_000_000_000, 1_000_000_001, math.MinInt64, math.MaxInt64} {
-			_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "ann",
+			_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "ann",
 				Reason: "why"})
 			require.ErrorAs(w.t, err, &invalid, "%d", delta)
 		}
 		for _, reason := range []string{"", strings.Repeat("x", 201), "a\nb"} {
-			_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann",
+			_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann",
 				Reason: reason})
 			require.ErrorAs(w.t, err, &invalid, "%q", reason)
 		}
-		_, err = w.catalog.AdjustStock(w.ctx, inventory.Adjustment{Sale: "nowhere", Delta: 1, Actor: "ann",
+		_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: "nowhere", Delta: 1, Actor: "ann",
 			Reason: "why"})
 		require.ErrorIs(w.t, err, inventory.ErrNoSale)
 

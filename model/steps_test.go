@@ -318,7 +318,7 @@ func (p *play) failover(s model.Step) {
 
 // closed sees that nobody changes a line that is being rebuilt, or that was not compared on this server.
 func (p *play) closed() {
-	sale, _, err := p.catalog.Get(p.ctx, p.sale)
+	sale, _, err := p.saleStore.Get(p.ctx, p.sale)
 	require.NoError(p.t, err)
 	before := p.dump()
 	stranger := []queue.Request{{ID: uuid.NewString(), User: "eve", Units: 1, Fingerprint: "print"}}

@@ -31,7 +31,7 @@ type world struct {
 	rdb        *redis.Client // in the product's name
 	raw        *redis.Client // in the test's
 	clock      *testkit.Clock
-	catalog    *inventory.SaleStore
+	saleStore  *inventory.SaleStore
 	reconciler *inventory.Reconciler
 	line       *queue.Line
 	fulfiller  *order.Fulfiller
@@ -54,7 +54,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{t: t, ctx: t.Context(), db: db, raw: server.Client(), rdb: dial(t, server.Addr()),
 		clock: testkit.NewClock(time.Now())}
 	w.rdb.AddHook(&calls{names: map[string]string{}})
-	w.catalog = inventory.NewSaleStore(db, w.clock.Now)
+	w.saleStore = inventory.NewSaleStore(db, w.clock.Now)
 	w.forget()
 	return w
 }
@@ -78,9 +78,9 @@ func (w *world) forget() {
 	channels, told := []string{"stream"}, func() {}
 	w.reconciler = inventory.NewReconciler(w.db, lines, 100, log, w.clock.Now)
 	w.reconciler.RestoreBy(order.NewRestorer(w.db, channels, w.clock.Now, "model").Restore)
-	cache := inventory.NewSaleCache(w.catalog, lines, log, w.clock.Now)
+	cache := inventory.NewSaleCache(w.saleStore, lines, log, w.clock.Now)
 	w.fulfiller = order.NewFulfiller(order.FulfillerParts{
-		DB: w.db, Sales: w.catalog, Cache: cache, Deadline: 0, Channels: channels, OnCommit: told,
+		DB: w.db, Sales: w.saleStore, Cache: cache, Deadline: 0, Channels: channels, OnCommit: told,
 		Log: log, Now: w.clock.Now,
 	})
 	w.canceller = order.NewCanceller(order.CancellerParts{
@@ -95,7 +95,7 @@ func (w *world) open(sale string) {
 	w.sale = sale
 	w.forget()
 	now := time.Now() // the clock of Redis decides
-	_, err := w.catalog.Create(w.ctx, inventory.NewSale{ID: sale, Title: "Phone X", SKU: "PHONE-X", Stock: 1,
+	_, err := w.saleStore.Create(w.ctx, inventory.NewSale{ID: sale, Title: "Phone X", SKU: "PHONE-X", Stock: 1,
 		PriceCents: 9900, Currency: "CNY", PerUserLimit: 1, StartsAt: now.Add(-time.Minute), EndsAt: now.Add(
 			24 * time.Hour),
 		Open: true}, "test")
@@ -132,7 +132,7 @@ func (w *world) state() model.State {
 		s.Place[t] = w.place(t)
 		s.Row[t] = w.row(t)
 	}
-	sale, stock, err := w.catalog.Get(w.ctx, w.sale)
+	sale, stock, err := w.saleStore.Get(w.ctx, w.sale)
 	require.NoError(w.t, err)
 	s.LedgerEpoch, s.Available = int(sale.Epoch)-w.epoch, int(stock.Available)
 	return s

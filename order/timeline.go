@@ -40,15 +40,15 @@ type Timeline struct {
 // Timelines tells what happened to orders, from what both stores keep anyway
 // and the journal of what went wrong. Safe for concurrent use.
 type Timelines struct {
-	db     *store.DB
-	lines  *queue.Lines
-	finder *Finder
-	roster *inventory.Registry
+	db       *store.DB
+	lines    *queue.Lines
+	finder   *Finder
+	registry *inventory.Registry
 }
 
 // NewTimelines returns the timelines of all orders.
 func NewTimelines(db *store.DB, lines *queue.Lines, finder *Finder) *Timelines {
-	return &Timelines{db: db, lines: lines, finder: finder, roster: inventory.NewRegistry(db)}
+	return &Timelines{db: db, lines: lines, finder: finder, registry: inventory.NewRegistry(db)}
 }
 
 // Of returns the timeline of one order of any user, or ErrNotFound. Deliveries
@@ -134,7 +134,7 @@ func (t *Timelines) name(ctx context.Context, events []Event) error {
 			numbers = append(numbers, e.by)
 		}
 	}
-	names, err := t.roster.Names(ctx, numbers)
+	names, err := t.registry.Names(ctx, numbers)
 	for i := range events {
 		if e := &events[i]; e.by != 0 {
 			e.Instance = cmp.Or(names[e.by], InstanceMark(e.by))

@@ -15,7 +15,7 @@ import (
 )
 
 // crowd is n lines on one Redis, and an ask of each.
-func crowd(t *testing.T, addr string, n int) (rdb *goredis.Client, list []*box, asks []queue.Ask) {
+func shoppers(t *testing.T, addr string, n int) (rdb *goredis.Client, list []*box, asks []queue.Ask) {
 	t.Helper()
 	rdb = dial(t, addr)
 	for i := range n {
@@ -31,7 +31,7 @@ func crowd(t *testing.T, addr string, n int) (rdb *goredis.Client, list []*box, 
 func TestOneBrokenLineAmongMany(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		const many, broken = 40, 5
-		rdb, list, asks := crowd(t, addr, many)
+		rdb, list, asks := shoppers(t, addr, many)
 		require.NoError(t, rdb.Set(t.Context(), list[broken].key("wait"), "no list", 0).Err())
 		count := &testkit.Trips{}
 		rdb.AddHook(count)
@@ -63,7 +63,7 @@ func TestOneBrokenLineAmongMany(t *testing.T) {
 
 func TestManyLinesAreFencedTogether(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
-		rdb, list, asks := crowd(t, addr, 3)
+		rdb, list, asks := shoppers(t, addr, 3)
 		lines := list[0].lines
 		asks[1].Epoch = 2
 		told := lines.Admit(t.Context(), asks)
@@ -84,7 +84,7 @@ func TestManyLinesAreFencedTogether(t *testing.T) {
 // get an answer meant for another.
 func TestRefusalsOfSomeLinesLeaveTheOthersTheirAnswers(t *testing.T) {
 	t.Parallel()
-	rdb, list, asks := crowd(t, testkit.Redis(t).Addr(), 33) // one more than are called in one
+	rdb, list, asks := shoppers(t, testkit.Redis(t).Addr(), 33) // one more than are called in one
 	paused := openSale()
 	paused.Version, paused.State = 2, "paused"
 	require.NoError(t, list[1].Configure(t.Context(), paused))
@@ -110,7 +110,7 @@ func TestRefusalsOfSomeLinesLeaveTheOthersTheirAnswers(t *testing.T) {
 // The client must see that it talks to a replica, to leave it.
 func TestManyLinesOnAReplica(t *testing.T) {
 	t.Parallel()
-	rdb, list, asks := crowd(t, testkit.Redis(t).Addr(), 3)
+	rdb, list, asks := shoppers(t, testkit.Redis(t).Addr(), 3)
 	require.NoError(t, rdb.Do(t.Context(), "REPLICAOF", "127.0.0.1", "1").Err())
 	before := rdb.ClientID(t.Context()).Val()
 	for _, one := range list[0].lines.Admit(t.Context(), asks) {
@@ -127,7 +127,7 @@ func TestManyLinesBehindOneAddressOfACluster(t *testing.T) {
 	require.NoError(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
 	require.Eventually(t, func() bool { return node.Set(t.Context(), "a", "b", 0).Err() == nil }, 10*time.Second,
 		10*time.Millisecond)
-	_, list, asks := crowd(t, addr, 3)
+	_, list, asks := shoppers(t, addr, 3)
 	for _, one := range list[0].lines.Admit(t.Context(), asks) {
 		require.NoError(t, one.Err)
 		require.NoError(t, one.Admissions[0].Err)

@@ -35,16 +35,16 @@ func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // world is an admitter with its stores, and no loop that asks Redis anything.
 type world struct {
-	t        *testing.T
-	rdb      *redis.Client // the test's own
-	trips    testkit.Trips // of Redis, by the admitter
-	lines    *queue.Lines
-	sales    *inventory.SaleStore
-	cache    *inventory.SaleCache
-	keeper   *inventory.Reconciler
-	panics   *server.Panics
-	admitter *Admitter
-	ahead    time.Duration // of the admitter's clock
+	t          *testing.T
+	rdb        *redis.Client // the test's own
+	trips      testkit.Trips // of Redis, by the admitter
+	lines      *queue.Lines
+	sales      *inventory.SaleStore
+	cache      *inventory.SaleCache
+	reconciler *inventory.Reconciler
+	panics     *server.Panics
+	admitter   *Admitter
+	ahead      time.Duration // of the admitter's clock
 }
 
 func newWorld(t *testing.T) *world {
@@ -64,10 +64,10 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	w.sales = inventory.NewSaleStore(db, time.Now)
 	w.cache = inventory.NewSaleCache(w.sales, w.lines, quietLog(), time.Now)
-	w.keeper = inventory.NewReconciler(db, w.lines, 1000, quietLog(), time.Now)
+	w.reconciler = inventory.NewReconciler(db, w.lines, 1000, quietLog(), time.Now)
 	reg := prometheus.NewRegistry()
 	w.panics = server.NewPanics(quietLog(), reg, time.Now)
-	w.admitter = New(Parts{Lines: w.lines, Sales: w.cache, Reconciler: w.keeper,
+	w.admitter = New(Parts{Lines: w.lines, Sales: w.cache, Reconciler: w.reconciler,
 		Finder: order.NewFinder(db, w.lines, w.cache), Panics: w.panics}, reg,
 		func() time.Time { return time.Now().Add(w.ahead) })
 	t.Cleanup(w.admitter.WaitAll)
@@ -82,7 +82,7 @@ func (w *world) sell(id string, stock int64) inventory.Sale {
 		StartsAt: time.Now().Add(-time.Minute), EndsAt: time.Now().Add(time.Hour), Open: true,
 	}, "test")
 	require.NoError(w.t, err)
-	require.NoError(w.t, w.keeper.SyncLine(w.t.Context(), ""))
+	require.NoError(w.t, w.reconciler.SyncLine(w.t.Context(), ""))
 	require.NoError(w.t, w.cache.Refresh(w.t.Context()))
 	entry, ok := w.cache.Get(id)
 	require.True(w.t, ok)

@@ -45,7 +45,7 @@ func newTill(t *testing.T, rdb redis.UniversalClient, name string, cfg Config, r
 	}()
 	go func() {
 		defer func() { done <- struct{}{} }()
-		g.crowd(ctx)
+		g.shoppers(ctx)
 	}()
 	t.Cleanup(func() {
 		cancel()
@@ -56,7 +56,7 @@ func newTill(t *testing.T, rdb redis.UniversalClient, name string, cfg Config, r
 }
 
 // crowd asks as often as rps says, however late it is woken.
-func (g *till) crowd(ctx context.Context) {
+func (g *till) shoppers(ctx context.Context) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	last, due := time.Now(), 0.0

@@ -274,10 +274,10 @@ func TestCoalescerLetsSlowLanesTravelAlone(t *testing.T) {
 func TestCoalescerKeepsToItsCallsInFlight(t *testing.T) {
 	t.Parallel()
 	d := newStore(2, 1, 3, 1000, time.Minute)
-	var crowd sync.WaitGroup
+	var shoppers sync.WaitGroup
 	var wrong atomic.Int64
 	for q := range 200 {
-		crowd.Go(func() {
+		shoppers.Go(func() {
 			if a, err := d.Do(t.Context(), strconv.Itoa(q%7), q); err != nil || a != q*10 {
 				wrong.Add(1)
 			}
@@ -291,7 +291,7 @@ func TestCoalescerKeepsToItsCallsInFlight(t *testing.T) {
 	for range 200 {
 		d.open <- struct{}{}
 	}
-	crowd.Wait()
+	shoppers.Wait()
 	d.Wait()
 	close(d.calls)
 	require.EqualValues(t, 3, d.most.Load())
@@ -461,16 +461,16 @@ func TestCoalescerWaitIsBounded(t *testing.T) {
 	t.Parallel()
 	d := newStore(1, 1, 1, 1000, 100*time.Millisecond)
 	started := time.Now()
-	var crowd sync.WaitGroup
+	var shoppers sync.WaitGroup
 	var answered atomic.Int64
 	for q := range 50 {
-		crowd.Go(func() {
+		shoppers.Go(func() {
 			if _, err := d.Do(context.Background(), "a", q); err == nil {
 				answered.Add(1)
 			}
 		})
 	}
-	crowd.Wait()
+	shoppers.Wait()
 	require.Less(t, time.Since(started), 2*time.Second)
 	require.Zero(t, answered.Load())
 	d.Wait()

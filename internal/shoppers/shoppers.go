@@ -20,9 +20,9 @@ import (
 	"sluice/gateway/auth"
 )
 
-// Crowd is the shoppers of one sale: each one orders over HTTP and waits for the
+// Shoppers are those of one sale: each one orders over HTTP and waits for the
 // outcome. Every tenth clicks twice, every twentieth tries a second order.
-type Crowd struct {
+type Shoppers struct {
 	base, sale string
 	size       int
 	auth       auth.Config
@@ -43,14 +43,14 @@ const (
 )
 
 // New returns a crowd of size shoppers that want a unit of a sale, with tokens signed by auth.
-func New(addr, sale string, size int, auth auth.Config, now func() time.Time) *Crowd {
+func New(addr, sale string, size int, auth auth.Config, now func() time.Time) *Shoppers {
 	transport := &http.Transport{MaxIdleConnsPerHost: atOnce, MaxConnsPerHost: atOnce}
-	return &Crowd{base: "http://" + addr, sale: sale, size: size, auth: auth, now: now,
+	return &Shoppers{base: "http://" + addr, sale: sale, size: size, auth: auth, now: now,
 		client: &http.Client{Transport: transport, Timeout: time.Minute}, outcomes: map[string]int{}}
 }
 
 // Run sends all shoppers and shows how far they are.
-func (c *Crowd) Run(ctx context.Context, w io.Writer) error {
+func (c *Shoppers) Run(ctx context.Context, w io.Writer) error {
 	defer c.client.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
@@ -90,7 +90,7 @@ func (c *Crowd) Run(ctx context.Context, w io.Writer) error {
 }
 
 // shop is one shopper's visit.
-func (c *Crowd) shop(ctx context.Context, n int) error {
+func (c *Shoppers) shop(ctx context.Context, n int) error {
 	user := "shopper-" + strconv.Itoa(n)
 	token, err := auth.Mint(c.auth, user, false, time.Hour, c.now())
 	if err != nil {
@@ -141,7 +141,7 @@ type orderAnswer struct {
 }
 
 // order asks once, and again as long as the answer is to come back later.
-func (c *Crowd) order(ctx context.Context, token, key string) (orderAnswer, error) {
+func (c *Shoppers) order(ctx context.Context, token, key string) (orderAnswer, error) {
 	for try := 1; ; try++ {
 		var a orderAnswer
 		at := c.now()
@@ -164,7 +164,7 @@ func (c *Crowd) order(ctx context.Context, token, key string) (orderAnswer, erro
 }
 
 // again orders once more: whatever the answer is, it must not be another order.
-func (c *Crowd) again(ctx context.Context, token, key string, first orderAnswer, count *int) error {
+func (c *Shoppers) again(ctx context.Context, token, key string, first orderAnswer, count *int) error {
 	second, err := c.order(ctx, token, key)
 	if err != nil {
 		return err
@@ -179,7 +179,7 @@ func (c *Crowd) again(ctx context.Context, token, key string, first orderAnswer,
 }
 
 // follow long-polls until the order has left the line.
-func (c *Crowd) follow(ctx context.Context, token string, a orderAnswer) (string, error) {
+func (c *Shoppers) follow(ctx context.Context, token string, a orderAnswer) (string, error) {
 	for {
 		var o orderAnswer
 		if _, err := c.call(ctx, ask{http.MethodGet, a.Links.Self + "?wait=20s", token, ""}, &o); err != nil {
@@ -196,7 +196,7 @@ func (c *Crowd) follow(ctx context.Context, token string, a orderAnswer) (string
 type ask struct{ method, path, token, key string }
 
 // call returns the answer and how long to stay away.
-func (c *Crowd) call(ctx context.Context, a ask, into any) (time.Duration, error) {
+func (c *Shoppers) call(ctx context.Context, a ask, into any) (time.Duration, error) {
 	req, err := http.NewRequestWithContext(ctx, a.method, c.base+a.path, nil)
 	if err != nil {
 		return 0, err
@@ -225,7 +225,7 @@ func (c *Crowd) call(ctx context.Context, a ask, into any) (time.Duration, error
 }
 
 // progress shows one line that moves on a terminal, and a line a second elsewhere.
-func (c *Crowd) progress(ctx context.Context, w io.Writer) {
+func (c *Shoppers) progress(ctx context.Context, w io.Writer) {
 	every, begin, end := time.Second, "", "\n"
 	if terminal(w) {
 		every, begin, end = 100*time.Millisecond, "\r", ""
@@ -243,7 +243,7 @@ func (c *Crowd) progress(ctx context.Context, w io.Writer) {
 	}
 }
 
-func (c *Crowd) state() string {
+func (c *Shoppers) state() string {
 	const width = 30
 	settled := int(c.settled.Load())
 	bar := width * settled / max(c.size, 1)
@@ -262,21 +262,21 @@ func terminal(w io.Writer) bool {
 }
 
 // Outcomes counts what became of the shoppers, by status or code of refusal.
-func (c *Crowd) Outcomes() map[string]int {
+func (c *Shoppers) Outcomes() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.outcomes)
 }
 
 // Extra counts second clicks and second orders that made another order. It must be 0.
-func (c *Crowd) Extra() int {
+func (c *Shoppers) Extra() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.extra
 }
 
 // Report prints the outcome table.
-func (c *Crowd) Report(w io.Writer) {
+func (c *Shoppers) Report(w io.Writer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
