@@ -154,7 +154,7 @@ func TestManyThatHangLeaveRoomForTheOthers(t *testing.T) {
 	r.Wait()
 }
 
-// A key that hangs again leaves its place to the next that was slow.
+// A key that hangs again leaves its place to the next that was slow. Time is that of the bubble: nobody waits for it.
 func TestWhatHangsAgainHoldsUpNoOtherThatWasSlow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -181,7 +181,7 @@ func TestWhatHangsAgainHoldsUpNoOtherThatWasSlow(t *testing.T) {
 	})
 }
 
-// A key that was slow once is one of the others after a minute.
+// A key that was slow once is one of the others after a minute, of the bubble's time.
 func TestWhatWasSlowIsQuickAgainAfterAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

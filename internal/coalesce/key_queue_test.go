@@ -174,7 +174,7 @@ func TestThroughputFollowsLatency(t *testing.T) {
 					s.all.Go(func() {
 						for time.Now().Before(end) {
 							s.ask(fmt.Sprint("sale-", n%30))
-							time.Sleep(time.Millisecond)
+							time.Sleep(time.Millisecond) // of the bubble's time: a shopper's way back
 						}
 					})
 				}

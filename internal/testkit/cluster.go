@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/require"
 )
 
 const (
@@ -64,11 +65,7 @@ func (c *SmallCluster) must(err error) {
 // await polls until done.
 func (c *SmallCluster) await(what string, done func() bool) {
 	c.t.Helper()
-	for end := time.Now().Add(clusterPatience); !done(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			c.t.Fatalf("small cluster: waited in vain for %s", what)
-		}
-	}
+	require.Eventually(c.t, done, clusterPatience, 20*time.Millisecond, "small cluster: waited in vain for %s", what)
 }
 
 // each waits until every node says this of the cluster.
