@@ -20,8 +20,7 @@ import (
 	"sluice/internal/testkit/tables"
 )
 
-// The benchmarks run Redis (appendfsync always), the dispatcher and the receiver on the same machine, so their numbers
-// are what one machine does with everything on it.
+// The benchmarks run Redis (appendfsync always), the dispatcher and the receiver on the same machine.
 
 func benchWorld(b *testing.B) *world {
 	b.Helper()
@@ -80,7 +79,7 @@ func BenchmarkAdd(b *testing.B) {
 	b.ReportMetric(used/float64(b.N), "redis-B/message")
 }
 
-// counter is a receiver that notes how late each call came.
+// counter is a receiver that records how late each call came.
 type counter struct {
 	*httptest.Server
 	n    atomic.Int64
@@ -129,15 +128,15 @@ func BenchmarkFire(b *testing.B) {
 	past := time.Now().Add(-time.Second)
 	w.fill("bench", "m", b.N, func(int) time.Time { return past })
 	b.ResetTimer()
-	_, stop := w.fire()
+	_, stop := w.startDispatcher()
 	c.wait(b, int64(b.N))
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 	stop()
 }
 
-// BenchmarkOnTime has 1,000,000 messages pending for later while a steady stream falls due, spread evenly; the lateness
-// is from the due time to the arrival at the receiver. One operation is one message.
+// BenchmarkOnTime measures how late messages of a steady stream arrive at the receiver. Meanwhile 1,000,000 messages
+// wait for later. One operation is one message.
 func BenchmarkOnTime(b *testing.B) {
 	for _, rate := range []int{2_000, 5_000, 10_000, 12_000} {
 		b.Run(fmt.Sprintf("%d-per-second", rate), func(b *testing.B) {
@@ -158,7 +157,7 @@ func BenchmarkOnTime(b *testing.B) {
 			w.fill("bench", "m", n, at)
 			require.True(b, time.Now().Before(start), "the stream was not added in time")
 			b.ResetTimer()
-			_, stop := w.fire()
+			_, stop := w.startDispatcher()
 			c.wait(b, int64(n))
 			b.StopTimer()
 			took := time.Since(start)

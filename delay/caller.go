@@ -20,7 +20,7 @@ const (
 	maxRetryAfter = time.Hour // the longest wait that a receiver can ask for
 )
 
-// target is a topic as it was when messages were claimed for it.
+// target is a topic as it was when its messages were claimed, with the signer of its calls.
 type target struct {
 	Topic
 	signer *webhook.Signer
@@ -34,25 +34,25 @@ func newTarget(t Topic, now time.Time) (*target, error) {
 // caller delivers one message at a time over HTTP. Safe for concurrent use.
 type caller struct {
 	client  *http.Client
-	longest time.Duration // of one call, whatever a topic from before says: the lease must outlive it
+	longest time.Duration // of one call, even if an older topic allows more: the lease must outlive it
 	jitter  float64
 	now     func() time.Time
 }
 
-// newCaller returns a caller that keeps as many idle connections to a receiver as a topic may have calls. Slots bound
-// the calls, so connections have no bound of their own. A bound by host would let a topic that hangs use up the
-// attempts of another at the same host.
+// newCaller returns a caller that leaves open as many idle connections to a receiver as a topic may have calls. Slots
+// bound the calls, so connections have no bound of their own. With a bound by host, a topic that hangs would use up the
+// attempts of another topic at that host.
 func newCaller(cfg Config, now func() time.Time) *caller {
 	client := webhook.GuardedClient(cfg.maxTimeout(), cfg.AllowPrivate)
-	client.Timeout = 0 // each call has its topic's; a second timer for each costs
+	client.Timeout = 0 // each call has its topic's timeout; a second timer would only cost time
 	if transport, ok := client.Transport.(*http.Transport); ok {
 		transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost, transport.MaxIdleConns = 0, cfg.PerTopic, cfg.Workers
 	}
 	return &caller{client: client, longest: cfg.maxTimeout(), jitter: cfg.Jitter, now: now}
 }
 
-// deliver calls the receiver once and says what to do with the message. When ctx ends in the middle, the message goes
-// back.
+// deliver calls the receiver once and says what to do with the message. When ctx ends during the call, the message is
+// handed back uncounted.
 func (c *caller) deliver(ctx context.Context, t *target, m delivery) outcome {
 	asked, final, err := c.call(ctx, t, m)
 	switch {
@@ -63,12 +63,12 @@ func (c *caller) deliver(ctx context.Context, t *target, m delivery) outcome {
 	case final:
 		return outcome{ID: m.ID, token: m.token, op: opDead, err: err.Error()}
 	}
-	return c.failed(t, m, asked, err)
+	return c.failedOutcome(t, m, asked, err)
 }
 
-// failed spends an attempt. The message waits for the next as the topic's schedule says, longer when the receiver asks
-// for it. After the last it is dead.
-func (c *caller) failed(t *target, m delivery, asked time.Duration, err error) outcome {
+// failedOutcome returns what to store after a failed call: another attempt, or death after the last. The wait is the
+// topic's, or asked if the receiver asked for a longer one.
+func (c *caller) failedOutcome(t *target, m delivery, asked time.Duration, err error) outcome {
 	if m.Attempt > t.Retries {
 		return outcome{ID: m.ID, token: m.token, op: opDead, err: err.Error()}
 	}
@@ -76,8 +76,8 @@ func (c *caller) failed(t *target, m delivery, asked time.Duration, err error) o
 	return outcome{ID: m.ID, token: m.token, op: opRetry, value: max(wait, asked).Milliseconds(), err: err.Error()}
 }
 
-// call returns nil when the receiver answered 2xx. asked is the wait that it asked for, 0 when it did not. final says
-// that it wants no more.
+// call sends the message and returns nil when the receiver answered 2xx. Otherwise asked is the wait that the receiver
+// asked for, 0 for none. final says that the receiver wants no further attempt.
 func (c *caller) call(ctx context.Context, t *target, m delivery) (asked time.Duration, final bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, min(t.Timeout(), c.longest))
 	defer cancel()
@@ -97,7 +97,7 @@ func (c *caller) call(ctx context.Context, t *target, m delivery) (asked time.Du
 		return 0, false, describe(err)
 	}
 	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, drainLimit) // the status has said it all
+	_, _ = io.CopyN(io.Discard, resp.Body, drainLimit) // only the status counts
 	if resp.StatusCode/100 == 2 {
 		return 0, false, nil
 	}
@@ -107,7 +107,7 @@ func (c *caller) call(ctx context.Context, t *target, m delivery) (asked time.Du
 	return asked, resp.StatusCode == http.StatusGone, fmt.Errorf("the receiver answered %d", resp.StatusCode)
 }
 
-// describe says in few words why there was no answer. It leaves out the address in the error, which may hold a key.
+// describe says in few words why there was no answer. It leaves out the address, which may contain a key.
 func describe(err error) error {
 	var network net.Error
 	switch {

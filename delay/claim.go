@@ -13,8 +13,9 @@ import (
 	"sluice/internal/killpoint"
 )
 
-// claimAll claims what is due, round after round, until ctx ends. It asks Redis, never its own clock. It sleeps until
-// the first message it knows of, at most Config.Poll. Each server has its own rounds: one that hangs holds up no other.
+// claimAll claims due messages, round after round, until ctx ends. Redis' clock decides what is due. Between rounds it
+// sleeps until the first known message is due, at most Config.Poll. Each server has its own rounds, so one that hangs
+// delays no other.
 func (d *Dispatcher) claimAll(ctx, work context.Context) {
 	rounds := apart.New(claimServers, claimPatience)
 	defer rounds.Wait()
@@ -24,19 +25,19 @@ func (d *Dispatcher) claimAll(ctx, work context.Context) {
 		rounds.Round(work, slices.Sorted(maps.Keys(on)), func(work context.Context, server string) error {
 			wait, err := d.claimRound(work, on[server])
 			d.logTrouble(ctx, "server "+server, err)
-			d.backoff.note("server "+server, err)
+			d.backoff.record("server "+server, err)
 			if err != nil {
-				_ = idle(ctx, nil, d.backoff.left("server "+server)) // its round is not over: nobody asks it meanwhile
+				_ = idle(ctx, nil, d.backoff.remaining("server "+server)) // after a fault
 				return nil
 			}
 			next.take(wait)
 			return nil
 		}, func(server string, err error) { d.logTrouble(ctx, "server "+server, err) })
-		_ = idle(ctx, nil, next.get()) // the loop's condition sees the end
+		_ = idle(ctx, nil, next.get()) // the loop's condition checks ctx
 	}
 }
 
-// openTopics returns the topics that messages are delivered for.
+// openTopics returns the topics whose messages are delivered: those that are on, none while delivery is blocked.
 func (d *Dispatcher) openTopics() []Topic {
 	if d.isBlocked() {
 		return nil
@@ -57,9 +58,9 @@ func (d *Dispatcher) logTrouble(ctx context.Context, what string, err error) {
 	}
 }
 
-// claimRound claims for every topic of a server once and returns how long there is nothing to do. Each round begins
-// with another topic, so that none always finds the slots taken. One topic's fault stops no other: the error is the
-// server's.
+// claimRound claims once for every topic of a server and returns how long nothing will be due. Each round begins with
+// another topic, so that none always finds the slots taken. One topic's fault stops no other. The returned error is a
+// fault of the whole server.
 func (d *Dispatcher) claimRound(work context.Context, topics []Topic) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(work, claimTimeout)
 	defer cancel()
@@ -72,7 +73,7 @@ func (d *Dispatcher) claimRound(work context.Context, topics []Topic) (time.Dura
 		if h.err == nil && d.faults.Any() {
 			d.logTrouble(work, "look at "+name, nil)
 		}
-		switch left := d.backoff.left(name); {
+		switch left := d.backoff.remaining(name); {
 		case h.err != nil:
 			d.logTrouble(work, "look at "+name, h.err)
 			failing++
@@ -84,7 +85,7 @@ func (d *Dispatcher) claimRound(work context.Context, topics []Topic) (time.Dura
 			wait = min(wait, claimPause)
 			err := apart.Try(func() error { return d.claim(work, h.topic) })
 			d.logTrouble(work, name, err)
-			d.backoff.note(name, err)
+			d.backoff.record(name, err)
 		}
 	}
 	if failing == len(found) {
@@ -93,7 +94,7 @@ func (d *Dispatcher) claimRound(work context.Context, topics []Topic) (time.Dura
 	return wait, nil
 }
 
-// shortestWait keeps the shortest of several waits. Safe for concurrent use.
+// shortestWait remembers the shortest of several waits. Safe for concurrent use.
 type shortestWait struct{ ns atomic.Int64 }
 
 func newShortestWait(most time.Duration) *shortestWait {
@@ -115,12 +116,12 @@ func (s *shortestWait) get() time.Duration { return time.Duration(s.ns.Load()) }
 
 // claim takes slots, then as many due messages of the topic, and gives each to a worker at once.
 func (d *Dispatcher) claim(work context.Context, t Topic) error {
-	room := d.slots.take(t.Name, d.cfg.Batch)
+	room := d.slots.reserve(t.Name, d.cfg.Batch)
 	if room == 0 {
 		return nil
 	}
 	used := 0
-	defer func() { d.slots.give(t.Name, room-used) }()
+	defer func() { d.slots.release(t.Name, room-used) }()
 	to, err := newTarget(t, d.now())
 	if err != nil {
 		return fmt.Errorf("topic %s: %w", t.Name, err)
@@ -147,10 +148,11 @@ func (d *Dispatcher) claim(work context.Context, t Topic) error {
 
 var errPanicked = errors.New("the call panicked")
 
-// call makes one call on a worker of the pool. The channel of results has room for every slot, so it never waits.
+// call makes one call on a worker of the pool and queues its result. The channel of results has room for every slot, so
+// call never waits there.
 func (d *Dispatcher) call(j callJob) {
 	defer d.calls.Done()
-	out := d.caller.failed(j.target, j.message, 0, errPanicked) // should it panic, which the pool logs
+	out := d.caller.failedOutcome(j.target, j.message, 0, errPanicked) // stored if the call panics, which the pool logs
 	defer func() { d.results <- result{j.target, out} }()
 	if j.message.Attempt == 1 {
 		d.metrics.lateness.Observe((j.message.lateness + d.now().Sub(j.claimed)).Seconds())

@@ -12,16 +12,18 @@ type Config struct {
 	Batch int `koanf:"batch"`
 	// Workers is how many messages one process may be delivering at a time, all topics together. Defaults to 1024.
 	Workers int `koanf:"workers"`
-	// PerTopic is how many of them one topic may have, so that a slow receiver holds up no other. Defaults to 256.
+	// PerTopic is how many of these messages one topic may have, so that a slow receiver delays no other. Defaults to
+	// 256.
 	PerTopic int `koanf:"per_topic"`
-	// Poll is how often a dispatcher looks for due messages. It bounds how late one that was added for at once is.
+	// Poll is how often a dispatcher looks for due messages. A message that is due at once may be late by this much.
 	// Defaults to 50ms.
 	Poll time.Duration `koanf:"poll"`
-	// Lease is how long a dispatcher owns a message it took; a crash delays the message by this long. Defaults to 1m.
+	// Lease is how long a dispatcher owns a message that it took. A crash delays the message by at most this long.
+	// Defaults to 1m.
 	Lease time.Duration `koanf:"lease"`
 	// Jitter lengthens a wait before a retry by a random part of at most this fraction. Defaults to 0.1.
 	Jitter float64 `koanf:"jitter"`
-	// Grace is how long calls in progress may go on after the dispatcher was told to stop. Defaults to 5s.
+	// Grace is how long calls in progress may go on after the dispatcher is stopped. Defaults to 5s.
 	Grace time.Duration `koanf:"grace"`
 	// Refresh is how often a process reads the topics again. Defaults to 1s.
 	Refresh time.Duration `koanf:"refresh"`
@@ -31,7 +33,7 @@ type Config struct {
 	MaxMessages int `koanf:"max_messages"`
 	// MaxDelay is the furthest due time, from now. Defaults to 8760h, a year.
 	MaxDelay time.Duration `koanf:"max_delay"`
-	// Keep is how many finished messages of a topic are remembered, without their bodies. Defaults to 10,000.
+	// Keep is how many finished messages of a topic stay readable, without their bodies. Defaults to 10,000.
 	Keep int `koanf:"keep"`
 	// AllowPrivate lets topics call private and loopback addresses too. Defaults to false.
 	AllowPrivate bool `koanf:"allow_private"`

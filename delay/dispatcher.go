@@ -15,17 +15,17 @@ import (
 )
 
 const (
-	// claimPause lets due messages gather between two claims, so that a claim under load carries many.
+	// claimPause lies between two claims, so that under load one claim takes many messages.
 	claimPause = 5 * time.Millisecond
 	backoffMax = 2 * time.Second
-	// claimTimeout bounds a claim, which a stop does not cut off: its messages would be leased to nobody.
+	// claimTimeout bounds a claim. A stop does not interrupt one: its messages would be leased to nobody.
 	claimTimeout = 5 * time.Second
 	// claimPatience bounds how long a round of claims waits. A slower server goes on while the others begin their next.
 	claimPatience = 100 * time.Millisecond
 	claimServers  = 16 // of a cluster, asked at a time
 )
 
-// DeadReport tells of messages of one topic that became dead letters together.
+// DeadReport describes messages of one topic that became dead letters together.
 type DeadReport struct {
 	Topic Topic
 	Count int64
@@ -37,7 +37,7 @@ type DeadReport struct {
 type OnDead func(ctx context.Context, d DeadReport)
 
 // Dispatcher delivers due messages, each at least once. Any number of dispatchers, in any number of processes, may
-// share a Redis. A message belongs to one of them at a time, and only its lease's end gives it to another.
+// share a Redis. A message belongs to one of them at a time. Another can take it only when its lease has ended.
 type Dispatcher struct {
 	cfg      Config
 	topics   *Topics
@@ -51,11 +51,11 @@ type Dispatcher struct {
 	slots    *slots
 	calls    sync.WaitGroup
 	results  chan result
-	first    atomic.Int64    // the topic that the next round of claims begins with
+	first    atomic.Int64    // index of the topic with which the next round of claims begins
 	backoff  *backoffs       // of topics and servers that failed
 	faults   apart.Troubles  // the same, for the log
-	seen     map[string]bool // topics that have gauges; of the maintenance loop
-	blocked  func() error    // why nothing may be delivered; nil: nothing forbids it
+	seen     map[string]bool // topics that have gauges; used by the maintenance loop only
+	blocked  func() error    // returns why nothing may be delivered; nil: delivery is never blocked
 
 	maintenanceFaults apart.Troubles // topics whose maintenance fails, for the log
 }
@@ -80,7 +80,7 @@ type DispatcherParts struct {
 	Topics   *Topics
 	Messages *Store
 	OnDead   OnDead
-	Blocked  func() error // an error keeps the dispatcher from claiming; nil: nothing does
+	Blocked  func() error // while it returns an error, nothing is claimed; nil: never blocked
 	Log      *slog.Logger
 	Now      func() time.Time
 	Registry prometheus.Registerer
@@ -104,8 +104,8 @@ func NewDispatcher(p DispatcherParts) (*Dispatcher, error) {
 
 func (d *Dispatcher) isBlocked() bool { return d.blocked != nil && d.blocked() != nil }
 
-// Run delivers until ctx ends. Then it lets calls in progress finish within Config.Grace and hands back those it had to
-// cut off. It waits for an unreachable Redis.
+// Run delivers until ctx ends. Then it lets calls in progress finish within Config.Grace and hands back the messages of
+// the others. It waits for an unreachable Redis.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()

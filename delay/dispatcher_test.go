@@ -19,15 +19,15 @@ import (
 func TestADueMessageIsDeliveredSignedAndOnTime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testkit.Redis(t).Addr(), tables.New(t, "sqlite"), testConfig())
-	r := newReceiver(t, accepts)
+	r := newReceiver(t, acceptAll)
 	topic := w.topic("t", r.URL, func(c *Change) { c.Method = new("PUT") })
-	w.fire()
+	w.startDispatcher()
 	due := w.add("t", msg("now", 0), msg("soon", 300*time.Millisecond), msg("later", time.Hour))
-	require.Equal(t, 1, w.until("t", "soon", Delivered).Attempts)
+	require.Equal(t, 1, w.waitForState("t", "soon", Delivered).Attempts)
 	require.Equal(t, Delivered, w.show("t", "now").State)
 	require.Equal(t, Pending, w.show("t", "later").State)
 
-	calls := r.of("t:soon")
+	calls := r.callsWith("t:soon")
 	require.Len(t, calls, 1)
 	call := calls[0]
 	require.False(t, call.at.Before(due[1]), "it came %s too early", due[1].Sub(call.at))
@@ -41,7 +41,7 @@ func TestADueMessageIsDeliveredSignedAndOnTime(t *testing.T) {
 	require.ErrorIs(t, verifier.Verify(call.header, []byte(call.body+" ")), webhook.ErrBadSignature)
 }
 
-// flaky refuses the first n calls as told.
+// flaky returns a handler that answers the first n calls with refuse and accepts the others.
 func flaky(n int64, refuse http.HandlerFunc) http.HandlerFunc {
 	var seen atomic.Int64
 	return func(w http.ResponseWriter, r *http.Request) {
@@ -49,15 +49,15 @@ func flaky(n int64, refuse http.HandlerFunc) http.HandlerFunc {
 			refuse(w, r)
 			return
 		}
-		accepts(w, r)
+		acceptAll(w, r)
 	}
 }
 
 func TestAFailedCallIsRepeatedWithTheSameID(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string]http.HandlerFunc{
-		"500": answers(http.StatusInternalServerError),
-		"404": answers(http.StatusNotFound),
+		"500": answerWith(http.StatusInternalServerError),
+		"404": answerWith(http.StatusNotFound),
 		"redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere",
 				http.StatusFound)
@@ -74,10 +74,10 @@ func TestAFailedCallIsRepeatedWithTheSameID(t *testing.T) {
 					c.TimeoutMS = new(int64(1000))
 				}
 			})
-			w.fire()
+			w.startDispatcher()
 			w.add("t", msg("a", 0))
-			require.Equal(t, 3, w.until("t", "a", Delivered).Attempts)
-			calls := r.of("t:a")
+			require.Equal(t, 3, w.waitForState("t", "a", Delivered).Attempts)
+			calls := r.callsWith("t:a")
 			require.Len(t, calls, 3, "redirects are not followed")
 			for i, c := range calls {
 				require.Equal(t, calls[0].body, c.body)
@@ -89,17 +89,17 @@ func TestAFailedCallIsRepeatedWithTheSameID(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeDeliveredDiesAndIsTold(t *testing.T) {
+func TestWhatCannotBeDeliveredDiesAndIsReported(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t)
-	r := newReceiver(t, answers(http.StatusBadGateway))
+	r := newReceiver(t, answerWith(http.StatusBadGateway))
 	w.topic("t", r.URL, func(c *Change) { c.Retries, c.Alert = new(2), new("ops@shop.example") })
-	f, _ := w.fire()
+	f, _ := w.startDispatcher()
 	w.add("t", msg("a", 0))
-	m := w.until("t", "a", Dead)
+	m := w.waitForState("t", "a", Dead)
 	require.Equal(t, 3, m.Attempts)
 	require.Equal(t, "the receiver answered 502", m.Error)
-	require.Len(t, r.all(), 3)
+	require.Len(t, r.allCalls(), 3)
 	require.Eventually(t, func() bool { return len(w.reported()) == 1 }, patience, time.Millisecond)
 	death := w.reported()[0]
 	require.Equal(t, "ops@shop.example", death.Topic.Alert)
@@ -115,11 +115,11 @@ func TestWhatCannotBeDeliveredDiesAndIsTold(t *testing.T) {
 func TestGoneMeansNoMore(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t)
-	r := newReceiver(t, answers(http.StatusGone))
+	r := newReceiver(t, answerWith(http.StatusGone))
 	w.topic("t", r.URL)
-	w.fire()
+	w.startDispatcher()
 	w.add("t", msg("a", 0))
-	require.Equal(t, 1, w.until("t", "a", Dead).Attempts)
+	require.Equal(t, 1, w.waitForState("t", "a", Dead).Attempts)
 }
 
 func TestAShortRetryAfterUsesUpNoAttempts(t *testing.T) {
@@ -132,15 +132,15 @@ func TestAShortRetryAfterUsesUpNoAttempts(t *testing.T) {
 			w.WriteHeader(status)
 		})
 		w.topic("t", r.URL, func(c *Change) { c.RetryUnitMS = new(time.Minute.Milliseconds()) })
-		w.fire()
+		w.startDispatcher()
 		w.add("t", msg("a", 0))
-		m := w.until("t", "a", Retrying)
+		m := w.waitForState("t", "a", Retrying)
 		require.WithinRange(t, m.DueAt, time.Now().Add(50*time.Second), time.Now().Add(61*time.Second), "answered %d",
 			status)
 	}
 }
 
-// panicking is a way to receivers that fails as nothing should.
+// panicking is an HTTP transport that panics.
 type panicking struct{}
 
 func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("a fault of ours") }
@@ -153,7 +153,7 @@ func TestACallThatPanicsUsesUpItsAttempts(t *testing.T) {
 	f.caller.client.Transport = panicking{}
 	w.run(f)
 	w.add("t", msg("a", 0))
-	m := w.until("t", "a", Dead)
+	m := w.waitForState("t", "a", Dead)
 	require.Equal(t, 3, m.Attempts)
 	require.Equal(t, "the call panicked", m.Error)
 }
@@ -171,9 +171,9 @@ func TestACallEndsBeforeItsLease(t *testing.T) {
 	})
 	w.topic("t", r.URL, func(c *Change) { c.TimeoutMS = new(int64(20_000)) })
 	w.cfg.Lease = 2 * time.Second // shorter than when the topic was made
-	w.fire()
+	w.startDispatcher()
 	w.add("t", msg("a", 0))
-	require.Equal(t, "no answer in time", w.until("t", "a", Retrying).Error)
+	require.Equal(t, "no answer in time", w.waitForState("t", "a", Retrying).Error)
 }
 
 func TestRetryAfterIsHonoured(t *testing.T) {
@@ -184,9 +184,9 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 	})
 	w.topic("t", r.URL)
-	w.fire()
+	w.startDispatcher()
 	w.add("t", msg("a", 0))
-	m := w.until("t", "a", Retrying)
+	m := w.waitForState("t", "a", Retrying)
 	require.WithinRange(t, m.DueAt, time.Now().Add(9*time.Minute), time.Now().Add(10*time.Minute+time.Second))
 
 	c := &caller{now: time.Now}
@@ -199,29 +199,29 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 func TestPrivateAddressesAreNotCalled(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t, func(c *Config) { c.AllowPrivate = false })
-	r := newReceiver(t, accepts)
+	r := newReceiver(t, acceptAll)
 	w.topic("t", r.URL, func(c *Change) { c.Retries = new(0) })
-	w.fire()
+	w.startDispatcher()
 	w.add("t", msg("a", 0))
-	require.Contains(t, w.until("t", "a", Dead).Error, "delay.allow_private")
-	require.Empty(t, r.all())
+	require.Contains(t, w.waitForState("t", "a", Dead).Error, "delay.allow_private")
+	require.Empty(t, r.allCalls())
 }
 
 func TestMessagesOfATopicThatIsOffWait(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t)
-	off, on := newReceiver(t, accepts), newReceiver(t, accepts)
+	off, on := newReceiver(t, acceptAll), newReceiver(t, acceptAll)
 	w.topic("off", off.URL, func(c *Change) { c.Enabled = new(false) })
 	w.topic("on", on.URL)
-	w.fire()
+	w.startDispatcher()
 	w.add("off", msg("a", 0))
 	w.add("on", msg("a", 0))
-	w.until("on", "a", Delivered)
+	w.waitForState("on", "a", Delivered)
 	require.Equal(t, Pending, w.show("off", "a").State)
 	_, err := w.topics.Update(t.Context(), "off", Change{Enabled: new(true)}, "ann", "")
 	require.NoError(t, err)
-	w.until("off", "a", Delivered)
-	require.Len(t, off.all(), 1)
+	w.waitForState("off", "a", Delivered)
+	require.Len(t, off.allCalls(), 1)
 }
 
 func TestASlowReceiverHoldsUpNoOtherTopic(t *testing.T) {
@@ -237,20 +237,20 @@ func TestASlowReceiverHoldsUpNoOtherTopic(t *testing.T) {
 			case <-r.Context().Done():
 			}
 		}
-		accepts(w, r)
+		acceptAll(w, r)
 	})
 	w.topic("slow", shop.URL+"/slow")
 	w.topic("quick", shop.URL+"/quick", func(c *Change) { c.TimeoutMS = new(int64(500)) })
 	for i := range 20 {
 		w.add("slow", msg(strconv.Itoa(i), 0))
 	}
-	w.fire()
+	w.startDispatcher()
 	require.Eventually(t, func() bool { return waiting.Load() == 4 }, patience, time.Millisecond)
 	for i := range 20 {
 		w.add("quick", msg(strconv.Itoa(i), 0))
 	}
 	for i := range 20 {
-		require.Equal(t, 1, w.until("quick", strconv.Itoa(i), Delivered).Attempts)
+		require.Equal(t, 1, w.waitForState("quick", strconv.Itoa(i), Delivered).Attempts)
 	}
 	require.EqualValues(t, 4, waiting.Load(), "never more than delay.per_topic at a time")
 	counts, failed := w.messages.Count(t.Context(), w.topics.All())
@@ -258,7 +258,7 @@ func TestASlowReceiverHoldsUpNoOtherTopic(t *testing.T) {
 	require.Equal(t, Counts{Pending: 16, Firing: 4}, counts[1], "nothing is claimed without a worker for it")
 	close(release)
 	for i := range 20 {
-		w.until("slow", strconv.Itoa(i), Delivered)
+		w.waitForState("slow", strconv.Itoa(i), Delivered)
 	}
 }
 
@@ -271,7 +271,7 @@ func TestStoppingFinishesOrHandsBack(t *testing.T) {
 		<-r.Context().Done()
 	})
 	w.topic("t", r.URL)
-	_, stop := w.fire()
+	_, stop := w.startDispatcher()
 	due := w.add("t", msg("a", 0))
 	<-entered
 	stop()
@@ -284,20 +284,20 @@ func TestStoppingFinishesOrHandsBack(t *testing.T) {
 func TestTwoDispatchersDeliverEachMessageOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testkit.Redis(t).Addr(), tables.New(t, "sqlite"), testConfig())
-	r := newReceiver(t, accepts)
+	r := newReceiver(t, acceptAll)
 	w.topic("t", r.URL)
-	w.fire()
-	w.fire()
+	w.startDispatcher()
+	w.startDispatcher()
 	const n = 500
 	w.fill("t", "m", n, func(i int) time.Time { return time.Now().Add(time.Duration(i) * time.Millisecond) })
 	require.Eventually(t, func() bool { return w.rdb.LLen(t.Context(), topicKeys("sluice", "t").done).Val() == n },
 		patience, 5*time.Millisecond)
 	seen := map[string]int{}
-	for _, h := range r.all() {
+	for _, h := range r.allCalls() {
 		seen[h.header.Get("webhook-id")]++
 	}
 	require.Len(t, seen, n)
-	require.Len(t, r.all(), n, "nobody failed, so none was repeated")
+	require.Len(t, r.allCalls(), n, "nobody failed, so none was repeated")
 }
 
 func TestADeadRedisIsWaitedFor(t *testing.T) {
@@ -312,49 +312,49 @@ func TestADeadRedisIsWaitedFor(t *testing.T) {
 			<-release
 		default:
 		}
-		accepts(w, r)
+		acceptAll(w, r)
 	})
 	w.topic("t", r.URL)
-	w.fire()
+	w.startDispatcher()
 	w.add("t", msg("a", 0), msg("b", time.Second))
 	<-entered
 	server.Kill()
 	close(release)
 	server.Start()
-	w.until("t", "a", Delivered)
-	w.until("t", "b", Delivered)
-	require.Len(t, r.of("t:b"), 1)
+	w.waitForState("t", "a", Delivered)
+	w.waitForState("t", "b", Delivered)
+	require.Len(t, r.callsWith("t:b"), 1)
 }
 
 func TestASecretThatIsReplacedStillSigns(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t)
-	r := newReceiver(t, accepts)
+	r := newReceiver(t, acceptAll)
 	old := w.topic("t", r.URL).Secret
 	_, err := w.topics.Update(t.Context(), "t", Change{Secret: new(newSecret())}, "ann", "")
 	require.NoError(t, err)
 	fresh, err := w.topics.Get(t.Context(), "t")
 	require.NoError(t, err)
-	w.fire()
+	w.startDispatcher()
 	w.add("t", msg("a", 0))
-	w.until("t", "a", Delivered)
+	w.waitForState("t", "a", Delivered)
 	for _, secret := range []string{old, fresh.Secret} {
 		verifier, err := webhook.NewVerifier(time.Now, secret)
 		require.NoError(t, err)
-		require.NoError(t, verifier.Verify(r.all()[0].header, []byte(r.all()[0].body)))
+		require.NoError(t, verifier.Verify(r.allCalls()[0].header, []byte(r.allCalls()[0].body)))
 	}
 }
 
 func TestABodyOfAnyKindArrivesAsItWas(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t)
-	r := newReceiver(t, accepts)
+	r := newReceiver(t, acceptAll)
 	w.topic("t", r.URL)
-	w.fire()
+	w.startDispatcher()
 	for id, body := range map[string]string{"null": "null", "text": `"é\n\t世界"`, "spaced": "{ \"a\":\t[1,\n2] }"} {
 		w.add("t", New{ID: id, Body: []byte(body)})
-		w.until("t", id, Delivered)
-		require.Equal(t, body, r.of("t:" + id)[0].body)
+		w.waitForState("t", id, Delivered)
+		require.Equal(t, body, r.callsWith("t:" + id)[0].body)
 		w.add("t", New{ID: id, Body: []byte(body)}) // known by its digest
 	}
 }

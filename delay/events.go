@@ -12,8 +12,8 @@ import (
 	"sluice/notify"
 )
 
-// Events is the channel "topics": order events become messages of the topics that ask for them. A message has the id of
-// its event, so an event delivered twice by the outbox is one message.
+// Events is the channel "topics": it makes messages of order events, for each topic that asks for them. A message has
+// the id of its event, so an event that the outbox delivers twice is one message.
 type Events struct {
 	topics   *Topics
 	messages *Store
@@ -26,15 +26,15 @@ func NewEvents(topics *Topics, messages *Store) *Events {
 }
 
 const (
-	slowAdd        = 500 * time.Millisecond // an add that fails after so long has hung
-	firstBackoff   = time.Second            // for how long its topic is not asked again, at first
-	longestBackoff = 30 * time.Second       // and at most
+	slowAdd        = 500 * time.Millisecond // a failed add that took longer counts as hung
+	firstBackoff   = time.Second            // how long its topic is left alone after the first failure
+	longestBackoff = 30 * time.Second       // and after many
 )
 
 // Name returns "topics".
 func (e *Events) Name() string { return "topics" }
 
-// event is the body of a message that tells of an order. It holds no e-mail address and no phone number.
+// event is the body of a message about an order. It contains no e-mail address and no phone number.
 type event struct {
 	Type      string    `json:"type"`
 	Timestamp string    `json:"timestamp"` // RFC 3339, UTC
@@ -47,14 +47,14 @@ type eventData struct {
 	UserID  string `json:"user_id"`
 }
 
-// Deliver adds each event to every topic that asks for it, one call per topic, all at once. Where a topic refuses, its
-// events are retried. Other topics know them by then and ignore the repeat.
+// Deliver adds each event to every topic that asks for it, one call per topic, all at once. The events that one topic
+// refuses are retried. Other topics recognise the repeat and ignore it.
 func (e *Events) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
 	results := make([]notify.Result, len(messages))
 	for i := range results {
 		results[i] = notify.Delivered()
 	}
-	// A topic created or changed a moment ago in another process must not miss what comes after it.
+	// A topic that another process created or changed a moment ago must not miss later events.
 	if err := e.topics.Refresh(ctx); err != nil {
 		for i := range results {
 			results[i] = notify.Retry("topics: " + err.Error())
@@ -64,7 +64,7 @@ func (e *Events) Deliver(ctx context.Context, messages []notify.Message) []notif
 	var adding sync.WaitGroup
 	var mu sync.Mutex
 	for _, t := range e.topics.All() {
-		wanted := e.wanted(t, messages)
+		wanted := e.selectWanted(t, messages)
 		if len(wanted) == 0 {
 			continue
 		}
@@ -83,8 +83,8 @@ func (e *Events) Deliver(ctx context.Context, messages []notify.Message) []notif
 	return results
 }
 
-// wanted returns the positions of the messages that t asks for.
-func (e *Events) wanted(t Topic, messages []notify.Message) []int {
+// selectWanted returns the positions of the messages that t asks for.
+func (e *Events) selectWanted(t Topic, messages []notify.Message) []int {
 	var places []int
 	events := t.EventList()
 	for i, m := range messages {
@@ -95,9 +95,9 @@ func (e *Events) wanted(t Topic, messages []notify.Message) []int {
 	return places
 }
 
-// addAll adds events to one topic. It does not ask one again that hung a moment ago: the others would wait for it.
+// addAll adds events to one topic. A topic that hung a moment ago is not tried: the others would wait for it.
 func (e *Events) addAll(ctx context.Context, t Topic, messages []notify.Message, places []int) error {
-	if e.backoff.left(t.Name) > 0 {
+	if e.backoff.remaining(t.Name) > 0 {
 		return errBackingOff
 	}
 	began := e.topics.now()
@@ -113,7 +113,7 @@ func (e *Events) addAll(ctx context.Context, t Topic, messages []notify.Message,
 	if e.topics.now().Sub(began) < slowAdd {
 		hung = nil
 	}
-	e.backoff.note(t.Name, hung)
+	e.backoff.record(t.Name, hung)
 	return err
 }
 
@@ -130,7 +130,7 @@ func (e *Events) add(ctx context.Context, t Topic, messages []notify.Message, pl
 		}
 		list[i] = New{ID: m.ID(), Delay: t.Delay(), Body: body}
 	}
-	// deleted this moment: nobody asks for them any more
+	// the topic was deleted a moment ago: nothing asks for these events any more
 	if _, err := e.messages.Add(ctx, t.Name, list); !errors.Is(err, ErrNoTopic) {
 		return err
 	}

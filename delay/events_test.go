@@ -15,7 +15,7 @@ func TestOrderEventsBecomeMessagesOfTheTopicsThatAskForThem(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t)
 	ctx := t.Context()
-	r := newReceiver(t, accepts)
+	r := newReceiver(t, acceptAll)
 	w.topic("points", r.URL, func(c *Change) { c.Events = &[]string{"order.paid"} })
 	w.topic("logistics", r.URL, func(c *Change) {
 		c.Events, c.DelayMS, c.Enabled = &[]string{"order.confirmed", "order.paid"}, new(int64(60_000)), new(false)
@@ -38,8 +38,8 @@ func TestOrderEventsBecomeMessagesOfTheTopicsThatAskForThem(t *testing.T) {
 	m := w.show("logistics", "o1:order.confirmed")
 	require.Equal(t, time.Minute, m.DueAt.Sub(m.AddedAt), "the topic's own delay")
 
-	w.fire()
-	w.until("points", "o1:order.paid", Delivered)
+	w.startDispatcher()
+	w.waitForState("points", "o1:order.paid", Delivered)
 	var got struct {
 		Type      string
 		Timestamp time.Time
@@ -49,7 +49,7 @@ func TestOrderEventsBecomeMessagesOfTheTopicsThatAskForThem(t *testing.T) {
 			UserID  string `json:"user_id"`
 		}
 	}
-	require.NoError(t, json.Unmarshal([]byte(r.of("points:o1:order.paid")[0].body), &got))
+	require.NoError(t, json.Unmarshal([]byte(r.callsWith("points:o1:order.paid")[0].body), &got))
 	require.Equal(t, "order.paid", got.Type)
 	require.Equal(t, "o1", got.Data.OrderID)
 	require.WithinDuration(t, at, got.Timestamp, 0)

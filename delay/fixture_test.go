@@ -21,12 +21,12 @@ import (
 	"sluice/store/schema"
 )
 
-// patience is how long a test waits for what must come.
+// patience is how long a test waits for something that must happen.
 const patience = 15 * time.Second
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// world is topics, messages and a receiver, on one Redis and one database.
+// world has topics and messages, on one Redis and one database.
 type world struct {
 	t        testing.TB
 	cfg      Config
@@ -40,7 +40,7 @@ type world struct {
 	deadReports []DeadReport
 }
 
-// testConfig is quick, and may call the loopback receivers.
+// testConfig returns a configuration with short times that may call receivers on loopback.
 func testConfig() Config {
 	cfg := DefaultConfig()
 	cfg.Poll, cfg.Jitter, cfg.AllowPrivate, cfg.OrderEvents = 10*time.Millisecond, 0, true, true
@@ -65,7 +65,7 @@ func newWorld(t testing.TB, redisAddr string, database testkit.Database, cfg Con
 	return w
 }
 
-// embeddedWorld needs no server: enough where durability does not matter.
+// embeddedWorld returns a world on the embedded Redis, for tests that do not need durability.
 func embeddedWorld(t testing.TB, edits ...func(*Config)) *world {
 	t.Helper()
 	cfg := testConfig()
@@ -87,7 +87,7 @@ func (w *world) reported() []DeadReport {
 	return append([]DeadReport(nil), w.deadReports...)
 }
 
-// topic makes a topic that calls url and retries after 10, 30, 50 … ms.
+// topic creates a topic that calls url and retries after 10, 30, 50 … ms.
 func (w *world) topic(name, url string, edits ...func(*Change)) Topic {
 	w.t.Helper()
 	ch := Change{URL: &url, RetryUnitMS: new(int64(10))}
@@ -107,8 +107,8 @@ func (w *world) dispatcher() *Dispatcher {
 	return f
 }
 
-// fire runs a dispatcher until the test ends or it is stopped before.
-func (w *world) fire() (f *Dispatcher, stop func()) {
+// startDispatcher runs a dispatcher until the test ends or it is stopped before.
+func (w *world) startDispatcher() (f *Dispatcher, stop func()) {
 	w.t.Helper()
 	f = w.dispatcher()
 	return f, w.run(f)
@@ -144,8 +144,8 @@ func (w *world) show(topic, id string) Message {
 	return m
 }
 
-// until waits for a message to be in a state.
-func (w *world) until(topic, id, state string) Message {
+// waitForState waits until a message is in a state.
+func (w *world) waitForState(topic, id, state string) Message {
 	w.t.Helper()
 	var m Message
 	require.Eventually(w.t, func() bool {
@@ -159,19 +159,19 @@ func msg(id string, delay time.Duration) New {
 	return New{ID: id, Delay: delay, Body: fmt.Appendf(nil, `{"n":%q}`, id)}
 }
 
-// heard is one call a receiver got.
-type heard struct {
+// receivedCall is one call that a receiver got.
+type receivedCall struct {
 	method string
 	header http.Header
 	body   string
 	at     time.Time
 }
 
-// receiver answers as told and remembers every call.
+// receiver is an HTTP server that remembers every call.
 type receiver struct {
 	*httptest.Server
 	mu    sync.Mutex
-	calls []heard
+	calls []receivedCall
 }
 
 func newReceiver(t testing.TB, answer http.HandlerFunc) *receiver {
@@ -180,7 +180,7 @@ func newReceiver(t testing.TB, answer http.HandlerFunc) *receiver {
 	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, _ := io.ReadAll(req.Body)
 		r.mu.Lock()
-		r.calls = append(r.calls, heard{req.Method, req.Header.Clone(), string(body), time.Now()})
+		r.calls = append(r.calls, receivedCall{req.Method, req.Header.Clone(), string(body), time.Now()})
 		r.mu.Unlock()
 		answer(w, req)
 	}))
@@ -191,16 +191,16 @@ func newReceiver(t testing.TB, answer http.HandlerFunc) *receiver {
 	return r
 }
 
-func (r *receiver) all() []heard {
+func (r *receiver) allCalls() []receivedCall {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return append([]heard(nil), r.calls...)
+	return append([]receivedCall(nil), r.calls...)
 }
 
-// of is the calls with one message.
-func (r *receiver) of(id string) []heard {
-	var found []heard
-	for _, h := range r.all() {
+// callsWith returns the calls with one message.
+func (r *receiver) callsWith(id string) []receivedCall {
+	var found []receivedCall
+	for _, h := range r.allCalls() {
 		if h.header.Get("webhook-id") == id {
 			found = append(found, h)
 		}
@@ -208,8 +208,8 @@ func (r *receiver) of(id string) []heard {
 	return found
 }
 
-func accepts(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
+func acceptAll(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }
 
-func answers(status int) http.HandlerFunc {
+func answerWith(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(status) }
 }

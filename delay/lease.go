@@ -13,12 +13,12 @@ import (
 	"sluice/internal/apart"
 )
 
-// firstDue is the first due time of a topic.
+// firstDue says when the first message of a topic is due.
 type firstDue struct {
 	topic Topic
 	wait  time.Duration // until then; 0 or less is due
 	none  bool          // nothing waits
-	err   error         // why it is not known
+	err   error         // why wait is unknown
 }
 
 // firstDue looks up the first message of every topic in one round trip. A topic that cannot be looked up has an error
@@ -56,7 +56,7 @@ func (s *Store) byServer(ctx context.Context, topics []Topic) map[string][]Topic
 	return groups
 }
 
-// claim leases up to most due messages.
+// claim leases up to most due messages and counts an attempt of each.
 func (s *Store) claim(ctx context.Context, topic string, most int) ([]delivery, error) {
 	k, token := s.keysOf(topic), rand.Text()[:16]
 	reply, err := s.scripts.claim.RunList(ctx, s.rdb, []string{k.due, k.firing, k.messages, k.tries}, most,
@@ -64,7 +64,7 @@ func (s *Store) claim(ctx context.Context, topic string, most int) ([]delivery, 
 	if err != nil {
 		return nil, err
 	}
-	now := millis(reply[0].(string)).UnixMilli()
+	now := parseMillis(reply[0].(string)).UnixMilli()
 	var claimed []delivery
 	for i := 1; i+3 < len(reply); i += 4 {
 		attempt, err1 := strconv.Atoi(reply[i+1].(string))
@@ -79,7 +79,8 @@ func (s *Store) claim(ctx context.Context, topic string, most int) ([]delivery, 
 	return claimed, nil
 }
 
-// settle stores up to 1,000 outcomes and reports which were stored. The others were fenced: their lease had ended.
+// settle stores up to 1,000 outcomes and reports which were stored. The others were fenced, because their lease had
+// ended.
 func (s *Store) settle(ctx context.Context, topic string, outcomes []outcome) ([]bool, error) {
 	k := s.keysOf(topic)
 	args := make([]any, 1, 1+5*len(outcomes))
@@ -101,21 +102,21 @@ func (s *Store) settle(ctx context.Context, topic string, outcomes []outcome) ([
 
 const unreported = "the last attempt began but its result was never stored"
 
-// reclaimed counts messages whose lease had run out.
-type reclaimed struct {
+// reclaimCounts says what became of messages whose lease had run out.
+type reclaimCounts struct {
 	again, dead int64  // due again, out of attempts
 	deadID      string // one of the dead
 }
 
 // reclaim takes over up to 1,000 messages whose lease has run out.
-func (s *Store) reclaim(ctx context.Context, t Topic) (reclaimed, error) {
+func (s *Store) reclaim(ctx context.Context, t Topic) (reclaimCounts, error) {
 	k := s.keysOf(t.Name)
 	reply, err := s.scripts.reclaim.RunList(ctx, s.rdb, []string{k.due, k.firing, k.tries, k.dead}, maxBatch,
 		t.Retries+1, unreported)
 	if err != nil {
-		return reclaimed{}, err
+		return reclaimCounts{}, err
 	}
-	return reclaimed{reply[0].(int64), reply[1].(int64), reply[2].(string)}, nil
+	return reclaimCounts{reply[0].(int64), reply[1].(int64), reply[2].(string)}, nil
 }
 
 // Counts says how many unfinished messages a topic has, by state.
@@ -140,7 +141,8 @@ func (s *Store) Count(ctx context.Context, topics []Topic) ([]Counts, []error) {
 			failed[i] = fmt.Errorf("count the messages of topic %s: %w", topics[i].Name, err)
 			continue
 		}
-		// Whatever is firing, retrying or dead has a try. The four are not read at one instant, so none may go below 0.
+		// Every message that is firing, retrying or dead has a try. The lengths are read at different moments, so none
+		// may go below 0.
 		retrying := max(l[3].Val()-l[1].Val()-l[2].Val(), 0)
 		counts[i] = Counts{Pending: max(l[0].Val()-retrying, 0), Firing: l[1].Val(), Retrying: retrying,
 			Dead: l[2].Val()}

@@ -9,11 +9,11 @@ import (
 	"sluice/internal/apart"
 )
 
-// maintenancePeriod is how often messages are counted and expired leases looked for.
+// maintenancePeriod is how often messages are counted and expired leases reclaimed.
 const maintenancePeriod = time.Second
 
-// maintain sets the gauges and takes over messages whose lease has run out, also of topics that are off, until ctx
-// ends. Each server has its own rounds.
+// maintain sets the gauges and reclaims messages whose lease has run out, until ctx ends. It serves topics that are
+// off, too. Each server has its own rounds.
 func (d *Dispatcher) maintain(ctx context.Context) {
 	rounds := apart.New(claimServers, maintenancePeriod)
 	defer rounds.Wait()
@@ -33,7 +33,7 @@ func (d *Dispatcher) maintain(ctx context.Context) {
 	}
 }
 
-// forget ends the gauges of topics that are gone.
+// forget removes the gauges of topics that were deleted.
 func (d *Dispatcher) forget(topics []Topic) {
 	current := make(map[string]bool, len(topics))
 	for _, t := range topics {
@@ -47,8 +47,8 @@ func (d *Dispatcher) forget(topics []Topic) {
 	d.seen = current
 }
 
-// maintainTopics counts the messages of topics and takes over those whose lease has run out. A topic that fails stops
-// no other.
+// maintainTopics counts the messages of topics and reclaims those whose lease has run out. A topic that fails stops no
+// other.
 func (d *Dispatcher) maintainTopics(ctx context.Context, topics []Topic) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
@@ -67,7 +67,7 @@ func (d *Dispatcher) maintainTopics(ctx context.Context, topics []Topic) {
 	}
 }
 
-// reclaim takes over messages of a topic whose dispatcher did not report, and counts them.
+// reclaim reclaims messages of a topic whose dispatcher stored no result in time, and counts them.
 func (d *Dispatcher) reclaim(ctx context.Context, t Topic) error {
 	found, err := d.messages.reclaim(ctx, t)
 	again, dead := found.again, found.dead

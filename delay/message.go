@@ -24,13 +24,13 @@ var (
 	ErrNotDead     = errors.New("the message is not a dead letter")
 )
 
-// maxBatch bounds how many messages one script call carries, in any direction: what Lua's stack can take at once.
+// maxBatch bounds how many messages one script call takes or returns: what Lua's stack allows.
 const maxBatch = 1000
 
 // MaxBody bounds the bytes of a message's body.
 const MaxBody = 16 << 10
 
-// New is a message to add. It is due after Delay or, when At is set, then. A time that has passed is due at once.
+// New is a message to add. It is due At, or after Delay when At is zero. A time in the past means at once.
 type New struct {
 	ID    string // unique within its topic: 1 to 128 letters, digits, '-', '_', '.' or ':'
 	Delay time.Duration
@@ -49,7 +49,7 @@ const (
 	Dropped   = "dropped" // a dead letter that an operator gave up
 )
 
-// Message is what is known of a message. Times are by Redis' clock.
+// Message is a message as the store shows it. Times are by Redis' clock.
 type Message struct {
 	Topic, ID string
 	State     string
@@ -57,10 +57,10 @@ type Message struct {
 	Error     string
 	AddedAt   time.Time
 	FirstDue  time.Time
-	DueAt     time.Time // the next call, or the end of the lease while firing; zero once it is dead or finished
+	DueAt     time.Time // of the next call, or while firing the lease's end; zero when dead or finished
 	EndedAt   time.Time // zero until then
 	Body      []byte    // nil once finished
-	readErr   error     // why its record cannot be read; Error says so, too
+	readErr   error     // why its record cannot be read; Error has the text
 }
 
 // delivery is a message that this process alone may deliver until its lease ends.
@@ -70,7 +70,7 @@ type delivery struct {
 	Due      int64 // ms by Redis' clock
 	Body     []byte
 	token    string
-	lateness time.Duration // when it was claimed
+	lateness time.Duration // time from Due to the claim
 }
 
 // outcome is what settle.lua stores of one call.
@@ -89,7 +89,7 @@ const (
 	opBack      = 'b'
 )
 
-// maxError bounds how much of an error is kept, in characters.
+// maxError bounds how much of an error is stored, in characters.
 const maxError = 200
 
 // storable makes any text fit a record: valid UTF-8 without control characters, cut.
@@ -137,12 +137,12 @@ func checkNew(messages []New, cfg Config, now time.Time) error {
 	return nil
 }
 
-// shown is what show.lua answers about one message.
-type shown struct{ record, try, where, score string }
+// shownMessage is what show.lua returns about one message.
+type shownMessage struct{ record, try, where, score string }
 
-// readMessage makes a Message of what show.lua answers. Somebody may have overwritten the record: then the
-// sorted set that holds the message tells its state.
-func readMessage(topic, id string, s shown) Message {
+// readMessage makes a Message of a reply of show.lua. If the record was overwritten, the sorted set that the message is
+// in gives its state.
+func readMessage(topic, id string, s shownMessage) Message {
 	record, try, where, score := s.record, s.try, s.where, s.score
 	m := Message{Topic: topic, ID: id, State: map[string]string{"due": Pending, "firing": Firing, "dead": Dead}[where]}
 	if parts := strings.SplitN(try, "\t", 3); len(parts) == 3 {
@@ -152,9 +152,9 @@ func readMessage(topic, id string, s shown) Message {
 	if where == "due" && m.Attempts > 0 {
 		m.State = Retrying
 	}
-	m.DueAt = millis(score)
+	m.DueAt = parseMillis(score)
 	if where == "dead" {
-		m.DueAt, m.EndedAt = time.Time{}, millis(score)
+		m.DueAt, m.EndedAt = time.Time{}, parseMillis(score)
 	}
 	ended := map[string]string{"d": Delivered, "x": Cancelled, "p": Dropped}
 	fields := strings.SplitN(record, "\t", 4)
@@ -163,7 +163,7 @@ func readMessage(topic, id string, s shown) Message {
 		m.Error = m.readErr.Error()
 		return m
 	}
-	m.AddedAt, m.FirstDue = millis(fields[1]), millis(fields[2])
+	m.AddedAt, m.FirstDue = parseMillis(fields[1]), parseMillis(fields[2])
 	if fields[0] == "w" {
 		m.Body = []byte(fields[3])
 		return m
@@ -171,12 +171,12 @@ func readMessage(topic, id string, s shown) Message {
 	m.State, m.DueAt = ended[fields[0]], time.Time{}
 	if rest := strings.Split(fields[3], "\t"); len(rest) == 3 {
 		m.Attempts, _ = strconv.Atoi(rest[0])
-		m.EndedAt = millis(rest[1])
+		m.EndedAt = parseMillis(rest[1])
 	}
 	return m
 }
 
-func millis(text string) time.Time {
+func parseMillis(text string) time.Time {
 	ms, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return time.Time{}

@@ -2,14 +2,14 @@ package delay
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// What became of a call, as counted.
+// The values of the label result of the counted calls.
 const (
 	countDelivered = "delivered"
 	countRetry     = "retry"
 	countDead      = "dead"
 	countReleased  = "released"  // cut off by a process that stopped, and handed back
 	countFenced    = "fenced"    // the lease had ended before the result was stored
-	countReclaimed = "reclaimed" // nobody reported on it: its dispatcher died
+	countReclaimed = "reclaimed" // no result came before the lease ended: the dispatcher died
 )
 
 type metrics struct {
@@ -35,14 +35,14 @@ func newMetrics(reg prometheus.Registerer) metrics {
 	return m
 }
 
-// count shows how many messages a topic has.
+// count sets the gauges of a topic's messages.
 func (m metrics) count(topic string, c Counts) {
 	for state, n := range map[string]int64{Pending: c.Pending, Firing: c.Firing, Retrying: c.Retrying, Dead: c.Dead} {
 		m.messages.WithLabelValues(topic, state).Set(float64(n))
 	}
 }
 
-// forget ends the series of a topic that was deleted, so that their number stays bounded.
+// forget removes the series of a deleted topic, so that their number stays bounded.
 func (m metrics) forget(topic string) {
 	m.messages.DeletePartialMatch(prometheus.Labels{"topic": topic})
 	m.calls.DeletePartialMatch(prometheus.Labels{"topic": topic})

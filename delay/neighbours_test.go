@@ -19,9 +19,9 @@ import (
 	"sluice/notify"
 )
 
-// Each test here puts a broken topic beside a healthy one and looks at the healthy one.
+// Each test here puts a broken topic beside a healthy one and checks the healthy one.
 
-// overwrite gives a key of a topic a type that no script expects.
+// overwrite replaces a key of a topic by one of a type that no script expects.
 func (w *world) overwrite(topic, name string) {
 	w.t.Helper()
 	key := fmt.Sprintf("sluice:delay:{%s}:%s", topic, name)
@@ -29,28 +29,29 @@ func (w *world) overwrite(topic, name string) {
 	require.NoError(w.t, w.rdb.Set(w.t.Context(), key, "of a wrong type", 0).Err())
 }
 
-// Whichever key of a topic is broken: messages of another are fired, taken over from dead deliverers, and counted.
-func TestABrokenTopicKeepsNothingFromTheOther(t *testing.T) {
+// TestABrokenTopicHarmsNoOther breaks each key of a topic. Messages of another topic are still delivered, reclaimed and
+// counted.
+func TestABrokenTopicHarmsNoOther(t *testing.T) {
 	t.Parallel()
 	for _, kind := range testkit.RedisKinds(t) {
 		t.Run(kind.Name, func(t *testing.T) {
 			for _, name := range []string{"due", "firing", "dead", "messages", "tries", "done"} {
 				w := newWorld(t, kind.Addr, tables.New(t, "sqlite"), testConfig())
-				r := newReceiver(t, accepts)
+				r := newReceiver(t, acceptAll)
 				broken, well := "a-broken-"+name, "well-"+name
 				w.topic(broken, r.URL)
 				w.topic(well, r.URL)
 				w.add(broken, msg("a", 0))
 				w.add(well, msg("a", 0), msg("later", time.Hour))
-				// Its deliverer died.
+				// Its dispatcher died.
 				_, err := w.messages.claim(t.Context(), well, 1)
 				require.NoError(t, err)
 				require.NoError(t, w.rdb.Do(t.Context(), "ZADD", w.messages.keysOf(well).firing, "XX", "1", "a").Err())
 				w.overwrite(broken, name)
-				f, stop := w.fire()
-				require.Equal(t, 2, w.until(well, "a", Delivered).Attempts, "it was taken over")
+				f, stop := w.startDispatcher()
+				require.Equal(t, 2, w.waitForState(well, "a", Delivered).Attempts, "it was taken over")
 				w.add(well, msg("b", 0))
-				w.until(well, "b", Delivered)
+				w.waitForState(well, "b", Delivered)
 				require.Eventually(t, func() bool {
 					return testutil.ToFloat64(f.metrics.messages.WithLabelValues(well, Pending)) == 1
 				}, patience, time.Millisecond, "it is counted")
@@ -60,19 +61,19 @@ func TestABrokenTopicKeepsNothingFromTheOther(t *testing.T) {
 	}
 }
 
-// claims counts the claims for one topic.
-type claims struct {
+// claimCounter is a Redis hook that counts the claims for one topic.
+type claimCounter struct {
 	firing string
 	made   atomic.Int64
 }
 
-func (c *claims) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (c *claimCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (c *claims) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (c *claimCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
 
-func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (c *claimCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if args := cmd.Args(); len(args) > 4 && args[4] == c.firing && strings.HasPrefix(cmd.Name(), "evalsha") {
 			c.made.Add(1)
@@ -81,43 +82,43 @@ func (c *claims) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// A topic whose claims fail is asked less and less often, and the others wait for none of that.
+// TestATopicThatFailsIsSetApart checks that a topic whose claims fail is tried less and less often and delays no other.
 func TestATopicThatFailsIsSetApart(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t)
-	r := newReceiver(t, accepts)
+	r := newReceiver(t, acceptAll)
 	w.topic("a-broken", r.URL)
 	w.topic("well", r.URL)
 	w.add("a-broken", msg("a", 0))
 	w.overwrite("a-broken", "tries")
-	count := &claims{firing: w.messages.keysOf("a-broken").firing}
+	count := &claimCounter{firing: w.messages.keysOf("a-broken").firing}
 	w.rdb.AddHook(count)
 	began := time.Now()
-	w.fire()
+	w.startDispatcher()
 	for i := range 50 {
 		id := fmt.Sprint("m-", i)
 		w.add("well", msg(id, 0))
-		w.until("well", id, Delivered)
+		w.waitForState("well", id, Delivered)
 	}
 	// Pauses between its claims double from 10 ms: twelve of them take 20 seconds.
 	require.Positive(t, count.made.Load())
 	require.Less(t, float64(count.made.Load()), 9+time.Since(began).Seconds())
 }
 
-// held lets no call for one topic through that names a key, until the gate opens.
-type held struct {
+// keyBlocker is a Redis hook that delays every call that names a key until the gate opens.
+type keyBlocker struct {
 	key  string
 	met  chan struct{}
 	gate chan struct{}
 }
 
-func (h *held) DialHook(next redis.DialHook) redis.DialHook { return next }
+func (h *keyBlocker) DialHook(next redis.DialHook) redis.DialHook { return next }
 
-func (h *held) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+func (h *keyBlocker) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return next
 }
 
-func (h *held) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+func (h *keyBlocker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		if slices.Contains(cmd.Args(), any(h.key)) {
 			select {
@@ -130,34 +131,34 @@ func (h *held) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// A topic whose results cannot be stored keeps no other's slots.
+// TestResultsThatCannotBeStoredHoldUpNoOther checks that they do not use up the slots of other topics.
 func TestResultsThatCannotBeStoredHoldUpNoOther(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t, func(c *Config) { c.Workers, c.PerTopic = 4, 2 })
-	r := newReceiver(t, accepts)
+	r := newReceiver(t, acceptAll)
 	w.topic("a-held", r.URL)
 	w.topic("well", r.URL)
 	w.add("a-held", msg("a", 0), msg("b", 0))
 	// only results go there
-	hold := &held{key: w.messages.keysOf("a-held").done, met: make(chan struct{}, 1), gate: make(chan struct{})}
+	hold := &keyBlocker{key: w.messages.keysOf("a-held").done, met: make(chan struct{}, 1), gate: make(chan struct{})}
 	w.rdb.AddHook(hold)
-	w.fire()
+	w.startDispatcher()
 	open := sync.OnceFunc(func() { close(hold.gate) })
 	t.Cleanup(open) // before the dispatcher stops
 	<-hold.met
 	for i := range 20 {
 		id := fmt.Sprint("m-", i)
 		w.add("well", msg(id, 0))
-		w.until("well", id, Delivered)
+		w.waitForState("well", id, Delivered)
 	}
 	open()
-	w.until("a-held", "a", Delivered)
-	w.until("a-held", "b", Delivered)
+	w.waitForState("a-held", "a", Delivered)
+	w.waitForState("a-held", "b", Delivered)
 }
 
-// A message whose record somebody has overwritten ends like those that were called with it.
+// TestARecordThatWasOverwrittenHarmsNoOther checks that such a message ends like the others of its batch.
 func TestARecordThatWasOverwrittenHarmsNoOther(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
+	onBothServers(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.add("t", msg("a", 0), msg("b", 0), msg("c", 0))
 		claimed, err := w.messages.claim(ctx, "t", 10)
@@ -187,7 +188,7 @@ func TestARecordThatWasOverwrittenHarmsNoOther(t *testing.T) {
 	})
 }
 
-// Order events reach the topics that take them, whatever is the matter with another.
+// TestOrderEventsPassABrokenTopic checks that order events reach healthy topics when another is broken.
 func TestOrderEventsPassABrokenTopic(t *testing.T) {
 	t.Parallel()
 	w := embeddedWorld(t)
@@ -204,8 +205,8 @@ func TestOrderEventsPassABrokenTopic(t *testing.T) {
 	require.Equal(t, Pending, w.show("well", "o1:order.paid").State)
 }
 
-// The topics on a master that hangs, or is gone, keep nothing from the others.
-func TestAMasterThatIsGoneKeepsNothingFromOtherTopics(t *testing.T) {
+// TestAMasterThatIsGoneHarmsNoOtherTopics checks that topics on a hanging or dead master delay no others.
+func TestAMasterThatIsGoneHarmsNoOtherTopics(t *testing.T) {
 	t.Parallel()
 	for name, lose := range map[string]func(c *testkit.SmallCluster){
 		"killed": func(c *testkit.SmallCluster) { c.Nodes[1].Kill() },
@@ -220,7 +221,7 @@ func TestAMasterThatIsGoneKeepsNothingFromOtherTopics(t *testing.T) {
 				Durable: func() error { return nil }, Now: time.Now})
 			w.topics = NewTopics(TopicsParts{Config: w.cfg, DB: w.db, Messages: w.messages,
 				Events: []string{"order.paid"}, Log: quiet(), Now: time.Now})
-			r := newReceiver(t, accepts)
+			r := newReceiver(t, acceptAll)
 			key := func(name string) string { return "{" + name + "}" }
 			well := c.On(0, "well", key)
 			w.topic(well, r.URL)
@@ -229,15 +230,15 @@ func TestAMasterThatIsGoneKeepsNothingFromOtherTopics(t *testing.T) {
 				w.topic(lost, r.URL)
 				w.add(lost, msg("a", time.Second))
 			}
-			_, stop := w.fire()
+			_, stop := w.startDispatcher()
 			t.Cleanup(stop)
 			w.add(well, msg("before", 0))
-			w.until(well, "before", Delivered)
+			w.waitForState(well, "before", Delivered)
 			lose(c)
 			for i := range 10 {
 				id := fmt.Sprint("m-", i)
 				w.add(well, msg(id, 0))
-				w.until(well, id, Delivered)
+				w.waitForState(well, id, Delivered)
 			}
 		})
 	}

@@ -14,9 +14,9 @@ const (
 	storePause   = 250 * time.Millisecond
 )
 
-// storeAll stores the results of calls until the channel is closed, one batch of each topic at a time. While that is
-// stored, the next one collects. A topic whose results cannot be stored keeps no other's slots. The slots bound what
-// waits here.
+// storeAll stores the results of calls until the channel is closed, one batch of each topic at a time. Meanwhile the
+// next batch collects. A topic whose results cannot be stored delays no other. The slots bound how many results wait
+// here.
 func (d *Dispatcher) storeAll(ctx context.Context) {
 	waiting, busy, ended := map[string][]result{}, map[string]bool{}, make(chan string)
 	for results := (<-chan result)(d.results); results != nil || len(busy) > 0; {
@@ -51,7 +51,7 @@ func (d *Dispatcher) storeAll(ctx context.Context) {
 	}
 }
 
-// collect adds the results that are there already.
+// collect adds the results that are in the channel already, without waiting.
 func (d *Dispatcher) collect(waiting map[string][]result) {
 	for range maxBatch - 1 {
 		select {
@@ -66,10 +66,11 @@ func (d *Dispatcher) collect(waiting map[string][]result) {
 	}
 }
 
-// storeBatch stores results of one topic. It outlives the stop, bounded by its tries. If it fails, the leases end and
-// the messages are delivered again. A repeat after a lost reply finds its leases gone and is counted as fenced.
+// storeBatch stores results of one topic. It goes on after a stop, for a bounded number of tries. If all fail, the
+// leases end and the messages are delivered again. A try after a lost reply finds the leases ended and is counted as
+// fenced.
 func (d *Dispatcher) storeBatch(ctx context.Context, topic string, batch []result) {
-	defer d.slots.give(topic, len(batch))
+	defer d.slots.release(topic, len(batch))
 	outcomes := make([]outcome, len(batch))
 	for i, r := range batch {
 		outcomes[i] = r.outcome
@@ -99,7 +100,7 @@ func (d *Dispatcher) store(ctx context.Context, topic string, outcomes []outcome
 	return d.messages.settle(ctx, topic, outcomes)
 }
 
-// report counts a batch and reports what died in it.
+// report counts the outcomes of a batch and reports its dead letters.
 func (d *Dispatcher) report(ctx context.Context, batch []result, stored []bool) {
 	counts := map[string]int{}
 	dead := DeadReport{Topic: batch[len(batch)-1].target.Topic}

@@ -30,8 +30,8 @@ func loadScripts() scripts {
 	}
 }
 
-// runEach calls a script for several keys in one round trip. An answer may be an empty list. Each key has an error of
-// its own.
+// runEach calls a script for several keys in one round trip. It returns a reply, which may be empty, and an error for
+// each key.
 func runEach(ctx context.Context, rdb redis.UniversalClient, s luascript.Script, keys []string) ([][]any, []error) {
 	pipe := rdb.Pipeline()
 	replies := make([]*redis.Cmd, len(keys))

@@ -8,7 +8,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Store holds the messages of all topics in Redis. It does not know which topics there are. Safe for concurrent use.
+// Store keeps the messages of all topics in Redis. It does not know which topics exist. Safe for concurrent use.
 type Store struct {
 	cfg     Config
 	rdb     redis.UniversalClient
@@ -23,8 +23,8 @@ type StoreParts struct {
 	Config  Config
 	Redis   redis.UniversalClient // not used before the first call, and never closed
 	Prefix  string                // redis.prefix: begins every key
-	Durable func() error          // asked before messages are taken: an error refuses them
-	Now     func() time.Time      // bounds how far away a due time may be, nothing else
+	Durable func() error          // called before messages are added: an error refuses them
+	Now     func() time.Time      // only bounds how far away a due time may be
 }
 
 // NewStore returns a store of messages.
@@ -34,13 +34,13 @@ func NewStore(p StoreParts) *Store {
 
 func (s *Store) keysOf(topic string) keys { return topicKeys(s.prefix, topic) }
 
-// goneFor is how long a deleted topic takes no messages. By then every process knows that it is gone.
+// goneFor is how long a deleted topic takes no messages. By then every process has refreshed its topics.
 const goneFor = time.Minute
 
-// Add takes 1 to 1,000 messages, all or none, and returns when each is due by Redis' clock. It may be repeated: a
-// message that is known with the same body stays as it is and gets its first answer again. It returns an invalid.Error,
-// or an error that wraps ErrConflict, ErrFull or ErrNoTopic. When it returns nil the messages are as durable as Redis
-// is.
+// Add takes 1 to 1,000 messages, all or none, and returns when each is due by Redis' clock. It may be repeated. A
+// message that was added before with the same body stays as it is; Add returns its first due time. It returns an
+// invalid.Error, or an error that wraps ErrConflict, ErrFull or ErrNoTopic. When it returns nil the messages are as
+// durable as Redis is.
 func (s *Store) Add(ctx context.Context, topic string, messages []New) ([]time.Time, error) {
 	if err := checkNew(messages, s.cfg, s.now()); err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (s *Store) Add(ctx context.Context, topic string, messages []New) ([]time.T
 	}
 	due := make([]time.Time, len(messages))
 	for i := range due {
-		due[i] = millis(reply[i+1].(string))
+		due[i] = parseMillis(reply[i+1].(string))
 	}
 	return due, nil
 }
@@ -90,7 +90,7 @@ func (s *Store) Show(ctx context.Context, topic, id string) (Message, error) {
 	return found[0], found[0].readErr
 }
 
-// show returns the messages of ids that are known, also those whose record cannot be read.
+// show returns the messages that exist, even those whose record cannot be read.
 func (s *Store) show(ctx context.Context, topic string, ids []string) ([]Message, error) {
 	k := s.keysOf(topic)
 	args := make([]any, len(ids))
@@ -107,7 +107,7 @@ func (s *Store) show(ctx context.Context, topic string, ids []string) ([]Message
 		if part(0) == "" {
 			continue
 		}
-		found = append(found, readMessage(topic, id, shown{part(0), part(1), part(2), part(3)}))
+		found = append(found, readMessage(topic, id, shownMessage{part(0), part(1), part(2), part(3)}))
 	}
 	return found, nil
 }
@@ -117,7 +117,7 @@ func (s *Store) show(ctx context.Context, topic string, ids []string) ([]Message
 func (s *Store) Cancel(ctx context.Context, topic, id string) error {
 	k := s.keysOf(topic)
 	reply, err := s.scripts.cancel.RunList(ctx, s.rdb, []string{k.due, k.messages, k.tries, k.done}, id, s.cfg.Keep)
-	return answer(reply, err, topic, id, map[int64]error{0: ErrNoMessage, -1: ErrNotWaiting})
+	return replyError(reply, err, topic, id, map[int64]error{0: ErrNoMessage, -1: ErrNotWaiting})
 }
 
 // DeadLetters lists dead letters, the newest first.
@@ -132,18 +132,18 @@ func (s *Store) DeadLetters(ctx context.Context, topic string, skip, limit int64
 	return s.show(ctx, topic, ids)
 }
 
-// Retry gives a dead letter a new life, due now, its attempts forgotten; ErrNotDead when it is none.
+// Retry makes a dead letter due now, with no attempt counted. It returns ErrNotDead when it is none.
 func (s *Store) Retry(ctx context.Context, topic, id string) error {
 	k := s.keysOf(topic)
 	reply, err := s.scripts.retry.RunList(ctx, s.rdb, []string{k.due, k.dead, k.tries}, id)
-	return answer(reply, err, topic, id, map[int64]error{0: ErrNotDead})
+	return replyError(reply, err, topic, id, map[int64]error{0: ErrNotDead})
 }
 
-// Drop forgets a dead letter; ErrNotDead when it is none.
+// Drop gives up a dead letter. It returns ErrNotDead when it is none.
 func (s *Store) Drop(ctx context.Context, topic, id string) error {
 	k := s.keysOf(topic)
 	reply, err := s.scripts.drop.RunList(ctx, s.rdb, []string{k.dead, k.messages, k.tries, k.done}, id, s.cfg.Keep)
-	return answer(reply, err, topic, id, map[int64]error{0: ErrNotDead})
+	return replyError(reply, err, topic, id, map[int64]error{0: ErrNotDead})
 }
 
 // forget removes a topic's keys, or returns ErrTopicInUse.
@@ -165,8 +165,8 @@ func (s *Store) reopen(ctx context.Context, topic string) error {
 	return nil
 }
 
-// answer turns the number that a script returned into an error.
-func answer(reply []any, err error, topic, id string, errs map[int64]error) error {
+// replyError turns the number that a script returned into an error: errs maps it, 1 is success.
+func replyError(reply []any, err error, topic, id string, errs map[int64]error) error {
 	if err != nil {
 		return err
 	}
@@ -182,10 +182,10 @@ type keys struct {
 	due      string // sorted set: id → when to fire next in ms: pending and retrying messages
 	firing   string // sorted set: id → when its lease ends in ms
 	messages string // hash: id → record
-	tries    string // hash: id → attempts, lease token and last error of what is firing, retrying or dead
+	tries    string // hash: id → attempts, lease token and last error of messages that are firing, retrying or dead
 	dead     string // sorted set: id → when it died in ms
 	done     string // list of finished ids whose records are kept, newest first
-	gone     string // present for a while after the topic was deleted: it takes no messages
+	gone     string // present for a while after the topic was deleted: no messages are added
 }
 
 func topicKeys(prefix, topic string) keys {

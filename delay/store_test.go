@@ -15,8 +15,8 @@ import (
 	"sluice/internal/testkit/tables"
 )
 
-// onBoth runs a test on the embedded Redis and on a real one: the scripts must mean the same on both.
-func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
+// onBothServers runs a test on the embedded Redis and on a real one. The scripts must do the same on both.
+func onBothServers(t *testing.T, test func(t *testing.T, w *world)) {
 	t.Helper()
 	t.Parallel()
 	t.Run("embedded", func(t *testing.T) {
@@ -30,7 +30,7 @@ func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
 }
 
 func TestAddingAgainGivesTheFirstAnswer(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
+	onBothServers(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		before := time.Now().Add(-time.Second)
 		at := time.Now().Add(48 * time.Hour).Truncate(time.Millisecond).UTC()
@@ -57,7 +57,7 @@ func TestAddingAgainGivesTheFirstAnswer(t *testing.T) {
 }
 
 func TestAFinishedMessageIsStillKnown(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
+	onBothServers(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		first := w.add("t", msg("a", time.Hour))
 		require.NoError(t, w.messages.Cancel(ctx, "t", "a"))
@@ -125,7 +125,7 @@ func TestWhatAMessageMustBe(t *testing.T) {
 }
 
 func TestOnlyTheHolderOfALeaseSettles(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
+	onBothServers(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.messages.cfg.Lease = time.Millisecond
 		w.add("t", msg("a", 0))
@@ -169,7 +169,7 @@ func TestOnlyTheHolderOfALeaseSettles(t *testing.T) {
 }
 
 func TestAMessageThatKillsItsDelivererDiesInTheEnd(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
+	onBothServers(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.messages.cfg.Lease = time.Millisecond
 		topic := newTopic("t", w.cfg, time.Now())
@@ -196,7 +196,7 @@ func TestAMessageThatKillsItsDelivererDiesInTheEnd(t *testing.T) {
 }
 
 func TestDeadLettersAreListedRetriedAndDropped(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
+	onBothServers(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.add("t", msg("a", 0), msg("b", 0), msg("c", 0))
 		claimed, err := w.messages.claim(ctx, "t", 10)
@@ -235,7 +235,7 @@ func TestDeadLettersAreListedRetriedAndDropped(t *testing.T) {
 	})
 }
 
-// Many at once on one topic: whatever the scripts interleave with, no message is lost and none is held by two.
+// TestConcurrentClaimsShareNothing checks that no message is lost and none is leased twice, however scripts interleave.
 func TestConcurrentClaimsShareNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, testkit.Redis(t).Addr(), tables.New(t, "sqlite"), testConfig())

@@ -19,7 +19,7 @@ import (
 	"sluice/internal/invalid"
 )
 
-// Topic says whom to call with its messages, when and how. Times in the row are milliseconds.
+// Topic says which receiver gets its messages, when and how. Times in the row are milliseconds.
 type Topic struct {
 	Name        string `gorm:"primaryKey"`
 	URL         string `gorm:"column:url"`
@@ -28,18 +28,18 @@ type Topic struct {
 	TimeoutMS   int64  `gorm:"column:timeout_ms"` // of one call
 	Retries     int    // calls that may follow a failed first one
 	RetryUnitMS int64  `gorm:"column:retry_unit_ms"` // multiplied by 1, 3, 5, … for the wait before each retry
-	Alert       string // e-mail address that hears of dead letters; may be empty
+	Alert       string // e-mail address for alerts about dead letters; may be empty
 	Owner       string // who answers for the receiver; may be empty
 	Enabled     int    // 0: messages wait
 	Events      string // order events that become messages, joined by commas
 	Secret      string // signs the calls
-	OldSecret   string // signs them too until OldUntil, unix ms
+	OldSecret   string // signs the calls too until OldUntil, unix ms
 	OldUntil    int64
 	CreatedAt   int64 `gorm:"autoCreateTime:false"`
 	UpdatedAt   int64 `gorm:"autoUpdateTime:false"`
 }
 
-// TableName is the table of the migrations.
+// TableName returns the table of the migrations.
 func (Topic) TableName() string { return "delay_topics" }
 
 // On reports whether the topic's messages are delivered.
@@ -59,12 +59,12 @@ func (t Topic) EventList() []string {
 	return strings.Split(t.Events, ",")
 }
 
-// wait returns the time between the end of an attempt (1 is the first call) and the next: 1, 3, 5, … units.
+// wait returns the time from the end of an attempt to the next: 1, 3, 5, … units. The first call is attempt 1.
 func (t Topic) wait(attempt int) time.Duration {
 	return time.Duration(2*attempt-1) * time.Duration(t.RetryUnitMS) * time.Millisecond
 }
 
-// secrets returns those that sign a call now, the newest first.
+// secrets returns the secrets that sign a call now, the newest first.
 func (t Topic) secrets(now time.Time) []string {
 	if t.OldSecret != "" && now.UnixMilli() < t.OldUntil {
 		return []string{t.Secret, t.OldSecret}
@@ -72,7 +72,7 @@ func (t Topic) secrets(now time.Time) []string {
 	return []string{t.Secret}
 }
 
-// masked returns the topic as logs may hold it.
+// masked returns the topic without its secrets, for logs.
 func (t Topic) masked() Topic {
 	t.Secret, t.OldSecret = "", ""
 	return t

@@ -17,14 +17,14 @@ import (
 	"sluice/store"
 )
 
-// Topics keeps topics in the database. Every process holds a copy of all and reads it again each Config.Refresh. Every
-// change is one transaction that also writes the admin log, which never holds a secret. Safe for concurrent use.
+// Topics keeps topics in the database. Every process has a copy of all topics and reads it again each Config.Refresh.
+// Every change is one transaction that also writes the admin log, without secrets. Safe for concurrent use.
 type Topics struct {
 	cfg      Config
 	db       *store.DB
 	messages *Store
 	events   []string
-	noMail   bool // nobody can be mailed to
+	noMail   bool // there is no mail server
 	log      *slog.Logger
 	now      func() time.Time
 	copy     atomic.Pointer[map[string]Topic]
@@ -52,8 +52,8 @@ func NewTopics(p TopicsParts) *Topics {
 	return t
 }
 
-// Create adds a topic. Unless ch says otherwise it is on, called by POST with ten retries after 1, 3, 5, … minutes, and
-// gets a new secret. It returns an invalid.Error, ErrTopicExists or ErrManyTopics.
+// Create adds a topic. Unless ch says otherwise, it is on and gets a new secret. Its receiver is called by POST, with
+// ten retries after 1, 3, 5, … minutes. It returns an invalid.Error, ErrTopicExists or ErrManyTopics.
 func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
 	topic := newTopic(name, ts.cfg, ts.now())
 	topic.Secret = newSecret()
@@ -120,7 +120,7 @@ func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, rea
 	return after, nil
 }
 
-// Delete removes a topic without unfinished messages, else it returns ErrTopicInUse; ErrNoTopic when there is none.
+// Delete removes a topic. It returns ErrTopicInUse while the topic has unfinished messages, or ErrNoTopic.
 func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error {
 	if err := checkReason(reason); err != nil {
 		return err
@@ -147,8 +147,7 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 	return nil
 }
 
-// Get returns a topic from this process' copy or, if it is not there, the database. It returns ErrNoTopic when there is
-// none.
+// Get returns a topic from this process' copy or else from the database, or ErrNoTopic.
 func (ts *Topics) Get(ctx context.Context, name string) (Topic, error) {
 	if t, ok := (*ts.copy.Load())[name]; ok {
 		return t, nil
@@ -164,7 +163,7 @@ func (ts *Topics) Get(ctx context.Context, name string) (Topic, error) {
 	return t, err
 }
 
-// All returns this process' copy, sorted by name.
+// All returns the topics of this process' copy, sorted by name.
 func (ts *Topics) All() []Topic {
 	topics := *ts.copy.Load()
 	list := make([]Topic, 0, len(topics))
@@ -192,7 +191,7 @@ func (ts *Topics) Refresh(ctx context.Context) error {
 // maxTopicRows is the highest delay.max_topics.
 const maxTopicRows = 1000
 
-// Run refreshes until ctx ends. While the database is away the copy stays as it was.
+// Run refreshes until ctx ends. While the database is unreachable the copy stays as it was.
 func (ts *Topics) Run(ctx context.Context) {
 	failing := false
 	for {
@@ -207,7 +206,7 @@ func (ts *Topics) Run(ctx context.Context) {
 	}
 }
 
-// refreshNow makes a change of this process visible to it at once. Should that fail, Run will.
+// refreshNow shows a change of this process to itself at once. If that fails, Run does it later.
 func (ts *Topics) refreshNow(ctx context.Context) {
 	if err := ts.Refresh(ctx); err != nil {
 		ts.log.WarnContext(ctx, "change of a topic not yet seen by this process", "error", err)
@@ -223,7 +222,8 @@ func lockTopic(tx *gorm.DB, name string) (Topic, error) {
 	return t, err
 }
 
-// checkAlert checks the address that is set, not the one that a topic has: old topics must stay changeable.
+// checkAlert refuses an alert address in ch while there is no mail server. It does not look at the topic's present
+// address: old topics must stay changeable.
 func (ts *Topics) checkAlert(ch Change) error {
 	if ts.noMail && ch.Alert != nil && *ch.Alert != "" {
 		return invalid.Error{{Field: "alert", Detail: "cannot be mailed to: notify.email.addr is not set"}}

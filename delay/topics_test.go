@@ -75,11 +75,11 @@ func TestATopicWithMessagesStays(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, w.messages.Cancel(ctx, "t", "a"))
 	require.NoError(t, w.topics.Delete(ctx, "t", "ann", ""))
-	// A process that has not yet heard of it cannot leave messages behind.
+	// A process that has not yet read the deletion cannot add messages.
 	_, err = w.messages.Add(ctx, "t", []New{msg("b", 0)})
 	require.ErrorIs(t, err, ErrNoTopic)
 	w.topic("t", "http://a.example/")
-	w.add("t", msg("a", 0)) // nothing is known of the old one's messages
+	w.add("t", msg("a", 0)) // the old topic's messages are gone
 	require.Equal(t, Pending, w.show("t", "a").State)
 }
 

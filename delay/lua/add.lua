@@ -1,4 +1,4 @@
--- add: takes messages, all or none. One that is known already with the same body is left as it is, whatever became of it.
+-- add: takes messages, all or none. One that was added before with the same body is left as it is, whatever its state.
 --
 -- KEYS  1 due  2 messages  3 done  4 gone
 -- ARGV  1 most unfinished messages

@@ -1,5 +1,5 @@
--- claim: leases the messages that are due longest. The attempt is counted here, before the call, so that a message which kills its
--- deliverer each time runs out of attempts like any other.
+-- claim: leases the messages that are due longest. The attempt is counted here, before the call. So a message that
+-- kills its dispatcher each time runs out of attempts, too.
 --
 -- KEYS  1 due  2 firing  3 messages  4 tries
 -- ARGV  1 most messages  2 lease in ms  3 token (never used before)

@@ -1,4 +1,4 @@
--- drop: forgets a dead letter.
+-- drop: gives up a dead letter. Only its record, without the body, stays for a while.
 --
 -- KEYS  1 dead  2 messages  3 tries  4 done
 -- ARGV  1 id  2 most finished records kept

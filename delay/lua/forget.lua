@@ -1,5 +1,5 @@
--- forget: removes a deleted topic, if no message of it is unfinished. It takes no messages for a while, so that processes which
--- have not yet heard that it is deleted cannot add any.
+-- forget: removes a deleted topic, unless it has unfinished messages. The topic takes no messages for a while. So
+-- processes that have not yet read the deletion cannot add any.
 --
 -- KEYS  1 messages  2 done  3 tries  4 gone
 -- ARGV  1 for how long in ms

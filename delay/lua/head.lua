@@ -1,4 +1,4 @@
--- head: how long the first message of a topic still waits, by the clock that also decides when it is claimed.
+-- head: returns how long the first message of a topic still waits, by Redis' clock, as claim.lua measures it.
 --
 -- KEYS  1 due
 --

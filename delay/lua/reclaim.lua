@@ -1,5 +1,5 @@
--- reclaim: takes messages from deliverers whose lease has run out. Their attempt was counted when it began; it may have been heard.
--- Those with attempts left are due at once, the others dead.
+-- reclaim: takes messages from dispatchers whose lease has run out. Their attempt was counted when it began, and the
+-- receiver may have got it. Messages with attempts left are due at once, the others are dead.
 --
 -- KEYS  1 due  2 firing  3 tries  4 dead
 -- ARGV  1 most messages  2 most attempts  3 the error of an attempt nobody reported on

@@ -1,4 +1,4 @@
--- record: what every script of a topic shares. It is put in front of each of them.
+-- record: the functions that every script of a topic shares. This file is put in front of each script.
 --
 -- A record is a letter and fields joined by tabs:
 --   w added_ms first_due_ms body                               not finished: pending, firing, retrying or dead
@@ -12,27 +12,28 @@ end
 
 local function int(x) return string.format('%.0f', x) end
 
--- read_try returns the attempts, token and error of a try; nothing has been tried without one.
+-- read_try returns the attempts, token and error of a try; no text means no attempt.
 local function read_try(text)
   local attempts, token, err = string.match(text or '', '^(%d+)\t([^\t]*)\t(.*)$')
   return tonumber(attempts or '0'), token or '', err or ''
 end
 
--- in_chunks calls a command with many arguments in pieces that Lua's stack can carry; size must be even for pairs.
+-- in_chunks calls a command with at most 1,000 arguments at a time, as Lua's stack is small. 1,000 is even, so pairs
+-- stay together.
 local function in_chunks(command, key, list)
   for i = 1, #list, 1000 do
     redis.call(command, key, unpack(list, i, math.min(i + 999, #list)))
   end
 end
 
--- finish takes messages out of life: what is kept of each is its record without the body, and of the oldest beyond the bound nothing.
--- list holds id, letter, attempts and record of each.
+-- finish ends messages. Each record stays, without its body, until more than bound newer ones are finished. list has
+-- id, letter, attempts and record of each message.
 local function finish(messages, tries, done, list, now, bound)
   if #list == 0 then return end
   local ids, records = {}, {}
   for i = 1, #list, 4 do
     local added, due, body = string.match(list[i + 3] or '', '^w\t(%d+)\t(%d+)\t(.*)$')
-    -- What somebody has overwritten ends like the others, which must not fail with it.
+    -- An overwritten record ends, too: the other messages of the call must not fail with it.
     if not added then added, due, body = '0', '0', '' end
     ids[#ids + 1] = list[i]
     records[#records + 1] = list[i]

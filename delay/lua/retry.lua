@@ -1,4 +1,4 @@
--- retry: gives a dead letter a new life, due now, its attempts forgotten.
+-- retry: makes a dead letter due now, with no attempt counted.
 --
 -- KEYS  1 due  2 dead  3 tries
 -- ARGV  1 id

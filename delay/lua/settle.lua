@@ -1,4 +1,4 @@
--- settle: stores what became of calls, message by message, each only while its own lease stands. A late deliverer finds another
+-- settle: stores the outcomes of calls, each only while the message's lease stands. A late dispatcher finds another
 -- token, or none, and changes nothing.
 --
 -- KEYS  1 due  2 firing  3 messages  4 tries  5 dead  6 done
