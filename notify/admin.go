@@ -18,28 +18,28 @@ var (
 	ErrBadCursor      = errors.New("the cursor is not one of this list's")
 )
 
-// Admin lists and retries what is in the outbox, for operators. Safe for concurrent use.
+// Admin lists and retries the rows of the outbox, for operators. Safe for concurrent use.
 type Admin struct {
 	write, read *gorm.DB
 	now         func() time.Time
 	wake        func()
 }
 
-// NewAdmin returns an Admin; wake is called when rows became due again.
+// NewAdmin returns an Admin that calls wake whenever rows became due again.
 func NewAdmin(write, read *gorm.DB, now func() time.Time, wake func()) *Admin {
 	return &Admin{write: write, read: read, now: now, wake: wake}
 }
 
-// cursor is where a list goes on: the key of its last row, in the order of the index.
+// cursor is where the next page begins: behind the key of the last row, in the order of the index.
 type cursor struct {
 	Channel string `json:"c"`
 	NextAt  int64  `json:"n"`
 	ID      int64  `json:"i"`
 }
 
-// List returns up to limit rows of a state, by channel and newest first. An empty channel means all. It goes on behind
-// the cursor after; "" is the first page. It also returns the next page's cursor, "" on the last. A cursor it did not
-// make is ErrBadCursor.
+// List returns up to limit rows of a state, by channel and newest first. An empty channel means all channels. The page
+// begins behind the cursor after, "" for the first page. List also returns the cursor of the next page, "" on the last.
+// It returns ErrBadCursor for a cursor that it did not make.
 func (a *Admin) List(ctx context.Context, state int, channel, after string, limit int) ([]Row, string, error) {
 	query := a.read.WithContext(ctx).Where("state = ?", state)
 	if channel != "" {
@@ -66,15 +66,15 @@ func (a *Admin) List(ctx context.Context, state int, channel, after string, limi
 	return rows[:limit], base64.RawURLEncoding.EncodeToString(next), err
 }
 
-// LogChange logs, in the same transaction, that n dead notifications are due again. It gets the first of the rows, at
-// most loggedRows, as they were before.
+// LogChange logs, in the same transaction, that n dead notifications are due again. It gets the rows as they were
+// before, at most loggedRows of them.
 type LogChange func(tx *gorm.DB, rows []Row, n int64) error
 
-// loggedRows bounds how many rows a LogChange gets: what one field of a log holds.
+// loggedRows bounds how many rows a LogChange gets, so that they fit one field of a log.
 const loggedRows = 50
 
-// Retry makes one dead notification due now, with all its attempts before it again, and logs that. It returns
-// ErrNoNotification or ErrNotDead.
+// Retry makes one dead notification due now, with no attempt counted, and logs that. It returns ErrNoNotification or
+// ErrNotDead.
 func (a *Admin) Retry(ctx context.Context, orderID, event, channel string, log LogChange) error {
 	var row Row
 	err := a.write.WithContext(ctx).
@@ -97,8 +97,8 @@ const (
 	requeueLimit = 10_000
 )
 
-// RetryAll retries every dead notification of a channel, the oldest 10,000 at most; more says that some are left. Each
-// transaction takes up to 500 and logs them.
+// RetryAll retries every dead notification of a channel, the oldest 10,000 at most. more says that some may be left.
+// Each transaction takes up to 500 and logs them.
 func (a *Admin) RetryAll(ctx context.Context, channel string, log LogChange) (requeued int64, more bool, err error) {
 	for requeued < requeueLimit {
 		var ids []int64
@@ -118,7 +118,7 @@ func (a *Admin) RetryAll(ctx context.Context, channel string, log LogChange) (re
 	return requeued, true, nil
 }
 
-// requeue makes those of the rows that are dead due now and returns how many were.
+// requeue makes the dead ones of the rows due now and returns how many there were.
 func (a *Admin) requeue(ctx context.Context, channel string, ids []int64, log LogChange) (n int64, err error) {
 	err = a.write.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		var before []Row

@@ -9,7 +9,7 @@ import (
 
 func TestAdminListsInPages(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.insert(t, "email", 5)
 		b.insert(t, "sms", 3)
 		require.NoError(t, b.db.Write.Model(&Row{}).Where("1 = 1").Updates(map[string]any{"state": StateDead,
@@ -48,7 +48,7 @@ func TestAdminListsInPages(t *testing.T) {
 
 func TestAdminRequeuesTheDead(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Retries = 0
 		b.insert(t, "email", requeueChunk+7)
 		well := false

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// Channel is one way out, such as a webhook or the event stream.
+// Channel is one way out for events, such as a webhook or the event stream.
 //
-// Deliver returns one Result per message, in the same order; a missing one counts as a failure to retry. It may be
-// handed a message it has delivered before, with the same ID. It must return soon after ctx ends. The relay calls it
-// from one goroutine, and a slow channel delays no other.
+// Deliver returns one Result per message, in the same order; a missing one counts as a failure to retry. It may get a
+// message again that it has delivered before, with the same ID. It must return soon after ctx ends. The relay calls it
+// from one goroutine; a slow channel delays no other.
 type Channel interface {
 	// Name is at most 16 characters and never changes: rows are queued under it.
 	Name() string
 	Deliver(ctx context.Context, batch []Message) []Result
 }
 
-// Pausing is a Channel that may know its receiver to be down. While Pause is more than 0 the relay leaves its rows
-// alone: a long backlog costs the database nothing.
+// Pausing is a Channel that knows when its receiver is down. While Pause is more than 0, the relay does not read the
+// channel's rows. So a long backlog costs the database nothing.
 type Pausing interface {
 	Pause() time.Duration
 }
@@ -28,13 +28,13 @@ type Wide interface {
 	Width() int
 }
 
-// Latest is a Channel that tells shoppers how their order stands. It is not told what a later event has made untrue,
+// Latest is a Channel that tells shoppers how their order stands. It does not get what a later event has made untrue,
 // such as "confirmed" after the order has expired. Channels that other systems read get every event.
 type Latest interface {
 	Latest() bool
 }
 
-// Message is what a channel delivers. It carries no e-mail address and no phone number.
+// Message is what a channel delivers. It contains no e-mail address and no phone number.
 type Message struct {
 	OrderID   string
 	Event     string
@@ -47,8 +47,8 @@ type Message struct {
 // ID returns the same text in every delivery of this message, on every channel, so that receivers can drop repeats.
 func (m Message) ID() string { return m.OrderID + ":" + m.Event }
 
-// Recipient is whom a message is for and what it says of the order. It exists from the look-up to the end of one
-// delivery. Neither the outbox nor a log ever holds it.
+// Recipient is who gets a message, and what the message says of the order. It exists from the look-up to the end of one
+// delivery. It is never written to the outbox or a log.
 type Recipient struct {
 	Email      string // empty: the shopper gave none
 	Phone      string // E.164, with or without the plus; empty: none
@@ -63,8 +63,8 @@ type Recipient struct {
 	PayBy      time.Time // zero: no deadline
 }
 
-// Overtook says why a message about this event is no longer true, "" while it is. That money must go back stays true
-// whatever becomes of the order.
+// Overtook says why a message about this event is no longer true, or "" while it is. That money must go back stays true
+// whatever the order's later state.
 func (r Recipient) Overtook(event string) (why string) {
 	status := strings.TrimPrefix(event, "order.")
 	if event == EventRefundRequired || r.Status == "" || r.Status == status {
@@ -73,5 +73,5 @@ func (r Recipient) Overtook(event string) (why string) {
 	return "not sent: the order is " + r.Status + " by now"
 }
 
-// Recipients looks up orders; unknown ones are absent from the answer. It must be safe for concurrent use.
+// Recipients looks up orders; the result lacks those that do not exist. It must be safe for concurrent use.
 type Recipients func(ctx context.Context, orderIDs []string) (map[string]Recipient, error)

@@ -10,9 +10,9 @@ import (
 type Config struct {
 	// Poll is how often each channel looks for due rows when nobody wakes it. Defaults to 100ms.
 	Poll time.Duration `koanf:"poll"`
-	// Batch is how many rows one delivery may hold, of a Wide channel some times as many. Defaults to 100.
+	// Batch is how many rows one delivery may hold, or Width times as many on a Wide channel. Defaults to 100.
 	Batch int `koanf:"batch"`
-	// Lease is how long a relay owns the rows it took; a crash delays them by this long. Defaults to 30s.
+	// Lease is how long a relay owns the rows it took; a crash delays them by at most this long. Defaults to 30s.
 	Lease time.Duration `koanf:"lease"`
 	// Timeout bounds one delivery of a batch and must be shorter than Lease. Defaults to 20s.
 	Timeout time.Duration `koanf:"timeout"`
@@ -22,7 +22,7 @@ type Config struct {
 	RetryUnit time.Duration `koanf:"retry_unit"`
 	// Jitter lengthens a wait by a random part of at most this fraction. Defaults to 0.1.
 	Jitter float64 `koanf:"jitter"`
-	// Grace is how long a delivery in progress may go on after the relay was told to stop. Defaults to 5s.
+	// Grace is how long a delivery in progress may go on after the relay is stopped. Defaults to 5s.
 	Grace time.Duration `koanf:"grace"`
 	// Keep is how long a delivered row stays. Defaults to 24h. Dead rows stay.
 	Keep time.Duration `koanf:"keep"`
@@ -59,5 +59,5 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// wait returns the time between the end of an attempt (1 is the first delivery) and the next: 1, 3, 5, … units.
+// wait returns the time from the end of an attempt to the next: 1, 3, 5, … units. The first delivery is attempt 1.
 func (c Config) wait(attempt int) time.Duration { return time.Duration(2*attempt-1) * c.RetryUnit }

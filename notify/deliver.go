@@ -14,8 +14,8 @@ const (
 	storePause = 200 * time.Millisecond
 )
 
-// deliver hands the batch to the channel. It reports cut when the relay's own end interrupted the delivery. What was
-// not sent is then handed back instead of counted as a failure.
+// deliver gives the batch to the channel. It reports cut when the end of the relay interrupted the delivery. Failures
+// are then not counted as attempts: their rows are handed back.
 func (r *Relay) deliver(ctx context.Context, ch Channel, b batch) (results []Result, cut bool) {
 	if ctx.Err() != nil {
 		return make([]Result, len(b.rows)), true
@@ -63,19 +63,19 @@ func (r *Relay) call(ctx context.Context, ch Channel, b batch) (results []Result
 	return results
 }
 
-// rowChange is one change for all rows that share it.
+// rowChange is the change that one or more rows of a batch need.
 type rowChange struct {
-	count  string // the outcome to count
+	count  string // the outcome, as counted in metrics
 	state  int
 	nextAt int64
 	err    string
 }
 
-// storeResults stores the results where the lease still stands. It outlives ctx, bounded by its tries. If it fails, the
-// lease ends and the rows are delivered again.
+// storeResults stores the results of rows whose lease still stands. It goes on after ctx ends, for a bounded number of
+// tries. If all fail, the lease ends and the rows are delivered again.
 func (r *Relay) storeResults(ctx context.Context, l *channelLoop, b batch, results []Result, cut bool) error {
 	ctx = context.WithoutCancel(ctx)
-	changes := r.changesOf(l, b, results, cut)
+	changes := r.groupChanges(l, b, results, cut)
 	var err error
 	for range storeTries {
 		if err = r.store(ctx, b, changes); err == nil {
@@ -87,9 +87,9 @@ func (r *Relay) storeResults(ctx context.Context, l *channelLoop, b batch, resul
 		err)
 }
 
-// changesOf groups the rows by the change they need: a batch that went well is one statement. What was not sent keeps
-// its place, and the cursor goes back before it.
-func (r *Relay) changesOf(l *channelLoop, b batch, results []Result, cut bool) map[rowChange][]int64 {
+// groupChanges groups the rows by the change they need, so that a batch without failures is one statement. Unsent rows
+// keep their place in the order, and the cursor goes back before them.
+func (r *Relay) groupChanges(l *channelLoop, b batch, results []Result, cut bool) map[rowChange][]int64 {
 	now := r.clock().UnixMilli()
 	stretch := 1 + r.cfg.Jitter*rand.Float64() // #nosec G404 -- jitter
 	changes := make(map[rowChange][]int64)
@@ -111,7 +111,7 @@ func (r *Relay) changesOf(l *channelLoop, b batch, results []Result, cut bool) m
 		case cut:
 			m.count, m.state, m.nextAt, m.err = countReleased, StatePending, row.NextAt, row.LastError
 			l.rewind(row)
-		default: // a receiver may ask for a longer wait; a shorter one would use up the attempts
+		default: // a receiver may only lengthen the wait: a shorter one would use up the attempts
 			wait := time.Duration(float64(r.cfg.wait(row.Attempts)) * stretch)
 			m.count, m.state, m.nextAt = countRetry, StatePending, now+max(wait, res.after).Milliseconds()
 		}
@@ -150,12 +150,12 @@ func (r *Relay) store(ctx context.Context, b batch, changes map[rowChange][]int6
 }
 
 // stillLeased selects those of the rows whose lease still stands; only pending rows have one. It sets no condition on
-// the state. A database that expects few pending rows would walk over all of them for each range.
+// the state: a database might then walk over all pending rows.
 func (b batch) stillLeased(tx *gorm.DB, ids []int64) *gorm.DB {
 	return whereIDs(tx, ids).Where("lease = ?", b.token)
 }
 
-// columns returns what the change writes, in the name of an instance.
+// columns returns the columns that the change writes; instance is the one that delivered.
 func (m rowChange) columns(instance int64) map[string]any {
 	set := map[string]any{"state": m.state, "next_at": m.nextAt, "lease": 0, "leased_until": 0, "told_by": instance,
 		"last_error": m.err}

@@ -10,28 +10,27 @@ import (
 	"sluice/store"
 )
 
-// The events of an order that are told.
+// The events of an order that channels deliver.
 const (
 	EventConfirmed = "order.confirmed"
 	EventPaid      = "order.paid"
 	EventExpired   = "order.expired"
 	EventCancelled = "order.cancelled"
 	EventFailed    = "order.failed"
-	// A payment came that must go back: the order holds no unit, was paid already or costs another amount. Told once
-	// for each order, of the first such payment.
+	// A payment came that must go back: the order holds no unit, was paid already or costs another amount. It happens
+	// once for each order, at its first such payment.
 	EventRefundRequired = "order.refund_required"
 )
 
-// Events returns all of them.
+// Events returns the names of all events.
 func Events() []string {
 	return []string{EventConfirmed, EventPaid, EventExpired, EventCancelled, EventFailed, EventRefundRequired}
 }
 
-// BulkInsert queues one event of many orders, as Insert does, by statements that stay prepared.
-// Safe for concurrent use.
+// BulkInsert queues one event of many orders, as Insert does, by prepared statements. Safe for concurrent use.
 type BulkInsert struct{ oneSale, manySales *store.Bulk[Row] }
 
-// NewBulkInsert returns the insert for one database.
+// NewBulkInsert returns a BulkInsert for one database.
 func NewBulkInsert(db *store.DB) *BulkInsert {
 	shared := []store.Field[Row]{
 		{Name: "event", Text: func(r *Row) string { return r.Event }},

@@ -22,8 +22,8 @@ type batch struct {
 
 const lastAttemptLost = "the last attempt began but its result was never stored"
 
-// lease takes due rows, as many as one batch of the channel may hold. It counts the attempt before the delivery.
-// So a row which kills its relay each time runs out of attempts like any other.
+// lease takes due rows, at most a batch of the channel. It counts the attempt before the delivery. So a row that kills
+// its relay each time runs out of attempts, too.
 func (r *Relay) lease(ctx context.Context, l *channelLoop) (batch, error) {
 	// A stop in the middle of the commit would leave rows leased to nobody, so only its time bounds it.
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), dbTimeout)
@@ -63,8 +63,8 @@ func (r *Relay) lease(ctx context.Context, l *channelLoop) (batch, error) {
 	return b, nil
 }
 
-// anyDue reports whether the channel has due rows. It asks the read handle: an idle poll must not take SQLite's only
-// write lock. A channel with a backlog need not ask.
+// anyDue reports whether the channel has due rows. It uses the read handle, because an idle poll must not take SQLite's
+// only write lock. For a channel with a backlog it returns true without a query.
 func (r *Relay) anyDue(ctx context.Context, l *channelLoop, at scan, now int64) (bool, error) {
 	if l.more {
 		return true, nil
@@ -85,22 +85,22 @@ func (r *Relay) anyDue(ctx context.Context, l *channelLoop, at scan, now int64) 
 	return false, nil
 }
 
-// postponedRows selects the rows whose time to wait, for a retry for example, is over.
+// postponedRows selects the rows that had to wait, such as for a retry, and are due now.
 func postponedRows(db *gorm.DB, channel string, now int64) *gorm.DB {
 	return unleased(db, channel, now).Where("next_at > 0 AND next_at <= ?", now).Order("next_at, id")
 }
 
-// queuedRows selects the rows behind after that wait for nothing but their turn.
+// queuedRows selects the rows with a higher ID than after that were never postponed.
 func queuedRows(db *gorm.DB, channel string, after, now int64) *gorm.DB {
 	rows := unleased(db, channel, now)
-	if db.Name() == store.Postgres { // this condition makes it use the index, as FORCE INDEX does elsewhere
+	if db.Name() == store.Postgres { // makes it use the index, as FORCE INDEX does on MySQL
 		return rows.Where("next_at <= 0 AND (next_at, id) > (0, ?)", after).Order("next_at, id")
 	}
 	return rows.Where("next_at = 0 AND id > ?", after).Order("id")
 }
 
-// unleased selects the pending rows of a channel that no relay has. It names the index for MySQL, which may misjudge
-// how many rows there are and walk over all of them.
+// unleased selects the pending rows of a channel that no relay has leased. It names the index for MySQL, which may
+// misjudge the number of rows and walk over all of them.
 func unleased(db *gorm.DB, channel string, now int64) *gorm.DB {
 	rows := db.Model(&Row{})
 	if db.Name() == store.MySQL {
@@ -109,9 +109,9 @@ func unleased(db *gorm.DB, channel string, now int64) *gorm.DB {
 	return rows.Where("state = ? AND channel = ? AND leased_until <= ?", StatePending, channel, now)
 }
 
-// lockDue locks the rows due longest, passing over those another relay is just taking. Postponed rows come first, for
-// they have waited before, but leave half of the lease to queued ones. A receiver that refuses many messages must not
-// keep the channel from the rest.
+// lockDue locks the rows that are due longest, without those that another relay has locked. Postponed rows come first,
+// but take at most half of the lease if others are queued. So a receiver that refuses many messages does not keep the
+// channel from the rest.
 func lockDue(tx *gorm.DB, channel string, at scan, limit int) ([]Row, error) {
 	now := at.began.UnixMilli()
 	found, err := lockFirst(postponedRows(tx, channel, now), now, limit)
@@ -126,8 +126,8 @@ func lockDue(tx *gorm.DB, channel string, at scan, limit int) ([]Row, error) {
 	return append(found[:min(len(found), limit-len(more))], more...), nil
 }
 
-// lockFirst locks the first of the rows. On MySQL a locking scan also locks the row at which it ends. That is the first
-// of the next channel, whose loop would pass over it. So there the scan takes no locks: its rows are locked by key.
+// lockFirst locks the first limit rows. On MySQL a locking scan also locks the row at which it ends. That row may be
+// another channel's, whose loop would then skip it. So there the scan takes no locks, and its rows are locked by key.
 func lockFirst(rows *gorm.DB, now int64, limit int) (found []Row, err error) {
 	skipping := clause.Locking{Strength: clause.LockingStrengthUpdate, Options: clause.LockingOptionsSkipLocked}
 	if rows.Name() != store.MySQL {
@@ -148,7 +148,7 @@ func lockFirst(rows *gorm.DB, now int64, limit int) (found []Row, err error) {
 	return found, err
 }
 
-// separateSpent counts the attempt of rows to deliver and separates those out of attempts.
+// separateSpent separates rows that are out of attempts and counts one more attempt of the others.
 func (r *Relay) separateSpent(found []Row) (taken, spent []Row) {
 	for _, row := range found {
 		if row.Attempts > r.cfg.Retries {
@@ -161,10 +161,10 @@ func (r *Relay) separateSpent(found []Row) (taken, spent []Row) {
 	return taken, spent
 }
 
-// writeLease writes the lease into the locked rows; those out of attempts die instead.
+// writeLease writes the lease into the locked rows; spent rows, which are out of attempts, become dead instead.
 func (b batch) writeLease(tx *gorm.DB, spent []Row, now, until int64) error {
 	if len(b.rows) > 0 {
-		// No indexed column and no length changes, so the rows change in place.
+		// No indexed column changes and no row grows, so the rows change in place.
 		set := map[string]any{"lease": b.token, "leased_until": until, "attempts": gorm.Expr("attempts + 1")}
 		if err := whereIDs(tx, idsOfRows(b.rows)).Updates(set).Error; err != nil {
 			return err

@@ -3,7 +3,7 @@ package notify
 import "time"
 
 const (
-	// gatherPause lies between two scans of a channel that has caught up, so that rows queued meanwhile go together.
+	// gatherPause lies between two scans of a channel without backlog, so that rows queued meanwhile make one batch.
 	gatherPause = 20 * time.Millisecond
 	// A full scan takes place at most every fullScanLeast and at least every fullScanMost. In between, it takes at most
 	// one part in fullScanShare of the time.
@@ -14,21 +14,20 @@ const (
 
 // channelLoop is the state of one channel's own loop. It shares nothing with other loops but the database.
 //
-// Rows are delivered in the order in which they were queued. A scan goes on behind the last row taken. What lies before
-// that is delivered, and walking over it at each scan would cost more, the more there is. Some rows do turn up behind
-// the cursor. Their transaction committed late, another relay died with them, or gave them back. A full scan from the
-// start, now and then, finds these.
+// Rows are delivered in the order in which they were queued. A scan begins after the last row taken, because most rows
+// before it are delivered already. Some pending rows do appear before that point: their transaction committed late, or
+// another relay died or handed them back. A full scan from the start, now and then, finds these.
 type channelLoop struct {
 	channel Channel
 	wake    chan struct{}
 	limit   int  // rows in one lease
-	latest  bool // rows that were overtaken are not sent
+	latest  bool // overtaken rows are not sent
 
-	after        int64 // rows up to this ID were taken, or are found again by the next full scan
-	more         bool  // the last scan found as many rows as it may: there are more
+	after        int64 // rows up to this ID were taken; the next full scan finds the others
+	more         bool  // the last scan filled its limit, so there are probably more rows
 	fullScanAt   time.Time
 	fullScanTook time.Duration
-	heldFor      time.Duration // what the channel asked for when it handed messages back
+	heldFor      time.Duration // the wait that the channel asked for when it handed messages back
 }
 
 func newChannelLoop(ch Channel, batch int) *channelLoop {
@@ -52,7 +51,7 @@ func (l *channelLoop) pause() time.Duration {
 	return wait
 }
 
-// scan is one search for due rows: those behind after or, when that is 0, all.
+// scan is one search for due rows: those with a higher ID than after, which is 0 for all.
 type scan struct {
 	after int64
 	began time.Time
@@ -67,7 +66,7 @@ func (l *channelLoop) nextScan(now time.Time) scan {
 	return scan{0, now}
 }
 
-// scanned moves the cursor behind the rows that a scan found, which are in the order they were taken.
+// scanned moves the cursor behind the rows that a scan found, which must be in the order of their IDs.
 func (l *channelLoop) scanned(s scan, now time.Time, rows []Row) {
 	l.more = len(rows) >= l.limit
 	if s.after == 0 {
@@ -78,7 +77,7 @@ func (l *channelLoop) scanned(s scan, now time.Time, rows []Row) {
 	}
 }
 
-// rewind puts the cursor before a row that keeps its place.
+// rewind moves the cursor before an unsent row, so that the next scan finds it.
 func (l *channelLoop) rewind(row Row) {
 	if row.NextAt == 0 {
 		l.after = min(l.after, row.ID-1)

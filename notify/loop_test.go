@@ -33,9 +33,9 @@ func (c *recorder) orders() []string {
 	return ids
 }
 
-func TestFirstQueuedIsFirstTold(t *testing.T) {
+func TestFirstQueuedIsFirstDelivered(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Batch = 3
 		var queued []string
 		for i := range 20 {
@@ -55,7 +55,7 @@ func TestFirstQueuedIsFirstTold(t *testing.T) {
 
 func TestALoopGoesOnWhereItWas(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Batch = 3
 		b.queue(t, "a", "1", "2", "3")
 		ch := &recorder{name: "a", answer: accept}
@@ -97,7 +97,7 @@ func TestHowOftenAFullScanTakesPlace(t *testing.T) {
 
 func TestWhatWasNotSentKeepsItsPlace(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Batch = 3
 		b.queue(t, "a", "1", "2", "3", "4", "5")
 		slow := func(m Message) Result {
@@ -124,7 +124,7 @@ func (wide) Width() int { return 10 }
 
 func TestAWideChannelTakesMore(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Batch = 3
 		b.insert(t, "a", 40)
 		r := b.relay(wide{&recorder{name: "a", answer: accept}})
@@ -136,7 +136,7 @@ func TestAWideChannelTakesMore(t *testing.T) {
 
 func TestWhatWasPutOffDoesNotWaitForABacklog(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Batch = 3
 		b.queue(t, "a", "1")
 		ch := &recorder{name: "a", answer: func(Message) Result { return Retry("busy") }}
@@ -151,9 +151,9 @@ func TestWhatWasPutOffDoesNotWaitForABacklog(t *testing.T) {
 	})
 }
 
-func TestABacklogOfRetriesLeavesRoomForNews(t *testing.T) {
+func TestABacklogOfRetriesLeavesRoomForNewRows(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Batch = 5
 		b.queue(t, "a", "1", "2", "3", "4", "5", "6", "7")
 		ch := &recorder{name: "a", answer: func(Message) Result { return Retry("busy") }}
@@ -174,8 +174,8 @@ func TestABacklogOfRetriesLeavesRoomForNews(t *testing.T) {
 	})
 }
 
-// slowed is a clock that goes on at each look at it, as when the database is slow.
-func slowed(clock *testkit.Clock, by time.Duration) func() time.Time {
+// slowClock returns a clock that advances at each reading, as if the database were slow.
+func slowClock(clock *testkit.Clock, by time.Duration) func() time.Time {
 	return func() time.Time {
 		clock.Advance(by)
 		return clock.Now()
@@ -184,10 +184,10 @@ func slowed(clock *testkit.Clock, by time.Duration) func() time.Time {
 
 func TestALeaseBeginsWhenItIsWritten(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.insert(t, "a", 1)
 		r := b.relay(&recorder{name: "a", answer: accept})
-		r.clock = slowed(b.clock, 4*time.Second)
+		r.clock = slowClock(b.clock, 4*time.Second)
 		began := b.clock.Now()
 		_, err := r.lease(t.Context(), r.loops[0])
 		require.NoError(t, err)
@@ -195,7 +195,7 @@ func TestALeaseBeginsWhenItIsWritten(t *testing.T) {
 	})
 }
 
-// A database that was last asked to count its rows between two sales expects that none are pending.
+// TestStoringResultsFindsRowsByTheirKey uses a database whose statistics say that no row is pending.
 func TestStoringResultsFindsRowsByTheirKey(t *testing.T) {
 	t.Parallel()
 	b := benchOn(t, tables.New(t, store.Postgres))
@@ -234,7 +234,7 @@ func TestAScanLocksNoRowOfAnotherChannel(t *testing.T) {
 
 func TestWhereIDsSelectsExactlyTheseRows(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.insert(t, "a", 200)
 		for name, ids := range map[string][]int64{"none": {}, "one": {7}, "a run": span(10, 90),
 			"apart": {1, 3, 5, 200}, "unsorted and mixed": append(append(span(100, 130), 3, 9), span(40, 60)...)} {
@@ -261,7 +261,7 @@ func (*pausing) Pause() time.Duration { return time.Hour }
 
 func TestTheBacklogOfAPausingChannelIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.insert(t, "email", 5)
 		b.insert(t, "sms", 5)
 		waiting, live := &pausing{recorder{name: "email", answer: accept}}, &recorder{name: "sms", answer: accept}
@@ -277,7 +277,7 @@ func TestTheBacklogOfAPausingChannelIsLeftAlone(t *testing.T) {
 
 func TestHeldMessagesLoseNoAttempt(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Retries = 0
 		b.insert(t, "email", 1)
 		answer := Hold(7*time.Second, "the receiver fails, the channel waits")

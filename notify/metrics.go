@@ -2,7 +2,7 @@ package notify
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// The outcomes counted beside what a channel reports.
+// The values of the label outcome of the counted deliveries.
 const (
 	countDelivered = "delivered"
 	countRetry     = "retry"
@@ -20,8 +20,8 @@ type metrics struct {
 	dead     *prometheus.GaugeVec
 }
 
-// newMetrics creates the metrics and registers them on reg, which must not hold another relay's metrics; nil registers
-// nowhere.
+// newMetrics creates the metrics and registers them on reg, unless that is nil. The registry must not have another
+// relay's metrics.
 func newMetrics(reg prometheus.Registerer, channels []Channel) metrics {
 	m := metrics{
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{

@@ -7,15 +7,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// panicking is a channel that throws wherever it can.
+// panicking is a channel that panics wherever it can.
 type panicking struct{ *recorder }
 
 func (panicking) Pause() time.Duration { panic("in the loop itself") }
 
-// A loop that panics, wherever, ends neither itself nor another.
+// TestALoopThatPanicsEndsNoOther checks that a panic anywhere in a loop ends neither that loop nor another.
 func TestALoopThatPanicsEndsNoOther(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.insert(t, "bad", 2)
 		b.insert(t, "good", 2)
 		good := &recorder{name: "good", answer: accept}

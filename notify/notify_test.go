@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { testkit.VerifyMain(m, tables.Clear) }
 
 const eventually = 30 * time.Second
 
-// bench is a migrated database, a clock that stands and everything a relay needs.
+// bench is a migrated database, a stopped clock and everything else that a relay needs.
 type bench struct {
 	db    *store.DB
 	cfg   Config
@@ -31,8 +31,8 @@ type bench struct {
 	log   *slog.Logger
 }
 
-// each runs the test on a fresh bench of every driver.
-func each(t *testing.T, test func(t *testing.T, b *bench)) {
+// onEveryDatabase runs the test on every database, each with a new bench.
+func onEveryDatabase(t *testing.T, test func(t *testing.T, b *bench)) {
 	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			test(t, benchOn(t, d))
@@ -55,14 +55,14 @@ func benchOn(t *testing.T, d testkit.Database) *bench {
 	return b
 }
 
-// parts is what the bench makes a relay of.
-func (b *bench) parts(channels ...Channel) RelayParts {
+// relayParts returns the parts of a relay for channels.
+func (b *bench) relayParts(channels ...Channel) RelayParts {
 	return RelayParts{Config: b.cfg, Write: b.db.Write, Read: b.db.Read, Channels: channels, Log: b.log,
 		Clock: b.clock.Now, Registry: prometheus.NewRegistry()}
 }
 
 func (b *bench) relay(channels ...Channel) *Relay {
-	return NewRelay(b.parts(channels...))
+	return NewRelay(b.relayParts(channels...))
 }
 
 // run starts a relay; stop ends it and returns when it has ended. The test's end stops it too.
@@ -106,7 +106,7 @@ func counted(r *Relay, channel, outcome string) float64 {
 	return testutil.ToFloat64(r.metrics.finished.WithLabelValues(channel, outcome))
 }
 
-// recorder is a channel that remembers what it was given and answers as told.
+// recorder is a channel that remembers its messages and returns the results of answer.
 type recorder struct {
 	name   string
 	answer func(Message) Result

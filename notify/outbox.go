@@ -24,8 +24,7 @@ const insertChunk = 500
 // Row is one event of one order for one channel. The three together are never queued twice. Times are unix
 // milliseconds.
 type Row struct {
-	// ID grows as rows are queued: it is the order in which they are delivered, and where they lie. The database gives
-	// it.
+	// ID grows as rows are queued: it is the order in which they are delivered and stored. The database gives it.
 	ID      int64 `gorm:"->;primaryKey;autoIncrement:false"`
 	OrderID string
 	Event   string
@@ -35,16 +34,16 @@ type Row struct {
 	State   int
 	// Attempts counts deliveries begun.
 	Attempts int
-	// NextAt is when a row is due, 0 as soon as its turn comes. Of a delivered or overtaken row it is when that
-	// happened; of a dead one, since when.
+	// NextAt is when a pending row is due, 0 for at once. For other rows it is when they were delivered, overtaken or
+	// given up.
 	NextAt int64
 	// Lease is the token of the relay that has the row until LeasedUntil.
 	Lease       int64
 	LeasedUntil int64
 	LastError   string
 	CreatedAt   int64 `gorm:"autoCreateTime:false"`
-	DeliveredAt int64 // or when it was overtaken
-	// DeliveredBy is the instance that ended the last delivery, well or not; 0: none has, or it is not known.
+	DeliveredAt int64 // or overtaken
+	// DeliveredBy is the instance that ended the last delivery, with success or not; 0: none or unknown.
 	DeliveredBy int64 `gorm:"column:told_by"`
 }
 
@@ -54,9 +53,9 @@ func (Row) TableName() string { return "outbox" }
 // Due returns from when a pending row may be delivered, unix ms.
 func (r Row) Due() int64 { return max(r.NextAt, r.CreatedAt) }
 
-// Insert queues rows within tx, which must be the transaction of what they tell about. They exist if and only if it
-// commits. A row whose order, event and channel are already there is ignored, delivered or not. Callers set these
-// three, SaleID, UserID and CreatedAt. They set NextAt for a later delivery than at once.
+// Insert queues rows within tx, which must be the transaction of the change that they report. They exist if and only if
+// it commits. A row whose order, event and channel are already there is ignored, delivered or not. Callers set these
+// three, SaleID, UserID and CreatedAt. They may set NextAt for a later delivery.
 func Insert(tx *gorm.DB, rows []Row) error {
 	for chunk := range slices.Chunk(rows, insertChunk) {
 		if err := tx.Clauses(clause.OnConflict{DoNothing: true}).Create(&chunk).Error; err != nil {
@@ -84,11 +83,11 @@ func countState(ctx context.Context, read *gorm.DB, state int) (map[string]int64
 	return byChannel, nil
 }
 
-// runLength is how many consecutive ids it takes to name them by the first and the last.
+// runLength is how many consecutive ids become one range in whereIDs.
 const runLength = 16
 
-// whereIDs selects rows by their ids. Rows queued together lie together, so most ids form a few ranges. A condition of
-// ranges is shorter to write and faster to parse than one of thousands of numbers.
+// whereIDs selects rows by their ids. Rows queued together have consecutive ids, so most ids form a few ranges. A
+// condition of ranges is faster to parse than one of thousands of numbers.
 func whereIDs(tx *gorm.DB, ids []int64) *gorm.DB {
 	ids = slices.Sorted(slices.Values(ids))
 	var single []int64

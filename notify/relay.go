@@ -17,12 +17,13 @@ import (
 const (
 	dbBackoffMin = 100 * time.Millisecond
 	dbBackoffMax = 5 * time.Second
-	// dbTimeout bounds each visit to the database, so that stopping never waits for a dead one.
+	// dbTimeout bounds each call of the database, so that stopping never waits for a dead one.
 	dbTimeout = 5 * time.Second
 )
 
 // Relay moves rows from the outbox to their channels, at least once each. Any number of relays, in any number of
-// processes, may share an outbox. A row belongs to one of them at a time, and only its lease's end gives it to another.
+// processes, may share an outbox. A row belongs to one of them at a time. Another can take it only when its lease has
+// ended.
 type Relay struct {
 	cfg        Config
 	write      *gorm.DB
@@ -45,8 +46,8 @@ type RelayParts struct {
 	Log         *slog.Logger
 	Clock       func() time.Time      // decides what is due
 	Registry    prometheus.Registerer // nil: metrics are registered nowhere
-	InstanceID  int64                 // of this process; DeliveredBy of every row whose delivery this relay ends
-	// OnDead is called whenever the relay gives up on n notifications of a channel. It must not block. Nil: nobody is.
+	InstanceID  int64                 // of this process; becomes DeliveredBy of the rows that this relay delivers
+	// OnDead is called whenever the relay gives up on n notifications of a channel. It must not block. It may be nil.
 	OnDead func(channel string, n int64)
 }
 
@@ -74,7 +75,7 @@ func (r *Relay) Wake() {
 	for _, l := range r.loops {
 		select {
 		case l.wake <- struct{}{}:
-		default: // already going to look
+		default: // the loop will look anyway
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 func TestDeliversWhatWasCommitted(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		gone := []Row{{OrderID: "never", Event: "order.confirmed", Channel: "a", CreatedAt: 1}}
 		rollback := errors.New("no stock")
 		err := b.db.Tx(t.Context(), func(tx *gorm.DB) error {
@@ -46,7 +46,7 @@ func TestDeliversWhatWasCommitted(t *testing.T) {
 
 func TestInsertManyInChunks(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.insert(t, "a", 2*insertChunk+1)
 		b.insert(t, "b", 3)
 		pending, err := countState(t.Context(), b.db.Read, StatePending)
@@ -62,7 +62,7 @@ func TestInsertManyInChunks(t *testing.T) {
 
 func TestWakeSparesThePoll(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Poll = time.Minute
 		r := b.relay(&recorder{name: "a", answer: accept})
 		run(t, r)
@@ -75,7 +75,7 @@ func TestWakeSparesThePoll(t *testing.T) {
 
 func TestTwoRelaysShareWithoutRepeating(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Batch = 7
 		b.insert(t, "a", 300)
 		first, second := &recorder{name: "a", answer: accept}, &recorder{name: "a", answer: accept}
@@ -95,7 +95,7 @@ func TestTwoRelaysShareWithoutRepeating(t *testing.T) {
 
 func TestAbandonedLeaseIsDeliveredAgainAndFenced(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.insert(t, "a", 3)
 		ch := &recorder{name: "a", answer: accept}
 		late := b.relay(ch)
@@ -125,7 +125,7 @@ func TestAbandonedLeaseIsDeliveredAgainAndFenced(t *testing.T) {
 
 func TestScheduleThenDead(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.insert(t, "a", 1)
 		ch := &recorder{name: "a", answer: func(Message) Result { return Retry("busy\x00" + string([]byte{0xff})) }}
 		r := b.relay(ch)
@@ -159,7 +159,7 @@ func TestScheduleThenDead(t *testing.T) {
 
 func TestResults(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Jitter = 0.5
 		b.insert(t, "a", 5)
 		answers := []Result{Delivered(), Permanent("no such number"), RetryAfter(7*time.Minute, "slow down"),
@@ -187,7 +187,7 @@ func TestResults(t *testing.T) {
 
 func TestCrashLoopRunsOutOfAttempts(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Retries = 2
 		b.insert(t, "a", 1)
 		ch := &recorder{name: "a", answer: accept}
@@ -208,7 +208,7 @@ func TestCrashLoopRunsOutOfAttempts(t *testing.T) {
 
 func TestSlowOrPanickingChannelDelaysNoOther(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		slow := newBlocked("slow", Delivered())
 		mad := channelFunc{"mad", func(context.Context, []Message) []Result { panic("boom") }}
 		b.insert(t, "slow", 2)
@@ -231,7 +231,7 @@ func TestSlowOrPanickingChannelDelaysNoOther(t *testing.T) {
 
 func TestStopFinishesWithinGrace(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.insert(t, "a", 2)
 		ch := newBlocked("a", Delivered())
 		stop := run(t, b.relay(ch))
@@ -246,7 +246,7 @@ func TestStopFinishesWithinGrace(t *testing.T) {
 
 func TestStopHandsBackAfterGrace(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Grace = 20 * time.Millisecond
 		b.insert(t, "a", 2)
 		ch := newBlocked("a", Delivered())
@@ -265,7 +265,7 @@ func TestStopHandsBackAfterGrace(t *testing.T) {
 
 func TestSweepDeletesOnlyOldDelivered(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		ch := &recorder{name: "a", answer: accept}
 		r := b.relay(ch)
 		b.insert(t, "a", sweepChunk+50)
@@ -289,7 +289,7 @@ func TestSweepDeletesOnlyOldDelivered(t *testing.T) {
 
 func TestWaitsForAnUnreachableDatabase(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		require.NoError(t, b.db.Write.Exec("ALTER TABLE outbox RENAME TO elsewhere").Error)
 		run(t, b.relay(&recorder{name: "a", answer: accept}))
 		require.NoError(t, b.db.Write.Exec("ALTER TABLE elsewhere RENAME TO outbox").Error)

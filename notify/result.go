@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Result is what became of one message. Use Delivered, Skipped, Overtaken, Retry, RetryAfter, Unreachable, Hold or
-// Permanent.
+// Result is the outcome of one delivery. Make one with Delivered, Skipped, Overtaken, Retry, RetryAfter, Unreachable,
+// Hold or Permanent.
 type Result struct {
 	outcome outcome
 	after   time.Duration
 	err     string
-	down    bool // the receiver as a whole failed, not this message
+	down    bool // the receiver failed as a whole, not for this message only
 }
 
 type outcome int
@@ -28,47 +28,49 @@ const (
 // maxWait bounds the wait that a receiver or a channel may ask for.
 const maxWait = time.Hour
 
-// Delivered returns success.
+// Delivered returns the result of a delivered message.
 func Delivered() Result { return Result{outcome: delivered} }
 
-// Retry returns a failure that may pass; the relay's schedule says when to try again. The text is stored: no personal
-// data in it.
+// Retry returns a failure that may pass; the relay's schedule says when to try again. The text is stored, so it must
+// hold no personal data.
 func Retry(err string) Result { return Result{outcome: failed, err: err} }
 
-// RetryAfter returns Retry with the wait that the receiver asked for, cut at one hour. It counts where the schedule's
-// wait is shorter.
+// RetryAfter returns Retry with the wait that the receiver asked for, cut at one hour. The relay waits for the longer
+// of this and the schedule's wait.
 func RetryAfter(wait time.Duration, err string) Result {
 	return Result{outcome: failed, after: min(max(wait, 0), maxWait), err: err}
 }
 
-// Unreachable returns Retry where the receiver as a whole failed. Enough of these in a row close a channel for a while.
+// Unreachable returns Retry for a receiver that failed as a whole. Enough of these in a row pause the channel.
 func Unreachable(err string) Result { return Result{outcome: failed, err: err, down: true} }
 
-// Hold hands a message back that was not sent at all: it counts no attempt and keeps its place. The calling relay
-// leaves the channel alone for wait, cut at one hour.
+// Hold returns the result of a message that was not sent at all. It counts no attempt, and the message keeps its place.
+// The relay pauses the channel for wait, cut at one hour.
 func Hold(wait time.Duration, why string) Result {
 	return Result{outcome: held, after: min(max(wait, 0), maxWait), err: why}
 }
 
-// Skipped ends a message for which this channel has nobody to tell. It is counted apart from the delivered ones.
+// Skipped returns the result of a message without a recipient on this channel. It ends the message and is counted
+// apart.
 func Skipped(why string) Result { return Result{outcome: skipped, err: why} }
 
-// Overtaken ends a message that is no longer true. It is counted and listed apart.
+// Overtaken returns the result of a message that is no longer true. It ends the message and is counted and listed
+// apart.
 func Overtaken(why string) Result { return Result{outcome: overtaken, err: why} }
 
-// Permanent returns a failure that no retry can mend: the message becomes dead.
+// Permanent returns a failure that no retry can end: the message becomes dead.
 func Permanent(err string) Result { return Result{outcome: permanent, err: err} }
 
-// IsDelivered reports success.
+// IsDelivered reports whether the message was delivered.
 func (r Result) IsDelivered() bool { return r.outcome == delivered }
 
-// IsPermanent reports a failure that no retry can mend.
+// IsPermanent reports whether no retry can end the failure.
 func (r Result) IsPermanent() bool { return r.outcome == permanent }
 
-// ReceiverDown reports a failure of the receiver as a whole.
+// ReceiverDown reports whether the receiver failed as a whole.
 func (r Result) ReceiverDown() bool { return r.down }
 
-// Explain returns the result with more text behind its reason.
+// Explain returns the result with text added to its reason.
 func (r Result) Explain(text string) Result {
 	r.err += text
 	return r

@@ -9,17 +9,18 @@ import (
 	"sluice/store"
 )
 
-// sequence holds due rows, separated by whether an earlier event of their order lets them go. A channel is told of an
-// order one thing at a time, in the order in which it happened. Nothing is told while something earlier is pending.
+// sequence splits due rows by whether an earlier event of their order is still pending. A channel gets the events of an
+// order one at a time, in the order in which they happened. An event waits while an earlier one is pending.
 type sequence struct {
 	ready []Row
-	again []Row // found again by the next scan
+	again []Row // the next scan finds them again
 }
 
-// blockedAgain is when a row is looked at again that waits for one another relay is delivering.
+// blockedAgain is how long a row waits at most for an earlier one that another relay is delivering.
 const blockedAgain = time.Second
 
-// sequenceRows keeps back those of the locked rows that have an earlier one of the same order before them.
+// sequenceRows separates the locked rows that must wait for an earlier event of their order. It postpones those that
+// need not be scanned again at once.
 func sequenceRows(tx *gorm.DB, l *channelLoop, rows []Row, now int64) (sequence, error) {
 	first, err := earliestPending(tx, l, rows)
 	if err != nil || len(first) == 0 {
@@ -30,7 +31,7 @@ func sequenceRows(tx *gorm.DB, l *channelLoop, rows []Row, now int64) (sequence,
 		taken[row.ID] = true
 	}
 	var order sequence
-	later := map[int64][]int64{} // rows by when they are due
+	later := map[int64][]int64{} // ids of postponed rows by their new due time
 	for _, row := range rows {
 		before, ok := first[row.OrderID]
 		switch {
@@ -44,7 +45,8 @@ func sequenceRows(tx *gorm.DB, l *channelLoop, rows []Row, now int64) (sequence,
 		case before.NextAt <= now:
 			order.again = append(order.again, row, before)
 		case l.latest && overtakes(row, before):
-			// The earlier one waits for a retry and is no longer true. Due now, it is found overtaken at once.
+			// The earlier one waits for a retry and is no longer true. It is made due now, so that it ends as overtaken
+			// at once.
 			later[now] = append(later[now], before.ID)
 			order.again = append(order.again, row)
 		default:
@@ -54,12 +56,12 @@ func sequenceRows(tx *gorm.DB, l *channelLoop, rows []Row, now int64) (sequence,
 	return order, postpone(tx, later, now)
 }
 
-// overtakes reports whether a row makes an earlier one untrue, because both tell how the order stands.
+// overtakes reports whether a row makes an earlier one untrue, because both report the order's state.
 func overtakes(row, before Row) bool {
 	return row.Event != EventRefundRequired && before.Event != EventRefundRequired
 }
 
-// postpone makes pending rows due at other times.
+// postpone makes pending rows due at the times that are the keys of later.
 func postpone(tx *gorm.DB, later map[int64][]int64, now int64) error {
 	for at, ids := range later {
 		err := whereIDs(tx, ids).Where("state = ? AND leased_until <= ?", StatePending, now).
@@ -72,7 +74,7 @@ func postpone(tx *gorm.DB, later map[int64][]int64, now int64) error {
 }
 
 // earliestPending returns the earliest pending row in the channel of each order that rows are about. While nothing is
-// postponed it leaves out confirmations: they come first, and a flood of them costs nothing more.
+// postponed it leaves out confirmations. They are first events, and a flood of them then costs no query.
 func earliestPending(tx *gorm.DB, l *channelLoop, rows []Row) (map[string]Row, error) {
 	waits, err := anyPostponed(tx, l, rows)
 	if err != nil {
@@ -91,7 +93,7 @@ func earliestPending(tx *gorm.DB, l *channelLoop, rows []Row) (map[string]Row, e
 	if tx.Name() == store.MySQL {
 		query = query.Table("outbox FORCE INDEX (outbox_news)")
 	}
-	// No condition on the state: a database that expects few pending rows would walk over all of them.
+	// No condition on the state: a database may then use the index of pending rows and walk over all.
 	var all []Row
 	err = query.Where("order_id IN ? AND channel = ?", orders, l.channel.Name()).
 		Select("id", "order_id", "event", "state", "next_at", "leased_until").Order("id").Find(&all).Error
@@ -104,7 +106,7 @@ func earliestPending(tx *gorm.DB, l *channelLoop, rows []Row) (map[string]Row, e
 	return first, err
 }
 
-// anyPostponed reports whether some row of the channel waits for a retry. Among found rows, postponed ones come first.
+// anyPostponed reports whether some row of the channel waits for a retry. In rows, postponed ones come first.
 func anyPostponed(tx *gorm.DB, l *channelLoop, rows []Row) (bool, error) {
 	if len(rows) == 0 || rows[0].NextAt > 0 {
 		return len(rows) > 0, nil

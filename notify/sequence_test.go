@@ -32,13 +32,13 @@ func (c *recorder) events(order string) (events []string) {
 	return events
 }
 
-// latestRecorder is a recorder of a channel that tells how things stand.
+// latestRecorder is a recorder that implements Latest.
 type latestRecorder struct{ *recorder }
 
 func (latestRecorder) Latest() bool { return true }
 
-// steps lets a relay's only loop scan n times.
-func steps(t *testing.T, r *Relay, n int) {
+// scanTimes lets a relay's only loop scan n times.
+func scanTimes(t *testing.T, r *Relay, n int) {
 	t.Helper()
 	for range n {
 		_, err := r.step(t.Context(), r.loops[0])
@@ -46,10 +46,10 @@ func steps(t *testing.T, r *Relay, n int) {
 	}
 }
 
-// A channel that other systems read gets every event of an order, one after the other, whatever must be repeated.
+// TestEventsOfOneOrderGoOutInTheirOrder checks that retries do not change the order of events.
 func TestEventsOfOneOrderGoOutInTheirOrder(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		away := true
 		ch := &recorder{name: "a", answer: func(m Message) Result {
 			if away && m.OrderID == "one" {
@@ -59,31 +59,31 @@ func TestEventsOfOneOrderGoOutInTheirOrder(t *testing.T) {
 		}}
 		r := b.relay(ch)
 		b.queueEvents(t, "a", "one", EventConfirmed)
-		steps(t, r, 1)
+		scanTimes(t, r, 1)
 		b.queueEvents(t, "a", "one", EventExpired, EventPaid)
 		b.queueEvents(t, "a", "two", EventConfirmed, EventPaid)
-		steps(t, r, 5)
+		scanTimes(t, r, 5)
 		require.Equal(t, []string{EventConfirmed}, ch.events("one"), "nothing while it waits for its next try")
 		require.Equal(t, []string{EventConfirmed, EventPaid}, ch.events("two"), "others do not wait for it")
 		looks := len(ch.messages())
-		steps(t, r, 3)
+		scanTimes(t, r, 3)
 		require.Len(t, ch.messages(), looks)
 		b.clock.Advance(b.cfg.wait(1))
-		steps(t, r, 3)
+		scanTimes(t, r, 3)
 		require.Equal(t, []string{EventConfirmed, EventConfirmed}, ch.events("one"))
 		away = false
 		b.clock.Advance(b.cfg.wait(2))
-		steps(t, r, 4)
+		scanTimes(t, r, 4)
 		require.Equal(t, []string{EventConfirmed, EventConfirmed, EventConfirmed, EventExpired, EventPaid},
 			ch.events("one"))
 		require.Len(t, b.rows(t, StateDelivered), 5)
 	})
 }
 
-// What was given up on holds up nothing any more.
-func TestWhatComesAfterADeadEventIsTold(t *testing.T) {
+// TestWhatComesAfterADeadEventIsDelivered checks that a dead event no longer delays later ones.
+func TestWhatComesAfterADeadEventIsDelivered(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		ch := &recorder{name: "a", answer: func(m Message) Result {
 			if m.Event == EventConfirmed {
 				return Permanent("no such thing")
@@ -91,15 +91,15 @@ func TestWhatComesAfterADeadEventIsTold(t *testing.T) {
 			return Delivered()
 		}}
 		b.queueEvents(t, "a", "one", EventConfirmed, EventPaid)
-		steps(t, b.relay(ch), 2)
+		scanTimes(t, b.relay(ch), 2)
 		require.Equal(t, []string{EventConfirmed, EventPaid}, ch.events("one"))
 	})
 }
 
-// Nor do two relays tell of one order side by side.
+// TestTwoRelaysKeepTheOrderOfOneOrder checks that two relays do not deliver events of one order at the same time.
 func TestTwoRelaysKeepTheOrderOfOneOrder(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		first, second := &recorder{name: "a", answer: accept}, &recorder{name: "a", answer: accept}
 		slow, quick := b.relay(first), b.relay(second)
 		b.queueEvents(t, "a", "one", EventConfirmed)
@@ -108,21 +108,21 @@ func TestTwoRelaysKeepTheOrderOfOneOrder(t *testing.T) {
 		require.Len(t, leased.rows, 1)
 		b.queueEvents(t, "a", "one", EventPaid)
 		b.queueEvents(t, "a", "two", EventConfirmed)
-		steps(t, quick, 3)
+		scanTimes(t, quick, 3)
 		require.Empty(t, second.events("one"), "the other relay has what comes before")
 		require.Equal(t, []string{EventConfirmed}, second.events("two"))
 		require.NoError(t, slow.storeResults(t.Context(), slow.loops[0], leased, []Result{Delivered()}, false))
 		b.clock.Advance(blockedAgain)
-		steps(t, quick, 2)
+		scanTimes(t, quick, 2)
 		require.Equal(t, []string{EventPaid}, second.events("one"))
 	})
 }
 
-// Two relays, a channel that fails now and then, and orders that go on meanwhile: of each order all is delivered, in
-// its order.
+// TestManyOrdersKeepTheirOrder runs two relays, a channel that fails now and then, and orders that change meanwhile. It
+// checks that every event is delivered, in its order.
 func TestManyOrdersKeepTheirOrder(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Batch, b.cfg.Retries = 7, 100
 		events := []string{EventConfirmed, EventExpired, EventPaid, EventRefundRequired}
 		var mu sync.Mutex
@@ -167,20 +167,21 @@ func TestManyOrdersKeepTheirOrder(t *testing.T) {
 	})
 }
 
-// Money that must go back is delivered, too, and is no reason to try an earlier message more often.
-func TestNewsThatOvertakesNothingWaitsItsTurn(t *testing.T) {
+// TestAnEventThatOvertakesNothingWaitsItsTurn checks that refund events are delivered and cause no extra tries of
+// earlier ones.
+func TestAnEventThatOvertakesNothingWaitsItsTurn(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		ch := &recorder{name: "a", answer: func(Message) Result { return Retry("away") }}
 		r := b.relay(latestRecorder{ch})
 		b.queueEvents(t, "a", "one", EventConfirmed)
-		steps(t, r, 1)
+		scanTimes(t, r, 1)
 		b.queueEvents(t, "a", "one", EventRefundRequired)
-		steps(t, r, 5)
+		scanTimes(t, r, 5)
 		require.Equal(t, []string{EventConfirmed}, ch.events("one"))
 		ch.answer = accept
 		b.clock.Advance(b.cfg.wait(1))
-		steps(t, r, 2)
+		scanTimes(t, r, 2)
 		require.Equal(t, []string{EventConfirmed, EventConfirmed, EventRefundRequired}, ch.events("one"))
 	})
 }

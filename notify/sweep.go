@@ -12,9 +12,9 @@ import (
 
 const (
 	sweepChunk  = 500
-	sweepChunks = 20 // of one state in one sweep, so that deleting leaves room for delivering
+	sweepChunks = 20 // of one state in one sweep, so that deleting leaves time for delivering
 	gaugePeriod = 5 * time.Second
-	gaugeShare  = 50 // a count takes at most one part in 50 of the time, however many rows there are
+	gaugeShare  = 50 // counting takes at most 1/50 of the time, however many rows there are
 )
 
 // runSweeper deletes old rows of each channel, every Config.Sweep, until ctx ends.
@@ -48,8 +48,8 @@ func (r *Relay) sweep(ctx context.Context, channel string) error {
 	return nil
 }
 
-// sweepOnce deletes one chunk and returns how many rows it had. It finds rows by next_at, which says when they ended:
-// the index of due rows serves it too.
+// sweepOnce deletes one chunk and returns how many rows it had. It finds rows by next_at, which says when they ended,
+// with the index of due rows.
 func (r *Relay) sweepOnce(ctx context.Context, channel string, state int, before int64) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()

@@ -16,7 +16,7 @@ import (
 // maxCauses bounds how many causes one alert names; the rest is counted together.
 const maxCauses = 20
 
-// alert is what one way out sends at once.
+// alert is one message to operators, sent one way.
 type alert struct {
 	at     time.Time // also its id
 	causes map[string]int64
@@ -52,7 +52,7 @@ func mailTo(mailer *Mailer, address string) sendAlert {
 	}
 }
 
-// postTo sends alerts to a webhook. Alerts are rare, so no connection is kept for the next.
+// postTo sends alerts to a webhook. Alerts are rare, so the connection is closed each time.
 func postTo(hook *webhookTransport) sendAlert {
 	return func(ctx context.Context, a alert) notify.Result {
 		defer hook.close()
@@ -65,15 +65,15 @@ func postTo(hook *webhookTransport) sendAlert {
 	}
 }
 
-// alertWay is one way out with what it has yet to send.
+// alertWay is one way to operators, such as one address, with the causes it has yet to send.
 type alertWay struct {
 	name string
 	send sendAlert
-	// single says that this is one address, which may not exist. Operators hear of the same causes by their own ways.
+	// single marks the address of one topic, which may not exist. Other ways send the same causes to operators.
 	single bool
 
-	// unsent is the alert that failed, nil: none. It is repeated as it was, under its id. A receiver that has got it
-	// after all can tell.
+	// unsent is the alert whose sending failed, nil: none. It is sent again unchanged, with the same id, so that a
+	// receiver can drop a repeat.
 	unsent *alert
 
 	mu     sync.Mutex
@@ -90,8 +90,8 @@ func (w *alertWay) count(cause string, n int64) {
 	w.causes[cause] += n
 }
 
-// due returns what to send now: what failed before, else what has gathered. It is nil when there is nothing or it is
-// not time.
+// due returns the alert to send now: the one that failed before, else the gathered causes. It returns nil when there is
+// none, or before w.next.
 func (w *alertWay) due(now time.Time) *alert {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -106,14 +106,14 @@ func (w *alertWay) due(now time.Time) *alert {
 	return &alert{now, maps.Clone(w.causes)}
 }
 
-// retry keeps an alert that failed for the next try.
+// retry remembers a failed alert, to be sent again at next.
 func (w *alertWay) retry(a *alert, next time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.unsent, w.next = a, next
 }
 
-// finish subtracts what an alert said; more may have gathered since.
+// finish subtracts the counts of an alert that was sent; more may have gathered meanwhile.
 func (w *alertWay) finish(a *alert, next time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

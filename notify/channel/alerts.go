@@ -18,9 +18,10 @@ import (
 	"sluice/notify/webhook"
 )
 
-// AlertConfig says who is told that notifications and delayed messages were given up on.
+// AlertConfig says who is alerted when notifications or delayed messages are given up.
 type AlertConfig struct {
-	// Emails are told through the server of notify.email, which need not be enabled as a channel. Empty: nobody.
+	// Emails are the addresses that get alerts, through the server of notify.email. The channel itself need not be
+	// enabled.
 	Emails []string `koanf:"emails"`
 	// URL is called with a signed POST. Empty: none.
 	URL string `koanf:"url" secret:"true"`
@@ -28,7 +29,7 @@ type AlertConfig struct {
 	Secrets []string `koanf:"secrets"`
 	// AllowPrivate lets the URL lead to loopback and private addresses. Defaults to false.
 	AllowPrivate bool `koanf:"allow_private"`
-	// Interval is the least time between two alerts to one receiver. What happens meanwhile is counted into the next.
+	// Interval is the least time between two alerts to one receiver. Causes in between are counted into the next.
 	// Defaults to 10m.
 	Interval time.Duration `koanf:"interval"`
 }
@@ -60,7 +61,7 @@ func (c AlertConfig) check(server EmailConfig) error {
 }
 
 const (
-	alertPeriod = time.Second      // how often each way is asked whether it has something due
+	alertPeriod = time.Second      // how often each way is checked for a due alert
 	alertRetry  = time.Minute      // after a failure
 	alertTime   = 15 * time.Second // for sending one alert
 	// maxAddresses bounds how many addresses of AddTo are remembered: the most topics there can be.
@@ -73,13 +74,13 @@ const (
 	alertFailed    = "failed"
 )
 
-// Alerts gathers what went wrong for good and tells operators, at most once in an interval. A storm is one alert with a
-// count. Each way out (e-mail, webhook) is tried until it succeeds. An address of AddTo is tried until the server
+// Alerts counts what was given up and sends it to operators, at most once in an interval. Many causes make one alert
+// with counts. Each way out (e-mail, webhook) is tried until it succeeds. An address of AddTo is tried until the server
 // refuses it for good. Safe for concurrent use.
 type Alerts struct {
 	interval time.Duration
 	ways     []*alertWay
-	mailer   *Mailer // nil: nobody can be mailed to
+	mailer   *Mailer // nil: there is no mail server
 	log      *slog.Logger
 	now      func() time.Time
 	sent     *prometheus.CounterVec
@@ -88,8 +89,8 @@ type Alerts struct {
 	addresses map[string]*alertWay // of AddTo
 }
 
-// NewAlerts takes a validated AlertConfig; mailer is nil when no mail server is configured. Its metrics go to reg (nil:
-// nowhere).
+// NewAlerts returns Alerts for a validated AlertConfig. mailer is nil when no mail server is configured. reg gets the
+// metrics, unless it is nil.
 func NewAlerts(cfg AlertConfig, mailer *Mailer, log *slog.Logger, now func() time.Time,
 	reg prometheus.Registerer) (*Alerts, error) {
 	a := &Alerts{interval: cfg.Interval, mailer: mailer, addresses: map[string]*alertWay{}, log: log, now: now}
@@ -102,7 +103,7 @@ func NewAlerts(cfg AlertConfig, mailer *Mailer, log *slog.Logger, now func() tim
 	if mailer != nil {
 		a.initCounters("address")
 	}
-	for _, address := range cfg.Emails { // a way for each: an address that is refused keeps the alert from no other
+	for _, address := range cfg.Emails { // a way for each: a refused address must not keep the alert from others
 		a.add("email", mailTo(mailer, address))
 	}
 	if cfg.URL == "" {
@@ -122,7 +123,7 @@ func (a *Alerts) add(name string, send sendAlert) {
 	a.initCounters(name)
 }
 
-// initCounters shows a way's counters before anything is counted.
+// initCounters creates a way's counters, so that they appear with 0.
 func (a *Alerts) initCounters(name string) {
 	for _, outcome := range []string{alertDelivered, alertFailed} {
 		a.sent.WithLabelValues(name, outcome)
@@ -130,15 +131,16 @@ func (a *Alerts) initCounters(name string) {
 }
 
 // Add counts n events of a cause into the next alert and never blocks. A cause is a short text without personal data.
-// Of more than 20 different ones the rest is counted together.
+// After 20 different causes, all further ones are counted as one.
 func (a *Alerts) Add(cause string, n int64) {
 	for _, w := range a.ways {
 		w.count(cause, n)
 	}
 }
 
-// AddTo counts n events of a cause into the next e-mail to one address. It gets at most one in an interval. AddTo never
-// blocks. False says that nobody there will be told: there is no mail server, or 1,000 addresses wait already.
+// AddTo counts n events of a cause into the next e-mail to one address. The address gets at most one in an interval.
+// AddTo never blocks. It returns false when no mail will be sent: there is no mail server, or 1,000 addresses wait
+// already.
 func (a *Alerts) AddTo(address, cause string, n int64) bool {
 	if a.mailer == nil {
 		return false
@@ -157,7 +159,7 @@ func (a *Alerts) AddTo(address, cause string, n int64) bool {
 	return true
 }
 
-// Run alerts until ctx ends. Call it once.
+// Run sends alerts until ctx ends. Call it once.
 func (a *Alerts) Run(ctx context.Context) {
 	var ways sync.WaitGroup
 	repeat := func(step func()) {
@@ -178,7 +180,7 @@ func (a *Alerts) Run(ctx context.Context) {
 	ways.Wait()
 }
 
-// step sends what has gathered, if it is time.
+// step sends a way's due alert, if there is one.
 func (a *Alerts) step(ctx context.Context, w *alertWay) {
 	now := a.now()
 	due := w.due(now)
@@ -211,7 +213,7 @@ func (a *Alerts) step(ctx context.Context, w *alertWay) {
 		"way", w.name, "count", due.total(), "error", r.Failure())
 }
 
-// stepAddresses sends each address of AddTo what has gathered for it, if it is time, one after the other.
+// stepAddresses sends the due alerts of the addresses of AddTo, one after the other.
 func (a *Alerts) stepAddresses(ctx context.Context) {
 	a.mu.Lock()
 	ways := slices.Collect(maps.Values(a.addresses))
@@ -225,10 +227,10 @@ func (a *Alerts) stepAddresses(ctx context.Context) {
 	a.forgetAddresses()
 }
 
-// forgetAddresses makes room: it forgets each address that has nothing to be told and whose interval is over.
+// forgetAddresses forgets each address that has no unsent causes and whose interval is over.
 func (a *Alerts) forgetAddresses() {
 	now := a.now()
-	a.mu.Lock() // before a way's own, as in AddTo
+	a.mu.Lock() // locked before a way's own mutex, as in AddTo
 	defer a.mu.Unlock()
 	maps.DeleteFunc(a.addresses, func(_ string, w *alertWay) bool {
 		w.mu.Lock()

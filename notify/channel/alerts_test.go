@@ -19,7 +19,7 @@ import (
 	"sluice/notify/webhook"
 )
 
-// alertsTo makes alerts over a real mail server and a real receiver.
+// alertsTo returns Alerts that go to a real mail server and a real receiver.
 func alertsTo(t *testing.T, server *smtpServer, shop *receiver, clock *testkit.Clock) *Alerts {
 	t.Helper()
 	cfg := DefaultAlertConfig()
@@ -131,8 +131,8 @@ func TestAlertConfig(t *testing.T) {
 	}
 }
 
-// Each address of the operators is sent its own alert. An address that is refused, or a way that panics, keeps it from
-// no other.
+// TestAnAlertReachesTheOtherAddresses checks that each operator's address gets its own alert. A refused address, or a
+// way that panics, keeps it from no other.
 func TestAnAlertReachesTheOtherAddresses(t *testing.T) {
 	t.Parallel()
 	server, shop := newSMTPServer(t, func(*smtpServer) {}), newReceiver(t, status(http.StatusOK))

@@ -18,7 +18,7 @@ import (
 	"sluice/notify/webhook"
 )
 
-// maxAnswer bounds how much of a receiver's answer is read, in bytes. The rest closes the connection.
+// maxAnswer bounds how much of a receiver's answer is read, in bytes. A longer answer closes the connection.
 const maxAnswer = 64 << 10
 
 // exchange sends req and returns the answer with the part of its body that was read.
@@ -36,7 +36,7 @@ func exchange(client *http.Client, req *http.Request) (*http.Response, []byte, e
 }
 
 // classify turns a receiver's status into a Result. 2xx is delivered. 408, 425, 429 and 5xx are tried again, after the
-// wait that the receiver asks for, if it does. Everything else, redirects among it, is final.
+// wait that the receiver asks for, if any. Everything else is final, redirects too.
 func classify(resp *http.Response, now time.Time) notify.Result {
 	what := "http status " + strconv.Itoa(resp.StatusCode)
 	wait, asked := retryAfter(resp.Header.Get("Retry-After"), now)
@@ -65,8 +65,8 @@ func retryAfter(text string, now time.Time) (time.Duration, bool) {
 	return at.Sub(now), at.After(now)
 }
 
-// networkErrorText names a network error in our own words. The original may quote an address, a URL with its token or
-// what a server said.
+// networkErrorText describes a network error without quoting it. The error's own text may contain an address, a URL
+// with its token or a server's reply.
 func networkErrorText(err error) string {
 	var dns *net.DNSError
 	var timeout net.Error

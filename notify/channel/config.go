@@ -11,9 +11,9 @@ type Config struct {
 	notify.Config `koanf:",squash"`
 	// Stream is the log of order events that other systems read.
 	Stream StreamConfig `koanf:"stream"`
-	// Locale is the language of shoppers who named none. Defaults to en.
+	// Locale is the language for shoppers who chose none. Defaults to en.
 	Locale string `koanf:"locale"`
-	// TimeZone is in which times are shown, an IANA name. Defaults to UTC.
+	// TimeZone is the zone in which times are shown, an IANA name. Defaults to UTC.
 	TimeZone string `koanf:"time_zone"`
 	// Templates is a folder whose files replace the shipped ones; see NewTemplates. Defaults to none.
 	Templates string `koanf:"templates"`
@@ -21,7 +21,7 @@ type Config struct {
 	Email   EmailConfig   `koanf:"email"`
 	SMS     SMSConfig     `koanf:"sms"`
 	Webhook WebhookConfig `koanf:"webhook"`
-	// Alert tells operators of what was given up on.
+	// Alert says who is alerted when something is given up.
 	Alert AlertConfig `koanf:"alert"`
 }
 
@@ -47,7 +47,7 @@ func (c Config) CheckTemplates() error {
 	return err
 }
 
-// CheckRates returns the rates that are out of their bounds: what of a Config may change while it is used.
+// CheckRates returns the rates that are out of their bounds. Only rates may change while a Config is used.
 func (c Config) CheckRates() error {
 	return errors.Join(c.Email.checkRate("email"), c.SMS.checkRate("sms"), c.Webhook.checkRate("webhook"))
 }

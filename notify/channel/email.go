@@ -15,17 +15,18 @@ import (
 	"sluice/notify"
 )
 
-// How a connection to the SMTP server is made safe.
+// The values of EmailConfig.TLS.
 const (
-	TLSStart = "starttls" // begin in the clear and refuse a server that does not turn to TLS; port 587
+	TLSStart = "starttls" // begin without TLS and refuse a server that does not switch to it; port 587
 	TLSWhole = "tls"      // TLS from the first byte; port 465
-	TLSNone  = "none"     // in the clear: only for a server on the same host
+	TLSNone  = "none"     // no TLS: only for a server on the same host
 )
 
 // EmailConfig configures the channel "email".
 type EmailConfig struct {
 	SenderConfig `koanf:",squash"`
-	// Addr is the SMTP server, host:port. Required when enabled; without that it still serves alerts by e-mail.
+	// Addr is the SMTP server, host:port. Required when enabled. Alerts by e-mail use it even if the channel is not
+	// enabled.
 	Addr string `koanf:"addr"`
 	// TLS is starttls, tls or none. Defaults to starttls.
 	TLS string `koanf:"tls"`
@@ -43,10 +44,10 @@ func DefaultEmailConfig() EmailConfig {
 	return EmailConfig{SenderConfig: DefaultSenderConfig(), TLS: TLSStart}
 }
 
-// Mails reports whether there is a server to mail through.
+// Mails reports whether a mail server is configured.
 func (c EmailConfig) Mails() bool { return c.Addr != "" }
 
-// check names the keys at fault; batch is notify.timeout.
+// check returns every bad value, named by its key; batch is notify.timeout.
 func (c EmailConfig) check(batch time.Duration) error {
 	if !c.Enabled && !c.Mails() {
 		return nil
@@ -72,7 +73,7 @@ func (c EmailConfig) checkServer() error {
 	return errors.Join(errs...)
 }
 
-// emailTransport writes a message from its template and mails it.
+// emailTransport sends each message as an e-mail, from a template.
 type emailTransport struct {
 	smtp      *Mailer
 	templates *Templates
@@ -107,7 +108,7 @@ type Mail struct {
 	Subject, Text, HTML string
 }
 
-// compose builds the message. Its errors quote addresses and must not be shown.
+// compose builds the message. Its errors quote addresses, so they must not be logged or stored.
 func (m Mail) compose(from string, at time.Time) (*gomail.Msg, error) {
 	msg := gomail.NewMsg()
 	if err := errors.Join(msg.From(from), msg.To(m.To...)); err != nil {
@@ -116,7 +117,7 @@ func (m Mail) compose(from string, at time.Time) (*gomail.Msg, error) {
 	_, domain, _ := strings.Cut(msg.GetFrom()[0].Address, "@")
 	msg.SetMessageIDWithValue(strings.Map(idRune, m.ID) + "@" + domain)
 	msg.SetDateWithValue(at)
-	msg.SetGenHeader("Auto-Submitted", "auto-generated") // keeps out-of-office replies away
+	msg.SetGenHeader("Auto-Submitted", "auto-generated") // prevents out-of-office replies
 	msg.Subject(m.Subject)
 	msg.SetBodyString(gomail.TypeTextPlain, m.Text)
 	if m.HTML != "" {
@@ -125,7 +126,7 @@ func (m Mail) compose(from string, at time.Time) (*gomail.Msg, error) {
 	return msg, nil
 }
 
-// idRune replaces what a Message-ID may not hold by a dot.
+// idRune replaces a character that a Message-ID must not contain by a dot.
 func idRune(r rune) rune {
 	if r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r == '-' || r == '_' || r == '.' {
 		return r

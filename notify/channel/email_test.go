@@ -48,7 +48,7 @@ func emailFor(t *testing.T, cfg EmailConfig) *emailTransport {
 	return &emailTransport{mailerFor(t, cfg), w}
 }
 
-// Every way of securing the connection, with a login; the mail as it arrives.
+// TestEmailArrives checks a mail as it arrives, for every value of TLS, with a login.
 func TestEmailArrives(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*smtpServer){

@@ -28,7 +28,7 @@ const (
 	newSecret  = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 )
 
-// bench is a migrated database, a clock that stands and everything that relay and channels need.
+// bench is a migrated database, a stopped clock and everything else that relay and channels need.
 type bench struct {
 	db     *store.DB
 	cfg    Config
@@ -38,14 +38,14 @@ type bench struct {
 	reg    *prometheus.Registry // of the last relay
 }
 
-// each runs the test on a fresh bench of every driver.
-func each(t *testing.T, test func(t *testing.T, b *bench)) {
+// onEveryDatabase runs the test on every database, each with a new bench.
+func onEveryDatabase(t *testing.T, test func(t *testing.T, b *bench)) {
 	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) { test(t, benchOn(t, d)) })
 	}
 }
 
-// newBench returns one on the embedded database, for tests that no database can make fail.
+// newBench returns a bench on SQLite, for tests that do not depend on the database.
 func newBench(t *testing.T) *bench { return benchOn(t, tables.New(t, "sqlite")) }
 
 func benchOn(t *testing.T, d testkit.Database) *bench {
@@ -116,7 +116,7 @@ func (b *bench) waitFor(t *testing.T, state, n int) []notify.Row {
 	return b.rows(t, state)
 }
 
-// counted returns how many deliveries of a channel the last relay has counted under an outcome.
+// counted returns how many deliveries of a channel the last relay has counted with an outcome.
 func (b *bench) counted(channel, outcome string) float64 {
 	families, err := b.reg.Gather()
 	if err != nil {
@@ -137,7 +137,7 @@ func (b *bench) counted(channel, outcome string) float64 {
 	return -1
 }
 
-// recorder is a channel that remembers what it was given and answers as it is told.
+// recorder is a channel that remembers its messages and returns the results of answer.
 type recorder struct {
 	name   string
 	answer func(notify.Message) notify.Result

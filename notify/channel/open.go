@@ -1,5 +1,5 @@
 // Package channel holds the ways out of the outbox: the event stream, e-mail, SMS and the shop's webhook. It also
-// alerts operators of what was given up on.
+// alerts operators of notifications and messages that were given up.
 package channel
 
 import (
@@ -13,7 +13,7 @@ import (
 	"sluice/notify"
 )
 
-// Set holds the channels that a configuration enables.
+// Set is the channels that a configuration enables, and the alerts.
 type Set struct {
 	Stream *Stream
 	Alerts *Alerts
@@ -32,7 +32,7 @@ type Parts struct {
 	Registry prometheus.Registerer // nil: metrics are registered nowhere
 }
 
-// Open returns the enabled channels. It connects nothing before the first delivery.
+// Open returns the enabled channels. It opens no connection before the first delivery.
 func Open(p Parts) (s *Set, err error) {
 	cfg := p.Config
 	s = &Set{Stream: NewStream(cfg.Stream, p.Redis)}
@@ -65,7 +65,7 @@ func Open(p Parts) (s *Set, err error) {
 	return s, err
 }
 
-// enabledTransport is a transport with what bounds its channel.
+// enabledTransport is a transport with the configuration of its channel.
 type enabledTransport struct {
 	cfg       SenderConfig
 	transport transport
@@ -107,7 +107,7 @@ func (s *Set) All() []notify.Channel {
 	return all
 }
 
-// SetRates takes over the rates of a changed, valid configuration; nothing else of it. It may be called at any time.
+// SetRates applies the rates of a changed, valid configuration, and nothing else of it. Safe for concurrent use.
 func (s *Set) SetRates(cfg Config) {
 	rates := map[string]float64{"email": cfg.Email.Rate, "sms": cfg.SMS.Rate, "webhook": cfg.Webhook.Rate}
 	for _, sender := range s.senders {
@@ -115,7 +115,7 @@ func (s *Set) SetRates(cfg Config) {
 	}
 }
 
-// Close ends pools and connections. Call it when the relay and the alerts have stopped.
+// Close closes pools and connections. Call it when the relay and the alerts have stopped.
 func (s *Set) Close() error {
 	var errs []error
 	for _, sender := range s.senders {

@@ -17,16 +17,16 @@ import (
 	"sluice/notify"
 )
 
-// A dead mail server and a hanging webhook hold no other channel, lose no attempts while they are down, and deliver
-// when they are back.
-func TestADeadReceiverHoldsNobody(t *testing.T) {
+// TestADeadReceiverDelaysNobody uses a dead mail server and a hanging webhook. They delay no other channel, cost no
+// attempts while they are down, and deliver when they are back.
+func TestADeadReceiverDelaysNobody(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Retries, b.cfg.RetryUnit = 1, time.Millisecond
 		mail := quickConfig()
 		mail.Workers, mail.Failures, mail.Pause = 1, 1, 50*time.Millisecond
 		var well atomic.Bool
-		dead := &probe{tag: "email", does: func(context.Context, notify.Message) notify.Result {
+		dead := &probe{tag: "email", deliver: func(context.Context, notify.Message) notify.Result {
 			if well.Load() {
 				return notify.Delivered()
 			}
@@ -62,7 +62,7 @@ func TestADeadReceiverHoldsNobody(t *testing.T) {
 
 func TestSkippedRowsAreDoneWith(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.insert(t, "email", 3)
 		p := &probe{tag: "email"}
 		o := openSender(t, quickConfig(), p, func(context.Context, []string) (map[string]notify.Recipient, error) {
@@ -79,7 +79,8 @@ func TestSkippedRowsAreDoneWith(t *testing.T) {
 	})
 }
 
-// Whatever fails, no address, number or token is in the log or in last_error. The servers repeat what they were sent.
+// TestNothingPersonalIsLoggedOrStored checks that no address, number or token is in the log or in last_error. The
+// servers repeat what they were sent.
 func TestNothingPersonalIsLoggedOrStored(t *testing.T) {
 	t.Parallel()
 	var log sharedLog
@@ -124,10 +125,10 @@ func TestNothingPersonalIsLoggedOrStored(t *testing.T) {
 	require.Contains(t, text, "connection refused")
 }
 
-// A death in the outbox reaches the operator's mailbox.
+// TestADeadNotificationAlerts checks that a dead notification reaches the operator's mailbox.
 func TestADeadNotificationAlerts(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		server, shop := newSMTPServer(t, func(*smtpServer) {}), newReceiver(t, status(http.StatusOK))
 		a := alertsTo(t, server, shop, b.clock)
 		b.insert(t, "sms", 3)
@@ -144,19 +145,19 @@ func TestADeadNotificationAlerts(t *testing.T) {
 	})
 }
 
-// standing are orders that shoppers are told of.
-type standing struct {
+// orderStates has the status of each order, for look-ups.
+type orderStates struct {
 	mu     sync.Mutex
 	status map[string]string
 }
 
-func (s *standing) set(order, status string) {
+func (s *orderStates) set(order, status string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status[order] = status
 }
 
-func (s *standing) lookup(_ context.Context, ids []string) (map[string]notify.Recipient, error) {
+func (s *orderStates) lookup(_ context.Context, ids []string) (map[string]notify.Recipient, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found := map[string]notify.Recipient{}
@@ -168,7 +169,7 @@ func (s *standing) lookup(_ context.Context, ids []string) (map[string]notify.Re
 	return found, nil
 }
 
-// subjects are those of the mails that a server has taken, in their order.
+// subjects returns the subjects of the mails that a server has taken, in their order.
 func (s *smtpServer) subjects() (list []string) {
 	for _, mail := range s.received() {
 		for line := range strings.Lines(mail) {
@@ -180,11 +181,10 @@ func (s *smtpServer) subjects() (list []string) {
 	return list
 }
 
-// The mail server is away while an order expires. When it is back the shopper reads what is true, in its order, and
-// nothing else.
+// TestTheMailServerIsAwayWhileAnOrderExpires checks that the shopper then gets only what is still true, in order.
 func TestTheMailServerIsAwayWhileAnOrderExpires(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		server := newSMTPServer(t, func(*smtpServer) {})
 		away := func(step, _ string) string {
 			if step == "connect" {
@@ -193,7 +193,7 @@ func TestTheMailServerIsAwayWhileAnOrderExpires(t *testing.T) {
 			return ""
 		}
 		server.answer(away)
-		orders := &standing{status: map[string]string{"expires": "confirmed", "stays": "confirmed"}}
+		orders := &orderStates{status: map[string]string{"expires": "confirmed", "stays": "confirmed"}}
 		cfg := server.config()
 		cfg.Failures, b.cfg.Sweep = 1000, 10*time.Millisecond
 		sender, err := newSender(cfg.SenderConfig, emailFor(t, cfg), orders.lookup, slog.New(slog.DiscardHandler))
@@ -246,15 +246,16 @@ func TestTheMailServerIsAwayWhileAnOrderExpires(t *testing.T) {
 	})
 }
 
-// What an operator tries again long afterwards is held against how things stand, too; other systems get it.
+// TestARevivedMessageThatIsNoLongerTrue checks that a retried dead message does not reach shoppers when it is
+// overtaken. Other systems get it.
 func TestARevivedMessageThatIsNoLongerTrue(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, b *bench) {
-		orders := &standing{status: map[string]string{"one": "cancelled"}}
+	onEveryDatabase(t, func(t *testing.T, b *bench) {
+		orders := &orderStates{status: map[string]string{"one": "cancelled"}}
 		for tag, newest := range map[string]bool{"email": true, "webhook": false} {
 			before := len(b.rows(t, notify.StateDelivered))
 			p := &probe{tag: tag, newest: newest,
-				does: func(context.Context, notify.Message) notify.Result { return notify.Delivered() }}
+				deliver: func(context.Context, notify.Message) notify.Result { return notify.Delivered() }}
 			r := b.relay(openSender(t, quickConfig(), p, orders.lookup))
 			b.queue(t, tag, "one", notify.EventConfirmed, notify.EventCancelled)
 			require.NoError(t, b.db.Write.Exec("UPDATE outbox SET state = ? WHERE event = ? AND channel = ?",

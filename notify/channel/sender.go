@@ -16,20 +16,21 @@ import (
 	"sluice/notify"
 )
 
-// transport sends single messages: what differs between e-mail, SMS and webhook. send is called by many goroutines and
-// returns soon after ctx ends.
+// transport sends single messages by e-mail, SMS or webhook. send is called by many goroutines and returns soon after
+// ctx ends.
 type transport interface {
 	name() string
-	// reaches says why the recipient cannot be told, "" if they can.
+	// reaches says why the recipient cannot be reached, or "" if they can.
 	reaches(notify.Recipient) (unable string)
-	// latest says that it tells shoppers, who want to know how things stand: see notify.Latest.
+	// latest reports whether messages go to shoppers, who need only the newest: see notify.Latest.
 	latest() bool
 	send(ctx context.Context, m notify.Message, to notify.Recipient) notify.Result
 	close()
 }
 
-// Sender makes a channel of a transport. Deliveries run in an ants pool of their own and keep to a rate. They stop for
-// a while when the receiver as a whole fails. What cannot be sent then is handed back and loses no attempt.
+// Sender is a channel that sends through a transport, with a pool, a rate and a circuit breaker. The breaker stops
+// deliveries for a while when the receiver fails as a whole. Unsent messages are then handed back without counting an
+// attempt.
 type Sender struct {
 	cfg       SenderConfig
 	transport transport
@@ -38,7 +39,7 @@ type Sender struct {
 	pool      *ants.PoolWithFuncGeneric[sendJob]
 	limit     *rate.Limiter
 	breaker   *gobreaker.TwoStepCircuitBreaker[struct{}]
-	openedAt  atomic.Int64 // when the breaker last opened, unix ns by this machine's clock, which the breaker uses
+	openedAt  atomic.Int64 // when the breaker last opened, unix ns by the machine's clock, as the breaker uses it
 }
 
 // sendJob is one message on its way through the pool.
@@ -50,7 +51,7 @@ type sendJob struct {
 	done   *sync.WaitGroup
 }
 
-// lookUpPause is the wait before messages are tried again whose orders could not be looked up.
+// lookUpPause is the wait of messages whose orders could not be looked up.
 const lookUpPause = 5 * time.Second
 
 func newSender(cfg SenderConfig, t transport, lookUp notify.Recipients, log *slog.Logger) (*Sender, error) {
@@ -72,21 +73,21 @@ func newSender(cfg SenderConfig, t transport, lookUp notify.Recipients, log *slo
 // Name returns "email", "sms" or "webhook".
 func (s *Sender) Name() string { return s.transport.name() }
 
-// Latest implements notify.Latest: e-mail and SMS are.
+// Latest implements notify.Latest. E-mail and SMS return true.
 func (s *Sender) Latest() bool { return s.transport.latest() }
 
-// SetRate changes how many messages a second may go out; 0 lifts the limit. It may be called at any time.
+// SetRate changes how many messages a second may go out; 0 removes the limit. Safe for concurrent use.
 func (s *Sender) SetRate(perSecond float64) {
 	limit := rate.Inf
 	if perSecond > 0 {
 		limit = rate.Limit(perSecond)
 	}
 	s.limit.SetLimit(limit)
-	// A tenth of a second's messages may go at once: timers are too coarse for high rates one by one.
+	// The messages of 0.1 s may go at once, because timers are too coarse for high rates.
 	s.limit.SetBurst(max(1, int(perSecond/10)))
 }
 
-// Pause returns how long the channel still waits for a receiver that fails; 0 while it does not.
+// Pause returns how long the channel still waits for a receiver that failed, or 0.
 func (s *Sender) Pause() time.Duration {
 	if s.breaker.State() != gobreaker.StateOpen {
 		return 0
@@ -94,8 +95,7 @@ func (s *Sender) Pause() time.Duration {
 	return max(time.Until(time.Unix(0, s.openedAt.Load()).Add(s.cfg.Pause)), time.Millisecond)
 }
 
-// close waits for what is being sent and ends the pool and the transport's connections. Nothing may be delivered after
-// it.
+// close waits for sends in progress and closes the pool and the transport. Nothing may be delivered after it.
 func (s *Sender) close() error {
 	err := s.pool.ReleaseTimeout(s.cfg.Timeout)
 	s.transport.close()
@@ -133,7 +133,7 @@ func (s *Sender) Deliver(ctx context.Context, batch []notify.Message) []notify.R
 	return results
 }
 
-// endUnsent reports whether a message is not to be sent, and its result then.
+// endUnsent reports whether a message ends without being sent, and with which result.
 func (s *Sender) endUnsent(m notify.Message, to notify.Recipient, found bool) (bool, notify.Result) {
 	if !found {
 		return true, notify.Skipped("the order is unknown")
@@ -152,7 +152,7 @@ func (s *Sender) run(j sendJob) {
 	defer j.done.Done()
 	defer func() {
 		if p := recover(); p != nil {
-			// The value may quote the message, and so an address: only its type is logged.
+			// The value may quote the message with an address, so only its type is logged.
 			s.log.ErrorContext(j.ctx, "notify: sending panicked",
 				"order", j.m.OrderID, "event", j.m.Event, "panic", fmt.Sprintf("%T", p))
 			*j.result = notify.Retry("sending panicked")
@@ -162,7 +162,7 @@ func (s *Sender) run(j sendJob) {
 }
 
 // attempt sends one message when rate, time and breaker allow it. It does not begin when the batch has too little time
-// left for one send. A cut-off attempt would be counted although nobody is to blame.
+// left for one send. An interrupted attempt would count as a failure.
 func (s *Sender) attempt(j sendJob) notify.Result {
 	ctx, cancel := j.ctx, context.CancelFunc(func() {})
 	if deadline, ok := j.ctx.Deadline(); ok {
@@ -187,7 +187,7 @@ func (s *Sender) attempt(j sendJob) notify.Result {
 	return result
 }
 
-// errDown is what the breaker counts.
+// errDown makes the breaker count a failure.
 var errDown = errors.New("the receiver as a whole failed")
 
 func breakerError(r notify.Result) error {
@@ -197,7 +197,7 @@ func breakerError(r notify.Result) error {
 	return nil
 }
 
-// breakerChanged remembers when the breaker opened and logs that the channel waits, or goes on.
+// breakerChanged remembers when the breaker opened and logs each change of its state.
 func (s *Sender) breakerChanged(_ string, from, to gobreaker.State) {
 	if to == gobreaker.StateOpen {
 		s.openedAt.Store(time.Now().UnixNano())
@@ -218,7 +218,7 @@ func orderIDs(batch []notify.Message) []string {
 	return ids
 }
 
-// poolLog keeps ants from writing to the standard logger.
+// poolLog passes what the ants pool logs to log, instead of the standard logger.
 type poolLog struct{ log *slog.Logger }
 
 func (l poolLog) Printf(format string, args ...any) {

@@ -8,17 +8,17 @@ import (
 
 // SenderConfig bounds one of the channels e-mail, SMS and webhook.
 type SenderConfig struct {
-	// Enabled makes the orders' events go out this way. Defaults to false.
+	// Enabled sends the events of orders on this channel. Defaults to false.
 	Enabled bool `koanf:"enabled"`
-	// Workers is how many messages are being sent at once. Defaults to 8.
+	// Workers is how many messages are sent at a time. Defaults to 8.
 	Workers int `koanf:"workers"`
 	// Rate is how many messages may go out in a second; 0 means no limit. Defaults to 0.
 	Rate float64 `koanf:"rate"`
-	// Timeout bounds the sending of one message; shorter than notify.timeout. Defaults to 10s.
+	// Timeout bounds the sending of one message. It must be shorter than notify.timeout. Defaults to 10s.
 	Timeout time.Duration `koanf:"timeout"`
-	// Failures is how many failures of the receiver in a row make the channel wait. Defaults to 5.
+	// Failures is how many failures of the receiver in a row pause the channel. Defaults to 5.
 	Failures int `koanf:"failures"`
-	// Pause is how long it waits before one message tries again. Defaults to 30s.
+	// Pause is how long the channel waits before it tries one message. Defaults to 30s.
 	Pause time.Duration `koanf:"pause"`
 }
 
@@ -27,7 +27,7 @@ func DefaultSenderConfig() SenderConfig {
 	return SenderConfig{Workers: 8, Timeout: 10 * time.Second, Failures: 5, Pause: 30 * time.Second}
 }
 
-// check names the keys at fault; batch is notify.timeout.
+// check returns every bad value, named by its key; batch is notify.timeout.
 func (c SenderConfig) check(channel string, batch time.Duration) error {
 	var errs []error
 	check := func(ok bool, key string, value any, allowed string) {
@@ -42,7 +42,7 @@ func (c SenderConfig) check(channel string, batch time.Duration) error {
 	return errors.Join(append(errs, c.checkRate(channel))...)
 }
 
-// checkRate names the rate if it is out of its bounds.
+// checkRate returns an error that names the rate if it is out of its bounds.
 func (c SenderConfig) checkRate(channel string) error {
 	if c.Rate >= 0 && c.Rate <= 100_000 {
 		return nil

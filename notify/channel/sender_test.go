@@ -14,12 +14,12 @@ import (
 	"sluice/notify"
 )
 
-// probe is a sender made of a function.
+// probe is a transport that calls a function.
 type probe struct {
-	tag    string
-	does   func(ctx context.Context, m notify.Message) notify.Result
-	shut   atomic.Bool
-	newest bool // it tells how things stand
+	tag     string
+	deliver func(ctx context.Context, m notify.Message) notify.Result
+	closed  atomic.Bool
+	newest  bool // returned by latest
 }
 
 func (p *probe) name() string { return p.tag }
@@ -34,10 +34,10 @@ func (p *probe) reaches(to notify.Recipient) string {
 }
 
 func (p *probe) send(ctx context.Context, m notify.Message, _ notify.Recipient) notify.Result {
-	return p.does(ctx, m)
+	return p.deliver(ctx, m)
 }
 
-func (p *probe) close() { p.shut.Store(true) }
+func (p *probe) close() { p.closed.Store(true) }
 
 func everybody(_ context.Context, ids []string) (map[string]notify.Recipient, error) {
 	found := make(map[string]notify.Recipient, len(ids))
@@ -59,7 +59,7 @@ func openSender(t *testing.T, cfg SenderConfig, p *probe, lookup notify.Recipien
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, o.close())
-		require.True(t, p.shut.Load())
+		require.True(t, p.closed.Load())
 	})
 	return o
 }
@@ -81,7 +81,7 @@ func within(t *testing.T, d time.Duration) context.Context {
 
 func TestSenderResults(t *testing.T) {
 	t.Parallel()
-	p := &probe{tag: "email", does: func(_ context.Context, m notify.Message) notify.Result {
+	p := &probe{tag: "email", deliver: func(_ context.Context, m notify.Message) notify.Result {
 		if m.OrderID == "order-c" {
 			panic("the mail of " + annMail)
 		}
@@ -106,7 +106,7 @@ func TestSenderSendsManyAtOnceAndNoMore(t *testing.T) {
 	cfg.Workers = 3
 	var now, most atomic.Int64
 	full := make(chan struct{})
-	p := &probe{tag: "email", does: func(ctx context.Context, _ notify.Message) notify.Result {
+	p := &probe{tag: "email", deliver: func(ctx context.Context, _ notify.Message) notify.Result {
 		n := now.Add(1)
 		defer now.Add(-1)
 		for seen := most.Load(); n > seen && !most.CompareAndSwap(seen, n); seen = most.Load() {
@@ -127,13 +127,14 @@ func TestSenderSendsManyAtOnceAndNoMore(t *testing.T) {
 	require.EqualValues(t, 3, most.Load())
 }
 
-// What the time of a batch does not suffice for is not begun, and so counts no attempt.
+// TestSenderKeepsToItsRateAndTime checks that sends that would exceed the batch's time do not begin and count no
+// attempt.
 func TestSenderKeepsToItsRateAndTime(t *testing.T) {
 	t.Parallel()
 	cfg := quickConfig()
 	cfg.Rate = 1
 	var sent atomic.Int64
-	p := &probe{tag: "email", does: func(context.Context,
+	p := &probe{tag: "email", deliver: func(context.Context,
 		notify.Message) notify.Result {
 		sent.Add(1)
 		return notify.Delivered()
@@ -164,7 +165,7 @@ func TestSenderWaitsWhileItsReceiverIsDown(t *testing.T) {
 	cfg.Workers, cfg.Failures, cfg.Pause = 1, 2, 300*time.Millisecond
 	var tries atomic.Int64
 	var well atomic.Bool
-	p := &probe{tag: "email", does: func(context.Context, notify.Message) notify.Result {
+	p := &probe{tag: "email", deliver: func(context.Context, notify.Message) notify.Result {
 		tries.Add(1)
 		if well.Load() {
 			return notify.Delivered()
@@ -190,7 +191,7 @@ func TestSenderWaitsWhileItsReceiverIsDown(t *testing.T) {
 	require.Zero(t, o.Pause())
 }
 
-// Refusals of single messages say that the receiver is well.
+// TestSenderDoesNotWaitForRefusals checks that refusals of single messages do not pause the channel.
 func TestSenderDoesNotWaitForRefusals(t *testing.T) {
 	t.Parallel()
 	cfg := quickConfig()
@@ -199,7 +200,7 @@ func TestSenderDoesNotWaitForRefusals(t *testing.T) {
 		notify.Retry("x"), notify.Unreachable("x"), notify.RetryAfter(time.Second,
 			"x"), notify.Unreachable("x"), notify.Delivered()}
 	var n atomic.Int64
-	p := &probe{tag: "email", does: func(context.Context, notify.Message) notify.Result { return answers[n.Add(1)-1] }}
+	p := &probe{tag: "email", deliver: func(context.Context, notify.Message) notify.Result { return answers[n.Add(1)-1] }}
 	require.Equal(t, answers, openSender(t, cfg, p, everybody).Deliver(within(t, time.Minute), messages(len(answers))))
 }
 

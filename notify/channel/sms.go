@@ -28,8 +28,8 @@ type SMS struct {
 	Facts Facts  // for providers that have templates of their own
 }
 
-// SMSProvider hands texts to somebody who sends them. Send is called by many goroutines, at least once for a message.
-// It neither logs the number nor quotes it in its Result.
+// SMSProvider sends texts. Send is called by many goroutines, at least once for each message. It neither logs the
+// number nor quotes it in its Result.
 type SMSProvider interface {
 	Send(ctx context.Context, s SMS) notify.Result
 }
@@ -86,7 +86,7 @@ func (d dryRun) Send(ctx context.Context, s SMS) notify.Result {
 	return notify.Skipped("the provider is dry-run")
 }
 
-// maskPhone shows the last two digits of a phone number. They tell two test phones apart, but nobody can call them.
+// maskPhone hides all but the last two digits of a phone number. They suffice to tell two test phones apart.
 func maskPhone(phone string) string {
 	if len(phone) < 8 {
 		return "***"
@@ -94,15 +94,15 @@ func maskPhone(phone string) string {
 	return "***" + phone[len(phone)-2:]
 }
 
-// smsTransport writes a message from its template and gives it to the provider.
+// smsTransport sends each message as a text, from a template.
 type smsTransport struct {
 	provider  SMSProvider
 	templates *Templates
 	client    *http.Client
 }
 
-// newSMS returns the channel's transport. It trusts the provider's address like the rest of the configuration, which
-// may well be inside the shop's own network.
+// newSMS returns the channel's transport. The provider's address may be private: it comes from the configuration, not
+// from users.
 func newSMS(cfg SMSConfig, templates *Templates, log *slog.Logger, now func() time.Time) (*smsTransport, error) {
 	client := webhook.GuardedClient(cfg.Timeout, true)
 	provider, err := newSMSProvider(cfg, log, client, now)

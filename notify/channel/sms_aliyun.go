@@ -57,7 +57,7 @@ func newAliyun(cfg AliyunConfig, client *http.Client, now func() time.Time) (*al
 	return &aliyun{cfg, client, now}, checkURL("notify.sms.aliyun.endpoint", cfg.Endpoint)
 }
 
-// Send implements SMSProvider. SendSms is not idempotent: a try whose answer was lost may have reached the phone.
+// Send implements SMSProvider. SendSms is not idempotent: after a lost answer, the retry may send the text twice.
 func (p *aliyun) Send(ctx context.Context, s SMS) notify.Result {
 	template := p.cfg.Templates[strings.TrimPrefix(s.Facts.Event, "order.")]
 	if template == "" {
@@ -83,8 +83,7 @@ func (p *aliyun) Send(ctx context.Context, s SMS) notify.Result {
 	return aliyunResult(resp, body, p.now())
 }
 
-// aliyunResult reads the code of an answer, which is OK or says why not. It ignores the message beside it, which may
-// quote the phone number.
+// aliyunResult classifies the code of an answer. It ignores the answer's message, which may quote the phone number.
 func aliyunResult(resp *http.Response, body []byte, now time.Time) notify.Result {
 	var answer struct{ Code string }
 	if err := json.Unmarshal(body, &answer); err != nil || answer.Code == "" {
@@ -115,7 +114,7 @@ func shorten(text string) string {
 	return text
 }
 
-// aliyunCall names what a request does and when.
+// aliyunCall is the part of a request that goes into its headers.
 type aliyunCall struct {
 	action, version string
 	at              time.Time

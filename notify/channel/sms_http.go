@@ -25,7 +25,7 @@ type SMSHTTPConfig struct {
 	Headers map[string]string `koanf:"headers" secret:"true"`
 }
 
-// smsHTTP sends what its templates give. The status decides: 2xx is delivered.
+// smsHTTP sends the request that its templates produce. The status decides: 2xx is delivered.
 type smsHTTP struct {
 	cfg       SMSHTTPConfig
 	url, body *template.Template
@@ -56,7 +56,7 @@ func jsonText(v any) (string, error) {
 	return string(text), err
 }
 
-// request fills the templates in.
+// request fills in the templates.
 func (p *smsHTTP) request(ctx context.Context, s SMS) (*http.Request, error) {
 	var target, body strings.Builder
 	if err := errors.Join(p.url.Execute(&target, s), p.body.Execute(&body, s)); err != nil {
@@ -85,7 +85,8 @@ func (p *smsHTTP) Send(ctx context.Context, s SMS) notify.Result {
 	return classifyKey(resp, classify(resp, p.now()))
 }
 
-// classifyKey turns a refused key into a fault of the channel. Every message would meet it, and none should die of it.
+// classifyKey turns a refused API key into a fault of the receiver. It would fail every message, and none should become
+// dead because of it.
 func classifyKey(resp *http.Response, r notify.Result) notify.Result {
 	if resp.StatusCode == http.StatusUnauthorized || resp.StatusCode == http.StatusForbidden {
 		return notify.Unreachable("the provider refused the key")

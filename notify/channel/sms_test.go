@@ -15,7 +15,7 @@ import (
 	"sluice/notify"
 )
 
-// reply answers like an API: a status and a JSON body.
+// reply returns a handler that answers with a status and a JSON body.
 func reply(code int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
@@ -104,7 +104,7 @@ func TestSMSByTwilio(t *testing.T) {
 	}
 }
 
-// The worked example of the provider's documentation.
+// TestAliyunSignatureIsTheDocumented checks the worked example of the provider's documentation.
 func TestAliyunSignatureIsTheDocumented(t *testing.T) {
 	t.Parallel()
 	req, err := http.NewRequest(http.MethodPost, "https://ecs.cn-shanghai.aliyuncs.com/?"+

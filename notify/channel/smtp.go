@@ -18,7 +18,7 @@ import (
 	"sluice/notify"
 )
 
-// Mailer sends e-mails through one SMTP server and keeps idle connections for the next. Safe for concurrent use.
+// Mailer sends e-mails through one SMTP server and reuses idle connections. Safe for concurrent use.
 type Mailer struct {
 	cfg  EmailConfig
 	host string
@@ -28,7 +28,7 @@ type Mailer struct {
 	idle chan *smtpConn // at most cfg.Workers
 }
 
-// smtpConn is a connection past its login.
+// smtpConn is a connection that is logged in.
 type smtpConn struct {
 	client *gomail.Client
 	smtp   *smtp.Client
@@ -36,7 +36,7 @@ type smtpConn struct {
 	reused bool
 }
 
-// NewMailer takes a validated EmailConfig and connects at the first Send.
+// NewMailer returns a Mailer for a validated EmailConfig. It connects at the first Send.
 func NewMailer(cfg EmailConfig, now func() time.Time) (*Mailer, error) {
 	host, service, err := net.SplitHostPort(cfg.Addr)
 	if err != nil {
@@ -67,7 +67,7 @@ func (m *Mailer) Close() {
 	for {
 		select {
 		case c := <-m.idle:
-			_ = c.raw.Close() // the server forgets a session that has no mail in it
+			_ = c.raw.Close() // no mail is in progress, so QUIT is not needed
 		default:
 			return
 		}
@@ -75,7 +75,7 @@ func (m *Mailer) Close() {
 }
 
 // Send delivers one e-mail. 4xx replies and a broken connection are worth a retry, 5xx replies are final. The Result
-// quotes nothing the server said, because servers repeat addresses.
+// quotes no reply of the server, because replies repeat addresses.
 func (m *Mailer) Send(ctx context.Context, mail Mail) notify.Result {
 	msg, err := mail.compose(m.cfg.From, m.now())
 	if err != nil {
@@ -87,7 +87,7 @@ func (m *Mailer) Send(ctx context.Context, mail Mail) notify.Result {
 	}
 	err = c.send(ctx, msg, m.cfg.Timeout)
 	if c.reused && broken(err) && !msg.IsDelivered() && ctx.Err() == nil {
-		// The server may have closed the idle connection long ago: that is no failure of this mail.
+		// The server may have closed the idle connection long ago. That does not count as a failure.
 		if c, err = m.dial(ctx); err != nil {
 			return loginResult(err)
 		}
@@ -95,7 +95,7 @@ func (m *Mailer) Send(ctx context.Context, mail Mail) notify.Result {
 	}
 	m.release(c, err)
 	if msg.IsDelivered() {
-		return notify.Delivered() // any error is of the reset that follows
+		return notify.Delivered() // the error is of the RSET that follows
 	}
 	return sendResult(err)
 }
@@ -111,7 +111,7 @@ func (m *Mailer) take(ctx context.Context) (*smtpConn, error) {
 	}
 }
 
-// release puts a connection aside for the next mail, unless it broke or enough are idle.
+// release makes a connection idle, or closes it if it broke or enough are idle.
 func (m *Mailer) release(c *smtpConn, err error) {
 	if !broken(err) {
 		select {
@@ -123,8 +123,7 @@ func (m *Mailer) release(c *smtpConn, err error) {
 	_ = c.raw.Close()
 }
 
-// broken reports whether an error leaves the connection of no use. After a reply of the server other than 421 it is
-// still good.
+// broken reports whether the connection cannot be used after an error. After a reply other than 421 it can.
 func broken(err error) bool {
 	if err == nil {
 		return false
@@ -157,7 +156,7 @@ func (m *Mailer) dial(ctx context.Context) (*smtpConn, error) {
 	}
 	c.smtp, err = c.client.DialToSMTPClientWithContext(ctx)
 	if !stopWatch() {
-		err = ctx.Err() // in place of the error about a closed connection
+		err = ctx.Err() // instead of the error about a closed connection
 	}
 	if err != nil {
 		if c.raw != nil {
@@ -174,7 +173,7 @@ func (m *Mailer) options(connect gomail.DialContextFunc) []gomail.Option {
 	case TLSStart:
 		policy = gomail.TLSMandatory
 	case TLSWhole:
-		// The connection is TLS already. Opportunistic makes the library see that, as it must before it logs in.
+		// The connection is TLS already. Opportunistic makes the library notice that, or it would not log in.
 		policy = gomail.TLSOpportunistic
 	}
 	options := []gomail.Option{gomail.WithPort(m.port), gomail.WithTimeout(m.cfg.Timeout), gomail.WithTLSConfig(m.tls),
@@ -186,7 +185,8 @@ func (m *Mailer) options(connect gomail.DialContextFunc) []gomail.Option {
 	return options
 }
 
-// send sends one mail within timeout. The end of ctx cuts it off: once connected, the library heeds no context.
+// send sends one mail within timeout. The end of ctx closes the connection, because once connected, the library heeds
+// no context.
 func (c *smtpConn) send(ctx context.Context, msg *gomail.Msg, timeout time.Duration) error {
 	defer context.AfterFunc(ctx, func() { _ = c.raw.Close() })()
 	if err := c.raw.SetDeadline(time.Now().Add(timeout)); err != nil {
@@ -210,7 +210,7 @@ func replyCode(err error) int {
 	return 0
 }
 
-// loginResult classifies the error of a connection that did not get as far as a mail. It concerns every mail.
+// loginResult classifies an error of connecting or logging in, which concerns every mail.
 func loginResult(err error) notify.Result {
 	if code := replyCode(err); code != 0 {
 		return notify.Unreachable("smtp: the server refused the session with " + strconv.Itoa(code))

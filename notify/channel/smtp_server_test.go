@@ -23,7 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// smtpServer is a mail server on loopback that speaks TLS, asks for a login, and fails as told.
+// smtpServer is a mail server on loopback that speaks TLS and asks for a login. A test may change its replies.
 type smtpServer struct {
 	t        *testing.T
 	listener net.Listener
@@ -36,14 +36,14 @@ type smtpServer struct {
 	mu       sync.Mutex
 	mails    []string
 	sessions int
-	verdict  func(step, line string) string // a reply instead of the usual one; "drop" closes, "hang" says nothing more
+	reply    func(step, line string) string // a reply instead of the usual one; "drop" closes, "hang" says nothing more
 	open     map[net.Conn]bool
 	loops    sync.WaitGroup
 }
 
 func newSMTPServer(t *testing.T, change func(*smtpServer)) *smtpServer {
 	t.Helper()
-	s := &smtpServer{t: t, open: map[net.Conn]bool{}, verdict: func(string, string) string { return "" }}
+	s := &smtpServer{t: t, open: map[net.Conn]bool{}, reply: func(string, string) string { return "" }}
 	s.certify()
 	change(s)
 	var err error
@@ -99,14 +99,14 @@ func (s *smtpServer) count() int {
 	return s.sessions
 }
 
-// answer makes the server reply as f says from now on.
+// answer makes the server reply with f from now on.
 func (s *smtpServer) answer(f func(step, line string) string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.verdict = f
+	s.reply = f
 }
 
-// dropAll breaks every open session, as a server does that has waited long enough.
+// dropAll closes every open connection, as a server does with idle ones.
 func (s *smtpServer) dropAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -149,7 +149,7 @@ func (s *smtpServer) serve(conn net.Conn) {
 	in := bufio.NewReader(conn)
 	say := func(step, line, usual string) bool {
 		s.mu.Lock()
-		reply := s.verdict(step, line)
+		reply := s.reply(step, line)
 		s.mu.Unlock()
 		switch reply {
 		case "drop":
@@ -221,7 +221,7 @@ func (s *smtpServer) serve(conn net.Conn) {
 				mail += text
 			}
 			s.mu.Lock()
-			refused := s.verdict("end", mail)
+			refused := s.reply("end", mail)
 			if refused == "" || strings.HasPrefix(refused, "2") {
 				s.mails = append(s.mails, mail)
 			}

@@ -17,12 +17,12 @@ import (
 
 // StreamConfig names and bounds the event stream.
 type StreamConfig struct {
-	// Key is the Redis stream. Empty, the default, is events behind redis.prefix: sluice:events.
+	// Key is the Redis stream. Empty, the default, means redis.prefix and events: sluice:events.
 	Key string `koanf:"key"`
-	// MaxLen is about how many entries stay; Redis trims whole nodes, so a few more may. Defaults to 1,000,000.
+	// MaxLen is about how many entries stay: Redis trims whole nodes, so there may be a few more. Defaults to
+	// 1,000,000.
 	MaxLen int64 `koanf:"max_len"`
-	// Keep is how old an entry becomes, by Redis' clock, before the next events push it out. Defaults to 168h; 0: any
-	// age.
+	// Keep is the age, by Redis' clock, from which new entries push an entry out. Defaults to 168h; 0: any age.
 	Keep time.Duration `koanf:"keep"`
 }
 
@@ -31,7 +31,7 @@ func DefaultStreamConfig() StreamConfig {
 	return StreamConfig{MaxLen: 1_000_000, Keep: 7 * 24 * time.Hour}
 }
 
-// Behind returns c with a key: where it names none, events behind prefix.
+// Behind returns c with its key set: without one, to prefix and events.
 func (c StreamConfig) Behind(prefix string) StreamConfig {
 	c.Key = cmp.Or(c.Key, prefix+":events")
 	return c
@@ -51,9 +51,9 @@ func (c StreamConfig) Validate() error {
 
 // Stream is the channel "stream": the log of order events for other systems, a bounded Redis stream.
 //
-// Each entry has the fields id, order, sale, user, event and at (unix milliseconds). It never holds an e-mail address
-// or phone number. An event may appear more than once, always with the same id, and events of different orders in any
-// sequence.
+// Each entry has the fields id, order, sale, user, event and at (unix milliseconds). It never contains an e-mail
+// address or phone number. An event may appear more than once, always with the same id. Events of different orders have
+// no fixed sequence.
 type Stream struct {
 	cfg     StreamConfig
 	rdb     redis.UniversalClient
@@ -72,7 +72,7 @@ func (s *Stream) Name() string { return "stream" }
 // Width returns 10: a delivery is one round trip, and two transactions, however many events it holds.
 func (s *Stream) Width() int { return 10 }
 
-// Deliver appends the batch in one round trip. Every failure is worth a retry, for none lies in the message.
+// Deliver appends the batch in one round trip. Every failure is worth a retry, because none depends on the message.
 func (s *Stream) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
 	results := make([]notify.Result, len(messages))
 	commands := make([]*redis.StringCmd, len(messages))
@@ -98,8 +98,8 @@ func (s *Stream) Deliver(ctx context.Context, messages []notify.Message) []notif
 // trimEvery bounds how often old entries are dropped, which costs one more command to Redis.
 const trimEvery = time.Minute
 
-// trim drops entries that are too old. The id of the entry just written begins with the time of Redis. A
-// failure costs nothing but memory until the next time.
+// trim drops entries that are too old. It takes Redis' time from the id of the entry just written. After a failure the
+// next trim drops them.
 func (s *Stream) trim(ctx context.Context, id string) {
 	ms, _, _ := strings.Cut(id, "-")
 	now, err := strconv.ParseInt(ms, 10, 64)
@@ -113,13 +113,13 @@ func (s *Stream) trim(ctx context.Context, id string) {
 	s.rdb.XTrimMinID(ctx, s.cfg.Key, strconv.FormatInt(oldest, 10))
 }
 
-// Entry is one event as the stream holds it.
+// Entry is one entry of the stream.
 type Entry struct {
 	ID     string // of the entry; later ones compare greater
 	Fields map[string]any
 }
 
-// Last is the id of the newest entry, "0-0" when there is none.
+// Last returns the id of the newest entry, or "0-0" when there is none.
 func (s *Stream) Last(ctx context.Context) (string, error) {
 	newest, err := s.rdb.XRevRangeN(ctx, s.cfg.Key, "+", "-", 1).Result()
 	if err != nil {
@@ -131,7 +131,7 @@ func (s *Stream) Last(ctx context.Context) (string, error) {
 	return newest[0].ID, nil
 }
 
-// After returns up to n entries that follow id, oldest first. It never waits for one.
+// After returns up to n entries that follow id, oldest first. It does not wait for new ones.
 func (s *Stream) After(ctx context.Context, id string, n int64) ([]Entry, error) {
 	found, err := s.rdb.XRangeN(ctx, s.cfg.Key, "("+id, "+", n).Result()
 	if err != nil {

@@ -55,7 +55,7 @@ func TestStreamFailuresAreRetried(t *testing.T) {
 	}
 }
 
-// Old entries go by Redis' own clock when new ones come.
+// TestStreamForgetsByAge checks that new entries push out old ones, by Redis' clock.
 func TestStreamForgetsByAge(t *testing.T) {
 	t.Parallel()
 	for _, kind := range testkit.RedisKinds(t) {
@@ -88,7 +88,8 @@ func TestStreamForgetsByAge(t *testing.T) {
 	}
 }
 
-// Two readers of one group share the events; what a dead reader held goes to the other.
+// TestStreamServesConsumerGroups checks that two readers of a group share the events. The other reader gets those of a
+// dead one.
 func TestStreamServesConsumerGroups(t *testing.T) {
 	t.Parallel()
 	for _, kind := range testkit.RedisKinds(t) {

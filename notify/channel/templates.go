@@ -19,16 +19,16 @@ import (
 //go:embed templates
 var shippedTemplates embed.FS
 
-// The languages that are shipped. A folder of the operator's may hold more.
+// The languages that are shipped. The operator's folder may add more.
 const (
 	English = "en"
 	Chinese = "zh-CN"
 )
 
-// Templates writes what shoppers are told, in their languages. Safe for concurrent use.
+// Templates writes messages to shoppers, in their languages. Safe for concurrent use.
 //
 // A locale is a folder with the files email.txt, email.html and sms.txt. Each defines a template for every event by its
-// name; email.txt also one with .subject added. They see the fields of Facts.
+// name; email.txt also one with .subject added. They use the fields of Facts.
 type Templates struct {
 	locales  map[string]locale
 	fallback string
@@ -41,7 +41,7 @@ type locale struct {
 	sms  *text.Template
 }
 
-// Facts are what templates may say.
+// Facts are the fields that templates may use.
 type Facts struct {
 	Event    string
 	Order    string // the whole id
@@ -51,14 +51,14 @@ type Facts struct {
 	Total    string // with its currency, such as 99.00 CNY
 	Status   string // as it is now: confirmed, paid, expired, cancelled or failed
 	Reason   string // of a failed order: sold_out, limit_reached, …
-	// Refund says why money must go back: late, again (paid before), ended (cancelled or failed), amount (another than
-	// the order costs).
+	// Refund says why money must go back: late, again (paid before), ended (cancelled or failed) or amount (a wrong
+	// one).
 	Refund string
 	PayBy  string // empty: no deadline
 }
 
 // NewTemplates reads the shipped templates and those of folder over them, file by file. An empty folder means the
-// shipped ones. It tries every event in every locale: a mistake shows at the start and not at the first sale.
+// shipped ones. It tries every event in every locale, so that a mistake fails the start and not a sale.
 func NewTemplates(folder, fallback, zone string) (*Templates, error) {
 	location, err := time.LoadLocation(zone)
 	if err != nil {
@@ -127,7 +127,7 @@ func readLocale(own, shipped fs.FS, name string) (locale, error) {
 	return l, errors.Join(errs[:]...)
 }
 
-// tryAll executes every template with few and with many facts.
+// tryAll executes every template with few and with many fields set.
 func (t *Templates) tryAll() error {
 	var errs []error
 	for name := range t.locales {
@@ -154,7 +154,7 @@ func (t *Templates) mail(m notify.Message, to notify.Recipient) (renderedMail, e
 	out.subject, errs[0] = execute(l.mail, m.Event+".subject", facts)
 	out.text, errs[1] = execute(l.mail, m.Event, facts)
 	out.html, errs[2] = execute(l.html, m.Event, facts)
-	out.subject = strings.Join(strings.Fields(out.subject), " ") // one line, whatever a title holds
+	out.subject = strings.Join(strings.Fields(out.subject), " ") // one line, even if a title has several
 	return out, errors.Join(errs[:]...)
 }
 
@@ -193,7 +193,7 @@ func (t *Templates) localeFor(want string) locale {
 	return t.locales[t.fallback]
 }
 
-// facts collects what templates may say.
+// facts returns the fields for the templates of a message.
 func (t *Templates) facts(m notify.Message, to notify.Recipient) Facts {
 	total := to.PriceCents * int64(to.Quantity)
 	f := Facts{

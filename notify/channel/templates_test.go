@@ -81,7 +81,7 @@ func TestTemplatesOfTheOperators(t *testing.T) {
 	require.ErrorContains(t, err, "notify.time_zone")
 }
 
-// Who is to get money back reads what is true of the order: it may well be alive.
+// TestRefundsSayWhy checks that refund messages describe the order as it is: it may still be confirmed.
 func TestRefundsSayWhy(t *testing.T) {
 	t.Parallel()
 	w, err := NewTemplates("", English, "UTC")

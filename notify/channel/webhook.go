@@ -18,7 +18,7 @@ type WebhookConfig struct {
 	SenderConfig `koanf:",squash"`
 	// URL is called with POST. Required when enabled.
 	URL string `koanf:"url" secret:"true"` // some carry a token
-	// Secrets sign the calls (Standard Webhooks); several while the receiver changes from one to the next.
+	// Secrets sign the calls (Standard Webhooks); give several while the receiver changes to a new one.
 	Secrets []string `koanf:"secrets"`
 	// AllowPrivate lets the URL lead to loopback and private addresses. Defaults to false.
 	AllowPrivate bool `koanf:"allow_private"`
@@ -60,10 +60,10 @@ func (w *webhookTransport) latest() bool { return false }
 
 func (w *webhookTransport) reaches(notify.Recipient) string { return "" }
 
-// hookBody is what receivers read. It holds no e-mail address and no phone number.
+// hookBody is the body that receivers get. It contains no e-mail address and no phone number.
 type hookBody struct {
 	Type      string   `json:"type"`
-	Timestamp string   `json:"timestamp"` // when it happened
+	Timestamp string   `json:"timestamp"` // of the event
 	Data      hookData `json:"data"`
 }
 
@@ -92,7 +92,7 @@ func (w *webhookTransport) send(ctx context.Context, m notify.Message, to notify
 	return w.post(ctx, m.ID(), body)
 }
 
-// post signs body under an id and sends it.
+// post sends a signed body with its webhook-id.
 func (w *webhookTransport) post(ctx context.Context, id string, body []byte) notify.Result {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(body))
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"sluice/notify/webhook"
 )
 
-// receiver is a shop's endpoint that keeps what it got and answers as told, one answer a call, the last for ever.
+// receiver is a shop's endpoint that remembers its calls. It gives one answer a call, and repeats the last.
 type receiver struct {
 	*httptest.Server
 	mu      sync.Mutex
@@ -67,8 +67,8 @@ func status(code int, headers ...string) http.HandlerFunc {
 
 func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
-// die promises more than it sends.
-func die(w http.ResponseWriter, _ *http.Request) {
+// sendTooLittle sends less than its Content-Length.
+func sendTooLittle(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Length", "1000")
 	w.WriteHeader(http.StatusOK)
 	_, _ = io.WriteString(w, "half")
@@ -139,7 +139,7 @@ func TestWebhookResults(t *testing.T) {
 		"nonsense wait":   {status(503, "Retry-After", "soon"), notify.Unreachable("http status 503")},
 		"broken":          {status(502), notify.Unreachable("http status 502")},
 		"hangs":           {hang, notify.Unreachable("no answer in time")},
-		"dies":            {die, notify.Unreachable("the connection broke")},
+		"dies":            {sendTooLittle, notify.Unreachable("the connection broke")},
 		"talks too much":  {flood, notify.Delivered()},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -19,12 +19,12 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// GuardedClient returns a client for URLs that came by configuration or from other people. It follows no redirect and
-// uses no proxy. One exchange, body included, takes at most timeout.
+// GuardedClient returns a client for URLs that operators or users give. It follows no redirect and uses no proxy. One
+// exchange, body included, takes at most timeout.
 //
 // Unless allowPrivate, it connects to public addresses only and fails with ErrPrivateAddress otherwise. The check is
-// made on the address that is dialled, so no DNS answer gets around it. Callers bound what they read of the body, and
-// call CloseIdleConnections at the end.
+// made on the address that is dialled, so no DNS answer gets around it. Callers must bound how much of the body they
+// read, and call CloseIdleConnections at the end.
 func GuardedClient(timeout time.Duration, allowPrivate bool) *http.Client {
 	dialer := &net.Dialer{Timeout: timeout}
 	if !allowPrivate {
@@ -53,9 +53,8 @@ func publicOnly(_, address string, _ syscall.RawConn) error {
 	return nil
 }
 
-// isPublic reports whether the address is one of the open internet. Loopback, private, link-local (cloud metadata),
-// shared (CGNAT), multicast and reserved addresses are not. Nor is an IPv6 form that carries an IPv4 address past this
-// check.
+// isPublic reports whether the address is on the public internet. Loopback, private, link-local (cloud metadata),
+// shared (CGNAT), multicast and reserved addresses are not. Nor are IPv6 forms that embed an IPv4 address.
 func isPublic(a netip.Addr) bool {
 	a = a.Unmap()
 	global := a.Is4() || netip.MustParsePrefix("2000::/3").Contains(a)

@@ -1,5 +1,5 @@
-// Package webhook holds what calling other people's URLs needs. It signs and verifies by Standard Webhooks, version v1.
-// Its HTTP client connects to public addresses only.
+// Package webhook signs and verifies calls by Standard Webhooks, version v1. Its HTTP client connects to public
+// addresses only.
 package webhook
 
 import (
@@ -35,16 +35,16 @@ const (
 	secretPrefix  = "whsec_"
 	minKey        = 24
 	maxKey        = 64
-	maxSignatures = 16 // in one header, so that a request cannot order more work than that
+	maxSignatures = 16 // in one header, bounds the work that a request can cause
 )
 
 // Signer signs requests. Safe for concurrent use.
 type Signer struct{ keys [][]byte }
 
-// NewSigner returns a Signer that signs with every secret, so that receivers may hold the old or the new one.
-// A secret is base64 of 24 to 64 bytes, with or without the prefix whsec_.
+// NewSigner returns a Signer that signs with every secret, so that receivers may use the old or the new one. A secret
+// is base64 of 24 to 64 bytes, with or without the prefix whsec_.
 func NewSigner(secrets ...string) (*Signer, error) {
-	keys, err := keysOf(secrets)
+	keys, err := decodeSecrets(secrets)
 	return &Signer{keys: keys}, err
 }
 
@@ -54,7 +54,7 @@ func (s *Signer) Sign(h http.Header, id string, at time.Time, body []byte) {
 	timestamp := strconv.FormatInt(at.Unix(), 10)
 	signatures := make([]string, len(s.keys))
 	for i, key := range s.keys {
-		signatures[i] = "v1," + base64.StdEncoding.EncodeToString(signatureOf(key, id, timestamp, body))
+		signatures[i] = "v1," + base64.StdEncoding.EncodeToString(computeSignature(key, id, timestamp, body))
 	}
 	h.Set(HeaderID, id)
 	h.Set(HeaderTimestamp, timestamp)
@@ -67,15 +67,14 @@ type Verifier struct {
 	now  func() time.Time
 }
 
-// NewVerifier returns a Verifier that accepts a signature of any of the secrets, which have the form that NewSigner
-// takes.
+// NewVerifier returns a Verifier that accepts a signature by any of the secrets, in the form of NewSigner.
 func NewVerifier(now func() time.Time, secrets ...string) (*Verifier, error) {
-	keys, err := keysOf(secrets)
+	keys, err := decodeSecrets(secrets)
 	return &Verifier{keys: keys, now: now}, err
 }
 
 // Verify returns nil if the headers sign this body, else ErrUnsigned, ErrStale or ErrBadSignature. It compares in
-// constant time. A request that passes can still be a repeat: webhook-id tells.
+// constant time. A verified request can still be a repeat, with the same webhook-id.
 func (v *Verifier) Verify(h http.Header, body []byte) error {
 	id, timestamp, signatures := h.Get(HeaderID), h.Get(HeaderTimestamp), strings.Fields(h.Get(HeaderSignature))
 	if id == "" || timestamp == "" || len(signatures) == 0 {
@@ -93,7 +92,7 @@ func (v *Verifier) Verify(h http.Header, body []byte) error {
 			continue
 		}
 		for _, key := range v.keys {
-			fits = hmac.Equal(given, signatureOf(key, id, timestamp, body)) || fits
+			fits = hmac.Equal(given, computeSignature(key, id, timestamp, body)) || fits
 		}
 	}
 	if !fits {
@@ -102,15 +101,15 @@ func (v *Verifier) Verify(h http.Header, body []byte) error {
 	return nil
 }
 
-func signatureOf(key []byte, id, timestamp string, body []byte) []byte {
+func computeSignature(key []byte, id, timestamp string, body []byte) []byte {
 	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte(id + "." + timestamp + "."))
 	mac.Write(body)
 	return mac.Sum(nil)
 }
 
-// keysOf decodes secrets. Its error shows none of them.
-func keysOf(secrets []string) ([][]byte, error) {
+// decodeSecrets decodes secrets. Its errors do not quote them.
+func decodeSecrets(secrets []string) ([][]byte, error) {
 	if len(secrets) == 0 {
 		return nil, errors.New("no webhook secret is given")
 	}

@@ -14,7 +14,7 @@ const (
 	newSecret = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 )
 
-// The vector of the specification's own libraries.
+// TestSignatureIsTheSpecifications checks the test vector of the specification's own libraries.
 func TestSignatureIsTheSpecifications(t *testing.T) {
 	t.Parallel()
 	s, err := NewSigner(oldSecret)
