@@ -36,23 +36,24 @@ var mayImport = map[string][]string{
 	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint, webhook, luascript},
 	"order": {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint, redisRoom, webhook,
 		workerRoom},
-	ratelimit:   {"queue", apart},
+	ratelimit:   {"queue", budgetRoom, apart},
 	authRoom:    {},
 	"api":       {"queue", "notify", "store", "delay", "inventory", "order", apart, invalid, redisRoom, coalesce},
 	coalesce:    {},
 	expressRoom: {},
 	httpServer:  {"api", authRoom, expressRoom, "store", coalesce, redisRoom, "queue"},
-	"admin": {"api", authRoom, httpServer, ratelimit, coalesce, "adminlog", "settings", "queue", "notify",
+	"admin": {"api", authRoom, httpServer, ratelimit, coalesce, "adminlog", "settings", "fleet", "queue", "notify",
 		"store", "delay", "inventory", "order", apart, invalid, redisRoom, channelRoom},
 	admission: {"api", "inventory", "order", "queue", coalesce, httpServer, killpoint, meter},
 	"gateway": {"api", authRoom, ratelimit, admission, "queue", "inventory", "order", invalid, webhook,
 		httpServer, coalesce},
-	"trace": {"queue", "notify", workerRoom},
-	"fleet": {"queue", "store", schemaRoom},
+	"trace":    {"queue", "notify", workerRoom},
+	"fleet":    {"store", schemaRoom, luascript},
+	budgetRoom: {apart, luascript},
 	"configs": {"queue", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
 		httpServer, workerRoom},
 	live: {"settings", "configs", "queue", "store", invalid},
-	"app": {"adminlog", "settings", live, "fleet", "queue", "notify", "store", "delay", "inventory", "order",
+	"app": {"adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", "inventory", "order",
 		"gateway", authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom, webhook, httpServer,
 		workerRoom, schemaRoom, "admin"},
 	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
@@ -82,6 +83,9 @@ const (
 
 // schemaRoom changes the tables and says who may use them; store opens the database without it.
 const schemaRoom = "store/schema"
+
+// budgetRoom deals rates that instances share; it knows neither processes nor databases.
+const budgetRoom = "fleet/budgets"
 
 // workerRoom drains lines; it knows tickets and no orders.
 const workerRoom = "queue/worker"

@@ -14,6 +14,7 @@ import (
 	"sluice/adminlog"
 	"sluice/api"
 	"sluice/delay"
+	"sluice/fleet"
 	"sluice/gateway/auth"
 	"sluice/gateway/server"
 	"sluice/inventory"
@@ -41,7 +42,7 @@ type Parts struct {
 	Topics     *delay.Topics
 	Messages   *delay.Store
 	Settings   Settings
-	Beats      *queue.Instances
+	Beats      *fleet.Instances
 	Checks     []Check
 	Barred     func() error // why this process must not change the stores; nil, or a nil error: it may
 	Gatherer   prometheus.Gatherer

@@ -10,6 +10,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/api"
+	"sluice/fleet"
 	"sluice/inventory"
 	"sluice/queue"
 	"sluice/store/redis"
@@ -32,7 +33,7 @@ func queueBodyOf(sale string, v queue.View) *api.Line {
 type lineViews struct {
 	lines     *queue.Lines
 	saleCache *inventory.SaleCache
-	beats     *queue.Instances
+	beats     *fleet.Instances
 	log       *slog.Logger
 }
 
@@ -201,7 +202,7 @@ func (h *lines) listLeases(c *gin.Context) {
 	c.JSON(http.StatusOK, list)
 }
 
-func instanceOf(i queue.Instance) api.Instance {
+func instanceOf(i fleet.Instance) api.Instance {
 	return api.Instance{ID: i.ID, Roles: orEmpty(i.Roles), Version: i.Version, ConfigVersion: i.ConfigVersion,
 		ConfigFile: i.ConfigFile, Payments: i.Payments,
 		SchemaOldest: i.SchemaOldest, SchemaNewest: i.SchemaNewest, StartedAt: api.FormatTime(i.StartedAt),

@@ -90,7 +90,7 @@ type App struct {
 	finder     *order.Finder
 	limiter    *ratelimit.Limiter
 	live       *live.Settings
-	beats      *queue.Instances
+	beats      *fleet.Instances
 	guard      *fleet.Guard
 	name       string // of this instance among all
 	number     int64  // the same, for orders and tickets

@@ -10,9 +10,9 @@ import (
 
 	"sluice/configs"
 	"sluice/fleet"
+	"sluice/fleet/budgets"
 	"sluice/gateway/ratelimit"
 	"sluice/inventory"
-	"sluice/queue"
 	"sluice/settings/live"
 	"sluice/store/redis"
 	"sluice/store/schema"
@@ -26,9 +26,9 @@ func (a *App) enter(ctx context.Context) error {
 	}
 	a.name = host + "-" + uuid.NewString()[:8]
 	prefix := a.cfg.Redis.Prefix
-	a.beats = queue.NewInstances(a.redis.Client, prefix, a.part("instances"))
+	a.beats = fleet.NewInstances(a.redis.Client, prefix, a.part("instances"))
 	a.guard = fleet.NewGuard(fleet.Parts{
-		DB: a.db, Owner: queue.NewOwner(a.redis.Client, prefix), Instances: a.beats,
+		DB: a.db, Owner: fleet.NewOwner(a.redis.Client, prefix), Instances: a.beats,
 		Self:  schema.Process{Name: a.name, Version: a.opt.Version},
 		Where: a.redis.Where, Migrate: a.cfg.Database.Migrate, Adopt: a.opt.AdoptRedis,
 		Alone: a.redis.Mode == redis.ModeEmbedded || a.redis.Mode == redis.ModeManaged,
@@ -45,7 +45,7 @@ func (a *App) openLive() {
 	}
 	a.live = live.New(loaded, a.db, a.part("configs"), a.saleCache.Now, a.opt.Registry)
 	a.live.AdoptAfter(a.clock)
-	a.limiter = ratelimit.New(a.cfg.Limits, a.opt.Now).Shared(queue.NewBudgets(a.redis.Client, a.cfg.Redis.Prefix),
+	a.limiter = ratelimit.New(a.cfg.Limits, a.opt.Now).Shared(budgets.New(a.redis.Client, a.cfg.Redis.Prefix),
 		a.name)
 }
 
@@ -110,9 +110,9 @@ func (a *App) pace(sale string) inventory.Pace {
 }
 
 // self is what this instance says of itself to the others.
-func (a *App) self() queue.Instance {
+func (a *App) self() fleet.Instance {
 	version, file := a.live.Version()
-	i := queue.Instance{
+	i := fleet.Instance{
 		ID: a.name, Roles: a.opt.Roles.names(), Version: a.opt.Version, ConfigVersion: version, ConfigFile: file,
 		SchemaOldest: a.guard.Self.Schema.Oldest, SchemaNewest: a.guard.Self.Schema.Newest,
 		Payments: a.cfg.Payment.On(), StartedAt: a.started,

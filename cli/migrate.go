@@ -14,7 +14,6 @@ import (
 
 	"sluice/configs"
 	"sluice/fleet"
-	"sluice/queue"
 	"sluice/store"
 	"sluice/store/redis"
 	"sluice/store/schema"
@@ -71,7 +70,7 @@ func (c *cli) withSchema(ctx context.Context, do func(*schemaStores, context.Con
 // range are in the database as well.
 func (s *schemaStores) registry(ctx context.Context) (running []schema.Process, err error) {
 	err = redis.Peek(ctx, s.redis, func(ctx context.Context, rdb goredis.UniversalClient) error {
-		running, err = fleet.Registry(queue.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)))(ctx)
+		running, err = fleet.Registry(fleet.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)))(ctx)
 		return err
 	})
 	if errors.Is(err, redis.ErrPrivate) {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"sluice/queue"
 	"sluice/store"
 	"sluice/store/schema"
 )
@@ -21,8 +20,8 @@ import (
 // Parts are what a Guard stands on.
 type Parts struct {
 	DB        *store.DB
-	Owner     *queue.Owner
-	Instances *queue.Instances
+	Owner     *Owner
+	Instances *Instances
 	Self      schema.Process // its Schema is filled in
 	Where     string         // names the Redis to a reader: an address, or a folder
 	Migrate   bool           // whether this process changes the schema itself
@@ -196,7 +195,7 @@ func (g *Guard) report(ctx context.Context, done schema.Migrated) {
 }
 
 // Registry lists the processes that say to Redis that they run.
-func Registry(instances *queue.Instances) schema.Registry {
+func Registry(instances *Instances) schema.Registry {
 	return func(ctx context.Context) ([]schema.Process, error) {
 		found, err := instances.List(ctx)
 		if err != nil {

@@ -16,7 +16,6 @@ import (
 
 	"sluice/fleet"
 	"sluice/internal/testkit"
-	"sluice/queue"
 	"sluice/store"
 	"sluice/store/schema"
 )
@@ -44,10 +43,10 @@ func newSite(t *testing.T, driver string, rdb redis.UniversalClient, prefix stri
 }
 
 func (s *site) guard(name string, change func(*fleet.Parts)) *fleet.Guard {
-	parts := fleet.Parts{DB: s.db, Owner: queue.NewOwner(s.rdb, s.prefix),
+	parts := fleet.Parts{DB: s.db, Owner: fleet.NewOwner(s.rdb, s.prefix),
 		Self: schema.Process{Name: name, Version: "v1"}, Where: "here:1", Migrate: true,
 		Log:       slog.New(slog.DiscardHandler),
-		Instances: queue.NewInstances(s.rdb, s.prefix, slog.New(slog.DiscardHandler)),
+		Instances: fleet.NewInstances(s.rdb, s.prefix, slog.New(slog.DiscardHandler)),
 		Now:       func() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }}
 	if change != nil {
 		change(&parts)
@@ -193,11 +192,11 @@ func TestAnOperatorWhoMigratesByHandIsTold(t *testing.T) {
 func TestABuildFromBeforeKeepsANewOneFromMigrating(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, "sqlite", testkit.Redis(t).Client(), "sluice")
-	old := queue.NewInstances(s.rdb, "sluice", slog.New(slog.DiscardHandler))
+	old := fleet.NewInstances(s.rdb, "sluice", slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		old.Run(ctx, func() queue.Instance { return queue.Instance{ID: "host-1", Version: "d3c6ac5"} })
+		old.Run(ctx, func() fleet.Instance { return fleet.Instance{ID: "host-1", Version: "d3c6ac5"} })
 	})
 	require.Eventually(t, func() bool { return s.rdb.HLen(t.Context(), "sluice:{instances}").Val() == 1 }, patience,
 		time.Millisecond)
@@ -230,7 +229,7 @@ func TestLooksGoOnWhileItTidies(t *testing.T) {
 	entered := s.guard("a", nil)
 	require.NoError(t, entered.Enter(t.Context()), "nothing is pending from now on")
 	g := s.guard("a", func(p *fleet.Parts) {
-		p.Instances = queue.NewInstances(nobody, s.prefix, slog.New(slog.DiscardHandler))
+		p.Instances = fleet.NewInstances(nobody, s.prefix, slog.New(slog.DiscardHandler))
 	})
 	require.NoError(t, g.Enter(t.Context()))
 	s.run(g)

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/api"
+	"sluice/fleet"
 	"sluice/gateway/ratelimit"
 	"sluice/internal/invalid"
 	"sluice/queue"
@@ -223,10 +224,10 @@ func TestLimitsAreAMergePatch(t *testing.T) {
 func TestInstancesRoute(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, func(c *setup) { c.still = true })
-	beats := queue.NewInstances(s.rdb, queue.DefaultPrefix, slog.New(slog.DiscardHandler))
+	beats := fleet.NewInstances(s.rdb, queue.DefaultPrefix, slog.New(slog.DiscardHandler))
 	s.run(func(ctx context.Context) {
-		beats.Run(ctx, func() queue.Instance {
-			return queue.Instance{ID: "a", Roles: []string{"worker"}, Version: "v1", ConfigVersion: 2, ConfigFile: "f",
+		beats.Run(ctx, func() fleet.Instance {
+			return fleet.Instance{ID: "a", Roles: []string{"worker"}, Version: "v1", ConfigVersion: 2, ConfigFile: "f",
 				StartedAt: testNow}
 		})
 	})

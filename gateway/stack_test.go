@@ -25,6 +25,7 @@ import (
 	"sluice/adminlog"
 	"sluice/api"
 	"sluice/delay"
+	"sluice/fleet"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
 	"sluice/gateway/server"
@@ -167,7 +168,7 @@ func (s *stack) openParts(c setup) {
 		Outbox:    notify.NewAdmin(s.db.Write, s.db.Read, time.Now, func() {}),
 		Events:    channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.rdb),
 		Topics:    s.topics, Messages: s.messages, Settings: c.settings,
-		Beats: queue.NewInstances(s.rdb, queue.DefaultPrefix, quietLog()), Checks: c.checks,
+		Beats: fleet.NewInstances(s.rdb, queue.DefaultPrefix, quietLog()), Checks: c.checks,
 		Gatherer: s.reg, Draining: s.down.Load}, quietLog(), time.Now)
 	s.opsEngine = ops
 	s.opsAddr, _ = startServer(s.t, server.DefaultHTTPConfig(), s.opsEngine)

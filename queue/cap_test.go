@@ -184,3 +184,21 @@ func TestAClockThatIsSetBackHoldsUpNobody(t *testing.T) {
 		require.EqualValues(t, []int64{1, 1}, []int64{batches, tickets}, "the lease of the third stands")
 	})
 }
+
+// A cap that is set counts at once, on a line of that epoch only.
+func TestSetCap(t *testing.T) {
+	eachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, openSale())
+		b.enqueue(3)
+		require.NoError(t, b.SetCap(b.ctx, b.epoch, 3))
+		v, err := b.View(b.ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, 3, v.Cap)
+		answers, err := b.Admit(b.ctx, b.epoch, rate, []queue.Request{{ID: "late", User: "late", Units: 1,
+			Fingerprint: "f"}})
+		require.NoError(t, err)
+		require.ErrorIs(t, answers[0].Err, queue.ErrFull)
+		require.ErrorIs(t, b.SetCap(b.ctx, b.epoch+1, 9), queue.ErrNotReady)
+		require.ErrorIs(t, b.lines.Of("nothing").SetCap(b.ctx, 1, 9), queue.ErrNotReady)
+	})
+}

@@ -19,21 +19,15 @@ type names struct {
 	wakeChannel   string // payload: a sale whose empty line received tickets
 	statusChannel string // payload: sale, then "id state" per line
 	stockChannel  string // payload: a sale that had no unit left and has some again
-	instancesKey  string // hash: instance → when it lapses in ms, and its card
 	paceKey       string // a number: see Lines.Pace
-	ownerKey      string // the id of the installation that these keys belong to
 }
 
 func namesOf(prefix string) names {
 	return names{
-		prefix: prefix, wakeChannel: prefix + ":wake", statusChannel: prefix + ":status", stockChannel: prefix +
-			":stock",
-		instancesKey: prefix + ":{instances}", paceKey: prefix + ":{pace}", ownerKey: prefix + ":installation",
+		prefix: prefix, wakeChannel: prefix + ":wake", statusChannel: prefix + ":status",
+		stockChannel: prefix + ":stock", paceKey: prefix + ":{pace}",
 	}
 }
-
-// budgetKey is a rate that instances share. Each budget has a slot of its own.
-func (n names) budgetKey(name string) string { return n.prefix + ":{budget/" + name + "}" }
 
 // keys are the names of one line in Redis. They share one hash tag, so every
 // script of the line runs in one slot of a cluster.

@@ -119,16 +119,7 @@ func (ls *Lines) Time(ctx context.Context) (time.Time, error) {
 //go:embed lua/*.lua
 var sources embed.FS
 
-// newLibrary returns the scripts of this package, which share lua/record.lua.
-func newLibrary() luascript.Library {
-	folder, err := fs.Sub(sources, "lua")
-	if err != nil {
-		panic(err) // the name of the folder is valid
-	}
-	return luascript.NewLibrary(folder, "record")
-}
-
-// scripts has every script that works on a line.
+// scripts has every script that works on a line. They share lua/record.lua.
 type scripts struct {
 	admit, claim, settle, reclaim, promote, cancel, release, requeue, drop, readmit         luascript.Script
 	lose, usersSince, reclaimed, pay, overdue, reclaimUnit, refund, configure, setCap, view luascript.Script
@@ -136,7 +127,11 @@ type scripts struct {
 }
 
 func loadScripts() scripts {
-	load := newLibrary().Load
+	folder, err := fs.Sub(sources, "lua")
+	if err != nil {
+		panic(err) // the name of the folder is valid
+	}
+	load := luascript.NewLibrary(folder, "record").Load
 	return scripts{
 		admit: load("admit"), claim: load("claim"), settle: load("settle"), reclaim: load("reclaim"),
 		promote: load("promote"), cancel: load("cancel"), release: load("release"), requeue: load("requeue"),

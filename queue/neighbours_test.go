@@ -6,8 +6,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"sluice/queue"
 )
 
 // overwrite gives a key of a line a type that no script expects.
@@ -45,16 +43,5 @@ func TestQuestionsToSeveralLinesAreAnsweredOneByOne(t *testing.T) {
 		require.ErrorContains(t, faults["broken"], "WRONGTYPE")
 		require.Len(t, faults, 1)
 		require.Equal(t, map[string][]string{"well": {order[0]}}, held)
-
-		budgets := queue.NewBudgets(rdb, queue.DefaultPrefix)
-		require.NoError(t, rdb.Set(well.ctx, "sluice:{budget/broken}", "no hash", 0).Err())
-		claim := queue.Claim{Budget: "broken", Instance: "one", Rate: 10, Depth: 5, Demand: 1, Wants: 5,
-			Lapse: time.Minute}
-		good := claim
-		good.Budget = "well"
-		shares := budgets.Renew(well.ctx, []queue.Claim{claim, good})
-		require.ErrorContains(t, shares[0].Err, "WRONGTYPE")
-		require.NoError(t, shares[1].Err)
-		require.EqualValues(t, 5, shares[1].Tokens)
 	})
 }

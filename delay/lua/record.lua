@@ -5,13 +5,6 @@
 --   d|x|p added_ms first_due_ms attempts ended_ms body_sha1    finished: delivered, cancelled, dropped
 -- A try is attempts, lease token ("" but while it is firing) and last error, joined by tabs.
 
-local function now_ms()
-  local t = redis.call('TIME')
-  return t[1] * 1000 + math.floor(t[2] / 1000)
-end
-
-local function int(x) return string.format('%.0f', x) end
-
 -- read_try returns the attempts, token and error of a try; no text means no attempt.
 local function read_try(text)
   local attempts, token, err = string.match(text or '', '^(%d+)\t([^\t]*)\t(.*)$')

@@ -4,12 +4,12 @@ import (
 	"math"
 	"time"
 
-	"sluice/queue"
+	"sluice/fleet/budgets"
 )
 
 // claim is one renewal under way.
 type claim struct {
-	queue.Claim
+	budgets.Claim
 	budget *budget
 	term   int64
 	alone  int64 // requests that the bucket had passed
@@ -37,7 +37,7 @@ func (b *budget) claim(instance string, now time.Time, took time.Duration) claim
 	if b.demand < 1 {
 		every = renewIdle
 	}
-	c.Claim = queue.Claim{Budget: b.name, Instance: instance, Rate: b.policy.rps, Depth: depth,
+	c.Claim = budgets.Claim{Budget: b.name, Instance: instance, Rate: b.policy.rps, Depth: depth,
 		Demand: b.demand, Held: held,
 		Wants: int64(b.demand * leastDepth), Lapse: renewSlack * max(every, took)}
 	if held <= 0 { // whoever has asked may be waiting
@@ -67,7 +67,7 @@ func (b *budget) measure(now time.Time) (asked int64) {
 
 // dealt takes over what Redis has dealt. A share that was claimed under another
 // policy is void: the next claim says what is held.
-func (b *budget) dealt(c claim, s queue.Share, now time.Time, took time.Duration) {
+func (b *budget) dealt(c claim, s budgets.Share, now time.Time, took time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pending, b.part = false, s.Part

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"sluice/fleet/budgets"
 	"sluice/internal/testkit"
-	"sluice/queue"
 )
 
 // onRedis runs a test with a client of each kind of Redis.
@@ -267,7 +267,7 @@ func TestAnIdleBudgetRests(t *testing.T) {
 	now := time.Now()
 	rps := 200.0
 	cfg := Config{Sales: map[string]SaleConfig{"phone": {TotalRPS: &rps}}}
-	l := New(cfg, func() time.Time { return now }).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "one")
+	l := New(cfg, func() time.Time { return now }).Shared(budgets.New(rdb, "sluice"), "one")
 	gone, leave := context.WithCancel(t.Context())
 	leave()
 	l.AllowTotal(gone, "phone")

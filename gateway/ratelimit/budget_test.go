@@ -10,8 +10,8 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"sluice/fleet/budgets"
 	"sluice/internal/testkit"
-	"sluice/queue"
 )
 
 // till is one gateway's limiter under a steady crowd. rps may be changed at any time.
@@ -25,7 +25,7 @@ type till struct {
 
 func newTill(t *testing.T, rdb redis.UniversalClient, name string, cfg Config, rps int64) *till {
 	t.Helper()
-	g := &till{limiter: New(cfg, time.Now).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), name)}
+	g := &till{limiter: New(cfg, time.Now).Shared(budgets.New(rdb, "sluice"), name)}
 	for sale := range cfg.Sales {
 		g.sale = sale
 	}
@@ -256,7 +256,7 @@ func TestSaleLimitsAreChecked(t *testing.T) {
 // share is a gateway's limiter that is renewed until stop, which gives back what it holds.
 func share(t testing.TB, rdb redis.UniversalClient, name string, cfg Config) (l *Limiter, stop func()) {
 	t.Helper()
-	l = New(cfg, time.Now).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), name)
+	l = New(cfg, time.Now).Shared(budgets.New(rdb, "sluice"), name)
 	ctx, cancel := context.WithCancel(context.Background())
 	l.Renew(ctx)
 	done := make(chan struct{})
@@ -327,7 +327,7 @@ func TestBudgetsAreRenewedTogether(t *testing.T) {
 	for i := range maxSaleLimits {
 		cfg.Sales[fmt.Sprint("sale-", i)] = SaleConfig{TotalRPS: &rps}
 	}
-	l := New(cfg, func() time.Time { return now }).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "one")
+	l := New(cfg, func() time.Time { return now }).Shared(budgets.New(rdb, "sluice"), "one")
 	l.Renew(t.Context()) // loads the script
 	gone, leave := context.WithCancel(t.Context())
 	leave()

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/queue"
+	"sluice/fleet/budgets"
 )
 
 // Limiter counts requests per user, per address and over all. It is safe for concurrent use and
@@ -24,7 +24,7 @@ type Limiter struct {
 	users    *buckets
 	readers  *buckets
 	addrs    *buckets
-	shares   *queue.Budgets // nil: the global limits are this process' own
+	shares   *budgets.Store // nil: the global limits are this process' own
 	instance string
 	wanted   chan struct{} // wakes Run
 	took     atomic.Int64  // what the last renewal took, in ns

@@ -6,8 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/fleet/budgets"
 	"sluice/internal/testkit"
-	"sluice/queue"
 )
 
 // A budget whose key is broken is spent alone; the others are still shared.
@@ -20,7 +20,7 @@ func TestABudgetThatCannotBeRenewedIsItsSalesMatter(t *testing.T) {
 	for _, sale := range []string{"broken", "phone"} {
 		cfg.Sales[sale] = SaleConfig{TotalRPS: &rps, TotalBurst: 1000}
 	}
-	l := New(cfg, time.Now).Shared(queue.NewBudgets(rdb, queue.DefaultPrefix), "one")
+	l := New(cfg, time.Now).Shared(budgets.New(rdb, "sluice"), "one")
 	l.Renew(t.Context())
 	plan := l.plan.Load()
 	require.True(t, plan.general.budget.leased.Load())

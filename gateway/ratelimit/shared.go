@@ -6,13 +6,13 @@ import (
 	"slices"
 	"time"
 
+	"sluice/fleet/budgets"
 	"sluice/internal/apart"
-	"sluice/queue"
 )
 
 // Shared makes the global limits count over all gateways with the same budgets, from the first
 // Renew on. The caller runs Run. instance names this gateway among them.
-func (l *Limiter) Shared(shares *queue.Budgets, instance string) *Limiter {
+func (l *Limiter) Shared(shares *budgets.Store, instance string) *Limiter {
 	l.shares, l.instance, l.wanted = shares, instance, make(chan struct{}, 1)
 	return l
 }
@@ -84,20 +84,20 @@ func (l *Limiter) Renew(ctx context.Context) { l.renew(ctx, apart.New(renewServe
 
 // renew asks each server for the budgets that it holds, in a turn of its own.
 func (l *Limiter) renew(ctx context.Context, rounds *apart.Rounds) {
-	budgets, began := map[string]*budget{}, l.now()
+	due, began := map[string]*budget{}, l.now()
 	for _, b := range l.plan.Load().budgets() {
 		if b.due(began) {
-			budgets[b.name] = b
+			due[b.name] = b
 		}
 	}
-	if len(budgets) == 0 {
+	if len(due) == 0 {
 		return
 	}
-	on := l.shares.ByServer(ctx, slices.Sorted(maps.Keys(budgets)))
+	on := l.shares.ByServer(ctx, slices.Sorted(maps.Keys(due)))
 	rounds.Round(ctx, slices.Sorted(maps.Keys(on)), func(ctx context.Context, server string) error {
 		some := make([]*budget, len(on[server]))
 		for i, name := range on[server] {
-			some[i] = budgets[name]
+			some[i] = due[name]
 		}
 		l.renewSome(ctx, some)
 		return nil
@@ -105,10 +105,10 @@ func (l *Limiter) renew(ctx context.Context, rounds *apart.Rounds) {
 }
 
 // renewSome leases budgets from the server that holds them. Until it answers, each goes on alone.
-func (l *Limiter) renewSome(ctx context.Context, budgets []*budget) {
+func (l *Limiter) renewSome(ctx context.Context, some []*budget) {
 	began := l.now()
-	due, claims := make([]claim, len(budgets)), make([]queue.Claim, len(budgets))
-	for i, b := range budgets {
+	due, claims := make([]claim, len(some)), make([]budgets.Claim, len(some))
+	for i, b := range some {
 		due[i] = b.claim(l.instance, began, time.Duration(l.took.Load()))
 		claims[i] = due[i].Claim
 	}

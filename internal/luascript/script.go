@@ -31,6 +31,9 @@ type source struct{ text, sha string }
 //go:embed many.lua
 var many string
 
+//go:embed common.lua
+var common string
+
 // Library is a folder of scripts, and what they share.
 type Library struct {
 	files  fs.FS
@@ -41,15 +44,19 @@ type Library struct {
 // share. It panics when that cannot be read: scripts are embedded in the build.
 func NewLibrary(files fs.FS, shared string) Library {
 	l := Library{files: files}
-	l.shared = l.read(shared)
+	l.shared = common + "\n" + l.read(shared)
 	return l
 }
 
 // Load returns the script in the file name.lua. It panics when there is none.
-func (l Library) Load(name string) Script {
-	own := l.read(name)
+func (l Library) Load(name string) Script { return newScript(name, l.shared, l.read(name)) }
+
+// New returns a script that belongs to no library.
+func New(name, text string) Script { return newScript(name, common+"\n", text) }
+
+func newScript(name, shared, own string) Script {
 	repeated := "local function once(KEYS, ARGV)\n" + own + "\nend\n\n" + many
-	return Script{name: name, single: newSource(link(l.shared, own)), many: newSource(link(l.shared, repeated))}
+	return Script{name: name, single: newSource(link(shared, own)), many: newSource(link(shared, repeated))}
 }
 
 func (l Library) read(name string) string {

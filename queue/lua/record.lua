@@ -4,16 +4,6 @@
 -- are the schema in record.go; a 16th field, r, says that a payment of it must go back, and stays through every change of state.
 -- A holding is what one user holds: order:slot:units, joined by commas.
 
-local read_ms
-
-local function now_ms()
-  if not read_ms then
-    local t = redis.call('TIME')
-    read_ms = t[1] * 1000 + math.floor(t[2] / 1000)
-  end
-  return read_ms
-end
-
 local own_id
 
 -- server_id names the history of data that this server writes: a new one at every start and at every promotion, which no data
@@ -36,8 +26,6 @@ local function ready(epoch, gate, run) return epoch and not gate and run == serv
 
 -- moved counts a change of the line and returns the new revision, which callers hand in again: older data have a lower one.
 local function moved(meta) return redis.call('HINCRBY', meta, 'rev', 1) end
-
-local function int(x) return string.format('%d', x) end
 
 -- live_tickets counts those that the cap bounds: waiting, suspect, leased or in retry, less those that are no tickets any more and
 -- are only there until a worker takes them off.

@@ -1,11 +1,13 @@
-package queue
+package fleet
 
 import (
 	"cmp"
 	"context"
+	_ "embed"
 	"encoding/json"
 	"log/slog"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -35,10 +37,13 @@ type Instance struct {
 	LastSeen time.Time          `json:"-"` // by Redis' clock
 }
 
-// Instances knows which processes run: each says so once a second, and one
-// that is silent for five is gone. Safe for concurrent use.
+//go:embed heartbeat.lua
+var heartbeat string
+
+// Instances lists the processes that run. Each says so once a second, and one that is silent for five is gone.
+// Safe for concurrent use.
 type Instances struct {
-	names
+	key  string // a hash: see heartbeat.lua
 	rdb  redis.UniversalClient
 	beat luascript.Script
 	log  *slog.Logger
@@ -46,11 +51,10 @@ type Instances struct {
 
 // NewInstances returns the instances that share a prefix, redis.prefix, of rdb.
 func NewInstances(rdb redis.UniversalClient, prefix string, log *slog.Logger) *Instances {
-	return &Instances{names: namesOf(prefix), rdb: rdb, beat: newLibrary().Load("heartbeat"), log: log}
+	return &Instances{key: prefix + ":{instances}", rdb: rdb, beat: luascript.New("heartbeat", heartbeat), log: log}
 }
 
-// Run says that this process runs until ctx ends, and then that it does not;
-// self is asked each time.
+// Run says that this process runs until ctx ends, and then that it does not. It asks self each time.
 func (is *Instances) Run(ctx context.Context, self func() Instance) {
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
@@ -77,13 +81,13 @@ func (is *Instances) say(ctx context.Context, self Instance, lapse time.Duration
 	if err != nil {
 		return err
 	}
-	_, err = is.beat.RunList(ctx, is.rdb, []string{is.instancesKey}, self.ID, card, lapse.Milliseconds())
+	_, err = is.beat.RunList(ctx, is.rdb, []string{is.key}, self.ID, card, lapse.Milliseconds())
 	return err
 }
 
 // List returns the processes that run, by id.
 func (is *Instances) List(ctx context.Context) ([]Instance, error) {
-	reply, err := is.beat.RunList(ctx, is.rdb, []string{is.instancesKey}, "", "", 0)
+	reply, err := is.beat.RunList(ctx, is.rdb, []string{is.key}, "", "", 0)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +99,9 @@ func (is *Instances) List(ctx context.Context) ([]Instance, error) {
 			continue // written by a version that says it differently
 		}
 		one.ID, _ = reply[i].(string)
-		one.LastSeen = time.UnixMilli(toInt(reply[i+1])).UTC()
+		seen, _ := reply[i+1].(string)
+		ms, _ := strconv.ParseInt(seen, 10, 64)
+		one.LastSeen = time.UnixMilli(ms).UTC()
 		found = append(found, one)
 	}
 	slices.SortFunc(found, func(a, b Instance) int { return cmp.Compare(a.ID, b.ID) })

@@ -1,4 +1,4 @@
--- budget: lets several instances spend one rate together. Tokens fall into a pool by Redis' clock; each caller is dealt the part of
+-- renew: lets several instances spend one rate together. Tokens fall into a pool by Redis' clock; each caller is dealt the part of
 -- all tokens that its demand is of everybody's, as far as it wants them and the pool has them, and gives back what it holds beyond
 -- that. A caller that does not come back in time lapses: its demand no longer counts, and only the tokens it held are lost.
 --
@@ -50,4 +50,4 @@ redis.call('PEXPIRE', KEYS[1], int(math.ceil(depth / rate * 1000) + 60000))
 -- What an instance goes on with when Redis is away: a quiet one counts a little.
 local floor = rate / 20
 local part = (demand + floor) / (demands + demand + (count + 1) * floor)
-return {int(dealt), int(part * 1000000), lapse > 0 and count + 1 or count}
+return {dealt, math.floor(part * 1000000), lapse > 0 and count + 1 or count}
