@@ -64,14 +64,16 @@ var mayImport = map[string][]string{
 	"model":            {},
 	"internal/testkit": {"store", schemaRoom}, // its tables
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
-	shoppers:           {authRoom}, // tokens
-	apart:              {},
-	meter:              {},
-	workerRoom:         {"queue", redisRoom, apart, killpoint},
-	luascript:          {},
-	redisRoom:          {},
-	invalid:            {},
-	killpoint:          {},
+	stackkit: {"admin", "adminlog", "api", "delay", "fleet", "gateway", authRoom, ratelimit, httpServer, "internal/testkit",
+		"inventory", "notify", channelRoom, webhook, "order", "queue", workerRoom, "store", schemaRoom},
+	shoppers:   {authRoom}, // tokens
+	apart:      {},
+	meter:      {},
+	workerRoom: {"queue", redisRoom, apart, killpoint},
+	luascript:  {},
+	redisRoom:  {},
+	invalid:    {},
+	killpoint:  {},
 }
 
 // ratelimit counts requests; it knows no HTTP. authRoom proves who sent one. admission takes orders into lines.
@@ -123,10 +125,12 @@ const live = "settings/live"
 // invalid names fields that break a rule; it is a leaf.
 const invalid = "internal/invalid"
 
-// shoppers are those of the demonstration; shopkit is what is around a whole process in tests.
+// shoppers are those of the demonstration; shopkit is what is around a whole process in tests, stackkit a whole way of
+// an order within one.
 const (
 	shoppers = "internal/shoppers"
 	shopkit  = "internal/testkit/shop"
+	stackkit = "internal/testkit/stack"
 )
 
 // killpoint marks the steps at which a test build may die; it is a leaf.

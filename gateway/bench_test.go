@@ -1,4 +1,4 @@
-package gateway
+package gateway_test
 
 import (
 	"net/http"
@@ -11,6 +11,7 @@ import (
 	"sluice/api"
 	"sluice/gateway/ratelimit"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/stack"
 	"sluice/inventory"
 )
 
@@ -25,13 +26,13 @@ func (s *sink) WriteHeader(status int)      { s.status = status }
 func (s *sink) Write(b []byte) (int, error) { return len(b), nil }
 
 // post makes requests of distinct users; tokens are signed before the clock runs.
-func (s *stack) post(n int) []*http.Request {
+func (s *world) post(n int) []*http.Request {
 	requests := make([]*http.Request, n)
 	for i := range requests {
-		r, err := http.NewRequestWithContext(s.t.Context(), http.MethodPost, "/v1/sales/phone/orders", nil)
-		require.NoError(s.t, err)
+		r, err := http.NewRequestWithContext(s.T.Context(), http.MethodPost, "/v1/sales/phone/orders", nil)
+		require.NoError(s.T, err)
 		r.RemoteAddr = "127.0.0.1:1"
-		r.Header.Set("Authorization", "Bearer "+s.token("user-"+strconv.Itoa(i), false))
+		r.Header.Set("Authorization", "Bearer "+s.Token("user-"+strconv.Itoa(i), false))
 		r.Header.Set("Content-Type", "application/json")
 		r.Header.Set(api.IdempotencyHeader, "key-"+strconv.Itoa(i))
 		requests[i] = r
@@ -39,21 +40,21 @@ func (s *stack) post(n int) []*http.Request {
 	return requests
 }
 
-func (s *stack) serveOne(w *sink, r *http.Request) {
+func (s *world) serveOne(w *sink, r *http.Request) {
 	w.header = make(http.Header, 8)
 	r.Body = http.NoBody
-	s.gateway.Handler().ServeHTTP(w, r)
+	s.Gateway.Handler().ServeHTTP(w, r)
 }
 
-func generous(c *setup) {
-	c.limits = ratelimit.Config{GlobalRPS: 1e7, PerUserRPS: 1000, PerIPRPS: 1000}
+func generous(c *stack.Setup) {
+	c.Limits = ratelimit.Config{GlobalRPS: 1e7, PerUserRPS: 1000, PerIPRPS: 1000}
 }
 
 // BenchmarkRefuseLocally is the whole way of an order that a sold-out sale refuses, without the network.
 func BenchmarkRefuseLocally(b *testing.B) {
-	s := newStack(b, quiet, generous)
-	s.sell("phone", 1)
-	s.place("ann", "phone")
+	s := newWorld(b, stack.Quiet, generous)
+	s.Sell("phone", 1)
+	s.Place("ann", "phone")
 	s.local(api.CodeSoldOut, "phone")
 	requests, w := s.post(10_000), &sink{}
 	b.ReportAllocs()
@@ -68,8 +69,8 @@ func BenchmarkRefuseLocally(b *testing.B) {
 // BenchmarkAdmit is the whole way of an order into the line of a real Redis, many at a time, without the network.
 func BenchmarkAdmit(b *testing.B) {
 	addr := testkit.Redis(b).Addr()
-	s := newStack(b, generous, func(c *setup) { c.redis = addr })
-	s.sell("phone", 1_000_000_000, func(n *inventory.NewSale) { n.Cap, n.PerUserLimit = 1_000_000, 1000 })
+	s := newWorld(b, generous, func(c *stack.Setup) { c.Redis = addr })
+	s.Sell("phone", 1_000_000_000, func(n *inventory.NewSale) { n.Cap, n.PerUserLimit = 1_000_000, 1000 })
 	requests := s.post(10_000)
 	for _, r := range requests {
 		r.Header.Del(api.IdempotencyHeader) // each is an order of its own
@@ -88,12 +89,12 @@ func BenchmarkAdmit(b *testing.B) {
 // time, without the network.
 func BenchmarkPoll(b *testing.B) {
 	addr := testkit.Redis(b).Addr()
-	s := newStack(b, generous, func(c *setup) { c.redis = addr })
-	s.sell("phone", 1)
-	poll, err := http.NewRequestWithContext(b.Context(), http.MethodGet, s.place("ann", "phone"), nil)
+	s := newWorld(b, generous, func(c *stack.Setup) { c.Redis = addr })
+	s.Sell("phone", 1)
+	poll, err := http.NewRequestWithContext(b.Context(), http.MethodGet, s.Place("ann", "phone"), nil)
 	require.NoError(b, err)
 	poll.RemoteAddr = "127.0.0.1:1"
-	poll.Header.Set("Authorization", "Bearer "+s.token("ann", false))
+	poll.Header.Set("Authorization", "Bearer "+s.Token("ann", false))
 	b.ReportAllocs()
 	b.SetParallelism(128)
 	b.RunParallel(func(pb *testing.PB) {

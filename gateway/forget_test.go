@@ -1,4 +1,4 @@
-package gateway
+package gateway_test
 
 import (
 	"bufio"
@@ -14,14 +14,16 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/api"
+	"sluice/gateway"
 	"sluice/gateway/server"
+	"sluice/internal/testkit/stack"
 )
 
 // series returns the values of a counter by its labels' values, in the order of the labels' names.
-func (s *stack) series(name string) map[string]float64 {
-	s.t.Helper()
-	families, err := s.reg.Gather()
-	require.NoError(s.t, err)
+func (s *world) series(name string) map[string]float64 {
+	s.T.Helper()
+	families, err := s.Registry.Gather()
+	require.NoError(s.T, err)
 	values := map[string]float64{}
 	for _, family := range families {
 		if family.GetName() != name {
@@ -41,9 +43,9 @@ func (s *stack) series(name string) map[string]float64 {
 // kept is what the gateway holds for single sales.
 type kept struct{ admissions, looks, reads, admitted, rejected int }
 
-func (s *stack) kept() (k kept) {
-	g := s.gateway
-	k.admissions, k.looks, k.reads = g.admission.Coalescer.Keys(), g.status.line.Keys(), g.status.ledger.Keys()
+func (s *world) kept() (k kept) {
+	g := s.Gateway
+	k.admissions, k.looks, k.reads = g.Admitter().Coalescer.Keys(), g.LineReads().Keys(), g.LedgerReads().Keys()
 	k.admitted = len(s.series("sluice_orders_admitted_total"))
 	k.rejected = len(s.series("sluice_orders_rejected_total"))
 	return k
@@ -54,47 +56,47 @@ func (s *stack) kept() (k kept) {
 func TestClosedSalesAreLetGo(t *testing.T) {
 	t.Parallel()
 	var later atomic.Int64
-	s := newStack(t, quiet, func(c *setup) {
-		c.now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
+	s := newWorld(t, stack.Quiet, func(c *stack.Setup) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(later.Load())) }
 	})
 	const sales = 100
 	ids := s.sellMany(sales)
 	for _, id := range ids {
-		path := s.place("ann", id)
-		s.refused(api.CodeLimitReached, s.order("ann", id, ""))
-		s.refused(api.CodeNotFound, s.get("bob", path))
-		s.get("ann", "/v1/sales/"+id+"/orders/"+newUUID())
+		path := s.Place("ann", id)
+		s.Refused(api.CodeLimitReached, s.Order("ann", id, ""))
+		s.Refused(api.CodeNotFound, s.Get("bob", path))
+		s.Get("ann", "/v1/sales/"+id+"/orders/"+stack.NewUUID())
 	}
 	require.Equal(t, kept{sales, sales, sales, sales, sales}, s.kept())
-	s.gateway.forget()
-	s.gateway.forget()
+	s.Gateway.Forget()
+	s.Gateway.Forget()
 	require.Equal(t, kept{sales, sales, sales, sales, sales}, s.kept(), "they are on sale")
 
 	over := time.Now().Add(-2 * time.Hour).UnixMilli()
-	require.NoError(t, s.db.Write.Exec("UPDATE sales SET starts_at = ?, ends_at = ? WHERE id <> 'sale-7'",
+	require.NoError(t, s.DB.Write.Exec("UPDATE sales SET starts_at = ?, ends_at = ? WHERE id <> 'sale-7'",
 		over-1, over).Error)
-	require.NoError(t, s.saleCache.Refresh(t.Context()))
+	require.NoError(t, s.SaleCache.Refresh(t.Context()))
 	later.Store(int64(2 * time.Minute))
-	s.gateway.forget()
-	s.gateway.forget()
+	s.Gateway.Forget()
+	s.Gateway.Forget()
 	require.Equal(t, kept{admitted: 1, rejected: 1}, s.kept())
 	require.EqualValues(t, 1, s.series("sluice_orders_admitted_total")["sale-7"])
 
-	s.refused(api.CodeLimitReached, s.order("ann", "sale-8", ""))
-	s.gateway.forget()
+	s.Refused(api.CodeLimitReached, s.Order("ann", "sale-8", ""))
+	s.Gateway.Forget()
 	require.Equal(t, kept{admissions: 1, admitted: 2, rejected: 2}, s.kept())
 	later.Add(int64(2 * time.Minute))
-	s.gateway.forget()
+	s.Gateway.Forget()
 	require.Equal(t, kept{admitted: 1, rejected: 1}, s.kept())
-	s.place("cem", "sale-7")
+	s.Place("cem", "sale-7")
 }
 
 // Whoever hangs up makes room for the next, on the connections of the rush too, whose requests do not end with them.
 func TestWhoHangsUpMakesRoom(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, quiet)
-	s.sell("phone", 100)
-	a := s.gateway.admission
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 100)
+	a := s.Gateway.Admitter()
 	a.Coalescer.Bound, a.Coalescer.Timeout = 3, time.Hour
 	reached, hanging := hangFirst(a, "phone")
 	release := sync.OnceFunc(func() { close(hanging) })
@@ -104,12 +106,12 @@ func TestWhoHangsUpMakesRoom(t *testing.T) {
 	const leaver = "leaver"
 	turnedAway := make(chan struct{}) // closed when the gateway has done with the leaver
 	handler := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.gateway.Handler().ServeHTTP(w, r)
-		if user, _ := s.gateway.Auth.User(r); user == leaver {
+		s.Gateway.Handler().ServeHTTP(w, r)
+		if user, _ := s.Gateway.Auth.User(r); user == leaver {
 			close(turnedAway)
 		}
 	})
-	srv := server.NewServer(server.DefaultHTTPConfig(), handler, nil, PlainRequest, quietLog())
+	srv := server.NewServer(server.DefaultHTTPConfig(), handler, nil, gateway.PlainRequest, stack.QuietLog())
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
 	waiting := func() int { return a.Coalescer.Waiting("phone") }
@@ -120,7 +122,7 @@ func TestWhoHangsUpMakesRoom(t *testing.T) {
 		_, err = fmt.Fprintf(conn,
 			"POST /v1/sales/phone/orders HTTP/1.1\r\nHost: shop\r\nAuthorization: Bearer %s\r\nContent-Length: "+
 				"0\r\n\r\n",
-			s.token(user, false))
+			s.Token(user, false))
 		require.NoError(t, err)
 		answer := make(chan string, 1)
 		go func() {
@@ -129,26 +131,26 @@ func TestWhoHangsUpMakesRoom(t *testing.T) {
 		}()
 		return conn, answer
 	}
-	_, first := order(newUUID())
+	_, first := order(stack.NewUUID())
 	<-reached
 	var answers []<-chan string
 	var leaves net.Conn
-	for i, user := range []string{newUUID(), leaver, newUUID()} {
+	for i, user := range []string{stack.NewUUID(), leaver, stack.NewUUID()} {
 		conn, answer := order(user)
 		if user == leaver {
 			leaves = conn
 		} else {
 			answers = append(answers, answer)
 		}
-		require.Eventually(t, func() bool { return waiting() == i+1 }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { return waiting() == i+1 }, stack.Patience, time.Millisecond)
 	}
-	_, crowded := order(newUUID())
+	_, crowded := order(stack.NewUUID())
 	require.Contains(t, <-crowded, "503")
 	require.NoError(t, leaves.Close())
 	gone := func() bool { return isClosed(turnedAway) }
 	for room := false; !room; { // all are refused but the one that finds room
-		_, next := order(newUUID())
-		require.Eventually(t, func() bool { return len(next) == 1 || gone() }, patience, time.Millisecond)
+		_, next := order(stack.NewUUID())
+		require.Eventually(t, func() bool { return len(next) == 1 || gone() }, stack.Patience, time.Millisecond)
 		if room = gone(); room {
 			answers = append(answers, next)
 		} else {
@@ -160,9 +162,9 @@ func TestWhoHangsUpMakesRoom(t *testing.T) {
 	for _, answer := range append(answers, first) {
 		require.Contains(t, <-answer, "202")
 	}
-	require.NoError(t, srv.Shutdown(t.Context(), patience))
+	require.NoError(t, srv.Shutdown(t.Context(), stack.Patience))
 	require.NoError(t, <-served)
-	require.EqualValues(t, 4, s.view("phone").Seq, "who had gone has no order")
+	require.EqualValues(t, 4, s.View("phone").Seq, "who had gone has no order")
 }
 
 func isClosed(c <-chan struct{}) bool {

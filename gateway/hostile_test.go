@@ -1,4 +1,4 @@
-package gateway
+package gateway_test
 
 import (
 	"bufio"
@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -17,6 +18,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit/stack"
 )
 
 // raw sends text as it is and reads one answer; status 0 is a connection that
@@ -33,16 +36,27 @@ func raw(t *testing.T, addr, text string) (int, string) {
 	return resp.StatusCode, string(body)
 }
 
+func dial(t *testing.T, addr, first string) net.Conn {
+	t.Helper()
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = io.WriteString(conn, first)
+	require.NoError(t, err)
+	return conn
+}
+
 // Whatever is thrown at the gateway, it costs no ticket, no unit and, as
 // TestMain proves, no goroutine.
 func TestHostileRequestsCostNothing(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, func(c *setup) {
-		c.http.ReadHeaderTimeout, c.http.ReadTimeout, c.http.WriteTimeout = 200*time.Millisecond,
+	s := newWorld(t, func(c *stack.Setup) {
+		c.HTTP.ReadHeaderTimeout, c.HTTP.ReadTimeout, c.HTTP.WriteTimeout = 200*time.Millisecond,
 			400*time.Millisecond, 2*time.Second
 	})
-	s.sell("phone", 5, limitOf(5))
-	bearer := "Authorization: Bearer " + s.token("ann", false) + "\r\n"
+	s.Sell("phone", 5, stack.LimitOf(5))
+	bearer := "Authorization: Bearer " + s.Token("ann", false) + "\r\n"
 	post := func(more string) string {
 		return "POST /v1/sales/phone/orders HTTP/1.1\r\nHost: x\r\n" + bearer + more
 	}
@@ -82,21 +96,21 @@ func TestHostileRequestsCostNothing(t *testing.T) {
 			"\r\n0\r\n\r\n"), 413},
 	} {
 		t.Run(name, func(t *testing.T) {
-			status, body := raw(t, s.addr, one.text)
+			status, body := raw(t, s.Addr, one.text)
 			require.Equal(t, one.status, status, body)
 			require.NotContains(t, body, "passwd")
 		})
 	}
-	head := s.do("ann", http.MethodHead, "/v1/sales/phone", "")
-	require.Equal(t, http.StatusMethodNotAllowed, head.status)
-	require.Equal(t, "GET", head.header.Get("Allow"))
-	s.refused(api.CodeMethodNotAllowed, s.do("ann", http.MethodPut, "/v1/sales/phone", "{}"))
-	status, body := raw(t, s.addr, "GET /v1/sales/phone HTTP/1.0\r\n\r\n")
+	head := s.Do("ann", http.MethodHead, "/v1/sales/phone", "")
+	require.Equal(t, http.StatusMethodNotAllowed, head.Status)
+	require.Equal(t, "GET", head.Header.Get("Allow"))
+	s.Refused(api.CodeMethodNotAllowed, s.Do("ann", http.MethodPut, "/v1/sales/phone", "{}"))
+	status, body := raw(t, s.Addr, "GET /v1/sales/phone HTTP/1.0\r\n\r\n")
 	require.Equal(t, http.StatusOK, status, body)
 
-	require.Zero(t, s.view("phone").Seq)
-	require.EqualValues(t, 5, s.view("phone").Stock)
-	s.clean()
+	require.Zero(t, s.View("phone").Seq)
+	require.EqualValues(t, 5, s.View("phone").Stock)
+	s.Clean()
 }
 
 func sign(t testing.TB, method jwt.SigningMethod, key any, claims jwt.MapClaims) string {
@@ -108,83 +122,83 @@ func sign(t testing.TB, method jwt.SigningMethod, key any, claims jwt.MapClaims)
 
 func TestForeignTokensAreRefused(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.sell("phone", 5)
+	s := newWorld(t)
+	s.Sell("phone", 5)
 	claims := jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(time.Hour).Unix()}
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	for name, token := range map[string]string{
 		"none":              sign(t, jwt.SigningMethodNone, jwt.UnsafeAllowNoneSignatureType, claims),
-		"another algorithm": sign(t, jwt.SigningMethodHS512, []byte(testSecret), claims),
+		"another algorithm": sign(t, jwt.SigningMethodHS512, []byte(stack.Secret), claims),
 		"another kind":      sign(t, jwt.SigningMethodEdDSA, private, claims),
 		"another secret":    sign(t, jwt.SigningMethodHS256, []byte(strings.Repeat("x", 32)), claims),
-		"expired": sign(t, jwt.SigningMethodHS256, []byte(testSecret),
+		"expired": sign(t, jwt.SigningMethodHS256, []byte(stack.Secret),
 			jwt.MapClaims{"sub": "ann", "exp": time.Now().Add(-time.Hour).Unix()}),
-		"without an end": sign(t, jwt.SigningMethodHS256, []byte(testSecret), jwt.MapClaims{"sub": "ann"}),
-		"without a user": sign(t, jwt.SigningMethodHS256, []byte(testSecret),
+		"without an end": sign(t, jwt.SigningMethodHS256, []byte(stack.Secret), jwt.MapClaims{"sub": "ann"}),
+		"without a user": sign(t, jwt.SigningMethodHS256, []byte(stack.Secret),
 			jwt.MapClaims{"exp": time.Now().Add(time.Hour).Unix()}),
-		"a tab in the user": sign(t, jwt.SigningMethodHS256, []byte(testSecret),
+		"a tab in the user": sign(t, jwt.SigningMethodHS256, []byte(stack.Secret),
 			jwt.MapClaims{"sub": "ann\tq", "exp": time.Now().Add(time.Hour).Unix()}),
 		"nonsense": "a.b.c",
 		"huge":     strings.Repeat("a", 5000),
 	} {
-		g, err := fetch(t.Context(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "")
+		g, err := s.TryOrder(t.Context(), token, "phone", "")
 		require.NoError(t, err, name)
-		s.refused(api.CodeUnauthorized, g)
-		require.Contains(t, g.header.Get("WWW-Authenticate"), `error="invalid_token"`, name)
+		s.Refused(api.CodeUnauthorized, g)
+		require.Contains(t, g.Header.Get("WWW-Authenticate"), `error="invalid_token"`, name)
 	}
-	require.Zero(t, s.view("phone").Seq)
-	s.clean()
+	require.Zero(t, s.View("phone").Seq)
+	s.Clean()
 }
 
 // Users whose names the line's own records could misread.
 func TestUsersWithStrangeNamesStayApart(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.sell("phone", 50)
+	s := newWorld(t)
+	s.Sell("phone", 50)
 	for _, user := range []string{"a:b", "a,b", "a,b:1:1", "{a}", "a b", "é", "e\u0301", "%s", "'; DROP TABLE orders",
 		strings.Repeat("u", 128), "__proto__", "ann", "Ann"} {
-		path := s.place(user, "phone")
-		g := s.refused(api.CodeLimitReached, s.order(user, "phone", ""))
-		require.True(t, strings.HasSuffix(path, g.text("order_id")), user)
-		require.Len(t, s.get(user, "/v1/orders").body["orders"], 1, user)
+		path := s.Place(user, "phone")
+		g := s.Refused(api.CodeLimitReached, s.Order(user, "phone", ""))
+		require.True(t, strings.HasSuffix(path, g.Text("order_id")), user)
+		require.Len(t, s.Get(user, "/v1/orders").Body["orders"], 1, user)
 	}
-	s.work()
-	require.Eventually(t, func() bool { return !s.view("phone").InFlight() }, patience, 10*time.Millisecond)
-	require.Len(t, s.get("Ann", "/v1/orders").body["orders"], 1)
-	s.clean()
+	s.Work()
+	require.Eventually(t, func() bool { return !s.View("phone").InFlight() }, stack.Patience, 10*time.Millisecond)
+	require.Len(t, s.Get("Ann", "/v1/orders").Body["orders"], 1)
+	s.Clean()
 }
 
 // A client that hangs up finds its ticket wholly there or not at all, and
 // asking again with the same key gets it.
 func TestHangingUpLeavesNothingHalfDone(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.sell("phone", 100)
+	s := newWorld(t)
+	s.Sell("phone", 100)
 	var shoppers sync.WaitGroup
 	for i := range 60 {
-		token := s.token(fmt.Sprintf("user-%d", i), false)
+		token := s.Token(fmt.Sprintf("user-%d", i), false)
 		shoppers.Go(func() {
 			ctx, hangUp := context.WithTimeout(t.Context(), time.Duration(i)*200*time.Microsecond)
 			defer hangUp()
-			_, _ = fetch(ctx, s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders", token, "", key, "k")
+			_, _ = s.TryOrder(ctx, token, "phone", "", key, "k")
 		})
 	}
 	shoppers.Wait()
 	require.Eventually(t, func() bool {
-		return s.gateway.admission.Coalescer.InFlight() == 0
-	}, patience, time.Millisecond)
-	s.clean()
-	there := s.view("phone").Seq
+		return s.Gateway.Admitter().Coalescer.InFlight() == 0
+	}, stack.Patience, time.Millisecond)
+	s.Clean()
+	there := s.View("phone").Seq
 	for i := range 60 {
-		g := s.order(fmt.Sprintf("user-%d", i), "phone", "", key, "k")
-		require.Equal(t, http.StatusAccepted, g.status, g.raw)
-		if g.header.Get("Idempotency-Replayed") == "" {
+		g := s.Order(fmt.Sprintf("user-%d", i), "phone", "", key, "k")
+		require.Equal(t, http.StatusAccepted, g.Status, g.Raw)
+		if g.Header.Get("Idempotency-Replayed") == "" {
 			there++
 		}
 	}
 	require.EqualValues(t, 60, there)
-	require.EqualValues(t, 60, s.view("phone").Seq)
-	require.EqualValues(t, 40, s.view("phone").Stock)
-	s.clean()
+	require.EqualValues(t, 60, s.View("phone").Seq)
+	require.EqualValues(t, 40, s.View("phone").Stock)
+	s.Clean()
 }

@@ -1,9 +1,8 @@
-package gateway
+package gateway_test
 
 import (
 	"context"
 	"net/http"
-	"net/http/httptest"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,23 +11,23 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"sluice/admin"
 	"sluice/api"
 	"sluice/internal/coalesce"
+	"sluice/internal/testkit/stack"
 	"sluice/queue"
 )
 
 // caught is how many panics of a part the stack's gateway has survived.
-func (s *stack) caught(part string) float64 {
-	return testutil.ToFloat64(s.gateway.Panics.Counter(part))
+func (s *world) caught(part string) float64 {
+	return testutil.ToFloat64(s.Gateway.Panics.Counter(part))
 }
 
 // A panic in a call that many share fails their requests, says where it was, and leaves the next ones alone.
 func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, quiet)
-	s.sell("phone", 100)
-	a := s.gateway.admission
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 100)
+	a := s.Gateway.Admitter()
 	a.Coalescer.Timeout = time.Hour // the test, not the time, says how long a call hangs
 	send := a.Coalescer.Send
 	reached, release := make(chan struct{}), make(chan struct{})
@@ -43,11 +42,10 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 		}
 		send(context.WithoutCancel(ctx), batches)
 	}
-	first := make(chan got, 1)
-	token := s.token("ann", false)
-	post := func(token string) got {
-		g, err := fetch(context.Background(), s.client, http.MethodPost, "http://"+s.addr+"/v1/sales/phone/orders",
-			token, "")
+	first := make(chan stack.Answer, 1)
+	token := s.Token("ann", false)
+	post := func(token string) stack.Answer {
+		g, err := s.TryOrder(context.Background(), token, "phone", "")
 		if err != nil {
 			t.Error(err)
 		}
@@ -56,37 +54,22 @@ func TestAPanicInASharedCallFailsItsRequestsOnly(t *testing.T) {
 	go func() { first <- post(token) }()
 	<-reached
 	const shoppers = 20
-	answers := make(chan got, shoppers)
+	answers := make(chan stack.Answer, shoppers)
 	var all sync.WaitGroup
 	for range shoppers {
-		token := s.token(newUUID(), false)
+		token := s.Token(stack.NewUUID(), false)
 		all.Go(func() { answers <- post(token) })
 	}
 	require.Eventually(t, func() bool {
 		return a.Coalescer.Waiting("phone") == shoppers
-	}, patience, time.Millisecond)
+	}, stack.Patience, time.Millisecond)
 	close(release)
-	require.Equal(t, http.StatusAccepted, (<-first).status)
+	require.Equal(t, http.StatusAccepted, (<-first).Status)
 	all.Wait()
 	for range shoppers {
-		require.NotEmpty(t, s.refused(api.CodeUnavailable, <-answers).header.Get("Retry-After"))
+		require.NotEmpty(t, s.Refused(api.CodeUnavailable, <-answers).Header.Get("Retry-After"))
 	}
 	require.EqualValues(t, 1, s.caught("admission"))
-	s.place("bob", "phone")
-	s.clean()
-}
-
-// A check that panics is a check that fails.
-func TestReadinessSurvivesAPanic(t *testing.T) {
-	t.Parallel()
-	s := newStack(t, quiet, func(c *setup) {
-		c.checks = []admin.Check{{Name: "good", Ask: func(context.Context) error {
-			return nil
-		}}, {Name: "bad", Ask: func(context.Context) error { panic("a defect") }}}
-	})
-	w := httptest.NewRecorder()
-	s.opsEngine.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/readyz", nil))
-	require.Equal(t, http.StatusServiceUnavailable, w.Code)
-	require.Contains(t, w.Body.String(), "[+]good ok")
-	require.Contains(t, w.Body.String(), "[-]bad: the check broke")
+	s.Place("bob", "phone")
+	s.Clean()
 }

@@ -1,4 +1,4 @@
-package gateway
+package gateway_test
 
 import (
 	"testing"
@@ -6,18 +6,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/gateway"
+	"sluice/internal/testkit/stack"
 	"sluice/queue"
 )
 
-func testReceipts(t testing.TB) *Receipts {
-	r, err := NewReceipts("a secret of the tests, long enough")
-	require.NoError(t, err)
-	return r
-}
-
 func TestReceiptIsWorthItsOrderOnly(t *testing.T) {
 	t.Parallel()
-	r := testReceipts(t)
+	r := stack.Receipts(t)
 	ticket := queue.Ticket{ID: "0193f6a0", User: "ann", State: queue.Queued, Seq: 41, Units: 2,
 		AdmittedAt: time.UnixMilli(1_800_000_000_123).UTC(), Fingerprint: "ab12cd34"}
 	receipt := r.Sign("phone", ticket)
@@ -26,7 +22,7 @@ func TestReceiptIsWorthItsOrderOnly(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, ticket, read)
 
-	other, err := NewReceipts("another secret of the tests, long")
+	other, err := gateway.NewReceipts("another secret of the tests, long")
 	require.NoError(t, err)
 	for name, try := range map[string]func() error{
 		"sale":    func() error { _, err := r.Read("phone2", ticket.ID, "ann", receipt); return err },
@@ -38,12 +34,12 @@ func TestReceiptIsWorthItsOrderOnly(t *testing.T) {
 		"changed": func() error { _, err := r.Read("phone", ticket.ID, "ann", "2"+receipt[1:]); return err },
 		"longer":  func() error { _, err := r.Read("phone", ticket.ID, "ann", receipt+"A"); return err },
 	} {
-		require.ErrorIs(t, try(), ErrReceipt, name)
+		require.ErrorIs(t, try(), gateway.ErrReceipt, name)
 	}
 }
 
 func FuzzReceipt(f *testing.F) {
-	r := testReceipts(f)
+	r := stack.Receipts(f)
 	ticket := queue.Ticket{ID: "id", User: "ann", Seq: 1, Units: 1, AdmittedAt: time.UnixMilli(5), Fingerprint: "x"}
 	good := r.Sign("phone", ticket)
 	for _, seed := range []string{"", ".", "......", good, good[:len(good)-1], "1.1.1.1.1.x.AAAAAAAAAAAAAAAAAAAAAA"} {

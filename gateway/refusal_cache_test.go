@@ -1,4 +1,4 @@
-package gateway
+package gateway_test
 
 import (
 	"encoding/json"
@@ -8,61 +8,52 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gin-gonic/gin"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"sluice/api"
+	"sluice/gateway"
+	"sluice/internal/testkit/stack"
 	"sluice/inventory"
 	"sluice/order"
 )
 
-// asked counts the calls to Redis that f makes.
-func (s *stack) asked(f func()) int64 {
-	before := s.trips.Rounds.Load()
-	f()
-	return s.trips.Rounds.Load() - before
-}
-
 // local lets strangers try until the gateway answers one of them by itself.
-func (s *stack) local(code api.Code, sale string) {
-	s.t.Helper()
-	require.Eventually(s.t, func() bool {
-		return s.asked(func() { s.refused(code, s.order(newUUID(), sale, "")) }) == 0
-	}, patience, time.Millisecond, "every refusal asks Redis")
+func (s *world) local(code api.Code, sale string) {
+	s.T.Helper()
+	require.Eventually(s.T, func() bool {
+		return s.Asked(func() { s.Refused(code, s.Order(stack.NewUUID(), sale, "")) }) == 0
+	}, stack.Patience, time.Millisecond, "every refusal asks Redis")
 }
-
-// quiet is a stack whose loops ask Redis nothing, so that a test may count what its own requests ask.
-func quiet(c *setup) { c.still = true }
 
 func TestSoldOutIsAnsweredWithoutRedis(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, quiet)
-	s.sell("phone", 2)
-	won := s.place("ann", "phone", api.IdempotencyHeader, "first")
-	s.place("bob", "phone")
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 2)
+	won := s.Place("ann", "phone", api.IdempotencyHeader, "first")
+	s.Place("bob", "phone")
 	s.local(api.CodeSoldOut, "phone")
 	// Whoever was in the line still gets the answer that is theirs, whatever is known about everybody else.
 	for range 20 {
-		require.Equal(t, won[len(won)-36:], s.refused(api.CodeLimitReached, s.order("ann", "phone", "")).
-			text("order_id"))
-		again := s.order("ann", "phone", "", api.IdempotencyHeader, "first")
-		require.Equal(t, won, again.header.Get("Location"), again.raw)
-		s.refused(api.CodeSoldOut, s.order("zoe", "phone", ""))
+		require.Equal(t, won[len(won)-36:], s.Refused(api.CodeLimitReached, s.Order("ann", "phone", "")).
+			Text("order_id"))
+		again := s.Order("ann", "phone", "", api.IdempotencyHeader, "first")
+		require.Equal(t, won, again.Header.Get("Location"), again.Raw)
+		s.Refused(api.CodeSoldOut, s.Order("zoe", "phone", ""))
 	}
-	s.clean()
+	s.Clean()
 }
 
 // An order that was cancelled no longer holds anything, and its key still answers.
 func TestWhoCancelledIsRemembered(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, quiet)
-	s.sell("phone", 1)
-	gone := s.place("ann", "phone", api.IdempotencyHeader, "first")
-	require.Equal(t, "cancelled", s.do("ann", http.MethodDelete, gone, "").text("status"))
-	s.place("bob", "phone")
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 1)
+	gone := s.Place("ann", "phone", api.IdempotencyHeader, "first")
+	require.Equal(t, "cancelled", s.Do("ann", http.MethodDelete, gone, "").Text("status"))
+	s.Place("bob", "phone")
 	s.local(api.CodeSoldOut, "phone")
-	require.Equal(t, gone, s.order("ann", "phone", "", api.IdempotencyHeader, "first").header.Get("Location"))
+	require.Equal(t, gone, s.Order("ann", "phone", "", api.IdempotencyHeader, "first").Header.Get("Location"))
 }
 
 // A returned unit is sold. Until then the gateway refuses by itself for no longer than Redis told, counted from the
@@ -70,21 +61,21 @@ func TestWhoCancelledIsRemembered(t *testing.T) {
 func TestReturnedUnitEndsTheLocalRefusal(t *testing.T) {
 	t.Parallel()
 	const toldAtMost = 110 * time.Millisecond // admit.lua: repeated and renewed
-	s := newStack(t, quiet)
-	s.sell("phone", 1)
-	won := s.place("ann", "phone")
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 1)
+	won := s.Place("ann", "phone")
 	s.local(api.CodeSoldOut, "phone")
 	answered := time.Now() // the newest answer that asked Redis came no later
-	require.Equal(t, "cancelled", s.do("ann", http.MethodDelete, won, "").text("status"))
+	require.Equal(t, "cancelled", s.Do("ann", http.MethodDelete, won, "").Text("status"))
 	for began := time.Now(); ; {
-		var g got
+		var g stack.Answer
 		sent := time.Now()
-		require.Less(t, sent.Sub(began), patience)
-		asked := s.asked(func() { g = s.order("bob", "phone", "") })
-		if g.status == http.StatusAccepted {
+		require.Less(t, sent.Sub(began), stack.Patience)
+		asked := s.Asked(func() { g = s.Order("bob", "phone", "") })
+		if g.Status == http.StatusAccepted {
 			return
 		}
-		s.refused(api.CodeSoldOut, g)
+		s.Refused(api.CodeSoldOut, g)
 		if asked > 0 {
 			answered = time.Now()
 			continue
@@ -95,46 +86,45 @@ func TestReturnedUnitEndsTheLocalRefusal(t *testing.T) {
 
 func TestOperatorsChangeEndsTheLocalRefusal(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, quiet)
-	s.sell("phone", 5)
-	s.setState("phone", inventory.Paused)
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 5)
+	s.SetState("phone", inventory.Paused)
 	s.local(api.CodeSalePaused, "phone")
-	s.setState("phone", inventory.Open)
-	s.place("ann", "phone")
+	s.SetState("phone", inventory.Open)
+	s.Place("ann", "phone")
 }
 
 // A full line has room again with the next claim: nobody is refused for longer than that is unknown.
 func TestFullLineIsAnsweredWithoutRedisForAMoment(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, quiet)
-	s.sell("phone", 100, func(n *inventory.NewSale) { n.Cap = 2 })
-	s.place("ann", "phone")
-	s.place("bob", "phone")
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 100, func(n *inventory.NewSale) { n.Cap = 2 })
+	s.Place("ann", "phone")
+	s.Place("bob", "phone")
 	s.local(api.CodeQueueFull, "phone")
-	s.refused(api.CodeLimitReached, s.order("ann", "phone", ""))
-	stop := s.work()
+	s.Refused(api.CodeLimitReached, s.Order("ann", "phone", ""))
+	stop := s.Work()
 	require.Eventually(t, func() bool {
-		return s.order("zoe", "phone", "").status == http.StatusAccepted
-	}, patience, time.Millisecond)
+		return s.Order("zoe", "phone", "").Status == http.StatusAccepted
+	}, stack.Patience, time.Millisecond)
 	stop()
 }
 
 // elsewhere places orders for phone through another gateway, which hears no news, and returns the refusal's code.
-func (s *stack) elsewhere() (place func(user string) string) {
-	other, err := New(DefaultConfig(), Parts{Auth: s.gateway.Auth, Limiter: s.limiter, Lines: s.lines,
-		SaleCache:  s.saleCache,
-		Reconciler: s.reconciler,
-		Finder:     order.NewFinder(s.db, s.lines, s.saleCache), Canceller: s.gateway.Canceller}, quietLog(),
+func (s *world) elsewhere() (place func(user string) string) {
+	other, err := gateway.New(gateway.DefaultConfig(), gateway.Parts{Auth: s.Gateway.Auth, Limiter: s.Limiter,
+		Lines: s.Lines, SaleCache: s.SaleCache, Reconciler: s.Reconciler,
+		Finder: order.NewFinder(s.DB, s.Lines, s.SaleCache), Canceller: s.Gateway.Canceller}, stack.QuietLog(),
 		prometheus.NewRegistry(), time.Now)
-	require.NoError(s.t, err)
-	s.t.Cleanup(other.admission.Wait)
+	require.NoError(s.T, err)
+	s.T.Cleanup(other.Admitter().Wait)
 	return func(user string) string {
-		r := httptest.NewRequestWithContext(s.t.Context(), http.MethodPost, "/v1/sales/phone/orders", nil)
-		r.Header.Set("Authorization", "Bearer "+s.token(user, false))
+		r := httptest.NewRequestWithContext(s.T.Context(), http.MethodPost, "/v1/sales/phone/orders", nil)
+		r.Header.Set("Authorization", "Bearer "+s.Token(user, false))
 		w := httptest.NewRecorder()
 		other.Handler().ServeHTTP(w, r)
 		var body struct{ Code string }
-		require.NoError(s.t, json.Unmarshal(w.Body.Bytes(), &body), w.Body.String())
+		require.NoError(s.T, json.Unmarshal(w.Body.Bytes(), &body), w.Body.String())
 		return body.Code
 	}
 }
@@ -142,85 +132,45 @@ func (s *stack) elsewhere() (place func(user string) string) {
 // Whoever wins a unit that came back never reads "sold out" through a gateway that has not heard that it did.
 func TestWinnerOfAReturnedUnitNeverReadsSoldOut(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, quiet)
-	s.sell("phone", 1)
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 1)
 	there := s.elsewhere()
 	holder := "first"
-	won := s.place(holder, "phone")
+	won := s.Place(holder, "phone")
 	for round := range 20 {
 		require.Eventually(t, func() bool {
-			return s.asked(func() { require.Equal(t, string(api.CodeSoldOut), there(newUUID())) }) == 0
-		}, patience, time.Millisecond, "the other gateway refuses by itself")
-		require.Equal(t, http.StatusOK, s.do(holder, http.MethodDelete, won, "").status)
+			return s.Asked(func() { require.Equal(t, string(api.CodeSoldOut), there(stack.NewUUID())) }) == 0
+		}, stack.Patience, time.Millisecond, "the other gateway refuses by itself")
+		require.Equal(t, http.StatusOK, s.Do(holder, http.MethodDelete, won, "").Status)
 		holder = fmt.Sprintf("winner-%d", round)
-		var g got
+		var g stack.Answer
 		since := time.Now()
-		for g.status != http.StatusAccepted {
-			require.Less(t, time.Since(since), patience)
-			g = s.order(holder, "phone", "")
+		for g.Status != http.StatusAccepted {
+			require.Less(t, time.Since(since), stack.Patience)
+			g = s.Order(holder, "phone", "")
 		}
 		require.Equal(t, string(api.CodeLimitReached), there(holder))
-		won = g.header.Get("Location")
+		won = g.Header.Get("Location")
 	}
-	s.clean()
+	s.Clean()
 }
 
 // Two gateways share one line: each recognises whom the other let in.
 func TestSeenUsersHoldWhoCameThroughAnother(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, quiet)
-	s.sell("phone", 50, func(n *inventory.NewSale) { n.Cap = 100 })
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 50, func(n *inventory.NewSale) { n.Cap = 100 })
 	there := s.elsewhere()
 	for i := range 48 {
-		s.place(string(rune('a'+i%26))+string(rune('a'+i/26)), "phone")
+		s.Place(string(rune('a'+i%26))+string(rune('a'+i/26)), "phone")
 	}
 	require.Empty(t, there("elsewhere"))
 	require.Empty(t, there("elsewhere-too"))
 	s.local(api.CodeSoldOut, "phone")
-	s.refused(api.CodeLimitReached, s.order("elsewhere", "phone", ""))
+	s.Refused(api.CodeLimitReached, s.Order("elsewhere", "phone", ""))
 	require.Eventually(t, func() bool {
-		return s.asked(func() { require.Equal(t, string(api.CodeSoldOut), there(newUUID())) }) == 0
-	}, patience, time.Millisecond)
+		return s.Asked(func() { require.Equal(t, string(api.CodeSoldOut), there(stack.NewUUID())) }) == 0
+	}, stack.Patience, time.Millisecond)
 	require.Equal(t, string(api.CodeLimitReached), there("aa"))
 	require.Equal(t, string(api.CodeLimitReached), there("elsewhere"))
-}
-
-// The two ways to write an order must not drift apart.
-func TestOrdersAreWrittenAlike(t *testing.T) {
-	t.Parallel()
-	pace := inventory.Pace{PerSecond: 3, InWork: 4}
-	at := time.Date(2026, 11, 21, 10, 0, 0, 123_456_789, time.FixedZone("far", 8*3600))
-	for _, v := range []order.View{
-		{ID: "a-1", SaleID: "phone", Status: order.Queued, Quantity: 3, Position: 17, AdmittedAt: at, PriceCents: 9900,
-			Currency: "CNY"},
-		{ID: "a-1", SaleID: "phone", Status: order.Processing, Quantity: 1, AdmittedAt: at, Currency: "EUR"},
-		{ID: "a-1", SaleID: "phone", Status: order.Failed, Reason: "said \"no\"\n\u00e4\u2028", Quantity: 1,
-			AdmittedAt: at, EndedAt: at},
-		{ID: "a-1", SaleID: "phone", Status: order.Paid, Quantity: 1, AdmittedAt: at, ConfirmedAt: at, PayBy: at,
-			PaidAt: at, PriceCents: -1},
-		{ID: "a-1", SaleID: "phone", Status: order.Expired, Quantity: 1, AdmittedAt: at, EndedAt: at, Refund: true},
-	} {
-		want, err := json.Marshal(api.OrderOf(v, pace))
-		require.NoError(t, err)
-		require.JSONEq(t, string(want), string(appendOrder(nil, v, pace)))
-	}
-}
-
-// The two ways to write a refusal must not drift apart.
-func TestPreparedRefusalsEqualTheWrittenOnes(t *testing.T) {
-	t.Parallel()
-	a := newAnswers("")
-	require.Len(t, a.prepared, 4)
-	for code, p := range a.prepared {
-		w := httptest.NewRecorder()
-		c, _ := gin.CreateTestContext(w)
-		c.Writer.Header()["X-Request-Id"] = []string{"the-id"}
-		api.WriteProblem(c, api.NewProblem(code, api.DetailOf(code, nil)))
-		require.Equal(t, w.Body.String(), string(p.head)+"the-id"+string(p.tail))
-		require.Equal(t, w.Code, p.status)
-		require.Equal(t, w.Header().Get("Content-Type"), a.problem[0])
-		require.Equal(t, w.Header().Get("Retry-After") != "", p.retry)
-	}
-	require.NotContains(t, newAnswers("https://shop.example/busy").prepared, api.CodeQueueFull,
-		"a browser must be sent there")
 }

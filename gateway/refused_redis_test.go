@@ -1,4 +1,4 @@
-package gateway
+package gateway_test
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"sluice/api"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/stack"
 )
 
 // What Redis refuses by its state, memory or authority is answered 503 on every route that needs
@@ -30,38 +31,38 @@ func TestEveryRefusalOfRedisIsUnavailable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := testkit.Redis(t)
-			s := newStack(t, func(c *setup) { c.redis = server.Addr() })
-			s.sell("phone", 50)
-			path := s.place("ann", "phone")
+			s := newWorld(t, func(c *stack.Setup) { c.Redis = server.Addr() })
+			s.Sell("phone", 50)
+			path := s.Place("ann", "phone")
 			admin := server.Client()
 			require.NoError(t, admin.Ping(t.Context()).Err()) // this connection stays who it was
 			require.NoError(t, admin.Do(t.Context(), tt.cause...).Err())
 			// Who is connected stays who it was.
 			require.NoError(t, admin.Do(t.Context(), "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes").Err())
 
-			g := s.refused(api.CodeUnavailable, s.order("bob", "phone", `{}`))
-			require.Equal(t, http.StatusServiceUnavailable, g.status)
-			require.Positive(t, g.retryAfter())
+			g := s.Refused(api.CodeUnavailable, s.Order("bob", "phone", `{}`))
+			require.Equal(t, http.StatusServiceUnavailable, g.Status)
+			require.Positive(t, g.RetryAfter())
 			for _, call := range [][2]string{{"GET", path}, {"DELETE", path}} {
-				require.NotEqual(t, http.StatusInternalServerError, s.do("ann", call[0], call[1], "").status, call)
+				require.NotEqual(t, http.StatusInternalServerError, s.Do("ann", call[0], call[1], "").Status, call)
 			}
-			audit := s.admin(http.MethodGet, "/admin/v1/audit", "")
-			require.Equal(t, http.StatusServiceUnavailable, audit.status, audit.raw)
-			require.Equal(t, string(api.CodeUnavailable), audit.text("code"))
-			require.Positive(t, audit.retryAfter())
+			audit := s.Admin(http.MethodGet, "/admin/v1/audit", "")
+			require.Equal(t, http.StatusServiceUnavailable, audit.Status, audit.Raw)
+			require.Equal(t, string(api.CodeUnavailable), audit.Text("code"))
+			require.Positive(t, audit.RetryAfter())
 			for _, route := range []string{"/queue", "/sales/phone/queue", "/sales/phone/leases", "/sales/phone/dead",
 				"/instances"} {
-				g := s.admin(http.MethodGet, "/admin/v1"+route, "")
-				require.Contains(t, []int{http.StatusOK, http.StatusServiceUnavailable}, g.status,
-					"%s: %s", route, g.raw)
+				g := s.Admin(http.MethodGet, "/admin/v1"+route, "")
+				require.Contains(t, []int{http.StatusOK, http.StatusServiceUnavailable}, g.Status,
+					"%s: %s", route, g.Raw)
 			}
-			rebuild := s.admin(http.MethodPost, "/admin/v1/sales/phone/rebuild", "")
-			require.NotEqual(t, http.StatusInternalServerError, rebuild.status, rebuild.raw)
+			rebuild := s.Admin(http.MethodPost, "/admin/v1/sales/phone/rebuild", "")
+			require.NotEqual(t, http.StatusInternalServerError, rebuild.Status, rebuild.Raw)
 
 			require.NoError(t, admin.Do(context.WithoutCancel(t.Context()), tt.end...).Err())
 			require.Eventually(t, func() bool {
-				return s.order("cleo", "phone", `{}`).status == http.StatusAccepted
-			}, patience, 50*time.Millisecond)
+				return s.Order("cleo", "phone", `{}`).Status == http.StatusAccepted
+			}, stack.Patience, 50*time.Millisecond)
 		})
 	}
 }

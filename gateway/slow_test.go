@@ -1,4 +1,4 @@
-package gateway
+package gateway_test
 
 import (
 	"context"
@@ -11,31 +11,32 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/stack"
 	"sluice/inventory"
 	"sluice/queue"
 )
 
 // sellMany makes n sales that the gateway knows, and returns their ids.
-func (s *stack) sellMany(n int) []string {
-	s.t.Helper()
+func (s *world) sellMany(n int) []string {
+	s.T.Helper()
 	ids := make([]string, n)
 	for i := range ids {
 		ids[i] = fmt.Sprint("sale-", i)
-		_, err := s.saleStore.Create(s.t.Context(), inventory.NewSale{
+		_, err := s.SaleStore.Create(s.T.Context(), inventory.NewSale{
 			ID: ids[i], Title: "T", SKU: "S", Stock: 1_000_000, PriceCents: 1, Currency: "CNY",
 			PerUserLimit: 1, Cap: 1_000_000, Open: true,
 			StartsAt: time.Now().Add(-time.Minute), EndsAt: time.Now().Add(time.Hour),
 		}, "test")
-		require.NoError(s.t, err)
+		require.NoError(s.T, err)
 	}
-	require.NoError(s.t, s.reconciler.Reconcile(s.t.Context())) // however long a slow machine takes
-	require.NoError(s.t, s.saleCache.Refresh(s.t.Context()))
+	require.NoError(s.T, s.Reconciler.Reconcile(s.T.Context())) // however long a slow machine takes
+	require.NoError(s.T, s.SaleCache.Refresh(s.T.Context()))
 	return ids
 }
 
 // surge is orders that come at a steady pace, whatever becomes of them.
 type surge struct {
-	stack    *stack
+	world    *world
 	all      sync.WaitGroup
 	mu       sync.Mutex
 	came     int
@@ -60,8 +61,8 @@ func (u *surge) run(sales []string, perSecond float64, lasts time.Duration) (adm
 }
 
 func (u *surge) order(sale string) {
-	id, began := newUUID(), time.Now()
-	_, err := u.stack.gateway.admission.Admit(context.Background(), sale,
+	id, began := stack.NewUUID(), time.Now()
+	_, err := u.world.Gateway.Admitter().Admit(context.Background(), sale,
 		queue.Request{ID: id, User: id, Units: 1, Fingerprint: "f"})
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -91,16 +92,16 @@ func TestASlowRedisIsSlowNotDead(t *testing.T) { // it measures: nothing else ma
 			t.Parallel()
 			server := testkit.Redis(t)
 			proxy := testkit.NewProxy(t, server.Addr())
-			s := newStack(t, quiet, func(c *setup) { c.redis, c.direct = proxy.Addr(), server.Addr() })
+			s := newWorld(t, stack.Quiet, func(c *stack.Setup) { c.Redis, c.Direct = proxy.Addr(), server.Addr() })
 			ids := s.sellMany(sales)
-			quick := &surge{stack: s}
+			quick := &surge{world: s}
 			quick.run(ids, 400, time.Second)
 			quick.all.Wait()
 			require.NoError(t, quick.firstError())
 
 			proxy.Delay(125 * time.Millisecond)
 			const perSecond, seconds = 400, 4
-			slow := &surge{stack: s}
+			slow := &surge{world: s}
 			admitted := slow.run(ids, perSecond, seconds*time.Second)
 			slow.all.Wait()
 			require.NoError(t, slow.firstError())

@@ -1,4 +1,4 @@
-package gateway
+package admin_test
 
 import (
 	"fmt"
@@ -19,6 +19,7 @@ import (
 	"sluice/delay"
 	"sluice/gateway/auth"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/stack"
 	"sluice/internal/testkit/tables"
 	"sluice/store"
 	"sluice/store/schema"
@@ -44,14 +45,14 @@ func BenchmarkAddMessages(b *testing.B) {
 	url := "https://points.example/hook"
 	_, err = topics.Create(b.Context(), "bench", delay.Change{URL: &url}, "bench", "")
 	require.NoError(b, err)
-	authenticator, err := auth.NewAuthenticator(secretConfig(), nil, time.Now)
+	authenticator, err := auth.NewAuthenticator(stack.Auth(), nil, time.Now)
 	require.NoError(b, err)
 	ops := admin.New(admin.Parts{Auth: authenticator, Topics: topics, Messages: messages,
 		Gatherer: prometheus.NewRegistry(),
 		Draining: func() bool { return false }}, log, time.Now)
 	server := httptest.NewServer(ops)
 	defer server.Close()
-	token, err := auth.Mint(secretConfig(), "bench", true, time.Hour, time.Now())
+	token, err := auth.Mint(stack.Auth(), "bench", true, time.Hour, time.Now())
 	require.NoError(b, err)
 
 	post := func(from, n int) error {

@@ -1,4 +1,4 @@
-package gateway
+package admin_test
 
 import (
 	"net/http"
@@ -10,6 +10,8 @@ import (
 	"sluice/gateway/auth"
 
 	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit/stack"
 )
 
 // Every route of the admin API, and the least role it needs. A new route needs
@@ -77,10 +79,10 @@ func roleTable() map[string]auth.Role {
 // Each role is let through or stopped at each route, over HTTP.
 func TestRolesAtEveryRoute(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, func(c *setup) { c.still = true })
+	s := newWorld(t, stack.Quiet)
 	table := roleTable()
 	walked := 0
-	for _, route := range s.opsEngine.Routes() {
+	for _, route := range s.OpsEngine.Routes() {
 		if !strings.HasPrefix(route.Path, "/admin/") {
 			continue
 		}
@@ -89,15 +91,15 @@ func TestRolesAtEveryRoute(t *testing.T) {
 		require.True(t, ok, "%s %s needs a line in the table", route.Method, route.Path)
 		path := strings.NewReplacer(":sale", "nothing", ":topic", "nothing", ":id", "nothing").Replace(route.Path)
 		for _, role := range []auth.Role{auth.RoleViewer, auth.RoleOperator, auth.RoleAdmin} {
-			token, err := auth.MintFor(secretConfig(), "ann", role, time.Hour, time.Now())
+			token, err := auth.MintFor(stack.Auth(), "ann", role, time.Hour, time.Now())
 			require.NoError(t, err)
 			if role.Covers(need) {
 				s.letThrough(token, route.Method, path)
 				continue
 			}
-			s.refused(api.CodeForbidden, s.opsAs(token, route.Method, path, ""))
+			s.Refused(api.CodeForbidden, s.OpsAs(token, route.Method, path, ""))
 		}
-		s.refused(api.CodeUnauthorized, s.opsAs(s.token("ann", false), route.Method, path, ""))
+		s.Refused(api.CodeUnauthorized, s.OpsAs(s.Token("ann", false), route.Method, path, ""))
 	}
 	require.Len(t, table, walked, "the table names routes that are gone")
 }
@@ -105,8 +107,8 @@ func TestRolesAtEveryRoute(t *testing.T) {
 // letThrough sends a request that its role allows. A change is asked for with a reason longer than
 // the log can keep, so that it is refused for that, or for what it lacks, and never for who asks;
 // nothing is changed.
-func (s *stack) letThrough(token, method, path string) {
-	s.t.Helper()
+func (s *world) letThrough(token, method, path string) {
+	s.T.Helper()
 	if path == "/admin/v1/events" {
 		return // it answers until its client leaves; see the tests of events
 	}
@@ -114,26 +116,26 @@ func (s *stack) letThrough(token, method, path string) {
 	if method != http.MethodGet {
 		body = `{"reason":"` + strings.Repeat("x", 200+1) + `"}`
 	}
-	got := s.opsAs(token, method, path, body)
-	require.NotContains(s.t, []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed},
-		got.status, "%s %s: %s", method, path, got.body)
+	got := s.OpsAs(token, method, path, body)
+	require.NotContains(s.T, []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed},
+		got.Status, "%s %s: %s", method, path, got.Body)
 	if method != http.MethodGet {
-		require.GreaterOrEqual(s.t, got.status, 400, "%s %s: %s", method, path, got.body)
+		require.GreaterOrEqual(s.T, got.Status, 400, "%s %s: %s", method, path, got.Body)
 	}
 }
 
 func TestRolesOfTokens(t *testing.T) {
 	t.Parallel()
-	_, err := auth.MintFor(secretConfig(), "ann", "root", time.Hour, testNow)
+	_, err := auth.MintFor(stack.Auth(), "ann", "root", time.Hour, testNow)
 	require.ErrorContains(t, err, "role must be viewer, operator or admin")
-	s := newStack(t, func(c *setup) { c.still = true })
-	s.sell("phone", 5)
-	viewer, err := auth.MintFor(secretConfig(), "ann", auth.RoleViewer, time.Hour, time.Now())
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 5)
+	viewer, err := auth.MintFor(stack.Auth(), "ann", auth.RoleViewer, time.Hour, time.Now())
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, s.opsAs(viewer, http.MethodGet, "/admin/v1/sales/phone", "").status)
-	s.refused(api.CodeForbidden, s.opsAs(viewer, http.MethodPost, "/admin/v1/sales/phone/pause", "{}"))
-	operator, err := auth.MintFor(secretConfig(), "bob", auth.RoleOperator, time.Hour, time.Now())
+	require.Equal(t, http.StatusOK, s.OpsAs(viewer, http.MethodGet, "/admin/v1/sales/phone", "").Status)
+	s.Refused(api.CodeForbidden, s.OpsAs(viewer, http.MethodPost, "/admin/v1/sales/phone/pause", "{}"))
+	operator, err := auth.MintFor(stack.Auth(), "bob", auth.RoleOperator, time.Hour, time.Now())
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, s.opsAs(operator, http.MethodPost, "/admin/v1/sales/phone/pause", "{}").status)
-	s.refused(api.CodeForbidden, s.opsAs(operator, http.MethodPost, "/admin/v1/sales/phone/close", "{}"))
+	require.Equal(t, http.StatusOK, s.OpsAs(operator, http.MethodPost, "/admin/v1/sales/phone/pause", "{}").Status)
+	s.Refused(api.CodeForbidden, s.OpsAs(operator, http.MethodPost, "/admin/v1/sales/phone/close", "{}"))
 }

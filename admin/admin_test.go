@@ -1,4 +1,4 @@
-package gateway
+package admin_test
 
 import (
 	"net/http"
@@ -10,92 +10,93 @@ import (
 
 	"sluice/api"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/stack"
 )
 
 func TestAdminNeedsAnAdministrator(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, func(c *setup) { c.still = true })
+	s := newWorld(t, stack.Quiet)
 	seen := 0
-	for _, route := range s.opsEngine.Routes() {
+	for _, route := range s.OpsEngine.Routes() {
 		if !strings.HasPrefix(route.Path, "/admin/") {
 			continue
 		}
 		seen++
-		path := strings.NewReplacer(":sale", "phone", ":id", newUUID()).Replace(route.Path)
-		for name, token := range map[string]string{"nobody": "", "a shopper": s.token("ann", false), "nonsense": "x"} {
-			g := s.opsAs(token, route.Method, path, "")
-			s.refused(api.CodeUnauthorized, g)
-			require.Equal(t, name != "nobody", strings.Contains(g.header.Get("WWW-Authenticate"),
+		path := strings.NewReplacer(":sale", "phone", ":id", stack.NewUUID()).Replace(route.Path)
+		for name, token := range map[string]string{"nobody": "", "a shopper": s.Token("ann", false), "nonsense": "x"} {
+			g := s.OpsAs(token, route.Method, path, "")
+			s.Refused(api.CodeUnauthorized, g)
+			require.Equal(t, name != "nobody", strings.Contains(g.Header.Get("WWW-Authenticate"),
 				"invalid_token"), name)
 		}
 	}
 	require.GreaterOrEqual(t, seen, 12)
-	require.Equal(t, http.StatusOK, s.admin(http.MethodGet, "/admin/v1/sales", "").status)
+	require.Equal(t, http.StatusOK, s.Admin(http.MethodGet, "/admin/v1/sales", "").Status)
 }
 
 func TestAdminRunsASale(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	require.Equal(t, []any{}, s.admin(http.MethodGet, "/admin/v1/sales", "").body["sales"])
-	require.Equal(t, []any{}, s.admin(http.MethodGet, "/admin/v1/queue", "").body["lines"])
+	s := newWorld(t)
+	require.Equal(t, []any{}, s.Admin(http.MethodGet, "/admin/v1/sales", "").Body["sales"])
+	require.Equal(t, []any{}, s.Admin(http.MethodGet, "/admin/v1/queue", "").Body["lines"])
 
-	g := s.admin(http.MethodPost, "/admin/v1/sales",
+	g := s.Admin(http.MethodPost, "/admin/v1/sales",
 		`{"id":"phone","title":"Phone X","sku":"PX","stock":3,"price_cents":9900}`)
-	require.Equal(t, http.StatusCreated, g.status, g.raw)
-	require.Equal(t, "draft", g.text("admin_state"))
-	require.Equal(t, "scheduled", g.text("state"))
-	require.Equal(t, "CNY", g.text("currency"))
-	require.EqualValues(t, 1, g.num("per_user_limit"))
-	require.EqualValues(t, 3, g.num("available"))
-	starts, err := time.Parse(api.TimeFormat, g.text("starts_at"))
+	require.Equal(t, http.StatusCreated, g.Status, g.Raw)
+	require.Equal(t, "draft", g.Text("admin_state"))
+	require.Equal(t, "scheduled", g.Text("state"))
+	require.Equal(t, "CNY", g.Text("currency"))
+	require.EqualValues(t, 1, g.Num("per_user_limit"))
+	require.EqualValues(t, 3, g.Num("available"))
+	starts, err := time.Parse(api.TimeFormat, g.Text("starts_at"))
 	require.NoError(t, err)
-	ends, err := time.Parse(api.TimeFormat, g.text("ends_at"))
+	ends, err := time.Parse(api.TimeFormat, g.Text("ends_at"))
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now(), starts, time.Minute)
 	require.Equal(t, 24*time.Hour, ends.Sub(starts))
-	s.refused(api.CodeSaleNotStarted, s.order("ann", "phone", ""))
+	s.Refused(api.CodeSaleNotStarted, s.Order("ann", "phone", ""))
 
 	// Each change is in the line before its answer: what comes next meets it.
 	sale := "/admin/v1/sales/phone"
-	require.Equal(t, "open", s.admin(http.MethodPost, sale+"/open", "").text("state"))
-	path := s.place("ann", "phone")
-	require.Equal(t, "paused", s.admin(http.MethodPost, sale+"/pause", `{"reason":"look"}`).text("state"))
-	s.refused(api.CodeSalePaused, s.order("bob", "phone", ""))
-	require.Equal(t, "open", s.admin(http.MethodPost, sale+"/open", `{}`).text("state"))
-	g = s.admin(http.MethodPatch, sale, `{"cap":1,"per_user_limit":2,"reason":"narrow"}`)
-	require.EqualValues(t, 1, g.num("cap"), g.raw)
-	require.EqualValues(t, 2, g.num("per_user_limit"))
-	require.EqualValues(t, 1, g.body["line"].(map[string]any)["depth"])
-	require.EqualValues(t, 1, g.body["line"].(map[string]any)["capacity"])
-	s.refused(api.CodeQueueFull, s.order("bob", "phone", ""))
-	g = s.admin(http.MethodPost, sale+"/stock", `{"delta":7,"reason":"second delivery"}`)
-	require.EqualValues(t, 10, g.num("stock_total"), g.raw)
-	require.EqualValues(t, 9, g.num("remaining"))
-	g = s.admin(http.MethodPatch, sale, `{"ends_at":"`+time.Now().Add(-time.Second).UTC().
+	require.Equal(t, "open", s.Admin(http.MethodPost, sale+"/open", "").Text("state"))
+	path := s.Place("ann", "phone")
+	require.Equal(t, "paused", s.Admin(http.MethodPost, sale+"/pause", `{"reason":"look"}`).Text("state"))
+	s.Refused(api.CodeSalePaused, s.Order("bob", "phone", ""))
+	require.Equal(t, "open", s.Admin(http.MethodPost, sale+"/open", `{}`).Text("state"))
+	g = s.Admin(http.MethodPatch, sale, `{"cap":1,"per_user_limit":2,"reason":"narrow"}`)
+	require.EqualValues(t, 1, g.Num("cap"), g.Raw)
+	require.EqualValues(t, 2, g.Num("per_user_limit"))
+	require.EqualValues(t, 1, g.Body["line"].(map[string]any)["depth"])
+	require.EqualValues(t, 1, g.Body["line"].(map[string]any)["capacity"])
+	s.Refused(api.CodeQueueFull, s.Order("bob", "phone", ""))
+	g = s.Admin(http.MethodPost, sale+"/stock", `{"delta":7,"reason":"second delivery"}`)
+	require.EqualValues(t, 10, g.Num("stock_total"), g.Raw)
+	require.EqualValues(t, 9, g.Num("remaining"))
+	g = s.Admin(http.MethodPatch, sale, `{"ends_at":"`+time.Now().Add(-time.Second).UTC().
 		Format(time.RFC3339)+`","starts_at":"2020-01-01T00:00:00Z","cap":0}`)
-	require.Equal(t, "ended", g.text("state"), g.raw)
-	s.refused(api.CodeSaleEnded, s.order("bob", "phone", ""))
-	require.Equal(t, "closed", s.admin(http.MethodPost, sale+"/close", `{"reason":"done"}`).text("admin_state"))
+	require.Equal(t, "ended", g.Text("state"), g.Raw)
+	s.Refused(api.CodeSaleEnded, s.Order("bob", "phone", ""))
+	require.Equal(t, "closed", s.Admin(http.MethodPost, sale+"/close", `{"reason":"done"}`).Text("admin_state"))
 
 	var lines []any
 	require.Eventually(t, func() bool { // a closed sale's line is shown once the sale cache has seen it
-		lines = s.admin(http.MethodGet, "/admin/v1/queue", "").body["lines"].([]any)
+		lines = s.Admin(http.MethodGet, "/admin/v1/queue", "").Body["lines"].([]any)
 		return len(lines) == 1
-	}, patience, 10*time.Millisecond)
+	}, stack.Patience, 10*time.Millisecond)
 	line := lines[0].(map[string]any)
 	require.Equal(t, "phone", line["sale"])
 	require.EqualValues(t, 1, line["depth"])
 	require.EqualValues(t, 1, line["admitted"])
 	require.Equal(t, false, line["rebuilding"])
-	s.work()
-	s.until("ann", path, "confirmed")
-	audit := s.admin(http.MethodGet, "/admin/v1/audit", "")
-	require.Equal(t, true, audit.body["clean"], audit.raw)
-	require.Equal(t, "clean", audit.text("verdict"))
-	require.Equal(t, true, s.admin(http.MethodGet, "/admin/v1/audit?sale=phone", "").body["clean"])
+	s.Work()
+	s.Until("ann", path, "confirmed")
+	audit := s.Admin(http.MethodGet, "/admin/v1/audit", "")
+	require.Equal(t, true, audit.Body["clean"], audit.Raw)
+	require.Equal(t, "clean", audit.Text("verdict"))
+	require.Equal(t, true, s.Admin(http.MethodGet, "/admin/v1/audit?sale=phone", "").Body["clean"])
 
 	var rows []struct{ Actor, Action, Target, Reason string }
-	require.NoError(t, s.db.Read.Table("admin_log").Order("id").Find(&rows).Error)
+	require.NoError(t, s.DB.Read.Table("admin_log").Order("id").Find(&rows).Error)
 	var actions []string
 	for _, row := range rows {
 		require.Equal(t, "root", row.Actor)
@@ -109,10 +110,10 @@ func TestAdminRunsASale(t *testing.T) {
 
 func TestAdminRefusals(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.sell("phone", 3, limitOf(2))
-	s.sell("closed", 3)
-	s.setState("closed", "closed")
+	s := newWorld(t)
+	s.Sell("phone", 3, stack.LimitOf(2))
+	s.Sell("closed", 3)
+	s.SetState("closed", "closed")
 	for _, one := range []struct {
 		method, path, body string
 		code               api.Code
@@ -160,63 +161,63 @@ func TestAdminRefusals(t *testing.T) {
 		{"GET", "/nothing", ``, api.CodeNotFound, ""},
 		{"DELETE", "/sales/phone", ``, api.CodeMethodNotAllowed, ""},
 	} {
-		g := s.admin(one.method, "/admin/v1"+one.path, one.body)
-		require.Equal(t, string(one.code), g.text("code"), "%s %s %s: %s", one.method, one.path, one.body, g.raw)
+		g := s.Admin(one.method, "/admin/v1"+one.path, one.body)
+		require.Equal(t, string(one.code), g.Text("code"), "%s %s %s: %s", one.method, one.path, one.body, g.Raw)
 		var fields []string
-		if errs, ok := g.body["errors"].([]any); ok {
+		if errs, ok := g.Body["errors"].([]any); ok {
 			for _, e := range errs {
 				fields = append(fields, e.(map[string]any)["field"].(string))
 			}
 		}
-		require.Equal(t, one.field, strings.Join(fields, " "), "%s %s: %s", one.path, one.body, g.raw)
+		require.Equal(t, one.field, strings.Join(fields, " "), "%s %s: %s", one.path, one.body, g.Raw)
 	}
-	require.EqualValues(t, 3, s.view("phone").Stock)
-	s.clean()
+	require.EqualValues(t, 3, s.View("phone").Stock)
+	s.Clean()
 }
 
 func TestAdminSeesOrdersOfAllUsers(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.sell("phone", 10)
+	s := newWorld(t)
+	s.Sell("phone", 10)
 	ids := map[string]string{}
 	for _, user := range []string{"ann", "bob", "cem"} {
-		path := s.place(user, "phone")
+		path := s.Place(user, "phone")
 		ids[path[strings.LastIndex(path, "/")+1:]] = user
 	}
 	for id, user := range ids {
-		g := s.admin(http.MethodGet, "/admin/v1/orders/"+id, "")
-		require.Equal(t, user, g.text("user"), "in line")
-		require.Equal(t, "queued", g.text("status"))
+		g := s.Admin(http.MethodGet, "/admin/v1/orders/"+id, "")
+		require.Equal(t, user, g.Text("user"), "in line")
+		require.Equal(t, "queued", g.Text("status"))
 	}
-	s.work()
-	require.Eventually(t, func() bool { return !s.view("phone").InFlight() }, patience, 10*time.Millisecond)
+	s.Work()
+	require.Eventually(t, func() bool { return !s.View("phone").InFlight() }, stack.Patience, 10*time.Millisecond)
 	query, seen := "?limit=2", map[string]string{}
 	for range 2 {
-		g := s.admin(http.MethodGet, "/admin/v1/sales/phone/orders"+query, "")
-		for _, one := range g.body["orders"].([]any) {
+		g := s.Admin(http.MethodGet, "/admin/v1/sales/phone/orders"+query, "")
+		for _, one := range g.Body["orders"].([]any) {
 			o := one.(map[string]any)
 			seen[o["order_id"].(string)] = o["user"].(string)
 			require.Equal(t, "confirmed", o["status"])
 			require.EqualValues(t, 9900, o["price_cents"])
 		}
-		query = "?limit=2&cursor=" + g.text("next_cursor")
+		query = "?limit=2&cursor=" + g.Text("next_cursor")
 	}
 	require.Equal(t, ids, seen)
 	for id, user := range ids {
-		require.Equal(t, user, s.admin(http.MethodGet, "/admin/v1/orders/"+id, "").text("user"))
+		require.Equal(t, user, s.Admin(http.MethodGet, "/admin/v1/orders/"+id, "").Text("user"))
 	}
 }
 
 func TestAdminSaysWhichStoreIsAway(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, func(c *setup) { c.still = true })
-	s.sell("phone", 10)
-	require.NoError(t, s.db.Close())
-	for _, path := range []string{"/sales", "/sales/phone", "/sales/phone/orders", "/orders/" + newUUID()} {
-		g := s.refused(api.CodeUnavailable, s.admin(http.MethodGet, "/admin/v1"+path, ""))
-		require.Contains(t, g.text("detail"), "database", path)
+	s := newWorld(t, stack.Quiet)
+	s.Sell("phone", 10)
+	require.NoError(t, s.DB.Close())
+	for _, path := range []string{"/sales", "/sales/phone", "/sales/phone/orders", "/orders/" + stack.NewUUID()} {
+		g := s.Refused(api.CodeUnavailable, s.Admin(http.MethodGet, "/admin/v1"+path, ""))
+		require.Contains(t, g.Text("detail"), "database", path)
 	}
-	require.Len(t, s.admin(http.MethodGet, "/admin/v1/queue", "").body["lines"], 1)
+	require.Len(t, s.Admin(http.MethodGet, "/admin/v1/queue", "").Body["lines"], 1)
 }
 
 // Whoever asks for a verdict gets one, also when neither store answers.
@@ -224,22 +225,22 @@ func TestAuditAnswersWhateverIsAway(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
 	proxy := testkit.NewProxy(t, server.Addr())
-	s := newStack(t, func(c *setup) { c.redis, c.direct, c.still = proxy.Addr(), server.Addr(), true })
-	s.sell("phone", 5)
+	s := newWorld(t, func(c *stack.Setup) { c.Redis, c.Direct, c.Still = proxy.Addr(), server.Addr(), true })
+	s.Sell("phone", 5)
 	proxy.Cut()
 	unknown := func(path string, sales int) {
 		t.Helper()
-		g := s.admin(http.MethodGet, path, "")
-		require.Equal(t, http.StatusServiceUnavailable, g.status, g.raw)
-		require.Equal(t, string(api.CodeUnavailable), g.text("code"))
-		require.Positive(t, g.retryAfter())
-		require.Equal(t, "unknown", g.text("verdict"))
-		require.Contains(t, g.raw, `"clean":null`)
-		require.Contains(t, g.raw, `"problems":["`)
-		require.Len(t, g.body["sales"], sales)
+		g := s.Admin(http.MethodGet, path, "")
+		require.Equal(t, http.StatusServiceUnavailable, g.Status, g.Raw)
+		require.Equal(t, string(api.CodeUnavailable), g.Text("code"))
+		require.Positive(t, g.RetryAfter())
+		require.Equal(t, "unknown", g.Text("verdict"))
+		require.Contains(t, g.Raw, `"clean":null`)
+		require.Contains(t, g.Raw, `"problems":["`)
+		require.Len(t, g.Body["sales"], sales)
 	}
 	unknown("/admin/v1/audit", 1)
-	require.NoError(t, s.db.Close())
+	require.NoError(t, s.DB.Close())
 	unknown("/admin/v1/audit", 0)
 	unknown("/admin/v1/audit?sale=phone", 1)
 }

@@ -1,4 +1,4 @@
-package gateway
+package admin_test
 
 import (
 	"context"
@@ -16,6 +16,7 @@ import (
 	"sluice/fleet"
 	"sluice/gateway/ratelimit"
 	"sluice/internal/invalid"
+	"sluice/internal/testkit/stack"
 	"sluice/queue"
 	"sluice/settings"
 )
@@ -92,39 +93,39 @@ func (s *fakeSettings) Versions(_ context.Context, before int64, limit int) (lis
 func TestSettingsRoutes(t *testing.T) {
 	t.Parallel()
 	live := newSettings()
-	s := newStack(t, func(c *setup) { c.still, c.settings = true, live })
-	s.sell("phone", 5)
+	s := newWorld(t, func(c *stack.Setup) { c.Still, c.Settings = true, live })
+	s.Sell("phone", 5)
 	last := func() settings.Change { return live.changes[len(live.changes)-1] }
-	ok := func(method, path, body string) got {
+	ok := func(method, path, body string) stack.Answer {
 		t.Helper()
-		g := s.admin(method, "/admin/v1"+path, body)
-		require.Equal(t, http.StatusOK, g.status, g.raw)
+		g := s.Admin(method, "/admin/v1"+path, body)
+		require.Equal(t, http.StatusOK, g.Status, g.Raw)
 		return g
 	}
 	g := ok(http.MethodGet, "/limits", "")
-	require.Equal(t, `"0"`, g.header.Get("ETag"))
-	require.Contains(t, g.raw, `"global_rps":5`)
-	require.Contains(t, g.raw, `"sales":{}`)
+	require.Equal(t, `"0"`, g.Header.Get("ETag"))
+	require.Contains(t, g.Raw, `"global_rps":5`)
+	require.Contains(t, g.Raw, `"sales":{}`)
 	ok(http.MethodGet, "/config", "")
 	ok(http.MethodGet, "/log-level", "")
-	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"held":["tv"]`)
+	require.Contains(t, ok(http.MethodGet, "/switches", "").Raw, `"held":["tv"]`)
 
 	// What is set and does not count is said by the answer that is about it.
 	live.view.LeftOut = []string{"gateway.admission", "limits.sales", "pool.size"}
-	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"left_out":["gateway.admission"]`)
-	require.Contains(t, ok(http.MethodGet, "/limits", "").raw, `"left_out":["limits.sales"]`)
-	require.Contains(t, ok(http.MethodGet, "/config", "").raw,
+	require.Contains(t, ok(http.MethodGet, "/switches", "").Raw, `"left_out":["gateway.admission"]`)
+	require.Contains(t, ok(http.MethodGet, "/limits", "").Raw, `"left_out":["limits.sales"]`)
+	require.Contains(t, ok(http.MethodGet, "/config", "").Raw,
 		`"left_out":["gateway.admission","limits.sales","pool.size"]`)
 	live.view.LeftOut = nil
 
-	s.refused(api.CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/limits", `{"limits":{"global_rps":7}}`))
-	s.refused(api.CodeNoCondition, s.admin(http.MethodPatch, "/admin/v1/config", `{"set":{"pool.size":7}}`))
+	s.Refused(api.CodeNoCondition, s.Admin(http.MethodPatch, "/admin/v1/limits", `{"limits":{"global_rps":7}}`))
+	s.Refused(api.CodeNoCondition, s.Admin(http.MethodPatch, "/admin/v1/config", `{"set":{"pool.size":7}}`))
 	require.Empty(t, live.changes)
 
 	ok(http.MethodPut, "/log-level", `{"level":"debug","for":"5m","reason":"why"}`)
 	require.Equal(t, settings.Change{Set: map[string]any{"log.level": "debug"}, For: 5 * time.Minute,
 		By: settings.Author{Actor: "root", Reason: "why", IfVersion: settings.AnyVersion}}, last())
-	require.Contains(t, ok(http.MethodGet, "/limits", "").raw, `"until":{`)
+	require.Contains(t, ok(http.MethodGet, "/limits", "").Raw, `"until":{`)
 	ok(http.MethodPut, "/switches/admission", `{"on":false}`)
 	require.Equal(t, map[string]any{"gateway.admission": false}, last().Set)
 	ok(http.MethodPut, "/switches/drain", `{"on":false}`)
@@ -132,23 +133,20 @@ func TestSettingsRoutes(t *testing.T) {
 	ok(http.MethodPut, "/switches/drain", `{"on":false,"sale":"phone"}`)
 	require.Equal(t, map[string]any{"queue.held.phone": true}, last().Set, "the others are left alone")
 	live.view.Keys[11].UntilSale = map[string]time.Time{"tv": testNow}
-	require.Contains(t, ok(http.MethodGet, "/switches", "").raw, `"held.tv":"`)
-	require.Contains(t, ok(http.MethodGet, "/config", "").raw, `"until_of":{"tv":"`)
-	s.refused(api.CodeNotFound, s.admin(http.MethodPut, "/admin/v1/switches/drain", `{"on":false,"sale":"nothing"}`))
-	config := func(set string) got {
+	require.Contains(t, ok(http.MethodGet, "/switches", "").Raw, `"held.tv":"`)
+	require.Contains(t, ok(http.MethodGet, "/config", "").Raw, `"until_of":{"tv":"`)
+	s.Refused(api.CodeNotFound, s.Admin(http.MethodPut, "/admin/v1/switches/drain", `{"on":false,"sale":"nothing"}`))
+	config := func(set string) stack.Answer {
 		t.Helper()
-		g, err := fetch(t.Context(), s.ops, http.MethodPatch, "http://"+s.opsAddr+"/admin/v1/config",
-			s.token("root", true), `{"set":`+set+`}`, "If-Match", "*")
-		require.NoError(t, err)
-		return g
+		return s.Admin(http.MethodPatch, "/admin/v1/config", `{"set":`+set+`}`, "If-Match", "*")
 	}
 	for _, set := range []string{`{"queue.held.nothing":true}`, `{"limits.sales.nothing":{"global_rps":1}}`,
 		`{"queue.held.no such":"true"}`} {
-		s.refused(api.CodeNotFound, config(set))
+		s.Refused(api.CodeNotFound, config(set))
 	}
 	for _, set := range []string{`{"queue.held.nothing":false}`, `{"queue.held.nothing":null}`,
 		`{"limits.sales.nothing":null,"queue.held.phone":true}`} {
-		require.Equal(t, http.StatusOK, config(set).status, "what is taken away may be anybody's: %s", set)
+		require.Equal(t, http.StatusOK, config(set).Status, "what is taken away may be anybody's: %s", set)
 	}
 	for path, body := range map[string]string{"/switches/drain": `{}`,
 		"/switches/admission": `{"on":true,"sale":"phone"}`,
@@ -157,83 +155,80 @@ func TestSettingsRoutes(t *testing.T) {
 		if path == "/reload" {
 			method = http.MethodPost
 		}
-		s.refused(api.CodeInvalidRequest, s.admin(method, "/admin/v1"+path, body))
+		s.Refused(api.CodeInvalidRequest, s.Admin(method, "/admin/v1"+path, body))
 	}
 
 	ok(http.MethodPost, "/limits/revert", `{"to":2}`)
 	ok(http.MethodPost, "/config/revert", `{}`)
 	require.Equal(t, []int64{2, int64(len("limits.")), 0, 0}, live.reverts)
-	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":9}`)
-	s.refused(api.CodeNotFound, g)
-	require.Contains(t, g.raw, settings.ErrNoVersion.Error())
-	g = s.admin(http.MethodPost, "/admin/v1/config/revert", `{"to":-1}`)
-	s.refused(api.CodeInvalidRequest, g)
-	require.Contains(t, g.raw, `"field":"to"`)
+	g = s.Admin(http.MethodPost, "/admin/v1/config/revert", `{"to":9}`)
+	s.Refused(api.CodeNotFound, g)
+	require.Contains(t, g.Raw, settings.ErrNoVersion.Error())
+	g = s.Admin(http.MethodPost, "/admin/v1/config/revert", `{"to":-1}`)
+	s.Refused(api.CodeInvalidRequest, g)
+	require.Contains(t, g.Raw, `"field":"to"`)
 	require.Contains(t, ok(http.MethodPost, "/reload", `{"reason":"new"}`).
-		raw, `"overridden":["queue.cap"],"needs_restart":["http.addr"]`)
+		Raw, `"overridden":["queue.cap"],"needs_restart":["http.addr"]`)
 	live.err = invalid.Error{{Field: "pool.size", Detail: "must be more"}}
-	s.refused(api.CodeInvalidRequest, s.admin(http.MethodPost, "/admin/v1/reload", ""))
+	s.Refused(api.CodeInvalidRequest, s.Admin(http.MethodPost, "/admin/v1/reload", ""))
 	live.err = invalid.Error{{Field: "log.level", Detail: "must be debug"},
 		{Field: "queue.cap", Detail: "must be more"}}
-	g = s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"loud"}`)
-	s.refused(api.CodeInvalidRequest, g)
-	require.Contains(t, g.raw, `"field":"level"`, "as the body calls it")
-	require.Contains(t, g.raw, `"field":"queue.cap"`)
+	g = s.Admin(http.MethodPut, "/admin/v1/log-level", `{"level":"loud"}`)
+	s.Refused(api.CodeInvalidRequest, g)
+	require.Contains(t, g.Raw, `"field":"level"`, "as the body calls it")
+	require.Contains(t, g.Raw, `"field":"queue.cap"`)
 	live.err = fmt.Errorf("%w: no clock", settings.ErrUnknown)
-	s.refused(api.CodeUnavailable, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`))
+	s.Refused(api.CodeUnavailable, s.Admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`))
 	live.err = errors.New("secret of ours")
-	require.NotContains(t, s.admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`).raw, "secret")
+	require.NotContains(t, s.Admin(http.MethodPut, "/admin/v1/log-level", `{"level":"info"}`).Raw, "secret")
 
 	var list api.ConfigVersions
-	require.NoError(t, json.Unmarshal([]byte(ok(http.MethodGet, "/config/versions?limit=20", "").raw), &list))
+	require.NoError(t, json.Unmarshal([]byte(ok(http.MethodGet, "/config/versions?limit=20", "").Raw), &list))
 	require.Len(t, list.Versions, 20)
 	require.EqualValues(t, 11, list.Next)
-	require.NoError(t, json.Unmarshal([]byte(ok(http.MethodGet, "/config/versions?before=11", "").raw), &list))
+	require.NoError(t, json.Unmarshal([]byte(ok(http.MethodGet, "/config/versions?before=11", "").Raw), &list))
 	require.EqualValues(t, 10, list.Versions[0].Version)
-	s.refused(api.CodeInvalidRequest, s.admin(http.MethodGet, "/admin/v1/config/versions?before=x", ""))
+	s.Refused(api.CodeInvalidRequest, s.Admin(http.MethodGet, "/admin/v1/config/versions?before=x", ""))
 }
 
 func TestLimitsAreAMergePatch(t *testing.T) {
 	t.Parallel()
 	live := newSettings()
-	s := newStack(t, func(c *setup) { c.still, c.settings = true, live })
-	s.sell("radio", 5)
-	patch := func(match, body string) got {
+	s := newWorld(t, func(c *stack.Setup) { c.Still, c.Settings = true, live })
+	s.Sell("radio", 5)
+	patch := func(match, body string) stack.Answer {
 		t.Helper()
-		g, err := fetch(t.Context(), s.ops, http.MethodPatch, "http://"+s.opsAddr+"/admin/v1/limits",
-			s.token("root", true), body, "If-Match", match)
-		require.NoError(t, err)
-		return g
+		return s.Admin(http.MethodPatch, "/admin/v1/limits", body, "If-Match", match)
 	}
 	g := patch(`"0"`,
 		`{"limits":{"global_rps":9,"per_user_rps":null,"sales":{"tv":null,"radio":{"global_rps":1}}},"for":"1m"}`)
-	require.Equal(t, http.StatusOK, g.status, g.raw)
+	require.Equal(t, http.StatusOK, g.Status, g.Raw)
 	c := live.changes[0]
 	require.Equal(t, map[string]any{"limits.global_rps": 9.0, "limits.sales.tv": nil,
 		"limits.sales.radio": map[string]any{"global_rps": 1.0}}, c.Set)
 	require.Equal(t, []string{"limits.per_user_rps"}, c.Unset)
 	require.Equal(t, time.Minute, c.For)
-	require.Equal(t, http.StatusPreconditionFailed, patch(`"0"`, `{"limits":{"global_rps":9}}`).status)
-	require.Equal(t, http.StatusOK, patch(`*`, `{"limits":{"global_rps":9}}`).status)
-	require.Equal(t, http.StatusNotFound, patch(`*`, `{"limits":{"sales":{"nothing":{"global_rps":9}}}}`).status)
+	require.Equal(t, http.StatusPreconditionFailed, patch(`"0"`, `{"limits":{"global_rps":9}}`).Status)
+	require.Equal(t, http.StatusOK, patch(`*`, `{"limits":{"global_rps":9}}`).Status)
+	require.Equal(t, http.StatusNotFound, patch(`*`, `{"limits":{"sales":{"nothing":{"global_rps":9}}}}`).Status)
 	for _, value := range []string{`{"global_rps":9}`, `null`} {
-		s.refused(api.CodeInvalidRequest, patch(`*`, `{"limits":{"sales.radio":`+value+`}}`))
+		s.Refused(api.CodeInvalidRequest, patch(`*`, `{"limits":{"sales.radio":`+value+`}}`))
 	}
 }
 
 func TestInstancesRoute(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, func(c *setup) { c.still = true })
-	beats := fleet.NewInstances(s.rdb, queue.DefaultPrefix, slog.New(slog.DiscardHandler))
-	s.run(func(ctx context.Context) {
+	s := newWorld(t, stack.Quiet)
+	beats := fleet.NewInstances(s.Redis, queue.DefaultPrefix, slog.New(slog.DiscardHandler))
+	s.Run(func(ctx context.Context) {
 		beats.Run(ctx, func() fleet.Instance {
 			return fleet.Instance{ID: "a", Roles: []string{"worker"}, Version: "v1", ConfigVersion: 2, ConfigFile: "f",
 				StartedAt: testNow}
 		})
 	})
 	require.Eventually(t, func() bool {
-		g := s.admin(http.MethodGet, "/admin/v1/instances", "")
-		list, _ := g.body["instances"].([]any)
-		return g.status == http.StatusOK && len(list) == 1
-	}, patience, 10*time.Millisecond)
+		g := s.Admin(http.MethodGet, "/admin/v1/instances", "")
+		list, _ := g.Body["instances"].([]any)
+		return g.Status == http.StatusOK && len(list) == 1
+	}, stack.Patience, 10*time.Millisecond)
 }
