@@ -64,8 +64,8 @@ var mayImport = map[string][]string{
 	"model":            {},
 	"internal/testkit": {"store", schemaRoom}, // its tables
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
-	stackkit: {"admin", "adminlog", "api", "delay", "fleet", "gateway", authRoom, ratelimit, httpServer, "internal/testkit",
-		"inventory", "notify", channelRoom, webhook, "order", "queue", workerRoom, "store", schemaRoom},
+	stackkit: {"admin", "adminlog", "api", "delay", "fleet", "gateway", authRoom, ratelimit, httpServer,
+		"internal/testkit", "inventory", "notify", channelRoom, webhook, "order", "queue", workerRoom, "store", schemaRoom},
 	shoppers:   {authRoom}, // tokens
 	apart:      {},
 	meter:      {},

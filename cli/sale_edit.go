@@ -3,7 +3,6 @@ package cli
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -188,67 +187,4 @@ func (s saleSet) restock(ctx context.Context, o *opsclient.Client, id string) (t
 			"repeat the command with --key %s and it is changed once (%w): %w", key, opsclient.ErrMaybeDone, err)
 	}
 	return nil, err
-}
-
-// findWindow works out when a sale starts and ends; nil leaves a time as it is.
-type findWindow func(ctx context.Context, o *opsclient.Client, id string) (starts, ends *time.Time, err error)
-
-// window checks --starts and --ends at once and returns what works them out:
-// an end that counts from a start which does not change needs the sale.
-func (s saleSet) window(changed func(string) bool, now time.Time) (findWindow, error) {
-	var starts, ends *time.Time
-	if changed("starts") {
-		start, err := parseTime("--starts", s.starts, now)
-		if err != nil {
-			return nil, err
-		}
-		starts = &start
-	}
-	if changed("ends") {
-		from := now
-		if starts != nil && s.ends != "now" {
-			from = *starts
-		}
-		end, err := parseTime("--ends", s.ends, from)
-		if err != nil {
-			return nil, err
-		}
-		ends = &end
-	}
-	return func(ctx context.Context, o *opsclient.Client, id string) (*time.Time, *time.Time, error) {
-		if starts != nil || !strings.HasPrefix(s.ends, "+") {
-			return starts, ends, nil
-		}
-		text, err := o.Get(ctx, "/sales/"+id)
-		if err != nil {
-			return nil, nil, err
-		}
-		var sale struct {
-			StartsAt time.Time `json:"starts_at"`
-		}
-		if err := json.Unmarshal(text, &sale); err != nil {
-			return nil, nil, o.At(fmt.Errorf("the start of sale %s is not readable: %w", id, err))
-		}
-		end, err := parseTime("--ends", s.ends, sale.StartsAt)
-		return nil, &end, err
-	}, nil
-}
-
-// parseTime reads now, an RFC 3339 time, or +D: the duration D after from.
-func parseTime(flag, text string, from time.Time) (time.Time, error) {
-	if text == "now" {
-		return from.UTC(), nil
-	}
-	if after, ok := strings.CutPrefix(text, "+"); ok {
-		d, err := time.ParseDuration(after)
-		if err == nil && d > 0 {
-			return from.Add(d).UTC(), nil
-		}
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return t, badUsage("%s wants now, a duration such as +1h, or a time such as 2027-06-01T20:00:00+08:00, got %q",
-			flag, text)
-	}
-	return t.UTC(), nil
 }

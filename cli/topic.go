@@ -26,18 +26,55 @@ func newTopicCommand(c *cli) *cobra.Command {
 	return cmd
 }
 
-func newTopicShowCommand(c *cli) *cobra.Command {
+// topicCommand is a command about one topic, or about one message of it.
+type topicCommand struct {
+	use, short, example string // use names the arguments: the topic, then the message
+	request             func(cmd *cobra.Command, args []string) (opsclient.Request, error)
+	show                layout // nil: the answer is not shown
+	flags               func(*cobra.Command)
+	about               func(args []string) string // what an error is about; nil: the topic
+}
+
+func (t topicCommand) command(c *cli) *cobra.Command {
+	if t.about == nil {
+		t.about = func(args []string) string { return "topic " + args[0] }
+	}
 	cmd := &cobra.Command{
-		Use:     "show TOPIC",
-		Short:   "Show one topic and how many messages it has",
-		Example: "  sluice topic show coupons",
-		Args:    cobra.ExactArgs(1),
+		Use: t.use, Short: t.short, Example: t.example, Args: cobra.ExactArgs(strings.Count(t.use, " ")),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return c.changeTopic(cmd, args[0], opsclient.Request{Method: http.MethodGet, Path: "/topics/" + args[0]})
+			if err := checkTopic(args[0]); err != nil {
+				return err
+			}
+			request, err := t.request(cmd, args)
+			if err != nil {
+				return err
+			}
+			return about(t.about(args), c.call(cmd.Context(), request, t.show))
 		},
 	}
-	c.jsonFlag(cmd)
+	if t.show != nil {
+		c.jsonFlag(cmd)
+	}
+	if t.flags != nil {
+		t.flags(cmd)
+	}
 	return cmd
+}
+
+// withReason makes the --reason flag of a topicCommand.
+func withReason(reason *string) func(*cobra.Command) {
+	return func(cmd *cobra.Command) { reasonFlag(cmd, reason) }
+}
+
+func newTopicShowCommand(c *cli) *cobra.Command {
+	return topicCommand{
+		use: "show TOPIC", short: "Show one topic and how many messages it has",
+		example: "  sluice topic show coupons",
+		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
+			return opsclient.Request{Method: http.MethodGet, Path: "/topics/" + args[0]}, nil
+		},
+		show: layOut(topicCard),
+	}.command(c)
 }
 
 func newTopicListCommand(c *cli) *cobra.Command {
@@ -55,30 +92,15 @@ func newTopicListCommand(c *cli) *cobra.Command {
 
 func newTopicDeleteCommand(c *cli) *cobra.Command {
 	var reason string
-	cmd := &cobra.Command{
-		Use:     "delete TOPIC",
-		Short:   "Delete a topic that has no unfinished messages",
-		Example: "  sluice topic delete --reason 'nobody listens any more' coupons",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkTopic(args[0]); err != nil {
-				return err
-			}
+	return topicCommand{
+		use: "delete TOPIC", short: "Delete a topic that has no unfinished messages",
+		example: "  sluice topic delete --reason 'nobody listens any more' coupons",
+		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
 			path := "/topics/" + args[0] + "?reason=" + url.QueryEscape(reason)
-			request := opsclient.Request{Method: http.MethodDelete, Path: path}
-			return aboutTopic(args[0], c.call(cmd.Context(), request, nil))
+			return opsclient.Request{Method: http.MethodDelete, Path: path}, nil
 		},
-	}
-	reasonFlag(cmd, &reason)
-	return cmd
-}
-
-// changeTopic sends what is answered with a topic, and shows that topic.
-func (c *cli) changeTopic(cmd *cobra.Command, name string, r opsclient.Request) error {
-	if err := checkTopic(name); err != nil {
-		return err
-	}
-	return aboutTopic(name, c.call(cmd.Context(), r, layOut(topicCard)))
+		flags: withReason(&reason),
+	}.command(c)
 }
 
 func checkTopic(name string) error {
@@ -87,11 +109,6 @@ func checkTopic(name string) error {
 			"a topic's name is 1 to 64 letters, digits, '-' or '_', starting with a letter or digit, got %q", name)
 	}
 	return nil
-}
-
-// aboutTopic says which topic an error is about.
-func aboutTopic(name string, err error) error {
-	return about("topic "+name, err)
 }
 
 func topicState(t api.Topic) string {

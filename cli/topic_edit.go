@@ -64,57 +64,48 @@ func (t *topicFlags) body(cmd *cobra.Command) map[string]any {
 
 func newTopicCreateCommand(c *cli) *cobra.Command {
 	var flags topicFlags
-	cmd := &cobra.Command{
-		Use:     "create TOPIC",
-		Short:   "Create a topic; its secret is printed once",
-		Example: "  sluice topic create --url https://points.example/hook --delay 30m --alert ops@shop.example coupons",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+	return topicCommand{
+		use: "create TOPIC", short: "Create a topic; its secret is printed once",
+		example: "  sluice topic create --url https://points.example/hook --delay 30m --alert ops@shop.example coupons",
+		request: func(cmd *cobra.Command, args []string) (opsclient.Request, error) {
 			body := flags.body(cmd)
 			body["name"] = args[0]
-			return c.changeTopic(cmd, args[0], opsclient.Request{Method: http.MethodPost, Path: "/topics", Body: body})
+			return opsclient.Request{Method: http.MethodPost, Path: "/topics", Body: body}, nil
 		},
-	}
-	flags.define(cmd)
-	needFlags(cmd, "url")
-	c.jsonFlag(cmd)
-	return cmd
+		show: layOut(topicCard),
+		flags: func(cmd *cobra.Command) {
+			flags.define(cmd)
+			needFlags(cmd, "url")
+		},
+	}.command(c)
 }
 
 func newTopicSetCommand(c *cli) *cobra.Command {
 	var flags topicFlags
-	cmd := &cobra.Command{
-		Use:     "set TOPIC",
-		Short:   "Change what is given and leave the rest",
-		Example: "  sluice topic set --timeout 20s --reason 'the receiver is slow at night' coupons",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
+	return topicCommand{
+		use: "set TOPIC", short: "Change what is given and leave the rest",
+		example: "  sluice topic set --timeout 20s --reason 'the receiver is slow at night' coupons",
+		request: func(cmd *cobra.Command, args []string) (opsclient.Request, error) {
 			body := flags.body(cmd)
 			if _, why := body["reason"]; len(body) == 0 || len(body) == 1 && why {
-				return badUsage("nothing to change: give at least one setting")
+				return opsclient.Request{}, badUsage("nothing to change: give at least one setting")
 			}
-			request := opsclient.Request{Method: http.MethodPatch, Path: "/topics/" + args[0], Body: body}
-			return c.changeTopic(cmd, args[0], request)
+			return opsclient.Request{Method: http.MethodPatch, Path: "/topics/" + args[0], Body: body}, nil
 		},
-	}
-	flags.define(cmd)
-	c.jsonFlag(cmd)
-	return cmd
+		show:  layOut(topicCard),
+		flags: flags.define,
+	}.command(c)
 }
 
 func newTopicSwitchCommand(c *cli, verb, short string) *cobra.Command {
 	var body api.WithReason
-	cmd := &cobra.Command{
-		Use:     verb + " TOPIC",
-		Short:   short,
-		Example: "  sluice topic " + verb + " --reason 'as agreed' coupons",
-		Args:    cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			request := opsclient.Request{Method: http.MethodPost, Path: "/topics/" + args[0] + "/" + verb, Body: body}
-			return c.changeTopic(cmd, args[0], request)
+	return topicCommand{
+		use: verb + " TOPIC", short: short,
+		example: "  sluice topic " + verb + " --reason 'as agreed' coupons",
+		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
+			return opsclient.Request{Method: http.MethodPost, Path: "/topics/" + args[0] + "/" + verb, Body: body}, nil
 		},
-	}
-	reasonFlag(cmd, &body.Reason)
-	c.jsonFlag(cmd)
-	return cmd
+		show:  layOut(topicCard),
+		flags: withReason(&body.Reason),
+	}.command(c)
 }

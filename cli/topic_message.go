@@ -26,41 +26,34 @@ func messagePath(topic, id string) string {
 	return "/topics/" + topic + "/messages/" + url.PathEscape(id)
 }
 
-// aboutMessage says which message an error is about.
-func aboutMessage(topic, id string, err error) error {
-	return about(fmt.Sprintf("message %s of topic %s", id, topic), err)
-}
+// messageOf says which message an error is about.
+func messageOf(args []string) string { return fmt.Sprintf("message %s of topic %s", args[1], args[0]) }
 
 func newMessageAddCommand(c *cli) *cobra.Command {
 	var delay time.Duration
 	var body, reason string
-	cmd := &cobra.Command{
-		Use:   "add TOPIC ID",
-		Short: "Add one message; adding it again changes nothing",
-		Example: "  sluice topic message add coupons coupon-17 --delay 30m --body '{\"coupon\":17}' --reason 'its " +
+	return topicCommand{
+		use: "add TOPIC ID", short: "Add one message; adding it again changes nothing",
+		example: "  sluice topic message add coupons coupon-17 --delay 30m --body '{\"coupon\":17}' --reason 'its " +
 			"shopper asked'",
-		Args: cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkTopic(args[0]); err != nil {
-				return err
-			}
+		request: func(cmd *cobra.Command, args []string) (opsclient.Request, error) {
 			if !json.Valid([]byte(body)) {
-				return badUsage("--body must be JSON, got %q", body)
+				return opsclient.Request{}, badUsage("--body must be JSON, got %q", body)
 			}
 			message := map[string]any{"id": args[1], "body": json.RawMessage(body)}
 			if cmd.Flags().Changed("delay") {
 				message["delay_ms"] = delay.Milliseconds()
 			}
-			request := opsclient.Request{Method: http.MethodPost, Path: "/topics/" + args[0] + "/messages",
-				Body: map[string]any{"messages": []any{message}, "reason": reason}}
-			return aboutMessage(args[0], args[1], c.call(cmd.Context(), request, layOut(addedLines)))
+			return opsclient.Request{Method: http.MethodPost, Path: "/topics/" + args[0] + "/messages",
+				Body: map[string]any{"messages": []any{message}, "reason": reason}}, nil
 		},
-	}
-	cmd.Flags().DurationVar(&delay, "delay", 0, "how long it waits (default: the topic's own)")
-	reasonFlag(cmd, &reason)
-	cmd.Flags().StringVar(&body, "body", "{}", "what is delivered, as JSON")
-	c.jsonFlag(cmd)
-	return cmd
+		show: layOut(addedLines), about: messageOf,
+		flags: func(cmd *cobra.Command) {
+			cmd.Flags().DurationVar(&delay, "delay", 0, "how long it waits (default: the topic's own)")
+			reasonFlag(cmd, &reason)
+			cmd.Flags().StringVar(&body, "body", "{}", "what is delivered, as JSON")
+		},
+	}.command(c)
 }
 
 func addedLines(answer api.AddedMessages) string {
@@ -72,21 +65,14 @@ func addedLines(answer api.AddedMessages) string {
 }
 
 func newMessageShowCommand(c *cli) *cobra.Command {
-	cmd := &cobra.Command{
-		Use:     "show TOPIC ID",
-		Short:   "Show the state, attempts and last error of one message",
-		Example: "  sluice topic message show coupons coupon-17",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkTopic(args[0]); err != nil {
-				return err
-			}
-			return aboutMessage(args[0], args[1], c.fetch(cmd.Context(), messagePath(args[0], args[1]),
-				layOut(messageCard)))
+	return topicCommand{
+		use: "show TOPIC ID", short: "Show the state, attempts and last error of one message",
+		example: "  sluice topic message show coupons coupon-17",
+		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
+			return opsclient.Request{Method: http.MethodGet, Path: messagePath(args[0], args[1])}, nil
 		},
-	}
-	c.jsonFlag(cmd)
-	return cmd
+		show: layOut(messageCard), about: messageOf,
+	}.command(c)
 }
 
 func messageCard(m api.Message) string {
@@ -98,22 +84,15 @@ func messageCard(m api.Message) string {
 
 func newMessageCancelCommand(c *cli) *cobra.Command {
 	var reason string
-	cmd := &cobra.Command{
-		Use:     "cancel TOPIC ID",
-		Short:   "Cancel a message that waits",
-		Example: "  sluice topic message cancel --reason 'the coupon was used' coupons coupon-17",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkTopic(args[0]); err != nil {
-				return err
-			}
+	return topicCommand{
+		use: "cancel TOPIC ID", short: "Cancel a message that waits",
+		example: "  sluice topic message cancel --reason 'the coupon was used' coupons coupon-17",
+		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
 			path := messagePath(args[0], args[1]) + "?reason=" + url.QueryEscape(reason)
-			request := opsclient.Request{Method: http.MethodDelete, Path: path}
-			return aboutMessage(args[0], args[1], c.call(cmd.Context(), request, nil))
+			return opsclient.Request{Method: http.MethodDelete, Path: path}, nil
 		},
-	}
-	reasonFlag(cmd, &reason)
-	return cmd
+		about: messageOf, flags: withReason(&reason),
+	}.command(c)
 }
 
 func newTopicDeadCommand(c *cli) *cobra.Command {
@@ -143,23 +122,17 @@ func newTopicDeadListCommand(c *cli) *cobra.Command {
 
 func newTopicDeadActionCommand(c *cli, action, short string) *cobra.Command {
 	var body api.WithReason
-	cmd := &cobra.Command{
-		Use:     action + " TOPIC MESSAGE",
-		Short:   short,
-		Example: "  sluice topic dead " + action + " --reason 'checked by hand' coupons coupon-17",
-		Args:    cobra.ExactArgs(2),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkTopic(args[0]); err != nil {
-				return err
-			}
+	return topicCommand{
+		use: action + " TOPIC MESSAGE", short: short,
+		example: "  sluice topic dead " + action + " --reason 'checked by hand' coupons coupon-17",
+		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
 			if args[1] == "" || len(args[1]) > 128 || strings.ContainsAny(args[1], "/?#") {
-				return badUsage("a message's id is at most 128 characters without / ? #, got %q", args[1])
+				return opsclient.Request{}, badUsage("a message's id is at most 128 characters without / ? #, got %q",
+					args[1])
 			}
 			path := "/topics/" + args[0] + "/dead/" + url.PathEscape(args[1]) + "/" + action
-			request := opsclient.Request{Method: http.MethodPost, Path: path, Body: body}
-			return aboutTopic(args[0], c.call(cmd.Context(), request, nil))
+			return opsclient.Request{Method: http.MethodPost, Path: path, Body: body}, nil
 		},
-	}
-	reasonFlag(cmd, &body.Reason)
-	return cmd
+		flags: withReason(&body.Reason),
+	}.command(c)
 }
