@@ -179,57 +179,6 @@ func (h *config) changeConfig(c *gin.Context) {
 	}
 }
 
-// revert brings the keys under prefix back to an earlier version.
-func (h *config) revert(prefix string) gin.HandlerFunc {
-	return func(c *gin.Context) {
-		var body struct {
-			To     int64  `json:"to"` // 0: the newest that makes a difference
-			Reason string `json:"reason"`
-		}
-		if !h.read(c, &body) {
-			return
-		}
-		if body.To < 0 {
-			api.WriteProblem(c, api.InvalidRequest(api.Field("to",
-				"must be a version, or 0 for the newest that makes a difference")))
-			return
-		}
-		by, ok := h.author(c, body.Reason, false)
-		if !ok {
-			return
-		}
-		if err := h.settings.Revert(c.Request.Context(), body.To, prefix, by); err != nil {
-			h.refuse(c, err)
-			return
-		}
-		if prefix == limitsKeys {
-			h.showLimits(c)
-			return
-		}
-		h.showConfig(c)
-	}
-}
-
-func (h *config) showLogLevel(c *gin.Context) {
-	k := h.setting(c, logLevel)
-	level, _ := k.Value.(string)
-	c.JSON(http.StatusOK, api.LogLevel{Level: level, Until: api.FormatTime(k.Until)})
-}
-
-func (h *config) setLogLevel(c *gin.Context) {
-	var body struct {
-		Level string `json:"level"`
-		api.ChangeNote
-	}
-	if !h.read(c, &body) {
-		return
-	}
-	change := settings.Change{Set: map[string]any{logLevel: body.Level}}
-	if h.change(c, changeRequest{Change: change, note: body.ChangeNote, key: logLevel, member: "level"}) {
-		h.showLogLevel(c)
-	}
-}
-
 // setting is one key as it counts.
 func (h *config) setting(c *gin.Context, key string) settings.Setting {
 	for _, k := range h.settings.Show(c.Request.Context()).Keys {

@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
@@ -98,4 +99,23 @@ func codeOf(err error) api.Code {
 		return api.CodeUnavailable
 	}
 	return api.CodeOf(err)
+}
+
+// saleChecker refuses what is asked of sales that do not exist.
+type saleChecker struct {
+	replier
+	saleStore *inventory.SaleStore
+}
+
+// checkSale refuses a sale that does not exist, before anything is kept under its name.
+func (h *saleChecker) checkSale(c *gin.Context, id string) bool {
+	if !queue.ValidSaleID(id) {
+		h.refuse(c, fmt.Errorf("%q: %w", id, inventory.ErrNoSale))
+		return false
+	}
+	if _, _, err := h.saleStore.Get(c.Request.Context(), id); err != nil {
+		h.refuse(c, err)
+		return false
+	}
+	return true
 }

@@ -1,9 +1,7 @@
 package admin
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -11,10 +9,8 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/google/uuid"
 
-	"sluice/adminlog"
 	"sluice/api"
 	"sluice/inventory"
-	"sluice/queue"
 )
 
 // sales answers for sales. What it changes it brings into the line before it answers.
@@ -222,83 +218,4 @@ func (h *sales) carry(c *gin.Context, sale string) bool {
 		h.log.Warn("change not yet seen by this instance", "sale", sale, "error", err)
 	}
 	return kept == nil
-}
-
-// rebuilds brings lines back into agreement with the ledger.
-type rebuilds struct {
-	*sales
-	queue    *queue.Lines
-	adminLog *adminlog.Log
-}
-
-func (h *rebuilds) routes(group gin.IRoutes) { group.POST("/sales/:sale/rebuild", h.rebuild) }
-
-// rebuild brings a line back into agreement with the ledger at an operator's
-// word; reconcilers do it by themselves when they notice.
-func (h *rebuilds) rebuild(c *gin.Context) {
-	var body api.WithReason
-	if !h.read(c, &body) {
-		return
-	}
-	ctx, sale := c.Request.Context(), c.Param("sale")
-	known, stock, err := h.saleStore.Get(ctx, sale)
-	if err != nil {
-		h.refuse(c, err)
-		return
-	}
-	before, err := h.queue.Of(sale).View(ctx)
-	if err != nil {
-		h.refuse(c, err)
-		return
-	}
-	act := adminlog.Act{Actor: actorOf(c), Action: "line.rebuild", Sale: sale, Target: sale, Reason: body.Reason}
-	err = h.adminLog.RecordChange(ctx, act, lineImageOf(before), unchanged, func(ctx context.Context) (any, error) {
-		if err := h.reconciler.Rebuild(ctx, sale); err != nil {
-			return nil, err
-		}
-		after, err := h.queue.Of(sale).View(ctx)
-		if err != nil {
-			// what it looks like now is not known, that it was rebuilt is
-			return adminlog.Outcome{Outcome: "rebuilt"}, nil
-		}
-		return lineImageOf(after), nil
-	})
-	if err != nil {
-		h.refuse(c, err)
-		return
-	}
-	h.answerChange(c, http.StatusOK, known, stock)
-}
-
-// lineImage is a line as the admin log shows it.
-type lineImage struct {
-	Exists bool  `json:"exists"`
-	Epoch  int64 `json:"epoch"`
-	Stock  int64 `json:"stock"`
-	Depth  int64 `json:"depth"`
-	Leased int64 `json:"leased_batches"`
-	Dead   int64 `json:"dead"`
-}
-
-func lineImageOf(v queue.View) lineImage {
-	return lineImage{v.Exists, v.Epoch, v.Stock, v.Waiting, v.Leased, v.Dead}
-}
-
-// saleChecker refuses what is asked of sales that do not exist.
-type saleChecker struct {
-	replier
-	saleStore *inventory.SaleStore
-}
-
-// checkSale refuses a sale that does not exist, before anything is kept under its name.
-func (h *saleChecker) checkSale(c *gin.Context, id string) bool {
-	if !queue.ValidSaleID(id) {
-		h.refuse(c, fmt.Errorf("%q: %w", id, inventory.ErrNoSale))
-		return false
-	}
-	if _, _, err := h.saleStore.Get(c.Request.Context(), id); err != nil {
-		h.refuse(c, err)
-		return false
-	}
-	return true
 }

@@ -90,3 +90,34 @@ func orEmpty(list []string) []string {
 	}
 	return list
 }
+
+// revert brings the keys under prefix back to an earlier version.
+func (h *config) revert(prefix string) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		var body struct {
+			To     int64  `json:"to"` // 0: the newest that makes a difference
+			Reason string `json:"reason"`
+		}
+		if !h.read(c, &body) {
+			return
+		}
+		if body.To < 0 {
+			api.WriteProblem(c, api.InvalidRequest(api.Field("to",
+				"must be a version, or 0 for the newest that makes a difference")))
+			return
+		}
+		by, ok := h.author(c, body.Reason, false)
+		if !ok {
+			return
+		}
+		if err := h.settings.Revert(c.Request.Context(), body.To, prefix, by); err != nil {
+			h.refuse(c, err)
+			return
+		}
+		if prefix == limitsKeys {
+			h.showLimits(c)
+			return
+		}
+		h.showConfig(c)
+	}
+}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"strconv"
@@ -88,4 +89,64 @@ func (h *changes) audit(c *gin.Context) {
 		return
 	}
 	c.JSON(http.StatusOK, result)
+}
+
+// rebuilds brings lines back into agreement with the ledger.
+type rebuilds struct {
+	*sales
+	queue    *queue.Lines
+	adminLog *adminlog.Log
+}
+
+func (h *rebuilds) routes(group gin.IRoutes) { group.POST("/sales/:sale/rebuild", h.rebuild) }
+
+// rebuild brings a line back into agreement with the ledger at an operator's
+// word; reconcilers do it by themselves when they notice.
+func (h *rebuilds) rebuild(c *gin.Context) {
+	var body api.WithReason
+	if !h.read(c, &body) {
+		return
+	}
+	ctx, sale := c.Request.Context(), c.Param("sale")
+	known, stock, err := h.saleStore.Get(ctx, sale)
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	before, err := h.queue.Of(sale).View(ctx)
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	act := adminlog.Act{Actor: actorOf(c), Action: "line.rebuild", Sale: sale, Target: sale, Reason: body.Reason}
+	err = h.adminLog.RecordChange(ctx, act, lineImageOf(before), unchanged, func(ctx context.Context) (any, error) {
+		if err := h.reconciler.Rebuild(ctx, sale); err != nil {
+			return nil, err
+		}
+		after, err := h.queue.Of(sale).View(ctx)
+		if err != nil {
+			// what it looks like now is not known, that it was rebuilt is
+			return adminlog.Outcome{Outcome: "rebuilt"}, nil
+		}
+		return lineImageOf(after), nil
+	})
+	if err != nil {
+		h.refuse(c, err)
+		return
+	}
+	h.answerChange(c, http.StatusOK, known, stock)
+}
+
+// lineImage is a line as the admin log shows it.
+type lineImage struct {
+	Exists bool  `json:"exists"`
+	Epoch  int64 `json:"epoch"`
+	Stock  int64 `json:"stock"`
+	Depth  int64 `json:"depth"`
+	Leased int64 `json:"leased_batches"`
+	Dead   int64 `json:"dead"`
+}
+
+func lineImageOf(v queue.View) lineImage {
+	return lineImage{v.Exists, v.Epoch, v.Stock, v.Waiting, v.Leased, v.Dead}
 }
