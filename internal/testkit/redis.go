@@ -2,6 +2,7 @@ package testkit
 
 import (
 	"testing"
+	"time"
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
@@ -41,6 +42,18 @@ func RedisClient(t testing.TB, addr string) *redis.Client {
 			t.Errorf("close the client of redis %s: %v", addr, err)
 		}
 	})
+	return client
+}
+
+// ProductClient returns a new client of the Redis at addr that, like the product's, never repeats a command. It is
+// closed when the test ends.
+func ProductClient(t testing.TB, addr string) *redis.Client {
+	client := redis.NewClient(&redis.Options{
+		Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
+		ReadTimeout:              20 * time.Second, // a machine that stands still is no fault of Redis
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	})
+	t.Cleanup(func() { _ = client.Close() })
 	return client
 }
 

@@ -167,3 +167,23 @@ func statements(dsn string) (string, error) {
 	}
 	return strings.Join(all, ";\n"), rows.Err()
 }
+
+// Open opens a database as the product does, with its tables; it is closed when the test ends.
+func Open(t testing.TB, d testkit.Database) *store.DB {
+	t.Helper()
+	cfg := store.DefaultConfig()
+	cfg.Driver, cfg.DSN = d.Driver, d.DSN
+	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatalf("open %s: %v", d.Driver, err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Errorf("close %s: %v", d.Driver, err)
+		}
+	})
+	if _, err := schema.Of(db).Migrate(t.Context()); err != nil {
+		t.Fatalf("migrate %s: %v", d.Driver, err)
+	}
+	return db
+}
