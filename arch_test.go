@@ -34,29 +34,39 @@ var mayImport = map[string][]string{
 	"settings":  {"adminlog", "store", invalid},
 	"inventory": {"adminlog", "queue", "store", apart, meter, invalid, killpoint, redisRoom},
 	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint, webhook, luascript},
-	"order": {"adminlog", "queue", "inventory", "notify", "store", apart, invalid, killpoint, redisRoom, webhook,
-		workerRoom},
-	ratelimit:   {"queue", budgetRoom, apart},
-	authRoom:    {},
-	"api":       {"queue", "notify", "store", "delay", "inventory", "order", apart, invalid, redisRoom, coalesce},
+
+	"order":        {"queue", "inventory", "notify", "store", killpoint, workerRoom},
+	paymentRoom:    {"order", "queue", "inventory", "notify", "store", killpoint, webhook, workerRoom},
+	expiryRoom:     {"order", "queue", "inventory", "notify", "store", apart, killpoint, redisRoom, workerRoom},
+	lookupRoom:     {"order", "queue", "inventory", "notify", "store"},
+	timelineRoom:   {"order", lookupRoom, "queue", "inventory", "notify", "store", workerRoom},
+	restoreRoom:    {"order", "queue", "inventory", "notify", "store"},
+	deadletterRoom: {"order", "adminlog", "queue", "inventory", "store"},
+
+	ratelimit: {"queue", budgetRoom, apart},
+	authRoom:  {},
+	"api": {"queue", "notify", "store", "delay", "inventory", "order", paymentRoom, deadletterRoom, apart, invalid,
+		redisRoom, coalesce},
 	coalesce:    {},
 	expressRoom: {},
 	httpServer:  {"api", authRoom, expressRoom, "store", coalesce, redisRoom, "queue"},
 	"admin": {"api", authRoom, httpServer, ratelimit, coalesce, "adminlog", "settings", "fleet", "queue", "notify",
-		"store", "delay", "inventory", "order", apart, invalid, redisRoom, channelRoom},
-	admission: {"api", "inventory", "order", "queue", coalesce, httpServer, killpoint, meter},
-	"gateway": {"api", authRoom, ratelimit, admission, "queue", "inventory", "order", invalid, webhook,
-		httpServer, coalesce},
+		"store", "delay", "inventory", "order", lookupRoom, timelineRoom, deadletterRoom, apart, invalid, redisRoom,
+		channelRoom},
+	admission: {"api", "inventory", lookupRoom, "queue", coalesce, httpServer, killpoint, meter},
+	"gateway": {"api", authRoom, ratelimit, admission, "queue", "inventory", "order", paymentRoom, lookupRoom,
+		restoreRoom, invalid, webhook, httpServer, coalesce},
 	"trace":    {"queue", "notify", workerRoom},
 	"fleet":    {"store", schemaRoom, luascript},
 	budgetRoom: {apart, luascript},
-	"configs": {"queue", "store", "delay", "order", "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
+	"configs": {"queue", "store", "delay", paymentRoom, "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
 		httpServer, workerRoom},
 	live: {"settings", "configs", "queue", "store", invalid},
 	"app": {"adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", "inventory", "order",
-		"gateway", authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom, webhook, httpServer,
+		paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom, deadletterRoom, "gateway",
+		authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom, webhook, httpServer,
 		workerRoom, schemaRoom, "admin"},
-	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", "order", "gateway",
+	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", deadletterRoom, "gateway",
 		authRoom, "configs", shoppers, redisRoom, schemaRoom, httpServer, "admin"},
 	".":                {"cli"},
 	"loadtest":         {},
@@ -64,8 +74,11 @@ var mayImport = map[string][]string{
 	"model":            {},
 	"internal/testkit": {"store", schemaRoom}, // its tables
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
+	orderkit: {"order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom, deadletterRoom, "adminlog",
+		"inventory", "notify", "queue", "store", redisRoom, "internal/testkit"},
 	stackkit: {"admin", "adminlog", "api", "delay", "fleet", "gateway", authRoom, ratelimit, httpServer,
-		"internal/testkit", "inventory", "notify", channelRoom, webhook, "order", "queue", workerRoom, "store", schemaRoom},
+		"internal/testkit", "inventory", "notify", channelRoom, webhook, "order", paymentRoom, lookupRoom, restoreRoom,
+		timelineRoom, deadletterRoom, "queue", workerRoom, "store", schemaRoom},
 	shoppers:   {authRoom}, // tokens
 	apart:      {},
 	meter:      {},
@@ -75,6 +88,16 @@ var mayImport = map[string][]string{
 	invalid:    {},
 	killpoint:  {},
 }
+
+// What is done with orders apart from making and cancelling them.
+const (
+	paymentRoom    = "order/payment"
+	expiryRoom     = "order/expiry"
+	lookupRoom     = "order/lookup"
+	timelineRoom   = "order/timeline"
+	restoreRoom    = "order/restore"
+	deadletterRoom = "order/deadletter"
+)
 
 // ratelimit counts requests; it knows no HTTP. authRoom proves who sent one. admission takes orders into lines.
 const (
@@ -126,10 +149,11 @@ const live = "settings/live"
 const invalid = "internal/invalid"
 
 // shoppers are those of the demonstration; shopkit is what is around a whole process in tests, stackkit a whole way of
-// an order within one.
+// an order within one, orderkit one sale with every part around it.
 const (
 	shoppers = "internal/shoppers"
 	shopkit  = "internal/testkit/shop"
+	orderkit = "internal/testkit/orders"
 	stackkit = "internal/testkit/stack"
 )
 

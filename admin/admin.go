@@ -24,7 +24,9 @@ import (
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/notify/channel"
-	"sluice/order"
+	"sluice/order/deadletter"
+	"sluice/order/lookup"
+	"sluice/order/timeline"
 	"sluice/queue"
 )
 
@@ -38,11 +40,11 @@ type Parts struct {
 	Auditor    *inventory.Auditor
 	Lines      *queue.Lines
 	Lease      time.Duration // of a batch: queue.lease
-	Finder     *order.Finder
-	Dead       *order.DeadLetters
+	Finder     *lookup.Finder
+	Dead       *deadletter.Admin
 	Outbox     *notify.Admin
 	Events     *channel.Stream
-	Timelines  *order.Timelines
+	Timelines  *timeline.Timelines
 	Topics     *delay.Topics
 	Messages   *delay.Store
 	Settings   Settings

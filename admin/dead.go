@@ -9,14 +9,14 @@ import (
 
 	"sluice/api"
 	"sluice/gateway/auth"
-	"sluice/order"
+	"sluice/order/deadletter"
 	"sluice/queue"
 )
 
 // deadLetters answers for tickets that have failed for good.
 type deadLetters struct {
 	saleChecker
-	dead *order.DeadLetters
+	dead *deadletter.Admin
 }
 
 func (h *deadLetters) routes(group gin.IRoutes) {
@@ -98,7 +98,7 @@ func (h *deadLetters) dropDead(c *gin.Context) {
 // letterLimit returns how many letters a change may touch.
 func letterLimit(b api.DeadLetterChange) int {
 	if b.Limit == nil {
-		return order.DefaultLetters
+		return deadletter.DefaultLetters
 	}
 	return *b.Limit
 }
@@ -108,7 +108,7 @@ func checkLetterChange(b api.DeadLetterChange) (bad []api.FieldError) {
 	if b.All != b.Filter().Any() {
 		bad = append(bad, api.Field("all", "give all, or one or more of failed_reason, user, since and until"))
 	}
-	if letterLimit(b) < 1 || letterLimit(b) > order.MostLetters {
+	if letterLimit(b) < 1 || letterLimit(b) > deadletter.MaxLetters {
 		bad = append(bad, api.Field("limit", "must be a whole number from 1 to 10000"))
 	}
 	if b.Skip < 0 {
@@ -117,7 +117,7 @@ func checkLetterChange(b api.DeadLetterChange) (bad []api.FieldError) {
 	return append(bad, checkLetterFilter(b.Filter())...)
 }
 
-func checkLetterFilter(f order.LetterFilter) (bad []api.FieldError) {
+func checkLetterFilter(f deadletter.Filter) (bad []api.FieldError) {
 	if len(f.User) > auth.MaxUserBytes {
 		bad = append(bad, api.Field("user", "must be at most 128 bytes"))
 	}
@@ -128,8 +128,8 @@ func checkLetterFilter(f order.LetterFilter) (bad []api.FieldError) {
 }
 
 // letterQuery reads ?reason=, user, since and until, and adds to bad.
-func letterQuery(c *gin.Context, bad []api.FieldError) (order.LetterFilter, []api.FieldError) {
-	f := order.LetterFilter{Reason: c.Query("reason"), User: c.Query("user")}
+func letterQuery(c *gin.Context, bad []api.FieldError) (deadletter.Filter, []api.FieldError) {
+	f := deadletter.Filter{Reason: c.Query("reason"), User: c.Query("user")}
 	for name, at := range map[string]*time.Time{"since": &f.Since, "until": &f.Until} {
 		text := c.Query(name)
 		if text == "" {
@@ -149,7 +149,7 @@ func (h *deadLetters) dropManyDead(c *gin.Context) { h.changeManyDead(c, h.dead.
 
 // changeManyDead answers what was done also when a store ended it, as long as anything was: that stands.
 func (h *deadLetters) changeManyDead(
-	c *gin.Context, change func(context.Context, order.LetterChange) (order.LetterResult, error),
+	c *gin.Context, change func(context.Context, deadletter.Change) (deadletter.Result, error),
 ) {
 	var body api.DeadLetterChange
 	if !h.read(c, &body) {
@@ -162,7 +162,7 @@ func (h *deadLetters) changeManyDead(
 	if !h.checkSale(c, c.Param("sale")) {
 		return
 	}
-	result, err := change(c.Request.Context(), order.LetterChange{Sale: c.Param("sale"), Actor: actorOf(c),
+	result, err := change(c.Request.Context(), deadletter.Change{Sale: c.Param("sale"), Actor: actorOf(c),
 		Reason: body.Reason, Filter: body.Filter(), Limit: letterLimit(body), Skip: body.Skip})
 	if err != nil && result.Done == 0 {
 		h.refuse(c, err)

@@ -13,14 +13,16 @@ import (
 	"sluice/gateway/auth"
 	"sluice/inventory"
 	"sluice/order"
+	"sluice/order/lookup"
+	"sluice/order/timeline"
 	"sluice/queue"
 )
 
 // orders answers for orders, for what happened to them and for payments.
 type orders struct {
 	saleChecker
-	finder    *order.Finder
-	timelines *order.Timelines
+	finder    *lookup.Finder
+	timelines *timeline.Timelines
 }
 
 func (h *orders) routes(group gin.IRoutes) {
@@ -31,7 +33,7 @@ func (h *orders) routes(group gin.IRoutes) {
 	group.GET("/payments", h.listPayments)
 }
 
-func timelineBodyOf(t order.Timeline) api.Timeline {
+func timelineBodyOf(t timeline.Timeline) api.Timeline {
 	b := api.Timeline{Order: adminOrderOf(t.Order), Steps: make([]api.Step, len(t.Events))}
 	for i, e := range t.Events {
 		b.Steps[i] = api.Step{At: api.FormatTime(e.At), Step: e.Step,
@@ -60,7 +62,7 @@ const (
 func (h *orders) userTimelines(c *gin.Context) {
 	user, limit := c.Query("user"), defaultTimelines
 	asked, bad := api.PageSize(c)
-	after, bad := api.Cursor(c, order.ParseCursor, bad)
+	after, bad := api.Cursor(c, lookup.ParseCursor, bad)
 	if _, ok := c.GetQuery("limit"); ok {
 		if limit = asked; len(bad) == 0 && limit > mostTimelines {
 			bad = append(bad, api.Field("limit", "must be a whole number from 1 to "+strconv.Itoa(mostTimelines)))
@@ -91,7 +93,7 @@ func (h *orders) userTimelines(c *gin.Context) {
 
 func (h *orders) listOrders(c *gin.Context) {
 	limit, bad := api.PageSize(c)
-	after, bad := api.Cursor(c, order.ParseCursor, bad)
+	after, bad := api.Cursor(c, lookup.ParseCursor, bad)
 	if len(bad) > 0 {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
@@ -130,16 +132,16 @@ func (h *orders) showOrder(c *gin.Context) {
 // listPayments pages through what the provider has told, newest first.
 func (h *orders) listPayments(c *gin.Context) {
 	limit, bad := api.PageSize(c)
-	only := order.PaymentFilter{Outcome: c.Query("outcome"), Sale: c.Query("sale")}
+	only := lookup.PaymentFilter{Outcome: c.Query("outcome"), Sale: c.Query("sale")}
 	if only.Outcome != "" && !slices.Contains(order.PaymentOutcomes(), only.Outcome) {
 		bad = append(bad, api.Field("outcome", "must be one of "+strings.Join(order.PaymentOutcomes(), ", ")))
 	}
 	if only.Sale != "" && !queue.ValidSaleID(only.Sale) {
 		bad = append(bad, api.Field("sale", "must be the id of a sale"))
 	}
-	var after *order.PaymentCursor
+	var after *lookup.PaymentCursor
 	if text := c.Query("cursor"); text != "" {
-		cursor, ok := order.ParsePaymentCursor(text)
+		cursor, ok := lookup.ParsePaymentCursor(text)
 		if after = &cursor; !ok {
 			bad = append(bad, api.BadCursor())
 		}

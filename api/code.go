@@ -13,6 +13,7 @@ import (
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/order"
+	"sluice/order/payment"
 	"sluice/queue"
 	"sluice/store"
 	"sluice/store/redis"
@@ -149,10 +150,10 @@ func CodeOf(err error) Code {
 		return CodeConflict
 	case errors.Is(err, order.ErrNotCancellable):
 		return CodeNotCancellable
-	case errors.Is(err, order.ErrUnconfirmed):
+	case errors.Is(err, payment.ErrUnconfirmed):
 		return CodeNotConfirmed
 	case errors.Is(err, inventory.ErrExists), errors.Is(err, inventory.ErrShort), errors.Is(err, inventory.ErrClosed),
-		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld), errors.Is(err, order.ErrPaymentConflict),
+		errors.Is(err, queue.ErrUnreadable), errors.Is(err, queue.ErrHeld), errors.Is(err, payment.ErrConflict),
 		errors.Is(err, notify.ErrNotDead):
 		return CodeConflict
 	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, redis.ErrNotDurable),

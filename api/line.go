@@ -3,7 +3,7 @@ package api
 import (
 	"time"
 
-	"sluice/order"
+	"sluice/order/deadletter"
 )
 
 // Line is one line as operators see it.
@@ -87,8 +87,8 @@ type DeadLetterChange struct {
 }
 
 // Filter returns which letters fit.
-func (b DeadLetterChange) Filter() order.LetterFilter {
-	return order.LetterFilter{Reason: b.FailedReason, User: b.User, Since: b.Since, Until: b.Until}
+func (b DeadLetterChange) Filter() deadletter.Filter {
+	return deadletter.Filter{Reason: b.FailedReason, User: b.User, Since: b.Since, Until: b.Until}
 }
 
 // DeadLetterResult says what became of them.

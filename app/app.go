@@ -27,7 +27,8 @@ import (
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/notify/channel"
-	"sluice/order"
+	"sluice/order/expiry"
+	"sluice/order/lookup"
 	"sluice/queue"
 	"sluice/queue/worker"
 	"sluice/settings/live"
@@ -87,7 +88,7 @@ type App struct {
 	gauges     *inventory.Gauges
 	channels   *channel.Set
 	outbox     []string // names of the channels that events wait for
-	finder     *order.Finder
+	finder     *lookup.Finder
 	limiter    *ratelimit.Limiter
 	live       *live.Settings
 	beats      *fleet.Instances
@@ -100,7 +101,7 @@ type App struct {
 	messages   *delay.Store
 	dispatcher *delay.Dispatcher
 	consumer   *worker.Consumer
-	expirer    *order.Expirer // nil: orders need not be paid, or this is no worker
+	expirer    *expiry.Expirer // nil: orders need not be paid, or this is no worker
 	panics     *server.Panics
 	gateway    *gateway.Gateway
 	ops        *gin.Engine

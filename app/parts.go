@@ -19,6 +19,12 @@ import (
 	"sluice/notify/channel"
 	"sluice/notify/webhook"
 	"sluice/order"
+	"sluice/order/deadletter"
+	"sluice/order/expiry"
+	"sluice/order/lookup"
+	"sluice/order/payment"
+	"sluice/order/restore"
+	"sluice/order/timeline"
 	"sluice/queue"
 	"sluice/queue/worker"
 	"sluice/store"
@@ -65,7 +71,7 @@ func (a *App) openSales(ctx context.Context) (err error) {
 	a.gauges = inventory.NewGauges(a.saleCache, a.auditor, a.part("audit"), opt.Now)
 	a.gauges.MendBy(a.mend)
 	reg.MustRegister(a.gauges, inventory.NewAuditAges(a.saleCache, a.auditor))
-	a.finder = order.NewFinder(a.db, a.lines, a.saleCache)
+	a.finder = lookup.NewFinder(a.db, a.lines, a.saleCache)
 	return nil
 }
 
@@ -87,7 +93,7 @@ func (a *App) openNotify() (err error) {
 	}
 	channels := a.tracedChannels(out...)
 	a.outbox = names(channels)
-	a.reconciler.RestoreBy(order.NewRestorer(a.db, a.outbox, opt.Now, order.InstanceMark(a.number)).Restore)
+	a.reconciler.RestoreBy(restore.NewRestorer(a.db, a.outbox, opt.Now, order.InstanceMark(a.number)).Restore)
 	a.relay = notify.NewRelay(notify.RelayParts{Config: cfg.Notify.Config, Write: a.db.Write, Read: a.db.Read,
 		Channels: channels, Log: a.part("notify"), Clock: opt.Now, Registry: reg, InstanceID: a.number,
 		OnDead: func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) }})
@@ -104,7 +110,7 @@ func (a *App) openWorker(ctx context.Context) (err error) {
 	if err = fulfiller.Prepare(ctx); err != nil {
 		return err
 	}
-	journal := order.NewJournal(fulfiller, a.lines, a.name, a.part("order"), opt.Now)
+	journal := timeline.NewJournal(fulfiller, a.lines, a.name, a.part("order"), opt.Now)
 	a.consumer, err = worker.New(worker.Options{
 		Config: cfg.Queue, Pool: cfg.Pool, Lines: a.lines, Sales: a.saleCache.Active, Handler: a.tracedHandler(journal),
 		OneWriter: a.db.Driver == store.SQLite, Bar: a.held,
@@ -115,7 +121,7 @@ func (a *App) openWorker(ctx context.Context) (err error) {
 	}
 	a.onStop("pool of workers", func(context.Context) error { return a.consumer.Close() })
 	if cfg.Payment.On() {
-		a.expirer = order.NewExpirer(order.ExpirerParts{
+		a.expirer = expiry.NewExpirer(expiry.Parts{
 			DB: a.db, Lines: a.lines, Reconciler: a.reconciler, Active: a.saleCache.Active, Channels: a.outbox,
 			OnCommit: a.relay.Wake, Log: a.part("order"), Now: a.saleCache.Now, Metrics: reg,
 		})
@@ -134,7 +140,7 @@ func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err er
 	if err != nil {
 		return err
 	}
-	losses := order.NewLosses(order.LossesParts{
+	losses := restore.NewLosses(restore.LossesParts{
 		DB: a.db, Lines: a.lines, Channels: a.outbox, OnCommit: a.relay.Wake, Log: a.part("order"),
 		Now: a.saleCache.Now, Metrics: reg,
 	})
@@ -170,7 +176,7 @@ func (a *App) openOps(ctx context.Context, auth *auth.Authenticator) (err error)
 		Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
 		Finder: a.finder, Events: a.channels.Stream,
 		Outbox: notify.NewAdmin(a.db.Write, a.db.Read, opt.Now, a.relay.Wake),
-		Dead:   order.NewDeadLetters(a.db, a.lines, adminLog), Timelines: order.NewTimelines(a.db, a.lines, a.finder),
+		Dead:   deadletter.NewAdmin(a.db, a.lines, adminLog), Timelines: timeline.NewTimelines(a.db, a.lines, a.finder),
 		Topics: a.topics, Messages: a.messages, Settings: a.live, Beats: a.beats, Checks: a.checks(),
 		Barred: a.guard.Err, Gatherer: reg, Draining: a.stopping.Load,
 		Panics: a.panics}, a.part("ops"), opt.Now)
@@ -213,7 +219,7 @@ func (a *App) payments(channels []string) (*gateway.Payments, error) {
 	if err != nil {
 		return nil, fmt.Errorf("payment.secret: %w", err)
 	}
-	payer := order.NewPayer(order.PayerParts{
+	payer := payment.NewPayer(payment.Parts{
 		DB: a.db, Lines: a.lines, Sales: a.saleStore, Lease: a.cfg.Queue.Lease, Channels: channels,
 		OnCommit: a.relay.Wake, Log: a.part("order"), Now: a.saleCache.Now, Metrics: a.opt.Registry,
 	})

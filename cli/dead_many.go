@@ -13,7 +13,7 @@ import (
 
 	"sluice/api"
 	"sluice/cli/opsclient"
-	"sluice/order"
+	"sluice/order/deadletter"
 )
 
 // deadFilter are the flags that pick dead letters.
@@ -70,9 +70,9 @@ func (d *deadChange) check(args []string) error {
 	if len(args) == 1 {
 		return checkDead(d.sale, args[0])
 	}
-	if d.limit < 1 || d.limit > order.MostLetters || d.skip < 0 {
+	if d.limit < 1 || d.limit > deadletter.MaxLetters || d.skip < 0 {
 		return badUsage("--limit must be between 1 and %d and --skip 0 or more, got %d and %d",
-			order.MostLetters, d.limit, d.skip)
+			deadletter.MaxLetters, d.limit, d.skip)
 	}
 	if err := checkSaleID(d.sale); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	"sluice/gateway/ratelimit"
 	"sluice/gateway/server"
 	"sluice/notify/channel"
-	"sluice/order"
+	"sluice/order/payment"
 	"sluice/queue"
 	"sluice/queue/worker"
 	"sluice/store"
@@ -23,21 +23,21 @@ import (
 
 // Config is everything that can be configured, by section.
 type Config struct {
-	HTTP     server.HTTPConfig   `koanf:"http"`
-	Ops      server.OpsConfig    `koanf:"ops"`
-	Gateway  gateway.Config      `koanf:"gateway"`
-	Auth     auth.Config         `koanf:"auth"`
-	Redis    redis.Config        `koanf:"redis"`
-	Database store.Config        `koanf:"database"`
-	Queue    queue.Config        `koanf:"queue"`
-	Pool     worker.PoolConfig   `koanf:"pool"`
-	Limits   ratelimit.Config    `koanf:"limits"`
-	Payment  order.PaymentConfig `koanf:"payment"`
-	Notify   channel.Config      `koanf:"notify"`
-	Delay    delay.Config        `koanf:"delay"`
-	Log      LogConfig           `koanf:"log"`
-	Trace    trace.Config        `koanf:"trace"`
-	Stop     StopConfig          `koanf:"stop"`
+	HTTP     server.HTTPConfig `koanf:"http"`
+	Ops      server.OpsConfig  `koanf:"ops"`
+	Gateway  gateway.Config    `koanf:"gateway"`
+	Auth     auth.Config       `koanf:"auth"`
+	Redis    redis.Config      `koanf:"redis"`
+	Database store.Config      `koanf:"database"`
+	Queue    queue.Config      `koanf:"queue"`
+	Pool     worker.PoolConfig `koanf:"pool"`
+	Limits   ratelimit.Config  `koanf:"limits"`
+	Payment  payment.Config    `koanf:"payment"`
+	Notify   channel.Config    `koanf:"notify"`
+	Delay    delay.Config      `koanf:"delay"`
+	Log      LogConfig         `koanf:"log"`
+	Trace    trace.Config      `koanf:"trace"`
+	Stop     StopConfig        `koanf:"stop"`
 }
 
 // LogConfig shapes the log on standard error.
@@ -59,7 +59,7 @@ func Default() Config {
 		HTTP: server.DefaultHTTPConfig(), Ops: server.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
 		Auth: auth.DefaultConfig(), Limits: ratelimit.DefaultConfig(),
 		Redis: redis.DefaultConfig(), Queue: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(),
-		Database: store.DefaultConfig(), Payment: order.DefaultPaymentConfig(),
+		Database: store.DefaultConfig(), Payment: payment.DefaultConfig(),
 		Notify: channel.DefaultConfig(), Delay: delay.DefaultConfig(),
 		Log: LogConfig{Level: "info", Format: "json"}, Trace: trace.DefaultConfig(),
 		Stop: StopConfig{Grace: 25 * time.Second},

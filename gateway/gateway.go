@@ -22,6 +22,8 @@ import (
 	"sluice/gateway/server"
 	"sluice/inventory"
 	"sluice/order"
+	"sluice/order/lookup"
+	"sluice/order/restore"
 	"sluice/queue"
 )
 
@@ -32,9 +34,9 @@ type Parts struct {
 	Lines      *queue.Lines
 	SaleCache  *inventory.SaleCache
 	Reconciler *inventory.Reconciler
-	Finder     *order.Finder
+	Finder     *lookup.Finder
 	Canceller  *order.Canceller
-	Losses     *order.Losses
+	Losses     *restore.Losses
 	Receipts   *Receipts      // nil: none are given
 	Payments   *Payments      // nil: orders need not be paid
 	Panics     *server.Panics // nil: the gateway has its own

@@ -13,6 +13,7 @@ import (
 	"sluice/gateway/server"
 	"sluice/inventory"
 	"sluice/order"
+	"sluice/order/lookup"
 	"sluice/queue"
 )
 
@@ -198,7 +199,7 @@ func (g *Gateway) listOrders(c *gin.Context) {
 		return
 	}
 	limit, bad := api.PageSize(c)
-	after, bad := api.Cursor(c, order.ParseCursor, bad)
+	after, bad := api.Cursor(c, lookup.ParseCursor, bad)
 	if len(bad) > 0 {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
@@ -212,7 +213,7 @@ func (g *Gateway) listOrders(c *gin.Context) {
 	c.JSON(http.StatusOK, g.listBody(page))
 }
 
-func (g *Gateway) listBody(page order.Page) api.OrderList {
+func (g *Gateway) listBody(page lookup.Page) api.OrderList {
 	list := api.OrderList{Orders: make([]api.Order, len(page.Orders)), Unread: api.Unread{UnreadSales: page.Unread}}
 	for i, v := range page.Orders {
 		pace := inventory.Pace{PerSecond: inventory.FirstRate}

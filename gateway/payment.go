@@ -13,12 +13,13 @@ import (
 	"sluice/api"
 	"sluice/notify/webhook"
 	"sluice/order"
+	"sluice/order/payment"
 )
 
 // Payments takes the payment provider's callbacks.
 type Payments struct {
 	Verifier *webhook.Verifier
-	Payer    *order.Payer
+	Payer    *payment.Payer
 }
 
 // payOrder takes a signed callback. Where payments are off there is no such
@@ -46,17 +47,17 @@ func (g *Gateway) payOrder(c *gin.Context) {
 		g.refuse(c, order.ErrNotFound)
 		return
 	}
-	payment, bad := DecodePayment(body, entry.Sale.ID, id)
+	paid, bad := DecodePayment(body, entry.Sale.ID, id)
 	if len(bad) > 0 {
 		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
-	paying, err := g.Payments.Payer.Pay(c.Request.Context(), entry.Sale.ID, id, payment)
+	paying, err := g.Payments.Payer.Pay(c.Request.Context(), entry.Sale.ID, id, paid)
 	if err != nil {
 		g.refuse(c, err)
 		return
 	}
-	answer := api.PaymentAnswer{OrderID: id, SaleID: entry.Sale.ID, PaymentID: payment.ID, Status: paying.Order.Status,
+	answer := api.PaymentAnswer{OrderID: id, SaleID: entry.Sale.ID, PaymentID: paid.ID, Status: paying.Order.Status,
 		PaidAt: api.FormatTime(paying.Order.PaidAt)}
 	if paying.Refund() {
 		answer.Refund = api.RefundRequired
@@ -81,7 +82,7 @@ func (g *Gateway) unsigned(c *gin.Context, err error) {
 // names them itself they must be these, for the signature covers no address.
 // Members it does not know are ignored: providers add some without asking.
 // Each error names the member and the rule.
-func DecodePayment(body []byte, sale, id string) (order.Payment, []api.FieldError) {
+func DecodePayment(body []byte, sale, id string) (payment.Payment, []api.FieldError) {
 	var raw struct {
 		ID       jsontext.Value `json:"payment_id"`
 		Amount   jsontext.Value `json:"amount_cents"`
@@ -91,12 +92,12 @@ func DecodePayment(body []byte, sale, id string) (order.Payment, []api.FieldErro
 		SaleID   jsontext.Value `json:"sale_id"`
 	}
 	if jsontext.Value(body).Kind() != jsontext.KindBeginObject {
-		return order.Payment{}, []api.FieldError{api.Field("body", "must be one JSON object")}
+		return payment.Payment{}, []api.FieldError{api.Field("body", "must be one JSON object")}
 	}
 	if err := json.Unmarshal(body, &raw); err != nil {
-		return order.Payment{}, []api.FieldError{api.DecodeError(err)}
+		return payment.Payment{}, []api.FieldError{api.DecodeError(err)}
 	}
-	var p order.Payment
+	var p payment.Payment
 	var errs []api.FieldError
 	check := func(field, rule string, ok bool) {
 		if !ok {
@@ -122,7 +123,7 @@ func DecodePayment(body []byte, sale, id string) (order.Payment, []api.FieldErro
 			err == nil && p.PaidAt.Unix() >= 0 && p.PaidAt.Year() <= 9999)
 	}
 	if errs != nil {
-		return order.Payment{}, errs
+		return payment.Payment{}, errs
 	}
 	return p, nil
 }

@@ -15,7 +15,7 @@ import (
 	"sluice/gateway"
 	"sluice/internal/testkit/stack"
 	"sluice/inventory"
-	"sluice/order"
+	"sluice/order/lookup"
 )
 
 // local lets strangers try until the gateway answers one of them by itself.
@@ -114,7 +114,7 @@ func TestFullLineIsAnsweredWithoutRedisForAMoment(t *testing.T) {
 func (s *world) elsewhere() (place func(user string) string) {
 	other, err := gateway.New(gateway.DefaultConfig(), gateway.Parts{Auth: s.Gateway.Auth, Limiter: s.Limiter,
 		Lines: s.Lines, SaleCache: s.SaleCache, Reconciler: s.Reconciler,
-		Finder: order.NewFinder(s.DB, s.Lines, s.SaleCache), Canceller: s.Gateway.Canceller}, stack.QuietLog(),
+		Finder: lookup.NewFinder(s.DB, s.Lines, s.SaleCache), Canceller: s.Gateway.Canceller}, stack.QuietLog(),
 		prometheus.NewRegistry(), time.Now)
 	require.NoError(s.T, err)
 	s.T.Cleanup(other.Admitter().Wait)

@@ -8,6 +8,7 @@ import (
 	"sluice/gateway/server"
 	"sluice/internal/coalesce"
 	"sluice/order"
+	"sluice/order/lookup"
 	"sluice/queue"
 )
 
@@ -23,7 +24,7 @@ const (
 // sale a call. The two are gathered apart: whoever asks for an order that only
 // the database may know keeps nobody else waiting for it.
 type statusReader struct {
-	finder *order.Finder
+	finder *lookup.Finder
 	line   *coalesce.Coalescer[string, found]
 	ledger *coalesce.Coalescer[string, found]
 }
@@ -33,7 +34,7 @@ type found struct {
 	ok   bool
 }
 
-func newStatusReader(finder *order.Finder, panics *server.Panics, now func() time.Time) *statusReader {
+func newStatusReader(finder *lookup.Finder, panics *server.Panics, now func() time.Time) *statusReader {
 	s := &statusReader{finder: finder}
 	joined := coalesce.Config[string, found]{PerKey: statusMost, PerCall: statusMost, Calls: statusCalls,
 		Bound: statusWaiting, Timeout: statusTimeout, Now: now}

@@ -15,6 +15,9 @@ import (
 	"sluice/adminlog"
 	"sluice/inventory"
 	"sluice/order"
+	"sluice/order/deadletter"
+	"sluice/order/expiry"
+	"sluice/order/payment"
 	"sluice/queue"
 )
 
@@ -111,7 +114,7 @@ func TestAuditFollowsDeadLettersThatComeBack(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.open(1000, 3)
 		log := slog.New(slog.DiscardHandler)
-		dead := order.NewDeadLetters(w.db, w.lines, adminlog.New(w.db, log, w.clock.Now, 0))
+		dead := deadletter.NewAdmin(w.db, w.lines, adminlog.New(w.db, log, w.clock.Now, 0))
 		bury := func(user string) queue.Ticket {
 			ticket := w.admit(user, 2)
 			w.bury()
@@ -152,12 +155,12 @@ func TestAuditFollowsLatePayments(t *testing.T) {
 	eachDatabase(t, func(w *world) {
 		w.open(1000, 3)
 		log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-		payer := order.NewPayer(order.PayerParts{
+		payer := payment.NewPayer(payment.Parts{
 			DB: w.db, Lines: w.lines, Sales: w.saleStore, Lease: time.Minute,
 			Channels: []string{"stream"}, OnCommit: func() {}, Log: log, Now: w.cache.Now,
 			Metrics: reg,
 		})
-		expirer := order.NewExpirer(order.ExpirerParts{
+		expirer := expiry.NewExpirer(expiry.Parts{
 			DB: w.db, Lines: w.lines, Reconciler: w.reconciler, Active: w.cache.Active,
 			Channels: []string{"stream"}, OnCommit: func() {}, Log: log, Now: w.cache.Now,
 			Metrics: reg,
@@ -173,7 +176,7 @@ func TestAuditFollowsLatePayments(t *testing.T) {
 		}
 		pay := func(ticket queue.Ticket) {
 			paying, err := payer.Pay(w.ctx, theSale, ticket.ID,
-				order.Payment{ID: ticket.ID, AmountCents: 2 * 9900, Currency: "CNY"})
+				payment.Payment{ID: ticket.ID, AmountCents: 2 * 9900, Currency: "CNY"})
 			require.NoError(w.t, err)
 			require.Equal(w.t, order.PaymentLate, paying.Outcome)
 		}

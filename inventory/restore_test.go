@@ -12,6 +12,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/inventory"
 	"sluice/order"
+	"sluice/order/restore"
 	"sluice/queue"
 )
 
@@ -45,7 +46,7 @@ func (w *world) lose(l ledger) {
 }
 
 func (w *world) restorer() {
-	w.reconciler.RestoreBy(order.NewRestorer(w.db, []string{"stream"}, time.Now, "test").Restore)
+	w.reconciler.RestoreBy(restore.NewRestorer(w.db, []string{"stream"}, time.Now, "test").Restore)
 }
 
 func (w *world) statuses() map[string]string {
@@ -326,7 +327,7 @@ func TestCommitsThatAreLostTwice(t *testing.T) {
 	tickets := w.admitMany(1)
 	w.work(1)
 	w.lose(before)
-	again, restore := true, order.NewRestorer(w.db, []string{"stream"}, time.Now, "test").Restore
+	again, restore := true, restore.NewRestorer(w.db, []string{"stream"}, time.Now, "test").Restore
 	w.reconciler.RestoreBy(func(ctx context.Context, r inventory.Restoration) (inventory.Restored, error) {
 		done, err := restore(ctx, r)
 		if again {

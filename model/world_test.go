@@ -18,6 +18,7 @@ import (
 	"sluice/inventory"
 	"sluice/model"
 	"sluice/order"
+	"sluice/order/restore"
 	"sluice/queue"
 	"sluice/store"
 	"sluice/store/schema"
@@ -77,7 +78,7 @@ func (w *world) forget() {
 	w.line = lines.Of(w.sale)
 	channels, told := []string{"stream"}, func() {}
 	w.reconciler = inventory.NewReconciler(w.db, lines, 100, log, w.clock.Now)
-	w.reconciler.RestoreBy(order.NewRestorer(w.db, channels, w.clock.Now, "model").Restore)
+	w.reconciler.RestoreBy(restore.NewRestorer(w.db, channels, w.clock.Now, "model").Restore)
 	cache := inventory.NewSaleCache(w.saleStore, lines, log, w.clock.Now)
 	w.fulfiller = order.NewFulfiller(order.FulfillerParts{
 		DB: w.db, Sales: w.saleStore, Cache: cache, Deadline: 0, Channels: channels, OnCommit: told,

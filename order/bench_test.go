@@ -4,27 +4,28 @@ import (
 	"testing"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/orders"
 	"sluice/internal/testkit/tables"
 )
 
 // BenchmarkHandle is the transaction that makes a thousand tickets of one sale orders.
 func BenchmarkHandle(b *testing.B) {
-	const orders = 1000
+	const many = 1000
 	for _, d := range tables.Databases(b) {
 		b.Run(d.Driver, func(b *testing.B) {
-			w := newWorldWith(b, tables.New(b, d.Driver), testkit.Redis(b).Addr(), 100_000_000, 1, 0)
+			w := orders.NewUnpaid(b, tables.New(b, d.Driver), testkit.Redis(b).Addr(), orders.Terms{Stock: 100_000_000, Limit: 1, Deadline: 0})
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
-				w.admitMany(orders)
-				batch := w.claim(orders)
+				w.AdmitMany(many)
+				batch := w.Claim(many)
 				b.StartTimer()
-				outcomes := w.handle(batch)
+				outcomes := w.Handle(batch)
 				b.StopTimer()
-				w.settle(batch, outcomes)
+				w.Settle(batch, outcomes)
 				b.StartTimer()
 			}
-			b.ReportMetric(float64(b.N*orders)/b.Elapsed().Seconds(), "orders/s")
+			b.ReportMetric(float64(b.N*many)/b.Elapsed().Seconds(), "orders/s")
 		})
 	}
 }

@@ -50,10 +50,9 @@ const (
 	cancelPoll = 20 * time.Millisecond
 )
 
-// Cancel ends an unpaid order, in the line or in the database, and gives its
-// units back. Cancelling twice is no error. It returns ErrNotFound for an
-// order that is not the user's, ErrNotCancellable when it is paid, has failed
-// or expired, and ErrBusy when a worker keeps it for longer than a few seconds.
+// Cancel ends an unpaid order, in the line or in the database, and gives its units back. Cancelling twice is no error.
+// It returns ErrNotFound for an order that is not the user's, and ErrNotCancellable when it is paid, has failed or
+// expired. It returns ErrBusy when a worker keeps the order for longer than a few seconds.
 func (c *Canceller) Cancel(ctx context.Context, sale, id, user string) error {
 	ctx, cancel := context.WithTimeout(ctx, cancelTime)
 	defer cancel()
@@ -83,8 +82,7 @@ func (c *Canceller) Cancel(ctx context.Context, sale, id, user string) error {
 	}
 }
 
-// unrecorded answers for a ticket of the user's that has ended in the line and
-// that no worker has written into the database yet.
+// unrecorded answers for a ticket that has ended in the line and that no worker has written into the database yet.
 func (c *Canceller) unrecorded(ctx context.Context, line *queue.Line, id string) error {
 	tickets, _, err := line.Lookup(ctx, []string{id})
 	if err != nil {
@@ -135,8 +133,7 @@ func (c *Canceller) end(tx *gorm.DB, row Row) error {
 	if err := tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
 		return err
 	}
-	t := queue.Ticket{ID: row.ID, User: row.UserID}
-	if err := notify.Insert(tx, newsOf(t, row.SaleID, notify.EventCancelled, c.channels, now)); err != nil {
+	if err := notify.Insert(tx, row.News(notify.EventCancelled, c.channels, now)); err != nil {
 		return err
 	}
 	return inventory.Return(tx, row.SaleID, int64(row.Quantity))

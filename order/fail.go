@@ -16,9 +16,8 @@ import (
 	"sluice/store"
 )
 
-// Bury implements worker.Handler. It records tickets as failed unless their
-// orders exist. Nothing is buried that is not recorded: with the error, of a
-// row that cannot be written, come the outcomes of those before it.
+// Bury implements worker.Handler. It records tickets as failed unless their orders exist. Nothing is buried that is not
+// recorded. With the error of a row that cannot be written come the outcomes of those before it.
 func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
 	sale, err := f.sale(ctx, b.Sale)
 	if err != nil {
@@ -39,10 +38,9 @@ func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]q
 	return outcomes, nil
 }
 
-// fail records one ticket as failed, unless its order exists after all. Where
-// the row's own data is refused, it is recorded with less of it, so that its
-// owner and the audit find a row. The error says that not even that was taken:
-// the ticket goes back.
+// fail records one ticket as failed, unless its order exists after all. Where the row's own data is refused, it is
+// recorded with less of it, so that its owner and the audit find a row. The error says that not even that was taken,
+// and the ticket goes back.
 func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason string, op queue.Op) (queue.Outcome,
 	error) {
 	outcome := queue.Outcome{ID: t.ID, Op: op, Reason: reason}
@@ -51,11 +49,11 @@ func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason st
 	}
 	row := c.failedRow(&t, reason, f.newStamp())
 	earlier, change, err := f.record(ctx, c, t, row)
-	for _, lessen := range lessened() {
+	for _, reduce := range Reductions() {
 		if err == nil || !store.RowFault(err) {
 			break
 		}
-		lessen(&row)
+		reduce(&row)
 		f.log.Warn("failed ticket is recorded with less of its data",
 			"sale", c.sale.ID, "order", t.ID, "refused", store.Code(err))
 		earlier, change, err = f.record(ctx, c, t, row)
@@ -65,21 +63,20 @@ func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason st
 	}
 	f.onCommit()
 	if earlier != nil {
-		outcome = outcomeOf(t, *earlier)
+		outcome = earlier.Outcome(t)
 	}
 	outcome.Ledger = change
 	return outcome, nil
 }
 
-// record writes the row of a ticket that did not become an order, and its news,
-// or returns the row that an earlier delivery has left, and the change of the ledger when it ended that one's order.
+// record writes the row of a ticket that did not become an order, and its news. Where an earlier delivery has left a
+// row it returns that one instead, and the change of the ledger when it ended that row's order.
 func (f *Fulfiller) record(ctx context.Context, c claim, t queue.Ticket, row Row) (earlier *Row, change int64,
 	err error) {
 	event := notify.EventFailed
 	if t.State != queue.Queued {
 		event = endingOf(t)
 	}
-	t.User = row.UserID
 	err = f.db.Tx(ctx, func(tx *gorm.DB) error {
 		r := f.begin(tx, c)
 		row.BatchID, earlier, change = r.tag, nil, 0
@@ -95,7 +92,7 @@ func (f *Fulfiller) record(ctx context.Context, c claim, t queue.Ticket, row Row
 			earlier, change, err = r.amend(t, row.Reason)
 			return err
 		}
-		return notify.Insert(tx, newsOf(t, row.SaleID, event, f.channels, r.now))
+		return notify.Insert(tx, row.News(event, f.channels, r.now))
 	})
 	return earlier, change, err
 }
@@ -112,18 +109,17 @@ func (r *run) amend(t queue.Ticket, reason string) (earlier *Row, change int64, 
 	}
 	found := locked[0]
 	switch {
-	case diedBefore(found, t):
+	case found.diedBefore(t):
 		return nil, 0, r.diedAgain(found, t, reason)
-	case contradicts(found, t):
+	case found.Contradicts(t):
 		change, err = r.endUndone([]queue.Ticket{t})
 	}
 	return &found, change, err
 }
 
-// lessened are the steps by which a row loses what its database may refuse, the
-// dearest last: contact, language, what only answers a repeated request, and at
-// last its owner's name.
-func lessened() []func(*Row) {
+// Reductions returns the steps by which a row loses what its database may refuse, the dearest last: contact, language,
+// what only answers a repeated request, and at last its owner's name.
+func Reductions() []func(*Row) {
 	return []func(*Row){
 		func(r *Row) { r.Email, r.Phone = "", "" },
 		func(r *Row) { r.Locale = "" },
@@ -132,8 +128,8 @@ func lessened() []func(*Row) {
 	}
 }
 
-// standIn is a name for a user whose own no row can hold; the same user always
-// has the same. No token can carry it, since it begins with a space.
+// standIn returns a name for a user whose own no row can hold: always the same for one user. No token can carry it,
+// since it begins with a space.
 func standIn(user string) string {
 	sum := sha256.Sum256([]byte(user))
 	return " sha256:" + hex.EncodeToString(sum[:])

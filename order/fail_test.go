@@ -6,6 +6,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit/orders"
 	"sluice/order"
 	"sluice/queue"
 	"sluice/queue/worker"
@@ -14,56 +15,69 @@ import (
 
 // A rule that somebody adds to the database refuses every failed row: nothing is buried that is not recorded.
 func TestNothingIsBuriedThatIsNotRecorded(t *testing.T) {
-	eachDatabase(t, 10, 1, func(w *world) {
-		if w.db.Driver == store.SQLite {
-			w.exec("CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.status = 'failed' BEGIN SELECT " +
+	orders.EachDatabase(t, 10, 1, func(w *orders.World) {
+		if w.DB.Driver == store.SQLite {
+			w.Exec("CREATE TRIGGER refuse BEFORE INSERT ON orders WHEN NEW.status = 'failed' BEGIN SELECT " +
 				"RAISE(ABORT, 'no'); END")
 		} else {
-			w.exec("ALTER TABLE orders ADD CONSTRAINT refuse CHECK (status <> 'failed')")
+			w.Exec("ALTER TABLE orders ADD CONSTRAINT refuse CHECK (status <> 'failed')")
 		}
-		ticket := w.admit("ann", 1)
-		b := w.claim(1)
-		outcomes, err := w.fulfiller.Bury(w.ctx, b, "gave up after 5 attempts")
-		require.Error(w.t, err, "it goes back")
-		require.Empty(w.t, outcomes)
+		ticket := w.Admit("ann", 1)
+		b := w.Claim(1)
+		outcomes, err := w.Fulfiller.Bury(w.Ctx, b, "gave up after 5 attempts")
+		require.Error(w.T, err, "it goes back")
+		require.Empty(w.T, outcomes)
 		var cause worker.Causer
-		require.ErrorAs(w.t, err, &cause)
-		require.NotContains(w.t, cause.Cause(), "ann")
-		require.Empty(w.t, w.rows())
+		require.ErrorAs(w.T, err, &cause)
+		require.NotContains(w.T, cause.Cause(), "ann")
+		require.Empty(w.T, w.Rows())
 
-		if w.db.Driver == store.SQLite {
-			w.exec("DROP TRIGGER refuse")
+		if w.DB.Driver == store.SQLite {
+			w.Exec("DROP TRIGGER refuse")
 		} else {
-			w.exec("ALTER TABLE orders DROP CONSTRAINT refuse")
+			w.Exec("ALTER TABLE orders DROP CONSTRAINT refuse")
 		}
-		outcomes, err = w.fulfiller.Bury(w.ctx, b, "gave up after 5 attempts")
-		require.NoError(w.t, err)
-		require.Equal(w.t, queue.OpDead, outcomes[0].Op)
-		require.Equal(w.t, order.Failed, w.rows()[ticket.ID].Status)
-		w.settle(b, byID(outcomes))
-		w.clean()
+		outcomes, err = w.Fulfiller.Bury(w.Ctx, b, "gave up after 5 attempts")
+		require.NoError(w.T, err)
+		require.Equal(w.T, queue.OpDead, outcomes[0].Op)
+		require.Equal(w.T, order.Failed, w.Rows()[ticket.ID].Status)
+		w.Settle(b, orders.ByID(outcomes))
+		w.Clean()
 	})
 }
 
 // What no ticket has caused is an error of the batch, also when a single ticket met it.
 func TestARefusalOfTheStoreIsNoTicketsFault(t *testing.T) {
-	eachDatabase(t, 10, 1, func(w *world) {
-		w.admitMany(3)
-		b := w.claim(3)
-		w.exec("ALTER TABLE outbox RENAME TO elsewhere")
+	orders.EachDatabase(t, 10, 1, func(w *orders.World) {
+		w.AdmitMany(3)
+		b := w.Claim(3)
+		w.Exec("ALTER TABLE outbox RENAME TO elsewhere")
 		for _, tickets := range [][]queue.Ticket{b.Tickets, b.Tickets[:1]} {
-			one := queue.Batch{ID: uuid.NewString(), Sale: theSale, Epoch: b.Epoch, Tickets: tickets}
-			outcomes, err := w.fulfiller.Handle(w.ctx, one)
-			require.Error(w.t, err)
-			require.Empty(w.t, outcomes)
-			outcomes, err = w.fulfiller.Bury(w.ctx, one, "gave up")
-			require.Error(w.t, err)
-			require.Empty(w.t, outcomes)
+			one := queue.Batch{ID: uuid.NewString(), Sale: orders.Sale, Epoch: b.Epoch, Tickets: tickets}
+			outcomes, err := w.Fulfiller.Handle(w.Ctx, one)
+			require.Error(w.T, err)
+			require.Empty(w.T, outcomes)
+			outcomes, err = w.Fulfiller.Bury(w.Ctx, one, "gave up")
+			require.Error(w.T, err)
+			require.Empty(w.T, outcomes)
 		}
-		require.Empty(w.t, w.rows())
-		w.exec("ALTER TABLE elsewhere RENAME TO outbox")
-		require.Equal(w.t, map[string]int{"c": 3}, ops(w.handle(b)))
-		w.settle(b, w.handle(b))
-		w.clean()
+		require.Empty(w.T, w.Rows())
+		w.Exec("ALTER TABLE elsewhere RENAME TO outbox")
+		require.Equal(w.T, map[string]int{"c": 3}, orders.Ops(w.Handle(b)))
+		w.Settle(b, w.Handle(b))
+		w.Clean()
 	})
+}
+
+// A sale without a row is that line's fault, and no store's.
+func TestASaleWithoutARowIsOfItsLine(t *testing.T) {
+	w := orders.OnSQLite(t, 5, 1)
+	w.Admit("ann", 1)
+	b := w.Claim(1)
+	b.Sale = "nowhere"
+	_, err := w.Fulfiller.Handle(w.Ctx, b)
+	require.ErrorIs(t, err, worker.ErrOfLine)
+	require.NoError(t, w.DB.Close())
+	_, err = w.Fulfiller.Handle(w.Ctx, b)
+	require.NotErrorIs(t, err, worker.ErrOfLine)
 }

@@ -30,7 +30,7 @@ type Fulfiller struct {
 	log      *slog.Logger
 	now      func() time.Time
 	instance string // which process this is, for an order's timeline
-	orders   *inserter
+	orders   *Inserter
 	outbox   *notify.BulkInsert
 }
 
@@ -55,7 +55,7 @@ type FulfillerParts struct {
 // NewFulfiller returns a handler for the consumer.
 func NewFulfiller(p FulfillerParts) *Fulfiller {
 	return &Fulfiller{db: p.DB, sales: p.Sales, cache: p.Cache, deadline: p.Deadline, channels: p.Channels,
-		onCommit: p.OnCommit, log: p.Log, now: p.Now, orders: newInserter(p.DB), outbox: notify.NewBulkInsert(p.DB)}
+		onCommit: p.OnCommit, log: p.Log, now: p.Now, orders: NewInserter(p.DB), outbox: notify.NewBulkInsert(p.DB)}
 }
 
 // Handle implements worker.Handler.
@@ -68,16 +68,16 @@ func (f *Fulfiller) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome,
 	if len(tickets) == 0 {
 		return ordered, nil
 	}
-	outcomes, err := f.parts(ctx, claimOf(sale, b), tickets)
+	outcomes, err := f.fulfilOrHalve(ctx, claimOf(sale, b), tickets)
 	return append(outcomes, ordered...), faultOf(err)
 }
 
-// parts fulfils tickets together, or, when they do not fit as a whole, each
-// half by itself: it takes few transactions to find the few that are to blame.
-// With an error, which none of them has caused, come the outcomes so far.
-func (f *Fulfiller) parts(ctx context.Context, c claim, tickets []queue.Ticket) ([]queue.Outcome, error) {
+// fulfilOrHalve fulfils tickets together, or, when they do not fit as a whole, each half by itself: it takes few
+// transactions to find the few that are to blame. With an error, which none of them has caused, come the outcomes so
+// far.
+func (f *Fulfiller) fulfilOrHalve(ctx context.Context, c claim, tickets []queue.Ticket) ([]queue.Outcome, error) {
 	if len(tickets) == 1 {
-		one, err := f.alone(ctx, c, tickets[0])
+		one, err := f.fulfilOne(ctx, c, tickets[0])
 		if err != nil {
 			return nil, err
 		}
@@ -89,16 +89,16 @@ func (f *Fulfiller) parts(ctx context.Context, c claim, tickets []queue.Ticket) 
 	}
 	f.log.Info("batch did not fit as a whole: halving it", "sale", c.sale.ID, "tickets", len(tickets), "error", err)
 	half := len(tickets) / 2
-	first, err := f.parts(ctx, c, tickets[:half])
+	first, err := f.fulfilOrHalve(ctx, c, tickets[:half])
 	if err != nil {
 		return first, err
 	}
-	second, err := f.parts(ctx, c, tickets[half:])
+	second, err := f.fulfilOrHalve(ctx, c, tickets[half:])
 	return append(first, second...), err
 }
 
-// alone fulfils one ticket. The error is a fault that the ticket has no part in.
-func (f *Fulfiller) alone(ctx context.Context, c claim, t queue.Ticket) (queue.Outcome, error) {
+// fulfilOne fulfils one ticket. The error is a fault that the ticket has no part in.
+func (f *Fulfiller) fulfilOne(ctx context.Context, c claim, t queue.Ticket) (queue.Outcome, error) {
 	outcomes, err := f.fulfil(ctx, c, []queue.Ticket{t})
 	switch {
 	case err == nil:
@@ -107,7 +107,7 @@ func (f *Fulfiller) alone(ctx context.Context, c claim, t queue.Ticket) (queue.O
 		return queue.Outcome{}, err
 	case errors.Is(err, inventory.ErrShort):
 		return f.fail(ctx, c, t, ReasonSoldOut, queue.OpFail)
-	case errors.Is(err, errOverLimit):
+	case errors.Is(err, ErrOverLimit):
 		return f.fail(ctx, c, t, ReasonLimit, queue.OpFail)
 	}
 	f.log.Error("ticket failed: it is tried again", "sale", c.sale.ID, "order", t.ID, "attempts", t.Attempts+1,
@@ -115,11 +115,10 @@ func (f *Fulfiller) alone(ctx context.Context, c claim, t queue.Ticket) (queue.O
 	return queue.Outcome{ID: t.ID, Op: queue.OpRetry, Reason: err.Error(), Code: store.Code(err)}, nil
 }
 
-// blameless reports an error that is not provably a ticket's: neither its row's
-// own, nor a rule of the sale. Tickets of a line that was loaded anew go back:
-// whoever claims them next has the new epoch.
+// blameless reports an error that is not provably a ticket's: neither its row's own, nor a rule of the sale. So
+// tickets of a line that was loaded anew go back, and whoever claims them next has the new epoch.
 func blameless(err error) bool {
-	return !store.RowFault(err) && !errors.Is(err, inventory.ErrShort) && !errors.Is(err, errOverLimit)
+	return !store.RowFault(err) && !errors.Is(err, inventory.ErrShort) && !errors.Is(err, ErrOverLimit)
 }
 
 func (f *Fulfiller) sale(ctx context.Context, id string) (inventory.Sale, error) {
@@ -130,7 +129,7 @@ func (f *Fulfiller) sale(ctx context.Context, id string) (inventory.Sale, error)
 	return sale, err
 }
 
-// fulfil is the one transaction: orders, outbox, and last the hot stock row.
+// fulfil is the one transaction: it adds orders and news, and takes the units last, since the stock row is hot.
 func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket) ([]queue.Outcome, error) {
 	if err := f.Prepare(ctx); err != nil {
 		return nil, err
@@ -150,7 +149,7 @@ func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket)
 		}
 		outcomes = result.outcomes
 		killpoint.Pass("tx.before-commit")
-		return checkLimit(tx, c.sale, result.inserted)
+		return checkBatch(tx, c.sale, result.inserted)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("fulfil %d tickets of %s: %w", len(tickets), c.sale.ID, err)

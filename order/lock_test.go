@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/orders"
 	"sluice/internal/testkit/tables"
 	"sluice/notify"
 	"sluice/queue"
@@ -28,13 +29,13 @@ var waiting = map[string]string{
 // others commit. SQLite has one writer and no locks of rows.
 func TestStockIsLockedLast(t *testing.T) {
 	t.Parallel()
-	for name, handle := range map[string]func(ctx context.Context, w *world, b queue.Batch) error{
-		"batch": func(ctx context.Context, w *world, b queue.Batch) error {
-			_, err := w.fulfiller.Handle(ctx, b)
+	for name, handle := range map[string]func(ctx context.Context, w *orders.World, b queue.Batch) error{
+		"batch": func(ctx context.Context, w *orders.World, b queue.Batch) error {
+			_, err := w.Fulfiller.Handle(ctx, b)
 			return err
 		},
-		"party": func(ctx context.Context, w *world, b queue.Batch) error {
-			_, err := w.fulfiller.HandleMultiSale(ctx, []queue.Batch{b})
+		"party": func(ctx context.Context, w *orders.World, b queue.Batch) error {
+			_, err := w.Fulfiller.HandleMultiSale(ctx, []queue.Batch{b})
 			return err
 		},
 	} {
@@ -42,10 +43,10 @@ func TestStockIsLockedLast(t *testing.T) {
 			if count, rows := waiting[d.Driver]; rows {
 				t.Run(name+" on "+d.Driver, func(t *testing.T) {
 					t.Parallel()
-					w := newWorld(t, d, testkit.Embedded(t).Addr(), 100, 1)
-					w.admitMany(3)
-					b := w.claim(3)
-					w.othersCommitWhile(count, b, func() error { return handle(w.ctx, w, b) })
+					w := orders.New(t, d, testkit.Embedded(t).Addr(), 100, 1)
+					w.AdmitMany(3)
+					b := w.Claim(3)
+					othersCommitWhile(w, count, b, func() error { return handle(w.Ctx, w, b) })
 				})
 			}
 		}
@@ -53,27 +54,27 @@ func TestStockIsLockedLast(t *testing.T) {
 }
 
 // othersCommitWhile lets a batch wait for its last row of news, and takes the stock row meanwhile.
-func (w *world) othersCommitWhile(count string, b queue.Batch, handle func() error) {
-	w.t.Helper()
+func othersCommitWhile(w *orders.World, count string, b queue.Batch, handle func() error) {
+	w.T.Helper()
 	last := b.Tickets[len(b.Tickets)-1]
-	hold := w.db.Write.WithContext(w.ctx).Begin()
-	require.NoError(w.t, hold.Error)
-	require.NoError(w.t, notify.Insert(hold, []notify.Row{{OrderID: last.ID, Event: notify.EventConfirmed,
-		Channel: channels[1], SaleID: theSale, UserID: last.User}}))
+	hold := w.DB.Write.WithContext(w.Ctx).Begin()
+	require.NoError(w.T, hold.Error)
+	require.NoError(w.T, notify.Insert(hold, []notify.Row{{OrderID: last.ID, Event: notify.EventConfirmed,
+		Channel: orders.Channels()[1], SaleID: orders.Sale, UserID: last.User}}))
 	done := make(chan error, 1)
 	go func() { done <- handle() }()
-	require.Eventually(w.t, func() bool {
+	require.Eventually(w.T, func() bool {
 		var n int
-		return w.db.Read.Raw(count).Scan(&n).Error == nil && n > 0
-	}, soon, 250*time.Millisecond, "nothing waits for the news")
+		return w.DB.Read.Raw(count).Scan(&n).Error == nil && n > 0
+	}, orders.Soon, 250*time.Millisecond, "nothing waits for the news")
 
 	// Shorter than the batch waits for the news, after which it would let the stock row go.
-	ctx, cancel := context.WithTimeout(w.ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(w.Ctx, 2*time.Second)
 	defer cancel()
-	taken := w.db.Write.WithContext(ctx).Exec("UPDATE stock SET available = available WHERE sale_id = ?", theSale).Error
-	require.NoError(w.t, hold.Rollback().Error)
+	taken := w.DB.Write.WithContext(ctx).Exec("UPDATE stock SET available = available WHERE sale_id = ?", orders.Sale).Error
+	require.NoError(w.T, hold.Rollback().Error)
 	handled := <-done
-	require.NoError(w.t, taken, "the stock row was locked by a batch that still wrote")
-	require.NoError(w.t, handled)
-	require.EqualValues(w.t, 97, w.available())
+	require.NoError(w.T, taken, "the stock row was locked by a batch that still wrote")
+	require.NoError(w.T, handled)
+	require.EqualValues(w.T, 97, w.Available())
 }

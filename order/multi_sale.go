@@ -38,7 +38,7 @@ func (f *Fulfiller) HandleMultiSale(ctx context.Context, batches []queue.Batch) 
 	return m.outcomes(), nil
 }
 
-// multiSale is batches of different sales on their way into one transaction.
+// multiSale holds batches of different sales on their way into one transaction.
 type multiSale struct {
 	batches []queue.Batch
 	claims  []claim // of each batch
@@ -72,7 +72,7 @@ func (f *Fulfiller) multiSaleOf(ctx context.Context, batches []queue.Batch) (*mu
 	return m, nil
 }
 
-// write is Fulfiller.fulfil for all of them: orders, outbox, and last the hot stock rows.
+// write adds the orders of all batches and their news, and takes their units last: the stock rows are hot.
 func (m *multiSale) write(tx *gorm.DB, f *Fulfiller) error {
 	n, err := f.orders.manySales.insert(tx, m.made.rows)
 	if err != nil {
@@ -90,7 +90,7 @@ func (m *multiSale) write(tx *gorm.DB, f *Fulfiller) error {
 	}
 	killpoint.Pass("tx.before-commit")
 	for i, b := range m.batches {
-		if err := checkLimit(tx, m.claims[i].sale, b.Tickets); err != nil {
+		if err := checkBatch(tx, m.claims[i].sale, b.Tickets); err != nil {
 			return err
 		}
 	}

@@ -3,21 +3,19 @@ package order
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"gorm.io/gorm"
 
 	"sluice/notify"
 	"sluice/queue"
 )
 
-// newOrders are tickets that are to become orders, with their rows. They are made before the transaction: no lock
-// and no connection waits for it.
+// newOrders are tickets that are to become orders, with their rows. They are made before the transaction, so that
+// neither a lock nor a connection waits for them.
 type newOrders struct {
 	tickets []queue.Ticket // of one sale; those of several are in their batches
-	rows    []Row          // by id, as inserter wants them
+	rows    []Row          // by id, as newOrdersInsert wants them
 	payBy   time.Time      // of the run that stamped them
 	now     time.Time
 }
@@ -49,7 +47,7 @@ func rowsOfItems(items []item) []Row {
 
 // stamp makes the rows those of one run of the transaction.
 func (n *newOrders) stamp(s stamp) {
-	n.now, n.payBy = s.now, atMS(s.payBy)
+	n.now, n.payBy = s.now, Time(s.payBy)
 	at := s.now.UnixMilli()
 	for i := range n.rows {
 		n.rows[i].BatchID, n.rows[i].ConfirmedAt, n.rows[i].PayBy = s.tag, at, s.payBy
@@ -68,7 +66,7 @@ func (n *newOrders) result(sale string) batchResult {
 // outcomes confirms tickets whose rows are in.
 func (n *newOrders) outcomes(tickets []queue.Ticket) []queue.Outcome {
 	outcomes := make([]queue.Outcome, len(tickets))
-	at := atMS(n.now.UnixMilli())
+	at := Time(n.now.UnixMilli())
 	for i := range tickets {
 		outcomes[i] = queue.Outcome{ID: tickets[i].ID, Op: queue.OpConfirm, At: at, Pay: n.payBy}
 	}
@@ -92,39 +90,4 @@ func (n *newOrders) announce(tx *gorm.DB, outbox *notify.BulkInsert, channels []
 		}
 	}
 	return nil
-}
-
-// tagInstance is how much of an instance's name fits behind the UUID: batch_id
-// holds 48 characters. The end of a name is what tells instances apart.
-const tagInstance = 11
-
-// newTag names one run of a transaction: no two are alike, and it says when
-// the run began and where, so that a timeline needs no row of its own for it.
-func newTag(now time.Time, instance string) string {
-	id := uuid.Must(uuid.NewV7())
-	ms := now.UnixMilli()
-	for i := range 6 {
-		id[i] = byte(ms >> (40 - 8*i)) // #nosec G115 -- one byte of it
-	}
-	instance = strings.Map(func(r rune) rune {
-		if r <= ' ' || r > '~' {
-			return '-'
-		}
-		return r
-	}, instance)
-	return id.String() + "@" + instance[max(0, len(instance)-tagInstance):]
-}
-
-// readTag is the inverse of newTag; at is zero for a tag without a time.
-func readTag(tag string) (at time.Time, instance string) {
-	name, instance, _ := strings.Cut(tag, "@")
-	id, err := uuid.Parse(name)
-	if err != nil || id.Version() != 7 {
-		return time.Time{}, instance
-	}
-	ms := int64(0)
-	for _, b := range id[:6] {
-		ms = ms<<8 | int64(b)
-	}
-	return atMS(ms), instance
 }

@@ -1,5 +1,5 @@
-// Package order owns the order: its states, the one transaction that turns
-// tickets into orders, cancelling, and looking orders up wherever they are.
+// Package order owns the orders: their states, their table with the one road into it, the transaction that turns
+// tickets into them, and cancelling. What else is done with an order has a package of its own below this one.
 package order
 
 import (
@@ -21,7 +21,7 @@ const (
 	Expired    = "expired"
 )
 
-// Statuses lists them.
+// Statuses lists the states.
 func Statuses() []string {
 	return []string{Queued, Processing, Confirmed, Paid, Failed, Cancelled, Expired}
 }
@@ -33,48 +33,12 @@ const (
 	ReasonGaveUp  = "internal_error"
 )
 
-// Errors of looking up and cancelling.
+// Errors of looking up and changing orders.
 var (
 	ErrNotFound       = errors.New("no such order")
 	ErrNotCancellable = errors.New("the order can no longer be cancelled")
 	ErrBusy           = errors.New("the order is being worked on: try again soon")
 )
-
-// Row is an order in the database. Times are unix milliseconds.
-type Row struct {
-	ID          string `gorm:"primaryKey"`
-	SaleID      string
-	UserID      string
-	Slot        *int // which of the user's slots it holds; nil once it holds none
-	Quantity    int
-	PriceCents  int64
-	Currency    string
-	Status      string
-	Reason      string
-	Email       string
-	Phone       string
-	Seq         int64
-	Epoch       int64
-	BatchID     string // which delivery inserted it
-	Fingerprint string
-	Position    int64 // as first answered, for a repeated request
-	ETASeconds  int64 `gorm:"column:eta_seconds"`
-	Released    int   // 0: its units have yet to return to the line
-	AdmittedAt  int64
-	ConfirmedAt int64
-	EndedAt     int64
-	PayBy       int64  // 0: it need not be paid
-	PaidAt      int64  // 0 until it is paid
-	LateSeq     int64  // the line's sequence when a late payment took its units again; 0: never
-	Locale      string // of what its owner is told
-	Fence       int64  // how often a worker has given its units back after they were taken again
-	AdmittedBy  int64  // number of the instance that admitted it; 0: not known
-	EndedBy     int64  // of the one that cancelled or expired it
-	Refund      string // why the first payment that must go back must; empty: none
-}
-
-// TableName names the table for GORM.
-func (Row) TableName() string { return "orders" }
 
 // View is an order as its owner and operators see it.
 type View struct {
@@ -89,9 +53,8 @@ type View struct {
 	EndedAt          time.Time
 	PayBy            time.Time // while it is confirmed; zero when it need not be paid
 	PaidAt           time.Time
-	Refund           bool // a payment of it must go back
-
-	admittedBy, endedBy int64 // numbers of instances; 0: not known
+	Refund           bool  // a payment of it must go back
+	AdmittedBy       int64 // number of the instance that admitted it; 0: not known
 }
 
 // Final reports whether nothing more is to be expected: the order has ended,
@@ -103,24 +66,10 @@ func (v View) Final() bool {
 // LeftLine reports whether the order has left the line.
 func (v View) LeftLine() bool { return v.Status != Queued && v.Status != Processing }
 
-func viewOfRow(r Row) View {
-	v := View{ID: r.ID, SaleID: r.SaleID, User: r.UserID, Status: r.Status, Reason: r.Reason, Quantity: r.Quantity,
-		PriceCents: r.PriceCents,
-		Currency:   r.Currency, AdmittedAt: atMS(r.AdmittedAt), ConfirmedAt: atMS(r.ConfirmedAt),
-		EndedAt: atMS(r.EndedAt), PaidAt: atMS(r.PaidAt),
-		Refund: r.Refund != "", admittedBy: r.AdmittedBy, endedBy: r.EndedBy}
-	if r.Status == Confirmed {
-		v.PayBy = atMS(r.PayBy)
-	}
-	return v
-}
-
-// viewOfTicket shows a ticket; claimed is the sequence up to which the line
-// has given tickets to workers.
-func viewOfTicket(sale string, t queue.Ticket, claimed int64) View {
-	v := View{ID: t.ID, SaleID: sale, User: t.User, Status: statusOf(t.State), Reason: t.Reason, Quantity: t.Units,
-		AdmittedAt: t.AdmittedAt, Refund: t.Refund,
-		admittedBy: t.By, endedBy: t.EndedBy}
+// ViewTicket shows a ticket; claimed is the sequence up to which the line has given tickets to workers.
+func ViewTicket(sale string, t queue.Ticket, claimed int64) View {
+	v := View{ID: t.ID, SaleID: sale, User: t.User, Status: StatusOf(t.State), Reason: t.Reason, Quantity: t.Units,
+		AdmittedAt: t.AdmittedAt, Refund: t.Refund, AdmittedBy: t.By}
 	switch {
 	case t.State == queue.Queued && t.Seq > claimed:
 		v.Position = t.Seq - claimed
@@ -134,7 +83,8 @@ func viewOfTicket(sale string, t queue.Ticket, claimed int64) View {
 	return v
 }
 
-func statusOf(s queue.State) string {
+// StatusOf returns the state that a ticket's state is shown as.
+func StatusOf(s queue.State) string {
 	switch s {
 	case queue.Confirmed:
 		return Confirmed
@@ -150,9 +100,18 @@ func statusOf(s queue.State) string {
 	return Queued
 }
 
-func atMS(ms int64) time.Time {
+// Time returns the time that a row holds as unix milliseconds: the zero time for 0.
+func Time(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
 	}
 	return time.UnixMilli(ms).UTC()
+}
+
+// Millis is the inverse of Time.
+func Millis(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixMilli()
 }

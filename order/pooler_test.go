@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/orders"
 	"sluice/internal/testkit/tables"
 	"sluice/order"
 	"sluice/queue"
@@ -20,9 +21,9 @@ import (
 // Two workers fulfil 250 orders through one PgBouncer whose pool is smaller than theirs.
 func TestOrdersThroughPgBouncer(t *testing.T) {
 	t.Parallel()
-	const orders = 250
+	const many = 250
 	d := testkit.PgBouncer(t, tables.New(t, store.Postgres), "default_pool_size = 4")
-	w := newWorld(t, d, testkit.Embedded(t).Addr(), orders, 1)
+	w := orders.New(t, d, testkit.Embedded(t).Addr(), many, 1)
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = d.Driver, d.DSN
 	other, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
@@ -31,36 +32,36 @@ func TestOrdersThroughPgBouncer(t *testing.T) {
 	_, err = schema.Of(other).Migrate(t.Context())
 	require.NoError(t, err)
 	second := order.NewFulfiller(order.FulfillerParts{
-		DB: other, Sales: w.sales, Cache: w.cache, Deadline: 0, Channels: channels,
-		OnCommit: func() {}, Log: slog.New(slog.DiscardHandler), Now: w.cache.Now,
+		DB: other, Sales: w.Sales, Cache: w.Cache, Deadline: 0, Channels: orders.Channels(),
+		OnCommit: func() {}, Log: slog.New(slog.DiscardHandler), Now: w.Cache.Now,
 	})
-	w.admitMany(orders)
+	w.AdmitMany(many)
 
 	var workers sync.WaitGroup
 	errs := make([]error, 4)
 	for i := range errs {
-		workers.Go(func() { errs[i] = w.drainBy([]*order.Fulfiller{w.fulfiller, second}[i%2]) })
+		workers.Go(func() { errs[i] = drainBy(w, []*order.Fulfiller{w.Fulfiller, second}[i%2]) })
 	}
 	workers.Wait()
 	for i, err := range errs {
 		require.NoError(t, err, fmt.Sprint("worker ", i))
 	}
-	require.Equal(t, map[string]int{"confirmed": orders}, w.count())
-	require.Zero(t, w.available())
-	require.NoError(t, w.canceller.Cancel(w.ctx, theSale, "order-0007", "user-0007"))
-	w.keep()
-	require.EqualValues(t, 1, w.available())
-	w.clean()
+	require.Equal(t, map[string]int{"confirmed": many}, w.Count())
+	require.Zero(t, w.Available())
+	require.NoError(t, w.Canceller.Cancel(w.Ctx, orders.Sale, "order-0007", "user-0007"))
+	w.CatchUp()
+	require.EqualValues(t, 1, w.Available())
+	w.Clean()
 }
 
 // drainBy fulfils small batches until the line is empty.
-func (w *world) drainBy(f *order.Fulfiller) error {
+func drainBy(w *orders.World, f *order.Fulfiller) error {
 	for {
-		b, err := w.line.Claim(w.ctx, uuid.NewString(), 7, lease)
+		b, err := w.Line.Claim(w.Ctx, uuid.NewString(), 7, orders.Lease)
 		if err != nil || len(b.Tickets) == 0 {
 			return err
 		}
-		outcomes, err := f.Handle(w.ctx, b)
+		outcomes, err := f.Handle(w.Ctx, b)
 		if err != nil {
 			return err
 		}
@@ -69,7 +70,7 @@ func (w *world) drainBy(f *order.Fulfiller) error {
 				return fmt.Errorf("order %s ends with %c: %s", o.ID, o.Op, o.Reason)
 			}
 		}
-		if err := w.line.Settle(w.ctx, b, outcomes); err != nil {
+		if err := w.Line.Settle(w.Ctx, b, outcomes); err != nil {
 			return err
 		}
 	}

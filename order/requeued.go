@@ -14,9 +14,8 @@ import (
 	"sluice/store"
 )
 
-// confirmRequeued makes orders of the dead letters that came back, out of the rows of
-// their first lives: contact, refund and admission stay. Where another order has
-// the user's slot by now, the letter fails for good.
+// confirmRequeued makes orders of the dead letters that came back, out of the rows of their first lives: contact,
+// refund and admission stay. Where another order has the user's slot by now, the letter fails for good.
 func (r *run) confirmRequeued(result *batchResult) error {
 	if len(result.requeued) == 0 {
 		return nil
@@ -31,9 +30,9 @@ func (r *run) confirmRequeued(result *batchResult) error {
 	}
 	for _, row := range locked {
 		t := tickets[row.ID]
-		if !diedBefore(row, t) { // another worker was faster
+		if !row.diedBefore(t) { // another worker was faster
 			result.earlier = true
-			result.outcomes = append(result.outcomes, outcomeOf(t, row))
+			result.outcomes = append(result.outcomes, row.Outcome(t))
 			continue
 		}
 		if err := r.confirmAgain(result, row, t); err != nil {
@@ -75,24 +74,24 @@ func (r *run) confirmAgain(result *batchResult, row Row, t queue.Ticket) error {
 	if err := r.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
 		return err
 	}
-	outcome := queue.Outcome{ID: t.ID, Op: queue.OpConfirm, At: atMS(made.ConfirmedAt), Pay: atMS(made.PayBy)}
+	outcome := queue.Outcome{ID: t.ID, Op: queue.OpConfirm, At: Time(made.ConfirmedAt), Pay: Time(made.PayBy)}
 	result.outcomes, result.inserted = append(result.outcomes, outcome), append(result.inserted, t)
 	result.units += int64(t.Units)
 	return nil
 }
 
-// diedAgain notes in the row of a dead letter that came back that this life failed too. Its owner was told when it died
-// first.
+// diedAgain notes in the row of a dead letter that came back that this life failed too. Its owner was notified when it
+// died first.
 func (r *run) diedAgain(row Row, t queue.Ticket, reason string) error {
 	changes := map[string]any{"reason": reason, "ended_at": r.now.UnixMilli(), "late_seq": t.Mark}
 	return r.tx.Model(&Row{}).Where("id = ? AND status = ?", row.ID, Failed).Updates(changes).Error
 }
 
 // endUndone ends what earlier deliveries have made of tickets that were cancelled since: a worker committed, could not
-// settle, and the ticket came back to the line. What its owner was told holds: a paid order is cancelled too, and the
+// settle, and the ticket came back to the line. What its owner has read holds. A paid order is cancelled too, and the
 // payment must go back; so is one that failed or expired. Units of an order return to the line with the settlement.
-// It returns the newest change of the ledger, 0 when it has changed nothing, and inventory.ErrStale when the line has
-// been loaded anew since these tickets were claimed.
+// It returns the newest change of the ledger, 0 when it has changed nothing. It returns inventory.ErrStale when the
+// line has been loaded anew since these tickets were claimed.
 func (r *run) endUndone(undone []queue.Ticket) (change int64, err error) {
 	if len(undone) == 0 {
 		return 0, nil
@@ -107,7 +106,7 @@ func (r *run) endUndone(undone []queue.Ticket) (change int64, err error) {
 	}
 	var units int64
 	for _, row := range locked {
-		if !contradicts(row, tickets[row.ID]) {
+		if !row.Contradicts(tickets[row.ID]) {
 			continue
 		}
 		if err := r.endCancelled(row, tickets[row.ID]); err != nil {
@@ -131,25 +130,17 @@ func (r *run) endCancelled(row Row, t queue.Ticket) error {
 	if row.Status == Paid {
 		changes["refund"] = cmp.Or(row.Refund, RefundEnded)
 		events = append(events, notify.EventRefundRequired)
-		if err := refundPayment(r.tx, row.ID); err != nil {
+		if err := RefundPayment(r.tx, row.ID); err != nil {
 			return err
 		}
 	}
 	if err := r.tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
 		return err
 	}
-	ticket := queue.Ticket{ID: row.ID, User: row.UserID}
 	for _, event := range events {
-		if err := notify.Insert(r.tx, newsOf(ticket, row.SaleID, event, r.f.channels, r.now)); err != nil {
+		if err := notify.Insert(r.tx, row.News(event, r.f.channels, r.now)); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// refundPayment notes that the payment of an order must go back. Who pays back looks for that, and its provider is told
-// so when it sends the payment again.
-func refundPayment(tx *gorm.DB, id string) error {
-	paid := tx.Model(&PaymentRow{}).Where("order_id = ? AND outcome IN ?", id, []string{PaymentAccepted, PaymentLate})
-	return paid.Update("outcome", PaymentRefund).Error
 }

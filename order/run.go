@@ -1,7 +1,6 @@
 package order
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
@@ -14,7 +13,7 @@ import (
 	"sluice/store"
 )
 
-// claim says of a batch which sale its tickets are for, and what the line knew when they were claimed.
+// claim is the sale of a batch's tickets, and what the line knew when they were claimed.
 type claim struct {
 	sale   inventory.Sale
 	epoch  int64 // of the line
@@ -40,7 +39,7 @@ type stamp struct {
 // newStamp returns the stamp of a run that begins now.
 func (f *Fulfiller) newStamp() stamp {
 	now := f.now()
-	s := stamp{tag: newTag(now, f.instance), now: now}
+	s := stamp{tag: NewTag(now, f.instance), now: now}
 	if f.deadline > 0 {
 		// By the clock that ends it, which is not this host's.
 		s.payBy = f.cache.Now().Add(f.deadline).UnixMilli()
@@ -48,8 +47,8 @@ func (f *Fulfiller) newStamp() stamp {
 	return s
 }
 
-// run is one run of the transaction that turns a batch's tickets into orders. Its tag is new also when a lost commit
-// reply makes the same call run again: only rows of this very run may take stock.
+// run is one run of the transaction that turns a batch's tickets into orders. A lost commit reply makes the same call
+// run again, under a new tag: only rows of this very run may take stock.
 type run struct {
 	f  *Fulfiller
 	tx *gorm.DB
@@ -61,8 +60,8 @@ func (f *Fulfiller) begin(tx *gorm.DB, c claim) *run {
 	return &run{f: f, tx: tx, claim: c, stamp: f.newStamp()}
 }
 
-// write adds a row for every ticket, and the news of those that are this run's. Where all new orders went in, as
-// nearly always, there is nothing to read back.
+// write adds a row for every ticket, and the news of those that are this run's. Nearly always all new orders go in, and
+// nothing needs to be read back.
 func (r *run) write(made *newOrders, others []queue.Ticket) (batchResult, error) {
 	made.stamp(r.stamp)
 	n, err := r.f.orders.oneSale.insert(r.tx, made.rows)
@@ -89,7 +88,7 @@ func (r *run) write(made *newOrders, others []queue.Ticket) (batchResult, error)
 	if err := r.confirmRequeued(&result); err != nil {
 		return batchResult{}, err
 	}
-	if err := notify.Insert(r.tx, result.confirmed(r.f.channels, r.now)); err != nil {
+	if err := notify.Insert(r.tx, result.confirmations(r.f.channels, r.now)); err != nil {
 		return batchResult{}, err
 	}
 	if all {
@@ -104,23 +103,18 @@ func (r *run) write(made *newOrders, others []queue.Ticket) (batchResult, error)
 	return result, notify.Insert(r.tx, result.endings(r.f.channels, r.now))
 }
 
-// rowsOf returns the rows of tickets, by id.
+// rowsOf returns the rows of tickets.
 func (r *run) rowsOf(tickets []queue.Ticket) []Row {
 	rows := make([]Row, len(tickets))
 	for i := range tickets {
 		rows[i] = r.row(&tickets[i], r.stamp)
 	}
-	return sortByID(rows)
-}
-
-func sortByID(rows []Row) []Row {
-	slices.SortFunc(rows, func(a, b Row) int { return cmp.Compare(a.ID, b.ID) })
 	return rows
 }
 
 // insert adds rows, leaving out those that conflict. It puts into stored what the database now holds under their ids.
 func (r *run) insert(rows []Row, stored map[string]Row) error {
-	if _, err := r.f.orders.insert(r.tx, rows); err != nil {
+	if _, err := r.f.orders.Insert(r.tx, rows); err != nil {
 		return err
 	}
 	return r.readBack(rows, stored)
@@ -142,17 +136,17 @@ func (r *run) readBack(rows []Row, stored map[string]Row) error {
 		for _, f := range found {
 			stored[f.ID] = f
 		}
-		if err := fence(r.tx, stored, found); err != nil {
+		if err := raiseFence(r.tx, stored, found); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// fence raises the fence of the expired orders among found. It corrects in stored those that were paid late
-// meanwhile. Their tickets are what late payers left behind: once this commits, a payer that still lives cannot pay
+// raiseFence raises the fence of the expired orders among found. It corrects in stored those that were paid late
+// meanwhile. Their tickets are what late payers left behind. Once this commits, a payer that still lives cannot pay
 // with units that are being given back.
-func fence(tx *gorm.DB, stored map[string]Row, found []Row) error {
+func raiseFence(tx *gorm.DB, stored map[string]Row, found []Row) error {
 	var ids []string
 	for _, r := range found {
 		if r.Status == Expired {
@@ -182,7 +176,7 @@ func (r *run) insertFailed(tickets []queue.Ticket) error {
 	for i := range tickets {
 		rows[i] = r.failedRow(&tickets[i], ReasonLimit, r.stamp)
 	}
-	return r.insert(sortByID(rows), map[string]Row{})
+	return r.insert(rows, map[string]Row{})
 }
 
 // moveStock takes the units of new orders out of the ledger, last of all: its row is hot. It returns the newest
@@ -202,39 +196,11 @@ func (r *run) moveStock(result batchResult) (change int64, err error) {
 	return change, nil
 }
 
-// row returns the row of a ticket: an order, or what it ended as in the line.
-func (c claim) row(t *queue.Ticket, s stamp) Row {
-	r := ticketRow(c.sale, c.epoch, t)
-	r.Slot, r.Status, r.BatchID, r.ConfirmedAt, r.PayBy = &t.Slot, Confirmed, s.tag, s.now.UnixMilli(), s.payBy
-	r.Email, r.Phone, r.Locale = t.Email, t.Phone, t.Locale
-	r.AdmittedBy, r.EndedBy, r.LateSeq = t.By, t.EndedBy, t.Mark
-	if t.Refund { // the line knows no more than that one must: it came when the order had ended
-		r.Refund = RefundEnded
-	}
-	if t.State != queue.Queued {
-		r.end(statusOf(t.State), t.Reason, t.At.UnixMilli())
-	}
-	return r
-}
-
 // failedRow returns the row of a ticket that cannot become an order for this reason.
 func (c claim) failedRow(t *queue.Ticket, reason string, s stamp) Row {
 	r := c.row(t, s)
 	if t.State == queue.Queued {
-		r.end(Failed, reason, s.now.UnixMilli())
+		r.End(Failed, reason, s.now.UnixMilli())
 	}
 	return r
-}
-
-// ticketRow returns the part of a row that every ticket and its sale say. Whoever writes it adds what became of it.
-func ticketRow(sale inventory.Sale, epoch int64, t *queue.Ticket) Row {
-	return Row{ID: t.ID, SaleID: sale.ID, UserID: t.User, Quantity: t.Units, PriceCents: sale.PriceCents,
-		Currency: sale.Currency, Seq: t.Seq, Epoch: epoch, Fingerprint: t.Fingerprint, Position: t.Position,
-		ETASeconds: t.ETASeconds, Released: 1, AdmittedAt: t.AdmittedAt.UnixMilli()}
-}
-
-// end makes a row one of an order that has ended: it holds no slot, and its units are not in the ledger.
-func (r *Row) end(status, reason string, at int64) {
-	r.Slot, r.Status, r.Reason, r.EndedAt = nil, status, reason, at
-	r.ConfirmedAt, r.PayBy, r.PaidAt = 0, 0, 0
 }

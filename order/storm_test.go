@@ -15,9 +15,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/orders"
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/order"
+	"sluice/order/deadletter"
+	"sluice/order/payment"
+	"sluice/order/restore"
 	"sluice/queue"
 )
 
@@ -35,9 +39,9 @@ func TestStorm(t *testing.T) {
 	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
-			w := newWorldWith(t, d, testkit.Embedded(t).Addr(), 60, 2, time.Hour)
-			w.reconciler.RestoreBy(order.NewRestorer(w.db, channels, w.cache.Now, "storm").Restore)
-			s := &storm{world: w, letters: w.dead(), told: map[string]string{}, units: map[string]queue.Ticket{}}
+			w := orders.NewUnpaid(t, d, testkit.Embedded(t).Addr(), orders.Terms{Stock: 60, Limit: 2, Deadline: time.Hour})
+			w.Reconciler.RestoreBy(restore.NewRestorer(w.DB, orders.Channels(), w.Cache.Now, "storm").Restore)
+			s := &storm{World: w, letters: w.DeadLetters(), told: map[string]string{}, units: map[string]queue.Ticket{}}
 			s.run(length)
 			s.settleDown()
 			s.judge()
@@ -47,8 +51,8 @@ func TestStorm(t *testing.T) {
 
 // storm is everything that happens at once, and what was answered.
 type storm struct {
-	*world
-	letters *order.DeadLetters
+	*orders.World
+	letters *deadletter.Admin
 
 	mu     sync.Mutex
 	orders []string
@@ -64,7 +68,7 @@ const stormUsers = 400
 
 // run lets everybody act until the time is over.
 func (s *storm) run(length time.Duration) {
-	ctx, cancel := context.WithTimeout(s.ctx, length)
+	ctx, cancel := context.WithTimeout(s.Ctx, length)
 	defer cancel()
 	var all sync.WaitGroup
 	start := func(actors int, every time.Duration, act func(ctx context.Context)) {
@@ -90,7 +94,7 @@ func (s *storm) run(length time.Duration) {
 	start(1, 15*time.Millisecond, s.expireOne)
 	start(2, 10*time.Millisecond, s.operate)
 	start(1, 100*time.Millisecond, s.restock)
-	start(1, 50*time.Millisecond, func(ctx context.Context) { _ = s.reconciler.Reconcile(ctx) })
+	start(1, 50*time.Millisecond, func(ctx context.Context) { _ = s.Reconciler.Reconcile(ctx) })
 	start(1, 400*time.Millisecond, func(context.Context) { s.rebuild(ctx) })
 	start(1, time.Millisecond, s.look)
 	all.Wait()
@@ -99,7 +103,7 @@ func (s *storm) run(length time.Duration) {
 // rebuild leaves the line open for four times as long as it was closed, or a sale that has grown would do nothing else.
 func (s *storm) rebuild(ctx context.Context) {
 	began := time.Now()
-	_ = s.reconciler.Rebuild(context.WithoutCancel(ctx), theSale)
+	_ = s.Reconciler.Rebuild(context.WithoutCancel(ctx), orders.Sale)
 	select {
 	case <-time.After(4 * time.Since(began)):
 	case <-ctx.Done():
@@ -131,13 +135,13 @@ func (s *storm) note(id, end string) {
 }
 
 func (s *storm) shop(ctx context.Context) {
-	sale, _, err := s.sales.Get(ctx, theSale)
+	sale, _, err := s.Sales.Get(ctx, orders.Sale)
 	if err != nil {
 		return
 	}
 	user := fmt.Sprint("user-", s.accepted()/2+rand.IntN(stormUsers)) // #nosec G404 -- as above
 	r := queue.Request{ID: uuid.NewString(), User: user, Units: 1 + rand.IntN(2), Fingerprint: "print"}
-	admissions, err := s.line.Admit(ctx, sale.Epoch, 100, []queue.Request{r})
+	admissions, err := s.Line.Admit(ctx, sale.Epoch, 100, []queue.Request{r})
 	if err != nil || admissions[0].Err != nil {
 		return
 	}
@@ -149,7 +153,7 @@ func (s *storm) shop(ctx context.Context) {
 
 // drain is a worker, that may fail, die, or give its batch back after the transaction as well as before.
 func (s *storm) drain(ctx context.Context) {
-	b, err := s.line.Claim(ctx, uuid.NewString(), 1+rand.IntN(6), time.Duration(20+rand.IntN(200))*time.Millisecond)
+	b, err := s.Line.Claim(ctx, uuid.NewString(), 1+rand.IntN(6), time.Duration(20+rand.IntN(200))*time.Millisecond)
 	if err != nil || len(b.Tickets) == 0 {
 		return
 	}
@@ -169,14 +173,14 @@ func (s *storm) drain(ctx context.Context) {
 		return // it dies with its batch
 	}
 	if fate == 1 {
-		_ = s.line.Settle(ctx, b, back())
+		_ = s.Line.Settle(ctx, b, back())
 		return
 	}
 	var outcomes []queue.Outcome
 	if fate <= 3 && b.Solo {
-		outcomes, err = s.fulfiller.Bury(ctx, b, "gave up")
+		outcomes, err = s.Fulfiller.Bury(ctx, b, "gave up")
 	} else {
-		outcomes, err = s.fulfiller.Handle(ctx, b)
+		outcomes, err = s.Fulfiller.Handle(ctx, b)
 	}
 	switch {
 	case fate == 4: // it dies after the transaction
@@ -184,12 +188,12 @@ func (s *storm) drain(ctx context.Context) {
 	case err != nil, fate == 5: // it does not know what became of it
 		outcomes = back()
 	}
-	_ = s.line.Settle(ctx, b, outcomes)
+	_ = s.Line.Settle(ctx, b, outcomes)
 }
 
 func (s *storm) sweep(ctx context.Context) {
-	_, _, _ = s.line.Reclaim(ctx)
-	_, _ = s.line.Promote(ctx, 100)
+	_, _, _ = s.Line.Reclaim(ctx)
+	_, _ = s.Line.Promote(ctx, 100)
 }
 
 func (s *storm) cancelOne(ctx context.Context) {
@@ -200,7 +204,7 @@ func (s *storm) cancelOne(ctx context.Context) {
 	}
 	short, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 	defer cancel()
-	if s.canceller.Cancel(short, theSale, id, t.User) == nil {
+	if s.Canceller.Cancel(short, orders.Sale, id, t.User) == nil {
 		s.note(id, order.Cancelled)
 	}
 }
@@ -218,10 +222,10 @@ func (s *storm) payOne(ctx context.Context) {
 	if !ok {
 		return
 	}
-	payment := order.Payment{ID: fmt.Sprint(id, "-", rand.IntN(2)), AmountCents: 9900 * int64(t.Units), Currency: "CNY"}
+	p := payment.Payment{ID: fmt.Sprint(id, "-", rand.IntN(2)), AmountCents: 9900 * int64(t.Units), Currency: "CNY"}
 	short, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	if paying, err := s.payer.Pay(short, theSale, id, payment); err == nil && !paying.Refund() {
+	if paying, err := s.Payer.Pay(short, orders.Sale, id, p); err == nil && !paying.Refund() {
 		s.note(id, order.Paid)
 	}
 }
@@ -231,37 +235,37 @@ func (s *storm) expireOne(ctx context.Context) {
 	if id == "" {
 		return
 	}
-	overdue := s.db.Write.WithContext(ctx).Model(&order.Row{}).Where("id = ? AND status = ?", id, order.Confirmed).
+	overdue := s.DB.Write.WithContext(ctx).Model(&order.Row{}).Where("id = ? AND status = ?", id, order.Confirmed).
 		Update("pay_by", 1)
 	if overdue.Error == nil && overdue.RowsAffected == 1 {
-		_ = s.rdb.ZAddXX(ctx, dueKey, redis.Z{Score: 1, Member: id}).Err()
+		_ = s.Redis.ZAddXX(ctx, orders.Key("due"), redis.Z{Score: 1, Member: id}).Err()
 	}
-	_ = s.expirer.Expire(ctx)
+	_ = s.Expirer.Expire(ctx)
 }
 
 // operate puts the oldest dead letters back, or drops them.
 func (s *storm) operate(ctx context.Context) {
-	letters, err := s.line.DeadLetters(ctx, 0, 5)
+	letters, err := s.Line.DeadLetters(ctx, 0, 5)
 	if err != nil || len(letters) == 0 {
 		return
 	}
 	one := letters[rand.IntN(len(letters))].Ticket.ID
 	if rand.IntN(4) == 0 {
-		_ = s.letters.Drop(ctx, theSale, one, "olga", "storm")
+		_ = s.letters.Drop(ctx, orders.Sale, one, "olga", "storm")
 		return
 	}
-	_ = s.letters.Requeue(ctx, theSale, one, "olga", "storm")
+	_ = s.letters.Requeue(ctx, orders.Sale, one, "olga", "storm")
 }
 
 // restock adds units, or nobody would find any.
 func (s *storm) restock(ctx context.Context) {
-	_, _ = s.sales.AdjustStock(ctx, inventory.Adjustment{Sale: theSale, Delta: 2, Actor: "olga",
+	_, _ = s.Sales.AdjustStock(ctx, inventory.Adjustment{Sale: orders.Sale, Delta: 2, Actor: "olga",
 		Reason: "more found"})
 }
 
 // look audits. An audit that could not compare the stores, because the line was being rebuilt all the time, says so.
 func (s *storm) look(ctx context.Context) {
-	result, err := s.auditor.Run(ctx, theSale)
+	result, err := s.Auditor.Run(ctx, orders.Sale)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looks++
@@ -272,32 +276,32 @@ func (s *storm) look(ctx context.Context) {
 
 // settleDown lets honest workers end what is left.
 func (s *storm) settleDown() {
-	s.t.Helper()
-	deadline := time.Now().Add(soon)
-	for s.view().InFlight() {
-		require.False(s.t, time.Now().After(deadline), "the line does not come to rest: %+v", s.view())
-		for _, b := range s.rdb.ZRange(s.ctx, "sluice:{"+theSale+"/0}:lease", 0, -1).Val() {
-			require.NoError(s.t, s.rdb.ZAddXX(s.ctx, "sluice:{"+theSale+"/0}:lease", redis.Z{Score: 1, Member: b}).
+	s.T.Helper()
+	deadline := time.Now().Add(orders.Soon)
+	for s.View().InFlight() {
+		require.False(s.T, time.Now().After(deadline), "the line does not come to rest: %+v", s.View())
+		for _, b := range s.Redis.ZRange(s.Ctx, orders.Key("lease"), 0, -1).Val() {
+			require.NoError(s.T, s.Redis.ZAddXX(s.Ctx, orders.Key("lease"), redis.Z{Score: 1, Member: b}).
 				Err())
 		}
-		for _, id := range s.rdb.ZRange(s.ctx, "sluice:{"+theSale+"/0}:retry", 0, -1).Val() {
-			require.NoError(s.t, s.rdb.ZAddXX(s.ctx, "sluice:{"+theSale+"/0}:retry", redis.Z{Score: 1, Member: id}).
+		for _, id := range s.Redis.ZRange(s.Ctx, orders.Key("retry"), 0, -1).Val() {
+			require.NoError(s.T, s.Redis.ZAddXX(s.Ctx, orders.Key("retry"), redis.Z{Score: 1, Member: id}).
 				Err())
 		}
-		s.sweep(s.ctx)
-		s.keep()
-		s.work()
+		s.sweep(s.Ctx)
+		s.CatchUp()
+		s.Work()
 	}
-	s.keep()
+	s.CatchUp()
 }
 
 // judge holds what everybody was told against the rows.
 func (s *storm) judge() {
-	s.t.Helper()
-	require.Empty(s.t, s.wrong, "after %d steps and %d looks", s.steps, s.looks)
-	s.clean()
-	require.Zero(s.t, s.view().Bounded, "the cap counts nobody in an empty line")
-	rows := s.rows()
+	s.T.Helper()
+	require.Empty(s.T, s.wrong, "after %d steps and %d looks", s.steps, s.looks)
+	s.Clean()
+	require.Zero(s.T, s.View().Bounded, "the cap counts nobody in an empty line")
+	rows := s.Rows()
 	var wrong []string
 	for _, id := range s.orders {
 		row, ok := rows[id]
@@ -313,6 +317,6 @@ func (s *storm) judge() {
 		}
 	}
 	slices.Sort(wrong)
-	require.Empty(s.t, wrong[:min(len(wrong), 10)], "%d of %d", len(wrong), len(s.orders))
-	s.t.Logf("%d orders accepted, %d looks of the audit, %v", len(s.orders), s.looks, s.count())
+	require.Empty(s.T, wrong[:min(len(wrong), 10)], "%d of %d", len(wrong), len(s.orders))
+	s.T.Logf("%d orders accepted, %d looks of the audit, %v", len(s.orders), s.looks, s.Count())
 }

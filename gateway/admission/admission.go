@@ -13,7 +13,7 @@ import (
 	"sluice/internal/coalesce"
 	"sluice/internal/killpoint"
 	"sluice/inventory"
-	"sluice/order"
+	"sluice/order/lookup"
 	"sluice/queue"
 )
 
@@ -34,7 +34,7 @@ type Parts struct {
 	Lines      *queue.Lines
 	Sales      *inventory.SaleCache
 	Reconciler *inventory.Reconciler
-	Finder     *order.Finder
+	Finder     *lookup.Finder
 	Panics     *server.Panics
 }
 

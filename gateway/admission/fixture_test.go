@@ -14,7 +14,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
-	"sluice/order"
+	"sluice/order/lookup"
 	"sluice/queue"
 	"sluice/store"
 	storeredis "sluice/store/redis"
@@ -68,7 +68,7 @@ func newWorld(t *testing.T) *world {
 	reg := prometheus.NewRegistry()
 	w.panics = server.NewPanics(quietLog(), reg, time.Now)
 	w.admitter = New(Parts{Lines: w.lines, Sales: w.cache, Reconciler: w.reconciler,
-		Finder: order.NewFinder(db, w.lines, w.cache), Panics: w.panics}, reg,
+		Finder: lookup.NewFinder(db, w.lines, w.cache), Panics: w.panics}, reg,
 		func() time.Time { return time.Now().Add(w.ahead) })
 	t.Cleanup(w.admitter.WaitAll)
 	return w

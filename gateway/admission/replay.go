@@ -6,7 +6,7 @@ import (
 
 	"sluice/gateway/server"
 	"sluice/internal/coalesce"
-	"sluice/order"
+	"sluice/order/lookup"
 	"sluice/queue"
 )
 
@@ -24,11 +24,11 @@ const (
 // keeps the newest 10,000, the database keeps all. Requests that come together
 // are asked for together.
 type replayReader struct {
-	finder    *order.Finder
+	finder    *lookup.Finder
 	coalescer *coalesce.Coalescer[string, *queue.Ticket]
 }
 
-func newReplayReader(finder *order.Finder, panics *server.Panics, now func() time.Time) *replayReader {
+func newReplayReader(finder *lookup.Finder, panics *server.Panics, now func() time.Time) *replayReader {
 	r := &replayReader{finder: finder}
 	r.coalescer = coalesce.New(coalesce.Config[string, *queue.Ticket]{PerKey: replayMost, PerCall: 1,
 		Calls: replayCalls, Bound: replayWaiting, Timeout: replayWait, Detached: true, Now: now,

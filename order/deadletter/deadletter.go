@@ -1,37 +1,37 @@
-package order
+// Package deadletter lets operators look at tickets that were given up on, try them again or forget them.
+package deadletter
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"gorm.io/gorm"
 
 	"sluice/adminlog"
 	"sluice/inventory"
+	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
 )
 
-// DeadLetters lets operators look at tickets that were given up on, try them
-// again or forget them. Every change is in the admin log before it is made.
-// Safe for concurrent use.
-type DeadLetters struct {
-	db    *store.DB
-	lines *queue.Lines
-	log   *adminlog.Log
-
-	orders *inserter
+// Admin changes dead letters for operators. Every change is in the admin log before it is made. Safe for concurrent use.
+type Admin struct {
+	db     *store.DB
+	lines  *queue.Lines
+	log    *adminlog.Log
+	orders *order.Inserter
 }
 
-// NewDeadLetters returns the dead letters of all lines.
-func NewDeadLetters(db *store.DB, lines *queue.Lines, log *adminlog.Log) *DeadLetters {
-	return &DeadLetters{db: db, lines: lines, log: log, orders: newInserter(db)}
+// NewAdmin returns the admin of the dead letters of all lines.
+func NewAdmin(db *store.DB, lines *queue.Lines, log *adminlog.Log) *Admin {
+	return &Admin{db: db, lines: lines, log: log, orders: order.NewInserter(db)}
 }
 
-// letterImage is a dead letter as the admin log shows it.
-type letterImage struct {
+// image is a dead letter as the admin log shows it.
+type image struct {
 	State    string     `json:"state"` // dead, queued or dropped
 	User     string     `json:"user,omitempty"`
 	Quantity int        `json:"quantity,omitempty"`
@@ -39,36 +39,37 @@ type letterImage struct {
 	FailedAt *time.Time `json:"failed_at,omitempty"`
 }
 
-func imageOf(l queue.DeadLetter) letterImage {
-	image := letterImage{State: "dead", User: l.Ticket.User, Quantity: l.Ticket.Units, Reason: l.Ticket.Reason}
+func imageOf(l queue.DeadLetter) image {
+	i := image{State: "dead", User: l.Ticket.User, Quantity: l.Ticket.Units, Reason: l.Ticket.Reason}
 	if !l.Ticket.At.IsZero() {
-		image.FailedAt = &l.Ticket.At
+		i.FailedAt = &l.Ticket.At
 	}
-	return image
+	return i
 }
 
 // Show returns one dead letter, or queue.ErrNotDead.
-func (d *DeadLetters) Show(ctx context.Context, sale, id string) (queue.DeadLetter, error) {
-	letter, err := d.lines.Of(sale).DeadLetter(ctx, id)
+func (a *Admin) Show(ctx context.Context, sale, id string) (queue.DeadLetter, error) {
+	letter, err := a.lines.Of(sale).DeadLetter(ctx, id)
 	if err != nil {
 		err = fmt.Errorf("order %s: %w", id, err)
 	}
 	return letter, err
 }
 
-// Requeue tries a dead letter again. It needs a unit and its user's slot, and
-// returns an invalid.Error for a bad reason and queue.ErrNotDead, ErrUnreadable,
-// ErrSoldOut, ErrHeld or ErrNotReady otherwise, having changed nothing. Of two
-// operators who requeue one letter, one does and the other gets ErrNotDead.
+// Requeue tries a dead letter again, which needs a unit and its user's slot. Of two operators who requeue one letter, one
+// does and the other gets queue.ErrNotDead.
 //
-// The failed row stays: the worker that gets the ticket makes the order good,
-// and whoever dies in between leaves an order that failed or one that is tried.
-func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason string) error {
+// It returns an invalid.Error for a bad reason. When it has changed nothing it returns queue.ErrNotDead, ErrUnreadable,
+// ErrSoldOut, ErrHeld or ErrNotReady.
+//
+// The failed row stays: the worker that gets the ticket makes the order good. Whoever dies in between leaves an order
+// that failed or one that is tried.
+func (a *Admin) Requeue(ctx context.Context, sale, id, actor, reason string) error {
 	act := adminlog.Act{Actor: actor, Action: "dead.requeue", Sale: sale, Target: id, Reason: reason}
 	if err := act.Check(); err != nil {
 		return err
 	}
-	line := d.lines.Of(sale)
+	line := a.lines.Of(sale)
 	letter, err := line.DeadLetter(ctx, id)
 	if err == nil {
 		err = letter.Err
@@ -78,7 +79,7 @@ func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason strin
 	}
 	after := imageOf(letter)
 	after.State, after.Reason, after.FailedAt = "queued", "", nil
-	err = d.log.RecordChange(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) {
+	err = a.log.RecordChange(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) {
 		return after, requeue(ctx, line, id)
 	})
 	if err != nil {
@@ -87,8 +88,7 @@ func (d *DeadLetters) Requeue(ctx context.Context, sale, id, actor, reason strin
 	return nil
 }
 
-// requeue puts a letter back. Where the line's answer was lost, it asks what
-// has become of the letter.
+// requeue puts a letter back. Where the line's answer was lost, it asks what has become of the letter.
 func requeue(ctx context.Context, line *queue.Line, id string) error {
 	err := line.Requeue(ctx, id)
 	if err == nil || refused(err) {
@@ -105,43 +105,35 @@ func requeue(ctx context.Context, line *queue.Line, id string) error {
 // requeueLook bounds the look at a letter after an answer was lost.
 const requeueLook = 2 * time.Second
 
-// rowOf is the row of an order, its zero value when it has none.
-func (d *DeadLetters) rowOf(ctx context.Context, sale, id string) (Row, error) {
-	var rows []Row
-	if err := d.db.Write.WithContext(ctx).Where("id = ? AND sale_id = ?", id, sale).Find(&rows).Error; err != nil {
-		return Row{}, fmt.Errorf("read the order of a dead letter: %w", err)
+// hasRow reports whether an order is in the database.
+func (a *Admin) hasRow(ctx context.Context, sale, id string) (bool, error) {
+	var rows []order.Row
+	if err := a.db.Write.WithContext(ctx).Where("id = ? AND sale_id = ?", id, sale).Find(&rows).Error; err != nil {
+		return false, fmt.Errorf("read the order of a dead letter: %w", err)
 	}
-	if len(rows) == 0 {
-		return Row{}, nil
-	}
-	return rows[0], nil
+	return len(rows) > 0, nil
 }
 
 // refused reports whether err says that the line has changed nothing.
 func refused(err error) bool {
-	for _, known := range []error{queue.ErrNotDead, queue.ErrUnreadable, queue.ErrSoldOut, queue.ErrHeld,
-		queue.ErrNotReady} {
-		if errors.Is(err, known) {
-			return true
-		}
-	}
-	return false
+	refusals := []error{queue.ErrNotDead, queue.ErrUnreadable, queue.ErrSoldOut, queue.ErrHeld, queue.ErrNotReady}
+	return slices.ContainsFunc(refusals, func(one error) bool { return errors.Is(err, one) })
 }
 
-// Drop forgets a dead letter, or returns an invalid.Error for a bad reason or
-// queue.ErrNotDead. Its order stays failed; where it has no row, it gets one.
-func (d *DeadLetters) Drop(ctx context.Context, sale, id, actor, reason string) error {
+// Drop forgets a dead letter, or returns an invalid.Error for a bad reason or queue.ErrNotDead. Its order stays failed;
+// where it has no row, it gets one.
+func (a *Admin) Drop(ctx context.Context, sale, id, actor, reason string) error {
 	act := adminlog.Act{Actor: actor, Action: "dead.drop", Sale: sale, Target: id, Reason: reason}
 	if err := act.Check(); err != nil {
 		return err
 	}
-	line := d.lines.Of(sale)
+	line := a.lines.Of(sale)
 	letter, err := line.DeadLetter(ctx, id)
 	if err == nil {
 		after := imageOf(letter)
 		after.State = "dropped"
-		err = d.log.RecordChange(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) {
-			if err := d.recordFailed(ctx, sale, letter); err != nil {
+		err = a.log.RecordChange(ctx, act, imageOf(letter), refused, func(ctx context.Context) (any, error) {
+			if err := a.recordFailed(ctx, sale, letter); err != nil {
 				return nil, err
 			}
 			return after, line.DropDead(ctx, id)
@@ -153,25 +145,24 @@ func (d *DeadLetters) Drop(ctx context.Context, sale, id, actor, reason string) 
 	return nil
 }
 
-// recordFailed writes the row of a letter that has none: with the letter its
-// last trace would go.
-func (d *DeadLetters) recordFailed(ctx context.Context, sale string, letter queue.DeadLetter) error {
+// recordFailed writes the row of a letter that has none: with the letter its last trace would go.
+func (a *Admin) recordFailed(ctx context.Context, sale string, letter queue.DeadLetter) error {
 	t := letter.Ticket
 	if letter.Err != nil {
 		return nil
 	}
-	row, err := d.rowOf(ctx, sale, t.ID)
-	if err != nil || row.ID != "" {
+	has, err := a.hasRow(ctx, sale, t.ID)
+	if err != nil || has {
 		return err
 	}
-	return d.db.Tx(ctx, func(tx *gorm.DB) error {
+	return a.db.Tx(ctx, func(tx *gorm.DB) error {
 		var of inventory.Sale
 		if err := tx.Take(&of, "id = ?", sale).Error; err != nil {
 			return fmt.Errorf("read sale %s: %w", sale, err)
 		}
-		failed := ticketRow(of, of.Epoch, &t)
-		failed.end(Failed, t.Reason, msOf(t.At))
-		_, err := d.orders.insert(tx, []Row{failed})
+		failed := order.NewRow(of, of.Epoch, &t)
+		failed.End(order.Failed, t.Reason, order.Millis(t.At))
+		_, err := a.orders.Insert(tx, []order.Row{failed})
 		return err
 	})
 }

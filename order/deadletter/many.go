@@ -1,4 +1,4 @@
-package order
+package deadletter
 
 import (
 	"context"
@@ -9,24 +9,22 @@ import (
 	"sluice/queue"
 )
 
-// LetterFilter picks dead letters; each member that is set must fit. The zero
-// value picks all.
-type LetterFilter struct {
+// Filter picks dead letters; each member that is set must fit. The zero value picks all.
+type Filter struct {
 	Reason string    // why it failed: its record's reason, or ReasonUnreadable
 	User   string    // whose ticket it was
 	Since  time.Time // failed at this time or later
 	Until  time.Time // failed before this time
 }
 
-// ReasonUnreadable is the reason by which dead letters are picked whose record
-// cannot be read.
+// ReasonUnreadable is the reason by which dead letters are picked whose record cannot be read.
 const ReasonUnreadable = "unreadable"
 
 // Any reports whether the filter picks all letters.
-func (f LetterFilter) Any() bool { return f == LetterFilter{} }
+func (f Filter) Any() bool { return f == Filter{} }
 
 // picks reports whether a letter fits. One that cannot be read has neither user nor time.
-func (f LetterFilter) picks(l queue.DeadLetter) bool {
+func (f Filter) picks(l queue.DeadLetter) bool {
 	reason := l.Ticket.Reason
 	if l.Err != nil {
 		reason = ReasonUnreadable
@@ -38,23 +36,23 @@ func (f LetterFilter) picks(l queue.DeadLetter) bool {
 
 // Bounds of one call for many letters.
 const (
-	MostLetters     = 10_000           // letters in one call, and as many as a sale keeps
-	DefaultLetters  = 1000             // unless the caller says otherwise
-	mostRefusals    = 100              // of those refused that are named
-	lettersPage     = 500              // letters read at a time
-	lettersPatience = 15 * time.Second // no letter is begun after it
+	MaxLetters     = 10_000           // letters in one call, and as many as a sale keeps
+	DefaultLetters = 1000             // unless the caller says otherwise
+	maxRefusals    = 100              // of those refused that are named
+	pageSize       = 500              // letters read at a time
+	patience       = 15 * time.Second // no letter is begun after it
 )
 
-// LetterChange requeues or drops the letters of a sale that fit, oldest first.
-type LetterChange struct {
+// Change requeues or drops the letters of a sale that fit, oldest first.
+type Change struct {
 	Sale, Actor, Reason string
-	Filter              LetterFilter
-	Limit               int   // letters tried in this call, 1 to MostLetters
+	Filter              Filter
+	Limit               int   // letters tried in this call, 1 to MaxLetters
 	Skip                int64 // oldest letters left alone: the Next of the call before
 }
 
-// LetterResult says what became of a LetterChange.
-type LetterResult struct {
+// Result says what became of a Change.
+type Result struct {
 	Done     int       // requeued or dropped
 	Refused  int       // tried, and still dead letters
 	Refusals []Refusal // the first 100 of them
@@ -68,34 +66,33 @@ type Refusal struct {
 	Err error
 }
 
-// RequeueMany tries many dead letters again, each as Requeue does, with an
-// entry of its own in the admin log. It returns an invalid.Error for a bad
-// reason. An error of a store ends it: what was done until then stands, and is
-// in the result; the same call again goes on.
-func (d *DeadLetters) RequeueMany(ctx context.Context, c LetterChange) (LetterResult, error) {
-	return d.many(ctx, c, "dead.requeue", d.Requeue)
+// RequeueMany tries many dead letters again, each as Requeue does, with an entry of its own in the admin log. It returns
+// an invalid.Error for a bad reason. An error of a store ends it: what was done until then stands and is in the result.
+// The same call again goes on.
+func (a *Admin) RequeueMany(ctx context.Context, c Change) (Result, error) {
+	return a.changeMany(ctx, c, "dead.requeue", a.Requeue)
 }
 
 // DropMany forgets many dead letters, each as Drop does; otherwise it is as RequeueMany.
-func (d *DeadLetters) DropMany(ctx context.Context, c LetterChange) (LetterResult, error) {
-	return d.many(ctx, c, "dead.drop", d.Drop)
+func (a *Admin) DropMany(ctx context.Context, c Change) (Result, error) {
+	return a.changeMany(ctx, c, "dead.drop", a.Drop)
 }
 
-// many walks from the oldest letter: newer ones that come meanwhile move none of those it has yet to see.
-func (d *DeadLetters) many(
-	ctx context.Context, c LetterChange, action string, do func(ctx context.Context, sale, id, actor,
-		reason string) error,
-) (result LetterResult, err error) {
+// changeMany walks from the oldest letter: newer ones that come meanwhile move none of those it has yet to see.
+func (a *Admin) changeMany(
+	ctx context.Context, c Change, action string,
+	do func(ctx context.Context, sale, id, actor, reason string) error,
+) (result Result, err error) {
 	act := adminlog.Act{Actor: c.Actor, Action: action, Sale: c.Sale, Target: c.Sale, Reason: c.Reason}
 	if err := act.Check(); err != nil {
 		return result, err
 	}
-	enough, cancel := context.WithTimeout(ctx, lettersPatience)
+	limited, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	line := d.lines.Of(c.Sale)
+	line := a.lines.Of(c.Sale)
 	result.Next = c.Skip
 	for tried := 0; ; {
-		letters, err := line.OldestDeadLetters(ctx, result.Next, lettersPage)
+		letters, err := line.OldestDeadLetters(ctx, result.Next, pageSize)
 		if err != nil || len(letters) == 0 {
 			return result, err
 		}
@@ -104,8 +101,8 @@ func (d *DeadLetters) many(
 				result.Next++
 				continue
 			}
-			if tried >= c.Limit || enough.Err() != nil {
-				result.Left, err = d.count(ctx, line, c.Filter, result.Next)
+			if tried >= c.Limit || limited.Err() != nil {
+				result.Left, err = a.count(ctx, line, c.Filter, result.Next)
 				return result, err
 			}
 			tried++
@@ -120,22 +117,22 @@ func (d *DeadLetters) many(
 }
 
 // note counts one letter that was tried. One that was refused stays where it is.
-func (r *LetterResult) note(id string, err error) {
+func (r *Result) note(id string, err error) {
 	if err == nil {
 		r.Done++
 		return
 	}
 	r.Refused++
 	r.Next++
-	if len(r.Refusals) < mostRefusals {
+	if len(r.Refusals) < maxRefusals {
 		r.Refusals = append(r.Refusals, Refusal{ID: id, Err: err})
 	}
 }
 
 // count counts the letters that fit behind the oldest that are skipped.
-func (d *DeadLetters) count(ctx context.Context, line *queue.Line, f LetterFilter, skip int64) (n int, err error) {
-	for ; ; skip += lettersPage {
-		letters, err := line.OldestDeadLetters(ctx, skip, lettersPage)
+func (a *Admin) count(ctx context.Context, line *queue.Line, f Filter, skip int64) (n int, err error) {
+	for ; ; skip += pageSize {
+		letters, err := line.OldestDeadLetters(ctx, skip, pageSize)
 		if err != nil || len(letters) == 0 {
 			return n, err
 		}
@@ -147,13 +144,13 @@ func (d *DeadLetters) count(ctx context.Context, line *queue.Line, f LetterFilte
 	}
 }
 
-// Find returns up to n dead letters of a sale that fit, newest first, after
-// skipping some, and how many to skip for the next page; 0 after the last.
-func (d *DeadLetters) Find(
-	ctx context.Context, sale string, f LetterFilter, skip int64, n int,
+// Find returns up to n dead letters of a sale that fit, newest first, after skipping some. It returns how many to skip
+// for the next page; 0 after the last.
+func (a *Admin) Find(
+	ctx context.Context, sale string, f Filter, skip int64, n int,
 ) (found []queue.DeadLetter, next int64, err error) {
 	for {
-		letters, err := d.lines.Of(sale).DeadLetters(ctx, skip, lettersPage)
+		letters, err := a.lines.Of(sale).DeadLetters(ctx, skip, pageSize)
 		if err != nil || len(letters) == 0 {
 			return found, 0, err
 		}

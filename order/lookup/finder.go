@@ -1,4 +1,5 @@
-package order
+// Package lookup finds orders wherever they are: in a line while Redis knows them, else in the database.
+package lookup
 
 import (
 	"context"
@@ -9,12 +10,12 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/inventory"
+	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
 )
 
-// Finder looks orders up: in the line while Redis knows them, else in the
-// database. Safe for concurrent use.
+// Finder looks orders up. Safe for concurrent use.
 type Finder struct {
 	db    *store.DB
 	lines *queue.Lines
@@ -26,17 +27,16 @@ func NewFinder(db *store.DB, lines *queue.Lines, cache *inventory.SaleCache) *Fi
 	return &Finder{db: db, lines: lines, cache: cache}
 }
 
-// Many returns the orders of one sale by id, in few round trips. Unknown ids
-// are absent. While Redis is away it returns what the database knows together
-// with the error: an absent order may then be in line.
-func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[string]View, error) {
+// Many returns the orders of one sale by id, in few round trips. Unknown ids are absent. While Redis is away it returns
+// what the database knows together with the error: an absent order may then be in line.
+func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[string]order.View, error) {
 	if len(ids) == 0 {
-		return map[string]View{}, nil
+		return map[string]order.View{}, nil
 	}
 	line := f.InLine(ctx, []queue.Lookup{{Sale: sale, IDs: ids}})[0]
 	views, away := line.ByID, line.Err
 	if views == nil {
-		views = make(map[string]View, len(ids))
+		views = make(map[string]order.View, len(ids))
 	}
 	var unknown []string
 	for _, id := range ids {
@@ -52,17 +52,17 @@ func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[strin
 	return views, errors.Join(away, err)
 }
 
-// InLine returns those of the orders that Redis knows, by sale and in one round
-// trip; each sale with an error of its own.
+// InLine returns those of the orders that Redis knows, by sale and in one round trip; each sale with an error of its
+// own.
 func (f *Finder) InLine(ctx context.Context, asked []queue.Lookup) []Views {
 	answers := make([]Views, len(asked))
 	for i, found := range f.lines.Lookup(ctx, asked) {
 		if answers[i].Err = found.Err; found.Err != nil {
 			continue
 		}
-		answers[i].ByID = make(map[string]View, len(found.Tickets))
+		answers[i].ByID = make(map[string]order.View, len(found.Tickets))
 		for id, t := range found.Tickets {
-			answers[i].ByID[id] = f.priced(viewOfTicket(asked[i].Sale, t, found.Claimed))
+			answers[i].ByID[id] = f.withPrice(order.ViewTicket(asked[i].Sale, t, found.Claimed))
 		}
 	}
 	return answers
@@ -70,80 +70,78 @@ func (f *Finder) InLine(ctx context.Context, asked []queue.Lookup) []Views {
 
 // Views are orders of one sale by id, or why they could not be read.
 type Views struct {
-	ByID map[string]View
+	ByID map[string]order.View
 	Err  error
 }
 
 // InLedger returns those of the orders that the database knows.
-func (f *Finder) InLedger(ctx context.Context, sale string, ids []string) (map[string]View, error) {
-	var rows []Row
+func (f *Finder) InLedger(ctx context.Context, sale string, ids []string) (map[string]order.View, error) {
+	var rows []order.Row
 	if err := f.db.Read.WithContext(ctx).Where("id IN ? AND sale_id = ?", ids, sale).Find(&rows).Error; err != nil {
 		return nil, fmt.Errorf("look up %d orders of %s: %w", len(ids), sale, err)
 	}
-	views := make(map[string]View, len(rows))
+	views := make(map[string]order.View, len(rows))
 	for _, r := range rows {
-		views[r.ID] = viewOfRow(r)
+		views[r.ID] = r.View()
 	}
 	return views, nil
 }
 
-// Readmit takes a lost order back into its line, or reports it as failed when
-// no unit is left. The caller vouches for t: a signed receipt says that it was
-// admitted. It returns queue.ErrNotReady when there is no line to take it back.
-func (f *Finder) Readmit(ctx context.Context, entry *inventory.Entry, t queue.Ticket) (View, error) {
+// Readmit takes a lost order back into its line, or reports it as failed when no unit is left. The caller vouches for t:
+// a signed receipt says that it was admitted. It returns queue.ErrNotReady when there is no line to take it back.
+func (f *Finder) Readmit(ctx context.Context, entry *inventory.Entry, t queue.Ticket) (order.View, error) {
 	sale := entry.Sale
 	if _, err := f.lines.Of(sale.ID).Readmit(ctx, sale.Epoch, t); err != nil {
-		return View{}, err
+		return order.View{}, err
 	}
 	views, err := f.Many(ctx, sale.ID, []string{t.ID})
 	if err != nil {
-		return View{}, err
+		return order.View{}, err
 	}
 	v, ok := views[t.ID]
 	if !ok {
-		return View{}, ErrNotFound
+		return order.View{}, order.ErrNotFound
 	}
 	return v, nil
 }
 
-func (f *Finder) priced(v View) View {
+// withPrice adds what orders of its sale cost, which a line does not know.
+func (f *Finder) withPrice(v order.View) order.View {
 	if e, ok := f.cache.Get(v.SaleID); ok {
 		v.PriceCents, v.Currency = e.Sale.PriceCents, e.Sale.Currency
 	}
 	return v
 }
 
-// ByID returns one order of any user, as the database has it, or as its line
-// has it when the database does not.
-func (f *Finder) ByID(ctx context.Context, id string) (View, error) {
+// ByID returns one order of any user, as the database has it, or as its line has it when the database does not.
+func (f *Finder) ByID(ctx context.Context, id string) (order.View, error) {
 	v, err := f.stored(ctx, id)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, order.ErrNotFound) {
 		v, err = f.inAnyLine(ctx, id)
 	}
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, order.ErrNotFound) {
 		v, err = f.stored(ctx, id) // it may have left its line in between
 	}
 	if err != nil {
-		return View{}, fmt.Errorf("look up order %s: %w", id, err)
+		return order.View{}, fmt.Errorf("look up order %s: %w", id, err)
 	}
 	return v, nil
 }
 
-func (f *Finder) stored(ctx context.Context, id string) (View, error) {
-	var row Row
+func (f *Finder) stored(ctx context.Context, id string) (order.View, error) {
+	var row order.Row
 	err := f.db.Read.WithContext(ctx).Take(&row, "id = ?", id).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return View{}, ErrNotFound
+		return order.View{}, order.ErrNotFound
 	}
-	return viewOfRow(row), err
+	return row.View(), err
 }
 
-// inAnyLine looks through the lines, last through those that could not be
-// looked at the last time. It returns ErrNotFound when all have been asked in
-// vain, and else why one could not be.
-func (f *Finder) inAnyLine(ctx context.Context, id string) (View, error) {
-	well, ill := f.asked()
-	missed := ErrNotFound
+// inAnyLine looks through the lines, last through those that could not be looked at the last time. It returns
+// order.ErrNotFound when all have been asked in vain, and else why one could not be.
+func (f *Finder) inAnyLine(ctx context.Context, id string) (order.View, error) {
+	well, ill := f.salesInLine()
+	missed := order.ErrNotFound
 	for _, sale := range append(well, ill...) {
 		views := f.InLine(ctx, []queue.Lookup{{Sale: sale, IDs: []string{id}}})[0]
 		if v, ok := views.ByID[id]; ok {
@@ -156,12 +154,12 @@ func (f *Finder) inAnyLine(ctx context.Context, id string) (View, error) {
 			break
 		}
 	}
-	return View{}, missed
+	return order.View{}, missed
 }
 
-// asked are the sales whose line may hold tickets: those whose line answered
-// at the cache's last look, and the others.
-func (f *Finder) asked() (well, ill []string) {
+// salesInLine returns the sales whose line may hold tickets: those whose line answered at the cache's last look, and the
+// others.
+func (f *Finder) salesInLine() (well, ill []string) {
 	for _, sale := range f.cache.Active() {
 		if e, ok := f.cache.Get(sale); ok && e.Fault() != nil {
 			ill = append(ill, sale)

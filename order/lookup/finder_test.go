@@ -1,4 +1,4 @@
-package order_test
+package lookup_test
 
 import (
 	"fmt"
@@ -10,101 +10,103 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/orders"
 	"sluice/internal/testkit/tables"
 	"sluice/order"
+	"sluice/order/lookup"
 	"sluice/queue"
 	"sluice/store"
 	"sluice/store/redis"
 )
 
 func TestManyAsksTheLineFirst(t *testing.T) {
-	eachDatabase(t, 100, 1, func(w *world) {
-		confirmed := w.admit("ann", 1)
-		w.work()
-		cancelled := w.admit("eve", 1)
-		require.NoError(w.t, w.line.Cancel(w.ctx, cancelled.ID, "eve"))
-		processing := w.admit("bob", 1)
-		w.claim(2)
-		queued := []queue.Ticket{w.admit("cid", 1), w.admit("dan", 1)}
+	orders.EachDatabase(t, 100, 1, func(w *orders.World) {
+		confirmed := w.Admit("ann", 1)
+		w.Work()
+		cancelled := w.Admit("eve", 1)
+		require.NoError(w.T, w.Line.Cancel(w.Ctx, cancelled.ID, "eve"))
+		processing := w.Admit("bob", 1)
+		w.Claim(2)
+		queued := []queue.Ticket{w.Admit("cid", 1), w.Admit("dan", 1)}
 		ids := []string{confirmed.ID, cancelled.ID, processing.ID, queued[0].ID, queued[1].ID, "order-9999"}
-		views, err := w.finder.Many(w.ctx, theSale, ids)
-		require.NoError(w.t, err)
-		require.Len(w.t, views, 5)
-		require.Equal(w.t, order.View{ID: queued[1].ID, SaleID: theSale, User: "dan", Status: order.Queued,
+		views, err := w.Finder.Many(w.Ctx, orders.Sale, ids)
+		require.NoError(w.T, err)
+		require.Len(w.T, views, 5)
+		require.Equal(w.T, order.View{ID: queued[1].ID, SaleID: orders.Sale, User: "dan", Status: order.Queued,
 			Quantity: 1, PriceCents: 9900, Currency: "CNY",
 			Position: 2, AdmittedAt: queued[1].AdmittedAt}, views[queued[1].ID])
-		require.EqualValues(w.t, 1, views[queued[0].ID].Position)
-		require.Equal(w.t, order.Processing, views[processing.ID].Status)
-		require.Zero(w.t, views[processing.ID].Position)
-		require.Equal(w.t, order.Cancelled, views[cancelled.ID].Status)
-		require.False(w.t, views[cancelled.ID].EndedAt.IsZero())
-		require.Equal(w.t, order.Confirmed, views[confirmed.ID].Status)
-		require.False(w.t, views[confirmed.ID].ConfirmedAt.IsZero())
-		require.True(w.t, views[cancelled.ID].Final())
-		require.True(w.t, views[confirmed.ID].Final(), "it need not be paid")
+		require.EqualValues(w.T, 1, views[queued[0].ID].Position)
+		require.Equal(w.T, order.Processing, views[processing.ID].Status)
+		require.Zero(w.T, views[processing.ID].Position)
+		require.Equal(w.T, order.Cancelled, views[cancelled.ID].Status)
+		require.False(w.T, views[cancelled.ID].EndedAt.IsZero())
+		require.Equal(w.T, order.Confirmed, views[confirmed.ID].Status)
+		require.False(w.T, views[confirmed.ID].ConfirmedAt.IsZero())
+		require.True(w.T, views[cancelled.ID].Final())
+		require.True(w.T, views[confirmed.ID].Final(), "it need not be paid")
 
 		// What the line has forgotten, the database answers, and only for its own sale.
-		require.NoError(w.t, w.rdb.HDel(w.ctx, "sluice:{sale/0}:orders", confirmed.ID).Err())
-		views, err = w.finder.Many(w.ctx, theSale, ids)
-		require.NoError(w.t, err)
-		require.Equal(w.t, order.Confirmed, views[confirmed.ID].Status)
-		require.EqualValues(w.t, 9900, views[confirmed.ID].PriceCents)
-		views, err = w.finder.Many(w.ctx, "other", ids)
-		require.NoError(w.t, err)
-		require.Empty(w.t, views)
+		require.NoError(w.T, w.Redis.HDel(w.Ctx, "sluice:{sale/0}:orders", confirmed.ID).Err())
+		views, err = w.Finder.Many(w.Ctx, orders.Sale, ids)
+		require.NoError(w.T, err)
+		require.Equal(w.T, order.Confirmed, views[confirmed.ID].Status)
+		require.EqualValues(w.T, 9900, views[confirmed.ID].PriceCents)
+		views, err = w.Finder.Many(w.Ctx, "other", ids)
+		require.NoError(w.T, err)
+		require.Empty(w.T, views)
 	})
 }
 
 func TestManyWhileStoresAreAway(t *testing.T) {
 	t.Parallel()
 	proxy := testkit.NewProxy(t, testkit.Embedded(t).Addr())
-	w := newWorld(t, tables.New(t, store.SQLite), proxy.Addr(), 10, 1)
-	stored := w.admit("ann", 1)
-	w.work()
-	waiting := w.admit("bob", 1)
+	w := orders.New(t, tables.New(t, store.SQLite), proxy.Addr(), 10, 1)
+	stored := w.Admit("ann", 1)
+	w.Work()
+	waiting := w.Admit("bob", 1)
 	proxy.Cut()
-	views, err := w.finder.Many(w.ctx, theSale, []string{stored.ID, waiting.ID})
+	views, err := w.Finder.Many(w.Ctx, orders.Sale, []string{stored.ID, waiting.ID})
 	require.True(t, redis.Unavailable(err), "%v", err)
 	require.Len(t, views, 1)
 	require.Equal(t, order.Confirmed, views[stored.ID].Status)
 
-	require.NoError(t, w.db.Close())
-	views, err = w.finder.Many(w.ctx, theSale, []string{stored.ID, waiting.ID})
+	require.NoError(t, w.DB.Close())
+	views, err = w.Finder.Many(w.Ctx, orders.Sale, []string{stored.ID, waiting.ID})
 	require.True(t, store.Unavailable(err), "%v", err)
 	require.Empty(t, views)
 
 	require.NoError(t, proxy.Heal())
-	views, err = w.finder.Many(w.ctx, theSale, []string{waiting.ID})
+	views, err = w.Finder.Many(w.Ctx, orders.Sale, []string{waiting.ID})
 	require.NoError(t, err, "the line alone answers for what it knows")
 	require.Equal(t, order.Queued, views[waiting.ID].Status)
 }
 
 func TestByID(t *testing.T) {
-	eachDatabase(t, 10, 1, func(w *world) {
-		w.openSale("second", 10, 1)
-		stored := w.admit("ann", 1)
-		w.work()
-		waiting := w.admit("bob", 1)
-		elsewhere := w.try("second", w.request("ann", 1))
-		require.NoError(w.t, elsewhere.Err)
+	orders.EachDatabase(t, 10, 1, func(w *orders.World) {
+		w.OpenSale("second", 10, 1)
+		stored := w.Admit("ann", 1)
+		w.Work()
+		waiting := w.Admit("bob", 1)
+		elsewhere := w.Try("second", w.Request("ann", 1))
+		require.NoError(w.T, elsewhere.Err)
 		for id, want := range map[string]string{stored.ID: "sale confirmed", waiting.ID: "sale queued",
 			elsewhere.Ticket.ID: "second queued"} {
-			v, err := w.finder.ByID(w.ctx, id)
-			require.NoError(w.t, err)
-			require.Equal(w.t, want, v.SaleID+" "+v.Status)
-			require.EqualValues(w.t, 9900, v.PriceCents)
+			v, err := w.Finder.ByID(w.Ctx, id)
+			require.NoError(w.T, err)
+			require.Equal(w.T, want, v.SaleID+" "+v.Status)
+			require.EqualValues(w.T, 9900, v.PriceCents)
 		}
-		_, err := w.finder.ByID(w.ctx, "order-9999")
-		require.ErrorIs(w.t, err, order.ErrNotFound)
+		_, err := w.Finder.ByID(w.Ctx, "order-9999")
+		require.ErrorIs(w.T, err, order.ErrNotFound)
 	})
 }
 
 // pages walks a list page by page; between is called before each next page.
-func pages(t testing.TB, list func(after *order.Cursor) ([]order.View, *order.Cursor, error), limit int,
+func pages(t testing.TB, list func(after *lookup.Cursor) ([]order.View, *lookup.Cursor, error), limit int,
 	between func()) []string {
 	t.Helper()
 	var ids []string
-	var after *order.Cursor
+	var after *lookup.Cursor
 	for {
 		views, next, err := list(after)
 		require.NoError(t, err)
@@ -116,7 +118,7 @@ func pages(t testing.TB, list func(after *order.Cursor) ([]order.View, *order.Cu
 			return ids
 		}
 		require.Len(t, views, limit)
-		parsed, ok := order.ParseCursor(next.String())
+		parsed, ok := lookup.ParseCursor(next.String())
 		require.True(t, ok, next.String())
 		require.Equal(t, *next, parsed)
 		after = &parsed
@@ -125,19 +127,19 @@ func pages(t testing.TB, list func(after *order.Cursor) ([]order.View, *order.Cu
 }
 
 func TestListByUser(t *testing.T) {
-	eachDatabase(t, 1000, 100, func(w *world) {
-		w.openSale("second", 1000, 100)
+	orders.EachDatabase(t, 1000, 100, func(w *orders.World) {
+		w.OpenSale("second", 1000, 100)
 		var tickets []queue.Ticket
 		for n := range 37 {
-			sale := []string{theSale, "second"}[n%2]
-			a := w.try(sale, w.request("ann", 1))
-			require.NoError(w.t, a.Err)
+			sale := []string{orders.Sale, "second"}[n%2]
+			a := w.Try(sale, w.Request("ann", 1))
+			require.NoError(w.T, a.Err)
 			tickets = append(tickets, a.Ticket)
 			if n%5 == 0 {
-				require.NoError(w.t, w.try(sale, w.request("bob", 1)).Err)
+				require.NoError(w.T, w.Try(sale, w.Request("bob", 1)).Err)
 			}
 			if n%7 == 3 {
-				w.work() // those of one sale so far: stored and waiting orders interleave
+				w.Work() // those of one sale so far: stored and waiting orders interleave
 			}
 		}
 		slices.SortFunc(tickets, func(a, b queue.Ticket) int {
@@ -151,47 +153,47 @@ func TestListByUser(t *testing.T) {
 			want = append(want, t.ID)
 		}
 		for _, limit := range []int{1, 4, 36, 37, 38} {
-			list := func(after *order.Cursor) ([]order.View, *order.Cursor, error) {
-				page, err := w.finder.ListByUser(w.ctx, "ann", after, limit)
+			list := func(after *lookup.Cursor) ([]order.View, *lookup.Cursor, error) {
+				page, err := w.Finder.ListByUser(w.Ctx, "ann", after, limit)
 				return page.Orders, page.Next, err
 			}
-			require.Equal(w.t, want, pages(w.t, list, limit, func() {}))
+			require.Equal(w.T, want, pages(w.T, list, limit, func() {}))
 		}
 		// Orders that leave the line between two pages neither vanish nor come twice.
-		list := func(after *order.Cursor) ([]order.View, *order.Cursor, error) {
-			page, err := w.finder.ListByUser(w.ctx, "ann", after, 5)
+		list := func(after *lookup.Cursor) ([]order.View, *lookup.Cursor, error) {
+			page, err := w.Finder.ListByUser(w.Ctx, "ann", after, 5)
 			return page.Orders, page.Next, err
 		}
-		require.Equal(w.t, want, pages(w.t, list, 5, func() {
-			b := w.claim(3)
+		require.Equal(w.T, want, pages(w.T, list, 5, func() {
+			b := w.Claim(3)
 			if len(b.Tickets) > 0 {
-				w.settle(b, w.handle(b))
+				w.Settle(b, w.Handle(b))
 			}
 		}))
-		page, err := w.finder.ListByUser(w.ctx, "nobody", nil, 5)
-		require.NoError(w.t, err)
-		require.Equal(w.t, order.Page{Orders: []order.View{}}, page)
+		page, err := w.Finder.ListByUser(w.Ctx, "nobody", nil, 5)
+		require.NoError(w.T, err)
+		require.Equal(w.T, lookup.Page{Orders: []order.View{}}, page)
 	})
 }
 
 // A worker settles while the owner reads: the order is in one of the two
 // stores at any moment and so must be in every list.
 func TestListByUserMissesNothingThatMoves(t *testing.T) {
-	w := onSQLite(t, 1000, 1000)
+	w := orders.OnSQLite(t, 1000, 1000)
 	done := make(chan struct{})
-	const orders = 80
-	for range orders {
-		w.admit("ann", 1)
+	const many = 80
+	for range many {
+		w.Admit("ann", 1)
 	}
 	go func() {
 		defer close(done)
-		for range orders {
-			b, err := w.line.Claim(w.ctx, fmt.Sprintf("batch-%d", rand.Int64()), 1, lease)
+		for range many {
+			b, err := w.Line.Claim(w.Ctx, fmt.Sprintf("batch-%d", rand.Int64()), 1, orders.Lease)
 			if err != nil || len(b.Tickets) == 0 {
 				return
 			}
-			outcomes, err := w.fulfiller.Handle(w.ctx, b)
-			if err != nil || w.line.Settle(w.ctx, b, outcomes) != nil {
+			outcomes, err := w.Fulfiller.Handle(w.Ctx, b)
+			if err != nil || w.Line.Settle(w.Ctx, b, outcomes) != nil {
 				return
 			}
 		}
@@ -202,28 +204,28 @@ func TestListByUserMissesNothingThatMoves(t *testing.T) {
 			moving = false
 		default:
 		}
-		page, err := w.finder.ListByUser(w.ctx, "ann", nil, 1000)
+		page, err := w.Finder.ListByUser(w.Ctx, "ann", nil, 1000)
 		require.NoError(t, err)
-		require.Len(t, page.Orders, orders)
+		require.Len(t, page.Orders, many)
 	}
-	require.Equal(t, map[string]int{"confirmed": orders}, w.count())
+	require.Equal(t, map[string]int{"confirmed": many}, w.Count())
 }
 
 func TestListBySale(t *testing.T) {
-	eachDatabase(t, 1000, 1, func(w *world) {
-		w.admitMany(23)
-		w.work()
-		w.admitMany(2) // still in line: not the database's
-		list := func(after *order.Cursor) ([]order.View, *order.Cursor, error) {
-			return w.finder.ListBySale(w.ctx, theSale, after, 5)
+	orders.EachDatabase(t, 1000, 1, func(w *orders.World) {
+		w.AdmitMany(23)
+		w.Work()
+		w.AdmitMany(2) // still in line: not the database's
+		list := func(after *lookup.Cursor) ([]order.View, *lookup.Cursor, error) {
+			return w.Finder.ListBySale(w.Ctx, orders.Sale, after, 5)
 		}
-		got := pages(w.t, list, 5, func() {})
-		require.Len(w.t, got, 23)
-		require.Len(w.t, slices.Compact(slices.Sorted(slices.Values(got))), 23)
-		views, next, err := w.finder.ListBySale(w.ctx, "other", nil, 5)
-		require.NoError(w.t, err)
-		require.Empty(w.t, views)
-		require.Nil(w.t, next)
+		got := pages(w.T, list, 5, func() {})
+		require.Len(w.T, got, 23)
+		require.Len(w.T, slices.Compact(slices.Sorted(slices.Values(got))), 23)
+		views, next, err := w.Finder.ListBySale(w.Ctx, "other", nil, 5)
+		require.NoError(w.T, err)
+		require.Empty(w.T, views)
+		require.Nil(w.T, next)
 	})
 }
 
@@ -233,7 +235,7 @@ func FuzzParseCursor(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		c, ok := order.ParseCursor(text)
+		c, ok := lookup.ParseCursor(text)
 		if !ok {
 			return
 		}
@@ -243,24 +245,24 @@ func FuzzParseCursor(f *testing.F) {
 		for _, r := range c.ID {
 			require.True(t, r > ' ' && r < 0x7f, "%q would be refused by a database", c.ID)
 		}
-		again, ok := order.ParseCursor(c.String())
+		again, ok := lookup.ParseCursor(c.String())
 		require.True(t, ok)
 		require.Equal(t, c, again)
 	})
 }
 
 func TestCursorFromTheWorldIsSafe(t *testing.T) {
-	eachDatabase(t, 1, 1, func(w *world) {
+	orders.EachDatabase(t, 1, 1, func(w *orders.World) {
 		for _, text := range []string{"0_a", "9223372036854775807_zzzz", "5_a'b", "5_a%b"} {
-			c, ok := order.ParseCursor(text)
-			require.True(w.t, ok, text)
-			_, err := w.finder.ListByUser(w.ctx, "ann", &c, 5)
-			require.NoError(w.t, err, text)
+			c, ok := lookup.ParseCursor(text)
+			require.True(w.T, ok, text)
+			_, err := w.Finder.ListByUser(w.Ctx, "ann", &c, 5)
+			require.NoError(w.T, err, text)
 		}
 		for _, text := range []string{"", "1", "_a", "x_a", "-1_a", "1_", "1_a\x00", "1_\xff", "1_" +
 			strings.Repeat("x", 37)} {
-			_, ok := order.ParseCursor(text)
-			require.False(w.t, ok, "%q", text)
+			_, ok := lookup.ParseCursor(text)
+			require.False(w.T, ok, "%q", text)
 		}
 	})
 }

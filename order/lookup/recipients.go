@@ -1,10 +1,11 @@
-package order
+package lookup
 
 import (
 	"context"
 	"fmt"
 
 	"sluice/notify"
+	"sluice/order"
 	"sluice/queue"
 )
 
@@ -39,18 +40,16 @@ func (f *Finder) Recipients(ctx context.Context, ids []string) (map[string]notif
 	recipients := make(map[string]notify.Recipient, len(rows))
 	for _, r := range rows {
 		recipients[r.ID] = notify.Recipient{Email: r.Email, Phone: r.Phone, SaleTitle: r.Title, Status: r.Status,
-			Reason: r.Reason, Refund: r.Refund,
-			Quantity: r.Quantity, PriceCents: r.PriceCents, Currency: r.Currency, Locale: r.Locale,
-			PayBy: atMS(r.PayBy)}
+			Reason: r.Reason, Refund: r.Refund, Quantity: r.Quantity, PriceCents: r.PriceCents, Currency: r.Currency, Locale: r.Locale,
+			PayBy: order.Time(r.PayBy)}
 	}
 	return recipients, nil
 }
 
-// Placed returns those of the orders of a sale that the database knows, as
-// they were answered when they were placed: with their owner, the fingerprint of
-// the request, and the place and wait that were told.
+// Placed returns those of the orders of a sale that the database knows, as they were answered when they were placed:
+// with their owner, the fingerprint of the request, and the place and wait of the answer.
 func (f *Finder) Placed(ctx context.Context, sale string, ids []string) (map[string]queue.Ticket, error) {
-	var rows []Row
+	var rows []order.Row
 	err := f.db.Read.WithContext(ctx).Where("id IN ? AND sale_id = ?", ids, sale).
 		Select("id", "user_id", "seq", "quantity", "fingerprint", "position", "eta_seconds", "admitted_at").
 		Find(&rows).Error
@@ -60,7 +59,7 @@ func (f *Finder) Placed(ctx context.Context, sale string, ids []string) (map[str
 	placed := make(map[string]queue.Ticket, len(rows))
 	for _, r := range rows {
 		placed[r.ID] = queue.Ticket{ID: r.ID, User: r.UserID, Seq: r.Seq, Units: r.Quantity, Fingerprint: r.Fingerprint,
-			Position: r.Position, ETASeconds: r.ETASeconds, AdmittedAt: atMS(r.AdmittedAt)}
+			Position: r.Position, ETASeconds: r.ETASeconds, AdmittedAt: order.Time(r.AdmittedAt)}
 	}
 	return placed, nil
 }

@@ -1,21 +1,21 @@
-package order
+package payment
 
 import (
 	"errors"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/order"
 	"sluice/queue/worker"
 )
 
-type payerMetrics struct {
+type metrics struct {
 	payments *prometheus.CounterVec
 	finished *prometheus.CounterVec
 }
 
-func newPayerMetrics(reg prometheus.Registerer) *payerMetrics {
-	m := &payerMetrics{
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
 		payments: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_payments_total",
 			Help: "Payments the provider has told of, by what became of them."}, []string{"outcome"}),
 		finished: worker.FinishedCounter(reg),
@@ -24,14 +24,14 @@ func newPayerMetrics(reg prometheus.Registerer) *payerMetrics {
 	return m
 }
 
-func (m *payerMetrics) count(done recorded, err error) {
+func (m *metrics) count(done recorded, err error) {
 	outcome := done.payment.Outcome
 	switch {
-	case errors.Is(err, ErrNotFound):
+	case errors.Is(err, order.ErrNotFound):
 		outcome = "unknown_order"
 	case errors.Is(err, ErrUnconfirmed):
 		outcome = "unconfirmed"
-	case errors.Is(err, ErrPaymentConflict):
+	case errors.Is(err, ErrConflict):
 		outcome = "conflict"
 	case err != nil:
 		outcome = "unavailable"
@@ -39,30 +39,4 @@ func (m *payerMetrics) count(done recorded, err error) {
 		outcome = "repeated"
 	}
 	m.payments.WithLabelValues(outcome).Inc()
-}
-
-type expirerMetrics struct {
-	finished *prometheus.CounterVec
-	due      *prometheus.GaugeVec
-	lag      prometheus.Histogram
-}
-
-func newExpirerMetrics(reg prometheus.Registerer) *expirerMetrics {
-	m := &expirerMetrics{
-		finished: worker.FinishedCounter(reg),
-		due: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_payment_due",
-			Help: "Confirmed orders that have a payment deadline."}, []string{"sale"}),
-		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_expiry_lag_seconds",
-			Help:    "Time from an order's payment deadline to its end.",
-			Buckets: prometheus.ExponentialBuckets(0.01, 2.5, 11)}),
-	}
-	reg.MustRegister(m.due, m.lag)
-	return m
-}
-
-func (m *expirerMetrics) expired(sale string, rows []Row, now time.Time) {
-	m.finished.WithLabelValues(sale, Expired).Add(float64(len(rows)))
-	for _, r := range rows {
-		m.lag.Observe(max(now.Sub(atMS(r.PayBy)).Seconds(), 0))
-	}
 }

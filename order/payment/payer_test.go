@@ -1,4 +1,4 @@
-package order_test
+package payment_test
 
 import (
 	"errors"
@@ -8,212 +8,172 @@ import (
 	"testing"
 	"time"
 
-	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit/orders"
 	"sluice/order"
+	"sluice/order/payment"
 	"sluice/queue"
 )
 
-// pays is the payment of an order of so many units.
-func pays(id string, units int) order.Payment {
-	return order.Payment{ID: "pay-" + id, AmountCents: 9900 * int64(units), Currency: "CNY"}
-}
-
-func (w *world) pay(id string, p order.Payment) (order.Paying, error) {
-	return w.payer.Pay(w.ctx, theSale, id, p)
-}
-
-// confirm makes an order of one user.
-func (w *world) confirm(user string, units int) queue.Ticket {
-	w.t.Helper()
-	t := w.admit(user, units)
-	w.work()
-	require.Equal(w.t, order.Confirmed, w.rows()[t.ID].Status)
-	return t
-}
-
-// pass lets the deadline of an order lie in the past, in both stores.
-func (w *world) pass(id string) {
-	w.t.Helper()
-	w.exec("UPDATE orders SET pay_by = 1 WHERE id = ?", id)
-	require.NoError(w.t, w.rdb.ZAddXX(w.ctx, dueKey, redis.Z{Score: 1, Member: id}).Err())
-}
-
-const dueKey = "sluice:{" + theSale + "/0}:due"
-
-func (w *world) ticket(id string) queue.Ticket {
-	w.t.Helper()
-	tickets, _, err := w.line.Lookup(w.ctx, []string{id})
-	require.NoError(w.t, err)
-	return tickets[id]
-}
-
-func (w *world) unpaid() int64 {
-	w.t.Helper()
-	n, err := w.line.Unpaid(w.ctx)
-	require.NoError(w.t, err)
-	return n
-}
-
 func TestPayInTime(t *testing.T) {
-	eachUnpaid(t, 5, 2, func(w *world) {
-		one := w.confirm("ann", 2)
-		row := w.rows()[one.ID]
-		require.InDelta(w.t, time.Now().Add(time.Hour).UnixMilli(), row.PayBy, 60_000)
-		require.Equal(w.t, row.PayBy, w.ticket(one.ID).PayBy.UnixMilli(), "the line says what the row says")
-		require.EqualValues(w.t, 1, w.unpaid())
+	orders.EachUnpaid(t, 5, 2, func(w *orders.World) {
+		one := w.Confirm("ann", 2)
+		row := w.Rows()[one.ID]
+		require.InDelta(w.T, time.Now().Add(time.Hour).UnixMilli(), row.PayBy, 60_000)
+		require.Equal(w.T, row.PayBy, w.Ticket(one.ID).PayBy.UnixMilli(), "the line says what the row says")
+		require.EqualValues(w.T, 1, w.Unpaid())
 
 		for _, repeated := range []bool{false, true} {
-			paid, err := w.pay(one.ID, pays(one.ID, 2))
-			require.NoError(w.t, err)
-			require.Equal(w.t, order.PaymentAccepted, paid.Outcome)
-			require.Equal(w.t, order.Paid, paid.Order.Status)
-			require.Equal(w.t, repeated, paid.Repeated)
+			paid, err := w.Pay(one.ID, orders.Pays(one.ID, 2))
+			require.NoError(w.T, err)
+			require.Equal(w.T, order.PaymentAccepted, paid.Outcome)
+			require.Equal(w.T, order.Paid, paid.Order.Status)
+			require.Equal(w.T, repeated, paid.Repeated)
 		}
-		require.Zero(w.t, w.unpaid())
-		t := w.ticket(one.ID)
-		require.Equal(w.t, queue.Paid, t.State)
-		require.Equal(w.t, w.rows()[one.ID].PaidAt, t.PaidAt.UnixMilli())
-		require.Equal(w.t, w.rows()[one.ID].ConfirmedAt, t.At.UnixMilli())
-		require.ErrorIs(w.t, w.canceller.Cancel(w.ctx, theSale, one.ID, "ann"), order.ErrNotCancellable)
+		require.Zero(w.T, w.Unpaid())
+		t := w.Ticket(one.ID)
+		require.Equal(w.T, queue.Paid, t.State)
+		require.Equal(w.T, w.Rows()[one.ID].PaidAt, t.PaidAt.UnixMilli())
+		require.Equal(w.T, w.Rows()[one.ID].ConfirmedAt, t.At.UnixMilli())
+		require.ErrorIs(w.T, w.Canceller.Cancel(w.Ctx, orders.Sale, one.ID, "ann"), order.ErrNotCancellable)
 
-		again, err := w.pay(one.ID, order.Payment{ID: "another", AmountCents: 19800, Currency: "CNY"})
-		require.NoError(w.t, err)
-		require.Equal(w.t, order.PaymentRefund, again.Outcome)
-		require.Equal(w.t, order.Paid, again.Order.Status, "the first payment stands")
-		require.Equal(w.t, map[string]int{"order.confirmed stream": 1, "order.confirmed email": 1,
+		again, err := w.Pay(one.ID, payment.Payment{ID: "another", AmountCents: 19800, Currency: "CNY"})
+		require.NoError(w.T, err)
+		require.Equal(w.T, order.PaymentRefund, again.Outcome)
+		require.Equal(w.T, order.Paid, again.Order.Status, "the first payment stands")
+		require.Equal(w.T, map[string]int{"order.confirmed stream": 1, "order.confirmed email": 1,
 			"order.paid stream": 1, "order.paid email": 1,
-			"order.refund_required stream": 1, "order.refund_required email": 1}, w.news())
-		w.clean()
+			"order.refund_required stream": 1, "order.refund_required email": 1}, w.News())
+		w.Clean()
 	})
 }
 
 func TestPayRefusals(t *testing.T) {
-	eachUnpaid(t, 5, 1, func(w *world) {
-		one, two := w.confirm("ann", 1), w.confirm("bob", 1)
-		waiting := w.admit("cid", 1)
-		_, err := w.pay("missing", pays("missing", 1))
-		require.ErrorIs(w.t, err, order.ErrNotFound)
-		_, err = w.payer.Pay(w.ctx, "elsewhere", one.ID, pays(one.ID, 1))
-		require.ErrorIs(w.t, err, order.ErrNotFound)
-		_, err = w.pay(waiting.ID, pays(waiting.ID, 1))
-		require.ErrorIs(w.t, err, order.ErrUnconfirmed)
+	orders.EachUnpaid(t, 5, 1, func(w *orders.World) {
+		one, two := w.Confirm("ann", 1), w.Confirm("bob", 1)
+		waiting := w.Admit("cid", 1)
+		_, err := w.Pay("missing", orders.Pays("missing", 1))
+		require.ErrorIs(w.T, err, order.ErrNotFound)
+		_, err = w.Payer.Pay(w.Ctx, "elsewhere", one.ID, orders.Pays(one.ID, 1))
+		require.ErrorIs(w.T, err, order.ErrNotFound)
+		_, err = w.Pay(waiting.ID, orders.Pays(waiting.ID, 1))
+		require.ErrorIs(w.T, err, payment.ErrUnconfirmed)
 
 		for range 2 { // the answer stays, and so does the order
-			less, err := w.pay(one.ID, order.Payment{ID: "less", AmountCents: 9899, Currency: "CNY"})
-			require.NoError(w.t, err)
-			require.Equal(w.t, order.PaymentMismatch, less.Outcome)
-			require.True(w.t, less.Refund())
+			less, err := w.Pay(one.ID, payment.Payment{ID: "less", AmountCents: 9899, Currency: "CNY"})
+			require.NoError(w.T, err)
+			require.Equal(w.T, order.PaymentMismatch, less.Outcome)
+			require.True(w.T, less.Refund())
 		}
-		dollars, err := w.pay(one.ID, order.Payment{ID: "dollars", AmountCents: 9900, Currency: "USD"})
-		require.NoError(w.t, err)
-		require.Equal(w.t, order.PaymentMismatch, dollars.Outcome)
-		require.Equal(w.t, 1, w.news()["order.refund_required stream"], "no money is taken in silence")
-		_, err = w.pay(one.ID, order.Payment{ID: "less", AmountCents: 9900, Currency: "CNY"})
-		require.ErrorIs(w.t, err, order.ErrPaymentConflict, "another amount under the same id")
-		require.Equal(w.t, order.Confirmed, w.rows()[one.ID].Status)
+		dollars, err := w.Pay(one.ID, payment.Payment{ID: "dollars", AmountCents: 9900, Currency: "USD"})
+		require.NoError(w.T, err)
+		require.Equal(w.T, order.PaymentMismatch, dollars.Outcome)
+		require.Equal(w.T, 1, w.News()["order.refund_required stream"], "no money is taken in silence")
+		_, err = w.Pay(one.ID, payment.Payment{ID: "less", AmountCents: 9900, Currency: "CNY"})
+		require.ErrorIs(w.T, err, payment.ErrConflict, "another amount under the same id")
+		require.Equal(w.T, order.Confirmed, w.Rows()[one.ID].Status)
 
-		_, err = w.pay(one.ID, pays(one.ID, 1))
-		require.NoError(w.t, err)
-		_, err = w.pay(two.ID, pays(one.ID, 1))
-		require.ErrorIs(w.t, err, order.ErrPaymentConflict)
-		require.Equal(w.t, order.Confirmed, w.rows()[two.ID].Status)
+		_, err = w.Pay(one.ID, orders.Pays(one.ID, 1))
+		require.NoError(w.T, err)
+		_, err = w.Pay(two.ID, orders.Pays(one.ID, 1))
+		require.ErrorIs(w.T, err, payment.ErrConflict)
+		require.Equal(w.T, order.Confirmed, w.Rows()[two.ID].Status)
 
-		require.NoError(w.t, w.canceller.Cancel(w.ctx, theSale, two.ID, "bob"))
-		cancelled, err := w.pay(two.ID, pays(two.ID, 1))
-		require.NoError(w.t, err)
-		require.Equal(w.t, order.PaymentRefund, cancelled.Outcome)
-		require.Equal(w.t, order.Cancelled, cancelled.Order.Status)
-		w.clean()
+		require.NoError(w.T, w.Canceller.Cancel(w.Ctx, orders.Sale, two.ID, "bob"))
+		cancelled, err := w.Pay(two.ID, orders.Pays(two.ID, 1))
+		require.NoError(w.T, err)
+		require.Equal(w.T, order.PaymentRefund, cancelled.Outcome)
+		require.Equal(w.T, order.Cancelled, cancelled.Order.Status)
+		w.Clean()
 	})
 }
 
 // One payment sent to many at once has one effect; two orders cannot share it.
 func TestPaymentsAtOnce(t *testing.T) {
-	eachUnpaid(t, 4, 1, func(w *world) {
-		one, two := w.confirm("ann", 1), w.confirm("bob", 1)
-		shared := order.Payment{ID: "shared", AmountCents: 9900, Currency: "CNY"}
+	orders.EachUnpaid(t, 4, 1, func(w *orders.World) {
+		one, two := w.Confirm("ann", 1), w.Confirm("bob", 1)
+		shared := payment.Payment{ID: "shared", AmountCents: 9900, Currency: "CNY"}
 		var first, conflicts atomic.Int64
 		var group sync.WaitGroup
 		for i := range 8 {
 			id := []string{one.ID, two.ID}[i%2]
 			group.Go(func() {
-				paid, err := w.pay(id, shared)
+				paid, err := w.Pay(id, shared)
 				switch {
-				case errors.Is(err, order.ErrPaymentConflict):
+				case errors.Is(err, payment.ErrConflict):
 					conflicts.Add(1)
 				case err != nil:
-					w.t.Errorf("pay %s: %v", id, err)
+					w.T.Errorf("pay %s: %v", id, err)
 				case !paid.Repeated:
 					first.Add(1)
 				}
 			})
 		}
 		group.Wait()
-		require.EqualValues(w.t, 1, first.Load())
-		require.EqualValues(w.t, 4, conflicts.Load())
-		require.Equal(w.t, map[string]int{order.Paid: 1, order.Confirmed: 1}, w.count())
-		w.clean()
+		require.EqualValues(w.T, 1, first.Load())
+		require.EqualValues(w.T, 4, conflicts.Load())
+		require.Equal(w.T, map[string]int{order.Paid: 1, order.Confirmed: 1}, w.Count())
+		w.Clean()
 	})
 }
 
 // TestPayExpireCancelRace lets all three go for the same orders: one wins, and
 // the units are where it says.
 func TestPayExpireCancelRace(t *testing.T) {
-	const orders = 12
-	eachUnpaid(t, orders, 1, func(w *world) {
-		w.admitMany(orders)
-		w.work()
-		w.exec("UPDATE orders SET pay_by = 1")
+	const many = 12
+	orders.EachUnpaid(t, many, 1, func(w *orders.World) {
+		w.AdmitMany(many)
+		w.Work()
+		w.Exec("UPDATE orders SET pay_by = 1")
 		var ids []string
-		for id := range w.rows() {
+		for id := range w.Rows() {
 			ids = append(ids, id)
-			w.pass(id)
+			w.PassDeadline(id)
 		}
 		var group sync.WaitGroup
-		results := make([]order.Paying, len(ids))
+		results := make([]payment.Result, len(ids))
 		begin := make(chan struct{})
 		for range 2 {
-			group.Go(func() { <-begin; require.NoError(w.t, w.expirer.Expire(w.ctx)) })
+			group.Go(func() { <-begin; require.NoError(w.T, w.Expirer.Expire(w.Ctx)) })
 		}
 		for i, id := range ids {
 			group.Go(func() {
 				<-begin
-				paid, err := w.pay(id, pays(id, 1))
+				paid, err := w.Pay(id, orders.Pays(id, 1))
 				for errors.Is(err, order.ErrBusy) || errors.Is(err, queue.ErrNotReady) {
-					paid, err = w.pay(id, pays(id, 1))
+					paid, err = w.Pay(id, orders.Pays(id, 1))
 				}
 				if err != nil {
-					w.t.Errorf("pay %s: %v", id, err)
+					w.T.Errorf("pay %s: %v", id, err)
 				}
 				results[i] = paid
 			})
 			group.Go(func() {
 				<-begin
-				if err := w.canceller.Cancel(w.ctx, theSale, id,
+				if err := w.Canceller.Cancel(w.Ctx, orders.Sale, id,
 					fmt.Sprintf("user-%s", id[len("order-"):])); err != nil &&
 					!errors.Is(err, order.ErrNotCancellable) {
-					w.t.Errorf("cancel %s: %v", id, err)
+					w.T.Errorf("cancel %s: %v", id, err)
 				}
 			})
 		}
 		close(begin)
 		group.Wait()
-		require.NoError(w.t, w.expirer.Expire(w.ctx))
-		require.NoError(w.t, w.reconciler.Reconcile(w.ctx))
-		rows, live := w.rows(), int64(0)
+		require.NoError(w.T, w.Expirer.Expire(w.Ctx))
+		require.NoError(w.T, w.Reconciler.Reconcile(w.Ctx))
+		rows, live := w.Rows(), int64(0)
 		for i, id := range ids {
 			paid := rows[id].Status == order.Paid
-			require.Equal(w.t, paid, results[i].Outcome != order.PaymentRefund, "%s is %s, its payment was told %s",
+			require.Equal(w.T, paid, results[i].Outcome != order.PaymentRefund, "%s is %s, its payment was told %s",
 				id, rows[id].Status, results[i].Outcome)
 			if paid {
 				live++
 			}
 		}
-		require.NotContains(w.t, w.count(), order.Confirmed)
-		require.Equal(w.t, orders-live, w.available())
-		require.Equal(w.t, w.available(), w.view().Stock)
-		w.clean()
+		require.NotContains(w.T, w.Count(), order.Confirmed)
+		require.Equal(w.T, many-live, w.Available())
+		require.Equal(w.T, w.Available(), w.View().Stock)
+		w.Clean()
 	})
 }

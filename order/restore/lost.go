@@ -1,4 +1,4 @@
-package order
+package restore
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"sluice/inventory"
 	"sluice/notify"
+	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
 )
@@ -31,7 +32,7 @@ type Losses struct {
 	log      *slog.Logger
 	now      func() time.Time
 	lost     *prometheus.CounterVec
-	orders   *inserter
+	orders   *order.Inserter
 }
 
 // LossesParts are what Losses work with.
@@ -51,23 +52,23 @@ func NewLosses(p LossesParts) *Losses {
 		Help: "Accepted orders that no store knew any more and that were recorded as failed."}, []string{"sale"})
 	p.Metrics.MustRegister(lost)
 	return &Losses{db: p.DB, lines: p.Lines, channels: p.Channels, onCommit: p.OnCommit, log: p.Log, now: p.Now,
-		lost: lost, orders: newInserter(p.DB)}
+		lost: lost, orders: order.NewInserter(p.DB)}
 }
 
 // Record ends an order that was accepted and that neither the line nor the database knows. The caller vouches for t, of
 // which ID, User, Units, AdmittedAt and Fingerprint count. An order that a store does know is returned as it is.
 //
-// The line is told first, which settles what happens with a receipt that is presented at the same time. Then comes the
-// row, with its news. When the sale is over and its line dropped, the row alone is written.
+// The line learns of it first, which settles what happens with a receipt that is presented at the same time. Then comes
+// the row, with its news. When the sale is over and its line dropped, the row alone is written.
 //
-// It returns queue.ErrNotReady while the line cannot be believed, and ErrNotFound for an order of another user or long
-// after the sale. Other errors mean that a store could not be asked.
-func (l *Losses) Record(ctx context.Context, sale inventory.Sale, t queue.Ticket) (View, error) {
+// It returns queue.ErrNotReady while the line cannot be believed, and order.ErrNotFound for an order of another user or
+// long after the sale. Other errors mean that a store could not be asked.
+func (l *Losses) Record(ctx context.Context, sale inventory.Sale, t queue.Ticket) (order.View, error) {
 	now := l.now()
 	if sale.Finished(now.Add(-lossKept)) {
-		return View{}, ErrNotFound
+		return order.View{}, order.ErrNotFound
 	}
-	if v, known, err := l.known(ctx, sale.ID, t); known || err != nil {
+	if v, found, err := l.find(ctx, sale.ID, t); found || err != nil {
 		return v, err
 	}
 	if ms := t.AdmittedAt.UnixMilli(); ms <= 0 || ms > now.UnixMilli() {
@@ -79,15 +80,15 @@ func (l *Losses) Record(ctx context.Context, sale inventory.Sale, t queue.Ticket
 	if errors.Is(err, queue.ErrNotReady) && sale.Finished(now) {
 		lost, epoch = t, noEpoch
 		lost.State, lost.Reason, lost.Seq, lost.At = queue.Failed, queue.ReasonLost, 0, now
-		err = l.dropped(ctx, line)
+		err = l.checkDropped(ctx, line)
 	}
 	switch {
 	case err != nil:
-		return View{}, err
+		return order.View{}, err
 	case lost.User != t.User:
-		return View{}, ErrNotFound
+		return order.View{}, order.ErrNotFound
 	case lost.State != queue.Failed || lost.Reason != queue.ReasonLost:
-		return viewOfTicket(sale.ID, lost, lost.Seq-1), nil // it has come back just now
+		return order.ViewTicket(sale.ID, lost, lost.Seq-1), nil // it has come back just now
 	}
 	if made {
 		l.count(lost, sale.ID)
@@ -95,6 +96,7 @@ func (l *Losses) Record(ctx context.Context, sale inventory.Sale, t queue.Ticket
 	return l.write(ctx, sale, epoch, lost)
 }
 
+// count counts and logs an order that was lost.
 func (l *Losses) count(t queue.Ticket, sale string) {
 	l.lost.WithLabelValues(sale).Inc()
 	l.log.Warn("an accepted order was lost: it is recorded as failed", "sale", sale, "order", t.ID)
@@ -103,22 +105,22 @@ func (l *Losses) count(t queue.Ticket, sale string) {
 // noEpoch is of rows that belong to no loading of a line.
 const noEpoch = 0
 
-// known returns the order's row, if it has one.
-func (l *Losses) known(ctx context.Context, sale string, t queue.Ticket) (View, bool, error) {
-	var rows []Row
+// find returns the order's row, if it has one.
+func (l *Losses) find(ctx context.Context, sale string, t queue.Ticket) (order.View, bool, error) {
+	var rows []order.Row
 	if err := l.db.Write.WithContext(ctx).Where("id = ?", t.ID).Find(&rows).Error; err != nil {
-		return View{}, false, fmt.Errorf("look for order %s of %s: %w", t.ID, sale, err)
+		return order.View{}, false, fmt.Errorf("look for order %s of %s: %w", t.ID, sale, err)
 	}
 	if len(rows) == 0 {
-		return View{}, false, nil
+		return order.View{}, false, nil
 	}
 	v, err := ownersOnly(rows[0], sale, t.User)
 	return v, true, err
 }
 
-// dropped returns queue.ErrNotReady unless the line of a sale that is over is gone: a reconciler drops it once all of
-// its orders have rows.
-func (l *Losses) dropped(ctx context.Context, line *queue.Line) error {
+// checkDropped returns queue.ErrNotReady unless the line of a sale that is over is gone. A reconciler drops it once all
+// of its orders have rows.
+func (l *Losses) checkDropped(ctx context.Context, line *queue.Line) error {
 	view, err := line.View(ctx)
 	if err == nil && view.Exists {
 		err = queue.ErrNotReady
@@ -127,13 +129,13 @@ func (l *Losses) dropped(ctx context.Context, line *queue.Line) error {
 }
 
 // write adds the row of a lost order and its news, unless it has one: a worker may be faster.
-func (l *Losses) write(ctx context.Context, sale inventory.Sale, epoch int64, t queue.Ticket) (View, error) {
-	var row Row
+func (l *Losses) write(ctx context.Context, sale inventory.Sale, epoch int64, t queue.Ticket) (order.View, error) {
+	var row order.Row
 	made := false
 	err := l.db.Tx(ctx, func(tx *gorm.DB) error {
-		row, made = Row{}, false
+		row, made = order.Row{}, false
 		lost := l.row(sale, epoch, t)
-		if _, err := l.orders.insert(tx, []Row{lost}); err != nil {
+		if _, err := l.orders.Insert(tx, []order.Row{lost}); err != nil {
 			return err
 		}
 		if err := tx.Take(&row, "id = ?", t.ID).Error; err != nil {
@@ -142,10 +144,10 @@ func (l *Losses) write(ctx context.Context, sale inventory.Sale, epoch int64, t 
 		if made = row.BatchID == lost.BatchID; !made {
 			return nil
 		}
-		return notify.Insert(tx, newsOf(t, sale.ID, notify.EventFailed, l.channels, l.now()))
+		return notify.Insert(tx, lost.News(notify.EventFailed, l.channels, l.now()))
 	})
 	if err != nil {
-		return View{}, fmt.Errorf("record the loss of order %s of %s: %w", t.ID, sale.ID, err)
+		return order.View{}, fmt.Errorf("record the loss of order %s of %s: %w", t.ID, sale.ID, err)
 	}
 	if made {
 		l.onCommit()
@@ -156,20 +158,21 @@ func (l *Losses) write(ctx context.Context, sale inventory.Sale, epoch int64, t 
 	return ownersOnly(row, sale.ID, t.User)
 }
 
-func (l *Losses) row(sale inventory.Sale, epoch int64, t queue.Ticket) Row {
-	r := ticketRow(sale, epoch, &t)
+func (l *Losses) row(sale inventory.Sale, epoch int64, t queue.Ticket) order.Row {
+	r := order.NewRow(sale, epoch, &t)
 	r.BatchID = l.tag()
-	r.end(Failed, t.Reason, t.At.UnixMilli())
+	r.End(order.Failed, t.Reason, t.At.UnixMilli())
 	return r
 }
 
-// tag marks the row of one run. It says where, but no time as newTag does: no worker has claimed the order.
-func (l *Losses) tag() string { return rand.Text() + "@" + InstanceMark(l.lines.Number()) }
+// tag marks the row of one run. It says where, but no time as order.NewTag does: no worker has claimed the
+// order.
+func (l *Losses) tag() string { return rand.Text() + "@" + order.InstanceMark(l.lines.Number()) }
 
 // ownersOnly shows a row to the owner of an order of the sale, and to nobody else.
-func ownersOnly(r Row, sale, user string) (View, error) {
+func ownersOnly(r order.Row, sale, user string) (order.View, error) {
 	if r.UserID != user || r.SaleID != sale {
-		return View{}, ErrNotFound
+		return order.View{}, order.ErrNotFound
 	}
-	return viewOfRow(r), nil
+	return r.View(), nil
 }

@@ -1,4 +1,4 @@
-package order
+package timeline
 
 import (
 	"context"
@@ -36,17 +36,17 @@ func (j *Journal) Handle(ctx context.Context, b queue.Batch) (outcomes []queue.O
 	from, panicked := j.now(), true
 	defer func() {
 		if panicked && !b.Shared {
-			j.note(ctx, b, from, allOf(b, stepPanicked))
+			j.note(ctx, b, from, stepOf(b, stepPanicked))
 		}
 	}()
 	outcomes, err = j.next.Handle(ctx, b)
 	panicked = false
-	j.note(ctx, b, from, j.notable(b, outcomes))
+	j.note(ctx, b, from, stepsOf(b, outcomes))
 	return outcomes, err
 }
 
-// HandleMultiSale implements worker.MultiSaleHandler. All of a party succeeds at once, or is handled again line by
-// line.
+// HandleMultiSale implements worker.MultiSaleHandler. Either all of the batches succeed at once, or
+// they are handled again line by line.
 func (j *Journal) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	return j.next.HandleMultiSale(ctx, batches)
 }
@@ -56,7 +56,7 @@ func (j *Journal) Bury(ctx context.Context, b queue.Batch, reason string) ([]que
 	from := j.now()
 	outcomes, err := j.next.Bury(ctx, b, reason)
 	if err == nil {
-		steps := allOf(b, "given up")
+		steps := stepOf(b, "given up")
 		for id, s := range steps {
 			s.Reason = reason
 			steps[id] = s
@@ -66,7 +66,8 @@ func (j *Journal) Bury(ctx context.Context, b queue.Batch, reason string) ([]que
 	return outcomes, err
 }
 
-func allOf(b queue.Batch, what string) map[string]queue.Step {
+// stepOf returns the same step for every ticket of a batch.
+func stepOf(b queue.Batch, what string) map[string]queue.Step {
 	steps := make(map[string]queue.Step, len(b.Tickets))
 	for _, t := range b.Tickets {
 		steps[t.ID] = queue.Step{What: what}
@@ -74,10 +75,9 @@ func allOf(b queue.Batch, what string) map[string]queue.Step {
 	return steps
 }
 
-// notable leaves out what succeeded at the first attempt, and tickets that go
-// back unchanged because a store is away, or every ticket fails alike: that is
-// nothing of their own.
-func (j *Journal) notable(b queue.Batch, outcomes []queue.Outcome) map[string]queue.Step {
+// stepsOf returns the steps of tickets whose attempt is worth noting. It leaves out what succeeded at the first attempt,
+// and tickets that go back unchanged because a store is away or every ticket fails alike.
+func stepsOf(b queue.Batch, outcomes []queue.Outcome) map[string]queue.Step {
 	var steps map[string]queue.Step
 	for _, o := range outcomes {
 		what := ""
@@ -106,6 +106,7 @@ func (j *Journal) notable(b queue.Batch, outcomes []queue.Outcome) map[string]qu
 	return steps
 }
 
+// note writes steps into the line. Without them the order's timeline has a gap, and nothing else is wrong.
 func (j *Journal) note(ctx context.Context, b queue.Batch, from time.Time, steps map[string]queue.Step) {
 	if len(steps) == 0 {
 		return

@@ -1,4 +1,4 @@
-package order_test
+package timeline_test
 
 import (
 	"context"
@@ -9,7 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit/orders"
 	"sluice/order"
+	"sluice/order/timeline"
 	"sluice/queue"
 )
 
@@ -30,44 +32,31 @@ func (s *script) Bury(ctx context.Context, b queue.Batch, _ string) ([]queue.Out
 	return s.Handle(ctx, b)
 }
 
-func (w *world) journal(turns ...func(context.Context, queue.Batch) ([]queue.Outcome, error)) *order.Journal {
+func journal(w *orders.World, turns ...func(context.Context, queue.Batch) ([]queue.Outcome, error)) *timeline.Journal {
 	next := script(turns)
-	return order.NewJournal(&next, w.lines, "worker-7", slog.New(slog.DiscardHandler), time.Now)
-}
-
-// steps are the events of an order's timeline, in short.
-func (w *world) steps(id string) (short []string, events []order.Event) {
-	w.t.Helper()
-	timeline, err := order.NewTimelines(w.db, w.lines, w.finder).Of(w.ctx, id)
-	require.NoError(w.t, err)
-	for i, e := range timeline.Events {
-		short = append(short, e.Step)
-		require.False(w.t, e.At.IsZero())
-		require.True(w.t, i == 0 || !e.At.Before(timeline.Events[i-1].At), "oldest first")
-	}
-	return short, timeline.Events
+	return timeline.NewJournal(&next, w.Lines, "worker-7", slog.New(slog.DiscardHandler), time.Now)
 }
 
 // What goes well leaves a timeline without having cost a thing.
 func TestTimelineOfAnOrderThatWentWell(t *testing.T) {
-	eachDatabase(t, 3, 1, func(w *world) {
-		w.fulfiller.On("a-host-with-a-long-name/7")
-		ticket := w.admit("ann", 1)
-		short, _ := w.steps(ticket.ID)
+	orders.EachDatabase(t, 3, 1, func(w *orders.World) {
+		w.Fulfiller.On("a-host-with-a-long-name/7")
+		ticket := w.Admit("ann", 1)
+		short, _ := w.Steps(ticket.ID)
 		require.Equal(t, []string{"admitted"}, short, "in line")
-		b := w.claim(1)
-		outcomes, err := w.journal(w.fulfiller.Handle).Handle(w.ctx, b)
+		b := w.Claim(1)
+		outcomes, err := journal(w, w.Fulfiller.Handle).Handle(w.Ctx, b)
 		require.NoError(t, err)
-		w.settle(b, byID(outcomes))
+		w.Settle(b, orders.ByID(outcomes))
 
-		short, events := w.steps(ticket.ID)
+		short, events := w.Steps(ticket.ID)
 		require.Equal(t, []string{"admitted", "claimed", "confirmed"}, short[:3])
-		require.Len(t, short, 3+len(channels), "and its notifications")
+		require.Len(t, short, 3+len(orders.Channels()), "and its notifications")
 		require.Equal(t, "ong-name/7", events[1].Instance[1:], "the end of the name tells instances apart")
 		require.Len(t, events[1].Instance, 11)
 		require.WithinDuration(t, time.Now(), events[1].At, time.Minute)
 		require.Contains(t, events[3].Reason, "next try at")
-		keys, err := w.rdb.Keys(w.ctx, "*steps*").Result()
+		keys, err := w.Redis.Keys(w.Ctx, "*steps*").Result()
 		require.NoError(t, err)
 		require.Empty(t, keys)
 	})
@@ -75,34 +64,34 @@ func TestTimelineOfAnOrderThatWentWell(t *testing.T) {
 
 // Each failed attempt says when, where and why, those of workers that died included.
 func TestTimelineOfAnOrderThatFailed(t *testing.T) {
-	eachDatabase(t, 3, 1, func(w *world) {
-		ticket := w.admit("ann", 1)
+	orders.EachDatabase(t, 3, 1, func(w *orders.World) {
+		ticket := w.Admit("ann", 1)
 		retry := func(context.Context, queue.Batch) ([]queue.Outcome, error) {
 			return []queue.Outcome{{ID: ticket.ID, Op: queue.OpRetry, Reason: "a check failed"}}, nil
 		}
-		j := w.journal(retry, func(context.Context, queue.Batch) ([]queue.Outcome, error) { panic("bang") },
-			w.fulfiller.Handle)
-		b := w.claim(1)
-		outcomes, err := j.Handle(w.ctx, b)
+		j := journal(w, retry, func(context.Context, queue.Batch) ([]queue.Outcome, error) { panic("bang") },
+			w.Fulfiller.Handle)
+		b := w.Claim(1)
+		outcomes, err := j.Handle(w.Ctx, b)
 		require.NoError(t, err)
-		w.settle(b, byID(outcomes)) // attempt 1
-		require.Eventually(t, func() bool { n, err := w.line.Promote(w.ctx, 10); return err == nil && n == 1 },
+		w.Settle(b, orders.ByID(outcomes)) // attempt 1
+		require.Eventually(t, func() bool { n, err := w.Line.Promote(w.Ctx, 10); return err == nil && n == 1 },
 			10*time.Second, time.Millisecond)
 
-		b = w.claim(1)
-		require.Panics(t, func() { _, _ = j.Handle(w.ctx, b) }) // attempt 2
-		w.expire(b)
-		named, err := w.lines.Named("worker-8").Of(theSale).Claim(w.ctx, "silent", 1, lease)
+		b = w.Claim(1)
+		require.Panics(t, func() { _, _ = j.Handle(w.Ctx, b) }) // attempt 2
+		w.EndLease(b)
+		named, err := w.Lines.Named("worker-8").Of(orders.Sale).Claim(w.Ctx, "silent", 1, orders.Lease)
 		require.NoError(t, err)
-		w.expire(named) // attempt 3 dies without a word
-		b = w.claim(1)
-		outcomes, err = j.Handle(w.ctx, b)
+		w.EndLease(named) // attempt 3 dies without a word
+		b = w.Claim(1)
+		outcomes, err = j.Handle(w.Ctx, b)
 		require.NoError(t, err)
-		w.settle(b, byID(outcomes))
-		require.NoError(t, w.canceller.Cancel(w.ctx, theSale, ticket.ID, "ann"))
+		w.Settle(b, orders.ByID(outcomes))
+		require.NoError(t, w.Canceller.Cancel(w.Ctx, orders.Sale, ticket.ID, "ann"))
 
-		short, events := w.steps(ticket.ID)
-		seen := map[string]order.Event{}
+		short, events := w.Steps(ticket.ID)
+		seen := map[string]timeline.Event{}
 		for i, e := range events {
 			if e.Attempt > 0 || i == 0 {
 				seen[short[i]] = e
@@ -119,41 +108,62 @@ func TestTimelineOfAnOrderThatFailed(t *testing.T) {
 }
 
 func TestTimelineShowsOperatorsAndGivingUp(t *testing.T) {
-	w := onSQLite(t, 3, 1)
-	ticket := w.admit("ann", 1)
-	b := w.claim(1)
-	outcomes, err := w.journal(func(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
-		return w.fulfiller.Bury(ctx, b, "gave up after 5 attempts")
-	}).Bury(w.ctx, b, "gave up after 5 attempts")
+	w := orders.OnSQLite(t, 3, 1)
+	ticket := w.Admit("ann", 1)
+	b := w.Claim(1)
+	outcomes, err := journal(w, func(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
+		return w.Fulfiller.Bury(ctx, b, "gave up after 5 attempts")
+	}).Bury(w.Ctx, b, "gave up after 5 attempts")
 	require.NoError(t, err)
-	w.settle(b, byID(outcomes))
-	require.NoError(t, order.NewDeadLetters(w.db, w.lines, w.adminLog()).
-		Requeue(w.ctx, theSale, ticket.ID, "olga", "mended"))
-	_, events := w.steps(ticket.ID)
-	found := map[string]order.Event{}
+	w.Settle(b, orders.ByID(outcomes))
+	require.NoError(t, w.DeadLetters().
+		Requeue(w.Ctx, orders.Sale, ticket.ID, "olga", "mended"))
+	_, events := w.Steps(ticket.ID)
+	found := map[string]timeline.Event{}
 	for _, e := range events {
 		found[e.Step] = e
 	}
 	require.Equal(t, "gave up after 5 attempts", found["given up"].Reason)
 	require.Equal(t, []string{"olga", "mended"}, []string{found["dead.requeue"].Actor, found["dead.requeue"].Reason})
 
-	timelines, page, err := order.NewTimelines(w.db, w.lines, w.finder).ByUser(w.ctx, "ann", nil, 5)
+	timelines, page, err := w.Timelines().ByUser(w.Ctx, "ann", nil, 5)
 	require.NoError(t, err)
 	require.Nil(t, page.Next)
 	require.Len(t, timelines, 1)
 	require.Equal(t, ticket.ID, timelines[0].Order.ID)
-	_, err = order.NewTimelines(w.db, w.lines, w.finder).Of(w.ctx, "nobody")
+	_, err = w.Timelines().Of(w.Ctx, "nobody")
 	require.ErrorIs(t, err, order.ErrNotFound)
 }
 
 // A store that is away is nobody's step: a long outage must not fill histories.
 func TestOutageLeavesNoSteps(t *testing.T) {
-	w := onSQLite(t, 3, 1)
-	ticket := w.admit("ann", 1)
+	w := orders.OnSQLite(t, 3, 1)
+	ticket := w.Admit("ann", 1)
 	away := errors.New("away")
-	_, err := w.journal(func(context.Context, queue.Batch) ([]queue.Outcome, error) { return nil, away }).
-		Handle(w.ctx, w.claim(1))
+	_, err := journal(w, func(context.Context, queue.Batch) ([]queue.Outcome, error) { return nil, away }).
+		Handle(w.Ctx, w.Claim(1))
 	require.ErrorIs(t, err, away)
-	short, _ := w.steps(ticket.ID)
+	short, _ := w.Steps(ticket.ID)
 	require.Equal(t, []string{"admitted"}, short)
+}
+
+// What the database knows of an order is told also when its line cannot be asked.
+func TestATimelineWithoutItsLine(t *testing.T) {
+	orders.EachDatabase(t, 10, 2, func(w *orders.World) {
+		one := w.Admit("ann", 1)
+		w.Work()
+		w.BreakLine(orders.Sale, "steps:"+one.ID)
+		timelines := w.Timelines()
+		told, page, err := timelines.ByUser(w.Ctx, "ann", nil, 10)
+		require.NoError(w.T, err)
+		require.Len(w.T, told, 1)
+		require.Nil(w.T, page.Next)
+		var steps []string
+		for _, e := range told[0].Events {
+			steps = append(steps, e.Step)
+		}
+		require.Contains(w.T, steps, "admitted")
+		require.Contains(w.T, steps, order.Confirmed)
+		require.Contains(w.T, steps, "steps not read")
+	})
 }

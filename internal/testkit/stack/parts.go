@@ -18,6 +18,10 @@ import (
 	"sluice/notify"
 	"sluice/notify/channel"
 	"sluice/order"
+	"sluice/order/deadletter"
+	"sluice/order/lookup"
+	"sluice/order/restore"
+	"sluice/order/timeline"
 	"sluice/queue"
 	"sluice/queue/worker"
 )
@@ -39,17 +43,17 @@ func (s *Stack) openParts(c Setup) {
 	s.Limiter = ratelimit.New(c.Limits, time.Now)
 	authenticator, err := auth.NewAuthenticator(Auth(), nil, time.Now)
 	require.NoError(s.T, err)
-	finder := order.NewFinder(s.DB, s.Lines, s.SaleCache)
+	finder := lookup.NewFinder(s.DB, s.Lines, s.SaleCache)
 	s.openGateway(c, authenticator, finder)
 	s.openAdmin(c, authenticator, finder)
 }
 
-func (s *Stack) openGateway(c Setup, authenticator *auth.Authenticator, finder *order.Finder) {
+func (s *Stack) openGateway(c Setup, authenticator *auth.Authenticator, finder *lookup.Finder) {
 	canceller := order.NewCanceller(order.CancellerParts{
 		DB: s.DB, Lines: s.Lines, Reconciler: s.Reconciler, Channels: []string{"stream"},
 		OnCommit: func() {}, Log: QuietLog(), Now: time.Now,
 	})
-	losses := order.NewLosses(order.LossesParts{
+	losses := restore.NewLosses(restore.LossesParts{
 		DB: s.DB, Lines: s.Lines, Channels: []string{"stream"}, OnCommit: func() {},
 		Log: QuietLog(), Now: s.SaleCache.Now, Metrics: s.Registry,
 	})
@@ -61,13 +65,13 @@ func (s *Stack) openGateway(c Setup, authenticator *auth.Authenticator, finder *
 	require.NoError(s.T, err)
 }
 
-func (s *Stack) openAdmin(c Setup, authenticator *auth.Authenticator, finder *order.Finder) {
+func (s *Stack) openAdmin(c Setup, authenticator *auth.Authenticator, finder *lookup.Finder) {
 	log := adminlog.New(s.DB, QuietLog(), time.Now, 0)
 	s.OpsEngine = admin.New(admin.Parts{Auth: authenticator, SaleStore: s.SaleStore, AdminLog: log,
-		Dead: order.NewDeadLetters(s.DB, s.Lines, log), SaleCache: s.SaleCache, Reconciler: s.Reconciler,
+		Dead: deadletter.NewAdmin(s.DB, s.Lines, log), SaleCache: s.SaleCache, Reconciler: s.Reconciler,
 		Auditor: s.Auditor,
 		Lines:   s.Lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
-		Timelines: order.NewTimelines(s.DB, s.Lines, finder),
+		Timelines: timeline.NewTimelines(s.DB, s.Lines, finder),
 		Outbox:    notify.NewAdmin(s.DB.Write, s.DB.Read, time.Now, func() {}),
 		Events:    channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.Redis),
 		Topics:    s.topics, Messages: s.messages, Settings: c.Settings,

@@ -13,7 +13,7 @@ import (
 
 	"sluice/gateway"
 	"sluice/notify/webhook"
-	"sluice/order"
+	"sluice/order/payment"
 )
 
 // PaymentSecrets are two secrets of the payment provider, the newer one first.
@@ -24,7 +24,7 @@ func PaymentSecrets() []string {
 
 // Unpaid makes a stack whose orders must be paid within an hour.
 func Unpaid(c *Setup) {
-	c.Payments = order.PaymentConfig{Timeout: time.Hour, Secret: PaymentSecrets()}
+	c.Payments = payment.Config{Timeout: time.Hour, Secret: PaymentSecrets()}
 }
 
 // openPayments opens the provider's side of the gateway, when there is one.
@@ -34,7 +34,7 @@ func (s *Stack) openPayments() *gateway.Payments {
 	}
 	verifier, err := webhook.NewVerifier(s.SaleCache.Now, s.payments.Secret...)
 	require.NoError(s.T, err)
-	payer := order.NewPayer(order.PayerParts{
+	payer := payment.NewPayer(payment.Parts{
 		DB: s.DB, Lines: s.Lines, Sales: s.SaleStore, Lease: 10 * time.Second,
 		Channels: []string{"stream"}, OnCommit: func() {}, Log: QuietLog(), Now: s.SaleCache.Now,
 		Metrics: s.Registry,

@@ -27,7 +27,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
-	"sluice/order"
+	"sluice/order/payment"
 	"sluice/queue"
 	"sluice/store"
 	"sluice/store/schema"
@@ -59,7 +59,7 @@ type Setup struct {
 	Now      func() time.Time // the gateway's own clock
 	Still    bool             // neither reconciler nor sale cache run by themselves
 	Checks   []admin.Check
-	Payments order.PaymentConfig // zero: orders need not be paid
+	Payments payment.Config // zero: orders need not be paid
 	Settings admin.Settings
 }
 
@@ -87,7 +87,7 @@ type Stack struct {
 	trips    testkit.Trips // of Redis, by the product
 	topics   *delay.Topics
 	messages *delay.Store
-	payments order.PaymentConfig
+	payments payment.Config
 	public   *http.Client // checks every answer against the public document
 	ops      *http.Client
 }

@@ -1,0 +1,60 @@
+package timeline
+
+import (
+	"time"
+
+	"sluice/queue"
+)
+
+// attemptsOf returns the attempts of the journal, and those whose worker could not note them any more. The numbers of
+// the latter are missing there, and the line remembers from whom it took them over.
+func attemptsOf(steps []queue.Step, losses []queue.Loss) []Event {
+	var events []Event
+	last, losses := 0, unnotedLosses(losses, steps)
+	lose := func(number int, when time.Time) {
+		e := Event{At: when, Step: "lost", Attempt: number, Reason: "its worker died or outlived its lease"}
+		if len(losses) > 0 {
+			e.At, e.Instance, losses = losses[0].At, losses[0].Instance, losses[1:]
+		}
+		events = append(events, e)
+	}
+	for _, s := range steps {
+		for n := last + 1; n < s.Attempt; n++ {
+			lose(n, s.At.Add(-s.Took))
+		}
+		last = s.Attempt
+		events = append(events, Event{At: s.At, Step: s.What, Took: s.Took, Attempt: s.Attempt, Instance: s.Instance,
+			Reason: s.Reason})
+	}
+	for len(losses) > 0 {
+		last++
+		lose(last, losses[0].At)
+	}
+	return events
+}
+
+// unnotedLosses leaves out losses that the journal has as attempts that panicked, since the worker could not settle
+// them either. It leaves out as many as there are more losses than attempts missing in the journal.
+func unnotedLosses(losses []queue.Loss, steps []queue.Step) (left []queue.Loss) {
+	more := len(losses)
+	if n := len(steps); n > 0 {
+		more -= steps[n-1].Attempt - n
+	}
+	taken := make(map[int]bool, len(steps))
+	for _, l := range losses {
+		noted := -1
+		for i, s := range steps {
+			before := !s.At.Truncate(time.Millisecond).After(l.At) // Redis tells no more than milliseconds
+			if s.What == stepPanicked && !taken[i] && (l.Instance == "" || s.Instance == l.Instance) && before {
+				noted = i
+			}
+		}
+		if more <= 0 || noted < 0 {
+			left = append(left, l)
+			continue
+		}
+		taken[noted] = true
+		more--
+	}
+	return left
+}
