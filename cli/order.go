@@ -62,11 +62,38 @@ func newOrderListCommand(c *cli) *cobra.Command {
 
 func ordersPath(sale string) string { return "/sales/" + sale + "/orders" }
 
+// orderField is one field of an order as operators read it.
+type orderField struct {
+	column string // of the CSV; empty: it has none
+	line   string // of order show; empty: it has none
+	text   func(o api.AdminOrder) string
+}
+
+// orderFields returns all fields, in the order of the columns and of the lines.
+func orderFields() []orderField {
+	return []orderField{
+		{"order_id", "order", func(o api.AdminOrder) string { return o.OrderID }},
+		{"sale_id", "sale", func(o api.AdminOrder) string { return o.SaleID }},
+		{"user", "user", func(o api.AdminOrder) string { return o.User }},
+		{"status", "status", func(o api.AdminOrder) string { return o.Status }},
+		{"reason", "reason", func(o api.AdminOrder) string { return o.Reason }},
+		{"quantity", "quantity", func(o api.AdminOrder) string { return strconv.Itoa(o.Quantity) }},
+		{"price_cents", "", func(o api.AdminOrder) string { return number(o.PriceCents) }},
+		{"currency", "", func(o api.AdminOrder) string { return o.Currency }},
+		{"", "price", func(o api.AdminOrder) string { return money(o.PriceCents, o.Currency) }},
+		{"admitted_at", "admitted", func(o api.AdminOrder) string { return o.AdmittedAt }},
+		{"confirmed_at", "confirmed", func(o api.AdminOrder) string { return o.ConfirmedAt }},
+		{"ended_at", "ended", func(o api.AdminOrder) string { return o.EndedAt }},
+	}
+}
+
 func orderCard(o api.AdminOrder) string {
-	rows := [][]string{{"order", printable(o.OrderID)}, {"sale", printable(o.SaleID)}, {"user", printable(o.User)},
-		{"status", o.Status}, {"reason", dash(printable(o.Reason))}, {"quantity", strconv.Itoa(o.Quantity)},
-		{"price", money(o.PriceCents, o.Currency)}, {"admitted", dash(o.AdmittedAt)},
-		{"confirmed", dash(o.ConfirmedAt)}, {"ended", dash(o.EndedAt)}}
+	var rows [][]string
+	for _, f := range orderFields() {
+		if f.line != "" {
+			rows = append(rows, []string{f.line, dash(printable(f.text(o)))})
+		}
+	}
 	if o.Position != nil {
 		rows = append(rows, []string{"position", number(*o.Position)})
 	}

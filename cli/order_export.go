@@ -6,7 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
+	"slices"
 
 	"sluice/api"
 	"sluice/cli/opsclient"
@@ -54,15 +54,15 @@ func allOrders(ctx context.Context, o *opsclient.Client, sale string, do func([]
 // exportCSV holds one page at a time.
 func exportCSV(ctx context.Context, o *opsclient.Client, sale string, w io.Writer) error {
 	out := csv.NewWriter(w)
-	write := func(cells ...string) error {
-		for i := range cells {
-			cells[i] = harmless(cells[i])
+	fields := slices.DeleteFunc(orderFields(), func(f orderField) bool { return f.column == "" })
+	write := func(cell func(orderField) string) error {
+		cells := make([]string, len(fields))
+		for i, f := range fields {
+			cells[i] = harmless(cell(f))
 		}
 		return out.Write(cells)
 	}
-	err := write("order_id", "sale_id", "user", "status", "reason", "quantity", "price_cents", "currency",
-		"admitted_at", "confirmed_at", "ended_at")
-	if err != nil {
+	if err := write(func(f orderField) string { return f.column }); err != nil {
 		return err
 	}
 	return allOrders(ctx, o, sale, func(page []json.RawMessage) error {
@@ -71,8 +71,7 @@ func exportCSV(ctx context.Context, o *opsclient.Client, sale string, w io.Write
 			if err := json.Unmarshal(text, &v); err != nil {
 				return o.At(fmt.Errorf("an order is not readable: %w", err))
 			}
-			if err := write(v.OrderID, v.SaleID, v.User, v.Status, v.Reason, strconv.Itoa(v.Quantity),
-				number(v.PriceCents), v.Currency, v.AdmittedAt, v.ConfirmedAt, v.EndedAt); err != nil {
+			if err := write(func(f orderField) string { return f.text(v) }); err != nil {
 				return err
 			}
 		}

@@ -51,8 +51,8 @@ const (
 )
 
 // Cancel ends an unpaid order, in the line or in the database, and gives its units back. Cancelling twice is no error.
-// It returns ErrNotFound for an order that is not the user's, and ErrNotCancellable when it is paid, has failed or
-// expired. It returns ErrBusy when a worker keeps the order for longer than a few seconds.
+// It returns ErrNotFound for an order that is not the user's. It returns ErrNotCancellable when the order is paid, has
+// failed or expired, and ErrBusy when a worker keeps it for longer than a few seconds.
 func (c *Canceller) Cancel(ctx context.Context, sale, id, user string) error {
 	ctx, cancel := context.WithTimeout(ctx, cancelTime)
 	defer cancel()
@@ -82,7 +82,7 @@ func (c *Canceller) Cancel(ctx context.Context, sale, id, user string) error {
 	}
 }
 
-// unrecorded answers for a ticket that has ended in the line and that no worker has written into the database yet.
+// unrecorded answers for a ticket that has ended in the line and that no worker has recorded yet.
 func (c *Canceller) unrecorded(ctx context.Context, line *queue.Line, id string) error {
 	tickets, _, err := line.Lookup(ctx, []string{id})
 	if err != nil {

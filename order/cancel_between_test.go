@@ -21,7 +21,8 @@ import (
 	"sluice/store"
 )
 
-// committed is a ticket of which a worker has made an order without a word to the line: it waits for its next try.
+// committed returns a ticket of which a worker has made an order without a word to the line. It waits for its next
+// try.
 func committed(w *orders.World, user string) queue.Ticket {
 	w.T.Helper()
 	ticket := w.Admit(user, 1)
@@ -34,7 +35,7 @@ func committed(w *orders.World, user string) queue.Ticket {
 	return ticket
 }
 
-// An owner cancels a ticket of which a worker has made an order without a word to the line: what the owner was told
+// An owner cancels a ticket of which a worker has made an order without a word to the line. What the owner has read
 // holds, and the order ends too.
 func TestACancelledTicketEndsTheOrderThatAWorkerMadeOfIt(t *testing.T) {
 	orders.EachDatabase(t, 3, 1, func(w *orders.World) {
@@ -89,8 +90,8 @@ func TestACancelledTicketEndsItsOrderThoughItWasPaid(t *testing.T) {
 	})
 }
 
-// A ticket is cancelled whose row says that it failed or expired: of an earlier life, or of a worker that came late.
-// What its owner was told holds, whether a worker, one that gives up, or a rebuild gets to it.
+// A ticket is cancelled whose row says that it failed or expired. The row is of an earlier life, or of a worker that
+// came late. What its owner has read holds, whether a worker, one that gives up, or a rebuild gets to it.
 func TestACancelledTicketThatHadFailedIsCancelled(t *testing.T) {
 	dies := map[string]func(*orders.World) queue.Ticket{
 		"in an earlier life": func(w *orders.World) queue.Ticket {
@@ -150,7 +151,7 @@ func TestACancelledTicketThatHadFailedIsCancelled(t *testing.T) {
 					audit := w.Clean()
 					require.EqualValues(w.T, []int64{3, 3}, []int64{audit.LineStock, audit.Available})
 					w.Work()
-					require.Equal(w.T, 1, w.News()["order.cancelled email"], "its owner is told once")
+					require.Equal(w.T, 1, w.News()["order.cancelled email"], "its owner is notified once")
 					w.Clean()
 				})
 			})
@@ -236,11 +237,11 @@ func TestATicketThatWasGivenBackIsCancelledAtOnce(t *testing.T) {
 		w.Work()
 		require.Equal(t, order.Cancelled, w.Rows()[ticket.ID].Status)
 
-		suspect := w.Admit("bob", 1)
+		orphan := w.Admit("bob", 1)
 		w.EndLease(w.Claim(1))
-		require.NoError(t, w.Line.Cancel(w.Ctx, suspect.ID, "bob"), "its worker died")
+		require.NoError(t, w.Line.Cancel(w.Ctx, orphan.ID, "bob"), "its worker died")
 		w.Work()
-		require.Equal(t, order.Cancelled, w.Rows()[suspect.ID].Status)
+		require.Equal(t, order.Cancelled, w.Rows()[orphan.ID].Status)
 		require.EqualValues(t, 3, w.Clean().LineStock)
 	})
 }

@@ -127,7 +127,7 @@ func TestCancelGivesUpOnABusyWorker(t *testing.T) {
 	require.NoError(t, w.Cancel(ticket.ID, "ann"))
 }
 
-// The reply of a commit is lost, so that its tickets go back into the line, and then the line is rebuilt: the order is
+// The reply of a commit is lost, so that its tickets go back into the line, and then the line is rebuilt. The order is
 // still listed, and is cancelled as the order it is.
 func TestCancelOfAnOrderThatARebuildFoundListed(t *testing.T) {
 	orders.EachDatabase(t, 10, 1, func(w *orders.World) {

@@ -39,8 +39,8 @@ func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]q
 }
 
 // fail records one ticket as failed, unless its order exists after all. Where the row's own data is refused, it is
-// recorded with less of it, so that its owner and the audit find a row. The error says that not even that was taken,
-// and the ticket goes back.
+// recorded with less of it: its owner and the audit find a row. The error says that not even that was taken, and the
+// ticket goes back.
 func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason string, op queue.Op) (queue.Outcome,
 	error) {
 	outcome := queue.Outcome{ID: t.ID, Op: op, Reason: reason}
@@ -70,7 +70,7 @@ func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason st
 }
 
 // record writes the row of a ticket that did not become an order, and its news. Where an earlier delivery has left a
-// row it returns that one instead, and the change of the ledger when it ended that row's order.
+// row it returns that one instead. When it ended that row's order it returns the change of the ledger too.
 func (f *Fulfiller) record(ctx context.Context, c claim, t queue.Ticket, row Row) (earlier *Row, change int64,
 	err error) {
 	event := notify.EventFailed
@@ -117,8 +117,8 @@ func (r *run) amend(t queue.Ticket, reason string) (earlier *Row, change int64, 
 	return &found, change, err
 }
 
-// Reductions returns the steps by which a row loses what its database may refuse, the dearest last: contact, language,
-// what only answers a repeated request, and at last its owner's name.
+// Reductions returns the steps by which a row loses what its database may refuse, the dearest last. First go contact
+// and language, then what only answers a repeated request, at last its owner's name.
 func Reductions() []func(*Row) {
 	return []func(*Row){
 		func(r *Row) { r.Email, r.Phone = "", "" },
@@ -141,7 +141,7 @@ type storeFault struct{ error }
 // Unwrap returns the error itself.
 func (f storeFault) Unwrap() error { return f.error }
 
-// Is makes a sale without a row a fault of its line alone.
+// Is makes a sale without a row a fault of its line, and of no other.
 func (f storeFault) Is(target error) bool {
 	return target == worker.ErrOfLine && errors.Is(f.error, inventory.ErrNoSale)
 }

@@ -16,10 +16,8 @@ import (
 	"sluice/store"
 )
 
-// Fulfiller turns tickets into orders: one transaction for a batch, ticket by
-// ticket when the batch does not go through as a whole. A ticket may be
-// delivered any number of times; it makes one order and takes its units once.
-// Safe for concurrent use.
+// Fulfiller turns tickets into orders: one transaction for a batch, several when it does not go through as a whole. A
+// ticket may be delivered any number of times; it makes one order and takes its units once. Safe for concurrent use.
 type Fulfiller struct {
 	db       *store.DB
 	sales    *inventory.SaleStore
@@ -72,7 +70,7 @@ func (f *Fulfiller) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome,
 	return append(outcomes, ordered...), faultOf(err)
 }
 
-// fulfilOrHalve fulfils tickets together, or, when they do not fit as a whole, each half by itself: it takes few
+// fulfilOrHalve fulfils tickets together, or each half by itself when they do not fit as a whole. It takes few
 // transactions to find the few that are to blame. With an error, which none of them has caused, come the outcomes so
 // far.
 func (f *Fulfiller) fulfilOrHalve(ctx context.Context, c claim, tickets []queue.Ticket) ([]queue.Outcome, error) {
@@ -129,7 +127,7 @@ func (f *Fulfiller) sale(ctx context.Context, id string) (inventory.Sale, error)
 	return sale, err
 }
 
-// fulfil is the one transaction: it adds orders and news, and takes the units last, since the stock row is hot.
+// fulfil is the one transaction. It adds orders and news, and takes the units last, since the stock row is hot.
 func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket) ([]queue.Outcome, error) {
 	if err := f.Prepare(ctx); err != nil {
 		return nil, err

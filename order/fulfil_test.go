@@ -29,7 +29,7 @@ func TestBatchBecomesOrders(t *testing.T) {
 		require.Equal(w.T, map[string]int{"c": 40}, orders.Ops(outcomes))
 		require.EqualValues(w.T, 960, w.Available())
 		require.Equal(w.T, map[string]int{"order.confirmed stream": 40, "order.confirmed email": 40}, w.News())
-		require.EqualValues(w.T, 1, w.Commits.Load(), "told once, after the commit")
+		require.EqualValues(w.T, 1, w.Commits.Load(), "announced once, after the commit")
 
 		ticket, row := b.Tickets[7], w.Rows()[b.Tickets[7].ID]
 		require.NotEmpty(w.T, row.BatchID)
@@ -214,9 +214,9 @@ func TestBadTicketHurtsOnlyItself(t *testing.T) {
 			require.Equal(w.T, before+8, w.Count()[order.Confirmed], name)
 			require.NotContains(w.T, w.Rows(), bad.ID)
 
-			alone := queue.Batch{ID: uuid.NewString(), Sale: orders.Sale, Epoch: b.Epoch, Solo: true,
+			solo := queue.Batch{ID: uuid.NewString(), Sale: orders.Sale, Epoch: b.Epoch, Solo: true,
 				Tickets: []queue.Ticket{*bad}}
-			buried, err := w.Fulfiller.Bury(w.Ctx, alone, "gave up after 5 attempts")
+			buried, err := w.Fulfiller.Bury(w.Ctx, solo, "gave up after 5 attempts")
 			require.NoError(w.T, err)
 			require.Equal(w.T, queue.Outcome{ID: bad.ID, Op: queue.OpDead, Reason: order.ReasonGaveUp},
 				timeless(buried[0]))

@@ -34,7 +34,7 @@ func TestStockIsLockedLast(t *testing.T) {
 			_, err := w.Fulfiller.Handle(ctx, b)
 			return err
 		},
-		"party": func(ctx context.Context, w *orders.World, b queue.Batch) error {
+		"multi-sale batch": func(ctx context.Context, w *orders.World, b queue.Batch) error {
 			_, err := w.Fulfiller.HandleMultiSale(ctx, []queue.Batch{b})
 			return err
 		},

@@ -16,7 +16,7 @@ import (
 // what is the matter.
 var errNotAllNew = errors.New("not all of their tickets are new orders")
 
-// HandleMultiSale implements worker.MultiSaleHandler: it takes the batches of several sales in one transaction, in
+// HandleMultiSale implements worker.MultiSaleHandler. It takes the batches of several sales in one transaction, in
 // which every ticket becomes an order, or none does.
 func (f *Fulfiller) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	if err := f.Prepare(ctx); err != nil {

@@ -13,7 +13,7 @@ import (
 	"sluice/queue"
 )
 
-// fair opens more sales beside the first and returns the names of all, not in their order.
+// openSales opens more sales beside the first and returns the names of all, not in their order.
 func openSales(w *orders.World, stock int64, limit int) []string {
 	w.T.Helper()
 	names := []string{"zinnia", orders.Sale, "aster", "moss"}
@@ -38,7 +38,7 @@ func claimEach(w *orders.World, sales []string) []queue.Batch {
 	return batches
 }
 
-// twoEach are batches of two orders in each of four sales of a hundred units.
+// admitTwoEach returns batches of two orders in each of four sales of a hundred units.
 func admitTwoEach(w *orders.World, limit int) []queue.Batch {
 	w.T.Helper()
 	sales := openSales(w, 100, limit)
@@ -48,7 +48,7 @@ func admitTwoEach(w *orders.World, limit int) []queue.Batch {
 	return claimEach(w, sales)
 }
 
-// apart handles and settles each batch by itself.
+// handleEach handles and settles each batch by itself.
 func handleEach(w *orders.World, batches []queue.Batch) map[string]int {
 	w.T.Helper()
 	all := map[string]queue.Outcome{}
@@ -84,7 +84,7 @@ func TestMultiSaleBatchBecomesOrders(t *testing.T) {
 		batches := claimEach(w, sales)
 		answers, err := w.Fulfiller.HandleMultiSale(w.Ctx, batches)
 		require.NoError(w.T, err)
-		require.EqualValues(w.T, 1, w.Commits.Load(), "told once, after the commit")
+		require.EqualValues(w.T, 1, w.Commits.Load(), "announced once, after the commit")
 		rows := w.Rows()
 		require.Len(w.T, rows, 40)
 		tags := map[string]bool{}
@@ -121,8 +121,8 @@ func TestMultiSaleBatchBecomesOrders(t *testing.T) {
 	})
 }
 
-// A party of which one ticket cannot be an order makes none: each batch by itself then says what is the matter with
-// which.
+// A multi-sale batch of which one ticket cannot be an order makes none. Each batch by itself then says what is the
+// matter with which.
 func TestMultiSaleBatchThatDoesNotFit(t *testing.T) {
 	cases := map[string]struct {
 		spoil func(w *orders.World, batches []queue.Batch)

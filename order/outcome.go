@@ -6,7 +6,7 @@ import (
 	"sluice/queue"
 )
 
-// diedBefore reports that the row is of an earlier life of a ticket, which failed: since then an operator has put the
+// diedBefore reports that the row is of an earlier life of a ticket, which failed. Since then an operator has put the
 // ticket back.
 func (r Row) diedBefore(t queue.Ticket) bool {
 	return t.State == queue.Queued && r.Status == Failed && r.LateSeq < t.Mark

@@ -14,7 +14,7 @@ import (
 	"sluice/store"
 )
 
-// confirmRequeued makes orders of the dead letters that came back, out of the rows of their first lives: contact,
+// confirmRequeued makes orders of the dead letters that came back, out of the rows of their first lives. Contact,
 // refund and admission stay. Where another order has the user's slot by now, the letter fails for good.
 func (r *run) confirmRequeued(result *batchResult) error {
 	if len(result.requeued) == 0 {
@@ -87,11 +87,11 @@ func (r *run) diedAgain(row Row, t queue.Ticket, reason string) error {
 	return r.tx.Model(&Row{}).Where("id = ? AND status = ?", row.ID, Failed).Updates(changes).Error
 }
 
-// endUndone ends what earlier deliveries have made of tickets that were cancelled since: a worker committed, could not
+// endUndone ends what earlier deliveries have made of tickets that were cancelled since. A worker committed, could not
 // settle, and the ticket came back to the line. What its owner has read holds. A paid order is cancelled too, and the
-// payment must go back; so is one that failed or expired. Units of an order return to the line with the settlement.
-// It returns the newest change of the ledger, 0 when it has changed nothing. It returns inventory.ErrStale when the
-// line has been loaded anew since these tickets were claimed.
+// payment must go back; so is one that failed or expired. Units of an order return to the line with the settlement. It
+// returns the newest change of the ledger, 0 when it has changed nothing. It returns inventory.ErrStale when the line
+// has been loaded anew since these tickets were claimed.
 func (r *run) endUndone(undone []queue.Ticket) (change int64, err error) {
 	if len(undone) == 0 {
 		return 0, nil

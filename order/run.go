@@ -48,7 +48,7 @@ func (f *Fulfiller) newStamp() stamp {
 }
 
 // run is one run of the transaction that turns a batch's tickets into orders. A lost commit reply makes the same call
-// run again, under a new tag: only rows of this very run may take stock.
+// run again, under a new tag. Only rows of this very run may take stock.
 type run struct {
 	f  *Fulfiller
 	tx *gorm.DB
@@ -179,8 +179,8 @@ func (r *run) insertFailed(tickets []queue.Ticket) error {
 	return r.insert(rows, map[string]Row{})
 }
 
-// moveStock takes the units of new orders out of the ledger, last of all: its row is hot. It returns the newest
-// change of the ledger that the line may be told of, 0 for none.
+// moveStock takes the units of new orders out of the ledger, last of all: its row is hot. It returns the newest change
+// of the ledger that the line may know, 0 for none.
 func (r *run) moveStock(result batchResult) (change int64, err error) {
 	if change, err = r.endUndone(result.undone); err != nil {
 		return 0, err

@@ -25,9 +25,9 @@ import (
 	"sluice/queue"
 )
 
-// Shoppers order, cancel and pay, orders expire and are paid late, workers die, fail and come late, operators put
-// letters back, and the line is rebuilt, all at once, while an audit looks on: no look finds a difference, and what
-// everybody was told holds. STORM says for how long, on each database.
+// Everybody acts at once, while an audit looks on: shoppers, payers, workers that die or come late, operators and
+// rebuilds. No look finds a difference, and what everybody was answered holds. STORM says for how long, on each
+// database.
 func TestStorm(t *testing.T) {
 	t.Parallel()
 	length := 4 * time.Second
@@ -41,7 +41,7 @@ func TestStorm(t *testing.T) {
 			t.Parallel()
 			w := orders.NewUnpaid(t, d, testkit.Embedded(t).Addr(), orders.Terms{Stock: 60, Limit: 2, Deadline: time.Hour})
 			w.Reconciler.RestoreBy(restore.NewRestorer(w.DB, orders.Channels(), w.Cache.Now, "storm").Restore)
-			s := &storm{World: w, letters: w.DeadLetters(), told: map[string]string{}, units: map[string]queue.Ticket{}}
+			s := &storm{World: w, letters: w.DeadLetters(), answered: map[string]string{}, units: map[string]queue.Ticket{}}
 			s.run(length)
 			s.settleDown()
 			s.judge()
@@ -54,13 +54,13 @@ type storm struct {
 	*orders.World
 	letters *deadletter.Admin
 
-	mu     sync.Mutex
-	orders []string
-	units  map[string]queue.Ticket // accepted orders
-	told   map[string]string       // the last end that an owner, or a payment provider, was told
-	wrong  []string
-	steps  int
-	looks  int
+	mu       sync.Mutex
+	orders   []string
+	units    map[string]queue.Ticket // accepted orders
+	answered map[string]string       // the last end that an owner, or a payment provider, was answered
+	wrong    []string
+	steps    int
+	looks    int
 }
 
 // stormUsers are those who come at a time. With the orders others come, since these hold what they may.
@@ -100,7 +100,7 @@ func (s *storm) run(length time.Duration) {
 	all.Wait()
 }
 
-// rebuild leaves the line open for four times as long as it was closed, or a sale that has grown would do nothing else.
+// rebuild leaves the line open for four times as long as it was closed. A sale that has grown would do nothing else.
 func (s *storm) rebuild(ctx context.Context) {
 	began := time.Now()
 	_ = s.Reconciler.Rebuild(context.WithoutCancel(ctx), orders.Sale)
@@ -131,7 +131,7 @@ func (s *storm) accepted() int {
 func (s *storm) note(id, end string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.told[id] = end
+	s.answered[id] = end
 }
 
 func (s *storm) shop(ctx context.Context) {
@@ -295,7 +295,7 @@ func (s *storm) settleDown() {
 	s.CatchUp()
 }
 
-// judge holds what everybody was told against the rows.
+// judge holds what everybody was answered against the rows.
 func (s *storm) judge() {
 	s.T.Helper()
 	require.Empty(s.T, s.wrong, "after %d steps and %d looks", s.steps, s.looks)
@@ -305,12 +305,12 @@ func (s *storm) judge() {
 	var wrong []string
 	for _, id := range s.orders {
 		row, ok := rows[id]
-		switch told := s.told[id]; {
+		switch last := s.answered[id]; {
 		case !ok:
 			wrong = append(wrong, id+" was accepted and has no row")
-		case told == order.Cancelled && row.Status != order.Cancelled:
+		case last == order.Cancelled && row.Status != order.Cancelled:
 			wrong = append(wrong, fmt.Sprintf("%s was cancelled and is %s", id, row.Status))
-		case told == order.Paid && row.Status != order.Paid && row.Refund == "":
+		case last == order.Paid && row.Status != order.Paid && row.Refund == "":
 			wrong = append(wrong, fmt.Sprintf("%s was paid and is %s", id, row.Status))
 		case row.Status == order.Failed && row.Reason == order.ReasonSoldOut:
 			wrong = append(wrong, id+" was accepted and sold out")

@@ -49,7 +49,8 @@ func (a atRequeue) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pro
 	return next
 }
 
-// requeues reports the call that puts a letter back: the only one whose sixth of seven keys is the list of letters.
+// requeues reports the call that puts a letter back. It is the only one whose sixth of seven keys is the list of
+// letters.
 func requeues(cmd redis.Cmder) bool {
 	args := cmd.Args()
 	return strings.HasPrefix(cmd.Name(), "eval") && len(args) > 8 && args[2] == 7 &&
@@ -64,7 +65,7 @@ func through(w *orders.World, hook atRequeue) *deadletter.Admin {
 	return deadletter.NewAdmin(w.DB, queue.NewLines(rdb, queue.DefaultPrefix), w.AdminLog(0))
 }
 
-// Two operators put one letter back at the same time: one does, the other reads that it is no letter any more, and the
+// Two operators put one letter back at the same time. One does, the other reads that it is no letter any more. The
 // order is made once, with its e-mail.
 func TestTwoOperatorsRequeueOneLetter(t *testing.T) {
 	orders.EachDatabase(t, 3, 1, func(w *orders.World) {

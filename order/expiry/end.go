@@ -25,7 +25,7 @@ func (e *Expirer) expireBatch(ctx context.Context, sale string, o queue.Overdue)
 	return e.expire(ctx, sale, o.IDs, o.Now)
 }
 
-// expire ends those of the orders that are overdue by the database's word, and puts right what the line believes of the
+// expire ends those of the orders that are overdue by the database's word. It corrects what the line believes of the
 // others.
 func (e *Expirer) expire(ctx context.Context, sale string, ids []string, now time.Time) error {
 	done, err := e.end(ctx, sale, ids, now)
@@ -92,8 +92,8 @@ func (e *Expirer) end(ctx context.Context, sale string, ids []string, now time.T
 	return done, err
 }
 
-// correct takes off the deadlines what has none: orders that were paid, which the line may not know, or that ended, or
-// that no database has heard of.
+// correct takes off the deadlines what has none. Those are orders that were paid, which the line may not know, or that
+// ended, or that no database has heard of.
 func (e *Expirer) correct(ctx context.Context, sale string, ids []string, done expired, now time.Time) error {
 	line := e.lines.Of(sale)
 	unknown := make(map[string]bool, len(ids))

@@ -34,8 +34,8 @@ const (
 	serversAtOnce = 16 // servers of a cluster that are asked at a time
 )
 
-// Expirer ends the orders that were not paid in time: their units return to both stores and their users' slots are free.
-// Each line knows its deadlines, so nothing scans tables. Any number of expirers may run.
+// Expirer ends the orders that were not paid in time: their units return to both stores. Each line knows its
+// deadlines, so nothing scans tables. Any number of expirers may run.
 type Expirer struct {
 	db         *store.DB
 	lines      *queue.Lines
@@ -93,8 +93,8 @@ func (e *Expirer) Run(ctx context.Context) {
 	}
 }
 
-// rounds gives turns to servers, for a question about all of their lines, to the sales that have something overdue, and
-// to the sweep of the database.
+// rounds gives turns to servers, to sales and to the sweep. A server is asked about all of its lines. A sale has a
+// turn when something of it is overdue.
 type rounds struct{ servers, sales, sweeps *apart.Rounds }
 
 func newRounds(patience time.Duration) rounds {
@@ -150,8 +150,8 @@ func (e *Expirer) endFault(what string, err error) {
 	}
 }
 
-// expireOn asks the lines of one server, and gives a turn to each sale that has something overdue, as often as one of
-// them has more.
+// expireOn asks the lines of one server, and gives a turn to each sale that has something overdue. It goes on while
+// one of them has more.
 func (e *Expirer) expireOn(ctx context.Context, sales []string, in *apart.Rounds, fail func(string, error)) error {
 	var away error
 	for len(sales) > 0 && ctx.Err() == nil && away == nil {

@@ -137,8 +137,8 @@ func TestExpireManyAtOnce(t *testing.T) {
 	})
 }
 
-// BenchmarkExpireTenThousand is the time until ten thousand orders that are due
-// at one instant are gone, on a real Redis; five seconds are allowed.
+// BenchmarkExpireTenThousand is the time until ten thousand orders that are due at one instant are gone. It runs on a
+// real Redis; five seconds are allowed.
 func BenchmarkExpireTenThousand(b *testing.B) {
 	const many = 10_000
 	for _, d := range tables.Databases(b) {

@@ -56,7 +56,7 @@ func (e *Expirer) sweep(ctx context.Context, in *apart.Rounds) error {
 	return errors.Join(failed...)
 }
 
-// findForgotten returns the orders that are long overdue, by sale, of all but some sales; full says that there may be
+// findForgotten returns the orders that are long overdue, by sale, leaving out some sales; full says that there may be
 // more. The index of the query holds unpaid orders only.
 func (e *Expirer) findForgotten(ctx context.Context, now time.Time, without []string) (ids map[string][]string, full bool,
 	err error) {

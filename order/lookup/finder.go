@@ -27,8 +27,8 @@ func NewFinder(db *store.DB, lines *queue.Lines, cache *inventory.SaleCache) *Fi
 	return &Finder{db: db, lines: lines, cache: cache}
 }
 
-// Many returns the orders of one sale by id, in few round trips. Unknown ids are absent. While Redis is away it returns
-// what the database knows together with the error: an absent order may then be in line.
+// Many returns the orders of one sale by id, in few round trips. Unknown ids are absent. While Redis is away it
+// returns what the database knows together with the error. An absent order may then be in line.
 func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[string]order.View, error) {
 	if len(ids) == 0 {
 		return map[string]order.View{}, nil
@@ -52,8 +52,7 @@ func (f *Finder) Many(ctx context.Context, sale string, ids []string) (map[strin
 	return views, errors.Join(away, err)
 }
 
-// InLine returns those of the orders that Redis knows, by sale and in one round trip; each sale with an error of its
-// own.
+// InLine returns those of the orders that Redis knows, in one round trip. Each sale has an error of its own.
 func (f *Finder) InLine(ctx context.Context, asked []queue.Lookup) []Views {
 	answers := make([]Views, len(asked))
 	for i, found := range f.lines.Lookup(ctx, asked) {
@@ -113,7 +112,7 @@ func (f *Finder) withPrice(v order.View) order.View {
 	return v
 }
 
-// ByID returns one order of any user, as the database has it, or as its line has it when the database does not.
+// ByID returns one order of any user, as the database has it. When the database has none it returns what a line has.
 func (f *Finder) ByID(ctx context.Context, id string) (order.View, error) {
 	v, err := f.stored(ctx, id)
 	if errors.Is(err, order.ErrNotFound) {
@@ -157,8 +156,8 @@ func (f *Finder) inAnyLine(ctx context.Context, id string) (order.View, error) {
 	return order.View{}, missed
 }
 
-// salesInLine returns the sales whose line may hold tickets: those whose line answered at the cache's last look, and the
-// others.
+// salesInLine returns the sales whose line may hold tickets. First come those whose line answered at the cache's last
+// look, then the others.
 func (f *Finder) salesInLine() (well, ill []string) {
 	for _, sale := range f.cache.Active() {
 		if e, ok := f.cache.Get(sale); ok && e.Fault() != nil {

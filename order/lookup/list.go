@@ -46,8 +46,8 @@ type Page struct {
 	Unread []string // sales whose line could not be read: orders that still wait there are missing
 }
 
-// ListByUser returns up to limit of a user's orders, newest first, those still in line included; after is nil for the
-// first page. A line that cannot be read keeps none of the other orders from being shown.
+// ListByUser returns up to limit of a user's orders, newest first, those still in line included. The first page comes
+// after nil. A line that cannot be read keeps none of the other orders from being shown.
 func (f *Finder) ListByUser(ctx context.Context, user string, after *Cursor, limit int) (Page, error) {
 	// The line first: an order that leaves it in between is in the database by then.
 	waiting, unread, err := f.listInLine(ctx, user)
@@ -109,8 +109,8 @@ func cutPage(views []order.View, limit int) ([]order.View, *Cursor, error) {
 	return views[:limit], &Cursor{AdmittedAt: last.AdmittedAt.UnixMilli(), ID: last.ID}, nil
 }
 
-// listInLine returns the orders of a user that have not settled yet, and the sales whose line could not be read. The
-// error says that none could be.
+// listInLine returns the orders of a user that have not settled yet. It also returns the sales whose line could not be
+// read. The error says that none could be.
 func (f *Finder) listInLine(ctx context.Context, user string) (views []order.View, unread []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()

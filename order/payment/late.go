@@ -82,7 +82,7 @@ func (p *Payer) reclaim(ctx context.Context, line *queue.Line, sale inventory.Sa
 	return line.ReclaimUnit(ctx, sale.Epoch, uuid.NewString(), p.lease, ticket)
 }
 
-// dropped reports whether the sale was over so long ago that it has no line any more: nothing can be taken again.
+// dropped reports whether the sale was over so long ago that it has no line any more. Nothing can be taken again then.
 func (p *Payer) dropped(ctx context.Context, line *queue.Line, sale inventory.Sale) bool {
 	view, err := line.View(ctx)
 	return err == nil && !view.Exists && sale.Finished(p.now())
@@ -112,8 +112,8 @@ func payAgain(r queue.ReclaimedUnit, fence int64) func(order.Row, time.Time) (de
 	}
 }
 
-// takeAgain takes the units out of the ledger, unless the user would hold more than the limit: Redis may have forgotten
-// an order.
+// takeAgain takes the units out of the ledger, unless the user would hold more than the limit. Redis may have
+// forgotten an order.
 func takeAgain(tx *gorm.DB, row order.Row, r queue.ReclaimedUnit) (change int64, err error) {
 	killpoint.Pass("late.before-commit")
 	taking := inventory.Taking{Sale: row.SaleID, Epoch: r.Batch.Epoch, Units: int64(row.Quantity),

@@ -96,9 +96,8 @@ func TestLatePaymentWithNothingLeft(t *testing.T) {
 	})
 }
 
-// A worker died after its transaction, a rebuild left its ticket in the line, and the order expired: until that
-// ticket has been
-// taken off, the order is not brought back, or it would stand in the line twice.
+// A worker died after its transaction, a rebuild left its ticket in the line, and the order expired. Until that ticket
+// has been taken off, the order is not brought back: it would stand in the line twice.
 func TestLatePaymentOfATicketThatIsStillListed(t *testing.T) {
 	for _, place := range []string{"suspect", "leased", "retry"} {
 		t.Run(place, func(t *testing.T) {
@@ -190,8 +189,8 @@ func TestLatePaymentOverTheLimitThatRedisForgot(t *testing.T) {
 	})
 }
 
-// A payer that dies with the units leaves a lease: a worker settles by what the
-// database says, and the audit is clean at every step.
+// A payer that dies with the units leaves a lease. A worker settles by what the database says, and the audit is clean
+// at every step.
 func TestLatePayerDies(t *testing.T) {
 	orders.EachUnpaid(t, 2, 1, func(w *orders.World) {
 		one := w.Expire("ann", 1)
@@ -257,8 +256,8 @@ func (h *afterReclaim) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// A payer that stands still for longer than its lease takes nothing: by then
-// a worker has given the units back, and another shopper may have them.
+// A payer that stands still for longer than its lease takes nothing. By then a worker has given the units back, and
+// another shopper may have them.
 func TestLatePayerOutlivesItsLease(t *testing.T) {
 	orders.EachUnpaid(t, 1, 1, func(w *orders.World) {
 		one := w.Expire("ann", 1)
@@ -285,7 +284,7 @@ func TestLatePayerOutlivesItsLease(t *testing.T) {
 	})
 }
 
-// A line that is loaded anew between the payer's two steps takes the units from it: the provider is told to come again,
+// A line that is loaded anew between the payer's two steps takes the units from it. The provider has to come again,
 // and then they are there.
 func TestLatePayerMeetsARebuild(t *testing.T) {
 	orders.EachUnpaid(t, 1, 1, func(w *orders.World) {

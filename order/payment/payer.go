@@ -180,8 +180,8 @@ func (p *Payer) apply(tx *gorm.DB, done *recorded, d decision, now time.Time) er
 	return nil
 }
 
-// flagRefund keeps with the order why its first payment that must go back must, so that showing an order never asks for
-// its payments.
+// flagRefund keeps with the order why its first payment that must go back must. So showing an order never asks for its
+// payments.
 func flagRefund(tx *gorm.DB, row *order.Row, why string) error {
 	if row.Refund != "" {
 		return nil

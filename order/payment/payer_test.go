@@ -165,7 +165,7 @@ func TestPayExpireCancelRace(t *testing.T) {
 		rows, live := w.Rows(), int64(0)
 		for i, id := range ids {
 			paid := rows[id].Status == order.Paid
-			require.Equal(w.T, paid, results[i].Outcome != order.PaymentRefund, "%s is %s, its payment was told %s",
+			require.Equal(w.T, paid, results[i].Outcome != order.PaymentRefund, "%s is %s, its payment was answered %s",
 				id, rows[id].Status, results[i].Outcome)
 			if paid {
 				live++

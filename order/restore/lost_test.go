@@ -33,7 +33,7 @@ func TestALossIsRecordedOnce(t *testing.T) {
 	orders.EachDatabase(t, 5, 3, func(w *orders.World) {
 		lost := w.Admit("ann", 3)
 		lose(w)
-		told := w.Commits.Load()
+		before := w.Commits.Load()
 		views, errs := make([]order.View, 8), make([]error, 8)
 		var askers sync.WaitGroup
 		for i := range views {
@@ -48,7 +48,7 @@ func TestALossIsRecordedOnce(t *testing.T) {
 		require.Equal(w.T, queue.ReasonLost, views[0].Reason)
 		require.Equal(w.T, 3, views[0].Quantity)
 		require.Equal(w.T, lost.AdmittedAt, views[0].AdmittedAt)
-		require.EqualValues(w.T, told+1, w.Commits.Load())
+		require.EqualValues(w.T, before+1, w.Commits.Load())
 		require.Equal(w.T, map[string]int{"order.failed stream": 1, "order.failed email": 1}, w.News())
 
 		row := w.Rows()[lost.ID]
@@ -98,7 +98,7 @@ func TestWhatAStoreKnowsIsNotLost(t *testing.T) {
 	})
 }
 
-// A ticket turns up after its loss was told: its order stays ended, and its unit returns.
+// A ticket turns up after its loss was recorded: its order stays ended, and its unit returns.
 func TestATicketThatTurnsUpGivesItsUnitBack(t *testing.T) {
 	orders.EachDatabase(t, 2, 1, func(w *orders.World) {
 		lost := w.Admit("ann", 1)

@@ -50,8 +50,8 @@ func staff(w *orders.World) {
 	w.Line = w.Lines.Of(orders.Sale)
 }
 
-// by says which process did each step of an order; its notifications are left out.
-func by(w *orders.World, id string) map[string]string {
+// instancesOf says which process did each step of an order; its notifications are left out.
+func instancesOf(w *orders.World, id string) map[string]string {
 	w.T.Helper()
 	who := map[string]string{}
 	_, events := w.Steps(id)
@@ -67,28 +67,28 @@ func TestTimelineNamesEachInstance(t *testing.T) {
 	orders.EachUnpaid(t, 9, 9, func(w *orders.World) {
 		staff(w)
 		waiting := w.Admit("ann", 1)
-		require.Equal(w.T, map[string]string{"admitted": "the-gateway"}, by(w, waiting.ID))
+		require.Equal(w.T, map[string]string{"admitted": "the-gateway"}, instancesOf(w, waiting.ID))
 		require.NoError(w.T, w.Canceller.Cancel(w.Ctx, orders.Sale, waiting.ID, "ann"))
-		require.Equal(w.T, map[string]string{"admitted": "the-gateway"}, by(w, waiting.ID),
+		require.Equal(w.T, map[string]string{"admitted": "the-gateway"}, instancesOf(w, waiting.ID),
 			"its end is written by a worker")
 		w.Work()
 		cancelled := map[string]string{"admitted": "the-gateway", "claimed": "the-worker", "cancelled": "the-canceller"}
-		require.Equal(w.T, cancelled, by(w, waiting.ID))
+		require.Equal(w.T, cancelled, instancesOf(w, waiting.ID))
 		require.Empty(w.T, w.Rows()[waiting.ID].Locale)
 
 		confirmed := w.Confirm("bob", 1)
 		require.NoError(w.T, w.Canceller.Cancel(w.Ctx, orders.Sale, confirmed.ID, "bob"))
 		cancelled["confirmed"] = "the-worker"
-		require.Equal(w.T, cancelled, by(w, confirmed.ID))
+		require.Equal(w.T, cancelled, instancesOf(w, confirmed.ID))
 
 		late := w.Expire("cem", 1)
 		steps := map[string]string{"admitted": "the-gateway", "claimed": "the-worker", "confirmed": "the-worker",
 			"expired": "the-expirer"}
-		require.Equal(w.T, steps, by(w, late.ID))
+		require.Equal(w.T, steps, instancesOf(w, late.ID))
 		_, err := w.Pay(late.ID, orders.Pays(late.ID, 1))
 		require.NoError(w.T, err)
 		steps["paid"], steps["payment late"] = "the-payer", "the-payer"
-		require.Equal(w.T, steps, by(w, late.ID), "an expiry is not forgotten when the order is paid late")
+		require.Equal(w.T, steps, instancesOf(w, late.ID), "an expiry is not forgotten when the order is paid late")
 		short, _ := w.Steps(late.ID)
 		require.Less(w.T, slices.Index(short, "expired"), slices.Index(short, "paid"))
 
@@ -98,9 +98,9 @@ func TestTimelineNamesEachInstance(t *testing.T) {
 		refund.AmountCents++
 		_, err = w.Pay(ended.ID, refund)
 		require.NoError(w.T, err)
-		require.Equal(w.T, "the-payer", by(w, ended.ID)["payment mismatch"])
+		require.Equal(w.T, "the-payer", instancesOf(w, ended.ID)["payment mismatch"])
 		w.Exec("DELETE FROM instances WHERE name = 'the-payer'")
-		require.Regexp(w.T, `^#\d+$`, by(w, ended.ID)["payment mismatch"])
+		require.Regexp(w.T, `^#\d+$`, instancesOf(w, ended.ID)["payment mismatch"])
 		w.Clean()
 	})
 }
@@ -118,8 +118,8 @@ func TestOrdersKeepWhoAdmittedThem(t *testing.T) {
 		_, err = w.Fulfiller.HandleMultiSale(w.Ctx, []queue.Batch{one, two})
 		require.NoError(w.T, err)
 		for _, id := range []string{first.ID, second.ID} {
-			require.Equal(w.T, "the-gateway", by(w, id)["admitted"])
-			require.Equal(w.T, "the-worker", by(w, id)["confirmed"])
+			require.Equal(w.T, "the-gateway", instancesOf(w, id)["admitted"])
+			require.Equal(w.T, "the-worker", instancesOf(w, id)["confirmed"])
 		}
 
 		letter := w.Admit("cem", 1)
@@ -127,17 +127,17 @@ func TestOrdersKeepWhoAdmittedThem(t *testing.T) {
 		outcomes, err := w.Fulfiller.Bury(w.Ctx, b, "gave up")
 		require.NoError(w.T, err)
 		w.Settle(b, orders.ByID(outcomes))
-		require.Equal(w.T, "the-worker", by(w, letter.ID)["failed"])
+		require.Equal(w.T, "the-worker", instancesOf(w, letter.ID)["failed"])
 		w.Exec("UPDATE outbox SET told_by = ? WHERE order_id = ? AND channel = 'email'", number(w, "the-notifier"),
 			letter.ID)
 		log := w.AdminLog(number(w, "the-desk"))
 		require.NoError(w.T, deadletter.NewAdmin(w.DB, w.Lines, log).
 			Requeue(w.Ctx, orders.Sale, letter.ID, "olga", "mended"))
 		w.Work()
-		require.Equal(w.T, "the-gateway", by(w, letter.ID)["admitted"])
-		require.Equal(w.T, "the-desk", by(w, letter.ID)["dead.requeue"])
+		require.Equal(w.T, "the-gateway", instancesOf(w, letter.ID)["admitted"])
+		require.Equal(w.T, "the-desk", instancesOf(w, letter.ID)["dead.requeue"])
 		_, events := w.Steps(letter.ID)
-		told := slices.IndexFunc(events, func(e timeline.Event) bool { return e.Step == "notify email order.failed" })
-		require.Equal(w.T, "the-notifier", events[told].Instance)
+		notified := slices.IndexFunc(events, func(e timeline.Event) bool { return e.Step == "notify email order.failed" })
+		require.Equal(w.T, "the-notifier", events[notified].Instance)
 	})
 }

@@ -75,8 +75,8 @@ func stepOf(b queue.Batch, what string) map[string]queue.Step {
 	return steps
 }
 
-// stepsOf returns the steps of tickets whose attempt is worth noting. It leaves out what succeeded at the first attempt,
-// and tickets that go back unchanged because a store is away or every ticket fails alike.
+// stepsOf returns the steps of tickets whose attempt is worth noting. It leaves out what succeeded at the first
+// attempt. It also leaves out tickets that go back unchanged, because a store is away or every ticket fails alike.
 func stepsOf(b queue.Batch, outcomes []queue.Outcome) map[string]queue.Step {
 	var steps map[string]queue.Step
 	for _, o := range outcomes {

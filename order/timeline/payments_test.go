@@ -19,10 +19,10 @@ func TestPaymentsAreInTheTimeline(t *testing.T) {
 			_, err := w.Pay(one.ID, p)
 			require.NoError(w.T, err)
 		}
-		told, err := w.Timelines().Of(w.Ctx, one.ID)
+		shown, err := w.Timelines().Of(w.Ctx, one.ID)
 		require.NoError(w.T, err)
 		steps := map[string]string{}
-		for _, e := range told.Events {
+		for _, e := range shown.Events {
 			steps[e.Step] = e.Reason
 			if e.Step == order.Paid {
 				require.Equal(w.T, w.Rows()[one.ID].PaidAt, e.At.UnixMilli())

@@ -15,7 +15,7 @@ import (
 	"sluice/queue"
 )
 
-// script is a handler that does what it is told, one turn after the other.
+// script is a handler that takes one step after the other.
 type script []func(context.Context, queue.Batch) ([]queue.Outcome, error)
 
 func (s *script) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
@@ -32,8 +32,8 @@ func (s *script) Bury(ctx context.Context, b queue.Batch, _ string) ([]queue.Out
 	return s.Handle(ctx, b)
 }
 
-func journal(w *orders.World, turns ...func(context.Context, queue.Batch) ([]queue.Outcome, error)) *timeline.Journal {
-	next := script(turns)
+func journal(w *orders.World, steps ...func(context.Context, queue.Batch) ([]queue.Outcome, error)) *timeline.Journal {
+	next := script(steps)
 	return timeline.NewJournal(&next, w.Lines, "worker-7", slog.New(slog.DiscardHandler), time.Now)
 }
 
@@ -147,19 +147,19 @@ func TestOutageLeavesNoSteps(t *testing.T) {
 	require.Equal(t, []string{"admitted"}, short)
 }
 
-// What the database knows of an order is told also when its line cannot be asked.
+// What the database knows of an order is shown also when its line cannot be asked.
 func TestATimelineWithoutItsLine(t *testing.T) {
 	orders.EachDatabase(t, 10, 2, func(w *orders.World) {
 		one := w.Admit("ann", 1)
 		w.Work()
 		w.BreakLine(orders.Sale, "steps:"+one.ID)
 		timelines := w.Timelines()
-		told, page, err := timelines.ByUser(w.Ctx, "ann", nil, 10)
+		list, page, err := timelines.ByUser(w.Ctx, "ann", nil, 10)
 		require.NoError(w.T, err)
-		require.Len(w.T, told, 1)
+		require.Len(w.T, list, 1)
 		require.Nil(w.T, page.Next)
 		var steps []string
-		for _, e := range told[0].Events {
+		for _, e := range list[0].Events {
 			steps = append(steps, e.Step)
 		}
 		require.Contains(w.T, steps, "admitted")
