@@ -148,7 +148,7 @@ const live = "settings/live"
 // invalid names fields that break a rule; it is a leaf.
 const invalid = "internal/invalid"
 
-// shoppers are those of the demonstration; shopkit is what is around a whole process in tests, stackkit a whole way of
+// shoppers are those of the demonstration. shopkit is what is around a whole process in tests, stackkit a whole way of
 // an order within one, orderkit one sale with every part around it.
 const (
 	shoppers = "internal/shoppers"
