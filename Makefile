@@ -108,7 +108,7 @@ check: ## check formatting, suspicious code, imports and the downloaded modules
 	go run $(GOLANGCI) run ./...
 	@set -e; for module in $(MODULES); do echo "in $$module: golangci-lint"; \
 		go -C $$module run $(GOLANGCI) run --config $(CURDIR)/.golangci.yml ./...; done
-	go test -count=1 -run 'TestImports|TestNoGlobals|TestEveryPackage' .
+	go test -count=1 -run 'TestImports|TestNoGlobals|TestEveryPackage|TestDocuments' .
 	@$(MAKE) --no-print-directory vulncheck
 
 .PHONY: vulncheck
