@@ -24,7 +24,7 @@ func queueBodyOf(sale string, v queue.View) *api.Line {
 		return nil
 	}
 	return &api.Line{Sale: sale, Depth: v.Waiting, Capacity: v.Cap, OldestAgeSeconds: v.OldestAge.Seconds(),
-		Stock: v.Stock, Suspects: v.Suspects,
+		Stock: v.Stock, Isolated: v.Isolated,
 		LeasedBatches: v.Leased, Retrying: v.Retrying, Dead: v.Dead, Admitted: v.Seq, Served: v.Served,
 		Rebuilding: v.Rebuilding}
 }

@@ -13,7 +13,7 @@ type Line struct {
 	Capacity         int64     `json:"capacity"`
 	OldestAgeSeconds float64   `json:"oldest_age_seconds"`
 	Stock            int64     `json:"stock"`
-	Suspects         int64     `json:"suspects"`
+	Isolated         int64     `json:"suspects"`
 	LeasedBatches    int64     `json:"leased_batches"`
 	Retrying         int64     `json:"retrying"`
 	Dead             int64     `json:"dead"`

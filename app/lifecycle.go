@@ -164,7 +164,7 @@ func (a *App) inFlight(ctx context.Context) (left int64, failed error) {
 			failed = err
 			continue
 		}
-		left += v.Waiting + v.Suspects + v.Leased + v.Retrying
+		left += v.Waiting + v.Isolated + v.Leased + v.Retrying
 	}
 	return left, failed
 }

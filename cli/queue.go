@@ -31,7 +31,7 @@ func queueList() listCommand[api.Line] {
 			}
 			return []string{printable(l.Sale), depth(&l), seconds(l.OldestAgeSeconds), perSecond(l.Rates.Admitted),
 				perSecond(l.Rates.Drained), refused(l.Rates), number(l.LeasedBatches), number(l.Retrying),
-				number(l.Suspects), number(l.Dead), number(l.Stock)}
+				number(l.Isolated), number(l.Dead), number(l.Stock)}
 		},
 		note: func(lines []api.Line) (unread string) {
 			for _, l := range lines {
@@ -76,7 +76,7 @@ func queueCard(l api.Line) string {
 		{"oldest in line", seconds(l.OldestAgeSeconds)},
 		{"admitted per second", perSecond(l.Rates.Admitted)}, {"drained per second", perSecond(l.Rates.Drained)},
 		{"refused per second", refused(l.Rates)}, {"leased batches", number(l.LeasedBatches)},
-		{"waiting to retry", number(l.Retrying)}, {"tried one at a time", number(l.Suspects)},
+		{"waiting to retry", number(l.Retrying)}, {"tried one at a time", number(l.Isolated)},
 		{"dead letters", number(l.Dead)}, {"remaining to reserve", number(l.Stock)},
 		{"ever admitted", number(l.Admitted)}, {"ever drained", number(l.Served)}}
 	if l.Rebuilding {

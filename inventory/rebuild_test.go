@@ -83,7 +83,7 @@ func TestRedisEmptied(t *testing.T) {
 		v := w.view()
 		require.EqualValues(w.t, 93, v.Stock, "tickets are lost with Redis, orders are not")
 		require.EqualValues(w.t, 2, v.Epoch)
-		require.Zero(w.t, v.Waiting+v.Suspects+v.Leased+v.Retrying)
+		require.Zero(w.t, v.Waiting+v.Isolated+v.Leased+v.Retrying)
 		require.EqualValues(w.t, 7, w.clean().Live)
 
 		a, err := w.try("big", 1)

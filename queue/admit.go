@@ -21,9 +21,9 @@ type Request struct {
 	Locale       string // language tag for what the shopper is told
 }
 
-// rest is how and in which language to reach the shopper and who admits the request, as a record ends with it.
-func (r *Request) rest(by string) string {
-	return r.Email + "\t" + r.Phone + "\t" + r.Locale + "\t" + by
+// contact returns the end of a record: how and in which language to reach the shopper, and which instance admits.
+func (r *Request) contact(instance string) string {
+	return r.Email + "\t" + r.Phone + "\t" + r.Locale + "\t" + instance
 }
 
 // Ask is what one line is asked in a call of Admit.
@@ -39,48 +39,47 @@ type Ask struct {
 // their order, and answers each ask. No line may be named twice. Repeating a
 // call repeats its answers.
 //
-// An ask gets ErrNotReady, and nothing was done for it, when its line is
-// missing, has another epoch, is being rebuilt, was not compared with the ledger
-// since this Redis started or was promoted, or is older than what this process
-// has seen of it; also when Redis does not keep what redis.durability asks for, or too few replicas have acknowledged,
-// and then the requests may be in the line. After any other error the
-// requests may or may not be in the line; repeating the call tells.
+// An ask gets ErrNotReady, having done nothing, on a line that is missing, of another epoch, or being rebuilt. So it does
+// on one that was not compared with the ledger since this Redis started or was promoted, or is older than what this
+// process has seen. It gets ErrNotReady too while Redis keeps less than redis.durability asks for, or when too few
+// replicas acknowledged. The requests may then be in the line, as after any other error: repeating the call tells.
 func (ls *Lines) Admit(ctx context.Context, asks []Ask) []AdmitResult {
 	sent := time.Now()
-	told := make([]AdmitResult, len(asks))
+	results := make([]AdmitResult, len(asks))
 	if len(asks) == 1 || ls.acks() > 0 {
 		// WAIT speaks of one server's writes, and each line may be on another.
 		for i, ask := range asks {
-			told[i] = ask.alone(ctx)
+			results[i] = ask.call(ctx)
 		}
-		return told
+		return results
 	}
 	if err := ls.checkDurability(); err != nil {
-		for i := range told {
-			told[i].Err = err
+		for i := range results {
+			results[i].Err = err
 		}
-		return told
+		return results
 	}
 	calls, asked := make([]luascript.Call, 0, len(asks)), make([]int, 0, len(asks))
 	for i, ask := range asks {
-		if told[i].Err = ask.check(); told[i].Err == nil {
-			calls, asked = append(calls, luascript.Call{Keys: ask.Line.keys.admit(), Args: ask.args()}), append(asked,
-				i)
+		if results[i].Err = ask.check(); results[i].Err == nil {
+			calls = append(calls, luascript.Call{Keys: ask.Line.keys.admit(), Args: ask.args()})
+			asked = append(asked, i)
 		}
 	}
 	for i, reply := range ls.scripts.admit.RunEach(ctx, ls.rdb, calls) {
-		told[asked[i]] = asks[asked[i]].read(reply.Value, reply.Err, sent)
+		results[asked[i]] = asks[asked[i]].read(reply.Value, reply.Err, sent)
 	}
-	return told
+	return results
 }
 
-// Admit is the admission of requests to one line; see Lines.Admit.
+// Admit takes requests into one line; see Lines.Admit.
 func (l *Line) Admit(ctx context.Context, epoch int64, rate float64, requests []Request) ([]Admission, error) {
-	told := Ask{Line: l, Epoch: epoch, Rate: rate, Requests: requests}.alone(ctx)
-	return told.Admissions, told.Err
+	result := Ask{Line: l, Epoch: epoch, Rate: rate, Requests: requests}.call(ctx)
+	return result.Admissions, result.Err
 }
 
-func (a Ask) alone(ctx context.Context) AdmitResult {
+// call makes the admission in a call of its own.
+func (a Ask) call(ctx context.Context) AdmitResult {
 	if err := a.check(); err != nil {
 		return AdmitResult{Err: err}
 	}
@@ -100,10 +99,10 @@ func (k keys) admit() []string {
 	return []string{k.meta, k.stock, k.wait, k.orders, k.holders, k.cancels}
 }
 
-// args are columns: the script hands the ids, and the users, to Redis as they stand.
+// args returns columns: the script hands the ids, and the users, to Redis as they stand.
 func (a Ask) args() []any {
 	n := len(a.Requests)
-	head := [...]any{a.Epoch, a.rate(), a.Line.wakeChannel, a.Line.sale, a.stopped(), a.Line.keys.seen.newest(),
+	head := [...]any{a.Epoch, a.rateText(), a.Line.wakeChannel, a.Line.sale, a.stopSeconds(), a.Line.keys.seen.newestRevision(),
 		a.Line.cancels}
 	args := make([]any, len(head)+5*n)
 	columns := args[copy(args, head[:]):]
@@ -111,14 +110,14 @@ func (a Ask) args() []any {
 	texts := make([]string, n)
 	for i := range a.Requests {
 		r := &a.Requests[i]
-		texts[i] = r.rest(a.Line.instanceText)
+		texts[i] = r.contact(a.Line.instanceText)
 		// Pointers: a string in an interface would be copied to the heap.
 		ids[i], users[i], units[i], prints[i], contacts[i] = &r.ID, &r.User, &r.Units, &r.Fingerprint, &texts[i]
 	}
 	return args
 }
 
-// rate is the drain rate as the script is told.
-func (a Ask) rate() string { return strconv.FormatFloat(a.Rate, 'f', 3, 64) }
+// rateText returns the drain rate as the script gets it.
+func (a Ask) rateText() string { return strconv.FormatFloat(a.Rate, 'f', 3, 64) }
 
-func (a Ask) stopped() int64 { return int64(a.Stopped / time.Second) }
+func (a Ask) stopSeconds() int64 { return int64(a.Stopped / time.Second) }

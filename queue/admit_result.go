@@ -71,12 +71,12 @@ type place struct {
 	admitted               time.Time
 	rate                   float64
 	stopped                int64 // s until the line is drained
-	by                     int64 // number of the instance
+	instance               int64 // number of the instance
 }
 
 // place reads the head of a reply, and counts back from the newest ticket to those before the batch.
 func (a Ask) place(head string, answers []any) (place, error) {
-	p := place{by: a.Line.number}
+	p := place{instance: a.Line.number}
 	var ms int64
 	rest := head
 	for i, to := range [...]*int64{&p.stock, &p.newest, &p.claimed, &ms, &p.work, &p.firm, &p.rev} {
@@ -94,8 +94,8 @@ func (a Ask) place(head string, answers []any) (place, error) {
 		}
 	}
 	p.admitted = time.UnixMilli(ms).UTC()
-	p.stopped = a.stopped()
-	p.rate, _ = strconv.ParseFloat(a.rate(), 64) // the script and the record know it no better
+	p.stopped = a.stopSeconds()
+	p.rate, _ = strconv.ParseFloat(a.rateText(), 64) // the script and the record know it no better
 	return p, nil
 }
 
@@ -142,7 +142,7 @@ func (p *place) admit(t *Ticket, r *Request, slot string) error {
 	p.seq++
 	*t = Ticket{ID: r.ID, User: r.User, State: Queued, Seq: p.seq, Units: r.Units, Slot: 1, AdmittedAt: p.admitted,
 		Fingerprint: r.Fingerprint,
-		Position:    max(p.seq-p.claimed, 1), Email: r.Email, Phone: r.Phone, Locale: r.Locale, By: p.by}
+		Position:    max(p.seq-p.claimed, 1), Email: r.Email, Phone: r.Phone, Locale: r.Locale, By: p.instance}
 	t.ETASeconds = p.stopped + int64(math.Ceil(float64(t.Position+p.work)/p.rate))
 	if slot == "" {
 		return nil

@@ -44,7 +44,7 @@ func TestAdmitChecksInOrder(t *testing.T) {
 	})
 }
 
-// Who was told that nothing is left may repeat it until told.Firm: no unit that comes back before is sold before.
+// Who was told that nothing is left may repeat it until result.Firm: no unit that comes back before is sold before.
 func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		s := openSale()
@@ -52,10 +52,10 @@ func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 		b := newBox(t, addr, s)
 		try := func(id, user string) queue.AdmitResult {
 			t.Helper()
-			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
+			result := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
 				Requests: []queue.Request{ask(id, user)}}})[0]
-			require.NoError(t, told.Err)
-			return told
+			require.NoError(t, result.Err)
+			return result
 		}
 		holder := "first"
 		require.Zero(t, try(holder, holderOf(holder)).Firm, "it was admitted")
@@ -68,22 +68,22 @@ func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 		require.NoError(t, try(holder, holderOf(holder)).Admissions[0].Err, "nobody was told that nothing is left")
 
 		for round := range 5 {
-			told, asked := try("refused", "zoe"), time.Now()
-			require.ErrorIs(t, told.Admissions[0].Err, queue.ErrSoldOut)
-			require.LessOrEqual(t, time.Until(told.Firm), 100*time.Millisecond)
-			require.Positive(t, time.Until(told.Firm))
+			result, asked := try("refused", "zoe"), time.Now()
+			require.ErrorIs(t, result.Admissions[0].Err, queue.ErrSoldOut)
+			require.LessOrEqual(t, time.Until(result.Firm), 100*time.Millisecond)
+			require.Positive(t, time.Until(result.Firm))
 			giveBack()
-			firm, n := told.Firm, 0
+			firm, n := result.Firm, 0
 			holder = fmt.Sprintf("round-%d", round)
 			for {
-				told = try(holder, holderOf(holder))
-				if told.Admissions[0].Err == nil {
+				result = try(holder, holderOf(holder))
+				if result.Admissions[0].Err == nil {
 					break
 				}
-				require.ErrorIs(t, told.Admissions[0].Err, queue.ErrSoldOut)
-				require.EqualValues(t, 1, told.Stock)
-				if told.Firm.After(firm) {
-					firm = told.Firm // also what is told meanwhile holds
+				require.ErrorIs(t, result.Admissions[0].Err, queue.ErrSoldOut)
+				require.EqualValues(t, 1, result.Stock)
+				if result.Firm.After(firm) {
+					firm = result.Firm // also what is told meanwhile holds
 				}
 				n++
 				require.Less(t, time.Since(asked), 10*time.Second)
@@ -97,10 +97,10 @@ func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 		require.NoError(t, b.Configure(b.ctx, s))
 		two := ask("two", "zoe")
 		two.Units = 3
-		told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
+		result := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
 			Requests: []queue.Request{two}}})[0]
-		require.ErrorIs(t, told.Admissions[0].Err, queue.ErrSoldOut)
-		require.Zero(t, told.Firm)
+		require.ErrorIs(t, result.Admissions[0].Err, queue.ErrSoldOut)
+		require.Zero(t, result.Firm)
 
 		// A clock that was set back must not keep everybody waiting for it.
 		require.NoError(t, b.rdb.HSet(b.ctx, b.key("meta"), "sold_out", time.Now().Add(time.Hour).UnixMilli()).Err())
@@ -108,7 +108,7 @@ func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 	})
 }
 
-// Who was told that the line is full may repeat it until told.Firm: no room that comes back before is taken before.
+// Who was told that the line is full may repeat it until result.Firm: no room that comes back before is taken before.
 func TestRoomWaitsForThoseWhoRepeatThatTheLineIsFull(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		s := openSale()
@@ -116,28 +116,28 @@ func TestRoomWaitsForThoseWhoRepeatThatTheLineIsFull(t *testing.T) {
 		b := newBox(t, addr, s)
 		try := func(id string) queue.AdmitResult {
 			t.Helper()
-			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
+			result := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
 				Requests: []queue.Request{ask(id, "user of "+id)}}})[0]
-			require.NoError(t, told.Err)
-			return told
+			require.NoError(t, result.Err)
+			return result
 		}
 		require.NoError(t, try("first").Admissions[0].Err)
 		waited := 0
 		for round := range 20 {
-			told := try("refused")
-			require.ErrorIs(t, told.Admissions[0].Err, queue.ErrFull)
-			require.False(t, told.Firm.IsZero())
-			require.LessOrEqual(t, time.Until(told.Firm), 10*time.Millisecond)
+			result := try("refused")
+			require.ErrorIs(t, result.Admissions[0].Err, queue.ErrFull)
+			require.False(t, result.Firm.IsZero())
+			require.LessOrEqual(t, time.Until(result.Firm), 10*time.Millisecond)
 			batch := b.claim(fmt.Sprintf("b-%d", round), 1)
 			b.settle(batch, queue.OpConfirm)
-			firm, asked := told.Firm, time.Now()
+			firm, asked := result.Firm, time.Now()
 			for {
-				if told = try(fmt.Sprintf("round-%d", round)); told.Admissions[0].Err == nil {
+				if result = try(fmt.Sprintf("round-%d", round)); result.Admissions[0].Err == nil {
 					break
 				}
-				require.ErrorIs(t, told.Admissions[0].Err, queue.ErrFull)
-				if told.Firm.After(firm) {
-					firm = told.Firm // also what is told meanwhile holds
+				require.ErrorIs(t, result.Admissions[0].Err, queue.ErrFull)
+				if result.Firm.After(firm) {
+					firm = result.Firm // also what is told meanwhile holds
 				}
 				waited++
 				require.Less(t, time.Since(asked), 10*time.Second)
@@ -162,13 +162,13 @@ func TestNotStartedIsRepeatedUntilTheStart(t *testing.T) {
 		s.StartsAt = time.Now().Add(40 * time.Millisecond)
 		b := newBox(t, addr, s)
 		for {
-			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
+			result := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
 				Requests: []queue.Request{ask("x", "ann")}}})[0]
-			require.NoError(t, told.Err)
-			if told.Admissions[0].Err == nil {
+			require.NoError(t, result.Err)
+			if result.Admissions[0].Err == nil {
 				break
 			}
-			require.True(t, told.Firm.Before(s.StartsAt.Add(time.Millisecond)), "%s after the start",
+			require.True(t, result.Firm.Before(s.StartsAt.Add(time.Millisecond)), "%s after the start",
 				time.Until(s.StartsAt))
 		}
 	})
@@ -274,10 +274,10 @@ func TestTheWaitInAStoppedLine(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		admit := func(stopped time.Duration) queue.Admission {
-			told := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Stopped: stopped,
+			result := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Stopped: stopped,
 				Requests: []queue.Request{ask("order", "ann")}}})[0]
-			require.NoError(t, told.Err)
-			return told.Admissions[0]
+			require.NoError(t, result.Err)
+			return result.Admissions[0]
 		}
 		first := admit(time.Minute)
 		require.EqualValues(t, 61, first.Ticket.ETASeconds)

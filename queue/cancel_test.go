@@ -74,7 +74,7 @@ func TestALineWithoutItsHeadCancelsNothing(t *testing.T) {
 
 // A ticket that a worker has is never cancelled behind its back, even when a
 // rebuild has put older tickets behind it.
-func TestCancelSparesSuspectsAfterARebuild(t *testing.T) {
+func TestCancelSparesIsolatedTicketsAfterARebuild(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		order := b.enqueue(4)
@@ -159,7 +159,7 @@ func TestViewAndSnapshot(t *testing.T) {
 		b.expire("lost")
 		_, _, err = b.Reclaim(b.ctx)
 		require.NoError(t, err)
-		b.claim("leased", 1) // one of the two suspects
+		b.claim("leased", 1) // one of the two isolated tickets
 		require.NoError(t, b.Cancel(b.ctx, order[9], "user-00010"))
 		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Expired}}, 0))
 
@@ -170,7 +170,7 @@ func TestViewAndSnapshot(t *testing.T) {
 		v.Now, v.OldestAge, v.Server = time.Time{}, 0, ""
 		require.Equal(t, queue.View{Exists: true, Verified: true, Epoch: 1, Version: 1, State: "open", Cap: 1000,
 			Seq: 10, Claimed: 6, Served: 3,
-			Stock: 5000 - 7, Waiting: 4, Suspects: 1, Leased: 1, Retrying: 1, Dead: 1, Bounded: 6}, v)
+			Stock: 5000 - 7, Waiting: 4, Isolated: 1, Leased: 1, Retrying: 1, Dead: 1, Bounded: 6}, v)
 		snap := b.snapshot()
 		live := map[string]int64{order[2]: 1, order[4]: 1, order[5]: 1, order[6]: 1, order[7]: 1, order[8]: 1}
 		listed := map[string]int64{order[9]: 10} // cancelled, and not yet recorded

@@ -48,9 +48,9 @@ func TestTheCapCountsWhatWorkersHave(t *testing.T) {
 		b.expire("b-2")
 		_, _, err := b.Reclaim(b.ctx)
 		require.NoError(t, err)
-		require.ErrorIs(t, b.tryOne(), queue.ErrFull, "a suspect waits, too")
+		require.ErrorIs(t, b.tryOne(), queue.ErrFull, "an isolated ticket waits, too")
 		v := b.view()
-		require.EqualValues(t, 6, v.Waiting+v.Suspects+v.Retrying)
+		require.EqualValues(t, 6, v.Waiting+v.Isolated+v.Retrying)
 	})
 }
 

@@ -9,9 +9,8 @@ import (
 	"sluice/internal/luascript"
 )
 
-// ClaimEach claims from several lines in one round trip, under one batch id;
-// lines with nothing to claim are left out. The errors are in the order of
-// sales.
+// ClaimEach claims from several lines in one round trip, under one batch id. It leaves out lines with nothing to claim.
+// The errors are in the order of sales.
 func (ls *Lines) ClaimEach(
 	ctx context.Context, sales []string, id string, p Portion, lease time.Duration) ([]Batch, []error,
 ) {
@@ -33,46 +32,7 @@ func (ls *Lines) ClaimEach(
 	return batches, failed
 }
 
-// HoldersOf finds in the line's holdings whose the orders are that cannot be
-// read. Its cost grows with the users of the sale: it reads a thousand in a call.
-func (l *Line) HoldersOf(ctx context.Context, poisoned []Poison) (map[string]Ticket, error) {
-	view, err := l.View(ctx)
-	if err != nil {
-		return nil, err
-	}
-	wanted := make(map[string]Poison, len(poisoned))
-	for _, p := range poisoned {
-		if p.Seq == 0 || p.Seq > view.Seq {
-			p.Seq = max(view.Claimed, 1)
-		}
-		wanted[p.ID] = p
-	}
-	found := make(map[string]Ticket, len(poisoned))
-	for cursor := uint64(0); len(found) < len(wanted); {
-		page, next, err := l.rdb.HScan(ctx, l.keys.holders, cursor, "", 1000).Result()
-		if err != nil {
-			return nil, fmt.Errorf("look for the owners of %d unreadable tickets of %s: %w", len(poisoned), l.sale, err)
-		}
-		for i := 0; i+1 < len(page); i += 2 {
-			for one := range strings.SplitSeq(page[i+1], ",") {
-				id, rest, _ := strings.Cut(one, ":")
-				p, ok := wanted[id]
-				slot, units, _ := strings.Cut(rest, ":")
-				t := Ticket{ID: id, User: page[i], State: Queued, Seq: p.Seq, Slot: int(toInt(slot)),
-					Units: int(toInt(units)), AdmittedAt: view.Now}
-				if ok && t.Slot > 0 && t.Units > 0 && t.User != "" {
-					found[id] = t
-				}
-			}
-		}
-		if cursor = next; cursor == 0 {
-			break
-		}
-	}
-	return found, nil
-}
-
-// batchName is the id of a batch of this instance.
+// batchName returns the id of a batch of this instance.
 func (ls *Lines) batchName(id string) string {
 	if ls.instance == "" {
 		return id
@@ -80,7 +40,7 @@ func (ls *Lines) batchName(id string) string {
 	return ls.instance + "/" + id
 }
 
-// ownerOf is the inverse of batchName.
+// ownerOf undoes batchName.
 func ownerOf(name string) (instance, id string) {
 	at := strings.LastIndexByte(name, '/')
 	return name[:max(at, 0)], name[at+1:]
@@ -92,8 +52,8 @@ type Batch struct {
 	ID       string
 	Sale     string
 	Epoch    int64
-	Suspects bool  // they failed before, or their worker died
-	Solo     bool  // one suspect, to be run alone
+	Isolated bool  // they failed before, or their worker died
+	Solo     bool  // one isolated ticket, to be run alone
 	Left     int64 // tickets that still wait in the line
 	Ledger   int64 // newest change of the ledger that the line knew of: what this batch takes must come later
 	Shared   bool  // every ticket fails alike just now: what happens to these counts against none of them
@@ -111,20 +71,18 @@ type Poison struct {
 	Err error
 }
 
-// Portion says how many of the waiting tickets a claim takes: one part in
-// Share of them, but Least at least and Most at most. Suspects come first: one
-// alone, or, while more than two groups of so many wait, a group of such as
-// have failed once at most; 0 leaves them where they are.
-type Portion struct{ Most, Least, Share, Suspects int }
+// Portion says how many of the waiting tickets a claim takes: one part in Share of them, at least Least, at most Most.
+// Isolated tickets come first: one alone, or, while more than two groups of so many wait, a group of those that failed
+// once at most. Isolated 0 leaves them where they are.
+type Portion struct{ Most, Least, Share, Isolated int }
 
-// Claim moves up to n of the oldest tickets into a batch of their own and
-// leases it under id, which must never have been used. An empty batch means
-// there was nothing to claim. n is at most MaxBatch.
+// Claim moves up to n of the oldest tickets, at most MaxBatch, into a batch of their own. It leases the batch under id,
+// which must never have been used. An empty batch means that there was nothing to claim.
 func (l *Line) Claim(ctx context.Context, id string, n int, lease time.Duration) (Batch, error) {
-	return l.ClaimPortion(ctx, id, Portion{Most: n, Least: n, Share: 1, Suspects: 1}, lease)
+	return l.ClaimPortion(ctx, id, Portion{Most: n, Least: n, Share: 1, Isolated: 1}, lease)
 }
 
-// ClaimPortion is Claim for a portion of what waits.
+// ClaimPortion claims a portion of what waits.
 func (l *Line) ClaimPortion(ctx context.Context, id string, p Portion, lease time.Duration) (Batch, error) {
 	claim := l.claimCall(id, p, lease)
 	list, err := l.scripts.claim.RunList(ctx, l.rdb, claim.Keys, claim.Args...)
@@ -136,9 +94,9 @@ func (l *Line) ClaimPortion(ctx context.Context, id string, p Portion, lease tim
 
 func (l *Line) claimCall(id string, p Portion, lease time.Duration) luascript.Call {
 	k := l.keys
-	return luascript.Call{Keys: []string{k.meta, k.wait, k.suspect, k.lease, k.leased, k.orders, k.attempts, k.recent},
-		Args: []any{lease.Milliseconds(), l.batchName(id), min(p.Most, MaxBatch), p.Least, p.Share, p.Suspects,
-			k.seen.newest()}}
+	return luascript.Call{Keys: []string{k.meta, k.wait, k.isolated, k.lease, k.leased, k.orders, k.attempts, k.recent},
+		Args: []any{lease.Milliseconds(), l.batchName(id), min(p.Most, MaxBatch), p.Least, p.Share, p.Isolated,
+			k.seen.newestRevision()}}
 }
 
 // readClaim reads the reply to a claim under id.
@@ -157,13 +115,13 @@ func (l *Line) readClaim(ctx context.Context, id string, list []any) (Batch, err
 	if err != nil {
 		return Batch{}, err
 	}
-	b := Batch{ID: l.batchName(id), Sale: l.sale, Epoch: toInt(list[0]), Suspects: toInt(list[1]) == 1,
+	b := Batch{ID: l.batchName(id), Sale: l.sale, Epoch: toInt(list[0]), Isolated: toInt(list[1]) == 1,
 		Solo: toInt(list[1]) == 1 && len(ids) == 1, Left: toInt(list[3]), Ledger: toInt(list[6]),
 		Tickets: make([]Ticket, 0, len(ids))}
 	for i, order := range ids {
 		t, err := ParseTicket(order, records[i])
 		if err != nil {
-			b.Poisoned = append(b.Poisoned, Poison{ID: order, Seq: after(b.Tickets), Err: err})
+			b.Poisoned = append(b.Poisoned, Poison{ID: order, Seq: nextSeq(b.Tickets), Err: err})
 			continue
 		}
 		t.Attempts = int(toInt(list[2]))
@@ -172,9 +130,9 @@ func (l *Line) readClaim(ctx context.Context, id string, list []any) (Batch, err
 	return b, nil
 }
 
-// after is the sequence behind the last of some tickets, 0 when there are none. In the line a
-// ticket stands behind the one that was admitted before it.
-func after(tickets []Ticket) int64 {
+// nextSeq returns the sequence behind the last of some tickets, 0 when there are none. In the line a ticket stands
+// behind the one that was admitted before it.
+func nextSeq(tickets []Ticket) int64 {
 	if len(tickets) == 0 {
 		return 0
 	}
@@ -197,4 +155,88 @@ func (l *Line) recordsOf(ctx context.Context, ids []string, joined string) ([]st
 		records[i], _ = v.(string)
 	}
 	return records, nil
+}
+
+// leaseOrders is how many order ids of one batch are told.
+const leaseOrders = 20
+
+// Lease is a batch that a worker holds.
+type Lease struct {
+	Batch    string
+	Instance string // whose worker it is; empty where that was not said
+	Tickets  int64
+	Orders   []string // the first of them, at most 20
+	Deadline time.Time
+	Left     time.Duration // until then; negative once it has run out and nobody has taken the batch over yet
+}
+
+// Leases returns up to most batches that workers hold, after skipping some, and how many there are in all. Those whose
+// lease ends first come first.
+func (l *Line) Leases(ctx context.Context, skip int64, most int) (leases []Lease, all int64, err error) {
+	list, err := l.scripts.leases.RunList(ctx, l.rdb, []string{l.keys.lease, l.keys.leased}, skip, most, leaseOrders)
+	if err != nil {
+		return nil, 0, err
+	}
+	now := time.UnixMilli(toInt(list[0]))
+	for i := 2; i+3 < len(list); i += 4 {
+		name, _ := list[i].(string)
+		orders, _ := list[i+3].(string)
+		deadline := time.UnixMilli(toInt(list[i+1])).UTC()
+		one := Lease{Tickets: toInt(list[i+2]), Deadline: deadline, Left: deadline.Sub(now)}
+		one.Instance, one.Batch = ownerOf(name)
+		if orders != "" {
+			one.Orders = strings.Split(orders, ",")
+		}
+		leases = append(leases, one)
+	}
+	return leases, toInt(list[1]), nil
+}
+
+// Reclaim takes over up to 16 batches whose lease has run out, as many whose lease was given by a clock that was set back
+// since, and all that have none. It returns how many batches and tickets those were.
+func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) {
+	keys := []string{l.keys.lease, l.keys.leased, l.keys.isolated, l.keys.attempts, l.keys.reclaimed, l.keys.meta}
+	list, err := l.scripts.reclaim.RunList(ctx, l.rdb, keys, 16, keepLost, keepStepsFor.Milliseconds())
+	if err != nil {
+		return 0, 0, err
+	}
+	return toInt(list[0]), toInt(list[1]), nil
+}
+
+// longestDelay bounds the delay of a retry. One that is further away was set before Redis' clock was set back.
+const longestDelay = time.Minute
+
+// Promote makes up to n retried tickets claimable whose delay is over, or
+// longer than any delay is.
+func (l *Line) Promote(ctx context.Context, n int) (int64, error) {
+	keys := []string{l.keys.retry, l.keys.isolated, l.keys.meta}
+	return l.scripts.promote.RunInt(ctx, l.rdb, keys, n, longestDelay.Milliseconds())
+}
+
+// Maintenance says what there is to do in a line that nobody has announced. It
+// is a sum of the constants below, as lua/maintenance.lua adds them up.
+type Maintenance int64
+
+// The kinds of maintenance.
+const (
+	Claimable  Maintenance = 1 << iota // tickets wait for a worker
+	TakeOver                           // a lease has run out
+	PromoteDue                         // the delay of a retry is over
+)
+
+// Maintenance asks several lines in one round trip what there is to do. The
+// answers are in the order of sales, each with an error of its own.
+func (ls *Lines) Maintenance(ctx context.Context, sales []string) ([]Maintenance, []error) {
+	calls := make([]luascript.Call, len(sales))
+	for i, sale := range sales {
+		k := ls.table.of(sale)
+		calls[i].Keys = []string{k.wait, k.isolated, k.lease, k.leased, k.retry, k.meta}
+		calls[i].Args = []any{longestDelay.Milliseconds()}
+	}
+	found, failed := make([]Maintenance, len(sales)), make([]error, len(sales))
+	for i, reply := range ls.scripts.maintenance.RunEach(ctx, ls.rdb, calls) {
+		n, err := reply.Int()
+		found[i], failed[i] = Maintenance(n), err
+	}
+	return found, failed
 }

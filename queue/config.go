@@ -21,10 +21,10 @@ type Config struct {
 	Cap int `koanf:"cap"`
 	// most tickets a worker claims at once, of a long line; 1 to MaxBatch
 	Batch int `koanf:"batch"`
-	// 1s to 1h: caps follow the measured pace so that nobody waits longer; 0: Cap alone counts
+	// 1s to 1h: caps follow the measured drain rate so that nobody waits longer; 0: Cap alone counts
 	MaxWait time.Duration `koanf:"max_wait"`
 	// with MaxWait: the lower bound of such a cap, Cap or the sale's own being the upper, and the cap
-	// until a pace is known; 1 to Cap
+	// until a drain rate is known; 1 to Cap
 	MinCap int      `koanf:"min_cap"`
 	Drain  bool     `koanf:"drain"` // false: workers claim nothing, tickets wait
 	Held   []string `koanf:"held"`  // sales whose lines workers leave alone; at most 1000
@@ -94,12 +94,12 @@ func (s Settings) args() []any {
 // stock by its difference. Returns ErrNotReady when the line is missing, is of
 // another epoch, or is being rebuilt.
 func (l *Line) Configure(ctx context.Context, s Settings) error {
-	return l.ready(l.change(ctx, l.scripts.configure, []string{l.keys.meta, l.keys.stock},
+	return checkReady(l.change(ctx, l.scripts.configure, []string{l.keys.meta, l.keys.stock},
 		append(s.args(), l.stockChannel, l.sale, s.Ledger)...))
 }
 
 // SetCap changes the line's cap. Returns ErrNotReady when the line is missing,
 // is of another epoch, or is being rebuilt.
 func (l *Line) SetCap(ctx context.Context, epoch int64, tickets int) error {
-	return l.ready(l.change(ctx, l.scripts.setCap, []string{l.keys.meta}, epoch, tickets))
+	return checkReady(l.change(ctx, l.scripts.setCap, []string{l.keys.meta}, epoch, tickets))
 }

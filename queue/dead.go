@@ -88,7 +88,7 @@ func readLetter(id string, record any) DeadLetter {
 // After any other error Requeued tells what has become of it.
 func (l *Line) Requeue(ctx context.Context, id string) error {
 	k := l.keys
-	keys := []string{k.meta, k.stock, k.suspect, k.orders, k.holders, k.dead, k.attempts}
+	keys := []string{k.meta, k.stock, k.isolated, k.orders, k.holders, k.dead, k.attempts}
 	n, err := l.change(ctx, l.scripts.requeue, keys, id, l.wakeChannel, l.sale)
 	if err != nil {
 		return err
@@ -125,25 +125,23 @@ func (l *Line) DropDead(ctx context.Context, id string) error {
 	if err == nil && n == 0 {
 		return ErrNotDead
 	}
-	return l.ready(n, err)
+	return checkReady(n, err)
 }
 
 // ReasonLost is why an accepted order failed whose ticket Redis has lost and
 // for which no unit was left.
 const ReasonLost = "lost"
 
-// Readmit takes an accepted order back into the line whose ticket was lost, or
-// records it as failed with ReasonLost when no unit or slot is left. The
-// caller vouches that t was admitted, by a signed receipt, and that the
-// database does not know it. Repeating it, or calling it for a ticket that is
-// not lost, changes nothing and returns the ticket as it is.
-// The ticket goes to the end of the line under a new sequence. Returns
-// ErrNotReady when the line is missing, of another epoch or being rebuilt.
+// Readmit takes an accepted order back into the line whose ticket was lost. When no unit or slot is left it records the
+// order as failed with ReasonLost. The caller vouches that t was admitted, by a signed receipt, and that the database
+// does not know it. The ticket goes to the end of the line under a new sequence. Repeating it, or calling it for a
+// ticket that is not lost, changes nothing and returns the ticket as it is. It returns ErrNotReady when the line is
+// missing, of another epoch or being rebuilt.
 func (l *Line) Readmit(ctx context.Context, epoch int64, t Ticket) (Ticket, error) {
 	k := l.keys
 	answer, err := l.durably(ctx, l.scripts.readmit, []string{k.meta, k.stock, k.wait, k.orders, k.holders},
 		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, l.wakeChannel, l.sale,
-		l.instanceText, k.seen.newest())
+		l.instanceText, k.seen.newestRevision())
 	if err != nil {
 		return Ticket{}, err
 	}
@@ -166,7 +164,7 @@ func (l *Line) Lose(ctx context.Context, epoch int64, t Ticket) (lost Ticket, ma
 	k := l.keys
 	reply, err := l.durably(ctx, l.scripts.lose, []string{k.meta, k.wait, k.orders},
 		epoch, t.ID, t.User, t.Units, t.AdmittedAt.UnixMilli(), t.Fingerprint, ReasonLost, l.wakeChannel, l.sale,
-		k.seen.newest())
+		k.seen.newestRevision())
 	if err != nil {
 		return Ticket{}, false, err
 	}

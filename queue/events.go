@@ -14,23 +14,23 @@ import (
 	"sluice/store/redis"
 )
 
-// NoteDrainRate keeps the pace, in tickets per second, at which a line was last
-// seen draining, for lines and processes that have measured nothing yet.
+// NoteDrainRate keeps the drain rate, in tickets per second, that was measured last. Lines and processes that have
+// measured nothing yet go by it.
 func (ls *Lines) NoteDrainRate(ctx context.Context, perSecond float64) error {
-	if err := ls.rdb.Set(ctx, ls.paceKey, strconv.FormatFloat(perSecond, 'f', 3, 64), 0).Err(); err != nil {
-		return fmt.Errorf("keep the measured pace: %w", err)
+	if err := ls.rdb.Set(ctx, ls.drainRateKey, strconv.FormatFloat(perSecond, 'f', 3, 64), 0).Err(); err != nil {
+		return fmt.Errorf("keep the measured drain rate: %w", err)
 	}
 	return nil
 }
 
 // DrainRate returns what NoteDrainRate kept last, by whichever process; 0 when nothing.
 func (ls *Lines) DrainRate(ctx context.Context) (float64, error) {
-	perSecond, err := ls.rdb.Get(ctx, ls.paceKey).Float64()
+	perSecond, err := ls.rdb.Get(ctx, ls.drainRateKey).Float64()
 	if errors.Is(err, goredis.Nil) {
 		return 0, nil
 	}
 	if err != nil {
-		return 0, fmt.Errorf("read the measured pace: %w", err)
+		return 0, fmt.Errorf("read the measured drain rate: %w", err)
 	}
 	return max(perSecond, 0), nil
 }
@@ -134,4 +134,26 @@ func (l *Line) Steps(ctx context.Context, id string) ([]Step, error) {
 		steps = append(steps, s)
 	}
 	return steps, nil
+}
+
+// Loss is a batch that was taken over from its worker, which had died or outlived its lease.
+type Loss struct {
+	At       time.Time // when it was taken over, by Redis' clock
+	Instance string    // whose worker it was; may be empty
+}
+
+// Losses returns the batches that were taken over while they held an order, oldest first: of the
+// last 50 of its line, and for a week.
+func (l *Line) Losses(ctx context.Context, id string) ([]Loss, error) {
+	list, err := l.scripts.reclaimed.RunList(ctx, l.rdb, []string{l.keys.reclaimed}, id)
+	if err != nil {
+		return nil, err
+	}
+	var losses []Loss
+	for i := 0; i+1 < len(list); i += 2 {
+		name, _ := list[i+1].(string)
+		instance, _ := ownerOf(name)
+		losses = append(losses, Loss{At: time.UnixMilli(toInt(list[i])).UTC(), Instance: instance})
+	}
+	return losses, nil
 }

@@ -57,7 +57,7 @@ func (ls *Lines) BoundCancels(most int) { ls.cancels = most }
 // validated the id: it becomes part of key names.
 func (ls *Lines) Of(sale string) *Line { return &Line{Lines: ls, sale: sale, keys: ls.table.of(sale)} }
 
-// Named returns the same lines, claiming in the name of an instance: Leases tells it.
+// Named returns the same lines, claiming in the name of an instance, which Leases shows.
 func (ls *Lines) Named(instance string) *Lines {
 	named := *ls
 	named.instance = instance
@@ -72,7 +72,7 @@ func (ls *Lines) Numbered(number int64) *Lines {
 	return &numbered
 }
 
-// Number is what Numbered was told.
+// Number returns the number that Numbered was given.
 func (ls *Lines) Number() int64 { return ls.number }
 
 // ByServer groups sales by the server that holds their line, as the client
@@ -107,7 +107,7 @@ func toInt(v any) int64 {
 	return 0
 }
 
-// Time is Redis' clock.
+// Time returns the time by Redis' clock.
 func (ls *Lines) Time(ctx context.Context) (time.Time, error) {
 	now, err := ls.rdb.Time(ctx).Result()
 	if err != nil && !errors.Is(err, goredis.Nil) {

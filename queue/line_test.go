@@ -109,7 +109,7 @@ func TestSettleIsFenced(t *testing.T) {
 	})
 }
 
-func TestReclaimMakesSuspects(t *testing.T) {
+func TestReclaimIsolatesTickets(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
 		order := b.enqueue(5)
@@ -133,7 +133,7 @@ func TestReclaimMakesSuspects(t *testing.T) {
 		for i, want := range []string{order[2], order[3], order[0], order[1]} {
 			solo := b.claim(fmt.Sprint("solo", i), 100)
 			require.True(t, solo.Solo)
-			require.Equal(t, []string{want}, ids(solo), "suspects come before others and alone")
+			require.Equal(t, []string{want}, ids(solo), "isolated tickets come before others and alone")
 			require.Equal(t, 1, solo.Tickets[0].Attempts)
 		}
 		b.expire("solo0")
@@ -141,7 +141,7 @@ func TestReclaimMakesSuspects(t *testing.T) {
 		again := b.claim("again", 100)
 		require.Equal(t, 2, again.Tickets[0].Attempts)
 		b.settle(again, queue.OpBack)
-		require.Equal(t, []string{order[2]}, b.list("suspect"), "a suspect stays one")
+		require.Equal(t, []string{order[2]}, b.list("suspect"), "it stays isolated")
 		again = b.claim("again2", 100)
 		require.Equal(t, 2, again.Tickets[0].Attempts, "going back counts nothing")
 		b.settle(again, queue.OpConfirm)

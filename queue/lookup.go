@@ -10,8 +10,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// crowdChunk is how many records one step of a count reads, about.
-const crowdChunk = 1000
+// usersChunk is how many records one step of Users reads, about.
+const usersChunk = 1000
 
 // Users calls visit for the user of every order the line keeps a record of:
 // live ones, and ended ones that are still answered. Some are visited twice.
@@ -20,15 +20,15 @@ const crowdChunk = 1000
 // anew meanwhile. It reads in steps, so that a million orders hold nobody up for
 // long; an error from visit ends it.
 func (l *Line) Users(ctx context.Context, visit func(user string) error) (epoch, seq int64, err error) {
-	epoch, seq, err = l.newest(ctx)
+	epoch, seq, err = l.epochAndSeq(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
 	for cursor, first := uint64(0), true; first || cursor != 0; first = false {
 		var pairs []string
-		pairs, cursor, err = l.rdb.HScan(ctx, l.keys.orders, cursor, "", crowdChunk).Result()
+		pairs, cursor, err = l.rdb.HScan(ctx, l.keys.orders, cursor, "", usersChunk).Result()
 		if err != nil {
-			return 0, 0, fmt.Errorf("count the users of %s: %w", l.sale, err)
+			return 0, 0, fmt.Errorf("read the users of %s: %w", l.sale, err)
 		}
 		for i := 0; i+1 < len(pairs); i += 2 {
 			t, err := ParseTicket(pairs[i], pairs[i+1])
@@ -40,19 +40,20 @@ func (l *Line) Users(ctx context.Context, visit func(user string) error) (epoch,
 			}
 		}
 	}
-	if again, _, err := l.newest(ctx); err != nil || again != epoch {
-		return 0, 0, fmt.Errorf("count the users of %s: %w", l.sale, ErrNotReady)
+	if again, _, err := l.epochAndSeq(ctx); err != nil || again != epoch {
+		return 0, 0, fmt.Errorf("read the users of %s: %w", l.sale, ErrNotReady)
 	}
 	return epoch, seq, nil
 }
 
-func (l *Line) newest(ctx context.Context) (epoch, seq int64, err error) {
+// epochAndSeq returns the epoch of the line and the sequence of its newest ticket; ErrNotReady while it is rebuilt.
+func (l *Line) epochAndSeq(ctx context.Context) (epoch, seq int64, err error) {
 	v, err := l.rdb.HMGet(ctx, l.keys.meta, metaEpoch, metaGate, metaSeq).Result()
 	if err != nil {
-		return 0, 0, fmt.Errorf("count the users of %s: %w", l.sale, err)
+		return 0, 0, fmt.Errorf("read the users of %s: %w", l.sale, err)
 	}
 	if v[0] == nil || v[1] != nil {
-		return 0, 0, fmt.Errorf("count the users of %s: %w", l.sale, ErrNotReady)
+		return 0, 0, fmt.Errorf("read the users of %s: %w", l.sale, ErrNotReady)
 	}
 	return toInt(v[0]), toInt(v[2]), nil
 }
@@ -70,7 +71,7 @@ func (l *Line) UsersSince(
 	}
 	text, _ := list[0].(string)
 	if newest, err = strconv.ParseInt(text, 10, 64); err != nil {
-		return nil, 0, false, fmt.Errorf("count the users of %s: sequence %q", l.sale, text)
+		return nil, 0, false, fmt.Errorf("read the users of %s: sequence %q", l.sale, text)
 	}
 	users = make([]string, 0, len(list)-1)
 	for _, one := range list[1:] {
@@ -90,9 +91,8 @@ func (l *Line) Lookup(ctx context.Context, ids []string) (map[string]Ticket, int
 	return found.Tickets, found.Claimed, found.Err
 }
 
-// HeldBy returns the ids of the orders a user holds, by sale, in one round
-// trip for all the sales asked for, and the error of each line that could not
-// be read.
+// HeldBy returns the ids of the orders that a user holds, by sale, in one round trip. Each line that could not be read
+// has its error in failed.
 func (ls *Lines) HeldBy(
 	ctx context.Context, sales []string, user string) (ids map[string][]string, failed map[string]error,
 ) {
@@ -133,7 +133,7 @@ type Found struct {
 	Err     error             // of this line; what the others answered stands
 }
 
-// Lookup is Line.Lookup for several lines in one round trip.
+// Lookup returns tickets of several lines in one round trip; see Line.Lookup.
 func (ls *Lines) Lookup(ctx context.Context, asked []Lookup) []Found {
 	pipe := ls.rdb.Pipeline()
 	records, claimed := make([]*goredis.SliceCmd, len(asked)), make([]*goredis.StringCmd, len(asked))
@@ -171,4 +171,43 @@ func readRecords(ids []string, records []any) map[string]Ticket {
 		}
 	}
 	return known
+}
+
+// HoldersOf finds in the line's holdings whose the orders are that cannot be
+// read. Its cost grows with the users of the sale: it reads a thousand in a call.
+func (l *Line) HoldersOf(ctx context.Context, poisoned []Poison) (map[string]Ticket, error) {
+	view, err := l.View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	wanted := make(map[string]Poison, len(poisoned))
+	for _, p := range poisoned {
+		if p.Seq == 0 || p.Seq > view.Seq {
+			p.Seq = max(view.Claimed, 1)
+		}
+		wanted[p.ID] = p
+	}
+	found := make(map[string]Ticket, len(poisoned))
+	for cursor := uint64(0); len(found) < len(wanted); {
+		page, next, err := l.rdb.HScan(ctx, l.keys.holders, cursor, "", 1000).Result()
+		if err != nil {
+			return nil, fmt.Errorf("look for the owners of %d unreadable tickets of %s: %w", len(poisoned), l.sale, err)
+		}
+		for i := 0; i+1 < len(page); i += 2 {
+			for one := range strings.SplitSeq(page[i+1], ",") {
+				id, rest, _ := strings.Cut(one, ":")
+				p, ok := wanted[id]
+				slot, units, _ := strings.Cut(rest, ":")
+				t := Ticket{ID: id, User: page[i], State: Queued, Seq: p.Seq, Slot: int(toInt(slot)),
+					Units: int(toInt(units)), AdmittedAt: view.Now}
+				if ok && t.Slot > 0 && t.Units > 0 && t.User != "" {
+					found[id] = t
+				}
+			}
+		}
+		if cursor = next; cursor == 0 {
+			break
+		}
+	}
+	return found, nil
 }

@@ -30,7 +30,7 @@ func TestMaintenance(t *testing.T) {
 		require.Equal(t, []queue.Maintenance{0, queue.TakeOver, 0}, due())
 		_, _, err := b.Reclaim(b.ctx)
 		require.NoError(t, err)
-		require.Equal(t, []queue.Maintenance{0, queue.Claimable, 0}, due(), "as suspects")
+		require.Equal(t, []queue.Maintenance{0, queue.Claimable, 0}, due(), "as isolated tickets")
 
 		for i := range order {
 			again := b.claim(fmt.Sprintf("again-%d", i), 1)

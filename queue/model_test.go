@@ -17,7 +17,7 @@ type model struct {
 	epoch, version, total, stock, seq, claimed, served int64
 	limit, cap                                         int
 	tickets                                            map[string]*entry
-	wait, suspect                                      []string // next to be claimed first
+	wait, isolated                                     []string // next to be claimed first
 	batches                                            map[string]*held
 	retry                                              map[string]bool
 	attempts                                           map[string]int
@@ -105,7 +105,7 @@ func (m *model) listed() map[string]bool {
 			listed[id] = true
 		}
 	}
-	for _, id := range slices.Concat(m.wait, m.suspect) {
+	for _, id := range slices.Concat(m.wait, m.isolated) {
 		listed[id] = true
 	}
 	return listed
@@ -123,8 +123,8 @@ func (m *model) bounded() (n int) {
 
 // claim returns what must be claimed.
 func (m *model) claim(id string, n int) (want []string, solo bool) {
-	if len(m.suspect) > 0 {
-		want, m.suspect, solo = m.suspect[:1:1], m.suspect[1:], true
+	if len(m.isolated) > 0 {
+		want, m.isolated, solo = m.isolated[:1:1], m.isolated[1:], true
 	} else {
 		n = min(n, len(m.wait))
 		want, m.wait = m.wait[:n:n], m.wait[n:]
@@ -177,7 +177,7 @@ func (m *model) settle(id string, outcomes []queue.Outcome) {
 		delete(m.attempts, o.ID)
 	}
 	if batch.Solo {
-		m.suspect = append(back, m.suspect...)
+		m.isolated = append(back, m.isolated...)
 	} else {
 		m.wait = append(back, m.wait...)
 	}
@@ -239,7 +239,7 @@ func (m *model) requeue(id string) error {
 	m.seq++ // its mark
 	m.stock -= int64(e.Units)
 	e.State, e.Slot, e.Mark = queue.Queued, slot, m.seq
-	m.suspect = append(m.suspect, id)
+	m.isolated = append(m.isolated, id)
 	return nil
 }
 
@@ -259,7 +259,7 @@ func (m *model) reclaim() {
 		if !batch.unleased {
 			continue
 		}
-		m.suspect = append(m.suspect, batch.ids...)
+		m.isolated = append(m.isolated, batch.ids...)
 		for _, one := range batch.ids {
 			m.attempts[one]++
 		}
@@ -268,24 +268,24 @@ func (m *model) reclaim() {
 }
 
 // begin closes the line: what workers hold and what waits for a retry becomes
-// suspect. The order among batches is Redis' own, so it is read from there.
-func (m *model) begin(rt *rapid.T, suspects []string) {
-	want := slices.Clone(m.suspect)
+// isolated. The order among batches is Redis' own, so it is read from there.
+func (m *model) begin(rt *rapid.T, isolated []string) {
+	want := slices.Clone(m.isolated)
 	for _, batch := range m.batches {
 		want = append(want, batch.ids...)
 	}
 	want = slices.AppendSeq(want, maps.Keys(m.retry))
-	if !slices.Equal(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(suspects))) {
-		rt.Fatalf("suspects after the gate: %v, want %v", suspects, want)
+	if !slices.Equal(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(isolated))) {
+		rt.Fatalf("isolated after the gate: %v, want %v", isolated, want)
 	}
-	m.suspect, m.batches, m.retry = suspects, map[string]*held{}, map[string]bool{}
+	m.isolated, m.batches, m.retry = isolated, map[string]*held{}, map[string]bool{}
 }
 
 // reopen forgets what has ended, as the database answers for it; dead letters
 // stay for an operator.
 func (m *model) reopen() {
 	listed := map[string]bool{}
-	for _, id := range slices.Concat(m.wait, m.suspect) {
+	for _, id := range slices.Concat(m.wait, m.isolated) {
 		listed[id] = true
 	}
 	for id, e := range m.tickets {

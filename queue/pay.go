@@ -10,11 +10,10 @@ import (
 	"sluice/internal/luascript"
 )
 
-// Cancel ends a ticket at its owner's wish while no worker has it. It returns
-// ErrUnknown for another user's order, ErrNotWaiting when it has been
-// confirmed or has ended (the database knows), ErrBusy while a worker has it
-// and ErrNotReady while the line is being rebuilt, or when too few replicas
-// acknowledged: the ticket may then be cancelled, and calling again tells.
+// Cancel ends a ticket at its owner's wish while no worker has it. It returns ErrUnknown for another user's order,
+// ErrBusy while a worker has it, and ErrNotWaiting when it was confirmed or has ended: the database knows. It returns
+// ErrNotReady while the line is being rebuilt, or when too few replicas acknowledged. The ticket may then be cancelled,
+// and calling again tells.
 func (l *Line) Cancel(ctx context.Context, id, user string) error {
 	k := l.keys
 	keys := []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry, k.leased, k.cancels}
@@ -52,7 +51,7 @@ func (l *Line) Release(ctx context.Context, ended []Ended, ledger int64) error {
 		args = append(args, e.ID, string(e.State))
 	}
 	k := l.keys
-	return l.ready(l.change(ctx, l.scripts.release, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released,
+	return checkReady(l.change(ctx, l.scripts.release, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released,
 		k.due, k.cancels}, args...))
 }
 
@@ -61,7 +60,7 @@ func (l *Line) Release(ctx context.Context, ended []Ended, ledger int64) error {
 // ErrNotReady, having done nothing, while the line is missing or rebuilt.
 func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) error {
 	k := l.keys
-	return l.ready(l.change(ctx, l.scripts.pay, []string{k.meta, k.orders, k.due}, id, confirmed.UnixMilli(),
+	return checkReady(l.change(ctx, l.scripts.pay, []string{k.meta, k.orders, k.due}, id, confirmed.UnixMilli(),
 		paid.UnixMilli(), l.statusChannel, l.sale))
 }
 
@@ -70,7 +69,7 @@ func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) er
 // takes. It returns ErrNotReady, having done nothing, while the line is missing
 // or rebuilt.
 func (l *Line) Refund(ctx context.Context, id string) error {
-	return l.ready(l.change(ctx, l.scripts.refund, []string{l.keys.meta, l.keys.orders}, id, l.statusChannel, l.sale))
+	return checkReady(l.change(ctx, l.scripts.refund, []string{l.keys.meta, l.keys.orders}, id, l.statusChannel, l.sale))
 }
 
 // Overdue is what Line.Overdue hands out.
@@ -90,8 +89,8 @@ func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue
 	return found[l.sale], failed[l.sale]
 }
 
-// Overdue is Line.Overdue for many lines in one round trip. A sale whose line
-// could not be asked is among the failed.
+// Overdue hands out the orders of several lines in one round trip; see Line.Overdue. A sale whose line could not be asked
+// is among the failed.
 func (ls *Lines) Overdue(
 	ctx context.Context, sales []string, n int, lease time.Duration) (found map[string]Overdue, failed map[string]error,
 ) {
@@ -171,12 +170,10 @@ type ReclaimedUnit struct {
 	Slot  int
 }
 
-// ReclaimUnit takes a unit and a slot again for an expired order of the database
-// that was paid late. If the caller dies, a worker finds out from the database
-// what became of it. Returns ErrSoldOut or ErrHeld when there is no unit or
-// slot for it, ErrNotWaiting when the line knows of another end, ErrBusy while
-// somebody else has it, and ErrNotReady when the line is of another epoch or
-// not ready.
+// ReclaimUnit takes a unit and a slot again for an expired order of the database that was paid late. If the caller dies,
+// a worker finds out from the database what became of it. It returns ErrSoldOut when no unit is left, ErrHeld when no
+// slot is, and ErrNotWaiting when the line knows of another end. It returns ErrBusy while somebody else has the order,
+// and ErrNotReady when the line is of another epoch or not ready.
 func (l *Line) ReclaimUnit(
 	ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (ReclaimedUnit, error,
 ) {
@@ -184,9 +181,9 @@ func (l *Line) ReclaimUnit(
 	k := l.keys
 	reply, err := l.scripts.reclaimUnit.Run(ctx, l.rdb, []string{k.meta, k.stock, k.orders, k.holders, k.lease,
 		k.leased,
-		k.done, k.recent, k.wait, k.suspect, k.retry},
+		k.done, k.recent, k.wait, k.isolated, k.retry},
 		epoch, t.ID, t.User, t.Units, t.Seq, t.AdmittedAt.UnixMilli(), t.Fingerprint, t.Position, t.ETASeconds, batch,
-		lease.Milliseconds(), k.seen.newest())
+		lease.Milliseconds(), k.seen.newestRevision())
 	if err != nil {
 		return ReclaimedUnit{}, err
 	}

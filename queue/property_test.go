@@ -193,7 +193,7 @@ func (w *walk) promote(rt *rapid.T) {
 	require.NoError(rt, err)
 	require.EqualValues(rt, 1, n)
 	delete(w.m.retry, id)
-	w.m.suspect = append(w.m.suspect, id)
+	w.m.isolated = append(w.m.isolated, id)
 }
 
 func (w *walk) cancel(rt *rapid.T) {
@@ -288,7 +288,7 @@ func (w *walk) rebuildAll(rt *rapid.T) {
 		if m.tickets[lost].ordered { // an order needs no place in line
 			m.served++
 		} else {
-			m.suspect = append(m.suspect, lost)
+			m.isolated = append(m.isolated, lost)
 		}
 	}
 	left, err := w.Survey(w.ctx, m.epoch)
@@ -298,7 +298,7 @@ func (w *walk) rebuildAll(rt *rapid.T) {
 	for _, t := range survivors {
 		got = append(got, t.ID)
 	}
-	want = append(append(want, m.wait...), m.suspect...)
+	want = append(append(want, m.wait...), m.isolated...)
 	require.ElementsMatch(rt, want, got, "survivors")
 	var live []queue.Ticket
 	for _, e := range m.live() {
@@ -327,7 +327,7 @@ func (w *walk) check(rt *rapid.T) {
 	b.t = quiet{TB: w.t, rt: rt}
 	require.Equal(rt, m.holders(), b.holders(m.limit))
 	require.Equal(rt, fmt.Sprint(m.wait), fmt.Sprint(b.list("wait")))
-	require.Equal(rt, fmt.Sprint(m.suspect), fmt.Sprint(b.list("suspect")))
+	require.Equal(rt, fmt.Sprint(m.isolated), fmt.Sprint(b.list("suspect")))
 	leased := map[string]string{}
 	for id, batch := range m.batches {
 		leased[id] = strings.Join(batch.ids, ",")

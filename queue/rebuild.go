@@ -11,10 +11,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// A rebuild brings a line back into agreement with the ledger: Begin closes
-// it, Survey tells what is left in it, Restore writes what the ledger
-// knows, Reopen opens it with the numbers computed from both. Any step may be
-// repeated by a later rebuild with a higher epoch when this one dies.
+// A rebuild brings a line back into agreement with the ledger. Begin closes it, and Survey reads what is left in it.
+// Restore writes what the ledger knows, and Reopen opens it with the numbers computed from both. When it dies, a later
+// rebuild with a higher epoch repeats its steps.
 
 const (
 	restoreChunk = 500 // values in one call
@@ -26,13 +25,13 @@ const (
 // epoch or a newer one: somebody else is at it.
 func (l *Line) Begin(ctx context.Context, epoch int64) (bool, error) {
 	k := l.keys
-	n, err := l.scripts.close.RunInt(ctx, l.rdb, []string{k.meta, k.suspect, k.lease, k.leased, k.retry}, epoch)
+	n, err := l.scripts.close.RunInt(ctx, l.rdb, []string{k.meta, k.isolated, k.lease, k.leased, k.retry}, epoch)
 	return n == 1, err
 }
 
-// Restore drops what a survey found outside the line, and writes what the ledger knows into it: the records of its
-// orders, live ones and the newest that ended, their payment deadlines, and,
-// from the live ones and the surviving tickets, who holds what. At most keepDone ended orders are kept.
+// Restore drops what a survey found outside the line, and writes what the ledger knows into it: the records of live
+// orders and of the newest that ended, at most keepDone, and their payment deadlines. Who holds what follows from the
+// live ones and the surviving tickets.
 func (l *Line) Restore(ctx context.Context, epoch int64, ledger []Ticket, left Survey) error {
 	survivors := left.Tickets
 	dead, err := l.members(ctx, l.keys.dead)
@@ -55,7 +54,7 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger []Ticket, left S
 		case dead[t.ID] > 0 || surviving[t.ID] == Queued:
 			continue
 		case surviving[t.ID] == Cancelled && t.State != Cancelled:
-			continue // its owner was told so, and a worker brings it to the row
+			continue // its owner has the answer, and a worker brings it to the row
 		case surviving[t.ID] == 0:
 			ended = append(ended, t)
 		}
@@ -75,17 +74,17 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger []Ticket, left S
 		l.raiseSeq(ctx, epoch, survivors),
 		l.restore(ctx, epoch, "HDEL", l.keys.orders, left.stale),
 		l.restore(ctx, epoch, "HSET", l.keys.orders, records),
-		l.clear(ctx, epoch, l.keys.holders),
+		l.deleteKey(ctx, epoch, l.keys.holders),
 		l.restore(ctx, epoch, "HSET", l.keys.holders, holdings(holding)),
-		l.clear(ctx, epoch, l.keys.due),
+		l.deleteKey(ctx, epoch, l.keys.due),
 		l.restore(ctx, epoch, "ZADD", l.keys.due, deadlines(ledger)),
-		l.clear(ctx, epoch, l.keys.done),
+		l.deleteKey(ctx, epoch, l.keys.done),
 		l.restore(ctx, epoch, "LPUSH", l.keys.done, oldestFirst(ended)),
 	)
 }
 
-// holdings are the fields of the holders hash. The newest order of a user
-// stands last: a refusal at the limit names it.
+// holdings returns the fields of the holders hash. The newest order of a user stands last: a refusal at the limit
+// names it.
 func holdings(tickets []Ticket) []string {
 	slices.SortFunc(tickets, func(a, b Ticket) int { return cmp.Compare(a.Seq, b.Seq) })
 	held := make(map[string]string, len(tickets))
@@ -103,7 +102,7 @@ func holdings(tickets []Ticket) []string {
 	return fields
 }
 
-// deadlines are the scores and members of the due set. A confirmed order whose
+// deadlines returns the scores and members of the due set. A confirmed order whose
 // ticket still runs is in it too: its worker puts it there again.
 func deadlines(ledger []Ticket) []string {
 	var pairs []string
@@ -155,9 +154,9 @@ type Reopened struct {
 func (l *Line) Reopen(ctx context.Context, s Settings, n Reopened) error {
 	k := l.keys
 	args := append(s.args(), n.Stock, n.Seq, n.Ledger, l.stockChannel, l.sale, firstRevision(s.Epoch), n.Ended,
-		flag(n.Older))
-	return rebuilt(l.scripts.reopen.RunInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.released,
-		k.suspect}, args...))
+		oneOrZero(n.Older))
+	return checkRebuild(l.scripts.reopen.RunInt(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.orders, k.released,
+		k.isolated}, args...))
 }
 
 // Discard deletes a line that nobody needs any more: its sale has ended and all
@@ -165,20 +164,21 @@ func (l *Line) Reopen(ctx context.Context, s Settings, n Reopened) error {
 // since it was seen, or holds a ticket; nor, unless anyway is set, while it
 // holds a dead letter or an order that must still be paid.
 func (l *Line) Discard(ctx context.Context, seen View, anyway bool) error {
-	_, err := l.scripts.discard.RunInt(ctx, l.rdb, l.keys.discard(), seen.Epoch, seen.Version, seen.Seq, flag(anyway))
+	_, err := l.scripts.discard.RunInt(ctx, l.rdb, l.keys.discard(), seen.Epoch, seen.Version, seen.Seq, oneOrZero(anyway))
 	return err
 }
 
-// flag is a yes or no in an argument.
-func flag(yes bool) string {
+// oneOrZero writes a yes or no as an argument.
+func oneOrZero(yes bool) string {
 	if yes {
 		return "1"
 	}
 	return "0"
 }
 
-func (l *Line) clear(ctx context.Context, epoch int64, key string) error {
-	return rebuilt(l.scripts.restore.RunInt(ctx, l.rdb, []string{l.keys.meta, key}, epoch, "DEL"))
+// deleteKey deletes a key of a line that is being rebuilt.
+func (l *Line) deleteKey(ctx context.Context, epoch int64, key string) error {
+	return checkRebuild(l.scripts.restore.RunInt(ctx, l.rdb, []string{l.keys.meta, key}, epoch, "DEL"))
 }
 
 // restore writes values in chunks, many chunks in one round trip: with
@@ -204,7 +204,7 @@ func (l *Line) restore(ctx context.Context, epoch int64, command, key string, va
 			if redis.HasErrorPrefix(err, "NOSCRIPT") {
 				n, err = l.scripts.restore.RunInt(ctx, l.rdb, keys, chunks[i]...)
 			}
-			if err := rebuilt(n, err); err != nil {
+			if err := checkRebuild(n, err); err != nil {
 				return err
 			}
 		}
@@ -212,7 +212,8 @@ func (l *Line) restore(ctx context.Context, epoch int64, command, key string, va
 	return nil
 }
 
-func rebuilt(n int64, err error) error {
+// checkRebuild returns ErrNotReady for a step that answered 0: it is no longer this rebuild that has the line.
+func checkRebuild(n int64, err error) error {
 	if err == nil && n == 0 {
 		return fmt.Errorf("%w by somebody else under a newer epoch", ErrNotReady)
 	}

@@ -51,7 +51,7 @@ func confirmed(id, user string, seq int64) queue.Ticket {
 }
 
 // messyLine leaves tickets in every place a ticket can be. In their order:
-// confirmed, failed, retried, retried and cancelled, suspect, leased (2),
+// confirmed, failed, retried, retried and cancelled, isolated, leased (2),
 // stranded without a list entry, cancelled but not recorded, waiting (2).
 func messyLine(t *testing.T, b *box) []string {
 	order := b.enqueue(11)
@@ -85,7 +85,7 @@ func TestRebuildLosesNothing(t *testing.T) {
 
 		v := b.view()
 		require.False(t, v.Rebuilding)
-		require.EqualValues(t, []int64{2, 12, 3, 6, 0, 0}, []int64{v.Epoch, v.Seq, v.Waiting, v.Suspects, v.Leased,
+		require.EqualValues(t, []int64{2, 12, 3, 6, 0, 0}, []int64{v.Epoch, v.Seq, v.Waiting, v.Isolated, v.Leased,
 			v.Retrying})
 		require.EqualValues(t, 5000-3-6, v.Stock) // three orders; q: 2 4 6 7 9 10
 		require.Equal(t, order[8:], b.list("wait"))
@@ -150,7 +150,7 @@ func TestRebuildWithoutMeta(t *testing.T) {
 		require.NoError(t, b.rdb.Del(b.ctx, b.key("meta"), b.key("stock")).Err())
 		require.Equal(t, order[2:], b.rebuild(2, live))
 		require.EqualValues(t, 6, b.view().Seq)
-		// A suspect newer than the line is claimed, dies, and moves on what counts as claimed.
+		// An isolated ticket newer than the line is claimed, dies, and moves on what counts as claimed.
 		require.NoError(t, b.rdb.Del(b.ctx, b.key("meta"), b.key("stock"), b.key("wait")).Err())
 		require.Equal(t, order[2:], b.rebuild(3, live))
 		for range 4 {

@@ -7,6 +7,52 @@ import (
 	"time"
 )
 
+// State is where an order stands, as the line knows it.
+type State byte
+
+// The states of a record. Queued covers everything from admission until the
+// order exists or has failed; the line tells waiting from being worked on by
+// the ticket's sequence.
+const (
+	Queued    State = 'q'
+	Confirmed State = 'c'
+	Paid      State = 'p'
+	Failed    State = 'f'
+	Cancelled State = 'x'
+	Expired   State = 'e'
+)
+
+// sold reports whether the order has units of the ledger.
+func (s State) sold() bool { return s == Confirmed || s == Paid }
+
+// Valid reports whether s is one of the states.
+func (s State) Valid() bool { return strings.IndexByte("qcpfxe", byte(s)) >= 0 }
+
+// Ticket is one admitted request: what the line remembers of an order.
+type Ticket struct {
+	ID, User     string
+	State        State
+	Seq          int64 // place in the order of admission, from 1
+	Units        int
+	Slot         int // which of the user's slots it takes, from 1
+	AdmittedAt   time.Time
+	Fingerprint  string    // of the request's payload
+	Position     int64     // place in line when admitted, from 1
+	ETASeconds   int64     // expected wait when admitted
+	At           time.Time // when it was confirmed or ended; zero while queued
+	PayBy        time.Time // of a confirmed order: when it must be paid; zero means never
+	PaidAt       time.Time // of a paid order
+	Reason       string    // why it failed
+	Email, Phone string    // empty once it is confirmed or ended
+	Locale       string    // as Email
+	Refund       bool      // a payment of the order must go back
+	By           int64     // number of the instance that admitted it; 0: not known, or no longer
+	EndedBy      int64     // of the one that cancelled it in the line; 0: not known
+	Attempts     int       // how often it failed by its own fault; known of claimed isolated tickets only
+	Held         bool      // cancelled, and its units and slot return when that is written down
+	Mark         int64     // of a dead letter that came back: the sequence drawn then; 0: it never died
+}
+
 // fieldKind says what a field may hold.
 type fieldKind byte
 
@@ -73,56 +119,6 @@ func recordSchema() [atRefund + 1]field {
 		atLocale:      {"locale", text},  // x: the number of the instance that cancelled it in the line
 		atPay:         {"pay_ms", maybe}, // c: when it must be paid; p: when it was; q, x: instance that admitted it
 		atRefund:      {"refund", mark},
-	}
-}
-
-// The fields of a line's meta hash that Go reads or writes by name.
-const (
-	metaEpoch    = "epoch"
-	metaGate     = "gate"
-	metaSeq      = "seq"
-	metaClaimed  = "claimed"
-	metaReleased = "released"
-	metaVersion  = "version"
-	metaBase     = "base"
-	metaMarks    = "marks"
-	metaLedger   = "ledger"
-	metaState    = "state"
-	metaStarts   = "starts"
-	metaEnds     = "ends"
-	metaLimit    = "limit"
-	metaTotal    = "total"
-	metaWaited   = "waited"
-)
-
-// metaSchema describes the fields of a line's meta hash.
-func metaSchema() []field {
-	return []field{
-		{metaEpoch, number},    // which loading of the line this is
-		{metaGate, serverName}, // while it is rebuilt: where its rebuild began
-		{"run", serverName},    // where it was last compared with the ledger
-		{"rev", number},        // its revision: the changes of this epoch
-		{metaLedger, number},   // newest change of the ledger that it knows of
-		{metaVersion, number},  // of the sale's settings, which follow
-		{metaState, text},
-		{metaStarts, number},
-		{metaEnds, number},
-		{"cap", number},
-		{metaLimit, number},
-		{metaTotal, number},
-		{metaSeq, number},      // tickets ever admitted
-		{metaClaimed, number},  // sequence up to which they have been claimed
-		{"served", number},     // tickets that a worker has ended
-		{"ended", number},      // tickets that ended before their worker said so
-		{metaReleased, number}, // orders released since it was loaded
-		{metaBase, number},     // sequence when it was loaded
-		{metaMarks, number},    // sequences drawn since that are no tickets
-		{"cancelled", number},  // orders that their owners have cancelled
-		{"forgotten", number},  // finished orders whose records were dropped
-		{"sold_out", number},   // when it was last told that nothing is left, in ms
-		{"full", number},       // when it was last told that the line is full, in ms
-		{"lease", number},      // the longest lease that was given, in ms
-		{metaWaited, number},   // writes that waited for replicas
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"sluice/internal/luascript"
 )
 
-// SettleEach is Line.Settle for several lines in one round trip, each with an error of its own.
+// SettleEach settles batches of several lines in one round trip, each with an error of its own.
 func (ls *Lines) SettleEach(ctx context.Context, batches []Batch, outcomes [][]Outcome) []error {
 	calls := make([]luascript.Call, len(batches))
 	for i, b := range batches {
@@ -68,7 +68,7 @@ func (l *Line) Settle(ctx context.Context, b Batch, outcomes []Outcome) error {
 
 // settled reads the reply of lua/settle.lua.
 func (l *Line) settled(list []any, err error) error {
-	n, err := l.changed(l.scripts.settle, list, err)
+	n, err := l.readChange(l.scripts.settle, list, err)
 	if err == nil && n == 0 {
 		return ErrFenced
 	}
@@ -84,22 +84,22 @@ func (l *Line) settleCall(b Batch, outcomes []Outcome) luascript.Call {
 		}
 	}
 	for rest := outcomes; len(rest) > 0; {
-		n := alike(rest)
-		args = append(args, string(rest[0].Op), rest[0].value(b.Suspects || b.Solo), msOrEmpty(rest[0].At), n)
+		n := sameEnd(rest)
+		args = append(args, string(rest[0].Op), rest[0].argument(b.Isolated || b.Solo), msOrEmpty(rest[0].At), n)
 		for _, o := range rest[:n] {
 			args = append(args, o.ID)
 		}
 		rest = rest[n:]
 	}
-	if ids := again(outcomes); len(ids) > 0 {
+	if ids := repeatedIDs(outcomes); len(ids) > 0 {
 		args = append(append(args, "m", "", "", len(ids)), ids...)
 	}
 	k := l.keys
-	return luascript.Call{Keys: []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.suspect,
+	return luascript.Call{Keys: []string{k.meta, k.stock, k.lease, k.leased, k.orders, k.holders, k.wait, k.isolated,
 		k.retry, k.attempts, k.dead, k.done, k.due}, Args: args}
 }
 
-// newestLedger is the newest change of the ledger among outcomes.
+// newestLedger returns the newest change of the ledger among outcomes.
 func newestLedger(outcomes []Outcome) (newest int64) {
 	for i := range outcomes {
 		newest = max(newest, outcomes[i].Ledger)
@@ -107,8 +107,8 @@ func newestLedger(outcomes []Outcome) (newest int64) {
 	return newest
 }
 
-// again are the ids of the outcomes whose orders have an earlier sequence.
-func again(outcomes []Outcome) (ids []any) {
+// repeatedIDs returns the ids of the outcomes whose orders have an earlier sequence.
+func repeatedIDs(outcomes []Outcome) (ids []any) {
 	for i := range outcomes {
 		if outcomes[i].Again && outcomes[i].Op != OpBack && outcomes[i].Op != OpRetry {
 			ids = append(ids, outcomes[i].ID)
@@ -117,8 +117,8 @@ func again(outcomes []Outcome) (ids []any) {
 	return ids
 }
 
-// alike counts the outcomes, from the first, that differ by nothing but their order.
-func alike(outcomes []Outcome) int {
+// sameEnd counts the outcomes, from the first, that differ by nothing but their order.
+func sameEnd(outcomes []Outcome) int {
 	first := outcomes[0]
 	for n := range outcomes {
 		o := outcomes[n]
@@ -130,8 +130,8 @@ func alike(outcomes []Outcome) int {
 	return len(outcomes)
 }
 
-// value is what lua/settle.lua calls so.
-func (o Outcome) value(suspects bool) any {
+// argument returns what lua/settle.lua needs beside the op and the ids: its value.
+func (o Outcome) argument(isolated bool) any {
 	switch {
 	case o.Op == OpConfirm || o.Op == OpPaid:
 		return msOrEmpty(o.Pay)
@@ -139,8 +139,8 @@ func (o Outcome) value(suspects bool) any {
 		return string(o.State)
 	case o.Op == OpRetry:
 		return min(o.Delay, longestDelay).Milliseconds()
-	case o.Op == OpBack && suspects && !o.Join:
-		return "suspect"
+	case o.Op == OpBack && isolated && !o.Join:
+		return "isolated"
 	case o.Op == OpBack:
 		return "wait"
 	}

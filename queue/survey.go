@@ -8,11 +8,11 @@ import (
 
 // Survey is what is left in a closed line.
 type Survey struct {
-	Tickets []Ticket // still to be worked on, and ended ones still to be recorded in the database
-	Head    Head
-	Repeats int64    // list entries beyond the first of a ticket: a worker takes them off when the ticket has ended
-	told    []string // id and record, in turn, of orders, listed ones included, and of what ended and has left the line
-	stale   []string // ids whose records are not needed any more once the line is restored
+	Tickets  []Ticket // still to be worked on, and ended ones still to be recorded in the database
+	Head     Head
+	Repeats  int64    // list entries beyond the first of a ticket: a worker takes them off when the ticket has ended
+	answered []string // id and record, in turn: orders, listed ones included, and what ended and left the line
+	stale    []string // ids whose records are not needed any more once the line is restored
 }
 
 // Head is what a line remembers of itself; the zero value when that is lost.
@@ -24,21 +24,21 @@ type Head struct {
 	Total                             int64
 }
 
-// Orders yields each order that exists or has ended, as its owner was told of it, until yield says false.
+// Orders yields each order that exists or has ended, as its owner was answered, until yield says false.
 // Of orders that exist a line knows all; of those that ended, the newest 10,000 and the dead letters.
 func (s Survey) Orders(yield func(Ticket) bool) {
-	for i := 0; i+1 < len(s.told); i += 2 {
-		if t, err := ParseTicket(s.told[i], s.told[i+1]); err == nil && !yield(t) {
+	for i := 0; i+1 < len(s.answered); i += 2 {
+		if t, err := ParseTicket(s.answered[i], s.answered[i+1]); err == nil && !yield(t) {
 			return
 		}
 	}
 }
 
 // Survey reads what is left in a closed line. Tickets whose list entry was lost
-// are put back into the line as suspects. It deletes nothing: Restore does.
+// are put back into the line as isolated ones. It deletes nothing: Restore does.
 func (l *Line) Survey(ctx context.Context, epoch int64) (Survey, error) {
 	var s Survey
-	listed, err := l.members(ctx, l.keys.wait, l.keys.suspect)
+	listed, err := l.members(ctx, l.keys.wait, l.keys.isolated)
 	if err != nil {
 		return s, err
 	}
@@ -69,11 +69,11 @@ func (l *Line) Survey(ctx context.Context, epoch int64) (Survey, error) {
 			}
 			switch {
 			case dead[page[i]] > 0 && listed[page[i]] == 0:
-				s.told = append(s.told, page[i], page[i+1])
+				s.answered = append(s.answered, page[i], page[i+1])
 			case err == nil && listed[t.ID] > 0:
 				s.Tickets = append(s.Tickets, t)
 				if t.State.sold() { // by an earlier rebuild: its worker has not taken it off the list yet
-					s.told = append(s.told, page[i], page[i+1])
+					s.answered = append(s.answered, page[i], page[i+1])
 				}
 			case err == nil && !t.State.sold() && done[t.ID] == 0:
 				listed[t.ID] = 1 // as above
@@ -83,7 +83,7 @@ func (l *Line) Survey(ctx context.Context, epoch int64) (Survey, error) {
 				unreadable = append(unreadable, Poison{ID: page[i]})
 			default:
 				s.stale = append(s.stale, page[i])
-				s.told = append(s.told, page[i], page[i+1])
+				s.answered = append(s.answered, page[i], page[i+1])
 			}
 		}
 		if cursor = next; cursor == 0 {
@@ -93,8 +93,8 @@ func (l *Line) Survey(ctx context.Context, epoch int64) (Survey, error) {
 	if err := l.keepUnreadable(ctx, &s, unreadable); err != nil {
 		return s, err
 	}
-	s.Tickets = unique(s.Tickets)
-	return s, l.restore(ctx, epoch, "LPUSH", l.keys.suspect, stranded)
+	s.Tickets = uniqueTickets(s.Tickets)
+	return s, l.restore(ctx, epoch, "LPUSH", l.keys.isolated, stranded)
 }
 
 // keepUnreadable makes survivors of listed tickets whose records cannot be read, out of what their holders hold. A
@@ -152,7 +152,8 @@ func (l *Line) members(ctx context.Context, lists ...string) (map[string]int64, 
 	return ids, nil
 }
 
-func unique(tickets []Ticket) []Ticket {
+// uniqueTickets drops repeated tickets.
+func uniqueTickets(tickets []Ticket) []Ticket {
 	seen := make(map[string]bool, len(tickets))
 	kept := tickets[:0]
 	for _, t := range tickets {

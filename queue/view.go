@@ -26,7 +26,7 @@ type View struct {
 	Served   int64 // tickets that ended, one way or another
 	Stock    int64 // units that can still be reserved
 	Waiting  int64
-	Suspects int64
+	Isolated int64
 	Leased   int64 // batches
 	Retrying int64
 	Dead     int64
@@ -39,11 +39,11 @@ type View struct {
 }
 
 // InFlight reports whether tickets are anywhere between admission and their end.
-func (v View) InFlight() bool { return v.Waiting+v.Suspects+v.Leased+v.Retrying > 0 }
+func (v View) InFlight() bool { return v.Waiting+v.Isolated+v.Leased+v.Retrying > 0 }
 
 // View reads the line's numbers.
 func (l *Line) View(ctx context.Context) (View, error) {
-	seen := l.keys.seen.newest()
+	seen := l.keys.seen.newestRevision()
 	list, err := l.scripts.view.RunList(ctx, l.rdb, l.keys.view())
 	if err != nil {
 		return View{}, err
@@ -58,7 +58,7 @@ func (ls *Lines) Views(ctx context.Context, sales []string) ([]View, []error) {
 	calls, seen := make([]luascript.Call, len(sales)), make([]int64, len(sales))
 	for i, sale := range sales {
 		k := ls.table.of(sale)
-		calls[i].Keys, seen[i] = k.view(), k.seen.newest()
+		calls[i].Keys, seen[i] = k.view(), k.seen.newestRevision()
 	}
 	views, failed := make([]View, len(sales)), make([]error, len(sales))
 	for i, a := range ls.scripts.view.RunEach(ctx, ls.rdb, calls) {
@@ -72,7 +72,7 @@ func (ls *Lines) Views(ctx context.Context, sales []string) ([]View, []error) {
 }
 
 func (k keys) view() []string {
-	return []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.retry, k.dead, k.orders}
+	return []string{k.meta, k.stock, k.wait, k.isolated, k.lease, k.retry, k.dead, k.orders}
 }
 
 // readView reads the reply to a view; seen is the newest revision that was known when it was asked for.
@@ -93,7 +93,7 @@ func (l *Line) readView(list []any, seen int64) (View, error) {
 		Cap:     toInt(list[4]),
 		Bounded: toInt(list[20]), Forgotten: toInt(list[21]), Seq: toInt(list[5]), Claimed: toInt(list[6]),
 		Served: toInt(list[7]), Stock: toInt(list[8]), Waiting: toInt(list[9]),
-		Suspects: toInt(list[10]), Leased: toInt(list[11]), Retrying: toInt(list[12]), Dead: toInt(list[13]),
+		Isolated: toInt(list[10]), Leased: toInt(list[11]), Retrying: toInt(list[12]), Dead: toInt(list[13]),
 		OldestAge: time.Duration(toInt(list[14])) * time.Millisecond, Now: time.UnixMilli(toInt(list[15])).UTC(),
 	}, nil
 }
@@ -123,7 +123,7 @@ type Snapshot struct {
 // flight; Redis serves nobody else meanwhile (about 1 ms per 1,000).
 func (l *Line) Snapshot(ctx context.Context) (Snapshot, error) {
 	k := l.keys
-	list, err := l.scripts.snapshot.RunList(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.suspect, k.lease, k.leased,
+	list, err := l.scripts.snapshot.RunList(ctx, l.rdb, []string{k.meta, k.stock, k.wait, k.isolated, k.lease, k.leased,
 		k.retry, k.orders})
 	if err != nil || len(list) == 0 {
 		return Snapshot{}, err

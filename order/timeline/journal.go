@@ -91,7 +91,7 @@ func stepsOf(b queue.Batch, outcomes []queue.Outcome) map[string]queue.Step {
 		case queue.OpDead:
 			what = "dead"
 		case queue.OpConfirm:
-			if b.Suspects || b.Solo {
+			if b.Isolated || b.Solo {
 				what = "fulfilled"
 			}
 		}

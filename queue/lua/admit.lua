@@ -28,8 +28,8 @@
 --           "S"              not enough units left, or none that may be sold yet
 -- The order of the checks is part of the contract: known, window, limit (cancels after it), cap, stock.
 --
--- Who was told that nothing is left, or that the line is full, may repeat it for a while (firm). So that nobody reads it who has won
--- meanwhile, nobody is admitted before every such while is over: meta's sold_out and full say when it was last told.
+-- A gateway may repeat "S" and "F" for a while (firm). So that nobody reads one who has won meanwhile, nobody is admitted before
+-- every such while is over: meta's sold_out and full say when the last of each was answered.
 
 local repeated, full_repeated = 100, 10 -- ms for which it may be repeated: a full line has room again with the next claim
 local renewed, full_renewed = 10, 2     -- ms after which the time is written again: a rush must not make every call a write

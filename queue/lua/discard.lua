@@ -1,7 +1,7 @@
 -- discard: deletes a line that nobody needs any more: its sale has ended and every order of it has a row. The checks and the
 -- deletion are one step: who extends the sale meanwhile, or is admitted, keeps the line.
 --
--- KEYS  1 meta  2 wait  3 suspect  4 leased  5 retry  6 dead  7 due, then all other keys of the line
+-- KEYS  1 meta  2 wait  3 isolated  4 leased  5 retry  6 dead  7 due, then all other keys of the line
 -- ARGV  1 epoch  2 version  3 newest sequence, each as the caller has seen it  4 "1": dead letters and unpaid orders do not keep it
 --
 -- Returns 1 deleted, 0 it has changed since, is needed, or is not ready: nothing was done.

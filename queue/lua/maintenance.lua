@@ -1,7 +1,7 @@
 -- maintenance: what there is to do in a line that nobody has announced. Asked of every line several times a second, it reads no
 -- ticket.
 --
--- KEYS  1 wait  2 suspect  3 lease  4 leased  5 retry  6 meta
+-- KEYS  1 wait  2 isolated  3 lease  4 leased  5 retry  6 meta
 -- ARGV  1 longest delay in ms
 --
 -- Returns a sum: 1 tickets can be claimed, 2 batches are to be taken over (see reclaim), 4 delays are over (see promote).

@@ -1,7 +1,7 @@
--- promote: moves the tickets whose delay is over from retry to suspect, where they are claimed one at a time. So is one that
--- would end later than the longest delay from now: Redis' clock was set back.
+-- promote: moves the tickets whose delay is over from retry to the isolated ones, which are claimed one at a time. So is one
+-- that would end later than the longest delay from now: Redis' clock was set back.
 --
--- KEYS  1 retry  2 suspect  3 meta
+-- KEYS  1 retry  2 isolated  3 meta
 -- ARGV  1 most tickets  2 longest delay in ms
 --
 -- Returns how many were moved, 0 while the line is not ready.

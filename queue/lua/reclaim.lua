@@ -1,7 +1,8 @@
 -- reclaim: takes over the batches whose lease has run out, or ends later than any lease that was given (Redis' clock was set
--- back), and those that have none (which no script leaves behind, but a restored backup might). Each ticket counts one failed attempt and becomes a suspect: it may be what killed the worker.
+-- back), and those that have none (which no script leaves behind, but a restored backup might). Each ticket counts one failed
+-- attempt and becomes isolated: it may be what killed the worker.
 --
--- KEYS  1 lease  2 leased  3 suspect  4 attempts  5 lost  6 meta
+-- KEYS  1 lease  2 leased  3 isolated  4 attempts  5 reclaimed  6 meta
 -- ARGV  1 most batches of a kind  2 most of those taken over that are remembered  3 for how many ms after the last
 --
 -- Returns {batches, tickets} taken over, none while the line is not ready: its rebuild takes them all.

@@ -2,7 +2,7 @@
 -- leased batch of its own, as if its payer were a worker: the payer settles it, and if it dies a worker does.
 -- The cap and the window do not apply: the order came in time.
 --
--- KEYS  1 meta  2 stock  3 orders  4 holders  5 lease  6 leased  7 done  8 recent  9 wait  10 suspect  11 retry
+-- KEYS  1 meta  2 stock  3 orders  4 holders  5 lease  6 leased  7 done  8 recent  9 wait  10 isolated  11 retry
 -- ARGV  1 epoch the caller knows  2 order id  3 user  4 units  5 sequence  6 admitted ms  7 fingerprint  8 position  9 eta s
 --       10 batch id (never used before)  11 lease in ms  12 highest revision of the line that the caller has seen
 --

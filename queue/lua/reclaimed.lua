@@ -1,6 +1,6 @@
 -- reclaimed: the batches that were taken over from their workers while they held an order; read only.
 --
--- KEYS  1 lost
+-- KEYS  1 reclaimed
 -- ARGV  1 order id
 --
 -- Returns {ms, batch id, ms, batch id, ...}, oldest first; of what is remembered.

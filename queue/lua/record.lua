@@ -27,7 +27,7 @@ local function ready(epoch, gate, run) return epoch and not gate and run == serv
 -- moved counts a change of the line and returns the new revision, which callers hand in again: older data have a lower one.
 local function moved(meta) return redis.call('HINCRBY', meta, 'rev', 1) end
 
--- live_tickets counts those that the cap bounds: waiting, suspect, leased or in retry, less those that are no tickets any more and
+-- live_tickets counts those that the cap bounds: waiting, isolated, leased or in retry, less those that are no tickets any more and
 -- are only there until a worker takes them off.
 local function live_tickets(seq, served, ended)
   return tonumber(seq) - tonumber(served or '0') - tonumber(ended or '0')
@@ -89,21 +89,21 @@ local function units_and_user(record)
   return tonumber(units), user
 end
 
--- restock adds units to the stock, and tells the sale when there was none and now there is: gateways refuse by themselves
--- while a sale is sold out. told is {stock channel, sale}.
-local function restock(stock, units, told)
+-- restock adds units to the stock. It publishes the sale when there was none and now there is: gateways refuse by themselves
+-- while a sale is sold out. news_of is {stock channel, sale}.
+local function restock(stock, units, news_of)
   local now = redis.call('INCRBY', stock, units)
-  if now > 0 and now - units <= 0 then redis.call('PUBLISH', told[1], told[2]) end
+  if now > 0 and now - units <= 0 then redis.call('PUBLISH', news_of[1], news_of[2]) end
 end
 
 -- give_back returns the units of an order to the stock and frees its user's slot.
-local function give_back(stock, holders, id, record, told)
+local function give_back(stock, holders, id, record, news_of)
   local units, user = units_and_user(record)
   local rest = {}
   for one in string.gmatch(redis.call('HGET', holders, user) or '', '[^,]+') do
     if string.sub(one, 1, #id + 1) ~= id .. ':' then rest[#rest + 1] = one end
   end
-  restock(stock, units, told)
+  restock(stock, units, news_of)
   if #rest == 0 then redis.call('HDEL', holders, user)
   else redis.call('HSET', holders, user, table.concat(rest, ',')) end
 end
@@ -145,7 +145,7 @@ local function keep_done(meta, done, orders, ids, bound)
   end
 end
 
--- recent_kept is how many of those claimed last are named; since reads no more.
+-- recent_kept is how many of those claimed last are named; users_since reads no more.
 local recent_kept = 5000
 
 -- name_recent adds to the list of who was claimed lately: "sequence, tab, user" each, the newest last.

@@ -1,6 +1,6 @@
 -- reopen: ends the rebuilding of a line with the numbers that were computed from the ledger and the surviving tickets.
 --
--- KEYS  1 meta  2 stock  3 wait  4 orders  5 released  6 suspect
+-- KEYS  1 meta  2 stock  3 wait  4 orders  5 released  6 isolated
 -- ARGV  1 epoch  2 version  3 state  4 starts ms  5 ends ms  6 cap  7 limit  8 total units  9 stock  10 least sequence
 --       11 newest change of the ledger  12 stock channel  13 sale  14 first revision of this epoch
 --       15 tickets that are orders, or have ended, and are only there until a worker takes them off  16 "1": the ledger has more ended orders than the line got

@@ -1,8 +1,8 @@
 -- requeue: gives a dead letter another life. It needs a unit and its user's slot again; the cap does not apply.
--- The order's failed row stays in the database, with the contact that the record has lost. The ticket carries a sequence drawn here: a worker takes a row that failed
--- before it for one to be made good, and an audit knows by it when the units were taken again.
+-- The order's failed row stays in the database, with the contact that the record has lost. The ticket carries a sequence drawn
+-- here: a worker takes a row that failed before it for one to be made good, and an audit knows when the units were taken again.
 --
--- KEYS  1 meta  2 stock  3 suspect  4 orders  5 holders  6 dead  7 attempts
+-- KEYS  1 meta  2 stock  3 isolated  4 orders  5 holders  6 dead  7 attempts
 -- ARGV  1 order id  2 wake channel  3 sale
 --
 -- Returns {1, revision of the line} requeued, {0} not a dead letter, {-1} the line is not ready, {-2} its record cannot be read,

@@ -1,7 +1,7 @@
 -- settle: ends a batch, ticket by ticket, but only while its lease stands.
 -- A worker that comes late finds no lease and changes nothing: whoever took the batch over decides.
 --
--- KEYS  1 meta  2 stock  3 lease  4 leased  5 orders  6 holders  7 wait  8 suspect  9 retry  10 attempts  11 dead  12 done  13 due
+-- KEYS  1 meta  2 stock  3 lease  4 leased  5 orders  6 holders  7 wait  8 isolated  9 retry  10 attempts  11 dead  12 done  13 due
 -- ARGV  1 batch id  2 most finished records kept  3 most dead letters kept  4 status channel  5 sale  6 stock channel
 --       7 newest change of the ledger that the caller has committed, 0 when none
 --       then per run of tickets that end alike: op, value, when they were confirmed or ended in ms ("": now), how many, their ids
@@ -12,7 +12,7 @@
 --           k a cancelled ticket that is now recorded: what it still held returns (value unused)
 --           e it had ended before, and Redis forgot: units and slot return (value: its state)
 --           r try again alone, counts an attempt     (value: delay in ms)
---           b back to where it came from, counts nothing (value: "wait" or "suspect")
+--           b back to where it came from, counts nothing (value: "wait" or "isolated")
 --           m no end of its own: these, which end in another run, have a row under an earlier sequence (value unused)
 --           n no end of its own: this one, which ends in a later run, could not be read and is written anew (value: its record)
 --
@@ -25,7 +25,7 @@ if not ready(meta[1], meta[2], meta[3]) or redis.call('ZREM', KEYS[3], ARGV[1]) 
 redis.call('HDEL', KEYS[4], ARGV[1])
 local now = now_ms()
 local changed, finished, news, ended_ids, served, early = {}, {}, {}, {}, 0, 0
-local back, again, due, told = {}, {}, {}, {ARGV[6], ARGV[5]}
+local back, again, due, news_of = {}, {}, {}, {ARGV[6], ARGV[5]}
 local tried = redis.call('EXISTS', KEYS[10]) == 1 -- somebody's attempts have been counted
 
 local function tell(id, record, state)
@@ -68,13 +68,13 @@ end
 local function fail(id, record, op, value, at)
   local head = record and string.match(record, live)
   if head then
-    give_back(KEYS[2], KEYS[6], id, record, told)
+    give_back(KEYS[2], KEYS[6], id, record, news_of)
     local state, reason = 'f', value
     if op == 'e' then state, reason = value, '' end
     tell(id, state .. head .. tail(at, reason, '') .. refund_mark(record), state)
   elseif record and string.find(record, '^q\t%d+\t%d+\t%d+\t[^\t]+\t') then
     -- Not readable as a whole, but what it holds is: that returns, and the record says so.
-    give_back(KEYS[2], KEYS[6], id, record, told)
+    give_back(KEYS[2], KEYS[6], id, record, news_of)
     changed[#changed + 1] = id
     changed[#changed + 1] = 'f' .. string.sub(record, 2)
   end
@@ -87,7 +87,7 @@ local function close(from, to, op, value, at)
     if ended_early(record) then early = early + 1 end
     local free = let_go(record)
     if free then
-      give_back(KEYS[2], KEYS[6], id, record, told)
+      give_back(KEYS[2], KEYS[6], id, record, news_of)
       changed[#changed + 1] = id
       changed[#changed + 1] = free
     elseif op ~= 'k' then fail(id, record, op, value, at) end
@@ -117,7 +117,7 @@ while ARGV[a] do
   elseif op == 'n' then redis.call('HSET', KEYS[5], ARGV[from], value)
   elseif op == 'b' then
     local list = back
-    if value == 'suspect' then list = again end
+    if value == 'isolated' then list = again end
     for i = from, to do list[#list + 1] = ARGV[i] end
   elseif op == 'r' then
     for i = from, to do

@@ -1,11 +1,11 @@
 -- snapshot: everything the audit compares, at one instant.
 --
--- KEYS  1 meta  2 stock  3 wait  4 suspect  5 lease  6 leased  7 retry  8 orders
+-- KEYS  1 meta  2 stock  3 wait  4 isolated  5 lease  6 leased  7 retry  8 orders
 --
 -- Returns {} when the line does not exist, else
 -- {epoch, gate (1 or 0), version, total, stock, seq, released, batches without a lease, leases without a batch, sequence when the
 --  line was loaded, sequences drawn since that are no tickets, tickets that the cap bounds,
---  then per ticket in wait, leased, suspect or retry: id, units, sequence}. One that ended in the line has units 0; a listed id
+--  then per ticket in wait, leased, isolated or retry: id, units, sequence}. One that ended in the line has units 0; a listed id
 --  without a readable record has units -1, a cancelled one that still holds its units has them.
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'version', 'total', 'seq', 'released', 'base', 'marks', 'served', 'ended')

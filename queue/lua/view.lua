@@ -1,9 +1,9 @@
 -- view: the numbers of a line that gateways and metrics look at, read together.
 --
--- KEYS  1 meta  2 stock  3 wait  4 suspect  5 lease  6 retry  7 dead  8 orders
+-- KEYS  1 meta  2 stock  3 wait  4 isolated  5 lease  6 retry  7 dead  8 orders
 --
 -- Returns {} when the line does not exist, else
--- {epoch, gate (1 or 0), version, state, cap, seq, claimed, served, stock, waiting, suspects, batches leased, retrying, dead, age of the oldest in ms, now in ms,
+-- {epoch, gate (1 or 0), version, state, cap, seq, claimed, served, stock, waiting, isolated, batches leased, retrying, dead, age of the oldest in ms, now in ms,
 --  server on which it was last compared with the ledger, this server, revision, newest change of the ledger that the line knows of,
 --  tickets that the cap bounds, records of finished orders that it has forgotten}.
 

@@ -12,13 +12,13 @@ import (
 // is the bound.
 const (
 	ordinary = 200
-	group    = 100  // suspects that are given a second try together
+	group    = 100  // isolated tickets that are given a second try together
 	part     = 2500 // tickets of one claim and one settle
 )
 
 // writers says how a database takes batches of one line: how many at the same
 // time in this process, how large they may become, and which share of what
-// waits a worker takes. A suspect, which runs alone, does not count.
+// waits a worker takes. An isolated ticket, which runs alone, does not count.
 type writers struct{ batches, most, share int }
 
 // They all end at the same stock row. Databases were measured to do best with
@@ -62,19 +62,19 @@ func newSizer(lease time.Duration, oneWriter bool) *sizer {
 func (s *sizer) bound(batch int) int { return min(batch, s.most, int(s.fits.Load())) }
 
 // firstPortion returns what a worker claims before it knows how many tickets wait. A group
-// of suspects costs those of them that are not to blame an attempt: where that
-// may be their last but one, suspects run alone from the start.
+// of isolated tickets costs those of them that are not to blame an attempt: where that
+// may be their last but one, isolated tickets run alone from the start.
 func (s *sizer) firstPortion(most, attempts int) queue.Portion {
-	first := queue.Portion{Most: min(most, part), Least: min(most, ordinary), Share: s.share, Suspects: 1}
+	first := queue.Portion{Most: min(most, part), Least: min(most, ordinary), Share: s.share, Isolated: 1}
 	if attempts > 2 {
-		first.Suspects = min(most, group)
+		first.Isolated = min(most, group)
 	}
 	return first
 }
 
 // remaining returns how much more a worker may claim, by the tickets that its first claim has left.
 func (s *sizer) remaining(most int, first queue.Batch) int {
-	if first.Suspects || first.Size() < part {
+	if first.Isolated || first.Size() < part {
 		return 0
 	}
 	waited := int(first.Left) + first.Size()

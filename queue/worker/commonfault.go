@@ -127,7 +127,7 @@ func uncounted(b queue.Batch, answers []queue.Outcome) {
 	for i, o := range answers {
 		if o.Op == queue.OpRetry {
 			answers[i] = queue.Outcome{ID: o.ID, Op: queue.OpBack,
-				Join: b.Suspects && o.Code != panicCode && o.Code != ""}
+				Join: b.Isolated && o.Code != panicCode && o.Code != ""}
 		}
 	}
 }

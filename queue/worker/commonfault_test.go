@@ -62,7 +62,7 @@ func TestWhatIsNotCountedGoesBack(t *testing.T) {
 	t.Parallel()
 	answers := []queue.Outcome{ended(1, queue.OpRetry, "x"), ended(2, queue.OpFail, ""),
 		ended(3, queue.OpRetry, panicCode), ended(4, queue.OpConfirm, "")}
-	uncounted(queue.Batch{Suspects: true}, answers)
+	uncounted(queue.Batch{Isolated: true}, answers)
 	want := []queue.Outcome{{ID: "t1", Op: queue.OpBack, Join: true}, {ID: "t2", Op: queue.OpFail},
 		{ID: "t3", Op: queue.OpBack}, {ID: "t4", Op: queue.OpConfirm}}
 	require.Equal(t, want, answers)

@@ -47,11 +47,11 @@ func (c *Consumer) workLine(sale string, most int) {
 		return
 	}
 	killpoint.Pass("claim.done")
-	suspects := parts[0].Suspects
-	if suspects {
+	isolated := parts[0].Isolated
+	if isolated {
 		leave()
 	}
-	if suspects || parts[len(parts)-1].Left > 0 {
+	if isolated || parts[len(parts)-1].Left > 0 {
 		c.runnable.addLarge(sale)
 	} else if parts[0].Size() <= multiTickets {
 		c.runnable.markSmall(sale)
@@ -82,12 +82,12 @@ func (c *Consumer) claim(ctx context.Context, line *queue.Line) ([]queue.Batch, 
 	return parts, nil
 }
 
-// claimFirst takes suspects before others. While every ticket fails alike, every
-// second claim takes others first: one may show that only the suspects fail.
+// claimFirst takes isolated tickets before others. While every ticket fails alike, every second claim takes others
+// first: one may show that only the isolated ones fail.
 func (c *Consumer) claimFirst(ctx context.Context, line *queue.Line, p queue.Portion) (queue.Batch, error) {
 	if c.common.stands() && c.others.Add(1)%2 == 0 {
 		plain := p
-		plain.Suspects = 0
+		plain.Isolated = 0
 		if b, err := line.ClaimPortion(ctx, uuid.NewString(), plain, c.cfg.Lease); err != nil || b.Size() > 0 {
 			return b, err
 		}

@@ -67,7 +67,7 @@ func (c *Consumer) workMulti(sales []string) {
 	ctx, cancel := context.WithTimeout(held, c.cfg.Lease*3/4)
 	defer cancel()
 	batches, failed := c.lines.ClaimEach(ctx, entered, uuid.NewString(),
-		queue.Portion{Most: multiTickets, Least: multiTickets, Share: 1, Suspects: 1}, c.cfg.Lease)
+		queue.Portion{Most: multiTickets, Least: multiTickets, Share: 1, Isolated: 1}, c.cfg.Lease)
 	for i, sale := range entered {
 		if failed[i] == nil {
 			c.answered(sale)
@@ -91,7 +91,7 @@ func (c *Consumer) workMulti(sales []string) {
 }
 
 // plain gives back the batches that do not go with others, before the others
-// are run: a suspect may be what kills a worker.
+// are run: an isolated ticket may be what kills a worker.
 func (c *Consumer) plain(held context.Context, batches []queue.Batch) []queue.Batch {
 	party := batches[:0]
 	for _, b := range batches {
@@ -109,7 +109,7 @@ func (c *Consumer) plain(held context.Context, batches []queue.Batch) []queue.Ba
 
 // plain reports whether the tickets of a batch have neither failed nor ended.
 func plain(b queue.Batch) bool {
-	if b.Suspects || len(b.Poisoned) > 0 {
+	if b.Isolated || len(b.Poisoned) > 0 {
 		return false
 	}
 	for i := range b.Tickets {

@@ -152,7 +152,7 @@ func TestFailedPartyRunsLineByLine(t *testing.T) {
 			require.ElementsMatch(t, order, h.seen(), "line by line, each ticket once")
 			require.NotEmpty(t, joined)
 			for _, b := range h.batches {
-				require.False(t, b.Suspects, "nobody has failed")
+				require.False(t, b.Isolated, "nobody has failed")
 				require.True(t, slices.IsSorted(ids(b)), "they kept their places")
 			}
 			for _, b := range list {
@@ -191,10 +191,10 @@ func TestOnlyPlainTicketsGoTogether(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		list, sales := boxes(t, addr, 6)
 		order := enqueueEach(list, 2)
-		suspect, cancelled, ghostly, much := list[0], list[1], list[2], list[3]
-		dead := suspect.claim("of a worker that died", 2)
-		suspect.expire(dead.ID)
-		_, _, err := suspect.Reclaim(suspect.ctx)
+		isolated, cancelled, ghostly, much := list[0], list[1], list[2], list[3]
+		dead := isolated.claim("of a worker that died", 2)
+		isolated.expire(dead.ID)
+		_, _, err := isolated.Reclaim(isolated.ctx)
 		require.NoError(t, err)
 		require.NoError(t, cancelled.Cancel(cancelled.ctx, cancelled.Sale()+"-00002", "user-00002"))
 		require.NoError(t, ghostly.rdb.RPush(ghostly.ctx, ghostly.key("wait"), "ghost").Err())
@@ -214,7 +214,7 @@ func TestOnlyPlainTicketsGoTogether(t *testing.T) {
 		stop()
 		joined, largest := h.together()
 		require.Greater(t, largest, 1, "the others went together")
-		for _, b := range []*box{suspect, cancelled, ghostly} {
+		for _, b := range []*box{isolated, cancelled, ghostly} {
 			require.NotContains(t, joined, b.Sale()+"-00001")
 			require.NotContains(t, joined, b.Sale()+"-00002")
 		}
@@ -222,7 +222,7 @@ func TestOnlyPlainTicketsGoTogether(t *testing.T) {
 			func(id string) bool { return id[:7] != much.Sale() })), 20, "a line with much is taken by itself")
 		require.ElementsMatch(t, order, append(joined, h.seen()...), "each ticket once")
 		for _, b := range h.batches {
-			if b.Sale == suspect.Sale() {
+			if b.Sale == isolated.Sale() {
 				require.True(t, b.Solo)
 			}
 		}

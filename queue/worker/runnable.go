@@ -14,7 +14,7 @@ type runnableSet struct {
 	small     []string        // lines that may go with others
 	single    []string        // lines that a worker takes by themselves
 	member    map[string]bool // of either
-	large     map[string]bool // lines that had much, or a suspect, when a worker claimed from them last
+	large     map[string]bool // lines that had much, or an isolated ticket, when a worker claimed from them last
 	slots     int             // parties that may still be out
 	lastMulti bool            // whose turn it was
 	woken     chan struct{}

@@ -14,8 +14,8 @@ import (
 	"sluice/store/redis"
 )
 
-// crowd is n lines on one Redis, and an ask of each.
-func shoppers(t *testing.T, addr string, n int) (rdb *goredis.Client, list []*box, asks []queue.Ask) {
+// linesOf returns n lines on one Redis, and an ask of each.
+func linesOf(t *testing.T, addr string, n int) (rdb *goredis.Client, list []*box, asks []queue.Ask) {
 	t.Helper()
 	rdb = dial(t, addr)
 	for i := range n {
@@ -27,32 +27,32 @@ func shoppers(t *testing.T, addr string, n int) (rdb *goredis.Client, list []*bo
 	return rdb, list, asks
 }
 
-// What is wrong with one line is nothing to those whose calls are made in one with its own.
+// What is wrong with one line harms none of those whose calls are made in one with its own.
 func TestOneBrokenLineAmongMany(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
-		const many, broken = 40, 5
-		rdb, list, asks := shoppers(t, addr, many)
+		const lines, broken = 40, 5
+		rdb, list, asks := linesOf(t, addr, lines)
 		require.NoError(t, rdb.Set(t.Context(), list[broken].key("wait"), "no list", 0).Err())
 		count := &testkit.Trips{}
 		rdb.AddHook(count)
 		for _, replayed := range []bool{false, true} {
-			told := list[0].lines.Admit(t.Context(), asks)
-			require.Len(t, told, many)
-			for i := range told {
+			results := list[0].lines.Admit(t.Context(), asks)
+			require.Len(t, results, lines)
+			for i := range results {
 				if i == broken {
-					require.ErrorContains(t, told[i].Err, "redis script admit on "+list[i].key("meta"))
-					require.ErrorContains(t, told[i].Err, "WRONGTYPE")
-					require.NotErrorIs(t, told[i].Err, queue.ErrNotReady)
+					require.ErrorContains(t, results[i].Err, "redis script admit on "+list[i].key("meta"))
+					require.ErrorContains(t, results[i].Err, "WRONGTYPE")
+					require.NotErrorIs(t, results[i].Err, queue.ErrNotReady)
 					continue
 				}
-				require.NoError(t, told[i].Err)
-				require.NoError(t, told[i].Admissions[0].Err)
-				require.Equal(t, replayed, told[i].Admissions[0].Replayed)
-				require.Equal(t, asks[i].Requests[0].ID, told[i].Admissions[0].Ticket.ID)
+				require.NoError(t, results[i].Err)
+				require.NoError(t, results[i].Admissions[0].Err)
+				require.Equal(t, replayed, results[i].Admissions[0].Replayed)
+				require.Equal(t, asks[i].Requests[0].ID, results[i].Admissions[0].Ticket.ID)
 			}
 		}
 		// Redis may not know the script at first: the call is then sent again with its text.
-		require.LessOrEqual(t, count.Keys.Load(), int64(3*many*6))
+		require.LessOrEqual(t, count.Keys.Load(), int64(3*lines*6))
 		require.Less(t, count.Commands.Load(), int64(10), "two for each forty, and what a connection begins with")
 		views, failed := list[0].lines.Views(t.Context(), []string{"sale-04", "sale-05"})
 		require.NoError(t, failed[0])
@@ -61,22 +61,22 @@ func TestOneBrokenLineAmongMany(t *testing.T) {
 	})
 }
 
-func TestManyLinesAreFencedTogether(t *testing.T) {
+func TestPipelinedLinesAreFencedEachByItself(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
-		rdb, list, asks := shoppers(t, addr, 3)
+		rdb, list, asks := linesOf(t, addr, 3)
 		lines := list[0].lines
 		asks[1].Epoch = 2
-		told := lines.Admit(t.Context(), asks)
-		require.NoError(t, told[0].Err)
-		require.ErrorIs(t, told[1].Err, queue.ErrNotReady)
-		require.NoError(t, told[2].Err)
+		results := lines.Admit(t.Context(), asks)
+		require.NoError(t, results[0].Err)
+		require.ErrorIs(t, results[1].Err, queue.ErrNotReady)
+		require.NoError(t, results[2].Err)
 
 		require.NoError(t, rdb.ScriptFlush(t.Context()).Err())
 		require.NoError(t, rdb.HSet(t.Context(), list[2].key("meta"), "run", "another server").Err())
-		told = lines.Admit(t.Context(), asks)
-		require.NoError(t, told[0].Err)
-		require.ErrorIs(t, told[1].Err, queue.ErrNotReady)
-		require.ErrorIs(t, told[2].Err, queue.ErrNotReady)
+		results = lines.Admit(t.Context(), asks)
+		require.NoError(t, results[0].Err)
+		require.ErrorIs(t, results[1].Err, queue.ErrNotReady)
+		require.ErrorIs(t, results[2].Err, queue.ErrNotReady)
 	})
 }
 
@@ -84,21 +84,21 @@ func TestManyLinesAreFencedTogether(t *testing.T) {
 // get an answer meant for another.
 func TestRefusalsOfSomeLinesLeaveTheOthersTheirAnswers(t *testing.T) {
 	t.Parallel()
-	rdb, list, asks := shoppers(t, testkit.Redis(t).Addr(), 33) // one more than are called in one
+	rdb, list, asks := linesOf(t, testkit.Redis(t).Addr(), 33) // one more than are called in one
 	paused := openSale()
 	paused.Version, paused.State = 2, "paused"
 	require.NoError(t, list[1].Configure(t.Context(), paused))
 	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "1").Err())
 	before := rdb.PoolStats()
-	told := list[0].lines.Admit(t.Context(), asks)
-	for i := range told {
+	results := list[0].lines.Admit(t.Context(), asks)
+	for i := range results {
 		if i == 1 {
-			require.NoError(t, told[i].Err)
-			require.ErrorIs(t, told[i].Admissions[0].Err, queue.ErrPaused)
+			require.NoError(t, results[i].Err)
+			require.ErrorIs(t, results[i].Admissions[0].Err, queue.ErrPaused)
 			continue
 		}
-		require.ErrorContains(t, told[i].Err, "redis script admit on "+list[i].key("meta")+": OOM ")
-		require.True(t, redis.Unavailable(told[i].Err))
+		require.ErrorContains(t, results[i].Err, "redis script admit on "+list[i].key("meta")+": OOM ")
+		require.True(t, redis.Unavailable(results[i].Err))
 	}
 	require.NoError(t, rdb.ConfigSet(t.Context(), "maxmemory", "0").Err())
 	require.NoError(t, list[0].lines.Admit(t.Context(), asks)[0].Err)
@@ -110,7 +110,7 @@ func TestRefusalsOfSomeLinesLeaveTheOthersTheirAnswers(t *testing.T) {
 // The client must see that it talks to a replica, to leave it.
 func TestManyLinesOnAReplica(t *testing.T) {
 	t.Parallel()
-	rdb, list, asks := shoppers(t, testkit.Redis(t).Addr(), 3)
+	rdb, list, asks := linesOf(t, testkit.Redis(t).Addr(), 3)
 	require.NoError(t, rdb.Do(t.Context(), "REPLICAOF", "127.0.0.1", "1").Err())
 	before := rdb.ClientID(t.Context()).Val()
 	for _, one := range list[0].lines.Admit(t.Context(), asks) {
@@ -127,7 +127,7 @@ func TestManyLinesBehindOneAddressOfACluster(t *testing.T) {
 	require.NoError(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
 	require.Eventually(t, func() bool { return node.Set(t.Context(), "a", "b", 0).Err() == nil }, 10*time.Second,
 		10*time.Millisecond)
-	_, list, asks := shoppers(t, addr, 3)
+	_, list, asks := linesOf(t, addr, 3)
 	for _, one := range list[0].lines.Admit(t.Context(), asks) {
 		require.NoError(t, one.Err)
 		require.NoError(t, one.Admissions[0].Err)

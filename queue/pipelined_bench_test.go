@@ -50,8 +50,8 @@ func BenchmarkManySales(b *testing.B) {
 			asks[i].Requests = []queue.Request{ask(fmt.Sprintf("0197c7a0-0000-7000-8000-%012d", n),
 				fmt.Sprint("user-", n))}
 		}
-		for _, told := range lines.Admit(b.Context(), asks) {
-			require.NoError(b, told.Err)
+		for _, result := range lines.Admit(b.Context(), asks) {
+			require.NoError(b, result.Err)
 		}
 	}
 	const repeats = 20

@@ -41,7 +41,7 @@ func TestStepsAreBoundedAndEnd(t *testing.T) {
 
 func TestATicketThatJoinsGoesIntoTheLine(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, "wait", Outcome{Op: OpBack, Join: true}.value(true))
-	require.Equal(t, "suspect", Outcome{Op: OpBack}.value(true))
-	require.Equal(t, "wait", Outcome{Op: OpBack}.value(false))
+	require.Equal(t, "wait", Outcome{Op: OpBack, Join: true}.argument(true))
+	require.Equal(t, "isolated", Outcome{Op: OpBack}.argument(true))
+	require.Equal(t, "wait", Outcome{Op: OpBack}.argument(false))
 }
