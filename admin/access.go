@@ -34,6 +34,9 @@ func roleFor(method, route string) auth.Role {
 		"POST /admin/v1/topics/:topic/messages",
 		"DELETE /admin/v1/topics/:topic/messages/:id",
 		"POST /admin/v1/topics/:topic/dead/:id/retry",
+		"POST /admin/v1/subscriptions/:name/on",
+		"POST /admin/v1/subscriptions/:name/off",
+		"POST /admin/v1/subscriptions/:name/dead/:id/retry",
 		"PATCH /admin/v1/limits",
 		"POST /admin/v1/limits/revert",
 		"PUT /admin/v1/switches/admission",
@@ -50,6 +53,10 @@ func roleFor(method, route string) auth.Role {
 		"PATCH /admin/v1/topics/:topic",
 		"DELETE /admin/v1/topics/:topic",
 		"POST /admin/v1/topics/:topic/dead/:id/drop",
+		"POST /admin/v1/subscriptions",
+		"PATCH /admin/v1/subscriptions/:name",
+		"DELETE /admin/v1/subscriptions/:name",
+		"POST /admin/v1/subscriptions/:name/dead/:id/drop",
 		"PATCH /admin/v1/config",
 		"POST /admin/v1/config/revert":
 		return auth.RoleAdmin

@@ -17,28 +17,25 @@ import (
 // maxMessagesBytes bounds one call that adds messages.
 const maxMessagesBytes = 8 << 20
 
-// messages answers for the messages of topics.
+// messages answers for the messages of topics, whichever subscriptions they have.
 type messages struct {
 	replier
-	topics   *delay.Topics
-	messages *delay.Store
-	adminLog *adminlog.Log
+	topics    *delay.Topics
+	publisher *delay.Publisher
+	adminLog  *adminlog.Log
 }
 
 func (h *messages) routes(group gin.IRoutes) {
 	group.POST("/topics/:topic/messages", h.addMessages)
 	group.GET("/topics/:topic/messages/:id", h.showMessage)
 	group.DELETE("/topics/:topic/messages/:id", h.cancelMessage)
-	group.GET("/topics/:topic/dead", h.listDeadMessages)
-	group.POST("/topics/:topic/dead/:id/retry", h.retryMessage)
-	group.POST("/topics/:topic/dead/:id/drop", h.dropMessage)
 }
 
 // messagesOf fills in the topic's own delay where a message names no time.
 func messagesOf(n api.NewMessages, topic delay.Topic) []delay.New {
 	list := make([]delay.New, len(n.Messages))
 	for i, m := range n.Messages {
-		list[i] = delay.New{ID: m.ID, Body: m.Body}
+		list[i] = delay.New{ID: m.ID, Body: m.Body, Event: m.Event, Sale: m.Sale}
 		switch {
 		case m.DelayMS != nil:
 			list[i].Delay = saturated(*m.DelayMS)
@@ -99,7 +96,7 @@ type addedImage struct {
 func (h *messages) add(c *gin.Context, topic string, list []delay.New, reason *string) (due []time.Time, err error) {
 	ctx := c.Request.Context()
 	if reason == nil {
-		return h.messages.Add(ctx, topic, list)
+		return h.publisher.Add(ctx, topic, list)
 	}
 	image := addedImage{Count: len(list), Messages: []string{}, State: delay.Pending}
 	for _, m := range list[:min(len(list), 20)] {
@@ -111,16 +108,15 @@ func (h *messages) add(c *gin.Context, topic string, list []delay.New, reason *s
 	}
 	act := adminlog.Act{Actor: actorOf(c), Action: "topic.message.add", Target: topic, Reason: *reason}
 	err = h.adminLog.RecordChange(ctx, act, nil, refused, func(ctx context.Context) (any, error) {
-		due, err = h.messages.Add(ctx, topic, list)
+		due, err = h.publisher.Add(ctx, topic, list)
 		return image, err
 	})
 	return due, err
 }
 
 func messageBodyOf(m delay.Message) api.Message {
-	b := api.Message{Topic: m.Topic, ID: m.ID, State: m.State, Attempts: m.Attempts, LastError: m.Error,
-		AddedAt:  api.FormatTime(m.AddedAt),
-		FirstDue: api.FormatTime(m.FirstDue), Body: m.Body}
+	b := api.Message{Topic: m.Topic, Subscription: m.Subscription, ID: m.ID, State: m.State, Attempts: m.Attempts,
+		LastError: m.Error, AddedAt: api.FormatTime(m.AddedAt), FirstDue: api.FormatTime(m.FirstDue), Body: m.Body}
 	if !m.DueAt.IsZero() {
 		b.DueAt = api.FormatTime(m.DueAt)
 	}
@@ -130,65 +126,29 @@ func messageBodyOf(m delay.Message) api.Message {
 	return b
 }
 
+func messageBodiesOf(messages []delay.Message) []api.Message {
+	list := make([]api.Message, len(messages))
+	for i, m := range messages {
+		list[i] = messageBodyOf(m)
+	}
+	return list
+}
+
+// showMessage answers with what the first subscription knows that has not finished the message, and names the others.
 func (h *messages) showMessage(c *gin.Context) {
-	if _, err := h.topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
-		h.refuseDelay(c, err)
-		return
-	}
-	m, err := h.messages.Show(c.Request.Context(), c.Param("topic"), c.Param("id"))
+	found, err := h.publisher.Show(c.Request.Context(), c.Param("topic"), c.Param("id"))
 	if err != nil {
 		h.refuseDelay(c, err)
 		return
 	}
-	c.JSON(http.StatusOK, messageBodyOf(m))
-}
-
-func (h *messages) cancelMessage(c *gin.Context) {
-	h.changeMessage(c, "topic.message.cancel", delay.Cancelled, c.Query("reason"), h.messages.Cancel)
-}
-
-// listDeadMessages pages through the dead letters of a topic, newest first.
-func (h *messages) listDeadMessages(c *gin.Context) {
-	limit, bad := api.PageSize(c)
-	skip, bad := api.Skip(c, bad)
-	if len(bad) > 0 {
-		api.WriteProblem(c, api.InvalidRequest(bad...))
-		return
+	shown := messageBodyOf(delay.LeastFinished(found))
+	if len(found) > 1 {
+		for _, m := range messageBodiesOf(found) {
+			m.Body = nil // it is the same in each
+			shown.Deliveries = append(shown.Deliveries, m)
+		}
 	}
-	if _, err := h.topics.Get(c.Request.Context(), c.Param("topic")); err != nil {
-		h.refuseDelay(c, err)
-		return
-	}
-	letters, err := h.messages.DeadLetters(c.Request.Context(), c.Param("topic"), skip, int64(limit)+1)
-	if err != nil {
-		h.refuseDelay(c, err)
-		return
-	}
-	answer := api.DeadMessageList{Dead: []api.Message{}}
-	if len(letters) > limit {
-		letters, answer.Next = letters[:limit], skip+int64(limit)
-	}
-	for _, m := range letters {
-		answer.Dead = append(answer.Dead, messageBodyOf(m))
-	}
-	c.JSON(http.StatusOK, answer)
-}
-
-func (h *messages) retryMessage(c *gin.Context) {
-	h.handleDead(c, "topic.message.retry", delay.Pending, h.messages.Retry)
-}
-
-func (h *messages) dropMessage(c *gin.Context) {
-	h.handleDead(c, "topic.message.drop", delay.Dropped, h.messages.Drop)
-}
-
-func (h *messages) handleDead(
-	c *gin.Context, action, becomes string, do func(ctx context.Context, topic, id string) error,
-) {
-	var body api.WithReason
-	if h.read(c, &body) {
-		h.changeMessage(c, action, becomes, body.Reason, do)
-	}
+	c.JSON(http.StatusOK, shown)
 }
 
 // messageImage is a message as the admin log shows it.
@@ -199,24 +159,19 @@ type messageImage struct {
 	Error    string `json:"last_error,omitempty"`
 }
 
-// changeMessage does something to a message, with its entry in the admin log before it.
-func (h *messages) changeMessage(
-	c *gin.Context, action, becomes, reason string, do func(ctx context.Context, topic, id string) error,
-) {
+// cancelMessage cancels a message wherever it waits, with its entry in the admin log before that.
+func (h *messages) cancelMessage(c *gin.Context) {
 	ctx, topic, id := c.Request.Context(), c.Param("topic"), c.Param("id")
-	if _, err := h.topics.Get(ctx, topic); err != nil {
-		h.refuseDelay(c, err)
-		return
-	}
-	m, err := h.messages.Show(ctx, topic, id)
+	found, err := h.publisher.Show(ctx, topic, id)
+	m := delay.LeastFinished(found)
 	if err != nil && codeOf(err) == api.CodeInternal {
-		m, err = delay.Message{State: "unreadable"}, nil // it can still be dropped
+		m, err = delay.Message{State: unreadable}, nil // it can still be cancelled
 	}
 	if err == nil {
 		was := messageImage{id, m.State, m.Attempts, m.Error}
-		act := adminlog.Act{Actor: actorOf(c), Action: action, Target: topic, Reason: reason}
+		act := adminlog.Act{Actor: actorOf(c), Action: "topic.message.cancel", Target: topic, Reason: c.Query("reason")}
 		err = h.adminLog.RecordChange(ctx, act, was, unchanged, func(ctx context.Context) (any, error) {
-			return messageImage{Message: id, State: becomes}, do(ctx, topic, id)
+			return messageImage{Message: id, State: delay.Cancelled}, h.publisher.Cancel(ctx, topic, id)
 		})
 	}
 	if err != nil {
@@ -225,3 +180,6 @@ func (h *messages) changeMessage(
 	}
 	c.Status(http.StatusNoContent)
 }
+
+// unreadable is the state of a message whose record somebody has overwritten.
+const unreadable = "unreadable"

@@ -16,6 +16,7 @@ func topicBodyOf(t delay.Topic) api.Topic {
 		Retries: t.Retries, RetryUnitMS: t.RetryUnitMS,
 		Alert: t.Alert, Owner: t.Owner, Enabled: t.On(), Events: t.EventList(),
 		CreatedAt: api.FormatTime(time.UnixMilli(t.CreatedAt)), UpdatedAt: api.FormatTime(time.UnixMilli(t.UpdatedAt))}
+	b.Subscriptions = []string{}
 	if b.Events == nil {
 		b.Events = []string{}
 	}
@@ -61,17 +62,28 @@ func (h *topics) showTopic(c *gin.Context) {
 	h.answerTopics(c, []delay.Topic{topic}, func(list []api.Topic) { c.JSON(http.StatusOK, list[0]) })
 }
 
-// answerTopics adds what is unfinished to the topics, and answers.
+// answerTopics adds subscriptions and what is unfinished in all of them to the topics, and answers.
 func (h *topics) answerTopics(c *gin.Context, topics []delay.Topic, with func([]api.Topic)) {
-	counts, failed := h.messages.Count(c.Request.Context(), topics)
-	list := make([]api.Topic, len(topics))
+	list, failed := make([]api.Topic, len(topics)), make([]error, len(topics))
+	var subs []delay.Subscription
+	of := map[string]int{}
 	for i, t := range topics {
 		list[i] = topicBodyOf(t)
-		if failed[i] != nil {
-			list[i].Unread = failed[i].Error()
-			continue
+		list[i].Messages = new(api.TopicCounts)
+		of[t.Name] = i
+		for _, sub := range h.topics.Of(t.Name) {
+			list[i].Subscriptions = append(list[i].Subscriptions, sub.Name)
+			subs = append(subs, sub)
 		}
-		list[i].Messages = new(api.TopicCounts(counts[i]))
+	}
+	counts, broken := h.messages.Count(c.Request.Context(), subs)
+	for i, sub := range subs {
+		at := of[sub.Topic]
+		if broken[i] != nil {
+			list[at].Messages, list[at].Unread, failed[at] = nil, broken[i].Error(), broken[i]
+		} else if sum := list[at].Messages; sum != nil {
+			sum.Add(api.TopicCounts(counts[i]))
+		}
 	}
 	if len(topics) > 0 && !slices.Contains(failed, nil) {
 		h.refuseDelay(c, failed[0])

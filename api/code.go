@@ -140,13 +140,17 @@ func CodeOf(err error) Code {
 	case errors.Is(err, order.ErrNotFound), errors.Is(err, inventory.ErrNoSale), errors.Is(err, queue.ErrNotDead),
 		errors.Is(err, notify.ErrNoNotification):
 		return CodeNotFound
-	case errors.Is(err, delay.ErrNoTopic), errors.Is(err, delay.ErrNoMessage), errors.Is(err, delay.ErrNotDead):
+	case errors.Is(err, delay.ErrNoTopic), errors.Is(err, delay.ErrNoMessage), errors.Is(err, delay.ErrNotDead),
+		errors.Is(err, delay.ErrNoSubscription):
 		return CodeNotFound
 	case errors.Is(err, delay.ErrFull):
 		return CodeQueueFull
 	case errors.Is(err, delay.ErrTopicExists), errors.Is(err, delay.ErrManyTopics),
 		errors.Is(err, delay.ErrTopicInUse),
-		errors.Is(err, delay.ErrConflict), errors.Is(err, delay.ErrNotWaiting):
+		errors.Is(err, delay.ErrConflict), errors.Is(err, delay.ErrNotWaiting),
+		errors.Is(err, delay.ErrSubscriptionExists), errors.Is(err, delay.ErrManySubscriptions),
+		errors.Is(err, delay.ErrSubscriptionInUse), errors.Is(err, delay.ErrSubscribed),
+		errors.Is(err, delay.ErrUnsubscribed), errors.Is(err, delay.ErrNotPull):
 		return CodeConflict
 	case errors.Is(err, order.ErrNotCancellable):
 		return CodeNotCancellable
@@ -158,7 +162,7 @@ func CodeOf(err error) Code {
 		return CodeConflict
 	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, redis.ErrNotDurable),
 		errors.Is(err, inventory.ErrBusy), errors.Is(err, coalesce.ErrOverloaded), errors.Is(err, coalesce.ErrBroken),
-		errors.Is(err, context.Canceled), redis.Unavailable(err), store.Unavailable(err):
+		errors.Is(err, delay.ErrBehind), errors.Is(err, context.Canceled), redis.Unavailable(err), store.Unavailable(err):
 		return CodeUnavailable
 	}
 	return CodeInternal

@@ -25,14 +25,21 @@ type Topic struct {
 	Secret      string       `json:"secret,omitempty"`
 	Messages    *TopicCounts `json:"messages,omitempty"`
 	Unread      string       `json:"unread,omitempty"` // why its messages could not be counted
+
+	Subscriptions []string `json:"subscriptions"` // by name, its own first
 }
 
-// TopicCounts is how many unfinished messages a topic has.
+// TopicCounts is how many unfinished messages there are.
 type TopicCounts struct {
 	Pending  int64 `json:"pending"`
 	Firing   int64 `json:"firing"`
 	Retrying int64 `json:"retrying"`
 	Dead     int64 `json:"dead"`
+}
+
+// Add adds those of another subscription.
+func (c *TopicCounts) Add(o TopicCounts) {
+	c.Pending, c.Firing, c.Retrying, c.Dead = c.Pending+o.Pending, c.Firing+o.Firing, c.Retrying+o.Retrying, c.Dead+o.Dead
 }
 
 // TopicList is all topics.
@@ -52,6 +59,8 @@ type NewMessage struct {
 	ID      string         `json:"id"`
 	DelayMS *int64         `json:"delay_ms"`
 	At      *time.Time     `json:"at"`
+	Event   string         `json:"event"` // for filters
+	Sale    string         `json:"sale"`  // for filters
 	Body    jsontext.Value `json:"body"`
 }
 
@@ -68,19 +77,27 @@ type AddedMessage struct {
 
 // Message is a message as its sender and operators see it.
 type Message struct {
-	Topic     string          `json:"topic"`
-	ID        string          `json:"id"`
-	State     string          `json:"state"`
-	Attempts  int             `json:"attempts"`
-	LastError string          `json:"last_error,omitempty"`
-	AddedAt   string          `json:"added_at"`
-	FirstDue  string          `json:"first_due_at"`
-	DueAt     string          `json:"due_at,omitempty"`
-	EndedAt   string          `json:"ended_at,omitempty"`
-	Body      json.RawMessage `json:"body,omitempty"`
+	Topic        string          `json:"topic"`
+	Subscription string          `json:"subscription"`
+	ID           string          `json:"id"`
+	State        string          `json:"state"`
+	Attempts     int             `json:"attempts"`
+	LastError    string          `json:"last_error,omitempty"`
+	AddedAt      string          `json:"added_at"`
+	FirstDue     string          `json:"first_due_at"`
+	DueAt        string          `json:"due_at,omitempty"` // of the next attempt
+	EndedAt      string          `json:"ended_at,omitempty"`
+	Body         json.RawMessage `json:"body,omitempty"`
+	Deliveries   []Message       `json:"deliveries,omitempty"` // in each subscription, where several know it
 }
 
-// DeadMessageList is a page of a topic's dead messages.
+// MessageList is a page of a subscription's messages in a state.
+type MessageList struct {
+	Messages []Message `json:"messages"`
+	Next     int64     `json:"next,omitempty"` // skip for the next page; absent on the last
+}
+
+// DeadMessageList is a page of a subscription's dead messages.
 type DeadMessageList struct {
 	Dead []Message `json:"dead"`
 	Next int64     `json:"next,omitempty"` // skip for the next page; absent on the last

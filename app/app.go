@@ -99,6 +99,7 @@ type App struct {
 	relay      *notify.Relay
 	topics     *delay.Topics
 	messages   *delay.Store
+	publisher  *delay.Publisher
 	dispatcher *delay.Dispatcher
 	consumer   *worker.Consumer
 	expirer    *expiry.Expirer // nil: orders need not be paid, or this is no worker

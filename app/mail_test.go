@@ -201,7 +201,7 @@ func TestDeadMessagesOfATopicAlert(t *testing.T) {
 	_, err := app.topics.Create(t.Context(), "coupons", delay.Change{URL: &receiver.URL,
 		Alert: new("ann@shop.example")}, "test", "")
 	require.NoError(t, err)
-	_, err = app.messages.Add(t.Context(), "coupons", []delay.New{{ID: "bad-1", Body: []byte("1")}})
+	_, err = app.publisher.Add(t.Context(), "coupons", []delay.New{{ID: "bad-1", Body: []byte("1")}})
 	require.NoError(t, err)
 	subject, text := box.to(t, "ann@shop.example")
 	require.Equal(t, "Sluice: 1 given up", subject)

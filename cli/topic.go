@@ -21,28 +21,32 @@ func newTopicCommand(c *cli) *cobra.Command {
 		newTopicCreateCommand(c), newTopicListCommand(c), newTopicShowCommand(c), newTopicSetCommand(c),
 		newTopicSwitchCommand(c, "on", "Switch a topic on: its messages are delivered"),
 		newTopicSwitchCommand(c, "off", "Switch a topic off: its messages wait"),
-		newTopicDeleteCommand(c), newTopicMessageCommand(c), newTopicDeadCommand(c))
+		newTopicDeleteCommand(c), newTopicMessageCommand(c), topicMessages().deadCommand(c))
 	c.opsFlag(cmd)
 	return cmd
 }
 
-// topicCommand is a command about one topic, or about one message of it.
+// topicCommand is a command about one topic or subscription, or about one message of it.
 type topicCommand struct {
-	use, short, example string // use names the arguments: the topic, then the message
+	use, short, example string // use names the arguments: the topic or subscription, then the message
 	request             func(cmd *cobra.Command, args []string) (opsclient.Request, error)
 	show                layout // nil: the answer is not shown
 	flags               func(*cobra.Command)
 	about               func(args []string) string // what an error is about; nil: the topic
+	check               func(name string) error    // of the first argument; nil: it is a topic
 }
 
 func (t topicCommand) command(c *cli) *cobra.Command {
 	if t.about == nil {
 		t.about = func(args []string) string { return "topic " + args[0] }
 	}
+	if t.check == nil {
+		t.check = checkTopic
+	}
 	cmd := &cobra.Command{
 		Use: t.use, Short: t.short, Example: t.example, Args: cobra.ExactArgs(strings.Count(t.use, " ")),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkTopic(args[0]); err != nil {
+			if err := t.check(args[0]); err != nil {
 				return err
 			}
 			request, err := t.request(cmd, args)
@@ -85,7 +89,7 @@ func newTopicListCommand(c *cli) *cobra.Command {
 		request: get("/topics"),
 		header:  []string{"TOPIC", "STATE", "PENDING", "FIRING", "RETRYING", "DEAD", "URL"},
 		row: func(t api.Topic) []string {
-			return append(append([]string{printable(t.Name), topicState(t)}, topicCounts(t)...), printable(t.URL))
+			return append(append([]string{printable(t.Name), onOff(t.Enabled)}, countCells(t.Messages)...), printable(t.URL))
 		},
 	}.command(c)
 }
@@ -111,30 +115,37 @@ func checkTopic(name string) error {
 	return nil
 }
 
-func topicState(t api.Topic) string {
-	if t.Enabled {
+func onOff(on bool) string {
+	if on {
 		return "on"
 	}
 	return "off"
 }
 
-func topicCounts(t api.Topic) []string {
-	if t.Messages == nil {
+func countCells(m *api.TopicCounts) []string {
+	if m == nil {
 		return []string{"-", "-", "-", "-"}
 	}
-	m := t.Messages
 	return []string{number(m.Pending), number(m.Firing), number(m.Retrying), number(m.Dead)}
+}
+
+// topicCalls says whom a topic calls itself.
+func topicCalls(t api.Topic) string {
+	if t.URL == "" {
+		return "nobody itself"
+	}
+	return t.Method + " " + printable(t.URL)
 }
 
 func topicCard(t api.Topic) string {
 	ms := func(n int64) string { return (time.Duration(n) * time.Millisecond).String() }
-	rows := [][]string{{"topic", printable(t.Name)}, {"state", topicState(t)},
-		{"calls", t.Method + " " + printable(t.URL)}, {"delay", ms(t.DelayMS)}, {"timeout", ms(t.TimeoutMS)},
+	rows := [][]string{{"topic", printable(t.Name)}, {"state", onOff(t.Enabled)},
+		{"calls", topicCalls(t)}, {"subscriptions", dash(printable(strings.Join(t.Subscriptions, ", ")))}, {"delay", ms(t.DelayMS)}, {"timeout", ms(t.TimeoutMS)},
 		{"retries", strconv.Itoa(t.Retries) + " after 1, 3, 5, … times " + ms(t.RetryUnitMS)},
 		{"alert", printable(t.Alert)}, {"owner", printable(t.Owner)},
 		{"order events", printable(strings.Join(t.Events, ", "))}}
 	if t.Messages != nil {
-		n := topicCounts(t)
+		n := countCells(t.Messages)
 		rows = append(rows, []string{"pending", n[0]}, []string{"firing", n[1]},
 			[]string{"retrying", n[2]}, []string{"dead letters", n[3]})
 	}

@@ -21,8 +21,8 @@ type topicFlags struct {
 
 func (t *topicFlags) define(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&t.url, "url", "", "address to call, http or https")
-	f.StringVar(&t.method, "method", "POST", "POST, PUT or PATCH")
+	f.StringVar(&t.url, "url", "", "address to call, http or https; '' where only subscriptions receive")
+	f.StringVar(&t.method, "method", "POST", "POST, PUT, PATCH or GET, which has the message in the query")
 	f.DurationVar(&t.delay, "delay", 0, "how long messages wait that name no time of their own")
 	f.DurationVar(&t.timeout, "timeout", 10*time.Second, "bound of one call")
 	f.IntVar(&t.retries, "retries", 10, "calls that may follow a failed first one")

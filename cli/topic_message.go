@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"sluice/api"
@@ -16,10 +15,10 @@ import (
 )
 
 func newTopicMessageCommand(c *cli) *cobra.Command {
-	return newGroup("message", "Add, look up and cancel single messages of a topic",
+	return newGroup("message", "Add, look up, list and cancel messages of a topic",
 		"  sluice topic message add coupons coupon-17 --delay 30m --body '{\"coupon\":17}'\n"+
 			"  sluice topic message show coupons coupon-17",
-		newMessageAddCommand(c), newMessageShowCommand(c), newMessageCancelCommand(c))
+		newMessageAddCommand(c), newMessageShowCommand(c), topicMessages().listMessages(c), newMessageCancelCommand(c))
 }
 
 func messagePath(topic, id string) string {
@@ -29,30 +28,60 @@ func messagePath(topic, id string) string {
 // messageOf says which message an error is about.
 func messageOf(args []string) string { return fmt.Sprintf("message %s of topic %s", args[1], args[0]) }
 
+// messageFlags are a new message on the command line.
+type messageFlags struct {
+	delay           time.Duration
+	at, event, sale string
+	body, reason    string
+}
+
+func (m *messageFlags) define(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.DurationVar(&m.delay, "delay", 0, "how long it waits (default: the topic's own)")
+	f.StringVar(&m.at, "at", "", "when it is due, like 2027-06-01T20:00:00+08:00")
+	f.StringVar(&m.event, "event", "", "what it tells of, for subscriptions that take only some events")
+	f.StringVar(&m.sale, "sale", "", "the sale it is about, for subscriptions that take only some sales")
+	f.StringVar(&m.body, "body", "{}", "what is delivered, as JSON")
+	reasonFlag(cmd, &m.reason)
+	cmd.MarkFlagsMutuallyExclusive("delay", "at")
+}
+
+// call returns the body of the call that adds the message.
+func (m *messageFlags) call(cmd *cobra.Command, id string) (map[string]any, error) {
+	if !json.Valid([]byte(m.body)) {
+		return nil, badUsage("--body must be JSON, got %q", m.body)
+	}
+	message := map[string]any{"id": id, "body": json.RawMessage(m.body)}
+	if cmd.Flags().Changed("delay") {
+		message["delay_ms"] = m.delay.Milliseconds()
+	}
+	if m.at != "" {
+		at, err := time.Parse(time.RFC3339, m.at)
+		if err != nil {
+			return nil, badUsage("--at must be a time like 2027-06-01T20:00:00+08:00, got %q", m.at)
+		}
+		message["at"] = at
+	}
+	for name, value := range map[string]string{"event": m.event, "sale": m.sale} {
+		if value != "" {
+			message[name] = value
+		}
+	}
+	return map[string]any{"messages": []any{message}, "reason": m.reason}, nil
+}
+
 func newMessageAddCommand(c *cli) *cobra.Command {
-	var delay time.Duration
-	var body, reason string
+	var flags messageFlags
 	return topicCommand{
 		use: "add TOPIC ID", short: "Add one message; adding it again changes nothing",
 		example: "  sluice topic message add coupons coupon-17 --delay 30m --body '{\"coupon\":17}' --reason 'its " +
-			"shopper asked'",
+			"shopper asked'\n" +
+			"  sluice topic message add coupons coupon-18 --at 2027-06-01T20:00:00+08:00",
 		request: func(cmd *cobra.Command, args []string) (opsclient.Request, error) {
-			if !json.Valid([]byte(body)) {
-				return opsclient.Request{}, badUsage("--body must be JSON, got %q", body)
-			}
-			message := map[string]any{"id": args[1], "body": json.RawMessage(body)}
-			if cmd.Flags().Changed("delay") {
-				message["delay_ms"] = delay.Milliseconds()
-			}
-			return opsclient.Request{Method: http.MethodPost, Path: "/topics/" + args[0] + "/messages",
-				Body: map[string]any{"messages": []any{message}, "reason": reason}}, nil
+			body, err := flags.call(cmd, args[1])
+			return opsclient.Request{Method: http.MethodPost, Path: "/topics/" + args[0] + "/messages", Body: body}, err
 		},
-		show: layOut(addedLines), about: messageOf,
-		flags: func(cmd *cobra.Command) {
-			cmd.Flags().DurationVar(&delay, "delay", 0, "how long it waits (default: the topic's own)")
-			reasonFlag(cmd, &reason)
-			cmd.Flags().StringVar(&body, "body", "{}", "what is delivered, as JSON")
-		},
+		show: layOut(addedLines), about: messageOf, flags: flags.define,
 	}.command(c)
 }
 
@@ -76,10 +105,15 @@ func newMessageShowCommand(c *cli) *cobra.Command {
 }
 
 func messageCard(m api.Message) string {
-	return table([]string{"message", printable(m.ID)}, []string{"state", m.State},
-		[]string{"attempts", strconv.Itoa(m.Attempts)}, []string{"last error", dash(printable(m.LastError))},
-		[]string{"added", m.AddedAt}, []string{"due", dash(m.DueAt)}, []string{"ended", dash(m.EndedAt)},
-		[]string{"body", dash(printable(string(m.Body)))})
+	rows := [][]string{{"message", printable(m.ID)}, {"state", m.State},
+		{"attempts", strconv.Itoa(m.Attempts)}, {"last error", dash(printable(m.LastError))},
+		{"added", m.AddedAt}, {"due", dash(m.DueAt)}, {"ended", dash(m.EndedAt)},
+		{"body", dash(printable(string(m.Body)))}}
+	for _, one := range m.Deliveries {
+		rows = append(rows, []string{"in " + printable(one.Subscription), one.State + ", attempts " +
+			strconv.Itoa(one.Attempts) + ", next " + dash(one.DueAt)})
+	}
+	return table(rows...)
 }
 
 func newMessageCancelCommand(c *cli) *cobra.Command {
@@ -92,47 +126,5 @@ func newMessageCancelCommand(c *cli) *cobra.Command {
 			return opsclient.Request{Method: http.MethodDelete, Path: path}, nil
 		},
 		about: messageOf, flags: withReason(&reason),
-	}.command(c)
-}
-
-func newTopicDeadCommand(c *cli) *cobra.Command {
-	return newGroup("dead", "Look after messages that could not be delivered",
-		"  sluice topic dead list coupons\n  sluice topic dead retry coupons coupon-17",
-		newTopicDeadListCommand(c),
-		newTopicDeadActionCommand(c, "retry", "Deliver a dead letter again, its attempts forgotten"),
-		newTopicDeadActionCommand(c, "drop", "Forget a dead letter"))
-}
-
-func newTopicDeadListCommand(c *cli) *cobra.Command {
-	return listCommand[api.Message]{
-		use: "list TOPIC", short: "List the dead letters of a topic, newest first",
-		example: "  sluice topic dead list --limit 100 coupons",
-		args:    cobra.ExactArgs(1),
-		member:  "dead", paging: opsclient.BySkip(), what: "dead letters", limit: 20,
-		request: func(args []string) (listRequest, error) {
-			r := listRequest{path: "/topics/" + args[0] + "/dead", about: "topic " + args[0]}
-			return r, checkTopic(args[0])
-		},
-		header: []string{"MESSAGE", "ATTEMPTS", "ADDED", "DIED", "ERROR"},
-		row: func(m api.Message) []string {
-			return []string{printable(m.ID), strconv.Itoa(m.Attempts), m.AddedAt, m.EndedAt, printable(m.LastError)}
-		},
-	}.command(c)
-}
-
-func newTopicDeadActionCommand(c *cli, action, short string) *cobra.Command {
-	var body api.WithReason
-	return topicCommand{
-		use: action + " TOPIC MESSAGE", short: short,
-		example: "  sluice topic dead " + action + " --reason 'checked by hand' coupons coupon-17",
-		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
-			if args[1] == "" || len(args[1]) > 128 || strings.ContainsAny(args[1], "/?#") {
-				return opsclient.Request{}, badUsage("a message's id is at most 128 characters without / ? #, got %q",
-					args[1])
-			}
-			path := "/topics/" + args[0] + "/dead/" + url.PathEscape(args[1]) + "/" + action
-			return opsclient.Request{Method: http.MethodPost, Path: path, Body: body}, nil
-		},
-		flags: withReason(&body.Reason),
 	}.command(c)
 }

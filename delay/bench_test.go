@@ -52,7 +52,7 @@ func (w *world) fill(topic, prefix string, n int, at func(i int) time.Time) {
 				if from >= n {
 					return
 				}
-				if _, err := w.messages.Add(w.t.Context(), topic,
+				if _, err := w.adder(topic)(w.t.Context(), topic,
 					bulk(prefix, from, min(1000, n-from), at)); err != nil {
 					w.t.Error(err)
 					return
@@ -162,7 +162,7 @@ func BenchmarkOnTime(b *testing.B) {
 			b.StopTimer()
 			took := time.Since(start)
 			stop()
-			counts, failed := w.messages.Count(context.Background(), w.topics.All())
+			counts, failed := w.messages.Count(context.Background(), w.topics.Subscriptions())
 			require.NoError(b, errors.Join(failed...))
 			require.Equal(b, Counts{Pending: pending}, counts[0])
 			b.ReportMetric(float64(n)/took.Seconds(), "messages/s")

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -20,15 +21,15 @@ const (
 	maxRetryAfter = time.Hour // the longest wait that a receiver can ask for
 )
 
-// target is a topic as it was when its messages were claimed, with the signer of its calls.
+// target is a subscription as it was when its messages were claimed, with the signer of its calls.
 type target struct {
-	Topic
+	Subscription
 	signer *webhook.Signer
 }
 
-func newTarget(t Topic, now time.Time) (*target, error) {
-	signer, err := webhook.NewSigner(t.secrets(now)...)
-	return &target{Topic: t, signer: signer}, err
+func newTarget(sub Subscription, now time.Time) (*target, error) {
+	signer, err := webhook.NewSigner(sub.secrets(now)...)
+	return &target{Subscription: sub, signer: signer}, err
 }
 
 // caller delivers one message at a time over HTTP. Safe for concurrent use.
@@ -39,9 +40,9 @@ type caller struct {
 	now     func() time.Time
 }
 
-// newCaller returns a caller that leaves open as many idle connections to a receiver as a topic may have calls. Slots
-// bound the calls, so connections have no bound of their own. With a bound by host, a topic that hangs would use up the
-// attempts of another topic at that host.
+// newCaller returns a caller that leaves open as many idle connections to a receiver as a subscription may have calls.
+// Slots bound the calls, so connections have no bound of their own. With a bound by host, one that hangs would use up
+// the attempts of another at that host.
 func newCaller(cfg Config, now func() time.Time) *caller {
 	client := webhook.GuardedClient(cfg.maxTimeout(), cfg.AllowPrivate)
 	client.Timeout = 0 // each call has its topic's timeout; a second timer would only cost time
@@ -67,7 +68,7 @@ func (c *caller) deliver(ctx context.Context, t *target, m delivery) outcome {
 }
 
 // failedOutcome returns what to store after a failed call: another attempt, or death after the last. The wait is the
-// topic's, or asked if the receiver asked for a longer one.
+// subscription's, or asked if the receiver asked for a longer one.
 func (c *caller) failedOutcome(t *target, m delivery, asked time.Duration, err error) outcome {
 	if m.Attempt > t.Retries {
 		return outcome{ID: m.ID, token: m.token, op: opDead, err: err.Error()}
@@ -81,17 +82,10 @@ func (c *caller) failedOutcome(t *target, m delivery, asked time.Duration, err e
 func (c *caller) call(ctx context.Context, t *target, m delivery) (asked time.Duration, final bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, min(t.Timeout(), c.longest))
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, t.Method, t.URL, bytes.NewReader(m.Body))
+	req, err := c.request(ctx, t, m)
 	if err != nil {
 		return 0, false, err
 	}
-	id := t.Name + ":" + m.ID
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", id)
-	req.Header.Set("User-Agent", "Sluice")
-	req.Header.Set("Sluice-Topic", t.Name)
-	req.Header.Set("Sluice-Attempt", strconv.Itoa(m.Attempt))
-	t.signer.Sign(req.Header, id, c.now(), m.Body)
 	resp, err := c.client.Do(req)
 	if err != nil {
 		return 0, false, describe(err)
@@ -105,6 +99,41 @@ func (c *caller) call(ctx context.Context, t *target, m delivery) (asked time.Du
 		asked = c.retryAfter(resp.Header.Get("Retry-After"))
 	}
 	return asked, resp.StatusCode == http.StatusGone, fmt.Errorf("the receiver answered %d", resp.StatusCode)
+}
+
+// request returns the call. By GET the message is in the query, and the signature is of its body there.
+func (c *caller) request(ctx context.Context, t *target, m delivery) (*http.Request, error) {
+	address, body := t.URL, io.Reader(bytes.NewReader(m.Body))
+	if t.Method == http.MethodGet {
+		in, err := url.Parse(t.URL)
+		if err != nil {
+			return nil, err
+		}
+		query := in.Query()
+		for name, value := range map[string]string{"id": m.ID, "topic": t.Topic, "attempt": strconv.Itoa(m.Attempt),
+			"body": string(m.Body)} {
+			query.Set(name, value)
+		}
+		in.RawQuery = query.Encode()
+		address, body = in.String(), http.NoBody
+	}
+	req, err := http.NewRequestWithContext(ctx, t.Method, address, body)
+	if err != nil {
+		return nil, err
+	}
+	id := t.Topic + ":" + m.ID
+	if t.Method != http.MethodGet {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	req.Header.Set("Idempotency-Key", id)
+	req.Header.Set("User-Agent", "Sluice")
+	req.Header.Set("Sluice-Topic", t.Topic)
+	req.Header.Set("Sluice-Attempt", strconv.Itoa(m.Attempt))
+	if !t.IsDefault() {
+		req.Header.Set("Sluice-Subscription", t.Name)
+	}
+	t.signer.Sign(req.Header, id, c.now(), m.Body)
+	return req, nil
 }
 
 // describe says in few words why there was no answer. It leaves out the address, which may contain a key.

@@ -21,7 +21,7 @@ func (d *Dispatcher) claimAll(ctx, work context.Context) {
 	defer rounds.Wait()
 	for ctx.Err() == nil {
 		next := newShortestWait(d.cfg.Poll)
-		on := d.messages.byServer(ctx, d.openTopics())
+		on := d.messages.byServer(ctx, d.open())
 		rounds.Round(work, slices.Sorted(maps.Keys(on)), func(work context.Context, server string) error {
 			wait, err := d.claimRound(work, on[server])
 			d.logTrouble(ctx, "server "+server, err)
@@ -37,15 +37,15 @@ func (d *Dispatcher) claimAll(ctx, work context.Context) {
 	}
 }
 
-// openTopics returns the topics whose messages are delivered: those that are on, none while delivery is blocked.
-func (d *Dispatcher) openTopics() []Topic {
+// open returns the subscriptions whose receivers are called: those that are on, none while delivery is blocked.
+func (d *Dispatcher) open() []Subscription {
 	if d.isBlocked() {
 		return nil
 	}
-	return slices.DeleteFunc(d.topics.All(), func(t Topic) bool { return !t.On() })
+	return slices.DeleteFunc(d.topics.Subscriptions(), func(s Subscription) bool { return !s.On() || s.Kind != Push })
 }
 
-// logTrouble logs that a topic or a server fails, once until it recovers.
+// logTrouble logs that a subscription or a server fails, once until it recovers.
 func (d *Dispatcher) logTrouble(ctx context.Context, what string, err error) {
 	if ctx.Err() != nil {
 		return
@@ -58,18 +58,18 @@ func (d *Dispatcher) logTrouble(ctx context.Context, what string, err error) {
 	}
 }
 
-// claimRound claims once for every topic of a server and returns how long nothing will be due. Each round begins with
-// another topic, so that none always finds the slots taken. One topic's fault stops no other. The returned error is a
+// claimRound claims once for every subscription of a server and returns how long nothing will be due. Each round begins
+// with another one, so that none always finds the slots taken. One's fault stops no other. The returned error is a
 // fault of the whole server.
-func (d *Dispatcher) claimRound(work context.Context, topics []Topic) (time.Duration, error) {
+func (d *Dispatcher) claimRound(work context.Context, subs []Subscription) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(work, claimTimeout)
 	defer cancel()
-	found := d.messages.firstDue(ctx, topics)
+	found := d.messages.firstDue(ctx, subs)
 	wait := d.cfg.Poll
 	first, failing := int(d.first.Add(1)%int64(len(found))), 0
 	for i := range found {
 		h := found[(first+i)%len(found)]
-		name := h.topic.Name
+		name := h.sub.Name
 		if h.err == nil && d.faults.Any() {
 			d.logTrouble(work, "look at "+name, nil)
 		}
@@ -83,7 +83,7 @@ func (d *Dispatcher) claimRound(work context.Context, topics []Topic) (time.Dura
 			wait = min(wait, max(h.wait, claimPause))
 		default:
 			wait = min(wait, claimPause)
-			err := apart.Try(func() error { return d.claim(work, h.topic) })
+			err := apart.Try(func() error { return d.claim(work, h.sub) })
 			d.logTrouble(work, name, err)
 			d.backoff.record(name, err)
 		}
@@ -114,22 +114,25 @@ func (s *shortestWait) take(wait time.Duration) {
 
 func (s *shortestWait) get() time.Duration { return time.Duration(s.ns.Load()) }
 
-// claim takes slots, then as many due messages of the topic, and gives each to a worker at once.
-func (d *Dispatcher) claim(work context.Context, t Topic) error {
-	room := d.slots.reserve(t.Name, d.cfg.Batch)
+// claim takes slots, then as many due messages of the subscription, and gives each to a worker at once.
+func (d *Dispatcher) claim(work context.Context, sub Subscription) error {
+	room := d.slots.reserve(sub.Name, d.cfg.Batch)
 	if room == 0 {
 		return nil
 	}
 	used := 0
-	defer func() { d.slots.release(t.Name, room-used) }()
-	to, err := newTarget(t, d.now())
+	defer func() { d.slots.release(sub.Name, room-used) }()
+	to, err := newTarget(sub, d.now())
 	if err != nil {
-		return fmt.Errorf("topic %s: %w", t.Name, err)
+		return fmt.Errorf("%s: %w", sub.Title(), err)
 	}
 	ctx, cancel := context.WithTimeout(work, claimTimeout)
 	defer cancel()
 	killpoint.Pass("delay.claim")
-	messages, err := d.messages.claim(ctx, t.Name, room)
+	messages, err := d.messages.claim(ctx, sub, room)
+	if newer, stale := errors.AsType[staleError](err); stale {
+		return d.topics.catchUp(ctx, sub.Topic, newer) // the next round claims for what it is now
+	}
 	if err != nil {
 		return err
 	}
@@ -139,7 +142,7 @@ func (d *Dispatcher) claim(work context.Context, t Topic) error {
 		d.calls.Add(1)
 		if err := d.pool.Invoke(callJob{work, to, m, at}); err != nil {
 			d.calls.Done()
-			return fmt.Errorf("no worker for a message of topic %s: %w", t.Name, err)
+			return fmt.Errorf("no worker for a message of %s: %w", sub.Title(), err)
 		}
 		used++
 	}

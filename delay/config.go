@@ -12,8 +12,8 @@ type Config struct {
 	Batch int `koanf:"batch"`
 	// Workers is how many messages one process may be delivering at a time, all topics together. Defaults to 1024.
 	Workers int `koanf:"workers"`
-	// PerTopic is how many of these messages one topic may have, so that a slow receiver delays no other. Defaults to
-	// 256.
+	// PerTopic is how many of these messages one subscription may have, so that a slow receiver delays no other.
+	// Defaults to 256.
 	PerTopic int `koanf:"per_topic"`
 	// Poll is how often a dispatcher looks for due messages. A message that is due at once may be late by this much.
 	// Defaults to 50ms.
@@ -29,11 +29,14 @@ type Config struct {
 	Refresh time.Duration `koanf:"refresh"`
 	// MaxTopics is how many topics there may be. Defaults to 200.
 	MaxTopics int `koanf:"max_topics"`
-	// MaxMessages is how many messages of one topic may wait, be delivered or be dead at a time. Defaults to 2,000,000.
+	// MaxSubscriptions is how many subscriptions one topic may have beside its own URL. Defaults to 50.
+	MaxSubscriptions int `koanf:"max_subscriptions"`
+	// MaxMessages is how many messages of one subscription may wait, be delivered or be dead at a time. Defaults to
+	// 2,000,000.
 	MaxMessages int `koanf:"max_messages"`
 	// MaxDelay is the furthest due time, from now. Defaults to 8760h, a year.
 	MaxDelay time.Duration `koanf:"max_delay"`
-	// Keep is how many finished messages of a topic stay readable, without their bodies. Defaults to 10,000.
+	// Keep is how many finished messages of a subscription stay readable, without their bodies. Defaults to 10,000.
 	Keep int `koanf:"keep"`
 	// AllowPrivate lets topics call private and loopback addresses too. Defaults to false.
 	AllowPrivate bool `koanf:"allow_private"`
@@ -45,7 +48,8 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{Batch: 500, Workers: 1024, PerTopic: 256, Poll: 50 * time.Millisecond, Lease: time.Minute,
 		Jitter: 0.1, Grace: 5 * time.Second,
-		Refresh: time.Second, MaxTopics: 200, MaxMessages: 2_000_000, MaxDelay: 365 * 24 * time.Hour, Keep: 10_000}
+		Refresh: time.Second, MaxTopics: 200, MaxSubscriptions: 50, MaxMessages: 2_000_000,
+		MaxDelay: 365 * 24 * time.Hour, Keep: 10_000}
 }
 
 // Validate returns every bad value, each named by its configuration key.
@@ -65,6 +69,7 @@ func (c Config) Validate() error {
 	check(c.Grace >= 0 && c.Grace <= time.Minute, "grace", c.Grace, "0 to 1m")
 	check(c.Refresh >= 10*time.Millisecond && c.Refresh <= goneFor/2, "refresh", c.Refresh, "10ms to 30s")
 	check(c.MaxTopics >= 1 && c.MaxTopics <= 1000, "max_topics", c.MaxTopics, "1 to 1000")
+	check(c.MaxSubscriptions >= 1 && c.MaxSubscriptions <= 1000, "max_subscriptions", c.MaxSubscriptions, "1 to 1000")
 	check(c.MaxMessages >= 1 && c.MaxMessages <= 100_000_000, "max_messages", c.MaxMessages, "1 to 100000000")
 	check(c.MaxDelay >= time.Second && c.MaxDelay <= 10*365*24*time.Hour, "max_delay", c.MaxDelay, "1s to 87600h")
 	check(c.Keep >= 0 && c.Keep <= 1_000_000, "keep", c.Keep, "0 to 1000000")

@@ -25,12 +25,12 @@ const (
 	claimServers  = 16 // of a cluster, asked at a time
 )
 
-// DeadReport describes messages of one topic that became dead letters together.
+// DeadReport describes messages of one subscription that became dead letters together.
 type DeadReport struct {
-	Topic Topic
-	Count int64
-	ID    string // one of them
-	Error string // of its last attempt
+	Subscription Subscription
+	Count        int64
+	ID           string // one of them
+	Error        string // of its last attempt
 }
 
 // OnDead is called with new dead letters. It must not block.
@@ -44,6 +44,7 @@ type Dispatcher struct {
 	messages *Store
 	caller   *caller
 	onDead   OnDead
+	onFull   OnFull
 	log      *slog.Logger
 	now      func() time.Time
 	metrics  metrics
@@ -51,13 +52,14 @@ type Dispatcher struct {
 	slots    *slots
 	calls    sync.WaitGroup
 	results  chan result
-	first    atomic.Int64    // index of the topic with which the next round of claims begins
-	backoff  *backoffs       // of topics and servers that failed
-	faults   apart.Troubles  // the same, for the log
-	seen     map[string]bool // topics that have gauges; used by the maintenance loop only
-	blocked  func() error    // returns why nothing may be delivered; nil: delivery is never blocked
+	first    atomic.Int64   // index of the subscription with which the next round of claims begins
+	backoff  *backoffs      // of subscriptions and servers that failed
+	faults   apart.Troubles // the same, for the log
+	seen     *snapshot      // whose topics and subscriptions have gauges; used by the maintenance loop only
+	blocked  func() error   // returns why nothing may be delivered; nil: delivery is never blocked
 
-	maintenanceFaults apart.Troubles // topics whose maintenance fails, for the log
+	maintenanceFaults apart.Troubles // subscriptions whose maintenance fails, for the log
+	fills             fills          // how full they were when they were last counted
 }
 
 // callJob is one call to make.
@@ -80,6 +82,7 @@ type DispatcherParts struct {
 	Topics   *Topics
 	Messages *Store
 	OnDead   OnDead
+	OnFull   OnFull       // nil: nobody hears of it
 	Blocked  func() error // while it returns an error, nothing is claimed; nil: never blocked
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -90,9 +93,9 @@ type DispatcherParts struct {
 func NewDispatcher(p DispatcherParts) (*Dispatcher, error) {
 	cfg := p.Config
 	d := &Dispatcher{
-		cfg: cfg, topics: p.Topics, messages: p.Messages, caller: newCaller(cfg, p.Now), onDead: p.OnDead, log: p.Log,
-		now: p.Now, slots: newSlots(cfg.Workers, cfg.PerTopic), results: make(chan result, cfg.Workers),
-		backoff: newBackoffs(p.Now, cfg.Poll, backoffMax), blocked: p.Blocked,
+		cfg: cfg, topics: p.Topics, messages: p.Messages, caller: newCaller(cfg, p.Now), onDead: p.OnDead, onFull: p.OnFull,
+		log: p.Log, now: p.Now, slots: newSlots(cfg.Workers, cfg.PerTopic), results: make(chan result, cfg.Workers),
+		backoff: newBackoffs(p.Now, cfg.Poll, backoffMax), blocked: p.Blocked, seen: newSnapshot(nil, nil),
 	}
 	pool, err := ants.NewPoolWithFuncGeneric(cfg.Workers, d.call, ants.WithLogger(poolLog{p.Log}))
 	if err != nil {

@@ -102,8 +102,8 @@ func TestWhatCannotBeDeliveredDiesAndIsReported(t *testing.T) {
 	require.Len(t, r.allCalls(), 3)
 	require.Eventually(t, func() bool { return len(w.reported()) == 1 }, patience, time.Millisecond)
 	death := w.reported()[0]
-	require.Equal(t, "ops@shop.example", death.Topic.Alert)
-	require.Equal(t, DeadReport{Topic: death.Topic, Count: 1, ID: "a", Error: "the receiver answered 502"}, death)
+	require.Equal(t, "ops@shop.example", death.Subscription.Alert)
+	require.Equal(t, DeadReport{Subscription: death.Subscription, Count: 1, ID: "a", Error: "the receiver answered 502"}, death)
 	require.Equal(t, 2.0, testutil.ToFloat64(f.metrics.calls.WithLabelValues("t", countRetry)))
 	require.Equal(t, 1.0, testutil.ToFloat64(f.metrics.calls.WithLabelValues("t", countDead)))
 	require.Eventually(t, func() bool {
@@ -253,7 +253,7 @@ func TestASlowReceiverHoldsUpNoOtherTopic(t *testing.T) {
 		require.Equal(t, 1, w.waitForState("quick", strconv.Itoa(i), Delivered).Attempts)
 	}
 	require.EqualValues(t, 4, waiting.Load(), "never more than delay.per_topic at a time")
-	counts, failed := w.messages.Count(t.Context(), w.topics.All())
+	counts, failed := w.messages.Count(t.Context(), w.topics.Subscriptions())
 	require.NoError(t, errors.Join(failed...))
 	require.Equal(t, Counts{Pending: 16, Firing: 4}, counts[1], "nothing is claimed without a worker for it")
 	close(release)
@@ -290,7 +290,7 @@ func TestTwoDispatchersDeliverEachMessageOnce(t *testing.T) {
 	w.startDispatcher()
 	const n = 500
 	w.fill("t", "m", n, func(i int) time.Time { return time.Now().Add(time.Duration(i) * time.Millisecond) })
-	require.Eventually(t, func() bool { return w.rdb.LLen(t.Context(), topicKeys("sluice", "t").done).Val() == n },
+	require.Eventually(t, func() bool { return w.rdb.LLen(t.Context(), subscriptionKeys("sluice", ownOf("t")).done).Val() == n },
 		patience, 5*time.Millisecond)
 	seen := map[string]int{}
 	for _, h := range r.allCalls() {

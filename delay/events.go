@@ -15,14 +15,15 @@ import (
 // Events is the channel "topics": it makes messages of order events, for each topic that asks for them. A message has
 // the id of its event, so an event that the outbox delivers twice is one message.
 type Events struct {
-	topics   *Topics
-	messages *Store
-	backoff  *backoffs // of topics that hung
+	topics    *Topics
+	publisher *Publisher
+	backoff   *backoffs // of topics that hung
 }
 
 // NewEvents returns the channel. Rows are queued under it only where Config.OrderEvents says so.
 func NewEvents(topics *Topics, messages *Store) *Events {
-	return &Events{topics: topics, messages: messages, backoff: newBackoffs(topics.now, firstBackoff, longestBackoff)}
+	return &Events{topics: topics, publisher: NewPublisher(topics, messages),
+		backoff: newBackoffs(topics.now, firstBackoff, longestBackoff)}
 }
 
 const (
@@ -48,13 +49,14 @@ type eventData struct {
 }
 
 // Deliver adds each event to every topic that asks for it, one call per topic, all at once. The events that one topic
-// refuses are retried. Other topics recognise the repeat and ignore it.
+// refuses are retried. Other topics recognise the repeat and ignore it. An event whose id a topic knows with another body
+// is given up alone.
 func (e *Events) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
 	results := make([]notify.Result, len(messages))
 	for i := range results {
 		results[i] = notify.Delivered()
 	}
-	// A topic that another process created or changed a moment ago must not miss later events.
+	// A topic that another process created a moment ago must not miss later events.
 	if err := e.topics.Refresh(ctx); err != nil {
 		for i := range results {
 			results[i] = notify.Retry("topics: " + err.Error())
@@ -69,12 +71,17 @@ func (e *Events) Deliver(ctx context.Context, messages []notify.Message) []notif
 			continue
 		}
 		adding.Go(func() {
-			err := e.addAll(ctx, t, messages, wanted)
+			conflicts, err := e.addAll(ctx, t, messages, wanted)
 			mu.Lock()
 			defer mu.Unlock()
 			for _, at := range wanted {
 				if err != nil {
 					results[at] = notify.Retry("topic " + t.Name + ": " + err.Error())
+				}
+			}
+			for _, at := range conflicts {
+				if results[at] == notify.Delivered() { // else it comes again, for another topic
+					results[at] = notify.Permanent("topic " + t.Name + ": " + ErrConflict.Error())
 				}
 			}
 		})
@@ -95,17 +102,21 @@ func (e *Events) selectWanted(t Topic, messages []notify.Message) []int {
 	return places
 }
 
-// addAll adds events to one topic. A topic that hung a moment ago is not tried: the others would wait for it.
-func (e *Events) addAll(ctx context.Context, t Topic, messages []notify.Message, places []int) error {
+// addAll adds events to one topic, and returns the places of those that it knows with another body. A topic
+// that hung a moment ago is not tried: the others would wait for it.
+func (e *Events) addAll(ctx context.Context, t Topic, messages []notify.Message, places []int,
+) (conflicts []int, err error) {
 	if e.backoff.remaining(t.Name) > 0 {
-		return errBackingOff
+		return nil, errBackingOff
 	}
 	began := e.topics.now()
-	err := apart.Try(func() error {
+	err = apart.Try(func() error {
 		for some := range slices.Chunk(places, maxBatch) {
-			if err := e.add(ctx, t, messages, some); err != nil {
+			bad, err := e.add(ctx, t, messages, some)
+			if err != nil {
 				return err
 			}
+			conflicts = append(conflicts, bad...)
 		}
 		return nil
 	})
@@ -114,25 +125,69 @@ func (e *Events) addAll(ctx context.Context, t Topic, messages []notify.Message,
 		hung = nil
 	}
 	e.backoff.record(t.Name, hung)
-	return err
+	return conflicts, err
 }
 
 var errBackingOff = errors.New("it did not answer a moment ago")
 
-func (e *Events) add(ctx context.Context, t Topic, messages []notify.Message, places []int) error {
+// add leaves out those that are in conflict, which the topic names all at once.
+func (e *Events) add(ctx context.Context, t Topic, messages []notify.Message, places []int,
+) (conflicts []int, err error) {
+	list, err := eventsOf(t, messages, places)
+	if err != nil {
+		return nil, err
+	}
+	_, _, err = e.publisher.add(ctx, t.Name, list)
+	if known, some := errors.AsType[conflictError](err); some {
+		for _, i := range known.places {
+			conflicts = append(conflicts, places[i])
+		}
+		e.topics.log.ErrorContext(ctx, "order events given up: their ids were taken by other messages", "topic", t.Name,
+			"events", len(conflicts), "first", known.first)
+		err = nil
+		if list = without(list, known.places); len(list) > 0 {
+			_, _, err = e.publisher.add(ctx, t.Name, list)
+		}
+	}
+	if errors.Is(err, ErrNoTopic) {
+		err = e.deleted(ctx, t.Name)
+	}
+	return conflicts, err
+}
+
+// deleted returns nil where the topic is deleted: nobody asks for its events any more. One whose deletion failed half
+// way takes no messages for a while, and must not lose them.
+func (e *Events) deleted(ctx context.Context, topic string) error {
+	if err := e.topics.Refresh(ctx); err != nil {
+		return err
+	}
+	if _, exists := e.topics.copy.Load().topics[topic]; exists {
+		return errors.New("it takes no messages at the moment")
+	}
+	return nil
+}
+
+// eventsOf returns the messages that tell of events.
+func eventsOf(t Topic, messages []notify.Message, places []int) ([]New, error) {
 	list := make([]New, len(places))
 	for i, at := range places {
 		m := messages[at]
 		body, err := json.Marshal(event{Type: m.Event, Timestamp: m.CreatedAt.UTC().Format(time.RFC3339Nano),
 			Data: eventData{OrderID: m.OrderID, SaleID: m.SaleID, UserID: m.UserID}})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		list[i] = New{ID: m.ID(), Delay: t.Delay(), Body: body}
+		list[i] = New{ID: m.ID(), Delay: t.Delay(), Body: body, Event: m.Event, Sale: m.SaleID}
 	}
-	// the topic was deleted a moment ago: nothing asks for these events any more
-	if _, err := e.messages.Add(ctx, t.Name, list); !errors.Is(err, ErrNoTopic) {
-		return err
+	return list, nil
+}
+
+func without(list []New, places []int) []New {
+	kept := make([]New, 0, len(list))
+	for i, m := range list {
+		if !slices.Contains(places, i) {
+			kept = append(kept, m)
+		}
 	}
-	return nil
+	return kept
 }

@@ -32,7 +32,7 @@ func TestOrderEventsBecomeMessagesOfTheTopicsThatAskForThem(t *testing.T) {
 		require.Equal(t, []notify.Result{notify.Delivered(), notify.Delivered(), notify.Delivered()},
 			channel.Deliver(ctx, batch))
 	}
-	counts, failed := w.messages.Count(ctx, w.topics.All())
+	counts, failed := w.messages.Count(ctx, w.topics.Subscriptions())
 	require.NoError(t, errors.Join(failed...))
 	require.Equal(t, []Counts{{Pending: 2}, {}, {Pending: 1}}, counts, "logistics, other, points")
 	m := w.show("logistics", "o1:order.confirmed")

@@ -130,16 +130,58 @@ func (w *world) run(f *Dispatcher) (stop func()) {
 	return stop
 }
 
+// add adds messages to all subscriptions of a topic, or where no topic was made, to the topic's own.
 func (w *world) add(topic string, messages ...New) []time.Time {
 	w.t.Helper()
-	due, err := w.messages.Add(w.t.Context(), topic, messages)
+	due, err := w.adder(topic)(w.t.Context(), topic, messages)
 	require.NoError(w.t, err)
 	return due
 }
 
+func (w *world) adder(topic string) func(ctx context.Context, topic string, messages []New) ([]time.Time, error) {
+	if len(w.topics.Of(topic)) > 0 {
+		return w.publisher().Add
+	}
+	return w.messages.Add
+}
+
+func (w *world) publisher() *Publisher { return NewPublisher(w.topics, w.messages) }
+
+// Add adds messages to a topic's own subscription, whether the topic was made or not.
+func (s *Store) Add(ctx context.Context, topic string, messages []New) ([]time.Time, error) {
+	if err := checkNew(messages, s.cfg, s.now()); err != nil {
+		return nil, err
+	}
+	own, err := s.own(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	return s.add(ctx, addition{topic, own.version, []Subscription{own}, messages})
+}
+
+// own is a topic's own subscription with the version that Redis knows, whether the topic was made or not.
+func (s *Store) own(ctx context.Context, topic string) (Subscription, error) {
+	own := ownOf(topic)
+	own.Kind, own.Retries, own.RetryUnitMS, own.version = Push, 10, 10, 1
+	key := s.topicKeys(topic).version
+	if err := s.rdb.SetNX(ctx, key, 1, 0).Err(); err != nil {
+		return own, err
+	}
+	version, err := s.rdb.Get(ctx, key).Int64()
+	own.version = version
+	return own, err
+}
+
+func (w *world) own(topic string) Subscription {
+	w.t.Helper()
+	own, err := w.messages.own(w.t.Context(), topic)
+	require.NoError(w.t, err)
+	return own
+}
+
 func (w *world) show(topic, id string) Message {
 	w.t.Helper()
-	m, err := w.messages.Show(w.t.Context(), topic, id)
+	m, err := w.messages.Show(w.t.Context(), ownOf(topic), id)
 	require.NoError(w.t, err)
 	return m
 }

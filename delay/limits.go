@@ -5,42 +5,42 @@ import (
 	"time"
 )
 
-// slots bounds what one process delivers at a time, in all and for each topic. A slot is taken before a message is
+// slots bounds what one process delivers at a time, in all and for each subscription. A slot is taken before a message is
 // claimed and given back when its outcome is stored. So no message waits for a worker in memory.
 type slots struct {
-	total, perTopic int
+	total, each int
 
-	mu      sync.Mutex
-	taken   int
-	byTopic map[string]int // by topic
+	mu     sync.Mutex
+	taken  int
+	byName map[string]int // by subscription
 }
 
 func newSlots(all, each int) *slots {
-	return &slots{total: all, perTopic: each, byTopic: map[string]int{}}
+	return &slots{total: all, each: each, byName: map[string]int{}}
 }
 
-// reserve takes up to most slots for a topic and returns how many it took.
-func (s *slots) reserve(topic string, most int) int {
+// reserve takes up to most slots for a subscription and returns how many it took.
+func (s *slots) reserve(sub string, most int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n := max(min(most, s.total-s.taken, s.perTopic-s.byTopic[topic]), 0)
+	n := max(min(most, s.total-s.taken, s.each-s.byName[sub]), 0)
 	s.taken += n
-	s.byTopic[topic] += n
+	s.byName[sub] += n
 	return n
 }
 
-// release gives back n slots of a topic.
-func (s *slots) release(topic string, n int) {
+// release gives back n slots of a subscription.
+func (s *slots) release(sub string, n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.taken -= n
-	if s.byTopic[topic] -= n; s.byTopic[topic] == 0 {
-		delete(s.byTopic, topic)
+	if s.byName[sub] -= n; s.byName[sub] == 0 {
+		delete(s.byName, sub)
 	}
 }
 
-// backoffs remembers how long each topic or server is left alone after a failure. The pause doubles with each failure
-// in a row. Safe for concurrent use.
+// backoffs remembers how long each subscription or server is left alone after a failure. The pause doubles with each
+// failure in a row. Safe for concurrent use.
 type backoffs struct {
 	now         func() time.Time
 	first, most time.Duration

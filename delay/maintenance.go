@@ -2,6 +2,7 @@ package delay
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -12,17 +13,16 @@ import (
 // maintenancePeriod is how often messages are counted and expired leases reclaimed.
 const maintenancePeriod = time.Second
 
-// maintain sets the gauges and reclaims messages whose lease has run out, until ctx ends. It serves topics that are
-// off, too. Each server has its own rounds.
+// maintain sets the gauges and reclaims messages whose lease has run out, until ctx ends. It serves subscriptions that
+// are off, too. Each server has its own rounds.
 func (d *Dispatcher) maintain(ctx context.Context) {
 	rounds := apart.New(claimServers, maintenancePeriod)
 	defer rounds.Wait()
 	for {
-		topics := d.topics.All()
-		d.forget(topics)
-		on := d.messages.byServer(ctx, topics)
+		d.forget()
+		on := d.messages.byServer(ctx, d.seen.subs)
 		rounds.Round(ctx, slices.Sorted(maps.Keys(on)), func(ctx context.Context, server string) error {
-			d.maintainTopics(ctx, on[server])
+			d.maintainAll(ctx, on[server])
 			return nil
 		}, func(server string, err error) {
 			d.log.ErrorContext(ctx, "maintenance of delayed messages failed", "server", server, "error", err)
@@ -33,53 +33,93 @@ func (d *Dispatcher) maintain(ctx context.Context) {
 	}
 }
 
-// forget removes the gauges of topics that were deleted.
-func (d *Dispatcher) forget(topics []Topic) {
-	current := make(map[string]bool, len(topics))
-	for _, t := range topics {
-		current[t.Name] = true
+// forget removes the gauges of topics and subscriptions that were deleted.
+func (d *Dispatcher) forget() {
+	current := d.topics.copy.Load()
+	for name := range d.seen.of {
+		if len(current.of[name]) == 0 {
+			d.metrics.forgetTopic(name)
+		}
 	}
-	for name := range d.seen {
-		if !current[name] {
-			d.metrics.forget(name)
+	for name, sub := range d.seen.named {
+		if _, still := current.named[name]; !still {
+			d.metrics.forget(sub)
+			d.fills.forget(name)
 		}
 	}
 	d.seen = current
 }
 
-// maintainTopics counts the messages of topics and reclaims those whose lease has run out. A topic that fails stops no
-// other.
-func (d *Dispatcher) maintainTopics(ctx context.Context, topics []Topic) {
+// maintainAll counts the messages of subscriptions and reclaims those whose lease has run out. One that fails stops
+// no other. A topic has its subscriptions on one server, so its sum is whole.
+func (d *Dispatcher) maintainAll(ctx context.Context, subs []Subscription) {
 	ctx, cancel := context.WithTimeout(ctx, claimTimeout)
 	defer cancel()
-	counts, failed := d.messages.Count(ctx, topics)
-	for i, t := range topics {
-		if failed[i] == nil {
-			d.metrics.count(t.Name, counts[i])
-			if counts[i].Firing > 0 && !d.isBlocked() {
-				failed[i] = apart.Try(func() error { return d.reclaim(ctx, t) })
-			}
+	counts, failed := d.messages.Count(ctx, subs)
+	d.metrics.count(subs, counts, failed)
+	for i, sub := range subs {
+		if failed[i] == nil && counts[i].Firing > 0 && !d.isBlocked() {
+			failed[i] = apart.Try(func() error { return d.reclaim(ctx, sub) })
 		}
-		if begun, _ := d.maintenanceFaults.Note(t.Name, failed[i]); begun && ctx.Err() == nil {
-			d.log.WarnContext(ctx, "maintenance of delayed messages failed, will keep trying", "topic", t.Name,
+	}
+	d.watchFill(ctx, subs, counts, failed)
+	for i, sub := range subs {
+		if begun, _ := d.maintenanceFaults.Note(sub.Name, failed[i]); begun && ctx.Err() == nil {
+			d.log.WarnContext(ctx, "maintenance of delayed messages failed, will keep trying", "what", sub.Title(),
 				"error", failed[i])
 		}
 	}
 }
 
-// reclaim reclaims messages of a topic whose dispatcher stored no result in time, and counts them.
-func (d *Dispatcher) reclaim(ctx context.Context, t Topic) error {
-	found, err := d.messages.reclaim(ctx, t)
+// watchFill tells of subscriptions that are filling up, and of what they missed.
+func (d *Dispatcher) watchFill(ctx context.Context, subs []Subscription, counts []Counts, failed []error) {
+	missed, unread := d.messages.Missed(ctx, subs)
+	for i, sub := range subs {
+		if failed[i] = errors.Join(failed[i], unread[i]); failed[i] != nil {
+			continue
+		}
+		fill := float64(counts[i].Unfinished()) / float64(d.cfg.MaxMessages)
+		d.metrics.fill(sub, fill, missed[i])
+		filling, more := d.fills.note(sub.Name, fill, missed[i])
+		if filling || more {
+			report := FullReport{Subscription: sub, Unfinished: counts[i].Unfinished()}
+			failed[i] = d.tellFill(ctx, report, filling, missed[i])
+		}
+	}
+}
+
+// tellFill tells of a subscription what no other process has told.
+func (d *Dispatcher) tellFill(ctx context.Context, report FullReport, filling bool, missed int64) (err error) {
+	first := false
+	if filling {
+		if first, err = d.messages.firstToWarn(ctx, report.Subscription); err != nil {
+			return err
+		}
+	}
+	if missed > 0 {
+		if report.Missed, err = d.messages.untold(ctx, report.Subscription, missed); err != nil {
+			return err
+		}
+	}
+	if d.onFull != nil && (first || report.Missed > 0) {
+		d.onFull(ctx, report)
+	}
+	return nil
+}
+
+// reclaim reclaims messages of a subscription whose deliverer stored no result in time, and counts them.
+func (d *Dispatcher) reclaim(ctx context.Context, sub Subscription) error {
+	found, err := d.messages.reclaim(ctx, sub)
 	again, dead := found.again, found.dead
 	if err != nil || again+dead == 0 {
 		return err
 	}
-	d.metrics.calls.WithLabelValues(t.Name, countReclaimed).Add(float64(again + dead))
-	d.log.WarnContext(ctx, "delayed messages taken over: their dispatcher did not report",
-		"topic", t.Name, "due_again", again, "dead", dead)
+	d.metrics.ended(sub, countReclaimed, int(again+dead))
+	d.log.WarnContext(ctx, "delayed messages taken over: their deliverer did not report",
+		"topic", sub.Topic, "subscription", sub.Name, "due_again", again, "dead", dead)
 	if dead > 0 {
-		d.metrics.calls.WithLabelValues(t.Name, countDead).Add(float64(dead))
-		d.onDead(ctx, DeadReport{Topic: t, Count: dead, ID: found.deadID, Error: unreported})
+		d.metrics.ended(sub, countDead, int(dead))
+		d.onDead(ctx, DeadReport{Subscription: sub, Count: dead, ID: found.deadID, Error: unreported})
 	}
 	return nil
 }

@@ -22,6 +22,15 @@ var (
 	ErrFull        = errors.New("the topic holds as many unfinished messages as delay.max_messages allows")
 	ErrNotWaiting  = errors.New("only a message that waits can be cancelled")
 	ErrNotDead     = errors.New("the message is not a dead letter")
+
+	ErrNoSubscription     = errors.New("no such subscription")
+	ErrSubscriptionExists = errors.New("a subscription with this name exists already")
+	ErrManySubscriptions  = errors.New("the topic has as many subscriptions as delay.max_subscriptions allows")
+	ErrSubscriptionInUse  = errors.New("the subscription has unfinished messages: finish them, or give them up with it")
+	ErrSubscribed         = errors.New("the topic has subscriptions: delete them first")
+	ErrUnsubscribed       = errors.New("the topic has no subscription: nobody would get the message")
+	ErrNotPull            = errors.New("the subscription calls its receiver: nobody can ask it for messages")
+	ErrBehind             = errors.New("the database does not yet show what was changed of the topic")
 )
 
 // maxBatch bounds how many messages one script call takes or returns: what Lua's stack allows.
@@ -36,6 +45,8 @@ type New struct {
 	Delay time.Duration
 	At    time.Time
 	Body  []byte // JSON, at most MaxBody
+	Event string // what it tells of, for filters; may be empty
+	Sale  string // the sale it is about, for filters; may be empty
 }
 
 // The states of a message.
@@ -49,18 +60,19 @@ const (
 	Dropped   = "dropped" // a dead letter that an operator gave up
 )
 
-// Message is a message as the store shows it. Times are by Redis' clock.
+// Message is a message as one subscription shows it. Times are by Redis' clock.
 type Message struct {
-	Topic, ID string
-	State     string
-	Attempts  int // calls begun
-	Error     string
-	AddedAt   time.Time
-	FirstDue  time.Time
-	DueAt     time.Time // of the next call, or while firing the lease's end; zero when dead or finished
-	EndedAt   time.Time // zero until then
-	Body      []byte    // nil once finished
-	readErr   error     // why its record cannot be read; Error has the text
+	Topic, ID    string
+	Subscription string
+	State        string
+	Attempts     int // begun
+	Error        string
+	AddedAt      time.Time
+	FirstDue     time.Time
+	DueAt        time.Time // of the next attempt, or while firing the lease's end; zero when dead or finished
+	EndedAt      time.Time // zero until then
+	Body         []byte    // nil once finished
+	readErr      error     // why its record cannot be read; Error has the text
 }
 
 // delivery is a message that this process alone may deliver until its lease ends.
@@ -79,6 +91,12 @@ type outcome struct {
 	op        byte
 	value     int64
 	err       string
+}
+
+// Reserved reports whether an id is kept for order events, like o1:order.paid. Nobody can add it by hand.
+func Reserved(id string) bool {
+	at := strings.LastIndex(id, ":order.")
+	return at >= 0 && strings.Trim(id[at+len(":order."):], "abcdefghijklmnopqrstuvwxyz_") == ""
 }
 
 // The operations of settle.lua.
@@ -127,6 +145,9 @@ func checkNew(messages []New, cfg Config, now time.Time) error {
 		check(m.At.IsZero() || m.At.Unix() > 0 && m.At.Before(now.Add(cfg.MaxDelay)), "at",
 			"must not be further away than delay.max_delay")
 		check(m.At.IsZero() || m.Delay == 0, "at", "must not be given with delay_ms")
+		check(m.Event == "" || validName(m.Event, 64, "-_."), "event",
+			"must be at most 64 letters, digits, '-', '_' or '.', starting with a letter or digit")
+		check(m.Sale == "" || validName(m.Sale, 64, "-_"), "sale", "must be the id of a sale")
 		check(len(m.Body) <= MaxBody, "body", fmt.Sprintf("must have at most %d bytes", MaxBody))
 		check(len(m.Body) > 0 && json.Valid(m.Body), "body", "must be JSON")
 		seen[m.ID] = true
@@ -142,9 +163,9 @@ type shownMessage struct{ record, try, where, score string }
 
 // readMessage makes a Message of a reply of show.lua. If the record was overwritten, the sorted set that the message is
 // in gives its state.
-func readMessage(topic, id string, s shownMessage) Message {
+func readMessage(sub Subscription, id string, s shownMessage) Message {
 	record, try, where, score := s.record, s.try, s.where, s.score
-	m := Message{Topic: topic, ID: id, State: map[string]string{"due": Pending, "firing": Firing, "dead": Dead}[where]}
+	m := Message{Topic: sub.Topic, Subscription: sub.Name, ID: id, State: map[string]string{"due": Pending, "firing": Firing, "dead": Dead}[where]}
 	if parts := strings.SplitN(try, "\t", 3); len(parts) == 3 {
 		m.Attempts, _ = strconv.Atoi(parts[0]) // written by our own scripts
 		m.Error = parts[2]
@@ -159,7 +180,7 @@ func readMessage(topic, id string, s shownMessage) Message {
 	ended := map[string]string{"d": Delivered, "x": Cancelled, "p": Dropped}
 	fields := strings.SplitN(record, "\t", 4)
 	if len(fields) < 4 || fields[0] != "w" && ended[fields[0]] == "" {
-		m.readErr = fmt.Errorf("record of message %s of topic %s is not readable", id, topic)
+		m.readErr = fmt.Errorf("record of message %s of topic %s is not readable", id, sub.Topic)
 		m.Error = m.readErr.Error()
 		return m
 	}

@@ -2,48 +2,107 @@ package delay
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// The values of the label result of the counted calls.
+// The values of the label outcome of the counted attempts.
 const (
 	countDelivered = "delivered"
 	countRetry     = "retry"
 	countDead      = "dead"
 	countReleased  = "released"  // cut off by a process that stopped, and handed back
 	countFenced    = "fenced"    // the lease had ended before the result was stored
-	countReclaimed = "reclaimed" // no result came before the lease ended: the dispatcher died
+	countReclaimed = "reclaimed" // no result came before the lease ended: the deliverer died
 )
 
 type metrics struct {
 	messages *prometheus.GaugeVec
 	calls    *prometheus.CounterVec
 	lateness prometheus.Histogram
+
+	each    *prometheus.GaugeVec
+	endings *prometheus.CounterVec
+	full    *prometheus.GaugeVec
+	missed  *prometheus.GaugeVec
 }
 
 // newMetrics creates the metrics and registers them on reg, which must not hold another dispatcher's metrics.
 func newMetrics(reg prometheus.Registerer) metrics {
+	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
+		return prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, labels)
+	}
+	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
+		return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+	}
 	m := metrics{
-		messages: prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "sluice_delay_messages",
-			Help: "Unfinished delayed messages."},
-			[]string{"topic", "state"}),
-		calls: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_delay_fired_total",
-			Help: "Calls with delayed messages by what became of them."},
-			[]string{"topic", "outcome"}),
+		messages: gauge("sluice_delay_messages", "Unfinished delayed messages of all subscriptions of a topic.",
+			"topic", "state"),
+		calls: counter("sluice_delay_fired_total", "Calls with delayed messages by what became of them.",
+			"topic", "outcome"),
 		lateness: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "sluice_delay_lateness_seconds",
 			Help:    "From the time a message was due to the begin of its first call.",
 			Buckets: []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600}}),
+		each: gauge("sluice_subscription_messages", "Unfinished messages of a subscription.",
+			"topic", "subscription", "state"),
+		endings: counter("sluice_subscription_attempts_total", "Attempts to deliver by what became of them.",
+			"topic", "subscription", "outcome"),
+		full: gauge("sluice_subscription_fill_ratio", "Unfinished messages of a subscription, of those it may hold.",
+			"topic", "subscription"),
+		missed: gauge("sluice_subscription_missed_messages", "Messages that a full subscription had no room for.",
+			"topic", "subscription"),
 	}
-	reg.MustRegister(m.messages, m.calls, m.lateness)
+	reg.MustRegister(m.messages, m.calls, m.lateness, m.each, m.endings, m.full, m.missed)
 	return m
 }
 
-// count sets the gauges of a topic's messages.
-func (m metrics) count(topic string, c Counts) {
-	for state, n := range map[string]int64{Pending: c.Pending, Firing: c.Firing, Retrying: c.Retrying, Dead: c.Dead} {
-		m.messages.WithLabelValues(topic, state).Set(float64(n))
+func (c Counts) byState() map[string]int64 {
+	return map[string]int64{Pending: c.Pending, Firing: c.Firing, Retrying: c.Retrying, Dead: c.Dead}
+}
+
+// count sets the gauges of messages. A topic of which one subscription cannot be counted keeps its last sum.
+func (m metrics) count(subs []Subscription, counts []Counts, failed []error) {
+	sums, broken := map[string]Counts{}, map[string]bool{}
+	for i, sub := range subs {
+		if failed[i] != nil {
+			broken[sub.Topic] = true
+			continue
+		}
+		sums[sub.Topic] = sums[sub.Topic].plus(counts[i])
+		for state, n := range counts[i].byState() {
+			m.each.WithLabelValues(sub.Topic, sub.Name, state).Set(float64(n))
+		}
+	}
+	for topic, sum := range sums {
+		if broken[topic] {
+			continue
+		}
+		for state, n := range sum.byState() {
+			m.messages.WithLabelValues(topic, state).Set(float64(n))
+		}
 	}
 }
 
-// forget removes the series of a deleted topic, so that their number stays bounded.
-func (m metrics) forget(topic string) {
+// ended counts attempts that ended. Those of readers are no calls.
+func (m metrics) ended(sub Subscription, outcome string, n int) {
+	m.endings.WithLabelValues(sub.Topic, sub.Name, outcome).Add(float64(n))
+	if sub.Kind == Push {
+		m.calls.WithLabelValues(sub.Topic, outcome).Add(float64(n))
+	}
+}
+
+func (m metrics) fill(sub Subscription, fill float64, missed int64) {
+	m.full.WithLabelValues(sub.Topic, sub.Name).Set(fill)
+	m.missed.WithLabelValues(sub.Topic, sub.Name).Set(float64(missed))
+}
+
+// forget removes the series of a deleted subscription, so that their number stays bounded.
+func (m metrics) forget(sub Subscription) {
+	labels := prometheus.Labels{"topic": sub.Topic, "subscription": sub.Name}
+	m.each.DeletePartialMatch(labels)
+	m.endings.DeletePartialMatch(labels)
+	m.full.DeletePartialMatch(labels)
+	m.missed.DeletePartialMatch(labels)
+}
+
+// forgetTopic removes the series of a topic that has no subscription any more.
+func (m metrics) forgetTopic(topic string) {
 	m.messages.DeletePartialMatch(prometheus.Labels{"topic": topic})
 	m.calls.DeletePartialMatch(prometheus.Labels{"topic": topic})
 }

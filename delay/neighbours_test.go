@@ -44,9 +44,9 @@ func TestABrokenTopicHarmsNoOther(t *testing.T) {
 				w.add(broken, msg("a", 0))
 				w.add(well, msg("a", 0), msg("later", time.Hour))
 				// Its dispatcher died.
-				_, err := w.messages.claim(t.Context(), well, 1)
+				_, err := w.messages.claim(t.Context(), w.own(well), 1)
 				require.NoError(t, err)
-				require.NoError(t, w.rdb.Do(t.Context(), "ZADD", w.messages.keysOf(well).firing, "XX", "1", "a").Err())
+				require.NoError(t, w.rdb.Do(t.Context(), "ZADD", w.messages.keysOf(ownOf(well)).firing, "XX", "1", "a").Err())
 				w.overwrite(broken, name)
 				f, stop := w.startDispatcher()
 				require.Equal(t, 2, w.waitForState(well, "a", Delivered).Attempts, "it was taken over")
@@ -91,7 +91,7 @@ func TestATopicThatFailsIsSetApart(t *testing.T) {
 	w.topic("well", r.URL)
 	w.add("a-broken", msg("a", 0))
 	w.overwrite("a-broken", "tries")
-	count := &claimCounter{firing: w.messages.keysOf("a-broken").firing}
+	count := &claimCounter{firing: w.messages.keysOf(ownOf("a-broken")).firing}
 	w.rdb.AddHook(count)
 	began := time.Now()
 	w.startDispatcher()
@@ -140,7 +140,7 @@ func TestResultsThatCannotBeStoredHoldUpNoOther(t *testing.T) {
 	w.topic("well", r.URL)
 	w.add("a-held", msg("a", 0), msg("b", 0))
 	// only results go there
-	hold := &keyBlocker{key: w.messages.keysOf("a-held").done, met: make(chan struct{}, 1), gate: make(chan struct{})}
+	hold := &keyBlocker{key: w.messages.keysOf(ownOf("a-held")).done, met: make(chan struct{}, 1), gate: make(chan struct{})}
 	w.rdb.AddHook(hold)
 	w.startDispatcher()
 	open := sync.OnceFunc(func() { close(hold.gate) })
@@ -161,10 +161,10 @@ func TestARecordThatWasOverwrittenHarmsNoOther(t *testing.T) {
 	onBothServers(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.add("t", msg("a", 0), msg("b", 0), msg("c", 0))
-		claimed, err := w.messages.claim(ctx, "t", 10)
+		claimed, err := w.messages.claim(ctx, w.own("t"), 10)
 		require.NoError(t, err)
 		require.Len(t, claimed, 3)
-		require.NoError(t, w.rdb.HSet(ctx, w.messages.keysOf("t").messages, "b", "garbage").Err())
+		require.NoError(t, w.rdb.HSet(ctx, w.messages.keysOf(ownOf("t")).messages, "b", "garbage").Err())
 		var outcomes []outcome
 		for _, d := range claimed {
 			op := byte(opDelivered)
@@ -173,17 +173,17 @@ func TestARecordThatWasOverwrittenHarmsNoOther(t *testing.T) {
 			}
 			outcomes = append(outcomes, outcome{ID: d.ID, token: d.token, op: op, err: "no answer"})
 		}
-		stored, err := w.messages.settle(ctx, "t", outcomes)
+		stored, err := w.messages.settle(ctx, w.own("t"), outcomes)
 		require.NoError(t, err)
 		require.Equal(t, []bool{true, true, true}, stored)
 		require.Equal(t, Delivered, w.show("t", "a").State)
 
-		require.NoError(t, w.rdb.HSet(ctx, w.messages.keysOf("t").messages, "c", "garbage").Err())
-		dead, err := w.messages.DeadLetters(ctx, "t", 0, 10)
+		require.NoError(t, w.rdb.HSet(ctx, w.messages.keysOf(ownOf("t")).messages, "c", "garbage").Err())
+		dead, err := w.messages.DeadLetters(ctx, ownOf("t"), 0, 10)
 		require.NoError(t, err)
 		require.Len(t, dead, 1, "it is listed all the same")
 		require.Contains(t, dead[0].Error, "not readable")
-		_, err = w.messages.Show(ctx, "t", "c")
+		_, err = w.messages.Show(ctx, ownOf("t"), "c")
 		require.ErrorContains(t, err, "not readable")
 	})
 }

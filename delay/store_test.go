@@ -49,9 +49,9 @@ func TestAddingAgainGivesTheFirstAnswer(t *testing.T) {
 			require.ErrorIs(t, err, ErrConflict, name)
 			require.ErrorContains(t, err, "message "+other.ID)
 		}
-		_, err := w.messages.Show(ctx, "t", "d")
+		_, err := w.messages.Show(ctx, ownOf("t"), "d")
 		require.ErrorIs(t, err, ErrNoMessage, "nothing of a refused call is taken")
-		_, err = w.messages.Show(ctx, "other", "a")
+		_, err = w.messages.Show(ctx, ownOf("other"), "a")
 		require.ErrorIs(t, err, ErrNoMessage, "ids belong to their topic")
 	})
 }
@@ -60,8 +60,8 @@ func TestAFinishedMessageIsStillKnown(t *testing.T) {
 	onBothServers(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		first := w.add("t", msg("a", time.Hour))
-		require.NoError(t, w.messages.Cancel(ctx, "t", "a"))
-		require.NoError(t, w.messages.Cancel(ctx, "t", "a"), "cancelling again")
+		require.NoError(t, w.messages.Cancel(ctx, ownOf("t"), "a"))
+		require.NoError(t, w.messages.Cancel(ctx, ownOf("t"), "a"), "cancelling again")
 		m := w.show("t", "a")
 		require.Equal(t, Cancelled, m.State)
 		require.Nil(t, m.Body)
@@ -71,7 +71,7 @@ func TestAFinishedMessageIsStillKnown(t *testing.T) {
 		require.Equal(t, Cancelled, w.show("t", "a").State, "and it stays cancelled")
 		_, err := w.messages.Add(ctx, "t", []New{{ID: "a", Delay: time.Hour, Body: []byte(`1`)}})
 		require.ErrorIs(t, err, ErrConflict)
-		require.ErrorIs(t, w.messages.Cancel(ctx, "t", "never"), ErrNoMessage)
+		require.ErrorIs(t, w.messages.Cancel(ctx, ownOf("t"), "never"), ErrNoMessage)
 	})
 }
 
@@ -85,9 +85,9 @@ func TestBoundsOfATopic(t *testing.T) {
 	w.add("t", msg("c", time.Hour))
 	w.add("t", msg("c", time.Hour)) // known: takes no place
 	for _, id := range []string{"a", "b", "c"} {
-		require.NoError(t, w.messages.Cancel(ctx, "t", id))
+		require.NoError(t, w.messages.Cancel(ctx, ownOf("t"), id))
 	}
-	_, err = w.messages.Show(ctx, "t", "a")
+	_, err = w.messages.Show(ctx, ownOf("t"), "a")
 	require.ErrorIs(t, err, ErrNoMessage, "the oldest finished record is forgotten")
 	require.Equal(t, Cancelled, w.show("t", "b").State)
 	w.add("t", msg("d", 0), msg("e", 0), msg("f", 0)) // finished ones take no place
@@ -129,14 +129,14 @@ func TestOnlyTheHolderOfALeaseSettles(t *testing.T) {
 		ctx := t.Context()
 		w.messages.cfg.Lease = time.Millisecond
 		w.add("t", msg("a", 0))
-		late, err := w.messages.claim(ctx, "t", 10)
+		late, err := w.messages.claim(ctx, w.own("t"), 10)
 		require.NoError(t, err)
 		require.Len(t, late, 1)
 		require.Equal(t, 1, w.show("t", "a").Attempts, "counted before the call")
 		require.Equal(t, Firing, w.show("t", "a").State)
-		require.ErrorIs(t, w.messages.Cancel(ctx, "t", "a"), ErrNotWaiting)
+		require.ErrorIs(t, w.messages.Cancel(ctx, ownOf("t"), "a"), ErrNotWaiting)
 
-		topic := newTopic("t", w.cfg, time.Now())
+		topic := w.own("t")
 		require.Eventually(t, func() bool {
 			found, err := w.messages.reclaim(ctx, topic)
 			require.NoError(t, err)
@@ -146,13 +146,13 @@ func TestOnlyTheHolderOfALeaseSettles(t *testing.T) {
 		require.Equal(t, unreported, w.show("t", "a").Error)
 
 		settle := func(d delivery, op byte) bool {
-			stored, err := w.messages.settle(ctx, "t", []outcome{{ID: "a", token: d.token, op: op}})
+			stored, err := w.messages.settle(ctx, w.own("t"), []outcome{{ID: "a", token: d.token, op: op}})
 			require.NoError(t, err)
 			return stored[0]
 		}
 		require.False(t, settle(late[0], opDelivered), "its lease had ended, nobody has it")
 		w.messages.cfg.Lease = time.Hour
-		held, err := w.messages.claim(ctx, "t", 10)
+		held, err := w.messages.claim(ctx, w.own("t"), 10)
 		require.NoError(t, err)
 		require.Equal(t, 2, held[0].Attempt)
 		require.False(t, settle(late[0], opDead), "another has it")
@@ -162,7 +162,7 @@ func TestOnlyTheHolderOfALeaseSettles(t *testing.T) {
 		m := w.show("t", "a")
 		require.Equal(t, Delivered, m.State)
 		require.Equal(t, 2, m.Attempts)
-		counts, failed := w.messages.Count(ctx, []Topic{topic})
+		counts, failed := w.messages.Count(ctx, []Subscription{topic})
 		require.NoError(t, errors.Join(failed...))
 		require.Equal(t, Counts{}, counts[0])
 	})
@@ -172,11 +172,11 @@ func TestAMessageThatKillsItsDelivererDiesInTheEnd(t *testing.T) {
 	onBothServers(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.messages.cfg.Lease = time.Millisecond
-		topic := newTopic("t", w.cfg, time.Now())
+		topic := w.own("t")
 		topic.Retries = 1
 		w.add("t", msg("a", 0))
 		for attempt := 1; attempt <= 2; attempt++ {
-			claimed, err := w.messages.claim(ctx, "t", 1)
+			claimed, err := w.messages.claim(ctx, w.own("t"), 1)
 			require.NoError(t, err)
 			require.Equal(t, attempt, claimed[0].Attempt)
 			require.Eventually(t, func() bool {
@@ -199,36 +199,36 @@ func TestDeadLettersAreListedRetriedAndDropped(t *testing.T) {
 	onBothServers(t, func(t *testing.T, w *world) {
 		ctx := t.Context()
 		w.add("t", msg("a", 0), msg("b", 0), msg("c", 0))
-		claimed, err := w.messages.claim(ctx, "t", 10)
+		claimed, err := w.messages.claim(ctx, w.own("t"), 10)
 		require.NoError(t, err)
 		for i, d := range claimed {
 			op := byte(opDead)
 			if i == 2 {
 				op = opRetry
 			}
-			_, err := w.messages.settle(ctx, "t", []outcome{{ID: d.ID, token: d.token, op: op,
+			_, err := w.messages.settle(ctx, w.own("t"), []outcome{{ID: d.ID, token: d.token, op: op,
 				value: time.Hour.Milliseconds(), err: "no\tanswer"}})
 			require.NoError(t, err)
 		}
-		counts, failed := w.messages.Count(ctx, []Topic{{Name: "t"}})
+		counts, failed := w.messages.Count(ctx, []Subscription{ownOf("t")})
 		require.NoError(t, errors.Join(failed...))
 		require.Equal(t, Counts{Retrying: 1, Dead: 2}, counts[0])
-		dead, err := w.messages.DeadLetters(ctx, "t", 0, 10)
+		dead, err := w.messages.DeadLetters(ctx, ownOf("t"), 0, 10)
 		require.NoError(t, err)
 		require.Len(t, dead, 2)
 		require.Equal(t, "no answer", dead[0].Error)
-		page, err := w.messages.DeadLetters(ctx, "t", 1, 1)
+		page, err := w.messages.DeadLetters(ctx, ownOf("t"), 1, 1)
 		require.NoError(t, err)
 		require.Equal(t, dead[1:], page)
 
-		require.NoError(t, w.messages.Retry(ctx, "t", "a"))
+		require.NoError(t, w.messages.Retry(ctx, ownOf("t"), "a"))
 		require.Equal(t, Pending, w.show("t", "a").State)
-		require.ErrorIs(t, w.messages.Retry(ctx, "t", "a"), ErrNotDead)
-		require.NoError(t, w.messages.Drop(ctx, "t", "b"))
+		require.ErrorIs(t, w.messages.Retry(ctx, ownOf("t"), "a"), ErrNotDead)
+		require.NoError(t, w.messages.Drop(ctx, ownOf("t"), "b"))
 		require.Equal(t, Dropped, w.show("t", "b").State)
-		require.ErrorIs(t, w.messages.Drop(ctx, "t", "c"), ErrNotDead)
-		require.NoError(t, w.messages.Cancel(ctx, "t", "c"), "between two attempts it waits")
-		claimed, err = w.messages.claim(ctx, "t", 10)
+		require.ErrorIs(t, w.messages.Drop(ctx, ownOf("t"), "c"), ErrNotDead)
+		require.NoError(t, w.messages.Cancel(ctx, ownOf("t"), "c"), "between two attempts it waits")
+		claimed, err = w.messages.claim(ctx, w.own("t"), 10)
 		require.NoError(t, err)
 		require.Len(t, claimed, 1)
 		require.Equal(t, 1, claimed[0].Attempt, "its attempts were forgotten")
@@ -247,7 +247,7 @@ func TestConcurrentClaimsShareNothing(t *testing.T) {
 		go func() {
 			done <- func() error {
 				for {
-					claimed, err := w.messages.claim(context.Background(), "t", 37)
+					claimed, err := w.messages.claim(context.Background(), w.own("t"), 37)
 					if err != nil || len(claimed) == 0 {
 						return err
 					}

@@ -8,22 +8,19 @@ package delay
 import (
 	"crypto/rand"
 	"encoding/base64"
-	"fmt"
 	"net/mail"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"sluice/internal/invalid"
 )
 
-// Topic says which receiver gets its messages, when and how. Times in the row are milliseconds.
+// Topic takes messages for its subscriptions. Its own URL, when it has one, is one of them. Times are milliseconds.
 type Topic struct {
 	Name        string `gorm:"primaryKey"`
 	URL         string `gorm:"column:url"`
-	Method      string // POST, PUT or PATCH
+	Method      string // POST, PUT, PATCH or GET
 	DelayMS     int64  `gorm:"column:delay_ms"`   // of messages that name no time of their own
 	TimeoutMS   int64  `gorm:"column:timeout_ms"` // of one call
 	Retries     int    // calls that may follow a failed first one
@@ -37,40 +34,20 @@ type Topic struct {
 	OldUntil    int64
 	CreatedAt   int64 `gorm:"autoCreateTime:false"`
 	UpdatedAt   int64 `gorm:"autoUpdateTime:false"`
+	Version     int64 // raised by each change of the topic or of one of its subscriptions; never lower after a restore
 }
 
 // TableName returns the table of the migrations.
 func (Topic) TableName() string { return "delay_topics" }
 
-// On reports whether the topic's messages are delivered.
+// On reports whether the topic's URL is called.
 func (t Topic) On() bool { return t.Enabled != 0 }
 
 // Delay returns how long a message waits that names no time of its own.
 func (t Topic) Delay() time.Duration { return time.Duration(t.DelayMS) * time.Millisecond }
 
-// Timeout bounds one call.
-func (t Topic) Timeout() time.Duration { return time.Duration(t.TimeoutMS) * time.Millisecond }
-
 // EventList returns the order events that become messages of this topic.
-func (t Topic) EventList() []string {
-	if t.Events == "" {
-		return nil
-	}
-	return strings.Split(t.Events, ",")
-}
-
-// wait returns the time from the end of an attempt to the next: 1, 3, 5, … units. The first call is attempt 1.
-func (t Topic) wait(attempt int) time.Duration {
-	return time.Duration(2*attempt-1) * time.Duration(t.RetryUnitMS) * time.Millisecond
-}
-
-// secrets returns the secrets that sign a call now, the newest first.
-func (t Topic) secrets(now time.Time) []string {
-	if t.OldSecret != "" && now.UnixMilli() < t.OldUntil {
-		return []string{t.Secret, t.OldSecret}
-	}
-	return []string{t.Secret}
-}
+func (t Topic) EventList() []string { return splitList(t.Events) }
 
 // masked returns the topic without its secrets, for logs.
 func (t Topic) masked() Topic {
@@ -98,9 +75,18 @@ const oldSecretFor = 24 * time.Hour
 
 // newTopic returns a topic with the default of every value.
 func newTopic(name string, cfg Config, now time.Time) Topic {
-	return Topic{Name: name, Method: "POST", TimeoutMS: min(10*time.Second, cfg.maxTimeout()).Milliseconds(),
+	return Topic{Name: name, Method: "POST", TimeoutMS: defaultTimeout(cfg),
 		Retries: 10, RetryUnitMS: time.Minute.Milliseconds(), Enabled: 1,
-		CreatedAt: now.UnixMilli(), UpdatedAt: now.UnixMilli()}
+		CreatedAt: now.UnixMilli(), UpdatedAt: now.UnixMilli(), Version: now.UnixMilli()}
+}
+
+func defaultTimeout(cfg Config) int64 { return min(10*time.Second, cfg.maxTimeout()).Milliseconds() }
+
+// changed returns the topic with its next version. It follows the clock, so that a topic which is created again has a
+// higher one than it ever had.
+func (t Topic) changed(now time.Time) Topic {
+	t.Version = max(t.Version+1, now.UnixMilli())
+	return t
 }
 
 func (c Change) apply(t *Topic, now time.Time) {
@@ -119,7 +105,7 @@ func (c Change) apply(t *Topic, now time.Time) {
 		}
 	}
 	if c.Events != nil {
-		t.Events = strings.Join(slices.Compact(slices.Sorted(slices.Values(*c.Events))), ",")
+		t.Events = joinList(*c.Events)
 	}
 	if c.Secret != nil && *c.Secret != t.Secret {
 		t.OldSecret, t.OldUntil = t.Secret, now.Add(oldSecretFor).UnixMilli()
@@ -151,36 +137,19 @@ func validSecret(secret string) bool {
 
 // check returns an invalid.Error that names every field of t that breaks a rule.
 func (t Topic) check(cfg Config, events []string) error {
-	var bad invalid.Error
-	check := func(ok bool, field, format string, args ...any) {
-		if !ok {
-			bad = append(bad, invalid.Field{Field: field, Detail: fmt.Sprintf(format, args...)})
-		}
-	}
-	longest := cfg.maxTimeout()
-	check(validName(t.Name, 64, "-_"), "name",
-		"must be 1 to 64 letters, digits, '-' or '_', starting with a letter or digit")
-	check(validURL(t.URL), "url",
-		"must be an http or https address with a host, without user or fragment, at most 2000 characters")
-	check(slices.Contains([]string{"POST", "PUT", "PATCH"}, t.Method), "method", "must be POST, PUT or PATCH")
-	check(t.DelayMS >= 0 && t.DelayMS <= cfg.MaxDelay.Milliseconds(), "delay_ms",
+	r := rules{}
+	r.check(validName(t.Name, 64, "-_"), "name", nameRule)
+	r.check(t.URL == "" || validURL(t.URL), "url", urlRule)
+	r.check(slices.Contains(methods(), t.Method), "method", methodRule)
+	r.check(t.DelayMS >= 0 && t.DelayMS <= cfg.MaxDelay.Milliseconds(), "delay_ms",
 		"must be between 0 and %d (delay.max_delay)", cfg.MaxDelay.Milliseconds())
-	check(t.TimeoutMS >= 100 && t.TimeoutMS <= longest.Milliseconds(), "timeout_ms", "must be between 100 and %d",
-		longest.Milliseconds())
-	check(t.Retries >= 0 && t.Retries <= 100, "retries", "must be between 0 and 100")
-	check(t.RetryUnitMS >= 10 && t.RetryUnitMS <= time.Hour.Milliseconds(), "retry_unit_ms",
-		"must be between 10 and 3600000")
-	check(t.Alert == "" || validAddress(t.Alert), "alert", "must be an e-mail address like ann@example.com, or empty")
-	check(t.Owner == "" || plainText(t.Owner, 128), "owner",
-		"must be at most 128 characters without control characters")
-	check(validSecret(t.Secret), "secret", "must be whsec_ and 24 to 64 bytes in base64; leave it out to have one made")
+	own, _ := t.Default()
+	r.delivery(own, cfg)
+	r.check(validSecret(t.Secret), "secret", secretRule)
 	for _, e := range t.EventList() {
-		check(slices.Contains(events, e), "events", "has %q: %s", e, allowedEvents(events))
+		r.check(slices.Contains(events, e), "events", "has %q: %s", e, allowedEvents(events))
 	}
-	if len(bad) > 0 {
-		return bad
-	}
-	return nil
+	return r.err()
 }
 
 // allowedEvents says which events a topic may ask for.

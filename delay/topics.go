@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -17,8 +15,9 @@ import (
 	"sluice/store"
 )
 
-// Topics keeps topics in the database. Every process has a copy of all topics and reads it again each Config.Refresh.
-// Every change is one transaction that also writes the admin log, without secrets. Safe for concurrent use.
+// Topics keeps topics and their subscriptions in the database. Every process holds a copy of all and reads it again
+// each Config.Refresh. Every change is one transaction that also writes the admin log, which never holds a secret. It
+// counts at once in every process: see Topic.Version. Safe for concurrent use.
 type Topics struct {
 	cfg      Config
 	db       *store.DB
@@ -27,7 +26,9 @@ type Topics struct {
 	noMail   bool // there is no mail server
 	log      *slog.Logger
 	now      func() time.Time
-	copy     atomic.Pointer[map[string]Topic]
+	copy     atomic.Pointer[snapshot]
+	reading  chan struct{}    // holds a token while the database is read: an older reading never replaces a newer
+	raised   map[string]int64 // versions that Run has told Redis of
 }
 
 // TopicsParts is what NewTopics needs.
@@ -47,8 +48,8 @@ func NewTopics(p TopicsParts) *Topics {
 		p.Events = nil
 	}
 	t := &Topics{cfg: p.Config, db: p.DB, messages: p.Messages, events: p.Events, noMail: p.NoMail, log: p.Log,
-		now: p.Now}
-	t.copy.Store(&map[string]Topic{})
+		now: p.Now, reading: make(chan struct{}, 1), raised: map[string]int64{}}
+	t.copy.Store(newSnapshot(nil, nil))
 	return t
 }
 
@@ -61,7 +62,12 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 		topic.Secret = *ch.Secret
 	}
 	ch.apply(&topic, ts.now())
-	if err := errors.Join(checkReason(reason), ts.checkAlert(ch), topic.check(ts.cfg, ts.events)); err != nil {
+	var noURL error
+	if ch.URL == nil {
+		noURL = invalid.Error{{Field: "url", Detail: "must be given; it is empty where only subscriptions receive"}}
+	}
+	if err := errors.Join(checkReason(reason), noURL, ts.checkAlert(ch.Alert),
+		topic.check(ts.cfg, ts.events)); err != nil {
 		return Topic{}, err
 	}
 	act := adminlog.Act{Actor: actor, Action: "topic.create", Target: name, Reason: reason}
@@ -87,13 +93,13 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 	if err != nil {
 		return Topic{}, fmt.Errorf("create topic %s: %w", name, err)
 	}
-	ts.refreshNow(ctx)
-	return topic, nil
+	return topic, ts.publishChange(ctx, topic)
 }
 
-// Update changes a topic. It returns an invalid.Error or ErrNoTopic. Other processes follow within Config.Refresh.
+// Update changes a topic. It returns an invalid.Error, ErrNoTopic, or ErrTopicInUse where its URL is to be taken from
+// unfinished messages.
 func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
-	if err := errors.Join(checkReason(reason), ts.checkAlert(ch)); err != nil {
+	if err := errors.Join(checkReason(reason), ts.checkAlert(ch.Alert)); err != nil {
 		return Topic{}, err
 	}
 	act := adminlog.Act{Actor: actor, Action: "topic.update", Target: name, Reason: reason}
@@ -103,10 +109,15 @@ func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, rea
 		if err != nil {
 			return err
 		}
-		after = before
+		after = before.changed(ts.now())
 		ch.apply(&after, ts.now())
 		if err := after.check(ts.cfg, ts.events); err != nil {
 			return err
+		}
+		if own, was := before.Default(); was && after.URL == "" {
+			if err := ts.messages.unused(ctx, own, ErrTopicInUse); err != nil {
+				return err
+			}
 		}
 		if err := tx.Select("*").Where("name = ?", name).Updates(&after).Error; err != nil {
 			return err
@@ -116,20 +127,26 @@ func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, rea
 	if err != nil {
 		return Topic{}, fmt.Errorf("change topic %s: %w", name, err)
 	}
-	ts.refreshNow(ctx)
-	return after, nil
+	return after, ts.publishChange(ctx, after)
 }
 
-// Delete removes a topic. It returns ErrTopicInUse while the topic has unfinished messages, or ErrNoTopic.
+// Delete removes a topic without unfinished messages and subscriptions, else it returns ErrTopicInUse or ErrSubscribed;
+// ErrNoTopic when there is none. A caller who hangs up does not stop it half way.
 func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error {
 	if err := checkReason(reason); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
+	forgotten := false
 	act := adminlog.Act{Actor: actor, Action: "topic.delete", Target: name, Reason: reason}
 	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
 		before, err := lockTopic(tx, name)
 		if err != nil {
 			return err
+		}
+		if subscribed, err := countSubscriptions(tx, name); err != nil || subscribed > 0 {
+			return errors.Join(err, onlyIf(subscribed > 0, ErrSubscribed))
 		}
 		if err := tx.Where("name = ?", name).Delete(&Topic{}).Error; err != nil {
 			return err
@@ -137,9 +154,12 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 		if err := act.Write(tx, ts.now(), before.masked(), nil); err != nil {
 			return err
 		}
-		// This comes last: should the commit fail after it, the topic only takes no messages for a minute.
+		forgotten = true // by a call whose answer is lost, too
 		return ts.messages.forget(ctx, name)
 	})
+	if err != nil && forgotten {
+		ts.reopen(ctx, name)
+	}
 	if err != nil {
 		return fmt.Errorf("delete topic %s: %w", name, err)
 	}
@@ -147,70 +167,25 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 	return nil
 }
 
-// Get returns a topic from this process' copy or else from the database, or ErrNoTopic.
-func (ts *Topics) Get(ctx context.Context, name string) (Topic, error) {
-	if t, ok := (*ts.copy.Load())[name]; ok {
-		return t, nil
+// deleteTimeout bounds a deletion, which its caller cannot cut off.
+const deleteTimeout = 10 * time.Second
+
+// reopen lets a topic take messages whose deletion failed after its messages were forgotten. Should the row be gone all
+// the same, nothing is added: nobody finds the topic.
+func (ts *Topics) reopen(ctx context.Context, name string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
+	if err := ts.messages.reopen(ctx, name); err != nil {
+		ts.log.WarnContext(ctx, "a topic that was not deleted takes no messages for a minute", "topic", name,
+			"error", err)
 	}
-	if !validName(name, 64, "-_") {
-		return Topic{}, fmt.Errorf("topic %q: %w", name, ErrNoTopic)
-	}
-	var t Topic
-	err := ts.db.Read.WithContext(ctx).Take(&t, "name = ?", name).Error
-	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return Topic{}, fmt.Errorf("topic %s: %w", name, ErrNoTopic)
-	}
-	return t, err
 }
 
-// All returns the topics of this process' copy, sorted by name.
-func (ts *Topics) All() []Topic {
-	topics := *ts.copy.Load()
-	list := make([]Topic, 0, len(topics))
-	for _, t := range topics {
-		list = append(list, t)
+func onlyIf(when bool, err error) error {
+	if when {
+		return err
 	}
-	slices.SortFunc(list, func(a, b Topic) int { return strings.Compare(a.Name, b.Name) })
-	return list
-}
-
-// Refresh reads all topics again.
-func (ts *Topics) Refresh(ctx context.Context) error {
-	var rows []Topic
-	if err := ts.db.Read.WithContext(ctx).Limit(maxTopicRows).Find(&rows).Error; err != nil {
-		return fmt.Errorf("read topics: %w", err)
-	}
-	topics := make(map[string]Topic, len(rows))
-	for _, t := range rows {
-		topics[t.Name] = t
-	}
-	ts.copy.Store(&topics)
 	return nil
-}
-
-// maxTopicRows is the highest delay.max_topics.
-const maxTopicRows = 1000
-
-// Run refreshes until ctx ends. While the database is unreachable the copy stays as it was.
-func (ts *Topics) Run(ctx context.Context) {
-	failing := false
-	for {
-		err := ts.Refresh(ctx)
-		if err != nil && ctx.Err() == nil && !failing {
-			ts.log.WarnContext(ctx, "topics not refreshed, will keep trying", "error", err)
-		}
-		failing = err != nil
-		if idle(ctx, nil, ts.cfg.Refresh) != nil {
-			return
-		}
-	}
-}
-
-// refreshNow shows a change of this process to itself at once. If that fails, Run does it later.
-func (ts *Topics) refreshNow(ctx context.Context) {
-	if err := ts.Refresh(ctx); err != nil {
-		ts.log.WarnContext(ctx, "change of a topic not yet seen by this process", "error", err)
-	}
 }
 
 func lockTopic(tx *gorm.DB, name string) (Topic, error) {
@@ -224,8 +199,8 @@ func lockTopic(tx *gorm.DB, name string) (Topic, error) {
 
 // checkAlert refuses an alert address in ch while there is no mail server. It does not look at the topic's present
 // address: old topics must stay changeable.
-func (ts *Topics) checkAlert(ch Change) error {
-	if ts.noMail && ch.Alert != nil && *ch.Alert != "" {
+func (ts *Topics) checkAlert(alert *string) error {
+	if ts.noMail && alert != nil && *alert != "" {
 		return invalid.Error{{Field: "alert", Detail: "cannot be mailed to: notify.email.addr is not set"}}
 	}
 	return nil

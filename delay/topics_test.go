@@ -38,8 +38,9 @@ func TestTopicsOnEveryDatabase(t *testing.T) {
 				Events: &[]string{}}, "bob", "moved")
 			require.NoError(t, err)
 			require.False(t, after.On())
-			require.Equal(t, []string{secret, made.Secret}, after.secrets(time.Now()))
-			require.Equal(t, []string{secret}, after.secrets(time.Now().Add(oldSecretFor+time.Minute)))
+			own, _ := after.Default()
+			require.Equal(t, []string{secret, made.Secret}, own.secrets(time.Now()))
+			require.Equal(t, []string{secret}, own.secrets(time.Now().Add(oldSecretFor+time.Minute)))
 			require.NoError(t, w.topics.Refresh(ctx))
 			require.Equal(t, []Topic{after}, w.topics.All(), "zero values are stored too")
 
@@ -73,7 +74,7 @@ func TestATopicWithMessagesStays(t *testing.T) {
 	require.ErrorIs(t, w.topics.Delete(ctx, "t", "ann", ""), ErrTopicInUse)
 	_, err := w.topics.Get(ctx, "t")
 	require.NoError(t, err)
-	require.NoError(t, w.messages.Cancel(ctx, "t", "a"))
+	require.NoError(t, w.messages.Cancel(ctx, ownOf("t"), "a"))
 	require.NoError(t, w.topics.Delete(ctx, "t", "ann", ""))
 	// A process that has not yet read the deletion cannot add messages.
 	_, err = w.messages.Add(ctx, "t", []New{msg("b", 0)})
@@ -92,7 +93,7 @@ func TestWhatATopicMustBe(t *testing.T) {
 		"url":           {},
 		"url must":      {URL: new("ftp://a.example")},
 		"url must be":   {URL: new("http://user:pass@a.example")},
-		"method":        {URL: &good, Method: new("GET")},
+		"method":        {URL: &good, Method: new("DELETE")},
 		"delay_ms":      {URL: &good, DelayMS: new(int64(-1))},
 		"timeout_ms":    {URL: &good, TimeoutMS: new(int64(31_000))},
 		"retries":       {URL: &good, Retries: new(101)},

@@ -1,40 +1,80 @@
--- add: takes messages, all or none. One that was added before with the same body is left as it is, whatever its state.
+-- add: takes messages into the subscriptions of a topic, all or none. One that a subscription knows already with the same body is
+-- left there as it is, whatever became of it.
 --
--- KEYS  1 due  2 messages  3 done  4 gone
--- ARGV  1 most unfinished messages
+-- KEYS  1 gone  2 version
+--       then per subscription: due, messages, done, missed
+-- ARGV  1 version of the topic that the caller knows  2 most unfinished messages of a subscription  3 how many messages
 --       then per message: id (none twice), kind, ms, body
 --       kind  d due so many ms from now
 --             a due at that time; a known message must have been added for the same
+--       then per subscription: "" it takes every message, else a letter for each: y it does, n it does not
 --
--- Returns {0, then per message when it was due as first asked, ms}, {-1, n} the n-th is known with another body or time,
--- {-2} it would be too many, {-3} the topic was deleted.
+-- A full subscription misses what it has no room for, and the others do not. Returns {0, then per message when it was due as first
+-- asked, ms}, {-1, n, ...} these are known with another body or time, {-2} a message is for full subscriptions only, {-3} the topic was
+-- deleted, {-4, version} the caller's version is not the newest ("" when Redis has none).
 
-if redis.call('EXISTS', KEYS[4]) == 1 then return {-3} end
-local now, ids = now_ms(), {}
-for a = 2, #ARGV, 4 do ids[#ids + 1] = ARGV[a] end
-local known = redis.call('HMGET', KEYS[2], unpack(ids))
-local out, fresh, scores = {0}, {}, {}
-for i = 1, #ids do
-  local a = 2 + (i - 1) * 4
-  local kind, due, body, record = ARGV[a + 1], tonumber(ARGV[a + 2]), ARGV[a + 3], known[i]
-  if kind == 'd' then due = now + due end
-  if record then
-    local letter, was, rest = string.match(record, '^(%a)\t%d+\t(%d+)\t(.*)$')
-    local same = rest == body
-    if letter ~= 'w' then same = string.match(rest, '(%x+)$') == redis.sha1hex(body) end
-    if not same or (kind == 'a' and tonumber(was) ~= due) then return {-1, i} end
-    out[#out + 1] = was
-  else
-    out[#out + 1] = int(due)
-    fresh[#fresh + 1] = ids[i]
-    fresh[#fresh + 1] = table.concat({'w', int(now), int(due), body}, '\t')
-    scores[#scores + 1] = int(due)
-    scores[#scores + 1] = ids[i]
+if redis.call('EXISTS', KEYS[1]) == 1 then return {-3} end
+local newer = outdated(KEYS[2], ARGV[1])
+if newer then return {-4, newer} end
+local now, most, n, all, ids = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3]), {}, {}
+local out, conflicts, known, placed, fresh = {0}, {-1}, {}, {}, {}
+for i = 1, n do
+  local a = 4 * i
+  all[i], ids[i] = i, ARGV[a]
+  out[i + 1] = int(ARGV[a + 1] == 'd' and now + tonumber(ARGV[a + 2]) or tonumber(ARGV[a + 2]))
+end
+local subscriptions = (#KEYS - 2) / 4
+for s = 1, subscriptions do
+  local takes, its, asked, new = ARGV[3 + 4 * n + s], all, ids, {}
+  if takes ~= '' then
+    its, asked = {}, {}
+    for i = 1, n do
+      if string.sub(takes, i, i) == 'y' then its[#its + 1], asked[#asked + 1] = i, ids[i] end
+    end
+  end
+  local records = redis.call('HMGET', KEYS[4 * s], unpack(asked))
+  for j, i in ipairs(its) do
+    local record, a = records[j], 4 * i
+    if record then
+      local letter, was, rest = string.match(record, '^(%a)\t%d+\t(%d+)\t(.*)$')
+      local same = rest == ARGV[a + 3]
+      if letter and letter ~= 'w' then same = string.match(rest, '(%x+)$') == redis.sha1hex(ARGV[a + 3]) end
+      if not same or (ARGV[a + 1] == 'a' and tonumber(was) ~= tonumber(ARGV[a + 2])) then
+        if conflicts[#conflicts] ~= i then conflicts[#conflicts + 1] = i end
+      elseif not known[i] then
+        known[i], out[i + 1] = true, was
+      end
+    else
+      new[#new + 1] = i
+    end
+  end
+  fresh[s] = new
+end
+if #conflicts > 1 then return conflicts end
+
+local room, missing = {}, {}
+for s = 1, subscriptions do
+  room[s] = math.max(most - redis.call('HLEN', KEYS[4 * s]) + redis.call('LLEN', KEYS[4 * s + 1]), 0)
+  for j, i in ipairs(fresh[s]) do
+    if j <= room[s] then placed[i] = true else missing[#missing + 1] = i end
   end
 end
-local live = redis.call('HLEN', KEYS[2]) - redis.call('LLEN', KEYS[3])
-if #fresh > 0 and live + #fresh / 2 > tonumber(ARGV[1]) then return {-2} end
+for _, i in ipairs(missing) do
+  if not placed[i] and not known[i] then return {-2} end
+end
 
-in_chunks('HSET', KEYS[2], fresh)
-in_chunks('ZADD', KEYS[1], scores)
+for s = 1, subscriptions do
+  local records, scores = {}, {}
+  for j = 1, math.min(#fresh[s], room[s]) do
+    local i = fresh[s][j]
+    local due = out[i + 1]
+    records[#records + 1] = ids[i]
+    records[#records + 1] = table.concat({'w', int(now), due, ARGV[4 * i + 3]}, '\t')
+    scores[#scores + 1] = due
+    scores[#scores + 1] = ids[i]
+  end
+  in_chunks('HSET', KEYS[4 * s], records)
+  in_chunks('ZADD', KEYS[4 * s - 1], scores)
+  if #fresh[s] > room[s] then redis.call('INCRBY', KEYS[4 * s + 2], #fresh[s] - room[s]) end
+end
 return out

@@ -1,9 +1,19 @@
--- record: the functions that every script of a topic shares. This file is put in front of each script.
+-- record: the functions that every script of a subscription shares. This file is put in front of each script.
 --
 -- A record is a letter and fields joined by tabs:
 --   w added_ms first_due_ms body                               not finished: pending, firing, retrying or dead
 --   d|x|p added_ms first_due_ms attempts ended_ms body_sha1    finished: delivered, cancelled, dropped
 -- A try is attempts, lease token ("" but while it is firing) and last error, joined by tabs.
+
+-- outdated returns Redis' version of a topic, "" for none, if the caller must read the topic again. A newer version of the
+-- caller's is written.
+local function outdated(key, version)
+  local newest = redis.call('GET', key)
+  if newest == version then return nil end
+  if not newest or tonumber(newest) > tonumber(version) then return newest or '' end
+  redis.call('SET', key, version)
+  return nil
+end
 
 -- read_try returns the attempts, token and error of a try; no text means no attempt.
 local function read_try(text)
