@@ -66,26 +66,26 @@ func adminLogList() listCommand[api.LogEntry] {
 		header: []string{"AT", "WHO", "ACTION", "TARGET", "REASON", "CHANGE"},
 		row: func(e api.LogEntry) []string {
 			var before, after any
-			_ = json.Unmarshal(e.Before, &before) // a part of valid JSON
+			_ = json.Unmarshal(e.Before, &before) // part of valid JSON
 			_ = json.Unmarshal(e.After, &after)
 			return []string{e.At, printable(e.Actor), printable(e.Action), printable(e.Target),
-				dash(printable(e.Reason)), printable(difference(before, after))}
+				dash(printable(e.Reason)), printable(describeChange(before, after))}
 		},
 	}
 }
 
-// mostDifference is how many characters of a change a table shows.
-const mostDifference = 160
+// maxDifference is how many characters of a change a table shows.
+const maxDifference = 160
 
-// difference says in few words what changed: the members that differ, or the whole of what is new or gone.
-func difference(before, after any) string {
+// describeChange returns the members that differ between before and after, or all of a value that was added or removed.
+func describeChange(before, after any) string {
 	was, _ := before.(map[string]any)
 	is, _ := after.(map[string]any)
 	if len(is) == 1 && is["outcome"] == "unknown" {
 		return "outcome unknown"
 	}
 	if was == nil && is == nil {
-		return shorten(fmt.Sprintf("%s -> %s", compact(before), compact(after)))
+		return shorten(fmt.Sprintf("%s -> %s", oneLine(before), oneLine(after)))
 	}
 	all := maps.Clone(was)
 	if all == nil {
@@ -99,29 +99,29 @@ func difference(before, after any) string {
 		switch {
 		case reflect.DeepEqual(old, now):
 		case before == nil:
-			parts = append(parts, name+" "+compact(now))
+			parts = append(parts, name+" "+oneLine(now))
 		case after == nil:
-			parts = append(parts, "no "+name+" "+compact(old))
+			parts = append(parts, "no "+name+" "+oneLine(old))
 		case !had:
-			parts = append(parts, name+" - -> "+compact(now))
+			parts = append(parts, name+" - -> "+oneLine(now))
 		case !has:
-			parts = append(parts, name+" "+compact(old)+" -> -")
+			parts = append(parts, name+" "+oneLine(old)+" -> -")
 		default:
-			parts = append(parts, name+" "+compact(old)+" -> "+compact(now))
+			parts = append(parts, name+" "+oneLine(old)+" -> "+oneLine(now))
 		}
 	}
 	return shorten(strings.Join(parts, ", "))
 }
 
 func shorten(text string) string {
-	if utf8.RuneCountInString(text) > mostDifference {
-		return string([]rune(text)[:mostDifference-1]) + "…"
+	if utf8.RuneCountInString(text) > maxDifference {
+		return string([]rune(text)[:maxDifference-1]) + "…"
 	}
 	return dash(text)
 }
 
-// compact is a value of the log on one line, a text without its quotes.
-func compact(value any) string {
+// oneLine returns a value of the log on one line, a text without its quotes.
+func oneLine(value any) string {
 	if text, ok := value.(string); ok {
 		return text
 	}

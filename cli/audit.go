@@ -57,7 +57,7 @@ func newAuditCommand(c *cli) *cobra.Command {
 	return cmd
 }
 
-// watchAudit repeats the audit until ctx ends or a difference is found. It goes on after looks that failed.
+// watchAudit repeats the audit until ctx ends or a difference is found. It goes on after audits that could not be made.
 func (c *cli) watchAudit(ctx context.Context, o *opsclient.Client, sale string) error {
 	ticker := time.NewTicker(auditEvery)
 	defer ticker.Stop()
@@ -81,7 +81,8 @@ func (c *cli) watchAudit(ctx context.Context, o *opsclient.Client, sale string) 
 	}
 }
 
-// auditOnce prints one audit. The error names the sales that differ; an unknownError those that could not be looked at.
+// auditOnce prints one audit. The error names the sales that differ. An unknownError names sales that could not be
+// audited.
 func (c *cli) auditOnce(ctx context.Context, o *opsclient.Client, sale string) error {
 	path := "/audit"
 	if sale != "" {
@@ -89,16 +90,16 @@ func (c *cli) auditOnce(ctx context.Context, o *opsclient.Client, sale string) e
 	}
 	text, err := o.Get(ctx, path)
 	if refused, ok := errors.AsType[opsclient.Error](err); ok && hasVerdict(refused.Body) {
-		text, err = refused.Body, nil // a store cannot be asked: the refusal carries what could be seen
+		text, err = refused.Body, nil // a store does not answer: the refusal contains the result so far
 	}
 	if err != nil {
-		return c.unseen(unlooked(aboutSale(sale, err)))
+		return c.printUnknown(toUnknown(wrapSaleError(sale, err)))
 	}
 	var result inventory.Audit
 	if err := json.Unmarshal(text, &result); err != nil {
-		return c.unseen(unknownError{o.At(fmt.Errorf("the audit is not readable: %w", err))})
+		return c.printUnknown(unknownError{o.Wrap(fmt.Errorf("the audit is not readable: %w", err))})
 	}
-	if result.Verdict == "" && result.Clean != nil { // a version before there were verdicts
+	if result.Verdict == "" && result.Clean != nil { // a server too old to send a verdict
 		result.Verdict = inventory.VerdictDifferent
 		if *result.Clean {
 			result.Verdict = inventory.VerdictClean
@@ -112,8 +113,8 @@ func (c *cli) auditOnce(ctx context.Context, o *opsclient.Client, sale string) e
 	return cmp.Or(err, auditError(result))
 }
 
-// unseen prints the verdict of an audit that nobody has made, for who reads JSON, and returns err.
-func (c *cli) unseen(err error) error {
+// printUnknown writes, with --json, the verdict of an audit that could not be made. It returns err.
+func (c *cli) printUnknown(err error) error {
 	if _, unknown := errors.AsType[unknownError](err); !unknown || !c.asJSON {
 		return err
 	}
@@ -122,15 +123,15 @@ func (c *cli) unseen(err error) error {
 	return cmp.Or(c.printJSON(none), err)
 }
 
-// hasVerdict reports whether an answer holds an audit.
+// hasVerdict reports whether an answer contains the result of an audit.
 func hasVerdict(text []byte) bool {
 	var audit struct{ Verdict inventory.Verdict }
 	return json.Unmarshal(text, &audit) == nil && audit.Verdict != ""
 }
 
-// unlooked makes an unknownError of an answer that did not come or that a system in trouble gave. A refusal of the
-// request itself stays a failure.
-func unlooked(err error) error {
+// toUnknown turns a missing answer, or one of a failing system, into an unknownError. A refusal of the request itself
+// stays as it is.
+func toUnknown(err error) error {
 	refused, ok := errors.AsType[opsclient.Error](err)
 	if ok && refused.Code != api.CodeUnavailable && refused.Code != api.CodeInternal &&
 		refused.Code != api.CodeRateLimited || errors.Is(err, context.Canceled) {
@@ -139,7 +140,7 @@ func unlooked(err error) error {
 	return unknownError{err}
 }
 
-// auditError is nil for a clean audit.
+// auditError returns the error of an audit that found a difference, or nil.
 func auditError(result inventory.Audit) error {
 	switch result.Verdict {
 	case inventory.VerdictClean:
@@ -158,8 +159,7 @@ func listSales(ids []string) string {
 	return printable(strings.Join(ids, ", "))
 }
 
-// printAudit writes a table with a line per sale, each problem below, and the
-// verdict.
+// printAudit writes a table with a row for each sale, then each problem, then the verdict.
 func printAudit(w io.Writer, result inventory.Audit) error {
 	rows := [][]string{{"SALE", "TOTAL", "AVAILABLE", "LIVE", "LINE STOCK", "IN FLIGHT", "DIFFERENCE", "VERDICT"}}
 	var problems strings.Builder
@@ -201,7 +201,7 @@ func newRebuildCommand(c *cli) *cobra.Command {
 			}
 			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsclient.Client) error {
 				if _, err := o.Call(ctx, http.MethodPost, "/sales/"+sale+"/rebuild", body); err != nil {
-					return aboutSale(sale, err)
+					return wrapSaleError(sale, err)
 				}
 				return c.auditOnce(ctx, o, sale)
 			})

@@ -70,7 +70,7 @@ func TestAudit(t *testing.T) {
 	require.Equal(t, exitFailure, sluice(t, env, "audit", "--sale", "older", ops).code)
 }
 
-// Not to have been answered is no difference; to have been refused is no look that failed.
+// TestAuditThatCannotLook checks that no answer is not a difference, and that a refusal is a failure.
 func TestAuditThatCannotLook(t *testing.T) {
 	t.Parallel()
 	problem := func(status int, code string) func(http.ResponseWriter) {
@@ -137,7 +137,7 @@ func TestAuditWatchIsInterrupted(t *testing.T) {
 	require.Empty(t, errs.String())
 }
 
-// A listener that is away does not end a watch either.
+// TestAuditWatchOutlivesItsListener checks that a watch goes on while the listener is away.
 func TestAuditWatchOutlivesItsListener(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -33,12 +33,12 @@ type Process struct {
 	Out, Err  io.Writer // data, and everything else
 }
 
-// unknownError says that an audit could not look, so that it has found nothing.
+// unknownError says that an audit could not be made, so that its result is unknown.
 type unknownError struct{ error }
 
 func (e unknownError) Unwrap() error { return e.error }
 
-// usageError says that the command line is wrong, not what it asks for.
+// usageError says that the command line itself is wrong.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -59,13 +59,12 @@ type cli struct {
 	ops    string   // --ops of the commands that talk to a running system
 	ca     string   // --ca of the same
 
-	running bool // the command line was understood
+	running bool // the command line was parsed and its command has begun
 	level   slog.LevelVar
 }
 
-// Run executes one command line and returns the exit code: 0 for success, 1
-// for failure, 2 for wrong usage, 3 for an audit that could not look. Errors
-// go to p.Err. It returns soon after ctx ends.
+// Run executes one command line and returns the exit code. It is 0 for success, 1 for failure and 2 for wrong usage. It
+// is 3 for an audit that could not be made. Errors go to p.Err. Run returns soon after ctx ends.
 func Run(ctx context.Context, p Process) int {
 	c := &cli{out: p.Out, err: p.Err, env: p.Env, version: p.Version, now: time.Now}
 	root := newRootCommand(c)
@@ -86,7 +85,7 @@ func Run(ctx context.Context, p Process) int {
 		text = "interrupted"
 	}
 	separator := "\n  "
-	if strings.Count(text, "\n") == 1 { // a heading and what it is about
+	if strings.Count(text, "\n") == 1 { // a heading with only one line below
 		separator = " "
 	}
 	fmt.Fprintf(p.Err, "sluice: %s\n", strings.ReplaceAll(text, "\n", separator))
@@ -119,13 +118,13 @@ func newRootCommand(c *cli) *cobra.Command {
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
 		completion.Args, completion.RunE = cobra.ArbitraryArgs, needCommand
 	}
-	c.mark(root)
+	c.noteStart(root)
 	return root
 }
 
-// mark notes when a command begins. Whatever cobra refuses before that is
-// wrong usage: unknown flags and commands, bad values, missing arguments.
-func (c *cli) mark(cmd *cobra.Command) {
+// noteStart notes that a command begins. What cobra refuses before that is wrong usage: unknown flags and commands, bad
+// values, missing arguments.
+func (c *cli) noteStart(cmd *cobra.Command) {
 	if begin := cmd.RunE; begin != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			c.running = true
@@ -133,18 +132,18 @@ func (c *cli) mark(cmd *cobra.Command) {
 		}
 	}
 	for _, sub := range cmd.Commands() {
-		c.mark(sub)
+		c.noteStart(sub)
 	}
 }
 
-// newGroup is a command that only holds others.
+// newGroup returns a command that only has subcommands.
 func newGroup(use, short, example string, subs ...*cobra.Command) *cobra.Command {
 	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.ArbitraryArgs, RunE: needCommand}
 	cmd.AddCommand(subs...)
 	return cmd
 }
 
-// needCommand is what a group does itself: say which commands it has.
+// needCommand runs a group without a subcommand: it returns an error that lists the group's commands.
 func needCommand(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return unknownCommand(cmd, args[0])
@@ -215,8 +214,7 @@ func (c *cli) logger(cfg configs.LogConfig) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(c.err, opts))
 }
 
-// getenv is an environment variable, the last one of that name; empty when
-// there is none.
+// getenv returns the last environment variable of that name, or "" when there is none.
 func (c *cli) getenv(name string) (value string) {
 	for _, pair := range c.env {
 		if text, ok := strings.CutPrefix(pair, name+"="); ok {

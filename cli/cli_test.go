@@ -21,7 +21,7 @@ var updateGolden = flag.Bool("update", false, "write the golden files anew")
 
 const secretEnv = "SLUICE_AUTH__SECRET=" + shop.Secret
 
-// outcome is what one command line did.
+// outcome is the exit code and the output of one command line.
 type outcome struct {
 	code     int
 	out, err string
@@ -35,8 +35,7 @@ func sluice(t *testing.T, env []string, args ...string) outcome {
 	return outcome{code, out.String(), errs.String()}
 }
 
-// operations is a stand-in for the operations listener. It returns the
-// environment and the flag that lead to it.
+// operations starts a fake operations listener. It returns the environment and the flag to reach it.
 func operations(t *testing.T, answer http.HandlerFunc) (env []string, ops string) {
 	t.Helper()
 	srv := httptest.NewServer(answer)
@@ -152,7 +151,7 @@ func TestEveryCommandExplainsItself(t *testing.T) {
 	check(root)
 }
 
-// Everything that prints data can print it as JSON.
+// TestJSONFlags checks that every command that prints data can print it as JSON.
 func TestJSONFlags(t *testing.T) {
 	t.Parallel()
 	root := newRootCommand(&cli{out: io.Discard, err: io.Discard})
@@ -177,7 +176,7 @@ func TestJSONFlags(t *testing.T) {
 	}, without)
 }
 
-// The commands and flags that scripts rely on: none may go.
+// TestCommandsOfTheContract checks that the commands and flags on which scripts rely exist.
 func TestCommandsOfTheContract(t *testing.T) {
 	t.Parallel()
 	root := newRootCommand(&cli{out: io.Discard, err: io.Discard})

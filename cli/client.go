@@ -24,7 +24,7 @@ import (
 	"sluice/gateway/server"
 )
 
-// opsTokenTTL is how long a token is valid that this command mints.
+// opsTokenTTL is how long a token that a command mints is valid.
 const opsTokenTTL = 5 * time.Minute
 
 func (c *cli) opsFlag(cmd *cobra.Command) {
@@ -34,7 +34,7 @@ func (c *cli) opsFlag(cmd *cobra.Command) {
 		"PEM `file` of the certificates to trust there (default: ops.ca_file of the configuration)")
 }
 
-// opsCommand finishes a command that talks to the operations listener.
+// opsCommand adds the flags of a command that calls the operations listener.
 func (c *cli) opsCommand(cmd *cobra.Command) *cobra.Command {
 	c.opsFlag(cmd)
 	c.jsonFlag(cmd)
@@ -54,7 +54,7 @@ func (c *cli) withOps(ctx context.Context, do func(context.Context, *opsclient.C
 	if p.Base, err = opsURL(c.ops, loaded.Config.Ops); err != nil {
 		return err
 	}
-	if p.Trust, err = opsTrust(loaded.Config.Ops.CAFile); err != nil {
+	if p.Trust, err = loadTrust(loaded.Config.Ops.CAFile); err != nil {
 		return err
 	}
 	if err := c.authorize(&p, loaded.Config.Auth); err != nil {
@@ -65,7 +65,7 @@ func (c *cli) withOps(ctx context.Context, do func(context.Context, *opsclient.C
 	return do(ctx, o)
 }
 
-// authorize takes the token of the environment or, without one, mints tokens.
+// authorize sets p.Token to the token of the environment or, without one, to a function that mints tokens.
 func (c *cli) authorize(p *opsclient.Params, cfg auth.Config) error {
 	if token := c.getenv("SLUICE_TOKEN"); token != "" {
 		p.Token = func() (string, error) { return token, nil }
@@ -83,7 +83,7 @@ func (c *cli) authorize(p *opsclient.Params, cfg auth.Config) error {
 	return nil
 }
 
-// operator names who uses the command line, for the admin log.
+// operator returns the name of the user of the command line, for the admin log.
 func (c *cli) operator() string {
 	name := c.getenv("USER")
 	if name == "" || len(name) > 64 || strings.IndexFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) >= 0 {
@@ -92,8 +92,8 @@ func (c *cli) operator() string {
 	return "cli:" + name
 }
 
-// opsURL is where the operations listener is: what --ops says, else addr of
-// the configuration, where a wildcard means this machine.
+// opsURL returns the address of the operations listener: --ops, else addr of the configuration. A wildcard means this
+// machine.
 func opsURL(flag string, ops server.OpsConfig) (string, error) {
 	addr, scheme := ops.Addr, "http://"
 	if ops.TLSCert != "" || ops.CAFile != "" {
@@ -121,12 +121,12 @@ func opsURL(flag string, ops server.OpsConfig) (string, error) {
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-// opsTrust is whom the command line believes to be the operations listener; nil means the system's certificates.
-func opsTrust(caFile string) (*tls.Config, error) {
+// loadTrust returns the certificates to trust for the operations listener, or nil for the system's.
+func loadTrust(caFile string) (*tls.Config, error) {
 	if caFile == "" {
 		return nil, nil
 	}
-	pem, err := os.ReadFile(caFile) // #nosec G304 -- named by who runs the command
+	pem, err := os.ReadFile(caFile) // #nosec G304 -- named by the user
 	if err != nil {
 		return nil, fmt.Errorf("certificates to trust (--ca, ops.ca_file): %w", err)
 	}
@@ -137,11 +137,11 @@ func opsTrust(caFile string) (*tls.Config, error) {
 	return &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots}, nil
 }
 
-// layout turns an answer into text for people.
+// layout formats an answer for people.
 type layout func(answer []byte) (string, error)
 
-// layOut is the layout of answers that are a T.
-func layOut[T any](show func(T) string) layout {
+// newLayout returns a layout that decodes a T and formats it with show.
+func newLayout[T any](show func(T) string) layout {
 	return func(text []byte) (string, error) {
 		var answer T
 		if err := json.Unmarshal(text, &answer); err != nil {
@@ -151,7 +151,7 @@ func layOut[T any](show func(T) string) layout {
 	}
 }
 
-// printShown prints an answer as show lays it out, or as it is with --json.
+// printShown prints an answer as show formats it, or unchanged with --json.
 func (c *cli) printShown(text []byte, show layout) error {
 	if c.asJSON {
 		return c.printRaw(text)
@@ -163,7 +163,7 @@ func (c *cli) printShown(text []byte, show layout) error {
 	return c.print(lines)
 }
 
-// call sends a request and prints the answer; show may be nil where there is none.
+// call sends a request and prints the answer. show may be nil if there is no answer.
 func (c *cli) call(ctx context.Context, r opsclient.Request, show layout) error {
 	return c.withOps(ctx, func(ctx context.Context, o *opsclient.Client) error {
 		text, err := o.Send(ctx, r)
@@ -174,12 +174,12 @@ func (c *cli) call(ctx context.Context, r opsclient.Request, show layout) error 
 	})
 }
 
-// fetch prints what is at path.
+// fetch gets path and prints the answer.
 func (c *cli) fetch(ctx context.Context, path string, show layout) error {
 	return c.call(ctx, opsclient.Request{Method: "GET", Path: path}, show)
 }
 
-// changeFlags are what every change of a running system's settings may say.
+// changeFlags are the flags of every command that changes settings of a running system.
 type changeFlags struct{ reason, duration string }
 
 func (f *changeFlags) add(cmd *cobra.Command) {
@@ -192,7 +192,7 @@ func reasonFlag(cmd *cobra.Command, reason *string) {
 	cmd.Flags().StringVar(reason, "reason", "", "why, for the admin log")
 }
 
-// body adds the flags to what is to be changed.
+// body adds the flags to the values to change.
 func (f *changeFlags) body(values map[string]any) map[string]any {
 	values["reason"] = f.reason
 	if f.duration != "" {
@@ -201,9 +201,8 @@ func (f *changeFlags) body(values map[string]any) map[string]any {
 	return values
 }
 
-// changeVersion sends a change of what r.Path's configuration is, on the condition that it still has the version that
-// is at path. When somebody else changed it in between, it tries again, at most tries times in all: what is set is
-// named outright and does not depend on what was there.
+// changeVersion reads the version at path and sends r on the condition that the version still holds. If another change
+// came first it tries again, at most tries times in all. That is safe because r names absolute values.
 func (c *cli) changeVersion(ctx context.Context, path string, tries int, r opsclient.Request, show layout) error {
 	return c.withOps(ctx, func(ctx context.Context, o *opsclient.Client) error {
 		for try := 1; ; try++ {
@@ -213,7 +212,7 @@ func (c *cli) changeVersion(ctx context.Context, path string, tries int, r opscl
 			}
 			var now api.ConfigVersion
 			if err := json.Unmarshal(text, &now); err != nil {
-				return o.At(fmt.Errorf("the version of the configuration is not readable: %w", err))
+				return o.Wrap(fmt.Errorf("the version of the configuration is not readable: %w", err))
 			}
 			r.IfMatch = strconv.Quote(number(now.Version))
 			text, err = o.Send(ctx, r)

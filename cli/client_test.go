@@ -126,7 +126,7 @@ func TestProblemsAreShown(t *testing.T) {
 		err, "is auth.secret here the one of the running system?")
 }
 
-// A token comes from the environment, or is minted for an administrator.
+// TestAdministratorsToken checks that a token comes from the environment, or is minted for an administrator.
 func TestAdministratorsToken(t *testing.T) {
 	t.Parallel()
 	tokens := make(chan *http.Request, 2)

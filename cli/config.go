@@ -31,7 +31,7 @@ func newConfigCommand(c *cli) *cobra.Command {
 		Example: "  sluice config print --config configs/production.yaml --json",
 		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			// One section that always has a valid default: a missing secret must not hide the rest.
+			// The section log always has a valid default, so a missing secret elsewhere does not fail this command.
 			loaded, err := c.loadOptions(configs.Options{Sections: []string{"log"}})
 			if err != nil {
 				return err
@@ -59,7 +59,7 @@ func (c *cli) checkConfig() error {
 	if err != nil {
 		bad = strings.Split(err.Error(), "\n")
 		if len(bad) > 1 {
-			bad = bad[1:] // the first line is a heading
+			bad = bad[1:] // the first line is the heading
 		}
 	}
 	return errors.Join(err, c.printJSON(map[string]any{"valid": err == nil, "errors": bad}))
@@ -75,7 +75,7 @@ func newConfigShowCommand(c *cli) *cobra.Command {
 	})
 }
 
-func configTable() layout { return layOut(showConfig) }
+func configTable() layout { return newLayout(showConfig) }
 
 func showConfig(view api.Config) string {
 	rows := [][]string{{"KEY", "VALUE", "SOURCE", "UNTIL"}}
@@ -89,13 +89,13 @@ func showConfig(view api.Config) string {
 	return versionLine(view.ConfigVersion) + leftOutLine(view.Left) + table(rows...)
 }
 
-// compactJSON is a value of an answer as JSON on one line.
+// compactJSON returns a value of an answer as JSON on one line.
 func compactJSON(value any) string {
 	text, _ := json.Marshal(value) // it came from JSON
 	return string(text)
 }
 
-// versionLine says which version counts and who made it.
+// versionLine says which version is in force and who made it.
 func versionLine(v api.ConfigVersion) string {
 	if v.Version == 0 {
 		return "version 0, as started\n"
@@ -104,7 +104,7 @@ func versionLine(v api.ConfigVersion) string {
 		printable(v.Reason))
 }
 
-// leftOutLine says which keys do not count although operators have set them.
+// leftOutLine names the overridden keys that have no effect.
 func leftOutLine(keys []string) string {
 	if len(keys) == 0 {
 		return ""
@@ -158,7 +158,7 @@ func newConfigRevertCommand(c *cli) *cobra.Command {
 		"sluice config revert --to 12 --reason 'was better'"})
 }
 
-// revert is a command that brings what is at a path back to an earlier version.
+// revert describes a command that brings back an earlier version of the settings at a path.
 type revert struct {
 	path           string
 	show           layout
@@ -209,7 +209,7 @@ func newConfigReloadCommand(c *cli) *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			request := opsclient.Request{Method: http.MethodPost, Path: "/reload", Body: body}
-			return c.call(cmd.Context(), request, layOut(reloadLines))
+			return c.call(cmd.Context(), request, newLayout(reloadLines))
 		},
 	}
 	reasonFlag(cmd, &body.Reason)

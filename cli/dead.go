@@ -36,10 +36,10 @@ func newDeadListCommand(c *cli) *cobra.Command {
 		member:  "dead", paging: opsclient.BySkip(), what: "dead letters", limit: 20,
 		flags: func(cmd *cobra.Command) {
 			saleFlag(cmd, &sale)
-			filter.flags(cmd, "reason")
+			filter.addFlags(cmd, "reason")
 		},
 		request: func([]string) (listRequest, error) {
-			r := listRequest{path: deadPath(sale, ""), query: filter.values("reason"), about: "sale " + sale}
+			r := listRequest{path: deadPath(sale, ""), query: filter.params("reason"), about: "sale " + sale}
 			if err := checkSaleID(sale); err != nil {
 				return r, err
 			}
@@ -70,8 +70,8 @@ func newDeadShowCommand(c *cli) *cobra.Command {
 			if err := checkDead(sale, args[0]); err != nil {
 				return err
 			}
-			err := c.fetch(cmd.Context(), deadPath(sale, args[0]), layOut(deadCard))
-			return about(fmt.Sprintf("dead letter %s of sale %s", args[0], sale), err)
+			err := c.fetch(cmd.Context(), deadPath(sale, args[0]), newLayout(deadCard))
+			return wrapError(fmt.Sprintf("dead letter %s of sale %s", args[0], sale), err)
 		},
 	}
 	saleFlag(cmd, &sale)
@@ -103,7 +103,7 @@ func deadPath(sale, id string) string {
 	return path
 }
 
-// deadAction is what operators do with dead letters.
+// deadAction is requeue or drop, with the words of its command.
 type deadAction struct{ verb, done, short, long string }
 
 func newDeadActionCommand(c *cli, action deadAction) *cobra.Command {
@@ -130,7 +130,7 @@ func newDeadActionCommand(c *cli, action deadAction) *cobra.Command {
 				Path: deadPath(change.sale, args[0]) + "/" + action.verb,
 				Body: api.WithReason{Reason: change.reason}}
 			what := fmt.Sprintf("%s dead letter %s of sale %s", action.verb, args[0], change.sale)
-			return about(what, c.call(cmd.Context(), request, nil))
+			return wrapError(what, c.call(cmd.Context(), request, nil))
 		},
 	}
 	saleFlag(cmd, &change.sale)
@@ -138,7 +138,7 @@ func newDeadActionCommand(c *cli, action deadAction) *cobra.Command {
 	cmd.Flags().BoolVar(&change.all, "all", false, "all dead letters of the sale")
 	cmd.Flags().IntVar(&change.limit, "limit", deadletter.DefaultLetters, "dead letters tried in this call, at most 10000")
 	cmd.Flags().Int64Var(&change.skip, "skip", 0, "oldest ones to leave alone: what the call before said")
-	change.filter.flags(cmd, "failed-reason")
+	change.filter.addFlags(cmd, "failed-reason")
 	c.jsonFlag(cmd)
 	return cmd
 }

@@ -16,11 +16,11 @@ import (
 	"sluice/order/deadletter"
 )
 
-// deadFilter are the flags that pick dead letters.
+// deadFilter has the flags that select dead letters.
 type deadFilter struct{ reason, user, since, until string }
 
-// flags adds them; that of the reason is named by reasonFlag, since changes have a reason of their own.
-func (f *deadFilter) flags(cmd *cobra.Command, reasonFlag string) {
+// addFlags adds the flags. reasonFlag names the one for the reason, because changes have a --reason of their own.
+func (f *deadFilter) addFlags(cmd *cobra.Command, reasonFlag string) {
 	cmd.Flags().StringVar(&f.reason, reasonFlag, "",
 		"only those that failed for this reason, such as internal_error or unreadable")
 	cmd.Flags().StringVar(&f.user, "user", "", "only this shopper's")
@@ -28,7 +28,7 @@ func (f *deadFilter) flags(cmd *cobra.Command, reasonFlag string) {
 	cmd.Flags().StringVar(&f.until, "until", "", "only those that failed before this `time` (RFC 3339)")
 }
 
-func (f *deadFilter) any() bool { return *f != deadFilter{} }
+func (f *deadFilter) isSet() bool { return *f != deadFilter{} }
 
 func (f *deadFilter) check() error {
 	for flag, text := range map[string]string{"--since": f.since, "--until": f.until} {
@@ -39,12 +39,12 @@ func (f *deadFilter) check() error {
 	return nil
 }
 
-// values is the filter by its names in the API; what is empty does not matter.
-func (f *deadFilter) values(reasonName string) map[string]string {
+// params returns the filter as parameters of the API; empty ones select everything.
+func (f *deadFilter) params(reasonName string) map[string]string {
 	return map[string]string{reasonName: f.reason, "user": f.user, "since": f.since, "until": f.until}
 }
 
-// deadChange is one requeue or drop: of one letter, of those that fit, or of all.
+// deadChange is one requeue or drop: of one letter, of those that a filter selects, or of all.
 type deadChange struct {
 	action       deadAction
 	sale, reason string
@@ -54,13 +54,13 @@ type deadChange struct {
 	skip         int64
 }
 
-// check demands exactly one way to say which letters are meant.
+// check returns an error unless exactly one of an id, a filter and --all is given.
 func (d *deadChange) check(args []string) error {
 	ways := len(args)
 	if d.all {
 		ways++
 	}
-	if d.filter.any() {
+	if d.filter.isSet() {
 		ways++
 	}
 	if ways != 1 {
@@ -80,10 +80,10 @@ func (d *deadChange) check(args []string) error {
 	return d.filter.check()
 }
 
-// body is what the admin API is sent for many letters.
+// body returns the request body for many letters.
 func (d *deadChange) body() map[string]any {
 	body := map[string]any{"all": d.all, "reason": d.reason, "limit": d.limit, "skip": d.skip}
-	for name, value := range d.filter.values("failed_reason") {
+	for name, value := range d.filter.params("failed_reason") {
 		if value != "" {
 			body[name] = value
 		}
@@ -91,8 +91,8 @@ func (d *deadChange) body() map[string]any {
 	return body
 }
 
-// changeMany asks for the change of many letters and prints what came of it. Letters that were refused, or a store that
-// ended it, are a failure of the command.
+// changeMany requests the change of many letters and prints the result. It fails if letters were refused or if a store
+// stopped the change.
 func (c *cli) changeMany(ctx context.Context, o *opsclient.Client, d deadChange) error {
 	text, err := o.Call(ctx, http.MethodPost, deadPath(d.sale, "")+"/"+d.action.verb, d.body())
 	if err != nil {
@@ -100,7 +100,7 @@ func (c *cli) changeMany(ctx context.Context, o *opsclient.Client, d deadChange)
 	}
 	var result api.DeadLetterResult
 	if err := json.Unmarshal(text, &result); err != nil {
-		return o.At(fmt.Errorf("the answer is not readable: %w", err))
+		return o.Wrap(fmt.Errorf("the answer is not readable: %w", err))
 	}
 	if c.asJSON {
 		err = c.printRaw(text)

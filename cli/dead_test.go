@@ -13,8 +13,8 @@ import (
 	"sluice/inventory"
 )
 
-// The dead-letter commands and rebuild, against a real process: its line gets
-// an id that is no ticket, which can be seen and dropped but not requeued.
+// TestCommandsLookAfterDeadLetters runs the dead-letter commands and rebuild against a real process. Its line gets an
+// id without a ticket, which can be shown and dropped but not requeued.
 func TestCommandsLookAfterDeadLetters(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)

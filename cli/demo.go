@@ -102,8 +102,8 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 }
 
-// configure is the embedded configuration with its state under ./data; flags,
-// environment and file may still change it.
+// configure loads the embedded configuration with its state under ./data. Flags, environment and file may still change
+// it.
 func (d *demo) configure() (configs.Config, error) {
 	secret, err := demoSecret()
 	if err != nil {
@@ -122,11 +122,11 @@ func (d *demo) configure() (configs.Config, error) {
 	return loaded.Config, nil
 }
 
-// demoSecret signs the demo's tokens. It is kept so that tokens and commands
-// in another terminal go on working after a restart.
+// demoSecret returns the secret for the demo's tokens. It is stored, so that tokens and commands in another terminal
+// work after a restart.
 func demoSecret() (string, error) {
 	path := filepath.Join(demoDir, "secret")
-	// #nosec G304 -- below the demonstration's own folder
+	// #nosec G304 -- in the demonstration's own folder
 	if text, err := os.ReadFile(path); err == nil && len(text) >= 32 {
 		return strings.TrimSpace(string(text)), nil
 	}
@@ -144,7 +144,7 @@ func demoSecret() (string, error) {
 	return secret, nil
 }
 
-// freeAddr is addr, or any free port when somebody listens there already.
+// freeAddr returns addr, or a free port when addr is in use.
 func freeAddr(addr string) string {
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {
@@ -181,8 +181,7 @@ func (d *demo) introduce(w io.Writer) {
 		d.cfg.Database.Driver, d.app.Addr(), d.app.OpsAddr())
 }
 
-// sell sends the shoppers, prints what became of them and audits. An error
-// means that a promise was broken.
+// sell runs the shoppers, prints their outcomes and audits. It returns an error if the audit finds a difference.
 func (d *demo) sell(ctx context.Context) error {
 	shoppers := shoppers.New(d.app.Addr(), d.sale, d.shoppers, d.cfg.Auth, d.cli.now)
 	if err := shoppers.Run(ctx, d.cli.out); err != nil {

@@ -31,12 +31,12 @@ import (
 	"sluice/store"
 )
 
-// exercise runs commands against a real process and notes which commands and which routes of the
-// admin API have done their work.
+// exercise runs commands against a real process. It records which commands and which routes of the admin API have
+// succeeded.
 type exercise struct {
 	t    *testing.T
 	env  []string
-	ops  string // a proxy in front of the operations listener: it notes what was answered with success
+	ops  string // a proxy in front of the operations listener that records successful requests
 	http string
 	rdb  *redis.Client
 	db   *store.DB
@@ -66,7 +66,7 @@ func newExercise(t *testing.T) *exercise {
 
 const redisPassword = "the-password-of-the-documented-user"
 
-// grantDocumented makes the user that docs/operations.md tells to make.
+// grantDocumented creates the Redis user of docs/operations.md.
 func grantDocumented(t *testing.T, admin *redis.Client) {
 	t.Helper()
 	text, err := os.ReadFile("../docs/operations.md")
@@ -84,7 +84,7 @@ func grantDocumented(t *testing.T, admin *redis.Client) {
 	require.NoError(t, admin.Do(t.Context(), args...).Err())
 }
 
-// refusedByRedis is what the user was refused so far.
+// refusedByRedis returns the calls that Redis has refused to the user so far.
 func (e *exercise) refusedByRedis() []any {
 	e.t.Helper()
 	log, err := e.rdb.Do(e.t.Context(), "ACL", "LOG").Slice()
@@ -92,7 +92,7 @@ func (e *exercise) refusedByRedis() []any {
 	return log
 }
 
-// proxy passes everything on to the listener at addr and notes the routes that answered with success.
+// proxy forwards everything to the listener at addr and records the routes that answered with success.
 func (e *exercise) proxy(addr string) string {
 	known := adminRoutes(e.t)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: addr})
@@ -118,7 +118,7 @@ func (e *exercise) proxy(addr string) string {
 	return front.URL
 }
 
-// fits reports whether path is one of template's, which gin would route there: a literal part comes before a parameter.
+// fits reports whether gin would route path to template. A literal segment precedes a parameter.
 func fits(template, path string) bool {
 	parts, asked := strings.Split(template, "/"), strings.Split(path, "/")
 	if len(parts) != len(asked) {
@@ -132,7 +132,7 @@ func fits(template, path string) bool {
 	return true
 }
 
-// adminRoutes are all routes of the admin API, as the router has them.
+// adminRoutes returns all routes of the admin API from the router.
 func adminRoutes(t *testing.T) map[string]bool {
 	t.Helper()
 	routes := map[string]bool{}
@@ -146,7 +146,7 @@ func adminRoutes(t *testing.T) map[string]bool {
 	return routes
 }
 
-// leafCommands are all commands that do something themselves.
+// leafCommands returns all commands without subcommands.
 func leafCommands(cmd *cobra.Command) []string {
 	if cmd.Name() == "completion" || cmd.Name() == "help" {
 		return nil // the library's own
@@ -162,7 +162,7 @@ func leafCommands(cmd *cobra.Command) []string {
 	return paths
 }
 
-// do runs a command that must succeed, and notes it.
+// do runs a command that must succeed, and records it.
 func (e *exercise) do(args ...string) string {
 	e.t.Helper()
 	cmd, _, err := newRootCommand(&cli{out: io.Discard, err: io.Discard}).Find(args)
@@ -185,8 +185,8 @@ func (e *exercise) object(args ...string) map[string]any {
 	return v
 }
 
-// until runs a command until it prints what is wanted.
-func (e *exercise) until(want string, args ...string) {
+// runUntil runs a command again and again until its output contains want.
+func (e *exercise) runUntil(want string, args ...string) {
 	e.t.Helper()
 	printed := regexp.MustCompile(want)
 	require.Eventually(e.t, func() bool {
@@ -194,18 +194,18 @@ func (e *exercise) until(want string, args ...string) {
 	}, 20*time.Second, 20*time.Millisecond, "%v never printed %q", args, want)
 }
 
-// Every command of the command line and every route of the admin API does its work on a running
+// TestEveryCommandAndEveryAdminRouteIsExercised runs every command and every route of the admin API on a running
 // system. A new one needs a line here.
 func TestEveryCommandAndEveryAdminRouteIsExercised(t *testing.T) {
 	e := newExercise(t)
-	t.Chdir(t.TempDir()) // what the demonstration keeps, it keeps here
+	t.Chdir(t.TempDir()) // for the files of the demonstration
 	e.local()
 	e.sales()
 	e.deadLetters()
 	e.notifications()
 	e.topics()
 	e.settings()
-	e.looks()
+	e.readRest()
 	e.everyChangeIsInTheLog()
 
 	var missing []string
@@ -225,7 +225,7 @@ func TestEveryCommandAndEveryAdminRouteIsExercised(t *testing.T) {
 	require.Empty(t, e.refusedByRedis(), "the rights of docs/operations.md are too few")
 }
 
-// local runs what needs no running system.
+// local runs the commands that need no running system.
 func (e *exercise) local() {
 	e.t.Helper()
 	dsn := "--set=database.dsn=" + filepath.Join(e.t.TempDir(), "other.db")
@@ -256,7 +256,7 @@ func (e *exercise) sales() {
 	require.Equal(e.t, "closed", e.object("sale", "close", "old", "--reason", "by mistake")["state"])
 
 	id := e.order("ann")
-	e.until(`(?m)^status +confirmed$`, "order", "show", id)
+	e.runUntil(`(?m)^status +confirmed$`, "order", "show", id)
 	require.Contains(e.t, e.do("order", "list", "--sale", "phone"), id)
 	require.Contains(e.t, e.do("order", "export", "--sale", "phone", "--format", "csv"), id)
 	require.Contains(e.t, e.do("order", "timeline", id), "claimed")
@@ -282,7 +282,7 @@ func (e *exercise) order(user string) string {
 	return order.ID
 }
 
-// deadLetters holds the line, lets two tickets die by hand, and looks at what is held meanwhile.
+// deadLetters stops draining, makes two tickets dead letters by hand, and reads the line meanwhile.
 func (e *exercise) deadLetters() {
 	e.t.Helper()
 	require.Contains(e.t, e.do("switch", "drain", "off", "--sale", "phone", "--reason", "a look"), "phone")
@@ -307,7 +307,7 @@ func (e *exercise) deadLetters() {
 		"0 dropped, 0 refused, 0 left")
 	e.do("dead", "drop", "--sale", "phone", "--reason", "ordered again", second)
 	e.do("switch", "drain", "on", "--sale", "phone", "--reason", "looked")
-	e.until(`(?m)^status +confirmed$`, "order", "show", first)
+	e.runUntil(`(?m)^status +confirmed$`, "order", "show", first)
 	require.Contains(e.t, e.do("order", "timeline", first), "dead.requeue")
 }
 
@@ -338,9 +338,9 @@ func (e *exercise) topics() {
 	e.do("topic", "message", "cancel", "--reason", "used", "coupons", "late-1")
 	require.Contains(e.t, e.do("topic", "message", "show", "coupons", "late-1"), "cancelled")
 	e.do("topic", "message", "add", "coupons", "bad-1")
-	e.until("bad-1", "topic", "dead", "list", "coupons")
+	e.runUntil("bad-1", "topic", "dead", "list", "coupons")
 	e.do("topic", "dead", "retry", "--reason", "once more", "coupons", "bad-1")
-	e.until("bad-1", "topic", "dead", "list", "coupons")
+	e.runUntil("bad-1", "topic", "dead", "list", "coupons")
 	e.do("topic", "dead", "drop", "--reason", "by hand", "coupons", "bad-1")
 	require.Contains(e.t, e.do("topic", "message", "list", "--state", "failed", "coupons"), "bad-1")
 	e.subscriptions(receiver.URL)
@@ -388,8 +388,8 @@ func (e *exercise) settings() {
 	require.Regexp(e.t, `admission +on`, e.do("switch", "admission", "on", "--reason", "payment is up"))
 }
 
-// looks asks what no command asks, and the rest.
-func (e *exercise) looks() {
+// readRest calls the read-only commands, and the routes that no command uses.
+func (e *exercise) readRest() {
 	e.t.Helper()
 	require.Contains(e.t, e.do("instances"), "gateway,worker,notifier")
 	token := strings.TrimSpace(e.do("token", "--user", "ann", "--role", "viewer"))
@@ -399,11 +399,11 @@ func (e *exercise) looks() {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	resp, err := client.Do(req)
 	require.NoError(e.t, err)
-	require.NoError(e.t, resp.Body.Close()) // it follows for ever
+	require.NoError(e.t, resp.Body.Close()) // the stream never ends
 	require.Equal(e.t, http.StatusOK, resp.StatusCode)
 }
 
-// everyChangeIsInTheLog holds the log against what was done above: who, what, why, before and after.
+// everyChangeIsInTheLog checks the admin log for every change above: who, what, why, before and after.
 func (e *exercise) everyChangeIsInTheLog() {
 	e.t.Helper()
 	type entry struct {

@@ -47,7 +47,7 @@ func newLogLevelCommand(c *cli) *cobra.Command {
 			if len(args) == 1 {
 				request.Method, request.Body = http.MethodPut, flags.body(map[string]any{"level": args[0]})
 			}
-			return c.call(cmd.Context(), request, layOut(logLevelLine))
+			return c.call(cmd.Context(), request, newLayout(logLevelLine))
 		},
 	}
 	flags.add(cmd)

@@ -55,7 +55,7 @@ func newLimitsSetCommand(c *cli) *cobra.Command {
 	return c.opsCommand(cmd)
 }
 
-// limitsPatch is the body's limits for the arguments; null takes away.
+// limitsPatch returns the limits of a request body for the arguments; null removes a limit.
 func limitsPatch(sale string, args []string) (map[string]any, error) {
 	set, unset, err := assignments(args)
 	if err != nil {
@@ -87,7 +87,7 @@ func limitsPatch(sale string, args []string) (map[string]any, error) {
 	return map[string]any{"sales": map[string]any{sale: limits}}, nil
 }
 
-func limitsTable() layout { return layOut(showLimits) }
+func limitsTable() layout { return newLayout(showLimits) }
 
 func showLimits(view api.Limits) string {
 	rows := [][]string{{"LIMIT", "VALUE", "UNTIL"}}

@@ -15,38 +15,38 @@ import (
 	"sluice/cli/opsclient"
 )
 
-// mostShown is how many members a list command shows at most.
-const mostShown = 1000
+// maxShown is how many members a list command shows at most.
+const maxShown = 1000
 
-// listCommand is a command that lists what the operations listener answers in pages, as a table, JSON or CSV.
+// listCommand describes a command that prints a paged list of the operations listener, as a table, JSON or CSV.
 type listCommand[T any] struct {
 	use, short, long, example string
 	args                      cobra.PositionalArgs
-	member                    string           // of an answer, which holds the page
-	paging                    opsclient.Paging // the zero value: it has one page
+	member                    string           // of an answer: the array with the page
+	paging                    opsclient.Paging // zero: there is only one page
 	what                      string           // of --limit: "sales"
 	limit                     int              // default of --limit
 	flags                     func(*cobra.Command)
-	// request checks flags and arguments, and says what to ask for.
+	// request checks flags and arguments and returns the request.
 	request func(args []string) (listRequest, error)
 	header  []string
-	row     func(T) []string // nil cells: it is no row, and note tells of it
-	note    func([]T) string // nil, or what to print below the table
+	row     func(T) []string // nil: not a row of the table
+	note    func([]T) string // returns the text below the table; may be nil
 }
 
-// listRequest is what a list command asks for.
+// listRequest is the request of a list command.
 type listRequest struct {
 	path  string
-	query map[string]string // what is empty is not sent
-	about string            // what an error is about
+	query map[string]string // empty values are not sent
+	about string            // subject of errors
 }
 
-// get is a listRequest for a path without a query.
+// get returns a request function for a path without a query.
 func get(path string) func([]string) (listRequest, error) {
 	return func([]string) (listRequest, error) { return listRequest{path: path}, nil }
 }
 
-// listFlags say how much of a list to show, from where on, and how.
+// listFlags are the flags of every list command.
 type listFlags struct {
 	limit int
 	from  string
@@ -58,8 +58,8 @@ func (l listCommand[T]) command(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use: l.use, Short: l.short, Long: l.long, Example: l.example, Args: l.args,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if l.paging.Param != "" && (f.limit < 1 || f.limit > mostShown) {
-				return badUsage("--limit must be between 1 and %d, got %d", mostShown, f.limit)
+			if l.paging.Param != "" && (f.limit < 1 || f.limit > maxShown) {
+				return badUsage("--limit must be between 1 and %d, got %d", maxShown, f.limit)
 			}
 			if err := checkFrom(l.paging.Param, f.from); err != nil {
 				return err
@@ -78,7 +78,7 @@ func (l listCommand[T]) command(c *cli) *cobra.Command {
 		cmd.Args = cobra.NoArgs
 	}
 	if param := l.paging.Param; param != "" {
-		cmd.Flags().IntVar(&f.limit, "limit", l.limit, l.what+" to list, at most "+strconv.Itoa(mostShown))
+		cmd.Flags().IntVar(&f.limit, "limit", l.limit, l.what+" to list, at most "+strconv.Itoa(maxShown))
 		usage := map[string]string{
 			"cursor": "go on where the list before ended", "skip": l.what + " to leave out at the beginning",
 			"before": "only " + l.what + " older than this one",
@@ -93,7 +93,7 @@ func (l listCommand[T]) command(c *cli) *cobra.Command {
 	return cmd
 }
 
-// checkFrom refuses a place that is none.
+// checkFrom refuses a --from that the list's paging cannot have produced.
 func checkFrom(param, from string) error {
 	if param == "cursor" || from == "" {
 		return nil
@@ -104,7 +104,7 @@ func checkFrom(param, from string) error {
 	return nil
 }
 
-// list is what to ask the listener for.
+// list returns the list to read from the listener.
 func (l listCommand[T]) list(r listRequest, f listFlags) opsclient.List {
 	query := url.Values{}
 	for name, value := range r.query {
@@ -129,7 +129,7 @@ func (l listCommand[T]) run(ctx context.Context, c *cli, r listRequest, f listFl
 			return nil
 		})
 		if err != nil {
-			return about(r.about, err)
+			return wrapError(r.about, err)
 		}
 		if c.asJSON {
 			if pages == 1 {
@@ -150,7 +150,7 @@ func (l listCommand[T]) run(ctx context.Context, c *cli, r listRequest, f listFl
 	})
 }
 
-// show lays out what was answered as a table or as CSV.
+// show formats the answer as a table or as CSV.
 func (l listCommand[T]) show(page opsclient.Page, asCSV bool) (string, error) {
 	members := make([]T, len(page.Members))
 	rows := [][]string{l.header}
@@ -172,7 +172,7 @@ func (l listCommand[T]) show(page opsclient.Page, asCSV bool) (string, error) {
 	return text + l.more(page), nil
 }
 
-// more says how to see the rest.
+// more returns a line that says how to see the rest.
 func (l listCommand[T]) more(page opsclient.Page) string {
 	if page.Next == "" {
 		return ""
@@ -188,14 +188,14 @@ func (l listCommand[T]) more(page opsclient.Page) string {
 	return total + "more with --" + l.paging.Param + " " + next + "\n"
 }
 
-// csvText writes rows as CSV that no spreadsheet executes.
+// csvText returns rows as CSV whose cells no spreadsheet executes.
 func csvText(rows [][]string) (string, error) {
 	var text bytes.Buffer
 	w := csv.NewWriter(&text)
 	for _, row := range rows {
 		cells := make([]string, len(row))
 		for i, cell := range row {
-			cells[i] = harmless(cell)
+			cells[i] = escapeFormula(cell)
 		}
 		if err := w.Write(cells); err != nil {
 			return "", err
@@ -205,8 +205,8 @@ func csvText(rows [][]string) (string, error) {
 	return text.String(), w.Error()
 }
 
-// about says what an error is about.
-func about(what string, err error) error {
+// wrapError puts the subject before an error; nil stays nil.
+func wrapError(what string, err error) error {
 	if err == nil || what == "" {
 		return err
 	}

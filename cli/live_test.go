@@ -22,7 +22,7 @@ import (
 	"sluice/inventory"
 )
 
-// pair is two whole processes over the same stores and the same file.
+// pair is two processes with the same stores and the same file.
 type pair struct {
 	t    *testing.T
 	file string
@@ -63,21 +63,21 @@ func (p *pair) write(text string) {
 	require.NoError(p.t, os.Rename(p.file+".new", p.file))
 }
 
-// cli runs a command against one of the processes.
-func (p *pair) cli(i int, args ...string) outcome {
+// run runs a command against one of the processes.
+func (p *pair) run(i int, args ...string) outcome {
 	p.t.Helper()
 	return sluice(p.t, p.env, append(args, "--ops", "http://"+p.apps[i].OpsAddr())...)
 }
 
-func (p *pair) must(i int, args ...string) string {
+func (p *pair) mustRun(i int, args ...string) string {
 	p.t.Helper()
-	got := p.cli(i, args...)
+	got := p.run(i, args...)
 	require.Equal(p.t, exitSuccess, got.code, "%v: %s", args, got.err)
 	return got.out
 }
 
-// agreed waits until both processes have the same version, at least want, and returns it.
-func (p *pair) agreed(want int64) int64 {
+// waitForVersion waits until both processes have the same version, at least want, and returns it.
+func (p *pair) waitForVersion(want int64) int64 {
 	p.t.Helper()
 	var a, b int64
 	require.Eventually(p.t, func() bool {
@@ -88,48 +88,48 @@ func (p *pair) agreed(want int64) int64 {
 	return a
 }
 
-// Every command that changes a running system, against one process, and its effect in the other.
+// TestLiveCommands runs every command that changes settings against one process and checks its effect in the other.
 func TestLiveCommands(t *testing.T) {
 	t.Parallel()
 	p := startPair(t, "mysql", "")
 	openSale(t, inventory.NewSale{ID: "phone", Stock: 10}, p.apps[0], p.apps[1])
-	require.Contains(t, p.must(0, "limits", "show"), "version 0, as started")
+	require.Contains(t, p.mustRun(0, "limits", "show"), "version 0, as started")
 
-	require.Regexp(t, `(?m)^global_rps +5000 *$`, p.must(0, "limits", "set", "global_rps=5000", "per_user_rps=3",
+	require.Regexp(t, `(?m)^global_rps +5000 *$`, p.mustRun(0, "limits", "set", "global_rps=5000", "per_user_rps=3",
 		"--reason", "rush"))
-	p.must(0, "limits", "set", "--sale", "phone", "per_user_rps=1", "--for", "10m")
-	p.agreed(2)
+	p.mustRun(0, "limits", "set", "--sale", "phone", "per_user_rps=1", "--for", "10m")
+	p.waitForVersion(2)
 	other := p.apps[1].Live().Config().Limits
 	require.InDelta(t, 5000, other.GlobalRPS, 0)
 	require.InDelta(t, 1, *other.Sales["phone"].PerUserRPS, 0)
-	require.Contains(t, p.must(1, "limits", "show"), "version 2, admin by cli")
-	p.must(1, "limits", "revert", "--to", "1")
+	require.Contains(t, p.mustRun(1, "limits", "show"), "version 2, admin by cli")
+	p.mustRun(1, "limits", "revert", "--to", "1")
 	require.Empty(t, p.apps[1].Live().Config().Limits.Sales)
-	p.must(1, "limits", "set", "--sale", "phone", "global_rps=7")
-	p.must(1, "limits", "set", "--sale", "phone", "--reason", "as all")
+	p.mustRun(1, "limits", "set", "--sale", "phone", "global_rps=7")
+	p.mustRun(1, "limits", "set", "--sale", "phone", "--reason", "as all")
 	require.Empty(t, p.apps[1].Live().Config().Limits.Sales)
-	p.must(1, "limits", "set", "per_user_rps=")
+	p.mustRun(1, "limits", "set", "per_user_rps=")
 	require.Zero(t, p.apps[1].Live().Config().Limits.PerUserRPS)
 
-	p.must(0, "config", "set", "pool.size=3", "queue.batch=50", "--reason", "smaller database")
-	require.Regexp(t, `(?m)^pool.size +3 +admin`, p.must(0, "config", "show"))
-	p.must(0, "config", "revert")
-	require.Regexp(t, `(?m)^pool.size +8 +default`, p.must(0, "config", "show"))
-	require.Regexp(t, `(?m)^7 +\S+ +cli\S* +admin +smaller database$`, p.must(0, "config", "versions"))
+	p.mustRun(0, "config", "set", "pool.size=3", "queue.batch=50", "--reason", "smaller database")
+	require.Regexp(t, `(?m)^pool.size +3 +admin`, p.mustRun(0, "config", "show"))
+	p.mustRun(0, "config", "revert")
+	require.Regexp(t, `(?m)^pool.size +8 +default`, p.mustRun(0, "config", "show"))
+	require.Regexp(t, `(?m)^7 +\S+ +cli\S* +admin +smaller database$`, p.mustRun(0, "config", "versions"))
 
 	p.write("queue: {cap: 77}\npool: {size: 2}\nstop: {grace: 9s}")
-	require.Regexp(t, `needs restart  stop.grace`, p.must(0, "config", "reload", "--reason", "new file"))
+	require.Regexp(t, `needs restart  stop.grace`, p.mustRun(0, "config", "reload", "--reason", "new file"))
 	require.Equal(t, 77, p.apps[0].Live().Config().Queue.Cap)
-	p.agreed(9)
+	p.waitForVersion(9)
 	require.Eventually(t, func() bool {
 		v, err := p.apps[0].Lines().Of("phone").View(t.Context())
 		return err == nil && v.Cap == 77
 	}, 10*time.Second, 20*time.Millisecond, "open sales without a cap of their own follow")
 
-	require.Equal(t, "warn\n", p.must(0, "log-level"))
-	require.Contains(t, p.must(0, "log-level", "debug", "--for", "5m"), "debug until 20")
+	require.Equal(t, "warn\n", p.mustRun(0, "log-level"))
+	require.Contains(t, p.mustRun(0, "log-level", "debug", "--for", "5m"), "debug until 20")
 	require.True(t, p.logs[0].Enabled(t.Context(), slog.LevelDebug))
-	p.must(0, "log-level", "error")
+	p.mustRun(0, "log-level", "error")
 
 	var list struct {
 		Instances []struct {
@@ -138,15 +138,15 @@ func TestLiveCommands(t *testing.T) {
 			ConfigFile    string   `json:"config_file"`
 		} `json:"instances"`
 	}
-	last := p.agreed(11)
+	last := p.waitForVersion(11)
 	require.Eventually(t, func() bool {
-		require.NoError(t, json.Unmarshal([]byte(p.must(1, "instances", "--json")), &list))
+		require.NoError(t, json.Unmarshal([]byte(p.mustRun(1, "instances", "--json")), &list))
 		return len(list.Instances) == 2 && list.Instances[0].ConfigVersion == last &&
 			list.Instances[1].ConfigVersion == last
 	}, 10*time.Second, 50*time.Millisecond, "%+v", list)
 	require.Equal(t, []string{"gateway", "worker", "notifier"}, list.Instances[0].Roles)
 	require.Equal(t, list.Instances[0].ConfigFile, list.Instances[1].ConfigFile)
-	require.Contains(t, p.must(1, "instances"), p.apps[0].Name())
+	require.Contains(t, p.mustRun(1, "instances"), p.apps[0].Name())
 
 	for want, args := range map[string][]string{
 		"pool.size: ":           {"config", "set", "pool.size=0"},
@@ -171,17 +171,17 @@ func TestLiveCommands(t *testing.T) {
 			require.Contains(t, got.err, want)
 			continue
 		}
-		got := p.cli(0, args...)
+		got := p.run(0, args...)
 		require.NotEqual(t, exitSuccess, got.code, args)
 		if want != "for this switch" {
 			require.Contains(t, got.err, want, args)
 		}
 	}
-	require.EqualValues(t, last, p.agreed(last), "what was refused has changed nothing")
+	require.EqualValues(t, last, p.waitForVersion(last), "what was refused has changed nothing")
 }
 
-// Both switches, in both processes, over a restart of the workers' view: admission off refuses and
-// keeps, drain off keeps and refuses nothing.
+// TestSwitches checks both switches in both processes. Without admission orders are refused and tickets stay; without
+// drain orders are accepted and tickets stay.
 func TestSwitches(t *testing.T) {
 	t.Parallel()
 	p := startPair(t, "sqlite", "")
@@ -194,9 +194,9 @@ func TestSwitches(t *testing.T) {
 		require.NoError(t, err)
 		return resp.StatusCode, string(body)
 	}
-	require.Contains(t, p.must(0, "switch", "drain", "off", "--sale", "phone", "--reason", "looking"),
+	require.Contains(t, p.mustRun(0, "switch", "drain", "off", "--sale", "phone", "--reason", "looking"),
 		"drain off for  phone")
-	p.agreed(1)
+	p.waitForVersion(1)
 	status, body := order(1, 1)
 	require.Equal(t, http.StatusAccepted, status)
 	require.Contains(t, body, `"eta_seconds":61`, "nobody knows when it goes on")
@@ -206,23 +206,23 @@ func TestSwitches(t *testing.T) {
 		return v.Waiting
 	}
 	require.Never(t, func() bool { return waiting() != 1 }, 700*time.Millisecond, 50*time.Millisecond)
-	p.must(1, "switch", "admission", "off")
-	p.agreed(2)
+	p.mustRun(1, "switch", "admission", "off")
+	p.waitForVersion(2)
 	for i := range p.apps {
 		status, body := order(i, 2)
 		require.Equal(t, http.StatusServiceUnavailable, status)
 		require.Contains(t, body, `"code":"sale_paused"`)
 	}
-	require.Equal(t, "admission      off\ndrain          on\ndrain off for  phone\n", p.must(0, "switch", "show"))
-	p.must(0, "switch", "drain", "on", "--sale", "phone")
+	require.Equal(t, "admission      off\ndrain          on\ndrain off for  phone\n", p.mustRun(0, "switch", "show"))
+	p.mustRun(0, "switch", "drain", "on", "--sale", "phone")
 	require.Eventually(t, func() bool { return waiting() == 0 }, 10*time.Second, 20*time.Millisecond)
-	p.must(0, "switch", "admission", "on")
-	p.agreed(4)
+	p.mustRun(0, "switch", "admission", "on")
+	p.waitForVersion(4)
 	status, _ = order(1, 2)
 	require.Equal(t, http.StatusAccepted, status)
 }
 
-// If-Match holds on the wire: missing 428, old 412.
+// TestConditionsOfChanges checks If-Match: without it 428, with an old version 412.
 func TestConditionsOfChanges(t *testing.T) {
 	t.Parallel()
 	p := startPair(t, "sqlite", "")
@@ -265,7 +265,7 @@ func TestConditionsOfChanges(t *testing.T) {
 	require.Contains(t, text, "limits.global_rps must be")
 }
 
-// A channel that may send almost nothing goes on at once when its rate is lifted.
+// TestARateReachesItsChannel checks that a channel with a tiny rate sends at once when the rate is lifted.
 func TestARateReachesItsChannel(t *testing.T) {
 	t.Parallel()
 	endpoint := shop.NewEndpoint(t)
@@ -281,9 +281,9 @@ func TestARateReachesItsChannel(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		require.Equal(t, http.StatusAccepted, resp.StatusCode)
 	}
-	told := func() int { return strings.Count(endpoint.Bodies("/hook"), "order.confirmed") }
-	require.Eventually(t, func() bool { return told() > 0 }, 15*time.Second, 10*time.Millisecond)
-	require.LessOrEqual(t, told(), 2, "each process may send one")
-	p.must(0, "config", "set", "notify.webhook.rate=0", "--reason", "the shop is well")
-	require.Eventually(t, func() bool { return told() == 6 }, 15*time.Second, 10*time.Millisecond)
+	deliveries := func() int { return strings.Count(endpoint.Bodies("/hook"), "order.confirmed") }
+	require.Eventually(t, func() bool { return deliveries() > 0 }, 15*time.Second, 10*time.Millisecond)
+	require.LessOrEqual(t, deliveries(), 2, "each process may send one")
+	p.mustRun(0, "config", "set", "notify.webhook.rate=0", "--reason", "the shop is well")
+	require.Eventually(t, func() bool { return deliveries() == 6 }, 15*time.Second, 10*time.Millisecond)
 }

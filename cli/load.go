@@ -8,26 +8,24 @@ import (
 	"sluice/configs"
 )
 
-// load reads the whole configuration; flags holds values the command's own
-// flags give to keys.
+// load reads the whole configuration; flags has the values that the command's own flags give to keys.
 func (c *cli) load(flags map[string]any) (*configs.Loaded, error) {
 	return c.loadOptions(configs.Options{Flags: flags})
 }
 
-// loadSteady is load for a process that goes by the configuration from now on.
+// loadSteady loads the configuration of a long-running process. It waits for a file that is being written.
 func (c *cli) loadSteady(ctx context.Context, flags map[string]any) (*configs.Loaded, error) {
 	steady := func(opts configs.Options) (*configs.Loaded, error) { return configs.LoadSteady(ctx, opts) }
-	return c.loadBy(steady, configs.Options{Flags: flags})
+	return c.loadFrom(steady, configs.Options{Flags: flags})
 }
 
-// loadOptions is load for a command that needs only some sections or has
-// defaults of its own.
+// loadOptions loads the configuration for a command that needs only some sections or has its own defaults.
 func (c *cli) loadOptions(opts configs.Options) (*configs.Loaded, error) {
-	return c.loadBy(configs.Load, opts)
+	return c.loadFrom(configs.Load, opts)
 }
 
-// loadBy adds file, environment and --set to what is loaded.
-func (c *cli) loadBy(
+// loadFrom adds file, environment and --set to opts and loads.
+func (c *cli) loadFrom(
 	load func(configs.Options) (*configs.Loaded, error), opts configs.Options,
 ) (*configs.Loaded, error) {
 	flags := maps.Clone(opts.Flags)
@@ -49,8 +47,8 @@ func (c *cli) loadBy(
 	return loaded, err
 }
 
-// blamesFlag reports whether a value that came by flag is at fault: every line
-// of the error ends with its source.
+// blamesFlag reports whether the error is about a value that came by flag. Every line of the error ends with its
+// source.
 func blamesFlag(err error) bool {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		if strings.HasSuffix(line, "(flag)") {

@@ -26,7 +26,7 @@ func newLoadtestCommand(c *cli) *cobra.Command {
 		newTargetsCommand(c))
 }
 
-// targets is one list of ready-signed orders, a different user in each.
+// targets is one list of orders with tokens, each for a different user.
 type targets struct {
 	sale, base, prefix string
 	users              int
@@ -95,7 +95,7 @@ func (t *targets) check() error {
 	return checkSaleID(t.sale)
 }
 
-// write streams the list; it stops soon after ctx ends.
+// write streams the list to w. It returns soon after ctx ends.
 func (t *targets) write(ctx context.Context, w io.Writer, line func(*targets, target) (string, error)) error {
 	out := bufio.NewWriterSize(w, 1<<16)
 	for n := 1; n <= t.users && ctx.Err() == nil; n++ {
@@ -123,8 +123,8 @@ func (t *targets) write(ctx context.Context, w io.Writer, line func(*targets, ta
 
 func (t *targets) path() string { return "/v1/sales/" + t.sale + "/orders" }
 
-// shopURL is where the public listener is: what --url says, else addr of the
-// configuration, where a wildcard means this machine.
+// shopURL returns the address of the public listener: --url, else addr of the configuration. A wildcard means this
+// machine.
 func shopURL(flag string, cfg server.HTTPConfig) (string, error) {
 	if flag == "" {
 		base, err := opsURL("", server.OpsConfig{Addr: cfg.Addr, TLSCert: cfg.TLSCert})

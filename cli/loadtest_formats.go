@@ -16,7 +16,7 @@ type target struct {
 // orderBody is what each target orders.
 const orderBody = `{"quantity":1}`
 
-// targetFormat is how a load tester reads its targets, one a line.
+// targetFormat returns the function that writes one target as a line for a load tester.
 func targetFormat(name string) (func(*targets, target) (string, error), error) {
 	switch name {
 	case "k6":

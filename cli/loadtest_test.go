@@ -29,7 +29,7 @@ func targetLines(t *testing.T, args ...string) []string {
 	return strings.Split(strings.TrimSuffix(got.out, "\n"), "\n")
 }
 
-// requireUser fails unless the gateway takes the token for that user's.
+// requireUser fails unless the gateway accepts the token as that user's.
 func requireUser(t *testing.T, user, authorization string) {
 	t.Helper()
 	auth, err := auth.NewAuthenticator(auth.Config{Mode: auth.ModeJWT, Secret: shop.Secret}, nil, time.Now)
@@ -39,7 +39,7 @@ func requireUser(t *testing.T, user, authorization string) {
 	require.Equal(t, user, got)
 }
 
-// The schema is vegeta's own, lib/target.schema.json of the version that "make bin/vegeta" builds.
+// TestVegetaTargetsFollowItsSchema uses lib/target.schema.json of the vegeta version that "make bin/vegeta" builds.
 func TestVegetaTargetsFollowItsSchema(t *testing.T) {
 	t.Parallel()
 	schema, err := jsonschema.NewCompiler().Compile("../loadtest/vegeta/target.schema.json")
@@ -126,7 +126,7 @@ func TestTargetsRefuse(t *testing.T) {
 	}
 }
 
-// counter forgets what it is given and looks at the heap now and then.
+// counter is a writer that drops its input and measures the heap now and then.
 type counter struct {
 	lines, most int
 	heap        uint64
@@ -144,7 +144,7 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Not parallel: it looks at the heap that all tests share.
+// TestTargetsStream is not parallel, because it measures the heap that all tests share.
 func TestTargetsStream(t *testing.T) {
 	const users = 60_000
 	list := targets{sale: "summer", base: "http://h", prefix: "load-", users: users, ttl: time.Hour, now: time.Now,

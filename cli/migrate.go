@@ -45,12 +45,12 @@ func newMigrateCommand(c *cli) *cobra.Command {
 		"  sluice migrate up\n  sluice migrate status", up, status)
 }
 
-// schema is a database as an operator looks at its tables.
+// schemaStores has what the migrate commands use: the database's schema and the registry in Redis.
 type schemaStores struct {
 	*cli
 	db    *store.DB
 	redis redis.Config
-	note  string // why Redis was not asked; empty: it was
+	note  string // why Redis did not answer; empty: it did
 }
 
 func (c *cli) withSchema(ctx context.Context, do func(*schemaStores, context.Context) error) error {
@@ -66,8 +66,8 @@ func (c *cli) withSchema(ctx context.Context, do func(*schemaStores, context.Con
 	return errors.Join(do(s, ctx), db.Close())
 }
 
-// registry asks Redis who runs. A Redis that cannot be asked is noted and holds nothing up: processes that tell their
-// range are in the database as well.
+// registry returns the processes that Redis knows. Without an answer of Redis it sets s.note and returns none.
+// Processes that announce their range are in the database, too.
 func (s *schemaStores) registry(ctx context.Context) (running []schema.Process, err error) {
 	err = redis.Peek(ctx, s.redis, func(ctx context.Context, rdb goredis.UniversalClient) error {
 		running, err = fleet.Registry(fleet.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)))(ctx)
@@ -95,21 +95,21 @@ func (s *schemaStores) up(ctx context.Context) error {
 	if s.asJSON {
 		return s.printJSON(struct {
 			Applied int              `json:"applied"`
-			Waiting []string         `json:"waiting,omitempty"` // contracting migrations, and for which processes
+			Waiting []string         `json:"waiting,omitempty"` // contracting migrations, with the processes they wait for
 			For     []schema.Process `json:"waiting_for,omitempty"`
 			Note    string           `json:"note,omitempty"`
-		}{len(done.Applied), namesOf(done.Waiting), done.For, s.note})
+		}{len(done.Applied), migrationNames(done.Waiting), done.For, s.note})
 	}
 	text := fmt.Sprintf("applied %d migrations\n", len(done.Applied))
 	if len(done.Waiting) > 0 {
 		text += fmt.Sprintf("%d contracting migrations (%s) wait for %s\n", len(done.Waiting),
-			strings.Join(namesOf(done.Waiting), ", "),
+			strings.Join(migrationNames(done.Waiting), ", "),
 			schema.Listed(done.For))
 	}
 	return s.print(text)
 }
 
-func namesOf(migrations []schema.Migration) []string {
+func migrationNames(migrations []schema.Migration) []string {
 	names := make([]string, len(migrations))
 	for i, m := range migrations {
 		names[i] = m.Name
@@ -124,7 +124,7 @@ func orNone(processes []schema.Process) []schema.Process {
 	return processes
 }
 
-// status shows the migrations, the versions that may work here, and who runs.
+// status prints the migrations, the schema versions that may use the database, and the running processes.
 func (s *schemaStores) status(ctx context.Context) error {
 	standing, err := schema.Of(s.db).Look(ctx)
 	if err != nil {
@@ -134,15 +134,15 @@ func (s *schemaStores) status(ctx context.Context) error {
 	if refused == nil {
 		refused = schema.Of(s.db).Fits(ctx)
 	}
-	var of *schema.Error
-	if refused != nil && !errors.As(refused, &of) {
+	var misfit *schema.Error
+	if refused != nil && !errors.As(refused, &misfit) {
 		return refused
 	}
 	running, err := schema.Of(s.db).Processes(ctx)
 	if err != nil {
 		return err
 	}
-	others, _ := s.registry(ctx) // what it cannot tell is in the note
+	others, _ := s.registry(ctx) // an error is in s.note
 	known := map[string]bool{}
 	for _, p := range running {
 		known[p.Name] = true
@@ -167,7 +167,7 @@ type migrationEntry struct {
 	AppliedAt string `json:"applied_at,omitempty"`
 }
 
-func entriesOf(migrations []schema.Migration) []migrationEntry {
+func migrationEntries(migrations []schema.Migration) []migrationEntry {
 	entries := make([]migrationEntry, len(migrations))
 	for i, m := range migrations {
 		entries[i] = migrationEntry{Version: m.Version, Name: m.Name, Kind: "expand", Note: m.Note, Pending: m.Pending}
@@ -184,7 +184,7 @@ func entriesOf(migrations []schema.Migration) []migrationEntry {
 func (s *schemaStores) statusBody(standing schema.Standing, running []schema.Process, refused error) map[string]any {
 	body := map[string]any{"driver": s.db.Driver, "table": standing.Table, "version": standing.Version,
 		"least": standing.Least,
-		"range": standing.Range, "migrations": entriesOf(standing.Complete), "waiting": namesOf(standing.Waiting),
+		"range": standing.Range, "migrations": migrationEntries(standing.Complete), "waiting": migrationNames(standing.Waiting),
 		"unknown": append([]int64{}, standing.Unknown...), "processes": orNone(running), "note": s.note}
 	if refused != nil {
 		body["refused"] = refused.Error()
@@ -194,7 +194,7 @@ func (s *schemaStores) statusBody(standing schema.Standing, running []schema.Pro
 
 func (s *schemaStores) statusText(standing schema.Standing, running []schema.Process, refused error) string {
 	rows := [][]string{{"VERSION", "NAME", "APPLIED"}}
-	for _, e := range entriesOf(standing.Complete) {
+	for _, e := range migrationEntries(standing.Complete) {
 		shown := "pending"
 		if !e.Pending {
 			shown = e.AppliedAt
@@ -216,11 +216,11 @@ func (s *schemaStores) statusText(standing schema.Standing, running []schema.Pro
 		text += "refused: " + refused.Error() + "\n"
 	}
 	for _, p := range running {
-		told := fmt.Sprintf("%d to %d", p.Schema.Oldest, p.Schema.Newest)
+		versions := fmt.Sprintf("%d to %d", p.Schema.Oldest, p.Schema.Newest)
 		if p.Schema == (schema.Range{}) {
-			told = "not told: stop it before migrating"
+			versions = "not told: stop it before migrating"
 		}
-		text += fmt.Sprintf("running: %s, version %s, schema %s\n", printable(p.Name), printable(p.Version), told)
+		text += fmt.Sprintf("running: %s, version %s, schema %s\n", printable(p.Name), printable(p.Version), versions)
 	}
 	if s.note != "" {
 		text += s.note + "\n"

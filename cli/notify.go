@@ -62,8 +62,8 @@ func newNotifyRetryCommand(c *cli) *cobra.Command {
 				return badUsage("give either --all or both --order and --event")
 			}
 			request := opsclient.Request{Method: http.MethodPost, Path: "/notifications/retry", Body: retry}
-			err := c.call(cmd.Context(), request, layOut(retriedLine))
-			return about("retry notifications of channel "+retry.Channel, err)
+			err := c.call(cmd.Context(), request, newLayout(retriedLine))
+			return wrapError("retry notifications of channel "+retry.Channel, err)
 		},
 	}
 	f := cmd.Flags()

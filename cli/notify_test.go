@@ -15,8 +15,9 @@ import (
 	"sluice/inventory"
 )
 
-// An order's news is refused by the shop, dies, alerts, is listed and retried by an operator, and then arrives.
-func TestOperatorsBringDeadNewsBack(t *testing.T) {
+// TestOperatorsBringDeadNotificationsBack follows a notification that the shop refuses. It becomes dead, causes an
+// alert, is listed and retried by an operator, and arrives.
+func TestOperatorsBringDeadNotificationsBack(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{"sqlite", "mysql", "postgres"} {
 		t.Run(driver, func(t *testing.T) {

@@ -33,7 +33,7 @@ func newOrderShowCommand(c *cli) *cobra.Command {
 			if id == "" || len(id) > 64 || strings.Trim(id, allowed) != "" {
 				return badUsage("an order's id is letters, digits and '-', at most 64, got %q", id)
 			}
-			return about("order "+id, c.fetch(cmd.Context(), "/orders/"+id, layOut(orderCard)))
+			return wrapError("order "+id, c.fetch(cmd.Context(), "/orders/"+id, newLayout(orderCard)))
 		},
 	}
 	c.jsonFlag(cmd)
@@ -118,13 +118,13 @@ func newOrderTimelineCommand(c *cli) *cobra.Command {
 				return badUsage("--limit must be between 1 and 20, got %d", limit)
 			}
 			if user == "" {
-				return c.fetch(cmd.Context(), "/orders/"+url.PathEscape(args[0])+"/timeline", layOut(timelineCard))
+				return c.fetch(cmd.Context(), "/orders/"+url.PathEscape(args[0])+"/timeline", newLayout(timelineCard))
 			}
 			query := url.Values{"user": {user}, "limit": {strconv.Itoa(limit)}}
 			if cursor != "" {
 				query.Set("cursor", cursor)
 			}
-			return c.fetch(cmd.Context(), "/timelines?"+query.Encode(), layOut(timelineCards))
+			return c.fetch(cmd.Context(), "/timelines?"+query.Encode(), newLayout(timelineCards))
 		},
 	}
 	cmd.Flags().StringVar(&user, "user", "", "the `user` whose newest orders to show")

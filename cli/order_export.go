@@ -32,7 +32,7 @@ func newOrderExportCommand(c *cli) *cobra.Command {
 				return badUsage("--format must be csv or json, got %q", format)
 			}
 			return c.withOps(cmd.Context(), func(ctx context.Context, o *opsclient.Client) error {
-				return aboutSale(sale, export(ctx, o, sale, c.out))
+				return wrapSaleError(sale, export(ctx, o, sale, c.out))
 			})
 		},
 	}
@@ -42,23 +42,23 @@ func newOrderExportCommand(c *cli) *cobra.Command {
 	return cmd
 }
 
-// exporter writes all orders of a sale.
+// exporter is a function that writes all orders of a sale.
 type exporter func(ctx context.Context, o *opsclient.Client, sale string, w io.Writer) error
 
-// allOrders hands every order of a sale to do, newest first, page by page.
+// allOrders calls do with every order of a sale, newest first, page by page.
 func allOrders(ctx context.Context, o *opsclient.Client, sale string, do func([]json.RawMessage) error) error {
 	list := opsclient.List{Path: ordersPath(sale), Member: "orders", Paging: opsclient.ByCursor()}
 	return o.Pages(ctx, list, 0, func(page opsclient.Page) error { return do(page.Members) })
 }
 
-// exportCSV holds one page at a time.
+// exportCSV writes the orders as CSV, with one page in memory at a time.
 func exportCSV(ctx context.Context, o *opsclient.Client, sale string, w io.Writer) error {
 	out := csv.NewWriter(w)
 	fields := slices.DeleteFunc(orderFields(), func(f orderField) bool { return f.column == "" })
 	write := func(cell func(orderField) string) error {
 		cells := make([]string, len(fields))
 		for i, f := range fields {
-			cells[i] = harmless(cell(f))
+			cells[i] = escapeFormula(cell(f))
 		}
 		return out.Write(cells)
 	}
@@ -69,7 +69,7 @@ func exportCSV(ctx context.Context, o *opsclient.Client, sale string, w io.Write
 		for _, text := range page {
 			var v api.AdminOrder
 			if err := json.Unmarshal(text, &v); err != nil {
-				return o.At(fmt.Errorf("an order is not readable: %w", err))
+				return o.Wrap(fmt.Errorf("an order is not readable: %w", err))
 			}
 			if err := write(func(f orderField) string { return f.text(v) }); err != nil {
 				return err
@@ -80,8 +80,8 @@ func exportCSV(ctx context.Context, o *opsclient.Client, sale string, w io.Write
 	})
 }
 
-// exportJSON writes the array piece by piece; it is closed only when every
-// order is in it.
+// exportJSON writes the orders as a JSON array, page by page. It closes the array only after the last order, so that a
+// broken export is not valid JSON.
 func exportJSON(ctx context.Context, o *opsclient.Client, sale string, w io.Writer) error {
 	separator := "[\n"
 	err := allOrders(ctx, o, sale, func(page []json.RawMessage) error {

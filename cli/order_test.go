@@ -78,7 +78,7 @@ func TestExportJSON(t *testing.T) {
 	}
 }
 
-// An export that breaks off fails, and its JSON is not mistaken for a whole one.
+// TestExportBreaksOff checks that a broken export fails and leaves no valid JSON.
 func TestExportBreaksOff(t *testing.T) {
 	t.Parallel()
 	pages := orderPages(250, plainUser)

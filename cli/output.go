@@ -34,20 +34,19 @@ func (c *cli) printRaw(text []byte) error {
 	return c.print(strings.TrimRight(string(text), "\n") + "\n")
 }
 
-// table lays rows of cells out in columns.
+// table formats rows of cells in columns.
 func table(rows ...[]string) string {
 	var text bytes.Buffer
 	t := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		fmt.Fprintln(t, strings.Join(row, "\t"))
 	}
-	_ = t.Flush() // a buffer takes everything
+	_ = t.Flush() // a buffer never fails
 	return text.String()
 }
 
-// harmless keeps a spreadsheet from executing a cell: users choose their own
-// names.
-func harmless(cell string) string {
+// escapeFormula keeps a spreadsheet from executing a cell. Cells may contain texts that users chose.
+func escapeFormula(cell string) string {
 	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
 		return "'" + cell
 	}

@@ -19,7 +19,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m) }
 
-// startApp runs a whole process in this one and stops it with the test.
+// startApp runs an App in this process and stops it at the end of the test.
 func startApp(t *testing.T, cfg configs.Config, roles app.Roles) *app.App {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(shop.Log{T: t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -37,7 +37,7 @@ func stopApp(a *app.App) error {
 	return a.Stop(ctx)
 }
 
-// openSale makes a sale that every process given sells.
+// openSale creates a sale and waits until every app sells it.
 func openSale(t *testing.T, n inventory.NewSale, apps ...*app.App) {
 	t.Helper()
 	require.NoError(t, apps[0].OpenSale(t.Context(), shop.Sale(n), "test"))

@@ -21,7 +21,7 @@ func queueList() listCommand[api.Line] {
 	return listCommand[api.Line]{
 		use: "list", short: "List the lines with their depth, age and rates, by sale",
 		example: "  sluice queue list",
-		member:  "lines", paging: opsclient.ByCursor(), what: "lines", limit: mostShown,
+		member:  "lines", paging: opsclient.ByCursor(), what: "lines", limit: maxShown,
 		request: get("/queue"),
 		header: []string{"SALE", "IN LINE", "OLDEST", "ADMITTED/S", "DRAINED/S", "REFUSED/S", "LEASED", "RETRYING",
 			"SUSPECT", "DEAD", "STOCK"},
@@ -30,7 +30,7 @@ func queueList() listCommand[api.Line] {
 				return nil
 			}
 			return []string{printable(l.Sale), depth(&l), seconds(l.OldestAgeSeconds), perSecond(l.Rates.Admitted),
-				perSecond(l.Rates.Drained), refused(l.Rates), number(l.LeasedBatches), number(l.Retrying),
+				perSecond(l.Rates.Drained), refusedRate(l.Rates), number(l.LeasedBatches), number(l.Retrying),
 				number(l.Isolated), number(l.Dead), number(l.Stock)}
 		},
 		note: func(lines []api.Line) (unread string) {
@@ -44,8 +44,8 @@ func queueList() listCommand[api.Line] {
 	}
 }
 
-// refused is how many orders are refused in a second.
-func refused(r api.LineRates) string {
+// refusedRate formats how many orders are refused in a second.
+func refusedRate(r api.LineRates) string {
 	if r.Refused == nil {
 		return perSecond(0)
 	}
@@ -63,7 +63,7 @@ func newQueueShowCommand(c *cli) *cobra.Command {
 			if err := checkSaleID(sale); err != nil {
 				return err
 			}
-			return aboutSale(sale, c.fetch(cmd.Context(), "/sales/"+sale+"/queue", layOut(queueCard)))
+			return wrapSaleError(sale, c.fetch(cmd.Context(), "/sales/"+sale+"/queue", newLayout(queueCard)))
 		},
 	}
 	saleFlag(cmd, &sale)
@@ -75,7 +75,7 @@ func queueCard(l api.Line) string {
 	rows := [][]string{{"sale", printable(l.Sale)}, {"in line", depth(&l)},
 		{"oldest in line", seconds(l.OldestAgeSeconds)},
 		{"admitted per second", perSecond(l.Rates.Admitted)}, {"drained per second", perSecond(l.Rates.Drained)},
-		{"refused per second", refused(l.Rates)}, {"leased batches", number(l.LeasedBatches)},
+		{"refused per second", refusedRate(l.Rates)}, {"leased batches", number(l.LeasedBatches)},
 		{"waiting to retry", number(l.Retrying)}, {"tried one at a time", number(l.Isolated)},
 		{"dead letters", number(l.Dead)}, {"remaining to reserve", number(l.Stock)},
 		{"ever admitted", number(l.Admitted)}, {"ever drained", number(l.Served)}}

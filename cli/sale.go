@@ -30,7 +30,7 @@ func newSaleListCommand(c *cli) *cobra.Command {
 	return listCommand[api.AdminSale]{
 		use: "list", short: "List sales, newest first",
 		example: "  sluice sale list --ops http://10.0.0.7:8081\n  sluice sale list --limit 20",
-		member:  "sales", paging: opsclient.ByCursor(), what: "sales", limit: mostShown,
+		member:  "sales", paging: opsclient.ByCursor(), what: "sales", limit: maxShown,
 		request: get("/sales"),
 		header:  []string{"SALE", "STATE", "REMAINING", "STOCK", "IN LINE", "LIMIT", "STARTS", "ENDS", "TITLE"},
 		row: func(s api.AdminSale) []string {
@@ -74,7 +74,7 @@ func newSaleStateCommand(c *cli, verb, short string) *cobra.Command {
 	return cmd
 }
 
-// withSale runs what is answered with a sale, and shows that sale.
+// withSale sends a request that is answered with a sale, and prints that sale.
 func (c *cli) withSale(
 	cmd *cobra.Command, id string, do func(context.Context, *opsclient.Client) ([]byte, error),
 ) error {
@@ -84,14 +84,14 @@ func (c *cli) withSale(
 	return c.withOps(cmd.Context(), func(ctx context.Context, o *opsclient.Client) error {
 		text, err := do(ctx, o)
 		if err != nil {
-			return aboutSale(id, err)
+			return wrapSaleError(id, err)
 		}
 		if c.asJSON {
 			return c.printRaw(text)
 		}
 		var sale api.AdminSale
 		if err := json.Unmarshal(text, &sale); err != nil {
-			return o.At(fmt.Errorf("sale %s is not readable: %w", id, err))
+			return o.Wrap(fmt.Errorf("sale %s is not readable: %w", id, err))
 		}
 		return c.print(saleCard(sale))
 	})
@@ -105,18 +105,18 @@ func checkSaleID(id string) error {
 	return nil
 }
 
-// saleFlag adds --sale, which must be given.
+// saleFlag adds the required flag --sale.
 func saleFlag(cmd *cobra.Command, sale *string) {
 	cmd.Flags().StringVar(sale, "sale", "", "the sale (required)")
 	needFlags(cmd, "sale")
 }
 
-// aboutSale says which sale an error is about.
-func aboutSale(id string, err error) error {
+// wrapSaleError adds the sale to an error.
+func wrapSaleError(id string, err error) error {
 	if id == "" {
 		return err
 	}
-	return about("sale "+id, err)
+	return wrapError("sale "+id, err)
 }
 
 func saleCard(s api.AdminSale) string {
@@ -145,7 +145,7 @@ func saleCard(s api.AdminSale) string {
 	return table(rows...)
 }
 
-// depth is how many tickets wait in a line, of how many may.
+// depth formats how many tickets a line has and may have.
 func depth(line *api.Line) string {
 	switch {
 	case line == nil:

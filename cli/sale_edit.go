@@ -33,7 +33,7 @@ func newSaleCreateCommand(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if starts != "now" { // the server's own now is the better one
+			if starts != "now" { // the server's clock decides what now is
 				body.StartsAt = start
 			}
 			end, err := parseTime("--ends", ends, start)
@@ -161,7 +161,7 @@ const (
 	restockPause = 500 * time.Millisecond
 )
 
-// restock changes the stock, and asks again under the same key where no answer says what became of it.
+// restock changes the stock. Without an answer it repeats the request with the same Idempotency-Key.
 func (s saleSet) restock(ctx context.Context, o *opsclient.Client, id string) (text []byte, err error) {
 	key := cmp.Or(s.key, uuid.NewString())
 	request := opsclient.Request{Method: http.MethodPost, Path: "/sales/" + id + "/stock", Key: strconv.Quote(key),

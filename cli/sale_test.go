@@ -13,10 +13,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sentRequest is what a stand-in for the operations listener was asked.
+// sentRequest is one request that the recorder got.
 type sentRequest struct{ call, body string }
 
-// recorder answers every request with reply and keeps what it was asked.
+// recorder answers every request with reply and remembers the requests.
 type recorder struct {
 	mu    sync.Mutex
 	reply string
@@ -139,7 +139,7 @@ func TestSaleTables(t *testing.T) {
 	}
 }
 
-// When only the stock change is refused, the message says what was done.
+// TestSaleSetHalfDone checks that the message says what was done when only the stock change is refused.
 func TestSaleSetHalfDone(t *testing.T) {
 	t.Parallel()
 	env, ops := operations(t, func(w http.ResponseWriter, r *http.Request) {
@@ -158,7 +158,8 @@ func TestSaleSetHalfDone(t *testing.T) {
 	require.Empty(t, got.out)
 }
 
-// A stock change whose answer is lost is asked for again under its key; what nobody knows is not called a failure.
+// TestSaleSetWithoutAnAnswer checks that a stock change without an answer is repeated with its key. An unknown outcome
+// is not called a failure.
 func TestSaleSetWithoutAnAnswer(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex

@@ -10,11 +10,11 @@ import (
 	"sluice/cli/opsclient"
 )
 
-// findWindow works out when a sale starts and ends; nil leaves a time as it is.
+// findWindow returns the new start and end of a sale; nil leaves a time as it is.
 type findWindow func(ctx context.Context, o *opsclient.Client, id string) (starts, ends *time.Time, err error)
 
-// window checks --starts and --ends at once and returns what works them out:
-// an end that counts from a start which does not change needs the sale.
+// window checks --starts and --ends and returns the function that computes them. An end relative to an unchanged start
+// needs the sale.
 func (s saleSet) window(changed func(string) bool, now time.Time) (findWindow, error) {
 	var starts, ends *time.Time
 	if changed("starts") {
@@ -47,7 +47,7 @@ func (s saleSet) window(changed func(string) bool, now time.Time) (findWindow, e
 			StartsAt time.Time `json:"starts_at"`
 		}
 		if err := json.Unmarshal(text, &sale); err != nil {
-			return nil, nil, o.At(fmt.Errorf("the start of sale %s is not readable: %w", id, err))
+			return nil, nil, o.Wrap(fmt.Errorf("the start of sale %s is not readable: %w", id, err))
 		}
 		end, err := parseTime("--ends", s.ends, sale.StartsAt)
 		return nil, &end, err

@@ -56,7 +56,7 @@ func newServeCommand(c *cli) *cobra.Command {
 	return cmd
 }
 
-// adoptFlag lets a command take over a Redis that belonged to another database.
+// adoptFlag adds --adopt, which takes over a Redis that belonged to another database.
 func adoptFlag(cmd *cobra.Command, adopt *bool) {
 	cmd.Flags().BoolVar(adopt, "adopt-redis", false,
 		"take over a Redis that belonged to another database, which this one replaces")
@@ -82,20 +82,21 @@ func parseRoles(names []string) (app.Roles, error) {
 	return r, nil
 }
 
-// gcPercent lets the heap grow to three times what is kept before it is collected.
+// gcPercent lets the heap grow to three times the live data before it is collected.
 const gcPercent = 200
 
 // serve runs the process until ctx ends and stops it in order.
 func (c *cli) serve(ctx context.Context, loaded *configs.Loaded, roles app.Roles, adopt bool) error {
 	cfg := loaded.Config
-	// SIGHUP reloads; the one of a terminal that is closed must not end a sale.
+	// SIGHUP reloads the configuration. So closing a terminal does not end the process either.
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
 
 	log := c.logger(cfg.Log)
 	redis.LogClient(log)
-	// A process that keeps a few MB would collect all the time at full load. GOGC in the environment decides.
+	// With a few MB of live data the collector would run all the time at full load. GOGC in the environment has
+	// priority.
 	if c.getenv("GOGC") == "" {
 		defer debug.SetGCPercent(debug.SetGCPercent(gcPercent))
 	}

@@ -23,7 +23,7 @@ import (
 	"sluice/inventory"
 )
 
-// served is a sluice serve that runs inside the test.
+// served is a "sluice serve" that runs inside the test.
 type served struct {
 	env       []string
 	http, ops string
@@ -63,7 +63,7 @@ func serve(t *testing.T, args ...string) served {
 	return s
 }
 
-// logged finds an attribute of the line that says that Sluice runs.
+// logged returns an attribute of the log line that says that Sluice runs.
 func (s served) logged(t *testing.T, key string) string {
 	m := regexp.MustCompile(`sluice is running.* ` + key + `=(\S+)`).FindStringSubmatch(s.logs.String())
 	require.NotNil(t, m, s.logs.String())
@@ -86,7 +86,8 @@ func TestServeOneRole(t *testing.T) {
 	require.Equal(t, exitSuccess, code, s.logs)
 }
 
-// A Redis inside this process would keep its orders from everybody else's workers.
+// TestServeOneRoleNeedsASharedRedis checks that a process with one role refuses an embedded Redis, which other
+// processes cannot reach.
 func TestServeOneRoleNeedsASharedRedis(t *testing.T) {
 	t.Parallel()
 	got := sluice(t, []string{secretEnv}, "serve", "--role", "gateway", "--set", "redis.mode=embedded")
@@ -103,7 +104,7 @@ func TestServeCannotStart(t *testing.T) {
 	require.Empty(t, got.out)
 }
 
-// The commands run a sale on a real process, from creation to the audit.
+// TestCommandsRunASale runs a sale with commands on a real process, from creation to the audit.
 func TestCommandsRunASale(t *testing.T) {
 	s := serve(t)
 	do := func(args ...string) string {

@@ -17,7 +17,7 @@ func newSwitchCommand(c *cli) *cobra.Command {
 		Example: "  sluice switch show",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.fetch(cmd.Context(), "/switches", layOut(switchLines))
+			return c.fetch(cmd.Context(), "/switches", newLayout(switchLines))
 		},
 	})
 	return newGroup("switch", "Stop or allow taking orders in, and working them off",
@@ -46,7 +46,7 @@ func newSwitchOneCommand(c *cli, name, short string, bySale bool) *cobra.Command
 				body["sale"] = sale
 			}
 			request := opsclient.Request{Method: http.MethodPut, Path: "/switches/" + name, Body: body}
-			return c.call(cmd.Context(), request, layOut(switchLines))
+			return c.call(cmd.Context(), request, newLayout(switchLines))
 		},
 	}
 	if bySale {

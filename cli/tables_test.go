@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// listed is how a list command shows one answer.
+// listed returns the layout of a list command.
 func listed[T any](l listCommand[T]) layout {
 	return func(text []byte) (string, error) {
 		page, err := l.list(listRequest{}, listFlags{}).ReadPage(text)
@@ -20,7 +20,7 @@ func listed[T any](l listCommand[T]) layout {
 	}
 }
 
-// What operators read is the API's answer, line by line.
+// TestTablesOfTheNewerCommands compares whole lines of tables with the API's answer.
 func TestTablesOfTheNewerCommands(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -34,13 +34,13 @@ func TestTablesOfTheNewerCommands(t *testing.T) {
 			"rates":{"admitted_per_second":12.34,"drained_per_second":56.78,"refused_per_second":90}}]}`,
 			[]string{"SALE IN LINE OLDEST ADMITTED/S DRAINED/S REFUSED/S LEASED RETRYING SUSPECT DEAD STOCK",
 				"phone 7/2000 1.2s 12.3 56.8 90 3 4 2 5 470"}},
-		"queue show": {layOut(queueCard),
+		"queue show": {newLayout(queueCard),
 			`{"sale":"phone","depth":7,"capacity":2000,"served":11,"admitted":18,"rebuilding":true}`,
 			[]string{"sale phone", "in line 7/2000", "ever admitted 18", "ever drained 11", "line being rebuilt"}},
-		"switch show": {layOut(switchLines),
+		"switch show": {newLayout(switchLines),
 			`{"admission":true,"drain":false,"held":[],"left_out":["gateway.admission"]}`,
 			[]string{"set, but not taken by this instance's version: gateway.admission", "admission on", "drain off"}},
-		"config reload": {layOut(reloadLines),
+		"config reload": {newLayout(reloadLines),
 			`{"version":4,"changed":["pool.size"],"overridden":["queue.drain"],"needs_restart":["http.addr"]}`,
 			[]string{"version 4", "changed pool.size", "overridden queue.drain: what operators have set counts",
 				"needs restart http.addr"}},
@@ -61,7 +61,7 @@ func TestTablesOfTheNewerCommands(t *testing.T) {
 				"2027-06-01T12:00:00.000Z cli:ann sale.update phone full cap 1 -> 2",
 				`2027-06-01T12:00:01.000Z cli:bob topic.delete t - no name t`,
 				"2027-06-01T12:00:02.000Z api:x dead.drop o - outcome unknown", "more with --cursor abc"}},
-		"topic message show": {layOut(messageCard),
+		"topic message show": {newLayout(messageCard),
 			`{"id":"m1","state":"dead","attempts":10,"last_error":"status 500",` +
 				`"added_at":"2027-06-01T12:00:00.000Z","body":{"a":1}}`,
 			[]string{"message m1", "state dead", "attempts 10", "last error status 500", "due -", `body {"a":1}`}},
@@ -83,7 +83,7 @@ func TestTablesOfTheNewerCommands(t *testing.T) {
 	}
 }
 
-// What a shopper or a neighbour has written does not move an operator's cursor.
+// TestTablesShowNoControlCharacters checks that texts of users cannot control an operator's terminal.
 func TestTablesShowNoControlCharacters(t *testing.T) {
 	t.Parallel()
 	shown, err := listed(adminLogList())([]byte(

@@ -53,7 +53,7 @@ func (t topicCommand) command(c *cli) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return about(t.about(args), c.call(cmd.Context(), request, t.show))
+			return wrapError(t.about(args), c.call(cmd.Context(), request, t.show))
 		},
 	}
 	if t.show != nil {
@@ -77,7 +77,7 @@ func newTopicShowCommand(c *cli) *cobra.Command {
 		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
 			return opsclient.Request{Method: http.MethodGet, Path: "/topics/" + args[0]}, nil
 		},
-		show: layOut(topicCard),
+		show: newLayout(topicCard),
 	}.command(c)
 }
 
@@ -108,7 +108,7 @@ func newTopicDeleteCommand(c *cli) *cobra.Command {
 }
 
 func checkTopic(name string) error {
-	if !queue.ValidSaleID(name) { // a topic's name is made like a sale's id
+	if !queue.ValidSaleID(name) { // a topic's name follows the rule of a sale's id
 		return badUsage(
 			"a topic's name is 1 to 64 letters, digits, '-' or '_', starting with a letter or digit, got %q", name)
 	}

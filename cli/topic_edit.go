@@ -34,7 +34,7 @@ func (t *topicFlags) define(cmd *cobra.Command) {
 	f.StringVar(&t.reason, "reason", "", "why, for the admin log")
 }
 
-// body holds the settings that were given.
+// body returns the settings whose flags were given.
 func (t *topicFlags) body(cmd *cobra.Command) map[string]any {
 	body := map[string]any{}
 	for flag, set := range map[string]func(){
@@ -72,7 +72,7 @@ func newTopicCreateCommand(c *cli) *cobra.Command {
 			body["name"] = args[0]
 			return opsclient.Request{Method: http.MethodPost, Path: "/topics", Body: body}, nil
 		},
-		show: layOut(topicCard),
+		show: newLayout(topicCard),
 		flags: func(cmd *cobra.Command) {
 			flags.define(cmd)
 			needFlags(cmd, "url")
@@ -92,7 +92,7 @@ func newTopicSetCommand(c *cli) *cobra.Command {
 			}
 			return opsclient.Request{Method: http.MethodPatch, Path: "/topics/" + args[0], Body: body}, nil
 		},
-		show:  layOut(topicCard),
+		show:  newLayout(topicCard),
 		flags: flags.define,
 	}.command(c)
 }
@@ -105,7 +105,7 @@ func newTopicSwitchCommand(c *cli, verb, short string) *cobra.Command {
 		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
 			return opsclient.Request{Method: http.MethodPost, Path: "/topics/" + args[0] + "/" + verb, Body: body}, nil
 		},
-		show:  layOut(topicCard),
+		show:  newLayout(topicCard),
 		flags: withReason(&body.Reason),
 	}.command(c)
 }

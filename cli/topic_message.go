@@ -25,8 +25,8 @@ func messagePath(topic, id string) string {
 	return "/topics/" + topic + "/messages/" + url.PathEscape(id)
 }
 
-// messageOf says which message an error is about.
-func messageOf(args []string) string { return fmt.Sprintf("message %s of topic %s", args[1], args[0]) }
+// wrapMessageError adds the message to an error.
+// messageOf names the message of a command, for errors.
 
 // messageFlags are a new message on the command line.
 type messageFlags struct {
@@ -81,7 +81,7 @@ func newMessageAddCommand(c *cli) *cobra.Command {
 			body, err := flags.call(cmd, args[1])
 			return opsclient.Request{Method: http.MethodPost, Path: "/topics/" + args[0] + "/messages", Body: body}, err
 		},
-		show: layOut(addedLines), about: messageOf, flags: flags.define,
+		show: newLayout(addedLines), about: messageOf, flags: flags.define,
 	}.command(c)
 }
 
@@ -100,7 +100,7 @@ func newMessageShowCommand(c *cli) *cobra.Command {
 		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
 			return opsclient.Request{Method: http.MethodGet, Path: messagePath(args[0], args[1])}, nil
 		},
-		show: layOut(messageCard), about: messageOf,
+		show: newLayout(messageCard), about: messageOf,
 	}.command(c)
 }
 

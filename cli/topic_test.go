@@ -17,7 +17,7 @@ import (
 	"sluice/inventory"
 )
 
-// The topic commands, order events and dead letters against a real process.
+// TestCommandsManageTopics runs the topic commands, order events and dead letters against a real process.
 func TestCommandsManageTopics(t *testing.T) {
 	t.Parallel()
 	bodies := make(chan string, 10)

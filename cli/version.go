@@ -8,15 +8,14 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// build says what this binary is made of.
+// build says from what this binary was built.
 type build struct {
 	Version string `json:"version"`
 	Commit  string `json:"commit"`
 	Go      string `json:"go"`
 }
 
-// build takes the version given at link time; what was not given then
-// comes from what the toolchain recorded.
+// build returns the version given at link time. Values that were not given come from the toolchain's record.
 func (c *cli) build() build {
 	b := build{Version: c.version, Commit: "unknown", Go: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()

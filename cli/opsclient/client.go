@@ -25,10 +25,10 @@ const (
 	MaxAnswer = 16 << 20
 )
 
-// Params say how to reach the listener.
+// Params is what New needs to reach the listener.
 type Params struct {
 	Base  string                 // URL without a slash at its end
-	Token func() (string, error) // an administrator's, for each request
+	Token func() (string, error) // returns an administrator's token for each request
 	Hint  string                 // what to do when the token is refused
 	Trust *tls.Config            // nil: the system's certificates
 }
@@ -45,7 +45,7 @@ func New(p Params) *Client {
 		Timeout: timeout,
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSClientConfig: p.Trust,
 			DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext},
-		// A redirect would carry the administrator's token somewhere else.
+		// A redirect could send the administrator's token elsewhere.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
 }
@@ -53,12 +53,12 @@ func New(p Params) *Client {
 // Close ends idle connections.
 func (o *Client) Close() { o.http.CloseIdleConnections() }
 
-// Get asks for path, which may carry a query, and returns the JSON answered.
+// Get requests path, which may have a query, and returns the answer's JSON.
 func (o *Client) Get(ctx context.Context, path string) ([]byte, error) {
 	return o.Call(ctx, http.MethodGet, path, nil)
 }
 
-// Call sends body as JSON and returns the JSON answered. A refusal is an Error.
+// Call sends body as JSON and returns the answer's JSON. A refusal is an Error.
 func (o *Client) Call(ctx context.Context, method, path string, body any) ([]byte, error) {
 	return o.Send(ctx, Request{Method: method, Path: path, Body: body})
 }
@@ -66,7 +66,7 @@ func (o *Client) Call(ctx context.Context, method, path string, body any) ([]byt
 // Request is one request.
 type Request struct {
 	Method, Path string
-	IfMatch      string // ETag of what the change was decided on; empty: it has no condition
+	IfMatch      string // ETag of the version on which the change depends; empty: no condition
 	Key          string // Idempotency-Key; empty: none
 	Body         any    // sent as JSON; nil: none
 }
@@ -85,7 +85,7 @@ func (r Request) headers() map[string]string {
 	return headers
 }
 
-// Send sends a request and returns the JSON answered, nil where there is none. A refusal is an Error.
+// Send sends a request and returns the answer's JSON, or nil for an empty answer. A refusal is an Error.
 func (o *Client) Send(ctx context.Context, r Request) ([]byte, error) {
 	var sent io.Reader
 	if r.Body != nil {
@@ -101,7 +101,7 @@ func (o *Client) Send(ctx context.Context, r Request) ([]byte, error) {
 	}
 	req, err := http.NewRequestWithContext(ctx, r.Method, o.params.Base+"/admin/v1"+r.Path, sent)
 	if err != nil {
-		return nil, o.At(err)
+		return nil, o.Wrap(err)
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	for name, value := range r.headers() {
@@ -109,21 +109,21 @@ func (o *Client) Send(ctx context.Context, r Request) ([]byte, error) {
 	}
 	resp, err := o.http.Do(req)
 	if err != nil {
-		return nil, o.unanswered(r.Method, err)
+		return nil, o.unansweredError(r.Method, err)
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, MaxAnswer+1))
 	switch {
 	case err != nil:
-		return nil, o.unanswered(r.Method, err)
+		return nil, o.unansweredError(r.Method, err)
 	case len(text) > MaxAnswer:
-		return nil, o.At(fmt.Errorf("the answer to %s %s is longer than %d bytes", r.Method, r.Path, MaxAnswer))
+		return nil, o.Wrap(fmt.Errorf("the answer to %s %s is longer than %d bytes", r.Method, r.Path, MaxAnswer))
 	case resp.StatusCode/100 != 2:
 		return nil, o.refusal(resp, text)
 	case resp.StatusCode == http.StatusNoContent:
 		return nil, nil
 	case !json.Valid(text):
-		return nil, o.At(errors.New("answered with something else than JSON: is it the operations listener? set --ops"))
+		return nil, o.Wrap(errors.New("answered with something else than JSON: is it the operations listener? set --ops"))
 	}
 	return text, nil
 }
@@ -131,40 +131,40 @@ func (o *Client) Send(ctx context.Context, r Request) ([]byte, error) {
 // ErrMaybeDone marks a change that was sent and got no answer.
 var ErrMaybeDone = errors.New("it may have been done all the same")
 
-// unanswered says why there is no answer, and of a change that was sent, that nobody knows what came of it.
-func (o *Client) unanswered(method string, err error) error {
-	why := o.unreachable(err)
+// unansweredError says why there is no answer. For a change that was sent, it wraps ErrMaybeDone.
+func (o *Client) unansweredError(method string, err error) error {
+	why := o.unreachableError(err)
 	if dial, ok := errors.AsType[*net.OpError](err); method == http.MethodGet || ok && dial.Op == "dial" {
 		return why
 	}
 	return fmt.Errorf("%w; %w", why, ErrMaybeDone)
 }
 
-// At says which listener an error is about.
-func (o *Client) At(err error) error {
+// Wrap adds the listener's address to an error.
+func (o *Client) Wrap(err error) error {
 	return fmt.Errorf("operations listener %s: %w", o.params.Base, err)
 }
 
-// unreachable says in few words why there is no answer.
-func (o *Client) unreachable(err error) error {
+// unreachableError says in few words why there is no answer.
+func (o *Client) unreachableError(err error) error {
 	if errors.Is(err, context.Canceled) {
 		return err
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return o.At(errors.New("no answer in time: is sluice running? set --ops"))
+		return o.Wrap(errors.New("no answer in time: is sluice running? set --ops"))
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		reason := op.Err
 		for inner := errors.Unwrap(reason); inner != nil; inner = errors.Unwrap(reason) {
 			reason = inner
 		}
-		return o.At(fmt.Errorf("%w: is sluice running? set --ops", reason))
+		return o.Wrap(fmt.Errorf("%w: is sluice running? set --ops", reason))
 	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
-	return o.At(err)
+	return o.Wrap(err)
 }
 
 // Error is a refusal: a problem document of the operations listener.
@@ -176,7 +176,7 @@ type Error struct {
 	Body      []byte           `json:"-"` // the whole answer
 }
 
-// Error says what was refused and why.
+// Error returns the problem's title, its detail and the fields at fault.
 func (e Error) Error() string {
 	text := string(e.Code) + ": " + e.Detail
 	if len(e.Errors) > 0 {
@@ -195,16 +195,16 @@ func (e Error) Error() string {
 func (o *Client) refusal(resp *http.Response, text []byte) error {
 	problem := Error{Body: text}
 	if err := json.Unmarshal(text, &problem); err != nil || problem.Code == "" {
-		return o.At(fmt.Errorf("answered %s: is it the operations listener? set --ops", Printable(resp.Status)))
+		return o.Wrap(fmt.Errorf("answered %s: is it the operations listener? set --ops", Printable(resp.Status)))
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
-		return o.At(fmt.Errorf("%w: %s", problem, o.params.Hint))
+		return o.Wrap(fmt.Errorf("%w: %s", problem, o.params.Hint))
 	}
 	return problem
 }
 
-// Printable keeps what another machine wrote on one line and out of the
-// terminal's controls.
+// Printable replaces line breaks and control characters in text from another machine, so that it cannot control the
+// terminal.
 func Printable(text string) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) {

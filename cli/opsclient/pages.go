@@ -11,26 +11,26 @@ import (
 // pageSize is how many members one request asks for.
 const pageSize = 100
 
-// Paging is how a list goes on: the parameter that asks for the next page, and the member of an answer that names it.
+// Paging names the parameter that requests the next page, and the member of an answer that has its value.
 type Paging struct{ Param, Next string }
 
 // List is a list that the operations listener answers in pages.
 type List struct {
-	Path, Member string // Member of an answer holds the page
+	Path, Member string // Member of an answer is the array with the page
 	Query        url.Values
 	Paging       Paging // the zero value: it has one page
 }
 
-// ByCursor is how lists go on that name their next page.
+// ByCursor returns the paging of lists with cursors.
 func ByCursor() Paging { return Paging{"cursor", "next_cursor"} }
 
-// BySkip is how lists go on that count what was read.
+// BySkip returns the paging of lists that skip a number of members.
 func BySkip() Paging { return Paging{"skip", "next"} }
 
-// ByVersion is how lists go on that are read from the newest version down.
+// ByVersion returns the paging of lists of versions, newest first.
 func ByVersion() Paging { return Paging{"before", "next"} }
 
-// Page is an answer with its members, and where the next page begins.
+// Page is one page of a list, with the value that requests the next.
 type Page struct {
 	Text    []byte
 	Body    map[string]json.RawMessage
@@ -38,7 +38,7 @@ type Page struct {
 	Next    string // empty after the last
 }
 
-// ReadPage reads an answer.
+// ReadPage decodes an answer into a page.
 func (l List) ReadPage(text []byte) (page Page, err error) {
 	page.Text = text
 	if err := json.Unmarshal(text, &page.Body); err != nil {
@@ -62,7 +62,7 @@ func (l List) ReadPage(text []byte) (page Page, err error) {
 	return page, nil
 }
 
-// Pages hands a list to do page by page: at most limit members of it, or all when limit is 0.
+// Pages calls do with each page of a list. The pages have at most limit members in all, or every member if limit is 0.
 func (o *Client) Pages(ctx context.Context, l List, limit int, do func(Page) error) error {
 	query := url.Values{}
 	for name, values := range l.Query {
@@ -86,7 +86,7 @@ func (o *Client) Pages(ctx context.Context, l List, limit int, do func(Page) err
 		}
 		page, err := l.ReadPage(text)
 		if err != nil {
-			return o.At(fmt.Errorf("the list of %s is not readable: %w", l.Member, err))
+			return o.Wrap(fmt.Errorf("the list of %s is not readable: %w", l.Member, err))
 		}
 		if err := do(page); err != nil {
 			return err
@@ -96,7 +96,7 @@ func (o *Client) Pages(ctx context.Context, l List, limit int, do func(Page) err
 			return nil
 		}
 		if before := query.Get(l.Paging.Param); before == page.Next {
-			return o.At(fmt.Errorf("the pages of %s do not go on at cursor %q", l.Member, Printable(before)))
+			return o.Wrap(fmt.Errorf("the pages of %s do not go on at cursor %q", l.Member, Printable(before)))
 		}
 		query.Set(l.Paging.Param, page.Next)
 	}
