@@ -11,7 +11,7 @@ import (
 	"gorm.io/gorm"
 )
 
-// Field is one column of a bulk insert and how a row fills it: with a text or with a whole number.
+// Field is one column of a bulk insert, with the function that gives a row's text or number for it.
 type Field[T any] struct {
 	Name string
 	Text func(*T) string
@@ -30,7 +30,7 @@ func (f *Field[T]) value(row *T) any {
 	return n
 }
 
-// array holds the field's values of all rows, as PostgreSQL's driver takes them.
+// array returns the field's values of all rows, in the form of PostgreSQL's driver.
 func (f *Field[T]) array(rows []T) any {
 	if f.Text != nil {
 		return valuesOf(rows, f.Text)
@@ -59,14 +59,14 @@ func nullable(numbers []int64) []*int64 {
 	return pointers
 }
 
-// Layout says which columns a bulk insert fills. All others take their defaults.
+// Layout says which columns a bulk insert fills. All others get their defaults.
 type Layout[T any] struct {
 	Table  string
-	Shared []Field[T] // alike in all rows of one call: sent once where the database can take it so
+	Shared []Field[T] // equal in all rows of one call: sent once if the database allows it
 	Own    []Field[T]
 }
 
-// Bulk inserts many rows into one table, by statements that can stay prepared. Safe for concurrent use.
+// Bulk inserts many rows into one table, with prepared statements. Safe for concurrent use.
 type Bulk[T any] struct {
 	db        *DB
 	layout    Layout[T]
@@ -76,16 +76,16 @@ type Bulk[T any] struct {
 	prepared  map[int]*sql.Stmt // by rows
 }
 
-// bulkRows is how many rows one statement carries over a network.
+// bulkRows is how many rows one statement has, except on SQLite.
 const bulkRows = 250
 
-// NewBulk returns an insert of rows with this layout.
+// NewBulk returns a Bulk for rows with this layout.
 func NewBulk[T any](db *DB, layout Layout[T]) *Bulk[T] {
 	b := &Bulk[T]{db: db, layout: layout, prepared: map[int]*sql.Stmt{}}
 	b.statement = bulkSQL{driver: db.Driver, table: layout.Table, shared: columnsOf(layout.Shared),
 		own: columnsOf(layout.Own)}
-	// A call of SQLite costs little, compiling much: any number of rows is made of prepared steps.
-	// Over a network each call is a round trip: full pieces are prepared, and the rest is one text.
+	// On SQLite a call is cheap and compiling is not, so any number of rows is split into prepared steps. Over a
+	// network each call is a round trip: full pieces are prepared, and the rest is one unprepared statement.
 	switch db.Driver {
 	case SQLite:
 		b.steps = slices.DeleteFunc([]int{2048, 256, 32, 4, 1}, func(rows int) bool {
@@ -97,8 +97,8 @@ func NewBulk[T any](db *DB, layout Layout[T]) *Bulk[T] {
 	return b
 }
 
-// Prepare makes the statements ready for calls of Insert, which does without them. Call it outside of a transaction.
-// It costs nothing once it has succeeded.
+// Prepare prepares the statements, which makes Insert faster. Call it outside of a transaction. After a success,
+// further calls return at once.
 func (b *Bulk[T]) Prepare(ctx context.Context) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -115,8 +115,8 @@ func (b *Bulk[T]) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// Insert adds rows within tx, a transaction of the same database, and returns how many.
-// It skips each row that conflicts on a unique key with one already there.
+// Insert adds rows within tx, a transaction of the same database, and returns how many it added. It skips each row that
+// conflicts with an existing one on a unique key.
 func (b *Bulk[T]) Insert(tx *gorm.DB, rows []T) (inserted int64, err error) {
 	if len(rows) == 0 {
 		return 0, nil
@@ -129,7 +129,7 @@ func (b *Bulk[T]) Insert(tx *gorm.DB, rows []T) (inserted int64, err error) {
 		args := b.flat(rows[:n])
 		done, err := b.run(tx, stmt, func() string { return b.statement.text(n) }, args)
 		if err == nil && done < int64(n) && b.db.Driver == SQLite {
-			done, err = b.again(tx, n, args, done)
+			done, err = b.insertIgnored(tx, n, args, done)
 		}
 		if err != nil {
 			return inserted, err
@@ -139,14 +139,14 @@ func (b *Bulk[T]) Insert(tx *gorm.DB, rows []T) (inserted int64, err error) {
 	return inserted, nil
 }
 
-// again repeats an insert of which SQLite has ignored some rows. Those still missing conflict, or break another rule
-// of the table: for the latter it returns the error.
-func (b *Bulk[T]) again(tx *gorm.DB, rows int, args []any, inserted int64) (int64, error) {
+// insertIgnored repeats an insert of which SQLite has ignored some rows, now skipping conflicts only. It returns the
+// error of a row that breaks another rule of the table.
+func (b *Bulk[T]) insertIgnored(tx *gorm.DB, rows int, args []any, inserted int64) (int64, error) {
 	more, err := b.run(tx, nil, func() string { return b.statement.strict(rows) }, args)
 	return inserted + more, err
 }
 
-// step returns the largest prepared statement for so many rows, or none and how many go into one text.
+// step returns the largest prepared statement for at most left rows, or nil and the rows of one unprepared statement.
 func (b *Bulk[T]) step(left int) (rows int, stmt *sql.Stmt) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -158,7 +158,7 @@ func (b *Bulk[T]) step(left int) (rows int, stmt *sql.Stmt) {
 	return min(left, bulkRows), nil
 }
 
-// run executes one statement on the transaction's connection: stmt, or the text where there is none.
+// run executes one statement on the transaction's connection: stmt, or text if that is nil.
 func (b *Bulk[T]) run(tx *gorm.DB, stmt *sql.Stmt, text func() string, args []any) (inserted int64, err error) {
 	ctx, began := tx.Statement.Context, time.Now()
 	defer func() {
@@ -176,7 +176,7 @@ func (b *Bulk[T]) run(tx *gorm.DB, stmt *sql.Stmt, text func() string, args []an
 	return done.RowsAffected()
 }
 
-// flat returns the arguments row by row. Where parameters have numbers, shared values come once, before all rows.
+// flat returns the arguments row by row. If parameters are numbered, shared values come once, before all rows.
 func (b *Bulk[T]) flat(rows []T) []any {
 	common := sharedValues(b.layout, &rows[0])
 	args := make([]any, 0, len(common)+len(rows)*(len(common)+len(b.layout.Own)))
@@ -192,7 +192,7 @@ func (b *Bulk[T]) flat(rows []T) []any {
 	return args
 }
 
-// arrays returns the arguments where each column is one array.
+// arrays returns the arguments column by column, each as one array.
 func (b *Bulk[T]) arrays(rows []T) []any {
 	args := sharedValues(b.layout, &rows[0])
 	for f := range b.layout.Own {

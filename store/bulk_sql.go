@@ -20,7 +20,7 @@ func columnsOf[T any](fields []Field[T]) []bulkColumn {
 	return columns
 }
 
-// bulkSQL writes the text of a bulk insert.
+// bulkSQL builds the SQL of a bulk insert.
 type bulkSQL struct {
 	driver, table string
 	shared, own   []bulkColumn
@@ -38,21 +38,21 @@ func (s bulkSQL) insert(verb string) string {
 	return verb + " INTO " + s.table + " (" + strings.Join(names, ",") + ")"
 }
 
-// text returns the statement for so many rows. PostgreSQL's takes arrays, whatever their length.
+// text returns the statement for a number of rows. PostgreSQL's takes arrays of any length.
 func (s bulkSQL) text(rows int) string {
 	switch s.driver {
 	case Postgres:
 		return s.head() + s.unnest() + " ON CONFLICT DO NOTHING"
 	case SQLite:
-		// OR IGNORE passes over rows that break any rule, see again. What cannot fail halfway need not be undone:
-		// SQLite keeps no copy of the pages for it, which costs a tenth of the insert.
+		// OR IGNORE skips rows that break any rule; see insertIgnored. A statement that cannot fail halfway needs no
+		// undo copy of pages, which would cost a tenth of the insert.
 		return s.insert("INSERT OR IGNORE") + s.values(rows)
 	}
-	key := s.own[0].name // changes nothing: MySQL's way to skip a conflicting row and no other error
+	key := s.own[0].name // a no-op: MySQL's way to skip conflicting rows without hiding other errors
 	return s.head() + s.values(rows) + " ON DUPLICATE KEY UPDATE " + key + "=" + key
 }
 
-// strict returns SQLite's statement that passes over conflicts and nothing else.
+// strict returns SQLite's statement that skips conflicts and nothing else.
 func (s bulkSQL) strict(rows int) string {
 	return s.head() + s.values(rows) + " ON CONFLICT DO NOTHING"
 }

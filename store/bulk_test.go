@@ -11,8 +11,8 @@ import (
 	"sluice/store"
 )
 
-// Any number of rows goes in, around the sizes of prepared statements too; those that conflict are left out and not
-// counted.
+// TestBulkInsert inserts many numbers of rows, around the sizes of prepared statements. Conflicting rows are skipped
+// and not counted.
 func TestBulkInsert(t *testing.T) {
 	t.Parallel()
 	for _, d := range testkit.Databases(t) {
@@ -41,7 +41,7 @@ func TestBulkInsert(t *testing.T) {
 			insert := func(lot string, from, to int) (n int64) {
 				rows := []thing{}
 				for i := from; i < to; i++ {
-					rows = append(rows, thingOf(i, lot))
+					rows = append(rows, newThing(i, lot))
 				}
 				require.NoError(t, db.Tx(t.Context(), func(tx *gorm.DB) (err error) {
 					n, err = bulk.Insert(tx, rows)
@@ -61,9 +61,9 @@ func TestBulkInsert(t *testing.T) {
 			require.NoError(t, db.Read.Order("id").Find(&found).Error)
 			require.Len(t, found, total+7)
 			for i, one := range found {
-				want := thingOf(i, "first")
+				want := newThing(i, "first")
 				if i >= total {
-					want = thingOf(i, "second")
+					want = newThing(i, "second")
 				}
 				want.Note = "none"
 				require.Equal(t, want, one)
@@ -72,7 +72,8 @@ func TestBulkInsert(t *testing.T) {
 	}
 }
 
-// A row that breaks a rule of the table is an error and no conflict, also among rows that do conflict.
+// TestBulkInsertTellsWhatIsWrong checks that a row that breaks a rule of the table is an error, even among conflicting
+// rows.
 func TestBulkInsertTellsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	for _, d := range testkit.Databases(t) {
@@ -120,8 +121,8 @@ type thing struct {
 	Note    string
 }
 
-// thingOf makes the thing of a number. Every third has no slot.
-func thingOf(i int, lot string) thing {
+// newThing returns the thing of a number. Every third has no slot.
+func newThing(i int, lot string) thing {
 	one := thing{ID: fmt.Sprintf("thing-%06d", i), Lot: lot, N: int64(i), Kind: int64(len(lot))}
 	if slot := int64(i); i%3 > 0 {
 		one.Slot = &slot

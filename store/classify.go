@@ -10,30 +10,30 @@ import (
 	modernc "modernc.org/sqlite"
 )
 
-// verdict is what a database's own error code says about whose fault it was. Only what is provably the row's is called
-// so: the database, its cluster and the proxies before it have more codes than anybody could list.
-type verdict int
+// fault says what an error code of a database means. Only codes that certainly concern the row become rowFault:
+// databases, clusters and proxies have too many others to list.
+type fault int
 
 const (
-	unknown      verdict = iota // not an error with a code
-	rowFault                    // the row's own data, or a constraint that it breaks
-	duplicateKey                // a unique key is taken
-	tryAgain                    // rolled back in favour of another transaction
-	down                        // the server, its disk, its limits, its schema, its proxy
+	unknown      fault = iota // no error code
+	rowFault                  // the row's own data, or a constraint that it breaks
+	duplicateKey              // a unique key is taken
+	tryAgain                  // rolled back in favour of another transaction
+	down                      // the server, its disk, limits, schema or proxy
 )
 
-func judge(err error) verdict {
+func classify(err error) fault {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
-		return judgePostgres(pg)
+		return classifyPostgres(pg)
 	}
 	var my *mysql.MySQLError
 	if errors.As(err, &my) {
-		return judgeMySQL(my)
+		return classifyMySQL(my)
 	}
 	var lite *modernc.Error
 	if errors.As(err, &lite) {
-		return judgeSQLite(lite.Code())
+		return classifySQLite(lite.Code())
 	}
 	if err != nil && unencodable(err) {
 		return rowFault
@@ -41,8 +41,8 @@ func judge(err error) verdict {
 	return unknown
 }
 
-// Code names an error by its database's code where it has one, because a database's text can repeat a row's values.
-// Errors without a code are named by their text.
+// Code returns the database's code of an error, because its text can repeat a row's values. For an error without a code
+// it returns the text.
 func Code(err error) string {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -62,18 +62,18 @@ func Code(err error) string {
 	return err.Error()
 }
 
-// Describe says what a database has refused in its own words, for operators, or by its code alone where the words may
-// repeat a row's values. Errors without a code are described by what lies deepest in them.
+// Describe returns a database's own text of an error, for operators. If the text may repeat a row's values it returns
+// only the code. For an error without a code it returns the innermost error's text.
 func Describe(err error) string {
 	var pg *pgconn.PgError
-	if errors.As(err, &pg) && judge(err) == down && !strings.HasPrefix(pg.Code, "P0") { // a trigger's own words
+	if errors.As(err, &pg) && classify(err) == down && !strings.HasPrefix(pg.Code, "P0") { // the text of a trigger
 		return Code(err) + ": " + pg.Message
 	}
 	var my *mysql.MySQLError
-	if errors.As(err, &my) && judge(err) == down && !repeatsValues(my) {
+	if errors.As(err, &my) && classify(err) == down && !repeatsValues(my) {
 		return Code(err) + ": " + my.Message
 	}
-	if judge(err) != unknown {
+	if classify(err) != unknown {
 		return Code(err)
 	}
 	for {
@@ -93,8 +93,8 @@ func Describe(err error) string {
 	}
 }
 
-// repeatsValues knows the refusals whose text may hold a piece of the statement, in which our values stand: of a parser
-// (1064, 1149), Vitess's answer to all that it does not know (1105), and a trigger's own words (class 45).
+// repeatsValues reports whether an error's text may contain a piece of the statement, with our values. Such are errors
+// of a parser (1064, 1149), Vitess's catch-all (1105), and a trigger's text (class 45).
 func repeatsValues(err *mysql.MySQLError) bool {
 	switch err.Number {
 	case 1064, 1105, 1149, 1644:
@@ -103,22 +103,22 @@ func repeatsValues(err *mysql.MySQLError) bool {
 	return string(err.SQLState[:2]) == "45"
 }
 
-// unencodable knows the one refusal of a value that pgx itself makes, before the server sees it: a number too large for
-// the parameter's type. It has no type of its own.
+// unencodable reports whether pgx itself refused a value: a number too large for the parameter's type. The error has no
+// type of its own.
 func unencodable(err error) bool { return strings.Contains(err.Error(), "failed to encode args[") }
 
-// judgePostgres goes by the two-character class: 22 (data) and 23 (constraints) name the row. Our statements are fixed,
-// so every other class speaks of the server, its schema, its settings or a pooler before it.
-func judgePostgres(err *pgconn.PgError) verdict {
+// classifyPostgres classifies by the two-character class: 22 (data) and 23 (constraints) concern the row. Our
+// statements are fixed, so every other class concerns the server, its schema, its settings or a pooler.
+func classifyPostgres(err *pgconn.PgError) fault {
 	if err.Severity == "FATAL" || err.Severity == "PANIC" {
-		return down // it ends the session: no row does that
+		return down // it ends the session, which no row can cause
 	}
 	switch err.Code {
 	case "23505":
 		return duplicateKey
 	case "40001", "40P01":
 		return tryAgain
-	case "22023": // invalid_parameter_value is of a setting or a function's argument, and ours are fixed
+	case "22023": // invalid_parameter_value: of a setting or a function's argument, and ours are fixed
 		return down
 	}
 	if strings.HasPrefix(err.Code, "22") || strings.HasPrefix(err.Code, "23") {
@@ -127,9 +127,9 @@ func judgePostgres(err *pgconn.PgError) verdict {
 	return down
 }
 
-// judgeMySQL goes by SQLSTATE as judgePostgres does, and by the numbers of errors of a value that have no such state:
-// many of MySQL's are HY000, and some proxies leave the state out.
-func judgeMySQL(err *mysql.MySQLError) verdict {
+// classifyMySQL classifies by SQLSTATE, as classifyPostgres does, and by number. Many errors of MySQL about a value
+// have only HY000, and some proxies omit the state.
+func classifyMySQL(err *mysql.MySQLError) fault {
 	class := string(err.SQLState[:2])
 	switch err.Number {
 	case mysqlDuplicate, mysqlDuplicateNamed:
@@ -159,9 +159,9 @@ func judgeMySQL(err *mysql.MySQLError) verdict {
 	return down
 }
 
-// judgeSQLite goes by the primary code. SQLITE_ERROR covers everything wrong with a statement or its schema; ours are
+// classifySQLite classifies by the primary code. SQLITE_ERROR covers all errors of a statement or its schema; ours are
 // fixed.
-func judgeSQLite(code int) verdict {
+func classifySQLite(code int) fault {
 	switch code {
 	case sqlitePrimaryKey, sqliteUnique:
 		return duplicateKey
@@ -177,7 +177,7 @@ func judgeSQLite(code int) verdict {
 	return down
 }
 
-// tooLarge knows the codes of a statement that exceeds a limit of the server, and would not if it carried fewer rows.
+// tooLarge reports whether a statement exceeds a limit of the server, which it would not with fewer rows.
 func tooLarge(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {

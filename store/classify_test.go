@@ -21,14 +21,14 @@ func pgFatal(code, text string) error {
 	return &pgconn.PgError{Severity: "FATAL", Code: code, Message: text}
 }
 
-// myError is an error with a number and, unless it is empty, an SQLSTATE.
+// myError returns an error of MySQL with a number and, unless it is empty, an SQLSTATE.
 func myError(number uint16, state string) error {
 	e := &mysql.MySQLError{Number: number, Message: "said by nobody"}
 	copy(e.SQLState[:], state)
 	return e
 }
 
-// The refusals of a server, a cluster or a proxy: none of them counts against a row.
+// TestRefusalsOfTheStore checks that no refusal of a server, a cluster or a proxy counts as a row's fault.
 func TestRefusalsOfTheStore(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
@@ -117,7 +117,7 @@ func TestRefusalsOfTheStore(t *testing.T) {
 	}
 }
 
-// What is provably a row's own.
+// TestFaultsOfTheRow checks the errors that certainly concern the row.
 func TestFaultsOfTheRow(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{
@@ -157,20 +157,20 @@ func TestFaultsOfTheRow(t *testing.T) {
 	}
 }
 
-func TestJudgeSQLiteByCode(t *testing.T) {
+func TestClassifySQLiteByCode(t *testing.T) {
 	t.Parallel()
-	for code, want := range map[int]verdict{
+	for code, want := range map[int]fault{
 		1: down, 2: down, 3: down, 5: tryAgain, 261: tryAgain, 6: tryAgain, 8: down, 10: down, 11: down, 13: down,
 		14: down,
 		18: rowFault, 19: rowFault, 20: rowFault, 21: down, 25: down, 26: down,
 		sqliteCheck: rowFault, sqliteForeignKey: rowFault, 1299: rowFault, 3091: rowFault,
 		sqlitePrimaryKey: duplicateKey, sqliteUnique: duplicateKey, 531: down, 2323: down,
 	} {
-		require.Equal(t, want, judgeSQLite(code), code)
+		require.Equal(t, want, classifySQLite(code), code)
 	}
 }
 
-// What no database has said is nobody's: a caller asks RowFault before it blames a row.
+// TestErrorsOfNoDatabase checks that an error of no database is neither Unavailable nor a RowFault.
 func TestErrorsOfNoDatabase(t *testing.T) {
 	t.Parallel()
 	for _, err := range []error{nil, errors.New("a rule of ours"), gorm.ErrRecordNotFound} {
@@ -219,7 +219,7 @@ func TestTooLarge(t *testing.T) {
 	}
 }
 
-// One refusal ends the use of what was open then, and no more often than the bound says.
+// TestRetiredSessions checks that one refusal retires the sessions that are open then, at most once in retireEvery.
 func TestRetiredSessions(t *testing.T) {
 	t.Parallel()
 	now := time.UnixMilli(1_000_000)

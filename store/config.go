@@ -22,29 +22,29 @@ const (
 	Postgres = "postgres"
 )
 
-// Config says which database to open and how many connections it may hold.
+// Config says which database to open, and bounds its use.
 type Config struct {
 	// Driver is sqlite, mysql (MariaDB 10.6 or MySQL 8 and newer) or postgres. Defaults to sqlite.
 	Driver string `koanf:"driver"`
-	// DSN is a file path for sqlite, user:password@tcp(host:port)/name for mysql and a postgres:// URL for postgres.
-	// It may hold a password: never print it. Defaults to ./data/sluice.db.
+	// DSN is a file path for sqlite, user:password@tcp(host:port)/name for mysql and a postgres:// URL for postgres. It
+	// may contain a password: never print it. Defaults to ./data/sluice.db.
 	DSN string `koanf:"dsn"`
 	// CAFile holds PEM certificates to trust. With it every connection is encrypted and the server's name checked,
-	// whatever the DSN says; without it TLS is as the DSN asks. Not for sqlite.
+	// whatever the DSN says. Without it the DSN decides on TLS. Not for sqlite.
 	CAFile string `koanf:"ca_file"`
-	// MaxConns bounds the open connections of this process. SQLite adds one writer to it. Defaults to 16.
+	// MaxConns bounds the open connections of this process. On SQLite there is one more, the writer. Defaults to 16.
 	MaxConns int `koanf:"max_conns"`
 	// TxTimeout bounds one attempt of a transaction, its waits for locks included. Defaults to 10s.
 	TxTimeout time.Duration `koanf:"tx_timeout"`
-	// Pooler says whether a connection pooler in transaction mode, such as PgBouncer, is in front of PostgreSQL: auto,
-	// none or transaction. auto recognises PgBouncer at start; the other two drivers pay no heed. Defaults to auto.
+	// Pooler says whether a connection pooler in transaction mode, such as PgBouncer, is in front of PostgreSQL. It is
+	// auto, none or transaction; auto recognises PgBouncer at start. Other drivers ignore it. Defaults to auto.
 	Pooler string `koanf:"pooler"`
-	// Migrate brings the tables up to date when a process starts. Without it one with pending migrations refuses to
-	// start until an operator has run `sluice migrate up`. Defaults to true.
+	// Migrate applies pending migrations when a process starts. Without it such a process refuses to start until an
+	// operator runs `sluice migrate up`. Defaults to true.
 	Migrate bool `koanf:"migrate"`
 }
 
-// DefaultConfig is an SQLite file under ./data.
+// DefaultConfig returns the configuration of an SQLite file under ./data.
 func DefaultConfig() Config {
 	return Config{Driver: SQLite, DSN: "./data/sluice.db", MaxConns: 16, TxTimeout: 10 * time.Second,
 		Pooler: PoolerAuto, Migrate: true}
@@ -85,7 +85,7 @@ func (c Config) validateDSN() error {
 				"connections, use a file path")
 		}
 	case MySQL:
-		// The parser's text is left out: it may repeat parts of the DSN, and with them the password.
+		// The parser's text is left out, because it may repeat parts of the DSN with the password.
 		if cfg, err := mysql.ParseDSN(c.DSN); err != nil || cfg.DBName == "" {
 			return errors.New("database.dsn: is not a MySQL DSN, use user:password@tcp(host:port)/name")
 		}
@@ -107,7 +107,8 @@ func (c Config) validateTLS() error {
 	return nil
 }
 
-// encryption trusts the certificates of CAFile, for a server at addr (host or host:port), and nobody else.
+// encryption returns a TLS configuration that trusts only the certificates of CAFile, for a server at addr (host or
+// host:port).
 func (c Config) encryption(addr string) (*tls.Config, error) {
 	pem, err := os.ReadFile(c.CAFile)
 	if err != nil {

@@ -17,17 +17,16 @@ import (
 	"gorm.io/gorm"
 )
 
-// Unavailable reports that err is the database's fault or the way to it, never the row's: unreachable, shutting down,
-// full, read-only, too busy, timed out, cancelled, without its schema, deadlocked even after retries, or refused with
-// any code that does not name the row. The work may be tried again unchanged. After an error from a commit it may also
-// have been done already.
-//
-// It is false for nil, for what RowFault holds, and for errors that come from no database, such as a caller's own rule.
+// Unavailable reports whether err is a fault of the database or of the connection to it, never of the row. Such are:
+// unreachable, shutting down, full, read-only, too busy, timed out, cancelled, without its schema, deadlocked even
+// after retries. Any code that does not name the row counts, too. The work may be tried again unchanged. After an error
+// from a commit it may also have been done already. Unavailable is false for nil, for a RowFault, and for errors that
+// come from no database.
 func Unavailable(err error) bool {
 	if err == nil {
 		return false
 	}
-	switch judge(err) {
+	switch classify(err) {
 	case rowFault, duplicateKey:
 		return false
 	case tryAgain, down:
@@ -46,24 +45,23 @@ func Unavailable(err error) bool {
 	return closedByText(err.Error())
 }
 
-// RowFault reports that err is provably of the row that was written: its data, or a constraint or unique key that it
-// breaks. It is false for every other error, also for one that this package does not know.
+// RowFault reports whether err is certainly caused by the written row: by its data, or a constraint that it breaks. It
+// is false for every other error, and for unknown ones.
 func RowFault(err error) bool {
-	v := judge(err)
+	v := classify(err)
 	return v == rowFault || v == duplicateKey || errors.Is(err, gorm.ErrDuplicatedKey)
 }
 
-// TooLarge reports that a statement exceeds a limit of the server, so that the same rows may go in by smaller
-// statements.
+// TooLarge reports whether a statement exceeds a limit of the server. Smaller statements for the same rows may succeed.
 func TooLarge(err error) bool { return err != nil && tooLarge(err) }
 
-// Duplicate reports that err says a unique key is taken.
+// Duplicate reports whether err says that a unique key is taken.
 func Duplicate(err error) bool {
-	return errors.Is(err, gorm.ErrDuplicatedKey) || judge(err) == duplicateKey
+	return errors.Is(err, gorm.ErrDuplicatedKey) || classify(err) == duplicateKey
 }
 
-// connectionErrors come from database/sql, the drivers and the sockets below them. A transaction that is "done" was
-// rolled back because its context ended or its connection broke.
+// connectionErrors returns the errors of database/sql, the drivers and sockets that mean a lost connection. A
+// transaction that is "done" was rolled back because its context ended or its connection broke.
 func connectionErrors() []error {
 	return []error{
 		context.DeadlineExceeded, context.Canceled, driver.ErrBadConn, sql.ErrConnDone, sql.ErrTxDone,
@@ -74,7 +72,7 @@ func connectionErrors() []error {
 	}
 }
 
-// encryptionError knows the errors of a TLS handshake, which mostly are no net.Error.
+// encryptionError reports whether err is of a TLS handshake. Most of those are no net.Error.
 func encryptionError(err error) bool {
 	var verify *tls.CertificateVerificationError
 	var header tls.RecordHeaderError
@@ -86,7 +84,8 @@ func encryptionError(err error) bool {
 		errors.As(err, &host) || errors.As(err, &invalid)
 }
 
-// closedByText knows the two errors that carry no type: database/sql's closed pool and pgx's closed connection.
+// closedByText reports whether a text is one of two errors without a type: database/sql's closed pool and pgx's closed
+// connection.
 func closedByText(text string) bool {
 	return strings.Contains(text, "sql: database is closed") || strings.Contains(text, "conn closed")
 }

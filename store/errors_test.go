@@ -22,7 +22,7 @@ import (
 
 func TestErrorsOfTheRow(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		seedStock(t, db, "s1", 1)
 		existing := newOrder(1)
 		require.NoError(t, db.Write.Create(&existing).Error)
@@ -63,7 +63,7 @@ func TestErrorsOfTheRow(t *testing.T) {
 
 func TestErrorsOfTheDatabase(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		seedStock(t, db, "s1", 1)
 		cancelled, cancel := context.WithCancel(t.Context())
 		cancel()

@@ -15,7 +15,7 @@ import (
 	"sluice/store/schema"
 )
 
-// proxied puts a proxy before a database server and returns the configuration that goes through it.
+// proxied starts a proxy in front of a database server and returns the configuration to use it.
 func proxied(t *testing.T, d testkit.Database) (*testkit.Proxy, store.Config) {
 	t.Helper()
 	cfg := config(d)
@@ -118,9 +118,9 @@ func TestKilledConnection(t *testing.T) {
 		store.MySQL:    {"SELECT CONNECTION_ID()", "KILL CONNECTION %d"},
 		store.Postgres: {"SELECT pg_backend_pid()", "SELECT pg_terminate_backend(%d)"},
 	}
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		if db.Driver == store.SQLite {
-			return // no connection that anyone could kill
+			return // SQLite has no connection to kill
 		}
 		seedStock(t, db, "s1", 1)
 		err := db.Tx(t.Context(), func(tx *gorm.DB) error {
@@ -161,8 +161,8 @@ func TestServerKilledAndBack(t *testing.T) {
 	}
 }
 
-// crossed makes two transactions take the same two locks in opposite order, both holding their first.
-func crossed(t *testing.T, begin func(fn func(*gorm.DB) error) error) (runs int64, errs [2]error) {
+// crossLocks makes two transactions take the same two locks in opposite order.
+func crossLocks(t *testing.T, begin func(fn func(*gorm.DB) error) error) (runs int64, errs [2]error) {
 	t.Helper()
 	var count atomic.Int64
 	var meet, both sync.WaitGroup
@@ -198,7 +198,7 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 			seedStock(t, db, "s1", 10)
 			seedStock(t, db, "s2", 10)
 
-			_, errs := crossed(t, func(fn func(*gorm.DB) error) error {
+			_, errs := crossLocks(t, func(fn func(*gorm.DB) error) error {
 				return db.Write.WithContext(t.Context()).
 					Transaction(fn)
 			})
@@ -210,7 +210,7 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 			require.True(t, store.Unavailable(failed), "%T %v", failed, failed)
 			require.EqualValues(t, 9, available(t, db, "s1"))
 
-			runs, errs := crossed(t, func(fn func(*gorm.DB) error) error { return db.Tx(t.Context(), fn) })
+			runs, errs := crossLocks(t, func(fn func(*gorm.DB) error) error { return db.Tx(t.Context(), fn) })
 			require.NoError(t, errs[0])
 			require.NoError(t, errs[1])
 			require.EqualValues(t, 3, runs)
@@ -222,7 +222,7 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 
 func TestLockHeldElsewhere(t *testing.T) {
 	t.Parallel()
-	eachConfig(t, func(t *testing.T, db *store.DB, cfg store.Config) {
+	onEveryConfig(t, func(t *testing.T, db *store.DB, cfg store.Config) {
 		seedStock(t, db, "s1", 10)
 		cfg.TxTimeout = 300 * time.Millisecond
 		other := open(t, cfg)

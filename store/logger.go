@@ -16,13 +16,13 @@ const (
 	maxLoggedSQL = 200
 )
 
-// queryLogger tells of failed and slow statements at warn. It never writes a parameter or a database's error text,
-// since both can hold personal data: the statement's shape and the error's code are enough to find the cause.
+// queryLogger logs failed and slow statements as warnings. It writes no parameter and no error text of a database,
+// because both can contain personal data. The statement's shape and the error's code are enough to find the cause.
 type queryLogger struct{ log *slog.Logger }
 
 func newQueryLogger(log *slog.Logger) logger.Interface { return queryLogger{log} }
 
-// LogMode changes nothing: the level is the slog handler's.
+// LogMode returns q unchanged: the slog handler decides on the level.
 func (q queryLogger) LogMode(logger.LogLevel) logger.Interface { return q }
 
 // Info drops gorm's own notes.
@@ -38,8 +38,8 @@ func (q queryLogger) Error(ctx context.Context, msg string, _ ...any) {
 	q.log.WarnContext(ctx, "store: gorm", "note", msg)
 }
 
-// Trace sees every statement. Refusals that callers expect (no row, duplicate) and their own cancellations are not
-// news.
+// Trace gets every statement. It does not log refusals that callers expect (no row, duplicate) or their own
+// cancellations.
 func (q queryLogger) Trace(ctx context.Context, begin time.Time, statement func() (string, int64), err error) {
 	elapsed := time.Since(begin)
 	expected := err == nil || errors.Is(err, gorm.ErrRecordNotFound) || errors.Is(err, context.Canceled) ||

@@ -38,19 +38,20 @@ func openMySQL(cfg Config) (opened, error) {
 	return opened{pools: []*sql.DB{pool}, dialectors: []gorm.Dialector{dialector}}, nil
 }
 
-// mysqlPool opens lazily. A pool for migrations has no read timeout, for a change of a big table may take long.
+// mysqlPool returns a pool that connects at its first use. A pool for migrations has no read timeout, because changing
+// a big table may take long.
 func mysqlPool(cfg Config, migrations bool) (*sql.DB, error) {
 	dsn, err := driverpkg.ParseDSN(cfg.DSN)
 	if err != nil {
 		return nil, errors.New("database.dsn: is not a MySQL DSN, use user:password@tcp(host:port)/name")
 	}
-	// Both would break counting on RowsAffected or the meaning of a stored time, whatever the DSN asks for.
+	// Other values in the DSN would change the meaning of RowsAffected or of stored times.
 	dsn.ClientFoundRows = false
 	dsn.ParseTime, dsn.Loc = true, time.UTC
 	// One round trip a statement instead of prepare, execute, close.
 	dsn.InterpolateParams = true
 	dsn.MultiStatements = false
-	// Its own logger writes to stderr what the returned error says again.
+	// The driver's logger would repeat on stderr what the returned error says.
 	dsn.Logger = &driverpkg.NopLogger{}
 	if err := dsn.Apply(driverpkg.Charset("utf8mb4", "")); err != nil {
 		return nil, err
@@ -84,8 +85,8 @@ func mysqlTimeouts(dsn *driverpkg.Config, tx time.Duration, migrations bool) {
 	}
 }
 
-// mysqlSession adds the variables each session starts with; strict mode is not for the DSN to give up, for without it
-// data that does not fit is cut silently.
+// mysqlSession adds the variables that each session starts with. The DSN cannot turn off strict mode: without it, data
+// that does not fit is cut silently.
 func mysqlSession(given map[string]string) map[string]string {
 	params := map[string]string{"innodb_lock_wait_timeout": strconv.Itoa(int(lockWait.Seconds()))}
 	maps.Copy(params, given)
@@ -94,8 +95,9 @@ func mysqlSession(given map[string]string) map[string]string {
 	return params
 }
 
-// readCommitted sets the isolation of each new session. A DSN parameter cannot: the variable's name differs between
-// MySQL 8 and MariaDB. Under the default, REPEATABLE READ, gap locks make batch inserts deadlock each other.
+// readCommitted is a connector that sets the isolation of each new session. A DSN parameter cannot: the variable's name
+// differs between MySQL 8 and MariaDB. Under the default, REPEATABLE READ, gap locks make batch inserts deadlock each
+// other.
 type readCommitted struct{ driver.Connector }
 
 func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
@@ -113,7 +115,7 @@ func (c readCommitted) Connect(ctx context.Context) (driver.Conn, error) {
 	return conn, nil
 }
 
-// mysqlTranslator adds the CHECK violations that gorm's dialector leaves untranslated.
+// mysqlTranslator also translates CHECK violations, which gorm's dialector does not.
 type mysqlTranslator struct{ *mysql.Dialector }
 
 // Translate adds gorm's sentinel to a constraint error and keeps the driver's error in the chain.

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// mysqlConnector opens sessions that tell when they are spent.
+// mysqlConnector opens sessions that leave the pool when they are spent.
 type mysqlConnector struct {
 	driver.Connector
 	sessions *sessions
@@ -28,7 +28,7 @@ func (c mysqlConnector) Connect(ctx context.Context) (driver.Conn, error) {
 	return &session{mysqlConn: inner, pool: c.sessions, born: born}, nil
 }
 
-// mysqlConn is what database/sql uses of a connection of the driver.
+// mysqlConn is the part of the driver's connection that database/sql uses.
 type mysqlConn interface {
 	driver.Conn
 	driver.ConnBeginTx
@@ -41,7 +41,7 @@ type mysqlConn interface {
 	driver.Validator
 }
 
-// session is a connection that leaves its pool after an error that it would repeat. As the driver's own, it is used
+// session is a connection that leaves its pool after an error that it would repeat. Like the driver's own, it is used
 // by one goroutine at a time.
 type session struct {
 	mysqlConn
@@ -50,8 +50,8 @@ type session struct {
 	spent bool
 }
 
-// look notes what an error says about the session, and returns it.
-func (s *session) look(err error) error {
+// note marks the session as spent if err says so, and returns err.
+func (s *session) note(err error) error {
 	if err != nil && sessionSpent(err) {
 		s.spent = true
 		s.pool.retire()
@@ -62,7 +62,7 @@ func (s *session) look(err error) error {
 // IsValid reports whether the connection may go back to its pool.
 func (s *session) IsValid() bool { return !s.spent && s.mysqlConn.IsValid() }
 
-// ResetSession refuses a connection that was opened before another one was refused.
+// ResetSession refuses a connection that is retired, or calls the driver's own.
 func (s *session) ResetSession(ctx context.Context) error {
 	if s.spent || s.pool.retired(s.born) {
 		return driver.ErrBadConn
@@ -73,20 +73,20 @@ func (s *session) ResetSession(ctx context.Context) error {
 // ExecContext runs a statement.
 func (s *session) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
 	result, err := s.mysqlConn.ExecContext(ctx, query, args)
-	return result, s.look(err)
+	return result, s.note(err)
 }
 
 // QueryContext runs a query.
 func (s *session) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := s.mysqlConn.QueryContext(ctx, query, args)
-	return rows, s.look(err)
+	return rows, s.note(err)
 }
 
 // BeginTx begins a transaction.
 func (s *session) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx, error) {
 	tx, err := s.mysqlConn.BeginTx(ctx, opts)
 	if err != nil {
-		return nil, s.look(err)
+		return nil, s.note(err)
 	}
 	return mysqlTx{tx, s}, nil
 }
@@ -95,7 +95,7 @@ func (s *session) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.Tx
 func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt, error) {
 	stmt, err := s.mysqlConn.PrepareContext(ctx, query)
 	if err != nil {
-		return nil, s.look(err)
+		return nil, s.note(err)
 	}
 	inner, ok := stmt.(mysqlStmt)
 	if !ok {
@@ -104,8 +104,8 @@ func (s *session) PrepareContext(ctx context.Context, query string) (driver.Stmt
 	return &preparedStmt{inner, s}, nil
 }
 
-// Ping asks the server.
-func (s *session) Ping(ctx context.Context) error { return s.look(s.mysqlConn.Ping(ctx)) }
+// Ping checks that the server answers.
+func (s *session) Ping(ctx context.Context) error { return s.note(s.mysqlConn.Ping(ctx)) }
 
 // mysqlTx is a transaction of a session.
 type mysqlTx struct {
@@ -113,10 +113,10 @@ type mysqlTx struct {
 	session *session
 }
 
-// Commit commits; a cluster may refuse here what it took before.
-func (t mysqlTx) Commit() error { return t.session.look(t.Tx.Commit()) }
+// Commit commits. A cluster may refuse here what it accepted before.
+func (t mysqlTx) Commit() error { return t.session.note(t.Tx.Commit()) }
 
-// mysqlStmt is what database/sql uses of a prepared statement of the driver.
+// mysqlStmt is the part of the driver's prepared statement that database/sql uses.
 type mysqlStmt interface {
 	driver.Stmt
 	driver.StmtExecContext
@@ -133,11 +133,11 @@ type preparedStmt struct {
 // ExecContext runs the statement.
 func (p *preparedStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
 	result, err := p.mysqlStmt.ExecContext(ctx, args)
-	return result, p.session.look(err)
+	return result, p.session.note(err)
 }
 
 // QueryContext runs the query.
 func (p *preparedStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
 	rows, err := p.mysqlStmt.QueryContext(ctx, args)
-	return rows, p.session.look(err)
+	return rows, p.session.note(err)
 }

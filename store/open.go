@@ -1,4 +1,5 @@
-// Package store opens the database and hides what its three dialects do differently. It knows no order and no sale.
+// Package store opens the database and hides the differences of its three dialects. It knows nothing of orders and
+// sales.
 package store
 
 import (
@@ -14,9 +15,8 @@ import (
 
 // DB is one open database, safe for concurrent use.
 //
-// Write takes every statement that changes something and every read inside a transaction. Read is for reads that may
-// come from a connection of their own; on SQLite it is a second pool that cannot write, elsewhere the same pool as
-// Write.
+// Write is for all statements that change something, and for all reads inside a transaction. Read is for other reads.
+// On SQLite it is a second pool that cannot write, elsewhere the same pool as Write.
 type DB struct {
 	Write  *gorm.DB
 	Read   *gorm.DB
@@ -27,14 +27,14 @@ type DB struct {
 	pools []*sql.DB
 }
 
-// opened is what a dialect hands over: its pools (the writer first) and a dialector for each.
+// opened is what a dialect returns: its pools (the writer first) and a dialector for each.
 type opened struct {
 	pools      []*sql.DB
 	dialectors []gorm.Dialector
 }
 
-// Open connects and proves the connection with one ping. It neither creates nor changes tables (see store/schema).
-// An error for which Unavailable holds may go away by itself; any other needs the configuration changed.
+// Open connects and checks the connection with one ping. It neither creates nor changes tables (see store/schema). An
+// error that is Unavailable may go away by itself; any other needs another configuration.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*DB, error) {
 	return db, nil
 }
 
-// openOnce opens the pools that the configuration asks for and tries them.
+// openOnce opens the pools of the configuration and pings them.
 func (db *DB) openOnce(ctx context.Context) error {
 	o, err := openDialect(db.cfg)
 	if err != nil {
@@ -87,8 +87,8 @@ func (db *DB) connect(ctx context.Context, dialectors []gorm.Dialector) error {
 	return nil
 }
 
-// gormConfig leaves PrepareStmt off: GORM's cache holds a lock while it prepares and closes statements still in use
-// when it evicts them, and a batch insert has one text per batch size, so the cache would mostly hold texts used once.
+// gormConfig returns a configuration without PrepareStmt. GORM's cache locks while it prepares, and closes statements
+// that are in use when it evicts them. Batch inserts of each size would also fill it with texts that are used once.
 func gormConfig(log *slog.Logger) *gorm.Config {
 	return &gorm.Config{
 		SkipDefaultTransaction: true,
@@ -98,7 +98,7 @@ func gormConfig(log *slog.Logger) *gorm.Config {
 	}
 }
 
-// limit bounds a network pool. Connections are renewed so that a failed-over address is noticed.
+// limit bounds a network pool. Connections are renewed, so that a fail-over to another address is noticed.
 func limit(pool *sql.DB, maxConns int) {
 	pool.SetMaxOpenConns(maxConns)
 	pool.SetMaxIdleConns(maxConns)
@@ -106,7 +106,7 @@ func limit(pool *sql.DB, maxConns int) {
 	pool.SetConnMaxLifetime(30 * time.Minute)
 }
 
-// Ping asks each pool for a working connection, within the transaction timeout.
+// Ping checks each pool for a working connection, within the transaction timeout.
 func (db *DB) Ping(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
 	defer cancel()
@@ -118,10 +118,10 @@ func (db *DB) Ping(ctx context.Context) error {
 	return nil
 }
 
-// Pool returns the pool writes go through, for a metrics collector. Close it only through DB.
+// Pool returns the pool for writes, for a metrics collector. Close it only through DB.
 func (db *DB) Pool() *sql.DB { return db.pools[0] }
 
-// MigrationPool opens a pool for changes of the schema, which may take longer than orders. The caller closes it.
+// MigrationPool opens a pool without short timeouts, for changes of the schema. The caller must close it.
 func (db *DB) MigrationPool() (*sql.DB, error) {
 	switch db.Driver {
 	case MySQL:
@@ -133,7 +133,7 @@ func (db *DB) MigrationPool() (*sql.DB, error) {
 	}
 }
 
-// Timeout returns the bound of one attempt of a transaction, database.tx_timeout.
+// Timeout returns database.tx_timeout, the bound of one attempt of a transaction.
 func (db *DB) Timeout() time.Duration { return db.cfg.TxTimeout }
 
 // Log returns the logger that Open was given.

@@ -16,19 +16,19 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// The values Config.Pooler accepts. They matter to PostgreSQL alone.
+// The values of Config.Pooler, which concern only PostgreSQL.
 const (
 	PoolerAuto        = "auto"        // recognise PgBouncer when the database is opened
 	PoolerNone        = "none"        // each connection is one session of the server
 	PoolerTransaction = "transaction" // a pooler may give each transaction another session
 )
 
-// sessionTimeouts are the settings that a pooler refuses or ignores when a connection starts.
+// sessionTimeouts returns the settings that a pooler refuses or ignores when a connection starts.
 func sessionTimeouts() []string {
 	return []string{"idle_in_transaction_session_timeout", "lock_timeout", "statement_timeout"}
 }
 
-// openRecognised opens the database and, where database.pooler is auto, once more as behind a pooler if there is one.
+// openRecognised opens the database. If database.pooler is auto and there is a pooler, it opens it again for that.
 func openRecognised(ctx context.Context, db *DB) error {
 	err := db.openOnce(ctx)
 	if db.Driver != Postgres || db.cfg.Pooler != PoolerAuto {
@@ -49,7 +49,7 @@ func openRecognised(ctx context.Context, db *DB) error {
 	return withPoolerHint(db.openOnce(ctx))
 }
 
-// refusedAsPooler reports whether err is PgBouncer's refusal of a setting that PostgreSQL takes from any connection.
+// refusedAsPooler reports whether err is PgBouncer's refusal of a setting that PostgreSQL accepts.
 func refusedAsPooler(err error) bool {
 	var refused *pgconn.PgError
 	return errors.As(err, &refused) && strings.Contains(refused.Message, "unsupported startup parameter")
@@ -63,8 +63,8 @@ func withPoolerHint(err error) error {
 		"and settings that the DSN names by ALTER ROLE … SET instead", err)
 }
 
-// ignoresStart reports whether the server did not get what this connection started with: a pooler swallowed it, and
-// may give a later transaction another session. The query leaves no prepared statement behind.
+// ignoresStart reports whether the server did not get the connection's start settings. Then a pooler swallowed them,
+// and may give a later transaction another session. The query leaves no prepared statement behind.
 func (db *DB) ignoresStart(ctx context.Context) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, db.cfg.TxTimeout)
 	defer cancel()
@@ -77,8 +77,8 @@ func (db *DB) ignoresStart(ctx context.Context) (bool, error) {
 	return source.Valid && source.String != "client", nil
 }
 
-// behindPooler returns a connector for sessions that change with each transaction: nothing is prepared by name, and
-// each transaction begins with the timeouts that pg would have started the session with.
+// behindPooler returns a connector for sessions that may change with each transaction. It prepares nothing by name and
+// sets the timeouts of pg in each transaction.
 func behindPooler(pg *pgx.ConnConfig, statement time.Duration) driver.Connector {
 	pg.RuntimeParams = maps.Clone(pg.RuntimeParams)
 	var local strings.Builder
@@ -88,7 +88,7 @@ func behindPooler(pg *pgx.ConnConfig, statement time.Duration) driver.Connector 
 			delete(pg.RuntimeParams, name)
 		}
 	}
-	// A description that is cached could be of another version's table: what is sent says what it is.
+	// A cached description could be of an older version of a table, so each statement sends its types.
 	pg.DefaultQueryExecMode = pgx.QueryExecModeExec
 	pg.StatementCacheCapacity, pg.DescriptionCacheCapacity = 0, 0
 	if statement > 0 {
@@ -97,25 +97,25 @@ func behindPooler(pg *pgx.ConnConfig, statement time.Duration) driver.Connector 
 	return perTransaction{Connector: stdlib.GetConnector(*pg), local: local.String()}
 }
 
-// statementLimit bounds each statement in time, as statement_timeout does where a session keeps its settings.
+// statementLimit is a bound for each statement, in place of the session's statement_timeout.
 type statementLimit time.Duration
 
 type cancelKey struct{}
 
-// TraceQueryStart gives the statement a deadline; at it the driver cancels the statement and drops the connection.
+// TraceQueryStart gives the statement a deadline, at which the driver cancels it and drops the connection.
 func (l statementLimit) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(l))
 	return context.WithValue(ctx, cancelKey{}, cancel)
 }
 
-// TraceQueryEnd frees what TraceQueryStart took; the driver calls it when the last row was read, too.
+// TraceQueryEnd ends the deadline. The driver also calls it after the last row was read.
 func (statementLimit) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryEndData) {
 	if cancel, ok := ctx.Value(cancelKey{}).(context.CancelFunc); ok {
 		cancel()
 	}
 }
 
-// perTransaction makes connections whose transactions begin with local settings.
+// perTransaction is a connector whose connections begin each transaction with local settings.
 type perTransaction struct {
 	driver.Connector
 	local string
@@ -158,12 +158,12 @@ func (c pooledConn) BeginTx(ctx context.Context, opts driver.TxOptions) (driver.
 	return pooledTx{ctx, tx}, nil
 }
 
-// PrepareContext refuses: the statement would stay with a session that the next transaction need not get.
+// PrepareContext returns an error: a later transaction may get a session without the prepared statement.
 func (pooledConn) PrepareContext(context.Context, string) (driver.Stmt, error) {
 	return nil, errors.New("a statement cannot be prepared behind a connection pooler")
 }
 
-// pooledTx ends within the context of its beginning, as database/sql expects.
+// pooledTx ends with the context of its beginning, as database/sql expects.
 type pooledTx struct {
 	ctx context.Context
 	tx  pgx.Tx

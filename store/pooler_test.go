@@ -19,8 +19,7 @@ import (
 	"sluice/store/schema"
 )
 
-// behindPgBouncer returns the configuration of an empty PostgreSQL database behind a PgBouncer, and that of the same
-// database without it.
+// behindPgBouncer returns the configurations of an empty PostgreSQL database with and without a PgBouncer.
 func behindPgBouncer(t *testing.T, pooler string, extra ...string) (pooled, direct store.Config) {
 	t.Helper()
 	d := testkit.NewDatabase(t, store.Postgres)
@@ -29,7 +28,7 @@ func behindPgBouncer(t *testing.T, pooler string, extra ...string) (pooled, dire
 	return pooled, direct
 }
 
-// ignoring makes PgBouncer swallow what it does not know, as its administrators are told to.
+// ignoring makes PgBouncer ignore unknown settings, as its documentation suggests.
 const ignoring = "ignore_startup_parameters = lock_timeout,statement_timeout,idle_in_transaction_session_timeout"
 
 func TestPgBouncerIsRecognised(t *testing.T) {
@@ -66,7 +65,7 @@ func TestAPoolerThatIsRuledOutIsNamedWithItsKey(t *testing.T) {
 	require.ErrorContains(t, err, "ALTER ROLE")
 }
 
-// The pool is small, so that all share sessions.
+// TestManyMigrateThroughPgBouncerAtOnce uses a small pool, so that all share sessions.
 func TestManyMigrateThroughPgBouncerAtOnce(t *testing.T) {
 	t.Parallel()
 	pooled, direct := behindPgBouncer(t, store.PoolerTransaction, "default_pool_size = 2")
@@ -95,7 +94,8 @@ func TestManyMigrateThroughPgBouncerAtOnce(t *testing.T) {
 	require.Zero(t, locks, "the migration lock is left in a session of the pool")
 }
 
-// Behind the pooler an older version, which locks in a session, and this one still exclude each other.
+// TestTheMigrationLockIsTheOneOfOlderVersions checks that an older version, which locks in a session, and this one
+// exclude each other behind a pooler.
 func TestTheMigrationLockIsTheOneOfOlderVersions(t *testing.T) {
 	t.Parallel()
 	pooled, direct := behindPgBouncer(t, store.PoolerTransaction)
@@ -117,7 +117,7 @@ func TestTheMigrationLockIsTheOneOfOlderVersions(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// settings are what holds where tx runs.
+// settings returns the settings in force in tx.
 func settings(t *testing.T, tx *gorm.DB) map[string]string {
 	t.Helper()
 	found := map[string]string{}

@@ -24,8 +24,8 @@ func openPostgres(cfg Config) (opened, error) {
 	return opened{pools: []*sql.DB{pool}, dialectors: []gorm.Dialector{postgres.New(postgres.Config{Conn: pool})}}, nil
 }
 
-// postgresPool opens lazily. What the DSN sets itself is kept. A pool for migrations has no statement timeout, for a
-// change of a big table may take long.
+// postgresPool returns a pool that connects at its first use. Settings of the DSN have priority. A pool for migrations
+// has no statement timeout, because changing a big table may take long.
 func postgresPool(cfg Config, migrations bool) (*sql.DB, error) {
 	pg, err := pgx.ParseConfig(cfg.DSN)
 	if err != nil {
@@ -58,15 +58,16 @@ func postgresPool(cfg Config, migrations bool) (*sql.DB, error) {
 	if cfg.Pooler == PoolerTransaction {
 		return sql.OpenDB(behindPooler(pg, statement)), nil
 	}
-	// The hot inserts, of one text whatever their size, gain most from a prepared statement; others have a text per
-	// size, and each stays on its server connection until it leaves this cache, so the cache is small.
+	// The hot inserts have one text for every size and gain most from being prepared. Others have a text for each size,
+	// and each uses memory of the server while it is cached. So the cache is small.
 	if !strings.Contains(cfg.DSN, "statement_cache_capacity") {
 		pg.StatementCacheCapacity = preparedStatements
 	}
 	return newSessions(time.Now).openPostgres(*pg), nil
 }
 
-// encryptPostgres also covers the further hosts of the DSN, and the second try without TLS of a weaker sslmode.
+// encryptPostgres makes every connection use TLS, also those to further hosts of the DSN. It removes the second try
+// without TLS of a weaker sslmode.
 func encryptPostgres(pg *pgx.ConnConfig, cfg Config) (err error) {
 	if pg.TLSConfig, err = cfg.encryption(pg.Host); err != nil {
 		return err

@@ -15,22 +15,21 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 )
 
-// sessions keeps a pool free of connections that will never work again. Rights, settings and the server behind an
-// address are fixed when a session begins: what was refused for one of these stays refused on it after the cause is
-// mended.
-// Safe for concurrent use.
+// sessions keeps a pool free of connections that will never work again. A session's rights, settings and server are
+// fixed when it begins. So it repeats a refusal for one of these even after the cause is mended. Safe for concurrent
+// use.
 type sessions struct {
 	now   func() time.Time
 	mu    sync.Mutex
-	since time.Time // sessions that began before are not used again
+	since time.Time // sessions that began before this are retired
 }
 
-// retireEvery bounds how often all connections of a pool are opened anew while a refusal stands.
+// retireEvery is the least time between two retirements of a pool's connections.
 const retireEvery = 250 * time.Millisecond
 
 func newSessions(now func() time.Time) *sessions { return &sessions{now: now} }
 
-// retire ends the use of all sessions that are open now, since they share what one of them was refused for.
+// retire ends the use of all sessions that are open now, because all would repeat the refusal.
 func (s *sessions) retire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -39,14 +38,14 @@ func (s *sessions) retire() {
 	}
 }
 
-// retired reports whether a session that began at born is no longer used.
+// retired reports whether a session that began at born must not be used.
 func (s *sessions) retired(born time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return born.Before(s.since)
 }
 
-// sessionSpent reports that a refusal is of the session or of the server behind it, and will be repeated on it.
+// sessionSpent reports whether a session would repeat the refusal err.
 func sessionSpent(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -56,14 +55,14 @@ func sessionSpent(err error) bool {
 	return errors.As(err, &my) && mysqlSpent(my.Number)
 }
 
-// postgresSpent knows authorization (28), operator intervention but a cancelled statement (57P), a broken protocol
-// (08), and read_only_sql_transaction: a standby, or a default that the session took over when it began.
+// postgresSpent reports whether a session of PostgreSQL would repeat the error. Such are authorization (28), operator
+// intervention (57P), a broken protocol (08) and read_only_sql_transaction.
 func postgresSpent(code string) bool {
 	return strings.HasPrefix(code, "28") || strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "08") ||
 		code == "25006"
 }
 
-// mysqlSpent knows what a session of MySQL, MariaDB or a proxy is refused for as long as it lasts.
+// mysqlSpent reports whether a session of MySQL, MariaDB or a proxy would repeat the error.
 func mysqlSpent(number uint16) bool {
 	switch number {
 	case 1044, 1045, 1142, 1143, 1227, 1370, 1698, 3118, 4151: // rights are read when a session begins
@@ -74,23 +73,23 @@ func mysqlSpent(number uint16) bool {
 		return true
 	case 1290, 1792, 1836, 1598, 1665, 1785: // read-only; a format of the binary log that this session began with
 		return true
-	case 1047, 1053, 1927, 3032, 3100, 3101, 3169: // this node takes no part in its cluster, goes down or offline
+	case 1047, 1053, 1927, 3032, 3100, 3101, 3169: // this node is outside its cluster, stops or is offline
 		return true
-	case 1105, 9001, 9002, 9003, 9005, 9006: // Vitess and ProxySQL: what is behind this session
+	case 1105, 9001, 9002, 9003, 9005, 9006: // Vitess and ProxySQL: the server behind this session
 		return true
 	}
 	return false
 }
 
-// bornKey is where a connection of pgx keeps when it began.
+// bornKey is the key of a pgx connection's start time in its custom data.
 const bornKey = "sluice.born"
 
-// openPostgres is stdlib.OpenDB for a pool without spent sessions.
+// openPostgres opens a pool without spent sessions, otherwise like stdlib.OpenDB.
 func (s *sessions) openPostgres(cfg pgx.ConnConfig) *sql.DB {
 	fatal := cfg.OnPgError
 	cfg.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
 		if postgresSpent(err.Code) {
-			// Who is not let in says nothing about those who are in: born is set once a session stands.
+			// A refused connection says nothing about open sessions. born is set only when a session is open.
 			if _, stands := conn.CustomData()[bornKey]; stands {
 				s.retire()
 			}
@@ -111,7 +110,7 @@ func (s *sessions) openPostgres(cfg pgx.ConnConfig) *sql.DB {
 		}))
 }
 
-// openMySQL is sql.OpenDB for a pool without spent sessions.
+// openMySQL opens a pool without spent sessions, otherwise like sql.OpenDB.
 func (s *sessions) openMySQL(connector driver.Connector) *sql.DB {
 	return sql.OpenDB(mysqlConnector{connector, s})
 }

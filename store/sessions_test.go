@@ -16,7 +16,7 @@ import (
 	"sluice/store/schema"
 )
 
-// filled opens connections until the pool holds n, all of which began under the settings of now.
+// filled opens connections until the pool has n, all with the present settings.
 func filled(t *testing.T, db *store.DB, n int) {
 	t.Helper()
 	conns := make([]*sql.Conn, n)
@@ -31,8 +31,8 @@ func filled(t *testing.T, db *store.DB, n int) {
 	require.Equal(t, n, db.Pool().Stats().Idle)
 }
 
-// refusedThenMended breaks the server, opens sessions under what is broken, mends it, and demands that writes go
-// through again although all sessions of the pool began before.
+// refusedThenMended breaks the server, opens sessions, and mends it. It requires that writes succeed again although all
+// sessions of the pool are older.
 func refusedThenMended(t *testing.T, db *store.DB, breakIt, mend func()) {
 	t.Helper()
 	_, err := schema.Of(db).Migrate(t.Context())
@@ -81,7 +81,7 @@ func TestSessionsOfAReadOnlyDatabaseAreLeft(t *testing.T) {
 	db, admin := open(t, config(d)), open(t, config(d))
 	alter := func(setting string) func() {
 		return func() {
-			// Said inside a transaction that may write, whatever the default has become.
+			// This transaction may write, whatever the new default is.
 			err := admin.Write.Exec("SET SESSION CHARACTERISTICS AS TRANSACTION READ WRITE").Error
 			require.NoError(t, err)
 			require.NoError(t, admin.Write.Exec("ALTER DATABASE "+parsed.Database+" "+setting).Error)
@@ -95,7 +95,8 @@ func TestSessionsOfAReadOnlyDatabaseAreLeft(t *testing.T) {
 		alter("RESET default_transaction_read_only"))
 }
 
-// An account without rights on its database, and one that is locked: both work again as soon as they are mended.
+// TestSessionsOfAnAccountAreLeft checks that an account without rights, or a locked one, works again as soon as it is
+// mended.
 func TestSessionsOfAnAccountAreLeft(t *testing.T) {
 	t.Parallel()
 	server := testkit.PrivateMySQLWith(t)

@@ -22,11 +22,11 @@ const (
 	sqliteUnique     = 2067
 )
 
-// openSQLite gives one writer, so that writers queue in this process instead of failing with SQLITE_BUSY, and a pool of
-// readers that do not wait for it (WAL). synchronous=FULL: the file is the only durable copy of a sold unit. Order ids
-// are random, so a large batch visits pages all over its indexes: 64 MiB of cache keep them from being written before
-// the commit, what a statement would have to undo stays in memory, and a checkpoint comes each 40 MB of log instead of
-// each 4.
+// openSQLite opens a pool with one writer, so that writers queue in this process instead of failing with SQLITE_BUSY. A
+// second pool has readers, which do not wait for the writer (WAL). synchronous is FULL, because the file is the only
+// durable copy of a sold unit. Order ids are random, so a large batch changes pages all over its indexes. 64 MiB of
+// cache keep these from being written before the commit. Undo data stays in memory, and checkpoints come each 40 MB of
+// log instead of each 4.
 func openSQLite(cfg Config) (opened, error) {
 	if err := createParent(cfg.DSN); err != nil {
 		return opened{}, err
@@ -49,7 +49,7 @@ func openSQLite(cfg Config) (opened, error) {
 	}, nil
 }
 
-// sqliteURI turns a path, or a file: URI whose own parameters are kept, into the driver's DSN.
+// sqliteURI turns a path or a file: URI into the driver's DSN. Parameters of the URI stay.
 func sqliteURI(dsn, txlock string, pragmas ...string) string {
 	var base, query string
 	if strings.HasPrefix(dsn, "file:") {
@@ -58,7 +58,7 @@ func sqliteURI(dsn, txlock string, pragmas ...string) string {
 		base = "file:" + (&url.URL{Path: dsn}).EscapedPath()
 	}
 	params := url.Values{"_txlock": {txlock}}
-	// The wait comes first: switching to WAL already needs it when another process opens the file.
+	// busy_timeout comes first, because switching to WAL may have to wait for another process.
 	for _, pragma := range append([]string{"busy_timeout(5000)"}, pragmas...) {
 		params.Add("_pragma", pragma)
 	}
@@ -79,7 +79,7 @@ func createParent(dsn string) error {
 	return nil
 }
 
-// sqliteTranslator replaces the error translation of gorm's dialector, which only knows the cgo driver.
+// sqliteTranslator replaces the error translation of gorm's dialector, which supports only the cgo driver.
 type sqliteTranslator struct{ *sqlite.Dialector }
 
 func sqliteDialector(pool *sql.DB) gorm.Dialector {

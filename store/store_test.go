@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m) }
 
-// order is the part of the orders table that these tests need; columns with a default are left to it.
+// order is the part of the orders table that these tests need; other columns have defaults.
 type order struct {
 	ID         string `gorm:"primaryKey"`
 	SaleID     string
@@ -55,13 +55,13 @@ func open(t *testing.T, cfg store.Config) *store.DB {
 	return db
 }
 
-// each runs the test on a migrated database of every driver.
-func each(t *testing.T, test func(t *testing.T, db *store.DB)) {
-	eachConfig(t, func(t *testing.T, db *store.DB, _ store.Config) { test(t, db) })
+// onEveryDatabase runs the test on a migrated database of every driver.
+func onEveryDatabase(t *testing.T, test func(t *testing.T, db *store.DB)) {
+	onEveryConfig(t, func(t *testing.T, db *store.DB, _ store.Config) { test(t, db) })
 }
 
-// eachConfig is each for tests that open the same database once more.
-func eachConfig(t *testing.T, test func(t *testing.T, db *store.DB, cfg store.Config)) {
+// onEveryConfig does the same for tests that open the database once more.
+func onEveryConfig(t *testing.T, test func(t *testing.T, db *store.DB, cfg store.Config)) {
 	for _, d := range testkit.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			db := open(t, config(d))
@@ -135,7 +135,7 @@ func TestConfigNamesTheKeyAtFault(t *testing.T) {
 
 func TestPingAndCloseTwice(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		require.NoError(t, db.Ping(t.Context()))
 		require.NoError(t, db.Close())
 		require.NoError(t, db.Close())

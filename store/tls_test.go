@@ -18,7 +18,7 @@ import (
 	"sluice/store"
 )
 
-// encrypted accepts connections, lets greet speak the dialect's words before TLS and reports how the handshakes ended.
+// encrypted starts a server that calls greet before TLS and reports how the handshakes end.
 func encrypted(t *testing.T, greet func(net.Conn) error) (addr, certFile string, handshakes <-chan error) {
 	t.Helper()
 	certFile, keyFile := testkit.Certificate(t, t.TempDir(), 1)
@@ -57,13 +57,13 @@ func postgresGreeting(conn net.Conn) error {
 		return err
 	}
 	if binary.BigEndian.Uint32(request[4:]) != 80877103 {
-		return io.ErrUnexpectedEOF // it goes on without TLS
+		return io.ErrUnexpectedEOF // the client goes on without TLS
 	}
 	_, err := conn.Write([]byte("S"))
 	return err
 }
 
-// mysqlGreeting offers TLS and reads the client's wish for it.
+// mysqlGreeting offers TLS and reads the client's request for it.
 func mysqlGreeting(conn net.Conn) error {
 	body := append([]byte{10}, "8.0.0\x00\x01\x00\x00\x0012345678\x00"...)
 	// capabilities: PROTOCOL_41, SSL, SECURE_CONNECTION, PLUGIN_AUTH
@@ -84,7 +84,7 @@ func TestCAFileEncryptsAndVerifies(t *testing.T) {
 		greet func(net.Conn) error
 		dsn   func(addr string) string
 	}{
-		// Each DSN asks for no TLS at all: the file is what decides.
+		// No DSN asks for TLS: the file decides.
 		store.Postgres: {postgresGreeting, func(addr string) string {
 			return "postgres://sluice:x@" + addr +
 				"/sluice?sslmode=disable"

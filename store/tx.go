@@ -17,17 +17,16 @@ const (
 	txBackoffMax = 200 * time.Millisecond
 )
 
-// Tx runs fn in one transaction (READ COMMITTED; on SQLite holding the write lock from the start) and commits when fn
-// returns nil. A transaction the database rolled back in favour of another is run again from the start, at most 5
-// times, so fn must change nothing outside tx that a second run would not overwrite. Each run is bounded by
-// database.tx_timeout.
+// Tx runs fn in one transaction and commits when fn returns nil. It is READ COMMITTED; on SQLite it has the write lock
+// from the start. A transaction that the database rolled back in favour of another is run again, at most 5 times. So fn
+// must change nothing outside tx that a second run would not overwrite. Each run is bounded by database.tx_timeout.
 //
 // An error from fn is returned as it is. Ask Unavailable and Duplicate about it. A connection lost during commit leaves
 // the outcome unknown: fn must be safe to repeat.
 func (db *DB) Tx(ctx context.Context, fn func(tx *gorm.DB) error) error {
 	for attempt := 1; ; attempt++ {
 		err := db.once(ctx, fn)
-		if err == nil || judge(err) != tryAgain {
+		if err == nil || classify(err) != tryAgain {
 			return err
 		}
 		if attempt == txAttempts {
@@ -45,7 +44,7 @@ func (db *DB) once(ctx context.Context, fn func(tx *gorm.DB) error) error {
 	return db.Write.WithContext(ctx).Transaction(fn)
 }
 
-// Pause waits a doubling, fully jittered time, so that transactions that met once do not meet again.
+// Pause waits a random time whose bound doubles with each attempt, so that colliding transactions do not collide again.
 func Pause(ctx context.Context, attempt int) error {
 	ceiling := min(txBackoff<<attempt, txBackoffMax)
 	timer := time.NewTimer(rand.N(ceiling) + time.Millisecond) // #nosec G404 -- jitter
@@ -58,8 +57,8 @@ func Pause(ctx context.Context, attempt int) error {
 	}
 }
 
-// Snapshot runs fn's reads on one consistent state of the database (REPEATABLE READ, read only; on SQLite a WAL
-// snapshot), without holding up writers. fn may run as long as ctx allows; it is run once.
+// Snapshot runs fn's reads on one consistent state of the database, without delaying writers. It is REPEATABLE READ and
+// read only; on SQLite a WAL snapshot. fn is run once and may take as long as ctx allows.
 func (db *DB) Snapshot(ctx context.Context, fn func(tx *gorm.DB) error) error {
 	options := &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true}
 	if db.Driver == SQLite {
@@ -75,25 +74,24 @@ func (db *DB) Snapshot(ctx context.Context, fn func(tx *gorm.DB) error) error {
 const (
 	sqliteParams  = 32766
 	networkParams = 65535
-	// maxRows keeps one statement's text and the time it holds locks small whatever the row's width.
+	// maxRows bounds a statement's text and how long it has locks, whatever the row's width.
 	maxRows = 500
 )
 
-// InsertIgnore makes the next Create skip every row that conflicts with a row already there on any unique key; other
-// errors still fail the whole statement. RowsAffected is the number of rows inserted. gorm does not tell which rows
-// those are, so rows need keys of their own (never auto-increment) and a batch column to be read back by. Create needs
-// a model.
+// InsertIgnore makes the next Create skip every row that conflicts with an existing one on any unique key. Other errors
+// still fail the whole statement. RowsAffected is the number of inserted rows. gorm does not say which rows those are.
+// So rows need keys of their own (never auto-increment) and a batch column to read them by. Create needs a model.
 func InsertIgnore(tx *gorm.DB) *gorm.DB {
 	return tx.Clauses(clause.OnConflict{DoNothing: true})
 }
 
-// ForUpdate makes the next query lock the rows it reads until the transaction ends. On SQLite the transaction already
-// holds the only write lock, so it adds nothing there.
+// ForUpdate makes the next query lock its rows until the transaction ends. On SQLite it does nothing, because the
+// transaction has the only write lock already.
 func ForUpdate(tx *gorm.DB) *gorm.DB {
 	return tx.Clauses(clause.Locking{Strength: clause.LockingStrengthUpdate})
 }
 
-// MaxRows is how many rows of so many columns one INSERT may carry: at least 1, at most 500, within the dialect's bound
+// MaxRows returns how many rows with that many columns one INSERT may have. It is 1 to 500, within the dialect's bound
 // on parameters.
 func (db *DB) MaxRows(columns int) int {
 	params := networkParams

@@ -14,7 +14,7 @@ import (
 
 func TestInsertIgnoreSkipsEveryConflictAndNothingElse(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		existing := []order{newOrder(7), newOrder(250)}
 		for i := range existing {
 			existing[i].BatchID = "earlier"
@@ -54,7 +54,7 @@ func TestInsertIgnoreSkipsEveryConflictAndNothingElse(t *testing.T) {
 
 func TestSlotIsFreeOnceNull(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		first, second := newOrder(1), newOrder(2)
 		second.UserID = first.UserID
 		require.NoError(t, db.Write.Create(&first).Error)
@@ -67,7 +67,7 @@ func TestSlotIsFreeOnceNull(t *testing.T) {
 
 func TestStringsCompareByByte(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		lower, upper := newOrder(1), newOrder(2)
 		lower.UserID, upper.UserID = "é", "É"
 		require.NoError(t, db.Write.Create(&lower).Error)
@@ -77,7 +77,7 @@ func TestStringsCompareByByte(t *testing.T) {
 
 func TestStockNeverGoesBelowZero(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		seedStock(t, db, "s1", 100)
 		var taken atomic.Int64
 		errs := make([]error, 8)
@@ -106,7 +106,7 @@ func TestStockNeverGoesBelowZero(t *testing.T) {
 
 func TestForUpdateMakesOthersWait(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		seedStock(t, db, "s1", 10)
 		increment := func(tx *gorm.DB) error {
 			var n int64
@@ -131,7 +131,7 @@ func TestForUpdateMakesOthersWait(t *testing.T) {
 
 func TestMaxRowsFitsOneStatement(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		require.Equal(t, 500, db.MaxRows(19))
 		require.Equal(t, 1, db.MaxRows(1_000_000))
 		require.Equal(t, 500, db.MaxRows(0))

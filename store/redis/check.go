@@ -16,7 +16,7 @@ import (
 // checkLimit bounds the check of one server.
 const checkLimit = 5 * time.Second
 
-// examine waits until Redis answers and checks every master it reaches.
+// examine waits until Redis answers and checks every reachable master.
 func (r *Store) examine(ctx context.Context, cfg Config) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -35,7 +35,7 @@ func (r *Store) examine(ctx context.Context, cfg Config) error {
 	return nil
 }
 
-// finding says what one master was found to be, or why that is not known.
+// finding is the result of checking one master, or why it could not be checked.
 type finding struct {
 	node       string // its address in a cluster, else empty
 	version    string
@@ -44,7 +44,7 @@ type finding struct {
 	err        error
 }
 
-// checkEach checks every master. It returns the error of the first that is refused or does not answer.
+// checkEach checks every master. It returns the first error of one that is refused or does not answer.
 func (r *Store) checkEach(ctx context.Context, cfg Config) ([]finding, error) {
 	found, err := r.checkAll(ctx, cfg)
 	if err != nil {
@@ -58,7 +58,7 @@ func (r *Store) checkEach(ctx context.Context, cfg Config) ([]finding, error) {
 	return found, nil
 }
 
-// problem returns the error with the node it is of.
+// problem returns the error with its node.
 func (f finding) problem() error {
 	if f.node == "" {
 		return f.err
@@ -66,15 +66,14 @@ func (f finding) problem() error {
 	return fmt.Errorf("node %s: %w", f.node, f.err)
 }
 
-// checkAll checks every master at the same time, so that one that hangs holds
-// up no other.
+// checkAll checks all masters at the same time, so that one that hangs delays no other.
 func (r *Store) checkAll(ctx context.Context, cfg Config) ([]finding, error) {
 	switch client := r.Client.(type) {
 	case *goredis.ClusterClient:
 		var mu sync.Mutex
 		var found []finding
 		err := client.ForEachMaster(ctx, func(ctx context.Context, node *goredis.Client) error {
-			// Finding the masters may have used up ctx: a node that hangs is asked, too.
+			// Finding the masters may have used up ctx, because it also asks nodes that hang.
 			own, cancel := context.WithTimeout(context.WithoutCancel(ctx), checkLimit)
 			defer cancel()
 			one := examineServer(own, node, cfg)
@@ -91,7 +90,7 @@ func (r *Store) checkAll(ctx context.Context, cfg Config) ([]finding, error) {
 	return nil, fmt.Errorf("redis client %T is of no known kind", r.Client)
 }
 
-// weakest notes what holds of all servers that were checked.
+// weakest sets the store's properties to the weakest of all checked servers.
 func (r *Store) weakest(found []finding) {
 	r.Version, r.Durability, r.replicas = "", DurabilityAlways, math.MaxInt
 	for _, one := range found {
@@ -124,7 +123,7 @@ func awaitLoaded(ctx context.Context, client goredis.UniversalClient) error {
 	}
 }
 
-// withHint adds what to do to the errors a wrong configuration causes.
+// withHint adds a hint to errors that a wrong configuration causes.
 func withHint(err error) error {
 	if err == nil {
 		return nil
@@ -176,7 +175,7 @@ func onlineReplicas(info map[string]string) int {
 	return n
 }
 
-// checkRole refuses a server that does not play the part that redis.mode expects.
+// checkRole refuses a server whose role is not the one that redis.mode expects.
 func checkRole(info map[string]string, mode string) error {
 	switch {
 	case info["redis_mode"] == "sentinel":
@@ -189,8 +188,7 @@ func checkRole(info map[string]string, mode string) error {
 	return nil
 }
 
-// checkPolicy allows only noeviction: under any other policy a full Redis
-// deletes keys to make room, and every key of a line holds orders.
+// checkPolicy allows only noeviction. Under any other policy a full Redis deletes keys, and with them orders.
 func checkPolicy(policy string) error {
 	switch policy {
 	case "noeviction":
@@ -202,7 +200,7 @@ func checkPolicy(policy string) error {
 		"set maxmemory-policy noeviction in redis.conf, or run CONFIG SET maxmemory-policy noeviction", policy)
 }
 
-// serverDurability returns the level of one server.
+// serverDurability returns the durability of one server.
 func serverDurability(ctx context.Context, server goredis.Cmdable, info map[string]string) string {
 	if info["aof_enabled"] != "1" {
 		return DurabilityNone
@@ -233,7 +231,7 @@ func parseInfo(text string) map[string]string {
 	return info
 }
 
-// olderVersion compares dotted numbers; a part that is no number counts as 0.
+// olderVersion reports whether the dotted version a is older than b; a part that is no number counts as 0.
 func olderVersion(a, b string) bool {
 	x, y := strings.Split(a, "."), strings.Split(b, ".")
 	for i := range min(len(x), len(y)) {

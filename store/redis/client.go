@@ -11,7 +11,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 )
 
-// options are those of the client library.
+// options returns the options of the client library.
 func (c Config) options() (*goredis.UniversalOptions, error) {
 	conf, err := c.TLS.load()
 	if err != nil {
@@ -39,16 +39,15 @@ func newClient(opts *goredis.UniversalOptions, mode string) goredis.UniversalCli
 	return client
 }
 
-// sendOnce keeps a cluster client from sending a command again after an error
-// that leaves open whether it ran. Redirects are still followed.
+// sendOnce keeps a cluster client from repeating a command after an error that leaves open whether it ran. Redirects
+// are still followed.
 type sendOnce struct{}
 
 func (sendOnce) DialHook(next goredis.DialHook) goredis.DialHook { return next }
 
 func (sendOnce) ProcessHook(next goredis.ProcessHook) goredis.ProcessHook {
 	return func(ctx context.Context, cmd goredis.Cmder) error {
-		// Commands that fan out over shards are told apart by their Go type,
-		// so only those that go to one node may be wrapped.
+		// The client recognises commands that go to all shards by their Go type, so only the others may be wrapped.
 		switch cmd.Name() {
 		case "eval", "evalsha", "fcall", "lpush", "rpush", "lpop", "rpop", "lmove", "incr", "incrby", "decrby",
 			"hincrby":
@@ -63,7 +62,7 @@ func (sendOnce) ProcessPipelineHook(next goredis.ProcessPipelineHook) goredis.Pr
 		once := make([]goredis.Cmder, len(cmds))
 		for i, cmd := range cmds {
 			once[i] = cmd
-			// The frame of a transaction is told apart by its Go type.
+			// The client recognises MULTI and EXEC by their Go type.
 			if name := cmd.Name(); name != "multi" && name != "exec" {
 				once[i] = onceCmd{cmd}
 			}
@@ -76,9 +75,8 @@ type onceCmd struct{ goredis.Cmder }
 
 func (onceCmd) NoRetry() bool { return true }
 
-// LogClient sends what the Redis client library says by itself (each
-// failed dial, sentinel switches) to log at debug level. The library has one
-// logger for the process: call it once, before Open.
+// LogClient sends the messages of the Redis client library, such as failed dials, to log at debug level. The library
+// has one logger for the process: call LogClient once, before Open.
 func LogClient(log *slog.Logger) { goredis.SetLogger(clientLog{log}) }
 
 type clientLog struct{ log *slog.Logger }
@@ -89,8 +87,8 @@ func (l clientLog) Printf(ctx context.Context, format string, args ...any) {
 	}
 }
 
-// PoolCollector reports the client's connection pool, summed over the servers
-// it is connected to. Rising timeouts mean commands find no free connection.
+// PoolCollector reports the client's connection pool, summed over all servers. Rising timeouts mean that commands find
+// no free connection.
 type PoolCollector struct {
 	stats func() *goredis.PoolStats
 
@@ -98,8 +96,7 @@ type PoolCollector struct {
 	connections, pending                         *prometheus.Desc
 }
 
-// NewPoolCollector returns a collector over the pool of client. Reading it
-// costs Redis nothing.
+// NewPoolCollector returns a collector over the pool of client. Collecting sends nothing to Redis.
 func NewPoolCollector(client goredis.UniversalClient) *PoolCollector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("sluice_redis_pool_"+name, help, labels, nil)
@@ -125,7 +122,7 @@ func (c *PoolCollector) Describe(out chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect sends the pool's present numbers.
+// Collect sends the pool's current numbers.
 func (c *PoolCollector) Collect(out chan<- prometheus.Metric) {
 	s := c.stats()
 	send := func(d *prometheus.Desc, kind prometheus.ValueType, v float64, labels ...string) {
@@ -137,7 +134,7 @@ func (c *PoolCollector) Collect(out chan<- prometheus.Metric) {
 	send(c.stale, prometheus.CounterValue, float64(s.StaleConns))
 	send(c.waits, prometheus.CounterValue, float64(s.WaitCount))
 	send(c.waited, prometheus.CounterValue, time.Duration(s.WaitDurationNs).Seconds())
-	// The two are read one after the other, so idle may exceed total for a moment.
+	// The two numbers are read one after the other, so idle may exceed total for a moment.
 	send(c.connections, prometheus.GaugeValue, float64(s.IdleConns), "idle")
 	send(c.connections, prometheus.GaugeValue, float64(s.TotalConns-min(s.IdleConns, s.TotalConns)), "used")
 	send(c.pending, prometheus.GaugeValue, float64(s.PendingRequests))

@@ -17,7 +17,7 @@ import (
 const (
 	// single when an address is given, else managed when redis-server is installed, else embedded
 	ModeAuto     = "auto"
-	ModeEmbedded = "embedded" // in memory inside this process; waiting orders die with it
+	ModeEmbedded = "embedded" // in memory inside this process; waiting orders are lost with it
 	ModeManaged  = "managed"  // a private child redis-server with an append-only file
 	ModeSingle   = "single"   // one server
 	ModeSentinel = "sentinel" // the master the sentinels name
@@ -39,7 +39,7 @@ type Config struct {
 	Addrs    []string `koanf:"addrs"`
 	Username string   `koanf:"username"`               // ACL user; empty means the default user
 	Password string   `koanf:"password" secret:"true"` // of that user
-	// the name the sentinels know the master by
+	// the master's name at the sentinels
 	MasterName       string `koanf:"master_name"`
 	SentinelUsername string `koanf:"sentinel_username"`               // ACL user at the sentinels
 	SentinelPassword string `koanf:"sentinel_password" secret:"true"` // of that user
@@ -52,8 +52,7 @@ type Config struct {
 	DialTimeout time.Duration `koanf:"dial_timeout"` // to open one connection; 10ms to 1m
 	// for one command, and for a free connection to send it on; 10ms to 1m
 	Timeout time.Duration `koanf:"timeout"`
-	// what an admitted order must survive: auto takes Redis as it is, memory, everysec, always or
-	// replicated
+	// what an admitted order must survive: memory, everysec, always or replicated; auto accepts Redis as it is
 	Durability string `koanf:"durability"`
 	// replicas that must acknowledge where durability is replicated; 1 to 10
 	Replicas int `koanf:"replicas"`
@@ -86,10 +85,10 @@ func DefaultConfig() Config {
 func (c Config) Validate() error {
 	errs := []error{
 		c.validateMode(),
-		between("redis.db", c.DB, 0, 15),
-		between("redis.dial_timeout", c.DialTimeout, 10*time.Millisecond, time.Minute),
-		between("redis.timeout", c.Timeout, 10*time.Millisecond, time.Minute),
-		between("redis.pool_size", c.PoolSize, 0, 10_000),
+		checkBounds("redis.db", c.DB, 0, 15),
+		checkBounds("redis.dial_timeout", c.DialTimeout, 10*time.Millisecond, time.Minute),
+		checkBounds("redis.timeout", c.Timeout, 10*time.Millisecond, time.Minute),
+		checkBounds("redis.pool_size", c.PoolSize, 0, 10_000),
 		c.validateTLS(),
 		c.validateDurability(),
 		validatePrefix(c.Prefix),
@@ -106,8 +105,8 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// validatePrefix keeps braces out, which would move every key into one slot of
-// a cluster, and colons, which would let one prefix lie within another.
+// validatePrefix refuses braces, which would move every key into one slot of a cluster. It also refuses colons, which
+// would let one prefix be part of another.
 func validatePrefix(prefix string) error {
 	if !prefixPattern.MatchString(prefix) {
 		return fmt.Errorf("redis.prefix must be 1 to 32 letters, digits, dots, hyphens or underscores, got %q", prefix)
@@ -126,8 +125,8 @@ func (c Config) validateDurability() error {
 		return nil
 	}
 	errs := []error{
-		between("redis.replicas", c.Replicas, 1, 10),
-		between("redis.replica_timeout", c.ReplicaTimeout, 10*time.Millisecond, 10*time.Second),
+		checkBounds("redis.replicas", c.Replicas, 1, 10),
+		checkBounds("redis.replica_timeout", c.ReplicaTimeout, 10*time.Millisecond, 10*time.Second),
 	}
 	if c.ReplicaTimeout >= c.Timeout {
 		errs = append(errs, fmt.Errorf("redis.replica_timeout must be shorter than redis.timeout (%s), got %s",
@@ -181,7 +180,7 @@ func (c Config) validateAddr(addr string) error {
 	if strings.HasPrefix(addr, "/") && (c.Mode == ModeSingle || c.Mode == ModeAuto) {
 		return nil
 	}
-	if strings.ContainsAny(addr, "/@") { // a URL may hold a password: not repeated
+	if strings.ContainsAny(addr, "/@") { // a URL may contain a password: not repeated
 		return errors.New("redis.addrs must hold host:port, not a URL; " +
 			"give the rest in redis.username, redis.password, redis.db and redis.tls")
 	}
@@ -208,7 +207,7 @@ func (c Config) validateTLS() error {
 	return nil
 }
 
-// load reads the files and returns nil when TLS is off.
+// load reads the files and returns the TLS configuration, or nil when TLS is off.
 func (t TLS) load() (*tls.Config, error) {
 	if !t.Enabled {
 		return nil, nil
@@ -234,8 +233,8 @@ func (t TLS) load() (*tls.Config, error) {
 	return conf, nil
 }
 
-// between refuses a value that is out of its bounds.
-func between[T int | time.Duration](key string, got, low, high T) error {
+// checkBounds returns an error for a value that is out of its bounds.
+func checkBounds[T int | time.Duration](key string, got, low, high T) error {
 	if got < low || got > high {
 		return fmt.Errorf("%s must be between %v and %v, got %v", key, low, high, got)
 	}

@@ -13,31 +13,31 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// What a configuration may ask for beside the levels.
+// Values of redis.durability that are not levels.
 const (
 	DurabilityReplicated = "replicated" // redis.replicas replicas have acknowledged the write
-	DurabilityAuto       = "auto"       // Redis is taken as it is found
+	DurabilityAuto       = "auto"       // any level is accepted
 )
 
-// What survives when Redis dies, weakest first.
+// The levels: what survives when Redis dies, weakest first.
 const (
 	DurabilityMemory   = "memory"   // nothing: it lives in this process
-	DurabilityNone     = "none"     // at best the last snapshot, or what the system happened to flush
+	DurabilityNone     = "none"     // at best the last snapshot, or what the system has flushed
 	DurabilityUnknown  = "unknown"  // an append-only file is written, but the server does not say when it is synced
 	DurabilityEverySec = "everysec" // a killed server loses nothing, a lost host about two seconds
 	DurabilityAlways   = "always"   // every answered write
 )
 
-// rank returns the place of a level among all, from the weakest.
+// rank returns the index of a level in levels.
 func rank(level string) int { return slices.Index(levels(), level) }
 
-// levels lists what Redis can be found to keep, the weakest first.
+// levels returns all levels of durability, the weakest first.
 func levels() []string {
 	return []string{DurabilityMemory, DurabilityNone, DurabilityUnknown, DurabilityEverySec, DurabilityAlways}
 }
 
-// riskOf says what may be lost at a level.
-func riskOf(level string) string {
+// describeRisk says what may be lost at a level.
+func describeRisk(level string) string {
 	switch level {
 	case DurabilityMemory:
 		return "waiting orders are lost when this process ends"
@@ -49,24 +49,24 @@ func riskOf(level string) string {
 	return "waiting orders can be lost when Redis stops; set appendonly yes and appendfsync always"
 }
 
-// ErrNotDurable says that Redis keeps less than redis.durability asks for.
+// ErrNotDurable says that Redis is less durable than redis.durability asks for.
 var ErrNotDurable = errors.New("redis is less durable than redis.durability asks for")
 
-// watchEvery is the time between two checks of a Redis in use.
-const watchEvery = 2 * time.Second
+// checkEvery is the time between two checks of a Redis in use.
+const checkEvery = 2 * time.Second
 
-// Durability watches whether Redis keeps what redis.durability asks for. While
-// it keeps less, nothing may be admitted. Safe for concurrent use.
+// Durability watches whether Redis is as durable as redis.durability asks for. While it is not, nothing may be
+// admitted. Safe for concurrent use.
 type Durability struct {
 	redis    *Store
 	cfg      Config
 	log      *slog.Logger
 	level    atomic.Pointer[string]
 	replicas atomic.Int64          // online at the last check
-	refused  atomic.Pointer[error] // why Redis refused a check, or calls that are needed; nil: it did not
+	refused  atomic.Pointer[error] // why Redis refused a check or needed calls; nil: it did not
 }
 
-// NewDurability returns a watch over a Redis that Open has found durable enough.
+// NewDurability returns a Durability for a Redis that Open has found durable enough.
 func NewDurability(r *Store, cfg Config, log *slog.Logger, reg prometheus.Registerer) *Durability {
 	d := &Durability{redis: r, cfg: cfg, log: log}
 	d.level.Store(&r.Durability)
@@ -91,8 +91,7 @@ func NewDurability(r *Store, cfg Config, log *slog.Logger, reg prometheus.Regist
 	return d
 }
 
-// Level returns what Redis was found to keep at the last check, one of the
-// Durability constants.
+// Level returns the durability that the last check found, one of the Durability constants.
 func (d *Durability) Level() string {
 	if d.cfg.Durability == DurabilityReplicated && d.missing() == nil {
 		return DurabilityReplicated
@@ -100,9 +99,8 @@ func (d *Durability) Level() string {
 	return *d.level.Load()
 }
 
-// Check returns an error that wraps ErrNotDurable while Redis keeps less than
-// is asked for. Replicas that are online promise nothing yet: each admission
-// waits for their acknowledgement.
+// Check returns an error that wraps ErrNotDurable while Redis is less durable than asked for. Online replicas do not
+// suffice: each admission waits for their acknowledgement.
 func (d *Durability) Check() error {
 	if refused := d.refused.Load(); refused != nil && *refused != nil {
 		return fmt.Errorf("%w: what it keeps is not known: %w", ErrNotDurable, *refused)
@@ -121,16 +119,15 @@ func (d *Durability) missing() error {
 	return nil
 }
 
-// suffices compares what Redis keeps with what is asked for.
+// suffices returns an error if level is less than redis.durability asks for.
 func (c Config) suffices(level string) error {
 	if c.Durability == DurabilityAuto || c.Durability == DurabilityReplicated || rank(level) >= rank(c.Durability) {
 		return nil
 	}
-	return fmt.Errorf("%w: it is %s, not %s: %s", ErrNotDurable, level, c.Durability, riskOf(level))
+	return fmt.Errorf("%w: it is %s, not %s: %s", ErrNotDurable, level, c.Durability, describeRisk(level))
 }
 
-// Run checks Redis again and again until ctx ends. An operator may change its
-// settings or its users' rights, and a failover leads to a server with others.
+// Run checks Redis regularly until ctx ends. Its settings and its users' rights may change, also by a failover.
 func (d *Durability) Run(ctx context.Context) {
 	cfg := d.cfg
 	cfg.Mode = d.redis.Mode
@@ -138,9 +135,9 @@ func (d *Durability) Run(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	for sleep(ctx, watchEvery) == nil {
+	for sleep(ctx, checkEvery) == nil {
 		now := Store{Client: d.redis.Client, Mode: d.redis.Mode}
-		call, cancel := context.WithTimeout(ctx, d.cfg.Timeout+watchEvery)
+		call, cancel := context.WithTimeout(ctx, d.cfg.Timeout+checkEvery)
 		found, err := now.checkAll(call, cfg)
 		cancel()
 		if err == nil && ctx.Err() == nil {
@@ -149,8 +146,8 @@ func (d *Durability) Run(ctx context.Context) {
 	}
 }
 
-// learn notes what the masters that answered were found to be. One that is away
-// is left out: the calls to it fail by themselves, and those to others must not.
+// learn takes over the findings of the masters that answered. A master that is away is ignored: calls to it fail
+// anyway, and calls to others must not.
 func (d *Durability) learn(now *Store, found []finding) {
 	var answered []finding
 	var refused error
@@ -174,7 +171,7 @@ func (d *Durability) learn(now *Store, found []finding) {
 	}
 }
 
-// note remembers a refusal, and logs when it begins and ends.
+// note remembers a refusal and logs its beginning and end.
 func (d *Durability) note(refused error) {
 	was := d.refused.Swap(&refused)
 	began, ended := refused != nil && (was == nil || *was == nil), refused == nil && was != nil && *was != nil
@@ -186,7 +183,7 @@ func (d *Durability) note(refused error) {
 	}
 }
 
-// refusesRights reports whether Redis answered, and does not let this user look or work.
+// refusesRights reports whether Redis answered that this user lacks rights.
 func refusesRights(err error) bool {
 	var rights *RightsError
 	if errors.As(err, &rights) {
@@ -200,8 +197,8 @@ func refusesRights(err error) bool {
 	return false
 }
 
-// Acks returns how many replicas must have a write before it is answered, and
-// for how long to wait for them. It returns 0 for a nil d.
+// Acks returns how many replicas must have a write before it is answered, and how long to wait for them. It returns 0
+// for a nil d.
 func (d *Durability) Acks() (replicas int, limit time.Duration) {
 	if d == nil || d.cfg.Durability != DurabilityReplicated {
 		return 0, 0

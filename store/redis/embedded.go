@@ -6,9 +6,8 @@ import (
 	"github.com/alicebob/miniredis/v2"
 )
 
-// embeddedServer is an in-memory Redis inside this process, reached over TCP on
-// the loopback interface. Its TIME is the real one and its keys expire by
-// themselves.
+// embeddedServer is an in-memory Redis inside this process, reached over TCP on the loopback interface. Its TIME is the
+// machine's, and keys expire.
 type embeddedServer struct {
 	server   *miniredis.Miniredis
 	password string
@@ -31,8 +30,7 @@ func startEmbedded() (*embeddedServer, error) {
 
 func (e *embeddedServer) addr() string { return e.server.Addr() }
 
-// expire lets keys age. The server could do so itself, but then walks every
-// key that can expire at each command instead of once a second.
+// expire makes keys expire, once a second. The server's own way would check every such key at each command.
 func (e *embeddedServer) expire() {
 	defer close(e.done)
 	tick := time.NewTicker(time.Second)
@@ -49,7 +47,7 @@ func (e *embeddedServer) expire() {
 	}
 }
 
-// Close stops the server; what it held is gone.
+// Close stops the server, whose data is lost.
 func (e *embeddedServer) Close() error {
 	close(e.stop)
 	<-e.done

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// logBuffer collects what a test's logger writes.
+// logBuffer collects the output of a test's logger.
 type logBuffer struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -50,8 +50,7 @@ func freeAddr(t *testing.T) (addr, port string) {
 	return l.Addr().String(), port
 }
 
-// runRedis starts a real redis-server on a free port of 127.0.0.1 with args
-// added to its command line and ends it with the test.
+// runRedis starts a redis-server on a free port of 127.0.0.1 with more arguments. It ends with the test.
 func runRedis(t *testing.T, args ...string) string {
 	t.Helper()
 	addr, port := freeAddr(t)
@@ -94,7 +93,7 @@ func singleConfig(addr string) Config {
 	return cfg
 }
 
-// shortDir is a folder whose path leaves room for a socket name.
+// shortDir returns a folder whose path is short enough for a socket in it.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sluice")

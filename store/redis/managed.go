@@ -22,13 +22,12 @@ const (
 
 	minRestartDelay = 100 * time.Millisecond
 	maxRestartDelay = 5 * time.Second
-	steadyAfter     = 10 * time.Second // a server that lived this long restarts without delay growth
+	steadyAfter     = 10 * time.Second // after so long a life, the restart delay begins anew
 	termGrace       = 10 * time.Second // for SIGTERM before SIGKILL
 )
 
-// managedServer is a private redis-server: a child of this process that keeps
-// an append-only file synced at every write, is started again when it dies
-// and ends with this process even when that is killed.
+// managedServer is a private redis-server, a child of this process. It syncs an append-only file at every write and is
+// started again when it dies. It ends with this process, even when that is killed.
 type managedServer struct {
 	log      *slog.Logger
 	binary   string
@@ -42,14 +41,13 @@ type managedServer struct {
 	address string
 	process *os.Process // nil while none runs
 
-	stop  chan struct{} // closed by Close, with mu held so that no server starts after it
+	stop  chan struct{} // closed by Close, while it has mu, so that no server starts after it
 	ready chan struct{} // closed once the first start succeeded
 	done  chan error    // gets the first start's failure or nil, when supervise ends
 }
 
-// startManaged starts the server over the state in dir and returns once it
-// accepts connections; it may still be loading. It refuses a dir that another
-// process uses.
+// startManaged starts the server with the state in dir and returns when it accepts connections. It may still be loading
+// then. A dir that another process uses is an error.
 func startManaged(ctx context.Context, dir string, log *slog.Logger) (*managedServer, error) {
 	if version, err := serverVersion(ctx); err != nil {
 		return nil, fmt.Errorf("redis-server %s cannot be used: %w", version, err)
@@ -85,9 +83,8 @@ func startManaged(ctx context.Context, dir string, log *slog.Logger) (*managedSe
 
 func (m *managedServer) socket() string { return filepath.Join(m.dir, "redis.sock") }
 
-// awaitListening returns when the first server answers on a connection: one that is about to give
-// up accepts them too. On failure everything is stopped and the server's last words are in the
-// error.
+// awaitListening returns when the first server answers; accepting a connection is not enough. On failure it stops
+// everything and returns an error with the server's last log lines.
 func (m *managedServer) awaitListening(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -108,9 +105,8 @@ func (m *managedServer) awaitListening(ctx context.Context) error {
 	}
 }
 
-// supervise runs the server, again after each death, until Close. The kernel
-// ties the child's life to the thread that started it, so this goroutine keeps
-// its thread for as long as a child may live.
+// supervise runs the server, again after each death, until Close. The kernel ends the child with the thread that
+// started it, so this goroutine is locked to its thread.
 func (m *managedServer) supervise() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -145,7 +141,7 @@ func (m *managedServer) supervise() {
 	}
 }
 
-// run starts one server and returns when it is gone.
+// run starts one server and returns when it has ended.
 func (m *managedServer) run() error {
 	cmd, err := m.start()
 	if err != nil {
@@ -166,16 +162,15 @@ func (m *managedServer) start() (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The configuration goes through standard input: arguments are visible to
-	// every user of the host and the password is among it.
+	// The configuration goes through standard input: it contains the password, and every user of the host can read
+	// arguments.
 	cmd := exec.Command(m.binary, "-") // #nosec G204 -- the redis-server found on this machine
 	cmd.Dir = m.dir
 	cmd.Stdin = strings.NewReader(m.conf(network, address))
 	cmd.Stdout, cmd.Stderr = m.output, m.output
-	// A forked rewrite of the file may hold the output open after the end.
+	// A forked rewrite of the file may keep the output open after the end.
 	cmd.WaitDelay = time.Second
-	// The child inherits the lock, so the folder stays locked until both
-	// processes are gone.
+	// The child inherits the lock, so the folder stays locked until both processes have ended.
 	cmd.ExtraFiles = []*os.File{m.lock.file}
 	cmd.SysProcAttr = childAttr()
 
@@ -196,9 +191,8 @@ func (m *managedServer) start() (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// Close stops the server the way SHUTDOWN does, by SIGTERM because that needs
-// no free connection, kills it when that takes longer than ten seconds, and
-// gives up the folder. It returns once the server is gone.
+// Close stops the server by SIGTERM, which needs no free connection, and kills it after ten seconds. Then it unlocks
+// the folder. It returns when the server has ended.
 func (m *managedServer) Close() error {
 	m.output.stopping()
 	m.mu.Lock()

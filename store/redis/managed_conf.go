@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// chooseAddress returns where the server is to listen: a socket unless its path is too long.
+// chooseAddress returns where the server shall listen: a socket, or TCP if the socket's path is too long.
 func (m *managedServer) chooseAddress() (network, address string, err error) {
 	if m.password == "" {
 		return "unix", m.socket(), nil
@@ -22,8 +22,7 @@ func (m *managedServer) chooseAddress() (network, address string, err error) {
 	return "tcp", l.Addr().String(), l.Close()
 }
 
-// answers reports whether the server says anything, be it that it is loading
-// or wants a password.
+// answers reports whether the server answers, even with an error.
 func (m *managedServer) answers(ctx context.Context) bool {
 	conn, err := m.dial(ctx)
 	if err != nil {
@@ -40,7 +39,7 @@ func (m *managedServer) answers(ctx context.Context) bool {
 	return err == nil
 }
 
-// dial connects to the server that runs now.
+// dial connects to the running server.
 func (m *managedServer) dial(ctx context.Context) (net.Conn, error) {
 	m.mu.Lock()
 	network, address := m.network, m.address
@@ -52,7 +51,7 @@ func (m *managedServer) dial(ctx context.Context) (net.Conn, error) {
 	return d.DialContext(ctx, network, address)
 }
 
-// conf returns the text of its redis.conf.
+// conf returns the text of the server's redis.conf.
 func (m *managedServer) conf(network, address string) string {
 	var b strings.Builder
 	set := func(name, value string) { fmt.Fprintf(&b, "%s %s\n", name, quoteConf(value)) }
@@ -73,13 +72,13 @@ func (m *managedServer) conf(network, address string) string {
 	set("appendonly", "yes")
 	set("appendfsync", "always")
 	set("no-appendfsync-on-rewrite", "no")
-	// Each rewrite costs as much as all that the line holds: none while the file is small enough to be read in seconds.
+	// A rewrite costs as much as the whole data. None is needed while the file can be read in seconds.
 	set("auto-aof-rewrite-min-size", "512mb")
 	set("maxmemory-policy", "noeviction")
 	return b.String()
 }
 
-// quoteConf writes s so that redis.conf reads it back byte for byte.
+// quoteConf quotes s for redis.conf, so that any bytes survive.
 func quoteConf(s string) string {
 	var b strings.Builder
 	b.WriteByte('"')

@@ -2,9 +2,8 @@ package redis
 
 import "syscall"
 
-// childAttr puts the server in a group of its own, so that Ctrl-C reaches only
-// us and the line can be drained, and has the kernel end it when the thread
-// that started it ends.
+// childAttr gives the server its own process group, so that Ctrl-C reaches only this process. The kernel ends the
+// server with the thread that started it.
 func childAttr() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }

@@ -15,8 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// ownerEnv makes the test binary open a managed Redis in the folder it names
-// and wait to be killed.
+// ownerEnv makes the test binary open a managed Redis in a folder and wait to be killed.
 const ownerEnv = "SLUICE_TEST_MANAGED_OWNER"
 
 func TestManagedOwner(t *testing.T) {
@@ -26,7 +25,7 @@ func TestManagedOwner(t *testing.T) {
 	}
 	r := openRedis(t, managedConfig(dir))
 	require.NoError(t, r.Client.Set(t.Context(), "order", "42", 0).Err())
-	// Threads come and go: none of them may take the server with it.
+	// Threads end meanwhile: none of them may end the server.
 	for range 20 {
 		done := make(chan struct{})
 		go func() { runtime.LockOSThread(); close(done) }()
@@ -65,7 +64,7 @@ func TestManagedDiesWithItsKilledOwner(t *testing.T) {
 	require.NoError(t, r.Close())
 }
 
-// zombie tells whether the process ended and nobody has collected it yet.
+// zombie reports whether the process has ended and was not waited for.
 func zombie(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err != nil || strings.Contains(string(stat), ") Z ")

@@ -13,11 +13,11 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// dirLock keeps a state folder for one managed server. The file is locked by
-// every process that holds it open: ours and the server that inherits it.
+// dirLock locks a state folder for one managed server. The file stays locked while this process or the server, which
+// inherits it, has it open.
 type dirLock struct{ file *os.File }
 
-// lockOwner is the content of the lock file, for whoever finds it taken.
+// lockOwner is the content of the lock file. It tells other processes who has the lock.
 type lockOwner struct {
 	PID      int    `json:"pid"`
 	Host     string `json:"host"`
@@ -29,10 +29,10 @@ type lockOwner struct {
 // orphanLimit bounds the wait for the server of a dead process to end.
 const orphanLimit = 5 * time.Second
 
-// lockDir takes the folder. When its owner died and left a server behind, that
-// server is told to end first; a folder in use by a live process is refused.
+// lockDir locks the folder. If its owner died and left a server behind, lockDir first ends that server. A folder that a
+// live process uses is an error.
 func lockDir(ctx context.Context, dir string) (*dirLock, error) {
-	// #nosec G304 -- redis.dir is the operator's to name
+	// #nosec G304 -- the operator chooses redis.dir
 	file, err := os.OpenFile(filepath.Join(dir, "sluice.lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
@@ -78,15 +78,14 @@ func readOwner(file *os.File) lockOwner {
 	return owner
 }
 
-// isDead tells whether the owner ran on this host and is gone. Elsewhere, for
-// example in another container, its process number says nothing.
+// isDead reports whether the owner ran on this host and has ended. In another container its process number would mean
+// nothing.
 func (o lockOwner) isDead() bool {
 	host, err := os.Hostname()
 	return err == nil && o.PID > 0 && o.Host == host && errors.Is(syscall.Kill(o.PID, 0), syscall.ESRCH)
 }
 
-// shutdown asks the server at the owner's address to end; whether it did shows
-// at the lock.
+// shutdown asks the server at the owner's address to end. The lock is free when it has.
 func (o lockOwner) shutdown(ctx context.Context) {
 	client := goredis.NewClient(&goredis.Options{
 		Network: o.Network, Addr: o.Address, Password: o.Password,
@@ -114,6 +113,5 @@ func (l *dirLock) write(network, address, password string) error {
 	return err
 }
 
-// release gives the folder up. The file stays: removing it would let two
-// processes lock two files of the same name.
+// release unlocks the folder. The file stays, because without it two processes could lock two files of the same name.
 func (l *dirLock) release() error { return l.file.Close() }

@@ -13,9 +13,8 @@ const (
 	maxLogLines = 8    // lines kept for the error when it dies
 )
 
-// serverLog passes the managed server's output on, line by line. What it calls
-// a warning is one only while it runs: at start and stop it prints its banner
-// and its good-bye so.
+// serverLog logs the managed server's output, line by line. Its warnings count as such only while it runs, because it
+// prints its start and stop messages as warnings, too.
 type serverLog struct {
 	log *slog.Logger
 
@@ -27,7 +26,7 @@ type serverLog struct {
 
 func newServerLog(log *slog.Logger) *serverLog { return &serverLog{log: log} }
 
-// Write never fails, so the server is never blocked by its log.
+// Write never fails, so that its log never blocks the server.
 func (s *serverLog) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -44,7 +43,7 @@ func (s *serverLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// line reads "pid:role date * text"; the mark before the text is the level.
+// line logs a line of the form "pid:role date * text"; the sign before the text is the level.
 func (s *serverLog) line(raw string) {
 	text, level := raw, slog.LevelDebug
 	for _, mark := range []string{" . ", " - ", " * ", " # "} {

@@ -4,7 +4,6 @@ package redis
 
 import "syscall"
 
-// childAttr puts the server in a group of its own, so that Ctrl-C reaches only
-// us and the line can be drained. Without a way to have the system end it when
-// we are killed, the next start ends it (see lockDir).
+// childAttr gives the server its own process group, so that Ctrl-C reaches only this process. If this process is
+// killed, the next start ends the server (see lockDir).
 func childAttr() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

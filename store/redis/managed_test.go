@@ -133,8 +133,8 @@ func TestManagedTellsWhyItDidNotStart(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// A killed owner cannot stop its server. Linux does it for us; elsewhere the
-// server stays behind with the lock it inherited and is asked to end.
+// TestManagedTakesOverFromAKilledOwner checks that a server left behind by a killed owner is ended. On Linux the kernel
+// ends it.
 func TestManagedTakesOverFromAKilledOwner(t *testing.T) {
 	t.Parallel()
 	dir := shortDir(t)

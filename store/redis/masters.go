@@ -11,11 +11,11 @@ import (
 
 const (
 	pingLimit = time.Second // the wait for one node of a cluster
-	pingSlots = 16          // slots whose masters are asked
+	pingSlots = 16          // slots whose masters are pinged
 )
 
-// Ping asks Redis for a sign of life, and only masters. Of a cluster one answer
-// is enough: a node that hangs concerns only the keys that it holds.
+// Ping checks that a master of Redis answers. In a cluster one answer is enough: a node that hangs concerns only its
+// own keys.
 func (r *Store) Ping(ctx context.Context) error {
 	cluster, ok := r.Client.(*goredis.ClusterClient)
 	if !ok {
@@ -36,7 +36,7 @@ func (r *Store) Ping(ctx context.Context) error {
 			answers <- err
 		}()
 	}
-	// Each answers in the end: its wait is bounded.
+	// Every ping returns: its wait is bounded.
 	defer cancel()
 	for range masters {
 		if err = <-answers; err == nil {
@@ -46,8 +46,8 @@ func (r *Store) Ping(ctx context.Context) error {
 	return err
 }
 
-// Listen calls each with every message of a channel until ctx ends. Messages
-// sent while the connection was away are lost.
+// Listen calls each with every message of a channel until ctx ends. Messages sent while there is no connection are
+// lost.
 func Listen(ctx context.Context, rdb goredis.UniversalClient, channel string, each func(payload string)) {
 	cluster, ok := rdb.(*goredis.ClusterClient)
 	if !ok {
@@ -56,19 +56,19 @@ func Listen(ctx context.Context, rdb goredis.UniversalClient, channel string, ea
 	}
 	for ctx.Err() == nil {
 		if node := anyMaster(ctx, cluster); node != nil {
-			listenOn(ctx, node, channel, each, func() bool { return pinged(ctx, node) == nil })
+			listenOn(ctx, node, channel, each, func() bool { return pingNode(ctx, node) == nil })
 		}
-		_ = sleep(ctx, listenPause) // the loop's condition sees the end
+		_ = sleep(ctx, listenPause) // the loop's condition checks ctx
 	}
 }
 
 const (
 	listenCheck = time.Second           // between two checks that the server still answers
-	listenPause = 50 * time.Millisecond // before another server is tried
+	listenPause = 50 * time.Millisecond // before the next server is tried
 )
 
-// listenOn calls each with every message of a channel until ctx ends, or
-// answers, if there is one, says that the server is away.
+// listenOn calls each with every message of a channel until ctx ends. It also ends when answers, unless that is nil,
+// reports that the server is away.
 func listenOn(
 	ctx context.Context, rdb goredis.UniversalClient, channel string, each func(payload string), answers func() bool,
 ) {
@@ -98,8 +98,8 @@ func listenOn(
 	}
 }
 
-// anyMaster returns a master that answers, nil when there is none. Any will do:
-// a cluster passes each message on to every node.
+// anyMaster returns a master that answers, or nil. Any master suffices, because a cluster forwards each message to
+// every node.
 func anyMaster(ctx context.Context, cluster *goredis.ClusterClient) *goredis.Client {
 	masters, err := someMasters(ctx, cluster)
 	if err != nil {
@@ -110,13 +110,13 @@ func anyMaster(ctx context.Context, cluster *goredis.ClusterClient) *goredis.Cli
 	answers := make(chan *goredis.Client, len(masters))
 	for _, node := range masters {
 		go func() {
-			if pinged(ctx, node) != nil {
+			if pingNode(ctx, node) != nil {
 				node = nil
 			}
 			answers <- node
 		}()
 	}
-	// Each answers in the end: its wait is bounded.
+	// Every ping returns: its wait is bounded.
 	for range masters {
 		if node := <-answers; node != nil {
 			return node
@@ -125,15 +125,15 @@ func anyMaster(ctx context.Context, cluster *goredis.ClusterClient) *goredis.Cli
 	return nil
 }
 
-// pinged asks one node for a sign of life.
-func pinged(ctx context.Context, node *goredis.Client) error {
+// pingNode checks that one node answers.
+func pingNode(ctx context.Context, node *goredis.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, pingLimit)
 	defer cancel()
 	return node.Ping(ctx).Err()
 }
 
-// someMasters returns the masters of some slots, by address, as the client
-// knows them. It does not ask the cluster, which a node that hangs would delay.
+// someMasters returns the masters of some slots, by address, from the client's memory. Asking the cluster could hang
+// with one of its nodes.
 func someMasters(ctx context.Context, cluster *goredis.ClusterClient) (map[string]*goredis.Client, error) {
 	masters := map[string]*goredis.Client{}
 	var last error

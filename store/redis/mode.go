@@ -15,7 +15,7 @@ import (
 // minRedis is the oldest major version the scripts run on.
 const minRedis = 7
 
-// resolveMode replaces auto by the mode it stands for here.
+// resolveMode replaces auto by the mode that it means on this machine.
 func resolveMode(ctx context.Context, cfg Config, log *slog.Logger) (Config, error) {
 	if cfg.Mode != ModeAuto {
 		return cfg, nil

@@ -1,5 +1,5 @@
-// Package redis opens a Redis, starts one where none is named, and refuses one
-// that could lose what it has answered. It knows nothing of what is kept there.
+// Package redis opens a Redis, or starts one if none is configured. It refuses one that could lose acknowledged writes.
+// It knows nothing of the data in it.
 package redis
 
 import (
@@ -22,24 +22,20 @@ const startLimit = 2 * time.Minute
 // Store is an open Redis that passed the checks of Open.
 type Store struct {
 	Client     goredis.UniversalClient
-	Mode       string // what auto became; never ModeAuto
+	Mode       string // the mode that auto resolved to; never ModeAuto
 	Where      string // its addresses, or the folder of a managed server
 	Version    string // the oldest among the servers checked; empty when embedded
 	Durability string // weakest among the servers checked: one of the Durability constants
 	Durable    bool   // an answered write survives the loss of the host: Durability is DurabilityAlways
 
 	replicas int       // online, the fewest of any master checked
-	server   io.Closer // the managed or embedded server behind the client; nil when it is somebody else's
+	server   io.Closer // the managed or embedded server; nil for an external one
 }
 
-// Open reaches the Redis that cfg asks for, starting a managed or
-// embedded one itself, and refuses one on which an admitted order could be
-// lost without notice: a version before 7, a replica, or an eviction policy.
-// It waits while the server loads its data, at most two minutes or until ctx
-// ends. log receives the choice made for auto and what it means.
-//
-// The client never repeats a command by itself, because a script that timed
-// out may have run: callers decide. Its calls end with their context.
+// Open connects to the Redis of cfg, and starts a managed or embedded one. It refuses a version before 7, a replica,
+// and an eviction policy, because they could lose an admitted order. It waits while the server loads its data, at most
+// two minutes or until ctx ends. It logs what auto resolved to. The client never repeats a command by itself, because a
+// script that timed out may have run. Its calls end with their context.
 func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -67,8 +63,7 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 	return r, nil
 }
 
-// Close ends the connections and stops the server if Open started it,
-// waiting until it is gone. Call it once.
+// Close closes the connections. If Open started the server, Close stops it and waits for its end. Call it once.
 func (r *Store) Close() error {
 	err := r.Client.Close()
 	if r.server != nil {
@@ -77,11 +72,11 @@ func (r *Store) Close() error {
 	return err
 }
 
-// ErrPrivate says that Redis belongs to one process: nobody else can ask it.
+// ErrPrivate says that the Redis is inside or below one process, so that no other can use it.
 var ErrPrivate = errors.New("redis runs inside the process that uses it")
 
-// Peek asks the Redis that cfg names, without the checks of Open and
-// without starting one. look must not keep the client.
+// Peek calls look with a client of the Redis of cfg, without the checks of Open and without starting one. look must not
+// use the client after it returns.
 func Peek(ctx context.Context, cfg Config, look func(context.Context, goredis.UniversalClient) error) error {
 	if len(cfg.Addrs) == 0 {
 		return ErrPrivate
@@ -128,14 +123,14 @@ func startServer(
 	return nil, nil
 }
 
-// announce logs what was opened and, when orders could be lost, how.
+// announce logs what was opened and how orders could be lost, if at all.
 func (r *Store) announce(ctx context.Context, cfg Config, log *slog.Logger) {
 	attrs := []any{"mode", r.Mode, "address", where(cfg), "version", r.Version, "durability", r.Durability}
 	if r.Durable {
 		log.InfoContext(ctx, "redis is open", attrs...)
 		return
 	}
-	log.WarnContext(ctx, "redis is open but not durable: "+riskOf(r.Durability), attrs...)
+	log.WarnContext(ctx, "redis is open but not durable: "+describeRisk(r.Durability), attrs...)
 }
 
 func where(cfg Config) string {
@@ -148,5 +143,5 @@ func where(cfg Config) string {
 	return strings.Join(cfg.Addrs, ",")
 }
 
-// randomPassword guards a server of our own against other users of the host.
+// randomPassword returns a password that protects an own server from other users of the host.
 func randomPassword() string { return rand.Text() }

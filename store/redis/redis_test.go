@@ -206,8 +206,7 @@ func TestClusterWithOneSeed(t *testing.T) {
 	refuseRedis(t, func() Config { c := singleConfig(runRedis(t)); c.Mode = ModeCluster; return c }(), "redis.mode")
 }
 
-// A script whose reply is lost may have run; sending it again would run it
-// twice.
+// TestNothingIsSentTwice checks that a script whose reply is lost is not sent again, because it may have run.
 func TestNothingIsSentTwice(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{ModeSingle, ModeCluster} {
@@ -262,8 +261,8 @@ func openWhenReady(t *testing.T, cfg Config) *Store {
 	return r
 }
 
-// requireCount reads n once the server is free again, then checks that it
-// stays: a repeat would already wait in its socket.
+// requireCount reads n when the server is free again, and again a little later. A repeated script would already wait in
+// its socket.
 func requireCount(t *testing.T, r *Store, want string) {
 	t.Helper()
 	require.Eventually(t, func() bool {

@@ -11,12 +11,11 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// probeKey, behind the prefix, stands for every key. Nothing is ever written to it.
+// probeKey, after the prefix, stands for every key. Nothing is ever written to it.
 const probeKey = ":{rights}"
 
-// callsInUse has one call of each command that Sluice sends or a script of it calls; P is the
-// prefix, K a key, S a script's digest. The ACL line in docs/operations.md allows these, the
-// transaction around them, and config|get.
+// callsInUse has one call of each command that Sluice or its scripts use. P is the prefix, K a key, S a script's
+// digest. The ACL line in docs/operations.md allows these, the transaction around them, and config|get.
 const callsInUse = `
 ping; time; info; publish P:wake x; publish P:status x; publish P:stock x; subscribe P:wake
 eval S 1 K; evalsha S 1 K; script load S
@@ -26,7 +25,7 @@ llen K; lindex K 0; lpos K v; lrange K 0 0; lpush K v; rpush K v; rpop K; lrem K
 zcard K; zscore K v; zrange K 0 0; zrevrange K 0 0; zadd K 1 v; zrem K v
 xadd K * f v; xrange K - +; xrevrange K + -; xtrim K MINID 0`
 
-// What else some ways to Redis need.
+// Further calls that some modes of Redis need.
 const (
 	clusterCalls = "; cluster slots; command; asking"
 	replicaCalls = "; wait 0 0"
@@ -58,9 +57,8 @@ func (e *RightsError) Error() string {
 		"(docs/operations.md has the whole line)", strings.Join(lacks, " and "), strings.Join(rules, " "))
 }
 
-// checkRights returns a *RightsError unless the user may make every call in use. It queues them in
-// a transaction that is then discarded: Redis judges rights when a command is queued, and nothing
-// is run. A server that knows no transactions is left to say so when it is used.
+// checkRights returns a *RightsError unless the user may make every call in use. It queues the calls in a transaction
+// and discards it. Redis checks rights when a command is queued. A server without transactions passes.
 func checkRights(ctx context.Context, client *goredis.Client, cfg Config) error {
 	conn := client.Conn()
 	defer conn.Close()
@@ -84,7 +82,7 @@ func checkRights(ctx context.Context, client *goredis.Client, cfg Config) error 
 		lack.note(calls[i], cmd.Err())
 	}
 	if err := conn.Do(ctx, "DISCARD").Err(); err != nil {
-		_ = conn.Do(ctx, "QUIT").Err() // or the next user of this connection would find itself in the transaction
+		_ = conn.Do(ctx, "QUIT").Err() // or the connection's next user would be inside the transaction
 		if !denied(err) {
 			return notRefused(err)
 		}
@@ -96,7 +94,7 @@ func checkRights(ctx context.Context, client *goredis.Client, cfg Config) error 
 	return &lack
 }
 
-// notRefused keeps an error that is no answer of Redis: then nothing was learned.
+// notRefused returns an error that is no answer of Redis; then the rights stay unknown.
 func notRefused(err error) error {
 	if Unavailable(err) && Reason(err) == noAnswer {
 		return err
@@ -104,13 +102,13 @@ func notRefused(err error) error {
 	return nil
 }
 
-// denied reports whether Redis refuses a call for want of rights; that of EXEC comes within another answer.
+// denied reports whether Redis refuses a call for lack of rights. EXEC's refusal comes inside another answer.
 func denied(err error) bool {
 	var answer goredis.Error
 	return errors.As(err, &answer) && strings.Contains(answer.Error(), "NOPERM ")
 }
 
-// channelOf is the channel of a call that is about one.
+// channelOf returns the channel of a call, or "" if it has none.
 func channelOf(call []any) string {
 	if len(call) < 2 {
 		return ""
@@ -118,7 +116,7 @@ func channelOf(call []any) string {
 	return fmt.Sprint(call[1])
 }
 
-// note adds what the answer to a queued call says is missing.
+// note adds the right that is missing according to the answer to a queued call.
 func (e *RightsError) note(call []any, err error) {
 	unknown := goredis.HasErrorPrefix(err, "unknown command") || goredis.HasErrorPrefix(err, "unknown subcommand")
 	if !unknown && !denied(err) {
@@ -140,7 +138,7 @@ func (e *RightsError) note(call []any, err error) {
 
 func prefixOf(cfg Config) string { return cmp.Or(cfg.Prefix, DefaultPrefix) }
 
-// callsFor are the calls in use where Redis is reached as cfg says.
+// callsFor returns the calls in use in the mode of cfg.
 func callsFor(cfg Config) [][]any {
 	text := callsInUse
 	if cfg.Mode == ModeCluster {
@@ -169,7 +167,7 @@ func callsFor(cfg Config) [][]any {
 	return calls
 }
 
-// commandOf names the command of a call as an ACL rule does.
+// commandOf returns the command of a call as ACL rules name it.
 func commandOf(call []any) string {
 	name := fmt.Sprint(call[0])
 	if name == "script" || name == "cluster" {

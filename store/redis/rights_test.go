@@ -45,7 +45,7 @@ func asShop(addr string) Config {
 	return cfg
 }
 
-// aclLog returns what the server at addr has refused so far.
+// aclLog returns the calls that the server at addr has refused so far.
 func aclLog(t *testing.T, addr string) any {
 	t.Helper()
 	client := goredis.NewClient(&goredis.Options{Addr: addr})
@@ -121,7 +121,7 @@ func TestEachRightThatIsMissingIsNamedAtStart(t *testing.T) {
 	refuseRedis(t, replicated, "the commands wait")
 }
 
-// A call of wrong arity is refused before rights are looked at, and would prove nothing.
+// TestEveryCallInUseIsJudged checks the arity of each call. Redis refuses a wrong arity before it checks rights.
 func TestEveryCallInUseIsJudged(t *testing.T) {
 	t.Parallel()
 	addr := runRedis(t)
@@ -141,7 +141,7 @@ func TestEveryCallInUseIsJudged(t *testing.T) {
 
 var calledInScript = regexp.MustCompile(`(?:redis\.p?call|\bcall|in_chunks)\('([A-Z]+)'`)
 
-// Scripts call with the rights of the user.
+// TestEveryCommandOfAScriptIsInUse checks the commands of all scripts, which run with the rights of the user.
 func TestEveryCommandOfAScriptIsInUse(t *testing.T) {
 	t.Parallel()
 	var known []string

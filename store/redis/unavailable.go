@@ -13,11 +13,10 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 )
 
-// Unavailable reports whether an error is Redis' or the way's to it: it did not answer in time, or it refused by its
-// state, authority, memory, script engine, transactions or cluster. Repeating the call later may succeed, and the first
-// call may have had its effect.
-//
-// Of Redis' own answers all count but those that say that a command, a script or a value of ours is wrong.
+// Unavailable reports whether an error is a fault of Redis or of the connection. Then Redis did not answer in time, or
+// refused because of its state, rights, memory, script engine, transactions or cluster. Repeating the call later may
+// succeed, and the first call may have had its effect. Only answers that a command, a script or a value of ours is
+// wrong do not count.
 func Unavailable(err error) bool {
 	if err == nil || errors.Is(err, goredis.Nil) || errors.Is(err, goredis.TxFailedErr) {
 		return false
@@ -29,11 +28,10 @@ func Unavailable(err error) bool {
 	return unreached(err)
 }
 
-// noAnswer is the reason where Redis said nothing.
+// noAnswer is the reason when Redis did not answer.
 const noAnswer = "no answer"
 
-// Reason returns in one or two words why Redis did not serve a call for which Unavailable holds:
-// the code of its answer, such as OOM, or "no answer".
+// Reason returns in one or two words why Redis was Unavailable: the code of its answer, such as OOM, or "no answer".
 func Reason(err error) string {
 	var answer goredis.Error
 	if !errors.As(err, &answer) {
@@ -50,7 +48,7 @@ func Reason(err error) string {
 	return code
 }
 
-// nested finds the answer of a command within the text about the script that called it.
+// nested finds a command's error in the text of the error of the script that called it.
 var nested = regexp.MustCompile(`(?:^|[ :(])-?(OOM|READONLY|MISCONF|NOREPLICAS|LOADING|CLUSTERDOWN|MASTERDOWN|` +
 	`TRYAGAIN|NOPERM|BUSY|WRONGTYPE) `)
 
@@ -64,20 +62,20 @@ func nestedCode(text string) string {
 	return ""
 }
 
-// ourFault judges an answer of Redis by its text. "ERR" stands before what is wrong with a call, and before some of the
-// server's own states: what is wrong with a call is named here.
+// ourFault reports whether an answer of Redis says that a call of ours is wrong. "ERR" also precedes some states of the
+// server, so the wrong calls are listed here.
 func ourFault(text string) bool {
 	if inner := nestedCode(text); inner != "" {
 		return inner == "WRONGTYPE"
 	}
-	if strings.HasPrefix(text, ":") { // a line of a script, and what is wrong there: so says the built-in Redis
+	if strings.HasPrefix(text, ":") { // the embedded Redis begins script errors with the line
 		return true
 	}
 	code, rest, _ := strings.Cut(text, " ")
 	if code != "ERR" {
 		return code == "WRONGTYPE"
 	}
-	// Where in a script it happened says nothing about why.
+	// The place in a script is not part of the reason.
 	rest, _, _ = strings.Cut(strings.ToLower(rest), " script: ")
 	if strings.Contains(rest, "db index") {
 		return false
@@ -95,7 +93,7 @@ func ourFault(text string) bool {
 	return false
 }
 
-// unreached judges an error that is no answer of Redis.
+// unreached reports whether an error that is no answer of Redis means that Redis was not reached.
 func unreached(err error) bool {
 	for _, known := range []error{
 		context.DeadlineExceeded, io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, net.ErrClosed,
@@ -117,7 +115,8 @@ func unreached(err error) bool {
 	return fromClient(err)
 }
 
-// fromClient knows the errors of the client library that carry no type: no master, no node, no connection.
+// fromClient reports whether err is one of the client library's errors without a type: no master, no node, no
+// connection.
 func fromClient(err error) bool {
 	text := err.Error()
 	for _, said := range []string{

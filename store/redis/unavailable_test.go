@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// reply is an answer of Redis as the client library has it.
+// reply is an error answer of Redis, as the client library returns it.
 type reply string
 
 func (r reply) Error() string { return string(r) }

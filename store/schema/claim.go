@@ -14,10 +14,10 @@ import (
 // mostNamed bounds how many foreign tables a refusal names.
 const mostNamed = 10
 
-// own makes sure that the database is Sluice's before anything is written, and moves an older installation's versions
-// over to Sluice's own table. The caller holds the lock of migrations.
-func (db *Schema) own(ctx context.Context, pool *sql.DB) error {
-	rows, err := db.claim(ctx)
+// claimDatabase checks that the database may be Sluice's before anything is written. It moves an older installation's
+// versions to Sluice's own table. The caller must have the migration lock.
+func (db *Schema) claimDatabase(ctx context.Context, pool *sql.DB) error {
+	rows, err := db.firstVersions(ctx)
 	if err != nil || rows == "" {
 		return err
 	}
@@ -31,15 +31,15 @@ func (db *Schema) own(ctx context.Context, pool *sql.DB) error {
 	return nil
 }
 
-// Fits returns a Error when the database holds tables of others that keep Sluice out, else nil. It changes
-// nothing.
+// Fits returns an Error when foreign tables in the database keep Sluice out, else nil. It changes nothing.
 func (db *Schema) Fits(ctx context.Context) error {
-	_, err := db.claim(ctx)
+	_, err := db.firstVersions(ctx)
 	return err
 }
 
-// claim returns the first rows of the version table, "" when it has them, or why the database cannot be Sluice's.
-func (db *Schema) claim(ctx context.Context) (rows string, err error) {
+// firstVersions returns the first rows of the version table, or "" if it has them. It returns an Error if the database
+// cannot be Sluice's.
+func (db *Schema) firstVersions(ctx context.Context) (rows string, err error) {
 	found, err := db.tables(ctx)
 	if err != nil {
 		return "", err
@@ -61,14 +61,14 @@ func (db *Schema) claim(ctx context.Context) (rows string, err error) {
 		return "", err
 	}
 	_, begun := versions[0]
-	half := len(versions) == 0 || begun && len(versions) == 1 // ended before its first step was noted
+	half := len(versions) == 0 || begun && len(versions) == 1 // interrupted before its first step was recorded
 	if why := db.notOurs(found, versions); why != nil || half {
 		return firstVersion, db.refuseForeign(found, half && why == nil, why)
 	}
 	return movedVersions, nil
 }
 
-// The first rows of the version table: goose wants version 0 there, an older installation brings its own.
+// The first rows of the version table: version 0 for goose, or an older installation's versions.
 const (
 	firstVersion  = "INSERT INTO " + versionTable + " (version_id, is_applied) VALUES (0, TRUE)"
 	movedVersions = "INSERT INTO " + versionTable +
@@ -77,8 +77,8 @@ const (
 		gooseTable + " ORDER BY id"
 )
 
-// refuseForeign keeps a first installation away from what belongs to others. half: an installation of ours was
-// interrupted.
+// refuseForeign returns an Error if foreign tables prevent a first installation. half says that an installation of ours
+// was interrupted.
 func (db *Schema) refuseForeign(found map[string][]string, half bool, why error) error {
 	names, err := db.foreign(found, half)
 	if err != nil || len(names) == 0 {
@@ -97,7 +97,7 @@ func (db *Schema) refuseForeign(found map[string][]string, half bool, why error)
 	return &Error{text}
 }
 
-// pendingCollide refuses when a table that is to be made is there already and is not ours.
+// pendingCollide returns an Error if a table that a pending migration creates exists and is not ours.
 func (db *Schema) pendingCollide(ctx context.Context, found map[string][]string) error {
 	s, err := db.Look(ctx)
 	if err != nil {
@@ -108,7 +108,7 @@ func (db *Schema) pendingCollide(ctx context.Context, found map[string][]string)
 		return err
 	}
 	for name, columns := range made {
-		if found[name] != nil && !holds(found[name], columns) {
+		if found[name] != nil && !hasColumns(found[name], columns) {
 			return &Error{fmt.Sprintf("the database holds a table %s that is not Sluice's, which wants the name: "+
 				"rename that table, or give "+
 				"Sluice a database or schema of its own (database.dsn). Nothing was changed; the schema is at version "+
@@ -118,9 +118,9 @@ func (db *Schema) pendingCollide(ctx context.Context, found map[string][]string)
 	return nil
 }
 
-// makeVersions makes the version table with its first rows: as a whole or, on MySQL, which commits the table by
-// itself, as an empty table that counts as none. SQLite has no lock for migrations: an index keeps two processes from
-// applying one twice.
+// makeVersions creates the version table with its first rows in one transaction. MySQL commits the table by itself; an
+// empty one counts as none. SQLite has no migration lock: there an index keeps two processes from applying a migration
+// twice.
 func (db *Schema) makeVersions(ctx context.Context, pool *sql.DB, rows string) error {
 	table, err := database.NewStore(db.gooseDialect(), versionTable)
 	if err != nil {

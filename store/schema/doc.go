@@ -1,3 +1,3 @@
-// Package schema carries the migrations and says which builds may use a database: whose it is, which versions it has,
-// and which processes run beside.
+// Package schema has the migrations and decides which builds may use a database. It checks whose the database is, which
+// versions it has, and which processes run.
 package schema

@@ -27,8 +27,8 @@ func open(t *testing.T, cfg store.Config) *schema.Schema {
 	return schema.Of(db)
 }
 
-// each runs the test on a migrated database of every driver.
-func each(t *testing.T, test func(t *testing.T, db *schema.Schema)) {
+// onEveryDatabase runs the test on a migrated database of every driver.
+func onEveryDatabase(t *testing.T, test func(t *testing.T, db *schema.Schema)) {
 	for _, d := range testkit.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			db := open(t, config(d))

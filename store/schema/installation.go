@@ -15,12 +15,12 @@ const (
 	processesTable    = "processes"
 )
 
-// installed reports whether the database has our table installation; that of somebody else is not asked.
+// installed reports whether the database has our table installation, not a foreign one of that name.
 func installed(found map[string][]string) bool {
-	return holds(found[installationTable], []string{"only_one", "id", "schema_newest", "schema_least"})
+	return hasColumns(found[installationTable], []string{"only_one", "id", "schema_newest", "schema_least"})
 }
 
-// Installation returns the id of the installation that the database belongs to, empty on one that has none yet.
+// Installation returns the id of the installation that the database belongs to, or "" if it has none yet.
 func (db *Schema) Installation(ctx context.Context) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
@@ -35,8 +35,8 @@ func (db *Schema) Installation(ctx context.Context) (string, error) {
 	return id, nil
 }
 
-// Found makes the database an installation under a random id, unless it is one, and returns its id. Safe to call at
-// once.
+// Found gives the database a random installation id, unless it has one, and returns its id. Several processes may call
+// it at once.
 func (db *Schema) Found(ctx context.Context, now time.Time) (string, error) {
 	call, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
@@ -57,7 +57,7 @@ func (db *Schema) Found(ctx context.Context, now time.Time) (string, error) {
 	return db.Installation(ctx)
 }
 
-// announced reads who the database belongs to and which versions builds have announced.
+// announced reads the installation's id and the versions that builds have announced.
 func (db *Schema) announced(ctx context.Context, s *Standing) error {
 	var row struct {
 		ID                        string
@@ -69,8 +69,8 @@ func (db *Schema) announced(ctx context.Context, s *Standing) error {
 	return err
 }
 
-// announce says that a version is about to be applied and, unless least is 0, that processes must know version least.
-// It does nothing on a database that is no installation yet: nobody reads it there.
+// announce records that a version is about to be applied. Unless least is 0, it also records that processes must know
+// version least. It does nothing on a database without an installation, which no process uses.
 func (db *Schema) announce(ctx context.Context, newest, least int64) error {
 	found, err := db.tables(ctx)
 	if err != nil || !installed(found) {
@@ -85,7 +85,7 @@ func (db *Schema) announce(ctx context.Context, newest, least int64) error {
 	return nil
 }
 
-// retract lets processes in again that know version least, after a contracting migration was announced too soon.
+// retract lowers the required version to least again, after a contracting migration was announced too early.
 func (db *Schema) retract(ctx context.Context, least int64) error {
 	err := db.Write.WithContext(ctx).Exec("UPDATE "+installationTable+" SET schema_least = ? WHERE schema_least > ?",
 		least, least).Error

@@ -17,18 +17,18 @@ const (
 	postgresLockKey = 7_583_421_096
 )
 
-// lockAttempts bounds how far the pauses between two looks at the lock grow.
+// lockAttempts bounds how long the pauses between two tries of the lock grow.
 const lockAttempts = 5
 
-// migrationWait bounds the wait for another instance that migrates.
+// migrationWait bounds the wait for another migrating instance.
 const migrationWait = time.Minute
 
-// errMigrating says that the wait was in vain.
+// errMigrating says that the wait for the lock timed out.
 var errMigrating = errors.New("it still holds the lock after a minute, try again when it has ended")
 
-// lockMigrations waits up to a minute to be the only migrating instance and returns what ends that. goose's own lockers
-// come too late: it creates its version table, which MySQL cannot do in a transaction, before it takes them. SQLite
-// gets no lock.
+// lockMigrations waits up to a minute for the migration lock and returns the function that releases it. goose's own
+// locks come too late: it creates its version table, which MySQL cannot do in a transaction, before them. SQLite has no
+// lock.
 func (db *Schema) lockMigrations(ctx context.Context, pool *sql.DB) (release func() error, err error) {
 	switch db.Driver {
 	case store.MySQL:
@@ -44,7 +44,7 @@ func (db *Schema) lockMigrations(ctx context.Context, pool *sql.DB) (release fun
 	return release, nil
 }
 
-// lockMySQL takes a lock of the session: its end, or that of the pool right after, frees it whatever happened.
+// lockMySQL takes a lock of the session, which ends at the latest with the pool.
 func lockMySQL(ctx context.Context, pool *sql.DB) (release func() error, err error) {
 	conn, err := pool.Conn(ctx)
 	if err != nil {
@@ -63,8 +63,8 @@ func lockMySQL(ctx context.Context, pool *sql.DB) (release func() error, err err
 	return conn.Close, nil
 }
 
-// dropHalfVersionTable removes a version table without its first row, left by a crash between the two, so that goose
-// makes both again.
+// dropHalfVersionTable removes a version table without its first row, which a crash has left, so that goose creates
+// both again.
 func dropHalfVersionTable(ctx context.Context, conn *sql.Conn) error {
 	var tables, rows int
 	err := conn.QueryRowContext(ctx,
@@ -80,9 +80,8 @@ func dropHalfVersionTable(ctx context.Context, conn *sql.Conn) error {
 	return err
 }
 
-// lockPostgres takes a lock of a transaction, which a pooler cannot leave behind in a session. It asks again and again
-// instead of waiting in the server: many that wait would hold all sessions of a pooler, and the one that migrates
-// needs another.
+// lockPostgres takes a lock of a transaction, which a pooler cannot leave behind in a session. It polls instead of
+// waiting in the server. Many waiting instances would use up a pooler's sessions, and the migrating one needs another.
 func lockPostgres(ctx context.Context, pool *sql.DB) (release func() error, err error) {
 	wait, cancel := context.WithTimeout(ctx, migrationWait)
 	defer cancel()
@@ -101,7 +100,8 @@ func lockPostgres(ctx context.Context, pool *sql.DB) (release func() error, err 
 	}
 }
 
-// tryPostgres returns what frees the lock, or nil when another has it. The lock goes when ctx ends.
+// tryPostgres returns the function that releases the lock, or nil when another process has it. The lock also ends with
+// ctx.
 func tryPostgres(ctx context.Context, pool *sql.DB) (release func() error, err error) {
 	tx, err := pool.BeginTx(ctx, nil)
 	if err != nil {
@@ -110,7 +110,7 @@ func tryPostgres(ctx context.Context, pool *sql.DB) (release func() error, err e
 	var got bool
 	err = tx.QueryRowContext(ctx, "SELECT pg_try_advisory_xact_lock($1)", int64(postgresLockKey)).Scan(&got)
 	if err == nil && got {
-		// Nothing happens in this transaction while the tables change, however long that takes.
+		// This transaction is idle while the tables change, however long that takes.
 		_, err = tx.ExecContext(ctx, "SET LOCAL idle_in_transaction_session_timeout = 0")
 	}
 	if err != nil || !got {

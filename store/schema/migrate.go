@@ -19,11 +19,10 @@ import (
 //go:embed migrations/*/*.sql
 var migrationFiles embed.FS
 
-// migrateAttempts bounds how often a migration that lost a race against another process on the same SQLite file
-// starts over.
+// migrateAttempts bounds how often a migration starts over after it lost a race for the same SQLite file.
 const migrateAttempts = 12
 
-// Schema is the tables of one open database, as this build knows them. Safe for concurrent use.
+// Schema checks and migrates the tables of one open database. Safe for concurrent use.
 type Schema struct {
 	*store.DB
 	log   *slog.Logger
@@ -33,38 +32,36 @@ type Schema struct {
 // Of returns the schema of an open database.
 func Of(db *store.DB) *Schema { return &Schema{DB: db, log: db.Log(), files: migrationFiles} }
 
-// Migration is one schema change this binary carries.
+// Migration is one schema change of this build.
 type Migration struct {
 	Version   int64
 	Name      string
-	Contract  bool      // it takes away what builds that do not know it still use
-	Note      string    // what an operator should know before it is applied; most have none
+	Contract  bool      // it removes something that older builds use
+	Note      string    // for operators, before it is applied; mostly empty
 	AppliedAt time.Time // zero while pending
 	Pending   bool
 }
 
-// Registry returns processes that the database does not know of itself. Nil knows of none.
+// Registry is a function that returns processes that the database does not know. It may be nil.
 type Registry func(ctx context.Context) ([]Process, error)
 
-// Migrated is what a call of MigrateBeside did and what it left for later.
+// Migrated is the result of MigrateBeside: what it did and what it left for later.
 type Migrated struct {
 	Applied []Migration
 	Waiting []Migration // contracting ones
 	For     []Process   // the processes they wait for
 }
 
-// Migrate is MigrateBeside with nobody but the processes that the database knows of. It returns how many it applied.
+// Migrate applies pending migrations like MigrateBeside, without a registry. It returns how many it applied.
 func (db *Schema) Migrate(ctx context.Context) (int, error) {
 	done, err := db.MigrateBeside(ctx, nil)
 	return len(done.Applied), err
 }
 
-// MigrateBeside applies what is pending, in order, beside the processes that run. Contracting migrations wait while a
-// process runs that does not know them. Nothing is applied while one runs whose build tells no range, in a database
-// that holds tables of others, or in one that this build must not use: each is an error that says what to do.
-//
-// Several instances may call it at once: one works, the others wait for it (at most a minute) and find nothing left.
-// It is bounded only by ctx, for a change may take long.
+// MigrateBeside applies pending migrations, in order, while other processes run. Contracting migrations wait while a
+// process runs that does not know them. It returns an error that says what to do in three cases: a running process
+// announces no range, the database has foreign tables, or this build must not use it. Several instances may call it at
+// once: one works, the others wait for it, at most a minute. Only ctx bounds it, because a change may take long.
 func (db *Schema) MigrateBeside(ctx context.Context, registry Registry) (Migrated, error) {
 	done, needed, err := db.nothingToDo(ctx, registry)
 	if err != nil || !needed {
@@ -78,7 +75,7 @@ func (db *Schema) MigrateBeside(ctx context.Context, registry Registry) (Migrate
 			return done, nil
 		}
 		var refused *Error
-		// SQLite has no lock that outlives a transaction: the loser of a race fails on what the winner has just made.
+		// SQLite has no lock that outlives a transaction: the loser of a race fails on the winner's tables.
 		if errors.As(err, &refused) || db.Driver != store.SQLite || store.Pause(ctx, attempt) != nil {
 			break
 		}
@@ -86,8 +83,7 @@ func (db *Schema) MigrateBeside(ctx context.Context, registry Registry) (Migrate
 	return done, fmt.Errorf("migrate %s database: %w", db.Driver, err)
 }
 
-// nothingToDo spares the common start the lock: everything is applied, or only contracting migrations are left that
-// have to wait.
+// nothingToDo reports needed if there is something to apply now. It spares most starts the lock.
 func (db *Schema) nothingToDo(ctx context.Context, registry Registry) (_ Migrated, needed bool, err error) {
 	m := migrator{db: db, registry: registry}
 	if m.standing, err = db.Look(ctx); err != nil {
@@ -109,7 +105,8 @@ func (db *Schema) nothingToDo(ctx context.Context, registry Registry) (_ Migrate
 	return m.done, false, nil
 }
 
-// migrateOnce works on a pool of its own: migrations need other timeouts than orders, and its end frees the lock.
+// migrateOnce migrates on a pool of its own, because migrations need other timeouts. The end of the pool releases the
+// lock.
 func (db *Schema) migrateOnce(ctx context.Context, registry Registry) (_ Migrated, err error) {
 	pool, err := db.MigrationPool()
 	if err != nil {
@@ -131,7 +128,7 @@ func (db *Schema) migrateOnce(ctx context.Context, registry Registry) (_ Migrate
 	if err := m.beside(ctx); err != nil {
 		return Migrated{}, err
 	}
-	if err := db.own(ctx, pool); err != nil {
+	if err := db.claimDatabase(ctx, pool); err != nil {
 		return Migrated{}, err
 	}
 	if m.provider, err = db.provider(pool); err != nil {
@@ -175,12 +172,12 @@ func (m *migrator) run(ctx context.Context) error {
 		} else if err := m.db.announce(ctx, one.Version, 0); err != nil {
 			return err
 		}
-		if one.Note != "" && m.standing.Table != "" { // in a new database there is nothing to be long about
+		if one.Note != "" && m.standing.Table != "" { // in a new database every migration is quick
 			m.db.log.WarnContext(ctx, "a migration begins", "migration", one.Name, "note", one.Note)
 		}
 		_, err := m.provider.ApplyVersion(ctx, one.Version, true)
 		if errors.Is(err, goose.ErrAlreadyApplied) {
-			continue // another process on the same SQLite file was first
+			continue // another process with the same SQLite file was first
 		}
 		if err != nil {
 			return err
@@ -190,7 +187,7 @@ func (m *migrator) run(ctx context.Context) error {
 		}
 		m.done.Applied = append(m.done.Applied, one)
 	}
-	// The table of announcements may be younger than what was announced first.
+	// The table of announcements may have been created after the first announcement.
 	return m.db.announce(ctx, m.standing.Range.Newest, 0)
 }
 

@@ -72,7 +72,7 @@ func TestMigrateAtOnce(t *testing.T) {
 
 func TestUnreachableIsNotEmpty(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *schema.Schema) {
+	onEveryDatabase(t, func(t *testing.T, db *schema.Schema) {
 		require.NoError(t, db.Close())
 		_, err := db.MigrationStatus(t.Context())
 		require.Error(t, err)
@@ -92,7 +92,7 @@ func TestMigrateAfterACrashInItsFirstStep(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, db.Ready(t.Context()))
 
-	// DDL commits by itself: a crash before the version is noted leaves the columns behind.
+	// DDL commits by itself: a crash before the version is recorded leaves the columns behind.
 	require.NoError(t, db.Write.Exec("DELETE FROM sluice_schema WHERE version_id >= 2").Error)
 	_, err = db.Migrate(t.Context())
 	require.NoError(t, err)

@@ -9,7 +9,7 @@ import (
 	"sluice/store"
 )
 
-// beside refuses to change anything while a process runs that tells no range: nobody knows what it needs.
+// beside returns an error while a process runs that announces no range, because its needs are unknown.
 func (m *migrator) beside(ctx context.Context) error {
 	if len(m.standing.Pending)+len(m.standing.Waiting) == 0 {
 		return nil
@@ -32,7 +32,7 @@ func (m *migrator) beside(ctx context.Context) error {
 		"Stop these first: %s", len(m.standing.Pending)+len(m.standing.Waiting), Listed(silent))}
 }
 
-// Listed names processes with their versions.
+// Listed returns the names of processes with their versions, for messages.
 func Listed(processes []Process) string {
 	const most = 10
 	var names []string
@@ -45,7 +45,7 @@ func Listed(processes []Process) string {
 	return strings.Join(names, ", ")
 }
 
-// running are the processes of the registry and those that the database knows, each once.
+// running returns the processes of the registry and of the database, each once.
 func (m *migrator) running(ctx context.Context) ([]Process, error) {
 	all, err := m.db.Processes(ctx)
 	if err != nil {
@@ -70,8 +70,8 @@ func (m *migrator) running(ctx context.Context) ([]Process, error) {
 	return all, nil
 }
 
-// contracts prepares a contracting migration, or says that it has to wait. A process that starts at this moment
-// either reads what is announced, and goes, or is seen by the second look, for it notes itself before it reads.
+// contracts announces a contracting migration, or reports that it has to wait. A process that starts meanwhile records
+// itself before it reads the announcement. So it either reads the announcement and ends, or the second check finds it.
 func (m *migrator) contracts(ctx context.Context, one Migration) (waits bool, err error) {
 	for range 2 {
 		users, err := m.usersOfOldForm(ctx, one)
@@ -103,10 +103,10 @@ func (m *migrator) usersOfOldForm(ctx context.Context, one Migration) ([]Process
 	return users, nil
 }
 
-// processLapse is how long a process that is not heard of counts as running.
-const processLapse = 15 * time.Second
+// processExpiry is how long after its last beat a process counts as running.
+const processExpiry = 15 * time.Second
 
-// processKept is how long one is remembered that did not say that it ends.
+// processKept is how long the row of a process without a clean end stays.
 const processKept = time.Hour
 
 // processRow is one process.
@@ -118,20 +118,20 @@ type processRow struct {
 	SeenAt       int64
 }
 
-// TableName names the table for GORM.
+// TableName returns the table of the migrations.
 func (processRow) TableName() string { return processesTable }
 
-// Processes returns the processes that say to the database that they run, by name.
+// Processes returns the running processes that the database knows, by name.
 func (db *Schema) Processes(ctx context.Context) ([]Process, error) {
 	ctx, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
 	found, err := db.tables(ctx)
-	if err != nil || !holds(found[processesTable], []string{"name", "version", "schema_newest", "seen_at"}) {
+	if err != nil || !hasColumns(found[processesTable], []string{"name", "version", "schema_newest", "seen_at"}) {
 		return nil, err
 	}
 	var rows []processRow
 	err = db.Read.WithContext(ctx).Where("seen_at > "+db.nowMS()+" - ?",
-		processLapse.Milliseconds()).Order("name").Find(&rows).Error
+		processExpiry.Milliseconds()).Order("name").Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("read which processes run: %w", err)
 	}
@@ -144,7 +144,7 @@ func (db *Schema) Processes(ctx context.Context) ([]Process, error) {
 	return running, nil
 }
 
-// Beat says that a process runs; it counts as running for 15 seconds. The clock is the database's.
+// Beat records that a process runs. It counts as running for 15 seconds, by the database's clock.
 func (db *Schema) Beat(ctx context.Context, p Process) error {
 	ctx, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
@@ -154,23 +154,23 @@ func (db *Schema) Beat(ctx context.Context, p Process) error {
 	}
 	err := db.Write.WithContext(ctx).Exec("INSERT INTO "+processesTable+" (name, version, schema_oldest, "+
 		"schema_newest, seen_at) VALUES (?, ?, ?, ?, "+
-		db.nowMS()+")"+again, p.Name, short(p.Version, versionMost), p.Schema.Oldest, p.Schema.Newest).Error
+		db.nowMS()+")"+again, p.Name, short(p.Version, maxVersionLength), p.Schema.Oldest, p.Schema.Newest).Error
 	if err != nil {
 		return fmt.Errorf("note that process %s runs: %w", p.Name, err)
 	}
 	return nil
 }
 
-// versionMost is how much of a build's version is noted: whoever builds may write anything into it.
-const versionMost = 64
+// versionMost is how many characters of a build's version are stored, because it may be any text.
+const maxVersionLength = 64
 
-// short cuts a text to so many characters, and makes it one that every database takes.
+// short cuts a text to most characters and makes it valid for every database.
 func short(text string, most int) string {
 	runes := []rune(text)
 	return string(runes[:min(len(runes), most)])
 }
 
-// Leave says that a process ends, and forgets those that have been silent for an hour.
+// Leave removes a process that ends, and those without a beat for an hour.
 func (db *Schema) Leave(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, db.Timeout())
 	defer cancel()
@@ -183,7 +183,7 @@ func (db *Schema) Leave(ctx context.Context, name string) error {
 	return nil
 }
 
-// nowMS is the database's clock in unix milliseconds.
+// nowMS returns the SQL expression of the database's clock in unix milliseconds.
 func (db *Schema) nowMS() string {
 	return map[string]string{
 		store.MySQL:    "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Range is the schema versions that a build works with. A build needs version Oldest. It knows nothing of versions
-// above Newest, but works beside those that the database allows it. A zero Range is of a build that tells none.
+// Range is the schema versions that a build works with. A build needs version Oldest. It does not know versions above
+// Newest, but works with those that the database allows. Builds that announce no range have a zero Range.
 type Range struct {
 	Oldest int64 `json:"oldest"`
 	Newest int64 `json:"newest"`
@@ -19,30 +19,30 @@ type Range struct {
 type Process struct {
 	Name    string    `json:"name"`
 	Version string    `json:"version"` // of its build
-	Schema  Range     `json:"schema"`  // zero: its build is from before ranges were told
+	Schema  Range     `json:"schema"`  // zero: its build is too old to announce one
 	Seen    time.Time `json:"seen"`
 }
 
-// Standing is what a database says of its schema.
+// Standing is the state of a database's schema, compared with this build.
 type Standing struct {
 	ID       string      // of the installation; empty: none yet
-	Table    string      // where the applied versions stand; empty: nowhere yet
+	Table    string      // the table of applied versions; empty: none yet
 	Version  int64       // the newest that is applied; 0: none
 	Range    Range       // of this build
-	Newest   int64       // the newest that a build has announced; 0: none has
-	Least    int64       // the version that a process must know
-	Unknown  []int64     // applied versions that this build does not carry
-	Pending  []Migration // additive ones that this build lacks
+	Newest   int64       // the newest that a build has announced; 0: none
+	Least    int64       // the version that every process must know
+	Unknown  []int64     // applied versions that this build does not have
+	Pending  []Migration // additive ones that are not applied
 	Waiting  []Migration // contracting ones that are not applied
 	Complete []Migration // every migration of this build, oldest first
 }
 
-// Error says that a build and a database do not work together. Only another build helps.
+// Error says that this build must not use the database, and why. Repeating does not help.
 type Error struct{ text string }
 
 func (e *Error) Error() string { return e.text }
 
-// Refuses returns a Error when this build must not use the database, else nil.
+// Refuses returns an Error when this build must not use the database, else nil.
 func (s Standing) Refuses() error {
 	if s.Least > s.Range.Newest {
 		return &Error{fmt.Sprintf("this build is too old for the database: it knows schema versions up to %d, the "+
@@ -58,7 +58,7 @@ func (s Standing) Refuses() error {
 	return nil
 }
 
-// Lacks returns an error that names the additive migrations that are missing, else nil.
+// Lacks returns an error that names the missing additive migrations, or nil.
 func (s Standing) Lacks() error {
 	if len(s.Pending) == 0 {
 		return nil
@@ -93,7 +93,7 @@ func rangeOf(known []Migration) (r Range) {
 	return r
 }
 
-// Look reads how the database stands to this build. It changes nothing, not even on an empty database.
+// Look reads the state of the schema. It changes nothing, not even on an empty database.
 func (db *Schema) Look(ctx context.Context) (Standing, error) {
 	known, err := db.carried()
 	if err != nil {
@@ -117,7 +117,7 @@ func (db *Schema) Look(ctx context.Context) (Standing, error) {
 	return s, nil
 }
 
-// compare sorts what is applied and what this build carries.
+// compare fills in the lists from the applied versions and the migrations of this build.
 func (s *Standing) compare(applied map[int64]time.Time) {
 	carried := make(map[int64]bool, len(s.Complete))
 	for i := range s.Complete {
@@ -142,7 +142,7 @@ func (s *Standing) compare(applied map[int64]time.Time) {
 	slices.Sort(s.Unknown)
 }
 
-// history reads the applied versions from Sluice's own table, or from that of an installation that has not moved over.
+// history reads the applied versions from Sluice's own table, or from goose's in an older installation.
 func (db *Schema) history(ctx context.Context, found map[string][]string, s *Standing) (map[int64]time.Time, error) {
 	for _, table := range []string{versionTable, gooseTable} {
 		if found[table] == nil {
@@ -180,15 +180,15 @@ func (db *Schema) versionsIn(ctx context.Context, table string) (map[int64]time.
 	return applied, nil
 }
 
-// MigrationStatus lists every migration this binary carries, oldest first. It changes nothing, not even on an empty
+// MigrationStatus returns every migration of this build, oldest first. It changes nothing, not even on an empty
 // database.
 func (db *Schema) MigrationStatus(ctx context.Context) ([]Migration, error) {
 	s, err := db.Look(ctx)
 	return s.Complete, err
 }
 
-// Ready fails while additive migrations are pending, when this build must not use the database, and when the database
-// cannot be asked.
+// Ready returns an error while additive migrations are pending or this build must not use the database. It also does
+// when the database does not answer.
 func (db *Schema) Ready(ctx context.Context) error {
 	s, err := db.Look(ctx)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"sluice/store/schema"
 )
 
-// later is a build that carries two more migrations: 98 adds a table, 99 takes a column away.
+// later returns the schema of a build with two more migrations: 98 adds a table, 99 removes a column.
 func later(t *testing.T, db *schema.Schema) *schema.Schema {
 	t.Helper()
 	files := fstest.MapFS{}
@@ -44,7 +44,7 @@ func beat(t *testing.T, db *schema.Schema, name string) {
 	require.NoError(t, db.Beat(t.Context(), schema.Process{Name: name, Version: "v1", Schema: known}))
 }
 
-// migrated is a database of this build.
+// migrated returns the schema of a database that this build has migrated.
 func migrated(t *testing.T, d testkit.Database) *schema.Schema {
 	t.Helper()
 	db := open(t, config(d))
@@ -111,7 +111,7 @@ func namesIn(migrations []schema.Migration) string {
 
 func TestABuildThatTellsNoRangeKeepsEverythingBack(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *schema.Schema) {
+	onEveryDatabase(t, func(t *testing.T, db *schema.Schema) {
 		silent := func(context.Context) ([]schema.Process, error) {
 			return []schema.Process{{Name: "host-1", Version: "d3c6ac5"}}, nil
 		}
@@ -124,7 +124,7 @@ func TestABuildThatTellsNoRangeKeepsEverythingBack(t *testing.T) {
 	})
 }
 
-// S4.
+// TestANewerDatabaseIsRefused covers case S4 of docs/faults.md.
 func TestANewerDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, table := range []string{"sluice_schema", "goose_db_version"} {
@@ -147,7 +147,7 @@ func TestANewerDatabaseIsRefused(t *testing.T) {
 	}
 }
 
-// S5.
+// TestForeignTablesAreRefused covers case S5 of docs/faults.md.
 func TestForeignTablesAreRefused(t *testing.T) {
 	t.Parallel()
 	const theirs = "CREATE TABLE orders (id BIGINT NOT NULL PRIMARY KEY, customer BIGINT NOT NULL)"
@@ -190,10 +190,11 @@ func tablesOf(t *testing.T, db *schema.Schema) []string {
 	return names
 }
 
-// What a shop adds beside an installation is none of Sluice's business, unless it takes a name that a migration wants.
+// TestTablesBesideAnInstallation checks that foreign tables beside an installation are allowed, unless a migration
+// needs the name.
 func TestTablesBesideAnInstallation(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *schema.Schema) {
+	onEveryDatabase(t, func(t *testing.T, db *schema.Schema) {
 		require.NoError(t, db.Write.Exec("CREATE TABLE report (id BIGINT NOT NULL PRIMARY KEY)").Error)
 		newer := later(t, db)
 		require.NoError(t, db.Write.Exec("CREATE TABLE more (name VARCHAR(10) NOT NULL PRIMARY KEY)").Error)
@@ -228,7 +229,7 @@ func TestAnOlderInstallationMovesOverOnce(t *testing.T) {
 
 func TestOurTablesAreThoseOfTheMigrations(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *schema.Schema) {
+	onEveryDatabase(t, func(t *testing.T, db *schema.Schema) {
 		ours, err := db.Ours()
 		require.NoError(t, err)
 		found := slices.DeleteFunc(tablesOf(t, db), func(name string) bool { return name == "sqlite_sequence" })
@@ -260,9 +261,9 @@ func TestOneInstallation(t *testing.T) {
 	}
 }
 
-func TestProcessesLapse(t *testing.T) {
+func TestProcessesExpire(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *schema.Schema) {
+	onEveryDatabase(t, func(t *testing.T, db *schema.Schema) {
 		beat(t, db, "a")
 		beat(t, db, "b")
 		beat(t, db, "b")

@@ -17,16 +17,16 @@ import (
 )
 
 const (
-	// versionTable is Sluice's own: other programs that migrate with goose use its default name.
+	// versionTable is Sluice's own name, because other programs use goose's default.
 	versionTable = "sluice_schema"
-	// gooseTable is what builds before version 10 wrote. It stays after the move, and nothing writes it any more.
+	// gooseTable is the version table of builds before version 10. It stays after the move, unused.
 	gooseTable = "goose_db_version"
-	// lastInGoose is the newest version that was ever noted in gooseTable.
+	// lastInGoose is the newest version that was ever recorded in gooseTable.
 	lastInGoose = 9
 )
 
-// tables returns the tables and views of the database's current schema, each with its columns. What belongs to an
-// extension of PostgreSQL does not count.
+// tables returns the tables and views of the database's current schema, each with its columns. It leaves out what
+// belongs to an extension of PostgreSQL.
 func (db *Schema) tables(ctx context.Context) (map[string][]string, error) {
 	query := map[string]string{
 		store.MySQL: "SELECT table_name AS name, column_name AS field FROM information_schema.columns WHERE " +
@@ -61,7 +61,7 @@ var (
 	contracts   = regexp.MustCompile(`(?m)^-- \+sluice contract\s*$`)
 )
 
-// created are the tables that one migration makes, each with the columns by which it is known to be ours.
+// created returns the tables that one migration creates, each with its columns.
 func created(text string) map[string][]string {
 	made := map[string][]string{}
 	for _, m := range createTable.FindAllStringSubmatch(text, -1) {
@@ -75,8 +75,8 @@ func created(text string) map[string][]string {
 	return made
 }
 
-// ours are the tables that the migrations up to a version make. A column that any migration drops is no sign of
-// anything.
+// ours returns the tables that the migrations up to a version create. It leaves out columns that any migration drops,
+// because they prove nothing.
 func (db *Schema) ours(upTo int64) (map[string][]string, error) {
 	known, err := db.carried()
 	if err != nil {
@@ -105,15 +105,15 @@ func (db *Schema) ours(upTo int64) (map[string][]string, error) {
 	return all, nil
 }
 
-// holds reports whether a table that was found has the columns of one of ours.
-func holds(found, ours []string) bool {
+// hasColumns reports whether a found table has all the columns of one of ours.
+func hasColumns(found, ours []string) bool {
 	return found != nil && !slices.ContainsFunc(ours, func(column string) bool {
 		return !slices.Contains(found,
 			column)
 	})
 }
 
-// notOurs returns why the versions in gooseTable are not those of an installation of Sluice; nil when they are.
+// notOurs returns why the versions in gooseTable are not Sluice's, or nil if they are.
 func (db *Schema) notOurs(found map[string][]string, applied map[int64]time.Time) error {
 	known, err := db.carried()
 	if err != nil {
@@ -134,7 +134,7 @@ func (db *Schema) notOurs(found map[string][]string, applied map[int64]time.Time
 		return err
 	}
 	for name, columns := range made {
-		if len(columns) > 0 && !holds(found[name], columns) {
+		if len(columns) > 0 && !hasColumns(found[name], columns) {
 			return fmt.Errorf("%s says version %d, and there is no table %s of Sluice", gooseTable, newest, name)
 		}
 	}
@@ -155,8 +155,7 @@ func (db *Schema) notOurs(found map[string][]string, applied map[int64]time.Time
 	return nil
 }
 
-// foreign names the tables that keep a first installation from being made: all that are not the rest of one that was
-// interrupted.
+// foreign returns the tables that prevent a first installation: all that are not left from an interrupted one.
 func (db *Schema) foreign(found map[string][]string, half bool) ([]string, error) {
 	made, err := db.ours(1 << 62)
 	if err != nil {
@@ -165,7 +164,7 @@ func (db *Schema) foreign(found map[string][]string, half bool) ([]string, error
 	var names []string
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		columns, ours := made[name]
-		if name == versionTable || half && (name == gooseTable || ours && holds(found[name], columns)) {
+		if name == versionTable || half && (name == gooseTable || ours && hasColumns(found[name], columns)) {
 			continue
 		}
 		names = append(names, name)
@@ -173,8 +172,8 @@ func (db *Schema) foreign(found map[string][]string, half bool) ([]string, error
 	return names, nil
 }
 
-// carried lists the migrations of this build, oldest first. One whose file has the line "-- +sluice contract" takes
-// something away that builds which do not know it still use; every other only adds.
+// carried returns the migrations of this build, oldest first. A file with the line "-- +sluice contract" removes
+// something that older builds use; every other only adds.
 func (db *Schema) carried() ([]Migration, error) {
 	names, err := fs.Glob(db.files, path.Join("migrations", db.Driver, "*.sql"))
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"sluice/store/schema"
 )
 
-// migratedTo is a database as an older version left it.
+// migratedTo returns the schema of a database as an older version left it.
 func migratedTo(t *testing.T, d testkit.Database, version int64) *schema.Schema {
 	t.Helper()
 	db := open(t, config(d))
@@ -32,7 +32,7 @@ func migratedTo(t *testing.T, d testkit.Database, version int64) *schema.Schema 
 
 func sprint(values ...any) string { return strings.TrimSpace(fmt.Sprintln(values...)) }
 
-func TestUpgradeKeepsOrdersAndTheirNews(t *testing.T) {
+func TestUpgradeKeepsOrdersAndTheirEvents(t *testing.T) {
 	t.Parallel()
 	for _, d := range testkit.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
