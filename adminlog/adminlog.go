@@ -1,4 +1,4 @@
-// Package adminlog keeps who changed what, when and why.
+// Package adminlog records who changed what, when and why.
 package adminlog
 
 import (
@@ -15,15 +15,15 @@ import (
 	"sluice/store"
 )
 
-// Act is what somebody did: the heading of an entry.
+// Act says who did what: the first columns of an entry.
 type Act struct {
 	Actor, Action string
-	Sale          string // empty: it belongs to no single sale
+	Sale          string // empty: the act concerns no single sale
 	Target        string // at most 128 bytes
 	Reason        string // may be empty; at most 200 characters
 }
 
-// Check returns an invalid.Error for a reason that cannot be written down.
+// Check returns an invalid.Error for a reason that cannot be stored.
 func (a Act) Check() error {
 	if a.Reason != "" && !invalid.PlainText(a.Reason, 200) {
 		return invalid.Error{{Field: "reason", Detail: "must be at most 200 characters without control characters"}}
@@ -37,7 +37,7 @@ func (a Act) Write(tx *gorm.DB, now time.Time, before, after any) error {
 	return err
 }
 
-// insert fills an entry that has its time and instance already, and returns its id.
+// insert completes and inserts an entry that has its time and instance, and returns its id.
 func (a Act) insert(tx *gorm.DB, entry Entry, before, after any) (int64, error) {
 	was, err := json.Marshal(before)
 	if err != nil {
@@ -53,7 +53,7 @@ func (a Act) insert(tx *gorm.DB, entry Entry, before, after any) (int64, error) 
 	return entry.ID, err
 }
 
-// Entry is one act in the admin log. Its values are JSON, null for what is not there.
+// Entry is one act in the admin log. Its values are JSON, null for a missing value.
 type Entry struct {
 	ID          int64 `gorm:"primaryKey;autoIncrement"`
 	At          int64 // unix ms
@@ -64,18 +64,18 @@ type Entry struct {
 	Reason      string
 	BeforeValue string
 	AfterValue  string
-	Instance    int64 // number of the process that was asked; 0: not known
+	Instance    int64 // number of the process that made the change; 0: unknown
 }
 
-// TableName names the table for GORM.
+// TableName returns the table of the migrations.
 func (Entry) TableName() string { return "admin_log" }
 
-// Outcome is the after value of an act whose result cannot be shown.
+// Outcome is the after value of an act without a result to show.
 type Outcome struct {
 	Outcome string `json:"outcome"`
 }
 
-func unknownOutcome() Outcome { return Outcome{"unknown"} }
+func newUnknownOutcome() Outcome { return Outcome{"unknown"} }
 
 // Log reads and writes the admin log for one process. Safe for concurrent use.
 type Log struct {
@@ -90,11 +90,10 @@ func New(db *store.DB, log *slog.Logger, now func() time.Time, instance int64) *
 	return &Log{db: db, log: log, now: now, instance: instance}
 }
 
-// RecordChange makes a change outside of the database that must not happen without an entry.
-// It first commits the entry with an unknown outcome, then calls do and completes the entry with what do returns.
-// When do fails with an error of which refused says that nothing was changed, the entry is removed.
-// After any other error, and after a crash, the entry keeps its unknown outcome.
-// It returns an invalid.Error for a bad reason, and the error of do.
+// RecordChange makes a change outside of the database that must not happen without an entry. It commits the entry with
+// an unknown outcome, calls do and completes the entry with the result of do. If refused says that the error of do
+// means that nothing was changed, the entry is removed. After any other error, and after a crash, the entry keeps its
+// unknown outcome. It returns an invalid.Error for a bad reason, and the error of do.
 func (l *Log) RecordChange(ctx context.Context, a Act, before any, refused func(error) bool,
 	do func(context.Context) (after any, err error)) error {
 	if err := a.Check(); err != nil {
@@ -102,7 +101,7 @@ func (l *Log) RecordChange(ctx context.Context, a Act, before any, refused func(
 	}
 	var id int64
 	err := l.db.Tx(ctx, func(tx *gorm.DB) (err error) {
-		id, err = a.insert(tx, l.entry(), before, unknownOutcome())
+		id, err = a.insert(tx, l.entry(), before, newUnknownOutcome())
 		return err
 	})
 	if err != nil {
@@ -124,10 +123,10 @@ func (l *Log) Write(tx *gorm.DB, a Act, before, after any) error {
 	return err
 }
 
-// entry begins an entry of this process.
+// entry returns a new entry of this process.
 func (l *Log) entry() Entry { return Entry{At: l.now().UnixMilli(), Instance: l.instance} }
 
-// complete writes down how the target is after a change. Should that fail, the entry keeps its unknown outcome.
+// complete stores the state of the target after a change. If that fails, the entry keeps its unknown outcome.
 func (l *Log) complete(ctx context.Context, id int64, after any) {
 	is, err := json.Marshal(after)
 	if err == nil {
@@ -150,14 +149,14 @@ func (l *Log) remove(ctx context.Context, id int64, action string) {
 	}
 }
 
-// Filter says which entries to list; what is empty or zero does not matter.
+// Filter says which entries to list; empty and zero fields select all.
 type Filter struct {
 	Sale, Actor, Target string
 	Action              string // the whole name, or the part before a dot: sale is sale.open, sale.update …
 	Since               time.Time
 }
 
-// List returns up to limit entries, newest first, older than the entry before when that is not 0.
+// List returns up to limit entries, newest first: those before an entry, or all when before is 0.
 func (l *Log) List(ctx context.Context, only Filter, before int64, limit int) ([]Entry, error) {
 	q := l.db.Read.WithContext(ctx).Order("id DESC").Limit(limit)
 	for column, value := range map[string]string{"sale_id": only.Sale, "actor": only.Actor, "target": only.Target} {

@@ -46,8 +46,8 @@ func newWorld(t *testing.T, d testkit.Database) *world {
 	return &world{t: t, ctx: t.Context(), db: db, clock: clock, log: adminlog.New(db, quiet, clock.Now, 7)}
 }
 
-// eachDatabase runs a test on every database.
-func eachDatabase(t *testing.T, test func(w *world)) {
+// onEveryDatabase runs a test on every database.
+func onEveryDatabase(t *testing.T, test func(w *world)) {
 	t.Helper()
 	t.Parallel()
 	for _, d := range tables.Databases(t) {
@@ -65,7 +65,7 @@ func (w *world) entries(only adminlog.Filter) []adminlog.Entry {
 	return list
 }
 
-// change makes one change that ends with err, and returns what the log held while it was made.
+// change makes one change that ends with err, and returns the log's entries during the change.
 func (w *world) change(err error) []adminlog.Entry {
 	w.t.Helper()
 	var meanwhile []adminlog.Entry
@@ -79,9 +79,9 @@ func (w *world) change(err error) []adminlog.Entry {
 	return meanwhile
 }
 
-// A change outside of the database is in the log before it is made, whatever comes of it.
+// TestAChangeIsLoggedBeforeItIsMade checks that RecordChange writes its entry before it calls do.
 func TestAChangeIsLoggedBeforeItIsMade(t *testing.T) {
-	eachDatabase(t, func(w *world) {
+	onEveryDatabase(t, func(w *world) {
 		for _, end := range []error{nil, errUnsure} {
 			before := w.change(end)
 			require.Equal(w.t, `{"outcome":"unknown"}`, before[0].AfterValue, "while it is made")
@@ -116,7 +116,7 @@ func TestNothingIsDoneThatCannotBeLogged(t *testing.T) {
 }
 
 func TestTheAdminLogIsFilteredAndPaged(t *testing.T) {
-	eachDatabase(t, func(w *world) {
+	onEveryDatabase(t, func(w *world) {
 		began := w.clock.Now()
 		for i, act := range []adminlog.Act{
 			{Actor: "ann", Action: "sale.open", Sale: "phone", Target: "phone"},

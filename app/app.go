@@ -206,7 +206,7 @@ func (a *App) checks() []admin.Check {
 			Note: a.durability.Level},
 		{Name: "database", Ask: a.db.Ping},
 		{Name: "schema and installation", Ask: func(context.Context) error { return a.guard.Err() }},
-		{Name: "settings", Ask: func(context.Context) error { return a.live.Known() }},
+		{Name: "settings", Ask: func(context.Context) error { return a.live.Ready() }},
 		{Name: "lines", Ask: a.saleCache.Ready},
 	}
 	if a.consumer == nil {

@@ -144,7 +144,7 @@ func (a *App) learn(ctx context.Context) error {
 
 // follow follows the configuration until ctx ends, once it is known.
 func (a *App) follow(ctx context.Context) {
-	for a.live.Known() != nil && a.learn(ctx) != nil {
+	for a.live.Ready() != nil && a.learn(ctx) != nil {
 		if !pause(ctx, learnEvery) {
 			return
 		}
@@ -187,7 +187,7 @@ func (a *App) barred() error {
 	if err := a.guard.Err(); err != nil {
 		return err
 	}
-	return a.live.Known()
+	return a.live.Ready()
 }
 
 // held is barred for who drains.
@@ -195,5 +195,5 @@ func (a *App) held() error {
 	if err := a.guard.Stale(); err != nil {
 		return err
 	}
-	return a.live.Known()
+	return a.live.Ready()
 }

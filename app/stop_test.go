@@ -81,10 +81,10 @@ func TestAStopHoldsBeforeTheDatabaseHasTold(t *testing.T) {
 			require.Equal(t, http.StatusServiceUnavailable, status)
 			require.Contains(t, text, `"code":"unavailable"`)
 			require.Never(t, func() bool { return waiting() != 1 }, time.Second, 20*time.Millisecond)
-			require.ErrorIs(t, app.live.Known(), settings.ErrUnknown)
+			require.ErrorIs(t, app.live.Ready(), settings.ErrUnknown)
 
 			rename("elsewhere", "config_versions")
-			require.Eventually(t, func() bool { return app.live.Known() == nil }, 10*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return app.live.Ready() == nil }, 10*time.Second, 10*time.Millisecond)
 			status, text = answered(t, app, 1)
 			require.Equal(t, http.StatusServiceUnavailable, status)
 			require.Contains(t, text, `"code":"sale_paused"`)
@@ -120,12 +120,12 @@ func TestAStopEndsByTheClockOfRedisAlone(t *testing.T) {
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Contains(t, text, `"code":"unavailable"`)
 	require.Zero(t, app.live.Show(t.Context()).Version.Version, "a look at the configuration adopts nothing")
-	require.Error(t, app.live.Known())
+	require.Error(t, app.live.Ready())
 	by := settings.Author{Actor: "ann", IfVersion: settings.AnyVersion}
 	early := settings.Change{Set: map[string]any{"queue.drain": false}, By: by}
 	require.ErrorIs(t, app.live.Change(t.Context(), early), settings.ErrUnknown, "nor is anything decided on it")
 	allow("+time")
-	require.Eventually(t, func() bool { return app.live.Known() == nil }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return app.live.Ready() == nil }, 10*time.Second, 10*time.Millisecond)
 	_, text = answered(t, app, 1)
 	require.Contains(t, text, `"code":"sale_paused"`)
 	version, _ := app.live.Version()

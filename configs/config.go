@@ -21,7 +21,7 @@ import (
 	"sluice/trace"
 )
 
-// Config is everything that can be configured, by section.
+// Config is the whole configuration, by section.
 type Config struct {
 	HTTP     server.HTTPConfig `koanf:"http"`
 	Ops      server.OpsConfig  `koanf:"ops"`
@@ -46,14 +46,14 @@ type LogConfig struct {
 	Format string `koanf:"format"` // json or text
 }
 
-// StopConfig bounds the stop.
+// StopConfig bounds the stop of a process.
 type StopConfig struct {
-	Delay time.Duration `koanf:"delay"` // how long to go on serving while readiness fails already; less than grace
+	Delay time.Duration `koanf:"delay"` // how long to go on serving after readiness fails; less than grace
 	Grace time.Duration `koanf:"grace"` // from the signal to the end of the process; 1s to 10m
 }
 
-// Default returns the configuration used where nothing is set. It is valid
-// but for auth: who may sign tokens has no safe default.
+// Default returns the configuration used where nothing is set. It is valid except for auth: there is no safe default
+// for who may sign tokens.
 func Default() Config {
 	cfg := Config{
 		HTTP: server.DefaultHTTPConfig(), Ops: server.DefaultOpsConfig(), Gateway: gateway.DefaultConfig(),
@@ -68,10 +68,10 @@ func Default() Config {
 	return cfg
 }
 
-// Validate reports every value that is not allowed, and what is wrong in the files that values name, by key.
+// Validate returns an error for every value that is not allowed and every bad file that a value names, by key.
 func (c Config) Validate() error { return errors.Join(c.validate(nil), c.checkFiles(nil)) }
 
-// checkFiles reads what the values of the named sections, or of all, lead to.
+// checkFiles reads the files that values of the named sections, or of all, name. It returns what is wrong with them.
 func (c Config) checkFiles(only []string) error {
 	if len(only) > 0 && !slices.Contains(only, "notify") {
 		return nil
@@ -85,7 +85,7 @@ func (c Config) CheckHot() error {
 		c.Notify.CheckRates())
 }
 
-// validate checks the named sections, or all and how they fit together. It reads nothing.
+// validate checks the named sections, or all sections and their combination. It reads no file.
 func (c Config) validate(only []string) error {
 	var errs []error
 	for _, s := range []struct {
@@ -108,7 +108,7 @@ func (c Config) validate(only []string) error {
 	return errors.Join(errs...)
 }
 
-// Validate names the key and what is allowed.
+// Validate returns an error that names the key and the allowed values.
 func (c LogConfig) Validate() error {
 	var errs []error
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Level) {
@@ -120,7 +120,7 @@ func (c LogConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// SlogLevel returns the level; one that is not valid counts as info.
+// SlogLevel returns the level, or info if it is invalid.
 func (c LogConfig) SlogLevel() slog.Level {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Level)); err != nil {
@@ -129,7 +129,7 @@ func (c LogConfig) SlogLevel() slog.Level {
 	return level
 }
 
-// Validate names the key and what is allowed.
+// Validate returns an error that names the key and the allowed values.
 func (c StopConfig) Validate() error {
 	if c.Grace < time.Second || c.Grace > 10*time.Minute {
 		return fmt.Errorf("stop.grace must be between 1s and 10m, got %s", c.Grace)

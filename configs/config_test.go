@@ -62,8 +62,7 @@ func TestShippedFilesLoad(t *testing.T) {
 
 var commented = regexp.MustCompile(`(?m)^( *)# ([a-z_]+: .+)$`)
 
-// What a commented line shows must be a key with a value it accepts, and no
-// key may be missing.
+// TestShippedFilesShowEveryKey checks that each commented line is a key with a valid value and that no key is missing.
 func TestShippedFilesShowEveryKey(t *testing.T) {
 	t.Parallel()
 	s := newSchema(reflect.TypeFor[Config]())
@@ -86,8 +85,8 @@ func TestShippedFilesShowEveryKey(t *testing.T) {
 	}
 }
 
-// A commented value in production.yaml is the default, unless the default is
-// empty.
+// TestProductionShowsTheDefaults checks that commented values in production.yaml are the defaults, unless the default
+// is empty.
 func TestProductionShowsTheDefaults(t *testing.T) {
 	t.Parallel()
 	s := newSchema(reflect.TypeFor[Config]())

@@ -9,9 +9,8 @@ import (
 	"time"
 )
 
-// Decode turns a value as YAML, the environment or a flag gives it into a
-// value of the key's type. The error names the key and what is allowed, and
-// shows the value unless it is secret.
+// Decode converts a value from YAML, the environment or a flag to the key's type. The error names the key and the
+// allowed values, and quotes the value unless it is secret.
 func (k Key) Decode(raw any) (any, error) {
 	out := reflect.New(k.typ).Elem()
 	if !assign(out, raw) {
@@ -23,7 +22,7 @@ func (k Key) Decode(raw any) (any, error) {
 	return out.Interface(), nil
 }
 
-// Quote prints a wrong value, shortened.
+// Quote returns a wrong value for an error, shortened.
 func Quote(raw any) string {
 	const most = 80
 	text := fmt.Sprintf("%v", raw)
@@ -36,7 +35,7 @@ func Quote(raw any) string {
 	return text
 }
 
-// assign sets out from raw and reports whether raw has a fitting form.
+// assign sets out from raw and reports whether raw has a form that fits.
 func assign(out reflect.Value, raw any) bool {
 	if raw == nil {
 		return false

@@ -1,6 +1,5 @@
-// Package configs holds the whole configuration: one struct composed of each
-// part's own, the loader that fills it from flags, environment, file and
-// defaults, and the commented files Sluice ships.
+// Package configs has the whole configuration, a struct composed of each room's Config. It loads it from flags,
+// environment, file and defaults, and ships commented files.
 package configs
 
 import (

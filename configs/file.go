@@ -18,9 +18,9 @@ import (
 const (
 	// maxFile bounds a configuration file and a file that holds a secret, in bytes.
 	maxFile = 1 << 20
-	// steadyFor is the time between two looks at a file that must agree before it is read.
+	// steadyFor is the time between two readings of a file that must agree.
 	steadyFor = 100 * time.Millisecond
-	// steadyWithin is how long a file may go on changing meanwhile.
+	// steadyWithin bounds the wait for a file that keeps changing.
 	steadyWithin = 5 * time.Second
 )
 
@@ -58,8 +58,7 @@ func parseYAML(text []byte) (tree map[string]any, err error) {
 	return tree, requireEnd(documents)
 }
 
-// requireEnd refuses further documents: which of two counts is not ours to choose.
-// One without content is what a trailing "---" makes.
+// requireEnd refuses a second document, because it would be ignored. An empty one, after a trailing "---", is allowed.
 func requireEnd(documents *yaml.Decoder) error {
 	for {
 		var next yaml.Node
@@ -77,8 +76,7 @@ func requireEnd(documents *yaml.Decoder) error {
 	}
 }
 
-// LoadSteady is Load for a process that goes by the configuration from now on:
-// it waits for a file that is being written.
+// LoadSteady loads a configuration like Load, but waits for a file that is being written.
 func LoadSteady(ctx context.Context, opts Options) (*Loaded, error) {
 	ctx, cancel := context.WithTimeout(ctx, steadyWithin)
 	defer cancel()
@@ -94,16 +92,16 @@ func LoadSteady(ctx context.Context, opts Options) (*Loaded, error) {
 	}
 }
 
-// FileState is a file as it was found at one look. Two that are equal show the same content.
+// FileState is the state of a file at one reading. Equal states mean equal content.
 type FileState struct {
 	Content    [32]byte // a hash; zero without a file
 	unreadable bool
 }
 
-// FileState looks at the file that the configuration came from.
+// FileState reads the file that the configuration came from and returns its state.
 func (l *Loaded) FileState() (FileState, error) { return l.opts.fileState() }
 
-// SteadyContent waits until two looks at the file agree, and names its content.
+// SteadyContent waits until two readings of the file agree, and returns the hash of its content.
 func (l *Loaded) SteadyContent(ctx context.Context) ([32]byte, error) {
 	return l.opts.steadyContent(ctx)
 }

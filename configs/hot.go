@@ -26,7 +26,7 @@ func Hot(path string) bool {
 	return strings.HasPrefix(path, "limits.") || channelRate.MatchString(path)
 }
 
-// BySale reports whether a hot key holds something for each sale, and may be set sale by sale.
+// BySale reports whether a hot key has a value for each sale, and may be set sale by sale.
 func BySale(path string) bool { return path == "limits.sales" || path == "queue.held" }
 
 // Keys returns every key in the order of the sections. The caller must not change the list.
@@ -38,13 +38,13 @@ func (l *Loaded) Key(path string) (Key, bool) {
 	return k, ok
 }
 
-// KeyOf returns the key that starts the text of an error, or "".
+// KeyOf returns the key with which the text of an error starts, or "".
 func (l *Loaded) KeyOf(text string) string { return l.schema.keyOf(text) }
 
-// Value returns what a key holds in this configuration.
+// Value returns the value of a key in this configuration.
 func (l *Loaded) Value(k Key) any { return reflect.ValueOf(l.Config).FieldByIndex(k.index).Interface() }
 
-// With returns the configuration with other values for some keys, and where they come from.
+// With returns the configuration with other values and sources for some keys.
 func (l *Loaded) With(values map[string]any, sources map[string]string) *Loaded {
 	out := &Loaded{Config: l.Config, schema: l.schema, sources: maps.Clone(l.sources)}
 	to := reflect.ValueOf(&out.Config).Elem()
@@ -77,7 +77,7 @@ func (l *Loaded) Differing(other *Loaded, pick func(path string) bool) []string 
 	return paths
 }
 
-// HotValues returns every hot key as it may be stored and shown.
+// HotValues returns every hot key with its value, as it may be stored and shown.
 func (l *Loaded) HotValues() map[string]any {
 	values := map[string]any{}
 	for _, k := range l.schema.keys {
@@ -88,7 +88,7 @@ func (l *Loaded) HotValues() map[string]any {
 	return values
 }
 
-// Digest names the hot keys as the file sets them: instances with the same file have the same one.
+// Digest returns a hash of the hot keys as the file sets them. Instances with the same file have the same digest.
 func (l *Loaded) Digest() string {
 	var lines []string
 	for path, value := range l.HotValues() {
@@ -102,10 +102,10 @@ func (l *Loaded) Digest() string {
 	return hex.EncodeToString(sum[:6])
 }
 
-// CheckAlone refuses a value that a hot key never takes, whatever the other keys are.
+// CheckAlone refuses a value that a hot key never accepts, whatever the other keys are.
 func (k Key) CheckAlone(value any) error {
 	cfg := Default()
-	// Beside these, every allowed value of a single hot key is allowed.
+	// With these values of other keys, every allowed value of a single hot key passes.
 	cfg.Queue.Cap, cfg.Queue.MinCap, cfg.Queue.MaxWait = queue.MaxCap, 1, time.Second
 	reflect.ValueOf(&cfg).Elem().FieldByIndex(k.index).Set(reflect.ValueOf(value))
 	return cfg.CheckHot()

@@ -10,7 +10,7 @@ import (
 	"sluice/gateway/ratelimit"
 )
 
-// Each hot key has bounds that are checked where it changes.
+// TestEveryHotKeyIsChecked checks that the bounds of each hot key are checked when it changes.
 func TestEveryHotKeyIsChecked(t *testing.T) {
 	t.Parallel()
 	impossible := map[reflect.Type]any{

@@ -11,13 +11,13 @@ import (
 	"strings"
 )
 
-// layer is what one source sets: decoded values by key, and where from.
+// layer is the values that one source sets, decoded, by key, with their source.
 type layer struct {
 	values  map[string]any
 	sources map[string]string
-	written map[string]string // how each key of a file is written
+	written map[string]string // how the file spells each key
 	errs    []error
-	content [32]byte // names what was read of a file; without one it is zero
+	content [32]byte // hash of the file; zero without one
 }
 
 func newLayer() *layer {
@@ -37,11 +37,10 @@ func (l *layer) set(k Key, raw any, source string) {
 	l.values[k.path], l.sources[k.path] = value, source
 }
 
-// errEmpty refuses a file as it looks while it is being written: what it had
-// switched off would be on again.
+// errEmpty refuses an empty file, which may be one that is being written. What it had switched off would be on again.
 var errEmpty = errors.New("the file sets no key: write one, or start without a configuration file")
 
-// fileLayer reads a YAML file; "" is an empty layer.
+// fileLayer reads a YAML file; "" gives an empty layer.
 func (s *schema) fileLayer(files fs.FS, name string) *layer {
 	l := newLayer()
 	if name == "" {
@@ -69,8 +68,7 @@ func (s *schema) parse(l *layer, text []byte, source string) {
 	}
 }
 
-// walk takes the keys of one section of a file; within names it as it is
-// written. A key without a value counts as not written.
+// walk reads the keys of one section of a file; within is its path. A key without a value counts as absent.
 func (s *schema) walk(l *layer, within []string, tree map[string]any, source string) {
 	section := strings.Join(within, ".")
 	for _, name := range slices.Sorted(maps.Keys(tree)) {
@@ -97,7 +95,7 @@ func (s *schema) walk(l *layer, within []string, tree map[string]any, source str
 	}
 }
 
-// take is set for a key of a file, which may be written nested or with dots, but not both.
+// take sets a key of a file. It may be written nested or with dots, but not both.
 func (l *layer) take(k Key, value any, written, source string) {
 	if other, twice := l.written[k.path]; twice {
 		l.fail(source, fmt.Errorf("%s is written twice, as %q and as %q: keep one", k.path, other, written))
@@ -115,8 +113,7 @@ func (s *schema) unknown(section, name string) error {
 		Quote(section+"."+name), section, strings.Join(s.sections[section], ", "))
 }
 
-// serviceLink matches what Kubernetes puts into the environment of every pod
-// beside a Service whose name starts with sluice.
+// serviceLink matches the variables that Kubernetes adds to every pod for a Service whose name starts with sluice.
 var serviceLink = regexp.MustCompile(`^SLUICE(_[A-Z0-9]+)*_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|` +
 	`PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
@@ -127,12 +124,12 @@ func foreign(name, value string) bool {
 	if strings.Contains(name, "__") || !serviceLink.MatchString(name) {
 		return false
 	}
-	// SLUICE_HTTP_PORT=8080 is a slip of the pen, not a service link.
+	// SLUICE_HTTP_PORT=8080 is a mistake, not a service link.
 	return !strings.HasSuffix(name, "_PORT") || strings.Contains(value, "://") ||
 		strings.Contains(name, "_SERVICE_") || strings.Contains(name, "_PORT_")
 }
 
-// envLayer reads NAME=value pairs; the last of a name counts.
+// envLayer reads NAME=value pairs; the last of a name wins.
 func (s *schema) envLayer(environ []string) *layer {
 	l := newLayer()
 	vars := map[string]string{}
@@ -168,7 +165,7 @@ func (s *schema) envLayer(environ []string) *layer {
 	return l
 }
 
-// valueLayer takes values by key, from flags or a caller's own defaults.
+// valueLayer returns a layer of values by key, from flags or a caller's own defaults.
 func (s *schema) valueLayer(values map[string]any, source string) *layer {
 	l := newLayer()
 	for path, value := range values {

@@ -12,7 +12,7 @@ import (
 	"github.com/knadh/koanf/v2"
 )
 
-// Options name the sources of a configuration.
+// Options is the sources of a configuration.
 type Options struct {
 	File     string         // YAML file; empty for none
 	FS       fs.FS          // where File is; nil means the file system of the machine. Shipped is one.
@@ -21,25 +21,22 @@ type Options struct {
 	Defaults map[string]any // by key: a command's own defaults, instead of the general ones
 	Sections []string       // the sections this command needs to be valid; empty means all
 
-	running bool // read again by a process that runs: it has read what its values lead to, such as templates
+	running bool // a running process reads again: files that values name, such as templates, were read before
 }
 
-// Loaded is a valid configuration that knows where each value came from. It
-// does not change and is safe for concurrent use.
+// Loaded is a valid configuration with the source of each value. It is immutable and safe for concurrent use.
 type Loaded struct {
 	Config Config
 
 	schema  *schema
-	content [32]byte // names the file's content
+	content [32]byte // hash of the file
 	sources map[string]string
 	opts    Options
 	again   func() (*Loaded, error)
 }
 
-// Load fills a Config: flag before environment before file before default. It
-// returns every unknown key and every value that is not allowed in one error
-// of several lines, each of which names the key, its source and what is allowed,
-// and none of which shows a secret.
+// Load fills a Config: flag before environment before file before default. It returns one error for all unknown keys
+// and values that are not allowed. Each line names the key, its source and the allowed values, and shows no secret.
 func Load(opts Options) (*Loaded, error) {
 	cfg := Default()
 	s := newSchema(reflect.TypeFor[Config]())
@@ -58,7 +55,7 @@ func Load(opts Options) (*Loaded, error) {
 		again: func() (*Loaded, error) { return Load(again) }}, nil
 }
 
-// Fixed is a configuration that came from nowhere and stays as it is.
+// Fixed returns a Loaded without sources, for tests and commands that build their own configuration.
 func Fixed(cfg Config) *Loaded {
 	l := &Loaded{Config: cfg, schema: newSchema(reflect.TypeFor[Config]()), sources: map[string]string{}}
 	for _, k := range l.schema.keys {
@@ -68,20 +65,20 @@ func Fixed(cfg Config) *Loaded {
 	return l
 }
 
-// Content names what the file held: it is a hash, zero without a file.
+// Content returns the hash of the file, zero without a file.
 func (l *Loaded) Content() [32]byte { return l.content }
 
 // File returns the name of the file, "" for none.
 func (l *Loaded) File() string { return l.opts.File }
 
-// Again reads the same sources again.
-func (l *Loaded) Again() (*Loaded, error) { return l.again() }
+// Reload reads the same sources again.
+func (l *Loaded) Reload() (*Loaded, error) { return l.again() }
 
-// Source tells what set a key: "default", "file NAME", "env NAME" or "flag".
+// Source returns what set a key: "default", "file NAME", "env NAME" or "flag".
 func (l *Loaded) Source(path string) string { return l.sources[path] }
 
-// fill lays the sources over the defaults that out already holds and returns
-// the source of each key. A key with an error keeps the value below it.
+// fill applies the sources to the defaults in out and returns the source of each key. A key with an error keeps its
+// value of the next source below.
 func (s *schema) fill(out reflect.Value, file *layer, opts Options) (map[string]string, []error) {
 	merged := koanf.New(".")
 	sources := make(map[string]string, len(s.keys))
@@ -112,8 +109,7 @@ func (s *schema) fill(out reflect.Value, file *layer, opts Options) (map[string]
 	return sources, errs
 }
 
-// locate splits a joined error of the parts' Validate into its lines and adds
-// the source of the key that each line starts with.
+// locate splits a joined error into its lines and adds to each the source of its key.
 func (s *schema) locate(err error, sources map[string]string) []error {
 	var located []error
 	for _, e := range SplitErrors(err) {
@@ -126,7 +122,7 @@ func (s *schema) locate(err error, sources map[string]string) []error {
 	return located
 }
 
-// SplitErrors returns the parts of a joined error.
+// SplitErrors returns the single errors of a joined error.
 func SplitErrors(err error) []error {
 	if err == nil {
 		return nil
@@ -142,7 +138,7 @@ func SplitErrors(err error) []error {
 	return all
 }
 
-// keyOf returns the key that starts text, or "".
+// keyOf returns the key with which text starts, or "".
 func (s *schema) keyOf(text string) string {
 	end := strings.IndexFunc(text, func(r rune) bool {
 		return r != '.' && r != '_' && (r < 'a' || r > 'z') && (r < '0' || r > '9')

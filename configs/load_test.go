@@ -129,7 +129,7 @@ func TestFilesThatAreNotConfigurations(t *testing.T) {
 	require.ErrorContains(t, err, "larger than")
 }
 
-// D4: what is written twice is not decided by chance, and a second document is not passed over.
+// TestAKeyThatIsWrittenTwice checks that a key that is written twice and a second document are refused.
 func TestAKeyThatIsWrittenTwice(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

@@ -14,8 +14,8 @@ import (
 
 const mask = "********"
 
-// Print writes every key with its value and source, secrets masked: as lines,
-// or as one JSON object of {"value","source"} by key.
+// Print writes every key with its value and source, secrets masked. It writes lines, or one JSON object of
+// {"value","source"} by key.
 func (l *Loaded) Print(w io.Writer, asJSON bool) error {
 	type entry struct {
 		Value  any    `json:"value"`
@@ -44,7 +44,7 @@ func (l *Loaded) Print(w io.Writer, asJSON bool) error {
 	return table.Flush()
 }
 
-// Visible returns the value as it may be shown: durations in words, secrets masked.
+// Visible returns the value for display: durations as text, secrets masked.
 func (k Key) Visible(value any) any {
 	switch v := value.(type) {
 	case time.Duration:
@@ -94,8 +94,8 @@ var (
 	passwordPair = regexp.MustCompile(`(?i)(pass(?:word|wd)?|pwd|key)\s*=`)
 )
 
-// maskDSN hides the password in a data source name. One whose form it does not
-// know is hidden as a whole if it could hold a password.
+// maskDSN hides the password in a data source name. It hides a name of unknown form as a whole if that could contain a
+// password.
 func maskDSN(dsn string) string {
 	if passwordPair.MatchString(dsn) {
 		return mask

@@ -17,7 +17,7 @@ type Key struct {
 	path   string // as written in a file: "queue.cap"
 	index  []int  // of the field, for reflect's FieldByIndex
 	typ    reflect.Type
-	secret bool // never shown; may be read from the file that the _FILE variable names
+	secret bool // never shown; the _FILE variable may name a file with it
 }
 
 // Path returns the key as it is written in a file.
@@ -26,7 +26,7 @@ func (k Key) Path() string { return k.path }
 // Type returns the type of its value.
 func (k Key) Type() reflect.Type { return k.typ }
 
-// env is the variable that sets the key.
+// env returns the environment variable that sets the key.
 func (k Key) env() string {
 	return envPrefix + strings.ToUpper(strings.ReplaceAll(k.path, ".", "__"))
 }
@@ -39,8 +39,8 @@ type schema struct {
 	sections map[string][]string // section path to the names in it; "" is the top
 }
 
-// newSchema reads the koanf tags of struct type t. It panics on a field it
-// cannot fill: that is a mistake in the struct, not in anybody's file.
+// newSchema reads the koanf tags of struct type t. It panics on a field that it cannot fill, which is a mistake in the
+// code.
 func newSchema(t reflect.Type) *schema {
 	s := &schema{byPath: map[string]Key{}, byEnv: map[string]Key{}, sections: map[string][]string{}}
 	s.add(t, "", nil)
@@ -92,8 +92,7 @@ func fillable(t reflect.Type) bool {
 	return false
 }
 
-// secretNames are the names that make a key secret without the tag
-// `secret:"true"`, alone or after an underscore.
+// secretNames returns the names that make a key secret without the tag `secret:"true"`, alone or after an underscore.
 func secretNames() []string {
 	return []string{"password", "secret", "secrets", "token", "tokens", "dsn", "api_key", "access_key", "private_key"}
 }
@@ -107,7 +106,7 @@ func isSecret(name string, tag reflect.StructTag) bool {
 	})
 }
 
-// allowed tells what type t accepts, for error messages.
+// allowed describes what type t accepts, for error messages.
 func allowed(t reflect.Type) string {
 	switch {
 	case t == reflect.TypeFor[time.Duration]():

@@ -10,23 +10,23 @@ import (
 	"time"
 )
 
-// Overrides are what operators have set, above every other source. They are sorted by key. Of one key the oldest
-// comes first: the last counts, and what it hides for a time counts again afterwards.
-// They are stored as JSON and replaced, never changed.
+// Overrides are what operators have set, above every other source. They are sorted by key, for one key the oldest
+// first. The last one is in force; when it expires, the one before is in force again. They are stored as JSON and never
+// modified in place.
 type Overrides []Override
 
-// Override is what one change has made of one key, or of one sale in it.
+// Override is one change of one key, or of one sale in it.
 type Override struct {
 	Key   string `json:"key"`
 	Sale  string `json:"part,omitempty"`  // empty: the key as a whole
-	Value any    `json:"value,omitempty"` // nil: what the other sources say; of a sale: nothing is set for it
-	Until int64  `json:"until,omitempty"` // unix ms; 0: for good
+	Value any    `json:"value,omitempty"` // nil: the key is unset, or the sale has no value
+	Until int64  `json:"until,omitempty"` // unix ms; 0: no end
 }
 
-// ErrUnreadable says that another version of Sluice has stored what this one cannot read.
+// ErrUnreadable says that another version of Sluice stored overrides that this one cannot read.
 var ErrUnreadable = errors.New("the stored configuration is not readable: run the version of Sluice that wrote it")
 
-// ParseOverrides reads overrides as they are stored, or returns ErrUnreadable.
+// ParseOverrides decodes stored overrides, or returns ErrUnreadable.
 func ParseOverrides(text string) (Overrides, error) {
 	if strings.HasPrefix(text, "{") {
 		return parseFirstForm(text)
@@ -38,7 +38,7 @@ func ParseOverrides(text string) (Overrides, error) {
 	return o, nil
 }
 
-// parseFirstForm reads the form that old databases may still hold: by key a value, its end and the value after it.
+// parseFirstForm decodes the form of old databases: for each key a value, its end and the value after it.
 func parseFirstForm(text string) (Overrides, error) {
 	var keys map[string]struct {
 		Value, Then any
@@ -54,24 +54,24 @@ func parseFirstForm(text string) (Overrides, error) {
 	return o, nil
 }
 
-// String returns the overrides as they are stored.
+// String returns the overrides in their stored form.
 func (o Overrides) String() string {
-	text, _ := json.Marshal(o) // it came from JSON
+	text, _ := json.Marshal(o) // the values came from JSON
 	return string(text)
 }
 
 func (e Override) expired(now time.Time) bool { return e.Until != 0 && e.Until <= now.UnixMilli() }
 
-// onlyRemoves reports that an override only takes something away, for good.
+// onlyRemoves reports whether an override only removes a sale's value, without an end.
 func (e Override) onlyRemoves() bool { return e.Sale != "" && e.Value == nil && e.Until == 0 }
 
-// hides reports whether an older override can never count again.
+// hides reports whether an older override can never be in force again.
 func (e Override) hides(older Override) bool {
 	covers := e.Key == older.Key && (e.Sale == "" || e.Sale == older.Sale)
 	return covers && (e.Until == 0 || older.Until != 0 && older.Until <= e.Until)
 }
 
-// At returns the overrides without those that have expired by then.
+// At returns the overrides that have not expired at now.
 func (o Overrides) At(now time.Time) Overrides {
 	return slices.DeleteFunc(slices.Clone(o), func(e Override) bool { return e.expired(now) })
 }
@@ -101,7 +101,8 @@ func (o Overrides) Ends() []time.Time {
 	return ends
 }
 
-// Until says by sale when what counts of a key ends; the key as a whole is "". What counts for good is not in it.
+// Until returns by sale when the present value of a key ends; "" stands for the key as a whole. Values without an end
+// are absent.
 func (o Overrides) Until(key string) map[string]time.Time {
 	until := map[string]time.Time{}
 	for _, e := range o {
@@ -119,7 +120,8 @@ func (o Overrides) Until(key string) map[string]time.Time {
 	return until
 }
 
-// UntilFor says when what counts of a key for one sale ends, whether it was set for the sale or for all; zero: never.
+// UntilFor returns when the present value of a key for one sale ends, or zero for never. It may have been set for the
+// sale or for all.
 func (o Overrides) UntilFor(key, sale string) (end time.Time) {
 	for _, e := range o {
 		if e.Key != key || e.Sale != "" && e.Sale != sale {
@@ -145,8 +147,8 @@ func (o Overrides) With(change ...Override) Overrides {
 	return next
 }
 
-// Shorten returns the overrides in at most so many bytes: the oldest that only take something away go first.
-// It reports whether that was enough.
+// Shorten drops overrides that only remove something, oldest first, until the rest fits in most bytes. It reports
+// whether that was enough.
 func (o Overrides) Shorten(most int) (Overrides, bool) {
 	for len(o.String()) > most {
 		i := slices.IndexFunc(o, Override.onlyRemoves)

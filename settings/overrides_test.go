@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What databases hold from before is read, and what is unreadable is refused.
+// TestEarlierFormsAreRead checks that old stored forms are read and that unreadable ones are refused.
 func TestEarlierFormsAreRead(t *testing.T) {
 	t.Parallel()
 	o, err := ParseOverrides(`{"queue.cap":{"value":50,"until":5000,"then":500},"pool.size":{"value":3}}`)
@@ -23,7 +23,7 @@ func TestEarlierFormsAreRead(t *testing.T) {
 	}
 }
 
-// What is taken away is forgotten, oldest first, before it keeps a change from being stored.
+// TestOverridesAreBounded checks that overrides that only remove something are dropped, oldest first, to make room.
 func TestOverridesAreBounded(t *testing.T) {
 	t.Parallel()
 	o := Overrides{}.With(Override{Key: "queue.cap", Value: 5})

@@ -1,5 +1,5 @@
-// Package settings holds what operators change while Sluice runs: the overrides they have set, and the versions
-// in which the database keeps them. Package settings/live makes them count in a process.
+// Package settings describes what operators change while Sluice runs: overrides, and the versions in which the database
+// stores them. Package settings/live applies them in a process.
 package settings
 
 import (
@@ -12,26 +12,26 @@ import (
 var (
 	ErrVersion   = errors.New("the configuration has another version by now")
 	ErrNoVersion = errors.New("no such version of the configuration is kept")
-	// ErrUnknown says that what operators have set was not read yet: nothing can be decided on it.
+	// ErrUnknown says that the overrides were not read yet, so that nothing may be admitted or drained.
 	ErrUnknown = errors.New("what operators have set is not known yet")
 )
 
-// Author says who asks for a change and why, and on what ground.
+// Author says who makes a change, why, and on which version it depends.
 type Author struct {
 	Actor, Reason string
-	IfVersion     int64 // the version the change was decided on, or AnyVersion
+	IfVersion     int64 // the version on which the change depends, or AnyVersion
 }
 
-// AnyVersion is the IfVersion of a change that shall be made whatever came before.
+// AnyVersion is the IfVersion of a change that depends on no version.
 const AnyVersion = -1
 
 // Change is one change of hot keys.
 type Change struct {
-	// Set holds values by key. The keys limits.sales and queue.held may be set by sale, too, as in
-	// "limits.sales.phone" and "queue.held.phone"; nil takes away what was set for the sale.
+	// Set has values by key. The keys limits.sales and queue.held may be set by sale, too, as in "limits.sales.phone"
+	// and "queue.held.phone"; nil removes the sale's value.
 	Set   map[string]any
 	Unset []string      // back to flag, environment, file or default
-	For   time.Duration // then back to what counted before; 0: for good
+	For   time.Duration // after that the earlier value returns; 0: no end
 	By    Author
 }
 
@@ -39,23 +39,23 @@ type Change struct {
 type View struct {
 	Version Version
 	File    string   // digest of the hot keys in this process' file
-	LeftOut []string // overridden keys that do not count here: this version of Sluice does not take their values
+	LeftOut []string // overridden keys without effect: this version of Sluice does not accept their values
 	Keys    []Setting
 }
 
-// LeftOutAmong returns those keys of LeftOut that about selects.
+// LeftOutAmong returns the keys of LeftOut that about selects.
 func (v View) LeftOutAmong(about func(key string) bool) []string {
 	return slices.DeleteFunc(slices.Clone(v.LeftOut), func(key string) bool { return !about(key) })
 }
 
-// Setting is one key with what counts.
+// Setting is one key with its value in force.
 type Setting struct {
 	Key       string
 	Value     any
 	Source    string // default, file NAME, env NAME, flag or admin
 	Hot       bool
-	Until     time.Time            // when a change for a time ends; else zero
-	UntilSale map[string]time.Time // the same by sale, of what was set for a single one
+	Until     time.Time            // when a temporary change ends; else zero
+	UntilSale map[string]time.Time // the same for values of single sales
 }
 
 // Version is one change that was made.
@@ -65,12 +65,12 @@ type Version struct {
 	Actor   string
 	Source  string // admin, revert, expiry, file or signal
 	Reason  string
-	Values  map[string]any // hot keys as they counted at the instance that made it; nil in a View
+	Values  map[string]any // hot keys in force at the instance that made it; nil in a View
 }
 
-// ReloadResult is what reading the file again has brought.
+// ReloadResult says what a reload has changed.
 type ReloadResult struct {
-	Changed      []string // hot keys with another value
-	Overridden   []string // hot keys with another value in the file that does not count: operators have set them
+	Changed      []string // hot keys with a new value
+	Overridden   []string // hot keys whose new value in the file has no effect: operators have set them
 	NeedsRestart []string // other keys that have another value in the file
 }

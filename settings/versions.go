@@ -16,17 +16,17 @@ import (
 	"sluice/store"
 )
 
-// keepVersions bounds the changes that are kept to go back to.
-const keepVersions = 1000
+// maxVersions is how many versions the database keeps.
+const maxVersions = 1000
 
-// SystemActor is the author of what no person does.
+// SystemActor is the author of changes that no person made.
 const SystemActor = "sluice"
 
-// Versions keeps in the database what was changed, one row a version.
+// Versions stores changes in the database, one row for each version.
 type Versions struct{ DB *store.DB }
 
-// VersionRow is one version. Its number is one more than that of the version
-// it was decided on: of two changes at the same time one fails.
+// VersionRow is one version. Its number is one more than that of the version on which it depends. So one of two
+// simultaneous changes fails.
 type VersionRow struct {
 	Version   int64 `gorm:"primaryKey;autoIncrement:false"`
 	At        int64
@@ -34,18 +34,18 @@ type VersionRow struct {
 	Source    string
 	Reason    string
 	Digest    string
-	Overlay   string // the overrides
-	Effective string // the hot keys as they counted at the instance that made it
+	Overrides string `gorm:"column:overlay"`
+	Effective string // the hot keys in force at the instance that made it
 }
 
-// TableName names the table for GORM.
+// TableName returns the table of the migrations.
 func (VersionRow) TableName() string { return "config_versions" }
 
-// NoVersion returns what counts before anything was changed. It is stored with the first version, to go back to,
-// and never listed.
-func NoVersion() VersionRow { return VersionRow{Actor: SystemActor, Source: "start", Overlay: "[]"} }
+// NoVersion returns the version before the first change. It is stored with the first version, so that that can be
+// reverted. It is never listed.
+func NoVersion() VersionRow { return VersionRow{Actor: SystemActor, Source: "start", Overrides: "[]"} }
 
-// Latest returns the newest version; NoVersion before the first.
+// Latest returns the newest version, or NoVersion before the first.
 func (v Versions) Latest(ctx context.Context) (VersionRow, error) {
 	var rows []VersionRow
 	if err := v.DB.Read.WithContext(ctx).Order("version DESC").Limit(1).Find(&rows).Error; err != nil {
@@ -89,7 +89,7 @@ func (v Versions) List(ctx context.Context, before int64, limit int) ([]Version,
 	list := make([]Version, 0, len(rows))
 	for _, r := range rows {
 		if r.Version != 0 {
-			version := r.Shown()
+			version := r.Summary()
 			version.Values = r.Values()
 			list = append(list, version)
 		}
@@ -97,7 +97,7 @@ func (v Versions) List(ctx context.Context, before int64, limit int) ([]Version,
 	return list, nil
 }
 
-// OlderThan returns versions newest first, and last what the first version was made from.
+// OlderThan returns older versions newest first; the last is the configuration before the first change.
 func (v Versions) OlderThan(ctx context.Context, version int64, limit int) ([]VersionRow, error) {
 	q := v.DB.Read.WithContext(ctx).Where("version < ?", version).Order("version DESC").Limit(limit)
 	var rows []VersionRow
@@ -107,8 +107,8 @@ func (v Versions) OlderThan(ctx context.Context, version int64, limit int) ([]Ve
 	return rows, nil
 }
 
-// Add stores a version and writes the admin log in one transaction: every hot key that counts differently than in
-// was, and what operators have set. It returns ErrVersion when the number is taken.
+// Add stores a version and writes the admin log in one transaction. The log gets every hot key that differs from was,
+// and the overrides. It returns ErrVersion when the number is taken.
 func (v Versions) Add(ctx context.Context, row VersionRow, action string, was VersionRow) error {
 	err := v.DB.Tx(ctx, func(tx *gorm.DB) error {
 		added := []VersionRow{row}
@@ -118,7 +118,7 @@ func (v Versions) Add(ctx context.Context, row VersionRow, action string, was Ve
 		if err := tx.Create(&added).Error; err != nil {
 			return err
 		}
-		if err := tx.Where("version <= ?", row.Version-keepVersions).Delete(&VersionRow{}).Error; err != nil {
+		if err := tx.Where("version <= ?", row.Version-maxVersions).Delete(&VersionRow{}).Error; err != nil {
 			return err
 		}
 		target := fmt.Sprintf("version %d", row.Version)
@@ -134,8 +134,8 @@ func (v Versions) Add(ctx context.Context, row VersionRow, action string, was Ve
 	return nil
 }
 
-// Shown returns the version without its values.
-func (r VersionRow) Shown() Version {
+// Summary returns the version without its values.
+func (r VersionRow) Summary() Version {
 	s := Version{Version: r.Version, Actor: r.Actor, Source: r.Source, Reason: r.Reason}
 	if r.Version > 0 {
 		s.At = time.UnixMilli(r.At).UTC()
@@ -143,22 +143,22 @@ func (r VersionRow) Shown() Version {
 	return s
 }
 
-// Values returns the hot keys as they counted at the instance that made the version.
+// Values returns the hot keys in force at the instance that made the version.
 func (r VersionRow) Values() map[string]any {
 	values := map[string]any{}
-	_ = json.Unmarshal([]byte(r.Effective), &values) // written by us; an unreadable one shows nothing
+	_ = json.Unmarshal([]byte(r.Effective), &values) // written by Add; if unreadable, there are no values
 	return values
 }
 
 // versionImage is a version as the admin log shows it.
 type versionImage struct {
-	Version int64           `json:"version"`
-	Values  map[string]any  `json:"values"` // of the hot keys that differ
-	Overlay json.RawMessage `json:"overlay"`
+	Version   int64           `json:"version"`
+	Values    map[string]any  `json:"values"` // of the hot keys that differ
+	Overrides json.RawMessage `json:"overlay"`
 }
 
 func (r VersionRow) imageBeside(other VersionRow) versionImage {
 	values, others := r.Values(), other.Values()
 	maps.DeleteFunc(values, func(key string, value any) bool { return reflect.DeepEqual(value, others[key]) })
-	return versionImage{r.Version, values, json.RawMessage(r.Overlay)}
+	return versionImage{r.Version, values, json.RawMessage(r.Overrides)}
 }

@@ -13,7 +13,7 @@ import (
 	"sluice/store"
 )
 
-// moment is when something happens, in minutes from the start, and what counts from then on.
+// moment is an event at a minute of the test, with the cap that is expected after it.
 type moment struct {
 	minute int
 	do     func(t *testing.T, a *instance)
@@ -30,7 +30,8 @@ func revert(to int64) func(*testing.T, *instance) {
 	}
 }
 
-// Whatever happens during a change for a time, it ends by itself and what counted before counts again.
+// TestAChangeForATimeEndsWhateverComesBetween checks that a temporary change ends by itself and the earlier value
+// returns.
 func TestAChangeForATimeEndsWhateverComesBetween(t *testing.T) {
 	t.Parallel()
 	capOf := func(n int) map[string]any { return map[string]any{"queue.cap": n} }
@@ -71,14 +72,14 @@ func TestAChangeForATimeEndsWhateverComesBetween(t *testing.T) {
 				}
 				for who, i := range map[string]*instance{"a": a, "b": b, "one that starts": f.start("", nil)} {
 					require.NoError(t, i.follow(t.Context()))
-					require.Equal(t, m.counts, i.counts().Queue.Cap, "%s after %d minutes", who, m.minute)
+					require.Equal(t, m.counts, i.config().Queue.Cap, "%s after %d minutes", who, m.minute)
 				}
 			}
 		})
 	}
 }
 
-// What is set for one sale ends, or lasts, without what is set for another.
+// TestEachSalesChangeEndsByItself checks that overrides of different sales end independently.
 func TestEachSalesChangeEndsByItself(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -92,11 +93,11 @@ func TestEachSalesChangeEndsByItself(t *testing.T) {
 		for _, i := range []*instance{a, b} {
 			require.NoError(t, i.follow(ctx))
 		}
-		require.Equal(t, a.counts().Limits.Sales, b.counts().Limits.Sales)
-		for sale := range a.counts().Limits.Sales {
+		require.Equal(t, a.config().Limits.Sales, b.config().Limits.Sales)
+		for sale := range a.config().Limits.Sales {
 			limited = append(limited, sale)
 		}
-		return limited, a.counts().Queue.Held
+		return limited, a.config().Queue.Held
 	}
 	require.NoError(t, a.Change(ctx, brief(10*time.Minute, limit("phone", 1))))
 	require.NoError(t, a.Change(ctx, change(limit("radio", 2))))
@@ -134,7 +135,7 @@ func TestEachSalesChangeEndsByItself(t *testing.T) {
 	require.Empty(t, held)
 }
 
-// What a change for a time falls back to must be valid with the rest, too.
+// TestLaterStepsAreChecked checks that the values after a temporary change must be valid, too.
 func TestLaterStepsAreChecked(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -148,10 +149,10 @@ func TestLaterStepsAreChecked(t *testing.T) {
 	require.NoError(t, a.Change(ctx, brief(9*time.Minute, map[string]any{"queue.max_wait": "10s"})), "it ends before")
 	f.clock.Advance(10 * time.Minute)
 	require.NoError(t, a.follow(ctx))
-	require.Equal(t, 50, a.counts().Queue.Cap)
+	require.Equal(t, 50, a.config().Queue.Cap)
 }
 
-// The end waits for nobody: not for the database either.
+// TestAChangeEndsWhileTheDatabaseIsAway checks that a temporary change ends without the database.
 func TestAChangeEndsWhileTheDatabaseIsAway(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -161,7 +162,7 @@ func TestAChangeEndsWhileTheDatabaseIsAway(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Error(t, a.follow(gone))
-	require.True(t, a.counts().Gateway.Admission)
+	require.True(t, a.config().Gateway.Admission)
 	require.Zero(t, a.outcome("invalid"), "a store that is away is no bad configuration")
 	require.NoError(t, a.follow(t.Context()))
 	list, err := a.Versions(t.Context(), 0, 1)
@@ -169,7 +170,8 @@ func TestAChangeEndsWhileTheDatabaseIsAway(t *testing.T) {
 	require.Equal(t, "expiry", list[0].Source)
 }
 
-// Going back finds the last change of what it is about, and does not bring back what was over.
+// TestRevertFindsWhatMakesADifference checks that a revert undoes the last change under its prefix and revives nothing
+// that has expired.
 func TestRevertFindsWhatMakesADifference(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -183,14 +185,14 @@ func TestRevertFindsWhatMakesADifference(t *testing.T) {
 	require.NoError(t, a.follow(ctx))
 	require.NoError(t, a.Change(ctx, change(map[string]any{"pool.size": 2})))
 	require.NoError(t, a.Revert(ctx, 0, "limits.", by))
-	require.InDelta(t, 10, a.counts().Limits.GlobalRPS, 0,
+	require.InDelta(t, 10, a.config().Limits.GlobalRPS, 0,
 		"neither the change of another key nor the one that has ended")
-	require.Equal(t, 2, a.counts().Pool.Size)
+	require.Equal(t, 2, a.config().Pool.Size)
 	require.NoError(t, a.Revert(ctx, 3, "limits.", by))
-	require.InDelta(t, 20, a.counts().Limits.GlobalRPS, 0, "without what has ended")
+	require.InDelta(t, 20, a.config().Limits.GlobalRPS, 0, "without what has ended")
 	f.clock.Advance(time.Hour)
 	require.NoError(t, a.follow(ctx))
-	require.InDelta(t, 20, a.counts().Limits.GlobalRPS, 0)
+	require.InDelta(t, 20, a.config().Limits.GlobalRPS, 0)
 
 	before, _ := a.Version()
 	require.ErrorIs(t, a.Revert(ctx, 0, "notify.", by), settings.ErrNoVersion, "nothing of it was ever changed")
@@ -198,9 +200,9 @@ func TestRevertFindsWhatMakesADifference(t *testing.T) {
 	require.Equal(t, before, after)
 }
 
-// The first change of all can be reverted, also one by file.
+// TestRevertToTheStart checks that the first change can be reverted, even one by file.
 func TestRevertToTheStart(t *testing.T) {
-	eachFleet(t, func(f *fleet) {
+	onEveryDatabase(t, func(f *fleet) {
 		ctx := f.t.Context()
 		file := f.t.TempDir() + "/c.yaml"
 		f.write(file, "limits: {global_rps: 100}")
@@ -209,16 +211,16 @@ func TestRevertToTheStart(t *testing.T) {
 		a.lookTwice(ctx)
 		b.lookTwice(ctx)
 		require.NoError(f.t, b.Revert(ctx, 0, "", settings.Author{Actor: "bob", IfVersion: settings.AnyVersion}))
-		require.InDelta(f.t, 100, b.counts().Limits.GlobalRPS, 0)
+		require.InDelta(f.t, 100, b.config().Limits.GlobalRPS, 0)
 		require.NoError(f.t, a.follow(ctx))
-		require.InDelta(f.t, 100, a.counts().Limits.GlobalRPS, 0)
+		require.InDelta(f.t, 100, a.config().Limits.GlobalRPS, 0)
 		list, err := a.Versions(ctx, 0, 10)
 		require.NoError(f.t, err)
 		require.Len(f.t, list, 2, "what was before the first is no version")
 	})
 }
 
-// What has ended is not taken for something that the file said.
+// TestRevertPinsNothingThatHasEnded checks that an expired value is not mistaken for the file's.
 func TestRevertPinsNothingThatHasEnded(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -232,6 +234,6 @@ func TestRevertPinsNothingThatHasEnded(t *testing.T) {
 	f.write(file, "queue: {cap: 200}")
 	a.lookTwice(ctx)
 	require.NoError(t, a.Revert(ctx, 1, "", settings.Author{Actor: "bob", IfVersion: settings.AnyVersion}))
-	require.Equal(t, 100, a.counts().Queue.Cap)
-	require.Zero(t, a.counts().Limits.GlobalRPS)
+	require.Equal(t, 100, a.config().Queue.Cap)
+	require.Zero(t, a.config().Limits.GlobalRPS)
 }

@@ -15,22 +15,20 @@ import (
 	"sluice/settings"
 )
 
-// mostStored bounds what operators have set, and what a version keeps of the
-// hot keys, in bytes: an entry of the admin log holds both, and is MySQL's TEXT.
-const mostStored = 32_000
+// maxStored bounds the overrides and the stored hot keys of a version, in bytes each. An entry of the admin log
+// contains both, in a TEXT column of MySQL.
+const maxStored = 32_000
 
-// forStops is the part of it that is kept for the two switches, so that they
-// can be set however much else is.
-const forStops = 1_000
+// reservedForStops is the part of maxStored that only the two switches may use, so that they can always be set.
+const reservedForStops = 1_000
 
-// mostTries bounds how often a change is made anew because other instances
-// were faster.
-const mostTries = 20
+// maxTries bounds how often a change is repeated because other instances were faster.
+const maxTries = 20
 
-// Change sets and unsets hot keys for all instances, all of them or none.
-// It returns settings.ErrVersion, or an invalid.Error that names each key.
+// Change sets and unsets hot keys for all instances, all or none. It returns settings.ErrVersion, or an invalid.Error
+// that names each bad key.
 func (l *Settings) Change(ctx context.Context, c settings.Change) error {
-	return l.retry(ctx, c.By.IfVersion, mostTries, func() error {
+	return l.retry(ctx, c.By.IfVersion, maxTries, func() error {
 		change, err := l.overridesOf(c)
 		if err != nil {
 			return l.refuse(c.By, err)
@@ -39,7 +37,7 @@ func (l *Settings) Change(ctx context.Context, c settings.Change) error {
 	})
 }
 
-// overridesOf reads a change in the form in which it is stored.
+// overridesOf converts a change to overrides.
 func (l *Settings) overridesOf(c settings.Change) (change []settings.Override, err error) {
 	var bad invalid.Error
 	var until int64
@@ -75,7 +73,7 @@ func (l *Settings) overridesOf(c settings.Change) (change []settings.Override, e
 	return change, nil
 }
 
-// setting is the override that sets one path, checked.
+// setting returns the checked override that sets one path.
 func (l *Settings) setting(path string, raw any, until int64) (settings.Override, error) {
 	k, sale, err := l.findHot(path)
 	if err != nil {
@@ -89,7 +87,7 @@ func (l *Settings) setting(path string, raw any, until int64) (settings.Override
 	return o, check(k, o)
 }
 
-// findHot finds a key that may change, and the sale for which the path sets it.
+// findHot returns the hot key that a path names, and the sale if it names one.
 func (l *Settings) findHot(path string) (configs.Key, string, error) {
 	k, sale, ok := find(l.started, path)
 	switch {
@@ -101,8 +99,8 @@ func (l *Settings) findHot(path string) (configs.Key, string, error) {
 	return k, sale, nil
 }
 
-// retry makes a change on the newest version. When another instance was faster
-// it is made anew on the next one, unless it was decided on one version alone.
+// retry makes a change on the newest version. If another instance was faster, it repeats the change on the next
+// version, unless want is a certain version.
 func (l *Settings) retry(ctx context.Context, want int64, tries int, change func() error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,8 +115,7 @@ func (l *Settings) retry(ctx context.Context, want int64, tries int, change func
 	}
 }
 
-// refresh makes this instance know the newest version and compares it with the
-// one a change was decided on.
+// refresh reads the newest version and returns settings.ErrVersion unless it is the wanted one.
 func (l *Settings) refresh(ctx context.Context, want int64) error {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
@@ -132,15 +129,15 @@ func (l *Settings) refresh(ctx context.Context, want int64) error {
 	return nil
 }
 
-// store checks overrides, stores them as the next version and makes it count.
+// store checks overrides, stores them as the next version and applies it.
 func (l *Settings) store(ctx context.Context, source string, next settings.Overrides, by settings.Author) error {
-	most := l.mostBytes(next)
+	most := l.maxBytes(next)
 	next, fits := next.Shorten(most)
 	if !fits {
 		why := fmt.Sprintf("makes all that is set longer than %d bytes: unset something first", most)
 		return l.refuse(by, invalid.Error{{Field: "set", Detail: why}})
 	}
-	next, err := settings.ParseOverrides(next.String()) // as every instance will read it
+	next, err := settings.ParseOverrides(next.String()) // in the form that every instance will read
 	if err != nil {
 		return err
 	}
@@ -157,23 +154,22 @@ func (l *Settings) store(ctx context.Context, source string, next settings.Overr
 	return nil
 }
 
-// mostBytes is how long overrides may be. Those that make what is set shorter
-// are always short enough.
-func (l *Settings) mostBytes(next settings.Overrides) int {
+// maxBytes returns how long overrides may be. Overrides shorter than the present ones are always allowed.
+func (l *Settings) maxBytes(next settings.Overrides) int {
 	others := func(o settings.Overrides) string {
 		return o.Select(func(key string) bool { return key != "gateway.admission" && key != "queue.drain" }).String()
 	}
 	if others(next) == others(l.overrides) {
-		return mostStored
+		return maxStored
 	}
-	return max(mostStored-forStops, len(l.overrides.String()))
+	return max(maxStored-reservedForStops, len(l.overrides.String()))
 }
 
-// add makes overrides the next version, and count.
+// add stores overrides as the next version and applies it.
 func (l *Settings) add(ctx context.Context, source string, next settings.Overrides, by settings.Author) error {
-	effective, _, _ := overlayAll(l.base, next)
+	effective, _, _ := acceptAndApply(l.base, next)
 	row := settings.VersionRow{Version: l.version.Version + 1, At: l.now().UnixMilli(), Actor: by.Actor, Source: source,
-		Reason: by.Reason, Digest: l.digest, Overlay: next.String(), Effective: storedValues(effective)}
+		Reason: by.Reason, Digest: l.digest, Overrides: next.String(), Effective: storedValues(effective)}
 	if err := l.versions.Add(ctx, row, "config."+source, l.stored(l.version)); err != nil {
 		return err
 	}
@@ -182,7 +178,7 @@ func (l *Settings) add(ctx context.Context, source string, next settings.Overrid
 	return nil
 }
 
-// stored is a version as the one after it keeps it. In place of none it is what the process was started with.
+// stored returns a version as the next one stores it. For none it returns the configuration at the start.
 func (l *Settings) stored(row settings.VersionRow) settings.VersionRow {
 	if row.Version == 0 {
 		row.At, row.Digest, row.Effective = l.now().UnixMilli(), l.started.Digest(), storedValues(l.started)
@@ -190,20 +186,20 @@ func (l *Settings) stored(row settings.VersionRow) settings.VersionRow {
 	return row
 }
 
-// storedValues is every hot key as a version keeps it. Where all are too long together
-// the longest are not kept: a change is stored whatever else is set.
+// storedValues returns all hot keys as JSON. If that is too long it leaves out the longest values, so that a change can
+// always be stored.
 func storedValues(l *configs.Loaded) string {
 	values := l.HotValues()
 	for {
 		text, _ := json.Marshal(values) // numbers, texts, lists and maps of them
-		if len(text) <= mostStored {
+		if len(text) <= maxStored {
 			return string(text)
 		}
 		delete(values, longest(values))
 	}
 }
 
-// longest is the key whose value takes the most bytes.
+// longest returns the key whose value takes the most bytes.
 func longest(values map[string]any) string {
 	size := func(path string) int {
 		text, _ := json.Marshal(values[path])
@@ -213,9 +209,9 @@ func longest(values map[string]any) string {
 	return slices.MaxFunc(paths, func(a, b string) int { return cmp.Compare(size(a), size(b)) })
 }
 
-// check refuses overrides that this version does not take, or whose keys do
-// not fit each other and the base, now or once something has expired. What is
-// wrong already is no reason: else nothing could be changed until it is mended.
+// check refuses overrides that this version does not accept. It also refuses keys that contradict each other or the
+// base, now or after an expiry. It ignores errors that exist already: else nothing could be changed until they are
+// mended.
 func (l *Settings) check(next settings.Overrides) error {
 	accepted, _, errs := accept(l.base, next)
 	was, _, known := accept(l.base, l.overrides)
@@ -223,7 +219,7 @@ func (l *Settings) check(next settings.Overrides) error {
 		return err
 	}
 	for _, at := range append([]time.Time{l.now()}, next.Ends()...) {
-		err := newErrors(misfits(overlay(l.base, accepted.At(at))), misfits(overlay(l.base, was.At(at))))
+		err := newErrors(misfits(applyOverrides(l.base, accepted.At(at))), misfits(applyOverrides(l.base, was.At(at))))
 		if err != nil && at.After(l.now()) {
 			return nameEnd(err, at)
 		}
@@ -234,14 +230,14 @@ func (l *Settings) check(next settings.Overrides) error {
 	return nil
 }
 
-// newErrors joins the errors that are not among those known.
+// newErrors joins the errors that are not among known.
 func newErrors(errs, known []error) error {
 	return errors.Join(slices.DeleteFunc(errs, func(err error) bool {
 		return slices.ContainsFunc(known, func(k error) bool { return k.Error() == err.Error() })
 	})...)
 }
 
-// nameEnd says from when on the errors hold.
+// nameEnd adds to an error the time from which it holds.
 func nameEnd(err error, at time.Time) error {
 	var all []error
 	for _, e := range configs.SplitErrors(err) {
@@ -250,14 +246,14 @@ func nameEnd(err error, at time.Time) error {
 	return errors.Join(all...)
 }
 
-// refuse counts and logs a change that is not valid.
+// refuse counts and logs an invalid change.
 func (l *Settings) refuse(by settings.Author, err error) error {
 	l.metrics.reloads.WithLabelValues("invalid").Inc()
 	l.log.Warn("a change of the configuration was refused", "actor", by.Actor, "error", err)
 	return err
 }
 
-// fieldErrors names each key that a check has refused.
+// fieldErrors turns the errors of a check into an invalid.Error that names each key.
 func (l *Settings) fieldErrors(err error) error {
 	var bad invalid.Error
 	for _, e := range configs.SplitErrors(err) {

@@ -14,9 +14,9 @@ import (
 	"sluice/store"
 )
 
-// A switch is set whatever else is changed at the same moment: only who names a version is refused for another one.
+// TestChangesWithoutAConditionAreAllMade checks that simultaneous changes succeed, unless they name an old version.
 func TestChangesWithoutAConditionAreAllMade(t *testing.T) {
-	eachFleet(t, func(f *fleet) {
+	onEveryDatabase(t, func(f *fleet) {
 		const each = 8
 		ctx := f.t.Context()
 		a, b := f.start("", nil), f.start("", nil)
@@ -35,15 +35,15 @@ func TestChangesWithoutAConditionAreAllMade(t *testing.T) {
 			require.NoError(f.t, err)
 		}
 		require.NoError(f.t, a.follow(ctx))
-		require.Len(f.t, a.counts().Queue.Held, 2*each)
+		require.Len(f.t, a.config().Queue.Held, 2*each)
 		version, _ := a.Version()
 		require.EqualValues(f.t, 2*each, version)
 	})
 }
 
-// What operators set is refused before the database, or its log, has no room for it.
+// TestWhatIsSetIsBoundedOnEveryDatabase checks that overrides too long for the database or its log are refused.
 func TestWhatIsSetIsBoundedOnEveryDatabase(t *testing.T) {
-	eachFleet(t, func(f *fleet) {
+	onEveryDatabase(t, func(f *fleet) {
 		a := f.start("", nil)
 		var err error
 		for n := 0; err == nil && n < 1000; n += 50 {
@@ -56,13 +56,13 @@ func TestWhatIsSetIsBoundedOnEveryDatabase(t *testing.T) {
 		var bad invalid.Error
 		require.ErrorAs(f.t, err, &bad)
 		require.Contains(f.t, bad[0].Detail, "longer than")
-		require.NotEmpty(f.t, a.counts().Queue.Held)
+		require.NotEmpty(f.t, a.config().Queue.Held)
 		require.NoError(f.t, a.Change(f.t.Context(), change(nil, "queue.held")))
-		require.Empty(f.t, a.counts().Queue.Held)
+		require.Empty(f.t, a.config().Queue.Held)
 	})
 }
 
-// Whoever waits is told the end of a stop, however it was given.
+// TestUntilOfASaleIsThatOfTheWholeKeyToo checks that a sale's end includes an end set for the whole key.
 func TestUntilOfASaleIsThatOfTheWholeKeyToo(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -79,7 +79,7 @@ func TestUntilOfASaleIsThatOfTheWholeKeyToo(t *testing.T) {
 	require.Zero(t, a.Until("queue.drain", ""))
 }
 
-// A revert of a revert brings back what the first took away, also what a file had changed.
+// TestARevertIsReverted checks that a revert of a revert restores the values, also those of a file.
 func TestARevertIsReverted(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -93,9 +93,9 @@ func TestARevertIsReverted(t *testing.T) {
 	a.lookTwice(ctx)
 	for _, want := range []int{100, 200, 100} {
 		require.NoError(t, a.Revert(ctx, 0, "", by))
-		require.Equal(t, want, a.counts().Queue.Cap)
-		require.Equal(t, 2, a.counts().Pool.Size)
-		require.Equal(t, want, f.start(file, nil).counts().Queue.Cap, "also after a restart")
+		require.Equal(t, want, a.config().Queue.Cap)
+		require.Equal(t, 2, a.config().Pool.Size)
+		require.Equal(t, want, f.start(file, nil).config().Queue.Cap, "also after a restart")
 	}
 	var bad invalid.Error
 	require.ErrorAs(t, a.Change(ctx, change(map[string]any{"queue.cap": 5}, "queue.cap")), &bad)

@@ -16,7 +16,7 @@ import (
 	"sluice/store"
 )
 
-// written is a file that is another one at each look, until the last of its contents.
+// written is a file system with one file that has the next content at each opening, and keeps the last.
 type written struct{ contents []string }
 
 func (w *written) Open(name string) (fs.File, error) {
@@ -32,7 +32,7 @@ const (
 	halfOfIt = "gateway: {admission: false}"
 )
 
-// D2: a file that is being written in place is empty, and then half of what it will be: none of that counts.
+// TestAFileThatIsBeingWrittenDoesNotCount checks that an empty or half-written file is not applied.
 func TestAFileThatIsBeingWrittenDoesNotCount(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -44,16 +44,16 @@ func TestAFileThatIsBeingWrittenDoesNotCount(t *testing.T) {
 		"queue:", "queue:", stopping, stopping} {
 		f.write(file, text)
 		a.lookAtFile(ctx)
-		require.False(t, a.counts().Gateway.Admission, "%q", text)
-		require.False(t, a.counts().Queue.Drain, "%q", text)
+		require.False(t, a.config().Gateway.Admission, "%q", text)
+		require.False(t, a.config().Queue.Drain, "%q", text)
 	}
 	require.Contains(t, a.log.String(), "the file sets no key")
 	f.write(file, halfOfIt)
 	a.lookTwice(ctx)
-	require.True(t, a.counts().Queue.Drain, "what stays counts")
+	require.True(t, a.config().Queue.Drain, "what stays counts")
 }
 
-// D2: also who asks for a file to be read, or starts with it, does not get it half written.
+// TestWhoAsksForAFileWaitsUntilItIsWritten checks that a reload or start does not read a half-written file.
 func TestWhoAsksForAFileWaitsUntilItIsWritten(t *testing.T) {
 	t.Parallel()
 	contents := []string{stopping, "", halfOfIt, stopping + "\npool: {size: 3}"}
@@ -71,15 +71,16 @@ func TestWhoAsksForAFileWaitsUntilItIsWritten(t *testing.T) {
 	result, err := a.Reload(t.Context(), settings.Author{Actor: "ann"})
 	require.NoError(t, err)
 	require.Equal(t, []string{"pool.size"}, result.Changed)
-	for _, told := range a.told {
-		require.False(t, told.Queue.Drain)
+	for _, cfg := range a.applied {
+		require.False(t, cfg.Queue.Drain)
 	}
 
 	_, err = configs.LoadSteady(t.Context(), configs.Options{File: "none.yaml", FS: fstest.MapFS{}, Env: withSecret()})
 	require.ErrorContains(t, err, "configuration file: open none.yaml")
 }
 
-// D5: a file that is removed, or replaced by a folder, is said once, shows as long as it lasts, and changes nothing.
+// TestAFileThatIsGoneIsToldOnce checks that a missing file is logged once, shown while it is missing, and changes
+// nothing.
 func TestAFileThatIsGoneIsToldOnce(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -94,7 +95,7 @@ func TestAFileThatIsGoneIsToldOnce(t *testing.T) {
 		for range 5 {
 			a.lookAtFile(t.Context())
 		}
-		require.False(t, a.counts().Queue.Drain)
+		require.False(t, a.config().Queue.Drain)
 		require.Equal(t, n+1, strings.Count(a.log.String(), "the configuration file cannot be read"))
 		require.InDelta(t, n+1, a.outcome("invalid"), 0)
 		require.False(t, a.fileValid.Load())

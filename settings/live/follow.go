@@ -12,18 +12,17 @@ import (
 	"sluice/settings"
 )
 
-// lookEvery is how often the file is looked at: two looks must agree before its
-// content counts. Looking at the content follows every way to change a file:
-// written in place, renamed over, or the swapped link of a mounted ConfigMap.
+// lookEvery is how often the file is read. Two readings must agree before the content is applied. Reading the content
+// notices every kind of change: written in place, renamed over, or the link of a mounted ConfigMap.
 const lookEvery = 500 * time.Millisecond
 
-// followEvery bounds how late a change of another instance is noticed.
+// followEvery is how often the database is asked for changes of other instances.
 const followEvery = time.Second
 
-// queryTimeout bounds one question to the database: changes wait for each other.
+// queryTimeout bounds one query, because changes wait for each other.
 const queryTimeout = 5 * time.Second
 
-// Run follows the file and the other instances until ctx ends.
+// Run applies changes of the file and of other instances until ctx ends.
 func (l *Settings) Run(ctx context.Context) {
 	look, follow := time.NewTicker(lookEvery), time.NewTicker(followEvery)
 	defer look.Stop()
@@ -45,11 +44,11 @@ func (l *Settings) Run(ctx context.Context) {
 	}
 }
 
-// follow ends what counted for a time, adopts what other instances have
-// changed, and stores what could not be stored before.
+// follow expires temporary changes, applies changes of other instances, and stores changes that could not be stored
+// before.
 func (l *Settings) follow(ctx context.Context) error {
 	l.mu.Lock()
-	l.expire() // also while the database is away
+	l.expire() // works without the database
 	l.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
@@ -76,16 +75,16 @@ func (l *Settings) follow(ctx context.Context) error {
 	by := settings.Author{Actor: settings.SystemActor, Reason: "its time was over"}
 	err = l.add(ctx, "expiry", l.overrides, by)
 	if errors.Is(err, settings.ErrVersion) {
-		return nil // another instance has done it; the next round follows
+		return nil // another instance has stored it; the next round applies it
 	}
 	return err
 }
 
-// catchUp adopts the newest version.
+// catchUp applies the newest version.
 func (l *Settings) catchUp(ctx context.Context) error {
 	row, err := l.versions.Latest(ctx)
 	if err != nil || l.known.Load() && row.Version == l.version.Version {
-		return err // this instance has made it meanwhile
+		return err // nothing is newer than what this instance has
 	}
 	if row.Version < l.version.Version {
 		return l.restore(ctx, row)
@@ -100,12 +99,12 @@ func (l *Settings) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// restore stores the newest version again that is known here: the database came
-// back without its last commits, and a stop may be among them.
+// restore stores this instance's newest version again. The database came back without its last commits, which may have
+// included a stop.
 func (l *Settings) restore(ctx context.Context, newest settings.VersionRow) error {
 	err := l.versions.Add(ctx, l.version, "config.restore", l.stored(newest))
 	if errors.Is(err, settings.ErrVersion) {
-		return nil // another instance has done it; the next round follows
+		return nil // another instance has stored it; the next round applies it
 	}
 	if err == nil {
 		l.log.Error("the database had lost versions of the configuration: the newest that is known here was put back",
@@ -114,8 +113,7 @@ func (l *Settings) restore(ctx context.Context, newest settings.VersionRow) erro
 	return err
 }
 
-// logFollowError tells once what keeps this instance from following. That a
-// store is away makes no configuration invalid.
+// logFollowError logs once why this instance cannot follow. The configuration stays valid meanwhile.
 func (l *Settings) logFollowError(err error) {
 	if err.Error() == l.followError {
 		return
@@ -127,7 +125,7 @@ func (l *Settings) logFollowError(err error) {
 	l.log.Warn("the configuration could not be followed", "error", err)
 }
 
-// show is one key as it counts.
+// show returns one key with its value in force.
 func (l *Settings) show(k configs.Key) settings.Setting {
 	path := k.Path()
 	s := settings.Setting{Key: path, Value: k.Visible(l.effective.Value(k)), Source: l.effective.Source(path),

@@ -1,5 +1,5 @@
-// Package live makes what operators set count in a running process. Hot keys
-// change by the configuration file, by a signal and by operators.
+// Package live applies changes of the configuration in a running process. Hot keys change by the configuration file, by
+// a signal and by operators.
 package live
 
 import (
@@ -18,11 +18,9 @@ import (
 	"sluice/store"
 )
 
-// Settings is the configuration of a running process. A change is checked and
-// applied as a whole, or not at all. What operators set is in the database,
-// counts above every other source and reaches every instance within about a
-// second. Only another change of theirs undoes it: no file, nothing on the
-// disk, no end of another change. Safe for concurrent use.
+// Settings is the configuration of a running process. A change is checked and applied as a whole, or not at all.
+// Overrides are in the database, outrank every other source and reach every instance within about a second. Only
+// operators undo them: no file, nothing on the disk, no end of another change. Safe for concurrent use.
 type Settings struct {
 	versions settings.Versions
 	log      *slog.Logger
@@ -30,38 +28,38 @@ type Settings struct {
 	metrics  *metrics
 
 	mu          sync.Mutex          // one change at a time
-	started     *configs.Loaded     // what this process started with
-	base        *configs.Loaded     // started, with the hot keys as the file has them now
-	effective   *configs.Loaded     // base with the overrides: what counts
+	started     *configs.Loaded     // as this process started
+	base        *configs.Loaded     // started, with the file's present hot keys
+	effective   *configs.Loaded     // base with the overrides: the configuration in force
 	overrides   settings.Overrides  // of the newest version, without those that have expired
-	expired     bool                // some have, and no version tells of it yet
-	leftOut     []string            // overridden keys that this version of Sluice does not take
-	version     settings.VersionRow // the newest that is known
-	complete    int64               // the newest that counts here with all its keys
+	expired     bool                // some have expired and no version records that yet
+	leftOut     []string            // overridden keys whose values this version of Sluice does not accept
+	version     settings.VersionRow // the newest that this instance has read
+	complete    int64               // the newest that is applied here with all its keys
 	digest      string              // of base
 	listeners   []func(configs.Config)
-	seen        [32]byte          // the file's content when it was last read
-	lastLook    configs.FileState // the file at the last look
+	seen        [32]byte          // hash of the file's content when it was last read
+	lastLook    configs.FileState // the file when it was last checked
 	fileError   string            // why the file cannot be read, as last logged
-	refused     string            // why the file as it is does not count; it is tried again
-	unsaved     *reload           // a change by file that is not in the database yet
-	complaint   string            // why keys are left out or do not fit each other, as last logged
-	followError string            // why the database could not be asked, as last logged
-	clockReady  func() error      // nil, or an error until the clock may be trusted
+	refused     string            // why the file's content is not applied; it is tried again
+	unsaved     *reload           // a change by file that is not stored yet
+	complaint   string            // why keys are left out or contradict each other, as last logged
+	followError string            // why the database could not be read, as last logged
+	clockReady  func() error      // returns an error until the clock can be trusted; may be nil
 
 	known     atomic.Bool // what operators have set was read once
-	fileValid atomic.Bool // the file, as far as there is one
+	fileValid atomic.Bool // true without a file
 	published atomic.Pointer[published]
 	current   atomic.Pointer[settings.Overrides] // for Until
 }
 
-// published is what Version returns without waiting for a change under way.
+// published is what Version returns, without waiting for a change in progress.
 type published struct {
 	version int64
 	digest  string
 }
 
-// New starts with what was loaded. now should be the clock that all instances share.
+// New returns Settings with the loaded configuration in force. now should be a clock that all instances share.
 func New(
 	started *configs.Loaded, db *store.DB, log *slog.Logger, now func() time.Time, reg prometheus.Registerer,
 ) *Settings {
@@ -77,44 +75,43 @@ func New(
 	return l
 }
 
-// OnChange calls apply with the configuration that counts, at the next Sync
-// and after every change. apply must not fail and should be quick.
+// OnChange registers apply, which gets the configuration in force at the next Sync and after every change. apply must
+// not fail and should be quick.
 func (l *Settings) OnChange(apply func(configs.Config)) { l.listeners = append(l.listeners, apply) }
 
-// AdoptAfter delays the first reading of what operators have set until clockReady returns nil. By a wrong clock a
-// stop would seem to be over, and would be ended for all. Call it before anything else.
+// AdoptAfter delays the first reading of overrides until clockReady returns nil. With a wrong clock, a stop could seem
+// expired and would end for all. Call it before anything else.
 func (l *Settings) AdoptAfter(clockReady func() error) { l.clockReady = clockReady }
 
-// Config returns what counts now.
+// Config returns the configuration in force.
 func (l *Settings) Config() configs.Config {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.effective.Config
 }
 
-// Version returns the number of the newest version all of which counts here,
-// and the digest of the hot keys in this process' file.
+// Version returns the number of the newest version that is fully applied here. It also returns the digest of the hot
+// keys in this process' file.
 func (l *Settings) Version() (int64, string) {
 	p := l.published.Load()
 	return p.version, p.digest
 }
 
-// Until returns when what counts of a key for one sale ends, whether that was
-// set for the sale or for all; zero: never. sale is empty for a key that knows
-// none. It may be called while a change is applied.
+// Until returns when the present value of a key for one sale ends, or zero for never. It may have been set for the sale
+// or for all; sale is empty for a key without sales. It may be called while a change is applied.
 func (l *Settings) Until(key, sale string) time.Time { return l.current.Load().UntilFor(key, sale) }
 
-// Known returns settings.ErrUnknown until what operators have set was read
-// once. Nothing may be admitted or drained before: it may be what they have stopped.
-func (l *Settings) Known() error {
+// Ready returns settings.ErrUnknown until the overrides were read at least once. Nothing may be admitted or drained
+// before, because operators may have stopped it.
+func (l *Settings) Ready() error {
 	if l.known.Load() {
 		return nil
 	}
 	return settings.ErrUnknown
 }
 
-// Sync applies what the database holds, whether or not it has changed. After
-// an error what was configured outside of it counts; see Known.
+// Sync applies the newest version of the database, even if it has not changed. After an error the other sources are in
+// force; see Ready.
 func (l *Settings) Sync(ctx context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,13 +126,12 @@ func (l *Settings) Sync(ctx context.Context) error {
 	return err
 }
 
-// Versions lists what was changed, newest first, older than before when that is not 0.
+// Versions lists changes, newest first: those before a version, or all when before is 0.
 func (l *Settings) Versions(ctx context.Context, before int64, limit int) ([]settings.Version, error) {
 	return l.versions.List(ctx, before, limit)
 }
 
-// Show returns what counts in this process, the newest version included. While
-// the database does not answer, that is the newest this process knows.
+// Show returns the configuration in force in this process, with the newest version that it can read.
 func (l *Settings) Show(ctx context.Context) settings.View {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -143,7 +139,7 @@ func (l *Settings) Show(ctx context.Context) settings.View {
 		l.log.Warn("shown is the configuration as it was known last", "error", err)
 	}
 	keys := l.started.Keys()
-	view := settings.View{Version: l.version.Shown(), File: l.digest, LeftOut: l.leftOut,
+	view := settings.View{Version: l.version.Summary(), File: l.digest, LeftOut: l.leftOut,
 		Keys: make([]settings.Setting, len(keys))}
 	for i, k := range keys {
 		view.Keys[i] = l.show(k)
@@ -151,14 +147,14 @@ func (l *Settings) Show(ctx context.Context) settings.View {
 	return view
 }
 
-// adopt takes over a version of the database.
+// adopt applies a version of the database.
 func (l *Settings) adopt(row settings.VersionRow) error {
 	if l.clockReady != nil && !l.known.Load() {
 		if err := l.clockReady(); err != nil {
 			return fmt.Errorf("%w: %w", settings.ErrUnknown, err)
 		}
 	}
-	stored, err := settings.ParseOverrides(row.Overlay)
+	stored, err := settings.ParseOverrides(row.Overrides)
 	if err != nil {
 		return fmt.Errorf("version %d: %w", row.Version, err)
 	}
@@ -170,19 +166,19 @@ func (l *Settings) adopt(row settings.VersionRow) error {
 	return nil
 }
 
-// recompute makes the base with the overrides count.
+// recompute applies the base with the overrides.
 func (l *Settings) recompute() {
-	effective, leftOut, err := overlayAll(l.base, l.overrides)
+	effective, leftOut, err := acceptAndApply(l.base, l.overrides)
 	l.leftOut = leftOut
 	if err == nil {
 		l.complete = l.version.Version
 	}
-	l.complain(err, errors.Join(misfits(effective)...))
+	l.logMisfits(err, errors.Join(misfits(effective)...))
 	l.publish(effective)
 }
 
-// complain logs once what is left out and what does not fit.
-func (l *Settings) complain(leftOut, misfit error) {
+// logMisfits logs once which keys are left out and which contradict each other.
+func (l *Settings) logMisfits(leftOut, misfit error) {
 	complaint := ""
 	if all := errors.Join(leftOut, misfit); all != nil {
 		complaint = all.Error()
@@ -203,19 +199,19 @@ func (l *Settings) complain(leftOut, misfit error) {
 	}
 }
 
-// publish makes a checked configuration count.
+// publish puts a checked configuration in force and calls the listeners.
 func (l *Settings) publish(effective *configs.Loaded) {
 	l.effective = effective
 	l.current.Store(new(l.overrides))
 	for _, apply := range l.listeners {
 		apply(effective.Config)
 	}
-	l.publishVersion() // last: whoever sees the version may rely on what it says
+	l.publishVersion() // last: a reader of the version may rely on its values
 }
 
 func (l *Settings) publishVersion() { l.published.Store(&published{l.complete, l.digest}) }
 
-// expire ends what counted for a time, without asking anybody.
+// expire ends temporary changes whose time is over. It uses no store.
 func (l *Settings) expire() {
 	left := l.overrides.At(l.now())
 	if len(left) == len(l.overrides) {

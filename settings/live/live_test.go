@@ -24,7 +24,7 @@ import (
 	dbschema "sluice/store/schema"
 )
 
-// withSecret is the environment with the one key that has no default.
+// withSecret returns an environment with the one key that has no default.
 func withSecret() []string {
 	return []string{"SLUICE_AUTH__SECRET=0123456789abcdef0123456789abcdef"}
 }
@@ -48,8 +48,8 @@ func newFleet(t *testing.T, d testkit.Database) *fleet {
 	return &fleet{t: t, db: db, clock: testkit.NewClock(time.Unix(1_800_000_000, 0))}
 }
 
-// eachFleet runs a test on every database.
-func eachFleet(t *testing.T, test func(f *fleet)) {
+// onEveryDatabase runs a test on every database.
+func onEveryDatabase(t *testing.T, test func(f *fleet)) {
 	t.Helper()
 	t.Parallel()
 	for _, d := range tables.Databases(t) {
@@ -60,14 +60,14 @@ func eachFleet(t *testing.T, test func(f *fleet)) {
 	}
 }
 
-// instance is one Settings with the configurations it was told.
+// instance is one Settings with the configurations that it has applied.
 type instance struct {
 	*Settings
-	told []configs.Config
-	log  *bytes.Buffer
+	applied []configs.Config
+	log     *bytes.Buffer
 }
 
-// start runs an instance with the file given; "" is none.
+// start runs an instance with a file, or without one for "".
 func (f *fleet) start(file string, flags map[string]any) *instance {
 	f.t.Helper()
 	boot, err := configs.Load(configs.Options{File: file, Env: withSecret(), Flags: flags})
@@ -82,7 +82,7 @@ func (f *fleet) run(boot *configs.Loaded) *instance {
 	return i
 }
 
-// unsynced is an instance that has read nothing yet; nil boots it without a file.
+// unsynced returns an instance that has read no overrides yet; nil means no file.
 func (f *fleet) unsynced(boot *configs.Loaded) *instance {
 	f.t.Helper()
 	if boot == nil {
@@ -92,11 +92,11 @@ func (f *fleet) unsynced(boot *configs.Loaded) *instance {
 	}
 	i := &instance{log: new(bytes.Buffer)}
 	i.Settings = New(boot, f.db, slog.New(slog.NewTextHandler(i.log, nil)), f.clock.Now, prometheus.NewRegistry())
-	i.OnChange(func(c configs.Config) { i.told = append(i.told, c) })
+	i.OnChange(func(c configs.Config) { i.applied = append(i.applied, c) })
 	return i
 }
 
-// hideVersions makes what operators have set unreadable until it is called back.
+// hideVersions makes the stored overrides unreadable until back is called.
 func (f *fleet) hideVersions() (back func()) {
 	f.t.Helper()
 	rename := func(from, to string) {
@@ -111,10 +111,10 @@ func (f *fleet) write(path, text string) {
 	require.NoError(f.t, os.WriteFile(path, []byte(text), 0o600))
 }
 
-// counts is the configuration an instance was told last.
-func (i *instance) counts() configs.Config { return i.told[len(i.told)-1] }
+// config returns the configuration that an instance applied last.
+func (i *instance) config() configs.Config { return i.applied[len(i.applied)-1] }
 
-// lookTwice is how a change of the file comes to count.
+// lookTwice checks the file twice, as a change of the file needs.
 func (i *instance) lookTwice(ctx context.Context) {
 	i.lookAtFile(ctx)
 	i.lookAtFile(ctx)
@@ -124,7 +124,7 @@ func (i *instance) outcome(name string) float64 {
 	return testutil.ToFloat64(i.metrics.reloads.WithLabelValues(name))
 }
 
-// brief is a change for a time.
+// brief returns a temporary change.
 func brief(d time.Duration, set map[string]any, unset ...string) settings.Change {
 	c := change(set, unset...)
 	c.For = d
@@ -137,19 +137,19 @@ func change(set map[string]any, unset ...string) settings.Change {
 }
 
 func TestAChangeReachesEveryInstance(t *testing.T) {
-	eachFleet(t, func(f *fleet) {
+	onEveryDatabase(t, func(f *fleet) {
 		ctx := f.t.Context()
 		a, b := f.start("", nil), f.start("", map[string]any{"pool.size": 3})
 		require.NoError(f.t, a.Change(ctx, change(map[string]any{"pool.size": "16", "queue.max_wait": "30s",
 			"limits.sales": map[string]any{"phone": map[string]any{"global_rps": 5.0}}})))
-		require.Equal(f.t, 16, a.counts().Pool.Size)
-		require.Equal(f.t, 3, b.counts().Pool.Size)
+		require.Equal(f.t, 16, a.config().Pool.Size)
+		require.Equal(f.t, 3, b.config().Pool.Size)
 		require.NoError(f.t, b.follow(ctx))
-		require.Equal(f.t, 16, b.counts().Pool.Size, "what operators set counts above a flag")
-		require.Equal(f.t, 30*time.Second, b.counts().Queue.MaxWait)
-		require.InDelta(f.t, 5, *b.counts().Limits.Sales["phone"].TotalRPS, 0)
+		require.Equal(f.t, 16, b.config().Pool.Size, "what operators set counts above a flag")
+		require.Equal(f.t, 30*time.Second, b.config().Queue.MaxWait)
+		require.InDelta(f.t, 5, *b.config().Limits.Sales["phone"].TotalRPS, 0)
 		c := f.start("", nil)
-		require.Equal(f.t, 16, c.counts().Pool.Size, "also one that starts later")
+		require.Equal(f.t, 16, c.config().Pool.Size, "also one that starts later")
 		for _, i := range []*instance{a, b, c} {
 			version, _ := i.Version()
 			require.EqualValues(f.t, 1, version)
@@ -161,8 +161,8 @@ func TestAChangeReachesEveryInstance(t *testing.T) {
 
 		require.NoError(f.t, b.Change(ctx, change(nil, "pool.size")))
 		require.NoError(f.t, a.follow(ctx))
-		require.Equal(f.t, 8, a.counts().Pool.Size)
-		require.Equal(f.t, 3, b.counts().Pool.Size)
+		require.Equal(f.t, 8, a.config().Pool.Size)
+		require.Equal(f.t, 3, b.config().Pool.Size)
 		var logged int64
 		require.NoError(f.t, f.db.Read.Table("admin_log").
 			Where("action = 'config.admin' AND actor = 'ann' AND reason = 'rush'").Count(&logged).Error)
@@ -189,7 +189,7 @@ func TestAnInvalidChangeKeepsEverything(t *testing.T) {
 		require.ErrorAs(t, a.Change(t.Context(), change(c.set)), &bad, name)
 		require.Equal(t, c.field, bad[0].Field, name)
 	}
-	require.Len(t, a.told, 1)
+	require.Len(t, a.applied, 1)
 	n, err := a.versions.LatestNumber(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, n)
@@ -198,7 +198,7 @@ func TestAnInvalidChangeKeepsEverything(t *testing.T) {
 }
 
 func TestAChangeDecidedOnAnOldVersion(t *testing.T) {
-	eachFleet(t, func(f *fleet) {
+	onEveryDatabase(t, func(f *fleet) {
 		a, b := f.start("", nil), f.start("", nil)
 		c := change(map[string]any{"pool.size": 2})
 		c.By.IfVersion = 0
@@ -207,7 +207,7 @@ func TestAChangeDecidedOnAnOldVersion(t *testing.T) {
 		c.By.IfVersion = 1
 		require.NoError(f.t, b.Change(f.t.Context(), c))
 
-		// Of many at once exactly one is made on each version.
+		// Of many simultaneous changes exactly one succeeds on each version.
 		done := make(chan error)
 		c.By.IfVersion = 2
 		for _, i := range []*instance{a, b, a, b} {
@@ -234,17 +234,17 @@ func TestAChangeForATime(t *testing.T) {
 	require.NoError(t, a.Change(ctx, brief(10*time.Minute, map[string]any{"queue.cap": 50, "queue.batch": 7})))
 	require.NoError(t, a.Change(ctx, change(map[string]any{"pool.size": 2})), "others may be changed meanwhile")
 	require.NoError(t, b.follow(ctx))
-	require.Equal(t, 50, b.counts().Queue.Cap)
+	require.Equal(t, 50, b.config().Queue.Cap)
 	f.clock.Advance(10*time.Minute - time.Millisecond)
 	require.NoError(t, b.follow(ctx))
-	require.Equal(t, 50, b.counts().Queue.Cap)
+	require.Equal(t, 50, b.config().Queue.Cap)
 	f.clock.Advance(time.Millisecond)
 	require.NoError(t, b.follow(ctx))
 	require.NoError(t, a.follow(ctx))
 	for _, i := range []*instance{a, b, f.start("", nil)} {
-		require.Equal(t, 500, i.counts().Queue.Cap, "what counted before")
-		require.Equal(t, queue.DefaultConfig().Batch, i.counts().Queue.Batch)
-		require.Equal(t, 2, i.counts().Pool.Size)
+		require.Equal(t, 500, i.config().Queue.Cap, "what counted before")
+		require.Equal(t, queue.DefaultConfig().Batch, i.config().Queue.Batch)
+		require.Equal(t, 2, i.config().Pool.Size)
 	}
 	list, err := a.Versions(ctx, 0, 10)
 	require.NoError(t, err)
@@ -253,7 +253,7 @@ func TestAChangeForATime(t *testing.T) {
 }
 
 func TestRevert(t *testing.T) {
-	eachFleet(t, func(f *fleet) {
+	onEveryDatabase(t, func(f *fleet) {
 		ctx := f.t.Context()
 		file := filepath.Join(f.t.TempDir(), "c.yaml")
 		f.write(file, "queue: {cap: 100}")
@@ -263,22 +263,22 @@ func TestRevert(t *testing.T) {
 		require.NoError(f.t, a.Change(ctx, change(map[string]any{"limits.global_rps": 10, "pool.size": 2})))
 		require.NoError(f.t, a.Change(ctx, change(map[string]any{"limits.global_rps": 20, "pool.size": 4})))
 		require.NoError(f.t, a.Revert(ctx, 0, "limits.", by))
-		require.InDelta(f.t, 10, a.counts().Limits.GlobalRPS, 0)
-		require.Equal(f.t, 4, a.counts().Pool.Size, "only the limits")
+		require.InDelta(f.t, 10, a.config().Limits.GlobalRPS, 0)
+		require.Equal(f.t, 4, a.config().Pool.Size, "only the limits")
 		f.write(file, "queue: {cap: 999}")
 		a.lookTwice(ctx)
-		require.Equal(f.t, 999, a.counts().Queue.Cap)
+		require.Equal(f.t, 999, a.config().Queue.Cap)
 		require.NoError(f.t, a.Revert(ctx, 3, "", by))
-		require.Equal(f.t, 100, a.counts().Queue.Cap, "a change by file can be reverted, too")
-		require.Equal(f.t, 4, a.counts().Pool.Size)
+		require.Equal(f.t, 100, a.config().Queue.Cap, "a change by file can be reverted, too")
+		require.Equal(f.t, 4, a.config().Pool.Size)
 		require.NoError(f.t, a.Revert(ctx, 1, "", by))
-		require.Equal(f.t, 2, a.counts().Pool.Size)
+		require.Equal(f.t, 2, a.config().Pool.Size)
 		require.ErrorIs(f.t, a.Revert(ctx, 77, "", by), settings.ErrNoVersion)
 	})
 }
 
-// Every way in which a file changes is followed, and makes one version for all
-// instances that have the same file.
+// TestTheFileIsFollowed checks that every kind of change of a file is applied. It makes one version for all instances
+// with that file.
 func TestTheFileIsFollowed(t *testing.T) {
 	t.Parallel()
 	for name, replace := range map[string]func(f *fleet, path, text string){
@@ -304,12 +304,12 @@ func TestTheFileIsFollowed(t *testing.T) {
 			replace(f, file, "queue: {cap: 100}\nhttp: {addr: ':1'}")
 			a, b := f.start(file, nil), f.start(file, nil)
 			a.lookTwice(t.Context())
-			require.Len(t, a.told, 1, "nothing has changed")
+			require.Len(t, a.applied, 1, "nothing has changed")
 			replace(f, file, "queue: {cap: 200}\nhttp: {addr: ':2'}")
 			a.lookTwice(t.Context())
 			b.lookTwice(t.Context())
-			require.Equal(t, 200, b.counts().Queue.Cap)
-			require.Equal(t, ":1", b.counts().HTTP.Addr, "this needs a restart")
+			require.Equal(t, 200, b.config().Queue.Cap)
+			require.Equal(t, ":1", b.config().HTTP.Addr, "this needs a restart")
 			require.NoError(t, a.follow(t.Context()))
 			list, err := a.Versions(t.Context(), 0, 10)
 			require.NoError(t, err)
@@ -324,7 +324,7 @@ func TestTheFileIsFollowed(t *testing.T) {
 			replace(f, file, "queue: {cap: none}")
 			a.lookTwice(t.Context())
 			a.lookTwice(t.Context())
-			require.Equal(t, 200, a.counts().Queue.Cap)
+			require.Equal(t, 200, a.config().Queue.Cap)
 			require.InDelta(t, 1, a.outcome("invalid"), 0, "one complaint for one mistake")
 		})
 	}
@@ -346,24 +346,24 @@ func TestReloadSaysWhatHappened(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, settings.ReloadResult{Changed: []string{"queue.cap", "log.level"},
 		NeedsRestart: []string{"queue.lease"}}, result)
-	require.Equal(t, 10*time.Second, a.counts().Queue.Lease)
+	require.Equal(t, 10*time.Second, a.config().Queue.Lease)
 	f.write(file, "queue: {cap: 0}\npool: {size: x}")
 	_, err = a.Reload(t.Context(), by)
 	var bad invalid.Error
 	require.ErrorAs(t, err, &bad)
 	require.Len(t, bad, 2)
 	require.Equal(t, "pool.size", bad[0].Field)
-	require.Equal(t, 200, a.counts().Queue.Cap)
+	require.Equal(t, 200, a.config().Queue.Cap)
 	f.write(file, "queue: {cap: 300}")
 	a.Signalled(t.Context())
-	require.Equal(t, 300, a.counts().Queue.Cap)
+	require.Equal(t, 300, a.config().Queue.Cap)
 	list, err := a.Versions(t.Context(), 0, 1)
 	require.NoError(t, err)
 	require.Equal(t, "signal", list[0].Source)
 }
 
-// A change of the file counts also while the database is away, and becomes a
-// version when it is back.
+// TestTheFileCountsWithoutTheDatabase checks that a change of the file is applied without the database and becomes a
+// version later.
 func TestTheFileCountsWithoutTheDatabase(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -374,7 +374,7 @@ func TestTheFileCountsWithoutTheDatabase(t *testing.T) {
 	back := f.hideVersions()
 	_, err := a.Reload(t.Context(), settings.Author{Actor: "ann", Reason: "smaller line"})
 	require.NoError(t, err)
-	require.Equal(t, 200, a.counts().Queue.Cap)
+	require.Equal(t, 200, a.config().Queue.Cap)
 	version, _ := a.Version()
 	require.Zero(t, version)
 	back()

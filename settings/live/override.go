@@ -13,11 +13,10 @@ import (
 	"sluice/settings"
 )
 
-// Some hot keys hold something for each sale. Operators set it sale by sale,
-// so that what is set for one ends, and is taken away, without the others:
-// "limits.sales.phone" sets what "limits.sales" holds for the sale phone.
+// Some hot keys have a value for each sale. Operators set these sale by sale, so that each can end or be removed alone.
+// "limits.sales.phone" sets the value of "limits.sales" for the sale phone.
 
-// find returns the key that a path names, and the sale for which the path sets it.
+// find returns the key that a path names, and the sale if the path names one.
 func find(l *configs.Loaded, path string) (k configs.Key, sale string, ok bool) {
 	if k, ok = l.Key(path); ok {
 		return k, "", true
@@ -30,7 +29,7 @@ func find(l *configs.Loaded, path string) (k configs.Key, sale string, ok bool) 
 	return k, path[cut+1:], ok && configs.BySale(k.Path())
 }
 
-// toStored turns the value of a request into the form in which it is stored; nil takes away what a sale has.
+// toStored converts the value of a request to its stored form; nil removes a sale's value.
 func toStored(k configs.Key, sale string, raw any) (any, error) {
 	switch {
 	case sale == "":
@@ -45,10 +44,10 @@ func toStored(k configs.Key, sale string, raw any) (any, error) {
 	return raw, err
 }
 
-// isList reports that a key lists the sales for which it is on.
+// isList reports whether a key is a list of the sales for which it is on.
 func isList(k configs.Key) bool { return k.Type().Kind() == reflect.Slice }
 
-// toSwitch is toStored for a key that lists sales: true, or nil for a sale that is not to be listed.
+// toSwitch does what toStored does, for a key that lists sales. It returns true, or nil to remove the sale.
 func toSwitch(k configs.Key, raw any) (any, error) {
 	on, ok := raw.(bool)
 	if text, isText := raw.(string); isText {
@@ -65,7 +64,7 @@ func toSwitch(k configs.Key, raw any) (any, error) {
 	return true, nil
 }
 
-// apply returns the value of a key after an override that sets it, or sets or removes what it holds for a sale.
+// apply returns the value of a key after an override of the key or of one sale in it.
 func apply(k configs.Key, value any, o settings.Override) (any, error) {
 	switch {
 	case o.Sale == "":
@@ -95,7 +94,7 @@ func apply(k configs.Key, value any, o settings.Override) (any, error) {
 	return sales.Interface(), nil
 }
 
-// check refuses an override whose value the key never takes.
+// check refuses an override with a value that the key never accepts.
 func check(k configs.Key, o settings.Override) error {
 	if o.Sale != "" && !configs.BySale(k.Path()) {
 		return fmt.Errorf("%s is not set by sale, got %s", k.Path(), configs.Quote(o.Sale))
@@ -110,8 +109,8 @@ func check(k configs.Key, o settings.Override) error {
 	return k.CheckAlone(value)
 }
 
-// accept returns the overrides that this version of Sluice takes, the keys of the others, and why those are left
-// out. Each is checked by itself: whatever else is wrong, here or on the disk, undoes nothing that an operator has set.
+// accept returns the overrides that this version accepts, the keys of the others, and why those are left out. Each is
+// checked alone, so that no other error undoes what an operator has set.
 func accept(l *configs.Loaded, all settings.Overrides) (accepted settings.Overrides, leftOut []string, errs []error) {
 	for _, o := range all {
 		k, ok := l.Key(o.Key)
@@ -128,8 +127,8 @@ func accept(l *configs.Loaded, all settings.Overrides) (accepted settings.Overri
 	return accepted, slices.Compact(leftOut), errs
 }
 
-// overlay lays accepted overrides over a configuration.
-func overlay(base *configs.Loaded, accepted settings.Overrides) *configs.Loaded {
+// applyOverrides returns a configuration with accepted overrides applied.
+func applyOverrides(base *configs.Loaded, accepted settings.Overrides) *configs.Loaded {
 	values, sources := map[string]any{}, map[string]string{}
 	for _, o := range accepted {
 		k, _ := base.Key(o.Key)
@@ -137,21 +136,21 @@ func overlay(base *configs.Loaded, accepted settings.Overrides) *configs.Loaded 
 		if !known {
 			value = base.Value(k)
 		}
-		if o.Value == nil && o.Sale == "" { // unset: what the other sources say
+		if o.Value == nil && o.Sale == "" { // unset: the other sources decide
 			values[o.Key], sources[o.Key] = base.Value(k), base.Source(o.Key)
 			continue
 		}
-		values[o.Key], _ = apply(k, value, o) // it was accepted
+		values[o.Key], _ = apply(k, value, o) // accept has checked it
 		sources[o.Key] = "admin"
 	}
 	return base.With(values, sources)
 }
 
-// overlayAll lays those overrides over a configuration that this version takes. It returns the keys left out, and why.
-func overlayAll(base *configs.Loaded, all settings.Overrides) (*configs.Loaded, []string, error) {
+// acceptAndApply applies the overrides that this version accepts. It returns the keys left out, and why.
+func acceptAndApply(base *configs.Loaded, all settings.Overrides) (*configs.Loaded, []string, error) {
 	accepted, leftOut, errs := accept(base, all)
-	return overlay(base, accepted), leftOut, errors.Join(errs...)
+	return applyOverrides(base, accepted), leftOut, errors.Join(errs...)
 }
 
-// misfits lists the hot keys that do not fit each other.
+// misfits returns an error for each hot key that contradicts others.
 func misfits(l *configs.Loaded) []error { return configs.SplitErrors(l.Config.CheckHot()) }

@@ -11,7 +11,7 @@ import (
 	"sluice/settings"
 )
 
-// reload is one reading of the file, and who asked for it.
+// reload is one reading of the file, with its source and author.
 type reload struct {
 	source string
 	by     settings.Author
@@ -22,7 +22,7 @@ func (l *Settings) Reload(ctx context.Context, by settings.Author) (settings.Rel
 	return l.reload(ctx, reload{"file", by})
 }
 
-// Signalled reads the file again because the process was told to.
+// Signalled reads the file again because the process got a signal.
 func (l *Settings) Signalled(ctx context.Context) {
 	by := settings.Author{Actor: settings.SystemActor, Reason: "SIGHUP"}
 	_, _ = l.reload(ctx, reload{"signal", by}) // logged there
@@ -39,15 +39,15 @@ func (l *Settings) reload(ctx context.Context, r reload) (settings.ReloadResult,
 	return l.read(ctx, content, r, false)
 }
 
-// lookAtFile reads the file again when two looks in a row have found the same
-// new content, or when it was refused: what was wrong may be gone.
+// lookAtFile reads the file again when two checks in a row found the same new content. It also retries a refused file,
+// because the cause may be gone.
 func (l *Settings) lookAtFile(ctx context.Context) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.lastLook
 	now, err := l.started.FileState()
 	l.lastLook = now
-	if now != before { // it is being replaced
+	if now != before { // it is being written
 		return
 	}
 	l.logFileError(err)
@@ -64,7 +64,7 @@ func (l *Settings) lookAtFile(ctx context.Context) {
 	_, _ = l.read(ctx, now.Content, r, !changed) // logged there
 }
 
-// logFileError tells once that the file cannot be read, and once that it can again.
+// logFileError logs once that the file cannot be read, and once that it can again.
 func (l *Settings) logFileError(err error) {
 	switch {
 	case err != nil && l.fileError == "":
@@ -79,13 +79,13 @@ func (l *Settings) logFileError(err error) {
 	}
 }
 
-// read reads the file, whose content must be the one given. repeated says that
-// the same content was refused before: that is not logged a second time.
+// read reads the file and applies it if its content still has the given hash. repeated says that this content was
+// refused before, so that it is not logged twice.
 func (l *Settings) read(
 	ctx context.Context, content [32]byte, r reload, repeated bool,
 ) (result settings.ReloadResult, err error) {
 	l.seen = content
-	fresh, err := l.started.Again()
+	fresh, err := l.started.Reload()
 	if err == nil && fresh.Content() != content {
 		err = fmt.Errorf("configuration file: %s is being written", l.started.File())
 	}
@@ -123,7 +123,7 @@ func (l *Settings) read(
 	return result, nil
 }
 
-// refuseFile says why the old values stay.
+// refuseFile records why the file's values are not applied.
 func (l *Settings) refuseFile(r reload, err error, repeated bool) (settings.ReloadResult, error) {
 	if !repeated || err.Error() != l.refused {
 		l.metrics.reloads.WithLabelValues("invalid").Inc()
@@ -135,7 +135,7 @@ func (l *Settings) refuseFile(r reload, err error, repeated bool) (settings.Relo
 	return settings.ReloadResult{}, l.fieldErrors(withoutHeading(err))
 }
 
-// withoutHeading is the error of configs.Load without its first line.
+// withoutHeading returns the error of configs.Load without its first line.
 func withoutHeading(err error) error {
 	if inner := errors.Unwrap(err); inner != nil && strings.HasPrefix(err.Error(), "the configuration is not valid") {
 		return inner
@@ -143,8 +143,7 @@ func withoutHeading(err error) error {
 	return err
 }
 
-// save makes a version of a change by file, unless another instance with the
-// same file has made it already.
+// save stores a change by file as a version, unless another instance with the same file has stored it.
 func (l *Settings) save(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()

@@ -12,18 +12,18 @@ import (
 	"sluice/settings"
 )
 
-// versionsPage is how many versions are read at once to find the one to go back to.
+// versionsPage is how many versions are read at once to find the one to revert to.
 const versionsPage = 100
 
-// Revert brings back the hot keys under prefix as they were at version to, but for what has expired since. To 0 is
-// the newest version that makes a difference to them. It returns settings.ErrNoVersion when there is none.
+// Revert restores the hot keys under prefix as they were at version to, without values that have expired since. To 0
+// means the newest version in which they differ. It returns settings.ErrNoVersion when there is none.
 func (l *Settings) Revert(ctx context.Context, to int64, prefix string, by settings.Author) error {
-	find, tries := l.lastDifferent, 1 // what another instance has just changed is not what was to be reverted
+	find, tries := l.lastDifferent, 1 // no retry: a simultaneous change is not the one to revert
 	if to != 0 {
 		find = func(ctx context.Context, prefix string) (settings.Overrides, error) {
-			return l.versionOf(ctx, to, prefix)
+			return l.overridesToRevertTo(ctx, to, prefix)
 		}
-		tries = mostTries
+		tries = maxTries
 	}
 	return l.retry(ctx, by.IfVersion, tries, func() error {
 		o, err := find(ctx, prefix)
@@ -34,7 +34,7 @@ func (l *Settings) Revert(ctx context.Context, to int64, prefix string, by setti
 	})
 }
 
-func (l *Settings) versionOf(ctx context.Context, to int64, prefix string) (settings.Overrides, error) {
+func (l *Settings) overridesToRevertTo(ctx context.Context, to int64, prefix string) (settings.Overrides, error) {
 	if to < 0 || to >= l.version.Version {
 		return nil, fmt.Errorf("version %d: %w", to, settings.ErrNoVersion)
 	}
@@ -42,11 +42,11 @@ func (l *Settings) versionOf(ctx context.Context, to int64, prefix string) (sett
 	if err != nil {
 		return nil, err
 	}
-	return l.asOf(row, prefix)
+	return l.overridesAsOf(row, prefix)
 }
 
-// lastDifferent goes back to the newest version that would make a difference to
-// the keys under prefix: those between changed other keys, or have expired.
+// lastDifferent returns the overrides of the newest version in which keys under prefix differ from now. It skips
+// versions that changed other keys or have expired.
 func (l *Settings) lastDifferent(ctx context.Context, prefix string) (settings.Overrides, error) {
 	for before := l.version.Version; before > 0; {
 		rows, err := l.versions.OlderThan(ctx, before, versionsPage)
@@ -57,7 +57,7 @@ func (l *Settings) lastDifferent(ctx context.Context, prefix string) (settings.O
 			break
 		}
 		for _, row := range rows {
-			o, err := l.asOf(row, prefix)
+			o, err := l.overridesAsOf(row, prefix)
 			if err != nil || o.String() != l.overrides.String() {
 				return o, err
 			}
@@ -67,11 +67,10 @@ func (l *Settings) lastDifferent(ctx context.Context, prefix string) (settings.O
 	return nil, fmt.Errorf("none makes a difference: %w", settings.ErrNoVersion)
 }
 
-// asOf returns overrides under which the keys that start with prefix have the
-// values they had at a version, but for what has expired. What the file says
-// differently by now is pinned; the rest stays as free as it was.
-func (l *Settings) asOf(row settings.VersionRow, prefix string) (settings.Overrides, error) {
-	then, err := settings.ParseOverrides(row.Overlay)
+// overridesAsOf returns overrides that give the keys under prefix their values of a version, without expired ones.
+// Where the file has another value now, the old one becomes an override.
+func (l *Settings) overridesAsOf(row settings.VersionRow, prefix string) (settings.Overrides, error) {
+	then, err := settings.ParseOverrides(row.Overrides)
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +80,10 @@ func (l *Settings) asOf(row settings.VersionRow, prefix string) (settings.Overri
 	if row.Digest == l.digest {
 		return next, nil
 	}
-	effective, _, _ := overlayAll(l.base, next)
+	effective, _, _ := acceptAndApply(l.base, next)
 	is, were := effective.HotValues(), row.Values()
 	for _, path := range slices.Sorted(maps.Keys(were)) {
-		// Of a key that was set for a time then, nobody knows by now what the file said.
+		// If a key was set temporarily then, the file's value of that time is unknown.
 		if under(path) && !then.Has(path) && l.setByFile(path) && !sameJSON(is[path], were[path]) {
 			next = next.With(settings.Override{Key: path, Value: were[path]})
 		}
@@ -92,13 +91,13 @@ func (l *Settings) asOf(row settings.VersionRow, prefix string) (settings.Overri
 	return next, nil
 }
 
-// setByFile reports whether the file decides what a key is that operators leave alone.
+// setByFile reports whether a key without override has its value from the file or a default.
 func (l *Settings) setByFile(path string) bool {
 	source := l.base.Source(path)
 	return source == "default" || strings.HasPrefix(source, "file ")
 }
 
-// sameJSON compares a value with one that has been through JSON.
+// sameJSON reports whether a value equals one that was decoded from JSON.
 func sameJSON(is, was any) bool {
 	text, err := json.Marshal(is)
 	if err != nil {

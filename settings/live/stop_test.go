@@ -17,31 +17,33 @@ import (
 	"sluice/store"
 )
 
-// stops are both switches, off.
-func stops() map[string]any { return map[string]any{"gateway.admission": false, "queue.drain": false} }
+// bothSwitchesOff returns both switches, off.
+func bothSwitchesOff() map[string]any {
+	return map[string]any{"gateway.admission": false, "queue.drain": false}
+}
 
-// stopped fails unless the stops count, with all else that operators have set.
-func (i *instance) stopped(f *fleet, why string) {
+// requireStopped fails unless both switches are off and all other overrides are in force.
+func (i *instance) requireStopped(f *fleet, why string) {
 	f.t.Helper()
-	require.False(f.t, i.counts().Gateway.Admission, why)
-	require.False(f.t, i.counts().Queue.Drain, why)
+	require.False(f.t, i.config().Gateway.Admission, why)
+	require.False(f.t, i.config().Queue.Drain, why)
 	view := i.Show(f.t.Context())
 	require.Empty(f.t, view.LeftOut, why)
 	whole, _ := i.Version()
 	require.Equal(f.t, view.Version.Version, whole, why)
 }
 
-// D1: while a template is broken, or its folder is gone, neither the end of another change nor
-// another instance undoes a stop, and the file can still make one.
+// TestAStopOutlivesWhatIsWrongOnTheDisk checks a broken template and a missing folder. Neither the end of another
+// change nor another instance undoes a stop, and the file can still make one.
 func TestAStopOutlivesWhatIsWrongOnTheDisk(t *testing.T) {
-	eachFleet(t, func(f *fleet) {
+	onEveryDatabase(t, func(f *fleet) {
 		ctx, dir := f.t.Context(), f.t.TempDir()
 		words, file := filepath.Join(dir, "words"), filepath.Join(dir, "c.yaml")
 		template := filepath.Join(words, "en", "email.txt")
 		require.NoError(f.t, os.MkdirAll(filepath.Dir(template), 0o700))
 		f.write(file, "notify: {templates: "+words+"}\nqueue: {cap: 100}")
 		a, b := f.start(file, nil), f.start("", nil)
-		require.NoError(f.t, a.Change(ctx, change(stops())))
+		require.NoError(f.t, a.Change(ctx, change(bothSwitchesOff())))
 		harms := map[string]func(){
 			"a slip in a template": func() { f.write(template, "{{") },
 			"the folder is gone":   func() { require.NoError(f.t, os.RemoveAll(words)) },
@@ -52,82 +54,83 @@ func TestAStopOutlivesWhatIsWrongOnTheDisk(t *testing.T) {
 			harms[what]()
 			f.clock.Advance(time.Minute)
 			require.NoError(f.t, a.follow(ctx))
-			a.stopped(f, what+" while another change ends")
+			a.requireStopped(f, what+" while another change ends")
 			require.NoError(f.t, b.follow(ctx))
 			require.NoError(f.t, b.Change(ctx, change(map[string]any{"pool.size": len(what)})))
 			require.NoError(f.t, a.follow(ctx))
-			a.stopped(f, what+" while another instance changes something")
-			require.NoError(f.t, a.Change(ctx, change(stops())))
-			a.stopped(f, what+" while it is said again")
+			a.requireStopped(f, what+" while another instance changes something")
+			require.NoError(f.t, a.Change(ctx, change(bothSwitchesOff())))
+			a.requireStopped(f, what+" while it is said again")
 		}
 		require.NoError(f.t, a.Change(ctx, change(nil, "gateway.admission", "queue.drain")))
 		f.write(file, "notify: {templates: "+words+"}\nqueue: {drain: false}\ngateway: {admission: false}")
 		a.lookTwice(ctx)
-		a.stopped(f, "by file")
+		a.requireStopped(f, "by file")
 	})
 }
 
-// What was stopped is not known before the database has told; a version that cannot be read tells nothing.
+// TestTheStopsAreNotKnownBeforeTheyWereRead checks that Ready fails until a readable version was read.
 func TestTheStopsAreNotKnownBeforeTheyWereRead(t *testing.T) {
-	eachFleet(t, func(f *fleet) {
+	onEveryDatabase(t, func(f *fleet) {
 		ctx := f.t.Context()
 		begin := func() *instance { return f.unsynced(nil) }
 		a := begin()
-		require.ErrorIs(f.t, a.Known(), settings.ErrUnknown)
+		require.ErrorIs(f.t, a.Ready(), settings.ErrUnknown)
 		require.NoError(f.t, a.follow(ctx), "nothing was ever set")
-		require.NoError(f.t, a.Known())
-		require.NoError(f.t, a.Change(ctx, change(stops())))
+		require.NoError(f.t, a.Ready())
+		require.NoError(f.t, a.Change(ctx, change(bothSwitchesOff())))
 
 		back := f.hideVersions()
 		b := begin()
 		require.Error(f.t, b.Sync(ctx))
 		require.Error(f.t, b.follow(ctx))
-		require.ErrorIs(f.t, b.Known(), settings.ErrUnknown)
-		require.NoError(f.t, a.Known(), "what was read is known for good")
-		a.stopped(f, "the database is away")
+		require.ErrorIs(f.t, b.Ready(), settings.ErrUnknown)
+		require.NoError(f.t, a.Ready(), "what was read is known for good")
+		a.requireStopped(f, "the database is away")
 		back()
 		require.NoError(f.t, b.follow(ctx))
-		require.NoError(f.t, b.Known())
-		b.stopped(f, "the database is back")
+		require.NoError(f.t, b.Ready())
+		b.requireStopped(f, "the database is back")
 
 		require.NoError(f.t, f.db.Write.Exec("UPDATE config_versions SET overlay = '<not ours>'").Error)
 		c := begin()
 		require.ErrorIs(f.t, c.Sync(ctx), settings.ErrUnreadable)
-		require.ErrorIs(f.t, c.Known(), settings.ErrUnknown)
+		require.ErrorIs(f.t, c.Ready(), settings.ErrUnknown)
 	})
 }
 
-// A database that comes back without its last commits gets the stop again from whoever knows it.
+// TestAStopOutlivesADatabaseThatLostIt checks that an instance restores a stop that the database has lost.
 func TestAStopOutlivesADatabaseThatLostIt(t *testing.T) {
-	eachFleet(t, func(f *fleet) {
+	onEveryDatabase(t, func(f *fleet) {
 		ctx := f.t.Context()
 		a, b := f.start("", nil), f.start("", nil)
 		for _, lost := range []int64{1, 2} {
-			set := stops()
+			set := bothSwitchesOff()
 			set["pool.size"] = int(lost)
 			require.NoError(f.t, a.Change(ctx, change(set)))
 			require.NoError(f.t, b.follow(ctx))
 			require.NoError(f.t, f.db.Write.Exec("DELETE FROM config_versions WHERE version IN (0, ?)", lost).Error)
 			for _, i := range []*instance{a, b} {
 				require.NoError(f.t, i.follow(ctx))
-				i.stopped(f, "the database has lost it")
+				i.requireStopped(f, "the database has lost it")
 			}
-			f.start("", nil).stopped(f, "a new instance knows it from the others")
+			f.start("", nil).requireStopped(f, "a new instance knows it from the others")
 			var logged int64
 			require.NoError(f.t, f.db.Read.Table("admin_log").Where("action = 'config.restore'").Count(&logged).Error)
 			require.Equal(f.t, lost, logged, "by one of the two")
 		}
 		require.NoError(f.t, f.db.Write.Exec("DELETE FROM config_versions WHERE version = 2").Error)
 		require.NoError(f.t, b.Change(ctx, change(map[string]any{"queue.batch": 7})))
-		b.stopped(f, "before the next change is made")
+		b.requireStopped(f, "before the next change is made")
 		require.NoError(f.t, a.follow(ctx))
-		a.stopped(f, "another change was made first")
+		a.requireStopped(f, "another change was made first")
 	})
 }
 
-// D3: hot keys of any length in the file keep nobody from a change, and what is set keeps nobody from a stop.
+// TestNothingIsTooLongForAStop checks that long hot keys in the file prevent no change, and long overrides prevent no
+// stop.
 func TestNothingIsTooLongForAStop(t *testing.T) {
-	eachFleet(t, func(f *fleet) {
+	onEveryDatabase(t, func(f *fleet) {
 		ctx := f.t.Context()
 		file := filepath.Join(f.t.TempDir(), "c.yaml")
 		held := make([]string, 900)
@@ -137,11 +140,11 @@ func TestNothingIsTooLongForAStop(t *testing.T) {
 		f.write(file, "queue: {held: ["+`"`+strings.Join(held, `", "`)+`"`+"]}")
 		a := f.start(file, nil)
 		require.NoError(f.t, a.Change(ctx, brief(time.Minute, map[string]any{"pool.size": 2})))
-		require.NoError(f.t, a.Change(ctx, change(stops())))
+		require.NoError(f.t, a.Change(ctx, change(bothSwitchesOff())))
 		f.clock.Advance(time.Minute)
 		require.NoError(f.t, a.follow(ctx))
-		a.stopped(f, "with a long file")
-		require.Len(f.t, a.counts().Queue.Held, 900)
+		a.requireStopped(f, "with a long file")
+		require.Len(f.t, a.config().Queue.Held, 900)
 		require.NotContains(f.t, a.log.String(), "level=WARN")
 		list, err := a.Versions(ctx, 0, 1)
 		require.NoError(f.t, err)
@@ -166,15 +169,16 @@ func TestNothingIsTooLongForAStop(t *testing.T) {
 		}
 		require.ErrorContains(f.t, err, "longer than")
 		for range 2 {
-			require.NoError(f.t, b.Change(ctx, brief(time.Minute, stops())))
+			require.NoError(f.t, b.Change(ctx, brief(time.Minute, bothSwitchesOff())))
 		}
-		require.NoError(f.t, b.Change(ctx, change(stops())))
-		b.stopped(f, "with no room for anything else")
+		require.NoError(f.t, b.Change(ctx, change(bothSwitchesOff())))
+		b.requireStopped(f, "with no room for anything else")
 		require.NoError(f.t, b.Change(ctx, change(nil, "queue.held")))
 	})
 }
 
-// A stop that the file makes where operators have set the opposite does not count, and the answer says so.
+// TestAReloadSaysWhatOperatorsHaveSet checks that a stop in the file does not outrank an override, and that the answer
+// says so.
 func TestAReloadSaysWhatOperatorsHaveSet(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))

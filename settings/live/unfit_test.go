@@ -16,7 +16,8 @@ import (
 	"sluice/store"
 )
 
-// What operators have set counts whatever an instance's file says: while it runs, and after a restart.
+// TestNoFileUndoesWhatOperatorsHaveSet checks that overrides outrank an instance's file, while it runs and after a
+// restart.
 func TestNoFileUndoesWhatOperatorsHaveSet(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -43,21 +44,21 @@ func TestNoFileUndoesWhatOperatorsHaveSet(t *testing.T) {
 		"limits: {sales: {"+strings.Join(limited, ", ")+"}}")
 	old.lookTwice(ctx)
 	for who, i := range map[string]*instance{"one that runs": old, "one that starts": f.start(file, nil)} {
-		require.False(t, i.counts().Gateway.Admission, who)
-		require.False(t, i.counts().Queue.Drain, who)
-		require.InDelta(t, 7, i.counts().Limits.GlobalRPS, 0, who)
-		require.Equal(t, 50, i.counts().Queue.Cap, who)
-		require.Equal(t, 10*time.Second, i.counts().Queue.MaxWait, "%s: although min_cap is above cap", who)
-		require.Len(t, i.counts().Queue.Held, 1020, who)
-		require.Len(t, i.counts().Limits.Sales, 84, who)
+		require.False(t, i.config().Gateway.Admission, who)
+		require.False(t, i.config().Queue.Drain, who)
+		require.InDelta(t, 7, i.config().Limits.GlobalRPS, 0, who)
+		require.Equal(t, 50, i.config().Queue.Cap, who)
+		require.Equal(t, 10*time.Second, i.config().Queue.MaxWait, "%s: although min_cap is above cap", who)
+		require.Len(t, i.config().Queue.Held, 1020, who)
+		require.Len(t, i.config().Limits.Sales, 84, who)
 		require.Empty(t, i.Show(ctx).LeftOut, who)
 		require.Contains(t, i.log.String(), "queue.min_cap must be between 1 and 50, got 100", who)
 		require.Zero(t, i.outcome("invalid"), who)
 	}
 
-	// What does not fit already keeps nobody from another change; what is new is refused.
+	// An existing contradiction prevents no other change; a new one is refused.
 	require.NoError(t, old.Change(ctx, change(map[string]any{"queue.drain": true})))
-	require.True(t, old.counts().Queue.Drain)
+	require.True(t, old.config().Queue.Drain)
 	var bad invalid.Error
 	require.ErrorAs(t, old.Change(ctx, change(map[string]any{"queue.min_cap": 60})), &bad)
 	require.Equal(t, "queue.min_cap", bad[0].Field)
@@ -65,8 +66,8 @@ func TestNoFileUndoesWhatOperatorsHaveSet(t *testing.T) {
 		"1,021 of at most 1,000")
 }
 
-// What a version of Sluice does not take of a stored change is left out alone, said in every
-// answer, and no reason for a restart to change anything.
+// TestAValueOfAnotherVersionIsLeftOutAlone checks that only unacceptable values are left out, that answers say so, and
+// that a restart changes nothing.
 func TestAValueOfAnotherVersionIsLeftOutAlone(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -78,9 +79,9 @@ func TestAValueOfAnotherVersionIsLeftOutAlone(t *testing.T) {
 			`{"key":"limits.sales","part":"phone","value":{"global_rps":5}},{"key":"pool.size","value":9999},`+
 			`{"key":"queue.cap","part":"tv","value":5},{"key":"queue.later","value":1}]`).Error)
 	b := f.start("", nil)
-	require.False(t, b.counts().Gateway.Admission)
-	require.Len(t, b.counts().Limits.Sales, 1, "each sale by itself")
-	require.Equal(t, worker.DefaultPoolConfig().Size, b.counts().Pool.Size)
+	require.False(t, b.config().Gateway.Admission)
+	require.Len(t, b.config().Limits.Sales, 1, "each sale by itself")
+	require.Equal(t, worker.DefaultPoolConfig().Size, b.config().Pool.Size)
 	require.Equal(t, []string{"limits.sales", "pool.size", "queue.cap"}, b.Show(ctx).LeftOut)
 	require.InDelta(t, 1, b.outcome("invalid"), 0)
 	whole, _ := b.Version()
@@ -94,7 +95,7 @@ func TestAValueOfAnotherVersionIsLeftOutAlone(t *testing.T) {
 	require.EqualValues(t, 2, whole)
 }
 
-// A file that is refused counts as soon as it is mended.
+// TestARefusedFileIsTriedAgain checks that a refused file is applied as soon as it is mended.
 func TestARefusedFileIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -106,7 +107,7 @@ func TestARefusedFileIsTriedAgain(t *testing.T) {
 	for range 4 {
 		a.lookAtFile(ctx)
 	}
-	require.Equal(t, 100, a.counts().Queue.Cap)
+	require.Equal(t, 100, a.config().Queue.Cap)
 	require.InDelta(t, 1, a.outcome("invalid"), 0)
 	require.Equal(t, 1, strings.Count(a.log.String(), "the file was refused"))
 	require.False(t, a.fileValid.Load())
@@ -115,11 +116,12 @@ func TestARefusedFileIsTriedAgain(t *testing.T) {
 	require.InDelta(t, 2, a.outcome("invalid"), 0, "who asks is told again")
 	f.write(file, "queue: {cap: 60}")
 	a.lookTwice(ctx)
-	require.Equal(t, 60, a.counts().Queue.Cap)
+	require.Equal(t, 60, a.config().Queue.Cap)
 	require.True(t, a.fileValid.Load())
 }
 
-// What the file does not hold itself may be what was wrong.
+// TestARefusedFileIsTriedAgainWhenASecretIsBack checks that an unchanged file is tried again when a file it names is
+// mended.
 func TestARefusedFileIsTriedAgainWhenASecretIsBack(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -133,13 +135,13 @@ func TestARefusedFileIsTriedAgainWhenASecretIsBack(t *testing.T) {
 	f.write(file, "queue: {cap: 200}")
 	f.write(secret, "")
 	a.lookTwice(t.Context())
-	require.Equal(t, 100, a.counts().Queue.Cap)
+	require.Equal(t, 100, a.config().Queue.Cap)
 	f.write(secret, "0123456789abcdef0123456789abcdef")
 	a.lookTwice(t.Context())
-	require.Equal(t, 200, a.counts().Queue.Cap)
+	require.Equal(t, 200, a.config().Queue.Cap)
 }
 
-// The file may change while a process starts.
+// TestTheFileIsComparedWithWhatWasLoaded checks that a change of the file during the start is noticed.
 func TestTheFileIsComparedWithWhatWasLoaded(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, tables.New(t, store.SQLite))
@@ -150,5 +152,5 @@ func TestTheFileIsComparedWithWhatWasLoaded(t *testing.T) {
 	f.write(file, "queue: {cap: 200}")
 	a := f.run(boot)
 	a.lookTwice(t.Context())
-	require.Equal(t, 200, a.counts().Queue.Cap)
+	require.Equal(t, 200, a.config().Queue.Cap)
 }
