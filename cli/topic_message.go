@@ -25,8 +25,8 @@ func messagePath(topic, id string) string {
 	return "/topics/" + topic + "/messages/" + url.PathEscape(id)
 }
 
-// wrapMessageError adds the message to an error.
 // messageOf names the message of a command, for errors.
+func messageOf(args []string) string { return fmt.Sprintf("message %s of topic %s", args[1], args[0]) }
 
 // messageFlags are a new message on the command line.
 type messageFlags struct {
