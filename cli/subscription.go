@@ -63,7 +63,7 @@ func subscriptionCommand(c *cli, cmd topicCommand, path string) *cobra.Command {
 		r.Path = "/subscriptions/" + args[0] + path
 		return r, err
 	}
-	cmd.check, cmd.show = checkSubscription, layOut(subscriptionCard)
+	cmd.check, cmd.show = checkSubscription, newLayout(subscriptionCard)
 	cmd.about = func(args []string) string { return "subscription " + args[0] }
 	return cmd.command(c)
 }

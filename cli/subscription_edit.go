@@ -74,7 +74,7 @@ func newSubscriptionCreateCommand(c *cli) *cobra.Command {
 			body["name"], body["topic"] = args[0], topic
 			return opsclient.Request{Method: http.MethodPost, Path: "/subscriptions", Body: body}, checkTopic(topic)
 		},
-		show: layOut(subscriptionCard), check: checkSubscription,
+		show: newLayout(subscriptionCard), check: checkSubscription,
 		about: func(args []string) string { return "subscription " + args[0] },
 		flags: func(cmd *cobra.Command) {
 			flags.define(cmd)
