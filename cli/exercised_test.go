@@ -360,11 +360,11 @@ func (e *exercise) subscriptions(refusing string) {
 	require.Contains(e.t, e.do("subscription", "on", "--reason", "it moved", "stats"), "on")
 	e.do("topic", "message", "add", "coupons", "sent-1", "--at", "2020-01-01T00:00:00Z", "--event", "coupon.sent", "--sale",
 		"flash-1", "--reason", "by hand")
-	e.until("sent-1", "subscription", "dead", "list", "stats")
+	e.runUntil("sent-1", "subscription", "dead", "list", "stats")
 	require.Contains(e.t, e.do("topic", "message", "show", "coupons", "sent-1"), "in nightly")
 	require.Contains(e.t, e.do("subscription", "message", "list", "nightly"), "sent-1")
 	e.do("subscription", "dead", "retry", "--reason", "once more", "stats", "sent-1")
-	e.until("sent-1", "subscription", "dead", "list", "stats")
+	e.runUntil("sent-1", "subscription", "dead", "list", "stats")
 	e.do("subscription", "dead", "drop", "--reason", "by hand", "stats", "sent-1")
 	require.Contains(e.t, e.do("subscription", "show", "nightly"), "flash-*")
 	e.do("topic", "dead", "drop", "--reason", "by hand", "coupons", "sent-1")
