@@ -26,7 +26,7 @@ const module = "sluice"
 var mayImport = map[string][]string{
 	"queue":     {redisRoom, luascript, apart, killpoint},
 	"notify":    {"store", apart, killpoint},
-	channelRoom: {"notify", webhook, apart},
+	channelRoom: {"notify", webhook, apart, money, phone},
 	webhook:     {},
 	"store":     {},
 	schemaRoom:  {"store"},
@@ -39,14 +39,14 @@ var mayImport = map[string][]string{
 	paymentRoom:    {"order", "queue", "inventory", "notify", "store", killpoint, webhook, workerRoom},
 	expiryRoom:     {"order", "queue", "inventory", "notify", "store", apart, killpoint, redisRoom, workerRoom},
 	lookupRoom:     {"order", "queue", "inventory", "notify", "store"},
-	timelineRoom:   {"order", lookupRoom, "queue", "inventory", "notify", "store", workerRoom},
+	timelineRoom:   {"order", lookupRoom, "queue", "inventory", "notify", "store", workerRoom, money},
 	restoreRoom:    {"order", "queue", "inventory", "notify", "store"},
 	deadletterRoom: {"order", "adminlog", "queue", "inventory", "store"},
 
 	ratelimit: {"queue", budgetRoom, apart},
 	authRoom:  {},
 	"api": {"queue", "notify", "store", "delay", "inventory", "order", paymentRoom, deadletterRoom, apart, invalid,
-		redisRoom, coalesce},
+		redisRoom, coalesce, phone},
 	coalesce:    {},
 	expressRoom: {},
 	httpServer:  {"api", authRoom, expressRoom, "store", coalesce, redisRoom, "queue"},
@@ -55,7 +55,7 @@ var mayImport = map[string][]string{
 		channelRoom},
 	admission: {"api", "inventory", lookupRoom, "queue", coalesce, httpServer, killpoint, meter},
 	"gateway": {"api", authRoom, ratelimit, admission, "queue", "inventory", "order", paymentRoom, lookupRoom,
-		restoreRoom, invalid, webhook, httpServer, coalesce},
+		restoreRoom, invalid, webhook, httpServer, coalesce, phone},
 	"trace":    {"queue", "notify", workerRoom},
 	"fleet":    {"store", schemaRoom, luascript},
 	budgetRoom: {apart, luascript},
@@ -65,9 +65,9 @@ var mayImport = map[string][]string{
 	"app": {"adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", "inventory", "order",
 		paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom, deadletterRoom, "gateway",
 		authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom, webhook, httpServer,
-		workerRoom, schemaRoom, "admin"},
+		workerRoom, schemaRoom, "admin", phone},
 	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", deadletterRoom, "gateway",
-		authRoom, "configs", shoppers, redisRoom, schemaRoom, httpServer, "admin"},
+		authRoom, "configs", shoppers, redisRoom, schemaRoom, httpServer, "admin", money},
 	".":                {"cli"},
 	"loadtest":         {},
 	"e2e":              {},
@@ -82,6 +82,8 @@ var mayImport = map[string][]string{
 	shoppers:   {authRoom}, // tokens
 	apart:      {},
 	meter:      {},
+	money:      {},
+	phone:      {},
 	workerRoom: {"queue", redisRoom, apart, killpoint},
 	luascript:  {},
 	redisRoom:  {},
@@ -140,6 +142,12 @@ const httpServer = "gateway/server"
 const (
 	apart = "internal/apart"
 	meter = "internal/meter"
+)
+
+// money writes amounts and phone reads numbers; they know no other room.
+const (
+	money = "internal/money"
+	phone = "internal/phone"
 )
 
 // live makes what operators set count in a process.

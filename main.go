@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	_ "time/tzdata" // a host may have no time zones of its own
 
 	"sluice/cli"
 )

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"os"
+	"os/exec"
 	"os/signal"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -38,4 +40,11 @@ func within(t *testing.T, done <-chan struct{}, otherwise string) {
 	case <-time.After(20 * time.Second):
 		require.FailNow(t, otherwise)
 	}
+}
+
+// Whatever the host has installed, the time zones of notify.time_zone are there.
+func TestTimeZonesAreInTheBinary(t *testing.T) {
+	deps, err := exec.CommandContext(t.Context(), "go", "list", "-deps", ".").Output()
+	require.NoError(t, err)
+	require.Contains(t, strings.Fields(string(deps)), "time/tzdata")
 }

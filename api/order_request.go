@@ -1,31 +1,38 @@
 package api
 
 import (
-	"net/mail"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"sluice/internal/phone"
 )
 
 const (
 	maxQuantity   = 1000
-	maxEmailBytes = 254
+	maxEmailBytes = 254 // of an address, by RFC 5321, and of its parts
+	maxLocalBytes = 64
+	maxLabelBytes = 63
 )
 
 // OrderRequest is what a shopper asks for. All but Quantity are empty when not given.
 type OrderRequest struct {
 	Quantity int
 	Email    string
-	Phone    string
+	Phone    string // E.164
 	Locale   string
 }
 
 // DecodeOrder reads the body strictly: no repeated or unknown member, no other type, nothing after the object. An empty
 // body orders one unit. Each error names the member and the rule; a body with errors is the zero OrderRequest.
-func DecodeOrder(body []byte) (OrderRequest, []FieldError) {
+func DecodeOrder(body []byte) (OrderRequest, []FieldError) { return DecodeOrderIn(phone.Plan{}, body) }
+
+// DecodeOrderIn reads the body as DecodeOrder does, and phone numbers as the plan's region writes them, too.
+func DecodeOrderIn(plan phone.Plan, body []byte) (OrderRequest, []FieldError) {
 	order := OrderRequest{Quantity: 1}
 	if len(body) == 0 {
 		return order, nil
@@ -62,10 +69,11 @@ func DecodeOrder(body []byte) (OrderRequest, []FieldError) {
 	}
 	if raw.Phone != nil {
 		var ok bool
-		order.Phone, ok = TextOf(raw.Phone)
+		if order.Phone, ok = TextOf(raw.Phone); ok {
+			order.Phone, ok = plan.E164(order.Phone)
+		}
 		check("phone", "must be + and 8 to 15 digits, country code first, like +8613800138000; "+
-			"leave it out if there is none",
-			ok && validPhone(order.Phone))
+			"leave it out if there is none", ok)
 	}
 	if raw.Locale != nil {
 		var ok bool
@@ -88,28 +96,24 @@ func quantityOf(value jsontext.Value) (int, bool) {
 	return int(n), err == nil && n >= 1 && n <= maxQuantity
 }
 
-// validEmail accepts a bare address with a dotted domain. Quoted local parts, display names, comments and address
-// literals are refused: they reach mail servers in ways a shopper never needs.
+// validEmail accepts what looks like a bare address with a dotted domain. A place in line must not be lost for an
+// optional field, so dots may stand anywhere in front of the @: there are mailboxes like that. What is refused would
+// reach mail servers as something else: quotes, comments, lists, display names and address literals.
 func validEmail(text string) bool {
-	if len(text) > maxEmailBytes || !Printable(text) {
+	if len(text) > maxEmailBytes || !Printable(text) || strings.ContainsFunc(text, apartInAddress) {
 		return false
 	}
-	local, domain, ok := strings.Cut(text, "@")
-	if !ok || len(local) > 64 || !strings.Contains(domain, ".") || strings.Contains(domain, "[") {
+	local, domain, _ := strings.Cut(text, "@")
+	if local == "" || len(local) > maxLocalBytes || !strings.Contains(domain, ".") {
 		return false
 	}
-	parsed, err := mail.ParseAddress(text)
-	return err == nil && parsed.Name == "" && parsed.Address == text
-}
-
-func validPhone(text string) bool {
-	if len(text) < 9 || len(text) > 16 || text[0] != '+' || text[1] == '0' {
-		return false
-	}
-	for i := 1; i < len(text); i++ {
-		if text[i] < '0' || text[i] > '9' {
+	for label := range strings.SplitSeq(domain, ".") {
+		if label == "" || len(label) > maxLabelBytes || strings.Contains(label, "@") {
 			return false
 		}
 	}
 	return true
 }
+
+// apartInAddress reports the characters that stand for something in an address and not for themselves.
+func apartInAddress(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`"(),:;<>[\]`, r) }

@@ -14,6 +14,7 @@ import (
 	"sluice/gateway"
 	"sluice/gateway/auth"
 	"sluice/gateway/server"
+	"sluice/internal/phone"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/notify/channel"
@@ -148,10 +149,14 @@ func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err er
 	if err != nil {
 		return err
 	}
+	phones, err := phone.PlanOf(cfg.Notify.SMS.DefaultRegion)
+	if err != nil {
+		return fmt.Errorf("notify.sms.default_region: %w", err)
+	}
 	a.gateway, err = gateway.New(cfg.Gateway, gateway.Parts{
 		Auth: auth, Receipts: receipts, Limiter: a.limiter, Lines: a.lines,
 		SaleCache: a.saleCache, Reconciler: a.reconciler, Finder: a.finder, Canceller: canceller, Losses: losses,
-		Payments: payments, Barred: a.barred,
+		Payments: payments, Barred: a.barred, Phones: phones,
 		Admitted: a.tracedAdmission(), Panics: a.panics},
 		a.part("gateway"), reg, opt.Now)
 	if err != nil {

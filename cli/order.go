@@ -80,7 +80,7 @@ func orderFields() []orderField {
 		{"quantity", "quantity", func(o api.AdminOrder) string { return strconv.Itoa(o.Quantity) }},
 		{"price_cents", "", func(o api.AdminOrder) string { return number(o.PriceCents) }},
 		{"currency", "", func(o api.AdminOrder) string { return o.Currency }},
-		{"", "price", func(o api.AdminOrder) string { return money(o.PriceCents, o.Currency) }},
+		{"", "price", func(o api.AdminOrder) string { return amount(o.PriceCents, o.Currency) }},
 		{"admitted_at", "admitted", func(o api.AdminOrder) string { return o.AdmittedAt }},
 		{"confirmed_at", "confirmed", func(o api.AdminOrder) string { return o.ConfirmedAt }},
 		{"ended_at", "ended", func(o api.AdminOrder) string { return o.EndedAt }},

@@ -10,6 +10,7 @@ import (
 	"text/tabwriter"
 
 	"sluice/cli/opsclient"
+	"sluice/internal/money"
 )
 
 // print writes text to standard output.
@@ -68,6 +69,6 @@ func seconds(n float64) string { return fmt.Sprintf("%.1fs", n) }
 
 func perSecond(n float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", n), ".0") }
 
-func money(cents int64, currency string) string {
-	return fmt.Sprintf("%d.%02d %s", cents/100, cents%100, printable(currency))
+func amount(cents int64, currency string) string {
+	return money.Format(cents, printable(currency))
 }

@@ -33,7 +33,7 @@ func newPaymentListCommand(c *cli) *cobra.Command {
 		header: []string{"PAYMENT", "ORDER", "SALE", "AMOUNT", "OUTCOME", "RECEIVED"},
 		row: func(p api.Payment) []string {
 			return []string{printable(p.PaymentID), printable(p.OrderID), printable(p.SaleID),
-				money(p.AmountCents, p.Currency), printable(p.Outcome), p.ReceivedAt}
+				amount(p.AmountCents, p.Currency), printable(p.Outcome), p.ReceivedAt}
 		},
 	}.command(c)
 }

@@ -125,7 +125,7 @@ func saleCard(s api.AdminSale) string {
 		state += " (set to " + s.AdminState + ")"
 	}
 	rows := [][]string{{"sale", printable(s.ID)}, {"title", printable(s.Title)}, {"sku", printable(s.SKU)},
-		{"price", money(s.PriceCents, s.Currency)}, {"state", state}, {"starts", s.StartsAt}, {"ends", s.EndsAt},
+		{"price", amount(s.PriceCents, s.Currency)}, {"state", state}, {"starts", s.StartsAt}, {"ends", s.EndsAt},
 		{"limit per user", strconv.Itoa(s.PerUserLimit)}, {"stock", number(s.StockTotal)},
 		{"available in ledger", number(s.Available)}, {"remaining to reserve", number(s.Remaining)},
 		{"in line", depth(s.Line)}}

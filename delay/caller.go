@@ -44,10 +44,10 @@ type caller struct {
 // Slots bound the calls, so connections have no bound of their own. With a bound by host, one that hangs would use up
 // the attempts of another at that host.
 func newCaller(cfg Config, now func() time.Time) *caller {
-	client := webhook.GuardedClient(cfg.maxTimeout(), cfg.AllowPrivate)
-	client.Timeout = 0 // each call has its topic's timeout; a second timer would only cost time
+	client := webhook.GuardedClient(cfg.maxTimeout(), cfg.Workers, cfg.AllowPrivate)
+	client.Timeout = 0 // each call has its topic's; a second timer for each costs
 	if transport, ok := client.Transport.(*http.Transport); ok {
-		transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost, transport.MaxIdleConns = 0, cfg.PerTopic, cfg.Workers
+		transport.MaxIdleConnsPerHost = cfg.PerTopic
 	}
 	return &caller{client: client, longest: cfg.maxTimeout(), jitter: cfg.Jitter, now: now}
 }

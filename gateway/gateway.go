@@ -20,6 +20,7 @@ import (
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
 	"sluice/gateway/server"
+	"sluice/internal/phone"
 	"sluice/inventory"
 	"sluice/order"
 	"sluice/order/lookup"
@@ -40,6 +41,7 @@ type Parts struct {
 	Receipts   *Receipts      // nil: none are given
 	Payments   *Payments      // nil: orders need not be paid
 	Panics     *server.Panics // nil: the gateway has its own
+	Phones     phone.Plan     // how shoppers may write their numbers beside E.164
 	// Barred says why this process must not touch the stores; nil, or a nil error: it may.
 	Barred func() error
 	// Admitted hears of each new order once it is in the line, with when its request began; nil:

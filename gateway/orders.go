@@ -102,7 +102,7 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 		g.refuse(c, queue.ErrPaused)
 		return
 	}
-	body, key, problem := readOrder(c.Request, entry.Sale)
+	body, key, problem := g.readOrder(c.Request, entry.Sale)
 	if problem != nil {
 		api.WriteProblem(c, *problem)
 		return
@@ -130,7 +130,8 @@ func (g *Gateway) tryOrder(c *gin.Context) {
 	g.admitted(c, entry.Sale, admitted)
 }
 
-func readOrder(r *http.Request, sale inventory.Sale) (body api.OrderRequest, key string, problem *api.Problem) {
+func (g *Gateway) readOrder(r *http.Request, sale inventory.Sale) (body api.OrderRequest, key string,
+	problem *api.Problem) {
 	if key, problem = api.IdempotencyKey(r.Header); problem != nil {
 		return body, key, problem
 	}
@@ -138,7 +139,7 @@ func readOrder(r *http.Request, sale inventory.Sale) (body api.OrderRequest, key
 	if problem != nil {
 		return body, key, problem
 	}
-	body, bad := api.DecodeOrder(raw)
+	body, bad := api.DecodeOrderIn(g.Phones, raw)
 	if len(bad) == 0 && body.Quantity > sale.PerUserLimit {
 		bad = append(bad, api.Field("quantity", "must be at most "+strconv.Itoa(sale.PerUserLimit)+
 			", the limit per person in this sale"))

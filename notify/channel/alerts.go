@@ -109,7 +109,7 @@ func NewAlerts(cfg AlertConfig, mailer *Mailer, log *slog.Logger, now func() tim
 	if cfg.URL == "" {
 		return a, nil
 	}
-	hook, err := newWebhook(WebhookConfig{SenderConfig: SenderConfig{Timeout: alertTime}, URL: cfg.URL,
+	hook, err := newWebhook(WebhookConfig{SenderConfig: SenderConfig{Timeout: alertTime, Workers: 1}, URL: cfg.URL,
 		Secrets: cfg.Secrets, AllowPrivate: cfg.AllowPrivate}, now)
 	if err != nil {
 		return nil, err

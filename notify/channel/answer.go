@@ -18,36 +18,44 @@ import (
 	"sluice/notify/webhook"
 )
 
-// maxAnswer bounds how much of a receiver's answer is read, in bytes. A longer answer closes the connection.
-const maxAnswer = 64 << 10
+const (
+	// maxAnswer bounds how much of a receiver's answer is read, in bytes. The rest closes the connection.
+	maxAnswer = 64 << 10
+	// explainTime is how long a body is waited for that only explains its status.
+	explainTime = time.Second
+)
 
-// exchange sends req and returns the answer with the part of its body that was read.
-func exchange(client *http.Client, req *http.Request) (*http.Response, []byte, error) {
-	resp, err := client.Do(req)
+// exchange sends req and returns the answer with the part of its body that came within patience. Its status has been
+// said by then: a body that never ends, or breaks, is no failure.
+func exchange(client *http.Client, req *http.Request, patience time.Duration) (*http.Response, []byte, error) {
+	ctx, cancel := context.WithCancel(req.Context())
+	defer cancel()
+	resp, err := client.Do(req.WithContext(ctx))
 	if err != nil {
 		return nil, nil, err
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return nil, nil, err
-	}
+	defer time.AfterFunc(patience, cancel).Stop()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	return resp, body, nil
 }
 
-// classify turns a receiver's status into a Result. 2xx is delivered. 408, 425, 429 and 5xx are tried again, after the
-// wait that the receiver asks for, if any. Everything else is final, redirects too.
+// classify turns a receiver's status into a Result. 2xx is delivered. 429, and 503 that names a wait, are a request to
+// leave the receiver alone. Other 5xx, redirects, and refusals of the caller, the address or the method are faults of
+// the channel, which every message would meet. 408 and 425 are tried again. Everything else is about this message.
 func classify(resp *http.Response, now time.Time) notify.Result {
 	what := "http status " + strconv.Itoa(resp.StatusCode)
 	wait, asked := retryAfter(resp.Header.Get("Retry-After"), now)
 	switch status := resp.StatusCode; {
 	case status/100 == 2:
 		return notify.Delivered()
-	case asked && (status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable):
-		return notify.RetryAfter(wait, what)
-	case status == http.StatusRequestTimeout || status == http.StatusTooEarly || status == http.StatusTooManyRequests:
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && asked:
+		return notify.Hold(wait, what)
+	case status == http.StatusRequestTimeout || status == http.StatusTooEarly:
 		return notify.Retry(what)
-	case status >= http.StatusInternalServerError:
+	case status/100 == 5, status/100 == 3, status == http.StatusUnauthorized, status == http.StatusForbidden,
+		status == http.StatusNotFound, status == http.StatusMethodNotAllowed, status == http.StatusMisdirectedRequest,
+		status == http.StatusProxyAuthRequired:
 		return notify.Unreachable(what)
 	}
 	return notify.Permanent(what)

@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	gomail "github.com/wneessen/go-mail"
+	"golang.org/x/net/idna"
 
 	"sluice/notify"
 )
@@ -37,6 +39,8 @@ type EmailConfig struct {
 	Password string `koanf:"password"`
 	// From is the sender, as in Shop <no-reply@shop.example>.
 	From string `koanf:"from"`
+	// HELO is the name that Sluice gives to the server. Defaults to this host's.
+	HELO string `koanf:"helo"`
 }
 
 // DefaultEmailConfig returns the documented defaults.
@@ -66,6 +70,9 @@ func (c EmailConfig) checkServer() error {
 	if c.Username != "" && c.TLS == TLSNone {
 		errs = append(errs, errors.New("notify.email.username: a password is not sent in the clear, "+
 			"use notify.email.tls starttls or tls"))
+	}
+	if strings.ContainsFunc(c.HELO, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		errs = append(errs, fmt.Errorf("notify.email.helo: %q is no host name", c.HELO))
 	}
 	if _, err := mail.ParseAddress(c.From); err != nil {
 		errs = append(errs, fmt.Errorf("notify.email.from: %q is no e-mail address", c.From))
@@ -110,9 +117,22 @@ type Mail struct {
 
 // compose builds the message. Its errors quote addresses, so they must not be logged or stored.
 func (m Mail) compose(from string, at time.Time) (*gomail.Msg, error) {
-	msg := gomail.NewMsg()
-	if err := errors.Join(msg.From(from), msg.To(m.To...)); err != nil {
+	sender, err := wireAddress(from)
+	if err != nil {
 		return nil, err
+	}
+	msg := gomail.NewMsg()
+	if err := msg.From(sender); err != nil {
+		return nil, err
+	}
+	for _, address := range m.To {
+		to, err := wireAddress(address)
+		if err != nil {
+			return nil, err
+		}
+		if err := msg.AddTo(to); err != nil {
+			return nil, err
+		}
 	}
 	_, domain, _ := strings.Cut(msg.GetFrom()[0].Address, "@")
 	msg.SetMessageIDWithValue(strings.Map(idRune, m.ID) + "@" + domain)
@@ -124,6 +144,33 @@ func (m Mail) compose(from string, at time.Time) (*gomail.Msg, error) {
 		msg.AddAlternativeString(gomail.TypeTextHTML, m.HTML)
 	}
 	return msg, nil
+}
+
+// wireAddress writes an address, with or without a name, as every server understands it: the domain in ASCII, and quotes
+// around what may not stand in front of the @ without them.
+func wireAddress(text string) (string, error) {
+	parsed, err := mail.ParseAddress(text)
+	if err != nil {
+		if strings.ContainsFunc(text, apartInAddress) {
+			return "", err
+		}
+		parsed = &mail.Address{Address: text} // dots where RFC 5322 allows none: some mailboxes have them
+	}
+	at := strings.LastIndexByte(parsed.Address, '@')
+	if at < 1 {
+		return "", errors.New("the address has no @")
+	}
+	domain, err := idna.Lookup.ToASCII(parsed.Address[at+1:])
+	if err != nil {
+		return "", err
+	}
+	parsed.Address = parsed.Address[:at+1] + domain
+	return parsed.String(), nil
+}
+
+// apartInAddress reports the characters that stand for something in an address and not for themselves.
+func apartInAddress(r rune) bool {
+	return !unicode.IsPrint(r) || unicode.IsSpace(r) || strings.ContainsRune(`"(),:;<>[\]`, r)
 }
 
 // idRune replaces a character that a Message-ID must not contain by a dot.

@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/mail"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -103,6 +104,15 @@ func TestEmailResults(t *testing.T) {
 		want        notify.Result
 	}{
 		"unknown mailbox": {"rcpt", "550 5.1.1 no such user " + annMail, notify.Permanent("smtp: refused with 550")},
+		"unwanted sender": {"mail", "554 5.7.1 not from you",
+			notify.Unreachable("smtp: the sender was refused with 554")},
+		"unwanted sender, said late": {"rcpt", "554 5.7.1 <shop@shop.example>: Sender address rejected",
+			notify.Unreachable("smtp: the sender was refused with 554")},
+		"relaying denied": {"rcpt", "550 5.7.1 unable to relay",
+			notify.Unreachable("smtp: the sender was refused with 550")},
+		"wants a login": {"rcpt", "530 5.7.0 log in first",
+			notify.Unreachable("smtp: the sender was refused with 530")},
+		"full mailbox":    {"rcpt", "552 5.2.2 over quota", notify.Permanent("smtp: refused with 552")},
 		"greylisted":      {"rcpt", "450 4.2.0 later, " + annMail, notify.Retry("smtp: put off with 450")},
 		"refused content": {"end", "554 5.7.1 spam for " + annMail, notify.Permanent("smtp: refused with 554")},
 		"full disk":       {"end", "452 4.3.1 disk", notify.Retry("smtp: put off with 452")},
@@ -135,6 +145,35 @@ func TestEmailResults(t *testing.T) {
 				"the next mail is not held by it")
 		})
 	}
+}
+
+// Domains go out in ASCII, and dots where a mailbox may have none go out in quotes.
+func TestEmailAddressesOnTheWire(t *testing.T) {
+	t.Parallel()
+	server := newSMTPServer(t, func(*smtpServer) {})
+	var hello sync.Map
+	server.answer(func(step, line string) string {
+		if step == "ehlo" {
+			hello.Store(line, true)
+		}
+		return ""
+	})
+	cfg := server.config()
+	cfg.From, cfg.HELO = "Shop <shop@läden.example>", "mx.shop.example"
+	e := emailFor(t, cfg)
+	for address, wire := range map[string]string{"anna@bücher.example": "<anna@xn--bcher-kva.example>",
+		"foo..bar@docomo.example": `<"foo..bar"@docomo.example>`, "x@例え.jp": "<x@xn--r8jz45g.jp>"} {
+		to := ann()
+		to.Email = address
+		require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), to), address)
+		mails := server.received()
+		require.Contains(t, mails[len(mails)-1], "MAIL FROM:<shop@xn--lden-moa.example>")
+		require.Contains(t, mails[len(mails)-1], "RCPT TO:"+wire)
+	}
+	_, said := hello.Load("EHLO mx.shop.example")
+	require.True(t, said)
+	cfg.HELO = "two words"
+	require.ErrorContains(t, cfg.check(20*time.Second), "notify.email.helo")
 }
 
 func TestEmailSurvivesADroppedIdleConnection(t *testing.T) {

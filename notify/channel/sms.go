@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"sluice/internal/phone"
 	"sluice/notify"
 	"sluice/notify/webhook"
 )
@@ -39,6 +40,9 @@ type SMSConfig struct {
 	SenderConfig `koanf:",squash"`
 	// Provider is dry-run, http, aliyun or twilio. Defaults to dry-run.
 	Provider string `koanf:"provider"`
+	// DefaultRegion is where phone numbers without + and country code belong, two letters such as CN. Defaults to none:
+	// such numbers are refused.
+	DefaultRegion string `koanf:"default_region"`
 	// HTTP is the generic provider.
 	HTTP SMSHTTPConfig `koanf:"http"`
 	// Aliyun is the provider of Alibaba Cloud.
@@ -57,11 +61,15 @@ func DefaultSMSConfig() SMSConfig {
 }
 
 func (c SMSConfig) check(batch time.Duration) error {
-	if !c.Enabled {
-		return nil
+	_, region := phone.PlanOf(c.DefaultRegion)
+	if region != nil {
+		region = fmt.Errorf("notify.sms.default_region: %w", region)
+	}
+	if !c.Enabled { // numbers are read all the same
+		return region
 	}
 	_, err := newSMSProvider(c, slog.New(slog.DiscardHandler), http.DefaultClient, time.Now)
-	return errors.Join(c.SenderConfig.check("sms", batch), err)
+	return errors.Join(c.SenderConfig.check("sms", batch), region, err)
 }
 
 func newSMSProvider(c SMSConfig, log *slog.Logger, client *http.Client, now func() time.Time) (SMSProvider, error) {
@@ -104,7 +112,7 @@ type smsTransport struct {
 // newSMS returns the channel's transport. The provider's address may be private: it comes from the configuration, not
 // from users.
 func newSMS(cfg SMSConfig, templates *Templates, log *slog.Logger, now func() time.Time) (*smsTransport, error) {
-	client := webhook.GuardedClient(cfg.Timeout, true)
+	client := webhook.GuardedClient(cfg.Timeout, cfg.Workers, true)
 	provider, err := newSMSProvider(cfg, log, client, now)
 	return &smsTransport{provider, templates, client}, err
 }

@@ -76,7 +76,7 @@ func (p *aliyun) Send(ctx context.Context, s SMS) notify.Result {
 		return notify.Permanent("the endpoint is not usable")
 	}
 	signAliyun(req, p.cfg, aliyunCall{action: "SendSms", version: "2017-05-25", at: p.now(), nonce: rand.Text()})
-	resp, body, err := exchange(p.client, req)
+	resp, body, err := exchange(p.client, req, p.client.Timeout) // the body decides
 	if err != nil {
 		return notify.Unreachable(networkErrorText(err))
 	}

@@ -78,7 +78,7 @@ func (p *smsHTTP) Send(ctx context.Context, s SMS) notify.Result {
 	if err != nil {
 		return notify.Permanent("the request could not be written for this message")
 	}
-	resp, _, err := exchange(p.client, req)
+	resp, _, err := exchange(p.client, req, explainTime)
 	if err != nil {
 		return notify.Unreachable(networkErrorText(err))
 	}

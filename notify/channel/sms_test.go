@@ -70,6 +70,18 @@ func TestSMSByHTTPEscapes(t *testing.T) {
 	require.True(t, strings.HasPrefix(body["text"], to.SaleTitle+": order 456789ab confirmed."), body["text"])
 }
 
+// The status of an answer says it all: what follows it must not make a text be sent again.
+func TestSMSByHTTPNeedsNoBody(t *testing.T) {
+	t.Parallel()
+	for name, answer := range map[string]http.HandlerFunc{"breaks": die, "never ends": endless(http.StatusOK)} {
+		gate := newReceiver(t, answer)
+		s := smsFor(t, func(c *SMSConfig) {
+			c.Provider, c.HTTP = SMSGeneric, SMSHTTPConfig{URL: gate.URL, Method: http.MethodPost}
+		})
+		require.Equal(t, notify.Delivered(), s.send(t.Context(), confirmed(), ann()), name)
+	}
+}
+
 func TestSMSByTwilio(t *testing.T) {
 	t.Parallel()
 	for name, one := range map[string]struct {
@@ -81,9 +93,11 @@ func TestSMSByTwilio(t *testing.T) {
 			notify.Permanent("http status 400, twilio code 21211")},
 		"wrong token": {reply(401, `{"code":20003,"message":"Authenticate"}`),
 			notify.Unreachable("the provider refused the key, twilio code 20003")},
-		"too fast": {reply(429, `{"code":20429}`), notify.Retry("http status 429, twilio code 20429")},
+		"too fast": {reply(429, `{"code":20429}`), notify.Hold(0, "http status 429, twilio code 20429")},
 		"down":     {reply(503, `<html>`), notify.Unreachable("http status 503")},
 		"hangs":    {hang, notify.Unreachable("no answer in time")},
+		"breaks":   {die, notify.Delivered()},
+		"endless":  {endless(201), notify.Delivered()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -166,7 +180,9 @@ func TestSMSByAliyun(t *testing.T) {
 func TestSMSConfig(t *testing.T) {
 	t.Parallel()
 	cfg := DefaultSMSConfig()
-	cfg.Enabled = true
+	cfg.DefaultRegion = "China"
+	require.ErrorContains(t, cfg.check(20*time.Second), "notify.sms.default_region", "orders are read by it")
+	cfg.Enabled, cfg.DefaultRegion = true, "CN"
 	require.NoError(t, cfg.check(20*time.Second))
 	for provider, want := range map[string]string{"pigeon": "notify.sms.provider", SMSGeneric: "notify.sms.http",
 		SMSAliyun: "notify.sms.aliyun", SMSTwilio: "notify.sms.twilio"} {

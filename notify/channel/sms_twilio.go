@@ -52,7 +52,7 @@ func (p *twilio) Send(ctx context.Context, s SMS) notify.Result {
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.SetBasicAuth(p.cfg.Account, p.cfg.Token)
-	resp, body, err := exchange(p.client, req)
+	resp, body, err := exchange(p.client, req, explainTime)
 	if err != nil {
 		return notify.Unreachable(networkErrorText(err))
 	}

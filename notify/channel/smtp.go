@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/textproto"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	gomail "github.com/wneessen/go-mail"
@@ -74,8 +76,9 @@ func (m *Mailer) Close() {
 	}
 }
 
-// Send delivers one e-mail. 4xx replies and a broken connection are worth a retry, 5xx replies are final. The Result
-// quotes no reply of the server, because replies repeat addresses.
+// Send delivers one e-mail. 4xx replies and a broken connection are worth a retry, 5xx replies about this mail are
+// final. A refused login or sender is a fault of the channel. The Result
+// quotes nothing the server said, because servers repeat addresses.
 func (m *Mailer) Send(ctx context.Context, mail Mail) notify.Result {
 	msg, err := mail.compose(m.cfg.From, m.now())
 	if err != nil {
@@ -178,6 +181,9 @@ func (m *Mailer) options(connect gomail.DialContextFunc) []gomail.Option {
 	}
 	options := []gomail.Option{gomail.WithPort(m.port), gomail.WithTimeout(m.cfg.Timeout), gomail.WithTLSConfig(m.tls),
 		gomail.WithTLSPolicy(policy), gomail.WithDialContextFunc(connect)}
+	if m.cfg.HELO != "" {
+		options = append(options, gomail.WithHELO(m.cfg.HELO))
+	}
 	if m.cfg.Username != "" {
 		options = append(options, gomail.WithSMTPAuth(gomail.SMTPAuthAutoDiscover),
 			gomail.WithUsername(m.cfg.Username), gomail.WithPassword(m.cfg.Password))
@@ -224,8 +230,37 @@ func sendResult(err error) notify.Result {
 	switch {
 	case code == 0 || code == codeClosing:
 		return notify.Unreachable("smtp: the connection broke before the mail was taken")
+	case code >= 500 && ofChannel(err, code):
+		return notify.Unreachable("smtp: the sender was refused with " + strconv.Itoa(code))
 	case code >= 500:
 		return notify.Permanent("smtp: refused with " + strconv.Itoa(code))
 	}
 	return notify.Retry("smtp: put off with " + strconv.Itoa(code))
+}
+
+// Replies that ask for a login, and the one that many servers keep for senders and hosts they do not want.
+const (
+	codeLogInFirst   = 530
+	codeWeakLogin    = 534
+	codeWrongLogin   = 535
+	codeLoginNeedTLS = 538
+	codeNotFromYou   = 554
+)
+
+// ofChannel reports whether a refusal would meet every mail: it came to the sender's name, asks for a login, or came to
+// the recipient's name and is about policy (RFC 3463: X.7.X), as when a server tells only then that it wants no mail
+// from here.
+func ofChannel(err error, code int) bool {
+	var sent *gomail.SendError
+	if !errors.As(err, &sent) {
+		return false
+	}
+	switch {
+	case sent.Reason == gomail.ErrSMTPMailFrom:
+		return true
+	case slices.Contains([]int{codeLogInFirst, codeWeakLogin, codeWrongLogin, codeLoginNeedTLS}, code):
+		return true
+	}
+	policy := strings.HasPrefix(sent.EnhancedStatusCode(), "5.7.")
+	return sent.Reason == gomail.ErrSMTPRcptTo && (policy || code == codeNotFromYou)
 }

@@ -176,7 +176,7 @@ func (s *smtpServer) serve(conn net.Conn) {
 		var ok bool
 		switch strings.ToUpper(verb) {
 		case "EHLO":
-			offers := []string{"mail", "8BITMIME"}
+			offers := []string{"mail", "8BITMIME", "ENHANCEDSTATUSCODES"}
 			if s.starttls && !secured {
 				offers = append(offers, "STARTTLS")
 			}

@@ -13,6 +13,7 @@ import (
 	text "text/template"
 	"time"
 
+	"sluice/internal/money"
 	"sluice/notify"
 )
 
@@ -198,7 +199,7 @@ func (t *Templates) facts(m notify.Message, to notify.Recipient) Facts {
 	total := to.PriceCents * int64(to.Quantity)
 	f := Facts{
 		Event: m.Event, Order: m.OrderID, Short: m.OrderID[max(0, len(m.OrderID)-8):], Sale: to.SaleTitle,
-		Quantity: to.Quantity, Total: fmt.Sprintf("%d.%02d %s", total/100, total%100, to.Currency),
+		Quantity: to.Quantity, Total: money.Format(total, to.Currency),
 		Status: to.Status, Reason: to.Reason, Refund: to.Refund,
 	}
 	if !to.PayBy.IsZero() {

@@ -81,7 +81,22 @@ func TestTemplatesOfTheOperators(t *testing.T) {
 	require.ErrorContains(t, err, "notify.time_zone")
 }
 
-// TestRefundsSayWhy checks that refund messages describe the order as it is: it may still be confirmed.
+func TestAmountsHaveTheDigitsOfTheirCurrency(t *testing.T) {
+	t.Parallel()
+	w, err := NewTemplates("", English, "UTC")
+	require.NoError(t, err)
+	for currency, want := range map[string]string{"JPY": "19800 JPY", "KWD": "19.800 KWD", "CNY": "198.00 CNY"} {
+		to := ann()
+		to.Currency, to.Locale = currency, English
+		l, err := w.mail(confirmed(), to)
+		require.NoError(t, err)
+		require.Contains(t, l.text, want)
+		require.Contains(t, l.html, want)
+		require.Equal(t, want, w.facts(confirmed(), to).Total)
+	}
+}
+
+// Who is to get money back reads what is true of the order: it may well be alive.
 func TestRefundsSayWhy(t *testing.T) {
 	t.Parallel()
 	w, err := NewTemplates("", English, "UTC")

@@ -49,7 +49,7 @@ func newWebhook(cfg WebhookConfig, now func() time.Time) (*webhookTransport, err
 		return nil, fmt.Errorf("notify.webhook.secrets: %w", err)
 	}
 	return &webhookTransport{url: cfg.URL, signer: signer, now: now,
-		client: webhook.GuardedClient(cfg.Timeout, cfg.AllowPrivate)}, nil
+		client: webhook.GuardedClient(cfg.Timeout, cfg.Workers, cfg.AllowPrivate)}, nil
 }
 
 func (w *webhookTransport) name() string { return "webhook" }
@@ -102,7 +102,7 @@ func (w *webhookTransport) post(ctx context.Context, id string, body []byte) not
 	req.Header.Set("User-Agent", "Sluice")
 	now := w.now()
 	w.signer.Sign(req.Header, id, now, body)
-	resp, _, err := exchange(w.client, req)
+	resp, _, err := exchange(w.client, req, explainTime)
 	if err != nil {
 		return notify.Unreachable(networkErrorText(err))
 	}

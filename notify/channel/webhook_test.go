@@ -75,6 +75,16 @@ func sendTooLittle(w http.ResponseWriter, _ *http.Request) {
 	panic(http.ErrAbortHandler)
 }
 
+// endless answers with a status and a body that never ends.
+func endless(code int) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(code)
+		_, _ = io.WriteString(w, "wait for it")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	}
+}
+
 func flood(w http.ResponseWriter, _ *http.Request) {
 	for range 100 {
 		if _, err := io.WriteString(w, strings.Repeat("x", 64<<10)); err != nil {
@@ -127,20 +137,28 @@ func TestWebhookResults(t *testing.T) {
 		want   notify.Result
 	}{
 		"created":         {status(201), notify.Delivered()},
-		"redirect":        {status(307, "Location", elsewhere.URL), notify.Permanent("http status 307")},
+		"redirect":        {status(307, "Location", elsewhere.URL), notify.Unreachable("http status 307")},
+		"not let in":      {status(401), notify.Unreachable("http status 401")},
+		"forbidden":       {status(403), notify.Unreachable("http status 403")},
+		"nothing there":   {status(404), notify.Unreachable("http status 404")},
+		"another method":  {status(405), notify.Unreachable("http status 405")},
+		"too large":       {status(413), notify.Permanent("http status 413")},
+		"makes no sense":  {status(422), notify.Permanent("http status 422")},
 		"gone":            {status(410), notify.Permanent("http status 410")},
 		"bad request":     {status(400), notify.Permanent("http status 400")},
 		"request timeout": {status(408), notify.Retry("http status 408")},
 		"too early":       {status(425), notify.Retry("http status 425")},
-		"too many":        {status(429), notify.Retry("http status 429")},
-		"told to wait":    {status(429, "Retry-After", "7"), notify.RetryAfter(7*time.Second, "http status 429")},
-		"away for a time": {status(503, "Retry-After", "90"), notify.RetryAfter(90*time.Second, "http status 503")},
-		"long away":       {status(503, "Retry-After", "99999"), notify.RetryAfter(time.Hour, "http status 503")},
+		"too many":        {status(429), notify.Hold(0, "http status 429")},
+		"told to wait":    {status(429, "Retry-After", "7"), notify.Hold(7*time.Second, "http status 429")},
+		"away for a time": {status(503, "Retry-After", "90"), notify.Hold(90*time.Second, "http status 503")},
+		"long away":       {status(503, "Retry-After", "99999"), notify.Hold(time.Hour, "http status 503")},
 		"nonsense wait":   {status(503, "Retry-After", "soon"), notify.Unreachable("http status 503")},
 		"broken":          {status(502), notify.Unreachable("http status 502")},
 		"hangs":           {hang, notify.Unreachable("no answer in time")},
-		"dies":            {sendTooLittle, notify.Unreachable("the connection broke")},
+		"dies":            {die, notify.Delivered()},
 		"talks too much":  {flood, notify.Delivered()},
+		"never ends":      {endless(http.StatusOK), notify.Delivered()},
+		"endless refusal": {endless(http.StatusGone), notify.Permanent("http status 410")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -149,6 +167,34 @@ func TestWebhookResults(t *testing.T) {
 		})
 	}
 	require.Empty(t, elsewhere.calls())
+}
+
+// As many calls as there are workers are under way at once. None waits for a connection, which would use up its time.
+func TestWebhookConnectionsFollowWorkers(t *testing.T) {
+	t.Parallel()
+	const workers = 100
+	var together sync.WaitGroup
+	together.Add(workers)
+	shop := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		together.Done()
+		together.Wait()
+		w.WriteHeader(http.StatusOK)
+	})
+	cfg := WebhookConfig{SenderConfig: DefaultSenderConfig(), URL: shop.URL, Secrets: []string{newSecret},
+		AllowPrivate: true}
+	cfg.Workers = workers
+	w, err := newWebhook(cfg, time.Now)
+	require.NoError(t, err)
+	t.Cleanup(w.close)
+	var calls sync.WaitGroup
+	results := make([]notify.Result, workers)
+	for i := range results {
+		calls.Go(func() { results[i] = w.send(t.Context(), confirmed(), ann()) })
+	}
+	calls.Wait()
+	for _, r := range results {
+		require.Equal(t, notify.Delivered(), r)
+	}
 }
 
 func TestWebhookRetryAfterDate(t *testing.T) {

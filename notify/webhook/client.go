@@ -14,18 +14,18 @@ import (
 var ErrPrivateAddress = errors.New("the address is private or reserved")
 
 const (
-	guardedConns   = 64 // to one host
 	guardedIdle    = 30 * time.Second
 	maxHeaderBytes = 64 << 10
 )
 
-// GuardedClient returns a client for URLs that operators or users give. It follows no redirect and uses no proxy. One
-// exchange, body included, takes at most timeout.
+// GuardedClient returns a client for URLs that came by configuration or from other people. It follows no redirect and
+// uses no proxy. One exchange, body included, takes at most timeout. It opens a connection for each call that finds none
+// idle and keeps up to workers of them: who bounds the calls bounds the connections, and no call waits for another.
 //
 // Unless allowPrivate, it connects to public addresses only and fails with ErrPrivateAddress otherwise. The check is
-// made on the address that is dialled, so no DNS answer gets around it. Callers must bound how much of the body they
-// read, and call CloseIdleConnections at the end.
-func GuardedClient(timeout time.Duration, allowPrivate bool) *http.Client {
+// made on the address that is dialled, so no DNS answer gets around it. Callers bound what they read of the body, and
+// call CloseIdleConnections at the end.
+func GuardedClient(timeout time.Duration, workers int, allowPrivate bool) *http.Client {
 	dialer := &net.Dialer{Timeout: timeout}
 	if !allowPrivate {
 		dialer.Control = publicOnly
@@ -34,7 +34,7 @@ func GuardedClient(timeout time.Duration, allowPrivate bool) *http.Client {
 		Timeout: timeout,
 		Transport: &http.Transport{
 			DialContext: dialer.DialContext, TLSHandshakeTimeout: timeout, ForceAttemptHTTP2: true,
-			MaxConnsPerHost: guardedConns, MaxIdleConns: guardedConns, MaxIdleConnsPerHost: guardedConns,
+			MaxIdleConns: workers, MaxIdleConnsPerHost: workers,
 			IdleConnTimeout: guardedIdle, MaxResponseHeaderBytes: maxHeaderBytes,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -34,7 +34,7 @@ func TestGuardedClientRefusesPrivateAddresses(t *testing.T) {
 	var calls atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { calls.Add(1) }))
 	defer server.Close()
-	guarded, open := GuardedClient(5*time.Second, false), GuardedClient(5*time.Second, true)
+	guarded, open := GuardedClient(5*time.Second, 8, false), GuardedClient(5*time.Second, 8, true)
 	defer guarded.CloseIdleConnections()
 	defer open.CloseIdleConnections()
 	port := server.URL[len("http://127.0.0.1"):]
@@ -63,7 +63,7 @@ func TestGuardedClientFollowsNoRedirectAndHasAnEnd(t *testing.T) {
 	mux.HandleFunc("/hangs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	server := httptest.NewServer(mux)
 	defer server.Close()
-	client := GuardedClient(100*time.Millisecond, true)
+	client := GuardedClient(100*time.Millisecond, 8, true)
 	defer client.CloseIdleConnections()
 	resp, err := client.Post(server.URL+"/moved", "application/json", http.NoBody)
 	require.NoError(t, err)

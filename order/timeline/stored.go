@@ -2,10 +2,10 @@ package timeline
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
+	"sluice/internal/money"
 	"sluice/notify"
 	"sluice/order"
 )
@@ -61,7 +61,7 @@ func addPayments(events []Event, rows []order.PaymentRow, admitted time.Time) []
 		}
 		if r.Outcome != order.PaymentAccepted {
 			events = append(events, Event{At: order.Time(r.ReceivedAt), Step: "payment " + r.Outcome, by: r.TakenBy,
-				Reason: fmt.Sprintf("%s: %d.%02d %s", r.PaymentID, r.AmountCents/100, r.AmountCents%100, r.Currency)})
+				Reason: r.PaymentID + ": " + money.Format(r.AmountCents, r.Currency)})
 		}
 	}
 	return events
