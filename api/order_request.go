@@ -115,5 +115,5 @@ func validEmail(text string) bool {
 	return true
 }
 
-// apartInAddress reports the characters that stand for something in an address and not for themselves.
+// apartInAddress reports whether a character has a meaning of its own in an address.
 func apartInAddress(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`"(),:;<>[\]`, r) }

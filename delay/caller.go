@@ -45,7 +45,7 @@ type caller struct {
 // the attempts of another at that host.
 func newCaller(cfg Config, now func() time.Time) *caller {
 	client := webhook.GuardedClient(cfg.maxTimeout(), cfg.Workers, cfg.AllowPrivate)
-	client.Timeout = 0 // each call has its topic's; a second timer for each costs
+	client.Timeout = 0 // each call has its topic's timeout; a second timer would only cost time
 	if transport, ok := client.Transport.(*http.Transport); ok {
 		transport.MaxIdleConnsPerHost = cfg.PerTopic
 	}

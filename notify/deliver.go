@@ -12,6 +12,8 @@ import (
 const (
 	storeTries = 3
 	storePause = 200 * time.Millisecond
+
+	channelPanicked = "the channel panicked"
 )
 
 // deliver gives the batch to the channel. It reports cut when the end of the relay interrupted the delivery. Failures
@@ -46,21 +48,27 @@ func (r *Relay) call(ctx context.Context, ch Channel, b batch) (results []Result
 			r.log.ErrorContext(ctx, "notify: channel panicked", "channel", b.channel, "panic", p)
 			results = make([]Result, len(b.rows))
 			for i := range results {
-				results[i] = Retry("the channel panicked")
+				results[i] = Retry(channelPanicked)
 			}
 		}
 	}()
-	messages := make([]Message, len(b.rows))
-	for i, row := range b.rows {
-		messages[i] = Message{OrderID: row.OrderID, Event: row.Event, SaleID: row.SaleID, UserID: row.UserID,
-			CreatedAt: time.UnixMilli(row.CreatedAt), Attempt: row.Attempts}
-	}
+	messages := messagesOf(b)
 	reported := ch.Deliver(ctx, messages)
 	results = make([]Result, len(messages))
 	for i := copy(results, reported); i < len(results); i++ {
 		results[i] = Retry(fmt.Sprintf("the channel reported %d results for %d messages", len(reported), len(messages)))
 	}
 	return results
+}
+
+// messagesOf returns what a channel gets of a batch.
+func messagesOf(b batch) []Message {
+	messages := make([]Message, len(b.rows))
+	for i, row := range b.rows {
+		messages[i] = Message{OrderID: row.OrderID, Event: row.Event, SaleID: row.SaleID, UserID: row.UserID,
+			CreatedAt: time.UnixMilli(row.CreatedAt), Attempt: row.Attempts}
+	}
+	return messages
 }
 
 // rowChange is the change that one or more rows of a batch need.
@@ -106,14 +114,16 @@ func (r *Relay) groupChanges(l *channelLoop, b batch, results []Result, cut bool
 			m.count, m.state, m.nextAt = countHeld, StatePending, row.NextAt
 			l.heldFor = max(l.heldFor, res.after)
 			l.rewind(row)
+		case res.outcome == putOff:
+			m.count, m.state, m.nextAt = countHeld, StatePending, now+res.after.Milliseconds()
 		case res.outcome == permanent || (row.Attempts > r.cfg.Retries && !cut):
 			m.count, m.state, m.nextAt = countDead, StateDead, now
 		case cut:
 			m.count, m.state, m.nextAt, m.err = countReleased, StatePending, row.NextAt, row.LastError
 			l.rewind(row)
-		default: // a receiver may only lengthen the wait: a shorter one would use up the attempts
+		default:
 			wait := time.Duration(float64(r.cfg.wait(row.Attempts)) * stretch)
-			m.count, m.state, m.nextAt = countRetry, StatePending, now+max(wait, res.after).Milliseconds()
+			m.count, m.state, m.nextAt = countRetry, StatePending, now+wait.Milliseconds()
 		}
 		changes[m] = append(changes[m], row.ID)
 	}

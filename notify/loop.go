@@ -27,7 +27,9 @@ type channelLoop struct {
 	more         bool  // the last scan filled its limit, so there are probably more rows
 	fullScanAt   time.Time
 	fullScanTook time.Duration
-	heldFor      time.Duration // the wait that the channel asked for when it handed messages back
+	heldFor      time.Duration  // the wait that the channel asked for when it handed messages back
+	backoff      time.Duration  // the wait after the last failure of the database, 0 when there is none
+	underWay     map[int64]bool // rows of a Flowing channel that have no result yet
 }
 
 func newChannelLoop(ch Channel, batch int) *channelLoop {

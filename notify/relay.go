@@ -93,9 +93,12 @@ func (r *Relay) Run(ctx context.Context) error {
 	return nil
 }
 
-// runChannel delivers batch after batch of one channel, and backs off while the database fails.
+// runChannel delivers what is due in one channel, and backs off while the database fails.
 func (r *Relay) runChannel(ctx context.Context, l *channelLoop) {
-	backoff := time.Duration(0)
+	if f := newFlow(l); f != nil {
+		r.runFlow(ctx, l, f)
+		return
+	}
 	for ctx.Err() == nil {
 		var pause time.Duration
 		err := apart.Try(func() (err error) {
@@ -104,30 +107,36 @@ func (r *Relay) runChannel(ctx context.Context, l *channelLoop) {
 			}
 			return err
 		})
-		switch {
-		case pause > 0:
+		if pause == 0 {
+			pause = r.failedFor(ctx, l, err)
+		}
+		if pause > 0 {
 			idle(ctx, nil, pause)
 			continue
-		case err != nil:
-			if ctx.Err() != nil {
-				return
-			}
-			if backoff == 0 {
-				r.log.WarnContext(ctx, "notify: nothing is delivered, will keep trying",
-					"channel", l.channel.Name(), "error", err)
-			}
-			backoff = min(max(2*backoff, dbBackoffMin), dbBackoffMax)
-			idle(ctx, nil, backoff/2+rand.N(backoff/2)) // #nosec G404 -- jitter
-			continue
-		case backoff > 0:
-			r.log.InfoContext(ctx, "notify: notifications are delivered again", "channel", l.channel.Name())
-			backoff = 0
 		}
 		if !l.more {
 			idle(ctx, nil, gatherPause)
 			idle(ctx, l.wake, max(r.cfg.Poll-gatherPause, 0))
 		}
 	}
+}
+
+// failedFor says how long to leave the database alone after a step that ended with err: 0 when it went well. It logs
+// when failing begins and ends.
+func (r *Relay) failedFor(ctx context.Context, l *channelLoop, err error) time.Duration {
+	switch {
+	case err != nil && ctx.Err() == nil:
+		if l.backoff == 0 {
+			r.log.WarnContext(ctx, "notify: nothing is delivered, will keep trying",
+				"channel", l.channel.Name(), "error", err)
+		}
+		l.backoff = min(max(2*l.backoff, dbBackoffMin), dbBackoffMax)
+		return l.backoff/2 + rand.N(l.backoff/2) // #nosec G404 -- jitter
+	case err == nil && l.backoff > 0:
+		r.log.InfoContext(ctx, "notify: notifications are delivered again", "channel", l.channel.Name())
+		l.backoff = 0
+	}
+	return 0
 }
 
 // step leases one batch, delivers it and stores the results. It returns how many rows were leased.

@@ -162,8 +162,8 @@ func TestResults(t *testing.T) {
 	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		b.cfg.Jitter = 0.5
 		b.insert(t, "a", 5)
-		answers := []Result{Delivered(), Permanent("no such number"), RetryAfter(7*time.Minute, "slow down"),
-			RetryAfter(7*time.Second, "soon")}
+		answers := []Result{Delivered(), Permanent("no such number"), PutOff(7*time.Minute, "away"),
+			Retry("soon")}
 		ch := channelFunc{"a", func(context.Context, []Message) []Result { return answers }}
 		r := b.relay(ch)
 		_, err := r.step(t.Context(), r.loops[0])
@@ -174,8 +174,9 @@ func TestResults(t *testing.T) {
 		pending := b.rows(t, StatePending)
 		require.Len(t, pending, 3)
 		for _, row := range pending {
-			if row.LastError == "slow down" {
+			if row.LastError == "away" {
 				require.Equal(t, now+7*60_000, row.NextAt)
+				require.Zero(t, row.Attempts)
 				continue
 			}
 			require.GreaterOrEqual(t, row.NextAt, now+60_000)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Result is the outcome of one delivery. Make one with Delivered, Skipped, Overtaken, Retry, RetryAfter, Unreachable,
-// Hold or Permanent.
+// Result is the outcome of one delivery. Make one with Delivered, Skipped, Overtaken, Retry, Unreachable, Hold, PutOff
+// or Permanent.
 type Result struct {
 	outcome outcome
 	after   time.Duration
@@ -23,6 +23,7 @@ const (
 	skipped
 	overtaken
 	held
+	putOff
 )
 
 // maxWait bounds the wait that a receiver or a channel may ask for.
@@ -35,12 +36,6 @@ func Delivered() Result { return Result{outcome: delivered} }
 // hold no personal data.
 func Retry(err string) Result { return Result{outcome: failed, err: err} }
 
-// RetryAfter returns Retry with the wait that the receiver asked for, cut at one hour. The relay waits for the longer
-// of this and the schedule's wait.
-func RetryAfter(wait time.Duration, err string) Result {
-	return Result{outcome: failed, after: min(max(wait, 0), maxWait), err: err}
-}
-
 // Unreachable returns Retry for a receiver that failed as a whole. Enough of these in a row pause the channel.
 func Unreachable(err string) Result { return Result{outcome: failed, err: err, down: true} }
 
@@ -48,6 +43,12 @@ func Unreachable(err string) Result { return Result{outcome: failed, err: err, d
 // The relay pauses the channel for wait, cut at one hour.
 func Hold(wait time.Duration, why string) Result {
 	return Result{outcome: held, after: min(max(wait, 0), maxWait), err: why}
+}
+
+// PutOff returns a failure of the receiver as a whole that counts no attempt. The message is due again after wait, cut
+// at two hours. It loses its place, so that another message finds out whether the receiver is back.
+func PutOff(wait time.Duration, why string) Result {
+	return Result{outcome: putOff, after: min(max(wait, 0), 2*maxWait), err: why}
 }
 
 // Skipped returns the result of a message without a recipient on this channel. It ends the message and is counted
@@ -66,6 +67,9 @@ func (r Result) IsDelivered() bool { return r.outcome == delivered }
 
 // IsPermanent reports whether no retry can end the failure.
 func (r Result) IsPermanent() bool { return r.outcome == permanent }
+
+// HeldFor returns the wait of a Hold and reports whether the result is one.
+func (r Result) HeldFor() (time.Duration, bool) { return r.after, r.outcome == held }
 
 // ReceiverDown reports whether the receiver failed as a whole.
 func (r Result) ReceiverDown() bool { return r.down }

@@ -37,7 +37,7 @@ func sequenceRows(tx *gorm.DB, l *channelLoop, rows []Row, now int64) (sequence,
 		switch {
 		case !ok || before.ID == row.ID:
 			order.ready = append(order.ready, row)
-		case taken[before.ID]:
+		case taken[before.ID], l.underWay[before.ID]:
 			order.again = append(order.again, row)
 		case before.LeasedUntil > now:
 			until := min(before.LeasedUntil, now+blockedAgain.Milliseconds())

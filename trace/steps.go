@@ -124,25 +124,57 @@ func (c channel) Latest() bool {
 	return ok && l.Latest()
 }
 
+// Workers implements notify.Flowing for channels that do.
+func (c channel) Workers() int {
+	if f, ok := c.Channel.(notify.Flowing); ok {
+		return f.Workers()
+	}
+	return 0
+}
+
+// Room implements notify.Flowing for channels that do.
+func (c channel) Room(within time.Duration) int {
+	if f, ok := c.Channel.(notify.Flowing); ok {
+		return f.Room(within)
+	}
+	return 0
+}
+
+// Begin implements notify.Flowing for channels that do. A span begins with the batch: it shows the wait for a worker.
+func (c channel) Begin(ctx context.Context, messages []notify.Message, report func(int, notify.Result)) func() {
+	f, ok := c.Channel.(notify.Flowing)
+	if !ok {
+		return func() {}
+	}
+	from := c.tracer.now()
+	return f.Begin(ctx, messages, func(place int, r notify.Result) {
+		c.delivered(messages[place], from, r.Failure())
+		report(place, r)
+	})
+}
+
 // Deliver implements notify.Channel.
 func (c channel) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
 	from := c.tracer.now()
 	results := c.Channel.Deliver(ctx, messages)
-	to := c.tracer.now()
 	for i, m := range messages {
-		id, ok := c.tracer.sampled(m.OrderID)
-		if !ok {
-			continue
-		}
 		failure := "no result"
 		if i < len(results) {
 			failure = results[i].Failure()
 		}
-		c.tracer.record(id, span{name: "order.notify", from: from, to: to, kind: trace.SpanKindProducer,
-			failure: failure,
-			attrs: []attribute.KeyValue{attribute.String("sluice.channel", c.Name()),
-				attribute.String("sluice.event", m.Event),
-				attribute.Int("sluice.attempt", m.Attempt)}})
+		c.delivered(m, from, failure)
 	}
 	return results
+}
+
+// delivered records the delivery of a message of a sampled order.
+func (c channel) delivered(m notify.Message, from time.Time, failure string) {
+	id, ok := c.tracer.sampled(m.OrderID)
+	if !ok {
+		return
+	}
+	c.tracer.record(id, span{name: "order.notify", from: from, to: c.tracer.now(), kind: trace.SpanKindProducer,
+		failure: failure,
+		attrs: []attribute.KeyValue{attribute.String("sluice.channel", c.Name()),
+			attribute.String("sluice.event", m.Event), attribute.Int("sluice.attempt", m.Attempt)}})
 }

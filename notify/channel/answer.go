@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	// maxAnswer bounds how much of a receiver's answer is read, in bytes. The rest closes the connection.
+	// maxAnswer bounds how much of a receiver's answer is read, in bytes. A longer answer closes the connection.
 	maxAnswer = 64 << 10
-	// explainTime is how long a body is waited for that only explains its status.
+	// explainTime is how long exchange waits for a body that only explains its status.
 	explainTime = time.Second
 )
 
-// exchange sends req and returns the answer with the part of its body that came within patience. Its status has been
-// said by then: a body that never ends, or breaks, is no failure.
+// exchange sends req and returns the answer with the part of its body that came within patience. The status is known
+// by then, so a body that breaks or never ends is no failure.
 func exchange(client *http.Client, req *http.Request, patience time.Duration) (*http.Response, []byte, error) {
 	ctx, cancel := context.WithCancel(req.Context())
 	defer cancel()
@@ -40,9 +40,9 @@ func exchange(client *http.Client, req *http.Request, patience time.Duration) (*
 	return resp, body, nil
 }
 
-// classify turns a receiver's status into a Result. 2xx is delivered. 429, and 503 that names a wait, are a request to
-// leave the receiver alone. Other 5xx, redirects, and refusals of the caller, the address or the method are faults of
-// the channel, which every message would meet. 408 and 425 are tried again. Everything else is about this message.
+// classify turns a receiver's status into a Result. 2xx is delivered. 429, and 503 with Retry-After, pause the channel.
+// Other 5xx, redirects, and refusals of the caller, the address or the method are faults of the channel: every message
+// would meet them. 408 and 425 are tried again. Everything else ends the message.
 func classify(resp *http.Response, now time.Time) notify.Result {
 	what := "http status " + strconv.Itoa(resp.StatusCode)
 	wait, asked := retryAfter(resp.Header.Get("Retry-After"), now)

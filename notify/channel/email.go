@@ -146,15 +146,15 @@ func (m Mail) compose(from string, at time.Time) (*gomail.Msg, error) {
 	return msg, nil
 }
 
-// wireAddress writes an address, with or without a name, as every server understands it: the domain in ASCII, and quotes
-// around what may not stand in front of the @ without them.
+// wireAddress writes an address, with or without a name, in the form that every server understands. The domain is
+// ASCII, and a local part that needs quotes has them.
 func wireAddress(text string) (string, error) {
 	parsed, err := mail.ParseAddress(text)
 	if err != nil {
 		if strings.ContainsFunc(text, apartInAddress) {
 			return "", err
 		}
-		parsed = &mail.Address{Address: text} // dots where RFC 5322 allows none: some mailboxes have them
+		parsed = &mail.Address{Address: text} // some mailboxes have dots where RFC 5322 allows none
 	}
 	at := strings.LastIndexByte(parsed.Address, '@')
 	if at < 1 {
@@ -168,7 +168,7 @@ func wireAddress(text string) (string, error) {
 	return parsed.String(), nil
 }
 
-// apartInAddress reports the characters that stand for something in an address and not for themselves.
+// apartInAddress reports whether a character has a meaning of its own in an address.
 func apartInAddress(r rune) bool {
 	return !unicode.IsPrint(r) || unicode.IsSpace(r) || strings.ContainsRune(`"(),:;<>[\]`, r)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,8 +30,8 @@ type transport interface {
 }
 
 // Sender is a channel that sends through a transport, with a pool, a rate and a circuit breaker. The breaker stops
-// deliveries for a while when the receiver fails as a whole. Unsent messages are then handed back without counting an
-// attempt.
+// deliveries for a while when the receiver fails as a whole. So does a receiver that asks for a wait. Unsent messages
+// are then handed back without counting an attempt.
 type Sender struct {
 	cfg       SenderConfig
 	transport transport
@@ -39,7 +40,12 @@ type Sender struct {
 	pool      *ants.PoolWithFuncGeneric[sendJob]
 	limit     *rate.Limiter
 	breaker   *gobreaker.TwoStepCircuitBreaker[struct{}]
+	waiting   atomic.Int64 // messages that no worker has begun
 	openedAt  atomic.Int64 // when the breaker last opened, unix ns by the machine's clock, as the breaker uses it
+	restUntil atomic.Int64 // until when the receiver asked to be left alone, unix ns by the machine's clock
+
+	mu      sync.Mutex
+	changed chan struct{} // closed when the breaker's state changes
 }
 
 // sendJob is one message on its way through the pool.
@@ -47,8 +53,7 @@ type sendJob struct {
 	ctx    context.Context
 	m      notify.Message
 	to     notify.Recipient
-	result *notify.Result
-	done   *sync.WaitGroup
+	report func(notify.Result)
 }
 
 // lookUpPause is the wait of messages whose orders could not be looked up.
@@ -56,7 +61,7 @@ const lookUpPause = 5 * time.Second
 
 func newSender(cfg SenderConfig, t transport, lookUp notify.Recipients, log *slog.Logger) (*Sender, error) {
 	s := &Sender{cfg: cfg, transport: t, lookUp: lookUp, log: log.With("channel", t.name()),
-		limit: rate.NewLimiter(rate.Inf, 1)}
+		limit: rate.NewLimiter(rate.Inf, 1), changed: make(chan struct{})}
 	s.SetRate(cfg.Rate)
 	s.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Name: t.name(), Timeout: cfg.Pause,
@@ -87,12 +92,27 @@ func (s *Sender) SetRate(perSecond float64) {
 	s.limit.SetBurst(max(1, int(perSecond/10)))
 }
 
-// Pause returns how long the channel still waits for a receiver that failed, or 0.
+// Pause returns how long the channel still waits for a receiver that failed or asked for a wait, or 0.
 func (s *Sender) Pause() time.Duration {
+	rest := max(time.Until(time.Unix(0, s.restUntil.Load())), 0)
 	if s.breaker.State() != gobreaker.StateOpen {
-		return 0
+		return rest
 	}
-	return max(time.Until(time.Unix(0, s.openedAt.Load()).Add(s.cfg.Pause)), time.Millisecond)
+	return max(rest, time.Until(time.Unix(0, s.openedAt.Load()).Add(s.cfg.Pause)), time.Millisecond)
+}
+
+// Workers implements notify.Flowing.
+func (s *Sender) Workers() int { return s.cfg.Workers }
+
+// Room implements notify.Flowing. It counts the messages whose turn comes in time by the rate.
+func (s *Sender) Room(within time.Duration) int {
+	perSecond := s.limit.Limit()
+	if perSecond == rate.Inf {
+		return math.MaxInt32
+	}
+	// A tenth is left for the way to a worker: a message that comes too late is handed back.
+	turns := s.limit.Tokens() + float64(perSecond)*0.9*(within-s.cfg.Timeout).Seconds()
+	return int(min(turns, math.MaxInt32)) - int(s.waiting.Load())
 }
 
 // close waits for sends in progress and closes the pool and the transport. Nothing may be delivered after it.
@@ -108,29 +128,44 @@ func (s *Sender) close() error {
 // Deliver sends the batch through the pool and returns when every message has its result.
 func (s *Sender) Deliver(ctx context.Context, batch []notify.Message) []notify.Result {
 	results := make([]notify.Result, len(batch))
+	var done sync.WaitGroup
+	done.Add(len(batch))
+	s.Begin(ctx, batch, func(place int, r notify.Result) {
+		results[place] = r
+		done.Done()
+	})()
+	done.Wait()
+	return results
+}
+
+// Begin implements notify.Flowing. It looks up the recipients and reports what is not to be sent.
+func (s *Sender) Begin(ctx context.Context, batch []notify.Message, report func(int, notify.Result)) (send func()) {
 	recipients, err := s.lookUp(ctx, orderIDs(batch))
 	if err != nil {
 		s.log.WarnContext(ctx, "notify: orders not looked up, their messages wait", "count", len(batch), "error", err)
-		for i := range results {
-			results[i] = notify.Hold(lookUpPause, "the order could not be looked up")
+		for i := range batch {
+			report(i, notify.Hold(lookUpPause, "the order could not be looked up"))
 		}
-		return results
+		return func() {}
 	}
-	var done sync.WaitGroup
+	var jobs []sendJob
 	for i, m := range batch {
 		to, found := recipients[m.OrderID]
 		if ended, result := s.endUnsent(m, to, found); ended {
-			results[i] = result
+			report(i, result)
 			continue
 		}
-		done.Add(1)
-		if err := s.pool.Invoke(sendJob{ctx, m, to, &results[i], &done}); err != nil {
-			results[i] = notify.Hold(0, "the channel is closing")
-			done.Done()
+		jobs = append(jobs, sendJob{ctx, m, to, func(r notify.Result) { report(i, r) }})
+	}
+	s.waiting.Add(int64(len(jobs)))
+	return func() {
+		for _, j := range jobs {
+			if err := s.pool.Invoke(j); err != nil {
+				s.waiting.Add(-1)
+				j.report(notify.Hold(0, "the channel is closing"))
+			}
 		}
 	}
-	done.Wait()
-	return results
 }
 
 // endUnsent reports whether a message ends without being sent, and with which result.
@@ -149,16 +184,17 @@ func (s *Sender) endUnsent(m notify.Message, to notify.Recipient, found bool) (b
 
 // run sends one message on a worker of the pool.
 func (s *Sender) run(j sendJob) {
-	defer j.done.Done()
+	s.waiting.Add(-1)
+	result := notify.Retry("sending panicked")
 	defer func() {
 		if p := recover(); p != nil {
 			// The value may quote the message with an address, so only its type is logged.
 			s.log.ErrorContext(j.ctx, "notify: sending panicked",
 				"order", j.m.OrderID, "event", j.m.Event, "panic", fmt.Sprintf("%T", p))
-			*j.result = notify.Retry("sending panicked")
 		}
+		j.report(result)
 	}()
-	*j.result = s.attempt(j)
+	result = s.attempt(j)
 }
 
 // attempt sends one message when rate, time and breaker allow it. It does not begin when the batch has too little time
@@ -172,19 +208,66 @@ func (s *Sender) attempt(j sendJob) notify.Result {
 	if ctx.Err() != nil || s.limit.Wait(ctx) != nil {
 		return notify.Hold(0, "its turn did not come in time")
 	}
-	report, err := s.breaker.Allow()
-	switch {
-	case errors.Is(err, gobreaker.ErrTooManyRequests):
-		return notify.Hold(0, "the receiver is being tried again")
-	case err != nil:
-		return notify.Hold(s.cfg.Pause, "the receiver fails, the channel waits")
+	for {
+		if wait := time.Until(time.Unix(0, s.restUntil.Load())); wait > 0 {
+			return notify.Hold(wait, "the receiver asked to be left alone")
+		}
+		changed := s.nextChange()
+		report, err := s.breaker.Allow()
+		switch {
+		case err == nil:
+			return s.send(j, report)
+		case !errors.Is(err, gobreaker.ErrTooManyRequests):
+			return notify.Hold(s.cfg.Pause, "the receiver fails, the channel waits")
+		}
+		select { // another message is finding out whether the receiver is back
+		case <-changed:
+		case <-ctx.Done():
+			return notify.Hold(0, "the receiver is being tried again")
+		}
 	}
-	result := notify.Retry("sending panicked")
-	defer func() { report(breakerError(result)) }()
+}
+
+// send sends one message and tells the breaker how it went.
+func (s *Sender) send(j sendJob, report func(error)) (result notify.Result) {
+	result = notify.Retry("sending panicked")
+	defer func() {
+		report(breakerError(result))
+		result = s.excuse(result)
+	}()
 	work, done := context.WithTimeout(j.ctx, s.cfg.Timeout)
 	defer done()
-	result = s.transport.send(work, j.m, j.to)
-	return result
+	return s.transport.send(work, j.m, j.to)
+}
+
+// excuse gives a message its attempt back when the receiver as a whole is at fault. That is so when it asked for a wait,
+// or when the breaker has opened.
+func (s *Sender) excuse(r notify.Result) notify.Result {
+	if wait, held := r.HeldFor(); held {
+		if wait == 0 {
+			wait = s.cfg.Pause
+		}
+		s.rest(wait, r.Failure())
+		return notify.Hold(wait, r.Failure())
+	}
+	if r.ReceiverDown() && s.breaker.State() != gobreaker.StateClosed {
+		// The message loses its place. If it is at fault after all, the next one finds the receiver well.
+		return notify.PutOff(2*s.cfg.Pause, r.Failure())
+	}
+	return r
+}
+
+// rest makes the channel wait, as the receiver asked.
+func (s *Sender) rest(wait time.Duration, why string) {
+	until := time.Now().Add(wait).UnixNano()
+	for before := s.restUntil.Load(); before < until; before = s.restUntil.Load() {
+		if s.restUntil.CompareAndSwap(before, until) {
+			if before < time.Now().UnixNano() {
+				s.log.Warn("notify: receiver asks to be left alone, its channel waits", "pause", wait, "error", why)
+			}
+			return
+		}
+	}
 }
 
 // errDown makes the breaker count a failure.
@@ -197,8 +280,19 @@ func breakerError(r notify.Result) error {
 	return nil
 }
 
-// breakerChanged remembers when the breaker opened and logs each change of its state.
+// nextChange returns a channel that is closed at the next change of the breaker's state.
+func (s *Sender) nextChange() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.changed
+}
+
+// breakerChanged remembers when the breaker opened, wakes waiting workers and logs each change of its state.
 func (s *Sender) breakerChanged(_ string, from, to gobreaker.State) {
+	s.mu.Lock()
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
 	if to == gobreaker.StateOpen {
 		s.openedAt.Store(time.Now().UnixNano())
 	}

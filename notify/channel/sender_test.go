@@ -197,7 +197,7 @@ func TestSenderDoesNotWaitForRefusals(t *testing.T) {
 	cfg := quickConfig()
 	cfg.Workers, cfg.Failures = 1, 2
 	answers := []notify.Result{notify.Unreachable("x"), notify.Permanent("x"), notify.Unreachable("x"),
-		notify.Retry("x"), notify.Unreachable("x"), notify.RetryAfter(time.Second,
+		notify.Retry("x"), notify.Unreachable("x"), notify.Permanent(
 			"x"), notify.Unreachable("x"), notify.Delivered()}
 	var n atomic.Int64
 	p := &probe{tag: "email", deliver: func(context.Context, notify.Message) notify.Result { return answers[n.Add(1)-1] }}

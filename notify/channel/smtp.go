@@ -76,9 +76,9 @@ func (m *Mailer) Close() {
 	}
 }
 
-// Send delivers one e-mail. 4xx replies and a broken connection are worth a retry, 5xx replies about this mail are
-// final. A refused login or sender is a fault of the channel. The Result
-// quotes nothing the server said, because servers repeat addresses.
+// Send delivers one e-mail. 4xx replies are worth a retry, 5xx replies about this mail are final. A broken connection
+// and a refused login or sender are faults of the channel. The Result quotes no reply of the server, because replies
+// repeat addresses.
 func (m *Mailer) Send(ctx context.Context, mail Mail) notify.Result {
 	msg, err := mail.compose(m.cfg.From, m.now())
 	if err != nil {
@@ -238,7 +238,7 @@ func sendResult(err error) notify.Result {
 	return notify.Retry("smtp: put off with " + strconv.Itoa(code))
 }
 
-// Replies that ask for a login, and the one that many servers keep for senders and hosts they do not want.
+// Replies that ask for a login, and the one for senders and hosts that a server does not want.
 const (
 	codeLogInFirst   = 530
 	codeWeakLogin    = 534
@@ -247,9 +247,8 @@ const (
 	codeNotFromYou   = 554
 )
 
-// ofChannel reports whether a refusal would meet every mail: it came to the sender's name, asks for a login, or came to
-// the recipient's name and is about policy (RFC 3463: X.7.X), as when a server tells only then that it wants no mail
-// from here.
+// ofChannel reports whether a refusal would meet every mail. That is so when it answers the sender's address or asks for
+// a login. Many servers refuse a sender only when they hear the recipient, with 554 or a code of policy (X.7.X).
 func ofChannel(err error, code int) bool {
 	var sent *gomail.SendError
 	if !errors.As(err, &sent) {

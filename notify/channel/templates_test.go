@@ -81,6 +81,7 @@ func TestTemplatesOfTheOperators(t *testing.T) {
 	require.ErrorContains(t, err, "notify.time_zone")
 }
 
+// TestAmountsHaveTheDigitsOfTheirCurrency checks that the minor units of ISO 4217 reach mail and SMS.
 func TestAmountsHaveTheDigitsOfTheirCurrency(t *testing.T) {
 	t.Parallel()
 	w, err := NewTemplates("", English, "UTC")
@@ -96,7 +97,7 @@ func TestAmountsHaveTheDigitsOfTheirCurrency(t *testing.T) {
 	}
 }
 
-// Who is to get money back reads what is true of the order: it may well be alive.
+// TestRefundsSayWhy checks that refund messages describe the order as it is: it may still be confirmed.
 func TestRefundsSayWhy(t *testing.T) {
 	t.Parallel()
 	w, err := NewTemplates("", English, "UTC")

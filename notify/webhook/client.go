@@ -18,13 +18,13 @@ const (
 	maxHeaderBytes = 64 << 10
 )
 
-// GuardedClient returns a client for URLs that came by configuration or from other people. It follows no redirect and
-// uses no proxy. One exchange, body included, takes at most timeout. It opens a connection for each call that finds none
-// idle and keeps up to workers of them: who bounds the calls bounds the connections, and no call waits for another.
+// GuardedClient returns a client for URLs that operators or users give. It follows no redirect and uses no proxy. One
+// exchange, body included, takes at most timeout. A call never waits for a connection: callers bound how many calls they
+// make at once. As many connections as they have workers stay open for the next calls.
 //
 // Unless allowPrivate, it connects to public addresses only and fails with ErrPrivateAddress otherwise. The check is
-// made on the address that is dialled, so no DNS answer gets around it. Callers bound what they read of the body, and
-// call CloseIdleConnections at the end.
+// made on the address that is dialled, so no DNS answer gets around it. Callers must bound how much of the body they
+// read, and call CloseIdleConnections at the end.
 func GuardedClient(timeout time.Duration, workers int, allowPrivate bool) *http.Client {
 	dialer := &net.Dialer{Timeout: timeout}
 	if !allowPrivate {
