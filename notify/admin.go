@@ -126,8 +126,9 @@ func (a *Admin) requeue(ctx context.Context, channel string, ids []int64, log Lo
 		if err != nil || len(before) == 0 {
 			return err
 		}
+		now := a.now().UnixMilli()
 		changed := whereIDs(tx, ids).Where("state = ?", StateDead).
-			Updates(map[string]any{"state": StatePending, "attempts": 0, "next_at": a.now().UnixMilli()})
+			Updates(map[string]any{"state": StatePending, "attempts": 0, "next_at": now, "delivered_at": now})
 		n = changed.RowsAffected
 		if changed.Error != nil || n == 0 || log == nil {
 			return changed.Error

@@ -26,6 +26,8 @@ type Config struct {
 	Grace time.Duration `koanf:"grace"`
 	// Keep is how long a delivered row stays. Defaults to 24h. Dead rows stay.
 	Keep time.Duration `koanf:"keep"`
+	// MaxAge is how long after an event its rows are still sent; older ones end unsent. Defaults to 168h; 0: any age.
+	MaxAge time.Duration `koanf:"max_age"`
 	// Sweep is how often delivered rows older than Keep are deleted. Defaults to 1m.
 	Sweep time.Duration `koanf:"sweep"`
 }
@@ -34,7 +36,8 @@ type Config struct {
 func DefaultConfig() Config {
 	return Config{
 		Poll: 100 * time.Millisecond, Batch: 100, Lease: 30 * time.Second, Timeout: 20 * time.Second, Retries: 10,
-		RetryUnit: time.Minute, Jitter: 0.1, Grace: 5 * time.Second, Keep: 24 * time.Hour, Sweep: time.Minute,
+		RetryUnit: time.Minute, Jitter: 0.1, Grace: 5 * time.Second, Keep: 24 * time.Hour, MaxAge: 7 * 24 * time.Hour,
+		Sweep: time.Minute,
 	}
 }
 
@@ -55,6 +58,7 @@ func (c Config) Validate() error {
 	check(c.Jitter >= 0 && c.Jitter <= 1, "jitter", c.Jitter, "0 to 1")
 	check(c.Grace >= 0 && c.Grace <= time.Minute, "grace", c.Grace, "0 to 1m")
 	check(c.Keep >= 0, "keep", c.Keep, "0 or more")
+	check(c.MaxAge == 0 || c.MaxAge >= time.Minute, "max_age", c.MaxAge, "0 or at least 1m")
 	check(c.Sweep > 0, "sweep", c.Sweep, "more than 0")
 	return errors.Join(errs...)
 }

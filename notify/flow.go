@@ -104,12 +104,14 @@ func (r *Relay) topUp(ctx context.Context, l *channelLoop, f *flow) bool {
 		f.next = now.Add(wait)
 		return false
 	}
-	if len(b.rows) == 0 {
+	if len(b.rows) == 0 && b.ended == 0 {
 		f.next = now.Add(r.cfg.Poll)
 		return false
 	}
-	killpoint.Pass("notify.leased")
-	r.begin(ctx, l, f, b)
+	if len(b.rows) > 0 {
+		killpoint.Pass("notify.leased")
+		r.begin(ctx, l, f, b)
+	}
 	if !l.more {
 		f.next = now.Add(gatherPause)
 	}

@@ -18,6 +18,7 @@ type batch struct {
 	channel string
 	token   int64
 	rows    []Row // Attempts counts the delivery about to begin
+	ended   int   // rows that were found and ended instead: out of attempts, or too old
 }
 
 const lastAttemptLost = "the last attempt began but its result was never stored"
@@ -36,6 +37,7 @@ func (r *Relay) lease(ctx context.Context, l *channelLoop) (batch, error) {
 	var b batch
 	var order sequence
 	var found, spent []Row
+	var old []int64
 	err := r.write.WithContext(work).Transaction(func(tx *gorm.DB) error {
 		b = batch{channel: channel, token: rand.Int64N(1<<62) + 1} // #nosec G404 -- two must differ
 		var err error
@@ -45,7 +47,13 @@ func (r *Relay) lease(ctx context.Context, l *channelLoop) (batch, error) {
 		if order, err = sequenceRows(tx, l, found, now); err != nil {
 			return err
 		}
-		b.rows, spent = r.separateSpent(order.ready)
+		var fresh []Row
+		fresh, old = r.separateOld(order.ready, now)
+		if _, err = endOld(tx, old, now); err != nil {
+			return err
+		}
+		b.rows, spent = r.separateSpent(fresh)
+		b.ended = len(old) + len(spent)
 		// The lease begins here: a slow scan must not use it up.
 		return b.writeLease(tx, spent, now, r.clock().Add(r.cfg.Lease).UnixMilli())
 	})
@@ -55,6 +63,10 @@ func (r *Relay) lease(ctx context.Context, l *channelLoop) (batch, error) {
 	l.scanned(at, r.clock(), found)
 	for _, row := range order.again {
 		l.rewind(row)
+	}
+	if len(old) > 0 {
+		r.reportOld(ctx, channel, int64(len(old)))
+		r.onDead(channel, int64(len(old)))
 	}
 	if dead := len(spent); dead > 0 {
 		r.metrics.finished.WithLabelValues(channel, countDead).Add(float64(dead))
@@ -159,6 +171,19 @@ func (r *Relay) separateSpent(found []Row) (taken, spent []Row) {
 		taken = append(taken, row)
 	}
 	return taken, spent
+}
+
+// separateOld separates the rows that are too old to be sent.
+func (r *Relay) separateOld(found []Row, now int64) (fresh []Row, old []int64) {
+	oldest := r.cfg.oldest(now)
+	for _, row := range found {
+		if row.bornAt() < oldest {
+			old = append(old, row.ID)
+			continue
+		}
+		fresh = append(fresh, row)
+	}
+	return fresh, old
 }
 
 // writeLease writes the lease into the locked rows; spent rows, which are out of attempts, become dead instead.

@@ -8,6 +8,7 @@ const (
 	countRetry     = "retry"
 	countDead      = "dead"
 	countSkipped   = "skipped"   // the channel had nobody to tell
+	countExpired   = "expired"   // not sent: older than Config.MaxAge
 	countOvertaken = "overtaken" // not sent: what it says was no longer true
 	countHeld      = "held"      // not sent: the channel is closed for a while, or over its rate
 	countReleased  = "released"  // handed back unsent by a relay that stopped
@@ -18,6 +19,8 @@ type metrics struct {
 	finished *prometheus.CounterVec
 	pending  *prometheus.GaugeVec
 	dead     *prometheus.GaugeVec
+	off      *prometheus.GaugeVec
+	pause    *prometheus.GaugeVec
 }
 
 // newMetrics creates the metrics and registers them on reg, unless that is nil. The registry must not have another
@@ -34,16 +37,23 @@ func newMetrics(reg prometheus.Registerer, channels []Channel) metrics {
 			Name: "sluice_notifications_dead", Help: "Notifications given up on and kept for an operator.",
 		}, []string{"channel"}),
 	}
+	m.off = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "sluice_outbox_off", Help: "Notifications that wait for a channel which is off.",
+	}, []string{"channel"})
+	m.pause = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "sluice_channel_pause_seconds", Help: "How much longer a channel leaves its receiver alone.",
+	}, []string{"channel"})
 	for _, ch := range channels {
+		m.pause.WithLabelValues(ch.Name()).Set(0)
 		m.pending.WithLabelValues(ch.Name()).Set(0)
 		m.dead.WithLabelValues(ch.Name()).Set(0)
-		for _, o := range []string{countDelivered, countRetry, countDead, countSkipped, countOvertaken, countHeld,
+		for _, o := range []string{countDelivered, countRetry, countDead, countSkipped, countOvertaken, countExpired, countHeld,
 			countReleased, countFenced} {
 			m.finished.WithLabelValues(ch.Name(), o)
 		}
 	}
 	if reg != nil {
-		reg.MustRegister(m.finished, m.pending, m.dead)
+		reg.MustRegister(m.finished, m.pending, m.dead, m.off, m.pause)
 	}
 	return m
 }

@@ -34,6 +34,8 @@ type Relay struct {
 	metrics    metrics
 	onDead     func(channel string, n int64)
 	instanceID int64
+	shared     *sharedClock         // nil: clock alone counts
+	offLogged  map[string]time.Time // when the log last named a channel that is off
 }
 
 // RelayParts is what NewRelay needs.
@@ -44,9 +46,11 @@ type RelayParts struct {
 	Write, Read *gorm.DB
 	Channels    []Channel
 	Log         *slog.Logger
-	Clock       func() time.Time      // decides what is due
-	Registry    prometheus.Registerer // nil: metrics are registered nowhere
-	InstanceID  int64                 // of this process; becomes DeliveredBy of the rows that this relay delivers
+	Clock       func() time.Time // decides what is due
+	// Time asks the clock that all relays of an outbox share. Clock is corrected by it. Nil: Clock is that clock.
+	Time       func(context.Context) (time.Time, error)
+	Registry   prometheus.Registerer // nil: metrics are registered nowhere
+	InstanceID int64                 // of this process; becomes DeliveredBy of the rows that this relay delivers
 	// OnDead is called whenever the relay gives up on n notifications of a channel. It must not block. It may be nil.
 	OnDead func(channel string, n int64)
 }
@@ -54,7 +58,11 @@ type RelayParts struct {
 // NewRelay returns a relay that does nothing before Run.
 func NewRelay(p RelayParts) *Relay {
 	r := &Relay{cfg: p.Config, write: p.Write, read: p.Read, log: p.Log, clock: p.Clock, onDead: p.OnDead,
-		metrics: newMetrics(p.Registry, p.Channels), instanceID: p.InstanceID}
+		metrics: newMetrics(p.Registry, p.Channels), instanceID: p.InstanceID, offLogged: map[string]time.Time{}}
+	if p.Time != nil {
+		r.shared = newSharedClock(p.Clock, p.Time)
+		r.clock = r.shared.now
+	}
 	if r.onDead == nil {
 		r.onDead = func(string, int64) {}
 	}
@@ -84,6 +92,9 @@ func (r *Relay) Wake() {
 // hands back what was not sent. It waits for an unreachable database and returns nil. Call it once.
 func (r *Relay) Run(ctx context.Context) error {
 	var running sync.WaitGroup
+	if r.shared != nil {
+		running.Go(func() { r.shared.follow(ctx) })
+	}
 	for _, l := range r.loops {
 		running.Go(func() { r.runChannel(ctx, l) })
 	}
@@ -95,6 +106,12 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // runChannel delivers what is due in one channel, and backs off while the database fails.
 func (r *Relay) runChannel(ctx context.Context, l *channelLoop) {
+	if r.shared != nil {
+		select { // a lease by the wrong clock would be no lease to others
+		case <-r.shared.known:
+		case <-ctx.Done():
+		}
+	}
 	if f := newFlow(l); f != nil {
 		r.runFlow(ctx, l, f)
 		return

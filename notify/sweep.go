@@ -27,6 +27,9 @@ func (r *Relay) runSweeper(ctx context.Context) {
 					"channel", l.channel.Name(), "error", err)
 			}
 		}
+		if err := apart.Try(func() error { return r.sweepOff(ctx) }); err != nil && ctx.Err() == nil {
+			r.log.WarnContext(ctx, "notify: rows of channels that are off not swept, next sweep tries again", "error", err)
+		}
 		idle(ctx, nil, r.cfg.Sweep)
 	}
 }
@@ -73,9 +76,13 @@ func (r *Relay) runGauge(ctx context.Context) {
 		began := r.clock()
 		if pending, dead, err := r.count(ctx); err == nil {
 			for _, l := range r.loops {
+				if p, ok := l.channel.(Pausing); ok {
+					r.metrics.pause.WithLabelValues(l.channel.Name()).Set(p.Pause().Seconds())
+				}
 				r.metrics.pending.WithLabelValues(l.channel.Name()).Set(float64(pending[l.channel.Name()]))
 				r.metrics.dead.WithLabelValues(l.channel.Name()).Set(float64(dead[l.channel.Name()]))
 			}
+			r.showOff(ctx, pending)
 		} else if ctx.Err() == nil {
 			r.log.DebugContext(ctx, "notify: rows not counted", "error", err)
 		}

@@ -67,8 +67,10 @@ func postTo(hook *webhookTransport) sendAlert {
 
 // alertWay is one way to operators, such as one address, with the causes it has yet to send.
 type alertWay struct {
-	name string
-	send sendAlert
+	name    string
+	id      string // in the journal
+	send    sendAlert
+	journal *alertJournal // nil: a restart finds nothing
 	// single marks the address of one topic, which may not exist. Other ways send the same causes to operators.
 	single bool
 
@@ -88,6 +90,7 @@ func (w *alertWay) count(cause string, n int64) {
 		cause = "other causes"
 	}
 	w.causes[cause] += n
+	w.journal.add(w.id, cause, n)
 }
 
 // due returns the alert to send now: the one that failed before, else the gathered causes. It returns nil when there is
@@ -119,6 +122,7 @@ func (w *alertWay) finish(a *alert, next time.Time) {
 	defer w.mu.Unlock()
 	w.unsent, w.next = nil, next
 	for cause, n := range a.causes {
+		w.journal.add(w.id, cause, -n)
 		if w.causes[cause] -= n; w.causes[cause] <= 0 {
 			delete(w.causes, cause)
 		}

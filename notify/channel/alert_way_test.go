@@ -84,7 +84,7 @@ func TestAddressesAreBounded(t *testing.T) {
 	}
 	require.False(t, a.AddTo("late@shop.example", "x", 1))
 	require.True(t, a.AddTo("a7@shop.example", "x", 1), "it has room already")
-	mute, err := NewAlerts(DefaultAlertConfig(), nil, slog.New(slog.DiscardHandler), clock.Now, nil)
+	mute, err := NewAlerts(AlertParts{Config: DefaultAlertConfig(), Log: slog.New(slog.DiscardHandler), Now: clock.Now})
 	require.NoError(t, err)
 	require.False(t, mute.AddTo("ann@shop.example", "x", 1), "there is no mail server")
 }

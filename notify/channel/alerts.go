@@ -8,10 +8,12 @@ import (
 	"maps"
 	"net/mail"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 
 	"sluice/internal/apart"
 	"sluice/notify"
@@ -84,16 +86,31 @@ type Alerts struct {
 	log      *slog.Logger
 	now      func() time.Time
 	sent     *prometheus.CounterVec
+	journal  *alertJournal // nil: a restart finds nothing
 
 	mu        sync.Mutex
 	addresses map[string]*alertWay // of AddTo
 }
 
-// NewAlerts returns Alerts for a validated AlertConfig. mailer is nil when no mail server is configured. reg gets the
-// metrics, unless it is nil.
-func NewAlerts(cfg AlertConfig, mailer *Mailer, log *slog.Logger, now func() time.Time,
-	reg prometheus.Registerer) (*Alerts, error) {
-	a := &Alerts{interval: cfg.Interval, mailer: mailer, addresses: map[string]*alertWay{}, log: log, now: now}
+// AlertParts is what NewAlerts needs.
+type AlertParts struct {
+	Config   AlertConfig // validated
+	Mailer   *Mailer     // nil: there is no mail server
+	Log      *slog.Logger
+	Now      func() time.Time
+	Registry prometheus.Registerer // nil: metrics are registered nowhere
+	// Redis holds under Journal what operators have yet to be told. Empty: a restart forgets it.
+	Redis   redis.UniversalClient
+	Journal string
+}
+
+// NewAlerts returns Alerts that send nothing before Run.
+func NewAlerts(p AlertParts) (*Alerts, error) {
+	cfg, mailer, reg := p.Config, p.Mailer, p.Registry
+	a := &Alerts{interval: cfg.Interval, mailer: mailer, addresses: map[string]*alertWay{}, log: p.Log, now: p.Now}
+	if p.Journal != "" {
+		a.journal = newAlertJournal(p.Redis, p.Journal, p.Log, a.adopt)
+	}
 	a.sent = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_alerts_total", Help: "Alerts to operators by way and outcome.",
 	}, []string{"way", "outcome"})
@@ -101,26 +118,48 @@ func NewAlerts(cfg AlertConfig, mailer *Mailer, log *slog.Logger, now func() tim
 		reg.MustRegister(a.sent)
 	}
 	if mailer != nil {
-		a.initCounters("address")
+		a.initCounters(wayAddress)
 	}
 	for _, address := range cfg.Emails { // a way for each: a refused address must not keep the alert from others
-		a.add("email", mailTo(mailer, address))
+		a.add("email", address, mailTo(mailer, address))
 	}
 	if cfg.URL == "" {
 		return a, nil
 	}
 	hook, err := newWebhook(WebhookConfig{SenderConfig: SenderConfig{Timeout: alertTime, Workers: 1}, URL: cfg.URL,
-		Secrets: cfg.Secrets, AllowPrivate: cfg.AllowPrivate}, now)
+		Secrets: cfg.Secrets, AllowPrivate: cfg.AllowPrivate}, p.Now)
 	if err != nil {
 		return nil, err
 	}
-	a.add("webhook", postTo(hook))
+	a.add("webhook", "", postTo(hook))
 	return a, nil
 }
 
-func (a *Alerts) add(name string, send sendAlert) {
-	a.ways = append(a.ways, &alertWay{name: name, send: send, causes: map[string]int64{}})
+func (a *Alerts) add(name, address string, send sendAlert) {
+	a.ways = append(a.ways, &alertWay{name: name, id: wayID(name, address), send: send, journal: a.journal,
+		causes: map[string]int64{}})
 	a.initCounters(name)
+}
+
+const wayAddress = "address" // the name of the ways of AddTo
+
+func wayID(name, address string) string { return name + ":" + address }
+
+// adopt takes over what a process that is gone had yet to send. What a way no longer in the configuration had to send
+// is not told there.
+func (a *Alerts) adopt(id, cause string, n int64) {
+	if address, found := strings.CutPrefix(id, wayID(wayAddress, "")); found {
+		if a.AddTo(address, cause, n) {
+			return
+		}
+	}
+	for _, w := range a.ways {
+		if w.id == id {
+			w.count(cause, n)
+			return
+		}
+	}
+	a.log.Warn("notify: nobody is told any more where an alert was to go", "cause", cause, "count", n)
 }
 
 // initCounters creates a way's counters, so that they appear with 0.
@@ -152,7 +191,8 @@ func (a *Alerts) AddTo(address, cause string, n int64) bool {
 		if len(a.addresses) >= maxAddresses {
 			return false
 		}
-		w = &alertWay{name: "address", send: mailTo(a.mailer, address), causes: map[string]int64{}, single: true}
+		w = &alertWay{name: wayAddress, id: wayID(wayAddress, address), send: mailTo(a.mailer, address),
+			journal: a.journal, causes: map[string]int64{}, single: true}
 		a.addresses[address] = w
 	}
 	w.count(cause, n)
@@ -177,6 +217,7 @@ func (a *Alerts) Run(ctx context.Context) {
 		repeat(func() { a.step(ctx, w) })
 	}
 	repeat(func() { a.stepAddresses(ctx) })
+	ways.Go(func() { a.journal.run(ctx) })
 	ways.Wait()
 }
 

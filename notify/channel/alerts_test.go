@@ -28,7 +28,8 @@ func alertsTo(t *testing.T, server *smtpServer, shop *receiver, clock *testkit.C
 	mail := server.config()
 	mail.Enabled = false
 	require.NoError(t, errors.Join(mail.check(20*time.Second), cfg.check(mail)))
-	a, err := NewAlerts(cfg, mailerFor(t, mail), slog.New(slog.DiscardHandler), clock.Now, nil)
+	a, err := NewAlerts(AlertParts{Config: cfg, Mailer: mailerFor(t, mail), Log: slog.New(slog.DiscardHandler),
+		Now: clock.Now})
 	require.NoError(t, err)
 	return a
 }
@@ -149,9 +150,10 @@ func TestAnAlertReachesTheOtherAddresses(t *testing.T) {
 	mail.Enabled = false
 	require.NoError(t, errors.Join(mail.check(20*time.Second), cfg.check(mail)))
 	clock := testkit.NewClock(time.UnixMilli(1_700_000_000_000))
-	a, err := NewAlerts(cfg, mailerFor(t, mail), slog.New(slog.DiscardHandler), clock.Now, nil)
+	a, err := NewAlerts(AlertParts{Config: cfg, Mailer: mailerFor(t, mail), Log: slog.New(slog.DiscardHandler),
+		Now: clock.Now})
 	require.NoError(t, err)
-	a.add("panics", func(context.Context, alert) notify.Result { panic("poison") })
+	a.add("panics", "", func(context.Context, alert) notify.Result { panic("poison") })
 	a.Add("x", 1)
 	a.stepAll(t)
 	require.Len(t, server.received(), 2)

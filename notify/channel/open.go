@@ -30,6 +30,7 @@ type Parts struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 	Registry prometheus.Registerer // nil: metrics are registered nowhere
+	Journal  string                // the key in Redis of what operators have yet to be told; empty: a restart forgets it
 }
 
 // Open returns the enabled channels. It opens no connection before the first delivery.
@@ -61,7 +62,8 @@ func Open(p Parts) (s *Set, err error) {
 			return s, err
 		}
 	}
-	s.Alerts, err = NewAlerts(cfg.Alert, s.mailer, p.Log, p.Now, p.Registry)
+	s.Alerts, err = NewAlerts(AlertParts{Config: cfg.Alert, Mailer: s.mailer, Log: p.Log, Now: p.Now,
+		Registry: p.Registry, Redis: p.Redis, Journal: p.Journal})
 	return s, err
 }
 

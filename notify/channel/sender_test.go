@@ -175,7 +175,8 @@ func TestSenderWaitsWhileItsReceiverIsDown(t *testing.T) {
 	o := openSender(t, cfg, p, everybody)
 	require.Zero(t, o.Pause())
 	waiting := notify.Hold(cfg.Pause, "the receiver fails, the channel waits")
-	require.Equal(t, []notify.Result{notify.Unreachable("connection refused"), notify.Unreachable("connection refused"),
+	require.Equal(t, []notify.Result{notify.Unreachable("connection refused"),
+		notify.PutOff(2*cfg.Pause, "connection refused"),
 		waiting, waiting, waiting},
 		o.Deliver(within(t, time.Minute), messages(5)))
 	require.Equal(t, []notify.Result{waiting}, o.Deliver(within(t, time.Minute), messages(1)))
@@ -197,8 +198,8 @@ func TestSenderDoesNotWaitForRefusals(t *testing.T) {
 	cfg := quickConfig()
 	cfg.Workers, cfg.Failures = 1, 2
 	answers := []notify.Result{notify.Unreachable("x"), notify.Permanent("x"), notify.Unreachable("x"),
-		notify.Retry("x"), notify.Unreachable("x"), notify.Permanent(
-			"x"), notify.Unreachable("x"), notify.Delivered()}
+		notify.Retry("x"), notify.Unreachable("x"), notify.Permanent("x"),
+		notify.Unreachable("x"), notify.Delivered()}
 	var n atomic.Int64
 	p := &probe{tag: "email", deliver: func(context.Context, notify.Message) notify.Result { return answers[n.Add(1)-1] }}
 	require.Equal(t, answers, openSender(t, cfg, p, everybody).Deliver(within(t, time.Minute), messages(len(answers))))

@@ -31,7 +31,8 @@ type smtpServer struct {
 	caFile   string
 	starttls bool
 	whole    bool
-	login    string // user\x00password; empty: none is asked for
+	release  chan struct{} // ends every "wait"
+	login    string        // user\x00password; empty: none is asked for
 
 	mu       sync.Mutex
 	mails    []string
@@ -157,6 +158,9 @@ func (s *smtpServer) serve(conn net.Conn) {
 		case "hang":
 			_, _ = in.ReadByte() // until the client gives up
 			return false
+		case "wait":
+			<-s.release
+			reply = usual
 		case "":
 			reply = usual
 		}
