@@ -64,7 +64,7 @@ func TestRowsOfAChannelThatIsOff(t *testing.T) {
 		require.Empty(t, b.rows(t, StateDelivered), "what was delivered is deleted after its time")
 		require.Len(t, b.rows(t, StatePending), 3)
 
-		b.clock.Advance(2 * time.Minute)
+		b.clock.Advance(3 * time.Minute)
 		require.NoError(t, off.sweepOff(t.Context()))
 		left := b.rows(t, StatePending)
 		require.Len(t, left, 1)

@@ -168,7 +168,7 @@ func (r *Relay) begin(ctx context.Context, l *channelLoop, f *flow, b batch) {
 // collect waits for results, until it is time to search for rows, and stores them. Once ctx has ended it waits for
 // nothing else.
 func (r *Relay) collect(ctx context.Context, l *channelLoop, f *flow) {
-	var parts = map[*delivery][]report{}
+	parts := map[*delivery][]report{}
 	for _, rep := range f.wait(ctx, l, r.cfg.Poll) {
 		parts[rep.d] = append(parts[rep.d], rep)
 	}
@@ -197,6 +197,9 @@ func (r *Relay) collect(ctx context.Context, l *channelLoop, f *flow) {
 // wait returns results, those of some milliseconds together unless the workers need more rows. It returns none when it
 // is time to search for rows.
 func (f *flow) wait(ctx context.Context, l *channelLoop, poll time.Duration) []report {
+	if ctx.Err() != nil && f.rows == 0 {
+		return nil
+	}
 	var ended []report
 	until := time.Until(f.next)
 	if until <= 0 { // there was no room

@@ -76,9 +76,7 @@ func (r *Relay) runGauge(ctx context.Context) {
 		began := r.clock()
 		if pending, dead, err := r.count(ctx); err == nil {
 			for _, l := range r.loops {
-				if p, ok := l.channel.(Pausing); ok {
-					r.metrics.pause.WithLabelValues(l.channel.Name()).Set(p.Pause().Seconds())
-				}
+				r.showPause(ctx, l.channel)
 				r.metrics.pending.WithLabelValues(l.channel.Name()).Set(float64(pending[l.channel.Name()]))
 				r.metrics.dead.WithLabelValues(l.channel.Name()).Set(float64(dead[l.channel.Name()]))
 			}
@@ -87,6 +85,21 @@ func (r *Relay) runGauge(ctx context.Context) {
 			r.log.DebugContext(ctx, "notify: rows not counted", "error", err)
 		}
 		idle(ctx, nil, max(gaugePeriod, gaugeShare*r.clock().Sub(began)))
+	}
+}
+
+// showPause sets the metric of a channel's pause.
+func (r *Relay) showPause(ctx context.Context, ch Channel) {
+	p, ok := ch.(Pausing)
+	if !ok {
+		return
+	}
+	err := apart.Try(func() error {
+		r.metrics.pause.WithLabelValues(ch.Name()).Set(p.Pause().Seconds())
+		return nil
+	})
+	if err != nil {
+		r.log.ErrorContext(ctx, "notify: channel panicked", "channel", ch.Name(), "error", err)
 	}
 }
 
