@@ -167,7 +167,7 @@ func TestEmailAddressesOnTheWire(t *testing.T) {
 		to.Email = address
 		require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), to), address)
 		mails := server.received()
-		require.Contains(t, mails[len(mails)-1], "MAIL FROM:<shop@xn--lden-moa.example>")
+		require.Contains(t, mails[len(mails)-1], "MAIL FROM:<shop@xn--lden-loa.example>")
 		require.Contains(t, mails[len(mails)-1], "RCPT TO:"+wire)
 	}
 	_, said := hello.Load("EHLO mx.shop.example")
