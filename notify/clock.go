@@ -2,6 +2,7 @@ package notify
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -18,6 +19,7 @@ type sharedClock struct {
 	shared func(context.Context) (time.Time, error)
 	ahead  atomic.Int64  // the shared clock minus our own, in ns
 	known  chan struct{} // closed once ahead is known
+	once   sync.Once     // closes it: a relay may be run again
 }
 
 func newSharedClock(own func() time.Time, shared func(context.Context) (time.Time, error)) *sharedClock {
@@ -28,15 +30,11 @@ func (c *sharedClock) now() time.Time { return c.own().Add(time.Duration(c.ahead
 
 // follow compares the clocks until ctx ends.
 func (c *sharedClock) follow(ctx context.Context) {
-	first := true
 	for ctx.Err() == nil {
 		wait := clockRetry
 		if c.compare(ctx) == nil {
 			wait = clockPeriod
-			if first {
-				close(c.known)
-				first = false
-			}
+			c.once.Do(func() { close(c.known) })
 		}
 		idle(ctx, nil, wait)
 	}

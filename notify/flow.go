@@ -81,6 +81,7 @@ func (r *Relay) runFlow(ctx context.Context, l *channelLoop, f *flow) {
 	}
 	close(f.feed)
 	feeder.Wait()
+	l.limit = f.batch
 }
 
 // topUp leases rows for which there is room, begins to deliver them, and says when to search next. It reports whether
