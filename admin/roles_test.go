@@ -6,11 +6,10 @@ import (
 	"testing"
 	"time"
 
-	"sluice/api"
-	"sluice/gateway/auth"
-
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
+	"sluice/gateway/auth"
 	"sluice/internal/testkit/stack"
 )
 

@@ -3,7 +3,7 @@ package e2e
 import (
 	"fmt"
 
-	"sluice/internal/testkit"
+	"sluice/internal/testkit/rewrite"
 )
 
 // code is what some engine answers when a statement is not to blame.
@@ -25,8 +25,8 @@ func codesOf(driver string) []code {
 
 func mysqlCodes() []code {
 	const (
-		begin, write, commit = testkit.OnBegin, testkit.OnWrite, testkit.OnCommit
-		connect, all         = testkit.OnConnect, testkit.OnAny
+		begin, write, commit = rewrite.OnBegin, rewrite.OnWrite, rewrite.OnCommit
+		connect, all         = rewrite.OnConnect, rewrite.OnAny
 	)
 	return []code{
 		// ProxySQL
@@ -68,8 +68,8 @@ func mysqlCodes() []code {
 
 func postgresCodes() []code {
 	const (
-		begin, write, commit = testkit.OnBegin, testkit.OnWrite, testkit.OnCommit
-		connect, all         = testkit.OnConnect, testkit.OnAny
+		begin, write, commit = rewrite.OnBegin, rewrite.OnWrite, rewrite.OnCommit
+		connect, all         = rewrite.OnConnect, rewrite.OnAny
 	)
 	return []code{
 		// PgBouncer
@@ -90,11 +90,11 @@ func postgresCodes() []code {
 }
 
 // codeNamed is the refusal that answers with a code.
-func codeNamed(driver, name string) (testkit.Refusal, error) {
+func codeNamed(driver, name string) (rewrite.Refusal, error) {
 	for _, c := range codesOf(driver) {
 		if c.code == name {
-			return testkit.Refusal{Code: c.code, State: c.state, Text: c.text, On: c.on, HangUp: c.hangUp}, nil
+			return rewrite.Refusal{Code: c.code, State: c.state, Text: c.text, On: c.on, HangUp: c.hangUp}, nil
 		}
 	}
-	return testkit.Refusal{}, fmt.Errorf("no code %s of %s is known here", name, driver)
+	return rewrite.Refusal{}, fmt.Errorf("no code %s of %s is known here", name, driver)
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/rewrite"
 	"sluice/internal/testkit/servers"
 )
 
@@ -59,7 +60,7 @@ func (c chance) engineFault(p plan, f fault) fault {
 	case dbCodes:
 		drawn := pick(c, codesOf(p.driver))
 		f.what, f.hold = drawn.code, c.ms(200, 900)
-		f.lies = drawn.on != testkit.OnConnect && c.of(25)
+		f.lies = drawn.on != rewrite.OnConnect && c.of(25)
 	case dbPromote:
 		f.node, f.after, f.hold = -1, c.between(1, p.shoppers/3), c.ms(300, 900)
 	}
@@ -167,10 +168,10 @@ func (b *breaker) answerCodes(ctx context.Context, f fault) error {
 
 // answerWith makes proxies answer for a while. Logins are refused to clients
 // that have to log in anew.
-func answerWith(ctx context.Context, proxies []*testkit.Proxy, refusal testkit.Refusal, hold time.Duration) error {
+func answerWith(ctx context.Context, proxies []*testkit.Proxy, refusal rewrite.Refusal, hold time.Duration) error {
 	for _, p := range proxies {
 		p.Refuse(refusal)
-		if refusal.On == testkit.OnConnect {
+		if refusal.On == rewrite.OnConnect {
 			p.Cut()
 			if err := p.Heal(); err != nil {
 				return err

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/internal/testkit"
+	"sluice/internal/testkit/rewrite"
 )
 
 func TestPlansDrawEveryFaultOfADatabase(t *testing.T) {
@@ -66,7 +66,7 @@ func TestCodesAreListedOnce(t *testing.T) {
 		for _, c := range codesOf(driver) {
 			refusal, err := codeNamed(driver, c.code)
 			require.NoError(t, err)
-			require.Equal(t, testkit.Refusal{Code: c.code, State: c.state, Text: c.text, On: c.on, HangUp: c.hangUp},
+			require.Equal(t, rewrite.Refusal{Code: c.code, State: c.state, Text: c.text, On: c.on, HangUp: c.hangUp},
 				refusal)
 		}
 		_, err := codeNamed(driver, "none")

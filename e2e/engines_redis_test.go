@@ -12,6 +12,7 @@ import (
 
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/servers"
+	"sluice/internal/testkit/servers/redisnodes"
 )
 
 // The Redis that a run can have: one server behind proxies, or a group whose
@@ -37,17 +38,17 @@ func openStoresOn(t testing.TB, engine string, database testkit.Database, server
 	s := &stores{database: database, server: server}
 	switch engine {
 	case onCluster:
-		cluster, err := servers.StartRedisCluster(t.Context())
+		cluster, err := redisnodes.StartCluster(t.Context())
 		require.NoError(t, err)
 		s.group, s.client = cluster, redis.NewClusterClient(&redis.ClusterOptions{
 			Addrs: cluster.Addrs(), DisableIdentity: true,
 			MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
 		})
 	case onSentinel:
-		sentinel, err := servers.StartRedisSentinel(t.Context())
+		sentinel, err := redisnodes.StartSentinel(t.Context())
 		require.NoError(t, err)
 		s.group, s.client = sentinel, redis.NewFailoverClient(&redis.FailoverOptions{
-			MasterName: servers.MasterName, SentinelAddrs: sentinel.Addrs(), DisableIdentity: true,
+			MasterName: redisnodes.MasterName, SentinelAddrs: sentinel.Addrs(), DisableIdentity: true,
 		})
 	default:
 		r, err := servers.Redis(t.Context())
@@ -68,11 +69,11 @@ func openStoresOn(t testing.TB, engine string, database testkit.Database, server
 func (c *cluster) reach() []string {
 	s := c.stores
 	switch s.group.(type) {
-	case *servers.RedisCluster:
+	case *redisnodes.Cluster:
 		return []string{"SLUICE_REDIS__MODE=cluster", "SLUICE_REDIS__ADDRS=" + strings.Join(s.group.Addrs(), ",")}
-	case *servers.RedisSentinel:
+	case *redisnodes.Sentinel:
 		return []string{"SLUICE_REDIS__MODE=sentinel", "SLUICE_REDIS__ADDRS=" + strings.Join(s.group.Addrs(), ","),
-			"SLUICE_REDIS__MASTER_NAME=" + servers.MasterName}
+			"SLUICE_REDIS__MASTER_NAME=" + redisnodes.MasterName}
 	}
 	proxy := testkit.NewProxy(c.t, s.redis.Addr())
 	c.redis = append(c.redis, proxy)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/internal/testkit/servers"
+	"sluice/internal/testkit/servers/redisnodes"
 )
 
 const (
@@ -62,7 +63,7 @@ type harm struct {
 // mark notes a moment, and returns when the replicas have all that was answered until then.
 func (h *harm) mark(ctx context.Context, master *servers.Server, replicas []*servers.Server) error {
 	h.kept = time.Now()
-	return servers.AwaitReplicated(ctx, master, replicas)
+	return redisnodes.AwaitReplicated(ctx, master, replicas)
 }
 
 func (h *harm) do(ctx context.Context) error {
@@ -86,7 +87,7 @@ func (h *harm) do(ctx context.Context) error {
 	case thereAndBack:
 		return h.thereAndBack(ctx)
 	case reshard:
-		cluster := h.group.(*servers.RedisCluster)
+		cluster := h.group.(*redisnodes.Cluster)
 		_, err := cluster.MoveSlot(ctx, h.hot(), h.fault.hold)
 		return err
 	}
@@ -212,7 +213,7 @@ func (h *harm) outrun(ctx context.Context, master *servers.Server, replicas []*s
 	over := h.tail()
 	defer func() { over() }()
 	for _, replica := range replicas {
-		if err := servers.CutReplica(ctx, replica); err != nil {
+		if err := redisnodes.CutReplica(ctx, replica); err != nil {
 			return err
 		}
 	}
@@ -224,7 +225,7 @@ func (h *harm) outrun(ctx context.Context, master *servers.Server, replicas []*s
 	over() // from here on only the new master answers
 	over = func() {}
 	for _, replica := range replicas {
-		if err := servers.MendReplica(ctx, replica); err != nil {
+		if err := redisnodes.MendReplica(ctx, replica); err != nil {
 			return err
 		}
 	}
@@ -239,7 +240,7 @@ func (h *harm) thereAndBack(ctx context.Context) error {
 	if err := h.hand(ctx, second); err != nil {
 		return fmt.Errorf("the first half: %w", err)
 	}
-	if sentinel, ok := h.group.(*servers.RedisSentinel); ok {
+	if sentinel, ok := h.group.(*redisnodes.Sentinel); ok {
 		if err := sentinel.Prefer(ctx, first); err != nil {
 			return err
 		}

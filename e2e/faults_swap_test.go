@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"sluice/internal/testkit/servers"
+	"sluice/internal/testkit/servers/redisnodes"
 )
 
 // restartHot kills the master of the line and starts it again before anybody can take over.
@@ -31,12 +31,12 @@ func (b *breaker) restartHot(ctx context.Context) error {
 func (b *breaker) swapData(ctx context.Context, f fault) error {
 	s := b.cluster.stores
 	from := time.Now().Add(-slack)
-	older, err := servers.CopyRedis(ctx, s.redis)
+	older, err := redisnodes.Copy(ctx, s.redis)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = older.Close() }() // a child of ours in any case
 	b.awaitOrders(ctx, f.lag)
 	defer b.loses(from)()
-	return servers.TakeData(ctx, s.redis, older)
+	return redisnodes.TakeData(ctx, s.redis, older)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/rewrite"
 )
 
 const (
@@ -95,7 +96,7 @@ func TestCodesOfProxiesAndClustersHarmNoOrder(t *testing.T) {
 				refusal, err := codeNamed(driver, one.code)
 				require.NoError(t, err)
 				for _, lies := range []bool{false, true} {
-					if refusal.Lies = lies; lies && refusal.On == testkit.OnConnect {
+					if refusal.Lies = lies; lies && refusal.On == rewrite.OnConnect {
 						continue
 					}
 					before := c.db[1].Refused()

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
-	"sluice/internal/testkit/servers"
+	"sluice/internal/testkit/servers/redisnodes"
 )
 
 // TestAHungReplicaStopsNothing stops a replica of a shard that the sale is not
@@ -22,8 +22,8 @@ func TestAHungReplicaStopsNothing(t *testing.T) {
 	s := openStoresOn(t, onCluster, testkit.NewDatabase(t, "mysql"), nil)
 	c := startCluster(t, s, system{layout: layout{allRoles, allRoles}, logs: t.TempDir()})
 	c.openSale(t, "hung", 100_000, 1, 10_000)
-	for _, n := range s.group.(*servers.RedisCluster).Nodes {
-		require.NoError(t, servers.AskRedis(n, func(r *redis.Client) error {
+	for _, n := range s.group.(*redisnodes.Cluster).Nodes {
+		require.NoError(t, redisnodes.Ask(n, func(r *redis.Client) error {
 			return r.ConfigSet(t.Context(), "cluster-node-timeout", "60000").Err()
 		}))
 	}

@@ -14,11 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/hosts"
 	"sluice/internal/testkit/servers"
 )
 
 // startParted starts all stores and all processes.
-func startParted(t *testing.T, network *testkit.Network, durability string) *parted {
+func startParted(t *testing.T, network *hosts.Network, durability string) *parted {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	p := &parted{network: network, cluster: &cluster{
@@ -79,7 +80,7 @@ func (p *parted) startRedis(t *testing.T) {
 	}
 	for _, host := range []string{redisA, redisB, redisC} {
 		s, err := p.network.Host(host).Sentinel(t.Context(), servers.Watched{Name: masterName, Master: master,
-			Quorum: 2})
+			Quorum: 2, Failover: 5 * time.Second})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, s.Close()) })
 		p.sentinels = append(p.sentinels, s.Addr())

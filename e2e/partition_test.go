@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"sluice/internal/testkit"
+	"sluice/internal/testkit/hosts"
 	"sluice/internal/testkit/servers"
 )
 
@@ -43,18 +43,18 @@ const (
 // network namespace, and links between them are cut and healed. The test runs
 // itself again on one of the hosts; whatever becomes of that, the hosts go.
 func TestPartitionsBetweenHosts(t *testing.T) {
-	if why := testkit.NetworkObstacle(); why != "" {
+	if why := hosts.Obstacle(); why != "" {
 		t.Skip("not here: ", why)
 	}
 	if text := os.Getenv(networkVariable); text != "" {
-		network := testkit.JoinNetwork(text)
+		network := hosts.Join(text)
 		for _, durability := range []string{"always", "replicated"} {
 			t.Run(durability, func(t *testing.T) { partitions(t, network, durability) })
 		}
 		return
 	}
 	t.Parallel()
-	network := testkit.NewNetwork(t, shopHost, gatewayA, gatewayB, workHost, redisA, redisB, redisC, dataHost)
+	network := hosts.New(t, shopHost, gatewayA, gatewayB, workHost, redisA, redisB, redisC, dataHost)
 	ctx, cancel := context.WithTimeout(t.Context(), partitionPatience)
 	defer cancel()
 	command := network.Command(shopHost, os.Args[0], "-test.run=^TestPartitionsBetweenHosts$", "-test.v",
@@ -71,12 +71,12 @@ func TestPartitionsBetweenHosts(t *testing.T) {
 // parted is a system whose parts live on hosts of their own.
 type parted struct {
 	*cluster
-	network   *testkit.Network
+	network   *hosts.Network
 	sentinels []string
 }
 
 // partitions goes through every partition on one system.
-func partitions(t *testing.T, network *testkit.Network, durability string) {
+func partitions(t *testing.T, network *hosts.Network, durability string) {
 	p := startParted(t, network, durability)
 	t.Run("slow links", p.slowLinks)
 	t.Run("a gateway without Redis", p.gatewayWithoutRedis)
@@ -111,12 +111,12 @@ func (p *parted) slowLinks(t *testing.T) {
 	pairs := [][2]string{{gatewayA, redisA}, {redisA, gatewayA}, {workHost, dataHost}, {dataHost, workHost}}
 	for _, pair := range pairs {
 		err := p.network.Delay(pair[0], pair[1], "40ms")
-		if errors.Is(err, testkit.ErrNoNetem) {
+		if errors.Is(err, hosts.ErrNoNetem) {
 			t.Log("links are as quick as ever: ", err)
 			break
 		}
 		require.NoError(t, err)
-		defer func() { require.NoError(t, p.network.Haste(pair[0], pair[1])) }()
+		defer func() { require.NoError(t, p.network.Hasten(pair[0], pair[1])) }()
 	}
 	require.NoError(t, b.during(t.Context(), func() error { return pause(t.Context(), partedFor/2) }))
 	p.settle(t, b, time.Now())

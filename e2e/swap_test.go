@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
-	"sluice/internal/testkit/servers"
+	"sluice/internal/testkit/servers/redisnodes"
 )
 
 // customers order at a gateway of their choice and remember what it told them.
@@ -87,7 +87,7 @@ func TestTheGatewayThatHasSeenLessDoesNotSellOnOlderData(t *testing.T) {
 		require.Equal(t, http.StatusAccepted, crowd.order(c.nodes[i%2], fmt.Sprintf("early-%d", i)).Status)
 	}
 	crowd.recorded()
-	older, err := servers.CopyRedis(t.Context(), s.redis)
+	older, err := redisnodes.Copy(t.Context(), s.redis)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, older.Close()) })
 	cancelled := ""
@@ -104,7 +104,7 @@ func TestTheGatewayThatHasSeenLessDoesNotSellOnOlderData(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "cancelled", a.State, "%s", a.Raw)
 
-	require.NoError(t, servers.TakeData(t.Context(), s.redis, older))
+	require.NoError(t, redisnodes.TakeData(t.Context(), s.redis, older))
 	sold := 0
 	for i := range stock {
 		if crowd.order(less, fmt.Sprintf("late-%d", i)).Status == http.StatusAccepted {

@@ -15,7 +15,7 @@ type Clock struct {
 // NewClock returns a clock that stands at start.
 func NewClock(start time.Time) *Clock { return &Clock{now: start} }
 
-// Now is the time the clock stands at.
+// Now returns the time the clock stands at.
 func (c *Clock) Now() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -106,7 +106,7 @@ func createOn(ctx context.Context, admin Database, like string) (Kept, error) {
 	if err := execute(ctx, admin, "CREATE DATABASE "+name+like); err != nil {
 		return Kept{}, err
 	}
-	dsn, err := renamed(admin, name)
+	dsn, err := addressOf(admin, name)
 	return Kept{Database: Database{Driver: admin.Driver, DSN: dsn}, admin: admin, name: name}, err
 }
 
@@ -121,8 +121,8 @@ func (k Kept) Drop() error {
 	return execute(ctx, k.admin, statement)
 }
 
-// renamed is the address of another database on the same server.
-func renamed(on Database, name string) (string, error) {
+// addressOf returns the address of another database on the same server.
+func addressOf(on Database, name string) (string, error) {
 	if on.Driver == "mysql" {
 		config, err := mysql.ParseDSN(on.DSN)
 		if err != nil {
@@ -185,7 +185,7 @@ func PrivateMySQL(t testing.TB) *DatabaseServer {
 	return PrivateMySQLWith(t)
 }
 
-// PrivateMySQLWith is PrivateMySQL with extra arguments of the server, such as "--log-bin=bin", which win.
+// PrivateMySQLWith does what PrivateMySQL does, with extra arguments of the server, such as "--log-bin=bin". They win.
 func PrivateMySQLWith(t testing.TB, extra ...string) *DatabaseServer {
 	t.Helper()
 	server, err := servers.MySQLWith(t.Context(), extra...)
@@ -207,12 +207,12 @@ func (h handle) with(admin Database) *DatabaseServer {
 	if err := execute(h.t.Context(), admin, "CREATE DATABASE sluice"); err != nil {
 		h.t.Fatal(err)
 	}
-	dsn, err := renamed(admin, "sluice")
+	dsn, err := addressOf(admin, "sluice")
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	return &DatabaseServer{handle: h, database: Database{Driver: admin.Driver, DSN: dsn}}
 }
 
-// Database is the server's one database, empty at first.
+// Database returns the server's one database, which is empty at first.
 func (s *DatabaseServer) Database() Database { return s.database }

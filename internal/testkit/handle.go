@@ -27,10 +27,10 @@ func own(t testing.TB, server *servers.Server, err error) handle {
 	return handle{t: t, server: server}
 }
 
-// Addr is the server's host:port; it stays the same over Kill and Start.
+// Addr returns the server's host:port; it stays the same over Kill and Start.
 func (h handle) Addr() string { return h.server.Addr() }
 
-// PID is the server's process id, 0 while it is down.
+// PID returns the server's process id, 0 while it is down.
 func (h handle) PID() int { return h.server.PID() }
 
 // Kill ends the server with SIGKILL, as a crash would, and returns when it is gone.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/internal/testkit/rewrite"
 	"sluice/internal/testkit/servers"
 )
 
@@ -23,10 +24,9 @@ const (
 // put a faulty network between the product and a store. All methods are safe
 // for concurrent use.
 type Proxy struct {
-	addr     string
-	wg       sync.WaitGroup
-	refusals *refusals     // of a rewriting proxy, else nil
-	filter   func() filter // makes that of one connection; nil without rewriting
+	*rewrite.Refusals // of a rewriting proxy, else nil: only Clear may be called then
+	addr              string
+	wg                sync.WaitGroup
 
 	mu       sync.Mutex
 	upstream string
@@ -51,6 +51,19 @@ func NewProxy(t testing.TB, upstream string) *Proxy {
 	return newProxy(t, &Proxy{upstream: upstream})
 }
 
+// NewRewritingProxy starts a proxy that understands the protocol of the
+// database at upstream, "mysql" or "postgres", and answers some commands
+// itself once Refuse says so. It does all that a Proxy does besides. It does
+// not understand TLS: a client is told that the server has none.
+func NewRewritingProxy(t testing.TB, driver, upstream string) *Proxy {
+	t.Helper()
+	refusals, err := rewrite.New(driver)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newProxy(t, &Proxy{upstream: upstream, Refusals: refusals})
+}
+
 // newProxy finds a port for p and starts it.
 func newProxy(t testing.TB, p *Proxy) *Proxy {
 	t.Helper()
@@ -73,7 +86,7 @@ func newProxy(t testing.TB, p *Proxy) *Proxy {
 	return p
 }
 
-// Addr is where clients connect; it stays the same over Cut and Heal.
+// Addr returns where clients connect; it stays the same over Cut and Heal.
 func (p *Proxy) Addr() string { return p.addr }
 
 // Redirect sends all connections to another server from now on and breaks
@@ -87,7 +100,7 @@ func (p *Proxy) Redirect(upstream string) {
 	}
 }
 
-// target is the server that connections go to.
+// target returns the server that connections go to.
 func (p *Proxy) target() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -186,8 +199,8 @@ func (p *Proxy) accept(listener net.Listener) {
 			return // cut or closed
 		}
 		l := &link{proxy: p, client: conn}
-		if p.filter != nil {
-			l.filter = p.filter()
+		if p.Refusals != nil {
+			l.filter = p.Filter()
 		}
 		l.ctx, l.cancel = context.WithCancel(context.Background())
 		if !p.admit(l, listener) {

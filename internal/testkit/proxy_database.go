@@ -14,7 +14,7 @@ func Proxied(t *testing.T, d Database) (proxy *Proxy, dsn string) {
 	return before(t, d, func(upstream string) *Proxy { return NewProxy(t, upstream) })
 }
 
-// Rewritten is Proxied with a proxy that answers commands itself when it is told to.
+// Rewritten does what Proxied does, with a proxy that answers commands itself when it is told to.
 func Rewritten(t *testing.T, d Database) (proxy *Proxy, dsn string) {
 	t.Helper()
 	return before(t, d, func(upstream string) *Proxy { return NewRewritingProxy(t, d.Driver, upstream) })

@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"sluice/internal/testkit/rewrite"
 )
 
 // link is one client's connection through a proxy.
@@ -16,7 +18,7 @@ type link struct {
 	ctx    context.Context // ends when the link is broken
 	cancel context.CancelFunc
 
-	filter filter // of a rewriting proxy, else nil
+	filter rewrite.Filter // of a rewriting proxy, else nil
 
 	client net.Conn
 	mu     sync.Mutex
@@ -130,15 +132,15 @@ func (l *link) pass(to net.Conn, p piece, replies bool) bool {
 	return !hangUp
 }
 
-// rewrite is what is forwarded in place of data, and whether the link ends behind it.
+// rewrite returns what is forwarded in place of data, and whether the link ends behind it.
 func (l *link) rewrite(data []byte, reply bool) (out []byte, hangUp bool) {
 	if l.filter == nil {
 		return data, false
 	}
 	if reply {
-		return l.filter.reply(data)
+		return l.filter.Reply(data)
 	}
-	return l.filter.request(data), false
+	return l.filter.Request(data), false
 }
 
 // hold waits until data is due, and as long as the proxy's rules keep it back. It reports whether

@@ -212,3 +212,14 @@ func TestProxyBeforeADeadServerBreaksConnections(t *testing.T) {
 	server.Start()
 	require.NoError(t, client.Ping(t.Context()).Err())
 }
+
+func TestAProxyIsRedirected(t *testing.T) {
+	t.Parallel()
+	one, two := Redis(t), Redis(t)
+	p := NewProxy(t, one.Addr())
+	client := RedisClient(t, p.Addr())
+	require.NoError(t, client.Set(t.Context(), "k", "one", 0).Err())
+	require.NoError(t, two.Client().Set(t.Context(), "k", "two", 0).Err())
+	p.Redirect(two.Addr())
+	require.Eventually(t, func() bool { return client.Get(t.Context(), "k").Val() == "two" }, long, short)
+}

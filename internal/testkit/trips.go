@@ -39,7 +39,7 @@ func (c *Trips) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// keysOf is how many keys a command hands to a script.
+// keysOf counts the keys that a command hands to a script.
 func keysOf(cmd redis.Cmder) int64 {
 	if cmd.Name() != "evalsha" && cmd.Name() != "eval" {
 		return 0

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Host is where a server runs and listens. The zero Host is this machine's
@@ -25,8 +26,7 @@ func (h Host) address() string {
 	return h.Address
 }
 
-// command is how a program is run on this host. "ip" becomes the program, so
-// that the process id stays the same.
+// command returns what runs a program on this host. "ip" becomes the program, so the process id stays the same.
 func (h Host) command(program string, args []string) (string, []string) {
 	if h.Namespace == "" {
 		return program, args
@@ -44,13 +44,13 @@ func (h Host) open() []string {
 
 // Watched is the master that a Sentinel watches.
 type Watched struct {
-	Name   string // of the master, among sentinels
-	Master string // its host:port when the sentinel starts
-	Quorum int    // how many sentinels must miss it
+	Name     string        // of the master, among sentinels
+	Master   string        // its host:port when the sentinel starts
+	Quorum   int           // how many sentinels must miss it
+	Failover time.Duration // what a failover may take
 }
 
-// Sentinel starts a Redis Sentinel on this host. It takes a master for dead
-// after a second and gives a failover five.
+// Sentinel starts a Redis Sentinel on this host. It takes a master for dead after a second.
 func (h Host) Sentinel(ctx context.Context, w Watched) (*Server, error) {
 	program, err := FindRedis()
 	if err != nil {
@@ -76,8 +76,8 @@ func (s *Server) sentinelFile() string { return filepath.Join(s.dir, "sentinel.c
 func (w Watched) write(path string) error {
 	host, port, _ := strings.Cut(w.Master, ":")
 	text := fmt.Sprintf("sentinel monitor %[1]s %[2]s %[3]s %[4]d\n"+
-		"sentinel down-after-milliseconds %[1]s 1000\nsentinel failover-timeout %[1]s 5000\n", w.Name, host, port,
-		w.Quorum)
+		"sentinel down-after-milliseconds %[1]s 1000\nsentinel failover-timeout %[1]s %[5]d\n"+
+		"sentinel parallel-syncs %[1]s 2\n", w.Name, host, port, w.Quorum, w.Failover.Milliseconds())
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("configure the sentinel: %w", err)
 	}

@@ -18,13 +18,13 @@ import (
 // see, and it saves a disk flush per transaction.
 func MySQL(ctx context.Context) (*Server, error) { return MySQLWith(ctx) }
 
-// MySQLWith is MySQL with extra arguments, such as
+// MySQLWith starts a MariaDB with extra arguments, such as
 // "--innodb-flush-log-at-trx-commit=1", which come last and win.
 func MySQLWith(ctx context.Context, extra ...string) (*Server, error) {
 	return Host{}.MySQL(ctx, extra...)
 }
 
-// MySQL is MySQLWith, on this host.
+// MySQL does on this host what MySQLWith does.
 func (h Host) MySQL(ctx context.Context, extra ...string) (*Server, error) {
 	program, install, err := FindMySQL()
 	if err != nil {
@@ -62,7 +62,7 @@ func (h Host) MySQL(ctx context.Context, extra ...string) (*Server, error) {
 	})
 }
 
-// MySQLDSN is the go-sql-driver address of a database on a server started by
+// MySQLDSN returns the go-sql-driver address of a database on a server started by
 // MySQL; an empty name addresses the server itself.
 func MySQLDSN(s *Server, database string) string {
 	return fmt.Sprintf("root@tcp(%s)/%s", s.Addr(), database)
@@ -79,7 +79,7 @@ func (s *Server) letIn() error {
 
 func (s *Server) rootFile() string { return filepath.Join(s.dir, "root.sql") }
 
-// asRoot is empty unless we are root, whom MariaDB obeys only when told so.
+// asRoot returns what makes MariaDB obey root; nothing if we are somebody else.
 func asRoot() []string {
 	if os.Geteuid() != 0 {
 		return nil

@@ -17,7 +17,7 @@ import (
 // can see, and it saves a disk flush per transaction.
 func Postgres(ctx context.Context) (*Server, error) { return PostgresWith(ctx) }
 
-// PostgresWith is Postgres with extra arguments, such as "-c", "fsync=on",
+// PostgresWith does what Postgres does, with extra arguments, such as "-c", "fsync=on",
 // which come last and win.
 func PostgresWith(ctx context.Context, extra ...string) (*Server, error) {
 	_, initdb, err := FindPostgres()
@@ -64,12 +64,12 @@ func postgresRecipe(extra []string) (recipe, error) {
 	}, nil
 }
 
-// PostgresDSN is the URL of a database on a server started by Postgres.
+// PostgresDSN returns the URL of a database on a server started by Postgres.
 func PostgresDSN(s *Server, database string) string {
 	return fmt.Sprintf("postgres://postgres@%s/%s?sslmode=disable", s.Addr(), database)
 }
 
-// postgresUser is nil unless we are root, as whom PostgreSQL refuses to run.
+// postgresUser returns whom to run PostgreSQL as: it refuses to be root. nil is ourselves.
 func postgresUser() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

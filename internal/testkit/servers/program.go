@@ -94,7 +94,7 @@ func newestFirst(patterns ...string) []string {
 	return found
 }
 
-// environment is what a server gets to see: none of the PG*, MYSQL* or locale
+// environment returns what a server gets to see: none of the PG*, MYSQL* or locale
 // settings of whoever runs the tests, and a TMPDIR of its own, because MariaDB
 // deletes the temporary tables of any other that shares it.
 func environment(dir string) []string {

@@ -19,13 +19,17 @@ func Redis(ctx context.Context, extra ...string) (*Server, error) {
 	return Host{}.Redis(ctx, extra...)
 }
 
-// Redis is the function of that name, on this host.
+// Redis does on this host what the function of that name does.
 func (h Host) Redis(ctx context.Context, extra ...string) (*Server, error) {
-	return h.launchRedis(ctx, "redis", func(*Server) []string { return extra })
+	return h.launchRedis(ctx, "redis", func(int) []string { return extra })
 }
 
-// launchRedis is Redis with arguments that may depend on the server's port and folder.
-func (h Host) launchRedis(ctx context.Context, kind string, extra func(*Server) []string) (*Server, error) {
+// RedisWith does what Redis does, with arguments that may depend on the port. Messages call the server kind.
+func RedisWith(ctx context.Context, kind string, extra func(port int) []string) (*Server, error) {
+	return Host{}.launchRedis(ctx, kind, extra)
+}
+
+func (h Host) launchRedis(ctx context.Context, kind string, extra func(port int) []string) (*Server, error) {
 	program, err := FindRedis()
 	if err != nil {
 		return nil, err
@@ -38,7 +42,7 @@ func (h Host) launchRedis(ctx context.Context, kind string, extra func(*Server) 
 				"--appendonly", "yes", "--appendfsync", "always", "--save", "",
 				"--maxmemory-policy", "noeviction", "--daemonize", "no",
 			}
-			return program, slices.Concat(args, h.open(), extra(s))
+			return program, slices.Concat(args, h.open(), extra(s.port))
 		},
 		ready:    redisReady,
 		quit:     syscall.SIGTERM,

@@ -83,13 +83,16 @@ func (s *Server) first(ctx context.Context) error {
 	}
 }
 
-// Addr is host:port.
+// Addr returns host:port.
 func (s *Server) Addr() string { return fmt.Sprintf("%s:%d", s.host.address(), s.port) }
 
-// Dir is the server's folder.
+// Port returns where the server listens; it stays the same over Kill and Start.
+func (s *Server) Port() int { return s.port }
+
+// Dir returns the server's folder.
 func (s *Server) Dir() string { return s.dir }
 
-// PID is the server's process id, 0 while it is down.
+// PID returns the server's process id, 0 while it is down.
 func (s *Server) PID() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,7 +106,7 @@ func (s *Server) PID() int {
 // It does nothing if the server runs already.
 func (s *Server) Start(ctx context.Context) error { return s.StartWith(ctx) }
 
-// StartWith is Start with further arguments, which count until the server ends.
+// StartWith starts the server with further arguments, which count until it ends.
 func (s *Server) StartWith(ctx context.Context, extra ...string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -48,7 +48,7 @@ func NewEndpoint(t *testing.T) *Endpoint {
 	return e
 }
 
-// Bodies are the bodies that a path has got, a line each.
+// Bodies returns the bodies that a path has got, a line each.
 func (e *Endpoint) Bodies(path string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -20,7 +20,7 @@ import (
 // Secret signs the tokens of tests.
 const Secret = "a secret of the tests, long enough for HS256" // #nosec G101 -- of tests
 
-// Config is a whole configuration on free ports, with an empty database. Without an address the process starts its
+// Config makes a whole configuration on free ports, with an empty database. Without an address the process starts its
 // own Redis.
 func Config(t *testing.T, driver, redisAddr string) configs.Config {
 	t.Helper()
@@ -36,7 +36,7 @@ func Config(t *testing.T, driver, redisAddr string) configs.Config {
 	return cfg
 }
 
-// Sale is an open sale of a phone, one for each shopper unless n says otherwise.
+// Sale fills in an open sale of a phone, one for each shopper unless n says otherwise.
 func Sale(n inventory.NewSale) inventory.NewSale {
 	now := time.Now()
 	n.Title, n.SKU, n.PriceCents, n.Currency, n.Open = "Phone X", "PHONE-X", 9900, "CNY", true
@@ -47,12 +47,12 @@ func Sale(n inventory.NewSale) inventory.NewSale {
 	return n
 }
 
-// Order is the n-th shopper's request for an order at the address of a process.
+// Order makes the n-th shopper's request for an order at the address of a process.
 func Order(t *testing.T, addr, sale string, n int) *http.Request {
 	return Request(t, http.MethodPost, "http://"+addr+"/v1/sales/"+sale+"/orders", "shopper-"+strconv.Itoa(n))
 }
 
-// Request is a request with a user's token.
+// Request makes a request with a user's token.
 func Request(t *testing.T, method, url, user string) *http.Request {
 	req, err := http.NewRequestWithContext(t.Context(), method, url, nil)
 	if err != nil {

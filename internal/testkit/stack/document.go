@@ -14,12 +14,12 @@ import (
 	"sync"
 	"testing"
 
-	"sluice/api"
-
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/stretchr/testify/require"
+
+	"sluice/api"
 )
 
 // checked is a transport that turns every answer that breaks the api.OpenAPI
@@ -29,7 +29,7 @@ type checked struct {
 	base http.RoundTripper
 }
 
-// checkedClient is a client that holds every answer against a document.
+// checkedClient makes a client that holds every answer against a document.
 func (s *Stack) checkedClient(document []byte) *http.Client {
 	s.T.Helper()
 	base := &http.Transport{MaxIdleConnsPerHost: 64}

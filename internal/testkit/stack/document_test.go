@@ -4,9 +4,9 @@ import (
 	"net/http"
 	"testing"
 
-	"sluice/api"
-
 	"github.com/stretchr/testify/require"
+
+	"sluice/api"
 )
 
 // The checking transport is itself a test: it must see what is wrong.

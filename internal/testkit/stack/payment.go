@@ -16,7 +16,7 @@ import (
 	"sluice/order/payment"
 )
 
-// PaymentSecrets are two secrets of the payment provider, the newer one first.
+// PaymentSecrets returns two secrets of the payment provider, the newer one first.
 func PaymentSecrets() []string {
 	return []string{"whsec_" + base64.StdEncoding.EncodeToString([]byte("the newer secret of the provider")),
 		"whsec_" + base64.StdEncoding.EncodeToString([]byte("the older secret of the provider"))}

@@ -39,7 +39,7 @@ const Secret = "0123456789abcdef0123456789abcdef" // #nosec G101 -- of tests
 // Patience is how long a test waits for what must come; it is spent only where something has failed.
 const Patience = time.Minute
 
-// Auth is how a stack recognises its users.
+// Auth configures how a stack recognises its users.
 func Auth() auth.Config { return auth.Config{Mode: auth.ModeJWT, Secret: Secret} }
 
 // NewUUID makes an id that nobody has.

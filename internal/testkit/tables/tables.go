@@ -43,7 +43,7 @@ func Databases(t testing.TB) []testkit.Database {
 	return []testkit.Database{New(t, store.SQLite), New(t, store.MySQL), New(t, store.Postgres)}
 }
 
-// New is Databases for one driver.
+// New does for one driver what Databases does for all.
 func New(t testing.TB, driver string) testkit.Database {
 	t.Helper()
 	o := of(driver)

@@ -34,7 +34,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run is the whole program; it returns the exit code.
+// run does all that the program does and returns the exit code.
 func run(ctx context.Context, args []string, signals <-chan os.Signal, out, errOut io.Writer) int {
 	redisOnly := len(args) > 0 && args[0] == "--redis"
 	if redisOnly {

@@ -1,4 +1,4 @@
-package servers
+package redisnodes
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/internal/testkit/servers"
 )
 
 const (
@@ -16,7 +18,7 @@ const (
 
 // MoveSlot moves a key's slot to another master, one key at a time with a pause
 // after each, as a resharding of a live cluster does. Returns the new master.
-func (c *RedisCluster) MoveSlot(ctx context.Context, key string, pause time.Duration) (*Server, error) {
+func (c *Cluster) MoveSlot(ctx context.Context, key string, pause time.Duration) (*servers.Server, error) {
 	slot, err := c.Slot(ctx, key)
 	if err != nil {
 		return nil, err
@@ -29,8 +31,8 @@ func (c *RedisCluster) MoveSlot(ctx context.Context, key string, pause time.Dura
 	if err != nil {
 		return nil, err
 	}
-	if err = tellRedis(ctx, target.Server, "CLUSTER", "SETSLOT", slot, "IMPORTING", source.ID); err == nil {
-		err = tellRedis(ctx, source.Server, "CLUSTER", "SETSLOT", slot, "MIGRATING", target.ID)
+	if err = tell(ctx, target.Server, "CLUSTER", "SETSLOT", slot, "IMPORTING", source.ID); err == nil {
+		err = tell(ctx, source.Server, "CLUSTER", "SETSLOT", slot, "MIGRATING", target.ID)
 	}
 	if err == nil {
 		err = migrate(ctx, source.Server, target.Server, slot, pause)
@@ -44,8 +46,8 @@ func (c *RedisCluster) MoveSlot(ctx context.Context, key string, pause time.Dura
 	return target.Server, nil
 }
 
-// endsOf is what the master says of itself, and another master to move to.
-func (c *RedisCluster) endsOf(ctx context.Context, from *Server) (source, target ClusterNode, err error) {
+// endsOf asks a master about itself and finds another one to move to.
+func (c *Cluster) endsOf(ctx context.Context, from *servers.Server) (source, target node, err error) {
 	nodes, err := c.nodes(ctx)
 	if err != nil {
 		return source, target, err
@@ -65,15 +67,15 @@ func (c *RedisCluster) endsOf(ctx context.Context, from *Server) (source, target
 }
 
 // migrate moves the keys of a slot one by one until none is left.
-func migrate(ctx context.Context, from, to *Server, slot int, pause time.Duration) error {
-	return AskRedis(from, func(c *redis.Client) error {
+func migrate(ctx context.Context, from, to *servers.Server, slot int, pause time.Duration) error {
+	return Ask(from, func(c *redis.Client) error {
 		for {
 			keys, err := c.ClusterGetKeysInSlot(ctx, slot, migrateMost).Result()
 			if err != nil || len(keys) == 0 {
 				return err
 			}
 			for _, key := range keys {
-				if err := c.Do(ctx, "MIGRATE", "127.0.0.1", to.port, key, 0, migrateTimeout).Err(); err != nil {
+				if err := c.Do(ctx, "MIGRATE", "127.0.0.1", to.Port(), key, 0, migrateTimeout).Err(); err != nil {
 					return fmt.Errorf("migrate %s: %w", key, err)
 				}
 				timer := time.NewTimer(pause)
@@ -90,19 +92,19 @@ func migrate(ctx context.Context, from, to *Server, slot int, pause time.Duratio
 
 // assign tells every master who owns a slot now: the new one first, so that
 // nobody is sent to a node that does not know.
-func (c *RedisCluster) assign(ctx context.Context, slot int, source, target ClusterNode) error {
+func (c *Cluster) assign(ctx context.Context, slot int, source, target node) error {
 	nodes, err := c.nodes(ctx)
 	if err != nil {
 		return err
 	}
-	told := []*Server{target.Server, source.Server}
+	told := []*servers.Server{target.Server, source.Server}
 	for _, n := range nodes {
 		if n.Master == "-" && n.Server != source.Server && n.Server != target.Server {
 			told = append(told, n.Server)
 		}
 	}
 	for _, s := range told {
-		if err := tellRedis(ctx, s, "CLUSTER", "SETSLOT", slot, "NODE", target.ID); err != nil {
+		if err := tell(ctx, s, "CLUSTER", "SETSLOT", slot, "NODE", target.ID); err != nil {
 			return fmt.Errorf("give slot %d to %s: %w", slot, target.Server.Addr(), err)
 		}
 	}

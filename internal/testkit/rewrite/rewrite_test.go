@@ -1,4 +1,4 @@
-package testkit
+package rewrite_test
 
 import (
 	"database/sql"
@@ -8,13 +8,17 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5/pgconn"
+	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
+	"sluice/internal/testkit/rewrite"
 )
 
 // rewritten is a table thing (id) behind a rewriting proxy, seen through the
 // proxy and past it.
 type rewritten struct {
-	proxy             *Proxy
+	proxy             *testkit.Proxy
 	through, straight *sql.DB
 	insert            string
 }
@@ -33,11 +37,11 @@ func eachWay(t *testing.T, test func(t *testing.T, r rewritten, code string)) {
 	for _, way := range ways {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
-			d := NewDatabase(t, way.driver)
+			d := testkit.NewDatabase(t, way.driver)
 			r := rewritten{straight: open(t, d), insert: way.insert}
 			var dsn string
-			r.proxy, dsn = Rewritten(t, d)
-			r.through = open(t, Database{Driver: way.driver, DSN: dsn + way.options})
+			r.proxy, dsn = testkit.Rewritten(t, d)
+			r.through = open(t, testkit.Database{Driver: way.driver, DSN: dsn + way.options})
 			run(t, r.straight, "CREATE TABLE thing (id INT PRIMARY KEY)")
 			test(t, r, map[string]string{"mysql": "9001", "postgres": "08P01"}[way.driver])
 		})
@@ -88,14 +92,14 @@ func TestARewritingProxyRefusesEachKindOfCommand(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, r rewritten, code string) {
 		require.NoError(t, r.add(t, 1), "nothing is refused at first")
-		for i, kind := range []string{OnBegin, OnWrite, OnCommit, OnAny} {
-			r.proxy.Refuse(Refusal{Code: code, Text: "no such luck", On: kind, Times: 2})
+		for i, kind := range []string{rewrite.OnBegin, rewrite.OnWrite, rewrite.OnCommit, rewrite.OnAny} {
+			r.proxy.Refuse(rewrite.Refusal{Code: code, Text: "no such luck", On: kind, Times: 2})
 			requireCode(t, code, r.add(t, 2))
 			requireCode(t, code, r.add(t, 2))
 			require.NoError(t, r.add(t, 3+i), "after %s, twice", kind)
 			require.Equal(t, 2+i, r.count(t), "nothing of what was refused at %s is there", kind)
 		}
-		r.proxy.Refuse(Refusal{Code: code, Text: "no such luck", On: OnRead})
+		r.proxy.Refuse(rewrite.Refusal{Code: code, Text: "no such luck", On: rewrite.OnRead})
 		var n int
 		for range 3 {
 			requireCode(t, code, r.through.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM thing").Scan(&n))
@@ -111,11 +115,11 @@ func TestARewritingProxyRefusesEachKindOfCommand(t *testing.T) {
 func TestARewritingProxyLiesAboutWhatWasDone(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, r rewritten, code string) {
-		r.proxy.Refuse(Refusal{Code: code, Text: "no such luck", On: OnCommit, Times: 1, Lies: true})
+		r.proxy.Refuse(rewrite.Refusal{Code: code, Text: "no such luck", On: rewrite.OnCommit, Times: 1, Lies: true})
 		requireCode(t, code, r.add(t, 1))
 		require.Equal(t, 1, r.count(t), "it was kept all the same")
 
-		r.proxy.Refuse(Refusal{Code: code, Text: "no such luck", On: OnWrite, Times: 1, Lies: true})
+		r.proxy.Refuse(rewrite.Refusal{Code: code, Text: "no such luck", On: rewrite.OnWrite, Times: 1, Lies: true})
 		_, err := r.through.ExecContext(t.Context(), r.insert, 2)
 		requireCode(t, code, err)
 		require.Equal(t, 2, r.count(t), "a write outside of a transaction is kept, too")
@@ -127,12 +131,12 @@ func TestARewritingProxyRefusesLoginsAndHangsUp(t *testing.T) {
 	t.Parallel()
 	eachWay(t, func(t *testing.T, r rewritten, code string) {
 		require.NoError(t, r.add(t, 1))
-		r.proxy.Refuse(Refusal{Code: code, Text: "no such luck", On: OnWrite, Times: 1, HangUp: true})
+		r.proxy.Refuse(rewrite.Refusal{Code: code, Text: "no such luck", On: rewrite.OnWrite, Times: 1, HangUp: true})
 		err := r.add(t, 2)
 		requireCode(t, code, err)
 		r.through.SetMaxIdleConns(0) // so that the next one has to log in
 
-		r.proxy.Refuse(Refusal{Code: code, Text: "no such luck", On: OnConnect})
+		r.proxy.Refuse(rewrite.Refusal{Code: code, Text: "no such luck", On: rewrite.OnConnect})
 		requireCode(t, code, r.add(t, 2))
 		r.proxy.Clear()
 		require.NoError(t, r.add(t, 2))
@@ -147,7 +151,7 @@ func TestARewritingProxyPassesErrorsAndLargeAnswers(t *testing.T) {
 			require.NoError(t, r.add(t, i))
 		}
 		require.Error(t, r.add(t, 1), "the database's own error")
-		r.proxy.Refuse(Refusal{Code: code, Text: "no such luck", On: OnWrite, Times: 1})
+		r.proxy.Refuse(rewrite.Refusal{Code: code, Text: "no such luck", On: rewrite.OnWrite, Times: 1})
 		rows, err := r.through.QueryContext(t.Context(), "SELECT id FROM thing ORDER BY id")
 		require.NoError(t, err)
 		defer rows.Close()
@@ -162,25 +166,16 @@ func TestARewritingProxyPassesErrorsAndLargeAnswers(t *testing.T) {
 	})
 }
 
-func TestKindsOfStatements(t *testing.T) {
-	t.Parallel()
-	for statement, kind := range map[string]string{
-		"BEGIN": OnBegin, "start transaction": OnBegin, "begin isolation level serializable": OnBegin,
-		"COMMIT": OnCommit, "commit;": OnCommit,
-		"\n\tSELECT 1": OnRead, "select(1)": OnRead, "INSERT INTO a": OnWrite, "update a": OnWrite,
-		"ROLLBACK": "", "SET a=1": "", "": "",
-	} {
-		require.Equal(t, kind, kindOf(statement), "%q", statement)
-	}
+func open(t *testing.T, d testkit.Database) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(map[string]string{"mysql": "mysql", "postgres": "pgx"}[d.Driver], d.DSN)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
 }
 
-func TestAProxyIsRedirected(t *testing.T) {
-	t.Parallel()
-	one, two := Redis(t), Redis(t)
-	p := NewProxy(t, one.Addr())
-	client := RedisClient(t, p.Addr())
-	require.NoError(t, client.Set(t.Context(), "k", "one", 0).Err())
-	require.NoError(t, two.Client().Set(t.Context(), "k", "two", 0).Err())
-	p.Redirect(two.Addr())
-	require.Eventually(t, func() bool { return client.Get(t.Context(), "k").Val() == "two" }, long, short)
+func run(t *testing.T, db *sql.DB, statement string) {
+	t.Helper()
+	_, err := db.ExecContext(t.Context(), statement)
+	require.NoError(t, err, statement)
 }

@@ -1,4 +1,4 @@
-package testkit
+package rewrite
 
 import (
 	"bytes"
@@ -16,7 +16,7 @@ const (
 // postgresFilter rewrites one connection of PostgreSQL's protocol. What a
 // client sends up to a Sync, or in one Query, is one unit with one answer.
 type postgresFilter struct {
-	said *refusals
+	refusals *Refusals
 
 	mu       sync.Mutex
 	asked    []byte // a message of the client that is not whole yet
@@ -29,15 +29,15 @@ type postgresFilter struct {
 	kinds map[string]string // of prepared statements, by name
 
 	refuse []*Refusal // for each unit sent, in order; nil passes
-	told   bool       // the error of the answer under way has been sent
+	sent   bool       // the error of the answer under way has been sent
 }
 
-func newPostgresFilter(said *refusals) *postgresFilter {
-	return &postgresFilter{said: said, kinds: map[string]string{}}
+func newPostgresFilter(refusals *Refusals) *postgresFilter {
+	return &postgresFilter{refusals: refusals, kinds: map[string]string{}}
 }
 
-// request implements filter.
-func (f *postgresFilter) request(data []byte) []byte {
+// Request implements Filter.
+func (f *postgresFilter) Request(data []byte) []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, data...)
@@ -69,7 +69,7 @@ func (f *postgresFilter) begin() []byte {
 	code := binary.BigEndian.Uint32(f.asked[4:])
 	f.begun = code != pgSSLRequest && code != pgGSSRequest
 	if f.begun && code != pgCancel {
-		if with, ok := f.said.take(OnConnect); ok {
+		if with, ok := f.refusals.take(OnConnect); ok {
 			f.refuseIn = &with
 		}
 	}
@@ -101,7 +101,7 @@ func (f *postgresFilter) collect(message []byte) []byte {
 	}
 	kind := f.kind
 	unit := f.take()
-	with, ok := f.said.take(kind)
+	with, ok := f.refusals.take(kind)
 	if !ok {
 		f.refuse = append(f.refuse, nil)
 		return unit
@@ -123,8 +123,8 @@ func (f *postgresFilter) take() []byte {
 	return unit
 }
 
-// reply implements filter.
-func (f *postgresFilter) reply(data []byte) (out []byte, hangUp bool) {
+// Reply implements Filter.
+func (f *postgresFilter) Reply(data []byte) (out []byte, hangUp bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.refuseIn != nil {
@@ -148,7 +148,7 @@ func (f *postgresFilter) reply(data []byte) (out []byte, hangUp bool) {
 	}
 }
 
-// answer is what the client gets for one message of the server.
+// answer returns what the client gets for one message of the server.
 func (f *postgresFilter) answer(message []byte) (out []byte, hangUp bool) {
 	ready := message[0] == 'Z'
 	if len(f.refuse) == 0 {
@@ -162,23 +162,23 @@ func (f *postgresFilter) answer(message []byte) (out []byte, hangUp bool) {
 	case with == nil:
 		return message, false
 	case ready:
-		told := f.told
-		f.told = false
-		if !told {
+		sent := f.sent
+		f.sent = false
+		if !sent {
 			out = with.pgMessage()
 		}
 		if with.HangUp {
 			return out, true
 		}
 		return append(out, message...), false
-	case f.told:
+	case f.sent:
 		return nil, false
 	}
-	f.told = true
+	f.sent = true
 	return with.pgMessage(), false
 }
 
-// pgMessage is the first whole message in data and what follows.
+// pgMessage cuts the first whole message off data.
 func pgMessage(data []byte) (message, rest []byte) {
 	if len(data) < pgHead {
 		return nil, data
@@ -196,7 +196,7 @@ func pgFrame(kind byte, body []byte) []byte {
 
 func pgQuery(text string) []byte { return pgFrame('Q', append([]byte(text), 0)) }
 
-// pgMessage is the refusal as an ErrorResponse. One that ends the connection is fatal.
+// pgMessage writes the refusal as an ErrorResponse. One that ends the connection is fatal.
 func (r Refusal) pgMessage() []byte {
 	severity := "ERROR"
 	if r.HangUp || r.On == OnConnect {

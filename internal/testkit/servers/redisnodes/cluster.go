@@ -1,4 +1,4 @@
-package servers
+package redisnodes
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/internal/testkit/servers"
 )
 
 const (
@@ -17,20 +19,27 @@ const (
 	clusterTimeout = "2000"
 )
 
-// RedisCluster is a Redis Cluster of three masters with a replica each. A
-// replica may take over however old its data are. Its methods may be called
-// from any goroutine.
-type RedisCluster struct {
-	Nodes []*Server
+// Cluster is a Redis Cluster of three masters with a replica each. A replica may take over however old its data are.
+// Its methods may be called from any goroutine.
+type Cluster struct {
+	Nodes []*servers.Server
+	buses [2 * clusterMasters]bus
 }
 
-// StartRedisCluster starts the nodes, makes a cluster of them and returns when
-// every node says that it is whole and every replica follows its master.
-func StartRedisCluster(ctx context.Context) (*RedisCluster, error) {
-	nodes, err := together(2*clusterMasters, func(int) (*Server, error) {
-		return Host{}.launchRedis(ctx, "redis-cluster", clusterArgs())
+// bus is the port at which a node talks to the others. The usual one, 10,000 above the node's own, may be some client's.
+type bus struct {
+	of   int // the node's own port
+	port int // 0 stands for the usual one
+}
+
+// StartCluster starts the nodes, makes a cluster of them and returns when every node says that it is whole and every
+// replica follows its master.
+func StartCluster(ctx context.Context) (*Cluster, error) {
+	c := &Cluster{}
+	nodes, err := together(len(c.buses), func(i int) (*servers.Server, error) {
+		return servers.RedisWith(ctx, "redis-cluster", c.buses[i].args)
 	})
-	c := &RedisCluster{Nodes: nodes}
+	c.Nodes = nodes
 	if err == nil {
 		err = c.form(ctx)
 	}
@@ -40,29 +49,25 @@ func StartRedisCluster(ctx context.Context) (*RedisCluster, error) {
 	return c, nil
 }
 
-// clusterArgs makes a node's arguments. Its bus gets a port of its own: the
-// usual one, 10,000 above, may be some client's.
-func clusterArgs() func(*Server) []string {
-	port, bus := 0, 0
-	return func(s *Server) []string {
-		if port != s.port {
-			port = s.port
-			bus, _ = FreePort() // 0 stands for the usual one
-		}
-		return []string{
-			"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", strconv.Itoa(bus),
-			"--cluster-node-timeout", clusterTimeout, "--cluster-replica-validity-factor", "0",
-			"--cluster-allow-replica-migration", "no", // or a replica moves to where the test does not look for it
-			"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
-		}
+// args makes the arguments of the node at a port.
+func (b *bus) args(port int) []string {
+	if b.of != port {
+		b.of = port
+		b.port, _ = servers.FreePort()
+	}
+	return []string{
+		"--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf", "--cluster-port", strconv.Itoa(b.port),
+		"--cluster-node-timeout", clusterTimeout, "--cluster-replica-validity-factor", "0",
+		"--cluster-allow-replica-migration", "no", // or a replica moves to where the test does not look for it
+		"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1",
 	}
 }
 
 // Close kills every node and removes its folder.
-func (c *RedisCluster) Close() error { return closeAll(c.Nodes) }
+func (c *Cluster) Close() error { return closeAll(c.Nodes) }
 
-// Addrs are the addresses of all nodes.
-func (c *RedisCluster) Addrs() []string {
+// Addrs returns the addresses of all nodes.
+func (c *Cluster) Addrs() []string {
 	var addrs []string
 	for _, s := range c.Nodes {
 		addrs = append(addrs, s.Addr())
@@ -71,23 +76,26 @@ func (c *RedisCluster) Addrs() []string {
 }
 
 // form joins the fresh nodes: the first half masters, the others their replicas.
-func (c *RedisCluster) form(ctx context.Context) error {
+func (c *Cluster) form(ctx context.Context) error {
 	each := (clusterSlots + clusterMasters - 1) / clusterMasters
 	for i, s := range c.Nodes {
-		if err := tellRedis(ctx, s, "CLUSTER", "SET-CONFIG-EPOCH", i+1); err != nil {
+		if err := tell(ctx, s, "CLUSTER", "SET-CONFIG-EPOCH", i+1); err != nil {
 			return err
 		}
 		if i < clusterMasters {
-			if err := tellRedis(ctx, s, "CLUSTER", "ADDSLOTSRANGE", i*each,
+			if err := tell(ctx, s, "CLUSTER", "ADDSLOTSRANGE", i*each,
 				min((i+1)*each, clusterSlots)-1); err != nil {
 				return err
 			}
 		}
 	}
 	for i, s := range c.Nodes {
-		for _, other := range c.Nodes[i+1:] {
-			args := append([]any{"CLUSTER", "MEET", "127.0.0.1", other.port}, busOf(other)...)
-			if err := tellRedis(ctx, s, args...); err != nil {
+		for j, other := range c.Nodes[:i] {
+			args := []any{"CLUSTER", "MEET", "127.0.0.1", other.Port()}
+			if c.buses[j].port != 0 {
+				args = append(args, c.buses[j].port)
+			}
+			if err := tell(ctx, s, args...); err != nil {
 				return err
 			}
 		}
@@ -100,26 +108,15 @@ func (c *RedisCluster) form(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := tellRedis(ctx, s, "CLUSTER", "REPLICATE", master.ID); err != nil {
+		if err := tell(ctx, s, "CLUSTER", "REPLICATE", master.ID); err != nil {
 			return err
 		}
 	}
 	return c.AwaitWhole(ctx)
 }
 
-// busOf is the bus port of a node, as the argument of CLUSTER MEET.
-func busOf(s *Server) []any {
-	_, args := s.command(s)
-	for i, arg := range args {
-		if arg == "--cluster-port" && args[i+1] != "0" {
-			return []any{args[i+1]}
-		}
-	}
-	return nil
-}
-
 // acquainted returns nil when every node knows all others.
-func (c *RedisCluster) acquainted(ctx context.Context) error {
+func (c *Cluster) acquainted(ctx context.Context) error {
 	for _, s := range c.Nodes {
 		text, err := clusterNodes(ctx, s)
 		if err != nil {
@@ -134,7 +131,7 @@ func (c *RedisCluster) acquainted(ctx context.Context) error {
 
 // AwaitWhole returns when every node runs, says that the cluster is whole, and
 // is a master with slots or a replica in step with one.
-func (c *RedisCluster) AwaitWhole(ctx context.Context) error {
+func (c *Cluster) AwaitWhole(ctx context.Context) error {
 	return poll(ctx, func() error {
 		nodes, err := c.nodes(ctx)
 		if err != nil {
@@ -143,7 +140,7 @@ func (c *RedisCluster) AwaitWhole(ctx context.Context) error {
 		ports := map[string]int{}
 		for _, n := range nodes {
 			if n.Master == "-" && len(n.Slots) > 0 {
-				ports[n.ID] = n.Server.port
+				ports[n.ID] = n.Server.Port()
 			}
 		}
 		for _, n := range nodes {
@@ -158,10 +155,10 @@ func (c *RedisCluster) AwaitWhole(ctx context.Context) error {
 	})
 }
 
-// Slot is the hash slot of a key.
-func (c *RedisCluster) Slot(ctx context.Context, key string) (slot int, err error) {
+// Slot returns the hash slot of a key.
+func (c *Cluster) Slot(ctx context.Context, key string) (slot int, err error) {
 	for _, s := range c.Nodes {
-		err = AskRedis(s, func(r *redis.Client) error {
+		err = Ask(s, func(r *redis.Client) error {
 			n, err := r.ClusterKeySlot(ctx, key).Result()
 			slot = int(n)
 			return err
@@ -175,7 +172,7 @@ func (c *RedisCluster) Slot(ctx context.Context, key string) (slot int, err erro
 
 // Roles returns the master that owns a key's slot, and its replicas. Of several
 // that claim it the one with the highest epoch counts.
-func (c *RedisCluster) Roles(ctx context.Context, key string) (master *Server, replicas []*Server, err error) {
+func (c *Cluster) Roles(ctx context.Context, key string) (master *servers.Server, replicas []*servers.Server, err error) {
 	slot, err := c.Slot(ctx, key)
 	if err != nil {
 		return nil, nil, err
@@ -184,7 +181,7 @@ func (c *RedisCluster) Roles(ctx context.Context, key string) (master *Server, r
 	if err != nil {
 		return nil, nil, err
 	}
-	var owner ClusterNode
+	var owner node
 	for _, n := range nodes {
 		if n.Master == "-" && n.has(slot) && (owner.Server == nil || n.Epoch > owner.Epoch) {
 			owner = n
@@ -203,10 +200,10 @@ func (c *RedisCluster) Roles(ctx context.Context, key string) (master *Server, r
 
 // Failover makes a replica the master, in step with the old one; with takeover
 // at once, whatever it lacks.
-func (c *RedisCluster) Failover(ctx context.Context, to *Server, takeover bool) error {
+func (c *Cluster) Failover(ctx context.Context, to *servers.Server, takeover bool) error {
 	args := []any{"CLUSTER", "FAILOVER"}
 	if takeover {
 		args = append(args, "TAKEOVER")
 	}
-	return tellRedis(ctx, to, args...)
+	return tell(ctx, to, args...)
 }

@@ -1,4 +1,4 @@
-package servers
+package redisnodes
 
 import (
 	"context"
@@ -8,29 +8,31 @@ import (
 	"strings"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/internal/testkit/servers"
 )
 
-// ClusterNode is what a node says of itself.
-type ClusterNode struct {
-	Server *Server
+// node is what a node says of itself.
+type node struct {
+	Server *servers.Server
 	ID     string
 	Master string // the id of its master, "-" of a master
 	Epoch  int
 	Slots  []string // "from-to", and "[slot->-id" while one moves
 }
 
-// clusterNodes is the answer of one node to CLUSTER NODES.
-func clusterNodes(ctx context.Context, s *Server) (text string, err error) {
-	err = AskRedis(s, func(c *redis.Client) error {
+// clusterNodes asks one node for CLUSTER NODES.
+func clusterNodes(ctx context.Context, s *servers.Server) (text string, err error) {
+	err = Ask(s, func(c *redis.Client) error {
 		text, err = c.ClusterNodes(ctx).Result()
 		return err
 	})
 	return text, err
 }
 
-// nodes is what those say of themselves that answer.
-func (c *RedisCluster) nodes(ctx context.Context) ([]ClusterNode, error) {
-	var found []ClusterNode
+// nodes asks every node about itself and leaves out those that do not answer.
+func (c *Cluster) nodes(ctx context.Context) ([]node, error) {
+	var found []node
 	var errs []error
 	for _, s := range c.Nodes {
 		if s.PID() == 0 {
@@ -49,11 +51,11 @@ func (c *RedisCluster) nodes(ctx context.Context) ([]ClusterNode, error) {
 	return found, nil
 }
 
-// self is what one node says of itself.
-func (c *RedisCluster) self(ctx context.Context, s *Server) (ClusterNode, error) {
+// self asks one node about itself.
+func (c *Cluster) self(ctx context.Context, s *servers.Server) (node, error) {
 	text, err := clusterNodes(ctx, s)
 	if err != nil {
-		return ClusterNode{}, err
+		return node{}, err
 	}
 	for line := range strings.Lines(text) {
 		fields := strings.Fields(line)
@@ -61,13 +63,13 @@ func (c *RedisCluster) self(ctx context.Context, s *Server) (ClusterNode, error)
 			continue
 		}
 		epoch, err := strconv.Atoi(fields[6])
-		return ClusterNode{Server: s, ID: fields[0], Master: fields[3], Epoch: epoch, Slots: fields[8:]}, err
+		return node{Server: s, ID: fields[0], Master: fields[3], Epoch: epoch, Slots: fields[8:]}, err
 	}
-	return ClusterNode{}, fmt.Errorf("%s does not name itself:\n%s", s.Addr(), text)
+	return node{}, fmt.Errorf("%s does not name itself:\n%s", s.Addr(), text)
 }
 
-// has reports whether a node owns a slot by its own word.
-func (n ClusterNode) has(slot int) bool {
+// has reports whether a node says that it owns a slot.
+func (n node) has(slot int) bool {
 	for _, field := range n.Slots {
 		first, last, ranged := strings.Cut(field, "-")
 		from, err := strconv.Atoi(first)
@@ -88,9 +90,9 @@ func (n ClusterNode) has(slot int) bool {
 }
 
 // whole returns nil when a node is in order; ports are those of the masters.
-func (n ClusterNode) whole(ctx context.Context, ports map[string]int) error {
+func (n node) whole(ctx context.Context, ports map[string]int) error {
 	var state, text string
-	err := AskRedis(n.Server, func(c *redis.Client) (err error) {
+	err := Ask(n.Server, func(c *redis.Client) (err error) {
 		if state, err = c.ClusterInfo(ctx).Result(); err == nil {
 			text, err = c.ClusterNodes(ctx).Result()
 		}

@@ -1,4 +1,5 @@
-package testkit
+// Package hosts makes a small network of hosts on one Linux machine, whose links a test cuts, joins and slows.
+package hosts
 
 import (
 	"bytes"
@@ -28,8 +29,8 @@ type Network struct {
 	hosts  []string
 }
 
-// NetworkObstacle says why this process cannot make a Network; empty is none.
-func NetworkObstacle() string {
+// Obstacle says why this process cannot make a Network; empty is none.
+func Obstacle() string {
 	switch {
 	case runtime.GOOS != "linux":
 		return "network namespaces need Linux, this is " + runtime.GOOS
@@ -39,9 +40,9 @@ func NetworkObstacle() string {
 	return ""
 }
 
-// NewNetwork makes hosts and their links. They are gone when the test ends,
+// New makes hosts and their links. They are gone when the test ends,
 // with whatever happened to it.
-func NewNetwork(t testing.TB, hosts ...string) *Network {
+func New(t testing.TB, hosts ...string) *Network {
 	t.Helper()
 	sweep()
 	n := &Network{prefix: fmt.Sprintf("sluice-%d-%s-", os.Getpid(), strings.ToLower(rand.Text()[:4])), hosts: hosts}
@@ -103,28 +104,28 @@ func (n *Network) route(from, to string) string {
 	return fmt.Sprintf("route replace %s/32 dev to-%s src %s", n.Address(to), to, n.Address(from))
 }
 
-// String is for JoinNetwork.
+// String names the network for Join.
 func (n *Network) String() string { return n.prefix + " " + strings.Join(n.hosts, " ") }
 
-// JoinNetwork is a network that another process has made and takes away.
-func JoinNetwork(text string) *Network {
+// Join returns the network that another process has made and takes away.
+func Join(text string) *Network {
 	fields := strings.Fields(text)
 	return &Network{prefix: fields[0], hosts: fields[1:]}
 }
 
 func (n *Network) namespace(host string) string { return n.prefix + host }
 
-// Address is the one address of a host.
+// Address returns the one address of a host.
 func (n *Network) Address(host string) string {
 	return fmt.Sprintf("10.77.0.%d", 10+slices.Index(n.hosts, host))
 }
 
-// Host is a host as servers run there.
+// Host returns what a server must know to run on a host.
 func (n *Network) Host(host string) servers.Host {
 	return servers.Host{Namespace: n.namespace(host), Address: n.Address(host)}
 }
 
-// Command is how a program is run on a host: its process id stays the same.
+// Command returns the command line that runs a program on a host. The process id stays the same.
 func (n *Network) Command(host, program string, args ...string) []string {
 	return append([]string{"ip", "netns", "exec", n.namespace(host), program}, args...)
 }
@@ -174,8 +175,8 @@ func (n *Network) Delay(a, b, by string) error {
 	return nil
 }
 
-// Haste undoes Delay.
-func (n *Network) Haste(a, b string) error {
+// Hasten undoes Delay.
+func (n *Network) Hasten(a, b string) error {
 	// #nosec G204 -- names written here
 	cmd := exec.Command("tc", "-netns", n.namespace(a), "qdisc", "delete", "dev", "to-"+b, "root")
 	if out, err := cmd.CombinedOutput(); err != nil {

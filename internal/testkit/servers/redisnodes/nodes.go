@@ -1,4 +1,4 @@
-package servers
+package redisnodes
 
 import (
 	"context"
@@ -11,6 +11,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"sluice/internal/testkit/servers"
 )
 
 const (
@@ -19,9 +21,9 @@ const (
 	nodeLook     = 50 * time.Millisecond
 )
 
-// AskRedis runs do with a client of one server that never repeats a command.
+// Ask runs do with a client of one server that never repeats a command.
 // A server that does not answer within a second is an error.
-func AskRedis(s *Server, do func(*redis.Client) error) error {
+func Ask(s *servers.Server, do func(*redis.Client) error) error {
 	client := redis.NewClient(&redis.Options{
 		Addr: s.Addr(), MaxRetries: -1, PoolSize: 1, DialerRetries: 1, DisableIdentity: true,
 		DialTimeout: nodeTimeout, ReadTimeout: nodeTimeout, WriteTimeout: nodeTimeout,
@@ -30,15 +32,15 @@ func AskRedis(s *Server, do func(*redis.Client) error) error {
 	return errors.Join(do(client), client.Close())
 }
 
-// tellRedis sends one command to a server.
-func tellRedis(ctx context.Context, s *Server, args ...any) error {
-	return AskRedis(s, func(c *redis.Client) error { return c.Do(ctx, args...).Err() })
+// tell sends one command to a server.
+func tell(ctx context.Context, s *servers.Server, args ...any) error {
+	return Ask(s, func(c *redis.Client) error { return c.Do(ctx, args...).Err() })
 }
 
 // infoOf returns a section of INFO as a map.
-func infoOf(ctx context.Context, s *Server, section string) (map[string]string, error) {
+func infoOf(ctx context.Context, s *servers.Server, section string) (map[string]string, error) {
 	found := map[string]string{}
-	err := AskRedis(s, func(c *redis.Client) error {
+	err := Ask(s, func(c *redis.Client) error {
 		text, err := c.Info(ctx, section).Result()
 		for line := range strings.Lines(text) {
 			if name, value, ok := strings.Cut(strings.TrimSpace(line), ":"); ok {
@@ -53,11 +55,11 @@ func infoOf(ctx context.Context, s *Server, section string) (map[string]string, 
 // CutReplica ends a replica's link to its master and keeps it from coming back:
 // the replica presents a password that its master has not. Everything else of
 // the replica works on. MendReplica undoes it.
-func CutReplica(ctx context.Context, s *Server) error {
-	if err := tellRedis(ctx, s, "CONFIG", "SET", "masterauth", "not-the-password"); err != nil {
+func CutReplica(ctx context.Context, s *servers.Server) error {
+	if err := tell(ctx, s, "CONFIG", "SET", "masterauth", "not-the-password"); err != nil {
 		return fmt.Errorf("cut %s from its master: %w", s.Addr(), err)
 	}
-	if err := tellRedis(ctx, s, "CLIENT", "KILL", "TYPE", "master"); err != nil {
+	if err := tell(ctx, s, "CLIENT", "KILL", "TYPE", "master"); err != nil {
 		return fmt.Errorf("cut %s from its master: %w", s.Addr(), err)
 	}
 	return poll(ctx, func() error {
@@ -70,12 +72,12 @@ func CutReplica(ctx context.Context, s *Server) error {
 }
 
 // MendReplica lets a replica reach its master again.
-func MendReplica(ctx context.Context, s *Server) error {
-	return tellRedis(ctx, s, "CONFIG", "SET", "masterauth", "")
+func MendReplica(ctx context.Context, s *servers.Server) error {
+	return tell(ctx, s, "CONFIG", "SET", "masterauth", "")
 }
 
 // AwaitReplicated returns when every replica has all that its master had when it was called.
-func AwaitReplicated(ctx context.Context, master *Server, replicas []*Server) error {
+func AwaitReplicated(ctx context.Context, master *servers.Server, replicas []*servers.Server) error {
 	info, err := infoOf(ctx, master, "replication")
 	if err != nil {
 		return err
@@ -103,7 +105,7 @@ func AwaitReplicated(ctx context.Context, master *Server, replicas []*Server) er
 }
 
 // follows returns nil when a server is a replica in step with the master at port.
-func follows(ctx context.Context, s *Server, port int) error {
+func follows(ctx context.Context, s *servers.Server, port int) error {
 	info, err := infoOf(ctx, s, "replication")
 	if err != nil {
 		return err
@@ -136,14 +138,14 @@ func poll(ctx context.Context, ask func() error) error {
 }
 
 // together starts n servers at once. What was started is returned even with an error.
-func together(n int, start func(i int) (*Server, error)) ([]*Server, error) {
-	started, errs := make([]*Server, n), make([]error, n)
+func together(n int, start func(i int) (*servers.Server, error)) ([]*servers.Server, error) {
+	started, errs := make([]*servers.Server, n), make([]error, n)
 	var wg sync.WaitGroup
 	for i := range n {
 		wg.Go(func() { started[i], errs[i] = start(i) })
 	}
 	wg.Wait()
-	var all []*Server
+	var all []*servers.Server
 	for _, s := range started {
 		if s != nil {
 			all = append(all, s)
@@ -153,7 +155,7 @@ func together(n int, start func(i int) (*Server, error)) ([]*Server, error) {
 }
 
 // closeAll closes servers, also those that are paused or down.
-func closeAll(all []*Server) error {
+func closeAll(all []*servers.Server) error {
 	var errs []error
 	for _, s := range all {
 		errs = append(errs, s.Close())

@@ -1,4 +1,4 @@
-package servers
+package redisnodes
 
 import (
 	"context"
@@ -8,12 +8,14 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit/servers"
 )
 
 // group is what a cluster and a master with sentinels have in common.
 type group interface {
-	Roles(ctx context.Context, key string) (*Server, []*Server, error)
-	Failover(ctx context.Context, to *Server, takeover bool) error
+	Roles(ctx context.Context, key string) (*servers.Server, []*servers.Server, error)
+	Failover(ctx context.Context, to *servers.Server, takeover bool) error
 	AwaitWhole(ctx context.Context) error
 	Close() error
 }
@@ -21,14 +23,14 @@ type group interface {
 const aKey = "{sale/0}:meta"
 
 // set writes one field to one node, read returns it.
-func set(t *testing.T, s *Server, field string) {
+func set(t *testing.T, s *servers.Server, field string) {
 	t.Helper()
-	require.NoError(t, tellRedis(t.Context(), s, "HSET", aKey, field, "1"))
+	require.NoError(t, tell(t.Context(), s, "HSET", aKey, field, "1"))
 }
 
-func fields(t *testing.T, s *Server) (found map[string]string) {
+func fields(t *testing.T, s *servers.Server) (found map[string]string) {
 	t.Helper()
-	require.NoError(t, AskRedis(s, func(c *redis.Client) (err error) {
+	require.NoError(t, Ask(s, func(c *redis.Client) (err error) {
 		found, err = c.HGetAll(t.Context(), aKey).Result()
 		return err
 	}))
@@ -38,7 +40,7 @@ func fields(t *testing.T, s *Server) (found map[string]string) {
 // become waits until a server is the master of the key. A failover that the servers give up, since a busy machine
 // lets them wait for
 // longer than they do, is asked for again.
-func become(t *testing.T, g group, want *Server) {
+func become(t *testing.T, g group, want *servers.Server) {
 	t.Helper()
 	asked := time.Now()
 	require.Eventually(t, func() bool {
@@ -59,10 +61,10 @@ const givenUp = 7 * time.Second
 
 func startGroups(t *testing.T) map[string]group {
 	t.Helper()
-	cluster, err := StartRedisCluster(t.Context())
+	cluster, err := StartCluster(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
-	sentinel, err := StartRedisSentinel(t.Context())
+	sentinel, err := StartSentinel(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, sentinel.Close()) })
 	return map[string]group{"cluster": cluster, "sentinel": sentinel}
@@ -84,7 +86,7 @@ func TestAReplicaThatWasCutIsPromotedWithoutTheLastWrites(t *testing.T) {
 			}
 			set(t, master, "lost")
 			master.Kill()
-			var promoted *Server
+			var promoted *servers.Server
 			require.Eventually(t, func() bool {
 				promoted, _, err = g.Roles(t.Context(), aKey)
 				return err == nil && promoted != master
@@ -108,7 +110,7 @@ func TestAReplicaThatWasCutIsPromotedWithoutTheLastWrites(t *testing.T) {
 }
 
 // replicaHas reports whether a replica has all that its master has written.
-func replicaHas(ctx context.Context, replica, master *Server) bool {
+func replicaHas(ctx context.Context, replica, master *servers.Server) bool {
 	a, errA := infoOf(ctx, replica, "replication")
 	b, errB := infoOf(ctx, master, "replication")
 	return errA == nil && errB == nil && a["slave_repl_offset"] == b["master_repl_offset"]
@@ -116,14 +118,14 @@ func replicaHas(ctx context.Context, replica, master *Server) bool {
 
 func TestASlotMovesWithItsKeys(t *testing.T) {
 	t.Parallel()
-	cluster, err := StartRedisCluster(t.Context())
+	cluster, err := StartCluster(t.Context())
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, cluster.Close()) })
 	master, _, err := cluster.Roles(t.Context(), aKey)
 	require.NoError(t, err)
 	for i := range 5 {
 		set(t, master, fmt.Sprint("field-", i))
-		require.NoError(t, tellRedis(t.Context(), master, "SET", fmt.Sprintf("{sale/0}:%d", i), "1"))
+		require.NoError(t, tell(t.Context(), master, "SET", fmt.Sprintf("{sale/0}:%d", i), "1"))
 	}
 	target, err := cluster.MoveSlot(t.Context(), aKey, time.Millisecond)
 	require.NoError(t, err)
@@ -133,5 +135,5 @@ func TestASlotMovesWithItsKeys(t *testing.T) {
 	owner, _, err := cluster.Roles(t.Context(), aKey)
 	require.NoError(t, err)
 	require.Same(t, target, owner)
-	require.ErrorContains(t, tellRedis(t.Context(), master, "GET", "{sale/0}:1"), "MOVED")
+	require.ErrorContains(t, tell(t.Context(), master, "GET", "{sale/0}:1"), "MOVED")
 }

@@ -1,15 +1,15 @@
-package servers
+package redisnodes
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"sluice/internal/testkit/servers"
 )
 
 const (
@@ -23,17 +23,17 @@ const (
 // MasterName is what the sentinels call their master.
 const MasterName = "sluice"
 
-// RedisSentinel is a master with two replicas and the three sentinels that
+// Sentinel is a master with two replicas and the three sentinels that
 // watch them. Its methods may be called from any goroutine.
-type RedisSentinel struct {
-	Nodes     []*Server // those with the data
-	Sentinels []*Server
+type Sentinel struct {
+	Nodes     []*servers.Server // those with the data
+	Sentinels []*servers.Server
 }
 
-// StartRedisSentinel starts all six and returns when every sentinel knows the
+// StartSentinel starts all six and returns when every sentinel knows the
 // others and both replicas follow the master.
-func StartRedisSentinel(ctx context.Context) (*RedisSentinel, error) {
-	c := &RedisSentinel{}
+func StartSentinel(ctx context.Context) (*Sentinel, error) {
+	c := &Sentinel{}
 	err := c.form(ctx)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("make a Redis with sentinels: %w", err), c.Close())
@@ -41,9 +41,9 @@ func StartRedisSentinel(ctx context.Context) (*RedisSentinel, error) {
 	return c, nil
 }
 
-func (c *RedisSentinel) form(ctx context.Context) (err error) {
-	c.Nodes, err = together(sentinelNodes, func(int) (*Server, error) {
-		return Host{}.launchRedis(ctx, "redis-replicated", func(*Server) []string {
+func (c *Sentinel) form(ctx context.Context) (err error) {
+	c.Nodes, err = together(sentinelNodes, func(int) (*servers.Server, error) {
+		return servers.RedisWith(ctx, "redis-replicated", func(int) []string {
 			return []string{"--repl-diskless-sync-delay", "0", "--repl-ping-replica-period", "1"}
 		})
 	})
@@ -52,21 +52,24 @@ func (c *RedisSentinel) form(ctx context.Context) (err error) {
 	}
 	master := c.Nodes[0]
 	for _, s := range c.Nodes[1:] {
-		if err := tellRedis(ctx, s, "REPLICAOF", "127.0.0.1", master.port); err != nil {
+		if err := tell(ctx, s, "REPLICAOF", "127.0.0.1", master.Port()); err != nil {
 			return err
 		}
 	}
 	for _, s := range c.Nodes[1:] { // or the sentinels would learn of them late
-		if err := poll(ctx, func() error { return follows(ctx, s, master.port) }); err != nil {
+		if err := poll(ctx, func() error { return follows(ctx, s, master.Port()) }); err != nil {
 			return err
 		}
 	}
-	c.Sentinels, err = together(sentinelNodes, func(int) (*Server, error) { return launchSentinel(ctx, master) })
+	watched := servers.Watched{Name: MasterName, Master: master.Addr(), Quorum: sentinelQuorum, Failover: 3 * time.Second}
+	c.Sentinels, err = together(sentinelNodes, func(int) (*servers.Server, error) {
+		return servers.Host{}.Sentinel(ctx, watched)
+	})
 	if err != nil {
 		return err
 	}
 	for _, s := range c.Sentinels { // they look every 10 s and tell each other every 2 s, which is long for a test
-		err := tellRedis(ctx, s, "SENTINEL", "DEBUG", "INFO-PERIOD", 300, "PUBLISH-PERIOD", 300,
+		err := tell(ctx, s, "SENTINEL", "DEBUG", "INFO-PERIOD", 300, "PUBLISH-PERIOD", 300,
 			"ASK-PERIOD", 300, "PING-PERIOD", 200)
 		if err != nil {
 			return err
@@ -75,39 +78,11 @@ func (c *RedisSentinel) form(ctx context.Context) (err error) {
 	return c.AwaitWhole(ctx)
 }
 
-// launchSentinel starts a sentinel; it writes what it learns into its file.
-func launchSentinel(ctx context.Context, master *Server) (*Server, error) {
-	program, err := FindRedis()
-	if err != nil {
-		return nil, err
-	}
-	file := func(s *Server) string { return filepath.Join(s.dir, "sentinel.conf") }
-	return launch(ctx, recipe{
-		kind: "redis-sentinel",
-		prepare: func(_ context.Context, s *Server) error {
-			text := fmt.Sprintf(
-				"sentinel monitor %[1]s 127.0.0.1 %[2]d %[3]d\nsentinel down-after-milliseconds %[1]s 1000\n"+
-					"sentinel failover-timeout %[1]s 3000\nsentinel parallel-syncs %[1]s 2\n", MasterName, master.port,
-				sentinelQuorum)
-			return os.WriteFile(file(s), []byte(text), 0o600)
-		},
-		command: func(s *Server) (string, []string) {
-			return program, []string{
-				file(s), "--sentinel", "--bind", "127.0.0.1", "--port", fmt.Sprint(
-					s.port), "--dir", s.dir, "--daemonize", "no",
-			}
-		},
-		ready:    redisReady,
-		quit:     syscall.SIGTERM,
-		orphaned: syscall.SIGKILL,
-	})
-}
-
 // Close kills all and removes their folders.
-func (c *RedisSentinel) Close() error { return errors.Join(closeAll(c.Sentinels), closeAll(c.Nodes)) }
+func (c *Sentinel) Close() error { return errors.Join(closeAll(c.Sentinels), closeAll(c.Nodes)) }
 
-// Addrs are the addresses of the sentinels.
-func (c *RedisSentinel) Addrs() []string {
+// Addrs returns the addresses of the sentinels.
+func (c *Sentinel) Addrs() []string {
 	var addrs []string
 	for _, s := range c.Sentinels {
 		addrs = append(addrs, s.Addr())
@@ -117,10 +92,10 @@ func (c *RedisSentinel) Addrs() []string {
 
 // Roles returns the master that a majority of the sentinels names, and its
 // replicas. The key is ignored: one master has them all.
-func (c *RedisSentinel) Roles(ctx context.Context, _ string) (master *Server, replicas []*Server, err error) {
+func (c *Sentinel) Roles(ctx context.Context, _ string) (master *servers.Server, replicas []*servers.Server, err error) {
 	votes := map[string]int{}
 	for _, s := range c.Sentinels {
-		addr, err := c.names(ctx, s)
+		addr, err := c.masterOf(ctx, s)
 		if err == nil {
 			votes[addr]++
 		}
@@ -134,16 +109,16 @@ func (c *RedisSentinel) Roles(ctx context.Context, _ string) (master *Server, re
 		return nil, nil, fmt.Errorf("the sentinels do not agree on a master: %v", votes)
 	}
 	for _, s := range c.Nodes {
-		if s != master && s.PID() != 0 && follows(ctx, s, master.port) == nil {
+		if s != master && s.PID() != 0 && follows(ctx, s, master.Port()) == nil {
 			replicas = append(replicas, s)
 		}
 	}
 	return master, replicas, nil
 }
 
-// names is the master that one sentinel names.
-func (c *RedisSentinel) names(ctx context.Context, s *Server) (addr string, err error) {
-	err = AskRedis(s, func(r *redis.Client) error {
+// masterOf asks one sentinel for the address of the master.
+func (c *Sentinel) masterOf(ctx context.Context, s *servers.Server) (addr string, err error) {
+	err = Ask(s, func(r *redis.Client) error {
 		pair, err := r.Do(ctx, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", MasterName).StringSlice()
 		addr = strings.Join(pair, ":")
 		return err
@@ -153,7 +128,7 @@ func (c *RedisSentinel) names(ctx context.Context, s *Server) (addr string, err 
 
 // AwaitWhole returns when all sentinels name the same master, which is one, and
 // see its two replicas in step with it.
-func (c *RedisSentinel) AwaitWhole(ctx context.Context) error {
+func (c *Sentinel) AwaitWhole(ctx context.Context) error {
 	return poll(ctx, func() error {
 		master, replicas, err := c.Roles(ctx, "")
 		if err != nil {
@@ -177,15 +152,15 @@ func (c *RedisSentinel) AwaitWhole(ctx context.Context) error {
 
 // sees returns nil when a sentinel names the master, holds nobody for down, knows the other
 // sentinels, and knows of choice, if there is one, that it comes first.
-func (c *RedisSentinel) sees(ctx context.Context, s, master, choice *Server) error {
-	return AskRedis(s, func(r *redis.Client) error {
+func (c *Sentinel) sees(ctx context.Context, s, master, choice *servers.Server) error {
+	return Ask(s, func(r *redis.Client) error {
 		state, err := r.Do(ctx, "SENTINEL", "MASTER", MasterName).Result()
 		if err != nil {
 			return err
 		}
 		fields := stringMap(state)
 		others := fields["num-other-sentinels"]
-		if fields["port"] != fmt.Sprint(master.port) || fields["flags"] != "master" ||
+		if fields["port"] != fmt.Sprint(master.Port()) || fields["flags"] != "master" ||
 			others != fmt.Sprint(sentinelNodes-1) {
 			return fmt.Errorf("sentinel %s sees %v", s.Addr(), fields)
 		}
@@ -199,7 +174,7 @@ func (c *RedisSentinel) sees(ctx context.Context, s, master, choice *Server) err
 			if replica["flags"] == "slave" && replica["master-link-status"] == "ok" {
 				sound++
 			}
-			if choice != nil && replica["port"] == fmt.Sprint(choice.port) {
+			if choice != nil && replica["port"] == fmt.Sprint(choice.Port()) {
 				first = replica["slave-priority"] == fmt.Sprint(firstChoice)
 			}
 		}
@@ -228,13 +203,13 @@ func stringMap(answer any) map[string]string {
 
 // Prefer makes the sentinels promote a replica before the others, and returns
 // when all of them know it.
-func (c *RedisSentinel) Prefer(ctx context.Context, choice *Server) error {
+func (c *Sentinel) Prefer(ctx context.Context, choice *servers.Server) error {
 	for _, s := range c.Nodes {
 		priority := lastChoice
 		if s == choice {
 			priority = firstChoice
 		}
-		if err := tellRedis(ctx, s, "CONFIG", "SET", "replica-priority", priority); err != nil {
+		if err := tell(ctx, s, "CONFIG", "SET", "replica-priority", priority); err != nil {
 			return err
 		}
 	}
@@ -254,11 +229,11 @@ func (c *RedisSentinel) Prefer(ctx context.Context, choice *Server) error {
 
 // Failover makes the preferred replica the master while the old one lives. What
 // the old one takes until it is told is lost; takeover changes nothing.
-func (c *RedisSentinel) Failover(ctx context.Context, to *Server, _ bool) error {
+func (c *Sentinel) Failover(ctx context.Context, to *servers.Server, _ bool) error {
 	if err := c.Prefer(ctx, to); err != nil {
 		return err
 	}
 	return poll(ctx, func() error { // a failover that was begun by itself is in its way for a moment
-		return tellRedis(ctx, c.Sentinels[0], "SENTINEL", "FAILOVER", MasterName)
+		return tell(ctx, c.Sentinels[0], "SENTINEL", "FAILOVER", MasterName)
 	})
 }

@@ -1,4 +1,4 @@
-package testkit
+package hosts
 
 import (
 	"errors"
@@ -11,15 +11,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+const (
+	long  = 10 * time.Second
+	short = 50 * time.Millisecond
+)
+
 // A shell on one host talks to a Redis on another: what a network does is seen there.
 func TestANetworkOfHosts(t *testing.T) {
 	t.Parallel()
-	if why := NetworkObstacle(); why != "" {
+	if why := Obstacle(); why != "" {
 		t.Skip("not here: ", why)
 	}
 	var prefix string
 	t.Run("while it is there", func(t *testing.T) {
-		n := JoinNetwork(NewNetwork(t, "one", "two", "three").String())
+		n := Join(New(t, "one", "two", "three").String())
 		prefix = n.prefix
 		ask := func(from, to string) error {
 			script := fmt.Sprintf("exec 3<>/dev/tcp/%s/7 && head -c 2 <&3 | grep -q hi", n.Address(to))
@@ -49,7 +54,7 @@ func TestANetworkOfHosts(t *testing.T) {
 			start := time.Now()
 			answers("one", "two")
 			require.Greater(t, time.Since(start), 100*time.Millisecond)
-			require.NoError(t, n.Haste("one", "two"))
+			require.NoError(t, n.Hasten("one", "two"))
 		}
 	})
 	left, err := exec.CommandContext(t.Context(), "ip", "netns", "list").Output()

@@ -1,4 +1,4 @@
-package testkit
+package rewrite
 
 import (
 	"encoding/binary"
@@ -24,7 +24,7 @@ const (
 // mysqlFilter rewrites one connection of MySQL's protocol. A client sends one
 // command and waits for its answer, so one of them is under way at a time.
 type mysqlFilter struct {
-	said *refusals
+	refusals *Refusals
 
 	mu       sync.Mutex
 	asked    []byte // a packet of the client that is not whole yet
@@ -36,12 +36,12 @@ type mysqlFilter struct {
 	kinds    map[uint32]string // of prepared statements, by their number
 }
 
-func newMySQLFilter(said *refusals) *mysqlFilter {
-	return &mysqlFilter{said: said, kinds: map[uint32]string{}}
+func newMySQLFilter(refusals *Refusals) *mysqlFilter {
+	return &mysqlFilter{refusals: refusals, kinds: map[uint32]string{}}
 }
 
-// request implements filter.
-func (f *mysqlFilter) request(data []byte) []byte {
+// Request implements Filter.
+func (f *mysqlFilter) Request(data []byte) []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.asked = append(f.asked, data...)
@@ -78,7 +78,7 @@ func (f *mysqlFilter) command(packet []byte) []byte {
 			kind = f.kinds[binary.LittleEndian.Uint32(body)]
 		}
 	}
-	with, ok := f.said.take(kind)
+	with, ok := f.refusals.take(kind)
 	if !ok {
 		return packet
 	}
@@ -92,8 +92,8 @@ func (f *mysqlFilter) command(packet []byte) []byte {
 	return packet
 }
 
-// reply implements filter.
-func (f *mysqlFilter) reply(data []byte) (out []byte, hangUp bool) {
+// Reply implements Filter.
+func (f *mysqlFilter) Reply(data []byte) (out []byte, hangUp bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.answered = append(f.answered, data...)
@@ -105,7 +105,7 @@ func (f *mysqlFilter) reply(data []byte) (out []byte, hangUp bool) {
 		f.answered = rest
 		if !f.greeted {
 			f.greeted = true
-			if with, ok := f.said.take(OnConnect); ok {
+			if with, ok := f.refusals.take(OnConnect); ok {
 				return append(out, with.mysqlPacket(packet[3])...), true
 			}
 		} else if f.first {
@@ -131,7 +131,7 @@ func (f *mysqlFilter) remember(packet []byte) {
 	f.kinds[binary.LittleEndian.Uint32(packet[mysqlHead+1:])] = f.prepared
 }
 
-// mysqlPacket is the first whole packet in data, with its head, and what follows.
+// mysqlPacket cuts the first whole packet off data, with its head.
 func mysqlPacket(data []byte) (packet, rest []byte) {
 	if len(data) < mysqlHead {
 		return nil, data
@@ -148,7 +148,7 @@ func mysqlMessage(sequence byte, payload []byte) []byte {
 	return append([]byte{byte(size), byte(size >> 8), byte(size >> 16), sequence}, payload...)
 }
 
-// mysqlPacket is the refusal as an ERR packet.
+// mysqlPacket writes the refusal as an ERR packet.
 func (r Refusal) mysqlPacket(sequence byte) []byte {
 	code, _ := strconv.ParseUint(r.Code, 10, 16) // a wrong one reads as 0, which no test expects
 	state := r.State
