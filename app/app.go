@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -36,25 +35,6 @@ import (
 	"sluice/store/redis"
 	"sluice/trace"
 )
-
-// Roles are the parts of Sluice one process plays.
-type Roles struct{ Gateway, Worker, Notifier bool }
-
-// AllRoles is what a process plays unless told otherwise.
-func AllRoles() Roles { return Roles{Gateway: true, Worker: true, Notifier: true} }
-
-// names are the roles that are played, as --role has them.
-func (r Roles) names() (played []string) {
-	for _, role := range []struct {
-		name string
-		is   bool
-	}{{"gateway", r.Gateway}, {"worker", r.Worker}, {"notifier", r.Notifier}} {
-		if role.is {
-			played = append(played, role.name)
-		}
-	}
-	return played
-}
 
 // Options are what an App needs beside its configuration.
 type Options struct {
@@ -187,16 +167,6 @@ func (a *App) mend(ctx context.Context, s inventory.SaleAudit) {
 	}
 	log.Error("ledger and line differed: the line was rebuilt")
 	a.channels.Alerts.Add("the ledger and the line of sale "+s.Sale+" differed: its line was rebuilt", 1)
-}
-
-// alone refuses a Redis that nobody else can reach to a process that needs
-// others: its orders would wait for a worker for ever.
-func alone(mode string, roles Roles) error {
-	if (mode == redis.ModeEmbedded || mode == redis.ModeManaged) && roles != AllRoles() {
-		return fmt.Errorf("redis.mode %s belongs to one process: it must play all roles; "+
-			"give redis.addrs to play some", mode)
-	}
-	return nil
 }
 
 func (a *App) checks() []admin.Check {

@@ -5,10 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/require"
+
 	"sluice/gateway/auth"
 	"sluice/gateway/server"
-
-	"github.com/stretchr/testify/require"
 )
 
 func TestDefaultsAreValid(t *testing.T) {

@@ -5,11 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"sluice/api"
-
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/internal/testkit/stack"
 )
 

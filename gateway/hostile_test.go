@@ -14,11 +14,10 @@ import (
 	"testing"
 	"time"
 
-	"sluice/api"
-
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
 	"sluice/internal/testkit/stack"
 )
 

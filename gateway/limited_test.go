@@ -4,11 +4,10 @@ import (
 	"net/http"
 	"testing"
 
-	"sluice/api"
-	"sluice/gateway/ratelimit"
-
 	"github.com/stretchr/testify/require"
 
+	"sluice/api"
+	"sluice/gateway/ratelimit"
 	"sluice/internal/testkit/stack"
 )
 

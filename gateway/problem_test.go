@@ -6,11 +6,11 @@ import (
 	"testing"
 	"time"
 
-	"sluice/api"
-	"sluice/gateway/ratelimit"
-
 	"github.com/gin-gonic/gin"
 	"github.com/stretchr/testify/require"
+
+	"sluice/api"
+	"sluice/gateway/ratelimit"
 )
 
 func TestLimiterRefusalOnTheWire(t *testing.T) {

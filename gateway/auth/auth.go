@@ -2,30 +2,17 @@
 package auth
 
 import (
-	"crypto/ecdsa"
-	"crypto/ed25519"
-	"crypto/rsa"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/netip"
 	"net/textproto"
-	"os"
 	"strings"
 	"time"
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json"
 	"github.com/golang-jwt/jwt/v5"
-)
-
-// The values of auth.mode.
-const (
-	ModeJWT    = "jwt"
-	ModeHeader = "header"
 )
 
 const (
@@ -36,44 +23,6 @@ const (
 	// clockSkew forgives an issuer whose clock differs by this much.
 	clockSkew = 5 * time.Second
 )
-
-// Config says how shoppers and administrators prove who they are. With both a secret and a public key, the key
-// verifies shoppers and the secret administrators.
-type Config struct {
-	Mode          string `koanf:"mode"`            // jwt or header
-	Secret        string `koanf:"secret"`          // HS256 key, at least 32 bytes
-	PublicKeyFile string `koanf:"public_key_file"` // PEM: RSA (RS256), ECDSA (ES256, ES384, ES512) or Ed25519 (EdDSA)
-	Issuer        string `koanf:"issuer"`          // when set, iss must equal it
-	Audience      string `koanf:"audience"`        // when set, aud must hold it
-	Header        string `koanf:"header"`          // header mode: where a trusted proxy puts the user
-}
-
-// DefaultConfig expects signed tokens; the secret or key must be configured.
-func DefaultConfig() Config { return Config{Mode: ModeJWT} }
-
-// Validate returns every bad value by its key and never repeats the secret.
-func (c Config) Validate() error {
-	var errs []error
-	switch {
-	case c.Mode == ModeJWT && c.Secret == "" && c.PublicKeyFile == "":
-		errs = append(errs, errors.New("auth.mode jwt needs auth.secret (at least 32 bytes) or auth.public_key_file"))
-	case c.Mode == ModeHeader && !validHeaderName(c.Header):
-		errs = append(errs, fmt.Errorf("auth.mode header needs auth.header, the name of an HTTP header, got %q",
-			c.Header))
-	case c.Mode != ModeJWT && c.Mode != ModeHeader:
-		errs = append(errs, fmt.Errorf("auth.mode must be jwt or header, got %q", c.Mode))
-	}
-	if c.Secret != "" && len(c.Secret) < minSecretBytes {
-		errs = append(errs, fmt.Errorf("auth.secret must have at least %d bytes, got %d", minSecretBytes,
-			len(c.Secret)))
-	}
-	if strings.Contains(c.Secret, "-----BEGIN") {
-		errs = append(errs,
-			errors.New(
-				"auth.secret holds a PEM block: a public key is no secret; name its file in auth.public_key_file"))
-	}
-	return errors.Join(errs...)
-}
 
 // ErrUnauthorized is wrapped by every refusal of an Authenticator; the wrapping text is safe to show to the client.
 var ErrUnauthorized = errors.New("unauthorized")
@@ -234,11 +183,6 @@ func ValidUser(user string) bool {
 	return strings.IndexFunc(user, unicode.IsControl) < 0
 }
 
-func validHeaderName(name string) bool {
-	const allowed = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-	return name != "" && strings.Trim(name, allowed) == ""
-}
-
 func containsAddr(prefixes []netip.Prefix, addr netip.Addr) bool {
 	for _, prefix := range prefixes {
 		if prefix.Contains(addr) {
@@ -246,62 +190,4 @@ func containsAddr(prefixes []netip.Prefix, addr netip.Addr) bool {
 		}
 	}
 	return false
-}
-
-// loadPublicKey decides the algorithm by the key's own type, so a token cannot choose it.
-func loadPublicKey(file string) (jwt.SigningMethod, any, error) {
-	data, err := os.ReadFile(file) // #nosec G304 -- named by the configuration
-	if err != nil {
-		return nil, nil, err
-	}
-	block, rest := pem.Decode(data)
-	if block == nil || strings.TrimSpace(string(rest)) != "" {
-		return nil, nil, errors.New("must hold exactly one PEM block")
-	}
-	var key any
-	switch block.Type {
-	case "PUBLIC KEY":
-		key, err = x509.ParsePKIXPublicKey(block.Bytes)
-	case "RSA PUBLIC KEY":
-		key, err = x509.ParsePKCS1PublicKey(block.Bytes)
-	default:
-		return nil, nil, fmt.Errorf("must hold a PUBLIC KEY, got %q", block.Type)
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	method, err := methodOf(key)
-	return method, key, err
-}
-
-func methodOf(key any) (jwt.SigningMethod, error) {
-	switch key := key.(type) {
-	case *rsa.PublicKey:
-		if key.N.BitLen() < 2048 {
-			return nil, fmt.Errorf("an RSA key must have at least 2048 bits, got %d", key.N.BitLen())
-		}
-		return jwt.SigningMethodRS256, nil
-	case *ecdsa.PublicKey:
-		for _, method := range []*jwt.SigningMethodECDSA{jwt.SigningMethodES256, jwt.SigningMethodES384,
-			jwt.SigningMethodES512} {
-			if method.CurveBits == key.Curve.Params().BitSize {
-				return method, nil
-			}
-		}
-	case ed25519.PublicKey:
-		return jwt.SigningMethodEdDSA, nil
-	}
-	return nil, errors.New("the key must be RSA, ECDSA on P-256, P-384 or P-521, or Ed25519")
-}
-
-// tokenClaims is decoded strictly: names match by case and a repeated name is an error, so that an issuer who lets
-// users add claims cannot be talked into a second "sub" or a "Role".
-type tokenClaims struct {
-	jwt.RegisteredClaims
-	Role string `json:"role,omitempty"`
-}
-
-func (c *tokenClaims) UnmarshalJSON(data []byte) error {
-	type plain tokenClaims
-	return json.Unmarshal(data, (*plain)(c))
 }

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json"
 	"github.com/golang-jwt/jwt/v5"
 )
 
@@ -193,4 +194,16 @@ func (c *tokenCache) put(token string, id identity) {
 	}
 	// The token is a slice of the whole header line; a copy keeps only what is needed.
 	shard.known[strings.Clone(token)] = id
+}
+
+// tokenClaims is decoded strictly: names match by case and a repeated name is an error, so that an issuer who lets
+// users add claims cannot be talked into a second "sub" or a "Role".
+type tokenClaims struct {
+	jwt.RegisteredClaims
+	Role string `json:"role,omitempty"`
+}
+
+func (c *tokenClaims) UnmarshalJSON(data []byte) error {
+	type plain tokenClaims
+	return json.Unmarshal(data, (*plain)(c))
 }
