@@ -18,7 +18,6 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/store"
-	"sluice/store/schema"
 )
 
 // patience is how long a test waits for something that must happen.
@@ -50,17 +49,10 @@ func testConfig() Config {
 func newWorld(t testing.TB, redisAddr string, database testkit.Database, cfg Config) *world {
 	t.Helper()
 	w := &world{t: t, cfg: cfg, rdb: testkit.RedisClient(t, redisAddr), reg: prometheus.NewRegistry()}
-	sc := store.DefaultConfig()
-	sc.Driver, sc.DSN = database.Driver, database.DSN
-	db, err := store.Open(t.Context(), sc, quiet())
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = db.Close() })
-	_, err = schema.Of(db).Migrate(t.Context())
-	require.NoError(t, err)
-	w.db = db
+	w.db = tables.Open(t, database)
 	w.messages = NewStore(StoreParts{Config: cfg, Redis: w.rdb, Prefix: "sluice",
 		Durable: func() error { return nil }, Now: time.Now})
-	w.topics = NewTopics(TopicsParts{Config: cfg, DB: db, Messages: w.messages,
+	w.topics = NewTopics(TopicsParts{Config: cfg, DB: w.db, Messages: w.messages,
 		Events: []string{"order.confirmed", "order.paid"}, Log: quiet(), Now: time.Now})
 	return w
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
@@ -21,7 +20,6 @@ import (
 	"sluice/order/restore"
 	"sluice/queue"
 	"sluice/store"
-	"sluice/store/schema"
 )
 
 // world is a real Redis and a real database with the parts of the product that the model speaks of.
@@ -44,31 +42,13 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	server := testkit.Redis(t, "--enable-debug-command", "local", "--appendfsync", "no")
-	cfg := store.DefaultConfig()
-	cfg.Driver, cfg.DSN = store.SQLite, tables.New(t, store.SQLite).DSN
-	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = schema.Of(db).Migrate(t.Context())
-	require.NoError(t, err)
-
-	w := &world{t: t, ctx: t.Context(), db: db, raw: server.Client(), rdb: dial(t, server.Addr()),
+	db := tables.Open(t, tables.New(t, store.SQLite))
+	w := &world{t: t, ctx: t.Context(), db: db, raw: server.Client(), rdb: testkit.ProductClient(t, server.Addr()),
 		clock: testkit.NewClock(time.Now())}
 	w.rdb.AddHook(&calls{names: map[string]string{}})
 	w.saleStore = inventory.NewSaleStore(db, w.clock.Now)
 	w.forget()
 	return w
-}
-
-// dial opens a client that, like the product's, never repeats a command.
-func dial(t *testing.T, addr string) *redis.Client {
-	t.Helper()
-	client := redis.NewClient(&redis.Options{
-		Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
-	t.Cleanup(func() { _ = client.Close() })
-	return client
 }
 
 // forget replaces every part by one of a process that has just started and has seen nothing yet.

@@ -1,9 +1,7 @@
 package order_test
 
 import (
-	"context"
 	"log/slog"
-	"sync"
 	"testing"
 	"time"
 
@@ -255,7 +253,7 @@ func consume(w *orders.World) {
 		Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: prometheus.NewRegistry(),
 	})
 	require.NoError(w.T, err)
-	defer running(w, consumer.Run)()
+	defer testkit.Background(w.T, consumer.Run)()
 	require.Eventually(w.T, func() bool { v, err := w.Line.View(w.Ctx); return err == nil && !v.InFlight() }, orders.Soon,
 		time.Millisecond)
 }
@@ -349,20 +347,6 @@ func TestAnOrderCancelledAfterItsLineHasGoneIsReleased(t *testing.T) {
 		require.Equal(t, 1, w.Rows()[ticket.ID].Released, "though nobody keeps the sale any more")
 		require.Equal(t, inventory.VerdictClean, verdict(w))
 	})
-}
-
-// running runs something until stop is called, or the test ends.
-func running(w *orders.World, run func(context.Context) error) (stop func()) {
-	w.T.Helper()
-	ctx, cancel := context.WithCancel(w.Ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		require.NoError(w.T, <-ended)
-	})
-	w.T.Cleanup(stop)
-	return stop
 }
 
 // verdict is that of an audit of the sale.

@@ -15,7 +15,6 @@ import (
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
-	"sluice/store/schema"
 )
 
 // Two workers fulfil 250 orders through one PgBouncer whose pool is smaller than theirs.
@@ -24,13 +23,7 @@ func TestOrdersThroughPgBouncer(t *testing.T) {
 	const many = 250
 	d := testkit.PgBouncer(t, tables.New(t, store.Postgres), "default_pool_size = 4")
 	w := orders.New(t, d, testkit.Embedded(t).Addr(), many, 1)
-	cfg := store.DefaultConfig()
-	cfg.Driver, cfg.DSN = d.Driver, d.DSN
-	other, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, other.Close()) })
-	_, err = schema.Of(other).Migrate(t.Context())
-	require.NoError(t, err)
+	other := tables.Open(t, d)
 	second := order.NewFulfiller(order.FulfillerParts{
 		DB: other, Sales: w.Sales, Cache: w.Cache, Deadline: 0, Channels: orders.Channels(),
 		OnCommit: func() {}, Log: slog.New(slog.DiscardHandler), Now: w.Cache.Now,

@@ -18,7 +18,6 @@ import (
 	"sluice/queue"
 	"sluice/store"
 	storeredis "sluice/store/redis"
-	"sluice/store/schema"
 )
 
 func TestMain(m *testing.M) {
@@ -54,14 +53,7 @@ func newWorld(t *testing.T) *world {
 	rdb := testkit.RedisClient(t, addr)
 	rdb.AddHook(&w.trips)
 	w.lines = queue.NewLines(rdb, queue.DefaultPrefix)
-	database := tables.New(t, "sqlite")
-	cfg := store.DefaultConfig()
-	cfg.Driver, cfg.DSN = database.Driver, database.DSN
-	db, err := store.Open(t.Context(), cfg, quietLog())
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = db.Close() })
-	_, err = schema.Of(db).Migrate(t.Context())
-	require.NoError(t, err)
+	db := tables.Open(t, tables.New(t, store.SQLite))
 	w.sales = inventory.NewSaleStore(db, time.Now)
 	w.cache = inventory.NewSaleCache(w.sales, w.lines, quietLog(), time.Now)
 	w.reconciler = inventory.NewReconciler(db, w.lines, 1000, quietLog(), time.Now)

@@ -17,7 +17,6 @@ import (
 	"sluice/internal/testkit/tables"
 	"sluice/notify"
 	"sluice/store"
-	"sluice/store/schema"
 )
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m, tables.Clear) }
@@ -50,15 +49,8 @@ func newBench(t *testing.T) *bench { return benchOn(t, tables.New(t, "sqlite")) 
 
 func benchOn(t *testing.T, d testkit.Database) *bench {
 	t.Helper()
-	cfg := store.DefaultConfig()
-	cfg.Driver, cfg.DSN = d.Driver, d.DSN
-	log := slog.New(slog.DiscardHandler)
-	db, err := store.Open(t.Context(), cfg, log)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = schema.Of(db).Migrate(t.Context())
-	require.NoError(t, err)
-	b := &bench{db: db, cfg: DefaultConfig(), clock: testkit.NewClock(time.UnixMilli(1_700_000_000_000)), log: log}
+	b := &bench{db: tables.Open(t, d), cfg: DefaultConfig(), clock: testkit.NewClock(time.UnixMilli(1_700_000_000_000)),
+		log: slog.New(slog.DiscardHandler)}
 	b.cfg.Poll, b.cfg.Jitter = 5*time.Millisecond, 0
 	return b
 }
@@ -71,18 +63,7 @@ func (b *bench) relay(channels ...notify.Channel) *notify.Relay {
 }
 
 // run starts a relay; stop ends it and returns when it has ended. The test's end stops it too.
-func run(t *testing.T, r *notify.Relay) (stop func()) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- r.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
-		cancel()
-		require.NoError(t, <-ended)
-	})
-	t.Cleanup(stop)
-	return stop
-}
+func run(t *testing.T, r *notify.Relay) (stop func()) { return testkit.Background(t, r.Run) }
 
 // insert queues a confirmation for each of n orders.
 func (b *bench) insert(t *testing.T, channel string, n int) {

@@ -21,7 +21,6 @@ import (
 	"sluice/queue"
 	"sluice/settings"
 	"sluice/store"
-	dbschema "sluice/store/schema"
 )
 
 // withSecret returns an environment with the one key that has no default.
@@ -38,14 +37,7 @@ type fleet struct {
 
 func newFleet(t *testing.T, d testkit.Database) *fleet {
 	t.Helper()
-	cfg := store.DefaultConfig()
-	cfg.Driver, cfg.DSN = d.Driver, d.DSN
-	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	_, err = dbschema.Of(db).Migrate(t.Context())
-	require.NoError(t, err)
-	return &fleet{t: t, db: db, clock: testkit.NewClock(time.Unix(1_800_000_000, 0))}
+	return &fleet{t: t, db: tables.Open(t, d), clock: testkit.NewClock(time.Unix(1_800_000_000, 0))}
 }
 
 // onEveryDatabase runs a test on every database.

@@ -14,7 +14,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
 
 	"sluice/admin"
@@ -30,7 +29,6 @@ import (
 	"sluice/order/payment"
 	"sluice/queue"
 	"sluice/store"
-	"sluice/store/schema"
 )
 
 // Secret signs the tokens that a stack takes.
@@ -124,24 +122,12 @@ func (s *Stack) Asked(f func()) int64 {
 }
 
 func (s *Stack) openStores(c Setup) {
-	rdb := redis.NewClient(&redis.Options{
-		Addr: c.Redis, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
+	rdb := testkit.ProductClient(s.T, c.Redis)
 	rdb.AddHook(&s.trips)
-	s.T.Cleanup(func() { _ = rdb.Close() })
 	s.Lines = queue.NewLines(rdb, queue.DefaultPrefix)
 	s.messages = delay.NewStore(delay.StoreParts{Config: c.Delay, Redis: rdb, Prefix: queue.DefaultPrefix,
 		Durable: func() error { return nil }, Now: time.Now})
-	database := tables.New(s.T, "sqlite")
-	cfg := store.DefaultConfig()
-	cfg.Driver, cfg.DSN = database.Driver, database.DSN
-	db, err := store.Open(s.T.Context(), cfg, QuietLog())
-	require.NoError(s.T, err)
-	s.T.Cleanup(func() { _ = db.Close() })
-	_, err = schema.Of(db).Migrate(s.T.Context())
-	require.NoError(s.T, err)
-	s.DB = db
+	s.DB = tables.Open(s.T, tables.New(s.T, store.SQLite))
 }
 
 // serve starts both listeners. Requests end before the loops do.
