@@ -136,7 +136,8 @@ func newDeadActionCommand(c *cli, action deadAction) *cobra.Command {
 	saleFlag(cmd, &change.sale)
 	reasonFlag(cmd, &change.reason)
 	cmd.Flags().BoolVar(&change.all, "all", false, "all dead letters of the sale")
-	cmd.Flags().IntVar(&change.limit, "limit", deadletter.DefaultLetters, "dead letters tried in this call, at most 10000")
+	cmd.Flags().IntVar(&change.limit, "limit", deadletter.DefaultLetters,
+		"dead letters tried in this call, at most 10000")
 	cmd.Flags().Int64Var(&change.skip, "skip", 0, "oldest ones to leave alone: what the call before said")
 	change.filter.addFlags(cmd, "failed-reason")
 	c.jsonFlag(cmd)

@@ -13,7 +13,8 @@ func BenchmarkHandle(b *testing.B) {
 	const many = 1000
 	for _, d := range tables.Databases(b) {
 		b.Run(d.Driver, func(b *testing.B) {
-			w := orders.NewUnpaid(b, tables.New(b, d.Driver), testkit.Redis(b).Addr(), orders.Terms{Stock: 100_000_000, Limit: 1, Deadline: 0})
+			w := orders.NewUnpaid(b, tables.New(b, d.Driver), testkit.Redis(b).Addr(),
+				orders.Terms{Stock: 100_000_000, Limit: 1})
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()

@@ -254,8 +254,8 @@ func consume(w *orders.World) {
 	})
 	require.NoError(w.T, err)
 	defer testkit.Background(w.T, consumer.Run)()
-	require.Eventually(w.T, func() bool { v, err := w.Line.View(w.Ctx); return err == nil && !v.InFlight() }, orders.Soon,
-		time.Millisecond)
+	empty := func() bool { v, err := w.Line.View(w.Ctx); return err == nil && !v.InFlight() }
+	require.Eventually(w.T, empty, orders.Soon, time.Millisecond)
 }
 
 // A record that was overwritten names nobody. What its owner holds stands in the holdings too: the unit and the slot
@@ -277,7 +277,8 @@ func TestAnOverwrittenTicketIsTheOwnersFailedOrder(t *testing.T) {
 		require.EqualValues(t, []int64{3, 3}, []int64{audit.LineStock, audit.Available}, "its unit is back on sale")
 		require.Zero(t, audit.Lost)
 
-		require.NoError(t, w.DeadLetters().Requeue(w.Ctx, orders.Sale, hit.ID, "olga", ""), "it is a letter like any other")
+		err := w.DeadLetters().Requeue(w.Ctx, orders.Sale, hit.ID, "olga", "")
+		require.NoError(t, err, "it is a letter like any other")
 		consume(w)
 		require.Equal(t, order.Confirmed, w.Rows()[hit.ID].Status)
 		w.Clean()

@@ -71,7 +71,8 @@ func othersCommitWhile(w *orders.World, count string, b queue.Batch, handle func
 	// Shorter than the batch waits for the news, after which it would let the stock row go.
 	ctx, cancel := context.WithTimeout(w.Ctx, 2*time.Second)
 	defer cancel()
-	taken := w.DB.Write.WithContext(ctx).Exec("UPDATE stock SET available = available WHERE sale_id = ?", orders.Sale).Error
+	const take = "UPDATE stock SET available = available WHERE sale_id = ?"
+	taken := w.DB.Write.WithContext(ctx).Exec(take, orders.Sale).Error
 	require.NoError(w.T, hold.Rollback().Error)
 	handled := <-done
 	require.NoError(w.T, taken, "the stock row was locked by a batch that still wrote")

@@ -39,9 +39,11 @@ func TestStorm(t *testing.T) {
 	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
-			w := orders.NewUnpaid(t, d, testkit.Embedded(t).Addr(), orders.Terms{Stock: 60, Limit: 2, Deadline: time.Hour})
+			w := orders.NewUnpaid(t, d, testkit.Embedded(t).Addr(),
+				orders.Terms{Stock: 60, Limit: 2, Deadline: time.Hour})
 			w.Reconciler.RestoreBy(restore.NewRestorer(w.DB, orders.Channels(), w.Cache.Now, "storm").Restore)
-			s := &storm{World: w, letters: w.DeadLetters(), answered: map[string]string{}, units: map[string]queue.Ticket{}}
+			s := &storm{World: w, letters: w.DeadLetters(), answered: map[string]string{},
+				units: map[string]queue.Ticket{}}
 			s.run(length)
 			s.settleDown()
 			s.judge()

@@ -17,7 +17,8 @@ import (
 	"sluice/store"
 )
 
-// Admin changes dead letters for operators. Every change is in the admin log before it is made. Safe for concurrent use.
+// Admin changes dead letters for operators. Every change is in the admin log before it is made. Safe for concurrent
+// use.
 type Admin struct {
 	db     *store.DB
 	lines  *queue.Lines
@@ -56,11 +57,11 @@ func (a *Admin) Show(ctx context.Context, sale, id string) (queue.DeadLetter, er
 	return letter, err
 }
 
-// Requeue tries a dead letter again, which needs a unit and its user's slot. Of two operators who requeue one letter, one
-// does and the other gets queue.ErrNotDead.
+// Requeue tries a dead letter again, which needs a unit and its user's slot. Of two operators who requeue one letter,
+// one does and the other gets queue.ErrNotDead.
 //
-// It returns an invalid.Error for a bad reason. When it has changed nothing it returns queue.ErrNotDead, ErrUnreadable,
-// ErrSoldOut, ErrHeld or ErrNotReady.
+// It returns an invalid.Error for a bad reason. When it has changed nothing it returns queue.ErrNotDead,
+// ErrUnreadable, ErrSoldOut, ErrHeld or ErrNotReady.
 //
 // The failed row stays: the worker that gets the ticket makes the order good. Whoever dies in between leaves an order
 // that failed or one that is tried.
@@ -120,8 +121,8 @@ func refused(err error) bool {
 	return slices.ContainsFunc(refusals, func(one error) bool { return errors.Is(err, one) })
 }
 
-// Drop forgets a dead letter, or returns an invalid.Error for a bad reason or queue.ErrNotDead. Its order stays failed;
-// where it has no row, it gets one.
+// Drop forgets a dead letter, or returns an invalid.Error for a bad reason or queue.ErrNotDead. Its order stays
+// failed; where it has no row, it gets one.
 func (a *Admin) Drop(ctx context.Context, sale, id, actor, reason string) error {
 	act := adminlog.Act{Actor: actor, Action: "dead.drop", Sale: sale, Target: id, Reason: reason}
 	if err := act.Check(); err != nil {

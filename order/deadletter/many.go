@@ -66,9 +66,9 @@ type Refusal struct {
 	Err error
 }
 
-// RequeueMany tries many dead letters again, each as Requeue does, with an entry of its own in the admin log. It returns
-// an invalid.Error for a bad reason. An error of a store ends it: what was done until then stands and is in the result.
-// The same call again goes on.
+// RequeueMany tries many dead letters again, each as Requeue does, with an entry of its own in the admin log. It
+// returns an invalid.Error for a bad reason. An error of a store ends it: what was done until then stands and is in
+// the result. The same call again goes on.
 func (a *Admin) RequeueMany(ctx context.Context, c Change) (Result, error) {
 	return a.changeMany(ctx, c, "dead.requeue", a.Requeue)
 }

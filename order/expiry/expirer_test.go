@@ -145,7 +145,8 @@ func BenchmarkExpireTenThousand(b *testing.B) {
 		b.Run(d.Driver, func(b *testing.B) {
 			for range b.N {
 				b.StopTimer()
-				w := orders.NewUnpaid(b, tables.New(b, d.Driver), testkit.Redis(b).Addr(), orders.Terms{Stock: many, Limit: 1, Deadline: time.Hour})
+				w := orders.NewUnpaid(b, tables.New(b, d.Driver), testkit.Redis(b).Addr(),
+					orders.Terms{Stock: many, Limit: 1, Deadline: time.Hour})
 				overdue(w, many)
 				b.StartTimer()
 				drain(w, many)
@@ -240,7 +241,8 @@ func TestASaleThatIsHeldUpExpiresAlone(t *testing.T) {
 	for _, driver := range []string{store.MySQL, store.Postgres} {
 		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
-			w := orders.NewUnpaid(t, tables.New(t, driver), testkit.Embedded(t).Addr(), orders.Terms{Stock: 50, Limit: 1, Deadline: time.Hour})
+			w := orders.NewUnpaid(t, tables.New(t, driver), testkit.Embedded(t).Addr(),
+				orders.Terms{Stock: 50, Limit: 1, Deadline: time.Hour})
 			w.OpenSale("held", 5, 1)
 			held := w.Try("held", w.Request("zoe", 1))
 			require.NoError(t, held.Err)

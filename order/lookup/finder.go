@@ -86,8 +86,8 @@ func (f *Finder) InLedger(ctx context.Context, sale string, ids []string) (map[s
 	return views, nil
 }
 
-// Readmit takes a lost order back into its line, or reports it as failed when no unit is left. The caller vouches for t:
-// a signed receipt says that it was admitted. It returns queue.ErrNotReady when there is no line to take it back.
+// Readmit takes a lost order back into its line, or reports it as failed when no unit is left. The caller vouches for
+// t: a signed receipt says that it was admitted. It returns queue.ErrNotReady when there is no line to take it back.
 func (f *Finder) Readmit(ctx context.Context, entry *inventory.Entry, t queue.Ticket) (order.View, error) {
 	sale := entry.Sale
 	if _, err := f.lines.Of(sale.ID).Readmit(ctx, sale.Epoch, t); err != nil {

@@ -32,8 +32,8 @@ func ParsePaymentCursor(text string) (PaymentCursor, bool) {
 
 // ListPayments returns up to limit payments, newest first; after is nil for the first page. The second result is the
 // cursor of the next page, nil on the last.
-func (f *Finder) ListPayments(ctx context.Context, only PaymentFilter, after *PaymentCursor, limit int) ([]order.PaymentRow,
-	*PaymentCursor, error) {
+func (f *Finder) ListPayments(ctx context.Context, only PaymentFilter, after *PaymentCursor, limit int) (
+	[]order.PaymentRow, *PaymentCursor, error) {
 	query := f.db.Read.WithContext(ctx)
 	if only.Outcome != "" {
 		query = query.Where("outcome = ?", only.Outcome)

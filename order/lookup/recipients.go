@@ -40,7 +40,8 @@ func (f *Finder) Recipients(ctx context.Context, ids []string) (map[string]notif
 	recipients := make(map[string]notify.Recipient, len(rows))
 	for _, r := range rows {
 		recipients[r.ID] = notify.Recipient{Email: r.Email, Phone: r.Phone, SaleTitle: r.Title, Status: r.Status,
-			Reason: r.Reason, Refund: r.Refund, Quantity: r.Quantity, PriceCents: r.PriceCents, Currency: r.Currency, Locale: r.Locale,
+			Reason: r.Reason, Refund: r.Refund, Quantity: r.Quantity, PriceCents: r.PriceCents,
+			Currency: r.Currency, Locale: r.Locale,
 			PayBy: order.Time(r.PayBy)}
 	}
 	return recipients, nil

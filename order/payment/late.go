@@ -78,7 +78,8 @@ func (p *Payer) reclaim(ctx context.Context, line *queue.Line, sale inventory.Sa
 	}
 	killpoint.Pass("late.released")
 	ticket := queue.Ticket{ID: row.ID, User: row.UserID, Units: row.Quantity, Seq: row.Seq,
-		AdmittedAt: order.Time(row.AdmittedAt), Fingerprint: row.Fingerprint, Position: row.Position, ETASeconds: row.ETASeconds}
+		AdmittedAt: order.Time(row.AdmittedAt), Fingerprint: row.Fingerprint, Position: row.Position,
+		ETASeconds: row.ETASeconds}
 	return line.ReclaimUnit(ctx, sale.Epoch, uuid.NewString(), p.lease, ticket)
 }
 

@@ -42,8 +42,8 @@ func TestLatePaymentTakesTheUnitsAgain(t *testing.T) {
 		require.Zero(w.T, w.View().Stock)
 		require.False(w.T, w.View().InFlight())
 		var changes int64
-		require.NoError(w.T, w.DB.Read.Table("stock").Where("sale_id = ?", orders.Sale).Select("changes").Scan(&changes).
-			Error)
+		stock := w.DB.Read.Table("stock").Where("sale_id = ?", orders.Sale)
+		require.NoError(w.T, stock.Select("changes").Scan(&changes).Error)
 		require.Equal(w.T, changes, w.View().Ledger, "should the database forget it, that is noticed")
 		require.ErrorIs(w.T, w.Try(orders.Sale, w.Request("bob", 1)).Err, queue.ErrSoldOut)
 		require.ErrorAs(w.T, w.Try(orders.Sale, w.Request("ann", 1)).Err, &queue.LimitError{})

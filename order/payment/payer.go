@@ -18,8 +18,8 @@ import (
 	"sluice/store"
 )
 
-// Payer takes payments. A payment is recorded together with what it does to its order, in one transaction. So it has its
-// effect once, however often the provider sends it. Safe for concurrent use.
+// Payer takes payments. A payment is recorded together with what it does to its order, in one transaction. So it has
+// its effect once, however often the provider sends it. Safe for concurrent use.
 type Payer struct {
 	db       *store.DB
 	lines    *queue.Lines
@@ -54,8 +54,8 @@ func NewPayer(p Parts) *Payer {
 // Pay takes a payment for an order of a sale. The same payment again gets the same answer. A payment of another amount
 // than the order costs is recorded like any other that must go back.
 //
-// It returns order.ErrNotFound, ErrUnconfirmed while the order is in line, and ErrConflict. It returns order.ErrBusy or
-// a store's error when the payment must be sent again.
+// It returns order.ErrNotFound, ErrUnconfirmed while the order is in line, and ErrConflict. It returns order.ErrBusy
+// or a store's error when the payment must be sent again.
 func (p *Payer) Pay(ctx context.Context, sale, id string, payment Payment) (Result, error) {
 	killpoint.Pass("pay.before")
 	done, err := p.record(ctx, sale, id, payment, payInTime)

@@ -18,7 +18,8 @@ func TestRefundsAreShown(t *testing.T) {
 		ended := w.Confirm("bob", 1)
 		require.NoError(w.T, w.Canceller.Cancel(w.Ctx, orders.Sale, ended.ID, "bob"))
 		amount := w.Confirm("cid", 1)
-		for id, p := range map[string]payment.Payment{expired.ID: orders.Pays(expired.ID, 1), ended.ID: orders.Pays(ended.ID, 1),
+		for id, p := range map[string]payment.Payment{expired.ID: orders.Pays(expired.ID, 1),
+			ended.ID:  orders.Pays(ended.ID, 1),
 			amount.ID: {ID: "less", AmountCents: 1, Currency: "CNY"}} {
 			require.False(w.T, w.Look(id).Refund)
 			paying, err := w.Pay(id, p)

@@ -137,7 +137,8 @@ func TestOrdersKeepWhoAdmittedThem(t *testing.T) {
 		require.Equal(w.T, "the-gateway", instancesOf(w, letter.ID)["admitted"])
 		require.Equal(w.T, "the-desk", instancesOf(w, letter.ID)["dead.requeue"])
 		_, events := w.Steps(letter.ID)
-		notified := slices.IndexFunc(events, func(e timeline.Event) bool { return e.Step == "notify email order.failed" })
+		failed := func(e timeline.Event) bool { return e.Step == "notify email order.failed" }
+		notified := slices.IndexFunc(events, failed)
 		require.Equal(w.T, "the-notifier", events[notified].Instance)
 	})
 }

@@ -101,7 +101,8 @@ func (t *Timelines) deliveries(ctx context.Context, id string) ([]Event, error) 
 		case notify.StateDead:
 			e.At, e.Reason = order.Time(r.NextAt), "given up: "+r.LastError
 		default:
-			e.Reason = "next try at " + order.Time(r.Due()).Format(time.RFC3339) + strings.TrimRight(": "+r.LastError, ": ")
+			e.Reason = "next try at " + order.Time(r.Due()).Format(time.RFC3339) +
+				strings.TrimRight(": "+r.LastError, ": ")
 		}
 		events[i] = e
 	}
