@@ -37,14 +37,20 @@ var common string
 // Library is a folder of scripts, and what they share.
 type Library struct {
 	files  fs.FS
-	shared string
+	shared []function
+}
+
+// function is one of those that scripts share.
+type function struct {
+	name, text string
+	words      map[string]bool
 }
 
 // NewLibrary returns the scripts of a folder, of which one has what the others
 // share. It panics when that cannot be read: scripts are embedded in the build.
 func NewLibrary(files fs.FS, shared string) Library {
 	l := Library{files: files}
-	l.shared = common + "\n" + l.read(shared)
+	l.shared = functions(common + "\n" + l.read(shared))
 	return l
 }
 
@@ -52,9 +58,9 @@ func NewLibrary(files fs.FS, shared string) Library {
 func (l Library) Load(name string) Script { return newScript(name, l.shared, l.read(name)) }
 
 // New returns a script that belongs to no library.
-func New(name, text string) Script { return newScript(name, common+"\n", text) }
+func New(name, text string) Script { return newScript(name, functions(common+"\n"), text) }
 
-func newScript(name, shared, own string) Script {
+func newScript(name string, shared []function, own string) Script {
 	repeated := "local function once(KEYS, ARGV)\n" + own + "\nend\n\n" + many
 	return Script{name: name, single: newSource(link(shared, own)), many: newSource(link(shared, repeated))}
 }
@@ -72,18 +78,28 @@ func newSource(text string) source {
 	return source{text: text, sha: hex.EncodeToString(sum[:])}
 }
 
+// functions returns the functions of a shared text, in which a blank line ends each.
+func functions(shared string) (all []function) {
+	for text := range strings.SplitAfterSeq(shared, "\n\n") {
+		_, declared, _ := strings.Cut("\n"+text, "\nlocal ")
+		name := strings.FieldsFunc(strings.TrimPrefix(declared, "function "), betweenWords)
+		if len(name) > 0 {
+			all = append(all, function{name: name[0], text: text, words: wordsOf(text)})
+		}
+	}
+	return all
+}
+
 // link puts in front of a script what it uses of the shared functions. Redis
-// makes each anew in every call, and most scripts use few. In the shared text a
-// blank line ends each function, and none uses a later one.
-func link(shared, own string) string {
+// makes each anew in every call, and most scripts use few. No function uses a
+// later one.
+func link(shared []function, own string) string {
 	var kept []string
 	used := wordsOf(own)
-	for _, one := range slices.Backward(strings.SplitAfter(shared, "\n\n")) {
-		_, declared, _ := strings.Cut("\n"+one, "\nlocal ")
-		name := strings.FieldsFunc(strings.TrimPrefix(declared, "function "), betweenWords)
-		if len(name) > 0 && used[name[0]] {
-			kept = append(kept, one)
-			maps.Copy(used, wordsOf(one))
+	for _, one := range slices.Backward(shared) {
+		if used[one.name] {
+			kept = append(kept, one.text)
+			maps.Copy(used, one.words)
 		}
 	}
 	slices.Reverse(kept)

@@ -10,9 +10,9 @@ import (
 
 // Redis makes every shared function anew in each call of a script that has it in front.
 func TestAScriptGetsWhatItUses(t *testing.T) {
-	shared :=
+	shared := functions(
 		"-- What the file is.\n\n-- a is needed by b\nlocal function a() return 1 end\n\nlocal kept = 5\n\nlocal " +
-			"function b()\n  return a()\nend\n\nlocal function other() return kept end\n\n"
+			"function b()\n  return a()\nend\n\nlocal function other() return kept end\n\n")
 	require.Equal(t, "return 7", link(shared, "return 7"))
 	require.Equal(t,
 		"-- a is needed by b\nlocal function a() return 1 end\n\nlocal function b()\n  return a()\nend\n\nreturn b()",
