@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	_ "embed"
 	"encoding/json"
 	"os"
@@ -51,27 +50,42 @@ func buildOf(t *testing.T, commit string) string {
 		t.Fatalf("commit %s is not in this repository's history (%v): upgrades are tested with a build of it. "+
 			"In a shallow clone run `git fetch --unshallow`; without git, this test cannot run", commit, err)
 	}
-	return buildOnce(t, "sluice-"+commit, func(dir, path string) *exec.Cmd {
-		source := filepath.Join(dir, "source-"+commit)
-		require.NoError(t, os.MkdirAll(source, 0o755))
-		archive := filepath.Join(dir, commit+".tar")
-		for _, step := range [][]string{
-			{"git", "-C", "..", "archive", "--output", archive, commit}, {"tar", "-xf", archive, "-C", source},
-		} {
-			out, err := exec.CommandContext(t.Context(), step[0], step[1:]...).CombinedOutput()
-			require.NoError(t, err, "%v: %s", step, out)
-		}
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-X main.version="+commit[:7], "-o",
-			path, ".")
-		cmd.Dir = source
-		return cmd
+	return build(t, "sluice-"+commit, func(string) (string, []string) {
+		return sourceOf(t, commit), []string{"-ldflags", "-X main.version=" + commit[:7]}
 	})
+}
+
+// sourceOf returns the folder that holds the files of a commit. It stays: what was compiled in a folder is found in the
+// build cache by those who compile there again.
+func sourceOf(t *testing.T, commit string) string {
+	t.Helper()
+	sources := filepath.Join(buildFolder(t), "sources")
+	source := filepath.Join(sources, commit)
+	if _, err := os.Stat(source); err == nil {
+		return source
+	}
+	require.NoError(t, os.MkdirAll(sources, 0o755))
+	dir, err := os.MkdirTemp(sources, "new-")
+	require.NoError(t, err)
+	defer os.RemoveAll(dir)
+	archive, files := filepath.Join(dir, "archive.tar"), filepath.Join(dir, "files")
+	require.NoError(t, os.Mkdir(files, 0o755))
+	for _, step := range [][]string{
+		{"git", "-C", "..", "archive", "--output", archive, commit}, {"tar", "-xf", archive, "-C", files},
+	} {
+		out, err := exec.CommandContext(t.Context(), step[0], step[1:]...).CombinedOutput()
+		require.NoError(t, err, "%v: %s", step, out)
+	}
+	if err := os.Rename(files, source); err != nil {
+		require.DirExists(t, source, "another run was quicker, or: %v", err)
+	}
+	return source
 }
 
 // nextBuild returns this build with two migrations more: 9998 adds a table, 9999 takes one of its columns away.
 func nextBuild(t *testing.T) string {
 	t.Helper()
-	return buildOnce(t, "sluice-next", func(dir, path string) *exec.Cmd {
+	return build(t, "sluice-next", func(dir string) (string, []string) {
 		root, err := filepath.Abs("..")
 		require.NoError(t, err)
 		replaced := map[string]string{}
@@ -90,30 +104,6 @@ func nextBuild(t *testing.T) string {
 		require.NoError(t, err)
 		file := filepath.Join(dir, "overlay.json")
 		require.NoError(t, os.WriteFile(file, overlay, 0o600))
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-overlay", file, "-ldflags",
-			"-X main.version=next", "-o", path, ".")
-		cmd.Dir = root
-		return cmd
+		return root, []string{"-overlay", file, "-ldflags", "-X main.version=next"}
 	})
-}
-
-// buildOnce runs the command that makes a binary, once a test process.
-func buildOnce(t *testing.T, name string, command func(dir, path string) *exec.Cmd) string {
-	t.Helper()
-	binary(t, "") // makes the folder
-	binaries.mu.Lock()
-	defer binaries.mu.Unlock()
-	if path, ok := binaries.built[name]; ok {
-		return path
-	}
-	path := filepath.Join(binaries.dir, name)
-	cmd := command(binaries.dir, path)
-	ctx, cancel := context.WithTimeout(t.Context(), buildPatience)
-	defer cancel()
-	bounded := exec.CommandContext(ctx, cmd.Path, cmd.Args[1:]...)
-	bounded.Dir, bounded.Env = cmd.Dir, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
-	out, err := bounded.CombinedOutput()
-	require.NoError(t, err, "go build: %s", out)
-	binaries.built[name] = path
-	return path
 }
