@@ -17,15 +17,34 @@ import (
 	"sluice/internal/testkit"
 )
 
-// TestMain compiles Sluice once: tests that begin together would each compile all of it.
+// built is a Sluice that all tests of the process share.
+var built string
+
+// TestMain builds Sluice once: tests that begin together would each compile and link all of it.
 func TestMain(m *testing.M) {
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", os.DevNull, ".")
+	dir, err := os.MkdirTemp("", "sluice-loadtest-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	built = filepath.Join(dir, "sluice")
+	build := exec.Command("go", "build", "-buildvcs=false", "-o", built, ".") // #nosec G204 -- into a folder of our own
 	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
 	if text, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build sluice: %v\n%s", err, text)
 		os.Exit(1)
 	}
-	testkit.VerifyMain(m)
+	testkit.VerifyMain(m, func() error { return os.RemoveAll(dir) })
+}
+
+// runFolder returns a folder for a run, in which "go build" finds Sluice as it would build it.
+func runFolder(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	text, err := os.ReadFile(built)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "sluice"), text, 0o755)) // #nosec G306 -- it is run
+	return dir
 }
 
 // fakeK6 stands in for k6: it asks the system whether it is ready, leaves a summary and a log, and exits with code.
@@ -52,7 +71,7 @@ const goodSummary = `{"scenario":"x","seconds":1.5,"requests":30,"admitted":10,"
 
 func TestARunOnARealSluice(t *testing.T) {
 	t.Parallel()
-	k6, dir := fakeK6(t, goodSummary, "", 0), t.TempDir()
+	k6, dir := fakeK6(t, goodSummary, "", 0), runFolder(t)
 	var out, errs bytes.Buffer
 	code := run(t.Context(), []string{"-k6", k6, "-dir", dir, "-source", "../..", "-ci"}, &out, &errs)
 	require.Zero(t, code, "%s%s", &out, &errs)
@@ -78,7 +97,7 @@ func TestABrokenRunFails(t *testing.T) {
 	k6 := fakeK6(t, strings.Replace(goodSummary, `"broken":[]`, `"broken":["oversold: 612 confirmed of 500"]`, 1), log,
 		99)
 	var out, errs bytes.Buffer
-	code := run(t.Context(), []string{"-k6", k6, "-dir", t.TempDir(), "-source", "../..", "-ci"}, &out, &errs)
+	code := run(t.Context(), []string{"-k6", k6, "-dir", runFolder(t), "-source", "../..", "-ci"}, &out, &errs)
 	require.Equal(t, 1, code)
 	require.Contains(t, out.String(),
 		"verdict  FAILED\n  smoke: user ann holds 2 orders, limit 1\n  smoke: oversold: 612 confirmed of 500\n")
@@ -95,7 +114,7 @@ func TestARunThatCannotBe(t *testing.T) {
 		"flag":   {[]string{"-nope"}, 2, "not defined"},
 		"word":   {[]string{"now"}, 2, `unknown argument "now"`},
 		"source": {[]string{"-source", t.TempDir(), "-dir", t.TempDir()}, 1, "build sluice"},
-		"k6":     {[]string{"-k6", "/no/k6", "-source", "../..", "-dir", t.TempDir()}, 1, "/no/k6"},
+		"k6":     {[]string{"-k6", "/no/k6", "-source", "../..", "-dir", runFolder(t)}, 1, "/no/k6"},
 	} {
 		var out, errs bytes.Buffer
 		require.Equal(t, c.code, run(t.Context(), c.args, &out, &errs), name)
@@ -105,7 +124,7 @@ func TestARunThatCannotBe(t *testing.T) {
 
 func TestAnInterruptStopsEverything(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
+	dir := runFolder(t)
 	called, k6 := filepath.Join(dir, "called"), filepath.Join(dir, "k6")
 	require.NoError(t, os.WriteFile(k6,
 		[]byte("#!/bin/sh\n[ \"$1\" = version ] || { echo $OPS_URL >"+called+".new; mv "+called+".new "+called+
