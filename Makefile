@@ -68,11 +68,15 @@ storm: ## let everything happen to an order at once while an audit looks on: STO
 		env STORM=$(STORM) go test -count=1 -v -timeout 2h -parallel 3 -run 'TestStorm$$' ./order
 
 WALKS ?= 3000
+PLAYS ?= 400
 
 .PHONY: soak
-soak: ## walk at random through the life of a line, on a real Redis and the embedded one: WALKS=3000
+soak: ## walk at random through the life of a line, and play the model on real stores: WALKS=3000 PLAYS=400
 	go run -buildvcs=false ./internal/testkit/withstores --redis -- \
 		go test -count=1 -v -timeout 2h -run 'TestLineAgreesWithTheModel$$' ./queue -rapid.checks=$(WALKS)
+	$(MAKE) --no-print-directory spin
+	go run -buildvcs=false ./internal/testkit/withstores -- \
+		env SOAK_PLAYS=$(PLAYS) go test -count=1 -v -timeout 2h -run 'TestStepsOfTheModelOnTheRealLine$$' ./model
 
 # The benchmark starts its own databases, which keep what they commit: withstores installs them and clears up.
 BENCH = SLUICE_TEST_MYSQL_DSN=unused SLUICE_TEST_POSTGRES_DSN=unused \

@@ -3,6 +3,8 @@ package model_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -16,7 +18,7 @@ import (
 )
 
 const (
-	plays   = 40               // random walks through the model
+	plays   = 20               // random walks through the model, four with each of the bounds; SOAK_PLAYS asks for more
 	moves   = 6000             // of each, most of which are no steps
 	lease   = 10 * time.Minute // stands for the whole test
 	reserve = 5 * time.Second  // after which a rebuild that died holds up no other
@@ -39,7 +41,13 @@ func bounds(seed int64) string {
 func TestStepsOfTheModelOnTheRealLine(t *testing.T) {
 	t.Parallel()
 	w, played := newWorld(t), map[string]int{}
-	for seed := range int64(plays) {
+	asked := int64(plays)
+	if text := os.Getenv("SOAK_PLAYS"); text != "" {
+		var err error
+		asked, err = strconv.ParseInt(text, 10, 64)
+		require.NoError(t, err, "SOAK_PLAYS")
+	}
+	for seed := range asked {
 		steps, err := model.Simulate(t.Context(), seed, moves, bounds(seed))
 		require.NoError(t, err)
 		t.Logf("seed %d: %d steps", seed, len(steps))
