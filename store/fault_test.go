@@ -192,7 +192,9 @@ func TestDeadlockIsRunAgain(t *testing.T) {
 	t.Parallel()
 	for _, d := range testkit.Databases(t)[1:] {
 		t.Run(d.Driver, func(t *testing.T) {
-			db := open(t, config(d))
+			cfg := config(d)
+			cfg.TxTimeout = time.Minute // or a busy machine has a reason more to run one again
+			db := open(t, cfg)
 			_, err := schema.Of(db).Migrate(t.Context())
 			require.NoError(t, err)
 			seedStock(t, db, "s1", 10)

@@ -20,7 +20,7 @@ import (
 	"sluice/queue/worker"
 )
 
-const soon = 15 * time.Second
+const soon = time.Minute
 
 // recorder is a Handler that records what it is given. The test sets what it does.
 type recorder struct {
