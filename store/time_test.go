@@ -12,7 +12,7 @@ import (
 // TestTimeIsTheDatabases checks that every database says its time, in whatever zone it lives.
 func TestTimeIsTheDatabases(t *testing.T) {
 	t.Parallel()
-	each(t, func(t *testing.T, db *store.DB) {
+	onEveryDatabase(t, func(t *testing.T, db *store.DB) {
 		asked := time.Now()
 		there, err := db.Time(t.Context())
 		require.NoError(t, err)
