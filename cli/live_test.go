@@ -273,7 +273,7 @@ func TestARateReachesItsChannel(t *testing.T) {
 	p := startPair(t, "sqlite",
 		fmt.Sprintf(
 			"notify: {webhook: {enabled: true, url: %s/hook, secrets: [%s], allow_private: true, rate: 0.001, "+
-				"timeout: 100ms}}", endpoint.URL, shop.HookSecret))
+				"timeout: 5s}}", endpoint.URL, shop.HookSecret))
 	openSale(t, inventory.NewSale{ID: "phone", Stock: 9}, p.apps[0], p.apps[1])
 	for n := range 6 {
 		resp, err := http.DefaultClient.Do(shop.Order(t, p.apps[0].Addr(), "phone", n))
