@@ -15,9 +15,8 @@ import (
 	"sluice/queue"
 )
 
-// The answers of a sale's rush, the 202, the refusal and the order's status, are written by
-// hand into reused buffers. Header values that never change are shared: nobody
-// writes into a header's values.
+// answers writes the frequent answers of a rush without encoding/json: the 202, refusals and an order's status. It
+// reuses buffers and shares constant header values, which nobody modifies.
 type answers struct {
 	buffers  sync.Pool // of *[]byte
 	json     []string
@@ -28,12 +27,11 @@ type answers struct {
 	prepared map[api.Code]preparedProblem
 }
 
-// preparedProblem is a refusal whose text does not depend on the request, but
-// for the request's id.
+// preparedProblem is a refusal whose text depends on the request only by the request's id.
 type preparedProblem struct {
 	status     int
 	retry      bool
-	head, tail []byte // around the request id
+	head, tail []byte // before and after the request id
 	noted      *gin.Error
 }
 
@@ -49,11 +47,10 @@ func newAnswers(busyURL string) *answers {
 	}
 	for _, code := range []api.Code{api.CodeSoldOut, api.CodeSaleEnded, api.CodeSalePaused, api.CodeQueueFull} {
 		if code == api.CodeQueueFull && busyURL != "" {
-			continue // a browser is sent elsewhere
+			continue // browsers are redirected instead
 		}
 		p := api.NewProblem(code, api.DetailOf(code, nil))
-		// Titles, details and codes are ours and hold nothing that JSON escapes; a test holds that
-		// against api.WriteProblem.
+		// Titles, details and codes need no JSON escapes; a test compares with api.WriteProblem.
 		head := `{"type":"` + p.Type + `","title":"` + p.Title + `","status":` + strconv.Itoa(p.Status) +
 			`,"detail":"` + p.Detail +
 			`","code":"` + string(code) + `","request_id":"`
@@ -69,10 +66,10 @@ func (a *answers) write(c *gin.Context, status int, build func([]byte) []byte) {
 	defer a.buffers.Put(buffer)
 	*buffer = build((*buffer)[:0])
 	c.Writer.WriteHeader(status)
-	_, _ = c.Writer.Write(*buffer) // the client has gone: nobody is left to be told
+	_, _ = c.Writer.Write(*buffer) // an error means that the client has gone
 }
 
-// admitted answers 202.
+// admitted answers 202 with the order's id, place and links.
 func (g *Gateway) admitted(c *gin.Context, sale inventory.Sale, a queue.Admission) {
 	t := a.Ticket
 	path := "/v1/sales/" + sale.ID + "/orders/" + t.ID
@@ -90,7 +87,7 @@ func (g *Gateway) admitted(c *gin.Context, sale inventory.Sale, a queue.Admissio
 	if a.Replayed {
 		h["Idempotency-Replayed"] = g.answers.yes
 	}
-	// Ids, paths and receipts are of letters, digits, dots, dashes and slashes: nothing that JSON escapes.
+	// Ids, paths and receipts consist of letters, digits, dots, dashes and slashes, which JSON does not escape.
 	g.answers.write(c, http.StatusAccepted, func(b []byte) []byte {
 		b = append(append(b, `{"order_id":"`...), t.ID...)
 		b = append(append(b, `","sale_id":"`...), sale.ID...)
@@ -105,7 +102,7 @@ func (g *Gateway) admitted(c *gin.Context, sale inventory.Sale, a queue.Admissio
 	})
 }
 
-// refuse answers with the problem for err; what no table knows is logged.
+// refuse answers with the problem for err, and logs unknown errors.
 func (g *Gateway) refuse(c *gin.Context, err error) {
 	code := api.CodeOf(err)
 	if p, ok := g.answers.prepared[code]; ok {
@@ -125,7 +122,7 @@ func (g *Gateway) refuse(c *gin.Context, err error) {
 	api.WriteProblem(c, p)
 }
 
-// refusePrepared writes what api.WriteProblem would.
+// refusePrepared writes the same as api.WriteProblem.
 func (g *Gateway) refusePrepared(c *gin.Context, code api.Code, p preparedProblem) {
 	c.Abort()
 	api.NoteRefusal(c, p.noted)
@@ -145,20 +142,20 @@ func (g *Gateway) refusePrepared(c *gin.Context, code api.Code, p preparedProble
 	})
 }
 
-// answerOrder shows an order to its owner.
-func (g *Gateway) answerOrder(c *gin.Context, v order.View, pace inventory.Pace) {
+// answerOrder answers with an order for its owner.
+func (g *Gateway) answerOrder(c *gin.Context, v order.View, drain inventory.Pace) {
 	h := c.Writer.Header()
 	h["Cache-Control"] = g.answers.noStore
 	h["Content-Type"] = g.answers.json
 	if !v.LeftLine() {
 		h["Retry-After"] = g.answers.soon
 	}
-	g.answers.write(c, http.StatusOK, func(b []byte) []byte { return appendOrder(b, v, pace) })
+	g.answers.write(c, http.StatusOK, func(b []byte) []byte { return appendOrder(b, v, drain) })
 }
 
-// appendOrder writes what json.Marshal(api.OrderOf(v, pace)) would, in a fifth of the time; a test
+// appendOrder writes what json.Marshal(api.OrderOf(v, drain)) would, in a fifth of the time; a test
 // holds the two together.
-func appendOrder(b []byte, v order.View, pace inventory.Pace) []byte {
+func appendOrder(b []byte, v order.View, drain inventory.Pace) []byte {
 	text := func(name, value string) {
 		b = append(append(append(append(b, name...), '"'), value...), '"')
 	}
@@ -172,12 +169,12 @@ func appendOrder(b []byte, v order.View, pace inventory.Pace) []byte {
 	text(`,"sale_id":`, v.SaleID)
 	text(`,"status":`, v.Status)
 	number(`,"quantity":`, int64(v.Quantity))
-	if v.Reason != "" { // the one text that may hold what JSON escapes
+	if v.Reason != "" { // the only text that may need JSON escapes
 		b, _ = jsontext.AppendQuote(append(b, `,"reason":`...), v.Reason)
 	}
 	if !v.LeftLine() {
 		number(`,"position":`, v.Position)
-		number(`,"eta_seconds":`, pace.ETA(v.Position))
+		number(`,"eta_seconds":`, drain.ETA(v.Position))
 	}
 	moment(`,"admitted_at":`, v.AdmittedAt)
 	moment(`,"confirmed_at":`, v.ConfirmedAt)

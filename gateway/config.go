@@ -14,19 +14,18 @@ import (
 	"sluice/gateway/server"
 )
 
-// Config is what the gateway itself decides, apart from listeners, authentication and limits.
+// Config is the gateway's own configuration, without listeners, authentication and limits.
 type Config struct {
-	// BusyURL receives browsers (303) when the line is full. Empty: they get the problem document like everyone else.
+	// BusyURL receives browsers (303) when the line is full. Empty: they get the problem document like other clients.
 	BusyURL string `koanf:"busy_url"`
-	// TrustedProxies are addresses or CIDR blocks whose X-Forwarded-For and auth.header are believed. Default none.
+	// TrustedProxies are addresses or CIDR blocks whose X-Forwarded-For and auth.header are trusted. Defaults to none.
 	TrustedProxies []string `koanf:"trusted_proxies"`
-	// ReceiptSecret signs receipts, at least 32 bytes. Empty: derived from auth.secret; without both,
-	// none are given and an order that Redis has lost cannot be honoured.
+	// ReceiptSecret signs receipts, at least 32 bytes. Empty: derived from auth.secret. Without both there are no
+	// receipts, and orders that Redis loses cannot be readmitted.
 	ReceiptSecret string `koanf:"receipt_secret" secret:"true"`
-	// Locale is the language, zh-CN or en, in which a shopper is told whose request does not name
-	// one. Defaults to zh-CN.
+	// Locale is the language, zh-CN or en, of shoppers whose requests name none. Defaults to zh-CN.
 	Locale string `koanf:"locale"`
-	// AccessLogEvery logs one in so many successful requests. 1 logs all.
+	// AccessLogEvery logs one of that many successful requests. 1 logs all.
 	AccessLogEvery int `koanf:"access_log_every"`
 	// Admission false refuses new orders of every sale, as if all were paused; accepted ones go on.
 	// May change while Sluice runs.
@@ -39,7 +38,7 @@ type Config struct {
 	RetrySpread time.Duration `koanf:"retry_spread"`
 }
 
-// DefaultConfig trusts no proxy.
+// DefaultConfig returns the documented defaults, which trust no proxy.
 func DefaultConfig() Config {
 	return Config{
 		Locale:         api.Locales()[0],
@@ -51,7 +50,7 @@ func DefaultConfig() Config {
 	}
 }
 
-// Validate returns every bad value, each by its key and with what is allowed.
+// Validate returns every bad value, each with its key and the allowed values.
 func (c Config) Validate() error {
 	_, proxies := c.Proxies()
 	return errors.Join(
@@ -66,7 +65,7 @@ func (c Config) Validate() error {
 	)
 }
 
-// Proxies is TrustedProxies parsed; a single address is a block of one.
+// Proxies returns TrustedProxies parsed; a single address is a block of one.
 func (c Config) Proxies() ([]netip.Prefix, error) {
 	var prefixes []netip.Prefix
 	var errs []error
@@ -82,7 +81,7 @@ func (c Config) Proxies() ([]netip.Prefix, error) {
 	return prefixes, errors.Join(errs...)
 }
 
-// ValidateTogether checks what no section can check alone. Call it after each section's own Validate.
+// ValidateTogether checks the combination of sections. Call it after each section's own Validate.
 func ValidateTogether(listener server.HTTPConfig, gateway Config, by auth.Config) error {
 	var errs []error
 	if by.Mode == auth.ModeHeader && len(gateway.TrustedProxies) == 0 {

@@ -14,46 +14,46 @@ import (
 	"sluice/queue"
 )
 
-// wanted is the order that a request is about, as its client names it.
-type wanted struct {
+// orderRequest names the order that a request is about.
+type orderRequest struct {
 	entry    *inventory.Entry
 	id, user string
-	request  *gin.Context // may carry a receipt
+	request  *gin.Context // may have a receipt
 }
 
-// showOrder answers with the order as it stands; with ?wait= it first waits
-// for its status to change from what the client knows.
+// showOrder answers with an order. With ?wait= it first waits until the status differs from the one that the client
+// knows.
 func (g *Gateway) showOrder(c *gin.Context) {
-	w, ok := g.orderOf(c)
+	w, ok := g.readOrderRequest(c)
 	if !ok {
 		return
 	}
-	wait, bad := waitOf(c, g.cfg.MaxWait)
+	wait, bad := parseWait(c, g.cfg.MaxWait)
 	if bad != nil {
 		api.WriteProblem(c, api.InvalidRequest(*bad))
 		return
 	}
-	seen, bad := seenOf(c)
+	seen, bad := parseSeen(c)
 	if bad != nil {
 		api.WriteProblem(c, api.InvalidRequest(*bad))
 		return
 	}
 	v, err := g.find(c.Request.Context(), w)
-	if err == nil && wait > 0 && !g.isNews(v, seen) {
+	if err == nil && wait > 0 && !g.isChange(v, seen) {
 		v, err = g.awaitChange(c, w, v, wait)
 	}
 	if err != nil {
 		g.refuse(c, err)
 		return
 	}
-	if c.Request.Context().Err() == nil { // who has gone has not heard it
+	if c.Request.Context().Err() == nil { // otherwise the client may not have got the answer
 		g.delivered.add(v)
 	}
 	g.answerOrder(c, v, w.entry.Pace())
 }
 
-// orderOf authenticates and reads the path, or answers the request.
-func (g *Gateway) orderOf(c *gin.Context) (w wanted, ok bool) {
+// readOrderRequest authenticates the request and reads its path, or answers it with an error.
+func (g *Gateway) readOrderRequest(c *gin.Context) (w orderRequest, ok bool) {
 	if w.user, ok = g.reader(c); !ok {
 		return w, false
 	}
@@ -68,8 +68,8 @@ func (g *Gateway) orderOf(c *gin.Context) (w wanted, ok bool) {
 	return w, true
 }
 
-// find returns the owner's order, one that was lost included; order.ErrNotFound otherwise.
-func (g *Gateway) find(ctx context.Context, w wanted) (order.View, error) {
+// find returns the owner's order, even a lost one, or order.ErrNotFound.
+func (g *Gateway) find(ctx context.Context, w orderRequest) (order.View, error) {
 	v, err := g.status.get(ctx, w.entry.Sale.ID, w.id, w.user)
 	if errors.Is(err, order.ErrNotFound) {
 		return g.findLost(ctx, w)
@@ -77,13 +77,13 @@ func (g *Gateway) find(ctx context.Context, w wanted) (order.View, error) {
 	return v, err
 }
 
-// findLost answers for an order that neither store knows. When its receipt or its id proves that it was accepted, it
-// was lost. With a receipt, which says what was ordered, it goes back into the line, or is told to have failed when no
-// unit is left. Without one, or once the sale's line is gone, it is recorded as failed.
-func (g *Gateway) findLost(ctx context.Context, w wanted) (order.View, error) {
+// findLost handles an order that neither store knows. If its receipt or id proves that it was accepted, it was lost.
+// With a receipt it is readmitted to the line, or fails when no unit is left. Without one, or without the sale's line,
+// it is recorded as failed.
+func (g *Gateway) findLost(ctx context.Context, w orderRequest) (order.View, error) {
 	entry := w.entry
 	if now, ok := g.SaleCache.Get(entry.Sale.ID); ok {
-		entry = now // who has waited may have come before the line was loaded anew
+		entry = now // the line may have been loaded anew during a wait
 	}
 	sale := entry.Sale
 	ticket, proven := g.accepted(w)
@@ -99,8 +99,8 @@ func (g *Gateway) findLost(ctx context.Context, w wanted) (order.View, error) {
 	return g.Losses.Record(ctx, sale, ticket)
 }
 
-// accepted returns the ticket of a valid receipt. Without one it is as much as the id says, and proven is false.
-func (g *Gateway) accepted(w wanted) (t queue.Ticket, proven bool) {
+// accepted returns the ticket of a valid receipt. Without one it returns what the id says, and proven is false.
+func (g *Gateway) accepted(w orderRequest) (t queue.Ticket, proven bool) {
 	receipt := cmp.Or(w.request.GetHeader(receiptHeader), w.request.Query("receipt"))
 	if g.Receipts != nil {
 		if t, err := g.Receipts.Read(w.entry.Sale.ID, w.id, w.user, receipt); err == nil {

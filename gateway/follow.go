@@ -21,9 +21,9 @@ import (
 	"sluice/queue"
 )
 
-const lookEvery = time.Second // how often a waiting request looks by itself
+const lookEvery = time.Second // how often a waiting request reads the order without a hint
 
-func waitOf(c *gin.Context, most time.Duration) (time.Duration, *api.FieldError) {
+func parseWait(c *gin.Context, most time.Duration) (time.Duration, *api.FieldError) {
 	if c.Request.URL.RawQuery == "" {
 		return 0, nil
 	}
@@ -33,7 +33,7 @@ func waitOf(c *gin.Context, most time.Duration) (time.Duration, *api.FieldError)
 	}
 	wait, err := time.ParseDuration(text)
 	if seconds, err2 := strconv.Atoi(text); err2 == nil {
-		// A longer wait would overflow.
+		// A longer wait could overflow.
 		wait, err = time.Duration(max(-1, min(seconds, int(most/time.Second)+1)))*time.Second, nil
 	}
 	if err != nil || wait < 0 {
@@ -42,8 +42,8 @@ func waitOf(c *gin.Context, most time.Duration) (time.Duration, *api.FieldError)
 	return min(wait, most), nil
 }
 
-// seenOf is the status that the client has been told, empty when it does not say.
-func seenOf(c *gin.Context) (string, *api.FieldError) {
+// parseSeen returns the status that the client already knows, or "" when it does not say.
+func parseSeen(c *gin.Context) (string, *api.FieldError) {
 	seen, ok := c.GetQuery("seen")
 	if ok && !slices.Contains(order.Statuses(), seen) {
 		return "", &api.FieldError{Field: "seen", Detail: "must be one of " + strings.Join(order.Statuses(), ", ")}
@@ -51,21 +51,19 @@ func seenOf(c *gin.Context) (string, *api.FieldError) {
 	return seen, nil
 }
 
-// isNews reports whether the order is worth an answer at once. Who does not
-// say what it has seen has seen its 202, and what it was told here: anything
-// else but a place in line is news.
-func (g *Gateway) isNews(v order.View, seen string) bool {
+// isChange reports whether the order differs from what the client knows. A client that does not say what it knows has
+// its 202 and the answers of this gateway.
+func (g *Gateway) isChange(v order.View, seen string) bool {
 	if seen == "" {
 		return v.Final() || v.LeftLine() && !g.delivered.has(v)
 	}
 	return v.Status != seen || v.Final()
 }
 
-// awaitChange returns the order when its status is no longer that of v, or as
-// it stands when the wait is over.
-func (g *Gateway) awaitChange(c *gin.Context, w wanted, v order.View, wait time.Duration) (order.View, error) {
+// awaitChange waits until the order's status differs from v's, at most wait, and returns the order.
+func (g *Gateway) awaitChange(c *gin.Context, w orderRequest, v order.View, wait time.Duration) (order.View, error) {
 	if err := api.HoldOpen(c.Writer, wait+statusTimeout+time.Second); err != nil {
-		return v, nil // the connection cannot be held: what is known is the answer
+		return v, nil // the connection cannot wait longer
 	}
 	ctx, cancel := context.WithTimeout(c.Request.Context(), wait)
 	defer cancel()
@@ -77,11 +75,10 @@ func (g *Gateway) awaitChange(c *gin.Context, w wanted, v order.View, wait time.
 	return v, err
 }
 
-// watch calls each with the order whenever it may have changed, until each
-// says false, ctx ends, or the gateway drains. While the line is being rebuilt
-// it goes on waiting, and returns queue.ErrNotReady if it has waited to the end.
-func (g *Gateway) watch(ctx context.Context, w wanted, each func(order.View) bool) error {
-	news, leave, ok := g.hub.wait(w.id)
+// watch calls each with the order whenever it may have changed. It ends when each returns false, ctx ends, or the
+// gateway drains. During a rebuild of the line it waits, and returns queue.ErrNotReady if that lasts until the end.
+func (g *Gateway) watch(ctx context.Context, w orderRequest, each func(order.View) bool) error {
+	changed, leave, ok := g.hub.wait(w.id)
 	if !ok {
 		return coalesce.ErrOverloaded
 	}
@@ -89,13 +86,13 @@ func (g *Gateway) watch(ctx context.Context, w wanted, each func(order.View) boo
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
-		// Looking comes after registering with the hub: no news can slip between.
+		// It reads after registering with the hub, so that no change is missed.
 		now, err := g.find(context.WithoutCancel(ctx), w)
 		if err != nil && !errors.Is(err, queue.ErrNotReady) || err == nil && !each(now) {
 			return err
 		}
 		select {
-		case <-news:
+		case <-changed:
 		case <-ticker.C:
 		case <-ctx.Done():
 			return err
@@ -105,10 +102,9 @@ func (g *Gateway) watch(ctx context.Context, w wanted, each func(order.View) boo
 	}
 }
 
-// followOrder streams the order as server-sent events: one event per change
-// of status or place, until nothing more is to be expected.
+// followOrder streams the order as server-sent events, one for each change of status or place, until the order's end.
 func (g *Gateway) followOrder(c *gin.Context) {
-	w, ok := g.orderOf(c)
+	w, ok := g.readOrderRequest(c)
 	if !ok {
 		return
 	}
@@ -119,15 +115,15 @@ func (g *Gateway) followOrder(c *gin.Context) {
 	}
 	last := c.GetHeader("Last-Event-ID")
 	if v.Final() && last == eventID(v) {
-		// The client has seen the end: 204 keeps an EventSource from coming back.
+		// The client knows the end: 204 keeps an EventSource from reconnecting.
 		c.Status(http.StatusNoContent)
 		return
 	}
-	if g.hub.crowded() {
+	if g.hub.isFull() {
 		g.refuse(c, coalesce.ErrOverloaded)
 		return
 	}
-	s := &orderStream{EventStream: api.NewEventStream(c, g.now), last: last, pace: w.entry.Pace}
+	s := &orderStream{EventStream: api.NewEventStream(c, g.now), last: last, drain: w.entry.Pace}
 	if s.Start() != nil {
 		return
 	}
@@ -137,8 +133,7 @@ func (g *Gateway) followOrder(c *gin.Context) {
 	}
 }
 
-// eventID names what an event says, so that a client that comes back is sent
-// only what it has not seen.
+// eventID identifies an event's content, so that a reconnecting client gets only what it does not have.
 func eventID(v order.View) string {
 	if v.Status == order.Queued {
 		return v.Status + ":" + strconv.FormatInt(v.Position, 10)
@@ -152,18 +147,18 @@ func eventID(v order.View) string {
 // orderStream streams one order to its owner.
 type orderStream struct {
 	*api.EventStream
-	last  string // the id of the last event
-	pace  func() inventory.Pace
+	last  string // id of the last event
+	drain func() inventory.Pace
 	ended bool
 }
 
-// send writes the order if it has changed and reports whether to go on.
+// send writes the order if it has changed, and reports whether to go on.
 func (s *orderStream) send(v order.View) bool {
 	id := eventID(v)
 	if id == s.last {
 		return s.KeepAlive() == nil
 	}
-	data, err := json.Marshal(api.OrderOf(v, s.pace()))
+	data, err := json.Marshal(api.OrderOf(v, s.drain()))
 	if err != nil || s.Send("order", id, data) != nil {
 		return false
 	}
@@ -171,15 +166,13 @@ func (s *orderStream) send(v order.View) bool {
 	return !s.ended
 }
 
-// maxDelivered bounds each of the two generations of a deliveredCache, about 4 MB at the worst.
+// maxDelivered bounds each of the two generations of a deliveredCache, to about 4 MB at worst.
 const maxDelivered = 100_000
 
-// deliveredCache remembers which orders' owners have been answered with the present
-// status, so that a long poll that does not say what it has seen waits for the
-// next one. Only orders that have left the line and are not at their end are
-// in it: before that a shopper knows its 202, after it nothing is to be waited
-// for. What is forgotten, or was delivered by another gateway, is delivered once more.
-// Safe for concurrent use.
+// deliveredCache remembers which orders' owners have got the present status. So a long poll that does not say what it
+// knows waits for the next one. It has only orders that have left the line and not ended. Before, a shopper has the
+// 202; after, there is nothing to wait for. A forgotten status, or one that another gateway delivered, is delivered
+// once more. Safe for concurrent use.
 type deliveredCache struct {
 	seed       maphash.Seed
 	mu         sync.Mutex
@@ -197,7 +190,7 @@ func (d *deliveredCache) key(v order.View) uint64 {
 	}{v.ID, v.Status, v.Refund})
 }
 
-// add notes that the owner has the order as it is.
+// add records that the owner has the order's present status.
 func (d *deliveredCache) add(v order.View) {
 	if !v.LeftLine() || v.Final() {
 		return
@@ -210,7 +203,7 @@ func (d *deliveredCache) add(v order.View) {
 	}
 }
 
-// has reports whether the owner was answered with the order as it is.
+// has reports whether the owner has the order's present status.
 func (d *deliveredCache) has(v order.View) bool {
 	key := d.key(v)
 	d.mu.Lock()

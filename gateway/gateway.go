@@ -1,6 +1,5 @@
-// Package gateway is both HTTP surfaces of Sluice: the public one, which
-// authenticates, limits, admits and tells, and the operations listener with
-// health, metrics and the admin API.
+// Package gateway has the public routes of Sluice: they authenticate, limit and admit orders, and answer with their
+// status.
 package gateway
 
 import (
@@ -28,7 +27,7 @@ import (
 	"sluice/queue"
 )
 
-// Parts are what the gateway stands on.
+// Parts is what a Gateway needs.
 type Parts struct {
 	Auth       *auth.Authenticator
 	Limiter    *ratelimit.Limiter
@@ -38,18 +37,18 @@ type Parts struct {
 	Finder     *lookup.Finder
 	Canceller  *order.Canceller
 	Losses     *restore.Losses
-	Receipts   *Receipts      // nil: none are given
+	Receipts   *Receipts      // nil: there are no receipts
 	Payments   *Payments      // nil: orders need not be paid
 	Panics     *server.Panics // nil: the gateway has its own
 	Phones     phone.Plan     // how shoppers may write their numbers beside E.164
 	// Barred says why this process must not touch the stores; nil, or a nil error: it may.
 	Barred func() error
-	// Admitted hears of each new order once it is in the line, with when its request began; nil:
-	// nobody. It must not block.
+	// Admitted is called for each new order in the line, with the start of its request. It may be nil and must not
+	// block.
 	Admitted func(r *http.Request, sale string, t queue.Ticket, since time.Time)
 }
 
-// maxWaiters bounds the requests that wait for news at the same time.
+// maxWaiters bounds the requests that wait for changes at the same time.
 const maxWaiters = 100_000
 
 // Gateway is the public HTTP surface. Safe for concurrent use.
@@ -68,12 +67,12 @@ type Gateway struct {
 	engine    *gin.Engine
 	sales     salesCache
 	draining  atomic.Bool
-	closed    atomic.Bool   // to new orders, by an operator
-	drained   chan struct{} // closed when draining begins
+	closed    atomic.Bool   // an operator has stopped new orders
+	drained   chan struct{} // closed when Drain begins
 	once      sync.Once
 }
 
-// New returns a gateway; its routes are on Handler.
+// New returns a Gateway, whose routes Handler has.
 func New(cfg Config, parts Parts, log *slog.Logger, reg prometheus.Registerer, now func() time.Time) (*Gateway, error) {
 	proxies, err := cfg.Proxies()
 	if err != nil {
@@ -127,15 +126,15 @@ func (g *Gateway) routes() {
 	g.engine.GET("/v1/orders", g.unbarred, g.listOrders)
 }
 
-// unbarred answers requests about orders while this process must not touch the stores: another gateway does.
+// unbarred answers 503, as a middleware, while this process must not use the stores.
 func (g *Gateway) unbarred(c *gin.Context) {
 	if g.Barred != nil && g.Barred() != nil {
 		api.WriteProblem(c, g.problemOf(queue.ErrNotReady))
 	}
 }
 
-// PlainRequest names the requests of a sale's rush, which are answered at once: placing an order,
-// asking for it, looking at the sale. What waits or streams has a query, or a path that says so.
+// PlainRequest reports whether a request is a plain one of a rush: placing or reading an order, or reading a sale.
+// Requests that wait or stream have a query or another path.
 func PlainRequest(method, path string) bool {
 	if !strings.HasPrefix(path, "/v1/sales/") {
 		return false
@@ -146,12 +145,11 @@ func PlainRequest(method, path string) bool {
 	return method == http.MethodGet && !strings.HasSuffix(path, "/events")
 }
 
-// Handler answers the public listener.
+// Handler returns the handler of the public listener.
 func (g *Gateway) Handler() *gin.Engine { return g.engine }
 
-// Run hears the news of orders until ctx ends, and returns when no call to a
-// store is in flight. Stop it after the server: until then requests may make
-// further calls.
+// Run receives changes of orders until ctx ends, and returns when no call of a store is in flight. Stop it after the
+// server, because requests may make further calls.
 func (g *Gateway) Run(ctx context.Context) {
 	var listeners sync.WaitGroup
 	listeners.Go(func() {
@@ -166,7 +164,7 @@ func (g *Gateway) Run(ctx context.Context) {
 	g.status.wait()
 }
 
-// forgetIdle lets go of what nobody uses any more, until ctx ends.
+// forgetIdle drops unused state regularly, until ctx ends.
 func (g *Gateway) forgetIdle(ctx context.Context) {
 	ticker := time.NewTicker(admission.ForgetEvery)
 	defer ticker.Stop()
@@ -180,15 +178,14 @@ func (g *Gateway) forgetIdle(ctx context.Context) {
 	}
 }
 
-// forget lets go of what is kept for sales that nobody asks for any more.
+// forget drops the state of sales that nobody requests any more.
 func (g *Gateway) forget() {
 	g.admission.Forget()
 	g.status.forget()
 }
 
-// Drain makes new orders answer unavailable, ends long polls and event
-// streams, and returns when no admission is in flight: everything accepted
-// has been answered by then, or is about to be. Orders can still be read.
+// Drain refuses new orders as unavailable, ends long polls and event streams, and returns when no admission is in
+// flight. Orders can still be read.
 func (g *Gateway) Drain() {
 	g.once.Do(func() {
 		g.draining.Store(true)
@@ -197,12 +194,12 @@ func (g *Gateway) Drain() {
 	g.admission.Wait()
 }
 
-// SetAdmission stops or allows new orders of all sales. Accepted ones go on.
+// SetAdmission stops or allows new orders of all sales. Accepted orders go on.
 func (g *Gateway) SetAdmission(open bool) { g.closed.Store(!open) }
 
 // Draining reports whether Drain was called.
 func (g *Gateway) Draining() bool { return g.draining.Load() }
 
-// Refused returns how many orders of each sale this gateway refuses a second. Its window is about the last five
-// seconds in which it was called once a second. Sales without refusals are absent, and so are all but the 64 busiest.
+// Refused returns how many orders of each sale this gateway refuses a second. Called once a second, it measures over
+// about five seconds. Only the 64 busiest sales with refusals are present.
 func (g *Gateway) Refused() map[string]float64 { return g.admission.RefusalRates() }

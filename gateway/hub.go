@@ -7,8 +7,8 @@ import (
 	"sluice/queue"
 )
 
-// hub wakes the requests that wait for an order's news. It is a hint: a
-// waiter that misses one finds the news at its next look.
+// hub wakes the requests that wait for a change of an order. Wake-ups are hints: a waiter that misses one finds the
+// change when it reads next.
 type hub struct {
 	lines   *queue.Lines
 	most    int
@@ -21,14 +21,13 @@ func newHub(lines *queue.Lines, most int) *hub {
 	return &hub{lines: lines, most: most, waiters: map[string][]chan struct{}{}}
 }
 
-// run hears the news of all processes until ctx ends.
+// run receives the changes from all processes until ctx ends.
 func (h *hub) run(ctx context.Context) {
-	h.lines.Listen(ctx, func(n queue.Event) { h.tell(n.OrderID) })
+	h.lines.Listen(ctx, func(n queue.Event) { h.wake(n.OrderID) })
 }
 
-// wait returns a channel that gets a value when the order has news, and the
-// function that must be called to stop waiting. It reports false when too
-// many wait already.
+// wait returns a channel that gets a value when the order may have changed. The returned function must be called to
+// stop waiting. wait reports false when too many wait already.
 func (h *hub) wait(id string) (<-chan struct{}, func(), bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -36,24 +35,24 @@ func (h *hub) wait(id string) (<-chan struct{}, func(), bool) {
 		return nil, nil, false
 	}
 	h.count++
-	news := make(chan struct{}, 1)
-	h.waiters[id] = append(h.waiters[id], news)
-	return news, func() { h.leave(id, news) }, true
+	changed := make(chan struct{}, 1)
+	h.waiters[id] = append(h.waiters[id], changed)
+	return changed, func() { h.leave(id, changed) }, true
 }
 
-// crowded reports whether wait would refuse.
-func (h *hub) crowded() bool {
+// isFull reports whether wait would report false.
+func (h *hub) isFull() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.count >= h.most
 }
 
-func (h *hub) leave(id string, news chan struct{}) {
+func (h *hub) leave(id string, changed chan struct{}) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	kept := h.waiters[id][:0]
 	for _, w := range h.waiters[id] {
-		if w != news {
+		if w != changed {
 			kept = append(kept, w)
 		}
 	}
@@ -63,7 +62,7 @@ func (h *hub) leave(id string, news chan struct{}) {
 	}
 }
 
-func (h *hub) tell(id string) {
+func (h *hub) wake(id string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, w := range h.waiters[id] {

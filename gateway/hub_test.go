@@ -19,13 +19,13 @@ func TestHubIsBoundedAndForgets(t *testing.T) {
 	require.True(t, ok)
 	_, _, ok = h.wait("b")
 	require.False(t, ok)
-	h.tell("a")
-	h.tell("a") // a waiter that has not looked yet is not waited for
-	h.tell("b")
+	h.wake("a")
+	h.wake("a") // a waiter that has not looked yet is not waited for
+	h.wake("b")
 	<-first
 	<-second
 	leaveFirst()
-	h.tell("a")
+	h.wake("a")
 	<-second
 	require.Empty(t, first)
 	_, leaveThird, ok := h.wait("b")

@@ -17,11 +17,10 @@ import (
 	"sluice/queue"
 )
 
-// maxOrderID bounds what is looked up as an order id.
+// maxOrderID bounds the length of an order id.
 const maxOrderID = 64
 
-// user authenticates the request or answers it. What fails to authenticate
-// counts against its address; valid users never do.
+// user authenticates the request, or answers it with an error. Only failures count against the address.
 func (g *Gateway) user(c *gin.Context) (string, bool) {
 	user, err := g.Auth.User(c.Request)
 	if err == nil {
@@ -35,7 +34,7 @@ func (g *Gateway) user(c *gin.Context) (string, bool) {
 	return "", false
 }
 
-// reader authenticates a request about orders that were placed before and applies its limit, or answers it.
+// reader authenticates a request about earlier orders and applies its limit, or answers it with an error.
 func (g *Gateway) reader(c *gin.Context) (string, bool) {
 	user, ok := g.user(c)
 	if !ok {
@@ -48,7 +47,7 @@ func (g *Gateway) reader(c *gin.Context) (string, bool) {
 	return user, true
 }
 
-// sale finds the path's sale in the sale cache or answers the request.
+// sale returns the path's sale from the sale cache, or answers the request with an error.
 func (g *Gateway) sale(c *gin.Context) (*inventory.Entry, bool) {
 	if id := c.Param("sale"); queue.ValidSaleID(id) {
 		if e, ok := g.SaleCache.Get(id); ok {
@@ -59,14 +58,14 @@ func (g *Gateway) sale(c *gin.Context) (*inventory.Entry, bool) {
 	return nil, false
 }
 
-// allow applies the limits for placing orders: the user's own before the global one, so that one
-// user's haste never costs the others.
+// allow applies the limits for placing orders. The user's own comes before the global one, so that one user does not
+// use up the others' limit.
 func (g *Gateway) allow(c *gin.Context, user string) bool {
 	sale := c.Param("sale")
 	d := g.Limiter.AllowUser(sale, user)
 	if own := d; own.OK {
 		d = g.Limiter.AllowTotal(c.Request.Context(), sale)
-		if !d.OK { // whoever comes back as told must not meet their own limit then
+		if !d.OK { // after the Retry-After the user's own limit must let them pass, too
 			d.RetryAfter = max(d.RetryAfter, own.Next)
 		}
 	}
@@ -76,7 +75,7 @@ func (g *Gateway) allow(c *gin.Context, user string) bool {
 	return d.OK
 }
 
-// placeOrder answers 202 once the ticket is in Redis, or says why not.
+// placeOrder answers 202 when the ticket is in Redis, or a refusal.
 func (g *Gateway) placeOrder(c *gin.Context) {
 	g.tryOrder(c)
 	if code := api.RefusalOf(c); code != "" {
@@ -151,8 +150,8 @@ func (g *Gateway) readOrder(r *http.Request, sale inventory.Sale) (body api.Orde
 	return body, key, nil
 }
 
-// lineWait is about how long a sale's line takes to lose half of its tickets,
-// at most half a minute: a shopper who comes back sooner finds it as full.
+// lineWait returns about how long a line takes to lose half of its tickets, at most 30 s. It is the Retry-After of a
+// full line.
 func (g *Gateway) lineWait(sale string) time.Duration {
 	entry, ok := g.SaleCache.Get(sale)
 	if !ok {
@@ -162,16 +161,16 @@ func (g *Gateway) lineWait(sale string) time.Duration {
 	return min(entry.Stopped()+time.Duration(seconds*float64(time.Second)), 30*time.Second)
 }
 
-// cancelOrder ends the owner's unpaid order.
+// cancelOrder cancels the owner's unpaid order.
 func (g *Gateway) cancelOrder(c *gin.Context) {
-	w, ok := g.orderOf(c)
+	w, ok := g.readOrderRequest(c)
 	if !ok {
 		return
 	}
 	ctx, sale := c.Request.Context(), w.entry.Sale.ID
 	cancelled := g.Canceller.Cancel(ctx, sale, w.id, w.user)
 	if errors.Is(cancelled, order.ErrNotFound) {
-		// An order that Redis lost comes back on its receipt, to be cancelled.
+		// An order that Redis lost is readmitted by its receipt, to be cancelled.
 		if _, err := g.find(ctx, w); err == nil {
 			cancelled = g.Canceller.Cancel(ctx, sale, w.id, w.user)
 		}
@@ -180,7 +179,7 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 		g.refuse(c, cancelled)
 		return
 	}
-	// Not found may also be a ticket that was cancelled in line before and has no row yet.
+	// A ticket that was cancelled in the line earlier may have no row yet.
 	v, err := g.status.get(ctx, sale, w.id, w.user)
 	if err == nil && v.Status != order.Cancelled {
 		err = cancelled
@@ -193,7 +192,7 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 	c.JSON(http.StatusOK, api.OrderOf(v, w.entry.Pace()))
 }
 
-// listOrders pages through the user's own orders, newest first.
+// listOrders answers with a page of the user's own orders, newest first.
 func (g *Gateway) listOrders(c *gin.Context) {
 	user, ok := g.reader(c)
 	if !ok {
@@ -217,11 +216,11 @@ func (g *Gateway) listOrders(c *gin.Context) {
 func (g *Gateway) listBody(page lookup.Page) api.OrderList {
 	list := api.OrderList{Orders: make([]api.Order, len(page.Orders)), Unread: api.Unread{UnreadSales: page.Unread}}
 	for i, v := range page.Orders {
-		pace := inventory.Pace{PerSecond: inventory.FirstRate}
+		drain := inventory.Pace{PerSecond: inventory.FirstRate}
 		if e, ok := g.SaleCache.Get(v.SaleID); ok {
-			pace = e.Pace()
+			drain = e.Pace()
 		}
-		list.Orders[i] = api.OrderOf(v, pace)
+		list.Orders[i] = api.OrderOf(v, drain)
 	}
 	if page.Next != nil {
 		list.NextCursor = page.Next.String()

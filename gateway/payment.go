@@ -16,14 +16,14 @@ import (
 	"sluice/order/payment"
 )
 
-// Payments takes the payment provider's callbacks.
+// Payments receives the payment provider's callbacks.
 type Payments struct {
 	Verifier *webhook.Verifier
 	Payer    *payment.Payer
 }
 
-// payOrder takes a signed callback. Where payments are off there is no such
-// route. Whatever is answered 200 is final: the provider need not send it again.
+// payOrder handles a signed callback. Without payments there is no such route. After a 200 the provider need not repeat
+// the callback.
 func (g *Gateway) payOrder(c *gin.Context) {
 	if g.Payments == nil {
 		api.WriteProblem(c, api.NewProblem(api.CodeNotFound, "No resource has this address."))
@@ -66,8 +66,7 @@ func (g *Gateway) payOrder(c *gin.Context) {
 	c.JSON(http.StatusOK, answer)
 }
 
-// unsigned answers a callback that nobody we know has signed; it counts
-// against its address, as a bad token does.
+// unsigned refuses a callback without a valid signature and counts it against its address, like a bad token.
 func (g *Gateway) unsigned(c *gin.Context, err error) {
 	if d := g.Limiter.AllowAnonymous(c.Param("sale"), c.ClientIP()); !d.OK {
 		api.WriteProblem(c, limited(d))
@@ -78,10 +77,8 @@ func (g *Gateway) unsigned(c *gin.Context, err error) {
 		"Send the callback signed: webhook-id, webhook-timestamp of the last five minutes, webhook-signature."))
 }
 
-// DecodePayment reads a provider's payload for an order of a sale. Where it
-// names them itself they must be these, for the signature covers no address.
-// Members it does not know are ignored: providers add some without asking.
-// Each error names the member and the rule.
+// DecodePayment decodes a provider's payload for an order of a sale. If it names a sale or order, they must be these,
+// because the signature does not cover the URL. Unknown members are ignored. Each error names the member and the rule.
 func DecodePayment(body []byte, sale, id string) (payment.Payment, []api.FieldError) {
 	var raw struct {
 		ID       jsontext.Value `json:"payment_id"`

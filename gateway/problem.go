@@ -20,7 +20,7 @@ func limited(d ratelimit.Decision) api.Problem {
 	return p
 }
 
-// problemOf turns an error into the document for it.
+// problemOf returns the problem document of an error.
 func (g *Gateway) problemOf(err error) api.Problem {
 	code := api.CodeOf(err)
 	p := api.NewProblem(code, api.DetailOf(code, err))

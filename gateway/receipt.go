@@ -14,18 +14,17 @@ import (
 	"sluice/queue"
 )
 
-// receiptHeader carries a receipt on the way back; the query ?receipt= does too.
+// receiptHeader is the request header with a receipt; the query ?receipt= is an alternative.
 const receiptHeader = "Sluice-Receipt"
 
-// ErrReceipt says that a receipt was not made here for this order and user.
+// ErrReceipt says that a receipt is not valid for this order and user.
 var ErrReceipt = errors.New("the receipt is not valid for this order")
 
-// Receipts signs what a 202 promises, so that an accepted order can be
-// honoured after Redis lost its ticket: the receipt holds all that the line
-// needs to take it back. It is worthless to anybody but the order's owner.
+// Receipts signs and reads receipts. A receipt has everything that the line needs to readmit an order whose ticket
+// Redis lost. Only the order's owner can use it.
 type Receipts struct{ signer *signer }
 
-// NewReceipts derives the signing key from a secret that all gateways share.
+// NewReceipts returns Receipts with a key derived from a secret that all gateways share.
 func NewReceipts(secret string) (*Receipts, error) {
 	key, err := hkdf.Key(sha256.New, []byte(secret), nil, "sluice receipt v1", sha256.Size)
 	if err != nil {
@@ -36,13 +35,13 @@ func NewReceipts(secret string) (*Receipts, error) {
 
 const (
 	receiptVersion = "1"
-	receiptMAC     = 16 // bytes of HMAC-SHA256 that are kept
+	receiptMAC     = 16 // bytes of the HMAC-SHA256 that a receipt has
 	receiptFields  = 7
-	receiptEpoch   = 0 // its place was an epoch's: a repeated answer would differ once the line was rebuilt
+	receiptEpoch   = 0 // unused, was the epoch: a repeated answer must not differ after a rebuild
 	maxReceipt     = 256
 )
 
-// Sign returns the receipt of a ticket admitted to a sale. It is the same as often as it is asked for.
+// Sign returns the receipt of a ticket in a sale, always the same for the same ticket.
 func (r *Receipts) Sign(sale string, t queue.Ticket) string {
 	var room [maxReceipt]byte
 	text := append(room[:0], receiptVersion...)
@@ -54,8 +53,7 @@ func (r *Receipts) Sign(sale string, t queue.Ticket) string {
 	return string(base64.RawURLEncoding.AppendEncode(append(text, '.'), mac[:]))
 }
 
-// Read returns the ticket a receipt stands for, or ErrReceipt. Any text may
-// be given; none makes it panic or takes long.
+// Read returns the ticket of a receipt, or ErrReceipt. It is safe for any text.
 func (r *Receipts) Read(sale, id, user, receipt string) (queue.Ticket, error) {
 	cut := strings.LastIndexByte(receipt, '.')
 	if cut < 0 || len(receipt) > maxReceipt {

@@ -20,8 +20,7 @@ func saleBodyOf(e *inventory.Entry, now time.Time) api.Sale {
 		State:  s.StateAt(now), ServerTime: api.FormatTime(now)}
 }
 
-// salesCache is the list as it was built last: with many sales and many
-// readers, building it once in a while is enough.
+// salesCache is the encoded list of sales, rebuilt at most once in a while for many readers.
 type salesCache struct {
 	list atomic.Pointer[api.SaleList]
 	at   atomic.Int64
@@ -32,7 +31,7 @@ const salesFresh = 200 * time.Millisecond
 func (g *Gateway) listSales(c *gin.Context) {
 	now := g.SaleCache.Now()
 	list := g.sales.list.Load()
-	// A clock that was set back makes the list look younger than new: its age is then negative.
+	// After the clock was set back the age is negative.
 	age := time.Duration(now.UnixNano() - g.sales.at.Load())
 	if list == nil || age < 0 || age > salesFresh {
 		list = &api.SaleList{Sales: []api.Sale{}}

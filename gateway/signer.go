@@ -8,32 +8,32 @@ import (
 	"sync"
 )
 
-// signer makes HMAC-SHA256 signatures under one key. Safe for concurrent use.
-type signer struct{ desks sync.Pool } // of *signDesk
+// signer computes HMAC-SHA256 signatures with one key. Safe for concurrent use.
+type signer struct{ states sync.Pool } // of *signDesk
 
-// signDesk is what one signature works on.
-type signDesk struct {
+// signState is the reusable state of one signature.
+type signState struct {
 	mac  hash.Hash
 	text []byte
 	sum  [sha256.Size]byte
 }
 
 func newSigner(key []byte) *signer {
-	return &signer{desks: sync.Pool{New: func() any { return &signDesk{mac: hmac.New(sha256.New, key)} }}}
+	return &signer{states: sync.Pool{New: func() any { return &signState{mac: hmac.New(sha256.New, key)} }}}
 }
 
-// sign signs length-prefixed parts, so that no two lists of them share a text.
+// sign signs the parts, each with its length in front, so that different lists never give the same text.
 func (s *signer) sign(parts ...string) [sha256.Size]byte {
-	desk := s.desks.Get().(*signDesk)
-	defer s.desks.Put(desk)
-	desk.text = desk.text[:0]
+	state := s.states.Get().(*signState)
+	defer s.states.Put(state)
+	state.text = state.text[:0]
 	for _, p := range parts {
-		desk.text = binary.BigEndian.AppendUint32(desk.text,
+		state.text = binary.BigEndian.AppendUint32(state.text,
 			uint32(len(p))) // #nosec G115 -- parts of one order are far below 4 GiB
-		desk.text = append(desk.text, p...)
+		state.text = append(state.text, p...)
 	}
-	desk.mac.Reset()
-	desk.mac.Write(desk.text)
-	desk.mac.Sum(desk.sum[:0])
-	return desk.sum
+	state.mac.Reset()
+	state.mac.Write(state.text)
+	state.mac.Sum(state.sum[:0])
+	return state.sum
 }

@@ -19,10 +19,9 @@ const (
 	statusWaiting = 20_000
 )
 
-// statusReader reads the orders many shoppers ask for in few calls: first the
-// lines, several sales a call, and what those do not know from the database, one
-// sale a call. The two are gathered apart: whoever asks for an order that only
-// the database may know keeps nobody else waiting for it.
+// statusReader reads the orders that many shoppers request in few calls. It reads lines first, several sales a call,
+// and orders that these do not have from the database, one sale a call. The two have separate queues, so that slow
+// reads of the database delay no others.
 type statusReader struct {
 	finder *lookup.Finder
 	line   *coalesce.Coalescer[string, found]
@@ -39,15 +38,14 @@ func newStatusReader(finder *lookup.Finder, panics *server.Panics, now func() ti
 	joined := coalesce.Config[string, found]{PerKey: statusMost, PerCall: statusMost, Calls: statusCalls,
 		Bound: statusWaiting, Timeout: statusTimeout, Now: now}
 	line, ledger := joined, joined
-	line.Send, line.OnPanic = s.askLines, panics.Noting("look at lines")
-	ledger.Send, ledger.OnPanic = s.askLedger, panics.Noting("look at the ledger")
+	line.Send, line.OnPanic = s.readLines, panics.NoteFor("look at lines")
+	ledger.Send, ledger.OnPanic = s.readLedger, panics.NoteFor("look at the ledger")
 	ledger.PerCall, ledger.Detached = 1, true
 	s.line, s.ledger = coalesce.New(line), coalesce.New(ledger)
 	return s
 }
 
-// get returns an order of a sale that is in the sale cache, for its owner only;
-// order.ErrNotFound otherwise.
+// get returns an order of a sale in the sale cache, for its owner only, or order.ErrNotFound.
 func (s *statusReader) get(ctx context.Context, sale, id, user string) (order.View, error) {
 	f, away := s.line.Do(ctx, sale, id)
 	if away != nil || !f.ok {
@@ -59,13 +57,13 @@ func (s *statusReader) get(ctx context.Context, sale, id, user string) (order.Vi
 	switch {
 	case f.ok && f.view.User == user:
 		return f.view, nil
-	case away != nil: // it may be in line
+	case away != nil: // the order may be in the line
 		return order.View{}, away
 	}
 	return order.View{}, order.ErrNotFound
 }
 
-func (s *statusReader) askLines(ctx context.Context, batches []coalesce.Batch[string, found]) {
+func (s *statusReader) readLines(ctx context.Context, batches []coalesce.Batch[string, found]) {
 	asked := make([]queue.Lookup, len(batches))
 	for i, p := range batches {
 		asked[i] = queue.Lookup{Sale: p.Key, IDs: p.Requests}
@@ -75,7 +73,7 @@ func (s *statusReader) askLines(ctx context.Context, batches []coalesce.Batch[st
 	}
 }
 
-func (s *statusReader) askLedger(ctx context.Context, batches []coalesce.Batch[string, found]) {
+func (s *statusReader) readLedger(ctx context.Context, batches []coalesce.Batch[string, found]) {
 	for i := range batches {
 		p := &batches[i]
 		views, err := s.finder.InLedger(ctx, p.Key, p.Requests)
@@ -83,7 +81,7 @@ func (s *statusReader) askLedger(ctx context.Context, batches []coalesce.Batch[s
 	}
 }
 
-// fillFound fills a batch with the orders that were found.
+// fillFound fills a batch with the found orders.
 func fillFound(p *coalesce.Batch[string, found], views map[string]order.View, err error) {
 	if p.Err = err; err != nil {
 		return
@@ -94,7 +92,7 @@ func fillFound(p *coalesce.Batch[string, found], views map[string]order.View, er
 	}
 }
 
-// forget lets go of the queues of sales that nobody asks for any more.
+// forget drops the queues of sales that nobody requests any more.
 func (s *statusReader) forget() {
 	s.line.Forget()
 	s.ledger.Forget()

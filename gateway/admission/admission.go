@@ -1,5 +1,5 @@
-// Package admission takes orders into the lines of their sales. It joins requests into few calls, and repeats by
-// itself what Redis would answer anyway.
+// Package admission admits orders to the lines of their sales. It joins requests into few calls of Redis and repeats
+// known refusals without a call.
 package admission
 
 import (
@@ -16,19 +16,19 @@ import (
 	"sluice/queue"
 )
 
-// Timeout bounds one call to Redis, its repetition included.
+// Timeout bounds one call of Redis, including its repetition.
 const Timeout = 2 * time.Second
 
 const (
 	saleStale    = 50 * time.Millisecond
-	saleWait     = time.Second            // for a database that should tell whether a line was loaded anew
-	clockSlack   = 250 * time.Millisecond // by which the sale cache may misjudge Redis' clock
+	saleWait     = time.Second            // for the database to say whether a line was loaded anew
+	clockSlack   = 250 * time.Millisecond // possible error of the sale cache about Redis' clock
 	admitWaiting = 20_000                 // requests of one sale that may wait in memory
 	admitCall    = 1_000                  // requests of all sales in one call
 	admitCalls   = 4                      // calls in flight, never two of them for one sale
 )
 
-// Parts are what an Admitter stands on.
+// Parts is what an Admitter needs.
 type Parts struct {
 	Lines      *queue.Lines
 	Sales      *inventory.SaleCache
@@ -37,12 +37,11 @@ type Parts struct {
 	Panics     *server.Panics
 }
 
-// Admitter takes orders into lines. Requests that come while a call is in
-// flight travel together in the next, those of several sales in one round
-// trip. Within a gateway first come is first served. A slow call delays the
-// sales it carries and no others. Safe for concurrent use.
+// Admitter admits orders to lines. Requests that arrive during a call share the next, those of several sales in one
+// round trip. Within a gateway requests of a sale are served in the order of arrival. A slow call delays only its own
+// sales. Safe for concurrent use.
 type Admitter struct {
-	// Coalescer joins the requests of each sale. A test may hold its calls back.
+	// Coalescer joins the requests of each sale. Tests may replace its Send.
 	Coalescer *coalesce.Coalescer[queue.Request, *queue.Admission]
 
 	lines      *queue.Lines
@@ -55,30 +54,28 @@ type Admitter struct {
 	now        func() time.Time
 }
 
-// New returns an admitter for the sales of the cache.
+// New returns an Admitter for the sales of the cache.
 func New(parts Parts, reg prometheus.Registerer, now func() time.Time) *Admitter {
 	a := &Admitter{lines: parts.Lines, sales: parts.Sales, reconciler: parts.Reconciler,
 		replays: newReplayReader(parts.Finder, parts.Panics, now), metrics: newMetrics(reg), now: now}
 	a.refusals.init(parts.Lines, now, parts.Panics)
 	a.Coalescer = coalesce.New(coalesce.Config[queue.Request, *queue.Admission]{PerKey: queue.MaxAdmit,
 		PerCall: admitCall, Calls: admitCalls, Bound: admitWaiting, Timeout: Timeout, Now: now,
-		OnPanic: parts.Panics.Noting("admission"), Send: a.send})
+		OnPanic: parts.Panics.NoteFor("admission"), Send: a.send})
 	return a
 }
 
-// Refusal returns what Redis would answer to any order of this user right now,
-// as far as the gateway knows for sure. It returns nil when Redis has to be
-// asked. It costs no call to a store.
+// Refusal returns the refusal that Redis would certainly give to any order of this user now. It returns nil when only
+// Redis can decide. It calls no store.
 func (a *Admitter) Refusal(sale inventory.Sale, user string) error {
-	return a.refusals.of(sale.ID).refusal(sale, user)
+	return a.refusals.get(sale.ID).refusal(sale, user)
 }
 
-// ForgetRefusal ends the repetition of a sale's refusal: there is news of its stock.
+// ForgetRefusal ends the repetition of a sale's refusal, because its stock has changed.
 func (a *Admitter) ForgetRefusal(sale string) { a.refusals.drop(sale) }
 
-// Admit asks for a place in a sale's line; the cache must know the sale. The
-// error is one of queue's refusals, or says that Redis did not answer. In that
-// case the request may be in the line, and repeating it tells.
+// Admit requests a place in a sale's line; the cache must know the sale. The error is one of queue's refusals, or says
+// that Redis did not answer. Then the request may be in the line; repeating it gives the answer.
 func (a *Admitter) Admit(ctx context.Context, sale string, r queue.Request) (queue.Admission, error) {
 	started := a.now()
 	known, _ := a.sales.Get(sale)
@@ -96,8 +93,8 @@ func (a *Admitter) Admit(ctx context.Context, sale string, r queue.Request) (que
 	return *answer, answer.Err
 }
 
-// AdmitKeyed is Admit for a request with an Idempotency-Key. When the line has
-// forgotten orders, it looks for the request in the database first.
+// AdmitKeyed admits a request with an Idempotency-Key. If the line has forgotten orders, it first looks for the request
+// in the database.
 func (a *Admitter) AdmitKeyed(ctx context.Context, sale string, r queue.Request) (queue.Admission, error) {
 	if entry, ok := a.sales.Get(sale); ok && entry.View().Forgotten > 0 {
 		if replay, ok, err := a.replays.find(ctx, sale, r); ok {
@@ -123,20 +120,20 @@ func (a *Admitter) loadedAnew(ctx context.Context, old inventory.Sale) bool {
 	return false
 }
 
-// Forget lets go of what is kept for sales that nobody orders from any more.
+// Forget drops the state of sales from which nobody orders any more.
 func (a *Admitter) Forget() {
 	a.Coalescer.Forget()
 	a.refusals.forget()
 	a.metrics.forget(isOver(a.sales))
 }
 
-// Wait returns when no order is on its way to Redis any more.
+// Wait returns when no order is on its way to Redis.
 func (a *Admitter) Wait() {
 	a.Coalescer.Wait()
 	a.refusals.wait()
 }
 
-// WaitAll returns when no call to a store is in flight any more.
+// WaitAll returns when no call of a store is in flight.
 func (a *Admitter) WaitAll() {
 	a.Wait()
 	a.replays.coalescer.Wait()

@@ -25,25 +25,25 @@ func TestMain(m *testing.M) {
 	testkit.VerifyMain(m, tables.Clear)
 }
 
-// patience is spent only where something has failed.
+// patience bounds waits for what must happen; passing tests do not use it up.
 const patience = time.Minute
 
 func newUUID() string { return uuid.Must(uuid.NewV7()).String() }
 
 func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// world is an admitter with its stores, and no loop that asks Redis anything.
+// world is an Admitter with its stores, without loops that call Redis.
 type world struct {
 	t          *testing.T
 	rdb        *redis.Client // the test's own
-	trips      testkit.Trips // of Redis, by the admitter
+	trips      testkit.Trips // of the Admitter to Redis
 	lines      *queue.Lines
 	sales      *inventory.SaleStore
 	cache      *inventory.SaleCache
 	reconciler *inventory.Reconciler
 	panics     *server.Panics
 	admitter   *Admitter
-	ahead      time.Duration // of the admitter's clock
+	ahead      time.Duration // by which the Admitter's clock is ahead
 }
 
 func newWorld(t *testing.T) *world {
@@ -66,7 +66,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// sell opens a sale that admits right now.
+// sell opens a sale that admits now.
 func (w *world) sell(id string, stock int64) inventory.Sale {
 	w.t.Helper()
 	_, err := w.sales.Create(w.t.Context(), inventory.NewSale{
@@ -81,12 +81,12 @@ func (w *world) sell(id string, stock int64) inventory.Sale {
 	return entry.Sale
 }
 
-// ask is a request for one unit.
+// ask returns a request for one unit.
 func ask(user string) queue.Request {
 	return queue.Request{ID: newUUID(), User: user, Units: 1, Fingerprint: "f"}
 }
 
-// place takes an order into the line and returns its id.
+// place admits an order and returns its id.
 func (w *world) place(user, sale string) string {
 	w.t.Helper()
 	admitted, err := w.admitter.Admit(w.t.Context(), sale, ask(user))
@@ -99,7 +99,7 @@ func (w *world) cancel(sale, id, user string) {
 	require.NoError(w.t, w.lines.Of(sale).Cancel(w.t.Context(), id, user))
 }
 
-// refuseLocally lets strangers try until the admitter answers one of them by itself.
+// refuseLocally sends requests of new users until the Admitter refuses one without Redis.
 func (w *world) refuseLocally(want error, sale inventory.Sale) {
 	w.t.Helper()
 	require.Eventually(w.t, func() bool {

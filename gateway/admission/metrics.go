@@ -9,17 +9,17 @@ import (
 	"sluice/api"
 )
 
-// metrics counts what becomes of orders, a sale at a time.
+// metrics counts admitted and refused orders by sale.
 type metrics struct {
 	admitted *prometheus.CounterVec
 	rejected *prometheus.CounterVec
 	seconds  prometheus.Histogram
 	size     prometheus.Histogram
 	sales    sync.Map   // sale id → *saleSeries; bounded by the sales of the cache
-	making   sync.Mutex // held while series are made or let go
+	making   sync.Mutex // locked while series are created or removed
 }
 
-// saleSeries holds the series of one sale, resolved once.
+// saleSeries has the series of one sale, resolved once.
 type saleSeries struct {
 	admitted prometheus.Counter
 	rejected sync.Map // Code → prometheus.Counter
@@ -43,7 +43,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return m
 }
 
-// admit counts an order taken into a sale's line.
+// admit counts an admitted order.
 func (m *metrics) admit(sale string) {
 	if known, ok := m.sales.Load(sale); ok {
 		known.(*saleSeries).admitted.Inc()
@@ -51,7 +51,7 @@ func (m *metrics) admit(sale string) {
 	}
 	m.making.Lock()
 	defer m.making.Unlock()
-	m.of(sale).admitted.Inc()
+	m.seriesOf(sale).admitted.Inc()
 }
 
 // reject counts an order that a sale refused.
@@ -66,11 +66,11 @@ func (m *metrics) reject(sale string, code api.Code) {
 	defer m.making.Unlock()
 	counter := m.rejected.WithLabelValues(sale, string(code))
 	counter.Inc()
-	m.of(sale).rejected.Store(code, counter)
+	m.seriesOf(sale).rejected.Store(code, counter)
 }
 
-// of returns the counters of a sale. The caller holds making.
-func (m *metrics) of(sale string) *saleSeries {
+// seriesOf returns the counters of a sale. The caller must hold making.
+func (m *metrics) seriesOf(sale string) *saleSeries {
 	if known, ok := m.sales.Load(sale); ok {
 		return known.(*saleSeries)
 	}
@@ -79,8 +79,7 @@ func (m *metrics) of(sale string) *saleSeries {
 	return c
 }
 
-// forget lets go of the series of sales that are over and of which nothing was
-// counted since it was last called.
+// forget removes the series of sales that are over and had no count since its last call.
 func (m *metrics) forget(over func(sale string) bool) {
 	m.making.Lock()
 	defer m.making.Unlock()
@@ -97,7 +96,7 @@ func (m *metrics) forget(over func(sale string) bool) {
 	})
 }
 
-// refusals returns how many orders of each sale were ever refused here.
+// refusals returns how many orders of each sale were refused here.
 func (m *metrics) refusals() map[string]float64 {
 	totals := map[string]float64{}
 	m.sales.Range(func(sale, known any) bool {
@@ -109,7 +108,7 @@ func (m *metrics) refusals() map[string]float64 {
 	return totals
 }
 
-// refusals returns how many orders of the sale were refused, with whatever code.
+// refusals returns how many orders of the sale were refused, with any code.
 func (c *saleSeries) refusals() (sum float64) {
 	c.rejected.Range(func(_, counter any) bool {
 		sum += valueOf(counter.(prometheus.Counter))
@@ -126,8 +125,7 @@ func valueOf(c prometheus.Counter) float64 {
 	return value.GetCounter().GetValue()
 }
 
-// CountRefusal counts an order that was not taken. Unknown sales share one label:
-// whoever makes ids up must not make series up.
+// CountRefusal counts a refused order. Unknown sales share one label, so that invented ids create no series.
 func (a *Admitter) CountRefusal(sale string, code api.Code) {
 	if _, ok := a.sales.Get(sale); !ok {
 		a.metrics.rejected.WithLabelValues("unknown", string(code)).Inc()

@@ -11,39 +11,34 @@ import (
 	"sluice/queue"
 )
 
-// operatorRefusalFor is how long it is repeated that a sale is paused or has
-// ended. It bounds how long an operator's change goes unnoticed. All other
-// refusals are repeated for as long as Redis says that they stay so.
+// operatorRefusalFor is how long the refusals "paused" and "ended" are repeated. It bounds how long an operator's
+// change goes unnoticed. All other refusals are repeated for as long as Redis says that they hold.
 const operatorRefusalFor = 100 * time.Millisecond
 
-// refusalCache holds what this gateway may answer for one sale without asking Redis.
+// refusalCache has the refusal of one sale that this gateway may repeat without Redis.
 //
-// While the line refuses everybody new, it still has two kinds of shoppers to
-// recognise: who holds the limit must read so before "sold out", and who
-// repeats an order's key must get that order's answer. Both have been in the
-// line before. So a refusal is repeated locally only to users who never were,
-// and only while the users who were are known up to the very ticket that was the
-// newest when Redis refused.
+// While the line refuses all new users, two kinds of shoppers need another answer. A user at the limit must get that
+// refusal before "sold out", and a repeated key must get its order's answer. Both have been in the line before. So a
+// refusal is repeated only to users who never were. That requires that the filter has every user up to the newest
+// ticket at the time of the refusal.
 //
-// Who comes into the line through another gateway after that is not among the
-// seen users. So nobody does: the line takes a room or a unit that comes back only
-// when every gateway has stopped repeating that it is full or nothing is left.
+// A user whom another gateway admits after that would be missing in the filter. So nobody is: the line gives away
+// returned room or units only when every gateway has stopped repeating the refusal.
 type refusalCache struct {
 	now      func() time.Time
 	repeated atomic.Pointer[repeatedRefusal]
 	seen     seenUsers
 }
 
-// repeatedRefusal is a refusal that Redis gave to everybody new.
+// repeatedRefusal is a refusal that Redis gives to all new users.
 type repeatedRefusal struct {
 	err            error
-	epoch, version int64 // of the sale as the gateway knew it then
-	seq            int64 // the line's newest ticket when it was given
+	epoch, version int64 // of the sale, as the gateway knew it then
+	seq            int64 // the line's newest ticket at that time
 	until          time.Time
 }
 
-// refusal returns the answer to any order of this user, nil when Redis must be
-// asked.
+// refusal returns the refusal of any order of this user, or nil when only Redis can decide.
 func (c *refusalCache) refusal(sale inventory.Sale, user string) error {
 	r := c.repeated.Load()
 	if r == nil || r.epoch != sale.Epoch || r.version != sale.Version || c.now().After(r.until) ||
@@ -53,9 +48,8 @@ func (c *refusalCache) refusal(sale inventory.Sale, user string) error {
 	return r.err
 }
 
-// learn takes over what Redis told about the line of the sale. It must be
-// called before anybody hears those answers: a winner's next request must find
-// the winner among the seen users.
+// learn takes over the line's state from a result of Redis. It must be called before the answers are delivered, because
+// a winner's next request must find the winner in the filter.
 func (c *refusalCache) learn(sale inventory.Sale, result *queue.AdmitResult) {
 	c.seen.noteAdmitted(sale.Epoch, result)
 	var last error
@@ -67,35 +61,35 @@ func (c *refusalCache) learn(sale inventory.Sale, result *queue.AdmitResult) {
 		}
 	}
 	switch {
-	case !heard: // only users the line knew: nothing about the others
+	case !heard: // only answers to users that the line knew, which say nothing about others
 	case last == nil:
 		c.repeated.Store(nil)
 	case errors.Is(last, queue.ErrPaused), errors.Is(last, queue.ErrEnded):
-		c.keep(last, sale, result.Seq, c.now().Add(operatorRefusalFor))
-	case result.Firm.IsZero(): // fewer are left than were asked for
+		c.repeat(last, sale, result.Seq, c.now().Add(operatorRefusalFor))
+	case result.Firm.IsZero(): // fewer units are left than were requested
 		c.repeated.Store(nil)
 	default:
-		c.keep(last, sale, result.Seq, result.Firm)
+		c.repeat(last, sale, result.Seq, result.Firm)
 	}
 }
 
-// refusesAll reports whether an answer would be given to everybody new.
+// refusesAll reports whether all new users would get this error.
 func refusesAll(err error) bool {
 	return errors.Is(err, queue.ErrSoldOut) || errors.Is(err, queue.ErrFull) || errors.Is(err, queue.ErrEnded) ||
 		errors.Is(err, queue.ErrPaused) || errors.As(err, new(queue.NotStartedError))
 }
 
-// keep repeats a refusal from now on, and has the filter brought up to it.
-func (c *refusalCache) keep(err error, sale inventory.Sale, seq int64, until time.Time) {
+// repeat makes the cache repeat a refusal and fills the filter up to it.
+func (c *refusalCache) repeat(err error, sale inventory.Sale, seq int64, until time.Time) {
 	c.repeated.Store(&repeatedRefusal{err: err, epoch: sale.Epoch, version: sale.Version, seq: seq, until: until})
-	c.seen.bringUpTo(sale.Epoch, seq)
+	c.seen.fillTo(sale.Epoch, seq)
 }
 
-// refusalCaches holds the caches of all sales, and the scans that fill their filters.
+// refusalCaches has the caches of all sales, and the scans that fill their filters.
 type refusalCaches struct {
 	now   func() time.Time
 	lines *queue.Lines
-	sales sync.Map // sale id → *refusalCache; of those that were asked for lately
+	sales sync.Map // sale id → *refusalCache; of sales that were used lately
 	scans scans
 }
 
@@ -104,7 +98,7 @@ func (cs *refusalCaches) init(lines *queue.Lines, now func() time.Time, panics *
 	cs.scans.init(now, panics)
 }
 
-func (cs *refusalCaches) of(sale string) *refusalCache {
+func (cs *refusalCaches) get(sale string) *refusalCache {
 	if known, ok := cs.sales.Load(sale); ok {
 		return known.(*refusalCache)
 	}
@@ -114,15 +108,15 @@ func (cs *refusalCaches) of(sale string) *refusalCache {
 	return known.(*refusalCache)
 }
 
-// drop forgets a sale's refusal: there is news of its stock.
+// drop forgets a sale's refusal, because its stock has changed.
 func (cs *refusalCaches) drop(sale string) {
 	if known, ok := cs.sales.Load(sale); ok {
 		known.(*refusalCache).repeated.Store(nil)
 	}
 }
 
-// forget lets go of the caches that nobody has asked Redis for lately, with their
-// filters. Whoever holds one goes on with it as another gateway would.
+// forget removes the caches of sales for which Redis was not called lately, with their filters. A request that still
+// uses a removed cache works like one of another gateway.
 func (cs *refusalCaches) forget() {
 	now := cs.now()
 	cs.sales.Range(func(sale, cache any) bool {

@@ -11,10 +11,10 @@ import (
 	"sluice/queue"
 )
 
-// staleRefusal makes a refusal that Redis gave before the unit came back, and that is learned after the news of it.
+// staleRefusal makes the cache learn a refusal from before a unit came back, after it has learned of the unit.
 func (w *world) staleRefusal(sale, holder, id string) {
 	w.t.Helper()
-	cache := w.admitter.refusals.of(sale)
+	cache := w.admitter.refusals.get(sale)
 	stale := *cache.repeated.Load()
 	stale.until = time.Now().Add(time.Hour)
 	w.cancel(sale, id, holder)
@@ -29,7 +29,7 @@ func TestLostReplyEndsTheLocalRefusal(t *testing.T) {
 	w.refuseLocally(queue.ErrSoldOut, sale)
 	w.staleRefusal("phone", "ann", won)
 	r := ask("bob")
-	require.Eventually(t, func() bool { // in the line through another gateway
+	require.Eventually(t, func() bool { // admitted by another gateway
 		admitted, err := w.lines.Of("phone").Admit(t.Context(), sale.Epoch, 500, []queue.Request{r})
 		require.NoError(t, err)
 		return admitted[0].Err == nil
@@ -42,7 +42,8 @@ func TestLostReplyEndsTheLocalRefusal(t *testing.T) {
 	require.NoError(t, w.admitter.Refusal(sale, "bob"), "bob is in the line; nobody told this gateway")
 }
 
-// Whom Redis has admitted when the call breaks is not refused as a stranger.
+// TestAPanicAfterTheCallEndsTheLocalRefusal checks that a user whom Redis admitted in a broken call is not refused as
+// new.
 func TestAPanicAfterTheCallEndsTheLocalRefusal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -50,9 +51,9 @@ func TestAPanicAfterTheCallEndsTheLocalRefusal(t *testing.T) {
 	won := w.place("ann", "phone")
 	w.refuseLocally(queue.ErrSoldOut, sale)
 	w.staleRefusal("phone", "ann", won)
-	cache := w.admitter.refusals.of("phone")
+	cache := w.admitter.refusals.get("phone")
 	scans := cache.seen.scans
-	cache.seen.scans = nil // what Redis has answered cannot be taken over
+	cache.seen.scans = nil // makes taking over the answers panic
 	func() {
 		defer w.panics.Catch("test")
 		w.admitter.send(t.Context(), []batch{{Key: "phone", Requests: []queue.Request{ask("bob")}}})
@@ -62,14 +63,14 @@ func TestAPanicAfterTheCallEndsTheLocalRefusal(t *testing.T) {
 	require.Nil(t, cache.repeated.Load())
 }
 
-// A local refusal is repeated until the time that Redis told, and no longer, whether or not there is news.
+// TestRefusalIsRepeatedForAsLongAsTold checks that a refusal is repeated exactly until the time that Redis gave.
 func TestRefusalIsRepeatedForAsLongAsTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	sale := w.sell("phone", 1)
 	w.place("ann", "phone")
 	w.refuseLocally(queue.ErrSoldOut, sale)
-	cache := w.admitter.refusals.of("phone")
+	cache := w.admitter.refusals.get("phone")
 	result := w.lines.Admit(t.Context(), []queue.Ask{{Line: w.lines.Of("phone"), Epoch: sale.Epoch, Rate: 500,
 		Requests: []queue.Request{ask("zoe")}}})[0]
 	require.ErrorIs(t, result.Admissions[0].Err, queue.ErrSoldOut)
@@ -81,7 +82,7 @@ func TestRefusalIsRepeatedForAsLongAsTold(t *testing.T) {
 	require.NoError(t, w.admitter.Refusal(sale, "a stranger"))
 }
 
-// What was kept for a sale is let go when nobody has ordered from it for a while.
+// TestRefusalCachesAreLetGo checks that the state of a sale without orders is dropped.
 func TestRefusalCachesAreLetGo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -92,7 +93,7 @@ func TestRefusalCachesAreLetGo(t *testing.T) {
 	sale := w.sell("phone", 1)
 	w.place("ann", "phone")
 	w.refuseLocally(queue.ErrSoldOut, sale)
-	w.admitter.refusals.wait() // scans end: one that runs keeps its cache
+	w.admitter.refusals.wait() // a running scan would keep its cache
 	w.admitter.Forget()
 	require.Equal(t, 1, kept(), "it was asked for just now")
 	w.ahead = 2 * time.Minute

@@ -45,9 +45,8 @@ func (m *rateMeter) observe(now time.Time, totals map[string]float64) map[string
 	return rates
 }
 
-// RefusalRates returns how many orders of each sale this gateway refuses a second, over about the last five
-// seconds in which it was called once a second; sales without refusals are absent, and so are all
-// but the 64 busiest.
+// RefusalRates returns how many orders of each sale this gateway refuses a second. Called once a second, it measures
+// over about five seconds. Only the 64 busiest sales with refusals are present.
 func (a *Admitter) RefusalRates() map[string]float64 {
 	return a.rates.observe(a.now(), a.metrics.refusals())
 }

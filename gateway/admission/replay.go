@@ -10,8 +10,8 @@ import (
 	"sluice/queue"
 )
 
-// replayWait bounds the look into the database. Placing an order needs Redis
-// only: when the database does not answer in time, the order goes on.
+// replayWait bounds the search in the database. Placing an order needs only Redis, so without an answer the order goes
+// on.
 const replayWait = 300 * time.Millisecond
 
 const (
@@ -20,9 +20,8 @@ const (
 	replayWaiting = 20_000 // requests of one sale that may wait in memory
 )
 
-// replayReader finds orders that a line has forgotten: of those that ended it
-// keeps the newest 10,000, the database keeps all. Requests that come together
-// are asked for together.
+// replayReader finds orders that a line has forgotten. A line remembers the newest 10,000 ended orders, the database
+// all. Requests that come together share a query.
 type replayReader struct {
 	finder    *lookup.Finder
 	coalescer *coalesce.Coalescer[string, *queue.Ticket]
@@ -32,11 +31,11 @@ func newReplayReader(finder *lookup.Finder, panics *server.Panics, now func() ti
 	r := &replayReader{finder: finder}
 	r.coalescer = coalesce.New(coalesce.Config[string, *queue.Ticket]{PerKey: replayMost, PerCall: 1,
 		Calls: replayCalls, Bound: replayWaiting, Timeout: replayWait, Detached: true, Now: now,
-		OnPanic: panics.Noting("look for repeated orders"), Send: r.ask})
+		OnPanic: panics.NoteFor("look for repeated orders"), Send: r.ask})
 	return r
 }
 
-// ask fills batches with what the database knows of their requests.
+// ask fills batches with the orders that the database has for their requests.
 func (r *replayReader) ask(ctx context.Context, batches []coalesce.Batch[string, *queue.Ticket]) {
 	for i := range batches {
 		b := &batches[i]
@@ -53,9 +52,8 @@ func (r *replayReader) ask(ctx context.Context, batches []coalesce.Batch[string,
 	}
 }
 
-// find answers a request with an Idempotency-Key that was used before, when only
-// the database remembers it. It reports whether it was; the error may be
-// queue.ErrMismatch.
+// find looks for an earlier order with the request's Idempotency-Key in the database. It reports whether there is one;
+// the error may be queue.ErrMismatch.
 func (r *replayReader) find(ctx context.Context, sale string, asked queue.Request) (
 	a queue.Admission, ok bool, err error,
 ) {

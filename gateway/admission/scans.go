@@ -12,11 +12,11 @@ import (
 // scanTimeout bounds one scan of a line.
 const scanTimeout = 10 * time.Second
 
-// scans owns the goroutines that fill the filters, one at a time for a sale.
+// scans runs the goroutines that fill the filters, at most one for each sale.
 type scans struct {
 	now    func() time.Time
 	panics *server.Panics
-	total  atomic.Int64 // users in all filters, about: who came since the last scans is not in it
+	total  atomic.Int64 // about how many users all filters have, without those since the last scans
 	mu     sync.Mutex
 	over   bool
 	ctx    context.Context
@@ -29,7 +29,7 @@ func (s *scans) init(now func() time.Time, panics *server.Panics) {
 	s.ctx, s.stop = context.WithCancel(context.Background())
 }
 
-// start runs scan on its own. Once wait was called it does nothing and returns false.
+// start runs scan in a goroutine. After wait was called it does nothing and returns false.
 func (s *scans) start(scan func(context.Context)) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -45,7 +45,7 @@ func (s *scans) start(scan func(context.Context)) bool {
 	return true
 }
 
-// wait ends all scans.
+// wait cancels all scans and returns when they have ended.
 func (s *scans) wait() {
 	s.mu.Lock()
 	s.over = true

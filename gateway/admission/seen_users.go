@@ -15,39 +15,37 @@ const (
 	maxSeen    = 2_000_000   // users of one sale, 16 to 40 MB of their hashes
 	maxSeenAll = 4_000_000   // users of all sales
 	scanPause  = time.Second // between two scans of a line
-	scanRest   = 10          // times as long as the last scan took the next one waits
-	maxCatchUp = 5_000       // tickets of other gateways that are caught up with in one step
-	seenIdle   = time.Minute // after which a filter, and a refusal cache, nobody asks for is forgotten
+	scanRest   = 10          // the next scan waits this many times the duration of the last
+	maxCatchUp = 5_000       // tickets of other gateways that are read in one step
+	seenIdle   = time.Minute // after which an unused filter or refusal cache is forgotten
 )
 
-// seenUsers is the filter of users that one line has seen, as 64-bit hashes. A
-// collision sends a request to Redis that could have been refused here, nothing
-// worse. It may hold users who have left the line. It never lacks one admitted
-// up to seq.
+// seenUsers is the filter of users that one line has seen, as 64-bit hashes. A collision only sends a request to Redis
+// that could have been refused here. The filter may have users who have left the line. It never lacks one admitted up
+// to seq.
 type seenUsers struct {
 	line  *queue.Line
 	scans *scans
 	seed  maphash.Seed
-	asked atomic.Int64 // when a refusal was last wanted, unix ns
-	used  atomic.Int64 // when the line was last asked for anybody, unix ns
+	asked atomic.Int64 // when a refusal was last looked up, unix ns
+	used  atomic.Int64 // when Redis was last called for this line, unix ns
 
-	mu     sync.RWMutex
-	users  map[uint64]struct{}
-	epoch  int64 // 0: not known
-	seq    int64
-	gap    bool // tickets of other gateways are missing that can no longer be named
-	busy   bool
-	over   bool      // its cache was let go: nothing is read any more
-	booked int       // users of this filter in the total of all
-	next   time.Time // when the next scan may begin
+	mu      sync.RWMutex
+	users   map[uint64]struct{}
+	epoch   int64 // 0: unknown
+	seq     int64
+	gap     bool // tickets of other gateways are missing and cannot be listed any more
+	busy    bool
+	closed  bool      // its cache was removed: nothing is read any more
+	counted int       // users of this filter as counted in scans.total
+	next    time.Time // when the next scan may begin
 
-	// The newest tickets that this gateway brought into the line without anybody's in between, and
-	// their users while a scan runs.
+	// The newest consecutive tickets that this gateway admitted, and their users while a scan runs.
 	own       ownTickets
 	meanwhile []uint64
 }
 
-// ownTickets are the sequences from and to, both included.
+// ownTickets is the range of sequences from from to to, both included.
 type ownTickets struct{ epoch, from, to int64 }
 
 func (o *ownTickets) add(epoch, seq int64) {
@@ -64,8 +62,8 @@ func (s *seenUsers) init(line *queue.Line, scans *scans) {
 
 func (s *seenUsers) hash(user string) uint64 { return maphash.String(s.seed, user) }
 
-// lacks reports that the user never was in the line of this epoch up to this
-// sequence. False may also mean that it is not known.
+// lacks reports whether the user certainly never was in the line of this epoch up to this sequence. False may mean
+// unknown.
 func (s *seenUsers) lacks(user string, epoch, seq int64) bool {
 	h := s.hash(user)
 	s.mu.RLock()
@@ -77,7 +75,7 @@ func (s *seenUsers) lacks(user string, epoch, seq int64) bool {
 	return !there
 }
 
-// noteAdmitted adds those whom this gateway has just brought into the line.
+// noteAdmitted adds the users whom this gateway has just admitted.
 func (s *seenUsers) noteAdmitted(epoch int64, result *queue.AdmitResult) {
 	s.used.Store(s.scans.now().UnixNano())
 	s.mu.Lock()
@@ -102,34 +100,34 @@ func (s *seenUsers) add(epoch int64, t *queue.Ticket) {
 		return
 	}
 	s.users[s.hash(t.User)] = struct{}{}
-	if t.Seq == s.seq+1 { // else others were admitted elsewhere, who are caught up with when it matters
+	if t.Seq == s.seq+1 { // else other gateways admitted users, whom catchUp reads when needed
 		s.seq = t.Seq
 	}
 }
 
-// bringUpTo sees to it that the filter will be complete up to a sequence. A scan
-// reads all records of the line: not more than one in a pause.
-func (s *seenUsers) bringUpTo(epoch, seq int64) {
+// fillTo starts what is needed to complete the filter up to a sequence. A scan reads all records of the line, so there
+// is at most one in a pause.
+func (s *seenUsers) fillTo(epoch, seq int64) {
 	now := s.scans.now()
 	s.asked.Store(now.UnixNano())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.epoch == epoch
-	if s.busy || s.over || known && s.seq >= seq {
+	if s.busy || s.closed || known && s.seq >= seq {
 		return
 	}
 	if known && !s.gap {
 		from := s.seq
-		s.begin(func(ctx context.Context) { s.catchUp(ctx, epoch, from) })
+		s.startWork(func(ctx context.Context) { s.catchUp(ctx, epoch, from) })
 	} else if !now.Before(s.next) {
-		s.begin(func(ctx context.Context) { s.scan(ctx, now) })
+		s.startWork(func(ctx context.Context) { s.scan(ctx, now) })
 	}
 }
 
-// begin runs work on its own. The caller holds mu.
-func (s *seenUsers) begin(work func(context.Context)) {
+// startWork runs work in a goroutine. The caller must hold mu.
+func (s *seenUsers) startWork(work func(context.Context)) {
 	s.busy = s.scans.start(func(ctx context.Context) {
-		defer func() { // also when it panics
+		defer func() { // also after a panic
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.busy, s.meanwhile = false, nil
@@ -138,7 +136,7 @@ func (s *seenUsers) begin(work func(context.Context)) {
 	})
 }
 
-// catchUp adds the few who were admitted elsewhere since.
+// catchUp adds the users whom other gateways have admitted since.
 func (s *seenUsers) catchUp(ctx context.Context, epoch, from int64) {
 	users, newest, ok, err := s.line.UsersSince(ctx, epoch, from, maxCatchUp)
 	if err != nil {
@@ -162,8 +160,8 @@ func (s *seenUsers) catchUp(ctx context.Context, epoch, from int64) {
 
 var errHuge = errors.New("too many users to remember")
 
-// scan fills the filter anew. Whoever is admitted elsewhere meanwhile has a later
-// sequence than the scan answers for.
+// scan fills the filter anew. Users admitted elsewhere meanwhile have later sequences than the one up to which the scan
+// is complete.
 func (s *seenUsers) scan(ctx context.Context, began time.Time) {
 	defer func() {
 		s.mu.Lock()
@@ -190,18 +188,17 @@ func (s *seenUsers) scan(ctx context.Context, began time.Time) {
 	if s.own.epoch == epoch && s.own.from <= seq+1 {
 		seq = max(seq, s.own.to)
 	}
-	s.scans.total.Add(int64(len(users) - s.booked))
-	s.users, s.epoch, s.seq, s.gap, s.booked = users, epoch, seq, false, len(users)
+	s.scans.total.Add(int64(len(users) - s.counted))
+	s.users, s.epoch, s.seq, s.gap, s.counted = users, epoch, seq, false, len(users)
 }
 
-// clear forgets everybody. The caller holds mu.
+// clear removes all users. The caller must hold mu.
 func (s *seenUsers) clear() {
-	s.scans.total.Add(-int64(s.booked))
-	s.users, s.epoch, s.seq, s.booked = nil, 0, 0, 0
+	s.scans.total.Add(-int64(s.counted))
+	s.users, s.epoch, s.seq, s.counted = nil, 0, 0, 0
 }
 
-// forget frees a filter that nobody has asked for. It reports whether that is for
-// good, because nobody has asked the line for anything.
+// forget empties an unused filter. It reports whether the whole line was unused, so that the filter is closed.
 func (s *seenUsers) forget(now time.Time) bool {
 	idle := func(since *atomic.Int64) bool { return now.UnixNano()-since.Load() >= int64(seenIdle) }
 	if !idle(&s.asked) {
@@ -213,6 +210,6 @@ func (s *seenUsers) forget(now time.Time) bool {
 		return false
 	}
 	s.clear()
-	s.over = idle(&s.used)
-	return s.over
+	s.closed = idle(&s.used)
+	return s.closed
 }

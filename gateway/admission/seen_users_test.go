@@ -14,7 +14,7 @@ import (
 	"sluice/queue"
 )
 
-// hscans counts the scans of all records of a line.
+// hscans is a Redis hook that counts the scans of a line's records.
 type hscans struct {
 	*testkit.Trips
 	scanned *atomic.Int64
@@ -29,12 +29,12 @@ func (h hscans) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-// resold is a sale of which another gateway sells unit after unit, each claimed before this one could read by whom.
+// resold is a sale of which another gateway sells unit after unit. Each ticket is claimed before this gateway reads it.
 type resold struct {
 	*world
 	cache   *refusalCache
 	now     time.Time
-	scanned atomic.Int64 // through all records of the line
+	scanned atomic.Int64 // scans of all records of the line
 	epoch   int64
 }
 
@@ -47,12 +47,12 @@ func newResold(t *testing.T) *resold {
 	var caches refusalCaches
 	caches.init(queue.NewLines(rdb, queue.DefaultPrefix), func() time.Time { return r.now }, r.panics)
 	t.Cleanup(caches.wait)
-	r.cache = caches.of("phone")
+	r.cache = caches.get("phone")
 	return r
 }
 
-// elsewhere sells one, the ticket of that sequence; forgotten is whether Redis has lost its list of
-// who was claimed lately.
+// elsewhere sells a unit through the other gateway, with that sequence. forgotten removes Redis' list of tickets
+// claimed lately.
 func (r *resold) elsewhere(seq int64, forgotten bool) {
 	r.t.Helper()
 	line := r.lines.Of("phone")
@@ -63,7 +63,7 @@ func (r *resold) elsewhere(seq int64, forgotten bool) {
 	if forgotten {
 		require.NoError(r.t, r.rdb.Del(r.t.Context(), "sluice:{phone/0}:recent").Err())
 	}
-	r.cache.seen.bringUpTo(r.epoch, seq)
+	r.cache.seen.fillTo(r.epoch, seq)
 	require.Eventually(r.t, func() bool {
 		r.cache.seen.mu.Lock()
 		defer r.cache.seen.mu.Unlock()
@@ -71,8 +71,8 @@ func (r *resold) elsewhere(seq int64, forgotten bool) {
 	}, patience, time.Millisecond)
 }
 
-// Who was claimed lately is named without a scan: the filter stays usable while units trickle back
-// and are sold elsewhere.
+// TestFilterHearsOfThoseClaimedElsewhere checks that lately claimed tickets are read without a scan, so that the filter
+// stays usable.
 func TestFilterHearsOfThoseClaimedElsewhere(t *testing.T) {
 	t.Parallel()
 	r := newResold(t)
@@ -83,7 +83,7 @@ func TestFilterHearsOfThoseClaimedElsewhere(t *testing.T) {
 	require.EqualValues(t, 1, r.scanned.Load())
 }
 
-// Those who cannot be named must not make it walk the records each time.
+// TestLineIsScannedOnceInAPause checks that missing tickets cause at most one scan in a pause.
 func TestLineIsScannedOnceInAPause(t *testing.T) {
 	t.Parallel()
 	r := newResold(t)
@@ -97,7 +97,7 @@ func TestLineIsScannedOnceInAPause(t *testing.T) {
 	require.True(t, r.cache.seen.lacks("a stranger", r.epoch, 21))
 }
 
-// What a filter has booked of the memory for all of them is given back whole, and no more.
+// TestFiltersShareOneBound checks that a filter gives back exactly its part of the total.
 func TestFiltersShareOneBound(t *testing.T) {
 	t.Parallel()
 	r := newResold(t)
@@ -112,12 +112,12 @@ func TestFiltersShareOneBound(t *testing.T) {
 	require.Zero(t, c.scans.total.Load())
 }
 
-// A line that cannot be scanned leaves the process alive, and Redis answers.
+// TestAPanicWhileALineIsScanned checks that after a panic of a scan the process goes on and Redis decides.
 func TestAPanicWhileALineIsScanned(t *testing.T) {
 	t.Parallel()
 	r := newResold(t)
 	r.cache.seen.line = nil
-	r.cache.seen.bringUpTo(r.epoch, 1)
+	r.cache.seen.fillTo(r.epoch, 1)
 	require.Eventually(t, func() bool {
 		r.cache.seen.mu.Lock()
 		defer r.cache.seen.mu.Unlock()

@@ -10,11 +10,11 @@ import (
 	"sluice/inventory"
 )
 
-// ForgetEvery is how often what nobody uses any more is looked for.
+// ForgetEvery is how often unused state is looked for.
 const ForgetEvery = 30 * time.Second
 
-// ForgetSeries lets go of a counter's series of sales that are over and of which
-// nothing is counted any more, until ctx ends. The counter has a label "sale".
+// ForgetSeries removes a counter's series of sales that are over and have no new counts, until ctx ends. The counter
+// must have a label "sale".
 func ForgetSeries(ctx context.Context, sales *inventory.SaleCache, counter *prometheus.CounterVec) {
 	ticker := time.NewTicker(ForgetEvery)
 	defer ticker.Stop()
@@ -29,7 +29,7 @@ func ForgetSeries(ctx context.Context, sales *inventory.SaleCache, counter *prom
 	}
 }
 
-// isOver returns what tells of a sale whether its line is no longer needed, or the cache does not know it.
+// isOver returns a function that reports whether a sale's line is no longer needed or the cache does not know the sale.
 func isOver(sales *inventory.SaleCache) func(sale string) bool {
 	return func(sale string) bool {
 		entry, ok := sales.Get(sale)
@@ -37,8 +37,8 @@ func isOver(sales *inventory.SaleCache) func(sale string) bool {
 	}
 }
 
-// forgetSeries lets go of what is over and has not changed since seen, and returns what each sale's
-// series amount to now.
+// forgetSeries removes series of sales that are over and have not changed since seen. It returns each sale's present
+// total.
 func forgetSeries(counter *prometheus.CounterVec, seen map[string]float64,
 	over func(sale string) bool) map[string]float64 {
 	totals := totalsOf(counter)
@@ -51,7 +51,7 @@ func forgetSeries(counter *prometheus.CounterVec, seen map[string]float64,
 	return totals
 }
 
-// totalsOf adds a counter's series up by sale.
+// totalsOf returns the sum of a counter's series by sale.
 func totalsOf(counter *prometheus.CounterVec) map[string]float64 {
 	series := make(chan prometheus.Metric)
 	go func() {

@@ -10,7 +10,7 @@ import (
 	"sluice/queue/worker"
 )
 
-// The series of a counter that all rooms share go with their sales, too.
+// TestSeriesOfSalesThatAreOverAreLetGo checks that shared counters lose the series of ended sales, too.
 func TestSeriesOfSalesThatAreOverAreLetGo(t *testing.T) {
 	t.Parallel()
 	counter := worker.FinishedCounter(prometheus.NewRegistry())

@@ -1,4 +1,4 @@
-// Package auth proves who sent a request: tokens, keys and roles.
+// Package auth authenticates requests by tokens and assigns roles.
 package auth
 
 import (
@@ -20,21 +20,20 @@ const (
 	maxTokenBytes  = 4 << 10
 	// MaxUserBytes bounds the id of a user.
 	MaxUserBytes = 128
-	// clockSkew forgives an issuer whose clock differs by this much.
+	// clockSkew is the tolerated difference of an issuer's clock.
 	clockSkew = 5 * time.Second
 )
 
 // ErrUnauthorized is wrapped by every refusal of an Authenticator; the wrapping text is safe to show to the client.
 var ErrUnauthorized = errors.New("unauthorized")
 
-// Actor is an administrator as the audit log knows them.
+// Actor is an administrator, as shown in the admin log.
 type Actor struct {
 	Name string
 	Role Role
 }
 
-// Authenticator proves who sent a request. It is safe for concurrent use and holds a bounded memory of tokens it has
-// already verified.
+// Authenticator authenticates requests. It remembers a bounded number of verified tokens. Safe for concurrent use.
 type Authenticator struct {
 	users   *verifier // nil in header mode
 	admins  *verifier // nil when neither secret nor key is configured
@@ -42,8 +41,8 @@ type Authenticator struct {
 	trusted []netip.Prefix
 }
 
-// NewAuthenticator reads the key file. It fails on whatever Config.Validate refuses, and on a key file that
-// cannot be read or holds anything but one public key.
+// NewAuthenticator returns an Authenticator. It fails on what Config.Validate refuses, and on a key file that is
+// unreadable or contains anything but one public key.
 func NewAuthenticator(cfg Config, trusted []netip.Prefix, now func() time.Time) (*Authenticator, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
@@ -76,7 +75,7 @@ func NewAuthenticator(cfg Config, trusted []netip.Prefix, now func() time.Time) 
 	return a, nil
 }
 
-// User is who the request speaks for: 1..128 bytes of printable UTF-8. Errors wrap ErrUnauthorized.
+// User returns the user who sent the request, 1 to 128 bytes of printable UTF-8. Errors wrap ErrUnauthorized.
 func (a *Authenticator) User(r *http.Request) (string, error) {
 	if a.header != "" {
 		return a.forwardedUser(r)
@@ -89,8 +88,8 @@ func (a *Authenticator) User(r *http.Request) (string, error) {
 	return id.user, err
 }
 
-// Admin is the viewer, operator or administrator who sent the request, whatever auth.mode is.
-// Errors wrap ErrUnauthorized.
+// Admin returns the viewer, operator or administrator who sent the request, in every auth.mode. Errors wrap
+// ErrUnauthorized.
 func (a *Authenticator) Admin(r *http.Request) (Actor, error) {
 	if a.admins == nil {
 		return Actor{}, errNoAdminKey
@@ -104,13 +103,14 @@ func (a *Authenticator) Admin(r *http.Request) (Actor, error) {
 		return Actor{}, err
 	}
 	role := Role(id.role)
-	if !role.known() {
+	if !role.isKnown() {
 		return Actor{}, errNotAdmin
 	}
 	return Actor{Name: id.user, Role: role}, nil
 }
 
-// forwardedUser believes the header only from a trusted proxy's own address, and only when it came once.
+// forwardedUser returns the user in the header. It accepts the header only once and only from a trusted proxy's
+// address.
 func (a *Authenticator) forwardedUser(r *http.Request) (string, error) {
 	peer, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil || !containsAddr(a.trusted, peer.Addr().Unmap()) {
@@ -126,8 +126,8 @@ func (a *Authenticator) forwardedUser(r *http.Request) (string, error) {
 	return values[0], nil
 }
 
-// RefusalError says why a request speaks for nobody. All of them exist before the first request, so that refusing
-// allocates nothing.
+// RefusalError says why a request was not authenticated. All values exist in advance, so that refusing allocates
+// nothing.
 type RefusalError struct {
 	Reason string
 	Sent   bool // the client sent credentials
@@ -159,7 +159,7 @@ var (
 		"control characters or outer spaces", true}
 )
 
-// bearer is the token of the Authorization header; the scheme's case does not matter (RFC 9110).
+// bearer returns the token of the Authorization header. The scheme's case does not matter (RFC 9110).
 func bearer(h http.Header) (string, error) {
 	values := h["Authorization"]
 	if len(values) == 0 {
@@ -175,7 +175,8 @@ func bearer(h http.Header) (string, error) {
 	return token, nil
 }
 
-// ValidUser also refuses outer spaces: databases that pad strings would take "ann" and "ann " for one person.
+// ValidUser reports whether user is a valid id. It refuses outer spaces, because padding databases would equate "ann"
+// and "ann ".
 func ValidUser(user string) bool {
 	if user == "" || len(user) > MaxUserBytes || !utf8.ValidString(user) || strings.TrimSpace(user) != user {
 		return false

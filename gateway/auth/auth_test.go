@@ -59,7 +59,7 @@ func validClaims() jwt.MapClaims {
 	return jwt.MapClaims{"sub": "ann", "exp": testNow.Add(time.Hour).Unix()}
 }
 
-// writePublicKey stores the key the way operators do, and returns the file and its bytes.
+// writePublicKey stores the key as PEM and returns the file and its bytes.
 func writePublicKey(t testing.TB, public any) (string, []byte) {
 	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(public)
@@ -97,7 +97,7 @@ func TestUserByEachAlgorithm(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, "ann", user)
 
-			// Algorithm confusion: the public key is no secret, so anybody can use its bytes as an HMAC key.
+			// Algorithm confusion: anybody can use the bytes of the public key as an HMAC key.
 			for _, secret := range [][]byte{data, []byte(strings.TrimSpace(string(data)))} {
 				_, err = a.User(bearerRequest(sign(t, jwt.SigningMethodHS256, secret, validClaims())))
 				require.ErrorIs(t, err, ErrUnauthorized)
@@ -157,7 +157,7 @@ func TestUserRefusesOtherAlgorithms(t *testing.T) {
 	}
 }
 
-// rawToken signs a payload as it stands, which the library would not produce.
+// rawToken signs any payload, even one that the library would not produce.
 func rawToken(t testing.TB, payload string) string {
 	t.Helper()
 	text := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256"}`)) + "." +
@@ -293,7 +293,7 @@ func TestAdmin(t *testing.T) {
 	require.ErrorIs(t, err, ErrUnauthorized)
 }
 
-// With both, the shop's key names shoppers and the secret names administrators; neither can do the other's part.
+// TestSecretAndPublicKeyTogether checks that the key verifies only shoppers and the secret only administrators.
 func TestSecretAndPublicKeyTogether(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(rand.Reader)
@@ -317,7 +317,7 @@ func TestSecretAndPublicKeyTogether(t *testing.T) {
 func TestPublicKeyFileIsChecked(t *testing.T) {
 	t.Parallel()
 	small, err := rsa.GenerateKey(rand.Reader, 1024)
-	if err == nil { // a Go that refuses to make weak keys proves the point by itself
+	if err == nil { // newer versions of Go refuse to make weak keys
 		file, _ := writePublicKey(t, &small.PublicKey)
 		_, err = NewAuthenticator(Config{Mode: ModeJWT, PublicKeyFile: file}, nil, fixedClock)
 		require.ErrorContains(t, err, "2048")

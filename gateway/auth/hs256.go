@@ -12,27 +12,23 @@ import (
 	"github.com/go-json-experiment/json"
 )
 
-// quickHS256 accepts the tokens that nearly every shopper sends, in a quarter
-// of the time of the library: HS256 with a plain header and whole seconds. It
-// only ever says yes. Whatever it does not accept, for any reason, the library
-// judges, and words the refusal.
+// quickHS256 accepts the most common tokens in a quarter of the library's time: HS256 with a plain header and whole
+// seconds. It never refuses. The library decides on every token that it does not accept.
 type quickHS256 struct {
-	desks            sync.Pool // of *hs256Desk
+	states           sync.Pool // of *hs256Desk
 	issuer, audience string
 	now              func() time.Time
 }
 
-// hs256Desk is what one verification works on; keying an HMAC costs two
-// blocks, resetting it none.
-type hs256Desk struct {
+// hs256State is the reusable state of one verification. Keying an HMAC costs two blocks, resetting it none.
+type hs256State struct {
 	mac    hash.Hash
 	token  []byte
 	claims []byte
 	sums   [2 * sha256.Size]byte
 }
 
-// plainHeader reports whether a token begins with one of the headers that say
-// alg HS256, perhaps typ JWT, and nothing else.
+// plainHeader reports whether an encoded header contains alg HS256, perhaps typ JWT, and nothing else.
 func plainHeader(encoded string) bool {
 	switch encoded {
 	case "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9", // {"alg":"HS256","typ":"JWT"}
@@ -43,8 +39,8 @@ func plainHeader(encoded string) bool {
 	return false
 }
 
-// plainClaims are decoded as strictly as tokenClaims; an array of audiences or
-// a fraction of a second does not fit and is left to the library.
+// plainClaims is decoded as strictly as tokenClaims. It does not support arrays of audiences and fractions of seconds,
+// which are left to the library.
 type plainClaims struct {
 	Subject   string `json:"sub"`
 	Issuer    string `json:"iss"`
@@ -56,7 +52,7 @@ type plainClaims struct {
 	IssuedAt  int64  `json:"iat"`
 }
 
-// read takes the commonest form, in a quarter of the time: no claim but these.
+// read decodes the most common form, without any other claim. It reports false for other forms.
 func (c *plainClaims) read(payload []byte) bool {
 	seen := 0 // a bit for each name
 	return plainObject(payload, func(m plainMember) bool {
@@ -96,36 +92,35 @@ func (c *plainClaims) read(payload []byte) bool {
 
 func newQuickHS256(secret []byte, cfg Config, now func() time.Time) *quickHS256 {
 	return &quickHS256{issuer: cfg.Issuer, audience: cfg.Audience, now: now,
-		desks: sync.Pool{New: func() any { return &hs256Desk{mac: hmac.New(sha256.New, secret)} }}}
+		states: sync.Pool{New: func() any { return &hs256State{mac: hmac.New(sha256.New, secret)} }}}
 }
 
-// accept returns who a token speaks for, or false when it cannot tell. The
-// token is at most maxTokenBytes long.
+// accept returns the identity of a token, or false when the library must decide. The token is at most maxTokenBytes
+// long.
 func (q *quickHS256) accept(token string) (identity, bool) {
-	desk := q.desks.Get().(*hs256Desk)
-	defer q.desks.Put(desk)
-	desk.token = append(desk.token[:0], token...)
-	payload, ok := desk.verified()
+	state := q.states.Get().(*hs256State)
+	defer q.states.Put(state)
+	state.token = append(state.token[:0], token...)
+	payload, ok := state.verified()
 	if !ok {
 		return identity{}, false
 	}
 	var err error
-	if desk.claims, err = base64.RawURLEncoding.Strict().AppendDecode(desk.claims[:0], payload); err != nil {
+	if state.claims, err = base64.RawURLEncoding.Strict().AppendDecode(state.claims[:0], payload); err != nil {
 		return identity{}, false
 	}
 	var c plainClaims
-	if !c.read(desk.claims) {
+	if !c.read(state.claims) {
 		c = plainClaims{}
-		if err := json.Unmarshal(desk.claims, &c); err != nil {
+		if err := json.Unmarshal(state.claims, &c); err != nil {
 			return identity{}, false
 		}
 	}
-	return q.judge(c)
+	return q.identify(c)
 }
 
-// verified returns the payload of the token, still encoded, if its header is
-// plain and its signature holds.
-func (d *hs256Desk) verified() (payload []byte, ok bool) {
+// verified returns the encoded payload of the token if its header is plain and its signature is valid.
+func (d *hs256State) verified() (payload []byte, ok bool) {
 	end := bytes.LastIndexByte(d.token, '.')
 	if end < 0 || base64.RawURLEncoding.DecodedLen(len(d.token)-end-1) != sha256.Size {
 		return nil, false
@@ -143,7 +138,7 @@ func (d *hs256Desk) verified() (payload []byte, ok bool) {
 	return payload, hmac.Equal(got, d.mac.Sum(d.sums[sha256.Size:sha256.Size]))
 }
 
-func (q *quickHS256) judge(c plainClaims) (identity, bool) {
+func (q *quickHS256) identify(c plainClaims) (identity, bool) {
 	now, expires := q.now(), time.Unix(c.Expires, 0)
 	switch {
 	case c.Expires <= 0, !now.Before(expires.Add(clockSkew)),

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The quick way may leave a token to the library, but must never take one that the library refuses.
+// TestQuickTokensAreThoseOfTheLibrary checks that quickHS256 accepts no token that the library refuses.
 func TestQuickTokensAreThoseOfTheLibrary(t *testing.T) {
 	t.Parallel()
 	cfg := secretConfig()

@@ -8,13 +8,12 @@ type plainMember struct {
 	isText     bool
 }
 
-// maxPlainDigits keeps numbers within what an int64 holds for sure.
+// maxPlainDigits keeps numbers within an int64.
 const maxPlainDigits = 15
 
-// plainObject calls take for each member of a flat JSON object in its commonest form: plain ASCII strings, and
-// whole numbers from 0 up. It returns false for any other text, or as soon as take does; a JSON library
-// must then judge the whole. It never says yes to what a strict library would refuse, as long as
-// take refuses repeated names.
+// plainObject calls take for each member of a flat JSON object with plain ASCII strings and whole numbers from 0 up. It
+// returns false for any other text, or as soon as take does; then a JSON library must decide. If take refuses repeated
+// names, plainObject accepts nothing that a strict library would refuse.
 func plainObject(text []byte, take func(m plainMember) bool) bool {
 	s := plainScanner{text: text}
 	s.space()
@@ -80,7 +79,7 @@ func (s *plainScanner) quoted() ([]byte, bool) {
 	return nil, false
 }
 
-// whole reads digits as JSON allows them: no leading zero.
+// whole reads a whole number without a leading zero.
 func (s *plainScanner) whole() (n int64, ok bool) {
 	from := s.at
 	for s.at < len(s.text) && s.text[s.at]-'0' <= 9 {

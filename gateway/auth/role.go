@@ -1,16 +1,16 @@
 package auth
 
-// Role is what the bearer of an admin token may do.
+// Role says what the bearer of an admin token may do.
 type Role string
 
-// The roles, each of which may do what those before it may.
+// The roles. Each includes those before it.
 const (
 	RoleViewer   Role = "viewer"   // reads
-	RoleOperator Role = "operator" // and does what can be undone
+	RoleOperator Role = "operator" // and makes changes that can be undone
 	RoleAdmin    Role = "admin"    // and everything else
 )
 
-func (r Role) known() bool { return r.rank() > 0 }
+func (r Role) isKnown() bool { return r.rank() > 0 }
 
 func (r Role) rank() int {
 	switch r {
@@ -24,5 +24,5 @@ func (r Role) rank() int {
 	return 0
 }
 
-// Covers reports whether r may do what needs need.
+// Covers reports whether r includes need.
 func (r Role) Covers(need Role) bool { return r.rank() >= need.rank() }

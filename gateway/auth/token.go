@@ -12,8 +12,8 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Mint signs a token for development, load tests and the command line, valid from now for ttl. It needs auth.secret,
-// and refuses a shopper's token that the gateway of this configuration would not accept.
+// Mint returns a signed token for development, load tests and the command line, valid from now for ttl. It needs
+// auth.secret. It fails for a shopper's token that a gateway with this configuration would refuse.
 func Mint(cfg Config, user string, admin bool, ttl time.Duration, now time.Time) (string, error) {
 	role := Role("")
 	if admin {
@@ -22,9 +22,9 @@ func Mint(cfg Config, user string, admin bool, ttl time.Duration, now time.Time)
 	return MintFor(cfg, user, role, ttl, now)
 }
 
-// MintFor is Mint for a viewer, an operator or an administrator; without a role it mints a shopper's token.
+// MintFor returns a signed token for a role or, without one, for a shopper.
 func MintFor(cfg Config, user string, role Role, ttl time.Duration, now time.Time) (string, error) {
-	if role != "" && !role.known() {
+	if role != "" && !role.isKnown() {
 		return "", fmt.Errorf("role must be viewer, operator or admin, got %q", role)
 	}
 	admin := role != ""
@@ -58,11 +58,11 @@ func MintFor(cfg Config, user string, role Role, ttl time.Duration, now time.Tim
 	return jwt.NewWithClaims(jwt.SigningMethodHS256, &claims).SignedString([]byte(cfg.Secret))
 }
 
-// identity is what a verified token says.
+// identity is the content of a verified token.
 type identity struct {
 	user    string
 	role    string
-	expires time.Time // of the token; clockSkew not added
+	expires time.Time // of the token, without clockSkew
 }
 
 // verifier checks tokens against one key with one algorithm.
@@ -89,7 +89,7 @@ func newVerifier(method jwt.SigningMethod, key any, cfg Config, now func() time.
 		options = append(options, jwt.WithAudience(cfg.Audience))
 	}
 	keyfunc := func(t *jwt.Token) (any, error) {
-		// The library ignores crit, which obliges a reader to refuse what it does not understand (RFC 7515).
+		// The library ignores crit, which requires to refuse unknown extensions (RFC 7515).
 		if _, critical := t.Header["crit"]; critical || t.Method.Alg() != method.Alg() {
 			return nil, errSignature
 		}
@@ -102,8 +102,8 @@ func newVerifier(method jwt.SigningMethod, key any, cfg Config, now func() time.
 	return v
 }
 
-// verify returns who the token speaks for. A token with a costly signature that was verified before costs one look-up;
-// its expiry is checked each time.
+// verify returns the identity of a token. Tokens with a costly signature are remembered, but their expiry is checked
+// each time.
 func (v *verifier) verify(token string) (identity, error) {
 	if v.quick != nil {
 		if id, ok := v.quick.accept(token); ok {
@@ -128,7 +128,8 @@ func (v *verifier) verify(token string) (identity, error) {
 	return id, nil
 }
 
-// refusalOf hides the library's text, which may quote the token. A forged token learns nothing but that.
+// refusalOf returns the refusal for an error of the library, whose text may quote the token. A forged token gets no
+// details.
 func refusalOf(err error) error {
 	switch {
 	case errors.Is(err, jwt.ErrTokenMalformed):
@@ -153,8 +154,8 @@ const (
 	cacheTokenBytes  = 1024
 )
 
-// tokenCache remembers at most 32,768 verified tokens of at most 1 KiB each, so 32 MiB of tokens at the worst. Only
-// tokens whose signature held get in, so a stranger cannot push others out. Full, it forgets an arbitrary one.
+// tokenCache remembers at most 32,768 verified tokens of at most 1 KiB each, so at most 32 MiB. It takes only tokens
+// with a valid signature, so that strangers cannot push others out. When full, it forgets an arbitrary token.
 type tokenCache struct {
 	seed   maphash.Seed
 	shards [cacheShards]struct {
@@ -192,7 +193,7 @@ func (c *tokenCache) put(token string, id identity) {
 			break
 		}
 	}
-	// The token is a slice of the whole header line; a copy keeps only what is needed.
+	// The token is a slice of the whole header line; the copy frees the rest.
 	shard.known[strings.Clone(token)] = id
 }
 

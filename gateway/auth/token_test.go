@@ -111,7 +111,7 @@ func FuzzTokenHeader(f *testing.F) {
 	})
 }
 
-// Whatever the issuer signs, a user that passes is fit for the database and the logs.
+// FuzzTokenClaims checks that every accepted user is valid for the database and the logs.
 func FuzzTokenClaims(f *testing.F) {
 	for _, seed := range []string{`{"sub":"ann","exp":99999999999}`, `{}`, `null`, `[]`, `{"exp":1e400}`,
 		`{"exp":-1e300,"sub":"a"}`, `{"aud":[[]]}`} {
@@ -154,7 +154,7 @@ func BenchmarkUser(b *testing.B) {
 	})
 }
 
-// BenchmarkVerify is one shopper's token, not seen before.
+// BenchmarkVerify measures verifying a new token of a shopper.
 func BenchmarkVerify(b *testing.B) {
 	a, err := NewAuthenticator(secretConfig(), nil, time.Now)
 	require.NoError(b, err)

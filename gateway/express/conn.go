@@ -10,38 +10,35 @@ import (
 	"time"
 )
 
-// patience is how long a request may take to arrive whole, once it has begun;
-// beyond it, net/http waits with its own timeouts.
+// patience is how long a begun request may take to arrive. After that net/http waits, with its own timeouts.
 const patience = time.Second
 
-// quietAfter is how long a connection waits before it counts as quiet.
+// quietAfter is how long a connection waits for a request before it counts as quiet.
 const quietAfter = 500 * time.Millisecond
 
-// The states of a connection. Only an idle one may be closed from outside
-// without cutting off a request.
+// The states of a connection. Closing an idle one interrupts no request.
 const (
 	idle int32 = iota
 	busy
 	closed
 )
 
-// conn is one client. It belongs to its goroutine, but for state and tcp.
+// conn is the connection of one client. Only its own goroutine uses it, except for state and tcp.
 type conn struct {
 	server *Server
 	tcp    *net.TCPConn
 	raw    syscall.RawConn
 	peer   string
 	state  atomic.Int32
-	until  time.Time // when reading ends, as the kernel was last told
-	x      *exchange // nil while idle
-	quiet  bool      // no request has come for a while
-	served bool      // a request has come
-	posted bool      // the last request was a POST
-	begun  bool      // enough of the next request has come to begin reading it
-	end    verdict   // why turn does not wait for more
+	until  time.Time  // the present read deadline
+	x      *exchange  // nil while idle
+	quiet  bool       // no request for a while
+	served bool       // at least one request has come
+	posted bool       // the last request was a POST
+	begun  bool       // enough of the next request has come to parse it
+	end    readResult // why turn ended
 
-	// What writeSome leaves behind; it and turn are made once, because a closure
-	// for each call would be an allocation for each call.
+	// Results of writeSome. It and turn are created once, because a closure for each call would be an allocation.
 	err         error
 	sent        int
 	turns, some func(fd uintptr) bool
@@ -61,7 +58,7 @@ func newConn(s *Server, c net.Conn) (*conn, error) {
 	return client, nil
 }
 
-// serve answers plain requests until the client leaves or sends another kind.
+// serve answers plain requests until the client leaves or sends another kind of request.
 func (c *conn) serve() {
 	kept := false
 	defer func() {
@@ -71,7 +68,7 @@ func (c *conn) serve() {
 		if !kept {
 			c.server.forget(c)
 			_ = c.tcp.Close()
-			c.server.give()
+			c.server.releaseSlot()
 		}
 	}()
 	switch c.receive() {
@@ -79,7 +76,7 @@ func (c *conn) serve() {
 		kept = true
 		c.handOver()
 	case resting:
-		// This stack has grown by running handlers; one that begins anew is a quarter of it.
+		// Handlers have grown this goroutine's stack; a new one needs a quarter.
 		kept = true
 		c.quiet = true
 		c.server.ended.Go(c.serve)
@@ -96,7 +93,7 @@ func (c *conn) release(really bool) {
 	}
 }
 
-// answer runs the handler and writes its answer; false when the connection ends.
+// answer runs the handler and writes its answer. It returns false when the connection ends.
 func (c *conn) answer() bool {
 	x := c.x
 	x.client, x.request.RemoteAddr = c, c.peer
@@ -108,13 +105,12 @@ func (c *conn) answer() bool {
 		return false
 	}
 	c.state.Store(idle)
-	// Whoever stops the server after this line sees an idle connection; before it, this does.
+	// A stop after this line finds an idle connection; this line notices an earlier stop.
 	return !c.server.closing.Load()
 }
 
-// left reports whether the client has closed its side. Another goroutine may ask
-// while a handler runs.
-func (c *conn) left() (gone bool) {
+// hasLeft reports whether the client has closed its side. It may be called while a handler runs.
+func (c *conn) hasLeft() (gone bool) {
 	err := c.raw.Control(func(fd uintptr) {
 		var one [1]byte
 		n, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK)
@@ -123,8 +119,7 @@ func (c *conn) left() (gone bool) {
 	return gone || err != nil
 }
 
-// send writes all of p. The kernel nearly always takes it at once, and then no
-// deadline is set.
+// send writes all of p. It sets a deadline only if the kernel does not take p at once.
 func (c *conn) send(p []byte) error {
 	c.err, c.sent = nil, 0
 	if err := c.raw.Write(c.some); err != nil {
@@ -152,8 +147,8 @@ func (c *conn) writeSome(fd uintptr) bool {
 	return true
 }
 
-// waitFor lets reading end about d from now: moving a deadline costs as much as
-// parsing a request, so it is moved only when it is off by a quarter.
+// waitFor sets the read deadline to about d from now. Moving it costs as much as parsing a request, so it moves only
+// when it is off by a quarter.
 func (c *conn) waitFor(d time.Duration) {
 	if d <= 0 {
 		return
@@ -166,13 +161,13 @@ func (c *conn) waitFor(d time.Duration) {
 
 func (c *conn) setUntil(t time.Time) {
 	c.until = t
-	_ = c.tcp.SetReadDeadline(t) // fails on a closed connection only, and then so does the read
+	_ = c.tcp.SetReadDeadline(t) // fails only on a closed connection, as the read will
 }
 
-// handOver gives the connection to net/http, with what was read.
+// handOver gives the connection to net/http, with the bytes that were read.
 func (c *conn) handOver() {
 	c.server.forget(c)
-	handed := &handedConn{Conn: c.tcp, first: append([]byte(nil), c.x.in...), give: c.server.give}
+	handed := &handedConn{Conn: c.tcp, first: append([]byte(nil), c.x.in...), releaseSlot: c.server.releaseSlot}
 	if c.served && !c.begun {
 		handed.least, handed.posted = leastRequest, c.posted
 	}
@@ -181,14 +176,14 @@ func (c *conn) handOver() {
 	c.server.handed.pass(handed)
 }
 
-// endIdle ends a connection that waits for a request.
+// endIdle closes a connection that waits for a request.
 func (c *conn) endIdle() {
 	if c.state.CompareAndSwap(idle, closed) {
 		c.cutOff()
 	}
 }
 
-// cutOff ends the conversation at once. Closing would wait for a turn that runs a handler.
+// cutOff ends both directions at once. Close would wait for a running handler.
 func (c *conn) cutOff() {
-	_, _ = c.tcp.CloseWrite(), c.tcp.CloseRead() // fail where the client was quicker
+	_, _ = c.tcp.CloseWrite(), c.tcp.CloseRead() // errors mean that the client was quicker
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// clock writes the Date header, once in a second.
+// clock formats the Date header once a second.
 type clock struct{ last atomic.Pointer[dateLine] }
 
 type dateLine struct {

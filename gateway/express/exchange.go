@@ -11,17 +11,16 @@ import (
 
 const (
 	maxRequest = 8 << 10  // bytes of a request's header and body
-	usual      = 2 << 10  // bytes that nearly every request fits in
+	usual      = 2 << 10  // initial buffer, large enough for nearly every request
 	maxHeaders = 24       // header lines of a request
-	maxKept    = 16 << 10 // bytes of an answer whose buffers are used again
+	maxKept    = 16 << 10 // larger answers' buffers are not reused
 )
 
-// exchange is one request and its answer, with all the memory they need. It
-// is the handler's http.ResponseWriter.
+// exchange is one request and its answer, with all their memory. It is the handler's http.ResponseWriter.
 type exchange struct {
-	in      []byte // what has come of the request
-	late    bool   // it did not come at once
-	client  *conn  // whose request it is
+	in      []byte // the request's bytes so far
+	late    bool   // it came in several pieces
+	client  *conn  // the connection of the request
 	blank   http.Request
 	request http.Request
 	url     url.URL
@@ -32,7 +31,7 @@ type exchange struct {
 	answer http.Header
 	status int
 	text   []byte // the answer's body
-	out    []byte // the answer as it is sent
+	out    []byte // the encoded answer
 }
 
 func newExchange() *exchange {
@@ -41,18 +40,16 @@ func newExchange() *exchange {
 	return x
 }
 
-// caller is the context of a plain request. It does not end when the client
-// leaves, but tells when it is asked.
+// caller is the context of a plain request. It does not end when the client leaves, but HasLeft tells.
 type caller struct {
 	context.Context
 	x *exchange
 }
 
-// Left reports whether the client has left, for the price of a system call. It
-// may be called until the handler returns.
-func (c caller) Left() bool { return c.x.client.left() }
+// HasLeft reports whether the client has left, by a system call. It may be called until the handler returns.
+func (c caller) HasLeft() bool { return c.x.client.hasLeft() }
 
-// room is where the next bytes of the request go.
+// room returns the buffer for the next bytes of the request.
 func (x *exchange) room() []byte {
 	if len(x.in) == cap(x.in) {
 		x.in = append(make([]byte, 0, maxRequest), x.in...)
@@ -62,8 +59,7 @@ func (x *exchange) room() []byte {
 
 func (x *exchange) full() bool { return len(x.in) == maxRequest }
 
-// reset makes ready for the next request; false when the memory is better
-// given up.
+// reset prepares for the next request. It returns false when the buffers are too large to keep.
 func (x *exchange) reset() bool {
 	x.in, x.text, x.out, x.status, x.late = x.in[:0], x.text[:0], x.out[:0], 0, false
 	clear(x.header)
@@ -74,8 +70,8 @@ func (x *exchange) reset() bool {
 // Header implements http.ResponseWriter.
 func (x *exchange) Header() http.Header { return x.answer }
 
-// WriteHeader implements http.ResponseWriter. Headers that are set later are
-// sent, too: nothing leaves before the handler has returned.
+// WriteHeader implements http.ResponseWriter. Headers set later are sent, too, because nothing is sent before the
+// handler returns.
 func (x *exchange) WriteHeader(status int) {
 	if x.status == 0 && status >= http.StatusOK {
 		x.status = status
@@ -96,8 +92,7 @@ func (x *exchange) WriteString(s string) (int, error) {
 	return len(s), nil
 }
 
-// finish puts the answer together, and reports whether the connection ends
-// with it.
+// finish encodes the answer and reports whether the connection ends with it.
 func (x *exchange) finish(date string, last bool) bool {
 	x.WriteHeader(http.StatusOK)
 	b := append(x.out[:0], "HTTP/1.1 "...)
@@ -134,8 +129,8 @@ func (x *exchange) finish(date string, last bool) bool {
 	return last
 }
 
-// appendLine writes one header line. A line break in a value becomes a space,
-// as in net/http: it would begin a header that nobody set.
+// appendLine writes one header line. A line break in a value becomes a space, as in net/http, so that it cannot begin
+// another header.
 func appendLine(b []byte, name, value string) []byte {
 	b = append(append(b, name...), ": "...)
 	from := len(b)
@@ -148,7 +143,7 @@ func appendLine(b []byte, name, value string) []byte {
 	return append(b, "\r\n"...)
 }
 
-// body is a request's body, which is in memory already.
+// body is a request's body, which is in memory.
 type body struct {
 	bytes []byte
 	read  int
@@ -167,5 +162,5 @@ func (b *body) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *body) Close() error { return nil }
 
-// Bytes is the whole body. It is the caller's until the handler returns.
+// Bytes returns the whole body. It is valid until the handler returns.
 func (b *body) Bytes() []byte { return b.bytes }

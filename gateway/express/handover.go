@@ -5,8 +5,7 @@ import (
 	"sync"
 )
 
-// handover is the listener from which net/http takes the connections that are
-// not plain.
+// handover is the listener through which net/http gets the connections that are not plain.
 type handover struct {
 	conns chan net.Conn
 	stop  chan struct{}
@@ -32,20 +31,19 @@ func (h *handover) Accept() (net.Conn, error) {
 	}
 }
 
-// Close implements net.Listener. The listener ends with the server it
-// belongs to.
+// Close implements net.Listener. The listener ends with its server.
 func (h *handover) Close() error { return nil }
 
 // Addr implements net.Listener.
 func (h *handover) Addr() net.Addr { return h.addr }
 
-// handedConn reads again what was read before it was handed over.
+// handedConn is a connection that first returns the bytes that were read before it was handed over.
 type handedConn struct {
 	net.Conn
-	first []byte
-	give  func() // its slot back
-	least int    // bytes that must come before any is read, as behind an answer
-	// posted says that the last request was a POST: line breaks behind it are dropped.
+	first       []byte
+	releaseSlot func() // returns its slot
+	least       int    // bytes that must come before any is returned, as after an answer
+	// posted says that the last request was a POST, so that line breaks after it are dropped.
 	posted bool
 	once   sync.Once
 }
@@ -65,7 +63,7 @@ func (c *handedConn) Read(p []byte) (int, error) {
 	return c.Conn.Read(p)
 }
 
-// begin does for a connection that was answered before what conn.begin does.
+// begin waits for the next request of a connection with earlier answers, as conn.begin does.
 func (c *handedConn) begin() error {
 	for len(c.first) < c.least {
 		var more [leastRequest]byte
@@ -82,7 +80,7 @@ func (c *handedConn) begin() error {
 	return nil
 }
 
-// CloseWrite lets net/http end its side first, so that its last answer is not lost.
+// CloseWrite lets net/http end its side first, so that the client gets the last answer.
 func (c *handedConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
@@ -92,6 +90,6 @@ func (c *handedConn) CloseWrite() error {
 
 // Close implements net.Conn.
 func (c *handedConn) Close() error {
-	c.once.Do(c.give)
+	c.once.Do(c.releaseSlot)
 	return c.Conn.Close()
 }

@@ -8,16 +8,12 @@ import (
 	"strings"
 )
 
-// endOfHeader is the empty line.
+// endOfHeader is the empty line that ends a header.
 const endOfHeader = "\r\n\r\n"
 
-// parse reads the request that has come so far. Only a whole plain one fills
-// the request in.
-//
-// The rule is that of RFC 9112, cut down to what cannot be read in two ways: a
-// request that passes is the one that net/http would read from the same bytes,
-// and a test holds that.
-func (x *exchange) parse(s *Server) verdict {
+// parse parses the bytes so far. Only a complete plain request is filled in. It follows RFC 9112, restricted to what
+// cannot be read in two ways. A test checks that net/http reads the same request from the same bytes.
+func (x *exchange) parse(s *Server) readResult {
 	end := bytes.Index(x.in, []byte(endOfHeader))
 	switch {
 	case end < 0 && x.doubtful(s):
@@ -25,7 +21,7 @@ func (x *exchange) parse(s *Server) verdict {
 	case end < 0:
 		return partial
 	}
-	// net/http counts the empty line and allows some slack; what is that close to the bound it may judge itself.
+	// net/http counts the empty line and allows some slack, so it decides on headers close to the bound.
 	if s.whole.MaxHeaderBytes > 0 && end > s.whole.MaxHeaderBytes {
 		return strange
 	}
@@ -41,7 +37,7 @@ func (x *exchange) parse(s *Server) verdict {
 	}
 	from := end + len(endOfHeader)
 	switch have := len(x.in) - from; {
-	case length > maxRequest-from || have > length: // too long, or a second request behind the first
+	case length > maxRequest-from || have > length: // too long, or a second request after the first
 		return strange
 	case have < length:
 		clear(x.header)
@@ -51,7 +47,7 @@ func (x *exchange) parse(s *Server) verdict {
 	return whole
 }
 
-// doubtful reports that a header is net/http's before all of it has come: net/http may answer it at once.
+// doubtful reports whether an incomplete header is already one for net/http, which may answer at once.
 func (x *exchange) doubtful(s *Server) bool {
 	if bytes.Count(x.in, []byte("\n")) != bytes.Count(x.in, []byte("\r\n")) {
 		return true
@@ -76,7 +72,7 @@ func (x *exchange) fill(method, path string, length int) {
 	}
 }
 
-// requestLine takes GET and POST of a path that needs no decoding.
+// requestLine parses the line of a GET or POST of a path that needs no decoding.
 func requestLine(line string) (method, path string, ok bool) {
 	method, rest, _ := strings.Cut(line, " ")
 	path, proto, _ := strings.Cut(rest, " ")
@@ -91,7 +87,7 @@ func requestLine(line string) (method, path string, ok bool) {
 	return method, path, true
 }
 
-// readHeader reads lines that each end with CRLF into the header.
+// readHeader parses header lines that each end with CRLF.
 func (x *exchange) readHeader(lines string) bool {
 	for n := 0; lines != ""; n++ {
 		end := strings.IndexByte(lines, '\r')
@@ -117,7 +113,7 @@ func (x *exchange) readHeader(lines string) bool {
 	return x.plainHeader()
 }
 
-// plainHeader refuses what changes how a request is read or answered.
+// plainHeader reports whether no header changes how the request is read or answered.
 func (x *exchange) plainHeader() bool {
 	for _, name := range [...]string{"Transfer-Encoding", "Expect", "Upgrade", "Trailer", "Te", "Pragma"} {
 		if _, has := x.header[name]; has {
@@ -139,7 +135,7 @@ func (x *exchange) plainHeader() bool {
 	return true
 }
 
-// length is the body's; false when it is not known by digits, or when a GET has one.
+// length returns the body's length, or false when it is not given in digits or a GET has a body.
 func (x *exchange) length(method string) (int, bool) {
 	given := x.header["Content-Length"]
 	if given == nil {
@@ -168,7 +164,7 @@ func isToken(s string) bool {
 	return true
 }
 
-// isText takes printable ASCII, spaces and tabs.
+// isText reports whether s is printable ASCII, spaces and tabs.
 func isText(s string) bool {
 	for i := 0; i < len(s); i++ {
 		if b := s[i]; (b < ' ' && b != '\t') || b > '~' {
@@ -190,7 +186,7 @@ func inPath(b byte) bool {
 	return alphanumeric(b)
 }
 
-// inToken is tchar of RFC 9110.
+// inToken reports whether b is a tchar of RFC 9110.
 func inToken(b byte) bool {
 	switch b {
 	case '-', '!', '#', '$', '%', '&', '\'', '*', '+', '.', '^', '_', '`', '|', '~':

@@ -16,7 +16,7 @@ const orderPath = "/v1/sales/phone/orders"
 
 func everything(string, string) bool { return true }
 
-func parsed(t testing.TB, text string) (*exchange, verdict) {
+func parsed(t testing.TB, text string) (*exchange, readResult) {
 	t.Helper()
 	x := newExchange()
 	require.LessOrEqual(t, len(text), maxRequest)
@@ -28,8 +28,8 @@ func order(lines ...string) string {
 	return "POST " + orderPath + " HTTP/1.1\r\nHost: shop\r\n" + strings.Join(lines, "")
 }
 
-// What is not in the commonest form must go to net/http, which alone judges it: a second reading of
-// the same bytes is how requests are smuggled.
+// TestOnlyThePlainFormIsServedHere checks that any other form goes to net/http. Two readings of the same bytes would
+// allow request smuggling.
 func TestOnlyThePlainFormIsServedHere(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
@@ -100,7 +100,7 @@ func TestARequestMayComeInPieces(t *testing.T) {
 	require.Equal(t, http.Header{"Content-Type": {"application/json"}, "Content-Length": {"14"}}, x.request.Header)
 }
 
-// Whatever is taken here must be what net/http reads from the same bytes.
+// FuzzParseAgreesWithNetHTTP checks that net/http reads every accepted request the same.
 func FuzzParseAgreesWithNetHTTP(f *testing.F) {
 	for _, seed := range []string{order("\r\n"), order("Content-Length: 2\r\n\r\n{}"),
 		order("Pragma: no-cache\r\n\r\n"), order("X: \t a \r\nhost2: b\r\n\r\n"),
@@ -134,7 +134,7 @@ func FuzzParseAgreesWithNetHTTP(f *testing.F) {
 	})
 }
 
-// BenchmarkParse is the reading of one plain order.
+// BenchmarkParse measures parsing one plain order.
 func BenchmarkParse(b *testing.B) {
 	text := order("Authorization: Bearer " + strings.Repeat("t", 200) +
 		"\r\nContent-Type: application/json\r\nIdempotency-Key: click-00000001\r\nContent-Length: " +

@@ -10,15 +10,13 @@ import (
 	"time"
 )
 
-// Server serves plain requests with the handler of an http.Server, and
-// through that server everything else. Its timeouts hold for both. A handler
-// of a plain request writes one answer of moderate size: it cannot flush,
-// hijack or move deadlines, and its context does not end when the client
-// leaves; its method Left tells.
+// Server serves plain requests with the handler of an http.Server, and everything else through that server, with the
+// same timeouts. A handler of a plain request writes one answer of moderate size. It cannot flush, hijack or move
+// deadlines. Its context does not end when the client leaves; its method HasLeft tells.
 type Server struct {
 	whole  *http.Server
 	plain  func(method, path string) bool
-	slots  chan struct{} // one for each open connection; nil: no bound
+	slots  chan struct{} // one element for each open connection; nil: no bound
 	spare  sync.Pool     // of *exchange
 	date   clock
 	handed *handover
@@ -31,10 +29,9 @@ type Server struct {
 	stop     chan struct{} // closed with closing
 }
 
-// New returns a server for plain TCP. plain says by method and path which
-// requests are served here; it must leave out streams and long polls. maxConns
-// bounds open connections, those handed over included: further clients wait in
-// the kernel's backlog. 0 means no bound.
+// New returns a server for plain TCP. plain says by method and path which requests are served here; it must exclude
+// streams and long polls. maxConns bounds open connections, including those handed over. Further clients wait in the
+// kernel's backlog. 0 means no bound.
 func New(whole *http.Server, plain func(method, path string) bool, maxConns int) *Server {
 	stop := make(chan struct{})
 	s := &Server{whole: whole, plain: plain, open: make(map[*conn]struct{}), stop: stop,
@@ -46,9 +43,8 @@ func New(whole *http.Server, plain func(method, path string) bool, maxConns int)
 	return s
 }
 
-// Serve answers on ln, which must be TCP, until Shutdown or Close, and then
-// returns http.ErrServerClosed at once, while requests may still be running;
-// after either it closes ln and serves nothing. Call it once.
+// Serve serves on ln, which must be TCP, until Shutdown or Close. Then it returns http.ErrServerClosed at once, while
+// requests may still be running. Called after either, it closes ln and serves nothing. Call it once.
 func (s *Server) Serve(ln net.Listener) error {
 	if !s.listenOn(ln) {
 		return http.ErrServerClosed
@@ -66,7 +62,7 @@ func (s *Server) Serve(ln net.Listener) error {
 	return err
 }
 
-// listenOn makes ln known to whoever stops the server; false when it is stopped already.
+// listenOn registers ln to be closed by a stop. It returns false when the server is stopped already.
 func (s *Server) listenOn(ln net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,7 +76,7 @@ func (s *Server) listenOn(ln net.Listener) bool {
 
 func (s *Server) accept(ln net.Listener) error {
 	var pause time.Duration
-	for s.take() {
+	for s.acquireSlot() {
 		c, err := ln.Accept()
 		switch {
 		case err == nil:
@@ -88,11 +84,11 @@ func (s *Server) accept(ln net.Listener) error {
 			s.adopt(c)
 			continue
 		case s.closing.Load() || !temporary(err):
-			s.give()
+			s.releaseSlot()
 			return err
 		}
-		s.give()
-		// As net/http does: to be out of file descriptors is no reason to end.
+		s.releaseSlot()
+		// Like net/http, go on after running out of file descriptors.
 		pause = min(max(2*pause, 5*time.Millisecond), time.Second)
 		s.whole.ErrorLog.Printf("accept: %v; again in %v", err, pause)
 		select {
@@ -103,14 +99,14 @@ func (s *Server) accept(ln net.Listener) error {
 	return http.ErrServerClosed
 }
 
-// temporary reports an error after which accepting may succeed.
+// temporary reports whether accepting may succeed after an error.
 func temporary(err error) bool {
 	var e interface{ Temporary() bool }
 	return errors.As(err, &e) && e.Temporary()
 }
 
-// take waits for a connection's slot; false when the server stops.
-func (s *Server) take() bool {
+// acquireSlot waits for a connection's slot. It returns false when the server stops.
+func (s *Server) acquireSlot() bool {
 	if s.slots == nil {
 		return !s.closing.Load()
 	}
@@ -122,24 +118,24 @@ func (s *Server) take() bool {
 	}
 }
 
-func (s *Server) give() {
+func (s *Server) releaseSlot() {
 	if s.slots != nil {
 		<-s.slots
 	}
 }
 
-// adopt starts a connection's life; one that is not TCP is net/http's.
+// adopt starts serving a connection, or gives one that is not TCP to net/http.
 func (s *Server) adopt(c net.Conn) {
 	client, err := newConn(s, c)
 	if err != nil {
-		s.handed.pass(&handedConn{Conn: c, give: s.give})
+		s.handed.pass(&handedConn{Conn: c, releaseSlot: s.releaseSlot})
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closing.Load() {
 		_ = c.Close()
-		s.give()
+		s.releaseSlot()
 		return
 	}
 	s.open[client] = struct{}{}
@@ -152,7 +148,7 @@ func (s *Server) forget(c *conn) {
 	delete(s.open, c)
 }
 
-// refuse takes no further connection and no further request.
+// refuse stops accepting connections and requests.
 func (s *Server) refuse() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -167,8 +163,8 @@ func (s *Server) refuse() {
 	}
 }
 
-// Shutdown stops accepting, lets running requests finish until ctx ends, and
-// returns ctx.Err() when some were not: Close then cuts them off.
+// Shutdown stops accepting and lets running requests finish until ctx ends. It returns ctx.Err() if some have not;
+// Close then interrupts them.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.refuse()
 	done := make(chan struct{})
@@ -185,8 +181,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	}
 }
 
-// Close cuts every connection off, and returns when no handler of a plain
-// request runs any more.
+// Close interrupts every connection and returns when no handler of a plain request runs.
 func (s *Server) Close() error {
 	s.refuse()
 	s.mu.Lock()

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// plainPath is served here, everything else by net/http.
+// plainPath reports whether a request is served by express, not by net/http.
 func plainPath(_, path string) bool { return strings.HasPrefix(path, "/plain") }
 
 type running struct {
@@ -87,8 +87,8 @@ func (c *client) hungUp() {
 	require.NotErrorIs(c.t, err, os.ErrDeadlineExceeded)
 }
 
-// lane tells which of the two serves a request: net/http alone knows how to flush.
-func lane(w http.ResponseWriter) string {
+// servedBy returns which of the two serves a request: only net/http can flush.
+func servedBy(w http.ResponseWriter) string {
 	if _, ok := w.(http.Flusher); ok {
 		return "net/http"
 	}
@@ -97,7 +97,7 @@ func lane(w http.ResponseWriter) string {
 
 func tellLane(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
-	fmt.Fprintf(w, "%s %s %s", lane(w), r.URL.Path, body)
+	fmt.Fprintf(w, "%s %s %s", servedBy(w), r.URL.Path, body)
 }
 
 const plainOrder = "POST /plain HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi"
@@ -131,7 +131,7 @@ func TestTwoRequestsAtOnceAreAnsweredInOrder(t *testing.T) {
 	require.Equal(t, []string{"net/http /plain/1 ", "net/http /plain/2 "}, []string{first, second})
 }
 
-// One that comes slowly is served all the same: here while patience lasts, then by net/http.
+// TestASlowRequestIsAnswered checks that a slow request is served: by express within patience, then by net/http.
 func TestASlowRequestIsAnswered(t *testing.T) {
 	t.Parallel()
 	s := start(t, 0, tellLane, func(inner *http.Server) { inner.ReadHeaderTimeout = 50 * time.Millisecond })
@@ -145,7 +145,7 @@ func TestASlowRequestIsAnswered(t *testing.T) {
 	require.Equal(t, "net/http /plain hi", body)
 }
 
-// none reports that no connection is served here.
+// none reports whether express serves no connection.
 func (r *running) none() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +170,8 @@ func TestAnIdleConnectionIsClosed(t *testing.T) {
 	c.hungUp()
 }
 
-// Whoever never asks for anything has no longer than a request may take to come; whoever has asked may rest.
+// TestASilentNewcomerIsClosedSoon checks that a connection without any request is closed after the time for one
+// request. One with requests may rest.
 func TestASilentNewcomerIsClosedSoon(t *testing.T) {
 	t.Parallel()
 	r := start(t, 0, tellLane, func(inner *http.Server) {
@@ -184,7 +185,7 @@ func TestASilentNewcomerIsClosedSoon(t *testing.T) {
 	asked.answer()
 }
 
-// Both lanes say the same, but for the order of headers.
+// TestAnswersAreThoseOfNetHTTP checks that both servers give the same answers, except for the order of headers.
 func TestAnswersAreThoseOfNetHTTP(t *testing.T) {
 	t.Parallel()
 	handlers := map[string]http.HandlerFunc{
@@ -218,7 +219,7 @@ func TestAnswersAreThoseOfNetHTTP(t *testing.T) {
 		want, wantBody := whole.answer()
 		got.Header.Del("Date")
 		want.Header.Del("Date")
-		got.Header.Del("Content-Length") // net/http leaves it out where an answer has outgrown its buffer
+		got.Header.Del("Content-Length") // net/http omits it when an answer exceeds its buffer
 		want.Header.Del("Content-Length")
 		require.Equal(t, want.StatusCode, got.StatusCode, name)
 		require.Equal(t, want.Header, got.Header, name)
@@ -245,13 +246,13 @@ func TestAPanicEndsTheConnectionAndNoOther(t *testing.T) {
 		c.send("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n")
 		c.hungUp()
 	}
-	c := dial(t, s.addr) // the one slot has come back
+	c := dial(t, s.addr) // the only slot is free again
 	c.send("GET /plain/ok HTTP/1.1\r\nHost: x\r\n\r\n")
 	_, body := c.answer()
 	require.Equal(t, "/plain/ok", body)
 }
 
-// The bound counts both kinds of connections, and each gives its slot back once.
+// TestConnectionsAreBounded checks that the bound counts both kinds of connections and that each returns its slot once.
 func TestConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	s := start(t, 2, tellLane)
@@ -301,10 +302,10 @@ func TestShutdownWaitsForWhatRuns(t *testing.T) {
 	require.Error(t, err)
 }
 
-// Whoever stops a server that is only just starting must not wait for it for ever.
+// TestAServerStoppedBeforeItServesDoesNotBegin checks that stopping a server that is just starting does not hang.
 func TestAServerStoppedBeforeItServesDoesNotBegin(t *testing.T) {
 	t.Parallel()
-	for range 20 { // a free slot and the stop are both ready: a choice between them would be drawn
+	for range 20 { // a free slot and the stop are both ready, so select would choose at random
 		ln, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // Serve closes it
 		require.NoError(t, err)
 		s := New(&http.Server{Handler: http.NotFoundHandler(), ReadHeaderTimeout: time.Second}, plainPath, 1)
@@ -342,7 +343,7 @@ func TestShutdownGivesUpAndCloseCutsOff(t *testing.T) {
 	require.NoError(t, <-closed)
 }
 
-// Shoppers come and go while the server stops: every request that was read is answered.
+// TestStoppingAmongManyAnswersWhatWasRead checks that every request that was read before a stop is answered.
 func TestStoppingAmongManyAnswersWhatWasRead(t *testing.T) {
 	t.Parallel()
 	var read, answered sync.Map

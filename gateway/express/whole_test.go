@@ -18,7 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// tellAll answers with all that a handler can see of a request.
+// tellAll answers with everything that a handler can see of a request.
 func tellAll(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	var header []string
@@ -29,7 +29,7 @@ func tellAll(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "%s %s %s %q %v %d %q %v", r.Method, r.URL, r.Host, header, r.Close, r.ContentLength, body, err)
 }
 
-// pair is both servers with the same handler.
+// pair is the addresses of both servers with the same handler.
 type pair struct{ express, whole string }
 
 func startPair(tb testing.TB) pair {
@@ -41,9 +41,9 @@ func startPair(tb testing.TB) pair {
 			ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 4 << 10,
 			ErrorLog: log.New(io.Discard, "", 0)}
 		if plain {
-			lane := New(server, plainPath, 0)
-			go func() { _ = lane.Serve(ln) }()
-			tb.Cleanup(func() { _ = lane.Close() })
+			express := New(server, plainPath, 0)
+			go func() { _ = express.Serve(ln) }()
+			tb.Cleanup(func() { _ = express.Close() })
 		} else {
 			go func() { _ = server.Serve(ln) }()
 			tb.Cleanup(func() { _ = server.Close() })
@@ -53,8 +53,8 @@ func startPair(tb testing.TB) pair {
 	return pair{express: listen(true), whole: listen(false)}
 }
 
-// converse sends pieces on one connection, ends its side, and returns all answers in words, and whether a
-// reset tore them: the server closed while bytes were on their way, and so the last answers may be lost.
+// converse sends pieces on one connection, ends its side, and returns all answers as text. torn says that the server
+// reset the connection while bytes were on their way, so that the last answers may be lost.
 func converse(tb testing.TB, addr string, pieces []string) ([]string, bool) {
 	tb.Helper()
 	c, err := net.Dial("tcp", addr) //nolint:noctx // it has a deadline
@@ -64,11 +64,11 @@ func converse(tb testing.TB, addr string, pieces []string) ([]string, bool) {
 	torn := false
 	for i, piece := range pieces {
 		if i > 0 {
-			// The pieces are mostly read one by one so. Nothing rests on it: the answers must be the same either way.
+			// So the pieces are mostly read one by one. The answers must be the same either way.
 			time.Sleep(300 * time.Microsecond)
 		}
 		if _, err := io.WriteString(c, piece); err != nil {
-			torn = true // an answer that ends the connection may come before the rest is sent
+			torn = true // the connection may end with an answer before the rest is sent
 			break
 		}
 	}
@@ -90,7 +90,7 @@ func converse(tb testing.TB, addr string, pieces []string) ([]string, bool) {
 	}
 }
 
-// agree compares what both servers answer. What a reset tore is compared as far as it goes, and then sent in one
+// agree compares the answers of both servers. Torn answers are compared as far as they go. Then all is sent in one
 // piece, which the servers read before they close.
 func (p pair) agree(tb testing.TB, pieces []string) {
 	tb.Helper()
@@ -107,7 +107,7 @@ func (p pair) agree(tb testing.TB, pieces []string) {
 	require.Equal(tb, want, got, "%q", pieces)
 }
 
-// cut divides a text at up to three places.
+// cut splits a text at up to three places.
 func cut(text string, at ...uint16) (pieces []string) {
 	for _, n := range at {
 		if int(n) > 0 && int(n) < len(text) {
@@ -119,7 +119,7 @@ func cut(text string, at ...uint16) (pieces []string) {
 
 const lastRequest = "GET /plain/last HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
-// strays are conversations in which both servers once differed, or might.
+// strays returns conversations in which the servers once differed, or might.
 var strays = []string{
 	plainOrder + "\r\n",
 	plainOrder + "\r\n\r\n",
@@ -163,12 +163,13 @@ var strays = []string{
 	posted("X: a\x00b", ""),
 }
 
-// posted is a request with these lines and this body.
+// posted returns a POST with these header lines and this body.
 func posted(lines, body string) string {
 	return "POST /plain HTTP/1.1\r\nHost: x\r\n" + lines + "\r\n\r\n" + body
 }
 
-// Whole connections are answered as net/http answers them, whatever follows a request and in whatever pieces it comes.
+// TestConnectionsAreAnsweredAsByNetHTTP compares whole connections with net/http, with stray bytes and in different
+// pieces.
 func TestConnectionsAreAnsweredAsByNetHTTP(t *testing.T) {
 	t.Parallel()
 	servers := startPair(t)
@@ -181,7 +182,7 @@ func TestConnectionsAreAnsweredAsByNetHTTP(t *testing.T) {
 	}
 }
 
-// A client that stays connected is answered after stray line breaks, too.
+// TestLineBreaksBehindAPostAreDropped checks that a connected client is answered after stray line breaks.
 func TestLineBreaksBehindAPostAreDropped(t *testing.T) {
 	t.Parallel()
 	servers := startPair(t)
@@ -200,7 +201,7 @@ func TestLineBreaksBehindAPostAreDropped(t *testing.T) {
 	}
 }
 
-// A client's end that comes along with its bytes is seen at once: it wakes nobody a second time.
+// TestAnEndThatComesWithTheBytesIsSeen checks that a client's end is noticed at once when it comes with its bytes.
 func TestAnEndThatComesWithTheBytesIsSeen(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{plainOrder[:20], plainOrder[:len(plainOrder)-1], "GE", ""} {
@@ -224,7 +225,8 @@ func TestAnEndThatComesWithTheBytesIsSeen(t *testing.T) {
 	}
 }
 
-// soon requires that try can take less than a time which the lane would otherwise wait. A busy machine has more tries.
+// soon requires that try takes less than limit, the time that express would otherwise wait. A busy machine gets more
+// tries.
 func soon(t *testing.T, what string, limit time.Duration, try func()) {
 	t.Helper()
 	var took time.Duration
@@ -238,7 +240,7 @@ func soon(t *testing.T, what string, limit time.Duration, try func()) {
 	require.Fail(t, "too slow", "%q took %v", what, took)
 }
 
-// A header that is net/http's is not kept waiting for its end.
+// TestABareLineFeedIsHandedOverAtOnce checks that an incomplete header for net/http is handed over at once.
 func TestABareLineFeedIsHandedOverAtOnce(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
@@ -253,8 +255,8 @@ func TestABareLineFeedIsHandedOverAtOnce(t *testing.T) {
 	}
 }
 
-// Both servers give the same answers to the same bytes. An input takes milliseconds, so that the tool seems to
-// stand still while it makes one smaller: -fuzzminimizetime 50x bounds that.
+// FuzzConnectionsAgreeWithNetHTTP checks that both servers give the same answers to the same bytes. Minimizing an input
+// takes long; -fuzzminimizetime 50x bounds that.
 func FuzzConnectionsAgreeWithNetHTTP(f *testing.F) {
 	for _, text := range strays {
 		f.Add([]byte(text), uint16(1), uint16(20), true)
@@ -262,7 +264,7 @@ func FuzzConnectionsAgreeWithNetHTTP(f *testing.F) {
 	}
 	f.Add([]byte("T / HTTP/1.1/Host:\ncontent-length:2\n\nGET /Glain HTTP\n1.1\nHost: x\n"), uint16(2), uint16(0),
 		false)
-	f.Add([]byte("ST /p HTTP/1gth: 2\r\n\r\nhi\n"), uint16(1), uint16(18), false) // answered before all is sent
+	f.Add([]byte("ST /p HTTP/1gth: 2\r\n\r\nhi\n"), uint16(1), uint16(18), false) // answered before everything is sent
 	f.Add([]byte("POST /plain HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"),
 		uint16(9), uint16(0), true)
 	servers := startPair(f)

@@ -8,25 +8,24 @@ import (
 
 const (
 	limitShards = 64
-	// limitShardBuckets bounds each kind of bucket to 64 × 4096 = 262,144 users or addresses, about 12 MB at the worst.
+	// limitShardBuckets bounds each kind of bucket to 64 × 4096 = 262,144 users or addresses, about 12 MB at worst.
 	limitShardBuckets = 4096
 )
 
-// buckets is a bounded map of token buckets, sharded so that requests rarely wait for each other. The keys are hashes:
-// of a quarter of a million users two share a bucket once in half a billion such crowds. Nothing in
-// it is a pointer, so the garbage collector does not look inside.
+// buckets is a bounded map of token buckets, sharded so that requests rarely wait for each other. Its keys are 64-bit
+// hashes, so two users practically never share a bucket. It has no pointers, so the garbage collector skips it.
 type buckets struct {
 	shards [limitShards]bucketShard
 }
 
-// bucketShard keeps two generations: when the young one is full it becomes the old one, and what
-// nobody asked for in the old one's time is forgotten with it.
+// bucketShard has two generations. When the young one is full it becomes the old one, and the buckets of the previous
+// old one are dropped.
 type bucketShard struct {
 	sync.Mutex
 	young, old map[uint64]bucket
 }
 
-// bucket is how many tokens were missing from a full bucket, and when.
+// bucket is how many tokens were missing at a moment.
 type bucket struct {
 	missing float64
 	at      int64 // unix ns
@@ -40,9 +39,9 @@ func newBuckets() *buckets {
 	return b
 }
 
-// allow takes a token from the bucket of key if there is one.
+// allow takes a token from the bucket of key, if there is one.
 func (b *buckets) allow(key uint64, p policy, now time.Time) Decision {
-	if p.off() {
+	if p.isOff() {
 		return Decision{OK: true}
 	}
 	shard := &b.shards[key%limitShards]
@@ -51,10 +50,10 @@ func (b *buckets) allow(key uint64, p policy, now time.Time) Decision {
 	held := shard.take(key)
 	ok := held.spend(p, now.UnixNano())
 	shard.put(key, held)
-	return held.decide(ok, p)
+	return held.decision(ok, p)
 }
 
-// take returns the bucket of key; a newcomer's is full.
+// take returns the bucket of key; a new one is full.
 func (s *bucketShard) take(key uint64) bucket {
 	if held, ok := s.young[key]; ok {
 		return held
@@ -69,14 +68,14 @@ func (s *bucketShard) put(key uint64, held bucket) {
 	}
 }
 
-// spend refills the bucket for the time that has passed and takes one token, or none when there is none.
+// spend refills the bucket for the time passed and takes a token. It reports false if there is none.
 func (b *bucket) spend(p policy, now int64) bool {
 	if passed := now - b.at; passed > 0 {
 		b.missing = max(0, b.missing-time.Duration(passed).Seconds()*p.rps)
 	}
-	// also when the clock was set back: else nothing would flow until it has caught up
+	// also if the clock was set back, or nothing would flow until it catches up
 	b.at = now
-	b.missing = min(b.missing, float64(p.burst)) // after a smaller burst was set
+	b.missing = min(b.missing, float64(p.burst)) // the burst may have become smaller
 	const rounding = 1e-9
 	if b.missing+1 > float64(p.burst)+rounding {
 		return false
@@ -85,7 +84,7 @@ func (b *bucket) spend(p policy, now int64) bool {
 	return true
 }
 
-func (b *bucket) decide(ok bool, p policy) Decision {
+func (b *bucket) decision(ok bool, p policy) Decision {
 	d := Decision{OK: ok, Policy: p.name}
 	d.Limit, d.Window = quota(p.rps)
 	d.Next = max(time.Duration(math.Ceil((b.missing+1-float64(p.burst))/p.rps*float64(time.Second))), 0)

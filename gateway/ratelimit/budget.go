@@ -10,63 +10,60 @@ import (
 )
 
 const (
-	renewEvery = 25 * time.Millisecond  // of a budget that is being spent
-	renewSoon  = 5 * time.Millisecond   // when it ran out
-	renewIdle  = 250 * time.Millisecond // of one nobody spends
-	renewRest  = time.Minute            // after which one nobody spends is not renewed until somebody does
-	// without an answer; until it comes this gateway goes on with its last known part
+	renewEvery = 25 * time.Millisecond  // of a budget in use
+	renewSoon  = 5 * time.Millisecond   // after it ran out
+	renewIdle  = 250 * time.Millisecond // of an unused one
+	renewRest  = time.Minute            // after which an unused budget is not renewed until it is used
+	// after which, without an answer, this gateway goes on with its last share
 	renewLate = 150 * time.Millisecond
 	renewWait = time.Second // for the answer
 
 	renewServers = 16 // of a cluster, asked at a time
-	// renewSlack is how many renewals an instance may miss before its part goes to the others.
+	// renewSlack is how many renewals an instance may miss before others get its share.
 	renewSlack = 6
-	// leastDepth is the least that may lie in a shared budget, in seconds of its rate: what is dealt
-	// must survive a late renewal.
+	// leastDepth is the least size of a shared budget, in seconds of its rate. It must outlast a late renewal.
 	leastDepth = 0.25
-	// demandWeight is that of the newest renewal in the mean.
+	// demandWeight is the weight of the newest sample in the mean demand.
 	demandWeight = 0.3
 )
 
-// budget is this gateway's side of a rate that all gateways spend together:
-// tokens leased from Redis and spent here without asking. While Redis does not
-// answer, and in a limiter of its own, a bucket counts instead.
+// budget is this gateway's part of a rate that all gateways share. Tokens are leased from Redis and spent here. While
+// Redis does not answer, and without sharing, a local bucket counts instead.
 //
-// A gateway holds what it spends in a quarter of a second; the rest lies in Redis
-// for whoever comes. So having no token says little about the limit: a request
-// is refused only where Redis, asked for more, has just dealt less than that.
+// A gateway leases the tokens for a quarter of a second; the rest stays in Redis for others. So a request without a
+// token is refused only if Redis has just given less than requested.
 type budget struct {
-	name   string
-	leased atomic.Bool // tokens count; else the bucket does
-	tokens atomic.Int64
-	asked  atomic.Int64 // requests since the last renewal
-	alone  atomic.Int64 // requests passed by the bucket since tokens counted last
-	dry    atomic.Int64 // until then there is no more than Redis has dealt, unix ns
-	wanted atomic.Bool  // somebody waits for the next answer of Redis
-	bucket *rate.Limiter
+	name     string
+	leased   atomic.Bool // leased tokens count, not the bucket
+	tokens   atomic.Int64
+	asked    atomic.Int64 // requests since the last renewal
+	unshared atomic.Int64 // requests that the bucket has passed since leased tokens last counted
+	dry      atomic.Int64 // until then Redis has no more tokens, unix ns
+	wanted   atomic.Bool  // a request waits for the next answer of Redis
+	bucket   *rate.Limiter
 
 	mu       sync.Mutex
 	policy   policy
-	term     int64         // of the policy: what was claimed under a higher one is void
-	part     float64       // of the rate, as last dealt; 1 before
+	term     int64         // of the policy: answers to claims of an earlier one are void
+	part     float64       // of the rate, as last given; 1 before
 	demand   float64       // requests per second
-	kept     int64         // tokens when they were last dealt
-	credit   float64       // of its part, what it has not spent of late
+	kept     int64         // tokens after the last answer
+	credit   float64       // what it has not spent of its part lately
 	at       time.Time     // of the last claim
-	used     time.Time     // when somebody asked last, as far as claims have seen
-	pending  bool          // the last claim has not been answered
-	answered chan struct{} // closed with the next answer; nil: nobody waits
+	used     time.Time     // when the budget was last used, as seen by claims
+	pending  bool          // the last claim has no answer yet
+	answered chan struct{} // closed at the next answer; nil: no request waits
 }
 
 func newBudget(name string, p policy) *budget {
 	return &budget{name: name, policy: p, part: 1, credit: 1, bucket: rate.NewLimiter(rate.Limit(p.rps), p.burst)}
 }
 
-// depth is the most tokens that may lie unspent, everywhere together.
+// depth returns the most unspent tokens of all gateways and Redis together.
 func (p policy) depth() float64 { return max(float64(p.burst), p.rps*leastDepth, 1) }
 
-// resize changes the rate; what was used stays used. Of a lower one what is held
-// or owed keeps its part, so that the new rate holds at once.
+// resize changes the rate; used tokens stay used. A lower rate scales down leased and owed tokens, so that it holds at
+// once.
 func (b *budget) resize(p policy, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -75,7 +72,7 @@ func (b *budget) resize(p policy, now time.Time) {
 	}
 	if less := p.depth() / b.policy.depth(); less < 1 {
 		scale(&b.tokens, less)
-		scale(&b.alone, less)
+		scale(&b.unshared, less)
 		b.term++
 	}
 	b.policy, b.kept = p, b.tokens.Load()
@@ -84,14 +81,13 @@ func (b *budget) resize(p policy, now time.Time) {
 	b.bucket.SetBurstAt(now, max(int(float64(p.burst)*b.part), 1))
 }
 
-// scale makes n smaller, whatever is taken from it meanwhile.
+// scale multiplies n by a factor, safely with concurrent changes.
 func scale(n *atomic.Int64, by float64) {
 	for was := n.Load(); !n.CompareAndSwap(was, int64(float64(was)*by)); was = n.Load() {
 	}
 }
 
-// allow counts a request and takes a token if there is one. It allocates nothing
-// and waits for nobody.
+// allow counts a request and takes a token if there is one. It does not allocate and does not wait.
 func (b *budget) allow(p policy, now time.Time) Decision {
 	b.asked.Add(1)
 	return b.take(p, now)
@@ -107,8 +103,8 @@ func (b *budget) take(p policy, now time.Time) Decision {
 		}
 	}
 	if !b.leased.Load() {
-		if d = decide(b.bucket, p, now); d.OK {
-			b.alone.Add(1)
+		if d = takeFromBucket(b.bucket, p, now); d.OK {
+			b.unshared.Add(1)
 		}
 		return d
 	}
@@ -116,8 +112,8 @@ func (b *budget) take(p policy, now time.Time) Decision {
 	return d
 }
 
-// decide takes a token from the bucket if there is one.
-func decide(bucket *rate.Limiter, p policy, now time.Time) Decision {
+// takeFromBucket takes a token from the local bucket, if there is one.
+func takeFromBucket(bucket *rate.Limiter, p policy, now time.Time) Decision {
 	d := Decision{OK: bucket.AllowN(now, 1), Policy: p.name}
 	d.Limit, d.Window = quota(p.rps)
 	tokens := bucket.TokensAt(now)
@@ -129,12 +125,12 @@ func decide(bucket *rate.Limiter, p policy, now time.Time) Decision {
 	return d
 }
 
-// uncertain reports that there may be more tokens than this gateway has: in Redis, or at another that gives them back.
+// uncertain reports whether there may be more tokens in Redis, or at gateways that give them back.
 func (b *budget) uncertain(now time.Time) bool {
 	return b.leased.Load() && b.tokens.Load() <= 0 && now.UnixNano() >= b.dry.Load()
 }
 
-// await returns a channel that is closed with the next answer of Redis.
+// await returns a channel that is closed at the next answer of Redis.
 func (b *budget) await() <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -145,7 +141,7 @@ func (b *budget) await() <-chan struct{} {
 	return b.answered
 }
 
-// wake tells those who wait. The caller holds mu.
+// wake wakes waiting requests. The caller must hold mu.
 func (b *budget) wake() {
 	if b.answered != nil {
 		close(b.answered)
@@ -153,7 +149,7 @@ func (b *budget) wake() {
 	}
 }
 
-// due tells whether the lease should be renewed now.
+// due reports whether the lease should be renewed now.
 func (b *budget) due(now time.Time) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -161,7 +157,7 @@ func (b *budget) due(now time.Time) bool {
 	switch {
 	case b.at.IsZero() || age < 0 || b.wanted.Load():
 		return true
-	case !b.leased.Load(): // Redis is away
+	case !b.leased.Load(): // Redis did not answer
 		return age >= renewIdle
 	case idle && b.tokens.Load() == 0 && now.Sub(b.used) > renewRest:
 		return false
@@ -173,7 +169,7 @@ func (b *budget) due(now time.Time) bool {
 	return age >= renewEvery
 }
 
-// overdue goes on without Redis while a claim has not been answered.
+// overdue switches to the local bucket if a claim has no answer for too long.
 func (b *budget) overdue(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -182,7 +178,7 @@ func (b *budget) overdue(now time.Time) {
 	}
 }
 
-// silent goes on without Redis: it refuses, or has said nothing for too long.
+// silent switches to the local bucket, after an error of Redis or no answer.
 func (b *budget) silent(now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -190,9 +186,8 @@ func (b *budget) silent(now time.Time) {
 	b.cutOff(now)
 }
 
-// cutOff goes on with the part last known: with what is still held, and with what
-// has not been spent of that part in the last quarter of a second. The others do
-// the same. The caller holds mu.
+// cutOff fills the local bucket with the leased tokens. It adds what was not spent of the last known part in the last
+// quarter of a second. Other gateways do the same. The caller must hold mu.
 func (b *budget) cutOff(now time.Time) {
 	if b.leased.CompareAndSwap(true, false) {
 		mine := b.policy.rps * b.part

@@ -15,7 +15,7 @@ import (
 	"sluice/internal/testkit"
 )
 
-// onRedis runs a test with a client of each kind of Redis.
+// onRedis runs a test with each kind of Redis.
 func onRedis(t *testing.T, test func(t *testing.T, rdb *redis.Client)) {
 	t.Helper()
 	for _, kind := range testkit.RedisKinds(t) {
@@ -26,8 +26,8 @@ func onRedis(t *testing.T, test func(t *testing.T, rdb *redis.Client)) {
 	}
 }
 
-// A limit that is lowered holds within a second, over both gateways, whatever was leased under the
-// higher one, and whoever hears of it first.
+// TestALoweredLimitHoldsWithinASecond checks that a lowered limit holds within a second over both gateways, whatever
+// was leased before.
 func TestALoweredLimitHoldsWithinASecond(t *testing.T) {
 	t.Parallel()
 	of := func(rps float64) map[string]SaleConfig { return map[string]SaleConfig{"phone": {TotalRPS: &rps}} }
@@ -38,10 +38,10 @@ func TestALoweredLimitHoldsWithinASecond(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			onRedis(t, func(t *testing.T, rdb *redis.Client) {
-				a, b := newTill(t, rdb, "a", c.high, 4000), newTill(t, rdb, "b", c.high, 1000)
+				a, b := newLoadedLimiter(t, rdb, "a", c.high, 4000), newLoadedLimiter(t, rdb, "b", c.high, 1000)
 				perSecond(1, a, b)
 				a.limiter.Set(c.low)
-				perSecond(1, a, b) // as long as the other may not have heard of it
+				perSecond(1, a, b) // while the other may not know it yet
 				b.limiter.Set(c.low)
 				perSecond(1, a, b)
 				sum := 0.0
@@ -55,12 +55,13 @@ func TestALoweredLimitHoldsWithinASecond(t *testing.T) {
 	}
 }
 
-// What passes from the moment both gateways know the lower limit is its burst and its rate.
+// TestALoweredLimitTakesBackWhatWasLeased checks that only the new burst and rate pass once both gateways know the
+// lower limit.
 func TestALoweredLimitTakesBackWhatWasLeased(t *testing.T) {
 	t.Parallel()
 	onRedis(t, func(t *testing.T, rdb *redis.Client) {
-		a, b := newTill(t, rdb, "a", Config{GlobalRPS: 10_000}, 3000), newTill(t, rdb, "b", Config{GlobalRPS: 10_000},
-			3000)
+		cfg := Config{GlobalRPS: 10_000}
+		a, b := newLoadedLimiter(t, rdb, "a", cfg, 3000), newLoadedLimiter(t, rdb, "b", cfg, 3000)
 		perSecond(1, a, b)
 		began := time.Now()
 		a.limiter.Set(Config{GlobalRPS: 10})
@@ -73,15 +74,14 @@ func TestALoweredLimitTakesBackWhatWasLeased(t *testing.T) {
 	})
 }
 
-// Below the limit nobody is refused, whichever gateway the tokens of the others lie at. Where a busy machine lets
-// Redis answer late
-// each gateway goes on alone: there are more chances, of which a limiter that loses tokens makes nothing.
+// TestTokensIdleElsewhereAreFound checks that nobody is refused below the limit, whichever gateway has the tokens. If a
+// busy machine delays Redis, gateways count alone, so there are several tries.
 func TestTokensIdleElsewhereAreFound(t *testing.T) {
 	t.Parallel()
 	onRedis(t, func(t *testing.T, rdb *redis.Client) {
 		for range 20 {
 			require.NoError(t, rdb.FlushAll(t.Context()).Err())
-			left := leftAtRest(t, rdb)
+			left := passAfterRest(t, rdb)
 			require.LessOrEqual(t, left, 12+4,
 				"no more than is left, but for one each where a slow machine answers late")
 			if left >= 12 {
@@ -92,8 +92,8 @@ func TestTokensIdleElsewhereAreFound(t *testing.T) {
 	})
 }
 
-// leftAtRest is how many requests one of four gateways lets pass, after each has let pass two of twenty and rested.
-func leftAtRest(t *testing.T, rdb *redis.Client) int {
+// passAfterRest returns how many requests one of four gateways passes after each has passed two of twenty and rested.
+func passAfterRest(t *testing.T, rdb *redis.Client) int {
 	t.Helper()
 	gateways := make([]*Limiter, 4)
 	for i := range gateways {
@@ -107,12 +107,12 @@ func leftAtRest(t *testing.T, rdb *redis.Client) int {
 			require.Equal(t, 1, passes(t, g, 1), i)
 		}
 	}
-	<-time.After(time.Second) // of which the others ask for nothing
-	return together(t, gateways[3], 20)
+	<-time.After(time.Second) // the others request nothing
+	return passAtOnce(t, gateways[3], 20)
 }
 
-// together is how many of n requests that come at the same time pass.
-func together(t *testing.T, l *Limiter, n int) (passed int) {
+// passAtOnce returns how many of n simultaneous requests pass.
+func passAtOnce(t *testing.T, l *Limiter, n int) (passed int) {
 	t.Helper()
 	var all sync.WaitGroup
 	var mu sync.Mutex
@@ -130,18 +130,18 @@ func together(t *testing.T, l *Limiter, n int) (passed int) {
 	return passed
 }
 
-// The whole burst is anybody's, also while others spend a little.
+// TestTheBurstIsWhoevers checks that any gateway can use the whole burst, even while others spend a little.
 func TestTheBurstIsWhoevers(t *testing.T) {
 	t.Parallel()
 	onRedis(t, func(t *testing.T, rdb *redis.Client) {
 		cfg := Config{GlobalRPS: 1, GlobalBurst: 40}
-		newTill(t, rdb, "a", cfg, 1)
+		newLoadedLimiter(t, rdb, "a", cfg, 1)
 		b, _ := share(t, rdb, "b", cfg)
-		require.GreaterOrEqual(t, together(t, b, 36), 35)
+		require.GreaterOrEqual(t, passAtOnce(t, b, 36), 35)
 	})
 }
 
-// distant is a Redis behind a proxy, and a client of it.
+// distant returns a proxy in front of a Redis and a function that creates clients of it.
 func distant(t *testing.T) (*testkit.Proxy, func() *redis.Client) {
 	t.Helper()
 	proxy := testkit.NewProxy(t, testkit.Redis(t).Addr())
@@ -152,7 +152,7 @@ func distant(t *testing.T) (*testkit.Proxy, func() *redis.Client) {
 	}
 }
 
-// A Redis that hangs refuses nobody below the limit: not at the first request, and not while it hangs.
+// TestAHangingRedisRefusesNobodyBelowTheLimit checks the first request and later ones while Redis hangs.
 func TestAHangingRedisRefusesNobodyBelowTheLimit(t *testing.T) {
 	t.Parallel()
 	proxy, client := distant(t)
@@ -169,19 +169,20 @@ func TestAHangingRedisRefusesNobodyBelowTheLimit(t *testing.T) {
 	proxy.Resume()
 }
 
-// Nor does a hanging renewal of other budgets hold a request up for long, or refuse it.
+// TestAHangingRenewalRefusesNobody checks that a hanging renewal of other budgets neither delays a request for long nor
+// refuses it.
 func TestAHangingRenewalRefusesNobody(t *testing.T) {
 	t.Parallel()
 	proxy, client := distant(t)
 	rps := 10.0
 	a, _ := share(t, client(), "a", Config{GlobalRPS: 10, Sales: map[string]SaleConfig{"phone": {TotalRPS: &rps}}})
-	general, phone := a.plan.Load().general.budget, a.plan.Load().of("phone").budget
+	general, phone := a.plan.Load().general.budget, a.plan.Load().scopeFor("phone").budget
 	pending := func(b *budget) bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		return b.pending
 	}
-	require.Eventually(t, func() bool { // until one hangs that has nothing to do with the sale
+	require.Eventually(t, func() bool { // until a renewal of another sale hangs
 		proxy.Resume()
 		if require.Equal(t, 1, passes(t, a, 1)); pending(phone) || pending(general) {
 			return false
@@ -196,7 +197,7 @@ func TestAHangingRenewalRefusesNobody(t *testing.T) {
 	proxy.Resume()
 }
 
-// A burst after a rest is demand as it comes, not over the time nobody came.
+// TestABurstAfterARestIsDemand checks that idle time does not dilute the measured demand.
 func TestABurstAfterARestIsDemand(t *testing.T) {
 	t.Parallel()
 	b, now := newBudget("b", newPolicy("global", 10, 10)), time.Now()
@@ -205,27 +206,28 @@ func TestABurstAfterARestIsDemand(t *testing.T) {
 		b.allow(b.policy, now)
 	}
 	b.tokens.Store(0)
-	b.alone.Store(0)
+	b.unshared.Store(0)
 	c := b.claim("one", now.Add(2*renewRest), 0)
 	require.GreaterOrEqual(t, c.Demand, 9/leastDepth)
 	require.GreaterOrEqual(t, c.Wants, int64(9))
 }
 
-// Where Redis takes long to answer a lease lasts for several answers.
+// TestALeaseOutlastsASlowRenewal checks that a lease lasts longer when Redis answers slowly.
 func TestALeaseOutlastsASlowRenewal(t *testing.T) {
 	t.Parallel()
 	b := newBudget("b", newPolicy("global", 10, 10))
 	require.GreaterOrEqual(t, b.claim("one", time.Now(), 300*time.Millisecond).Lapse, renewSlack*300*time.Millisecond)
 }
 
-// With Redis a quarter of a second away two gateways share a limit all the same.
+// TestABudgetWithADistantRedis checks that two gateways share a limit with a Redis 250 ms away.
 func TestABudgetWithADistantRedis(t *testing.T) {
 	t.Parallel()
 	proxy := testkit.NewProxy(t, testkit.Redis(t).Addr())
 	proxy.Delay(100 * time.Millisecond)
 	rdb := testkit.RedisClient(t, proxy.Addr())
-	a, b := newTill(t, rdb, "a", Config{GlobalRPS: 1000}, 1500), newTill(t, rdb, "b", Config{GlobalRPS: 1000}, 1500)
-	perSecond(2, a, b) // the burst of a whole second
+	cfg := Config{GlobalRPS: 1000}
+	a, b := newLoadedLimiter(t, rdb, "a", cfg, 1500), newLoadedLimiter(t, rdb, "b", cfg, 1500)
+	perSecond(2, a, b) // the burst passes first
 	sum := 0.0
 	for _, passed := range perSecond(3, a, b) {
 		sum += passed
@@ -234,7 +236,7 @@ func TestABudgetWithADistantRedis(t *testing.T) {
 	require.GreaterOrEqual(t, sum, 3*1000*0.75)
 }
 
-// One budget that Redis cannot deal harms no other.
+// TestABrokenBudgetHarmsNoOther checks that a budget with a broken key does not affect others.
 func TestABrokenBudgetHarmsNoOther(t *testing.T) {
 	t.Parallel()
 	onRedis(t, func(t *testing.T, rdb *redis.Client) {
@@ -258,7 +260,7 @@ func TestABrokenBudgetHarmsNoOther(t *testing.T) {
 	})
 }
 
-// A budget that nobody spends is not renewed for ever, and wakes with the first who asks.
+// TestAnIdleBudgetRests checks that an unused budget is not renewed, and is again at the first request.
 func TestAnIdleBudgetRests(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())

@@ -14,18 +14,18 @@ import (
 	"sluice/internal/testkit"
 )
 
-// till is one gateway's limiter under a steady crowd. rps may be changed at any time.
-type till struct {
+// loadedLimiter is one gateway's limiter with a steady load. rps may be changed at any time.
+type loadedLimiter struct {
 	limiter *Limiter
 	rps     atomic.Int64
 	passed  atomic.Int64
-	sale    string             // that its crowd asks for: the one with a limit of its own
-	stop    context.CancelFunc // of its renewals, as kill -9 would: nothing is given back
+	sale    string             // of the requests: one with a limit of its own
+	stop    context.CancelFunc // ends its renewals as kill -9 would: nothing is given back
 }
 
-func newTill(t *testing.T, rdb redis.UniversalClient, name string, cfg Config, rps int64) *till {
+func newLoadedLimiter(t *testing.T, rdb redis.UniversalClient, name string, cfg Config, rps int64) *loadedLimiter {
 	t.Helper()
-	g := &till{limiter: New(cfg, time.Now).Shared(budgets.New(rdb, "sluice"), name)}
+	g := &loadedLimiter{limiter: New(cfg, time.Now).Shared(budgets.New(rdb, "sluice"), name)}
 	for sale := range cfg.Sales {
 		g.sale = sale
 	}
@@ -55,8 +55,8 @@ func newTill(t *testing.T, rdb redis.UniversalClient, name string, cfg Config, r
 	return g
 }
 
-// crowd asks as often as rps says, however late it is woken.
-func (g *till) shoppers(ctx context.Context) {
+// shoppers sends rps requests a second, even if it is woken late.
+func (g *loadedLimiter) shoppers(ctx context.Context) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	last, due := time.Now(), 0.0
@@ -72,10 +72,10 @@ func (g *till) shoppers(ctx context.Context) {
 	}
 }
 
-// perSecond is how many of all tills passed in each of the next seconds.
-func perSecond(n int, tills ...*till) []float64 {
+// perSecond returns how many requests of all limiters pass in each of the next n seconds.
+func perSecond(n int, limiters ...*loadedLimiter) []float64 {
 	sum := func() (all int64) {
-		for _, g := range tills {
+		for _, g := range limiters {
 			all += g.passed.Load()
 		}
 		return all
@@ -93,20 +93,16 @@ func perSecond(n int, tills ...*till) []float64 {
 	return rates
 }
 
-// requireRate looks at the next n seconds. Too many are never forgiven: n seconds let as many pass as the limit says,
-// and its burst,
-// with a tenth for looks that come late. A
-// single second may be as late as a busy machine wakes the crowd. Too few may be a machine that had no time for the
-// crowd: it is given
-// more chances, of which a limiter that lets too few pass makes nothing.
-func requireRate(t *testing.T, want float64, n int, tills ...*till) {
+// requireRate checks the next n seconds. At most the limit's rate and burst may pass, and a tenth more for late
+// measurements. Too few may be the fault of a busy machine, so there are several tries.
+func requireRate(t *testing.T, want float64, n int, limiters ...*loadedLimiter) {
 	t.Helper()
 	burst := 0.0
-	if p := tills[0].limiter.plan.Load().general.total; p.rps == want {
+	if p := limiters[0].limiter.plan.Load().general.total; p.rps == want {
 		burst = float64(p.burst)
 	}
 	for chances := 20; ; chances-- {
-		got, sum, good := perSecond(n, tills...), 0.0, true
+		got, sum, good := perSecond(n, limiters...), 0.0, true
 		for _, rate := range got {
 			sum += rate
 			require.LessOrEqual(t, rate, max(1.3*want, 1.2*(want+burst)), "per second: %.0f", got)
@@ -121,7 +117,7 @@ func requireRate(t *testing.T, want float64, n int, tills ...*till) {
 	}
 }
 
-// thousand is a limit of 1,000 a second whose burst is gone soon.
+// thousand returns a limit of 1,000 a second with a small burst.
 func thousand() Config { return Config{GlobalRPS: 1000, GlobalBurst: 100} }
 
 func TestGatewaysSpendOneBudget(t *testing.T) {
@@ -131,7 +127,7 @@ func TestGatewaysSpendOneBudget(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			rdb := testkit.Redis(t).Client()
-			a, b := newTill(t, rdb, "a", thousand(), rps[0]), newTill(t, rdb, "b", thousand(), rps[1])
+			a, b := newLoadedLimiter(t, rdb, "a", thousand(), rps[0]), newLoadedLimiter(t, rdb, "b", thousand(), rps[1])
 			perSecond(3, a, b)
 			requireRate(t, 1000, 3, a, b)
 			most, least := float64(a.passed.Load()), float64(b.passed.Load())
@@ -147,7 +143,7 @@ func TestABudgetSurvivesAGateway(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.Redis(t).Client()
 	cfg := Config{GlobalRPS: 1000}
-	a, b := newTill(t, rdb, "a", cfg, 3000), newTill(t, rdb, "b", cfg, 3000)
+	a, b := newLoadedLimiter(t, rdb, "a", cfg, 3000), newLoadedLimiter(t, rdb, "b", cfg, 3000)
 	perSecond(2, a, b) // the burst of a whole second
 	requireRate(t, 1000, 2, a, b)
 	b.stop()
@@ -158,19 +154,21 @@ func TestABudgetSurvivesAGateway(t *testing.T) {
 	require.Greater(t, left.part, 0.99, "all is its own now")
 }
 
-// Below the limit nobody is refused, also when the crowd moves from one gateway to the other.
+// TestABudgetRefusesNobodyBelowTheLimit checks that nobody is refused below the limit, even when the load moves to
+// another gateway.
 func TestABudgetRefusesNobodyBelowTheLimit(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.Redis(t).Client()
 	cfg := Config{GlobalRPS: 2000}
-	a, b := newTill(t, rdb, "a", cfg, 900), newTill(t, rdb, "b", cfg, 0)
+	a, b := newLoadedLimiter(t, rdb, "a", cfg, 900), newLoadedLimiter(t, rdb, "b", cfg, 0)
 	requireRate(t, 900, 2, a, b)
 	a.rps.Store(0)
 	b.rps.Store(900)
 	requireRate(t, 900, 2, a, b)
 }
 
-// While Redis is away each gateway goes on with its last part, and when it is back they do not have the time twice.
+// TestABudgetWithoutRedis checks that each gateway goes on with its last part without Redis. Afterwards that time must
+// not count twice.
 func TestABudgetWithoutRedis(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
@@ -181,7 +179,7 @@ func TestABudgetWithoutRedis(t *testing.T) {
 		t.Cleanup(func() { _ = c.Close() })
 		return c
 	}
-	a, b := newTill(t, client(), "a", thousand(), 6000), newTill(t, client(), "b", thousand(), 2000)
+	a, b := newLoadedLimiter(t, client(), "a", thousand(), 6000), newLoadedLimiter(t, client(), "b", thousand(), 2000)
 	perSecond(2, a, b)
 	proxy.Cut()
 	perSecond(1, a, b)
@@ -253,7 +251,7 @@ func TestSaleLimitsAreChecked(t *testing.T) {
 	require.ErrorContains(t, Config{Sales: many}.Validate(), "at most 64 sales, got 65")
 }
 
-// share is a gateway's limiter that is renewed until stop, which gives back what it holds.
+// share returns a gateway's shared limiter; stop ends it and gives back its tokens.
 func share(t testing.TB, rdb redis.UniversalClient, name string, cfg Config) (l *Limiter, stop func()) {
 	t.Helper()
 	l = New(cfg, time.Now).Shared(budgets.New(rdb, "sluice"), name)
@@ -272,7 +270,7 @@ func share(t testing.TB, rdb redis.UniversalClient, name string, cfg Config) (l 
 	return l, stop
 }
 
-// passes is how many of n requests pass.
+// passes returns how many of n requests pass.
 func passes(t testing.TB, l *Limiter, n int) (passed int) {
 	t.Helper()
 	for range n {
@@ -283,11 +281,11 @@ func passes(t testing.TB, l *Limiter, n int) (passed int) {
 	return passed
 }
 
-// A gateway that stops gives back what it holds, at once.
+// TestABudgetIsGivenBack checks that a gateway that stops gives back its tokens at once.
 func TestABudgetIsGivenBack(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
-	cfg := Config{GlobalRPS: 0.001, GlobalBurst: 1000} // nothing comes in meanwhile
+	cfg := Config{GlobalRPS: 0.001, GlobalBurst: 1000} // practically no refill
 	a, stop := share(t, rdb, "a", cfg)
 	require.Equal(t, 300, passes(t, a, 300))
 	stop()
@@ -316,7 +314,8 @@ func TestABudgetAllocatesNothing(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(1000, func() { l.AllowTotal(ctx, "phone") }))
 }
 
-// The budgets of many sales are renewed in one round trip: one after the other they would outlast their own leases.
+// TestBudgetsAreRenewedTogether checks that budgets of many sales are renewed in one round trip. One by one, their
+// leases would end meanwhile.
 func TestBudgetsAreRenewedTogether(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
@@ -340,7 +339,7 @@ func TestBudgetsAreRenewedTogether(t *testing.T) {
 		require.EqualValues(t, 1, trips.Rounds.Load()-before)
 		for sale := range cfg.Sales {
 			require.True(t, l.AllowTotal(gone, sale).OK)
-			l.plan.Load().of(sale).budget.tokens.Store(0)
+			l.plan.Load().scopeFor(sale).budget.tokens.Store(0)
 		}
 		now = now.Add(time.Second)
 	}

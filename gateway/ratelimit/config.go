@@ -10,17 +10,17 @@ import (
 	"sluice/queue"
 )
 
-// maxSaleLimits bounds the sales with limits of their own: each has a budget that is renewed many times a second.
+// maxSaleLimits bounds the sales with limits of their own, because each has a budget that is renewed often.
 const maxSaleLimits = 64
 
-// Config holds requests per second and bursts. A rate of 0 switches that limit off; a burst of 0 is what one second
-// allows.
+// Config has requests per second and bursts. A rate of 0 switches that limit off. A burst of 0 means the requests of
+// one second.
 type Config struct {
 	GlobalRPS    float64 `koanf:"global_rps"` // of all gateways together
 	GlobalBurst  int     `koanf:"global_burst"`
 	PerUserRPS   float64 `koanf:"per_user_rps"`
 	PerUserBurst int     `koanf:"per_user_burst"`
-	// Of one user about orders placed before: polls, event streams as they open, lists and cancellations.
+	// Requests of one user about earlier orders: polls, opening event streams, lists and cancellations.
 	PerUserReadsRPS   float64               `koanf:"per_user_reads_rps"`
 	PerUserReadsBurst int                   `koanf:"per_user_reads_burst"`
 	PerIPRPS          float64               `koanf:"per_ip_rps"`
@@ -28,11 +28,10 @@ type Config struct {
 	Sales             map[string]SaleConfig `koanf:"sales"` // by sale id, at most 64
 }
 
-// SaleConfig replace the general limits for the requests that name one sale, which then no longer count there. A rate
-// that is absent is
-// not replaced; 0 switches that limit off for the sale.
+// SaleConfig replaces the general limits for requests of one sale, which then do not count there. An absent rate is not
+// replaced; 0 switches that limit off for the sale.
 type SaleConfig struct {
-	// Of all users and all gateways together; the keys call it global.
+	// Of all users and all gateways together; the configuration keys call it global.
 	TotalRPS          *float64 `koanf:"global_rps" json:"global_rps,omitempty"`
 	TotalBurst        int      `koanf:"global_burst" json:"global_burst,omitempty"`
 	PerUserRPS        *float64 `koanf:"per_user_rps" json:"per_user_rps,omitempty"`
@@ -46,19 +45,20 @@ type SaleConfig struct {
 // saleLimit is one of a sale's own limits.
 type saleLimit struct {
 	kind  string
-	rps   *float64 // nil: the general one counts
+	rps   *float64 // nil: the general limit applies
 	burst int
 }
 
-func (s SaleConfig) all() [4]saleLimit {
+func (s SaleConfig) limits() [4]saleLimit {
 	return [...]saleLimit{{"global", s.TotalRPS, s.TotalBurst}, {"per_user", s.PerUserRPS, s.PerUserBurst},
 		{"per_user_reads", s.PerUserReadsRPS, s.PerUserReadsBurst}, {"per_ip", s.PerIPRPS, s.PerIPBurst}}
 }
 
-// DefaultConfig limits nothing: what is right depends on the shop. configs/limits.yaml holds a start.
+// DefaultConfig returns a configuration without limits, because they depend on the shop. configs/limits.yaml is a
+// start.
 func DefaultConfig() Config { return Config{} }
 
-// Validate returns every bad value, each by its key and with what is allowed.
+// Validate returns every bad value, each with its key and the allowed values.
 func (c Config) Validate() error {
 	errs := []error{
 		checkRate("limits.global", c.GlobalRPS, c.GlobalBurst),
@@ -75,7 +75,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("limits.sales must name sales by their id, got %q", sale))
 			continue
 		}
-		for _, limit := range own.all() {
+		for _, limit := range own.limits() {
 			errs = append(errs, limit.check(sale))
 		}
 	}

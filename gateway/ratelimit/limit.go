@@ -1,4 +1,4 @@
-// Package ratelimit counts requests per user, per address and over all gateways.
+// Package ratelimit limits requests per user, per address and over all gateways.
 package ratelimit
 
 import (
@@ -13,10 +13,9 @@ import (
 	"sluice/fleet/budgets"
 )
 
-// Limiter counts requests per user, per address and over all. It is safe for concurrent use and
-// holds at most 262,144 users who order, as many who read, and as many addresses. Beyond that those
-// who have not been seen for longest start afresh: under such a crowd the global limit is the one
-// that protects, and an honest newcomer is never refused for want of memory.
+// Limiter limits requests per user, per address and over all gateways. It remembers at most 262,144 users who order, as
+// many who read, and as many addresses. Beyond that the least recently seen start with a full bucket; then the global
+// limit protects. Safe for concurrent use.
 type Limiter struct {
 	now      func() time.Time
 	plan     atomic.Pointer[limitPlan]
@@ -24,54 +23,54 @@ type Limiter struct {
 	users    *buckets
 	readers  *buckets
 	addrs    *buckets
-	shares   *budgets.Store // nil: the global limits are this process' own
+	shares   *budgets.Store // nil: global limits count in this process only
 	instance string
 	wanted   chan struct{} // wakes Run
-	took     atomic.Int64  // what the last renewal took, in ns
+	took     atomic.Int64  // duration of the last renewal, in ns
 }
 
 // limitPlan is one configuration.
 type limitPlan struct {
 	general scope
-	sales   map[string]scope // those that have limits of their own
+	sales   map[string]scope // sales with limits of their own
 }
 
-// scope is where a limit counts: in one sale, or in all that have none of their own.
+// scope is the limits of one sale, or of all sales without their own.
 type scope struct {
 	user, reads, addr personal
 	total             policy // of all users and all gateways together
 	budget            *budget
 }
 
-// personal is a limit of which each user, or each address, has a bucket.
+// personal is a limit with a bucket for each user or address.
 type personal struct {
 	policy
-	sale string // whose own it is; empty: the general one
+	sale string // the sale of the limit; empty: the general limit
 }
 
-// or is the sale's own limit where it has one.
-func (p personal) or(sale string, rps *float64, burst int) personal {
+// withSaleLimit returns the sale's own limit if it has one, else p.
+func (p personal) withSaleLimit(sale string, rps *float64, burst int) personal {
 	if rps == nil {
 		return p
 	}
 	return personal{newPolicy(p.name, *rps, burst), sale}
 }
 
-func (p *limitPlan) of(sale string) scope {
+func (p *limitPlan) scopeFor(sale string) scope {
 	if s, ok := p.sales[sale]; ok {
 		return s
 	}
 	return p.general
 }
 
-// budgets returns those with a limit, each once.
+// budgets returns all budgets with a limit, each once.
 func (p *limitPlan) budgets() []*budget {
 	list := make([]*budget, 0, 1+len(p.sales))
-	if !p.general.total.off() {
+	if !p.general.total.isOff() {
 		list = append(list, p.general.budget)
 	}
 	for _, s := range p.sales {
-		if s.budget != p.general.budget && !s.total.off() {
+		if s.budget != p.general.budget && !s.total.isOff() {
 			list = append(list, s.budget)
 		}
 	}
@@ -91,28 +90,28 @@ func newPolicy(name string, rps float64, burst int) policy {
 	return policy{name, rps, burst}
 }
 
-func (p policy) off() bool { return p.rps <= 0 }
+func (p policy) isOff() bool { return p.rps <= 0 }
 
-// Decision is the answer of a limiter. The zero Decision of a limit that is off carries no headers.
+// Decision is the answer of a limiter. A limit that is off gives a Decision without headers.
 type Decision struct {
 	OK         bool
 	RetryAfter time.Duration // until one request fits; 0 when OK
-	Next       time.Duration // until one more would, of a user or an address
+	Next       time.Duration // until the next request of the user or address fits
 	Policy     string        // per-user, per-user-reads, per-ip, global or sale
 	Limit      int           // requests per Window
 	Window     int           // seconds
-	Remaining  int           // requests that would pass right now
+	Remaining  int           // requests that would pass now
 }
 
-// New expects a configuration that passed Validate. Its global limits are this process' own unless it is Shared.
+// New returns a Limiter for a valid configuration. Its global limits count in this process only, unless it is Shared.
 func New(cfg Config, now func() time.Time) *Limiter {
 	l := &Limiter{now: now, seed: maphash.MakeSeed(), users: newBuckets(), readers: newBuckets(), addrs: newBuckets()}
 	l.Set(cfg)
 	return l
 }
 
-// Set changes the limits at once; buckets keep what they have used, and a limit that was off starts with its whole
-// burst. cfg must have passed Validate. Calls must not overlap each other; requests may overlap them.
+// Set changes the limits at once. Used tokens stay used, and a limit that was off starts with its whole burst. cfg must
+// be valid. Calls of Set must not overlap each other, but may overlap requests.
 func (l *Limiter) Set(cfg Config) {
 	old := l.plan.Load()
 	if old == nil {
@@ -128,9 +127,9 @@ func (l *Limiter) Set(cfg Config) {
 	plan.general.budget = l.budgetOf(old.general, generalBudget, plan.general.total)
 	for sale, own := range cfg.Sales {
 		s := plan.general
-		s.user = s.user.or(sale, own.PerUserRPS, own.PerUserBurst)
-		s.reads = s.reads.or(sale, own.PerUserReadsRPS, own.PerUserReadsBurst)
-		s.addr = s.addr.or(sale, own.PerIPRPS, own.PerIPBurst)
+		s.user = s.user.withSaleLimit(sale, own.PerUserRPS, own.PerUserBurst)
+		s.reads = s.reads.withSaleLimit(sale, own.PerUserReadsRPS, own.PerUserReadsBurst)
+		s.addr = s.addr.withSaleLimit(sale, own.PerIPRPS, own.PerIPBurst)
 		if own.TotalRPS != nil {
 			s.total = newPolicy("sale", *own.TotalRPS, own.TotalBurst)
 			s.budget = l.budgetOf(old.sales[sale], sale, s.total)
@@ -140,34 +139,34 @@ func (l *Limiter) Set(cfg Config) {
 	l.plan.Store(plan)
 }
 
-// generalBudget is no sale's id.
+// generalBudget is the general budget's name, which is no valid sale id.
 const generalBudget = "*"
 
-// budgetOf goes on with the budget a scope had under the old plan, if it had one.
+// budgetOf returns the budget that a scope had in the old plan, resized, or a new one.
 func (l *Limiter) budgetOf(was scope, name string, p policy) *budget {
-	if was.budget == nil || was.budget.name != name || was.total.off() {
+	if was.budget == nil || was.budget.name != name || was.total.isOff() {
 		return newBudget(name, p)
 	}
 	was.budget.resize(p, l.now())
 	return was.budget
 }
 
-// AllowUser counts an order of an authenticated user for a sale.
+// AllowUser counts an order of an authenticated user for a sale and decides on it.
 func (l *Limiter) AllowUser(sale, user string) Decision {
-	return l.allow(l.users, l.plan.Load().of(sale).user, maphash.String(l.seed, user))
+	return l.allow(l.users, l.plan.Load().scopeFor(sale).user, maphash.String(l.seed, user))
 }
 
-// AllowRead counts a request of an authenticated user about orders placed before, of one sale or,
-// with an empty one, of all. It takes nothing from what the user may order.
+// AllowRead counts a request of an authenticated user about earlier orders, of one sale or, if that is empty, of all.
+// It does not count as an order.
 func (l *Limiter) AllowRead(sale, user string) Decision {
-	p := l.plan.Load().of(sale).reads
-	if p.off() { // polls come by the hundred thousand: not even a hash
+	p := l.plan.Load().scopeFor(sale).reads
+	if p.isOff() { // polls are so many that even a hash would cost
 		return Decision{OK: true}
 	}
 	return l.allow(l.readers, p, maphash.String(l.seed, user))
 }
 
-// allow takes a token from the bucket of key; a sale's own limit has its own beside the one for all other sales.
+// allow takes a token from the bucket of key. A sale's own limit has separate buckets.
 func (l *Limiter) allow(in *buckets, p personal, key uint64) Decision {
 	if p.sale != "" {
 		key = bits.RotateLeft64(key, 1) ^ maphash.String(l.seed, p.sale)
@@ -175,10 +174,9 @@ func (l *Limiter) allow(in *buckets, p personal, key uint64) Decision {
 	return in.allow(key, p.policy, l.now())
 }
 
-// AllowAnonymous counts a request for a sale that carries no valid user against its address; the
-// sale is empty where none is named. Requests of valid users are never counted here: many of them
-// share an address. IPv6 addresses count by their /64, which one subscriber owns. Text that is no
-// address shares one bucket.
+// AllowAnonymous counts a request without a valid user against its address; sale may be empty. Requests of valid users
+// are never counted here, because many share an address. IPv6 addresses count by their /64, which one subscriber owns.
+// All texts that are no address share one bucket.
 func (l *Limiter) AllowAnonymous(sale, ip string) Decision {
 	addr, err := netip.ParseAddr(ip)
 	if err == nil {
@@ -188,10 +186,10 @@ func (l *Limiter) AllowAnonymous(sale, ip string) Decision {
 		prefix, _ := addr.Prefix(64) // cannot fail: 64 fits
 		addr = prefix.Addr()
 	}
-	return l.allow(l.addrs, l.plan.Load().of(sale).addr, maphash.Comparable(l.seed, addr))
+	return l.allow(l.addrs, l.plan.Load().scopeFor(sale).addr, maphash.Comparable(l.seed, addr))
 }
 
-// Headers are the values of RateLimit-Policy and RateLimit, both empty without a policy
+// Headers returns the values of RateLimit-Policy and RateLimit, both empty without a policy
 // (draft-ietf-httpapi-ratelimit-headers).
 func (d Decision) Headers() (policy, state string) {
 	if d.Policy == "" {
@@ -202,7 +200,7 @@ func (d Decision) Headers() (policy, state string) {
 		d.Remaining, wait)
 }
 
-// quota expresses a rate as whole requests in whole seconds, rounded towards fewer requests.
+// quota returns a rate as whole requests in whole seconds, rounded down.
 func quota(rps float64) (limit, window int) {
 	if rps >= 1 {
 		return int(rps), 1

@@ -14,10 +14,10 @@ func TestMain(m *testing.M) {
 	testkit.VerifyMain(m)
 }
 
-// patience is spent only where something has failed.
+// patience bounds waits for what must happen; passing tests do not use it up.
 const patience = time.Minute
 
-// testNow is when the clock of tests stands still.
+// testNow is the time of the stopped clock.
 var testNow = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
 
 func fixedClock() time.Time { return testNow }

@@ -10,12 +10,13 @@ import (
 	"sluice/internal/testkit"
 )
 
-// A budget whose key is broken is spent alone; the others are still shared.
+// TestABudgetThatCannotBeRenewedIsItsSalesMatter checks that a budget with a broken key counts locally while others are
+// shared.
 func TestABudgetThatCannotBeRenewedIsItsSalesMatter(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.RedisClient(t, testkit.Embedded(t).Addr())
 	require.NoError(t, rdb.Set(t.Context(), "sluice:{budget/broken}", "no hash", 0).Err())
-	rps := 0.001 // nothing comes in meanwhile
+	rps := 0.001 // practically no refill meanwhile
 	cfg := Config{GlobalRPS: rps, GlobalBurst: 1000, Sales: map[string]SaleConfig{}}
 	for _, sale := range []string{"broken", "phone"} {
 		cfg.Sales[sale] = SaleConfig{TotalRPS: &rps, TotalBurst: 1000}

@@ -10,37 +10,36 @@ import (
 	"sluice/internal/apart"
 )
 
-// Shared makes the global limits count over all gateways with the same budgets, from the first
-// Renew on. The caller runs Run. instance names this gateway among them.
+// Shared makes the global limits count over all gateways with the same shares, from the first Renew on. The caller must
+// call Run. instance names this gateway.
 func (l *Limiter) Shared(shares *budgets.Store, instance string) *Limiter {
 	l.shares, l.instance, l.wanted = shares, instance, make(chan struct{}, 1)
 	return l
 }
 
-// AllowTotal counts a request for a sale against what all gateways together
-// take. Where this gateway has no token left it waits for Redis, for as long as
-// renewLate, unless Redis has just dealt all there was.
+// AllowTotal counts a request for a sale against the limit of all gateways together. Without a token it waits for
+// Redis, at most renewLate, unless Redis has no more.
 func (l *Limiter) AllowTotal(ctx context.Context, sale string) Decision {
-	s := l.plan.Load().of(sale)
-	if s.total.off() {
+	s := l.plan.Load().scopeFor(sale)
+	if s.total.isOff() {
 		return Decision{OK: true}
 	}
 	if d := s.budget.allow(s.total, l.now()); d.OK || !s.budget.uncertain(l.now()) {
 		return d
 	}
-	return l.ask(ctx, s.budget, s.total)
+	return l.awaitToken(ctx, s.budget, s.total)
 }
 
-// ask takes a token once Redis has dealt one, or has said that there is none. It
-// goes on without Redis when that is silent for too long.
-func (l *Limiter) ask(ctx context.Context, b *budget, p policy) Decision {
+// awaitToken waits for Redis' next answer and takes a token if there is one. Without an answer in time it decides by
+// the local bucket.
+func (l *Limiter) awaitToken(ctx context.Context, b *budget, p policy) Decision {
 	patience := time.NewTimer(renewLate)
 	defer patience.Stop()
 	for {
 		answered := b.await()
 		select {
 		case l.wanted <- struct{}{}:
-		default: // Run will look anyway
+		default: // Run will renew anyway
 		}
 		select {
 		case <-answered:
@@ -56,8 +55,8 @@ func (l *Limiter) ask(ctx context.Context, b *budget, p policy) Decision {
 	}
 }
 
-// Run keeps this gateway's shares of the global limits renewed until ctx ends, and gives them back
-// then. Without Shared it returns at once.
+// Run renews this gateway's shares of the global limits until ctx ends, then gives them back. Without Shared it returns
+// at once.
 func (l *Limiter) Run(ctx context.Context) {
 	if l.shares == nil {
 		return
@@ -72,17 +71,17 @@ func (l *Limiter) Run(ctx context.Context) {
 		case <-tick.C:
 		case <-l.wanted:
 		case <-ctx.Done():
-			l.leave()
+			l.giveBack()
 			return
 		}
 	}
 }
 
-// Renew leases what is due from Redis. Run does it all the time; called before, it spares the first
-// requests a wait. Calls must not overlap each other.
+// Renew renews the due shares. Run does that all the time; an earlier call spares the first requests a wait. Calls must
+// not overlap.
 func (l *Limiter) Renew(ctx context.Context) { l.renew(ctx, apart.New(renewServers, 0)) }
 
-// renew asks each server for the budgets that it holds, in a turn of its own.
+// renew renews the budgets of each server, in a turn of its own.
 func (l *Limiter) renew(ctx context.Context, rounds *apart.Rounds) {
 	due, began := map[string]*budget{}, l.now()
 	for _, b := range l.plan.Load().budgets() {
@@ -104,7 +103,7 @@ func (l *Limiter) renew(ctx context.Context, rounds *apart.Rounds) {
 	}, func(string, error) {})
 }
 
-// renewSome leases budgets from the server that holds them. Until it answers, each goes on alone.
+// renewSome renews budgets of one server. Until it answers, each budget counts by itself.
 func (l *Limiter) renewSome(ctx context.Context, some []*budget) {
 	began := l.now()
 	due, claims := make([]claim, len(some)), make([]budgets.Claim, len(some))
@@ -129,16 +128,16 @@ func (l *Limiter) renewSome(ctx context.Context, some []*budget) {
 			c.budget.silent(now)
 			continue
 		}
-		c.budget.dealt(c, shares[i], now, took)
+		c.budget.applyShare(c, shares[i], now, took)
 	}
 }
 
-func (l *Limiter) leave() {
+func (l *Limiter) giveBack() {
 	ctx, cancel := context.WithTimeout(context.Background(), renewLate)
 	defer cancel()
 	for _, b := range l.plan.Load().budgets() {
 		if l.shares.Leave(ctx, b.claim(l.instance, l.now(), 0).Claim) != nil {
-			return // it lapses by itself
+			return // the share expires by itself
 		}
 		b.tokens.Store(0)
 	}

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// HTTPConfig is the public listener. Every duration is per request; a client that is slower loses its connection.
+// HTTPConfig configures the public listener. Durations are per request; slower clients lose their connection.
 type HTTPConfig struct {
 	Addr              string        `koanf:"addr"`
 	ReadHeaderTimeout time.Duration `koanf:"read_header_timeout"`
@@ -18,15 +18,15 @@ type HTTPConfig struct {
 	MaxHeaderBytes    int           `koanf:"max_header_bytes"`
 	// MaxConns bounds open connections; further clients wait in the kernel's backlog. 0 means no bound.
 	MaxConns int `koanf:"max_conns"`
-	// TLSCert and TLSKey are PEM files, read again when they change. Empty: plain HTTP, behind a load
-	// balancer that ends TLS.
+	// TLSCert and TLSKey are PEM files, read again when they change. Empty: plain HTTP, for a load balancer that
+	// terminates TLS.
 	TLSCert string `koanf:"tls_cert"`
 	TLSKey  string `koanf:"tls_key"`
-	// Express serves the plain requests of a rush outside net/http, for less. It needs plain HTTP.
+	// Express serves the plain requests of a rush with less CPU, outside net/http. It needs plain HTTP.
 	Express bool `koanf:"express"`
 }
 
-// DefaultHTTPConfig listens on :8080.
+// DefaultHTTPConfig returns the documented defaults, with address :8080.
 func DefaultHTTPConfig() HTTPConfig {
 	return HTTPConfig{
 		Addr:              ":8080",
@@ -40,7 +40,7 @@ func DefaultHTTPConfig() HTTPConfig {
 	}
 }
 
-// Validate returns every bad value, each by its key and with what is allowed.
+// Validate returns every bad value, each with its key and the allowed values.
 func (c HTTPConfig) Validate() error {
 	errs := []error{
 		checkAddr("http.addr", c.Addr),
@@ -60,21 +60,20 @@ func (c HTTPConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// OpsConfig is the operations listener.
+// OpsConfig configures the operations listener.
 type OpsConfig struct {
 	Addr string `koanf:"addr"`
 	// TLSCert and TLSKey are PEM files, as of HTTPConfig.
 	TLSCert string `koanf:"tls_cert"`
 	TLSKey  string `koanf:"tls_key"`
-	// CAFile holds PEM certificates that the command line trusts when it talks to the listener; empty
-	// means the system's.
+	// CAFile holds PEM certificates that the command line trusts for this listener; empty means the system's.
 	CAFile string `koanf:"ca_file"`
 }
 
-// DefaultOpsConfig listens on the loopback only: metrics and profiles are not for the public.
+// DefaultOpsConfig returns a configuration for loopback only, because metrics and profiles are not public.
 func DefaultOpsConfig() OpsConfig { return OpsConfig{Addr: "127.0.0.1:8081"} }
 
-// Validate names the key and what is allowed.
+// Validate returns an error that names the key and the allowed values.
 func (c OpsConfig) Validate() error {
 	return errors.Join(checkAddr("ops.addr", c.Addr), checkPair("ops", c.TLSCert, c.TLSKey))
 }
@@ -97,7 +96,7 @@ func checkPair(section, cert, key string) error {
 	return nil
 }
 
-// CheckDuration names the key of a duration that is out of bounds.
+// CheckDuration returns an error that names the key if a duration is out of bounds.
 func CheckDuration(key string, value, least, most time.Duration) error {
 	if value < least || value > most {
 		return fmt.Errorf("%s must be between %s and %s, got %s", key, least, most, value)
@@ -105,7 +104,7 @@ func CheckDuration(key string, value, least, most time.Duration) error {
 	return nil
 }
 
-// CheckInt names the key of a number that is out of bounds.
+// CheckInt returns an error that names the key if a number is out of bounds.
 func CheckInt(key string, value, least, most int) error {
 	if value < least || value > most {
 		return fmt.Errorf("%s must be between %d and %d, got %d", key, least, most, value)

@@ -9,7 +9,7 @@ import (
 	"sluice/internal/testkit"
 )
 
-// testNow is when the clock of tests stands still.
+// testNow is the time of the stopped clock.
 var testNow = time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
 
 func fixedClock() time.Time { return testNow }

@@ -23,20 +23,20 @@ import (
 
 const (
 	maxStackBytes = 16 << 10
-	// refusalLogRate bounds log lines about refusals per second: at a sale's peak nearly every request is one.
+	// refusalLogRate bounds log lines about refusals per second, because in a rush nearly every request is refused.
 	refusalLogRate  = 100
 	refusalLogBurst = 200
 )
 
-// EngineConfig says whom an engine trusts and how much it logs.
+// EngineConfig configures an engine's trusted proxies and access log.
 type EngineConfig struct {
-	TrustedProxies []string // addresses or CIDR blocks whose X-Forwarded-For is believed
-	AccessLogEvery int      // one in so many successful requests is logged
+	TrustedProxies []string // addresses or CIDR blocks whose X-Forwarded-For is trusted
+	AccessLogEvery int      // one of that many successful requests is logged
 }
 
-// NewEngine is a Gin engine with everything that stands around the routes: request ids, metrics, access log, recovery,
-// client addresses behind trusted proxies only, and problem documents for unknown routes and methods. It fails on a bad
-// gateway.trusted_proxies, or when reg already holds the metric.
+// NewEngine returns a Gin engine with all middleware: request ids, metrics, access log, recovery and client addresses
+// behind trusted proxies. Unknown routes and methods get problem documents. It fails on a bad gateway.trusted_proxies,
+// or when reg already has the metric.
 func NewEngine(
 	cfg EngineConfig, log *slog.Logger, reg prometheus.Registerer, now func() time.Time,
 ) (*gin.Engine, error) {
@@ -47,10 +47,10 @@ func NewEngine(
 	gin.SetMode(gin.ReleaseMode) // debug mode prints routes and warnings to stdout
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
-	// one address per resource; a redirect would drop a POST's body in some clients
+	// some clients drop a POST's body on a redirect
 	engine.RedirectTrailingSlash = false
-	engine.ContextWithFallback = true // c is a context that ends with the request
-	// Only the header that proxies append to: X-Real-Ip would come from the client wherever the proxy does not set it.
+	engine.ContextWithFallback = true // makes c a context that ends with the request
+	// Only the header to which proxies append: X-Real-Ip would come from the client if the proxy does not set it.
 	engine.RemoteIPHeaders = []string{"X-Forwarded-For"}
 	if err := engine.SetTrustedProxies(cfg.TrustedProxies); err != nil {
 		return nil, fmt.Errorf("gateway.trusted_proxies: %w", err)
@@ -66,8 +66,8 @@ func NewEngine(
 	return engine, nil
 }
 
-// Recover turns a panic into a 500 that tells the client nothing, and logs the stack. An answer that has already begun
-// is cut off instead, so that the client cannot take it for a whole one.
+// Recover turns a panic into a 500 without details and logs the stack. An answer that has already begun is cut off
+// instead, so that the client notices.
 func Recover(log *slog.Logger) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		defer func() {
@@ -91,11 +91,10 @@ func Recover(log *slog.Logger) gin.HandlerFunc {
 	}
 }
 
-// Observe measures every request in http_server_request_duration_seconds and writes the access log: each 500, refusals
-// up to 100 lines a second (with the number left out), and one in cfg.AccessLogEvery successes. A
-// refusal is what a sale mostly does, so it is information; that a store does not answer is a
-// warning. Neither query, nor path, nor addresses are logged: they name people. The order's id does
-// not.
+// Observe measures every request in http_server_request_duration_seconds and writes the access log. It logs each 500,
+// up to 100 refusals a second (with the number left out), and one of cfg.AccessLogEvery successes. Refusals are
+// information; a store that does not answer is a warning. Queries, paths and addresses are not logged, because they
+// identify people. The order's id does not.
 func Observe(
 	cfg EngineConfig, log *slog.Logger, reg prometheus.Registerer, now func() time.Time,
 ) (gin.HandlerFunc, error) {
@@ -108,7 +107,7 @@ func Observe(
 		refusals: rate.NewLimiter(refusalLogRate, refusalLogBurst)}
 	return func(c *gin.Context) {
 		start := now()
-		defer func() { // also when a cut-off answer panics through
+		defer func() { // also when the panic of a cut-off answer passes
 			end := now()
 			status := c.Writer.Status()
 			durations.observe(routeOf(c), methodOfRequest(c.Request), status, end.Sub(start))
@@ -160,8 +159,8 @@ func (a *accessLog) write(c *gin.Context, status int, start, end time.Time) {
 	a.log.LogAttrs(context.WithoutCancel(c.Request.Context()), level, "request", attrs...)
 }
 
-// orderOfRequest is the order that a request made or asked for. It is looked for only where a line is written. What a
-// client sends as an id is believed to be one only if it has the form.
+// orderOfRequest returns the id of the order that a request created or named. It returns "" if that is not formed like
+// an id.
 func orderOfRequest(c *gin.Context) string {
 	id := c.Param("id")
 	if id == "" {
@@ -174,7 +173,7 @@ func orderOfRequest(c *gin.Context) string {
 	return id
 }
 
-// durations resolves each series once; afterwards an observation is one map look-up without allocation.
+// durations resolves each series once. After that an observation is one map look-up without allocation.
 type durations struct {
 	vec      *prometheus.HistogramVec
 	resolved atomic.Pointer[map[seriesKey]prometheus.Observer]
@@ -209,7 +208,7 @@ func (d *durations) observe(route, method string, status int, took time.Duration
 	observer.Observe(took.Seconds())
 }
 
-// add copies the map, which stays small: routes, methods and codes are all bounded.
+// add adds a series to a copy of the map, which stays small because routes, methods and codes are bounded.
 func (d *durations) add(key seriesKey) prometheus.Observer {
 	d.resolve.Lock()
 	defer d.resolve.Unlock()
@@ -226,7 +225,7 @@ func (d *durations) add(key seriesKey) prometheus.Observer {
 	return next[key]
 }
 
-// routeOf is the route's template: a path would make a series per order.
+// routeOf returns the route's template, because a path would create a series for each order.
 func routeOf(c *gin.Context) string {
 	if route := c.FullPath(); route != "" {
 		return route
@@ -234,7 +233,7 @@ func routeOf(c *gin.Context) string {
 	return "unmatched"
 }
 
-// methodOfRequest keeps clients from inventing label values.
+// methodOfRequest returns the method, or a fixed value for unknown ones, so that clients cannot invent label values.
 func methodOfRequest(r *http.Request) string {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete,

@@ -163,7 +163,7 @@ func TestClientIPOnlyBehindTrustedProxies(t *testing.T) {
 	}
 }
 
-// A proxy may add a line of its own instead of lengthening the client's: all of them count, in their order.
+// TestClientIPFromSeveralLines checks that several X-Forwarded-For lines count in order.
 func TestClientIPFromSeveralLines(t *testing.T) {
 	t.Parallel()
 	cfg := EngineConfig{AccessLogEvery: 1000}

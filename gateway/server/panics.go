@@ -13,27 +13,27 @@ import (
 )
 
 const (
-	panicPause = time.Second // before what panicked runs again
-	panicEvery = time.Second // of one part, at most one in it is logged
+	panicPause = time.Second // before a function that panicked runs again
+	panicEvery = time.Second // at most one panic of each part is logged in this time
 )
 
-// Panics keeps the process alive when work that serves several callers panics.
-// It logs the stack and counts. Safe for concurrent use.
+// Panics keeps the process alive when work for several callers panics. It logs the stack and counts the panics. Safe
+// for concurrent use.
 type Panics struct {
 	log   *slog.Logger
 	total *prometheus.CounterVec
 	now   func() time.Time
 
 	mu   sync.Mutex
-	last map[string]*panicCount // by part: they are named in the code
+	last map[string]*panicCount // by part; the code has a fixed number of them
 }
 
 type panicCount struct {
 	at    time.Time
-	since int // not logged since then
+	since int // panics not logged since then
 }
 
-// NewPanics returns a Panics that counts in reg. All of a process share the counter.
+// NewPanics returns a Panics that counts in reg. All Panics with one reg share the counter.
 func NewPanics(log *slog.Logger, reg prometheus.Registerer, now func() time.Time) *Panics {
 	total := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_panics_total",
 		Help: "Panics that were caught, by the part that panicked; anything but 0 is a defect."}, []string{"part"})
@@ -41,7 +41,7 @@ func NewPanics(log *slog.Logger, reg prometheus.Registerer, now func() time.Time
 	if err := reg.Register(total); errors.As(err, &known) {
 		total = known.ExistingCollector.(*prometheus.CounterVec)
 	} else if err != nil {
-		panic(err) // as MustRegister: two metrics share a name, which a test would have found
+		panic(err) // as MustRegister does: a mistake in the code
 	}
 	return &Panics{log: log, total: total, now: now, last: map[string]*panicCount{}}
 }
@@ -49,17 +49,16 @@ func NewPanics(log *slog.Logger, reg prometheus.Registerer, now func() time.Time
 // Counter returns the counter of one part.
 func (p *Panics) Counter(part string) prometheus.Counter { return p.total.WithLabelValues(part) }
 
-// Catch ends a panic of the function that defers it.
+// Catch recovers a panic of the function that defers it, and notes it.
 func (p *Panics) Catch(part string) {
 	if cause := recover(); cause != nil {
 		p.Note(part, cause)
 	}
 }
 
-// Run calls f until it returns, or panics after ctx has ended. After a panic it
-// waits a second and calls it again.
+// Run calls f until it returns, or panics after ctx has ended. After a panic it waits a second and calls f again.
 func (p *Panics) Run(ctx context.Context, part string, f func(context.Context)) {
-	for !p.ends(ctx, part, f) {
+	for !p.runOnce(ctx, part, f) {
 		pause := time.NewTimer(panicPause)
 		select {
 		case <-pause.C:
@@ -70,15 +69,15 @@ func (p *Panics) Run(ctx context.Context, part string, f func(context.Context)) 
 	}
 }
 
-// ends reports whether f has returned by itself.
-func (p *Panics) ends(ctx context.Context, part string, f func(context.Context)) (ended bool) {
+// runOnce calls f and reports whether f returned without a panic.
+func (p *Panics) runOnce(ctx context.Context, part string, f func(context.Context)) (ended bool) {
 	defer p.Catch(part)
 	f(ctx)
 	return true
 }
 
-// Noting returns what Note does for one part.
-func (p *Panics) Noting(part string) func(cause any) {
+// NoteFor returns a function that calls Note for one part.
+func (p *Panics) NoteFor(part string) func(cause any) {
 	return func(cause any) { p.Note(part, cause) }
 }
 
@@ -95,7 +94,7 @@ func (p *Panics) Note(part string, cause any) {
 		"stack", string(stack[:min(len(stack), maxStackBytes)]))
 }
 
-// count returns how many went unlogged when this one is to be logged.
+// count counts a panic. due says that it shall be logged, with others, the number of unlogged ones.
 func (p *Panics) count(part string) (others int, due bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What serves many goes on after a panic, until it is told to end.
+// TestPanicsRunAgain checks that a function runs again after a panic, until its context ends.
 func TestPanicsRunAgain(t *testing.T) {
 	t.Parallel()
 	reg := prometheus.NewRegistry()
@@ -32,7 +32,7 @@ func TestPanicsRunAgain(t *testing.T) {
 	require.EqualValues(t, 2, testutil.ToFloat64(p.total.WithLabelValues("loop")))
 }
 
-// The log has the stack of each kind of panic, and does not drown in them.
+// TestPanicsAreLoggedNowAndThen checks that each kind of panic is logged with its stack, at a bounded rate.
 func TestPanicsAreLoggedNowAndThen(t *testing.T) {
 	t.Parallel()
 	var logs logBuffer

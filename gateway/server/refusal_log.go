@@ -12,12 +12,12 @@ import (
 )
 
 const (
-	refusalEvery   = 10 * time.Second // how often the same reason is logged again while it lasts
-	refusalReasons = 50               // reasons remembered; beyond them it forgets all and begins again
+	refusalEvery   = 10 * time.Second // how often a lasting reason is logged again
+	refusalReasons = 50               // reasons remembered; beyond that all are forgotten
 )
 
-// RefusalLog tells the log why requests are answered unavailable: once for each reason, then every ten seconds with how
-// many more there were. Every shopper of a rush meets the same store. Safe for concurrent use.
+// RefusalLog logs why requests are answered unavailable: each reason once, then every ten seconds with the number of
+// further requests. In a rush all shoppers meet the same reason. Safe for concurrent use.
 type RefusalLog struct {
 	log *slog.Logger
 	now func() time.Time
@@ -36,7 +36,7 @@ func NewRefusalLog(log *slog.Logger, now func() time.Time) *RefusalLog {
 	return &RefusalLog{log: log, now: now, last: map[string]*refusalCount{}}
 }
 
-// Note logs the error of a request unless its reason was logged just now.
+// Note logs the error of a request unless its reason was logged lately.
 func (r *RefusalLog) Note(requestID, route string, err error) {
 	reason := refusalReason(err)
 	others, due := r.count(reason)
@@ -47,7 +47,7 @@ func (r *RefusalLog) Note(requestID, route string, err error) {
 		"request_id", requestID, "route", route, "error", err)
 }
 
-// count counts a refusal, and returns how many went unlogged when it is to be logged.
+// count counts a refusal. due says that it shall be logged, with others, the number of unlogged ones.
 func (r *RefusalLog) count(reason string) (others int, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,7 +65,7 @@ func (r *RefusalLog) count(reason string) (others int, due bool) {
 	return others, true
 }
 
-// refusalReason names the store and its answer in a few words.
+// refusalReason returns the store and its answer in a few words.
 func refusalReason(err error) string {
 	switch {
 	case errors.Is(err, coalesce.ErrOverloaded):

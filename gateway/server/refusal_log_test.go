@@ -31,13 +31,13 @@ func TestARefusalIsLoggedOnceForItsReason(t *testing.T) {
 	log.Note("r3", "/v1/orders", fmt.Errorf("held: %w", io.EOF))
 	require.Contains(t, text.String(), `reason="redis: no answer" others_since=999 request_id=r3`)
 
-	for i := range 10 * refusalReasons { // whatever a proxy says
+	for i := range 10 * refusalReasons { // any text of a proxy
 		log.Note("r4", "/v1/orders", fmt.Errorf("held: %w", redisSays(fmt.Sprintf("CODE%d it says", i))))
 	}
 	require.LessOrEqual(t, len(log.last), refusalReasons)
 }
 
-// redisSays is an answer of Redis.
+// redisSays is an error answer of Redis.
 type redisSays string
 
 func (a redisSays) Error() string { return string(a) }

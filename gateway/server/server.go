@@ -1,5 +1,5 @@
-// Package server speaks HTTP: listeners with their bounds and TLS, the engine around the routes,
-// and what keeps both alive.
+// Package server has the HTTP servers: listeners with bounds and TLS, the engine with its middleware, and the handling
+// of panics.
 package server
 
 import (
@@ -17,19 +17,19 @@ import (
 	"sluice/gateway/express"
 )
 
-// Server speaks HTTP on one listener.
+// Server serves HTTP on one listener.
 type Server struct{ server }
 
-// server is what an express.Server has in common with an http.Server.
+// server is the common part of an express.Server and an http.Server.
 type server interface {
 	Serve(ln net.Listener) error
 	Shutdown(ctx context.Context) error
 	Close() error
 }
 
-// NewServer sets every timeout and bound of cfg, so that a slow or huge request costs one connection for a known time.
-// With encrypted it speaks HTTPS. Requests for which plain is true are served by the express lane
-// where cfg has it on and HTTP is plain; plain is nil where there are none.
+// NewServer returns a Server with every timeout and bound of cfg. So a slow or huge request costs one connection for a
+// bounded time. With encrypted it serves HTTPS. If cfg has Express on, requests for which plain is true are served by
+// package express. plain may be nil.
 func NewServer(cfg HTTPConfig, h http.Handler, encrypted *tls.Config, plain func(method, path string) bool,
 	log *slog.Logger) *Server {
 	whole := &http.Server{
@@ -54,7 +54,7 @@ type netHTTP struct {
 	maxConns int
 }
 
-// Serve bounds the open connections.
+// Serve serves with a bound on open connections.
 func (s netHTTP) Serve(ln net.Listener) error {
 	if s.maxConns > 0 {
 		ln = netutil.LimitListener(ln, s.maxConns)
@@ -65,7 +65,7 @@ func (s netHTTP) Serve(ln net.Listener) error {
 	return s.Server.Serve(ln)
 }
 
-// Listen binds addr; port 0 picks a free one.
+// Listen listens on addr; port 0 means any free port.
 func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(ctx, "tcp", addr)
@@ -75,8 +75,8 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 	return ln, nil
 }
 
-// Serve answers on ln until Shutdown, and then returns nil at once, while requests may still be running. Clients beyond
-// the bound on connections wait in the kernel's backlog until a connection ends.
+// Serve serves on ln until Shutdown. Then it returns nil at once, while requests may still be running. Clients beyond
+// the bound on connections wait in the kernel's backlog.
 func (s *Server) Serve(ln net.Listener) error {
 	if err := s.server.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serve on %s: %w", ln.Addr(), err)
@@ -84,8 +84,8 @@ func (s *Server) Serve(ln net.Listener) error {
 	return nil
 }
 
-// Shutdown stops accepting, lets running requests finish for at most grace, and then cuts the rest off and says so.
-// Streams do not end by themselves: end them first.
+// Shutdown stops accepting and lets running requests finish for at most grace. Then it interrupts the rest and returns
+// an error. End streams first, because they do not end by themselves.
 func (s *Server) Shutdown(ctx context.Context, grace time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, grace)
 	defer cancel()

@@ -20,7 +20,7 @@ import (
 
 func nothingPlain(string, string) bool { return false }
 
-// startServer serves h on a free port and stops it with the test.
+// startServer serves h on a free port until the end of the test.
 func startServer(t testing.TB, cfg HTTPConfig, h http.Handler) (string, *Server) {
 	t.Helper()
 	ln, err := Listen(t.Context(), "127.0.0.1:0")
@@ -71,7 +71,7 @@ func TestSlowHeaderIsCutOff(t *testing.T) {
 	t.Parallel()
 	addr, _ := startServer(t, fastConfig(), bodyEngine(t))
 	conn := dial(t, addr, "POST / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
-	_, err := io.ReadAll(conn) // ends only because the server hangs up: the test's own deadline would be an error
+	_, err := io.ReadAll(conn) // ends because the server closes; the test's own deadline would be an error
 	require.NoError(t, err)
 }
 
@@ -108,7 +108,8 @@ func TestHugeHeaderIsRefused(t *testing.T) {
 	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, resp.StatusCode)
 }
 
-// A long poll outlives both timeouts once it is held open. Its context outlives the read timeout either way.
+// TestHoldOpen checks that a long poll that is held open outlives both timeouts. Its context outlives the read timeout
+// in any case.
 func TestHoldOpen(t *testing.T) {
 	t.Parallel()
 	for _, hold := range []bool{true, false} {

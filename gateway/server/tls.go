@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// certificateCheck is how often a listener looks whether its files have changed.
+// certificateCheck is how often a listener checks its files for changes.
 const certificateCheck = time.Second
 
-// Certificate is a certificate with its key, read again when its files change. Safe for concurrent use.
+// Certificate is a certificate with its key, reloaded when its files change. Safe for concurrent use.
 type Certificate struct {
 	certFile, keyFile string
 	log               *slog.Logger
@@ -20,14 +20,14 @@ type Certificate struct {
 
 	mu      sync.Mutex
 	current *tls.Certificate
-	stamp   string    // of the files when they were read last
-	looked  time.Time // when they were looked at last
+	stamp   string    // state of the files when they were last read
+	looked  time.Time // when they were last checked
 }
 
-// LoadCertificate reads PEM files; it fails when they do not belong together.
+// LoadCertificate reads a certificate and its key from PEM files. It fails if they do not match.
 func LoadCertificate(certFile, keyFile string, log *slog.Logger, now func() time.Time) (*Certificate, error) {
 	c := &Certificate{certFile: certFile, keyFile: keyFile, log: log, now: now, looked: now()}
-	c.stamp = c.stampOf()
+	c.stamp = c.fileStamp()
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
 		return nil, fmt.Errorf("certificate %s with key %s: %w", certFile, keyFile, err)
@@ -36,12 +36,12 @@ func LoadCertificate(certFile, keyFile string, log *slog.Logger, now func() time
 	return c, nil
 }
 
-// Config is TLS 1.2 or newer with this certificate.
+// Config returns a configuration for TLS 1.2 or newer with this certificate.
 func (c *Certificate) Config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
 }
 
-// get answers a handshake. Files that cannot be read keep the old certificate, and are said to be wrong once.
+// get returns the certificate for a handshake. If the files cannot be read it logs that once and returns the old one.
 func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -50,7 +50,7 @@ func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		return c.current, nil
 	}
 	c.looked = now
-	stamp := c.stampOf()
+	stamp := c.fileStamp()
 	if stamp == c.stamp {
 		return c.current, nil
 	}
@@ -65,8 +65,8 @@ func (c *Certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	return c.current, nil
 }
 
-// stampOf tells one state of the two files from another.
-func (c *Certificate) stampOf() string {
+// fileStamp returns a text that changes when one of the two files changes.
+func (c *Certificate) fileStamp() string {
 	stamp := ""
 	for _, file := range []string{c.certFile, c.keyFile} {
 		info, err := os.Stat(file)

@@ -15,7 +15,7 @@ import (
 	"sluice/internal/testkit"
 )
 
-// serial is the number of the certificate that a listener shows.
+// serial returns the serial number of the certificate that a configuration presents.
 func serial(t *testing.T, config *tls.Config) int64 {
 	t.Helper()
 	shown, err := config.GetCertificate(nil)
