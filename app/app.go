@@ -1,5 +1,4 @@
-// Package app is a whole process as a value: New opens its parts, Start runs them, Stop undoes both. It is the only
-// wiring.
+// Package app wires all rooms to one process: New opens its parts, Start runs them, Stop undoes both.
 package app
 
 import (
@@ -44,13 +43,12 @@ type Options struct {
 	Now      func() time.Time
 	Version  string
 	Level    *slog.LevelVar  // of Log, to follow log.level; nil leaves it as it is
-	Loaded   *configs.Loaded // what cfg came from, to read it again; nil: it came from nowhere
+	Loaded   *configs.Loaded // the source of cfg, for reloading; nil: there is none
 
 	AdoptRedis bool // take over a Redis that belongs to another installation
 }
 
-// App is one Sluice process as a value: New opens, Start runs, Stop undoes
-// both in reverse.
+// App is one Sluice process. New opens it, Start runs it, Stop undoes both in reverse order.
 type App struct {
 	cfg configs.Config
 	opt Options
@@ -67,14 +65,14 @@ type App struct {
 	auditor    *inventory.Auditor
 	gauges     *inventory.Gauges
 	channels   *channel.Set
-	outbox     []string // names of the channels that events wait for
+	outbox     []string // names of the channels for which events are queued
 	finder     *lookup.Finder
 	limiter    *ratelimit.Limiter
 	live       *live.Settings
 	beats      *fleet.Instances
 	guard      *fleet.Guard
 	name       string // of this instance among all
-	number     int64  // the same, for orders and tickets
+	number     int64  // its number in orders and tickets
 	started    time.Time
 	relay      *notify.Relay
 	topics     *delay.Topics
@@ -91,24 +89,21 @@ type App struct {
 
 	publicTLS, privateTLS *tls.Config // nil: plain HTTP
 
-	life     sync.Mutex // held while it starts, and while it stops
+	life     sync.Mutex // locked while it starts, and while it stops
 	alive    context.Context
-	end      context.CancelFunc // of alive: whatever starts gives up
+	end      context.CancelFunc // of alive: makes a start in progress give up
 	undo     []undo
 	begun    bool
 	running  bool
 	once     sync.Once
 	stopping atomic.Bool
-	clocked  atomic.Bool // Redis has told its clock
+	clocked  atomic.Bool // Redis' clock was read
 	failed   chan error
 	err      error
 }
 
-// New opens everything the roles need and binds the listeners; nothing runs
-// yet. After an error everything opened is closed again.
-//
-// The order of the steps is the wiring: nearly each needs what earlier ones
-// made, and the undo stands right behind each opening.
+// New opens everything that the roles need and binds the listeners. Nothing runs yet. After an error everything opened
+// is closed again. Each step may need what earlier ones opened, and registers its undo at once.
 func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err error) {
 	a := &App{cfg: cfg, opt: opt, log: opt.Log, started: opt.Now(), failed: make(chan error, 1)}
 	a.alive, a.end = context.WithCancel(context.Background())
@@ -122,7 +117,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 		buildInfo(opt.Version))
 	a.panics = server.NewPanics(a.log, reg, opt.Now)
 
-	if err = alone(cfg.Redis.Mode, opt.Roles); err != nil {
+	if err = refusePrivateRedis(cfg.Redis.Mode, opt.Roles); err != nil {
 		return nil, err
 	}
 	for _, open := range []func(context.Context) error{a.openTracer, a.openStores, a.openSales} {
@@ -153,8 +148,8 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	return a, nil
 }
 
-// mend rebuilds the line of a sale that differs for some time, and calls the operators.
-func (a *App) mend(ctx context.Context, s inventory.SaleAudit) {
+// mendLine rebuilds the line of a sale that has differed from the ledger for some time, and alerts the operators.
+func (a *App) mendLine(ctx context.Context, s inventory.SaleAudit) {
 	err := a.reconciler.Mend(ctx, s)
 	if errors.Is(err, inventory.ErrBusy) {
 		return // another instance has done it
@@ -190,7 +185,7 @@ func (a *App) checks() []admin.Check {
 	}})
 }
 
-// Addr is where the public listener answers; empty without the gateway role.
+// Addr returns the address of the public listener, or "" without the gateway role.
 func (a *App) Addr() string {
 	if a.public == nil {
 		return ""
@@ -198,14 +193,14 @@ func (a *App) Addr() string {
 	return a.public.Addr().String()
 }
 
-// Failed gets the error of a part that ended by itself, the first one only:
-// the process is then of no use and should be stopped.
+// Failed returns a channel that gets the first error of a part that ended by itself. The process should then be
+// stopped.
 func (a *App) Failed() <-chan error { return a.failed }
 
-// OpsAddr is where the operations listener answers.
+// OpsAddr returns the address of the operations listener.
 func (a *App) OpsAddr() string { return a.private.Addr().String() }
 
-func (a *App) part(name string) *slog.Logger { return a.log.With("part", name) }
+func (a *App) logFor(name string) *slog.Logger { return a.log.With("part", name) }
 
 func names(channels []notify.Channel) []string {
 	list := make([]string, len(channels))
@@ -237,14 +232,14 @@ func (a *App) OpenSale(ctx context.Context, n inventory.NewSale, actor string) e
 // Audit compares line and ledger of every sale.
 func (a *App) Audit(ctx context.Context) (inventory.Audit, error) { return a.auditor.Run(ctx, "") }
 
-// Name is the instance's among all, as in lists of instances.
+// Name returns this instance's name in lists of instances.
 func (a *App) Name() string { return a.name }
 
-// Lines are the lines that this process admits to and drains.
+// Lines returns the lines that this process admits to and drains.
 func (a *App) Lines() *queue.Lines { return a.lines }
 
-// Live is the configuration that counts now.
+// Live returns the configuration in force, which may change.
 func (a *App) Live() *live.Settings { return a.live }
 
-// Redis is the server that this process works on.
+// Redis returns the open Redis of this process.
 func (a *App) Redis() *redis.Store { return a.redis }

@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m) }
 
-// startApp runs a whole process in this one and stops it with the test.
+// startApp runs an App in this process and stops it at the end of the test.
 func startApp(t *testing.T, cfg configs.Config, roles Roles) *App {
 	t.Helper()
 	log := slog.New(slog.NewTextHandler(shop.Log{T: t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -40,7 +40,7 @@ func stopApp(app *App) error {
 	return app.Stop(ctx)
 }
 
-// openSale makes a sale that every app given knows.
+// openSale creates a sale and waits until every app knows it.
 func openSale(t *testing.T, n inventory.NewSale, apps ...*App) {
 	t.Helper()
 	require.NoError(t, apps[0].OpenSale(t.Context(), shop.Sale(n), "test"))
@@ -59,8 +59,8 @@ func requireClean(t *testing.T, app *App) inventory.SaleAudit {
 	return result.Sales[0]
 }
 
-// 2,000 shoppers race for 500 units: exactly 500 win, nobody twice, everyone
-// else is told why.
+// TestShoppersRaceForUnits lets 2,000 shoppers race for 500 units. Exactly 500 win, nobody twice, and all others get a
+// reason.
 func TestShoppersRaceForUnits(t *testing.T) {
 	t.Parallel()
 	for _, parts := range []struct{ name, driver, redis string }{
@@ -90,15 +90,15 @@ func TestShoppersRaceForUnits(t *testing.T) {
 				Count(&users).Error)
 			require.EqualValues(t, 500, users)
 			require.Eventually(t, func() bool {
-				told, err := app.redis.Client.XLen(t.Context(), "sluice:events").Result()
-				return err == nil && told == 500
+				delivered, err := app.redis.Client.XLen(t.Context(), "sluice:events").Result()
+				return err == nil && delivered == 500
 			}, 10*time.Second, 20*time.Millisecond, "every winner's news reaches the event log")
 		})
 	}
 }
 
-// With the workers stopped and a cap of 1,000, 5,000 requests at once leave
-// exactly 1,000 tickets and 4,000 answers that say when to come back.
+// TestCapIsExact sends 5,000 requests at once to a line with a cap of 1,000 and no workers. Exactly 1,000 become
+// tickets, and 4,000 get a Retry-After.
 func TestCapIsExact(t *testing.T) {
 	t.Parallel()
 	app := startApp(t, shop.Config(t, "sqlite", testkit.Redis(t).Addr()), Roles{Gateway: true})

@@ -9,17 +9,17 @@ import (
 	"sluice/notify"
 )
 
-// openDelay creates what keeps and delivers delayed messages.
+// openDelay creates the topics, their messages and the dispatcher.
 func (a *App) openDelay(reg prometheus.Registerer) (err error) {
 	a.messages = delay.NewStore(delay.StoreParts{Config: a.cfg.Delay, Redis: a.redis.Client,
 		Prefix: a.cfg.Redis.Prefix, Durable: a.durability.Check, Now: a.opt.Now})
 	a.topics = delay.NewTopics(delay.TopicsParts{Config: a.cfg.Delay, DB: a.db, Messages: a.messages,
-		Events: notify.Events(), NoMail: !a.cfg.Notify.Email.Mails(), Log: a.part("topics"), Now: a.opt.Now})
+		Events: notify.Events(), NoMail: !a.cfg.Notify.Email.Mails(), Log: a.logFor("topics"), Now: a.opt.Now})
 	a.publisher = delay.NewPublisher(a.topics, a.messages)
 	if a.opt.Roles.Notifier {
 		a.dispatcher, err = delay.NewDispatcher(delay.DispatcherParts{Config: a.cfg.Delay, Topics: a.topics,
-			Messages: a.messages, OnDead: a.reportDead, OnFull: a.reportFull, Blocked: a.guard.Err, Log: a.part("delay"), Now: a.opt.Now,
-			Registry: reg})
+			Messages: a.messages, OnDead: a.reportDead, OnFull: a.reportFull, Blocked: a.guard.Err, Log: a.logFor("delay"),
+			Now: a.opt.Now, Registry: reg})
 		if err == nil {
 			a.onStop("pool of callers", func(context.Context) error { return a.dispatcher.Close() })
 		}
@@ -29,7 +29,7 @@ func (a *App) openDelay(reg prometheus.Registerer) (err error) {
 
 // reportDead tells operators, and the subscription's own address, that delayed messages became dead letters.
 func (a *App) reportDead(ctx context.Context, d delay.DeadReport) {
-	a.part("delay").ErrorContext(ctx, "delayed messages became dead letters", "topic", d.Subscription.Topic,
+	a.logFor("delay").ErrorContext(ctx, "delayed messages became dead letters", "topic", d.Subscription.Topic,
 		"subscription", d.Subscription.Name, "owner", d.Subscription.Owner,
 		"count", d.Count, "message", d.ID, "error", d.Error)
 	a.alertReceiver(ctx, d.Subscription, "delayed messages of "+d.Subscription.Title(), d.Count)
@@ -37,7 +37,7 @@ func (a *App) reportDead(ctx context.Context, d delay.DeadReport) {
 
 // reportFull tells operators, and the subscription's own address, that a subscription is filling up or missed messages.
 func (a *App) reportFull(ctx context.Context, f delay.FullReport) {
-	a.part("delay").WarnContext(ctx, "a subscription is filling up: its messages are taken too slowly", "topic",
+	a.logFor("delay").WarnContext(ctx, "a subscription is filling up: its messages are taken too slowly", "topic",
 		f.Subscription.Topic, "subscription", f.Subscription.Name, "owner", f.Subscription.Owner,
 		"unfinished", f.Unfinished, "missed", f.Missed)
 	if f.Missed > 0 {
@@ -51,7 +51,7 @@ func (a *App) reportFull(ctx context.Context, f delay.FullReport) {
 func (a *App) alertReceiver(ctx context.Context, sub delay.Subscription, cause string, n int64) {
 	a.channels.Alerts.Add(cause, n)
 	if sub.Alert != "" && !a.channels.Alerts.AddTo(sub.Alert, cause, n) {
-		a.part("delay").WarnContext(ctx,
+		a.logFor("delay").WarnContext(ctx,
 			"a subscription's alert address is not told: no notify.email.addr, or too many addresses at once",
 			"topic", sub.Topic, "subscription", sub.Name)
 	}

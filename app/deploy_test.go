@@ -19,7 +19,7 @@ import (
 	"sluice/inventory"
 )
 
-// What rules, dashboards and documents name is what the binary registers.
+// TestMetricsNamedOutsideExist checks that every metric in rules, dashboards and documents is registered.
 func TestMetricsNamedOutsideExist(t *testing.T) {
 	t.Parallel()
 	known := registered(t)
@@ -38,7 +38,7 @@ func TestMetricsNamedOutsideExist(t *testing.T) {
 	}
 }
 
-// The contract's own list.
+// TestMetricsOfTheContractExist checks the contract's own list of metrics.
 func TestMetricsOfTheContractExist(t *testing.T) {
 	t.Parallel()
 	known := registered(t)
@@ -66,8 +66,8 @@ var (
 	fqName     = regexp.MustCompile(`fqName: "([^"]+)"`)
 )
 
-// metricsIn names the metrics in a text, the parts of a histogram by its own name. Families written
-// with a star are no names.
+// metricsIn returns the names of metrics in a text, for a histogram its base name. It skips families written with a
+// star.
 func metricsIn(text string) []string {
 	var names []string
 	for _, name := range metricName.FindAllString(text, -1) {
@@ -79,11 +79,11 @@ func metricsIn(text string) []string {
 	return slices.Compact(names)
 }
 
-// registered asks a running process for its metrics: what it describes, and what a scrape shows while it sells.
+// registered returns the metrics of a running process: those it describes, and those of a scrape while it sells.
 func registered(t *testing.T) map[string]bool {
 	t.Helper()
 	cfg := shop.Config(t, "sqlite", testkit.Redis(t).Addr())
-	cfg.Payment.Secret = []string{shop.HookSecret} // else payments have no metrics
+	cfg.Payment.Secret = []string{shop.HookSecret} // without it payments have no metrics
 	openSale(t, inventory.NewSale{ID: "scraped", Stock: 5}, startApp(t, cfg, Roles{Gateway: true}))
 	app := startApp(t, cfg, AllRoles()) // its first audit finds the sale
 	names := map[string]bool{}
@@ -101,7 +101,7 @@ func registered(t *testing.T) map[string]bool {
 				names[strings.Fields(help)[0]] = true
 			}
 		}
-		return names["sluice_ledger_difference"] && names["sluice_queue_depth"] // seen a moment after the start
+		return names["sluice_ledger_difference"] && names["sluice_queue_depth"] // they appear a moment after the start
 	}, 20*time.Second, 20*time.Millisecond)
 	return names
 }

@@ -23,7 +23,7 @@ import (
 	"sluice/store/redis"
 )
 
-// refusedApp is the error with which a process does not start.
+// refusedApp returns the error of a process that does not start.
 func refusedApp(t *testing.T, cfg configs.Config) error {
 	t.Helper()
 	_, err := New(t.Context(), cfg, Options{Roles: AllRoles(), Log: slog.New(slog.DiscardHandler),
@@ -32,8 +32,8 @@ func refusedApp(t *testing.T, cfg configs.Config) error {
 	return err
 }
 
-// S6: the second installation on a Redis is refused; behind a prefix of its own it sells the same sale apart from the
-// first, and nothing of it lies outside of that prefix.
+// TestInstallationsOnOneRedisSellApart covers case S6: a second installation on a Redis is refused. With a prefix of
+// its own it sells separately, and all its keys have the prefix.
 func TestInstallationsOnOneRedisSellApart(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
@@ -70,7 +70,8 @@ func TestInstallationsOnOneRedisSellApart(t *testing.T) {
 	}
 }
 
-// A managed folder with another database file is refused by the name of the folder; --adopt-redis takes it over.
+// TestAManagedRedisOfAnotherDatabaseIsRefused checks that the error names the folder, and that --adopt-redis takes it
+// over.
 func TestAManagedRedisOfAnotherDatabaseIsRefused(t *testing.T) {
 	t.Parallel()
 	cfg := shop.Config(t, "sqlite", "")
@@ -88,8 +89,8 @@ func TestAManagedRedisOfAnotherDatabaseIsRefused(t *testing.T) {
 	require.NoError(t, stopApp(app))
 }
 
-// When the database wants processes that know more, this one answers 503, is not ready, drains nothing, and goes on
-// when the database lets it in again.
+// TestAProcessThatIsLeftBehindNeitherAdmitsNorDrains checks a process that is older than the database requires. It
+// answers 503, is not ready, drains nothing, and goes on when the database allows it again.
 func TestAProcessThatIsLeftBehindNeitherAdmitsNorDrains(t *testing.T) {
 	t.Parallel()
 	app := startApp(t, shop.Config(t, "sqlite", testkit.Redis(t).Addr()), AllRoles())
@@ -141,8 +142,8 @@ func TestAProcessThatIsLeftBehindNeitherAdmitsNorDrains(t *testing.T) {
 
 func versionOf(app *App) string { return strconv.FormatInt(app.guard.Self.Schema.Newest, 10) }
 
-// A data set of another installation under a running process, with the same sale: nothing in it is
-// changed, and nobody's orders in it become this one's.
+// TestALineOfAnotherInstallationIsLeftAlone swaps in the Redis data of another installation with the same sale. The
+// process changes nothing in it and makes no orders of its tickets.
 func TestALineOfAnotherInstallationIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)

@@ -21,7 +21,7 @@ import (
 	"sluice/inventory"
 )
 
-// opened is a process that has not started.
+// opened returns a process that has not started.
 func opened(t *testing.T, cfg configs.Config) *App {
 	t.Helper()
 	app, err := New(t.Context(), cfg, Options{Roles: AllRoles(), Log: slog.New(slog.NewTextHandler(shop.Log{T: t},
@@ -31,9 +31,8 @@ func opened(t *testing.T, cfg configs.Config) *App {
 	return app
 }
 
-// requireGone holds that nothing of a process is left: its listeners do not answer, its database is closed. That no
-// goroutine
-// is left is what this package's TestMain looks at.
+// requireGone checks that a process has ended: its listeners do not answer, and its database is closed. TestMain checks
+// that no goroutine is left.
 func requireGone(t *testing.T, app *App) {
 	t.Helper()
 	for _, addr := range []string{app.Addr(), app.OpsAddr()} {
@@ -71,7 +70,7 @@ func TestStopTwiceAndStartAgain(t *testing.T) {
 	requireGone(t, app)
 }
 
-// Whenever a Stop comes while a process starts, Start gives up and nothing is left.
+// TestStopDuringStart checks that Start gives up and leaves nothing, whenever a Stop comes.
 func TestStopDuringStart(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
@@ -80,7 +79,7 @@ func TestStopDuringStart(t *testing.T) {
 		app := opened(t, shop.Config(t, "sqlite", redis.Addr()))
 		var starting sync.WaitGroup
 		starting.Go(func() {
-			_ = app.Start(t.Context()) // told to stop, or stopped while it asked a store
+			_ = app.Start(t.Context()) // stopped before, or during a call to a store
 		})
 		<-time.After(after)
 		require.NoError(t, stopApp(app))
@@ -90,7 +89,7 @@ func TestStopDuringStart(t *testing.T) {
 	}
 }
 
-// A context that ends while a process starts is like a Stop.
+// TestStartIsGivenUp checks that the end of Start's context has the effect of Stop.
 func TestStartIsGivenUp(t *testing.T) {
 	t.Parallel()
 	app := opened(t, shop.Config(t, "sqlite", testkit.Redis(t).Addr()))
@@ -101,7 +100,7 @@ func TestStartIsGivenUp(t *testing.T) {
 	require.ErrorIs(t, app.Start(t.Context()), ErrStopped)
 }
 
-// Two processes as two values share nothing but their stores.
+// TestTwoAppsInOneProcess checks that two Apps share nothing but their stores.
 func TestTwoAppsInOneProcess(t *testing.T) {
 	t.Parallel()
 	cfg := shop.Config(t, "sqlite", testkit.Redis(t).Addr())
@@ -117,8 +116,8 @@ func TestTwoAppsInOneProcess(t *testing.T) {
 	require.EqualValues(t, 20, requireClean(t, two).Live, "the same twenty shoppers came to both")
 }
 
-// A part that cannot be opened undoes all that was opened before it: the last is an address that is taken, behind
-// both stores.
+// TestAPartThatCannotBeOpenedUndoesTheOthers checks that New closes everything after a failed step. The last step is a
+// listener whose address is in use.
 func TestAPartThatCannotBeOpenedUndoesTheOthers(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
@@ -126,7 +125,7 @@ func TestAPartThatCannotBeOpenedUndoesTheOthers(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, taken.Close()) })
 	redis := testkit.Redis(t)
 	cfg := shop.Config(t, "postgres", redis.Addr())
-	others := func() (lines []string) { // connections that this test does not look through
+	others := func() (lines []string) { // connections of others than this test
 		for line := range strings.Lines(redis.Client().ClientList(t.Context()).Val()) {
 			if !strings.Contains(line, "cmd=client|list") && !strings.Contains(line, "cmd=ping") {
 				lines = append(lines, line)

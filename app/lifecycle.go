@@ -21,7 +21,7 @@ func (a *App) onStop(name string, stop func(context.Context) error) {
 	a.undo = append(a.undo, undo{name, stop})
 }
 
-// loop runs f until the step is stopped, again after a panic: what it does for many must not end with one of them.
+// loop runs f until the step is stopped, and again after a panic. Work for many must not end with one failure.
 func (a *App) loop(name string, f func(context.Context)) {
 	a.task(name, func(ctx context.Context) error {
 		a.panics.Run(ctx, name, f)
@@ -29,7 +29,7 @@ func (a *App) loop(name string, f func(context.Context)) {
 	})
 }
 
-// task is loop for what can end with an error.
+// task runs f like loop, and reports the error with which it ends.
 func (a *App) task(name string, f func(context.Context) error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -48,11 +48,11 @@ func (a *App) task(name string, f func(context.Context) error) {
 	})
 }
 
-// barredLook is how often a part that runs only while it may looks whether it still may.
+// barredLook is how often whileAllowed checks whether its part may still run.
 const barredLook = 200 * time.Millisecond
 
-// whileAllowed runs f while this process may act on orders. It ends f when the process may not, and runs it again
-// afterwards.
+// whileAllowed returns a function that runs f while this process may act on orders. It ends f when the process may not,
+// and runs it again afterwards.
 func (a *App) whileAllowed(name string, f func(context.Context)) func(context.Context) {
 	return func(ctx context.Context) {
 		ticker := time.NewTicker(barredLook)
@@ -108,7 +108,7 @@ func (a *App) serve(name string, ln net.Listener, srv *server.Server, drain func
 	})
 }
 
-// watch reports a part that ended with an error before it was told to.
+// watch reports a part that ended with an error before it was stopped.
 func (a *App) watch(running context.Context, name string, err error) error {
 	if err != nil && running.Err() == nil {
 		select {
@@ -119,8 +119,7 @@ func (a *App) watch(running context.Context, name string, err error) error {
 	return err
 }
 
-// linger goes on serving while readiness fails already, so that load
-// balancers have time to look elsewhere.
+// linger goes on serving while readiness fails already, so that load balancers have time to use other instances.
 func (a *App) linger(ctx context.Context) {
 	if a.cfg.Stop.Delay <= 0 || !a.running {
 		return
@@ -133,8 +132,8 @@ func (a *App) linger(ctx context.Context) {
 	}
 }
 
-// drainVolatile lets the workers finish every ticket when Redis dies with
-// this process: those tickets could not wait for the next start.
+// drainVolatile lets the workers finish every ticket if Redis ends with this process, because those tickets would be
+// lost.
 func (a *App) drainVolatile(ctx context.Context) error {
 	if a.redis.Mode != redis.ModeEmbedded {
 		return nil
@@ -156,7 +155,7 @@ func (a *App) drainVolatile(ctx context.Context) error {
 	}
 }
 
-// inFlight counts the tickets of all lines. The error is of lines that cannot be read; the others are counted.
+// inFlight counts the tickets of all lines. It counts the readable lines even if it returns an error for others.
 func (a *App) inFlight(ctx context.Context) (left int64, failed error) {
 	for _, id := range a.saleCache.Active() {
 		v, err := a.lines.Of(id).View(ctx)

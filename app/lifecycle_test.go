@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// What a loop does for many goes on after a panic, and ends when it is told to.
+// TestALoopOutlivesAPanic checks that a loop goes on after a panic and ends when it is stopped.
 func TestALoopOutlivesAPanic(t *testing.T) {
 	t.Parallel()
 	a := &App{panics: server.NewPanics(slog.New(slog.DiscardHandler), prometheus.NewRegistry(), time.Now),

@@ -18,43 +18,43 @@ import (
 	"sluice/store/schema"
 )
 
-// enter names this instance and makes sure that it may work on its stores.
-func (a *App) enter(ctx context.Context) error {
+// join names this instance and checks that it may use its stores.
+func (a *App) join(ctx context.Context) error {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "sluice"
 	}
 	a.name = host + "-" + uuid.NewString()[:8]
 	prefix := a.cfg.Redis.Prefix
-	a.beats = fleet.NewInstances(a.redis.Client, prefix, a.part("instances"))
+	a.beats = fleet.NewInstances(a.redis.Client, prefix, a.logFor("instances"))
 	a.guard = fleet.NewGuard(fleet.Parts{
 		DB: a.db, Owner: fleet.NewOwner(a.redis.Client, prefix), Instances: a.beats,
 		Self:  schema.Process{Name: a.name, Version: a.opt.Version},
 		Where: a.redis.Where, Migrate: a.cfg.Database.Migrate, Adopt: a.opt.AdoptRedis,
 		Alone: a.redis.Mode == redis.ModeEmbedded || a.redis.Mode == redis.ModeManaged,
-		Log:   a.part("fleet"), Now: a.opt.Now,
+		Log:   a.logFor("fleet"), Now: a.opt.Now,
 	}, a.opt.Registry)
 	return a.guard.Enter(ctx)
 }
 
-// openLive makes the parts that follow the configuration while it changes.
+// openLive creates the parts that follow changes of the configuration.
 func (a *App) openLive() {
 	loaded := a.opt.Loaded
 	if loaded == nil {
 		loaded = configs.Fixed(a.cfg)
 	}
-	a.live = live.New(loaded, a.db, a.part("configs"), a.saleCache.Now, a.opt.Registry)
-	a.live.AdoptAfter(a.clock)
+	a.live = live.New(loaded, a.db, a.logFor("configs"), a.saleCache.Now, a.opt.Registry)
+	a.live.AdoptAfter(a.clockReady)
 	a.limiter = ratelimit.New(a.cfg.Limits, a.opt.Now).Shared(budgets.New(a.redis.Client, a.cfg.Redis.Prefix),
 		a.name)
 }
 
-// followLive says who follows which hot keys. Every part must exist by now.
+// followLive registers which part follows which hot keys. Every part must exist.
 func (a *App) followLive() {
 	a.live.OnChange(func(cfg configs.Config) {
 		a.limiter.Set(cfg.Limits)
 		a.channels.SetRates(cfg.Notify)
-		a.saleCache.Stop(a.stopped(cfg))
+		a.saleCache.Stop(a.stoppedLines(cfg))
 		a.reconciler.SetCaps(inventory.CapPolicy{Cap: cfg.Queue.Cap, MinCap: cfg.Queue.MinCap,
 			MaxWait: cfg.Queue.MaxWait})
 		if a.consumer != nil {
@@ -71,8 +71,8 @@ func (a *App) followLive() {
 	})
 }
 
-// stopped are the lines that are not drained, by sale, "" for all, and until when.
-func (a *App) stopped(cfg configs.Config) map[string]time.Time {
+// stoppedLines returns by sale until when its line is not drained; "" stands for all sales.
+func (a *App) stoppedLines(cfg configs.Config) map[string]time.Time {
 	until := map[string]time.Time{}
 	if !cfg.Queue.Drain {
 		until[""] = a.live.Until("queue.drain", "")
@@ -86,8 +86,8 @@ func (a *App) stopped(cfg configs.Config) map[string]time.Time {
 // Reload reads the configuration again, as after SIGHUP.
 func (a *App) Reload(ctx context.Context) { a.live.Signalled(ctx) }
 
-// Wait returns when ctx ends, or the error of a part that failed; meanwhile
-// each signal on hangups reloads.
+// Wait waits until ctx ends or a part fails, whose error it returns. Meanwhile each signal on hangups reloads the
+// configuration.
 func (a *App) Wait(ctx context.Context, hangups <-chan os.Signal) error {
 	for {
 		select {
@@ -101,16 +101,16 @@ func (a *App) Wait(ctx context.Context, hangups <-chan os.Signal) error {
 	}
 }
 
-// pace is how fast a sale's line drains.
-func (a *App) pace(sale string) inventory.Pace {
+// drainRate returns the drain rate of a sale's line.
+func (a *App) drainRate(sale string) inventory.Pace {
 	if e, ok := a.saleCache.Get(sale); ok {
 		return e.Pace()
 	}
 	return inventory.Pace{PerSecond: inventory.FirstRate}
 }
 
-// self is what this instance says of itself to the others.
-func (a *App) self() fleet.Instance {
+// describeSelf returns this instance's entry for lists of instances.
+func (a *App) describeSelf() fleet.Instance {
 	version, file := a.live.Version()
 	i := fleet.Instance{
 		ID: a.name, Roles: a.opt.Roles.names(), Version: a.opt.Version, ConfigVersion: version, ConfigFile: file,
@@ -123,28 +123,28 @@ func (a *App) self() fleet.Instance {
 	return i
 }
 
-// learnEvery is how often a process that starts asks for what it must know first.
+// learnEvery is how often a starting process tries to read the overrides.
 const learnEvery = time.Second
 
-// clock returns an error until Redis has told its clock: by a host's own a stop may seem to be over.
-func (a *App) clock() error {
+// clockReady returns an error until Redis' clock was read. By the host's clock a stop could seem to be over.
+func (a *App) clockReady() error {
 	if !a.clocked.Load() {
 		return errors.New("redis has not told its clock yet")
 	}
 	return nil
 }
 
-// learn reads what operators have set, once Redis has told its clock.
-func (a *App) learn(ctx context.Context) error {
-	if err := a.clock(); err != nil {
+// learnOverrides reads the overrides, after Redis' clock.
+func (a *App) learnOverrides(ctx context.Context) error {
+	if err := a.clockReady(); err != nil {
 		return err
 	}
 	return a.live.Sync(ctx)
 }
 
-// follow follows the configuration until ctx ends, once it is known.
+// follow waits until the overrides are read, then follows changes of the configuration until ctx ends.
 func (a *App) follow(ctx context.Context) {
-	for a.live.Ready() != nil && a.learn(ctx) != nil {
+	for a.live.Ready() != nil && a.learnOverrides(ctx) != nil {
 		if !pause(ctx, learnEvery) {
 			return
 		}
@@ -152,17 +152,18 @@ func (a *App) follow(ctx context.Context) {
 	a.live.Run(ctx)
 }
 
-// recall asks Redis for its clock.
-func (a *App) recall(ctx context.Context) error {
+// readClock reads Redis' clock.
+func (a *App) readClock(ctx context.Context) error {
 	err := a.saleCache.Recall(ctx)
 	a.clocked.Store(err == nil)
 	return err
 }
 
-// read keeps the sale cache until ctx ends: the sales alone until Redis has told its clock.
-func (a *App) read(ctx context.Context) {
-	for !a.clocked.Load() && a.recall(ctx) != nil {
-		_ = a.saleCache.Refresh(ctx) // the next one tells
+// refreshSales refreshes the sale cache until ctx ends. Until Redis' clock was read it refreshes the sales without
+// their lines.
+func (a *App) refreshSales(ctx context.Context) {
+	for !a.clocked.Load() && a.readClock(ctx) != nil {
+		_ = a.saleCache.Refresh(ctx) // the next refresh reports a lasting error
 		if !pause(ctx, learnEvery) {
 			return
 		}
@@ -170,7 +171,7 @@ func (a *App) read(ctx context.Context) {
 	a.saleCache.Run(ctx)
 }
 
-// pause waits and reports whether ctx has not ended meanwhile.
+// pause waits for d and reports whether ctx has not ended meanwhile.
 func pause(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -182,7 +183,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// barred is why this process must not act on orders: nil when nothing keeps it.
+// barred returns why this process must not act on orders, or nil.
 func (a *App) barred() error {
 	if err := a.guard.Err(); err != nil {
 		return err
@@ -190,8 +191,8 @@ func (a *App) barred() error {
 	return a.live.Ready()
 }
 
-// held is barred for who drains.
-func (a *App) held() error {
+// drainBarred returns why this process must not drain lines, or nil.
+func (a *App) drainBarred() error {
 	if err := a.guard.Stale(); err != nil {
 		return err
 	}

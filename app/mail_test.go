@@ -30,10 +30,10 @@ import (
 	"sluice/notify/channel"
 )
 
-// mailbox is a mail server on loopback that takes everything.
+// mailbox is a mail server on loopback that accepts everything.
 type mailbox struct {
 	net.Listener
-	away  atomic.Bool // it greets nobody
+	away  atomic.Bool // it does not answer
 	mu    sync.Mutex
 	mails []string // envelope recipient, then the message
 }
@@ -52,7 +52,7 @@ func newMailbox(t *testing.T, cfg *configs.Config) *mailbox {
 			sessions.Go(func() { m.serve(conn) })
 		}
 	})
-	// Cleanups run backwards: the process that is started later closes its connections first.
+	// Cleanups run in reverse: the process that starts later closes its connections first.
 	t.Cleanup(sessions.Wait)
 	t.Cleanup(func() { require.NoError(t, listener.Close()) })
 	cfg.Notify.Email.Addr, cfg.Notify.Email.TLS, cfg.Notify.Email.From = listener.Addr().
@@ -116,7 +116,7 @@ func (m *mailbox) to(t *testing.T, address string) (subject, text string) {
 	require.NoError(t, err)
 	var body io.Reader = quotedprintable.NewReader(msg.Body)
 	if kind, params, _ := mime.ParseMediaType(msg.Header.Get("Content-Type")); strings.HasPrefix(kind, "multipart/") {
-		body, err = multipart.NewReader(msg.Body, params["boundary"]).NextPart() // decodes by itself
+		body, err = multipart.NewReader(msg.Body, params["boundary"]).NextPart() // the reader decodes it
 		require.NoError(t, err)
 	}
 	decoded, err := io.ReadAll(body)
@@ -124,7 +124,7 @@ func (m *mailbox) to(t *testing.T, address string) (subject, text string) {
 	return subject, string(decoded)
 }
 
-// A shopper who asked in Chinese reads Chinese, and until when to pay.
+// TestMailSpeaksTheShoppersLanguage checks that a Chinese order gets a Chinese mail with the deadline for payment.
 func TestMailSpeaksTheShoppersLanguage(t *testing.T) {
 	t.Parallel()
 	cfg := shop.Config(t, "sqlite", testkit.Redis(t).Addr())
@@ -174,7 +174,7 @@ func asOperator(t *testing.T, app *App, path string) string {
 	return string(text)
 }
 
-// requireKnownInstance holds the instances in an order's timeline against the process' one name.
+// requireKnownInstance checks that every instance in an order's timeline is this process.
 func requireKnownInstance(t *testing.T, app *App, order string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -183,7 +183,8 @@ func requireKnownInstance(t *testing.T, app *App, order string) {
 	}, 15*time.Second, 20*time.Millisecond)
 }
 
-// Dead letters of a topic reach the operators' webhook and the topic's own address.
+// TestDeadMessagesOfATopicAlert checks that dead letters of a topic alert the operators' webhook and the topic's own
+// address.
 func TestDeadMessagesOfATopicAlert(t *testing.T) {
 	t.Parallel()
 	receiver := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -212,9 +213,8 @@ func TestDeadMessagesOfATopicAlert(t *testing.T) {
 	}, 15*time.Second, 10*time.Millisecond)
 }
 
-// A shopper whose confirmation could not be mailed before their order expired reads that it has
-// expired, and not first that they must pay. Operators see what was left out, and other systems get
-// both events.
+// TestWhatWasOvertakenIsNotMailed has a confirmation that cannot be mailed before the order expires. The shopper gets
+// only the expiry. Operators see what was left out, and other systems get both events.
 func TestWhatWasOvertakenIsNotMailed(t *testing.T) {
 	t.Parallel()
 	for _, database := range []string{"sqlite", "mysql", "postgres"} {

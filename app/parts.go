@@ -32,7 +32,7 @@ import (
 	"sluice/store/redis"
 )
 
-// openStores opens Redis and the database, and makes sure that this instance may work on them.
+// openStores opens Redis and the database, and checks that this instance may use them.
 func (a *App) openStores(ctx context.Context) (err error) {
 	cfg, reg := a.cfg, a.opt.Registry
 	if a.redis, err = redis.Open(ctx, cfg.Redis, a.log); err != nil {
@@ -40,27 +40,27 @@ func (a *App) openStores(ctx context.Context) (err error) {
 	}
 	a.onStop("redis", func(context.Context) error { return a.redis.Close() })
 	reg.MustRegister(redis.NewPoolCollector(a.redis.Client))
-	a.durability = redis.NewDurability(a.redis, cfg.Redis, a.part("redis"), reg)
+	a.durability = redis.NewDurability(a.redis, cfg.Redis, a.logFor("redis"), reg)
 	if a.db, err = store.Open(ctx, cfg.Database, a.log); err != nil {
 		return err
 	}
 	a.onStop("database", func(context.Context) error { return a.db.Close() })
 	reg.MustRegister(collectors.NewDBStatsCollector(a.db.Pool(), cfg.Database.Driver))
-	if err = a.enter(ctx); err != nil {
+	if err = a.join(ctx); err != nil {
 		return err
 	}
 	return nil
 }
 
-// openSales makes what knows the sales and their lines, and the parts that hold both in agreement.
+// openSales creates the sale store, the lines, the sale cache, the reconciler and the auditor.
 func (a *App) openSales(ctx context.Context) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	a.lines = queue.NewLines(a.redis.Client, a.cfg.Redis.Prefix).WithDurability(a.durability)
 	a.lines.BoundCancels(a.cfg.Queue.MaxCancels)
 	a.saleStore = inventory.NewSaleStore(a.db, opt.Now)
-	a.saleCache = inventory.NewSaleCache(a.saleStore, a.lines, a.part("book"), opt.Now)
-	a.reconciler = inventory.NewReconciler(a.db, a.lines, cfg.Queue.Cap, a.part("keeper"), opt.Now)
-	a.reconciler.MeasuredBy(a.pace)
+	a.saleCache = inventory.NewSaleCache(a.saleStore, a.lines, a.logFor("book"), opt.Now)
+	a.reconciler = inventory.NewReconciler(a.db, a.lines, cfg.Queue.Cap, a.logFor("keeper"), opt.Now)
+	a.reconciler.MeasuredBy(a.drainRate)
 	a.reconciler.OwnedBy(a.guard.Owned)
 	a.openLive()
 	roles := strings.Join(opt.Roles.names(), ",")
@@ -69,14 +69,14 @@ func (a *App) openSales(ctx context.Context) (err error) {
 	}
 	a.lines = a.lines.Named(a.name).Numbered(a.number)
 	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
-	a.gauges = inventory.NewGauges(a.saleCache, a.auditor, a.part("audit"), opt.Now)
-	a.gauges.MendBy(a.mend)
+	a.gauges = inventory.NewGauges(a.saleCache, a.auditor, a.logFor("audit"), opt.Now)
+	a.gauges.MendBy(a.mendLine)
 	reg.MustRegister(a.gauges, inventory.NewAuditAges(a.saleCache, a.auditor))
 	a.finder = lookup.NewFinder(a.db, a.lines, a.saleCache)
 	return nil
 }
 
-// openNotify opens the channels, and what takes events to them.
+// openNotify opens the channels and the relay.
 func (a *App) openNotify() (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	cfg.Notify.Stream = cfg.Notify.Stream.Behind(cfg.Redis.Prefix)
@@ -102,21 +102,21 @@ func (a *App) openNotify() (err error) {
 	return nil
 }
 
-// openWorker makes what turns tickets into orders.
+// openWorker creates the consumer that makes orders of tickets.
 func (a *App) openWorker(ctx context.Context) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	fulfiller := order.NewFulfiller(order.FulfillerParts{
 		DB: a.db, Sales: a.saleStore, Cache: a.saleCache, Deadline: cfg.Payment.Deadline(),
-		Channels: a.outbox, OnCommit: a.relay.Wake, Log: a.part("order"), Now: opt.Now,
+		Channels: a.outbox, OnCommit: a.relay.Wake, Log: a.logFor("order"), Now: opt.Now,
 	}).On(order.InstanceMark(a.number))
 	if err = fulfiller.Prepare(ctx); err != nil {
 		return err
 	}
-	journal := timeline.NewJournal(fulfiller, a.lines, a.name, a.part("order"), opt.Now)
+	journal := timeline.NewJournal(fulfiller, a.lines, a.name, a.logFor("order"), opt.Now)
 	a.consumer, err = worker.New(worker.Options{
 		Config: cfg.Queue, Pool: cfg.Pool, Lines: a.lines, Sales: a.saleCache.Active, Handler: a.tracedHandler(journal),
-		OneWriter: a.db.Driver == store.SQLite, Bar: a.held,
-		Log: a.part("queue"), Now: opt.Now, Metrics: reg,
+		OneWriter: a.db.Driver == store.SQLite, Bar: a.drainBarred,
+		Log: a.logFor("queue"), Now: opt.Now, Metrics: reg,
 	})
 	if err != nil {
 		return err
@@ -125,25 +125,25 @@ func (a *App) openWorker(ctx context.Context) (err error) {
 	if cfg.Payment.On() {
 		a.expirer = expiry.NewExpirer(expiry.Parts{
 			DB: a.db, Lines: a.lines, Reconciler: a.reconciler, Active: a.saleCache.Active, Channels: a.outbox,
-			OnCommit: a.relay.Wake, Log: a.part("order"), Now: a.saleCache.Now, Metrics: reg,
+			OnCommit: a.relay.Wake, Log: a.logFor("order"), Now: a.saleCache.Now, Metrics: reg,
 		})
 	}
 	return nil
 }
 
-// openGateway makes the public routes and binds their listener.
+// openGateway creates the public routes and binds their listener.
 func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	canceller := order.NewCanceller(order.CancellerParts{
 		DB: a.db, Lines: a.lines, Reconciler: a.reconciler, Channels: a.outbox, OnCommit: a.relay.Wake,
-		Log: a.part("order"), Now: opt.Now,
+		Log: a.logFor("order"), Now: opt.Now,
 	})
 	receipts, err := a.receipts()
 	if err != nil {
 		return err
 	}
 	losses := restore.NewLosses(restore.LossesParts{
-		DB: a.db, Lines: a.lines, Channels: a.outbox, OnCommit: a.relay.Wake, Log: a.part("order"),
+		DB: a.db, Lines: a.lines, Channels: a.outbox, OnCommit: a.relay.Wake, Log: a.logFor("order"),
 		Now: a.saleCache.Now, Metrics: reg,
 	})
 	payments, err := a.payments(a.outbox)
@@ -159,7 +159,7 @@ func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err er
 		SaleCache: a.saleCache, Reconciler: a.reconciler, Finder: a.finder, Canceller: canceller, Losses: losses,
 		Payments: payments, Barred: a.barred, Phones: phones,
 		Admitted: a.tracedAdmission(), Panics: a.panics},
-		a.part("gateway"), reg, opt.Now)
+		a.logFor("gateway"), reg, opt.Now)
 	if err != nil {
 		return err
 	}
@@ -173,10 +173,10 @@ func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err er
 	return nil
 }
 
-// openOps makes the operations routes and binds their listener. It comes last: it shows every other part.
+// openOps creates the operations routes and binds their listener. It comes last, because it uses every other part.
 func (a *App) openOps(ctx context.Context, auth *auth.Authenticator) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
-	adminLog := adminlog.New(a.db, a.part("adminlog"), opt.Now, a.number)
+	adminLog := adminlog.New(a.db, a.logFor("adminlog"), opt.Now, a.number)
 	a.ops = admin.New(admin.Parts{
 		Auth: auth, SaleStore: a.saleStore, AdminLog: adminLog, SaleCache: a.saleCache, Reconciler: a.reconciler,
 		Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,
@@ -185,7 +185,7 @@ func (a *App) openOps(ctx context.Context, auth *auth.Authenticator) (err error)
 		Dead:   deadletter.NewAdmin(a.db, a.lines, adminLog), Timelines: timeline.NewTimelines(a.db, a.lines, a.finder),
 		Topics: a.topics, Messages: a.messages, Settings: a.live, Beats: a.beats, Checks: a.checks(),
 		Barred: a.guard.Err, Gatherer: reg, Draining: a.stopping.Load,
-		Panics: a.panics}, a.part("ops"), opt.Now)
+		Panics: a.panics}, a.logFor("ops"), opt.Now)
 	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {
 		return fmt.Errorf("ops.tls_cert: %w", err)
 	}
@@ -205,7 +205,7 @@ func (a *App) authenticator() (*auth.Authenticator, error) {
 	return auth.NewAuthenticator(a.cfg.Auth, proxies, a.opt.Now)
 }
 
-// receipts are signed with a secret of their own, else with the tokens'.
+// receipts returns the signer of receipts, with a secret of its own or else the tokens'.
 func (a *App) receipts() (*gateway.Receipts, error) {
 	secret := cmp.Or(a.cfg.Gateway.ReceiptSecret, a.cfg.Auth.Secret)
 	if secret == "" {
@@ -216,7 +216,7 @@ func (a *App) receipts() (*gateway.Receipts, error) {
 	return gateway.NewReceipts(secret)
 }
 
-// payments takes the provider's callbacks; nil when orders need not be paid.
+// payments returns the receiver of the provider's callbacks, or nil when payments are off.
 func (a *App) payments(channels []string) (*gateway.Payments, error) {
 	if !a.cfg.Payment.On() {
 		return nil, nil
@@ -227,7 +227,7 @@ func (a *App) payments(channels []string) (*gateway.Payments, error) {
 	}
 	payer := payment.NewPayer(payment.Parts{
 		DB: a.db, Lines: a.lines, Sales: a.saleStore, Lease: a.cfg.Queue.Lease, Channels: channels,
-		OnCommit: a.relay.Wake, Log: a.part("order"), Now: a.saleCache.Now, Metrics: a.opt.Registry,
+		OnCommit: a.relay.Wake, Log: a.logFor("order"), Now: a.saleCache.Now, Metrics: a.opt.Registry,
 	})
 	return &gateway.Payments{Verifier: verifier, Payer: payer}, nil
 }

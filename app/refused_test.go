@@ -17,8 +17,8 @@ import (
 	"sluice/store"
 )
 
-// A setting of the server makes it refuse every write, with a code that no list of server faults holds (1665). All of
-// thirty orders wait, the process says why, and all of them are confirmed once the setting is mended.
+// TestWritesRefusedByASettingCountAgainstNobody makes the server refuse every write with an unusual code (1665). Thirty
+// orders wait, the process says why, and all are confirmed when the setting is mended.
 func TestWritesRefusedByASettingCountAgainstNobody(t *testing.T) {
 	t.Parallel()
 	server := testkit.PrivateMySQLWith(t, "--log-bin=bin", "--server-id=1")
@@ -27,7 +27,7 @@ func TestWritesRefusedByASettingCountAgainstNobody(t *testing.T) {
 	cfg.Queue.MaxAttempts, cfg.Queue.Backoff = 2, 10*time.Millisecond
 	app := startApp(t, cfg, AllRoles())
 	openSale(t, inventory.NewSale{ID: "summer", Stock: 100}, app)
-	// Its sessions are not among those that are killed.
+	// The sessions of this store are not killed.
 	admin, err := store.Open(t.Context(), cfg.Database, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, admin.Close()) })
@@ -47,7 +47,7 @@ func TestWritesRefusedByASettingCountAgainstNobody(t *testing.T) {
 	require.Contains(t, why(), "[-]draining: database: mysql 1665: ")
 	require.Contains(t, why(), "[+]database ok")
 	require.Contains(t, scrape(t, app), `sluice_draining_paused{reason="database"} 1`)
-	// Long enough that every ticket would have had its attempts.
+	// Long enough for every ticket to use up its attempts.
 	require.Eventually(t, func() bool {
 		p, ok := app.consumer.Paused()
 		return ok && time.Since(p.Since) > 3*time.Second
@@ -58,7 +58,7 @@ func TestWritesRefusedByASettingCountAgainstNobody(t *testing.T) {
 	require.Zero(t, view.Dead)
 	require.Zero(t, ordersOf(t, app.db.Read), "nothing could be written")
 
-	format("ROW") // the sessions of the pool began under the other
+	format("ROW") // the pool's sessions began with the old setting
 	require.Eventually(t, func() bool { return ordersOf(t, app.db.Read) == 30 }, 30*time.Second, 10*time.Millisecond)
 	require.Eventually(t, func() bool {
 		v, err := app.lines.Of("summer").View(t.Context())
@@ -81,7 +81,7 @@ func placed(t *testing.T, app *App, n int) int {
 	return resp.StatusCode
 }
 
-// look returns what a GET without a token is answered.
+// look returns the body of a GET without a token.
 func look(t *testing.T, url string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -101,13 +101,13 @@ func ordersOf(t *testing.T, db *gorm.DB) (confirmed int64) {
 	return confirmed
 }
 
-// killSessions ends all other sessions of a MySQL, so that each begins anew under the settings of now.
+// killSessions ends all other sessions of a MySQL, so that new ones begin with the present settings.
 func killSessions(t *testing.T, db *gorm.DB) {
 	t.Helper()
 	var ids []int64
 	others := "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = 'root'"
 	require.NoError(t, db.Raw(others).Scan(&ids).Error)
 	for _, id := range ids {
-		_ = db.Exec("KILL CONNECTION ?", id).Error // it may have ended by itself
+		_ = db.Exec("KILL CONNECTION ?", id).Error // it may have ended meanwhile
 	}
 }

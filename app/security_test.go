@@ -16,7 +16,8 @@ import (
 	"sluice/inventory"
 )
 
-// Nothing that operators use answers on the public listener, not even to an administrator.
+// TestNoAdminSurfaceOnThePublicListener checks that no operators' route is on the public listener, even for an
+// administrator.
 func TestNoAdminSurfaceOnThePublicListener(t *testing.T) {
 	t.Parallel()
 	app := startApp(t, shop.Config(t, "sqlite", testkit.Redis(t).Addr()), Roles{Gateway: true})
@@ -38,7 +39,7 @@ func TestNoAdminSurfaceOnThePublicListener(t *testing.T) {
 	}
 }
 
-// The log of a whole journey names neither secrets nor people.
+// TestLogsHoldNoSecretsAndNobody checks that the log of a whole order contains neither secrets nor people.
 func TestLogsHoldNoSecretsAndNobody(t *testing.T) {
 	t.Parallel()
 	var log shop.WatchedLog

@@ -11,15 +11,14 @@ import (
 	"sluice/queue/worker"
 )
 
-// What Start returns when it has nothing to start.
+// Errors of Start.
 var (
 	ErrStarted = errors.New("the process has been started already")
 	ErrStopped = errors.New("the process has been stopped")
 )
 
-// Start runs the loops and serves. When it returns without an error the
-// process answers. After an error it has been stopped, as it is by a Stop that
-// comes meanwhile. It is called once; later calls change nothing and return ErrStarted or ErrStopped.
+// Start runs the loops and serves. When it returns nil the process serves. After an error the process is stopped. A
+// Stop meanwhile makes Start give up. Call it once; later calls change nothing and return ErrStarted or ErrStopped.
 func (a *App) Start(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -31,7 +30,7 @@ func (a *App) Start(ctx context.Context) error {
 	return err
 }
 
-// begin holds the life of the process, which Stop waits for.
+// begin runs the start while it has the lock that Stop waits for.
 func (a *App) begin(ctx context.Context) (begun bool, err error) {
 	a.life.Lock()
 	defer a.life.Unlock()
@@ -46,32 +45,32 @@ func (a *App) begin(ctx context.Context) (begun bool, err error) {
 		return true, err
 	}
 	if a.stopping.Load() {
-		return false, ErrStopped // Stop waits for the life
+		return false, ErrStopped // Stop waits for the lock
 	}
 	return true, nil
 }
 
-// run starts the loops in the order against the flow of an order, so that each finds what comes after it running.
+// run starts the loops against the flow of an order, so that each finds the next already running.
 func (a *App) run(ctx context.Context) error {
 	a.serve("operations server", a.private, a.server(a.ops, a.privateTLS, nil, "ops"), nil)
 	if err := a.saleCache.Refresh(ctx); err != nil {
 		return err
 	}
-	if err := a.recall(ctx); err != nil {
+	if err := a.readClock(ctx); err != nil {
 		a.log.Warn("redis' clock is not known yet", "error", err)
 	}
-	if err := a.learn(ctx); err != nil {
+	if err := a.learnOverrides(ctx); err != nil {
 		a.log.Error("nothing is admitted or drained yet: what operators have stopped is not known", "error", err)
 	} else if err := a.reconciler.Reconcile(ctx); err != nil {
-		// Another instance may be at it, or Redis may be away: the gateway answers that until it is done.
+		// Another instance may be rebuilding them, or Redis may be away. The gateway answers 503 until then.
 		a.log.Warn("lines not yet ready", "error", err)
 	}
 	a.loop("fleet", a.guard.Run)
 	a.loop("configuration", a.follow)
-	a.loop("instances", func(ctx context.Context) { a.beats.Run(ctx, a.self) })
+	a.loop("instances", func(ctx context.Context) { a.beats.Run(ctx, a.describeSelf) })
 	a.loop("durability", a.durability.Run)
 	a.loop("keeper", a.whileAllowed("keeper", a.reconciler.Run))
-	a.loop("book", a.read)
+	a.loop("book", a.refreshSales)
 	a.loop("gauges", a.whileAllowed("gauges", a.gauges.Run))
 	a.loop("series", func(ctx context.Context) {
 		admission.ForgetSeries(ctx, a.saleCache, worker.FinishedCounter(a.opt.Registry))
@@ -79,7 +78,7 @@ func (a *App) run(ctx context.Context) error {
 	a.loop("topics", a.topics.Run)
 	if a.opt.Roles.Notifier {
 		a.loop("alerts", a.channels.Alerts.Run)
-		a.loop("relay", a.whileAllowed("relay", func(ctx context.Context) { _ = a.relay.Run(ctx) })) // it never fails
+		a.loop("relay", a.whileAllowed("relay", func(ctx context.Context) { _ = a.relay.Run(ctx) })) // it returns no error
 		a.task("delayed messages", a.dispatcher.Run)
 	}
 	if a.opt.Roles.Worker {

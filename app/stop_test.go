@@ -18,7 +18,7 @@ import (
 	"sluice/settings"
 )
 
-// prepareApp is a whole process that has not started yet.
+// prepareApp returns a process that has not started yet.
 func prepareApp(t *testing.T, cfg configs.Config, now func() time.Time) *App {
 	t.Helper()
 	app, err := New(t.Context(), cfg, Options{Roles: AllRoles(), Log: slog.New(slog.NewTextHandler(shop.Log{T: t},
@@ -29,14 +29,14 @@ func prepareApp(t *testing.T, cfg configs.Config, now func() time.Time) *App {
 	return app
 }
 
-// operate changes hot keys as an operator does, for a time or, with 0, for good.
+// operate changes hot keys as an operator does, for a time or, with 0, without an end.
 func operate(t *testing.T, app *App, lasts time.Duration, set map[string]any) {
 	t.Helper()
 	by := settings.Author{Actor: "ann", IfVersion: settings.AnyVersion}
 	require.NoError(t, app.live.Change(t.Context(), settings.Change{Set: set, For: lasts, By: by}))
 }
 
-// answered is how a process answers an order.
+// answered returns status and body of a process' answer to an order.
 func answered(t *testing.T, app *App, shopper int) (int, string) {
 	t.Helper()
 	resp, err := http.DefaultClient.Do(shop.Order(t, app.Addr(), "phone", shopper))
@@ -47,8 +47,8 @@ func answered(t *testing.T, app *App, shopper int) (int, string) {
 	return resp.StatusCode, string(text)
 }
 
-// A process that starts neither admits nor drains before it has read what operators have stopped. One that has read it
-// goes on admitting without the database.
+// TestAStopHoldsBeforeTheDatabaseHasTold checks that a process neither admits nor drains before it has read the
+// overrides. After that it goes on admitting without the database.
 func TestAStopHoldsBeforeTheDatabaseHasTold(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{"sqlite", "mysql", "postgres"} {
@@ -100,7 +100,8 @@ func TestAStopHoldsBeforeTheDatabaseHasTold(t *testing.T) {
 	}
 }
 
-// A process whose host is ahead ends no stop before its time, although it starts while Redis does not tell its clock.
+// TestAStopEndsByTheClockOfRedisAlone checks that a host with a fast clock ends no stop early. At its start Redis'
+// clock cannot be read.
 func TestAStopEndsByTheClockOfRedisAlone(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)
@@ -132,7 +133,8 @@ func TestAStopEndsByTheClockOfRedisAlone(t *testing.T) {
 	require.EqualValues(t, 1, version, "it has not ended for the others either")
 }
 
-// A cap that operators have set is not lifted for a moment by a process that starts with another one in its file.
+// TestARestartLiftsNoCap checks that a starting process with another cap in its file does not lift the operators' cap
+// for a moment.
 func TestARestartLiftsNoCap(t *testing.T) {
 	t.Parallel()
 	redis := testkit.Redis(t)

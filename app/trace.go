@@ -12,17 +12,18 @@ import (
 	"sluice/trace"
 )
 
-// openTracer comes first, so that its spans are exported last, and every log line about a traced order says so.
+// openTracer opens the tracer. It comes first: its spans must be exported last, and every log line about a traced order
+// needs the trace id.
 func (a *App) openTracer(ctx context.Context) (err error) {
 	if a.cfg.Trace.Endpoint == "" {
 		return nil
 	}
-	if a.tracer, err = trace.Open(ctx, a.cfg.Trace, a.opt.Version, a.part("trace"), a.opt.Now); err != nil {
+	if a.tracer, err = trace.Open(ctx, a.cfg.Trace, a.opt.Version, a.logFor("trace"), a.opt.Now); err != nil {
 		return err
 	}
 	a.log = slog.New(a.tracer.Log(a.log.Handler()))
 	a.onStop("traces", func(ctx context.Context) error {
-		// A collector that is away is no reason to call the stop failed.
+		// A collector that is away does not make the stop fail.
 		if err := a.tracer.Close(ctx); err != nil {
 			a.log.Warn("the last spans were not exported", "error", err)
 		}
@@ -31,7 +32,7 @@ func (a *App) openTracer(ctx context.Context) (err error) {
 	return nil
 }
 
-// What follows leaves everything as it is where nothing is traced.
+// The functions below return their argument unchanged if nothing is traced.
 
 func (a *App) tracedChannels(channels ...notify.Channel) []notify.Channel {
 	if a.tracer != nil {

@@ -23,7 +23,7 @@ import (
 	"sluice/inventory"
 )
 
-// spans is a collector that keeps what it is sent.
+// spans is a collector that remembers the spans that it gets.
 type spans struct {
 	mu  sync.Mutex
 	all []*otlp.Span
@@ -31,7 +31,7 @@ type spans struct {
 
 func (s *spans) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	text, err := io.ReadAll(r.Body)
-	var sent otlp.TracesData // of the form of a request
+	var sent otlp.TracesData // encoded like a request
 	if err == nil {
 		err = proto.Unmarshal(text, &sent)
 	}
@@ -48,8 +48,7 @@ func (s *spans) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// One trace holds the request, the wait, the transaction and the notification, though a gateway and a worker that know
-// nothing of each other made them.
+// TestOneTraceFromTheRequestToTheNotification checks that a gateway and a separate worker add their spans to one trace.
 func TestOneTraceFromTheRequestToTheNotification(t *testing.T) {
 	t.Parallel()
 	var kept spans
@@ -77,7 +76,7 @@ func TestOneTraceFromTheRequestToTheNotification(t *testing.T) {
 		return err == nil && n == 1
 	}, 20*time.Second, 5*time.Millisecond)
 	require.NoError(t, stopApp(back))
-	require.NoError(t, stopApp(front)) // what waits is exported by the stop
+	require.NoError(t, stopApp(front)) // the stop exports the remaining spans
 
 	id := uuid.MustParse(admitted.OrderID)
 	found := map[string]*otlp.Span{}

@@ -17,15 +17,15 @@ import (
 const (
 	// exportTimeout bounds one request to the collector.
 	exportTimeout = 5 * time.Second
-	// exportAttempts bounds the requests for one batch. After the last its spans
-	// are dropped: at most 2,048 wait meanwhile.
+	// exportAttempts bounds the requests for one batch. After the last its spans are dropped. At most 2,048 spans wait
+	// meanwhile.
 	exportAttempts = 3
 	// maxAnswer is how much of a collector's answer is read.
 	maxAnswer = 64 << 10
 )
 
-// collector sends spans to an OTLP collector over HTTP. It is the client of the
-// SDK's exporter. The SDK's own would bring all of gRPC into the binary.
+// collector sends spans to an OTLP collector over HTTP. It implements the client of the SDK's exporter. The SDK's own
+// client would add all of gRPC to the binary.
 type collector struct {
 	url    string
 	client *http.Client
@@ -40,7 +40,7 @@ func newCollector(endpoint string) *collector {
 		client: &http.Client{Transport: transport, Timeout: exportTimeout}}
 }
 
-// Start does nothing: a connection is opened by the first batch.
+// Start does nothing: the first batch opens a connection.
 func (c *collector) Start(context.Context) error { return nil }
 
 // Stop closes the idle connections.
@@ -49,9 +49,9 @@ func (c *collector) Stop(context.Context) error {
 	return nil
 }
 
-// UploadTraces sends one batch. It asks again where the collector is busy or away.
+// UploadTraces sends one batch. It tries again when the collector is busy or away.
 func (c *collector) UploadTraces(ctx context.Context, spans []*otlp.ResourceSpans) error {
-	// TracesData has the form of the request that OTLP asks for.
+	// TracesData has the same encoding as OTLP's export request.
 	body, err := proto.Marshal(&otlp.TracesData{ResourceSpans: spans})
 	if err != nil {
 		return fmt.Errorf("encode spans: %w", err)
@@ -69,7 +69,7 @@ func (c *collector) UploadTraces(ctx context.Context, spans []*otlp.ResourceSpan
 	}
 }
 
-// post makes one request. It reports whether a failure may be gone the next time.
+// post makes one request. again reports whether a failure may go away by itself.
 func (c *collector) post(ctx context.Context, body []byte) (again bool, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(body))
 	if err != nil {
@@ -81,7 +81,7 @@ func (c *collector) post(ctx context.Context, body []byte) (again bool, err erro
 		return true, fmt.Errorf("send spans: %w", err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)) // else the connection is not used again
+	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)) // or the connection would not be reused
 	switch {
 	case resp.StatusCode < http.StatusMultipleChoices:
 		return false, nil

@@ -10,7 +10,7 @@ import (
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
 )
 
-// answering is a collector that gives one status after the other, the last one again and again.
+// answering returns a collector whose server answers with each status in turn, and repeats the last.
 func answering(t *testing.T, statuses ...int) (*collector, *int) {
 	t.Helper()
 	calls := 0

@@ -1,8 +1,6 @@
-// Package trace exports what happened to sampled orders as OpenTelemetry spans:
-// the request, the wait in line, the transaction, each notification.
-//
-// An order's trace id is its own id, and so is its root span's: every process
-// that sees the order can add to its trace, and nothing travels with the ticket.
+// Package trace exports OpenTelemetry spans of sampled orders: the request, the wait in line, the transaction, each
+// notification. The ids of an order's trace and root span follow from the order's id. So every process can add to its
+// trace, and the ticket needs no trace data.
 package trace
 
 import (
@@ -12,18 +10,18 @@ import (
 	"net/url"
 )
 
-// Config says where spans go. Nothing is traced without an endpoint.
+// Config says where spans go. Without an endpoint nothing is traced.
 type Config struct {
 	// Endpoint is the URL of an OTLP collector that speaks HTTP, for example http://127.0.0.1:4318. Defaults to none.
 	Endpoint string `koanf:"endpoint"`
-	// Sample is the part of the orders that are traced, 0 to 1. It must be the same in every process. Defaults to 0.01.
+	// Sample is the fraction of orders that are traced, 0 to 1. It must be the same in every process. Defaults to 0.01.
 	Sample float64 `koanf:"sample"`
 }
 
-// DefaultConfig traces nothing.
+// DefaultConfig returns a configuration that traces nothing.
 func DefaultConfig() Config { return Config{Sample: 0.01} }
 
-// Validate names the key and what is allowed.
+// Validate returns an error that names the key and the allowed values.
 func (c Config) Validate() error {
 	var errs []error
 	u, err := url.Parse(c.Endpoint)

@@ -9,28 +9,28 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// orderID is an order's id as a trace id.
+// orderID is an order's id, used as its trace id.
 type orderID uuid.UUID
 
-// parse refuses ids that were not made by a gateway.
+// parse parses an order's id. It reports false for an id that no gateway made.
 func parse(order string) (orderID, bool) {
 	id, err := uuid.Parse(order)
 	return orderID(id), err == nil && len(order) == 36
 }
 
-// tail are the 62 random bits behind the variant, which is the same in every UUID.
+// tail returns the 62 random bits after the UUID's variant.
 func (id orderID) tail() uint64 { return binary.BigEndian.Uint64(id[8:]) << 2 >> 2 }
 
-// root is the span every other span of the order hangs from.
+// root returns the context of the order's root span, the parent of all others.
 func (id orderID) root() trace.SpanContext {
 	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID(id), SpanID: trace.SpanID(id[8:]),
 		TraceFlags: trace.FlagsSampled, Remote: true})
 }
 
-// rootKey marks the context of a root span.
+// rootKey is the context key of a root span's order.
 type rootKey struct{}
 
-// ids gives a root span the ids of its order, and random ones to the others.
+// ids generates span ids: for a root span those of its order, for others random ones.
 type ids struct{}
 
 // NewIDs implements the SDK's IDGenerator.

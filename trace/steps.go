@@ -12,8 +12,7 @@ import (
 	"sluice/queue/worker"
 )
 
-// Handler records, around next, how long each sampled ticket waited and the
-// transaction that decided it.
+// Handler returns next with tracing: for each sampled ticket it records the wait and the transaction.
 func (t *Tracer) Handler(next worker.MultiSaleHandler) worker.MultiSaleHandler {
 	return handler{next, t}
 }
@@ -27,12 +26,12 @@ type handler struct {
 func (h handler) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
 	from := h.tracer.now()
 	outcomes, err := h.MultiSaleHandler.Handle(ctx, b)
-	h.tracer.fulfilled(b, outcomes, err, from, "order.fulfil")
+	h.tracer.recordBatch(b, outcomes, err, from, "order.fulfil")
 	return outcomes, err
 }
 
-// HandleMultiSale implements worker.MultiSaleHandler. A batch over several sales that failed
-// is handled sale by sale; its tickets are recorded then.
+// HandleMultiSale implements worker.MultiSaleHandler. It records nothing of a failed multi-sale batch, whose sales are
+// then handled one by one.
 func (h handler) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	from := h.tracer.now()
 	answers, err := h.MultiSaleHandler.HandleMultiSale(ctx, batches)
@@ -40,7 +39,7 @@ func (h handler) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([]
 		return answers, err
 	}
 	for i, b := range batches {
-		h.tracer.fulfilled(b, answers[i], nil, from, "order.fulfil")
+		h.tracer.recordBatch(b, answers[i], nil, from, "order.fulfil")
 	}
 	return answers, nil
 }
@@ -49,11 +48,11 @@ func (h handler) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([]
 func (h handler) Bury(ctx context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
 	from := h.tracer.now()
 	outcomes, err := h.MultiSaleHandler.Bury(ctx, b, reason)
-	h.tracer.fulfilled(b, outcomes, err, from, "order.bury")
+	h.tracer.recordBatch(b, outcomes, err, from, "order.bury")
 	return outcomes, err
 }
 
-func (t *Tracer) fulfilled(b queue.Batch, outcomes []queue.Outcome, err error, from time.Time, name string) {
+func (t *Tracer) recordBatch(b queue.Batch, outcomes []queue.Outcome, err error, from time.Time, name string) {
 	to := t.now()
 	for _, ticket := range b.Tickets {
 		id, ok := t.sampled(ticket.ID)
@@ -67,15 +66,15 @@ func (t *Tracer) fulfilled(b queue.Batch, outcomes []queue.Outcome, err error, f
 				}})
 		}
 		t.record(id, span{name: name, from: from, to: to, kind: trace.SpanKindInternal,
-			failure: failureOf(ticket.ID, outcomes, err),
+			failure: failureText(ticket.ID, outcomes, err),
 			attrs: []attribute.KeyValue{attribute.String("sluice.sale", b.Sale), attribute.String("sluice.batch", b.ID),
 				attribute.Int("sluice.batch_size", len(b.Tickets)),
 				attribute.Int("sluice.attempt", ticket.Attempts+1)}})
 	}
 }
 
-// failureOf says why a ticket has not become an order, empty when it has.
-func failureOf(order string, outcomes []queue.Outcome, err error) string {
+// failureText says why a ticket has not become an order, or returns "" when it has.
+func failureText(order string, outcomes []queue.Outcome, err error) string {
 	for _, o := range outcomes {
 		if o.ID != order {
 			continue
@@ -94,7 +93,7 @@ func failureOf(order string, outcomes []queue.Outcome, err error) string {
 	return "given back"
 }
 
-// Channel records, around next, each delivery of a sampled order's news.
+// Channel returns next with tracing: it records each delivery of a sampled order's events.
 func (t *Tracer) Channel(next notify.Channel) notify.Channel { return channel{next, t} }
 
 type channel struct {

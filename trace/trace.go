@@ -24,14 +24,14 @@ import (
 type Tracer struct {
 	provider *sdk.TracerProvider
 	tracer   trace.Tracer
-	bound    uint64 // orders whose tail is below it are sampled
+	bound    uint64 // orders with a lower tail are sampled
 	now      func() time.Time
 }
 
-// Open starts exporting to cfg.Endpoint, in the background: a collector that is
-// away delays nothing. Close it.
+// Open returns a Tracer that exports to cfg.Endpoint in the background. A collector that is away delays nothing. Close
+// the Tracer.
 func Open(ctx context.Context, cfg Config, version string, log *slog.Logger, now func() time.Time) (*Tracer, error) {
-	// The SDK reports to one place in the process; its own is standard error without any form.
+	// The SDK has one error handler for the process; its default writes plain text to standard error.
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("spans were not exported", "error", err) }))
 	exporter, err := otlptrace.New(ctx, newCollector(cfg.Endpoint))
 	if err != nil {
@@ -50,18 +50,17 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger, now
 	return &Tracer{provider: provider, tracer: provider.Tracer("sluice"), bound: bound, now: now}, nil
 }
 
-// Close exports what waits and stops, at the latest when ctx ends.
+// Close exports the remaining spans and stops, at the latest when ctx ends.
 func (t *Tracer) Close(ctx context.Context) error { return t.provider.Shutdown(ctx) }
 
-// sampled decides by the order's id alone, so that all processes decide alike.
+// sampled reports whether an order is traced. It depends on the id alone, so that all processes agree.
 func (t *Tracer) sampled(order string) (orderID, bool) {
 	id, ok := parse(order)
 	return id, ok && id.tail() < t.bound
 }
 
-// Admitted records the request that brought a new order into the line. The
-// trace that the client may be part of is linked, never continued: shoppers do
-// not choose what is sampled.
+// Admitted records the request that placed a new order. A trace of the client is linked, never continued, because
+// shoppers must not choose what is sampled.
 func (t *Tracer) Admitted(r *http.Request, sale string, ticket queue.Ticket, since time.Time) {
 	id, ok := t.sampled(ticket.ID)
 	if !ok {
@@ -79,12 +78,12 @@ func (t *Tracer) Admitted(r *http.Request, sale string, ticket queue.Ticket, sin
 	span.End(trace.WithTimestamp(t.now()))
 }
 
-// span is one step of an order that has ended.
+// span is one finished step of an order.
 type span struct {
 	name     string
 	from, to time.Time
 	kind     trace.SpanKind
-	failure  string // why it did not go well; empty when it did
+	failure  string // why the step failed; empty: it did not
 	attrs    []attribute.KeyValue
 }
 
@@ -97,5 +96,5 @@ func (t *Tracer) record(id orderID, s span) {
 	step.End(trace.WithTimestamp(s.to))
 }
 
-// Log adds trace_id to each line about a sampled order, known by its attribute "order".
+// Log returns next with tracing: it adds trace_id to each line whose attribute "order" is a sampled order.
 func (t *Tracer) Log(next slog.Handler) slog.Handler { return logHandler{Handler: next, tracer: t} }

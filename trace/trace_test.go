@@ -26,11 +26,11 @@ func tracer(t *testing.T, sample float64) *Tracer {
 	traced, err := Open(t.Context(), Config{Endpoint: "http://127.0.0.1:1", Sample: sample}, "test",
 		slog.New(slog.DiscardHandler), time.Now)
 	require.NoError(t, err)
-	t.Cleanup(func() { _ = traced.Close(context.Background()) }) // nobody listens there
+	t.Cleanup(func() { _ = traced.Close(context.Background()) }) // no collector listens there
 	return traced
 }
 
-// The decision hangs on the id alone, whatever made it, and keeps to the part asked for.
+// TestSampling checks that sampling depends on the id alone and matches the configured fraction.
 func TestSampling(t *testing.T) {
 	quarter, again, none, all := tracer(t, 0.25), tracer(t, 0.25), tracer(t, 0), tracer(t, 1)
 	for version, fresh := range map[int]func() uuid.UUID{4: uuid.New, 7: func() uuid.UUID {
@@ -80,11 +80,11 @@ func TestFailureOf(t *testing.T) {
 	t.Parallel()
 	outcomes := []queue.Outcome{{ID: "ok", Op: queue.OpConfirm}, {ID: "no", Op: queue.OpFail, Reason: "sold_out"},
 		{ID: "again", Op: queue.OpRetry}}
-	require.Empty(t, failureOf("ok", outcomes, nil))
-	require.Equal(t, "sold_out", failureOf("no", outcomes, nil))
-	require.Equal(t, "to be tried again", failureOf("again", outcomes, nil))
-	require.Equal(t, "given back", failureOf("missing", outcomes, nil))
-	require.Equal(t, "no database", failureOf("missing", nil, errText("no database")))
+	require.Empty(t, failureText("ok", outcomes, nil))
+	require.Equal(t, "sold_out", failureText("no", outcomes, nil))
+	require.Equal(t, "to be tried again", failureText("again", outcomes, nil))
+	require.Equal(t, "given back", failureText("missing", outcomes, nil))
+	require.Equal(t, "no database", failureText("missing", nil, errText("no database")))
 }
 
 // away is a wide channel whose receiver is down.
@@ -117,7 +117,7 @@ func TestConfigNamesTheKey(t *testing.T) {
 	}
 }
 
-// fulfils answers every ticket, or fails together.
+// fulfils is a handler that confirms every ticket, or fails for multi-sale batches.
 type fulfils struct {
 	worker.MultiSaleHandler
 	err error
@@ -133,9 +133,9 @@ func (f fulfils) HandleMultiSale(_ context.Context, batches []queue.Batch) ([][]
 	return answers, f.err
 }
 
-// Each order of a party has the spans it would have had alone; one that failed together is recorded
-// when it is handled again.
-func TestOrdersOfAPartyAreTraced(t *testing.T) {
+// TestOrdersOfAMultiSaleBatchAreTraced checks that orders of a multi-sale batch have the same spans as others. After a
+// failure of the batch they are recorded when they are handled again.
+func TestOrdersOfAMultiSaleBatchAreTraced(t *testing.T) {
 	traced, kept := tracer(t, 1), tracetest.NewSpanRecorder()
 	traced.provider.RegisterSpanProcessor(kept)
 	batches := []queue.Batch{{ID: "b", Sale: "phone", Tickets: []queue.Ticket{{ID: uuid.NewString(), Seq: 1},

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m) }
 
-// notes are the turns that were begun and what went wrong in them.
+// notes records the turns that began and their errors.
 type notes struct {
 	mu     sync.Mutex
 	turns  map[string]int
@@ -38,7 +38,7 @@ func (n *notes) fail(key string, err error) {
 	n.failed[key] = err
 }
 
-func (n *notes) of(key string) (turns int, failed error) {
+func (n *notes) get(key string) (turns int, failed error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.turns[key], n.failed[key]
@@ -61,21 +61,21 @@ func TestATurnThatGoesWrongHarmsNoOther(t *testing.T) {
 		r.Round(t.Context(), []string{"fails", "panics", "well"}, turn, n.fail)
 	}
 	for _, key := range []string{"fails", "panics", "well"} {
-		turns, _ := n.of(key)
+		turns, _ := n.get(key)
 		require.Equal(t, 3, turns, key)
 	}
-	_, err := n.of("fails")
+	_, err := n.get("fails")
 	require.EqualError(t, err, "broken")
-	_, err = n.of("panics")
+	_, err = n.get("panics")
 	var thrown *apart.PanicError
 	require.ErrorAs(t, err, &thrown)
 	require.Equal(t, "thrown", thrown.Value)
 	require.Contains(t, thrown.Stack, "apart_test.go")
-	_, err = n.of("well")
+	_, err = n.get("well")
 	require.NoError(t, err)
 }
 
-// hanging makes turns that hang until they are let go, or their context ends.
+// hanging returns a turn that hangs, for some keys, until release is closed or its context ends.
 func (n *notes) hanging(release <-chan struct{}, hangs func(key string) bool) func(context.Context, string) error {
 	return func(ctx context.Context, key string) error {
 		n.begun(key)
@@ -99,20 +99,20 @@ func TestATurnThatHangsIsNotWaitedFor(t *testing.T) {
 	for range rounds {
 		r.Round(t.Context(), keys, turn, n.fail)
 	}
-	turns, _ := n.of("well")
+	turns, _ := n.get("well")
 	require.Equal(t, rounds, turns)
-	turns, _ = n.of("hangs")
+	turns, _ = n.get("hangs")
 	require.Equal(t, 1, turns, "it has its turn still")
 	close(release)
 	require.Eventually(t, func() bool {
 		r.Round(t.Context(), keys, turn, n.fail)
-		turns, _ := n.of("hangs")
+		turns, _ := n.get("hangs")
 		return turns > 2
 	}, 30*time.Second, time.Millisecond, "and others later")
 	r.Wait()
 }
 
-// Keys that were slow share few places, and leave the others theirs.
+// TestManyThatHangLeaveRoomForTheOthers checks that slow keys share few places and leave the others theirs.
 func TestManyThatHangLeaveRoomForTheOthers(t *testing.T) {
 	t.Parallel()
 	r, n, release := apart.New(4, 10*time.Millisecond), newNotes(), make(chan struct{})
@@ -121,7 +121,7 @@ func TestManyThatHangLeaveRoomForTheOthers(t *testing.T) {
 		keys = append(keys, fmt.Sprint("hangs-", i))
 	}
 	turn := n.hanging(release, func(key string) bool { return key != "well" })
-	for _, key := range keys { // each of them has been slow once
+	for _, key := range keys { // each is slow once
 		r.Round(t.Context(), []string{key}, turn, n.fail)
 		release <- struct{}{}
 	}
@@ -130,11 +130,11 @@ func TestManyThatHangLeaveRoomForTheOthers(t *testing.T) {
 	for range 20 {
 		r.Round(t.Context(), keys, turn, n.fail)
 	}
-	turns, _ := n.of("well")
+	turns, _ := n.get("well")
 	require.Equal(t, 20, turns)
 	again := func() (sum int) {
 		for _, key := range keys[:20] {
-			turns, _ := n.of(key)
+			turns, _ := n.get(key)
 			sum += turns - 1
 		}
 		return sum
@@ -145,7 +145,7 @@ func TestManyThatHangLeaveRoomForTheOthers(t *testing.T) {
 	require.Eventually(t, func() bool {
 		r.Round(t.Context(), keys, turn, n.fail)
 		for _, key := range keys[:20] {
-			if turns, _ := n.of(key); turns < 2 {
+			if turns, _ := n.get(key); turns < 2 {
 				return false
 			}
 		}
@@ -154,7 +154,8 @@ func TestManyThatHangLeaveRoomForTheOthers(t *testing.T) {
 	r.Wait()
 }
 
-// A key that hangs again leaves its place to the next that was slow. Time is that of the bubble: nobody waits for it.
+// TestWhatHangsAgainHoldsUpNoOtherThatWasSlow checks that a key that hangs again leaves its place to the next slow key.
+// The time is synthetic.
 func TestWhatHangsAgainHoldsUpNoOtherThatWasSlow(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -167,7 +168,7 @@ func TestWhatHangsAgainHoldsUpNoOtherThatWasSlow(t *testing.T) {
 		r.Wait() // both were slow
 		again := make(chan struct{})
 		turn = n.hanging(again, func(key string) bool { return key == "a" })
-		turned := func(key string) int { turns, _ := n.of(key); return turns }
+		turned := func(key string) int { turns, _ := n.get(key); return turns }
 		r.Round(t.Context(), keys[:1], turn, n.fail)
 		synctest.Wait()
 		require.Equal(t, 2, turned("a"))
@@ -181,7 +182,7 @@ func TestWhatHangsAgainHoldsUpNoOtherThatWasSlow(t *testing.T) {
 	})
 }
 
-// A key that was slow once is one of the others after a minute, of the bubble's time.
+// TestWhatWasSlowIsQuickAgainAfterAMinute checks that a slow key counts as quick after a minute of synthetic time.
 func TestWhatWasSlowIsQuickAgainAfterAMinute(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -196,7 +197,7 @@ func TestWhatWasSlowIsQuickAgainAfterAMinute(t *testing.T) {
 		r.Round(t.Context(), keys, n.hanging(hangs, func(string) bool { return true }), n.fail)
 		synctest.Wait()
 		for _, key := range keys {
-			turns, _ := n.of(key)
+			turns, _ := n.get(key)
 			require.Equal(t, 2, turns, "all at once, though but one place is for slow ones")
 		}
 		close(hangs)
@@ -204,7 +205,8 @@ func TestWhatWasSlowIsQuickAgainAfterAMinute(t *testing.T) {
 	})
 }
 
-// As many as there are places may hang at once, all for the first time, and the places are free again.
+// TestWhatHangsForTheFirstTimeGivesItsPlaceBack lets as many keys hang as there are places. Their places are then free
+// again.
 func TestWhatHangsForTheFirstTimeGivesItsPlaceBack(t *testing.T) {
 	t.Parallel()
 	r, n, release := apart.New(2, 10*time.Millisecond), newNotes(), make(chan struct{})
@@ -212,10 +214,10 @@ func TestWhatHangsForTheFirstTimeGivesItsPlaceBack(t *testing.T) {
 	turn := n.hanging(release, func(key string) bool { return key[0] == 'h' })
 	require.Eventually(t, func() bool {
 		r.Round(t.Context(), keys, turn, n.fail)
-		turns, _ := n.of("well-3")
+		turns, _ := n.get("well-3")
 		return turns > 3
 	}, 30*time.Second, time.Millisecond)
-	turns, _ := n.of("hangs-1")
+	turns, _ := n.get("hangs-1")
 	require.Equal(t, 1, turns)
 	close(release)
 	r.Wait()
@@ -231,11 +233,11 @@ func TestARoundEndsWithItsContext(t *testing.T) {
 		defer close(ended)
 		r.Round(ctx, []string{"a", "b"}, turn, n.fail)
 	}()
-	require.Eventually(t, func() bool { turns, _ := n.of("a"); return turns == 1 }, 30*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { turns, _ := n.get("a"); return turns == 1 }, 30*time.Second, time.Millisecond)
 	cancel()
 	<-ended
 	r.Wait()
-	turns, _ := n.of("b")
+	turns, _ := n.get("b")
 	require.LessOrEqual(t, turns, 1)
 }
 

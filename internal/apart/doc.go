@@ -1,3 +1,3 @@
-// Package apart keeps what is broken from what is well: of many lines, sales, topics or servers each gets a turn of its
-// own, and one that fails, panics or hangs costs nobody else anything.
+// Package apart isolates faults. Each of many lines, sales, topics or servers gets a turn of its own. One that fails,
+// panics or hangs delays no other.
 package apart

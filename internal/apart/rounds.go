@@ -7,38 +7,38 @@ import (
 	"time"
 )
 
-// Rounds gives turns to keys, round after round. A key whose turn still runs gets none, so that one that hangs is in no
-// other's way. Safe for concurrent use; whoever made it calls Wait at the end.
+// Rounds gives turns to keys, round after round. A key whose turn still runs gets no second one, so that a hanging key
+// delays no other. Safe for concurrent use. Call Wait at the end.
 type Rounds struct {
-	patience time.Duration // how long a round waits; 0: to the end
-	places   chan struct{} // turns at a time
-	overtime chan struct{} // those that have outlasted the patience: their places are free again
-	spare    chan struct{} // those of keys that were slow lately: they take no place of the others
-	late     chan struct{} // those of them that have outlasted the patience again: a place in spare is for the next
+	patience time.Duration // how long a round waits for its turns; 0: until they end
+	places   chan struct{} // one element for each running turn
+	overtime chan struct{} // turns that have outlasted the patience, whose places are free again
+	spare    chan struct{} // turns of keys that were slow lately, which take no other places
+	late     chan struct{} // turns in spare that have outlasted the patience again, whose spare places are free again
 
 	mu    sync.Mutex
-	busy  map[string]bool      // their turn runs
-	slow  map[string]time.Time // when their last turn ended, if it outlasted the patience
-	from  string               // the next round begins behind this one: the last ended before all had their turn
-	first int                  // which of the slow ones is tried first
+	busy  map[string]bool      // keys whose turn runs
+	slow  map[string]time.Time // when a key's last turn ended, if it outlasted the patience
+	from  string               // the next round begins after this key, because the last one ended early
+	first int                  // index of the slow key that is tried first
 	turns sync.WaitGroup
 }
 
-// slowFor is how long a key counts as slow that was slow once.
+// slowFor is how long a key counts as slow after a slow turn.
 const slowFor = time.Minute
 
-// New returns rounds in which up to most turns run at a time, and as many that have outlasted the patience. Keys that
-// were slow in the last minute have a quarter of that room beside it, and half of it once they are slow again. A round
-// waits for patience at most, 0 for all of its turns.
+// New returns Rounds in which up to most turns run at a time, and as many that have outlasted the patience. Keys that
+// were slow in the last minute have further places, a quarter of most. Turns that are slow again have half of most. A
+// round waits at most patience, or with 0 for all of its turns.
 func New(most int, patience time.Duration) *Rounds {
 	room := func(turns int) chan struct{} { return make(chan struct{}, max(turns, 1)) }
 	return &Rounds{patience: patience, places: room(most), overtime: room(most), spare: room(most / 4),
 		late: room(most / 2), busy: map[string]bool{}, slow: map[string]time.Time{}}
 }
 
-// Round gives each of the keys a turn, in their order, and returns when those have ended that were quick the last time,
-// or its patience has. Turns outlast it then, and must end soon after ctx. Whoever got no turn comes first in the next
-// round. Failed hears of each turn that returned an error or panicked, possibly several at a time.
+// Round gives each key a turn, in order. It returns when the turns of quick keys have ended or its patience is over.
+// Turns may outlast it and must end soon after ctx. Keys without a turn come first in the next round. failed is called
+// for each turn that returned an error or panicked, perhaps concurrently.
 func (r *Rounds) Round(ctx context.Context, keys []string, turn func(ctx context.Context, key string) error,
 	failed func(key string, err error),
 ) {
@@ -46,7 +46,7 @@ func (r *Rounds) Round(ctx context.Context, keys []string, turn func(ctx context
 		began := time.Now()
 		r.turns.Go(func() {
 			defer ended()
-			leave := r.sit(place)
+			leave := r.occupy(place)
 			defer leave()
 			err := Try(func() error { return turn(ctx, key) })
 			r.end(key, r.patience > 0 && time.Since(began) > r.patience)
@@ -55,17 +55,17 @@ func (r *Rounds) Round(ctx context.Context, keys []string, turn func(ctx context
 			}
 		})
 	}
-	quick, slow := r.sorted(keys)
+	quick, slow := r.splitBySpeed(keys)
 	for _, key := range slow {
 		if r.claim(key, r.spare) {
 			begin(key, r.spare, func() {})
 		}
 	}
-	r.give(ctx, quick, begin)
+	r.beginTurns(ctx, quick, begin)
 }
 
-// sit gives a place back when the turn ends, or, if there is room, when it has outlasted the patience.
-func (r *Rounds) sit(place chan struct{}) (leave func()) {
+// occupy frees a place when the turn ends, or, if there is room, when it has outlasted the patience.
+func (r *Rounds) occupy(place chan struct{}) (leave func()) {
 	if r.patience == 0 {
 		return func() { <-place }
 	}
@@ -97,8 +97,8 @@ func (r *Rounds) sit(place chan struct{}) (leave func()) {
 	}
 }
 
-// give begins the turns of keys, as places become free, and waits for them.
-func (r *Rounds) give(ctx context.Context, keys []string, begin func(key string, place chan struct{}, ended func())) {
+// beginTurns begins the turns of keys as places become free, and waits for them.
+func (r *Rounds) beginTurns(ctx context.Context, keys []string, begin func(key string, place chan struct{}, ended func())) {
 	over := make(<-chan time.Time)
 	if r.patience > 0 {
 		timer := time.NewTimer(r.patience)
@@ -127,7 +127,7 @@ func (r *Rounds) give(ctx context.Context, keys []string, begin func(key string,
 	r.await(begun, ended, over)
 }
 
-// await returns when so many turns have ended, or when it is over.
+// await returns when begun turns have ended, or when over fires.
 func (*Rounds) await(begun int, ended <-chan struct{}, over <-chan time.Time) {
 	for range begun {
 		select {
@@ -138,7 +138,7 @@ func (*Rounds) await(begun int, ended <-chan struct{}, over <-chan time.Time) {
 	}
 }
 
-// leaveOff remembers who had the last turn of a round that ended too early.
+// leaveOff remembers the key with the last turn of a round that ended early.
 func (r *Rounds) leaveOff(had []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,8 +148,8 @@ func (r *Rounds) leaveOff(had []string) {
 	}
 }
 
-// sorted tells keys that were quick last time from those that were slow, each kind in its turn.
-func (r *Rounds) sorted(keys []string) (quick, slow []string) {
+// splitBySpeed separates keys that were quick last time from slow ones, each in its order of turns.
+func (r *Rounds) splitBySpeed(keys []string) (quick, slow []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if at := slices.Index(keys, r.from); at >= 0 {
@@ -172,7 +172,7 @@ func (r *Rounds) sorted(keys []string) (quick, slow []string) {
 	return quick, slow
 }
 
-// claim takes a place for a key, if one is free and the key has no turn.
+// claim takes a place for a key. It reports false if none is free or the key's turn still runs.
 func (r *Rounds) claim(key string, places chan struct{}) bool {
 	select {
 	case places <- struct{}{}:
@@ -206,5 +206,5 @@ func (r *Rounds) end(key string, slow bool) {
 	}
 }
 
-// Wait returns when no turn runs any more. No round may begin meanwhile.
+// Wait returns when no turn runs. No round may begin meanwhile.
 func (r *Rounds) Wait() { r.turns.Wait() }

@@ -6,8 +6,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// Server names the server that holds a key, as the client knows it without asking; "" unless Redis is a cluster. A slot
-// that no master serves is on any.
+// Server returns the server of a key, or "" unless Redis is a cluster. For a slot without a master it returns any
+// server.
 func Server(ctx context.Context, rdb redis.UniversalClient, key string) string {
 	cluster, ok := rdb.(*redis.ClusterClient)
 	if !ok {
@@ -20,8 +20,8 @@ func Server(ctx context.Context, rdb redis.UniversalClient, key string) string {
 	return master.Options().Addr
 }
 
-// Known is Server for callers that must not wait: "" before the client knows its cluster.
-func Known(rdb redis.UniversalClient, key string) string {
+// ServerIfKnown returns what Server does without waiting, or "" before the client knows its cluster.
+func ServerIfKnown(rdb redis.UniversalClient, key string) string {
 	if _, ok := rdb.(*redis.ClusterClient); !ok {
 		return ""
 	}
@@ -30,8 +30,7 @@ func Known(rdb redis.UniversalClient, key string) string {
 	return Server(ctx, rdb, key)
 }
 
-// ByServer groups names by the server that holds the key of each, in their order: what is asked of one server in one
-// round trip waits for no other.
+// ByServer groups names by the server of their keys, in order. So a round trip to one server waits for no other.
 func ByServer(ctx context.Context, rdb redis.UniversalClient, names []string,
 	key func(name string) string) map[string][]string {
 	groups := map[string][]string{}

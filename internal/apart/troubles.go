@@ -2,15 +2,15 @@ package apart
 
 import "sync"
 
-// Troubles remember which keys go wrong, so that it is told once and not in every round. The zero value is ready for
-// use, by many goroutines.
+// Troubles remembers which keys fail, so that each failure is logged once and not in every round. The zero value is
+// ready for use. Safe for concurrent use.
 type Troubles struct {
 	mu  sync.Mutex
 	ill map[string]bool
 }
 
-// Note takes in how a key's turn went, nil for well, and reports whether it has just begun to go wrong, or has just
-// ended to.
+// Note records the outcome of a key's turn, nil for success. It reports whether the key has just begun to fail, or just
+// ceased to.
 func (t *Troubles) Note(key string, err error) (begun, ended bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -27,7 +27,7 @@ func (t *Troubles) Note(key string, err error) (begun, ended bool) {
 	return !was && err != nil, was && err == nil
 }
 
-// Any reports whether a key goes wrong.
+// Any reports whether any key fails.
 func (t *Troubles) Any() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -11,10 +11,10 @@ type PanicError struct {
 	Stack string
 }
 
-// Error says what was thrown, without the stack.
+// Error returns the panic's value as text, without the stack.
 func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 
-// Try calls f. A panic becomes its error, a *PanicError.
+// Try calls f and returns its error. A panic becomes a *PanicError.
 func Try(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -7,8 +7,7 @@ import (
 	"time"
 )
 
-// Batch is one queue's part of a call. Whoever sends it sets Err, and where that is nil as many answers as there are
-// requests.
+// Batch is one queue's part of a call. Config.Send sets Err, or else as many answers as there are requests.
 type Batch[Q, A any] struct {
 	Key      string
 	Requests []Q
@@ -19,33 +18,32 @@ type Batch[Q, A any] struct {
 	from  []*request[Q, A]
 }
 
-// call is the batches it carries, and how slow their queues are.
+// call is the batches of one call, with the speed of their queues.
 type call[Q, A any] struct {
 	batches []Batch[Q, A]
 	speed   speed
-	probe   bool // of an unproven queue alone
+	probe   bool // it has one unproven queue alone
 }
 
-// flushOwn makes one call for whoever waits now, the caller's queue among them, and leaves the next
-// ones to a goroutine: a lone request has nobody to let by, and a goroutine and a channel between
-// it and the store are a tenth of its time.
+// flushOwn makes one call for the waiting requests, the caller's queue among them. It leaves further calls to a
+// goroutine. A goroutine and a channel for each lone request would cost a tenth of its time.
 func (c *Coalescer[Q, A]) flushOwn(own *keyQueue[Q, A]) {
 	f := c.next()
 	switch {
 	case f.batches == nil:
-	case f.carries(own):
+	case f.includes(own):
 		c.flush(f)
 		c.handOver()
-	default: // it is others' turn, and their call may last
+	default: // other queues come first, and their call may last
 		go c.runFrom(f)
 	}
 }
 
-func (f *call[Q, A]) carries(q *keyQueue[Q, A]) bool {
+func (f *call[Q, A]) includes(q *keyQueue[Q, A]) bool {
 	return slices.ContainsFunc(f.batches, func(p Batch[Q, A]) bool { return p.queue == q })
 }
 
-// handOver leaves whoever waits by now to a goroutine, or ends the call.
+// handOver starts a goroutine for requests that wait by now, or ends the call.
 func (c *Coalescer[Q, A]) handOver() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -56,14 +54,14 @@ func (c *Coalescer[Q, A]) handOver() {
 	c.endCall()
 }
 
-// run sends until nothing waits.
+// run makes calls until nothing waits.
 func (c *Coalescer[Q, A]) run() {
-	// Whoever can run now joins this call instead of the next.
+	// Callers that are ready to run join this call instead of the next.
 	runtime.Gosched()
 	c.runFrom(c.next())
 }
 
-// runFrom sends f, and then until nothing waits.
+// runFrom makes the call f, then further ones until nothing waits.
 func (c *Coalescer[Q, A]) runFrom(f call[Q, A]) {
 	for f.batches != nil {
 		c.flush(f)
@@ -72,9 +70,9 @@ func (c *Coalescer[Q, A]) runFrom(f call[Q, A]) {
 	}
 }
 
-// flush makes one call and hands out its answers. A call that panics answers ErrBroken to all it has not answered.
+// flush makes one call and delivers its answers. After a panic it delivers ErrBroken to all without an answer.
 func (c *Coalescer[Q, A]) flush(f call[Q, A]) {
-	// Detached from every caller: none of them may leave the others without an answer.
+	// The context is no caller's, because none may cancel the call of the others.
 	ctx, cancel := context.WithTimeout(context.Background(), c.Timeout)
 	began := c.Now()
 	for i := range f.batches {
@@ -95,10 +93,10 @@ func (c *Coalescer[Q, A]) flush(f call[Q, A]) {
 	c.Send(ctx, f.batches)
 }
 
-// deliver hands out the answers, and reports whether there were any.
+// deliver gives each request its answer and reports whether there were answers.
 func (p *Batch[Q, A]) deliver() bool {
 	if p.Err == nil && len(p.Answers) != len(p.from) {
-		p.Err = ErrBroken // it panicked in between
+		p.Err = ErrBroken // Send panicked after part of its work
 	}
 	for i, w := range p.from {
 		if p.Err != nil {
@@ -111,7 +109,7 @@ func (p *Batch[Q, A]) deliver() bool {
 	return p.Err == nil
 }
 
-// next returns the next call. It has no batches, and the caller's turn is over, when nobody waits who may go now.
+// next returns the next call. It has no batches if no queue may go now; then the caller must stop.
 func (c *Coalescer[Q, A]) next() (f call[Q, A]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,8 +139,8 @@ func (c *Coalescer[Q, A]) next() (f call[Q, A]) {
 	return f
 }
 
-// count counts a call, and sees to another for those who stay behind. Without batches it ends the
-// call. The caller holds mu.
+// count counts a call and starts another one for the remaining queues. It ends a call without batches. The caller must
+// hold mu.
 func (c *Coalescer[Q, A]) count(f call[Q, A]) {
 	if f.batches == nil {
 		c.endCall()
@@ -160,7 +158,7 @@ func (c *Coalescer[Q, A]) count(f call[Q, A]) {
 	}
 }
 
-// endCall counts a call as ended. The caller holds mu.
+// endCall counts a call as ended. The caller must hold mu.
 func (c *Coalescer[Q, A]) endCall() {
 	if c.inFlight--; c.inFlight == 0 {
 		close(c.idle)
@@ -168,7 +166,7 @@ func (c *Coalescer[Q, A]) endCall() {
 	}
 }
 
-// requeue puts queues in which somebody came meanwhile at the end of the turn.
+// requeue puts the call's queues that have new requests at the end of ready.
 func (c *Coalescer[Q, A]) requeue(f call[Q, A], took time.Duration, answered bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -186,7 +184,7 @@ func (c *Coalescer[Q, A]) requeue(f call[Q, A], took time.Duration, answered boo
 	}
 }
 
-// record takes a call out of the count, and notes how it went.
+// record counts a call as ended and records how fast it was.
 func (c *Coalescer[Q, A]) record(f call[Q, A], took time.Duration, answered bool) {
 	swift := took <= c.Timeout/slowCall
 	if swift && answered {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// ErrOverloaded says that more requests wait for one store than may.
+// ErrOverloaded says that too many requests wait.
 var ErrOverloaded = errors.New("too many requests wait for the store")
 
 // ErrBroken answers requests whose call has panicked.
@@ -23,32 +23,31 @@ type Config[Q, A any] struct {
 	Calls    int             // calls in flight
 	Bound    int             // requests of one key that may wait
 	Timeout  time.Duration   // of one call
-	Detached bool            // callers never make a call themselves: it may last, and they may hang up
-	OnPanic  func(cause any) // hears of a call that has panicked, on its goroutine
+	Detached bool            // callers never make a call themselves, so that they can always hang up
+	OnPanic  func(cause any) // called after a panic of a call, on its goroutine
 	Now      func() time.Time
 }
 
-// Coalescer sends requests that arrive while a call is in flight together in the next one. Nobody waits for a timer: a
-// lone request is sent at once.
+// Coalescer joins the requests that arrive during a call into the next call. Nothing waits for a timer: a lone request
+// is sent at once.
 //
 // Requests stand in queues, one for each key. A queue is part of one call at a time, so that its requests are sent in
 // the order of their arrival. A call takes queues in turn, so that a long one does not starve the others. A call that
-// hangs delays the queues it carries; the others go with the next, and slow ones apart from quick ones: see keyQueue. A
-// request that need not wait makes its call itself, unless the last call was shared. A call that panics fails its own
-// requests.
+// hangs delays only its own queues. Slow queues do not share calls with quick ones: see keyQueue. A request that need
+// not wait makes its call itself, unless the last call was shared. A call that panics fails its own requests.
 type Coalescer[Q, A any] struct {
 	Config[Q, A]
 
 	mu        sync.Mutex
-	queues    map[string]*keyQueue[Q, A] // those that were used lately
-	ready     []*keyQueue[Q, A]          // queues that wait and are not in flight, in turn
+	queues    map[string]*keyQueue[Q, A] // queues that were used lately
+	ready     []*keyQueue[Q, A]          // queues with requests and not in flight, in order
 	inFlight  int
-	slow      int           // of those, calls of queues that are not quick
-	probing   int           // of those, calls of an unproven queue alone
-	cleared   bool          // the last unproven queue was quick alone
-	probed    time.Time     // when one was last slow alone
-	lastQuick time.Time     // when a call was last quick and answered
-	shared    bool          // the last call carried more than one request: the next may, too
+	slow      int           // calls of queues that are not quick
+	probing   int           // calls of an unproven queue alone
+	cleared   bool          // the last probe was quick
+	probed    time.Time     // when a probe was last slow
+	lastQuick time.Time     // when the last quick call with answers ended
+	shared    bool          // the last call had more than one request, so the next may have several
 	idle      chan struct{} // closed when the last call has ended; nil when none is in flight
 	spare     sync.Pool     // of *request[Q, A]
 }
@@ -56,22 +55,21 @@ type Coalescer[Q, A any] struct {
 // New returns a coalescer.
 func New[Q, A any](cfg Config[Q, A]) *Coalescer[Q, A] { return &Coalescer[Q, A]{Config: cfg} }
 
-// request is one caller's. Its state is guarded by the coalescer's mutex.
+// request is one caller's request. The coalescer's mutex guards it.
 type request[Q, A any] struct {
-	ctx    context.Context // of the caller, who has gone when it has ended
+	ctx    context.Context // of the caller, who has gone if it has ended
 	since  time.Time
 	asked  Q
 	answer A
 	err    error
-	sent   bool // in a call, or turned away: the queue no longer holds it
-	gone   bool // its caller has hung up, and the queue may still hold it
+	sent   bool // it left the queue, for a call or refused
+	gone   bool // its caller has hung up; it may still be in the queue
 	done   chan struct{}
 }
 
 // Do returns the answer to one request. While the store hangs it returns within twice the timeout of a call and the
-// rest of the call in flight. When it returns early, because ctx ended, a call in flight may still
-// carry the request; one that was not sent yet never is. Whoever makes the call itself returns no
-// sooner than the call ends.
+// rest of the call in flight. When ctx ends it returns early; a request that was not sent yet then never is. A caller
+// that makes the call itself returns only when the call ends.
 func (c *Coalescer[Q, A]) Do(ctx context.Context, key string, asked Q) (answer A, err error) {
 	w, ok := c.spare.Get().(*request[Q, A])
 	if !ok {
@@ -86,13 +84,13 @@ func (c *Coalescer[Q, A]) Do(ctx context.Context, key string, asked Q) (answer A
 		c.flushOwn(q)
 	}
 	select {
-	case <-w.done: // the caller's own call brought it: it counts, whatever has become of ctx
+	case <-w.done: // the caller's own call brought the answer, even if ctx has ended
 	default:
 		select {
 		case <-w.done:
 		case <-ctx.Done():
 			c.leave(q, w)
-			return answer, ctx.Err() // the call may still write to w
+			return answer, ctx.Err() // w is not reused: the call may still write to it
 		}
 	}
 	answer, err = w.answer, w.err
@@ -101,8 +99,8 @@ func (c *Coalescer[Q, A]) Do(ctx context.Context, key string, asked Q) (answer A
 	return answer, err
 }
 
-// join puts a request into its queue, nil when that is full, and sees to it that a call will come. leads says that the
-// caller has to make it.
+// join puts a request into its queue and ensures that a call follows. It returns nil if the queue is full. leads says
+// that the caller must make the call.
 func (c *Coalescer[Q, A]) join(key string, w *request[Q, A]) (q *keyQueue[Q, A], leads bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -126,7 +124,7 @@ func (c *Coalescer[Q, A]) join(key string, w *request[Q, A]) (q *keyQueue[Q, A],
 	return q, leads
 }
 
-// leave takes a request whose caller has hung up out of its queue.
+// leave removes the request of a caller that has hung up from its queue.
 func (c *Coalescer[Q, A]) leave(q *keyQueue[Q, A], w *request[Q, A]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -135,7 +133,8 @@ func (c *Coalescer[Q, A]) leave(q *keyQueue[Q, A], w *request[Q, A]) {
 	}
 }
 
-// startCall starts one more call where one is allowed. The caller holds mu, and has to make the call when it says so.
+// startCall starts one more call if that is allowed. It reports true if the caller must make it. The caller must hold
+// mu.
 func (c *Coalescer[Q, A]) startCall() (flushOwn bool) {
 	if c.inFlight >= c.Calls {
 		return false
@@ -150,7 +149,7 @@ func (c *Coalescer[Q, A]) startCall() (flushOwn bool) {
 	return true
 }
 
-// Wait returns when no call is in flight, which takes as long as requests keep coming.
+// Wait returns when no call is in flight, so not before requests cease.
 func (c *Coalescer[Q, A]) Wait() {
 	c.mu.Lock()
 	idle := c.idle

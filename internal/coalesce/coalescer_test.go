@@ -18,7 +18,7 @@ const patience = time.Minute
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m) }
 
-// trip is one call as its store sees it.
+// trip is one call as the store gets it: requests by key.
 type trip map[string][]int
 
 func tripOf(batches []Batch[int, int]) trip {
@@ -29,27 +29,27 @@ func tripOf(batches []Batch[int, int]) trip {
 	return seen
 }
 
-// store is a store whose calls a test lets through one by one.
+// store is a store whose calls wait until the test lets them end.
 type store struct {
 	*Coalescer[int, int]
-	calls  chan trip     // each call as it begins
+	calls  chan trip     // gets each call as it begins
 	open   chan struct{} // lets one call end
-	free   chan struct{} // lets a call end that carries the queue "stuck"
-	most   atomic.Int64  // calls seen at the same time
+	free   chan struct{} // lets a call with the queue "stuck" end
+	most   atomic.Int64  // most calls at the same time
 	now    atomic.Int64
 	fail   error
 	panics atomic.Int64
 }
 
-func newStore(perLane, perCall, calls, bound int, timeout time.Duration) *store {
+func newStore(perKey, perCall, calls, bound int, timeout time.Duration) *store {
 	d := &store{calls: make(chan trip, 100), open: make(chan struct{}, 100), free: make(chan struct{}, 100)}
-	d.Coalescer = New(Config[int, int]{PerKey: perLane, PerCall: perCall, Calls: calls, Bound: bound, Timeout: timeout,
+	d.Coalescer = New(Config[int, int]{PerKey: perKey, PerCall: perCall, Calls: calls, Bound: bound, Timeout: timeout,
 		Now:     time.Now,
-		OnPanic: func(any) { d.panics.Add(1) }, Send: d.carry})
+		OnPanic: func(any) { d.panics.Add(1) }, Send: d.send})
 	return d
 }
 
-func (d *store) carry(ctx context.Context, batches []Batch[int, int]) {
+func (d *store) send(ctx context.Context, batches []Batch[int, int]) {
 	n := d.now.Add(1)
 	defer d.now.Add(-1)
 	for most := d.most.Load(); n > most && !d.most.CompareAndSwap(most, n); most = d.most.Load() {
@@ -80,7 +80,7 @@ type result struct {
 	err    error
 }
 
-// ask begins a request of a queue and returns once it waits behind a call in flight.
+// ask begins a request and returns when it waits behind a call in flight.
 func (d *store) ask(t *testing.T, ctx context.Context, key string, q int) <-chan result {
 	t.Helper()
 	out := make(chan result, 1)
@@ -135,7 +135,8 @@ func TestCoalescerSendsInOrderWhatCameMeanwhile(t *testing.T) {
 	require.EqualValues(t, 1, d.most.Load(), "never two calls for one key")
 }
 
-// Whoever makes the call itself stays with it, and hears the answer although its context has ended.
+// TestCoalescerLoneCallerStaysWithItsCall checks that a caller that makes the call gets the answer although its context
+// has ended.
 func TestCoalescerLoneCallerStaysWithItsCall(t *testing.T) {
 	t.Parallel()
 	d := newStore(3, 3, 4, 100, time.Minute)
@@ -156,7 +157,8 @@ func TestCoalescerLoneCallerStaysWithItsCall(t *testing.T) {
 	d.Wait()
 }
 
-// A call that panics, on its caller's goroutine or on one of its own, fails its requests and keeps nobody else waiting.
+// TestCoalescerSurvivesABrokenCall checks that a panic of a call fails its own requests only, on either kind of
+// goroutine.
 func TestCoalescerSurvivesABrokenCall(t *testing.T) {
 	t.Parallel()
 	d := newStore(1, 3, 1, 100, time.Minute)
@@ -168,7 +170,7 @@ func TestCoalescerSurvivesABrokenCall(t *testing.T) {
 		}
 		d.calls <- tripOf(batches)
 		<-d.open
-		batches[0].Err = nil // it was about to answer
+		batches[0].Err = nil // as if it were about to answer
 		panic("broken")
 	}
 	own := d.first(t, "a", 1)
@@ -187,7 +189,7 @@ func TestCoalescerSurvivesABrokenCall(t *testing.T) {
 	require.EqualValues(t, 2, d.panics.Load())
 }
 
-// Where a call may last, its callers can always hang up.
+// TestCoalescerAloofCallerHangsUp checks that callers of detached calls can always hang up.
 func TestCoalescerAloofCallerHangsUp(t *testing.T) {
 	t.Parallel()
 	d := newStore(3, 3, 4, 100, time.Minute)
@@ -205,8 +207,8 @@ func TestCoalescerAloofCallerHangsUp(t *testing.T) {
 	d.Wait()
 }
 
-// A crowded queue fills its share of a call, not the whole of it.
-func TestCoalescerTakesLanesInTurn(t *testing.T) {
+// TestCoalescerTakesQueuesInTurn checks that a long queue fills only its share of a call.
+func TestCoalescerTakesQueuesInTurn(t *testing.T) {
 	t.Parallel()
 	d := newStore(3, 6, 1, 100, time.Minute)
 	answers := []<-chan result{d.first(t, "first", 1)}
@@ -225,7 +227,7 @@ func TestCoalescerTakesLanesInTurn(t *testing.T) {
 	d.Wait()
 }
 
-// A call that hangs holds up the queues it carries, nobody else.
+// TestCoalescerPassesAHangingCall checks that a call that hangs delays only its own queues.
 func TestCoalescerPassesAHangingCall(t *testing.T) {
 	t.Parallel()
 	d := newStore(3, 6, 2, 100, time.Minute)
@@ -244,8 +246,8 @@ func TestCoalescerPassesAHangingCall(t *testing.T) {
 	d.Wait()
 }
 
-// Whoever once shared a call with a slow sale does not share the next one, too.
-func TestCoalescerLetsSlowLanesTravelAlone(t *testing.T) {
+// TestCoalescerLetsSlowQueuesTravelAlone checks that a quick queue shares a call with a slow one only once.
+func TestCoalescerLetsSlowQueuesTravelAlone(t *testing.T) {
 	t.Parallel()
 	d := newStore(3, 6, 1, 100, time.Minute)
 	var clock atomic.Int64
@@ -328,7 +330,7 @@ func TestCoalescerTellsEverybodyOfAnError(t *testing.T) {
 	d.Wait()
 }
 
-// Whoever hangs up makes room at once, not with the next call.
+// TestCoalescerCountsNobodyWhoHasGone checks that a caller that hangs up makes room at once.
 func TestCoalescerCountsNobodyWhoHasGone(t *testing.T) {
 	t.Parallel()
 	d := newStore(10, 1, 1, 2, time.Minute)
@@ -354,8 +356,9 @@ func TestCoalescerCountsNobodyWhoHasGone(t *testing.T) {
 	d.Wait()
 }
 
-// A queue from which everybody has gone is no part of a call, and comes back with the next request.
-func TestCoalescerPassesALaneThatEverybodyHasLeft(t *testing.T) {
+// TestCoalescerPassesAQueueThatEverybodyHasLeft checks that a queue without callers is not sent, and that its next
+// request is.
+func TestCoalescerPassesAQueueThatEverybodyHasLeft(t *testing.T) {
 	t.Parallel()
 	d := newStore(10, 10, 1, 10, time.Minute)
 	first := d.first(t, "a", 1)
@@ -375,16 +378,16 @@ func TestCoalescerPassesALaneThatEverybodyHasLeft(t *testing.T) {
 	d.Wait()
 }
 
-// leaving is a caller that tells only when it is asked that it has hung up.
+// leaving is a context that reports only through HasLeft that its caller has hung up.
 type leaving struct {
 	context.Context
 	left atomic.Bool
 }
 
-func (l *leaving) Left() bool { return l.left.Load() }
+func (l *leaving) HasLeft() bool { return l.left.Load() }
 
-// Who can only be asked whether it has hung up is asked when its queue is crowded.
-func TestCoalescerAsksACrowdWhoHasGone(t *testing.T) {
+// TestCoalescerAsksAFullQueueWhoHasGone checks that HasLeft is called when a queue is full.
+func TestCoalescerAsksAFullQueueWhoHasGone(t *testing.T) {
 	t.Parallel()
 	d := newStore(10, 1, 1, 3, time.Minute)
 	var now atomic.Int64
@@ -416,8 +419,8 @@ func TestCoalescerAsksACrowdWhoHasGone(t *testing.T) {
 	d.Wait()
 }
 
-// A queue that nobody uses is let go; one in use is not.
-func TestCoalescerLetsLanesGo(t *testing.T) {
+// TestCoalescerLetsQueuesGo checks that only unused queues are forgotten.
+func TestCoalescerLetsQueuesGo(t *testing.T) {
 	t.Parallel()
 	d := newStore(10, 10, 2, 10, time.Minute)
 	var now atomic.Int64
@@ -453,10 +456,10 @@ func TestCoalescerForgetsWhoHasGone(t *testing.T) {
 	d.open <- struct{}{}
 	require.Equal(t, result{30, nil}, <-stays)
 	d.Wait()
-	d.Wait() // nothing flies: at once
+	d.Wait() // no call is in flight: returns at once
 }
 
-// A store that hangs costs each caller two calls' time, and its calls end.
+// TestCoalescerWaitIsBounded checks that a store that hangs costs each caller at most the time of two calls.
 func TestCoalescerWaitIsBounded(t *testing.T) {
 	t.Parallel()
 	d := newStore(1, 1, 1, 1000, 100*time.Millisecond)

@@ -7,45 +7,43 @@ import (
 )
 
 const (
-	slowCall  = 10                     // the part of its timeout after which a call is slow
-	alike     = 4                      // times as long as another a call may take that is as slow
-	queueIdle = time.Minute            // after which a queue nobody uses is let go
-	leftEvery = 100 * time.Millisecond // how often a full queue asks who has hung up
+	slowCall  = 10                     // a call is slow after this fraction (1/n) of its timeout
+	alike     = 4                      // factor between the times of calls that count as equally slow
+	queueIdle = time.Minute            // how long an unused queue stays
+	leftEvery = 100 * time.Millisecond // how often a full queue checks for callers that have hung up
 )
 
-// keyQueue is the requests of one key that wait for a call.
-//
-// Quick queues go with quick ones, slow ones with those that are as slow, and those whose last call failed by
-// themselves. While others are quick, one call is left to them. Of a slow call that several shared nobody knows whose
-// fault it was. So now and then one of its queues goes alone to find out, and all of them as long as that turns out to
-// be quick.
+// keyQueue is the requests of one key that wait for a call. Quick queues share calls with quick ones, slow ones with
+// equally slow ones. A queue whose last call failed goes alone. While some queues are quick, slow ones leave them one
+// call. After a slow call of several queues it is unknown which was slow. So now and then one of them is sent alone as
+// a probe. While probes are quick, further ones follow.
 type keyQueue[Q, A any] struct {
 	key      string
 	waiting  []*request[Q, A]
-	gone     int           // of those, whose callers have hung up
-	ready    bool          // it stands in ready
-	inFlight bool          // a call carries its requests
-	took     time.Duration // its last call
+	gone     int           // requests in waiting whose callers have hung up
+	ready    bool          // it is in ready
+	inFlight bool          // a call with its requests is in flight
+	took     time.Duration // how long its last call took
 	speed    speed
-	unproven bool      // it is slow, and was not so alone yet
-	used     time.Time // when its last call ended
-	asked    time.Time // when it asked last who has hung up
+	unproven bool      // it was slow in a shared call only
+	used     time.Time // when how long its last call took ended
+	asked    time.Time // when it last checked for callers that have hung up
 }
 
-// speed says what the last call of a queue was like.
+// speed classifies the last call of a queue.
 type speed int
 
 const (
 	quick speed = iota
 	slow
-	failing // slow, and its own part failed
+	failing // slow, and its own batch failed
 )
 
-// length is how many still wait.
+// length returns how many requests still wait.
 func (q *keyQueue[Q, A]) length() int { return len(q.waiting) - q.gone }
 
-// fill takes the oldest requests of a queue into a batch, without those whose callers have gone, and turns away those
-// that have waited too long.
+// fill moves the oldest requests of a queue into a batch. It drops those whose callers have gone and refuses those that
+// have waited too long.
 func (q *keyQueue[Q, A]) fill(most int, late time.Time) Batch[Q, A] {
 	n := min(most, q.length())
 	p := Batch[Q, A]{Key: q.key, queue: q, Requests: make([]Q, 0, n), from: make([]*request[Q, A], 0, n)}
@@ -74,7 +72,7 @@ func (q *keyQueue[Q, A]) fill(most int, late time.Time) Batch[Q, A] {
 	return p
 }
 
-// drop no longer counts a request. It is taken out with others, so that one costs little however many wait.
+// drop marks a request as gone. It is removed later together with others, so that each costs little.
 func (q *keyQueue[Q, A]) drop(w *request[Q, A]) {
 	w.gone = true
 	if q.gone++; 2*q.gone > len(q.waiting) {
@@ -83,11 +81,11 @@ func (q *keyQueue[Q, A]) drop(w *request[Q, A]) {
 	}
 }
 
-// leaver is a caller's context that does not end when the caller hangs up, and says so when it is asked.
-type leaver interface{ Left() bool }
+// leaver is a context that does not end when the caller hangs up, but can be asked.
+type leaver interface{ HasLeft() bool }
 
-// dropLeavers turns those away who turn out to have hung up, and reports whether there were any. Asking costs a system
-// call for each.
+// dropLeavers drops the requests whose callers have hung up, and reports whether there were any. Each check costs a
+// system call.
 func (q *keyQueue[Q, A]) dropLeavers(now time.Time) bool {
 	if now.Sub(q.asked) < leftEvery {
 		return false
@@ -96,7 +94,7 @@ func (q *keyQueue[Q, A]) dropLeavers(now time.Time) bool {
 	before := q.length()
 	q.waiting = slices.DeleteFunc(q.waiting, func(w *request[Q, A]) bool {
 		who, ok := w.ctx.(leaver)
-		if w.gone || !ok || !who.Left() {
+		if w.gone || !ok || !who.HasLeft() {
 			return w.gone
 		}
 		w.err = context.Canceled
@@ -107,7 +105,7 @@ func (q *keyQueue[Q, A]) dropLeavers(now time.Time) bool {
 	return len(q.waiting) < before
 }
 
-// classify notes how slow the queue was in a call that took so long.
+// classify records the speed of a queue after a call.
 func (c *Coalescer[Q, A]) classify(p *Batch[Q, A], took time.Duration, shared bool) {
 	q := p.queue
 	q.took, q.speed = took, quick
@@ -119,22 +117,22 @@ func (c *Coalescer[Q, A]) classify(p *Batch[Q, A], took time.Duration, shared bo
 	q.unproven = q.speed == failing || q.speed == slow && shared
 }
 
-// othersQuick reports whether a call was quick just now. The caller holds mu.
+// othersQuick reports whether a call was quick just now. The caller must hold mu.
 func (c *Coalescer[Q, A]) othersQuick() bool { return c.Now().Sub(c.lastQuick) <= c.Timeout }
 
-// mayBegin reports whether a call may begin with a queue. The caller holds mu.
+// mayBegin reports whether a call may begin with a queue. The caller must hold mu.
 func (c *Coalescer[Q, A]) mayBegin(q *keyQueue[Q, A]) bool {
 	return q.speed == quick || c.Calls == 1 || c.slow < c.Calls-1 || q.speed == slow && !c.othersQuick()
 }
 
-// isProbe reports whether a queue that begins a call goes alone: seldom where all are slow, because it costs the others
-// a call. The caller holds mu.
+// isProbe reports whether a queue goes alone as a probe. That is rare while all are slow, because it costs the others a
+// call. The caller must hold mu.
 func (c *Coalescer[Q, A]) isProbe(q *keyQueue[Q, A]) bool {
 	due := c.probing == 0 && (c.othersQuick() || c.Now().Sub(c.probed) >= c.Timeout/2)
 	return q.unproven && (c.cleared || due)
 }
 
-// mayJoin reports whether a queue may go with the first of a call that is no probe. The caller holds mu.
+// mayJoin reports whether a queue may share a call with the call's first queue. The caller must hold mu.
 func (c *Coalescer[Q, A]) mayJoin(q, first *keyQueue[Q, A]) bool {
 	switch {
 	case q.speed != first.speed:
@@ -147,7 +145,7 @@ func (c *Coalescer[Q, A]) mayJoin(q, first *keyQueue[Q, A]) bool {
 	return q.speed == failing || max(q.took, first.took) <= alike*min(q.took, first.took)
 }
 
-// Forget lets go of the queues that nobody has used lately.
+// Forget drops the queues that were not used lately.
 func (c *Coalescer[Q, A]) Forget() {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -13,14 +13,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// shopfloor is a coalescer before a store whose answers take the time a test says, on a clock that only waiting moves.
+// slowStore is a coalescer with a store whose calls take a time that the test chooses, in synthetic time.
 type slowStore struct {
 	*Coalescer[int, int]
-	takes func(key string) time.Duration // of a call, that of its slowest queue
+	takes func(key string) time.Duration // time for a queue; a call takes that of its slowest
 	all   sync.WaitGroup
 
 	mu     sync.Mutex
-	waited map[string][]time.Duration // of the requests that were answered, by queue
+	waited map[string][]time.Duration // waits of answered requests, by queue
 	failed map[string]int
 }
 
@@ -51,8 +51,7 @@ func (s *slowStore) answer(ctx context.Context, batches []Batch[int, int]) {
 	}
 }
 
-// rush sends one request after the other, queue by queue, so many a second, and returns how many
-// were answered by its end.
+// rush sends perSecond requests a second to the queues in turn, and returns how many were answered at the end.
 func (s *slowStore) rush(keys []string, perSecond int, lasts time.Duration) (answered int) {
 	tick := time.NewTicker(time.Second / time.Duration(perSecond))
 	defer tick.Stop()
@@ -81,7 +80,7 @@ func (s *slowStore) ask(key string) {
 	s.waited[key] = append(s.waited[key], time.Since(began))
 }
 
-// forgetWaits begins to measure anew.
+// forgetWaits restarts the measurement.
 func (s *slowStore) forgetWaits() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -96,7 +95,7 @@ func keysNamed(prefix string, n int) []string {
 	return names
 }
 
-// quantile is the wait that so great a share of these queues' requests did not exceed.
+// quantile returns the wait that a share of these queues' requests did not exceed.
 func (s *slowStore) quantile(keys []string, share float64) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,11 +107,9 @@ func (s *slowStore) quantile(keys []string, share float64) time.Duration {
 	return all[int(share*float64(len(all)-1))]
 }
 
-// A store that is a quarter of a second away answers as many as fit into four calls in flight: 4 ×
-// 1,000 requests each 250 ms are 16,000 a second (200 of each queue, 800 a second), more than come.
-// So nothing but the arrivals may bound what passes, less the last that are still on their way: a
-// request waits for its queue's call in flight and then for its own, half a second of the six in
-// which they come.
+// TestWhereAllAreSlowNoneIs uses a store that is 250 ms away. Four calls in flight with 1,000 requests each are 16,000
+// a second, more than come. So only the arrivals bound what passes. A request waits for its queue's call in flight and
+// then for its own. That is half a second of the six in which they come.
 func TestWhereAllAreSlowNoneIs(t *testing.T) {
 	t.Parallel()
 	for _, keys := range []int{1, 2, 30, 100, 1000} {
@@ -122,7 +119,7 @@ func TestWhereAllAreSlowNoneIs(t *testing.T) {
 				t.Parallel()
 				synctest.Test(t, func(t *testing.T) {
 					const seconds = 6
-					perSecond := min(2000, 400*keys) // of one queue a call takes 200
+					perSecond := min(2000, 400*keys) // a call takes 200 of one queue
 					takes := before
 					s := newSlowStore(func(string) time.Duration { return takes })
 					names := keysNamed("sale-", keys)
@@ -141,8 +138,8 @@ func TestWhereAllAreSlowNoneIs(t *testing.T) {
 	}
 }
 
-// Where all are slow no call is kept for quick ones: four of ten requests in a quarter of a second
-// each are 160 a second, three would be 120.
+// TestWhereAllAreSlowAllCallsAreTheirs checks that no call is reserved for quick queues while all are slow. Four calls
+// of ten requests in 250 ms are 160 a second; three would be 120.
 func TestWhereAllAreSlowAllCallsAreTheirs(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -158,8 +155,8 @@ func TestWhereAllAreSlowAllCallsAreTheirs(t *testing.T) {
 	})
 }
 
-// Throughput falls with the latency of the store, without a cliff: a few shoppers who come back as
-// soon as they are answered pass once in two calls at the most, whatever a call takes.
+// TestThroughputFollowsLatency checks that throughput falls with the latency of the store, without a cliff. Shoppers
+// who return at once pass once in two calls at most.
 func TestThroughputFollowsLatency(t *testing.T) {
 	t.Parallel()
 	for _, call := range []time.Duration{50, 150, 199, 201, 250, 400, 900} {
@@ -174,7 +171,7 @@ func TestThroughputFollowsLatency(t *testing.T) {
 					s.all.Go(func() {
 						for time.Now().Before(end) {
 							s.ask(fmt.Sprint("sale-", n%30))
-							time.Sleep(time.Millisecond) // of the bubble's time: a shopper's way back
+							time.Sleep(time.Millisecond) // synthetic time, until a shopper returns
 						}
 					})
 				}
@@ -191,8 +188,8 @@ func TestThroughputFollowsLatency(t *testing.T) {
 	}
 }
 
-// A sale that hangs holds up those who shared a call with it once, and then nobody.
-func TestAHangingLaneTravelsAlone(t *testing.T) {
+// TestAHangingQueueTravelsAlone checks that a sale that hangs delays others once, and then nobody.
+func TestAHangingQueueTravelsAlone(t *testing.T) {
 	t.Parallel()
 	for _, quick := range []int{1, 29, 300} {
 		t.Run(fmt.Sprint(quick, " beside it"), func(t *testing.T) {
@@ -229,10 +226,9 @@ func TestAHangingLaneTravelsAlone(t *testing.T) {
 	}
 }
 
-// Slow sales, as those of one server of a cluster, hold up no quick one, and travel together. To
-// find out which are which takes some seconds when all were slow together before; nobody is lost
-// meanwhile.
-func TestSlowLanesTravelTogether(t *testing.T) {
+// TestSlowQueuesTravelTogether checks that slow sales, such as those of one server of a cluster, share calls and delay
+// no quick one. After all were slow together, separating them takes some seconds.
+func TestSlowQueuesTravelTogether(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newSlowStore(func(key string) time.Duration {

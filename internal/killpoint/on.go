@@ -1,8 +1,7 @@
 //go:build killpoints
 
-// Package killpoint names the steps between which a process may die. Built
-// with the tag killpoints, a process kills itself at the step it was told to;
-// built without, as every release is, a step costs nothing.
+// Package killpoint names the steps between which a process may die. Built with the tag killpoints, a process kills
+// itself at a chosen step. Releases are built without it, and a step costs nothing.
 package killpoint
 
 import (
@@ -16,8 +15,8 @@ import (
 // passed counts how often the armed step was passed.
 var passed atomic.Int64
 
-// Pass marks a step. The environment SLUICE_TEST_KILL=step:n makes the n-th passing
-// of that step kill this process as kill -9 does: no deferred call runs.
+// Pass marks a step. With SLUICE_TEST_KILL=step:n in the environment, the n-th pass of that step kills this process
+// like kill -9. No deferred call runs.
 func Pass(step string) {
 	armed, n, ok := strings.Cut(os.Getenv("SLUICE_TEST_KILL"), ":")
 	if !ok || armed != step {
@@ -30,5 +29,5 @@ func Pass(step string) {
 	if err := syscall.Kill(os.Getpid(), syscall.SIGKILL); err != nil {
 		os.Exit(137)
 	}
-	select {} // the signal is on its way
+	select {} // wait for the signal
 }

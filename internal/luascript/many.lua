@@ -1,12 +1,13 @@
--- many: makes several calls of one script in one, in their order and at one instant, each as if it were made alone. The script
--- stands in front as the function once.
+-- many: makes several calls of one script in one, in order and atomically. The script stands in front as the function
+-- once.
 --
 -- KEYS  the keys of the first call, of the second, ...
 -- ARGV  1 keys of each call
 --       then per call: how many arguments, the arguments
 --
--- Returns one answer per call; a text stands in the place of a call that failed, and what the others did stands. (Not an error:
--- go-redis leaves the rest of a list unread when one of some kinds stands in it, and the next reply is then read from there.)
+-- Returns one answer per call. The answer of a failed call is a string; the effects of the others stay. (Not an error:
+-- go-redis leaves the rest of a list unread when one of some kinds stands in it, and the next reply is then read from
+-- there.)
 
 local each, answers, key, a = tonumber(ARGV[1]), {}, 0, 2
 while ARGV[a] do

@@ -8,16 +8,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// One call of a script costs Redis several times what it does for one order:
-// it reads names and arguments, makes the shared functions, and writes a
-// transaction into the append-only file. A round trip of many calls is read, and
-// flushed to the disk, in pieces. So several calls are made in one: many.lua.
+// Calling a script costs Redis several times as much as its work for one order. Redis reads names and arguments,
+// creates the shared functions, and writes a transaction into the append-only file. So many.lua makes several calls in
+// one.
 const (
-	mostCalls = 32    // calls in one
-	mostArgs  = 1_200 // arguments in one, unless a single call has more: Redis serves nobody else meanwhile
+	maxCalls = 32    // calls in one
+	maxArgs  = 1_200 // arguments in one, unless a single call has more: other clients wait meanwhile
 )
 
-// Call is KEYS and ARGV of one call of a script.
+// Call is the KEYS and ARGV of one call of a script.
 type Call struct {
 	Keys []string
 	Args []any
@@ -38,18 +37,18 @@ func (r Reply) Int() (int64, error) { return r.script.Int(r.Value, r.Err, r.keys
 // List reads the reply of a script that returns a list.
 func (r Reply) List() ([]any, error) { return r.script.List(r.Value, r.Err, r.keys) }
 
-// RunEach makes several calls in one round trip. The replies are in their order,
-// each with an error of its own. No script called here may return a text.
+// RunEach makes several calls in one round trip. It returns a reply or an error for each, in order. The script must not
+// return a string.
 func (s Script) RunEach(ctx context.Context, rdb redis.UniversalClient, calls []Call) []Reply {
-	return s.runGroups(ctx, rdb, grouped(rdb, calls))
+	return s.runGroups(ctx, rdb, groupCalls(rdb, calls))
 }
 
-// refusal is an error of Redis in the place of one call's reply.
+// refusal is an error of Redis in place of one call's reply.
 type refusal string
 
 func (r refusal) Error() string { return string(r) }
 
-// RedisError marks it as an answer of Redis for redis.HasErrorPrefix.
+// RedisError marks the error as an answer of Redis, for redis.HasErrorPrefix.
 func (refusal) RedisError() {}
 
 // runGroups makes groups of calls in one round trip.
@@ -57,11 +56,11 @@ func (s Script) runGroups(ctx context.Context, rdb redis.UniversalClient, groups
 	pipe := rdb.Pipeline()
 	to := redis.Scripter(pipe)
 	if len(groups) == 1 {
-		to = rdb // who finds a replica leaves it, which a pipeline does not
+		to = rdb // unlike a pipeline, it leaves a server that became a replica
 	}
 	sent := make([]*redis.Cmd, len(groups))
 	for i, group := range groups {
-		source, one := s.joined(group)
+		source, one := s.joinCalls(group)
 		sent[i] = to.EvalSha(ctx, source.sha, one.Keys, one.Args...)
 	}
 	if len(groups) > 1 {
@@ -71,10 +70,10 @@ func (s Script) runGroups(ctx context.Context, rdb redis.UniversalClient, groups
 	for i, group := range groups {
 		v, err := sent[i].Result()
 		if redis.HasErrorPrefix(err, "NOSCRIPT") {
-			source, one := s.joined(group)
+			source, one := s.joinCalls(group)
 			v, err = rdb.Eval(ctx, source.text, one.Keys, one.Args...).Result()
 		}
-		// several servers behind one address: nothing was done
+		// several servers behind one address; nothing was done
 		if len(group) > 1 && redis.HasErrorPrefix(err, "CROSSSLOT") {
 			replies = append(replies, s.runGroups(ctx, rdb, slices.Collect(slices.Chunk(group, 1)))...)
 			continue
@@ -84,17 +83,17 @@ func (s Script) runGroups(ctx context.Context, rdb redis.UniversalClient, groups
 	return replies
 }
 
-// grouped cuts calls into groups that are made in one. In a cluster each is
-// alone: the keys of one call must be on one server.
-func grouped(rdb redis.UniversalClient, calls []Call) [][]Call {
-	most := mostCalls
+// groupCalls splits calls into groups for one call each. In a cluster every group has one call, because all keys of a
+// call must be in one slot.
+func groupCalls(rdb redis.UniversalClient, calls []Call) [][]Call {
+	most := maxCalls
 	if _, cluster := rdb.(*redis.ClusterClient); cluster {
 		most = 1
 	}
 	var groups [][]Call
 	from, args := 0, 0
 	for i, c := range calls {
-		if i > from && (i-from == most || args+len(c.Args) > mostArgs) {
+		if i > from && (i-from == most || args+len(c.Args) > maxArgs) {
 			groups, from, args = append(groups, calls[from:i]), i, 0
 		}
 		args += len(c.Args)
@@ -105,8 +104,8 @@ func grouped(rdb redis.UniversalClient, calls []Call) [][]Call {
 	return groups
 }
 
-// joined returns the one call that makes all calls of a group.
-func (s Script) joined(group []Call) (source, Call) {
+// joinCalls returns the call of many.lua that makes all calls of a group.
+func (s Script) joinCalls(group []Call) (source, Call) {
 	if len(group) == 1 {
 		return s.single, group[0]
 	}
@@ -123,7 +122,7 @@ func (s Script) joined(group []Call) (source, Call) {
 	return s.many, all
 }
 
-// split returns the reply to each call of a group.
+// split splits the reply of many.lua into the replies of a group's calls.
 func (s Script) split(group []Call, reply any, err error) []Reply {
 	values := []any{reply}
 	if len(group) > 1 && err == nil {

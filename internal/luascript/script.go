@@ -1,6 +1,5 @@
-// Package luascript calls Lua scripts in Redis. It puts in front of each what it
-// uses of a library, calls it by its digest, and makes several calls of one
-// script in one. It knows nothing of what the scripts are for.
+// Package luascript calls Lua scripts in Redis. It adds to each script the library functions that it uses and calls it
+// by its digest. It can join several calls into one. It knows nothing about the scripts' purpose.
 package luascript
 
 import (
@@ -22,10 +21,10 @@ import (
 type Script struct {
 	name   string
 	single source
-	many   source // makes several calls in one: see many.lua
+	many   source // makes several calls in one; see many.lua
 }
 
-// source is what Redis runs, and the digest by which it is called.
+// source is a script's text and the digest by which it is called.
 type source struct{ text, sha string }
 
 //go:embed many.lua
@@ -34,7 +33,7 @@ var many string
 //go:embed common.lua
 var common string
 
-// Library is a folder of scripts, and what they share.
+// Library is a folder of scripts with shared functions.
 type Library struct {
 	files  fs.FS
 	shared []function
@@ -46,15 +45,15 @@ type function struct {
 	words      map[string]bool
 }
 
-// NewLibrary returns the scripts of a folder, of which one has what the others
-// share. It panics when that cannot be read: scripts are embedded in the build.
+// NewLibrary returns the scripts of a folder; the file shared has their shared functions. It panics if that cannot be
+// read, because scripts are embedded in the build.
 func NewLibrary(files fs.FS, shared string) Library {
 	l := Library{files: files}
 	l.shared = functions(common + "\n" + l.read(shared))
 	return l
 }
 
-// Load returns the script in the file name.lua. It panics when there is none.
+// Load returns the script in the file name.lua. It panics if there is none.
 func (l Library) Load(name string) Script { return newScript(name, l.shared, l.read(name)) }
 
 // New returns a script that belongs to no library.
@@ -116,7 +115,7 @@ func wordsOf(text string) map[string]bool {
 
 func betweenWords(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }
 
-// Run calls the script by its digest, and by its text when Redis does not know it.
+// Run calls the script by its digest, or by its text when Redis does not know it.
 func (s Script) Run(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (any, error) {
 	v, err := rdb.EvalSha(ctx, s.single.sha, keys, args...).Result()
 	if redis.HasErrorPrefix(err, "NOSCRIPT") {
@@ -125,7 +124,7 @@ func (s Script) Run(ctx context.Context, rdb redis.Scripter, keys []string, args
 	return v, s.Failed(err, keys)
 }
 
-// Failed adds the script and its first key to an error, if there is one.
+// Failed adds the script's name and its first key to an error; nil stays nil.
 func (s Script) Failed(err error, keys []string) error {
 	if err == nil {
 		return nil
@@ -133,7 +132,7 @@ func (s Script) Failed(err error, keys []string) error {
 	return fmt.Errorf("redis script %s on %s: %w", s.name, keys[0], err)
 }
 
-// RunInt runs a script that returns a number.
+// RunInt calls a script that returns a number.
 func (s Script) RunInt(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) (int64, error) {
 	v, err := s.Run(ctx, rdb, keys, args...)
 	return s.Int(v, err, keys)
@@ -151,7 +150,7 @@ func (s Script) Int(reply any, err error, keys []string) (int64, error) {
 	return n, nil
 }
 
-// RunList runs a script that returns a list.
+// RunList calls a script that returns a list.
 func (s Script) RunList(ctx context.Context, rdb redis.Scripter, keys []string, args ...any) ([]any, error) {
 	v, err := s.Run(ctx, rdb, keys, args...)
 	return s.List(v, err, keys)
@@ -169,13 +168,13 @@ func (s Script) List(reply any, err error, keys []string) ([]any, error) {
 	return list, nil
 }
 
-// Queue calls the script by its digest within a pipeline. The reply says
-// NOSCRIPT when Redis does not know it: Install makes it known.
+// Queue calls the script by its digest within a pipeline. The reply is NOSCRIPT when Redis does not know the script;
+// Install changes that.
 func (s Script) Queue(ctx context.Context, pipe redis.Scripter, keys []string, args ...any) *redis.Cmd {
 	return pipe.EvalSha(ctx, s.single.sha, keys, args...)
 }
 
-// Install makes the script known to a Redis.
+// Install loads the script into a Redis.
 func (s Script) Install(ctx context.Context, rdb redis.Scripter) error {
 	return rdb.ScriptLoad(ctx, s.single.text).Err()
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Redis makes every shared function anew in each call of a script that has it in front.
+// TestAScriptGetsWhatItUses checks that a script gets only the shared functions that it uses.
 func TestAScriptGetsWhatItUses(t *testing.T) {
 	shared := functions(
 		"-- What the file is.\n\n-- a is needed by b\nlocal function a() return 1 end\n\nlocal kept = 5\n\nlocal " +
@@ -33,12 +33,12 @@ func TestCallsAreGrouped(t *testing.T) {
 	}
 	one := redis.NewClient(&redis.Options{})
 	defer one.Close()
-	require.Empty(t, grouped(one, nil))
-	require.Equal(t, []int{1}, sizes(grouped(one, of(1, 5_000))))
-	require.Equal(t, []int{32, 32, 6}, sizes(grouped(one, of(70, 10))))
-	require.Equal(t, []int{2, 2, 1}, sizes(grouped(one, of(5, 600))))
-	require.Equal(t, []int{1, 1}, sizes(grouped(one, of(2, 601))))
+	require.Empty(t, groupCalls(one, nil))
+	require.Equal(t, []int{1}, sizes(groupCalls(one, of(1, 5_000))))
+	require.Equal(t, []int{32, 32, 6}, sizes(groupCalls(one, of(70, 10))))
+	require.Equal(t, []int{2, 2, 1}, sizes(groupCalls(one, of(5, 600))))
+	require.Equal(t, []int{1, 1}, sizes(groupCalls(one, of(2, 601))))
 	cluster := redis.NewClusterClient(&redis.ClusterOptions{})
 	defer cluster.Close()
-	require.Equal(t, []int{1, 1, 1}, sizes(grouped(cluster, of(3, 10))), "their keys may be on several servers")
+	require.Equal(t, []int{1, 1, 1}, sizes(groupCalls(cluster, of(3, 10))), "their keys may be on several servers")
 }

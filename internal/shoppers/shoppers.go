@@ -15,8 +15,8 @@ import (
 	"sluice/gateway/auth"
 )
 
-// Shoppers are those of one sale: each one orders over HTTP and waits for the
-// outcome. Every tenth clicks twice, every twentieth tries a second order.
+// Shoppers simulates the shoppers of one sale. Each orders over HTTP and waits for the outcome. Every tenth clicks
+// twice, every twentieth tries a second order.
 type Shoppers struct {
 	base, sale string
 	size       int
@@ -29,22 +29,22 @@ type Shoppers struct {
 	outcomes          map[string]int
 	answers, waits    []time.Duration
 	doubles, seconds  int // clicks repeated; second orders tried
-	extra             int // of those, how many made another order: must be 0
+	extra             int // repeats that made another order: must be 0
 }
 
 const (
-	atOnce    = 200 // shoppers that are at it at the same time
-	triesMost = 20  // answers "come back later" that a shopper follows
+	atOnce   = 200 // shoppers that are active at a time
+	maxTries = 20  // how often a shopper tries again after a Retry-After
 )
 
-// New returns a crowd of size shoppers that want a unit of a sale, with tokens signed by auth.
+// New returns size shoppers that want a unit of a sale, with tokens signed by auth.
 func New(addr, sale string, size int, auth auth.Config, now func() time.Time) *Shoppers {
 	transport := &http.Transport{MaxIdleConnsPerHost: atOnce, MaxConnsPerHost: atOnce}
 	return &Shoppers{base: "http://" + addr, sale: sale, size: size, auth: auth, now: now,
 		client: &http.Client{Transport: transport, Timeout: time.Minute}, outcomes: map[string]int{}}
 }
 
-// Run sends all shoppers and shows how far they are.
+// Run runs all shoppers and writes their progress to w.
 func (c *Shoppers) Run(ctx context.Context, w io.Writer) error {
 	defer c.client.CloseIdleConnections()
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
@@ -60,7 +60,7 @@ func (c *Shoppers) Run(ctx context.Context, w io.Writer) error {
 	for range min(atOnce, c.size) {
 		workers.Go(func() {
 			for n := range shoppers {
-				if err := c.shop(ctx, n); err != nil {
+				if err := c.visit(ctx, n); err != nil {
 					select {
 					case errs <- err:
 					default:
@@ -84,8 +84,8 @@ func (c *Shoppers) Run(ctx context.Context, w io.Writer) error {
 	}
 }
 
-// shop is one shopper's visit.
-func (c *Shoppers) shop(ctx context.Context, n int) error {
+// visit makes one shopper order and wait for the outcome.
+func (c *Shoppers) visit(ctx context.Context, n int) error {
 	user := "shopper-" + strconv.Itoa(n)
 	token, err := auth.Mint(c.auth, user, false, time.Hour, c.now())
 	if err != nil {
@@ -97,12 +97,12 @@ func (c *Shoppers) shop(ctx context.Context, n int) error {
 		return err
 	}
 	if n%10 == 0 {
-		if err := c.again(ctx, token, key, first, &c.doubles); err != nil {
+		if err := c.orderAgain(ctx, token, key, first, &c.doubles); err != nil {
 			return err
 		}
 	}
 	if n%20 == 0 {
-		if err := c.again(ctx, token, key+"-2", first, &c.seconds); err != nil {
+		if err := c.orderAgain(ctx, token, key+"-2", first, &c.seconds); err != nil {
 			return err
 		}
 	}
@@ -135,7 +135,7 @@ type orderAnswer struct {
 	took time.Duration
 }
 
-// order asks once, and again as long as the answer is to come back later.
+// order places an order, and tries again while the answer has a Retry-After.
 func (c *Shoppers) order(ctx context.Context, token, key string) (orderAnswer, error) {
 	for try := 1; ; try++ {
 		var a orderAnswer
@@ -145,7 +145,7 @@ func (c *Shoppers) order(ctx context.Context, token, key string) (orderAnswer, e
 			return a, err
 		}
 		a.at, a.took = at, c.now().Sub(at)
-		if a.Code != "queue_full" && a.Code != "unavailable" || try == triesMost {
+		if a.Code != "queue_full" && a.Code != "unavailable" || try == maxTries {
 			return a, nil
 		}
 		timer := time.NewTimer(wait)
@@ -158,8 +158,8 @@ func (c *Shoppers) order(ctx context.Context, token, key string) (orderAnswer, e
 	}
 }
 
-// again orders once more: whatever the answer is, it must not be another order.
-func (c *Shoppers) again(ctx context.Context, token, key string, first orderAnswer, count *int) error {
+// orderAgain orders once more and counts an answer with another order as extra.
+func (c *Shoppers) orderAgain(ctx context.Context, token, key string, first orderAnswer, count *int) error {
 	second, err := c.order(ctx, token, key)
 	if err != nil {
 		return err
@@ -173,7 +173,7 @@ func (c *Shoppers) again(ctx context.Context, token, key string, first orderAnsw
 	return nil
 }
 
-// follow long-polls until the order has left the line.
+// follow long-polls until the order has left the line, and returns its status.
 func (c *Shoppers) follow(ctx context.Context, token string, a orderAnswer) (string, error) {
 	for {
 		var o orderAnswer
@@ -187,10 +187,10 @@ func (c *Shoppers) follow(ctx context.Context, token string, a orderAnswer) (str
 	}
 }
 
-// ask is one request of a shopper; without key it is a new one each time.
+// ask is one request of a shopper; key is its Idempotency-Key, if any.
 type ask struct{ method, path, token, key string }
 
-// call returns the answer and how long to stay away.
+// call makes a request, decodes the answer into into, and returns its Retry-After.
 func (c *Shoppers) call(ctx context.Context, a ask, into any) (time.Duration, error) {
 	req, err := http.NewRequestWithContext(ctx, a.method, c.base+a.path, nil)
 	if err != nil {

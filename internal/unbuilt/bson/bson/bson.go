@@ -6,8 +6,8 @@ import "errors"
 
 var errNotBuilt = errors.New("BSON is not built in")
 
-// Marshal fails.
+// Marshal returns an error.
 func Marshal(any) ([]byte, error) { return nil, errNotBuilt }
 
-// Unmarshal fails.
+// Unmarshal returns an error.
 func Unmarshal([]byte, any) error { return errNotBuilt }
