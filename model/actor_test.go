@@ -14,8 +14,8 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// actor is a part of the product that runs until its next call to Redis of a given kind, and there waits for its
-// turn. So a test places the steps of others between two of its own.
+// actor is a part of the product that runs until its next call to Redis of a given kind and halts there. So a test can
+// put steps of others between two of its own.
 type actor struct {
 	cancel context.CancelFunc
 	halted chan struct{}
@@ -29,10 +29,10 @@ type actor struct {
 
 type actorKey struct{}
 
-// soon is more than any step takes.
+// soon is longer than any step takes.
 const soon = time.Minute
 
-// act starts what an actor does. It halts at once, before its first step.
+// act starts an actor, which halts before its first step.
 func act(ctx context.Context, what func(ctx context.Context) error) *actor {
 	a := &actor{halted: make(chan struct{}), resume: make(chan struct{}), done: make(chan struct{})}
 	ctx, a.cancel = context.WithCancel(context.WithValue(ctx, actorKey{}, a))
@@ -48,8 +48,8 @@ func act(ctx context.Context, what func(ctx context.Context) error) *actor {
 	return a
 }
 
-// run lets the actor go on until one of these calls, or to its end. It reports whether it halted. One that is
-// stuck panics.
+// run lets the actor go on until one of these calls, or to its end. It reports whether the actor halted. It panics if
+// the actor is stuck.
 func (a *actor) run(until ...string) bool {
 	a.mu.Lock()
 	a.until = until
@@ -65,13 +65,13 @@ func (a *actor) run(until ...string) bool {
 	}
 }
 
-// die ends the actor where it stands, as a process dies.
+// die ends the actor where it halts, as if its process had died.
 func (a *actor) die() {
 	a.cancel()
 	<-a.done
 }
 
-// pass halts the actor in whose name a call is made, if it is to halt there.
+// pass halts the actor that makes a call, if it shall halt there.
 func pass(ctx context.Context, call string) error {
 	a, ok := ctx.Value(actorKey{}).(*actor)
 	if !ok {
@@ -95,8 +95,8 @@ func pass(ctx context.Context, call string) error {
 	}
 }
 
-// calls is a hook of a Redis client that halts actors before and after their calls. Scripts are known by the name
-// in their header, which it learns when their text is sent.
+// calls is a hook of a Redis client that halts actors before and after their calls. It learns the names of scripts from
+// their header, when their text is sent.
 type calls struct {
 	mu    sync.Mutex
 	names map[string]string // by digest
@@ -136,7 +136,7 @@ func (c *calls) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proces
 	}
 }
 
-// name is the script that a command runs, or the command's own name.
+// name returns the name of the script that a command runs, or of the command.
 func (c *calls) name(cmd redis.Cmder) string {
 	args := cmd.Args()
 	if len(args) < 2 || (cmd.Name() != "eval" && cmd.Name() != "evalsha") {

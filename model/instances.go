@@ -1,11 +1,11 @@
 package model
 
-// Instances returns what is checked: the model as it is within several bounds, then each planted fault.
+// Instances returns all instances to check: the model itself within several bounds, then each planted fault.
 func Instances() []Instance {
 	return append(sound(), broken()...)
 }
 
-// sound are the bounds within which the model must hold. Each is small enough to be seen whole.
+// sound returns the instances without a fault, each small enough for a complete check.
 func sound() []Instance {
 	return []Instance{
 		{Name: "failover", Defines: "-DT=2 -DF=1 -DN=1",
@@ -29,7 +29,7 @@ func sound() []Instance {
 	}
 }
 
-// broken are the planted faults, each within the smallest bounds that show it.
+// broken returns the instances with a planted fault, each within the smallest bounds that show it.
 func broken() []Instance {
 	return []Instance{
 		{Name: "settle without lease", Defines: "-DT=1 -DN=1 -DM_NO_LEASE", Broken: true,

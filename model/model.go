@@ -1,7 +1,7 @@
 // Package model checks line.pml, a model of one sale's line and ledger, and reads its simulations.
 //
-// The checker is spin; it turns the model into a C program that walks through every state. Both spin and a C compiler
-// must be installed.
+// The checker is spin, which turns the model into a C program that visits every state. Both spin and a C compiler must
+// be installed.
 package model
 
 import (
@@ -24,23 +24,23 @@ var source []byte
 
 const file = "line.pml"
 
-// Instance is the model within bounds, with or without a planted fault.
+// Instance is the model with bounds, with or without a planted fault.
 type Instance struct {
 	Name    string
-	Says    string // what is in it, in a few words
+	Says    string // a short description
 	Defines string // the bounds as spin takes them, "-DT=2 -DF=1"
 	Broken  bool   // a fault is planted: the checker must find a violation
 }
 
-// Result is what the checker found out about an instance.
+// Result is the checker's result for an instance.
 type Result struct {
 	States    int64         // different states that were reached
 	Took      time.Duration // generating, compiling and checking
 	Violation string        // the assertion that failed; "" for none
-	Steps     []string      // that lead to the violation, with the state after each
+	Steps     []string      // to the violation, with the state after each
 }
 
-// Verdict says what is wrong with a result of the instance, or returns nil.
+// Verdict returns an error if r is not the expected result of the instance.
 func (i Instance) Verdict(r Result) error {
 	switch {
 	case i.Broken && r.Violation == "":
@@ -51,7 +51,7 @@ func (i Instance) Verdict(r Result) error {
 	return nil
 }
 
-// Check walks through every state of an instance, or up to the first violation. An error means that it could not.
+// Check visits every state of an instance, or all up to the first violation. An error means that it could not.
 func Check(ctx context.Context, i Instance) (Result, error) {
 	started := time.Now()
 	dir, err := os.MkdirTemp("", "sluice-model-")
@@ -77,7 +77,7 @@ func Check(ctx context.Context, i Instance) (Result, error) {
 	return result, nil
 }
 
-// generate makes the checker of an instance in dir.
+// generate builds the checker of an instance in dir.
 func generate(ctx context.Context, dir string, i Instance) error {
 	if err := os.WriteFile(filepath.Join(dir, file), source, 0o600); err != nil {
 		return err
@@ -87,13 +87,13 @@ func generate(ctx context.Context, dir string, i Instance) error {
 	}
 	flags := []string{"-w", "-O2", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=3000", "-o", "pan", "pan.c"}
 	if i.Broken {
-		flags = append([]string{"-DBFS"}, flags...) // the shortest way to a violation is the one to read
+		flags = append([]string{"-DBFS"}, flags...) // breadth first finds the shortest way to a violation
 	}
 	_, err := command(ctx, dir, "gcc", flags...)
 	return err
 }
 
-// trail replays the way to a violation.
+// trail replays the steps to a violation and returns them.
 func trail(ctx context.Context, dir string, i Instance) ([]string, error) {
 	// A replay that ends at the violation exits with 1.
 	out, err := command(ctx, dir, "spin", append(strings.Fields(i.Defines), "-t", file)...)
@@ -109,7 +109,7 @@ func trail(ctx context.Context, dir string, i Instance) ([]string, error) {
 	return steps, nil
 }
 
-// The lines of a checker that say how it went.
+// The lines of a checker's report that matter.
 var (
 	statesLine    = regexp.MustCompile(`(?m)^\s*(\d+) states, stored`)
 	violationLine = regexp.MustCompile(`(?m)^pan:1: (.*) \(at depth`)
@@ -156,7 +156,7 @@ func command(ctx context.Context, dir, name string, args ...string) (string, err
 	return out.String(), nil
 }
 
-// tail is the end of a long text.
+// tail returns the end of a long text.
 func tail(text string) string {
 	const most = 2000
 	if len(text) <= most {

@@ -32,7 +32,7 @@ func TestCheckTellsASoundModelFromABrokenOne(t *testing.T) {
 	require.ErrorContains(t, broken.Verdict(r), "Commit ")
 }
 
-// A model that cannot be compiled, or a bound that does not exist, is no finding.
+// TestCheckRefusesAModelThatItCannotRead checks that a model that does not compile is an error and not a violation.
 func TestCheckRefusesAModelThatItCannotRead(t *testing.T) {
 	t.Parallel()
 	_, err := model.Check(t.Context(), model.Instance{Name: "no number", Defines: "-DT=none", Broken: true})
@@ -73,7 +73,7 @@ func TestSimulationsRepeat(t *testing.T) {
 	require.NotEqual(t, first, other)
 }
 
-// A simulation asserts what the checker does.
+// TestASimulationThatGoesWrongIsAnError checks that a simulation has the same assertions as the checker.
 func TestASimulationThatGoesWrongIsAnError(t *testing.T) {
 	t.Parallel()
 	for seed := range int64(50) {

@@ -12,7 +12,7 @@ import (
 // stepMark begins the lines that line.pml prints, one a step.
 const stepMark = "STEP "
 
-// What a line remembers of an order, as line.pml numbers it.
+// The states of an order's record in the line, as numbered in line.pml.
 const (
 	None = iota
 	Queued
@@ -22,7 +22,7 @@ const (
 	Held
 )
 
-// Where a line lists an order, as line.pml numbers it.
+// The lists of a line, as numbered in line.pml.
 const (
 	Out = iota
 	Waiting
@@ -30,7 +30,7 @@ const (
 	Leased
 )
 
-// What the ledger holds of an order besides None, as line.pml numbers it.
+// The states of an order in the ledger besides None, as numbered in line.pml.
 const (
 	Live = 1 + iota
 	Failed
@@ -38,15 +38,15 @@ const (
 	Released
 )
 
-// What a transaction found that has no row to show, as line.pml numbers it.
+// The results of a transaction without a row, as numbered in line.pml.
 const (
 	Stale = 5
 	Close = 6
 )
 
-// State is both stores after a step; the orders are by ticket.
+// State is the state of both stores after a step, with orders by ticket.
 type State struct {
-	Verified, Gated bool // is the line open on the server it was compared on; is it being rebuilt
+	Verified, Gated bool // the line is open on the server where it was compared; it is being rebuilt
 	Epoch, Stock    int  // of the line
 	Record, Place   [2]int
 	LedgerEpoch     int
@@ -54,7 +54,7 @@ type State struct {
 	Row             [2]int
 }
 
-// Step is one step of a simulation: its name, two numbers that say whose, and the state after it.
+// Step is one step of a simulation: its name, the numbers of its actors, and the state after it.
 type Step struct {
 	Name string
 	A, B int
@@ -64,8 +64,8 @@ type Step struct {
 // String returns the step as line.pml printed it.
 func (s Step) String() string { return fmt.Sprintf("%-14s %d %d → %+v", s.Name, s.A, s.B, s.State) }
 
-// Simulate runs the model with two tickets at random: the same seed and bounds give the same steps. At most moves
-// statements are run, most of which are no steps. A violated invariant is an error.
+// Simulate runs the model with two tickets at random. The same seed and bounds give the same steps. It runs at most
+// moves statements, most of which are no steps. A violated invariant is an error.
 func Simulate(ctx context.Context, seed int64, moves int, defines string) ([]Step, error) {
 	dir, err := os.MkdirTemp("", "sluice-model-")
 	if err != nil {
@@ -95,7 +95,7 @@ func Simulate(ctx context.Context, seed int64, moves int, defines string) ([]Ste
 	return steps, nil
 }
 
-// parseStep reads a line that line.pml printed.
+// parseStep parses a line that line.pml printed.
 func parseStep(line string) (Step, error) {
 	var s Step
 	var verified, gated int

@@ -20,12 +20,12 @@ import (
 const (
 	plays   = 20               // random walks through the model, four with each of the bounds; SOAK_PLAYS asks for more
 	moves   = 6000             // of each, most of which are no steps
-	lease   = 10 * time.Minute // stands for the whole test
-	reserve = 5 * time.Second  // after which a rebuild that died holds up no other
+	lease   = 10 * time.Minute // outlasts the test
+	reserve = 5 * time.Second  // how long a dead rebuild blocks the next one
 )
 
-// bounds are those of the plays, in turn: two calm ones, a stormy one, failovers in the middle of rebuilds, and two
-// reconcilers that get into each other's way. All have two tickets for one unit.
+// bounds returns the bounds of a play. There are two calm ones, a stormy one, one with failovers during rebuilds, and
+// one with two competing reconcilers. All have two tickets for one unit.
 func bounds(seed int64) string {
 	all := []string{
 		"-DW=2 -DCANCEL",
@@ -37,7 +37,8 @@ func bounds(seed int64) string {
 	return all[seed%int64(len(all))]
 }
 
-// The model's steps, at random, on the real scripts and transactions: after each, both stores are as the model says.
+// TestStepsOfTheModelOnTheRealLine runs random steps of the model with the real scripts and transactions. After each,
+// both stores must equal the model's state.
 func TestStepsOfTheModelOnTheRealLine(t *testing.T) {
 	t.Parallel()
 	w, played := newWorld(t), map[string]int{}
@@ -59,22 +60,22 @@ func TestStepsOfTheModelOnTheRealLine(t *testing.T) {
 		}
 	}
 	for name := range (&play{}).steps() {
-		if name != "ReleaseRefused" && name != "EndRefused" { // too rare to be asked for
+		if name != "ReleaseRefused" && name != "EndRefused" { // too rare to be required
 			require.Positive(t, played[name], "no play took the step %s: %v", name, played)
 		}
 	}
 	t.Log(played)
 }
 
-// play takes the steps of one simulation.
+// play runs the steps of one simulation.
 type play struct {
 	*world
 	batches  map[int]queue.Batch // by worker
 	outcomes map[int][]queue.Outcome
 	rebuilds map[int]*actor // by reconciler
 	release  *actor
-	copied   map[string]string // the line as the other server has heard of it
-	before   model.State       // when it heard
+	copied   map[string]string // the line as replicated to the other server
+	before   model.State       // the model's state at that time
 }
 
 func newPlay(w *world) *play {
@@ -82,7 +83,7 @@ func newPlay(w *world) *play {
 		rebuilds: map[int]*actor{}}
 }
 
-// run takes the steps, and compares the stores with the model after each.
+// run runs the steps and compares the stores with the model after each.
 func (p *play) run(steps []model.Step) {
 	n := 0
 	defer func() {
@@ -102,7 +103,7 @@ func (p *play) run(steps []model.Step) {
 	}
 }
 
-// steps are what the model's steps are here.
+// steps returns the function that runs each step of the model.
 func (p *play) steps() map[string]func(model.Step) {
 	return map[string]func(model.Step){
 		"Admit": p.admit, "AdmitRefused": p.admitRefused, "Cancel": p.cancel, "CancelHeld": p.cancelHeld,
@@ -118,7 +119,7 @@ func (p *play) steps() map[string]func(model.Step) {
 	}
 }
 
-// end stops what still halts somewhere.
+// end stops all actors that still halt.
 func (p *play) end() {
 	if p.release != nil {
 		p.release.die()
@@ -133,7 +134,7 @@ func (p *play) request(ticket int) []queue.Request {
 }
 
 func (p *play) admit(s model.Step) {
-	// For how long a unit that came back is not sold is a matter of time, and has tests of its own.
+	// Other tests cover how long a returned unit is not sold.
 	require.NoError(p.t, p.raw.HDel(p.ctx, p.key("meta"), "sold_out", "full").Err())
 	got, err := p.line.Admit(p.ctx, int64(p.real(s.Epoch)), 100, p.request(s.A))
 	require.NoError(p.t, err)
@@ -141,7 +142,7 @@ func (p *play) admit(s model.Step) {
 	require.False(p.t, got[0].Replayed)
 }
 
-// real is an epoch of the model in the stores.
+// real returns the stores' epoch for an epoch of the model.
 func (p *play) real(epoch int) int { return epoch + p.epoch }
 
 func (p *play) admitRefused(s model.Step) {
@@ -149,18 +150,17 @@ func (p *play) admitRefused(s model.Step) {
 	require.ErrorIs(p.t, err, queue.ErrNotReady)
 }
 
-// cancel is the wish of an owner whose ticket no worker has had.
+// cancel cancels a ticket that no worker has claimed.
 func (p *play) cancel(s model.Step) { p.cancelAfter(s.A, 0) }
 
-// cancelHeld is that of one whose ticket a worker has had and has no more. The model does not tell the lists apart: it
-// waits for another try.
+// cancelHeld cancels a ticket that a worker has claimed and given back. The model does not distinguish the lists.
 func (p *play) cancelHeld(s model.Step) {
 	p.unlist(s.A)
 	require.NoError(p.t, p.raw.ZAdd(p.ctx, p.key("retry"), redis.Z{Score: 1e15, Member: p.id(s.A)}).Err())
 	p.cancelAfter(s.A, 1_000_000)
 }
 
-// cancelAfter cancels a ticket when so many have been claimed: how far that is the model does not know.
+// cancelAfter cancels a ticket after a number of claims, which the model does not know.
 func (p *play) cancelAfter(ticket, claimed int) {
 	before := p.raw.HGet(p.ctx, p.key("meta"), "claimed").Val()
 	require.NoError(p.t, p.raw.HSet(p.ctx, p.key("meta"), "claimed", claimed).Err())
@@ -168,14 +168,14 @@ func (p *play) cancelAfter(ticket, claimed int) {
 	require.NoError(p.t, p.raw.HSet(p.ctx, p.key("meta"), "claimed", before).Err())
 }
 
-// endOrder is the owner's wish for an order; the process that carries it out dies before it tells the line.
+// endOrder cancels an order; the process dies before it updates the line.
 func (p *play) endOrder(s model.Step) {
 	a := act(p.ctx, func(ctx context.Context) error { return p.canceller.Cancel(ctx, p.sale, p.id(s.A), user(s.A)) })
 	require.True(p.t, a.run("before release"), "the order was not cancelled: %v", a.err)
 	a.die()
 }
 
-// claim takes the ticket that the model took: it leaves their order open.
+// claim claims the ticket that the model claimed; the model leaves the order of tickets open.
 func (p *play) claim(s model.Step) {
 	p.unlist(s.B)
 	require.NoError(p.t, p.raw.RPush(p.ctx, p.key("suspect"), p.id(s.B)).Err())
@@ -186,7 +186,7 @@ func (p *play) claim(s model.Step) {
 	p.batches[s.A] = b
 }
 
-// commit is the worker's transaction, or the end of a ticket that it gives up.
+// commit runs the worker's transaction, or ends a ticket that it gives up.
 func (p *play) commit(s model.Step) {
 	b, ticket := p.batches[s.A], p.ticketOf(s.A)
 	var outcomes []queue.Outcome
@@ -209,7 +209,7 @@ func (p *play) commit(s model.Step) {
 	p.outcomes[s.A] = outcomes
 }
 
-// ticketOf is which ticket a worker has.
+// ticketOf returns the ticket that a worker has.
 func (p *play) ticketOf(worker int) int {
 	for ticket := range 2 {
 		if p.batches[worker].Tickets[0].ID == p.id(ticket) {
@@ -272,7 +272,7 @@ func (p *play) gate(s model.Step) {
 	p.closed()
 }
 
-// survey reads what is left in the line: its records come last.
+// survey reads the remaining tickets of the line, its records last.
 func (p *play) survey(s model.Step) {
 	a := p.rebuilds[s.A]
 	require.True(p.t, a.run("after hscan"), "the line was not read: %v", a.err)
@@ -294,7 +294,7 @@ func (p *play) reopen(s model.Step) {
 	require.NoError(p.t, a.err)
 }
 
-// refused is a rebuild that ends where it stands: it does not come to the call after.
+// refused returns a step in which a rebuild ends before the call after.
 func (p *play) refused(after string) func(model.Step) {
 	return func(s model.Step) {
 		a := p.rebuilds[s.A]
@@ -305,8 +305,8 @@ func (p *play) refused(after string) func(model.Step) {
 
 func (p *play) copyLine(s model.Step) { p.copied, p.before = p.dump(), s.State }
 
-// failover makes the other server the master, less what the model takes from it. The processes that call it from here
-// on have seen nothing of the line: what protects it is the server's identity alone.
+// failover makes the other server the master, without what the model removes. Later calls come from fresh processes, so
+// only the server's identity protects the line.
 func (p *play) failover(s model.Step) {
 	p.takeOver(p.copied)
 	for ticket := range s.Record {
@@ -324,7 +324,7 @@ func (p *play) failover(s model.Step) {
 	p.closed()
 }
 
-// closed sees that nobody changes a line that is being rebuilt, or that was not compared on this server.
+// closed checks that nothing changes a line that is being rebuilt or was not compared on this server.
 func (p *play) closed() {
 	sale, _, err := p.saleStore.Get(p.ctx, p.sale)
 	require.NoError(p.t, err)

@@ -22,13 +22,13 @@ import (
 	"sluice/store"
 )
 
-// world is a real Redis and a real database with the parts of the product that the model speaks of.
+// world is a real Redis and a real database with the parts of the product that the model describes.
 type world struct {
 	t          *testing.T
 	ctx        context.Context
 	db         *store.DB
-	rdb        *redis.Client // in the product's name
-	raw        *redis.Client // in the test's
+	rdb        *redis.Client // the product's client
+	raw        *redis.Client // the test's client
 	clock      *testkit.Clock
 	saleStore  *inventory.SaleStore
 	reconciler *inventory.Reconciler
@@ -36,7 +36,7 @@ type world struct {
 	fulfiller  *order.Fulfiller
 	canceller  *order.Canceller
 	sale       string
-	epoch      int // of the line when a play begins, less the model's
+	epoch      int // the line's epoch when a play begins, minus the model's
 }
 
 func newWorld(t *testing.T) *world {
@@ -56,26 +56,26 @@ func (w *world) forget() {
 	log := slog.New(slog.DiscardHandler)
 	lines := queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = lines.Of(w.sale)
-	channels, told := []string{"stream"}, func() {}
+	channels, onCommit := []string{"stream"}, func() {}
 	w.reconciler = inventory.NewReconciler(w.db, lines, 100, log, w.clock.Now)
 	w.reconciler.RestoreBy(restore.NewRestorer(w.db, channels, w.clock.Now, "model").Restore)
 	cache := inventory.NewSaleCache(w.saleStore, lines, log, w.clock.Now)
 	w.fulfiller = order.NewFulfiller(order.FulfillerParts{
-		DB: w.db, Sales: w.saleStore, Cache: cache, Deadline: 0, Channels: channels, OnCommit: told,
+		DB: w.db, Sales: w.saleStore, Cache: cache, Deadline: 0, Channels: channels, OnCommit: onCommit,
 		Log: log, Now: w.clock.Now,
 	})
 	w.canceller = order.NewCanceller(order.CancellerParts{
-		DB: w.db, Lines: lines, Reconciler: w.reconciler, Channels: channels, OnCommit: told,
+		DB: w.db, Lines: lines, Reconciler: w.reconciler, Channels: channels, OnCommit: onCommit,
 		Log: log, Now: w.clock.Now,
 	})
 }
 
-// open makes a sale of one unit and loads its line.
+// open creates a sale of one unit and loads its line.
 func (w *world) open(sale string) {
 	w.t.Helper()
 	w.sale = sale
 	w.forget()
-	now := time.Now() // the clock of Redis decides
+	now := time.Now() // Redis' clock decides
 	_, err := w.saleStore.Create(w.ctx, inventory.NewSale{ID: sale, Title: "Phone X", SKU: "PHONE-X", Stock: 1,
 		PriceCents: 9900, Currency: "CNY", PerUserLimit: 1, StartsAt: now.Add(-time.Minute), EndsAt: now.Add(
 			24 * time.Hour),
@@ -92,7 +92,7 @@ func user(ticket int) string { return fmt.Sprintf("user-%d", ticket) }
 
 func (w *world) key(name string) string { return "sluice:{" + w.sale + "/0}:" + name }
 
-// state reads both stores as the model sees them.
+// state returns the state of both stores in terms of the model.
 func (w *world) state() model.State {
 	w.t.Helper()
 	meta := w.raw.HGetAll(w.ctx, w.key("meta")).Val()
@@ -119,8 +119,8 @@ func (w *world) state() model.State {
 	return s
 }
 
-// seen is a state of the model as far as the stores show it: the record of a ticket that its owner cancelled says no
-// more than that of any other end, and the lists do not tell who may still cancel.
+// seen reduces a state of the model to what the stores show. A record does not show who ended the ticket, and lists do
+// not show who may still cancel.
 func seen(s model.State) model.State {
 	for t := range s.Record {
 		if s.Record[t] == model.Cancelled || s.Record[t] == model.Held {
@@ -141,7 +141,7 @@ func number(t *testing.T, text string) int {
 	return n
 }
 
-// identity is the server's own, new at each start and promotion.
+// identity returns the server's identity, which changes at each start and promotion.
 func (w *world) identity() string {
 	w.t.Helper()
 	for line := range strings.Lines(w.raw.Info(w.ctx, "replication").Val()) {
@@ -153,7 +153,7 @@ func (w *world) identity() string {
 	return ""
 }
 
-// place is where the line lists a ticket.
+// place returns the list of the line that has a ticket.
 func (w *world) place(ticket int) int {
 	w.t.Helper()
 	id := w.id(ticket)
@@ -171,7 +171,7 @@ func (w *world) place(ticket int) int {
 	return model.Out
 }
 
-// batchOf is the leased batch that holds a ticket, "" for none.
+// batchOf returns the leased batch with a ticket, or "".
 func (w *world) batchOf(ticket int) string {
 	w.t.Helper()
 	for batch, ids := range w.raw.HGetAll(w.ctx, w.key("leased")).Val() {
@@ -182,7 +182,7 @@ func (w *world) batchOf(ticket int) string {
 	return ""
 }
 
-// row is what the database holds of an order.
+// row returns the state of an order in the database.
 func (w *world) row(ticket int) int {
 	w.t.Helper()
 	var rows []order.Row
@@ -201,7 +201,7 @@ func (w *world) row(ticket int) int {
 	return model.Released
 }
 
-// dump is the line as another server has heard of it.
+// dump returns all keys of the line, as a replica would have them.
 func (w *world) dump() map[string]string {
 	w.t.Helper()
 	keys, err := w.raw.Keys(w.ctx, w.key("*")).Result()
@@ -213,8 +213,8 @@ func (w *world) dump() map[string]string {
 	return copied
 }
 
-// takeOver makes a server of another identity the master, which has the copy of the line. It keeps every script, as a
-// server does that is promoted again, or on which a cluster's client has loaded them.
+// takeOver makes a server with another identity and the copied line the master. It has every script already, like a
+// server that was master before.
 func (w *world) takeOver(copied map[string]string) {
 	w.t.Helper()
 	require.NoError(w.t, w.raw.Do(w.ctx, "DEBUG", "CHANGE-REPL-ID").Err())
@@ -226,7 +226,7 @@ func (w *world) takeOver(copied map[string]string) {
 	}
 }
 
-// lose takes every trace of a ticket out of the line.
+// lose removes every trace of a ticket from the line.
 func (w *world) lose(ticket int) {
 	w.t.Helper()
 	id := w.id(ticket)
@@ -242,7 +242,7 @@ func (w *world) lose(ticket int) {
 	}
 }
 
-// unlist takes a ticket out of the lists where it waits.
+// unlist removes a ticket from the lists of waiting tickets.
 func (w *world) unlist(ticket int) {
 	w.t.Helper()
 	id := w.id(ticket)

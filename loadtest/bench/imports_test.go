@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// The benchmark judges from outside: of Sluice's code it may use what starts stores, and no more.
+// TestNothingOfSluiceIsImported checks that the benchmark imports nothing of Sluice but the starting of stores.
 func TestNothingOfSluiceIsImported(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")

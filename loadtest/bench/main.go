@@ -2,11 +2,10 @@
 //
 //	go run . [--quick] [--only NAME,NAME] [--rounds N] [--seconds S] [--markdown] [--verbose] [--out FOLDER]
 //
-// It builds Sluice, starts private stores that keep what they acknowledge, and
-// lets Sluice and the yardsticks take turns. It prints a table and writes
-// latest.json and latest.svg. No value is printed, and the exit code is 1, when an
-// audit was not clean, an answer was unexpected or the load generator was the
-// bottleneck. The exit code is 2 on wrong usage. A missed target is no error.
+// It builds Sluice, starts private stores that keep what they acknowledge, and lets Sluice and the yardsticks take
+// turns. It prints a table and writes latest.json and latest.svg. It prints no value and exits with 1 if an audit was
+// not clean, an answer was unexpected or the load generator was the bottleneck. The exit code is 2 on wrong usage. A
+// missed target is no error.
 package main
 
 import (
@@ -33,7 +32,7 @@ func main() {
 	exit(bench(ctx, os.Args[1:]))
 }
 
-// errUsage has been explained on standard error.
+// errUsage says that wrong usage was explained on standard error.
 var errUsage = errors.New("wrong usage")
 
 func exit(err error) {
@@ -47,7 +46,7 @@ func exit(err error) {
 	os.Exit(1)
 }
 
-// settings are the command line.
+// settings is the parsed command line.
 type settings struct {
 	lab.Options
 	quick, markdown bool
@@ -126,7 +125,7 @@ func names(list []figures.Figure) []string {
 	return names
 }
 
-// chosen are the figures that only names, or all.
+// chosen returns the figures that only names, or all.
 func chosen(all []figures.Figure, only string) ([]figures.Figure, error) {
 	if only == "" {
 		return all, nil

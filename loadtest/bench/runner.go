@@ -14,9 +14,8 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// run measures the figures one after another. The first refusal ends it:
-// there is no table with holes. What is told meanwhile holds no value, unless
-// verbose: a run that is refused later must not have shown any.
+// run measures the figures one after another. The first refusal ends it, so that no table is incomplete. Unless
+// verbose, its progress shows no values, because a later refusal would invalidate them.
 func run(ctx context.Context, l *lab.Lab, list []figures.Figure) ([]report.Row, error) {
 	rows := make([]report.Row, 0, len(list))
 	fmt.Fprintf(l.Log, "%d figures, %d rounds: about %s on a quiet machine with two cores\n", len(list), l.Opt.Rounds,
@@ -36,7 +35,7 @@ func run(ctx context.Context, l *lab.Lab, list []figures.Figure) ([]report.Row, 
 	return rows, nil
 }
 
-// measure lets both sides take turns: A B A B …
+// measure measures both sides alternately: A B A B …
 func measure(ctx context.Context, l *lab.Lab, f figures.Figure) (row report.Row, err error) {
 	trial, err := f.Open(ctx, l)
 	if err != nil {
@@ -66,7 +65,7 @@ func measure(ctx context.Context, l *lab.Lab, f figures.Figure) (row report.Row,
 	return figures.RowOf(f, sluice, yardstick), nil
 }
 
-// makeReport makes the result of the rows.
+// makeReport returns the result for the rows.
 func makeReport(ctx context.Context, l *lab.Lab, quick bool, rows []report.Row) report.Result {
 	versions := machine.Tools()
 	maps.Copy(versions, l.Versions(ctx))
@@ -76,7 +75,7 @@ func makeReport(ctx context.Context, l *lab.Lab, quick bool, rows []report.Row) 
 			l.Dir), Versions: versions, Others: l.Neighbours.Share(), Rows: rows}
 }
 
-// show prints the result in the form asked for and keeps it.
+// show prints the result in the chosen form and saves it.
 func show(out io.Writer, r report.Result, markdown bool, dir string) error {
 	text := report.PlainTable(r)
 	if markdown {

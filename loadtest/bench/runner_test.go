@@ -12,7 +12,7 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// A run that is refused at its last figure must not have told what the earlier ones found.
+// TestProgressTellsNoValueBeforeTheRunIsGood checks that a run that is refused at its last figure has shown no values.
 func TestProgressTellsNoValueBeforeTheRunIsGood(t *testing.T) {
 	t.Parallel()
 	measured := func(value float64, err error) func(context.Context, *lab.Lab) (figures.Trial, error) {
@@ -26,14 +26,14 @@ func TestProgressTellsNoValueBeforeTheRunIsGood(t *testing.T) {
 	list := []figures.Figure{{Name: "good", Title: "a figure", Open: measured(31234, nil)},
 		{Name: "bad", Title: "another", Open: measured(0, lab.Refuse("unclean"))}}
 	for _, verbose := range []bool{false, true} {
-		var told strings.Builder
-		_, err := run(t.Context(), &lab.Lab{Opt: lab.Options{Rounds: 1, Scale: 1, Verbose: verbose}, Log: &told}, list)
+		var progress strings.Builder
+		_, err := run(t.Context(), &lab.Lab{Opt: lab.Options{Rounds: 1, Scale: 1, Verbose: verbose}, Log: &progress}, list)
 		if err == nil || !strings.Contains(err.Error(), "unclean") {
 			t.Errorf("got %v, want a refusal", err)
 		}
-		if shown := strings.Contains(told.String(), "31,234"); shown != verbose ||
-			!strings.Contains(told.String(), "good") {
-			t.Errorf("verbose %t:\n%s", verbose, told.String())
+		if shown := strings.Contains(progress.String(), "31,234"); shown != verbose ||
+			!strings.Contains(progress.String(), "good") {
+			t.Errorf("verbose %t:\n%s", verbose, progress.String())
 		}
 	}
 }

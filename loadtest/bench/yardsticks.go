@@ -10,7 +10,7 @@ import (
 	"sluice/loadtest/bench/yardstick"
 )
 
-// yardsticks is this program as one of the processes that Sluice is compared with.
+// yardsticks runs this program as one of the processes with which Sluice is compared.
 func yardsticks(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		args = []string{""}
@@ -45,7 +45,7 @@ func yardsticks(ctx context.Context, args []string) error {
 	return errUsage
 }
 
-// took tells the program that started us.
+// took prints the result for the parent process.
 func took(spent yardstick.Spent, err error) error {
 	if err == nil {
 		fmt.Println(spent.Took.Nanoseconds(), spent.CPU.Nanoseconds())

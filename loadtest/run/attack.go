@@ -17,13 +17,13 @@ import (
 // attackWithin bounds one scenario.
 const attackWithin = 15 * time.Minute
 
-// scenario is one k6 script and what it is given unless the environment says otherwise.
+// scenario is one k6 script with its default environment.
 type scenario struct {
 	name, script, about string
 	env                 map[string]string
 }
 
-// plan is what a run consists of.
+// plan returns the scenarios of a run.
 func plan(short bool) []scenario {
 	smoke := scenario{"smoke", "smoke.js", "300 shoppers, 100 units", nil}
 	clicks := scenario{"double clicks", "double_clicks.js",
@@ -46,7 +46,7 @@ func plan(short bool) []scenario {
 // trend is a latency in ms: med, p(90), p(95), p(99), p(99.9), max, count.
 type trend map[string]float64
 
-// result is the summary that the script wrote, and what was seen meanwhile.
+// result is the summary that the script wrote, with the samples taken meanwhile.
 type result struct {
 	Scenario   string           `json:"scenario"`
 	Seconds    float64          `json:"seconds"`
@@ -65,7 +65,7 @@ type result struct {
 	samples []sample
 }
 
-// attack runs one scenario and watches the system meanwhile. An error means that k6 could not be run.
+// attack runs one scenario and samples the system meanwhile. An error means that k6 could not be run.
 func (s *system) attack(ctx context.Context, opt options, one scenario) (result, error) {
 	ctx, cancel := context.WithTimeout(ctx, attackWithin)
 	defer cancel()
@@ -76,7 +76,7 @@ func (s *system) attack(ctx context.Context, opt options, one scenario) (result,
 			return result{}, err
 		}
 	}
-	// #nosec G204 -- the k6 that was asked for
+	// #nosec G204 -- the chosen k6
 	cmd := exec.CommandContext(ctx, opt.k6, "run", "--quiet", "--no-usage-report", "--address", "127.0.0.1:0",
 		"--log-format", "json", "--log-output", "file="+log,
 		filepath.Join(opt.scripts, one.script))
@@ -131,7 +131,7 @@ func readResult(path string) (result, error) {
 
 const maxComplaints = 5
 
-// complaints are the errors in a k6 log, the first of each: what the scripts found broken, or why they could not run.
+// complaints returns the different errors in a k6 log: broken rules, or why the scripts could not run.
 func complaints(path string) ([]string, error) {
 	file, err := os.Open(path) // #nosec G304 -- a file of this run
 	if errors.Is(err, os.ErrNotExist) {

@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// auditWithin bounds the questions that the command line is asked.
+// auditWithin bounds a call of the command line.
 const auditWithin = time.Minute
 
-// audit is what "sluice audit --json" says of all sales.
+// audit is the output of "sluice audit --json" for all sales.
 type audit struct {
 	Verdict  string   `json:"verdict"` // clean, different or unknown
 	Problems []string `json:"problems"`
@@ -22,18 +22,18 @@ type audit struct {
 		Live     int64    `json:"live"`
 		Problems []string `json:"problems"`
 	} `json:"sales"`
-	err error // it could not be made
+	err error // why it could not be made
 }
 
-// audit asks over the command line, as an operator would.
+// audit runs the audit with the command line, as an operator would.
 func (s *system) audit(ctx context.Context) audit {
 	ctx, cancel := context.WithTimeout(ctx, auditWithin)
 	defer cancel()
 	var a audit
 	cmd := s.command(ctx, "audit", "--json", "--ops", "http://"+s.said.Ops)
-	text, err := cmd.Output() // exits 1 and 3 are a difference and a look that failed, which the text explains
+	text, err := cmd.Output() // exit codes 1 and 3 are a difference and a failed audit, which the text explains
 	if json.Unmarshal(text, &a) != nil {
-		a.err = fmt.Errorf("the audit could not be made: %w: %s", err, stderrOf(err))
+		a.err = fmt.Errorf("the audwhy it could not be made: %w: %s", err, stderrOf(err))
 	}
 	return a
 }
@@ -45,7 +45,7 @@ func stderrOf(err error) string {
 	return ""
 }
 
-// problems says what is wrong, a sentence each.
+// problems returns one sentence for each problem.
 func (a audit) problems() []string {
 	if a.err != nil {
 		return []string{a.err.Error()}
@@ -68,7 +68,7 @@ func (a audit) problems() []string {
 	return all
 }
 
-// sold is the units sold over all sales.
+// sold returns the units sold over all sales.
 func (a audit) sold() (live, total int64) {
 	for _, sale := range a.Sales {
 		live += sale.Live

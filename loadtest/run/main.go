@@ -1,11 +1,11 @@
-// Command run is the load test of one machine: it builds Sluice, starts it with private stores, lets k6 loose on it,
-// asks the audit, prints one page and leaves a report with plots.
+// Command run is the load test of one machine. It builds Sluice, starts it with private stores, runs k6 and the audit,
+// prints one page and writes a report with plots.
 //
 //	go run ./loadtest/run -k6 bin/k6
 //
-// Everything it leaves is in one folder, everything it started is stopped. The exit code is 0 when every promise and
-// every threshold held, 1 when one did not or something could not be run, 2 on wrong usage. It judges from outside:
-// nothing of Sluice's code is in it.
+// Everything it leaves is in one folder, everything it started is stopped. The exit code is 0 if every rule and
+// threshold held, 1 if one did not or a program could not be run, 2 on wrong usage. It judges from outside: nothing of
+// Sluice's code is in it.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"time"
 )
 
-// options are the command line.
+// options is the parsed command line.
 type options struct {
 	k6, scripts, dir string
 	source           string // of Sluice
@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string, out, errOut io.Writer) int {
 	return 0
 }
 
-// loadtest runs every scenario on one system and reports. An error means that there is no verdict.
+// loadtest runs every scenario on one system and writes the report. An error means that there is no verdict.
 func loadtest(ctx context.Context, opt options, out io.Writer) (v *verdict, err error) {
 	if opt.dir, err = filepath.Abs(opt.dir); err != nil {
 		return nil, err
@@ -92,7 +92,7 @@ func loadtest(ctx context.Context, opt options, out io.Writer) (v *verdict, err 
 		}
 		v.results = append(v.results, result)
 	}
-	v.judge(s.audit(ctx), s.stop())
+	v.addRun(s.audit(ctx), s.stop())
 	v.report = filepath.Join(opt.dir, "report.html")
 	if err := v.writeReport(); err != nil {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 )
 
-// row is a line of the page: a name, and a cell for each scenario.
+// row is a row of the page: a name, and a cell for each scenario.
 type row struct {
 	name  string
 	cells []string
@@ -24,7 +24,7 @@ func (v *verdict) print(out io.Writer) error {
 	for _, r := range append([]row{{"", v.names()}}, v.rows()...) {
 		fmt.Fprintf(t, "%s\t%s\t\n", pad(r.name), strings.Join(r.cells, "\t"))
 	}
-	_ = t.Flush() // a builder takes everything
+	_ = t.Flush() // a builder never fails
 	fmt.Fprintf(&text, "\naudit    %s\nreport   %s\n", v.auditLine(), v.report)
 	if v.passed() {
 		text.WriteString("verdict  PASSED: every promise and every threshold held\n")
@@ -38,7 +38,7 @@ func (v *verdict) print(out io.Writer) error {
 	return err
 }
 
-// pad keeps names to the left where cells are to the right.
+// pad pads a name on the right, because cells are aligned to the right.
 func pad(name string) string { return fmt.Sprintf("%-27s", name) }
 
 func (v *verdict) names() []string {
@@ -53,7 +53,7 @@ func (v *verdict) each(cell func(result) string) []string {
 	return cells
 }
 
-// rows is the table: counts by outcome, then latencies.
+// rows returns the table: counts by outcome, then latencies.
 func (v *verdict) rows() []row {
 	rows := []row{
 		{"seconds", v.each(func(r result) string { return fmt.Sprintf("%.0f", r.Seconds) })},
@@ -78,7 +78,7 @@ func (v *verdict) rows() []row {
 		row{"broken", v.each(func(r result) string { return count(int64(len(r.Broken))) })})
 }
 
-// keysOf are the names that occur in any result, sorted.
+// keysOf returns the names that occur in any result, sorted.
 func keysOf[V any](results []result, of func(result) map[string]V) []string {
 	all := map[string]bool{}
 	for _, r := range results {
@@ -96,7 +96,7 @@ func count(n int64) string {
 	return strconv.FormatInt(n, 10)
 }
 
-// spread is "p50 / p99".
+// spread returns "p50 / p99".
 func spread(t trend) string {
 	if len(t) == 0 {
 		return "-"

@@ -24,7 +24,7 @@ type chart struct {
 	series      []series
 }
 
-// The drawing is so many units wide and high, with margins for the axes.
+// The size of the drawing and the margins for the axes.
 const (
 	plotWidth, plotHeight = 640.0, 260.0
 	left, right           = 56.0, 12.0
@@ -66,7 +66,7 @@ func (c chart) svg() template.HTML {
 	return template.HTML(s.String()) // #nosec G203 -- every name in it was escaped above
 }
 
-// extent is the largest x and y, never 0.
+// extent returns the largest x and y, never 0.
 func (c chart) extent() (maxX, maxY float64) {
 	maxX, maxY = 1, 1
 	if len(c.names) > 1 {
@@ -83,7 +83,7 @@ func (c chart) extent() (maxX, maxY float64) {
 	return maxX, roundUp(maxY)
 }
 
-// scale is how far up a value lies. A logarithm starts at a tenth.
+// scale returns the height of a value. Logarithmic scales start at 0.1.
 func (c chart) scale(y float64) float64 {
 	if !c.logarithmic {
 		return y
@@ -120,7 +120,7 @@ func (c chart) xMark(i int, maxX float64) (at float64, text string) {
 	return at, tick(at)
 }
 
-// roundUp is the next of 1, 2, 4, 5, 8, 10, 20, 40 …
+// roundUp returns the next of 1, 2, 4, 5, 8, 10, 20, 40 …
 func roundUp(v float64) float64 {
 	base := math.Pow(10, math.Floor(math.Log10(v)))
 	for _, step := range []float64{1, 2, 4, 5, 8} {

@@ -21,7 +21,7 @@ type chapter struct {
 	Plots  []template.HTML
 }
 
-// writeReport leaves one file that needs nothing else: no script, no internet.
+// writeReport writes one HTML file that needs no other file, script or internet.
 func (v *verdict) writeReport() error {
 	page, err := template.New("report").Parse(reportPage)
 	if err != nil {
@@ -59,7 +59,7 @@ func (r result) facts() string {
 	return strings.Join(parts, " · ")
 }
 
-// plots are what happened each second, how deep the line was, and how long answers took.
+// plots returns charts of the events per second, the depth of the line and the latencies.
 func (r result) plots() []template.HTML {
 	var all []template.HTML
 	if len(r.samples) > 2 {
@@ -98,7 +98,7 @@ func perSecond(samples []sample, total func(sample) float64) []point {
 
 func percentileNames() []string { return []string{"med", "p(90)", "p(95)", "p(99)", "p(99.9)", "max"} }
 
-// percentiles is a curve for each outcome.
+// percentiles returns a curve for each outcome.
 func (r result) percentiles() []series {
 	curves := map[string]trend{"confirmed": r.Confirmed}
 	for outcome, t := range r.Latency {

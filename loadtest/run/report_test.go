@@ -28,7 +28,7 @@ func testVerdict(t *testing.T) *verdict {
 	}
 	v := &verdict{began: time.Unix(1_790_000_000, 0), machine: "a <machine>", results: []result{smoke, bell},
 		report: filepath.Join(t.TempDir(), "report.html")}
-	v.judge(audit{Verdict: "clean"}, nil)
+	v.addRun(audit{Verdict: "clean"}, nil)
 	return v
 }
 
@@ -73,7 +73,7 @@ func TestWhateverBrokeFailsTheRun(t *testing.T) {
 	} {
 		v := testVerdict(t)
 		v.results[1].Broken = c.broken
-		v.judge(c.audit, c.stop)
+		v.addRun(c.audit, c.stop)
 		require.False(t, v.passed(), name)
 		var out strings.Builder
 		require.NoError(t, v.print(&out))

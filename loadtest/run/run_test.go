@@ -47,7 +47,7 @@ func runFolder(t *testing.T) string {
 	return dir
 }
 
-// fakeK6 stands in for k6: it asks the system whether it is ready, leaves a summary and a log, and exits with code.
+// fakeK6 returns a fake k6 that checks that the system is ready, writes a summary and a log, and exits with code.
 func fakeK6(t *testing.T, summary, log string, code int) string {
 	t.Helper()
 	dir := t.TempDir()

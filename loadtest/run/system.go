@@ -29,7 +29,7 @@ type system struct {
 	binary, dir   string
 	env           []string
 	secret        string
-	paymentSecret string // empty where this Sluice knows no payments
+	paymentSecret string // empty if this Sluice has no payments
 
 	cmd       *exec.Cmd
 	running   chan struct{} // closed when said is complete
@@ -84,8 +84,8 @@ func startSystem(ctx context.Context, opt options, out io.Writer) (*system, erro
 	}
 }
 
-// configure decides the environment of the process. Nothing of ours gets in: a SLUICE_ variable of the terminal must
-// not change what is measured.
+// configure builds the environment of the process. It drops SLUICE_ variables of this process, which must not change
+// the measurement.
 func (s *system) configure(ctx context.Context, opt options, state string) error {
 	raw := make([]byte, 32)
 	if _, err := rand.Read(raw); err != nil {
@@ -130,7 +130,7 @@ func (s *system) launch() error {
 	if err != nil {
 		return fmt.Errorf("open the log of sluice: %w", err)
 	}
-	// Not bound to a context: it is told to stop after the last question was asked.
+	// Not bound to a context: it is stopped after the last audit.
 	s.cmd = exec.Command(s.binary, "serve") // #nosec G204 -- the binary built below
 	s.cmd.Env = s.env
 	s.cmd.Stdout, s.cmd.Stderr = log, &listener{to: log, s: s}
@@ -144,7 +144,7 @@ func (s *system) launch() error {
 	return nil
 }
 
-// listener copies the log and waits for the line that names the addresses.
+// listener copies the log and finds the line with the addresses.
 type listener struct {
 	to   io.Writer
 	s    *system
@@ -167,7 +167,7 @@ func (l *listener) Write(p []byte) (int, error) {
 	return l.to.Write(p)
 }
 
-// alive says why there is no system any more.
+// alive returns an error if the process has ended.
 func (s *system) alive() error {
 	select {
 	case <-s.done:
@@ -177,7 +177,7 @@ func (s *system) alive() error {
 	}
 }
 
-// stop ends the process as an operator would and says what went wrong with that.
+// stop stops the process as an operator would, and returns what went wrong.
 func (s *system) stop() error {
 	s.stopOnce.Do(func() {
 		if s.stopError = s.alive(); s.stopError != nil {
@@ -198,7 +198,7 @@ func (s *system) stop() error {
 	return s.stopError
 }
 
-// kill leaves nothing running, whatever happened before.
+// kill kills whatever still runs.
 func (s *system) kill() error {
 	if s.stop() == nil || s.alive() != nil {
 		return nil

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// verdict is everything one run found out.
+// verdict is the result of one run.
 type verdict struct {
 	began   time.Time
 	machine string
 	results []result
 	audit   audit
-	broken  []string // beyond what a scenario says itself
-	report  string   // where the page with plots is
+	broken  []string // problems that no scenario reports
+	report  string   // path of the page with plots
 }
 
-// judge adds what the whole run shows: the audit over all sales, and how the process ended.
-func (v *verdict) judge(a audit, stopped error) {
+// addRun adds the problems of the whole run: those of the audit, and of the process' end.
+func (v *verdict) addRun(a audit, stopped error) {
 	v.audit = a
 	v.broken = append(v.broken, a.problems()...)
 	if stopped != nil {
@@ -30,7 +30,7 @@ func (v *verdict) judge(a audit, stopped error) {
 
 func (v *verdict) passed() bool { return len(v.allBroken()) == 0 }
 
-// allBroken is everything that broke, with the scenario in front.
+// allBroken returns all problems, with the scenario in front.
 func (v *verdict) allBroken() []string {
 	var all []string
 	for _, r := range v.results {
@@ -41,7 +41,7 @@ func (v *verdict) allBroken() []string {
 	return append(all, v.broken...)
 }
 
-// describe says what was measured with what.
+// describe describes the measured system and the tools.
 func describe(ctx context.Context, opt options, s *system) string {
 	k6 := "k6"
 	// #nosec G204 -- the k6 that was asked for

@@ -16,14 +16,14 @@ const (
 	maxMetrics = 8 << 20
 )
 
-// sample is what the metrics said at one moment; counts are totals since the start of the process.
+// sample is the metrics at one moment; counts are totals since the start of the process.
 type sample struct {
 	at                          time.Time
 	admitted, refused, finished float64
 	depth                       float64
 }
 
-// watcher samples the metrics of the system beside a scenario.
+// watcher samples the metrics of the system during a scenario.
 type watcher struct {
 	cancel context.CancelFunc
 	done   chan []sample
@@ -54,7 +54,7 @@ func watch(ctx context.Context, url string) *watcher {
 	return w
 }
 
-// stop returns the samples.
+// stop ends the sampling and returns the samples.
 func (w *watcher) stop() []sample {
 	w.cancel()
 	return <-w.done
@@ -73,7 +73,7 @@ func scrape(ctx context.Context, client *http.Client, url string) (sample, error
 	return readMetrics(io.LimitReader(resp.Body, maxMetrics), time.Now())
 }
 
-// readMetrics sums over all sales. It reads the text format of Prometheus as far as it needs to.
+// readMetrics parses the needed part of Prometheus' text format and sums over all sales.
 func readMetrics(text io.Reader, at time.Time) (sample, error) {
 	one := sample{at: at}
 	sums := map[string]*float64{

@@ -1,5 +1,4 @@
-// Command check walks through every state of the model of the line, and plants each known fault to see that it is
-// found.
+// Command check checks every state of the model of the line, and that each planted fault is found.
 //
 //	go run ./model/check              checks all, one line each
 //	go run ./model/check -show NAME   also prints the steps that lead to a planted fault
@@ -31,7 +30,7 @@ func main() {
 	os.Exit(code)
 }
 
-// run checks every instance and returns the exit code: 1 where one is not as it must be.
+// run checks every instance and returns the exit code: 1 if one is not as expected.
 func run(ctx context.Context, out io.Writer, show string) int {
 	started := time.Now()
 	instances := model.Instances()
@@ -59,7 +58,7 @@ func run(ctx context.Context, out io.Writer, show string) int {
 	return 0
 }
 
-// report prints one line about an instance, and tells whether it is as it must be.
+// report prints one line about an instance and reports whether it is as expected.
 func report(out io.Writer, i model.Instance, r model.Result, err error, steps bool) bool {
 	verdict, kind := "holds", "model"
 	if i.Broken {

@@ -8,13 +8,13 @@ import (
 	"sluice/loadtest/bench/lab"
 )
 
-// search is the kind of job that is tried on a database, with at most so many orders.
+// search is a kind of job to try on a database, with a bound on its orders.
 type search struct {
 	kind, driver string
 	most         int
 }
 
-// best looks for the fastest way to run a job. A quick look tries less.
+// best returns the fastest way to run a job. Quick runs try less.
 func (s search) best(ctx context.Context, l *lab.Lab, first lab.Job) (lab.Job, error) {
 	tries := math.MaxInt
 	if l.Opt.Scale < 1 {
@@ -27,8 +27,8 @@ func (s search) best(ctx context.Context, l *lab.Lab, first lab.Job) (lab.Job, e
 		})
 }
 
-// climb begins at first and moves on to the fastest as long as any neighbour of it was not tried: it ends where all of
-// them are slower, so that the best is never merely the last of a list. It gives up after so many tries.
+// climb begins at first and moves to the fastest neighbour until all neighbours are slower. It gives up after tries
+// runs.
 func climb(first lab.Job, tries int, neighbours func(lab.Job) []lab.Job, run func(lab.Job) (float64, error)) (lab.Job,
 	error) {
 	fastest, most := first, 0.0
@@ -48,8 +48,8 @@ func climb(first lab.Job, tries int, neighbours func(lab.Job) []lab.Job, run fun
 	return fastest, nil
 }
 
-// neighbours differ from j by one step of the batch size or of the writers. Each writer must have two batches or more
-// of most orders. SQLite has one writer; a batch of one stays one.
+// neighbouringJobs returns the jobs that differ from j by one step of the batch size or of the writers. Each writer
+// must have at least two batches. SQLite has one writer; a batch of one stays one.
 func neighbouringJobs(j lab.Job, driver string, most int) []lab.Job {
 	batches, writers := []int{50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000}, []int{1, 2, 4, 8, 16, 32,
 		64, 128}
@@ -72,7 +72,7 @@ func neighbouringJobs(j lab.Job, driver string, most int) []lab.Job {
 	return list
 }
 
-// beside are the steps after and before one of them.
+// beside returns the steps after and before a step.
 func beside(steps []int, step int) []int {
 	at := slices.Index(steps, step)
 	list := slices.Clone(steps[min(at+1, len(steps)):min(at+2, len(steps))])

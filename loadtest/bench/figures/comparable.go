@@ -10,7 +10,7 @@ import (
 // mostDifference between the sizes of what the two sides answer.
 const mostDifference = 0.10
 
-// comparable refuses a yardstick whose answer is not what Sluice answers to the same order: same status, same size.
+// checkComparable refuses a yardstick whose answer differs from Sluice's answer to the same order in status or size.
 func checkComparable(ctx context.Context, l *lab.Lab, rival string, requests lab.Requests) error {
 	s, err := startGateway(ctx, l, benchSale)
 	if err != nil {
@@ -24,7 +24,7 @@ func checkComparable(ctx context.Context, l *lab.Lab, rival string, requests lab
 	return errors.Join(err, sameAnswer(ctx, rival, request, ours), s.Close())
 }
 
-// sameAnswer asks the yardstick the same and compares.
+// sameAnswer sends the yardstick the same request and compares the answers.
 func sameAnswer(ctx context.Context, rival string, request []byte, ours lab.Answer) error {
 	theirs, err := lab.Ask(ctx, rival, request)
 	if err != nil {

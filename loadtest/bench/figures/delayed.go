@@ -21,7 +21,7 @@ const (
 	delayCallers = 4
 )
 
-// delayed starts a process that fires, with a topic that leads to url.
+// startDelayed starts a process that delivers messages, with a topic that calls url.
 func startDelayed(ctx context.Context, l *lab.Lab, url string) (*lab.System, error) {
 	s, err := startOn(ctx, l, lab.Setup{Driver: "sqlite", Env: []string{"SLUICE_DELAY__ALLOW_PRIVATE=true"}},
 		"notifier")
@@ -35,7 +35,7 @@ func startDelayed(ctx context.Context, l *lab.Lab, url string) (*lab.System, err
 	return s, nil
 }
 
-// add adds messages from to to-1, in batches, each due when at says. Its body is when that is, in Unix ns.
+// addMessages adds the messages from to to-1 in batches. Each is due at at(i), which is also its body, in Unix ns.
 func addMessages(ctx context.Context, n *lab.Node, from, to int, at func(i int) time.Time) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -68,7 +68,7 @@ func addBatch(ctx context.Context, n *lab.Node, from, to int, at func(i int) tim
 	return n.Admin(ctx, "POST", "/topics/"+delayTopic+"/messages", map[string]any{"messages": list}, nil)
 }
 
-// waiting is how many messages the topic holds that were not delivered.
+// countWaiting returns how many undelivered messages the topic has.
 func countWaiting(ctx context.Context, n *lab.Node) (int, error) {
 	var said struct {
 		Messages struct{ Pending, Firing, Retrying, Dead int }
@@ -78,7 +78,7 @@ func countWaiting(ctx context.Context, n *lab.Node) (int, error) {
 	return m.Pending + m.Firing + m.Retrying + m.Dead, err
 }
 
-// receiver takes messages and notes how late each came.
+// receiver receives messages and records how late each came.
 type receiver struct {
 	*http.Server
 	url string
@@ -89,7 +89,7 @@ type receiver struct {
 	bad  error
 }
 
-// receive opens a receiver on a free port of 127.0.0.1.
+// receive starts a receiver on a free port of 127.0.0.1.
 func receive() (*receiver, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -101,7 +101,7 @@ func receive() (*receiver, error) {
 	return r, nil
 }
 
-// ServeHTTP takes one message.
+// ServeHTTP receives one message.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	now := time.Now()
 	body := make([]byte, 32)
@@ -122,7 +122,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// got is how many messages have come, the last of them when, and what was wrong with any.
+// got returns how many messages have come, when the last came, and the first error.
 func (r *receiver) got() (count int, last time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

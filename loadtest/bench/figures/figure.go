@@ -12,22 +12,21 @@ import (
 type Figure struct {
 	Name    string // for --only
 	Title   string // what is measured on Sluice
-	Against string // what the same is measured on; empty: the value itself is judged
+	Against string // what the same is measured on; empty: the value itself has a target
 	Unit    string // of both values
 	Target  report.Target
 	Effort  Effort // for the estimate
 	Open    func(ctx context.Context, l *lab.Lab) (Trial, error)
 }
 
-// Trial measures one figure. Its sides are called by turns, one round after the other.
+// Trial measures one figure. Its sides are called alternately, round after round.
 type Trial struct {
-	Yardstick func(ctx context.Context) (report.Reading, error) // nil: the value itself is judged
+	Yardstick func(ctx context.Context) (report.Reading, error) // nil: the value itself has a target
 	Sluice    func(ctx context.Context) (report.Reading, error)
 	Close     func() error // may be nil
 }
 
-// Effort is how long a figure takes on a quiet machine with two cores and the default length. It serves the estimate
-// alone.
+// Effort is how long a figure takes on a quiet machine with two cores and the default length. Only Estimate uses it.
 type Effort struct {
 	Once, Round time.Duration
 }
@@ -37,7 +36,7 @@ const (
 	leastScale = 0.25             // of an effort, however few the orders: systems start and stop
 )
 
-// Estimate is roughly how long the figures take.
+// Estimate returns roughly how long the figures take.
 func Estimate(list []Figure, opt lab.Options) time.Duration {
 	var all time.Duration
 	for _, f := range list {
@@ -50,7 +49,8 @@ func Estimate(list []Figure, opt lab.Options) time.Duration {
 	return time.Duration(float64(all) * max(opt.Scale, leastScale))
 }
 
-// RowOf judges the readings of all rounds. Ratios are made within each round, so that a slow moment hits both sides.
+// RowOf returns the row for the readings of all rounds. Ratios are formed within each round, so that a slow moment
+// affects both sides.
 func RowOf(f Figure, sluice, yardstick []report.Reading) report.Row {
 	r := report.Row{Name: f.Name, Title: f.Title, Against: f.Against, Unit: f.Unit, AtLeast: f.Target.AtLeast,
 		AtMost: f.Target.AtMost,

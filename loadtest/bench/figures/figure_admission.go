@@ -15,19 +15,18 @@ const (
 	hugeCap    = 10_000_000
 )
 
-// benchSale has room for all that any measurement sends.
+// benchSale is a sale with room for all requests of any measurement.
 var benchSale = lab.Sale{ID: "bench", Stock: hugeStock, Cap: hugeCap}
 
-// admission measures how fast a gateway takes orders into a line. No worker
-// runs: draining is a figure of its own, and so is both at once. Every request
-// is a new shopper's, with a token that the gateway has never seen.
+// admission measures how fast a gateway admits orders. No worker runs, because draining, and both together, are other
+// figures. Every request is a new shopper's, with a token that the gateway has never seen.
 func admission(connections int) func(context.Context, *lab.Lab) (Trial, error) {
 	return func(ctx context.Context, l *lab.Lab) (Trial, error) {
 		return orderTrial(ctx, l, connections, orderRival{args: []string{"bare"}}, lab.Drive.Rate)
 	}
 }
 
-// loneLatency is the median answer time of one shopper at a time on a quiet system.
+// loneLatency measures the median answer time of one shopper at a time on a quiet system.
 func loneLatency(ctx context.Context, l *lab.Lab) (Trial, error) {
 	stores, err := l.System(ctx, lab.Setup{Driver: "sqlite"}) // only its Redis is used
 	if err != nil {
@@ -40,7 +39,7 @@ func loneLatency(ctx context.Context, l *lab.Lab) (Trial, error) {
 	}
 	ask, end := trial.Yardstick, trial.Close
 	trial.Yardstick = func(ctx context.Context) (report.Reading, error) {
-		// The shoppers of the round before would be refused: they hold their limit.
+		// The shoppers of the previous round would be refused, because of their limit.
 		if err := forgetOrders(ctx, stores); err != nil {
 			return report.Reading{}, err
 		}
@@ -50,13 +49,13 @@ func loneLatency(ctx context.Context, l *lab.Lab) (Trial, error) {
 	return trial, nil
 }
 
-// orderRival is a yardstick that takes orders: its arguments, and the processes of the store it uses.
+// orderRival is a yardstick that admits orders: its arguments, and the processes of its store.
 type orderRival struct {
 	args []string
 	pids map[string][]int
 }
 
-// orderTrial sends orders to a yardstick and to a gateway, and takes value of what wrk saw.
+// orderTrial sends orders to a yardstick and to a gateway. value extracts the reading from wrk's result.
 func orderTrial(ctx context.Context, l *lab.Lab, connections int, yardstick orderRival,
 	value func(lab.Drive) float64) (Trial, error) {
 	requests, err := l.OrdersIn(benchSale.ID, l.Opt.PerRun())
@@ -96,15 +95,15 @@ func orderTrial(ctx context.Context, l *lab.Lab, connections int, yardstick orde
 	}, nil
 }
 
-// gateway starts a gateway without workers, with sales. Its database has nothing to do.
+// startGateway starts a gateway without workers, with sales. Its database is idle.
 func startGateway(ctx context.Context, l *lab.Lab, sales ...lab.Sale) (*lab.System, error) {
 	return startOn(ctx, l, lab.Setup{Driver: "sqlite"}, "gateway", sales...)
 }
 
-// allRoles in one process are what "sluice serve" starts.
+// allRoles are the roles that "sluice serve" starts in one process.
 const allRoles = "gateway,worker,notifier"
 
-// gatewayOn starts one process in some roles, with sales.
+// startOn starts one process in some roles, with sales.
 func startOn(ctx context.Context, l *lab.Lab, setup lab.Setup, roles string, sales ...lab.Sale) (*lab.System, error) {
 	s, err := l.System(ctx, setup)
 	if err != nil {

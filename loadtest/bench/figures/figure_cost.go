@@ -10,11 +10,9 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// cost compares the CPU time of an order, all processes together, between a
-// small and a large case: from the first request until the last shopper was
-// told, in all roles on MariaDB, with the same number of shoppers at a time. To
-// stop at the last confirmation would flatter the small case, whose news is
-// then mostly still to be delivered.
+// cost compares the CPU time of an order in all processes between a small and a large case. It runs all roles on
+// MariaDB, with the same number of shoppers at a time. It counts until the last notification is delivered; at the last
+// confirmation the small case would have delivered few.
 type cost struct {
 	small, large costCase
 }
@@ -23,12 +21,12 @@ type costCase struct {
 	orders, sales int
 }
 
-// costOfOrders looks for work that grows with the orders there already are.
+// costOfOrders checks whether the work grows with the number of existing orders.
 func costOfOrders(_ context.Context, l *lab.Lab) (Trial, error) {
 	return cost{small: costCase{10_000, 1}, large: costCase{max(l.Opt.Scaled(1_000_000), 20_000), 1}}.open(l)
 }
 
-// costOfSales looks for work that grows with the sales there are.
+// costOfSales checks whether the work grows with the number of sales.
 func costOfSales(_ context.Context, l *lab.Lab) (Trial, error) {
 	orders, sales := max(l.Opt.Scaled(100_000), 10_000), max(l.Opt.Scaled(1_000), 100)
 	return cost{small: costCase{orders, 1}, large: costCase{orders, sales}}.open(l)
@@ -62,7 +60,7 @@ func (c costCase) requests(l *lab.Lab) (lab.Requests, error) {
 		func(n int) string { return saleName(n % c.sales) })
 }
 
-// spend sells everything and returns µs of CPU for each order.
+// spend sells everything and returns the CPU time of each order, in µs.
 func (c costCase) spend(ctx context.Context, l *lab.Lab, requests lab.Requests) (report.Reading, error) {
 	s, err := startOn(ctx, l, lab.Setup{Driver: "mysql"}, allRoles)
 	if err != nil {

@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	farOff     = 12 * time.Hour        // when messages are due that only wait
-	fireLead   = 3 * time.Second       // from the last message added to the first one due
-	addPerTick = 10_000                // messages/s that are added at the least, to plan with
-	lookEvery  = 50 * time.Millisecond // at what has come
-	firePer    = 12_500                // messages due in a second where the rate is judged
-	latePer    = 10_000                // and where lateness is
+	farOff     = 12 * time.Hour        // delay of messages that only wait
+	fireLead   = 3 * time.Second       // time between the last message added and the first one due
+	addPerTick = 10_000                // least messages/s that are added, for planning
+	lookEvery  = 50 * time.Millisecond // between two checks of the receiver
+	firePer    = 12_500                // messages due in a second for the rate
+	latePer    = 10_000                // and for the lateness
 )
 
-// delayedAdds measures how fast messages for later are taken, a thousand in a call.
+// delayedAdds measures how fast messages for later are added, a thousand in a call.
 func delayedAdds(_ context.Context, l *lab.Lab) (Trial, error) {
 	size := max(l.Opt.Scaled(500_000), 50_000)
 	return Trial{Sluice: func(ctx context.Context) (report.Reading, error) {
@@ -44,8 +44,8 @@ func delayedAdds(_ context.Context, l *lab.Lab) (Trial, error) {
 	}}, nil
 }
 
-// firing delivers messages that are due one after the other, per a second, while a million others wait, and takes value
-// of what came.
+// firing measures the delivery of messages, per of them due each second, while a million others wait. value extracts
+// the reading.
 func firing(per int, value func(rate float64, late []time.Duration) float64) func(context.Context, *lab.Lab) (Trial,
 	error) {
 	return func(_ context.Context, l *lab.Lab) (Trial, error) {
@@ -72,7 +72,7 @@ func firing(per int, value func(rate float64, late []time.Duration) float64) fun
 	}
 }
 
-// fire returns how many messages/s came from the first due time to the last arrival, and how late each was.
+// measureFiring returns the messages/s from the first due time to the last arrival, and how late each was.
 func measureFiring(ctx context.Context, s *lab.System, r *receiver, pending, per int) (float64, []time.Duration,
 	map[string]time.Duration, error) {
 	n, size := s.Nodes[0], int(s.Lab.Opt.Length.Seconds())*per
@@ -99,7 +99,7 @@ func measureFiring(ctx context.Context, s *lab.System, r *receiver, pending, per
 	return float64(size) / last.Sub(first).Seconds(), slices.Collect(maps.Values(r.late)), cpu, nil
 }
 
-// await waits until size messages have come and returns when the last did.
+// await waits until size messages have come and returns when the last came.
 func (r *receiver) await(ctx context.Context, size int) (time.Time, error) {
 	ctx, cancel := context.WithTimeout(ctx, watchPatience)
 	defer cancel()

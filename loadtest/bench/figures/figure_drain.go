@@ -11,12 +11,11 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// drainSize is how many orders wait when the worker starts, enough for seconds of work.
+// drainSize returns how many orders wait when the worker starts, enough for seconds of work.
 func drainSize(o lab.Options) int { return max(o.Scaled(100_000), 15_000) }
 
-// drain measures how fast a worker turns waiting orders into durable ones,
-// against the same rows written by hand with the batch size and the number of
-// writers that are fastest here.
+// drain measures how fast a worker makes waiting orders durable. It compares with hand-written inserts of the same
+// rows, with the fastest batch size and number of writers.
 func drain(driver string) func(context.Context, *lab.Lab) (Trial, error) {
 	return func(ctx context.Context, l *lab.Lab) (Trial, error) {
 		first := lab.Job{Orders: l.Opt.Scaled(25_000) + 5_000, Batch: 500, Workers: 4}
@@ -63,7 +62,7 @@ func drainTrial(l *lab.Lab, driver, note string, yardstick func(context.Context)
 	}
 }
 
-// drained fills a line through a gateway, starts a worker and times it.
+// measureDrain fills a line through a gateway, starts a worker and measures its time.
 func measureDrain(ctx context.Context, l *lab.Lab, driver string) (report.Reading, error) {
 	s, size, err := startFilled(ctx, l, lab.Setup{Driver: driver}, drainSize(l.Opt))
 	if err != nil {
@@ -79,7 +78,7 @@ func measureDrain(ctx context.Context, l *lab.Lab, driver string) (report.Readin
 	return r, s.Finish(ctx)
 }
 
-// filled is a system whose gateway has taken size orders that nobody drains.
+// startFilled starts a system whose gateway has admitted size orders, without workers.
 func startFilled(ctx context.Context, l *lab.Lab, setup lab.Setup, size int) (*lab.System, int, error) {
 	orders, err := l.OrdersIn(benchSale.ID, max(l.Opt.PerRun(), size))
 	if err != nil {
@@ -96,8 +95,8 @@ func startFilled(ctx context.Context, l *lab.Lab, setup lab.Setup, size int) (*l
 	return s, size, nil
 }
 
-// drain starts a process that works the line off, in some roles, and measures from when it says that it runs until all
-// orders are seen confirmed. The hand-written writers are timed alike: from when they are ready, all orders count.
+// drainLine starts a process in some roles that drains the line. It measures from the log line that says that it runs
+// until all orders are confirmed. The hand-written writers are timed the same way.
 func drainLine(ctx context.Context, s *lab.System, size int, roles string) (report.Reading, error) {
 	worker, err := s.Serve(ctx, roles)
 	if err != nil {
@@ -113,13 +112,13 @@ func drainLine(ctx context.Context, s *lab.System, size int, roles string) (repo
 }
 
 const (
-	watchEvery = 20 * time.Millisecond // at the end, which is what is timed
-	// at most, before: a look costs Sluice some CPU time, and the hand-written writers are not looked at
+	watchEvery = 20 * time.Millisecond // near the end, which decides the time
+	// at most, before the end: a check costs Sluice CPU time, and the hand-written writers have none
 	watchSeldom   = 250 * time.Millisecond
 	watchPatience = 5 * time.Minute
 )
 
-// watch looks at a process until it has confirmed size orders and returns when that was seen.
+// watchDrain checks a process until it has confirmed size orders, and returns when.
 func watchDrain(ctx context.Context, n *lab.Node, size float64) (time.Time, error) {
 	return waitUntil(ctx, n, size, "confirmed", func(m lab.Metrics) (float64, error) {
 		confirmed := m.Sum("sluice_orders_finished_total", `status="confirmed"`)
@@ -130,7 +129,7 @@ func watchDrain(ctx context.Context, n *lab.Node, size float64) (time.Time, erro
 	})
 }
 
-// told waits until the news of size orders has been delivered.
+// waitForNotifications waits until notifications of size orders are delivered.
 func waitForNotifications(ctx context.Context, n *lab.Node, size float64) error {
 	_, err := waitUntil(ctx, n, size, "told", func(m lab.Metrics) (float64, error) {
 		return m.Sum("sluice_notifications_total", `outcome="delivered"`), nil
@@ -168,9 +167,8 @@ func waitUntil(ctx context.Context, n *lab.Node, size float64, what string,
 	}
 }
 
-// nextLook is how long to wait when some was done in the time that this took: a fifth of what the rest will take, and
-// no more than 2 % of what it took so far, within the bounds above. Progress in leaps makes the guess of the rest a
-// poor one.
+// nextLook returns the wait before the next check. It is a fifth of the estimated remaining time, at most 2 % of the
+// time so far, within the bounds above. Uneven progress makes the estimate poor.
 func nextLook(done, rest float64, took time.Duration) time.Duration {
 	wait := took / 50
 	if done > 0 {

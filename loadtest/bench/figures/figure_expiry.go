@@ -11,13 +11,13 @@ import (
 
 const unpaid = 10_000
 
-// payWithin is long enough to confirm all before the first is due.
+// payWithin returns a deadline that is long enough to confirm all orders before the first is due.
 func payWithin(o lab.Options) time.Duration {
 	return max(time.Duration(10*o.Scale*float64(time.Second)), 4*time.Second)
 }
 
-// expiry measures how long it takes to end orders that were not paid, all of them due at once: their deadlines pass
-// while no worker runs, and the time is that from its start, its coming up included, to the last order's end.
+// expiry measures how long it takes to expire unpaid orders that are all due at once. Their deadlines pass while no
+// worker runs. The time counts from the start of the worker's process to the last order's end.
 func expiry(_ context.Context, l *lab.Lab) (Trial, error) {
 	size := max(l.Opt.Scaled(unpaid), 2_000)
 	setup := lab.Setup{Driver: "mysql", Env: []string{"SLUICE_PAYMENT__TIMEOUT=" + payWithin(l.Opt).String(),

@@ -16,7 +16,7 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// redisMemory is what one waiting order adds to Redis' used_memory.
+// redisMemory measures what one waiting order adds to Redis' used_memory.
 func redisMemory(_ context.Context, l *lab.Lab) (Trial, error) {
 	size := max(l.Opt.Scaled(100_000), 20_000)
 	orders, err := l.OrdersIn(benchSale.ID, max(l.Opt.PerRun(), size))
@@ -43,7 +43,7 @@ func redisMemory(_ context.Context, l *lab.Lab) (Trial, error) {
 	}}, nil
 }
 
-// forget empties the line that the Lua yardstick keeps in the system's Redis: who holds what, and the list.
+// forgetOrders empties the line of the Lua yardstick in the system's Redis: its users and its list.
 func forgetOrders(ctx context.Context, s *lab.System) error {
 	client := redis.NewClient(&redis.Options{Addr: s.Redis.Addr()})
 	defer client.Close()
@@ -74,8 +74,7 @@ const (
 	idleFor         = 3 * time.Second
 )
 
-// connectionMemory is what a gateway holds in RAM while shoppers who have
-// ordered keep their connections open: each did all that an order does.
+// connectionMemory measures a gateway's RAM while shoppers who have ordered keep their connections open.
 func connectionMemory(_ context.Context, l *lab.Lab) (Trial, error) {
 	orders, err := l.OrdersIn(benchSale.ID, max(l.Opt.PerRun(), openConnections))
 	if err != nil {
@@ -94,7 +93,7 @@ func connectionMemory(_ context.Context, l *lab.Lab) (Trial, error) {
 	}}, nil
 }
 
-// holdOpen orders once on each connection, keeps them and looks at the gateway's memory.
+// holdOpen orders once on each connection, keeps all open and returns the gateway's memory.
 func holdOpen(ctx context.Context, n *lab.Node, orders lab.Requests) (float64, error) {
 	open := make([]lab.Caller, openConnections)
 	defer func() {
@@ -126,8 +125,8 @@ func holdOpen(ctx context.Context, n *lab.Node, orders lab.Requests) (float64, e
 	if err != nil {
 		return 0, err
 	}
-	// A connection that the gateway has closed meanwhile would flatter it: the repetition of an order is answered on
-	// those that are open.
+	// Connections that the gateway has closed would falsify the result, so each repeats its order to show that it is
+	// open.
 	for i := 0; i < len(open); i += 100 {
 		if err := orderOn(ctx, &open[i], orders, i); err != nil {
 			return 0, fmt.Errorf("connection %d after the rest: %w", i, err)

@@ -10,10 +10,9 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// A generator on the same two cores cannot send ten times what an unhindered
-// Sluice sustains. The overload is therefore that of a shop whose database is
-// the limit: one order in a transaction, one transaction at a time, a short line.
-// Nothing waits artificially, and all CPU time is fought for.
+// slowShop returns the setup of a shop whose database is the limit. It has one order in a transaction, one transaction
+// at a time, and a short line. A generator on the same two cores could not send ten times what a normal Sluice
+// sustains. There are no artificial waits.
 func slowShop() lab.Setup {
 	return lab.Setup{Driver: "mysql", Env: []string{"SLUICE_QUEUE__BATCH=1", "SLUICE_POOL__SIZE=1"}}
 }
@@ -21,11 +20,11 @@ func slowShop() lab.Setup {
 const (
 	overloadFactor = 10
 	fullFactor     = 1.5
-	openLoad       = 2000 // connections: one must always be idle
+	openLoad       = 2000 // connections, of which one must always be idle
 	shortLine      = 500
 )
 
-// slowDrain is what the slow shop confirms while nobody comes. The loads are multiples of it.
+// slowDrain measures what the slow shop confirms without new orders. The loads are multiples of it.
 func slowDrain(ctx context.Context, l *lab.Lab) (report.Reading, error) {
 	s, size, err := startFilled(ctx, l, slowShop(), max(l.Opt.Scaled(4_000), 250))
 	if err != nil {
@@ -38,8 +37,8 @@ func slowDrain(ctx context.Context, l *lab.Lab) (report.Reading, error) {
 	return r, s.Finish(ctx)
 }
 
-// rush lets shoppers come to the slow shop at a rate and returns what became
-// of them and how many orders/s were confirmed meanwhile.
+// openRush sends shoppers to a slow shop at a rate. It returns their outcomes and how many orders/s were confirmed
+// meanwhile.
 func openRush(ctx context.Context, l *lab.Lab, rate float64) (lab.Visits, float64, error) {
 	length := 2 * l.Opt.Length
 	count := int(rate * length.Seconds())
@@ -86,9 +85,8 @@ func rush(ctx context.Context, s *lab.System, a lab.Arrivals) (lab.Visits, float
 	return v, goodput, err
 }
 
-// goodput compares what is confirmed under ten times the load with its peak: what is confirmed when just enough come to
-// keep the line from running empty. Both take in what they confirm; a shop to which nobody comes does not, and its rate
-// is only told.
+// goodput compares the confirmed orders under ten times the load with the peak, at which just enough come to fill the
+// line. Both admit what they confirm. The rate without new orders is only a note.
 func goodput(_ context.Context, l *lab.Lab) (Trial, error) {
 	var drained report.Reading // of the same round
 	return Trial{

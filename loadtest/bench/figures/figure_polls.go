@@ -11,11 +11,11 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// waitingOrders fill the line while they are polled: as many as a line holds by default.
+// waitingOrders is how many orders wait while they are polled: the default cap of a line.
 const waitingOrders = 10_000
 
-// polls measures how fast owners learn where their waiting orders are. Each
-// owner asks again and again, as shoppers do, so their tokens are known to the gateway.
+// polls measures how fast the status of waiting orders is answered. Each owner polls repeatedly, so the gateway knows
+// their tokens.
 func polls(ctx context.Context, l *lab.Lab) (Trial, error) {
 	orders, err := l.OrdersIn(benchSale.ID, l.Opt.PerRun())
 	if err != nil {
@@ -80,7 +80,7 @@ func pollWaiting(ctx context.Context, s *lab.System, rival *lab.Rival, orders la
 	return s.Measured(ctx, s.Nodes[0], load, lab.Expected{Route: orderRoute, Status: http.StatusOK})
 }
 
-// pollsOf writes a poll for each order; shopper n's is at paths[n]. An empty path stands for any order.
+// pollsOf writes a poll for each order; the path of shopper n's is paths[n]. An empty path means any order.
 func pollsOf(l *lab.Lab, name string, paths []string) (lab.Requests, error) {
 	const anyOrder = "/v1/sales/bench/orders/00000000-0000-0000-0000-000000000000"
 	return l.Requests(name, len(paths), func(n int, now time.Time) string {

@@ -8,15 +8,13 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// Both sales refuse every shopper of the measurement once one order is taken:
-// of the first the last unit, of the second the only place in line.
+// After one admitted order both sales refuse every shopper: the first is sold out, the second's line is full.
 var (
 	soldOut = lab.Sale{ID: "sold", Stock: 1, Cap: hugeCap}
 	full    = lab.Sale{ID: "full", Stock: hugeStock, Cap: 1}
 )
 
-// refused measures how fast shoppers who hold nothing are turned away. Each
-// of the two reasons is measured, and the slower one counts.
+// refused measures how fast new shoppers are refused, for both reasons. The slower one counts.
 func refused(ctx context.Context, l *lab.Lab) (Trial, error) {
 	var load [2]lab.Load
 	for i, sale := range []lab.Sale{soldOut, full} {
@@ -24,7 +22,7 @@ func refused(ctx context.Context, l *lab.Lab) (Trial, error) {
 		if err != nil {
 			return Trial{}, err
 		}
-		// The first request is the one that is taken.
+		// The first request is the admitted one.
 		load[i] = lab.Load{Connections: 256, Length: l.Opt.Length, Requests: requests, First: 1}
 	}
 	rival, err := l.Rival(ctx, "static")
@@ -72,7 +70,7 @@ func refusals(ctx context.Context, s *lab.System, rival *lab.Rival, load [2]lab.
 	return lower, nil
 }
 
-// takeLast places the order after which all others are refused, and looks at one refusal in full.
+// takeLast places the order after which all others are refused, and checks one refusal in full.
 func takeLast(ctx context.Context, s *lab.System, rival *lab.Rival, requests lab.Requests, want lab.Expected) error {
 	for n, status := range []int{202, want.Status} {
 		request, err := requests.At(n)

@@ -11,8 +11,8 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// sustained measures what one process in all roles takes in and confirms while
-// it is under load: orders/s from the first request to the last confirmation.
+// sustained measures how many orders/s one process in all roles admits and confirms, from the first request to the last
+// confirmation.
 func sustained(_ context.Context, l *lab.Lab) (Trial, error) {
 	return Trial{Sluice: func(ctx context.Context) (report.Reading, error) { return openSustained(ctx, l) }}, nil
 }
@@ -58,8 +58,8 @@ func sustain(ctx context.Context, s *lab.System, orders lab.Requests) (report.Re
 		lab.CheckCounts(lab.Metrics{}, m, lab.Expected{Route: lab.OrdersRoute, Status: 202}, d.Requests, 2*64)
 }
 
-// confirmation is the time from when a shopper should have come until their
-// long poll says confirmed, for one shopper in ten, at half the sustained rate.
+// confirmation measures the time from a shopper's scheduled arrival until their long poll says confirmed. It follows
+// one shopper in ten, at half the sustained rate.
 func confirmation(_ context.Context, l *lab.Lab) (Trial, error) {
 	return Trial{Sluice: func(ctx context.Context) (report.Reading, error) {
 		rate, err := openSustained(ctx, l) // of the same round

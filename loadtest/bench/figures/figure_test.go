@@ -10,7 +10,7 @@ import (
 func TestRowJudgesTheMedianOfTheRatiosOfEachRound(t *testing.T) {
 	t.Parallel()
 	f := Figure{Name: "x", Unit: "1/s", Target: report.Target{AtLeast: 0.75}}
-	// The machine slows down between the rounds; within a round both sides are hit.
+	// The machine slows down between the rounds; a round's sides are affected alike.
 	sluice := []report.Reading{{Value: 80}, {Value: 42}, {Value: 35}}
 	yardstick := []report.Reading{{Value: 100}, {Value: 60}, {Value: 50}}
 	row := RowOf(f, sluice, yardstick)
@@ -34,7 +34,7 @@ func TestRowWithoutYardstickJudgesTheValue(t *testing.T) {
 	}
 }
 
-// Each look costs what is measured some CPU time, and a late look counts against it.
+// TestADrainIsLookedAtSeldomUntilItsEnd checks that checks are rare until near the end, because they cost CPU time.
 func TestADrainIsLookedAtSeldomUntilItsEnd(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

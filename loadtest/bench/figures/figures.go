@@ -8,7 +8,7 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// Figures is the table, in its order. A new row is a Figure here and a file that opens its Trial.
+// Figures returns the rows of the table, in its order. A new row is a Figure here and a file that opens its Trial.
 func Figures() []Figure {
 	return []Figure{
 		{Name: "admission-256", Title: "admitted orders/s, 256 connections",

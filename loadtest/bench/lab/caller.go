@@ -23,17 +23,17 @@ const (
 	mostBody       = 1 << 20
 )
 
-// Caller sends ready requests on one connection and reads just enough of the
-// answers: on a machine that is shared with what it measures, a cheap client counts.
+// Caller sends prepared requests on one connection and parses only what it needs of answers. It must be cheap, because
+// it shares the machine with what it measures.
 type Caller struct {
 	Addr string
 	conn net.Conn
 	from *bufio.Reader
 	body []byte
-	sent time.Time // when the last request was about to be written
+	sent time.Time // just before the last request was written
 }
 
-// dial connects; do does it by itself where it has not been done.
+// dial connects. Do calls it if needed.
 func (c *Caller) dial(ctx context.Context) error {
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", c.Addr)
 	if err != nil {
@@ -43,7 +43,7 @@ func (c *Caller) dial(ctx context.Context) error {
 	return nil
 }
 
-// Close closes its connection, if it has one.
+// Close closes the connection, if there is one.
 func (c *Caller) Close() {
 	if c.conn != nil {
 		_ = c.conn.Close()
@@ -111,7 +111,7 @@ func readHeader(from *bufio.Reader) (status, size int, err error) {
 	return status, size, nil
 }
 
-// Ask sends one ready request on a connection of its own.
+// Ask sends one prepared request on its own connection.
 func Ask(ctx context.Context, addr string, request []byte) (Answer, error) {
 	c := &Caller{Addr: addr}
 	defer c.Close()

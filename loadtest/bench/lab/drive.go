@@ -37,7 +37,7 @@ func (s *System) Measured(ctx context.Context, n *Node, load Load, want Expected
 	return d, cpu, CheckCounts(before, after, want, warm.Requests+d.Requests, 2*(load.Connections+s.Lab.Opt.Threads))
 }
 
-// warm runs the load for a moment and moves it on to requests that were not sent yet.
+// warm runs the load for a moment and advances it to requests that were not sent yet.
 func (l *Lab) warm(ctx context.Context, load *Load) (Drive, error) {
 	short := *load
 	short.Length = warmUp
@@ -48,7 +48,7 @@ func (l *Lab) warm(ctx context.Context, load *Load) (Drive, error) {
 	return l.Wrk(ctx, short)
 }
 
-// SettledMetrics reads the counters once they have stopped moving: wrk hangs up in the middle of requests.
+// SettledMetrics reads the counters when they have stopped changing, because wrk ends in the middle of requests.
 func (n *Node) SettledMetrics(ctx context.Context) (Metrics, error) {
 	last, err := n.Metrics(ctx)
 	for range 100 {

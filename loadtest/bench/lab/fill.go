@@ -9,10 +9,10 @@ import (
 	"sync/atomic"
 )
 
-// fillers place orders at the same time when speed is not what is measured.
+// fillers is how many goroutines place orders when speed is not measured.
 const fillers = 64
 
-// Fill places all orders of the file and returns where each can be looked up. Anything but 202 is an error.
+// Fill places all orders of the file and returns the path of each. Any answer but 202 is an error.
 func (s *System) Fill(ctx context.Context, n *Node, orders Requests) ([]string, error) {
 	f, err := os.Open(orders.File)
 	if err != nil {
@@ -26,7 +26,7 @@ func (s *System) Fill(ctx context.Context, n *Node, orders Requests) ([]string, 
 	for range fillers {
 		workers.Go(func() {
 			if err := filling.run(ctx); err != nil {
-				filling.next.Store(int64(orders.Count)) // the others end as well
+				filling.next.Store(int64(orders.Count)) // makes the others end, too
 				errs <- err
 			}
 		})
@@ -40,16 +40,16 @@ func (s *System) Fill(ctx context.Context, n *Node, orders Requests) ([]string, 
 	}
 }
 
-// fill is what the fillers share.
+// fill is the shared state of the fillers.
 type fill struct {
 	addr  string
 	file  *os.File // of requests of this size
 	size  int
-	next  atomic.Int64 // which of them
-	paths []string     // where each order can be looked up
+	next  atomic.Int64 // index of the next request
+	paths []string     // path of each order
 }
 
-// run is one of the fillers, with a connection of its own.
+// run runs one filler, with its own connection.
 func (f *fill) run(ctx context.Context) error {
 	c := &Caller{Addr: f.addr}
 	defer c.Close()
@@ -73,7 +73,7 @@ func (f *fill) run(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// pathOf is where an accepted order can be looked up.
+// pathOf returns the path of an accepted order.
 func pathOf(a Answer) (string, error) {
 	var said struct{ Links struct{ Self string } }
 	if a.Status != 202 {

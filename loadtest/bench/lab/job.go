@@ -14,15 +14,15 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// Job is how a yardstick writes orders into a database.
+// Job says how a yardstick writes orders into a database.
 type Job struct {
 	Orders, Batch, Workers int
 }
 
 const jobPatience = 5 * time.Minute
 
-// Run does it on a fresh database with Sluice's tables and measures orders/s and the CPU time of the stores and of the
-// process that writes, all from when that is ready. With asynq it gets a fresh Redis too.
+// Run runs the job on an empty database with Sluice's tables. It measures orders/s and the CPU time of the stores and
+// the writing process, from when that is ready. asynq also gets an empty Redis.
 func (j Job) Run(ctx context.Context, l *Lab, kind, driver string) (r report.Reading, err error) {
 	s, err := l.System(ctx, Setup{Driver: driver})
 	if err != nil {
@@ -60,10 +60,10 @@ func (j Job) Run(ctx context.Context, l *Lab, kind, driver string) (r report.Rea
 	return report.Reading{Value: float64(orders) / took.Seconds(), Work: float64(orders), CPU: cpu}, nil
 }
 
-// JobReady is what a job prints when its clock starts; what it took comes after.
+// JobReady is the line that a job prints when its clock starts; the result comes after it.
 const JobReady = "ready"
 
-// storeClock reads what a job prints, and begins to count the stores' CPU time when the job's own clock starts.
+// storeClock reads a job's output and starts to count the stores' CPU time when the job's clock starts.
 type storeClock struct {
 	pids    map[string][]int
 	running *machine.CPUClock
@@ -79,7 +79,7 @@ func (c *storeClock) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// stores are the processes that a job asks: no Redis, unless it is asynq's.
+// stores returns the store processes that a job uses: Redis only for asynq.
 func stores(kind string, s *System) map[string][]int {
 	pids := s.PIDs()
 	if kind != "asynq" {
@@ -88,28 +88,29 @@ func stores(kind string, s *System) map[string][]int {
 	return pids
 }
 
-// Holds refuses a database that holds anything but n confirmed orders, with one row of news each and their units taken.
+// Holds returns an error unless the database has exactly n confirmed orders, one outbox row each, and their units
+// taken.
 func (d Database) Holds(ctx context.Context, n int) error {
 	db, err := d.sql()
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	var orders, news, units int
+	var orders, events, units int
 	for _, count := range []struct {
 		into  *int
 		query string
 	}{
 		{&orders, "SELECT COUNT(*) FROM orders WHERE status = 'confirmed'"},
-		{&news, "SELECT COUNT(*) FROM outbox"},
+		{&events, "SELECT COUNT(*) FROM outbox"},
 		{&units, "SELECT SUM(total - available) FROM stock"},
 	} {
 		if err := db.QueryRowContext(ctx, count.query).Scan(count.into); err != nil {
 			return fmt.Errorf("%s: %w", count.query, err)
 		}
 	}
-	if orders != n || news != n || units != n {
-		return Refuse("the database holds %d orders, %d outbox rows and %d units sold, want %d of each", orders, news,
+	if orders != n || events != n || units != n {
+		return Refuse("the database holds %d orders, %d outbox rows and %d units sold, want %d of each", orders, events,
 			units, n)
 	}
 	return nil

@@ -1,4 +1,4 @@
-// Package lab runs Sluice with private stores, sends load to it and refuses what a measurement must not have.
+// Package lab runs Sluice with private stores, sends load to it and refuses invalid measurements.
 package lab
 
 import (
@@ -15,30 +15,30 @@ import (
 	"sluice/loadtest/bench/machine"
 )
 
-// Options are how long and how often to measure.
+// Options says how long and how often to measure.
 type Options struct {
 	Rounds  int
 	Length  time.Duration // of one measurement with wrk
 	Threads int           // of wrk
-	Scale   float64       // of the numbers of orders; 1 is what the targets are about
-	Verbose bool          // tell values before the run is known to be good
+	Scale   float64       // factor for the numbers of orders; the targets are for 1
+	Verbose bool          // print values before the run is known to be valid
 }
 
-// Scaled is n orders, or fewer for a quick look.
+// Scaled returns n scaled, so fewer orders for a quick run.
 func (o Options) Scaled(n int) int { return int(float64(n) * o.Scale) }
 
-// PerRun bounds the requests that one run with wrk can use up.
+// PerRun returns a bound on the requests of one run with wrk.
 func (o Options) PerRun() int { return int((o.Length+warmUp).Seconds()*140_000) + 10_000 }
 
-// warmUp precedes each measurement with wrk, on the same system.
+// warmUp is the length of the warm-up before each measurement with wrk.
 const warmUp = time.Second
 
-// Lab holds what the figures share: programs, database servers and a temporary folder.
+// Lab has what the figures share: programs, database servers and a temporary folder.
 type Lab struct {
 	Opt     Options
 	Dir     string
-	sluice  string // the binary that is judged
-	Commit  string // it was built from
+	sluice  string // the measured binary
+	Commit  string // of its source
 	self    string // this program, for the yardsticks
 	Log     io.Writer
 	servers map[string]*servers.Server // by driver
@@ -77,7 +77,7 @@ func NewLab(ctx context.Context, opt Options, source string, log io.Writer) (*La
 	return l, nil
 }
 
-// folder makes one that is removed with the lab.
+// folder creates a folder that is removed with the lab.
 func (l *Lab) folder(name string) (string, error) { return os.MkdirTemp(l.Dir, name+"-") }
 
 // Close stops the database servers and removes everything.

@@ -64,7 +64,7 @@ func TestMetricsAreSummedByLabels(t *testing.T) {
 	}
 }
 
-// The job's own clock and that of the stores start together, however its words arrive.
+// TestTheStoresClockStartsWhenTheJobIsReady checks that both clocks start together, however the output is split.
 func TestTheStoresClockStartsWhenTheJobIsReady(t *testing.T) {
 	t.Parallel()
 	c := &storeClock{pids: map[string][]int{"self": {os.Getpid()}}}

@@ -11,30 +11,29 @@ import (
 	"time"
 )
 
-// Arrivals is an open load: shoppers come by a fixed schedule, whether or not
-// earlier ones have been answered, and every time is measured from the moment a
-// shopper should have come. A slow answer thus cannot hide the ones behind it.
+// Arrivals is an open load: shoppers come by a fixed schedule, even if earlier ones have no answer yet. Times are
+// measured from the scheduled arrival, so that a slow answer cannot hide later ones.
 type Arrivals struct {
 	Addr        string
 	Requests    Requests
 	Rate        float64 // shoppers per second
 	Count       int
 	Connections int
-	FollowEvery int // of so many accepted shoppers one waits for the confirmation; 0: none
+	FollowEvery int // one of that many accepted shoppers waits for the confirmation; 0: none
 }
 
-// Visits is what became of them.
+// Visits is the outcomes of an open load.
 type Visits struct {
 	Status    map[int]int
 	Accepted  []time.Duration // until the 202
-	Confirmed []time.Duration // until the owner was told "confirmed"
-	Late      []time.Duration // how long after it was due each request was written to its connection
-	Crowded   int             // shoppers who were due while all connections were in use
+	Confirmed []time.Duration // until the owner's poll said confirmed
+	Late      []time.Duration // delay between schedule and writing each request
+	Crowded   int             // shoppers due while all connections were in use
 	Sent      time.Duration   // until the last request was written
 	Took      time.Duration   // until the last one was answered
 }
 
-// Percentile of at least one value, which are sorted by it.
+// Percentile sorts the list, which must not be empty, and returns its percentile p.
 func Percentile(list []time.Duration, p int) time.Duration {
 	slices.Sort(list)
 	return list[min(len(list)-1, len(list)*p/100)]
@@ -44,16 +43,16 @@ const (
 	followers      = 256
 	firstUse       = 2 * time.Second
 	arrivePatience = 2 * time.Minute       // beyond the schedule
-	mostPacing     = 25 * time.Millisecond // 99 of 100 shoppers must be sent on their way within it
-	leastOfRate    = 0.95                  // of the schedule's rate that must have been sent
+	mostPacing     = 25 * time.Millisecond // 99 of 100 requests must be written within this time
+	leastOfRate    = 0.95                  // least part of the schedule's rate that must be sent
 )
 
 func (a Arrivals) planned() time.Duration {
 	return time.Duration(float64(a.Count) / a.Rate * float64(time.Second))
 }
 
-// Check refuses a load that was not really sent as its schedule says. What counts is when a request was written to a
-// connection: a shopper who only waits inside the generator has not come.
+// Check refuses a load that was not sent according to its schedule. A request counts as sent when it is written to a
+// connection.
 func (v Visits) Check(a Arrivals) error {
 	const culprit = "the generator was the bottleneck: "
 	switch {
@@ -70,33 +69,33 @@ func (v Visits) Check(a Arrivals) error {
 	return nil
 }
 
-// visit is one shopper on the way.
+// visit is one due shopper.
 type visit struct {
 	n   int
 	due time.Time
 }
 
-// crowd is a running open load.
-type crowd struct {
+// openLoad is a running open load.
+type openLoad struct {
 	Arrivals
 	file   *os.File
 	due    chan visit
 	follow chan following
 	began  time.Time
 	opened int64        // connections
-	busy   atomic.Int64 // shoppers who are due and not yet answered
+	busy   atomic.Int64 // shoppers who are due and have no answer yet
 	mu     sync.Mutex
 	visits Visits
 	errs   chan error
 }
 
-// following is an accepted order whose owner wants to know.
+// following is an accepted order whose owner polls for the confirmation.
 type following struct {
 	visit
 	path string
 }
 
-// Arrive sends all shoppers and returns when the last one knows.
+// Arrive sends all shoppers and returns when the last has its outcome.
 func Arrive(ctx context.Context, a Arrivals) (Visits, error) {
 	f, err := os.Open(a.Requests.File)
 	if err != nil {
@@ -105,13 +104,13 @@ func Arrive(ctx context.Context, a Arrivals) (Visits, error) {
 	defer f.Close()
 	ctx, cancel := context.WithTimeout(ctx, a.planned()+arrivePatience)
 	defer cancel()
-	c := &crowd{Arrivals: a, file: f, due: make(chan visit, a.Count), follow: make(chan following, a.Count),
+	c := &openLoad{Arrivals: a, file: f, due: make(chan visit, a.Count), follow: make(chan following, a.Count),
 		visits: Visits{Status: map[int]int{}}, errs: make(chan error, a.Connections+followers)}
 	var shoppers, owners sync.WaitGroup
 	for range followers {
 		c.run(ctx, &owners, &Caller{Addr: a.Addr}, c.wait)
 	}
-	// A server hangs up on a connection that brings no request for seconds: no more are opened than are used soon.
+	// A server closes a connection without a request for seconds, so only those that are used soon are opened.
 	c.opened = int64(min(a.Connections, max(1, int(firstUse.Seconds()*a.Rate))))
 	connections := make([]*Caller, c.opened)
 	for i := range connections {
@@ -128,9 +127,9 @@ func Arrive(ctx context.Context, a Arrivals) (Visits, error) {
 	}
 	c.began = time.Now()
 	for _, to := range connections {
-		c.run(ctx, &shoppers, to, c.shop)
+		c.run(ctx, &shoppers, to, c.placeOrders)
 	}
-	c.pace(ctx)
+	c.schedule(ctx)
 	shoppers.Wait()
 	c.visits.Took = time.Since(c.began)
 	close(c.follow)
@@ -144,7 +143,7 @@ func Arrive(ctx context.Context, a Arrivals) (Visits, error) {
 }
 
 // run starts a worker on a connection.
-func (c *crowd) run(ctx context.Context, group *sync.WaitGroup, to *Caller, work func(context.Context, *Caller) error) {
+func (c *openLoad) run(ctx context.Context, group *sync.WaitGroup, to *Caller, work func(context.Context, *Caller) error) {
 	group.Go(func() {
 		defer to.Close()
 		if err := work(ctx, to); err != nil {
@@ -153,8 +152,8 @@ func (c *crowd) run(ctx context.Context, group *sync.WaitGroup, to *Caller, work
 	})
 }
 
-// pace sends shoppers on their way when they are due, and never waits for anything else.
-func (c *crowd) pace(ctx context.Context) {
+// schedule queues shoppers when they are due, and waits for nothing else.
+func (c *openLoad) schedule(ctx context.Context) {
 	defer close(c.due)
 	interval := float64(time.Second) / c.Rate
 	for n := range c.Count {
@@ -167,14 +166,14 @@ func (c *crowd) pace(ctx context.Context) {
 			}
 		}
 		if c.busy.Add(1) > c.opened {
-			c.visits.Crowded++ // only this loop writes it
+			c.visits.Crowded++ // only this loop writes the field
 		}
 		c.due <- visit{n, due}
 	}
 }
 
-// shop places the orders of those who are due, one at a time on its connection.
-func (c *crowd) shop(ctx context.Context, to *Caller) error {
+// placeOrders places the orders of due shoppers, one at a time on its connection.
+func (c *openLoad) placeOrders(ctx context.Context, to *Caller) error {
 	request := make([]byte, c.Requests.Size)
 	for v := range c.due {
 		if ctx.Err() != nil {
@@ -188,7 +187,7 @@ func (c *crowd) shop(ctx context.Context, to *Caller) error {
 			return err
 		}
 		c.busy.Add(-1)
-		c.note(v, a, to.sent, time.Since(v.due))
+		c.record(v, a, to.sent, time.Since(v.due))
 		if a.Status == 202 && c.FollowEvery > 0 && v.n%c.FollowEvery == 0 {
 			path, err := pathOf(a)
 			if err != nil {
@@ -200,8 +199,9 @@ func (c *crowd) shop(ctx context.Context, to *Caller) error {
 	return nil
 }
 
-// note keeps what became of a visit whose request was sent at a time and answered took after it was due.
-func (c *crowd) note(v visit, a Answer, sent time.Time, took time.Duration) {
+// record stores the outcome of a visit. sent is when its request was written, took the time from its schedule to the
+// answer.
+func (c *openLoad) record(v visit, a Answer, sent time.Time, took time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.visits.Status[a.Status]++
@@ -212,8 +212,8 @@ func (c *crowd) note(v visit, a Answer, sent time.Time, took time.Duration) {
 	}
 }
 
-// wait asks with long polls until the order is confirmed.
-func (c *crowd) wait(ctx context.Context, to *Caller) error {
+// wait sends long polls until the order is confirmed.
+func (c *openLoad) wait(ctx context.Context, to *Caller) error {
 	for f := range c.follow {
 		poll := []byte(PollRequest(f.path+"?wait=20s", f.n, time.Now()))
 		for status := "queued"; status != "confirmed"; {

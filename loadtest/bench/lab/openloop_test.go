@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// listen serves a handler in the test's own process.
+// listen serves a handler in the test's process.
 func listen(t *testing.T, handler http.HandlerFunc) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -39,7 +39,7 @@ func TestSlowAnswersDelayThoseWhoShouldHaveComeMeanwhile(t *testing.T) {
 	t.Parallel()
 	const each = 10 * time.Millisecond
 	addr := listen(t, func(w http.ResponseWriter, _ *http.Request) {
-		time.Sleep(each) // the server is what is slow here; nothing waits for it to be so
+		time.Sleep(each) // this is a slow server
 		accept(w)
 	})
 	v, err := Arrive(t.Context(), Arrivals{Addr: addr, Requests: testRequests(t, 20), Rate: 10_000, Count: 20,
@@ -50,7 +50,7 @@ func TestSlowAnswersDelayThoseWhoShouldHaveComeMeanwhile(t *testing.T) {
 	if v.Status[202] != 20 || len(v.Accepted) != 20 {
 		t.Fatalf("%+v", v)
 	}
-	// All came within 2 ms and were served one after another: the last has waited for all.
+	// All came within 2 ms and were served one by one, so the last has waited for all.
 	if last := Percentile(v.Accepted, 100); last < 19*each {
 		t.Fatalf("the last shopper waited %s only", last)
 	}
@@ -91,7 +91,7 @@ func TestAnOwnerWhoReadsAnythingElseEndsTheMeasurement(t *testing.T) {
 	wantRefusal(t, err, "an owner who waits was answered 200")
 }
 
-// The generator can send 200/s on its two connections, the schedule says 5,000/s.
+// TestShoppersWhoWaitInsideTheGeneratorWereNotSent has a generator that can send 200/s and a schedule of 5,000/s.
 func TestShoppersWhoWaitInsideTheGeneratorWereNotSent(t *testing.T) {
 	t.Parallel()
 	addr := listen(t, func(w http.ResponseWriter, _ *http.Request) {

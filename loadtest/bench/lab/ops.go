@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Sale is what a measurement sells.
+// Sale is the sale of a measurement.
 type Sale struct {
 	ID    string
 	Stock int
@@ -61,7 +61,7 @@ func (n *Node) Open(ctx context.Context, s Sale) error {
 // Metrics are the counters of one process, by name with labels as Prometheus writes them.
 type Metrics map[string]float64
 
-// Metrics reads them.
+// Metrics reads the counters of the process.
 func (n *Node) Metrics(ctx context.Context) (Metrics, error) {
 	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+n.Ops+"/metrics", nil)
 	if err != nil {
@@ -94,7 +94,7 @@ func parseMetrics(text string) Metrics {
 	return m
 }
 
-// Sum adds up the series of a name whose labels hold all the given texts, such as code="202".
+// Sum returns the sum of the series of a name whose labels contain all the given texts, such as code="202".
 func (m Metrics) Sum(name string, labels ...string) float64 {
 	var sum float64
 	for series, value := range m {

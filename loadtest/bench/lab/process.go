@@ -20,7 +20,7 @@ const (
 	stopPatience  = 60 * time.Second
 )
 
-// Process is a program that we started. It dies with us.
+// Process is a started program. It ends with this process.
 type Process struct {
 	cmd     *exec.Cmd
 	logFile string
@@ -28,7 +28,7 @@ type Process struct {
 	err     error
 }
 
-// start runs a program and returns once ready finds what it looks for in a line of the program's standard error.
+// start runs a program and returns when ready returns true for a line of its standard error.
 func (l *Lab) start(ctx context.Context, cmd *exec.Cmd, ready func(line string) bool) (*Process, error) {
 	dir, err := l.folder(filepath.Base(cmd.Path))
 	if err != nil {
@@ -65,7 +65,7 @@ func (l *Lab) start(ctx context.Context, cmd *exec.Cmd, ready func(line string) 
 	return p, nil
 }
 
-// await reads the log until ready is content.
+// await reads the log until ready returns true for a line.
 func (p *Process) await(ctx context.Context, ready func(string) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, startPatience)
 	defer cancel()
@@ -101,10 +101,10 @@ func (p *Process) inLog(ready func(string) bool) (bool, error) {
 	return false, nil
 }
 
-// PID is the number of the process.
+// PID returns the process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Stop asks with SIGTERM; anything but exit code 0 in time is an error.
+// Stop sends SIGTERM. Anything but exit code 0 in time is an error.
 func (p *Process) Stop() error {
 	_ = syscall.Kill(p.PID(), syscall.SIGTERM)
 	timer := time.NewTimer(stopPatience)

@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// Refusal says why a measurement must not be shown. Any refusal means that no table is printed.
+// Refusal says why a measurement is invalid. After any refusal no table is printed.
 type Refusal struct{ Why string }
 
 func (r *Refusal) Error() string { return "refused: " + r.Why }
 
-// Refuse returns a refusal with this reason.
+// Refuse returns a Refusal with a formatted reason.
 func Refuse(format string, args ...any) error { return &Refusal{fmt.Sprintf(format, args...)} }
 
-// Above either of these, what is measured is the generator.
+// Above either of these, the generator is the bottleneck.
 const (
 	mostBusy  = 0.95 // share of its threads' time that it may spend running
 	mostShare = 0.50 // share of the CPU time that it and the measured processes spend together
 )
 
-// Expected is what every answer of a run must have been.
+// Expected is the answer that every request of a run must get.
 type Expected struct {
-	Route  string // of the gateway, as its metrics name it
+	Route  string // the route in the gateway's metrics
 	Status int
 	Code   string // of the refusal; empty for an accepted order or a poll
 }
 
-// Check refuses a run in which wrk met anything unexpected, or was the
-// bottleneck. served is the CPU time that the measured processes spent meanwhile.
+// Check refuses a run with unexpected answers, or in which wrk was the bottleneck. served is the CPU time of the
+// measured processes.
 func (d Drive) Check(status int, served time.Duration) error {
 	switch {
 	case d.Broken > 0:
@@ -51,9 +51,8 @@ func (d Drive) Check(status int, served time.Duration) error {
 	return nil
 }
 
-// CheckCounts holds the gateway's own counters, which know the status and code of every answer, against what wrk has
-// seen. Requests that were under way when wrk hung up are in the gateway's count only, at most spare, and with whatever
-// status.
+// CheckCounts compares the gateway's counters of statuses and codes with wrk's count. Requests in progress when wrk
+// ended are only in the gateway's count, at most spare, with any status.
 func CheckCounts(before, after Metrics, want Expected, seen int64, spare int) error {
 	count := func(name string, labels ...string) int64 {
 		return int64(after.Sum(name, labels...) - before.Sum(name, labels...))

@@ -16,10 +16,10 @@ type Rival struct {
 	*Process
 	lab  *Lab
 	Addr string
-	PIDs map[string][]int // whose CPU time a request costs
+	PIDs map[string][]int // processes whose CPU time a request costs
 }
 
-// Rival starts a yardstick of this program, as a process of its own.
+// Rival starts a yardstick of this program as a process.
 func (l *Lab) Rival(ctx context.Context, args ...string) (*Rival, error) {
 	cmd := exec.Command(l.self, append([]string{"yardstick"}, args...)...) // #nosec G204 -- this very program
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + l.Dir}
@@ -51,7 +51,7 @@ func (r *Rival) Measured(ctx context.Context, load Load, status int) (Drive, map
 	return d, cpu, d.Check(status, machine.Sum(cpu))
 }
 
-// Reading is a rate and what it cost.
+// Reading returns the reading of a run: its rate and CPU times.
 func Reading(d Drive, cpu map[string]time.Duration) report.Reading {
 	return report.Reading{Value: d.Rate(), Work: float64(d.Requests), CPU: cpu}
 }

@@ -11,19 +11,19 @@ import (
 	"time"
 )
 
-// OrdersRoute is where orders are placed, as the metrics name it.
+// OrdersRoute is the route for placing orders, as in metrics.
 const OrdersRoute = "/v1/sales/:sale/orders"
 
 // secret signs the tokens of the shoppers and of the administrator.
-const secret = "a benchmark's secret of 32 bytes or more" // #nosec G101 -- of a system that lives for minutes
+const secret = "a benchmark's secret of 32 bytes or more" // #nosec G101 -- of a system that exists for minutes
 
-// Requests is a file of ready HTTP requests, all of one size, each by another shopper.
+// Requests is a file of prepared HTTP requests of one size, each from another shopper.
 type Requests struct {
 	File        string
 	Count, Size int
 }
 
-// At reads one of them.
+// At reads the n-th request.
 func (r Requests) At(n int) ([]byte, error) {
 	f, err := os.Open(r.File)
 	if err != nil {
@@ -35,7 +35,7 @@ func (r Requests) At(n int) ([]byte, error) {
 	return text, err
 }
 
-// token signs a token that is valid for a day; tokens of names of one length have one length.
+// token returns a signed token that is valid for a day. Tokens of names of one length have one length.
 func token(user, role string, now time.Time) string {
 	encode := base64.RawURLEncoding.EncodeToString
 	claims := fmt.Sprintf(`{"sub":%q,"iat":%d,"exp":%d}`, user, now.Unix(), now.Add(24*time.Hour).Unix())
@@ -51,14 +51,14 @@ func token(user, role string, now time.Time) string {
 
 func shopper(n int) string { return fmt.Sprintf("shopper-%08d", n) }
 
-// orderRequest is one shopper's order in a sale.
+// orderRequest returns the request of a shopper's order in a sale.
 func orderRequest(sale string, n int, now time.Time) string {
 	return fmt.Sprintf("POST /v1/sales/%s/orders HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n"+
 		"Content-Type: application/json\r\nIdempotency-Key: click-%08d\r\nContent-Length: 14\r\n\r\n{\"quantity\":1}",
 		sale, token(shopper(n), "", now), n)
 }
 
-// PollRequest asks for an order as its owner.
+// PollRequest returns the request of an owner for an order.
 func PollRequest(path string, n int, now time.Time) string {
 	return fmt.Sprintf("GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer %s\r\n\r\n", path,
 		token(shopper(n), "", now))
@@ -70,7 +70,7 @@ func (l *Lab) Orders(name string, count int, saleOf func(n int) string) (Request
 	return l.Requests(name, count, func(n int, now time.Time) string { return orderRequest(saleOf(n), n, now) })
 }
 
-// OrdersIn writes count orders of one sale. Every round has a fresh system, which knows none of them.
+// OrdersIn writes count orders of one sale. Every round has a new system, which knows none of them.
 func (l *Lab) OrdersIn(sale string, count int) (Requests, error) {
 	if r := l.files[sale]; r.Count >= count {
 		r.Count = count
@@ -81,7 +81,7 @@ func (l *Lab) OrdersIn(sale string, count int) (Requests, error) {
 	return r, err
 }
 
-// Requests writes a file of what text returns.
+// Requests writes a file of count requests that text returns.
 func (l *Lab) Requests(name string, count int, text func(n int, now time.Time) string) (Requests, error) {
 	now := time.Now()
 	r := Requests{File: filepath.Join(l.Dir, name+".requests"), Count: count, Size: len(text(0, now))}

@@ -16,7 +16,7 @@ import (
 	"sluice/loadtest/bench/machine"
 )
 
-// Database is an empty one, of its own round.
+// Database is an empty database for one round.
 type Database struct {
 	Driver string // as in database.driver
 	DSN    string // as in database.dsn
@@ -24,7 +24,7 @@ type Database struct {
 	drop   func() error
 }
 
-// label names the database's process in the table.
+// label returns the name of the database's process in the table.
 func (d Database) label() string {
 	return map[string]string{"mysql": "mariadb", "postgres": "postgres", "sqlite": "sqlite"}[d.Driver]
 }
@@ -42,8 +42,8 @@ func openSQL(driver, dsn string) (*sql.DB, error) {
 	return sql.Open(driver, dsn)
 }
 
-// database makes an empty database. The servers are started once and commit
-// as a shop's would: a commit is on disk when it is answered.
+// database creates an empty database. The servers are started once. Their commits are on disk when they are answered,
+// as in a shop.
 func (l *Lab) database(ctx context.Context, driver string) (Database, error) {
 	l.made++
 	name := fmt.Sprintf("bench_%d", l.made)
@@ -107,8 +107,7 @@ const (
 	calmPatience = 15 * time.Second
 )
 
-// Calm waits until the database servers have written what the last measurement
-// left them to do, so that no side pays for the other. Its patience is bounded.
+// Calm waits, for a bounded time, until the database servers are idle, so that one measurement does not slow the next.
 func (l *Lab) Calm(ctx context.Context) {
 	pids := map[string][]int{}
 	for driver, s := range l.servers {
@@ -127,7 +126,7 @@ func (l *Lab) Calm(ctx context.Context) {
 	}
 }
 
-// Versions asks the stores that were used.
+// Versions returns the versions of the stores that were used.
 func (l *Lab) Versions(ctx context.Context) map[string]string {
 	found := map[string]string{}
 	for driver, s := range l.servers {

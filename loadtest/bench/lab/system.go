@@ -14,8 +14,8 @@ import (
 	"sluice/internal/testkit/servers"
 )
 
-// Setup is one Sluice with its stores. All of them keep what they
-// acknowledge: Redis with appendfsync always, the database with a flush for each commit.
+// Setup is a Sluice with its stores. The stores are durable: Redis with appendfsync always, the database with a flush
+// for each commit.
 type Setup struct {
 	Driver string   // of the database
 	Env    []string // more of Sluice's configuration
@@ -34,10 +34,10 @@ type System struct {
 type Node struct {
 	*Process
 	HTTP, Ops string    // host:port; HTTP is empty without the gateway role
-	Since     time.Time // by its own log it runs
+	Since     time.Time // when its log says that it runs
 }
 
-// System starts fresh stores. Redis is set as docs/operations.md asks for.
+// System starts empty stores. Redis is configured according to docs/operations.md.
 func (l *Lab) System(ctx context.Context, setup Setup) (*System, error) {
 	s := &System{Lab: l, setup: setup}
 	var err error
@@ -50,8 +50,8 @@ func (l *Lab) System(ctx context.Context, setup Setup) (*System, error) {
 	return s, nil
 }
 
-// env is Sluice's whole configuration: everything a shop would have on, is on.
-// The limits are high, because they are not what is measured, but every request passes them.
+// env returns Sluice's whole configuration, with everything on that a shop would have on. The limits are high, but
+// every request passes them.
 func (s *System) env() []string {
 	return append([]string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.Lab.Dir,
@@ -87,7 +87,7 @@ func (s *System) Serve(ctx context.Context, roles string, env ...string) (*Node,
 	return n, nil
 }
 
-// migrate brings the tables of the database into being without a process that serves.
+// migrate creates the tables of the database.
 func (s *System) migrate(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, s.Lab.sluice, "migrate", "up") // #nosec G204 -- the binary built for this run
 	cmd.Env = s.env()
@@ -97,7 +97,7 @@ func (s *System) migrate(ctx context.Context) error {
 	return nil
 }
 
-// PIDs are the processes whose CPU time an order costs.
+// PIDs returns the processes whose CPU time an order costs.
 func (s *System) PIDs() map[string][]int {
 	pids := map[string][]int{"redis": {s.Redis.PID()}}
 	for _, n := range s.Nodes {
@@ -109,13 +109,13 @@ func (s *System) PIDs() map[string][]int {
 	return pids
 }
 
-// Retire stops one node in order.
+// Retire stops one node in good order.
 func (s *System) Retire(n *Node) error {
 	s.Nodes = slices.DeleteFunc(s.Nodes, func(other *Node) bool { return other == n })
 	return n.Stop()
 }
 
-// Finish is the end of every measurement: the audit must be clean, and every node must stop in order.
+// Finish ends a measurement: it returns an error unless the audit is clean and every node stops in good order.
 func (s *System) Finish(ctx context.Context) error {
 	err := s.audit(ctx)
 	for len(s.Nodes) > 0 {
@@ -124,7 +124,7 @@ func (s *System) Finish(ctx context.Context) error {
 	return errors.Join(err, s.Close())
 }
 
-// Close ends what still runs, in whatever state.
+// Close ends everything that still runs.
 func (s *System) Close() error {
 	for _, n := range s.Nodes {
 		n.kill()
@@ -133,7 +133,7 @@ func (s *System) Close() error {
 	return errors.Join(s.Redis.Close(), s.DB.drop())
 }
 
-// audit asks the first node.
+// audit returns an error unless the first node's audit is clean.
 func (s *System) audit(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()

@@ -22,11 +22,11 @@ type Load struct {
 	Connections int
 	Length      time.Duration
 	Requests    Requests
-	First       int  // the first of Requests to send
-	Again       bool // start over at their end
+	First       int  // index of the first request to send
+	Again       bool // start again after the last request
 }
 
-// Drive is what wrk counted. Refused answers have a status of 400 or more.
+// Drive is wrk's result. Refused answers have a status of 400 or more.
 type Drive struct {
 	Requests int64   `json:"requests"`
 	Micros   int64   `json:"duration"`
@@ -39,10 +39,10 @@ type Drive struct {
 	Busy     float64 // share of its threads' time that wrk was running, 0 to 1
 }
 
-// Rate is answers per second.
+// Rate returns the answers per second.
 func (d Drive) Rate() float64 { return float64(d.Requests) / (float64(d.Micros) / 1e6) }
 
-// Wrk sends as fast as answers come, for the load's length.
+// Wrk sends requests as fast as answers come, for the load's length.
 func (l *Lab) Wrk(ctx context.Context, load Load) (Drive, error) {
 	script := filepath.Join(l.Dir, "wrk.lua")
 	// #nosec G306 -- a script without secrets

@@ -8,27 +8,27 @@ import (
 	"time"
 )
 
-// MostForeign is the share of the machine that other programs may use before the table warns.
+// MostForeign is the share of the machine above which other programs cause a warning in the table.
 const MostForeign = 0.05
 
-// Neighbours tells how much of the machine others have used since it was made.
+// Neighbours measures how much of the machine other programs have used since its creation.
 type Neighbours struct {
 	began      time.Time
 	busy, ours time.Duration
 }
 
-// WatchNeighbours begins to watch what others take of the machine.
+// WatchNeighbours starts to measure the use by other programs.
 func WatchNeighbours() Neighbours {
 	return Neighbours{began: time.Now(), busy: machineCPU(), ours: treeCPU(processes(), os.Getpid())}
 }
 
-// Share is 0 on a machine of our own and 1 on one that others have for themselves.
+// Share returns the others' share of the machine, 0 to 1.
 func (n Neighbours) Share() float64 {
 	others := machineCPU() - n.busy - (treeCPU(processes(), os.Getpid()) - n.ours)
 	return max(0, others.Seconds()/(time.Since(n.began).Seconds()*float64(runtime.NumCPU())))
 }
 
-// machineCPU is the time all processors have worked, 0 where nobody tells.
+// machineCPU returns how long all processors have worked, or 0 if unknown.
 func machineCPU() time.Duration {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -38,7 +38,7 @@ func machineCPU() time.Duration {
 	return parseMachineCPU(line)
 }
 
-// parseMachineCPU adds up user, nice, system, irq and softirq of the line "cpu"; idle and waiting are no work.
+// parseMachineCPU returns the sum of user, nice, system, irq and softirq of the line "cpu".
 func parseMachineCPU(line string) time.Duration {
 	fields := strings.Fields(line)
 	var sum time.Duration

@@ -1,4 +1,4 @@
-// Package machine says what the benchmark runs on, and what processes use of it.
+// Package machine describes the machine of the benchmark and measures its use by processes.
 package machine
 
 import (
@@ -9,15 +9,15 @@ import (
 	"syscall"
 )
 
-// Machine is where it was measured.
+// Machine describes the machine of a measurement.
 type Machine struct {
 	CPU   string `json:"cpu"`
 	Cores int    `json:"cores"`
 	OS    string `json:"os"`
-	Disk  string `json:"disk"` // file system of the stores: what a flush costs depends on it
+	Disk  string `json:"disk"` // file system of the stores, on which the cost of a flush depends
 }
 
-// ThisMachine describes the machine, and the disk of this folder.
+// ThisMachine returns this machine, with the file system of a folder.
 func ThisMachine(dir string) Machine {
 	m := Machine{CPU: "unknown", Cores: runtime.NumCPU(), OS: runtime.GOOS + "/" + runtime.GOARCH,
 		Disk: fileSystem(dir)}
@@ -34,7 +34,7 @@ func ThisMachine(dir string) Machine {
 	return m
 }
 
-// fileSystem names the common ones.
+// fileSystem returns the name of a folder's file system.
 func fileSystem(dir string) string {
 	var s syscall.Statfs_t
 	if err := syscall.Statfs(dir, &s); err != nil {
@@ -48,7 +48,7 @@ func fileSystem(dir string) string {
 	return "other"
 }
 
-// Commit names what was built, and says so if it was not a commit.
+// Commit returns the commit of the source, marked if the source has changes.
 func Commit(source string) string {
 	cmd := exec.Command("git", "describe", "--tags", "--always", "--dirty")
 	cmd.Dir = source
@@ -59,7 +59,7 @@ func Commit(source string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// Tools asks the programs that are not asked for their version elsewhere.
+// Tools returns the versions of the other programs.
 func Tools() map[string]string {
 	found := map[string]string{"Go": strings.TrimPrefix(runtime.Version(), "go")}
 	if out, err := exec.Command("redis-server", "--version").Output(); err == nil {

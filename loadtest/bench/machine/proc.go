@@ -12,20 +12,20 @@ import (
 // clockTick is the unit of /proc's CPU times: Linux fixes USER_HZ at 100 for every architecture Go runs on.
 const clockTick = 10 * time.Millisecond
 
-// CPUClock reads what named processes, with all their children, have used.
+// CPUClock measures the CPU time of named processes with all their children.
 type CPUClock struct {
 	pids  map[string][]int
 	start map[string]time.Duration
 }
 
-// StartCPU begins to count.
+// StartCPU returns a CPUClock that counts from now.
 func StartCPU(pids map[string][]int) *CPUClock {
 	c := &CPUClock{pids: maps.Clone(pids)}
 	c.start = c.read()
 	return c
 }
 
-// Used is the time since the start, by process.
+// Used returns the CPU time since the start, by process.
 func (c *CPUClock) Used() map[string]time.Duration {
 	used := c.read()
 	for name := range used {
@@ -34,7 +34,7 @@ func (c *CPUClock) Used() map[string]time.Duration {
 	return used
 }
 
-// Sum adds up what processes used.
+// Sum returns the total of all processes.
 func Sum(used map[string]time.Duration) time.Duration {
 	var all time.Duration
 	for _, one := range used {
@@ -54,10 +54,10 @@ func (c *CPUClock) read() map[string]time.Duration {
 	return sums
 }
 
-// procStat is what /proc/PID/stat says of a process.
+// procStat is the needed part of /proc/PID/stat.
 type procStat struct {
 	parent int
-	cpu    time.Duration // its own and that of children it has waited for
+	cpu    time.Duration // its own, with children that it has waited for
 }
 
 func processes() map[int]procStat {
@@ -82,7 +82,7 @@ func processes() map[int]procStat {
 	return all
 }
 
-// parseStat reads what follows the name, which stands in parentheses and may hold anything.
+// parseStat parses the fields after the name, which is in parentheses and may contain anything.
 func parseStat(text string) (procStat, bool) {
 	fields := strings.Fields(text[strings.LastIndexByte(text, ')')+1:])
 	const parent, utime, cstime = 1, 11, 14
@@ -111,7 +111,7 @@ func treeCPU(all map[int]procStat, root int) time.Duration {
 	return sum
 }
 
-// ResidentBytes is the memory a process holds in RAM.
+// ResidentBytes returns the memory of a process in RAM.
 func ResidentBytes(pid int) (float64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

@@ -15,9 +15,8 @@ const (
 	chartBottom = 34
 )
 
-// chart draws one bar for each judged row: how far its median is on the way to
-// its target, which is the line all bars share. Longer is better: where less
-// is asked for, it is the target that is divided by the median.
+// chart returns an SVG with one bar for each row that has a target. A bar's length is the median divided by the target,
+// or the inverse if less is better. All targets are at one line.
 func chart(r Result) string {
 	var rows []Row
 	for _, row := range r.Rows {
@@ -60,7 +59,7 @@ func bar(b *strings.Builder, row Row, y int) {
 		html.EscapeString(row.judged()), html.EscapeString(row.target()))
 }
 
-// progress is 1 at the target.
+// progress returns how far a value is towards the target: 1 at the target.
 func progress(row Row, value float64) float64 {
 	switch {
 	case row.AtLeast > 0:

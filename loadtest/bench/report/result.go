@@ -1,4 +1,4 @@
-// Package report turns readings into rows and shows them: as tables, as JSON and as a chart.
+// Package report turns readings into rows and formats them as tables, JSON and a chart.
 package report
 
 import (
@@ -10,11 +10,11 @@ import (
 	"sluice/loadtest/bench/machine"
 )
 
-// Result is everything one run of the benchmark found out.
+// Result is the result of one run of the benchmark.
 type Result struct {
 	Commit   string            `json:"commit"`
 	Date     string            `json:"date"`
-	Quick    bool              `json:"quick"` // fewer rounds and orders than the targets are about
+	Quick    bool              `json:"quick"` // fewer rounds and orders than for the targets
 	Rounds   int               `json:"rounds"`
 	Seconds  float64           `json:"seconds"` // of one measurement
 	Machine  machine.Machine   `json:"machine"`
@@ -34,25 +34,25 @@ type Row struct {
 	Judged    Summary            `json:"judged"`              // the ratios of the rounds, or the values
 	AtLeast   float64            `json:"at_least,omitempty"`
 	AtMost    float64            `json:"at_most,omitempty"`
-	Reached   *bool              `json:"reached,omitempty"` // absent: nothing is asked of it
+	Reached   *bool              `json:"reached,omitempty"` // absent: there is no target
 	CPU       map[string]float64 `json:"cpu_us_per_unit,omitempty"`
 	Theirs    map[string]float64 `json:"yardstick_cpu_us_per_unit,omitempty"`
 	Note      string             `json:"note,omitempty"`
 }
 
-// Summary of one value for each round.
+// Summary summarises one value for each round.
 type Summary struct {
 	Median float64 `json:"median"`
 	Min    float64 `json:"min"`
 	Max    float64 `json:"max"`
 }
 
-// Summarize returns median and range of at least one value.
+// Summarize returns median and range of values, which must not be empty.
 func Summarize(values []float64) Summary {
 	return Summary{Median: median(values), Min: slices.Min(values), Max: slices.Max(values)}
 }
 
-// median of at least one value; of an even number the mean of the middle two.
+// median returns the median of values, which must not be empty. For an even number it is the mean of the middle two.
 func median(values []float64) float64 {
 	sorted := slices.Sorted(slices.Values(values))
 	middle := len(sorted) / 2
@@ -71,7 +71,7 @@ func Values(readings []Reading) []float64 {
 	return list
 }
 
-// Costs is the median CPU time in µs that each process spent on a unit of work.
+// Costs returns the median CPU time in µs that each process spent on a unit of work.
 func Costs(readings []Reading) map[string]float64 {
 	spent := map[string][]float64{}
 	for _, r := range readings {

@@ -11,7 +11,7 @@ import (
 	"sluice/loadtest/bench/machine"
 )
 
-// cells are a row's columns as both forms of the table show them.
+// cells returns a row's columns for both forms of the table.
 func (r Row) cells() []string {
 	return []string{r.Title, Number(median(r.Sluice)) + " " + r.Unit, r.yardstick(), r.judged(), r.target(),
 		r.verdict()}
@@ -28,7 +28,7 @@ func (r Row) yardstick() string {
 	return Number(median(r.Yardstick)) + " " + r.Unit
 }
 
-// judged is the ratio, or nothing more than the spread where the value itself is judged.
+// judged returns the ratio, or only the spread if the value itself has the target.
 func (r Row) judged() string {
 	show := func(v float64) string { return strconv.FormatFloat(v, 'f', 2, 64) }
 	if len(r.Yardstick) == 0 {
@@ -57,13 +57,13 @@ func (r Row) verdict() string {
 	return "NO"
 }
 
-// Brief is a row in one line, for whoever waits.
+// Brief returns a row as one line, for progress.
 func Brief(r Row) string {
 	return fmt.Sprintf("%s: %s, yardstick %s, judged %s, target %s: %s", r.Title, Number(median(r.Sluice))+" "+r.Unit,
 		r.yardstick(), r.judged(), r.target(), r.verdict())
 }
 
-// PlainTable is the table for a terminal.
+// PlainTable returns the table for a terminal.
 func PlainTable(r Result) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -71,7 +71,7 @@ func PlainTable(r Result) string {
 	for _, row := range r.Rows {
 		fmt.Fprintln(w, strings.Join(row.cells(), "\t"))
 	}
-	_ = w.Flush() // a strings.Builder takes everything
+	_ = w.Flush() // a strings.Builder never fails
 	fmt.Fprintf(&b, "\nCPU time in µs for each order or request, by process; the sum is without the generator\n")
 	for _, row := range r.Rows {
 		if len(row.CPU) > 0 {
@@ -83,7 +83,7 @@ func PlainTable(r Result) string {
 	return b.String()
 }
 
-// MarkdownTable is the same for docs/benchmarks.md.
+// MarkdownTable returns the table for docs/benchmarks.md.
 func MarkdownTable(r Result) string {
 	var b strings.Builder
 	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }
@@ -110,7 +110,7 @@ func MarkdownTable(r Result) string {
 	return b.String()
 }
 
-// cost lists what each process of Sluice spent, their sum without the generator, and the yardstick's.
+// cost lists the CPU time of each process of Sluice, their sum without the generator, and the yardstick's.
 func (r Row) cost() string {
 	text := spent(r.CPU)
 	if len(r.Theirs) > 0 {
@@ -147,7 +147,7 @@ func notes(r Result, before string) string {
 	return b.String()
 }
 
-// where says what was measured on what.
+// where describes the commit, the machine and the tools.
 func where(r Result) string {
 	var versions []string
 	for _, name := range slices.Sorted(maps.Keys(r.Versions)) {
@@ -166,7 +166,7 @@ func where(r Result) string {
 		r.Machine.Cores, r.Machine.OS, r.Machine.Disk, strings.Join(versions, ", "), r.Rounds, r.Seconds)
 }
 
-// Number shows three digits that matter and all of a large number, in groups.
+// Number formats v with three significant digits, or all digits of a large number, in groups.
 func Number(v float64) string {
 	if v < 100 {
 		return strconv.FormatFloat(v, 'g', 3, 64)

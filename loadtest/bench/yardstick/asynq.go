@@ -17,13 +17,13 @@ import (
 	"gorm.io/gorm/logger"
 )
 
-// task is an order as it waits in asynq.
+// task is a waiting order in asynq.
 type task struct {
 	ID, User string
 	Seq      int64
 }
 
-// orderRow and outboxRow are Sluice's tables as a GORM program would declare them.
+// orderRow and outboxRow are Sluice's tables, as a GORM program would declare them.
 type orderRow struct {
 	ID                                     string `gorm:"primaryKey"`
 	SaleID, UserID                         string
@@ -63,9 +63,8 @@ func (outboxRow) TableName() string { return "outbox" }
 
 var errSoldOut = errors.New("sold out")
 
-// Asynq does the job as most programs would: a queue of tasks, a handler for
-// each, one transaction for an order. MariaDB only. The time runs from the start of the
-// worker to the last commit: what enqueueing costs is not counted, and neither is the last acknowledgement.
+// Asynq does the job as most programs would: a queue of tasks and one transaction for each order, on MariaDB. The time
+// counts from the start of the worker to the last commit, without enqueueing and the last acknowledgement.
 func (j Job) Asynq(ctx context.Context, redis string) (Spent, error) {
 	rows, err := j.open(ctx)
 	if err != nil {
@@ -123,7 +122,7 @@ func enqueue(ctx context.Context, opt asynq.RedisClientOpt, orders int) error {
 	return <-errs
 }
 
-// asynqRun counts the orders down.
+// asynqRun counts down the remaining orders.
 type asynqRun struct {
 	db   *gorm.DB
 	left int64

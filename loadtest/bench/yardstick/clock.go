@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// Spent is what a job took once everything was ready for it.
+// Spent is the time of a job after its preparation.
 type Spent struct {
 	Took time.Duration
 	CPU  time.Duration // of this process
 }
 
-// clock measures from when a job is ready.
+// clock measures a job from when it is ready.
 type clock struct {
 	at  time.Time
 	cpu time.Duration
@@ -26,7 +26,7 @@ func (j Job) start() clock {
 
 func (c clock) stop() Spent { return Spent{Took: time.Since(c.at), CPU: ownCPU() - c.cpu} }
 
-// ownCPU is the user and system time of this process.
+// ownCPU returns the user and system time of this process.
 func ownCPU() time.Duration {
 	var used syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &used) != nil {

@@ -1,5 +1,5 @@
-// Package yardstick holds what Sluice is compared with: the least that a
-// program doing the same would have to do, written as well as we can.
+// Package yardstick has the programs with which Sluice is compared. Each does the least that such a program must do, as
+// fast as we can make it.
 package yardstick
 
 import (
@@ -29,7 +29,7 @@ type links struct {
 	Events string `json:"events"`
 }
 
-// accepted is what Sluice answers with 202: the same members, of the same sizes.
+// accepted is a body like that of Sluice's 202: the same members, of the same sizes.
 type accepted struct {
 	OrderID    string `json:"order_id"`
 	SaleID     string `json:"sale_id"`
@@ -40,7 +40,7 @@ type accepted struct {
 	Links      links  `json:"links"`
 }
 
-// waiting is what Sluice answers to a poll of an order that waits.
+// waiting is a body like that of Sluice's answer to a poll of a waiting order.
 type waiting struct {
 	OrderID    string `json:"order_id"`
 	SaleID     string `json:"sale_id"`
@@ -62,8 +62,8 @@ const (
 		`"code":"sold_out","request_id":"0123456789abcdef0123456789abcdef"}`
 )
 
-// Bare serves a Gin engine without any middleware: it binds and answers JSON, or writes a static refusal for the
-// sale "refused", and stores nothing.
+// Bare serves a Gin engine without middleware. It binds and answers JSON, or writes a static refusal for the sale
+// "refused", and stores nothing.
 func Bare() error {
 	engine := newEngine()
 	engine.POST("/v1/sales/:sale/orders", func(c *gin.Context) {
@@ -85,7 +85,7 @@ func Bare() error {
 	return serve(engine)
 }
 
-// Static serves a Gin engine that refuses every order with the same bytes and does not even read it.
+// Static serves a Gin engine that refuses every order with the same bytes, without reading it.
 func Static() error {
 	engine, body := newEngine(), []byte(refusal)
 	engine.POST("/v1/sales/:sale/orders", func(c *gin.Context) {
@@ -98,7 +98,7 @@ func Static() error {
 //go:embed admit.lua
 var admitScript string
 
-// Lua serves a Gin engine that asks Redis once for each order.
+// Lua serves a Gin engine that calls Redis once for each order.
 func Lua(addr string) error {
 	client := redis.NewClient(&redis.Options{Addr: addr})
 	defer client.Close()
@@ -113,7 +113,7 @@ func Lua(addr string) error {
 			c.Status(http.StatusBadRequest)
 			return
 		}
-		// The key tells shoppers apart: reading a token is not what is measured here.
+		// The key identifies the shopper, because reading tokens is not measured here.
 		user := c.GetHeader("Idempotency-Key")
 		place, err := script.Run(c.Request.Context(), client, []string{"holders", "stock", "line"}, user, id+user,
 			body.Quantity).Int64()

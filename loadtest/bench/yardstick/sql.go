@@ -14,13 +14,13 @@ import (
 	_ "modernc.org/sqlite"             // the driver "sqlite"
 )
 
-// Job is what a database has to take in: the tables are Sluice's.
+// Job says which orders to insert into Sluice's tables, and how.
 type Job struct {
 	Driver, DSN string // as in Sluice's configuration
 	Orders      int
 	Batch       int    // orders in one transaction; above mostRows a multiple of it
 	Workers     int    // transactions at the same time; SQLite has one writer
-	Ready       func() // is called when the clock starts
+	Ready       func() // called when the clock starts
 }
 
 const (
@@ -33,16 +33,15 @@ const (
 		"last_error, created_at, delivered_at"
 )
 
-// mostRows of one INSERT: the databases bound the parameters of a statement, SQLite at 32,766. A larger batch has
-// several in its transaction.
+// mostRows bounds the rows of one INSERT, because databases bound its parameters, SQLite at 32,766. Larger batches have
+// several INSERTs in their transaction.
 const mostRows = 1000
 
 func (j Job) rows() int { return min(j.Batch, mostRows) }
 
-// Insert does the job with hand-written statements and returns what it
-// took: for each batch one transaction with inserts of orders and of outbox
-// rows, and the update of the stock row, which comes last so that its lock is short.
-// When the clock starts, all rows are made, all connections open and all statements prepared on each of them.
+// Insert does the job with hand-written statements and returns its time. Each batch is one transaction that inserts
+// orders and outbox rows. It updates the stock row last, so that its lock is short. When the clock starts, all rows are
+// built, all connections open and all statements prepared.
 func (j Job) Insert(ctx context.Context) (Spent, error) {
 	db, err := j.open(ctx)
 	if err != nil {
@@ -77,7 +76,7 @@ func (j Job) Insert(ctx context.Context) (Spent, error) {
 	return spent, <-errs
 }
 
-// open connects as Sluice does and puts the sale into its tables.
+// open connects as Sluice does and inserts the sale.
 func (j Job) open(ctx context.Context) (*sql.DB, error) {
 	driver, dsn := j.Driver, j.DSN
 	switch driver {
@@ -111,7 +110,7 @@ func (j Job) open(ctx context.Context) (*sql.DB, error) {
 	return db, nil
 }
 
-// writer holds the prepared statements of full batches.
+// writer has the prepared statements of full batches.
 type writer struct {
 	db                    *sql.DB
 	orders, outbox, stock *sql.Stmt
@@ -154,7 +153,7 @@ func (w writer) warm(ctx context.Context, connections int) error {
 	return nil
 }
 
-// multiRow is an INSERT of as many rows as one statement takes.
+// multiRow returns an INSERT of as many rows as one statement takes.
 func (j Job) multiRow(table, columns string) string {
 	width := strings.Count(columns, ",") + 1
 	var b strings.Builder
@@ -178,7 +177,7 @@ func (j Job) multiRow(table, columns string) string {
 	return b.String()
 }
 
-// write is the one transaction.
+// write inserts one batch in one transaction.
 func (w writer) write(ctx context.Context, b batch) error {
 	tx, err := w.db.BeginTx(ctx, &sql.TxOptions{})
 	if err != nil {
