@@ -81,7 +81,7 @@ func (a *App) openNotify() (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	cfg.Notify.Stream = cfg.Notify.Stream.Behind(cfg.Redis.Prefix)
 	if a.channels, err = channel.Open(channel.Parts{Config: cfg.Notify, Redis: a.redis.Client,
-		LookUp: a.finder.Recipients, Log: a.part("notify"), Now: opt.Now, Registry: reg,
+		LookUp: a.finder.Recipients, Log: a.logFor("notify"), Now: opt.Now, Registry: reg,
 		Journal: cfg.Redis.Prefix + ":alerts"}); err != nil {
 		return err
 	}
@@ -97,7 +97,7 @@ func (a *App) openNotify() (err error) {
 	a.outbox = names(channels)
 	a.reconciler.RestoreBy(restore.NewRestorer(a.db, a.outbox, opt.Now, order.InstanceMark(a.number)).Restore)
 	a.relay = notify.NewRelay(notify.RelayParts{Config: cfg.Notify.Config, Write: a.db.Write, Read: a.db.Read,
-		Channels: channels, Log: a.part("notify"), Clock: opt.Now, Time: a.db.Time, Registry: reg, InstanceID: a.number,
+		Channels: channels, Log: a.logFor("notify"), Clock: opt.Now, Time: a.db.Time, Registry: reg, InstanceID: a.number,
 		OnDead: func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) }})
 	return nil
 }
