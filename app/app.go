@@ -35,7 +35,7 @@ import (
 	"sluice/trace"
 )
 
-// Options are what an App needs beside its configuration.
+// Options is what an App needs besides its configuration.
 type Options struct {
 	Roles    Roles
 	Log      *slog.Logger

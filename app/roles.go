@@ -6,13 +6,13 @@ import (
 	"sluice/store/redis"
 )
 
-// Roles are the parts of Sluice one process plays.
+// Roles says which roles one process has.
 type Roles struct{ Gateway, Worker, Notifier bool }
 
-// AllRoles is what a process plays unless told otherwise.
+// AllRoles returns all roles, the default of a process.
 func AllRoles() Roles { return Roles{Gateway: true, Worker: true, Notifier: true} }
 
-// names are the roles that are played, as --role has them.
+// names returns the names of the chosen roles, as --role has them.
 func (r Roles) names() (played []string) {
 	for _, role := range []struct {
 		name string
@@ -25,9 +25,9 @@ func (r Roles) names() (played []string) {
 	return played
 }
 
-// alone refuses a Redis that nobody else can reach to a process that needs
-// others: its orders would wait for a worker for ever.
-func alone(mode string, roles Roles) error {
+// refusePrivateRedis returns an error if a process that needs others has a Redis that others cannot reach. Its orders
+// would wait for ever.
+func refusePrivateRedis(mode string, roles Roles) error {
 	if (mode == redis.ModeEmbedded || mode == redis.ModeManaged) && roles != AllRoles() {
 		return fmt.Errorf("redis.mode %s belongs to one process: it must play all roles; "+
 			"give redis.addrs to play some", mode)

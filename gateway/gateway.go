@@ -39,9 +39,9 @@ type Parts struct {
 	Losses     *restore.Losses
 	Receipts   *Receipts      // nil: there are no receipts
 	Payments   *Payments      // nil: orders need not be paid
-	Panics     *server.Panics // nil: the gateway has its own
+	Panics     *server.Panics // nil: the gateway creates its own
 	Phones     phone.Plan     // how shoppers may write their numbers beside E.164
-	// Barred says why this process must not touch the stores; nil, or a nil error: it may.
+	// Barred returns why this process must not use the stores. It may be nil or return nil.
 	Barred func() error
 	// Admitted is called for each new order in the line, with the start of its request. It may be nil and must not
 	// block.

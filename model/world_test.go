@@ -51,7 +51,7 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// forget replaces every part by one of a process that has just started and has seen nothing yet.
+// forget replaces every part by one of a process that has just started.
 func (w *world) forget() {
 	log := slog.New(slog.DiscardHandler)
 	lines := queue.NewLines(w.rdb, queue.DefaultPrefix)

@@ -104,9 +104,8 @@ func (a *Admitter) AdmitKeyed(ctx context.Context, sale string, r queue.Request)
 	return a.Admit(ctx, sale, r)
 }
 
-// loadedAnew reports whether the line has been loaded under a newer epoch than
-// the cache knew, and wakes the reconciler when it has not. It reads the
-// database, and so belongs to the one request: a call to Redis carries others.
+// loadedAnew reports whether the line was loaded with a newer epoch than old's. If not, it wakes the reconciler. It
+// reads the database for one request only, so that it delays no others.
 func (a *Admitter) loadedAnew(ctx context.Context, old inventory.Sale) bool {
 	ctx, cancel := context.WithTimeout(ctx, saleWait)
 	defer cancel()

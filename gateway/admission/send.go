@@ -13,20 +13,20 @@ import (
 
 type batch = coalesce.Batch[queue.Request, *queue.Admission]
 
-// sentBatch is a batch with the sale as the cache knew it when it was sent.
+// sentBatch is a batch with the cache's state of the sale when it was sent.
 type sentBatch struct {
 	*batch
 	sale inventory.Sale
 }
 
-// send carries batches to Redis and brings the answers back.
+// send sends batches to Redis and fills in their answers.
 func (a *Admitter) send(ctx context.Context, batches []batch) {
 	sent, asks := a.prepare(batches)
 	if len(asks) == 0 {
 		return
 	}
 	taken := 0
-	defer func() { // also when it panics: somebody may be in the line whom the filter does not know
+	defer func() { // also after a panic: a new user may be in the line whom the filter does not have
 		for _, b := range sent[taken:] {
 			a.refusals.drop(b.Key)
 		}
@@ -40,18 +40,18 @@ func (a *Admitter) send(ctx context.Context, batches []batch) {
 	}
 }
 
-// takeOver fills a batch with its result.
+// takeOver copies a result into its batch and the refusal cache.
 func (a *Admitter) takeOver(b sentBatch, result *queue.AdmitResult) {
 	if result.Err != nil {
 		b.Err = result.Err
-		a.refusals.drop(b.Key) // somebody may be in the line whom the filter does not know
+		a.refusals.drop(b.Key) // a new user may be in the line whom the filter does not have
 		return
 	}
-	a.refusals.of(b.Key).learn(b.sale, result)
+	a.refusals.get(b.Key).learn(b.sale, result)
 	b.Answers, b.Err = pointers(result.Admissions), nil
 }
 
-// pointers points at admissions: they are large, and travel through several hands.
+// pointers returns pointers to admissions, because they are large and passed on several times.
 func pointers(admissions []queue.Admission) []*queue.Admission {
 	all := make([]*queue.Admission, len(admissions))
 	for i := range admissions {
@@ -60,7 +60,7 @@ func pointers(admissions []queue.Admission) []*queue.Admission {
 	return all
 }
 
-// prepare turns batches into asks. It answers at once those of sales that the cache does not know.
+// prepare turns batches into asks. It refuses batches of sales that the cache does not know.
 func (a *Admitter) prepare(batches []batch) ([]sentBatch, []queue.Ask) {
 	sent, asks := make([]sentBatch, 0, len(batches)), make([]queue.Ask, 0, len(batches))
 	size := 0
@@ -74,7 +74,7 @@ func (a *Admitter) prepare(batches []batch) ([]sentBatch, []queue.Ask) {
 		entry.Touch(a.now())
 		size += len(b.Requests)
 		sent = append(sent, sentBatch{b, entry.Sale})
-		asks = append(asks, queue.Ask{Line: a.refusals.of(b.Key).seen.line, Epoch: entry.Sale.Epoch,
+		asks = append(asks, queue.Ask{Line: a.refusals.get(b.Key).seen.line, Epoch: entry.Sale.Epoch,
 			Rate: entry.Rate(), Stopped: entry.Stopped(), Requests: b.Requests})
 	}
 	if size > 0 {
@@ -83,8 +83,8 @@ func (a *Admitter) prepare(batches []batch) ([]sentBatch, []queue.Ask) {
 	return sent, asks
 }
 
-// earlierDeadline is a context with an earlier deadline. The client gives it to
-// the socket; a timer beside that would only cost.
+// earlierDeadline is a context with an earlier deadline, without a timer. The client applies the deadline to the
+// socket.
 type earlierDeadline struct {
 	context.Context
 	at time.Time
@@ -92,8 +92,8 @@ type earlierDeadline struct {
 
 func (d earlierDeadline) Deadline() (time.Time, bool) { return d.at, true }
 
-// callTwice repeats what failed once. The first reply may have been lost after
-// the work was done, and the same ids then get the same answers.
+// callTwice repeats failed asks once. The first reply may have been lost after the work; the same ids then get the same
+// answers.
 func (a *Admitter) callTwice(ctx context.Context, asks []queue.Ask) []queue.AdmitResult {
 	sent := a.sales.Now()
 	results := a.lines.Admit(earlierDeadline{ctx, time.Now().Add(Timeout / 2)}, asks)
@@ -112,7 +112,7 @@ func (a *Admitter) callTwice(ctx context.Context, asks []queue.Ask) []queue.Admi
 	}
 	for i, second := range a.lines.Admit(ctx, repeated) {
 		for j := range second.Admissions {
-			// What the lost reply had admitted is new to its shopper; what is older is a replay all the same.
+			// What the lost call admitted is new to its shopper. Only older orders are replays.
 			one := &second.Admissions[j]
 			one.Replayed = one.Replayed && one.Ticket.AdmittedAt.Before(sent.Add(-clockSlack))
 		}

@@ -19,14 +19,14 @@ type Config struct {
 	Secret        string `koanf:"secret"`          // HS256 key, at least 32 bytes
 	PublicKeyFile string `koanf:"public_key_file"` // PEM: RSA (RS256), ECDSA (ES256, ES384, ES512) or Ed25519 (EdDSA)
 	Issuer        string `koanf:"issuer"`          // when set, iss must equal it
-	Audience      string `koanf:"audience"`        // when set, aud must hold it
+	Audience      string `koanf:"audience"`        // when set, aud must contain it
 	Header        string `koanf:"header"`          // header mode: where a trusted proxy puts the user
 }
 
-// DefaultConfig expects signed tokens; the secret or key must be configured.
+// DefaultConfig returns a configuration for signed tokens. The secret or key must be configured.
 func DefaultConfig() Config { return Config{Mode: ModeJWT} }
 
-// Validate returns every bad value by its key and never repeats the secret.
+// Validate returns every bad value by its key and never quotes the secret.
 func (c Config) Validate() error {
 	var errs []error
 	switch {

@@ -14,7 +14,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// loadPublicKey decides the algorithm by the key's own type, so a token cannot choose it.
+// loadPublicKey reads a public key. The key's type decides the algorithm, so that a token cannot choose it.
 func loadPublicKey(file string) (jwt.SigningMethod, any, error) {
 	data, err := os.ReadFile(file) // #nosec G304 -- named by the configuration
 	if err != nil {

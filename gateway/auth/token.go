@@ -197,8 +197,8 @@ func (c *tokenCache) put(token string, id identity) {
 	shard.known[strings.Clone(token)] = id
 }
 
-// tokenClaims is decoded strictly: names match by case and a repeated name is an error, so that an issuer who lets
-// users add claims cannot be talked into a second "sub" or a "Role".
+// tokenClaims is decoded strictly: names match by case and a repeated name is an error. So users who may add claims
+// cannot add a second "sub" or a "Role".
 type tokenClaims struct {
 	jwt.RegisteredClaims
 	Role string `json:"role,omitempty"`

@@ -83,7 +83,7 @@ func (c *conn) serve() {
 	}
 }
 
-// release gives the buffers back, so that a quiet client holds none.
+// release returns the buffers to the pool, so that a quiet client has none.
 func (c *conn) release(really bool) {
 	if really && c.x != nil {
 		if c.x.reset() {

@@ -8,21 +8,21 @@ import (
 	"time"
 )
 
-// verdict is what became of what was read.
-type verdict int
+// readResult classifies the bytes read so far.
+type readResult int
 
 const (
-	partial verdict = iota // more must come
-	whole                  // a plain request
-	strange                // net/http's
-	resting                // nothing has come for a while
-	gone                   // the client left, or the server stops
+	partial readResult = iota // an incomplete request
+	whole                     // a plain request
+	strange                   // for net/http
+	resting                   // nothing for a while
+	gone                      // the client left, or the server stops
 )
 
-// receive takes turns until the connection is no longer this goroutine's.
-func (c *conn) receive() verdict {
+// receive serves requests until the connection ends, rests or goes to net/http.
+func (c *conn) receive() readResult {
 	rest := c.server.whole.IdleTimeout
-	if !c.served { // whoever has not asked for anything yet has as long as net/http gives
+	if !c.served { // a client without a request yet gets net/http's timeout
 		rest = min(rest, c.server.whole.ReadHeaderTimeout)
 	}
 	if c.quiet {
@@ -43,16 +43,15 @@ func (c *conn) receive() verdict {
 	return c.end
 }
 
-// turn reads what is there and answers it. It returns false to be called again
-// when more has come, and true, with end set, when it is the last.
+// turn reads the available bytes and answers requests in them. It returns false to be called again when more has come,
+// or true, with end set, after the last.
 //
-// All turns of a connection are one call to the runtime's poller: it keeps
-// what has arrived since the last read, so nothing need be read in vain to find that there is
-// nothing (epoll(7): a read that was not filled has emptied the socket).
+// All turns of a connection are one call of the runtime's poller, which remembers arrivals since the last read. A read
+// that does not fill its buffer has emptied the socket (epoll(7)), so no further read is needed.
 //
-// Only the end of the client's side is missed so, if it came along with the bytes: it wakes nobody again.
-// Behind a first request and a part of one, where it is likely or wants an answer, it is looked for;
-// elsewhere it is found once the connection is quiet.
+// This misses the end of the client's side if it came together with the bytes, because it causes no second wake-up.
+// After a first request and after part of a request, turn checks for it. Elsewhere it is found when the connection is
+// quiet.
 func (c *conn) turn(fd uintptr) bool {
 	for {
 		if c.x == nil {
@@ -67,7 +66,7 @@ func (c *conn) turn(fd uintptr) bool {
 			c.release(len(c.x.in) == 0)
 			return false
 		case err == nil && n == 0 && len(c.x.in) > 0 && (c.begun || !c.served):
-			c.end = strange // the client has ended its side: what it left is net/http's to judge
+			c.end = strange // the client has ended its side: what it left is for net/http to judge
 			return true
 		case err != nil || n == 0, c.state.Load() != busy && !c.state.CompareAndSwap(idle, busy):
 			c.release(true)
@@ -75,7 +74,7 @@ func (c *conn) turn(fd uintptr) bool {
 		}
 		c.x.in = c.x.in[:len(c.x.in)+n]
 		first := !c.served
-		if !c.judge() {
+		if !c.process() {
 			return true
 		}
 		if n < len(room) && c.x == nil && !first {
@@ -84,8 +83,8 @@ func (c *conn) turn(fd uintptr) bool {
 	}
 }
 
-// judge deals with what has come so far; false when the connection is done here.
-func (c *conn) judge() bool {
+// process handles the bytes read so far. It returns false when the connection is done here.
+func (c *conn) process() bool {
 	if !c.begin() {
 		return !c.server.closing.Load()
 	}
@@ -103,17 +102,17 @@ func (c *conn) judge() bool {
 		return false
 	}
 	if !c.x.late {
-		c.x.late = true // the first piece sets the time for all
+		c.x.late = true // the deadline counts from the first piece
 		c.setUntil(time.Now().Add(min(patience, c.server.whole.ReadHeaderTimeout)))
 	}
 	return true
 }
 
-// leastRequest is how many bytes net/http waits for before it reads another request of a connection.
+// leastRequest is how many bytes net/http waits for before it parses a further request.
 const leastRequest = 4
 
-// begin reports whether what has come can be read as a request. As net/http does, it drops line breaks behind a POST
-// if they are among the first four bytes: clients of old sent them.
+// begin reports whether there are enough bytes to parse a request. Like net/http, it drops line breaks after a POST,
+// which old clients send, among the first four bytes.
 func (c *conn) begin() bool {
 	if c.begun || !c.served {
 		return true
@@ -126,13 +125,13 @@ func (c *conn) begin() bool {
 		c.x.in = c.x.in[:copy(c.x.in, withoutBreaks(c.x.in))]
 	}
 	if len(c.x.in) == 0 {
-		c.state.Store(idle) // nothing of a request has come
+		c.state.Store(idle) // nothing of at least one request has come
 		return false
 	}
 	return true
 }
 
-// withoutBreaks drops the line breaks that p begins with, if they are among the first four bytes.
+// withoutBreaks returns p without leading line breaks among its first four bytes.
 func withoutBreaks(p []byte) []byte {
 	for n := 0; n < leastRequest && len(p) > 0 && (p[0] == '\r' || p[0] == '\n'); n++ {
 		p = p[1:]

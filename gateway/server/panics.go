@@ -30,7 +30,7 @@ type Panics struct {
 
 type panicCount struct {
 	at    time.Time
-	since int // panics not logged since then
+	since int // panics panics not logged since then
 }
 
 // NewPanics returns a Panics that counts in reg. All Panics with one reg share the counter.

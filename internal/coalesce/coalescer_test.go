@@ -32,7 +32,7 @@ func tripOf(batches []Batch[int, int]) trip {
 // store is a store whose calls wait until the test lets them end.
 type store struct {
 	*Coalescer[int, int]
-	calls  chan trip     // gets each call as it begins
+	calls  chan trip     // gets gets each call as it begins
 	open   chan struct{} // lets one call end
 	free   chan struct{} // lets a call with the queue "stuck" end
 	most   atomic.Int64  // most calls at the same time

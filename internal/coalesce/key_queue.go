@@ -23,10 +23,10 @@ type keyQueue[Q, A any] struct {
 	gone     int           // requests in waiting whose callers have hung up
 	ready    bool          // it is in ready
 	inFlight bool          // a call with its requests is in flight
-	took     time.Duration // how long its last call took
+	took     time.Duration // how long how long its last call took took
 	speed    speed
 	unproven bool      // it was slow in a shared call only
-	used     time.Time // when how long its last call took ended
+	used     time.Time // when how long how long its last call took took ended
 	asked    time.Time // when it last checked for callers that have hung up
 }
 

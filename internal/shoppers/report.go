@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// progress shows one line that moves on a terminal, and a line a second elsewhere.
+// progress writes a line that updates itself on a terminal, and one line a second elsewhere.
 func (c *Shoppers) progress(ctx context.Context, w io.Writer) {
 	every, begin, end := time.Second, "", "\n"
 	if terminal(w) {
@@ -49,14 +49,14 @@ func terminal(w io.Writer) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// Outcomes counts what became of the shoppers, by status or code of refusal.
+// Outcomes returns how many shoppers had each outcome: a status or a code of refusal.
 func (c *Shoppers) Outcomes() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return maps.Clone(c.outcomes)
 }
 
-// Extra counts second clicks and second orders that made another order. It must be 0.
+// Extra returns how many second clicks and second orders made another order. It must be 0.
 func (c *Shoppers) Extra() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,7 +77,7 @@ func (c *Shoppers) Report(w io.Writer) {
 	for _, name := range names {
 		fmt.Fprintf(t, "%s\t%d\n", name, c.outcomes[name])
 	}
-	_ = t.Flush() // a broken pipe shows at the next line
+	_ = t.Flush() // a broken pipe fails at the next line
 	fmt.Fprintf(w, "\n%d double clicks and %d second orders made %d extra orders\n", c.doubles, c.seconds, c.extra)
 	fmt.Fprintf(w, "answer to an order    p50 %s  p99 %s\n", percentile(c.answers, 50), percentile(c.answers, 99))
 	fmt.Fprintf(w, "order to confirmation p50 %s  p99 %s\n\n", percentile(c.waits, 50), percentile(c.waits, 99))

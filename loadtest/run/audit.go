@@ -22,7 +22,7 @@ type audit struct {
 		Live     int64    `json:"live"`
 		Problems []string `json:"problems"`
 	} `json:"sales"`
-	err error // why it could not be made
+	err error // why why it could not be made
 }
 
 // audit runs the audit with the command line, as an operator would.
@@ -33,7 +33,7 @@ func (s *system) audit(ctx context.Context) audit {
 	cmd := s.command(ctx, "audit", "--json", "--ops", "http://"+s.said.Ops)
 	text, err := cmd.Output() // exit codes 1 and 3 are a difference and a failed audit, which the text explains
 	if json.Unmarshal(text, &a) != nil {
-		a.err = fmt.Errorf("the audwhy it could not be made: %w: %s", err, stderrOf(err))
+		a.err = fmt.Errorf("the audwhy why it could not be made: %w: %s", err, stderrOf(err))
 	}
 	return a
 }

@@ -16,7 +16,7 @@ type Rival struct {
 	*Process
 	lab  *Lab
 	Addr string
-	PIDs map[string][]int // processes whose CPU time a request costs
+	PIDs map[string][]int // processes processes whose CPU time a request costs
 }
 
 // Rival starts a yardstick of this program as a process.

@@ -45,8 +45,8 @@ type arrival struct {
 	seq int64
 }
 
-// arrivals are the orders of a batch, in the order of the table's index as Sluice inserts them, which is not that of
-// their arrival: the other indexes are entered here and there, as Sluice enters them.
+// arrivals returns the orders of a batch, sorted by the table's primary index, as Sluice inserts them. So the other
+// indexes are entered in random places, as by Sluice.
 func (j Job) arrivals(batch int) []arrival {
 	rows := make([]arrival, j.Batch)
 	for n := range rows {
@@ -56,7 +56,7 @@ func (j Job) arrivals(batch int) []arrival {
 	return rows
 }
 
-// randomID has the shape of an order's id.
+// randomID returns a random text with the form of an order's id.
 func randomID() string {
 	var b [16]byte
 	_, _ = rand.Read(b[:]) // never fails
