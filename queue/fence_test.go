@@ -93,7 +93,7 @@ func TestDataSwappedUnderARunningServerSellNothing(t *testing.T) {
 
 // newBoxOf is a box on a line that exists.
 func newBoxOf(t *testing.T, addr string) *box {
-	rdb := dial(t, addr)
+	rdb := testkit.ProductClient(t, addr)
 	lines := queue.NewLines(rdb, queue.DefaultPrefix)
 	return &box{Line: lines.Of("sale"), t: t, ctx: t.Context(), lines: lines, rdb: rdb, epoch: 1}
 }

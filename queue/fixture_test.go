@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/maintnotifications"
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
@@ -49,20 +48,9 @@ func openSale() queue.Settings {
 		EndsAt: now.Add(time.Hour), Cap: 1000, Limit: 3, Total: 5000}
 }
 
-// dial opens a client that, like the product's, never repeats a command.
-func dial(t testing.TB, addr string) *redis.Client {
-	client := redis.NewClient(&redis.Options{
-		Addr: addr, MaxRetries: -1, ContextTimeoutEnabled: true, DialerRetries: 1, DisableIdentity: true,
-		ReadTimeout:              20 * time.Second, // a machine that stands still is no fault of Redis
-		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
-	})
-	t.Cleanup(func() { _ = client.Close() })
-	return client
-}
-
 func newBox(t testing.TB, addr string, s queue.Settings) *box {
 	t.Helper()
-	return boxOn(t, dial(t, addr), "sale", s)
+	return boxOn(t, testkit.ProductClient(t, addr), "sale", s)
 }
 
 func boxOn(t testing.TB, rdb *redis.Client, sale string, s queue.Settings) *box {

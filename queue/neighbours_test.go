@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"sluice/internal/testkit"
 )
 
 // overwrite gives a key of a line a type that no script expects.
@@ -22,7 +24,7 @@ func (b *box) overwrite(name string) {
 // Every question to several lines is answered line by line.
 func TestQuestionsToSeveralLinesAreAnsweredOneByOne(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
-		rdb := dial(t, addr)
+		rdb := testkit.ProductClient(t, addr)
 		broken, well := boxOn(t, rdb, "broken", openSale()), boxOn(t, rdb, "well", openSale())
 		order := well.enqueue(2)
 		for _, name := range []string{"wait", "due", "holders"} {

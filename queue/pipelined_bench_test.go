@@ -35,7 +35,7 @@ func redisCPU(b *testing.B, rdb *redis.Client) time.Duration {
 // trip: redis-µs is its CPU time for one line.
 func BenchmarkManySales(b *testing.B) {
 	const sales = 60
-	rdb := dial(b, testkit.Redis(b).Addr())
+	rdb := testkit.ProductClient(b, testkit.Redis(b).Addr())
 	s := openSale()
 	s.Cap, s.Total = queue.MaxCap, 1_000_000_000
 	lines, names, asks := queue.NewLines(rdb, queue.DefaultPrefix), make([]string, sales), make([]queue.Ask, sales)

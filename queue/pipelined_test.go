@@ -17,7 +17,7 @@ import (
 // linesOf returns n lines on one Redis, and an ask of each.
 func linesOf(t *testing.T, addr string, n int) (rdb *goredis.Client, list []*box, asks []queue.Ask) {
 	t.Helper()
-	rdb = dial(t, addr)
+	rdb = testkit.ProductClient(t, addr)
 	for i := range n {
 		b := boxOn(t, rdb, fmt.Sprintf("sale-%02d", i), openSale())
 		list = append(list, b)
@@ -123,7 +123,7 @@ func TestManyLinesOnAReplica(t *testing.T) {
 func TestManyLinesBehindOneAddressOfACluster(t *testing.T) {
 	t.Parallel()
 	addr := testkit.Redis(t, "--cluster-enabled", "yes").Addr()
-	node := dial(t, addr)
+	node := testkit.ProductClient(t, addr)
 	require.NoError(t, node.ClusterAddSlotsRange(t.Context(), 0, 16383).Err())
 	require.Eventually(t, func() bool { return node.Set(t.Context(), "a", "b", 0).Err() == nil }, 10*time.Second,
 		10*time.Millisecond)

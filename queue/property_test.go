@@ -24,7 +24,7 @@ func TestLineAgreesWithTheModel(t *testing.T) {
 	for _, kind := range testkit.RedisKinds(t) {
 		t.Run(kind.Name, func(t *testing.T) {
 			t.Parallel()
-			rdb, run, admitted := dial(t, kind.Addr), 0, int64(0)
+			rdb, run, admitted := testkit.ProductClient(t, kind.Addr), 0, int64(0)
 			rapid.Check(t, func(rt *rapid.T) {
 				run++
 				s := openSale()

@@ -118,7 +118,7 @@ func breakSaving(t *testing.T, admin *goredis.Client) {
 
 // keepBusy runs a script that does not end by itself.
 func keepBusy(t *testing.T, admin *goredis.Client) {
-	forever := dial(t, admin.Options().Addr)
+	forever := testkit.ProductClient(t, admin.Options().Addr)
 	var running sync.WaitGroup
 	running.Go(func() { _ = forever.Do(context.Background(), "EVAL", "while true do end", 0).Err() })
 	t.Cleanup(func() {
@@ -132,7 +132,7 @@ func keepBusy(t *testing.T, admin *goredis.Client) {
 // keepLoading lets the server read its data again, slowly.
 func keepLoading(t *testing.T, admin *goredis.Client) {
 	require.NoError(t, admin.Do(t.Context(), "DEBUG", "POPULATE", 5000).Err())
-	slow := dial(t, admin.Options().Addr)
+	slow := testkit.ProductClient(t, admin.Options().Addr)
 	var running sync.WaitGroup
 	running.Go(func() { _ = slow.Do(context.Background(), "DEBUG", "RELOAD").Err() })
 	t.Cleanup(func() {

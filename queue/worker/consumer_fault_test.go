@@ -82,7 +82,7 @@ func TestLostWakeMessagesAreMadeUpFor(t *testing.T) {
 // A line that is never empty does not hold up another.
 func TestHotLineStarvesNoOther(t *testing.T) {
 	t.Parallel()
-	rdb := dial(t, testkit.Embedded(t).Addr())
+	rdb := testkit.ProductClient(t, testkit.Embedded(t).Addr())
 	hot, cold := boxOn(t, rdb, "hot", openSale()), boxOn(t, rdb, "cold", openSale())
 	hot.enqueue(900)
 	cold.enqueue(1)

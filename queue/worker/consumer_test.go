@@ -395,8 +395,8 @@ func TestTwoConsumersShareALine(t *testing.T) {
 		order := b.enqueue(400)
 		w := &recorder{}
 		consume(b, quick(), 3, w, nil)
-		consume(&box{Line: b.Line, t: t, ctx: b.ctx, lines: queue.NewLines(dial(t, addr), queue.DefaultPrefix),
-			rdb: b.rdb}, quick(), 3, w, nil)
+		consume(&box{Line: b.Line, t: t, ctx: b.ctx,
+			lines: queue.NewLines(testkit.ProductClient(t, addr), queue.DefaultPrefix), rdb: b.rdb}, quick(), 3, w, nil)
 		order = append(order, b.enqueue(300)...)
 		b.drained()
 		confirmedAll(b, order)

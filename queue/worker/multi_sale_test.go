@@ -62,7 +62,7 @@ func (h *host) together() (order []string, largest int) {
 // boxes are several lines on one Redis.
 func boxes(t *testing.T, addr string, n int) (list []*box, sales func() []string) {
 	t.Helper()
-	rdb := dial(t, addr)
+	rdb := testkit.ProductClient(t, addr)
 	var names []string
 	for i := range n {
 		list = append(list, boxOn(t, rdb, fmt.Sprintf("sale-%02d", i), openSale()))

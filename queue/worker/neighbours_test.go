@@ -51,7 +51,7 @@ func (b *box) troubled() (order []string) {
 func TestABrokenLineKeepsNothingFromTheOther(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		t.Parallel()
-		rdb := dial(t, addr)
+		rdb := testkit.ProductClient(t, addr)
 		for _, name := range []string{"meta", "stock", "wait", "suspect", "lease", "leased", "orders", "holders",
 			"attempts", "retry", "recent", "done"} {
 			broken, well := boxOn(t, rdb, "broken-"+name, openSale()), boxOn(t, rdb, "well-"+name, openSale())
@@ -80,7 +80,7 @@ func TestABrokenLineKeepsNothingFromTheOther(t *testing.T) {
 // A line whose batches fail one after the other takes few limiter, and those between have no pause.
 func TestALineThatFailsTakesNoTurnsFromTheOther(t *testing.T) {
 	t.Parallel()
-	rdb := dial(t, testkit.Embedded(t).Addr())
+	rdb := testkit.ProductClient(t, testkit.Embedded(t).Addr())
 	broken, well := boxOn(t, rdb, "broken", openSale()), boxOn(t, rdb, "well", openSale())
 	broken.enqueue(20)
 	order := well.enqueue(900)
@@ -112,7 +112,7 @@ func TestALineThatFailsTakesNoTurnsFromTheOther(t *testing.T) {
 // A fault is of one line alone while another has just gone well, whoever is to blame.
 func TestAFaultOfOneLineIsNoPause(t *testing.T) {
 	t.Parallel()
-	rdb := dial(t, testkit.Embedded(t).Addr())
+	rdb := testkit.ProductClient(t, testkit.Embedded(t).Addr())
 	broken, well := boxOn(t, rdb, "broken", openSale()), boxOn(t, rdb, "well", openSale())
 	var consumer *worker.Consumer
 	var failed atomic.Int64
@@ -166,7 +166,7 @@ func TestWhatFailsInEveryLineIsAPause(t *testing.T) {
 // What is put right goes well again by itself.
 func TestALineThatIsMendedIsDrained(t *testing.T) {
 	t.Parallel()
-	rdb := dial(t, testkit.Redis(t).Addr())
+	rdb := testkit.ProductClient(t, testkit.Redis(t).Addr())
 	broken, well := boxOn(t, rdb, "broken", openSale()), boxOn(t, rdb, "well", openSale())
 	order := broken.enqueue(5)
 	kept, err := rdb.Dump(broken.ctx, broken.key("holders")).Result()
