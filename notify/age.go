@@ -27,8 +27,8 @@ func endOld(tx *gorm.DB, ids []int64, now int64) (int64, error) {
 		return 0, nil
 	}
 	ended := whereIDs(tx, ids).Where("state = ? AND leased_until <= ?", StatePending, now).
-		Updates(map[string]any{"state": StateOvertaken, "lease": 0, "leased_until": 0, "next_at": now, "delivered_at": now,
-			"last_error": tooOld})
+		Updates(map[string]any{"state": StateOvertaken, "lease": 0, "leased_until": 0, "next_at": now,
+			"delivered_at": now, "last_error": tooOld})
 	return ended.RowsAffected, ended.Error
 }
 
@@ -142,7 +142,8 @@ func (r *Relay) showOff(ctx context.Context, pending map[string]int64) {
 		r.metrics.off.WithLabelValues(channel).Set(float64(n))
 		if now := time.Now(); now.Sub(r.offLogged[channel]) >= offAgain {
 			r.offLogged[channel] = now
-			r.log.WarnContext(ctx, "notify: notifications wait for a channel that is off", "channel", channel, "count", n)
+			r.log.WarnContext(ctx, "notify: notifications wait for a channel that is off",
+				"channel", channel, "count", n)
 		}
 	}
 }

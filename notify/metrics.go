@@ -47,8 +47,8 @@ func newMetrics(reg prometheus.Registerer, channels []Channel) metrics {
 		m.pause.WithLabelValues(ch.Name()).Set(0)
 		m.pending.WithLabelValues(ch.Name()).Set(0)
 		m.dead.WithLabelValues(ch.Name()).Set(0)
-		for _, o := range []string{countDelivered, countRetry, countDead, countSkipped, countOvertaken, countExpired, countHeld,
-			countReleased, countFenced} {
+		for _, o := range []string{countDelivered, countRetry, countDead, countSkipped, countOvertaken,
+			countExpired, countHeld, countReleased, countFenced} {
 			m.finished.WithLabelValues(ch.Name(), o)
 		}
 	}

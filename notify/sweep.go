@@ -28,7 +28,8 @@ func (r *Relay) runSweeper(ctx context.Context) {
 			}
 		}
 		if err := apart.Try(func() error { return r.sweepOff(ctx) }); err != nil && ctx.Err() == nil {
-			r.log.WarnContext(ctx, "notify: rows of channels that are off not swept, next sweep tries again", "error", err)
+			r.log.WarnContext(ctx, "notify: rows of channels that are off not swept, next sweep tries again",
+				"error", err)
 		}
 		idle(ctx, nil, r.cfg.Sweep)
 	}

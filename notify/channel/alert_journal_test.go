@@ -19,7 +19,8 @@ import (
 func journalled(t *testing.T, rdb redis.UniversalClient, server *smtpServer, shop *receiver) *Alerts {
 	t.Helper()
 	cfg := DefaultAlertConfig()
-	cfg.Emails, cfg.URL, cfg.Secrets, cfg.AllowPrivate = []string{"ops@shop.example"}, shop.URL, []string{newSecret}, true
+	cfg.Emails, cfg.URL, cfg.Secrets = []string{"ops@shop.example"}, shop.URL, []string{newSecret}
+	cfg.AllowPrivate = true
 	mail := server.config()
 	require.NoError(t, errors.Join(mail.check(20*time.Second), cfg.check(mail)))
 	a, err := NewAlerts(AlertParts{Config: cfg, Mailer: mailerFor(t, mail), Log: slog.New(slog.DiscardHandler),
@@ -56,13 +57,14 @@ func TestARestartFindsWhatOperatorsWereNotTold(t *testing.T) {
 			before := journalled(t, rdb, server, shop)
 			stop := runAlerts(t, before)
 			before.Add("notifications of channel sms", 1)
-			require.Eventually(t, func() bool { return len(server.received()) == 1 && len(shop.calls()) == 1 }, eventually,
-				time.Millisecond)
+			require.Eventually(t, func() bool { return len(server.received()) == 1 && len(shop.calls()) == 1 },
+				eventually, time.Millisecond)
 			before.Add("notifications of channel sms", 50_000)
 			require.True(t, before.AddTo("ann@shop.example", "delayed messages of topic points", 3))
 			require.Eventually(t, func() bool { return len(server.received()) == 2 }, eventually, time.Millisecond)
 			require.True(t, before.AddTo("ann@shop.example", "delayed messages of topic points", 7))
-			field := before.journal.field(entry{wayID(wayAddress, "ann@shop.example"), "delayed messages of topic points"})
+			field := before.journal.field(entry{wayID(wayAddress, "ann@shop.example"),
+				"delayed messages of topic points"})
 			require.Eventually(t, func() bool { return rdb.HGet(t.Context(), "sluice:alerts", field).Val() == "7" },
 				eventually, time.Millisecond)
 			if killed {
@@ -74,8 +76,8 @@ func TestARestartFindsWhatOperatorsWereNotTold(t *testing.T) {
 			stop()
 
 			runAlerts(t, journalled(t, rdb, server, shop))
-			require.Eventually(t, func() bool { return len(server.received()) == 4 && len(shop.calls()) == 2 }, eventually,
-				time.Millisecond)
+			require.Eventually(t, func() bool { return len(server.received()) == 4 && len(shop.calls()) == 2 },
+				eventually, time.Millisecond)
 			mails := strings.Join(server.received()[2:], "\n")
 			require.Contains(t, mails, " 50000  notifications of channel sms")
 			require.Contains(t, mails, "     7  delayed messages of topic points")

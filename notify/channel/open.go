@@ -30,7 +30,7 @@ type Parts struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 	Registry prometheus.Registerer // nil: metrics are registered nowhere
-	Journal  string                // the key in Redis of what operators have yet to be told; empty: a restart forgets it
+	Journal  string                // the key in Redis of unsent alerts; empty: a restart forgets them
 }
 
 // Open returns the enabled channels. It opens no connection before the first delivery.

@@ -144,7 +144,7 @@ func TestAPoisonedMessageHoldsNoChannel(t *testing.T) {
 	b.waitFor(t, notify.StateDelivered, 19)
 }
 
-// TestALowRateLeasesNothingInVain checks that the lane of a channel whose rate is below one a second waits for its turn.
+// TestALowRateLeasesNothingInVain checks that a channel with a rate below one a second waits for its turn.
 func TestALowRateLeasesNothingInVain(t *testing.T) {
 	t.Parallel()
 	onEveryDatabase(t, func(t *testing.T, b *bench) {

@@ -240,8 +240,8 @@ func (s *Sender) send(j sendJob, report func(error)) (result notify.Result) {
 	return s.transport.send(work, j.m, j.to)
 }
 
-// excuse gives a message its attempt back when the receiver as a whole is at fault. That is so when it asked for a wait,
-// or when the breaker has opened.
+// excuse gives a message its attempt back when the receiver as a whole is at fault. That is so when it asked for a
+// wait, or when the breaker has opened.
 func (s *Sender) excuse(r notify.Result) notify.Result {
 	if wait, held := r.HeldFor(); held {
 		if wait == 0 {

@@ -201,7 +201,8 @@ func TestSenderDoesNotWaitForRefusals(t *testing.T) {
 		notify.Retry("x"), notify.Unreachable("x"), notify.Permanent("x"),
 		notify.Unreachable("x"), notify.Delivered()}
 	var n atomic.Int64
-	p := &probe{tag: "email", deliver: func(context.Context, notify.Message) notify.Result { return answers[n.Add(1)-1] }}
+	p := &probe{tag: "email",
+		deliver: func(context.Context, notify.Message) notify.Result { return answers[n.Add(1)-1] }}
 	require.Equal(t, answers, openSender(t, cfg, p, everybody).Deliver(within(t, time.Minute), messages(len(answers))))
 }
 

@@ -73,7 +73,8 @@ func TestSMSByHTTPEscapes(t *testing.T) {
 // The status of an answer says it all: what follows it must not make a text be sent again.
 func TestSMSByHTTPNeedsNoBody(t *testing.T) {
 	t.Parallel()
-	for name, answer := range map[string]http.HandlerFunc{"breaks": sendTooLittle, "never ends": endless(http.StatusOK)} {
+	for name, answer := range map[string]http.HandlerFunc{"breaks": sendTooLittle,
+		"never ends": endless(http.StatusOK)} {
 		gate := newReceiver(t, answer)
 		s := smsFor(t, func(c *SMSConfig) {
 			c.Provider, c.HTTP = SMSGeneric, SMSHTTPConfig{URL: gate.URL, Method: http.MethodPost}

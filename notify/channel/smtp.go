@@ -247,8 +247,8 @@ const (
 	codeNotFromYou   = 554
 )
 
-// ofChannel reports whether a refusal would meet every mail. That is so when it answers the sender's address or asks for
-// a login. Many servers refuse a sender only when they hear the recipient, with 554 or a code of policy (X.7.X).
+// ofChannel reports whether a refusal would meet every mail. That is so when it answers the sender's address or asks
+// for a login. Many servers refuse a sender only when they hear the recipient, with 554 or a code of policy (X.7.X).
 func ofChannel(err error, code int) bool {
 	var sent *gomail.SendError
 	if !errors.As(err, &sent) {

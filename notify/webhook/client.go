@@ -19,8 +19,8 @@ const (
 )
 
 // GuardedClient returns a client for URLs that operators or users give. It follows no redirect and uses no proxy. One
-// exchange, body included, takes at most timeout. A call never waits for a connection: callers bound how many calls they
-// make at once. As many connections as they have workers stay open for the next calls.
+// exchange, body included, takes at most timeout. A call never waits for a connection: callers bound how many calls
+// they make at once. As many connections as they have workers stay open for the next calls.
 //
 // Unless allowPrivate, it connects to public addresses only and fails with ErrPrivateAddress otherwise. The check is
 // made on the address that is dialled, so no DNS answer gets around it. Callers must bound how much of the body they
