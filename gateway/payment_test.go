@@ -71,7 +71,8 @@ func TestPaymentPayload(t *testing.T) {
 			`{"order_id":"o","sale_id":"s","payment_id":"p","amount_cents":0,"currency":"EUR",`+
 				`"paid_at":"2026-01-02T03:04:05Z"}`), "s", "o")
 	require.Empty(t, bad)
-	require.Equal(t, payment.Payment{ID: "p", Currency: "EUR", PaidAt: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)}, good)
+	paidAt := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	require.Equal(t, payment.Payment{ID: "p", Currency: "EUR", PaidAt: paidAt}, good)
 	for body, field := range map[string]string{
 		``: "body", `[]`: "body", `{}`: "payment_id", `{"payment_id":"a","payment_id":"b"}`: "payment_id",
 		`{"payment_id":"` + strings.Repeat("x", 129) + `","amount_cents":1,"currency":"CNY"}`: "payment_id",

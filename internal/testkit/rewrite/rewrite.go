@@ -1,5 +1,5 @@
-// Package rewrite understands the protocols of MySQL and PostgreSQL well enough to answer some commands of a client with
-// an error, in place of the database. testkit's proxies use it.
+// Package rewrite understands the protocols of MySQL and PostgreSQL well enough to answer some commands with an error,
+// in place of the database. testkit's proxies use it.
 package rewrite
 
 import (

@@ -26,7 +26,7 @@ type Cluster struct {
 	buses [2 * clusterMasters]bus
 }
 
-// bus is the port at which a node talks to the others. The usual one, 10,000 above the node's own, may be some client's.
+// bus is the port at which a node talks to the others. The usual one, 10,000 above its own, may be some client's.
 type bus struct {
 	of   int // the node's own port
 	port int // 0 stands for the usual one
@@ -172,7 +172,8 @@ func (c *Cluster) Slot(ctx context.Context, key string) (slot int, err error) {
 
 // Roles returns the master that owns a key's slot, and its replicas. Of several
 // that claim it the one with the highest epoch counts.
-func (c *Cluster) Roles(ctx context.Context, key string) (master *servers.Server, replicas []*servers.Server, err error) {
+func (c *Cluster) Roles(ctx context.Context, key string) (master *servers.Server,
+	replicas []*servers.Server, err error) {
 	slot, err := c.Slot(ctx, key)
 	if err != nil {
 		return nil, nil, err

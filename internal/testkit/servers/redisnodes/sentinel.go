@@ -61,7 +61,8 @@ func (c *Sentinel) form(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	watched := servers.Watched{Name: MasterName, Master: master.Addr(), Quorum: sentinelQuorum, Failover: 3 * time.Second}
+	watched := servers.Watched{Name: MasterName, Master: master.Addr(), Quorum: sentinelQuorum,
+		Failover: 3 * time.Second}
 	c.Sentinels, err = together(sentinelNodes, func(int) (*servers.Server, error) {
 		return servers.Host{}.Sentinel(ctx, watched)
 	})
@@ -92,7 +93,8 @@ func (c *Sentinel) Addrs() []string {
 
 // Roles returns the master that a majority of the sentinels names, and its
 // replicas. The key is ignored: one master has them all.
-func (c *Sentinel) Roles(ctx context.Context, _ string) (master *servers.Server, replicas []*servers.Server, err error) {
+func (c *Sentinel) Roles(ctx context.Context, _ string) (master *servers.Server,
+	replicas []*servers.Server, err error) {
 	votes := map[string]int{}
 	for _, s := range c.Sentinels {
 		addr, err := c.masterOf(ctx, s)
