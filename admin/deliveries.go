@@ -68,7 +68,7 @@ func (h *deliveries) list(of subscriptionFinder) gin.HandlerFunc {
 			h.refuseDelay(c, err)
 			return
 		}
-		c.JSON(http.StatusOK, api.MessageList{Messages: messageBodiesOf(page.Messages), Next: page.Next})
+		c.JSON(http.StatusOK, api.MessageList{Messages: api.MessageListOf(page.Messages), Next: page.Next})
 	}
 }
 
@@ -95,7 +95,7 @@ func (h *deliveries) listDead(of subscriptionFinder) gin.HandlerFunc {
 		if len(letters) > limit {
 			letters, answer.Next = letters[:limit], skip+int64(limit)
 		}
-		answer.Dead = messageBodiesOf(letters)
+		answer.Dead = api.MessageListOf(letters)
 		c.JSON(http.StatusOK, answer)
 	}
 }

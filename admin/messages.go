@@ -31,30 +31,6 @@ func (h *messages) routes(group gin.IRoutes) {
 	group.DELETE("/topics/:topic/messages/:id", h.cancelMessage)
 }
 
-// messagesOf fills in the topic's own delay where a message names no time.
-func messagesOf(n api.NewMessages, topic delay.Topic) []delay.New {
-	list := make([]delay.New, len(n.Messages))
-	for i, m := range n.Messages {
-		list[i] = delay.New{ID: m.ID, Body: m.Body, Event: m.Event, Sale: m.Sale}
-		switch {
-		case m.DelayMS != nil:
-			list[i].Delay = saturated(*m.DelayMS)
-		case m.At == nil:
-			list[i].Delay = topic.Delay()
-		}
-		if m.At != nil {
-			list[i].At = *m.At
-		}
-	}
-	return list
-}
-
-// saturated is so many milliseconds, or the longest time there is: never one that has wrapped around.
-func saturated(ms int64) time.Duration {
-	const most = int64(1<<63-1) / int64(time.Millisecond)
-	return time.Duration(min(max(ms, -most), most)) * time.Millisecond
-}
-
 func (h *messages) addMessages(c *gin.Context) {
 	topic, err := h.topics.Get(c.Request.Context(), c.Param("topic"))
 	if err != nil {
@@ -71,17 +47,13 @@ func (h *messages) addMessages(c *gin.Context) {
 		api.WriteProblem(c, api.InvalidRequest(*bad))
 		return
 	}
-	list := messagesOf(body, topic)
+	list := api.MessagesOf(body.Messages, topic)
 	due, err := h.add(c, topic.Name, list, body.Reason)
 	if err != nil {
 		h.refuseDelay(c, err)
 		return
 	}
-	added := make([]api.AddedMessage, len(list))
-	for i := range list {
-		added[i] = api.AddedMessage{ID: list[i].ID, DueAt: api.FormatTime(due[i])}
-	}
-	c.JSON(http.StatusOK, api.AddedMessages{Messages: added})
+	c.JSON(http.StatusOK, api.AddedOf(list, due))
 }
 
 // addedImage is what somebody added by hand, as the admin log shows it. What the messages say is not in it.
@@ -114,26 +86,6 @@ func (h *messages) add(c *gin.Context, topic string, list []delay.New, reason *s
 	return due, err
 }
 
-func messageBodyOf(m delay.Message) api.Message {
-	b := api.Message{Topic: m.Topic, Subscription: m.Subscription, ID: m.ID, State: m.State, Attempts: m.Attempts,
-		LastError: m.Error, AddedAt: api.FormatTime(m.AddedAt), FirstDue: api.FormatTime(m.FirstDue), Body: m.Body}
-	if !m.DueAt.IsZero() {
-		b.DueAt = api.FormatTime(m.DueAt)
-	}
-	if !m.EndedAt.IsZero() {
-		b.EndedAt = api.FormatTime(m.EndedAt)
-	}
-	return b
-}
-
-func messageBodiesOf(messages []delay.Message) []api.Message {
-	list := make([]api.Message, len(messages))
-	for i, m := range messages {
-		list[i] = messageBodyOf(m)
-	}
-	return list
-}
-
 // showMessage answers with what the first subscription knows that has not finished the message, and names the others.
 func (h *messages) showMessage(c *gin.Context) {
 	found, err := h.publisher.Show(c.Request.Context(), c.Param("topic"), c.Param("id"))
@@ -141,14 +93,7 @@ func (h *messages) showMessage(c *gin.Context) {
 		h.refuseDelay(c, err)
 		return
 	}
-	shown := messageBodyOf(delay.LeastFinished(found))
-	if len(found) > 1 {
-		for _, m := range messageBodiesOf(found) {
-			m.Body = nil // it is the same in each
-			shown.Deliveries = append(shown.Deliveries, m)
-		}
-	}
-	c.JSON(http.StatusOK, shown)
+	c.JSON(http.StatusOK, api.MessageOfAll(found))
 }
 
 // messageImage is a message as the admin log shows it.
