@@ -73,7 +73,7 @@ const actorKey = "sluice.actor"
 func (h *access) authenticate(c *gin.Context) {
 	actor, err := h.auth.Admin(c.Request)
 	if err != nil {
-		api.WriteProblem(c, server.Unauthorized(err))
+		api.WriteProblem(c, server.Refused(err))
 		return
 	}
 	c.Set(actorKey, actor)

@@ -187,7 +187,7 @@ func TestCommandsOfTheContract(t *testing.T) {
 		"sale pause": "", "sale close": "", "sale set": "cap stock-add reason ends", "order show": "",
 		"order list": "sale", "order export": "sale format",
 		"dead list": "sale", "dead show": "sale", "dead requeue": "sale", "dead drop": "sale", "audit": "sale watch",
-		"rebuild": "sale", "token": "user admin ttl",
+		"rebuild": "sale", "token": "user admin ttl publish subscribe",
 		"loadtest targets": "sale users format", "migrate up": "", "migrate status": "", "config check": "",
 		"config print": "", "version": "",
 	} {

@@ -85,11 +85,14 @@ func (a *Authenticator) User(r *http.Request) (string, error) {
 		return "", err
 	}
 	id, err := a.users.verify(token)
+	if err == nil && id.rights != nil {
+		return "", errWorkToken
+	}
 	return id.user, err
 }
 
 // Admin returns the viewer, operator or administrator who sent the request, in every auth.mode. Errors wrap
-// ErrUnauthorized.
+// ErrUnauthorized, or ErrForbidden where the token is another system's.
 func (a *Authenticator) Admin(r *http.Request) (Actor, error) {
 	if a.admins == nil {
 		return Actor{}, errNoAdminKey
@@ -103,7 +106,10 @@ func (a *Authenticator) Admin(r *http.Request) (Actor, error) {
 		return Actor{}, err
 	}
 	role := Role(id.role)
-	if !role.isKnown() {
+	switch {
+	case id.rights != nil:
+		return Actor{}, errNotOperators
+	case !role.isKnown():
 		return Actor{}, errNotAdmin
 	}
 	return Actor{Name: id.user, Role: role}, nil
@@ -149,6 +155,7 @@ var (
 	errIssuer  = &RefusalError{"the token's issuer or audience is wrong", true}
 	errSubject = &RefusalError{"the token's sub claim must be 1 to 128 bytes of UTF-8 without control " +
 		"characters or outer spaces", true}
+	errWorkToken  = &RefusalError{"the token is another system's, for the work listener alone", true}
 	errNotAdmin   = &RefusalError{"the token is not an administrator's", true}
 	errNoAdminKey = &RefusalError{"administrators cannot sign in: neither auth.secret nor auth.public_key_file is " +
 		"configured", false}

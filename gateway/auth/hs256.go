@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // quickHS256 accepts the most common tokens in a quarter of the library's time: HS256 with a plain header and whole
@@ -50,6 +51,10 @@ type plainClaims struct {
 	Expires   int64  `json:"exp"`
 	NotBefore int64  `json:"nbf"`
 	IssuedAt  int64  `json:"iat"`
+
+	// Another system's token has one of these; the library reads it.
+	Publish   jsontext.Value `json:"publish"`
+	Subscribe jsontext.Value `json:"subscribe"`
 }
 
 // read decodes the most common form, without any other claim. It reports false for other forms.
@@ -144,7 +149,7 @@ func (q *quickHS256) identify(c plainClaims) (identity, bool) {
 	case c.Expires <= 0, !now.Before(expires.Add(clockSkew)),
 		c.NotBefore > 0 && now.Before(time.Unix(c.NotBefore, 0).Add(-clockSkew)),
 		c.NotBefore < 0, q.issuer != "" && c.Issuer != q.issuer, q.audience != "" && c.Audience != q.audience,
-		!ValidUser(c.Subject):
+		!ValidUser(c.Subject), len(c.Publish)+len(c.Subscribe) > 0:
 		return identity{}, false
 	}
 	return identity{user: c.Subject, role: c.Role, expires: expires}, true

@@ -45,8 +45,15 @@ func MintFor(cfg Config, user string, role Role, ttl time.Duration, now time.Tim
 	case ttl < time.Second:
 		return "", fmt.Errorf("ttl must be at least 1s, got %s", ttl)
 	}
-	claims := tokenClaims{RegisteredClaims: jwt.RegisteredClaims{
-		Subject:   user,
+	claims := claimsOf(cfg, user, ttl, now)
+	claims.Role = string(role)
+	return claims.sign(cfg)
+}
+
+// claimsOf returns what every token says.
+func claimsOf(cfg Config, subject string, ttl time.Duration, now time.Time) *tokenClaims {
+	claims := &tokenClaims{RegisteredClaims: jwt.RegisteredClaims{
+		Subject:   subject,
 		Issuer:    cfg.Issuer,
 		IssuedAt:  jwt.NewNumericDate(now),
 		ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
@@ -54,8 +61,11 @@ func MintFor(cfg Config, user string, role Role, ttl time.Duration, now time.Tim
 	if cfg.Audience != "" {
 		claims.Audience = jwt.ClaimStrings{cfg.Audience}
 	}
-	claims.Role = string(role)
-	return jwt.NewWithClaims(jwt.SigningMethodHS256, &claims).SignedString([]byte(cfg.Secret))
+	return claims
+}
+
+func (c *tokenClaims) sign(cfg Config) (string, error) {
+	return jwt.NewWithClaims(jwt.SigningMethodHS256, c).SignedString([]byte(cfg.Secret))
 }
 
 // identity is the content of a verified token.
@@ -63,6 +73,7 @@ type identity struct {
 	user    string
 	role    string
 	expires time.Time // of the token, without clockSkew
+	rights  *Rights   // nil: not another system's
 }
 
 // verifier checks tokens against one key with one algorithm.
@@ -123,7 +134,8 @@ func (v *verifier) verify(token string) (identity, error) {
 	if !ValidUser(claims.Subject) {
 		return identity{}, errSubject
 	}
-	id := identity{user: claims.Subject, role: claims.Role, expires: claims.ExpiresAt.Time}
+	id := identity{user: claims.Subject, role: claims.Role, expires: claims.ExpiresAt.Time,
+		rights: claims.rights()}
 	v.known.put(token, id)
 	return id, nil
 }
@@ -201,7 +213,9 @@ func (c *tokenCache) put(token string, id identity) {
 // cannot add a second "sub" or a "Role".
 type tokenClaims struct {
 	jwt.RegisteredClaims
-	Role string `json:"role,omitempty"`
+	Role      string   `json:"role,omitempty"`
+	Publish   []string `json:"publish,omitempty"`   // topics
+	Subscribe []string `json:"subscribe,omitempty"` // subscriptions
 }
 
 func (c *tokenClaims) UnmarshalJSON(data []byte) error {
