@@ -36,7 +36,7 @@ const (
 	CodeNotCancellable      Code = "not_cancellable"
 	CodeConflict            Code = "conflict" // operations listener, and payments
 	CodeNotConfirmed        Code = "not_confirmed"
-	CodeForbidden           Code = "forbidden"             // operations listener only
+	CodeForbidden           Code = "forbidden"             // operations and work listener
 	CodeStale               Code = "precondition_failed"   // operations listener only
 	CodeNoCondition         Code = "precondition_required" // operations listener only
 	CodeIdempotencyMismatch Code = "idempotency_mismatch"

@@ -8,9 +8,15 @@ var openAPI []byte
 //go:embed openapi_ops.json
 var openAPIOps []byte
 
+//go:embed openapi_work.json
+var openAPIWork []byte
+
 // OpenAPI is the document served at /openapi.json. It must not be changed.
 func OpenAPI() []byte { return openAPI }
 
 // OpenAPIOps is the document of the operations listener, served at its
 // /openapi.json. It must not be changed.
 func OpenAPIOps() []byte { return openAPIOps }
+
+// OpenAPIWork is the document of the work listener, served at its /openapi.json. It must not be changed.
+func OpenAPIWork() []byte { return openAPIWork }

@@ -33,6 +33,7 @@ import (
 	"sluice/store"
 	"sluice/store/redis"
 	"sluice/trace"
+	"sluice/work"
 )
 
 // Options is what an App needs besides its configuration.
@@ -84,10 +85,12 @@ type App struct {
 	panics     *server.Panics
 	gateway    *gateway.Gateway
 	ops        *gin.Engine
+	work       *work.Listener // nil: there is none
 	public     net.Listener
 	private    net.Listener
+	systems    net.Listener // of work
 
-	publicTLS, privateTLS *tls.Config // nil: plain HTTP
+	publicTLS, privateTLS, systemsTLS *tls.Config // nil: plain HTTP
 
 	life     sync.Mutex // locked while it starts, and while it stops
 	alive    context.Context
@@ -139,6 +142,9 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 	}
 	if opt.Roles.Gateway {
 		if err = a.openGateway(ctx, auth); err != nil {
+			return nil, err
+		}
+		if err = a.openWork(ctx, auth); err != nil {
 			return nil, err
 		}
 	}
@@ -199,6 +205,14 @@ func (a *App) Failed() <-chan error { return a.failed }
 
 // OpsAddr returns the address of the operations listener.
 func (a *App) OpsAddr() string { return a.private.Addr().String() }
+
+// WorkAddr returns the address of the listener for the shop's other systems, or "" where there is none.
+func (a *App) WorkAddr() string {
+	if a.systems == nil {
+		return ""
+	}
+	return a.systems.Addr().String()
+}
 
 func (a *App) logFor(name string) *slog.Logger { return a.log.With("part", name) }
 

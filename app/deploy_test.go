@@ -85,6 +85,7 @@ func registered(t *testing.T) map[string]bool {
 	cfg := shop.Config(t, "sqlite", testkit.Redis(t).Addr())
 	cfg.Payment.Secret = []string{shop.HookSecret} // without it payments have no metrics
 	openSale(t, inventory.NewSale{ID: "scraped", Stock: 5}, startApp(t, cfg, Roles{Gateway: true}))
+	cfg.Work.Addr = "127.0.0.1:0"
 	app := startApp(t, cfg, AllRoles()) // its first audit finds the sale
 	names := map[string]bool{}
 	descriptions := make(chan *prometheus.Desc)

@@ -136,6 +136,7 @@ func TestAPartThatCannotBeOpenedUndoesTheOthers(t *testing.T) {
 	for _, spoil := range []func(*configs.Config){
 		func(c *configs.Config) { c.HTTP.Addr = taken.Addr().String() },
 		func(c *configs.Config) { c.Ops.Addr = taken.Addr().String() },
+		func(c *configs.Config) { c.Work.Addr = taken.Addr().String() },
 	} {
 		broken := cfg
 		spoil(&broken)

@@ -76,8 +76,10 @@ func (a *App) run(ctx context.Context) error {
 		admission.ForgetSeries(ctx, a.saleCache, worker.FinishedCounter(a.opt.Registry))
 	})
 	a.loop("topics", a.topics.Run)
-	if a.opt.Roles.Notifier {
+	if a.opt.Roles.Notifier || a.work != nil { // readers of its listener may give up messages
 		a.loop("alerts", a.channels.Alerts.Run)
+	}
+	if a.opt.Roles.Notifier {
 		a.loop("relay", a.whileAllowed("relay", func(ctx context.Context) { _ = a.relay.Run(ctx) })) // it returns no error
 		a.task("delayed messages", a.dispatcher.Run)
 	}
@@ -92,11 +94,14 @@ func (a *App) run(ctx context.Context) error {
 		a.limiter.Renew(ctx)
 		a.loop("limits", a.limiter.Run)
 		a.loop("news", a.gateway.Run)
+		if a.work != nil {
+			a.serveWork()
+		}
 		srv := a.server(a.gateway.Handler(), a.publicTLS, gateway.PlainRequest, "gateway")
 		a.serve("public server", a.public, srv, a.gateway.Drain)
 	}
 	a.running = true
-	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(),
+	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(), "work", a.WorkAddr(),
 		"redis", a.redis.Mode, "durability", a.redis.Durability, "database", a.cfg.Database.Driver)
 	return nil
 }
@@ -104,7 +109,8 @@ func (a *App) run(ctx context.Context) error {
 // Stop undoes Start and New, and may be called at any time, any number of
 // times. It runs along the way of an order:
 //
-//	refuse new orders and answer the accepted ones → close the public server →
+//	refuse new orders and answer the accepted ones → close the public server → end
+//	the waits of other systems and close theirs →
 //	drain lines that would die with this process → finish the batches that run →
 //	stop notifying → stop the reconciler, the sale cache and the gauges → close the
 //	operations server → close database and Redis.

@@ -19,6 +19,7 @@ import (
 	"sluice/store"
 	"sluice/store/redis"
 	"sluice/trace"
+	"sluice/work"
 )
 
 // Config is the whole configuration, by section.
@@ -35,6 +36,7 @@ type Config struct {
 	Payment  payment.Config    `koanf:"payment"`
 	Notify   channel.Config    `koanf:"notify"`
 	Delay    delay.Config      `koanf:"delay"`
+	Work     work.Config       `koanf:"work"`
 	Log      LogConfig         `koanf:"log"`
 	Trace    trace.Config      `koanf:"trace"`
 	Stop     StopConfig        `koanf:"stop"`
@@ -60,7 +62,7 @@ func Default() Config {
 		Auth: auth.DefaultConfig(), Limits: ratelimit.DefaultConfig(),
 		Redis: redis.DefaultConfig(), Queue: queue.DefaultConfig(), Pool: worker.DefaultPoolConfig(),
 		Database: store.DefaultConfig(), Payment: payment.DefaultConfig(),
-		Notify: channel.DefaultConfig(), Delay: delay.DefaultConfig(),
+		Notify: channel.DefaultConfig(), Delay: delay.DefaultConfig(), Work: work.DefaultConfig(),
 		Log: LogConfig{Level: "info", Format: "json"}, Trace: trace.DefaultConfig(),
 		Stop: StopConfig{Grace: 25 * time.Second},
 	}
@@ -95,7 +97,7 @@ func (c Config) validate(only []string) error {
 		{"http", c.HTTP.Validate}, {"ops", c.Ops.Validate}, {"gateway", c.Gateway.Validate},
 		{"auth", c.Auth.Validate}, {"redis", c.Redis.Validate}, {"database", c.Database.Validate},
 		{"queue", c.Queue.Validate}, {"pool", c.Pool.Validate}, {"limits", c.Limits.Validate},
-		{"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"delay", c.Delay.Validate},
+		{"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"delay", c.Delay.Validate}, {"work", c.Work.Validate},
 		{"log", c.Log.Validate}, {"trace", c.Trace.Validate}, {"stop", c.Stop.Validate},
 	} {
 		if len(only) == 0 || slices.Contains(only, s.name) {

@@ -61,10 +61,10 @@ func DefaultConfig() Config { return Config{} }
 // Validate returns every bad value, each with its key and the allowed values.
 func (c Config) Validate() error {
 	errs := []error{
-		checkRate("limits.global", c.GlobalRPS, c.GlobalBurst),
-		checkRate("limits.per_user", c.PerUserRPS, c.PerUserBurst),
-		checkRate("limits.per_user_reads", c.PerUserReadsRPS, c.PerUserReadsBurst),
-		checkRate("limits.per_ip", c.PerIPRPS, c.PerIPBurst),
+		CheckRate("limits.global", c.GlobalRPS, c.GlobalBurst),
+		CheckRate("limits.per_user", c.PerUserRPS, c.PerUserBurst),
+		CheckRate("limits.per_user_reads", c.PerUserReadsRPS, c.PerUserReadsBurst),
+		CheckRate("limits.per_ip", c.PerIPRPS, c.PerIPBurst),
 	}
 	if len(c.Sales) > maxSaleLimits {
 		errs = append(errs, fmt.Errorf("limits.sales may name at most %d sales, got %d", maxSaleLimits, len(c.Sales)))
@@ -89,10 +89,11 @@ func (l saleLimit) check(sale string) error {
 		}
 		return nil
 	}
-	return checkRate("limits.sales: "+sale+"."+l.kind, *l.rps, l.burst)
+	return CheckRate("limits.sales: "+sale+"."+l.kind, *l.rps, l.burst)
 }
 
-func checkRate(prefix string, rps float64, burst int) error {
+// CheckRate names the keys of a rate or burst that is out of bounds, which begin with prefix.
+func CheckRate(prefix string, rps float64, burst int) error {
 	if math.IsNaN(rps) || rps < 0 || rps > 1e7 || (rps > 0 && rps < 0.001) {
 		return fmt.Errorf("%s_rps must be 0 (off) or between 0.001 and 10000000 requests per second, got %v", prefix,
 			rps)

@@ -43,14 +43,14 @@ func DefaultHTTPConfig() HTTPConfig {
 // Validate returns every bad value, each with its key and the allowed values.
 func (c HTTPConfig) Validate() error {
 	errs := []error{
-		checkAddr("http.addr", c.Addr),
+		CheckAddr("http.addr", c.Addr),
 		CheckDuration("http.read_header_timeout", c.ReadHeaderTimeout, time.Millisecond, 5*time.Minute),
 		CheckDuration("http.read_timeout", c.ReadTimeout, time.Millisecond, 5*time.Minute),
 		CheckDuration("http.write_timeout", c.WriteTimeout, time.Millisecond, time.Hour),
 		CheckDuration("http.idle_timeout", c.IdleTimeout, time.Millisecond, time.Hour),
 		CheckInt("http.max_header_bytes", c.MaxHeaderBytes, 4<<10, 1<<20),
 		CheckInt("http.max_conns", c.MaxConns, 0, 1_000_000),
-		checkPair("http", c.TLSCert, c.TLSKey),
+		CheckPair("http", c.TLSCert, c.TLSKey),
 	}
 	if c.ReadTimeout < c.ReadHeaderTimeout {
 		errs = append(errs,
@@ -75,10 +75,11 @@ func DefaultOpsConfig() OpsConfig { return OpsConfig{Addr: "127.0.0.1:8081"} }
 
 // Validate returns an error that names the key and the allowed values.
 func (c OpsConfig) Validate() error {
-	return errors.Join(checkAddr("ops.addr", c.Addr), checkPair("ops", c.TLSCert, c.TLSKey))
+	return errors.Join(CheckAddr("ops.addr", c.Addr), CheckPair("ops", c.TLSCert, c.TLSKey))
 }
 
-func checkAddr(key, addr string) error {
+// CheckAddr names the key of an address that cannot be listened on.
+func CheckAddr(key, addr string) error {
 	_, port, err := net.SplitHostPort(addr)
 	if err == nil {
 		_, err = strconv.ParseUint(port, 10, 16)
@@ -89,7 +90,8 @@ func checkAddr(key, addr string) error {
 	return nil
 }
 
-func checkPair(section, cert, key string) error {
+// CheckPair names the keys of a section of which one of two is missing.
+func CheckPair(section, cert, key string) error {
 	if (cert == "") != (key == "") {
 		return errors.New(section + ".tls_cert and " + section + ".tls_key must be set together")
 	}

@@ -29,13 +29,13 @@ type checked struct {
 	base http.RoundTripper
 }
 
-// checkedClient makes a client that holds every answer against a document.
-func (s *Stack) checkedClient(document []byte) *http.Client {
-	s.T.Helper()
+// CheckedClient makes a client that holds every answer against a document.
+func CheckedClient(t testing.TB, document []byte) *http.Client {
+	t.Helper()
 	base := &http.Transport{MaxIdleConnsPerHost: 64}
-	s.T.Cleanup(base.CloseIdleConnections)
+	t.Cleanup(base.CloseIdleConnections)
 	return &http.Client{
-		Transport:     checked{StrictDocument(s.T, document), base},
+		Transport:     checked{StrictDocument(t, document), base},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }

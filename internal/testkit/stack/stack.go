@@ -133,14 +133,14 @@ func (s *Stack) openStores(c Setup) {
 // serve starts both listeners. Requests end before the loops do.
 func (s *Stack) serve(c Setup) {
 	s.OpsAddr = Serve(s.T, server.DefaultHTTPConfig(), s.OpsEngine)
-	s.ops = s.checkedClient(api.OpenAPIOps())
+	s.ops = CheckedClient(s.T, api.OpenAPIOps())
 	if !c.Still {
 		s.Run(s.Reconciler.Run)
 		s.Run(s.SaleCache.Run)
 	}
 	s.Run(s.Gateway.Run)
 	s.Addr = Serve(s.T, c.HTTP, s.Gateway.Handler())
-	s.public = s.checkedClient(api.OpenAPI())
+	s.public = CheckedClient(s.T, api.OpenAPI())
 }
 
 // Run ends f with the test, or when it is stopped before.
