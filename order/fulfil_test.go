@@ -1,17 +1,13 @@
 package order_test
 
 import (
-	"context"
-	"database/sql"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
-	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/orders"
@@ -55,54 +51,6 @@ func TestBatchBecomesOrders(t *testing.T) {
 	})
 }
 
-// A commit whose reply is lost makes the transaction run again within the same
-// call: the rows it finds are its own and must not take stock again.
-func TestLostCommitReplyTakesNothingTwice(t *testing.T) {
-	orders.EachDatabase(t, 1000, 1, func(w *orders.World) {
-		w.AdmitMany(10)
-		b := w.Claim(10)
-		wire := &lossyPool{ConnPool: w.DB.Write.Statement.ConnPool, lose: 1}
-		w.DB.Write.Statement.ConnPool = wire
-		require.Equal(w.T, map[string]int{"c": 10}, orders.Ops(w.Handle(b)))
-		require.Equal(w.T, 2, wire.begun, "the transaction ran twice")
-		require.EqualValues(w.T, 990, w.Available())
-		require.Equal(w.T, map[string]int{"confirmed": 10}, w.Count())
-		w.Settle(b, w.Handle(b))
-		w.Clean()
-	})
-}
-
-// lossyPool commits, but answers the first commits as a database does that
-// asks for the transaction to be run again.
-type lossyPool struct {
-	gorm.ConnPool
-	lose, begun int
-}
-
-func (p *lossyPool) BeginTx(ctx context.Context, opts *sql.TxOptions) (gorm.ConnPool, error) {
-	p.begun++
-	beginner, ok := p.ConnPool.(gorm.TxBeginner)
-	if !ok {
-		return nil, sql.ErrConnDone
-	}
-	tx, err := beginner.BeginTx(ctx, opts)
-	return &lossyTx{Tx: tx, pool: p}, err
-}
-
-type lossyTx struct {
-	*sql.Tx
-	pool *lossyPool
-}
-
-func (t *lossyTx) Commit() error {
-	err := t.Tx.Commit()
-	if err == nil && t.pool.lose > 0 {
-		t.pool.lose--
-		return &pgconn.PgError{Code: "40001"}
-	}
-	return err
-}
-
 func TestTwoWorkersWithTheSameTickets(t *testing.T) {
 	orders.EachDatabase(t, 1000, 1, func(w *orders.World) {
 		for round := range 4 {
@@ -135,35 +83,6 @@ func TestTwoWorkersWithTheSameTickets(t *testing.T) {
 		}
 		require.Equal(w.T, map[string]int{"confirmed": 120}, w.Count())
 		require.EqualValues(w.T, 120, w.Clean().Live)
-	})
-}
-
-// Redis forgot what a user holds and admits another order: the database does
-// not forget.
-func TestUserWhoHoldsAnOrderFails(t *testing.T) {
-	orders.EachDatabase(t, 100, 1, func(w *orders.World) {
-		held := w.Admit("ann", 1)
-		w.Work()
-		require.NoError(w.T, w.Redis.HDel(w.Ctx, "sluice:{sale/0}:holders", "ann").Err())
-		second := w.Admit("ann", 1)
-		w.AdmitMany(5)
-		b := w.Claim(10)
-		outcomes := w.Handle(b)
-		require.Equal(w.T, map[string]int{"c": 5, "f" + order.ReasonLimit: 1}, orders.Ops(outcomes))
-		require.Equal(w.T, queue.Outcome{ID: second.ID, Op: queue.OpFail, Reason: order.ReasonLimit},
-			timeless(outcomes[second.ID]))
-		row := w.Rows()[second.ID]
-		require.Equal(w.T, order.Failed, row.Status)
-		require.Equal(w.T, order.ReasonLimit, row.Reason)
-		require.Nil(w.T, row.Slot)
-		require.Positive(w.T, row.EndedAt)
-		require.Zero(w.T, row.ConfirmedAt)
-		require.Equal(w.T, order.Confirmed, w.Rows()[held.ID].Status)
-		require.Equal(w.T, timelessAll(outcomes), timelessAll(w.Handle(b)), "a second delivery is answered alike")
-		require.Equal(w.T, map[string]int{"order.confirmed stream": 6, "order.confirmed email": 6,
-			"order.failed stream": 1, "order.failed email": 1}, w.News())
-		w.Settle(b, outcomes)
-		require.EqualValues(w.T, 6, w.Clean().Live)
 	})
 }
 
@@ -247,94 +166,6 @@ func TestBuryFindsTheOrderAfterAll(t *testing.T) {
 	})
 }
 
-// The limit is three units; Redis forgot an order of two, so the slot of the
-// next order is free in the line but its units are not.
-func TestLimitCountsUnitsThatRedisForgot(t *testing.T) {
-	orders.EachDatabase(t, 100, 3, func(w *orders.World) {
-		w.Admit("ann", 2)
-		w.Work()
-		require.NoError(w.T, w.Redis.HDel(w.Ctx, "sluice:{sale/0}:holders", "ann").Err())
-		// Redis gives out slot 1 again; a slot of its own would even pass the unique key.
-		second := w.Admit("ann", 2)
-		w.Admit("bob", 3)
-		b := w.Claim(2)
-		for i := range b.Tickets {
-			if b.Tickets[i].ID == second.ID {
-				b.Tickets[i].Slot = 2
-			}
-		}
-		outcomes := w.Handle(b)
-		require.Equal(w.T, map[string]int{"c": 1, "f" + order.ReasonLimit: 1}, orders.Ops(outcomes))
-		require.Equal(w.T, queue.OpFail, outcomes[second.ID].Op)
-		require.EqualValues(w.T, 95, w.Available())
-		require.Equal(w.T, order.Failed, w.Rows()[second.ID].Status)
-		w.Settle(b, outcomes)
-
-		third := w.Admit("ann", 1) // one more unit is within the limit
-		b = w.Claim(1)
-		b.Tickets[0].Slot = 2
-		require.Equal(w.T, queue.OpConfirm, w.Handle(b)[third.ID].Op)
-	})
-}
-
-// The cache is refreshed only now and then; the limit that counts is the
-// sale's own.
-func TestRaisedLimitCountsAtOnce(t *testing.T) {
-	orders.EachDatabase(t, 100, 2, func(w *orders.World) {
-		w.Admit("ann", 2)
-		w.Work()
-		raised := 3
-		_, _, err := w.Sales.Update(w.Ctx, orders.Sale, inventory.Change{PerUserLimit: &raised}, "test", "")
-		require.NoError(w.T, err)
-		require.NoError(w.T, w.Reconciler.Reconcile(w.Ctx))
-		third := w.Admit("ann", 1)
-		b := w.Claim(1)
-		require.Equal(w.T, queue.OpConfirm, w.Handle(b)[third.ID].Op)
-	})
-}
-
-func TestCancelledTicketIsRecorded(t *testing.T) {
-	orders.EachDatabase(t, 100, 1, func(w *orders.World) {
-		w.AdmitMany(3)
-		gone := w.Admit("ann", 1)
-		require.NoError(w.T, w.Line.Cancel(w.Ctx, gone.ID, "ann"))
-		b := w.Claim(4)
-		outcomes := w.Handle(b)
-		require.Equal(w.T, map[string]int{"c": 3, "k": 1}, orders.Ops(outcomes))
-		require.EqualValues(w.T, 97, w.Available())
-		row := w.Rows()[gone.ID]
-		require.Equal(w.T, order.Cancelled, row.Status)
-		require.Nil(w.T, row.Slot)
-		require.Equal(w.T, 1, row.Released, "its unit came back when it was cancelled")
-		require.Positive(w.T, row.EndedAt)
-		require.Equal(w.T, outcomes, w.Handle(b))
-		buried, err := w.Fulfiller.Bury(w.Ctx, queue.Batch{Sale: orders.Sale, Epoch: b.Epoch, Tickets: b.Tickets[3:]},
-			"gave up")
-		require.NoError(w.T, err)
-		require.Equal(w.T, queue.OpClose, buried[0].Op)
-		w.Settle(b, outcomes)
-		require.Equal(w.T, map[string]int{"order.confirmed stream": 3, "order.confirmed email": 3,
-			"order.cancelled stream": 1, "order.cancelled email": 1}, w.News())
-		w.Clean()
-	})
-}
-
-// A worker that fell asleep before its line was rebuilt must not commit
-// behind the back of the rebuild, which did not count its tickets.
-func TestWorkerFromBeforeARebuildIsRefused(t *testing.T) {
-	orders.EachDatabase(t, 100, 1, func(w *orders.World) {
-		w.AdmitMany(5)
-		b := w.Claim(5)
-		require.NoError(w.T, w.Redis.FlushAll(w.Ctx).Err())
-		w.CatchUp()
-		outcomes, err := w.Fulfiller.Handle(w.Ctx, b)
-		require.Error(w.T, err, "%v", outcomes)
-		require.Empty(w.T, outcomes)
-		require.Empty(w.T, w.Rows())
-		require.EqualValues(w.T, 100, w.Clean().LineStock)
-	})
-}
-
 func TestDatabaseDiesAndComesBack(t *testing.T) {
 	t.Parallel()
 	for _, start := range []func(testing.TB) *testkit.DatabaseServer{testkit.PrivateMySQL, testkit.PrivatePostgres} {
@@ -368,66 +199,4 @@ func TestUnknownSaleIsAFault(t *testing.T) {
 	require.Error(t, err)
 	_, err = w.Fulfiller.Bury(w.Ctx, queue.Batch{Sale: "nowhere"}, "gave up")
 	require.Error(t, err)
-}
-
-// timeless leaves out when it happened.
-// timeless leaves out when it was, by clock and by the ledger's changes.
-func timeless(o queue.Outcome) queue.Outcome {
-	o.At, o.Ledger = time.Time{}, 0
-	return o
-}
-
-// A ticket whose order was made and then cancelled, before its settle got
-// through, ends as cancelled for its owner, and its unit returns once.
-func TestTicketOfACancelledOrderEndsAsCancelled(t *testing.T) {
-	orders.EachDatabase(t, 5, 1, func(w *orders.World) {
-		ticket := w.Admit("ann", 1)
-		b := w.Claim(1)
-		w.Handle(b) // committed, but never settled
-		w.Exec("UPDATE orders SET status = 'cancelled', slot = NULL, released = 0, ended_at = ? WHERE id = ?",
-			time.Now().UnixMilli(), ticket.ID)
-		w.Exec("UPDATE stock SET available = available + 1")
-		w.EndLease(b)
-		again := w.Claim(1)
-		outcomes := w.Handle(again)
-		require.Equal(w.T, queue.OpEnded, outcomes[ticket.ID].Op)
-		w.Settle(again, outcomes)
-		views, err := w.Finder.Many(w.Ctx, orders.Sale, []string{ticket.ID})
-		require.NoError(w.T, err)
-		require.Equal(w.T, order.Cancelled, views[ticket.ID].Status)
-		require.Equal(w.T, w.Rows()[ticket.ID].EndedAt, views[ticket.ID].EndedAt.UnixMilli(),
-			"both stores tell the same time")
-		w.CatchUp()
-		require.EqualValues(w.T, 5, w.Clean().LineStock)
-	})
-}
-
-// What a rebuild brings back of an ended order still answers a repeated
-// request, and still refuses another payload.
-func TestReplayOfAnEndedOrderOutlivesARebuild(t *testing.T) {
-	orders.EachDatabase(t, 5, 1, func(w *orders.World) {
-		request := w.Request("ann", 1)
-		first := w.Try(orders.Sale, request)
-		require.NoError(w.T, first.Err)
-		w.Work()
-		require.NoError(w.T, w.Canceller.Cancel(w.Ctx, orders.Sale, request.ID, "ann"))
-		require.NoError(w.T, w.Redis.FlushAll(w.Ctx).Err())
-		w.CatchUp()
-		again := w.Try(orders.Sale, request)
-		require.True(w.T, again.Replayed)
-		require.Equal(w.T, queue.Cancelled, again.Ticket.State)
-		require.Equal(w.T, []int64{first.Ticket.Position, first.Ticket.ETASeconds},
-			[]int64{again.Ticket.Position, again.Ticket.ETASeconds})
-		request.Fingerprint = "another"
-		require.ErrorIs(w.T, w.Try(orders.Sale, request).Err, queue.ErrMismatch)
-		require.EqualValues(w.T, 5, w.Clean().LineStock)
-	})
-}
-
-func timelessAll(outcomes map[string]queue.Outcome) map[string]queue.Outcome {
-	all := make(map[string]queue.Outcome, len(outcomes))
-	for id, o := range outcomes {
-		all[id] = timeless(o)
-	}
-	return all
 }

@@ -209,23 +209,6 @@ func TestMultiSaleBatchWithACancelledTicket(t *testing.T) {
 	})
 }
 
-// A commit whose reply is lost makes the transaction run again, and that run finds orders there already: the batches
-// are then handled one by one and take no unit twice.
-func TestMultiSaleBatchWhoseCommitReplyIsLost(t *testing.T) {
-	orders.EachDatabase(t, 100, 1, func(w *orders.World) {
-		batches := admitTwoEach(w, 1)
-		wire := &lossyPool{ConnPool: w.DB.Write.Statement.ConnPool, lose: 1}
-		w.DB.Write.Statement.ConnPool = wire
-		_, err := w.Fulfiller.HandleMultiSale(w.Ctx, batches)
-		require.Error(w.T, err)
-		require.Equal(w.T, 2, wire.begun, "the transaction ran twice")
-		require.Equal(w.T, map[string]int{"c": 8}, handleEach(w, batches))
-		require.Equal(w.T, map[string]int{"confirmed": 8}, w.Count())
-		require.EqualValues(w.T, 98, w.Available())
-		auditAll(w)
-	})
-}
-
 // Parties of two workers with the same lines, in whatever order, wait for each other and go through.
 func TestMultiSaleBatchesThatShareLines(t *testing.T) {
 	orders.EachDatabase(t, 1000, 1, func(w *orders.World) {
