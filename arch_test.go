@@ -24,23 +24,26 @@ const module = "sluice"
 // that its production code may use. A room is a folder with all below it. A
 // package that belongs to none fails the test: it needs a line here first.
 var mayImport = map[string][]string{
-	"queue":     {redisRoom, luascript, apart, killpoint},
-	"notify":    {"store", apart, killpoint},
-	channelRoom: {"notify", webhook, apart, money, phone},
-	webhook:     {},
-	"store":     {},
-	schemaRoom:  {"store"},
-	"adminlog":  {"store", invalid},
-	"settings":  {"adminlog", "store", invalid},
-	"inventory": {"adminlog", "queue", "store", apart, meter, invalid, killpoint, redisRoom},
-	"delay":     {"adminlog", "store", "notify", apart, invalid, killpoint, webhook, luascript},
+	"queue":       {redisRoom, luascript, apart, killpoint},
+	"notify":      {"store", apart, killpoint},
+	channelRoom:   {"notify", webhook, apart, money, phone},
+	webhook:       {},
+	"store":       {},
+	schemaRoom:    {"store"},
+	"adminlog":    {"store", invalid},
+	"settings":    {"adminlog", "store", invalid},
+	"inventory":   {"adminlog", "queue", "store", apart, meter, invalid, redisRoom},
+	reconcileRoom: {"inventory", auditRoom, "queue", "store", apart, killpoint, redisRoom},
+	auditRoom:     {"inventory", "queue", "store", apart, redisRoom},
+	"delay":       {"adminlog", "store", "notify", apart, invalid, killpoint, webhook, luascript},
 
-	"order":        {"queue", "inventory", "notify", "store", killpoint, workerRoom},
-	paymentRoom:    {"order", "queue", "inventory", "notify", "store", killpoint, webhook, workerRoom},
-	expiryRoom:     {"order", "queue", "inventory", "notify", "store", apart, killpoint, redisRoom, workerRoom},
+	"order":     {"queue", "inventory", reconcileRoom, "notify", "store", killpoint, workerRoom},
+	paymentRoom: {"order", "queue", "inventory", "notify", "store", killpoint, webhook, workerRoom},
+	expiryRoom: {"order", "queue", "inventory", reconcileRoom, "notify", "store", apart, killpoint, redisRoom,
+		workerRoom},
 	lookupRoom:     {"order", "queue", "inventory", "notify", "store"},
-	timelineRoom:   {"order", lookupRoom, "queue", "inventory", "notify", "store", workerRoom, money},
-	restoreRoom:    {"order", "queue", "inventory", "notify", "store"},
+	timelineRoom:   {"order", lookupRoom, "fleet", "queue", "inventory", "notify", "store", workerRoom, money},
+	restoreRoom:    {"order", "queue", "inventory", reconcileRoom, "notify", "store"},
 	deadletterRoom: {"order", "adminlog", "queue", "inventory", "store"},
 
 	ratelimit: {"queue", budgetRoom, apart},
@@ -51,24 +54,24 @@ var mayImport = map[string][]string{
 	expressRoom: {},
 	httpServer:  {"api", authRoom, expressRoom, "store", coalesce, redisRoom, "queue"},
 	"admin": {"api", authRoom, httpServer, ratelimit, coalesce, "adminlog", "settings", "fleet", "queue", "notify",
-		"store", "delay", "inventory", "order", lookupRoom, timelineRoom, deadletterRoom, apart, invalid, redisRoom,
-		channelRoom},
+		"store", "delay", "inventory", reconcileRoom, auditRoom, "order", lookupRoom, timelineRoom, deadletterRoom,
+		apart, invalid, redisRoom, channelRoom},
 	"work":    {"api", authRoom, httpServer, ratelimit, "delay", invalid},
-	admission: {"api", "inventory", lookupRoom, "queue", coalesce, httpServer, killpoint, meter},
-	"gateway": {"api", authRoom, ratelimit, admission, "queue", "inventory", "order", paymentRoom, lookupRoom,
-		restoreRoom, invalid, webhook, httpServer, coalesce, phone},
+	admission: {"api", "inventory", reconcileRoom, lookupRoom, "queue", coalesce, httpServer, killpoint, meter},
+	"gateway": {"api", authRoom, ratelimit, admission, "queue", "inventory", reconcileRoom, "order", paymentRoom,
+		lookupRoom, restoreRoom, invalid, webhook, httpServer, coalesce, phone},
 	"trace":    {"queue", "notify", workerRoom},
 	"fleet":    {"store", schemaRoom, luascript},
 	budgetRoom: {apart, luascript},
 	"configs": {"queue", "store", "delay", paymentRoom, "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
 		httpServer, workerRoom, "work"},
 	live: {"settings", "configs", "queue", "store", invalid},
-	"app": {"adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", "inventory", "order",
-		paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom, deadletterRoom, "gateway",
-		authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom, webhook, httpServer,
-		workerRoom, schemaRoom, "admin", phone, "work"},
-	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", deadletterRoom, "gateway",
-		authRoom, "configs", shoppers, redisRoom, schemaRoom, httpServer, "admin", money},
+	"app": {"adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", "inventory",
+		reconcileRoom, auditRoom, "order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom,
+		deadletterRoom, "gateway", authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom,
+		webhook, httpServer, workerRoom, schemaRoom, "admin", phone, "work"},
+	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", auditRoom, deadletterRoom,
+		"gateway", authRoom, "configs", shoppers, redisRoom, schemaRoom, httpServer, "admin", money},
 	".":                {"cli"},
 	"loadtest":         {},
 	"e2e":              {},
@@ -76,10 +79,10 @@ var mayImport = map[string][]string{
 	"internal/testkit": {"store", schemaRoom}, // its tables
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
 	orderkit: {"order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom, deadletterRoom, "adminlog",
-		"inventory", "notify", "queue", "store", redisRoom, "internal/testkit"},
+		"inventory", reconcileRoom, auditRoom, "notify", "queue", "store", redisRoom, "internal/testkit"},
 	stackkit: {"admin", "adminlog", "api", "delay", "fleet", "gateway", authRoom, ratelimit, httpServer,
-		"internal/testkit", "inventory", "notify", channelRoom, webhook, "order", paymentRoom, lookupRoom, restoreRoom,
-		timelineRoom, deadletterRoom, "queue", workerRoom, "store", schemaRoom},
+		"internal/testkit", "inventory", reconcileRoom, auditRoom, "notify", channelRoom, webhook, "order",
+		paymentRoom, lookupRoom, restoreRoom, timelineRoom, deadletterRoom, "queue", workerRoom, "store", schemaRoom},
 	shoppers:   {authRoom}, // tokens
 	apart:      {},
 	meter:      {},
@@ -111,6 +114,12 @@ const (
 
 // schemaRoom changes the tables and says who may use them; store opens the database without it.
 const schemaRoom = "store/schema"
+
+// reconcileRoom holds lines in agreement with sales, and mends what auditRoom finds. Both know sales, and no orders.
+const (
+	reconcileRoom = "inventory/reconcile"
+	auditRoom     = "inventory/audit"
+)
 
 // budgetRoom deals rates that instances share; it knows neither processes nor databases.
 const budgetRoom = "fleet/budgets"

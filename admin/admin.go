@@ -22,6 +22,8 @@ import (
 	"sluice/gateway/auth"
 	"sluice/gateway/server"
 	"sluice/inventory"
+	"sluice/inventory/audit"
+	"sluice/inventory/reconcile"
 	"sluice/notify"
 	"sluice/notify/channel"
 	"sluice/order/deadletter"
@@ -36,8 +38,8 @@ type Parts struct {
 	SaleStore  *inventory.SaleStore
 	AdminLog   *adminlog.Log
 	SaleCache  *inventory.SaleCache
-	Reconciler *inventory.Reconciler
-	Auditor    *inventory.Auditor
+	Reconciler *reconcile.Reconciler
+	Auditor    *audit.Auditor
 	Lines      *queue.Lines
 	Lease      time.Duration // of a batch: queue.lease
 	Finder     *lookup.Finder

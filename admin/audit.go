@@ -12,7 +12,7 @@ import (
 
 	"sluice/adminlog"
 	"sluice/api"
-	"sluice/inventory"
+	"sluice/inventory/audit"
 	"sluice/queue"
 )
 
@@ -20,7 +20,7 @@ import (
 type changes struct {
 	replier
 	adminLog *adminlog.Log
-	auditor  *inventory.Auditor
+	auditor  *audit.Auditor
 }
 
 func (h *changes) routes(group gin.IRoutes) {
@@ -84,7 +84,7 @@ func (h *changes) audit(c *gin.Context) {
 		h.refuse(c, err)
 		return
 	}
-	if result.Verdict == inventory.VerdictUnknown && result.Away != nil {
+	if result.Verdict == audit.Unknown && result.Away != nil {
 		h.refuseWith(c, result.Away, result)
 		return
 	}

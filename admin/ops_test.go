@@ -16,7 +16,7 @@ import (
 	"sluice/admin"
 	"sluice/api"
 	"sluice/internal/testkit/stack"
-	"sluice/inventory"
+	"sluice/inventory/audit"
 )
 
 func (s *world) opsGet(path string) stack.Answer {
@@ -100,7 +100,7 @@ func TestReadinessIsBounded(t *testing.T) {
 func TestMetricsKeepTheRulesAndTheContract(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t)
-	gauges := inventory.NewGauges(s.SaleCache, s.Auditor, stack.QuietLog(), time.Now)
+	gauges := audit.NewGauges(s.SaleCache, s.Auditor, stack.QuietLog(), time.Now)
 	s.Registry.MustRegister(gauges)
 	s.Run(gauges.Run)
 	s.Work()

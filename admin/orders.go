@@ -117,7 +117,7 @@ func (h *orders) listOrders(c *gin.Context) {
 }
 
 func adminOrderOf(v order.View) api.AdminOrder {
-	return api.AdminOrder{Order: api.OrderOf(v, inventory.Pace{PerSecond: 1}), User: v.User}
+	return api.AdminOrder{Order: api.OrderOf(v, inventory.Drain{PerSecond: 1}), User: v.User}
 }
 
 func (h *orders) showOrder(c *gin.Context) {

@@ -11,6 +11,7 @@ import (
 
 	"sluice/api"
 	"sluice/inventory"
+	"sluice/inventory/reconcile"
 )
 
 // sales answers for sales. What it changes it brings into the line before it answers.
@@ -18,7 +19,7 @@ type sales struct {
 	replier
 	saleStore  *inventory.SaleStore
 	saleCache  *inventory.SaleCache
-	reconciler *inventory.Reconciler
+	reconciler *reconcile.Reconciler
 	lines      *lineViews
 	now        func() time.Time
 }

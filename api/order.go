@@ -35,7 +35,7 @@ type Order struct {
 }
 
 // OrderOf shows an order of a line that drains at this pace.
-func OrderOf(v order.View, pace inventory.Pace) Order {
+func OrderOf(v order.View, pace inventory.Drain) Order {
 	b := Order{
 		OrderID: v.ID, SaleID: v.SaleID, Status: v.Status, Quantity: v.Quantity, Reason: v.Reason,
 		PriceCents: v.PriceCents, Currency: v.Currency,

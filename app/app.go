@@ -23,6 +23,8 @@ import (
 	"sluice/gateway/ratelimit"
 	"sluice/gateway/server"
 	"sluice/inventory"
+	"sluice/inventory/audit"
+	"sluice/inventory/reconcile"
 	"sluice/notify"
 	"sluice/notify/channel"
 	"sluice/order/expiry"
@@ -61,10 +63,10 @@ type App struct {
 	db         *store.DB
 	lines      *queue.Lines
 	saleCache  *inventory.SaleCache
-	reconciler *inventory.Reconciler
+	reconciler *reconcile.Reconciler
 	saleStore  *inventory.SaleStore
-	auditor    *inventory.Auditor
-	gauges     *inventory.Gauges
+	auditor    *audit.Auditor
+	gauges     *audit.Gauges
 	channels   *channel.Set
 	outbox     []string // names of the channels for which events are queued
 	finder     *lookup.Finder
@@ -155,7 +157,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 }
 
 // mendLine rebuilds the line of a sale that has differed from the ledger for some time, and alerts the operators.
-func (a *App) mendLine(ctx context.Context, s inventory.SaleAudit) {
+func (a *App) mendLine(ctx context.Context, s audit.Sale) {
 	err := a.reconciler.Mend(ctx, s)
 	if errors.Is(err, inventory.ErrBusy) {
 		return // another instance has done it
@@ -244,7 +246,7 @@ func (a *App) OpenSale(ctx context.Context, n inventory.NewSale, actor string) e
 }
 
 // Audit compares line and ledger of every sale.
-func (a *App) Audit(ctx context.Context) (inventory.Audit, error) { return a.auditor.Run(ctx, "") }
+func (a *App) Audit(ctx context.Context) (audit.Report, error) { return a.auditor.Run(ctx, "") }
 
 // Name returns this instance's name in lists of instances.
 func (a *App) Name() string { return a.name }

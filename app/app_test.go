@@ -18,6 +18,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/shop"
 	"sluice/inventory"
+	"sluice/inventory/audit"
 )
 
 func TestMain(m *testing.M) { testkit.VerifyMain(m) }
@@ -50,11 +51,11 @@ func openSale(t *testing.T, n inventory.NewSale, apps ...*App) {
 	}
 }
 
-func requireClean(t *testing.T, app *App) inventory.SaleAudit {
+func requireClean(t *testing.T, app *App) audit.Sale {
 	t.Helper()
 	result, err := app.auditor.Run(t.Context(), "")
 	require.NoError(t, err)
-	require.Equal(t, inventory.VerdictClean, result.Verdict, "%+v", result.Sales)
+	require.Equal(t, audit.Clean, result.Verdict, "%+v", result.Sales)
 	require.Len(t, result.Sales, 1)
 	return result.Sales[0]
 }

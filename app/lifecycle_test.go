@@ -7,10 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"sluice/gateway/server"
-
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+
+	"sluice/gateway/server"
 )
 
 // TestALoopOutlivesAPanic checks that a loop goes on after a panic and ends when it is stopped.

@@ -102,11 +102,11 @@ func (a *App) Wait(ctx context.Context, hangups <-chan os.Signal) error {
 }
 
 // drainRate returns the drain rate of a sale's line.
-func (a *App) drainRate(sale string) inventory.Pace {
+func (a *App) drainRate(sale string) inventory.Drain {
 	if e, ok := a.saleCache.Get(sale); ok {
-		return e.Pace()
+		return e.Drain()
 	}
-	return inventory.Pace{PerSecond: inventory.FirstRate}
+	return inventory.Drain{PerSecond: inventory.FirstDrainRate}
 }
 
 // describeSelf returns this instance's entry for lists of instances.

@@ -11,11 +11,14 @@ import (
 	"sluice/admin"
 	"sluice/adminlog"
 	"sluice/delay"
+	"sluice/fleet"
 	"sluice/gateway"
 	"sluice/gateway/auth"
 	"sluice/gateway/server"
 	"sluice/internal/phone"
 	"sluice/inventory"
+	"sluice/inventory/audit"
+	"sluice/inventory/reconcile"
 	"sluice/notify"
 	"sluice/notify/channel"
 	"sluice/notify/webhook"
@@ -59,19 +62,19 @@ func (a *App) openSales(ctx context.Context) (err error) {
 	a.lines.BoundCancels(a.cfg.Queue.MaxCancels)
 	a.saleStore = inventory.NewSaleStore(a.db, opt.Now)
 	a.saleCache = inventory.NewSaleCache(a.saleStore, a.lines, a.logFor("book"), opt.Now)
-	a.reconciler = inventory.NewReconciler(a.db, a.lines, cfg.Queue.Cap, a.logFor("keeper"), opt.Now)
+	a.reconciler = reconcile.New(a.db, a.lines, cfg.Queue.Cap, a.logFor("keeper"), opt.Now)
 	a.reconciler.MeasuredBy(a.drainRate)
 	a.reconciler.OwnedBy(a.guard.Owned)
 	a.openLive()
 	roles := strings.Join(opt.Roles.names(), ",")
-	if a.number, err = inventory.NewRegistry(a.db).Enrol(ctx, a.name, roles, opt.Version, opt.Now()); err != nil {
+	if a.number, err = fleet.NewRegistry(a.db).Enrol(ctx, a.name, roles, opt.Version, opt.Now()); err != nil {
 		return err
 	}
 	a.lines = a.lines.Named(a.name).Numbered(a.number)
-	a.auditor = inventory.NewAuditor(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
-	a.gauges = inventory.NewGauges(a.saleCache, a.auditor, a.logFor("audit"), opt.Now)
+	a.auditor = audit.New(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
+	a.gauges = audit.NewGauges(a.saleCache, a.auditor, a.logFor("audit"), opt.Now)
 	a.gauges.MendBy(a.mendLine)
-	reg.MustRegister(a.gauges, inventory.NewAuditAges(a.saleCache, a.auditor))
+	reg.MustRegister(a.gauges, audit.NewAges(a.saleCache, a.auditor))
 	a.finder = lookup.NewFinder(a.db, a.lines, a.saleCache)
 	return nil
 }

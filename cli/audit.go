@@ -17,7 +17,7 @@ import (
 
 	"sluice/api"
 	"sluice/cli/opsclient"
-	"sluice/inventory"
+	"sluice/inventory/audit"
 )
 
 // auditEvery is the pause of audit --watch.
@@ -95,14 +95,14 @@ func (c *cli) auditOnce(ctx context.Context, o *opsclient.Client, sale string) e
 	if err != nil {
 		return c.printUnknown(toUnknown(wrapSaleError(sale, err)))
 	}
-	var result inventory.Audit
+	var result audit.Report
 	if err := json.Unmarshal(text, &result); err != nil {
 		return c.printUnknown(unknownError{o.Wrap(fmt.Errorf("the audit is not readable: %w", err))})
 	}
 	if result.Verdict == "" && result.Clean != nil { // a server too old to send a verdict
-		result.Verdict = inventory.VerdictDifferent
+		result.Verdict = audit.Different
 		if *result.Clean {
-			result.Verdict = inventory.VerdictClean
+			result.Verdict = audit.Clean
 		}
 	}
 	if c.asJSON {
@@ -118,15 +118,15 @@ func (c *cli) printUnknown(err error) error {
 	if _, unknown := errors.AsType[unknownError](err); !unknown || !c.asJSON {
 		return err
 	}
-	none := inventory.Audit{Verdict: inventory.VerdictUnknown, Problems: []string{err.Error()},
-		Sales: []inventory.SaleAudit{}}
+	none := audit.Report{Verdict: audit.Unknown, Problems: []string{err.Error()},
+		Sales: []audit.Sale{}}
 	return cmp.Or(c.printJSON(none), err)
 }
 
 // hasVerdict reports whether an answer contains the result of an audit.
 func hasVerdict(text []byte) bool {
-	var audit struct{ Verdict inventory.Verdict }
-	return json.Unmarshal(text, &audit) == nil && audit.Verdict != ""
+	var result struct{ Verdict audit.Verdict }
+	return json.Unmarshal(text, &result) == nil && result.Verdict != ""
 }
 
 // toUnknown turns a missing answer, or one of a failing system, into an unknownError. A refusal of the request itself
@@ -141,15 +141,15 @@ func toUnknown(err error) error {
 }
 
 // auditError returns the error of an audit that found a difference, or nil.
-func auditError(result inventory.Audit) error {
+func auditError(result audit.Report) error {
 	switch result.Verdict {
-	case inventory.VerdictClean:
+	case audit.Clean:
 		return nil
-	case inventory.VerdictDifferent:
-		return errors.New("the audit found a difference: " + listSales(result.Of(inventory.VerdictDifferent)))
+	case audit.Different:
+		return errors.New("the audit found a difference: " + listSales(result.Of(audit.Different)))
 	}
 	return unknownError{errors.New("the audit could not look everywhere: " +
-		listSales(result.Of(inventory.VerdictUnknown)))}
+		listSales(result.Of(audit.Unknown)))}
 }
 
 func listSales(ids []string) string {
@@ -160,7 +160,7 @@ func listSales(ids []string) string {
 }
 
 // printAudit writes a table with a row for each sale, then each problem, then the verdict.
-func printAudit(w io.Writer, result inventory.Audit) error {
+func printAudit(w io.Writer, result audit.Report) error {
 	rows := [][]string{{"SALE", "TOTAL", "AVAILABLE", "LIVE", "LINE STOCK", "IN FLIGHT", "DIFFERENCE", "VERDICT"}}
 	var problems strings.Builder
 	for _, problem := range result.Problems {
@@ -176,8 +176,8 @@ func printAudit(w io.Writer, result inventory.Audit) error {
 			fmt.Fprintf(&problems, "%s: %s\n", printable(s.Sale), printable(problem))
 		}
 	}
-	verdict := map[inventory.Verdict]string{
-		inventory.VerdictClean: "clean", inventory.VerdictDifferent: "DIFFERENT",
+	verdict := map[audit.Verdict]string{
+		audit.Clean: "clean", audit.Different: "DIFFERENT",
 	}[result.Verdict]
 	verdict = cmp.Or(verdict, "UNKNOWN: not everything could be looked at")
 	_, err := io.WriteString(w, table(rows...)+problems.String()+verdict+"\n")

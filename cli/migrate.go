@@ -70,7 +70,7 @@ func (c *cli) withSchema(ctx context.Context, do func(*schemaStores, context.Con
 // Processes that announce their range are in the database, too.
 func (s *schemaStores) registry(ctx context.Context) (running []schema.Process, err error) {
 	err = redis.Peek(ctx, s.redis, func(ctx context.Context, rdb goredis.UniversalClient) error {
-		running, err = fleet.Registry(fleet.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)))(ctx)
+		running, err = fleet.NewInstances(rdb, s.redis.Prefix, slog.New(slog.DiscardHandler)).Processes(ctx)
 		return err
 	})
 	if errors.Is(err, redis.ErrPrivate) {

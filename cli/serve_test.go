@@ -19,8 +19,7 @@ import (
 	"sluice/api"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/shop"
-
-	"sluice/inventory"
+	"sluice/inventory/audit"
 )
 
 // served is a "sluice serve" that runs inside the test.
@@ -145,9 +144,9 @@ func TestCommandsRunASale(t *testing.T) {
 	require.Contains(t, do("sale", "pause", "summer", "--reason", "a look"), "paused")
 	require.Contains(t, do("sale", "open", "summer"), "open")
 	require.Contains(t, do("sale", "close", "summer"), "closed")
-	var audit inventory.Audit
+	var audit audit.Report
 	require.NoError(t, json.Unmarshal([]byte(do("audit", "--json")), &audit))
-	require.Equal(t, inventory.VerdictClean, audit.Verdict)
+	require.Equal(t, audit.Clean, audit.Verdict)
 	require.EqualValues(t, 2, audit.Sales[0].Live)
 
 	got := sluice(t, s.env, "sale", "show", "winter", "--ops", s.ops)

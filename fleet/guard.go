@@ -180,7 +180,7 @@ func (g *Guard) registry() schema.Registry {
 	if g.Alone {
 		return nil
 	}
-	return Registry(g.Instances)
+	return g.Instances.Processes
 }
 
 func (g *Guard) report(ctx context.Context, done schema.Migrated) {
@@ -191,21 +191,5 @@ func (g *Guard) report(ctx context.Context, done schema.Migrated) {
 		g.Log.InfoContext(ctx, "contracting migrations wait for older processes to end; "+
 			"they are applied by themselves then",
 			"migrations", len(done.Waiting), "first", done.Waiting[0].Name, "for", schema.Listed(done.For))
-	}
-}
-
-// Registry lists the processes that say to Redis that they run.
-func Registry(instances *Instances) schema.Registry {
-	return func(ctx context.Context) ([]schema.Process, error) {
-		found, err := instances.List(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("ask redis which processes run: %w", err)
-		}
-		running := make([]schema.Process, len(found))
-		for i, one := range found {
-			running[i] = schema.Process{Name: one.ID, Version: one.Version, Seen: one.LastSeen,
-				Schema: schema.Range{Oldest: one.SchemaOldest, Newest: one.SchemaNewest}}
-		}
-		return running, nil
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	_ "embed"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"sluice/internal/luascript"
+	"sluice/store/schema"
 )
 
 const (
@@ -106,4 +108,18 @@ func (is *Instances) List(ctx context.Context) ([]Instance, error) {
 	}
 	slices.SortFunc(found, func(a, b Instance) int { return cmp.Compare(a.ID, b.ID) })
 	return found, nil
+}
+
+// Processes returns the processes that run, with the schemas that they work with.
+func (is *Instances) Processes(ctx context.Context) ([]schema.Process, error) {
+	found, err := is.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("ask redis which processes run: %w", err)
+	}
+	running := make([]schema.Process, len(found))
+	for i, one := range found {
+		running[i] = schema.Process{Name: one.ID, Version: one.Version, Seen: one.LastSeen,
+			Schema: schema.Range{Oldest: one.SchemaOldest, Newest: one.SchemaNewest}}
+	}
+	return running, nil
 }

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/tables"
 )
 
-func TestMain(m *testing.M) { testkit.VerifyMain(m) }
+func TestMain(m *testing.M) { testkit.VerifyMain(m, tables.Clear) }

@@ -143,7 +143,7 @@ func (g *Gateway) refusePrepared(c *gin.Context, code api.Code, p preparedProble
 }
 
 // answerOrder answers with an order for its owner.
-func (g *Gateway) answerOrder(c *gin.Context, v order.View, drain inventory.Pace) {
+func (g *Gateway) answerOrder(c *gin.Context, v order.View, drain inventory.Drain) {
 	h := c.Writer.Header()
 	h["Cache-Control"] = g.answers.noStore
 	h["Content-Type"] = g.answers.json
@@ -155,7 +155,7 @@ func (g *Gateway) answerOrder(c *gin.Context, v order.View, drain inventory.Pace
 
 // appendOrder writes what json.Marshal(api.OrderOf(v, drain)) would, in a fifth of the time; a test
 // holds the two together.
-func appendOrder(b []byte, v order.View, drain inventory.Pace) []byte {
+func appendOrder(b []byte, v order.View, drain inventory.Drain) []byte {
 	text := func(name, value string) {
 		b = append(append(append(append(b, name...), '"'), value...), '"')
 	}

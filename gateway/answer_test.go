@@ -17,7 +17,7 @@ import (
 // The two ways to write an order must not drift apart.
 func TestOrdersAreWrittenAlike(t *testing.T) {
 	t.Parallel()
-	pace := inventory.Pace{PerSecond: 3, InWork: 4}
+	pace := inventory.Drain{PerSecond: 3, InWork: 4}
 	at := time.Date(2026, 11, 21, 10, 0, 0, 123_456_789, time.FixedZone("far", 8*3600))
 	for _, v := range []order.View{
 		{ID: "a-1", SaleID: "phone", Status: order.Queued, Quantity: 3, Position: 17, AdmittedAt: at, PriceCents: 9900,

@@ -49,7 +49,7 @@ func (g *Gateway) showOrder(c *gin.Context) {
 	if c.Request.Context().Err() == nil { // otherwise the client may not have got the answer
 		g.delivered.add(v)
 	}
-	g.answerOrder(c, v, w.entry.Pace())
+	g.answerOrder(c, v, w.entry.Drain())
 }
 
 // readOrderRequest authenticates the request and reads its path, or answers it with an error.

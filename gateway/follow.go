@@ -123,7 +123,7 @@ func (g *Gateway) followOrder(c *gin.Context) {
 		g.refuse(c, coalesce.ErrOverloaded)
 		return
 	}
-	s := &orderStream{EventStream: api.NewEventStream(c, g.now), last: last, drain: w.entry.Pace}
+	s := &orderStream{EventStream: api.NewEventStream(c, g.now), last: last, drain: w.entry.Drain}
 	if s.Start() != nil {
 		return
 	}
@@ -148,7 +148,7 @@ func eventID(v order.View) string {
 type orderStream struct {
 	*api.EventStream
 	last  string // id of the last event
-	drain func() inventory.Pace
+	drain func() inventory.Drain
 	ended bool
 }
 

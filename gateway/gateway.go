@@ -21,6 +21,7 @@ import (
 	"sluice/gateway/server"
 	"sluice/internal/phone"
 	"sluice/inventory"
+	"sluice/inventory/reconcile"
 	"sluice/order"
 	"sluice/order/lookup"
 	"sluice/order/restore"
@@ -33,7 +34,7 @@ type Parts struct {
 	Limiter    *ratelimit.Limiter
 	Lines      *queue.Lines
 	SaleCache  *inventory.SaleCache
-	Reconciler *inventory.Reconciler
+	Reconciler *reconcile.Reconciler
 	Finder     *lookup.Finder
 	Canceller  *order.Canceller
 	Losses     *restore.Losses

@@ -189,7 +189,7 @@ func (g *Gateway) cancelOrder(c *gin.Context) {
 		return
 	}
 	c.Header("Cache-Control", "no-store")
-	c.JSON(http.StatusOK, api.OrderOf(v, w.entry.Pace()))
+	c.JSON(http.StatusOK, api.OrderOf(v, w.entry.Drain()))
 }
 
 // listOrders answers with a page of the user's own orders, newest first.
@@ -216,9 +216,9 @@ func (g *Gateway) listOrders(c *gin.Context) {
 func (g *Gateway) listBody(page lookup.Page) api.OrderList {
 	list := api.OrderList{Orders: make([]api.Order, len(page.Orders)), Unread: api.Unread{UnreadSales: page.Unread}}
 	for i, v := range page.Orders {
-		drain := inventory.Pace{PerSecond: inventory.FirstRate}
+		drain := inventory.Drain{PerSecond: inventory.FirstDrainRate}
 		if e, ok := g.SaleCache.Get(v.SaleID); ok {
-			drain = e.Pace()
+			drain = e.Drain()
 		}
 		list.Orders[i] = api.OrderOf(v, drain)
 	}

@@ -82,7 +82,7 @@ func (c *SaleStore) adjust(ctx context.Context, a Adjustment) (done Adjusted, er
 	now := c.now().UnixMilli()
 	err = c.db.Tx(ctx, func(tx *gorm.DB) error {
 		done = Adjusted{}
-		if done.Sale, err = lockSale(tx, a.Sale); err != nil {
+		if done.Sale, err = LockSale(tx, a.Sale); err != nil {
 			return err
 		}
 		// Fulfilment locks only the stock row; reading it under lock keeps before and after true.

@@ -10,56 +10,57 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/orders"
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
 	"sluice/store"
 )
 
-func (w *world) moves() (deltas []int64) {
-	w.t.Helper()
-	require.NoError(w.t, w.db.Read.Table("stock_moves").Order("id").Pluck("delta", &deltas).Error)
+func moves(w *orders.World) (deltas []int64) {
+	w.T.Helper()
+	require.NoError(w.T, w.DB.Read.Table("stock_moves").Order("id").Pluck("delta", &deltas).Error)
 	return deltas
 }
 
 func TestAnAdjustmentIsMadeOnceUnderItsKey(t *testing.T) {
-	eachDatabase(t, func(w *world) {
-		w.open(10, 1)
-		w.create(newSale("other", 10, 1))
-		more := inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "ann", Reason: "found a box", Key: "box-1"}
+	orders.EachEmpty(t, func(w *orders.World) {
+		w.Open(10, 1)
+		w.Create(orders.NewSale("other", 10, 1))
+		more := inventory.Adjustment{Sale: orders.Sale, Delta: 5, Actor: "ann", Reason: "found a box", Key: "box-1"}
 		var together sync.WaitGroup
 		results, errs := make([]inventory.Adjusted, 6), make([]error, 6)
 		for i := range results {
-			together.Go(func() { results[i], errs[i] = w.saleStore.AdjustStock(w.ctx, more) })
+			together.Go(func() { results[i], errs[i] = w.Sales.AdjustStock(w.Ctx, more) })
 		}
 		together.Wait()
 		made := 0
 		for i, r := range results {
-			require.NoError(w.t, errs[i])
-			require.EqualValues(w.t, 15, r.Stock.Total)
+			require.NoError(w.T, errs[i])
+			require.EqualValues(w.T, 15, r.Stock.Total)
 			if !r.Repeated {
 				made++
 			}
 		}
-		require.Equal(w.t, 1, made)
+		require.Equal(w.T, 1, made)
 
 		another := more
 		another.Delta = 6
-		_, err := w.saleStore.AdjustStock(w.ctx, another)
-		require.ErrorIs(w.t, err, inventory.ErrOtherAdjustment)
+		_, err := w.Sales.AdjustStock(w.Ctx, another)
+		require.ErrorIs(w.T, err, inventory.ErrOtherAdjustment)
 		elsewhere := more
 		elsewhere.Sale = "other"
-		after, err := w.saleStore.AdjustStock(w.ctx, elsewhere)
-		require.NoError(w.t, err)
-		require.False(w.t, after.Repeated, "a key is a sale's own")
+		after, err := w.Sales.AdjustStock(w.Ctx, elsewhere)
+		require.NoError(w.T, err)
+		require.False(w.T, after.Repeated, "a key is a sale's own")
 
-		_, _, err = w.saleStore.SetState(w.ctx, theSale, inventory.Closed, "ann", "")
-		require.NoError(w.t, err)
-		after, err = w.saleStore.AdjustStock(w.ctx, more)
-		require.NoError(w.t, err, "what was made is answered so, also when it could no longer be made")
-		require.True(w.t, after.Repeated)
-		require.Equal(w.t, []int64{10, 10, 5, 5}, w.moves())
-		w.keep()
-		w.clean()
+		_, _, err = w.Sales.SetState(w.Ctx, orders.Sale, inventory.Closed, "ann", "")
+		require.NoError(w.T, err)
+		after, err = w.Sales.AdjustStock(w.Ctx, more)
+		require.NoError(w.T, err, "what was made is answered so, also when it could no longer be made")
+		require.True(w.T, after.Repeated)
+		require.Equal(w.T, []int64{10, 10, 5, 5}, moves(w))
+		w.CatchUp()
+		w.Clean()
 	})
 }
 
@@ -72,8 +73,8 @@ func TestAnAdjustmentWhoseCommitGotNoAnswer(t *testing.T) {
 			t.Run(driver, func(t *testing.T) {
 				t.Parallel()
 				d := tables.New(t, driver)
-				w := newWorld(t, d, testkit.Embedded(t).Addr())
-				w.create(newSale(theSale, 10, 1))
+				w := orders.NewEmpty(t, d, testkit.Embedded(t).Addr())
+				w.Create(orders.NewSale(orders.Sale, 10, 1))
 				proxy, cfg := proxied(t, d)
 				db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 				require.NoError(t, err)
@@ -90,7 +91,7 @@ func TestAnAdjustmentWhoseCommitGotNoAnswer(t *testing.T) {
 					}
 					return time.Now()
 				})
-				more := inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "ann", Reason: "found a box", Key: "box-1"}
+				more := inventory.Adjustment{Sale: orders.Sale, Delta: 5, Actor: "ann", Reason: "found a box", Key: "box-1"}
 				after, err := saleStore.AdjustStock(t.Context(), more)
 				if heals {
 					require.NoError(t, err)
@@ -103,7 +104,7 @@ func TestAnAdjustmentWhoseCommitGotNoAnswer(t *testing.T) {
 					require.NoError(t, err)
 					require.True(t, after.Repeated)
 				}
-				require.Equal(t, []int64{10, 5}, w.moves())
+				require.Equal(t, []int64{10, 5}, moves(w))
 			})
 		}
 	}

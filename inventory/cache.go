@@ -21,84 +21,17 @@ const (
 	readLong  = 5 * time.Second        // but never older
 )
 
-// Entry is what a gateway knows of one sale without asking a store.
-type Entry struct {
-	Sale  Sale
-	Stock Stock
-	line  *lineEntry
-	known *knownPace
-	stops *stops
-}
-
-// lineEntry outlives the entries of one sale, which are replaced.
-type lineEntry struct {
-	view   atomic.Pointer[queue.View]
-	taking sync.Mutex
-	rate   rate
-	flow   flowMeter
-	paced  time.Time             // when its pace can be measured again after a stop
-	looked atomic.Int64          // when it was looked at last, in vain or not, unix ns; 0: never
-	fault  atomic.Pointer[error] // why that was in vain
-	busy   atomic.Int64          // when something moved last, unix ns
-}
-
-// Touch says that something is about to move in the line, so that the cache
-// looks at it often.
-func (e *Entry) Touch(now time.Time) { e.line.busy.Store(now.UnixNano()) }
-
-// View is the line at the last look; its zero value says that there is none yet.
-func (e *Entry) View() queue.View {
-	if v := e.line.view.Load(); v != nil {
-		return *v
-	}
-	return queue.View{}
-}
-
-// Fault is why the last look at the line was in vain; nil when it was not, or there was none.
-func (e *Entry) Fault() error {
-	if err := e.line.fault.Load(); err != nil {
-		return *err
-	}
-	return nil
-}
-
-// Rate is the drain rate in tickets per second that expected waits go by; always positive.
-func (e *Entry) Rate() float64 { return e.line.rate.pace(e.known.perSecond.get()).PerSecond }
-
-// Pace is the rate, and how many tickets were in work at the last look.
-func (e *Entry) Pace() Pace {
-	p := e.line.rate.pace(e.known.perSecond.get())
-	v := e.View()
-	p.InWork, p.Stopped = max(v.Claimed-v.Served, 0), e.Stopped()
-	return p
-}
-
-// Stopped is how much longer operators keep workers from the line, as far as
-// anybody knows, in whole seconds; 0: they do not.
-func (e *Entry) Stopped() time.Duration { return e.stops.left(e.Sale.ID) }
-
-// Flow is how fast the line moves now.
-func (e *Entry) Flow() Flow { return e.line.flow.now() }
-
-// Remaining is how many units can still be ordered.
-func (e *Entry) Remaining() int64 {
-	if v := e.View(); v.Exists {
-		return max(v.Stock, 0)
-	}
-	return e.Stock.Available
-}
-
-// SaleCache is every gateway's copy of the catalogue and of the lines' numbers,
-// refreshed in the background: reading it costs the stores nothing.
+// SaleCache is every gateway's copy of the sales and of the lines' numbers, refreshed in the background: reading it costs
+// the stores nothing.
 type SaleCache struct {
 	saleStore *SaleStore
 	lines     *queue.Lines
 	log       *slog.Logger
 	now       func() time.Time
 	reading   atomic.Pointer[reading]
-	read      atomic.Int64 // when the catalogue was read last, unix ns
+	read      atomic.Int64 // when the sales were read last, unix ns
 	offset    atomic.Int64 // Redis' clock minus ours, in ns
-	known     knownPace
+	shared    sharedRate
 	stops     stops
 	away      apart.Troubles // lines, and servers, that cannot be looked at
 	wake      chan struct{}
@@ -142,8 +75,7 @@ func (b *SaleCache) Active() []string {
 	return ids
 }
 
-// Now is the time by Redis' clock, the one every sale's window follows,
-// however wrong this host's own clock is.
+// Now returns the time by Redis' clock. Every sale's window follows it, however wrong this host's own clock is.
 func (b *SaleCache) Now() time.Time { return b.now().Add(time.Duration(b.offset.Load())) }
 
 // Wake makes the sales be read again at once.
@@ -154,8 +86,7 @@ func (b *SaleCache) Wake() {
 	}
 }
 
-// Run refreshes until ctx ends. Sales and lines are read side by side: a store
-// that is slow holds up no more than what is its own.
+// Run refreshes until ctx ends. It reads sales and lines side by side: a store that is slow holds up only its own.
 func (b *SaleCache) Run(ctx context.Context) {
 	var loops sync.WaitGroup
 	loops.Go(func() { b.keepReading(ctx) })
@@ -163,7 +94,7 @@ func (b *SaleCache) Run(ctx context.Context) {
 	loops.Wait()
 }
 
-// keepReading reads the catalogue until ctx ends.
+// keepReading reads the sales until ctx ends.
 func (b *SaleCache) keepReading(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -183,18 +114,17 @@ func (b *SaleCache) keepReading(ctx context.Context) {
 	}
 }
 
-// Refresh reads the catalogue now.
+// Refresh reads the sales now.
 func (b *SaleCache) Refresh(ctx context.Context) error { return b.RefreshOlderThan(ctx, 0) }
 
-// RefreshOlderThan reads the catalogue unless it has been read within age:
-// for callers who have found out that the cache is behind. Those who wait for a
-// reading share it.
+// RefreshOlderThan reads the sales unless they have been read within age: for callers who have found out that the cache
+// is behind. Those who wait for a reading share it.
 func (b *SaleCache) RefreshOlderThan(ctx context.Context, age time.Duration) error {
-	if b.fresh(age) {
+	if b.readWithin(age) {
 		return nil
 	}
 	return b.inTurn(ctx, func(ctx context.Context) error {
-		if b.fresh(age) {
+		if b.readWithin(age) {
 			return nil
 		}
 		began := b.now()
@@ -214,8 +144,8 @@ func (b *SaleCache) RefreshOlderThan(ctx context.Context, age time.Duration) err
 	})
 }
 
-// RefreshSale reads one sale now, for who has changed it: the database reads
-// two rows, however many sales there are. ErrNoSale when there is none.
+// RefreshSale reads one sale now, for who has changed it: the database reads two rows, however many sales there are. It
+// returns ErrNoSale when there is none.
 func (b *SaleCache) RefreshSale(ctx context.Context, id string) error {
 	return b.inTurn(ctx, func(ctx context.Context) error {
 		sale, stock, err := b.saleStore.Get(ctx, id)
@@ -251,21 +181,33 @@ func (b *SaleCache) inTurn(ctx context.Context, read func(context.Context) error
 
 // entry makes an entry, which keeps what is known of the line.
 func (b *SaleCache) entry(sale Sale, stock Stock) *Entry {
-	e := &Entry{Sale: sale, Stock: stock, line: &lineEntry{}, known: &b.known, stops: &b.stops}
+	e := &Entry{Sale: sale, Stock: stock, line: &lineEntry{}, shared: &b.shared, stops: &b.stops}
 	if known, ok := b.Get(sale.ID); ok {
 		e.line = known.line
 	}
 	return e
 }
 
-// newestFirst is the order of SaleStore.List; sales of one millisecond may stand otherwise there, by the database's
-// collation.
+// newestFirst compares in the order of SaleStore.List. Sales of one millisecond may stand otherwise there, by the
+// database's collation.
 func newestFirst(x, y *Entry) int {
 	return cmp.Or(cmp.Compare(y.Sale.CreatedAt, x.Sale.CreatedAt), cmp.Compare(x.Sale.ID, y.Sale.ID))
 }
 
-// fresh reports whether the catalogue was read within age; a clock that was set back tells nothing.
-func (b *SaleCache) fresh(age time.Duration) bool {
+// readWithin reports whether the sales were read within age; a clock that was set back tells nothing.
+func (b *SaleCache) readWithin(age time.Duration) bool {
 	old := b.now().Sub(time.Unix(0, b.read.Load()))
 	return old >= 0 && old < age
+}
+
+// Recall asks Redis for its clock, so that Now follows it from the first order on and not only from the first look at a
+// line. It also asks for the drain rate that was measured last: without it, caps that follow the rate would start anew
+// with each process.
+func (b *SaleCache) Recall(ctx context.Context) error {
+	now, err := b.lines.Time(ctx)
+	if err == nil {
+		b.offset.Store(int64(now.Sub(b.now())))
+		b.shared.exchange(ctx, b.lines, b.now())
+	}
+	return err
 }

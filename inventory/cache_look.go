@@ -43,14 +43,13 @@ func (b *SaleCache) keepLooking(ctx context.Context) {
 	}
 }
 
-// look reads the numbers of the lines that may hold tickets, those of idle
-// ones less often.
-func (b *SaleCache) look(ctx context.Context) { b.lookIn(ctx, apart.New(lookServers, 0)) }
+// Look reads the numbers of the lines that may hold tickets, those of idle ones less often.
+func (b *SaleCache) Look(ctx context.Context) { b.lookIn(ctx, apart.New(lookServers, 0)) }
 
-// paceTurn is no server's address.
-const paceTurn = "pace"
+// rateTurn is no server's address.
+const rateTurn = "drain rate"
 
-// lookIn is look with a turn for each server, and one for the pace that is kept in Redis.
+// lookIn looks with a turn for each server, and one for the drain rate that is kept in Redis.
 func (b *SaleCache) lookIn(ctx context.Context, rounds *apart.Rounds) {
 	now := b.now()
 	entries := map[string]*Entry{}
@@ -59,10 +58,10 @@ func (b *SaleCache) lookIn(ctx context.Context, rounds *apart.Rounds) {
 		entries[e.Sale.ID], due = e, append(due, e.Sale.ID)
 	}
 	on := b.lines.ByServer(ctx, due)
-	turns := append(slices.Sorted(maps.Keys(on)), paceTurn)
+	turns := append(slices.Sorted(maps.Keys(on)), rateTurn)
 	rounds.Round(ctx, turns, func(ctx context.Context, server string) error {
-		if server == paceTurn {
-			b.known.exchange(ctx, b.lines, now)
+		if server == rateTurn {
+			b.shared.exchange(ctx, b.lines, now)
 			return nil
 		}
 		var away error
@@ -88,7 +87,7 @@ func (b *SaleCache) lookAt(ctx context.Context, entries map[string]*Entry, sales
 		e, err := entries[sale], failed[i]
 		if err == nil {
 			err = apart.Try(func() error {
-				b.take(e, views[i], now)
+				b.observe(e, views[i], now)
 				return nil
 			})
 		}
@@ -103,7 +102,7 @@ func (b *SaleCache) lookAt(ctx context.Context, entries map[string]*Entry, sales
 	return away
 }
 
-// due are the lines to be looked at now. Of more than lookMost, those of which nothing is known come first, all of
+// due returns the lines to be looked at now. Of more than lookMost, those of which nothing is known come first, all of
 // them, and then those that have not been looked at for longest: what a thousand busy lines cost is bounded.
 func (b *SaleCache) due(now time.Time) []*Entry {
 	var due []*Entry
@@ -133,8 +132,8 @@ func (e *Entry) due(now, there time.Time) bool {
 	return idle < 2*readIdle || now.Sub(time.Unix(0, e.line.looked.Load())) >= readIdle
 }
 
-// take learns from a look at a line.
-func (b *SaleCache) take(e *Entry, view queue.View, now time.Time) {
+// observe learns from a look at a line.
+func (b *SaleCache) observe(e *Entry, view queue.View, now time.Time) {
 	e.line.taking.Lock() // a server that hung may answer when its line is on another one by now
 	defer e.line.taking.Unlock()
 	known := e.View()
@@ -148,13 +147,13 @@ func (b *SaleCache) take(e *Entry, view queue.View, now time.Time) {
 		e.Touch(now)
 	}
 	if e.Stopped() > 0 {
-		e.line.paced = now.Add(resumeMost)
+		e.line.measureFrom = now.Add(resumeMost)
 	}
-	if now.Before(e.line.paced) {
+	if now.Before(e.line.measureFrom) {
 		known = queue.View{} // a line that nobody works off says nothing about how fast it could be
 	}
 	if e.line.rate.observe(known, view) {
-		b.known.perSecond.set(e.Rate())
+		b.shared.perSecond.set(e.Rate())
 	}
 	e.line.flow.observe(view)
 	e.line.view.Store(&view)

@@ -38,8 +38,8 @@ func (b *SaleCache) Stop(until map[string]time.Time) {
 	}
 }
 
-// left is how much longer a sale's line is stopped, in whole seconds; 0: it is not.
-func (s *stops) left(sale string) time.Duration {
+// remaining returns how much longer a sale's line is stopped, in whole seconds; 0: it is not.
+func (s *stops) remaining(sale string) time.Duration {
 	of := s.of.Load()
 	if of == nil || len(*of) == 0 {
 		return 0
@@ -47,13 +47,13 @@ func (s *stops) left(sale string) time.Duration {
 	now, longest := s.now(), time.Duration(0)
 	for _, name := range [...]string{"", sale} {
 		if one, ok := (*of)[name]; ok {
-			longest = max(longest, one.left(now))
+			longest = max(longest, one.remaining(now))
 		}
 	}
 	return longest.Truncate(time.Second)
 }
 
-func (s stop) left(now time.Time) time.Duration {
+func (s stop) remaining(now time.Time) time.Duration {
 	if !s.until.IsZero() {
 		return max(s.until.Sub(now), time.Second) // the end is noticed a moment later
 	}

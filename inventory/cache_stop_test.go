@@ -11,17 +11,17 @@ import (
 	"sluice/queue"
 )
 
-// While operators keep workers from a line, whoever waits in it is not told of a pace at which nobody works.
+// While operators keep workers from a line, nobody is promised a wait by a rate at which nobody works.
 func TestTheExpectedWaitWhileALineIsStopped(t *testing.T) {
 	t.Parallel()
 	clock := testkit.NewClock(time.UnixMilli(1_000_000))
 	b := NewSaleCache(nil, nil, slog.New(slog.DiscardHandler), clock.Now)
 	of := func(sale string) *Entry {
-		return &Entry{Sale: Sale{ID: sale}, line: &lineEntry{}, known: &b.known, stops: &b.stops}
+		return &Entry{Sale: Sale{ID: sale}, line: &lineEntry{}, shared: &b.shared, stops: &b.stops}
 	}
 	phone, tv := of("phone"), of("tv")
 	phone.line.rate.measured.set(100)
-	eta := func(e *Entry) int64 { return e.Pace().ETA(100) }
+	eta := func(e *Entry) int64 { return e.Drain().ETA(100) }
 	require.EqualValues(t, 1, eta(phone))
 
 	b.Stop(map[string]time.Time{"phone": {}})
@@ -42,18 +42,18 @@ func TestTheExpectedWaitWhileALineIsStopped(t *testing.T) {
 	require.EqualValues(t, 1, eta(tv))
 }
 
-// What nobody works off says nothing about the pace: it is the same when the stop is over.
-func TestAStoppedLineKeepsItsPace(t *testing.T) {
+// What nobody works off says nothing about the drain rate: it is the same when the stop is over.
+func TestAStoppedLineKeepsItsRate(t *testing.T) {
 	t.Parallel()
 	clock := testkit.NewClock(time.UnixMilli(1_000_000))
 	b := NewSaleCache(nil, nil, slog.New(slog.DiscardHandler), clock.Now)
-	e := &Entry{Sale: Sale{ID: "phone"}, line: &lineEntry{}, known: &b.known, stops: &b.stops}
+	e := &Entry{Sale: Sale{ID: "phone"}, line: &lineEntry{}, shared: &b.shared, stops: &b.stops}
 	served := int64(0)
 	second := func(each int64) {
 		for range 10 {
 			clock.Advance(100 * time.Millisecond)
 			served += each
-			b.take(e, queue.View{Exists: true, Served: served, Claimed: served, Waiting: 50, Now: clock.Now()},
+			b.observe(e, queue.View{Exists: true, Served: served, Claimed: served, Waiting: 50, Now: clock.Now()},
 				clock.Now())
 		}
 	}
@@ -67,9 +67,9 @@ func TestAStoppedLineKeepsItsPace(t *testing.T) {
 	}
 	require.InDelta(t, 100, e.Rate(), 1)
 	promised := CapPolicy{Cap: 10_000, MinCap: 10, MaxWait: 30 * time.Second}
-	require.Equal(t, 10, promised.Of(0, e.Pace()), "but no wait can be promised")
+	require.Equal(t, 10, promised.Of(0, e.Drain()), "but no wait can be promised")
 	b.Stop(nil)
-	require.InDelta(t, 3000, promised.Of(0, e.Pace()), 30)
+	require.InDelta(t, 3000, promised.Of(0, e.Drain()), 30)
 	second(0) // workers hear of it later
 	require.InDelta(t, 100, e.Rate(), 1, "nobody could have worked it off yet")
 	for range 2 {

@@ -9,7 +9,7 @@ import (
 	"sluice/queue"
 )
 
-func TestPaceOverAWindow(t *testing.T) {
+func TestFlowOverAWindow(t *testing.T) {
 	t.Parallel()
 	var m flowMeter
 	require.Zero(t, m.now())

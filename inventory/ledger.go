@@ -2,6 +2,7 @@ package inventory
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -150,4 +151,27 @@ func Return(tx *gorm.DB, sale string, units int64) error {
 		return fmt.Errorf("return %d units of %s: %w", units, sale, ErrNoSale)
 	}
 	return nil
+}
+
+// idsAtOnce is how many ids one query names.
+const idsAtOnce = 500
+
+// CountOrdered counts those of the tickets, id → sequence, that have a row. One with an earlier sequence does not count:
+// it is of a request that was repeated after the line had forgotten it.
+func CountOrdered(tx *gorm.DB, tickets map[string]int64) (known int64, err error) {
+	for chunk := range slices.Chunk(slices.Collect(maps.Keys(tickets)), idsAtOnce) {
+		var rows []struct {
+			ID  string
+			Seq int64
+		}
+		if err := tx.Table("orders").Where("id IN ?", chunk).Select("id, seq").Scan(&rows).Error; err != nil {
+			return 0, err
+		}
+		for _, r := range rows {
+			if r.Seq >= tickets[r.ID] {
+				known++
+			}
+		}
+	}
+	return known, nil
 }

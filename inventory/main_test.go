@@ -1,15 +1,9 @@
 package inventory_test
 
 import (
-	"log/slog"
 	"testing"
 
-	"sluice/internal/testkit"
-	"sluice/internal/testkit/tables"
-	"sluice/store/redis"
+	"sluice/internal/testkit/orders"
 )
 
-func TestMain(m *testing.M) {
-	redis.LogClient(slog.New(slog.DiscardHandler))
-	testkit.VerifyMain(m, tables.Clear)
-}
+func TestMain(m *testing.M) { orders.VerifyMain(m) }

@@ -11,57 +11,55 @@ import (
 )
 
 const (
-	// FirstRate is what waits are told by until anything has been measured anywhere, in tickets per second. No
+	// FirstDrainRate is what expected waits go by until anything has been measured anywhere, in tickets per second. No
 	// promise rests on it.
-	FirstRate = 500.0
-	// rateWindow is how far back the pace is measured. Batches end in lumps; over a window of many lumps the pace is
+	FirstDrainRate = 500.0
+	// rateWindow is how far back the drain rate is measured. Batches end in lumps; over a window of many lumps it is
 	// even.
 	rateWindow = 5 * time.Second
-	// rateAfter is the least window: before, a known pace is kept, because one lump more or less would double it.
+	// rateAfter is the least window: before, a known rate is kept, because one lump more or less would double it.
 	rateAfter = time.Second
 	leastRate = 0.1 // something is divided by it
 )
 
-// Pace is how fast a line drains and what stands before its next ticket.
-type Pace struct {
+// Drain is how fast a line drains and what stands before its next ticket.
+type Drain struct {
 	PerSecond float64       // tickets; positive
-	Measured  bool          // here, in another line, or in an earlier run; else PerSecond is FirstRate
+	Measured  bool          // here, in another line, or in an earlier run; else PerSecond is FirstDrainRate
 	InWork    int64         // tickets that workers have taken and not ended: they come before all that wait
 	Stopped   time.Duration // how much longer nobody works the line off; 0: somebody does
 }
 
-// ETA is the expected wait of a ticket at this place in line, until its order
-// is committed, in whole seconds. Place 0 is a ticket in work: at most so long.
-func (p Pace) ETA(position int64) int64 {
-	return int64(math.Ceil(p.wait(position).Seconds()))
+// ETA returns the expected wait of a ticket at this place in line, until its order is committed, in whole seconds. Place 0
+// is a ticket in work: at most so long.
+func (d Drain) ETA(position int64) int64 {
+	return int64(math.Ceil(d.wait(position).Seconds()))
 }
 
-func (p Pace) wait(position int64) time.Duration {
-	return p.Stopped + time.Duration(min(float64(position+p.InWork)/p.PerSecond, math.MaxInt32)*float64(time.Second))
+func (d Drain) wait(position int64) time.Duration {
+	return d.Stopped + time.Duration(min(float64(position+d.InWork)/d.PerSecond, math.MaxInt32)*float64(time.Second))
 }
 
-// rate is how fast a line drains when it has something to drain, in tickets
-// per second, after the commit of their orders. An idle line says nothing
-// about how fast it could be, so only spans throughout which tickets waited
-// are measured; a line that waits and does not move slows down to almost 0.
-// What comes and goes between two idle moments proves a pace all the same, a
-// lower bound: it counts where it is more than what is known.
-type rate struct {
-	measured number
-	proven   number              // while nothing is measured
-	served   meter.Window[int64] // of the observing goroutine, over rateWindow
-	calm     look                // when nothing was in the line or in work
-	through  passed              // since when it is counted what goes through
+// rateMeter measures how fast a line drains when it has something to drain: tickets per second whose orders are
+// committed. An idle line says nothing about how fast it could be, so only spans throughout which tickets waited are
+// measured. A line that waits and does not move slows down to almost 0. What comes and goes between two idle moments is
+// a lower bound all the same: it counts where it is more than what is known.
+type rateMeter struct {
+	measured   number
+	lowerBound number              // while nothing is measured
+	served     meter.Window[int64] // of the observing goroutine, over rateWindow
+	idle       sample              // when nothing was in the line or in work
+	passing    passage             // since when it is counted what goes through
 }
 
-type look struct {
+type sample struct {
 	at     time.Time
 	served int64
 }
 
-// passed is a look from which on is counted what goes through, while epoch stays.
-type passed struct {
-	look
+// passage is a sample from which on is counted what goes through, while the epoch stays.
+type passage struct {
+	sample
 	epoch, held int64 // tickets that were in flight then, and may have been worked on before
 }
 
@@ -71,28 +69,26 @@ type number struct{ bits atomic.Uint64 }
 func (n *number) get() float64  { return math.Float64frombits(n.bits.Load()) }
 func (n *number) set(v float64) { n.bits.Store(math.Float64bits(v)) }
 
-// pace is the line's own where it has been measured, else the one known from
-// elsewhere, 0 for none.
-func (r *rate) pace(elsewhere float64) Pace {
+// drain returns the line's own rate where it has been measured, else the one known from elsewhere, 0 for none.
+func (r *rateMeter) drain(elsewhere float64) Drain {
 	if own := r.measured.get(); own > 0 {
-		return Pace{PerSecond: own, Measured: true}
+		return Drain{PerSecond: own, Measured: true}
 	}
-	if known := max(elsewhere, r.proven.get()); known > 0 {
-		return Pace{PerSecond: max(known, leastRate), Measured: true}
+	if known := max(elsewhere, r.lowerBound.get()); known > 0 {
+		return Drain{PerSecond: max(known, leastRate), Measured: true}
 	}
-	return Pace{PerSecond: FirstRate}
+	return Drain{PerSecond: FirstDrainRate}
 }
 
-// observe learns from two looks at the line that follow each other, and
-// reports whether it has newly measured the pace of a line that moves. Called
-// by one goroutine.
-func (r *rate) observe(before, after queue.View) bool {
-	r.prove(after)
+// observe learns from two looks at the line that follow each other. It reports whether it has newly measured a line that
+// moves. One goroutine calls it.
+func (r *rateMeter) observe(before, after queue.View) bool {
+	r.measureIdle(after)
 	busy := before.Exists && after.Exists && before.Waiting > 0 && after.Waiting > 0
 	if busy {
-		r.through = passed{}
+		r.passing = passage{}
 	} else {
-		r.pass(after)
+		r.measurePassing(after)
 	}
 	if !busy || after.Served < before.Served || !after.Now.After(before.Now) {
 		r.served.Clear()
@@ -110,13 +106,13 @@ func (r *rate) observe(before, after queue.View) bool {
 	return span >= rateAfter && after.Served > before.Served
 }
 
-// prove takes what was served from one idle moment to the next.
-func (r *rate) prove(now queue.View) {
+// measureIdle takes what was served from one idle moment to the next.
+func (r *rateMeter) measureIdle(now queue.View) {
 	if !now.Exists || now.InFlight() {
 		return
 	}
-	was := r.calm
-	r.calm = look{now.Now, now.Served}
+	was := r.idle
+	r.idle = sample{now.Now, now.Served}
 	span := now.Now.Sub(was.at).Seconds()
 	if was.at.IsZero() || now.Served <= was.served || span <= 0 {
 		return
@@ -124,28 +120,28 @@ func (r *rate) prove(now queue.View) {
 	r.atLeast(float64(now.Served-was.served) / span)
 }
 
-// pass takes what went through a line that is neither seen idle nor with tickets that wait. Where workers hold as
+// measurePassing takes what went through a line that is neither seen idle nor with tickets that wait. Where workers hold as
 // many as its cap lets in, nothing else would ever be known of it, and the cap would stay.
-func (r *rate) pass(now queue.View) {
-	was := r.through
-	fresh := passed{look{now.Now, now.Served}, now.Epoch, now.Bounded}
+func (r *rateMeter) measurePassing(now queue.View) {
+	was := r.passing
+	next := passage{sample{now.Now, now.Served}, now.Epoch, now.Bounded}
 	span := now.Now.Sub(was.at)
 	switch {
 	case !now.Exists || was.at.IsZero() || now.Epoch != was.epoch || now.Served < was.served || span < 0:
-		r.through = fresh
+		r.passing = next
 	case span >= rateAfter:
-		r.through = fresh
+		r.passing = next
 		r.atLeast(float64(now.Served-was.served-was.held) / span.Seconds())
 	}
 }
 
-// atLeast notes a lower bound of the pace.
-func (r *rate) atLeast(pace float64) {
+// atLeast notes a lower bound of the rate.
+func (r *rateMeter) atLeast(rate float64) {
 	switch own := r.measured.get(); {
 	case own == 0:
-		r.proven.set(max(r.proven.get(), pace))
-	case pace > own:
-		r.measured.set(pace)
+		r.lowerBound.set(max(r.lowerBound.get(), rate))
+	case rate > own:
+		r.measured.set(rate)
 	}
 }
 
@@ -168,7 +164,7 @@ func (m *flowMeter) now() Flow {
 	return Flow{}
 }
 
-// observe takes a look at the line into account. Called by one goroutine.
+// observe takes a look at the line into account. One goroutine calls it.
 func (m *flowMeter) observe(v queue.View) {
 	if last, found := m.views.Last(); found {
 		// Counters that went back are those of another line: it was lost, or dropped.
@@ -188,21 +184,20 @@ func (m *flowMeter) observe(v queue.View) {
 	m.flow.Store(&p)
 }
 
-// knownEvery is how often the pace that is known is exchanged with Redis.
-const knownEvery = time.Second
+// shareEvery is how often the rate is exchanged with Redis.
+const shareEvery = time.Second
 
-// knownPace is the pace at which any line was last seen draining: what lines
-// go by that have not been measured themselves. It outlives the process in
-// Redis. All but perSecond belong to the goroutine that looks at the lines.
-type knownPace struct {
+// sharedRate is the drain rate that was measured last in any line. Lines that have not been measured themselves go by it.
+// It outlives the process in Redis. All but perSecond belong to the goroutine that looks at the lines.
+type sharedRate struct {
 	perSecond number // 0: none
 	kept      float64
 	exchanged time.Time
 }
 
 // exchange keeps what was measured here, or takes what others have kept.
-func (k *knownPace) exchange(ctx context.Context, lines *queue.Lines, now time.Time) {
-	if now.Sub(k.exchanged) < knownEvery {
+func (k *sharedRate) exchange(ctx context.Context, lines *queue.Lines, now time.Time) {
+	if now.Sub(k.exchanged) < shareEvery {
 		return
 	}
 	k.exchanged = now

@@ -1,11 +1,8 @@
-// Package inventory owns sales and their stock: the catalogue and the ledger
-// in the database, the reconciler that holds every line in Redis in agreement
-// with them, the cache gateways read instead of the stores, and the audit that
-// proves the agreement.
+// Package inventory owns sales and their stock: the sale store and the ledger in the database, and the cache that
+// gateways read instead of the stores.
 package inventory
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -24,7 +21,7 @@ const (
 	Closed = "closed"
 )
 
-// Errors of the catalogue and the ledger.
+// Errors of sale store, ledger and reconciler.
 var (
 	ErrNoSale = errors.New("no such sale")
 	ErrExists = errors.New("a sale with this id exists already")
@@ -59,13 +56,13 @@ type Sale struct {
 // TableName names the table for GORM.
 func (Sale) TableName() string { return "sales" }
 
-// Starts and Ends are the window's bounds.
+// Starts returns the first instant at which something is sold.
 func (s Sale) Starts() time.Time { return time.UnixMilli(s.StartsAt).UTC() }
 
-// Ends is the first instant at which nothing is sold any more.
+// Ends returns the first instant at which nothing is sold any more.
 func (s Sale) Ends() time.Time { return time.UnixMilli(s.EndsAt).UTC() }
 
-// overAt is when the sale stops selling, as far as is known now.
+// overAt returns when the sale stops selling, as far as is known now.
 func (s Sale) overAt() time.Time {
 	if s.State == Closed {
 		return time.UnixMilli(min(s.UpdatedAt, s.EndsAt))
@@ -73,14 +70,13 @@ func (s Sale) overAt() time.Time {
 	return s.Ends()
 }
 
-// Finished reports whether even the line of a sale that is over is no longer
-// needed.
-func (s Sale) Finished(now time.Time) bool { return now.After(s.overAt().Add(lineKept)) }
+// Finished reports whether even the line of a sale that is over is no longer needed.
+func (s Sale) Finished(now time.Time) bool { return now.After(s.overAt().Add(LineKept)) }
 
 // Over reports whether the sale sells nothing any more.
 func (s Sale) Over(now time.Time) bool { return !now.Before(s.overAt()) }
 
-// StateAt is the state a shopper sees: scheduled, open, paused, ended or closed.
+// StateAt returns the state that a shopper sees: scheduled, open, paused, ended or closed.
 func (s Sale) StateAt(now time.Time) string {
 	switch {
 	case s.State == Closed:
@@ -93,8 +89,8 @@ func (s Sale) StateAt(now time.Time) string {
 	return s.State
 }
 
-// settings is what the line has to know.
-func (s Sale) settings(total int64, lineCap int) queue.Settings {
+// Settings returns what the line has to know.
+func (s Sale) Settings(total int64, lineCap int) queue.Settings {
 	return queue.Settings{Epoch: s.Epoch, Version: s.Version, State: s.State, StartsAt: s.Starts(), EndsAt: s.Ends(),
 		Cap: lineCap, Limit: s.PerUserLimit, Total: total}
 }
@@ -131,6 +127,9 @@ type Stock struct {
 
 // TableName names the table for GORM.
 func (Stock) TableName() string { return "stock" }
+
+// LineKept is how long a finished sale's line still answers before it is dropped.
+const LineKept = time.Hour
 
 // Bounds of a sale.
 const (
@@ -207,17 +206,4 @@ func validID(id string) bool {
 
 func validCurrency(s string) bool {
 	return len(s) == 3 && strings.Trim(s, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") == ""
-}
-
-// Recall asks Redis for its clock, so that Now follows it from the first order
-// on and not only from the first look at a line, and for the pace at which
-// lines drained last: without it, caps that follow the pace would start anew
-// with each process.
-func (b *SaleCache) Recall(ctx context.Context) error {
-	now, err := b.lines.Time(ctx)
-	if err == nil {
-		b.offset.Store(int64(now.Sub(b.now())))
-		b.known.exchange(ctx, b.lines, b.now())
-	}
-	return err
 }

@@ -15,12 +15,13 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/internal/invalid"
+	"sluice/internal/testkit/orders"
 	"sluice/inventory"
 	"sluice/queue"
 )
 
 func TestNewSaleIsValidated(t *testing.T) {
-	eachDatabase(t, func(w *world) {
+	orders.EachEmpty(t, func(w *orders.World) {
 		tests := []struct {
 			field string // "" when it must be accepted
 			edit  func(*inventory.NewSale)
@@ -70,23 +71,23 @@ func TestNewSaleIsValidated(t *testing.T) {
 			{"ends_at", func(n *inventory.NewSale) { n.StartsAt = time.Time{} }},
 		}
 		for i, tt := range tests {
-			n := newSale(fmt.Sprintf("sale-%d", i), 10, 1)
+			n := orders.NewSale(fmt.Sprintf("sale-%d", i), 10, 1)
 			tt.edit(&n)
-			_, err := w.saleStore.Create(w.ctx, n, "test")
+			_, err := w.Sales.Create(w.Ctx, n, "test")
 			if tt.field == "" {
-				require.NoError(w.t, err, "%d %+v", i, n)
+				require.NoError(w.T, err, "%d %+v", i, n)
 				continue
 			}
 			var invalid invalid.Error
-			require.ErrorAs(w.t, err, &invalid, "%d %+v", i, n)
-			require.Len(w.t, invalid, 1, "%v", invalid)
-			require.Equal(w.t, tt.field, invalid[0].Field)
-			require.NotEmpty(w.t, invalid[0].Detail)
+			require.ErrorAs(w.T, err, &invalid, "%d %+v", i, n)
+			require.Len(w.T, invalid, 1, "%v", invalid)
+			require.Equal(w.T, tt.field, invalid[0].Field)
+			require.NotEmpty(w.T, invalid[0].Detail)
 		}
-		_, err := w.saleStore.Create(w.ctx, inventory.NewSale{}, "test")
+		_, err := w.Sales.Create(w.Ctx, inventory.NewSale{}, "test")
 		var invalid invalid.Error
-		require.ErrorAs(w.t, err, &invalid)
-		require.Len(w.t, invalid, 6, "every field at once: %v", invalid)
+		require.ErrorAs(w.T, err, &invalid)
+		require.Len(w.T, invalid, 6, "every field at once: %v", invalid)
 	})
 }
 
@@ -106,15 +107,15 @@ type saleImage struct {
 	Stock        int64
 }
 
-func (w *world) log() []logEntry {
-	w.t.Helper()
+func log(w *orders.World) []logEntry {
+	w.T.Helper()
 	var entries []logEntry
-	require.NoError(w.t, w.db.Read.Table("admin_log").Order("id").Find(&entries).Error)
+	require.NoError(w.T, w.DB.Read.Table("admin_log").Order("id").Find(&entries).Error)
 	return entries
 }
 
 // logged decodes the values around one change.
-func logged[T any](t *testing.T, e logEntry) (before, after T) {
+func logged[T any](t testing.TB, e logEntry) (before, after T) {
 	t.Helper()
 	require.NoError(t, json.Unmarshal([]byte(e.BeforeValue), &before))
 	require.NoError(t, json.Unmarshal([]byte(e.AfterValue), &after))
@@ -122,24 +123,24 @@ func logged[T any](t *testing.T, e logEntry) (before, after T) {
 }
 
 func TestCreateOnce(t *testing.T) {
-	eachDatabase(t, func(w *world) {
-		sale := w.create(newSale(theSale, 10, 2))
-		require.Equal(w.t, inventory.Open, sale.State)
-		_, err := w.saleStore.Create(w.ctx, newSale(theSale, 99, 1), "eve")
-		require.ErrorIs(w.t, err, inventory.ErrExists)
-		stored, stock := w.get()
-		require.Equal(w.t, sale, stored)
-		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 10, Available: 10}, stock)
-		entries := w.log()
-		require.Len(w.t, entries, 1, "a refused change leaves no trace")
-		require.Equal(w.t, "sale.create", entries[0].Action)
-		require.Equal(w.t, "test", entries[0].Actor)
-		require.Equal(w.t, theSale, entries[0].Target)
-		require.Equal(w.t, "null", entries[0].BeforeValue)
-		require.Equal(w.t, w.clock.Now().UnixMilli(), entries[0].At)
-		require.Equal(w.t, theSale, entries[0].SaleID)
-		_, after := logged[saleImage](w.t, entries[0])
-		require.Equal(w.t, saleImage{State: "open", Title: sale.Title, PerUserLimit: 2, Version: 1, Stock: 10}, after)
+	orders.EachEmpty(t, func(w *orders.World) {
+		sale := w.Create(orders.NewSale(orders.Sale, 10, 2))
+		require.Equal(w.T, inventory.Open, sale.State)
+		_, err := w.Sales.Create(w.Ctx, orders.NewSale(orders.Sale, 99, 1), "eve")
+		require.ErrorIs(w.T, err, inventory.ErrExists)
+		stored, stock := w.Get()
+		require.Equal(w.T, sale, stored)
+		require.Equal(w.T, inventory.Stock{SaleID: orders.Sale, Total: 10, Available: 10}, stock)
+		entries := log(w)
+		require.Len(w.T, entries, 1, "a refused change leaves no trace")
+		require.Equal(w.T, "sale.create", entries[0].Action)
+		require.Equal(w.T, "test", entries[0].Actor)
+		require.Equal(w.T, orders.Sale, entries[0].Target)
+		require.Equal(w.T, "null", entries[0].BeforeValue)
+		require.Equal(w.T, w.Clock.Now().UnixMilli(), entries[0].At)
+		require.Equal(w.T, orders.Sale, entries[0].SaleID)
+		_, after := logged[saleImage](w.T, entries[0])
+		require.Equal(w.T, saleImage{State: "open", Title: sale.Title, PerUserLimit: 2, Version: 1, Stock: 10}, after)
 
 		// Many at once: one of them made it.
 		var created atomic.Int64
@@ -147,88 +148,88 @@ func TestCreateOnce(t *testing.T) {
 		errs := make([]error, 8)
 		for i := range errs {
 			makers.Go(func() {
-				_, errs[i] = w.saleStore.Create(w.ctx, newSale("raced", int64(i), 1), "test")
+				_, errs[i] = w.Sales.Create(w.Ctx, orders.NewSale("raced", int64(i), 1), "test")
 				if errs[i] == nil {
 					created.Add(1)
 				}
 			})
 		}
 		makers.Wait()
-		require.EqualValues(w.t, 1, created.Load())
+		require.EqualValues(w.T, 1, created.Load())
 		for _, err := range errs {
 			if err != nil {
-				require.ErrorIs(w.t, err, inventory.ErrExists)
+				require.ErrorIs(w.T, err, inventory.ErrExists)
 			}
 		}
-		_, _, err = w.saleStore.Get(w.ctx, "nowhere")
-		require.ErrorIs(w.t, err, inventory.ErrNoSale)
-		sales, stocks, err := w.saleStore.List(w.ctx)
-		require.NoError(w.t, err)
-		require.Len(w.t, sales, 2)
-		require.EqualValues(w.t, 10, stocks[theSale].Total)
+		_, _, err = w.Sales.Get(w.Ctx, "nowhere")
+		require.ErrorIs(w.T, err, inventory.ErrNoSale)
+		sales, stocks, err := w.Sales.List(w.Ctx)
+		require.NoError(w.T, err)
+		require.Len(w.T, sales, 2)
+		require.EqualValues(w.T, 10, stocks[orders.Sale].Total)
 	})
 }
 
 func TestStatesAndClosing(t *testing.T) {
-	eachDatabase(t, func(w *world) {
-		n := newSale(theSale, 10, 1)
+	orders.EachEmpty(t, func(w *orders.World) {
+		n := orders.NewSale(orders.Sale, 10, 1)
 		n.Open = false
-		require.Equal(w.t, inventory.Draft, w.create(n).State)
+		require.Equal(w.T, inventory.Draft, w.Create(n).State)
 		version := int64(1)
 		for _, state := range []string{inventory.Open, inventory.Paused, inventory.Open, inventory.Closed} {
-			w.clock.Advance(time.Second)
-			sale, _, err := w.saleStore.SetState(w.ctx, theSale, state, "ann", "because of "+state)
-			require.NoError(w.t, err)
+			w.Clock.Advance(time.Second)
+			sale, _, err := w.Sales.SetState(w.Ctx, orders.Sale, state, "ann", "because of "+state)
+			require.NoError(w.T, err)
 			version++
-			stored, _ := w.get()
-			require.Equal(w.t, sale, stored)
-			require.Equal(w.t, state, stored.State)
-			require.Equal(w.t, version, stored.Version)
-			require.Equal(w.t, w.clock.Now().UnixMilli(), stored.UpdatedAt)
+			stored, _ := w.Get()
+			require.Equal(w.T, sale, stored)
+			require.Equal(w.T, state, stored.State)
+			require.Equal(w.T, version, stored.Version)
+			require.Equal(w.T, w.Clock.Now().UnixMilli(), stored.UpdatedAt)
 		}
-		entries := w.log()
-		require.Len(w.t, entries, 5)
-		before, after := logged[saleImage](w.t, entries[2])
-		require.Equal(w.t, []string{"ann", "sale.paused", "because of paused", "open", "paused"},
+		entries := log(w)
+		require.Len(w.T, entries, 5)
+		before, after := logged[saleImage](w.T, entries[2])
+		require.Equal(w.T, []string{"ann", "sale.paused", "because of paused", "open", "paused"},
 			[]string{entries[2].Actor, entries[2].Action, entries[2].Reason, before.State, after.State})
 
 		ends := time.Now().Add(2 * time.Hour)
 		for name, change := range map[string]func() error{
 			"open": func() error {
-				_, _, err := w.saleStore.SetState(w.ctx, theSale, inventory.Open, "ann",
+				_, _, err := w.Sales.SetState(w.Ctx, orders.Sale, inventory.Open, "ann",
 					"")
 				return err
 			},
 			"close": func() error {
-				_, _, err := w.saleStore.SetState(w.ctx, theSale, inventory.Closed, "ann",
+				_, _, err := w.Sales.SetState(w.Ctx, orders.Sale, inventory.Closed, "ann",
 					"")
 				return err
 			},
 			"update": func() error {
-				_, _, err := w.saleStore.Update(w.ctx, theSale, inventory.Change{EndsAt: &ends}, "ann", "")
+				_, _, err := w.Sales.Update(w.Ctx, orders.Sale, inventory.Change{EndsAt: &ends}, "ann", "")
 				return err
 			},
 			"stock": func() error {
-				_, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann",
+				_, err := w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: 1, Actor: "ann",
 					Reason: "more"})
 				return err
 			},
 		} {
-			require.ErrorIs(w.t, change(), inventory.ErrClosed, name)
+			require.ErrorIs(w.T, change(), inventory.ErrClosed, name)
 		}
-		require.Len(w.t, w.log(), 5)
+		require.Len(w.T, log(w), 5)
 		var invalid invalid.Error
 		for _, state := range []string{"", "draft", "ended", "OPEN"} {
-			_, _, err := w.saleStore.SetState(w.ctx, theSale, state, "ann", "")
-			require.ErrorAs(w.t, err, &invalid, state)
+			_, _, err := w.Sales.SetState(w.Ctx, orders.Sale, state, "ann", "")
+			require.ErrorAs(w.T, err, &invalid, state)
 		}
-		_, _, err := w.saleStore.SetState(w.ctx, "nowhere", inventory.Open, "ann", "")
-		require.ErrorIs(w.t, err, inventory.ErrNoSale)
-		w.create(newSale("other", 1, 1))
+		_, _, err := w.Sales.SetState(w.Ctx, "nowhere", inventory.Open, "ann", "")
+		require.ErrorIs(w.T, err, inventory.ErrNoSale)
+		w.Create(orders.NewSale("other", 1, 1))
 		for _, reason := range []string{strings.Repeat("x", 201), "a\x00b", "a\xffb"} {
-			_, _, err = w.saleStore.SetState(w.ctx, "other", inventory.Paused, "ann", reason)
-			require.ErrorAs(w.t, err, &invalid, "%q", reason)
-			require.Equal(w.t, "reason", invalid[0].Field)
+			_, _, err = w.Sales.SetState(w.Ctx, "other", inventory.Paused, "ann", reason)
+			require.ErrorAs(w.T, err, &invalid, "%q", reason)
+			require.Equal(w.T, "reason", invalid[0].Field)
 		}
 	})
 }
@@ -253,102 +254,102 @@ func TestStateAShopperSees(t *testing.T) {
 }
 
 func TestUpdateBounds(t *testing.T) {
-	eachDatabase(t, func(w *world) {
-		w.create(newSale(theSale, 10, 2))
+	orders.EachEmpty(t, func(w *orders.World) {
+		w.Create(orders.NewSale(orders.Sale, 10, 2))
 		number := func(n int) *int { return &n }
 		at := func(d time.Duration) *time.Time { t := time.Now().Add(d).Truncate(time.Millisecond).UTC(); return &t }
 		starts, ends := at(time.Hour), at(2*time.Hour)
-		sale, _, err := w.saleStore.Update(w.ctx, theSale, inventory.Change{Cap: number(77), PerUserLimit: number(5),
+		sale, _, err := w.Sales.Update(w.Ctx, orders.Sale, inventory.Change{Cap: number(77), PerUserLimit: number(5),
 			StartsAt: starts, EndsAt: ends}, "ann", "new plan")
-		require.NoError(w.t, err)
-		require.EqualValues(w.t, 2, sale.Version)
-		stored, _ := w.get()
-		require.Equal(w.t, sale, stored)
-		require.Equal(w.t, []any{77, 5, *starts, *ends}, []any{stored.Cap, stored.PerUserLimit, stored.Starts(),
+		require.NoError(w.T, err)
+		require.EqualValues(w.T, 2, sale.Version)
+		stored, _ := w.Get()
+		require.Equal(w.T, sale, stored)
+		require.Equal(w.T, []any{77, 5, *starts, *ends}, []any{stored.Cap, stored.PerUserLimit, stored.Starts(),
 			stored.Ends()})
 		for field, change := range map[string]inventory.Change{
 			"per_user_limit": {PerUserLimit: number(4)},
 			"cap":            {Cap: number(queue.MaxCap + 1)},
 			"ends_at":        {EndsAt: at(time.Minute)},
 		} {
-			_, _, err := w.saleStore.Update(w.ctx, theSale, change, "ann", "")
+			_, _, err := w.Sales.Update(w.Ctx, orders.Sale, change, "ann", "")
 			var invalid invalid.Error
-			require.ErrorAs(w.t, err, &invalid)
-			require.Equal(w.t, field, invalid[0].Field)
+			require.ErrorAs(w.T, err, &invalid)
+			require.Equal(w.T, field, invalid[0].Field)
 		}
-		_, _, err = w.saleStore.Update(w.ctx, theSale, inventory.Change{PerUserLimit: number(1001)}, "ann", "")
-		require.Error(w.t, err)
-		same, _, err := w.saleStore.Update(w.ctx, theSale, inventory.Change{}, "ann", "")
-		require.NoError(w.t, err)
-		require.Equal(w.t, 77, same.Cap)
-		require.Len(w.t, w.log(), 3)
+		_, _, err = w.Sales.Update(w.Ctx, orders.Sale, inventory.Change{PerUserLimit: number(1001)}, "ann", "")
+		require.Error(w.T, err)
+		same, _, err := w.Sales.Update(w.Ctx, orders.Sale, inventory.Change{}, "ann", "")
+		require.NoError(w.T, err)
+		require.Equal(w.T, 77, same.Cap)
+		require.Len(w.T, log(w), 3)
 	})
 }
 
 func TestAdjustStock(t *testing.T) {
-	eachDatabase(t, func(w *world) {
-		w.open(10, 1)
-		w.admitMany(4)
-		w.work(4)
-		after, err := w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 5, Actor: "ann",
+	orders.EachEmpty(t, func(w *orders.World) {
+		w.Open(10, 1)
+		w.AdmitMany(4)
+		w.WorkOff(4)
+		after, err := w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: 5, Actor: "ann",
 			Reason: "found a box"})
-		require.NoError(w.t, err)
-		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 15, Available: 11, Changes: 2}, after.Stock)
-		after, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -11, Actor: "ann",
+		require.NoError(w.T, err)
+		require.Equal(w.T, inventory.Stock{SaleID: orders.Sale, Total: 15, Available: 11, Changes: 2}, after.Stock)
+		after, err = w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: -11, Actor: "ann",
 			Reason: "water damage"})
-		require.NoError(w.t, err)
-		require.Equal(w.t, inventory.Stock{SaleID: theSale, Total: 4, Available: 0, Changes: 3}, after.Stock)
-		_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: -1, Actor: "ann",
+		require.NoError(w.T, err)
+		require.Equal(w.T, inventory.Stock{SaleID: orders.Sale, Total: 4, Available: 0, Changes: 3}, after.Stock)
+		_, err = w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: -1, Actor: "ann",
 			Reason: "one more"})
-		require.ErrorIs(w.t, err, inventory.ErrShort, "sold units cannot be taken away")
-		sale, stock := w.get()
-		require.EqualValues(w.t, 3, sale.Version)
-		require.Equal(w.t, inventory.Adjusted{Sale: sale, Stock: stock}, after)
+		require.ErrorIs(w.T, err, inventory.ErrShort, "sold units cannot be taken away")
+		sale, stock := w.Get()
+		require.EqualValues(w.T, 3, sale.Version)
+		require.Equal(w.T, inventory.Adjusted{Sale: sale, Stock: stock}, after)
 
 		var invalid invalid.Error
 		for _, delta := range []int64{0, 1_000_000_000, 1_000_000_001, math.MinInt64, math.MaxInt64} {
-			_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: delta, Actor: "ann",
+			_, err = w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: delta, Actor: "ann",
 				Reason: "why"})
-			require.ErrorAs(w.t, err, &invalid, "%d", delta)
+			require.ErrorAs(w.T, err, &invalid, "%d", delta)
 		}
 		for _, reason := range []string{"", strings.Repeat("x", 201), "a\nb"} {
-			_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: theSale, Delta: 1, Actor: "ann",
+			_, err = w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: 1, Actor: "ann",
 				Reason: reason})
-			require.ErrorAs(w.t, err, &invalid, "%q", reason)
+			require.ErrorAs(w.T, err, &invalid, "%q", reason)
 		}
-		_, err = w.saleStore.AdjustStock(w.ctx, inventory.Adjustment{Sale: "nowhere", Delta: 1, Actor: "ann",
+		_, err = w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: "nowhere", Delta: 1, Actor: "ann",
 			Reason: "why"})
-		require.ErrorIs(w.t, err, inventory.ErrNoSale)
+		require.ErrorIs(w.T, err, inventory.ErrNoSale)
 
 		var moves []struct {
 			Delta         int64
 			Reason, Actor string
 		}
-		require.NoError(w.t, w.db.Read.Table("stock_moves").Order("id").Find(&moves).Error)
-		require.Equal(w.t, "[{10 created test} {5 found a box ann} {-11 water damage ann}]", fmt.Sprint(moves))
-		entries := w.log()
-		require.Len(w.t, entries, 3)
-		was, is := logged[inventory.Stock](w.t, entries[2])
-		require.Equal(w.t, []int64{15, 11, 4, 0}, []int64{was.Total, was.Available, is.Total, is.Available})
-		w.keep()
-		w.clean()
+		require.NoError(w.T, w.DB.Read.Table("stock_moves").Order("id").Find(&moves).Error)
+		require.Equal(w.T, "[{10 created test} {5 found a box ann} {-11 water damage ann}]", fmt.Sprint(moves))
+		entries := log(w)
+		require.Len(w.T, entries, 3)
+		was, is := logged[inventory.Stock](w.T, entries[2])
+		require.Equal(w.T, []int64{15, 11, 4, 0}, []int64{was.Total, was.Available, is.Total, is.Available})
+		w.CatchUp()
+		w.Clean()
 	})
 }
 
 func TestLedgerNeverBelowZero(t *testing.T) {
-	eachDatabase(t, func(w *world) {
-		w.create(newSale(theSale, 100, 1))
-		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Return(tx, "nowhere", 1) }),
+	orders.EachEmpty(t, func(w *orders.World) {
+		w.Create(orders.NewSale(orders.Sale, 100, 1))
+		require.ErrorIs(w.T, w.DB.Tx(w.Ctx, func(tx *gorm.DB) error { return inventory.Return(tx, "nowhere", 1) }),
 			inventory.ErrNoSale)
-		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
-			_, err := inventory.Take(tx, inventory.Taking{Sale: theSale, Epoch: 0, Units: 101})
+		require.ErrorIs(w.T, w.DB.Tx(w.Ctx, func(tx *gorm.DB) error {
+			_, err := inventory.Take(tx, inventory.Taking{Sale: orders.Sale, Epoch: 0, Units: 101})
 			return err
 		}), inventory.ErrShort)
-		require.ErrorIs(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error {
-			_, err := inventory.Take(tx, inventory.Taking{Sale: theSale, Epoch: 7, Units: 1})
+		require.ErrorIs(w.T, w.DB.Tx(w.Ctx, func(tx *gorm.DB) error {
+			_, err := inventory.Take(tx, inventory.Taking{Sale: orders.Sale, Epoch: 7, Units: 1})
 			return err
 		}), inventory.ErrStale)
-		require.Error(w.t, w.db.Tx(w.ctx, func(tx *gorm.DB) error { return inventory.Return(tx, theSale, 1) }),
+		require.Error(w.T, w.DB.Tx(w.Ctx, func(tx *gorm.DB) error { return inventory.Return(tx, orders.Sale, 1) }),
 			"more than there ever was")
 
 		var held atomic.Int64 // units taken and not returned
@@ -358,8 +359,8 @@ func TestLedgerNeverBelowZero(t *testing.T) {
 			workers.Go(func() {
 				for n := range 25 {
 					units := int64(n%7 + 1)
-					err := w.db.Tx(w.ctx, func(tx *gorm.DB) error {
-						_, err := inventory.Take(tx, inventory.Taking{Sale: theSale, Units: units})
+					err := w.DB.Tx(w.Ctx, func(tx *gorm.DB) error {
+						_, err := inventory.Take(tx, inventory.Taking{Sale: orders.Sale, Units: units})
 						return err
 					})
 					if err == nil {
@@ -369,8 +370,8 @@ func TestLedgerNeverBelowZero(t *testing.T) {
 						return
 					}
 					if err == nil && n%4 == 0 {
-						if errs[i] = w.db.Tx(w.ctx, func(tx *gorm.DB) error {
-							return inventory.Return(tx, theSale,
+						if errs[i] = w.DB.Tx(w.Ctx, func(tx *gorm.DB) error {
+							return inventory.Return(tx, orders.Sale,
 								units)
 						}); errs[i] != nil {
 							return
@@ -382,11 +383,11 @@ func TestLedgerNeverBelowZero(t *testing.T) {
 		}
 		workers.Wait()
 		for _, err := range errs {
-			require.NoError(w.t, err)
+			require.NoError(w.T, err)
 		}
-		_, stock := w.get()
-		require.Equal(w.t, 100-held.Load(), stock.Available)
-		require.GreaterOrEqual(w.t, stock.Available, int64(0))
-		require.Less(w.t, stock.Available, int64(7), "it was fought for to the end")
+		_, stock := w.Get()
+		require.Equal(w.T, 100-held.Load(), stock.Available)
+		require.GreaterOrEqual(w.T, stock.Available, int64(0))
+		require.Less(w.T, stock.Available, int64(7), "it was fought for to the end")
 	})
 }

@@ -15,6 +15,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
+	"sluice/inventory/reconcile"
 	"sluice/model"
 	"sluice/order"
 	"sluice/order/restore"
@@ -31,7 +32,7 @@ type world struct {
 	raw        *redis.Client // the test's client
 	clock      *testkit.Clock
 	saleStore  *inventory.SaleStore
-	reconciler *inventory.Reconciler
+	reconciler *reconcile.Reconciler
 	line       *queue.Line
 	fulfiller  *order.Fulfiller
 	canceller  *order.Canceller
@@ -57,7 +58,7 @@ func (w *world) forget() {
 	lines := queue.NewLines(w.rdb, queue.DefaultPrefix)
 	w.line = lines.Of(w.sale)
 	channels, onCommit := []string{"stream"}, func() {}
-	w.reconciler = inventory.NewReconciler(w.db, lines, 100, log, w.clock.Now)
+	w.reconciler = reconcile.New(w.db, lines, 100, log, w.clock.Now)
 	w.reconciler.RestoreBy(restore.NewRestorer(w.db, channels, w.clock.Now, "model").Restore)
 	cache := inventory.NewSaleCache(w.saleStore, lines, log, w.clock.Now)
 	w.fulfiller = order.NewFulfiller(order.FulfillerParts{

@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/killpoint"
 	"sluice/inventory"
+	"sluice/inventory/reconcile"
 	"sluice/notify"
 	"sluice/queue"
 	"sluice/store"
@@ -20,7 +21,7 @@ import (
 type Canceller struct {
 	db         *store.DB
 	lines      *queue.Lines
-	reconciler *inventory.Reconciler
+	reconciler *reconcile.Reconciler
 	channels   []string
 	onCommit   func()
 	log        *slog.Logger
@@ -31,7 +32,7 @@ type Canceller struct {
 type CancellerParts struct {
 	DB         *store.DB
 	Lines      *queue.Lines
-	Reconciler *inventory.Reconciler // brings the units back into the line
+	Reconciler *reconcile.Reconciler // brings the units back into the line
 	Channels   []string              // each order's news goes to the outbox for each of them
 	OnCommit   func()                // called after each commit
 	Log        *slog.Logger

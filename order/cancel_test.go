@@ -14,7 +14,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/orders"
 	"sluice/internal/testkit/tables"
-	"sluice/inventory"
+	"sluice/inventory/reconcile"
 	"sluice/order"
 	"sluice/queue"
 	"sluice/store"
@@ -160,7 +160,7 @@ func TestUnitsComeBackAfterACrash(t *testing.T) {
 		log := slog.New(slog.DiscardHandler)
 		crashes := order.NewCanceller(order.CancellerParts{
 			DB: w.DB, Lines: w.Lines,
-			Reconciler: inventory.NewReconciler(w.DB, queue.NewLines(nowhere, queue.DefaultPrefix), 100, log, time.Now),
+			Reconciler: reconcile.New(w.DB, queue.NewLines(nowhere, queue.DefaultPrefix), 100, log, time.Now),
 			Channels:   orders.Channels(), OnCommit: func() {}, Log: log, Now: time.Now,
 		})
 		for n, id := range ids {
@@ -170,11 +170,11 @@ func TestUnitsComeBackAfterACrash(t *testing.T) {
 		require.EqualValues(w.T, 50-2*many, w.View().Stock, "the line does not know yet")
 		w.Clean() // units on their way back are no difference
 
-		second := inventory.NewReconciler(w.DB, w.Lines, 100, log, time.Now)
+		second := reconcile.New(w.DB, w.Lines, 100, log, time.Now)
 		var reconcilers sync.WaitGroup
 		errs := make([]error, 6)
 		for i := range errs {
-			k := []*inventory.Reconciler{w.Reconciler, second}[i%2]
+			k := []*reconcile.Reconciler{w.Reconciler, second}[i%2]
 			reconcilers.Go(func() { errs[i] = k.Release(w.Ctx, orders.Sale) })
 		}
 		reconcilers.Wait()

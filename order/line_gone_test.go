@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit/orders"
-	"sluice/inventory"
+	"sluice/inventory/audit"
 	"sluice/order"
 )
 
@@ -41,12 +41,12 @@ func TestAnOrderCancelledAfterItsLineHasGoneIsReleased(t *testing.T) {
 		w.Exec("UPDATE orders SET released = 0 WHERE id = ?", ticket.ID) // Redis was away just then
 		require.NoError(t, w.Reconciler.Reconcile(w.Ctx))
 		require.Equal(t, 1, w.Rows()[ticket.ID].Released, "though nobody keeps the sale any more")
-		require.Equal(t, inventory.VerdictClean, verdict(w))
+		require.Equal(t, audit.Clean, verdict(w))
 	})
 }
 
 // verdict is that of an audit of the sale.
-func verdict(w *orders.World) inventory.Verdict {
+func verdict(w *orders.World) audit.Verdict {
 	w.T.Helper()
 	result, err := w.Auditor.Run(w.Ctx, orders.Sale)
 	require.NoError(w.T, err)

@@ -9,6 +9,7 @@ import (
 
 	"sluice/internal/testkit/orders"
 	"sluice/inventory"
+	"sluice/inventory/audit"
 	"sluice/order"
 	"sluice/queue"
 )
@@ -67,7 +68,7 @@ func auditAll(w *orders.World) {
 	w.T.Helper()
 	result, err := w.Auditor.Run(w.Ctx, "")
 	require.NoError(w.T, err)
-	require.Equal(w.T, inventory.VerdictClean, result.Verdict, "%+v", result.Sales)
+	require.Equal(w.T, audit.Clean, result.Verdict, "%+v", result.Sales)
 }
 
 func TestMultiSaleBatchBecomesOrders(t *testing.T) {

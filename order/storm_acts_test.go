@@ -11,6 +11,7 @@ import (
 
 	"sluice/internal/testkit/orders"
 	"sluice/inventory"
+	"sluice/inventory/audit"
 	"sluice/order"
 	"sluice/order/payment"
 	"sluice/queue"
@@ -151,7 +152,7 @@ func (s *storm) look(ctx context.Context) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.looks++
-	if err == nil && result.Verdict == inventory.VerdictDifferent && len(s.wrong) < 5 {
+	if err == nil && result.Verdict == audit.Different && len(s.wrong) < 5 {
 		s.wrong = append(s.wrong, fmt.Sprintf("audit %d: %+v", s.looks, result.Sales))
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"sluice/gateway/server"
 	"sluice/internal/coalesce"
 	"sluice/inventory"
+	"sluice/inventory/reconcile"
 	"sluice/order/lookup"
 	"sluice/queue"
 )
@@ -32,7 +33,7 @@ const (
 type Parts struct {
 	Lines      *queue.Lines
 	Sales      *inventory.SaleCache
-	Reconciler *inventory.Reconciler
+	Reconciler *reconcile.Reconciler
 	Finder     *lookup.Finder
 	Panics     *server.Panics
 }
@@ -46,7 +47,7 @@ type Admitter struct {
 
 	lines      *queue.Lines
 	sales      *inventory.SaleCache
-	reconciler *inventory.Reconciler
+	reconciler *reconcile.Reconciler
 	replays    *replayReader
 	metrics    *metrics
 	rates      rateMeter

@@ -14,6 +14,7 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
+	"sluice/inventory/reconcile"
 	"sluice/order/lookup"
 	"sluice/queue"
 	"sluice/store"
@@ -40,7 +41,7 @@ type world struct {
 	lines      *queue.Lines
 	sales      *inventory.SaleStore
 	cache      *inventory.SaleCache
-	reconciler *inventory.Reconciler
+	reconciler *reconcile.Reconciler
 	panics     *server.Panics
 	admitter   *Admitter
 	ahead      time.Duration // by which the Admitter's clock is ahead
@@ -56,7 +57,7 @@ func newWorld(t *testing.T) *world {
 	db := tables.Open(t, tables.New(t, store.SQLite))
 	w.sales = inventory.NewSaleStore(db, time.Now)
 	w.cache = inventory.NewSaleCache(w.sales, w.lines, quietLog(), time.Now)
-	w.reconciler = inventory.NewReconciler(db, w.lines, 1000, quietLog(), time.Now)
+	w.reconciler = reconcile.New(db, w.lines, 1000, quietLog(), time.Now)
 	reg := prometheus.NewRegistry()
 	w.panics = server.NewPanics(quietLog(), reg, time.Now)
 	w.admitter = New(Parts{Lines: w.lines, Sales: w.cache, Reconciler: w.reconciler,

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/internal/apart"
-	"sluice/inventory"
+	"sluice/inventory/reconcile"
 	"sluice/queue"
 	"sluice/store"
 	"sluice/store/redis"
@@ -39,7 +39,7 @@ const (
 type Expirer struct {
 	db         *store.DB
 	lines      *queue.Lines
-	reconciler *inventory.Reconciler
+	reconciler *reconcile.Reconciler
 	sales      func() []string
 	channels   []string
 	onCommit   func()
@@ -53,7 +53,7 @@ type Expirer struct {
 type Parts struct {
 	DB         *store.DB
 	Lines      *queue.Lines
-	Reconciler *inventory.Reconciler // brings the units back into the line
+	Reconciler *reconcile.Reconciler // brings the units back into the line
 	Active     func() []string       // the sales whose orders expire
 	Channels   []string              // each order's news goes to the outbox for each of them
 	OnCommit   func()                // called after each commit

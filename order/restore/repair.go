@@ -6,6 +6,7 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/inventory"
+	"sluice/inventory/reconcile"
 	"sluice/notify"
 	"sluice/order"
 	"sluice/queue"
@@ -18,7 +19,7 @@ type repair struct {
 	tx    *gorm.DB
 	sale  inventory.Sale
 	tag   string
-	done  inventory.Restored
+	done  reconcile.Restored
 	taken int64 // units of orders that are live again
 	back  int64 // units of orders that had ended after all
 	news  []notify.Row
@@ -29,13 +30,13 @@ func (r *Restorer) begin(tx *gorm.DB, sale inventory.Sale) *repair {
 }
 
 // run brings the rows of all orders, their news and the stock up to date.
-func (w *repair) run(all inventory.Restoration) error {
-	stored, err := w.lockRows(all.Told)
+func (w *repair) run(all reconcile.Restoration) error {
+	stored, err := w.lockRows(all.Answered)
 	if err != nil {
 		return err
 	}
 	var missing []queue.Ticket
-	for _, t := range all.Told {
+	for _, t := range all.Answered {
 		row, found := stored[t.ID]
 		switch {
 		case !found:

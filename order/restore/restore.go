@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/inventory"
+	"sluice/inventory/reconcile"
 	"sluice/notify"
 	"sluice/order"
 	"sluice/queue"
@@ -31,21 +32,21 @@ func NewRestorer(db *store.DB, channels []string, now func() time.Time, instance
 	return &Restorer{db: db, channels: channels, now: now, instance: instance, orders: order.NewInserter(db)}
 }
 
-// Restore implements inventory.Restorer. It restores all orders in one transaction, or, where they do not fit as a
+// Restore implements reconcile.Restorer. It restores all orders in one transaction, or, where they do not fit as a
 // whole, one after the other. It records those for which no unit or slot is left as failed, and notifies their owners.
-func (r *Restorer) Restore(ctx context.Context, all inventory.Restoration) (inventory.Restored, error) {
+func (r *Restorer) Restore(ctx context.Context, all reconcile.Restoration) (reconcile.Restored, error) {
 	done, err := r.transact(ctx, all)
 	if !mayBeOfOne(err) {
 		return done, err
 	}
-	var sum inventory.Restored
-	for _, t := range all.Told {
+	var sum reconcile.Restored
+	for _, t := range all.Answered {
 		one := all
-		one.Told = []queue.Ticket{t}
+		one.Answered = []queue.Ticket{t}
 		done, err := r.transact(ctx, one)
 		// An order that exists went in once: what refuses its data now is the database's, and the rebuild begins anew.
 		if errors.Is(err, inventory.ErrShort) || store.RowFault(err) && !order.IsOrder(t) {
-			done, err = inventory.Restored{Refused: 1}, r.refuse(ctx, all.Sale, t)
+			done, err = reconcile.Restored{Refused: 1}, r.refuse(ctx, all.Sale, t)
 		}
 		if err != nil {
 			return sum, err
@@ -59,7 +60,7 @@ func (r *Restorer) Restore(ctx context.Context, all inventory.Restoration) (inve
 func mayBeOfOne(err error) bool { return errors.Is(err, inventory.ErrShort) || store.RowFault(err) }
 
 // transact restores all orders in one transaction.
-func (r *Restorer) transact(ctx context.Context, all inventory.Restoration) (done inventory.Restored, err error) {
+func (r *Restorer) transact(ctx context.Context, all reconcile.Restoration) (done reconcile.Restored, err error) {
 	err = r.db.Tx(ctx, func(tx *gorm.DB) error {
 		w := r.begin(tx, all.Sale)
 		if err := w.run(all); err != nil {
@@ -69,7 +70,7 @@ func (r *Restorer) transact(ctx context.Context, all inventory.Restoration) (don
 		return nil
 	})
 	if err != nil {
-		return inventory.Restored{}, fmt.Errorf("restore %d orders of %s: %w", len(all.Told), all.Sale.ID, err)
+		return reconcile.Restored{}, fmt.Errorf("restore %d orders of %s: %w", len(all.Answered), all.Sale.ID, err)
 	}
 	return done, nil
 }

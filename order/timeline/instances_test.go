@@ -10,8 +10,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"sluice/fleet"
 	"sluice/internal/testkit/orders"
-	"sluice/inventory"
 	"sluice/order"
 	"sluice/order/deadletter"
 	"sluice/order/expiry"
@@ -23,7 +23,7 @@ import (
 // number enrols a process.
 func number(w *orders.World, name string) int64 {
 	w.T.Helper()
-	n, err := inventory.NewRegistry(w.DB).Enrol(w.Ctx, name, "gateway", "v1", time.Now())
+	n, err := fleet.NewRegistry(w.DB).Enrol(w.Ctx, name, "gateway", "v1", time.Now())
 	require.NoError(w.T, err)
 	return n
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"sluice/inventory"
+	"sluice/fleet"
 	"sluice/order"
 	"sluice/order/lookup"
 	"sluice/queue"
@@ -44,12 +44,12 @@ type Timelines struct {
 	db       *store.DB
 	lines    *queue.Lines
 	finder   *lookup.Finder
-	registry *inventory.Registry
+	registry *fleet.Registry
 }
 
 // NewTimelines returns the timelines of all orders.
 func NewTimelines(db *store.DB, lines *queue.Lines, finder *lookup.Finder) *Timelines {
-	return &Timelines{db: db, lines: lines, finder: finder, registry: inventory.NewRegistry(db)}
+	return &Timelines{db: db, lines: lines, finder: finder, registry: fleet.NewRegistry(db)}
 }
 
 // Of returns the timeline of one order of any user, or order.ErrNotFound. Deliveries are known until the outbox forgets

@@ -44,12 +44,35 @@ func (w *World) AdmitTo(sale, user string, units int) queue.Ticket {
 	return a.Ticket
 }
 
-// AdmitMany takes orders of n new users, one unit each.
-func (w *World) AdmitMany(n int) {
+// Ask asks for a place in the line of the sale, which may not be ready.
+func (w *World) Ask(user string, units int) (queue.Admission, error) {
 	w.T.Helper()
-	for range n {
-		w.Admit(fmt.Sprintf("user-%04d", w.Tickets+1), 1)
+	sale, _ := w.Get()
+	admissions, err := w.Line.Admit(w.Ctx, sale.Epoch, 100, []queue.Request{w.Request(user, units)})
+	if err != nil {
+		return queue.Admission{}, err
 	}
+	return admissions[0], nil
+}
+
+// AdmitMany takes orders of n new users, one unit each.
+func (w *World) AdmitMany(n int) []queue.Ticket {
+	w.T.Helper()
+	sale, _ := w.Get()
+	var tickets []queue.Ticket
+	for len(tickets) < n {
+		var requests []queue.Request
+		for range min(n-len(tickets), queue.MaxAdmit) {
+			requests = append(requests, w.Request(fmt.Sprintf("user-%04d", w.Tickets+1), 1))
+		}
+		admissions, err := w.Line.Admit(w.Ctx, sale.Epoch, 100, requests)
+		require.NoError(w.T, err)
+		for _, a := range admissions {
+			require.NoError(w.T, a.Err)
+			tickets = append(tickets, a.Ticket)
+		}
+	}
+	return tickets
 }
 
 // Claim takes up to n tickets for as long as the test runs.
@@ -100,6 +123,19 @@ func (w *World) Work() {
 	}
 }
 
+// WorkOff fulfils and settles up to n tickets.
+func (w *World) WorkOff(n int) {
+	w.T.Helper()
+	for n > 0 {
+		b := w.Claim(n)
+		if len(b.Tickets) == 0 {
+			return
+		}
+		w.Settle(b, w.Handle(b))
+		n -= len(b.Tickets)
+	}
+}
+
 // EndLease ends the lease of a batch now and makes its tickets claimable again.
 func (w *World) EndLease(b queue.Batch) {
 	w.T.Helper()
@@ -118,6 +154,15 @@ func (w *World) BreakLine(sale, name string) {
 	key := "sluice:{" + sale + "/0}:" + name
 	require.NoError(w.T, w.Redis.Del(w.Ctx, key).Err())
 	require.NoError(w.T, w.Redis.Set(w.Ctx, key, "of a wrong type", 0).Err())
+}
+
+// LoseLine deletes the line of a sale, as a Redis without its data has it.
+func (w *World) LoseLine(sale string) {
+	w.T.Helper()
+	keys, err := w.Redis.Keys(w.Ctx, "sluice:{"+sale+"/0}:*").Result()
+	require.NoError(w.T, err)
+	require.NotEmpty(w.T, keys)
+	require.NoError(w.T, w.Redis.Del(w.Ctx, keys...).Err())
 }
 
 // Confirm makes an order of one user.

@@ -15,6 +15,8 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
+	"sluice/inventory/audit"
+	"sluice/inventory/reconcile"
 	"sluice/order"
 	"sluice/order/expiry"
 	"sluice/order/lookup"
@@ -30,6 +32,8 @@ const (
 	Sale = "sale"
 	// Lease stands for the whole test.
 	Lease = 10 * time.Minute
+	// Cap is that of lines whose sale has none.
+	Cap = 10_000
 	// Soon bounds the wait for what happens beside a test.
 	Soon = 20 * time.Second
 )
@@ -41,14 +45,16 @@ func Channels() []string { return []string{"stream", "email"} }
 type World struct {
 	T          testing.TB
 	Ctx        context.Context
+	Clock      *testkit.Clock // of sales, lines and audit in an empty World; nil: they go by the real one
 	DB         *store.DB
 	Redis      *redis.Client
+	Addr       string // of Redis
 	Lines      *queue.Lines
 	Line       *queue.Line
 	Sales      *inventory.SaleStore
 	Cache      *inventory.SaleCache
-	Reconciler *inventory.Reconciler
-	Auditor    *inventory.Auditor
+	Reconciler *reconcile.Reconciler
+	Auditor    *audit.Auditor
 	Fulfiller  *order.Fulfiller
 	Canceller  *order.Canceller
 	Payer      *payment.Payer
@@ -106,18 +112,53 @@ type Terms struct {
 // NewUnpaid returns a World whose orders must be paid within a deadline.
 func NewUnpaid(t testing.TB, d testkit.Database, addr string, terms Terms) *World {
 	t.Helper()
+	w := build(t, d, addr, terms.Deadline, time.Now)
+	w.OpenSale(Sale, terms.Stock, terms.Limit)
+	return w
+}
+
+// EachEmpty runs a test on every database, each with an in-process Redis and no sale yet.
+func EachEmpty(t *testing.T, test func(w *World)) {
+	t.Helper()
+	t.Parallel()
+	for _, d := range tables.Databases(t) {
+		t.Run(d.Driver, func(t *testing.T) {
+			t.Parallel()
+			test(NewEmpty(t, d, testkit.Embedded(t).Addr()))
+		})
+	}
+}
+
+// EmptyOnSQLite returns a World without a sale for a test whose point has nothing to do with dialects.
+func EmptyOnSQLite(t *testing.T) *World {
+	t.Helper()
+	t.Parallel()
+	return NewEmpty(t, tables.New(t, store.SQLite), testkit.Embedded(t).Addr())
+}
+
+// NewEmpty returns a World without a sale. Its sales, lines and audit go by a clock that only the test moves.
+func NewEmpty(t testing.TB, d testkit.Database, addr string) *World {
+	t.Helper()
+	clock := testkit.NewClock(time.Now())
+	w := build(t, d, addr, 0, clock.Now)
+	w.Clock = clock
+	return w
+}
+
+func build(t testing.TB, d testkit.Database, addr string, deadline time.Duration, now func() time.Time) *World {
+	t.Helper()
 	log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-	w := &World{T: t, Ctx: t.Context(), DB: tables.Open(t, d), Redis: testkit.ProductClient(t, addr)}
+	w := &World{T: t, Ctx: t.Context(), DB: tables.Open(t, d), Redis: testkit.ProductClient(t, addr), Addr: addr}
 	w.Redis.AddHook(counter{&w.calls})
 	w.Lines = queue.NewLines(w.Redis, queue.DefaultPrefix)
 	w.Line = w.Lines.Of(Sale)
-	w.Sales = inventory.NewSaleStore(w.DB, time.Now)
-	w.Cache = inventory.NewSaleCache(w.Sales, w.Lines, log, time.Now)
-	w.Reconciler = inventory.NewReconciler(w.DB, w.Lines, 10_000, log, time.Now)
-	w.Auditor = inventory.NewAuditor(w.DB, w.Lines, time.Hour, time.Now)
+	w.Sales = inventory.NewSaleStore(w.DB, now)
+	w.Cache = inventory.NewSaleCache(w.Sales, w.Lines, log, now)
+	w.Reconciler = reconcile.New(w.DB, w.Lines, Cap, log, now)
+	w.Auditor = audit.New(w.DB, w.Lines, time.Hour, now)
 	committed := func() { w.Commits.Add(1) }
 	w.Fulfiller = order.NewFulfiller(order.FulfillerParts{
-		DB: w.DB, Sales: w.Sales, Cache: w.Cache, Deadline: terms.Deadline, Channels: Channels(),
+		DB: w.DB, Sales: w.Sales, Cache: w.Cache, Deadline: deadline, Channels: Channels(),
 		OnCommit: committed, Log: log, Now: time.Now,
 	})
 	w.Canceller = order.NewCanceller(order.CancellerParts{
@@ -137,19 +178,53 @@ func NewUnpaid(t testing.TB, d testkit.Database, addr string, terms Terms) *Worl
 		DB: w.DB, Lines: w.Lines, Channels: Channels(), OnCommit: committed, Log: log, Now: w.Cache.Now,
 		Metrics: reg,
 	})
-	w.OpenSale(Sale, terms.Stock, terms.Limit)
 	return w
 }
 
 // OpenSale opens one more sale.
 func (w *World) OpenSale(id string, stock int64, limit int) {
 	w.T.Helper()
-	now := time.Now()
-	_, err := w.Sales.Create(w.Ctx, inventory.NewSale{ID: id, Title: "Phone X", SKU: "PHONE-X", Stock: stock,
-		PriceCents: 9900, Currency: "CNY", PerUserLimit: limit, StartsAt: now.Add(-time.Minute),
-		EndsAt: now.Add(time.Hour), Open: true}, "test")
-	require.NoError(w.T, err)
+	w.Create(NewSale(id, stock, limit))
 	w.CatchUp()
+}
+
+// Open opens the sale of a World that was empty.
+func (w *World) Open(stock int64, limit int) {
+	w.T.Helper()
+	w.OpenSale(Sale, stock, limit)
+}
+
+// OpenAroundBroken opens the sale among others whose lines cannot be read, before and behind it in every order.
+func (w *World) OpenAroundBroken(stock int64) {
+	w.T.Helper()
+	for _, id := range []string{"a-broken", "sale-broken", Sale, "z-broken"} {
+		w.Create(NewSale(id, stock, 1))
+		w.Clock.Advance(time.Second)
+	}
+	w.CatchUp()
+	for _, id := range []string{"a-broken", "sale-broken", "z-broken"} {
+		w.BreakLine(id, "wait")
+	}
+}
+
+// NewSale returns a sale that is open for an hour.
+func NewSale(id string, stock int64, limit int) inventory.NewSale {
+	now := time.Now()
+	return inventory.NewSale{ID: id, Title: "Phone X", SKU: "PHONE-X", Stock: stock, PriceCents: 9900, Currency: "CNY",
+		PerUserLimit: limit, StartsAt: now.Add(-time.Minute), EndsAt: now.Add(time.Hour), Open: true}
+}
+
+// Create creates a sale, whose line nobody has loaded yet.
+func (w *World) Create(n inventory.NewSale) inventory.Sale {
+	w.T.Helper()
+	sale, err := w.Sales.Create(w.Ctx, n, "test")
+	require.NoError(w.T, err)
+	return sale
+}
+
+// OtherReconciler returns the reconciler of another instance, with a clock of its own.
+func (w *World) OtherReconciler(clock *testkit.Clock) *reconcile.Reconciler {
+	return reconcile.New(w.DB, w.Lines, Cap, slog.New(slog.DiscardHandler), clock.Now)
 }
 
 // CatchUp lets reconciler and cache see what has changed.

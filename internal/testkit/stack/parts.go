@@ -15,6 +15,8 @@ import (
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
 	"sluice/inventory"
+	"sluice/inventory/audit"
+	"sluice/inventory/reconcile"
 	"sluice/notify"
 	"sluice/notify/channel"
 	"sluice/order"
@@ -36,8 +38,8 @@ func Receipts(t testing.TB) *gateway.Receipts {
 func (s *Stack) openParts(c Setup) {
 	s.SaleStore = inventory.NewSaleStore(s.DB, time.Now)
 	s.SaleCache = inventory.NewSaleCache(s.SaleStore, s.Lines, QuietLog(), time.Now)
-	s.Reconciler = inventory.NewReconciler(s.DB, s.Lines, 1000, QuietLog(), time.Now)
-	s.Auditor = inventory.NewAuditor(s.DB, s.Lines, time.Hour, time.Now)
+	s.Reconciler = reconcile.New(s.DB, s.Lines, 1000, QuietLog(), time.Now)
+	s.Auditor = audit.New(s.DB, s.Lines, time.Hour, time.Now)
 	s.topics = delay.NewTopics(delay.TopicsParts{Config: c.Delay, DB: s.DB, Messages: s.messages, Log: QuietLog(),
 		Now: time.Now})
 	s.Limiter = ratelimit.New(c.Limits, time.Now)

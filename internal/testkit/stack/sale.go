@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/inventory"
+	"sluice/inventory/audit"
 	"sluice/queue"
 )
 
@@ -59,7 +60,7 @@ func (s *Stack) Clean() {
 	s.T.Helper()
 	result, err := s.Auditor.Run(s.T.Context(), "")
 	require.NoError(s.T, err)
-	require.Equal(s.T, inventory.VerdictClean, result.Verdict, "%+v", result)
+	require.Equal(s.T, audit.Clean, result.Verdict, "%+v", result)
 }
 
 // View reads the numbers of a sale's line.

@@ -26,6 +26,8 @@ import (
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
 	"sluice/inventory"
+	"sluice/inventory/audit"
+	"sluice/inventory/reconcile"
 	"sluice/order/payment"
 	"sluice/queue"
 	"sluice/store"
@@ -72,8 +74,8 @@ type Stack struct {
 	Lines      *queue.Lines
 	SaleStore  *inventory.SaleStore
 	SaleCache  *inventory.SaleCache
-	Reconciler *inventory.Reconciler
-	Auditor    *inventory.Auditor
+	Reconciler *reconcile.Reconciler
+	Auditor    *audit.Auditor
 	Gateway    *gateway.Gateway
 	Limiter    *ratelimit.Limiter
 	Registry   *prometheus.Registry

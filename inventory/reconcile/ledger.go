@@ -1,4 +1,4 @@
-package inventory
+package reconcile
 
 import (
 	"context"
@@ -7,21 +7,21 @@ import (
 
 	"gorm.io/gorm"
 
+	"sluice/inventory"
 	"sluice/queue"
 )
 
 // ledgerState is one consistent reading of what the database knows of a sale.
 type ledgerState struct {
-	sale  Sale
-	stock Stock
+	sale  inventory.Sale
+	stock inventory.Stock
 	live  []queue.Ticket
 	ended []queue.Ticket // the newest of them
 	older bool           // it has more that ended
 	seq   int64
 }
 
-// reservable is what can still be reserved: everything unsold, less the
-// tickets in line that are not yet orders.
+// reservable returns what can still be reserved: everything unsold, less the tickets in line that are not yet orders.
 func (l ledgerState) reservable(survivors []queue.Ticket) int64 {
 	ordered := make(map[string]bool, len(l.live))
 	for _, t := range l.live {
@@ -102,7 +102,7 @@ func (k *Reconciler) readLedger(ctx context.Context, id string) (ledgerState, er
 	return l, nil
 }
 
-// ticket is the order as the line remembers it.
+// ticket returns the order as the line remembers it.
 func (r ledgerRow) ticket() queue.Ticket {
 	t := queue.Ticket{ID: r.ID, User: r.UserID, Seq: r.Seq, Units: r.Quantity, Slot: 1,
 		AdmittedAt:  time.UnixMilli(r.AdmittedAt),

@@ -1,4 +1,4 @@
-package inventory
+package reconcile
 
 import (
 	"context"
@@ -7,28 +7,25 @@ import (
 	"maps"
 	"slices"
 
-	"gorm.io/gorm"
-
-	"sluice/adminlog"
+	"sluice/inventory"
 	"sluice/queue"
-	"sluice/store"
 )
 
-// Restorer puts orders back into a ledger that has lost them. Told are orders of one sale as their owners were told of
-// them, in the order of their admission. Behind says that the database lost commits, so that the line is right where
-// both have an order; otherwise the ledger is, but of tickets that were cancelled in the line. It may be repeated.
+// Restorer puts orders back into a ledger that has lost them. It may be repeated.
 type Restorer func(ctx context.Context, r Restoration) (Restored, error)
 
 // Restoration is what is to be put back into one sale's ledger.
 type Restoration struct {
-	Sale   Sale // with the epoch under which its line is rebuilt
-	Told   []queue.Ticket
+	Sale     inventory.Sale // with the epoch under which its line is rebuilt
+	Answered []queue.Ticket // its orders as their owners were answered, in the order of their admission
+	// Behind says that the database lost commits: the line is right where both have an order. Otherwise the ledger is,
+	// but for tickets that were cancelled in the line.
 	Behind bool
 }
 
 // Restored is what came of it.
 type Restored struct {
-	Orders  int64 // put back, or brought to the state that their owners were told
+	Orders  int64 // put back, or brought to the state that their owners were answered
 	Refused int64 // recorded as failed with queue.ReasonLost: no unit or slot was left
 }
 
@@ -44,17 +41,17 @@ func (k *Reconciler) restoreLedger(ctx context.Context, id string, epoch int64, 
 	if k.restorer == nil {
 		return total, nil
 	}
-	sale, behind, err := k.restoreSale(ctx, id, left.Head)
+	sale, behind, err := k.sales.Restore(ctx, id, left.Head)
 	if err != nil {
 		return total, err
 	}
 	sale.Epoch = epoch
-	lacking, err := k.lacking(ctx, id, left, behind)
+	lacking, err := k.missingOrders(ctx, id, left, behind)
 	if err != nil {
 		return total, err
 	}
 	for chunk := range slices.Chunk(lacking, restoreMost) {
-		done, err := k.restorer(ctx, Restoration{Sale: sale, Told: chunk, Behind: behind})
+		done, err := k.restorer(ctx, Restoration{Sale: sale, Answered: chunk, Behind: behind})
 		total.Orders, total.Refused = total.Orders+done.Orders, total.Refused+done.Refused
 		if err != nil {
 			return total, fmt.Errorf("put orders back into the ledger: %w", err)
@@ -67,10 +64,10 @@ func (k *Reconciler) restoreLedger(ctx context.Context, id string, epoch int64, 
 	return total, nil
 }
 
-// lacking are the orders of the line that the ledger has not, or, when it is behind, has in another state; by their
+// missingOrders returns the orders of the line that the ledger has not, or, when it is behind, has in another state; by their
 // sequence.
-func (k *Reconciler) lacking(ctx context.Context, id string, left queue.Survey, behind bool) ([]queue.Ticket, error) {
-	states, err := k.states(ctx, id)
+func (k *Reconciler) missingOrders(ctx context.Context, id string, left queue.Survey, behind bool) ([]queue.Ticket, error) {
+	states, err := k.liveStates(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +90,8 @@ func (k *Reconciler) lacking(ctx context.Context, id string, left queue.Survey, 
 	return lacking, nil
 }
 
-// states are the live orders of a sale.
-func (k *Reconciler) states(ctx context.Context, id string) (map[string]queue.State, error) {
+// liveStates returns the states of the live orders of a sale.
+func (k *Reconciler) liveStates(ctx context.Context, id string) (map[string]queue.State, error) {
 	var rows []struct{ ID, Status string }
 	if err := k.db.Write.WithContext(ctx).Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).
 		Select("id, status").Scan(&rows).Error; err != nil {
@@ -110,58 +107,12 @@ func (k *Reconciler) states(ctx context.Context, id string) (map[string]queue.St
 	return states, nil
 }
 
-// restoreSale brings back what operators had set and the line still knows: a stop is never undone, and units that were
-// added have been sold. It reports whether the database lacks commits.
-func (k *Reconciler) restoreSale(ctx context.Context, id string, head queue.Head) (sale Sale, behind bool, err error) {
-	err = k.db.Tx(ctx, func(tx *gorm.DB) error {
-		if sale, err = lockSale(tx, id); err != nil {
-			return err
-		}
-		var stock Stock
-		if err := store.ForUpdate(tx).Take(&stock, "sale_id = ?", id).Error; err != nil {
-			return err
-		}
-		behind = head.Ledger > stock.Changes || head.Version > sale.Version
-		if head.Version <= sale.Version {
-			return nil
-		}
-		before := sale
-		sale.State, sale.StartsAt, sale.EndsAt = head.State, head.StartsAt.UnixMilli(), head.EndsAt.UnixMilli()
-		sale.PerUserLimit, sale.Version, sale.UpdatedAt = head.Limit, head.Version, k.now().UnixMilli()
-		if err := tx.Model(&Sale{}).Where("id = ?", id).Updates(map[string]any{"state": sale.State,
-			"starts_at": sale.StartsAt, "ends_at": sale.EndsAt,
-			"per_user_limit": sale.PerUserLimit, "version": sale.Version, "updated_at": sale.UpdatedAt}).
-			Error; err != nil {
-			return err
-		}
-		delta := max(head.Total-stock.Total, -stock.Available)
-		if delta != 0 {
-			if err := tx.Model(&Stock{}).Where("sale_id = ?", id).Updates(map[string]any{"total": stock.Total + delta,
-				"available": stock.Available + delta, "changes": gorm.Expr("changes + 1")}).Error; err != nil {
-				return err
-			}
-			if err := addMove(tx, Adjustment{Sale: id, Delta: delta, Reason: restoreReason, Actor: restoreActor},
-				sale.UpdatedAt); err != nil {
-				return err
-			}
-		}
-		act := adminlog.Act{Actor: restoreActor, Action: "sale.restore", Sale: id, Target: id, Reason: restoreReason}
-		return act.Write(tx, k.now(), before.image(), sale.image())
-	})
-	return sale, behind, err
-}
-
-const (
-	restoreActor  = "keeper"
-	restoreReason = "the database came back without its last commits"
-)
-
 // errLostAgain says that the database lost commits once more while a line was rebuilt from it.
 var errLostAgain = errors.New("the database lost orders again that had just been put back: the rebuild begins anew")
 
-// stillThere returns errLostAgain when the ledger, as a rebuild read it, lacks a row of an order that was told
+// checkRestored returns errLostAgain when the ledger, as a rebuild read it, lacks a row of an order that was told
 // confirmed. Going on would drop the line's record of it, the last that is left.
-func (k *Reconciler) stillThere(ctx context.Context, l ledgerState, left queue.Survey) error {
+func (k *Reconciler) checkRestored(ctx context.Context, l ledgerState, left queue.Survey) error {
 	if k.restorer == nil {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package inventory
+package reconcile
 
 import (
 	"context"
@@ -6,14 +6,15 @@ import (
 
 	"gorm.io/gorm"
 
+	"sluice/inventory"
 	"sluice/queue"
 )
 
 // releaseBatch is how many orders are brought back into a line in one step.
 const releaseBatch = 500
 
-// unreleased are the sales with orders whose units must return to their line.
-func (k *Reconciler) unreleased(ctx context.Context) (map[string]bool, error) {
+// unreleasedSales returns the sales with orders whose units must return to their line.
+func (k *Reconciler) unreleasedSales(ctx context.Context) (map[string]bool, error) {
 	var ids []string
 	err := k.db.Read.WithContext(ctx).Table("orders").Where("released = 0").Distinct("sale_id").Pluck("sale_id", &ids).
 		Error
@@ -29,9 +30,8 @@ func (k *Reconciler) unreleased(ctx context.Context) (map[string]bool, error) {
 
 type unreleasedRow struct{ ID, Status string }
 
-// Release brings units of orders of one sale that ended in the database back
-// into its line. Callers do it right after their transaction; whatever they
-// miss, the next round finds.
+// Release brings units of orders of one sale that ended in the database back into its line. Callers do it right after
+// their transaction; whatever they miss, the next round finds.
 func (k *Reconciler) Release(ctx context.Context, id string) error {
 	var rows []unreleasedRow
 	err := k.db.Read.WithContext(ctx).Table("orders").Where("released = 0 AND sale_id = ?", id).
@@ -48,12 +48,12 @@ func (k *Reconciler) Release(ctx context.Context, id string) error {
 			ended[i].State = queue.Expired
 		}
 	}
-	var stock Stock
+	var stock inventory.Stock
 	if err := k.db.Read.WithContext(ctx).Take(&stock, "sale_id = ?", id).Error; err != nil {
 		return err
 	}
 	err = k.lines.Of(id).Release(ctx, ended, stock.Changes)
-	if errors.Is(err, queue.ErrNotReady) && k.gone(ctx, id) {
+	if errors.Is(err, queue.ErrNotReady) && k.lineDropped(ctx, id) {
 		err = nil // there is nothing to bring the units back to
 	}
 	if err != nil {
@@ -62,9 +62,9 @@ func (k *Reconciler) Release(ctx context.Context, id string) error {
 	return k.markReleased(ctx, ids)
 }
 
-// gone reports that a sale was over so long ago that its line has been dropped.
-func (k *Reconciler) gone(ctx context.Context, id string) bool {
-	var sale Sale
+// lineDropped reports that a sale was over so long ago that its line has been dropped.
+func (k *Reconciler) lineDropped(ctx context.Context, id string) bool {
+	var sale inventory.Sale
 	if err := k.db.Read.WithContext(ctx).Take(&sale, "id = ?", id).Error; err != nil || !sale.Finished(k.now()) {
 		return false
 	}
@@ -72,7 +72,7 @@ func (k *Reconciler) gone(ctx context.Context, id string) bool {
 	return err == nil && !view.Exists
 }
 
-// release is Release of a sale that is being kept. While its line is not ready, a later round does it.
+// release calls Release. While the line is not ready, a later round does it.
 func (k *Reconciler) release(ctx context.Context, id string) error {
 	if err := k.Release(ctx, id); !errors.Is(err, queue.ErrNotReady) {
 		return err

@@ -1,4 +1,6 @@
-package inventory
+// Package reconcile holds every line in Redis in agreement with its sale in the database: it loads, rebuilds and changes
+// lines, puts back what a database has lost, and brings back the units of orders that ended.
+package reconcile
 
 import (
 	"context"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"sluice/internal/apart"
+	"sluice/inventory"
 	"sluice/queue"
 	"sluice/store"
 )
@@ -21,21 +24,20 @@ const (
 	reconcileMost   = 5 * time.Minute // for one line; a rebuild of a million orders takes about a minute
 	syncWait        = 5 * time.Second
 	syncPause       = 50 * time.Millisecond
-	lineKept        = time.Hour      // how long a finished sale's line still answers before it is dropped
 	deadLettersKept = 24 * time.Hour // how long dead letters keep such a line
 	// how long after a sale its line is still looked at, in case it has dead letters or could not be dropped
 	finishedWatched = 7 * 24 * time.Hour
 )
 
-// Reconciler holds every line in agreement with its sale: it loads lines that are
-// missing, rebuilds those that Redis lost or rolled back, carries changed
-// settings into them and brings back the units of orders that ended. Every
-// instance runs one; they do not get into each other's way.
+// Reconciler holds every line in agreement with its sale. It loads lines that are missing, rebuilds those that Redis lost
+// or rolled back, brings changed settings into them, and returns the units of orders that ended. Every instance runs one;
+// they do not get into each other's way.
 type Reconciler struct {
 	db       *store.DB
+	sales    *inventory.SaleStore
 	lines    *queue.Lines
-	caps     atomic.Pointer[CapPolicy]
-	pace     func(sale string) Pace
+	caps     atomic.Pointer[inventory.CapPolicy]
+	drain    func(sale string) inventory.Drain
 	log      *slog.Logger
 	now      func() time.Time
 	wake     chan struct{}
@@ -44,20 +46,20 @@ type Reconciler struct {
 
 	restorer Restorer                        // nil: none
 	owned    func(ctx context.Context) error // why no line may be loaded; nil: nothing keeps it
-	// up to which epoch of a sale this process has said what it was answered, see learn
-	learnt struct {
+	// up to which epoch of a sale this process has said what it was answered, see addLosses
+	addedLosses struct {
 		mu     sync.Mutex
 		epochs map[string]int64
 	}
 }
 
-// NewReconciler returns a reconciler; defaultCap is the cap of lines whose sale has none.
-func NewReconciler(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger,
+// New returns a reconciler; defaultCap is the cap of lines whose sale has none.
+func New(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger,
 	now func() time.Time) *Reconciler {
-	k := &Reconciler{db: db, lines: lines, pace: func(string) Pace { return Pace{PerSecond: FirstRate} }, log: log,
+	k := &Reconciler{db: db, sales: inventory.NewSaleStore(db, now), lines: lines, drain: func(string) inventory.Drain { return inventory.Drain{PerSecond: inventory.FirstDrainRate} }, log: log,
 		now: now, wake: make(chan struct{}, 1)}
-	k.caps.Store(&CapPolicy{Cap: defaultCap, MinCap: 1})
-	k.learnt.epochs = map[string]int64{}
+	k.caps.Store(&inventory.CapPolicy{Cap: defaultCap, MinCap: 1})
+	k.addedLosses.epochs = map[string]int64{}
 	return k
 }
 
@@ -73,9 +75,9 @@ func (k *Reconciler) Wake() {
 	}
 }
 
-// Run keeps until ctx ends.
+// Run reconciles all sales again and again until ctx ends.
 func (k *Reconciler) Run(ctx context.Context) {
-	by := newTurns(roundPatience)
+	by := newLimiters(roundPatience)
 	defer by.wait()
 	timer := time.NewTimer(reconcileEvery)
 	defer timer.Stop()
@@ -94,9 +96,8 @@ func (k *Reconciler) Run(ctx context.Context) {
 	}
 }
 
-// SyncLine is Reconcile for a caller who waits for a change of one sale (of any for "")
-// to be in its line: it tries again for a few seconds while another instance is
-// at it.
+// SyncLine reconciles one sale (all for "") for a caller who waits for a change to be in its line. It tries again for a
+// few seconds while another instance is at it.
 func (k *Reconciler) SyncLine(ctx context.Context, sale string) error {
 	ctx, cancel := context.WithTimeout(ctx, syncWait)
 	defer cancel()
@@ -107,7 +108,7 @@ func (k *Reconciler) SyncLine(ctx context.Context, sale string) error {
 		if end, _ := ctx.Deadline(); busy != nil && (ctx.Err() != nil || !time.Now().Before(end)) {
 			return busy // why it waited says more than that it waited too long
 		}
-		if !errors.Is(err, ErrBusy) && !errors.Is(err, queue.ErrNotReady) {
+		if !errors.Is(err, inventory.ErrBusy) && !errors.Is(err, queue.ErrNotReady) {
 			return err
 		}
 		busy = err
@@ -122,19 +123,19 @@ func (k *Reconciler) SyncLine(ctx context.Context, sale string) error {
 }
 
 type saleAndTotal struct {
-	Sale
+	inventory.Sale
 	Total, Changes int64
 }
 
 // behind reports that the line knows of changes that the ledger lacks.
 func (s saleAndTotal) behind(v queue.View) bool { return v.Ledger > s.Changes || v.Version > s.Version }
 
-// unfinished returns the sales that still need a line, or of them only one.
-func (k *Reconciler) unfinished(ctx context.Context, only string) ([]saleAndTotal, error) {
+// unfinishedSales returns the sales that still need a line, or of them only one.
+func (k *Reconciler) unfinishedSales(ctx context.Context, only string) ([]saleAndTotal, error) {
 	var sales []saleAndTotal
 	since := k.now().Add(-finishedWatched).UnixMilli()
 	query := k.db.Read.WithContext(ctx).Table("sales").Joins("JOIN stock ON stock.sale_id = sales.id").
-		Where("(sales.state <> ? AND sales.ends_at > ?) OR sales.updated_at > ?", Closed, since, since)
+		Where("(sales.state <> ? AND sales.ends_at > ?) OR sales.updated_at > ?", inventory.Closed, since, since)
 	if only != "" {
 		query = query.Where("sales.id = ?", only)
 	}
@@ -165,10 +166,10 @@ func (k *Reconciler) changeLine(ctx context.Context, s saleAndTotal, view queue.
 	switch {
 	case expired && !view.Exists:
 		return nil
-	case expired && released && s.over(view, now):
+	case expired && released && s.discardable(view, now):
 		return line.Discard(ctx, view, s.Finished(now.Add(-deadLettersKept)))
 	}
-	cause, err := k.wanting(ctx, s, view)
+	cause, err := k.rebuildCause(ctx, s, view)
 	if err != nil {
 		return err
 	}
@@ -177,7 +178,7 @@ func (k *Reconciler) changeLine(ctx context.Context, s saleAndTotal, view queue.
 		return k.rebuildOf(ctx, s.ID, finding{epoch: s.Epoch, line: view.Epoch, running: s.RebuildUntil != 0,
 			cause: cause})
 	case view.Version < s.Version:
-		settings := s.settings(s.Total, k.capOf(s.Sale))
+		settings := s.Settings(s.Total, k.capOf(s.Sale))
 		settings.Ledger = s.Changes
 		return line.Configure(ctx, settings)
 	case !k.capFits(s.Sale, view.Cap):
@@ -186,17 +187,17 @@ func (k *Reconciler) changeLine(ctx context.Context, s saleAndTotal, view queue.
 	return nil
 }
 
-// over reports that nobody needs the line of a finished sale any more. What the ledger has lost stands in the line
+// discardable reports that nobody needs the line of a finished sale any more. What the ledger has lost stands in the line
 // alone, and is put back first; dead letters are kept for a while.
-func (s saleAndTotal) over(v queue.View, now time.Time) bool {
+func (s saleAndTotal) discardable(v queue.View, now time.Time) bool {
 	if v.Epoch != s.Epoch || !v.Verified || s.behind(v) || v.InFlight() {
 		return false
 	}
 	return v.Dead == 0 || s.Finished(now.Add(-deadLettersKept))
 }
 
-// wanting says why a line must be rebuilt, "" when it need not be.
-func (k *Reconciler) wanting(ctx context.Context, s saleAndTotal, view queue.View) (cause string, err error) {
+// rebuildCause returns why a line must be rebuilt, "" when it need not be.
+func (k *Reconciler) rebuildCause(ctx context.Context, s saleAndTotal, view queue.View) (cause string, err error) {
 	switch {
 	case !view.Exists:
 		return causeMissing, nil
@@ -221,7 +222,7 @@ func (k *Reconciler) wanting(ctx context.Context, s saleAndTotal, view queue.Vie
 	case now.Epoch != s.Epoch || view.Epoch == s.Epoch:
 		return "", nil
 	case view.Epoch < s.Epoch:
-		return causeEpoch, k.elsewhere(ctx, s.ID, view)
+		return causeEpoch, k.checkElsewhere(ctx, s.ID, view)
 	}
 	return causeEpoch, nil
 }

@@ -1,4 +1,4 @@
-package inventory
+package reconcile
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/internal/killpoint"
+	"sluice/inventory"
 	"sluice/queue"
 	"sluice/store"
 )
@@ -17,10 +18,9 @@ const (
 	rebuildRenew = time.Second
 )
 
-// Rebuild brings the line of a sale back into agreement with the ledger,
-// counting the tickets that are left in it. Meanwhile the sale answers that it
-// is unavailable. It returns ErrBusy when another instance is at it. Running
-// it on a line that is in order changes nothing but the epoch.
+// Rebuild brings the line of a sale back into agreement with the ledger, counting the tickets that are left in it.
+// Meanwhile the sale answers that it is unavailable. It returns ErrBusy when another instance is at it. On a line that is
+// in order it changes nothing but the epoch.
 func (k *Reconciler) Rebuild(ctx context.Context, id string) error {
 	return k.rebuildOf(ctx, id, finding{epoch: anyEpoch, cause: causeAsked})
 }
@@ -51,8 +51,8 @@ const (
 	causeAsked      = "asked"      // by an operator
 )
 
-// rebuildOf is Rebuild of a line that was found wanting under an epoch: where another instance has rebuilt it since, it
-// returns ErrBusy too, since what was found says nothing of that line, and shoppers would be kept out again.
+// rebuildOf rebuilds a line that was found wanting under an epoch. Where another instance has rebuilt it since, it returns
+// ErrBusy: what was found says nothing of that line, and shoppers would be kept out again.
 func (k *Reconciler) rebuildOf(ctx context.Context, id string, found finding) error {
 	if k.owned != nil {
 		if err := k.owned(ctx); err != nil {
@@ -80,7 +80,7 @@ func (k *Reconciler) rebuild(ctx context.Context, id string, epoch int64, cause 
 		return err
 	}
 	if !begun {
-		return ErrBusy
+		return inventory.ErrBusy
 	}
 	killpoint.Pass("rebuild.begun")
 	view, err := line.View(ctx)
@@ -99,7 +99,7 @@ func (k *Reconciler) rebuild(ctx context.Context, id string, epoch int64, cause 
 	if err != nil {
 		return err
 	}
-	if err := k.stillThere(ctx, ledger, left); err != nil {
+	if err := k.checkRestored(ctx, ledger, left); err != nil {
 		return err
 	}
 	era, err := k.beginEra(ctx, line, ledger, left, era{SaleID: id, Epoch: epoch, Cause: cause, Server: view.Server,
@@ -112,7 +112,7 @@ func (k *Reconciler) rebuild(ctx context.Context, id string, epoch int64, cause 
 	}
 	killpoint.Pass("rebuild.restored")
 	ledger.sale.Epoch = epoch
-	settings := ledger.sale.settings(ledger.stock.Total, k.capOf(ledger.sale))
+	settings := ledger.sale.Settings(ledger.stock.Total, k.capOf(ledger.sale))
 	numbers := queue.Reopened{
 		Stock: ledger.reservable(left.Tickets), Seq: era.Base, Ledger: ledger.stock.Changes,
 		Ended: ledger.endedEarly(left.Tickets) + left.Repeats, Older: ledger.older,
@@ -131,25 +131,25 @@ func (k *Reconciler) rebuild(ctx context.Context, id string, epoch int64, cause 
 func (k *Reconciler) lockRebuild(ctx context.Context, id string, found finding) (int64, error) {
 	var epoch int64
 	err := k.db.Tx(ctx, func(tx *gorm.DB) error {
-		sale, err := lockSale(tx, id)
+		sale, err := inventory.LockSale(tx, id)
 		if err != nil {
 			return err
 		}
 		if found.epoch != anyEpoch && (sale.Epoch != found.epoch || found.running && sale.RebuildUntil == 0) {
-			return ErrBusy
+			return inventory.ErrBusy
 		}
 		now := k.now()
 		// A time further away than any lease was written by a wrong clock.
 		if left := time.UnixMilli(sale.RebuildUntil).Sub(now); left > 0 && left <= rebuildLease {
-			return ErrBusy
+			return inventory.ErrBusy
 		}
 		// Workers of the old epoch have either committed or are refused from here on: see current.
-		var stock Stock
+		var stock inventory.Stock
 		if err := store.ForUpdate(tx).Take(&stock, "sale_id = ?", id).Error; err != nil {
 			return err
 		}
 		epoch = max(sale.Epoch, found.line) + 1
-		return tx.Model(&Sale{}).Where("id = ?", id).
+		return tx.Model(&inventory.Sale{}).Where("id = ?", id).
 			Updates(map[string]any{"epoch": epoch, "rebuild_until": now.Add(rebuildLease).UnixMilli()}).Error
 	})
 	if err != nil {
@@ -158,20 +158,19 @@ func (k *Reconciler) lockRebuild(ctx context.Context, id string, found finding) 
 	return epoch, nil
 }
 
-// reserve keeps the rebuild of an epoch for this instance until then; the zero
-// time ends the reservation.
+// reserve keeps the rebuild of an epoch for this instance until then; the zero time ends the reservation.
 func (k *Reconciler) reserve(ctx context.Context, id string, epoch int64, until time.Time) error {
 	ms := int64(0)
 	if !until.IsZero() {
 		ms = until.UnixMilli()
 	}
 	return k.db.Tx(ctx, func(tx *gorm.DB) error {
-		return tx.Model(&Sale{}).Where("id = ? AND epoch = ?", id, epoch).Update("rebuild_until", ms).Error
+		return tx.Model(&inventory.Sale{}).Where("id = ? AND epoch = ?", id, epoch).Update("rebuild_until", ms).Error
 	})
 }
 
-// holdRebuild renews the reservation until the function it returns is called,
-// so that the lease can be short: a sale waits for it when the instance dies.
+// holdRebuild renews the reservation until the function it returns is called. So the lease can be short: a sale waits for
+// it when the instance dies.
 func (k *Reconciler) holdRebuild(ctx context.Context, id string, epoch int64) (release func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})

@@ -1,15 +1,14 @@
-package inventory
+package reconcile
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"gorm.io/gorm"
 
+	"sluice/inventory"
 	"sluice/queue"
 )
 
@@ -31,7 +30,7 @@ type era struct {
 func (era) TableName() string { return "eras" }
 
 // beginEra writes down how a line is loaded: from which sequence on, and how many of the tickets that came before are
-// in no store. What other processes were answered they add themselves, see learn.
+// in no store. What other processes were answered they add themselves, see addLosses.
 func (k *Reconciler) beginEra(ctx context.Context, line *queue.Line, ledger ledgerState, left queue.Survey,
 	e era) (era, error) {
 	e.BeganAt = k.now().UnixMilli()
@@ -45,7 +44,7 @@ func (k *Reconciler) beginEra(ctx context.Context, line *queue.Line, ledger ledg
 			Error; err != nil {
 			return err
 		}
-		// What was seen before that loading is its loss, which learn adds to it: sequences after its base were given
+		// What was seen before that loading is its loss, which addLosses adds to it: sequences after its base were given
 		// anew.
 		if seen, under := line.SeenBefore(e.Epoch); under >= before.Epoch {
 			e.Seq = max(e.Seq, seen)
@@ -83,7 +82,7 @@ func countLost(tx *gorm.DB, sale string, base, newest int64, left queue.Survey) 
 			tickets[t.ID] = t.Seq
 		}
 	}
-	both, err := countKnown(tx, tickets)
+	both, err := inventory.CountOrdered(tx, tickets)
 	if err != nil {
 		return 0, err
 	}
@@ -94,33 +93,13 @@ func countLost(tx *gorm.DB, sale string, base, newest int64, left queue.Survey) 
 	return max(newest-base-marks-rows.Known-int64(len(tickets))+both, 0), nil
 }
 
-// countKnown counts those of the tickets, id → sequence, that have a row. One with an earlier sequence does not count:
-// it is of a request that was repeated after the line had forgotten it.
-func countKnown(tx *gorm.DB, tickets map[string]int64) (known int64, err error) {
-	for chunk := range slices.Chunk(slices.Collect(maps.Keys(tickets)), auditIDs) {
-		var rows []struct {
-			ID  string
-			Seq int64
-		}
-		if err := tx.Table("orders").Where("id IN ?", chunk).Select("id, seq").Scan(&rows).Error; err != nil {
-			return 0, err
-		}
-		for _, r := range rows {
-			if r.Seq >= tickets[r.ID] {
-				known++
-			}
-		}
-	}
-	return known, nil
-}
-
-// learn adds to the loss of the era that followed what this process was answered and whoever loaded the line did not
+// addLosses adds to the loss of the era that followed what this process was answered and whoever loaded the line did not
 // know: the newest tickets may have gone with Redis, and only those who admitted them have seen them.
-func (k *Reconciler) learn(ctx context.Context, sale string, epoch int64) error {
+func (k *Reconciler) addLosses(ctx context.Context, sale string, epoch int64) error {
 	seen, under := k.lines.Of(sale).SeenBefore(epoch)
-	k.learnt.mu.Lock()
-	done := k.learnt.epochs[sale] >= epoch
-	k.learnt.mu.Unlock()
+	k.addedLosses.mu.Lock()
+	done := k.addedLosses.epochs[sale] >= epoch
+	k.addedLosses.mu.Unlock()
 	if done {
 		return nil
 	}
@@ -139,21 +118,21 @@ func (k *Reconciler) learn(ctx context.Context, sale string, epoch int64) error 
 			return fmt.Errorf("add to the losses of %s: %w", sale, err)
 		}
 	}
-	k.learnt.mu.Lock()
-	defer k.learnt.mu.Unlock()
-	if len(k.learnt.epochs) >= mostLearnt {
-		clear(k.learnt.epochs)
+	k.addedLosses.mu.Lock()
+	defer k.addedLosses.mu.Unlock()
+	if len(k.addedLosses.epochs) >= maxAddedLosses {
+		clear(k.addedLosses.epochs)
 	}
-	k.learnt.epochs[sale] = epoch
+	k.addedLosses.epochs[sale] = epoch
 	return nil
 }
 
 // ErrElsewhere says that another Redis has just loaded a line that this one holds under an older epoch.
 var ErrElsewhere = errors.New("another redis serves this sale: this one is cut off, or the wrong one")
 
-// elsewhere returns ErrElsewhere for a while after another Redis than the one that was looked at has loaded a sale's
+// checkElsewhere returns ErrElsewhere for a while after another Redis than the one that was looked at has loaded a sale's
 // line.
-func (k *Reconciler) elsewhere(ctx context.Context, sale string, view queue.View) error {
+func (k *Reconciler) checkElsewhere(ctx context.Context, sale string, view queue.View) error {
 	var last era
 	if err := k.db.Write.WithContext(ctx).Where("sale_id = ?", sale).Order("epoch DESC").Limit(1).Find(&last).
 		Error; err != nil {
@@ -166,15 +145,5 @@ func (k *Reconciler) elsewhere(ctx context.Context, sale string, view queue.View
 		ErrElsewhere)
 }
 
-// mostLearnt bounds for how many sales a reconciler remembers what it has added.
-const mostLearnt = 10_000
-
-// rebuilds counts how often a line was rebuilt for a cause since a moment.
-func (k *Reconciler) rebuilds(ctx context.Context, sale, cause string, since time.Time) (n int64, err error) {
-	err = k.db.Read.WithContext(ctx).Table("eras").Where("sale_id = ? AND cause = ? AND began_at > ?", sale, cause,
-		since.UnixMilli()).Count(&n).Error
-	if err != nil {
-		return 0, fmt.Errorf("count the rebuilds of %s: %w", sale, err)
-	}
-	return n, nil
-}
+// maxAddedLosses bounds for how many sales a reconciler remembers what it has added.
+const maxAddedLosses = 10_000

@@ -1,0 +1,9 @@
+package audit_test
+
+import (
+	"testing"
+
+	"sluice/internal/testkit/orders"
+)
+
+func TestMain(m *testing.M) { orders.VerifyMain(m) }
