@@ -100,7 +100,8 @@ func TestRolesAtEveryRoute(t *testing.T) {
 		walked++
 		need, ok := table[route.Method+" "+route.Path]
 		require.True(t, ok, "%s %s needs a line in the table", route.Method, route.Path)
-		path := strings.NewReplacer(":sale", "nothing", ":topic", "nothing", ":name", "nothing", ":id", "nothing").Replace(route.Path)
+		path := strings.NewReplacer(":sale", "nothing", ":topic", "nothing", ":name", "nothing", ":id", "nothing").
+			Replace(route.Path)
 		for _, role := range []auth.Role{auth.RoleViewer, auth.RoleOperator, auth.RoleAdmin} {
 			token, err := auth.MintFor(stack.Auth(), "ann", role, time.Hour, time.Now())
 			require.NoError(t, err)

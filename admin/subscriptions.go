@@ -56,7 +56,9 @@ func (h *subscriptions) list(c *gin.Context) {
 		}
 		subs = h.topics.Of(topic)
 	}
-	h.answer(c, subs, func(list []api.Subscription) { c.JSON(http.StatusOK, api.SubscriptionList{Subscriptions: list}) })
+	h.answer(c, subs, func(list []api.Subscription) {
+		c.JSON(http.StatusOK, api.SubscriptionList{Subscriptions: list})
+	})
 }
 
 func (h *subscriptions) show(c *gin.Context) {

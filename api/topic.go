@@ -39,7 +39,10 @@ type TopicCounts struct {
 
 // Add adds those of another subscription.
 func (c *TopicCounts) Add(o TopicCounts) {
-	c.Pending, c.Firing, c.Retrying, c.Dead = c.Pending+o.Pending, c.Firing+o.Firing, c.Retrying+o.Retrying, c.Dead+o.Dead
+	c.Pending += o.Pending
+	c.Firing += o.Firing
+	c.Retrying += o.Retrying
+	c.Dead += o.Dead
 }
 
 // TopicList is all topics.

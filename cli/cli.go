@@ -110,7 +110,8 @@ func newRootCommand(c *cli) *cobra.Command {
 		"set one configuration key, before environment and file; repeatable (`key=value`)")
 	root.AddCommand(newDemoCommand(c), newServeCommand(c), newSaleCommand(c), newOrderCommand(c), newQueueCommand(c),
 		newDeadCommand(c), newTopicCommand(c), newSubscriptionCommand(c), newAuditCommand(c), newAdminLogCommand(c),
-		newRebuildCommand(c), newNotifyCommand(c), newPaymentCommand(c), newLimitsCommand(c), newSwitchCommand(c), newInstancesCommand(c),
+		newRebuildCommand(c), newNotifyCommand(c), newPaymentCommand(c), newLimitsCommand(c), newSwitchCommand(c),
+		newInstancesCommand(c),
 		newLogLevelCommand(c), newTokenCommand(c), newLoadtestCommand(c), newMigrateCommand(c), newConfigCommand(c),
 		newVersionCommand(c))
 	root.SetHelpCommand(newHelpCommand(root))

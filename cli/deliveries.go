@@ -35,7 +35,8 @@ func (d deliveryCommands) argument() string { return strings.ToUpper(d.kind) }
 func (d deliveryCommands) listMessages(c *cli) *cobra.Command {
 	var state string
 	return listCommand[api.Message]{
-		use: "list " + d.argument(), short: "List the messages of a " + d.kind + " in a state, with the next attempt's time",
+		use:     "list " + d.argument(),
+		short:   "List the messages of a " + d.kind + " in a state, with the next attempt's time",
 		example: "  " + d.command + " message list --state failed " + d.example,
 		args:    cobra.ExactArgs(1),
 		member:  "messages", paging: opsclient.BySkip(), what: "messages", limit: 20,
@@ -49,8 +50,8 @@ func (d deliveryCommands) listMessages(c *cli) *cobra.Command {
 		},
 		header: []string{"MESSAGE", "STATE", "ATTEMPTS", "ADDED", "NEXT", "ENDED", "ERROR"},
 		row: func(m api.Message) []string {
-			return []string{printable(m.ID), m.State, strconv.Itoa(m.Attempts), m.AddedAt, dash(m.DueAt), dash(m.EndedAt),
-				dash(printable(m.LastError))}
+			return []string{printable(m.ID), m.State, strconv.Itoa(m.Attempts), m.AddedAt, dash(m.DueAt),
+				dash(m.EndedAt), dash(printable(m.LastError))}
 		},
 	}.command(c)
 }

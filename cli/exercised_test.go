@@ -358,8 +358,8 @@ func (e *exercise) subscriptions(refusing string) {
 	require.Contains(e.t, e.do("subscription", "set", "--method", "get", "--reason", "simple", "stats"), "GET")
 	require.Contains(e.t, e.do("subscription", "off", "--reason", "it moves", "stats"), "off")
 	require.Contains(e.t, e.do("subscription", "on", "--reason", "it moved", "stats"), "on")
-	e.do("topic", "message", "add", "coupons", "sent-1", "--at", "2020-01-01T00:00:00Z", "--event", "coupon.sent", "--sale",
-		"flash-1", "--reason", "by hand")
+	e.do("topic", "message", "add", "coupons", "sent-1", "--at", "2020-01-01T00:00:00Z", "--event", "coupon.sent",
+		"--sale", "flash-1", "--reason", "by hand")
 	e.runUntil("sent-1", "subscription", "dead", "list", "stats")
 	require.Contains(e.t, e.do("topic", "message", "show", "coupons", "sent-1"), "in nightly")
 	require.Contains(e.t, e.do("subscription", "message", "list", "nightly"), "sent-1")

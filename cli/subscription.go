@@ -22,8 +22,8 @@ func newSubscriptionCommand(c *cli) *cobra.Command {
 		newSubscriptionSwitchCommand(c, "on", "Switch a subscription on: its messages are delivered"),
 		newSubscriptionSwitchCommand(c, "off", "Switch a subscription off: its messages wait"),
 		newSubscriptionDeleteCommand(c),
-		newGroup("message", "List the messages of a subscription", "  sluice subscription message list --state failed stock",
-			subscriptionMessages().listMessages(c)),
+		newGroup("message", "List the messages of a subscription",
+			"  sluice subscription message list --state failed stock", subscriptionMessages().listMessages(c)),
 		subscriptionMessages().deadCommand(c))
 	c.opsFlag(cmd)
 	return cmd
@@ -46,7 +46,8 @@ func newSubscriptionListCommand(c *cli) *cobra.Command {
 			}
 			return r, nil
 		},
-		header: []string{"SUBSCRIPTION", "TOPIC", "KIND", "STATE", "PENDING", "FIRING", "RETRYING", "DEAD", "MISSED", "URL"},
+		header: []string{"SUBSCRIPTION", "TOPIC", "KIND", "STATE", "PENDING", "FIRING", "RETRYING", "DEAD", "MISSED",
+			"URL"},
 		row: func(s api.Subscription) []string {
 			cells := append([]string{printable(s.Name), printable(s.Topic), s.Kind, onOff(s.Enabled)},
 				countCells(s.Messages)...)
@@ -98,7 +99,8 @@ func newSubscriptionDeleteCommand(c *cli) *cobra.Command {
 		example: "  sluice subscription delete --give-up --reason 'its reader is gone for good' stock",
 		request: func(_ *cobra.Command, args []string) (opsclient.Request, error) {
 			query := url.Values{"reason": {reason}, "give_up": {strconv.FormatBool(giveUp)}}
-			return opsclient.Request{Method: http.MethodDelete, Path: "/subscriptions/" + args[0] + "?" + query.Encode()}, nil
+			path := "/subscriptions/" + args[0] + "?" + query.Encode()
+			return opsclient.Request{Method: http.MethodDelete, Path: path}, nil
 		},
 		check: checkSubscription, about: func(args []string) string { return "subscription " + args[0] },
 		flags: func(cmd *cobra.Command) {
@@ -110,8 +112,8 @@ func newSubscriptionDeleteCommand(c *cli) *cobra.Command {
 
 func checkSubscription(name string) error {
 	if checkTopic(strings.TrimSuffix(name, ".default")) != nil {
-		return badUsage("a subscription's name is 1 to 64 letters, digits, '-' or '_', starting with a letter or digit, "+
-			"or TOPIC.default, got %q", name)
+		return badUsage("a subscription's name is 1 to 64 letters, digits, '-' or '_', starting with a letter or "+
+			"digit, or TOPIC.default, got %q", name)
 	}
 	return nil
 }

@@ -89,7 +89,8 @@ func newTopicListCommand(c *cli) *cobra.Command {
 		request: get("/topics"),
 		header:  []string{"TOPIC", "STATE", "PENDING", "FIRING", "RETRYING", "DEAD", "URL"},
 		row: func(t api.Topic) []string {
-			return append(append([]string{printable(t.Name), onOff(t.Enabled)}, countCells(t.Messages)...), printable(t.URL))
+			cells := append([]string{printable(t.Name), onOff(t.Enabled)}, countCells(t.Messages)...)
+			return append(cells, printable(t.URL))
 		},
 	}.command(c)
 }

@@ -165,7 +165,7 @@ func (ts *Topics) catchUp(ctx context.Context, topic string, newer staleError) e
 	}
 	// A version is written to Redis after its commit: what the database does not have by now was lost with it.
 	if newer.known && newer.version > t.Version {
-		ts.log.WarnContext(ctx, "Redis knows a newer version of a topic than the database: the database's counts",
+		ts.log.WarnContext(ctx, "a topic has a newer version in Redis than in the database: the database's counts",
 			"topic", topic, "redis", newer.version, "database", t.Version)
 		return ts.messages.replaceVersion(ctx, topic, t.Version, newer.version)
 	}

@@ -93,7 +93,8 @@ type DispatcherParts struct {
 func NewDispatcher(p DispatcherParts) (*Dispatcher, error) {
 	cfg := p.Config
 	d := &Dispatcher{
-		cfg: cfg, topics: p.Topics, messages: p.Messages, caller: newCaller(cfg, p.Now), onDead: p.OnDead, onFull: p.OnFull,
+		cfg: cfg, topics: p.Topics, messages: p.Messages, caller: newCaller(cfg, p.Now),
+		onDead: p.OnDead, onFull: p.OnFull,
 		log: p.Log, now: p.Now, slots: newSlots(cfg.Workers, cfg.PerTopic), results: make(chan result, cfg.Workers),
 		backoff: newBackoffs(p.Now, cfg.Poll, backoffMax), blocked: p.Blocked, seen: newSnapshot(nil, nil),
 	}

@@ -103,7 +103,8 @@ func TestWhatCannotBeDeliveredDiesAndIsReported(t *testing.T) {
 	require.Eventually(t, func() bool { return len(w.reported()) == 1 }, patience, time.Millisecond)
 	death := w.reported()[0]
 	require.Equal(t, "ops@shop.example", death.Subscription.Alert)
-	require.Equal(t, DeadReport{Subscription: death.Subscription, Count: 1, ID: "a", Error: "the receiver answered 502"}, death)
+	require.Equal(t, DeadReport{Subscription: death.Subscription, Count: 1, ID: "a",
+		Error: "the receiver answered 502"}, death)
 	require.Equal(t, 2.0, testutil.ToFloat64(f.metrics.calls.WithLabelValues("t", countRetry)))
 	require.Equal(t, 1.0, testutil.ToFloat64(f.metrics.calls.WithLabelValues("t", countDead)))
 	require.Eventually(t, func() bool {
@@ -290,7 +291,8 @@ func TestTwoDispatchersDeliverEachMessageOnce(t *testing.T) {
 	w.startDispatcher()
 	const n = 500
 	w.fill("t", "m", n, func(i int) time.Time { return time.Now().Add(time.Duration(i) * time.Millisecond) })
-	require.Eventually(t, func() bool { return w.rdb.LLen(t.Context(), subscriptionKeys("sluice", ownOf("t")).done).Val() == n },
+	done := subscriptionKeys("sluice", ownOf("t")).done
+	require.Eventually(t, func() bool { return w.rdb.LLen(t.Context(), done).Val() == n },
 		patience, 5*time.Millisecond)
 	seen := map[string]int{}
 	for _, h := range r.allCalls() {

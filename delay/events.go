@@ -49,8 +49,8 @@ type eventData struct {
 }
 
 // Deliver adds each event to every topic that asks for it, one call per topic, all at once. The events that one topic
-// refuses are retried. Other topics recognise the repeat and ignore it. An event whose id a topic knows with another body
-// is given up alone.
+// refuses are retried. Other topics recognise the repeat and ignore it. An event whose id a topic knows with another
+// body is given up alone.
 func (e *Events) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
 	results := make([]notify.Result, len(messages))
 	for i := range results {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -91,11 +93,59 @@ func (w *world) topic(name, url string, edits ...func(*Change)) Topic {
 	return t
 }
 
+// subscribe adds a subscription to a topic: one that is pulled from, unless ch has a URL.
+func (w *world) subscribe(topic, name string, edits ...func(*SubscriptionChange)) Subscription {
+	w.t.Helper()
+	ch := SubscriptionChange{RetryUnitMS: new(int64(10))}
+	for _, edit := range edits {
+		edit(&ch)
+	}
+	sub, err := w.topics.CreateSubscription(w.t.Context(), NewSubscription{Name: name, Topic: topic}, ch, "ann", "")
+	require.NoError(w.t, err)
+	return sub
+}
+
+// otherProcess returns the same topics as another process has them, which has just read the database.
+func (w *world) otherProcess() *world {
+	w.t.Helper()
+	other := &world{t: w.t, cfg: w.cfg, rdb: w.rdb, db: w.db, messages: w.messages, reg: prometheus.NewRegistry()}
+	other.topics = NewTopics(TopicsParts{Config: w.cfg, DB: w.db, Messages: w.messages,
+		Events: []string{"order.confirmed", "order.paid"}, Log: quiet(), Now: time.Now})
+	require.NoError(w.t, other.topics.Refresh(w.t.Context()))
+	return other
+}
+
+// readers returns what readers of this process are served by.
+func (w *world) readers() *Readers {
+	w.t.Helper()
+	return NewReaders(ReadersParts{Topics: w.topics, Messages: w.messages, OnDead: w.reportDead,
+		Registry: prometheus.NewRegistry()})
+}
+
+// receive returns the messages that a subscription has due, in the order of their ids.
+func (w *world) receive(r *Readers, name string, wait time.Duration) []Leased {
+	w.t.Helper()
+	got, err := r.Receive(w.t.Context(), name, 100, wait)
+	require.NoError(w.t, err)
+	slices.SortFunc(got, func(a, b Leased) int { return strings.Compare(a.ID, b.ID) })
+	return got
+}
+
+// endLease lets the lease of a message end.
+func (w *world) endLease(sub Subscription, id string) {
+	w.t.Helper()
+	require.NoError(w.t, w.rdb.ZAdd(w.t.Context(), w.messages.keysOf(sub).firing, redis.Z{Score: 1, Member: id}).Err())
+	found, err := w.messages.reclaim(w.t.Context(), sub)
+	require.NoError(w.t, err)
+	require.EqualValues(w.t, 1, found.again+found.dead)
+}
+
 func (w *world) dispatcher() *Dispatcher {
 	w.t.Helper()
 	f, err := NewDispatcher(DispatcherParts{Config: w.cfg, Topics: w.topics, Messages: w.messages, OnDead: w.reportDead,
 		Log: quiet(), Now: time.Now, Registry: prometheus.NewRegistry()})
 	require.NoError(w.t, err)
+	w.t.Cleanup(func() { _ = f.Close() }) // of one that was not run
 	return f
 }
 

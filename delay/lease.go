@@ -57,8 +57,8 @@ func (s *Store) byServer(ctx context.Context, subs []Subscription) map[string][]
 	return groups
 }
 
-// claim leases up to most due messages and counts an attempt of each. It returns a staleError when the subscription was changed meanwhile. Should the
-// answer be lost, what was claimed is handed back: nobody would deliver it.
+// claim leases up to most due messages and counts an attempt of each. It returns a staleError when the subscription was
+// changed meanwhile. If the answer is lost, what was claimed is handed back: nobody would deliver it.
 func (s *Store) claim(ctx context.Context, sub Subscription, most int) ([]delivery, error) {
 	k, token := s.keysOf(sub), rand.Text()[:tokenSize]
 	reply, err := s.scripts.claim.RunList(ctx, s.rdb,

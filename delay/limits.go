@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// slots bounds what one process delivers at a time, in all and for each subscription. A slot is taken before a message is
-// claimed and given back when its outcome is stored. So no message waits for a worker in memory.
+// slots bounds what one process delivers at a time, in all and for each subscription. A slot is taken before a message
+// is claimed and given back when its outcome is stored. So no message waits for a worker in memory.
 type slots struct {
 	total, each int
 

@@ -89,7 +89,8 @@ func (s *Store) listSet(ctx context.Context, sub Subscription, ids *redis.String
 }
 
 // listDone looks through the finished messages for those in a state. They begin at place before of the listing.
-func (s *Store) listDone(ctx context.Context, sub Subscription, l Listing, before int64, state string) (ListPage, error) {
+func (s *Store) listDone(ctx context.Context, sub Subscription, l Listing, before int64, state string,
+) (ListPage, error) {
 	var page ListPage
 	for from := l.Skip - before; from < l.Skip-before+maxScanned; from += maxListed {
 		ids, err := s.rdb.LRange(ctx, s.keysOf(sub).done, from, from+maxListed-1).Result()

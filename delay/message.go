@@ -165,7 +165,8 @@ type shownMessage struct{ record, try, where, score string }
 // in gives its state.
 func readMessage(sub Subscription, id string, s shownMessage) Message {
 	record, try, where, score := s.record, s.try, s.where, s.score
-	m := Message{Topic: sub.Topic, Subscription: sub.Name, ID: id, State: map[string]string{"due": Pending, "firing": Firing, "dead": Dead}[where]}
+	m := Message{Topic: sub.Topic, Subscription: sub.Name, ID: id,
+		State: map[string]string{"due": Pending, "firing": Firing, "dead": Dead}[where]}
 	if parts := strings.SplitN(try, "\t", 3); len(parts) == 3 {
 		m.Attempts, _ = strconv.Atoi(parts[0]) // written by our own scripts
 		m.Error = parts[2]

@@ -46,7 +46,8 @@ func TestABrokenTopicHarmsNoOther(t *testing.T) {
 				// Its dispatcher died.
 				_, err := w.messages.claim(t.Context(), w.own(well), 1)
 				require.NoError(t, err)
-				require.NoError(t, w.rdb.Do(t.Context(), "ZADD", w.messages.keysOf(ownOf(well)).firing, "XX", "1", "a").Err())
+				firing := w.messages.keysOf(ownOf(well)).firing
+				require.NoError(t, w.rdb.Do(t.Context(), "ZADD", firing, "XX", "1", "a").Err())
 				w.overwrite(broken, name)
 				f, stop := w.startDispatcher()
 				require.Equal(t, 2, w.waitForState(well, "a", Delivered).Attempts, "it was taken over")
@@ -140,7 +141,8 @@ func TestResultsThatCannotBeStoredHoldUpNoOther(t *testing.T) {
 	w.topic("well", r.URL)
 	w.add("a-held", msg("a", 0), msg("b", 0))
 	// only results go there
-	hold := &keyBlocker{key: w.messages.keysOf(ownOf("a-held")).done, met: make(chan struct{}, 1), gate: make(chan struct{})}
+	hold := &keyBlocker{key: w.messages.keysOf(ownOf("a-held")).done, met: make(chan struct{}, 1),
+		gate: make(chan struct{})}
 	w.rdb.AddHook(hold)
 	w.startDispatcher()
 	open := sync.OnceFunc(func() { close(hold.gate) })

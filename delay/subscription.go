@@ -279,5 +279,6 @@ const (
 	nameRule   = "must be 1 to 64 letters, digits, '-' or '_', starting with a letter or digit"
 	urlRule    = "must be an http or https address with a host, without user or fragment, at most 2000 characters"
 	methodRule = "must be POST, PUT, PATCH or GET"
-	secretRule = "must be whsec_ and 24 to 64 bytes in base64; leave it out to have one made" // #nosec G101 -- no secret
+	// #nosec G101 -- no secret
+	secretRule = "must be whsec_ and 24 to 64 bytes in base64; leave it out to have one made"
 )

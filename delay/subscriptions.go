@@ -14,7 +14,8 @@ import (
 
 // CreateSubscription adds a subscription to a topic. It gets every message that is added after it was made. It returns
 // an invalid.Error, ErrNoTopic, ErrSubscriptionExists or ErrManySubscriptions.
-func (ts *Topics) CreateSubscription(ctx context.Context, n NewSubscription, ch SubscriptionChange, actor, reason string,
+func (ts *Topics) CreateSubscription(
+	ctx context.Context, n NewSubscription, ch SubscriptionChange, actor, reason string,
 ) (Subscription, error) {
 	sub := newSubscription(n, ch, ts.cfg, ts.now())
 	if err := errors.Join(checkReason(reason), ts.checkAlert(ch.Alert), sub.check(ts.cfg)); err != nil {
