@@ -74,6 +74,7 @@ var mayImport = map[string][]string{
 		"gateway", authRoom, "configs", shoppers, redisRoom, schemaRoom, httpServer, "admin", money},
 	".":                {"cli"},
 	"loadtest":         {},
+	"examples":         {}, // programs of others
 	"e2e":              {},
 	"model":            {},
 	"internal/testkit": {"store", schemaRoom}, // its tables

@@ -66,6 +66,14 @@ func newInstaller(out io.Writer) *installer {
 				_, err := exec.LookPath("ip")
 				return found(err) || runtime.GOOS != "linux"
 			}},
+			{"Python, for an example", []string{"python3"}, func() bool {
+				_, err := exec.LookPath("python3")
+				return found(err)
+			}},
+			{"PHP, for an example", []string{"php-cli"}, func() bool {
+				_, err := exec.LookPath("php")
+				return found(err)
+			}},
 			{"a C compiler for the race detector", []string{"gcc", "libc6-dev"}, compiles},
 		},
 		may:    os.Geteuid() == 0 && found(noApt),
@@ -95,7 +103,7 @@ func (i *installer) ensure(ctx context.Context) error {
 	if !i.may {
 		return fmt.Errorf("not installed: %s. On Debian or Ubuntu, as root:\n"+
 			"    apt-get update && apt-get install --no-install-recommends %s\n"+
-			"On macOS:\n    xcode-select --install; brew install redis mariadb postgresql@17 pgbouncer prometheus spin",
+			"On macOS:\n    xcode-select --install; brew install redis mariadb postgresql@17 pgbouncer prometheus spin python php",
 			strings.Join(missing, ", "), strings.Join(packages, " "))
 	}
 	fmt.Fprintf(i.out, "withstores: installing %s with apt-get\n", strings.Join(packages, " "))
