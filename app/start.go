@@ -80,7 +80,9 @@ func (a *App) run(ctx context.Context) error {
 		a.loop("alerts", a.channels.Alerts.Run)
 	}
 	if a.opt.Roles.Notifier {
-		a.loop("relay", a.whileAllowed("relay", func(ctx context.Context) { _ = a.relay.Run(ctx) })) // it returns no error
+		a.loop("relay", a.whileAllowed("relay", func(ctx context.Context) {
+			_ = a.relay.Run(ctx) // it returns no error
+		}))
 		a.task("delayed messages", a.dispatcher.Run)
 	}
 	if a.opt.Roles.Worker {
@@ -101,8 +103,9 @@ func (a *App) run(ctx context.Context) error {
 		a.serve("public server", a.public, srv, a.gateway.Drain)
 	}
 	a.running = true
-	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(), "work", a.WorkAddr(),
-		"redis", a.redis.Mode, "durability", a.redis.Durability, "database", a.cfg.Database.Driver)
+	a.log.Info("sluice is running", "version", a.opt.Version, "http", a.Addr(), "ops", a.OpsAddr(),
+		"work", a.WorkAddr(), "redis", a.redis.Mode, "durability", a.redis.Durability,
+		"database", a.cfg.Database.Driver)
 	return nil
 }
 

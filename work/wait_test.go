@@ -38,7 +38,8 @@ func (w *world) metric(name, label string) (sum float64) {
 // untilWaiting waits until so many receivers wait.
 func (w *world) untilWaiting(n float64) {
 	w.t.Helper()
-	require.Eventually(w.t, func() bool { return w.metric("sluice_work_waiting_receivers", "") == n }, stack.Patience, time.Millisecond)
+	require.Eventually(w.t, func() bool { return w.metric("sluice_work_waiting_receivers", "") == n }, stack.Patience,
+		time.Millisecond)
 }
 
 // later receives in the background.

@@ -22,8 +22,8 @@ func (e *ForbiddenError) Unwrap() error { return ErrForbidden }
 
 var (
 	errNotOperators = &ForbiddenError{"The token is another system's, for the work listener alone."}
-	errOperators    = &ForbiddenError{"The token is an operator's. This listener takes tokens with the claims publish " +
-		"and subscribe; see sluice token."}
+	errOperators    = &ForbiddenError{"The token is an operator's. This listener takes tokens with the claims " +
+		"publish and subscribe; see sluice token."}
 	errNoRights = &RefusalError{"the token has neither of the claims publish and subscribe", true}
 )
 

@@ -103,7 +103,8 @@ func (i *installer) ensure(ctx context.Context) error {
 	if !i.may {
 		return fmt.Errorf("not installed: %s. On Debian or Ubuntu, as root:\n"+
 			"    apt-get update && apt-get install --no-install-recommends %s\n"+
-			"On macOS:\n    xcode-select --install; brew install redis mariadb postgresql@17 pgbouncer prometheus spin python php",
+			"On macOS:\n    xcode-select --install; "+
+			"brew install redis mariadb postgresql@17 pgbouncer prometheus spin python php",
 			strings.Join(missing, ", "), strings.Join(packages, " "))
 	}
 	fmt.Fprintf(i.out, "withstores: installing %s with apt-get\n", strings.Join(packages, " "))
