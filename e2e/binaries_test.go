@@ -68,7 +68,7 @@ func build(t testing.TB, name string, how func(dir string) (in string, args []st
 	defer cancel()
 	args = slices.Concat([]string{"build", "-buildvcs=false"}, args, []string{"-o", kept, "."})
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir, cmd.Env = in, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=")
+	cmd.Dir, cmd.Env = in, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOGC=")
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "go build: %s", out)
 	out, err = exec.CommandContext(ctx, "cp", kept, path).CombinedOutput()

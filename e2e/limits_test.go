@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"math"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -98,14 +99,20 @@ func TestOneLimitOverTwoGateways(t *testing.T) {
 		return float64(passedNow-passedBefore) / took, float64(answeredNow-answeredBefore) / took
 	}
 	window(2 * time.Second) // the burst
-	asked, all, apart := rushes[1].sent.Load(), rushes[0].sent.Load()+rushes[1].sent.Load(), rushes[1].passed.Load()
-	together, answered := window(4 * time.Second)
-	part := float64(rushes[1].sent.Load()-asked) / float64(rushes[0].sent.Load()+rushes[1].sent.Load()-all)
-	share := float64(rushes[1].passed.Load()-apart) / 4
-	t.Logf("together %.0f/s of %.0f/s", together, answered)
-	require.LessOrEqual(t, together, 1.05*limit, "together")
-	require.GreaterOrEqual(t, together, 0.95*min(limit, answered), "together")
-	require.InEpsilon(t, together*part, share, 0.25, "each has its part by its demand")
+	// Too many are never forgiven; too few may be a process that had no time for a moment, which loses what exceeds the
+	// burst.
+	for chances := 4; ; chances-- {
+		asked, all, apart := rushes[1].sent.Load(), rushes[0].sent.Load()+rushes[1].sent.Load(), rushes[1].passed.Load()
+		together, answered := window(4 * time.Second)
+		part := float64(rushes[1].sent.Load()-asked) / float64(rushes[0].sent.Load()+rushes[1].sent.Load()-all)
+		share := float64(rushes[1].passed.Load()-apart) / 4
+		t.Logf("together %.0f/s of %.0f/s, one of them %.0f/s", together, answered, share)
+		require.LessOrEqual(t, together, 1.05*limit, "together")
+		if together >= 0.95*min(limit, answered) && math.Abs(share-together*part) <= 0.25*together*part {
+			break
+		}
+		require.Positive(t, chances, "together, and each has its part by its demand")
+	}
 
 	const dead = 20 * time.Second
 	c.nodes[1].hold(dead)
@@ -115,8 +122,6 @@ func TestOneLimitOverTwoGateways(t *testing.T) {
 	t.Logf("in the first second after kill -9 %.0f/s of %.0f/s", first, answered)
 	require.LessOrEqual(t, first, 1.3*limit, "its part is the other's within the second")
 	require.GreaterOrEqual(t, first, 0.7*min(limit, answered), "its part is the other's within the second")
-	// Too many are never forgiven; too few may be a process that had no time for a moment, which loses what exceeds the
-	// burst.
 	for chances := 2; ; chances-- {
 		alone, answered := window(4 * time.Second)
 		t.Logf("then %.0f/s of %.0f/s", alone, answered)

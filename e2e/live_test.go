@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"os"
 	"strconv"
 	"sync"
 	"testing"
@@ -13,17 +14,25 @@ import (
 )
 
 const (
-	rushRequests = 100_000
-	rushStock    = 40_000
+	rushRequests = 30_000 // SOAK_RUSH asks for more
 	rushChanges  = 20
 	rushAtOnce   = 64
-	// rushStep is the requests that belong to one change: the change begins among them, and those of the next are sent
-	// while it is made.
-	rushStep = rushRequests / (rushChanges + 2) / 2 * 2
 )
 
-// A sale of 100,000 requests during which limits, cap, batch and pool of two gateways and a worker change twenty times
-// by all three ways.
+// rushOf is how many requests there are in the rush.
+func rushOf(t *testing.T) int {
+	t.Helper()
+	text := os.Getenv("SOAK_RUSH")
+	if text == "" {
+		return rushRequests
+	}
+	requests, err := strconv.Atoi(text)
+	require.NoError(t, err, "SOAK_RUSH")
+	return requests
+}
+
+// A sale of thousands of requests during which limits, cap, batch and pool of two gateways and a worker change twenty
+// times by all three ways.
 func TestASaleWhileEverythingChanges(t *testing.T) {
 	o := &operator{t: t}
 	o.mount = newMount(t, o.fileWith(1500))
@@ -33,9 +42,9 @@ func TestASaleWhileEverythingChanges(t *testing.T) {
 		env:    []string{"SLUICE_LOG__LEVEL=info"}})
 	o.cluster, o.shell = c, shell{t: t, path: c.nodes[0].binary,
 		env: []string{"PATH=/usr/bin:/bin", "SLUICE_AUTH__SECRET=" + secret}}
-	c.openSale(t, "rush", rushStock, 1, 0)
+	th := newThrong(c, "rush", rushOf(t))
+	c.openSale(t, "rush", th.stock(), 1, 0)
 
-	th := newThrong(c, "rush")
 	load, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	var running sync.WaitGroup
@@ -46,7 +55,7 @@ func TestASaleWhileEverythingChanges(t *testing.T) {
 	ways := []func(int){o.byAdmin, o.byMount, o.bySignal}
 	var before int64
 	for n := range rushChanges {
-		due := max(int64(n*rushStep), before+rushStep/4)
+		due := max(int64(n*th.step()), before+int64(th.step()/4))
 		require.Eventually(t, func() bool { return th.answered.Load() >= due }, time.Minute, time.Millisecond,
 			"answers between two changes")
 		answered := th.answered.Load() // first: what is sent later must not be missing
@@ -56,14 +65,14 @@ func TestASaleWhileEverythingChanges(t *testing.T) {
 		t.Logf("change %d: made in %s, %d requests answered", n+1, time.Since(began).Round(time.Millisecond),
 			th.answered.Load())
 		before = th.answered.Load()
-		th.allow(rushStep)
+		th.allow(th.step())
 	}
-	require.Less(t, before, int64(rushRequests-rushStep/2), "the last change fell into the rush, too")
-	th.allow(rushRequests)
+	require.Less(t, before, int64(th.requests-th.step()/2), "the last change fell into the rush, too")
+	th.allow(th.requests)
 	running.Wait()
 	require.NoError(t, load.Err())
 
-	require.EqualValues(t, rushRequests, th.answered.Load())
+	require.EqualValues(t, th.requests, th.answered.Load())
 	require.Empty(t, th.wrong)
 	t.Log(th.outcomes)
 	last := o.versions()[0]
@@ -97,7 +106,7 @@ func (o *operator) soldExactly(th *throng) {
 	require.Len(o.t, rows, len(th.accepted), "no other")
 	_, available, err := s.stock(o.t.Context(), th.sale)
 	require.NoError(o.t, err)
-	require.Equal(o.t, rushStock-len(th.accepted), available)
+	require.Equal(o.t, th.stock()-len(th.accepted), available)
 	_, ops := o.cluster.nodes[0].addresses()
 	o.shell.ok("audit", "--ops", "http://"+ops)
 }

@@ -14,9 +14,10 @@ import (
 // through another gateway. They run on while changes are made, but never far
 // ahead of them: every change falls into the rush, however long it takes.
 type throng struct {
-	cluster *cluster
-	sale    string
-	client  *http.Client
+	cluster  *cluster
+	sale     string
+	requests int // in all
+	client   *http.Client
 
 	sent, answered atomic.Int64
 	next           atomic.Int64  // shopper
@@ -28,14 +29,21 @@ type throng struct {
 	wrong    []string
 }
 
-func newThrong(c *cluster, sale string) *throng {
-	th := &throng{cluster: c, sale: sale, outcomes: map[string]int{}, accepted: map[string]bool{},
-		changed: make(chan struct{}, 2*rushRequests),
+func newThrong(c *cluster, sale string, requests int) *throng {
+	th := &throng{cluster: c, sale: sale, requests: requests, outcomes: map[string]int{}, accepted: map[string]bool{},
+		changed: make(chan struct{}, 2*requests),
 		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: rushAtOnce,
 			DisableCompression: true}}}
-	th.allow(2 * rushStep)
+	th.allow(2 * th.step())
 	return th
 }
+
+// step is the requests that belong to one change: the change begins among them, and those of the next are sent while it
+// is made.
+func (th *throng) step() int { return th.requests / (rushChanges + 2) / 2 * 2 }
+
+// stock is what there is: enough for every second shopper, so that it is sold out though many are sent away.
+func (th *throng) stock() int { return th.requests / 4 }
 
 // allow lets so many more requests be sent.
 func (th *throng) allow(requests int) {
@@ -52,7 +60,7 @@ func (th *throng) run(ctx context.Context) {
 		all.Go(func() {
 			for ctx.Err() == nil {
 				n := th.next.Add(1)
-				if n > rushRequests/2 {
+				if n > int64(th.requests/2) {
 					return
 				}
 				select {

@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	}
 	built = filepath.Join(dir, "sluice")
 	build := exec.Command("go", "build", "-buildvcs=false", "-o", built, ".") // #nosec G204 -- into a folder of our own
-	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+	build.Dir, build.Env = "../..", append(os.Environ(), "CGO_ENABLED=0", "GOGC=")
 	if text, err := build.CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build sluice: %v\n%s", err, text)
 		os.Exit(1)
