@@ -18,7 +18,7 @@ var previousText string
 // beforeRanges is the last commit whose builds tell no schema range.
 const beforeRanges = "d3c6ac5"
 
-// previousCommit is the commit that previous.txt names.
+// previousCommit returns the commit that previous.txt names.
 func previousCommit() (commit string) {
 	for line := range strings.Lines(previousText) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {

@@ -71,7 +71,7 @@ func (b *buyers) order(ctx context.Context, n *node, choice chance) {
 	}
 }
 
-// newcomer is a user who has not been here yet.
+// newcomer returns a new user.
 func (b *buyers) newcomer() string { return fmt.Sprintf("%s-buyer-%d", b.sale, b.next.Add(1)) }
 
 // orderAt asks one gateway once and reports whether the answer was the last.
@@ -93,7 +93,7 @@ func (b *buyers) untilSells(ctx context.Context, n *node) error {
 	return nil
 }
 
-// acceptedBy is how many orders a gateway has accepted so far.
+// acceptedBy returns how many orders a gateway has accepted so far.
 func (b *buyers) acceptedBy(n *node) int {
 	gateway, _ := n.addresses()
 	b.mu.Lock()
@@ -101,7 +101,7 @@ func (b *buyers) acceptedBy(n *node) int {
 	return b.by[gateway]
 }
 
-// ask is one exchange of a user with a gateway.
+// ask makes one request of a user to a gateway.
 func (b *buyers) ask(ctx context.Context, gateway, user, method, path string, headers map[string]string,
 ) (reply, error) {
 	if gateway == "" {
@@ -132,7 +132,7 @@ func (b *buyers) heard(gateway, user string, a reply) bool {
 	return !comeBack(a)
 }
 
-// orders are the accepted ones and their users.
+// orders returns the accepted orders and their users.
 func (b *buyers) orders() map[string]string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -173,8 +173,8 @@ func (b *buyers) faultless(t testing.TB, during string) {
 	}
 }
 
-// abandoned is faultless but for batches whose worker was cut off while it
-// committed: like that of a worker that died, each ran out of its lease once.
+// abandoned checks the attempts of orders, except for batches whose worker was cut off while it committed. Each of
+// these outlived its lease once, like that of a dead worker.
 func (b *buyers) abandoned(t testing.TB, during string) {
 	t.Helper()
 	b.undead(t, during)
@@ -202,7 +202,7 @@ func (b *buyers) undead(t testing.TB, during string) {
 	require.Empty(t, b.wrong, "answers: %s", during)
 }
 
-// journals are the keys of the orders whose attempts were written down.
+// journals returns the orders whose attempts Redis has noted.
 func (b *buyers) journals(t testing.TB) []string {
 	t.Helper()
 	keys, err := b.cluster.stores.client.Keys(t.Context(), key(b.sale, "steps:")+"*").Result()

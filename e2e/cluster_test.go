@@ -186,7 +186,7 @@ func (c *cluster) unready(n *node) string {
 	return string(text)
 }
 
-// gateways are the nodes that shoppers can reach.
+// gateways returns the nodes that shoppers can reach.
 func (c *cluster) gateways() []*node {
 	var found []*node
 	for _, n := range c.nodes {

@@ -14,7 +14,7 @@ type code struct {
 	hangUp      bool   // and then closes the connection
 }
 
-// codesOf are answers of proxies and clusters that are not here, one of each
+// codesOf returns answers of proxies and clusters that are not here, one of each
 // number, for a driver.
 func codesOf(driver string) []code {
 	if driver == "postgres" {
@@ -89,7 +89,7 @@ func postgresCodes() []code {
 	}
 }
 
-// codeNamed is the refusal that answers with a code.
+// codeNamed returns the refusal that answers with a code.
 func codeNamed(driver, name string) (rewrite.Refusal, error) {
 	for _, c := range codesOf(driver) {
 		if c.code == name {

@@ -134,8 +134,8 @@ func delayCluster(t *testing.T, driver string, l layout, arms map[int]string) *c
 		env: []string{"SLUICE_DELAY__LEASE=2s", "SLUICE_DELAY__ALLOW_PRIVATE=true"}})
 }
 
-// A process dies at each step of a delivery. Every message is delivered all the same, a repeat with the same id and
-// body.
+// TestDelayedMessagesOutliveTheirDeliverer kills a process at each step of a delivery. Every message is delivered all
+// the same, a repeat with the same id and body.
 func TestDelayedMessagesOutliveTheirDeliverer(t *testing.T) {
 	t.Parallel()
 	for _, step := range delaySteps {
@@ -151,7 +151,7 @@ func TestDelayedMessagesOutliveTheirDeliverer(t *testing.T) {
 	}
 }
 
-// Two notifiers share the work while one after the other is killed, and Redis as well.
+// TestDelayedMessagesOutliveKills runs two notifiers and kills one after the other, and Redis as well.
 func TestDelayedMessagesOutliveKills(t *testing.T) {
 	t.Parallel()
 	c := delayCluster(t, "postgres", layout{"gateway,worker", "notifier", "notifier"}, nil)

@@ -36,7 +36,7 @@ func (p plan) forgets() bool {
 	return p.lossy() || p.has(func(f fault) bool { return f.kind == dbPromote })
 }
 
-// named is the fault's kind with what it is about.
+// named returns the fault's kind with its subject.
 func (f fault) named() string {
 	switch {
 	case f.what == "":
@@ -83,8 +83,7 @@ func enginePlans() []plan {
 	return plans
 }
 
-// engineStrike is how a fault of the database's own kind is carried out; nil
-// for all others.
+// engineStrike returns the function that carries out a fault of the database's own kind, or nil for other faults.
 func (b *breaker) engineStrike(kind string) func(context.Context, fault) error {
 	return map[string]func(context.Context, fault) error{
 		dbSettings: b.spoilSettings, dbCodes: b.answerCodes, dbPromote: b.promote,
@@ -95,7 +94,7 @@ func (b *breaker) engineStrike(kind string) func(context.Context, fault) error {
 // spoiled: an administrator would not be bound by them.
 const shop = "shop"
 
-// asShop is a database as an account sees it that owns nothing else.
+// asShop returns a database as an account sees it that owns nothing else.
 func asShop(t testing.TB, d testkit.Database) testkit.Database {
 	t.Helper()
 	db, err := sql.Open(sqlDriver(d.Driver), d.DSN)

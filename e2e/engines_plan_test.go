@@ -59,7 +59,7 @@ func TestShortPlansHaveEveryFaultAndEveryStep(t *testing.T) {
 	}
 }
 
-// A code that was listed twice would hide the second one.
+// TestCodesAreListedOnce checks that no code is listed twice, which would hide the second.
 func TestCodesAreListedOnce(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{"mysql", "postgres"} {

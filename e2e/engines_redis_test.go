@@ -32,7 +32,7 @@ type redisGroup interface {
 	Close() error
 }
 
-// openStoresOn is openStores with a Redis of the given kind.
+// openStoresOn opens stores with a Redis of the given kind.
 func openStoresOn(t testing.TB, engine string, database testkit.Database, server *servers.Server) *stores {
 	t.Helper()
 	s := &stores{database: database, server: server}
@@ -64,8 +64,8 @@ func openStoresOn(t testing.TB, engine string, database testkit.Database, server
 	return s
 }
 
-// reach is how a process reaches the Redis: a group directly, since its servers
-// announce their own addresses, a single one through a proxy of the process's own.
+// reach returns the configuration to reach the Redis: a group directly, because its servers announce their own
+// addresses, a single one through a proxy of the process's own.
 func (c *cluster) reach() []string {
 	s := c.stores
 	switch s.group.(type) {
@@ -80,7 +80,7 @@ func (c *cluster) reach() []string {
 	return []string{"SLUICE_REDIS__MODE=single", "SLUICE_REDIS__ADDRS=" + proxy.Addr()}
 }
 
-// promise is the configuration of a plan in which replicas must acknowledge:
+// promise returns the configuration of a plan in which replicas must acknowledge:
 // all that a master has, so that whichever takes over has what was answered.
 func (p plan) promise() []string {
 	if !p.replicated {

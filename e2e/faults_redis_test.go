@@ -47,7 +47,7 @@ func (b *breaker) breakGroup(ctx context.Context, f fault) error {
 // slack is how long a write may need to its replicas while nothing is wrong.
 const slack = time.Second
 
-// hot is a key of the line of the run's sale.
+// hot returns a key of the line of the run's sale.
 func (b *breaker) hot() string { return key(b.sale, "meta") }
 
 // harm is one fault of a group.
@@ -150,7 +150,7 @@ func (h *harm) pauseReplica(ctx context.Context) error {
 	return h.freeze(ctx, other)
 }
 
-// elsewhere is a replica of a master that does not hold the line of the run's sale, or else the last of its own.
+// elsewhere returns a replica of a master that does not hold the line of the run's sale, or else the last of its own.
 func (h *harm) elsewhere(ctx context.Context) (*servers.Server, error) {
 	for i := range 64 {
 		master, replicas, err := h.group.Roles(ctx, fmt.Sprintf("elsewhere-%d", i))

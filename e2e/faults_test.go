@@ -226,7 +226,7 @@ func (b *breaker) breakRedis(ctx context.Context, f fault) error {
 	return s.redis.Start(ctx)
 }
 
-// end is when the last fault was over: the last of them may be a death.
+// end returns when the last fault was over, which may be a death.
 func (b *breaker) end() time.Time {
 	b.mu.Lock()
 	defer b.mu.Unlock()

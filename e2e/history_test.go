@@ -32,7 +32,7 @@ func (r *request) email() string { return r.id + "@e2e.test" }
 
 func (r *request) idempotency() map[string]string { return map[string]string{"Idempotency-Key": r.key} }
 
-// receipt is the header that proves the newest 202.
+// receipt returns the header that proves the newest 202.
 func (r *request) receipt() map[string]string {
 	text := ""
 	for _, a := range r.placed() {
@@ -43,7 +43,7 @@ func (r *request) receipt() map[string]string {
 	return map[string]string{"Sluice-Receipt": text}
 }
 
-// placed are the answers to attempts to place the order.
+// placed returns the answers to attempts to place the order.
 func (r *request) placed() []answer { return r.by(http.MethodPost) }
 
 func (r *request) by(method string) []answer {
@@ -58,7 +58,7 @@ func (r *request) by(method string) []answer {
 	return found
 }
 
-// orderID is the order of the first 202, empty without one.
+// orderID returns the order of the first 202, empty without one.
 func (r *request) orderID() string {
 	for _, a := range r.placed() {
 		if a.err == nil && a.reply.Status == http.StatusAccepted {
@@ -68,7 +68,7 @@ func (r *request) orderID() string {
 	return ""
 }
 
-// refused is the answer that ended the request, if it was a refusal.
+// refused returns the answer that ended the request, if it was a refusal.
 func (r *request) refused() (answer, bool) {
 	placed := r.placed()
 	if len(placed) == 0 || r.orderID() != "" {
@@ -106,7 +106,7 @@ func (h *history) note(r *request, a answer) {
 	}
 }
 
-// accepted are the requests that were answered 202, by order.
+// accepted returns the requests that were answered 202, by order.
 func (h *history) accepted() map[string]*request {
 	found := map[string]*request{}
 	for _, r := range h.all() {

@@ -44,9 +44,8 @@ func hostileSystem(t *testing.T, driver string) (*cluster, *admin, *sql.DB) {
 	return c, a, owner
 }
 
-// A server that is set against the shop's account refuses for reasons that no
-// order has given. Nothing is counted against one, and all are confirmed once
-// the server is mended, without a restart of anything.
+// TestHostileSettingsOfADatabaseHarmNoOrder makes a server refuse for reasons that no order has caused. Nothing is
+// counted against one, and all are confirmed once the server is mended, without a restart of anything.
 func TestHostileSettingsOfADatabaseHarmNoOrder(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{"mysql", "postgres"} {
@@ -81,8 +80,8 @@ func TestHostileSettingsOfADatabaseHarmNoOrder(t *testing.T) {
 	}
 }
 
-// Proxies and clusters between Sluice and a database answer with codes of
-// their own. None of them is a row's fault, whichever command it answers.
+// TestCodesOfProxiesAndClustersHarmNoOrder answers with codes of proxies and clusters in place of a database. None of
+// them is a row's fault, whichever command it answers.
 func TestCodesOfProxiesAndClustersHarmNoOrder(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{"mysql", "postgres"} {

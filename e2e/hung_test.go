@@ -35,7 +35,7 @@ func TestAHungReplicaStopsNothing(t *testing.T) {
 	require.NotContains(t, replicas, hung)
 	require.NoError(t, syscall.Kill(hung.PID(), syscall.SIGSTOP))
 
-	crowd := &customers{t: t, cluster: c, sale: "hung", accepted: map[string]string{}}
+	buyers := &customers{t: t, cluster: c, sale: "hung", accepted: map[string]string{}}
 	unready := 0
 	for i, until := 0, time.Now().Add(6*time.Second); time.Now().Before(until); i++ {
 		for _, n := range c.nodes {
@@ -43,11 +43,11 @@ func TestAHungReplicaStopsNothing(t *testing.T) {
 				unready++
 			}
 		}
-		a := crowd.order(c.nodes[i%2], fmt.Sprintf("user-%d", i))
+		a := buyers.order(c.nodes[i%2], fmt.Sprintf("user-%d", i))
 		require.Equal(t, http.StatusAccepted, a.Status, "%s", a.Raw)
 	}
 	require.Zero(t, unready, "looks at which a process was not ready")
-	for id, row := range crowd.recorded() {
+	for id, row := range buyers.recorded() {
 		require.Equal(t, "confirmed", row.Status, id)
 	}
 	c.openSale(t, "made-meanwhile", 10, 1, 100)
@@ -60,5 +60,5 @@ func TestAHungReplicaStopsNothing(t *testing.T) {
 	}, startPatience, 20*time.Millisecond, "a process does not start while a replica hangs")
 	require.NoError(t, syscall.Kill(hung.PID(), syscall.SIGCONT))
 	require.NoError(t, s.group.AwaitWhole(t.Context()))
-	crowd.clean()
+	buyers.clean()
 }

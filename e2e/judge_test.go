@@ -143,7 +143,7 @@ func (j *judge) wait(ctx context.Context, complaint string, busy func() string) 
 	}
 }
 
-// decide is the whole judgement over a system at rest.
+// decide checks every rule on a system at rest.
 func (j *judge) decide(ctx context.Context) {
 	j.verdict.silence = silence(j.history.all(), j.breaker.spans)
 	if j.plan.lossy() {

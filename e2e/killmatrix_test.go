@@ -100,7 +100,7 @@ func newMatrix(t *testing.T) *matrix {
 	return m
 }
 
-// database is a fresh one: on a server of the lane's own if a fault kills it.
+// database returns an empty database, on a server of its own if a fault kills it.
 func (l *lane) database(t *testing.T, p plan) (testkit.Database, *servers.Server) {
 	t.Helper()
 	if p.driver == "sqlite" || !p.has(fault.ownsDatabase) {
@@ -143,7 +143,7 @@ const (
 	loadPatience = 5 * time.Minute
 )
 
-// run is one system's life.
+// run starts one system, sells with faults, and stops it.
 func (m *matrix) run(t *testing.T, p plan) {
 	l := <-m.lanes
 	defer func() { m.lanes <- l }()
@@ -161,7 +161,7 @@ func (m *matrix) run(t *testing.T, p plan) {
 	m.report(t, j, began)
 }
 
-// env is the configuration of a plan's processes.
+// env returns the configuration of a plan's processes.
 func (p plan) env() []string {
 	env := append(p.promise(), "SLUICE_QUEUE__BATCH="+strconv.Itoa(p.batch))
 	if p.pays {
@@ -170,12 +170,12 @@ func (p plan) env() []string {
 	return env
 }
 
-// sell is the sale itself, its faults, and the judgement.
+// sell runs the sale and its faults, and judges the result.
 func (m *matrix) sell(ctx context.Context, t *testing.T, c *cluster, p plan) *judge {
 	sale := "sale-" + strconv.FormatUint(p.seed, 10)
 	c.openSale(t, sale, p.stock, p.limit, p.lineCap)
 	beside := openNeighbours(t, c, p)
-	shoppers := &crowd{cluster: c, sale: sale, plan: p, span: p.span(), history: &history{}}
+	shoppers := &loadGenerator{cluster: c, sale: sale, plan: p, span: p.span(), history: &history{}}
 	loaded := make(chan struct{})
 	b := &breaker{
 		cluster: c, plan: p, sale: sale, answered: shoppers.history.answered.Load,

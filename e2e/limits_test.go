@@ -63,7 +63,7 @@ func (r *rush) run(ctx context.Context, client *http.Client, sale, bearer string
 	}
 }
 
-// Two gateways keep one limit together, also after one of them was killed.
+// TestOneLimitOverTwoGateways checks that two gateways keep one limit together, also after one was killed.
 //
 // It does not run beside others: what is refused here must be refused by the
 // limit, and what passes must be sent in time.

@@ -13,9 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// randomPlans are the runs that the environment asks for: KILL_RUNS from the
-// seed KILL_SEED on, of the engines in KILL_ENGINES only, or with the one fault
-// KILL_FAULT each. A seed decides its run alone: what is not asked for is passed over.
+// randomPlans returns the runs of the environment: KILL_RUNS from the seed KILL_SEED on, of the engines in KILL_ENGINES
+// only, or with the one fault KILL_FAULT each. A seed decides its run alone: what is not asked for is passed over.
 func randomPlans(t *testing.T) []plan {
 	t.Helper()
 	runs, err := strconv.Atoi(os.Getenv("KILL_RUNS"))
@@ -40,7 +39,7 @@ func randomPlans(t *testing.T) []plan {
 	return plans
 }
 
-// wanted are the engines that KILL_ENGINES names, all of them when it is empty.
+// wanted returns the engines that KILL_ENGINES names, all of them when it is empty.
 func wanted(t *testing.T, kind string) []string {
 	t.Helper()
 	every := []string{onSingle, onCluster, onSentinel}
@@ -61,7 +60,7 @@ func wanted(t *testing.T, kind string) []string {
 	return engines
 }
 
-// replay is the command that makes a random run again.
+// replay returns the command that repeats a random run.
 func replay(p plan) string {
 	command := fmt.Sprintf("make kill-matrix SEED=%d RUNS=1", p.seed)
 	if kind := os.Getenv("KILL_FAULT"); kind != "" {
@@ -76,7 +75,7 @@ type tally struct {
 	recovery, silence              []time.Duration
 }
 
-// String is the line of a run's numbers.
+// String returns the line of a run's numbers.
 func (v *verdict) String() string {
 	short := func(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
 	return fmt.Sprintf(
@@ -131,14 +130,14 @@ func (c *tally) String() string {
 		c.runs, c.kills, c.failovers, c.orders, spread(c.silence), spread(c.recovery))
 }
 
-// spread is the median and the worst of some times, which it sorts.
+// spread sorts times and returns their median and the worst.
 func spread(times []time.Duration) string {
 	slices.Sort(times)
 	median, worst := times[len(times)/2], times[len(times)-1]
 	return fmt.Sprintf("median %s, worst %s", median.Round(10*time.Millisecond), worst.Round(10*time.Millisecond))
 }
 
-// summary is what came out of all runs, and of those on each engine.
+// summary returns the figures of all runs, and of those on each engine.
 func (m *matrix) summary() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

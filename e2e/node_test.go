@@ -191,14 +191,14 @@ func (n *node) hold(pause time.Duration) {
 	n.pause = pause
 }
 
-// record is what has become of the node so far.
+// record returns the history of the node so far.
 func (n *node) record() (points, exits []string, killed int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return slices.Clone(n.points), slices.Clone(n.exits), n.killed
 }
 
-// addresses are those of the current life, empty until it runs.
+// addresses returns the addresses of the running process, empty until it runs.
 func (n *node) addresses() (http, ops string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

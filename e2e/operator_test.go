@@ -29,7 +29,7 @@ type configVersion struct {
 	Values  map[string]any `json:"values"`
 }
 
-// versions are the newest there are, newest first.
+// versions returns the newest versions, newest first.
 func (o *operator) versions() []configVersion {
 	o.t.Helper()
 	var list struct {
@@ -101,7 +101,7 @@ func (o *operator) bySignal(n int) {
 	}
 }
 
-// applied is the version that a process says it goes by.
+// applied returns the version that a process says it has applied.
 func (o *operator) applied(n *node) string {
 	_, ops := n.addresses()
 	resp, err := o.cluster.client.Get("http://" + ops + "/metrics")

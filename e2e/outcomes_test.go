@@ -27,7 +27,7 @@ func (j *judge) replays(ctx context.Context) {
 		}
 		bearer, err := token(r.user, false)
 		j.verdict.find(err != nil, "token: %v", err)
-		v := &visit{crowd: &crowd{cluster: j.cluster, sale: j.sale, history: j.history},
+		v := &visit{load: &loadGenerator{cluster: j.cluster, sale: j.sale, history: j.history},
 			choice: chanceOf(uint64(done)), bearer: bearer}
 		a := v.order(ctx, r)
 		if _, recorded := rows[id]; !recorded && j.plan.lossy() {
@@ -55,7 +55,7 @@ func (j *judge) redeem(ctx context.Context) {
 		j.verdict.gone++
 		bearer, err := token(r.user, false)
 		j.verdict.find(err != nil, "token: %v", err)
-		v := &visit{crowd: &crowd{cluster: j.cluster, sale: j.sale, history: j.history}, choice: chanceOf(0),
+		v := &visit{load: &loadGenerator{cluster: j.cluster, sale: j.sale, history: j.history}, choice: chanceOf(0),
 			bearer: bearer}
 		a := v.insist(ctx, r, http.MethodGet, "/orders/"+id, r.receipt(), nil)
 		j.verdict.find(a.err != nil || a.reply.Status != http.StatusOK, "order %s of %s, with its receipt: %v %s", id,
@@ -91,7 +91,7 @@ func (j *judge) outcome(ctx context.Context, choice chance, id string, r *reques
 	if err != nil {
 		return
 	}
-	v := &visit{crowd: &crowd{cluster: j.cluster, sale: j.sale, history: j.history}, choice: choice, bearer: bearer}
+	v := &visit{load: &loadGenerator{cluster: j.cluster, sale: j.sale, history: j.history}, choice: choice, bearer: bearer}
 	a := v.insist(ctx, r, http.MethodGet, "/orders/"+id, nil, nil)
 	row, recorded := rows[id]
 	j.mu.Lock()
@@ -163,7 +163,7 @@ func (j *judge) news(ctx context.Context, rows map[string]orderRow) {
 	j.verdict.find(missing > 0, "%d events are not in the log, as %s", missing, example)
 }
 
-// recovered is how long after the last fault the orders accepted by then were settled.
+// recovered records how long after the last fault the orders accepted by then were settled.
 func (j *judge) recovered(ctx context.Context) {
 	j.verdict.recovery = j.settled(ctx, j.breaker.end()).Round(time.Millisecond)
 }

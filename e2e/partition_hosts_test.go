@@ -46,7 +46,7 @@ func startParted(t *testing.T, network *hosts.Network, durability string) *parte
 	return p
 }
 
-// keptLogs is a folder that stays when the test fails.
+// keptLogs returns a folder that stays when the test fails.
 func keptLogs(t *testing.T, name string) string {
 	t.Helper()
 	dir, err := filepath.Abs(filepath.Join("..", "data", name))
@@ -116,8 +116,8 @@ func settingsOfParted(address, dsn, durability string) []string {
 	}
 }
 
-// node is a process on a host. The program that it runs is a script, for a
-// supervisor knows nothing of hosts; in the end the process is Sluice itself.
+// node returns a process on a host. Its program is a script, because the supervisor knows nothing of hosts; in the end
+// the process is Sluice itself.
 func (p *parted) node(t *testing.T, host, roles string, env []string) *node {
 	t.Helper()
 	script := filepath.Join(p.logs, host+".sh")
@@ -128,7 +128,7 @@ func (p *parted) node(t *testing.T, host, roles string, env []string) *node {
 		logPath: filepath.Join(p.logs, host+".log")}
 }
 
-// master is the host of the Redis that the sentinels name, and the hosts of the others.
+// master returns the host of the Redis that the sentinels name, and the hosts of the others.
 func (p *parted) master(t *testing.T) (master string, others []string) {
 	t.Helper()
 	sentinel := redis.NewSentinelClient(&redis.Options{Addr: p.sentinels[1], DisableIdentity: true,

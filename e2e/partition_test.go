@@ -39,9 +39,8 @@ const (
 	splitStock        = 500
 )
 
-// Real partitions: each process and each store has a host of its own, a
-// network namespace, and links between them are cut and healed. The test runs
-// itself again on one of the hosts; whatever becomes of that, the hosts go.
+// TestPartitionsBetweenHosts gives each process and each store a network namespace of its own. Links between them are
+// cut and healed. The test runs itself again on one of the hosts; whatever becomes of that, the hosts go.
 func TestPartitionsBetweenHosts(t *testing.T) {
 	if why := hosts.Obstacle(); why != "" {
 		t.Skip("not here: ", why)

@@ -22,7 +22,7 @@ const providerKey = "the key of the payment provider!"
 // unpaidFor is how long orders may stay unpaid in a plan with payments.
 const unpaidFor = 1500 * time.Millisecond
 
-// mustPay is the environment of a system whose orders must be paid.
+// mustPay returns the environment of a system whose orders must be paid.
 func mustPay(timeout time.Duration) []string {
 	return []string{"SLUICE_PAYMENT__SECRET=whsec_" + base64.StdEncoding.EncodeToString([]byte(providerKey)),
 		"SLUICE_PAYMENT__TIMEOUT=" + timeout.String()}

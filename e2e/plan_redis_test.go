@@ -27,7 +27,7 @@ var (
 	outrun = []string{masterKill, masterPause, takeover, lagged, thereAndBack}
 )
 
-// groupFaults are the kinds of fault of an engine's servers.
+// groupFaults returns the kinds of fault of an engine's servers.
 func groupFaults(engine string) []string {
 	switch engine {
 	case onCluster:
@@ -60,7 +60,7 @@ func (p plan) keepsLog() bool {
 	})
 }
 
-// span is the time in which the shoppers come: a failover takes seconds.
+// span returns the time in which the shoppers come: a failover takes seconds.
 func (p plan) span() time.Duration {
 	switch {
 	case p.has(func(f fault) bool { return f.kind == thereAndBack }):
@@ -77,7 +77,7 @@ func engineOf(seed uint64) string {
 	return pick(chanceOf(seed^0xe9619e), []string{onSingle, onSingle, onCluster, onSentinel})
 }
 
-// onGroup gives a plan the crowd and the promise for an engine of several servers.
+// onGroup gives a plan the shoppers and the promise for an engine of several servers.
 func (c chance) onGroup(p plan, engine string) plan {
 	p.engine, p.replicated = engine, c.of(25)
 	p.shoppers = c.between(500, 800)
@@ -101,7 +101,7 @@ func (c chance) groupFault(p plan, kind string) fault {
 	return f
 }
 
-// only is the plan of a seed with one kind of fault of the servers and no other.
+// only returns the plan of a seed with one kind of fault of the servers and no other.
 func only(seed uint64, kind string) plan {
 	c := chanceOf(seed)
 	engines := []string{}
@@ -130,8 +130,7 @@ func (p plan) scarce() plan {
 	return p
 }
 
-// groupPlans are the fixed ones: what failed once, and one of each way in which
-// another server takes over.
+// groupPlans returns the fixed plans: those that failed once, and one of each way in which another server takes over.
 func groupPlans() []plan {
 	var plans []plan
 	for i, one := range []struct {

@@ -147,7 +147,7 @@ func (c chance) ms(from, to int) time.Duration {
 
 func pick[T any](c chance, from []T) T { return from[c.IntN(len(from))] }
 
-// planOf is the plan of a random run.
+// planOf returns the plan of a random run.
 func planOf(seed uint64) plan {
 	c := chanceOf(seed)
 	p := c.sale(seed, pick(c, []string{"sqlite", "mysql", "mysql", "postgres", "postgres"}))

@@ -13,10 +13,10 @@ import (
 	"sluice/internal/testkit"
 )
 
-// flashSale is a sale with its shoppers and a judge of what they were told.
-func flashSale(c *cluster, p plan) (*crowd, *judge) {
+// flashSale returns the load generator of a sale and the judge of its answers.
+func flashSale(c *cluster, p plan) (*loadGenerator, *judge) {
 	sale := "sale-" + p.name
-	shoppers := &crowd{cluster: c, sale: sale, plan: p, span: 1200 * time.Millisecond, history: &history{}}
+	shoppers := &loadGenerator{cluster: c, sale: sale, plan: p, span: 1200 * time.Millisecond, history: &history{}}
 	b := &breaker{cluster: c, plan: p}
 	return shoppers, &judge{cluster: c, sale: sale, plan: p, history: shoppers.history, breaker: b, verdict: &verdict{}}
 }

@@ -20,9 +20,8 @@ const (
 	latecomersFor   = 2 * time.Second
 )
 
-// A PostgreSQL whose last commits went with its primary does not know orders
-// that were told confirmed. They are in it again before anybody else gets
-// their units: the sale was sold out, and stays so.
+// TestAPromotedDatabaseGetsBackWhatWasConfirmed promotes a PostgreSQL that lacks the last commits, and so confirmed
+// orders. They are in it again before anybody else gets their units: the sale was sold out, and stays so.
 func TestAPromotedDatabaseGetsBackWhatWasConfirmed(t *testing.T) {
 	t.Parallel()
 	server, err := startEngine(t.Context(), "postgres")
@@ -89,13 +88,13 @@ func TestAPromotedDatabaseGetsBackWhatWasConfirmed(t *testing.T) {
 	b.faultless(t, "a promotion")
 }
 
-// state is what an owner reads of an order.
+// state returns the order as its owner reads it.
 func (b *buyers) state(t testing.TB, id, user string) string {
 	t.Helper()
 	return b.shown(t, id, user, nil)
 }
 
-// shown is state with the headers of one's own.
+// shown returns what state does, with further headers.
 func (b *buyers) shown(t testing.TB, id, user string, headers map[string]string) string {
 	t.Helper()
 	state := ""

@@ -35,7 +35,7 @@ type admin struct {
 // stormEvery is how often a storm ends what the shop's account is doing.
 const stormEvery = 15 * time.Millisecond
 
-// settingsOf are the settings of a driver's server.
+// settingsOf returns the settings of a driver's server.
 func settingsOf(driver string) []setting {
 	if driver == "postgres" {
 		return postgresSettings()
@@ -43,7 +43,7 @@ func settingsOf(driver string) []setting {
 	return mysqlSettings()
 }
 
-// mysqlSettings are of MariaDB. Sessions that begin meanwhile keep what most of them say.
+// mysqlSettings returns the settings of MariaDB. Sessions that begin meanwhile keep the values of most of them.
 func mysqlSettings() []setting {
 	return []setting{
 		changed("binlog_format=STATEMENT", "SET GLOBAL binlog_format='STATEMENT'", "SET GLOBAL binlog_format='MIXED'"),
@@ -88,9 +88,8 @@ func postgresSettings() []setting {
 	}
 }
 
-// changed is a setting that statements make and unmake, divided by semicolons;
-// %s in them is the database. Sessions are ended behind the making only: those
-// that begin meanwhile are still there when all is well again.
+// changed returns a setting that statements change and restore, divided by semicolons; %s in them is the database.
+// Sessions are ended behind the making only: those that begin meanwhile are still there when all is well again.
 func changed(name, spoil, mend string) setting {
 	return setting{name: name, total: true, strike: func(ctx context.Context, a *admin, meanwhile func()) error {
 		if err := errors.Join(a.run(ctx, spoil), a.drop(ctx)); err != nil {
@@ -143,7 +142,7 @@ func crowdOut(ctx context.Context, a *admin, meanwhile func()) error {
 	return a.run(context.WithoutCancel(ctx), "SET GLOBAL max_connections=400")
 }
 
-// restarted is a server that runs with further arguments for a while.
+// restarted returns a server that runs with further arguments for a while.
 func (a *admin) restarted(ctx context.Context, meanwhile func(), arguments ...string) error {
 	a.server.Kill()
 	if err := a.server.Start(ctx); err != nil { // recovers, which it cannot do when it may write nothing
@@ -181,7 +180,7 @@ func newAdmin(d testkit.Database, server *servers.Server) (*admin, error) {
 	return &admin{driver: d.Driver, database: databaseName(d), dsn: d.DSN, sql: db, server: server}, nil
 }
 
-// adminDSN is the address of a server for its administrator.
+// adminDSN returns the address of a server for its administrator.
 func adminDSN(driver string, server *servers.Server) string {
 	if driver == "postgres" {
 		return servers.PostgresDSN(server, "postgres")
@@ -207,7 +206,7 @@ func (a *admin) drop(ctx context.Context) error {
 	return a.run(ctx, "KILL HARD CONNECTION USER shop")
 }
 
-// sqlDriver is what database/sql calls a driver of ours.
+// sqlDriver returns the name of a driver in database/sql.
 func sqlDriver(name string) string {
 	if name == "postgres" {
 		return "pgx"
@@ -215,7 +214,7 @@ func sqlDriver(name string) string {
 	return name
 }
 
-// databaseName is the last part of a database's address.
+// databaseName returns the last part of a database's address.
 func databaseName(d testkit.Database) string {
 	if d.Driver == "mysql" {
 		if config, err := mysql.ParseDSN(d.DSN); err == nil {
@@ -230,7 +229,7 @@ func databaseName(d testkit.Database) string {
 	return strings.TrimPrefix(address.Path, "/")
 }
 
-// withUser is a PostgreSQL address for another account.
+// withUser returns a PostgreSQL address for another account.
 func withUser(dsn, account string) (string, error) {
 	address, err := url.Parse(dsn)
 	if err != nil {

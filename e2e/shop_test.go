@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// token is what the shop's own login would give a user.
+// token returns the token that a shop's login would give a user.
 func token(user string, admin bool) (string, error) {
 	claims := jwt.MapClaims{"sub": user, "exp": time.Now().Add(time.Hour).Unix()}
 	if admin {
@@ -36,7 +36,7 @@ type reply struct {
 	Raw      []byte
 }
 
-// call is one HTTP exchange. An error means that no answer came.
+// call makes one HTTP request. An error means that no answer came.
 func call(ctx context.Context, client *http.Client, method, url, bearer string, headers map[string]string,
 	body any) (reply, error) {
 	var sent io.Reader

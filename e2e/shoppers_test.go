@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// crowd is the shoppers of one sale: each wants one order, some two; some
+// loadGenerator is the shoppers of one sale: each wants one order, some two; some
 // click twice, some cancel, some wait for the outcome.
-type crowd struct {
+type loadGenerator struct {
 	cluster *cluster
 	sale    string
 	plan    plan
@@ -24,7 +24,7 @@ type crowd struct {
 var errNoGateway = errors.New("no gateway runs")
 
 // start sends the shoppers; wait returns when all of them are done.
-func (c *crowd) start(ctx context.Context) {
+func (c *loadGenerator) start(ctx context.Context) {
 	for n := range c.plan.shoppers {
 		c.wg.Go(func() {
 			choice := chance{rand.New(rand.NewPCG(c.plan.seed, uint64(n)))}
@@ -35,13 +35,13 @@ func (c *crowd) start(ctx context.Context) {
 	}
 }
 
-func (c *crowd) shop(ctx context.Context, n int, choice chance) {
+func (c *loadGenerator) shop(ctx context.Context, n int, choice chance) {
 	user := fmt.Sprintf("%s-user-%d", c.plan.name, n)
 	bearer, err := token(user, false)
 	if err != nil {
 		return
 	}
-	v := &visit{crowd: c, choice: choice, bearer: bearer}
+	v := &visit{load: c, choice: choice, bearer: bearer}
 	first := c.request(user, n, 1, choice)
 	first.cancels = choice.of(12)
 	v.order(ctx, first)
@@ -65,7 +65,7 @@ func (c *crowd) shop(ctx context.Context, n int, choice chance) {
 	}
 }
 
-func (c *crowd) request(user string, n, number int, choice chance) *request {
+func (c *loadGenerator) request(user string, n, number int, choice chance) *request {
 	r := &request{id: fmt.Sprintf("s%d-%d", n, number), user: user, units: choice.between(1, c.plan.limit)}
 	r.key = "key-" + r.id
 	c.history.add(r)
@@ -74,7 +74,7 @@ func (c *crowd) request(user string, n, number int, choice chance) *request {
 
 // visit is one shopper at the shop.
 type visit struct {
-	crowd  *crowd
+	load   *loadGenerator
 	choice chance
 	bearer string
 }
@@ -126,22 +126,22 @@ func (v *visit) send(ctx context.Context, r *request, method, path string, heade
 	return v.exchange(ctx, r, method, method, path, headers, body)
 }
 
-// exchange is send under another name in the history.
+// exchange does what send does, under another name in the history.
 func (v *visit) exchange(ctx context.Context, r *request, name, method, path string, headers map[string]string,
 	body any) answer {
 	a := answer{method: name, sent: time.Now()}
-	gateway := v.choice.gateway(v.crowd.cluster)
+	gateway := v.choice.gateway(v.load.cluster)
 	if gateway == "" {
 		return answer{method: name, sent: a.sent, err: errNoGateway}
 	}
-	a.reply, a.err = call(ctx, v.crowd.cluster.client, method, "http://"+gateway+"/v1/sales/"+v.crowd.sale+path,
+	a.reply, a.err = call(ctx, v.load.cluster.client, method, "http://"+gateway+"/v1/sales/"+v.load.sale+path,
 		v.bearer, headers, body)
 	a.got = time.Now()
-	v.crowd.history.note(r, a)
+	v.load.history.note(r, a)
 	return a
 }
 
-// gateway is the address of a gateway that was last seen running.
+// gateway returns the address of a gateway that was last seen running.
 func (c chance) gateway(in *cluster) string {
 	var urls []string
 	for _, n := range in.gateways() {
@@ -155,7 +155,7 @@ func (c chance) gateway(in *cluster) string {
 	return pick(c, urls)
 }
 
-// pause is for clients that come back later; nothing is synchronised by it.
+// pause waits before a client tries again; it synchronises nothing.
 func pause(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -23,7 +23,7 @@ func (b *breaker) begins() func() {
 	}
 }
 
-// silence is the longest time between two accepted orders, one after the
+// silence returns the longest time between two accepted orders, one after the
 // other, in which a fault began or went on. A fault that lasts longer than the
 // system needs to get over it shows here and not in the recovery after it.
 func silence(requests []*request, faults []window) time.Duration {

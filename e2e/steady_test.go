@@ -79,7 +79,7 @@ func (s *steady) send(ctx context.Context) {
 	}
 }
 
-// shop is one shopper: an answer that says come back, and one that never came, are asked for again at the next gateway.
+// shop runs one shopper. After a Retry-After, or without an answer, it repeats the request at the next gateway.
 func (s *steady) shop(ctx context.Context, n int) {
 	user := fmt.Sprintf("%s-%d", s.sale, n)
 	bearer, err := token(user, false)

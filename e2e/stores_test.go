@@ -43,7 +43,7 @@ func openStores(t testing.TB, database testkit.Database, server *servers.Server)
 	return openStoresOn(t, onSingle, database, server)
 }
 
-// openSQL is our own way into the database.
+// openSQL opens the test's own connection to the database.
 func (s *stores) openSQL(t testing.TB) {
 	t.Helper()
 	name, dsn := s.database.Driver, s.database.DSN
@@ -60,7 +60,7 @@ func (s *stores) openSQL(t testing.TB) {
 	t.Cleanup(func() { require.NoError(t, s.sql.Close()) })
 }
 
-// upstream is the host:port of the database server.
+// upstream returns the host:port of the database server.
 func (s *stores) upstream() string {
 	if s.database.Driver == "mysql" {
 		config, err := mysql.ParseDSN(s.database.DSN)
@@ -76,7 +76,7 @@ func (s *stores) upstream() string {
 	return address.Host
 }
 
-// through is the database's address by way of a proxy.
+// through returns the database's address through a proxy.
 func (s *stores) through(proxy string) string {
 	return strings.Replace(s.database.DSN, s.upstream(), proxy, 1)
 }
@@ -116,7 +116,7 @@ func (s *stores) stock(ctx context.Context, sale string) (total, available int, 
 	return total, available, err
 }
 
-// count is the one number that a query answers with.
+// count returns the one number that a query answers with.
 func (s *stores) count(ctx context.Context, query string) (n int, err error) {
 	err = s.sql.QueryRowContext(ctx, query).Scan(&n)
 	return n, err
@@ -181,7 +181,7 @@ func (s *stores) unpaid(ctx context.Context, sale string) string {
 	return ""
 }
 
-// events are the orders whose event is in the stream, as "event order".
+// events returns the orders whose event is in the stream, as "event order".
 func (s *stores) events(ctx context.Context) (map[string]int, error) {
 	entries, err := s.client.XRange(ctx, "sluice:events", "-", "+").Result()
 	if err != nil {
@@ -194,7 +194,7 @@ func (s *stores) events(ctx context.Context) (map[string]int, error) {
 	return found, nil
 }
 
-// files is where Redis keeps its append-only file.
+// files returns the folder of Redis' append-only file.
 func (s *stores) files() string { return filepath.Join(s.redis.Dir(), "appendonlydir") }
 
 // keepFiles copies what Redis has on disk now, to come back to it later.

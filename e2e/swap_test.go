@@ -81,43 +81,43 @@ func TestTheGatewayThatHasSeenLessDoesNotSellOnOlderData(t *testing.T) {
 	s := openStores(t, testkit.NewDatabase(t, "postgres"), nil)
 	c := startCluster(t, s, system{layout: layout{"gateway", "gateway", "worker,notifier"}, logs: t.TempDir()})
 	c.openSale(t, "swapped", stock, 1, 10_000)
-	crowd := &customers{t: t, cluster: c, sale: "swapped", accepted: map[string]string{}}
+	buyers := &customers{t: t, cluster: c, sale: "swapped", accepted: map[string]string{}}
 	more, less := c.nodes[0], c.nodes[1]
 	for i := range before {
-		require.Equal(t, http.StatusAccepted, crowd.order(c.nodes[i%2], fmt.Sprintf("early-%d", i)).Status)
+		require.Equal(t, http.StatusAccepted, buyers.order(c.nodes[i%2], fmt.Sprintf("early-%d", i)).Status)
 	}
-	crowd.recorded()
+	buyers.recorded()
 	older, err := redisnodes.Copy(t.Context(), s.redis)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, older.Close()) })
 	cancelled := ""
 	for i := range between {
-		a := crowd.order(more, fmt.Sprintf("between-%d", i))
+		a := buyers.order(more, fmt.Sprintf("between-%d", i))
 		require.Equal(t, http.StatusAccepted, a.Status)
 		cancelled = a.OrderID
 	}
-	rows := crowd.recorded()
+	rows := buyers.recorded()
 	require.Len(t, rows, before+between)
 	bearer, err := token(rows[cancelled].User, false)
 	require.NoError(t, err)
-	a, err := call(t.Context(), c.client, http.MethodDelete, crowd.url(more)+"/"+cancelled, bearer, nil, nil)
+	a, err := call(t.Context(), c.client, http.MethodDelete, buyers.url(more)+"/"+cancelled, bearer, nil, nil)
 	require.NoError(t, err)
 	require.Equal(t, "cancelled", a.State, "%s", a.Raw)
 
 	require.NoError(t, redisnodes.TakeData(t.Context(), s.redis, older))
 	sold := 0
 	for i := range stock {
-		if crowd.order(less, fmt.Sprintf("late-%d", i)).Status == http.StatusAccepted {
+		if buyers.order(less, fmt.Sprintf("late-%d", i)).Status == http.StatusAccepted {
 			sold++
 		}
 	}
 	require.Equal(t, stock-before-between+1, sold, "units that were left, the cancelled one among them")
-	for id, row := range crowd.recorded() {
+	for id, row := range buyers.recorded() {
 		want := "confirmed"
 		if id == cancelled {
 			want = "cancelled"
 		}
 		require.Equal(t, want, row.Status, "order %s of %s: %s", id, row.User, row.Reason)
 	}
-	crowd.clean()
+	buyers.clean()
 }

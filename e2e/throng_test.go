@@ -74,7 +74,7 @@ func (th *throng) run(ctx context.Context) {
 	all.Wait()
 }
 
-// shop is one shopper's two orders.
+// shop places one shopper's two orders.
 func (th *throng) shop(ctx context.Context, n int) {
 	bearer, err := token("shopper-"+strconv.Itoa(n), false)
 	if err != nil {

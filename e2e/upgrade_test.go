@@ -68,7 +68,7 @@ func (n *node) says(text string) bool {
 	return err == nil && bytes.Contains(log, []byte(text))
 }
 
-// The version before this one runs and sells; this one starts beside it and takes over.
+// TestUpgradeRollsForward starts this version beside the previous one, which sells, and lets it take over.
 func TestUpgradeRollsForward(t *testing.T) {
 	t.Parallel()
 	previous, now := buildOf(t, previousCommit()), binary(t, "")
@@ -84,7 +84,7 @@ func TestUpgradeRollsForward(t *testing.T) {
 	r.sells.judge(t, gateway)
 }
 
-// And back: this version runs, the one before it starts beside it and takes over, or is refused in plain words where
+// TestUpgradeRollsBack starts the previous version beside this one. It takes over, or is refused in plain words where
 // the schema has left it behind.
 func TestUpgradeRollsBack(t *testing.T) {
 	t.Parallel()
@@ -108,8 +108,8 @@ func TestUpgradeRollsBack(t *testing.T) {
 	r.sells.judge(t, gateway)
 }
 
-// A build that takes something away waits for those that need it, does it by itself when they have gone, and they are
-// refused.
+// TestUpgradeRollsContractionLast checks a build that removes something. It waits for those that need it, does it by
+// itself when they have gone, and they are refused.
 func TestUpgradeRollsContractionLast(t *testing.T) {
 	t.Parallel()
 	next, now := nextBuild(t), binary(t, "")
@@ -145,8 +145,8 @@ func (r *rollout) applied(version int) int {
 	return n
 }
 
-// A build from before ranges is alive: this one changes nothing and says whom to stop. Then it takes over what the
-// old one left.
+// TestUpgradeRefusesBesideABuildThatTellsNoRange runs a build from before ranges. This one changes nothing and says
+// whom to stop. Then it takes over what the old one left.
 func TestUpgradeRefusesBesideABuildThatTellsNoRange(t *testing.T) {
 	t.Parallel()
 	before, now := buildOf(t, beforeRanges), binary(t, "")
