@@ -18,8 +18,8 @@ func (a *App) openDelay(reg prometheus.Registerer) (err error) {
 	a.publisher = delay.NewPublisher(a.topics, a.messages)
 	if a.opt.Roles.Notifier {
 		a.dispatcher, err = delay.NewDispatcher(delay.DispatcherParts{Config: a.cfg.Delay, Topics: a.topics,
-			Messages: a.messages, OnDead: a.reportDead, OnFull: a.reportFull, Blocked: a.guard.Err, Log: a.logFor("delay"),
-			Now: a.opt.Now, Registry: reg})
+			Messages: a.messages, OnDead: a.reportDead, OnFull: a.reportFull, Blocked: a.guard.Err,
+			Log: a.logFor("delay"), Now: a.opt.Now, Registry: reg})
 		if err == nil {
 			a.onStop("pool of callers", func(context.Context) error { return a.dispatcher.Close() })
 		}

@@ -100,7 +100,8 @@ func (a *App) openNotify() (err error) {
 	a.outbox = names(channels)
 	a.reconciler.RestoreBy(restore.NewRestorer(a.db, a.outbox, opt.Now, order.InstanceMark(a.number)).Restore)
 	a.relay = notify.NewRelay(notify.RelayParts{Config: cfg.Notify.Config, Write: a.db.Write, Read: a.db.Read,
-		Channels: channels, Log: a.logFor("notify"), Clock: opt.Now, Time: a.db.Time, Registry: reg, InstanceID: a.number,
+		Channels: channels, Log: a.logFor("notify"), Clock: opt.Now, Time: a.db.Time, Registry: reg,
+		InstanceID: a.number,
 		OnDead: func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) }})
 	return nil
 }

@@ -95,7 +95,7 @@ func (s *schemaStores) up(ctx context.Context) error {
 	if s.asJSON {
 		return s.printJSON(struct {
 			Applied int              `json:"applied"`
-			Waiting []string         `json:"waiting,omitempty"` // contracting migrations, with the processes they wait for
+			Waiting []string         `json:"waiting,omitempty"` // contracting, with the processes they wait for
 			For     []schema.Process `json:"waiting_for,omitempty"`
 			Note    string           `json:"note,omitempty"`
 		}{len(done.Applied), migrationNames(done.Waiting), done.For, s.note})
@@ -184,7 +184,8 @@ func migrationEntries(migrations []schema.Migration) []migrationEntry {
 func (s *schemaStores) statusBody(standing schema.Standing, running []schema.Process, refused error) map[string]any {
 	body := map[string]any{"driver": s.db.Driver, "table": standing.Table, "version": standing.Version,
 		"least": standing.Least,
-		"range": standing.Range, "migrations": migrationEntries(standing.Complete), "waiting": migrationNames(standing.Waiting),
+		"range": standing.Range, "migrations": migrationEntries(standing.Complete),
+		"waiting": migrationNames(standing.Waiting),
 		"unknown": append([]int64{}, standing.Unknown...), "processes": orNone(running), "note": s.note}
 	if refused != nil {
 		body["refused"] = refused.Error()

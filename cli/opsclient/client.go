@@ -123,7 +123,8 @@ func (o *Client) Send(ctx context.Context, r Request) ([]byte, error) {
 	case resp.StatusCode == http.StatusNoContent:
 		return nil, nil
 	case !json.Valid(text):
-		return nil, o.Wrap(errors.New("answered with something else than JSON: is it the operations listener? set --ops"))
+		return nil, o.Wrap(
+			errors.New("answered with something else than JSON: is it the operations listener? set --ops"))
 	}
 	return text, nil
 }

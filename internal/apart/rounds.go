@@ -98,7 +98,8 @@ func (r *Rounds) occupy(place chan struct{}) (leave func()) {
 }
 
 // beginTurns begins the turns of keys as places become free, and waits for them.
-func (r *Rounds) beginTurns(ctx context.Context, keys []string, begin func(key string, place chan struct{}, ended func())) {
+func (r *Rounds) beginTurns(ctx context.Context, keys []string,
+	begin func(key string, place chan struct{}, ended func())) {
 	over := make(<-chan time.Time)
 	if r.patience > 0 {
 		timer := time.NewTimer(r.patience)
