@@ -102,7 +102,7 @@ func (a *App) openNotify() (err error) {
 	a.relay = notify.NewRelay(notify.RelayParts{Config: cfg.Notify.Config, Write: a.db.Write, Read: a.db.Read,
 		Channels: channels, Log: a.logFor("notify"), Clock: opt.Now, Time: a.db.Time, Registry: reg,
 		InstanceID: a.number,
-		OnDead: func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) }})
+		OnDead:     func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) }})
 	return nil
 }
 
