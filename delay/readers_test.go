@@ -384,7 +384,8 @@ func TestOneConflictHoldsUpNoOtherEvent(t *testing.T) {
 		require.NoError(t, err)
 		var events []notify.Message
 		for _, id := range []string{"o1", "o2", "o3"} {
-			events = append(events, notify.Message{OrderID: id, Event: "order.paid", SaleID: "s", CreatedAt: time.Now()})
+			events = append(events, notify.Message{OrderID: id, Event: "order.paid", SaleID: "s",
+				CreatedAt: time.Now()})
 		}
 		results := NewEvents(w.topics, w.messages).Deliver(ctx, events)
 		require.Equal(t, notify.Delivered(), results[0])

@@ -174,8 +174,8 @@ func TestAChangeCountsAtOnceInEveryProcess(t *testing.T) {
 		w.waitForState("t", "a", Delivered)
 		_, err := w.topics.Update(t.Context(), "t", Change{URL: &after.URL}, "ann", "moved")
 		require.NoError(t, err)
-		sub, err := w.topics.UpdateSubscription(t.Context(), "s", SubscriptionChange{URL: &after.URL, Method: new("GET")},
-			"ann", "moved")
+		moved := SubscriptionChange{URL: &after.URL, Method: new("GET")}
+		sub, err := w.topics.UpdateSubscription(t.Context(), "s", moved, "ann", "moved")
 		require.NoError(t, err)
 		w.add("t", msg("b", 0))
 		w.waitForState("t", "b", Delivered)
@@ -245,8 +245,8 @@ func TestSubscriptionsOnEveryDatabase(t *testing.T) {
 			read, err = w.otherProcess().topics.Subscription(ctx, "s")
 			require.NoError(t, err)
 			require.Equal(t, made, read)
-			after, err := w.topics.UpdateSubscription(ctx, "s", SubscriptionChange{Enabled: new(false), Sales: &[]string{},
-				Retries: new(0)}, "bob", "moved")
+			change := SubscriptionChange{Enabled: new(false), Sales: &[]string{}, Retries: new(0)}
+			after, err := w.topics.UpdateSubscription(ctx, "s", change, "bob", "moved")
 			require.NoError(t, err)
 			require.NoError(t, w.topics.Refresh(ctx))
 			require.Equal(t, after, w.topics.Of("t")[1], "zero values are stored too")
