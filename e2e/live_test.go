@@ -19,7 +19,7 @@ const (
 	rushAtOnce   = 64
 )
 
-// rushOf is how many requests there are in the rush.
+// rushOf returns how many requests the rush has.
 func rushOf(t *testing.T) int {
 	t.Helper()
 	text := os.Getenv("SOAK_RUSH")
@@ -31,7 +31,7 @@ func rushOf(t *testing.T) int {
 	return requests
 }
 
-// A sale of thousands of requests during which limits, cap, batch and pool of two gateways and a worker change twenty
+// TestASaleWhileEverythingChanges runs a sale of thousands of requests during which limits, cap, batch and pool of two gateways and a worker change twenty
 // times by all three ways.
 func TestASaleWhileEverythingChanges(t *testing.T) {
 	o := &operator{t: t}
