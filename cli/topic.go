@@ -141,7 +141,8 @@ func topicCalls(t api.Topic) string {
 func topicCard(t api.Topic) string {
 	ms := func(n int64) string { return (time.Duration(n) * time.Millisecond).String() }
 	rows := [][]string{{"topic", printable(t.Name)}, {"state", onOff(t.Enabled)},
-		{"calls", topicCalls(t)}, {"subscriptions", dash(printable(strings.Join(t.Subscriptions, ", ")))}, {"delay", ms(t.DelayMS)}, {"timeout", ms(t.TimeoutMS)},
+		{"calls", topicCalls(t)}, {"subscriptions", dash(printable(strings.Join(t.Subscriptions, ", ")))},
+		{"delay", ms(t.DelayMS)}, {"timeout", ms(t.TimeoutMS)},
 		{"retries", strconv.Itoa(t.Retries) + " after 1, 3, 5, … times " + ms(t.RetryUnitMS)},
 		{"alert", printable(t.Alert)}, {"owner", printable(t.Owner)},
 		{"order events", printable(strings.Join(t.Events, ", "))}}

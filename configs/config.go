@@ -97,7 +97,8 @@ func (c Config) validate(only []string) error {
 		{"http", c.HTTP.Validate}, {"ops", c.Ops.Validate}, {"gateway", c.Gateway.Validate},
 		{"auth", c.Auth.Validate}, {"redis", c.Redis.Validate}, {"database", c.Database.Validate},
 		{"queue", c.Queue.Validate}, {"pool", c.Pool.Validate}, {"limits", c.Limits.Validate},
-		{"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"delay", c.Delay.Validate}, {"work", c.Work.Validate},
+		{"payment", c.Payment.Validate}, {"notify", c.Notify.Validate}, {"delay", c.Delay.Validate},
+		{"work", c.Work.Validate},
 		{"log", c.Log.Validate}, {"trace", c.Trace.Validate}, {"stop", c.Stop.Validate},
 	} {
 		if len(only) == 0 || slices.Contains(only, s.name) {

@@ -314,7 +314,8 @@ func TestASimpleReceiverGetsTheMessageInTheQuery(t *testing.T) {
 	w.startDispatcher()
 	w.add("t", msg("a", 0))
 	query := <-queries
-	require.Equal(t, url.Values{"key": {"1"}, "id": {"a"}, "topic": {"t"}, "attempt": {"1"}, "body": {`{"n":"a"}`}}, query)
+	require.Equal(t, url.Values{"key": {"1"}, "id": {"a"}, "topic": {"t"}, "attempt": {"1"}, "body": {`{"n":"a"}`}},
+		query)
 	call := r.allCalls()[0]
 	require.Equal(t, "GET", call.method)
 	require.Empty(t, call.body)

@@ -91,7 +91,8 @@ func (j *judge) outcome(ctx context.Context, choice chance, id string, r *reques
 	if err != nil {
 		return
 	}
-	v := &visit{load: &loadGenerator{cluster: j.cluster, sale: j.sale, history: j.history}, choice: choice, bearer: bearer}
+	v := &visit{load: &loadGenerator{cluster: j.cluster, sale: j.sale, history: j.history}, choice: choice,
+		bearer: bearer}
 	a := v.insist(ctx, r, http.MethodGet, "/orders/"+id, nil, nil)
 	row, recorded := rows[id]
 	j.mu.Lock()

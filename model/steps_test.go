@@ -18,7 +18,8 @@ import (
 )
 
 const (
-	plays   = 20               // random simulations of the model, four with each of the bounds; SOAK_PLAYS asks for more
+	// Random simulations of the model, four with each of the bounds; SOAK_PLAYS asks for more.
+	plays   = 20
 	moves   = 6000             // of each, most of which are no steps
 	lease   = 10 * time.Minute // outlasts the test
 	reserve = 5 * time.Second  // how long a dead rebuild blocks the next one

@@ -27,7 +27,8 @@ func TestProgressTellsNoValueBeforeTheRunIsGood(t *testing.T) {
 		{Name: "bad", Title: "another", Open: measured(0, lab.Refuse("unclean"))}}
 	for _, verbose := range []bool{false, true} {
 		var progress strings.Builder
-		_, err := run(t.Context(), &lab.Lab{Opt: lab.Options{Rounds: 1, Scale: 1, Verbose: verbose}, Log: &progress}, list)
+		_, err := run(t.Context(), &lab.Lab{Opt: lab.Options{Rounds: 1, Scale: 1, Verbose: verbose}, Log: &progress},
+			list)
 		if err == nil || !strings.Contains(err.Error(), "unclean") {
 			t.Errorf("got %v, want a refusal", err)
 		}

@@ -143,7 +143,8 @@ func Arrive(ctx context.Context, a Arrivals) (Visits, error) {
 }
 
 // run starts a worker on a connection.
-func (c *openLoad) run(ctx context.Context, group *sync.WaitGroup, to *Caller, work func(context.Context, *Caller) error) {
+func (c *openLoad) run(ctx context.Context, group *sync.WaitGroup, to *Caller, work func(context.Context,
+	*Caller) error) {
 	group.Go(func() {
 		defer to.Close()
 		if err := work(ctx, to); err != nil {
