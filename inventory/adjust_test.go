@@ -26,7 +26,8 @@ func TestAnAdjustmentIsMadeOnceUnderItsKey(t *testing.T) {
 	orders.EachEmpty(t, func(w *orders.World) {
 		w.Open(10, 1)
 		w.Create(orders.NewSale("other", 10, 1))
-		more := inventory.Adjustment{Sale: orders.Sale, Delta: 5, Actor: "ann", Reason: "found a box", Key: "box-1"}
+		more := inventory.Adjustment{Sale: orders.Sale, Delta: 5, Actor: "ann", Reason: "found a box",
+			Key: "box-1"}
 		var together sync.WaitGroup
 		results, errs := make([]inventory.Adjusted, 6), make([]error, 6)
 		for i := range results {
@@ -91,7 +92,8 @@ func TestAnAdjustmentWhoseCommitGotNoAnswer(t *testing.T) {
 					}
 					return time.Now()
 				})
-				more := inventory.Adjustment{Sale: orders.Sale, Delta: 5, Actor: "ann", Reason: "found a box", Key: "box-1"}
+				more := inventory.Adjustment{Sale: orders.Sale, Delta: 5, Actor: "ann", Reason: "found a box",
+					Key: "box-1"}
 				after, err := saleStore.AdjustStock(t.Context(), more)
 				if heals {
 					require.NoError(t, err)

@@ -21,8 +21,8 @@ const (
 	readLong  = 5 * time.Second        // but never older
 )
 
-// SaleCache is every gateway's copy of the sales and of the lines' numbers, refreshed in the background: reading it costs
-// the stores nothing.
+// SaleCache is every gateway's copy of the sales and of the lines' numbers, refreshed in the background: reading it
+// costs the stores nothing.
 type SaleCache struct {
 	saleStore *SaleStore
 	lines     *queue.Lines

@@ -156,8 +156,8 @@ func Return(tx *gorm.DB, sale string, units int64) error {
 // idsAtOnce is how many ids one query names.
 const idsAtOnce = 500
 
-// CountOrdered counts those of the tickets, id → sequence, that have a row. One with an earlier sequence does not count:
-// it is of a request that was repeated after the line had forgotten it.
+// CountOrdered counts those of the tickets, id → sequence, that have a row. One with an earlier sequence does not
+// count: it is of a request that was repeated after the line had forgotten it.
 func CountOrdered(tx *gorm.DB, tickets map[string]int64) (known int64, err error) {
 	for chunk := range slices.Chunk(slices.Collect(maps.Keys(tickets)), idsAtOnce) {
 		var rows []struct {

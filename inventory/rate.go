@@ -30,8 +30,8 @@ type Drain struct {
 	Stopped   time.Duration // how much longer nobody works the line off; 0: somebody does
 }
 
-// ETA returns the expected wait of a ticket at this place in line, until its order is committed, in whole seconds. Place 0
-// is a ticket in work: at most so long.
+// ETA returns the expected wait of a ticket at this place in line, until its order is committed, in whole seconds.
+// Place 0 is a ticket in work: at most so long.
 func (d Drain) ETA(position int64) int64 {
 	return int64(math.Ceil(d.wait(position).Seconds()))
 }
@@ -80,8 +80,8 @@ func (r *rateMeter) drain(elsewhere float64) Drain {
 	return Drain{PerSecond: FirstDrainRate}
 }
 
-// observe learns from two looks at the line that follow each other. It reports whether it has newly measured a line that
-// moves. One goroutine calls it.
+// observe learns from two looks at the line that follow each other. It reports whether it has newly measured a line
+// that moves. One goroutine calls it.
 func (r *rateMeter) observe(before, after queue.View) bool {
 	r.measureIdle(after)
 	busy := before.Exists && after.Exists && before.Waiting > 0 && after.Waiting > 0
@@ -120,8 +120,8 @@ func (r *rateMeter) measureIdle(now queue.View) {
 	r.atLeast(float64(now.Served-was.served) / span)
 }
 
-// measurePassing takes what went through a line that is neither seen idle nor with tickets that wait. Where workers hold as
-// many as its cap lets in, nothing else would ever be known of it, and the cap would stay.
+// measurePassing takes what went through a line that is neither seen idle nor with tickets that wait. Where workers
+// hold as many as its cap lets in, nothing else would ever be known of it, and the cap would stay.
 func (r *rateMeter) measurePassing(now queue.View) {
 	was := r.passing
 	next := passage{sample{now.Now, now.Served}, now.Epoch, now.Bounded}
@@ -187,8 +187,8 @@ func (m *flowMeter) observe(v queue.View) {
 // shareEvery is how often the rate is exchanged with Redis.
 const shareEvery = time.Second
 
-// sharedRate is the drain rate that was measured last in any line. Lines that have not been measured themselves go by it.
-// It outlives the process in Redis. All but perSecond belong to the goroutine that looks at the lines.
+// sharedRate is the drain rate that was measured last in any line. Lines that have not been measured themselves go by
+// it. It outlives the process in Redis. All but perSecond belong to the goroutine that looks at the lines.
 type sharedRate struct {
 	perSecond number // 0: none
 	kept      float64

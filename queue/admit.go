@@ -39,9 +39,9 @@ type Ask struct {
 // their order, and answers each ask. No line may be named twice. Repeating a
 // call repeats its answers.
 //
-// An ask gets ErrNotReady, having done nothing, on a line that is missing, of another epoch, or being rebuilt. So it does
-// on one that was not compared with the ledger since this Redis started or was promoted, or is older than what this
-// process has seen. It gets ErrNotReady too while Redis keeps less than redis.durability asks for, or when too few
+// An ask gets ErrNotReady, having done nothing, on a line that is missing, of another epoch, or being rebuilt. So it
+// does on one that was not compared with the ledger since this Redis started or was promoted, or is older than what
+// this process has seen. It gets ErrNotReady too while Redis keeps less than redis.durability asks for, or when too few
 // replicas acknowledged. The requests may then be in the line, as after any other error: repeating the call tells.
 func (ls *Lines) Admit(ctx context.Context, asks []Ask) []AdmitResult {
 	sent := time.Now()
@@ -102,8 +102,8 @@ func (k keys) admit() []string {
 // args returns columns: the script hands the ids, and the users, to Redis as they stand.
 func (a Ask) args() []any {
 	n := len(a.Requests)
-	head := [...]any{a.Epoch, a.rateText(), a.Line.wakeChannel, a.Line.sale, a.stopSeconds(), a.Line.keys.seen.newestRevision(),
-		a.Line.cancels}
+	head := [...]any{a.Epoch, a.rateText(), a.Line.wakeChannel, a.Line.sale, a.stopSeconds(),
+		a.Line.keys.seen.newestRevision(), a.Line.cancels}
 	args := make([]any, len(head)+5*n)
 	columns := args[copy(args, head[:]):]
 	ids, users, units, prints, contacts := columns, columns[n:], columns[2*n:], columns[3*n:], columns[4*n:]

@@ -157,7 +157,7 @@ func (l *Line) recordsOf(ctx context.Context, ids []string, joined string) ([]st
 	return records, nil
 }
 
-// leaseOrders is how many order ids of one batch are told.
+// leaseOrders is how many order ids of one batch Leases names.
 const leaseOrders = 20
 
 // Lease is a batch that a worker holds.
@@ -192,8 +192,8 @@ func (l *Line) Leases(ctx context.Context, skip int64, most int) (leases []Lease
 	return leases, toInt(list[1]), nil
 }
 
-// Reclaim takes over up to 16 batches whose lease has run out, as many whose lease was given by a clock that was set back
-// since, and all that have none. It returns how many batches and tickets those were.
+// Reclaim takes over up to 16 batches whose lease has run out, as many whose lease was given by a clock that was set
+// back since, and all that have none. It returns how many batches and tickets those were.
 func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) {
 	keys := []string{l.keys.lease, l.keys.leased, l.keys.isolated, l.keys.attempts, l.keys.reclaimed, l.keys.meta}
 	list, err := l.scripts.reclaim.RunList(ctx, l.rdb, keys, 16, keepLost, keepStepsFor.Milliseconds())

@@ -32,21 +32,22 @@ func namesOf(prefix string) names {
 // keys are the names of one line in Redis. They share one hash tag, so every
 // script of the line runs in one slot of a cluster.
 type keys struct {
-	meta      string // hash: see metaSchema
-	stock     string // integer: units that can still be reserved
-	wait      string // list of order ids, oldest at the tail: the bounded line
-	isolated  string // list of order ids that failed or whose worker died, claimed one at a time
-	orders    string // hash: order id → record
-	holders   string // hash: user → the orders it holds
-	lease     string // sorted set: batch id → deadline in ms
-	leased    string // hash: batch id → its order ids
-	retry     string // sorted set: order id → due time in ms
-	due       string // sorted set: confirmed order id → when it must be paid, in ms
-	attempts  string // hash: order id → failed attempts
-	dead      string // list of dead-lettered order ids, newest first
-	cancels   string // hash: user → orders of this sale that it has cancelled
-	released  string // list of the orders released last, newest first: the audit follows them
-	reclaimed string // list of "ms, tab, batch id, tab, order ids" of the batches taken over last, newest first; it ends by itself
+	meta     string // hash: see metaSchema
+	stock    string // integer: units that can still be reserved
+	wait     string // list of order ids, oldest at the tail: the bounded line
+	isolated string // list of order ids that failed or whose worker died, claimed one at a time
+	orders   string // hash: order id → record
+	holders  string // hash: user → the orders it holds
+	lease    string // sorted set: batch id → deadline in ms
+	leased   string // hash: batch id → its order ids
+	retry    string // sorted set: order id → due time in ms
+	due      string // sorted set: confirmed order id → when it must be paid, in ms
+	attempts string // hash: order id → failed attempts
+	dead     string // list of dead-lettered order ids, newest first
+	cancels  string // hash: user → orders of this sale that it has cancelled
+	released string // list of the orders released last, newest first: the audit follows them
+	// list of "ms, tab, batch id, tab, order ids" of the batches taken over last, newest first; it ends by itself
+	reclaimed string
 	steps     string // prefix of the lists of stepsOf
 	recent    string // list of "sequence, tab, user" of the newest tickets that no longer wait, newest claimed first
 	done      string // list of finished order ids whose records are still kept, newest first

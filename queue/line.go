@@ -83,7 +83,9 @@ func (ls *Lines) ByServer(ctx context.Context, sales []string) map[string][]stri
 }
 
 // Server returns the server that holds the line of a sale. It never waits.
-func (ls *Lines) Server(sale string) string { return apart.ServerIfKnown(ls.rdb, ls.table.of(sale).meta) }
+func (ls *Lines) Server(sale string) string {
+	return apart.ServerIfKnown(ls.rdb, ls.table.of(sale).meta)
+}
 
 // Line is the bounded line of one sale. Every method is one atomic step in
 // Redis, or says otherwise. Safe for concurrent use.

@@ -51,8 +51,8 @@ func (l *Line) Release(ctx context.Context, ended []Ended, ledger int64) error {
 		args = append(args, e.ID, string(e.State))
 	}
 	k := l.keys
-	return checkReady(l.change(ctx, l.scripts.release, []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released,
-		k.due, k.cancels}, args...))
+	keys := []string{k.meta, k.stock, k.orders, k.holders, k.done, k.released, k.due, k.cancels}
+	return checkReady(l.change(ctx, l.scripts.release, keys, args...))
 }
 
 // Pay shows an order as paid, and takes it off the deadlines. To be called
@@ -69,7 +69,8 @@ func (l *Line) Pay(ctx context.Context, id string, confirmed, paid time.Time) er
 // takes. It returns ErrNotReady, having done nothing, while the line is missing
 // or rebuilt.
 func (l *Line) Refund(ctx context.Context, id string) error {
-	return checkReady(l.change(ctx, l.scripts.refund, []string{l.keys.meta, l.keys.orders}, id, l.statusChannel, l.sale))
+	keys := []string{l.keys.meta, l.keys.orders}
+	return checkReady(l.change(ctx, l.scripts.refund, keys, id, l.statusChannel, l.sale))
 }
 
 // Overdue is what Line.Overdue hands out.
@@ -89,8 +90,8 @@ func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue
 	return found[l.sale], failed[l.sale]
 }
 
-// Overdue hands out the orders of several lines in one round trip; see Line.Overdue. A sale whose line could not be asked
-// is among the failed.
+// Overdue hands out the orders of several lines in one round trip; see Line.Overdue. A sale whose line could not be
+// asked is among the failed.
 func (ls *Lines) Overdue(
 	ctx context.Context, sales []string, n int, lease time.Duration) (found map[string]Overdue, failed map[string]error,
 ) {
@@ -170,10 +171,10 @@ type ReclaimedUnit struct {
 	Slot  int
 }
 
-// ReclaimUnit takes a unit and a slot again for an expired order of the database that was paid late. If the caller dies,
-// a worker finds out from the database what became of it. It returns ErrSoldOut when no unit is left, ErrHeld when no
-// slot is, and ErrNotWaiting when the line knows of another end. It returns ErrBusy while somebody else has the order,
-// and ErrNotReady when the line is of another epoch or not ready.
+// ReclaimUnit takes a unit and a slot again for an expired order of the database that was paid late. If the caller
+// dies, a worker finds out from the database what became of it. It returns ErrSoldOut when no unit is left, ErrHeld
+// when no slot is, and ErrNotWaiting when the line knows of another end. It returns ErrBusy while somebody else has the
+// order, and ErrNotReady when the line is of another epoch or not ready.
 func (l *Line) ReclaimUnit(
 	ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (ReclaimedUnit, error,
 ) {

@@ -164,7 +164,8 @@ func (l *Line) Reopen(ctx context.Context, s Settings, n Reopened) error {
 // since it was seen, or holds a ticket; nor, unless anyway is set, while it
 // holds a dead letter or an order that must still be paid.
 func (l *Line) Discard(ctx context.Context, seen View, anyway bool) error {
-	_, err := l.scripts.discard.RunInt(ctx, l.rdb, l.keys.discard(), seen.Epoch, seen.Version, seen.Seq, oneOrZero(anyway))
+	_, err := l.scripts.discard.RunInt(ctx, l.rdb, l.keys.discard(), seen.Epoch, seen.Version, seen.Seq,
+		oneOrZero(anyway))
 	return err
 }
 

@@ -48,8 +48,8 @@ type Sale struct {
 	Verdict     Verdict  `json:"verdict"` // of Run only
 }
 
-// Auditor proves that no unit was lost, doubled or leaked. It may run at any moment: tickets that move while it reads are
-// accounted for by identity, so a busy sale raises no false alarm and hides no leak.
+// Auditor proves that no unit was lost, doubled or leaked. It may run at any moment: tickets that move while it reads
+// are accounted for by identity, so a busy sale raises no false alarm and hides no leak.
 type Auditor struct {
 	db    *store.DB
 	lines *queue.Lines
@@ -61,8 +61,8 @@ type Auditor struct {
 	compared map[string]time.Time // when the stores were last compared in the background, by sale
 }
 
-// New returns an auditor over both stores. For outboxKept after its confirmation an order must still have its outbox rows:
-// the relay deletes delivered ones only later than that.
+// New returns an auditor over both stores. For outboxKept after its confirmation an order must still have its outbox
+// rows: the relay deletes delivered ones only later than that.
 func New(db *store.DB, lines *queue.Lines, outboxKept time.Duration, now func() time.Time) *Auditor {
 	return &Auditor{db: db, lines: lines, kept: outboxKept, now: now, looks: looksBelieved}
 }

@@ -63,33 +63,57 @@ func TestAuditFindsCorruption(t *testing.T) {
 		corrupt func(w *orders.World, c orders.Places)
 		want    string
 	}{
-		"a unit lost in Redis": {func(w *orders.World, _ orders.Places) { w.Redis.Decr(w.Ctx, orders.Key("stock")) },
+		"a unit lost in Redis": {func(w *orders.World, _ orders.Places) {
+			w.Redis.Decr(w.Ctx, orders.Key("stock"))
+		},
 			"ledger and line differ by 1 units"},
-		"a unit made in Redis": {func(w *orders.World, _ orders.Places) { w.Redis.Incr(w.Ctx, orders.Key("stock")) },
+		"a unit made in Redis": {func(w *orders.World, _ orders.Places) {
+			w.Redis.Incr(w.Ctx, orders.Key("stock"))
+		},
 			"ledger and line differ by -1 units"},
-		"a record deleted": {func(w *orders.World, c orders.Places) { w.Redis.HDel(w.Ctx, orders.Key("orders"), c.Waiting[0].ID) },
+		"a record deleted": {func(w *orders.World, c orders.Places) {
+			w.Redis.HDel(w.Ctx, orders.Key("orders"), c.Waiting[0].ID)
+		},
 			"1 listed tickets have no record, order-0013 first"},
-		"a lease removed": {func(w *orders.World, c orders.Places) { w.Redis.ZRem(w.Ctx, orders.Key("lease"), c.Batch.ID) },
+		"a lease removed": {func(w *orders.World, c orders.Places) {
+			w.Redis.ZRem(w.Ctx, orders.Key("lease"), c.Batch.ID)
+		},
 			"1 batches have no lease"},
-		"a batch removed": {func(w *orders.World, c orders.Places) { w.Redis.HDel(w.Ctx, orders.Key("leased"), c.Batch.ID) },
+		"a batch removed": {func(w *orders.World, c orders.Places) {
+			w.Redis.HDel(w.Ctx, orders.Key("leased"), c.Batch.ID)
+		},
 			"ledger and line differ by 4 units"},
-		"a ticket unlisted": {func(w *orders.World, c orders.Places) { w.Redis.LRem(w.Ctx, orders.Key("wait"), 0, c.Waiting[0].ID) },
+		"a ticket unlisted": {func(w *orders.World, c orders.Places) {
+			w.Redis.LRem(w.Ctx, orders.Key("wait"), 0, c.Waiting[0].ID)
+		},
 			"ledger and line differ by 1 units"},
-		"a ticket twice": {func(w *orders.World, c orders.Places) { w.Redis.LPush(w.Ctx, orders.Key("wait"), c.Waiting[1].ID) },
+		"a ticket twice": {func(w *orders.World, c orders.Places) {
+			w.Redis.LPush(w.Ctx, orders.Key("wait"), c.Waiting[1].ID)
+		},
 			"1 tickets are listed twice"},
-		"leased and waiting": {func(w *orders.World, c orders.Places) { w.Redis.LPush(w.Ctx, orders.Key("wait"), c.Leased[1].ID) },
+		"leased and waiting": {func(w *orders.World, c orders.Places) {
+			w.Redis.LPush(w.Ctx, orders.Key("wait"), c.Leased[1].ID)
+		},
 			"1 tickets are listed twice"},
-		"a retry lost": {func(w *orders.World, c orders.Places) { w.Redis.ZRem(w.Ctx, orders.Key("retry"), c.Retrying[0].ID) },
+		"a retry lost": {func(w *orders.World, c orders.Places) {
+			w.Redis.ZRem(w.Ctx, orders.Key("retry"), c.Retrying[0].ID)
+		},
 			"ledger and line differ by 1 units"},
-		"ledger lowered": {func(w *orders.World, _ orders.Places) { w.Exec("UPDATE stock SET available = available - 1") },
+		"ledger lowered": {func(w *orders.World, _ orders.Places) {
+			w.Exec("UPDATE stock SET available = available - 1")
+		},
 			"ledger: total 100 is not available 92 + live orders 7"},
-		"total changed": {func(w *orders.World, _ orders.Places) { w.Exec("UPDATE stock SET total = total + 1") },
+		"total changed": {func(w *orders.World, _ orders.Places) {
+			w.Exec("UPDATE stock SET total = total + 1")
+		},
 			"ledger: total 101 is not available 93 + live orders 7"},
 		"outbox row deleted": {func(w *orders.World, c orders.Places) {
 			w.Exec("DELETE FROM outbox WHERE order_id = ?",
 				c.Live[0].ID)
 		}, "1 orders have no outbox row"},
-		"order deleted": {func(w *orders.World, c orders.Places) { w.Exec("DELETE FROM orders WHERE id = ?", c.Live[0].ID) },
+		"order deleted": {func(w *orders.World, c orders.Places) {
+			w.Exec("DELETE FROM orders WHERE id = ?", c.Live[0].ID)
+		},
 			"ledger: total 100 is not available 93 + live orders 6"},
 		"beyond the limit": {func(w *orders.World, c orders.Places) {
 			var row order.Row
@@ -98,7 +122,9 @@ func TestAuditFindsCorruption(t *testing.T) {
 			row.ID, row.Slot = uuid.NewString(), &slot
 			require.NoError(w.T, w.DB.Write.Create(&row).Error)
 		}, "1 users hold more than 3 units"},
-		"the line gone": {func(w *orders.World, _ orders.Places) { w.Redis.FlushAll(w.Ctx) }, "the line is missing from Redis"},
+		"the line gone": {func(w *orders.World, _ orders.Places) {
+			w.Redis.FlushAll(w.Ctx)
+		}, "the line is missing from Redis"},
 	}
 	for name, tt := range corruptions {
 		t.Run(name, func(t *testing.T) {

@@ -91,8 +91,8 @@ func (a *Auditor) pending(ctx context.Context, tx *gorm.DB, line *queue.Line, sn
 }
 
 // returned returns the orders that had ended in the database and came back to the line after its snapshot. It includes
-// those whose units a late payment has taken again since: countLive takes them for units that were in stock. Dead letters
-// that came back and ended since then were in stock all the time.
+// those whose units a late payment has taken again since: countLive takes them for units that were in stock. Dead
+// letters that came back and ended since then were in stock all the time.
 func (a *Auditor) returned(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) ([]endedUnits,
 	error) {
 	epoch, ids, err := line.ReleasedSince(ctx, snap)

@@ -80,7 +80,7 @@ func TestAuditFollowsWhatMovesBetweenItsLooks(t *testing.T) {
 				func() { late := w.Admit("later", 3); w.WorkOff(10); endUnreleased(late) }},
 			{"cancelled and released", func() { cancel(confirmed) }},
 			{"ended unreleased", func() { again := w.Admit("again", 2); w.WorkOff(10); endUnreleased(again) }},
-			{"released by the keeper", w.CatchUp},
+			{"released by the reconciler", w.CatchUp},
 			{"stock adjusted", func() {
 				_, err := w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: 7, Actor: "test",
 					Reason: "found"})
@@ -137,7 +137,11 @@ func TestAuditFollowsDeadLettersThatComeBack(t *testing.T) {
 			w.WorkOff(10)
 			require.NoError(w.T, w.Canceller.Cancel(w.Ctx, orders.Sale, dan.ID, dan.User))
 		})
-		between(w, "admitted, buried, requeued and confirmed", func() { late := bury("eve"); requeue(late); w.WorkOff(10) })
+		between(w, "admitted, buried, requeued and confirmed", func() {
+			late := bury("eve")
+			requeue(late)
+			w.WorkOff(10)
+		})
 	})
 }
 

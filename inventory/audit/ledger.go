@@ -58,7 +58,7 @@ func (a *Auditor) readLedger(ctx context.Context, line *queue.Line, snap queue.S
 	return l, err
 }
 
-// countWrong finds users who hold too much and orders that nobody is told of.
+// countWrong finds users who hold too much and orders without an outbox row.
 func (a *Auditor) countWrong(tx *gorm.DB, id string, l *ledger) error {
 	overLimit := tx.Table("orders").Where("sale_id = ? AND slot IS NOT NULL", id).Group("user_id").
 		Having("SUM(quantity) > ?", l.sale.PerUserLimit).Select("user_id")
@@ -70,8 +70,8 @@ func (a *Auditor) countWrong(tx *gorm.DB, id string, l *ledger) error {
 		Where(a.withoutOutbox()).Count(&l.noOutbox).Error
 }
 
-// withoutOutbox returns the condition that an order has no outbox row. MariaDB may turn NOT EXISTS into one reading of the
-// whole outbox for every sale: with a thousand sales an audit then takes minutes. A count it makes order by order.
+// withoutOutbox returns the condition that an order has no outbox row. MariaDB may turn NOT EXISTS into one reading of
+// the whole outbox for every sale: with a thousand sales an audit then takes minutes. A count it makes order by order.
 func (a *Auditor) withoutOutbox() string {
 	if a.db.Driver == store.MySQL {
 		return "(SELECT COUNT(*) FROM outbox WHERE outbox.order_id = orders.id) = 0"

@@ -108,7 +108,8 @@ func TestAMasterThatIsGoneKeepsNothingFromOtherSales(t *testing.T) {
 			before, err := w.Lines.Of(well).View(w.Ctx)
 			require.NoError(t, err)
 			require.NoError(t, c.Clients[0].DecrBy(w.Ctx, "sluice:{"+well+"/0}:stock", 1).Err())
-			require.Eventually(t, func() bool { return difference(t, gauges, well) == 1 }, orders.Soon, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return difference(t, gauges, well) == 1 }, orders.Soon,
+				5*time.Millisecond)
 			require.NotZero(t, before.Stock)
 
 			result, err := w.Auditor.Run(w.Ctx, "")

@@ -66,8 +66,8 @@ func (g *Gauges) measure(ctx context.Context) error {
 	return errors.Join(failed...)
 }
 
-// measureOn audits the sales whose lines are on one server, those first that have waited longest. A look that fails says
-// nothing about the others; after some time of such looks the rest waits for the next turn.
+// measureOn audits the sales whose lines are on one server, those first that have waited longest. A look that fails
+// says nothing about the others; after some time of such looks the rest waits for the next turn.
 func (g *Gauges) measureOn(ctx context.Context, server string, sales []string) error {
 	var audits []Sale
 	var failed []error

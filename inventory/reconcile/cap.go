@@ -27,7 +27,8 @@ func (k *Reconciler) capFits(s inventory.Sale, have int64) bool {
 	if have == want {
 		return true
 	}
-	least, most := int64(policy.Of(s.Cap, inventory.Drain{})), int64(inventory.CapPolicy{Cap: policy.Cap}.Of(s.Cap, drain))
+	least := int64(policy.Of(s.Cap, inventory.Drain{}))
+	most := int64(inventory.CapPolicy{Cap: policy.Cap}.Of(s.Cap, drain))
 	return want > least && want < most && max(have, want)-min(have, want) <= have/20
 }
 

@@ -19,8 +19,8 @@ const (
 )
 
 // Rebuild brings the line of a sale back into agreement with the ledger, counting the tickets that are left in it.
-// Meanwhile the sale answers that it is unavailable. It returns ErrBusy when another instance is at it. On a line that is
-// in order it changes nothing but the epoch.
+// Meanwhile the sale answers that it is unavailable. It returns ErrBusy when another instance is at it. On a line that
+// is in order it changes nothing but the epoch.
 func (k *Reconciler) Rebuild(ctx context.Context, id string) error {
 	return k.rebuildOf(ctx, id, finding{epoch: anyEpoch, cause: causeAsked})
 }
@@ -51,8 +51,8 @@ const (
 	causeAsked      = "asked"      // by an operator
 )
 
-// rebuildOf rebuilds a line that was found wanting under an epoch. Where another instance has rebuilt it since, it returns
-// ErrBusy: what was found says nothing of that line, and shoppers would be kept out again.
+// rebuildOf rebuilds a line that was found wanting under an epoch. Where another instance has rebuilt it since, it
+// returns ErrBusy: what was found says nothing of that line, and shoppers would be kept out again.
 func (k *Reconciler) rebuildOf(ctx context.Context, id string, found finding) error {
 	if k.owned != nil {
 		if err := k.owned(ctx); err != nil {
@@ -169,8 +169,8 @@ func (k *Reconciler) reserve(ctx context.Context, id string, epoch int64, until 
 	})
 }
 
-// holdRebuild renews the reservation until the function it returns is called. So the lease can be short: a sale waits for
-// it when the instance dies.
+// holdRebuild renews the reservation until the function it returns is called. So the lease can be short: a sale waits
+// for it when the instance dies.
 func (k *Reconciler) holdRebuild(ctx context.Context, id string, epoch int64) (release func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})

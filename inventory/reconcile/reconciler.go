@@ -1,5 +1,5 @@
-// Package reconcile holds every line in Redis in agreement with its sale in the database: it loads, rebuilds and changes
-// lines, puts back what a database has lost, and brings back the units of orders that ended.
+// Package reconcile holds every line in Redis in agreement with its sale in the database: it loads, rebuilds and
+// changes lines, puts back what a database has lost, and brings back the units of orders that ended.
 package reconcile
 
 import (
@@ -29,9 +29,9 @@ const (
 	finishedWatched = 7 * 24 * time.Hour
 )
 
-// Reconciler holds every line in agreement with its sale. It loads lines that are missing, rebuilds those that Redis lost
-// or rolled back, brings changed settings into them, and returns the units of orders that ended. Every instance runs one;
-// they do not get into each other's way.
+// Reconciler holds every line in agreement with its sale. It loads lines that are missing, rebuilds those that Redis
+// lost or rolled back, brings changed settings into them, and returns the units of orders that ended. Every instance
+// runs one; they do not get into each other's way.
 type Reconciler struct {
 	db       *store.DB
 	sales    *inventory.SaleStore
@@ -56,8 +56,9 @@ type Reconciler struct {
 // New returns a reconciler; defaultCap is the cap of lines whose sale has none.
 func New(db *store.DB, lines *queue.Lines, defaultCap int, log *slog.Logger,
 	now func() time.Time) *Reconciler {
-	k := &Reconciler{db: db, sales: inventory.NewSaleStore(db, now), lines: lines, drain: func(string) inventory.Drain { return inventory.Drain{PerSecond: inventory.FirstDrainRate} }, log: log,
-		now: now, wake: make(chan struct{}, 1)}
+	k := &Reconciler{db: db, sales: inventory.NewSaleStore(db, now), lines: lines, log: log, now: now,
+		wake: make(chan struct{}, 1)}
+	k.drain = func(string) inventory.Drain { return inventory.Drain{PerSecond: inventory.FirstDrainRate} }
 	k.caps.Store(&inventory.CapPolicy{Cap: defaultCap, MinCap: 1})
 	k.addedLosses.epochs = map[string]int64{}
 	return k
@@ -187,8 +188,8 @@ func (k *Reconciler) changeLine(ctx context.Context, s saleAndTotal, view queue.
 	return nil
 }
 
-// discardable reports that nobody needs the line of a finished sale any more. What the ledger has lost stands in the line
-// alone, and is put back first; dead letters are kept for a while.
+// discardable reports that nobody needs the line of a finished sale any more. What the ledger has lost stands in the
+// line alone, and is put back first; dead letters are kept for a while.
 func (s saleAndTotal) discardable(v queue.View, now time.Time) bool {
 	if v.Epoch != s.Epoch || !v.Verified || s.behind(v) || v.InFlight() {
 		return false

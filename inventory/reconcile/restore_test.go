@@ -419,7 +419,8 @@ func TestARepeatedRequestOfAForgottenOrderIsNotMissing(t *testing.T) {
 		require.Zero(w.T, w.Clean().Lost)
 
 		repeat()
-		require.NoError(w.T, w.Reconciler.Rebuild(w.Ctx, orders.Sale)) // its sequence is of an earlier loading when it ends
+		// Its sequence is of an earlier loading when it ends.
+		require.NoError(w.T, w.Reconciler.Rebuild(w.Ctx, orders.Sale))
 		w.WorkOff(1)
 		require.Zero(w.T, w.Clean().Lost)
 	})

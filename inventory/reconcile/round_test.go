@@ -129,7 +129,8 @@ func TestASlowRebuildHoldsUpNoOther(t *testing.T) {
 				Reason: "found"})
 			require.NoError(w.T, err)
 			w.Reconciler.Wake()
-			require.Eventually(w.T, func() bool { return w.View().Stock == stock.Total+5 }, orders.Soon, time.Millisecond)
+			require.Eventually(w.T, func() bool { return w.View().Stock == stock.Total+5 }, orders.Soon,
+				time.Millisecond)
 		}
 		close(release)
 		stop()
