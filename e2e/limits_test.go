@@ -101,7 +101,7 @@ func TestOneLimitOverTwoGateways(t *testing.T) {
 	window(2 * time.Second) // the burst
 	// Too many are never forgiven; too few may be a process that had no time for a moment, which loses what exceeds the
 	// burst.
-	for chances := 4; ; chances-- {
+	for chances := 12; ; chances-- {
 		asked, all, apart := rushes[1].sent.Load(), rushes[0].sent.Load()+rushes[1].sent.Load(), rushes[1].passed.Load()
 		together, answered := window(4 * time.Second)
 		part := float64(rushes[1].sent.Load()-asked) / float64(rushes[0].sent.Load()+rushes[1].sent.Load()-all)
@@ -114,7 +114,7 @@ func TestOneLimitOverTwoGateways(t *testing.T) {
 		require.Positive(t, chances, "together, and each has its part by its demand")
 	}
 
-	const dead = 20 * time.Second
+	const dead = 2 * time.Minute
 	c.nodes[1].hold(dead)
 	killed := time.Now()
 	<-c.nodes[1].signal(syscall.SIGKILL).done
@@ -122,7 +122,7 @@ func TestOneLimitOverTwoGateways(t *testing.T) {
 	t.Logf("in the first second after kill -9 %.0f/s of %.0f/s", first, answered)
 	require.LessOrEqual(t, first, 1.3*limit, "its part is the other's within the second")
 	require.GreaterOrEqual(t, first, 0.7*min(limit, answered), "its part is the other's within the second")
-	for chances := 2; ; chances-- {
+	for chances := 12; ; chances-- {
 		alone, answered := window(4 * time.Second)
 		t.Logf("then %.0f/s of %.0f/s", alone, answered)
 		require.LessOrEqual(t, alone, 1.05*limit, "alone")

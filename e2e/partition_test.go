@@ -173,9 +173,9 @@ func (p *parted) splitBrain(t *testing.T, replicated bool) {
 		if err := b.untilSells(t.Context(), p.nodes[1]); err != nil {
 			return fmt.Errorf("the side with two of three sentinels: %w", err)
 		}
-		err := errors.Join(pause(t.Context(), partedFor), p.network.Unite(left, right))
-		alone = b.acceptedBy(p.nodes[0]) - before
-		return errors.Join(err, b.untilSells(t.Context(), p.nodes[0]))
+		err := pause(t.Context(), partedFor)
+		alone = b.acceptedBy(p.nodes[0]) - before // links come back one by one, and what is taken then is not at stake
+		return errors.Join(err, p.network.Unite(left, right), b.untilSells(t.Context(), p.nodes[0]))
 	}))
 	healed := time.Now()
 	p.awaitRunning()
