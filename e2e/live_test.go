@@ -31,8 +31,8 @@ func rushOf(t *testing.T) int {
 	return requests
 }
 
-// TestASaleWhileEverythingChanges runs a sale of thousands of requests during which limits, cap, batch and pool of two gateways and a worker change twenty
-// times by all three ways.
+// TestASaleWhileEverythingChanges runs a sale of thousands of requests during which limits, cap, batch and pool of two
+// gateways and a worker change twenty times by all three ways.
 func TestASaleWhileEverythingChanges(t *testing.T) {
 	o := &operator{t: t}
 	o.mount = newMount(t, o.fileWith(1500))
