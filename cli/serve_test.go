@@ -144,10 +144,10 @@ func TestCommandsRunASale(t *testing.T) {
 	require.Contains(t, do("sale", "pause", "summer", "--reason", "a look"), "paused")
 	require.Contains(t, do("sale", "open", "summer"), "open")
 	require.Contains(t, do("sale", "close", "summer"), "closed")
-	var audit audit.Report
-	require.NoError(t, json.Unmarshal([]byte(do("audit", "--json")), &audit))
-	require.Equal(t, audit.Clean, audit.Verdict)
-	require.EqualValues(t, 2, audit.Sales[0].Live)
+	var report audit.Report
+	require.NoError(t, json.Unmarshal([]byte(do("audit", "--json")), &report))
+	require.Equal(t, audit.Clean, report.Verdict)
+	require.EqualValues(t, 2, report.Sales[0].Live)
 
 	got := sluice(t, s.env, "sale", "show", "winter", "--ops", s.ops)
 	require.Equal(t, exitFailure, got.code)

@@ -188,15 +188,11 @@ func TestHangingUpLeavesNothingHalfDone(t *testing.T) {
 		return s.Gateway.Admitter().Coalescer.InFlight() == 0
 	}, stack.Patience, time.Millisecond)
 	s.Clean()
-	there := s.View("phone").Seq
+	// A request that was given up may come to the gateway only now. It or this one makes the ticket, never both.
 	for i := range 60 {
 		g := s.Order(fmt.Sprintf("user-%d", i), "phone", "", key, "k")
 		require.Equal(t, http.StatusAccepted, g.Status, g.Raw)
-		if g.Header.Get("Idempotency-Replayed") == "" {
-			there++
-		}
 	}
-	require.EqualValues(t, 60, there)
 	require.EqualValues(t, 60, s.View("phone").Seq)
 	require.EqualValues(t, 40, s.View("phone").Stock)
 	s.Clean()
