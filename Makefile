@@ -24,19 +24,19 @@ UNWATCHED := modernc.org/sqlite/lib modernc.org/libc modernc.org/memory github.c
 RACE := -race $(UNWATCHED:%=-gcflags="%=-race=false -d=checkptr=0")
 
 # The processes of e2e mostly wait for each other. They run beside all other packages, of which each processor has one:
-# what one side leaves idle the other takes.
+# what one side leaves idle the other takes. Packages throw little away: a collector that comes less often saves one
+# second of fifteen.
 PACKAGES := $(shell getconf _NPROCESSORS_ONLN)
 LANES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-# Tests throw little away: a collector that comes less often saves one second of fifteen. The compiler keeps its own.
-TEST := go test $(RACE) -shuffle=on -timeout 40m -exec "env GOGC=400"
+TEST := go test $(RACE) -shuffle=on -timeout 40m
 
 .PHONY: test
 test: ## run every test with the race detector on real Redis, MariaDB and PostgreSQL
 	go run -buildvcs=false ./internal/testkit/withstores -- \
 		sh -c 'export CGO_ENABLED=1; all=$$(go list ./...) && go build $(RACE) ./... || exit; \
 			$(TEST) -parallel $(LANES) ./e2e & processes=$$!; \
-			$(TEST) -p $(PACKAGES) $$(echo "$$all" | grep -v /e2e$$); rest=$$?; \
+			$(TEST) -exec "env GOGC=400" -p $(PACKAGES) $$(echo "$$all" | grep -v /e2e$$); rest=$$?; \
 			wait $$processes && exit $$rest'
 	go test -C deploy/check -count=1 ./...
 	CGO_ENABLED=1 go test -C loadtest/bench $(RACE) -shuffle=on -timeout 5m ./...

@@ -51,7 +51,7 @@ func signature(id string, body any) map[string]string {
 // pay waits until the order has a status, or has ended otherwise, and then
 // sends the payment until it is told what became of it.
 func (v *visit) pay(ctx context.Context, r *request, id, when string) {
-	for state := ""; state != when; {
+	for state, try := "", 1; state != when; try++ {
 		if state == "paid" || state == "failed" || state == "cancelled" || state == "expired" || ctx.Err() != nil {
 			break
 		}
@@ -60,13 +60,13 @@ func (v *visit) pay(ctx context.Context, r *request, id, when string) {
 			return // gone with a Redis that lost its data
 		}
 		state = a.reply.State
-		_ = pause(ctx, v.choice.ms(20, 80))
+		_ = v.rest(ctx, try)
 	}
 	body := payment("pay-"+id, r.units)
-	for {
+	for try := 1; ; try++ {
 		a := v.exchange(ctx, r, methodPay, http.MethodPost, "/orders/"+id+"/payment", signature("msg-"+id, body), body)
 		if a.err == nil && a.reply.Status != http.StatusTooEarly && !comeBack(a.reply) ||
-			pause(ctx, v.choice.ms(20, 80)) != nil {
+			v.rest(ctx, try) != nil {
 			return
 		}
 	}

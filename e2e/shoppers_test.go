@@ -93,12 +93,17 @@ func (v *visit) cancel(ctx context.Context, r *request, id string) {
 // insist repeats a request for as long as the answer is to come back later.
 func (v *visit) insist(ctx context.Context, r *request, method, path string, headers map[string]string,
 	body any) answer {
-	for {
+	for try := 1; ; try++ {
 		a := v.send(ctx, r, method, path, headers, body)
-		if a.err == nil && !comeBack(a.reply) || pause(ctx, v.choice.ms(20, 80)) != nil {
+		if a.err == nil && !comeBack(a.reply) || v.rest(ctx, try) != nil {
 			return a
 		}
 	}
+}
+
+// rest is the pause behind a try. It grows: hundreds who ask a slow machine twenty times a second leave it no time.
+func (v *visit) rest(ctx context.Context, try int) error {
+	return pause(ctx, v.choice.ms(20, 80)*time.Duration(min(try, 10)))
 }
 
 // comeBack reports an answer after which a client repeats its request.
