@@ -162,12 +162,12 @@ func (b *breaker) answerCodes(ctx context.Context, f fault) error {
 	if f.node >= 0 {
 		proxies = proxies[f.node : f.node+1]
 	}
-	return answerWith(ctx, proxies, refusal, f.hold)
+	return answerWith(proxies, refusal, func() { _ = pause(ctx, f.hold) })
 }
 
-// answerWith makes proxies answer for a while. Logins are refused to clients
+// answerWith makes proxies answer meanwhile. Logins are refused to clients
 // that have to log in anew.
-func answerWith(ctx context.Context, proxies []*testkit.Proxy, refusal rewrite.Refusal, hold time.Duration) error {
+func answerWith(proxies []*testkit.Proxy, refusal rewrite.Refusal, meanwhile func()) error {
 	for _, p := range proxies {
 		p.Refuse(refusal)
 		if refusal.On == rewrite.OnConnect {
@@ -177,7 +177,7 @@ func answerWith(ctx context.Context, proxies []*testkit.Proxy, refusal rewrite.R
 			}
 		}
 	}
-	_ = pause(ctx, hold)
+	meanwhile()
 	for _, p := range proxies {
 		p.Clear()
 	}

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"database/sql"
 	"encoding/json"
 	"errors"
@@ -100,8 +101,10 @@ func TestCodesOfProxiesAndClustersHarmNoOrder(t *testing.T) {
 					}
 					before := c.db[1].Refused()
 					require.NoError(t, b.during(t.Context(), func() error {
-						return answerWith(t.Context(), c.db,
-							refusal, codeHold)
+						return answerWith(c.db, refusal, func() {
+							refused := func() bool { return c.db[1].Refused() > before }
+							await(t.Context(), codeHold, refused)
+						})
 					}))
 					require.Greater(t, c.db[1].Refused(), before, "%s was answered to nobody", one.code)
 					require.Eventually(t, func() bool { return b.unconfirmed(t.Context()) == "" }, mendPatience,
@@ -113,6 +116,15 @@ func TestCodesOfProxiesAndClustersHarmNoOrder(t *testing.T) {
 			}
 			requireClean(t, c)
 		})
+	}
+}
+
+// await returns after a while, but not before something has happened, unless patience is over.
+func await(ctx context.Context, least time.Duration, happened func() bool) {
+	ctx, cancel := context.WithTimeout(ctx, mendPatience)
+	defer cancel()
+	for err := pause(ctx, least); err == nil && !happened(); {
+		err = pause(ctx, 5*time.Millisecond)
 	}
 }
 
