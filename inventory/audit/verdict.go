@@ -23,7 +23,7 @@ const (
 	Unknown   Verdict = "unknown"   // a store could not be asked, or a line was not ready
 )
 
-// Audit is the result over all sales asked for.
+// Report is the result over all sales asked for.
 type Report struct {
 	Verdict  Verdict  `json:"verdict"`
 	Clean    *bool    `json:"clean"`              // nil: unknown
