@@ -198,7 +198,8 @@ func (r *Relay) collect(ctx context.Context, l *channelLoop, f *flow) {
 // wait returns results, those of some milliseconds together unless the workers need more rows. It returns none when it
 // is time to search for rows.
 func (f *flow) wait(ctx context.Context, l *channelLoop, poll time.Duration) []report {
-	if ctx.Err() != nil && f.rows == 0 {
+	ending := ctx.Err() != nil // asked once: it may end at any moment, and without rows nothing would wake this wait
+	if ending && f.rows == 0 {
 		return nil
 	}
 	var ended []report
@@ -209,7 +210,7 @@ func (f *flow) wait(ctx context.Context, l *channelLoop, poll time.Duration) []r
 	timer := time.NewTimer(until)
 	defer timer.Stop()
 	due, wake, done := timer.C, l.wake, ctx.Done()
-	if ctx.Err() != nil {
+	if ending {
 		due, wake, done = nil, nil, nil
 	}
 	select {
