@@ -13,11 +13,11 @@ func TestMain(m *testing.M) { VerifyMain(m) }
 // verify compares the process's goroutines before and after, so this test must
 // have the process to itself: it is not parallel.
 func TestVerifyToleratesWhatAnImportStartsAndNothingElse(t *testing.T) {
-	require.Zero(t, verify(func() int { return 0 }), "ants' own two goroutines stood before the first test")
-	require.Equal(t, 3, verify(func() int { return 3 }), "the tests' own code comes through")
+	require.Zero(t, verify(0, func() int { return 0 }), "ants' own two goroutines stood before the first test")
+	require.Equal(t, 3, verify(0, func() int { return 3 }), "the tests' own code comes through")
 
 	var pool *ants.Pool
-	code := verify(func() int {
+	code := verify(0, func() int {
 		var err error
 		pool, err = ants.NewPool(1)
 		require.NoError(t, err)
