@@ -70,7 +70,7 @@ func (a *App) openSales(ctx context.Context) (err error) {
 	if a.number, err = fleet.NewRegistry(a.db).Enrol(ctx, a.name, roles, opt.Version, opt.Now()); err != nil {
 		return err
 	}
-	a.lines = a.lines.Named(a.name).Numbered(a.number)
+	a.lines = a.lines.ForInstance(a.name, a.number)
 	a.auditor = audit.New(a.db, a.lines, cfg.Notify.Keep/2, opt.Now)
 	a.gauges = audit.NewGauges(a.saleCache, a.auditor, a.logFor("audit"), opt.Now)
 	a.gauges.MendBy(a.mendLine)

@@ -288,7 +288,7 @@ func (e *exercise) deadLetters() {
 	require.Contains(e.t, e.do("switch", "drain", "off", "--sale", "phone", "--reason", "a look"), "phone")
 	require.Contains(e.t, e.do("switch", "show"), "phone")
 	first, second := e.order("bob"), e.order("cem")
-	line := queue.NewLines(e.rdb, queue.DefaultPrefix).Named("by-hand").Of("phone")
+	line := queue.NewLines(e.rdb, queue.DefaultPrefix).ForInstance("by-hand", 0).Of("phone")
 	batch, err := line.Claim(e.t.Context(), "batch-1", 10, time.Minute)
 	require.NoError(e.t, err)
 	require.Len(e.t, batch.Tickets, 2)

@@ -130,7 +130,7 @@ func (c *Canceller) cancelRow(ctx context.Context, sale, id, user string) error 
 func (c *Canceller) end(tx *gorm.DB, row Row) error {
 	now := c.now()
 	changes := map[string]any{"status": Cancelled, "slot": nil, "released": 0, "ended_at": now.UnixMilli(),
-		"ended_by": c.lines.Number()}
+		"ended_by": c.lines.InstanceNumber()}
 	if err := tx.Model(&Row{}).Where("id = ?", row.ID).Updates(changes).Error; err != nil {
 		return err
 	}

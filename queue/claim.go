@@ -196,7 +196,7 @@ func (l *Line) Leases(ctx context.Context, skip int64, most int) (leases []Lease
 // back since, and all that have none. It returns how many batches and tickets those were.
 func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) {
 	keys := []string{l.keys.lease, l.keys.leased, l.keys.isolated, l.keys.attempts, l.keys.reclaimed, l.keys.meta}
-	list, err := l.scripts.reclaim.RunList(ctx, l.rdb, keys, 16, keepLost, keepStepsFor.Milliseconds())
+	list, err := l.scripts.reclaim.RunList(ctx, l.rdb, keys, 16, keepReclaimed, keepStepsFor.Milliseconds())
 	if err != nil {
 		return 0, 0, err
 	}

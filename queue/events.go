@@ -79,9 +79,9 @@ func readEvents(payload string) []Event {
 // Bounds of the history of one order. Only orders that failed, were retried or
 // crashed their worker have one.
 const (
-	keepSteps    = 50
-	keepStepsFor = 7 * 24 * time.Hour // after the last step
-	keepLost     = 50                 // batches of a line that were taken over from their workers; at most 100 KB each
+	keepSteps     = 50
+	keepStepsFor  = 7 * 24 * time.Hour // after the last step
+	keepReclaimed = 50                 // batches of a line that were taken over from their workers; at most 100 KB each
 )
 
 // Step is one attempt to make an order of a ticket, as the worker saw it.
@@ -136,24 +136,25 @@ func (l *Line) Steps(ctx context.Context, id string) ([]Step, error) {
 	return steps, nil
 }
 
-// Loss is a batch that was taken over from its worker, which had died or outlived its lease.
-type Loss struct {
+// ReclaimedBatch is a batch that was taken over from its worker, which had died or outlived its lease.
+type ReclaimedBatch struct {
 	At       time.Time // when it was taken over, by Redis' clock
 	Instance string    // whose worker it was; may be empty
 }
 
-// Losses returns the batches that were taken over while they held an order, oldest first: of the
-// last 50 of its line, and for a week.
-func (l *Line) Losses(ctx context.Context, id string) ([]Loss, error) {
+// ReclaimedBatches returns the batches that were taken over while they held an order, oldest first.
+// The line remembers its last 50, for a week.
+func (l *Line) ReclaimedBatches(ctx context.Context, id string) ([]ReclaimedBatch, error) {
 	list, err := l.scripts.reclaimed.RunList(ctx, l.rdb, []string{l.keys.reclaimed}, id)
 	if err != nil {
 		return nil, err
 	}
-	var losses []Loss
+	var reclaimed []ReclaimedBatch
 	for i := 0; i+1 < len(list); i += 2 {
 		name, _ := list[i+1].(string)
 		instance, _ := ownerOf(name)
-		losses = append(losses, Loss{At: time.UnixMilli(toInt(list[i])).UTC(), Instance: instance})
+		reclaimed = append(reclaimed,
+			ReclaimedBatch{At: time.UnixMilli(toInt(list[i])).UTC(), Instance: instance})
 	}
-	return losses, nil
+	return reclaimed, nil
 }

@@ -12,7 +12,7 @@ import (
 func TestTicketsCarryTheirInstance(t *testing.T) {
 	eachRedis(t, func(t *testing.T, addr string) {
 		b := newBox(t, addr, openSale())
-		gateway, other := b.lines.Numbered(17).Of(b.Sale()), b.lines.Numbered(4096).Of(b.Sale())
+		gateway, other := b.lines.ForInstance("", 17).Of(b.Sale()), b.lines.ForInstance("", 4096).Of(b.Sale())
 		ask := []queue.Request{{ID: "a", User: "ann", Units: 1, Fingerprint: "p", Phone: "13800138000", Locale: "en"},
 			{ID: "b", User: "bob", Units: 1, Fingerprint: "p"}}
 		admissions, err := gateway.Admit(b.ctx, b.epoch, 10, ask)

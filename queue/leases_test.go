@@ -19,7 +19,7 @@ func TestLeases(t *testing.T) {
 		require.Zero(t, n)
 
 		waiting := b.enqueue(30)
-		hers, err := b.lines.Named("host/7").Of(b.Sale()).Claim(b.ctx, "b-2", 25, 2*long)
+		hers, err := b.lines.ForInstance("host/7", 0).Of(b.Sale()).Claim(b.ctx, "b-2", 25, 2*long)
 		require.NoError(t, err)
 		b.claim("b-1", 2)
 		_, err = b.Claim(b.ctx, "b-3", 3, time.Millisecond)

@@ -57,23 +57,16 @@ func (ls *Lines) BoundCancels(most int) { ls.cancels = most }
 // validated the id: it becomes part of key names.
 func (ls *Lines) Of(sale string) *Line { return &Line{Lines: ls, sale: sale, keys: ls.table.of(sale)} }
 
-// Named returns the same lines, claiming in the name of an instance, which Leases shows.
-func (ls *Lines) Named(instance string) *Lines {
-	named := *ls
-	named.instance = instance
-	return &named
+// ForInstance returns the same lines, as one instance uses them. It claims in its name, which Leases
+// shows; empty: in nobody's. Tickets that it admits, takes back or cancels carry its number; 0: none.
+func (ls *Lines) ForInstance(name string, number int64) *Lines {
+	its := *ls
+	its.instance, its.number, its.instanceText = name, number, numberOrEmpty(number)
+	return &its
 }
 
-// Numbered returns the same lines, whose tickets carry the number of the instance that admits,
-// takes back or cancels them; 0: they carry none.
-func (ls *Lines) Numbered(number int64) *Lines {
-	numbered := *ls
-	numbered.number, numbered.instanceText = number, numberOrEmpty(number)
-	return &numbered
-}
-
-// Number returns the number that Numbered was given.
-func (ls *Lines) Number() int64 { return ls.number }
+// InstanceNumber returns the number that ForInstance was given.
+func (ls *Lines) InstanceNumber() int64 { return ls.number }
 
 // ByServer groups sales by the server that holds their line, as the client
 // knows it: in one group unless Redis is a cluster. What is asked of one server

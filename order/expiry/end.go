@@ -74,7 +74,7 @@ func (e *Expirer) end(ctx context.Context, sale string, ids []string, now time.T
 			return nil
 		}
 		changes := map[string]any{"status": order.Expired, "slot": nil, "released": 0, "ended_at": now.UnixMilli(),
-			"ended_by": e.lines.Number()}
+			"ended_by": e.lines.InstanceNumber()}
 		changed := tx.Model(&order.Row{}).Where("id IN ? AND status = ?", over, order.Confirmed).Updates(changes)
 		if changed.Error != nil {
 			return changed.Error

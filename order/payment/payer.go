@@ -137,7 +137,7 @@ func (p *Payer) record(ctx context.Context, sale, id string, payment Payment,
 			}
 		}
 		done.payment = payment.row(done.row, d, now)
-		done.payment.TakenBy = p.lines.Number()
+		done.payment.TakenBy = p.lines.InstanceNumber()
 		return p.apply(tx, &done, d, now)
 	})
 	return done, err

@@ -167,7 +167,9 @@ func (l *Losses) row(sale inventory.Sale, epoch int64, t queue.Ticket) order.Row
 
 // tag marks the row of one run. It says where, but no time as order.NewTag does: no worker has claimed the
 // order.
-func (l *Losses) tag() string { return rand.Text() + "@" + order.InstanceMark(l.lines.Number()) }
+func (l *Losses) tag() string {
+	return rand.Text() + "@" + order.InstanceMark(l.lines.InstanceNumber())
+}
 
 // ownersOnly shows a row to the owner of an order of the sale, and to nobody else.
 func ownersOnly(r order.Row, sale, user string) (order.View, error) {

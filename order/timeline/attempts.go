@@ -8,13 +8,13 @@ import (
 
 // attemptsOf returns the attempts of the journal, and those whose worker could not note them any more. The numbers of
 // the latter are missing there, and the line remembers from whom it took them over.
-func attemptsOf(steps []queue.Step, losses []queue.Loss) []Event {
+func attemptsOf(steps []queue.Step, reclaimed []queue.ReclaimedBatch) []Event {
 	var events []Event
-	last, losses := 0, unnotedLosses(losses, steps)
+	last, reclaimed := 0, unnoted(reclaimed, steps)
 	lose := func(number int, when time.Time) {
 		e := Event{At: when, Step: "lost", Attempt: number, Reason: "its worker died or outlived its lease"}
-		if len(losses) > 0 {
-			e.At, e.Instance, losses = losses[0].At, losses[0].Instance, losses[1:]
+		if len(reclaimed) > 0 {
+			e.At, e.Instance, reclaimed = reclaimed[0].At, reclaimed[0].Instance, reclaimed[1:]
 		}
 		events = append(events, e)
 	}
@@ -26,31 +26,31 @@ func attemptsOf(steps []queue.Step, losses []queue.Loss) []Event {
 		events = append(events, Event{At: s.At, Step: s.What, Took: s.Took, Attempt: s.Attempt, Instance: s.Instance,
 			Reason: s.Reason})
 	}
-	for len(losses) > 0 {
+	for len(reclaimed) > 0 {
 		last++
-		lose(last, losses[0].At)
+		lose(last, reclaimed[0].At)
 	}
 	return events
 }
 
-// unnotedLosses leaves out losses that the journal has as attempts that panicked, since the worker could not settle
-// them either. It leaves out as many as there are more losses than attempts missing in the journal.
-func unnotedLosses(losses []queue.Loss, steps []queue.Step) (left []queue.Loss) {
-	more := len(losses)
+// unnoted leaves out batches that the journal has as attempts that panicked, since the worker could not settle
+// them either. It leaves out as many as there are more batches than attempts missing in the journal.
+func unnoted(reclaimed []queue.ReclaimedBatch, steps []queue.Step) (left []queue.ReclaimedBatch) {
+	more := len(reclaimed)
 	if n := len(steps); n > 0 {
 		more -= steps[n-1].Attempt - n
 	}
 	taken := make(map[int]bool, len(steps))
-	for _, l := range losses {
+	for _, batch := range reclaimed {
 		noted := -1
 		for i, s := range steps {
-			before := !s.At.Truncate(time.Millisecond).After(l.At) // Redis tells no more than milliseconds
-			if s.What == stepPanicked && !taken[i] && (l.Instance == "" || s.Instance == l.Instance) && before {
+			before := !s.At.Truncate(time.Millisecond).After(batch.At) // Redis tells no more than milliseconds
+			if s.What == stepPanicked && !taken[i] && (batch.Instance == "" || s.Instance == batch.Instance) && before {
 				noted = i
 			}
 		}
 		if more <= 0 || noted < 0 {
-			left = append(left, l)
+			left = append(left, batch)
 			continue
 		}
 		taken[noted] = true

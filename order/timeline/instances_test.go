@@ -32,7 +32,7 @@ func number(w *orders.World, name string) int64 {
 func staff(w *orders.World) {
 	w.T.Helper()
 	log, reg := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
-	lines := func(name string) *queue.Lines { return w.Lines.Numbered(number(w, name)) }
+	lines := func(name string) *queue.Lines { return w.Lines.ForInstance("", number(w, name)) }
 	w.Fulfiller.On(order.InstanceMark(number(w, "the-worker")))
 	w.Canceller = order.NewCanceller(order.CancellerParts{
 		DB: w.DB, Lines: lines("the-canceller"), Reconciler: w.Reconciler, Channels: orders.Channels(),

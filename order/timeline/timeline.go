@@ -117,8 +117,8 @@ const stepUnread = "steps not read"
 func (t *Timelines) attempts(ctx context.Context, v order.View) []Event {
 	line := t.lines.Of(v.SaleID)
 	steps, err := line.Steps(ctx, v.ID)
-	losses, err2 := line.Losses(ctx, v.ID)
-	events := attemptsOf(steps, losses)
+	reclaimed, err2 := line.ReclaimedBatches(ctx, v.ID)
+	events := attemptsOf(steps, reclaimed)
 	if err := errors.Join(err, err2); err != nil {
 		events = append(events, Event{At: v.AdmittedAt, Step: stepUnread, Reason: err.Error()})
 	}

@@ -81,7 +81,7 @@ func TestTimelineOfAnOrderThatFailed(t *testing.T) {
 		b = w.Claim(1)
 		require.Panics(t, func() { _, _ = j.Handle(w.Ctx, b) }) // attempt 2
 		w.EndLease(b)
-		named, err := w.Lines.Named("worker-8").Of(orders.Sale).Claim(w.Ctx, "silent", 1, orders.Lease)
+		named, err := w.Lines.ForInstance("worker-8", 0).Of(orders.Sale).Claim(w.Ctx, "silent", 1, orders.Lease)
 		require.NoError(t, err)
 		w.EndLease(named) // attempt 3 dies without a word
 		b = w.Claim(1)
