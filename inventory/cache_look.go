@@ -43,13 +43,11 @@ func (b *SaleCache) keepLooking(ctx context.Context) {
 	}
 }
 
-// Look reads the numbers of the lines that may hold tickets, those of idle ones less often.
-func (b *SaleCache) Look(ctx context.Context) { b.lookIn(ctx, apart.New(lookServers, 0)) }
-
 // rateTurn is no server's address.
 const rateTurn = "drain rate"
 
-// lookIn looks with a turn for each server, and one for the drain rate that is kept in Redis.
+// lookIn reads the numbers of the lines that may hold tickets, those of idle ones less often. Each server has a turn,
+// and so has the drain rate that is kept in Redis.
 func (b *SaleCache) lookIn(ctx context.Context, rounds *apart.Rounds) {
 	now := b.now()
 	entries := map[string]*Entry{}

@@ -24,7 +24,7 @@ func TestGauges(t *testing.T) {
 	w.WorkOff(1)
 	w.Create(orders.NewSale("lineless", 3, 1))
 	require.NoError(t, w.Cache.Refresh(w.Ctx))
-	w.Cache.Look(w.Ctx)
+	seeWaiting(w, 3)
 	require.NoError(t, w.Reconciler.Reconcile(w.Ctx))
 	require.NoError(t, gauges.Measure(w.Ctx))
 	expected := `
@@ -81,7 +81,6 @@ func TestGaugesMeasurePastABrokenLine(t *testing.T) {
 	orders.EachEmpty(t, func(w *orders.World) {
 		w.OpenAroundBroken(10)
 		require.NoError(w.T, w.Cache.Refresh(w.Ctx))
-		w.Cache.Look(w.Ctx)
 		require.NoError(w.T, w.Redis.DecrBy(w.Ctx, orders.Key("stock"), 2).Err())
 		var mended []string
 		// Each look that fails takes three seconds: after two of them the rest waits for the next turn, and has it
@@ -99,6 +98,22 @@ sluice_ledger_difference{sale="sale"} 2
 `), "sluice_ledger_difference"))
 		require.Contains(w.T, mended, orders.Sale)
 	})
+}
+
+// seeWaiting runs the sale cache until it has seen so many tickets wait in the sale's line.
+func seeWaiting(w *orders.World, tickets int64) {
+	w.T.Helper()
+	e, ok := w.Cache.Get(orders.Sale)
+	require.True(w.T, ok)
+	ctx, stop := context.WithCancel(w.Ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		w.Cache.Run(ctx)
+	}()
+	require.Eventually(w.T, func() bool { return e.View().Waiting == tickets }, time.Minute, time.Millisecond)
+	stop()
+	<-ended
 }
 
 // difference is what the gauges show of a sale; -1: nothing.
