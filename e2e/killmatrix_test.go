@@ -19,7 +19,7 @@ import (
 )
 
 // TestKillMatrix lets systems of real processes fail in every way we know
-// while shoppers order, and judges them afterwards. Without KILL_RUNS it runs
+// while shoppers order, and checks them afterwards. Without KILL_RUNS it runs
 // every kind of fault and every kill point once, several in a run; with "each",
 // every one in a run of its own; with a number, that many runs with random
 // faults, which the seeds from KILL_SEED on decide.
@@ -38,7 +38,7 @@ func TestKillMatrix(t *testing.T) {
 	if m.runs < len(m.plans) || m.random && m.runs < manyRuns {
 		return // -run has picked some, or a seed is replayed
 	}
-	require.Positive(t, m.parties, "no run had a transaction with orders of several sales")
+	require.Positive(t, m.multiSale, "no run had a transaction with orders of several sales")
 }
 
 // manyRuns are enough for what need not happen in each.
@@ -51,16 +51,16 @@ type matrix struct {
 	logs   string
 	lanes  chan *lane
 
-	mu      sync.Mutex
-	runs    int
-	points  int
-	gone    int
-	lost    int
-	parties int
-	stood   time.Duration // the longest that a difference was seen to stand
-	failed  []string
-	alarms  map[string]int    // how often each error was logged
-	engines map[string]*tally // by the engine of Redis
+	mu        sync.Mutex
+	runs      int
+	points    int
+	gone      int
+	lost      int
+	multiSale int
+	stood     time.Duration // the longest that a difference was seen to stand
+	failed    []string
+	alarms    map[string]int    // how often each error was logged
+	engines   map[string]*tally // by the engine of Redis
 }
 
 // lane is what one run at a time may kill: database servers of its own.
@@ -157,8 +157,8 @@ func (m *matrix) run(t *testing.T, p plan) {
 	stores.standby = l.standby
 	cluster := startCluster(t, stores, system{tags: killPoints, layout: p.layout, arms: p.arms(), logs: logs,
 		env: p.env()})
-	j := m.sell(ctx, t, cluster, p)
-	m.report(t, j, began)
+	k := m.sell(ctx, t, cluster, p)
+	m.report(t, k, began)
 }
 
 // env returns the configuration of a plan's processes.
@@ -170,8 +170,8 @@ func (p plan) env() []string {
 	return env
 }
 
-// sell runs the sale and its faults, and judges the result.
-func (m *matrix) sell(ctx context.Context, t *testing.T, c *cluster, p plan) *judge {
+// sell runs the sale and its faults, and checks the result.
+func (m *matrix) sell(ctx context.Context, t *testing.T, c *cluster, p plan) *checker {
 	sale := "sale-" + strconv.FormatUint(p.seed, 10)
 	c.openSale(t, sale, p.stock, p.limit, p.lineCap)
 	beside := openNeighbours(t, c, p)
@@ -181,7 +181,7 @@ func (m *matrix) sell(ctx context.Context, t *testing.T, c *cluster, p plan) *ju
 		cluster: c, plan: p, sale: sale, answered: shoppers.history.answered.Load,
 		accepted: func() int { return len(shoppers.history.accepted()) }, loaded: func() bool { return closed(loaded) },
 	}
-	j := &judge{cluster: c, sale: sale, plan: p, history: shoppers.history, breaker: b, verdict: &verdict{}}
+	k := &checker{cluster: c, sale: sale, plan: p, history: shoppers.history, breaker: b, findings: &findings{}}
 
 	load, stop := context.WithTimeout(ctx, loadPatience)
 	defer stop()
@@ -190,41 +190,41 @@ func (m *matrix) sell(ctx context.Context, t *testing.T, c *cluster, p plan) *ju
 	go func() { shoppers.wg.Wait(); close(loaded) }()
 	watched, unwatch := context.WithCancel(ctx)
 	var watching sync.WaitGroup
-	watching.Go(func() { j.watch(watched) })
+	watching.Go(func() { k.auditWhileBusy(watched) })
 	b.start(ctx)
 	b.wg.Wait()
 	c.heal()
 	c.awaitRunning()
-	j.recovered(ctx)
+	k.noteRecovery(ctx)
 	<-loaded
 	beside.wg.Wait()
-	j.verdict.find(load.Err() != nil, "shoppers were still without an answer after %s", loadPatience)
-	j.quiet(ctx)
-	j.wait(ctx, "the sales beside it do not come to rest", func() string { return beside.busy(ctx) })
+	k.findings.addIf(load.Err() != nil, "shoppers were still without an answer after %s", loadPatience)
+	k.awaitQuiet(ctx)
+	k.await(ctx, "the sales beside it do not come to rest", func() string { return beside.busy(ctx) })
 	unwatch()
 	watching.Wait()
 	c.awaitRunning() // a point may have been passed at the very end
-	j.decide(ctx)
-	beside.decide(ctx, j.verdict)
+	k.checkAll(ctx)
+	beside.check(ctx, k.findings)
 	if !m.random {
-		j.passed()
+		k.checkPassed()
 	}
 	for _, err := range b.errs {
-		j.verdict.find(true, "%v", err)
+		k.findings.addIf(true, "%v", err)
 	}
-	return j
+	return k
 }
 
-// passed finds a step of the plan at which no process died.
-func (j *judge) passed() {
+// checkPassed finds a step of the plan at which no process died.
+func (k *checker) checkPassed() {
 	var died []string
-	for _, n := range j.cluster.nodes {
+	for _, n := range k.cluster.nodes {
 		points, _, _ := n.record()
 		died = append(died, points...)
 	}
-	for _, f := range j.plan.faults {
+	for _, f := range k.plan.faults {
 		reached := slices.ContainsFunc(died, func(one string) bool { return strings.HasPrefix(one, f.arm+"@") })
-		j.verdict.find(f.kind == point && !reached, "the step %s was not passed", f.arm)
+		k.findings.addIf(f.kind == point && !reached, "the step %s was not passed", f.arm)
 	}
 }
 
@@ -238,24 +238,24 @@ func closed(c <-chan struct{}) bool {
 }
 
 // report prints the run's line, keeps the logs of one that failed, and counts.
-func (m *matrix) report(t *testing.T, j *judge, began time.Time) {
-	v, p := j.verdict, j.plan
+func (m *matrix) report(t *testing.T, k *checker, began time.Time) {
+	v, p := k.findings, k.plan
 	var points []string
-	for _, n := range j.cluster.nodes {
+	for _, n := range k.cluster.nodes {
 		passed, _, _ := n.record()
 		points = append(points, passed...)
 	}
-	fmt.Printf("%-22s %s => died at %v; failovers %d, %s, took %s\n", p.name, p, points, j.breaker.failovers.Load(), v,
+	fmt.Printf("%-22s %s => died at %v; failovers %d, %s, took %s\n", p.name, p, points, k.breaker.failovers.Load(), v,
 		time.Since(began).Round(100*time.Millisecond))
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.points += len(points)
-	m.count(j)
+	m.count(k)
 	for _, alarm := range v.alarms {
 		m.alarms[alarm]++
 	}
 	if len(v.wrong) == 0 {
-		require.NoError(t, os.RemoveAll(j.cluster.logs))
+		require.NoError(t, os.RemoveAll(k.cluster.logs))
 		return
 	}
 	m.failed = append(m.failed, p.name)
@@ -265,6 +265,6 @@ func (m *matrix) report(t *testing.T, j *judge, began time.Time) {
 	} else if os.Getenv("KILL_RUNS") != "" {
 		again = "KILL_RUNS=each " + again
 	}
-	t.Errorf("%s\nschedule: %s\nlogs: %s\nagain: %s\n- %s", p.name, p, j.cluster.logs, again,
+	t.Errorf("%s\nschedule: %s\nlogs: %s\nagain: %s\n- %s", p.name, p, k.cluster.logs, again,
 		strings.Join(v.wrong, "\n- "))
 }

@@ -1,4 +1,4 @@
-// Package e2e judges the built binary from outside: through HTTP, its command
+// Package e2e checks the built binary from outside: through HTTP, its command
 // line and the stores' own clients. It imports nothing of the product.
 package e2e
 

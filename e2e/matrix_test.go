@@ -76,40 +76,40 @@ type tally struct {
 }
 
 // String returns the line of a run's numbers.
-func (v *verdict) String() string {
+func (v *findings) String() string {
 	short := func(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
 	return fmt.Sprintf(
 		"accepted %d, confirmed %d, paid %d, expired %d, gone %d, lost %d, revived %d, forgotten %d, late %d, "+
-			"audits %d, longest difference %s, parties %d, nobody accepted for %s, recovery %s", v.accepted,
+			"audits %d, longest difference %s, multi-sale batches %d, nobody accepted for %s, recovery %s", v.accepted,
 		v.confirmed, v.paid, v.expired, v.gone, v.lost,
-		v.revived, v.forgotten, v.late, v.audits, short(v.stood), v.parties, short(v.silence), short(v.recovery))
+		v.revived, v.forgotten, v.late, v.audits, short(v.stood), v.multiSale, short(v.silence), short(v.recovery))
 }
 
 // count adds a run to its engine's tally. The matrix is locked.
-func (m *matrix) count(j *judge) {
-	c := m.engines[j.plan.engine]
+func (m *matrix) count(k *checker) {
+	c := m.engines[k.plan.engine]
 	if c == nil {
 		c = &tally{}
-		m.engines[j.plan.engine] = c
+		m.engines[k.plan.engine] = c
 	}
-	for _, n := range j.cluster.nodes {
+	for _, n := range k.cluster.nodes {
 		passed, _, killed := n.record()
 		c.kills += killed + len(passed)
 	}
-	for _, f := range j.plan.faults {
+	for _, f := range k.plan.faults {
 		if slices.Contains([]string{redisKill, redisEmpty, redisBack, dbKill, dbPromote, masterKill, lagged,
 			thereAndBack}, f.kind) {
 			c.kills++
 		}
 	}
-	v := j.verdict
+	v := k.findings
 	m.runs++
 	m.gone += v.gone
 	m.lost += v.lost
-	m.parties += v.parties
+	m.multiSale += v.multiSale
 	m.stood = max(m.stood, v.stood)
 	c.runs++
-	c.failovers += int(j.breaker.failovers.Load())
+	c.failovers += int(k.breaker.failovers.Load())
 	c.orders += v.accepted
 	c.recovery = append(c.recovery, v.recovery)
 	c.silence = append(c.silence, v.silence)
@@ -153,5 +153,5 @@ func (m *matrix) summary() string {
 	return fmt.Sprintf("kill matrix: %s, %d deaths at named steps, "+
 		"%d gone with a Redis that lost its data (%d of them for good), "+
 		"%d transactions with orders of several sales, longest difference %s, errors logged %v, failed %v%s",
-		all, m.points, m.gone, m.lost, m.parties, m.stood.Round(10*time.Millisecond), m.alarms, m.failed, text)
+		all, m.points, m.gone, m.lost, m.multiSale, m.stood.Round(10*time.Millisecond), m.alarms, m.failed, text)
 }

@@ -89,17 +89,17 @@ func (n *neighbours) busy(ctx context.Context) string {
 }
 
 // redeem presents the receipts of orders that went with a Redis that lost its data.
-func (n *neighbours) redeem(ctx context.Context, v *verdict) {
+func (n *neighbours) redeem(ctx context.Context, v *findings) {
 	choice := chanceOf(n.plan.seed)
 	for _, sale := range n.sales {
 		rows, err := n.cluster.stores.orders(ctx, sale)
-		v.find(err != nil, "read the orders of %s: %v", sale, err)
+		v.addIf(err != nil, "read the orders of %s: %v", sale, err)
 		for id, p := range n.accepted[sale] {
 			if _, there := rows[id]; there {
 				continue
 			}
 			a, err := n.show(ctx, choice, sale+"/orders/"+id, p)
-			v.find(err != nil || a.Status != http.StatusOK, "order %s of %s, with its receipt: %v %s", id, sale, err,
+			v.addIf(err != nil || a.Status != http.StatusOK, "order %s of %s, with its receipt: %v %s", id, sale, err,
 				a.Raw)
 		}
 	}
@@ -122,9 +122,9 @@ func (n *neighbours) show(ctx context.Context, choice chance, path string, p pro
 	}
 }
 
-// decide holds what shoppers were told against the database: each order once, and each of them there. One that Redis
+// check holds what shoppers were told against the database: each order once, and each of them there. One that Redis
 // lost comes back on its receipt.
-func (n *neighbours) decide(ctx context.Context, v *verdict) {
+func (n *neighbours) check(ctx context.Context, v *findings) {
 	if n.plan.lossy() {
 		n.redeem(ctx, v)
 		for busy := n.busy(ctx); busy != "" && pause(ctx, lookEvery) == nil; busy = n.busy(ctx) {
@@ -135,30 +135,30 @@ func (n *neighbours) decide(ctx context.Context, v *verdict) {
 	orders := 0
 	for _, sale := range n.sales {
 		rows, err := n.cluster.stores.orders(ctx, sale)
-		v.find(err != nil, "read the orders of %s: %v", sale, err)
+		v.addIf(err != nil, "read the orders of %s: %v", sale, err)
 		users, live := map[string]bool{}, 0
 		for id, r := range rows {
-			v.find(users[r.User], "%s has two orders in %s", r.User, sale)
+			v.addIf(users[r.User], "%s has two orders in %s", r.User, sale)
 			users[r.User] = true
 			lost := r.Status == "failed" && r.Reason == "lost" && n.plan.lossy()
-			v.find(!good[r.Status] && !lost, "order %s of %s is %s: %s", id, sale, r.Status, r.Reason)
+			v.addIf(!good[r.Status] && !lost, "order %s of %s is %s: %s", id, sale, r.Status, r.Reason)
 			if r.Live {
 				live += r.Quantity
 			}
 		}
 		for id := range n.accepted[sale] {
 			_, there := rows[id]
-			v.find(!there, "LOST: order %s of %s was accepted and is not in the database", id, sale)
+			v.addIf(!there, "LOST: order %s of %s was accepted and is not in the database", id, sale)
 		}
 		total, available, err := n.cluster.stores.stock(ctx, sale)
-		v.find(err != nil || total != neighbourStock || total != available+live,
+		v.addIf(err != nil || total != neighbourStock || total != available+live,
 			"ledger of %s: total %d, available %d, live %d (%v)", sale, total, available, live, err)
 		orders += len(n.accepted[sale])
 	}
-	v.find(orders == 0, "nobody ordered in the sales beside it")
-	parties, err := n.cluster.stores.count(ctx,
+	v.addIf(orders == 0, "nobody ordered in the sales beside it")
+	multiSale, err := n.cluster.stores.count(ctx,
 		"SELECT COUNT(*) FROM (SELECT batch_id FROM orders GROUP BY batch_id HAVING COUNT(DISTINCT sale_id) > 1) AS "+
-			"parties")
-	v.find(err != nil, "count the parties: %v", err)
-	v.parties = parties
+			"multi_sale")
+	v.addIf(err != nil, "count the multi-sale batches: %v", err)
+	v.multiSale = multiSale
 }

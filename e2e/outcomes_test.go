@@ -13,69 +13,69 @@ const (
 	askPatience   = 20 * time.Second // a gateway may need a moment to learn of the last rebuild
 )
 
-// replays repeats some accepted requests: the answer must be the same order.
+// repeatAccepted repeats some accepted requests: the answer must be the same order.
 // Only what went with a Redis that lost its data may be as good as new.
-func (j *judge) replays(ctx context.Context) {
+func (k *checker) repeatAccepted(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	rows, err := j.cluster.stores.orders(ctx, j.sale)
-	j.verdict.find(err != nil, "read the orders: %v", err)
+	rows, err := k.cluster.stores.orders(ctx, k.sale)
+	k.findings.addIf(err != nil, "read the orders: %v", err)
 	done := 0
-	for id, r := range j.history.accepted() {
+	for id, r := range k.history.accepted() {
 		if done++; done > replaysPerRun {
 			return
 		}
 		bearer, err := token(r.user, false)
-		j.verdict.find(err != nil, "token: %v", err)
-		v := &visit{load: &loadGenerator{cluster: j.cluster, sale: j.sale, history: j.history},
+		k.findings.addIf(err != nil, "token: %v", err)
+		v := &visit{load: &loadGenerator{cluster: k.cluster, sale: k.sale, history: k.history},
 			choice: chanceOf(uint64(done)), bearer: bearer}
 		a := v.order(ctx, r)
-		if _, recorded := rows[id]; !recorded && j.plan.lossy() {
+		if _, recorded := rows[id]; !recorded && k.plan.lossy() {
 			// Neither store knows it any more: the key is as good as new.
-			j.verdict.forgotten++
+			k.findings.forgotten++
 			continue
 		}
 		same := a.err == nil && a.reply.Status == http.StatusAccepted && a.reply.OrderID == id
-		j.verdict.find(!same, "repeating %s, which was order %s: %v %s", r.id, id, a.err, a.reply.Raw)
-		j.verdict.find(same && !a.reply.Replayed, "repeating %s was not said to be a repetition", r.id)
+		k.findings.addIf(!same, "repeating %s, which was order %s: %v %s", r.id, id, a.err, a.reply.Raw)
+		k.findings.addIf(same && !a.reply.Replayed, "repeating %s was not said to be a repetition", r.id)
 	}
 }
 
-// redeem presents the receipts of orders that went with a Redis that lost its
+// showReceipts presents the receipts of orders that went with a Redis that lost its
 // data: each is taken back into the line, or its owner reads that it failed.
-func (j *judge) redeem(ctx context.Context) {
+func (k *checker) showReceipts(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	rows, err := j.cluster.stores.orders(ctx, j.sale)
-	j.verdict.find(err != nil, "read the orders: %v", err)
-	for id, r := range j.history.accepted() {
+	rows, err := k.cluster.stores.orders(ctx, k.sale)
+	k.findings.addIf(err != nil, "read the orders: %v", err)
+	for id, r := range k.history.accepted() {
 		if _, recorded := rows[id]; recorded {
 			continue
 		}
-		j.verdict.gone++
+		k.findings.gone++
 		bearer, err := token(r.user, false)
-		j.verdict.find(err != nil, "token: %v", err)
-		v := &visit{load: &loadGenerator{cluster: j.cluster, sale: j.sale, history: j.history}, choice: chanceOf(0),
+		k.findings.addIf(err != nil, "token: %v", err)
+		v := &visit{load: &loadGenerator{cluster: k.cluster, sale: k.sale, history: k.history}, choice: chanceOf(0),
 			bearer: bearer}
 		a := v.insist(ctx, r, http.MethodGet, "/orders/"+id, r.receipt(), nil)
-		j.verdict.find(a.err != nil || a.reply.Status != http.StatusOK, "order %s of %s, with its receipt: %v %s", id,
+		k.findings.addIf(a.err != nil || a.reply.Status != http.StatusOK, "order %s of %s, with its receipt: %v %s", id,
 			r.id, a.err, a.reply.Raw)
 	}
 }
 
-// outcomes asks the shop for every accepted order, as its owner.
-func (j *judge) outcomes(ctx context.Context, rows map[string]orderRow) {
+// checkOutcomes asks the shop for every accepted order, as its owner.
+func (k *checker) checkOutcomes(ctx context.Context, rows map[string]orderRow) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	accepted := j.history.accepted()
-	j.verdict.accepted = len(accepted)
+	accepted := k.history.accepted()
+	k.findings.accepted = len(accepted)
 	work := make(chan string)
 	var askers sync.WaitGroup
 	for n := range asksAtOnce {
 		askers.Go(func() {
 			choice := chanceOf(uint64(n))
 			for id := range work {
-				j.outcome(ctx, choice, id, accepted[id], rows)
+				k.checkOutcome(ctx, choice, id, accepted[id], rows)
 			}
 		})
 	}
@@ -86,50 +86,50 @@ func (j *judge) outcomes(ctx context.Context, rows map[string]orderRow) {
 	askers.Wait()
 }
 
-func (j *judge) outcome(ctx context.Context, choice chance, id string, r *request, rows map[string]orderRow) {
+func (k *checker) checkOutcome(ctx context.Context, choice chance, id string, r *request, rows map[string]orderRow) {
 	bearer, err := token(r.user, false)
 	if err != nil {
 		return
 	}
-	v := &visit{load: &loadGenerator{cluster: j.cluster, sale: j.sale, history: j.history}, choice: choice,
+	v := &visit{load: &loadGenerator{cluster: k.cluster, sale: k.sale, history: k.history}, choice: choice,
 		bearer: bearer}
 	a := v.insist(ctx, r, http.MethodGet, "/orders/"+id, nil, nil)
 	row, recorded := rows[id]
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	find := j.verdict.find
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	addIf := k.findings.addIf
 	if recorded && row.Reason == "lost" {
-		j.verdict.lost++
+		k.findings.lost++
 	}
-	find(a.err != nil || a.reply.Status != http.StatusOK, "order %s of %s at rest: %v %d %s", id, r.id, a.err,
+	addIf(a.err != nil || a.reply.Status != http.StatusOK, "order %s of %s at rest: %v %d %s", id, r.id, a.err,
 		a.reply.Status, a.reply.Raw)
 	if a.err != nil || a.reply.Status != http.StatusOK {
 		return
 	}
-	find(!recorded, "order %s of %s is %q for its owner and not in the database", id, r.id, a.reply.State)
-	find(recorded && a.reply.State != row.Status, "order %s is %s for its owner and %s in the database", id,
+	addIf(!recorded, "order %s of %s is %q for its owner and not in the database", id, r.id, a.reply.State)
+	addIf(recorded && a.reply.State != row.Status, "order %s is %s for its owner and %s in the database", id,
 		a.reply.State, row.Status)
-	find(!final(a.reply.State), "order %s at rest is %s", id, a.reply.State)
-	find(row.Status == "failed" && !j.plan.lossy(), "order %s of %s failed (%s) though Redis lost nothing", id, r.id,
+	addIf(!final(a.reply.State), "order %s at rest is %s", id, a.reply.State)
+	addIf(row.Status == "failed" && !k.plan.lossy(), "order %s of %s failed (%s) though Redis lost nothing", id, r.id,
 		row.Reason)
-	j.losses(r, row)
-	j.told(r, row)
+	k.checkLosses(r, row)
+	k.checkTold(r, row)
 }
 
-// told holds the end of an order against what its owner was told before.
-func (j *judge) told(r *request, row orderRow) {
+// checkTold holds the end of an order against what its owner was told before.
+func (k *checker) checkTold(r *request, row orderRow) {
 	cancelled := false
 	for _, a := range r.by(http.MethodDelete) {
 		cancelled = cancelled || a.err == nil && a.reply.Status == http.StatusOK
 	}
 	if cancelled && row.Status != "cancelled" {
-		if j.plan.forgets() {
-			j.verdict.revived++
+		if k.plan.forgets() {
+			k.findings.revived++
 		} else {
-			j.verdict.find(true, "order %s was cancelled by its owner and is %s", row.ID, row.Status)
+			k.findings.addIf(true, "order %s was cancelled by its owner and is %s", row.ID, row.Status)
 		}
 	}
-	j.verdict.find(row.Status == "cancelled" && len(r.by(http.MethodDelete)) == 0,
+	k.findings.addIf(row.Status == "cancelled" && len(r.by(http.MethodDelete)) == 0,
 		"order %s is cancelled, which nobody asked for", row.ID)
 	for _, a := range r.by(http.MethodGet) {
 		if a.err != nil || a.reply.Status != http.StatusOK {
@@ -138,20 +138,20 @@ func (j *judge) told(r *request, row orderRow) {
 		wrong := a.reply.State == "failed" && row.Status != "failed" || a.reply.State == "confirmed" &&
 			row.Status == "failed" ||
 			a.reply.State == "paid" && row.Status != "paid"
-		j.verdict.find(wrong && !j.plan.lossy(), "order %s was %s for its owner and is now %s", row.ID, a.reply.State,
+		k.findings.addIf(wrong && !k.plan.lossy(), "order %s was %s for its owner and is now %s", row.ID, a.reply.State,
 			row.Status)
 	}
 }
 
-// news checks that every confirmed order's event went out.
-func (j *judge) news(ctx context.Context, rows map[string]orderRow) {
-	dead, err := j.cluster.stores.count(ctx, "SELECT COUNT(*) FROM outbox WHERE state <> 1")
-	j.verdict.find(err != nil || dead > 0, "%d outbox rows are not delivered (%v)", dead, err)
-	if j.plan.lossy() || !j.plan.keepsLog() {
+// checkEvents checks that every confirmed order's event went out.
+func (k *checker) checkEvents(ctx context.Context, rows map[string]orderRow) {
+	dead, err := k.cluster.stores.count(ctx, "SELECT COUNT(*) FROM outbox WHERE state <> 1")
+	k.findings.addIf(err != nil || dead > 0, "%d outbox rows are not delivered (%v)", dead, err)
+	if k.plan.lossy() || !k.plan.keepsLog() {
 		return
 	}
-	events, err := j.cluster.stores.events(ctx)
-	j.verdict.find(err != nil, "read the event log: %v", err)
+	events, err := k.cluster.stores.events(ctx)
+	k.findings.addIf(err != nil, "read the event log: %v", err)
 	missing, example := 0, ""
 	for id, row := range rows {
 		event := map[string]string{"confirmed": "order.confirmed", "cancelled": "order.cancelled",
@@ -161,10 +161,10 @@ func (j *judge) news(ctx context.Context, rows map[string]orderRow) {
 			missing, example = missing+1, event+" "+id
 		}
 	}
-	j.verdict.find(missing > 0, "%d events are not in the log, as %s", missing, example)
+	k.findings.addIf(missing > 0, "%d events are not in the log, as %s", missing, example)
 }
 
-// recovered records how long after the last fault the orders accepted by then were settled.
-func (j *judge) recovered(ctx context.Context) {
-	j.verdict.recovery = j.settled(ctx, j.breaker.end()).Round(time.Millisecond)
+// noteRecovery records how long after the last fault the orders accepted by then were settled.
+func (k *checker) noteRecovery(ctx context.Context) {
+	k.findings.recovery = k.awaitSettled(ctx, k.breaker.end()).Round(time.Millisecond)
 }

@@ -72,18 +72,17 @@ func (v *visit) pay(ctx context.Context, r *request, id, when string) {
 	}
 }
 
-// inNoStore reports a payment that the database has lost and the line does not know: it was away for as long as
-// whoever took
-// the payment waited for it, or it lost what it was told then.
-func (j *judge) inNoStore(r *request) bool {
-	if !j.plan.has(func(f fault) bool { return f.kind == dbPromote }) {
+// inNoStore reports a payment that the database has lost and the line does not know. The line was away
+// for as long as whoever took the payment waited for it, or it lost what it was told then.
+func (k *checker) inNoStore(r *request) bool {
+	if !k.plan.has(func(f fault) bool { return f.kind == dbPromote }) {
 		return false
 	}
 	for _, a := range r.by(methodPay) {
 		if a.err != nil || a.reply.Status != http.StatusOK {
 			continue
 		}
-		if may, _ := j.breaker.mayLose(a); may || a.got.Sub(a.sent) > showPatience {
+		if may, _ := k.breaker.mayLose(a); may || a.got.Sub(a.sent) > showPatience {
 			return true
 		}
 	}
@@ -93,9 +92,9 @@ func (j *judge) inNoStore(r *request) bool {
 // showPatience is a little less than how long a payment waits for the line to show it.
 const showPatience = 1900 * time.Millisecond
 
-// payments holds every payment's answer against what became of its order.
-func (j *judge) payments(rows map[string]orderRow) {
-	for id, r := range j.history.accepted() {
+// checkPayments holds every payment's answer against what became of its order.
+func (k *checker) checkPayments(rows map[string]orderRow) {
+	for id, r := range k.history.accepted() {
 		row, recorded := rows[id]
 		told := ""
 		for _, a := range r.by(methodPay) {
@@ -103,24 +102,24 @@ func (j *judge) payments(rows map[string]orderRow) {
 				continue
 			}
 			now := a.reply.State + " " + a.reply.Refund
-			j.verdict.find(told != "" && told != now, "the payment of %s was answered %q and then %q", id, told, now)
+			k.findings.addIf(told != "" && told != now, "the payment of %s was answered %q and then %q", id, told, now)
 			told = now
 		}
 		paid := told == "paid "
-		j.verdict.find(told != "" && !recorded, "the payment of %s was answered %q and the database has no such order",
-			id, told)
-		j.verdict.find(paid && row.Status != "paid" && !j.inNoStore(r),
+		k.findings.addIf(told != "" && !recorded,
+			"the payment of %s was answered %q and the database has no such order", id, told)
+		k.findings.addIf(paid && row.Status != "paid" && !k.inNoStore(r),
 			"the payment of %s was taken and the order is %s", id, row.Status)
-		j.verdict.find(!paid && row.Status == "paid", "order %s is paid, its payment was answered %q", id, told)
+		k.findings.addIf(!paid && row.Status == "paid", "order %s is paid, its payment was answered %q", id, told)
 		if paid {
-			j.verdict.paid++
+			k.findings.paid++
 		}
 	}
 	for _, row := range rows {
-		j.verdict.find(j.plan.pays && row.Status == "confirmed", "order %s is confirmed at rest and has not expired",
+		k.findings.addIf(k.plan.pays && row.Status == "confirmed", "order %s is confirmed at rest and has not expired",
 			row.ID)
 		if row.Status == "expired" {
-			j.verdict.expired++
+			k.findings.expired++
 		}
 	}
 }
@@ -174,9 +173,9 @@ func TestFromAcceptedToPaidAndFromExpiredToResold(t *testing.T) {
 					return err == nil && events[event+" "+id] == 1
 				}, 10*time.Second, 20*time.Millisecond, "%s %s", event, id)
 			}
-			j := &judge{cluster: c, sale: "phone", verdict: &verdict{}}
-			j.audit(t.Context())
-			require.Empty(t, j.verdict.wrong)
+			k := &checker{cluster: c, sale: "phone", findings: &findings{}}
+			k.checkAudit(t.Context())
+			require.Empty(t, k.findings.wrong)
 		})
 	}
 }

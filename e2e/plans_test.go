@@ -74,24 +74,24 @@ func TestOnlyWhatWasAnsweredInAWindowMayBeLost(t *testing.T) {
 func TestADifferenceMayNotStand(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
-	fresh := func(p plan) *judge { return &judge{plan: p, verdict: &verdict{}} }
-	j := fresh(plan{engine: onCluster, faults: []fault{{kind: lagged}}})
-	j.differs(now, nil)
-	j.differs(now.Add(standMost), nil)
-	require.Empty(t, j.verdict.wrong)
-	j.differs(now.Add(standMost+time.Millisecond), nil)
-	j.differs(now.Add(standMost+time.Second), nil)
-	require.Len(t, j.verdict.wrong, 1, "said once")
+	fresh := func(p plan) *checker { return &checker{plan: p, findings: &findings{}} }
+	k := fresh(plan{engine: onCluster, faults: []fault{{kind: lagged}}})
+	k.noteDifference(now, nil)
+	k.noteDifference(now.Add(standMost), nil)
+	require.Empty(t, k.findings.wrong)
+	k.noteDifference(now.Add(standMost+time.Millisecond), nil)
+	k.noteDifference(now.Add(standMost+time.Second), nil)
+	require.Len(t, k.findings.wrong, 1, "said once")
 
-	j = fresh(plan{engine: onCluster, faults: []fault{{kind: lagged}}})
-	j.differs(now, nil)
-	j.agrees()
-	j.differs(now.Add(2*standMost), nil)
-	require.Empty(t, j.verdict.wrong, "it was mended in between")
+	k = fresh(plan{engine: onCluster, faults: []fault{{kind: lagged}}})
+	k.noteDifference(now, nil)
+	k.noteClean()
+	k.noteDifference(now.Add(2*standMost), nil)
+	require.Empty(t, k.findings.wrong, "it was mended in between")
 
-	j = fresh(plan{engine: onSingle, faults: []fault{{kind: kill}}})
-	j.differs(now, nil)
-	require.Len(t, j.verdict.wrong, 1, "nothing explains it")
+	k = fresh(plan{engine: onSingle, faults: []fault{{kind: kill}}})
+	k.noteDifference(now, nil)
+	require.Len(t, k.findings.wrong, 1, "nothing explains it")
 }
 
 func TestAnAcceptedOrderFailsOnlyAsLost(t *testing.T) {
@@ -105,15 +105,15 @@ func TestAnAcceptedOrderFailsOnlyAsLost(t *testing.T) {
 	}
 	const none, one, both = 0, 1, 2 // servers that answered when something could be lost
 	wrong := func(answering int, r *request, status, reason string) int {
-		j := &judge{breaker: &breaker{}, verdict: &verdict{}}
+		k := &checker{breaker: &breaker{}, findings: &findings{}}
 		switch answering {
 		case one:
-			j.breaker.loses(now)
+			k.breaker.loses(now)
 		case both:
-			j.breaker.splits(time.Now().Add(-slack))
+			k.breaker.splits(time.Now().Add(-slack))
 		}
-		j.losses(r, orderRow{ID: "o", Status: status, Reason: reason})
-		return len(j.verdict.wrong)
+		k.checkLosses(r, orderRow{ID: "o", Status: status, Reason: reason})
+		return len(k.findings.wrong)
 	}
 	require.Zero(t, wrong(one, accepted(), "failed", "lost"))
 	require.Equal(t, 1, wrong(one, accepted(), "failed", "sold_out"), "sold out after a 202")

@@ -13,12 +13,13 @@ import (
 	"sluice/internal/testkit"
 )
 
-// flashSale returns the load generator of a sale and the judge of its answers.
-func flashSale(c *cluster, p plan) (*loadGenerator, *judge) {
+// flashSale returns the load generator of a sale and the checker of its answers.
+func flashSale(c *cluster, p plan) (*loadGenerator, *checker) {
 	sale := "sale-" + p.name
 	shoppers := &loadGenerator{cluster: c, sale: sale, plan: p, span: 1200 * time.Millisecond, history: &history{}}
 	b := &breaker{cluster: c, plan: p}
-	return shoppers, &judge{cluster: c, sale: sale, plan: p, history: shoppers.history, breaker: b, verdict: &verdict{}}
+	return shoppers, &checker{cluster: c, sale: sale, plan: p, history: shoppers.history, breaker: b,
+		findings: &findings{}}
 }
 
 func TestSigtermUnderLoadLosesNothing(t *testing.T) {
@@ -31,7 +32,7 @@ func TestSigtermUnderLoadLosesNothing(t *testing.T) {
 			s := openStores(t, testkit.NewDatabase(t, driver), nil)
 			c := startCluster(t, s, system{layout: p.layout, logs: t.TempDir(),
 				env: []string{"SLUICE_QUEUE__BATCH=3", "SLUICE_POOL__SIZE=2"}})
-			shoppers, j := flashSale(c, p)
+			shoppers, k := flashSale(c, p)
 			c.openSale(t, shoppers.sale, p.stock, p.limit, p.lineCap)
 			load, cancel := context.WithTimeout(t.Context(), loadPatience)
 			defer cancel()
@@ -56,10 +57,10 @@ func TestSigtermUnderLoadLosesNothing(t *testing.T) {
 
 			<-loaded
 			require.NoError(t, load.Err(), "every shopper was answered in the end")
-			j.settled(t.Context(), told)
-			j.decide(t.Context())
-			require.Empty(t, j.verdict.wrong)
-			require.GreaterOrEqual(t, j.verdict.accepted, atExit)
+			k.awaitSettled(t.Context(), told)
+			k.checkAll(t.Context())
+			require.Empty(t, k.findings.wrong)
+			require.GreaterOrEqual(t, k.findings.accepted, atExit)
 		})
 	}
 }
@@ -70,21 +71,21 @@ func TestTwoGatewaysAndTwoWorkersSellOneSaleExactly(t *testing.T) {
 		"worker,notifier"}, shoppers: 400, stock: 150, limit: 1, lineCap: 10_000}
 	s := openStores(t, testkit.NewDatabase(t, p.driver), nil)
 	c := startCluster(t, s, system{layout: p.layout, logs: t.TempDir()})
-	shoppers, j := flashSale(c, p)
+	shoppers, k := flashSale(c, p)
 	c.openSale(t, shoppers.sale, p.stock, p.limit, p.lineCap)
 	load, cancel := context.WithTimeout(t.Context(), loadPatience)
 	defer cancel()
 	shoppers.start(load)
 	shoppers.wg.Wait()
 	require.NoError(t, load.Err(), "every shopper was answered")
-	j.settled(t.Context(), time.Now())
-	j.decide(t.Context())
-	require.Empty(t, j.verdict.wrong)
+	k.awaitSettled(t.Context(), time.Now())
+	k.checkAll(t.Context())
+	require.Empty(t, k.findings.wrong)
 
 	// Cancelled units are on sale again; the rest was sold to the last one.
 	_, available, err := s.stock(t.Context(), shoppers.sale)
 	require.NoError(t, err)
-	require.Equal(t, p.stock, j.verdict.confirmed+available)
+	require.Equal(t, p.stock, k.findings.confirmed+available)
 	for i := range available + 1 {
 		bearer, err := token(fmt.Sprintf("latecomer-%d", i), false)
 		require.NoError(t, err)
@@ -94,7 +95,7 @@ func TestTwoGatewaysAndTwoWorkersSellOneSaleExactly(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, i == available, a.Code == "sold_out", "%s", a.Raw)
 	}
-	j.quiet(t.Context())
+	k.awaitQuiet(t.Context())
 	_, available, err = s.stock(t.Context(), shoppers.sale)
 	require.NoError(t, err)
 	require.Zero(t, available)

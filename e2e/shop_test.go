@@ -94,7 +94,7 @@ func (c *cluster) admin(ctx context.Context, n *node, method, path string, body 
 	if ops == "" {
 		return reply{}, fmt.Errorf("%s does not run", n.name)
 	}
-	bearer, err := token("judge", true)
+	bearer, err := token("checker", true)
 	if err != nil {
 		return reply{}, err
 	}

@@ -128,8 +128,8 @@ func (s *steady) more(t *testing.T, orders int) {
 		"orders are taken")
 }
 
-// judge ends the rush and compares what shoppers were told with both stores. asked is a node that runs.
-func (s *steady) judge(t *testing.T, asked *node) {
+// endAndCheck ends the rush and compares what shoppers were told with both stores. asked is a node that runs.
+func (s *steady) endAndCheck(t *testing.T, asked *node) {
 	t.Helper()
 	s.stop()
 	s.running.Wait()

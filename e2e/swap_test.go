@@ -66,9 +66,9 @@ func (c *customers) clean() {
 	require.Eventually(c.t, func() bool {
 		ctx, cancel := context.WithTimeout(c.t.Context(), askPatience)
 		defer cancel()
-		j := &judge{cluster: c.cluster, verdict: &verdict{}}
-		j.audit(ctx)
-		return len(j.verdict.wrong) == 0
+		k := &checker{cluster: c.cluster, findings: &findings{}}
+		k.checkAudit(ctx)
+		return len(k.findings.wrong) == 0
 	}, standMost, 100*time.Millisecond, "the audit never became clean")
 }
 

@@ -81,7 +81,7 @@ func TestUpgradeRollsForward(t *testing.T) {
 	r.sells.through(gateway)
 	r.retire(old...)
 	r.sells.more(t, 400)
-	r.sells.judge(t, gateway)
+	r.sells.endAndCheck(t, gateway)
 }
 
 // TestUpgradeRollsBack starts the previous version beside this one. It takes over, or is refused in plain words where
@@ -97,7 +97,7 @@ func TestUpgradeRollsBack(t *testing.T) {
 		return r.ready(gateway) && r.ready(worker) || gateway.says("this build is too old for the database")
 	}, startPatience, 20*time.Millisecond, "it starts or says why not; log in %s", gateway.logPath)
 	if !r.ready(gateway) {
-		r.sells.judge(t, fresh[0])
+		r.sells.endAndCheck(t, fresh[0])
 		return
 	}
 	r.sells.through(fresh[0], gateway)
@@ -105,7 +105,7 @@ func TestUpgradeRollsBack(t *testing.T) {
 	r.sells.through(gateway)
 	r.retire(fresh...)
 	r.sells.more(t, 400)
-	r.sells.judge(t, gateway)
+	r.sells.endAndCheck(t, gateway)
 }
 
 // TestUpgradeRollsContractionLast checks a build that removes something. It waits for those that need it, does it by
@@ -134,7 +134,7 @@ func TestUpgradeRollsContractionLast(t *testing.T) {
 			late.says("wants processes that know version 9999")
 	}, startPatience, 20*time.Millisecond, "log in %s", late.logPath)
 	r.sells.more(t, 200)
-	r.sells.judge(t, gateway)
+	r.sells.endAndCheck(t, gateway)
 }
 
 // applied counts how often a migration was applied.
@@ -175,7 +175,7 @@ func TestUpgradeRefusesBesideABuildThatTellsNoRange(t *testing.T) {
 			"%s starts once they have gone", n.name)
 	}
 	r.sells.more(t, 200)
-	r.sells.judge(t, gateway)
+	r.sells.endAndCheck(t, gateway)
 	kept, err := r.stores.count(t.Context(), "SELECT COUNT(*) FROM goose_db_version")
 	require.NoError(t, err)
 	require.Equal(t, 9, kept, "the old table stays as it was")

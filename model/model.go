@@ -40,8 +40,8 @@ type Result struct {
 	Steps     []string      // to the violation, with the state after each
 }
 
-// Verdict returns an error if r is not the expected result of the instance.
-func (i Instance) Verdict(r Result) error {
+// Expect returns an error if r is not the expected result of the instance.
+func (i Instance) Expect(r Result) error {
 	switch {
 	case i.Broken && r.Violation == "":
 		return fmt.Errorf("%s: the planted fault was not found: an invariant is missing", i.Name)

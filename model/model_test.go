@@ -18,18 +18,18 @@ func TestCheckTellsASoundModelFromABrokenOne(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, r.Violation)
 	require.Greater(t, r.States, int64(50))
-	require.NoError(t, sound.Verdict(r))
+	require.NoError(t, sound.Expect(r))
 	sound.Broken = true
-	require.ErrorContains(t, sound.Verdict(r), "was not found")
+	require.ErrorContains(t, sound.Expect(r), "was not found")
 
 	broken := model.Instance{Name: "no order key", Defines: "-DT=1 -DS=2 -DM_NO_KEY", Broken: true}
 	r, err = model.Check(t.Context(), broken)
 	require.NoError(t, err)
-	require.NoError(t, broken.Verdict(r))
+	require.NoError(t, broken.Expect(r))
 	require.Contains(t, r.Violation, "ledger.available")
 	require.Regexp(t, "^Commit ", r.Steps[len(r.Steps)-1], "the shortest way ends where it goes wrong")
 	broken.Broken = false
-	require.ErrorContains(t, broken.Verdict(r), "Commit ")
+	require.ErrorContains(t, broken.Expect(r), "Commit ")
 }
 
 // TestCheckRefusesAModelThatItCannotRead checks that a model that does not compile is an error and not a violation.

@@ -65,7 +65,7 @@ func report(out io.Writer, i model.Instance, r model.Result, err error, steps bo
 		verdict, kind = "found", "fault"
 	}
 	if err == nil {
-		err = i.Verdict(r)
+		err = i.Expect(r)
 	}
 	if err != nil {
 		verdict = "WRONG"

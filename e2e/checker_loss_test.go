@@ -48,35 +48,35 @@ func (b *breaker) mayLose(a answer) (may, split bool) {
 // standMost is how long an audit may differ after a fault of Redis.
 const standMost = 10 * time.Second
 
-// differs notes an audit that was asked for at a moment and was not clean. On
+// noteDifference notes an audit that was asked for at a moment and was not clean. On
 // one server that loses nothing it is wrong at once; otherwise it is a
 // difference to be mended, which may stand for a while.
-func (j *judge) differs(asked time.Time, raw []byte) {
-	if !j.plan.forgets() && (j.plan.engine == "" || j.plan.engine == onSingle) {
-		j.verdict.find(true, "an audit while busy was not clean: %s", raw)
+func (k *checker) noteDifference(asked time.Time, raw []byte) {
+	if !k.plan.forgets() && (k.plan.engine == "" || k.plan.engine == onSingle) {
+		k.findings.addIf(true, "an audit while busy was not clean: %s", raw)
 		return
 	}
-	if j.differsSince.IsZero() {
-		j.differsSince = asked
+	if k.differsSince.IsZero() {
+		k.differsSince = asked
 	}
-	stood := asked.Sub(j.differsSince)
-	j.verdict.stood = max(j.verdict.stood, stood)
-	tooLong := stood > standMost && !j.stoodTooLong // once is enough
-	j.verdict.find(tooLong, "a difference has stood for %s: %s", stood.Round(time.Millisecond), raw)
-	j.stoodTooLong = j.stoodTooLong || stood > standMost
+	stood := asked.Sub(k.differsSince)
+	k.findings.stood = max(k.findings.stood, stood)
+	tooLong := stood > standMost && !k.stoodTooLong // once is enough
+	k.findings.addIf(tooLong, "a difference has stood for %s: %s", stood.Round(time.Millisecond), raw)
+	k.stoodTooLong = k.stoodTooLong || stood > standMost
 }
 
-// agrees notes a clean audit.
-func (j *judge) agrees() {
-	j.verdict.audits++
-	j.differsSince = time.Time{}
+// noteClean notes a clean audit.
+func (k *checker) noteClean() {
+	k.findings.audits++
+	k.differsSince = time.Time{}
 }
 
-// losses holds an accepted order that failed, or came back after it was
+// checkLosses holds an accepted order that failed, or came back after it was
 // cancelled, against the faults: only what was answered while Redis could not
 // keep it may be lost, and its owner is told just that. None is sold out, unless
 // two servers sold at once.
-func (j *judge) losses(r *request, row orderRow) {
+func (k *checker) checkLosses(r *request, row orderRow) {
 	promised, cancelled := answer{}, answer{}
 	for _, a := range r.placed() {
 		if a.err == nil && a.reply.Status == http.StatusAccepted {
@@ -91,17 +91,17 @@ func (j *judge) losses(r *request, row orderRow) {
 		}
 	}
 	if row.Status == "failed" {
-		may, split := j.breaker.mayLose(promised)
-		j.verdict.find(!may, "LOST: order %s of %s was answered 202 when nothing could be lost, and failed: %s",
+		may, split := k.breaker.mayLose(promised)
+		k.findings.addIf(!may, "LOST: order %s of %s was answered 202 when nothing could be lost, and failed: %s",
 			row.ID, r.id, row.Reason)
-		j.verdict.find(may && !split && row.Reason != "lost", "order %s of %s was answered 202 and failed: %s", row.ID,
-			r.id, row.Reason)
+		k.findings.addIf(may && !split && row.Reason != "lost", "order %s of %s was answered 202 and failed: %s",
+			row.ID, r.id, row.Reason)
 	}
 	if cancelled.sent.IsZero() || row.Status == "cancelled" || row.Status == "failed" {
 		return
 	}
-	forgets, _ := j.breaker.mayLose(cancelled)
-	returns, _ := j.breaker.mayLose(promised)
-	j.verdict.find(!forgets && !returns,
+	forgets, _ := k.breaker.mayLose(cancelled)
+	returns, _ := k.breaker.mayLose(promised)
+	k.findings.addIf(!forgets && !returns,
 		"order %s of %s was cancelled at a moment when nothing could be lost, and is %s", row.ID, r.id, row.Status)
 }
