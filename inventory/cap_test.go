@@ -99,13 +99,17 @@ func TestTheDrainRateIsKeptForOthers(t *testing.T) {
 type pacing struct {
 	perSecond float64
 	mu        sync.Mutex
-	next      time.Time // when the batch in work is done: a wake-up that is a little late slows nothing down
+	next      time.Time     // when the batch in work is done: a wake-up that is a little late slows nothing down
+	stalled   time.Duration // had no batch, though there were tickets: a busy machine took this time
 	ended     map[string]time.Time
 }
 
 func (p *pacing) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, error) {
 	p.mu.Lock()
 	if now := time.Now(); now.Sub(p.next) > 200*time.Millisecond {
+		if !p.next.IsZero() {
+			p.stalled += now.Sub(p.next)
+		}
 		p.next = now
 	}
 	p.next = p.next.Add(time.Duration(float64(len(b.Tickets)) / p.perSecond * float64(time.Second)))
@@ -271,8 +275,12 @@ func (p *promise) checkPromises() {
 	p.T.Logf("%v/s: %d orders, caps by second %v, median error %.3f, median wait %.2fs, longest %.2fs", p.rate,
 		len(waits), p.caps,
 		wrong[len(wrong)/2], waits[len(waits)/2], waits[len(waits)-1])
-	require.InEpsilon(p.T, p.rate*promised.Seconds(), last, 0.35, "the cap follows the drain rate")
-	require.Less(p.T, wrong[len(wrong)/2], 0.3)
-	require.Less(p.T, waits[len(waits)*95/100], 1.2*promised.Seconds(), "the promise holds, from the first order on")
+	stalled := p.handler.stalled.Seconds()
+	p.T.Logf("the machine took %.2fs", stalled)
+	fast, slow := 1.35*p.rate*promised.Seconds(), 0.65*p.rate*max(promised.Seconds()-stalled, 0)
+	require.InDelta(p.T, (fast+slow)/2, last, (fast-slow)/2, "the cap follows the drain rate")
+	require.Less(p.T, wrong[len(wrong)/2], 0.3+stalled/promised.Seconds())
+	require.Less(p.T, waits[len(waits)*95/100], 1.2*promised.Seconds()+stalled,
+		"the promise holds, from the first order on")
 	require.Greater(p.T, waits[len(waits)/2], 0.5*promised.Seconds(), "and the line is used")
 }
