@@ -26,7 +26,8 @@ const module = "sluice"
 var mayImport = map[string][]string{
 	"queue":       {redisRoom, luascript, apart, killpoint},
 	"notify":      {"store", apart, killpoint},
-	channelRoom:   {"notify", webhook, apart, money, phone},
+	channelRoom:   {"notify", formRoom, webhook, apart, money, phone},
+	formRoom:      {"notify"},
 	webhook:       {},
 	"store":       {},
 	schemaRoom:    {"store"},
@@ -48,14 +49,14 @@ var mayImport = map[string][]string{
 
 	ratelimit: {"queue", budgetRoom, apart},
 	authRoom:  {},
-	"api": {"queue", "notify", "store", "delay", "inventory", "order", paymentRoom, deadletterRoom, apart, invalid,
+	"api": {"queue", "notify", formRoom, "store", "delay", "inventory", "order", paymentRoom, deadletterRoom, apart, invalid,
 		redisRoom, coalesce, phone},
 	coalesce:    {},
 	expressRoom: {},
 	httpServer:  {"api", authRoom, expressRoom, "store", coalesce, redisRoom, "queue"},
 	"admin": {"api", authRoom, httpServer, ratelimit, coalesce, "adminlog", "settings", "fleet", "queue", "notify",
 		"store", "delay", "inventory", reconcileRoom, auditRoom, "order", lookupRoom, timelineRoom, deadletterRoom,
-		apart, invalid, redisRoom, channelRoom},
+		apart, invalid, redisRoom, channelRoom, formRoom},
 	"work":    {"api", authRoom, httpServer, ratelimit, "delay", invalid},
 	admission: {"api", "inventory", reconcileRoom, lookupRoom, "queue", coalesce, httpServer, killpoint, meter},
 	"gateway": {"api", authRoom, ratelimit, admission, "queue", "inventory", reconcileRoom, "order", paymentRoom,
@@ -134,9 +135,10 @@ const redisRoom = "store/redis"
 // luascript calls scripts in Redis; it knows none of them.
 const luascript = "internal/luascript"
 
-// channelRoom holds the ways out of the outbox; webhook signs calls and knows no room.
+// channelRoom holds the ways out of the outbox, formRoom writes what goes out; webhook signs calls and knows no room.
 const (
 	channelRoom = "notify/channel"
+	formRoom    = "notify/form"
 	webhook     = "notify/webhook"
 )
 

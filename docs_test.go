@@ -147,7 +147,7 @@ func TestDocumentsNameWhatExists(t *testing.T) {
 	t.Parallel()
 	h := lookAround(t)
 	documents := []string{"README.md", "CONTRIBUTING.md", "SECURITY.md"}
-	for _, pattern := range []string{"docs/*.md", "docs/decisions/*.md"} {
+	for _, pattern := range []string{"docs/*.md", "docs/decisions/*.md", "docs/events/*.md"} {
 		found, err := filepath.Glob(pattern)
 		require.NoError(t, err)
 		documents = append(documents, found...)

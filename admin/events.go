@@ -3,7 +3,6 @@ package admin
 import (
 	"encoding/json"
 	"regexp"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +11,7 @@ import (
 	"sluice/api"
 	"sluice/internal/coalesce"
 	"sluice/notify/channel"
+	"sluice/notify/form"
 )
 
 const (
@@ -99,18 +99,9 @@ func (h *events) replay(c *gin.Context, s *api.EventStream, after string) {
 }
 
 func dataOf(e channel.Entry) []byte {
-	field := func(name string) string {
-		text, _ := e.Fields[name].(string) // an entry of somebody else's may lack it
-		return text
-	}
-	b := api.OrderEvent{ID: field("id"), Type: field("event"), OrderID: field("order"), SaleID: field("sale"),
-		UserID: field("user")}
-	if ms, err := strconv.ParseInt(field("at"), 10, 64); err == nil {
-		b.At = api.FormatTime(time.UnixMilli(ms))
-	}
-	data, err := json.Marshal(b)
+	data, err := json.Marshal(form.ReadEntry(e.Fields))
 	if err != nil {
-		return nil // strings always marshal
+		return nil // texts and numbers always marshal
 	}
 	return data
 }

@@ -1,5 +1,7 @@
 package api
 
+import "sluice/notify/form"
+
 // PaymentAnswer is what a payment provider's callback is answered.
 type PaymentAnswer struct {
 	OrderID   string `json:"order_id"`
@@ -66,11 +68,4 @@ type Retried struct {
 }
 
 // OrderEvent is one event of an order, as the event log streams it.
-type OrderEvent struct {
-	ID      string `json:"id"` // the same in every repeat of this event
-	Type    string `json:"type"`
-	OrderID string `json:"order_id"`
-	SaleID  string `json:"sale_id"`
-	UserID  string `json:"user_id"`
-	At      string `json:"at,omitempty"`
-}
+type OrderEvent = form.Entry

@@ -84,7 +84,7 @@ func (a *App) openNotify() (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	cfg.Notify.Stream = cfg.Notify.Stream.Behind(cfg.Redis.Prefix)
 	if a.channels, err = channel.Open(channel.Parts{Config: cfg.Notify, Redis: a.redis.Client,
-		LookUp: a.finder.Recipients, Log: a.logFor("notify"), Now: opt.Now, Registry: reg,
+		LookUp: a.finder.Recipients, Ledger: a.finder.Facts, Log: a.logFor("notify"), Now: opt.Now, Registry: reg,
 		Journal: cfg.Redis.Prefix + ":alerts"}); err != nil {
 		return err
 	}

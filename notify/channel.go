@@ -50,17 +50,11 @@ func (m Message) ID() string { return m.OrderID + ":" + m.Event }
 // Recipient is who gets a message, and what the message says of the order. It exists from the look-up to the end of one
 // delivery. It is never written to the outbox or a log.
 type Recipient struct {
-	Email      string // empty: the shopper gave none
-	Phone      string // E.164, with or without the plus; empty: none
-	Locale     string // BCP 47; empty: notify.locale
-	SaleTitle  string
-	Status     string
-	Reason     string
-	Refund     string // why the first payment to refund must go back: late, again, ended or amount; empty: none
-	Quantity   int
-	PriceCents int64 // of one unit
-	Currency   string
-	PayBy      time.Time // zero: no deadline
+	Facts
+	Email     string // empty: the shopper gave none
+	Phone     string // E.164, with or without the plus; empty: none
+	Locale    string // BCP 47; empty: notify.locale
+	SaleTitle string
 }
 
 // Overtook says why a message about this event is no longer true, or "" while it is. That money must go back stays true

@@ -23,9 +23,9 @@ const (
 )
 
 func ann() notify.Recipient {
-	return notify.Recipient{Email: annMail, Phone: annPhone, Locale: "zh-CN", SaleTitle: "Phone <X>", Quantity: 2,
-		PriceCents: 9900, Currency: "CNY",
-		PayBy: time.Date(2026, 11, 11, 0, 15, 0, 0, time.UTC)}
+	return notify.Recipient{Email: annMail, Phone: annPhone, Locale: "zh-CN", SaleTitle: "Phone <X>",
+		Facts: notify.Facts{Quantity: 2, PriceCents: 9900, Currency: "CNY",
+			PayBy: time.Date(2026, 11, 11, 0, 15, 0, 0, time.UTC)}}
 }
 
 func confirmed() notify.Message {

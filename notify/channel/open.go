@@ -27,6 +27,7 @@ type Parts struct {
 	Config   Config // validated
 	Redis    redis.UniversalClient
 	LookUp   notify.Recipients
+	Ledger   notify.Ledger
 	Log      *slog.Logger
 	Now      func() time.Time
 	Registry prometheus.Registerer // nil: metrics are registered nowhere
@@ -36,7 +37,7 @@ type Parts struct {
 // Open returns the enabled channels. It opens no connection before the first delivery.
 func Open(p Parts) (s *Set, err error) {
 	cfg := p.Config
-	s = &Set{Stream: NewStream(cfg.Stream, p.Redis)}
+	s = &Set{Stream: NewStream(cfg.Stream, p.Redis, p.Ledger)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())

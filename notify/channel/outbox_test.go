@@ -104,7 +104,7 @@ func TestNothingPersonalIsLoggedOrStored(t *testing.T) {
 	b.cfg.SMS.Failures = 1000
 	require.NoError(t, b.cfg.Validate())
 	channels, err := Open(Parts{Config: b.cfg, Redis: testkit.RedisClient(t, testkit.Embedded(t).Addr()),
-		LookUp: everybody, Log: b.log, Now: time.Now})
+		LookUp: everybody, Ledger: ledgerOf(nil), Log: b.log, Now: time.Now})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, channels.Close()) })
 	for _, ch := range channels.All() {

@@ -13,6 +13,7 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"sluice/notify"
+	"sluice/notify/form"
 )
 
 // StreamConfig names and bounds the event stream.
@@ -51,19 +52,20 @@ func (c StreamConfig) Validate() error {
 
 // Stream is the channel "stream": the log of order events for other systems, a bounded Redis stream.
 //
-// Each entry has the fields id, order, sale, user, event and at (unix milliseconds). It never contains an e-mail
-// address or phone number. An event may appear more than once, always with the same id. Events of different orders have
-// no fixed sequence.
+// Each entry has the fields id, order, sale, user, event and at (unix milliseconds), and those of form.Fields. It never
+// contains an e-mail address or phone number. An event may appear more than once, always with the same id. Events of
+// different orders have no fixed sequence.
 type Stream struct {
 	cfg     StreamConfig
 	rdb     redis.UniversalClient
+	ledger  notify.Ledger
 	trimmed atomic.Int64 // entries up to this time were dropped, unix ms
 }
 
 // NewStream returns a stream that appends to cfg.Key, which must be set: see Behind. It does not use rdb before the
-// first delivery and never closes it.
-func NewStream(cfg StreamConfig, rdb redis.UniversalClient) *Stream {
-	return &Stream{cfg: cfg, rdb: rdb}
+// first delivery and never closes it. A stream that is only read needs no ledger.
+func NewStream(cfg StreamConfig, rdb redis.UniversalClient, ledger notify.Ledger) *Stream {
+	return &Stream{cfg: cfg, rdb: rdb, ledger: ledger}
 }
 
 // Name returns "stream".
@@ -75,12 +77,19 @@ func (s *Stream) Width() int { return 10 }
 // Deliver appends the batch in one round trip. Every failure is worth a retry, because none depends on the message.
 func (s *Stream) Deliver(ctx context.Context, messages []notify.Message) []notify.Result {
 	results := make([]notify.Result, len(messages))
+	orders, err := s.ledger(ctx, orderIDs(messages))
+	if err != nil {
+		for i := range results {
+			results[i] = notify.Hold(lookUpPause, "the order could not be looked up")
+		}
+		return results
+	}
 	commands := make([]*redis.StringCmd, len(messages))
 	// The pipeline's own error is that of its first failed command; each command is classified below.
 	_, _ = s.rdb.Pipelined(ctx, func(pipe redis.Pipeliner) error {
 		for i, m := range messages {
 			commands[i] = pipe.XAdd(ctx, &redis.XAddArgs{Stream: s.cfg.Key, MaxLen: s.cfg.MaxLen, Approx: true,
-				Values: entryFields(m)})
+				Values: form.Fields(m, form.In(orders, m))})
 		}
 		return nil
 	})
@@ -142,10 +151,4 @@ func (s *Stream) After(ctx context.Context, id string, n int64) ([]Entry, error)
 		entries[i] = Entry{ID: e.ID, Fields: e.Values}
 	}
 	return entries, nil
-}
-
-// entryFields returns the fields of a message's entry.
-func entryFields(m notify.Message) []any {
-	return []any{"id", m.ID(), "order", m.OrderID, "sale", m.SaleID, "user", m.UserID, "event", m.Event,
-		"at", m.CreatedAt.UnixMilli()}
 }

@@ -1,6 +1,8 @@
 package channel
 
 import (
+	"context"
+	"errors"
 	"strconv"
 	"testing"
 	"time"
@@ -12,12 +14,17 @@ import (
 	"sluice/notify"
 )
 
+// ledgerOf returns a ledger that knows these orders.
+func ledgerOf(known map[string]notify.Facts) notify.Ledger {
+	return func(context.Context, []string) (map[string]notify.Facts, error) { return known, nil }
+}
+
 func TestStreamAppendsBoundedEntries(t *testing.T) {
 	t.Parallel()
 	for _, kind := range testkit.RedisKinds(t) {
 		t.Run(kind.Name, func(t *testing.T) {
 			rdb := testkit.RedisClient(t, kind.Addr)
-			s := NewStream(StreamConfig{Key: "sluice:events", MaxLen: 100}, rdb)
+			s := NewStream(StreamConfig{Key: "sluice:events", MaxLen: 100}, rdb, ledgerOf(nil))
 			require.Equal(t, "stream", s.Name())
 			messages := make([]notify.Message, 500)
 			for i := range messages {
@@ -37,11 +44,39 @@ func TestStreamAppendsBoundedEntries(t *testing.T) {
 	}
 }
 
+// TestStreamSaysWhatIsKnownOfAnOrder checks the fields of an entry. Until its order can be looked up an event keeps its
+// place and loses no attempt.
+func TestStreamSaysWhatIsKnownOfAnOrder(t *testing.T) {
+	t.Parallel()
+	for _, kind := range testkit.RedisKinds(t) {
+		t.Run(kind.Name, func(t *testing.T) {
+			rdb := testkit.RedisClient(t, kind.Addr)
+			at := time.UnixMilli(1_700_000_000_120)
+			s := NewStream(DefaultStreamConfig().Behind("sluice"), rdb, ledgerOf(map[string]notify.Facts{"o1": {
+				Status: "expired", Quantity: 2, PriceCents: 9900, Currency: "CNY", AdmittedAt: at.Add(-time.Second),
+				ConfirmedAt: at, PayBy: at.Add(time.Minute), EndedAt: at.Add(time.Hour)}}))
+			require.Equal(t, []notify.Result{notify.Delivered()}, s.Deliver(t.Context(), []notify.Message{
+				{OrderID: "o1", Event: notify.EventConfirmed, SaleID: "s1", UserID: "u1", CreatedAt: at}}))
+			entries, err := s.After(t.Context(), "0", 10)
+			require.NoError(t, err)
+			require.Equal(t, map[string]any{"id": "o1:order.confirmed", "order": "o1", "sale": "s1", "user": "u1",
+				"event": "order.confirmed", "at": "1700000000120", "version": "1", "status": "confirmed",
+				"quantity": "2", "price_cents": "9900", "currency": "CNY", "admitted_at": "2023-11-14T22:13:19.120Z",
+				"confirmed_at": "2023-11-14T22:13:20.120Z", "pay_by": "2023-11-14T22:14:20.120Z"}, entries[0].Fields)
+
+			away := NewStream(DefaultStreamConfig().Behind("sluice"), rdb,
+				func(context.Context, []string) (map[string]notify.Facts, error) { return nil, errors.New("away") })
+			require.Equal(t, []notify.Result{notify.Hold(lookUpPause, "the order could not be looked up")},
+				away.Deliver(t.Context(), []notify.Message{{OrderID: "o2", Event: notify.EventPaid}}))
+		})
+	}
+}
+
 func TestStreamFailuresAreRetried(t *testing.T) {
 	t.Parallel()
 	server := testkit.Embedded(t)
 	rdb := testkit.RedisClient(t, server.Addr())
-	s := NewStream(DefaultStreamConfig().Behind("sluice"), rdb)
+	s := NewStream(DefaultStreamConfig().Behind("sluice"), rdb, ledgerOf(nil))
 	require.NoError(t, server.Set("sluice:events", "not a stream"))
 	results := s.Deliver(t.Context(), make([]notify.Message, 2))
 	require.Len(t, results, 2)
@@ -63,7 +98,7 @@ func TestStreamForgetsByAge(t *testing.T) {
 			rdb := testkit.RedisClient(t, kind.Addr)
 			cfg := DefaultStreamConfig().Behind("sluice")
 			cfg.Keep = time.Hour
-			s := NewStream(cfg, rdb)
+			s := NewStream(cfg, rdb, ledgerOf(nil))
 			now, err := rdb.Time(t.Context()).Result()
 			require.NoError(t, err)
 			for _, age := range []time.Duration{3 * time.Hour, 61 * time.Minute, 59 * time.Minute} {
@@ -95,7 +130,7 @@ func TestStreamServesConsumerGroups(t *testing.T) {
 	for _, kind := range testkit.RedisKinds(t) {
 		t.Run(kind.Name, func(t *testing.T) {
 			rdb := testkit.RedisClient(t, kind.Addr)
-			s := NewStream(DefaultStreamConfig().Behind("sluice"), rdb)
+			s := NewStream(DefaultStreamConfig().Behind("sluice"), rdb, ledgerOf(nil))
 			last, err := s.Last(t.Context())
 			require.NoError(t, err)
 			require.Equal(t, "0-0", last)

@@ -133,8 +133,8 @@ func (t *Templates) tryAll() error {
 	var errs []error
 	for name := range t.locales {
 		for _, event := range notify.Events() {
-			for _, r := range []notify.Recipient{{Locale: name}, {Locale: name, Reason: "sold_out",
-				PayBy: time.Unix(0, 0), Status: "confirmed", Refund: "amount"}} {
+			for _, r := range []notify.Recipient{{Locale: name}, {Locale: name, Facts: notify.Facts{
+				Reason: "sold_out", PayBy: time.Unix(0, 0), Status: "confirmed", Refund: "amount"}}} {
 				_, err := t.mail(notify.Message{OrderID: "0123456789", Event: event}, r)
 				_, err2 := t.text(notify.Message{OrderID: "0123456789", Event: event}, r)
 				errs = append(errs, err, err2)

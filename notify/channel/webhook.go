@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice/notify"
+	"sluice/notify/form"
 	"sluice/notify/webhook"
 )
 
@@ -60,32 +61,8 @@ func (w *webhookTransport) latest() bool { return false }
 
 func (w *webhookTransport) reaches(notify.Recipient) string { return "" }
 
-// hookBody is the body that receivers get. It contains no e-mail address and no phone number.
-type hookBody struct {
-	Type      string   `json:"type"`
-	Timestamp string   `json:"timestamp"` // of the event
-	Data      hookData `json:"data"`
-}
-
-type hookData struct {
-	OrderID    string `json:"order_id"`
-	SaleID     string `json:"sale_id"`
-	UserID     string `json:"user_id"`
-	Reason     string `json:"reason,omitempty"`
-	Quantity   int    `json:"quantity"`
-	PriceCents int64  `json:"price_cents"`
-	Currency   string `json:"currency"`
-	PayBy      string `json:"pay_by,omitempty"`
-}
-
 func (w *webhookTransport) send(ctx context.Context, m notify.Message, to notify.Recipient) notify.Result {
-	b := hookBody{Type: m.Event, Timestamp: m.CreatedAt.UTC().Format(time.RFC3339Nano), Data: hookData{
-		OrderID: m.OrderID, SaleID: m.SaleID, UserID: m.UserID, Reason: to.Reason,
-		Quantity: to.Quantity, PriceCents: to.PriceCents, Currency: to.Currency}}
-	if !to.PayBy.IsZero() {
-		b.Data.PayBy = to.PayBy.UTC().Format(time.RFC3339)
-	}
-	body, err := json.Marshal(b)
+	body, err := json.Marshal(form.Of(m, to.Facts))
 	if err != nil {
 		return notify.Permanent("the message could not be written as JSON")
 	}

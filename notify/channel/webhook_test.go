@@ -1,7 +1,6 @@
 package channel
 
 import (
-	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -121,11 +120,10 @@ func TestWebhookIsSignedAndKeepsItsID(t *testing.T) {
 	require.Equal(t, confirmed().ID(), got[0].header.Get(webhook.HeaderID))
 	require.Equal(t, got[0].header.Get(webhook.HeaderID), got[1].header.Get(webhook.HeaderID))
 	require.Equal(t, "/hook?token=tok-secret", got[0].path)
-	var body hookBody
-	require.NoError(t, json.Unmarshal([]byte(got[0].body), &body))
-	require.Equal(t, hookBody{Type: notify.EventConfirmed, Timestamp: "2023-11-14T22:13:20Z",
-		Data: hookData{OrderID: confirmed().OrderID, SaleID: "phone", UserID: "u1",
-			Quantity: 2, PriceCents: 9900, Currency: "CNY", PayBy: "2026-11-11T00:15:00Z"}}, body)
+	require.JSONEq(t, `{"type": "order.confirmed", "version": 1, "timestamp": "2023-11-14T22:13:20.000Z", "data": {
+		"order_id": "0198c0de-7a1b-7c3d-8e9f-0123456789ab", "sale_id": "phone", "user_id": "u1", "status": "confirmed",
+		"quantity": 2, "price_cents": 9900, "currency": "CNY", "confirmed_at": "2023-11-14T22:13:20.000Z",
+		"pay_by": "2026-11-11T00:15:00.000Z"}}`, got[0].body)
 	require.NotContains(t, got[0].body, annMail)
 	require.NotContains(t, got[0].body, annPhone)
 }

@@ -3,26 +3,50 @@ package lookup
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"sluice/notify"
 	"sluice/order"
 	"sluice/queue"
 )
 
+// facts are the columns of notify.Facts. Times are unix milliseconds, 0 for none.
+type facts struct {
+	ID          string
+	Status      string
+	Reason      string
+	Refund      string
+	Quantity    int
+	PriceCents  int64
+	Currency    string
+	AdmittedAt  int64
+	ConfirmedAt int64
+	EndedAt     int64
+	PayBy       int64
+	PaidAt      int64
+}
+
+// factColumns returns the columns of facts.
+func factColumns() []string {
+	return []string{"orders.id", "orders.status", "orders.reason", "orders.refund", "orders.quantity",
+		"orders.price_cents", "orders.currency", "orders.admitted_at", "orders.confirmed_at", "orders.ended_at",
+		"orders.pay_by", "orders.paid_at"}
+}
+
+func (f facts) told() notify.Facts {
+	return notify.Facts{Status: f.Status, Reason: f.Reason, Refund: f.Refund, Quantity: f.Quantity,
+		PriceCents: f.PriceCents, Currency: f.Currency, AdmittedAt: order.Time(f.AdmittedAt),
+		ConfirmedAt: order.Time(f.ConfirmedAt), EndedAt: order.Time(f.EndedAt), PayBy: order.Time(f.PayBy),
+		PaidAt: order.Time(f.PaidAt)}
+}
+
 // contact is what a notification needs of an order and its sale.
 type contact struct {
-	ID         string
-	Email      string
-	Phone      string
-	Title      string
-	Status     string
-	Reason     string
-	Refund     string
-	Quantity   int
-	PriceCents int64
-	Currency   string
-	Locale     string
-	PayBy      int64 // unix ms; 0: no deadline
+	Known  facts `gorm:"embedded"`
+	Email  string
+	Phone  string
+	Title  string
+	Locale string
 }
 
 // Recipients implements notify.Recipients.
@@ -30,21 +54,37 @@ func (f *Finder) Recipients(ctx context.Context, ids []string) (map[string]notif
 	var rows []contact
 	err := f.db.Read.WithContext(ctx).Table("orders").Joins("JOIN sales ON sales.id = orders.sale_id").
 		Where("orders.id IN ?", ids).
-		Select("orders.id", "orders.email", "orders.phone", "sales.title", "orders.status", "orders.reason",
-			"orders.refund", "orders.quantity", "orders.price_cents", "orders.currency",
-			"orders.locale", "orders.pay_by").
+		Select(append(factColumns(), "orders.email", "orders.phone", "sales.title", "orders.locale")).
 		Find(&rows).Error
 	if err != nil {
 		return nil, fmt.Errorf("look up the recipients of %d orders: %w", len(ids), err)
 	}
 	recipients := make(map[string]notify.Recipient, len(rows))
 	for _, r := range rows {
-		recipients[r.ID] = notify.Recipient{Email: r.Email, Phone: r.Phone, SaleTitle: r.Title, Status: r.Status,
-			Reason: r.Reason, Refund: r.Refund, Quantity: r.Quantity, PriceCents: r.PriceCents,
-			Currency: r.Currency, Locale: r.Locale,
-			PayBy: order.Time(r.PayBy)}
+		recipients[r.Known.ID] = notify.Recipient{Facts: r.Known.told(), Email: r.Email, Phone: r.Phone, Locale: r.Locale,
+			SaleTitle: r.Title}
 	}
 	return recipients, nil
+}
+
+// factsChunk is how many orders one statement looks up: what plans well on every database.
+const factsChunk = 1000
+
+// Facts implements notify.Ledger.
+func (f *Finder) Facts(ctx context.Context, ids []string) (map[string]notify.Facts, error) {
+	found := make(map[string]notify.Facts, len(ids))
+	for some := range slices.Chunk(ids, factsChunk) {
+		var rows []facts
+		err := f.db.Read.WithContext(ctx).Table("orders").Where("orders.id IN ?", some).Select(factColumns()).
+			Find(&rows).Error
+		if err != nil {
+			return nil, fmt.Errorf("look up %d orders for their events: %w", len(some), err)
+		}
+		for _, r := range rows {
+			found[r.ID] = r.told()
+		}
+	}
+	return found, nil
 }
 
 // Placed returns those of the orders of a sale that the database knows, as they were answered when they were placed.

@@ -9,6 +9,7 @@ import (
 	"sluice/internal/testkit/orders"
 	"sluice/notify"
 	"sluice/notify/channel"
+	"sluice/order"
 )
 
 // A shopper who must pay hears it in their language, with the deadline.
@@ -33,7 +34,8 @@ func TestRecipientsAreLookedUpForDelivery(t *testing.T) {
 		found, err := w.Finder.Recipients(w.Ctx, []string{won.ID, lost.Ticket.ID, "unknown"})
 		require.NoError(w.T, err)
 		require.Equal(w.T, map[string]notify.Recipient{won.ID: {Email: "ann@example.com", SaleTitle: "Phone X",
-			Status: "confirmed", Quantity: 1, PriceCents: 9900, Currency: "CNY"}}, found)
+			Facts: notify.Facts{Status: "confirmed", Quantity: 1, PriceCents: 9900, Currency: "CNY",
+				AdmittedAt: won.AdmittedAt, ConfirmedAt: order.Time(w.Rows()[won.ID].ConfirmedAt)}}}, found)
 		require.NoError(w.T, w.DB.Close())
 		_, err = w.Finder.Recipients(w.Ctx, []string{won.ID})
 		require.Error(w.T, err)

@@ -75,7 +75,7 @@ func (s *Stack) openAdmin(c Setup, authenticator *auth.Authenticator, finder *lo
 		Lines:   s.Lines, Lease: queue.DefaultConfig().Lease, Finder: finder,
 		Timelines: timeline.NewTimelines(s.DB, s.Lines, finder),
 		Outbox:    notify.NewAdmin(s.DB.Write, s.DB.Read, time.Now, func() {}),
-		Events:    channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.Redis),
+		Events:    channel.NewStream(channel.DefaultStreamConfig().Behind("sluice"), s.Redis, nil),
 		Topics:    s.topics, Messages: s.messages, Settings: c.Settings,
 		Beats: fleet.NewInstances(s.Redis, queue.DefaultPrefix, QuietLog()), Checks: c.Checks,
 		Gatherer: s.Registry, Draining: s.Draining.Load}, QuietLog(), time.Now)
