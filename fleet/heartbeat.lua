@@ -1,14 +1,15 @@
--- heartbeat: an instance says that it runs, or leaves; those that have lapsed are forgotten.
+-- heartbeat: an instance says that it runs, or leaves. Those that have lapsed are forgotten.
 --
 -- KEYS  1 instances (hash: id → "seen_ms until_ms card")
 -- ARGV  1 id; '' only lists  2 card  3 ms after which it lapses; 0: it leaves
 --
--- Returns {id, seen ms, card, id, …}: those that run.
+-- Returns {id, seen ms, card, id, …} of those that run
 
 local now = now_ms()
 if ARGV[1] ~= '' then
   if tonumber(ARGV[3]) > 0 then
-    redis.call('HSET', KEYS[1], ARGV[1], int(now) .. ' ' .. int(now + tonumber(ARGV[3])) .. ' ' .. ARGV[2])
+    local until_ms = int(now + tonumber(ARGV[3]))
+    redis.call('HSET', KEYS[1], ARGV[1], int(now) .. ' ' .. until_ms .. ' ' .. ARGV[2])
   else
     redis.call('HDEL', KEYS[1], ARGV[1])
   end

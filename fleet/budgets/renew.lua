@@ -1,17 +1,21 @@
--- renew: lets several instances spend one rate together. Tokens fall into a pool by Redis' clock; each caller is dealt the part of
--- all tokens that its demand is of everybody's, as far as it wants them and the pool has them, and gives back what it holds beyond
--- that. A caller that does not come back in time lapses: its demand no longer counts, and only the tokens it held are lost.
+-- renew: lets several instances spend one rate together.
+-- Tokens fall into a pool by Redis' clock. Each caller is dealt a part of all tokens: its demand's
+-- part of everybody's. It gets no more than it wants and the pool has, and gives back what it holds
+-- beyond. A caller that does not come back in time lapses: its demand no longer counts, and only
+-- the tokens it held are lost.
 --
 -- KEYS  1 budget (hash: pool, at; one field per instance: "demand held until_ms")
--- ARGV  1 instance  2 tokens per second  3 most tokens, pooled and held together  4 requests per second the caller sees
---       5 tokens the caller holds, negative when it owes  6 ms after which the caller lapses; 0: it leaves
---       7 most tokens it wants to hold
+-- ARGV  1 instance  2 tokens per second  3 most tokens, pooled and held together
+--       4 requests per second the caller sees  5 tokens the caller holds, negative when it owes
+--       6 ms after which the caller lapses; 0: it leaves  7 most tokens it wants to hold
 --
--- Returns {tokens dealt, negative when it gave back; the caller's part in millionths; instances that share}.
+-- Returns {tokens dealt, negative when it gave back; the caller's part in millionths;
+--          instances that share}
 
 local now = now_ms()
 local id, rate, depth = 'i:' .. ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
-local demand, held, lapse, wants = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local demand, held = tonumber(ARGV[4]), tonumber(ARGV[5])
+local lapse, wants = tonumber(ARGV[6]), tonumber(ARGV[7])
 
 local pool, at, gone, others, demands, count = depth, now, {}, 0, 0, 0
 local fields = redis.call('HGETALL', KEYS[1])
@@ -34,17 +38,20 @@ if #gone > 0 then redis.call('HDEL', KEYS[1], unpack(gone)) end
 pool = pool + rate * math.max(now - at, 0) / 1000
 local dealt = -held
 if lapse > 0 then
-  -- The bound on what lies idle; spent tokens were reported as held a moment ago, which leaves it on the safe side.
+  -- The bound on what lies idle. Spent tokens were reported as held a moment ago, which leaves it on
+  -- the safe side.
   pool = math.max(math.min(pool, depth - others - math.max(held, 0)), 0)
   local due = demands > 0 and demand / (demands + demand) or 1
   local target = math.min(math.floor(due * (pool + held + others)), wants)
   if held < 1 and pool >= 1 and wants >= 1 then target = math.max(target, 1) end
   dealt = math.min(target - held, math.floor(pool))
-  redis.call('HSET', KEYS[1], id, string.format('%.3f %.0f %.0f', demand, held + dealt, now + lapse))
+  local mine = string.format('%.3f %.0f %.0f', demand, held + dealt, now + lapse)
+  redis.call('HSET', KEYS[1], id, mine)
 else
   redis.call('HDEL', KEYS[1], id)
 end
-redis.call('HSET', KEYS[1], 'pool', string.format('%.6f', math.min(pool - dealt, depth)), 'at', int(now))
+local left = string.format('%.6f', math.min(pool - dealt, depth))
+redis.call('HSET', KEYS[1], 'pool', left, 'at', int(now))
 -- By then the pool is full, as a new one is.
 redis.call('PEXPIRE', KEYS[1], int(math.ceil(depth / rate * 1000) + 60000))
 -- What an instance goes on with when Redis is away: a quiet one counts a little.

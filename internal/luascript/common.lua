@@ -1,4 +1,5 @@
--- common: what scripts of every library may use. Each gets those functions in front that it uses (see link).
+-- common: what scripts of every library may use. Each script gets in front the functions that it
+-- uses (see link): a blank line ends one.
 
 local read_ms
 

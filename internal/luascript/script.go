@@ -89,9 +89,8 @@ func functions(shared string) (all []function) {
 	return all
 }
 
-// link puts in front of a script what it uses of the shared functions. Redis
-// makes each anew in every call, and most scripts use few. No function uses a
-// later one.
+// link puts in front of a script the shared functions that it uses. Redis makes each anew in every call, and most
+// scripts use few. No function uses a later one.
 func link(shared []function, own string) string {
 	var kept []string
 	used := wordsOf(own)
@@ -105,10 +104,14 @@ func link(shared []function, own string) string {
 	return strings.Join(kept, "") + own
 }
 
+// wordsOf returns the words of a Lua text, those of its comments aside.
 func wordsOf(text string) map[string]bool {
 	words := map[string]bool{}
-	for word := range strings.FieldsFuncSeq(text, betweenWords) {
-		words[word] = true
+	for line := range strings.Lines(text) {
+		code, _, _ := strings.Cut(line, "--")
+		for word := range strings.FieldsFuncSeq(code, betweenWords) {
+			words[word] = true
+		}
 	}
 	return words
 }

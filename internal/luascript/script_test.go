@@ -14,6 +14,7 @@ func TestAScriptGetsWhatItUses(t *testing.T) {
 		"-- What the file is.\n\n-- a is needed by b\nlocal function a() return 1 end\n\nlocal kept = 5\n\nlocal " +
 			"function b()\n  return a()\nend\n\nlocal function other() return kept end\n\n")
 	require.Equal(t, "return 7", link(shared, "return 7"))
+	require.Equal(t, "return 7 -- not a\n-- nor b\n", link(shared, "return 7 -- not a\n-- nor b\n"))
 	require.Equal(t,
 		"-- a is needed by b\nlocal function a() return 1 end\n\nlocal function b()\n  return a()\nend\n\nreturn b()",
 		link(shared, "return b()"))

@@ -1,11 +1,14 @@
--- leases: the batches that workers hold, those first whose lease ends first.
+-- leases: lists the batches that workers hold, those first whose lease ends first. Read only.
 --
 -- KEYS  1 lease  2 leased
 -- ARGV  1 batches to skip  2 most batches  3 most order ids of each
 --
--- Returns {now in ms, how many there are in all, then per batch: id, deadline in ms, how many tickets, the first order ids joined by commas}.
+-- Returns {now in ms, how many there are in all,
+--          then per batch: id, deadline in ms, how many tickets,
+--          first order ids with commas between}
 
-local held = redis.call('ZRANGE', KEYS[1], ARGV[1], int(tonumber(ARGV[1]) + tonumber(ARGV[2]) - 1), 'WITHSCORES')
+local last = int(tonumber(ARGV[1]) + tonumber(ARGV[2]) - 1)
+local held = redis.call('ZRANGE', KEYS[1], ARGV[1], last, 'WITHSCORES')
 local out = {int(now_ms()), redis.call('ZCARD', KEYS[1])}
 for i = 1, #held, 2 do
   local ids = split(redis.call('HGET', KEYS[2], held[i]) or '')

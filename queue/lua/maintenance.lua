@@ -1,10 +1,12 @@
--- maintenance: what there is to do in a line that nobody has announced. Asked of every line several times a second, it reads no
--- ticket.
+-- maintenance: looks whether a line has work that nobody announced.
+-- Asked of every line several times a second, it reads no ticket and writes nothing.
 --
 -- KEYS  1 wait  2 isolated  3 lease  4 leased  5 retry  6 meta
 -- ARGV  1 longest delay in ms
 --
--- Returns a sum: 1 tickets can be claimed, 2 batches are to be taken over (see reclaim), 4 delays are over (see promote).
+-- Returns a sum: 1 tickets can be claimed
+--                2 batches are to be taken over (see reclaim)
+--                4 delays are over (see promote)
 
 local now, found = now_ms(), 0
 
@@ -18,6 +20,8 @@ local function over(key, most)
 end
 
 if redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2]) > 0 then found = 1 end
-if over(KEYS[3], tonumber(redis.call('HGET', KEYS[6], 'lease') or nil)) or redis.call('HLEN', KEYS[4]) > redis.call('ZCARD', KEYS[3]) then found = found + 2 end
+local longest = tonumber(redis.call('HGET', KEYS[6], 'lease') or nil)
+local unleased = redis.call('HLEN', KEYS[4]) > redis.call('ZCARD', KEYS[3])
+if over(KEYS[3], longest) or unleased then found = found + 2 end
 if over(KEYS[5], tonumber(ARGV[1])) then found = found + 4 end
 return found

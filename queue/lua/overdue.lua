@@ -1,10 +1,11 @@
--- overdue: hands out the orders whose payment deadline has passed, each to one caller for the length of a lease. Their
--- deadline moves behind the lease, so a caller that dies gives them back; the database decides who ends an order.
+-- overdue: hands out the orders whose payment deadline has passed, each to one caller.
+-- Their deadline moves behind the lease, so a caller that dies gives them back. The database
+-- decides who ends an order.
 --
 -- KEYS  1 due
 -- ARGV  1 most orders  2 lease in ms
 --
--- Returns {now in ms, orders in due, order id, order id, ...}.
+-- Returns {now in ms, orders in due, order id, order id, ...}
 
 local now = now_ms()
 local out = {int(now), redis.call('ZCARD', KEYS[1])}

@@ -1,9 +1,9 @@
--- reclaimed: the batches that were taken over from their workers while they held an order; read only.
+-- reclaimed: lists the batches that were taken over while they held an order. Read only.
 --
 -- KEYS  1 reclaimed
 -- ARGV  1 order id
 --
--- Returns {ms, batch id, ms, batch id, ...}, oldest first; of what is remembered.
+-- Returns {ms, batch id, ms, batch id, ...} of those that are remembered, oldest first
 
 local out = {}
 for _, one in ipairs(reversed(redis.call('LRANGE', KEYS[1], 0, -1))) do

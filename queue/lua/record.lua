@@ -1,13 +1,16 @@
--- record: what the scripts of a line share. Each gets those functions in front that it uses (see link): a blank line ends one.
+-- record: what the scripts of a line share. Each script gets in front the functions that it uses
+-- (see link): a blank line ends one.
 --
--- A record is one order: 15 fields joined by tabs, none of which may hold a control character. Their names, places and kinds
--- are the schema in record.go; a 16th field, r, says that a payment of it must go back, and stays through every change of state.
+-- A record is one order: 15 fields joined by tabs, none of which may hold a control character. Their
+-- names, places and kinds are the schema in record.go. A 16th field, r, says that a payment of it
+-- must go back, and stays through every change of state.
 -- A holding is what one user holds: order:slot:units, joined by commas.
 
 local own_id
 
--- server_id names the history of data that this server writes: a new one at every start and at every promotion, which no data
--- set brings along. The in-process Redis tells none, and does not outlive its data.
+-- server_id names the history of data that this server writes. Every start and every promotion begins
+-- a new one, which no data set brings along. The in-process Redis tells none, and does not outlive
+-- its data.
 local function server_id()
   if not own_id then
     local text = redis.pcall('INFO', 'replication')
@@ -20,30 +23,34 @@ local function server_id()
   return own_id
 end
 
--- ready reports that a line may be changed: it exists, nobody rebuilds it, and it was compared with the ledger on this very
--- server since it started or was promoted.
+-- ready reports that a line may be changed: it exists and nobody rebuilds it. It was also compared
+-- with the ledger on this very server, since that started or was promoted.
 local function ready(epoch, gate, run) return epoch and not gate and run == server_id() end
 
--- moved counts a change of the line and returns the new revision, which callers hand in again: older data have a lower one.
+-- moved counts a change of the line and returns the new revision. Callers hand it in again: older
+-- data have a lower one.
 local function moved(meta) return redis.call('HINCRBY', meta, 'rev', 1) end
 
--- live_tickets counts those that the cap bounds: waiting, isolated, leased or in retry, less those that are no tickets any more and
--- are only there until a worker takes them off.
+-- live_tickets counts those that the cap bounds: waiting, isolated, leased or in retry. It leaves out
+-- those that are no tickets any more, and are only there until a worker takes them off.
 local function live_tickets(seq, served, ended)
   return tonumber(seq) - tonumber(served or '0') - tonumber(ended or '0')
 end
 
--- ended_early reports that a ticket of the line was an order, or ended, before its worker said so. Whatever makes a record so adds
--- to meta's ended.
+-- ended_early reports that a ticket of the line was an order, or ended, before its worker said so.
+-- Whatever makes a record so adds to meta's ended.
 local function ended_early(record) return record and string.find(record, '^[cpxfe]\t') end
 
--- let_go returns the record of a cancelled ticket that holds its units as one that does not; nil for any other.
+-- let_go returns the record of a cancelled ticket that holds its units as one that does not. It
+-- returns nil for any other.
 local function let_go(record)
-  local head, rest = string.match(record or '', '^(x\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t%d+\t)held(\t.*)$')
+  local head, rest = string.match(record or '',
+    '^(x\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t%d+\t)held(\t.*)$')
   return head and head .. rest
 end
 
--- lease_ends returns when a lease of so many ms ends, and remembers the longest: what ends later than that was set by another clock.
+-- lease_ends returns when a lease of so many ms ends, and remembers the longest. What ends later than
+-- that was set by another clock.
 local function lease_ends(meta, longest, ms)
   if tonumber(ms) > tonumber(longest or '0') then redis.call('HSET', meta, 'lease', ms) end
   return int(now_ms() + tonumber(ms))
@@ -64,24 +71,26 @@ local function count_cancel(meta, cancels, user)
   redis.call('HINCRBY', cancels, user, 1)
 end
 
--- refund_mark returns the end of a record that says that a payment must go back, or ''. It is the 16th field only: what
--- stands last in a shorter record is no mark.
+-- refund_mark returns the end of a record that says that a payment must go back, or ''. It is the
+-- 16th field only: what stands last in a shorter record is no mark.
 local function refund_mark(record)
   if string.byte(record, -1) ~= 114 or string.byte(record, -2) ~= 9 then return '' end
   local _, tabs = string.gsub(record, '\t', '')
   return tabs == 15 and '\tr' or ''
 end
 
--- ended returns the record in a new state, nil when it cannot be read: ask before the first write, since an error undoes none.
--- Contact and locale go: whoever still needs them reads the database.
+-- ended returns the record in a new state, nil when it cannot be read. Ask before the first write,
+-- since an error undoes none. Contact and locale go: whoever still needs them reads the database.
 local function ended(record, state, at, reason, pay, locale)
   local head = string.match(record, '^%a(\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+)\t')
-  return head and state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t\t' .. (locale or '') .. '\t' .. (pay or '') .. refund_mark(record)
+  return head and state .. head .. '\t' .. int(at) .. '\t' .. reason .. '\t\t\t' .. (locale or '') ..
+    '\t' .. (pay or '') .. refund_mark(record)
 end
 
 -- admitted_by returns the number of the instance that admitted a ticket in the line, or ''.
 local function admitted_by(record)
-  return string.match(record, '^q\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t[^\t]*\t[^\t]*\t[^\t]*\t[^\t]*\t[^\t]*\t(%d*)') or ''
+  return string.match(record, '^q\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+\t' ..
+    '[^\t]*\t[^\t]*\t[^\t]*\t[^\t]*\t[^\t]*\t(%d*)') or ''
 end
 
 local function units_and_user(record)
@@ -89,8 +98,8 @@ local function units_and_user(record)
   return tonumber(units), user
 end
 
--- restock adds units to the stock. It publishes the sale when there was none and now there is: gateways refuse by themselves
--- while a sale is sold out. news_of is {stock channel, sale}.
+-- restock adds units to the stock. It publishes the sale when there was none and now there is:
+-- gateways refuse by themselves while a sale is sold out. news_of is {stock channel, sale}.
 local function restock(stock, units, news_of)
   local now = redis.call('INCRBY', stock, units)
   if now > 0 and now - units <= 0 then redis.call('PUBLISH', news_of[1], news_of[2]) end
@@ -108,19 +117,22 @@ local function give_back(stock, holders, id, record, news_of)
   else redis.call('HSET', holders, user, table.concat(rest, ',')) end
 end
 
--- in_chunks calls a command with many arguments in pieces that Lua's stack can carry; size must be even for pairs.
+-- in_chunks calls a command with many arguments in pieces that Lua's stack can hold. Their size is
+-- even, for pairs.
 local function in_chunks(command, key, list)
   for i = 1, #list, 1000 do
     redis.call(command, key, unpack(list, i, math.min(i + 999, #list)))
   end
 end
 
--- records_of returns the records of ids[from] to ids[to], false for what has none, in pieces that Lua's stack can carry.
+-- records_of returns the records of ids[from] to ids[to], false for what has none. It reads them in
+-- pieces that Lua's stack can hold.
 local function records_of(orders, ids, from, to)
   if to - from < 1000 then return redis.call('HMGET', orders, unpack(ids, from, to)) end
   local all = {}
   for at = from, to, 1000 do
-    for _, record in ipairs(redis.call('HMGET', orders, unpack(ids, at, math.min(at + 999, to)))) do all[#all + 1] = record end
+    local some = redis.call('HMGET', orders, unpack(ids, at, math.min(at + 999, to)))
+    for _, record in ipairs(some) do all[#all + 1] = record end
   end
   return all
 end
@@ -131,8 +143,9 @@ local function reversed(list)
   return back
 end
 
--- keep_done remembers finished orders for a while and forgets the records of the oldest beyond the bound. It counts those in
--- meta's forgotten: once there are some, a repeated request may be unknown here and known to the database.
+-- keep_done remembers finished orders, and forgets the records of the oldest beyond the bound. It
+-- counts those in meta's forgotten: once there are some, a repeated request may be unknown here and
+-- known to the database.
 local function keep_done(meta, done, orders, ids, bound)
   if #ids == 0 then return end
   in_chunks('LPUSH', done, ids)
@@ -148,7 +161,8 @@ end
 -- recent_kept is how many of those claimed last are named; users_since reads no more.
 local recent_kept = 5000
 
--- name_recent adds to the list of who was claimed lately: "sequence, tab, user" each, the newest last.
+-- name_recent adds to the list of who was claimed lately: "sequence, tab, user" each, the newest
+-- last.
 local function name_recent(recent, names)
   in_chunks('LPUSH', recent, names)
   redis.call('LTRIM', recent, 0, recent_kept - 1)

@@ -1,13 +1,17 @@
--- refund: shows that a payment of an order must go back. Called after the database has it so, as often as it takes.
+-- refund: shows that a payment of an order must go back.
+-- Called after the database has it so, as often as it takes.
 --
 -- KEYS  1 meta  2 orders
 -- ARGV  1 order id  2 status channel  3 sale
 --
--- Returns {1, revision of the line} shown, {0} nothing to show (it is already, or the line has forgotten it), {-1} the line is not ready.
+-- Returns {1, revision of the line}  shown
+--         {0}   nothing to show: it is so already, or the line has forgotten it
+--         {-1}  the line is not ready
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'run')
 local record = redis.call('HGET', KEYS[2], ARGV[1])
-if not meta[1] and not record then return {0} end -- a line that was dropped, or is loaded from the ledger, which has it
+-- A line that was dropped, or is loaded from the ledger, which has it.
+if not meta[1] and not record then return {0} end
 if not ready(meta[1], meta[2], meta[3]) then return {-1} end
 if not record then return {0} end
 local _, tabs = string.gsub(record, '\t', '')

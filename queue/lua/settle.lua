@@ -1,27 +1,37 @@
 -- settle: ends a batch, ticket by ticket, but only while its lease stands.
 -- A worker that comes late finds no lease and changes nothing: whoever took the batch over decides.
 --
--- KEYS  1 meta  2 stock  3 lease  4 leased  5 orders  6 holders  7 wait  8 isolated  9 retry  10 attempts  11 dead  12 done  13 due
--- ARGV  1 batch id  2 most finished records kept  3 most dead letters kept  4 status channel  5 sale  6 stock channel
+-- KEYS  1 meta  2 stock  3 lease  4 leased  5 orders  6 holders  7 wait  8 isolated  9 retry
+--       10 attempts  11 dead  12 done  13 due
+-- ARGV  1 batch id  2 most finished records kept  3 most dead letters kept  4 status channel
+--       5 sale  6 stock channel
 --       7 newest change of the ledger that the caller has committed, 0 when none
---       then per run of tickets that end alike: op, value, when they were confirmed or ended in ms ("": now), how many, their ids
---       op  c confirmed: the order exists            (value: when it must be paid in ms, "": never)
---           p paid: the order exists and is paid     (value: when it was paid in ms)
---           f failed for good: units and slot return (value: reason)
---           x dead-lettered: as f, and kept for an operator (value: reason)
---           k a cancelled ticket that is now recorded: what it still held returns (value unused)
---           e it had ended before, and Redis forgot: units and slot return (value: its state)
---           r try again alone, counts an attempt     (value: delay in ms)
---           b back to where it came from, counts nothing (value: "wait" or "isolated")
---           m no end of its own: these, which end in another run, have a row under an earlier sequence (value unused)
---           n no end of its own: this one, which ends in a later run, could not be read and is written anew (value: its record)
+--       then per run of tickets that end alike: op, value,
+--       when they were confirmed or ended in ms ("": now), how many, their ids
 --
--- Returns {1, revision of the line} settled, {0} fenced: nothing was done. The lease had gone, or the line is not ready, and
--- its rebuild takes the batch over.
+--       op  ends as                                             value
+--       c   confirmed: the order exists                         when it must be paid, ms; "": never
+--       p   paid: the order exists and is paid                  when it was paid, ms
+--       f   failed for good: units and slot return              reason
+--       x   dead letter: as f, and kept for an operator         reason
+--       k   cancelled, now recorded: what it held returns       unused
+--       e   had ended, and Redis forgot: units and slot return  its state
+--       r   try again alone, counts an attempt                  delay, ms
+--       b   back to where it came from, counts nothing          "wait" or "isolated"
+--       and two that are no end of their own
+--       m   these have a row under an earlier sequence          unused
+--       n   this could not be read and is written anew          its record
+--           tickets of m end in another run, those of n in a later one
+--
+-- Returns {1, revision of the line}  settled
+--         {0}  fenced: nothing was done. The lease had gone, or the line is not ready, and its
+--              rebuild takes the batch over
 
-redis.call('HLEN', KEYS[6]) -- fails before the first write where the key is no hash; a batch without a lease would be nobody's
+-- Fails before the first write where the key is no hash: a batch without a lease would be nobody's.
+redis.call('HLEN', KEYS[6])
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'run', 'ledger', 'base')
-if not ready(meta[1], meta[2], meta[3]) or redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return {0} end
+if not ready(meta[1], meta[2], meta[3]) then return {0} end
+if redis.call('ZREM', KEYS[3], ARGV[1]) == 0 then return {0} end
 redis.call('HDEL', KEYS[4], ARGV[1])
 local now = now_ms()
 local changed, finished, news, ended_ids, served, early = {}, {}, {}, {}, 0, 0
@@ -39,15 +49,18 @@ end
 local live = '^q(\t%d+\t%d+\t%d+\t[^\t]*\t%d+\t[^\t]*\t%d+\t%d+)\t'
 
 -- What is left of a record after its head, in a new state; at is "" for now.
-local function tail(at, reason, pay) return '\t' .. int(tonumber(at) or now) .. '\t' .. reason .. '\t\t\t\t' .. pay end
+local function tail(at, reason, pay)
+  return '\t' .. int(tonumber(at) or now) .. '\t' .. reason .. '\t\t\t\t' .. pay
+end
 
--- confirm shows tickets as orders. What cannot be rewritten stays as it is: an error halfway would undo nothing and lose the
--- whole batch.
+-- confirm shows tickets as orders. What cannot be rewritten stays as it is: an error halfway would
+-- undo nothing and lose the whole batch.
 local function confirm(from, to, op, value, at)
   local ids, match = ARGV, string.match
   local records, rest = records_of(KEYS[5], ids, from, to), tail(at, '', value)
   local same, owed = news[op] or {}, op == 'c' and value ~= ''
-  local c, s = #changed, #same -- counted here: to ask for a length is dear, and this is done for every order
+  -- Counted here: to ask for a length is dear, and this is done for every order.
+  local c, s = #changed, #same
   for i = from, to do
     local record = records[i - from + 1]
     local head = record and match(record, live)
@@ -91,7 +104,8 @@ local function close(from, to, op, value, at)
       changed[#changed + 1] = id
       changed[#changed + 1] = free
     elseif op ~= 'k' then fail(id, record, op, value, at) end
-    -- A confirmed order's record stays as long as the line: without it its units could never come back.
+    -- A confirmed order's record stays as long as the line: without it its units could never come
+    -- back.
     local sold = record and string.find(record, '^[cp]\t')
     if op == 'x' then redis.call('LPUSH', KEYS[11], id)
     elseif not sold then finished[#finished + 1] = id end
@@ -129,7 +143,8 @@ while ARGV[a] do
     if tried then
       for i = from, to do ended_ids[#ended_ids + 1] = ARGV[i] end
     end
-    if op == 'c' or op == 'p' then confirm(from, to, op, value, at) else close(from, to, op, value, at) end
+    if op == 'c' or op == 'p' then confirm(from, to, op, value, at)
+    else close(from, to, op, value, at) end
   end
   a = to + 1
 end
@@ -146,7 +161,11 @@ keep_done(KEYS[1], KEYS[12], KEYS[5], finished, tonumber(ARGV[2]))
 if served > 0 then redis.call('HINCRBY', KEYS[1], 'served', served) end
 if early > 0 then redis.call('HINCRBY', KEYS[1], 'ended', -early) end
 local lines = {ARGV[5]}
-for state, ids in pairs(news) do lines[#lines + 1] = table.concat(ids, ' ' .. state .. '\n') .. ' ' .. state end
+for state, ids in pairs(news) do
+  lines[#lines + 1] = table.concat(ids, ' ' .. state .. '\n') .. ' ' .. state
+end
 if #lines > 1 then redis.call('PUBLISH', ARGV[4], table.concat(lines, '\n')) end
-if tonumber(ARGV[7]) > tonumber(meta[4] or '0') then redis.call('HSET', KEYS[1], 'ledger', ARGV[7]) end
+if tonumber(ARGV[7]) > tonumber(meta[4] or '0') then
+  redis.call('HSET', KEYS[1], 'ledger', ARGV[7])
+end
 return {1, moved(KEYS[1])}

@@ -1,14 +1,18 @@
--- snapshot: everything the audit compares, at one instant.
+-- snapshot: reads everything the audit compares, at one instant.
 --
 -- KEYS  1 meta  2 stock  3 wait  4 isolated  5 lease  6 leased  7 retry  8 orders
+-- ARGV  none
 --
 -- Returns {} when the line does not exist, else
--- {epoch, gate (1 or 0), version, total, stock, seq, released, batches without a lease, leases without a batch, sequence when the
---  line was loaded, sequences drawn since that are no tickets, tickets that the cap bounds,
---  then per ticket in wait, leased, isolated or retry: id, units, sequence}. One that ended in the line has units 0; a listed id
---  without a readable record has units -1, a cancelled one that still holds its units has them.
+--         {epoch, gate (1 or 0), version, total, stock, seq, released,
+--          batches without a lease, leases without a batch, sequence when the line was loaded,
+--          sequences drawn since that are no tickets, tickets that the cap bounds,
+--          then per ticket in wait, leased, isolated or retry: id, units, sequence}
+--         units is 0 for one that ended in the line, -1 for an id without a readable record;
+--         a cancelled ticket that still holds its units has them
 
-local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'version', 'total', 'seq', 'released', 'base', 'marks', 'served', 'ended')
+local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'version', 'total', 'seq', 'released',
+  'base', 'marks', 'served', 'ended')
 if not meta[1] then return {} end
 local ids = {}
 for _, key in ipairs({KEYS[3], KEYS[4]}) do
@@ -24,8 +28,10 @@ for i = 1, #leased, 2 do
 end
 local empty = redis.call('ZCARD', KEYS[5]) - (#leased / 2 - unleased)
 
-local out = {meta[1], meta[2] and '1' or '0', meta[3] or '0', meta[4] or '0', redis.call('GET', KEYS[2]) or '0', meta[5] or '0', meta[6] or '0',
-  int(unleased), int(empty), meta[7] or '0', meta[8] or '0', int(live_tickets(meta[5] or '0', meta[9], meta[10]))}
+local live = int(live_tickets(meta[5] or '0', meta[9], meta[10]))
+local out = {meta[1], meta[2] and '1' or '0', meta[3] or '0', meta[4] or '0',
+  redis.call('GET', KEYS[2]) or '0', meta[5] or '0', meta[6] or '0', int(unleased), int(empty),
+  meta[7] or '0', meta[8] or '0', live}
 for from = 1, #ids, 1000 do
   local to = math.min(from + 999, #ids)
   local records = redis.call('HMGET', KEYS[8], unpack(ids, from, to))

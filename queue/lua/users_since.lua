@@ -1,10 +1,12 @@
--- users_since: the users of the tickets that were admitted after a sequence, for the seen-users filters of gateways.
+-- users_since: lists the users of tickets that were admitted after a sequence.
+-- Gateways keep their seen-users filters current with it. Read only.
 --
 -- KEYS  1 meta  2 wait  3 orders  4 recent
 -- ARGV  1 epoch the caller knows  2 sequence  3 most tickets
 --
--- Returns {sequence of the newest ticket, user, user, ...}; {} when the line is missing, of another epoch or being
--- rebuilt, or when not all of those tickets wait or were claimed lately: the caller must read all users anew.
+-- Returns {sequence of the newest ticket, user, user, ...}
+--         {}  the line is missing, of another epoch or being rebuilt, or not all of those tickets
+--             wait or were claimed lately: the caller must read all users anew
 
 local meta = redis.call('HMGET', KEYS[1], 'epoch', 'gate', 'seq')
 if meta[1] ~= ARGV[1] or meta[2] then return {} end

@@ -1,11 +1,11 @@
--- Walks a file of ready HTTP requests, all of one length.
+-- wrk: walks a file of ready HTTP requests, all of one length.
 --
--- arguments: file, length of a request in bytes, number of the first, how many
--- prints:    one line "bench {…}" with what wrk counted, times in microseconds
+-- Arguments: file, length of a request in bytes, number of the first, how many, "again" (optional).
+-- Prints one line "bench {…}" with what wrk counted, times in microseconds.
 --
--- Each thread takes its own share of the requests, so that none is sent twice.
--- With "again" as fifth argument it starts over at the end of its share;
--- otherwise running out is reported, and the caller discards the run.
+-- Each thread takes its own share of the requests, so that none is sent twice. With "again" it
+-- starts over at the end of its share. Otherwise running out is reported, and the caller discards
+-- the run.
 
 local threads = {}
 
@@ -38,7 +38,8 @@ function done(summary, latency)
   for _, t in ipairs(threads) do ran_out = ran_out + t:get("exhausted") end
   local e = summary.errors
   io.write(string.format(
-    'bench {"requests":%d,"duration":%d,"refused":%d,"broken":%d,"ran_out":%d,"p50":%d,"p99":%d,"max":%d}\n',
+    'bench {"requests":%d,"duration":%d,"refused":%d,"broken":%d,"ran_out":%d,' ..
+      '"p50":%d,"p99":%d,"max":%d}\n',
     summary.requests, summary.duration, e.status, e.connect + e.read + e.write + e.timeout, ran_out,
     latency:percentile(50), latency:percentile(99), latency.max))
 end
