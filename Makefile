@@ -29,7 +29,7 @@ RACE := -race $(UNWATCHED:%=-gcflags="%=-race=false -d=checkptr=0")
 PACKAGES := $(shell getconf _NPROCESSORS_ONLN)
 LANES := $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
 
-TEST := go test $(RACE) -shuffle=on -timeout 15m
+TEST := go test $(RACE) -shuffle=on -timeout 40m
 
 .PHONY: test
 test: ## run every test with the race detector on real Redis, MariaDB and PostgreSQL
