@@ -36,7 +36,12 @@ var mayImport = map[string][]string{
 	"inventory":   {"adminlog", "queue", "store", apart, meter, invalid, redisRoom},
 	reconcileRoom: {"inventory", auditRoom, "queue", "store", apart, killpoint, redisRoom},
 	auditRoom:     {"inventory", "queue", "store", apart, redisRoom},
-	"delay":       {"adminlog", "store", "notify", apart, invalid, killpoint, webhook, luascript},
+
+	"delay":     {"adminlog", "store", invalid},
+	messageRoom: {"delay", apart, invalid, luascript},
+	pushRoom:    {"delay", messageRoom, apart, killpoint, webhook},
+	pullRoom:    {"delay", messageRoom, apart, invalid, killpoint},
+	publishRoom: {"delay", messageRoom, "notify", apart, invalid},
 
 	"order":     {"queue", "inventory", reconcileRoom, "notify", "store", killpoint, workerRoom},
 	paymentRoom: {"order", "queue", "inventory", "notify", "store", killpoint, webhook, workerRoom},
@@ -55,9 +60,9 @@ var mayImport = map[string][]string{
 	expressRoom: {},
 	httpServer:  {"api", authRoom, expressRoom, "store", coalesce, redisRoom, "queue"},
 	"admin": {"api", authRoom, httpServer, ratelimit, coalesce, "adminlog", "settings", "fleet", "queue", "notify",
-		"store", "delay", "inventory", reconcileRoom, auditRoom, "order", lookupRoom, timelineRoom, deadletterRoom,
-		apart, invalid, redisRoom, channelRoom, formRoom},
-	"work":    {"api", authRoom, httpServer, ratelimit, "delay", invalid},
+		"store", "delay", messageRoom, publishRoom, "inventory", reconcileRoom, auditRoom, "order", lookupRoom,
+		timelineRoom, deadletterRoom, apart, invalid, redisRoom, channelRoom, formRoom},
+	"work":    {"api", authRoom, httpServer, ratelimit, "delay", publishRoom, pullRoom, invalid},
 	admission: {"api", "inventory", reconcileRoom, lookupRoom, "queue", coalesce, httpServer, killpoint, meter},
 	"gateway": {"api", authRoom, ratelimit, admission, "queue", "inventory", reconcileRoom, "order", paymentRoom,
 		lookupRoom, restoreRoom, invalid, webhook, httpServer, coalesce, phone},
@@ -67,8 +72,8 @@ var mayImport = map[string][]string{
 	"configs": {"queue", "store", "delay", paymentRoom, "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
 		httpServer, workerRoom, "work"},
 	live: {"settings", "configs", "queue", "store", invalid},
-	"app": {"adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", "inventory",
-		reconcileRoom, auditRoom, "order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom,
+	"app": {"adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", messageRoom,
+		publishRoom, pushRoom, pullRoom, "inventory", reconcileRoom, auditRoom, "order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom,
 		deadletterRoom, "gateway", authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom,
 		webhook, httpServer, workerRoom, schemaRoom, "admin", phone, "work"},
 	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", auditRoom, deadletterRoom,
@@ -82,7 +87,8 @@ var mayImport = map[string][]string{
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
 	orderkit: {"order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom, deadletterRoom, "adminlog",
 		"inventory", reconcileRoom, auditRoom, "notify", "queue", "store", redisRoom, "internal/testkit"},
-	stackkit: {"admin", "adminlog", "api", "delay", "fleet", "gateway", authRoom, ratelimit, httpServer,
+	topicskit: {"delay", messageRoom, publishRoom, pushRoom, pullRoom, "store", "internal/testkit"},
+	stackkit: {"admin", "adminlog", "api", "delay", messageRoom, "fleet", "gateway", authRoom, ratelimit, httpServer,
 		"internal/testkit", "inventory", reconcileRoom, auditRoom, "notify", channelRoom, webhook, "order",
 		paymentRoom, lookupRoom, restoreRoom, timelineRoom, deadletterRoom, "queue", workerRoom, "store", schemaRoom},
 	shoppers:   {authRoom}, // tokens
@@ -105,6 +111,14 @@ const (
 	timelineRoom   = "order/timeline"
 	restoreRoom    = "order/restore"
 	deadletterRoom = "order/deadletter"
+)
+
+// delay knows topics and subscriptions. messageRoom keeps their messages in Redis, the others bring them there and away.
+const (
+	messageRoom = "delay/message"
+	publishRoom = "delay/publish"
+	pushRoom    = "delay/push"
+	pullRoom    = "delay/pull"
 )
 
 // ratelimit counts requests; it knows no HTTP. authRoom proves who sent one. admission takes orders into lines.
@@ -170,12 +184,14 @@ const live = "settings/live"
 const invalid = "internal/invalid"
 
 // shoppers are those of the demonstration. shopkit is what is around a whole process in tests, stackkit a whole way of
-// an order within one, orderkit one sale with every part around it.
+// an order within one, orderkit one sale with every part around it, topicskit topics with
+// receivers and readers.
 const (
-	shoppers = "internal/shoppers"
-	shopkit  = "internal/testkit/shop"
-	orderkit = "internal/testkit/orders"
-	stackkit = "internal/testkit/stack"
+	shoppers  = "internal/shoppers"
+	shopkit   = "internal/testkit/shop"
+	orderkit  = "internal/testkit/orders"
+	stackkit  = "internal/testkit/stack"
+	topicskit = "internal/testkit/topics"
 )
 
 // killpoint marks the steps at which a test build may die; it is a leaf.

@@ -18,6 +18,8 @@ import (
 	"sluice/adminlog"
 	"sluice/api"
 	"sluice/delay"
+	"sluice/delay/message"
+	"sluice/delay/publish"
 	"sluice/fleet"
 	"sluice/gateway/auth"
 	"sluice/gateway/server"
@@ -48,7 +50,7 @@ type Parts struct {
 	Events     *channel.Stream
 	Timelines  *timeline.Timelines
 	Topics     *delay.Topics
-	Messages   *delay.Store
+	Messages   *message.Store
 	Settings   Settings
 	Beats      *fleet.Instances
 	Checks     []Check
@@ -110,7 +112,7 @@ func resources(p Parts, log *slog.Logger, now func() time.Time, group gin.IRoute
 	(&deadLetters{check, p.Dead}).routes(group)
 	(&lines{check, views, p.Lease}).routes(group)
 	(&topics{reply, p.Topics, p.Messages}).routes(group)
-	(&messages{reply, p.Topics, delay.NewPublisher(p.Topics, p.Messages), p.AdminLog}).routes(group)
+	(&messages{reply, p.Topics, publish.New(p.Topics, p.Messages), p.AdminLog}).routes(group)
 	(&subscriptions{reply, p.Topics, p.Messages}).routes(group)
 	(&deliveries{reply, p.Topics, p.Messages, p.AdminLog}).routes(group)
 	(&notifications{reply, p.Outbox, p.AdminLog}).routes(group)

@@ -9,13 +9,14 @@ import (
 	"sluice/adminlog"
 	"sluice/api"
 	"sluice/delay"
+	"sluice/delay/message"
 )
 
 // deliveries answers for the messages of single subscriptions. A topic's routes are those of its own subscription.
 type deliveries struct {
 	replier
 	topics   *delay.Topics
-	messages *delay.Store
+	messages *message.Store
 	adminLog *adminlog.Log
 }
 
@@ -63,7 +64,7 @@ func (h *deliveries) list(of subscriptionFinder) gin.HandlerFunc {
 			return
 		}
 		page, err := h.messages.List(c.Request.Context(), sub,
-			delay.Listing{State: c.DefaultQuery("state", delay.ListWaiting), Skip: skip, Limit: limit})
+			message.Listing{State: c.DefaultQuery("state", message.ListWaiting), Skip: skip, Limit: limit})
 		if err != nil {
 			h.refuseDelay(c, err)
 			return

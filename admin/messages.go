@@ -11,6 +11,7 @@ import (
 	"sluice/adminlog"
 	"sluice/api"
 	"sluice/delay"
+	"sluice/delay/publish"
 	"sluice/internal/invalid"
 )
 
@@ -21,7 +22,7 @@ const maxMessagesBytes = 8 << 20
 type messages struct {
 	replier
 	topics    *delay.Topics
-	publisher *delay.Publisher
+	publisher *publish.Publisher
 	adminLog  *adminlog.Log
 }
 

@@ -10,13 +10,14 @@ import (
 
 	"sluice/api"
 	"sluice/delay"
+	"sluice/delay/message"
 )
 
 // subscriptions answers for subscriptions of topics.
 type subscriptions struct {
 	replier
 	topics   *delay.Topics
-	messages *delay.Store
+	messages *message.Store
 }
 
 func (h *subscriptions) routes(group gin.IRoutes) {

@@ -9,6 +9,7 @@ import (
 
 	"sluice/api"
 	"sluice/delay"
+	"sluice/delay/message"
 )
 
 func topicBodyOf(t delay.Topic) api.Topic {
@@ -27,7 +28,7 @@ func topicBodyOf(t delay.Topic) api.Topic {
 type topics struct {
 	replier
 	topics   *delay.Topics
-	messages *delay.Store
+	messages *message.Store
 }
 
 func (h *topics) routes(group gin.IRoutes) {

@@ -17,6 +17,7 @@ import (
 
 	"sluice/admin"
 	"sluice/delay"
+	"sluice/delay/message"
 	"sluice/gateway/auth"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/stack"
@@ -38,7 +39,7 @@ func BenchmarkAddMessages(b *testing.B) {
 	defer db.Close()
 	_, err = schema.Of(db).Migrate(b.Context())
 	require.NoError(b, err)
-	messages := delay.NewStore(delay.StoreParts{Config: delay.DefaultConfig(), Redis: rdb, Prefix: "sluice",
+	messages := message.NewStore(message.StoreParts{Config: delay.DefaultConfig(), Redis: rdb, Prefix: "sluice",
 		Durable: func() error { return nil }, Now: time.Now})
 	topics := delay.NewTopics(delay.TopicsParts{Config: delay.DefaultConfig(), DB: db, Messages: messages, Log: log,
 		Now: time.Now})

@@ -18,6 +18,9 @@ import (
 	"sluice/admin"
 	"sluice/configs"
 	"sluice/delay"
+	"sluice/delay/message"
+	"sluice/delay/publish"
+	"sluice/delay/push"
 	"sluice/fleet"
 	"sluice/gateway"
 	"sluice/gateway/ratelimit"
@@ -79,9 +82,9 @@ type App struct {
 	started    time.Time
 	relay      *notify.Relay
 	topics     *delay.Topics
-	messages   *delay.Store
-	publisher  *delay.Publisher
-	dispatcher *delay.Dispatcher
+	messages   *message.Store
+	publisher  *publish.Publisher
+	dispatcher *push.Dispatcher
 	consumer   *worker.Consumer
 	expirer    *expiry.Expirer // nil: orders need not be paid, or this is no worker
 	panics     *server.Panics

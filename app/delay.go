@@ -6,18 +6,21 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/delay"
+	"sluice/delay/message"
+	"sluice/delay/publish"
+	"sluice/delay/push"
 	"sluice/notify"
 )
 
 // openDelay creates the topics, their messages and the dispatcher.
 func (a *App) openDelay(reg prometheus.Registerer) (err error) {
-	a.messages = delay.NewStore(delay.StoreParts{Config: a.cfg.Delay, Redis: a.redis.Client,
+	a.messages = message.NewStore(message.StoreParts{Config: a.cfg.Delay, Redis: a.redis.Client,
 		Prefix: a.cfg.Redis.Prefix, Durable: a.durability.Check, Now: a.opt.Now})
 	a.topics = delay.NewTopics(delay.TopicsParts{Config: a.cfg.Delay, DB: a.db, Messages: a.messages,
 		Events: notify.Events(), NoMail: !a.cfg.Notify.Email.Mails(), Log: a.logFor("topics"), Now: a.opt.Now})
-	a.publisher = delay.NewPublisher(a.topics, a.messages)
+	a.publisher = publish.New(a.topics, a.messages)
 	if a.opt.Roles.Notifier {
-		a.dispatcher, err = delay.NewDispatcher(delay.DispatcherParts{Config: a.cfg.Delay, Topics: a.topics,
+		a.dispatcher, err = push.NewDispatcher(push.DispatcherParts{Config: a.cfg.Delay, Topics: a.topics,
 			Messages: a.messages, OnDead: a.reportDead, OnFull: a.reportFull, Blocked: a.guard.Err,
 			Log: a.logFor("delay"), Now: a.opt.Now, Registry: reg})
 		if err == nil {
@@ -28,7 +31,7 @@ func (a *App) openDelay(reg prometheus.Registerer) (err error) {
 }
 
 // reportDead tells operators, and the subscription's own address, that delayed messages became dead letters.
-func (a *App) reportDead(ctx context.Context, d delay.DeadReport) {
+func (a *App) reportDead(ctx context.Context, d message.DeadReport) {
 	a.logFor("delay").ErrorContext(ctx, "delayed messages became dead letters", "topic", d.Subscription.Topic,
 		"subscription", d.Subscription.Name, "owner", d.Subscription.Owner,
 		"count", d.Count, "message", d.ID, "error", d.Error)
@@ -36,7 +39,7 @@ func (a *App) reportDead(ctx context.Context, d delay.DeadReport) {
 }
 
 // reportFull tells operators, and the subscription's own address, that a subscription is filling up or missed messages.
-func (a *App) reportFull(ctx context.Context, f delay.FullReport) {
+func (a *App) reportFull(ctx context.Context, f push.FullReport) {
 	a.logFor("delay").WarnContext(ctx, "a subscription is filling up: its messages are taken too slowly", "topic",
 		f.Subscription.Topic, "subscription", f.Subscription.Name, "owner", f.Subscription.Owner,
 		"unfinished", f.Unfinished, "missed", f.Missed)

@@ -10,7 +10,7 @@ import (
 
 	"sluice/admin"
 	"sluice/adminlog"
-	"sluice/delay"
+	"sluice/delay/publish"
 	"sluice/fleet"
 	"sluice/gateway"
 	"sluice/gateway/auth"
@@ -94,7 +94,8 @@ func (a *App) openNotify() (err error) {
 	}
 	out := a.channels.All()
 	if cfg.Delay.OrderEvents {
-		out = append(out, delay.NewEvents(a.topics, a.messages))
+		out = append(out, publish.NewEvents(publish.EventsParts{Topics: a.topics, Publisher: a.publisher,
+			Log: a.logFor("topics"), Now: a.opt.Now}))
 	}
 	channels := a.tracedChannels(out...)
 	a.outbox = names(channels)

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"sluice/delay"
+	"sluice/delay/pull"
 	"sluice/gateway/auth"
 	"sluice/gateway/server"
 	"sluice/work"
@@ -17,8 +17,8 @@ func (a *App) openWork(ctx context.Context, auth *auth.Authenticator) (err error
 	if !cfg.On() {
 		return nil
 	}
-	readers := delay.NewReaders(delay.ReadersParts{Topics: a.topics, Messages: a.messages, OnDead: a.reportDead,
-		Registry: a.opt.Registry})
+	readers := pull.NewReaders(pull.ReadersParts{Config: a.cfg.Delay, Topics: a.topics, Messages: a.messages,
+		OnDead: a.reportDead, Registry: a.opt.Registry})
 	a.work = work.New(work.Parts{Config: cfg, Auth: auth, Topics: a.topics, Publisher: a.publisher, Readers: readers,
 		Barred: a.guard.Err, Log: a.logFor("work"), Now: a.opt.Now, Registry: a.opt.Registry})
 	if a.systemsTLS, err = a.encryption(cfg.TLSCert, cfg.TLSKey); err != nil {
@@ -37,7 +37,7 @@ const receiveMargin = 15 * time.Second
 // serveWork answers the shop's other systems. The longest wait of a receiver is no slow answer.
 func (a *App) serveWork() {
 	cfg := a.cfg.HTTP
-	cfg.WriteTimeout = max(cfg.WriteTimeout, delay.MaxWait+receiveMargin)
+	cfg.WriteTimeout = max(cfg.WriteTimeout, pull.MaxWait+receiveMargin)
 	srv := server.NewServer(cfg, a.work.Handler(), a.systemsTLS, nil, a.logFor("work"))
 	a.serve("work server", a.systems, srv, a.work.Drain)
 }

@@ -6,6 +6,12 @@ import (
 	"time"
 )
 
+// MaxBatch bounds how many messages one script call takes or returns: what Lua's stack allows.
+const MaxBatch = 1000
+
+// GoneFor is how long a deleted topic takes no messages. By then every process has refreshed its topics.
+const GoneFor = time.Minute
+
 // Config bounds topics, messages and their delivery.
 type Config struct {
 	// Batch is how many due messages one claim takes at most. Defaults to 500.
@@ -60,14 +66,14 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("delay.%s: %v is out of range, use %s", key, value, allowed))
 		}
 	}
-	check(c.Batch >= 1 && c.Batch <= maxBatch, "batch", c.Batch, "1 to 1000")
+	check(c.Batch >= 1 && c.Batch <= MaxBatch, "batch", c.Batch, "1 to 1000")
 	check(c.Workers >= 1 && c.Workers <= 100_000, "workers", c.Workers, "1 to 100000")
 	check(c.PerTopic >= 1 && c.PerTopic <= c.Workers, "per_topic", c.PerTopic, "1 to delay.workers")
 	check(c.Poll >= time.Millisecond && c.Poll <= time.Minute, "poll", c.Poll, "1ms to 1m")
 	check(c.Lease >= time.Second && c.Lease <= time.Hour, "lease", c.Lease, "1s to 1h")
 	check(c.Jitter >= 0 && c.Jitter <= 1, "jitter", c.Jitter, "0 to 1")
 	check(c.Grace >= 0 && c.Grace <= time.Minute, "grace", c.Grace, "0 to 1m")
-	check(c.Refresh >= 10*time.Millisecond && c.Refresh <= goneFor/2, "refresh", c.Refresh, "10ms to 30s")
+	check(c.Refresh >= 10*time.Millisecond && c.Refresh <= GoneFor/2, "refresh", c.Refresh, "10ms to 30s")
 	check(c.MaxTopics >= 1 && c.MaxTopics <= 1000, "max_topics", c.MaxTopics, "1 to 1000")
 	check(c.MaxSubscriptions >= 1 && c.MaxSubscriptions <= 1000, "max_subscriptions", c.MaxSubscriptions, "1 to 1000")
 	check(c.MaxMessages >= 1 && c.MaxMessages <= 100_000_000, "max_messages", c.MaxMessages, "1 to 100000000")
@@ -76,5 +82,5 @@ func (c Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// maxTimeout returns the longest call a topic may allow. A lease must outlive the call and the storing of its result.
-func (c Config) maxTimeout() time.Duration { return min(30*time.Second, c.Lease/2) }
+// MaxTimeout returns the longest call a topic may allow. A lease must outlive the call and the storing of its result.
+func (c Config) MaxTimeout() time.Duration { return min(30*time.Second, c.Lease/2) }

@@ -9,51 +9,20 @@ import (
 	"strings"
 	"time"
 
+	"sluice/internal/invalid"
+
 	"gorm.io/gorm"
 )
 
-// snapshot is a process' copy of all topics and subscriptions.
-type snapshot struct {
-	topics map[string]Topic
-	list   []Topic        // by name
-	subs   []Subscription // by topic, its own first, then by name
-	named  map[string]Subscription
-	of     map[string][]Subscription // by topic
-}
-
-// newSnapshot adds to the subscriptions of the rows those that are made of topics.
-func newSnapshot(topics []Topic, rows []Subscription) *snapshot {
-	s := &snapshot{topics: make(map[string]Topic, len(topics)), named: map[string]Subscription{},
-		of: map[string][]Subscription{}, list: topics}
-	slices.SortFunc(s.list, func(a, b Topic) int { return strings.Compare(a.Name, b.Name) })
-	slices.SortFunc(rows, func(a, b Subscription) int { return strings.Compare(a.Name, b.Name) })
-	for _, t := range s.list {
-		s.topics[t.Name] = t
-		if own, has := t.Default(); has {
-			s.of[t.Name] = append(s.of[t.Name], own)
-		}
-	}
-	for _, sub := range rows {
-		if t, known := s.topics[sub.Topic]; known { // else the topic was read before it was made
-			sub.version = t.Version
-			s.of[sub.Topic] = append(s.of[sub.Topic], sub)
-		}
-	}
-	for _, t := range s.list {
-		s.subs = append(s.subs, s.of[t.Name]...)
-	}
-	for _, sub := range s.subs {
-		s.named[sub.Name] = sub
-	}
-	return s
-}
+// Snapshot returns this process' copy. Each reading of the database replaces it as a whole.
+func (ts *Topics) Snapshot() *Snapshot { return ts.copy.Load() }
 
 // Get returns a topic from this process' copy or else from the database, or ErrNoTopic.
 func (ts *Topics) Get(ctx context.Context, name string) (Topic, error) {
-	if t, ok := ts.copy.Load().topics[name]; ok {
+	if t, ok := ts.Snapshot().topics[name]; ok {
 		return t, nil
 	}
-	if !validName(name, 64, "-_") {
+	if !invalid.Name(name, 64, "-_") {
 		return Topic{}, fmt.Errorf("topic %q: %w", name, ErrNoTopic)
 	}
 	var t Topic
@@ -65,20 +34,20 @@ func (ts *Topics) Get(ctx context.Context, name string) (Topic, error) {
 }
 
 // All returns the topics of this process' copy, sorted by name.
-func (ts *Topics) All() []Topic { return slices.Clone(ts.copy.Load().list) }
+func (ts *Topics) All() []Topic { return slices.Clone(ts.Snapshot().list) }
 
 // Subscriptions returns this process' copy of all subscriptions, sorted by topic, those of the topics' rows first.
-func (ts *Topics) Subscriptions() []Subscription { return slices.Clone(ts.copy.Load().subs) }
+func (ts *Topics) Subscriptions() []Subscription { return slices.Clone(ts.Snapshot().subs) }
 
 // Subscription returns one subscription; TOPIC.default is the topic's own. It returns ErrNoSubscription when there is
 // none.
 func (ts *Topics) Subscription(ctx context.Context, name string) (Subscription, error) {
-	if sub, ok := ts.copy.Load().named[name]; ok {
+	if sub, ok := ts.Snapshot().named[name]; ok {
 		return sub, nil
 	}
 	none := fmt.Errorf("subscription %q: %w", name, ErrNoSubscription)
 	topic, own := strings.CutSuffix(name, defaultSuffix)
-	if !validName(topic, 64, "-_") {
+	if !invalid.Name(topic, 64, "-_") {
 		return Subscription{}, none
 	}
 	if own {
@@ -100,12 +69,12 @@ func (ts *Topics) Subscription(ctx context.Context, name string) (Subscription, 
 		return Subscription{}, err
 	}
 	t, err := ts.Get(ctx, sub.Topic)
-	sub.version = t.Version
+	sub.Version = t.Version
 	return sub, err
 }
 
 // Of returns this process' copy of a topic's subscriptions, its own first.
-func (ts *Topics) Of(topic string) []Subscription { return slices.Clone(ts.copy.Load().of[topic]) }
+func (ts *Topics) Of(topic string) []Subscription { return slices.Clone(ts.Snapshot().of[topic]) }
 
 const (
 	maxTopicRows        = 1000    // the highest delay.max_topics
@@ -146,30 +115,30 @@ func (ts *Topics) read(ctx context.Context) error {
 	return nil
 }
 
-// catchUp reads the database again for a caller whom Redis told of a newer version of a topic, or of none. Then Redis
+// CatchUp reads the database again for a caller whom Redis told of a newer version of a topic, or of none. Then Redis
 // has the database's.
-func (ts *Topics) catchUp(ctx context.Context, topic string, newer staleError) error {
+func (ts *Topics) CatchUp(ctx context.Context, topic string, newer StaleError) error {
 	if err := ts.lock(ctx); err != nil {
 		return err
 	}
 	defer ts.unlock()
-	if newer.known && ts.copy.Load().topics[topic].Version == newer.version {
+	if newer.Known && ts.Snapshot().topics[topic].Version == newer.Version {
 		return nil // somebody else has read it meanwhile
 	}
 	if err := ts.read(ctx); err != nil {
 		return err
 	}
-	t, exists := ts.copy.Load().topics[topic]
+	t, exists := ts.Snapshot().topics[topic]
 	if !exists {
 		return fmt.Errorf("topic %s: %w", topic, ErrNoTopic)
 	}
 	// A version is written to Redis after its commit: what the database does not have by now was lost with it.
-	if newer.known && newer.version > t.Version {
+	if newer.Known && newer.Version > t.Version {
 		ts.log.WarnContext(ctx, "a topic has a newer version in Redis than in the database: the database's counts",
-			"topic", topic, "redis", newer.version, "database", t.Version)
-		return ts.messages.replaceVersion(ctx, topic, t.Version, newer.version)
+			"topic", topic, "redis", newer.Version, "database", t.Version)
+		return ts.messages.ReplaceVersion(ctx, topic, t.Version, newer.Version)
 	}
-	return ts.messages.raise(ctx, topic, t.Version)
+	return ts.messages.Raise(ctx, topic, t.Version)
 }
 
 // publishChange makes a change count in every process: those that add or claim with what they knew read the database
@@ -177,7 +146,7 @@ func (ts *Topics) catchUp(ctx context.Context, topic string, newer staleError) e
 func (ts *Topics) publishChange(ctx context.Context, t Topic) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
-	err := ts.messages.raise(ctx, t.Name, t.Version)
+	err := ts.messages.Raise(ctx, t.Name, t.Version)
 	ts.refreshNow(ctx)
 	if err != nil {
 		return fmt.Errorf("topic %s is changed, and other processes may not know it for %s: %w", t.Name,
@@ -201,7 +170,7 @@ func (ts *Topics) Run(ctx context.Context) {
 			ts.log.WarnContext(ctx, "topics not refreshed, will keep trying", "error", err)
 		}
 		failing = err != nil
-		if idle(ctx, nil, ts.cfg.Refresh) != nil {
+		if idle(ctx, ts.cfg.Refresh) != nil {
 			return
 		}
 	}
@@ -217,13 +186,13 @@ func (ts *Topics) raiseChanged(ctx context.Context) error {
 		if ts.raised[t.Name] == t.Version {
 			continue
 		}
-		if err := ts.messages.raise(ctx, t.Name, t.Version); err != nil {
+		if err := ts.messages.Raise(ctx, t.Name, t.Version); err != nil {
 			errs = append(errs, err)
 			continue
 		}
 		ts.raised[t.Name] = t.Version
 	}
-	current := ts.copy.Load().topics
+	current := ts.Snapshot().topics
 	maps.DeleteFunc(ts.raised, func(name string, _ int64) bool { _, known := current[name]; return !known })
 	return errors.Join(errs...)
 }
@@ -233,4 +202,15 @@ func (ts *Topics) refreshNow(ctx context.Context) {
 	if err := ts.Refresh(ctx); err != nil {
 		ts.log.WarnContext(ctx, "change of a topic not yet seen by this process", "error", err)
 	}
+}
+
+// idle waits for the time or the end of ctx, whose error it returns.
+func idle(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return ctx.Err()
 }

@@ -37,7 +37,7 @@ func (ts *Topics) CreateSubscription(
 			return err
 		}
 		// What one of this name left behind whose deletion was cut off belongs to nobody.
-		_, err = ts.messages.erase(ctx, sub, true)
+		_, err = ts.messages.Erase(ctx, sub, true)
 		return err
 	})
 	if store.Duplicate(err) {
@@ -46,7 +46,7 @@ func (ts *Topics) CreateSubscription(
 	if err != nil {
 		return Subscription{}, fmt.Errorf("create subscription %s: %w", n.Name, err)
 	}
-	sub.version = topic.Version
+	sub.Version = topic.Version
 	return sub, ts.publishChange(ctx, topic)
 }
 
@@ -84,7 +84,7 @@ func (ts *Topics) UpdateSubscription(ctx context.Context, name string, ch Subscr
 	if err != nil {
 		return Subscription{}, fmt.Errorf("change subscription %s: %w", name, err)
 	}
-	after.version = topic.Version
+	after.Version = topic.Version
 	return after, ts.publishChange(ctx, topic)
 }
 
@@ -131,7 +131,7 @@ func (ts *Topics) DeleteSubscription(ctx context.Context, d Deletion, actor, rea
 			return err
 		}
 		if !d.GiveUp {
-			if err := ts.messages.unused(ctx, sub, ErrSubscriptionInUse); err != nil {
+			if err := ts.messages.Unused(ctx, sub, ErrSubscriptionInUse); err != nil {
 				return err
 			}
 		}
@@ -147,7 +147,7 @@ func (ts *Topics) DeleteSubscription(ctx context.Context, d Deletion, actor, rea
 		return err
 	}
 	// From here on nobody adds to it.
-	left, err := ts.messages.erase(context.WithoutCancel(ctx), sub, true)
+	left, err := ts.messages.Erase(context.WithoutCancel(ctx), sub, true)
 	if left > 0 {
 		ts.log.WarnContext(ctx, "unfinished messages given up with their subscription", "subscription", d.Name,
 			"messages", left)
@@ -157,7 +157,7 @@ func (ts *Topics) DeleteSubscription(ctx context.Context, d Deletion, actor, rea
 
 func (ts *Topics) deleteDefault(ctx context.Context, sub Subscription, d Deletion, actor, reason string) error {
 	if d.GiveUp {
-		if _, err := ts.messages.erase(ctx, sub, true); err != nil {
+		if _, err := ts.messages.Erase(ctx, sub, true); err != nil {
 			return err
 		}
 	}

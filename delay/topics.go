@@ -21,21 +21,31 @@ import (
 type Topics struct {
 	cfg      Config
 	db       *store.DB
-	messages *Store
+	messages Messages
 	events   []string
 	noMail   bool // there is no mail server
 	log      *slog.Logger
 	now      func() time.Time
-	copy     atomic.Pointer[snapshot]
+	copy     atomic.Pointer[Snapshot]
 	reading  chan struct{}    // holds a token while the database is read: an older reading never replaces a newer
 	raised   map[string]int64 // versions that Run has told Redis of
+}
+
+// Messages is what Topics asks of the store of messages: see message.Store, which knows topics, and not the reverse.
+type Messages interface {
+	Raise(ctx context.Context, topic string, version int64) error
+	ReplaceVersion(ctx context.Context, topic string, version, lost int64) error
+	Reopen(ctx context.Context, topic string) error
+	Forget(ctx context.Context, topic string) error
+	Erase(ctx context.Context, sub Subscription, giveUp bool) (unfinished int64, err error)
+	Unused(ctx context.Context, sub Subscription, inUse error) error
 }
 
 // TopicsParts is what NewTopics needs.
 type TopicsParts struct {
 	Config   Config
 	DB       *store.DB
-	Messages *Store   // of the topics
+	Messages Messages
 	Events   []string // those a topic may ask for; none without Config.OrderEvents
 	NoMail   bool     // there is no mail server: a change that names an alert address fails
 	Log      *slog.Logger
@@ -85,7 +95,7 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 		if err := act.Write(tx, ts.now(), nil, topic.masked()); err != nil {
 			return err
 		}
-		return ts.messages.reopen(ctx, name)
+		return ts.messages.Reopen(ctx, name)
 	})
 	if store.Duplicate(err) {
 		return Topic{}, fmt.Errorf("%s: %w", name, ErrTopicExists)
@@ -115,7 +125,7 @@ func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, rea
 			return err
 		}
 		if own, was := before.Default(); was && after.URL == "" {
-			if err := ts.messages.unused(ctx, own, ErrTopicInUse); err != nil {
+			if err := ts.messages.Unused(ctx, own, ErrTopicInUse); err != nil {
 				return err
 			}
 		}
@@ -155,7 +165,7 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 			return err
 		}
 		forgotten = true // by a call whose answer is lost, too
-		return ts.messages.forget(ctx, name)
+		return ts.messages.Forget(ctx, name)
 	})
 	if err != nil && forgotten {
 		ts.reopen(ctx, name)
@@ -175,7 +185,7 @@ const deleteTimeout = 10 * time.Second
 func (ts *Topics) reopen(ctx context.Context, name string) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 	defer cancel()
-	if err := ts.messages.reopen(ctx, name); err != nil {
+	if err := ts.messages.Reopen(ctx, name); err != nil {
 		ts.log.WarnContext(ctx, "a topic that was not deleted takes no messages for a minute", "topic", name,
 			"error", err)
 	}

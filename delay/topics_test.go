@@ -1,17 +1,21 @@
-package delay
+package delay_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
 
 	"sluice/adminlog"
+	"sluice/delay"
 	"sluice/internal/invalid"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
+	"sluice/internal/testkit/topics"
 )
 
 func TestTopicsOnEveryDatabase(t *testing.T) {
@@ -19,45 +23,45 @@ func TestTopicsOnEveryDatabase(t *testing.T) {
 	for _, d := range tables.Databases(t) {
 		t.Run(d.Driver, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, testkit.Embedded(t).Addr(), d, testConfig())
+			w := topics.New(t, testkit.Embedded(t).Addr(), d, topics.Config())
 			ctx := t.Context()
-			made := w.topic("coupons", "https://points.example/hook?key=1", func(c *Change) {
+			made := w.Topic("coupons", "https://points.example/hook?key=1", func(c *delay.Change) {
 				c.Alert, c.Owner, c.Events = new("ops@shop.example"), new("points team"), &[]string{"order.paid",
 					"order.confirmed", "order.paid"}
 			})
 			require.Equal(t, []string{"order.confirmed", "order.paid"}, made.EventList())
-			require.True(t, validSecret(made.Secret))
-			read, err := w.topics.Get(ctx, "coupons")
+			require.True(t, delay.ValidSecret(made.Secret))
+			read, err := w.Topics.Get(ctx, "coupons")
 			require.NoError(t, err)
 			require.Equal(t, made, read)
-			_, err = w.topics.Create(ctx, "coupons", Change{URL: &made.URL}, "ann", "")
-			require.ErrorIs(t, err, ErrTopicExists)
+			_, err = w.Topics.Create(ctx, "coupons", delay.Change{URL: &made.URL}, "ann", "")
+			require.ErrorIs(t, err, delay.ErrTopicExists)
 
-			secret := newSecret()
-			after, err := w.topics.Update(ctx, "coupons", Change{Enabled: new(false), Secret: &secret, Owner: new(""),
-				Events: &[]string{}}, "bob", "moved")
+			secret := delay.NewSecret()
+			after, err := w.Topics.Update(ctx, "coupons", delay.Change{Enabled: new(false), Secret: &secret,
+				Owner: new(""), Events: &[]string{}}, "bob", "moved")
 			require.NoError(t, err)
 			require.False(t, after.On())
 			own, _ := after.Default()
-			require.Equal(t, []string{secret, made.Secret}, own.secrets(time.Now()))
-			require.Equal(t, []string{secret}, own.secrets(time.Now().Add(oldSecretFor+time.Minute)))
-			require.NoError(t, w.topics.Refresh(ctx))
-			require.Equal(t, []Topic{after}, w.topics.All(), "zero values are stored too")
+			require.Equal(t, []string{secret, made.Secret}, own.Secrets(time.Now()))
+			require.Equal(t, []string{secret}, own.Secrets(time.Now().Add(delay.OldSecretFor+time.Minute)))
+			require.NoError(t, w.Topics.Refresh(ctx))
+			require.Equal(t, []delay.Topic{after}, w.Topics.All(), "zero values are stored too")
 
-			require.NoError(t, w.topics.Delete(ctx, "coupons", "bob", "gone"))
-			_, err = w.topics.Get(ctx, "coupons")
-			require.ErrorIs(t, err, ErrNoTopic)
-			require.ErrorIs(t, w.topics.Delete(ctx, "coupons", "bob", ""), ErrNoTopic)
-			_, err = w.topics.Update(ctx, "coupons", Change{}, "bob", "")
-			require.ErrorIs(t, err, ErrNoTopic)
+			require.NoError(t, w.Topics.Delete(ctx, "coupons", "bob", "gone"))
+			_, err = w.Topics.Get(ctx, "coupons")
+			require.ErrorIs(t, err, delay.ErrNoTopic)
+			require.ErrorIs(t, w.Topics.Delete(ctx, "coupons", "bob", ""), delay.ErrNoTopic)
+			_, err = w.Topics.Update(ctx, "coupons", delay.Change{}, "bob", "")
+			require.ErrorIs(t, err, delay.ErrNoTopic)
 
-			entries, err := adminlog.New(w.db, quiet(), time.Now, 0).List(ctx, adminlog.Filter{}, 0, 9)
+			entries, err := adminlog.New(w.DB, topics.Quiet(), time.Now, 0).List(ctx, adminlog.Filter{}, 0, 9)
 			require.NoError(t, err)
 			require.Len(t, entries, 3)
 			for i, action := range []string{"topic.delete", "topic.update", "topic.create"} {
 				require.Equal(t, action, entries[i].Action)
 				require.Equal(t, "coupons", entries[i].Target)
-				require.NotContains(t, entries[i].BeforeValue+entries[i].AfterValue, secretPrefix)
+				require.NotContains(t, entries[i].BeforeValue+entries[i].AfterValue, delay.SecretPrefix)
 			}
 			require.Equal(t, "bob", entries[1].Actor)
 			require.Equal(t, "moved", entries[1].Reason)
@@ -67,29 +71,29 @@ func TestTopicsOnEveryDatabase(t *testing.T) {
 
 func TestATopicWithMessagesStays(t *testing.T) {
 	t.Parallel()
-	w := embeddedWorld(t)
+	w := topics.Embedded(t)
 	ctx := t.Context()
-	w.topic("t", "http://a.example/")
-	w.add("t", msg("a", time.Hour))
-	require.ErrorIs(t, w.topics.Delete(ctx, "t", "ann", ""), ErrTopicInUse)
-	_, err := w.topics.Get(ctx, "t")
+	w.Topic("t", "http://a.example/")
+	w.Add("t", topics.Message("a", time.Hour))
+	require.ErrorIs(t, w.Topics.Delete(ctx, "t", "ann", ""), delay.ErrTopicInUse)
+	_, err := w.Topics.Get(ctx, "t")
 	require.NoError(t, err)
-	require.NoError(t, w.messages.Cancel(ctx, ownOf("t"), "a"))
-	require.NoError(t, w.topics.Delete(ctx, "t", "ann", ""))
+	require.NoError(t, w.Messages.Cancel(ctx, delay.OwnOf("t"), "a"))
+	require.NoError(t, w.Topics.Delete(ctx, "t", "ann", ""))
 	// A process that has not yet read the deletion cannot add messages.
-	_, err = w.messages.Add(ctx, "t", []New{msg("b", 0)})
-	require.ErrorIs(t, err, ErrNoTopic)
-	w.topic("t", "http://a.example/")
-	w.add("t", msg("a", 0)) // the old topic's messages are gone
-	require.Equal(t, Pending, w.show("t", "a").State)
+	_, err = w.AddOwn(ctx, "t", []delay.New{topics.Message("b", 0)})
+	require.ErrorIs(t, err, delay.ErrNoTopic)
+	w.Topic("t", "http://a.example/")
+	w.Add("t", topics.Message("a", 0)) // the old topic's messages are gone
+	require.Equal(t, delay.Pending, w.Show("t", "a").State)
 }
 
 func TestWhatATopicMustBe(t *testing.T) {
 	t.Parallel()
-	w := embeddedWorld(t, func(c *Config) { c.MaxTopics = 1 })
+	w := topics.Embedded(t, func(c *delay.Config) { c.MaxTopics = 1 })
 	ctx := t.Context()
 	good := "https://a.example/x"
-	for field, ch := range map[string]Change{
+	for field, ch := range map[string]delay.Change{
 		"url":           {},
 		"url must":      {URL: new("ftp://a.example")},
 		"url must be":   {URL: new("http://user:pass@a.example")},
@@ -103,21 +107,57 @@ func TestWhatATopicMustBe(t *testing.T) {
 		"secret":        {URL: &good, Secret: new("whsec_c2hvcnQ=")},
 		"events":        {URL: &good, Events: &[]string{"order.eaten"}},
 	} {
-		_, err := w.topics.Create(ctx, "t", ch, "ann", "")
+		_, err := w.Topics.Create(ctx, "t", ch, "ann", "")
 		_, bad := errors.AsType[invalid.Error](err)
 		require.True(t, bad, "%s: %v", field, err)
 		require.ErrorContains(t, err, field)
 	}
-	_, err := w.topics.Create(ctx, "no/name", Change{URL: &good}, "ann", "")
+	_, err := w.Topics.Create(ctx, "no/name", delay.Change{URL: &good}, "ann", "")
 	require.ErrorContains(t, err, "name must be")
-	_, err = w.topics.Create(ctx, "t", Change{URL: &good}, "ann", "line\nbreak")
+	_, err = w.Topics.Create(ctx, "t", delay.Change{URL: &good}, "ann", "line\nbreak")
 	require.ErrorContains(t, err, "reason")
-	w.topic("t", good)
-	_, err = w.topics.Create(ctx, "u", Change{URL: &good}, "ann", "")
-	require.ErrorIs(t, err, ErrManyTopics)
+	w.Topic("t", good)
+	_, err = w.Topics.Create(ctx, "u", delay.Change{URL: &good}, "ann", "")
+	require.ErrorIs(t, err, delay.ErrManyTopics)
 
-	w.topics = NewTopics(TopicsParts{Config: DefaultConfig(), DB: w.db, Messages: w.messages,
-		Events: []string{"order.paid"}, Log: quiet(), Now: time.Now})
-	_, err = w.topics.Update(ctx, "t", Change{Events: &[]string{"order.paid"}}, "ann", "")
+	w.Topics = delay.NewTopics(delay.TopicsParts{Config: delay.DefaultConfig(), DB: w.DB, Messages: w.Messages,
+		Events: []string{"order.paid"}, Log: topics.Quiet(), Now: time.Now})
+	_, err = w.Topics.Update(ctx, "t", delay.Change{Events: &[]string{"order.paid"}}, "ann", "")
 	require.ErrorContains(t, err, "set delay.order_events: true")
+}
+
+// hangsUp ends a caller's context while Redis is asked to forget a topic.
+type hangsUp struct {
+	gone   string
+	hangUp context.CancelFunc
+}
+
+func (h hangsUp) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (h hangsUp) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (h hangsUp) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		err := next(ctx, cmd)
+		if strings.HasPrefix(cmd.Name(), "evalsha") && len(cmd.Args()) > 6 && cmd.Args()[6] == h.gone {
+			h.hangUp()
+		}
+		return err
+	}
+}
+
+// A topic is deleted or it lives on: whoever hangs up half way leaves nothing in between (case D19).
+func TestADeletionIsNotCutOffByItsCaller(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	w.Topic("t", "http://a.example")
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w.Redis.AddHook(hangsUp{w.Key(delay.OwnOf("t"), "gone"), cancel})
+	require.NoError(t, w.Topics.Delete(ctx, "t", "ann", ""))
+	require.Error(t, ctx.Err(), "it hung up")
+	_, err := w.Topics.Get(t.Context(), "t")
+	require.ErrorIs(t, err, delay.ErrNoTopic)
 }

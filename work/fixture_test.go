@@ -13,6 +13,9 @@ import (
 
 	"sluice/api"
 	"sluice/delay"
+	"sluice/delay/message"
+	"sluice/delay/publish"
+	"sluice/delay/pull"
 	"sluice/gateway/auth"
 	"sluice/gateway/server"
 	"sluice/internal/testkit"
@@ -52,17 +55,19 @@ func newWorld(t *testing.T, edits ...func(*work.Config)) *world {
 	require.NoError(t, err)
 	dc := delay.DefaultConfig()
 	dc.Poll, dc.Jitter = 5*time.Millisecond, 0
-	messages := delay.NewStore(delay.StoreParts{Config: dc, Redis: testkit.RedisClient(t, testkit.Embedded(t).Addr()),
-		Prefix: "sluice", Durable: func() error { return nil }, Now: time.Now})
+	messages := message.NewStore(message.StoreParts{Config: dc, Prefix: "sluice",
+		Redis:   testkit.RedisClient(t, testkit.Embedded(t).Addr()),
+		Durable: func() error { return nil }, Now: time.Now})
 	topics := delay.NewTopics(delay.TopicsParts{Config: dc, DB: db, Messages: messages, Log: stack.QuietLog(),
 		Now: time.Now})
 	w.fill(topics)
 	authenticator, err := auth.NewAuthenticator(stack.Auth(), nil, time.Now)
 	require.NoError(t, err)
 	w.listener = work.New(work.Parts{Config: cfg, Auth: authenticator, Topics: topics,
-		Publisher: delay.NewPublisher(topics, messages),
-		Readers:   delay.NewReaders(delay.ReadersParts{Topics: topics, Messages: messages, Registry: w.reg}),
-		Barred:    func() error { return nil }, Log: stack.QuietLog(), Now: time.Now, Registry: w.reg})
+		Publisher: publish.New(topics, messages),
+		Readers: pull.NewReaders(pull.ReadersParts{Config: dc, Topics: topics, Messages: messages,
+			Registry: w.reg}),
+		Barred: func() error { return nil }, Log: stack.QuietLog(), Now: time.Now, Registry: w.reg})
 	w.addr = stack.Serve(t, server.DefaultHTTPConfig(), w.listener.Handler())
 	w.client = stack.CheckedClient(t, api.OpenAPIWork())
 	w.all = w.token(auth.Rights{System: "all", Publish: []string{"points", "lonely", "none"},

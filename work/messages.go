@@ -7,6 +7,7 @@ import (
 
 	"sluice/api"
 	"sluice/delay"
+	"sluice/delay/publish"
 	"sluice/gateway/ratelimit"
 )
 
@@ -17,7 +18,7 @@ const maxMessagesBytes = 8 << 20
 type messages struct {
 	replier
 	topics    *delay.Topics
-	publisher *delay.Publisher
+	publisher *publish.Publisher
 	limiter   *ratelimit.Limiter
 	metrics   *metrics
 }

@@ -12,6 +12,7 @@ import (
 
 	"sluice/api"
 	"sluice/delay"
+	"sluice/delay/pull"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 type subscriptions struct {
 	replier
 	topics  *delay.Topics
-	readers *delay.Readers
+	readers *pull.Readers
 	places  *places
 	metrics *metrics
 	drained context.Context // ends when this process stops
@@ -87,7 +88,7 @@ func (h *subscriptions) readReceive(c *gin.Context) (most int, wait time.Duratio
 }
 
 // await receives until the receiver hangs up or this process stops; a stop is no error, but the end of the wait.
-func (h *subscriptions) await(c *gin.Context, most int, wait time.Duration) ([]delay.Leased, error) {
+func (h *subscriptions) await(c *gin.Context, most int, wait time.Duration) ([]pull.Leased, error) {
 	ctx, cancel := context.WithCancel(c.Request.Context())
 	defer cancel()
 	defer context.AfterFunc(h.drained, cancel)()
@@ -99,7 +100,7 @@ func (h *subscriptions) await(c *gin.Context, most int, wait time.Duration) ([]d
 }
 
 // hand sends messages to their receiver. What could not be sent is handed back: nobody would know of its lease.
-func (h *subscriptions) hand(c *gin.Context, got []delay.Leased) {
+func (h *subscriptions) hand(c *gin.Context, got []pull.Leased) {
 	answer := api.ReceivedMessages{Messages: make([]api.ReceivedMessage, len(got))}
 	leases := make([]string, len(got))
 	for i, m := range got {

@@ -13,6 +13,8 @@ import (
 
 	"sluice/api"
 	"sluice/delay"
+	"sluice/delay/publish"
+	"sluice/delay/pull"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
 	"sluice/gateway/server"
@@ -23,8 +25,8 @@ type Parts struct {
 	Config    Config
 	Auth      *auth.Authenticator
 	Topics    *delay.Topics
-	Publisher *delay.Publisher
-	Readers   *delay.Readers
+	Publisher *publish.Publisher
+	Readers   *pull.Readers
 	Barred    func() error // why this process must not touch the stores; a nil error: it may
 	Log       *slog.Logger
 	Now       func() time.Time

@@ -29,3 +29,14 @@ func PlainText(s string, most int) bool {
 	return s != "" && utf8.RuneCountInString(s) <= most &&
 		strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f || r == utf8.RuneError }) < 0
 }
+
+// Name reports whether text is 1 to most letters, digits and characters of others, starting with a letter or digit.
+func Name(text string, most int, others string) bool {
+	for i, r := range text {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		if !letter && (i == 0 || !strings.ContainsRune(others, r)) {
+			return false
+		}
+	}
+	return len(text) >= 1 && len(text) <= most
+}

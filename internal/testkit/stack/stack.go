@@ -19,6 +19,7 @@ import (
 	"sluice/admin"
 	"sluice/api"
 	"sluice/delay"
+	"sluice/delay/message"
 	"sluice/gateway"
 	"sluice/gateway/auth"
 	"sluice/gateway/ratelimit"
@@ -86,7 +87,7 @@ type Stack struct {
 
 	trips    testkit.Trips // of Redis, by the product
 	topics   *delay.Topics
-	messages *delay.Store
+	messages *message.Store
 	payments payment.Config
 	public   *http.Client // checks every answer against the public document
 	ops      *http.Client
@@ -127,7 +128,7 @@ func (s *Stack) openStores(c Setup) {
 	rdb := testkit.ProductClient(s.T, c.Redis)
 	rdb.AddHook(&s.trips)
 	s.Lines = queue.NewLines(rdb, queue.DefaultPrefix)
-	s.messages = delay.NewStore(delay.StoreParts{Config: c.Delay, Redis: rdb, Prefix: queue.DefaultPrefix,
+	s.messages = message.NewStore(message.StoreParts{Config: c.Delay, Redis: rdb, Prefix: queue.DefaultPrefix,
 		Durable: func() error { return nil }, Now: time.Now})
 	s.DB = tables.Open(s.T, tables.New(s.T, store.SQLite))
 }

@@ -1,0 +1,34 @@
+package delay
+
+import "errors"
+
+// The reasons for which topics and messages are refused. A refusal changes nothing.
+var (
+	ErrNoTopic     = errors.New("no such topic")
+	ErrTopicExists = errors.New("a topic with this name exists already")
+	ErrManyTopics  = errors.New("there are as many topics as delay.max_topics allows")
+	ErrTopicInUse  = errors.New("the topic has unfinished messages: cancel, deliver or drop them first")
+	ErrNoMessage   = errors.New("no such message: it never was, or was finished too long ago to be remembered")
+	ErrConflict    = errors.New("the message is known with another body or time")
+	ErrFull        = errors.New("the topic holds as many unfinished messages as delay.max_messages allows")
+	ErrNotWaiting  = errors.New("only a message that waits can be cancelled")
+	ErrNotDead     = errors.New("the message is not a dead letter")
+
+	ErrNoSubscription     = errors.New("no such subscription")
+	ErrSubscriptionExists = errors.New("a subscription with this name exists already")
+	ErrManySubscriptions  = errors.New("the topic has as many subscriptions as delay.max_subscriptions allows")
+	ErrSubscriptionInUse  = errors.New("the subscription has unfinished messages: finish them, or give them up with it")
+	ErrSubscribed         = errors.New("the topic has subscriptions: delete them first")
+	ErrUnsubscribed       = errors.New("the topic has no subscription: nobody would get the message")
+	ErrNotPull            = errors.New("the subscription calls its receiver: nobody can ask it for messages")
+	ErrBehind             = errors.New("the database does not yet show what was changed of the topic")
+)
+
+// StaleError says that a caller does not know the newest version of a topic.
+type StaleError struct {
+	Version int64
+	Known   bool // Redis has a version
+}
+
+// Error returns that the topic was changed.
+func (e StaleError) Error() string { return "the topic was changed" }

@@ -1,0 +1,119 @@
+package message
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"time"
+
+	"sluice/delay"
+)
+
+// staleAs reads what scripts say of a caller who is behind.
+func staleAs(version any) error {
+	text, _ := version.(string)
+	if text == "" {
+		return delay.StaleError{}
+	}
+	number, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return fmt.Errorf("version of a topic in Redis: %w", err)
+	}
+	return delay.StaleError{Version: number, Known: true}
+}
+
+// ConflictError names the messages of an add that are known with another body or time, by their places.
+type ConflictError struct {
+	Topic  string
+	First  string // id
+	Places []int
+}
+
+// Error names the first of the messages.
+func (e ConflictError) Error() string {
+	return fmt.Sprintf("message %s of topic %s: %s", e.First, e.Topic, delay.ErrConflict)
+}
+
+// Unwrap returns delay.ErrConflict.
+func (ConflictError) Unwrap() error { return delay.ErrConflict }
+
+// Addition is messages for subscriptions of a topic.
+type Addition struct {
+	Topic         string
+	Version       int64 // of the topic, as the subscriptions were read
+	Subscriptions []delay.Subscription
+	Messages      []delay.New
+}
+
+// Add takes 1 to 1,000 messages that were checked, all or none, and returns when each is due by Redis' clock. Each goes
+// to the subscriptions whose filter takes it. It returns a StaleError, a ConflictError, ErrFull or ErrNoTopic.
+func (s *Store) Add(ctx context.Context, a Addition) ([]time.Time, error) {
+	if err := s.durable(); err != nil {
+		return nil, err
+	}
+	keys, args := s.addCall(a)
+	reply, err := s.scripts.add.RunList(ctx, s.rdb, keys, args...)
+	if err != nil {
+		return nil, err
+	}
+	switch reply[0].(int64) {
+	case -1:
+		bad := ConflictError{Topic: a.Topic}
+		for _, place := range reply[1:] {
+			bad.Places = append(bad.Places, int(place.(int64))-1)
+		}
+		bad.First = a.Messages[bad.Places[0]].ID
+		return nil, bad
+	case -2:
+		return nil, fmt.Errorf("topic %s: %w", a.Topic, delay.ErrFull)
+	case -3:
+		return nil, fmt.Errorf("topic %s: %w", a.Topic, delay.ErrNoTopic)
+	case -4:
+		return nil, staleAs(reply[1])
+	}
+	due := make([]time.Time, len(a.Messages))
+	for i := range due {
+		due[i] = parseMillis(reply[i+1].(string))
+	}
+	return due, nil
+}
+
+// addCall returns KEYS and ARGV of add.lua.
+func (s *Store) addCall(a Addition) (keys []string, args []any) {
+	of := s.topicKeys(a.Topic)
+	keys = append(make([]string, 0, 2+4*len(a.Subscriptions)), of.gone, of.version)
+	args = make([]any, 0, 3+4*len(a.Messages)+len(a.Subscriptions))
+	args = append(args, a.Version, s.cfg.MaxMessages, len(a.Messages))
+	for _, m := range a.Messages {
+		kind, ms := "d", m.Delay.Milliseconds()
+		if !m.At.IsZero() {
+			kind, ms = "a", m.At.UnixMilli()
+		}
+		args = append(args, m.ID, kind, ms, m.Body)
+	}
+	for _, sub := range a.Subscriptions {
+		letters, some := lettersOf(sub.Filter(), a.Messages)
+		if !some {
+			continue // it gets none of them
+		}
+		k := s.keysOf(sub)
+		keys = append(keys, k.due, k.messages, k.done, k.missed)
+		args = append(args, letters)
+	}
+	return keys, args
+}
+
+// lettersOf tells add.lua which messages a filter takes, and whether there are any.
+func lettersOf(f delay.Filter, messages []delay.New) (letters string, some bool) {
+	if f.TakesAll() {
+		return "", true
+	}
+	text := make([]byte, len(messages))
+	for i, m := range messages {
+		text[i] = 'n'
+		if f.Takes(m) {
+			text[i], some = 'y', true
+		}
+	}
+	return string(text), some
+}

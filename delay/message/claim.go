@@ -1,0 +1,80 @@
+package message
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"sluice/delay"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Lease makes a message its holder's until it ends.
+type Lease struct {
+	ID, Token string // of the message and of the claim
+	Attempt   int    // 1 for the first
+	Due       int64  // when the message was due, ms by Redis' clock
+}
+
+// Claimed is a message that its claimer alone may deliver until its lease ends.
+type Claimed struct {
+	Lease
+	Body     []byte
+	Lateness time.Duration // time from Due to the claim
+}
+
+// Claim leases up to most due messages and counts an attempt of each. It returns a StaleError when the subscription was
+// changed meanwhile. If the answer is lost, what was claimed is handed back: nobody would deliver it.
+func (s *Store) Claim(ctx context.Context, sub delay.Subscription, most int) ([]Claimed, error) {
+	k, token := s.keysOf(sub), rand.Text()[:TokenSize]
+	reply, err := s.scripts.claim.RunList(ctx, s.rdb,
+		[]string{k.due, k.firing, k.messages, k.tries, s.topicKeys(sub.Topic).version}, most,
+		s.leaseOf(sub).Milliseconds(), token, sub.Version)
+	if err != nil {
+		if answered, ok := errors.AsType[redis.Error](err); !ok || answered == nil {
+			err = errors.Join(err, s.release(ctx, sub, token))
+		}
+		return nil, err
+	}
+	if reply[0].(string) == "" {
+		return nil, staleAs(reply[1])
+	}
+	now := parseMillis(reply[0].(string)).UnixMilli()
+	var claimed []Claimed
+	for i := 1; i+3 < len(reply); i += 4 {
+		attempt, err1 := strconv.Atoi(reply[i+1].(string))
+		due, err2 := strconv.ParseFloat(reply[i+2].(string), 64)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("claim messages of %s: %w", sub.Title(), err)
+		}
+		claimed = append(claimed, Claimed{
+			Lease:    Lease{ID: reply[i].(string), Token: token, Attempt: attempt, Due: int64(due)},
+			Body:     []byte(reply[i+3].(string)),
+			Lateness: time.Duration(now-int64(due)) * time.Millisecond})
+	}
+	return claimed, nil
+}
+
+// TokenSize is how many letters a lease's token has.
+const TokenSize = 16
+
+// leaseOf returns how long a claimed message is its deliverer's.
+func (s *Store) leaseOf(sub delay.Subscription) time.Duration {
+	if sub.Kind == delay.Pull {
+		return sub.Lease()
+	}
+	return s.cfg.Lease
+}
+
+// release hands back what was claimed with a token.
+func (s *Store) release(ctx context.Context, sub delay.Subscription, token string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ClaimTimeout)
+	defer cancel()
+	k := s.keysOf(sub)
+	_, err := s.scripts.release.RunList(ctx, s.rdb, []string{k.due, k.firing, k.messages, k.tries}, token)
+	return err
+}

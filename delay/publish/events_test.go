@@ -1,0 +1,117 @@
+package publish_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"sluice/delay"
+	"sluice/delay/message"
+	"sluice/internal/invalid"
+	"sluice/internal/testkit/topics"
+	"sluice/notify"
+)
+
+func TestOrderEventsBecomeMessagesOfTheTopicsThatAskForThem(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	ctx := t.Context()
+	r := topics.NewReceiver(t, topics.AcceptAll)
+	w.Topic("points", r.URL, func(c *delay.Change) { c.Events = &[]string{"order.paid"} })
+	w.Topic("logistics", r.URL, func(c *delay.Change) {
+		c.Events, c.DelayMS, c.Enabled = &[]string{"order.confirmed", "order.paid"}, new(int64(60_000)), new(false)
+	})
+	w.Topic("other", r.URL)
+	channel := w.Events()
+	at := time.Now()
+	batch := []notify.Message{
+		{OrderID: "o1", Event: "order.confirmed", SaleID: "s", UserID: "u", CreatedAt: at},
+		{OrderID: "o1", Event: "order.paid", SaleID: "s", UserID: "u", CreatedAt: at},
+		{OrderID: "o2", Event: "order.failed", SaleID: "s", UserID: "u", CreatedAt: at},
+	}
+	for range 2 { // the outbox may deliver twice
+		require.Equal(t, []notify.Result{notify.Delivered(), notify.Delivered(), notify.Delivered()},
+			channel.Deliver(ctx, batch))
+	}
+	counts, failed := w.Messages.Count(ctx, w.Topics.Subscriptions())
+	require.NoError(t, errors.Join(failed...))
+	require.Equal(t, []message.Counts{{Pending: 2}, {}, {Pending: 1}}, counts, "logistics, other, points")
+	m := w.Show("logistics", "o1:order.confirmed")
+	require.Equal(t, time.Minute, m.DueAt.Sub(m.AddedAt), "the topic's own delay")
+
+	w.Dispatch()
+	w.WaitForState("points", "o1:order.paid", delay.Delivered)
+	var got struct {
+		Type      string
+		Timestamp time.Time
+		Data      struct {
+			OrderID string `json:"order_id"`
+			SaleID  string `json:"sale_id"`
+			UserID  string `json:"user_id"`
+		}
+	}
+	require.NoError(t, json.Unmarshal([]byte(r.CallsWith("points:o1:order.paid")[0].Body), &got))
+	require.Equal(t, "order.paid", got.Type)
+	require.Equal(t, "o1", got.Data.OrderID)
+	require.WithinDuration(t, at, got.Timestamp, 0)
+}
+
+func TestAFullTopicHoldsItsEventsInTheOutbox(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t, func(c *delay.Config) { c.MaxMessages = 1 })
+	w.Topic("full", "http://a.example", func(c *delay.Change) { c.Events = &[]string{"order.paid"} })
+	w.Topic("roomy", "http://a.example", func(c *delay.Change) { c.Events = &[]string{"order.confirmed"} })
+	w.Add("full", topics.Message("a", time.Hour))
+	results := w.Events().Deliver(t.Context(), []notify.Message{
+		{OrderID: "o1", Event: "order.paid", CreatedAt: time.Now()}, {OrderID: "o2", Event: "order.confirmed",
+			CreatedAt: time.Now()}})
+	require.NotEqual(t, notify.Delivered(), results[0])
+	require.Equal(t, notify.Delivered(), results[1])
+	require.Equal(t, delay.Pending, w.Show("roomy", "o2:order.confirmed").State)
+}
+
+// TestOrderEventsPassABrokenTopic checks that order events reach healthy topics when another is broken.
+func TestOrderEventsPassABrokenTopic(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	for _, name := range []string{"a-broken", "well", "z-broken"} {
+		w.Topic(name, "http://a.example", func(c *delay.Change) { c.Events = &[]string{"order.paid"} })
+	}
+	w.Overwrite("a-broken", "messages")
+	w.Overwrite("z-broken", "due")
+	at := time.Now()
+	results := w.Events().Deliver(t.Context(), []notify.Message{
+		{OrderID: "o1", Event: "order.paid", CreatedAt: at}, {OrderID: "o2", Event: "order.confirmed", CreatedAt: at}})
+	require.Contains(t, results[0].Failure(), "broken")
+	require.Equal(t, notify.Delivered(), results[1])
+	require.Equal(t, delay.Pending, w.Show("well", "o1:order.paid").State)
+}
+
+// Nobody can take the id of an order's event by hand, and one that is taken holds up no other event (case I12).
+func TestOneConflictHoldsUpNoOtherEvent(t *testing.T) {
+	topics.OnBothServers(t, func(t *testing.T, w *topics.World) {
+		ctx := t.Context()
+		w.Topic("t", "http://a.example", func(c *delay.Change) { c.Events = &[]string{"order.paid"} })
+		for id, reserved := range map[string]bool{"o1:order.paid": true, "o1:order.refund_required": true,
+			"o1:order.2": false, "order.paid": false} {
+			_, err := w.Publisher().Add(ctx, "t", []delay.New{topics.Message(id, time.Hour)})
+			_, refused := errors.AsType[invalid.Error](err)
+			require.Equal(t, reserved, refused, "%s: %v", id, err)
+		}
+		_, err := w.AddOwn(ctx, "t", []delay.New{topics.Message("o2:order.paid", 0)}) // by an older build
+		require.NoError(t, err)
+		var events []notify.Message
+		for _, id := range []string{"o1", "o2", "o3"} {
+			events = append(events, notify.Message{OrderID: id, Event: "order.paid", SaleID: "s",
+				CreatedAt: time.Now()})
+		}
+		results := w.Events().Deliver(ctx, events)
+		require.Equal(t, notify.Delivered(), results[0])
+		require.True(t, results[1].IsPermanent(), results[1].Failure())
+		require.Equal(t, notify.Delivered(), results[2])
+		require.Equal(t, delay.Pending, w.Show("t", "o3:order.paid").State)
+	})
+}

@@ -1,0 +1,157 @@
+// Package publish adds messages to topics, for all of their subscriptions: those of other systems, and order events,
+// for which it is a channel of the outbox.
+package publish
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"sluice/delay"
+	"sluice/delay/message"
+	"sluice/internal/invalid"
+)
+
+// Publisher adds messages to topics, for all of their subscriptions, and looks after them by their id. Safe for
+// concurrent use.
+type Publisher struct {
+	topics   *delay.Topics
+	messages *message.Store
+}
+
+// New returns what adds messages to topics.
+func New(topics *delay.Topics, messages *message.Store) *Publisher {
+	return &Publisher{topics, messages}
+}
+
+// Add takes 1 to 1,000 messages, all or none, and returns when each is due by Redis' clock. Each goes to every
+// subscription of the topic whose filter takes it. It may be repeated: a message that a subscription knows with the
+// same body stays as it is and gets its first answer again.
+//
+// A full subscription misses what it has no room for, and the others get it. Only when all that a message is for are
+// full is the error ErrFull. It may also be an invalid.Error, ErrConflict, ErrNoTopic, or ErrUnsubscribed where the
+// topic has no subscription at all. When it returns nil the messages are as durable as Redis is.
+func (p *Publisher) Add(ctx context.Context, topic string, messages []delay.New) ([]time.Time, error) {
+	if err := checkReserved(messages); err != nil {
+		return nil, err
+	}
+	due, nobody, err := p.add(ctx, topic, messages)
+	if err == nil && nobody {
+		err = fmt.Errorf("topic %s: %w", topic, delay.ErrUnsubscribed)
+	}
+	return due, err
+}
+
+// addTries bounds how often a topic may change under an add.
+const addTries = 5
+
+// add is Add for any id. A topic without subscriptions takes nothing: nobody is told so.
+func (p *Publisher) add(ctx context.Context, topic string, messages []delay.New,
+) (due []time.Time, nobody bool, err error) {
+	if err := p.messages.Check(messages); err != nil {
+		return nil, false, err
+	}
+	a := message.Addition{Topic: topic, Messages: messages}
+	for try := 1; ; try++ {
+		known, err := p.find(ctx, topic)
+		if err != nil {
+			return nil, false, err
+		}
+		t, _ := known.Topic(topic)
+		a.Version, a.Subscriptions = t.Version, known.Of(topic)
+		due, err := p.messages.Add(ctx, a)
+		newer, stale := errors.AsType[delay.StaleError](err)
+		switch {
+		case !stale:
+			return due, len(a.Subscriptions) == 0, err
+		case try == addTries:
+			return nil, false, fmt.Errorf("topic %s: %w", topic, delay.ErrBehind)
+		}
+		if err := p.topics.CatchUp(ctx, topic, newer); err != nil {
+			return nil, false, err
+		}
+	}
+}
+
+// find returns a copy that has the topic.
+func (p *Publisher) find(ctx context.Context, topic string) (*delay.Snapshot, error) {
+	known := p.topics.Snapshot()
+	if _, ok := known.Topic(topic); ok {
+		return known, nil
+	}
+	if _, err := p.topics.Get(ctx, topic); err != nil {
+		return nil, err
+	}
+	if err := p.topics.Refresh(ctx); err != nil {
+		return nil, err
+	}
+	known = p.topics.Snapshot()
+	if _, ok := known.Topic(topic); !ok {
+		return nil, fmt.Errorf("topic %s: %w", topic, delay.ErrNoTopic)
+	}
+	return known, nil
+}
+
+func checkReserved(messages []delay.New) error {
+	var bad invalid.Error
+	for i, m := range messages {
+		if delay.Reserved(m.ID) && len(bad) < 20 {
+			bad = append(bad, invalid.Field{Field: fmt.Sprintf("messages[%d].id", i),
+				Detail: "must not end like the id of an order event, as in o1:order.paid"})
+		}
+	}
+	if len(bad) > 0 {
+		return bad
+	}
+	return nil
+}
+
+// Show returns what each subscription of a topic knows of a message, the topic's own first. It returns ErrNoTopic, or
+// ErrNoMessage where none knows it.
+func (p *Publisher) Show(ctx context.Context, topic, id string) ([]delay.Message, error) {
+	known, err := p.find(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	var found []delay.Message
+	for _, sub := range known.Of(topic) {
+		m, err := p.messages.Show(ctx, sub, id)
+		if errors.Is(err, delay.ErrNoMessage) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, m)
+	}
+	if len(found) == 0 {
+		return nil, fmt.Errorf("message %s of topic %s: %w", id, topic, delay.ErrNoMessage)
+	}
+	return found, nil
+}
+
+// Cancel ends a message in each subscription in which it waits. Cancelling again changes nothing. It returns
+// ErrNoTopic, ErrNoMessage where no subscription knows it, or ErrNotWaiting where it waits in none.
+func (p *Publisher) Cancel(ctx context.Context, topic, id string) error {
+	known, err := p.find(ctx, topic)
+	if err != nil {
+		return err
+	}
+	cancelled, refusal := false, fmt.Errorf("message %s of topic %s: %w", id, topic, delay.ErrNoMessage)
+	for _, sub := range known.Of(topic) {
+		err := p.messages.Cancel(ctx, sub, id)
+		switch {
+		case err == nil:
+			cancelled = true
+		case errors.Is(err, delay.ErrNotWaiting):
+			refusal = err
+		case !errors.Is(err, delay.ErrNoMessage):
+			return err
+		}
+	}
+	if cancelled {
+		return nil
+	}
+	return refusal
+}

@@ -1,0 +1,246 @@
+package push_test
+
+import (
+	"encoding/base64"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"sluice/delay"
+	"sluice/delay/message"
+	"sluice/delay/push"
+	"sluice/internal/testkit/topics"
+	"sluice/notify/webhook"
+)
+
+// flaky returns a handler that answers the first n calls with refuse and accepts the others.
+func flaky(n int64, refuse http.HandlerFunc) http.HandlerFunc {
+	var seen atomic.Int64
+	return func(w http.ResponseWriter, r *http.Request) {
+		if seen.Add(1) <= n {
+			refuse(w, r)
+			return
+		}
+		topics.AcceptAll(w, r)
+	}
+}
+
+func TestAFailedCallIsRepeatedWithTheSameID(t *testing.T) {
+	t.Parallel()
+	for name, refuse := range map[string]http.HandlerFunc{
+		"500": topics.AnswerWith(http.StatusInternalServerError),
+		"404": topics.AnswerWith(http.StatusNotFound),
+		"redirect": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "/elsewhere",
+				http.StatusFound)
+		},
+		"hangs": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
+		"dies":  func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := topics.Embedded(t)
+			r := topics.NewReceiver(t, flaky(2, refuse))
+			w.Topic("t", r.URL+"/hook", func(c *delay.Change) {
+				if name == "hangs" {
+					c.TimeoutMS = new(int64(1000))
+				}
+			})
+			w.Dispatch()
+			w.Add("t", topics.Message("a", 0))
+			require.Equal(t, 3, w.WaitForState("t", "a", delay.Delivered).Attempts)
+			calls := r.CallsWith("t:a")
+			require.Len(t, calls, 3, "redirects are not followed")
+			for i, c := range calls {
+				require.Equal(t, calls[0].Body, c.Body)
+				require.Equal(t, strconv.Itoa(i+1), c.Header.Get("Sluice-Attempt"))
+			}
+			require.GreaterOrEqual(t, calls[1].At.Sub(calls[0].At), 10*time.Millisecond)
+			require.GreaterOrEqual(t, calls[2].At.Sub(calls[1].At), 30*time.Millisecond, "1, 3, 5 … units")
+		})
+	}
+}
+
+func TestWhatCannotBeDeliveredDiesAndIsReported(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	r := topics.NewReceiver(t, topics.AnswerWith(http.StatusBadGateway))
+	w.Topic("t", r.URL, func(c *delay.Change) { c.Retries, c.Alert = new(2), new("ops@shop.example") })
+	reg := prometheus.NewRegistry()
+	w.Dispatch(func(p *push.DispatcherParts) { p.Registry = reg })
+	w.Add("t", topics.Message("a", 0))
+	m := w.WaitForState("t", "a", delay.Dead)
+	require.Equal(t, 3, m.Attempts)
+	require.Equal(t, "the receiver answered 502", m.Error)
+	require.Len(t, r.Calls(), 3)
+	require.Eventually(t, func() bool { return len(w.Dead()) == 1 }, topics.Patience, time.Millisecond)
+	death := w.Dead()[0]
+	require.Equal(t, "ops@shop.example", death.Subscription.Alert)
+	require.Equal(t, message.DeadReport{Subscription: death.Subscription, Count: 1, ID: "a",
+		Error: "the receiver answered 502"}, death)
+	require.Equal(t, 2.0, w.Value(reg, "sluice_delay_fired_total", "t", message.CountRetry))
+	require.Equal(t, 1.0, w.Value(reg, "sluice_delay_fired_total", "t", message.CountDead))
+	require.Eventually(t, func() bool {
+		return w.Value(reg, "sluice_delay_messages", "t", delay.Dead) == 1
+	}, topics.Patience, time.Millisecond)
+}
+
+func TestGoneMeansNoMore(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	r := topics.NewReceiver(t, topics.AnswerWith(http.StatusGone))
+	w.Topic("t", r.URL)
+	w.Dispatch()
+	w.Add("t", topics.Message("a", 0))
+	require.Equal(t, 1, w.WaitForState("t", "a", delay.Dead).Attempts)
+}
+
+func TestAShortRetryAfterUsesUpNoAttempts(t *testing.T) {
+	t.Parallel()
+	for status, header := range map[int]string{http.StatusServiceUnavailable: "1",
+		http.StatusInternalServerError: "3000"} {
+		w := topics.Embedded(t)
+		r := topics.NewReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", header)
+			w.WriteHeader(status)
+		})
+		w.Topic("t", r.URL, func(c *delay.Change) { c.RetryUnitMS = new(time.Minute.Milliseconds()) })
+		w.Dispatch()
+		w.Add("t", topics.Message("a", 0))
+		m := w.WaitForState("t", "a", delay.Retrying)
+		require.WithinRange(t, m.DueAt, time.Now().Add(50*time.Second), time.Now().Add(61*time.Second), "answered %d",
+			status)
+	}
+}
+
+// panicking is an HTTP transport that panics.
+type panicking struct{}
+
+func (panicking) RoundTrip(*http.Request) (*http.Response, error) { panic("a fault of ours") }
+
+func TestACallThatPanicsUsesUpItsAttempts(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	w.Topic("t", "https://a.example", func(c *delay.Change) { c.Retries = new(2) })
+	d := w.Dispatcher()
+	d.CallBy(panicking{})
+	w.Run(d)
+	w.Add("t", topics.Message("a", 0))
+	m := w.WaitForState("t", "a", delay.Dead)
+	require.Equal(t, 3, m.Attempts)
+	require.Equal(t, "the call panicked", m.Error)
+}
+
+func TestACallEndsBeforeItsLease(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	release := make(chan struct{})
+	defer close(release)
+	r := topics.NewReceiver(t, func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	w.Topic("t", r.URL, func(c *delay.Change) { c.TimeoutMS = new(int64(20_000)) })
+	w.Config.Lease = 2 * time.Second // shorter than when the topic was made
+	w.Dispatch()
+	w.Add("t", topics.Message("a", 0))
+	require.Equal(t, "no answer in time", w.WaitForState("t", "a", delay.Retrying).Error)
+}
+
+func TestRetryAfterIsHonoured(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	r := topics.NewReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "600")
+		w.WriteHeader(http.StatusTooManyRequests)
+	})
+	w.Topic("t", r.URL)
+	w.Dispatch()
+	w.Add("t", topics.Message("a", 0))
+	m := w.WaitForState("t", "a", delay.Retrying)
+	require.WithinRange(t, m.DueAt, time.Now().Add(9*time.Minute), time.Now().Add(10*time.Minute+time.Second))
+
+	require.Equal(t, push.MaxRetryAfter, push.RetryAfter("99999"))
+	require.Zero(t, push.RetryAfter("soon"))
+	require.Zero(t, push.RetryAfter(time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)))
+	require.InDelta(t, 120, push.RetryAfter(time.Now().Add(2*time.Minute).UTC().Format(http.TimeFormat)).Seconds(), 3)
+}
+
+func TestPrivateAddressesAreNotCalled(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t, func(c *delay.Config) { c.AllowPrivate = false })
+	r := topics.NewReceiver(t, topics.AcceptAll)
+	w.Topic("t", r.URL, func(c *delay.Change) { c.Retries = new(0) })
+	w.Dispatch()
+	w.Add("t", topics.Message("a", 0))
+	require.Contains(t, w.WaitForState("t", "a", delay.Dead).Error, "delay.allow_private")
+	require.Empty(t, r.Calls())
+}
+
+func TestASecretThatIsReplacedStillSigns(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	r := topics.NewReceiver(t, topics.AcceptAll)
+	old := w.Topic("t", r.URL).Secret
+	secret := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32))
+	_, err := w.Topics.Update(t.Context(), "t", delay.Change{Secret: &secret}, "ann", "")
+	require.NoError(t, err)
+	fresh, err := w.Topics.Get(t.Context(), "t")
+	require.NoError(t, err)
+	w.Dispatch()
+	w.Add("t", topics.Message("a", 0))
+	w.WaitForState("t", "a", delay.Delivered)
+	for _, secret := range []string{old, fresh.Secret} {
+		verifier, err := webhook.NewVerifier(time.Now, secret)
+		require.NoError(t, err)
+		require.NoError(t, verifier.Verify(r.Calls()[0].Header, []byte(r.Calls()[0].Body)))
+	}
+}
+
+func TestABodyOfAnyKindArrivesAsItWas(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	r := topics.NewReceiver(t, topics.AcceptAll)
+	w.Topic("t", r.URL)
+	w.Dispatch()
+	for id, body := range map[string]string{"null": "null", "text": `"é\n\t世界"`, "spaced": "{ \"a\":\t[1,\n2] }"} {
+		w.Add("t", delay.New{ID: id, Body: []byte(body)})
+		w.WaitForState("t", id, delay.Delivered)
+		require.Equal(t, body, r.CallsWith("t:" + id)[0].Body)
+		w.Add("t", delay.New{ID: id, Body: []byte(body)}) // known by its digest
+	}
+}
+
+func TestASimpleReceiverGetsTheMessageInTheQuery(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	queries := make(chan url.Values, 1)
+	r := topics.NewReceiver(t, func(rw http.ResponseWriter, req *http.Request) {
+		queries <- req.URL.Query()
+		topics.AcceptAll(rw, req)
+	})
+	w.Topic("t", "")
+	sub := w.Subscribe("t", "s", func(c *delay.SubscriptionChange) {
+		c.URL, c.Method = new(r.URL+"/hook?key=1"), new("GET")
+	})
+	w.Dispatch()
+	w.Add("t", topics.Message("a", 0))
+	query := <-queries
+	require.Equal(t, url.Values{"key": {"1"}, "id": {"a"}, "topic": {"t"}, "attempt": {"1"}, "body": {`{"n":"a"}`}},
+		query)
+	call := r.Calls()[0]
+	require.Equal(t, "GET", call.Method)
+	require.Empty(t, call.Body)
+	require.Equal(t, "s", call.Header.Get("Sluice-Subscription"))
+	verifier, err := webhook.NewVerifier(time.Now, sub.Secret)
+	require.NoError(t, err)
+	require.NoError(t, verifier.Verify(call.Header, []byte(query.Get("body"))))
+}

@@ -1,0 +1,127 @@
+package push
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"sluice/delay"
+	"sluice/delay/message"
+	"sluice/internal/apart"
+)
+
+// maintenancePeriod is how often messages are counted and expired leases reclaimed.
+const maintenancePeriod = time.Second
+
+// maintain sets the gauges and reclaims messages whose lease has run out, until ctx ends. It serves subscriptions that
+// are off, too. Each server has its own rounds.
+func (d *Dispatcher) maintain(ctx context.Context) {
+	rounds := apart.New(message.ClaimServers, maintenancePeriod)
+	defer rounds.Wait()
+	for {
+		d.forget()
+		on := d.messages.ByServer(ctx, d.seen.Subscriptions())
+		rounds.Round(ctx, slices.Sorted(maps.Keys(on)), func(ctx context.Context, server string) error {
+			d.maintainAll(ctx, on[server])
+			return nil
+		}, func(server string, err error) {
+			d.log.ErrorContext(ctx, "maintenance of delayed messages failed", "server", server, "error", err)
+		})
+		idle(ctx, maintenancePeriod)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// forget removes the gauges of topics and subscriptions that were deleted.
+func (d *Dispatcher) forget() {
+	current := d.topics.Snapshot()
+	for _, sub := range d.seen.Subscriptions() {
+		if _, still := current.Subscription(sub.Name); !still {
+			d.metrics.forget(sub)
+			d.fills.forget(sub.Name)
+		}
+		if len(current.Of(sub.Topic)) == 0 {
+			d.metrics.forgetTopic(sub.Topic)
+		}
+	}
+	d.seen = current
+}
+
+// maintainAll counts the messages of subscriptions and reclaims those whose lease has run out. One that fails stops
+// no other. A topic has its subscriptions on one server, so its sum is whole.
+func (d *Dispatcher) maintainAll(ctx context.Context, subs []delay.Subscription) {
+	ctx, cancel := context.WithTimeout(ctx, message.ClaimTimeout)
+	defer cancel()
+	counts, failed := d.messages.Count(ctx, subs)
+	d.metrics.count(subs, counts, failed)
+	for i, sub := range subs {
+		if failed[i] == nil && counts[i].Firing > 0 && !d.isBlocked() {
+			failed[i] = apart.Try(func() error { return d.reclaim(ctx, sub) })
+		}
+	}
+	d.watchFill(ctx, subs, counts, failed)
+	for i, sub := range subs {
+		if begun, _ := d.maintenanceFaults.Note(sub.Name, failed[i]); begun && ctx.Err() == nil {
+			d.log.WarnContext(ctx, "maintenance of delayed messages failed, will keep trying", "what", sub.Title(),
+				"error", failed[i])
+		}
+	}
+}
+
+// watchFill tells of subscriptions that are filling up, and of what they missed.
+func (d *Dispatcher) watchFill(ctx context.Context, subs []delay.Subscription, counts []message.Counts, failed []error,
+) {
+	missed, unread := d.messages.Missed(ctx, subs)
+	for i, sub := range subs {
+		if failed[i] = errors.Join(failed[i], unread[i]); failed[i] != nil {
+			continue
+		}
+		fill := float64(counts[i].Unfinished()) / float64(d.cfg.MaxMessages)
+		d.metrics.fill(sub, fill, missed[i])
+		filling, more := d.fills.note(sub.Name, fill, missed[i])
+		if filling || more {
+			report := FullReport{Subscription: sub, Unfinished: counts[i].Unfinished()}
+			failed[i] = d.tellFill(ctx, report, filling, missed[i])
+		}
+	}
+}
+
+// tellFill tells of a subscription what no other process has told.
+func (d *Dispatcher) tellFill(ctx context.Context, report FullReport, filling bool, missed int64) (err error) {
+	first := false
+	if filling {
+		if first, err = d.messages.FirstToWarn(ctx, report.Subscription); err != nil {
+			return err
+		}
+	}
+	if missed > 0 {
+		if report.Missed, err = d.messages.Untold(ctx, report.Subscription, missed); err != nil {
+			return err
+		}
+	}
+	if d.onFull != nil && (first || report.Missed > 0) {
+		d.onFull(ctx, report)
+	}
+	return nil
+}
+
+// reclaim reclaims messages of a subscription whose deliverer stored no result in time, and counts them.
+func (d *Dispatcher) reclaim(ctx context.Context, sub delay.Subscription) error {
+	found, err := d.messages.Reclaim(ctx, sub)
+	again, dead := found.Again, found.Dead
+	if err != nil || again+dead == 0 {
+		return err
+	}
+	d.metrics.ended(sub, message.CountReclaimed, int(again+dead))
+	d.log.WarnContext(ctx, "delayed messages taken over: their deliverer did not report",
+		"topic", sub.Topic, "subscription", sub.Name, "due_again", again, "dead", dead)
+	if dead > 0 {
+		d.metrics.ended(sub, message.CountDead, int(dead))
+		d.onDead(ctx, message.DeadReport{Subscription: sub, Count: dead, ID: found.DeadID, Error: message.Unreported})
+	}
+	return nil
+}
