@@ -35,15 +35,18 @@ func (h *events) routes(group gin.IRoutes) { group.GET("/events", h.followEvents
 
 // followEvents replays the event log as server-sent events and then follows it: from the entry after Last-Event-ID or
 // ?from=, or from now on without either. from=0 begins with the oldest entry that is left. Each event's id is its
-// entry's.
+// entry's. The first block has an id only: where a client that has seen no event comes back to.
 func (h *events) followEvents(c *gin.Context) {
 	after := c.GetHeader("Last-Event-ID")
 	if after == "" {
 		after = c.Query("from")
 	}
+	wanted, bad := readEventFilter(c)
 	if after != "" && !streamID.MatchString(after) {
-		api.WriteProblem(c, api.InvalidRequest(api.Field("from",
-			"must be 0 or the id of an event, such as 1700000000000-0")))
+		bad = append(bad, api.Field("from", "must be 0 or the id of an event, such as 1700000000000-0"))
+	}
+	if len(bad) > 0 {
+		api.WriteProblem(c, api.InvalidRequest(bad...))
 		return
 	}
 	defer h.followers.Add(-1)
@@ -60,34 +63,64 @@ func (h *events) followEvents(c *gin.Context) {
 		after = last
 	}
 	s := api.NewEventStream(c, h.now)
-	if s.Start() == nil {
-		h.replay(c, s, after)
+	if s.Start() == nil && s.Place(after) == nil {
+		h.replay(c, s, &replay{after: after, told: after, wanted: wanted})
 	}
 }
 
-// replay writes what follows after, until the client goes, this process drains or Redis fails; the client then comes
-// back with the id of the last event it saw.
-func (h *events) replay(c *gin.Context, s *api.EventStream, after string) {
+// replay is how far one follower is.
+type replay struct {
+	after  string // the last entry that was looked at
+	told   string // the last that the follower has heard of
+	wanted eventFilter
+}
+
+// send writes those of the entries that are wanted.
+func (r *replay) send(s *api.EventStream, entries []channel.Entry) error {
+	for _, e := range entries {
+		r.after = e.ID
+		event := form.ReadEntry(e.Fields)
+		if !r.wanted.takes(event) {
+			continue
+		}
+		data, err := json.Marshal(event)
+		if err != nil {
+			return err
+		}
+		if err := s.Send("order", e.ID, data); err != nil {
+			return err
+		}
+		r.told = e.ID
+	}
+	return nil
+}
+
+// keepAlive keeps the stream open. A follower who wants few events hears how far it is.
+func (r *replay) keepAlive(s *api.EventStream) error {
+	if r.told != r.after && s.Quiet() {
+		r.told = r.after
+		return s.Place(r.after)
+	}
+	return s.KeepAlive()
+}
+
+// replay writes what follows, until the client goes, this process drains or Redis fails; the client then comes back
+// with the id of the last event it saw.
+func (h *events) replay(c *gin.Context, s *api.EventStream, r *replay) {
 	ctx := c.Request.Context()
 	ticker := time.NewTicker(eventLook)
 	defer ticker.Stop()
 	for !h.draining() {
-		entries, err := h.events.After(ctx, after, eventPage)
+		entries, err := h.events.After(ctx, r.after, eventPage)
 		if err != nil {
 			h.log.Warn("event log not read, its reader is sent away", "request_id", api.RequestID(c), "error", err)
 			return
 		}
-		for _, e := range entries {
-			if s.Send("order", e.ID, dataOf(e)) != nil {
-				return
-			}
-			after = e.ID
+		if r.send(s, entries) != nil || r.keepAlive(s) != nil {
+			return
 		}
 		if len(entries) == eventPage {
 			continue
-		}
-		if s.KeepAlive() != nil {
-			return
 		}
 		select {
 		case <-ticker.C:
@@ -96,12 +129,4 @@ func (h *events) replay(c *gin.Context, s *api.EventStream, after string) {
 		}
 	}
 	s.Bye()
-}
-
-func dataOf(e channel.Entry) []byte {
-	data, err := json.Marshal(form.ReadEntry(e.Fields))
-	if err != nil {
-		return nil // texts and numbers always marshal
-	}
-	return data
 }

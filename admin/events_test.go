@@ -85,6 +85,22 @@ func TestEventLogReplaysAndFollows(t *testing.T) {
 	s.Refused(api.CodeUnavailable, s.Admin(http.MethodGet, "/admin/v1/events", ""))
 }
 
+// A reader says which events it wants. One who sees none of them hears how far it is.
+func TestEventLogIsFiltered(t *testing.T) {
+	t.Parallel()
+	s := newWorld(t, stack.Quiet)
+	s.happen(notify.EventConfirmed, "o1")
+	s.happen(notify.EventPaid, "o1", "o2")
+	happened(s.EventLog("?from=0&event=order.paid&event=order.failed&sale=ph*&sale=other", ""), "o1:order.paid")
+	none := s.EventLog("?from=0&sale=other", "")
+	line, err := none.Read.ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "id: 0\n", line, "where to come back to")
+	for _, bad := range []string{"event=order.eaten", "sale=[", "sale=", strings.Repeat("&sale=a", 21)} {
+		s.Refused(api.CodeInvalidRequest, s.Admin(http.MethodGet, "/admin/v1/events?"+bad, ""))
+	}
+}
+
 func TestEventLogReadsMoreThanAPage(t *testing.T) {
 	t.Parallel()
 	s := newWorld(t, stack.Quiet)

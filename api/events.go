@@ -43,9 +43,15 @@ func (s *EventStream) Send(name, id string, data []byte) error {
 	return s.write("event: " + name + "\nid: " + id + "\ndata: " + string(data) + "\n\n")
 }
 
+// Place tells the client an id to come back with, although there was no event.
+func (s *EventStream) Place(id string) error { return s.write("id: " + id + "\n\n") }
+
+// Quiet reports whether nothing was written for so long that the stream must be kept alive.
+func (s *EventStream) Quiet() bool { return s.now().Sub(s.written) >= Heartbeat }
+
 // KeepAlive writes a comment when nothing was written for a while.
 func (s *EventStream) KeepAlive() error {
-	if s.now().Sub(s.written) < Heartbeat {
+	if !s.Quiet() {
 		return nil
 	}
 	return s.write(": keepalive\n\n")

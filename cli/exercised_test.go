@@ -317,6 +317,7 @@ func (e *exercise) notifications() {
 		UserID: "ann", State: notify.StateDead, CreatedAt: 1, NextAt: 1}}
 	require.NoError(e.t, e.db.Tx(e.t.Context(), func(tx *gorm.DB) error { return notify.Insert(tx, rows) }))
 	require.Contains(e.t, e.do("notify", "list"), "o1")
+	require.Contains(e.t, e.do("events", "tail", "--since", "start", "--count", "1"), "order.confirmed")
 	require.Contains(e.t, e.do("notify", "retry", "--channel", "stream", "--all", "--reason", "well again"), "1")
 }
 

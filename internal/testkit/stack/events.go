@@ -84,6 +84,7 @@ func (e *Events) Next() (Event, error) {
 		line = strings.TrimSuffix(line, "\n")
 		name, value, _ := strings.Cut(line, ": ")
 		switch {
+		case line == "" && one.Name == "" && one.Comment == "": // a place to come back to
 		case line == "":
 			return one, nil
 		case name == "event":
