@@ -21,6 +21,9 @@ import (
 const (
 	secret = "the-shared-secret-of-the-end-to-end-tests"
 	lease  = 2 * time.Second // the shortest allowed: a dead worker's tickets come back quickly
+
+	// patientLease is for tests in which no worker dies: a slow machine must not make one look dead.
+	patientLease = "SLUICE_QUEUE__LEASE=1m"
 )
 
 // cluster is a whole system: stores, a faulty network before them, processes.

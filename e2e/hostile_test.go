@@ -40,7 +40,8 @@ func hostileSystem(t *testing.T, driver string) (*cluster, *admin, *sql.DB) {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, a.sql.Close()) })
 	c := startCluster(t, openStores(t, database, server), system{
-		layout: layout{"gateway", "worker,notifier"}, logs: keptLogs(t, "settings-"+driver),
+		layout: layout{"gateway", "worker,notifier"}, env: []string{patientLease},
+		logs: keptLogs(t, "settings-"+driver),
 	})
 	return c, a, owner
 }
@@ -90,7 +91,7 @@ func TestCodesOfProxiesAndClustersHarmNoOrder(t *testing.T) {
 			t.Parallel()
 			s := openStores(t, testkit.NewDatabase(t, driver), nil)
 			c := startCluster(t, s, system{layout: layout{"gateway", "worker,notifier"},
-				logs: keptLogs(t, "codes-"+driver)})
+				env: []string{patientLease}, logs: keptLogs(t, "codes-"+driver)})
 			b := openBuyers(t, c, "codes", hostileStock)
 			for _, one := range codesOf(driver) {
 				refusal, err := codeNamed(driver, one.code)

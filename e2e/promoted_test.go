@@ -30,7 +30,8 @@ func TestAPromotedDatabaseGetsBackWhatWasConfirmed(t *testing.T) {
 	database := testkit.NewDatabaseOn(t, testkit.Database{Driver: "postgres", DSN: adminDSN("postgres", server)})
 	s := openStores(t, database, server)
 	c := startCluster(t, s, system{
-		layout: layout{"gateway", "gateway", "worker,notifier"}, logs: keptLogs(t, "promoted"),
+		layout: layout{"gateway", "gateway", "worker,notifier"}, env: []string{patientLease},
+		logs: keptLogs(t, "promoted"),
 	})
 	b := openBuyers(t, c, "promoted", promotedStock)
 	s.standby = newStandby(t, server)

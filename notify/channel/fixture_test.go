@@ -52,6 +52,7 @@ func benchOn(t *testing.T, d testkit.Database) *bench {
 	b := &bench{db: tables.Open(t, d), cfg: DefaultConfig(), clock: testkit.NewClock(time.UnixMilli(1_700_000_000_000)),
 		log: slog.New(slog.DiscardHandler)}
 	b.cfg.Poll, b.cfg.Jitter = 5*time.Millisecond, 0
+	b.cfg.Lease = time.Hour // by a clock that tests move on much faster than deliveries go
 	return b
 }
 

@@ -121,7 +121,7 @@ func TestFaultsOfTheChannelEndNoMessage(t *testing.T) {
 		b.insert(t, "webhook", 10)
 		run(t, b.relay(hookChannel(t, shop, func(c *WebhookConfig) { c.Failures, c.Pause = 2, 5*time.Millisecond })))
 		require.Eventually(t, func() bool {
-			b.clock.Advance(time.Second)
+			b.clock.Advance(50 * time.Millisecond)
 			require.Empty(t, b.rows(t, notify.StateDead), code)
 			return len(b.rows(t, notify.StateDelivered)) == 10
 		}, eventually, 5*time.Millisecond, code)
