@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 	messageRoom: {"delay", apart, invalid, luascript},
 	pushRoom:    {"delay", messageRoom, apart, killpoint, webhook},
 	pullRoom:    {"delay", messageRoom, apart, invalid, killpoint},
-	publishRoom: {"delay", messageRoom, "notify", apart, invalid},
+	publishRoom: {"delay", messageRoom, "notify", formRoom, apart, invalid},
 
 	"order":     {"queue", "inventory", reconcileRoom, "notify", "store", killpoint, workerRoom},
 	paymentRoom: {"order", "queue", "inventory", "notify", "store", killpoint, webhook, workerRoom},
@@ -87,7 +87,7 @@ var mayImport = map[string][]string{
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
 	orderkit: {"order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom, deadletterRoom, "adminlog",
 		"inventory", reconcileRoom, auditRoom, "notify", "queue", "store", redisRoom, "internal/testkit"},
-	topicskit: {"delay", messageRoom, publishRoom, pushRoom, pullRoom, "store", "internal/testkit"},
+	topicskit: {"delay", messageRoom, publishRoom, pushRoom, pullRoom, "notify", "store", "internal/testkit"},
 	stackkit: {"admin", "adminlog", "api", "delay", messageRoom, "fleet", "gateway", authRoom, ratelimit, httpServer,
 		"internal/testkit", "inventory", reconcileRoom, auditRoom, "notify", channelRoom, webhook, "order",
 		paymentRoom, lookupRoom, restoreRoom, timelineRoom, deadletterRoom, "queue", workerRoom, "store", schemaRoom},

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/api"
+	"sluice/delay"
 	"sluice/gateway/auth"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/shop"
@@ -42,8 +43,15 @@ func newEventSale(t *testing.T) *eventSale {
 	cfg.Payment.Secret, cfg.Payment.Timeout = []string{shop.HookSecret}, 2*time.Second
 	cfg.Notify.Webhook.Enabled, cfg.Notify.Webhook.URL = true, s.hook.URL+"/hook"
 	cfg.Notify.Webhook.Secrets, cfg.Notify.Webhook.AllowPrivate = []string{shop.HookSecret}, true
+	cfg.Delay.OrderEvents, cfg.Delay.AllowPrivate, cfg.Work.Addr = true, true, "127.0.0.1:0"
 	require.NoError(t, cfg.Validate())
 	s.app = startApp(t, cfg, AllRoles())
+	_, err := s.app.topics.Create(t.Context(), "orders", delay.Change{URL: new(s.hook.URL + "/topic"),
+		Secret: new(shop.HookSecret), Events: new(notify.Events())}, "ann", "")
+	require.NoError(t, err)
+	_, err = s.app.topics.CreateSubscription(t.Context(), delay.NewSubscription{Name: "stock", Topic: "orders",
+		Kind: delay.Pull}, delay.SubscriptionChange{}, "ann", "")
+	require.NoError(t, err)
 	return s
 }
 
@@ -125,9 +133,24 @@ func adminToken(t *testing.T) string {
 	return token
 }
 
-// fromHook returns what the webhook has got.
-func (s *eventSale) fromHook() []string {
-	return strings.Split(s.hook.Bodies("/hook"), "\n")
+// fromCalls returns the bodies of signed calls: of the webhook at /hook, of the topic at /topic.
+func (s *eventSale) fromCalls(path string) []string { return strings.Split(s.hook.Bodies(path), "\n") }
+
+// fromReader returns the bodies of n messages that a reader of the pull subscription receives.
+func (s *eventSale) fromReader(n int) (list []string) {
+	token := systemsToken(s.T, auth.Rights{Subscribe: []string{"stock"}})
+	for len(list) < n {
+		status, text := asSystem(s.T, s.client, token, http.MethodPost,
+			"http://"+s.app.WorkAddr()+"/work/v1/subscriptions/stock/receive", `{"max":100,"wait":"30s"}`)
+		require.Equal(s, http.StatusOK, status, text)
+		var got api.ReceivedMessages
+		require.NoError(s, json.Unmarshal([]byte(text), &got))
+		require.NotEmpty(s, got.Messages)
+		for _, m := range got.Messages {
+			list = append(list, string(m.Body))
+		}
+	}
+	return list
 }
 
 // fromStream returns the entries of the Redis stream in the form that docs/events/README.md gives them.
@@ -237,9 +260,12 @@ func TestEventsAreAsTheirSchemasSay(t *testing.T) {
 	s.sell()
 	const happened = 8 // 4 orders: 3 confirmed, and paid, refund required, cancelled, expired, failed
 	require.Eventually(t, func() bool {
-		return len(s.fromHook()) == happened && len(s.fromStream()) == happened
+		return len(s.fromCalls("/hook")) == happened && len(s.fromCalls("/topic")) == happened &&
+			len(s.fromStream()) == happened
 	}, 30*time.Second, 20*time.Millisecond)
-	requireDescribed(t, "the webhook", "message", s.fromHook())
+	requireDescribed(t, "the webhook", "message", s.fromCalls("/hook"))
+	requireDescribed(t, "the topic", "message", s.fromCalls("/topic"))
+	requireDescribed(t, "the reader", "message", s.fromReader(happened))
 	requireDescribed(t, "the stream", "entry", s.fromStream())
 	requireDescribed(t, "the event log", "entry", s.fromLog(happened))
 }

@@ -95,7 +95,7 @@ func (a *App) openNotify() (err error) {
 	out := a.channels.All()
 	if cfg.Delay.OrderEvents {
 		out = append(out, publish.NewEvents(publish.EventsParts{Topics: a.topics, Publisher: a.publisher,
-			Log: a.logFor("topics"), Now: a.opt.Now}))
+			Ledger: a.finder.Facts, Log: a.logFor("topics"), Now: a.opt.Now}))
 	}
 	channels := a.tracedChannels(out...)
 	a.outbox = names(channels)

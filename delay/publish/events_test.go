@@ -1,7 +1,7 @@
 package publish_test
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -10,6 +10,7 @@ import (
 
 	"sluice/delay"
 	"sluice/delay/message"
+	"sluice/delay/publish"
 	"sluice/internal/invalid"
 	"sluice/internal/testkit/topics"
 	"sluice/notify"
@@ -26,7 +27,7 @@ func TestOrderEventsBecomeMessagesOfTheTopicsThatAskForThem(t *testing.T) {
 	})
 	w.Topic("other", r.URL)
 	channel := w.Events()
-	at := time.Now()
+	at := time.UnixMilli(1_700_000_000_120)
 	batch := []notify.Message{
 		{OrderID: "o1", Event: "order.confirmed", SaleID: "s", UserID: "u", CreatedAt: at},
 		{OrderID: "o1", Event: "order.paid", SaleID: "s", UserID: "u", CreatedAt: at},
@@ -44,19 +45,44 @@ func TestOrderEventsBecomeMessagesOfTheTopicsThatAskForThem(t *testing.T) {
 
 	w.Dispatch()
 	w.WaitForState("points", "o1:order.paid", delay.Delivered)
-	var got struct {
-		Type      string
-		Timestamp time.Time
-		Data      struct {
-			OrderID string `json:"order_id"`
-			SaleID  string `json:"sale_id"`
-			UserID  string `json:"user_id"`
-		}
-	}
-	require.NoError(t, json.Unmarshal([]byte(r.CallsWith("points:o1:order.paid")[0].Body), &got))
-	require.Equal(t, "order.paid", got.Type)
-	require.Equal(t, "o1", got.Data.OrderID)
-	require.WithinDuration(t, at, got.Timestamp, 0)
+	require.JSONEq(t, `{"type": "order.paid", "version": 1, "timestamp": "2023-11-14T22:13:20.120Z", "data": {
+		"order_id": "o1", "sale_id": "s", "user_id": "u", "status": "paid", "quantity": 2, "price_cents": 9900,
+		"currency": "CNY", "paid_at": "2023-11-14T22:13:20.120Z"}}`, r.CallsWith("points:o1:order.paid")[0].Body)
+}
+
+// Until the database answers, events wait in the outbox and lose no attempt.
+func TestEventsWaitForTheLedger(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	w.Topic("points", "http://a.example", func(c *delay.Change) { c.Events = &[]string{"order.paid"} })
+	away := w.Events(func(p *publish.EventsParts) {
+		p.Ledger = func(context.Context, []string) (map[string]notify.Facts, error) { return nil, errors.New("away") }
+	})
+	results := away.Deliver(t.Context(), []notify.Message{{OrderID: "o1", Event: "order.paid", CreatedAt: time.Now()}})
+	_, held := results[0].HeldFor()
+	require.True(t, held, results[0].Failure())
+	require.Equal(t, []notify.Result{notify.Delivered()}, away.Deliver(t.Context(),
+		[]notify.Message{{OrderID: "o1", Event: "order.failed"}}), "which nobody asks for")
+}
+
+// An event that a process of the version before has added is there, and not given up.
+func TestAnEventInItsOldFormIsKnown(t *testing.T) {
+	topics.OnBothServers(t, func(t *testing.T, w *topics.World) {
+		ctx := t.Context()
+		w.Topic("t", "http://a.example", func(c *delay.Change) { c.Events = &[]string{"order.paid"} })
+		m := notify.Message{OrderID: "o1", Event: "order.paid", SaleID: "s", UserID: "u",
+			CreatedAt: time.UnixMilli(1_700_000_000_120)}
+		old := []byte(`{"type":"order.paid","timestamp":"2023-11-14T22:13:20.12Z",` +
+			`"data":{"order_id":"o1","sale_id":"s","user_id":"u"}}`)
+		_, err := w.AddOwn(ctx, "t", []delay.New{{ID: m.ID(), Body: old}})
+		require.NoError(t, err)
+		other := m
+		other.OrderID = "o2"
+		require.Equal(t, []notify.Result{notify.Delivered(), notify.Delivered()},
+			w.Events().Deliver(ctx, []notify.Message{m, other}))
+		require.Equal(t, string(old), string(w.Show("t", m.ID()).Body))
+		require.Contains(t, string(w.Show("t", other.ID()).Body), `"version":1`)
+	})
 }
 
 func TestAFullTopicHoldsItsEventsInTheOutbox(t *testing.T) {

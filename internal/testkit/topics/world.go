@@ -20,6 +20,7 @@ import (
 	"sluice/delay/push"
 	"sluice/internal/testkit"
 	"sluice/internal/testkit/tables"
+	"sluice/notify"
 	"sluice/store"
 )
 
@@ -135,10 +136,20 @@ func (w *World) OtherProcess() *World {
 // Publisher returns what adds messages in this process.
 func (w *World) Publisher() *publish.Publisher { return publish.New(w.Topics, w.Messages) }
 
-// Events returns the channel of order events.
-func (w *World) Events() *publish.Events {
-	return publish.NewEvents(publish.EventsParts{Topics: w.Topics, Publisher: w.Publisher(), Log: Quiet(),
-		Now: time.Now})
+// Events returns the channel of order events. Its ledger knows every order.
+func (w *World) Events(edits ...func(*publish.EventsParts)) *publish.Events {
+	p := publish.EventsParts{Topics: w.Topics, Publisher: w.Publisher(), Log: Quiet(), Now: time.Now,
+		Ledger: func(_ context.Context, ids []string) (map[string]notify.Facts, error) {
+			known := make(map[string]notify.Facts, len(ids))
+			for _, id := range ids {
+				known[id] = notify.Facts{Quantity: 2, PriceCents: 9900, Currency: "CNY"}
+			}
+			return known, nil
+		}}
+	for _, edit := range edits {
+		edit(&p)
+	}
+	return publish.NewEvents(p)
 }
 
 // Readers returns what readers of this process are served by.
