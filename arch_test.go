@@ -26,7 +26,8 @@ const module = "sluice"
 var mayImport = map[string][]string{
 	"queue":       {redisRoom, luascript, apart, killpoint},
 	"notify":      {"store", apart, killpoint},
-	channelRoom:   {"notify", formRoom, webhook, apart, money, phone},
+	alertRoom:     {"notify", webhook, apart},
+	channelRoom:   {"notify", alertRoom, formRoom, webhook, apart, money, phone},
 	formRoom:      {"notify"},
 	webhook:       {},
 	"store":       {},
@@ -150,7 +151,9 @@ const redisRoom = "store/redis"
 const luascript = "internal/luascript"
 
 // channelRoom holds the ways out of the outbox, formRoom writes what goes out; webhook signs calls and knows no room.
+// alertRoom tells operators what was given up.
 const (
+	alertRoom   = "notify/alert"
 	channelRoom = "notify/channel"
 	formRoom    = "notify/form"
 	webhook     = "notify/webhook"

@@ -1,20 +1,15 @@
 package app
 
 import (
-	"bufio"
-	"fmt"
 	"io"
 	"mime"
 	"mime/multipart"
 	"mime/quotedprintable"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/mail"
 	"path"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -24,92 +19,48 @@ import (
 	"sluice/delay"
 	"sluice/gateway/auth"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/providers"
 	"sluice/internal/testkit/shop"
 	"sluice/inventory"
 	"sluice/notify"
 	"sluice/notify/channel"
 )
 
-// mailbox is a mail server on loopback that accepts everything.
-type mailbox struct {
-	net.Listener
-	away  atomic.Bool // it does not answer
-	mu    sync.Mutex
-	mails []string // envelope recipient, then the message
-}
+// mailbox is the mail server of a configuration.
+type mailbox struct{ *providers.MailServer }
 
-func newMailbox(t *testing.T, cfg *configs.Config) *mailbox {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	m := &mailbox{Listener: listener}
-	var sessions sync.WaitGroup
-	sessions.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			sessions.Go(func() { m.serve(conn) })
-		}
-	})
-	// Cleanups run in reverse: the process that starts later closes its connections first.
-	t.Cleanup(sessions.Wait)
-	t.Cleanup(func() { require.NoError(t, listener.Close()) })
-	cfg.Notify.Email.Addr, cfg.Notify.Email.TLS, cfg.Notify.Email.From = listener.Addr().
-		String(), channel.TLSNone, "shop@shop.example"
+func newMailbox(t *testing.T, cfg *configs.Config) mailbox {
+	t.Helper()
+	m := mailbox{providers.NewMailServer(t, func(*providers.MailServer) {})}
+	mail := &cfg.Notify.Email
+	mail.Addr, mail.TLS, mail.From = m.Addr(), channel.TLSNone, "shop@shop.example"
 	return m
 }
 
-func (m *mailbox) serve(conn net.Conn) {
-	defer conn.Close()
-	in, to := bufio.NewReader(conn), ""
-	if m.away.Load() {
-		_, _ = io.WriteString(conn, "421 come back later\r\n")
-		return
-	}
-	for reply := "220 ready"; ; {
-		if _, err := fmt.Fprintf(conn, "%s\r\n", reply); err != nil {
-			return
+// setAway lets the server refuse every session, or none.
+func (m mailbox) setAway(away bool) {
+	m.Answer(func(step, _ string) string {
+		if away && step == "connect" {
+			return "421 come back later"
 		}
-		line, err := in.ReadString('\n')
-		if err != nil {
-			return
-		}
-		reply = "250 ok"
-		switch verb := strings.ToUpper(line[:4]); verb {
-		case "RCPT":
-			to = strings.TrimSpace(line)
-		case "DATA":
-			_, _ = io.WriteString(conn, "354 go on\r\n")
-			text := ""
-			for line := ""; err == nil && line != ".\r\n"; line, err = in.ReadString('\n') {
-				text += line
-			}
-			m.mu.Lock()
-			m.mails = append(m.mails, to+"\n"+text)
-			m.mu.Unlock()
-		case "QUIT":
-			reply = "221 bye"
-		}
-	}
+		return ""
+	})
 }
 
 // to returns the subject and text of the first mail to an address.
-func (m *mailbox) to(t *testing.T, address string) (subject, text string) {
+func (m mailbox) to(t *testing.T, address string) (subject, text string) {
 	t.Helper()
 	var raw string
 	require.Eventually(t, func() bool {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		for _, one := range m.mails {
-			envelope, message, _ := strings.Cut(one, "\n")
-			if strings.Contains(envelope, "<"+address+">") {
-				raw = message
+		for _, one := range m.Received() {
+			lines := strings.SplitN(one, "\n", 3) // sender, recipient, message
+			if strings.Contains(lines[1], "<"+address+">") {
+				raw = lines[2]
 				return true
 			}
 		}
 		return false
-	}, 20*time.Second, 10*time.Millisecond)
+	}, 30*time.Second, 10*time.Millisecond)
 	msg, err := mail.ReadMessage(strings.NewReader(raw))
 	require.NoError(t, err)
 	subject, err = new(mime.WordDecoder).DecodeHeader(msg.Header.Get("Subject"))
@@ -221,7 +172,7 @@ func TestWhatWasOvertakenIsNotMailed(t *testing.T) {
 		t.Run(database, func(t *testing.T) {
 			cfg := shop.Config(t, database, testkit.Redis(t).Addr())
 			box := newMailbox(t, &cfg)
-			box.away.Store(true)
+			box.setAway(true)
 			cfg.Notify.Email.Enabled, cfg.Notify.Email.Failures, cfg.Notify.RetryUnit = true, 1000, 200*time.Millisecond
 			cfg.Payment.Secret, cfg.Payment.Timeout = []string{shop.HookSecret}, time.Second
 			require.NoError(t, cfg.Validate())
@@ -243,7 +194,7 @@ func TestWhatWasOvertakenIsNotMailed(t *testing.T) {
 				return len(states) == 2 && states[0] == notify.StateOvertaken
 			}, 20*time.Second, 5*time.Millisecond)
 			require.Equal(t, notify.StatePending, states[1])
-			box.away.Store(false)
+			box.setAway(false)
 			subject, text := box.to(t, "ann@shopper.example")
 			require.Equal(t, "Order expired: Phone X", subject)
 			require.Contains(t, text, "You owe nothing")
@@ -263,9 +214,7 @@ func TestWhatWasOvertakenIsNotMailed(t *testing.T) {
 				return len(events) == 2
 			}, 20*time.Second, 5*time.Millisecond)
 			require.Equal(t, []string{notify.EventConfirmed, notify.EventExpired}, events)
-			box.mu.Lock()
-			defer box.mu.Unlock()
-			require.Len(t, box.mails, 1)
+			require.Len(t, box.Received(), 1)
 		})
 	}
 }

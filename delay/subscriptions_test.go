@@ -13,13 +13,14 @@ import (
 	"sluice/delay"
 	"sluice/internal/invalid"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/providers"
 	"sluice/internal/testkit/tables"
 	"sluice/internal/testkit/topics"
 )
 
 func TestAChangeCountsAtOnceInEveryProcess(t *testing.T) {
 	topics.OnBothServers(t, func(t *testing.T, w *topics.World) {
-		before, after := topics.NewReceiver(t, topics.AcceptAll), topics.NewReceiver(t, topics.AcceptAll)
+		before, after := providers.NewReceiver(t, providers.AcceptAll), providers.NewReceiver(t, providers.AcceptAll)
 		w.Topic("t", before.URL)
 		w.Subscribe("t", "s", func(c *delay.SubscriptionChange) { c.URL = &before.URL })
 		other := w.OtherProcess() // it reads the database never again by itself

@@ -12,6 +12,7 @@ import (
 	"sluice/delay/message"
 	"sluice/delay/publish"
 	"sluice/internal/invalid"
+	"sluice/internal/testkit/providers"
 	"sluice/internal/testkit/topics"
 	"sluice/notify"
 )
@@ -20,7 +21,7 @@ func TestOrderEventsBecomeMessagesOfTheTopicsThatAskForThem(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t)
 	ctx := t.Context()
-	r := topics.NewReceiver(t, topics.AcceptAll)
+	r := providers.NewReceiver(t, providers.AcceptAll)
 	w.Topic("points", r.URL, func(c *delay.Change) { c.Events = &[]string{"order.paid"} })
 	w.Topic("logistics", r.URL, func(c *delay.Change) {
 		c.Events, c.DelayMS, c.Enabled = &[]string{"order.confirmed", "order.paid"}, new(int64(60_000)), new(false)

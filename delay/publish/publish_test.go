@@ -8,12 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/delay"
+	"sluice/internal/testkit/providers"
 	"sluice/internal/testkit/topics"
 )
 
 func TestEachOfTenSubscriptionsGetsEveryMessage(t *testing.T) {
 	topics.OnBothServers(t, func(t *testing.T, w *topics.World) {
-		r := topics.NewReceiver(t, topics.AcceptAll)
+		r := providers.NewReceiver(t, providers.AcceptAll)
 		w.Topic("t", r.URL)
 		for i := range 9 {
 			w.Subscribe("t", fmt.Sprint("s", i))

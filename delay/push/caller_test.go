@@ -15,6 +15,7 @@ import (
 	"sluice/delay"
 	"sluice/delay/message"
 	"sluice/delay/push"
+	"sluice/internal/testkit/providers"
 	"sluice/internal/testkit/topics"
 	"sluice/notify/webhook"
 )
@@ -27,15 +28,15 @@ func flaky(n int64, refuse http.HandlerFunc) http.HandlerFunc {
 			refuse(w, r)
 			return
 		}
-		topics.AcceptAll(w, r)
+		providers.AcceptAll(w, r)
 	}
 }
 
 func TestAFailedCallIsRepeatedWithTheSameID(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string]http.HandlerFunc{
-		"500": topics.AnswerWith(http.StatusInternalServerError),
-		"404": topics.AnswerWith(http.StatusNotFound),
+		"500": providers.Status(http.StatusInternalServerError),
+		"404": providers.Status(http.StatusNotFound),
 		"redirect": func(w http.ResponseWriter, r *http.Request) {
 			http.Redirect(w, r, "/elsewhere",
 				http.StatusFound)
@@ -46,7 +47,7 @@ func TestAFailedCallIsRepeatedWithTheSameID(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			w := topics.Embedded(t)
-			r := topics.NewReceiver(t, flaky(2, refuse))
+			r := providers.NewReceiver(t, flaky(2, refuse))
 			w.Topic("t", r.URL+"/hook", func(c *delay.Change) {
 				if name == "hangs" {
 					c.TimeoutMS = new(int64(1000))
@@ -70,7 +71,7 @@ func TestAFailedCallIsRepeatedWithTheSameID(t *testing.T) {
 func TestWhatCannotBeDeliveredDiesAndIsReported(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t)
-	r := topics.NewReceiver(t, topics.AnswerWith(http.StatusBadGateway))
+	r := providers.NewReceiver(t, providers.Status(http.StatusBadGateway))
 	w.Topic("t", r.URL, func(c *delay.Change) { c.Retries, c.Alert = new(2), new("ops@shop.example") })
 	reg := prometheus.NewRegistry()
 	w.Dispatch(func(p *push.DispatcherParts) { p.Registry = reg })
@@ -94,7 +95,7 @@ func TestWhatCannotBeDeliveredDiesAndIsReported(t *testing.T) {
 func TestGoneMeansNoMore(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t)
-	r := topics.NewReceiver(t, topics.AnswerWith(http.StatusGone))
+	r := providers.NewReceiver(t, providers.Status(http.StatusGone))
 	w.Topic("t", r.URL)
 	w.Dispatch()
 	w.Add("t", topics.Message("a", 0))
@@ -106,7 +107,7 @@ func TestAShortRetryAfterUsesUpNoAttempts(t *testing.T) {
 	for status, header := range map[int]string{http.StatusServiceUnavailable: "1",
 		http.StatusInternalServerError: "3000"} {
 		w := topics.Embedded(t)
-		r := topics.NewReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		r := providers.NewReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Retry-After", header)
 			w.WriteHeader(status)
 		})
@@ -142,7 +143,7 @@ func TestACallEndsBeforeItsLease(t *testing.T) {
 	w := topics.Embedded(t)
 	release := make(chan struct{})
 	defer close(release)
-	r := topics.NewReceiver(t, func(w http.ResponseWriter, r *http.Request) {
+	r := providers.NewReceiver(t, func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-release:
 		case <-r.Context().Done():
@@ -158,7 +159,7 @@ func TestACallEndsBeforeItsLease(t *testing.T) {
 func TestRetryAfterIsHonoured(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t)
-	r := topics.NewReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+	r := providers.NewReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Retry-After", "600")
 		w.WriteHeader(http.StatusTooManyRequests)
 	})
@@ -177,7 +178,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 func TestPrivateAddressesAreNotCalled(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t, func(c *delay.Config) { c.AllowPrivate = false })
-	r := topics.NewReceiver(t, topics.AcceptAll)
+	r := providers.NewReceiver(t, providers.AcceptAll)
 	w.Topic("t", r.URL, func(c *delay.Change) { c.Retries = new(0) })
 	w.Dispatch()
 	w.Add("t", topics.Message("a", 0))
@@ -188,7 +189,7 @@ func TestPrivateAddressesAreNotCalled(t *testing.T) {
 func TestASecretThatIsReplacedStillSigns(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t)
-	r := topics.NewReceiver(t, topics.AcceptAll)
+	r := providers.NewReceiver(t, providers.AcceptAll)
 	old := w.Topic("t", r.URL).Secret
 	secret := "whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32))
 	_, err := w.Topics.Update(t.Context(), "t", delay.Change{Secret: &secret}, "ann", "")
@@ -208,7 +209,7 @@ func TestASecretThatIsReplacedStillSigns(t *testing.T) {
 func TestABodyOfAnyKindArrivesAsItWas(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t)
-	r := topics.NewReceiver(t, topics.AcceptAll)
+	r := providers.NewReceiver(t, providers.AcceptAll)
 	w.Topic("t", r.URL)
 	w.Dispatch()
 	for id, body := range map[string]string{"null": "null", "text": `"é\n\t世界"`, "spaced": "{ \"a\":\t[1,\n2] }"} {
@@ -223,9 +224,9 @@ func TestASimpleReceiverGetsTheMessageInTheQuery(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t)
 	queries := make(chan url.Values, 1)
-	r := topics.NewReceiver(t, func(rw http.ResponseWriter, req *http.Request) {
+	r := providers.NewReceiver(t, func(rw http.ResponseWriter, req *http.Request) {
 		queries <- req.URL.Query()
-		topics.AcceptAll(rw, req)
+		providers.AcceptAll(rw, req)
 	})
 	w.Topic("t", "")
 	sub := w.Subscribe("t", "s", func(c *delay.SubscriptionChange) {

@@ -16,6 +16,7 @@ import (
 	"sluice/delay/message"
 	"sluice/delay/push"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/providers"
 	"sluice/internal/testkit/tables"
 	"sluice/internal/testkit/topics"
 	"sluice/notify/webhook"
@@ -24,7 +25,7 @@ import (
 func TestADueMessageIsDeliveredSignedAndOnTime(t *testing.T) {
 	t.Parallel()
 	w := topics.Real(t)
-	r := topics.NewReceiver(t, topics.AcceptAll)
+	r := providers.NewReceiver(t, providers.AcceptAll)
 	topic := w.Topic("t", r.URL, func(c *delay.Change) { c.Method = new("PUT") })
 	w.Dispatch()
 	due := w.Add("t", topics.Message("now", 0), topics.Message("soon", 300*time.Millisecond),
@@ -50,7 +51,7 @@ func TestADueMessageIsDeliveredSignedAndOnTime(t *testing.T) {
 func TestMessagesOfATopicThatIsOffWait(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t)
-	off, on := topics.NewReceiver(t, topics.AcceptAll), topics.NewReceiver(t, topics.AcceptAll)
+	off, on := providers.NewReceiver(t, providers.AcceptAll), providers.NewReceiver(t, providers.AcceptAll)
 	w.Topic("off", off.URL, func(c *delay.Change) { c.Enabled = new(false) })
 	w.Topic("on", on.URL)
 	w.Dispatch()
@@ -69,7 +70,7 @@ func TestASlowReceiverHoldsUpNoOtherTopic(t *testing.T) {
 	w := topics.Embedded(t, func(c *delay.Config) { c.Workers, c.PerTopic = 8, 4 })
 	release := make(chan struct{})
 	var waiting atomic.Int64
-	shop := topics.NewReceiver(t, func(w http.ResponseWriter, r *http.Request) { // both topics are of one host
+	shop := providers.NewReceiver(t, func(w http.ResponseWriter, r *http.Request) { // both topics are of one host
 		if r.URL.Path == "/slow" {
 			waiting.Add(1)
 			select {
@@ -77,7 +78,7 @@ func TestASlowReceiverHoldsUpNoOtherTopic(t *testing.T) {
 			case <-r.Context().Done():
 			}
 		}
-		topics.AcceptAll(w, r)
+		providers.AcceptAll(w, r)
 	})
 	w.Topic("slow", shop.URL+"/slow")
 	w.Topic("quick", shop.URL+"/quick", func(c *delay.Change) { c.TimeoutMS = new(int64(500)) })
@@ -106,7 +107,7 @@ func TestStoppingFinishesOrHandsBack(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t, func(c *delay.Config) { c.Grace = 50 * time.Millisecond })
 	entered := make(chan struct{}, 1)
-	r := topics.NewReceiver(t, func(_ http.ResponseWriter, r *http.Request) {
+	r := providers.NewReceiver(t, func(_ http.ResponseWriter, r *http.Request) {
 		entered <- struct{}{}
 		<-r.Context().Done()
 	})
@@ -124,7 +125,7 @@ func TestStoppingFinishesOrHandsBack(t *testing.T) {
 func TestTwoDispatchersDeliverEachMessageOnce(t *testing.T) {
 	t.Parallel()
 	w := topics.Real(t)
-	r := topics.NewReceiver(t, topics.AcceptAll)
+	r := providers.NewReceiver(t, providers.AcceptAll)
 	w.Topic("t", r.URL)
 	w.Dispatch()
 	w.Dispatch()
@@ -147,13 +148,13 @@ func TestADeadRedisIsWaitedFor(t *testing.T) {
 	w := topics.New(t, server.Addr(), tables.New(t, "sqlite"), topics.Config())
 	entered := make(chan struct{}, 1)
 	release := make(chan struct{})
-	r := topics.NewReceiver(t, func(w http.ResponseWriter, r *http.Request) {
+	r := providers.NewReceiver(t, func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case entered <- struct{}{}:
 			<-release
 		default:
 		}
-		topics.AcceptAll(w, r)
+		providers.AcceptAll(w, r)
 	})
 	w.Topic("t", r.URL)
 	w.Dispatch()

@@ -17,6 +17,7 @@ import (
 	"sluice/delay"
 	"sluice/delay/push"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/providers"
 	"sluice/internal/testkit/tables"
 	"sluice/internal/testkit/topics"
 )
@@ -29,7 +30,7 @@ func TestABrokenTopicHarmsNoOther(t *testing.T) {
 		t.Run(kind.Name, func(t *testing.T) {
 			for _, name := range []string{"due", "firing", "dead", "messages", "tries", "done"} {
 				w := topics.New(t, kind.Addr, tables.New(t, "sqlite"), topics.Config())
-				r := topics.NewReceiver(t, topics.AcceptAll)
+				r := providers.NewReceiver(t, providers.AcceptAll)
 				broken, well := "a-broken-"+name, "well-"+name
 				w.Topic(broken, r.URL)
 				w.Topic(well, r.URL)
@@ -80,7 +81,7 @@ func (c *claimCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func TestATopicThatFailsIsSetApart(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t)
-	r := topics.NewReceiver(t, topics.AcceptAll)
+	r := providers.NewReceiver(t, providers.AcceptAll)
 	w.Topic("a-broken", r.URL)
 	w.Topic("well", r.URL)
 	w.Add("a-broken", topics.Message("a", 0))
@@ -129,7 +130,7 @@ func (h *keyBlocker) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func TestResultsThatCannotBeStoredHoldUpNoOther(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t, func(c *delay.Config) { c.Workers, c.PerTopic = 4, 2 })
-	r := topics.NewReceiver(t, topics.AcceptAll)
+	r := providers.NewReceiver(t, providers.AcceptAll)
 	w.Topic("a-held", r.URL)
 	w.Topic("well", r.URL)
 	w.Add("a-held", topics.Message("a", 0), topics.Message("b", 0))
@@ -163,7 +164,7 @@ func TestAMasterThatIsGoneHarmsNoOtherTopics(t *testing.T) {
 			c := testkit.NewSmallCluster(t)
 			w := topics.New(t, c.Nodes[0].Addr(), tables.New(t, "sqlite"), topics.Config())
 			w.Use(c.Client(2 * time.Second))
-			r := topics.NewReceiver(t, topics.AcceptAll)
+			r := providers.NewReceiver(t, providers.AcceptAll)
 			key := func(name string) string { return "{" + name + "}" }
 			well := c.On(0, "well", key)
 			w.Topic(well, r.URL)

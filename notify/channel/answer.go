@@ -9,7 +9,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"syscall"
 	"time"
@@ -103,13 +102,4 @@ func networkErrorText(err error) string {
 		return "the connection broke"
 	}
 	return fmt.Sprintf("unreachable (%T)", errors.Unwrap(err))
-}
-
-// checkURL returns an error that names the key and shows nothing of the URL, which may carry a token.
-func checkURL(key, raw string) error {
-	u, err := url.Parse(raw)
-	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		return fmt.Errorf("%s: use an absolute http or https URL", key)
-	}
-	return nil
 }

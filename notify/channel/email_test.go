@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit/providers"
 	"sluice/notify"
 )
 
@@ -52,20 +53,20 @@ func emailFor(t *testing.T, cfg EmailConfig) *emailTransport {
 // TestEmailArrives checks a mail as it arrives, for every value of TLS, with a login.
 func TestEmailArrives(t *testing.T) {
 	t.Parallel()
-	for name, change := range map[string]func(*smtpServer){
-		"starttls and login": func(s *smtpServer) { s.starttls, s.login = true, "shop\x00pass-word" },
-		"tls and login":      func(s *smtpServer) { s.whole, s.login = true, "shop\x00pass-word" },
-		"in the clear":       func(*smtpServer) {},
+	for name, change := range map[string]func(*providers.MailServer){
+		"starttls and login": func(s *providers.MailServer) { s.StartTLS, s.Login = true, "shop\x00pass-word" },
+		"tls and login":      func(s *providers.MailServer) { s.Whole, s.Login = true, "shop\x00pass-word" },
+		"in the clear":       func(*providers.MailServer) {},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := newSMTPServer(t, change)
-			e := emailFor(t, server.config())
+			server := providers.NewMailServer(t, change)
+			e := emailFor(t, mailConfig(server))
 			for range 3 {
 				require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), ann()))
 			}
-			require.Equal(t, 1, server.count(), "one connection carries them all")
-			raw := server.received()[0]
+			require.Equal(t, 1, server.Sessions(), "one connection carries them all")
+			raw := server.Received()[0]
 			envelope, _, _ := strings.Cut(raw, "\r\n")
 			require.Contains(t, envelope, "MAIL FROM:<shop@shop.example>")
 			require.Contains(t, envelope, "RCPT TO:<"+annMail+">")
@@ -129,18 +130,18 @@ func TestEmailResults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			server := newSMTPServer(t, func(*smtpServer) {})
-			cfg := server.config()
+			server := providers.NewMailServer(t, func(*providers.MailServer) {})
+			cfg := mailConfig(server)
 			cfg.Timeout = 300 * time.Millisecond
 			e := emailFor(t, cfg)
-			server.answer(func(step, _ string) string {
+			server.Answer(func(step, _ string) string {
 				if step == one.step {
 					return one.reply
 				}
 				return ""
 			})
 			require.Equal(t, one.want, e.send(t.Context(), confirmed(), ann()))
-			server.answer(func(string, string) string { return "" })
+			server.Answer(func(string, string) string { return "" })
 			require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), ann()),
 				"the next mail is not held by it")
 		})
@@ -150,15 +151,15 @@ func TestEmailResults(t *testing.T) {
 // Domains go out in ASCII, and dots where a mailbox may have none go out in quotes.
 func TestEmailAddressesOnTheWire(t *testing.T) {
 	t.Parallel()
-	server := newSMTPServer(t, func(*smtpServer) {})
+	server := providers.NewMailServer(t, func(*providers.MailServer) {})
 	var hello sync.Map
-	server.answer(func(step, line string) string {
+	server.Answer(func(step, line string) string {
 		if step == "ehlo" {
 			hello.Store(line, true)
 		}
 		return ""
 	})
-	cfg := server.config()
+	cfg := mailConfig(server)
 	cfg.From, cfg.HELO = "Shop <shop@läden.example>", "mx.shop.example"
 	e := emailFor(t, cfg)
 	for address, wire := range map[string]string{"anna@bücher.example": "<anna@xn--bcher-kva.example>",
@@ -166,7 +167,7 @@ func TestEmailAddressesOnTheWire(t *testing.T) {
 		to := ann()
 		to.Email = address
 		require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), to), address)
-		mails := server.received()
+		mails := server.Received()
 		require.Contains(t, mails[len(mails)-1], "MAIL FROM:<shop@xn--lden-loa.example>")
 		require.Contains(t, mails[len(mails)-1], "RCPT TO:"+wire)
 	}
@@ -178,26 +179,26 @@ func TestEmailAddressesOnTheWire(t *testing.T) {
 
 func TestEmailSurvivesADroppedIdleConnection(t *testing.T) {
 	t.Parallel()
-	server := newSMTPServer(t, func(*smtpServer) {})
-	e := emailFor(t, server.config())
+	server := providers.NewMailServer(t, func(*providers.MailServer) {})
+	e := emailFor(t, mailConfig(server))
 	require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), ann()))
-	server.dropAll()
+	server.DropAll()
 	require.Equal(t, notify.Delivered(), e.send(t.Context(), confirmed(), ann()))
-	require.Equal(t, 2, server.count())
-	require.Len(t, server.received(), 2)
+	require.Equal(t, 2, server.Sessions())
+	require.Len(t, server.Received(), 2)
 }
 
 func TestEmailEndsWithItsContext(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"connect", "rcpt"} {
-		server := newSMTPServer(t, func(*smtpServer) {})
-		cfg := server.config()
+		server := providers.NewMailServer(t, func(*providers.MailServer) {})
+		cfg := mailConfig(server)
 		cfg.Timeout = time.Hour
 		m, err := NewMailer(cfg, time.Now)
 		require.NoError(t, err)
 		t.Cleanup(m.Close)
 		ctx, cancel := context.WithCancel(t.Context())
-		server.answer(func(at, _ string) string {
+		server.Answer(func(at, _ string) string {
 			if at == step {
 				cancel()
 				return "hang"
@@ -211,32 +212,34 @@ func TestEmailEndsWithItsContext(t *testing.T) {
 
 func TestEmailNeedsWhatItWasPromised(t *testing.T) {
 	t.Parallel()
-	wrong := newSMTPServer(t, func(s *smtpServer) { s.starttls, s.login = true, "shop\x00pass-word" })
-	cfg := wrong.config()
+	wrong := providers.NewMailServer(t, func(s *providers.MailServer) {
+		s.StartTLS, s.Login = true, "shop\x00pass-word"
+	})
+	cfg := mailConfig(wrong)
 	cfg.Password = "another"
 	require.Equal(t, notify.Unreachable("smtp: the server refused the session with 535"),
 		emailFor(t, cfg).send(t.Context(), confirmed(), ann()))
-	cfg = wrong.config()
+	cfg = mailConfig(wrong)
 	cfg.CAFile = ""
 	require.Equal(t, notify.Unreachable("smtp: its certificate is not trusted"),
 		emailFor(t, cfg).send(t.Context(), confirmed(), ann()))
 
-	clear := newSMTPServer(t, func(*smtpServer) {})
-	cfg = clear.config()
+	clear := providers.NewMailServer(t, func(*providers.MailServer) {})
+	cfg = mailConfig(clear)
 	cfg.TLS = TLSStart
 	r := emailFor(t, cfg).send(t.Context(), confirmed(), ann())
 	require.True(t, r.ReceiverDown(), "no mail goes in the clear unless the configuration says so")
-	require.Empty(t, clear.received())
+	require.Empty(t, clear.Received())
 
-	gone := newSMTPServer(t, func(*smtpServer) {})
-	cfg = gone.config()
-	gone.stop()
+	gone := providers.NewMailServer(t, func(*providers.MailServer) {})
+	cfg = mailConfig(gone)
+	gone.Stop()
 	require.Equal(t, notify.Unreachable("smtp: connection refused"),
 		emailFor(t, cfg).send(t.Context(), confirmed(), ann()))
 	to := ann()
 	to.Email = "not an address\r\nBcc: all@example.com"
 	require.Equal(t, notify.Permanent("the e-mail address is not valid"),
-		emailFor(t, clear.config()).send(t.Context(), confirmed(), to))
+		emailFor(t, mailConfig(clear)).send(t.Context(), confirmed(), to))
 }
 
 func TestEmailConfig(t *testing.T) {
@@ -257,4 +260,21 @@ func TestEmailConfig(t *testing.T) {
 	_, err = NewMailer(cfg, time.Now)
 	require.ErrorContains(t, err, "notify.email.ca_file")
 	require.Equal(t, "unreachable (<nil>)", networkErrorText(errors.New(annMail)), "texts of others are not quoted")
+}
+
+// mailConfig returns the configuration for a mail server.
+func mailConfig(s *providers.MailServer) EmailConfig {
+	cfg := DefaultEmailConfig()
+	cfg.Enabled, cfg.Addr, cfg.CAFile, cfg.Timeout = true, s.Addr(), s.CAFile(), 2*time.Second
+	cfg.From = "Shop <shop@shop.example>"
+	switch {
+	case s.Whole:
+		cfg.TLS = TLSWhole
+	case !s.StartTLS:
+		cfg.TLS = TLSNone
+	}
+	if user, password, ok := strings.Cut(s.Login, "\x00"); ok {
+		cfg.Username, cfg.Password = user, password
+	}
+	return cfg
 }

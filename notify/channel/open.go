@@ -1,8 +1,9 @@
 // Package channel holds the ways out of the outbox: the event stream, e-mail, SMS and the shop's webhook. It also
-// alerts operators of notifications and messages that were given up.
+// gives the alerts of operators their ways.
 package channel
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -11,12 +12,13 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"sluice/notify"
+	"sluice/notify/alert"
 )
 
 // Set is the channels that a configuration enables, and the alerts.
 type Set struct {
 	Stream *Stream
-	Alerts *Alerts
+	Alerts *alert.Alerts
 
 	senders []*Sender
 	mailer  *Mailer // of e-mail alerts; nil without a server
@@ -63,9 +65,33 @@ func Open(p Parts) (s *Set, err error) {
 			return s, err
 		}
 	}
-	s.Alerts, err = NewAlerts(AlertParts{Config: cfg.Alert, Mailer: s.mailer, Log: p.Log, Now: p.Now,
-		Registry: p.Registry, Redis: p.Redis, Journal: p.Journal})
+	s.Alerts, err = s.openAlerts(p)
 	return s, err
+}
+
+// openAlerts gives alerts their ways: the mail server of the e-mail channel, and a webhook of their own.
+func (s *Set) openAlerts(p Parts) (*alert.Alerts, error) {
+	cfg := p.Config.Alert
+	parts := alert.Parts{Config: cfg, Log: p.Log, Now: p.Now, Registry: p.Registry, Redis: p.Redis,
+		Journal: p.Journal}
+	if s.mailer != nil {
+		parts.Mail = func(ctx context.Context, l alert.Letter) notify.Result {
+			return s.mailer.Send(ctx, Mail{ID: l.ID, To: []string{l.To}, Subject: l.Subject, Text: l.Text})
+		}
+	}
+	if cfg.URL == "" {
+		return alert.New(parts), nil
+	}
+	hook, err := newWebhook(WebhookConfig{SenderConfig: SenderConfig{Timeout: alert.Timeout, Workers: 1},
+		URL: cfg.URL, Secrets: cfg.Secrets, AllowPrivate: cfg.AllowPrivate}, p.Now)
+	if err != nil {
+		return nil, err
+	}
+	parts.Post = func(ctx context.Context, id string, body []byte) notify.Result {
+		defer hook.close() // alerts are rare: the connection is closed each time
+		return hook.post(ctx, id, body)
+	}
+	return alert.New(parts), nil
 }
 
 // enabledTransport is a transport with the configuration of its channel.

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/providers"
 	"sluice/notify"
 )
 
@@ -84,19 +85,21 @@ func TestSkippedRowsAreDoneWith(t *testing.T) {
 func TestNothingPersonalIsLoggedOrStored(t *testing.T) {
 	t.Parallel()
 	var log sharedLog
-	server := newSMTPServer(t, func(s *smtpServer) { s.starttls, s.login = true, "shop\x00smtp-password" })
-	server.answer(func(step, line string) string {
+	server := providers.NewMailServer(t, func(s *providers.MailServer) {
+		s.StartTLS, s.Login = true, "shop\x00smtp-password"
+	})
+	server.Answer(func(step, line string) string {
 		if step == "rcpt" {
 			return "550 5.1.1 no such user: " + line
 		}
 		return ""
 	})
-	shop := newReceiver(t, func(w http.ResponseWriter, r *http.Request) {
+	shop := providers.NewReceiver(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, r.URL.String()+annPhone+annMail, http.StatusBadRequest)
 	})
 	b := newBench(t)
 	b.log, b.cfg.Retries = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), 0
-	b.cfg.Email, b.cfg.Webhook = server.config(), WebhookConfig{SenderConfig: quickConfig(),
+	b.cfg.Email, b.cfg.Webhook = mailConfig(server), WebhookConfig{SenderConfig: quickConfig(),
 		URL: shop.URL + "/?token=tok-secret", Secrets: []string{newSecret}, AllowPrivate: true}
 	b.cfg.Webhook.Enabled, b.cfg.SMS.Enabled, b.cfg.SMS.Provider = true, true, SMSGeneric
 	b.cfg.SMS.HTTP = SMSHTTPConfig{URL: "http://127.0.0.1:1/{{query .To}}?token=tok-secret", Method: http.MethodPost,
@@ -129,18 +132,26 @@ func TestNothingPersonalIsLoggedOrStored(t *testing.T) {
 func TestADeadNotificationAlerts(t *testing.T) {
 	t.Parallel()
 	onEveryDatabase(t, func(t *testing.T, b *bench) {
-		server, shop := newSMTPServer(t, func(*smtpServer) {}), newReceiver(t, status(http.StatusOK))
-		a := alertsTo(t, server, shop, b.clock)
+		server := providers.NewMailServer(t, func(*providers.MailServer) {})
+		b.cfg.Email, b.cfg.Alert.Emails = mailConfig(server), []string{"ops@shop.example"}
+		b.cfg.Email.Enabled = false
+		require.NoError(t, b.cfg.Validate())
+		set, err := Open(Parts{Config: b.cfg, Log: b.log, Now: b.clock.Now})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, set.Close()) })
+		testkit.Background(t, func(ctx context.Context) error {
+			set.Alerts.Run(ctx)
+			return nil
+		})
 		b.insert(t, "sms", 3)
 		refuse := func(notify.Message) notify.Result { return notify.Permanent("no such number") }
-		b.onDead = func(channel string, n int64) { a.Add("notifications of channel "+channel, n) }
+		b.onDead = func(channel string, n int64) { set.Alerts.Add("notifications of channel "+channel, n) }
 		run(t, b.relay(&recorder{name: "sms", answer: refuse}))
 		b.waitFor(t, notify.StateDead, 3)
 		require.Eventually(t, func() bool { return b.counted("sms", "dead") == 3 }, eventually, time.Millisecond)
 		require.Eventually(t, func() bool {
-			b.clock.Advance(a.interval)
-			a.stepAll(t)
-			return strings.Contains(strings.Join(server.received(), ""), "  notifications of channel sms")
+			b.clock.Advance(b.cfg.Alert.Interval)
+			return strings.Contains(strings.Join(server.Received(), ""), "  notifications of channel sms")
 		}, eventually, 5*time.Millisecond)
 	})
 }
@@ -169,32 +180,20 @@ func (s *orderStates) lookup(_ context.Context, ids []string) (map[string]notify
 	return found, nil
 }
 
-// subjects returns the subjects of the mails that a server has taken, in their order.
-func (s *smtpServer) subjects() (list []string) {
-	for _, mail := range s.received() {
-		for line := range strings.Lines(mail) {
-			if text, ok := strings.CutPrefix(line, "Subject: "); ok {
-				list = append(list, strings.TrimSpace(text))
-			}
-		}
-	}
-	return list
-}
-
 // TestTheMailServerIsAwayWhileAnOrderExpires checks that the shopper then gets only what is still true, in order.
 func TestTheMailServerIsAwayWhileAnOrderExpires(t *testing.T) {
 	t.Parallel()
 	onEveryDatabase(t, func(t *testing.T, b *bench) {
-		server := newSMTPServer(t, func(*smtpServer) {})
+		server := providers.NewMailServer(t, func(*providers.MailServer) {})
 		away := func(step, _ string) string {
 			if step == "connect" {
 				return "421 come back later"
 			}
 			return ""
 		}
-		server.answer(away)
+		server.Answer(away)
 		orders := &orderStates{status: map[string]string{"expires": "confirmed", "stays": "confirmed"}}
-		cfg := server.config()
+		cfg := mailConfig(server)
 		cfg.Failures, b.cfg.Sweep = 1000, 10*time.Millisecond
 		sender, err := newSender(cfg.SenderConfig, emailFor(t, cfg), orders.lookup, slog.New(slog.DiscardHandler))
 		require.NoError(t, err)
@@ -227,19 +226,19 @@ func TestTheMailServerIsAwayWhileAnOrderExpires(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, []notify.Row{overtaken}, listed)
 
-		server.answer(func(string, string) string { return "" })
+		server.Answer(func(string, string) string { return "" })
 		require.Eventually(t, func() bool {
 			b.clock.Advance(time.Second)
 			return len(b.rows(t, notify.StateDelivered)) == 2
 		}, eventually, time.Millisecond)
-		require.ElementsMatch(t, []string{"Order expired: Phone <X>", "Order confirmed: Phone <X>"}, server.subjects())
+		require.ElementsMatch(t, []string{"Order expired: Phone <X>", "Order confirmed: Phone <X>"}, server.Subjects())
 
 		// It is paid after all: what comes later is sent, later.
 		orders.set("expires", "paid")
 		b.queue(t, "email", "expires", notify.EventPaid)
 		r.Wake()
 		b.waitFor(t, notify.StateDelivered, 3)
-		require.Equal(t, "Payment received: Phone <X>", server.subjects()[2])
+		require.Equal(t, "Payment received: Phone <X>", server.Subjects()[2])
 
 		b.clock.Advance(b.cfg.Keep + time.Minute)
 		b.waitFor(t, notify.StateOvertaken, 0) // it is deleted like what was delivered

@@ -13,11 +13,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit/providers"
 	"sluice/notify"
 )
 
 // hookChannel returns the webhook channel to a receiver.
-func hookChannel(t *testing.T, shop *receiver, change func(*WebhookConfig)) *Sender {
+func hookChannel(t *testing.T, shop *providers.Receiver, change func(*WebhookConfig)) *Sender {
 	t.Helper()
 	cfg := WebhookConfig{SenderConfig: quickConfig(), URL: shop.URL, Secrets: []string{newSecret}, AllowPrivate: true}
 	cfg.Enabled, cfg.Workers, cfg.Pause = true, 1, 50*time.Millisecond
@@ -37,18 +38,18 @@ func TestNobodyWaitsForTheSlowestOfABatch(t *testing.T) {
 	t.Parallel()
 	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		const mails, slow = 200, 3
-		server := newSMTPServer(t, func(*smtpServer) {})
+		server := providers.NewMailServer(t, func(*providers.MailServer) {})
 		release := make(chan struct{})
 		freed := sync.OnceFunc(func() { close(release) })
 		t.Cleanup(freed)
-		server.answer(func(step, line string) string {
+		server.Answer(func(step, line string) string {
 			if step == "rcpt" && strings.Contains(line, "<slow") {
 				return "wait"
 			}
 			return ""
 		})
-		server.release = release
-		cfg := server.config()
+		server.Release = release
+		cfg := mailConfig(server)
 		cfg.Workers, cfg.Timeout = slow+1, 15*time.Second
 		b.cfg.Batch = 10
 		sender, err := newSender(cfg.SenderConfig, emailFor(t, cfg), func(_ context.Context, ids []string) (
@@ -76,7 +77,7 @@ func TestNobodyWaitsForTheSlowestOfABatch(t *testing.T) {
 		for _, row := range b.waitFor(t, notify.StateDelivered, mails) {
 			require.Equal(t, 1, row.Attempts)
 		}
-		require.Len(t, server.received(), mails, "nobody was told twice")
+		require.Len(t, server.Received(), mails, "nobody was told twice")
 	})
 }
 
@@ -87,9 +88,9 @@ func TestAReceiverThatAsksForAWaitGetsIt(t *testing.T) {
 		b := newBench(t)
 		b.cfg.Retries = 0
 		var asked, next atomic.Int64
-		shop := newReceiver(t, func(w http.ResponseWriter, r *http.Request) {
+		shop := providers.NewReceiver(t, func(w http.ResponseWriter, r *http.Request) {
 			asked.Store(time.Now().UnixNano())
-			status(code, "Retry-After", "1")(w, r)
+			providers.Status(code, "Retry-After", "1")(w, r)
 		}, func(w http.ResponseWriter, _ *http.Request) {
 			next.CompareAndSwap(0, time.Now().UnixNano())
 			w.WriteHeader(http.StatusOK)
@@ -99,7 +100,7 @@ func TestAReceiverThatAsksForAWaitGetsIt(t *testing.T) {
 		for _, row := range b.waitFor(t, notify.StateDelivered, 20) {
 			require.Equal(t, 1, row.Attempts)
 		}
-		require.Len(t, shop.calls(), 21, "nobody called meanwhile")
+		require.Len(t, shop.Calls(), 21, "nobody called meanwhile")
 		require.GreaterOrEqual(t, time.Duration(next.Load()-asked.Load()), time.Second)
 	}
 }
@@ -113,7 +114,7 @@ func TestFaultsOfTheChannelEndNoMessage(t *testing.T) {
 		b := newBench(t)
 		b.cfg.Retries, b.cfg.RetryUnit = 1, time.Millisecond
 		var refused atomic.Int64
-		shop := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		shop := providers.NewReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
 			if refused.Add(1) <= 15 {
 				w.WriteHeader(code)
 			}
@@ -133,12 +134,11 @@ func TestAPoisonedMessageHoldsNoChannel(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	b.cfg.Retries, b.cfg.RetryUnit = 3, time.Millisecond
-	shop := newReceiver(t, status(http.StatusOK))
-	shop.answers = []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+	shop := providers.NewReceiver(t, func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.Header.Get("webhook-id"), "order-0003:") {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
-	}}
+	})
 	b.insert(t, "webhook", 20)
 	run(t, b.relay(hookChannel(t, shop, func(c *WebhookConfig) { c.Failures, c.Pause = 1, 5*time.Millisecond })))
 	b.waitFor(t, notify.StateDelivered, 19)

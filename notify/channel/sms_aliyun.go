@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"sluice/notify"
+	"sluice/notify/webhook"
 )
 
 // AliyunConfig names an account at Alibaba Cloud's Short Message Service, which sends only texts it has approved.
@@ -54,7 +55,7 @@ func newAliyun(cfg AliyunConfig, client *http.Client, now func() time.Time) (*al
 				"use confirmed, paid, expired, cancelled, failed or refund_required", name)
 		}
 	}
-	return &aliyun{cfg, client, now}, checkURL("notify.sms.aliyun.endpoint", cfg.Endpoint)
+	return &aliyun{cfg, client, now}, webhook.CheckURL("notify.sms.aliyun.endpoint", cfg.Endpoint)
 }
 
 // Send implements SMSProvider. SendSms is not idempotent: after a lost answer, the retry may send the text twice.

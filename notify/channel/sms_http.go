@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/notify"
+	"sluice/notify/webhook"
 )
 
 // SMSHTTPConfig configures any provider with an HTTP API.
@@ -44,7 +45,7 @@ func newSMSHTTP(cfg SMSHTTPConfig, client *http.Client, now func() time.Time) (*
 			"{\"to\":{{json .To}},\"text\":{{json .Text}}}")
 	}
 	req, err := p.request(context.Background(), SMS{ID: "id", To: "+10000000000", Text: "text"})
-	if err != nil || checkURL("", req.URL.String()) != nil {
+	if err != nil || webhook.CheckURL("", req.URL.String()) != nil {
 		return nil, errors.New("notify.sms.http: url, method, headers and body make no request; " +
 			"fields are .ID .To .Text .Facts")
 	}

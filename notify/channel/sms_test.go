@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit/providers"
 	"sluice/notify"
 )
 
@@ -51,7 +52,7 @@ func TestSMSDryRunSendsNothingAndMasksTheNumber(t *testing.T) {
 
 func TestSMSByHTTPEscapes(t *testing.T) {
 	t.Parallel()
-	gate := newReceiver(t, status(http.StatusOK))
+	gate := providers.NewReceiver(t, providers.Status(http.StatusOK))
 	s := smsFor(t, func(c *SMSConfig) {
 		c.Provider = SMSGeneric
 		c.HTTP = SMSHTTPConfig{URL: gate.URL + "/send?to={{query .To}}", Method: http.MethodPost,
@@ -62,10 +63,10 @@ func TestSMSByHTTPEscapes(t *testing.T) {
 	to.SaleTitle = "A \"B\"\n& C"
 	to.Locale = "en"
 	require.Equal(t, notify.Delivered(), s.send(t.Context(), confirmed(), to))
-	require.Equal(t, "/send?to="+url.QueryEscape(annPhone), gate.calls()[0].path)
-	require.Equal(t, "Key k-1", gate.calls()[0].header.Get("Authorization"))
+	require.Equal(t, "/send?to="+url.QueryEscape(annPhone), gate.Calls()[0].Path)
+	require.Equal(t, "Key k-1", gate.Calls()[0].Header.Get("Authorization"))
 	var body map[string]string
-	require.NoError(t, json.Unmarshal([]byte(gate.calls()[0].body), &body))
+	require.NoError(t, json.Unmarshal([]byte(gate.Calls()[0].Body), &body))
 	require.Equal(t, confirmed().ID(), body["id"])
 	require.True(t, strings.HasPrefix(body["text"], to.SaleTitle+": order 456789ab confirmed."), body["text"])
 }
@@ -75,7 +76,7 @@ func TestSMSByHTTPNeedsNoBody(t *testing.T) {
 	t.Parallel()
 	for name, answer := range map[string]http.HandlerFunc{"breaks": sendTooLittle,
 		"never ends": endless(http.StatusOK)} {
-		gate := newReceiver(t, answer)
+		gate := providers.NewReceiver(t, answer)
 		s := smsFor(t, func(c *SMSConfig) {
 			c.Provider, c.HTTP = SMSGeneric, SMSHTTPConfig{URL: gate.URL, Method: http.MethodPost}
 		})
@@ -102,19 +103,19 @@ func TestSMSByTwilio(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			api := newReceiver(t, one.answer)
+			api := providers.NewReceiver(t, one.answer)
 			s := smsFor(t, func(c *SMSConfig) {
 				c.Provider, c.Timeout = SMSTwilio, 300*time.Millisecond
 				c.Twilio = TwilioConfig{Endpoint: api.URL, Account: "AC1", Token: "tw-token", From: "+15550100"}
 			})
 			require.Equal(t, one.want, s.send(t.Context(), confirmed(), ann()))
-			require.Equal(t, "/2010-04-01/Accounts/AC1/Messages.json", api.calls()[0].path)
-			form, err := url.ParseQuery(api.calls()[0].body)
+			require.Equal(t, "/2010-04-01/Accounts/AC1/Messages.json", api.Calls()[0].Path)
+			form, err := url.ParseQuery(api.Calls()[0].Body)
 			require.NoError(t, err)
 			require.Equal(t, annPhone, form.Get("To"))
 			require.Equal(t, "+15550100", form.Get("From"))
 			require.Contains(t, form.Get("Body"), "已确认")
-			require.Equal(t, "Basic QUMxOnR3LXRva2Vu", api.calls()[0].header.Get("Authorization"))
+			require.Equal(t, "Basic QUMxOnR3LXRva2Vu", api.Calls()[0].Header.Get("Authorization"))
 		})
 	}
 }
@@ -156,7 +157,7 @@ func TestSMSByAliyun(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			api := newReceiver(t, one.answer)
+			api := providers.NewReceiver(t, one.answer)
 			s := smsFor(t, func(c *SMSConfig) {
 				c.Provider = SMSAliyun
 				c.Aliyun = AliyunConfig{Endpoint: api.URL, AccessKeyID: "LTAI", AccessKeySecret: "ali-secret",
@@ -167,13 +168,13 @@ func TestSMSByAliyun(t *testing.T) {
 			require.Equal(t, notify.Skipped("no aliyun template is configured for this event"),
 				s.send(t.Context(), paid, ann()))
 			require.Equal(t, one.want, s.send(t.Context(), confirmed(), ann()))
-			sent, err := url.Parse(api.calls()[0].path)
+			sent, err := url.Parse(api.Calls()[0].Path)
 			require.NoError(t, err)
 			require.Equal(t, "8613812345678", sent.Query().Get("PhoneNumbers"))
 			require.Equal(t, "SMS_1", sent.Query().Get("TemplateCode"))
 			require.Equal(t, "店", sent.Query().Get("SignName"))
 			require.Contains(t, sent.Query().Get("TemplateParam"), `"quantity":"2"`)
-			require.Equal(t, "SendSms", api.calls()[0].header.Get("x-acs-action"))
+			require.Equal(t, "SendSms", api.Calls()[0].Header.Get("x-acs-action"))
 		})
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"sluice/notify"
+	"sluice/notify/webhook"
 )
 
 // TwilioConfig names an account at Twilio: https://www.twilio.com/docs/messaging/api/message-resource.
@@ -34,7 +35,7 @@ func newTwilio(cfg TwilioConfig, client *http.Client, now func() time.Time) (*tw
 	if cfg.Account == "" || cfg.Token == "" || cfg.From == "" {
 		return nil, errors.New("notify.sms.twilio: account, token and from are required")
 	}
-	return &twilio{cfg, client, now}, checkURL("notify.sms.twilio.endpoint", cfg.Endpoint)
+	return &twilio{cfg, client, now}, webhook.CheckURL("notify.sms.twilio.endpoint", cfg.Endpoint)
 }
 
 // Send implements SMSProvider.

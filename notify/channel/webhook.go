@@ -29,7 +29,7 @@ func (c WebhookConfig) check(batch time.Duration) error {
 	if !c.Enabled {
 		return nil
 	}
-	errs := []error{c.SenderConfig.check("webhook", batch), checkURL("notify.webhook.url", c.URL)}
+	errs := []error{c.SenderConfig.check("webhook", batch), webhook.CheckURL("notify.webhook.url", c.URL)}
 	if _, err := webhook.NewSigner(c.Secrets...); err != nil {
 		errs = append(errs, fmt.Errorf("notify.webhook.secrets: %w", err))
 	}

@@ -3,8 +3,6 @@ package channel
 import (
 	"io"
 	"net/http"
-	"net/http/httptest"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,57 +10,10 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit/providers"
 	"sluice/notify"
 	"sluice/notify/webhook"
 )
-
-// receiver is a shop's endpoint that remembers its calls. It gives one answer a call, and repeats the last.
-type receiver struct {
-	*httptest.Server
-	mu      sync.Mutex
-	answers []http.HandlerFunc
-	got     []call
-}
-
-type call struct {
-	path, body string
-	header     http.Header
-}
-
-func newReceiver(t *testing.T, answers ...http.HandlerFunc) *receiver {
-	t.Helper()
-	r := &receiver{answers: answers}
-	r.Server = httptest.NewServer(http.HandlerFunc(r.handle))
-	t.Cleanup(r.Close)
-	return r
-}
-
-func (r *receiver) handle(w http.ResponseWriter, req *http.Request) {
-	body, _ := io.ReadAll(req.Body)
-	r.mu.Lock()
-	r.got = append(r.got, call{req.URL.RequestURI(), string(body), req.Header})
-	answer := r.answers[0]
-	if len(r.answers) > 1 {
-		r.answers = r.answers[1:]
-	}
-	r.mu.Unlock()
-	answer(w, req)
-}
-
-func (r *receiver) calls() []call {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.got)
-}
-
-func status(code int, headers ...string) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
-		for i := 0; i < len(headers); i += 2 {
-			w.Header().Set(headers[i], headers[i+1])
-		}
-		w.WriteHeader(code)
-	}
-}
 
 func hang(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 
@@ -107,52 +58,52 @@ func hookTo(t *testing.T, url string, timeout time.Duration) *webhookTransport {
 
 func TestWebhookIsSignedAndKeepsItsID(t *testing.T) {
 	t.Parallel()
-	shop := newReceiver(t, status(http.StatusInternalServerError), status(http.StatusOK))
+	shop := providers.NewReceiver(t, providers.Status(http.StatusInternalServerError), providers.Status(http.StatusOK))
 	w := hookTo(t, shop.URL+"/hook?token=tok-secret", 5*time.Second)
 	require.Equal(t, notify.Unreachable("http status 500"), w.send(t.Context(), confirmed(), ann()))
 	require.Equal(t, notify.Delivered(), w.send(t.Context(), confirmed(), ann()))
-	got := shop.calls()
+	got := shop.Calls()
 	for i, secret := range []string{oldSecret, newSecret} {
 		v, err := webhook.NewVerifier(time.Now, secret)
 		require.NoError(t, err)
-		require.NoError(t, v.Verify(got[i].header, []byte(got[i].body)))
+		require.NoError(t, v.Verify(got[i].Header, []byte(got[i].Body)))
 	}
-	require.Equal(t, confirmed().ID(), got[0].header.Get(webhook.HeaderID))
-	require.Equal(t, got[0].header.Get(webhook.HeaderID), got[1].header.Get(webhook.HeaderID))
-	require.Equal(t, "/hook?token=tok-secret", got[0].path)
+	require.Equal(t, confirmed().ID(), got[0].Header.Get(webhook.HeaderID))
+	require.Equal(t, got[0].Header.Get(webhook.HeaderID), got[1].Header.Get(webhook.HeaderID))
+	require.Equal(t, "/hook?token=tok-secret", got[0].Path)
 	require.JSONEq(t, `{"type": "order.confirmed", "version": 1, "timestamp": "2023-11-14T22:13:20.000Z", "data": {
 		"order_id": "0198c0de-7a1b-7c3d-8e9f-0123456789ab", "sale_id": "phone", "user_id": "u1", "status": "confirmed",
 		"quantity": 2, "price_cents": 9900, "currency": "CNY", "confirmed_at": "2023-11-14T22:13:20.000Z",
-		"pay_by": "2026-11-11T00:15:00.000Z"}}`, got[0].body)
-	require.NotContains(t, got[0].body, annMail)
-	require.NotContains(t, got[0].body, annPhone)
+		"pay_by": "2026-11-11T00:15:00.000Z"}}`, got[0].Body)
+	require.NotContains(t, got[0].Body, annMail)
+	require.NotContains(t, got[0].Body, annPhone)
 }
 
 func TestWebhookResults(t *testing.T) {
 	t.Parallel()
-	elsewhere := newReceiver(t, status(http.StatusOK))
+	elsewhere := providers.NewReceiver(t, providers.Status(http.StatusOK))
 	for name, one := range map[string]struct {
 		answer http.HandlerFunc
 		want   notify.Result
 	}{
-		"created":         {status(201), notify.Delivered()},
-		"redirect":        {status(307, "Location", elsewhere.URL), notify.Unreachable("http status 307")},
-		"not let in":      {status(401), notify.Unreachable("http status 401")},
-		"forbidden":       {status(403), notify.Unreachable("http status 403")},
-		"nothing there":   {status(404), notify.Unreachable("http status 404")},
-		"another method":  {status(405), notify.Unreachable("http status 405")},
-		"too large":       {status(413), notify.Permanent("http status 413")},
-		"makes no sense":  {status(422), notify.Permanent("http status 422")},
-		"gone":            {status(410), notify.Permanent("http status 410")},
-		"bad request":     {status(400), notify.Permanent("http status 400")},
-		"request timeout": {status(408), notify.Retry("http status 408")},
-		"too early":       {status(425), notify.Retry("http status 425")},
-		"too many":        {status(429), notify.Hold(0, "http status 429")},
-		"told to wait":    {status(429, "Retry-After", "7"), notify.Hold(7*time.Second, "http status 429")},
-		"away for a time": {status(503, "Retry-After", "90"), notify.Hold(90*time.Second, "http status 503")},
-		"long away":       {status(503, "Retry-After", "99999"), notify.Hold(time.Hour, "http status 503")},
-		"nonsense wait":   {status(503, "Retry-After", "soon"), notify.Unreachable("http status 503")},
-		"broken":          {status(502), notify.Unreachable("http status 502")},
+		"created":         {providers.Status(201), notify.Delivered()},
+		"redirect":        {providers.Status(307, "Location", elsewhere.URL), notify.Unreachable("http status 307")},
+		"not let in":      {providers.Status(401), notify.Unreachable("http status 401")},
+		"forbidden":       {providers.Status(403), notify.Unreachable("http status 403")},
+		"nothing there":   {providers.Status(404), notify.Unreachable("http status 404")},
+		"another method":  {providers.Status(405), notify.Unreachable("http status 405")},
+		"too large":       {providers.Status(413), notify.Permanent("http status 413")},
+		"makes no sense":  {providers.Status(422), notify.Permanent("http status 422")},
+		"gone":            {providers.Status(410), notify.Permanent("http status 410")},
+		"bad request":     {providers.Status(400), notify.Permanent("http status 400")},
+		"request timeout": {providers.Status(408), notify.Retry("http status 408")},
+		"too early":       {providers.Status(425), notify.Retry("http status 425")},
+		"too many":        {providers.Status(429), notify.Hold(0, "http status 429")},
+		"told to wait":    {providers.Status(429, "Retry-After", "7"), notify.Hold(7*time.Second, "http status 429")},
+		"away for a time": {providers.Status(503, "Retry-After", "90"), notify.Hold(90*time.Second, "http status 503")},
+		"long away":       {providers.Status(503, "Retry-After", "99999"), notify.Hold(time.Hour, "http status 503")},
+		"nonsense wait":   {providers.Status(503, "Retry-After", "soon"), notify.Unreachable("http status 503")},
+		"broken":          {providers.Status(502), notify.Unreachable("http status 502")},
 		"hangs":           {hang, notify.Unreachable("no answer in time")},
 		"dies":            {sendTooLittle, notify.Delivered()},
 		"talks too much":  {flood, notify.Delivered()},
@@ -161,11 +112,11 @@ func TestWebhookResults(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			shop := newReceiver(t, one.answer)
+			shop := providers.NewReceiver(t, one.answer)
 			require.Equal(t, one.want, hookTo(t, shop.URL, 300*time.Millisecond).send(t.Context(), confirmed(), ann()))
 		})
 	}
-	require.Empty(t, elsewhere.calls())
+	require.Empty(t, elsewhere.Calls())
 }
 
 // As many calls as there are workers are under way at once. None waits for a connection, which would use up its time.
@@ -174,7 +125,7 @@ func TestWebhookConnectionsFollowWorkers(t *testing.T) {
 	const workers = 100
 	var together sync.WaitGroup
 	together.Add(workers)
-	shop := newReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+	shop := providers.NewReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
 		together.Done()
 		together.Wait()
 		w.WriteHeader(http.StatusOK)
@@ -208,13 +159,13 @@ func TestWebhookRetryAfterDate(t *testing.T) {
 
 func TestWebhookRefusesPrivateAddresses(t *testing.T) {
 	t.Parallel()
-	shop := newReceiver(t, status(http.StatusOK))
+	shop := providers.NewReceiver(t, providers.Status(http.StatusOK))
 	cfg := WebhookConfig{SenderConfig: DefaultSenderConfig(), URL: shop.URL, Secrets: []string{newSecret}}
 	w, err := newWebhook(cfg, time.Now)
 	require.NoError(t, err)
 	t.Cleanup(w.close)
 	require.Equal(t, notify.Unreachable("the address is private or reserved"), w.send(t.Context(), confirmed(), ann()))
-	require.Empty(t, shop.calls())
+	require.Empty(t, shop.Calls())
 	shop.Close()
 	require.Equal(t, notify.Unreachable("connection refused"),
 		hookTo(t, shop.URL, time.Second).send(t.Context(), confirmed(), ann()))

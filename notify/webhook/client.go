@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"syscall"
 	"time"
 )
@@ -73,4 +74,13 @@ func isPublic(a netip.Addr) bool {
 		}
 	}
 	return true
+}
+
+// CheckURL returns an error that names the key and shows nothing of the URL, which may carry a token.
+func CheckURL(key, raw string) error {
+	u, err := url.Parse(raw)
+	if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		return fmt.Errorf("%s: use an absolute http or https URL", key)
+	}
+	return nil
 }

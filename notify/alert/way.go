@@ -1,4 +1,4 @@
-package channel
+package alert
 
 import (
 	"context"
@@ -41,36 +41,44 @@ func (a alert) text() string {
 	return text.String()
 }
 
-// sendAlert sends one alert one way.
-type sendAlert func(ctx context.Context, a alert) notify.Result
+// Letter is one alert as an e-mail. ID is the same at every try.
+type Letter struct{ ID, To, Subject, Text string }
+
+// Mail sends an alert to an address.
+type Mail func(ctx context.Context, l Letter) notify.Result
+
+// Post sends the JSON of an alert, with an id that is the same at every try.
+type Post func(ctx context.Context, id string, body []byte) notify.Result
+
+// sending sends one alert one way.
+type sending func(ctx context.Context, a alert) notify.Result
 
 // mailTo sends alerts to an e-mail address.
-func mailTo(mailer *Mailer, address string) sendAlert {
+func mailTo(mail Mail, address string) sending {
 	return func(ctx context.Context, a alert) notify.Result {
-		return mailer.Send(ctx, Mail{ID: fmt.Sprintf("alert.%d", a.at.UnixNano()), To: []string{address},
-			Subject: a.subject(), Text: a.text()})
+		return mail(ctx, Letter{ID: fmt.Sprintf("alert.%d", a.at.UnixNano()), To: address, Subject: a.subject(),
+			Text: a.text()})
 	}
 }
 
-// postTo sends alerts to a webhook. Alerts are rare, so the connection is closed each time.
-func postTo(hook *webhookTransport) sendAlert {
+// postTo sends alerts to a webhook.
+func postTo(post Post) sending {
 	return func(ctx context.Context, a alert) notify.Result {
-		defer hook.close()
 		body, err := json.Marshal(map[string]any{"type": "alert", "timestamp": a.at.UTC().Format(time.RFC3339),
 			"data": map[string]any{"summary": a.subject(), "causes": a.causes}})
 		if err != nil {
 			return notify.Permanent("the alert could not be written as JSON")
 		}
-		return hook.post(ctx, fmt.Sprintf("alert:%d", a.at.UnixNano()), body)
+		return post(ctx, fmt.Sprintf("alert:%d", a.at.UnixNano()), body)
 	}
 }
 
-// alertWay is one way to operators, such as one address, with the causes it has yet to send.
-type alertWay struct {
+// way is one way to operators, such as one address, with the causes it has yet to send.
+type way struct {
 	name    string
 	id      string // in the journal
-	send    sendAlert
-	journal *alertJournal // nil: a restart finds nothing
+	send    sending
+	journal *journal // nil: a restart finds nothing
 	// single marks the address of one topic, which may not exist. Other ways send the same causes to operators.
 	single bool
 
@@ -83,7 +91,7 @@ type alertWay struct {
 	next   time.Time // nothing is sent before
 }
 
-func (w *alertWay) count(cause string, n int64) {
+func (w *way) count(cause string, n int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if _, counted := w.causes[cause]; !counted && len(w.causes) >= maxCauses {
@@ -95,7 +103,7 @@ func (w *alertWay) count(cause string, n int64) {
 
 // due returns the alert to send now: the one that failed before, else the gathered causes. It returns nil when there is
 // none, or before w.next.
-func (w *alertWay) due(now time.Time) *alert {
+func (w *way) due(now time.Time) *alert {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -110,14 +118,14 @@ func (w *alertWay) due(now time.Time) *alert {
 }
 
 // retry remembers a failed alert, to be sent again at next.
-func (w *alertWay) retry(a *alert, next time.Time) {
+func (w *way) retry(a *alert, next time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.unsent, w.next = a, next
 }
 
 // finish subtracts the counts of an alert that was sent; more may have gathered meanwhile.
-func (w *alertWay) finish(a *alert, next time.Time) {
+func (w *way) finish(a *alert, next time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.unsent, w.next = nil, next

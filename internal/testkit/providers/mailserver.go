@@ -1,4 +1,5 @@
-package channel
+// Package providers plays the outside ones in tests, over real sockets: a mail server, and endpoints that are called.
+package providers
 
 import (
 	"bufio"
@@ -23,16 +24,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// smtpServer is a mail server on loopback that speaks TLS and asks for a login. A test may change its replies.
-type smtpServer struct {
-	t        *testing.T
+// MailServer is a mail server on loopback that speaks TLS and asks for a login. A test may change its replies.
+type MailServer struct {
+	t        testing.TB
 	listener net.Listener
 	tls      *tls.Config
 	caFile   string
-	starttls bool
-	whole    bool
-	release  chan struct{} // ends every "wait"
-	login    string        // user\x00password; empty: none is asked for
+
+	StartTLS bool          // it asks to switch to TLS
+	Whole    bool          // sessions begin with TLS
+	Release  chan struct{} // ends every "wait"
+	Login    string        // user\x00password; empty: none is asked for
 
 	mu       sync.Mutex
 	mails    []string
@@ -42,20 +44,21 @@ type smtpServer struct {
 	loops    sync.WaitGroup
 }
 
-func newSMTPServer(t *testing.T, change func(*smtpServer)) *smtpServer {
+// NewMailServer returns a server that speaks in the clear unless change says otherwise. It ends with the test.
+func NewMailServer(t testing.TB, change func(*MailServer)) *MailServer {
 	t.Helper()
-	s := &smtpServer{t: t, open: map[net.Conn]bool{}, reply: func(string, string) string { return "" }}
+	s := &MailServer{t: t, open: map[net.Conn]bool{}, reply: func(string, string) string { return "" }}
 	s.certify()
 	change(s)
 	var err error
 	s.listener, err = net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	s.loops.Go(s.accept)
-	t.Cleanup(s.stop)
+	t.Cleanup(s.Stop)
 	return s
 }
 
-func (s *smtpServer) certify() {
+func (s *MailServer) certify() {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(s.t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mail"},
@@ -70,45 +73,35 @@ func (s *smtpServer) certify() {
 	s.tls = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
 }
 
-func (s *smtpServer) addr() string { return s.listener.Addr().String() }
+// Addr returns host:port.
+func (s *MailServer) Addr() string { return s.listener.Addr().String() }
 
-func (s *smtpServer) config() EmailConfig {
-	cfg := DefaultEmailConfig()
-	cfg.Enabled, cfg.Addr, cfg.CAFile, cfg.Timeout = true, s.addr(), s.caFile, 2*time.Second
-	cfg.From = "Shop <shop@shop.example>"
-	switch {
-	case s.whole:
-		cfg.TLS = TLSWhole
-	case !s.starttls:
-		cfg.TLS = TLSNone
-	}
-	if user, password, ok := strings.Cut(s.login, "\x00"); ok {
-		cfg.Username, cfg.Password = user, password
-	}
-	return cfg
-}
+// CAFile returns the file with the certificate to trust.
+func (s *MailServer) CAFile() string { return s.caFile }
 
-func (s *smtpServer) received() []string {
+// Received returns the mails that were taken, each with its envelope.
+func (s *MailServer) Received() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return append([]string(nil), s.mails...)
 }
 
-func (s *smtpServer) count() int {
+// Sessions returns how many connections there were.
+func (s *MailServer) Sessions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.sessions
 }
 
-// answer makes the server reply with f from now on.
-func (s *smtpServer) answer(f func(step, line string) string) {
+// Answer makes the server reply with f from now on.
+func (s *MailServer) Answer(f func(step, line string) string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.reply = f
 }
 
-// dropAll closes every open connection, as a server does with idle ones.
-func (s *smtpServer) dropAll() {
+// DropAll closes every open connection, as a server does with idle ones.
+func (s *MailServer) DropAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for conn := range s.open {
@@ -116,13 +109,14 @@ func (s *smtpServer) dropAll() {
 	}
 }
 
-func (s *smtpServer) stop() {
+// Stop ends the server and its sessions. Doing it again changes nothing.
+func (s *MailServer) Stop() {
 	_ = s.listener.Close()
-	s.dropAll()
+	s.DropAll()
 	s.loops.Wait()
 }
 
-func (s *smtpServer) accept() {
+func (s *MailServer) accept() {
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
@@ -142,9 +136,9 @@ func (s *smtpServer) accept() {
 	}
 }
 
-func (s *smtpServer) serve(conn net.Conn) {
-	secured, known, mail := s.whole, s.login == "", ""
-	if s.whole {
+func (s *MailServer) serve(conn net.Conn) {
+	secured, known, mail := s.Whole, s.Login == "", ""
+	if s.Whole {
 		conn = tls.Server(conn, s.tls)
 	}
 	in := bufio.NewReader(conn)
@@ -159,7 +153,7 @@ func (s *smtpServer) serve(conn net.Conn) {
 			_, _ = in.ReadByte() // until the client gives up
 			return false
 		case "wait":
-			<-s.release
+			<-s.Release
 			reply = usual
 		case "":
 			reply = usual
@@ -181,10 +175,10 @@ func (s *smtpServer) serve(conn net.Conn) {
 		switch strings.ToUpper(verb) {
 		case "EHLO":
 			offers := []string{"mail", "8BITMIME", "ENHANCEDSTATUSCODES"}
-			if s.starttls && !secured {
+			if s.StartTLS && !secured {
 				offers = append(offers, "STARTTLS")
 			}
-			if s.login != "" && secured {
+			if s.Login != "" && secured {
 				offers = append(offers, "AUTH PLAIN")
 			}
 			ok = say("ehlo", line, "250-"+strings.Join(offers, "\r\n250-")+"\r\n250 SIZE 1000000")
@@ -196,7 +190,7 @@ func (s *smtpServer) serve(conn net.Conn) {
 		case "AUTH":
 			_, encoded, _ := strings.Cut(rest, " ")
 			given, _ := base64.StdEncoding.DecodeString(encoded)
-			if known = secured && string(given) == "\x00"+s.login; known {
+			if known = secured && string(given) == "\x00"+s.Login; known {
 				ok = say("auth", line, "235 welcome")
 			} else {
 				ok = say("auth", line, "535 5.7.8 wrong password for "+string(given))
@@ -243,4 +237,16 @@ func (s *smtpServer) serve(conn net.Conn) {
 			return
 		}
 	}
+}
+
+// Subjects returns the subjects of the mails that a server has taken, in their order.
+func (s *MailServer) Subjects() (list []string) {
+	for _, mail := range s.Received() {
+		for line := range strings.Lines(mail) {
+			if text, ok := strings.CutPrefix(line, "Subject: "); ok {
+				list = append(list, strings.TrimSpace(text))
+			}
+		}
+	}
+	return list
 }

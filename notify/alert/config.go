@@ -1,4 +1,4 @@
-package channel
+package alert
 
 import (
 	"errors"
@@ -9,8 +9,8 @@ import (
 	"sluice/notify/webhook"
 )
 
-// AlertConfig says who is alerted when notifications or delayed messages are given up.
-type AlertConfig struct {
+// Config says who is alerted when notifications or delayed messages are given up.
+type Config struct {
 	// Emails are the addresses that get alerts, through the server of notify.email. The channel itself need not be
 	// enabled.
 	Emails []string `koanf:"emails"`
@@ -25,22 +25,22 @@ type AlertConfig struct {
 	Interval time.Duration `koanf:"interval"`
 }
 
-// DefaultAlertConfig returns the documented defaults.
-func DefaultAlertConfig() AlertConfig { return AlertConfig{Interval: 10 * time.Minute} }
+// DefaultConfig returns the documented defaults.
+func DefaultConfig() Config { return Config{Interval: 10 * time.Minute} }
 
-// check returns every bad value; server is the mail server that alerts go through.
-func (c AlertConfig) check(server EmailConfig) error {
+// Check returns every bad value, named by its key; mails says whether there is a mail server.
+func (c Config) Check(mails bool) error {
 	var errs []error
 	for _, address := range c.Emails {
 		if _, err := mail.ParseAddress(address); err != nil {
 			errs = append(errs, errors.New("notify.alert.emails: holds something that is no e-mail address"))
 		}
 	}
-	if len(c.Emails) > 0 && !server.Mails() {
+	if len(c.Emails) > 0 && !mails {
 		errs = append(errs, errors.New("notify.email.addr: alerts by e-mail need an SMTP server, host:port"))
 	}
 	if c.URL != "" {
-		errs = append(errs, checkURL("notify.alert.url", c.URL))
+		errs = append(errs, webhook.CheckURL("notify.alert.url", c.URL))
 		if _, err := webhook.NewSigner(c.Secrets...); err != nil {
 			errs = append(errs, fmt.Errorf("notify.alert.secrets: %w", err))
 		}

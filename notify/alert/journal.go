@@ -1,4 +1,4 @@
-package channel
+package alert
 
 import (
 	"context"
@@ -24,10 +24,10 @@ const (
 	journalParts = "\x1f"           // between the parts of a field's name
 )
 
-// alertJournal writes down in Redis what operators have not been told yet, so that a restart finds it. It is one hash.
+// journal writes down in Redis what operators have not been told yet, so that a restart finds it. It is one hash.
 // A process writes only fields of its own: a count for each way and cause, and when it last lived. It adopts what
 // processes left that are gone.
-type alertJournal struct {
+type journal struct {
 	rdb    redis.UniversalClient
 	script *redis.Script
 	key    string
@@ -53,14 +53,14 @@ const (
 	fieldAlive = "alive"
 )
 
-func newAlertJournal(rdb redis.UniversalClient, key string, log *slog.Logger,
-	count func(way, cause string, n int64)) *alertJournal {
-	return &alertJournal{rdb: rdb, script: redis.NewScript(adoptScript), key: key, owner: rand.Text(), log: log,
+func newJournal(rdb redis.UniversalClient, key string, log *slog.Logger,
+	count func(way, cause string, n int64)) *journal {
+	return &journal{rdb: rdb, script: redis.NewScript(adoptScript), key: key, owner: rand.Text(), log: log,
 		count: count, counts: map[entry]int64{}, dirty: map[entry]bool{}, wake: make(chan struct{}, 1)}
 }
 
 // add changes a count by n. It never blocks: run writes it down soon.
-func (j *alertJournal) add(way, cause string, n int64) {
+func (j *journal) add(way, cause string, n int64) {
 	if j == nil {
 		return
 	}
@@ -78,7 +78,7 @@ func (j *alertJournal) add(way, cause string, n int64) {
 }
 
 // run writes and adopts until ctx ends. What is left then is adopted by whoever comes next.
-func (j *alertJournal) run(ctx context.Context) {
+func (j *journal) run(ctx context.Context) {
 	if j == nil {
 		return
 	}
@@ -110,7 +110,7 @@ func (j *alertJournal) run(ctx context.Context) {
 }
 
 // write stores the counts that changed, all with alive, and the sign of life.
-func (j *alertJournal) write(ctx context.Context, alive bool) error {
+func (j *journal) write(ctx context.Context, alive bool) error {
 	j.mu.Lock()
 	dirty := j.dirty
 	j.dirty = map[entry]bool{}
@@ -149,14 +149,14 @@ func (j *alertJournal) write(ctx context.Context, alive bool) error {
 }
 
 // leave writes what is left and takes the sign of life away, so that others need not wait for its end.
-func (j *alertJournal) leave(ctx context.Context) error {
+func (j *journal) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, journalTime)
 	defer cancel()
 	return errors.Join(j.write(ctx, true), j.rdb.HDel(ctx, j.key, j.alive()).Err())
 }
 
 // adopt takes over the counts of processes that are gone. Of several that try, one gets them.
-func (j *alertJournal) adopt(ctx context.Context) error {
+func (j *journal) adopt(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, journalTime)
 	defer cancel()
 	now, err := j.rdb.Time(ctx).Result()
@@ -178,8 +178,8 @@ func (j *alertJournal) adopt(ctx context.Context) error {
 	return nil
 }
 
-func (j *alertJournal) field(e entry) string {
+func (j *journal) field(e entry) string {
 	return strings.Join([]string{fieldCount, j.owner, e.way, e.cause}, journalParts)
 }
 
-func (j *alertJournal) alive() string { return fieldAlive + journalParts + j.owner }
+func (j *journal) alive() string { return fieldAlive + journalParts + j.owner }

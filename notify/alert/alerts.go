@@ -1,4 +1,6 @@
-package channel
+// Package alert tells operators what was given up, at most once in an interval on each way: e-mail and a webhook. It
+// gets the ways from its caller, and knows no channel.
+package alert
 
 import (
 	"context"
@@ -16,18 +18,20 @@ import (
 	"sluice/notify"
 )
 
+// Timeout bounds the sending of one alert.
+const Timeout = 15 * time.Second
+
 const (
-	alertPeriod = time.Second      // how often each way is checked for a due alert
-	alertRetry  = time.Minute      // after a failure
-	alertTime   = 15 * time.Second // for sending one alert
+	period     = time.Second // how often each way is checked for a due alert
+	retryAfter = time.Minute // after a failure
 	// maxAddresses bounds how many addresses of AddTo are remembered: the most topics there can be.
 	maxAddresses = 1000
 )
 
 // The outcomes that alerts are counted by.
 const (
-	alertDelivered = "delivered"
-	alertFailed    = "failed"
+	delivered = "delivered"
+	failed    = "failed"
 )
 
 // Alerts counts what was given up and sends it to operators, at most once in an interval. Many causes make one alert
@@ -35,21 +39,22 @@ const (
 // refuses it for good. Safe for concurrent use.
 type Alerts struct {
 	interval time.Duration
-	ways     []*alertWay
-	mailer   *Mailer // nil: there is no mail server
+	ways     []*way
+	mail     Mail // nil: there is no mail server
 	log      *slog.Logger
 	now      func() time.Time
 	sent     *prometheus.CounterVec
-	journal  *alertJournal // nil: a restart finds nothing
+	journal  *journal // nil: a restart finds nothing
 
 	mu        sync.Mutex
-	addresses map[string]*alertWay // of AddTo
+	addresses map[string]*way // of AddTo
 }
 
-// AlertParts is what NewAlerts needs.
-type AlertParts struct {
-	Config   AlertConfig // validated
-	Mailer   *Mailer     // nil: there is no mail server
+// Parts is what New needs.
+type Parts struct {
+	Config   Config // validated
+	Mail     Mail   // sends e-mails; nil: there is no mail server
+	Post     Post   // calls Config.URL; nil where there is none
 	Log      *slog.Logger
 	Now      func() time.Time
 	Registry prometheus.Registerer // nil: metrics are registered nowhere
@@ -58,12 +63,12 @@ type AlertParts struct {
 	Journal string
 }
 
-// NewAlerts returns Alerts that send nothing before Run.
-func NewAlerts(p AlertParts) (*Alerts, error) {
-	cfg, mailer, reg := p.Config, p.Mailer, p.Registry
-	a := &Alerts{interval: cfg.Interval, mailer: mailer, addresses: map[string]*alertWay{}, log: p.Log, now: p.Now}
+// New returns Alerts that send nothing before Run.
+func New(p Parts) *Alerts {
+	cfg, reg := p.Config, p.Registry
+	a := &Alerts{interval: cfg.Interval, mail: p.Mail, addresses: map[string]*way{}, log: p.Log, now: p.Now}
 	if p.Journal != "" {
-		a.journal = newAlertJournal(p.Redis, p.Journal, p.Log, a.adopt)
+		a.journal = newJournal(p.Redis, p.Journal, p.Log, a.adopt)
 	}
 	a.sent = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "sluice_alerts_total", Help: "Alerts to operators by way and outcome.",
@@ -71,26 +76,20 @@ func NewAlerts(p AlertParts) (*Alerts, error) {
 	if reg != nil {
 		reg.MustRegister(a.sent)
 	}
-	if mailer != nil {
+	if p.Mail != nil {
 		a.initCounters(wayAddress)
 	}
 	for _, address := range cfg.Emails { // a way for each: a refused address must not keep the alert from others
-		a.add("email", address, mailTo(mailer, address))
+		a.add("email", address, mailTo(p.Mail, address))
 	}
-	if cfg.URL == "" {
-		return a, nil
+	if p.Post != nil {
+		a.add("webhook", "", postTo(p.Post))
 	}
-	hook, err := newWebhook(WebhookConfig{SenderConfig: SenderConfig{Timeout: alertTime, Workers: 1}, URL: cfg.URL,
-		Secrets: cfg.Secrets, AllowPrivate: cfg.AllowPrivate}, p.Now)
-	if err != nil {
-		return nil, err
-	}
-	a.add("webhook", "", postTo(hook))
-	return a, nil
+	return a
 }
 
-func (a *Alerts) add(name, address string, send sendAlert) {
-	a.ways = append(a.ways, &alertWay{name: name, id: wayID(name, address), send: send, journal: a.journal,
+func (a *Alerts) add(name, address string, send sending) {
+	a.ways = append(a.ways, &way{name: name, id: wayID(name, address), send: send, journal: a.journal,
 		causes: map[string]int64{}})
 	a.initCounters(name)
 }
@@ -118,7 +117,7 @@ func (a *Alerts) adopt(id, cause string, n int64) {
 
 // initCounters creates a way's counters, so that they appear with 0.
 func (a *Alerts) initCounters(name string) {
-	for _, outcome := range []string{alertDelivered, alertFailed} {
+	for _, outcome := range []string{delivered, failed} {
 		a.sent.WithLabelValues(name, outcome)
 	}
 }
@@ -135,7 +134,7 @@ func (a *Alerts) Add(cause string, n int64) {
 // AddTo never blocks. It returns false when no mail will be sent: there is no mail server, or 1,000 addresses wait
 // already.
 func (a *Alerts) AddTo(address, cause string, n int64) bool {
-	if a.mailer == nil {
+	if a.mail == nil {
 		return false
 	}
 	a.mu.Lock()
@@ -145,7 +144,7 @@ func (a *Alerts) AddTo(address, cause string, n int64) bool {
 		if len(a.addresses) >= maxAddresses {
 			return false
 		}
-		w = &alertWay{name: wayAddress, id: wayID(wayAddress, address), send: mailTo(a.mailer, address),
+		w = &way{name: wayAddress, id: wayID(wayAddress, address), send: mailTo(a.mail, address),
 			journal: a.journal, causes: map[string]int64{}, single: true}
 		a.addresses[address] = w
 	}
@@ -162,7 +161,7 @@ func (a *Alerts) Run(ctx context.Context) {
 				step()
 				select {
 				case <-ctx.Done():
-				case <-time.After(alertPeriod):
+				case <-time.After(period):
 				}
 			}
 		})
@@ -176,13 +175,13 @@ func (a *Alerts) Run(ctx context.Context) {
 }
 
 // step sends a way's due alert, if there is one.
-func (a *Alerts) step(ctx context.Context, w *alertWay) {
+func (a *Alerts) step(ctx context.Context, w *way) {
 	now := a.now()
 	due := w.due(now)
 	if due == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, alertTime)
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	r := notify.Retry("sending panicked")
 	if err := apart.Try(func() error {
@@ -193,17 +192,17 @@ func (a *Alerts) step(ctx context.Context, w *alertWay) {
 	}
 	if r.IsDelivered() {
 		w.finish(due, now.Add(a.interval))
-		a.sent.WithLabelValues(w.name, alertDelivered).Inc()
+		a.sent.WithLabelValues(w.name, delivered).Inc()
 		return
 	}
-	a.sent.WithLabelValues(w.name, alertFailed).Inc()
+	a.sent.WithLabelValues(w.name, failed).Inc()
 	if w.single && r.IsPermanent() {
 		w.finish(due, now.Add(a.interval))
 		a.log.ErrorContext(ctx, "notify: alert refused, it is not tried again",
 			"way", w.name, "causes", due.causes, "error", r.Failure())
 		return
 	}
-	w.retry(due, now.Add(alertRetry))
+	w.retry(due, now.Add(retryAfter))
 	a.log.ErrorContext(ctx, "notify: alert not sent, it is tried again",
 		"way", w.name, "count", due.total(), "error", r.Failure())
 }
@@ -227,7 +226,7 @@ func (a *Alerts) forgetAddresses() {
 	now := a.now()
 	a.mu.Lock() // locked before a way's own mutex, as in AddTo
 	defer a.mu.Unlock()
-	maps.DeleteFunc(a.addresses, func(_ string, w *alertWay) bool {
+	maps.DeleteFunc(a.addresses, func(_ string, w *way) bool {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		return len(w.causes) == 0 && !now.Before(w.next)
