@@ -79,14 +79,18 @@ func (h *subscriptions) show(c *gin.Context) {
 func (h *subscriptions) answer(c *gin.Context, subs []delay.Subscription, with func([]api.Subscription)) {
 	counts, failed := h.messages.Count(c.Request.Context(), subs)
 	missed, unread := h.messages.Missed(c.Request.Context(), subs)
+	pauses, unseen := h.messages.Pauses(c.Request.Context(), subs)
 	list := make([]api.Subscription, len(subs))
 	for i, sub := range subs {
 		list[i] = subscriptionBodyOf(sub)
-		if failed[i] = errors.Join(failed[i], unread[i]); failed[i] != nil {
+		if failed[i] = errors.Join(failed[i], unread[i], unseen[i]); failed[i] != nil {
 			list[i].Unread = failed[i].Error()
 			continue
 		}
 		list[i].Messages, list[i].Missed = new(api.TopicCounts(counts[i])), missed[i]
+		if p := pauses[i]; !p.Until.IsZero() {
+			list[i].PausedUntil, list[i].Paused = api.FormatTime(p.Until), p.Why
+		}
 	}
 	if len(subs) > 0 && !slices.Contains(failed, nil) {
 		h.refuseDelay(c, failed[0])

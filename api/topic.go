@@ -126,8 +126,10 @@ type Subscription struct {
 	UpdatedAt   string       `json:"updated_at"`
 	Secret      string       `json:"secret,omitempty"`
 	Messages    *TopicCounts `json:"messages,omitempty"`
-	Missed      int64        `json:"missed"`           // messages it had no room for
-	Unread      string       `json:"unread,omitempty"` // why its messages could not be counted
+	Missed      int64        `json:"missed"`                 // messages it had no room for
+	Unread      string       `json:"unread,omitempty"`       // why its messages could not be counted
+	PausedUntil string       `json:"paused_until,omitempty"` // push: its receiver is left alone until then
+	Paused      string       `json:"paused,omitempty"`       // and why
 }
 
 // SubscriptionList is all subscriptions, or those of a topic.

@@ -21,8 +21,8 @@ func (a *App) openDelay(reg prometheus.Registerer) (err error) {
 	a.publisher = publish.New(a.topics, a.messages)
 	if a.opt.Roles.Notifier {
 		a.dispatcher, err = push.NewDispatcher(push.DispatcherParts{Config: a.cfg.Delay, Topics: a.topics,
-			Messages: a.messages, OnDead: a.reportDead, OnFull: a.reportFull, Blocked: a.guard.Err,
-			Log: a.logFor("delay"), Now: a.opt.Now, Registry: reg})
+			Messages: a.messages, OnDead: a.reportDead, OnFull: a.reportFull, OnDown: a.reportDown,
+			Blocked: a.guard.Err, Log: a.logFor("delay"), Now: a.opt.Now, Registry: reg})
 		if err == nil {
 			a.onStop("pool of callers", func(context.Context) error { return a.dispatcher.Close() })
 		}
@@ -49,6 +49,11 @@ func (a *App) reportFull(ctx context.Context, f push.FullReport) {
 		return
 	}
 	a.alertReceiver(ctx, f.Subscription, f.Subscription.Title()+" is filling up: unfinished messages", f.Unfinished)
+}
+
+// reportDown tells operators, and the subscription's own address, that a receiver fails for long.
+func (a *App) reportDown(ctx context.Context, r push.DownReport) {
+	a.alertReceiver(ctx, r.Subscription, "the receiver of "+r.Subscription.Title()+" fails, its messages wait", 1)
 }
 
 func (a *App) alertReceiver(ctx context.Context, sub delay.Subscription, cause string, n int64) {

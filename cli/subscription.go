@@ -49,7 +49,7 @@ func newSubscriptionListCommand(c *cli) *cobra.Command {
 		header: []string{"SUBSCRIPTION", "TOPIC", "KIND", "STATE", "PENDING", "FIRING", "RETRYING", "DEAD", "MISSED",
 			"URL"},
 		row: func(s api.Subscription) []string {
-			cells := append([]string{printable(s.Name), printable(s.Topic), s.Kind, onOff(s.Enabled)},
+			cells := append([]string{printable(s.Name), printable(s.Topic), s.Kind, receiverState(s)},
 				countCells(s.Messages)...)
 			return append(cells, number(s.Missed), dash(printable(s.URL)))
 		},
@@ -118,10 +118,21 @@ func checkSubscription(name string) error {
 	return nil
 }
 
+// receiverState says "waiting" of a subscription that is on and whose receiver is left alone.
+func receiverState(s api.Subscription) string {
+	if s.Enabled && s.PausedUntil != "" {
+		return "waiting"
+	}
+	return onOff(s.Enabled)
+}
+
 func subscriptionCard(s api.Subscription) string {
 	ms := func(n int64) string { return (time.Duration(n) * time.Millisecond).String() }
 	rows := [][]string{{"subscription", printable(s.Name)}, {"topic", printable(s.Topic)}, {"kind", s.Kind},
-		{"state", onOff(s.Enabled)}}
+		{"state", receiverState(s)}}
+	if s.PausedUntil != "" {
+		rows = append(rows, []string{"waits until", s.PausedUntil}, []string{"because", printable(s.Paused)})
+	}
 	if s.Kind == "push" {
 		rows = append(rows, []string{"calls", s.Method + " " + printable(s.URL)}, []string{"timeout", ms(s.TimeoutMS)})
 	} else {

@@ -21,6 +21,10 @@ type Config struct {
 	// PerTopic is how many of these messages one subscription may have, so that a slow receiver delays no other.
 	// Defaults to 256.
 	PerTopic int `koanf:"per_topic"`
+	// Failures is how many different messages in a row may fail at a receiver before it is left alone. Defaults to 5.
+	Failures int `koanf:"failures"`
+	// Pause is how long a receiver that fails is left alone before it is called once. Defaults to 30s.
+	Pause time.Duration `koanf:"pause"`
 	// Poll is how often a dispatcher looks for due messages. A message that is due at once may be late by this much.
 	// Defaults to 50ms.
 	Poll time.Duration `koanf:"poll"`
@@ -52,7 +56,8 @@ type Config struct {
 
 // DefaultConfig returns the documented defaults.
 func DefaultConfig() Config {
-	return Config{Batch: 500, Workers: 1024, PerTopic: 256, Poll: 50 * time.Millisecond, Lease: time.Minute,
+	return Config{Batch: 500, Workers: 1024, PerTopic: 256, Failures: 5, Pause: 30 * time.Second,
+		Poll: 50 * time.Millisecond, Lease: time.Minute,
 		Jitter: 0.1, Grace: 5 * time.Second,
 		Refresh: time.Second, MaxTopics: 200, MaxSubscriptions: 50, MaxMessages: 2_000_000,
 		MaxDelay: 365 * 24 * time.Hour, Keep: 10_000}
@@ -69,6 +74,8 @@ func (c Config) Validate() error {
 	check(c.Batch >= 1 && c.Batch <= MaxBatch, "batch", c.Batch, "1 to 1000")
 	check(c.Workers >= 1 && c.Workers <= 100_000, "workers", c.Workers, "1 to 100000")
 	check(c.PerTopic >= 1 && c.PerTopic <= c.Workers, "per_topic", c.PerTopic, "1 to delay.workers")
+	check(c.Failures >= 1 && c.Failures <= 1000, "failures", c.Failures, "1 to 1000")
+	check(c.Pause >= time.Millisecond && c.Pause <= time.Hour, "pause", c.Pause, "1ms to 1h")
 	check(c.Poll >= time.Millisecond && c.Poll <= time.Minute, "poll", c.Poll, "1ms to 1m")
 	check(c.Lease >= time.Second && c.Lease <= time.Hour, "lease", c.Lease, "1s to 1h")
 	check(c.Jitter >= 0 && c.Jitter <= 1, "jitter", c.Jitter, "0 to 1")

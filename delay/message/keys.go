@@ -14,6 +14,7 @@ type keys struct {
 	missed   string // how many messages it had no room for
 	warned   string // present for a while after operators were told that it is filling up
 	told     string // how many of the missed messages they were told of
+	paused   string // present while a deliverer leaves the receiver alone: until when in ms, a tab, and why
 }
 
 func subscriptionKeys(prefix string, sub delay.Subscription) keys {
@@ -23,7 +24,7 @@ func subscriptionKeys(prefix string, sub delay.Subscription) keys {
 	}
 	return keys{due: prefix + "due", firing: prefix + "firing", messages: prefix + "messages", tries: prefix + "tries",
 		dead: prefix + "dead", done: prefix + "done", missed: prefix + "missed", warned: prefix + "warned",
-		told: prefix + "told"}
+		told: prefix + "told", paused: prefix + "paused"}
 }
 
 // topicKeys names what a topic has in Redis beside its subscriptions.

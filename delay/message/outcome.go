@@ -15,12 +15,18 @@ type Outcome struct {
 	err       string
 }
 
+// PutOff makes the message due after a wait, by Redis' clock, and uncounts the attempt.
+func (l Lease) PutOff(wait time.Duration, err string) Outcome {
+	return Outcome{id: l.ID, token: l.Token, op: opPutOff, value: wait.Milliseconds(), err: err}
+}
+
 // The operations of settle.lua.
 const (
 	opDelivered = 'd'
 	opRetry     = 'r'
 	opDead      = 'x'
 	opBack      = 'b'
+	opPutOff    = 'p'
 )
 
 // Delivered ends the message.
@@ -46,6 +52,7 @@ const (
 	CountDelivered = "delivered"
 	CountRetry     = "retry"
 	CountDead      = "dead"
+	CountPutOff    = "put_off"   // the receiver as a whole failed or asked for a wait: the attempt is not counted
 	CountReleased  = "released"  // cut off by a process that stopped, and handed back
 	CountFenced    = "fenced"    // the lease had ended before the result was stored
 	CountReclaimed = "reclaimed" // no result came before the lease ended: the deliverer died
@@ -64,6 +71,8 @@ func Tally(sub delay.Subscription, outcomes []Outcome, stored []bool) (counts ma
 			counts[CountRetry]++
 		case o.op == opBack:
 			counts[CountReleased]++
+		case o.op == opPutOff:
+			counts[CountPutOff]++
 		default:
 			counts[CountDead]++
 			dead.Count, dead.ID, dead.Error = dead.Count+1, o.id, o.err

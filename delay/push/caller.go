@@ -26,12 +26,13 @@ const (
 // target is a subscription as it was when its messages were claimed, with the signer of its calls.
 type target struct {
 	delay.Subscription
-	signer *webhook.Signer
+	signer   *webhook.Signer
+	receiver *receiver
 }
 
-func newTarget(sub delay.Subscription, now time.Time) (*target, error) {
+func newTarget(sub delay.Subscription, r *receiver, now time.Time) (*target, error) {
 	signer, err := webhook.NewSigner(sub.Secrets(now)...)
-	return &target{Subscription: sub, signer: signer}, err
+	return &target{Subscription: sub, signer: signer, receiver: r}, err
 }
 
 // caller delivers one message at a time over HTTP. Safe for concurrent use.
@@ -39,6 +40,7 @@ type caller struct {
 	client  *http.Client
 	longest time.Duration // of one call, even if an older topic allows more: the lease must outlive it
 	jitter  float64
+	pause   time.Duration // of a receiver that failed
 	now     func() time.Time
 }
 
@@ -51,22 +53,60 @@ func newCaller(cfg delay.Config, now func() time.Time) *caller {
 	if transport, ok := client.Transport.(*http.Transport); ok {
 		transport.MaxIdleConnsPerHost = cfg.PerTopic
 	}
-	return &caller{client: client, longest: cfg.MaxTimeout(), jitter: cfg.Jitter, now: now}
+	return &caller{client: client, longest: cfg.MaxTimeout(), jitter: cfg.Jitter, pause: cfg.Pause,
+		now: now}
 }
 
-// deliver calls the receiver once and says what to do with the message. When ctx ends during the call, the message is
-// handed back uncounted.
+// answerKind says what an attempt tells of the message and of its receiver.
+type answerKind int
+
+const (
+	answerTaken   answerKind = iota // the message is done with
+	answerFinal                     // the receiver wants no further attempt
+	answerRefused                   // it is about this message: others may be taken
+	answerFailed                    // the receiver as a whole is at fault
+	answerWait                      // it asks to be left alone
+	answerCutOff                    // this process stops
+)
+
+// answer is what came of one attempt.
+type answer struct {
+	kind answerKind
+	wait time.Duration // that the receiver asked for
+	err  error         // nil when the message was taken
+}
+
+// deliver calls the receiver once and says what to do with the message. When ctx ends during the call, or the receiver
+// is left alone, the message is handed back uncounted.
 func (c *caller) deliver(ctx context.Context, t *target, m message.Claimed) message.Outcome {
-	asked, final, err := c.call(ctx, t, m)
-	switch {
-	case err == nil:
-		return m.Delivered()
-	case ctx.Err() != nil:
+	ended, may := t.receiver.begin()
+	if !may {
 		return m.Back()
-	case final:
-		return m.Dead(err.Error())
 	}
-	return c.failedOutcome(t, m, asked, err)
+	a := answer{kind: answerCutOff} // a panic is ours
+	defer func() { ended(m.ID, a) }()
+	a = c.call(ctx, t, m)
+	ended(m.ID, a)
+	ended = func(string, answer) {}
+	return c.outcome(t, m, a)
+}
+
+// outcome returns what to do with a message after an attempt.
+func (c *caller) outcome(t *target, m message.Claimed, a answer) message.Outcome {
+	switch {
+	case a.kind == answerTaken:
+		return m.Delivered()
+	case a.kind == answerCutOff:
+		return m.Back()
+	case a.kind == answerFinal:
+		return m.Dead(a.err.Error())
+	case a.kind == answerWait && t.receiver.excuses(a.kind):
+		return m.PutOff(a.wait, a.err.Error())
+	case a.kind == answerFailed && t.receiver.excuses(a.kind):
+		// It loses its place. Should it be at fault after all, the next one finds the receiver well.
+		return m.PutOff(2*c.pause, a.err.Error())
+	}
+	return c.failedOutcome(t, m, a.wait, a.err)
 }
 
 // failedOutcome returns what to store after a failed call: another attempt, or death after the last. The wait is the
@@ -79,28 +119,45 @@ func (c *caller) failedOutcome(t *target, m message.Claimed, asked time.Duration
 	return m.Retry(max(wait, asked), err.Error())
 }
 
-// call sends the message and returns nil when the receiver answered 2xx. Otherwise asked is the wait that the receiver
-// asked for, 0 for none. final says that the receiver wants no further attempt.
-func (c *caller) call(ctx context.Context, t *target, m message.Claimed) (asked time.Duration, final bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, min(t.Timeout(), c.longest))
+// call sends the message and tells how the receiver answered.
+func (c *caller) call(ctx context.Context, t *target, m message.Claimed) answer {
+	work, cancel := context.WithTimeout(ctx, min(t.Timeout(), c.longest))
 	defer cancel()
-	req, err := c.request(ctx, t, m)
+	req, err := c.request(work, t, m)
 	if err != nil {
-		return 0, false, err
+		return answer{kind: answerRefused, err: err}
 	}
 	resp, err := c.client.Do(req)
-	if err != nil {
-		return 0, false, describe(err)
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return answer{kind: answerCutOff}
+	default:
+		return answer{kind: answerFailed, err: describe(err)}
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, drainLimit) // only the status counts
-	if resp.StatusCode/100 == 2 {
-		return 0, false, nil
+	return c.classify(resp)
+}
+
+// classify reads a status. 410 ends the message; 400, 413 and 422 are about it alone. 429, and 503 with Retry-After,
+// ask for a wait. All others are faults of the receiver.
+func (c *caller) classify(resp *http.Response) answer {
+	wait, err := c.retryAfter(resp.Header.Get("Retry-After")), fmt.Errorf("the receiver answered %d", resp.StatusCode)
+	switch status := resp.StatusCode; {
+	case status/100 == 2:
+		return answer{kind: answerTaken}
+	case status == http.StatusGone:
+		return answer{kind: answerFinal, err: err}
+	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge,
+		status == http.StatusUnprocessableEntity:
+		return answer{kind: answerRefused, err: err}
+	case status == http.StatusTooManyRequests && wait == 0:
+		return answer{kind: answerWait, wait: c.pause, err: err}
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && wait > 0:
+		return answer{kind: answerWait, wait: wait, err: err}
 	}
-	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
-		asked = c.retryAfter(resp.Header.Get("Retry-After"))
-	}
-	return asked, resp.StatusCode == http.StatusGone, fmt.Errorf("the receiver answered %d", resp.StatusCode)
+	return answer{kind: answerFailed, err: err}
 }
 
 // request returns the call. By GET the message is in the query, and the signature is of its body there.

@@ -99,13 +99,14 @@ func (d *Dispatcher) claimRound(work context.Context, subs []delay.Subscription)
 
 // claim takes slots, then as many due messages of the subscription, and gives each to a worker at once.
 func (d *Dispatcher) claim(work context.Context, sub delay.Subscription) error {
-	room := d.slots.reserve(sub.Name, d.cfg.Batch)
+	receiver := d.receivers.get(sub)
+	room := d.slots.reserve(sub.Name, d.cfg.Batch, receiver.limit())
 	if room == 0 {
 		return nil
 	}
 	used := 0
 	defer func() { d.slots.release(sub.Name, room-used) }()
-	to, err := newTarget(sub, d.now())
+	to, err := newTarget(sub, receiver, d.now())
 	if err != nil {
 		return fmt.Errorf("%s: %w", sub.Title(), err)
 	}

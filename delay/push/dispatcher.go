@@ -32,18 +32,21 @@ type Dispatcher struct {
 	caller   *caller
 	onDead   message.OnDead
 	onFull   OnFull
+	onDown   OnDown
 	log      *slog.Logger
 	now      func() time.Time
 	metrics  metrics
 	pool     *ants.PoolWithFuncGeneric[callJob]
 	slots    *slots
-	calls    sync.WaitGroup
-	results  chan result
-	first    atomic.Int64    // index of the subscription with which the next round of claims begins
-	pauses   *apart.Pauses   // of subscriptions and servers that failed
-	faults   apart.Troubles  // the same, for the log
-	seen     *delay.Snapshot // whose topics and subscriptions have gauges; used by the maintenance loop only
-	blocked  func() error    // returns why nothing may be delivered; nil: delivery is never blocked
+
+	receivers *receivers
+	calls     sync.WaitGroup
+	results   chan result
+	first     atomic.Int64    // index of the subscription with which the next round of claims begins
+	pauses    *apart.Pauses   // of subscriptions and servers that failed
+	faults    apart.Troubles  // the same, for the log
+	seen      *delay.Snapshot // whose topics and subscriptions have gauges; used by the maintenance loop only
+	blocked   func() error    // returns why nothing may be delivered; nil: delivery is never blocked
 
 	maintenanceFaults apart.Troubles // subscriptions whose maintenance fails, for the log
 	fills             fills          // how full they were when they were last counted
@@ -70,6 +73,7 @@ type DispatcherParts struct {
 	Messages *message.Store
 	OnDead   message.OnDead
 	OnFull   OnFull       // nil: nobody hears of it
+	OnDown   OnDown       // nil: nobody hears of it
 	Blocked  func() error // while it returns an error, nothing is claimed; nil: never blocked
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -81,9 +85,10 @@ func NewDispatcher(p DispatcherParts) (*Dispatcher, error) {
 	cfg := p.Config
 	d := &Dispatcher{
 		cfg: cfg, topics: p.Topics, messages: p.Messages, caller: newCaller(cfg, p.Now),
-		onDead: p.OnDead, onFull: p.OnFull,
+		onDead: p.OnDead, onFull: p.OnFull, onDown: p.OnDown,
 		log: p.Log, now: p.Now, slots: newSlots(cfg.Workers, cfg.PerTopic), results: make(chan result, cfg.Workers),
-		pauses: apart.NewPauses(p.Now, cfg.Poll, backoffMax), blocked: p.Blocked, seen: p.Topics.Snapshot(),
+		receivers: newReceivers(cfg, p.Now),
+		pauses:    apart.NewPauses(p.Now, cfg.Poll, backoffMax), blocked: p.Blocked, seen: p.Topics.Snapshot(),
 	}
 	pool, err := ants.NewPoolWithFuncGeneric(cfg.Workers, d.call, ants.WithLogger(poolLog{p.Log}))
 	if err != nil {

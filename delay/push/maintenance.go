@@ -43,6 +43,7 @@ func (d *Dispatcher) forget() {
 		if _, still := current.Subscription(sub.Name); !still {
 			d.metrics.forget(sub)
 			d.fills.forget(sub.Name)
+			d.receivers.forget(sub.Name)
 		}
 		if len(current.Of(sub.Topic)) == 0 {
 			d.metrics.forgetTopic(sub.Topic)
@@ -64,6 +65,11 @@ func (d *Dispatcher) maintainAll(ctx context.Context, subs []delay.Subscription)
 		}
 	}
 	d.watchFill(ctx, subs, counts, failed)
+	for i, sub := range subs {
+		if sub.Kind == delay.Push {
+			failed[i] = errors.Join(failed[i], d.watchReceiver(ctx, sub))
+		}
+	}
 	for i, sub := range subs {
 		if begun, _ := d.maintenanceFaults.Note(sub.Name, failed[i]); begun && ctx.Err() == nil {
 			d.log.WarnContext(ctx, "maintenance of delayed messages failed, will keep trying", "what", sub.Title(),

@@ -16,6 +16,7 @@ type metrics struct {
 	endings *prometheus.CounterVec
 	full    *prometheus.GaugeVec
 	missed  *prometheus.GaugeVec
+	paused  *prometheus.GaugeVec
 }
 
 // newMetrics creates the metrics and registers them on reg, which must not hold another dispatcher's metrics.
@@ -42,8 +43,10 @@ func newMetrics(reg prometheus.Registerer) metrics {
 			"topic", "subscription"),
 		missed: gauge("sluice_subscription_missed_messages", "Messages that a full subscription had no room for.",
 			"topic", "subscription"),
+		paused: gauge("sluice_subscription_pause_seconds",
+			"How much longer the receiver of a subscription is left alone; 0: it is called.", "topic", "subscription"),
 	}
-	reg.MustRegister(m.messages, m.calls, m.lateness, m.each, m.endings, m.full, m.missed)
+	reg.MustRegister(m.messages, m.calls, m.lateness, m.each, m.endings, m.full, m.missed, m.paused)
 	return m
 }
 
@@ -95,6 +98,7 @@ func (m metrics) forget(sub delay.Subscription) {
 	m.endings.DeletePartialMatch(labels)
 	m.full.DeletePartialMatch(labels)
 	m.missed.DeletePartialMatch(labels)
+	m.paused.DeletePartialMatch(labels)
 }
 
 // forgetTopic removes the series of a topic that has no subscription any more.

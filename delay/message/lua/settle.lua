@@ -7,6 +7,7 @@
 --       op  d delivered                          (value unused)
 --           r try again                          (value: wait in ms)
 --           x dead                               (value unused)
+--           p put off, the attempt uncounted         (value: wait in ms)
 --           b back as it was, the attempt uncounted  (value: when it was due, ms)
 --
 -- Returns a list with 1 (stored) or 0 (fenced) per message.
@@ -31,6 +32,10 @@ for i, id in ipairs(ids) do
     elseif op == 'r' then
       due[#due + 1] = int(now + tonumber(value))
       due[#due + 1] = id
+    elseif op == 'p' then
+      due[#due + 1] = int(now + tonumber(value))
+      due[#due + 1] = id
+      attempts = attempts - 1
     else
       due[#due + 1] = value
       due[#due + 1] = id
