@@ -25,7 +25,8 @@ const module = "sluice"
 // package that belongs to none fails the test: it needs a line here first.
 var mayImport = map[string][]string{
 	"queue":       {redisRoom, luascript, apart, killpoint},
-	"notify":      {"store", apart, killpoint},
+	"notify":      {"store"},
+	relayRoom:     {"notify", "store", apart, killpoint},
 	alertRoom:     {"notify", webhook, apart},
 	channelRoom:   {"notify", alertRoom, formRoom, webhook, apart, money, phone},
 	formRoom:      {"notify"},
@@ -73,7 +74,7 @@ var mayImport = map[string][]string{
 	"configs": {"queue", "store", "delay", paymentRoom, "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
 		httpServer, workerRoom, "work"},
 	live: {"settings", "configs", "queue", "store", invalid},
-	"app": {"adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", messageRoom,
+	"app": {relayRoom, "adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", messageRoom,
 		publishRoom, pushRoom, pullRoom, "inventory", reconcileRoom, auditRoom, "order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom,
 		deadletterRoom, "gateway", authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom,
 		webhook, httpServer, workerRoom, schemaRoom, "admin", phone, "work"},
@@ -88,6 +89,7 @@ var mayImport = map[string][]string{
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
 	orderkit: {"order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom, deadletterRoom, "adminlog",
 		"inventory", reconcileRoom, auditRoom, "notify", "queue", "store", redisRoom, "internal/testkit"},
+	outboxkit: {"notify", "store", "internal/testkit"},
 	topicskit: {"delay", messageRoom, publishRoom, pushRoom, pullRoom, "notify", "store", "internal/testkit"},
 	stackkit: {"admin", "adminlog", "api", "delay", messageRoom, "fleet", "gateway", authRoom, ratelimit, httpServer,
 		"internal/testkit", "inventory", reconcileRoom, auditRoom, "notify", channelRoom, webhook, "order",
@@ -151,8 +153,9 @@ const redisRoom = "store/redis"
 const luascript = "internal/luascript"
 
 // channelRoom holds the ways out of the outbox, formRoom writes what goes out; webhook signs calls and knows no room.
-// alertRoom tells operators what was given up.
+// relayRoom brings the outbox to them, alertRoom tells operators what was given up.
 const (
+	relayRoom   = "notify/relay"
 	alertRoom   = "notify/alert"
 	channelRoom = "notify/channel"
 	formRoom    = "notify/form"
@@ -188,13 +191,14 @@ const invalid = "internal/invalid"
 
 // shoppers are those of the demonstration. shopkit is what is around a whole process in tests, stackkit a whole way of
 // an order within one, orderkit one sale with every part around it, topicskit topics with
-// receivers and readers.
+// receivers and readers, outboxkit an outbox with channels.
 const (
 	shoppers  = "internal/shoppers"
 	shopkit   = "internal/testkit/shop"
 	orderkit  = "internal/testkit/orders"
 	stackkit  = "internal/testkit/stack"
 	topicskit = "internal/testkit/topics"
+	outboxkit = "internal/testkit/outbox"
 )
 
 // killpoint marks the steps at which a test build may die; it is a leaf.

@@ -30,6 +30,7 @@ import (
 	"sluice/inventory/reconcile"
 	"sluice/notify"
 	"sluice/notify/channel"
+	"sluice/notify/relay"
 	"sluice/order/expiry"
 	"sluice/order/lookup"
 	"sluice/queue"
@@ -80,7 +81,7 @@ type App struct {
 	name       string // of this instance among all
 	number     int64  // its number in orders and tickets
 	started    time.Time
-	relay      *notify.Relay
+	relay      *relay.Relay
 	topics     *delay.Topics
 	messages   *message.Store
 	publisher  *publish.Publisher

@@ -21,6 +21,7 @@ import (
 	"sluice/inventory/reconcile"
 	"sluice/notify"
 	"sluice/notify/channel"
+	"sluice/notify/relay"
 	"sluice/notify/webhook"
 	"sluice/order"
 	"sluice/order/deadletter"
@@ -100,7 +101,7 @@ func (a *App) openNotify() (err error) {
 	channels := a.tracedChannels(out...)
 	a.outbox = names(channels)
 	a.reconciler.RestoreBy(restore.NewRestorer(a.db, a.outbox, opt.Now, order.InstanceMark(a.number)).Restore)
-	a.relay = notify.NewRelay(notify.RelayParts{Config: cfg.Notify.Config, Write: a.db.Write, Read: a.db.Read,
+	a.relay = relay.New(relay.Parts{Config: cfg.Notify.Config, Write: a.db.Write, Read: a.db.Read,
 		Channels: channels, Log: a.logFor("notify"), Clock: opt.Now, Time: a.db.Time, Registry: reg,
 		InstanceID: a.number,
 		OnDead:     func(channel string, n int64) { a.channels.Alerts.Add("notifications of channel "+channel, n) }})

@@ -122,12 +122,12 @@ func (a *Admin) RetryAll(ctx context.Context, channel string, log LogChange) (re
 func (a *Admin) requeue(ctx context.Context, channel string, ids []int64, log LogChange) (n int64, err error) {
 	err = a.write.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		var before []Row
-		err := whereIDs(tx, ids).Where("state = ?", StateDead).Order("order_id").Limit(loggedRows).Find(&before).Error
+		err := WhereIDs(tx, ids).Where("state = ?", StateDead).Order("order_id").Limit(loggedRows).Find(&before).Error
 		if err != nil || len(before) == 0 {
 			return err
 		}
 		now := a.now().UnixMilli()
-		changed := whereIDs(tx, ids).Where("state = ?", StateDead).
+		changed := WhereIDs(tx, ids).Where("state = ?", StateDead).
 			Updates(map[string]any{"state": StatePending, "attempts": 0, "next_at": now, "delivered_at": now})
 		n = changed.RowsAffected
 		if changed.Error != nil || n == 0 || log == nil {

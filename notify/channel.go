@@ -69,3 +69,16 @@ func (r Recipient) Overtook(event string) (why string) {
 
 // Recipients looks up orders; the result lacks those that do not exist. It must be safe for concurrent use.
 type Recipients func(ctx context.Context, orderIDs []string) (map[string]Recipient, error)
+
+// Flowing is a Channel with workers of its own. Each takes the next message as soon as it is free, so that nobody waits
+// for the slowest of a batch.
+type Flowing interface {
+	// Workers is how many messages are sent at once; 0: the relay calls Deliver with whole batches.
+	Workers() int
+	// Room is how many more messages could be begun within the time of a delivery.
+	Room(within time.Duration) int
+	// Begin prepares a batch. The returned send hands it to the workers and returns when the last message has one.
+	// report must be called once for each message, with its place in the batch, as soon as its result is known. Any
+	// goroutine may call it. The relay calls Begin from one goroutine, and send from one.
+	Begin(ctx context.Context, batch []Message, report func(place int, r Result)) (send func())
+}

@@ -62,6 +62,3 @@ func (c Config) Validate() error {
 	check(c.Sweep > 0, "sweep", c.Sweep, "more than 0")
 	return errors.Join(errs...)
 }
-
-// wait returns the time from the end of an attempt to the next: 1, 3, 5, … units. The first delivery is attempt 1.
-func (c Config) wait(attempt int) time.Duration { return time.Duration(2*attempt-1) * c.RetryUnit }

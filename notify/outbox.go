@@ -1,7 +1,6 @@
 package notify
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,30 +64,12 @@ func Insert(tx *gorm.DB, rows []Row) error {
 	return nil
 }
 
-// countState counts the rows in a state by channel. A channel without any is absent.
-func countState(ctx context.Context, read *gorm.DB, state int) (map[string]int64, error) {
-	var counts []struct {
-		Channel string
-		Held    int64
-	}
-	err := read.WithContext(ctx).Model(&Row{}).Where("state = ?", state).
-		Select("channel, COUNT(*) AS held").Group("channel").Scan(&counts).Error
-	if err != nil {
-		return nil, fmt.Errorf("count notifications: %w", err)
-	}
-	byChannel := make(map[string]int64, len(counts))
-	for _, c := range counts {
-		byChannel[c.Channel] = c.Held
-	}
-	return byChannel, nil
-}
-
-// runLength is how many consecutive ids become one range in whereIDs.
+// runLength is how many consecutive ids become one range in WhereIDs.
 const runLength = 16
 
-// whereIDs selects rows by their ids. Rows queued together have consecutive ids, so most ids form a few ranges. A
+// WhereIDs selects rows by their ids. Rows queued together have consecutive ids, so most ids form a few ranges. A
 // condition of ranges is faster to parse than one of thousands of numbers.
-func whereIDs(tx *gorm.DB, ids []int64) *gorm.DB {
+func WhereIDs(tx *gorm.DB, ids []int64) *gorm.DB {
 	ids = slices.Sorted(slices.Values(ids))
 	var single []int64
 	var terms []string
@@ -111,7 +92,8 @@ func whereIDs(tx *gorm.DB, ids []int64) *gorm.DB {
 	return tx.Model(&Row{}).Where("("+strings.Join(terms, " OR ")+")", args...)
 }
 
-func idsOfRows(rows []Row) []int64 {
+// IDs returns the ids of rows.
+func IDs(rows []Row) []int64 {
 	ids := make([]int64, len(rows))
 	for i, row := range rows {
 		ids[i] = row.ID

@@ -1,7 +1,6 @@
 package notify
 
 import (
-	"strings"
 	"time"
 )
 
@@ -68,8 +67,17 @@ func (r Result) IsDelivered() bool { return r.outcome == delivered }
 // IsPermanent reports whether no retry can end the failure.
 func (r Result) IsPermanent() bool { return r.outcome == permanent }
 
+// IsSkipped reports whether the message had no recipient on the channel.
+func (r Result) IsSkipped() bool { return r.outcome == skipped }
+
+// IsOvertaken reports whether the message was no longer true.
+func (r Result) IsOvertaken() bool { return r.outcome == overtaken }
+
 // HeldFor returns the wait of a Hold and reports whether the result is one.
 func (r Result) HeldFor() (time.Duration, bool) { return r.after, r.outcome == held }
+
+// PutOffFor returns the wait of a PutOff and reports whether the result is one.
+func (r Result) PutOffFor() (time.Duration, bool) { return r.after, r.outcome == putOff }
 
 // ReceiverDown reports whether the receiver failed as a whole.
 func (r Result) ReceiverDown() bool { return r.down }
@@ -80,6 +88,9 @@ func (r Result) Explain(text string) Result {
 	return r
 }
 
+// Reason returns the text that the result was made with.
+func (r Result) Reason() string { return r.err }
+
 // Failure says why the message was not delivered; empty when it was.
 func (r Result) Failure() string {
 	switch {
@@ -89,16 +100,4 @@ func (r Result) Failure() string {
 		return "nothing was reported"
 	}
 	return r.err
-}
-
-// maxError is the width of last_error, in characters.
-const maxError = 200
-
-// storable makes any text fit last_error on every database: valid UTF-8, no NUL, cut to its width.
-func storable(text string) string {
-	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "")
-	if runes := []rune(text); len(runes) > maxError {
-		return string(runes[:maxError])
-	}
-	return text
 }

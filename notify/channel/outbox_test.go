@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/outbox"
 	"sluice/internal/testkit/providers"
 	"sluice/notify"
 )
@@ -34,48 +35,50 @@ func TestADeadReceiverDelaysNobody(t *testing.T) {
 			return notify.Unreachable("connection refused")
 		}}
 		o := openSender(t, mail, dead, everybody)
-		hanging := newBlocked("webhook")
-		live := &recorder{name: "sms", answer: accept}
+		hanging := outbox.NewBlocked("webhook", notify.Delivered())
+		live := outbox.NewRecorder("sms", outbox.Accept)
 		for _, channel := range []string{"email", "webhook", "sms"} {
-			b.insert(t, channel, 20)
+			b.Insert(t, channel, 20)
 		}
 		r := b.relay(o, hanging, live)
 		run(t, r)
-		b.waitFor(t, notify.StateDelivered, 20)
-		<-hanging.entered
-		require.Len(t, live.messages(), 20)
-		require.Eventually(t, func() bool { return b.counted("email", "held") >= 19 }, eventually, time.Millisecond)
-		for _, row := range b.rows(t, notify.StatePending) {
+		b.WaitFor(t, notify.StateDelivered, 20)
+		<-hanging.Entered
+		require.Len(t, live.Messages(), 20)
+		require.Eventually(t, func() bool { return b.counted("email", "held") >= 19 }, outbox.Patience,
+			time.Millisecond)
+		for _, row := range b.Rows(t, notify.StatePending) {
 			if row.Channel == "email" {
 				require.LessOrEqual(t, row.Attempts, 1)
 			}
 		}
 		well.Store(true)
 		require.Eventually(t, func() bool {
-			b.clock.Advance(mail.Pause)
+			b.Clock.Advance(mail.Pause)
 			return b.counted("email", "delivered") == 20
-		}, eventually, 5*time.Millisecond)
-		close(hanging.release)
-		b.waitFor(t, notify.StateDelivered, 60)
-		require.Empty(t, b.rows(t, notify.StateDead))
+		}, outbox.Patience, 5*time.Millisecond)
+		close(hanging.Release)
+		b.WaitFor(t, notify.StateDelivered, 60)
+		require.Empty(t, b.Rows(t, notify.StateDead))
 	})
 }
 
 func TestSkippedRowsAreDoneWith(t *testing.T) {
 	t.Parallel()
 	onEveryDatabase(t, func(t *testing.T, b *bench) {
-		b.insert(t, "email", 3)
+		b.Insert(t, "email", 3)
 		p := &probe{tag: "email"}
 		o := openSender(t, quickConfig(), p, func(context.Context, []string) (map[string]notify.Recipient, error) {
 			return map[string]notify.Recipient{"order-0000": {}, "order-0001": {}, "order-0002": {}}, nil
 		})
 		r := b.relay(o)
 		run(t, r)
-		for _, row := range b.waitFor(t, notify.StateDelivered, 3) {
+		for _, row := range b.WaitFor(t, notify.StateDelivered, 3) {
 			require.Equal(t, "no e-mail address was given", row.LastError)
 			require.NotZero(t, row.DeliveredAt)
 		}
-		require.Eventually(t, func() bool { return b.counted("email", "skipped") == 3 }, eventually, time.Millisecond)
+		require.Eventually(t, func() bool { return b.counted("email", "skipped") == 3 }, outbox.Patience,
+			time.Millisecond)
 		require.Zero(t, b.counted("email", "delivered"))
 	})
 }
@@ -98,7 +101,7 @@ func TestNothingPersonalIsLoggedOrStored(t *testing.T) {
 		http.Error(w, r.URL.String()+annPhone+annMail, http.StatusBadRequest)
 	})
 	b := newBench(t)
-	b.log, b.cfg.Retries = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), 0
+	b.Log, b.cfg.Retries = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})), 0
 	b.cfg.Email, b.cfg.Webhook = mailConfig(server), WebhookConfig{SenderConfig: quickConfig(),
 		URL: shop.URL + "/?token=tok-secret", Secrets: []string{newSecret}, AllowPrivate: true}
 	b.cfg.Webhook.Enabled, b.cfg.SMS.Enabled, b.cfg.SMS.Provider = true, true, SMSGeneric
@@ -107,15 +110,15 @@ func TestNothingPersonalIsLoggedOrStored(t *testing.T) {
 	b.cfg.SMS.Failures = 1000
 	require.NoError(t, b.cfg.Validate())
 	channels, err := Open(Parts{Config: b.cfg, Redis: testkit.RedisClient(t, testkit.Embedded(t).Addr()),
-		LookUp: everybody, Ledger: ledgerOf(nil), Log: b.log, Now: time.Now})
+		LookUp: everybody, Ledger: ledgerOf(nil), Log: b.Log, Now: time.Now})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, channels.Close()) })
 	for _, ch := range channels.All() {
-		b.insert(t, ch.Name(), 2)
+		b.Insert(t, ch.Name(), 2)
 	}
 	run(t, b.relay(channels.All()...))
 	text := log.String()
-	for _, row := range b.waitFor(t, notify.StateDead, 6) {
+	for _, row := range b.WaitFor(t, notify.StateDead, 6) {
 		require.NotEmpty(t, row.LastError)
 		text += row.LastError
 	}
@@ -136,23 +139,24 @@ func TestADeadNotificationAlerts(t *testing.T) {
 		b.cfg.Email, b.cfg.Alert.Emails = mailConfig(server), []string{"ops@shop.example"}
 		b.cfg.Email.Enabled = false
 		require.NoError(t, b.cfg.Validate())
-		set, err := Open(Parts{Config: b.cfg, Log: b.log, Now: b.clock.Now})
+		set, err := Open(Parts{Config: b.cfg, Log: b.Log, Now: b.Clock.Now})
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, set.Close()) })
 		testkit.Background(t, func(ctx context.Context) error {
 			set.Alerts.Run(ctx)
 			return nil
 		})
-		b.insert(t, "sms", 3)
+		b.Insert(t, "sms", 3)
 		refuse := func(notify.Message) notify.Result { return notify.Permanent("no such number") }
 		b.onDead = func(channel string, n int64) { set.Alerts.Add("notifications of channel "+channel, n) }
-		run(t, b.relay(&recorder{name: "sms", answer: refuse}))
-		b.waitFor(t, notify.StateDead, 3)
-		require.Eventually(t, func() bool { return b.counted("sms", "dead") == 3 }, eventually, time.Millisecond)
+		run(t, b.relay(outbox.NewRecorder("sms", refuse)))
+		b.WaitFor(t, notify.StateDead, 3)
+		require.Eventually(t, func() bool { return b.counted("sms", "dead") == 3 }, outbox.Patience,
+			time.Millisecond)
 		require.Eventually(t, func() bool {
-			b.clock.Advance(b.cfg.Alert.Interval)
+			b.Clock.Advance(b.cfg.Alert.Interval)
 			return strings.Contains(strings.Join(server.Received(), ""), "  notifications of channel sms")
-		}, eventually, 5*time.Millisecond)
+		}, outbox.Patience, 5*time.Millisecond)
 	})
 }
 
@@ -201,47 +205,47 @@ func TestTheMailServerIsAwayWhileAnOrderExpires(t *testing.T) {
 		r := b.relay(sender)
 		run(t, r)
 
-		b.queue(t, "email", "expires", notify.EventConfirmed)
-		b.queue(t, "email", "stays", notify.EventConfirmed)
+		b.Queue(t, "email", "expires", notify.EventConfirmed)
+		b.Queue(t, "email", "stays", notify.EventConfirmed)
 		tried := func(event string, attempts int) func() bool {
 			return func() bool {
-				return slices.ContainsFunc(b.rows(t, notify.StatePending), func(row notify.Row) bool {
+				return slices.ContainsFunc(b.Rows(t, notify.StatePending), func(row notify.Row) bool {
 					return row.OrderID == "expires" && row.Event == event && row.Attempts == attempts &&
 						row.NextAt > 0 && row.Lease == 0
 				})
 			}
 		}
-		require.Eventually(t, tried(notify.EventConfirmed, 1), eventually, time.Millisecond)
+		require.Eventually(t, tried(notify.EventConfirmed, 1), outbox.Patience, time.Millisecond)
 		orders.set("expires", "expired")
-		b.queue(t, "email", "expires", notify.EventExpired)
-		require.Eventually(t, tried(notify.EventExpired, 1), eventually, time.Millisecond,
+		b.Queue(t, "email", "expires", notify.EventExpired)
+		require.Eventually(t, tried(notify.EventExpired, 1), outbox.Patience, time.Millisecond,
 			"it does not wait for what it has overtaken")
-		overtaken := b.waitFor(t, notify.StateOvertaken, 1)[0]
+		overtaken := b.WaitFor(t, notify.StateOvertaken, 1)[0]
 		require.Equal(t, "expires:"+notify.EventConfirmed, overtaken.OrderID+":"+overtaken.Event)
 		require.Equal(t, "not sent: the order is expired by now", overtaken.LastError)
-		require.Equal(t, b.clock.Now().UnixMilli(), overtaken.DeliveredAt)
+		require.Equal(t, b.Clock.Now().UnixMilli(), overtaken.DeliveredAt)
 		require.EqualValues(t, 1, b.counted("email", "overtaken"))
-		listed, _, err := notify.NewAdmin(b.db.Write, b.db.Read, b.clock.Now, func() {}).List(t.Context(),
+		listed, _, err := notify.NewAdmin(b.DB.Write, b.DB.Read, b.Clock.Now, func() {}).List(t.Context(),
 			notify.StateOvertaken, "email", "", 10)
 		require.NoError(t, err)
 		require.Equal(t, []notify.Row{overtaken}, listed)
 
 		server.Answer(func(string, string) string { return "" })
 		require.Eventually(t, func() bool {
-			b.clock.Advance(time.Second)
-			return len(b.rows(t, notify.StateDelivered)) == 2
-		}, eventually, time.Millisecond)
+			b.Clock.Advance(time.Second)
+			return len(b.Rows(t, notify.StateDelivered)) == 2
+		}, outbox.Patience, time.Millisecond)
 		require.ElementsMatch(t, []string{"Order expired: Phone <X>", "Order confirmed: Phone <X>"}, server.Subjects())
 
 		// It is paid after all: what comes later is sent, later.
 		orders.set("expires", "paid")
-		b.queue(t, "email", "expires", notify.EventPaid)
+		b.Queue(t, "email", "expires", notify.EventPaid)
 		r.Wake()
-		b.waitFor(t, notify.StateDelivered, 3)
+		b.WaitFor(t, notify.StateDelivered, 3)
 		require.Equal(t, "Payment received: Phone <X>", server.Subjects()[2])
 
-		b.clock.Advance(b.cfg.Keep + time.Minute)
-		b.waitFor(t, notify.StateOvertaken, 0) // it is deleted like what was delivered
+		b.Clock.Advance(b.cfg.Keep + time.Minute)
+		b.WaitFor(t, notify.StateOvertaken, 0) // it is deleted like what was delivered
 	})
 }
 
@@ -252,19 +256,19 @@ func TestARevivedMessageThatIsNoLongerTrue(t *testing.T) {
 	onEveryDatabase(t, func(t *testing.T, b *bench) {
 		orders := &orderStates{status: map[string]string{"one": "cancelled"}}
 		for tag, newest := range map[string]bool{"email": true, "webhook": false} {
-			before := len(b.rows(t, notify.StateDelivered))
+			before := len(b.Rows(t, notify.StateDelivered))
 			p := &probe{tag: tag, newest: newest,
 				deliver: func(context.Context, notify.Message) notify.Result { return notify.Delivered() }}
 			r := b.relay(openSender(t, quickConfig(), p, orders.lookup))
-			b.queue(t, tag, "one", notify.EventConfirmed, notify.EventCancelled)
-			require.NoError(t, b.db.Write.Exec("UPDATE outbox SET state = ? WHERE event = ? AND channel = ?",
+			b.Queue(t, tag, "one", notify.EventConfirmed, notify.EventCancelled)
+			require.NoError(t, b.DB.Write.Exec("UPDATE outbox SET state = ? WHERE event = ? AND channel = ?",
 				notify.StateDead, notify.EventConfirmed, tag).Error)
 			stop := run(t, r)
-			b.waitFor(t, notify.StateDelivered, before+1)
-			require.NoError(t, notify.NewAdmin(b.db.Write, b.db.Read, b.clock.Now, func() {}).Retry(t.Context(), "one",
+			b.WaitFor(t, notify.StateDelivered, before+1)
+			require.NoError(t, notify.NewAdmin(b.DB.Write, b.DB.Read, b.Clock.Now, func() {}).Retry(t.Context(), "one",
 				notify.EventConfirmed, tag, nil))
 			require.Eventually(t, func() bool { return b.counted(tag, "overtaken")+b.counted(tag, "delivered") == 2 },
-				eventually, time.Millisecond)
+				outbox.Patience, time.Millisecond)
 			stop()
 			require.EqualValues(t, map[bool]float64{true: 1, false: 0}[newest], b.counted(tag, "overtaken"), tag)
 			require.EqualValues(t, map[bool]float64{true: 1, false: 2}[newest], b.counted(tag, "delivered"), tag)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit/outbox"
 	"sluice/internal/testkit/providers"
 	"sluice/notify"
 )
@@ -69,12 +70,12 @@ func TestNobodyWaitsForTheSlowestOfABatch(t *testing.T) {
 			if i < slow*20 && i%20 == 0 {
 				name = fmt.Sprintf("slow-%03d", i)
 			}
-			b.queue(t, "email", name, notify.EventConfirmed)
+			b.Queue(t, "email", name, notify.EventConfirmed)
 		}
 		run(t, b.relay(sender))
-		b.waitFor(t, notify.StateDelivered, mails-slow)
+		b.WaitFor(t, notify.StateDelivered, mails-slow)
 		freed()
-		for _, row := range b.waitFor(t, notify.StateDelivered, mails) {
+		for _, row := range b.WaitFor(t, notify.StateDelivered, mails) {
 			require.Equal(t, 1, row.Attempts)
 		}
 		require.Len(t, server.Received(), mails, "nobody was told twice")
@@ -95,9 +96,9 @@ func TestAReceiverThatAsksForAWaitGetsIt(t *testing.T) {
 			next.CompareAndSwap(0, time.Now().UnixNano())
 			w.WriteHeader(http.StatusOK)
 		})
-		b.insert(t, "webhook", 20)
+		b.Insert(t, "webhook", 20)
 		run(t, b.relay(hookChannel(t, shop, func(*WebhookConfig) {})))
-		for _, row := range b.waitFor(t, notify.StateDelivered, 20) {
+		for _, row := range b.WaitFor(t, notify.StateDelivered, 20) {
 			require.Equal(t, 1, row.Attempts)
 		}
 		require.Len(t, shop.Calls(), 21, "nobody called meanwhile")
@@ -119,13 +120,13 @@ func TestFaultsOfTheChannelEndNoMessage(t *testing.T) {
 				w.WriteHeader(code)
 			}
 		})
-		b.insert(t, "webhook", 10)
+		b.Insert(t, "webhook", 10)
 		run(t, b.relay(hookChannel(t, shop, func(c *WebhookConfig) { c.Failures, c.Pause = 2, 5*time.Millisecond })))
 		require.Eventually(t, func() bool {
-			b.clock.Advance(50 * time.Millisecond)
-			require.Empty(t, b.rows(t, notify.StateDead), code)
-			return len(b.rows(t, notify.StateDelivered)) == 10
-		}, eventually, 5*time.Millisecond, code)
+			b.Clock.Advance(50 * time.Millisecond)
+			require.Empty(t, b.Rows(t, notify.StateDead), code)
+			return len(b.Rows(t, notify.StateDelivered)) == 10
+		}, outbox.Patience, 5*time.Millisecond, code)
 	}
 }
 
@@ -139,9 +140,9 @@ func TestAPoisonedMessageHoldsNoChannel(t *testing.T) {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
 	})
-	b.insert(t, "webhook", 20)
+	b.Insert(t, "webhook", 20)
 	run(t, b.relay(hookChannel(t, shop, func(c *WebhookConfig) { c.Failures, c.Pause = 1, 5*time.Millisecond })))
-	b.waitFor(t, notify.StateDelivered, 19)
+	b.WaitFor(t, notify.StateDelivered, 19)
 }
 
 // TestALowRateLeasesNothingInVain checks that a channel with a rate below one a second waits for its turn.
@@ -157,12 +158,12 @@ func TestALowRateLeasesNothingInVain(t *testing.T) {
 			leases.Add(1)
 			return everybody(ctx, ids)
 		})
-		b.insert(t, "email", 30)
+		b.Insert(t, "email", 30)
 		run(t, b.relay(o))
-		b.waitFor(t, notify.StateDelivered, 1)
+		b.WaitFor(t, notify.StateDelivered, 1)
 		require.Never(t, func() bool { return leases.Load() > 2 }, 100*b.cfg.Poll, b.cfg.Poll)
 		require.Zero(t, b.counted("email", "held"))
 		o.SetRate(0)
-		b.waitFor(t, notify.StateDelivered, 30)
+		b.WaitFor(t, notify.StateDelivered, 30)
 	})
 }

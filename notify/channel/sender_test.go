@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/outbox"
 	"sluice/notify"
 )
 
@@ -187,7 +188,7 @@ func TestSenderWaitsWhileItsReceiverIsDown(t *testing.T) {
 		return o.Deliver(within(t, time.Minute),
 			messages(1))[0] == notify.Delivered()
 	},
-		eventually, 10*time.Millisecond)
+		outbox.Patience, 10*time.Millisecond)
 	require.Equal(t, notify.Delivered(), o.Deliver(within(t, time.Minute), messages(2))[1])
 	require.Zero(t, o.Pause())
 }

@@ -1,6 +1,10 @@
-package notify
+package relay
 
-import "time"
+import (
+	"time"
+
+	"sluice/notify"
+)
 
 const (
 	// gatherPause lies between two scans of a channel without backlog, so that rows queued meanwhile make one batch.
@@ -18,7 +22,7 @@ const (
 // before it are delivered already. Some pending rows do appear before that point: their transaction committed late, or
 // another relay died or handed them back. A full scan from the start, now and then, finds these.
 type channelLoop struct {
-	channel Channel
+	channel notify.Channel
 	wake    chan struct{}
 	limit   int  // rows in one lease
 	latest  bool // overtaken rows are not sent
@@ -32,12 +36,12 @@ type channelLoop struct {
 	underWay     map[int64]bool // rows of a Flowing channel that have no result yet
 }
 
-func newChannelLoop(ch Channel, batch int) *channelLoop {
+func newChannelLoop(ch notify.Channel, batch int) *channelLoop {
 	l := &channelLoop{channel: ch, wake: make(chan struct{}, 1), limit: batch}
-	if wide, ok := ch.(Wide); ok {
+	if wide, ok := ch.(notify.Wide); ok {
 		l.limit = batch * wide.Width()
 	}
-	if latest, ok := ch.(Latest); ok {
+	if latest, ok := ch.(notify.Latest); ok {
 		l.latest = latest.Latest()
 	}
 	return l
@@ -47,7 +51,7 @@ func newChannelLoop(ch Channel, batch int) *channelLoop {
 func (l *channelLoop) pause() time.Duration {
 	wait := l.heldFor
 	l.heldFor = 0
-	if p, ok := l.channel.(Pausing); ok {
+	if p, ok := l.channel.(notify.Pausing); ok {
 		wait = max(wait, p.Pause())
 	}
 	return wait
@@ -69,7 +73,7 @@ func (l *channelLoop) nextScan(now time.Time) scan {
 }
 
 // scanned moves the cursor behind the rows that a scan found, which must be in the order of their IDs.
-func (l *channelLoop) scanned(s scan, now time.Time, rows []Row) {
+func (l *channelLoop) scanned(s scan, now time.Time, rows []notify.Row) {
 	l.more = len(rows) >= l.limit
 	if s.after == 0 {
 		l.fullScanAt, l.fullScanTook = s.began, now.Sub(s.began)
@@ -80,7 +84,7 @@ func (l *channelLoop) scanned(s scan, now time.Time, rows []Row) {
 }
 
 // rewind moves the cursor before an unsent row, so that the next scan finds it.
-func (l *channelLoop) rewind(row Row) {
+func (l *channelLoop) rewind(row notify.Row) {
 	if row.NextAt == 0 {
 		l.after = min(l.after, row.ID-1)
 	}

@@ -1,24 +1,26 @@
-package notify
+package relay
 
 import (
 	"context"
 	"fmt"
 	"time"
 
+	"sluice/notify"
+
 	"gorm.io/gorm"
 )
 
 const tooOld = "not sent: older than notify.max_age"
 
-// bornAt is from when a pending row's age counts, unix ms: when it was queued, or when an operator retried it.
-func (r Row) bornAt() int64 { return max(r.CreatedAt, r.DeliveredAt) }
+// bornAt returns from when a pending row's age counts, unix ms: when it was queued, or when an operator retried it.
+func bornAt(r notify.Row) int64 { return max(r.CreatedAt, r.DeliveredAt) }
 
 // oldest returns when the oldest rows that are still sent were queued, unix ms; 0: any age will do.
-func (c Config) oldest(now int64) int64 {
-	if c.MaxAge == 0 {
+func (r *Relay) oldest(now int64) int64 {
+	if r.cfg.MaxAge == 0 {
 		return 0
 	}
-	return now - c.MaxAge.Milliseconds()
+	return now - r.cfg.MaxAge.Milliseconds()
 }
 
 // endOld ends rows that nobody has, as too old, and returns how many it were.
@@ -26,8 +28,8 @@ func endOld(tx *gorm.DB, ids []int64, now int64) (int64, error) {
 	if len(ids) == 0 {
 		return 0, nil
 	}
-	ended := whereIDs(tx, ids).Where("state = ? AND leased_until <= ?", StatePending, now).
-		Updates(map[string]any{"state": StateOvertaken, "lease": 0, "leased_until": 0, "next_at": now,
+	ended := notify.WhereIDs(tx, ids).Where("state = ? AND leased_until <= ?", notify.StatePending, now).
+		Updates(map[string]any{"state": notify.StateOvertaken, "lease": 0, "leased_until": 0, "next_at": now,
 			"delivered_at": now, "last_error": tooOld})
 	return ended.RowsAffected, ended.Error
 }
@@ -60,10 +62,10 @@ func (r *Relay) offChannels(ctx context.Context) ([]string, error) {
 		seen[l.channel.Name()] = true
 	}
 	var off []string
-	for _, state := range []int{StatePending, StateDelivered, StateDead, StateOvertaken} {
+	for _, state := range []int{notify.StatePending, notify.StateDelivered, notify.StateDead, notify.StateOvertaken} {
 		for after := ""; ; {
 			var next []string
-			err := r.read.WithContext(ctx).Model(&Row{}).Where("state = ? AND channel > ?", state, after).
+			err := r.read.WithContext(ctx).Model(&notify.Row{}).Where("state = ? AND channel > ?", state, after).
 				Order("channel").Limit(1).Pluck("channel", &next).Error
 			if err != nil {
 				return nil, fmt.Errorf("list the channels of notifications: %w", err)
@@ -84,7 +86,7 @@ func (r *Relay) offChannels(ctx context.Context) ([]string, error) {
 // many of those that wait for a retry.
 func (r *Relay) expireOff(ctx context.Context, channel string) error {
 	now := r.clock().UnixMilli()
-	oldest := r.cfg.oldest(now)
+	oldest := r.oldest(now)
 	read := func() *gorm.DB { return unleased(r.read.WithContext(ctx), channel, now) }
 	for _, rows := range []func() *gorm.DB{
 		func() *gorm.DB { return read().Where("next_at = 0").Order("id") },
@@ -105,13 +107,13 @@ func (r *Relay) expireOff(ctx context.Context, channel string) error {
 
 // expireChunk ends the old ones among the first rows, which are the oldest. It reports whether there may be more.
 func (r *Relay) expireChunk(ctx context.Context, channel string, rows func() *gorm.DB, now int64) (bool, error) {
-	var found []Row
+	var found []notify.Row
 	if err := rows().Select("id", "created_at", "delivered_at").Limit(sweepChunk).Find(&found).Error; err != nil {
 		return false, err
 	}
 	var old []int64
 	for _, row := range found {
-		if row.bornAt() < r.cfg.oldest(now) {
+		if bornAt(row) < r.oldest(now) {
 			old = append(old, row.ID)
 		}
 	}

@@ -1,6 +1,10 @@
-package notify
+package relay
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/notify"
+)
 
 // The values of the label outcome of the counted deliveries.
 const (
@@ -25,7 +29,7 @@ type metrics struct {
 
 // newMetrics creates the metrics and registers them on reg, unless that is nil. The registry must not have another
 // relay's metrics.
-func newMetrics(reg prometheus.Registerer, channels []Channel) metrics {
+func newMetrics(reg prometheus.Registerer, channels []notify.Channel) metrics {
 	m := metrics{
 		finished: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_notifications_total", Help: "Deliveries by what became of them.",

@@ -1,4 +1,4 @@
-package notify
+package relay
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"gorm.io/gorm"
 
 	"sluice/internal/apart"
+	"sluice/notify"
 )
 
 const (
@@ -38,7 +39,7 @@ func (r *Relay) runSweeper(ctx context.Context) {
 // sweep deletes delivered and overtaken rows older than Config.Keep, at most 10,000 of each a call.
 func (r *Relay) sweep(ctx context.Context, channel string) error {
 	before := r.clock().Add(-r.cfg.Keep).UnixMilli()
-	for _, state := range []int{StateDelivered, StateOvertaken} {
+	for _, state := range []int{notify.StateDelivered, notify.StateOvertaken} {
 		for range sweepChunks {
 			n, err := r.sweepOnce(ctx, channel, state, before)
 			if err != nil {
@@ -58,7 +59,7 @@ func (r *Relay) sweepOnce(ctx context.Context, channel string, state int, before
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()
 	var ids []int64
-	err := r.read.WithContext(ctx).Model(&Row{}).
+	err := r.read.WithContext(ctx).Model(&notify.Row{}).
 		Where("state = ? AND channel = ? AND next_at < ?", state, channel, before).
 		Order("next_at").Limit(sweepChunk).Pluck("id", &ids).Error
 	if err != nil || len(ids) == 0 {
@@ -68,7 +69,7 @@ func (r *Relay) sweepOnce(ctx context.Context, channel string, state int, before
 }
 
 func deleteDone(db *gorm.DB, state int, ids []int64) error {
-	return whereIDs(db, ids).Where("state = ?", state).Delete(&Row{}).Error
+	return notify.WhereIDs(db, ids).Where("state = ?", state).Delete(&notify.Row{}).Error
 }
 
 // runGauge counts the pending and the dead rows until ctx ends.
@@ -90,8 +91,8 @@ func (r *Relay) runGauge(ctx context.Context) {
 }
 
 // showPause sets the metric of a channel's pause.
-func (r *Relay) showPause(ctx context.Context, ch Channel) {
-	p, ok := ch.(Pausing)
+func (r *Relay) showPause(ctx context.Context, ch notify.Channel) {
+	p, ok := ch.(notify.Pausing)
 	if !ok {
 		return
 	}
@@ -108,9 +109,27 @@ func (r *Relay) showPause(ctx context.Context, ch Channel) {
 func (r *Relay) count(ctx context.Context) (pending, dead map[string]int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dbTimeout)
 	defer cancel()
-	if pending, err = countState(ctx, r.read, StatePending); err != nil {
+	if pending, err = countState(ctx, r.read, notify.StatePending); err != nil {
 		return nil, nil, err
 	}
-	dead, err = countState(ctx, r.read, StateDead)
+	dead, err = countState(ctx, r.read, notify.StateDead)
 	return pending, dead, err
+}
+
+// countState counts the rows in a state by channel. A channel without any is absent.
+func countState(ctx context.Context, read *gorm.DB, state int) (map[string]int64, error) {
+	var counts []struct {
+		Channel string
+		Held    int64
+	}
+	err := read.WithContext(ctx).Model(&notify.Row{}).Where("state = ?", state).
+		Select("channel, COUNT(*) AS held").Group("channel").Scan(&counts).Error
+	if err != nil {
+		return nil, fmt.Errorf("count notifications: %w", err)
+	}
+	byChannel := make(map[string]int64, len(counts))
+	for _, c := range counts {
+		byChannel[c.Channel] = c.Held
+	}
+	return byChannel, nil
 }

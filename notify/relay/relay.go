@@ -1,4 +1,8 @@
-package notify
+// Package relay brings rows of the outbox to their channels, at least once each and in their order.
+//
+// Each channel has a loop of its own that leases due rows, delivers them and stores the results. Any number of
+// processes may do so at a time. It knows no channel.
+package relay
 
 import (
 	"context"
@@ -12,6 +16,7 @@ import (
 
 	"sluice/internal/apart"
 	"sluice/internal/killpoint"
+	"sluice/notify"
 )
 
 const (
@@ -25,7 +30,7 @@ const (
 // processes, may share an outbox. A row belongs to one of them at a time. Another can take it only when its lease has
 // ended.
 type Relay struct {
-	cfg        Config
+	cfg        notify.Config
 	write      *gorm.DB
 	read       *gorm.DB
 	loops      []*channelLoop
@@ -38,13 +43,13 @@ type Relay struct {
 	offLogged  map[string]time.Time // when the log last named a channel that is off
 }
 
-// RelayParts is what NewRelay needs.
-type RelayParts struct {
-	Config Config // validated
+// Parts is what New needs.
+type Parts struct {
+	Config notify.Config // validated
 	// Write is the handle whose transactions the rows are inserted with. On MySQL and PostgreSQL those run READ
 	// COMMITTED.
 	Write, Read *gorm.DB
-	Channels    []Channel
+	Channels    []notify.Channel
 	Log         *slog.Logger
 	Clock       func() time.Time // decides what is due
 	// Time asks the clock that all relays of an outbox share. Clock is corrected by it. Nil: Clock is that clock.
@@ -55,8 +60,8 @@ type RelayParts struct {
 	OnDead func(channel string, n int64)
 }
 
-// NewRelay returns a relay that does nothing before Run.
-func NewRelay(p RelayParts) *Relay {
+// New returns a relay that does nothing before Run.
+func New(p Parts) *Relay {
 	r := &Relay{cfg: p.Config, write: p.Write, read: p.Read, log: p.Log, clock: p.Clock, onDead: p.OnDead,
 		metrics: newMetrics(p.Registry, p.Channels), instanceID: p.InstanceID, offLogged: map[string]time.Time{}}
 	if p.Time != nil {
@@ -177,4 +182,9 @@ func idle(ctx context.Context, wake <-chan struct{}, d time.Duration) {
 	case <-wake:
 	case <-timer.C:
 	}
+}
+
+// retryWait returns the time from the end of an attempt to the next: 1, 3, 5, … units. The first delivery is attempt 1.
+func retryWait(cfg notify.Config, attempt int) time.Duration {
+	return time.Duration(2*attempt-1) * cfg.RetryUnit
 }

@@ -1,10 +1,13 @@
-package notify
+package relay
 
 import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
+
+	"sluice/notify"
 
 	"gorm.io/gorm"
 )
@@ -18,9 +21,9 @@ const (
 
 // deliver gives the batch to the channel. It reports cut when the end of the relay interrupted the delivery. Failures
 // are then not counted as attempts: their rows are handed back.
-func (r *Relay) deliver(ctx context.Context, ch Channel, b batch) (results []Result, cut bool) {
+func (r *Relay) deliver(ctx context.Context, ch notify.Channel, b batch) (results []notify.Result, cut bool) {
 	if ctx.Err() != nil {
-		return make([]Result, len(b.rows)), true
+		return make([]notify.Result, len(b.rows)), true
 	}
 	work, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.Timeout)
 	defer cancel()
@@ -42,30 +45,31 @@ func (r *Relay) deliver(ctx context.Context, ch Channel, b batch) (results []Res
 }
 
 // call calls the channel, turns a panic into a failure of the batch and returns as many results as messages.
-func (r *Relay) call(ctx context.Context, ch Channel, b batch) (results []Result) {
+func (r *Relay) call(ctx context.Context, ch notify.Channel, b batch) (results []notify.Result) {
 	defer func() {
 		if p := recover(); p != nil {
 			r.log.ErrorContext(ctx, "notify: channel panicked", "channel", b.channel, "panic", p)
-			results = make([]Result, len(b.rows))
+			results = make([]notify.Result, len(b.rows))
 			for i := range results {
-				results[i] = Retry(channelPanicked)
+				results[i] = notify.Retry(channelPanicked)
 			}
 		}
 	}()
 	messages := messagesOf(b)
 	reported := ch.Deliver(ctx, messages)
-	results = make([]Result, len(messages))
+	results = make([]notify.Result, len(messages))
 	for i := copy(results, reported); i < len(results); i++ {
-		results[i] = Retry(fmt.Sprintf("the channel reported %d results for %d messages", len(reported), len(messages)))
+		results[i] = notify.Retry(fmt.Sprintf("the channel reported %d results for %d messages", len(reported),
+			len(messages)))
 	}
 	return results
 }
 
 // messagesOf returns what a channel gets of a batch.
-func messagesOf(b batch) []Message {
-	messages := make([]Message, len(b.rows))
+func messagesOf(b batch) []notify.Message {
+	messages := make([]notify.Message, len(b.rows))
 	for i, row := range b.rows {
-		messages[i] = Message{OrderID: row.OrderID, Event: row.Event, SaleID: row.SaleID, UserID: row.UserID,
+		messages[i] = notify.Message{OrderID: row.OrderID, Event: row.Event, SaleID: row.SaleID, UserID: row.UserID,
 			CreatedAt: time.UnixMilli(row.CreatedAt), Attempt: row.Attempts}
 	}
 	return messages
@@ -81,7 +85,7 @@ type rowChange struct {
 
 // storeResults stores the results of rows whose lease still stands. It goes on after ctx ends, for a bounded number of
 // tries. If all fail, the lease ends and the rows are delivered again.
-func (r *Relay) storeResults(ctx context.Context, l *channelLoop, b batch, results []Result, cut bool) error {
+func (r *Relay) storeResults(ctx context.Context, l *channelLoop, b batch, results []notify.Result, cut bool) error {
 	ctx = context.WithoutCancel(ctx)
 	changes := r.groupChanges(l, b, results, cut)
 	var err error
@@ -97,33 +101,36 @@ func (r *Relay) storeResults(ctx context.Context, l *channelLoop, b batch, resul
 
 // groupChanges groups the rows by the change they need, so that a batch without failures is one statement. Unsent rows
 // keep their place in the order, and the cursor goes back before them.
-func (r *Relay) groupChanges(l *channelLoop, b batch, results []Result, cut bool) map[rowChange][]int64 {
+func (r *Relay) groupChanges(l *channelLoop, b batch, results []notify.Result, cut bool) map[rowChange][]int64 {
 	now := r.clock().UnixMilli()
 	stretch := 1 + r.cfg.Jitter*rand.Float64() // #nosec G404 -- jitter
 	changes := make(map[rowChange][]int64)
 	for i, row := range b.rows {
-		m := rowChange{err: storable(results[i].err)}
-		switch res := results[i]; {
-		case res.outcome == delivered:
-			m.count, m.state, m.nextAt, m.err = countDelivered, StateDelivered, now, ""
-		case res.outcome == skipped:
-			m.count, m.state, m.nextAt = countSkipped, StateDelivered, now
-		case res.outcome == overtaken:
-			m.count, m.state, m.nextAt = countOvertaken, StateOvertaken, now
-		case res.outcome == held:
-			m.count, m.state, m.nextAt = countHeld, StatePending, row.NextAt
-			l.heldFor = max(l.heldFor, res.after)
+		res := results[i]
+		heldFor, held := res.HeldFor()
+		putOffFor, putOff := res.PutOffFor()
+		m := rowChange{err: storable(res.Reason())}
+		switch {
+		case res.IsDelivered():
+			m.count, m.state, m.nextAt, m.err = countDelivered, notify.StateDelivered, now, ""
+		case res.IsSkipped():
+			m.count, m.state, m.nextAt = countSkipped, notify.StateDelivered, now
+		case res.IsOvertaken():
+			m.count, m.state, m.nextAt = countOvertaken, notify.StateOvertaken, now
+		case held:
+			m.count, m.state, m.nextAt = countHeld, notify.StatePending, row.NextAt
+			l.heldFor = max(l.heldFor, heldFor)
 			l.rewind(row)
-		case res.outcome == putOff:
-			m.count, m.state, m.nextAt = countHeld, StatePending, now+res.after.Milliseconds()
-		case res.outcome == permanent || (row.Attempts > r.cfg.Retries && !cut):
-			m.count, m.state, m.nextAt = countDead, StateDead, now
+		case putOff:
+			m.count, m.state, m.nextAt = countHeld, notify.StatePending, now+putOffFor.Milliseconds()
+		case res.IsPermanent() || (row.Attempts > r.cfg.Retries && !cut):
+			m.count, m.state, m.nextAt = countDead, notify.StateDead, now
 		case cut:
-			m.count, m.state, m.nextAt, m.err = countReleased, StatePending, row.NextAt, row.LastError
+			m.count, m.state, m.nextAt, m.err = countReleased, notify.StatePending, row.NextAt, row.LastError
 			l.rewind(row)
 		default:
-			wait := time.Duration(float64(r.cfg.wait(row.Attempts)) * stretch)
-			m.count, m.state, m.nextAt = countRetry, StatePending, now+wait.Milliseconds()
+			wait := time.Duration(float64(retryWait(r.cfg, row.Attempts)) * stretch)
+			m.count, m.state, m.nextAt = countRetry, notify.StatePending, now+wait.Milliseconds()
 		}
 		changes[m] = append(changes[m], row.ID)
 	}
@@ -162,7 +169,7 @@ func (r *Relay) store(ctx context.Context, b batch, changes map[rowChange][]int6
 // stillLeased selects those of the rows whose lease still stands; only pending rows have one. It sets no condition on
 // the state: a database might then walk over all pending rows.
 func (b batch) stillLeased(tx *gorm.DB, ids []int64) *gorm.DB {
-	return whereIDs(tx, ids).Where("lease = ?", b.token)
+	return notify.WhereIDs(tx, ids).Where("lease = ?", b.token)
 }
 
 // columns returns the columns that the change writes; instance is the one that delivered.
@@ -176,4 +183,16 @@ func (m rowChange) columns(instance int64) map[string]any {
 		set["attempts"] = gorm.Expr("attempts - 1") // the delivery did not happen
 	}
 	return set
+}
+
+// maxError is the width of last_error, in characters.
+const maxError = 200
+
+// storable makes any text fit last_error on every database: valid UTF-8, no NUL, cut to its width.
+func storable(text string) string {
+	text = strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "")
+	if runes := []rune(text); len(runes) > maxError {
+		return string(runes[:maxError])
+	}
+	return text
 }

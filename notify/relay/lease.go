@@ -1,4 +1,4 @@
-package notify
+package relay
 
 import (
 	"cmp"
@@ -10,6 +10,7 @@ import (
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
 
+	"sluice/notify"
 	"sluice/store"
 )
 
@@ -17,8 +18,8 @@ import (
 type batch struct {
 	channel string
 	token   int64
-	rows    []Row // Attempts counts the delivery about to begin
-	ended   int   // rows that were found and ended instead: out of attempts, or too old
+	rows    []notify.Row // Attempts counts the delivery about to begin
+	ended   int          // rows that were found and ended instead: out of attempts, or too old
 }
 
 const lastAttemptLost = "the last attempt began but its result was never stored"
@@ -36,7 +37,7 @@ func (r *Relay) lease(ctx context.Context, l *channelLoop) (batch, error) {
 	}
 	var b batch
 	var order sequence
-	var found, spent []Row
+	var found, spent []notify.Row
 	var old []int64
 	err := r.write.WithContext(work).Transaction(func(tx *gorm.DB) error {
 		b = batch{channel: channel, token: rand.Int64N(1<<62) + 1} // #nosec G404 -- two must differ
@@ -47,7 +48,7 @@ func (r *Relay) lease(ctx context.Context, l *channelLoop) (batch, error) {
 		if order, err = sequenceRows(tx, l, found, now); err != nil {
 			return err
 		}
-		var fresh []Row
+		var fresh []notify.Row
 		fresh, old = r.separateOld(order.ready, now)
 		if _, err = endOld(tx, old, now); err != nil {
 			return err
@@ -114,17 +115,17 @@ func queuedRows(db *gorm.DB, channel string, after, now int64) *gorm.DB {
 // unleased selects the pending rows of a channel that no relay has leased. It names the index for MySQL, which may
 // misjudge the number of rows and walk over all of them.
 func unleased(db *gorm.DB, channel string, now int64) *gorm.DB {
-	rows := db.Model(&Row{})
+	rows := db.Model(&notify.Row{})
 	if db.Name() == store.MySQL {
 		rows = rows.Table("outbox FORCE INDEX (outbox_due)")
 	}
-	return rows.Where("state = ? AND channel = ? AND leased_until <= ?", StatePending, channel, now)
+	return rows.Where("state = ? AND channel = ? AND leased_until <= ?", notify.StatePending, channel, now)
 }
 
 // lockDue locks the rows that are due longest, without those that another relay has locked. Postponed rows come first,
 // but take at most half of the lease if others are queued. So a receiver that refuses many messages does not keep the
 // channel from the rest.
-func lockDue(tx *gorm.DB, channel string, at scan, limit int) ([]Row, error) {
+func lockDue(tx *gorm.DB, channel string, at scan, limit int) ([]notify.Row, error) {
 	now := at.began.UnixMilli()
 	found, err := lockFirst(postponedRows(tx, channel, now), now, limit)
 	if err != nil {
@@ -140,7 +141,7 @@ func lockDue(tx *gorm.DB, channel string, at scan, limit int) ([]Row, error) {
 
 // lockFirst locks the first limit rows. On MySQL a locking scan also locks the row at which it ends. That row may be
 // another channel's, whose loop would then skip it. So there the scan takes no locks, and its rows are locked by key.
-func lockFirst(rows *gorm.DB, now int64, limit int) (found []Row, err error) {
+func lockFirst(rows *gorm.DB, now int64, limit int) (found []notify.Row, err error) {
 	skipping := clause.Locking{Strength: clause.LockingStrengthUpdate, Options: clause.LockingOptionsSkipLocked}
 	if rows.Name() != store.MySQL {
 		err = rows.Clauses(skipping).Limit(limit).Find(&found).Error
@@ -152,16 +153,16 @@ func lockFirst(rows *gorm.DB, now int64, limit int) (found []Row, err error) {
 		return nil, err
 	}
 	err = tx.Table("outbox FORCE INDEX (PRIMARY)").Clauses(skipping).
-		Where("id IN ? AND state = ? AND leased_until <= ? AND next_at <= ?", ids, StatePending, now, now).
+		Where("id IN ? AND state = ? AND leased_until <= ? AND next_at <= ?", ids, notify.StatePending, now, now).
 		Find(&found).Error
-	slices.SortFunc(found, func(a, b Row) int {
+	slices.SortFunc(found, func(a, b notify.Row) int {
 		return cmp.Or(cmp.Compare(a.NextAt, b.NextAt), cmp.Compare(a.ID, b.ID))
 	})
 	return found, err
 }
 
 // separateSpent separates rows that are out of attempts and counts one more attempt of the others.
-func (r *Relay) separateSpent(found []Row) (taken, spent []Row) {
+func (r *Relay) separateSpent(found []notify.Row) (taken, spent []notify.Row) {
 	for _, row := range found {
 		if row.Attempts > r.cfg.Retries {
 			spent = append(spent, row)
@@ -174,10 +175,10 @@ func (r *Relay) separateSpent(found []Row) (taken, spent []Row) {
 }
 
 // separateOld separates the rows that are too old to be sent.
-func (r *Relay) separateOld(found []Row, now int64) (fresh []Row, old []int64) {
-	oldest := r.cfg.oldest(now)
+func (r *Relay) separateOld(found []notify.Row, now int64) (fresh []notify.Row, old []int64) {
+	oldest := r.oldest(now)
 	for _, row := range found {
-		if row.bornAt() < oldest {
+		if bornAt(row) < oldest {
 			old = append(old, row.ID)
 			continue
 		}
@@ -187,18 +188,18 @@ func (r *Relay) separateOld(found []Row, now int64) (fresh []Row, old []int64) {
 }
 
 // writeLease writes the lease into the locked rows; spent rows, which are out of attempts, become dead instead.
-func (b batch) writeLease(tx *gorm.DB, spent []Row, now, until int64) error {
+func (b batch) writeLease(tx *gorm.DB, spent []notify.Row, now, until int64) error {
 	if len(b.rows) > 0 {
 		// No indexed column changes and no row grows, so the rows change in place.
 		set := map[string]any{"lease": b.token, "leased_until": until, "attempts": gorm.Expr("attempts + 1")}
-		if err := whereIDs(tx, idsOfRows(b.rows)).Updates(set).Error; err != nil {
+		if err := notify.WhereIDs(tx, notify.IDs(b.rows)).Updates(set).Error; err != nil {
 			return err
 		}
 	}
 	if len(spent) == 0 {
 		return nil
 	}
-	set := map[string]any{"state": StateDead, "lease": 0, "leased_until": 0, "next_at": now,
+	set := map[string]any{"state": notify.StateDead, "lease": 0, "leased_until": 0, "next_at": now,
 		"last_error": lastAttemptLost}
-	return whereIDs(tx, idsOfRows(spent)).Updates(set).Error
+	return notify.WhereIDs(tx, notify.IDs(spent)).Updates(set).Error
 }

@@ -1,4 +1,4 @@
-package notify
+package relay
 
 import (
 	"context"
@@ -8,24 +8,12 @@ import (
 
 	"sluice/internal/apart"
 	"sluice/internal/killpoint"
+	"sluice/notify"
 )
-
-// Flowing is a Channel with workers of its own. Each takes the next message as soon as it is free, so that nobody waits
-// for the slowest of a batch.
-type Flowing interface {
-	// Workers is how many messages are sent at once; 0: the relay calls Deliver with whole batches.
-	Workers() int
-	// Room is how many more messages could be begun within the time of a delivery.
-	Room(within time.Duration) int
-	// Begin prepares a batch. The returned send hands it to the workers and returns when the last message has one.
-	// report must be called once for each message, with its place in the batch, as soon as its result is known. Any
-	// goroutine may call it. The relay calls Begin from one goroutine, and send from one.
-	Begin(ctx context.Context, batch []Message, report func(place int, r Result)) (send func())
-}
 
 // flow is what is under way on a Flowing channel. Its loop's goroutine owns all but the two Go channels.
 type flow struct {
-	channel Flowing
+	channel notify.Flowing
 	batch   int // rows in one lease
 	most    int // rows under way at once: what the workers have, and a batch that waits for them
 	feed    chan func()
@@ -48,12 +36,12 @@ type delivery struct {
 type report struct {
 	d      *delivery
 	place  int
-	result Result
+	result notify.Result
 }
 
 // newFlow returns nil for a channel that takes whole batches.
 func newFlow(l *channelLoop) *flow {
-	ch, ok := l.channel.(Flowing)
+	ch, ok := l.channel.(notify.Flowing)
 	if !ok || ch.Workers() == 0 {
 		return nil
 	}
@@ -148,7 +136,7 @@ func (r *Relay) begin(ctx context.Context, l *channelLoop, f *flow, b batch) {
 		l.underWay[row.ID] = true
 	}
 	f.rows += len(b.rows)
-	say := func(place int, result Result) {
+	say := func(place int, result notify.Result) {
 		if d.reported[place].CompareAndSwap(false, true) {
 			f.reports <- report{d, place, result} // there is room for every row under way
 		}
@@ -157,7 +145,7 @@ func (r *Relay) begin(ctx context.Context, l *channelLoop, f *flow, b batch) {
 		if err := apart.Try(func() error { step(); return nil }); err != nil {
 			r.log.ErrorContext(ctx, "notify: channel panicked", "channel", b.channel, "error", err)
 			for place := range b.rows {
-				say(place, Retry(channelPanicked))
+				say(place, notify.Retry(channelPanicked))
 			}
 		}
 	}
@@ -178,7 +166,7 @@ func (r *Relay) collect(ctx context.Context, l *channelLoop, f *flow) {
 	}
 	for d, reports := range parts {
 		part := batch{channel: d.batch.channel, token: d.batch.token}
-		results := make([]Result, len(reports))
+		results := make([]notify.Result, len(reports))
 		for i, rep := range reports {
 			row := d.batch.rows[rep.place]
 			part.rows, results[i] = append(part.rows, row), rep.result

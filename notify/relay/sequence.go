@@ -1,4 +1,4 @@
-package notify
+package relay
 
 import (
 	"math"
@@ -6,14 +6,15 @@ import (
 
 	"gorm.io/gorm"
 
+	"sluice/notify"
 	"sluice/store"
 )
 
 // sequence splits due rows by whether an earlier event of their order is still pending. A channel gets the events of an
 // order one at a time, in the order in which they happened. An event waits while an earlier one is pending.
 type sequence struct {
-	ready []Row
-	again []Row // the next scan finds them again
+	ready []notify.Row
+	again []notify.Row // the next scan finds them again
 }
 
 // blockedAgain is how long a row waits at most for an earlier one that another relay is delivering.
@@ -21,7 +22,7 @@ const blockedAgain = time.Second
 
 // sequenceRows separates the locked rows that must wait for an earlier event of their order. It postpones those that
 // need not be scanned again at once.
-func sequenceRows(tx *gorm.DB, l *channelLoop, rows []Row, now int64) (sequence, error) {
+func sequenceRows(tx *gorm.DB, l *channelLoop, rows []notify.Row, now int64) (sequence, error) {
 	first, err := earliestPending(tx, l, rows)
 	if err != nil || len(first) == 0 {
 		return sequence{ready: rows}, err
@@ -57,14 +58,14 @@ func sequenceRows(tx *gorm.DB, l *channelLoop, rows []Row, now int64) (sequence,
 }
 
 // overtakes reports whether a row makes an earlier one untrue, because both report the order's state.
-func overtakes(row, before Row) bool {
-	return row.Event != EventRefundRequired && before.Event != EventRefundRequired
+func overtakes(row, before notify.Row) bool {
+	return row.Event != notify.EventRefundRequired && before.Event != notify.EventRefundRequired
 }
 
 // postpone makes pending rows due at the times that are the keys of later.
 func postpone(tx *gorm.DB, later map[int64][]int64, now int64) error {
 	for at, ids := range later {
-		err := whereIDs(tx, ids).Where("state = ? AND leased_until <= ?", StatePending, now).
+		err := notify.WhereIDs(tx, ids).Where("state = ? AND leased_until <= ?", notify.StatePending, now).
 			Updates(map[string]any{"next_at": at}).Error
 		if err != nil {
 			return err
@@ -75,31 +76,31 @@ func postpone(tx *gorm.DB, later map[int64][]int64, now int64) error {
 
 // earliestPending returns the earliest pending row in the channel of each order that rows are about. While nothing is
 // postponed it leaves out confirmations. They are first events, and a flood of them then costs no query.
-func earliestPending(tx *gorm.DB, l *channelLoop, rows []Row) (map[string]Row, error) {
+func earliestPending(tx *gorm.DB, l *channelLoop, rows []notify.Row) (map[string]notify.Row, error) {
 	waits, err := anyPostponed(tx, l, rows)
 	if err != nil {
 		return nil, err
 	}
 	var orders []string
 	for _, row := range rows {
-		if waits || row.Event != EventConfirmed {
+		if waits || row.Event != notify.EventConfirmed {
 			orders = append(orders, row.OrderID)
 		}
 	}
 	if len(orders) == 0 {
 		return nil, nil
 	}
-	query := tx.Model(&Row{})
+	query := tx.Model(&notify.Row{})
 	if tx.Name() == store.MySQL {
 		query = query.Table("outbox FORCE INDEX (outbox_news)")
 	}
 	// No condition on the state: a database may then use the index of pending rows and walk over all.
-	var all []Row
+	var all []notify.Row
 	err = query.Where("order_id IN ? AND channel = ?", orders, l.channel.Name()).
 		Select("id", "order_id", "event", "state", "next_at", "leased_until").Order("id").Find(&all).Error
-	first := make(map[string]Row, len(orders))
+	first := make(map[string]notify.Row, len(orders))
 	for _, row := range all {
-		if _, found := first[row.OrderID]; !found && row.State == StatePending {
+		if _, found := first[row.OrderID]; !found && row.State == notify.StatePending {
 			first[row.OrderID] = row
 		}
 	}
@@ -107,7 +108,7 @@ func earliestPending(tx *gorm.DB, l *channelLoop, rows []Row) (map[string]Row, e
 }
 
 // anyPostponed reports whether some row of the channel waits for a retry. In rows, postponed ones come first.
-func anyPostponed(tx *gorm.DB, l *channelLoop, rows []Row) (bool, error) {
+func anyPostponed(tx *gorm.DB, l *channelLoop, rows []notify.Row) (bool, error) {
 	if len(rows) == 0 || rows[0].NextAt > 0 {
 		return len(rows) > 0, nil
 	}
