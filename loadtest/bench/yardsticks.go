@@ -16,9 +16,10 @@ func yardsticks(ctx context.Context, args []string) error {
 		args = []string{""}
 	}
 	var j yardstick.Job
-	var redis string
+	var redis, url string
 	f := flag.NewFlagSet("yardstick", flag.ContinueOnError)
 	f.StringVar(&redis, "redis", "", "host:port, for lua and asynq")
+	f.StringVar(&url, "url", "", "receiver, for asynq-messages")
 	f.StringVar(&j.Driver, "driver", "", "database, for sql")
 	f.StringVar(&j.DSN, "dsn", "", "database, for sql and asynq")
 	f.IntVar(&j.Orders, "orders", 0, "how many")
@@ -40,8 +41,10 @@ func yardsticks(ctx context.Context, args []string) error {
 	case "asynq":
 		j.Driver = "mysql"
 		return took(j.Asynq(ctx, redis))
+	case "asynq-messages":
+		return took(j.AsynqMessages(ctx, redis, url))
 	}
-	fmt.Fprintln(os.Stderr, "usage: bench yardstick bare | static | lua | sql | asynq")
+	fmt.Fprintln(os.Stderr, "usage: bench yardstick bare | static | lua | sql | asynq | asynq-messages")
 	return errUsage
 }
 

@@ -23,8 +23,17 @@ const (
 
 // startDelayed starts a process that delivers messages, with a topic that calls url.
 func startDelayed(ctx context.Context, l *lab.Lab, url string) (*lab.System, error) {
-	s, err := startOn(ctx, l, lab.Setup{Driver: "sqlite", Env: []string{"SLUICE_DELAY__ALLOW_PRIVATE=true"}},
-		"notifier")
+	return startTopic(ctx, l, "notifier", url)
+}
+
+// startReadable starts a process from which other systems may pull a topic's messages.
+func startReadable(ctx context.Context, l *lab.Lab) (*lab.System, error) {
+	return startTopic(ctx, l, "gateway,notifier", "", "SLUICE_WORK__ADDR=127.0.0.1:0")
+}
+
+func startTopic(ctx context.Context, l *lab.Lab, roles, url string, env ...string) (*lab.System, error) {
+	setup := lab.Setup{Driver: "sqlite", Env: append(env, "SLUICE_DELAY__ALLOW_PRIVATE=true")}
+	s, err := startOn(ctx, l, setup, roles)
 	if err != nil {
 		return nil, err
 	}
@@ -83,6 +92,8 @@ type receiver struct {
 	*http.Server
 	url string
 
+	perSubscription bool // each gets every message once
+
 	mu   sync.Mutex
 	late map[string]time.Duration // by message
 	last time.Time
@@ -108,6 +119,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	n, _ := req.Body.Read(body)
 	due, err := strconv.ParseInt(strings.TrimSpace(string(body[:n])), 10, 64)
 	id := req.Header.Get("Idempotency-Key")
+	if r.perSubscription {
+		id += " " + req.Header.Get("Sluice-Subscription")
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch _, again := r.late[id]; {

@@ -12,6 +12,9 @@ import (
 	"time"
 )
 
+// callers keeps a connection for each reader.
+var callers = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+
 // Sale is the sale of a measurement.
 type Sale struct {
 	ID    string
@@ -21,19 +24,35 @@ type Sale struct {
 
 // Admin calls the operations listener as an administrator.
 func (n *Node) Admin(ctx context.Context, method, path string, body, into any) error {
+	return call(ctx, request{method, "http://" + n.Ops + "/admin/v1" + path, token("bench", "admin", time.Now()),
+		body}, into)
+}
+
+// Ask calls the listener for other systems, as one that may do everything there with topic bench and its readers.
+func (n *Node) Ask(ctx context.Context, path string, body, into any) error {
+	return call(ctx, request{"POST", "http://" + n.Work + "/work/v1" + path, workToken(time.Now()), body}, into)
+}
+
+// request is a call with a body, which is sent as JSON.
+type request struct {
+	method, url, token string
+	body               any // nil: none
+}
+
+func call(ctx context.Context, r request, into any) error {
 	var sent bytes.Buffer
-	if body != nil {
-		if err := json.NewEncoder(&sent).Encode(body); err != nil {
+	if r.body != nil {
+		if err := json.NewEncoder(&sent).Encode(r.body); err != nil {
 			return err
 		}
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+n.Ops+"/admin/v1"+path, &sent)
+	req, err := http.NewRequestWithContext(ctx, r.method, r.url, &sent)
 	if err != nil {
 		return err
 	}
-	req.Header.Set("Authorization", "Bearer "+token("bench", "admin", time.Now()))
+	req.Header.Set("Authorization", "Bearer "+r.token)
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := callers.Do(req)
 	if err != nil {
 		return err
 	}
@@ -43,7 +62,7 @@ func (n *Node) Admin(ctx context.Context, method, path string, body, into any) e
 		return err
 	}
 	if resp.StatusCode >= 300 {
-		return fmt.Errorf("%s %s answered %d: %s", method, path, resp.StatusCode, text)
+		return fmt.Errorf("%s %s answered %d: %s", r.method, req.URL.Path, resp.StatusCode, text)
 	}
 	if into == nil {
 		return nil

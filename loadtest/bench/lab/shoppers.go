@@ -37,12 +37,22 @@ func (r Requests) At(n int) ([]byte, error) {
 
 // token returns a signed token that is valid for a day. Tokens of names of one length have one length.
 func token(user, role string, now time.Time) string {
-	encode := base64.RawURLEncoding.EncodeToString
 	claims := fmt.Sprintf(`{"sub":%q,"iat":%d,"exp":%d}`, user, now.Unix(), now.Add(24*time.Hour).Unix())
 	if role != "" {
 		claims = fmt.Sprintf(`{"sub":%q,"role":%q,"iat":%d,"exp":%d}`, user, role, now.Unix(),
 			now.Add(24*time.Hour).Unix())
 	}
+	return sign(claims)
+}
+
+// workToken returns the token of another system, for topic bench and subscription readers.
+func workToken(now time.Time) string {
+	return sign(fmt.Sprintf(`{"sub":"bench","publish":["bench"],"subscribe":["readers"],"iat":%d,"exp":%d}`, now.Unix(),
+		now.Add(24*time.Hour).Unix()))
+}
+
+func sign(claims string) string {
+	encode := base64.RawURLEncoding.EncodeToString
 	text := encode([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + encode([]byte(claims))
 	sum := hmac.New(sha256.New, []byte(secret))
 	sum.Write([]byte(text))

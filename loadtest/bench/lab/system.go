@@ -34,6 +34,7 @@ type System struct {
 type Node struct {
 	*Process
 	HTTP, Ops string    // host:port; HTTP is empty without the gateway role
+	Work      string    // host:port for other systems; empty without the gateway role
 	Since     time.Time // when its log says that it runs
 }
 
@@ -71,13 +72,13 @@ func (s *System) Serve(ctx context.Context, roles string, env ...string) (*Node,
 	var err error
 	n.Process, err = s.Lab.start(ctx, cmd, func(line string) bool {
 		var said struct {
-			Time           time.Time
-			Msg, HTTP, Ops string
+			Time                 time.Time
+			Msg, HTTP, Ops, Work string
 		}
 		if json.Unmarshal([]byte(line), &said) != nil || said.Msg != "sluice is running" {
 			return false
 		}
-		n.HTTP, n.Ops, n.Since = said.HTTP, said.Ops, said.Time
+		n.HTTP, n.Ops, n.Work, n.Since = said.HTTP, said.Ops, said.Work, said.Time
 		return true
 	})
 	if err != nil {
