@@ -140,8 +140,8 @@ type health struct {
 	panics   *server.Panics
 }
 
-// ready asks every part at once; liveness asks none of them, because
-// restarting this process would not bring a store back.
+// ready asks every part at once. Liveness asks none: restarting this process would not bring a
+// store back.
 func (h *health) ready(c *gin.Context) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), readyTimeout)
 	defer cancel()

@@ -100,8 +100,8 @@ type rebuilds struct {
 
 func (h *rebuilds) routes(group gin.IRoutes) { group.POST("/sales/:sale/rebuild", h.rebuild) }
 
-// rebuild brings a line back into agreement with the ledger at an operator's
-// word; reconcilers do it by themselves when they notice.
+// rebuild brings a line back into agreement with the ledger at an operator's word. Reconcilers do
+// it by themselves when they notice.
 func (h *rebuilds) rebuild(c *gin.Context) {
 	var body api.WithReason
 	if !h.read(c, &body) {

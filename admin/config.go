@@ -22,14 +22,15 @@ import (
 // Settings is the configuration that changes while Sluice runs, as the
 // operations listener needs it. Safe for concurrent use.
 type Settings interface {
-	// Show is what counts in this process, the newest version included; while
-	// the database does not answer, the newest this process knows.
+	// Show returns what counts in this process, the newest version included. While the database
+	// does not answer, it returns the newest this process knows.
 	Show(ctx context.Context) settings.View
 	// Change sets and unsets hot keys for all instances, all of them or none.
 	// It returns settings.ErrVersion, or an invalid.Error that names each key.
 	Change(ctx context.Context, c settings.Change) error
-	// Revert brings back the hot keys under prefix as they were at version to, but for what was to end and has.
-	// To 0 is the newest version that makes a difference to them. It returns settings.ErrNoVersion when there is none.
+	// Revert brings back the hot keys under prefix as they were at version to. What was to end, and has, stays ended.
+	// To 0 is the newest version that makes a difference to them. It returns settings.ErrNoVersion when there is
+	// none.
 	Revert(ctx context.Context, to int64, prefix string, by settings.Author) error
 	// Reload reads the file of this process again.
 	Reload(ctx context.Context, by settings.Author) (settings.ReloadResult, error)
@@ -72,8 +73,8 @@ func versionOf(v settings.Version) api.ConfigVersion {
 		Reason: v.Reason}
 }
 
-// etag names a version of the whole configuration: also a change of another
-// key makes a condition fail, and the caller looks again.
+// etag names a version of the whole configuration. So a change of another key makes a condition
+// fail, too, and the caller looks again.
 func etag(c *gin.Context, version int64) {
 	c.Header("ETag", `"`+strconv.FormatInt(version, 10)+`"`)
 	c.Header("Cache-Control", "no-store")

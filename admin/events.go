@@ -33,9 +33,9 @@ type events struct {
 
 func (h *events) routes(group gin.IRoutes) { group.GET("/events", h.followEvents) }
 
-// followEvents replays the event log as server-sent events and then follows it: from the entry after Last-Event-ID or
-// ?from=, or from now on without either. from=0 begins with the oldest entry that is left. Each event's id is its
-// entry's. The first block has an id only: where a client that has seen no event comes back to.
+// followEvents replays the event log as server-sent events, and then follows it. It begins behind Last-Event-ID or
+// ?from=, or now without either. With 0 it begins with the oldest entry that is left. Each event's id is its entry's.
+// The first block has an id only: where a client that has seen no event comes back to.
 func (h *events) followEvents(c *gin.Context) {
 	after := c.GetHeader("Last-Event-ID")
 	if after == "" {
@@ -104,7 +104,7 @@ func (r *replay) keepAlive(s *api.EventStream) error {
 	return s.KeepAlive()
 }
 
-// replay writes what follows, until the client goes, this process drains or Redis fails; the client then comes back
+// replay writes what follows, until the client goes, this process drains or Redis fails. The client then comes back
 // with the id of the last event it saw.
 func (h *events) replay(c *gin.Context, s *api.EventStream, r *replay) {
 	ctx := c.Request.Context()

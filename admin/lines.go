@@ -46,9 +46,8 @@ func (h *lineViews) one(ctx context.Context, sale string) (*api.Line, error) {
 	return h.rated(queueBodyOf(sale, v), h.refusals(ctx)), nil
 }
 
-// several shows the lines of some sales as they are right now, each with its rates; nil where there is none. One that
-// cannot be read says why, and keeps none of the others from being shown; one that did not answer the sale cache is not
-// waited for.
+// several shows the lines of some sales as they are now, each with its rates; nil where there is none. One that
+// cannot be read says why, and the others are shown. One that did not answer the sale cache is not waited for.
 func (h *lineViews) several(ctx context.Context, sales []string) []*api.Line {
 	lines, asked := make(map[string]*api.Line, len(sales)), []string(nil)
 	for _, sale := range sales {

@@ -64,7 +64,7 @@ type addedImage struct {
 	State    string   `json:"state"`
 }
 
-// add adds messages: those of a shop's systems are traffic, those that come with a reason are a change in the admin
+// add adds messages. Those of a shop's systems are traffic; those that come with a reason are a change in the admin
 // log.
 func (h *messages) add(c *gin.Context, topic string, list []delay.New, reason *string) (due []time.Time, err error) {
 	ctx := c.Request.Context()

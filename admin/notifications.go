@@ -131,8 +131,8 @@ type notificationImage struct {
 	Orders   []string `json:"orders,omitempty"` // of a number of them, the first ones
 }
 
-// noteRetry writes into the admin log which notifications are due again: one under its order, all of a channel under
-// the channel.
+// noteRetry writes into the admin log which notifications are due again. One stands under its order, all of a channel
+// under the channel.
 func (h *notifications) noteRetry(actor string, body api.NotificationRetry) notify.LogChange {
 	return func(tx *gorm.DB, rows []notify.Row, n int64) error {
 		first := rows[0]

@@ -190,7 +190,7 @@ func (h *sales) adjustStock(c *gin.Context) {
 	h.answerChange(c, http.StatusOK, done.Sale, done.Stock)
 }
 
-// answerChange answers for a change of a sale that is made, whatever happens from here on: what the line or the
+// answerChange answers for a change of a sale that is made, whatever happens from here on. What the line or the
 // database does not tell is answered as the change left it.
 func (h *sales) answerChange(c *gin.Context, status int, sale inventory.Sale, stock inventory.Stock) {
 	ctx, inLine := c.Request.Context(), h.carry(c, sale.ID)
@@ -206,9 +206,9 @@ func (h *sales) answerChange(c *gin.Context, status int, sale inventory.Sale, st
 	c.JSON(status, body)
 }
 
-// carry brings a change into the line and this process' sale cache before the
-// answer: the operator sees it done. Other instances follow within a second,
-// later where there are more than five hundred sales, and so does this one should it fail here, which it reports.
+// carry brings a change into the line and this process' sale cache before the answer: the operator sees it done.
+// Other instances follow within a second, later where there are more than five hundred sales. So does this one should
+// it fail here, which it reports.
 func (h *sales) carry(c *gin.Context, sale string) bool {
 	ctx := c.Request.Context()
 	kept := h.reconciler.SyncLine(ctx, sale)

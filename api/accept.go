@@ -26,7 +26,7 @@ func LocaleOf(accept, otherwise string) string {
 }
 
 // prefersHTML reports whether the Accept lines ask for text/html rather than JSON. A bare */* is how programs say
-// that they do not care, so it never counts as HTML; on equal weight a JSON type named outright wins.
+// that they do not care, so it never counts as HTML. On equal weight a JSON type named outright wins.
 func prefersHTML(accept []string) bool {
 	const named, family, wildcard = 3, 2, 1
 	var html, jsn struct {

@@ -1,5 +1,5 @@
-// Package api is what goes over the wire: problem codes and documents, the one table from errors to them, the bodies
-// that the server writes and the command line reads, pages and event streams.
+// Package api has what goes over the wire. There are problem codes and documents, the one table from errors to them,
+// pages and event streams. There are the bodies that the server writes and the command line reads.
 package api
 
 import (

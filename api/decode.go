@@ -17,8 +17,8 @@ import (
 
 const maxBodyBytes = 16 << 10
 
-// ReadBody reads at most 16 KiB. A slow sender is cut off by http.read_timeout. A body that is not declared as JSON is
-// refused; one without a Content-Type, or with the one curl sends unasked, is taken for JSON.
+// ReadBody reads at most 16 KiB. A slow sender is cut off by http.read_timeout. A body that is not declared as JSON
+// is refused. One without a Content-Type, or with the one curl sends unasked, is taken for JSON.
 func ReadBody(r *http.Request) ([]byte, *Problem) { return ReadUpTo(r, maxBodyBytes) }
 
 // ReadUpTo is ReadBody with another bound.
@@ -80,7 +80,7 @@ func declaredJSON(h http.Header) bool {
 }
 
 // DecodeError names the member the decoder stopped at. It repeats a member's name only if that is short and
-// Printable: the answer should not become a mirror for whatever was sent.
+// Printable. The answer should not become a mirror for whatever was sent.
 func DecodeError(err error) FieldError {
 	var pointer jsontext.Pointer
 	if syntactic, ok := errors.AsType[*jsontext.SyntacticError](err); ok {

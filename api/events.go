@@ -72,8 +72,8 @@ func (s *EventStream) write(text string) error {
 	return http.NewResponseController(s.c.Writer).Flush()
 }
 
-// HoldOpen gives the current request d more to be answered: once for a long poll, before each write for an event
-// stream. Without it http.write_timeout cuts the answer off, and nobody but the client notices.
+// HoldOpen gives the current request d more to be answered. It is called once for a long poll, before each write for
+// an event stream. Without it http.write_timeout cuts the answer off, and nobody but the client notices.
 func HoldOpen(w http.ResponseWriter, d time.Duration) error {
 	if err := http.NewResponseController(w).SetWriteDeadline(time.Now().Add(d)); err != nil {
 		return fmt.Errorf("extend the write deadline: %w", err)

@@ -97,7 +97,7 @@ func quantityOf(value jsontext.Value) (int, bool) {
 }
 
 // validEmail accepts what looks like a bare address with a dotted domain. A place in line must not be lost for an
-// optional field, so dots may stand anywhere in front of the @: there are mailboxes like that. What is refused would
+// optional field. So dots may stand anywhere in front of the @: there are mailboxes like that. What is refused would
 // reach mail servers as something else: quotes, comments, lists, display names and address literals.
 func validEmail(text string) bool {
 	if len(text) > maxEmailBytes || !Printable(text) || strings.ContainsFunc(text, apartInAddress) {

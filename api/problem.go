@@ -42,8 +42,8 @@ type Problem struct {
 	RateLimitPolicy string `json:"-"`
 }
 
-// NewProblem fills type, title and status from the code. The detail of an internal or unknown code is replaced:
-// what went wrong inside belongs in the log, never in an answer.
+// NewProblem fills type, title and status from the code. The detail of an internal or unknown code is replaced. What
+// went wrong inside belongs in the log, never in an answer.
 func NewProblem(code Code, detail string) Problem {
 	spec, known := specOf(code)
 	if !known {

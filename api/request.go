@@ -16,8 +16,8 @@ const (
 	maxRequestIDBytes = 64
 )
 
-// AssignRequestID keeps the client's X-Request-ID if it is 1..64 letters, digits, dots, dashes or underscores, else
-// makes one, and echoes it.
+// AssignRequestID keeps the client's X-Request-ID if it is 1..64 letters, digits, dots, dashes or underscores. Else
+// it makes one. It echoes it.
 func AssignRequestID() gin.HandlerFunc {
 	return func(c *gin.Context) {
 		id := ""

@@ -12,8 +12,8 @@ import (
 	"sluice/trace"
 )
 
-// openTracer opens the tracer. It comes first: its spans must be exported last, and every log line about a traced order
-// needs the trace id.
+// openTracer opens the tracer. It comes first: its spans must be exported last, and log lines about traced orders
+// need the trace id.
 func (a *App) openTracer(ctx context.Context) (err error) {
 	if a.cfg.Trace.Endpoint == "" {
 		return nil

@@ -70,7 +70,7 @@ func Default() Config {
 	return cfg
 }
 
-// Validate returns an error for every value that is not allowed and every bad file that a value names, by key.
+// Validate returns an error for every value that is not allowed and every bad file that one names, by key.
 func (c Config) Validate() error { return errors.Join(c.validate(nil), c.checkFiles(nil)) }
 
 // checkFiles reads the files that values of the named sections, or of all, name. It returns what is wrong with them.

@@ -115,7 +115,7 @@ func (ts *Topics) read(ctx context.Context) error {
 	return nil
 }
 
-// CatchUp reads the database again for a caller whom Redis told of a newer version of a topic, or of none. Then Redis
+// CatchUp reads the database again for a caller whom Redis told of a newer version of a topic, or none. Then Redis
 // has the database's.
 func (ts *Topics) CatchUp(ctx context.Context, topic string, newer StaleError) error {
 	if err := ts.lock(ctx); err != nil {
@@ -132,7 +132,7 @@ func (ts *Topics) CatchUp(ctx context.Context, topic string, newer StaleError) e
 	if !exists {
 		return fmt.Errorf("topic %s: %w", topic, ErrNoTopic)
 	}
-	// A version is written to Redis after its commit: what the database does not have by now was lost with it.
+	// A version is written to Redis after its commit. What the database does not have by now was lost with it.
 	if newer.Known && newer.Version > t.Version {
 		ts.log.WarnContext(ctx, "a topic has a newer version in Redis than in the database: the database's counts",
 			"topic", topic, "redis", newer.Version, "database", t.Version)
@@ -141,7 +141,7 @@ func (ts *Topics) CatchUp(ctx context.Context, topic string, newer StaleError) e
 	return ts.messages.Raise(ctx, topic, t.Version)
 }
 
-// publishChange makes a change count in every process: those that add or claim with what they knew read the database
+// publishChange makes a change count in every process. Those that add or claim with what they knew read the database
 // again. Its own copy is new, too, or will be with Run.
 func (ts *Topics) publishChange(ctx context.Context, t Topic) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
@@ -176,7 +176,7 @@ func (ts *Topics) Run(ctx context.Context) {
 	}
 }
 
-// raiseChanged tells Redis of versions that this process has not told it of: whoever changed a topic may have died
+// raiseChanged tells Redis of versions that this process has not told it of. Whoever changed a topic may have died
 // between its commit and that.
 func (ts *Topics) raiseChanged(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)

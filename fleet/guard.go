@@ -1,5 +1,5 @@
-// Package fleet keeps a process with its own: it works only on a database whose schema it knows, beside processes
-// that know it too, and on the Redis that belongs to that database.
+// Package fleet keeps a process with its own. It works only on a database whose schema it knows, beside processes
+// that know it too. And it works only on the Redis that belongs to that database.
 package fleet
 
 import (
@@ -79,8 +79,8 @@ func NewGuard(parts Parts, reg prometheus.Registerer) *Guard {
 	return g
 }
 
-// Enter checks that both stores belong together, brings the schema up to date where this process may, and notes that
-// the process runs. After an error the process must not start; the error says what to do.
+// Enter checks that both stores belong together and notes that the process runs. It brings the schema up to date
+// where this process may. After an error the process must not start; the error says what to do.
 func (g *Guard) Enter(ctx context.Context) (err error) {
 	if g.Self.Schema, err = schema.Of(g.DB).Range(); err != nil {
 		return err

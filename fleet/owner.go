@@ -23,8 +23,8 @@ func NewOwner(rdb redis.UniversalClient, prefix string) *Owner {
 // Prefix returns the prefix that is owned.
 func (o *Owner) Prefix() string { return o.prefix }
 
-// ID returns the id of the installation that owns the keys, empty when none
-// does: Redis is new, was emptied, or is from before owners were noted.
+// ID returns the id of the installation that owns the keys. It is empty when none does: Redis is
+// new, was emptied, or is from before owners were noted.
 func (o *Owner) ID(ctx context.Context) (string, error) {
 	id, err := o.rdb.Get(ctx, o.key).Result()
 	if err != nil && !errors.Is(err, redis.Nil) {

@@ -11,7 +11,7 @@ import (
 // registryKept is how many processes are remembered, the newest.
 const registryKept = 100_000
 
-// Registry remembers every process that ran under a small number, which orders and tickets carry: it names who did a
+// Registry remembers every process that ran, under a small number which orders and tickets carry. It names who did a
 // step long after that process is gone. Safe for concurrent use.
 type Registry struct{ db *store.DB }
 

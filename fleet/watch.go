@@ -32,7 +32,7 @@ func (g *Guard) Run(ctx context.Context) {
 	}
 }
 
-// keepTidy tidies every ten seconds until ctx ends. It is beside the looks: a change of a big table takes long, and so
+// keepTidy tidies every ten seconds until ctx ends. It is beside the looks: a change of a big table takes long. So
 // does the wait for another instance that makes one.
 func (g *Guard) keepTidy(ctx context.Context) {
 	ticker := time.NewTicker(lookEvery)
@@ -115,7 +115,8 @@ func (g *Guard) Err() error {
 	return why.owner
 }
 
-// Owned is Err with a fresh look at whose Redis it is: before a line is loaded, three seconds are too long not to know.
+// Owned is Err with a fresh look at whose Redis it is. Before a line is loaded, three seconds are too long not to
+// know.
 func (g *Guard) Owned(ctx context.Context) error {
 	if err := g.Err(); err != nil {
 		return err
@@ -127,8 +128,8 @@ func (g *Guard) Owned(ctx context.Context) error {
 	return g.foreign(owner, g.id)
 }
 
-// Stale returns Err, or an error when the database was last read too long ago: the process may have stood still, and
-// others may have taken it for gone and changed the schema.
+// Stale returns Err, or an error when the database was last read too long ago. The process may have stood still.
+// Others may then have taken it for gone and changed the schema.
 func (g *Guard) Stale() error {
 	if err := g.Err(); err != nil {
 		return err

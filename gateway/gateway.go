@@ -134,7 +134,7 @@ func (g *Gateway) unbarred(c *gin.Context) {
 	}
 }
 
-// PlainRequest reports whether a request is a plain one of a rush: placing or reading an order, or reading a sale.
+// PlainRequest reports whether a request is a plain one of a rush. These place or read an order, or read a sale.
 // Requests that wait or stream have a query or another path.
 func PlainRequest(method, path string) bool {
 	if !strings.HasPrefix(path, "/v1/sales/") {

@@ -19,9 +19,9 @@ const (
 	statusWaiting = 20_000
 )
 
-// statusReader reads the orders that many shoppers request in few calls. It reads lines first, several sales a call,
-// and orders that these do not have from the database, one sale a call. The two have separate queues, so that slow
-// reads of the database delay no others.
+// statusReader reads the orders that many shoppers request in few calls. It reads lines first, several sales a call.
+// Orders that these do not have it reads from the database, one sale a call. The two have separate queues, so that
+// slow reads of the database delay no others.
 type statusReader struct {
 	finder *lookup.Finder
 	line   *coalesce.Coalescer[string, found]

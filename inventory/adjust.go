@@ -50,10 +50,10 @@ func (a Adjustment) check() error {
 	return nil
 }
 
-// AdjustStock adds units to a sale's total, or removes them; ErrShort when fewer than that are unsold, an invalid.Error
-// when the total would be more than 1,000,000,000. Tickets already in line for removed units will fail as sold out. A
-// sale makes the adjustments of one key once, however often they come, and returns ErrOtherAdjustment for another one
-// under the same key.
+// AdjustStock adds units to a sale's total, or removes them. It returns ErrShort when fewer than that are unsold, an
+// invalid.Error when the total would be more than 1,000,000,000. Tickets already in line for removed units will fail
+// as sold out. A sale makes the adjustments of one key once, however often they come. For another one under the same
+// key it returns ErrOtherAdjustment.
 //
 // An adjustment whose commit got no answer is asked for once more. Should that fail too, the error is ErrMaybeAdjusted:
 // with the same key it can be repeated.

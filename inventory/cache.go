@@ -21,8 +21,8 @@ const (
 	readLong  = 5 * time.Second        // but never older
 )
 
-// SaleCache is every gateway's copy of the sales and of the lines' numbers, refreshed in the background: reading it
-// costs the stores nothing.
+// SaleCache is every gateway's copy of the sales and of the lines' numbers. It is refreshed in the background:
+// reading it costs the stores nothing.
 type SaleCache struct {
 	saleStore *SaleStore
 	lines     *queue.Lines
@@ -117,8 +117,8 @@ func (b *SaleCache) keepReading(ctx context.Context) {
 // Refresh reads the sales now.
 func (b *SaleCache) Refresh(ctx context.Context) error { return b.RefreshOlderThan(ctx, 0) }
 
-// RefreshOlderThan reads the sales unless they have been read within age: for callers who have found out that the cache
-// is behind. Those who wait for a reading share it.
+// RefreshOlderThan reads the sales unless they have been read within age. It is for callers who have found out that
+// the cache is behind. Those who wait for a reading share it.
 func (b *SaleCache) RefreshOlderThan(ctx context.Context, age time.Duration) error {
 	if b.readWithin(age) {
 		return nil
@@ -166,7 +166,7 @@ func (b *SaleCache) RefreshSale(ctx context.Context, id string) error {
 	})
 }
 
-// inTurn lets one reading at a time replace the reading, so that none puts back what an earlier one has seen.
+// inTurn lets one reading at a time replace the reading: none puts back what an earlier one has seen.
 func (b *SaleCache) inTurn(ctx context.Context, read func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -200,9 +200,9 @@ func (b *SaleCache) readWithin(age time.Duration) bool {
 	return old >= 0 && old < age
 }
 
-// Recall asks Redis for its clock, so that Now follows it from the first order on and not only from the first look at a
-// line. It also asks for the drain rate that was measured last: without it, caps that follow the rate would start anew
-// with each process.
+// Recall asks Redis for its clock. So Now follows it from the first order on, and not only from the first look at a
+// line. It also asks for the drain rate that was measured last. Without it, caps that follow the rate would start
+// anew with each process.
 func (b *SaleCache) Recall(ctx context.Context) error {
 	now, err := b.lines.Time(ctx)
 	if err == nil {

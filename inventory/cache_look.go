@@ -22,7 +22,7 @@ const (
 	lookTime     = time.Second            // for one round trip
 	lookPatience = 50 * time.Millisecond  // then the next look begins, without the servers that are still being asked
 	lookServers  = 16                     // servers of a cluster asked at a time
-	// Workers hear of the end of a stop up to a second after this process, and then have a first batch to do.
+	// Workers hear of the end of a stop up to a second after this process. Then they have a first batch to do.
 	resumeMost = 2 * time.Second
 	lookMost   = 50 // and each time: of more busy lines, a number is older
 )
@@ -100,8 +100,8 @@ func (b *SaleCache) lookAt(ctx context.Context, entries map[string]*Entry, sales
 	return away
 }
 
-// due returns the lines to be looked at now. Of more than lookMost, those of which nothing is known come first, all of
-// them, and then those that have not been looked at for longest: what a thousand busy lines cost is bounded.
+// due returns the lines to be looked at now. Of more than lookMost, all of those come first of which nothing is
+// known. Then come those that have not been looked at for longest. So what a thousand busy lines cost is bounded.
 func (b *SaleCache) due(now time.Time) []*Entry {
 	var due []*Entry
 	unknown := 0
@@ -160,9 +160,9 @@ func (b *SaleCache) observe(e *Entry, view queue.View, now time.Time) {
 // readyNamed is how many lines an error of Ready names.
 const readyNamed = 3
 
-// Ready fails while lines are not compared with the ledger: after a start or a failover of Redis, while they are
-// rebuilt, or when Redis lost them. A line that cannot be asked says nothing about the others; Ready fails for it only
-// when none can be asked.
+// Ready fails while lines are not compared with the ledger. That is so after a start or a failover of Redis, while
+// they are rebuilt, or when Redis lost them. A line that cannot be asked says nothing about the others. Ready fails
+// for it only when none can be asked.
 func (b *SaleCache) Ready(ctx context.Context) error {
 	var wanting []string
 	var unasked error

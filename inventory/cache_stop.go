@@ -18,9 +18,8 @@ type stops struct {
 
 type stop struct{ since, until time.Time } // until is zero: nobody has said
 
-// Stop says which lines are not drained from now on, and until when: by sale,
-// "" for all; a zero time is an end that nobody knows. Calls must not overlap
-// each other.
+// Stop says which lines are not drained from now on, and until when. It is by sale, "" for all; a
+// zero time is an end that nobody knows. Calls must not overlap each other.
 func (b *SaleCache) Stop(until map[string]time.Time) {
 	was := map[string]stop{}
 	if of := b.stops.of.Load(); of != nil {

@@ -12,7 +12,7 @@ type CapPolicy struct {
 	MaxWait time.Duration // the longest wait that is promised; 0: caps alone count
 }
 
-// Of returns the cap of a line that drains like this; own is its sale's cap, 0 for none, and takes the place of Cap.
+// Of returns the cap of a line that drains like this. The cap own of its sale takes the place of Cap, unless it is 0.
 // With MaxWait, whoever gets the last place waits for that long. A rate that nobody has measured, and a line that is
 // stopped, promise nothing: the cap is MinCap.
 func (p CapPolicy) Of(own int, drain Drain) int {

@@ -40,7 +40,8 @@ func (e *Entry) View() queue.View {
 	return queue.View{}
 }
 
-// Fault returns why the last look at the line was in vain; nil when it was not, or there was none.
+// Fault returns why the last look at the line was in vain. It is nil when it was not, or there was
+// none.
 func (e *Entry) Fault() error {
 	if err := e.line.fault.Load(); err != nil {
 		return *err

@@ -20,9 +20,9 @@ type Taking struct {
 }
 
 // Take removes units from a sale's ledger inside the caller's transaction and returns the number of this change.
-// Callers roll back on an error: ErrShort when fewer are available, ErrStale when the line has been loaded anew since,
-// ErrBehind when the ledger lacks a change that the line knows of. The row stays locked until the transaction ends, so
-// callers take it last.
+// Callers roll back on an error: ErrShort when fewer are available, ErrStale when the line has been loaded anew
+// since. ErrBehind says that the ledger lacks a change that the line knows of. The row stays locked until the
+// transaction ends, so callers take it last.
 func Take(tx *gorm.DB, t Taking) (change int64, err error) {
 	done := tx.Exec("UPDATE stock SET available = available - ?, changes = changes + 1 WHERE sale_id = ? AND "+
 		"available >= ?", t.Units, t.Sale, t.Units)
@@ -36,8 +36,8 @@ func Take(tx *gorm.DB, t Taking) (change int64, err error) {
 	return changes[t.Sale], err
 }
 
-// whyShort is why a sale has fewer units than are to be taken: they went to others, unless those of another loading, or
-// of a database that lacks the commits which added them, were asked for.
+// whyShort says why a sale has fewer units than are to be taken. They went to others, or those of another loading
+// were asked for. Or a database lacks the commits which added them.
 func whyShort(tx *gorm.DB, t Taking) error {
 	if _, err := Standing(tx, t); err != nil {
 		return err
@@ -58,7 +58,7 @@ func TakeEach(tx *gorm.DB, takings []Taking) (changes map[string]int64, err erro
 		amounts = append(amounts, t.Sale, t.Units)
 	}
 	units.WriteString(" ELSE 0 END")
-	// In an order of their own: an UPDATE locks rows as it finds them, and two with the same sales would end in a
+	// In an order of their own: an UPDATE locks rows as it finds them. Two with the same sales would end in a
 	// deadlock.
 	var locked []string
 	if err := store.ForUpdate(tx).Table("stock").Where("sale_id IN ?", ids).Order("sale_id").Pluck("sale_id", &locked).
@@ -81,10 +81,10 @@ func TakeEach(tx *gorm.DB, takings []Taking) (changes map[string]int64, err erro
 
 // confirm reads the epochs of sales and the numbers of the changes that were just made to their stock.
 //
-// A rebuild raises the epoch while it holds the stock row, which the caller holds now: either the rebuild reads what
+// A rebuild raises the epoch while it holds the stock row, which the caller holds now. Either the rebuild reads what
 // the caller commits, or the caller reads the new epoch here. A worker whose tickets were lost with Redis thus cannot
 // make orders that the rebuilt line does not count. A change that is not newer than what the line knew was made by a
-// database that has lost the commits in between, as one that took over too early does.
+// database that has lost commits. One that took over too early does so.
 func confirm(tx *gorm.DB, takings []Taking) (map[string]int64, error) {
 	ids := make([]string, len(takings))
 	for i, t := range takings {
@@ -115,7 +115,7 @@ func confirm(tx *gorm.DB, takings []Taking) (map[string]int64, error) {
 	return changes, nil
 }
 
-// Standing is Take for who takes nothing, but is about to believe what the ledger says: it returns the number of the
+// Standing is Take for who takes nothing, but is about to believe what the ledger says. It returns the number of the
 // newest change.
 func Standing(tx *gorm.DB, t Taking) (newest int64, err error) {
 	t.Known-- // nothing was changed here
@@ -131,8 +131,9 @@ func Changes(tx *gorm.DB, sale string) (newest int64, err error) {
 	return newest, nil
 }
 
-// GiveBack returns units that were taken for tickets of a line, and the number of this change. It returns ErrStale when
-// the line has been loaded anew since, and ErrBehind when the database lacks changes that the line knows of.
+// GiveBack returns units that were taken for tickets of a line, and the number of this change. It returns ErrStale
+// when the line has been loaded anew since. It returns ErrBehind when the database lacks changes that the line knows
+// of.
 func GiveBack(tx *gorm.DB, t Taking) (change int64, err error) {
 	if err := Return(tx, t.Sale, t.Units); err != nil {
 		return 0, err
@@ -157,7 +158,7 @@ func Return(tx *gorm.DB, sale string, units int64) error {
 const idsAtOnce = 500
 
 // CountOrdered counts those of the tickets, id → sequence, that have a row. One with an earlier sequence does not
-// count: it is of a request that was repeated after the line had forgotten it.
+// count. It is of a request that was repeated after the line had forgotten it.
 func CountOrdered(tx *gorm.DB, tickets map[string]int64) (known int64, err error) {
 	for chunk := range slices.Chunk(slices.Collect(maps.Keys(tickets)), idsAtOnce) {
 		var rows []struct {

@@ -30,8 +30,8 @@ type Drain struct {
 	Stopped   time.Duration // how much longer nobody works the line off; 0: somebody does
 }
 
-// ETA returns the expected wait of a ticket at this place in line, until its order is committed, in whole seconds.
-// Place 0 is a ticket in work: at most so long.
+// ETA returns the expected wait of a ticket at this place in line, in whole seconds. The wait ends when its order is
+// committed. Place 0 is a ticket in work: at most so long.
 func (d Drain) ETA(position int64) int64 {
 	return int64(math.Ceil(d.wait(position).Seconds()))
 }
@@ -42,8 +42,8 @@ func (d Drain) wait(position int64) time.Duration {
 
 // rateMeter measures how fast a line drains when it has something to drain: tickets per second whose orders are
 // committed. An idle line says nothing about how fast it could be, so only spans throughout which tickets waited are
-// measured. A line that waits and does not move slows down to almost 0. What comes and goes between two idle moments is
-// a lower bound all the same: it counts where it is more than what is known.
+// measured. A line that waits and does not move slows down to almost 0. What comes and goes between two idle moments
+// is a lower bound all the same. It counts where it is more than what is known.
 type rateMeter struct {
 	measured   number
 	lowerBound number              // while nothing is measured
@@ -121,7 +121,7 @@ func (r *rateMeter) measureIdle(now queue.View) {
 }
 
 // measurePassing takes what went through a line that is neither seen idle nor with tickets that wait. Where workers
-// hold as many as its cap lets in, nothing else would ever be known of it, and the cap would stay.
+// hold as many as its cap lets in, nothing else would ever be known of it. The cap would stay.
 func (r *rateMeter) measurePassing(now queue.View) {
 	was := r.passing
 	next := passage{sample{now.Now, now.Served}, now.Epoch, now.Bounded}

@@ -1,5 +1,5 @@
-// Package inventory owns sales and their stock: the sale store and the ledger in the database, and the cache that
-// gateways read instead of the stores.
+// Package inventory owns sales and their stock. It has the sale store and the ledger, in the database. It has the
+// cache that gateways read instead of the stores.
 package inventory
 
 import (

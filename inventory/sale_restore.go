@@ -15,8 +15,8 @@ const (
 	restoreReason = "the database came back without its last commits"
 )
 
-// Restore brings back what operators had set and the head of a line still knows: a stop is never undone, and units that
-// were added have been sold. It reports whether the database lacks commits.
+// Restore brings back what operators had set and the head of a line still knows. A stop is never undone, and units
+// that were added have been sold. It reports whether the database lacks commits.
 func (c *SaleStore) Restore(ctx context.Context, id string, head queue.Head) (sale Sale, behind bool, err error) {
 	err = c.db.Tx(ctx, func(tx *gorm.DB) error {
 		if sale, err = LockSale(tx, id); err != nil {

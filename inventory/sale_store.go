@@ -14,9 +14,8 @@ import (
 	"sluice/store"
 )
 
-// SaleStore creates and changes sales. Every change is one transaction that
-// also writes the admin log and raises the sale's version; reconcilers bring it
-// into the line within a second.
+// SaleStore creates and changes sales. Every change is one transaction that also writes the admin
+// log and raises the sale's version. Reconcilers bring it into the line within a second.
 type SaleStore struct {
 	db  *store.DB
 	now func() time.Time

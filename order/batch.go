@@ -57,7 +57,7 @@ func partition(all []queue.Ticket) (queued, others []queue.Ticket) {
 	return queued, others
 }
 
-// classify sorts tickets by what the database holds under their ids. That is a row of this transaction, a row of an
+// classify sorts tickets by what the database holds under their ids. That is a row of this transaction or of an
 // earlier delivery, or none because the user's slot is taken.
 func classify(sale string, tickets []queue.Ticket, stored map[string]Row, tag string) batchResult {
 	result := batchResult{sale: sale, outcomes: make([]queue.Outcome, 0, len(tickets))}

@@ -51,9 +51,9 @@ const (
 	cancelPoll = 20 * time.Millisecond
 )
 
-// Cancel ends an unpaid order, in the line or in the database, and gives its units back. Cancelling twice is no error.
-// It returns ErrNotFound for an order that is not the user's. It returns ErrNotCancellable when the order is paid, has
-// failed or expired, and ErrBusy when a worker keeps it for longer than a few seconds.
+// Cancel ends an unpaid order, in the line or in the database, and gives its units back. Cancelling twice is no
+// error. It returns ErrNotFound for an order that is not the user's. It returns ErrNotCancellable when the order is
+// paid, has failed or expired. It returns ErrBusy when a worker keeps it for longer than a few seconds.
 func (c *Canceller) Cancel(ctx context.Context, sale, id, user string) error {
 	ctx, cancel := context.WithTimeout(ctx, cancelTime)
 	defer cancel()

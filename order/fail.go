@@ -39,7 +39,7 @@ func (f *Fulfiller) Bury(ctx context.Context, b queue.Batch, reason string) ([]q
 }
 
 // fail records one ticket as failed, unless its order exists after all. Where the row's own data is refused, it is
-// recorded with less of it: its owner and the audit find a row. The error says that not even that was taken, and the
+// recorded with less of it. Its owner and the audit find a row. The error says that not even that was taken, and the
 // ticket goes back.
 func (f *Fulfiller) fail(ctx context.Context, c claim, t queue.Ticket, reason string, op queue.Op) (queue.Outcome,
 	error) {

@@ -1,5 +1,5 @@
-// Package order owns the orders: their states, their table with the one road into it, the transaction that turns
-// tickets into them, and cancelling. What else is done with an order has a package of its own below this one.
+// Package order owns the orders: their states, their table with the one road into it, and cancelling. The transaction
+// that turns tickets into orders is here. What else is done with an order has a package of its own below this one.
 package order
 
 import (

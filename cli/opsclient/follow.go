@@ -27,9 +27,9 @@ type Event struct {
 
 var errSilent = errors.New("the stream has fallen silent")
 
-// Follow calls do with each event of the stream at path that comes after the event named last, "" for none. It returns
-// nil when the server has ended the stream, do's error, or why the stream broke; a refusal is an Error. After a
-// connection that was open it may be called again with the last id. heard is called once the stream is open.
+// Follow calls do with each event of the stream at path that comes after the event named last, "" for none. It
+// returns nil when the server has ended the stream, do's error, or why the stream broke. A refusal is an Error. After
+// a connection that was open it may be called again with the last id. heard is called once the stream is open.
 func (o *Client) Follow(ctx context.Context, path, last string, heard func(), do func(Event) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -45,8 +45,8 @@ type Addition struct {
 	Messages      []delay.New
 }
 
-// Add takes 1 to 1,000 messages that were checked, all or none, and returns when each is due by Redis' clock. Each goes
-// to the subscriptions whose filter takes it. It returns a StaleError, a ConflictError, ErrFull or ErrNoTopic.
+// Add takes 1 to 1,000 checked messages, all or none. It returns when each is due by Redis' clock. Each goes to the
+// subscriptions whose filter takes it. It returns a StaleError, a ConflictError, ErrFull or ErrNoTopic.
 func (s *Store) Add(ctx context.Context, a Addition) ([]time.Time, error) {
 	if err := s.durable(); err != nil {
 		return nil, err

@@ -2,8 +2,8 @@ package message
 
 import "sluice/delay"
 
-// keys names what one subscription has in Redis. The names share one hash tag with their topic, so every script of it
-// runs in one slot of a cluster.
+// keys names what one subscription has in Redis. The names share one hash tag with their topic. So each of its
+// scripts runs in one slot of a cluster.
 type keys struct {
 	due      string // sorted set: id → when to fire next in ms: pending and retrying messages
 	firing   string // sorted set: id → when its lease ends in ms

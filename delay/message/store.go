@@ -1,7 +1,7 @@
 // Package message keeps the messages of subscriptions in Redis, from their birth to their end.
 //
 // Store is the one place that calls the scripts. It takes what it is told to of which topics and subscriptions, and
-// knows neither receivers nor readers: push and pull claim from it and settle there.
+// knows neither receivers nor readers. These claim from it and settle there: see push and pull.
 package message
 
 import (

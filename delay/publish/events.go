@@ -199,7 +199,7 @@ func (e *Events) add(ctx context.Context, t delay.Topic, events []orderEvent, pl
 	return conflicts, err
 }
 
-// addUntaken adds messages but those that the topic knows with another body, which it names all at once by their
+// addUntaken adds messages but those that the topic knows with another body. It names these all at once by their
 // places.
 func (e *Events) addUntaken(ctx context.Context, topic string, list []delay.New) (taken []int, err error) {
 	_, _, err = e.publisher.add(ctx, topic, list)

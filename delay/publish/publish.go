@@ -1,5 +1,5 @@
-// Package publish adds messages to topics, for all of their subscriptions: those of other systems, and order events,
-// for which it is a channel of the outbox.
+// Package publish adds messages to topics, for all of their subscriptions. They come from other systems, or are order
+// events, for which it is a channel of the outbox.
 package publish
 
 import (
@@ -26,7 +26,7 @@ func New(topics *delay.Topics, messages *message.Store) *Publisher {
 }
 
 // Add takes 1 to 1,000 messages, all or none, and returns when each is due by Redis' clock. Each goes to every
-// subscription of the topic whose filter takes it. It may be repeated: a message that a subscription knows with the
+// subscription of the topic whose filter takes it. It may be repeated. A message that a subscription knows with the
 // same body stays as it is and gets its first answer again.
 //
 // A full subscription misses what it has no room for, and the others get it. Only when all that a message is for are

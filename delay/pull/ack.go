@@ -22,8 +22,8 @@ func (r *Readers) Ack(ctx context.Context, name string, leases []string) ([]bool
 	})
 }
 
-// Nack gives messages back as failed attempts. Each is due again after wait, or nil, as the subscription's schedule
-// says; after the last attempt it is a dead letter. Its answer is Ack's.
+// Nack gives messages back as failed attempts. Each is due again after wait; nil stands for the subscription's
+// schedule. After the last attempt it is a dead letter. Its answer is Ack's.
 func (r *Readers) Nack(ctx context.Context, name string, leases []string, wait *time.Duration) ([]bool, error) {
 	longest := r.cfg.MaxDelay
 	if wait != nil && (*wait < 0 || *wait > longest) {

@@ -115,8 +115,8 @@ func (w *waiting) look() {
 	}
 }
 
-// lookOn wakes one reader of each subscription of a server that has something due, or cannot be looked at: then its own
-// claim says why. It returns when the next is due.
+// lookOn wakes one reader of each subscription of a server that has something due. It also wakes one of what cannot
+// be looked at: then its own claim says why. It returns when the next is due.
 func (w *waiting) lookOn(ctx context.Context, subs []delay.Subscription) time.Duration {
 	wait := w.poll
 	for _, found := range w.messages.FirstDue(ctx, subs) {

@@ -55,8 +55,8 @@ type Share struct {
 	Err error
 }
 
-// Renew deals an instance its shares of several budgets in one round trip, in the order of claims, each by itself.
-// One after the other, sixty-four of them would outlast their own leases on a Redis that waits for its disk.
+// Renew deals an instance its shares of several budgets in one round trip. They come in the order of claims, each by
+// itself. One after the other, sixty-four of them would outlast their own leases on a Redis that waits for its disk.
 func (s *Store) Renew(ctx context.Context, claims []Claim) []Share {
 	calls := make([]luascript.Call, len(claims))
 	for i, c := range claims {

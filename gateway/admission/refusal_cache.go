@@ -18,7 +18,7 @@ const operatorRefusalFor = 100 * time.Millisecond
 // refusalCache has the refusal of one sale that this gateway may repeat without Redis.
 //
 // While the line refuses all new users, two kinds of shoppers need another answer. A user at the limit must get that
-// refusal before "sold out", and a repeated key must get its order's answer. Both have been in the line before. So a
+// refusal before "sold out". A repeated key must get its order's answer. Both have been in the line before. So a
 // refusal is repeated only to users who never were. That requires that the filter has every user up to the newest
 // ticket at the time of the refusal.
 //
@@ -48,8 +48,8 @@ func (c *refusalCache) refusal(sale inventory.Sale, user string) error {
 	return r.err
 }
 
-// learn takes over the line's state from a result of Redis. It must be called before the answers are delivered, because
-// a winner's next request must find the winner in the filter.
+// learn takes over the line's state from a result of Redis. It must be called before the answers are delivered: a
+// winner's next request must find the winner in the filter.
 func (c *refusalCache) learn(sale inventory.Sale, result *queue.AdmitResult) {
 	c.seen.noteAdmitted(sale.Epoch, result)
 	var last error

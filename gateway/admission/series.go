@@ -29,7 +29,8 @@ func ForgetSeries(ctx context.Context, sales *inventory.SaleCache, counter *prom
 	}
 }
 
-// isOver returns a function that reports whether a sale's line is no longer needed or the cache does not know the sale.
+// isOver returns a function that reports whether a sale's line is no longer needed. It also does for a sale that the
+// cache does not know.
 func isOver(sales *inventory.SaleCache) func(sale string) bool {
 	return func(sale string) bool {
 		entry, ok := sales.Get(sale)

@@ -41,7 +41,7 @@ type Authenticator struct {
 	trusted []netip.Prefix
 }
 
-// NewAuthenticator returns an Authenticator. It fails on what Config.Validate refuses, and on a key file that is
+// NewAuthenticator returns an Authenticator. It fails on what Config.Validate refuses. It fails on a key file that is
 // unreadable or contains anything but one public key.
 func NewAuthenticator(cfg Config, trusted []netip.Prefix, now func() time.Time) (*Authenticator, error) {
 	if err := cfg.Validate(); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// quickHS256 accepts the most common tokens in a quarter of the library's time: HS256 with a plain header and whole
-// seconds. It never refuses. The library decides on every token that it does not accept.
+// quickHS256 accepts the most common tokens in a quarter of the library's time. They are HS256 with a plain header
+// and whole seconds. It never refuses. The library decides on every token that it does not accept.
 type quickHS256 struct {
 	states           sync.Pool // of *hs256Desk
 	issuer, audience string

@@ -11,9 +11,9 @@ type plainMember struct {
 // maxPlainDigits keeps numbers within an int64.
 const maxPlainDigits = 15
 
-// plainObject calls take for each member of a flat JSON object with plain ASCII strings and whole numbers from 0 up. It
-// returns false for any other text, or as soon as take does; then a JSON library must decide. If take refuses repeated
-// names, plainObject accepts nothing that a strict library would refuse.
+// plainObject calls take for each member of a flat JSON object. Its values are plain ASCII strings and whole numbers
+// from 0 up. It returns false for any other text, or as soon as take does; then a JSON library must decide. If take
+// refuses repeated names, plainObject accepts nothing that a strict library would refuse.
 func plainObject(text []byte, take func(m plainMember) bool) bool {
 	s := plainScanner{text: text}
 	s.space()

@@ -4,6 +4,6 @@
 // escapes. Its body has a known length, and all of it at most 8 KiB. At any difference the connection goes to net/http
 // with every byte that was read, and stays there. So only net/http has to know all of HTTP.
 //
-// That saves half of net/http's cost per request. It spares deadlines that hardly move, a goroutine that watches for
-// the client's leaving, and maps and buffers for each request. An idle connection has no buffer.
+// That saves half of net/http's cost per request. It spares deadlines that hardly move and a goroutine that watches
+// for the client's leaving. It also spares maps and buffers for each request. An idle connection has no buffer.
 package express

@@ -49,9 +49,8 @@ func (c *conn) receive() readResult {
 // All turns of a connection are one call of the runtime's poller, which remembers arrivals since the last read. A read
 // that does not fill its buffer has emptied the socket (epoll(7)), so no further read is needed.
 //
-// This misses the end of the client's side if it came together with the bytes, because it causes no second wake-up.
-// After a first request and after part of a request, turn checks for it. Elsewhere it is found when the connection is
-// quiet.
+// This misses the end of the client's side if it came with the bytes: it causes no second wake-up. After a first
+// request and after part of a request, turn checks for it. Elsewhere it is found when the connection is quiet.
 func (c *conn) turn(fd uintptr) bool {
 	for {
 		if c.x == nil {

@@ -18,8 +18,8 @@ type buckets struct {
 	shards [limitShards]bucketShard
 }
 
-// bucketShard has two generations. When the young one is full it becomes the old one, and the buckets of the previous
-// old one are dropped.
+// bucketShard has two generations. When the young one is full it becomes the old one. The buckets of the previous old
+// one are dropped.
 type bucketShard struct {
 	sync.Mutex
 	young, old map[uint64]bucket

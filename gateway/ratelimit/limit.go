@@ -156,8 +156,8 @@ func (l *Limiter) AllowUser(sale, user string) Decision {
 	return l.allow(l.users, l.plan.Load().scopeFor(sale).user, maphash.String(l.seed, user))
 }
 
-// AllowRead counts a request of an authenticated user about earlier orders, of one sale or, if that is empty, of all.
-// It does not count as an order.
+// AllowRead counts a request of an authenticated user about earlier orders. They are of one sale or, if that is
+// empty, of all. It does not count as an order.
 func (l *Limiter) AllowRead(sale, user string) Decision {
 	p := l.plan.Load().scopeFor(sale).reads
 	if p.isOff() { // polls are so many that even a hash would cost

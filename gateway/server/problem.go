@@ -15,7 +15,8 @@ func Unauthorized(err error) api.Problem {
 	return api.Unauthorized("Send a valid token.", false)
 }
 
-// Refused returns the problem for an error of Admin or Work: 403 for a good token of another listener, else 401.
+// Refused returns the problem for an error of Admin or Work. It is 403 for a good token of another listener, else
+// 401.
 func Refused(err error) api.Problem {
 	if forbidden, ok := errors.AsType[*auth.ForbiddenError](err); ok {
 		return api.NewProblem(api.CodeForbidden, forbidden.Reason)

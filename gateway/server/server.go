@@ -1,5 +1,5 @@
-// Package server has the HTTP servers: listeners with bounds and TLS, the engine with its middleware, and the handling
-// of panics.
+// Package server has the HTTP servers. It has listeners with bounds and TLS, the engine with its middleware, and the
+// handling of panics.
 package server
 
 import (

@@ -27,7 +27,7 @@ type Rounds struct {
 // slowFor is how long a key counts as slow after a slow turn.
 const slowFor = time.Minute
 
-// New returns Rounds in which up to most turns run at a time, and as many that have outlasted the patience. Keys that
+// New returns Rounds in which up to most turns run at a time. As many more may have outlasted the patience. Keys that
 // were slow in the last minute have further places, a quarter of most. Turns that are slow again have half of most. A
 // round waits at most patience, or with 0 for all of its turns.
 func New(most int, patience time.Duration) *Rounds {

@@ -31,8 +31,8 @@ type Config[Q, A any] struct {
 // Coalescer joins the requests that arrive during a call into the next call. Nothing waits for a timer: a lone request
 // is sent at once.
 //
-// Requests stand in queues, one for each key. A queue is part of one call at a time, so that its requests are sent in
-// the order of their arrival. A call takes queues in turn, so that a long one does not starve the others. A call that
+// Requests stand in queues, one for each key. A queue is part of one call at a time: its requests are sent in the
+// order of their arrival. A call takes queues in turn, so that a long one does not starve the others. A call that
 // hangs delays only its own queues. Slow queues do not share calls with quick ones: see keyQueue. A request that need
 // not wait makes its call itself, unless the last call was shared. A call that panics fails its own requests.
 type Coalescer[Q, A any] struct {
@@ -67,9 +67,9 @@ type request[Q, A any] struct {
 	done   chan struct{}
 }
 
-// Do returns the answer to one request. While the store hangs it returns within twice the timeout of a call and the
-// rest of the call in flight. When ctx ends it returns early; a request that was not sent yet then never is. A caller
-// that makes the call itself returns only when the call ends.
+// Do returns the answer to one request. While the store hangs it returns within two timeouts of a call and the rest
+// of the one in flight. When ctx ends it returns early; a request that was not sent yet then never is. A caller that
+// makes the call itself returns only when the call ends.
 func (c *Coalescer[Q, A]) Do(ctx context.Context, key string, asked Q) (answer A, err error) {
 	w, ok := c.spare.Get().(*request[Q, A])
 	if !ok {

@@ -13,7 +13,7 @@ type Sample[T any] struct {
 // use. Not safe for concurrent use.
 type Window[T any] struct{ samples []Sample[T] }
 
-// Add appends a sample, which must not be older than the last, and drops those that are too old for the span. It
+// Add appends a sample, which must not be older than the last. It drops those that are too old for the span. It
 // returns the oldest remaining sample, from which to measure a rate. For the first sample that is the sample itself.
 func (w *Window[T]) Add(at time.Time, value T, span time.Duration) (oldest Sample[T]) {
 	w.samples = append(w.samples, Sample[T]{at, value})

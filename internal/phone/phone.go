@@ -19,7 +19,7 @@ const (
 	mostDigits  = 15
 )
 
-// E164 returns a number as + and digits, country code first. False says that the text is no such number: it must be
+// E164 returns a number as + and digits, country code first. False says that the text is no such number. It must be
 // given so, or in the plan's region in digits only.
 func (p Plan) E164(text string) (string, bool) {
 	digits, international := strings.CutPrefix(text, "+")
@@ -60,8 +60,8 @@ func PlanOf(region string) (Plan, error) {
 		region, strings.Join(known, " "))
 }
 
-// plans are the mobile numbers of regions, after the national plans that ITU-T lists under E.129: country code, trunk
-// prefix, digits. Regions that write mobile numbers otherwise at home than abroad are left out.
+// plans are the mobile numbers of regions: country code, trunk prefix, digits. They follow the national plans that
+// ITU-T lists under E.129. Regions that write mobile numbers otherwise at home than abroad are left out.
 const plans = `AE=971,0,9-9 AT=43,0,10-13 AU=61,0,9-9 BD=880,0,10-10 BE=32,0,9-9 BG=359,0,9-9 BH=973,,8-8
 	BR=55,0,10-11 CA=1,1,10-10 CH=41,0,9-9 CL=56,,9-9 CN=86,0,11-11 CO=57,,10-10 CY=357,,8-8 CZ=420,,9-9
 	DE=49,0,10-11 DK=45,,8-8 EE=372,,7-8 EG=20,0,10-10 ES=34,,9-9 FI=358,0,7-10 FR=33,0,9-9 GB=44,0,10-10

@@ -22,8 +22,8 @@ func (c *Clock) Now() time.Time {
 	return c.now
 }
 
-// Advance moves the clock by d and returns the new time; a negative d sets it
-// back, as a corrected system clock does.
+// Advance moves the clock by d and returns the new time. A negative d sets it back, as a corrected
+// system clock does.
 func (c *Clock) Advance(d time.Duration) time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -104,7 +104,7 @@ func (c *SmallCluster) On(master int, begin string, key func(name string) string
 	return ""
 }
 
-// Client returns a client of the whole, closed when the test ends, that waits long for an answer: whoever waits for a
+// Client returns a client of the whole, closed when the test ends. It waits long for an answer. Whoever waits for a
 // hung node does not come back before the test is over.
 func (c *SmallCluster) Client(timeout time.Duration) *redis.ClusterClient {
 	client := redis.NewClusterClient(&redis.ClusterOptions{

@@ -37,10 +37,10 @@ func Databases(t testing.TB) []Database {
 	return all
 }
 
-// NewDatabase returns an empty database of one driver. That of sqlite is the
-// path of a file that does not exist yet. Those of mysql and postgres are made
-// on the server at SLUICE_TEST_MYSQL_DSN or SLUICE_TEST_POSTGRES_DSN or,
-// without it, on a server that the test process starts once and shares.
+// NewDatabase returns an empty database of one driver. That of sqlite is the path of a file that
+// does not exist yet. Those of mysql and postgres are made on the server at SLUICE_TEST_MYSQL_DSN
+// or SLUICE_TEST_POSTGRES_DSN. Without it, they are made on a server that the test process starts
+// once and shares.
 func NewDatabase(t testing.TB, driver string) Database {
 	t.Helper()
 	switch driver {

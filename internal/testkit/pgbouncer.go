@@ -9,7 +9,7 @@ import (
 	"sluice/internal/testkit/servers"
 )
 
-// PgBouncer puts a PgBouncer in transaction mode before the server of a PostgreSQL database and returns the DSN that
+// PgBouncer puts a PgBouncer in transaction mode before the server of a PostgreSQL database. It returns the DSN that
 // goes through it. Extra lines of its configuration, such as "default_pool_size = 2", win. It goes with the test.
 func PgBouncer(t testing.TB, d Database, extra ...string) Database {
 	t.Helper()

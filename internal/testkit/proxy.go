@@ -20,9 +20,8 @@ const (
 	proxyAttempts    = 5 // to find a port
 )
 
-// Proxy forwards TCP connections to one server and breaks them on command, to
-// put a faulty network between the product and a store. All methods are safe
-// for concurrent use.
+// Proxy forwards TCP connections to one server and breaks them on command. It puts a faulty network
+// between the product and a store. All methods are safe for concurrent use.
 type Proxy struct {
 	*rewrite.Refusals // of a rewriting proxy, else nil: only Clear may be called then
 	addr              string
@@ -51,10 +50,9 @@ func NewProxy(t testing.TB, upstream string) *Proxy {
 	return newProxy(t, &Proxy{upstream: upstream})
 }
 
-// NewRewritingProxy starts a proxy that understands the protocol of the
-// database at upstream, "mysql" or "postgres", and answers some commands
-// itself once Refuse says so. It does all that a Proxy does besides. It does
-// not understand TLS: a client is told that the server has none.
+// NewRewritingProxy starts a proxy that understands the protocol of the database at upstream,
+// "mysql" or "postgres". It answers some commands itself once Refuse says so. It does all that a
+// Proxy does besides. It does not understand TLS: a client is told that the server has none.
 func NewRewritingProxy(t testing.TB, driver, upstream string) *Proxy {
 	t.Helper()
 	refusals, err := rewrite.New(driver)
@@ -125,8 +123,8 @@ func (p *Proxy) cut() {
 	}
 }
 
-// deafen ends the listening itself. A process that is being started beside it holds a copy of the socket until it runs,
-// and would keep a merely closed one listening.
+// deafen ends the listening itself. A process that is being started beside it holds a copy of the socket until it
+// runs. It would keep a merely closed one listening.
 func deafen(listener net.Listener) {
 	raw, err := listener.(*net.TCPListener).SyscallConn()
 	if err == nil {
@@ -164,8 +162,8 @@ func (p *Proxy) Resume() { p.change(func(r *rules) { r.paused = false }) }
 // server acts and the client never learns. Swallowed replies are gone for good.
 func (p *Proxy) DropReplies(drop bool) { p.change(func(r *rules) { r.dropReplies = drop }) }
 
-// Delay forwards what comes from now on d later; request and reply both wait, so
-// a round trip takes 2d longer, however much it carries. Zero forwards at once.
+// Delay forwards what comes from now on d later. Request and reply both wait, so a round trip takes
+// 2d longer, however much it carries. Zero forwards at once.
 func (p *Proxy) Delay(d time.Duration) { p.change(func(r *rules) { r.delay = d }) }
 
 // Close breaks every connection and returns when the proxy's goroutines have

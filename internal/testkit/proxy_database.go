@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Proxied puts a proxy before the server of a MySQL or PostgreSQL database and returns the DSN that goes through it.
+// Proxied puts a proxy before the server of a MySQL or PostgreSQL database. It returns the DSN that goes through it.
 func Proxied(t *testing.T, d Database) (proxy *Proxy, dsn string) {
 	t.Helper()
 	return before(t, d, func(upstream string) *Proxy { return NewProxy(t, upstream) })

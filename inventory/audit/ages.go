@@ -8,8 +8,8 @@ import (
 	"sluice/inventory"
 )
 
-// Ages shows for how long ledger and line of each active sale have not been compared: a difference in between
-// would be known to nobody. Lines that are too long for the background are left out.
+// Ages shows for how long ledger and line of each active sale have not been compared. Nobody would know a difference
+// in between. Lines that are too long for the background are left out.
 type Ages struct {
 	cache   *inventory.SaleCache
 	auditor *Auditor

@@ -1,5 +1,5 @@
-// Package audit proves that ledger and line agree: it compares both stores, gives a verdict, and shows what it finds as
-// metrics.
+// Package audit proves that ledger and line agree. It compares both stores, gives a verdict, and shows what it finds
+// as metrics.
 package audit
 
 import (
@@ -48,8 +48,8 @@ type Sale struct {
 	Verdict     Verdict  `json:"verdict"` // of Run only
 }
 
-// Auditor proves that no unit was lost, doubled or leaked. It may run at any moment: tickets that move while it reads
-// are accounted for by identity, so a busy sale raises no false alarm and hides no leak.
+// Auditor proves that no unit was lost, doubled or leaked. It may run at any moment. Tickets that move while it reads
+// are accounted for by identity. So a busy sale raises no false alarm and hides no leak.
 type Auditor struct {
 	db    *store.DB
 	lines *queue.Lines
@@ -62,13 +62,13 @@ type Auditor struct {
 }
 
 // New returns an auditor over both stores. For outboxKept after its confirmation an order must still have its outbox
-// rows: the relay deletes delivered ones only later than that.
+// rows. The relay deletes delivered ones only later than that.
 func New(db *store.DB, lines *queue.Lines, outboxKept time.Duration, now func() time.Time) *Auditor {
 	return &Auditor{db: db, lines: lines, kept: outboxKept, now: now, looks: looksBelieved}
 }
 
-// Balance audits the units of one sale alone, not what each user holds and whether each order has its outbox rows. The
-// price of those grows several times as fast with the orders there are.
+// Balance audits the units of one sale alone. It leaves out what each user holds and whether each order has its
+// outbox rows. The price of those grows several times as fast with the orders there are.
 func (a *Auditor) Balance(ctx context.Context, id string) (Sale, error) {
 	one, err := a.sale(ctx, id, false, mostTries)
 	if err == nil && one.Compared {

@@ -10,10 +10,10 @@ import (
 	"sluice/queue"
 )
 
-// compare looks at the line, then at the database, then at the line again. Between the first two looks orders may have
-// been made. They are recognised by their id (they were in flight) or their sequence (they came later), and counted as
-// they stood at the first look. So are units of ended orders: those still on their way back by their released mark,
-// those that arrived between the looks by the line's own list of them.
+// compare looks at the line, then at the database, then at the line again. Between the first two looks orders may
+// have been made. They are recognised by their id (they were in flight) or their sequence (they came later). They are
+// counted as they stood at the first look. So are units of ended orders. Those still on their way back are known by
+// their released mark. Those that arrived between the looks are in the line's own list.
 func (a *Auditor) compare(ctx context.Context, id string, whole bool) (Sale, error) {
 	line := a.lines.Of(id)
 	snap, err := line.Snapshot(ctx)
@@ -90,8 +90,8 @@ func (a *Auditor) pending(ctx context.Context, tx *gorm.DB, line *queue.Line, sn
 	return units, err
 }
 
-// returned returns the orders that had ended in the database and came back to the line after its snapshot. It includes
-// those whose units a late payment has taken again since: countLive takes them for units that were in stock. Dead
+// returned returns the orders that had ended in the database and came back to the line after its snapshot. It
+// includes those whose units a late payment has taken again. countLive takes them for units that were in stock. Dead
 // letters that came back and ended since then were in stock all the time.
 func (a *Auditor) returned(ctx context.Context, tx *gorm.DB, line *queue.Line, snap queue.Snapshot) ([]endedUnits,
 	error) {

@@ -11,8 +11,8 @@ import (
 	"sluice/inventory"
 )
 
-// Gauges shows the cache's numbers as metrics, and measures the difference between ledger and line of every active sale
-// in the background. A sale whose last audit could not be made keeps its last value.
+// Gauges shows the cache's numbers as metrics. In the background it measures the difference between ledger and line
+// of every active sale. A sale whose last audit could not be made keeps its last value.
 type Gauges struct {
 	cache                                            *inventory.SaleCache
 	auditor                                          *Auditor

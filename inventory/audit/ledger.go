@@ -70,8 +70,9 @@ func (a *Auditor) countWrong(tx *gorm.DB, id string, l *ledger) error {
 		Where(a.withoutOutbox()).Count(&l.noOutbox).Error
 }
 
-// withoutOutbox returns the condition that an order has no outbox row. MariaDB may turn NOT EXISTS into one reading of
-// the whole outbox for every sale: with a thousand sales an audit then takes minutes. A count it makes order by order.
+// withoutOutbox returns the condition that an order has no outbox row. MariaDB may turn NOT EXISTS into one reading
+// of the whole outbox for every sale. With a thousand sales an audit then takes minutes. A count it makes order by
+// order.
 func (a *Auditor) withoutOutbox() string {
 	if a.db.Driver == store.MySQL {
 		return "(SELECT COUNT(*) FROM outbox WHERE outbox.order_id = orders.id) = 0"

@@ -44,11 +44,11 @@ func (a Report) Of(v Verdict) []string {
 }
 
 // failingLimit bounds the time that an audit spends on looks that fail. Where a store did not answer for so long, the
-// sales that need it are looked at without it; where lines were not ready, the rest is looked at once each.
+// sales that need it are looked at without it. Where lines were not ready, the rest is looked at once each.
 const failingLimit = 5 * time.Second
 
-// failures are how long looks have failed, by what they needed: the database, a server of Redis, or lines that are
-// ready.
+// failures are how long looks have failed, by what they needed. That is the database, a server of Redis, or lines
+// that are ready.
 type failures map[string]time.Duration
 
 const (
@@ -56,7 +56,7 @@ const (
 	needsReady    = "lines that are ready"
 )
 
-// tries returns how often a sale whose line is on a server may be looked at, and why it may not.
+// tries returns how often a sale may be looked at whose line is on a server, or why not.
 func (f failures) tries(server string) (n int, over string) {
 	for _, need := range [...]string{needsDatabase, server} {
 		if f[need] >= failingLimit {

@@ -17,11 +17,11 @@ const (
 	watchAgain = time.Second
 	// watchShare bounds what measuring may cost: after audits that took a second comes a pause of fifty.
 	watchShare = 50
-	// longestLine is the longest line that is measured in the background: the look at a longer one would hold Redis up
-	// for more than some 10 ms. Its last value stays until it is shorter; an audit that is asked for looks at any.
+	// longestLine is the longest line that is measured in the background. The look at a longer one would hold Redis
+	// up for more than some 10 ms. Its last value stays until it is shorter; an audit that is asked for looks at any.
 	longestLine   = 10_000
 	serversAtOnce = 16 // servers of a cluster whose lines are measured at a time
-	// watchFirst is how long a process runs before it audits: by then its cache knows how long the lines are, and a
+	// watchFirst is how long a process runs before it audits. By then its cache knows how long the lines are. And a
 	// worker that was started to work off a backlog has begun.
 	watchFirst = 500 * time.Millisecond
 )
@@ -67,7 +67,7 @@ func (g *Gauges) measure(ctx context.Context) error {
 }
 
 // measureOn audits the sales whose lines are on one server, those first that have waited longest. A look that fails
-// says nothing about the others; after some time of such looks the rest waits for the next turn.
+// says nothing about the others. After some time of such looks the rest waits for the next turn.
 func (g *Gauges) measureOn(ctx context.Context, server string, sales []string) error {
 	var audits []Sale
 	var failed []error

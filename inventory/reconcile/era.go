@@ -29,8 +29,8 @@ type era struct {
 // TableName names the table for GORM.
 func (era) TableName() string { return "eras" }
 
-// beginEra writes down how a line is loaded: from which sequence on, and how many of the tickets that came before are
-// in no store. What other processes were answered they add themselves, see addLosses.
+// beginEra writes down how a line is loaded. It notes from which sequence on, and how many of the tickets that came
+// before are in no store. What other processes were answered they add themselves, see addLosses.
 func (k *Reconciler) beginEra(ctx context.Context, line *queue.Line, ledger ledgerState, left queue.Survey,
 	e era) (era, error) {
 	e.BeganAt = k.now().UnixMilli()
@@ -44,8 +44,8 @@ func (k *Reconciler) beginEra(ctx context.Context, line *queue.Line, ledger ledg
 			Error; err != nil {
 			return err
 		}
-		// What was seen before that loading is its loss, which addLosses adds to it: sequences after its base were
-		// given anew.
+		// What was seen before that loading is its loss, and addLosses adds it. Sequences after its base were given
+		// anew.
 		if seen, under := line.SeenBefore(e.Epoch); under >= before.Epoch {
 			e.Seq = max(e.Seq, seen)
 		}
@@ -93,8 +93,8 @@ func countLost(tx *gorm.DB, sale string, base, newest int64, left queue.Survey) 
 	return max(newest-base-marks-rows.Known-int64(len(tickets))+both, 0), nil
 }
 
-// addLosses adds to the loss of the era that followed what this process was answered and whoever loaded the line did
-// not know: the newest tickets may have gone with Redis, and only those who admitted them have seen them.
+// addLosses adds to the loss of an era what this process was answered and its loader did not know. The newest tickets
+// may have gone with Redis, and only those who admitted them have seen them.
 func (k *Reconciler) addLosses(ctx context.Context, sale string, epoch int64) error {
 	seen, under := k.lines.Of(sale).SeenBefore(epoch)
 	k.addedLosses.mu.Lock()
@@ -130,8 +130,8 @@ func (k *Reconciler) addLosses(ctx context.Context, sale string, epoch int64) er
 // ErrElsewhere says that another Redis has just loaded a line that this one holds under an older epoch.
 var ErrElsewhere = errors.New("another redis serves this sale: this one is cut off, or the wrong one")
 
-// checkElsewhere returns ErrElsewhere for a while after another Redis than the one that was looked at has loaded a
-// sale's line.
+// checkElsewhere returns ErrElsewhere for a while after another Redis has loaded a sale's line than the one looked
+// at.
 func (k *Reconciler) checkElsewhere(ctx context.Context, sale string, view queue.View) error {
 	var last era
 	if err := k.db.Write.WithContext(ctx).Where("sale_id = ?", sale).Order("epoch DESC").Limit(1).Find(&last).

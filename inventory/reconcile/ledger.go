@@ -36,8 +36,8 @@ func (l ledgerState) reservable(survivors []queue.Ticket) int64 {
 	return stock
 }
 
-// endedEarly counts the surviving tickets that are orders, or have ended, and are only there until a worker takes them
-// off.
+// endedEarly counts the surviving tickets that are orders, or have ended. They are only there until a worker takes
+// them off.
 func (l ledgerState) endedEarly(survivors []queue.Ticket) (n int64) {
 	live := make(map[string]bool, len(l.live))
 	for _, t := range l.live {
@@ -59,8 +59,8 @@ type ledgerRow struct {
 	PayBy, PaidAt                                               int64
 }
 
-// restoreEnded is how many ended orders a rebuild brings back, so that a
-// repeated request still finds what became of it.
+// restoreEnded is how many ended orders a rebuild brings back. So a repeated request still finds
+// what became of it.
 const restoreEnded = 10_000
 
 func (k *Reconciler) readLedger(ctx context.Context, id string) (ledgerState, error) {

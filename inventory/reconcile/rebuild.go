@@ -18,9 +18,9 @@ const (
 	rebuildRenew = time.Second
 )
 
-// Rebuild brings the line of a sale back into agreement with the ledger, counting the tickets that are left in it.
-// Meanwhile the sale answers that it is unavailable. It returns ErrBusy when another instance is at it. On a line that
-// is in order it changes nothing but the epoch.
+// Rebuild brings the line of a sale back into agreement with the ledger. It counts the tickets that are left in it.
+// Meanwhile the sale answers that it is unavailable. It returns ErrBusy when another instance is at it. On a line
+// that is in order it changes nothing but the epoch.
 func (k *Reconciler) Rebuild(ctx context.Context, id string) error {
 	return k.rebuildOf(ctx, id, finding{epoch: anyEpoch, cause: causeAsked})
 }
@@ -36,8 +36,8 @@ type finding struct {
 	cause   string
 }
 
-// splitWait is for how long a Redis that holds an older loading of a line leaves it alone after another has loaded it.
-// Two that both sell, after a partition, would otherwise take the line from each other without end.
+// splitWait is for how long a Redis leaves a line alone that another has loaded since. Its own loading is older. Two
+// that both sell, after a partition, would otherwise take the line from each other without end.
 const splitWait = 30 * time.Second
 
 // Why a line is rebuilt, as its era says.
@@ -52,7 +52,7 @@ const (
 )
 
 // rebuildOf rebuilds a line that was found wanting under an epoch. Where another instance has rebuilt it since, it
-// returns ErrBusy: what was found says nothing of that line, and shoppers would be kept out again.
+// returns ErrBusy. What was found says nothing of that line, and shoppers would be kept out again.
 func (k *Reconciler) rebuildOf(ctx context.Context, id string, found finding) error {
 	if k.owned != nil {
 		if err := k.owned(ctx); err != nil {

@@ -1,5 +1,5 @@
-// Package reconcile holds every line in Redis in agreement with its sale in the database: it loads, rebuilds and
-// changes lines, puts back what a database has lost, and brings back the units of orders that ended.
+// Package reconcile holds every line in Redis in agreement with its sale in the database. It loads, rebuilds and
+// changes lines, and puts back what a database has lost. It brings back the units of orders that ended.
 package reconcile
 
 import (
@@ -25,13 +25,13 @@ const (
 	syncWait        = 5 * time.Second
 	syncPause       = 50 * time.Millisecond
 	deadLettersKept = 24 * time.Hour // how long dead letters keep such a line
-	// how long after a sale its line is still looked at, in case it has dead letters or could not be dropped
+	// how long after a sale its line is still looked at: it may have dead letters, or still be there
 	finishedWatched = 7 * 24 * time.Hour
 )
 
-// Reconciler holds every line in agreement with its sale. It loads lines that are missing, rebuilds those that Redis
-// lost or rolled back, brings changed settings into them, and returns the units of orders that ended. Every instance
-// runs one; they do not get into each other's way.
+// Reconciler holds every line in agreement with its sale. It loads lines that are missing, and rebuilds those that
+// Redis lost or rolled back. It brings changed settings into them, and returns the units of orders that ended. Every
+// instance runs one; they do not get into each other's way.
 type Reconciler struct {
 	db       *store.DB
 	sales    *inventory.SaleStore
@@ -157,7 +157,7 @@ func (k *Reconciler) reconcileLine(ctx context.Context, s saleAndTotal) error {
 // changeLine does what a line wants. One that still owes something is not dropped.
 func (k *Reconciler) changeLine(ctx context.Context, s saleAndTotal, view queue.View, released bool) error {
 	line := k.lines.Of(s.ID)
-	// A line that exists is judged by the clock that admits to it: with this host's own, when that is far ahead, the
+	// A line that exists is judged by the clock that admits to it. With this host's own, when that is far ahead, the
 	// line of a running sale would be dropped.
 	now := k.now()
 	if view.Exists {
@@ -189,7 +189,7 @@ func (k *Reconciler) changeLine(ctx context.Context, s saleAndTotal, view queue.
 }
 
 // discardable reports that nobody needs the line of a finished sale any more. What the ledger has lost stands in the
-// line alone, and is put back first; dead letters are kept for a while.
+// line alone, and is put back first. Dead letters are kept for a while.
 func (s saleAndTotal) discardable(v queue.View, now time.Time) bool {
 	if v.Epoch != s.Epoch || !v.Verified || s.behind(v) || v.InFlight() {
 		return false

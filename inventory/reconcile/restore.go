@@ -34,8 +34,8 @@ func (k *Reconciler) RestoreBy(r Restorer) { k.restorer = r }
 
 const restoreMost = 500 // orders that are put back in one step
 
-// restoreLedger puts back what the line knows and the ledger lacks, first of all: the units of orders whose owners were
-// answered that they are confirmed must not be sold to others.
+// restoreLedger puts back what the line knows and the ledger lacks, first of all. Some owners were answered that they
+// are confirmed: their units must not be sold to others.
 func (k *Reconciler) restoreLedger(ctx context.Context, id string, epoch int64, left queue.Survey) (Restored, error) {
 	var total Restored
 	if k.restorer == nil {
@@ -64,8 +64,8 @@ func (k *Reconciler) restoreLedger(ctx context.Context, id string, epoch int64, 
 	return total, nil
 }
 
-// missingOrders returns the orders of the line that the ledger has not, or, when it is behind, has in another state; by
-// their sequence.
+// missingOrders returns the orders of the line that the ledger has not, by their sequence. When it is behind, it also
+// returns those that it has in another state.
 func (k *Reconciler) missingOrders(ctx context.Context, id string, left queue.Survey,
 	behind bool) ([]queue.Ticket, error) {
 	states, err := k.liveStates(ctx, id)
@@ -80,7 +80,8 @@ func (k *Reconciler) missingOrders(ctx context.Context, id string, left queue.Su
 			missing[t.ID] = t
 		}
 	}
-	// An owner who cancels a ticket that an earlier worker has made an order of is answered so: the order ends.
+	// An owner who cancels a ticket is answered that the order ends. So it does where an earlier worker has made an
+	// order of it.
 	for _, t := range left.Tickets {
 		if _, live := states[t.ID]; live && t.State == queue.Cancelled {
 			missing[t.ID] = t
@@ -111,8 +112,8 @@ func (k *Reconciler) liveStates(ctx context.Context, id string) (map[string]queu
 // errLostAgain says that the database lost commits once more while a line was rebuilt from it.
 var errLostAgain = errors.New("the database lost orders again that had just been put back: the rebuild begins anew")
 
-// checkRestored returns errLostAgain when the ledger, as a rebuild read it, lacks a row of an order that was answered
-// confirmed. Going on would drop the line's record of it, the last that is left.
+// checkRestored returns errLostAgain when the ledger lacks a row of an order that was answered confirmed. It is the
+// ledger as a rebuild read it. Going on would drop the line's record of it, the last that is left.
 func (k *Reconciler) checkRestored(ctx context.Context, l ledgerState, left queue.Survey) error {
 	if k.restorer == nil {
 		return nil

@@ -25,8 +25,8 @@ const (
 	viewTime      = time.Second // for one round trip
 )
 
-// limiters hold back who is still at work: servers, whose lines are looked at together, and sales, whose line needs
-// more than that.
+// limiters hold back who is still at work. They are for servers, whose lines are looked at together, and for sales,
+// whose line needs more than that.
 type limiters struct{ servers, sales *apart.Rounds }
 
 func newLimiters(patience time.Duration) limiters {
@@ -61,8 +61,8 @@ func (k *Reconciler) reconcileAll(ctx context.Context, only string) error {
 	return errors.Join(errs...)
 }
 
-// round gives a turn to one sale, or to all for "". It looks at lines server by server, and does what is to be done in
-// a line in a turn of its own: one that fails or takes its time holds up no other. It calls failed for each.
+// round gives a turn to one sale, or to all for "". It looks at lines server by server. What is to be done in a line
+// has a turn of its own. One that fails or takes its time holds up no other. It calls failed for each.
 func (k *Reconciler) round(ctx context.Context, only string, by limiters, failed func(sale string, err error)) error {
 	sales, err := k.unfinishedSales(ctx, only)
 	if err != nil {

@@ -4,8 +4,8 @@
 //
 // It builds Sluice, starts private stores that keep what they acknowledge, and lets Sluice and the yardsticks take
 // turns. It prints a table and writes latest.json and latest.svg. It prints no value and exits with 1 if an audit was
-// not clean, an answer was unexpected or the load generator was the bottleneck. The exit code is 2 on wrong usage. A
-// missed target is no error.
+// not clean or an answer was unexpected. So it does if the load generator was the bottleneck. The exit code is 2 on
+// wrong usage. A missed target is no error.
 package main
 
 import (

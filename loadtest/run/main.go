@@ -1,11 +1,11 @@
-// Command run is the load test of one machine. It builds Sluice, starts it with private stores, runs k6 and the audit,
-// prints one page and writes a report with plots.
+// Command run is the load test of one machine. It builds Sluice, starts it with private stores, and runs k6 and the
+// audit. It prints one page and writes a report with plots.
 //
 //	go run ./loadtest/run -k6 bin/k6
 //
 // Everything it leaves is in one folder, everything it started is stopped. The exit code is 0 if every rule and
-// threshold held, 1 if one did not or a program could not be run, 2 on wrong usage. It judges from outside: nothing of
-// Sluice's code is in it.
+// threshold held. It is 1 if one did not or a program could not be run, 2 on wrong usage. It judges from outside:
+// nothing of Sluice's code is in it.
 package main
 
 import (

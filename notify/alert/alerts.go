@@ -1,5 +1,5 @@
-// Package alert tells operators what was given up, at most once in an interval on each way: e-mail and a webhook. It
-// gets the ways from its caller, and knows no channel.
+// Package alert tells operators what was given up, by e-mail and a webhook. On each way it does so at most once in an
+// interval. It gets the ways from its caller, and knows no channel.
 package alert
 
 import (

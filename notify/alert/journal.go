@@ -148,7 +148,7 @@ func (j *journal) write(ctx context.Context, alive bool) error {
 	return nil
 }
 
-// leave writes what is left and takes the sign of life away, so that others need not wait for its end.
+// leave writes what is left and takes the sign of life away: others need not wait for its end.
 func (j *journal) leave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, journalTime)
 	defer cancel()

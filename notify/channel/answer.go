@@ -39,9 +39,9 @@ func exchange(client *http.Client, req *http.Request, patience time.Duration) (*
 	return resp, body, nil
 }
 
-// classify turns a receiver's status into a Result. 2xx is delivered. 429, and 503 with Retry-After, pause the channel.
-// Other 5xx, redirects, and refusals of the caller, the address or the method are faults of the channel: every message
-// would meet them. 408 and 425 are tried again. Everything else ends the message.
+// classify turns a receiver's status into a Result. 2xx is delivered. 429, and 503 with Retry-After, pause the
+// channel. Other 5xx, redirects, and refusals of the caller, the address or the method are faults of the channel.
+// Every message would meet them. 408 and 425 are tried again. Everything else ends the message.
 func classify(resp *http.Response, now time.Time) notify.Result {
 	what := "http status " + strconv.Itoa(resp.StatusCode)
 	wait, asked := retryAfter(resp.Header.Get("Retry-After"), now)

@@ -12,7 +12,7 @@ import (
 
 const tooOld = "not sent: older than notify.max_age"
 
-// bornAt returns from when a pending row's age counts, unix ms: when it was queued, or when an operator retried it.
+// bornAt returns from when a pending row's age counts, unix ms. It was queued then, or an operator retried it.
 func bornAt(r notify.Row) int64 { return max(r.CreatedAt, r.DeliveredAt) }
 
 // oldest returns when the oldest rows that are still sent were queued, unix ms; 0: any age will do.
@@ -35,7 +35,7 @@ func endOld(tx *gorm.DB, ids []int64, now int64) (int64, error) {
 }
 
 // sweepOff treats the rows of channels that this relay does not deliver to, because they are switched off. It deletes
-// what has ended as sweep does, and ends what is too old to be sent once such a channel is on again.
+// what has ended, as sweep does. It ends what is too old to be sent once such a channel is on again.
 func (r *Relay) sweepOff(ctx context.Context) error {
 	off, err := r.offChannels(ctx)
 	if err != nil {
@@ -82,8 +82,8 @@ func (r *Relay) offChannels(ctx context.Context) ([]string, error) {
 	return off, nil
 }
 
-// expireOff ends what is too old of a channel that is off, at most 10,000 rows of those that wait for their turn and as
-// many of those that wait for a retry.
+// expireOff ends what is too old of a channel that is off. It ends at most 10,000 rows that wait for their turn, and
+// as many that wait for a retry.
 func (r *Relay) expireOff(ctx context.Context, channel string) error {
 	now := r.clock().UnixMilli()
 	oldest := r.oldest(now)

@@ -107,8 +107,8 @@ func (r *Relay) topUp(ctx context.Context, l *channelLoop, f *flow) bool {
 	return l.more
 }
 
-// room returns how many rows to lease. A lease of a few would cost as much as one of many: so there is none before half
-// of what waits is with the workers.
+// room returns how many rows to lease. A lease of a few would cost as much as one of many. So there is none before
+// half of what waits is with the workers.
 func (f *flow) room(within time.Duration) int {
 	if !f.low(f.rows) {
 		return 0

@@ -143,8 +143,8 @@ func (r *Relay) runChannel(ctx context.Context, l *channelLoop) {
 	}
 }
 
-// failedFor says how long to leave the database alone after a step that ended with err: 0 when it went well. It logs
-// when failing begins and ends.
+// failedFor says how long to leave the database alone after a step. It is 0 when that went well. It logs when failing
+// begins and ends.
 func (r *Relay) failedFor(ctx context.Context, l *channelLoop, err error) time.Duration {
 	switch {
 	case err != nil && ctx.Err() == nil:

@@ -92,8 +92,8 @@ func (e *Expirer) end(ctx context.Context, sale string, ids []string, now time.T
 	return done, err
 }
 
-// correct takes off the deadlines what has none. Those are orders that were paid, which the line may not know, or that
-// ended, or that no database has heard of.
+// correct takes off the deadlines what has none. Those are orders that were paid, which the line may not know. Or
+// they ended, or no database has heard of them.
 func (e *Expirer) correct(ctx context.Context, sale string, ids []string, done expired, now time.Time) error {
 	line := e.lines.Of(sale)
 	unknown := make(map[string]bool, len(ids))

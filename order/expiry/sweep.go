@@ -56,8 +56,8 @@ func (e *Expirer) sweep(ctx context.Context, in *apart.Rounds) error {
 	return errors.Join(failed...)
 }
 
-// findForgotten returns the orders that are long overdue, by sale, leaving out some sales; full says that there may be
-// more. The index of the query holds unpaid orders only.
+// findForgotten returns the orders that are long overdue, by sale. It leaves out some sales; full says that there may
+// be more. The index of the query holds unpaid orders only.
 func (e *Expirer) findForgotten(ctx context.Context, now time.Time, without []string) (
 	ids map[string][]string, full bool, err error) {
 	query := e.db.Read.WithContext(ctx).Select("id", "sale_id").

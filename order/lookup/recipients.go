@@ -87,8 +87,8 @@ func (f *Finder) Facts(ctx context.Context, ids []string) (map[string]notify.Fac
 	return found, nil
 }
 
-// Placed returns those of the orders of a sale that the database knows, as they were answered when they were placed.
-// Each has its owner, the fingerprint of the request, and the place and wait of the answer.
+// Placed returns those orders of a sale that the database knows, as they were answered when they were placed. Each
+// has its owner, the fingerprint of the request, and the place and wait of the answer.
 func (f *Finder) Placed(ctx context.Context, sale string, ids []string) (map[string]queue.Ticket, error) {
 	var rows []order.Row
 	err := f.db.Read.WithContext(ctx).Where("id IN ? AND sale_id = ?", ids, sale).

@@ -16,8 +16,8 @@ import (
 )
 
 // payLate takes a payment for an order that has expired. Its units have gone back to both stores, so they are taken
-// again as for every order. First they are taken in the line, as a ticket in a leased batch of its own, then in the
-// ledger together with the payment. Then the batch is settled.
+// again as for every order. First they are taken in the line, as a ticket in a leased batch of its own. Then they are
+// taken in the ledger, together with the payment. Then the batch is settled.
 //
 // Whoever dies in between leaves a lease, and a worker settles by what the database says. Who merely stands still for
 // longer than the lease finds the order's fence raised by that worker, and takes nothing.

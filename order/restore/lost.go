@@ -61,8 +61,8 @@ func NewLosses(p LossesParts) *Losses {
 // The line learns of it first, which settles what happens with a receipt that is presented at the same time. Then comes
 // the row, with its news. When the sale is over and its line dropped, the row alone is written.
 //
-// It returns queue.ErrNotReady while the line cannot be believed, and order.ErrNotFound for an order of another user or
-// long after the sale. Other errors mean that a store could not be asked.
+// It returns queue.ErrNotReady while the line cannot be believed. It returns order.ErrNotFound for an order of
+// another user, or long after the sale. Other errors mean that a store could not be asked.
 func (l *Losses) Record(ctx context.Context, sale inventory.Sale, t queue.Ticket) (order.View, error) {
 	now := l.now()
 	if sale.Finished(now.Add(-lossKept)) {

@@ -1,4 +1,4 @@
-// Package timeline tells operators what happened to an order: from the journal of attempts that went wrong, and from
+// Package timeline tells operators what happened to an order. It reads the journal of attempts that went wrong, and
 // what both stores keep anyway.
 package timeline
 

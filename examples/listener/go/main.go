@@ -2,8 +2,8 @@
 //
 //	SLUICE_WORK=http://127.0.0.1:8082 SLUICE_TOKEN=… SLUICE_SUBSCRIPTION=stock go run ./examples/listener/go
 //
-// It may be killed at any time, and run as often as one likes: a message that was not acknowledged when its lease ends
-// goes to another listener.
+// It may be killed at any time, and run as often as one likes. A message that was not acknowledged when its lease
+// ends goes to another listener.
 package main
 
 import (

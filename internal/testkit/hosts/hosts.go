@@ -20,10 +20,9 @@ import (
 // ErrNoNetem says that this kernel cannot hold packets back.
 var ErrNoNetem = errors.New("the kernel has no netem: links can be cut here, not delayed")
 
-// Network is a few hosts on this machine: network namespaces of Linux in which
-// each two are joined by a link of their own. Nothing of it can be reached
-// from outside, nor reaches anything there. Its methods may be called from any
-// goroutine, but not two at once about one link.
+// Network is a few hosts on this machine. They are network namespaces of Linux, and each two are
+// joined by a link of their own. Nothing of it can be reached from outside, nor reaches anything
+// there. Its methods may be called from any goroutine, but not two at once about one link.
 type Network struct {
 	prefix string // of the namespaces
 	hosts  []string
@@ -130,8 +129,8 @@ func (n *Network) Command(host, program string, args ...string) []string {
 	return append([]string{"ip", "netns", "exec", n.namespace(host), program}, args...)
 }
 
-// Cut takes the link of two hosts down at b's end: b learns at once that there
-// is no way, a only hears nothing any more.
+// Cut takes the link of two hosts down at b's end. b learns at once that there is no way; a only
+// hears nothing any more.
 func (n *Network) Cut(a, b string) error {
 	return ip("", "-netns", n.namespace(b), "link", "set", "to-"+a, "down")
 }

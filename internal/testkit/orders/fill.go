@@ -25,8 +25,8 @@ func (w *World) SettleAs(b queue.Batch, op queue.Op) {
 	require.NoError(w.T, w.Line.Settle(w.Ctx, b, outcomes))
 }
 
-// Fill makes a sale of 100 units with 6 live orders, one of them cancelled in
-// the database and not yet released, and 10 tickets of which one is cancelled.
+// Fill makes a sale of 100 units with 6 live orders and 10 tickets. One order is cancelled in the
+// database and not yet released, and one ticket is cancelled.
 func (w *World) Fill() Places {
 	w.T.Helper()
 	w.Open(100, 3)

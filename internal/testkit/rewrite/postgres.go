@@ -56,8 +56,8 @@ func (f *postgresFilter) Request(data []byte) []byte {
 	return out
 }
 
-// begin passes the messages that have no type: requests for encryption, which
-// the server refuses as it has none, and the one that names the user.
+// begin passes the messages that have no type. They are requests for encryption, which the server
+// refuses as it has none, and the one that names the user.
 func (f *postgresFilter) begin() []byte {
 	if len(f.asked) < 8 {
 		return nil

@@ -1,5 +1,5 @@
-// Package rewrite understands the protocols of MySQL and PostgreSQL well enough to answer some commands with an error,
-// in place of the database. testkit's proxies use it.
+// Package rewrite understands the protocols of MySQL and PostgreSQL well enough to answer some commands with an
+// error. It does so in place of the database, for the proxies of testkit.
 package rewrite
 
 import (
@@ -18,8 +18,8 @@ const (
 	OnAny     = "any"     // all of the above but connect
 )
 
-// Refusal is an error with which a rewriting proxy answers in place of the
-// database, as another proxy or a cluster between the two would.
+// Refusal is an error with which a rewriting proxy answers in place of the database. Another proxy
+// or a cluster between the two would answer so.
 type Refusal struct {
 	Code  string // the number of MySQL, or the SQLSTATE of PostgreSQL
 	State string // MySQL only: the SQLSTATE; empty is HY000

@@ -11,9 +11,9 @@ import (
 	"time"
 )
 
-// Host is where a server runs and listens. The zero Host is this machine's
-// loopback. A network namespace is entered with "ip netns exec", as root on
-// Linux; who starts a server there must be able to reach its address.
+// Host is where a server runs and listens. The zero Host is this machine's loopback. A network
+// namespace is entered with "ip netns exec", as root on Linux. Who starts a server there must be
+// able to reach its address.
 type Host struct {
 	Namespace string // as "ip netns" knows it; empty is our own
 	Address   string // empty is 127.0.0.1

@@ -13,9 +13,8 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// MySQL starts a MariaDB server whose user root has no password. A commit
-// survives the server's death but not the machine's: that is what tests can
-// see, and it saves a disk flush per transaction.
+// MySQL starts a MariaDB server whose user root has no password. A commit survives the server's
+// death but not the machine's. Tests can see no more, and it saves a disk flush per transaction.
 func MySQL(ctx context.Context) (*Server, error) { return MySQLWith(ctx) }
 
 // MySQLWith starts a MariaDB with extra arguments, such as
@@ -64,8 +63,8 @@ func (h Host) MySQL(ctx context.Context, extra ...string) (*Server, error) {
 	})
 }
 
-// MySQLDSN returns the go-sql-driver address of a database on a server started by
-// MySQL; an empty name addresses the server itself.
+// MySQLDSN returns the go-sql-driver address of a database on a server started by MySQL. An empty
+// name addresses the server itself.
 func MySQLDSN(s *Server, database string) string {
 	return fmt.Sprintf("root@tcp(%s)/%s", s.Addr(), database)
 }

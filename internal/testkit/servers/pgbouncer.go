@@ -66,7 +66,7 @@ func writeAll(dir string, files map[string]string) error {
 
 func (s *Server) poolerPID() string { return filepath.Join(s.dir, "pid") }
 
-// pgBouncerReady asks for the name of the file with its process id, so a stranger on our port is not taken for it.
+// pgBouncerReady asks for the name of the file with its process id. So a stranger on our port is not taken for it.
 func pgBouncerReady(ctx context.Context, s *Server) error {
 	dsn := fmt.Sprintf("postgres://postgres@%s/pgbouncer?sslmode=disable&default_query_exec_mode=simple_protocol",
 		s.Addr())

@@ -6,9 +6,8 @@ import (
 	"net"
 )
 
-// The range lies below the ports that Linux and macOS hand to outgoing
-// connections. While a server is down, its port can therefore not be taken by
-// a client, not even by one that keeps dialling that very port and would
+// The range lies below the ports that Linux and macOS hand to outgoing connections. So while a
+// server is down, no client can take its port. One that keeps dialling that very port could
 // otherwise end up connected to itself.
 const (
 	firstPort = 15000

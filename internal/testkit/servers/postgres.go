@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Postgres starts a PostgreSQL server that trusts its superuser "postgres". A
-// commit survives the server's death but not the machine's: that is what tests
-// can see, and it saves a disk flush per transaction.
+// Postgres starts a PostgreSQL server that trusts its superuser "postgres". A commit survives the
+// server's death but not the machine's. Tests can see no more, and it saves a disk flush per
+// transaction.
 func Postgres(ctx context.Context) (*Server, error) { return PostgresWith(ctx) }
 
 // PostgresWith does what Postgres does, with extra arguments, such as "-c", "fsync=on",

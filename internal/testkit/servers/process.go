@@ -20,9 +20,9 @@ type process struct {
 	err  error         // how it ended; read only after done
 }
 
-// spawn starts cmd and owns it until it ends. The kernel ties "die with your
-// parent" to the thread that forked, so one goroutine forks, keeps its thread
-// to itself and waits on it: the thread cannot end while the child lives.
+// spawn starts cmd and owns it until it ends. The kernel ties "die with your parent" to the thread
+// that forked. So one goroutine forks, keeps its thread to itself and waits on it. The thread
+// cannot end while the child lives.
 func spawn(cmd *exec.Cmd) (*process, error) {
 	p := &process{done: make(chan struct{})}
 	started := make(chan error, 1)
@@ -55,8 +55,8 @@ func (p *process) ended() bool {
 	}
 }
 
-// kill ends the child and its own children at once, as a power cut would, and
-// waits until the child is gone.
+// kill ends the child and its own children at once, as a power cut would. It waits until the child
+// is gone.
 func (p *process) kill() {
 	if p.ended() {
 		return

@@ -94,9 +94,9 @@ func newestFirst(patterns ...string) []string {
 	return found
 }
 
-// environment returns what a server gets to see: none of the PG*, MYSQL* or locale
-// settings of whoever runs the tests, and a TMPDIR of its own, because MariaDB
-// deletes the temporary tables of any other that shares it.
+// environment returns what a server gets to see. It has none of the PG*, MYSQL* or locale settings
+// of whoever runs the tests. It has a TMPDIR of its own, because MariaDB deletes the temporary
+// tables of any other that shares it.
 func environment(dir string) []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TMPDIR=" + dir, "LC_ALL=C"}
 }

@@ -50,8 +50,8 @@ func (h Host) launchRedis(ctx context.Context, kind string, extra func(port int)
 	})
 }
 
-// redisReady asks for the process id, so a stranger on our port is not taken
-// for our server, and a server still loading its file is not ready.
+// redisReady asks for the process id. So a stranger on our port is not taken for our server. A
+// server still loading its file is not ready.
 func redisReady(ctx context.Context, s *Server) error {
 	dialer := net.Dialer{Timeout: time.Second}
 	conn, err := dialer.DialContext(ctx, "tcp", s.Addr())

@@ -35,8 +35,8 @@ type recipe struct {
 	orphaned   syscall.Signal                               // sent when our process dies
 }
 
-// Server is one private server. Kill, Start and Stop may be called from any
-// goroutine, one after another; the port and the data stay the same.
+// Server is one private server. Kill, Start and Stop may be called from any goroutine, one after
+// another. The port and the data stay the same.
 type Server struct {
 	recipe
 	dir  string
@@ -229,8 +229,8 @@ func (s *Server) once(ctx context.Context, program string, args ...string) error
 	return nil
 }
 
-// TakeOver ends the server and goes on, at its address, with the data of
-// another, which is stopped in an orderly way and cannot be used again.
+// TakeOver ends the server and goes on, at its address, with the data of another. The other is
+// stopped in an orderly way and cannot be used again.
 func (s *Server) TakeOver(ctx context.Context, from *Server) error {
 	s.Kill()
 	if err := from.Stop(); err != nil {

@@ -1,5 +1,5 @@
-// Package shop plays what is around a whole process in tests: its shoppers,
-// the shop that hears of orders, and whoever reads its log.
+// Package shop plays what is around a whole process in tests. It has shoppers, the shop that hears
+// of orders, and whoever reads its log.
 package shop
 
 import (

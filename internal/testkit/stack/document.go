@@ -22,8 +22,8 @@ import (
 	"sluice/api"
 )
 
-// checked is a transport that turns every answer that breaks the api.OpenAPI
-// document into an error, and every accepted request that it does not describe.
+// checked is a transport that holds answers against the api.OpenAPI document. One that breaks it
+// becomes an error, and so does an accepted request that it does not describe.
 type checked struct {
 	doc  *openapi3.T
 	base http.RoundTripper

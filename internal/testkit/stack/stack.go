@@ -1,5 +1,5 @@
-// Package stack builds the whole way of an order for tests: both listeners, the stores behind them, and the loops
-// between. The tests of gateway and of admin share it.
+// Package stack builds the whole way of an order for tests. It has both listeners, the stores behind them, and the
+// loops between. The tests of gateway and of admin share it.
 package stack
 
 import (

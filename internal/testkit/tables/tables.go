@@ -1,5 +1,5 @@
 // Package tables gives tests databases that have their tables already. The first of each driver gets them from the
-// migrations; all others of the process begin as copies of it, which takes a fraction of the time.
+// migrations. All others of the process begin as copies of it, which takes a fraction of the time.
 package tables
 
 import (

@@ -17,9 +17,9 @@ import (
 // grace is how long the command has to end after the first signal.
 const grace = 15 * time.Second
 
-// runCommand runs cmd as the head of a process group of its own, passes signals
-// on to the group and returns the command's exit code, 128 + n if signal n
-// ended it. No process of the group outlives it.
+// runCommand runs cmd as the head of a process group of its own and passes signals on to the group.
+// It returns the command's exit code, 128 + n if signal n ended it. No process of the group
+// outlives it.
 func runCommand(cmd *exec.Cmd, signals <-chan os.Signal, out io.Writer) (int, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	servers.DieWithParent(cmd.SysProcAttr, syscall.SIGKILL)

@@ -2,14 +2,12 @@
 //
 //	go run ./internal/testkit/withstores -- go test ./...
 //
-// It installs the Debian packages that are missing when it runs as root, and
-// otherwise says what to install and stops. It starts one private MariaDB and
-// one private PostgreSQL in a temporary folder on free ports, tells the command
-// their addresses in SLUICE_TEST_MYSQL_DSN and SLUICE_TEST_POSTGRES_DSN, and
-// gives it TMPDIR inside that folder. A variable that is set already is left
-// alone. However the command ends, the servers are stopped and the folder is
-// removed. The exit code is the command's, 1 if it could not be run, 2 on wrong
-// usage.
+// It installs the Debian packages that are missing when it runs as root. Otherwise it says what to
+// install and stops. It starts one private MariaDB and one private PostgreSQL in a temporary folder
+// on free ports. It tells the command their addresses in SLUICE_TEST_MYSQL_DSN and
+// SLUICE_TEST_POSTGRES_DSN, and gives it TMPDIR inside that folder. A variable that is set already
+// is left alone. However the command ends, the servers are stopped and the folder is removed. The
+// exit code is the command's, 1 if it could not be run, 2 on wrong usage.
 package main
 
 import (

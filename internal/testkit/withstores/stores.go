@@ -65,8 +65,8 @@ func (s *stores) start(ctx context.Context) ([]string, error) {
 	return env, nil
 }
 
-// makeFolder makes the folder for everything temporary. Others may pass through it, but not look around:
-// PostgreSQL does not run as root and must reach its own folder.
+// makeFolder makes the folder for everything temporary. Others may pass through it, but not look around. PostgreSQL
+// does not run as root and must reach its own folder.
 func (s *stores) makeFolder() error {
 	var err error
 	if s.dir, err = os.MkdirTemp("", "sluice-"); err != nil {

@@ -167,8 +167,8 @@ func waitUntil(ctx context.Context, n *lab.Node, size float64, what string,
 	}
 }
 
-// nextLook returns the wait before the next check. It is a fifth of the estimated remaining time, at most 2 % of the
-// time so far, within the bounds above. Uneven progress makes the estimate poor.
+// nextLook returns the wait before the next check. It is a fifth of the estimated remaining time, within the bounds
+// above. It is at most 2 % of the time so far. Uneven progress makes the estimate poor.
 func nextLook(done, rest float64, took time.Duration) time.Duration {
 	wait := took / 50
 	if done > 0 {

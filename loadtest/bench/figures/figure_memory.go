@@ -125,7 +125,7 @@ func holdOpen(ctx context.Context, n *lab.Node, orders lab.Requests) (float64, e
 	if err != nil {
 		return 0, err
 	}
-	// Connections that the gateway has closed would falsify the result, so each repeats its order to show that it is
+	// Connections that the gateway has closed would falsify the result. So each repeats its order to show that it is
 	// open.
 	for i := 0; i < len(open); i += 100 {
 		if err := orderOn(ctx, &open[i], orders, i); err != nil {

@@ -85,8 +85,8 @@ func rush(ctx context.Context, s *lab.System, a lab.Arrivals) (lab.Visits, float
 	return v, goodput, err
 }
 
-// goodput compares the confirmed orders under ten times the load with the peak, at which just enough come to fill the
-// line. Both admit what they confirm. The rate without new orders is only a note.
+// goodput compares the confirmed orders under ten times the load with the peak. At the peak just enough come to fill
+// the line. Both admit what they confirm. The rate without new orders is only a note.
 func goodput(_ context.Context, l *lab.Lab) (Trial, error) {
 	var drained report.Reading // of the same round
 	return Trial{

@@ -11,8 +11,8 @@ import (
 	"sluice/loadtest/bench/report"
 )
 
-// sustained measures how many orders/s one process in all roles admits and confirms, from the first request to the last
-// confirmation.
+// sustained measures how many orders/s one process in all roles admits and confirms. The time runs from the first
+// request to the last confirmation.
 func sustained(_ context.Context, l *lab.Lab) (Trial, error) {
 	return Trial{Sluice: func(ctx context.Context) (report.Reading, error) { return openSustained(ctx, l) }}, nil
 }

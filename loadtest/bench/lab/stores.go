@@ -107,7 +107,7 @@ const (
 	calmPatience = 15 * time.Second
 )
 
-// Calm waits, for a bounded time, until the database servers are idle, so that one measurement does not slow the next.
+// Calm waits, for a bounded time, until the database servers are idle. So one measurement does not slow the next.
 func (l *Lab) Calm(ctx context.Context) {
 	pids := map[string][]int{}
 	for driver, s := range l.servers {

@@ -32,8 +32,8 @@ type bus struct {
 	port int // 0 stands for the usual one
 }
 
-// StartCluster starts the nodes, makes a cluster of them and returns when every node says that it is whole and every
-// replica follows its master.
+// StartCluster starts the nodes and makes a cluster of them. It returns when every node says that it is whole and
+// every replica follows its master.
 func StartCluster(ctx context.Context) (*Cluster, error) {
 	c := &Cluster{}
 	nodes, err := together(len(c.buses), func(i int) (*servers.Server, error) {
@@ -129,8 +129,8 @@ func (c *Cluster) acquainted(ctx context.Context) error {
 	return nil
 }
 
-// AwaitWhole returns when every node runs, says that the cluster is whole, and
-// is a master with slots or a replica in step with one.
+// AwaitWhole returns when every node runs and says that the cluster is whole. Each must be a master
+// with slots, or a replica in step with one.
 func (c *Cluster) AwaitWhole(ctx context.Context) error {
 	return poll(ctx, func() error {
 		nodes, err := c.nodes(ctx)

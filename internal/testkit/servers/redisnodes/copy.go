@@ -21,8 +21,8 @@ func Copy(ctx context.Context, of *servers.Server) (*servers.Server, error) {
 	return s, nil
 }
 
-// TakeData makes a running server forget its data and take another's: it
-// becomes the other's replica and then a master again.
+// TakeData makes a running server forget its data and take another's. It becomes the other's
+// replica and then a master again.
 func TakeData(ctx context.Context, s, of *servers.Server) error {
 	// Or the other one waits for more replicas before it sends anything.
 	err := tell(ctx, of, "CONFIG", "SET", "repl-diskless-sync-delay", "0")

@@ -52,9 +52,9 @@ func infoOf(ctx context.Context, s *servers.Server, section string) (map[string]
 	return found, err
 }
 
-// CutReplica ends a replica's link to its master and keeps it from coming back:
-// the replica presents a password that its master has not. Everything else of
-// the replica works on. MendReplica undoes it.
+// CutReplica ends a replica's link to its master and keeps it from coming back. The replica
+// presents a password that its master has not. Everything else of the replica works on. MendReplica
+// undoes it.
 func CutReplica(ctx context.Context, s *servers.Server) error {
 	if err := tell(ctx, s, "CONFIG", "SET", "masterauth", "not-the-password"); err != nil {
 		return fmt.Errorf("cut %s from its master: %w", s.Addr(), err)

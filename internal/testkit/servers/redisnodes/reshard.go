@@ -16,8 +16,8 @@ const (
 	migrateTimeout = 5000 // ms
 )
 
-// MoveSlot moves a key's slot to another master, one key at a time with a pause
-// after each, as a resharding of a live cluster does. Returns the new master.
+// MoveSlot moves a key's slot to another master, one key at a time with a pause after each. A
+// resharding of a live cluster does the same. Returns the new master.
 func (c *Cluster) MoveSlot(ctx context.Context, key string, pause time.Duration) (*servers.Server, error) {
 	slot, err := c.Slot(ctx, key)
 	if err != nil {
@@ -90,8 +90,8 @@ func migrate(ctx context.Context, from, to *servers.Server, slot int, pause time
 	})
 }
 
-// assign tells every master who owns a slot now: the new one first, so that
-// nobody is sent to a node that does not know.
+// assign tells every master who owns a slot now. The new one comes first, so nobody is sent to a
+// node that does not know.
 func (c *Cluster) assign(ctx context.Context, slot int, source, target node) error {
 	nodes, err := c.nodes(ctx)
 	if err != nil {

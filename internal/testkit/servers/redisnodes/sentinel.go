@@ -128,8 +128,8 @@ func (c *Sentinel) masterOf(ctx context.Context, s *servers.Server) (addr string
 	return addr, err
 }
 
-// AwaitWhole returns when all sentinels name the same master, which is one, and
-// see its two replicas in step with it.
+// AwaitWhole returns when all sentinels name the same master. It must be one, and they must see its
+// two replicas in step with it.
 func (c *Sentinel) AwaitWhole(ctx context.Context) error {
 	return poll(ctx, func() error {
 		master, replicas, err := c.Roles(ctx, "")
@@ -152,8 +152,8 @@ func (c *Sentinel) AwaitWhole(ctx context.Context) error {
 	})
 }
 
-// sees returns nil when a sentinel names the master, holds nobody for down, knows the other
-// sentinels, and knows of choice, if there is one, that it comes first.
+// sees returns nil when a sentinel names the master, holds nobody for down and knows the other
+// sentinels. Of choice, if there is one, it must know that it comes first.
 func (c *Sentinel) sees(ctx context.Context, s, master, choice *servers.Server) error {
 	return Ask(s, func(r *redis.Client) error {
 		state, err := r.Do(ctx, "SENTINEL", "MASTER", MasterName).Result()
