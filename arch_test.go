@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"notify":      {"store"},
 	relayRoom:     {"notify", "store", apart, killpoint},
 	alertRoom:     {"notify", webhook, apart},
-	channelRoom:   {"notify", alertRoom, formRoom, webhook, apart, money, phone},
+	channelRoom:   {"notify", alertRoom, formRoom, webhook, apart, money, phone, cloudevent},
 	formRoom:      {"notify"},
 	webhook:       {},
 	"store":       {},
@@ -40,9 +40,9 @@ var mayImport = map[string][]string{
 	auditRoom:     {"inventory", "queue", "store", apart, redisRoom},
 
 	"delay":     {"adminlog", "store", invalid},
-	messageRoom: {"delay", apart, invalid, luascript},
+	messageRoom: {"delay", apart, invalid, luascript, cloudevent},
 	pushRoom:    {"delay", messageRoom, apart, killpoint, webhook},
-	pullRoom:    {"delay", messageRoom, apart, invalid, killpoint},
+	pullRoom:    {"delay", messageRoom, apart, invalid, killpoint, cloudevent},
 	publishRoom: {"delay", messageRoom, "notify", formRoom, apart, invalid},
 
 	"order":     {"queue", "inventory", reconcileRoom, "notify", "store", killpoint, workerRoom},
@@ -57,7 +57,7 @@ var mayImport = map[string][]string{
 	ratelimit: {"queue", budgetRoom, apart},
 	authRoom:  {},
 	"api": {"queue", "notify", formRoom, "store", "delay", "inventory", "order", paymentRoom, deadletterRoom, apart, invalid,
-		redisRoom, coalesce, phone},
+		redisRoom, coalesce, phone, cloudevent},
 	coalesce:    {},
 	expressRoom: {},
 	httpServer:  {"api", authRoom, expressRoom, "store", coalesce, redisRoom, "queue"},
@@ -97,6 +97,7 @@ var mayImport = map[string][]string{
 	shoppers:   {authRoom}, // tokens
 	apart:      {},
 	meter:      {},
+	cloudevent: {},
 	money:      {},
 	phone:      {},
 	workerRoom: {"queue", redisRoom, apart, killpoint},
@@ -185,6 +186,9 @@ const (
 
 // live makes what operators set count in a process.
 const live = "settings/live"
+
+// cloudevent names messages by the attributes of CloudEvents; it is a leaf.
+const cloudevent = "internal/cloudevent"
 
 // invalid names fields that break a rule; it is a leaf.
 const invalid = "internal/invalid"

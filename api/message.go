@@ -41,8 +41,9 @@ func AddedOf(messages []delay.New, due []time.Time) AddedMessages {
 
 // MessageOf shows what one subscription knows of a message.
 func MessageOf(m delay.Message) Message {
-	b := Message{Topic: m.Topic, Subscription: m.Subscription, ID: m.ID, State: m.State, Attempts: m.Attempts,
-		LastError: m.Error, AddedAt: FormatTime(m.AddedAt), FirstDue: FormatTime(m.FirstDue), Body: m.Body}
+	b := Message{Topic: m.Topic, Subscription: m.Subscription, ID: m.ID, Event: m.Event, Sale: m.Sale,
+		State: m.State, Attempts: m.Attempts, LastError: m.Error, AddedAt: FormatTime(m.AddedAt),
+		FirstDue: FormatTime(m.FirstDue), Body: m.Body}
 	if !m.DueAt.IsZero() {
 		b.DueAt = FormatTime(m.DueAt)
 	}

@@ -83,6 +83,8 @@ type Message struct {
 	Topic        string          `json:"topic"`
 	Subscription string          `json:"subscription"`
 	ID           string          `json:"id"`
+	Event        string          `json:"event,omitempty"` // that it was added with, while it is not finished
+	Sale         string          `json:"sale,omitempty"`
 	State        string          `json:"state"`
 	Attempts     int             `json:"attempts"`
 	LastError    string          `json:"last_error,omitempty"`

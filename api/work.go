@@ -1,6 +1,10 @@
 package api
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"sluice/internal/cloudevent"
+)
 
 // Receive asks a subscription for messages.
 type Receive struct {
@@ -13,9 +17,10 @@ type ReceivedMessages struct {
 	Messages []ReceivedMessage `json:"messages"`
 }
 
-// ReceivedMessage is one of them. Its lease acknowledges it, gives it back or holds it for longer.
+// ReceivedMessage is one of them, with its attributes as a CloudEvent. Its lease acknowledges it, gives it back or
+// holds it for longer.
 type ReceivedMessage struct {
-	ID         string          `json:"id"`
+	cloudevent.Attributes
 	Attempt    int             `json:"attempt"` // 1 for the first
 	DueAt      string          `json:"due_at"`
 	Lease      string          `json:"lease"`

@@ -86,7 +86,7 @@ func (a *App) openNotify() (err error) {
 	cfg.Notify.Stream = cfg.Notify.Stream.Behind(cfg.Redis.Prefix)
 	if a.channels, err = channel.Open(channel.Parts{Config: cfg.Notify, Redis: a.redis.Client,
 		LookUp: a.finder.Recipients, Ledger: a.finder.Facts, Log: a.logFor("notify"), Now: opt.Now, Registry: reg,
-		Journal: cfg.Redis.Prefix + ":alerts"}); err != nil {
+		Prefix: cfg.Redis.Prefix, Journal: cfg.Redis.Prefix + ":alerts"}); err != nil {
 		return err
 	}
 	a.onStop("channels", func(context.Context) error { return a.channels.Close() })

@@ -41,13 +41,23 @@ type Message struct {
 	DueAt        time.Time // of the next attempt, or while firing the lease's end; zero when dead or finished
 	EndedAt      time.Time // zero until then
 	Body         []byte    // nil once finished
+	Event, Sale  string    // that it was added with; empty once finished, or added by an older version
 	ReadErr      error     // why its record cannot be read; Error has the text
 }
 
 // Reserved reports whether an id is kept for order events, like o1:order.paid. Nobody can add it by hand.
 func Reserved(id string) bool {
+	_, _, ours := OrderEvent(id)
+	return ours
+}
+
+// OrderEvent returns what a reserved id is made of.
+func OrderEvent(id string) (order, event string, ours bool) {
 	at := strings.LastIndex(id, ":order.")
-	return at >= 0 && strings.Trim(id[at+len(":order."):], "abcdefghijklmnopqrstuvwxyz_") == ""
+	if at < 0 || strings.Trim(id[at+len(":order."):], "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return "", "", false
+	}
+	return id[:at], id[at+1:], true
 }
 
 // LeastFinished returns the first of a message's copies that is not finished, else the first; the zero Message of none.

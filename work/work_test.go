@@ -90,6 +90,8 @@ func TestTheWayOfAMessage(t *testing.T) {
 	w.add("m1") // may be repeated
 	first := w.one("stock")
 	require.Equal(t, "m1", first.ID)
+	require.Equal(t, []string{"1.0", "/sluice/topics/points", "message"},
+		[]string{first.SpecVersion, first.Source, first.Type})
 	require.Equal(t, 1, first.Attempt)
 	require.JSONEq(t, `{"of":"m1"}`, string(first.Body))
 	require.Empty(t, w.receive("stock", ""), "nobody else gets it")

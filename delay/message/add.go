@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"sluice/delay"
@@ -81,15 +82,15 @@ func (s *Store) Add(ctx context.Context, a Addition) ([]time.Time, error) {
 // addCall returns KEYS and ARGV of add.lua.
 func (s *Store) addCall(a Addition) (keys []string, args []any) {
 	of := s.topicKeys(a.Topic)
-	keys = append(make([]string, 0, 2+4*len(a.Subscriptions)), of.gone, of.version)
-	args = make([]any, 0, 3+4*len(a.Messages)+len(a.Subscriptions))
+	keys = append(make([]string, 0, 2+5*len(a.Subscriptions)), of.gone, of.version)
+	args = make([]any, 0, 3+5*len(a.Messages)+len(a.Subscriptions))
 	args = append(args, a.Version, s.cfg.MaxMessages, len(a.Messages))
 	for _, m := range a.Messages {
 		kind, ms := "d", m.Delay.Milliseconds()
 		if !m.At.IsZero() {
 			kind, ms = "a", m.At.UnixMilli()
 		}
-		args = append(args, m.ID, kind, ms, m.Body)
+		args = append(args, m.ID, kind, ms, m.Body, aboutOf(m))
 	}
 	for _, sub := range a.Subscriptions {
 		letters, some := lettersOf(sub.Filter(), a.Messages)
@@ -97,10 +98,23 @@ func (s *Store) addCall(a Addition) (keys []string, args []any) {
 			continue // it gets none of them
 		}
 		k := s.keysOf(sub)
-		keys = append(keys, k.due, k.messages, k.done, k.missed)
+		keys = append(keys, k.due, k.messages, k.done, k.missed, k.about)
 		args = append(args, letters)
 	}
 	return keys, args
+}
+
+// aboutOf returns what is kept of a message beside its record; readAbout reads it.
+func aboutOf(m delay.New) string {
+	if m.Event == "" && m.Sale == "" {
+		return ""
+	}
+	return m.Event + "\t" + m.Sale
+}
+
+func readAbout(text string) (event, sale string) {
+	event, sale, _ = strings.Cut(text, "\t")
+	return event, sale
 }
 
 // lettersOf tells add.lua which messages a filter takes, and whether there are any.

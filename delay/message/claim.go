@@ -3,12 +3,14 @@ package message
 import (
 	"context"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
 	"sluice/delay"
+	"sluice/internal/cloudevent"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -23,6 +25,7 @@ type Lease struct {
 // Claimed is a message that its claimer alone may deliver until its lease ends.
 type Claimed struct {
 	Lease
+	About    cloudevent.Attributes
 	Body     []byte
 	Lateness time.Duration // time from Due to the claim
 }
@@ -32,7 +35,7 @@ type Claimed struct {
 func (s *Store) Claim(ctx context.Context, sub delay.Subscription, most int) ([]Claimed, error) {
 	k, token := s.keysOf(sub), rand.Text()[:TokenSize]
 	reply, err := s.scripts.claim.RunList(ctx, s.rdb,
-		[]string{k.due, k.firing, k.messages, k.tries, s.topicKeys(sub.Topic).version}, most,
+		[]string{k.due, k.firing, k.messages, k.tries, s.topicKeys(sub.Topic).version, k.about}, most,
 		s.leaseOf(sub).Milliseconds(), token, sub.Version)
 	if err != nil {
 		if answered, ok := errors.AsType[redis.Error](err); !ok || answered == nil {
@@ -45,18 +48,36 @@ func (s *Store) Claim(ctx context.Context, sub delay.Subscription, most int) ([]
 	}
 	now := parseMillis(reply[0].(string)).UnixMilli()
 	var claimed []Claimed
-	for i := 1; i+3 < len(reply); i += 4 {
+	for i := 1; i+5 < len(reply); i += 6 {
 		attempt, err1 := strconv.Atoi(reply[i+1].(string))
 		due, err2 := strconv.ParseFloat(reply[i+2].(string), 64)
 		if err := errors.Join(err1, err2); err != nil {
 			return nil, fmt.Errorf("claim messages of %s: %w", sub.Title(), err)
 		}
-		claimed = append(claimed, Claimed{
+		m := Claimed{
 			Lease:    Lease{ID: reply[i].(string), Token: token, Attempt: attempt, Due: int64(due)},
 			Body:     []byte(reply[i+3].(string)),
-			Lateness: time.Duration(now-int64(due)) * time.Millisecond})
+			Lateness: time.Duration(now-int64(due)) * time.Millisecond}
+		m.About = s.attributes(sub.Topic, m, parseMillis(reply[i+4].(string)), reply[i+5].(string))
+		claimed = append(claimed, m)
 	}
 	return claimed, nil
+}
+
+// attributes names a claimed message. An order's event has its own time, and another system's message that at which it
+// was added.
+func (s *Store) attributes(topic string, m Claimed, added time.Time, about string) cloudevent.Attributes {
+	event, sale := readAbout(about)
+	order, kind, ours := delay.OrderEvent(m.ID)
+	if !ours {
+		return cloudevent.OfMessage(s.prefix, cloudevent.Message{Topic: topic, ID: m.ID, Event: event, Sale: sale,
+			At: added})
+	}
+	var body struct {
+		Timestamp time.Time `json:"timestamp"`
+	}
+	_ = json.Unmarshal(m.Body, &body) // an older version let others take such an id: then it has no time
+	return cloudevent.OfOrder(s.prefix, cloudevent.Order{ID: order, Event: kind, Sale: sale, At: body.Timestamp})
 }
 
 // TokenSize is how many letters a lease's token has.

@@ -8,6 +8,7 @@ type keys struct {
 	due      string // sorted set: id → when to fire next in ms: pending and retrying messages
 	firing   string // sorted set: id → when its lease ends in ms
 	messages string // hash: id → record
+	about    string // hash: id → event and sale of unfinished messages that have one of them
 	tries    string // hash: id → attempts, lease token and last error of messages that are firing, retrying or dead
 	dead     string // sorted set: id → when it died in ms
 	done     string // list of finished ids whose records are kept, newest first
@@ -22,9 +23,10 @@ func subscriptionKeys(prefix string, sub delay.Subscription) keys {
 	if !sub.IsDefault() {
 		prefix += "s:" + sub.Name + ":"
 	}
-	return keys{due: prefix + "due", firing: prefix + "firing", messages: prefix + "messages", tries: prefix + "tries",
-		dead: prefix + "dead", done: prefix + "done", missed: prefix + "missed", warned: prefix + "warned",
-		told: prefix + "told", paused: prefix + "paused"}
+	return keys{due: prefix + "due", firing: prefix + "firing", messages: prefix + "messages", about: prefix + "about",
+		tries: prefix + "tries", dead: prefix + "dead", done: prefix + "done", missed: prefix + "missed",
+		warned: prefix + "warned", told: prefix + "told",
+		paused: prefix + "paused"}
 }
 
 // topicKeys names what a topic has in Redis beside its subscriptions.

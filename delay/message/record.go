@@ -10,7 +10,7 @@ import (
 )
 
 // shownMessage is what show.lua returns about one message.
-type shownMessage struct{ record, try, where, score string }
+type shownMessage struct{ record, try, where, score, about string }
 
 // readMessage makes a Message of a reply of show.lua. If the record was overwritten, the sorted set that the message is
 // in gives its state.
@@ -36,6 +36,7 @@ func readMessage(sub delay.Subscription, id string, s shownMessage) delay.Messag
 		m.Error = m.ReadErr.Error()
 		return m
 	}
+	m.Event, m.Sale = readAbout(s.about)
 	m.AddedAt, m.FirstDue = parseMillis(fields[1]), parseMillis(fields[2])
 	if fields[0] == "w" {
 		m.Body = []byte(fields[3])

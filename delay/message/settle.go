@@ -42,8 +42,8 @@ func (s *Store) Settle(ctx context.Context, sub delay.Subscription, outcomes []O
 	for _, o := range outcomes {
 		args = append(args, o.id, o.token, string(o.op), o.value, storable(o.err))
 	}
-	reply, err := s.scripts.settle.RunList(ctx, s.rdb, []string{k.due, k.firing, k.messages, k.tries, k.dead, k.done},
-		args...)
+	reply, err := s.scripts.settle.RunList(ctx, s.rdb, []string{k.due, k.firing, k.messages, k.tries, k.dead, k.done,
+		k.about}, args...)
 	if err != nil {
 		return nil, err
 	}

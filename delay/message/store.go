@@ -61,17 +61,18 @@ func (s *Store) show(ctx context.Context, sub delay.Subscription, ids []string) 
 	for i, id := range ids {
 		args[i] = id
 	}
-	reply, err := s.scripts.show.RunList(ctx, s.rdb, []string{k.due, k.firing, k.messages, k.tries, k.dead}, args...)
+	reply, err := s.scripts.show.RunList(ctx, s.rdb, []string{k.due, k.firing, k.messages, k.tries, k.dead,
+		k.about}, args...)
 	if err != nil {
 		return nil, err
 	}
 	var found []delay.Message
 	for i, id := range ids {
-		part := func(n int) string { return reply[4*i+n].(string) }
+		part := func(n int) string { return reply[5*i+n].(string) }
 		if part(0) == "" {
 			continue
 		}
-		found = append(found, readMessage(sub, id, shownMessage{part(0), part(1), part(2), part(3)}))
+		found = append(found, readMessage(sub, id, shownMessage{part(0), part(1), part(2), part(3), part(4)}))
 	}
 	return found, nil
 }
@@ -80,7 +81,8 @@ func (s *Store) show(ctx context.Context, sub delay.Subscription, ids []string) 
 // ErrNotWaiting.
 func (s *Store) Cancel(ctx context.Context, sub delay.Subscription, id string) error {
 	k := s.keysOf(sub)
-	reply, err := s.scripts.cancel.RunList(ctx, s.rdb, []string{k.due, k.messages, k.tries, k.done}, id, s.cfg.Keep)
+	reply, err := s.scripts.cancel.RunList(ctx, s.rdb, []string{k.due, k.messages, k.tries, k.done, k.about}, id,
+		s.cfg.Keep)
 	return replyError(reply, err, sub, id, map[int64]error{0: delay.ErrNoMessage, -1: delay.ErrNotWaiting})
 }
 
@@ -106,7 +108,8 @@ func (s *Store) Retry(ctx context.Context, sub delay.Subscription, id string) er
 // Drop gives up a dead letter. It returns ErrNotDead when it is none.
 func (s *Store) Drop(ctx context.Context, sub delay.Subscription, id string) error {
 	k := s.keysOf(sub)
-	reply, err := s.scripts.drop.RunList(ctx, s.rdb, []string{k.dead, k.messages, k.tries, k.done}, id, s.cfg.Keep)
+	reply, err := s.scripts.drop.RunList(ctx, s.rdb, []string{k.dead, k.messages, k.tries, k.done, k.about}, id,
+		s.cfg.Keep)
 	return replyError(reply, err, sub, id, map[int64]error{0: delay.ErrNotDead})
 }
 

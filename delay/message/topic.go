@@ -18,7 +18,8 @@ func (s *Store) Reopen(ctx context.Context, topic string) error {
 // Forget removes a topic's keys, or returns ErrTopicInUse.
 func (s *Store) Forget(ctx context.Context, topic string) error {
 	k, of := s.keysOf(delay.OwnOf(topic)), s.topicKeys(topic)
-	reply, err := s.scripts.forget.RunList(ctx, s.rdb, []string{k.messages, k.done, k.tries, of.gone, of.version},
+	reply, err := s.scripts.forget.RunList(ctx, s.rdb, []string{k.messages, k.done, k.tries, of.gone, of.version,
+		k.about},
 		delay.GoneFor.Milliseconds())
 	if err == nil && reply[0].(int64) > 0 {
 		err = fmt.Errorf("topic %s has %d: %w", topic, reply[0], delay.ErrTopicInUse)
@@ -34,7 +35,7 @@ func (s *Store) Erase(ctx context.Context, sub delay.Subscription, giveUp bool) 
 		give = 1
 	}
 	reply, err := s.scripts.erase.RunList(ctx, s.rdb, []string{k.messages, k.done, k.tries, k.due, k.firing, k.dead,
-		k.missed, k.warned, k.told}, give)
+		k.missed, k.warned, k.told, k.about}, give)
 	if err != nil {
 		return 0, err
 	}

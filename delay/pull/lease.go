@@ -9,6 +9,7 @@ import (
 
 	"sluice/delay"
 	"sluice/delay/message"
+	"sluice/internal/cloudevent"
 	"sluice/internal/invalid"
 )
 
@@ -18,6 +19,7 @@ type Leased struct {
 	Attempt int // 1 for the first
 	DueAt   time.Time
 	Body    []byte
+	About   cloudevent.Attributes
 	Lease   string    // acknowledges, gives back or extends; opaque
 	Ends    time.Time // when another reader may get the message, by Redis' clock
 }

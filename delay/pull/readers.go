@@ -132,7 +132,7 @@ func (r *Readers) leased(ctx context.Context, sub delay.Subscription, found []me
 	list := make([]Leased, len(found))
 	for i, d := range found {
 		due := time.UnixMilli(d.Due).UTC()
-		list[i] = Leased{ID: d.ID, Attempt: d.Attempt, DueAt: due, Body: d.Body,
+		list[i] = Leased{ID: d.ID, Attempt: d.Attempt, DueAt: due, Body: d.Body, About: d.About,
 			Lease: leaseText(d.Lease), Ends: due.Add(d.Lateness).Add(sub.Lease())}
 	}
 	if ctx.Err() == nil || len(list) == 0 {

@@ -170,8 +170,8 @@ func (a afterClaim) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Pr
 func (a afterClaim) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
 		err := next(ctx, cmd)
-		args := cmd.Args() // claim.lua has five keys
-		if err == nil && len(args) > 4 && args[2] == 5 && args[4] == a.firing {
+		args := cmd.Args() // claim.lua has six keys
+		if err == nil && len(args) > 4 && args[2] == 6 && args[4] == a.firing {
 			return a.do()
 		}
 		return err

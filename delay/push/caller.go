@@ -191,6 +191,7 @@ func (c *caller) request(ctx context.Context, t *target, m message.Claimed) (*ht
 	if !t.IsDefault() {
 		req.Header.Set("Sluice-Subscription", t.Name)
 	}
+	m.About.SetHeaders(req.Header)
 	t.signer.Sign(req.Header, id, c.now(), m.Body)
 	return req, nil
 }

@@ -17,6 +17,7 @@ import (
 	"sluice/delay/push"
 	"sluice/internal/testkit/providers"
 	"sluice/internal/testkit/topics"
+	"sluice/notify"
 	"sluice/notify/webhook"
 )
 
@@ -245,4 +246,34 @@ func TestASimpleReceiverGetsTheMessageInTheQuery(t *testing.T) {
 	verifier, err := webhook.NewVerifier(time.Now, sub.Secret)
 	require.NoError(t, err)
 	require.NoError(t, verifier.Verify(call.Header, []byte(query.Get("body"))))
+}
+
+// A call is a CloudEvent in the binary content mode, also where the message is in the query.
+func TestACallIsACloudEvent(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	r := providers.NewReceiver(t, providers.AcceptAll)
+	for _, method := range []string{http.MethodPost, http.MethodGet} {
+		w.Topic(method, r.URL, func(c *delay.Change) { c.Method, c.Events = new(method), &[]string{"order.paid"} })
+	}
+	at := time.UnixMilli(1_700_000_000_120)
+	require.Equal(t, []notify.Result{notify.Delivered()}, w.Events().Deliver(t.Context(), []notify.Message{
+		{OrderID: "o1", Event: "order.paid", SaleID: "phone", UserID: "u", CreatedAt: at}}))
+	own := topics.Message("m1", 0)
+	own.Event = "order.paid" // as a publisher may say
+	w.Add("POST", own)
+	w.Dispatch()
+	for topic, id := range map[string]string{"POST": "o1:order.paid", "GET": "o1:order.paid"} {
+		w.WaitForState(topic, id, delay.Delivered)
+		h := r.CallsWith(topic + ":" + id)[0].Header
+		for name, want := range map[string]string{"ce-specversion": "1.0", "ce-id": id, "ce-source": "/sluice/orders",
+			"ce-type": "order.paid", "ce-subject": "o1", "ce-time": "2023-11-14T22:13:20.120Z", "ce-sale": "phone"} {
+			require.Equal(t, want, h.Get(name), "%s of %s", name, topic)
+		}
+	}
+	w.WaitForState("POST", "m1", delay.Delivered)
+	h := r.CallsWith("POST:m1")[0].Header
+	require.Equal(t, []string{"m1", "/sluice/topics/POST", "message.order.paid", ""},
+		[]string{h.Get("ce-id"), h.Get("ce-source"), h.Get("ce-type"), h.Get("ce-subject")})
+	require.Equal(t, "application/json", h.Get("Content-Type"))
 }

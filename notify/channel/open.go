@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/redis/go-redis/v9"
 
+	"sluice/internal/cloudevent"
 	"sluice/notify"
 	"sluice/notify/alert"
 )
@@ -33,6 +34,7 @@ type Parts struct {
 	Log      *slog.Logger
 	Now      func() time.Time
 	Registry prometheus.Registerer // nil: metrics are registered nowhere
+	Prefix   string                // redis.prefix, which names this installation in CloudEvents
 	Journal  string                // the key in Redis of unsent alerts; empty: a restart forgets them
 }
 
@@ -49,7 +51,7 @@ func Open(p Parts) (s *Set, err error) {
 	if err != nil {
 		return s, err
 	}
-	enabled, err := enabledTransports(cfg, templates, p.Log, p.Now)
+	enabled, err := enabledTransports(p, templates)
 	if err != nil {
 		return s, err
 	}
@@ -89,7 +91,7 @@ func (s *Set) openAlerts(p Parts) (*alert.Alerts, error) {
 	}
 	parts.Post = func(ctx context.Context, id string, body []byte) notify.Result {
 		defer hook.close() // alerts are rare: the connection is closed each time
-		return hook.post(ctx, id, body)
+		return hook.post(ctx, id, cloudevent.Attributes{}, body)
 	}
 	return alert.New(parts), nil
 }
@@ -100,28 +102,29 @@ type enabledTransport struct {
 	transport transport
 }
 
-func enabledTransports(cfg Config, templates *Templates, log *slog.Logger,
-	now func() time.Time) ([]enabledTransport, error) {
+func enabledTransports(p Parts, templates *Templates) ([]enabledTransport, error) {
+	cfg := p.Config
 	var list []enabledTransport
 	if cfg.Email.Enabled {
-		mailer, err := NewMailer(cfg.Email, now)
+		mailer, err := NewMailer(cfg.Email, p.Now)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, enabledTransport{cfg.Email.SenderConfig, &emailTransport{mailer, templates}})
 	}
 	if cfg.SMS.Enabled {
-		sms, err := newSMS(cfg.SMS, templates, log, now)
+		sms, err := newSMS(cfg.SMS, templates, p.Log, p.Now)
 		if err != nil {
 			return nil, err
 		}
 		list = append(list, enabledTransport{cfg.SMS.SenderConfig, sms})
 	}
 	if cfg.Webhook.Enabled {
-		hook, err := newWebhook(cfg.Webhook, now)
+		hook, err := newWebhook(cfg.Webhook, p.Now)
 		if err != nil {
 			return nil, err
 		}
+		hook.prefix = p.Prefix
 		list = append(list, enabledTransport{cfg.Webhook.SenderConfig, hook})
 	}
 	return list, nil

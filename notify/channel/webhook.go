@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"sluice/internal/cloudevent"
 	"sluice/notify"
 	"sluice/notify/form"
 	"sluice/notify/webhook"
@@ -39,6 +40,7 @@ func (c WebhookConfig) check(batch time.Duration) error {
 // webhookTransport posts each message, signed, with the same webhook-id at every try.
 type webhookTransport struct {
 	url    string
+	prefix string // redis.prefix, for the source of its events
 	signer *webhook.Signer
 	client *http.Client
 	now    func() time.Time
@@ -66,17 +68,20 @@ func (w *webhookTransport) send(ctx context.Context, m notify.Message, to notify
 	if err != nil {
 		return notify.Permanent("the message could not be written as JSON")
 	}
-	return w.post(ctx, m.ID(), body)
+	about := cloudevent.OfOrder(w.prefix, cloudevent.Order{ID: m.OrderID, Event: m.Event, Sale: m.SaleID, At: m.CreatedAt})
+	return w.post(ctx, m.ID(), about, body)
 }
 
-// post sends a signed body with its webhook-id.
-func (w *webhookTransport) post(ctx context.Context, id string, body []byte) notify.Result {
+// post sends a signed body with its webhook-id. Where it has attributes it is a CloudEvent in the binary content mode.
+func (w *webhookTransport) post(ctx context.Context, id string, about cloudevent.Attributes, body []byte,
+) notify.Result {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.url, bytes.NewReader(body))
 	if err != nil {
 		return notify.Permanent("the URL is not usable")
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "Sluice")
+	about.SetHeaders(req.Header)
 	now := w.now()
 	w.signer.Sign(req.Header, id, now, body)
 	resp, _, err := exchange(w.client, req, explainTime)

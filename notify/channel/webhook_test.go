@@ -52,6 +52,7 @@ func hookTo(t *testing.T, url string, timeout time.Duration) *webhookTransport {
 	require.NoError(t, cfg.check(20*time.Second))
 	w, err := newWebhook(cfg, time.Now)
 	require.NoError(t, err)
+	w.prefix = "sluice"
 	t.Cleanup(w.close)
 	return w
 }
@@ -71,6 +72,11 @@ func TestWebhookIsSignedAndKeepsItsID(t *testing.T) {
 	require.Equal(t, confirmed().ID(), got[0].Header.Get(webhook.HeaderID))
 	require.Equal(t, got[0].Header.Get(webhook.HeaderID), got[1].Header.Get(webhook.HeaderID))
 	require.Equal(t, "/hook?token=tok-secret", got[0].Path)
+	for name, want := range map[string]string{"ce-specversion": "1.0", "ce-id": confirmed().ID(),
+		"ce-source": "/sluice/orders", "ce-type": "order.confirmed", "ce-subject": confirmed().OrderID,
+		"ce-time": "2023-11-14T22:13:20.000Z", "ce-sale": "phone", "Content-Type": "application/json"} {
+		require.Equal(t, want, got[0].Header.Get(name), name)
+	}
 	require.JSONEq(t, `{"type": "order.confirmed", "version": 1, "timestamp": "2023-11-14T22:13:20.000Z", "data": {
 		"order_id": "0198c0de-7a1b-7c3d-8e9f-0123456789ab", "sale_id": "phone", "user_id": "u1", "status": "confirmed",
 		"quantity": 2, "price_cents": 9900, "currency": "CNY", "confirmed_at": "2023-11-14T22:13:20.000Z",

@@ -2,9 +2,9 @@
 -- left there as it is, whatever became of it.
 --
 -- KEYS  1 gone  2 version
---       then per subscription: due, messages, done, missed
+--       then per subscription: due, messages, done, missed, about
 -- ARGV  1 version of the topic that the caller knows  2 most unfinished messages of a subscription  3 how many messages
---       then per message: id (none twice), kind, ms, body
+--       then per message: id (none twice), kind, ms, body, about ("" for none)
 --       kind  d due so many ms from now
 --             a due at that time; a known message must have been added for the same
 --       then per subscription: "" it takes every message, else a letter for each: y it does, n it does not
@@ -19,22 +19,22 @@ if newer then return {-4, newer} end
 local now, most, n, all, ids = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3]), {}, {}
 local out, conflicts, known, placed, fresh = {0}, {-1}, {}, {}, {}
 for i = 1, n do
-  local a = 4 * i
+  local a = 5 * i - 1
   all[i], ids[i] = i, ARGV[a]
   out[i + 1] = int(ARGV[a + 1] == 'd' and now + tonumber(ARGV[a + 2]) or tonumber(ARGV[a + 2]))
 end
-local subscriptions = (#KEYS - 2) / 4
+local subscriptions = (#KEYS - 2) / 5
 for s = 1, subscriptions do
-  local takes, its, asked, new = ARGV[3 + 4 * n + s], all, ids, {}
+  local takes, its, asked, new = ARGV[3 + 5 * n + s], all, ids, {}
   if takes ~= '' then
     its, asked = {}, {}
     for i = 1, n do
       if string.sub(takes, i, i) == 'y' then its[#its + 1], asked[#asked + 1] = i, ids[i] end
     end
   end
-  local records = redis.call('HMGET', KEYS[4 * s], unpack(asked))
+  local records = redis.call('HMGET', KEYS[5 * s - 1], unpack(asked))
   for j, i in ipairs(its) do
-    local record, a = records[j], 4 * i
+    local record, a = records[j], 5 * i - 1
     if record then
       local letter, was, rest = string.match(record, '^(%a)\t%d+\t(%d+)\t(.*)$')
       local same = rest == ARGV[a + 3]
@@ -54,7 +54,7 @@ if #conflicts > 1 then return conflicts end
 
 local room, missing = {}, {}
 for s = 1, subscriptions do
-  room[s] = math.max(most - redis.call('HLEN', KEYS[4 * s]) + redis.call('LLEN', KEYS[4 * s + 1]), 0)
+  room[s] = math.max(most - redis.call('HLEN', KEYS[5 * s - 1]) + redis.call('LLEN', KEYS[5 * s]), 0)
   for j, i in ipairs(fresh[s]) do
     if j <= room[s] then placed[i] = true else missing[#missing + 1] = i end
   end
@@ -64,17 +64,26 @@ for _, i in ipairs(missing) do
 end
 
 for s = 1, subscriptions do
-  local records, scores = {}, {}
+  local records, scores, about, none = {}, {}, {}, {}
   for j = 1, math.min(#fresh[s], room[s]) do
     local i = fresh[s][j]
     local due = out[i + 1]
     records[#records + 1] = ids[i]
-    records[#records + 1] = table.concat({'w', int(now), due, ARGV[4 * i + 3]}, '\t')
+    records[#records + 1] = table.concat({'w', int(now), due, ARGV[5 * i + 2]}, '\t')
     scores[#scores + 1] = due
     scores[#scores + 1] = ids[i]
+    if ARGV[5 * i + 3] == '' then
+      none[#none + 1] = ids[i]
+    else
+      about[#about + 1] = ids[i]
+      about[#about + 1] = ARGV[5 * i + 3]
+    end
   end
-  in_chunks('HSET', KEYS[4 * s], records)
-  in_chunks('ZADD', KEYS[4 * s - 1], scores)
-  if #fresh[s] > room[s] then redis.call('INCRBY', KEYS[4 * s + 2], #fresh[s] - room[s]) end
+  in_chunks('HSET', KEYS[5 * s - 1], records)
+  in_chunks('ZADD', KEYS[5 * s - 2], scores)
+  in_chunks('HSET', KEYS[5 * s + 2], about)
+  -- An older version forgets ids without their entries here.
+  if redis.call('EXISTS', KEYS[5 * s + 2]) == 1 then in_chunks('HDEL', KEYS[5 * s + 2], none) end
+  if #fresh[s] > room[s] then redis.call('INCRBY', KEYS[5 * s + 1], #fresh[s] - room[s]) end
 end
 return out

@@ -3,6 +3,7 @@
 -- A record is a letter and fields joined by tabs:
 --   w added_ms first_due_ms body                               not finished: pending, firing, retrying or dead
 --   d|x|p added_ms first_due_ms attempts ended_ms body_sha1    finished: delivered, cancelled, dropped
+-- An about is event and sale, joined by a tab, of an unfinished message that was added with one of them.
 -- A try is attempts, lease token ("" but while it is firing) and last error, joined by tabs.
 
 -- outdated returns Redis' version of a topic, "" for none, if the caller must read the topic again. A newer version of the
@@ -31,7 +32,7 @@ end
 
 -- finish ends messages. Each record stays, without its body, until more than bound newer ones are finished. list has
 -- id, letter, attempts and record of each message.
-local function finish(messages, tries, done, list, now, bound)
+local function finish(messages, tries, done, about, list, now, bound)
   if #list == 0 then return end
   local ids, records = {}, {}
   for i = 1, #list, 4 do
@@ -44,11 +45,13 @@ local function finish(messages, tries, done, list, now, bound)
   end
   in_chunks('HSET', messages, records)
   in_chunks('HDEL', tries, ids)
+  in_chunks('HDEL', about, ids)
   in_chunks('LPUSH', done, ids)
   local over = redis.call('LLEN', done) - bound
   while over > 0 do
     local old = redis.call('RPOP', done, math.min(over, 1000))
     redis.call('HDEL', messages, unpack(old))
+    redis.call('HDEL', about, unpack(old)) -- where an older version finished them
     over = over - #old
   end
 end

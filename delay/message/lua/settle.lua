@@ -1,7 +1,7 @@
 -- settle: stores the outcomes of calls, each only while the message's lease stands. A late dispatcher finds another
 -- token, or none, and changes nothing.
 --
--- KEYS  1 due  2 firing  3 messages  4 tries  5 dead  6 done
+-- KEYS  1 due  2 firing  3 messages  4 tries  5 dead  6 done  7 about
 -- ARGV  1 most finished records kept
 --       then per message: id, token, op, value, error
 --       op  d delivered                          (value unused)
@@ -54,5 +54,5 @@ in_chunks('ZADD', KEYS[1], due)
 in_chunks('ZADD', KEYS[5], dead)
 in_chunks('HSET', KEYS[4], tries)
 in_chunks('HDEL', KEYS[4], untried)
-finish(KEYS[3], KEYS[4], KEYS[6], finished, now, tonumber(ARGV[1]))
+finish(KEYS[3], KEYS[4], KEYS[6], KEYS[7], finished, now, tonumber(ARGV[1]))
 return out

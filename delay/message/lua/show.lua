@@ -1,9 +1,10 @@
 -- show: reads messages.
 --
--- KEYS  1 due  2 firing  3 messages  4 tries  5 dead
+-- KEYS  1 due  2 firing  3 messages  4 tries  5 dead  6 about
 -- ARGV  ids
 --
--- Returns per message: record ("" when there is none), try, where it is (due, firing, dead or "") and its score there.
+-- Returns per message: record ("" when there is none), try, where it is (due, firing, dead or ""),
+-- its score there, and about ("" for none).
 
 local out = {}
 for _, id in ipairs(ARGV) do
@@ -16,5 +17,6 @@ for _, id in ipairs(ARGV) do
   out[#out + 1] = redis.call('HGET', KEYS[4], id) or ''
   out[#out + 1] = where
   out[#out + 1] = score
+  out[#out + 1] = redis.call('HGET', KEYS[6], id) or ''
 end
 return out
