@@ -167,6 +167,9 @@ func (p plan) env() []string {
 	if p.pays {
 		env = append(env, mustPay(unpaidFor)...)
 	}
+	if p.follows {
+		env = append(env, followEnv()...)
+	}
 	return env
 }
 
@@ -174,7 +177,7 @@ func (p plan) env() []string {
 func (m *matrix) sell(ctx context.Context, t *testing.T, c *cluster, p plan) *checker {
 	sale := "sale-" + strconv.FormatUint(p.seed, 10)
 	c.openSale(t, sale, p.stock, p.limit, p.lineCap)
-	beside := openNeighbours(t, c, p)
+	beside, systems := openNeighbours(t, c, p), openFollowed(t, c, p)
 	shoppers := &loadGenerator{cluster: c, sale: sale, plan: p, span: p.span(), history: &history{}}
 	loaded := make(chan struct{})
 	b := &breaker{
@@ -187,6 +190,7 @@ func (m *matrix) sell(ctx context.Context, t *testing.T, c *cluster, p plan) *ch
 	defer stop()
 	shoppers.start(load)
 	beside.start(load, loaded)
+	defer systems.start(ctx, p.seed)()
 	go func() { shoppers.wg.Wait(); close(loaded) }()
 	watched, unwatch := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -206,6 +210,7 @@ func (m *matrix) sell(ctx context.Context, t *testing.T, c *cluster, p plan) *ch
 	c.awaitRunning() // a point may have been passed at the very end
 	k.checkAll(ctx)
 	beside.check(ctx, k.findings)
+	systems.check(ctx, k)
 	if !m.random {
 		k.checkPassed()
 	}

@@ -49,6 +49,7 @@ type life struct {
 	up       bool
 	http     string
 	ops      string
+	work     string // for other systems; empty without such a listener
 	err      error
 	ours     bool // we sent it SIGKILL or SIGTERM
 	signaled syscall.Signal
@@ -208,6 +209,16 @@ func (n *node) addresses() (http, ops string) {
 	return n.life.http, n.life.ops
 }
 
+// workAddr returns where the running process answers other systems, empty until it runs.
+func (n *node) workAddr() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.life == nil || !n.life.up {
+		return ""
+	}
+	return n.life.work
+}
+
 func (n *node) current() *life {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -226,10 +237,10 @@ func (a *announcement) Write(p []byte) (int, error) {
 	if !a.life.up { // written here only
 		a.text.Write(p)
 		for line := range strings.Lines(a.text.String()) {
-			var said struct{ Msg, HTTP, Ops string }
+			var said struct{ Msg, HTTP, Ops, Work string }
 			if json.Unmarshal([]byte(line), &said) == nil && said.Msg == "sluice is running" {
 				a.node.mu.Lock()
-				a.life.up, a.life.http, a.life.ops = true, said.HTTP, said.Ops
+				a.life.up, a.life.http, a.life.ops, a.life.work = true, said.HTTP, said.Ops, said.Work
 				a.node.mu.Unlock()
 				close(a.life.running)
 				break

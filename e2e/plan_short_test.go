@@ -23,6 +23,9 @@ var stepsTogether = [][]string{
 	{"pay.shown", "late.released", "expire.before-commit", "expire.before-commit"},
 	{"late.reserved", "late.before-commit", "expire.committed", "expire.committed"},
 	{"late.committed", "late.settled", "expire.released", "expire.released"},
+	{"delay.receive", "delay.received", "delay.claim", "delay.claimed"},
+	{"delay.ack", "delay.acked", "delay.call", "delay.called"},
+	{"", "", "delay.settle", "delay.settled"},
 }
 
 // faultsTogether are the kinds of fault of one run. A SIGTERM is alone: its exit code is looked at.
@@ -58,6 +61,7 @@ func shortPlans() []plan {
 				p.faults = append(p.faults, fault{kind: point, node: node, arm: step + ":1"})
 			}
 			p.pays = p.pays || slices.Contains(paySteps, step)
+			p.follows = p.follows || strings.HasPrefix(step, "delay.")
 			if p.pays || strings.HasPrefix(step, "cancel.") {
 				// so that late payments find a unit, and many soon have an order to cancel
 				p.stock, p.batch = p.shoppers*3/2, 60
@@ -84,7 +88,7 @@ func shortPlans() []plan {
 func eachPlans() []plan {
 	var plans []plan
 	drivers := []string{"mysql", "postgres", "sqlite"}
-	for i, step := range slices.Concat(steps, paySteps) {
+	for i, step := range slices.Concat(steps, paySteps, delaySteps, readSteps) {
 		seed := uint64(i)
 		c := chanceOf(seed)
 		driver := drivers[i%len(drivers)]
@@ -99,6 +103,7 @@ func eachPlans() []plan {
 			// so that many have an order, and some cancel one that a worker has made already
 			p.stock = p.shoppers * 3 / 2
 		}
+		p.follows = strings.HasPrefix(step, "delay.")
 		f := c.point(p, step)
 		f.arm = step + ":1"
 		p.name, p.faults = "point-"+step, []fault{f}

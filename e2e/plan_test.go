@@ -20,6 +20,7 @@ type plan struct {
 	lineCap  int
 	batch    int
 	pays     bool // orders must be paid: some are, some late, some expire
+	follows  bool // the shop's systems follow the orders
 	faults   []fault
 
 	engine     string // of Redis, one of onSingle and its like; empty is onSingle
@@ -159,6 +160,9 @@ func planOf(seed uint64) plan {
 	for range c.between(1, 3) {
 		p.faults = append(p.faults, c.fault(p))
 	}
+	if p.follows = c.of(40); p.follows {
+		p.faults = append(p.faults, c.point(p, pick(c, slices.Concat(delaySteps, readSteps))))
+	}
 	return p.promotesOnce()
 }
 
@@ -245,7 +249,8 @@ func (c chance) timed(p plan, kind string) fault {
 func (c chance) point(p plan, step string) fault {
 	f := fault{kind: point, after: 0, arm: fmt.Sprintf("%s:%d", step, c.between(1, 4))}
 	switch {
-	case slices.Contains([]string{"admit", "cancel", "pay", "late"}, step[:strings.Index(step, ".")]):
+	case slices.Contains([]string{"admit", "cancel", "pay", "late"}, step[:strings.Index(step, ".")]),
+		slices.Contains(readSteps, step):
 		f.node = p.nodeWith(c, "gateway")
 	case strings.HasPrefix(step, "rebuild."):
 		f.node = c.IntN(len(p.layout))
