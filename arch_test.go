@@ -40,7 +40,7 @@ var mayImport = map[string][]string{
 	auditRoom:     {"inventory", "queue", "store", apart, redisRoom},
 
 	"delay":     {"adminlog", "store", invalid},
-	messageRoom: {"delay", apart, invalid, luascript, cloudevent},
+	messageRoom: {"delay", apart, invalid, luascript, cloudevent, redisRoom},
 	pushRoom:    {"delay", messageRoom, apart, killpoint, webhook},
 	pullRoom:    {"delay", messageRoom, apart, invalid, killpoint, cloudevent},
 	publishRoom: {"delay", messageRoom, "notify", formRoom, apart, invalid},

@@ -83,7 +83,7 @@ func (s *Store) Add(ctx context.Context, a Addition) ([]time.Time, error) {
 func (s *Store) addCall(a Addition) (keys []string, args []any) {
 	of := s.topicKeys(a.Topic)
 	keys = append(make([]string, 0, 2+5*len(a.Subscriptions)), of.gone, of.version)
-	args = make([]any, 0, 3+5*len(a.Messages)+len(a.Subscriptions))
+	args = make([]any, 0, 6+5*len(a.Messages)+len(a.Subscriptions))
 	args = append(args, a.Version, s.cfg.MaxMessages, len(a.Messages))
 	for _, m := range a.Messages {
 		kind, ms := "d", m.Delay.Milliseconds()
@@ -101,7 +101,7 @@ func (s *Store) addCall(a Addition) (keys []string, args []any) {
 		keys = append(keys, k.due, k.messages, k.done, k.missed, k.about)
 		args = append(args, letters)
 	}
-	return keys, args
+	return keys, append(args, s.soonChannel(), SoonDue.Milliseconds(), a.Topic)
 }
 
 // aboutOf returns what is kept of a message beside its record; readAbout reads it.

@@ -20,6 +20,17 @@ func (l Lease) PutOff(wait time.Duration, err string) Outcome {
 	return Outcome{id: l.ID, token: l.Token, op: opPutOff, value: wait.Milliseconds(), err: err}
 }
 
+// Again returns in how long the message is due again, or false where it is not.
+func (o Outcome) Again() (wait time.Duration, again bool) {
+	switch o.op {
+	case opRetry, opPutOff:
+		return time.Duration(o.value) * time.Millisecond, true
+	case opBack:
+		return 0, true
+	}
+	return 0, false
+}
+
 // The operations of settle.lua.
 const (
 	opDelivered = 'd'

@@ -101,7 +101,7 @@ func (s *Store) DeadLetters(ctx context.Context, sub delay.Subscription, skip, l
 // Retry makes a dead letter due now, with no attempt counted. It returns ErrNotDead when it is none.
 func (s *Store) Retry(ctx context.Context, sub delay.Subscription, id string) error {
 	k := s.keysOf(sub)
-	reply, err := s.scripts.retry.RunList(ctx, s.rdb, []string{k.due, k.dead, k.tries}, id)
+	reply, err := s.scripts.retry.RunList(ctx, s.rdb, []string{k.due, k.dead, k.tries}, id, s.soonChannel(), sub.Topic)
 	return replyError(reply, err, sub, id, map[int64]error{0: delay.ErrNotDead})
 }
 

@@ -14,27 +14,37 @@ import (
 	"sluice/internal/killpoint"
 )
 
-// claimAll claims due messages, round after round, until ctx ends. Redis' clock decides what is due. Between rounds it
-// sleeps until the first known message is due, at most Config.Poll. Each server has its own rounds, so one that hangs
-// delays no other.
+// claimAll claims due messages, round after round, until ctx ends. Redis' clock decides what is due. A round looks at
+// the subscriptions that may have something due. Between rounds it sleeps, at most Config.Poll. Each server has its own
+// rounds, so one that hangs delays no other.
 func (d *Dispatcher) claimAll(ctx, work context.Context) {
 	rounds := apart.New(message.ClaimServers, message.ClaimPatience)
 	defer rounds.Wait()
 	for ctx.Err() == nil {
-		next := message.NewShortestWait(d.cfg.Poll)
-		on := d.messages.ByServer(ctx, d.open())
-		rounds.Round(work, slices.Sorted(maps.Keys(on)), func(work context.Context, server string) error {
-			wait, err := d.claimRound(work, on[server])
-			d.logTrouble(ctx, "server "+server, err)
-			d.pauses.Note("server "+server, err)
-			if err != nil {
-				idle(ctx, d.pauses.Left("server "+server)) // after a fault
+		if due := d.watch.due(d.open(), d.cfg.Poll); len(due) > 0 {
+			on := d.messages.ByServer(ctx, due)
+			rounds.Round(work, slices.Sorted(maps.Keys(on)), func(work context.Context, server string) error {
+				err := d.claimRound(work, on[server])
+				d.logTrouble(ctx, "server "+server, err)
+				d.pauses.Note("server "+server, err)
+				if err != nil {
+					idle(ctx, d.pauses.Left("server "+server)) // after a fault
+				}
 				return nil
-			}
-			next.Take(wait)
-			return nil
-		}, func(server string, err error) { d.logTrouble(ctx, "server "+server, err) })
-		idle(ctx, next.Get()) // the loop's condition checks ctx
+			}, func(server string, err error) { d.logTrouble(ctx, "server "+server, err) })
+		}
+		d.sleep(ctx)
+	}
+}
+
+// sleep waits until a subscription is to be looked at.
+func (d *Dispatcher) sleep(ctx context.Context) {
+	timer := time.NewTimer(d.watch.wait(d.cfg.Poll))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-d.watch.wake:
 	}
 }
 
@@ -61,14 +71,13 @@ func (d *Dispatcher) logTrouble(ctx context.Context, what string, err error) {
 	}
 }
 
-// claimRound claims once for every subscription of a server and returns how long nothing will be due. Each round begins
-// with another one, so that none always finds the slots taken. One's fault stops no other. The returned error is a
-// fault of the whole server.
-func (d *Dispatcher) claimRound(work context.Context, subs []delay.Subscription) (time.Duration, error) {
+// claimRound claims once for each of the subscriptions of a server, and notes when each is to be looked at again. Each
+// round begins with another one, so that none always finds the slots taken. One's fault stops no other. The returned
+// error is a fault of the whole server.
+func (d *Dispatcher) claimRound(work context.Context, subs []delay.Subscription) error {
 	ctx, cancel := context.WithTimeout(work, message.ClaimTimeout)
 	defer cancel()
 	found := d.messages.FirstDue(ctx, subs)
-	wait := d.cfg.Poll
 	first, failing := int(d.first.Add(1)%int64(len(found))), 0
 	for i := range found {
 		h := found[(first+i)%len(found)]
@@ -81,20 +90,28 @@ func (d *Dispatcher) claimRound(work context.Context, subs []delay.Subscription)
 			d.logTrouble(work, "look at "+name, h.Err)
 			failing++
 		case h.None:
+			d.watch.next(name, idleLook, true)
 		case left > 0: // its claims failed a moment ago
+			d.watch.next(name, left, false)
 		case h.Wait > 0:
-			wait = min(wait, max(h.Wait, message.ClaimPause))
+			d.watch.next(name, max(h.Wait, message.ClaimPause), false)
 		default:
-			wait = min(wait, message.ClaimPause)
+			d.watch.next(name, d.claimPause(h.Subscription), false)
 			err := apart.Try(func() error { return d.claim(work, h.Subscription) })
 			d.logTrouble(work, name, err)
 			d.pauses.Note(name, err)
 		}
 	}
 	if failing == len(found) {
-		return 0, found[0].Err
+		return found[0].Err
 	}
-	return wait, nil
+	return nil
+}
+
+// claimPause returns how long after a claim the subscription is looked at again.
+func (d *Dispatcher) claimPause(sub delay.Subscription) time.Duration {
+	alone, _ := d.receivers.get(sub).leftAlone()
+	return max(alone.Until.Sub(d.now()), message.ClaimPause)
 }
 
 // claim takes slots, then as many due messages of the subscription, and gives each to a worker at once.

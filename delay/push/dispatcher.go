@@ -40,6 +40,7 @@ type Dispatcher struct {
 	slots    *slots
 
 	receivers *receivers
+	watch     *watch
 	calls     sync.WaitGroup
 	results   chan result
 	first     atomic.Int64    // index of the subscription with which the next round of claims begins
@@ -87,8 +88,8 @@ func NewDispatcher(p DispatcherParts) (*Dispatcher, error) {
 		cfg: cfg, topics: p.Topics, messages: p.Messages, caller: newCaller(cfg, p.Now),
 		onDead: p.OnDead, onFull: p.OnFull, onDown: p.OnDown,
 		log: p.Log, now: p.Now, slots: newSlots(cfg.Workers, cfg.PerTopic), results: make(chan result, cfg.Workers),
-		receivers: newReceivers(cfg, p.Now),
-		pauses:    apart.NewPauses(p.Now, cfg.Poll, backoffMax), blocked: p.Blocked, seen: p.Topics.Snapshot(),
+		receivers: newReceivers(cfg, p.Now), watch: newWatch(time.Now),
+		pauses: apart.NewPauses(p.Now, cfg.Poll, backoffMax), blocked: p.Blocked, seen: p.Topics.Snapshot(),
 	}
 	pool, err := ants.NewPoolWithFuncGeneric(cfg.Workers, d.call, ants.WithLogger(poolLog{p.Log}))
 	if err != nil {
@@ -107,6 +108,7 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	defer cut()
 	var loops sync.WaitGroup
 	loops.Go(func() { d.maintain(ctx) })
+	loops.Go(func() { d.messages.Listen(ctx, d.watch.added) })
 	stored := make(chan struct{})
 	go func() {
 		defer close(stored)

@@ -24,8 +24,9 @@ type OnFull func(ctx context.Context, f FullReport)
 
 // fills remembers how full subscriptions were. The zero value is ready for use, by many goroutines.
 type fills struct {
-	mu sync.Mutex
-	of map[string]fillState
+	mu    sync.Mutex
+	of    map[string]fillState
+	empty map[string]bool
 }
 
 type fillState struct {
@@ -47,8 +48,25 @@ func (f *fills) note(name string, fill float64, missed int64) (filling, more boo
 	return is.warned && !was.warned, missed > was.missed
 }
 
+// setEmpty takes in whether a subscription has nothing unfinished.
+func (f *fills) setEmpty(name string, empty bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.empty == nil {
+		f.empty = map[string]bool{}
+	}
+	f.empty[name] = empty
+}
+
+func (f *fills) isEmpty(name string) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.empty[name]
+}
+
 func (f *fills) forget(name string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	delete(f.empty, name)
 	delete(f.of, name)
 }

@@ -12,17 +12,21 @@ import (
 	"sluice/internal/apart"
 )
 
-// maintenancePeriod is how often messages are counted and expired leases reclaimed.
-const maintenancePeriod = time.Second
+const (
+	// maintenancePeriod is how often messages are counted and expired leases reclaimed.
+	maintenancePeriod = time.Second
+	// idleTurns is how many of these turns go by between two counts of a subscription that had nothing.
+	idleTurns = 5
+)
 
 // maintain sets the gauges and reclaims messages whose lease has run out, until ctx ends. It serves subscriptions that
 // are off, too. Each server has its own rounds.
 func (d *Dispatcher) maintain(ctx context.Context) {
 	rounds := apart.New(message.ClaimServers, maintenancePeriod)
 	defer rounds.Wait()
-	for {
+	for turn := 0; ; turn++ {
 		d.forget()
-		on := d.messages.ByServer(ctx, d.seen.Subscriptions())
+		on := d.messages.ByServer(ctx, d.busy(d.seen.Subscriptions(), turn))
 		rounds.Round(ctx, slices.Sorted(maps.Keys(on)), func(ctx context.Context, server string) error {
 			d.maintainAll(ctx, on[server])
 			return nil
@@ -34,6 +38,15 @@ func (d *Dispatcher) maintain(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// busy leaves out subscriptions that had nothing unfinished when they were last counted, and nothing since. Their turn
+// comes now and then.
+func (d *Dispatcher) busy(subs []delay.Subscription, turn int) []delay.Subscription {
+	return slices.DeleteFunc(slices.Clone(subs), func(sub delay.Subscription) bool {
+		turn++ // spreads them over the turns
+		return turn%idleTurns != 0 && d.fills.isEmpty(sub.Name) && (sub.Kind != delay.Push || d.watch.isIdle(sub.Name))
+	})
 }
 
 // forget removes the gauges of topics and subscriptions that were deleted.
@@ -88,6 +101,7 @@ func (d *Dispatcher) watchFill(ctx context.Context, subs []delay.Subscription, c
 		}
 		fill := float64(counts[i].Unfinished()) / float64(d.cfg.MaxMessages)
 		d.metrics.fill(sub, fill, missed[i])
+		d.fills.setEmpty(sub.Name, fill == 0)
 		filling, more := d.fills.note(sub.Name, fill, missed[i])
 		if filling || more {
 			report := FullReport{Subscription: sub, Unfinished: counts[i].Unfinished()}
@@ -122,6 +136,7 @@ func (d *Dispatcher) reclaim(ctx context.Context, sub delay.Subscription) error 
 	if err != nil || again+dead == 0 {
 		return err
 	}
+	d.watch.soon(sub.Name, 0)
 	d.metrics.ended(sub, message.CountReclaimed, int(again+dead))
 	d.log.WarnContext(ctx, "delayed messages taken over: their deliverer did not report",
 		"topic", sub.Topic, "subscription", sub.Name, "due_again", again, "dead", dead)

@@ -84,6 +84,7 @@ func (d *Dispatcher) storeBatch(ctx context.Context, batch []result) {
 		if err == nil {
 			killpoint.Pass("delay.settled")
 			d.report(ctx, sub, outcomes, stored)
+			d.watchAgain(sub, outcomes)
 			return
 		}
 		if try == storeTries {
@@ -93,6 +94,19 @@ func (d *Dispatcher) storeBatch(ctx context.Context, batch []result) {
 			return
 		}
 		idle(ctx, storePause)
+	}
+}
+
+// watchAgain has a subscription looked at when the first of its messages is due again.
+func (d *Dispatcher) watchAgain(sub delay.Subscription, outcomes []message.Outcome) {
+	wait := idleLook
+	for _, o := range outcomes {
+		if in, again := o.Again(); again {
+			wait = min(wait, in)
+		}
+	}
+	if wait < idleLook {
+		d.watch.soon(sub.Name, wait)
 	}
 }
 

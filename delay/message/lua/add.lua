@@ -8,6 +8,7 @@
 --       kind  d due so many ms from now
 --             a due at that time; a known message must have been added for the same
 --       then per subscription: "" it takes every message, else a letter for each: y it does, n it does not
+--       then the channel that tells what is due soon, how soon in ms, the topic
 --
 -- A full subscription misses what it has no room for, and the others do not. Returns {0, then per message when it was due as first
 -- asked, ms}, {-1, n, ...} these are known with another body or time, {-2} a message is for full subscriptions only, {-3} the topic was
@@ -63,6 +64,7 @@ for _, i in ipairs(missing) do
   if not placed[i] and not known[i] then return {-2} end
 end
 
+local first, soon = nil, now + tonumber(ARGV[#ARGV - 1])
 for s = 1, subscriptions do
   local records, scores, about, none = {}, {}, {}, {}
   for j = 1, math.min(#fresh[s], room[s]) do
@@ -78,6 +80,7 @@ for s = 1, subscriptions do
       about[#about + 1] = ids[i]
       about[#about + 1] = ARGV[5 * i + 3]
     end
+    first = math.min(first or soon, tonumber(due))
   end
   in_chunks('HSET', KEYS[5 * s - 1], records)
   in_chunks('ZADD', KEYS[5 * s - 2], scores)
@@ -86,4 +89,5 @@ for s = 1, subscriptions do
   if redis.call('EXISTS', KEYS[5 * s + 2]) == 1 then in_chunks('HDEL', KEYS[5 * s + 2], none) end
   if #fresh[s] > room[s] then redis.call('INCRBY', KEYS[5 * s + 1], #fresh[s] - room[s]) end
 end
+if first and first < soon then redis.call('PUBLISH', ARGV[#ARGV - 2], ARGV[#ARGV]) end
 return out
