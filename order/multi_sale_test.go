@@ -210,7 +210,7 @@ func TestMultiSaleBatchWithACancelledTicket(t *testing.T) {
 	})
 }
 
-// Parties of two workers with the same lines, in whatever order, wait for each other and go through.
+// Multi-sale batches of two workers with the same lines, in whatever order, wait for each other and go through.
 func TestMultiSaleBatchesThatShareLines(t *testing.T) {
 	orders.EachDatabase(t, 1000, 1, func(w *orders.World) {
 		sales := openSales(w, 1000, 1)

@@ -40,9 +40,10 @@ type Ask struct {
 // call repeats its answers.
 //
 // An ask gets ErrNotReady, having done nothing, on a line that is missing, of another epoch, or being rebuilt. So it
-// does on one that was not compared with the ledger since this Redis started or was promoted, or is older than what
-// this process has seen. It gets ErrNotReady too while Redis keeps less than redis.durability asks for, or when too few
-// replicas acknowledged. The requests may then be in the line, as after any other error: repeating the call tells.
+// does on one that was not compared with the ledger since this Redis started or was promoted. So it does on one that
+// is older than what this process has seen. It gets ErrNotReady too while Redis keeps less than redis.durability asks
+// for, or when too few replicas acknowledged. The requests may then be in the line, as after any other error:
+// repeating the call tells.
 func (ls *Lines) Admit(ctx context.Context, asks []Ask) []AdmitResult {
 	sent := time.Now()
 	results := make([]AdmitResult, len(asks))

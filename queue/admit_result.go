@@ -22,9 +22,9 @@ type AdmitResult struct {
 	Seq        int64       // sequence of the newest ticket by then
 	Err        error
 
-	// Until then it is certain that nobody whom Redis had not admitted before is admitted: the last
-	// NotStartedError, ErrFull or ErrSoldOut may be repeated to them. Zero: it is not certain for any
-	// time. By this process' monotonic clock, whatever the clocks say.
+	// Until then it is certain that nobody is admitted whom Redis had not admitted before. The last NotStartedError,
+	// ErrFull or ErrSoldOut may be repeated to them. Zero: it is not certain for any time. By this process' monotonic
+	// clock, whatever the clocks say.
 	Firm time.Time
 }
 

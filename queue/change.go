@@ -37,10 +37,9 @@ func (ls *Lines) acks() int {
 	return n
 }
 
-// durably calls a script and returns when its effect is as durable as asked
-// for. It writes a counter even when the script wrote nothing: WAIT speaks of
-// this connection's last write only, and an answer may repeat what another
-// connection wrote.
+// durably calls a script and returns when its effect is as durable as asked for. It writes a
+// counter even when the script wrote nothing. WAIT speaks of this connection's last write only, and
+// an answer may repeat what another connection wrote.
 func (l *Line) durably(ctx context.Context, s luascript.Script, keys []string, args ...any) (any, error) {
 	if err := l.checkDurability(); err != nil {
 		return nil, err
@@ -87,8 +86,8 @@ func (l *Line) acknowledge(
 	return reply, acknowledged
 }
 
-// node returns the one server that holds this line: WAIT names no key, so a
-// cluster client would send it anywhere.
+// node returns the one server that holds this line. WAIT names no key, so a cluster client would
+// send it anywhere.
 func (l *Line) node(ctx context.Context) (goredis.UniversalClient, error) {
 	cluster, ok := l.rdb.(*goredis.ClusterClient)
 	if !ok {
@@ -145,8 +144,8 @@ func (s *watermark) newestRevision() int64 {
 	return s.revision
 }
 
-// SeenBefore returns the highest sequence of a ticket that this process has seen in the line before an epoch, and the
-// epoch under which it was; 0 when it has seen none.
+// SeenBefore returns the highest sequence of a ticket that this process has seen in the line before an epoch. It also
+// returns the epoch under which it was, or 0 and 0 when it has seen none.
 func (l *Line) SeenBefore(epoch int64) (sequence, under int64) {
 	s := l.keys.seen
 	s.mu.Lock()

@@ -71,9 +71,9 @@ type Poison struct {
 	Err error
 }
 
-// Portion says how many of the waiting tickets a claim takes: one part in Share of them, at least Least, at most Most.
-// Isolated tickets come first: one alone, or, while more than two groups of so many wait, a group of those that failed
-// once at most. Isolated 0 leaves them where they are.
+// Portion says how many of the waiting tickets a claim takes. It takes one part in Share of them, at least Least, at
+// most Most. Isolated tickets come first, one alone. While more than two groups of so many wait, it takes a group of
+// those that failed once at most. Isolated 0 leaves them where they are.
 type Portion struct{ Most, Least, Share, Isolated int }
 
 // Claim moves up to n of the oldest tickets, at most MaxBatch, into a batch of their own. It leases the batch under id,
@@ -139,8 +139,8 @@ func nextSeq(tickets []Ticket) int64 {
 	return tickets[len(tickets)-1].Seq + 1
 }
 
-// recordsOf cuts the records of a claim apart. One that holds a line feed is
-// no record; which it is shows when they are read again, one by one.
+// recordsOf cuts the records of a claim apart. One that holds a line feed is no record. Which it is
+// shows when they are read again, one by one.
 func (l *Line) recordsOf(ctx context.Context, ids []string, joined string) ([]string, error) {
 	records := strings.Split(joined, "\n")
 	if len(records) == len(ids) {
@@ -192,8 +192,8 @@ func (l *Line) Leases(ctx context.Context, skip int64, most int) (leases []Lease
 	return leases, toInt(list[1]), nil
 }
 
-// Reclaim takes over up to 16 batches whose lease has run out, as many whose lease was given by a clock that was set
-// back since, and all that have none. It returns how many batches and tickets those were.
+// Reclaim takes over batches: up to 16 whose lease has run out, and all that have none. It takes as many whose lease
+// was given by a clock that was set back since. It returns how many batches and tickets those were.
 func (l *Line) Reclaim(ctx context.Context) (batches, tickets int64, err error) {
 	keys := []string{l.keys.lease, l.keys.leased, l.keys.isolated, l.keys.attempts, l.keys.reclaimed, l.keys.meta}
 	list, err := l.scripts.reclaim.RunList(ctx, l.rdb, keys, 16, keepReclaimed, keepStepsFor.Milliseconds())

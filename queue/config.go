@@ -16,34 +16,35 @@ const (
 
 // Config shapes the line of every sale and how it is drained.
 type Config struct {
-	// most tickets waiting, with workers or to be tried again in one line, unless the sale has its own
-	// cap; 1 to MaxCap
+	// Cap is the most tickets of one line that wait, are with workers or are tried again, 1 to MaxCap. A sale may have
+	// its own cap.
 	Cap int `koanf:"cap"`
-	// most tickets a worker claims at once, of a long line; 1 to MaxBatch
+	// Batch is the most tickets that a worker claims at once of a long line, 1 to MaxBatch.
 	Batch int `koanf:"batch"`
-	// 1s to 1h: caps follow the measured drain rate so that nobody waits longer; 0: Cap alone counts
+	// MaxWait is the longest that an order may wait, 1s to 1h. Caps then follow the measured drain rate. With 0, Cap
+	// counts alone.
 	MaxWait time.Duration `koanf:"max_wait"`
-	// with MaxWait: the lower bound of such a cap, Cap or the sale's own being the upper, and the cap
-	// until a drain rate is known; 1 to Cap
-	MinCap int      `koanf:"min_cap"`
-	Drain  bool     `koanf:"drain"` // false: workers claim nothing, tickets wait
-	Held   []string `koanf:"held"`  // sales whose lines workers leave alone; at most 1000
-	// how long a worker may hold a batch before another takes it over; 2s to 10m
+	// MinCap is the lower bound of a cap that follows the drain rate, 1 to Cap. It is the cap until a rate is known.
+	MinCap int `koanf:"min_cap"`
+	// Drain false lets workers claim nothing, and tickets wait.
+	Drain bool `koanf:"drain"`
+	// Held are sales whose lines workers leave alone, at most 1000.
+	Held []string `koanf:"held"`
+	// Lease is how long a worker may hold a batch before another takes it over, 2s to 10m.
 	Lease time.Duration `koanf:"lease"`
-	// how often a ticket may fail by its own fault, or be held by a worker that dies; 1 to 100
+	// MaxAttempts is how often a ticket may fail by its own fault, or by a worker that dies with it, 1 to 100.
 	MaxAttempts int `koanf:"max_attempts"`
-	// orders of one sale that one user may cancel before further ones are refused; 0: no bound; at most
-	// 10,000
+	// MaxCancels is how many orders of one sale one user may cancel before further ones are refused, at most 10,000.
+	// 0 is no bound.
 	MaxCancels int `koanf:"max_cancels"`
-	// delay before the first retry, doubled each time up to a minute; 1ms to 1m
+	// Backoff is the delay before the first retry, 1ms to 1m. It is doubled each time, up to a minute.
 	Backoff time.Duration `koanf:"backoff"`
 }
 
 // DefaultConfig returns the configuration used where nothing is set.
 func DefaultConfig() Config {
 	return Config{Cap: 10_000, MinCap: 100, Batch: 20_000, Drain: true, Lease: 10 * time.Second, MaxAttempts: 5,
-		MaxCancels: 10,
-		Backoff:    time.Second}
+		MaxCancels: 10, Backoff: time.Second}
 }
 
 // Validate reports every value out of its bounds, by key.

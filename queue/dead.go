@@ -132,11 +132,11 @@ func (l *Line) DropDead(ctx context.Context, id string) error {
 // for which no unit was left.
 const ReasonLost = "lost"
 
-// Readmit takes an accepted order back into the line whose ticket was lost. When no unit or slot is left it records the
-// order as failed with ReasonLost. The caller vouches that t was admitted, by a signed receipt, and that the database
-// does not know it. The ticket goes to the end of the line under a new sequence. Repeating it, or calling it for a
-// ticket that is not lost, changes nothing and returns the ticket as it is. It returns ErrNotReady when the line is
-// missing, of another epoch or being rebuilt.
+// Readmit takes an accepted order back into the line whose ticket was lost. When no unit or slot is left it records
+// the order as failed with ReasonLost. The caller vouches that t was admitted, by a signed receipt, and that the
+// database does not know it. The ticket goes to the end of the line under a new sequence. Repeating it, or calling it
+// for a ticket that is not lost, changes nothing. It returns the ticket as it is. It returns ErrNotReady when the
+// line is missing, of another epoch or being rebuilt.
 func (l *Line) Readmit(ctx context.Context, epoch int64, t Ticket) (Ticket, error) {
 	k := l.keys
 	answer, err := l.durably(ctx, l.scripts.readmit, []string{k.meta, k.stock, k.wait, k.orders, k.holders},
@@ -157,9 +157,9 @@ func (l *Line) Readmit(ctx context.Context, epoch int64, t Ticket) (Ticket, erro
 
 // Lose records an accepted order as failed with ReasonLost, for good: a receipt does not bring it
 // back. The caller vouches that t was admitted and that the database does not know it. Repeating
-// it, or calling it for a ticket that is not lost, changes nothing: made is false, and the ticket
-// is returned as it is. Returns ErrNotReady when the line is missing, of another epoch, being
-// rebuilt, or older than what this process has seen.
+// it, or calling it for a ticket that is not lost, changes nothing. Then made is false, and the
+// ticket is returned as it is. Returns ErrNotReady when the line is missing, of another epoch,
+// being rebuilt, or older than what this process has seen.
 func (l *Line) Lose(ctx context.Context, epoch int64, t Ticket) (lost Ticket, made bool, err error) {
 	k := l.keys
 	reply, err := l.durably(ctx, l.scripts.lose, []string{k.meta, k.wait, k.orders},

@@ -41,9 +41,9 @@ type Event struct {
 	State         State
 }
 
-// Listen calls tell for every change that any process settles, until ctx
-// ends. Messages sent while the connection to Redis was away are lost:
-// whoever waits for one must also look by itself now and then.
+// Listen calls tell for every change that any process settles, until ctx ends. Messages sent while
+// the connection to Redis was away are lost. Whoever waits for one must also look by itself now and
+// then.
 func (ls *Lines) Listen(ctx context.Context, tell func(Event)) {
 	redis.Listen(ctx, ls.rdb, ls.statusChannel, func(payload string) {
 		for _, n := range readEvents(payload) {

@@ -46,7 +46,7 @@ type keys struct {
 	dead     string // list of dead-lettered order ids, newest first
 	cancels  string // hash: user → orders of this sale that it has cancelled
 	released string // list of the orders released last, newest first: the audit follows them
-	// list of "ms, tab, batch id, tab, order ids" of the batches taken over last, newest first; it ends by itself
+	// list of "ms, tab, batch id, tab, order ids" of the batches taken over last, newest first. It ends by itself
 	reclaimed string
 	steps     string // prefix of the lists of stepsOf
 	recent    string // list of "sequence, tab, user" of the newest tickets that no longer wait, newest claimed first
@@ -55,8 +55,8 @@ type keys struct {
 	seen *watermark // not a key: the newest that this process has seen of the line
 }
 
-// The shard is part of every name from the first day, so that a sale can be
-// split over several slots without renaming what exists.
+// The shard is part of every name from the first day. So a sale can be split over several slots
+// without renaming what exists.
 const onlyShard = "0"
 
 // keyTable remembers the keys of lines, which are made of many strings. Beyond maxKeyTable lines it begins anew.

@@ -1,9 +1,9 @@
-// Package queue owns everything Sluice keeps in Redis: the bounded line of a
-// sale, with its keys, its Lua scripts and the Go calls around them.
+// Package queue owns everything Sluice keeps in Redis. That is the bounded line of a sale, with its
+// keys, its Lua scripts and the Go calls around them.
 //
-// It knows tickets, not orders: queue/worker drains lines, and its handler
-// decides what becomes of a ticket. docs/protocol.md argues why no ticket and no
-// unit can be lost or doubled on the way.
+// It knows tickets, not orders. queue/worker drains lines, and its handler decides what becomes of
+// a ticket. Why no ticket and no unit can be lost or doubled on the way is argued in
+// docs/protocol.md.
 package queue
 
 import (
@@ -68,9 +68,8 @@ func (ls *Lines) ForInstance(name string, number int64) *Lines {
 // InstanceNumber returns the number that ForInstance was given.
 func (ls *Lines) InstanceNumber() int64 { return ls.number }
 
-// ByServer groups sales by the server that holds their line, as the client
-// knows it: in one group unless Redis is a cluster. What is asked of one server
-// waits for no other.
+// ByServer groups sales by the server that holds their line, as the client knows it. There is one
+// group unless Redis is a cluster. What is asked of one server waits for no other.
 func (ls *Lines) ByServer(ctx context.Context, sales []string) map[string][]string {
 	return apart.ByServer(ctx, ls.rdb, sales, func(sale string) string { return ls.table.of(sale).meta })
 }

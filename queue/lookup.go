@@ -13,12 +13,11 @@ import (
 // usersChunk is how many records one step of Users reads, about.
 const usersChunk = 1000
 
-// Users calls visit for the user of every order the line keeps a record of:
-// live ones, and ended ones that are still answered. Some are visited twice.
-// It returns the epoch of the line and the sequence up to which nobody was
-// left out; ErrNotReady when the line is missing, being rebuilt, or was loaded
-// anew meanwhile. It reads in steps, so that a million orders hold nobody up for
-// long; an error from visit ends it.
+// Users calls visit for the user of every order the line keeps a record of. These are live orders,
+// and ended ones that are still answered. Some are visited twice. It returns the epoch of the line
+// and the sequence up to which nobody was left out. It returns ErrNotReady when the line is
+// missing, being rebuilt, or was loaded anew meanwhile. It reads in steps, so that a million orders
+// hold nobody up for long; an error from visit ends it.
 func (l *Line) Users(ctx context.Context, visit func(user string) error) (epoch, seq int64, err error) {
 	epoch, seq, err = l.epochAndSeq(ctx)
 	if err != nil {
@@ -81,8 +80,8 @@ func (l *Line) UsersSince(
 	return users, newest, true, nil
 }
 
-// Lookup returns the tickets the line still knows, by order id, and the
-// sequence up to which tickets have been claimed. Unknown ids are absent.
+// Lookup returns the tickets the line still knows, by order id. It also returns the sequence up to
+// which tickets have been claimed. Unknown ids are absent.
 func (l *Line) Lookup(ctx context.Context, ids []string) (map[string]Ticket, int64, error) {
 	if len(ids) == 0 {
 		return nil, 0, nil

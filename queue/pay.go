@@ -11,9 +11,9 @@ import (
 )
 
 // Cancel ends a ticket at its owner's wish while no worker has it. It returns ErrUnknown for another user's order,
-// ErrBusy while a worker has it, and ErrNotWaiting when it was confirmed or has ended: the database knows. It returns
-// ErrNotReady while the line is being rebuilt, or when too few replicas acknowledged. The ticket may then be cancelled,
-// and calling again tells.
+// and ErrBusy while a worker has it. It returns ErrNotWaiting when it was confirmed or has ended: the database knows.
+// It returns ErrNotReady while the line is being rebuilt, or when too few replicas acknowledged. The ticket may then
+// be cancelled, and calling again tells.
 func (l *Line) Cancel(ctx context.Context, id, user string) error {
 	k := l.keys
 	keys := []string{k.meta, k.stock, k.orders, k.holders, k.wait, k.retry, k.leased, k.cancels}
@@ -80,11 +80,10 @@ type Overdue struct {
 	IDs    []string
 }
 
-// Overdue hands out up to n orders, at most MaxBatch, whose payment deadline
-// has passed. For the length of the lease nobody else gets them; who has dealt
-// with one takes it off by Release, Pay, Undue or Postpone, and what it leaves
-// comes back. Two callers may still end up with one order when the lease was
-// too short: the database decides between them.
+// Overdue hands out up to n orders, at most MaxBatch, whose payment deadline has passed. For the
+// length of the lease nobody else gets them. Who has dealt with one takes it off by Release, Pay,
+// Undue or Postpone. What it leaves comes back. Two callers may still end up with one order when
+// the lease was too short: the database decides between them.
 func (l *Line) Overdue(ctx context.Context, n int, lease time.Duration) (Overdue, error) {
 	found, failed := l.Lines.Overdue(ctx, []string{l.sale}, n, lease)
 	return found[l.sale], failed[l.sale]
@@ -162,9 +161,9 @@ func (l *Line) Unpaid(ctx context.Context) (int64, error) {
 	return n, nil
 }
 
-// ReclaimedUnit is a unit that has been taken again for an expired order. Its batch
-// must be settled: with OpPaid once the database has the order as paid, with
-// OpEnded when it does not, with OpBack when that is not known.
+// ReclaimedUnit is a unit that has been taken again for an expired order. Its batch must be
+// settled. OpPaid says that the database has the order as paid, OpEnded that it does not, OpBack
+// that nobody knows.
 type ReclaimedUnit struct {
 	Batch Batch
 	Mark  int64 // a sequence of its own, newer than every ticket's
@@ -172,9 +171,9 @@ type ReclaimedUnit struct {
 }
 
 // ReclaimUnit takes a unit and a slot again for an expired order of the database that was paid late. If the caller
-// dies, a worker finds out from the database what became of it. It returns ErrSoldOut when no unit is left, ErrHeld
-// when no slot is, and ErrNotWaiting when the line knows of another end. It returns ErrBusy while somebody else has the
-// order, and ErrNotReady when the line is of another epoch or not ready.
+// dies, a worker finds out from the database what became of it. It returns ErrSoldOut when no unit is left, and
+// ErrHeld when no slot is. It returns ErrNotWaiting when the line knows of another end. It returns ErrBusy while
+// somebody else has the order. It returns ErrNotReady when the line is of another epoch or not ready.
 func (l *Line) ReclaimUnit(
 	ctx context.Context, epoch int64, batch string, lease time.Duration, t Ticket) (ReclaimedUnit, error,
 ) {

@@ -29,9 +29,9 @@ func (l *Line) Begin(ctx context.Context, epoch int64) (bool, error) {
 	return n == 1, err
 }
 
-// Restore drops what a survey found outside the line, and writes what the ledger knows into it: the records of live
-// orders and of the newest that ended, at most keepDone, and their payment deadlines. Who holds what follows from the
-// live ones and the surviving tickets.
+// Restore drops what a survey found outside the line, and writes what the ledger knows into it. These are the records
+// of live orders with their payment deadlines, and of the newest that ended, at most keepDone. Who holds what follows
+// from the live ones and the surviving tickets.
 func (l *Line) Restore(ctx context.Context, epoch int64, ledger []Ticket, left Survey) error {
 	survivors := left.Tickets
 	dead, err := l.members(ctx, l.keys.dead)
@@ -48,7 +48,7 @@ func (l *Line) Restore(ctx context.Context, epoch int64, ledger []Ticket, left S
 	for _, t := range ledger {
 		switch {
 		case t.State.sold():
-			// Also one that is still listed: its owner would cancel it as a ticket, and sell a unit that is sold.
+			// Also one that is still listed. Its owner would cancel it as a ticket, and sell a unit that is sold.
 			live[t.ID] = true
 			holding = append(holding, t)
 		case dead[t.ID] > 0 || surviving[t.ID] == Queued:
@@ -124,8 +124,8 @@ func oldestFirst(ended []Ticket) []string {
 	return ids
 }
 
-// raiseSeq keeps a line whose meta was lost from giving a survivor's sequence
-// to somebody else: the ledger may not have seen it yet.
+// raiseSeq keeps a line whose meta was lost from giving a survivor's sequence to somebody else. The
+// ledger may not have seen it yet.
 func (l *Line) raiseSeq(ctx context.Context, epoch int64, survivors []Ticket) error {
 	seq, err := l.rdb.HGet(ctx, l.keys.meta, metaSeq).Int64()
 	if err != nil && !errors.Is(err, redis.Nil) {
@@ -159,10 +159,9 @@ func (l *Line) Reopen(ctx context.Context, s Settings, n Reopened) error {
 		k.isolated}, args...))
 }
 
-// Discard deletes a line that nobody needs any more: its sale has ended and all
-// its orders are in the database. It does nothing when the line has changed
-// since it was seen, or holds a ticket; nor, unless anyway is set, while it
-// holds a dead letter or an order that must still be paid.
+// Discard deletes a line that nobody needs any more. Its sale has ended and all its orders are in
+// the database. It does nothing when the line has changed since it was seen, or holds a ticket.
+// Unless anyway is set, it does nothing while the line holds a dead letter or an unpaid order.
 func (l *Line) Discard(ctx context.Context, seen View, anyway bool) error {
 	_, err := l.scripts.discard.RunInt(ctx, l.rdb, l.keys.discard(), seen.Epoch, seen.Version, seen.Seq,
 		oneOrZero(anyway))
@@ -182,8 +181,8 @@ func (l *Line) deleteKey(ctx context.Context, epoch int64, key string) error {
 	return checkRebuild(l.scripts.restore.RunInt(ctx, l.rdb, []string{l.keys.meta, key}, epoch, "DEL"))
 }
 
-// restore writes values in chunks, many chunks in one round trip: with
-// appendfsync always each round trip waits for the disk once.
+// restore writes values in chunks, many chunks in one round trip. With appendfsync always each
+// round trip waits for the disk once.
 func (l *Line) restore(ctx context.Context, epoch int64, command, key string, values []string) error {
 	keys := []string{l.keys.meta, key}
 	for round := range slices.Chunk(values, restoreChunk*restoreRound) {

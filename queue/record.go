@@ -10,9 +10,8 @@ import (
 // State is where an order stands, as the line knows it.
 type State byte
 
-// The states of a record. Queued covers everything from admission until the
-// order exists or has failed; the line tells waiting from being worked on by
-// the ticket's sequence.
+// The states of a record. Queued covers everything from admission until the order exists or has
+// failed. The ticket's sequence tells whether it waits or is worked on.
 const (
 	Queued    State = 'q'
 	Confirmed State = 'c'

@@ -13,8 +13,7 @@ type View struct {
 	Exists     bool
 	Epoch      int64
 	Rebuilding bool // being rebuilt
-	// compared with the ledger on this very server since it started or was promoted, and no older than
-	// what was seen
+	// compared with the ledger on this very server since it started or was promoted; not older than what was seen
 	Verified bool
 	Server   string // the Redis that holds it, by a name that is new with each start and promotion
 	Ledger   int64  // newest change of the ledger that the line knows of
@@ -51,9 +50,8 @@ func (l *Line) View(ctx context.Context) (View, error) {
 	return l.readView(list, seen)
 }
 
-// Views reads the numbers of several lines in one round trip, in the order of
-// sales, each with an error of its own: one that cannot be read says nothing
-// about the others.
+// Views reads the numbers of several lines in one round trip, in the order of sales. Each has an
+// error of its own: one that cannot be read says nothing about the others.
 func (ls *Lines) Views(ctx context.Context, sales []string) ([]View, []error) {
 	calls, seen := make([]luascript.Call, len(sales)), make([]int64, len(sales))
 	for i, sale := range sales {
@@ -152,9 +150,9 @@ func (l *Line) Snapshot(ctx context.Context) (Snapshot, error) {
 	return s, nil
 }
 
-// ReleasedSince returns the orders released since a snapshot, newest first, and the line's epoch; ErrNotReady while the
-// line is missing or rebuilt, or when they are more than it remembers. An audit asks after it has read the database:
-// units that came back in between would look like a difference.
+// ReleasedSince returns the orders released since a snapshot, newest first, and the line's epoch. It returns
+// ErrNotReady while the line is missing or rebuilt, or when they are more than it remembers. An audit asks after it
+// has read the database: units that came back in between would look like a difference.
 func (l *Line) ReleasedSince(ctx context.Context, snap Snapshot) (epoch int64, ids []string, err error) {
 	pipe := l.rdb.TxPipeline()
 	meta := pipe.HMGet(ctx, l.keys.meta, metaEpoch, metaGate, metaReleased)

@@ -28,7 +28,7 @@ const AnyVersion = -1
 // Change is one change of hot keys.
 type Change struct {
 	// Set has values by key. The keys limits.sales and queue.held may be set by sale, too, as in "limits.sales.phone"
-	// and "queue.held.phone"; nil removes the sale's value.
+	// and "queue.held.phone". A nil removes the sale's value.
 	Set   map[string]any
 	Unset []string      // back to flag, environment, file or default
 	For   time.Duration // after that the earlier value returns; 0: no end

@@ -87,7 +87,7 @@ func (h *subscriptions) readReceive(c *gin.Context) (most int, wait time.Duratio
 	return most, wait, err == nil
 }
 
-// await receives until the receiver hangs up or this process stops; a stop is no error, but the end of the wait.
+// await receives until the receiver hangs up or this process stops. A stop is no error, but the end of the wait.
 func (h *subscriptions) await(c *gin.Context, most int, wait time.Duration) ([]pull.Leased, error) {
 	ctx, cancel := context.WithCancel(c.Request.Context())
 	defer cancel()

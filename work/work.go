@@ -1,4 +1,4 @@
-// Package work is the listener for the shop's other systems: they add messages to topics, and receive and acknowledge
+// Package work is the listener for the shop's other systems. They add messages to topics, and receive and acknowledge
 // those of subscriptions.
 package work
 

@@ -7,24 +7,22 @@ import (
 	"sluice/queue"
 )
 
-// Batches grow with what waits. Up to ordinary tickets are claimed whenever
-// they are there; of a longer line a worker takes its share, and batch
-// is the bound.
+// Batches grow with what waits. Up to ordinary tickets are claimed whenever they are there. Of a
+// longer line a worker takes its share, and queue.batch is the bound.
 const (
 	ordinary = 200
 	group    = 100  // isolated tickets that are given a second try together
 	part     = 2500 // tickets of one claim and one settle
 )
 
-// writers says how a database takes batches of one line: how many at the same
-// time in this process, how large they may become, and which share of what
-// waits a worker takes. An isolated ticket, which runs alone, does not count.
+// writers says how a database takes batches of one line. It has how many run at the same time in
+// this process, and how large they may become. A worker takes one part in share of what waits. An
+// isolated ticket, which runs alone, does not count.
 type writers struct{ batches, most, share int }
 
-// They all end at the same stock row. Databases were measured to do best with
-// two to four writers and some thousand orders each: more wait for each other.
-// One that has a single writer does best with as many orders as it can get;
-// while one batch is written, another is claimed or settled.
+// They all end at the same stock row. Databases were measured to do best with two to four writers
+// and some thousand orders each. More wait for each other. One that has a single writer does best
+// with as many orders as it can get. While one batch is written, another is claimed or settled.
 func writersOf(n int) writers {
 	if n == 1 {
 		return writers{batches: 2, most: queue.MaxBatch, share: 1}
@@ -32,16 +30,16 @@ func writersOf(n int) writers {
 	return writers{batches: 3, most: queue.MaxBatch / 4, share: 2}
 }
 
-// sizer bounds how large a batch may grow by how long batches take, so that one
-// of a slow database still ends far within its lease. Safe for concurrent use.
+// sizer bounds how large a batch may grow by how long batches take. So one of a slow database still
+// ends far within its lease. Safe for concurrent use.
 type sizer struct {
 	writers
 	target time.Duration // most time for one batch
 	fits   atomic.Int64  // tickets
 }
 
-// A batch takes a tenth of its lease at most; the first is small enough for
-// any database, and later ones grow at most eightfold at a time.
+// A batch takes a tenth of its lease at most. The first is small enough for any database, and later
+// ones grow at most eightfold at a time.
 const (
 	leaseShare = 10
 	firstSize  = 500
@@ -61,9 +59,9 @@ func newSizer(lease time.Duration, oneWriter bool) *sizer {
 // bound returns how many tickets a worker may claim when batches are bounded by batch.
 func (s *sizer) bound(batch int) int { return min(batch, s.most, int(s.fits.Load())) }
 
-// firstPortion returns what a worker claims before it knows how many tickets wait. A group
-// of isolated tickets costs those of them that are not to blame an attempt: where that
-// may be their last but one, isolated tickets run alone from the start.
+// firstPortion returns what a worker claims before it knows how many tickets wait. A group of
+// isolated tickets costs those of them that are not to blame an attempt. Where that may be their
+// last but one, isolated tickets run alone from the start.
 func (s *sizer) firstPortion(most, attempts int) queue.Portion {
 	first := queue.Portion{Most: min(most, part), Least: min(most, ordinary), Share: s.share, Isolated: 1}
 	if attempts > 2 {

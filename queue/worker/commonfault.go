@@ -21,8 +21,8 @@ type commonFault struct {
 	pardon  time.Time // until when a ticket at its limit is tried once more
 }
 
-// A fault is common when so many tickets had it, in so many batches, and no
-// ticket of any line succeeded in between. Only so many are remembered.
+// A fault is common when so many tickets had it, in so many batches. No ticket of any line may have
+// succeeded in between. Only so many are remembered.
 const (
 	commonTickets = 3
 	commonBatches = 2
@@ -40,8 +40,8 @@ func newCommonFault(now func() time.Time) *commonFault {
 	return &commonFault{tickets: map[string]bool{}, batches: map[string]bool{}, now: now}
 }
 
-// learn takes in the answers to a batch, and returns an error when its failures
-// are of a fault that is common. Answers without a code tell nothing.
+// learn takes in the answers to a batch. It returns an error when its failures are of a fault that
+// is common. Answers without a code tell nothing.
 func (f *commonFault) learn(b queue.Batch, answers []queue.Outcome) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -112,17 +112,17 @@ func (f *commonFault) stands() bool {
 	return f.common()
 }
 
-// possible reports whether the failures so far may be of a common fault: no
-// ticket is given up on then, it is tried once more.
+// possible reports whether the failures so far may be of a common fault. Then no ticket is given up
+// on: it is tried once more.
 func (f *commonFault) possible() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return len(f.tickets) >= commonTickets
 }
 
-// uncounted turns attempts that failed into tickets that go back as they were.
-// A ticket that came alone goes into the line, so that the next is tried, but
-// one that panics stays where it can only hurt itself.
+// uncounted turns attempts that failed into tickets that go back as they were. A ticket that came
+// alone goes into the line, so that the next is tried. One that panics stays where it can only hurt
+// itself.
 func uncounted(b queue.Batch, answers []queue.Outcome) {
 	for i, o := range answers {
 		if o.Op == queue.OpRetry {

@@ -1,8 +1,8 @@
 // Package worker drains lines through an ants pool. It knows tickets, not orders:
 // what a ticket becomes is decided by the Handler it is given.
 //
-// A worker claims a batch, gives it to the handler and settles it with the
-// outcomes, all within the batch's lease. Nothing waits in memory between.
+// A worker claims a batch, gives it to the handler and settles it with the outcomes. All of it is
+// within the batch's lease. Nothing waits in memory between.
 package worker
 
 import (
@@ -20,9 +20,8 @@ import (
 	"sluice/queue"
 )
 
-// Handler turns tickets into orders. Its methods are called by many
-// goroutines, each with tickets of its own, and must return before the
-// context's deadline, which lies within the lease.
+// Handler turns tickets into orders. Its methods are called by many goroutines, each with tickets
+// of its own. They must return before the context's deadline, which lies within the lease.
 type Handler interface {
 	// Handle answers every ticket of the batch with an outcome. An error means
 	// that something all tickets need was not available. It is nobody's fault:
@@ -49,8 +48,8 @@ type Options struct {
 	Metrics prometheus.Registerer
 }
 
-// Consumer drains lines. The size of its pool bounds how many batches run: a
-// worker is free before it claims, so no ticket waits in memory for one.
+// Consumer drains lines. The size of its pool bounds how many batches run. A worker is free before
+// it claims, so no ticket waits in memory for one.
 type Consumer struct {
 	cfg      queue.Config
 	lines    *queue.Lines
@@ -122,8 +121,8 @@ func (c *Consumer) Close() error {
 	return c.pool.ReleaseTimeout(c.cfg.Lease)
 }
 
-// dispatch gives jobs to workers, one job for a line at a time, so that a hot
-// sale does not starve the others.
+// dispatch gives jobs to workers, one job for a line at a time. So a hot sale does not starve the
+// others.
 func (c *Consumer) dispatch(ctx context.Context) {
 	for {
 		next, err := c.runnable.next(ctx, c.multiSize)

@@ -6,10 +6,9 @@ import (
 	"time"
 )
 
-// A line whose turn failed is in doubt, alone or with all lines of its server: it goes with no
-// party, and is tried again by few workers, after a pause that grows. So what fails or hangs takes
-// no time and no worker from the lines that are well, and a store that is away is not asked by each
-// line in turn.
+// A line whose turn failed is in doubt, alone or with all lines of its server. It is in no multi-sale batch. Few
+// workers try it again, after a pause that grows. So what fails or hangs takes no time and no worker from the lines
+// that are well. And a store that is away is not asked by each line in turn.
 
 // The places that a fault may be of.
 func ofLine(sale string) string     { return "line " + sale }
@@ -34,7 +33,7 @@ func newDoubts(now func() time.Time, workers int, server func(sale string) strin
 		backoff: newBackoff(now)}
 }
 
-// about is the place in doubt that a line belongs to, "" when there is none.
+// about returns the place in doubt that a line belongs to, "" when there is none.
 func (d *doubts) about(sale string) string {
 	if len(d.of) == 0 {
 		return ""
@@ -48,7 +47,7 @@ func (d *doubts) about(sale string) string {
 }
 
 // trial takes a line in doubt, when it is time for one, of a place that nobody tries. The place that was tried longest
-// ago comes first, so that many lines of one place are in no other's way.
+// ago comes first: many lines of one place are in no other's way.
 func (r *runnableSet) trial() (job, bool) {
 	d := r.doubts
 	if d.free == 0 || len(d.aside) == 0 || d.backoff.remaining() > 0 {
@@ -92,7 +91,7 @@ func (r *runnableSet) letGo() {
 	}
 }
 
-// distrust puts a place in doubt, and reports how long it is until the next trial and whether that has just begun.
+// distrust puts a place in doubt. It reports how long it is until the next trial, and whether that has just begun.
 func (r *runnableSet) distrust(place string) (pause time.Duration, fresh bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -112,7 +111,7 @@ func (r *runnableSet) distrust(place string) (pause time.Duration, fresh bool) {
 	return d.backoff.begin()
 }
 
-// undoubted is the lines of a turn, but for those that have come into doubt while it waited for a worker.
+// undoubted returns the lines of a turn, without those that came into doubt while it waited for a worker.
 func (r *runnableSet) undoubted(t job) []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +169,7 @@ func (r *runnableSet) tried(place string) {
 	r.wake()
 }
 
-// untilTrial is how long nobody may try a line in doubt; false when nobody waits for that.
+// untilTrial returns how long nobody may try a line in doubt; false when nobody waits for that.
 func (r *runnableSet) untilTrial() (time.Duration, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -185,8 +184,8 @@ func (r *runnableSet) inDoubt() int {
 	return len(r.doubts.of)
 }
 
-// witness remembers which places of one kind have gone well lately, so that a fault of one can be told from a fault of
-// all. Safe for concurrent use.
+// witness remembers which places of one kind have gone well lately. So a fault of one can be told from a fault of all.
+// Safe for concurrent use.
 type witness struct {
 	mu   sync.Mutex
 	now  func() time.Time
@@ -209,8 +208,9 @@ func (w *witness) good(place string) {
 	delete(w.ill, place)
 }
 
-// alone notes that a place has failed, and reports whether another has gone well a short while ago, and since this one
-// failed the time before.
+// alone notes that a place has failed, and reports whether others go well. Another must have gone well a short while
+// ago, and since this one failed the time before. That is whether another has gone well a short while ago, and since
+// this one failed the time before.
 func (w *witness) alone(place string) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -59,8 +59,8 @@ func (c *Consumer) workLine(sale string, most int) {
 	c.finish(ctx, held, line, parts)
 }
 
-// claim takes a batch in parts. They are claimed and settled one by one, so that
-// Redis is never busy with one for long, but run together.
+// claim takes a batch in parts. They are claimed and settled one by one, but run together. So Redis
+// is never busy with one for long.
 func (c *Consumer) claim(ctx context.Context, line *queue.Line) ([]queue.Batch, error) {
 	most := c.sizer.bound(int(c.tuning.batch.Load()))
 	first, err := c.claimFirst(ctx, line, c.sizer.firstPortion(most, c.cfg.MaxAttempts))

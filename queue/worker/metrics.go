@@ -70,7 +70,7 @@ func FinishedCounter(reg prometheus.Registerer) *prometheus.CounterVec {
 	return c
 }
 
-// ran counts a batch, or a party, as a whole.
+// ran counts a batch, or a multi-sale batch, as a whole.
 func (m *consumerMetrics) ran(tickets int, took time.Duration) {
 	m.fulfil.Observe(took.Seconds())
 	m.size.Observe(float64(tickets))

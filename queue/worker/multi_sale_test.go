@@ -22,18 +22,18 @@ import (
 // host is a recorder that takes batches over several sales.
 type host struct {
 	recorder
-	party func(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) // nil: confirm everything
+	handle func(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) // nil: confirm everything
 
-	at      sync.Mutex
-	parties [][]queue.Batch
+	at    sync.Mutex
+	multi [][]queue.Batch
 }
 
 func (h *host) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 	h.at.Lock()
-	h.parties = append(h.parties, slices.Clone(batches))
+	h.multi = append(h.multi, slices.Clone(batches))
 	h.at.Unlock()
-	if h.party != nil {
-		return h.party(ctx, batches)
+	if h.handle != nil {
+		return h.handle(ctx, batches)
 	}
 	return confirmEach(batches), nil
 }
@@ -46,11 +46,11 @@ func confirmEach(batches []queue.Batch) [][]queue.Outcome {
 	return answers
 }
 
-// together is every ticket that went through a party, and how many lines the largest had.
+// together returns every ticket of a multi-sale batch, and how many lines the largest had.
 func (h *host) together() (order []string, largest int) {
 	h.at.Lock()
 	defer h.at.Unlock()
-	for _, p := range h.parties {
+	for _, p := range h.multi {
 		largest = max(largest, len(p))
 		for _, b := range p {
 			order = append(order, ids(b)...)
@@ -87,7 +87,7 @@ func drainedEach(t *testing.T, list []*box) {
 	}
 }
 
-// wide lets parties have as many lines as they can.
+// wide lets multi-sale batches have as many lines as they can.
 func wide() queue.Config {
 	c := quick()
 	c.Batch = 1000
@@ -110,20 +110,20 @@ func TestSmallBatchesRunTogether(t *testing.T) {
 			require.EqualValues(t, 3, b.view().Served)
 			require.Zero(t, b.view().Leased)
 		}
-		for _, p := range h.parties {
+		for _, p := range h.multi {
 			names := map[string]bool{}
 			for _, one := range p {
 				names[one.Sale] = true
 			}
-			require.Len(t, names, len(p), "a line is in a party once")
+			require.Len(t, names, len(p), "a line is in it once")
 		}
 	})
 }
 
-// What a party cannot do, each line does by itself, and nobody has failed for it.
-func TestFailedPartyRunsLineByLine(t *testing.T) {
+// What a multi-sale batch cannot do, each line does by itself, and nobody has failed for it.
+func TestAFailedMultiSaleBatchRunsLineByLine(t *testing.T) {
 	t.Parallel()
-	for name, party := range map[string]func(context.Context, []queue.Batch) ([][]queue.Outcome, error){
+	for name, handle := range map[string]func(context.Context, []queue.Batch) ([][]queue.Outcome, error){
 		"error": func(context.Context, []queue.Batch) ([][]queue.Outcome, error) {
 			return nil, errors.New("not together")
 		},
@@ -141,7 +141,7 @@ func TestFailedPartyRunsLineByLine(t *testing.T) {
 			t.Parallel()
 			list, sales := boxes(t, testkit.Embedded(t).Addr(), 6)
 			order := enqueueEach(list, 4)
-			h := &host{party: party}
+			h := &host{handle: handle}
 			c := wide()
 			c.Lease = 2 * time.Second
 			stop := consume(list[0], c, 4, h, sales)
@@ -163,13 +163,13 @@ func TestFailedPartyRunsLineByLine(t *testing.T) {
 	}
 }
 
-// An answer that a party left out goes back, and comes again.
-func TestPartyThatLeavesOutATicket(t *testing.T) {
+// An answer that a multi-sale batch left out goes back, and comes again.
+func TestAMultiSaleBatchThatLeavesOutATicket(t *testing.T) {
 	t.Parallel()
 	list, sales := boxes(t, testkit.Embedded(t).Addr(), 4)
 	enqueueEach(list, 2)
 	var once sync.Once
-	h := &host{party: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+	h := &host{handle: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 		answers := confirmEach(batches)
 		once.Do(func() { answers[0] = answers[0][:1] })
 		return answers, nil
@@ -232,13 +232,13 @@ func TestOnlyPlainTicketsGoTogether(t *testing.T) {
 	})
 }
 
-// A batch whose lease went while the party ran is somebody else's; the others are settled.
-func TestPartyOfWhichOneWasTakenOver(t *testing.T) {
+// A batch whose lease went while it ran with others is somebody else's; the others are settled.
+func TestAMultiSaleBatchOfWhichOneWasTakenOver(t *testing.T) {
 	t.Parallel()
 	list, sales := boxes(t, testkit.Embedded(t).Addr(), 3)
 	enqueueEach(list, 1)
 	lost := list[1]
-	h := &host{party: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+	h := &host{handle: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 		lost.expire(batches[1].ID)
 		_, _, err := lost.Reclaim(lost.ctx)
 		require.NoError(t, err)
@@ -260,13 +260,13 @@ func TestPartyOfWhichOneWasTakenOver(t *testing.T) {
 	require.Equal(t, []string{lost.Sale() + "-00001"}, h.seen(), "it ran again, alone")
 }
 
-// A database that cannot take a party in time gets smaller ones, and none at last.
-func TestSlowPartiesShrink(t *testing.T) {
+// A database that cannot take a multi-sale batch in time gets smaller ones, and none at last.
+func TestSlowMultiSaleBatchesShrink(t *testing.T) {
 	t.Parallel()
 	list, sales := boxes(t, testkit.Embedded(t).Addr(), 8)
 	enqueueEach(list, 5)
 	clock := testkit.NewClock(time.Now())
-	h := &host{party: func(context.Context, []queue.Batch) ([][]queue.Outcome, error) {
+	h := &host{handle: func(context.Context, []queue.Batch) ([][]queue.Outcome, error) {
 		clock.Advance(10 * time.Second)
 		return nil, context.DeadlineExceeded
 	}}
@@ -286,8 +286,8 @@ func TestSlowPartiesShrink(t *testing.T) {
 	list[0].run(consumer)()
 }
 
-// Where an operator wants batches of a few tickets, or the handler takes one line at a time, there are no parties.
-func TestNoParty(t *testing.T) {
+// Where an operator wants batches of a few tickets, or the handler takes one line at a time, there are none.
+func TestNoMultiSaleBatch(t *testing.T) {
 	t.Parallel()
 	t.Run("small batches", func(t *testing.T) {
 		t.Parallel()
@@ -298,7 +298,7 @@ func TestNoParty(t *testing.T) {
 		drainedEach(t, list)
 		stop()
 		require.ElementsMatch(t, order, h.seen())
-		require.Empty(t, h.parties)
+		require.Empty(t, h.multi)
 	})
 	t.Run("a plain handler", func(t *testing.T) {
 		t.Parallel()
@@ -313,11 +313,11 @@ func TestNoParty(t *testing.T) {
 }
 
 // A Redis that has forgotten the scripts is told them again.
-func TestPartyAfterScriptsWereForgotten(t *testing.T) {
+func TestAMultiSaleBatchAfterScriptsWereForgotten(t *testing.T) {
 	t.Parallel()
 	list, sales := boxes(t, testkit.Embedded(t).Addr(), 4)
 	order := enqueueEach(list, 2)
-	h := &host{party: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+	h := &host{handle: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
 		require.NoError(t, list[0].rdb.ScriptFlush(context.Background()).Err())
 		return confirmEach(batches), nil
 	}}
@@ -332,16 +332,16 @@ func TestPartyAfterScriptsWereForgotten(t *testing.T) {
 	list[0].run(consumer)()
 }
 
-// A line whose party is held up, by a lock in the database or whatever else, holds up no other party.
-func TestOnePartyAtATimeForALine(t *testing.T) {
+// A multi-sale batch that is held up, by a lock in the database or whatever else, holds up no other.
+func TestOneMultiSaleBatchAtATimeForALine(t *testing.T) {
 	t.Parallel()
 	list, sales := boxes(t, testkit.Embedded(t).Addr(), 4)
 	stuck := list[0]
 	enqueueEach(list[:2], 1)
 	started, release, ended := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	var parties atomic.Int32
-	h := &host{party: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
-		if parties.Add(1) == 1 {
+	var ran atomic.Int32
+	h := &host{handle: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
+		if ran.Add(1) == 1 {
 			close(started)
 			<-release
 		}
@@ -355,7 +355,7 @@ func TestOnePartyAtATimeForALine(t *testing.T) {
 	<-started
 	enqueueEach([]*box{stuck, list[2], list[3]}, 1)
 	consumer.WorkMulti(sales())
-	require.EqualValues(t, 1, stuck.view().Waiting, "it waits for the party its line is in")
+	require.EqualValues(t, 1, stuck.view().Waiting, "it waits for the batch its line is in")
 	for _, b := range list[2:] {
 		require.EqualValues(t, 1, b.view().Served)
 	}

@@ -143,8 +143,8 @@ func (c *Consumer) bury(ctx context.Context, b queue.Batch, reason string) (outc
 	return outcomes, err
 }
 
-// retryAll sends each ticket of a crashed batch to run alone: at once when it
-// had company, since at most one of them is to blame, later when it had none.
+// retryAll sends each ticket of a crashed batch to run alone. A ticket that had company goes at
+// once, since at most one of them is to blame. Others go later.
 func (c *Consumer) retryAll(b queue.Batch) []queue.Outcome {
 	outcomes := make([]queue.Outcome, len(b.Tickets))
 	for i, t := range b.Tickets {

@@ -15,7 +15,7 @@ type runnableSet struct {
 	single    []string        // lines that a worker takes by themselves
 	member    map[string]bool // of either
 	large     map[string]bool // lines that had much, or an isolated ticket, when a worker claimed from them last
-	slots     int             // parties that may still be out
+	slots     int             // multi-sale batches that may still be out
 	lastMulti bool            // whose turn it was
 	woken     chan struct{}
 	doubts    *doubts
@@ -28,7 +28,7 @@ func newRunnableSet(doubts *doubts) *runnableSet {
 	}
 }
 
-// turn is what one worker takes: one line or, as a party, several.
+// job is what one worker takes: one line or, as a multi-sale batch, several.
 type job struct {
 	sales []string
 	multi bool   // it is one of few at a time
@@ -95,9 +95,8 @@ func (r *runnableSet) done(t job) {
 	}
 }
 
-// next removes and returns the line that has waited longest, or as many as
-// most() of those that may go together; below 2, lines go one by one. Whoever
-// takes a turn ends it by done.
+// next removes and returns the line that has waited longest. It may also be as many as most() of
+// those that may go together. Below 2, lines go one by one. Whoever takes a turn ends it by done.
 func (r *runnableSet) next(ctx context.Context, most func() int) (job, error) {
 	for {
 		if t, ok := r.pop(most()); ok && ctx.Err() == nil {
@@ -125,7 +124,7 @@ func (r *runnableSet) await(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// pop takes what is to be tried, few at a time, and else from both kinds in turn: neither waits for the other.
+// pop takes what is to be tried, few at a time, and else from both kinds in turn. So neither waits for the other.
 func (r *runnableSet) pop(most int) (job, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -171,8 +170,8 @@ const (
 
 func newBackoff(now func() time.Time) *backoff { return &backoff{now: now} }
 
-// hold begins a pause, and reports how long it is and whether it is fresh:
-// workers that fail together count once.
+// hold begins a pause. It reports how long it is and whether it is fresh: workers that fail
+// together count once.
 func (b *backoff) begin() (pause time.Duration, fresh bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -61,7 +61,7 @@ func TestSmallLinesGoTogether(t *testing.T) {
 	second := next()
 	require.Equal(t, job{sales: []string{"d", "e", "f"}, multi: true}, second)
 	_, ok := r.pop(most())
-	require.False(t, ok, "two parties are out: the others gather")
+	require.False(t, ok, "two multi-sale batches are out: the others gather")
 	r.add("hot")
 	require.Equal(t, []string{"hot"}, next().sales, "a line with much does not wait for them")
 

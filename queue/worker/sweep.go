@@ -27,8 +27,8 @@ const (
 	sweepPatience = 200 * time.Millisecond // then the next sweep begins, without the servers that are still being asked
 )
 
-// sweep finds work that nobody announced: tickets whose wake message was
-// lost, delays that are over, leases that have run out.
+// sweep finds work that nobody announced. That is tickets whose wake message was lost, delays that
+// are over, leases that have run out.
 func (c *Consumer) sweep(ctx context.Context) {
 	rounds, next := apart.New(sweepServers, sweepPatience), newSweeps()
 	defer rounds.Wait()

@@ -8,12 +8,11 @@ import (
 	"sluice/queue"
 )
 
-// buryUnreadable answers the entries of a batch that cannot be read as tickets,
-// by their ids. Whose they are, and how many units they took, stands in the
-// line's holdings too: such an order is recorded as failed like any dead letter,
-// its record is written anew, and its units and its user's slot return. One that
-// nobody holds can only be listed as a dead letter. While a store is away they
-// go back as they are, and the fault says why.
+// buryUnreadable answers the entries of a batch that cannot be read as tickets, by their ids. Whose
+// they are, and how many units they took, stands in the line's holdings too. Such an order is
+// recorded as failed like any dead letter, and its record is written anew. Its units and its user's
+// slot return. One that nobody holds can only be listed as a dead letter. While a store is away
+// they go back as they are, and the fault says why.
 func (c *Consumer) buryUnreadable(
 	ctx context.Context, line *queue.Line, b queue.Batch) (outcomes map[string]queue.Outcome, fault error,
 ) {

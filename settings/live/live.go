@@ -75,8 +75,8 @@ func New(
 	return l
 }
 
-// OnChange registers apply, which gets the configuration in force at the next Sync and after every change. apply must
-// not fail and should be quick.
+// OnChange registers apply. It gets the configuration in force at the next Sync and after every change. It must not
+// fail and should be quick.
 func (l *Settings) OnChange(apply func(configs.Config)) { l.listeners = append(l.listeners, apply) }
 
 // AdoptAfter delays the first reading of overrides until clockReady returns nil. With a wrong clock, a stop could seem

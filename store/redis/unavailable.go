@@ -31,7 +31,8 @@ func Unavailable(err error) bool {
 // noAnswer is the reason when Redis did not answer.
 const noAnswer = "no answer"
 
-// Reason returns in one or two words why Redis was Unavailable: the code of its answer, such as OOM, or "no answer".
+// Reason returns in one or two words why Redis was Unavailable. It is the code of its answer, such as OOM, or "no
+// answer".
 func Reason(err error) string {
 	var answer goredis.Error
 	if !errors.As(err, &answer) {

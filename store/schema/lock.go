@@ -26,9 +26,8 @@ const migrationWait = time.Minute
 // errMigrating says that the wait for the lock timed out.
 var errMigrating = errors.New("it still holds the lock after a minute, try again when it has ended")
 
-// lockMigrations waits up to a minute for the migration lock and returns the function that releases it. goose's own
-// locks come too late: it creates its version table, which MySQL cannot do in a transaction, before them. SQLite has no
-// lock.
+// lockMigrations waits up to a minute for the migration lock. It returns the function that releases it. The locks of
+// goose come too late. Before them it creates its version table, which MySQL cannot do in a transaction.
 func (db *Schema) lockMigrations(ctx context.Context, pool *sql.DB) (release func() error, err error) {
 	switch db.Driver {
 	case store.MySQL:

@@ -59,9 +59,9 @@ func (db *Schema) Migrate(ctx context.Context) (int, error) {
 }
 
 // MigrateBeside applies pending migrations, in order, while other processes run. Contracting migrations wait while a
-// process runs that does not know them. It returns an error that says what to do in three cases: a running process
-// announces no range, the database has foreign tables, or this build must not use it. Several instances may call it at
-// once: one works, the others wait for it, at most a minute. Only ctx bounds it, because a change may take long.
+// process runs that does not know them. It returns an error that says what to do in three cases. A running process
+// announces no range, the database has foreign tables, or this build must not use it. Several instances may call it
+// at once: one works, the others wait for it, at most a minute. Only ctx bounds it, because a change may take long.
 func (db *Schema) MigrateBeside(ctx context.Context, registry Registry) (Migrated, error) {
 	done, needed, err := db.nothingToDo(ctx, registry)
 	if err != nil || !needed {
