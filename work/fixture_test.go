@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/alicebob/miniredis/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
@@ -35,6 +36,8 @@ type world struct {
 	addr     string
 	client   *http.Client // holds every answer against the document
 	reg      *prometheus.Registry
+	redis    *miniredis.Miniredis
+	topics   *delay.Topics
 	all      string // a token for everything that there is
 }
 
@@ -44,7 +47,7 @@ func newWorld(t *testing.T, edits ...func(*work.Config)) *world {
 	for _, edit := range edits {
 		edit(&cfg)
 	}
-	w := &world{t: t, reg: prometheus.NewRegistry()}
+	w := &world{t: t, reg: prometheus.NewRegistry(), redis: testkit.Embedded(t)}
 	database := tables.New(t, "sqlite")
 	sc := store.DefaultConfig()
 	sc.Driver, sc.DSN = database.Driver, database.DSN
@@ -56,10 +59,11 @@ func newWorld(t *testing.T, edits ...func(*work.Config)) *world {
 	dc := delay.DefaultConfig()
 	dc.Poll, dc.Jitter = 5*time.Millisecond, 0
 	messages := message.NewStore(message.StoreParts{Config: dc, Prefix: "sluice",
-		Redis:   testkit.RedisClient(t, testkit.Embedded(t).Addr()),
+		Redis:   testkit.RedisClient(t, w.redis.Addr()),
 		Durable: func() error { return nil }, Now: time.Now})
 	topics := delay.NewTopics(delay.TopicsParts{Config: dc, DB: db, Messages: messages, Log: stack.QuietLog(),
 		Now: time.Now})
+	w.topics = topics
 	w.fill(topics)
 	authenticator, err := auth.NewAuthenticator(stack.Auth(), nil, time.Now)
 	require.NoError(t, err)
@@ -71,7 +75,7 @@ func newWorld(t *testing.T, edits ...func(*work.Config)) *world {
 	w.addr = stack.Serve(t, server.DefaultHTTPConfig(), w.listener.Handler())
 	w.client = stack.CheckedClient(t, api.OpenAPIWork())
 	w.all = w.token(auth.Rights{System: "all", Publish: []string{"points", "lonely", "none"},
-		Subscribe: []string{"stock", "books", "pushed", "none"}})
+		Subscribe: []string{"stock", "books", "pushed", "late", "none"}})
 	t.Cleanup(w.listener.Drain)
 	return w
 }
