@@ -4,6 +4,7 @@ import (
 	"context"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -148,18 +149,19 @@ func TestEveryCommandOfAScriptIsInUse(t *testing.T) {
 	for _, call := range callsFor(Config{}) {
 		known = append(known, commandOf(call))
 	}
-	for _, room := range []string{"../../queue/lua", "../../delay/lua"} {
-		names, err := fs.Glob(os.DirFS(room), "*.lua")
-		require.NoError(t, err)
-		require.NotEmpty(t, names)
-		for _, name := range names {
-			text, err := os.ReadFile(room + "/" + name)
-			require.NoError(t, err)
-			for _, match := range calledInScript.FindAllStringSubmatch(string(text), -1) {
-				require.Contains(t, known, strings.ToLower(match[1]), name)
-			}
+	scripts := 0
+	require.NoError(t, filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || filepath.Ext(path) != ".lua" {
+			return err
 		}
-	}
+		scripts++
+		text, err := os.ReadFile(path)
+		for _, match := range calledInScript.FindAllStringSubmatch(string(text), -1) {
+			require.Contains(t, known, strings.ToLower(match[1]), path)
+		}
+		return err
+	}))
+	require.Greater(t, scripts, 40, "the scripts are somewhere else")
 }
 
 func TestRightsLostWhileRunningAreToldAndComeBack(t *testing.T) {
