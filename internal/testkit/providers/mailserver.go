@@ -3,23 +3,15 @@ package providers
 
 import (
 	"bufio"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/base64"
-	"encoding/pem"
 	"fmt"
-	"math/big"
 	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
-	"time"
+
+	"sluice/internal/testkit"
 
 	"github.com/stretchr/testify/require"
 )
@@ -59,18 +51,10 @@ func NewMailServer(t testing.TB, change func(*MailServer)) *MailServer {
 }
 
 func (s *MailServer) certify() {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	certFile, keyFile := testkit.Certificate(s.t, s.t.TempDir(), 1)
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	require.NoError(s.t, err)
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mail"},
-		NotBefore: time.Now().Add(-time.Hour),
-		NotAfter:  time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, IsCA: true,
-		BasicConstraintsValid: true,
-		KeyUsage:              x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
-	require.NoError(s.t, err)
-	s.caFile = filepath.Join(s.t.TempDir(), "ca.pem")
-	require.NoError(s.t, os.WriteFile(s.caFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600))
-	s.tls = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+	s.caFile, s.tls = certFile, &tls.Config{Certificates: []tls.Certificate{pair}}
 }
 
 // Addr returns host:port.
