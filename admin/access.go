@@ -17,9 +17,8 @@ type access struct {
 	barred func() error // why this process must not change the stores; nil, or a nil error: it may
 }
 
-// roleFor is the one table from a route of the admin API to the role it needs.
-// A route that is in none of its lines reads for viewers and changes for
-// administrators.
+// roleFor returns the role that a route of the admin API needs: the one table of them. A route that
+// is in none of its lines reads for viewers and changes for administrators.
 func roleFor(method, route string) auth.Role {
 	switch method + " " + route {
 	case "POST /admin/v1/sales/:sale/open",

@@ -180,7 +180,7 @@ func (h *config) changeConfig(c *gin.Context) {
 	}
 }
 
-// setting is one key as it counts.
+// setting returns one key as it counts; the zero value for an unknown one.
 func (h *config) setting(c *gin.Context, key string) settings.Setting {
 	for _, k := range h.settings.Show(c.Request.Context()).Keys {
 		if k.Key == key {
@@ -190,7 +190,8 @@ func (h *config) setting(c *gin.Context, key string) settings.Setting {
 	return settings.Setting{}
 }
 
-// checkSales is checkSale for what a change sets for single sales. What it takes away may be anybody's.
+// checkSales checks the sales for which a change sets something. It answers the request and returns false when one is
+// unknown. What it takes away may be anybody's.
 func (h *config) checkSales(c *gin.Context, set map[string]any) bool {
 	for _, path := range slices.Sorted(maps.Keys(set)) {
 		for _, key := range []string{salesLimits, heldKey} {

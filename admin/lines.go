@@ -75,7 +75,8 @@ func (h *lineViews) several(ctx context.Context, sales []string) []*api.Line {
 	return list
 }
 
-// refusals are how many orders a second all gateways refuse, by sale; nil when that is not known.
+// refusals returns how many orders a second all gateways refuse, by sale; nil when that is not
+// known.
 func (h *lineViews) refusals(ctx context.Context) map[string]float64 {
 	instances, err := h.beats.List(ctx)
 	if err != nil {
@@ -154,7 +155,8 @@ func (h *lines) showQueue(c *gin.Context) {
 	}
 }
 
-// lineOf is the line of the sale that the route names, or answers the request.
+// lineOf returns the line of the sale that the route names. It answers the request and returns
+// false when there is none.
 func (h *lines) lineOf(c *gin.Context) (*api.Line, bool) {
 	sale := c.Param("sale")
 	if !h.checkSale(c, sale) {

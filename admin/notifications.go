@@ -13,7 +13,7 @@ import (
 	"sluice/notify"
 )
 
-// stateNames are the states of notifications in words.
+// stateNames returns the states of notifications in words.
 func stateNames() map[string]int {
 	return map[string]int{"pending": notify.StatePending, "delivered": notify.StateDelivered, "dead": notify.StateDead,
 		"overtaken": notify.StateOvertaken}

@@ -43,7 +43,7 @@ func (h *replier) read(c *gin.Context, into any) bool {
 // refuse answers with the problem for err. Operators see what went wrong.
 func (h *replier) refuse(c *gin.Context, err error) { h.refuseWith(c, err, nil) }
 
-// refuseWith is refuse with further members in the body.
+// refuseWith refuses with further members in the body.
 func (h *replier) refuseWith(c *gin.Context, err error, with any) {
 	code := codeOf(err)
 	detail := api.DetailOf(code, err)
@@ -65,7 +65,7 @@ func (h *replier) refuseWith(c *gin.Context, err error, with any) {
 	api.WriteProblem(c, p)
 }
 
-// refuseDelay is refuse for topics and messages, whose errors name them.
+// refuseDelay refuses for topics and messages, whose errors name them.
 func (h *replier) refuseDelay(c *gin.Context, err error) {
 	code := codeOf(err)
 	if bad, ok := errors.AsType[invalid.Error](err); ok {
@@ -88,7 +88,8 @@ func unchanged(err error) bool {
 		code != api.CodeInternal
 }
 
-// codeOf is api.CodeOf with what goes wrong when settings change.
+// codeOf returns the code of an error. It knows what goes wrong when settings change, and leaves
+// the rest to api.CodeOf.
 func codeOf(err error) api.Code {
 	switch {
 	case errors.Is(err, settings.ErrVersion):

@@ -131,7 +131,8 @@ func (h *subscriptions) update(c *gin.Context) {
 	}
 }
 
-// turn has routes of its own: who may switch a subscription need not be allowed to change where it leads.
+// turn switches a subscription on or off. It has routes of its own: who may switch one need not be allowed to change
+// where it leads.
 func (h *subscriptions) turn(on bool) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		var body api.WithReason

@@ -125,7 +125,8 @@ func (h *topics) updateTopic(c *gin.Context) {
 	h.changeTopic(c, body.Change, body.Reason)
 }
 
-// switchTopic has routes of its own: who may switch a topic need not be allowed to change where it leads.
+// switchTopic switches a topic on or off. It has routes of its own: who may switch one need not be allowed to change
+// where it leads.
 func (h *topics) switchTopic(on bool) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		var body api.WithReason

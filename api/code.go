@@ -56,7 +56,8 @@ type problemSpec struct {
 	retry  bool // answers carry Retry-After, and only these do
 }
 
-// specOf is the one table from code to status and title. An unknown code is internal.
+// specOf returns the status and title of a code: the one table of them. An unknown code is
+// internal.
 func specOf(code Code) (problemSpec, bool) {
 	switch code {
 	case CodeInvalidRequest:

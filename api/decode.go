@@ -21,7 +21,7 @@ const maxBodyBytes = 16 << 10
 // is refused. One without a Content-Type, or with the one curl sends unasked, is taken for JSON.
 func ReadBody(r *http.Request) ([]byte, *Problem) { return ReadUpTo(r, maxBodyBytes) }
 
-// ReadUpTo is ReadBody with another bound.
+// ReadUpTo reads a body as ReadBody does, with another bound.
 func ReadUpTo(r *http.Request, most int64) ([]byte, *Problem) {
 	if r.ContentLength > most {
 		return nil, tooLarge(most)

@@ -24,7 +24,7 @@ func MessagesOf(messages []NewMessage, topic delay.Topic) []delay.New {
 	return list
 }
 
-// Milliseconds is a duration of so many, or the longest one there is: never one that has wrapped around.
+// Milliseconds returns a duration of so many, or the longest one there is. It never wraps around.
 func Milliseconds(ms int64) time.Duration {
 	const most = int64(1<<63-1) / int64(time.Millisecond)
 	return time.Duration(min(max(ms, -most), most)) * time.Millisecond

@@ -11,12 +11,12 @@ var openAPIOps []byte
 //go:embed openapi_work.json
 var openAPIWork []byte
 
-// OpenAPI is the document served at /openapi.json. It must not be changed.
+// OpenAPI returns the document served at /openapi.json. It must not be changed.
 func OpenAPI() []byte { return openAPI }
 
-// OpenAPIOps is the document of the operations listener, served at its
-// /openapi.json. It must not be changed.
+// OpenAPIOps returns the document of the operations listener, served at its /openapi.json. It must
+// not be changed.
 func OpenAPIOps() []byte { return openAPIOps }
 
-// OpenAPIWork is the document of the work listener, served at its /openapi.json. It must not be changed.
+// OpenAPIWork returns the document of the work listener, served at its /openapi.json. It must not be changed.
 func OpenAPIWork() []byte { return openAPIWork }

@@ -56,7 +56,7 @@ func NewProblem(code Code, detail string) Problem {
 	return Problem{Type: problemType + string(code), Title: spec.title, Status: spec.status, Detail: detail, Code: code}
 }
 
-// InvalidRequest is the 400 that names each wrong field.
+// InvalidRequest returns the 400 that names each wrong field.
 func InvalidRequest(errs ...FieldError) Problem {
 	p := NewProblem(CodeInvalidRequest, "See errors for each member that is wrong.")
 	p.Errors = errs
@@ -119,14 +119,14 @@ func setProblemHeaders(h http.Header, p Problem) {
 	}
 }
 
-// Unauthorized is the 401 with the reason; sent says that the client sent a token, which was refused.
+// Unauthorized returns the 401 with the reason; sent says that the client sent a token, which was refused.
 func Unauthorized(reason string, sent bool) Problem {
 	p := NewProblem(CodeUnauthorized, reason)
 	p.TokenSent = sent
 	return p
 }
 
-// RetryAfter is base plus a uniform share of spread, so that refused clients do not come back together.
+// RetryAfter returns base plus a uniform share of spread, so that refused clients do not come back together.
 func RetryAfter(base, spread time.Duration) time.Duration {
 	if spread <= 0 {
 		return base

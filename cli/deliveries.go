@@ -29,7 +29,7 @@ func subscriptionMessages() deliveryCommands {
 		check: checkSubscription, path: func(name string) string { return "/subscriptions/" + name }}
 }
 
-// argument is how usage names what the commands are about.
+// argument returns how usage names what the commands are about.
 func (d deliveryCommands) argument() string { return strings.ToUpper(d.kind) }
 
 func (d deliveryCommands) listMessages(c *cli) *cobra.Command {

@@ -56,7 +56,7 @@ func newSubscriptionListCommand(c *cli) *cobra.Command {
 	}.command(c)
 }
 
-// subscriptionCommand is a command about one subscription, which it shows. The path continues the subscription's.
+// subscriptionCommand makes a command about one subscription, which it shows. The path continues the subscription's.
 func subscriptionCommand(c *cli, cmd topicCommand, path string) *cobra.Command {
 	request := cmd.request
 	cmd.request = func(command *cobra.Command, args []string) (opsclient.Request, error) {

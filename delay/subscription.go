@@ -48,7 +48,7 @@ type Subscription struct {
 	Version int64 `gorm:"-" json:"-"` // of the topic that it was read with: scripts compare it
 }
 
-// TableName is the table of the migrations.
+// TableName returns the table of the migrations.
 func (Subscription) TableName() string { return "delay_subscriptions" }
 
 // On reports whether its messages are delivered.
@@ -57,7 +57,7 @@ func (s Subscription) On() bool { return s.Enabled != 0 }
 // OwnOf names a topic's own subscription.
 func OwnOf(topic string) Subscription { return Subscription{Name: topic + defaultSuffix, Topic: topic} }
 
-// Title is how logs and errors name a subscription; a topic's own is named as the topic.
+// Title returns how logs and errors name a subscription; a topic's own is named as the topic.
 func (s Subscription) Title() string {
 	if s.IsDefault() {
 		return "topic " + s.Topic

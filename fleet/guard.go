@@ -162,7 +162,7 @@ func (g *Guard) migrate(ctx context.Context) error {
 	return nil
 }
 
-// ready is migrate where an operator changes the schema.
+// ready checks the schema as migrate does, where an operator changes it.
 func (g *Guard) ready(ctx context.Context) error {
 	standing, err := schema.Of(g.DB).Look(ctx)
 	if err != nil {

@@ -115,8 +115,8 @@ func (g *Guard) Err() error {
 	return why.owner
 }
 
-// Owned is Err with a fresh look at whose Redis it is. Before a line is loaded, three seconds are too long not to
-// know.
+// Owned returns what Err does, after a fresh look at whose Redis it is. Before a line is loaded, three seconds are
+// too long not to know.
 func (g *Guard) Owned(ctx context.Context) error {
 	if err := g.Err(); err != nil {
 		return err

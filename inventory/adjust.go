@@ -76,8 +76,8 @@ func (c *SaleStore) AdjustStock(ctx context.Context, a Adjustment) (Adjusted, er
 	return done, nil
 }
 
-// adjust is the one transaction. Its first lock is the sale's row, so that of two with one key the second finds the
-// first.
+// adjust makes the one transaction of an adjustment. Its first lock is the sale's row: of two with one key the second
+// finds the first. Its first lock is the sale's row, so that of two with one key the second finds the first.
 func (c *SaleStore) adjust(ctx context.Context, a Adjustment) (done Adjusted, err error) {
 	now := c.now().UnixMilli()
 	err = c.db.Tx(ctx, func(tx *gorm.DB) error {

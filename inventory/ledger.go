@@ -45,8 +45,8 @@ func whyShort(tx *gorm.DB, t Taking) error {
 	return fmt.Errorf("take %d units of %s: %w", t.Units, t.Sale, ErrShort)
 }
 
-// TakeEach is Take for several different sales: all of it is taken, or, with the caller's rollback, nothing. It returns
-// the numbers of the changes by sale. An error does not say which of them it is about.
+// TakeEach takes as Take does for several different sales: all of it or, with the caller's rollback, nothing. It
+// returns the numbers of the changes by sale. An error does not say which of them it is about.
 func TakeEach(tx *gorm.DB, takings []Taking) (changes map[string]int64, err error) {
 	ids := make([]string, len(takings))
 	var units strings.Builder
@@ -115,8 +115,8 @@ func confirm(tx *gorm.DB, takings []Taking) (map[string]int64, error) {
 	return changes, nil
 }
 
-// Standing is Take for who takes nothing, but is about to believe what the ledger says. It returns the number of the
-// newest change.
+// Standing checks as Take does, for who takes nothing but is about to believe what the ledger says. It returns the
+// number of the newest change.
 func Standing(tx *gorm.DB, t Taking) (newest int64, err error) {
 	t.Known-- // nothing was changed here
 	changes, err := confirm(tx, []Taking{t})

@@ -127,7 +127,8 @@ func (f *Fulfiller) sale(ctx context.Context, id string) (inventory.Sale, error)
 	return sale, err
 }
 
-// fulfil is the one transaction. It adds orders and news, and takes the units last, since the stock row is hot.
+// fulfil makes the one transaction of a batch. It adds orders and events, and takes the units last, since the stock
+// row is hot. It adds orders and news, and takes the units last, since the stock row is hot.
 func (f *Fulfiller) fulfil(ctx context.Context, c claim, tickets []queue.Ticket) ([]queue.Outcome, error) {
 	if err := f.Prepare(ctx); err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ func Time(ms int64) time.Time {
 	return time.UnixMilli(ms).UTC()
 }
 
-// Millis is the inverse of Time.
+// Millis returns what Time reads.
 func Millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0

@@ -29,7 +29,7 @@ func NewTag(now time.Time, instance string) string {
 	return id.String() + "@" + instance[max(0, len(instance)-tagInstance):]
 }
 
-// ReadTag is the inverse of NewTag; at is zero for a tag without a time.
+// ReadTag reads what NewTag wrote; at is zero for a tag without a time.
 func ReadTag(tag string) (at time.Time, instance string) {
 	name, instance, _ := strings.Cut(tag, "@")
 	id, err := uuid.Parse(name)
@@ -49,7 +49,7 @@ const instanceMark = "#"
 // InstanceMark stands for the process of a number where a text does.
 func InstanceMark(number int64) string { return instanceMark + strconv.FormatInt(number, 10) }
 
-// InstanceOf is the inverse of InstanceMark; it returns 0 for any other text.
+// InstanceOf reads what InstanceMark wrote; it returns 0 for any other text.
 func InstanceOf(mark string) int64 {
 	text, _ := strings.CutPrefix(mark, instanceMark)
 	if text == mark {

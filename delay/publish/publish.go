@@ -46,7 +46,8 @@ func (p *Publisher) Add(ctx context.Context, topic string, messages []delay.New)
 // addTries bounds how often a topic may change under an add.
 const addTries = 5
 
-// add is Add for any id. A topic without subscriptions takes nothing: nobody is told so.
+// add adds messages as Add does, with any id. A topic without subscriptions takes nothing: nobody
+// is told so.
 func (p *Publisher) add(ctx context.Context, topic string, messages []delay.New,
 ) (due []time.Time, nobody bool, err error) {
 	if err := p.messages.Check(messages); err != nil {

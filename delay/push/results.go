@@ -97,7 +97,7 @@ func (d *Dispatcher) storeBatch(ctx context.Context, batch []result) {
 	}
 }
 
-// watchAgain has a subscription looked at when the first of its messages is due again.
+// watchAgain lets a subscription be looked at when the first of its messages is due again.
 func (d *Dispatcher) watchAgain(sub delay.Subscription, outcomes []message.Outcome) {
 	wait := idleLook
 	for _, o := range outcomes {

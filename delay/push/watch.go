@@ -61,7 +61,7 @@ func (w *watch) next(name string, wait time.Duration, idle bool) {
 	}
 }
 
-// soon has a subscription looked at after wait, if not before.
+// soon lets a subscription be looked at after wait, if not before.
 func (w *watch) soon(name string, wait time.Duration) {
 	w.mu.Lock()
 	if one, known := w.of[name]; known {
@@ -71,7 +71,7 @@ func (w *watch) soon(name string, wait time.Duration) {
 	w.signal()
 }
 
-// added has all subscriptions of a topic looked at now.
+// added lets all subscriptions of a topic be looked at now.
 func (w *watch) added(topic string) {
 	w.mu.Lock()
 	for name, one := range w.of {

@@ -31,7 +31,7 @@ func New(rdb redis.UniversalClient, prefix string) *Store {
 	return &Store{prefix: prefix, rdb: rdb, renew: luascript.New("renew", renew)}
 }
 
-// key is the name of one budget in Redis. Each has a slot of its own.
+// key returns the name of one budget in Redis. Each has a slot of its own.
 func (s *Store) key(budget string) string { return s.prefix + ":{budget/" + budget + "}" }
 
 // Claim is what an instance says when it renews its share of a budget.

@@ -21,7 +21,7 @@ func Format(minor int64, currency string) string {
 	return sign + whole + rest + " " + currency
 }
 
-// magnitude is exact for the smallest number, too.
+// magnitude returns n without its sign. It is exact for the smallest number, too.
 func magnitude(n int64) uint64 {
 	if n < 0 {
 		return -uint64(n) // #nosec G115 -- two's complement is what is wanted

@@ -49,8 +49,8 @@ func (e *Expirer) expire(ctx context.Context, sale string, ids []string, now tim
 // expired is what one transaction found among orders: those it has ended, and those that need not be.
 type expired struct{ ended, others []order.Row }
 
-// end is the one transaction. It locks the orders by id, so that two expirers wait for each other. The stock row comes
-// last.
+// end makes the one transaction that ends orders. It locks them by id, so two expirers wait for each other. It locks
+// the orders by id, so that two expirers wait for each other. The stock row comes last.
 func (e *Expirer) end(ctx context.Context, sale string, ids []string, now time.Time) (done expired, err error) {
 	err = e.db.Tx(ctx, func(tx *gorm.DB) error {
 		done = expired{}

@@ -104,8 +104,8 @@ type recorded struct {
 	change   int64 // of the ledger, by a late payment; 0: none
 }
 
-// record is the one transaction of a payment. It locks the order, does what decide says to it and writes that down,
-// unless the payment is there already.
+// record makes the one transaction of a payment. It locks the order, does what decide says to it and writes that
+// down, unless the payment is there already.
 func (p *Payer) record(ctx context.Context, sale, id string, payment Payment,
 	decide func(order.Row, time.Time) (decision, error)) (recorded, error) {
 	var done recorded

@@ -20,9 +20,10 @@ const (
 // isolated ticket, which runs alone, does not count.
 type writers struct{ batches, most, share int }
 
-// They all end at the same stock row. Databases were measured to do best with two to four writers
-// and some thousand orders each. More wait for each other. One that has a single writer does best
-// with as many orders as it can get. While one batch is written, another is claimed or settled.
+// writersOf returns how a database with n writers takes batches. They all end at the same stock
+// row. Databases were measured to do best with two to four writers and some thousand orders each.
+// More wait for each other. One that has a single writer does best with as many orders as it can
+// get. While one batch is written, another is claimed or settled.
 func writersOf(n int) writers {
 	if n == 1 {
 		return writers{batches: 2, most: queue.MaxBatch, share: 1}

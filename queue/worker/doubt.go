@@ -10,7 +10,7 @@ import (
 // workers try it again, after a pause that grows. So what fails or hangs takes no time and no worker from the lines
 // that are well. And a store that is away is not asked by each line in turn.
 
-// The places that a fault may be of.
+// ofLine and ofServer name the places that a fault may be of.
 func ofLine(sale string) string     { return "line " + sale }
 func ofServer(server string) string { return "server " + server }
 

@@ -2,7 +2,7 @@ package worker
 
 import "sync"
 
-// turns lets few workers at a time into each line.
+// limiter lets few workers at a time into each line. Safe for concurrent use.
 type limiter struct {
 	mu      sync.Mutex
 	running map[string]int
@@ -11,8 +11,9 @@ type limiter struct {
 
 func newLimiter() *limiter { return &limiter{running: map[string]int{}, refused: map[string]bool{}} }
 
-// enter reports whether a worker may claim from a line, as one of most; it then must leave. Whoever
-// may not is made up for: the next to leave hears that there may be work.
+// acquire reports whether a worker may claim from a line, as one of most; it then must release.
+// Whoever may not is made up for: the next to release hears that there may be work. Whoever may not
+// is made up for: the next to leave hears that there may be work.
 func (l *limiter) acquire(sale string, most int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -24,7 +25,7 @@ func (l *limiter) acquire(sale string, most int) bool {
 	return true
 }
 
-// leave reports whether somebody was refused meanwhile.
+// release lets another worker in, and reports whether somebody was refused meanwhile.
 func (l *limiter) release(sale string) (refused bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

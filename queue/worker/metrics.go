@@ -95,7 +95,7 @@ func (m *consumerMetrics) finished(b queue.Batch, outcomes []queue.Outcome, now 
 	}
 }
 
-// statusOf is how an order ended by this outcome; empty when it has not.
+// statusOf returns how an order ended by this outcome; empty when it has not.
 func statusOf(o queue.Outcome) string {
 	switch o.Op {
 	case queue.OpConfirm, queue.OpPaid: // paid is counted with the payment

@@ -39,7 +39,7 @@ func (c *Consumer) multiSize() int {
 	return min(c.sizer.bound(int(c.tuning.batch.Load()))/multiTickets, multiLines)
 }
 
-// workMulti is one turn of a pool worker with several lines.
+// workMulti takes one turn of a pool worker with several lines.
 func (c *Consumer) workMulti(sales []string) {
 	if c.barred(sales...) {
 		return

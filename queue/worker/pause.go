@@ -114,7 +114,7 @@ func (p *pauses) get() (Pause, bool) {
 // nothing keeps them from it. An operator's stop is no pause.
 func (c *Consumer) Paused() (Pause, bool) { return c.pauses.get() }
 
-// pausedBy is 1 while the workers do not drain for this reason.
+// pausedBy returns 1 while the workers do not drain for this reason, else 0.
 func (c *Consumer) pausedBy(reason string) float64 {
 	if p, ok := c.pauses.get(); ok && p.Reason == reason {
 		return 1
@@ -207,10 +207,10 @@ func (c *Consumer) barred(sales ...string) bool {
 	return true
 }
 
-// ofBar is for what shows that this process may drain.
+// ofBar picks the pause that ends when this process may drain.
 func ofBar(p Pause) bool { return p.Reason == PausedByBar }
 
-// resume says that a pause is over, if it is one that is says.
+// resume says that a pause is over, if it is one that is picks.
 func (c *Consumer) resume(is func(Pause) bool) {
 	if p, ok := c.pauses.end(is); ok {
 		c.runnable.trustAll()
@@ -220,8 +220,8 @@ func (c *Consumer) resume(is func(Pause) bool) {
 
 func anyPause(Pause) bool { return true }
 
-// ofRedis is for what shows that Redis answers.
+// ofRedis picks the pause that ends when Redis answers.
 func ofRedis(p Pause) bool { return p.Reason == PausedByRedis }
 
-// inSale is for what shows that a line has nothing that could fail.
+// inSale picks the pause of a sale. It ends when its line has nothing that could fail.
 func inSale(sale string) func(Pause) bool { return func(p Pause) bool { return p.Sale == sale } }

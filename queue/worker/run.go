@@ -134,7 +134,7 @@ func gaveUp(b queue.Batch) string {
 	return fmt.Sprintf("gave up after %d attempts", b.Tickets[0].Attempts)
 }
 
-// bury has the handler record tickets as failed.
+// bury lets the handler record tickets as failed. A panic is an error.
 func (c *Consumer) bury(ctx context.Context, b queue.Batch, reason string) (outcomes []queue.Outcome, err error) {
 	err = apart.Try(func() (err error) {
 		outcomes, err = c.handler.Bury(ctx, b, reason)

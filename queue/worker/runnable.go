@@ -63,7 +63,7 @@ func (r *runnableSet) wake() {
 	}
 }
 
-// addLarge is add for a line that a worker is to take by itself.
+// addLarge adds a line that a worker is to take by itself.
 func (r *runnableSet) addLarge(sale string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -170,7 +170,8 @@ const (
 
 func newBackoff(now func() time.Time) *backoff { return &backoff{now: now} }
 
-// hold begins a pause. It reports how long it is and whether it is fresh: workers that fail
+// begin begins a pause. It reports how long it is and whether it is fresh: workers that fail
+// together count once. It reports how long it is and whether it is fresh: workers that fail
 // together count once.
 func (b *backoff) begin() (pause time.Duration, fresh bool) {
 	b.mu.Lock()
@@ -189,7 +190,7 @@ func (b *backoff) reset() {
 	b.mu.Unlock()
 }
 
-// left is how much longer the pause lasts; it is over at 0 and below.
+// remaining returns how much longer the pause lasts; it is over at 0 and below.
 func (b *backoff) remaining() time.Duration {
 	b.mu.Lock()
 	defer b.mu.Unlock()

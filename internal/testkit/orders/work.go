@@ -13,7 +13,7 @@ import (
 	"sluice/queue"
 )
 
-// Request is a user's next request for units.
+// Request returns a user's next request for units.
 func (w *World) Request(user string, units int) queue.Request {
 	w.Tickets++
 	return queue.Request{ID: fmt.Sprintf("order-%04d", w.Tickets), User: user, Units: units, Fingerprint: "print",

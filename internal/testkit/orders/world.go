@@ -72,7 +72,7 @@ func EachDatabase(t *testing.T, stock int64, limit int, test func(w *World)) {
 	each(t, stock, limit, 0, test)
 }
 
-// EachUnpaid is EachDatabase with orders that must be paid within an hour.
+// EachUnpaid runs a test as EachDatabase does, with orders that must be paid within an hour.
 func EachUnpaid(t *testing.T, stock int64, limit int, test func(w *World)) {
 	t.Helper()
 	each(t, stock, limit, time.Hour, test)

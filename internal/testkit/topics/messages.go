@@ -68,7 +68,7 @@ func (w *World) AddOwn(ctx context.Context, topic string, messages []delay.New) 
 	return w.AddTo(ctx, w.Messages, topic, messages)
 }
 
-// AddTo is AddOwn to a store.
+// AddTo adds messages to a store as AddOwn does.
 func (w *World) AddTo(ctx context.Context, s *message.Store, topic string, messages []delay.New) ([]time.Time, error) {
 	if err := s.Check(messages); err != nil {
 		return nil, err
