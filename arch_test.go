@@ -79,7 +79,8 @@ var mayImport = map[string][]string{
 		deadletterRoom, "gateway", authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom,
 		webhook, httpServer, workerRoom, schemaRoom, "admin", phone, "work"},
 	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", auditRoom, deadletterRoom,
-		"gateway", authRoom, "configs", shoppers, redisRoom, schemaRoom, httpServer, "admin", money},
+		"gateway", authRoom, "configs", shoppers, redisRoom, schemaRoom, httpServer, "admin", money, cloudevent,
+		killpoint},
 	".":                {"cli"},
 	"loadtest":         {},
 	"examples":         {}, // programs of others

@@ -92,31 +92,43 @@ func (c *cli) operator() string {
 	return "cli:" + name
 }
 
-// opsURL returns the address of the operations listener: --ops, else addr of the configuration. A wildcard means this
-// machine.
+// opsURL returns the address of the operations listener: --ops, else addr of the configuration.
 func opsURL(flag string, ops server.OpsConfig) (string, error) {
-	addr, scheme := ops.Addr, "http://"
-	if ops.TLSCert != "" || ops.CAFile != "" {
+	return listenerURL(listenerPlace{flag: "--ops", value: flag, key: "ops.addr", addr: ops.Addr,
+		tls: ops.TLSCert != "" || ops.CAFile != ""})
+}
+
+// listenerPlace is where a listener is: what its flag says, else its key of the configuration.
+type listenerPlace struct {
+	flag, value string
+	key, addr   string
+	tls         bool // of addr
+}
+
+// listenerURL returns the address of a listener. A wildcard means this machine.
+func listenerURL(p listenerPlace) (string, error) {
+	scheme := "http://"
+	if p.tls {
 		scheme = "https://"
 	}
-	if flag == "" {
-		host, port, err := net.SplitHostPort(addr)
+	if p.value == "" {
+		host, port, err := net.SplitHostPort(p.addr)
 		if err != nil || port == "" || port == "0" {
-			return "", fmt.Errorf("ops.addr %q names no port to connect to: set --ops", addr)
+			return "", fmt.Errorf("%s %q names no port to connect to: set %s", p.key, p.addr, p.flag)
 		}
 		if ip, err := netip.ParseAddr(host); host == "" || err == nil && ip.IsUnspecified() {
 			host = "127.0.0.1"
 		}
 		return scheme + net.JoinHostPort(host, port), nil
 	}
-	text := flag
+	text := p.value
 	if !strings.Contains(text, "://") {
 		text = scheme + text
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" ||
 		u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", badUsage("--ops wants a URL such as http://127.0.0.1:8081, got %q", flag)
+		return "", badUsage("%s wants a URL such as http://127.0.0.1:8081, got %q", p.flag, p.value)
 	}
 	return strings.TrimRight(u.String(), "/"), nil
 }

@@ -38,6 +38,7 @@ type exercise struct {
 	env  []string
 	ops  string // a proxy in front of the operations listener that records successful requests
 	http string
+	work string
 	rdb  *redis.Client
 	db   *store.DB
 
@@ -52,13 +53,14 @@ func newExercise(t *testing.T) *exercise {
 	grantDocumented(t, server.Client())
 	dsn := filepath.Join(t.TempDir(), "sluice.db")
 	s := serve(t, "--set", "redis.mode=single", "--set", "redis.addrs="+server.Addr(), "--set", "redis.username=sluice",
-		"--set", "redis.password="+redisPassword, "--set", "database.dsn="+dsn, "--set", "delay.allow_private=true")
+		"--set", "redis.password="+redisPassword, "--set", "database.dsn="+dsn, "--set", "delay.allow_private=true",
+		"--set", "work.addr=127.0.0.1:0")
 	cfg := store.DefaultConfig()
 	cfg.Driver, cfg.DSN = store.SQLite, dsn
 	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	e := &exercise{t: t, env: s.env, http: s.http, rdb: server.Client(), db: db, routes: map[string]bool{},
+	e := &exercise{t: t, env: s.env, http: s.http, work: s.logged(t, "work"), rdb: server.Client(), db: db, routes: map[string]bool{},
 		commands: map[string]bool{"sluice serve": true}}
 	e.ops = e.proxy(s.ops)
 	return e
@@ -364,6 +366,7 @@ func (e *exercise) subscriptions(refusing string) {
 	e.runUntil("sent-1", "subscription", "dead", "list", "stats")
 	require.Contains(e.t, e.do("topic", "message", "show", "coupons", "sent-1"), "in nightly")
 	require.Contains(e.t, e.do("subscription", "message", "list", "nightly"), "sent-1")
+	require.Contains(e.t, e.do("subscription", "pump", "--out", "-", "--once", "--work", e.work, "nightly"), "sent-1")
 	e.do("subscription", "dead", "retry", "--reason", "once more", "stats", "sent-1")
 	e.runUntil("sent-1", "subscription", "dead", "list", "stats")
 	e.do("subscription", "dead", "drop", "--reason", "by hand", "stats", "sent-1")

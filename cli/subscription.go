@@ -21,7 +21,7 @@ func newSubscriptionCommand(c *cli) *cobra.Command {
 		newSubscriptionSetCommand(c),
 		newSubscriptionSwitchCommand(c, "on", "Switch a subscription on: its messages are delivered"),
 		newSubscriptionSwitchCommand(c, "off", "Switch a subscription off: its messages wait"),
-		newSubscriptionDeleteCommand(c),
+		newSubscriptionDeleteCommand(c), newPumpCommand(c),
 		newGroup("message", "List the messages of a subscription",
 			"  sluice subscription message list --state failed stock", subscriptionMessages().listMessages(c)),
 		subscriptionMessages().deadCommand(c))

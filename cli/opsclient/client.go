@@ -1,4 +1,4 @@
-// Package opsclient talks to the operations listener of a running system.
+// Package opsclient talks to the operations listener of a running system, or to its listener for other systems.
 package opsclient
 
 import (
@@ -25,8 +25,22 @@ const (
 	MaxAnswer = 16 << 20
 )
 
+// Listener is which of a system's listeners is meant.
+type Listener struct {
+	Name string // in errors
+	Root string // of its paths
+	Flag string // that says where it is
+}
+
+// Operations returns the operations listener.
+func Operations() Listener { return Listener{"operations listener", "/admin/v1", "--ops"} }
+
+// Work returns the listener for the shop's other systems.
+func Work() Listener { return Listener{"work listener", "/work/v1", "--work"} }
+
 // Params is what New needs to reach the listener.
 type Params struct {
+	Of    Listener               // the zero value: Operations
 	Base  string                 // URL without a slash at its end
 	Token func() (string, error) // returns an administrator's token for each request
 	Hint  string                 // what to do when the token is refused
@@ -41,6 +55,9 @@ type Client struct {
 
 // New returns a client; Close it.
 func New(p Params) *Client {
+	if p.Of == (Listener{}) {
+		p.Of = Operations()
+	}
 	return &Client{params: p, http: &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, ForceAttemptHTTP2: true, TLSClientConfig: p.Trust,
@@ -99,7 +116,7 @@ func (o *Client) Send(ctx context.Context, r Request) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, r.Method, o.params.Base+"/admin/v1"+r.Path, sent)
+	req, err := http.NewRequestWithContext(ctx, r.Method, o.params.Base+o.params.Of.Root+r.Path, sent)
 	if err != nil {
 		return nil, o.Wrap(err)
 	}
@@ -124,7 +141,8 @@ func (o *Client) Send(ctx context.Context, r Request) ([]byte, error) {
 		return nil, nil
 	case !json.Valid(text):
 		return nil, o.Wrap(
-			errors.New("answered with something else than JSON: is it the operations listener? set --ops"))
+			fmt.Errorf("answered with something else than JSON: is it the %s? set %s", o.params.Of.Name,
+				o.params.Of.Flag))
 	}
 	return text, nil
 }
@@ -143,7 +161,7 @@ func (o *Client) unansweredError(method string, err error) error {
 
 // Wrap adds the listener's address to an error.
 func (o *Client) Wrap(err error) error {
-	return fmt.Errorf("operations listener %s: %w", o.params.Base, err)
+	return fmt.Errorf("%s %s: %w", o.params.Of.Name, o.params.Base, err)
 }
 
 // unreachableError says in few words why there is no answer.
@@ -153,14 +171,14 @@ func (o *Client) unreachableError(err error) error {
 	}
 	var timeout net.Error
 	if errors.As(err, &timeout) && timeout.Timeout() {
-		return o.Wrap(errors.New("no answer in time: is sluice running? set --ops"))
+		return o.Wrap(fmt.Errorf("no answer in time: is sluice running? set %s", o.params.Of.Flag))
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
 		reason := op.Err
 		for inner := errors.Unwrap(reason); inner != nil; inner = errors.Unwrap(reason) {
 			reason = inner
 		}
-		return o.Wrap(fmt.Errorf("%w: is sluice running? set --ops", reason))
+		return o.Wrap(fmt.Errorf("%w: is sluice running? set %s", reason, o.params.Of.Flag))
 	}
 	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
@@ -196,7 +214,8 @@ func (e Error) Error() string {
 func (o *Client) refusal(resp *http.Response, text []byte) error {
 	problem := Error{Body: text}
 	if err := json.Unmarshal(text, &problem); err != nil || problem.Code == "" {
-		return o.Wrap(fmt.Errorf("answered %s: is it the operations listener? set --ops", Printable(resp.Status)))
+		return o.Wrap(fmt.Errorf("answered %s: is it the %s? set %s", Printable(resp.Status), o.params.Of.Name,
+			o.params.Of.Flag))
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
 		return o.Wrap(fmt.Errorf("%w: %s", problem, o.params.Hint))

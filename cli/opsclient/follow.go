@@ -39,7 +39,7 @@ func (o *Client) Follow(ctx context.Context, path, last string, heard func(), do
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.params.Base+"/admin/v1"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, o.params.Base+o.params.Of.Root+path, nil)
 	if err != nil {
 		return o.Wrap(err)
 	}
