@@ -28,7 +28,7 @@ var mayImport = map[string][]string{
 	"notify":      {"store"},
 	relayRoom:     {"notify", "store", apart, killpoint},
 	alertRoom:     {"notify", webhook, apart},
-	channelRoom:   {"notify", alertRoom, formRoom, webhook, apart, money, phone, cloudevent},
+	channelRoom:   {"notify", invalid, alertRoom, formRoom, webhook, apart, money, phone, cloudevent},
 	formRoom:      {"notify"},
 	webhook:       {},
 	"store":       {},
@@ -41,7 +41,7 @@ var mayImport = map[string][]string{
 
 	"delay":     {"adminlog", "store", invalid},
 	messageRoom: {"delay", apart, invalid, luascript, cloudevent, redisRoom},
-	pushRoom:    {"delay", messageRoom, apart, killpoint, webhook},
+	pushRoom:    {"delay", messageRoom, "notify", apart, killpoint, webhook},
 	pullRoom:    {"delay", messageRoom, apart, invalid, killpoint, cloudevent},
 	publishRoom: {"delay", messageRoom, "notify", formRoom, apart, invalid},
 

@@ -51,6 +51,7 @@ type Parts struct {
 	Timelines  *timeline.Timelines
 	Topics     *delay.Topics
 	Messages   *message.Store
+	Publisher  *publish.Publisher // nil: one that knows no channels
 	Settings   Settings
 	Beats      *fleet.Instances
 	Checks     []Check
@@ -112,7 +113,10 @@ func resources(p Parts, log *slog.Logger, now func() time.Time, group gin.IRoute
 	(&deadLetters{check, p.Dead}).routes(group)
 	(&lines{check, views, p.Lease}).routes(group)
 	(&topics{reply, p.Topics, p.Messages}).routes(group)
-	(&messages{reply, p.Topics, publish.New(p.Topics, p.Messages), p.AdminLog}).routes(group)
+	if p.Publisher == nil {
+		p.Publisher = publish.New(p.Topics, p.Messages)
+	}
+	(&messages{reply, p.Topics, p.Publisher, p.AdminLog}).routes(group)
 	(&subscriptions{reply, p.Topics, p.Messages}).routes(group)
 	(&deliveries{reply, p.Topics, p.Messages, p.AdminLog}).routes(group)
 	(&notifications{reply, p.Outbox, p.AdminLog}).routes(group)

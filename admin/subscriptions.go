@@ -35,9 +35,10 @@ func subscriptionBodyOf(s delay.Subscription) api.Subscription {
 		RetryUnitMS: s.RetryUnitMS, Alert: s.Alert, Owner: s.Owner, Enabled: s.On(),
 		Events: append([]string{}, s.EventList()...), Sales: append([]string{}, s.SaleList()...),
 		CreatedAt: api.FormatTime(time.UnixMilli(s.CreatedAt)), UpdatedAt: api.FormatTime(time.UnixMilli(s.UpdatedAt))}
-	if s.Kind == delay.Push {
+	switch s.Kind {
+	case delay.Push:
 		b.TimeoutMS = s.TimeoutMS
-	} else {
+	case delay.Pull:
 		b.LeaseMS = s.LeaseMS
 	}
 	return b

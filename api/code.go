@@ -151,7 +151,8 @@ func CodeOf(err error) Code {
 		errors.Is(err, delay.ErrConflict), errors.Is(err, delay.ErrNotWaiting),
 		errors.Is(err, delay.ErrSubscriptionExists), errors.Is(err, delay.ErrManySubscriptions),
 		errors.Is(err, delay.ErrSubscriptionInUse), errors.Is(err, delay.ErrSubscribed),
-		errors.Is(err, delay.ErrUnsubscribed), errors.Is(err, delay.ErrNotPull):
+		errors.Is(err, delay.ErrUnsubscribed), errors.Is(err, delay.ErrNotPull),
+		errors.Is(err, delay.ErrChannelTopic), errors.Is(err, delay.ErrChannelOff):
 		return CodeConflict
 	case errors.Is(err, order.ErrNotCancellable):
 		return CodeNotCancellable

@@ -16,12 +16,16 @@ import (
 func (a *App) openDelay(reg prometheus.Registerer) (err error) {
 	a.messages = message.NewStore(message.StoreParts{Config: a.cfg.Delay, Redis: a.redis.Client,
 		Prefix: a.cfg.Redis.Prefix, Durable: a.durability.Check, Now: a.opt.Now})
+	checks, senders, channels := map[string]publish.BodyCheck{}, map[string]push.Channel{}, []string{}
+	for name, sender := range a.channels.Own() {
+		checks[name], senders[name], channels = sender.CheckBody, sender, append(channels, name)
+	}
 	a.topics = delay.NewTopics(delay.TopicsParts{Config: a.cfg.Delay, DB: a.db, Messages: a.messages,
-		Events: notify.Events(), NoMail: !a.cfg.Notify.Email.Mails(), Log: a.logFor("topics"), Now: a.opt.Now})
-	a.publisher = publish.New(a.topics, a.messages)
+		Events: notify.Events(), Channels: channels, NoMail: !a.cfg.Notify.Email.Mails(), Log: a.logFor("topics"), Now: a.opt.Now})
+	a.publisher = publish.New(a.topics, a.messages).CheckBodies(checks)
 	if a.opt.Roles.Notifier {
 		a.dispatcher, err = push.NewDispatcher(push.DispatcherParts{Config: a.cfg.Delay, Topics: a.topics,
-			Messages: a.messages, OnDead: a.reportDead, OnFull: a.reportFull, OnDown: a.reportDown,
+			Messages: a.messages, Channels: senders, OnDead: a.reportDead, OnFull: a.reportFull, OnDown: a.reportDown,
 			Blocked: a.guard.Err, Log: a.logFor("delay"), Now: a.opt.Now, Registry: reg})
 		if err == nil {
 			a.onStop("pool of callers", func(context.Context) error { return a.dispatcher.Close() })

@@ -133,9 +133,12 @@ func subscriptionCard(s api.Subscription) string {
 	if s.PausedUntil != "" {
 		rows = append(rows, []string{"waits until", s.PausedUntil}, []string{"because", printable(s.Paused)})
 	}
-	if s.Kind == "push" {
+	switch s.Kind {
+	case "push":
 		rows = append(rows, []string{"calls", s.Method + " " + printable(s.URL)}, []string{"timeout", ms(s.TimeoutMS)})
-	} else {
+	case "channel":
+		rows = append(rows, []string{"sent by", "channel " + s.Topic})
+	default:
 		rows = append(rows, []string{"lease", ms(s.LeaseMS)})
 	}
 	rows = append(rows, []string{"retries", strconv.Itoa(s.Retries) + " after 1, 3, 5, … times " + ms(s.RetryUnitMS)},

@@ -28,7 +28,7 @@ func (ts *Topics) Get(ctx context.Context, name string) (Topic, error) {
 	var t Topic
 	err := ts.db.Read.WithContext(ctx).Take(&t, "name = ?", name).Error
 	if errors.Is(err, gorm.ErrRecordNotFound) {
-		return Topic{}, fmt.Errorf("topic %s: %w", name, ErrNoTopic)
+		return Topic{}, ts.noTopic(name)
 	}
 	return t, err
 }
@@ -164,7 +164,7 @@ func (ts *Topics) Run(ctx context.Context) {
 	for {
 		err := ts.Refresh(ctx)
 		if err == nil {
-			err = ts.raiseChanged(ctx)
+			err = errors.Join(ts.makeChannelTopics(ctx), ts.raiseChanged(ctx))
 		}
 		if err != nil && ctx.Err() == nil && !failing {
 			ts.log.WarnContext(ctx, "topics not refreshed, will keep trying", "error", err)

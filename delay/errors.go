@@ -21,6 +21,8 @@ var (
 	ErrSubscribed         = errors.New("the topic has subscriptions: delete them first")
 	ErrUnsubscribed       = errors.New("the topic has no subscription: nobody would get the message")
 	ErrNotPull            = errors.New("the subscription calls its receiver: nobody can ask it for messages")
+	ErrChannelTopic       = errors.New("the topic belongs to a channel: it has one subscription, no URL, and stays")
+	ErrChannelOff         = errors.New("its channel is off: enable it (notify.sms, notify.email) to send messages")
 	ErrBehind             = errors.New("the database does not yet show what was changed of the topic")
 )
 

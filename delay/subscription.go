@@ -27,7 +27,7 @@ const (
 type Subscription struct {
 	Name        string `gorm:"primaryKey"` // unique among all topics; TOPIC.default is made of the topic's row
 	Topic       string
-	Kind        string // Push or Pull
+	Kind        string // Push or Pull; Channel of a topic's own
 	URL         string `gorm:"column:url"`
 	Method      string // POST, PUT, PATCH or GET
 	TimeoutMS   int64  `gorm:"column:timeout_ms"` // of one call
@@ -124,12 +124,17 @@ func (f Filter) Takes(m New) bool {
 		}))
 }
 
-// Default returns the topic's own subscription, which calls the topic's URL; false where there is none.
+// Default returns the topic's own subscription, which calls the topic's URL or sends by its channel; false where there
+// is none.
 func (t Topic) Default() (Subscription, bool) {
-	return Subscription{Name: t.Name + defaultSuffix, Topic: t.Name, Kind: Push, URL: t.URL, Method: t.Method,
+	kind := Push
+	if t.ByChannel() {
+		kind = Channel
+	}
+	return Subscription{Name: t.Name + defaultSuffix, Topic: t.Name, Kind: kind, URL: t.URL, Method: t.Method,
 		TimeoutMS: t.TimeoutMS, Retries: t.Retries, RetryUnitMS: t.RetryUnitMS, Alert: t.Alert, Owner: t.Owner,
 		Enabled: t.Enabled, Secret: t.Secret, OldSecret: t.OldSecret, OldUntil: t.OldUntil, CreatedAt: t.CreatedAt,
-		UpdatedAt: t.UpdatedAt, Version: t.Version}, t.URL != ""
+		UpdatedAt: t.UpdatedAt, Version: t.Version}, t.URL != "" || t.ByChannel()
 }
 
 // NewSubscription says which subscription to create.

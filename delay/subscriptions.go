@@ -23,6 +23,9 @@ func (ts *Topics) CreateSubscription(
 	}
 	act := adminlog.Act{Actor: actor, Action: "subscription.create", Target: n.Name, Reason: reason}
 	topic, err := ts.changeWithin(ctx, n.Topic, func(tx *gorm.DB) error {
+		if of, err := lockTopic(tx, n.Topic); err != nil || of.ByChannel() {
+			return errors.Join(err, onlyIf(of.ByChannel(), ErrChannelTopic))
+		}
 		count, err := countSubscriptions(tx, n.Topic)
 		if err != nil {
 			return err
@@ -117,6 +120,9 @@ func (ts *Topics) DeleteSubscription(ctx context.Context, d Deletion, actor, rea
 	sub, err := ts.Subscription(ctx, d.Name)
 	if err != nil {
 		return err
+	}
+	if sub.Kind == Channel {
+		return fmt.Errorf("subscription %s: %w", d.Name, ErrChannelTopic)
 	}
 	if sub.IsDefault() {
 		return ts.deleteDefault(ctx, sub, d, actor, reason)

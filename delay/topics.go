@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -24,6 +25,7 @@ type Topics struct {
 	messages Messages
 	events   []string
 	noMail   bool // there is no mail server
+	channels []string
 	log      *slog.Logger
 	now      func() time.Time
 	copy     atomic.Pointer[Snapshot]
@@ -48,6 +50,7 @@ type TopicsParts struct {
 	Messages Messages
 	Events   []string // those a topic may ask for; none without Config.OrderEvents
 	NoMail   bool     // there is no mail server: a change that names an alert address fails
+	Channels []string // those of ChannelTopics whose channel is enabled
 	Log      *slog.Logger
 	Now      func() time.Time
 }
@@ -57,7 +60,7 @@ func NewTopics(p TopicsParts) *Topics {
 	if !p.Config.OrderEvents {
 		p.Events = nil
 	}
-	t := &Topics{cfg: p.Config, db: p.DB, messages: p.Messages, events: p.Events, noMail: p.NoMail, log: p.Log,
+	t := &Topics{cfg: p.Config, db: p.DB, messages: p.Messages, events: p.Events, noMail: p.NoMail, channels: p.Channels, log: p.Log,
 		now: p.Now, reading: make(chan struct{}, 1), raised: map[string]int64{}}
 	t.copy.Store(newSnapshot(nil, nil))
 	return t
@@ -76,6 +79,9 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 	if ch.URL == nil {
 		noURL = invalid.Error{{Field: "url", Detail: "must be given; it is empty where only subscriptions receive"}}
 	}
+	if slices.Contains(ChannelTopics(), name) {
+		return Topic{}, invalid.Error{{Field: "name", Detail: "is kept for the messages of channel " + name}}
+	}
 	if err := errors.Join(checkReason(reason), noURL, ts.checkAlert(ch.Alert),
 		topic.check(ts.cfg, ts.events)); err != nil {
 		return Topic{}, err
@@ -83,7 +89,8 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 	act := adminlog.Act{Actor: actor, Action: "topic.create", Target: name, Reason: reason}
 	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
 		var count int64
-		if err := tx.Model(&Topic{}).Count(&count).Error; err != nil {
+		others := tx.Model(&Topic{}).Where("name NOT IN ?", ChannelTopics())
+		if err := others.Count(&count).Error; err != nil {
 			return err
 		}
 		if count >= int64(ts.cfg.MaxTopics) {
@@ -124,7 +131,10 @@ func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, rea
 		if err := after.check(ts.cfg, ts.events); err != nil {
 			return err
 		}
-		if own, was := before.Default(); was && after.URL == "" {
+		if before.ByChannel() && (after.URL != "" || after.Events != "") {
+			return ErrChannelTopic
+		}
+		if own, was := before.Default(); was && after.URL == "" && !before.ByChannel() {
 			if err := ts.messages.Unused(ctx, own, ErrTopicInUse); err != nil {
 				return err
 			}
@@ -154,6 +164,9 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 		before, err := lockTopic(tx, name)
 		if err != nil {
 			return err
+		}
+		if before.ByChannel() {
+			return ErrChannelTopic
 		}
 		if subscribed, err := countSubscriptions(tx, name); err != nil || subscribed > 0 {
 			return errors.Join(err, onlyIf(subscribed > 0, ErrSubscribed))

@@ -83,10 +83,16 @@ func (s *Store) attributes(topic string, m Claimed, added time.Time, about strin
 // TokenSize is how many letters a lease's token has.
 const TokenSize = 16
 
+// ChannelTime bounds how long a channel may take to send a claimed message, its wait for a turn included.
+const ChannelTime = time.Minute
+
 // leaseOf returns how long a claimed message is its deliverer's.
 func (s *Store) leaseOf(sub delay.Subscription) time.Duration {
-	if sub.Kind == delay.Pull {
+	switch sub.Kind {
+	case delay.Pull:
 		return sub.Lease()
+	case delay.Channel:
+		return max(s.cfg.Lease, ChannelTime+time.Minute)
 	}
 	return s.cfg.Lease
 }

@@ -18,11 +18,55 @@ import (
 type Publisher struct {
 	topics   *delay.Topics
 	messages *message.Store
+	checks   map[string]BodyCheck // of topics that a channel sends
 }
+
+// BodyCheck returns which fields of a body break a rule of the channel that sends it, or nothing. It quotes nothing of
+// the body.
+type BodyCheck func(body []byte) invalid.Error
 
 // New returns what adds messages to topics.
 func New(topics *delay.Topics, messages *message.Store) *Publisher {
-	return &Publisher{topics, messages}
+	return &Publisher{topics: topics, messages: messages}
+}
+
+// CheckBodies has the bodies of topics that a channel sends checked so, before anything is added. A topic without a
+// check takes nothing. It returns p.
+func (p *Publisher) CheckBodies(checks map[string]BodyCheck) *Publisher {
+	p.checks = checks
+	return p
+}
+
+// checkBodies returns an invalid.Error that names the fields of each body, or ErrChannelOff.
+func (p *Publisher) checkBodies(topic delay.Topic, messages []delay.New) error {
+	if !topic.ByChannel() {
+		return nil
+	}
+	check, on := p.checks[topic.Name]
+	if !on {
+		return fmt.Errorf("topic %s: %w", topic.Name, delay.ErrChannelOff)
+	}
+	var bad invalid.Error
+	for i, m := range messages {
+		for _, field := range check(m.Body) {
+			if len(bad) == 20 {
+				return bad
+			}
+			field.Field = fmt.Sprintf("messages[%d].body%s", i, dotted(field.Field))
+			bad = append(bad, field)
+		}
+	}
+	if len(bad) > 0 {
+		return bad
+	}
+	return nil
+}
+
+func dotted(field string) string {
+	if field == "" {
+		return ""
+	}
+	return "." + field
 }
 
 // Add takes 1 to 1,000 messages, all or none, and returns when each is due by Redis' clock. Each goes to every
@@ -31,7 +75,7 @@ func New(topics *delay.Topics, messages *message.Store) *Publisher {
 //
 // A full subscription misses what it has no room for, and the others get it. Only when all that a message is for are
 // full is the error ErrFull. It may also be an invalid.Error, ErrConflict, ErrNoTopic, or ErrUnsubscribed where the
-// topic has no subscription at all. When it returns nil the messages are as durable as Redis is.
+// topic has no subscription at all, or ErrChannelOff. When it returns nil the messages are as durable as Redis is.
 func (p *Publisher) Add(ctx context.Context, topic string, messages []delay.New) ([]time.Time, error) {
 	if err := checkReserved(messages); err != nil {
 		return nil, err
@@ -60,6 +104,9 @@ func (p *Publisher) add(ctx context.Context, topic string, messages []delay.New,
 			return nil, false, err
 		}
 		t, _ := known.Topic(topic)
+		if err := p.checkBodies(t, messages); err != nil {
+			return nil, false, err
+		}
 		a.Version, a.Subscriptions = t.Version, known.Of(topic)
 		due, err := p.messages.Add(ctx, a)
 		newer, stale := errors.AsType[delay.StaleError](err)

@@ -54,7 +54,7 @@ func (d *Dispatcher) open() []delay.Subscription {
 		return nil
 	}
 	return slices.DeleteFunc(d.topics.Subscriptions(), func(s delay.Subscription) bool {
-		return !s.On() || s.Kind != delay.Push
+		return !d.delivered(s)
 	})
 }
 
@@ -110,20 +110,20 @@ func (d *Dispatcher) claimRound(work context.Context, subs []delay.Subscription)
 
 // claimPause returns how long after a claim the subscription is looked at again.
 func (d *Dispatcher) claimPause(sub delay.Subscription) time.Duration {
-	alone, _ := d.receivers.get(sub).leftAlone()
+	alone, _ := d.pauseOf(sub)
 	return max(alone.Until.Sub(d.now()), message.ClaimPause)
 }
 
 // claim takes slots, then as many due messages of the subscription, and gives each to a worker at once.
 func (d *Dispatcher) claim(work context.Context, sub delay.Subscription) error {
-	receiver := d.receivers.get(sub)
-	room := d.slots.reserve(sub.Name, d.cfg.Batch, receiver.limit())
+	most, limit := d.room(sub)
+	room := d.slots.reserve(sub.Name, most, limit)
 	if room == 0 {
 		return nil
 	}
 	used := 0
 	defer func() { d.slots.release(sub.Name, room-used) }()
-	to, err := newTarget(sub, receiver, d.now())
+	to, err := newTarget(sub, d.receivers.get(sub), d.now())
 	if err != nil {
 		return fmt.Errorf("%s: %w", sub.Title(), err)
 	}
@@ -162,6 +162,10 @@ func (d *Dispatcher) call(j callJob) {
 		d.metrics.lateness.Observe((j.message.Lateness + d.now().Sub(j.claimed)).Seconds())
 	}
 	killpoint.Pass("delay.call")
-	out = d.caller.deliver(j.ctx, j.target, j.message)
+	if c := d.channelOf(j.target.Subscription); c != nil {
+		out = d.send(j.ctx, c, j.target, j.message)
+	} else {
+		out = d.caller.deliver(j.ctx, j.target, j.message)
+	}
 	killpoint.Pass("delay.called")
 }

@@ -39,6 +39,7 @@ type Dispatcher struct {
 	pool     *ants.PoolWithFuncGeneric[callJob]
 	slots    *slots
 
+	channels  map[string]Channel // by topic
 	receivers *receivers
 	watch     *watch
 	calls     sync.WaitGroup
@@ -72,6 +73,7 @@ type DispatcherParts struct {
 	Config   delay.Config // validated
 	Topics   *delay.Topics
 	Messages *message.Store
+	Channels map[string]Channel // by topic: they send its messages; nil: none
 	OnDead   message.OnDead
 	OnFull   OnFull       // nil: nobody hears of it
 	OnDown   OnDown       // nil: nobody hears of it
@@ -88,6 +90,7 @@ func NewDispatcher(p DispatcherParts) (*Dispatcher, error) {
 		cfg: cfg, topics: p.Topics, messages: p.Messages, caller: newCaller(cfg, p.Now),
 		onDead: p.OnDead, onFull: p.OnFull, onDown: p.OnDown,
 		log: p.Log, now: p.Now, slots: newSlots(cfg.Workers, cfg.PerTopic), results: make(chan result, cfg.Workers),
+		channels:  p.Channels,
 		receivers: newReceivers(cfg, p.Now), watch: newWatch(time.Now),
 		pauses: apart.NewPauses(p.Now, cfg.Poll, backoffMax), blocked: p.Blocked, seen: p.Topics.Snapshot(),
 	}

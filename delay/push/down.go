@@ -18,7 +18,7 @@ type OnDown func(ctx context.Context, r DownReport)
 // watchReceiver shows whether a subscription's receiver is left alone, here and to other processes, and tells of one
 // that fails for long.
 func (d *Dispatcher) watchReceiver(ctx context.Context, sub delay.Subscription) error {
-	pause, lasting := d.receivers.get(sub).leftAlone()
+	pause, lasting := d.pauseOf(sub)
 	left := max(pause.Until.Sub(d.now()).Seconds(), 0)
 	if !pause.Until.IsZero() {
 		left = max(left, 0.001) // it is being tried

@@ -45,7 +45,7 @@ func (d *Dispatcher) maintain(ctx context.Context) {
 func (d *Dispatcher) busy(subs []delay.Subscription, turn int) []delay.Subscription {
 	return slices.DeleteFunc(slices.Clone(subs), func(sub delay.Subscription) bool {
 		turn++ // spreads them over the turns
-		return turn%idleTurns != 0 && d.fills.isEmpty(sub.Name) && (sub.Kind != delay.Push || d.watch.isIdle(sub.Name))
+		return turn%idleTurns != 0 && d.fills.isEmpty(sub.Name) && (sub.Kind == delay.Pull || d.watch.isIdle(sub.Name))
 	})
 }
 
@@ -79,7 +79,7 @@ func (d *Dispatcher) maintainAll(ctx context.Context, subs []delay.Subscription)
 	}
 	d.watchFill(ctx, subs, counts, failed)
 	for i, sub := range subs {
-		if sub.Kind == delay.Push {
+		if sub.Kind != delay.Pull {
 			failed[i] = errors.Join(failed[i], d.watchReceiver(ctx, sub))
 		}
 	}

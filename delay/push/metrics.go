@@ -81,7 +81,7 @@ func (m metrics) count(subs []delay.Subscription, counts []message.Counts, faile
 // ended counts attempts that ended. Those of readers are no calls.
 func (m metrics) ended(sub delay.Subscription, outcome string, n int) {
 	m.endings.WithLabelValues(sub.Topic, sub.Name, outcome).Add(float64(n))
-	if sub.Kind == delay.Push {
+	if sub.Kind != delay.Pull {
 		m.calls.WithLabelValues(sub.Topic, outcome).Add(float64(n))
 	}
 }

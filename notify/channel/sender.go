@@ -50,8 +50,8 @@ type Sender struct {
 // sendJob is one message on its way through the pool.
 type sendJob struct {
 	ctx    context.Context
-	m      notify.Message
-	to     notify.Recipient
+	what   string // for the log
+	send   func(context.Context) notify.Result
 	report func(notify.Result)
 }
 
@@ -154,7 +154,9 @@ func (s *Sender) Begin(ctx context.Context, batch []notify.Message, report func(
 			report(i, result)
 			continue
 		}
-		jobs = append(jobs, sendJob{ctx, m, to, func(r notify.Result) { report(i, r) }})
+		jobs = append(jobs, sendJob{ctx: ctx, what: m.ID(),
+			send:   func(ctx context.Context) notify.Result { return s.transport.send(ctx, m, to) },
+			report: func(r notify.Result) { report(i, r) }})
 	}
 	s.waiting.Add(int64(len(jobs)))
 	return func() {

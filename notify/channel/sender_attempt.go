@@ -19,7 +19,7 @@ func (s *Sender) run(j sendJob) {
 		if p := recover(); p != nil {
 			// The value may quote the message with an address, so only its type is logged.
 			s.log.ErrorContext(j.ctx, "notify: sending panicked",
-				"order", j.m.OrderID, "event", j.m.Event, "panic", fmt.Sprintf("%T", p))
+				"message", j.what, "panic", fmt.Sprintf("%T", p))
 		}
 		j.report(result)
 	}()
@@ -66,7 +66,7 @@ func (s *Sender) send(j sendJob, report func(error)) (result notify.Result) {
 	}()
 	work, done := context.WithTimeout(j.ctx, s.cfg.Timeout)
 	defer done()
-	return s.transport.send(work, j.m, j.to)
+	return j.send(work)
 }
 
 // excuse gives a message its attempt back when the receiver as a whole is at fault. That is so when it asked for a

@@ -26,7 +26,10 @@ type SMS struct {
 	ID    string // the same at every try
 	To    string // the phone number
 	Text  string // in the recipient's language
-	Facts Facts  // for providers that have templates of their own
+	Facts Facts  // of an order, for providers that have templates of their own
+
+	Template string         // of a message of the shop's own; empty: it has a text
+	Data     map[string]any // for that template
 }
 
 // SMSProvider sends texts. Send is called by many goroutines, at least once for each message. It neither logs the
@@ -106,6 +109,7 @@ func maskPhone(phone string) string {
 type smsTransport struct {
 	provider  SMSProvider
 	templates *Templates
+	plan      phone.Plan // of notify.sms.default_region
 	client    *http.Client
 }
 
@@ -114,7 +118,8 @@ type smsTransport struct {
 func newSMS(cfg SMSConfig, templates *Templates, log *slog.Logger, now func() time.Time) (*smsTransport, error) {
 	client := webhook.GuardedClient(cfg.Timeout, cfg.Workers, true)
 	provider, err := newSMSProvider(cfg, log, client, now)
-	return &smsTransport{provider, templates, client}, err
+	plan, wrong := phone.PlanOf(cfg.DefaultRegion)
+	return &smsTransport{provider, templates, plan, client}, errors.Join(err, wrong)
 }
 
 func (s *smsTransport) name() string { return "sms" }

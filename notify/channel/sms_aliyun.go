@@ -33,6 +33,9 @@ type AliyunConfig struct {
 	// failed, refund_required. They may use the variables order, sale, quantity, total and pay_by. Other events are not
 	// sent.
 	Templates map[string]string `koanf:"templates"`
+	// OwnTemplates are the codes of approved templates by the name that a shop's system gives. Their variables are its
+	// data. Other messages of such systems are refused.
+	OwnTemplates map[string]string `koanf:"own_templates"`
 }
 
 type aliyun struct {
@@ -58,14 +61,23 @@ func newAliyun(cfg AliyunConfig, client *http.Client, now func() time.Time) (*al
 	return &aliyun{cfg, client, now}, webhook.CheckURL("notify.sms.aliyun.endpoint", cfg.Endpoint)
 }
 
+func (p *aliyun) approves(template string) bool { return p.cfg.OwnTemplates[template] != "" }
+
 // Send implements SMSProvider. SendSms is not idempotent: after a lost answer, the retry may send the text twice.
 func (p *aliyun) Send(ctx context.Context, s SMS) notify.Result {
-	template := p.cfg.Templates[strings.TrimPrefix(s.Facts.Event, "order.")]
+	template, values := p.cfg.Templates[strings.TrimPrefix(s.Facts.Event, "order.")], map[string]any{
+		"order": shorten(s.Facts.Short), "sale": shorten(s.Facts.Sale), "quantity": strconv.Itoa(s.Facts.Quantity),
+		"total": shorten(s.Facts.Total), "pay_by": shorten(s.Facts.PayBy)}
+	if s.Template != "" {
+		template, values = p.cfg.OwnTemplates[s.Template], s.Data
+	}
+	if template == "" && s.Facts.Event == "" {
+		return notify.Permanent("aliyun sends approved templates only")
+	}
 	if template == "" {
 		return notify.Skipped("no aliyun template is configured for this event")
 	}
-	variables, err := json.Marshal(map[string]string{"order": shorten(s.Facts.Short), "sale": shorten(s.Facts.Sale),
-		"quantity": strconv.Itoa(s.Facts.Quantity), "total": shorten(s.Facts.Total), "pay_by": shorten(s.Facts.PayBy)})
+	variables, err := json.Marshal(values)
 	if err != nil {
 		return notify.Permanent("the template's variables could not be written")
 	}
