@@ -2,7 +2,6 @@ package inventory_test
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"gorm.io/gorm"
 
 	"sluice/internal/invalid"
 	"sluice/internal/testkit/orders"
@@ -283,111 +281,5 @@ func TestUpdateBounds(t *testing.T) {
 		require.NoError(w.T, err)
 		require.Equal(w.T, 77, same.Cap)
 		require.Len(w.T, log(w), 3)
-	})
-}
-
-func TestAdjustStock(t *testing.T) {
-	orders.EachEmpty(t, func(w *orders.World) {
-		w.Open(10, 1)
-		w.AdmitMany(4)
-		w.WorkOff(4)
-		after, err := w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: 5, Actor: "ann",
-			Reason: "found a box"})
-		require.NoError(w.T, err)
-		require.Equal(w.T, inventory.Stock{SaleID: orders.Sale, Total: 15, Available: 11, Changes: 2}, after.Stock)
-		after, err = w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: -11, Actor: "ann",
-			Reason: "water damage"})
-		require.NoError(w.T, err)
-		require.Equal(w.T, inventory.Stock{SaleID: orders.Sale, Total: 4, Available: 0, Changes: 3}, after.Stock)
-		_, err = w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: -1, Actor: "ann",
-			Reason: "one more"})
-		require.ErrorIs(w.T, err, inventory.ErrShort, "sold units cannot be taken away")
-		sale, stock := w.Get()
-		require.EqualValues(w.T, 3, sale.Version)
-		require.Equal(w.T, inventory.Adjusted{Sale: sale, Stock: stock}, after)
-
-		var invalid invalid.Error
-		for _, delta := range []int64{0, 1_000_000_000, 1_000_000_001, math.MinInt64, math.MaxInt64} {
-			_, err = w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: delta, Actor: "ann",
-				Reason: "why"})
-			require.ErrorAs(w.T, err, &invalid, "%d", delta)
-		}
-		for _, reason := range []string{"", strings.Repeat("x", 201), "a\nb"} {
-			_, err = w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: orders.Sale, Delta: 1, Actor: "ann",
-				Reason: reason})
-			require.ErrorAs(w.T, err, &invalid, "%q", reason)
-		}
-		_, err = w.Sales.AdjustStock(w.Ctx, inventory.Adjustment{Sale: "nowhere", Delta: 1, Actor: "ann",
-			Reason: "why"})
-		require.ErrorIs(w.T, err, inventory.ErrNoSale)
-
-		var moves []struct {
-			Delta         int64
-			Reason, Actor string
-		}
-		require.NoError(w.T, w.DB.Read.Table("stock_moves").Order("id").Find(&moves).Error)
-		require.Equal(w.T, "[{10 created test} {5 found a box ann} {-11 water damage ann}]", fmt.Sprint(moves))
-		entries := log(w)
-		require.Len(w.T, entries, 3)
-		was, is := logged[inventory.Stock](w.T, entries[2])
-		require.Equal(w.T, []int64{15, 11, 4, 0}, []int64{was.Total, was.Available, is.Total, is.Available})
-		w.CatchUp()
-		w.Clean()
-	})
-}
-
-func TestLedgerNeverBelowZero(t *testing.T) {
-	orders.EachEmpty(t, func(w *orders.World) {
-		w.Create(orders.NewSale(orders.Sale, 100, 1))
-		require.ErrorIs(w.T, w.DB.Tx(w.Ctx, func(tx *gorm.DB) error { return inventory.Return(tx, "nowhere", 1) }),
-			inventory.ErrNoSale)
-		require.ErrorIs(w.T, w.DB.Tx(w.Ctx, func(tx *gorm.DB) error {
-			_, err := inventory.Take(tx, inventory.Taking{Sale: orders.Sale, Epoch: 0, Units: 101})
-			return err
-		}), inventory.ErrShort)
-		require.ErrorIs(w.T, w.DB.Tx(w.Ctx, func(tx *gorm.DB) error {
-			_, err := inventory.Take(tx, inventory.Taking{Sale: orders.Sale, Epoch: 7, Units: 1})
-			return err
-		}), inventory.ErrStale)
-		require.Error(w.T, w.DB.Tx(w.Ctx, func(tx *gorm.DB) error { return inventory.Return(tx, orders.Sale, 1) }),
-			"more than there ever was")
-
-		var held atomic.Int64 // units taken and not returned
-		var workers sync.WaitGroup
-		errs := make([]error, 8)
-		for i := range errs {
-			workers.Go(func() {
-				for n := range 25 {
-					units := int64(n%7 + 1)
-					err := w.DB.Tx(w.Ctx, func(tx *gorm.DB) error {
-						_, err := inventory.Take(tx, inventory.Taking{Sale: orders.Sale, Units: units})
-						return err
-					})
-					if err == nil {
-						held.Add(units)
-					} else if !errors.Is(err, inventory.ErrShort) {
-						errs[i] = err
-						return
-					}
-					if err == nil && n%4 == 0 {
-						if errs[i] = w.DB.Tx(w.Ctx, func(tx *gorm.DB) error {
-							return inventory.Return(tx, orders.Sale,
-								units)
-						}); errs[i] != nil {
-							return
-						}
-						held.Add(-units)
-					}
-				}
-			})
-		}
-		workers.Wait()
-		for _, err := range errs {
-			require.NoError(w.T, err)
-		}
-		_, stock := w.Get()
-		require.Equal(w.T, 100-held.Load(), stock.Available)
-		require.GreaterOrEqual(w.T, stock.Available, int64(0))
-		require.Less(w.T, stock.Available, int64(7), "it was fought for to the end")
 	})
 }
