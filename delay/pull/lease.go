@@ -44,24 +44,26 @@ func parseLease(text string) (l message.Lease, ok bool) {
 	return l, err1 == nil && err2 == nil && attempt > 0 && invalid.Name(l.ID, 128, "-_.:")
 }
 
-// parseLeases reads up to 1,000 leases. One that comes twice is in the list once; at says where each is.
+// parseLeases reads up to 1,000 leases. One that comes twice is in the list once; at says where each is. A lease has
+// several texts: base64 skips line ends.
 func parseLeases(texts []string) (list []message.Lease, at []int, err error) {
 	if len(texts) == 0 || len(texts) > delay.MaxBatch {
 		return nil, nil, invalid.Error{{Field: "leases", Detail: fmt.Sprintf("must be 1 to %d", delay.MaxBatch)}}
 	}
 	var bad invalid.Error
-	places := make(map[string]int, len(texts))
+	type held struct{ id, token string }
+	places := make(map[held]int, len(texts))
 	at = make([]int, len(texts))
 	for i, text := range texts {
-		place, known := places[text]
+		l, ok := parseLease(text)
+		if !ok && len(bad) < 20 {
+			bad = append(bad, invalid.Field{Field: fmt.Sprintf("leases[%d]", i),
+				Detail: "must be as it came with a message"})
+		}
+		place, known := places[held{l.ID, l.Token}]
 		if !known {
-			l, ok := parseLease(text)
-			if !ok && len(bad) < 20 {
-				bad = append(bad, invalid.Field{Field: fmt.Sprintf("leases[%d]", i),
-					Detail: "must be as it came with a message"})
-			}
 			place = len(list)
-			places[text], list = place, append(list, l)
+			places[held{l.ID, l.Token}], list = place, append(list, l)
 		}
 		at[i] = place
 	}
