@@ -140,8 +140,8 @@ func (c *caller) call(ctx context.Context, t *target, m message.Claimed) answer 
 	return c.classify(resp)
 }
 
-// classify reads a status. 410 ends the message; 400, 413 and 422 are about it alone. 429, and 503 with Retry-After,
-// ask for a wait. All others are faults of the receiver.
+// classify reads a status. 410 ends the message; 400, 413, 414, 422 and 431 are about it alone: by GET it is in the
+// address. 429, and 503 with Retry-After, ask for a wait. All others are faults of the receiver.
 func (c *caller) classify(resp *http.Response) answer {
 	wait, err := c.retryAfter(resp.Header.Get("Retry-After")), fmt.Errorf("the receiver answered %d", resp.StatusCode)
 	switch status := resp.StatusCode; {
@@ -150,7 +150,8 @@ func (c *caller) classify(resp *http.Response) answer {
 	case status == http.StatusGone:
 		return answer{kind: answerFinal, err: err}
 	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge,
-		status == http.StatusUnprocessableEntity:
+		status == http.StatusRequestURITooLong, status == http.StatusUnprocessableEntity,
+		status == http.StatusRequestHeaderFieldsTooLarge:
 		return answer{kind: answerRefused, err: err}
 	case status == http.StatusTooManyRequests && wait == 0:
 		return answer{kind: answerWait, wait: c.pause, err: err}

@@ -59,6 +59,26 @@ func TestReceiversThatHangLeaveSlotsToOthers(t *testing.T) {
 	require.LessOrEqual(t, hanging.Load(), int64(64-16+4), "a quarter is kept")
 }
 
+// TestAMessageThatIsRefusedIsNoFaultOfItsReceiver lets a receiver refuse more messages than open its breaker. Then the
+// others would wait for an hour.
+func TestAMessageThatIsRefusedIsNoFaultOfItsReceiver(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusRequestURITooLong,
+		http.StatusUnprocessableEntity, http.StatusRequestHeaderFieldsTooLarge} {
+		t.Run(http.StatusText(status), func(t *testing.T) {
+			t.Parallel()
+			w := topics.Embedded(t, func(c *delay.Config) { c.Pause = time.Hour })
+			r := providers.NewReceiver(t, providers.Status(status))
+			w.Topic("t", r.URL, func(c *delay.Change) { c.Method, c.Retries = new("GET"), new(1) })
+			w.Dispatch()
+			addMany(w, "t", 20)
+			for i := range 20 {
+				require.Equal(t, 2, w.WaitForState("t", fmt.Sprint(i), delay.Dead).Attempts)
+			}
+		})
+	}
+}
+
 // TestAReceiverThatWasAwayLosesNoMessage lets a receiver refuse for longer than any message's schedule lasts.
 func TestAReceiverThatWasAwayLosesNoMessage(t *testing.T) {
 	t.Parallel()
