@@ -152,23 +152,23 @@ func (ts *Topics) DeleteSubscription(ctx context.Context, d Deletion, actor, rea
 	if err := ts.publishChange(ctx, topic); err != nil {
 		return err
 	}
-	// From here on nobody adds to it.
+	return ts.eraseEnded(ctx, sub)
+}
+
+// eraseEnded removes what an ended subscription remembers. From its end on nobody adds to it.
+func (ts *Topics) eraseEnded(ctx context.Context, sub Subscription) error {
 	left, err := ts.messages.Erase(context.WithoutCancel(ctx), sub, true)
 	if left > 0 {
-		ts.log.WarnContext(ctx, "unfinished messages given up with their subscription", "subscription", d.Name,
+		ts.log.WarnContext(ctx, "unfinished messages given up with their subscription", "subscription", sub.Name,
 			"messages", left)
 	}
 	return err
 }
 
 func (ts *Topics) deleteDefault(ctx context.Context, sub Subscription, d Deletion, actor, reason string) error {
-	if d.GiveUp {
-		if _, err := ts.messages.Erase(ctx, sub, true); err != nil {
-			return err
-		}
-	}
 	none := ""
-	_, err := ts.Update(ctx, sub.Topic, Change{URL: &none}, actor, reason)
+	_, err := ts.update(ctx, Change{URL: &none}, d.GiveUp,
+		adminlog.Act{Actor: actor, Action: "topic.update", Target: sub.Topic, Reason: reason})
 	return err
 }
 

@@ -75,10 +75,29 @@ func TestADeletedSubscriptionLeavesNothing(t *testing.T) {
 		require.NoError(t, w.Topics.DeleteSubscription(ctx, delay.Deletion{Name: "s"}, "ann", ""))
 		require.ErrorIs(t, w.Topics.DeleteSubscription(ctx, delay.Deletion{Name: "t.default"}, "ann", ""),
 			delay.ErrTopicInUse)
+		var bad invalid.Error
+		require.ErrorAs(t, w.Topics.DeleteSubscription(ctx, delay.Deletion{Name: "t.default", GiveUp: true}, "ann",
+			strings.Repeat("x", 201)), &bad)
+		require.Equal(t, delay.Pending, w.Show("t", "a").State, "what is refused gives nothing up")
+		missed := w.Key(delay.OwnOf("t"), "missed")
+		require.NoError(t, w.Redis.Set(ctx, missed, 3, 0).Err())
 		require.NoError(t, w.Topics.DeleteSubscription(ctx, delay.Deletion{Name: "t.default", GiveUp: true}, "ann", ""))
+		left, err = w.Redis.Keys(ctx, "sluice:delay:{t}:*").Result()
+		require.NoError(t, err)
+		require.Equal(t, []string{"sluice:delay:{t}:version"}, left)
 		_, err = w.Publisher().Add(ctx, "t", []delay.New{topics.Message("c", 0)})
 		require.ErrorIs(t, err, delay.ErrUnsubscribed)
+		// The process that ended a URL died before it had removed the messages.
+		require.NoError(t, w.Redis.HSet(ctx, w.Key(delay.OwnOf("t"), "messages"), "a", "w\t1\t1\t{}").Err())
+		_, err = w.Topics.Update(ctx, "t", delay.Change{URL: new("http://b.example")}, "ann", "")
+		require.NoError(t, err)
+		w.Add("t", topics.Message("a", 0))
+		require.NoError(t, w.Messages.Cancel(ctx, w.Own("t"), "a"), "it begins anew")
+		require.NoError(t, w.Redis.Set(ctx, missed, 3, 0).Err())
 		require.NoError(t, w.Topics.Delete(ctx, "t", "ann", ""))
+		left, err = w.Redis.Keys(ctx, "sluice:delay:{t}:*").Result()
+		require.NoError(t, err)
+		require.Equal(t, []string{"sluice:delay:{t}:gone"}, left)
 	})
 }
 

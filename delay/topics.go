@@ -116,11 +116,17 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 // Update changes a topic. It returns an invalid.Error, ErrNoTopic, or ErrTopicInUse where its URL is to be taken from
 // unfinished messages.
 func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
-	if err := errors.Join(checkReason(reason), ts.checkAlert(ch.Alert)); err != nil {
+	return ts.update(ctx, ch, false, adminlog.Act{Actor: actor, Action: "topic.update", Target: name, Reason: reason})
+}
+
+// update changes a topic. With giveUp the unfinished messages of its own URL may go with it.
+func (ts *Topics) update(ctx context.Context, ch Change, giveUp bool, act adminlog.Act) (Topic, error) {
+	if err := errors.Join(checkReason(act.Reason), ts.checkAlert(ch.Alert)); err != nil {
 		return Topic{}, err
 	}
-	act := adminlog.Act{Actor: actor, Action: "topic.update", Target: name, Reason: reason}
+	name, own := act.Target, OwnOf(act.Target)
 	var after Topic
+	ended := false
 	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
 		before, err := lockTopic(tx, name)
 		if err != nil {
@@ -134,7 +140,8 @@ func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, rea
 		if before.ByChannel() && (after.URL != "" || after.Events != "") {
 			return ErrChannelTopic
 		}
-		if own, was := before.Default(); was && after.URL == "" && !before.ByChannel() {
+		ended = before.URL != "" && after.URL == "" && !after.ByChannel()
+		if before.URL != "" && after.URL == "" && !(ended && giveUp) {
 			if err := ts.messages.Unused(ctx, own, ErrTopicInUse); err != nil {
 				return err
 			}
@@ -142,12 +149,23 @@ func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, rea
 		if err := tx.Select("*").Where("name = ?", name).Updates(&after).Error; err != nil {
 			return err
 		}
-		return act.Write(tx, ts.now(), before.masked(), after.masked())
+		if err := act.Write(tx, ts.now(), before.masked(), after.masked()); err != nil {
+			return err
+		}
+		if before.URL != "" || after.URL == "" {
+			return nil
+		}
+		// What an earlier URL left behind whose end was cut off belongs to nobody.
+		_, err = ts.messages.Erase(ctx, own, true)
+		return err
 	})
 	if err != nil {
 		return Topic{}, fmt.Errorf("change topic %s: %w", name, err)
 	}
-	return after, ts.publishChange(ctx, after)
+	if err := ts.publishChange(ctx, after); err != nil || !ended {
+		return after, err
+	}
+	return after, ts.eraseEnded(ctx, own)
 }
 
 // Delete removes a topic without unfinished messages and subscriptions, else it returns ErrTopicInUse or ErrSubscribed;

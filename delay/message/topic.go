@@ -19,8 +19,7 @@ func (s *Store) Reopen(ctx context.Context, topic string) error {
 func (s *Store) Forget(ctx context.Context, topic string) error {
 	k, of := s.keysOf(delay.OwnOf(topic)), s.topicKeys(topic)
 	reply, err := s.scripts.forget.RunList(ctx, s.rdb, []string{k.messages, k.done, k.tries, of.gone, of.version,
-		k.about},
-		delay.GoneFor.Milliseconds())
+		k.about, k.missed, k.warned, k.told}, delay.GoneFor.Milliseconds())
 	if err == nil && reply[0].(int64) > 0 {
 		err = fmt.Errorf("topic %s has %d: %w", topic, reply[0], delay.ErrTopicInUse)
 	}
