@@ -87,6 +87,7 @@ var mayImport = map[string][]string{
 	shopkit:            {"configs", authRoom, "inventory", "queue", redisRoom, "internal/testkit", webhook},
 	orderkit: {"order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom, deadletterRoom, "adminlog",
 		"inventory", reconcileRoom, auditRoom, "notify", "queue", "store", redisRoom, "internal/testkit"},
+	queuekit:  {"queue", "internal/testkit"},
 	outboxkit: {"notify", "store", "internal/testkit"},
 	topicskit: {"delay", messageRoom, publishRoom, pushRoom, pullRoom, "notify", "store", "internal/testkit"},
 	stackkit: {"admin", "adminlog", "api", "delay", messageRoom, "fleet", "gateway", authRoom, ratelimit, httpServer,
@@ -193,7 +194,7 @@ const invalid = "internal/invalid"
 
 // shoppers are those of the demonstration. shopkit is what is around a whole process in tests, stackkit a whole way of
 // an order within one, orderkit one sale with every part around it, topicskit topics with
-// receivers and readers, outboxkit an outbox with channels.
+// receivers and readers, outboxkit an outbox with channels, queuekit one line.
 const (
 	shoppers  = "internal/shoppers"
 	shopkit   = "internal/testkit/shop"
@@ -201,6 +202,7 @@ const (
 	stackkit  = "internal/testkit/stack"
 	topicskit = "internal/testkit/topics"
 	outboxkit = "internal/testkit/outbox"
+	queuekit  = "internal/testkit/queues"
 )
 
 // killpoint marks the steps at which a test build may die; it is a leaf.

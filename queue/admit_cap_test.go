@@ -10,17 +10,18 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 )
 
 // The line's bound holds exactly, however many ask at once.
 func TestAdmitStopsExactlyAtTheCap(t *testing.T) {
 	const total, most = 5000, 1000
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
 		requests := make(chan queue.Request, total)
 		for i := range total {
-			requests <- ask(fmt.Sprint("order-", i), fmt.Sprint("user-", i))
+			requests <- queues.Ask(fmt.Sprint("order-", i), fmt.Sprint("user-", i))
 		}
 		close(requests)
 		var mu sync.Mutex
@@ -34,7 +35,7 @@ func TestAdmitStopsExactlyAtTheCap(t *testing.T) {
 					if len(batch) == 0 {
 						return
 					}
-					admissions, err := b.Admit(b.ctx, 1, rate, batch)
+					admissions, err := b.Admit(b.Ctx, 1, queues.Rate, batch)
 					mu.Lock()
 					if err != nil {
 						t.Error(err)
@@ -60,9 +61,9 @@ func TestAdmitStopsExactlyAtTheCap(t *testing.T) {
 		for i, seq := range seqs {
 			require.EqualValues(t, i+1, seq)
 		}
-		require.Len(t, b.list("wait"), most)
-		require.EqualValues(t, most, b.view().Waiting)
-		b.conserved(3)
+		require.Len(t, b.List("wait"), most)
+		require.EqualValues(t, most, b.MustView().Waiting)
+		b.CheckUnits(3)
 	})
 }
 
@@ -78,11 +79,11 @@ func take(from <-chan queue.Request, n int) []queue.Request {
 
 // Whoever is admitted to a line that is stopped is told so, by the first answer and by its repetition.
 func TestTheWaitInAStoppedLine(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
 		admit := func(stopped time.Duration) queue.Admission {
-			result := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate, Stopped: stopped,
-				Requests: []queue.Request{ask("order", "ann")}}})[0]
+			result := b.Lines.Admit(b.Ctx, []queue.Ask{{Line: b.Line, Epoch: b.Epoch, Rate: queues.Rate,
+				Stopped: stopped, Requests: []queue.Request{queues.Ask("order", "ann")}}})[0]
 			require.NoError(t, result.Err)
 			return result.Admissions[0]
 		}
@@ -95,24 +96,25 @@ func TestTheWaitInAStoppedLine(t *testing.T) {
 }
 
 func TestAdmitLimitsEachUser(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
-		two, four := ask("two", "ann"), ask("four", "bob")
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
+		two, four := queues.Ask("two", "ann"), queues.Ask("four", "bob")
 		two.Units, four.Units = 2, 4
-		answers := b.admit(ask("one", "ann"), two, ask("late", "ann"), four, ask("fine", "bob"))
+		answers := b.MustAdmit(queues.Ask("one", "ann"), two, queues.Ask("late", "ann"), four,
+			queues.Ask("fine", "bob"))
 		require.Equal(t, 1, answers[0].Ticket.Slot)
 		require.Equal(t, 2, answers[1].Ticket.Slot)
 		require.Equal(t, 2, answers[1].Ticket.Units)
 		require.Equal(t, queue.LimitError{OrderID: "two"}, answers[2].Err)
 		require.Equal(t, queue.LimitError{}, answers[3].Err)
 		require.NoError(t, answers[4].Err)
-		b.conserved(3)
+		b.CheckUnits(3)
 
 		// A freed slot is the next one taken: the database allows one live order in each.
-		require.NoError(t, b.Cancel(b.ctx, "one", "ann"))
-		require.Equal(t, 1, b.admit(ask("again", "ann"))[0].Ticket.Slot)
+		require.NoError(t, b.Cancel(b.Ctx, "one", "ann"))
+		require.Equal(t, 1, b.MustAdmit(queues.Ask("again", "ann"))[0].Ticket.Slot)
 		require.Equal(t, []string{"two", "again"}, b.held("ann"))
 		require.Empty(t, b.held("nobody"))
-		b.conserved(3)
+		b.CheckUnits(3)
 	})
 }

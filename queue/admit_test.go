@@ -7,50 +7,51 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 )
 
 func TestAdmitChecksInOrder(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		s := openSale()
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		s := queues.OpenSale()
 		s.Cap, s.Limit, s.Total = 2, 1, 2
 		b := newBox(t, addr, s)
-		first := b.admit(ask("held", "ann"))[0]
+		first := b.MustAdmit(queues.Ask("held", "ann"))[0]
 		require.NoError(t, first.Err)
 
 		// With room, stock and time left, only the limit stands in the way.
-		require.Equal(t, queue.LimitError{OrderID: "held"}, b.admit(ask("x", "ann"))[0].Err)
-		b.admit(ask("other", "bob"))
+		require.Equal(t, queue.LimitError{OrderID: "held"}, b.MustAdmit(queues.Ask("x", "ann"))[0].Err)
+		b.MustAdmit(queues.Ask("other", "bob"))
 		// Now the line is full and the stock is gone: a holder still reads its order, others that the line is full.
-		require.Equal(t, queue.LimitError{OrderID: "held"}, b.admit(ask("x", "ann"))[0].Err)
-		require.ErrorIs(t, b.admit(ask("x", "cat"))[0].Err, queue.ErrFull)
+		require.Equal(t, queue.LimitError{OrderID: "held"}, b.MustAdmit(queues.Ask("x", "ann"))[0].Err)
+		require.ErrorIs(t, b.MustAdmit(queues.Ask("x", "cat"))[0].Err, queue.ErrFull)
 		// An empty line without stock.
-		b.settle(b.claim("b1", 10), queue.OpConfirm)
+		b.SettleAll(b.MustClaim("b1", 10), queue.OpConfirm)
 		b.forgetFull()
-		require.Equal(t, queue.LimitError{OrderID: "held"}, b.admit(ask("x", "ann"))[0].Err)
-		require.ErrorIs(t, b.admit(ask("x", "cat"))[0].Err, queue.ErrSoldOut)
+		require.Equal(t, queue.LimitError{OrderID: "held"}, b.MustAdmit(queues.Ask("x", "ann"))[0].Err)
+		require.ErrorIs(t, b.MustAdmit(queues.Ask("x", "cat"))[0].Err, queue.ErrSoldOut)
 
 		// The window comes before the limit, and what is known before everything.
 		s.Version, s.State = 2, "closed"
-		require.NoError(t, b.Configure(b.ctx, s))
-		require.ErrorIs(t, b.admit(ask("x", "ann"))[0].Err, queue.ErrEnded)
-		replay := b.admit(ask("held", "ann"))[0]
+		require.NoError(t, b.Configure(b.Ctx, s))
+		require.ErrorIs(t, b.MustAdmit(queues.Ask("x", "ann"))[0].Err, queue.ErrEnded)
+		replay := b.MustAdmit(queues.Ask("held", "ann"))[0]
 		require.NoError(t, replay.Err)
 		require.True(t, replay.Replayed)
-		b.conserved(s.Limit)
+		b.CheckUnits(s.Limit)
 	})
 }
 
 // Who was told that nothing is left may repeat it until result.Firm: no unit that comes back before is sold before.
 func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		s := openSale()
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		s := queues.OpenSale()
 		s.Total = 1
 		b := newBox(t, addr, s)
 		try := func(id, user string) queue.AdmitResult {
 			t.Helper()
-			result := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
-				Requests: []queue.Request{ask(id, user)}}})[0]
+			result := b.Lines.Admit(b.Ctx, []queue.Ask{{Line: b.Line, Epoch: b.Epoch, Rate: queues.Rate,
+				Requests: []queue.Request{queues.Ask(id, user)}}})[0]
 			require.NoError(t, result.Err)
 			return result
 		}
@@ -58,7 +59,7 @@ func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 		require.Zero(t, try(holder, holderOf(holder)).Firm, "it was admitted")
 		giveBack := func() {
 			t.Helper()
-			require.NoError(t, b.Cancel(b.ctx, holder, holderOf(holder)))
+			require.NoError(t, b.Cancel(b.Ctx, holder, holderOf(holder)))
 		}
 		giveBack()
 		holder = "second"
@@ -91,30 +92,30 @@ func TestAReturnedUnitWaitsForThoseWhoRepeatThatNothingIsLeft(t *testing.T) {
 
 		// Fewer than were asked for is no word about the others.
 		s.Total, s.Version = 3, 2
-		require.NoError(t, b.Configure(b.ctx, s))
-		two := ask("two", "zoe")
+		require.NoError(t, b.Configure(b.Ctx, s))
+		two := queues.Ask("two", "zoe")
 		two.Units = 3
-		result := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
+		result := b.Lines.Admit(b.Ctx, []queue.Ask{{Line: b.Line, Epoch: b.Epoch, Rate: queues.Rate,
 			Requests: []queue.Request{two}}})[0]
 		require.ErrorIs(t, result.Admissions[0].Err, queue.ErrSoldOut)
 		require.Zero(t, result.Firm)
 
 		// A clock that was set back must not keep everybody waiting for it.
-		require.NoError(t, b.rdb.HSet(b.ctx, b.key("meta"), "sold_out", time.Now().Add(time.Hour).UnixMilli()).Err())
+		require.NoError(t, b.Redis.HSet(b.Ctx, b.Key("meta"), "sold_out", time.Now().Add(time.Hour).UnixMilli()).Err())
 		require.NoError(t, try("after", "cem").Admissions[0].Err)
 	})
 }
 
 // Who was told that the line is full may repeat it until result.Firm: no room that comes back before is taken before.
 func TestRoomWaitsForThoseWhoRepeatThatTheLineIsFull(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		s := openSale()
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		s := queues.OpenSale()
 		s.Cap, s.Total = 1, 100
 		b := newBox(t, addr, s)
 		try := func(id string) queue.AdmitResult {
 			t.Helper()
-			result := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
-				Requests: []queue.Request{ask(id, "user of "+id)}}})[0]
+			result := b.Lines.Admit(b.Ctx, []queue.Ask{{Line: b.Line, Epoch: b.Epoch, Rate: queues.Rate,
+				Requests: []queue.Request{queues.Ask(id, "user of "+id)}}})[0]
 			require.NoError(t, result.Err)
 			return result
 		}
@@ -125,8 +126,8 @@ func TestRoomWaitsForThoseWhoRepeatThatTheLineIsFull(t *testing.T) {
 			require.ErrorIs(t, result.Admissions[0].Err, queue.ErrFull)
 			require.False(t, result.Firm.IsZero())
 			require.LessOrEqual(t, time.Until(result.Firm), 10*time.Millisecond)
-			batch := b.claim(fmt.Sprintf("b-%d", round), 1)
-			b.settle(batch, queue.OpConfirm)
+			batch := b.MustClaim(fmt.Sprintf("b-%d", round), 1)
+			b.SettleAll(batch, queue.OpConfirm)
 			firm, asked := result.Firm, time.Now()
 			for {
 				if result = try(fmt.Sprintf("round-%d", round)); result.Admissions[0].Err == nil {
@@ -146,21 +147,21 @@ func TestRoomWaitsForThoseWhoRepeatThatTheLineIsFull(t *testing.T) {
 
 		// A clock that was set back must not keep everybody waiting for it.
 		require.ErrorIs(t, try("refused").Admissions[0].Err, queue.ErrFull)
-		b.settle(b.claim("last", 1), queue.OpConfirm)
-		require.NoError(t, b.rdb.HSet(b.ctx, b.key("meta"), "full", time.Now().Add(time.Hour).UnixMilli()).Err())
+		b.SettleAll(b.MustClaim("last", 1), queue.OpConfirm)
+		require.NoError(t, b.Redis.HSet(b.Ctx, b.Key("meta"), "full", time.Now().Add(time.Hour).UnixMilli()).Err())
 		require.NoError(t, try("after").Admissions[0].Err)
 	})
 }
 
 // That a sale has not started is repeated until it starts by Redis' clock, and not after that.
 func TestNotStartedIsRepeatedUntilTheStart(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		s := openSale()
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		s := queues.OpenSale()
 		s.StartsAt = time.Now().Add(40 * time.Millisecond)
 		b := newBox(t, addr, s)
 		for {
-			result := b.lines.Admit(b.ctx, []queue.Ask{{Line: b.Line, Epoch: b.epoch, Rate: rate,
-				Requests: []queue.Request{ask("x", "ann")}}})[0]
+			result := b.Lines.Admit(b.Ctx, []queue.Ask{{Line: b.Line, Epoch: b.Epoch, Rate: queues.Rate,
+				Requests: []queue.Request{queues.Ask("x", "ann")}}})[0]
 			require.NoError(t, result.Err)
 			if result.Admissions[0].Err == nil {
 				break
@@ -174,8 +175,8 @@ func TestNotStartedIsRepeatedUntilTheStart(t *testing.T) {
 func holderOf(id string) string { return "user of " + id }
 
 func TestAdmitKeepsTheWindow(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		s := openSale()
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		s := queues.OpenSale()
 		b := newBox(t, addr, s)
 		begin, end := time.UnixMilli(s.StartsAt.UnixMilli()).UTC(), s.EndsAt
 		later := time.UnixMilli(time.Now().Add(time.Hour).UnixMilli()).UTC()
@@ -196,20 +197,21 @@ func TestAdmitKeepsTheWindow(t *testing.T) {
 		} {
 			s.Version++
 			s.State, s.StartsAt, s.EndsAt = c.state, c.start, c.end
-			require.NoError(t, b.Configure(b.ctx, s))
-			require.Equal(t, c.want, b.admit(ask("order", "ann"))[0].Err, "%s from %s to %s", c.state, c.start, c.end)
+			require.NoError(t, b.Configure(b.Ctx, s))
+			require.Equal(t, c.want, b.MustAdmit(queues.Ask("order", "ann"))[0].Err, "%s from %s to %s", c.state,
+				c.start, c.end)
 		}
-		b.conserved(s.Limit)
+		b.CheckUnits(s.Limit)
 	})
 }
 
 func TestAdmitReplaysTheSameRequest(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
-		b.enqueue(250)
-		changed, stranger := ask("order", "ann"), ask("order", "bob")
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
+		b.Enqueue(250)
+		changed, stranger := queues.Ask("order", "ann"), queues.Ask("order", "bob")
 		changed.Fingerprint = "another"
-		answers := b.admit(ask("order", "ann"), ask("order", "ann"), changed, stranger)
+		answers := b.MustAdmit(queues.Ask("order", "ann"), queues.Ask("order", "ann"), changed, stranger)
 		require.NoError(t, answers[0].Err)
 		require.False(t, answers[0].Replayed)
 		require.EqualValues(t, 251, answers[0].Ticket.Position)
@@ -220,9 +222,9 @@ func TestAdmitReplaysTheSameRequest(t *testing.T) {
 		require.ErrorIs(t, answers[3].Err, queue.ErrMismatch)
 
 		// Later, when the line has moved, the first answer still stands.
-		b.claim("b1", 200)
+		b.MustClaim("b1", 200)
 		before := b.dump()
-		again := b.admit(ask("order", "ann"), changed, stranger)
+		again := b.MustAdmit(queues.Ask("order", "ann"), changed, stranger)
 		require.True(t, again[0].Replayed)
 		require.Equal(t, answers[0].Ticket, again[0].Ticket)
 		require.ErrorIs(t, again[1].Err, queue.ErrMismatch)
@@ -230,50 +232,51 @@ func TestAdmitReplaysTheSameRequest(t *testing.T) {
 		require.Equal(t, before, b.dump(), "a replay or a refusal changed the line")
 
 		// A new request is placed behind what still waits: 50 others and the first one.
-		require.EqualValues(t, 52, b.admit(ask("next", "ann"))[0].Ticket.Position)
+		require.EqualValues(t, 52, b.MustAdmit(queues.Ask("next", "ann"))[0].Ticket.Position)
 	})
 }
 
 func TestAdmitRefusesWhatIsNotReady(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
 		for _, n := range []int{0, queue.MaxAdmit + 1} {
-			_, err := b.Admit(b.ctx, 1, rate, make([]queue.Request, n))
+			_, err := b.Admit(b.Ctx, 1, queues.Rate, make([]queue.Request, n))
 			require.Error(t, err)
 		}
-		one := []queue.Request{ask("order", "ann")}
-		_, err := b.Admit(b.ctx, 2, rate, one)
+		one := []queue.Request{queues.Ask("order", "ann")}
+		_, err := b.Admit(b.Ctx, 2, queues.Rate, one)
 		require.ErrorIs(t, err, queue.ErrNotReady, "another epoch")
-		_, err = b.lines.Of("missing").Admit(b.ctx, 1, rate, one)
+		_, err = b.Lines.Of("missing").Admit(b.Ctx, 1, queues.Rate, one)
 		require.ErrorIs(t, err, queue.ErrNotReady, "a missing line")
 
-		require.True(t, b.view().Verified)
-		require.NoError(t, b.rdb.ScriptFlush(b.ctx).Err())
-		require.NoError(t, b.admit(one...)[0].Err, "scripts come back by themselves")
+		require.True(t, b.MustView().Verified)
+		require.NoError(t, b.Redis.ScriptFlush(b.Ctx).Err())
+		require.NoError(t, b.MustAdmit(one...)[0].Err, "scripts come back by themselves")
 	})
 }
 
 // What is answered is counted back from the newest ticket; what is recorded is written by the
 // script. They must be the same.
 func TestAdmitAnswersWhatItRecords(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		s := openSale()
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		s := queues.OpenSale()
 		s.Total = 150
 		b := newBox(t, addr, s)
-		before := b.enqueue(120)
-		b.claim("b1", 20)
-		three := ask("three", "ann")
+		before := b.Enqueue(120)
+		b.MustClaim("b1", 20)
+		three := queues.Ask("three", "ann")
 		three.Units, three.Email, three.Locale = 3, "ann@example.com", "de"
-		batch := []queue.Request{ask(before[0], "nobody"), three, ask("x", "ann"), ask("bob-1", "bob"),
-			ask("bob-2", "bob"), ask("bob-1", "bob"), ask("cat", "cat")}
+		batch := []queue.Request{queues.Ask(before[0], "nobody"), three, queues.Ask("x", "ann"),
+			queues.Ask("bob-1", "bob"), queues.Ask("bob-2", "bob"), queues.Ask("bob-1", "bob"),
+			queues.Ask("cat", "cat")}
 		for i := range 30 {
-			batch = append(batch, ask(fmt.Sprint("more-", i), fmt.Sprint("shopper-", i)))
+			batch = append(batch, queues.Ask(fmt.Sprint("more-", i), fmt.Sprint("shopper-", i)))
 		}
 		const odd = 7.0 / 3
-		first, err := b.Admit(b.ctx, 1, odd, batch)
+		first, err := b.Admit(b.Ctx, 1, odd, batch)
 		require.NoError(t, err)
 		admitted := 0
-		for i, again := range b.admit(batch...) {
+		for i, again := range b.MustAdmit(batch...) {
 			if first[i].Err != nil || first[i].Replayed {
 				continue
 			}
@@ -286,6 +289,6 @@ func TestAdmitAnswersWhatItRecords(t *testing.T) {
 		require.Equal(t, 2, first[4].Ticket.Slot)
 		require.EqualValues(t, 101, first[1].Ticket.Position)
 		require.ErrorIs(t, first[len(batch)-1].Err, queue.ErrSoldOut)
-		b.conserved(3)
+		b.CheckUnits(3)
 	})
 }

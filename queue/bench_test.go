@@ -8,12 +8,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 )
 
 // benchBox is a line on a real Redis that never fills.
 func benchBox(b *testing.B) *box {
-	s := openSale()
+	s := queues.OpenSale()
 	s.Cap, s.Total = queue.MaxCap, 1_000_000_000
 	return newBox(b, testkit.Redis(b).Addr(), s)
 }
@@ -29,9 +30,9 @@ func BenchmarkAdmit(b *testing.B) {
 			for b.Loop() {
 				for i := range requests {
 					n++
-					requests[i] = ask(fmt.Sprint("order-", n), fmt.Sprint("user-", n))
+					requests[i] = queues.Ask(fmt.Sprint("order-", n), fmt.Sprint("user-", n))
 				}
-				answers, err := line.Admit(line.ctx, 1, rate, requests)
+				answers, err := line.Admit(line.Ctx, 1, queues.Rate, requests)
 				require.NoError(b, err)
 				require.NoError(b, answers[size-1].Err)
 			}
@@ -49,11 +50,11 @@ func BenchmarkClaimSettle(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
-				line.enqueue(size)
+				line.Enqueue(size)
 				b.StartTimer()
 				n++
-				batch := line.claim(fmt.Sprint("batch-", n), size)
-				line.settle(batch, queue.OpConfirm)
+				batch := line.MustClaim(fmt.Sprint("batch-", n), size)
+				line.SettleAll(batch, queue.OpConfirm)
 			}
 			b.ReportMetric(float64(n*size)/b.Elapsed().Seconds(), "tickets/s")
 		})

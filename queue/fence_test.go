@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 )
 
@@ -43,28 +44,28 @@ func copyOf(t *testing.T, server *testkit.RedisServer) *testkit.RedisServer {
 
 // nothingMoves shows that a line neither takes nor gives anything.
 func (b *box) nothingMoves(waiting string) {
-	b.t.Helper()
+	b.T.Helper()
 	before := b.dump()
-	_, err := b.Admit(b.ctx, b.epoch, rate, []queue.Request{ask("new", "zoe")})
-	require.ErrorIs(b.t, err, queue.ErrNotReady, "admit")
-	require.Empty(b.t, b.claim("late", 1).Tickets, "claim")
-	require.ErrorIs(b.t, b.Cancel(b.ctx, waiting, "user-00010"), queue.ErrNotReady, "cancel")
-	require.ErrorIs(b.t, b.Release(b.ctx, []queue.Ended{{ID: waiting, State: queue.Expired}}, 0), queue.ErrNotReady,
+	_, err := b.Admit(b.Ctx, b.Epoch, queues.Rate, []queue.Request{queues.Ask("new", "zoe")})
+	require.ErrorIs(b.T, err, queue.ErrNotReady, "admit")
+	require.Empty(b.T, b.MustClaim("late", 1).Tickets, "claim")
+	require.ErrorIs(b.T, b.Cancel(b.Ctx, waiting, "user-00010"), queue.ErrNotReady, "cancel")
+	require.ErrorIs(b.T, b.Release(b.Ctx, []queue.Ended{{ID: waiting, State: queue.Expired}}, 0), queue.ErrNotReady,
 		"release")
-	_, err = b.Readmit(b.ctx, b.epoch, queue.Ticket{ID: "back", User: "zed", Units: 1, AdmittedAt: time.Now()})
-	require.ErrorIs(b.t, err, queue.ErrNotReady, "readmit")
-	_, err = b.ReclaimUnit(b.ctx, b.epoch, "again", time.Second,
+	_, err = b.Readmit(b.Ctx, b.Epoch, queue.Ticket{ID: "back", User: "zed", Units: 1, AdmittedAt: time.Now()})
+	require.ErrorIs(b.T, err, queue.ErrNotReady, "readmit")
+	_, err = b.ReclaimUnit(b.Ctx, b.Epoch, "again", time.Second,
 		queue.Ticket{ID: "paid", User: "zed", Units: 1, AdmittedAt: time.Now()})
-	require.ErrorIs(b.t, err, queue.ErrNotReady, "reclaim unit")
-	require.ErrorIs(b.t, b.Requeue(b.ctx, waiting), queue.ErrNotReady, "requeue")
-	require.ErrorIs(b.t, b.DropDead(b.ctx, waiting), queue.ErrNotReady, "drop")
-	require.ErrorIs(b.t, b.Pay(b.ctx, waiting, time.Now(), time.Now()), queue.ErrNotReady, "pay")
-	require.ErrorIs(b.t, b.Refund(b.ctx, waiting), queue.ErrNotReady, "refund")
-	require.ErrorIs(b.t, b.SetCap(b.ctx, b.epoch, 7), queue.ErrNotReady, "set cap")
-	s := openSale()
-	s.Epoch, s.Version = b.epoch, 9
-	require.ErrorIs(b.t, b.Configure(b.ctx, s), queue.ErrNotReady, "configure")
-	require.Equal(b.t, before, b.dump())
+	require.ErrorIs(b.T, err, queue.ErrNotReady, "reclaim unit")
+	require.ErrorIs(b.T, b.Requeue(b.Ctx, waiting), queue.ErrNotReady, "requeue")
+	require.ErrorIs(b.T, b.DropDead(b.Ctx, waiting), queue.ErrNotReady, "drop")
+	require.ErrorIs(b.T, b.Pay(b.Ctx, waiting, time.Now(), time.Now()), queue.ErrNotReady, "pay")
+	require.ErrorIs(b.T, b.Refund(b.Ctx, waiting), queue.ErrNotReady, "refund")
+	require.ErrorIs(b.T, b.SetCap(b.Ctx, b.Epoch, 7), queue.ErrNotReady, "set cap")
+	s := queues.OpenSale()
+	s.Epoch, s.Version = b.Epoch, 9
+	require.ErrorIs(b.T, b.Configure(b.Ctx, s), queue.ErrNotReady, "configure")
+	require.Equal(b.T, before, b.dump())
 }
 
 // The data of an older copy, swapped in under a running server (case S9): nobody sells on them,
@@ -73,107 +74,106 @@ func TestDataSwappedUnderARunningServerSellNothing(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
 	copyOf(t, server) // with its first replica a server begins a history of its own
-	b := newBox(t, server.Addr(), openSale())
-	order := b.enqueue(10)
+	b := newBox(t, server.Addr(), queues.OpenSale())
+	order := b.Enqueue(10)
 	older := copyOf(t, server)
-	b.settle(b.claim("b1", 2), queue.OpConfirm)
+	b.SettleAll(b.MustClaim("b1", 2), queue.OpConfirm)
 	swapIn(t, server, older)
 
 	b.nothingMoves(order[9])
-	require.False(t, b.view().Verified)
+	require.False(t, b.MustView().Verified)
 	// Another gateway, which has seen nothing yet, does not sell on them either.
 	stranger := newBoxOf(t, server.Addr())
 	stranger.nothingMoves(order[9])
-	require.False(t, stranger.view().Verified)
+	require.False(t, stranger.MustView().Verified)
 
-	b.rebuild(2, []queue.Ticket{confirmed(order[0], "user-00001", 1), confirmed(order[1], "user-00002", 2)})
-	require.True(t, b.view().Verified)
-	b.conserved(3)
+	b.Rebuild(2, []queue.Ticket{queues.Confirmed(order[0], "user-00001", 1),
+		queues.Confirmed(order[1], "user-00002", 2)})
+	require.True(t, b.MustView().Verified)
+	b.CheckUnits(3)
 }
 
 // newBoxOf is a box on a line that exists.
 func newBoxOf(t *testing.T, addr string) *box {
-	rdb := testkit.ProductClient(t, addr)
-	lines := queue.NewLines(rdb, queue.DefaultPrefix)
-	return &box{Line: lines.Of("sale"), t: t, ctx: t.Context(), lines: lines, rdb: rdb, epoch: 1}
+	return &box{Bench: queues.On(t, testkit.ProductClient(t, addr), "sale")}
 }
 
 // A planned failover there and back: the old master knows every script still, and has the epoch that counts (case S8).
 func TestAnOldMasterThatComesBackSellsNothing(t *testing.T) {
 	t.Parallel()
 	first, second := testkit.Redis(t), testkit.Redis(t)
-	b := newBox(t, first.Addr(), openSale())
-	order := b.enqueue(10)
+	b := newBox(t, first.Addr(), queues.OpenSale())
+	order := b.Enqueue(10)
 	swapIn(t, second, first) // promoted
 	onSecond := newBoxOf(t, second.Addr())
 	onSecond.nothingMoves(order[9])
-	onSecond.rebuild(2, nil)
-	require.NoError(t, onSecond.admit(ask("more", "mia"))[0].Err)
+	onSecond.Rebuild(2, nil)
+	require.NoError(t, onSecond.MustAdmit(queues.Ask("more", "mia"))[0].Err)
 
 	swapIn(t, first, second)
-	b.epoch = 2
+	b.Epoch = 2
 	b.nothingMoves(order[9])
-	require.False(t, b.view().Verified)
+	require.False(t, b.MustView().Verified)
 }
 
 // A failover in the middle of a rebuild: what the first half wrote may be lost, so the second half is refused.
 func TestARebuildEndsWhereItBegan(t *testing.T) {
 	t.Parallel()
 	first, second := testkit.Redis(t), testkit.Redis(t)
-	b := newBox(t, first.Addr(), openSale())
-	b.enqueue(3)
-	begun, err := b.Begin(b.ctx, 2)
+	b := newBox(t, first.Addr(), queues.OpenSale())
+	b.Enqueue(3)
+	begun, err := b.Begin(b.Ctx, 2)
 	require.NoError(t, err)
 	require.True(t, begun)
 	swapIn(t, second, first)
 	other := newBoxOf(t, second.Addr())
-	s := openSale()
+	s := queues.OpenSale()
 	s.Epoch = 2
-	require.ErrorIs(t, other.Restore(b.ctx, 2, []queue.Ticket{confirmed("a", "ann", 1)}, queue.Survey{}),
+	require.ErrorIs(t, other.Restore(b.Ctx, 2, []queue.Ticket{queues.Confirmed("a", "ann", 1)}, queue.Survey{}),
 		queue.ErrNotReady)
-	require.ErrorIs(t, other.Reopen(b.ctx, s, queue.Reopened{Stock: 1, Seq: 1}), queue.ErrNotReady)
-	require.True(t, other.view().Rebuilding)
+	require.ErrorIs(t, other.Reopen(b.Ctx, s, queue.Reopened{Stock: 1, Seq: 1}), queue.ErrNotReady)
+	require.True(t, other.MustView().Rebuilding)
 }
 
 // What the server's identity does not show: the same server, with data that are older than what a caller has seen.
 func TestALineOlderThanWhatWasSeenSellsNothing(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
-		order := b.enqueue(10)
-		before := b.rdb.HGetAll(b.ctx, b.key("meta")).Val()
-		require.NoError(t, b.Cancel(b.ctx, order[8], "user-00009"))
-		require.True(t, b.view().Verified)
-		require.NoError(t, b.rdb.HSet(b.ctx, b.key("meta"), before).Err())
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
+		order := b.Enqueue(10)
+		before := b.Redis.HGetAll(b.Ctx, b.Key("meta")).Val()
+		require.NoError(t, b.Cancel(b.Ctx, order[8], "user-00009"))
+		require.True(t, b.MustView().Verified)
+		require.NoError(t, b.Redis.HSet(b.Ctx, b.Key("meta"), before).Err())
 
-		_, err := b.Admit(b.ctx, 1, rate, []queue.Request{ask("new", "zoe")})
+		_, err := b.Admit(b.Ctx, 1, queues.Rate, []queue.Request{queues.Ask("new", "zoe")})
 		require.ErrorIs(t, err, queue.ErrNotReady)
-		require.Empty(t, b.claim("late", 1).Tickets)
-		require.False(t, b.view().Verified)
-		views, failed := b.lines.Views(b.ctx, []string{"sale"})
+		require.Empty(t, b.MustClaim("late", 1).Tickets)
+		require.False(t, b.MustView().Verified)
+		views, failed := b.Lines.Views(b.Ctx, []string{"sale"})
 		require.NoError(t, failed[0])
 		require.False(t, views[0].Verified)
-		b.rebuild(2, nil)
-		require.True(t, b.view().Verified)
-		require.NoError(t, b.admit(ask("new", "zoe"))[0].Err)
+		b.Rebuild(2, nil)
+		require.True(t, b.MustView().Verified)
+		require.NoError(t, b.MustAdmit(queues.Ask("new", "zoe"))[0].Err)
 	})
 }
 
 // The line remembers the newest change of the ledger and hands it out with each batch.
 func TestALineRemembersTheLedger(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
-		order := b.enqueue(6)
-		first := b.claim("b1", 2)
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
+		order := b.Enqueue(6)
+		first := b.MustClaim("b1", 2)
 		require.Zero(t, first.Ledger)
-		require.NoError(t, b.Settle(b.ctx, first, []queue.Outcome{
+		require.NoError(t, b.Settle(b.Ctx, first, []queue.Outcome{
 			{ID: order[0], Op: queue.OpConfirm, Ledger: 7}, {ID: order[1], Op: queue.OpConfirm, Ledger: 5}}))
-		require.EqualValues(t, 7, b.view().Ledger)
-		second := b.claim("b2", 2)
+		require.EqualValues(t, 7, b.MustView().Ledger)
+		second := b.MustClaim("b2", 2)
 		require.EqualValues(t, 7, second.Ledger)
-		require.NoError(t, b.Settle(b.ctx, second, []queue.Outcome{
+		require.NoError(t, b.Settle(b.Ctx, second, []queue.Outcome{
 			{ID: order[2], Op: queue.OpConfirm, Ledger: 6}, {ID: order[3], Op: queue.OpFail}}))
-		require.EqualValues(t, 7, b.view().Ledger, "batches settle in any order")
-		require.NoError(t, b.Release(b.ctx, []queue.Ended{{ID: order[0], State: queue.Cancelled}}, 9))
-		require.EqualValues(t, 9, b.view().Ledger)
+		require.EqualValues(t, 7, b.MustView().Ledger, "batches settle in any order")
+		require.NoError(t, b.Release(b.Ctx, []queue.Ended{{ID: order[0], State: queue.Cancelled}}, 9))
+		require.EqualValues(t, 9, b.MustView().Ledger)
 	})
 }

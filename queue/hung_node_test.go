@@ -9,14 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
-	"sluice/queue"
+	"sluice/internal/testkit/queues"
 	"sluice/store/redis"
 )
-
-// saleOn returns the id of a sale whose line is on that master.
-func saleOn(c *testkit.SmallCluster, master int) string {
-	return c.On(master, "sale", func(sale string) string { return "{" + sale + "/0}" })
-}
 
 func TestANodeThatHangsStopsNothingElse(t *testing.T) {
 	t.Parallel()
@@ -30,7 +25,7 @@ func TestANodeThatHangsStopsNothingElse(t *testing.T) {
 	t.Cleanup(func() { require.NoError(t, r.Close()) })
 	durability := redis.NewDurability(r, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	startWatch(t, durability)
-	boxes := []*box{clusterBox(t, r, saleOn(c, 0)), clusterBox(t, r, saleOn(c, 1))}
+	boxes := []*box{clusterBox(t, r, queues.SaleOn(c, 0)), clusterBox(t, r, queues.SaleOn(c, 1))}
 	served := func(boxes ...*box) {
 		t.Helper()
 		var asked time.Duration
@@ -41,7 +36,7 @@ func TestANodeThatHangsStopsNothingElse(t *testing.T) {
 			asked += time.Since(began)
 			require.NoError(t, durability.Check())
 			for _, b := range boxes {
-				b.enqueue(1)
+				b.Enqueue(1)
 			}
 		}
 	}
@@ -63,12 +58,7 @@ func TestANodeThatHangsStopsNothingElse(t *testing.T) {
 // clusterBox opens a line that admits.
 func clusterBox(t *testing.T, r *redis.Store, sale string) *box {
 	t.Helper()
-	lines := queue.NewLines(r.Client, queue.DefaultPrefix)
-	b := &box{Line: lines.Of(sale), t: t, ctx: t.Context(), lines: lines, epoch: 1}
-	began, err := b.Begin(b.ctx, 1)
-	require.NoError(t, err)
-	require.True(t, began)
-	s := openSale()
-	require.NoError(t, b.Reopen(b.ctx, s, queue.Reopened{Stock: s.Total}))
+	b := &box{Bench: queues.On(t, r.Client, sale)}
+	b.Load(queues.OpenSale())
 	return b
 }

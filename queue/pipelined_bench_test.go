@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 )
 
@@ -36,18 +37,18 @@ func redisCPU(b *testing.B, rdb *redis.Client) time.Duration {
 func BenchmarkManySales(b *testing.B) {
 	const sales = 60
 	rdb := testkit.ProductClient(b, testkit.Redis(b).Addr())
-	s := openSale()
+	s := queues.OpenSale()
 	s.Cap, s.Total = queue.MaxCap, 1_000_000_000
 	lines, names, asks := queue.NewLines(rdb, queue.DefaultPrefix), make([]string, sales), make([]queue.Ask, sales)
 	for i := range names {
 		names[i] = fmt.Sprint("sale-", i)
-		asks[i] = queue.Ask{Line: boxOn(b, rdb, names[i], s).Line, Epoch: 1, Rate: rate}
+		asks[i] = queue.Ask{Line: boxOn(b, rdb, names[i], s).Line, Epoch: 1, Rate: queues.Rate}
 	}
 	n := 0
 	admit := func(b *testing.B) {
 		for i := range asks {
 			n++
-			asks[i].Requests = []queue.Request{ask(fmt.Sprintf("0197c7a0-0000-7000-8000-%012d", n),
+			asks[i].Requests = []queue.Request{queues.Ask(fmt.Sprintf("0197c7a0-0000-7000-8000-%012d", n),
 				fmt.Sprint("user-", n))}
 		}
 		for _, result := range lines.Admit(b.Context(), asks) {

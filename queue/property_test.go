@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 )
 
@@ -25,7 +26,7 @@ func TestLineAgreesWithTheModel(t *testing.T) {
 			rdb, run, admitted := testkit.ProductClient(t, kind.Addr), 0, int64(0)
 			rapid.Check(t, func(rt *rapid.T) {
 				run++
-				s := openSale()
+				s := queues.OpenSale()
 				s.Cap, s.Limit, s.Total = 8, 3, 20
 				b := boxOn(t, rdb, fmt.Sprint("sale-", run), s)
 				w := &walk{box: b, m: newModel(s), settings: s}
@@ -72,8 +73,8 @@ func (w *walk) known(rt *rapid.T) string {
 func (w *walk) admit(rt *rapid.T) {
 	var requests []queue.Request
 	for range rapid.IntRange(1, 4).Draw(rt, "requests") {
-		r := ask(w.name("o"), rapid.SampledFrom([]string{"ann", "bob", "cat", "dan", "eve", "fay", "gus"}).Draw(rt,
-			"user"))
+		user := rapid.SampledFrom([]string{"ann", "bob", "cat", "dan", "eve", "fay", "gus"}).Draw(rt, "user")
+		r := queues.Ask(w.name("o"), user)
 		r.Units = rapid.IntRange(1, 3).Draw(rt, "units")
 		if len(w.m.tickets) > 0 && rapid.IntRange(0, 3).Draw(rt, "again") == 0 {
 			if e := w.m.tickets[w.known(rt)]; e.known {
@@ -83,8 +84,8 @@ func (w *walk) admit(rt *rapid.T) {
 		requests = append(requests, r)
 	}
 	// How long a unit that came back is not sold is a matter of time, and has a test of its own.
-	require.NoError(rt, w.rdb.HDel(w.ctx, w.key("meta"), "sold_out", "full").Err())
-	for i, got := range w.box.admit(requests...) {
+	require.NoError(rt, w.Redis.HDel(w.Ctx, w.Key("meta"), "sold_out", "full").Err())
+	for i, got := range w.box.MustAdmit(requests...) {
 		want, replayed := w.m.admit(requests[i])
 		var limit queue.LimitError
 		if w.m.requeuedOf(requests[i].User) && errors.As(want, &limit) {
@@ -107,8 +108,8 @@ func (w *walk) admit(rt *rapid.T) {
 func (w *walk) claimSome(rt *rapid.T) {
 	id, n := w.name("b"), rapid.IntRange(1, 5).Draw(rt, "n")
 	want, solo := w.m.claim(id, n)
-	got := w.claim(id, n)
-	require.Equal(rt, fmt.Sprint(want), fmt.Sprint(ids(got)))
+	got := w.MustClaim(id, n)
+	require.Equal(rt, fmt.Sprint(want), fmt.Sprint(queues.IDs(got)))
 	require.Equal(rt, solo, got.Solo)
 	if len(want) == 0 {
 		return
@@ -146,7 +147,7 @@ func (w *walk) settleOne(rt *rapid.T) {
 		rt.Skip("its lease is gone")
 	}
 	outcomes := w.outcomes(rt, batch.ids)
-	require.NoError(rt, w.Settle(w.ctx, batch.Batch, outcomes))
+	require.NoError(rt, w.Settle(w.Ctx, batch.Batch, outcomes))
 	w.m.settle(batch.ID, outcomes)
 	w.late = append(w.late, batch.Batch)
 }
@@ -156,7 +157,7 @@ func (w *walk) settleLate(rt *rapid.T) {
 		rt.Skip("nobody is late")
 	}
 	batch := rapid.SampledFrom(w.late).Draw(rt, "batch")
-	require.ErrorIs(rt, w.Settle(w.ctx, batch, w.outcomes(rt, ids(batch))), queue.ErrFenced)
+	require.ErrorIs(rt, w.Settle(w.Ctx, batch, w.outcomes(rt, queues.IDs(batch))), queue.ErrFenced)
 }
 
 func (w *walk) reclaim(rt *rapid.T) {
@@ -164,13 +165,13 @@ func (w *walk) reclaim(rt *rapid.T) {
 	batch.unleased = true
 	switch rapid.IntRange(0, 2).Draw(rt, "how") {
 	case 0: // without a lease
-		require.NoError(rt, w.rdb.ZRem(w.ctx, w.key("lease"), batch.ID).Err())
+		require.NoError(rt, w.Redis.ZRem(w.Ctx, w.Key("lease"), batch.ID).Err())
 	case 1:
 		w.setBack("lease", batch.ID)
 	default:
-		w.expire(batch.ID)
+		w.EndLease(batch.ID)
 	}
-	batches, tickets, err := w.Reclaim(w.ctx)
+	batches, tickets, err := w.Reclaim(w.Ctx)
 	require.NoError(rt, err)
 	require.EqualValues(rt, []int64{1, int64(len(batch.ids))}, []int64{batches, tickets})
 	w.m.reclaim()
@@ -185,9 +186,9 @@ func (w *walk) promote(rt *rapid.T) {
 	if rapid.Bool().Draw(rt, "set back") {
 		w.setBack("retry", id)
 	} else {
-		w.due(id)
+		w.EndDelay(id)
 	}
-	n, err := w.Promote(w.ctx, 10)
+	n, err := w.Promote(w.Ctx, 10)
 	require.NoError(rt, err)
 	require.EqualValues(rt, 1, n)
 	delete(w.m.retry, id)
@@ -196,38 +197,38 @@ func (w *walk) promote(rt *rapid.T) {
 
 func (w *walk) cancel(rt *rapid.T) {
 	id := w.known(rt)
-	require.ErrorIs(rt, w.Cancel(w.ctx, id, "stranger"), queue.ErrUnknown)
+	require.ErrorIs(rt, w.Cancel(w.Ctx, id, "stranger"), queue.ErrUnknown)
 	for _, batch := range w.m.batches {
 		if slices.Contains(batch.ids, id) && w.m.tickets[id].State == queue.Queued {
-			require.ErrorIs(rt, w.Cancel(w.ctx, id, w.m.tickets[id].User), queue.ErrBusy, "a worker has it")
+			require.ErrorIs(rt, w.Cancel(w.Ctx, id, w.m.tickets[id].User), queue.ErrBusy, "a worker has it")
 		}
 	}
-	require.Equal(rt, w.m.cancel(id), w.Cancel(w.ctx, id, w.m.tickets[id].User))
+	require.Equal(rt, w.m.cancel(id), w.Cancel(w.Ctx, id, w.m.tickets[id].User))
 }
 
 func (w *walk) requeue(rt *rapid.T) {
 	id := w.known(rt)
 	want := w.m.requeue(id)
-	require.Equal(rt, want, w.Requeue(w.ctx, id))
+	require.Equal(rt, want, w.Requeue(w.Ctx, id))
 	if want == nil {
-		require.ErrorIs(rt, w.Requeue(w.ctx, id), queue.ErrNotDead, "by a second operator")
+		require.ErrorIs(rt, w.Requeue(w.Ctx, id), queue.ErrNotDead, "by a second operator")
 	}
 }
 
 func (w *walk) drop(rt *rapid.T) {
 	id := w.known(rt)
 	if !w.m.dead[id] {
-		require.ErrorIs(rt, w.DropDead(w.ctx, id), queue.ErrNotDead)
+		require.ErrorIs(rt, w.DropDead(w.Ctx, id), queue.ErrNotDead)
 		return
 	}
-	require.NoError(rt, w.DropDead(w.ctx, id))
+	require.NoError(rt, w.DropDead(w.Ctx, id))
 	delete(w.m.dead, id)
 }
 
 func (w *walk) refund(rt *rapid.T) {
 	id := w.known(rt)
 	for range 2 {
-		require.NoError(rt, w.Refund(w.ctx, id))
+		require.NoError(rt, w.Refund(w.Ctx, id))
 	}
 	if e := w.m.tickets[id]; e.known {
 		e.Refund = true
@@ -236,20 +237,20 @@ func (w *walk) refund(rt *rapid.T) {
 
 // discard is called at a bad moment: whoever calls it has not seen the newest of the line, or somebody is still in it.
 func (w *walk) discard(rt *rapid.T) {
-	seen := w.view()
+	seen := w.MustView()
 	if len(w.m.listed()) == 0 {
 		field := rapid.SampledFrom([]*int64{&seen.Epoch, &seen.Version, &seen.Seq}).Draw(rt, "field")
 		*field--
 	}
-	require.NoError(rt, w.Discard(w.ctx, seen, true))
-	require.True(rt, w.view().Exists)
+	require.NoError(rt, w.Discard(w.Ctx, seen, true))
+	require.True(rt, w.MustView().Exists)
 }
 
 func (w *walk) release(rt *rapid.T) {
 	id := w.known(rt)
 	state := rapid.SampledFrom([]queue.State{queue.Cancelled, queue.Expired}).Draw(rt, "state")
 	for range 2 {
-		require.NoError(rt, w.Release(w.ctx, []queue.Ended{{ID: id, State: state}}, 0))
+		require.NoError(rt, w.Release(w.Ctx, []queue.Ended{{ID: id, State: state}}, 0))
 	}
 	if w.m.tickets[id].State == queue.Confirmed {
 		w.m.end(id, state)
@@ -260,7 +261,7 @@ func (w *walk) configure(rt *rapid.T) {
 	s := w.settings
 	s.Epoch, s.Version = w.m.epoch, w.m.version+int64(rapid.IntRange(-1, 1).Draw(rt, "version"))
 	s.Total, s.Cap = int64(rapid.IntRange(5, 40).Draw(rt, "total")), rapid.IntRange(1, 12).Draw(rt, "cap")
-	require.NoError(rt, w.Configure(w.ctx, s))
+	require.NoError(rt, w.Configure(w.Ctx, s))
 	if s.Version > w.m.version {
 		w.m.stock += s.Total - w.m.total
 		w.m.version, w.m.total, w.m.cap = s.Version, s.Total, s.Cap

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 	"sluice/store/redis"
 )
@@ -51,10 +52,10 @@ func TestARealRedisThatRefusesIsUnavailable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server := testkit.Redis(t, one.args...)
-			b := newBox(t, server.Addr(), openSale())
-			b.enqueue(20)
-			b.settle(b.claim("first", 5), queue.OpConfirm)
-			snap := b.snapshot()
+			b := newBox(t, server.Addr(), queues.OpenSale())
+			b.Enqueue(20)
+			b.SettleAll(b.MustClaim("first", 5), queue.OpConfirm)
+			snap := b.MustSnapshot()
 			one.cause(t, server.Client())
 			reasons := map[string]error{}
 			for call, err := range b.everyCall(snap) {
@@ -74,24 +75,24 @@ func (b *box) everyCall(snap queue.Snapshot) map[string]error {
 	errs := map[string]error{}
 	for name, call := range map[string]func(ctx context.Context) error{
 		"admit": func(ctx context.Context) error {
-			_, err := b.Admit(ctx, b.epoch, rate, []queue.Request{ask("late", "late")})
+			_, err := b.Admit(ctx, b.Epoch, queues.Rate, []queue.Request{queues.Ask("late", "late")})
 			return err
 		},
-		"claim": func(ctx context.Context) error { _, err := b.Claim(ctx, "second", 5, long); return err },
+		"claim": func(ctx context.Context) error { _, err := b.Claim(ctx, "second", 5, queues.Long); return err },
 		"view":  func(ctx context.Context) error { _, err := b.View(ctx); return err },
 		"views": func(ctx context.Context) error {
-			_, errs := b.lines.Views(ctx, []string{"sale", "other"})
+			_, errs := b.Lines.Views(ctx, []string{"sale", "other"})
 			return errors.Join(errs...)
 		},
 		"snapshot": func(ctx context.Context) error { _, err := b.Snapshot(ctx); return err },
 		"released": func(ctx context.Context) error { _, _, err := b.ReleasedSince(ctx, snap); return err },
 		"look-up":  func(ctx context.Context) error { _, _, err := b.Lookup(ctx, []string{"sale-00001"}); return err },
 		"held": func(ctx context.Context) error {
-			_, failed := b.lines.HeldBy(ctx, []string{"sale"}, "user-00001")
+			_, failed := b.Lines.HeldBy(ctx, []string{"sale"}, "user-00001")
 			return failed["sale"]
 		},
 	} {
-		ctx, cancel := context.WithTimeout(b.ctx, 2*time.Second)
+		ctx, cancel := context.WithTimeout(b.Ctx, 2*time.Second)
 		errs[name] = call(ctx)
 		cancel()
 	}

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 	"sluice/queue/worker"
 )
@@ -36,7 +37,7 @@ func (w *recorder) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, 
 	w.mu.Lock()
 	w.now++
 	w.max = max(w.max, w.now)
-	w.handled = append(w.handled, ids(b)...)
+	w.handled = append(w.handled, queues.IDs(b)...)
 	w.batches = append(w.batches, b)
 	w.at = append(w.at, time.Now())
 	w.mu.Unlock()
@@ -48,7 +49,7 @@ func (w *recorder) Handle(ctx context.Context, b queue.Batch) ([]queue.Outcome, 
 	if w.handle != nil {
 		return w.handle(ctx, b)
 	}
-	return all(b, queue.OpConfirm), nil
+	return queues.Outcomes(b, queue.OpConfirm), nil
 }
 
 func (w *recorder) Bury(_ context.Context, b queue.Batch, reason string) ([]queue.Outcome, error) {
@@ -77,7 +78,7 @@ func quick() queue.Config {
 // consume runs a consumer until the test ends or stop is called; stop fails
 // the test when Run does not end well.
 func consume(b *box, c queue.Config, size int, h worker.Handler, sales func() []string) (stop func()) {
-	b.t.Helper()
+	b.T.Helper()
 	if sales == nil {
 		sales = func() []string { return []string{b.Sale()} }
 	}
@@ -85,12 +86,12 @@ func consume(b *box, c queue.Config, size int, h worker.Handler, sales func() []
 }
 
 func (b *box) consumer(c queue.Config, size int, h worker.Handler, sales func() []string) *worker.Consumer {
-	b.t.Helper()
+	b.T.Helper()
 	consumer, err := worker.New(worker.Options{
-		Config: c, Pool: worker.PoolConfig{Size: size}, Lines: b.lines, Sales: sales, Handler: h,
+		Config: c, Pool: worker.PoolConfig{Size: size}, Lines: b.Lines, Sales: sales, Handler: h,
 		Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: prometheus.NewRegistry(),
 	})
-	require.NoError(b.t, err)
+	require.NoError(b.T, err)
 	return consumer
 }
 
@@ -103,37 +104,37 @@ func (b *box) run(consumer *worker.Consumer) (stop func()) {
 		once.Do(func() {
 			cancel()
 			if err := <-ended; err != nil {
-				b.t.Errorf("Run: %v", err)
+				b.T.Errorf("Run: %v", err)
 			}
 		})
 	}
-	b.t.Cleanup(stop)
+	b.T.Cleanup(stop)
 	return stop
 }
 
 // drained waits until nothing is in flight and checks that nothing got lost.
 func (b *box) drained() {
-	b.t.Helper()
-	require.Eventually(b.t, func() bool {
-		v, err := b.View(b.ctx)
+	b.T.Helper()
+	require.Eventually(b.T, func() bool {
+		v, err := b.View(b.Ctx)
 		return err == nil && !v.InFlight()
 	}, soon, 2*time.Millisecond)
-	b.conserved(3)
+	b.CheckUnits(3)
 }
 
 func confirmedAll(b *box, order []string) {
-	b.t.Helper()
-	known, _, err := b.Lookup(b.ctx, order)
-	require.NoError(b.t, err)
+	b.T.Helper()
+	known, _, err := b.Lookup(b.Ctx, order)
+	require.NoError(b.T, err)
 	for _, id := range order {
-		require.Equal(b.t, queue.Confirmed, known[id].State, id)
+		require.Equal(b.T, queue.Confirmed, known[id].State, id)
 	}
 }
 
 func TestConsumerDrainsInOrder(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
-		order := b.enqueue(95)
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
+		order := b.Enqueue(95)
 		w := &recorder{}
 		stop := consume(b, quick(), 1, w, nil)
 		b.drained()
@@ -148,10 +149,10 @@ func TestConsumerDrainsInOrder(t *testing.T) {
 func TestALongLineMakesLargeBatches(t *testing.T) {
 	t.Parallel()
 	const tickets, part = 9000, 2500
-	settings := openSale()
+	settings := queues.OpenSale()
 	settings.Cap, settings.Total = tickets, tickets
 	b := newBox(t, testkit.Redis(t).Addr(), settings)
-	order := b.enqueue(tickets)
+	order := b.Enqueue(tickets)
 	w := &recorder{}
 	stop := consume(b, queue.DefaultConfig(), 1, w, nil)
 	b.drained()
@@ -169,20 +170,20 @@ func TestALongLineMakesLargeBatches(t *testing.T) {
 
 func TestConsumerIsBoundByItsPool(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
 	const size = 3
-	b.enqueue(200)
+	b.Enqueue(200)
 	full, open := make(chan struct{}, 100), make(chan struct{})
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		full <- struct{}{}
 		<-open
-		return all(batch, queue.OpConfirm), nil
+		return queues.Outcomes(batch, queue.OpConfirm), nil
 	}}
 	consume(b, quick(), size, w, nil)
 	for range size {
 		<-full // every worker is busy at the same time
 	}
-	require.EqualValues(t, 200-size*10, b.view().Waiting, "nothing is claimed for a worker that is not there")
+	require.EqualValues(t, 200-size*10, b.MustView().Waiting, "nothing is claimed for a worker that is not there")
 	close(open)
 	b.drained()
 	require.Equal(t, size, w.max)
@@ -191,24 +192,24 @@ func TestConsumerIsBoundByItsPool(t *testing.T) {
 // Run ends while tickets keep coming, and leaves nothing behind.
 func TestConsumerStopsUnderLoad(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
 	busy := make(chan struct{}, 1000)
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		busy <- struct{}{}
-		return all(batch, queue.OpConfirm), nil
+		return queues.Outcomes(batch, queue.OpConfirm), nil
 	}}
 	stop := consume(b, quick(), 4, w, nil)
-	order := b.enqueue(900)
+	order := b.Enqueue(900)
 	for range 5 {
 		<-busy
 	}
 	stop()
 	handled := len(w.seen())
-	v := b.view()
+	v := b.MustView()
 	require.Zero(t, v.Leased, "something stays leased")
 	require.EqualValues(t, 900-handled, v.Waiting)
 	require.Less(t, handled, 900, "it was stopped too late to show anything")
-	b.conserved(3)
+	b.CheckUnits(3)
 	consume(b, quick(), 4, w, nil)
 	b.drained()
 	confirmedAll(b, order)
@@ -216,31 +217,30 @@ func TestConsumerStopsUnderLoad(t *testing.T) {
 }
 
 func TestConsumerLeavesNoGoroutine(t *testing.T) {
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	b.enqueue(50)
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	b.Enqueue(50)
 	before := goleak.IgnoreCurrent()
 	stop := consume(b, quick(), 4, &recorder{}, nil)
 	b.drained()
 	stop()
-	_ = b.rdb.Close()
+	_ = b.Redis.Close()
 	goleak.VerifyNone(t, before)
 }
 
 func TestTwoConsumersShareALine(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
-		order := b.enqueue(400)
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
+		order := b.Enqueue(400)
 		w := &recorder{}
 		consume(b, quick(), 3, w, nil)
-		consume(&box{Line: b.Line, t: t, ctx: b.ctx,
-			lines: queue.NewLines(testkit.ProductClient(t, addr), queue.DefaultPrefix), rdb: b.rdb}, quick(), 3, w, nil)
-		order = append(order, b.enqueue(300)...)
+		consume(&box{Bench: queues.On(t, testkit.ProductClient(t, addr), b.Sale())}, quick(), 3, w, nil)
+		order = append(order, b.Enqueue(300)...)
 		b.drained()
 		confirmedAll(b, order)
 		seen := w.seen()
 		slices.Sort(seen)
 		slices.Sort(order)
 		require.Equal(t, order, seen, "a ticket was handled twice or never")
-		require.Equal(t, fmt.Sprint(700), fmt.Sprint(b.view().Served))
+		require.Equal(t, fmt.Sprint(700), fmt.Sprint(b.MustView().Served))
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 )
 
@@ -47,10 +48,10 @@ func TestAFailedMultiSaleBatchRunsLineByLine(t *testing.T) {
 			require.NotEmpty(t, joined)
 			for _, b := range h.batches {
 				require.False(t, b.Isolated, "nobody has failed")
-				require.True(t, slices.IsSorted(ids(b)), "they kept their places")
+				require.True(t, slices.IsSorted(queues.IDs(b)), "they kept their places")
 			}
 			for _, b := range list {
-				require.Empty(t, b.attempts())
+				require.Empty(t, b.Attempts())
 			}
 			require.Empty(t, h.buried)
 		})
@@ -70,13 +71,13 @@ func TestAMultiSaleBatchThatLeavesOutATicket(t *testing.T) {
 	}}
 	consumer := list[0].consumer(wide(), 4, h, sales)
 	consumer.WorkMulti(sales())
-	require.EqualValues(t, 1, list[0].view().Waiting)
-	require.EqualValues(t, 1, list[0].view().Served)
+	require.EqualValues(t, 1, list[0].MustView().Waiting)
+	require.EqualValues(t, 1, list[0].MustView().Served)
 	defer list[0].run(consumer)()
 	drainedEach(t, list)
 	for _, b := range list {
 		confirmedAll(b, []string{b.Sale() + "-00001", b.Sale() + "-00002"})
-		require.EqualValues(t, 2, b.view().Served)
+		require.EqualValues(t, 2, b.MustView().Served)
 	}
 }
 
@@ -87,8 +88,8 @@ func TestAMultiSaleBatchOfWhichOneWasTakenOver(t *testing.T) {
 	enqueueEach(list, 1)
 	lost := list[1]
 	h := &host{handle: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
-		lost.expire(batches[1].ID)
-		_, _, err := lost.Reclaim(lost.ctx)
+		lost.EndLease(batches[1].ID)
+		_, _, err := lost.Reclaim(lost.Ctx)
 		require.NoError(t, err)
 		return confirmEach(batches), nil
 	}}
@@ -99,11 +100,11 @@ func TestAMultiSaleBatchOfWhichOneWasTakenOver(t *testing.T) {
 		if b == lost {
 			want = 0
 		}
-		require.Equal(t, want, b.view().Served)
+		require.Equal(t, want, b.MustView().Served)
 	}
-	require.Equal(t, queue.Queued, lost.ticket(lost.Sale()+"-00001").State, "whoever has it now decides")
+	require.Equal(t, queue.Queued, lost.Ticket(lost.Sale()+"-00001").State, "whoever has it now decides")
 	defer lost.run(consumer)()
 	drainedEach(t, list)
-	require.EqualValues(t, 1, lost.view().Served)
+	require.EqualValues(t, 1, lost.MustView().Served)
 	require.Equal(t, []string{lost.Sale() + "-00001"}, h.seen(), "it ran again, alone")
 }

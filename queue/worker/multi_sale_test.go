@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 	"sluice/queue/worker"
 )
@@ -40,7 +41,7 @@ func (h *host) HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]
 func confirmEach(batches []queue.Batch) [][]queue.Outcome {
 	var answers [][]queue.Outcome
 	for _, b := range batches {
-		answers = append(answers, all(b, queue.OpConfirm))
+		answers = append(answers, queues.Outcomes(b, queue.OpConfirm))
 	}
 	return answers
 }
@@ -52,7 +53,7 @@ func (h *host) together() (order []string, largest int) {
 	for _, p := range h.multi {
 		largest = max(largest, len(p))
 		for _, b := range p {
-			order = append(order, ids(b)...)
+			order = append(order, queues.IDs(b)...)
 		}
 	}
 	return order, largest
@@ -64,7 +65,7 @@ func boxes(t *testing.T, addr string, n int) (list []*box, sales func() []string
 	rdb := testkit.ProductClient(t, addr)
 	var names []string
 	for i := range n {
-		list = append(list, boxOn(t, rdb, fmt.Sprintf("sale-%02d", i), openSale()))
+		list = append(list, boxOn(t, rdb, fmt.Sprintf("sale-%02d", i), queues.OpenSale()))
 		names = append(names, list[i].Sale())
 	}
 	return list, func() []string { return names }
@@ -72,7 +73,7 @@ func boxes(t *testing.T, addr string, n int) (list []*box, sales func() []string
 
 func enqueueEach(list []*box, n int) (order []string) {
 	for _, b := range list {
-		order = append(order, b.enqueue(n)...)
+		order = append(order, b.Enqueue(n)...)
 	}
 	return order
 }
@@ -81,7 +82,7 @@ func drainedEach(t *testing.T, list []*box) {
 	t.Helper()
 	for _, b := range list {
 		b.drained()
-		known := b.list("wait")
+		known := b.List("wait")
 		require.Empty(t, known)
 	}
 }
@@ -94,7 +95,7 @@ func wide() queue.Config {
 }
 
 func TestSmallBatchesRunTogether(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
+	queues.EachRedis(t, func(t *testing.T, addr string) {
 		list, sales := boxes(t, addr, 12)
 		order := enqueueEach(list, 3)
 		h := &host{}
@@ -106,8 +107,8 @@ func TestSmallBatchesRunTogether(t *testing.T) {
 		require.ElementsMatch(t, order, append(joined, h.seen()...), "each ticket once")
 		for _, b := range list {
 			confirmedAll(b, []string{b.Sale() + "-00001", b.Sale() + "-00002", b.Sale() + "-00003"})
-			require.EqualValues(t, 3, b.view().Served)
-			require.Zero(t, b.view().Leased)
+			require.EqualValues(t, 3, b.MustView().Served)
+			require.Zero(t, b.MustView().Leased)
 		}
 		for _, p := range h.multi {
 			names := map[string]bool{}
@@ -121,20 +122,20 @@ func TestSmallBatchesRunTogether(t *testing.T) {
 
 // Whoever has failed, has ended or cannot be read runs with its own line only.
 func TestOnlyPlainTicketsGoTogether(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
+	queues.EachRedis(t, func(t *testing.T, addr string) {
 		list, sales := boxes(t, addr, 6)
 		order := enqueueEach(list, 2)
 		isolated, cancelled, ghostly, much := list[0], list[1], list[2], list[3]
-		dead := isolated.claim("of a worker that died", 2)
-		isolated.expire(dead.ID)
-		_, _, err := isolated.Reclaim(isolated.ctx)
+		dead := isolated.MustClaim("of a worker that died", 2)
+		isolated.EndLease(dead.ID)
+		_, _, err := isolated.Reclaim(isolated.Ctx)
 		require.NoError(t, err)
-		require.NoError(t, cancelled.Cancel(cancelled.ctx, cancelled.Sale()+"-00002", "user-00002"))
-		require.NoError(t, ghostly.rdb.RPush(ghostly.ctx, ghostly.key("wait"), "ghost").Err())
-		order = append(order, much.enqueue(100)...)
+		require.NoError(t, cancelled.Cancel(cancelled.Ctx, cancelled.Sale()+"-00002", "user-00002"))
+		require.NoError(t, ghostly.Redis.RPush(ghostly.Ctx, ghostly.Key("wait"), "ghost").Err())
+		order = append(order, much.Enqueue(100)...)
 
 		h := &host{recorder: recorder{handle: func(_ context.Context, b queue.Batch) ([]queue.Outcome, error) {
-			outcomes := all(b, queue.OpConfirm)
+			outcomes := queues.Outcomes(b, queue.OpConfirm)
 			for i, ticket := range b.Tickets {
 				if ticket.State == queue.Cancelled {
 					outcomes[i].Op = queue.OpClose
@@ -160,8 +161,8 @@ func TestOnlyPlainTicketsGoTogether(t *testing.T) {
 			}
 		}
 		require.Equal(t, map[string]string(nil), h.buried)
-		require.Equal(t, []string{"ghost"}, ghostly.list("dead"))
-		require.Equal(t, queue.Cancelled, cancelled.ticket(cancelled.Sale()+"-00002").State)
+		require.Equal(t, []string{"ghost"}, ghostly.List("dead"))
+		require.Equal(t, queue.Cancelled, cancelled.Ticket(cancelled.Sale()+"-00002").State)
 	})
 }
 
@@ -178,7 +179,7 @@ func TestSlowMultiSaleBatchesShrink(t *testing.T) {
 	c := wide()
 	c.Lease = 30 * time.Second
 	consumer, err := worker.New(worker.Options{
-		Config: c, Pool: worker.PoolConfig{Size: 2}, Lines: list[0].lines, Sales: sales, Handler: h,
+		Config: c, Pool: worker.PoolConfig{Size: 2}, Lines: list[0].Lines, Sales: sales, Handler: h,
 		Log: slog.New(slog.DiscardHandler), Now: clock.Now, Metrics: prometheus.NewRegistry(),
 	})
 	require.NoError(t, err)
@@ -223,16 +224,16 @@ func TestAMultiSaleBatchAfterScriptsWereForgotten(t *testing.T) {
 	list, sales := boxes(t, testkit.Embedded(t).Addr(), 4)
 	order := enqueueEach(list, 2)
 	h := &host{handle: func(_ context.Context, batches []queue.Batch) ([][]queue.Outcome, error) {
-		require.NoError(t, list[0].rdb.ScriptFlush(context.Background()).Err())
+		require.NoError(t, list[0].Redis.ScriptFlush(context.Background()).Err())
 		return confirmEach(batches), nil
 	}}
 	consumer := list[0].consumer(wide(), 2, h, sales)
-	require.NoError(t, list[0].rdb.ScriptFlush(context.Background()).Err())
+	require.NoError(t, list[0].Redis.ScriptFlush(context.Background()).Err())
 	consumer.WorkMulti(sales())
 	joined, _ := h.together()
 	require.ElementsMatch(t, order, joined)
 	for _, b := range list {
-		require.EqualValues(t, 2, b.view().Served)
+		require.EqualValues(t, 2, b.MustView().Served)
 	}
 	list[0].run(consumer)()
 }
@@ -260,13 +261,13 @@ func TestOneMultiSaleBatchAtATimeForALine(t *testing.T) {
 	<-started
 	enqueueEach([]*box{stuck, list[2], list[3]}, 1)
 	consumer.WorkMulti(sales())
-	require.EqualValues(t, 1, stuck.view().Waiting, "it waits for the batch its line is in")
+	require.EqualValues(t, 1, stuck.MustView().Waiting, "it waits for the batch its line is in")
 	for _, b := range list[2:] {
-		require.EqualValues(t, 1, b.view().Served)
+		require.EqualValues(t, 1, b.MustView().Served)
 	}
 	close(release)
 	<-ended
 	defer stuck.run(consumer)()
 	drainedEach(t, list)
-	require.EqualValues(t, 2, stuck.view().Served)
+	require.EqualValues(t, 2, stuck.MustView().Served)
 }

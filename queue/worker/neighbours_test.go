@@ -14,34 +14,24 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 	"sluice/queue/worker"
 )
 
 // Each test here puts a broken line beside a healthy one and looks at the healthy one.
 
-// overwrite gives a key of a line a type that no script expects.
-func (b *box) overwrite(name string) {
-	b.t.Helper()
-	require.NoError(b.t, b.rdb.Del(b.ctx, b.key(name)).Err())
-	if name == "stock" {
-		require.NoError(b.t, b.rdb.RPush(b.ctx, b.key(name), "no number").Err())
-		return
-	}
-	require.NoError(b.t, b.rdb.Set(b.ctx, b.key(name), "of a wrong type", 0).Err())
-}
-
 // troubled leaves in a line all that only a sweep finds: tickets that nobody announced, a lease that has run out, a
 // retry that is due.
 func (b *box) troubled() (order []string) {
-	b.t.Helper()
-	order = b.enqueue(9)
-	dead := b.claim(b.Sale()+"-dead", 3)
-	b.expire(dead.ID)
-	again := b.claim(b.Sale()+"-again", 3)
-	b.settle(again, queue.OpRetry)
+	b.T.Helper()
+	order = b.Enqueue(9)
+	dead := b.MustClaim(b.Sale()+"-dead", 3)
+	b.EndLease(dead.ID)
+	again := b.MustClaim(b.Sale()+"-again", 3)
+	b.SettleAll(again, queue.OpRetry)
 	for _, t := range again.Tickets {
-		b.due(t.ID)
+		b.EndDelay(t.ID)
 	}
 	return order
 }
@@ -49,25 +39,26 @@ func (b *box) troubled() (order []string) {
 // Whichever key of a line is broken, recovery, retries and draining go on in the other, and nothing says that draining
 // has paused.
 func TestABrokenLineKeepsNothingFromTheOther(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
+	queues.EachRedis(t, func(t *testing.T, addr string) {
 		t.Parallel()
 		rdb := testkit.ProductClient(t, addr)
 		for _, name := range []string{"meta", "stock", "wait", "suspect", "lease", "leased", "orders", "holders",
 			"attempts", "retry", "recent", "done"} {
-			broken, well := boxOn(t, rdb, "broken-"+name, openSale()), boxOn(t, rdb, "well-"+name, openSale())
-			broken.enqueue(5)
-			broken.overwrite(name)
+			broken := boxOn(t, rdb, "broken-"+name, queues.OpenSale())
+			well := boxOn(t, rdb, "well-"+name, queues.OpenSale())
+			broken.Enqueue(5)
+			broken.Overwrite(name)
 			order := well.troubled()
 			sales := func() []string { return []string{broken.Sale(), well.Sale()} }
 			consumer, err := worker.New(worker.Options{
-				Config: wide(), Pool: worker.PoolConfig{Size: 2}, Lines: well.lines, Sales: sales, Handler: &host{},
+				Config: wide(), Pool: worker.PoolConfig{Size: 2}, Lines: well.Lines, Sales: sales, Handler: &host{},
 				Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: prometheus.NewRegistry(),
 			})
 			require.NoError(t, err)
 			stop := well.run(consumer)
 			well.drained()
 			confirmedAll(well, order)
-			order = well.enqueue(5)
+			order = well.Enqueue(5)
 			well.drained()
 			confirmedAll(well, order)
 			_, paused := consumer.Paused()
@@ -81,9 +72,9 @@ func TestABrokenLineKeepsNothingFromTheOther(t *testing.T) {
 func TestALineThatFailsTakesNoTurnsFromTheOther(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.ProductClient(t, testkit.Embedded(t).Addr())
-	broken, well := boxOn(t, rdb, "broken", openSale()), boxOn(t, rdb, "well", openSale())
-	broken.enqueue(20)
-	order := well.enqueue(900)
+	broken, well := boxOn(t, rdb, "broken", queues.OpenSale()), boxOn(t, rdb, "well", queues.OpenSale())
+	broken.Enqueue(20)
+	order := well.Enqueue(900)
 	var failed, went, paused atomic.Int64
 	var consumer *worker.Consumer
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
@@ -95,7 +86,7 @@ func TestALineThatFailsTakesNoTurnsFromTheOther(t *testing.T) {
 		if _, stopped := consumer.Paused(); stopped {
 			paused.Add(1)
 		}
-		return all(batch, queue.OpConfirm), nil
+		return queues.Outcomes(batch, queue.OpConfirm), nil
 	}}
 	consumer = well.consumer(quick(), 2, w, func() []string { return []string{broken.Sale(), well.Sale()} })
 	began := time.Now()
@@ -106,20 +97,20 @@ func TestALineThatFailsTakesNoTurnsFromTheOther(t *testing.T) {
 	require.Zero(t, paused.Load())
 	// Pauses between its trials double from 50 ms: seven of them take six seconds.
 	require.Less(t, float64(failed.Load()), 8+time.Since(began).Seconds(), "it is tried apart")
-	require.Empty(t, broken.attempts(), "nobody is to blame for it")
+	require.Empty(t, broken.Attempts(), "nobody is to blame for it")
 }
 
 // A fault is of one line alone while another has just gone well, whoever is to blame.
 func TestAFaultOfOneLineIsNoPause(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.ProductClient(t, testkit.Embedded(t).Addr())
-	broken, well := boxOn(t, rdb, "broken", openSale()), boxOn(t, rdb, "well", openSale())
+	broken, well := boxOn(t, rdb, "broken", queues.OpenSale()), boxOn(t, rdb, "well", queues.OpenSale())
 	var consumer *worker.Consumer
 	var failed atomic.Int64
 	paused := make(chan bool, 1)
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if batch.Sale == well.Sale() {
-			return all(batch, queue.OpConfirm), nil
+			return queues.Outcomes(batch, queue.OpConfirm), nil
 		}
 		if failed.Add(1) == 2 {
 			_, stopped := consumer.Paused()
@@ -130,9 +121,9 @@ func TestAFaultOfOneLineIsNoPause(t *testing.T) {
 	// One recorder: it has done with the one before it takes the other.
 	consumer = well.consumer(quick(), 1, w, func() []string { return []string{broken.Sale(), well.Sale()} })
 	well.run(consumer)
-	well.enqueue(5)
+	well.Enqueue(5)
 	well.drained()
-	broken.enqueue(5)
+	broken.Enqueue(5)
 	require.False(t, <-paused, "after its first fault")
 }
 
@@ -146,7 +137,7 @@ func TestWhatFailsInEveryLineIsAPause(t *testing.T) {
 		if !well.Load() {
 			return nil, errors.New("connection refused")
 		}
-		return all(batch, queue.OpConfirm), nil
+		return queues.Outcomes(batch, queue.OpConfirm), nil
 	}}
 	consumer := list[0].consumer(quick(), 4, w, sales)
 	list[0].run(consumer)
@@ -167,18 +158,18 @@ func TestWhatFailsInEveryLineIsAPause(t *testing.T) {
 func TestALineThatIsMendedIsDrained(t *testing.T) {
 	t.Parallel()
 	rdb := testkit.ProductClient(t, testkit.Redis(t).Addr())
-	broken, well := boxOn(t, rdb, "broken", openSale()), boxOn(t, rdb, "well", openSale())
-	order := broken.enqueue(5)
-	kept, err := rdb.Dump(broken.ctx, broken.key("holders")).Result()
+	broken, well := boxOn(t, rdb, "broken", queues.OpenSale()), boxOn(t, rdb, "well", queues.OpenSale())
+	order := broken.Enqueue(5)
+	kept, err := rdb.Dump(broken.Ctx, broken.Key("holders")).Result()
 	require.NoError(t, err)
-	broken.overwrite("leased")
+	broken.Overwrite("leased")
 	consume(well, wide(), 2, &host{}, func() []string { return []string{broken.Sale(), well.Sale()} })
-	well.enqueue(5)
+	well.Enqueue(5)
 	well.drained()
-	require.NoError(t, rdb.Del(broken.ctx, broken.key("leased")).Err())
+	require.NoError(t, rdb.Del(broken.Ctx, broken.Key("leased")).Err())
 	require.NotEmpty(t, kept)
 	require.Eventually(t, func() bool {
-		v, err := broken.View(broken.ctx)
+		v, err := broken.View(broken.Ctx)
 		return err == nil && v.Waiting == 0 && v.Leased == 0
 	}, soon, time.Millisecond)
 	_ = order
@@ -187,13 +178,8 @@ func TestALineThatIsMendedIsDrained(t *testing.T) {
 // onCluster is a line on one master of a small cluster.
 func onCluster(t *testing.T, rdb redis.UniversalClient, sale string) *box {
 	t.Helper()
-	lines := queue.NewLines(rdb, queue.DefaultPrefix)
-	b := &box{Line: lines.Of(sale), t: t, ctx: t.Context(), lines: lines, epoch: 1}
-	began, err := b.Begin(b.ctx, 1)
-	require.NoError(t, err)
-	require.True(t, began)
-	s := openSale()
-	require.NoError(t, b.Reopen(b.ctx, s, queue.Reopened{Stock: s.Total}))
+	b := &box{Bench: queues.On(t, rdb, sale)}
+	b.Load(queues.OpenSale())
 	return b
 }
 
@@ -212,7 +198,7 @@ func TestAMasterThatIsGoneKeepsNothingFromTheOthers(t *testing.T) {
 			t.Parallel()
 			c := testkit.NewSmallCluster(t)
 			rdb := c.Client(clusterWait)
-			well := onCluster(t, rdb, saleOn(c, 0))
+			well := onCluster(t, rdb, queues.SaleOn(c, 0))
 			names := []string{well.Sale()}
 			var lost []*box
 			for i := range 10 {
@@ -227,22 +213,22 @@ func TestAMasterThatIsGoneKeepsNothingFromTheOthers(t *testing.T) {
 			heard := make(chan struct{})
 			go func() {
 				defer close(heard)
-				well.lines.Listen(ctx, func(n queue.Event) { news <- n })
+				well.Lines.Listen(ctx, func(n queue.Event) { news <- n })
 			}()
 			t.Cleanup(func() { stop(); <-heard })
 			well.run(consumer)
 			enqueueEach(lost, 3)
-			well.enqueue(1)
-			require.Eventually(t, func() bool { v, err := well.View(well.ctx); return err == nil && !v.InFlight() },
+			well.Enqueue(1)
+			require.Eventually(t, func() bool { v, err := well.View(well.Ctx); return err == nil && !v.InFlight() },
 				soon, time.Millisecond)
 			lose(c)
 			drain := func() {
-				order := well.enqueue(4)
+				order := well.Enqueue(4)
 				require.Eventually(t, func() bool {
-					v, err := well.View(well.ctx)
+					v, err := well.View(well.Ctx)
 					return err == nil && !v.InFlight()
 				}, 60*time.Second, time.Millisecond)
-				known, _, err := well.Lookup(well.ctx, order)
+				known, _, err := well.Lookup(well.Ctx, order)
 				require.NoError(t, err)
 				for _, id := range order {
 					require.Equal(t, queue.Confirmed, known[id].State)
@@ -258,7 +244,7 @@ func TestAMasterThatIsGoneKeepsNothingFromTheOthers(t *testing.T) {
 			// News is a hint: whoever was just leaving the server that is gone may miss some.
 			mine := map[string]bool{}
 			require.Eventually(t, func() bool {
-				for _, id := range well.enqueue(1) {
+				for _, id := range well.Enqueue(1) {
 					mine[id] = true
 				}
 				for {

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 	"sluice/queue/worker"
 )
@@ -43,18 +44,18 @@ func (l *logBook) count(text string) int {
 func (b *box) watched(
 	c queue.Config, h worker.Handler, bar ...func() error,
 ) (*worker.Consumer, *prometheus.Registry, *logBook) {
-	b.t.Helper()
+	b.T.Helper()
 	reg, log := prometheus.NewRegistry(), &logBook{}
 	sales := func() []string { return []string{b.Sale()} }
 	options := worker.Options{
-		Config: c, Pool: worker.PoolConfig{Size: 2}, Lines: b.lines, Sales: sales, Handler: h,
+		Config: c, Pool: worker.PoolConfig{Size: 2}, Lines: b.Lines, Sales: sales, Handler: h,
 		Log: slog.New(slog.NewTextHandler(log, nil)), Now: time.Now, Metrics: reg,
 	}
 	if len(bar) > 0 {
 		options.Bar = bar[0]
 	}
 	consumer, err := worker.New(options)
-	require.NoError(b.t, err)
+	require.NoError(b.T, err)
 	return consumer, reg, log
 }
 
@@ -81,14 +82,14 @@ func (secret) Cause() string { return "mysql 1665:\nthe binary log" }
 
 func TestAPauseSaysWhy(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	order := b.enqueue(5)
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	order := b.Enqueue(5)
 	var well atomic.Bool
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if !well.Load() {
 			return nil, secret{errors.New("ann@example.com")}
 		}
-		return all(batch, queue.OpConfirm), nil
+		return queues.Outcomes(batch, queue.OpConfirm), nil
 	}}
 	consumer, reg, log := b.watched(quick(), w)
 	_, stopped := consumer.Paused()
@@ -113,14 +114,14 @@ func TestAPauseSaysWhy(t *testing.T) {
 	require.Eventually(t, func() bool { _, stopped := consumer.Paused(); return !stopped }, soon, time.Millisecond)
 	require.Zero(t, paused(t, reg, worker.PausedByDatabase))
 	require.Equal(t, 1, log.count("draining goes on"))
-	require.Empty(t, b.attempts())
+	require.Empty(t, b.Attempts())
 }
 
 // Redis is away while a worker wants to claim: the pause ends when Redis answers, also when nothing waits.
 func TestAPauseForRedisEndsWithIt(t *testing.T) {
 	t.Parallel()
 	server := testkit.Redis(t)
-	b := newBox(t, server.Addr(), openSale())
+	b := newBox(t, server.Addr(), queues.OpenSale())
 	consumer, reg, _ := b.watched(quick(), &recorder{})
 	server.Kill()
 	consumer.WorkMulti([]string{b.Sale()})
@@ -136,12 +137,12 @@ func TestAPauseForRedisEndsWithIt(t *testing.T) {
 // A rebuild of the line is no store's fault.
 func TestAnOutdatedBatchIsNoPause(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	b.enqueue(2)
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	b.Enqueue(2)
 	consumer, _, _ := b.watched(quick(), &recorder{handle: func(context.Context, queue.Batch) ([]queue.Outcome, error) {
 		return nil, queue.ErrOutdated
 	}})
-	consumer.Finish(b.ctx, b.Line, []queue.Batch{b.claim("first", 2)})
+	consumer.Finish(b.Ctx, b.Line, []queue.Batch{b.MustClaim("first", 2)})
 	_, stopped := consumer.Paused()
 	require.False(t, stopped)
 	b.run(consumer)()
@@ -150,7 +151,7 @@ func TestAnOutdatedBatchIsNoPause(t *testing.T) {
 // refuse answers every ticket that bad picks with the same code, and confirms the rest.
 func refuse(bad func(id string) bool) func(context.Context, queue.Batch) ([]queue.Outcome, error) {
 	return func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
-		answers := all(batch, queue.OpConfirm)
+		answers := queues.Outcomes(batch, queue.OpConfirm)
 		for i := range answers {
 			if bad(answers[i].ID) {
 				answers[i] = queue.Outcome{ID: answers[i].ID, Op: queue.OpRetry, Code: "mysql 4025"}
@@ -163,8 +164,8 @@ func refuse(bad func(id string) bool) func(context.Context, queue.Batch) ([]queu
 func TestAFaultOfEveryTicketBuriesNobody(t *testing.T) {
 	t.Parallel()
 	for _, attempts := range []int{1, 3} {
-		b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-		order := b.enqueue(30)
+		b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+		order := b.Enqueue(30)
 		var well atomic.Bool
 		w := &recorder{handle: refuse(func(string) bool { return !well.Load() })}
 		c := quick()
@@ -175,19 +176,19 @@ func TestAFaultOfEveryTicketBuriesNobody(t *testing.T) {
 		seen := len(w.seen())
 		require.Eventually(t, func() bool { return len(w.seen()) > seen+5 }, soon, time.Millisecond,
 			"it is tried again and again")
-		require.Zero(t, b.view().Dead)
+		require.Zero(t, b.MustView().Dead)
 		well.Store(true)
 		b.drained()
 		confirmedAll(b, order)
-		require.Zero(t, b.view().Dead)
+		require.Zero(t, b.MustView().Dead)
 		require.Empty(t, w.buried)
 	}
 }
 
 func TestPoisonAmongGoodTicketsDies(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	poison := b.enqueue(4) // they come first, and nobody has succeeded before them
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	poison := b.Enqueue(4) // they come first, and nobody has succeeded before them
 	bad := func(id string) bool { return slices.Contains(poison, id) }
 	consumer, reg, _ := b.watched(quick(), &recorder{handle: refuse(bad)})
 	b.run(consumer)
@@ -195,12 +196,12 @@ func TestPoisonAmongGoodTicketsDies(t *testing.T) {
 		"nothing tells them from a fault of the store")
 	var good []string
 	require.Eventually(t, func() bool {
-		good = append(good, b.enqueue(1)...)
-		return b.view().Dead == 4
+		good = append(good, b.Enqueue(1)...)
+		return b.MustView().Dead == 4
 	}, soon, 5*time.Millisecond, "good ones are tried beside them, and tell")
 	b.drained()
 	confirmedAll(b, good)
-	require.ElementsMatch(t, poison, b.list("dead"))
+	require.ElementsMatch(t, poison, b.List("dead"))
 	_, stopped := consumer.Paused()
 	require.False(t, stopped)
 }
@@ -208,14 +209,14 @@ func TestPoisonAmongGoodTicketsDies(t *testing.T) {
 // A handler that panics for everybody is no reason to give tickets up either.
 func TestAPanicForEveryTicketBuriesNobody(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	order := b.enqueue(8)
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	order := b.Enqueue(8)
 	var well atomic.Bool
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if !well.Load() {
 			panic("nil map")
 		}
-		return all(batch, queue.OpConfirm), nil
+		return queues.Outcomes(batch, queue.OpConfirm), nil
 	}}
 	consumer, reg, _ := b.watched(quick(), w)
 	b.run(consumer)
@@ -223,21 +224,21 @@ func TestAPanicForEveryTicketBuriesNobody(t *testing.T) {
 	well.Store(true)
 	b.drained()
 	confirmedAll(b, order)
-	require.Zero(t, b.view().Dead)
+	require.Zero(t, b.MustView().Dead)
 }
 
 // Another process has done the work that failed here: nothing will ever show this one that the store is well again.
 func TestAPauseEndsWithTheWork(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	b.enqueue(1)
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	b.Enqueue(1)
 	consumer, _, _ := b.watched(quick(), &recorder{})
 	consumer.PauseFor(worker.PausedByDatabase, b.Sale(), errors.New("connection refused"))
-	require.NoError(t, consumer.Sweep(b.ctx, []string{b.Sale()}))
+	require.NoError(t, consumer.Sweep(b.Ctx, []string{b.Sale()}))
 	_, still := consumer.Paused()
 	require.True(t, still, "a ticket waits that may fail again")
-	b.settle(b.claim("elsewhere", 1), queue.OpConfirm)
-	require.NoError(t, consumer.Sweep(b.ctx, []string{b.Sale()}))
+	b.SettleAll(b.MustClaim("elsewhere", 1), queue.OpConfirm)
+	require.NoError(t, consumer.Sweep(b.Ctx, []string{b.Sale()}))
 	_, still = consumer.Paused()
 	require.False(t, still)
 	b.run(consumer)() // which ends its pool
@@ -246,15 +247,15 @@ func TestAPauseEndsWithTheWork(t *testing.T) {
 // A process that may not drain says so, and a store's fault before it is not over because of that.
 func TestABarIsAPauseAndEndsNone(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	order := b.enqueue(5)
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	order := b.Enqueue(5)
 	var away, bar atomic.Bool
 	away.Store(true)
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if away.Load() {
 			return nil, errors.New("connection refused")
 		}
-		return all(batch, queue.OpConfirm), nil
+		return queues.Outcomes(batch, queue.OpConfirm), nil
 	}}
 	consumer, reg, log := b.watched(quick(), w, func() error {
 		if bar.Load() {
@@ -275,7 +276,7 @@ func TestABarIsAPauseAndEndsNone(t *testing.T) {
 	require.Eventually(t, func() bool { _, stopped := consumer.Paused(); return !stopped }, soon, time.Millisecond)
 
 	bar.Store(true)
-	order = b.enqueue(2)
+	order = b.Enqueue(2)
 	require.Eventually(t, func() bool { return paused(t, reg, worker.PausedByBar) == 1 }, soon, time.Millisecond)
 	pause, _ := consumer.Paused()
 	require.Equal(t, "nobody knows the schema", pause.Cause)

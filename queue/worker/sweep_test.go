@@ -7,22 +7,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 )
 
 // Idle lines cost a worker next to nothing, however many there are.
 func TestSweepAsksManyLinesAtOnce(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Redis(t).Addr(), openSale())
+	b := newBox(t, testkit.Redis(t).Addr(), queues.OpenSale())
 	const lines = 400 // the last is asked in the fourth sweep, behind the one that is counted
 	sales := []string{b.Sale()}
 	var last *box
 	for i := range lines - 1 {
-		last = boxOn(t, b.rdb, fmt.Sprintf("idle-%03d", i), openSale())
+		last = boxOn(t, b.Redis, fmt.Sprintf("idle-%03d", i), queues.OpenSale())
 		sales = append(sales, last.Sale())
 	}
-	order := last.enqueue(2) // nobody is there yet to hear of it
+	order := last.Enqueue(2) // nobody is there yet to hear of it
 	count := &testkit.Trips{}
-	b.rdb.AddHook(count)
+	b.Redis.AddHook(count)
 	rounds := make(chan int64, 1000)
 	consume(b, quick(), 2, &recorder{}, func() []string {
 		rounds <- count.Rounds.Load()

@@ -11,31 +11,32 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 	"sluice/queue/worker"
 )
 
 func TestPanicHarmsOnlyItsTicket(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	order := b.enqueue(30)
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	order := b.Enqueue(30)
 	bad := order[4]
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
-		if slices.Contains(ids(batch), bad) {
+		if slices.Contains(queues.IDs(batch), bad) {
 			panic("poisoned " + bad)
 		}
-		return all(batch, queue.OpConfirm), nil
+		return queues.Outcomes(batch, queue.OpConfirm), nil
 	}}
 	stop := consume(b, quick(), 1, w, nil)
 	b.drained()
 	stop()
 	require.Equal(t, map[string]string{bad: "gave up after 3 attempts"}, w.buried)
-	require.Equal(t, queue.Failed, b.ticket(bad).State)
-	require.Equal(t, "gave up after 3 attempts", b.ticket(bad).Reason)
-	require.Equal(t, []string{bad}, b.list("dead"))
+	require.Equal(t, queue.Failed, b.Ticket(bad).State)
+	require.Equal(t, "gave up after 3 attempts", b.Ticket(bad).Reason)
+	require.Equal(t, []string{bad}, b.List("dead"))
 	confirmedAll(b, slices.DeleteFunc(slices.Clone(order), func(id string) bool { return id == bad }))
 	for i, batch := range w.batches {
-		if i > 0 && slices.Contains(ids(batch), bad) {
+		if i > 0 && slices.Contains(queues.IDs(batch), bad) {
 			require.True(t, batch.Solo, "it is retried alone")
 			require.Len(t, batch.Tickets, 1)
 		}
@@ -44,7 +45,7 @@ func TestPanicHarmsOnlyItsTicket(t *testing.T) {
 		require.Equal(t, 1, count(w.handled, id), "other batches did not notice")
 	}
 	require.Equal(t, 3, count(w.handled, bad))
-	require.Empty(t, b.attempts())
+	require.Empty(t, b.Attempts())
 }
 
 func count(list []string, one string) (n int) {
@@ -58,9 +59,9 @@ func count(list []string, one string) (n int) {
 
 // What all tickets need is away: that is no ticket's fault.
 func TestFaultCountsForNobody(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
-		order := b.enqueue(25)
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
+		order := b.Enqueue(25)
 		var up atomic.Bool
 		failed := make(chan struct{}, 1000)
 		w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
@@ -68,14 +69,14 @@ func TestFaultCountsForNobody(t *testing.T) {
 				failed <- struct{}{}
 				return nil, errors.New("the database is away")
 			}
-			return all(batch, queue.OpConfirm), nil
+			return queues.Outcomes(batch, queue.OpConfirm), nil
 		}}
 		stop := consume(b, quick(), 1, w, nil)
 		for range 5 {
 			<-failed
 		}
-		require.Empty(t, b.attempts())
-		require.Zero(t, b.view().Dead)
+		require.Empty(t, b.Attempts())
+		require.Zero(t, b.MustView().Dead)
 		up.Store(true)
 		b.drained()
 		stop()
@@ -83,9 +84,9 @@ func TestFaultCountsForNobody(t *testing.T) {
 		require.Empty(t, w.buried)
 		for i, batch := range w.batches {
 			require.False(t, batch.Solo)
-			require.Equal(t, order[:10], ids(w.batches[0]))
+			require.Equal(t, order[:10], queues.IDs(w.batches[0]))
 			if i > 0 && i < 5 {
-				require.Equal(t, order[:10], ids(batch), "they keep their place")
+				require.Equal(t, order[:10], queues.IDs(batch), "they keep their place")
 				pause := worker.FirstPause << (i - 1)
 				require.GreaterOrEqual(t, w.at[i].Sub(w.at[i-1]), pause, "pause %d", i)
 			}
@@ -96,15 +97,15 @@ func TestFaultCountsForNobody(t *testing.T) {
 // A handler that hangs until its deadline still gives its batch back.
 func TestDeadlineCountsForNobody(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	order := b.enqueue(5)
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	order := b.Enqueue(5)
 	var calls atomic.Int32
 	w := &recorder{handle: func(ctx context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		if calls.Add(1) == 1 {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-		return all(batch, queue.OpConfirm), nil
+		return queues.Outcomes(batch, queue.OpConfirm), nil
 	}}
 	c := quick()
 	c.Lease = 2 * time.Second
@@ -119,12 +120,12 @@ func TestDeadlineCountsForNobody(t *testing.T) {
 // Handlers that answer too little, too much or nonsense lose no ticket.
 func TestIncompleteAnswersLoseNothing(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	order := b.enqueue(10)
-	other := b.lines.Of("sale")
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	order := b.Enqueue(10)
+	other := b.Lines.Of("sale")
 	var calls atomic.Int32
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
-		outcomes := all(batch, queue.OpConfirm)
+		outcomes := queues.Outcomes(batch, queue.OpConfirm)
 		if calls.Add(1) > 1 {
 			return outcomes, nil
 		}
@@ -138,17 +139,17 @@ func TestIncompleteAnswersLoseNothing(t *testing.T) {
 	stop()
 	confirmedAll(b, order)
 	require.Equal(t, append(slices.Clone(order), order[3:]...), w.seen())
-	view, err := other.View(b.ctx)
+	view, err := other.View(b.Ctx)
 	require.NoError(t, err)
 	require.EqualValues(t, 10, view.Served)
 }
 
 func TestRetryIsTriedAloneAndBuriedInTheEnd(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	order := b.enqueue(3)
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	order := b.Enqueue(3)
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
-		outcomes := all(batch, queue.OpConfirm)
+		outcomes := queues.Outcomes(batch, queue.OpConfirm)
 		for i := range outcomes {
 			if outcomes[i].ID == order[1] {
 				outcomes[i] = queue.Outcome{ID: order[1], Op: queue.OpRetry}
@@ -165,13 +166,13 @@ func TestRetryIsTriedAloneAndBuriedInTheEnd(t *testing.T) {
 
 func TestUnreadableTicketIsDeadLettered(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
-	order := b.enqueue(3)
-	require.NoError(t, b.rdb.RPush(b.ctx, b.key("wait"), "ghost").Err())
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
+	order := b.Enqueue(3)
+	require.NoError(t, b.Redis.RPush(b.Ctx, b.Key("wait"), "ghost").Err())
 	w := &recorder{}
 	stop := consume(b, quick(), 1, w, nil)
 	b.drained()
 	stop()
 	confirmedAll(b, order)
-	require.Equal(t, []string{"ghost"}, b.list("dead"))
+	require.Equal(t, []string{"ghost"}, b.List("dead"))
 }

@@ -13,38 +13,39 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/queues"
 	"sluice/queue"
 	"sluice/queue/worker"
 )
 
 // tunable is consume for tests that change the consumer while it runs.
 func tunable(b *box, c queue.Config, size int, h worker.Handler) (*worker.Consumer, *prometheus.Registry) {
-	b.t.Helper()
+	b.T.Helper()
 	reg := prometheus.NewRegistry()
 	consumer, err := worker.New(worker.Options{
-		Config: c, Pool: worker.PoolConfig{Size: size}, Lines: b.lines,
+		Config: c, Pool: worker.PoolConfig{Size: size}, Lines: b.Lines,
 		Sales: func() []string { return []string{b.Sale()} }, Handler: h,
 		Log: slog.New(slog.DiscardHandler), Now: time.Now, Metrics: reg,
 	})
-	require.NoError(b.t, err)
+	require.NoError(b.T, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- consumer.Run(ctx) }()
-	b.t.Cleanup(func() {
+	b.T.Cleanup(func() {
 		cancel()
-		require.NoError(b.t, <-ended)
+		require.NoError(b.T, <-ended)
 	})
 	return consumer, reg
 }
 
 // Pool, batch and cap change fifty times under load: every ticket ends once, none waits for longer than a few batches.
 func TestTuningUnderLoadLosesNothing(t *testing.T) {
-	eachRedis(t, func(t *testing.T, addr string) {
-		b := newBox(t, addr, openSale())
+	queues.EachRedis(t, func(t *testing.T, addr string) {
+		b := newBox(t, addr, queues.OpenSale())
 		w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 			// work that takes its time, so that the changes fall into it; nothing waits for it
 			time.Sleep(time.Duration(rand.IntN(3)) * time.Millisecond)
-			return all(batch, queue.OpConfirm), nil
+			return queues.Outcomes(batch, queue.OpConfirm), nil
 		}}
 		consumer, _ := tunable(b, quick(), 4, w)
 		stop := make(chan struct{})
@@ -53,7 +54,7 @@ func TestTuningUnderLoadLosesNothing(t *testing.T) {
 			for i := 0; i < 50; i++ {
 				consumer.SetPool(1 + i*7%9)
 				consumer.SetBatch(1 + i*13%40)
-				if err := b.SetCap(b.ctx, b.epoch, 2000+i); err != nil {
+				if err := b.SetCap(b.Ctx, b.Epoch, 2000+i); err != nil {
 					t.Error(err)
 				}
 				select {
@@ -65,7 +66,7 @@ func TestTuningUnderLoadLosesNothing(t *testing.T) {
 		})
 		var order []string
 		for range 20 {
-			order = append(order, b.enqueue(50)...)
+			order = append(order, b.Enqueue(50)...)
 		}
 		b.drained()
 		close(stop)
@@ -78,15 +79,15 @@ func TestTuningUnderLoadLosesNothing(t *testing.T) {
 
 func TestASmallerPoolRunsFewerBatches(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
 	running, open := make(chan struct{}, 100), make(chan struct{})
 	w := &recorder{handle: func(_ context.Context, batch queue.Batch) ([]queue.Outcome, error) {
 		running <- struct{}{}
 		<-open
-		return all(batch, queue.OpConfirm), nil
+		return queues.Outcomes(batch, queue.OpConfirm), nil
 	}}
 	consumer, _ := tunable(b, quick(), 1, w)
-	b.enqueue(100)
+	b.Enqueue(100)
 	<-running
 	consumer.SetPool(3) // wakes the dispatcher that waits for the only worker
 	<-running
@@ -99,12 +100,12 @@ func TestASmallerPoolRunsFewerBatches(t *testing.T) {
 
 func TestAHeldLineIsLeftAlone(t *testing.T) {
 	t.Parallel()
-	b := newBox(t, testkit.Embedded(t).Addr(), openSale())
+	b := newBox(t, testkit.Embedded(t).Addr(), queues.OpenSale())
 	c := quick()
 	c.Held = []string{b.Sale()}
 	w := &recorder{}
 	consumer, reg := tunable(b, c, 2, w)
-	order := b.enqueue(30)
+	order := b.Enqueue(30)
 	gauge := func() float64 { return testutil.ToFloat64(gathered{reg, "sluice_drain_open"}) }
 	require.Zero(t, gauge())
 	// It stays so over several sweeps.
