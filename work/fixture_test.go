@@ -1,8 +1,10 @@
 package work_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
+	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
@@ -39,6 +41,7 @@ type world struct {
 	redis    *miniredis.Miniredis
 	topics   *delay.Topics
 	all      string // a token for everything that there is
+	log      *bytes.Buffer
 }
 
 func newWorld(t *testing.T, edits ...func(*work.Config)) *world {
@@ -47,7 +50,7 @@ func newWorld(t *testing.T, edits ...func(*work.Config)) *world {
 	for _, edit := range edits {
 		edit(&cfg)
 	}
-	w := &world{t: t, reg: prometheus.NewRegistry(), redis: testkit.Embedded(t)}
+	w := &world{t: t, reg: prometheus.NewRegistry(), redis: testkit.Embedded(t), log: &bytes.Buffer{}}
 	database := tables.New(t, "sqlite")
 	sc := store.DefaultConfig()
 	sc.Driver, sc.DSN = database.Driver, database.DSN
@@ -71,7 +74,8 @@ func newWorld(t *testing.T, edits ...func(*work.Config)) *world {
 		Publisher: publish.New(topics, messages),
 		Readers: pull.NewReaders(pull.ReadersParts{Config: dc, Topics: topics, Messages: messages,
 			Registry: w.reg}),
-		Barred: func() error { return nil }, Log: stack.QuietLog(), Now: time.Now, Registry: w.reg})
+		Barred: func() error { return nil }, Log: slog.New(slog.NewTextHandler(w.log, nil)), Now: time.Now,
+		Registry: w.reg})
 	w.addr = stack.Serve(t, server.DefaultHTTPConfig(), w.listener.Handler())
 	w.client = stack.CheckedClient(t, api.OpenAPIWork())
 	w.all = w.token(auth.Rights{System: "all", Publish: []string{"points", "lonely", "none"},

@@ -49,7 +49,9 @@ func (h replier) refuse(c *gin.Context, err error) api.Code {
 	detail := err.Error()
 	switch code {
 	case api.CodeUnavailable:
-		h.refused.Note(api.RequestID(c), c.FullPath(), err)
+		if c.Request.Context().Err() == nil { // else it is who hung up that ended the call
+			h.refused.Note(api.RequestID(c), c.FullPath(), err)
+		}
 		detail = "Redis or the database does not answer right now; repeat the request."
 	case api.CodeInternal:
 		h.log.Error("request of another system failed", "request_id", api.RequestID(c), "route", c.FullPath(),

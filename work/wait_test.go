@@ -132,6 +132,7 @@ func TestAReceiverThatHangsUpClaimsNothing(t *testing.T) {
 	cancel()
 	require.ErrorIs(t, (<-waits).err, context.Canceled)
 	w.untilWaiting(0)
+	require.Empty(t, w.log.String(), "no store is at fault")
 	w.add("m1")
 	require.Equal(t, 1, w.one("stock").Attempt)
 }
