@@ -36,11 +36,12 @@ var mayImport = map[string][]string{
 	reconcileRoom: {"inventory", auditRoom, "queue", "store", apart, killpoint, redisRoom},
 	auditRoom:     {"inventory", "queue", "store", apart, redisRoom},
 
-	"delay":     {"adminlog", "store", invalid},
+	"delay":     {"adminlog", "store", invalid, redisRoom}, // redisRoom: the form of a store's configuration
 	messageRoom: {"delay", apart, invalid, luascript, cloudevent, redisRoom},
 	pushRoom:    {"delay", messageRoom, "notify", apart, killpoint, webhook},
 	pullRoom:    {"delay", messageRoom, apart, invalid, killpoint, cloudevent},
 	publishRoom: {"delay", messageRoom, "notify", formRoom, apart, invalid},
+	storesRoom:  {"delay", messageRoom, apart, redisRoom},
 
 	"order":     {"queue", "inventory", reconcileRoom, "notify", "store", killpoint, workerRoom},
 	paymentRoom: {"order", "queue", "inventory", "notify", "store", killpoint, webhook, workerRoom},
@@ -72,7 +73,7 @@ var mayImport = map[string][]string{
 		httpServer, workerRoom, "work"},
 	live: {"settings", "configs", "queue", "store", invalid},
 	"app": {relayRoom, "adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", messageRoom,
-		publishRoom, pushRoom, pullRoom, "inventory", reconcileRoom, auditRoom, "order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom,
+		publishRoom, pushRoom, pullRoom, storesRoom, "inventory", reconcileRoom, auditRoom, "order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom,
 		deadletterRoom, "gateway", authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom,
 		webhook, httpServer, workerRoom, schemaRoom, "admin", phone, "work"},
 	"cli": {"app", "api", "fleet", "queue", "notify", "store", "delay", "inventory", auditRoom, deadletterRoom,
@@ -116,10 +117,12 @@ const (
 	deadletterRoom = "order/deadletter"
 )
 
-// delay knows topics and subscriptions. messageRoom keeps their messages in Redis, the others bring them there and away.
+// delay knows topics and subscriptions. messageRoom keeps their messages in Redis, which storesRoom opens, the others
+// bring them there and away.
 const (
 	messageRoom = "delay/message"
 	publishRoom = "delay/publish"
+	storesRoom  = "delay/stores"
 	pushRoom    = "delay/push"
 	pullRoom    = "delay/pull"
 )

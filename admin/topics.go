@@ -15,7 +15,7 @@ import (
 func topicBodyOf(t delay.Topic) api.Topic {
 	b := api.Topic{Name: t.Name, URL: t.URL, Method: t.Method, DelayMS: t.DelayMS, TimeoutMS: t.TimeoutMS,
 		Retries: t.Retries, RetryUnitMS: t.RetryUnitMS,
-		Alert: t.Alert, Owner: t.Owner, Enabled: t.On(), Events: t.EventList(),
+		Alert: t.Alert, Owner: t.Owner, Enabled: t.On(), Events: t.EventList(), Store: t.StoreName(),
 		CreatedAt: api.FormatTime(time.UnixMilli(t.CreatedAt)), UpdatedAt: api.FormatTime(time.UnixMilli(t.UpdatedAt))}
 	b.Subscriptions = []string{}
 	if b.Events == nil {

@@ -39,8 +39,8 @@ func BenchmarkAddMessages(b *testing.B) {
 	defer db.Close()
 	_, err = schema.Of(db).Migrate(b.Context())
 	require.NoError(b, err)
-	messages := message.NewStore(message.StoreParts{Config: delay.DefaultConfig(), Redis: rdb, Prefix: "sluice",
-		Durable: func() error { return nil }, Now: time.Now})
+	messages := message.NewStore(message.StoreParts{Config: delay.DefaultConfig(),
+		Places: message.Only(rdb, "sluice"), Now: time.Now})
 	topics := delay.NewTopics(delay.TopicsParts{Config: delay.DefaultConfig(), DB: db, Messages: messages, Log: log,
 		Now: time.Now})
 	url := "https://points.example/hook"

@@ -164,7 +164,8 @@ func CodeOf(err error) Code {
 		return CodeConflict
 	case errors.Is(err, order.ErrBusy), errors.Is(err, queue.ErrNotReady), errors.Is(err, redis.ErrNotDurable),
 		errors.Is(err, inventory.ErrBusy), errors.Is(err, coalesce.ErrOverloaded), errors.Is(err, coalesce.ErrBroken),
-		errors.Is(err, delay.ErrBehind), errors.Is(err, context.Canceled), redis.Unavailable(err),
+		errors.Is(err, delay.ErrBehind), errors.Is(err, delay.ErrNoStore), errors.Is(err, delay.ErrStoreDown),
+		errors.Is(err, delay.ErrNotReplicated), errors.Is(err, context.Canceled), redis.Unavailable(err),
 		store.Unavailable(err):
 		return CodeUnavailable
 	}

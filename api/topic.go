@@ -20,6 +20,7 @@ type Topic struct {
 	Owner       string       `json:"owner"`
 	Enabled     bool         `json:"enabled"`
 	Events      []string     `json:"events"`
+	Store       string       `json:"store"` // of its messages
 	CreatedAt   string       `json:"created_at"`
 	UpdatedAt   string       `json:"updated_at"`
 	Secret      string       `json:"secret,omitempty"`

@@ -20,6 +20,7 @@ import (
 	"sluice/delay/message"
 	"sluice/delay/publish"
 	"sluice/delay/push"
+	"sluice/delay/stores"
 	"sluice/fleet"
 	"sluice/gateway"
 	"sluice/gateway/ratelimit"
@@ -83,6 +84,9 @@ type App struct {
 	relay      *relay.Relay
 	topics     *delay.Topics
 	messages   *message.Store
+
+	delayStores *stores.Stores // that keep messages
+
 	publisher  *publish.Publisher
 	dispatcher *push.Dispatcher
 	consumer   *worker.Consumer
@@ -133,7 +137,7 @@ func New(ctx context.Context, cfg configs.Config, opt Options) (app *App, err er
 			return nil, err
 		}
 	}
-	if err = a.openNotify(); err != nil {
+	if err = a.openNotify(ctx); err != nil {
 		return nil, err
 	}
 	if opt.Roles.Worker {

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -9,13 +10,18 @@ import (
 	"sluice/delay/message"
 	"sluice/delay/publish"
 	"sluice/delay/push"
+	"sluice/delay/stores"
 	"sluice/notify"
+	"sluice/store/redis"
 )
 
 // openDelay creates the topics, their messages and the dispatcher.
-func (a *App) openDelay(reg prometheus.Registerer) (err error) {
-	a.messages = message.NewStore(message.StoreParts{Config: a.cfg.Delay, Redis: a.redis.Client,
-		Prefix: a.cfg.Redis.Prefix, Durable: a.durability.Check, Now: a.opt.Now})
+func (a *App) openDelay(ctx context.Context, reg prometheus.Registerer) (err error) {
+	if err = a.openDelayStores(ctx, reg); err != nil {
+		return err
+	}
+	a.messages = message.NewStore(message.StoreParts{Config: a.cfg.Delay, Places: a.delayStores.Places(),
+		Prefix: a.cfg.Redis.Prefix, Now: a.opt.Now})
 	checks, senders, channels := map[string]publish.BodyCheck{}, map[string]push.Channel{}, []string{}
 	for name, sender := range a.channels.Own() {
 		checks[name], senders[name], channels = sender.CheckBody, sender, append(channels, name)
@@ -32,6 +38,41 @@ func (a *App) openDelay(reg prometheus.Registerer) (err error) {
 		}
 	}
 	return err
+}
+
+// openDelayStores opens the Redis that keep delayed messages.
+func (a *App) openDelayStores(ctx context.Context, reg prometheus.Registerer) (err error) {
+	p := stores.Parts{Config: a.cfg.Delay, Main: a.redis, Durability: a.durability, Prefix: a.cfg.Redis.Prefix,
+		Mine: a.guard.Claim, Log: a.logFor("delay"), Registry: reg}
+	if a.alerts() {
+		p.Tell = a.reportStore
+	}
+	if a.delayStores, err = stores.Open(ctx, p); err != nil {
+		return err
+	}
+	a.onStop("stores of delayed messages", func(context.Context) error { return a.delayStores.Close() })
+	if private := a.delayStores.Private(); len(private) > 0 && !a.alone() {
+		return fmt.Errorf("store %s of delayed messages runs inside one process, which the main Redis does not: give it "+
+			"delay.stores.%s.addrs (delay.redis.addrs for the store default)", private[0], private[0])
+	}
+	return nil
+}
+
+// alone reports whether no other process can share the main Redis with this one.
+func (a *App) alone() bool {
+	return a.redis.Mode == redis.ModeEmbedded || a.redis.Mode == redis.ModeManaged
+}
+
+// alerts reports whether this process tells operators what they must know.
+func (a *App) alerts() bool { return a.opt.Roles.Notifier || a.opt.Roles.Gateway && a.cfg.Work.On() }
+
+// reportStore tells operators that a store of delayed messages does not answer, or does again.
+func (a *App) reportStore(store string, why error) {
+	if why == nil {
+		a.channels.Alerts.Add("store "+store+" of delayed messages answers again", 1)
+		return
+	}
+	a.channels.Alerts.Add("store "+store+" of delayed messages does not answer: its topics wait", 1)
 }
 
 // reportDead tells operators, and the subscription's own address, that delayed messages became dead letters.

@@ -34,6 +34,8 @@ func (a *App) checks() []admin.Check {
 		{Name: "schema and installation", Ask: func(context.Context) error { return a.guard.Err() }},
 		{Name: "settings", Ask: func(context.Context) error { return a.live.Ready() }},
 		{Name: "lines", Ask: a.saleCache.Ready},
+		// A store that does not answer concerns its topics only: this process goes on serving.
+		{Name: "stores of delayed messages", Ask: func(context.Context) error { return nil }, Note: a.delayStores.Note},
 	}
 	if a.consumer == nil {
 		return checks

@@ -14,7 +14,6 @@ import (
 	"sluice/gateway/ratelimit"
 	"sluice/inventory"
 	"sluice/settings/live"
-	"sluice/store/redis"
 	"sluice/store/schema"
 )
 
@@ -31,8 +30,7 @@ func (a *App) join(ctx context.Context) error {
 		DB: a.db, Owner: fleet.NewOwner(a.redis.Client, prefix), Instances: a.beats,
 		Self:  schema.Process{Name: a.name, Version: a.opt.Version},
 		Where: a.redis.Where, Migrate: a.cfg.Database.Migrate, Adopt: a.opt.AdoptRedis,
-		Alone: a.redis.Mode == redis.ModeEmbedded || a.redis.Mode == redis.ModeManaged,
-		Log:   a.logFor("fleet"), Now: a.opt.Now,
+		Alone: a.alone(), Log: a.logFor("fleet"), Now: a.opt.Now,
 	}, a.opt.Registry)
 	return a.guard.Enter(ctx)
 }

@@ -81,7 +81,7 @@ func (a *App) openSales(ctx context.Context) (err error) {
 }
 
 // openNotify opens the channels and the relay.
-func (a *App) openNotify() (err error) {
+func (a *App) openNotify(ctx context.Context) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	cfg.Notify.Stream = cfg.Notify.Stream.Behind(cfg.Redis.Prefix)
 	if a.channels, err = channel.Open(channel.Parts{Config: cfg.Notify, Redis: a.redis.Client,
@@ -90,7 +90,7 @@ func (a *App) openNotify() (err error) {
 		return err
 	}
 	a.onStop("channels", func(context.Context) error { return a.channels.Close() })
-	if err = a.openDelay(reg); err != nil {
+	if err = a.openDelay(ctx, reg); err != nil {
 		return err
 	}
 	out := a.channels.All()

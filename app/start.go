@@ -75,8 +75,9 @@ func (a *App) run(ctx context.Context) error {
 	a.loop("series", func(ctx context.Context) {
 		admission.ForgetSeries(ctx, a.saleCache, worker.FinishedCounter(a.opt.Registry))
 	})
+	a.loop("stores of delayed messages", a.delayStores.Run)
 	a.loop("topics", a.topics.Run)
-	if a.opt.Roles.Notifier || a.work != nil { // readers of its listener may give up messages
+	if a.alerts() { // readers of its listener may give up messages
 		a.loop("alerts", a.channels.Alerts.Run)
 	}
 	if a.opt.Roles.Notifier {

@@ -159,6 +159,7 @@ func (e *exercise) topics() {
 	require.Contains(e.t, e.do("topic", "off", "--reason", "it moves", "coupons"), "off")
 	require.Contains(e.t, e.do("topic", "on", "--reason", "it moved", "coupons"), "on")
 	require.Contains(e.t, e.do("topic", "show", "coupons"), receiver.URL)
+	require.Contains(e.t, e.do("topic", "set", "--store", "default", "--reason", "as it is", "coupons"), "default")
 
 	require.Contains(e.t, e.do("topic", "message", "add", "coupons", "late-1", "--delay", "1h", "--body", `{"n":1}`,
 		"--reason", "forgotten"), "late-1 due at")

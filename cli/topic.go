@@ -145,7 +145,10 @@ func topicCard(t api.Topic) string {
 		{"delay", ms(t.DelayMS)}, {"timeout", ms(t.TimeoutMS)},
 		{"retries", strconv.Itoa(t.Retries) + " after 1, 3, 5, … times " + ms(t.RetryUnitMS)},
 		{"alert", printable(t.Alert)}, {"owner", printable(t.Owner)},
-		{"order events", printable(strings.Join(t.Events, ", "))}}
+		{"order events", printable(strings.Join(t.Events, ", "))}, {"store", dash(printable(t.Store))}}
+	if t.Unread != "" {
+		rows = append(rows, []string{"messages", "not counted: " + printable(t.Unread)})
+	}
 	if t.Messages != nil {
 		n := countCells(t.Messages)
 		rows = append(rows, []string{"pending", n[0]}, []string{"firing", n[1]},

@@ -13,10 +13,10 @@ import (
 
 // topicFlags are the settings of a topic on the command line; only those that were given are sent.
 type topicFlags struct {
-	url, method, alert, owner, secret, reason string
-	delay, timeout, retryUnit                 time.Duration
-	retries                                   int
-	events                                    []string
+	url, method, alert, owner, secret, store, reason string
+	delay, timeout, retryUnit                        time.Duration
+	retries                                          int
+	events                                           []string
 }
 
 func (t *topicFlags) define(cmd *cobra.Command) {
@@ -31,6 +31,7 @@ func (t *topicFlags) define(cmd *cobra.Command) {
 	f.StringVar(&t.owner, "owner", "", "who answers for the receiver")
 	f.StringSliceVar(&t.events, "event", nil, "order event that becomes a message, repeatable; '' is none")
 	f.StringVar(&t.secret, "secret", "", "signing secret, whsec_… (default: one is made)")
+	f.StringVar(&t.store, "store", "", "which of delay.stores keeps its messages; 'default' is delay.redis")
 	f.StringVar(&t.reason, "reason", "", "why, for the admin log")
 }
 
@@ -47,6 +48,7 @@ func (t *topicFlags) body(cmd *cobra.Command) map[string]any {
 		"alert":      func() { body["alert"] = t.alert },
 		"owner":      func() { body["owner"] = t.owner },
 		"secret":     func() { body["secret"] = t.secret },
+		"store":      func() { body["store"] = t.store },
 		"reason":     func() { body["reason"] = t.reason },
 		"event": func() {
 			body["events"] = t.events

@@ -63,6 +63,8 @@ func assign(out reflect.Value, raw any) bool {
 		return ok
 	case reflect.Slice:
 		return assignList(out, raw)
+	case reflect.Struct:
+		return assignSection(out, raw)
 	case reflect.Map:
 		if out.Type().Elem().Kind() == reflect.Struct {
 			return assignSections(out, raw)

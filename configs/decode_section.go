@@ -122,23 +122,35 @@ func assignSection(out reflect.Value, raw any) bool {
 	return ok
 }
 
+// parseSections reads name.field=value pairs. A part without = goes on with the value before: lists have commas, too.
 func parseSections(text string) (map[string]any, bool) {
-	sections := map[string]any{}
+	all, names, before := map[string]any{}, []string(nil), ""
 	for part := range strings.SplitSeq(text, ",") {
 		if part = strings.TrimSpace(part); part == "" {
 			continue
 		}
 		path, value, ok := strings.Cut(part, "=")
-		name, field, nested := strings.Cut(strings.TrimSpace(path), ".")
-		if !ok || !nested {
+		if ok {
+			names, before = strings.Split(strings.TrimSpace(path), "."), strings.TrimSpace(value)
+		} else {
+			before += "," + part
+		}
+		if len(names) < 2 || !put(all, names, before) {
 			return nil, false
 		}
-		section, _ := sections[name].(map[string]any)
-		if section == nil {
-			section = map[string]any{}
-			sections[name] = section
-		}
-		section[field] = strings.TrimSpace(value)
 	}
-	return sections, true
+	return all, true
+}
+
+// put sets a value within sections, the outermost named first. It returns false where a section is a value already.
+func put(sections map[string]any, names []string, value string) bool {
+	if len(names) == 1 {
+		sections[names[0]] = value
+		return true
+	}
+	if sections[names[0]] == nil {
+		sections[names[0]] = map[string]any{}
+	}
+	within, ok := sections[names[0]].(map[string]any)
+	return ok && put(within, names[1:], value)
 }

@@ -74,7 +74,34 @@ func (k Key) Visible(value any) any {
 		}
 		return out
 	}
+	if v := reflect.ValueOf(value); k.secret && v.Kind() == reflect.Map && v.Type().Elem().Kind() == reflect.Struct {
+		return visibleSections(v)
+	}
 	return value
+}
+
+// visibleSections shows sections in which some values are secret by the names of their keys, without those not set.
+func visibleSections(sections reflect.Value) map[string]any {
+	shown := make(map[string]any, sections.Len())
+	for name, section := range sections.Seq2() {
+		shown[name.String()] = visibleSection(section)
+	}
+	return shown
+}
+
+func visibleSection(section reflect.Value) map[string]any {
+	shown := map[string]any{}
+	for name, i := range fieldsOf(section.Type()) {
+		field, value := section.Type().Field(i), section.Field(i)
+		switch {
+		case value.IsZero():
+		case value.Kind() == reflect.Struct:
+			shown[name] = visibleSection(value)
+		default:
+			shown[name] = Key{path: name, secret: isSecret(name, field.Tag)}.Visible(value.Interface())
+		}
+	}
+	return shown
 }
 
 // maskURL hides the password in a URL and leaves other text alone.

@@ -21,6 +21,7 @@ type Change struct {
 	Enabled     *bool     `json:"enabled"`
 	Events      *[]string `json:"events"`
 	Secret      *string   `json:"secret"` // the one before stays valid for a day
+	Store       *string   `json:"store"`
 }
 
 // oldSecretFor is how long a replaced secret still signs beside its successor.
@@ -35,6 +36,9 @@ func (c Change) apply(t *Topic, now time.Time) {
 	set(&t.RetryUnitMS, c.RetryUnitMS)
 	set(&t.Alert, c.Alert)
 	set(&t.Owner, c.Owner)
+	if set(&t.Store, c.Store); t.Store == DefaultStore {
+		t.Store = ""
+	}
 	if c.Enabled != nil {
 		t.Enabled = 0
 		if *c.Enabled {

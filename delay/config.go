@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"sluice/store/redis"
 )
 
 // MaxBatch bounds how many messages one script call takes or returns: what Lua's stack allows.
@@ -52,6 +54,10 @@ type Config struct {
 	AllowPrivate bool `koanf:"allow_private"`
 	// OrderEvents offers the events of orders to topics, at the price of one outbox row for each. Defaults to false.
 	OrderEvents bool `koanf:"order_events"`
+	// Redis keeps the messages of topics that choose no store, in the form of the section redis. Unset: the main Redis.
+	Redis redis.Config `koanf:"redis"`
+	// Stores are further Redis that topics may choose, by name, each in the form of the section redis.
+	Stores map[string]redis.Config `koanf:"stores" secret:"true"`
 }
 
 // DefaultConfig returns the documented defaults.
@@ -60,7 +66,7 @@ func DefaultConfig() Config {
 		Poll: 50 * time.Millisecond, Lease: time.Minute,
 		Jitter: 0.1, Grace: 5 * time.Second,
 		Refresh: time.Second, MaxTopics: 200, MaxSubscriptions: 50, MaxMessages: 2_000_000,
-		MaxDelay: 365 * 24 * time.Hour, Keep: 10_000}
+		MaxDelay: 365 * 24 * time.Hour, Keep: 10_000, Redis: defaultRedis()}
 }
 
 // Validate returns every bad value, each named by its configuration key.
@@ -86,7 +92,7 @@ func (c Config) Validate() error {
 	check(c.MaxMessages >= 1 && c.MaxMessages <= 100_000_000, "max_messages", c.MaxMessages, "1 to 100000000")
 	check(c.MaxDelay >= time.Second && c.MaxDelay <= 10*365*24*time.Hour, "max_delay", c.MaxDelay, "1s to 87600h")
 	check(c.Keep >= 0 && c.Keep <= 1_000_000, "keep", c.Keep, "0 to 1000000")
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.validateStores())...)
 }
 
 // MaxTimeout returns the longest call a topic may allow. A lease must outlive the call and the storing of its result.

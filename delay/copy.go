@@ -69,8 +69,7 @@ func (ts *Topics) Subscription(ctx context.Context, name string) (Subscription, 
 		return Subscription{}, err
 	}
 	t, err := ts.Get(ctx, sub.Topic)
-	sub.Version = t.Version
-	return sub, err
+	return sub.with(t), err
 }
 
 // Of returns this process' copy of a topic's subscriptions, its own first.
@@ -136,9 +135,9 @@ func (ts *Topics) CatchUp(ctx context.Context, topic string, newer StaleError) e
 	if newer.Known && newer.Version > t.Version {
 		ts.log.WarnContext(ctx, "a topic has a newer version in Redis than in the database: the database's counts",
 			"topic", topic, "redis", newer.Version, "database", t.Version)
-		return ts.messages.ReplaceVersion(ctx, topic, t.Version, newer.Version)
+		return ts.messages.ReplaceVersion(ctx, t, newer.Version)
 	}
-	return ts.messages.Raise(ctx, topic, t.Version)
+	return ts.messages.Raise(ctx, t)
 }
 
 // publishChange makes a change count in every process. Those that add or claim with what they knew read the database
@@ -146,7 +145,7 @@ func (ts *Topics) CatchUp(ctx context.Context, topic string, newer StaleError) e
 func (ts *Topics) publishChange(ctx context.Context, t Topic) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), publishTimeout)
 	defer cancel()
-	err := ts.messages.Raise(ctx, t.Name, t.Version)
+	err := ts.messages.Raise(ctx, t)
 	ts.refreshNow(ctx)
 	if err != nil {
 		return fmt.Errorf("topic %s is changed, and other processes may not know it for %s: %w", t.Name,
@@ -177,24 +176,41 @@ func (ts *Topics) Run(ctx context.Context) {
 }
 
 // raiseChanged tells Redis of versions that this process has not told it of. Whoever changed a topic may have died
-// between its commit and that.
+// between its commit and that. A store that hangs holds up no topic of another.
 func (ts *Topics) raiseChanged(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
-	var errs []error
-	for _, t := range ts.All() {
-		if ts.raised[t.Name] == t.Version {
-			continue
+	changed, known := map[string][]Topic{}, ts.Snapshot().topics
+	ts.versions.Lock()
+	maps.DeleteFunc(ts.raised, func(name string, _ int64) bool { _, still := known[name]; return !still })
+	for _, t := range ts.Snapshot().list {
+		if ts.raised[t.Name] != t.Version {
+			changed[t.Store] = append(changed[t.Store], t)
 		}
-		if err := ts.messages.Raise(ctx, t.Name, t.Version); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		ts.raised[t.Name] = t.Version
 	}
-	current := ts.Snapshot().topics
-	maps.DeleteFunc(ts.raised, func(name string, _ int64) bool { _, known := current[name]; return !known })
+	ts.versions.Unlock()
+	failed := make(chan error, len(changed))
+	for _, some := range changed {
+		go func() { failed <- ts.raiseAll(ctx, some) }()
+	}
+	var errs []error
+	for range changed {
+		errs = append(errs, <-failed)
+	}
 	return errors.Join(errs...)
+}
+
+// raiseAll tells one store of the versions of topics.
+func (ts *Topics) raiseAll(ctx context.Context, topics []Topic) error {
+	for _, t := range topics {
+		if err := ts.messages.Raise(ctx, t); err != nil {
+			return err
+		}
+		ts.versions.Lock()
+		ts.raised[t.Name] = t.Version
+		ts.versions.Unlock()
+	}
+	return nil
 }
 
 // refreshNow shows a change of this process to itself at once. If that fails, Run does it later.

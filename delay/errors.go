@@ -1,6 +1,9 @@
 package delay
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // The reasons for which topics and messages are refused. A refusal changes nothing.
 var (
@@ -25,6 +28,27 @@ var (
 	ErrChannelOff         = errors.New("its channel is off: enable it (notify.sms, notify.email) to send messages")
 	ErrBehind             = errors.New("the database does not yet show what was changed of the topic")
 )
+
+// The reasons for which a store is not asked, or not believed.
+var (
+	ErrNoStore       = errors.New("the configuration of this process does not name it under delay.stores")
+	ErrStoreDown     = errors.New("it does not answer")
+	ErrNotReplicated = errors.New("too few replicas have it: it may be lost with its Redis")
+)
+
+// StoreError says what is wrong with a store of messages. Topics of other stores go on.
+type StoreError struct {
+	Store string
+	Err   error
+}
+
+// Error names the store.
+func (e StoreError) Error() string {
+	return fmt.Sprintf("store %s of delayed messages: %s", e.Store, e.Err)
+}
+
+// Unwrap returns what is wrong.
+func (e StoreError) Unwrap() error { return e.Err }
 
 // StaleError says that a caller does not know the newest version of a topic.
 type StaleError struct {

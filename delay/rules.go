@@ -15,7 +15,9 @@ import (
 
 // check returns an invalid.Error that names every field of t that breaks a rule.
 func (t Topic) check(cfg Config, events []string) error {
-	r := rules{}
+	r, stores := rules{}, cfg.StoreNames()
+	r.check(slices.Contains(stores, t.StoreName()), "store", "has %q: there are %s (delay.stores)", t.Store,
+		strings.Join(stores, ", "))
 	r.check(invalid.Name(t.Name, 64, "-_"), "name", nameRule)
 	r.check(t.URL == "" || validURL(t.URL), "url", urlRule)
 	r.check(slices.Contains(methods(), t.Method), "method", methodRule)

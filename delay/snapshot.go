@@ -28,8 +28,7 @@ func newSnapshot(topics []Topic, rows []Subscription) *Snapshot {
 	}
 	for _, sub := range rows {
 		if t, known := s.topics[sub.Topic]; known { // else the topic was read before it was made
-			sub.Version = t.Version
-			s.of[sub.Topic] = append(s.of[sub.Topic], sub)
+			s.of[sub.Topic] = append(s.of[sub.Topic], sub.with(t))
 		}
 	}
 	for _, t := range s.list {

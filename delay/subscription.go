@@ -45,7 +45,8 @@ type Subscription struct {
 	CreatedAt   int64 `gorm:"autoCreateTime:false"`
 	UpdatedAt   int64 `gorm:"autoUpdateTime:false"`
 
-	Version int64 `gorm:"-" json:"-"` // of the topic that it was read with: scripts compare it
+	Version int64  `gorm:"-" json:"-"` // of the topic that it was read with: scripts compare it
+	Store   string `gorm:"-" json:"-"` // of the topic
 }
 
 // TableName returns the table of the migrations.
@@ -124,6 +125,12 @@ func (f Filter) Takes(m New) bool {
 		}))
 }
 
+// with returns the subscription with what it has of its topic.
+func (s Subscription) with(t Topic) Subscription {
+	s.Version, s.Store = t.Version, t.Store
+	return s
+}
+
 // Default returns the topic's own subscription, which calls the topic's URL or sends by its channel; false where there
 // is none.
 func (t Topic) Default() (Subscription, bool) {
@@ -134,7 +141,7 @@ func (t Topic) Default() (Subscription, bool) {
 	return Subscription{Name: t.Name + defaultSuffix, Topic: t.Name, Kind: kind, URL: t.URL, Method: t.Method,
 		TimeoutMS: t.TimeoutMS, Retries: t.Retries, RetryUnitMS: t.RetryUnitMS, Alert: t.Alert, Owner: t.Owner,
 		Enabled: t.Enabled, Secret: t.Secret, OldSecret: t.OldSecret, OldUntil: t.OldUntil, CreatedAt: t.CreatedAt,
-		UpdatedAt: t.UpdatedAt, Version: t.Version}, t.URL != "" || t.ByChannel()
+		UpdatedAt: t.UpdatedAt, Version: t.Version, Store: t.Store}, t.URL != "" || t.ByChannel()
 }
 
 // NewSubscription says which subscription to create.

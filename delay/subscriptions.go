@@ -22,9 +22,9 @@ func (ts *Topics) CreateSubscription(
 		return Subscription{}, err
 	}
 	act := adminlog.Act{Actor: actor, Action: "subscription.create", Target: n.Name, Reason: reason}
-	topic, err := ts.changeWithin(ctx, n.Topic, func(tx *gorm.DB) error {
-		if of, err := lockTopic(tx, n.Topic); err != nil || of.ByChannel() {
-			return errors.Join(err, onlyIf(of.ByChannel(), ErrChannelTopic))
+	topic, err := ts.changeWithin(ctx, n.Topic, func(tx *gorm.DB, topic Topic) error {
+		if topic.ByChannel() {
+			return ErrChannelTopic
 		}
 		count, err := countSubscriptions(tx, n.Topic)
 		if err != nil {
@@ -40,7 +40,7 @@ func (ts *Topics) CreateSubscription(
 			return err
 		}
 		// What one of this name left behind whose deletion was cut off belongs to nobody.
-		_, err = ts.messages.Erase(ctx, sub, true)
+		_, err = ts.messages.Erase(ctx, sub.with(topic), true)
 		return err
 	})
 	if store.Duplicate(err) {
@@ -49,7 +49,7 @@ func (ts *Topics) CreateSubscription(
 	if err != nil {
 		return Subscription{}, fmt.Errorf("create subscription %s: %w", n.Name, err)
 	}
-	sub.Version = topic.Version
+	sub = sub.with(topic)
 	return sub, ts.publishChange(ctx, topic)
 }
 
@@ -69,7 +69,7 @@ func (ts *Topics) UpdateSubscription(ctx context.Context, name string, ch Subscr
 	}
 	act := adminlog.Act{Actor: actor, Action: "subscription.update", Target: name, Reason: reason}
 	var after Subscription
-	topic, err := ts.changeWithin(ctx, before.Topic, func(tx *gorm.DB) error {
+	topic, err := ts.changeWithin(ctx, before.Topic, func(tx *gorm.DB, _ Topic) error {
 		before, err := lockSubscription(tx, name)
 		if err != nil {
 			return err
@@ -87,7 +87,7 @@ func (ts *Topics) UpdateSubscription(ctx context.Context, name string, ch Subscr
 	if err != nil {
 		return Subscription{}, fmt.Errorf("change subscription %s: %w", name, err)
 	}
-	after.Version = topic.Version
+	after = after.with(topic)
 	return after, ts.publishChange(ctx, topic)
 }
 
@@ -131,13 +131,13 @@ func (ts *Topics) DeleteSubscription(ctx context.Context, d Deletion, actor, rea
 		return err
 	}
 	act := adminlog.Act{Actor: actor, Action: "subscription.delete", Target: d.Name, Reason: reason}
-	topic, err := ts.changeWithin(ctx, sub.Topic, func(tx *gorm.DB) error {
+	topic, err := ts.changeWithin(ctx, sub.Topic, func(tx *gorm.DB, topic Topic) error {
 		before, err := lockSubscription(tx, d.Name)
 		if err != nil {
 			return err
 		}
 		if !d.GiveUp {
-			if err := ts.messages.Unused(ctx, sub, ErrSubscriptionInUse); err != nil {
+			if err := ts.messages.Unused(ctx, sub.with(topic), ErrSubscriptionInUse); err != nil {
 				return err
 			}
 		}
@@ -152,7 +152,7 @@ func (ts *Topics) DeleteSubscription(ctx context.Context, d Deletion, actor, rea
 	if err := ts.publishChange(ctx, topic); err != nil {
 		return err
 	}
-	return ts.eraseEnded(ctx, sub)
+	return ts.eraseEnded(ctx, sub.with(topic))
 }
 
 // eraseEnded removes what an ended subscription remembers. From its end on nobody adds to it.
@@ -173,7 +173,8 @@ func (ts *Topics) deleteDefault(ctx context.Context, sub Subscription, d Deletio
 }
 
 // changeWithin changes something of a topic in one transaction, which gives the topic its next version.
-func (ts *Topics) changeWithin(ctx context.Context, name string, change func(tx *gorm.DB) error) (Topic, error) {
+func (ts *Topics) changeWithin(ctx context.Context, name string, change func(tx *gorm.DB, after Topic) error,
+) (Topic, error) {
 	var after Topic
 	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
 		before, err := lockTopic(tx, name)
@@ -184,7 +185,7 @@ func (ts *Topics) changeWithin(ctx context.Context, name string, change func(tx 
 		if err := tx.Model(&Topic{}).Where("name = ?", name).Update("version", after.Version).Error; err != nil {
 			return err
 		}
-		return change(tx)
+		return change(tx, after)
 	})
 	return after, err
 }

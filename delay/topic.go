@@ -6,6 +6,7 @@
 package delay
 
 import (
+	"cmp"
 	"time"
 )
 
@@ -25,9 +26,10 @@ type Topic struct {
 	Secret      string // signs the calls
 	OldSecret   string // signs the calls too until OldUntil, unix ms
 	OldUntil    int64
-	CreatedAt   int64 `gorm:"autoCreateTime:false"`
-	UpdatedAt   int64 `gorm:"autoUpdateTime:false"`
-	Version     int64 // raised by each change of the topic or of one of its subscriptions; never lower after a restore
+	CreatedAt   int64  `gorm:"autoCreateTime:false"`
+	UpdatedAt   int64  `gorm:"autoUpdateTime:false"`
+	Store       string // name of the store that keeps its messages; empty: the default
+	Version     int64  // raised by each change of the topic or of one of its subscriptions; never lower after a restore
 }
 
 // TableName returns the table of the migrations.
@@ -41,6 +43,9 @@ func (t Topic) Delay() time.Duration { return time.Duration(t.DelayMS) * time.Mi
 
 // EventList returns the order events that become messages of this topic.
 func (t Topic) EventList() []string { return splitList(t.Events) }
+
+// StoreName returns the name of the store that keeps its messages.
+func (t Topic) StoreName() string { return cmp.Or(t.Store, DefaultStore) }
 
 // masked returns the topic without its secrets, for logs.
 func (t Topic) masked() Topic {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,16 +30,17 @@ type Topics struct {
 	log      *slog.Logger
 	now      func() time.Time
 	copy     atomic.Pointer[Snapshot]
+	versions sync.Mutex       // of raised
 	reading  chan struct{}    // holds a token while the database is read: an older reading never replaces a newer
 	raised   map[string]int64 // versions that Run has told Redis of
 }
 
 // Messages is what Topics asks of the store of messages: see message.Store, which knows topics, and not the reverse.
 type Messages interface {
-	Raise(ctx context.Context, topic string, version int64) error
-	ReplaceVersion(ctx context.Context, topic string, version, lost int64) error
-	Reopen(ctx context.Context, topic string) error
-	Forget(ctx context.Context, topic string) error
+	Raise(ctx context.Context, t Topic) error
+	ReplaceVersion(ctx context.Context, t Topic, lost int64) error
+	Reopen(ctx context.Context, t Topic) error
+	Forget(ctx context.Context, t Topic) error
 	Erase(ctx context.Context, sub Subscription, giveUp bool) (unfinished int64, err error)
 	Unused(ctx context.Context, sub Subscription, inUse error) error
 }
@@ -102,7 +104,7 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 		if err := act.Write(tx, ts.now(), nil, topic.masked()); err != nil {
 			return err
 		}
-		return ts.messages.Reopen(ctx, name)
+		return ts.messages.Reopen(ctx, topic)
 	})
 	if store.Duplicate(err) {
 		return Topic{}, fmt.Errorf("%s: %w", name, ErrTopicExists)
@@ -113,8 +115,8 @@ func (ts *Topics) Create(ctx context.Context, name string, ch Change, actor, rea
 	return topic, ts.publishChange(ctx, topic)
 }
 
-// Update changes a topic. It returns an invalid.Error, ErrNoTopic, or ErrTopicInUse where its URL is to be taken from
-// unfinished messages.
+// Update changes a topic. It returns an invalid.Error, ErrNoTopic, or ErrTopicInUse where its URL or its store is to be
+// taken from unfinished messages.
 func (ts *Topics) Update(ctx context.Context, name string, ch Change, actor, reason string) (Topic, error) {
 	return ts.update(ctx, ch, false, adminlog.Act{Actor: actor, Action: "topic.update", Target: name, Reason: reason})
 }
@@ -127,6 +129,7 @@ func (ts *Topics) update(ctx context.Context, ch Change, giveUp bool, act adminl
 	name, own := act.Target, OwnOf(act.Target)
 	var after Topic
 	ended := false
+	var moving *Topic // from where; it takes no messages there
 	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
 		before, err := lockTopic(tx, name)
 		if err != nil {
@@ -140,9 +143,15 @@ func (ts *Topics) update(ctx context.Context, ch Change, giveUp bool, act adminl
 		if before.ByChannel() && (after.URL != "" || after.Events != "") {
 			return ErrChannelTopic
 		}
+		if after.Store != before.Store {
+			moving = &before
+			if err := ts.move(ctx, tx, before, after); err != nil {
+				return err
+			}
+		}
 		ended = before.URL != "" && after.URL == "" && !after.ByChannel()
 		if before.URL != "" && after.URL == "" && !(ended && giveUp) {
-			if err := ts.messages.Unused(ctx, own, ErrTopicInUse); err != nil {
+			if err := ts.messages.Unused(ctx, own.with(before), ErrTopicInUse); err != nil {
 				return err
 			}
 		}
@@ -156,16 +165,19 @@ func (ts *Topics) update(ctx context.Context, ch Change, giveUp bool, act adminl
 			return nil
 		}
 		// What an earlier URL left behind whose end was cut off belongs to nobody.
-		_, err = ts.messages.Erase(ctx, own, true)
+		_, err = ts.messages.Erase(ctx, own.with(after), true)
 		return err
 	})
+	if err != nil && moving != nil {
+		ts.reopen(ctx, *moving)
+	}
 	if err != nil {
 		return Topic{}, fmt.Errorf("change topic %s: %w", name, err)
 	}
 	if err := ts.publishChange(ctx, after); err != nil || !ended {
 		return after, err
 	}
-	return after, ts.eraseEnded(ctx, own)
+	return after, ts.eraseEnded(ctx, own.with(after))
 }
 
 // Delete removes a topic without unfinished messages and subscriptions, else it returns ErrTopicInUse or ErrSubscribed;
@@ -176,7 +188,7 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 	defer cancel()
-	forgotten := false
+	var forgotten *Topic
 	act := adminlog.Act{Actor: actor, Action: "topic.delete", Target: name, Reason: reason}
 	err := ts.db.Tx(ctx, func(tx *gorm.DB) error {
 		before, err := lockTopic(tx, name)
@@ -195,11 +207,11 @@ func (ts *Topics) Delete(ctx context.Context, name, actor, reason string) error 
 		if err := act.Write(tx, ts.now(), before.masked(), nil); err != nil {
 			return err
 		}
-		forgotten = true // by a call whose answer is lost, too
-		return ts.messages.Forget(ctx, name)
+		forgotten = &before // by a call whose answer is lost, too
+		return ts.messages.Forget(ctx, before)
 	})
-	if err != nil && forgotten {
-		ts.reopen(ctx, name)
+	if err != nil && forgotten != nil {
+		ts.reopen(ctx, *forgotten)
 	}
 	if err != nil {
 		return fmt.Errorf("delete topic %s: %w", name, err)
@@ -213,11 +225,11 @@ const deleteTimeout = 10 * time.Second
 
 // reopen lets a topic take messages whose deletion failed after its messages were forgotten. Should the row be gone all
 // the same, nothing is added: nobody finds the topic.
-func (ts *Topics) reopen(ctx context.Context, name string) {
+func (ts *Topics) reopen(ctx context.Context, t Topic) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
 	defer cancel()
-	if err := ts.messages.Reopen(ctx, name); err != nil {
-		ts.log.WarnContext(ctx, "a topic that was not deleted takes no messages for a minute", "topic", name,
+	if err := ts.messages.Reopen(ctx, t); err != nil {
+		ts.log.WarnContext(ctx, "a topic that was not deleted or moved takes no messages for a minute", "topic", t.Name,
 			"error", err)
 	}
 }

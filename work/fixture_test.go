@@ -61,9 +61,8 @@ func newWorld(t *testing.T, edits ...func(*work.Config)) *world {
 	require.NoError(t, err)
 	dc := delay.DefaultConfig()
 	dc.Poll, dc.Jitter = 5*time.Millisecond, 0
-	messages := message.NewStore(message.StoreParts{Config: dc, Prefix: "sluice",
-		Redis:   testkit.RedisClient(t, w.redis.Addr()),
-		Durable: func() error { return nil }, Now: time.Now})
+	messages := message.NewStore(message.StoreParts{Config: dc,
+		Places: message.Only(testkit.RedisClient(t, w.redis.Addr()), "sluice"), Now: time.Now})
 	topics := delay.NewTopics(delay.TopicsParts{Config: dc, DB: db, Messages: messages, Log: stack.QuietLog(),
 		Now: time.Now})
 	w.topics = topics

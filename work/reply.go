@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"sluice/api"
+	"sluice/delay"
 	"sluice/gateway/server"
 	"sluice/internal/invalid"
 )
@@ -53,6 +54,9 @@ func (h replier) refuse(c *gin.Context, err error) api.Code {
 			h.refused.Note(api.RequestID(c), c.FullPath(), err)
 		}
 		detail = "Redis or the database does not answer right now; repeat the request."
+		if store, known := errors.AsType[delay.StoreError](err); known {
+			detail = "Store " + store.Store + " of delayed messages does not take or give any right now; repeat the request."
+		}
 	case api.CodeInternal:
 		h.log.Error("request of another system failed", "request_id", api.RequestID(c), "route", c.FullPath(),
 			"error", err)

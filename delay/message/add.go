@@ -41,7 +41,8 @@ func (ConflictError) Unwrap() error { return delay.ErrConflict }
 // Addition is messages for subscriptions of a topic.
 type Addition struct {
 	Topic         string
-	Version       int64 // of the topic, as the subscriptions were read
+	Store         string // that the topic chose
+	Version       int64  // of the topic, as the subscriptions were read
 	Subscriptions []delay.Subscription
 	Messages      []delay.New
 }
@@ -49,11 +50,17 @@ type Addition struct {
 // Add takes 1 to 1,000 checked messages, all or none. It returns when each is due by Redis' clock. Each goes to the
 // subscriptions whose filter takes it. It returns a StaleError, a ConflictError, ErrFull or ErrNoTopic.
 func (s *Store) Add(ctx context.Context, a Addition) ([]time.Time, error) {
-	if err := s.durable(); err != nil {
+	at, err := s.at(a.Store)
+	if err != nil {
 		return nil, err
 	}
-	keys, args := s.addCall(a)
-	reply, err := s.scripts.add.RunList(ctx, s.rdb, keys, args...)
+	if at.Durable != nil {
+		if err := at.Durable(); err != nil {
+			return nil, at.failed(err)
+		}
+	}
+	keys, args := s.addCall(at, a)
+	reply, err := at.durably(ctx, at.topicKeys(a.Topic).waited, s.scripts.add, keys, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -80,8 +87,8 @@ func (s *Store) Add(ctx context.Context, a Addition) ([]time.Time, error) {
 }
 
 // addCall returns KEYS and ARGV of add.lua.
-func (s *Store) addCall(a Addition) (keys []string, args []any) {
-	of := s.topicKeys(a.Topic)
+func (s *Store) addCall(at *place, a Addition) (keys []string, args []any) {
+	of := at.topicKeys(a.Topic)
 	keys = append(make([]string, 0, 2+5*len(a.Subscriptions)), of.gone, of.version)
 	args = make([]any, 0, 6+5*len(a.Messages)+len(a.Subscriptions))
 	args = append(args, a.Version, s.cfg.MaxMessages, len(a.Messages))
@@ -97,11 +104,11 @@ func (s *Store) addCall(a Addition) (keys []string, args []any) {
 		if !some {
 			continue // it gets none of them
 		}
-		k := s.keysOf(sub)
+		k := at.keysOf(sub)
 		keys = append(keys, k.due, k.messages, k.done, k.missed, k.about)
 		args = append(args, letters)
 	}
-	return keys, append(args, s.soonChannel(), SoonDue.Milliseconds(), a.Topic)
+	return keys, append(args, at.soonChannel(), SoonDue.Milliseconds(), a.Topic)
 }
 
 // aboutOf returns what is kept of a message beside its record; readAbout reads it.

@@ -107,7 +107,11 @@ func TestWhatAMessageMustBe(t *testing.T) {
 		require.True(t, invalid, "%s: %v", field, err)
 		require.ErrorContains(t, err, field)
 	}
-	weak := w.Store(func(p *message.StoreParts) { p.Durable = func() error { return errors.New("too weak") } })
+	weak := w.Store(func(p *message.StoreParts) {
+		at := p.Places[delay.DefaultStore]
+		at.Durable = func() error { return errors.New("too weak") }
+		p.Places[delay.DefaultStore] = at
+	})
 	_, err := w.AddTo(t.Context(), weak, "t", []delay.New{topics.Message("a", 0)})
-	require.EqualError(t, err, "too weak", "what Redis would not keep is not taken")
+	require.EqualError(t, err, "store default of delayed messages: too weak", "what Redis would not keep is not taken")
 }

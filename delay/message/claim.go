@@ -11,8 +11,6 @@ import (
 
 	"sluice/delay"
 	"sluice/internal/cloudevent"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Lease makes a message its holder's until it ends.
@@ -33,12 +31,16 @@ type Claimed struct {
 // Claim leases up to most due messages and counts an attempt of each. It returns a StaleError when the subscription was
 // changed meanwhile. If the answer is lost, what was claimed is handed back: nobody would deliver it.
 func (s *Store) Claim(ctx context.Context, sub delay.Subscription, most int) ([]Claimed, error) {
-	k, token := s.keysOf(sub), rand.Text()[:TokenSize]
-	reply, err := s.scripts.claim.RunList(ctx, s.rdb,
-		[]string{k.due, k.firing, k.messages, k.tries, s.topicKeys(sub.Topic).version, k.about}, most,
+	at, err := s.at(sub.Store)
+	if err != nil {
+		return nil, err
+	}
+	k, token := at.keysOf(sub), rand.Text()[:TokenSize]
+	reply, err := at.run(ctx, s.scripts.claim,
+		[]string{k.due, k.firing, k.messages, k.tries, at.topicKeys(sub.Topic).version, k.about}, most,
 		s.leaseOf(sub).Milliseconds(), token, sub.Version)
 	if err != nil {
-		if answered, ok := errors.AsType[redis.Error](err); !ok || answered == nil {
+		if !refused(err) {
 			err = errors.Join(err, s.release(ctx, sub, token))
 		}
 		return nil, err
@@ -101,7 +103,11 @@ func (s *Store) leaseOf(sub delay.Subscription) time.Duration {
 func (s *Store) release(ctx context.Context, sub delay.Subscription, token string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), ClaimTimeout)
 	defer cancel()
-	k := s.keysOf(sub)
-	_, err := s.scripts.release.RunList(ctx, s.rdb, []string{k.due, k.firing, k.messages, k.tries}, token)
+	at, err := s.at(sub.Store)
+	if err != nil {
+		return err
+	}
+	k := at.keysOf(sub)
+	_, err = at.run(ctx, s.scripts.release, []string{k.due, k.firing, k.messages, k.tries}, token)
 	return err
 }

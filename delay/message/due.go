@@ -30,39 +30,53 @@ type FirstDue struct {
 	Err          error         // why Wait is unknown
 }
 
-// FirstDue looks up the first message of every subscription in one round trip. One that cannot be looked up has an
-// error of its own.
+// FirstDue looks up the first message of every subscription, in one round trip to each store. One that cannot be looked
+// up has an error of its own.
 func (s *Store) FirstDue(ctx context.Context, subs []delay.Subscription) []FirstDue {
-	calls := make([]luascript.Call, len(subs))
-	for i, sub := range subs {
-		calls[i].Keys = []string{s.keysOf(sub).due}
-	}
 	found := make([]FirstDue, len(subs))
-	for i, reply := range s.scripts.head.RunEach(ctx, s.rdb, calls) {
-		answer, err := reply.List()
-		found[i] = FirstDue{Subscription: subs[i], None: len(answer) == 0, Err: err}
-		if !found[i].None {
-			ms, err := strconv.ParseInt(answer[0].(string), 10, 64)
-			found[i].Wait, found[i].Err = time.Duration(ms)*time.Millisecond, err
+	s.eachPlace(subs, func(at *place, of []int) {
+		calls := make([]luascript.Call, len(of))
+		for n, i := range of {
+			calls[n].Keys = []string{at.keysOf(subs[i]).due}
 		}
-	}
+		for n, reply := range s.scripts.head.RunEach(ctx, at.Redis, calls) {
+			answer, err := reply.List()
+			i := of[n]
+			found[i] = FirstDue{Subscription: subs[i], None: len(answer) == 0, Err: at.failed(err)}
+			if !found[i].None {
+				ms, err := strconv.ParseInt(answer[0].(string), 10, 64)
+				found[i].Wait, found[i].Err = time.Duration(ms)*time.Millisecond, err
+			}
+		}
+	}, func(i int, err error) { found[i] = FirstDue{Subscription: subs[i], Err: err} })
 	return found
 }
 
-// ByServer groups subscriptions by the server that holds their messages.
+// ByServer groups subscriptions by the server that holds their messages. A store that cannot be asked is one server.
 func (s *Store) ByServer(ctx context.Context, subs []delay.Subscription) map[string][]delay.Subscription {
-	names, named := make([]string, len(subs)), make(map[string]delay.Subscription, len(subs))
-	for i, sub := range subs {
-		names[i], named[sub.Name] = sub.Name, sub
-	}
 	groups := map[string][]delay.Subscription{}
-	for server, some := range apart.ByServer(ctx, s.rdb, names,
-		func(name string) string { return s.keysOf(named[name]).due }) {
-		for _, name := range some {
-			groups[server] = append(groups[server], named[name])
+	for _, g := range s.byPlace(subs) {
+		for _, i := range g.of {
+			server := serverOf(ctx, g, subs[i])
+			groups[server] = append(groups[server], subs[i])
 		}
 	}
 	return groups
+}
+
+// serverOf names a server: for logs, and apart from those of other stores.
+func serverOf(ctx context.Context, g *group, sub delay.Subscription) string {
+	server := ""
+	if g.err == nil {
+		server = apart.Server(ctx, g.at.Redis, g.at.keysOf(sub).due)
+	}
+	switch {
+	case sub.Store == "":
+		return server
+	case server == "":
+		return "store " + sub.Store
+	}
+	return "store " + sub.Store + ", " + server
 }
 
 // ShortestWait remembers the shortest of several waits. Safe for concurrent use.

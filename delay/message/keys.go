@@ -33,9 +33,10 @@ func subscriptionKeys(prefix string, sub delay.Subscription) keys {
 type topicKeys struct {
 	gone    string // present for a while after the topic was deleted: no messages are added
 	version string // of the topic: who knows an older one adds and claims nothing
+	waited  string // counts writes that replicas were waited for
 }
 
 func keysOfTopic(prefix, topic string) topicKeys {
 	prefix += ":delay:{" + topic + "}:"
-	return topicKeys{gone: prefix + "gone", version: prefix + "version"}
+	return topicKeys{gone: prefix + "gone", version: prefix + "version", waited: prefix + "waited"}
 }

@@ -50,25 +50,29 @@ func (s *Store) List(ctx context.Context, sub delay.Subscription, l Listing) (Li
 		return ListPage{}, invalid.Error{{Field: "state", Detail: fmt.Sprintf("must be one of %v", ListStates())}}
 	}
 	l.Limit = min(max(l.Limit, 1), maxListed)
-	k := s.keysOf(sub)
+	at, err := s.at(sub.Store)
+	if err != nil {
+		return ListPage{}, err
+	}
+	k := at.keysOf(sub)
 	switch l.State {
 	case ListWaiting:
-		return s.listSet(ctx, sub, s.rdb.ZRange(ctx, k.due, l.Skip, l.Skip+int64(l.Limit)), l)
+		return s.listSet(ctx, sub, at.Redis.ZRange(ctx, k.due, l.Skip, l.Skip+int64(l.Limit)), l)
 	case ListRunning:
-		return s.listSet(ctx, sub, s.rdb.ZRange(ctx, k.firing, l.Skip, l.Skip+int64(l.Limit)), l)
+		return s.listSet(ctx, sub, at.Redis.ZRange(ctx, k.firing, l.Skip, l.Skip+int64(l.Limit)), l)
 	case ListComplete:
 		return s.listDone(ctx, sub, l, 0, delay.Delivered)
 	case ListCancelled:
 		return s.listDone(ctx, sub, l, 0, delay.Cancelled)
 	}
-	dead, err := s.rdb.ZCard(ctx, k.dead).Result()
+	dead, err := at.Redis.ZCard(ctx, k.dead).Result()
 	if err != nil {
-		return ListPage{}, fmt.Errorf("list messages of %s: %w", sub.Title(), err)
+		return ListPage{}, fmt.Errorf("list messages of %s: %w", sub.Title(), at.failed(err))
 	}
 	if l.Skip >= dead {
 		return s.listDone(ctx, sub, l, dead, delay.Dropped)
 	}
-	page, err := s.listSet(ctx, sub, s.rdb.ZRevRange(ctx, k.dead, l.Skip, l.Skip+int64(l.Limit)), l)
+	page, err := s.listSet(ctx, sub, at.Redis.ZRevRange(ctx, k.dead, l.Skip, l.Skip+int64(l.Limit)), l)
 	if err == nil && page.Next == 0 {
 		page.Next = dead // the dropped ones follow
 	}
@@ -79,8 +83,11 @@ func (s *Store) List(ctx context.Context, sub delay.Subscription, l Listing) (Li
 func (s *Store) listSet(ctx context.Context, sub delay.Subscription, ids *redis.StringSliceCmd, l Listing,
 ) (ListPage, error) {
 	found, err := ids.Result()
-	if err != nil || len(found) == 0 {
-		return ListPage{}, err
+	if err != nil {
+		return ListPage{}, fmt.Errorf("list messages of %s: %w", sub.Title(), err)
+	}
+	if len(found) == 0 {
+		return ListPage{}, nil
 	}
 	var page ListPage
 	if len(found) > l.Limit {
@@ -94,11 +101,15 @@ func (s *Store) listSet(ctx context.Context, sub delay.Subscription, ids *redis.
 func (s *Store) listDone(ctx context.Context, sub delay.Subscription, l Listing, before int64, state string,
 ) (ListPage, error) {
 	var page ListPage
+	at, err := s.at(sub.Store)
+	if err != nil {
+		return page, err
+	}
 	for from := l.Skip - before; from < l.Skip-before+maxScanned; from += maxListed {
-		ids, err := s.rdb.LRange(ctx, s.keysOf(sub).done, from, from+maxListed-1).Result()
+		ids, err := at.Redis.LRange(ctx, at.keysOf(sub).done, from, from+maxListed-1).Result()
 		if err != nil || len(ids) == 0 {
 			page.Next = 0
-			return page, err
+			return page, at.failed(err)
 		}
 		messages, err := s.show(ctx, sub, ids)
 		if err != nil {

@@ -2,6 +2,7 @@ package message
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"sluice/store/redis"
@@ -10,10 +11,14 @@ import (
 // SoonDue is how soon a message must be due for Listen to tell of it.
 const SoonDue = 1500 * time.Millisecond
 
-func (s *Store) soonChannel() string { return s.prefix + ":due" }
+func (p *place) soonChannel() string { return p.Prefix + ":due" }
 
 // Listen calls each with the topic of messages that were added and are due soon, before all that wait, until ctx ends.
-// What is told while there is no connection is lost.
+// What is told while there is no connection is lost. each may be called for several stores at a time.
 func (s *Store) Listen(ctx context.Context, each func(topic string)) {
-	redis.Listen(ctx, s.rdb, s.soonChannel(), each)
+	var listening sync.WaitGroup
+	defer listening.Wait()
+	for _, at := range s.places {
+		listening.Go(func() { redis.Listen(ctx, at.Redis, at.soonChannel(), each) })
+	}
 }

@@ -24,36 +24,39 @@ type Pause struct {
 
 // TellPause lets others see a pause of a subscription's receiver for the next ten seconds. The zero Pause ends it.
 func (s *Store) TellPause(ctx context.Context, sub delay.Subscription, p Pause) error {
-	key := s.keysOf(sub).paused
+	at, err := s.at(sub.Store)
+	if err != nil {
+		return err
+	}
+	key := at.keysOf(sub).paused
 	if p.Until.IsZero() {
-		return s.rdb.Del(ctx, key).Err()
+		return at.failed(at.Redis.Del(ctx, key).Err())
 	}
 	text := strconv.FormatInt(p.Until.UnixMilli(), 10) + "\t" + storable(p.Why)
-	return s.rdb.Set(ctx, key, text, pauseStands).Err()
+	return at.failed(at.Redis.Set(ctx, key, text, pauseStands).Err())
 }
 
-// Pauses returns the pauses of subscriptions' receivers, in one round trip.
+// Pauses returns the pauses of subscriptions' receivers, in one round trip to each store.
 func (s *Store) Pauses(ctx context.Context, subs []delay.Subscription) ([]Pause, []error) {
-	pipe := s.rdb.Pipeline()
-	found := make([]*redis.StringCmd, len(subs))
-	for i, sub := range subs {
-		found[i] = pipe.Get(ctx, s.keysOf(sub).paused)
-	}
-	if len(subs) == 0 {
-		return nil, nil
-	}
-	_, _ = pipe.Exec(ctx) // each command has its own error
 	pauses, failed := make([]Pause, len(subs)), make([]error, len(subs))
-	for i, one := range found {
-		text, err := one.Result()
-		if err != nil {
-			if !errors.Is(err, redis.Nil) {
-				failed[i] = fmt.Errorf("read the pause of %s: %w", subs[i].Title(), err)
-			}
-			continue
+	s.eachPlace(subs, func(at *place, of []int) {
+		pipe := at.Redis.Pipeline()
+		found := make([]*redis.StringCmd, len(of))
+		for n, i := range of {
+			found[n] = pipe.Get(ctx, at.keysOf(subs[i]).paused)
 		}
-		ms, why, _ := strings.Cut(text, "\t")
-		pauses[i] = Pause{Until: parseMillis(ms), Why: why}
-	}
+		_, _ = pipe.Exec(ctx) // each command has its own error
+		for n, i := range of {
+			text, err := found[n].Result()
+			if err != nil {
+				if !errors.Is(err, redis.Nil) {
+					failed[i] = fmt.Errorf("read the pause of %s: %w", subs[i].Title(), at.failed(err))
+				}
+				continue
+			}
+			ms, why, _ := strings.Cut(text, "\t")
+			pauses[i] = Pause{Until: parseMillis(ms), Why: why}
+		}
+	}, func(i int, err error) { failed[i] = err })
 	return pauses, failed
 }

@@ -8,20 +8,28 @@ import (
 )
 
 // Reopen lets a topic that was deleted just before take messages again.
-func (s *Store) Reopen(ctx context.Context, topic string) error {
-	if err := s.rdb.Del(ctx, s.topicKeys(topic).gone).Err(); err != nil {
-		return fmt.Errorf("topic %s: %w", topic, err)
+func (s *Store) Reopen(ctx context.Context, t delay.Topic) error {
+	at, err := s.at(t.Store)
+	if err == nil {
+		err = at.failed(at.Redis.Del(ctx, at.topicKeys(t.Name).gone).Err())
+	}
+	if err != nil {
+		return fmt.Errorf("topic %s: %w", t.Name, err)
 	}
 	return nil
 }
 
 // Forget removes a topic's keys, or returns ErrTopicInUse.
-func (s *Store) Forget(ctx context.Context, topic string) error {
-	k, of := s.keysOf(delay.OwnOf(topic)), s.topicKeys(topic)
-	reply, err := s.scripts.forget.RunList(ctx, s.rdb, []string{k.messages, k.done, k.tries, of.gone, of.version,
-		k.about, k.missed, k.warned, k.told}, delay.GoneFor.Milliseconds())
+func (s *Store) Forget(ctx context.Context, t delay.Topic) error {
+	at, err := s.at(t.Store)
+	if err != nil {
+		return err
+	}
+	k, of := at.keysOf(delay.OwnOf(t.Name)), at.topicKeys(t.Name)
+	reply, err := at.run(ctx, s.scripts.forget, []string{k.messages, k.done, k.tries, of.gone, of.version,
+		k.about, k.missed, k.warned, k.told, of.waited}, delay.GoneFor.Milliseconds())
 	if err == nil && reply[0].(int64) > 0 {
-		err = fmt.Errorf("topic %s has %d: %w", topic, reply[0], delay.ErrTopicInUse)
+		err = fmt.Errorf("topic %s has %d: %w", t.Name, reply[0], delay.ErrTopicInUse)
 	}
 	return err
 }
@@ -29,11 +37,15 @@ func (s *Store) Forget(ctx context.Context, topic string) error {
 // Erase removes all messages of a subscription, and returns how many unfinished ones there are. Where they are not to
 // be given up, they keep everything.
 func (s *Store) Erase(ctx context.Context, sub delay.Subscription, giveUp bool) (unfinished int64, err error) {
-	k, give := s.keysOf(sub), 0
+	at, err := s.at(sub.Store)
+	if err != nil {
+		return 0, err
+	}
+	k, give := at.keysOf(sub), 0
 	if giveUp {
 		give = 1
 	}
-	reply, err := s.scripts.erase.RunList(ctx, s.rdb, []string{k.messages, k.done, k.tries, k.due, k.firing, k.dead,
+	reply, err := at.run(ctx, s.scripts.erase, []string{k.messages, k.done, k.tries, k.due, k.firing, k.dead,
 		k.missed, k.warned, k.told, k.about}, give)
 	if err != nil {
 		return 0, err
@@ -53,14 +65,19 @@ func (s *Store) Unused(ctx context.Context, sub delay.Subscription, inUse error)
 	return nil
 }
 
-// Raise makes a version of a topic known, unless a newer one is.
-func (s *Store) Raise(ctx context.Context, topic string, version int64) error {
-	_, err := s.scripts.raise.RunList(ctx, s.rdb, []string{s.topicKeys(topic).version}, version, "")
-	return err
+// Raise makes the version of a topic known, unless a newer one is.
+func (s *Store) Raise(ctx context.Context, t delay.Topic) error { return s.raise(ctx, t, "") }
+
+// ReplaceVersion makes the version of a topic known in the place of one that no database knows.
+func (s *Store) ReplaceVersion(ctx context.Context, t delay.Topic, lost int64) error {
+	return s.raise(ctx, t, lost)
 }
 
-// ReplaceVersion makes a version known in the place of one that no database knows.
-func (s *Store) ReplaceVersion(ctx context.Context, topic string, version, lost int64) error {
-	_, err := s.scripts.raise.RunList(ctx, s.rdb, []string{s.topicKeys(topic).version}, version, lost)
+func (s *Store) raise(ctx context.Context, t delay.Topic, lost any) error {
+	at, err := s.at(t.Store)
+	if err != nil {
+		return err
+	}
+	_, err = at.run(ctx, s.scripts.raise, []string{at.topicKeys(t.Name).version}, t.Version, lost)
 	return err
 }

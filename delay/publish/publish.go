@@ -107,10 +107,12 @@ func (p *Publisher) add(ctx context.Context, topic string, messages []delay.New,
 		if err := p.checkBodies(t, messages); err != nil {
 			return nil, false, err
 		}
-		a.Version, a.Subscriptions = t.Version, known.Of(topic)
+		a.Version, a.Store, a.Subscriptions = t.Version, t.Store, known.Of(topic)
 		due, err := p.messages.Add(ctx, a)
 		newer, stale := errors.AsType[delay.StaleError](err)
 		switch {
+		case errors.Is(err, delay.ErrNoTopic) && try < addTries && p.moved(ctx, t):
+			continue
 		case !stale:
 			return due, len(a.Subscriptions) == 0, err
 		case try == addTries:
@@ -120,6 +122,15 @@ func (p *Publisher) add(ctx context.Context, topic string, messages []delay.New,
 			return nil, false, err
 		}
 	}
+}
+
+// moved reports whether a topic has another store by now, after the one that it had has refused its messages.
+func (p *Publisher) moved(ctx context.Context, was delay.Topic) bool {
+	if p.topics.Refresh(ctx) != nil {
+		return false
+	}
+	t, exists := p.topics.Snapshot().Topic(was.Name)
+	return exists && t.Store != was.Store
 }
 
 // find returns a copy that has the topic.

@@ -2,6 +2,7 @@ package pull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -90,14 +91,14 @@ func (r *Readers) settle(ctx context.Context, name string, leases []string, of o
 	defer cancel()
 	killpoint.Pass("delay.ack")
 	stood, err := r.messages.Settle(ctx, sub, outcomes)
-	if err != nil {
+	if err != nil && !errors.Is(err, delay.ErrNotReplicated) {
 		return nil, err
 	}
 	killpoint.Pass("delay.acked")
 	if dead := r.counts.add(sub, outcomes, stood); dead.Count > 0 && r.onDead != nil {
 		r.onDead(ctx, dead)
 	}
-	return spread(stood, at), nil
+	return spread(stood, at), err
 }
 
 // spread gives each lease of a call its answer.

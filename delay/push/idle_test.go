@@ -45,7 +45,7 @@ func manyTopics(t *testing.T, w *topics.World, n int, url string) {
 	require.NoError(t, w.DB.Write.WithContext(t.Context()).CreateInBatches(&rows, 50).Error)
 	require.NoError(t, w.Topics.Refresh(t.Context()))
 	for _, topic := range rows {
-		require.NoError(t, w.Messages.Raise(t.Context(), topic.Name, topic.Version))
+		require.NoError(t, w.Messages.Raise(t.Context(), delay.Topic{Name: topic.Name, Version: topic.Version}))
 	}
 }
 

@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"sluice/delay"
@@ -81,7 +82,7 @@ func (d *Dispatcher) storeBatch(ctx context.Context, batch []result) {
 	for try := 1; ; try++ {
 		killpoint.Pass("delay.settle")
 		stored, err := d.store(ctx, sub, outcomes)
-		if err == nil {
+		if err == nil || errors.Is(err, delay.ErrNotReplicated) { // stored, and at worst delivered again
 			killpoint.Pass("delay.settled")
 			d.report(ctx, sub, outcomes, stored)
 			d.watchAgain(sub, outcomes)

@@ -1,6 +1,7 @@
 package testkit
 
 import (
+	"syscall"
 	"testing"
 
 	"sluice/internal/testkit/servers"
@@ -52,3 +53,15 @@ func (h handle) Stop() {
 		h.t.Fatal(err)
 	}
 }
+
+// Hang makes the server stand still until Wake, or the end of the test. Its connections stay open.
+func (h handle) Hang() {
+	h.t.Helper()
+	if err := syscall.Kill(h.PID(), syscall.SIGSTOP); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(h.Wake)
+}
+
+// Wake lets a server go on that hangs.
+func (h handle) Wake() { _ = syscall.Kill(h.PID(), syscall.SIGCONT) }

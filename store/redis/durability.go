@@ -66,11 +66,14 @@ type Durability struct {
 	refused  atomic.Pointer[error] // why Redis refused a check or needed calls; nil: it did not
 }
 
-// NewDurability returns a Durability for a Redis that Open has found durable enough.
+// NewDurability returns a Durability for a Redis that Open has found durable enough. reg nil: it has no metrics.
 func NewDurability(r *Store, cfg Config, log *slog.Logger, reg prometheus.Registerer) *Durability {
 	d := &Durability{redis: r, cfg: cfg, log: log}
 	d.level.Store(&r.Durability)
 	d.replicas.Store(int64(r.replicas))
+	if reg == nil {
+		return d
+	}
 	reg.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "sluice_redis_durable",
 		Help: "1 when an admitted order survives the loss of the Redis host, 0 when it may not."}, func() float64 {
 		if l := d.Level(); d.Check() == nil && (l == DurabilityAlways || l == DurabilityReplicated) {

@@ -44,6 +44,22 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	r, err := connect(ctx, cfg, log)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.examine(ctx, cfg); err != nil {
+		return nil, errors.Join(fmt.Errorf("redis (%s): %w", where(cfg), err), r.Close())
+	}
+	if err := cfg.suffices(r.Durability); err != nil {
+		return nil, errors.Join(fmt.Errorf("redis (%s): %w", where(cfg), err), r.Close())
+	}
+	r.announce(ctx, cfg, log)
+	return r, nil
+}
+
+// connect makes the client of a Redis whose mode is resolved, and starts a managed or embedded one. It asks nothing.
+func connect(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 	r := &Store{Mode: cfg.Mode, Where: where(cfg)}
 	opts, err := cfg.options()
 	if err != nil {
@@ -53,13 +69,6 @@ func Open(ctx context.Context, cfg Config, log *slog.Logger) (*Store, error) {
 		return nil, err
 	}
 	r.Client = newClient(opts, cfg.Mode)
-	if err := r.examine(ctx, cfg); err != nil {
-		return nil, errors.Join(fmt.Errorf("redis (%s): %w", where(cfg), err), r.Close())
-	}
-	if err := cfg.suffices(r.Durability); err != nil {
-		return nil, errors.Join(fmt.Errorf("redis (%s): %w", where(cfg), err), r.Close())
-	}
-	r.announce(ctx, cfg, log)
 	return r, nil
 }
 

@@ -128,8 +128,8 @@ func (s *Stack) openStores(c Setup) {
 	rdb := testkit.ProductClient(s.T, c.Redis)
 	rdb.AddHook(&s.trips)
 	s.Lines = queue.NewLines(rdb, queue.DefaultPrefix)
-	s.messages = message.NewStore(message.StoreParts{Config: c.Delay, Redis: rdb, Prefix: queue.DefaultPrefix,
-		Durable: func() error { return nil }, Now: time.Now})
+	s.messages = message.NewStore(message.StoreParts{Config: c.Delay, Places: message.Only(rdb, queue.DefaultPrefix),
+		Now: time.Now})
 	s.DB = tables.Open(s.T, tables.New(s.T, store.SQLite))
 }
 

@@ -27,6 +27,9 @@ import (
 // Patience is how long a test waits for something that must happen.
 const Patience = 30 * time.Second
 
+// Look is how often a test looks whether it has.
+const Look = 5 * time.Millisecond
+
 // prefix begins every key of a world.
 const prefix = "sluice"
 
@@ -104,8 +107,11 @@ func OnBothServers(t *testing.T, test func(t *testing.T, w *World), edits ...fun
 func Quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // Use lets the world keep its messages in another Redis.
-func (w *World) Use(rdb redis.UniversalClient) {
-	w.Messages = w.Store(func(p *message.StoreParts) { p.Redis = rdb })
+func (w *World) Use(rdb redis.UniversalClient) { w.UseStores(message.Only(rdb, prefix)) }
+
+// UseStores lets the world keep its messages in several stores. Those beside the default must be in its configuration.
+func (w *World) UseStores(places map[string]message.Place) {
+	w.Messages = w.Store(func(p *message.StoreParts) { p.Places = places })
 	w.Topics = delay.NewTopics(w.topicsParts())
 }
 
@@ -116,8 +122,7 @@ func (w *World) topicsParts() delay.TopicsParts {
 
 // Store returns a store of the same messages with other parts.
 func (w *World) Store(edits ...func(*message.StoreParts)) *message.Store {
-	p := message.StoreParts{Config: w.Config, Redis: w.Redis, Prefix: prefix, Durable: func() error { return nil },
-		Now: time.Now}
+	p := message.StoreParts{Config: w.Config, Places: message.Only(w.Redis, prefix), Now: time.Now}
 	for _, edit := range edits {
 		edit(&p)
 	}
