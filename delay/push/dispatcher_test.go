@@ -215,3 +215,24 @@ func TestAFullSubscriptionHarmsNoOther(t *testing.T) {
 		require.ErrorIs(t, err, delay.ErrNoMessage)
 	}, func(c *delay.Config) { c.MaxMessages = 5 })
 }
+
+// Readers that died held more messages than one call reclaims.
+func TestAllExpiredLeasesEndInOneTurn(t *testing.T) {
+	t.Parallel()
+	w := topics.Embedded(t)
+	w.Topic("t", "")
+	sub := w.Subscribe("t", "s")
+	w.Fill("t", "m", 2500, func(int) time.Time { return time.Now() })
+	readers := w.Readers()
+	for _, most := range []int{1000, 1000, 500} {
+		got, err := readers.Receive(t.Context(), "s", 1000, 0)
+		require.NoError(t, err)
+		require.Len(t, got, most)
+	}
+	firing := w.Key(sub, "firing")
+	require.NoError(t, w.Redis.Do(t.Context(), "ZUNIONSTORE", firing, 1, firing, "WEIGHTS", 0).Err())
+	w.Dispatcher().MaintainAll(t.Context(), []delay.Subscription{sub})
+	counts, failed := w.Messages.Count(t.Context(), []delay.Subscription{sub})
+	require.NoError(t, errors.Join(failed...))
+	require.Equal(t, message.Counts{Retrying: 2500}, counts[0])
+}

@@ -17,6 +17,8 @@ const (
 	maintenancePeriod = time.Second
 	// idleTurns is how many of these turns go by between two counts of a subscription that had nothing.
 	idleTurns = 5
+	// reclaimRounds bounds how often 1,000 messages of one subscription are reclaimed in a turn.
+	reclaimRounds = 20
 )
 
 // maintain sets the gauges and reclaims messages whose lease has run out, until ctx ends. It serves subscriptions that
@@ -129,12 +131,22 @@ func (d *Dispatcher) tellFill(ctx context.Context, report FullReport, filling bo
 	return nil
 }
 
-// reclaim reclaims messages of a subscription whose deliverer stored no result in time, and counts them.
+// reclaim reclaims messages of a subscription whose deliverer stored no result in time. Readers may have held any number.
 func (d *Dispatcher) reclaim(ctx context.Context, sub delay.Subscription) error {
+	for range reclaimRounds {
+		if n, err := d.reclaimSome(ctx, sub); err != nil || n < delay.MaxBatch {
+			return err
+		}
+	}
+	return nil
+}
+
+// reclaimSome reclaims up to 1,000 messages, counts them, and returns how many there were.
+func (d *Dispatcher) reclaimSome(ctx context.Context, sub delay.Subscription) (int64, error) {
 	found, err := d.messages.Reclaim(ctx, sub)
 	again, dead := found.Again, found.Dead
 	if err != nil || again+dead == 0 {
-		return err
+		return 0, err
 	}
 	d.watch.soon(sub.Name, 0)
 	d.metrics.ended(sub, message.CountReclaimed, int(again+dead))
@@ -144,5 +156,5 @@ func (d *Dispatcher) reclaim(ctx context.Context, sub delay.Subscription) error 
 		d.metrics.ended(sub, message.CountDead, int(dead))
 		d.onDead(ctx, message.DeadReport{Subscription: sub, Count: dead, ID: found.DeadID, Error: message.Unreported})
 	}
-	return nil
+	return again + dead, nil
 }
