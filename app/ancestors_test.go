@@ -5,15 +5,19 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"sluice/configs"
 	"sluice/delay"
 	"sluice/gateway/auth"
 	"sluice/internal/testkit"
+	"sluice/internal/testkit/providers"
 	"sluice/internal/testkit/shop"
 )
 
@@ -103,4 +107,86 @@ func TestADelayQueueCallsBackAndMailsInTheEnd(t *testing.T) {
 	require.NotEmpty(t, seen)
 	_, text := box.to(t, "ann@shop.example")
 	require.Contains(t, text, "delayed messages of topic remind")
+}
+
+// TestATableOfTextsIsSentUntilDelivered plays the table of an SMS desk. The provider is away for a while, and so is the
+// process: each text goes out all the same, once it can.
+func TestATableOfTextsIsSentUntilDelivered(t *testing.T) {
+	t.Parallel()
+	const texts, refused = 20, 10
+	var well atomic.Bool
+	var calls atomic.Int64
+	provider := providers.NewReceiver(t, func(w http.ResponseWriter, _ *http.Request) {
+		if calls.Add(1); !well.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	quick := func(c *configs.Config) {
+		c.Notify.SMS.Failures, c.Notify.SMS.Pause = 2, 20*time.Millisecond
+	}
+	app, _, _, ask := ownApp(t, provider, quick)
+	waitForTopics(t, app)
+	_, err := app.topics.Update(t.Context(), "sms", delay.Change{RetryUnitMS: new(int64(20))}, "ann", "")
+	require.NoError(t, err)
+	var list []string
+	for i := range texts {
+		list = append(list, fmt.Sprintf(`{"id":"m%d","body":{"to":"138001380%02d","text":"Pickup %d"}}`, i, i, i))
+	}
+	status, text := ask(http.MethodPost, "sms/messages", `{"messages":[`+strings.Join(list, ",")+`]}`)
+	require.Equal(t, http.StatusOK, status, text)
+	require.Eventually(t, func() bool { return calls.Load() >= refused }, time.Minute, time.Millisecond)
+	require.NoError(t, stopApp(app))
+	before := len(provider.Calls())
+	well.Store(true)
+	next := startApp(t, app.cfg, AllRoles())
+	require.Eventually(t, func() bool {
+		page := asOperator(t, next, "/subscriptions/sms.default/messages?state=complete&limit=100")
+		return strings.Count(page, `"state":"delivered"`) == texts
+	}, time.Minute, 20*time.Millisecond)
+	sent := map[string]int{}
+	for _, call := range provider.Calls()[before:] {
+		sent[call.Body]++
+	}
+	require.Len(t, sent, texts)
+	require.Contains(t, asOperator(t, next, "/subscriptions/sms.default/messages?state=failed"), `"messages":[]`)
+}
+
+// TestAMailPoolPutsBackWhatFailed plays a pool of mailers on a list. A mail that the server puts off goes back and is
+// sent later, without holding up the others; none is sent twice.
+func TestAMailPoolPutsBackWhatFailed(t *testing.T) {
+	t.Parallel()
+	const mails = 30
+	app, box, _, ask := ownApp(t, providers.NewReceiver(t, providers.AcceptAll), func(*configs.Config) {})
+	waitForTopics(t, app)
+	_, err := app.topics.Update(t.Context(), "email", delay.Change{RetryUnitMS: new(int64(20))}, "ann", "")
+	require.NoError(t, err)
+	var mu sync.Mutex
+	refusals := map[string]bool{}
+	box.Answer(func(step, line string) string {
+		mu.Lock()
+		defer mu.Unlock()
+		if step != "rcpt" || !strings.Contains(line, "<busy") || refusals[line] {
+			return ""
+		}
+		refusals[line] = true
+		return "451 4.2.1 try again later"
+	})
+	var list []string
+	for i := range mails {
+		name := "ann"
+		if i%3 == 0 {
+			name = "busy"
+		}
+		list = append(list, fmt.Sprintf(
+			`{"id":"m%d","body":{"to":"%s%d@shopper.example","subject":"Sale","text":"It begins."}}`, i, name, i))
+	}
+	status, text := ask(http.MethodPost, "email/messages", `{"messages":[`+strings.Join(list, ",")+`]}`)
+	require.Equal(t, http.StatusOK, status, text)
+	waitForMessages(t, ask, "email", delay.Delivered, mails)
+	require.Len(t, refusals, mails/3)
+	require.Len(t, box.Received(), mails, "none was sent twice")
+	_, shown := ask(http.MethodGet, "email/messages/m0", "")
+	require.Contains(t, shown, `"attempts":2`)
+	_, shown = ask(http.MethodGet, "email/messages/m1", "")
+	require.Contains(t, shown, `"attempts":1`)
 }
