@@ -32,8 +32,8 @@ func (c *cli) workClient(subscription, flag string) (*opsclient.Client, error) {
 	return opsclient.New(p), nil
 }
 
-// authorizeReader sets p.Token to the token of the environment or, without one, to a function that mints tokens that
-// read one subscription.
+// authorizeReader sets p.Token to the token of the environment. Without one it sets it to a function that mints
+// tokens that read one subscription.
 func (c *cli) authorizeReader(p *opsclient.Params, cfg auth.Config, subscription string) error {
 	if token := c.getenv("SLUICE_TOKEN"); token != "" {
 		p.Token = func() (string, error) { return token, nil }

@@ -101,7 +101,7 @@ func (f *lineFile) reopen() error {
 // longestLine is more than any line takes, in bytes.
 const longestLine = 128 << 10
 
-// trimmed cuts off a last line without an end, which a pump that died has begun: its message was not acknowledged and
+// trimmed cuts off a last line without an end. A pump that died has begun it: its message was not acknowledged and
 // comes again. It returns the size that is left. A file that ends otherwise is somebody else's.
 func trimmed(file *os.File) (int64, error) {
 	about, err := file.Stat()

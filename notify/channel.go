@@ -70,7 +70,7 @@ func (r Recipient) Overtook(event string) (why string) {
 // Recipients looks up orders; the result lacks those that do not exist. It must be safe for concurrent use.
 type Recipients func(ctx context.Context, orderIDs []string) (map[string]Recipient, error)
 
-// Flowing is a Channel with workers of its own. Each takes the next message as soon as it is free, so that nobody waits
+// Flowing is a Channel with workers of its own. Each takes the next message as soon as it is free. So nobody waits
 // for the slowest of a batch.
 type Flowing interface {
 	// Workers is how many messages are sent at once; 0: the relay calls Deliver with whole batches.

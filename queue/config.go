@@ -32,7 +32,7 @@ type Config struct {
 	Held []string `koanf:"held"`
 	// Lease is how long a worker may hold a batch before another takes it over, 2s to 10m.
 	Lease time.Duration `koanf:"lease"`
-	// MaxAttempts is how often a ticket may fail by its own fault, or by a worker that dies with it, 1 to 100.
+	// MaxAttempts is how often a ticket may fail by itself, or by a worker that dies with it, 1 to 100.
 	MaxAttempts int `koanf:"max_attempts"`
 	// MaxCancels is how many orders of one sale one user may cancel before further ones are refused, at most 10,000.
 	// 0 is no bound.

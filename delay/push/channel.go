@@ -22,8 +22,8 @@ type Channel interface {
 	SendBody(ctx context.Context, id string, body []byte) notify.Result
 }
 
-// channelOf returns the channel that sends a subscription's messages; nil where a receiver is called, or the channel is
-// off in this process.
+// channelOf returns the channel that sends a subscription's messages. It is nil where a receiver is called, or the
+// channel is off in this process.
 func (d *Dispatcher) channelOf(sub delay.Subscription) Channel {
 	if sub.Kind != delay.Channel {
 		return nil

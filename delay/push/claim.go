@@ -71,7 +71,7 @@ func (d *Dispatcher) logTrouble(ctx context.Context, what string, err error) {
 	}
 }
 
-// claimRound claims once for each of the subscriptions of a server, and notes when each is to be looked at again. Each
+// claimRound claims once for each of the subscriptions of a server. It notes when each is to be looked at again. Each
 // round begins with another one, so that none always finds the slots taken. One's fault stops no other. The returned
 // error is a fault of the whole server.
 func (d *Dispatcher) claimRound(work context.Context, subs []delay.Subscription) error {

@@ -15,7 +15,7 @@ type DownReport struct {
 // OnDown is called once for each time that a receiver fails for long. It must not block.
 type OnDown func(ctx context.Context, r DownReport)
 
-// watchReceiver shows whether a subscription's receiver is left alone, here and to other processes, and tells of one
+// watchReceiver shows whether a subscription's receiver is left alone, here and to other processes. It tells of one
 // that fails for long.
 func (d *Dispatcher) watchReceiver(ctx context.Context, sub delay.Subscription) error {
 	pause, lasting := d.pauseOf(sub)

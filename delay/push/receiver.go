@@ -14,8 +14,8 @@ import (
 const (
 	// shrunk is how many calls at a time a receiver gets after it has failed. Each answer doubles the number.
 	shrunk = 2
-	// maxOutage is for how long failures are the receiver's alone. After that they cost attempts again: so messages of a
-	// receiver that is gone for good become dead letters, of which operators hear.
+	// maxOutage is for how long failures are the receiver's alone. After that they cost attempts again. So messages
+	// of a receiver that is gone for good become dead letters, of which operators hear.
 	maxOutage = 24 * time.Hour
 )
 
@@ -62,7 +62,8 @@ func (r *receiver) stateChanged(_ string, from, to gobreaker.State) {
 	}
 }
 
-// limit returns how many calls the receiver may have at a time: none while it is left alone, one to try it again.
+// limit returns how many calls the receiver may have at a time. It is none while it is left alone, one to try it
+// again.
 func (r *receiver) limit() int {
 	state := r.breaker.State()
 	r.mu.Lock()
@@ -130,7 +131,8 @@ func (r *receiver) note(id string, a answer) (failed bool) {
 	return true
 }
 
-// excuses reports whether a failure costs no attempt: the receiver as a whole is at fault, and for less than a day.
+// excuses reports whether a failure costs no attempt. The receiver as a whole is at fault then, and for less than a
+// day.
 func (r *receiver) excuses(kind answerKind) bool {
 	closed := r.breaker.State() == gobreaker.StateClosed
 	r.mu.Lock()

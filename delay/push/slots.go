@@ -21,7 +21,7 @@ func newSlots(all, each int) *slots {
 	return &slots{total: all, each: each, kept: all / 4, byName: map[string]int{}}
 }
 
-// reserve takes up to most slots for a subscription that may have up to limit, and returns how many it took.
+// reserve takes up to most slots for a subscription that may have up to limit. It returns how many it took.
 func (s *slots) reserve(sub string, most, limit int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

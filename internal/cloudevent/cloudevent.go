@@ -1,5 +1,5 @@
-// Package cloudevent names messages by the attributes of CloudEvents 1.0: beside a body in JSON, or as the headers of a
-// call in the binary content mode.
+// Package cloudevent names messages by the attributes of CloudEvents 1.0. They stand beside a body in JSON, or are
+// the headers of a call in the binary content mode.
 package cloudevent
 
 import (
@@ -85,8 +85,8 @@ func (a Attributes) SetHeaders(h http.Header) {
 	}
 }
 
-// encode writes a value as the HTTP binding asks: what is not printable ASCII, a space, a quote and a percent sign are
-// percent-encoded.
+// encode writes a value as the HTTP binding asks. What is not printable ASCII, a space, a quote and a percent sign
+// are percent-encoded.
 func encode(value string) string {
 	plain := func(b byte) bool { return b > ' ' && b < 0x7f && b != '"' && b != '%' }
 	if strings.IndexFunc(value, func(r rune) bool { return r >= 0x7f || !plain(byte(r)) }) < 0 {

@@ -13,8 +13,8 @@ import (
 // an order that has been confirmed stays so.
 type Config struct {
 	Timeout time.Duration `koanf:"timeout"` // from the confirmation to the end of an unpaid order; 1s to 24h
-	// Secret are the keys of the provider's signatures, whsec_ and base64 of 24
-	// to 64 bytes each; any of them is good, so that they can be changed.
+	// Secret are the keys of the provider's signatures, whsec_ and base64 of 24 to 64 bytes each.
+	// Any of them is good, so that they can be changed.
 	Secret []string `koanf:"secret"`
 }
 

@@ -1,18 +1,22 @@
--- add: takes messages into the subscriptions of a topic, all or none. One that a subscription knows already with the same body is
--- left there as it is, whatever became of it.
+-- add: takes messages into the subscriptions of a topic, all or none.
+-- One that a subscription knows already with the same body is left there as it is, whatever became of
+-- it. A full subscription misses what it has no room for, and the others do not.
 --
 -- KEYS  1 gone  2 version
 --       then per subscription: due, messages, done, missed, about
--- ARGV  1 version of the topic that the caller knows  2 most unfinished messages of a subscription  3 how many messages
+-- ARGV  1 version of the topic that the caller knows  2 most unfinished messages of a subscription
+--       3 how many messages
 --       then per message: id (none twice), kind, ms, body, about ("" for none)
 --       kind  d due so many ms from now
 --             a due at that time; a known message must have been added for the same
---       then per subscription: "" it takes every message, else a letter for each: y it does, n it does not
+--       then per subscription: "" it takes every message, else a letter for each: y it does, n not
 --       then the channel that tells what is due soon, how soon in ms, the topic
 --
--- A full subscription misses what it has no room for, and the others do not. Returns {0, then per message when it was due as first
--- asked, ms}, {-1, n, ...} these are known with another body or time, {-2} a message is for full subscriptions only, {-3} the topic was
--- deleted, {-4, version} the caller's version is not the newest ("" when Redis has none).
+-- Returns {0, then per message when it was due as first asked, ms}
+--         {-1, n, ...}    these are known with another body or time
+--         {-2}            a message is for full subscriptions only
+--         {-3}            the topic was deleted
+--         {-4, version}   the caller's version is not the newest ("" when Redis has none)
 
 if redis.call('EXISTS', KEYS[1]) == 1 then return {-3} end
 local newer = outdated(KEYS[2], ARGV[1])
@@ -39,7 +43,9 @@ for s = 1, subscriptions do
     if record then
       local letter, was, rest = string.match(record, '^(%a)\t%d+\t(%d+)\t(.*)$')
       local same = rest == ARGV[a + 3]
-      if letter and letter ~= 'w' then same = string.match(rest, '(%x+)$') == redis.sha1hex(ARGV[a + 3]) end
+      if letter and letter ~= 'w' then
+        same = string.match(rest, '(%x+)$') == redis.sha1hex(ARGV[a + 3])
+      end
       if not same or (ARGV[a + 1] == 'a' and tonumber(was) ~= tonumber(ARGV[a + 2])) then
         if conflicts[#conflicts] ~= i then conflicts[#conflicts + 1] = i end
       elseif not known[i] then

@@ -1,17 +1,20 @@
--- claim: leases the messages that are due longest. The attempt is counted here, before the call. So a message that
--- kills its dispatcher each time runs out of attempts, too.
+-- claim: leases the messages that are due longest.
+-- The attempt is counted here, before the call. So a message that kills its dispatcher each time runs
+-- out of attempts, too.
 --
 -- KEYS  1 due  2 firing  3 messages  4 tries  5 version  6 about
--- ARGV  1 most messages  2 lease in ms  3 token (never used before)  4 version of the topic that the caller knows
+-- ARGV  1 most messages  2 lease in ms  3 token (never used before)
+--       4 version of the topic that the caller knows
 --
--- Returns {now in ms, then per message: id, attempts with this one, when it was due in ms, body, when it
--- was added in ms, about ("" for none)}, or {"", version} when the caller's version is not the newest ("" when Redis
--- has none).
+-- Returns {now in ms, then per message: id, attempts with this one, when it was due in ms, body,
+--          when it was added in ms, about ("" for none)}
+--         {"", version}  the caller's version is not the newest ("" when Redis has none)
 
 local newer = outdated(KEYS[5], ARGV[4])
 if newer then return {'', newer} end
 local now = now_ms()
-local found = redis.call('ZRANGE', KEYS[1], '-inf', int(now), 'BYSCORE', 'LIMIT', 0, ARGV[1], 'WITHSCORES')
+local found =
+  redis.call('ZRANGE', KEYS[1], '-inf', int(now), 'BYSCORE', 'LIMIT', 0, ARGV[1], 'WITHSCORES')
 if #found == 0 then return {int(now)} end
 local ids = {}
 for i = 1, #found, 2 do ids[#ids + 1] = found[i] end

@@ -4,7 +4,7 @@
 -- ARGV  1 how long from now in ms
 --       then per message: id, token
 --
--- Returns a list with 1 (moved) or 0 (fenced) per message.
+-- Returns a list with 1 (moved) or 0 (fenced) per message
 
 local ids, out, leases = {}, {}, {}
 for a = 2, #ARGV, 2 do ids[#ids + 1] = ARGV[a] end

@@ -1,10 +1,11 @@
--- reclaim: takes messages from dispatchers whose lease has run out. Their attempt was counted when it began, and the
--- receiver may have got it. Messages with attempts left are due at once, the others are dead.
+-- reclaim: takes messages from dispatchers whose lease has run out.
+-- Their attempt was counted when it began, and the receiver may have got it. Messages with attempts
+-- left are due at once, the others are dead.
 --
 -- KEYS  1 due  2 firing  3 tries  4 dead
 -- ARGV  1 most messages  2 most attempts  3 the error of an attempt nobody reported on
 --
--- Returns {due again, dead, one of the dead ("" when none)}.
+-- Returns {due again, dead, one of the dead ("" when none)}
 
 local now = now_ms()
 local ids = redis.call('ZRANGE', KEYS[2], '-inf', int(now), 'BYSCORE', 'LIMIT', 0, ARGV[1])

@@ -1,13 +1,17 @@
--- record: the functions that every script of a subscription shares. This file is put in front of each script.
+-- record: what the scripts of a subscription share. Each script gets in front the functions that it
+-- uses (see link): a blank line ends one.
 --
 -- A record is a letter and fields joined by tabs:
---   w added_ms first_due_ms body                               not finished: pending, firing, retrying or dead
---   d|x|p added_ms first_due_ms attempts ended_ms body_sha1    finished: delivered, cancelled, dropped
--- An about is event and sale, joined by a tab, of an unfinished message that was added with one of them.
+--   w added_ms first_due_ms body
+--     not finished: pending, firing, retrying or dead
+--   d|x|p added_ms first_due_ms attempts ended_ms body_sha1
+--     finished: delivered, cancelled, dropped
+-- An about is event and sale, joined by a tab, of an unfinished message that was added with one of
+-- them.
 -- A try is attempts, lease token ("" but while it is firing) and last error, joined by tabs.
 
--- outdated returns Redis' version of a topic, "" for none, if the caller must read the topic again. A newer version of the
--- caller's is written.
+-- outdated returns Redis' version of a topic, "" for none, if the caller must read the topic again. A
+-- newer version of the caller's is written.
 local function outdated(key, version)
   local newest = redis.call('GET', key)
   if newest == version then return nil end
@@ -22,16 +26,16 @@ local function read_try(text)
   return tonumber(attempts or '0'), token or '', err or ''
 end
 
--- in_chunks calls a command with at most 1,000 arguments at a time, as Lua's stack is small. 1,000 is even, so pairs
--- stay together.
+-- in_chunks calls a command with at most 1,000 arguments at a time, as Lua's stack is small. 1,000 is
+-- even, so pairs stay together.
 local function in_chunks(command, key, list)
   for i = 1, #list, 1000 do
     redis.call(command, key, unpack(list, i, math.min(i + 999, #list)))
   end
 end
 
--- finish ends messages. Each record stays, without its body, until more than bound newer ones are finished. list has
--- id, letter, attempts and record of each message.
+-- finish ends messages. Each record stays, without its body, until more than bound newer ones are
+-- finished. In list are id, letter, attempts and record of each message.
 local function finish(messages, tries, done, about, list, now, bound)
   if #list == 0 then return end
   local ids, records = {}, {}
@@ -41,7 +45,8 @@ local function finish(messages, tries, done, about, list, now, bound)
     if not added then added, due, body = '0', '0', '' end
     ids[#ids + 1] = list[i]
     records[#records + 1] = list[i]
-    records[#records + 1] = table.concat({list[i + 1], added, due, int(list[i + 2]), int(now), redis.sha1hex(body)}, '\t')
+    local fields = {list[i + 1], added, due, int(list[i + 2]), int(now), redis.sha1hex(body)}
+    records[#records + 1] = table.concat(fields, '\t')
   end
   in_chunks('HSET', messages, records)
   in_chunks('HDEL', tries, ids)

@@ -1,9 +1,10 @@
--- release: hands back all that was claimed with one token, as if it had not been: the answer to the claim was lost, and nobody was called.
+-- release: hands back all that was claimed with one token, as if it had not been.
+-- The answer to the claim was lost, and nobody was called.
 --
 -- KEYS  1 due  2 firing  3 messages  4 tries
 -- ARGV  1 token
 --
--- Returns {handed back}.
+-- Returns {handed back}
 
 local back, untried, tries, left = {}, {}, {}, {}
 local ids = redis.call('ZRANGE', KEYS[2], 0, -1)

@@ -1,16 +1,18 @@
--- settle: stores the outcomes of calls, each only while the message's lease stands. A late dispatcher finds another
--- token, or none, and changes nothing.
+-- settle: stores the outcomes of calls, each only while the message's lease stands.
+-- A late dispatcher finds another token, or none, and changes nothing.
 --
 -- KEYS  1 due  2 firing  3 messages  4 tries  5 dead  6 done  7 about
 -- ARGV  1 most finished records kept
 --       then per message: id, token, op, value, error
---       op  d delivered                          (value unused)
---           r try again                          (value: wait in ms)
---           x dead                               (value unused)
---           p put off, the attempt uncounted         (value: wait in ms)
---           b back as it was, the attempt uncounted  (value: when it was due, ms)
 --
--- Returns a list with 1 (stored) or 0 (fenced) per message.
+--       op  becomes                              value
+--       d   delivered                            unused
+--       r   tried again                          wait, ms
+--       x   dead                                 unused
+--       p   put off, the attempt uncounted       wait, ms
+--       b   as it was, the attempt uncounted     when it was due, ms
+--
+-- Returns a list with 1 (stored) or 0 (fenced) per message
 
 local now, ids = now_ms(), {}
 for a = 2, #ARGV, 5 do ids[#ids + 1] = ARGV[a] end

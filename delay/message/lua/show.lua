@@ -4,7 +4,7 @@
 -- ARGV  ids
 --
 -- Returns per message: record ("" when there is none), try, where it is (due, firing, dead or ""),
--- its score there, and about ("" for none).
+--         its score there, about ("" for none)
 
 local out = {}
 for _, id in ipairs(ARGV) do

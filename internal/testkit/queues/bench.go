@@ -1,4 +1,4 @@
-// Package queues is what surrounds one line in tests: a Redis, the line of an open sale, and looks behind it.
+// Package queues is what surrounds one line in tests. It has a Redis, the line of an open sale, and looks behind it.
 package queues
 
 import (

@@ -1,8 +1,15 @@
--- Gives one process the counts of those that are gone. Fields are "n", owner, way and cause, or "alive" and owner.
--- KEYS[1]: the journal. ARGV: the owner that adopts, the time, the earliest sign of life that counts, the separator.
--- Returns way, cause and count, one after the other.
+-- adopt: gives one process the counts of those that are gone.
+-- Fields are "n", owner, way and cause, or "alive" and owner, with the separator between.
+--
+-- KEYS  1 journal (hash)
+-- ARGV  1 the owner that adopts  2 the time  3 the earliest sign of life that counts  4 separator
+--
+-- Returns {way, cause, count, way, cause, count, ...} that were adopted
+
 local own, now, since, sep = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local fields, alive, adopted = redis.call('HGETALL', KEYS[1]), {}, {}
+local part = '([^' .. sep .. ']*)'
+local pattern = '^n' .. sep .. part .. sep .. part .. sep .. '(.*)$'
 for i = 1, #fields, 2 do
     local owner = string.match(fields[i], '^alive' .. sep .. '(.*)$')
     if owner and owner ~= own then
@@ -14,10 +21,11 @@ for i = 1, #fields, 2 do
     end
 end
 for i = 1, #fields, 2 do
-    local owner, way, cause = string.match(fields[i], '^n' .. sep .. '([^' .. sep .. ']*)' .. sep .. '([^' .. sep .. ']*)' .. sep .. '(.*)$')
+    local owner, way, cause = string.match(fields[i], pattern)
     if owner and owner ~= own and not alive[owner] then
         redis.call('HDEL', KEYS[1], fields[i])
-        redis.call('HINCRBY', KEYS[1], 'n' .. sep .. own .. sep .. way .. sep .. cause, fields[i + 1])
+        local mine = 'n' .. sep .. own .. sep .. way .. sep .. cause
+        redis.call('HINCRBY', KEYS[1], mine, fields[i + 1])
         adopted[#adopted + 1] = way
         adopted[#adopted + 1] = cause
         adopted[#adopted + 1] = fields[i + 1]
