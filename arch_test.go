@@ -21,7 +21,7 @@ const module = "sluice"
 // that its production code may use. A room is a folder with all below it. A
 // package that belongs to none fails the test: it needs a line here first.
 var mayImport = map[string][]string{
-	"queue":       {redisRoom, luascript, apart, killpoint},
+	"queue":       {redisRoom, pattern, luascript, apart, killpoint},
 	"notify":      {"store"},
 	relayRoom:     {"notify", "store", apart, killpoint},
 	alertRoom:     {"notify", webhook, apart},
@@ -36,9 +36,9 @@ var mayImport = map[string][]string{
 	reconcileRoom: {"inventory", auditRoom, "queue", "store", apart, killpoint, redisRoom},
 	auditRoom:     {"inventory", "queue", "store", apart, redisRoom},
 
-	"delay":     {"adminlog", "store", invalid, redisRoom}, // redisRoom: the form of a store's configuration
+	"delay":     {"adminlog", "store", invalid, pattern, redisRoom}, // redisRoom: the form of a store's configuration
 	messageRoom: {"delay", apart, invalid, luascript, cloudevent, redisRoom},
-	pushRoom:    {"delay", messageRoom, "notify", apart, killpoint, webhook},
+	pushRoom:    {"delay", pattern, messageRoom, "notify", apart, killpoint, webhook},
 	pullRoom:    {"delay", messageRoom, apart, invalid, killpoint, cloudevent},
 	publishRoom: {"delay", messageRoom, "notify", formRoom, apart, invalid},
 	storesRoom:  {"delay", messageRoom, apart, redisRoom},
@@ -67,12 +67,12 @@ var mayImport = map[string][]string{
 	"gateway": {"api", authRoom, ratelimit, admission, "queue", "inventory", reconcileRoom, "order", paymentRoom,
 		lookupRoom, restoreRoom, invalid, webhook, httpServer, coalesce, phone},
 	"trace":    {"queue", "notify", workerRoom},
-	"fleet":    {"store", schemaRoom, luascript},
+	"fleet":    {"store", pattern, schemaRoom, luascript},
 	budgetRoom: {apart, luascript},
 	"configs": {"queue", "store", "delay", paymentRoom, "gateway", authRoom, ratelimit, "trace", redisRoom, channelRoom,
 		httpServer, workerRoom, "work"},
 	live: {"settings", "configs", "queue", "store", invalid},
-	"app": {relayRoom, "adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", messageRoom,
+	"app": {pattern, relayRoom, "adminlog", "settings", live, "fleet", budgetRoom, "queue", "notify", "store", "delay", messageRoom,
 		publishRoom, pushRoom, pullRoom, storesRoom, "inventory", reconcileRoom, auditRoom, "order", paymentRoom, expiryRoom, lookupRoom, timelineRoom, restoreRoom,
 		deadletterRoom, "gateway", authRoom, ratelimit, admission, "trace", "configs", redisRoom, channelRoom,
 		webhook, httpServer, workerRoom, schemaRoom, "admin", phone, "work"},
@@ -100,10 +100,11 @@ var mayImport = map[string][]string{
 	cloudevent: {},
 	money:      {},
 	phone:      {},
-	workerRoom: {"queue", redisRoom, apart, killpoint},
+	workerRoom: {"queue", pattern, redisRoom, apart, killpoint},
 	luascript:  {},
 	redisRoom:  {},
 	invalid:    {},
+	pattern:    {},
 	killpoint:  {},
 }
 
@@ -194,6 +195,9 @@ const cloudevent = "internal/cloudevent"
 
 // invalid names fields that break a rule; it is a leaf.
 const invalid = "internal/invalid"
+
+// pattern matches names of sales and topics; it is a leaf.
+const pattern = "internal/pattern"
 
 // shoppers are those of the demonstration. shopkit is what is around a whole process in tests, stackkit a whole way of
 // an order within one, orderkit one sale with every part around it, topicskit topics with

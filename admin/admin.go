@@ -112,6 +112,7 @@ func resources(p Parts, log *slog.Logger, now func() time.Time, group gin.IRoute
 	(&orders{check, p.Finder, p.Timelines}).routes(group)
 	(&deadLetters{check, p.Dead}).routes(group)
 	(&lines{check, views, p.Lease}).routes(group)
+	(&taken{reply, p.SaleCache, p.Topics, p.Beats}).routes(group)
 	(&topics{reply, p.Topics, p.Messages}).routes(group)
 	if p.Publisher == nil {
 		p.Publisher = publish.New(p.Topics, p.Messages)

@@ -205,7 +205,7 @@ func (h *lines) listLeases(c *gin.Context) {
 
 func instanceOf(i fleet.Instance) api.Instance {
 	return api.Instance{ID: i.ID, Roles: orEmpty(i.Roles), Version: i.Version, ConfigVersion: i.ConfigVersion,
-		ConfigFile: i.ConfigFile, Payments: i.Payments,
+		ConfigFile: i.ConfigFile, Payments: i.Payments, Sales: i.Sales, Topics: i.Topics,
 		SchemaOldest: i.SchemaOldest, SchemaNewest: i.SchemaNewest, StartedAt: api.FormatTime(i.StartedAt),
 		LastSeen: api.FormatTime(i.LastSeen)}
 }

@@ -53,6 +53,7 @@ func roleTable() map[string]auth.Role {
 		"PUT /admin/v1/switches/admission":                  auth.RoleOperator,
 		"PUT /admin/v1/switches/drain":                      auth.RoleOperator,
 		"GET /admin/v1/instances":                           auth.RoleViewer,
+		"GET /admin/v1/workers":                             auth.RoleViewer,
 		"GET /admin/v1/orders/:id/timeline":                 auth.RoleViewer,
 		"GET /admin/v1/timelines":                           auth.RoleViewer,
 		"GET /admin/v1/events":                              auth.RoleViewer,

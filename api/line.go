@@ -118,8 +118,22 @@ type Instance struct {
 	Payments      bool     `json:"payments"`
 	SchemaOldest  int64    `json:"schema_oldest"`
 	SchemaNewest  int64    `json:"schema_newest"`
+	Sales         []string `json:"sales,omitempty"`  // patterns of the only ones that it drains; none: all
+	Topics        []string `json:"topics,omitempty"` // patterns of the only ones that it delivers; none: all
 	StartedAt     string   `json:"started_at"`
 	LastSeen      string   `json:"last_seen"`
+}
+
+// Taken says which processes take a sale or a topic.
+type Taken struct {
+	Kind      string   `json:"kind"` // sale or topic
+	Name      string   `json:"name"`
+	Instances []string `json:"instances"` // none: it waits
+}
+
+// TakenList is every sale that workers have to drain, and every topic that notifiers have to deliver.
+type TakenList struct {
+	Taken []Taken `json:"taken"`
 }
 
 // InstanceList is all processes.

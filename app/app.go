@@ -71,6 +71,7 @@ type App struct {
 	saleStore  *inventory.SaleStore
 	auditor    *audit.Auditor
 	gauges     *audit.Gauges
+	unattended *unattended
 	channels   *channel.Set
 	outbox     []string // names of the channels for which events are queued
 	finder     *lookup.Finder

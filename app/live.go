@@ -114,6 +114,7 @@ func (a *App) describeSelf() fleet.Instance {
 		ID: a.name, Roles: a.opt.Roles.names(), Version: a.opt.Version, ConfigVersion: version, ConfigFile: file,
 		SchemaOldest: a.guard.Self.Schema.Oldest, SchemaNewest: a.guard.Self.Schema.Newest,
 		Payments: a.cfg.Payment.On(), StartedAt: a.started,
+		Sales: a.cfg.Queue.Sales, Topics: a.cfg.Delay.Topics,
 	}
 	if a.gateway != nil {
 		i.Refused = a.gateway.Refused()

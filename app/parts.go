@@ -120,7 +120,7 @@ func (a *App) openWorker(ctx context.Context) (err error) {
 	}
 	journal := timeline.NewJournal(fulfiller, a.lines, a.name, a.logFor("order"), opt.Now)
 	a.consumer, err = worker.New(worker.Options{
-		Config: cfg.Queue, Pool: cfg.Pool, Lines: a.lines, Sales: a.saleCache.Active, Handler: a.tracedHandler(journal),
+		Config: cfg.Queue, Pool: cfg.Pool, Lines: a.lines, Sales: a.takenSales, Handler: a.tracedHandler(journal),
 		OneWriter: a.db.Driver == store.SQLite, Bar: a.drainBarred,
 		Log: a.logFor("queue"), Now: opt.Now, Metrics: reg,
 	})
@@ -183,6 +183,7 @@ func (a *App) openGateway(ctx context.Context, auth *auth.Authenticator) (err er
 func (a *App) openOps(ctx context.Context, auth *auth.Authenticator) (err error) {
 	cfg, opt, reg := a.cfg, a.opt, a.opt.Registry
 	adminLog := adminlog.New(a.db, a.logFor("adminlog"), opt.Now, a.number)
+	a.unattended = newUnattended(reg)
 	a.ops = admin.New(admin.Parts{
 		Auth: auth, SaleStore: a.saleStore, AdminLog: adminLog, SaleCache: a.saleCache, Reconciler: a.reconciler,
 		Auditor: a.auditor, Lines: a.lines, Lease: cfg.Queue.Lease,

@@ -68,6 +68,7 @@ func (a *App) run(ctx context.Context) error {
 	a.loop("fleet", a.guard.Run)
 	a.loop("configuration", a.follow)
 	a.loop("instances", func(ctx context.Context) { a.beats.Run(ctx, a.describeSelf) })
+	a.loop("unattended", a.watchUnattended)
 	a.loop("durability", a.durability.Run)
 	a.loop("keeper", a.whileAllowed("keeper", a.reconciler.Run))
 	a.loop("book", a.refreshSales)

@@ -112,6 +112,7 @@ func newRootCommand(c *cli) *cobra.Command {
 		newDeadCommand(c), newEventsCommand(c), newTopicCommand(c), newSubscriptionCommand(c), newAuditCommand(c), newAdminLogCommand(c),
 		newRebuildCommand(c), newNotifyCommand(c), newPaymentCommand(c), newLimitsCommand(c), newSwitchCommand(c),
 		newInstancesCommand(c),
+		newWorkersCommand(c),
 		newLogLevelCommand(c), newTokenCommand(c), newLoadtestCommand(c), newMigrateCommand(c), newConfigCommand(c),
 		newVersionCommand(c))
 	root.SetHelpCommand(newHelpCommand(root))

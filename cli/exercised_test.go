@@ -221,6 +221,7 @@ func (e *exercise) settings() {
 func (e *exercise) readRest() {
 	e.t.Helper()
 	require.Contains(e.t, e.do("instances"), "gateway,worker,notifier")
+	require.Contains(e.t, e.do("workers"), "TAKEN BY")
 	token := strings.TrimSpace(e.do("token", "--user", "ann", "--role", "viewer"))
 	req, err := http.NewRequestWithContext(e.t.Context(), http.MethodGet, e.ops+"/admin/v1/events?from=0", nil)
 	require.NoError(e.t, err)

@@ -16,8 +16,8 @@ func newInstancesCommand(c *cli) *cobra.Command {
 		example: "  sluice instances",
 		member:  "instances",
 		request: get("/instances"),
-		header: []string{"INSTANCE", "ROLES", "VERSION", "CONFIGURATION", "FILE", "PAYMENTS", "SCHEMA", "STARTED",
-			"LAST SEEN"},
+		header: []string{"INSTANCE", "ROLES", "VERSION", "CONFIGURATION", "FILE", "PAYMENTS", "SCHEMA", "SALES", "TOPICS",
+			"STARTED", "LAST SEEN"},
 		row: func(i api.Instance) []string {
 			payments := "off"
 			if i.Payments {
@@ -28,7 +28,27 @@ func newInstancesCommand(c *cli) *cobra.Command {
 				schema = number(i.SchemaOldest) + " to " + number(i.SchemaNewest)
 			}
 			return []string{printable(i.ID), printable(strings.Join(i.Roles, ",")), printable(i.Version),
-				number(i.ConfigVersion), printable(i.ConfigFile), payments, schema, i.StartedAt, i.LastSeen}
+				number(i.ConfigVersion), printable(i.ConfigFile), payments, schema,
+				patterns(i.Sales), patterns(i.Topics), i.StartedAt, i.LastSeen}
+		},
+	}.command(c)
+	c.opsFlag(cmd)
+	return cmd
+}
+
+func newWorkersCommand(c *cli) *cobra.Command {
+	cmd := listCommand[api.Taken]{
+		use: "workers", short: "List which processes take which sales and topics, and what nobody takes",
+		example: "  sluice workers",
+		member:  "taken",
+		request: get("/workers"),
+		header:  []string{"KIND", "NAME", "TAKEN BY"},
+		row: func(t api.Taken) []string {
+			by := "NOBODY"
+			if len(t.Instances) > 0 {
+				by = strings.Join(t.Instances, ", ")
+			}
+			return []string{t.Kind, printable(t.Name), printable(by)}
 		},
 	}.command(c)
 	c.opsFlag(cmd)
@@ -59,4 +79,12 @@ func logLevelLine(l api.LogLevel) string {
 		return printable(l.Level) + " until " + l.Until + "\n"
 	}
 	return printable(l.Level) + "\n"
+}
+
+// patterns shows what a process takes.
+func patterns(list []string) string {
+	if len(list) == 0 {
+		return "all"
+	}
+	return printable(strings.Join(list, ","))
 }

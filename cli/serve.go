@@ -20,6 +20,7 @@ import (
 func newServeCommand(c *cli) *cobra.Command {
 	var roles []string
 	var http, ops string
+	var sales, topics []string
 	var adopt bool
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -27,7 +28,7 @@ func newServeCommand(c *cli) *cobra.Command {
 		Long: "serve runs the roles given until SIGTERM or SIGINT. It then finishes what was accepted, for at " +
 			"most stop.grace,\nand exits with 0. A second signal ends it at once with 1.",
 		Example: "  sluice serve --config configs/production.yaml\n  sluice serve --role worker,notifier --set " +
-			"pool.size=16",
+			"pool.size=16\n  sluice serve --role worker --sales 'flash-*,phone'",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			played, err := parseRoles(roles)
@@ -41,6 +42,12 @@ func newServeCommand(c *cli) *cobra.Command {
 			if cmd.Flags().Changed("ops") {
 				flags["ops.addr"] = ops
 			}
+			if cmd.Flags().Changed("sales") {
+				flags["queue.sales"] = sales
+			}
+			if cmd.Flags().Changed("topics") {
+				flags["delay.topics"] = topics
+			}
 			loaded, err := c.loadSteady(cmd.Context(), flags)
 			if err != nil {
 				return err
@@ -52,6 +59,10 @@ func newServeCommand(c *cli) *cobra.Command {
 		"`roles` to play, with commas between")
 	cmd.Flags().StringVar(&http, "http", "", "`address` of the public listener, instead of http.addr")
 	cmd.Flags().StringVar(&ops, "ops", "", "`address` of the operations listener, instead of ops.addr")
+	cmd.Flags().StringSliceVar(&sales, "sales", nil,
+		"drain only these sales, `patterns` such as flash-*, instead of queue.sales")
+	cmd.Flags().StringSliceVar(&topics, "topics", nil,
+		"deliver only these topics, `patterns` such as sms, instead of delay.topics")
 	adoptFlag(cmd, &adopt)
 	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"sluice/internal/pattern"
 	"sluice/store/redis"
 )
 
@@ -50,6 +51,9 @@ type Config struct {
 	MaxDelay time.Duration `koanf:"max_delay"`
 	// Keep is how many finished messages of a subscription stay readable, without their bodies. Defaults to 10,000.
 	Keep int `koanf:"keep"`
+	// Topics are patterns of the only topics that the notifiers of this process deliver, as in path.Match. Defaults to
+	// all.
+	Topics []string `koanf:"topics"`
 	// AllowPrivate lets topics call private and loopback addresses too. Defaults to false.
 	AllowPrivate bool `koanf:"allow_private"`
 	// OrderEvents offers the events of orders to topics, at the price of one outbox row for each. Defaults to false.
@@ -92,7 +96,7 @@ func (c Config) Validate() error {
 	check(c.MaxMessages >= 1 && c.MaxMessages <= 100_000_000, "max_messages", c.MaxMessages, "1 to 100000000")
 	check(c.MaxDelay >= time.Second && c.MaxDelay <= 10*365*24*time.Hour, "max_delay", c.MaxDelay, "1s to 87600h")
 	check(c.Keep >= 0 && c.Keep <= 1_000_000, "keep", c.Keep, "0 to 1000000")
-	return errors.Join(append(errs, c.validateStores())...)
+	return errors.Join(append(errs, c.validateStores(), pattern.Check("delay.topics", c.Topics))...)
 }
 
 // MaxTimeout returns the longest call a topic may allow. A lease must outlive the call and the storing of its result.

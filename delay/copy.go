@@ -39,6 +39,17 @@ func (ts *Topics) All() []Topic { return slices.Clone(ts.Snapshot().list) }
 // Subscriptions returns this process' copy of all subscriptions, sorted by topic, those of the topics' rows first.
 func (ts *Topics) Subscriptions() []Subscription { return slices.Clone(ts.Snapshot().subs) }
 
+// ToDeliver returns the topics of this process' copy with a subscription that is on and not read by others: notifiers
+// have to deliver its messages.
+func (ts *Topics) ToDeliver() (names []string) {
+	for _, sub := range ts.Snapshot().subs {
+		if sub.On() && sub.Kind != Pull && (len(names) == 0 || names[len(names)-1] != sub.Topic) {
+			names = append(names, sub.Topic)
+		}
+	}
+	return names
+}
+
 // Subscription returns one subscription; TOPIC.default is the topic's own. It returns ErrNoSubscription when there is
 // none.
 func (ts *Topics) Subscription(ctx context.Context, name string) (Subscription, error) {

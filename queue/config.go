@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"sluice/internal/pattern"
 )
 
 // Bounds of the line's configuration. A batch beyond a few thousand tickets is
@@ -30,6 +32,9 @@ type Config struct {
 	Drain bool `koanf:"drain"`
 	// Held are sales whose lines workers leave alone, at most 1000.
 	Held []string `koanf:"held"`
+	// Sales are patterns of the only sales whose lines the workers of this process drain, as in path.Match. Defaults to
+	// all.
+	Sales []string `koanf:"sales"`
 	// Lease is how long a worker may hold a batch before another takes it over, 2s to 10m.
 	Lease time.Duration `koanf:"lease"`
 	// MaxAttempts is how often a ticket may fail by itself, or by a worker that dies with it, 1 to 100.
@@ -58,6 +63,7 @@ func (c Config) Validate() error {
 		between("queue.cap", c.Cap, 1, MaxCap),
 		wait,
 		between("queue.held", len(c.Held), 0, 1000),
+		pattern.Check("queue.sales", c.Sales),
 		between("queue.batch", c.Batch, 1, MaxBatch),
 		between("queue.lease", c.Lease, 2*time.Second, 10*time.Minute),
 		between("queue.max_attempts", c.MaxAttempts, 1, 100),

@@ -6,6 +6,7 @@ import (
 
 	"sluice/delay"
 	"sluice/delay/message"
+	"sluice/internal/pattern"
 	"sluice/notify"
 )
 
@@ -33,7 +34,7 @@ func (d *Dispatcher) channelOf(sub delay.Subscription) Channel {
 
 // delivered reports whether this process delivers a subscription's messages.
 func (d *Dispatcher) delivered(sub delay.Subscription) bool {
-	return sub.On() && (sub.Kind == delay.Push || d.channelOf(sub) != nil)
+	return sub.On() && pattern.Match(d.cfg.Topics, sub.Topic) && (sub.Kind == delay.Push || d.channelOf(sub) != nil)
 }
 
 // room returns how many messages of a subscription may be claimed, and how many it may have at a time.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"sluice/internal/pattern"
 	"sluice/queue"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 type tuning struct {
 	batch atomic.Int64
 	held  atomic.Pointer[held]
+	takes []string     // patterns of the only sales that are taken; empty: all
 	bar   func() error // why nothing may be drained; nil: nothing keeps it
 }
 
@@ -23,7 +25,7 @@ type held struct {
 }
 
 func newTuning(cfg queue.Config, bar func() error) *tuning {
-	t := &tuning{bar: bar}
+	t := &tuning{bar: bar, takes: cfg.Sales}
 	t.batch.Store(int64(cfg.Batch))
 	t.held.Store(&held{all: !cfg.Drain, sales: slices.Clone(cfg.Held)})
 	return t
@@ -39,7 +41,7 @@ func (t *tuning) barred() error {
 
 // holds reports whether a line is left alone.
 func (t *tuning) holds(sale string) bool {
-	if t.barred() != nil {
+	if t.barred() != nil || !pattern.Match(t.takes, sale) {
 		return true
 	}
 	h := t.held.Load()
