@@ -15,9 +15,12 @@ import (
 func topicBodyOf(t delay.Topic) api.Topic {
 	b := api.Topic{Name: t.Name, URL: t.URL, Method: t.Method, DelayMS: t.DelayMS, TimeoutMS: t.TimeoutMS,
 		Retries: t.Retries, RetryUnitMS: t.RetryUnitMS,
-		Alert: t.Alert, Owner: t.Owner, Enabled: t.On(), Events: t.EventList(), Store: t.StoreName(),
+		Alert: t.Alert, Owner: t.Owner, Enabled: t.On(), Events: t.EventList(), Store: t.StoreName(), Lost: t.Lost,
 		CreatedAt: api.FormatTime(time.UnixMilli(t.CreatedAt)), UpdatedAt: api.FormatTime(time.UnixMilli(t.UpdatedAt))}
 	b.Subscriptions = []string{}
+	if t.LostAt > 0 {
+		b.LostAt = api.FormatTime(time.UnixMilli(t.LostAt))
+	}
 	if b.Events == nil {
 		b.Events = []string{}
 	}

@@ -21,6 +21,8 @@ type Topic struct {
 	Enabled     bool         `json:"enabled"`
 	Events      []string     `json:"events"`
 	Store       string       `json:"store"` // of its messages
+	Lost        int64        `json:"lost"`  // messages that a store no longer knew, at most
+	LostAt      string       `json:"lost_at,omitempty"`
 	CreatedAt   string       `json:"created_at"`
 	UpdatedAt   string       `json:"updated_at"`
 	Secret      string       `json:"secret,omitempty"`

@@ -27,7 +27,7 @@ func (a *App) openDelay(ctx context.Context, reg prometheus.Registerer) (err err
 		checks[name], senders[name], channels = sender.CheckBody, sender, append(channels, name)
 	}
 	a.topics = delay.NewTopics(delay.TopicsParts{Config: a.cfg.Delay, DB: a.db, Messages: a.messages,
-		Events: notify.Events(), Channels: channels, NoMail: !a.cfg.Notify.Email.Mails(), Log: a.logFor("topics"), Now: a.opt.Now})
+		Events: notify.Events(), Channels: channels, NoMail: !a.cfg.Notify.Email.Mails(), OnLoss: a.reportLoss(reg), Log: a.logFor("topics"), Now: a.opt.Now})
 	a.publisher = publish.New(a.topics, a.messages).CheckBodies(checks)
 	if a.opt.Roles.Notifier {
 		a.dispatcher, err = push.NewDispatcher(push.DispatcherParts{Config: a.cfg.Delay, Topics: a.topics,
@@ -73,6 +73,24 @@ func (a *App) reportStore(store string, why error) {
 		return
 	}
 	a.channels.Alerts.Add("store "+store+" of delayed messages does not answer: its topics wait", 1)
+}
+
+// reportLoss returns what counts the messages that stores have lost and tells operators of them.
+func (a *App) reportLoss(reg prometheus.Registerer) func(context.Context, delay.Loss) {
+	lost := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_delay_lost_total",
+		Help: "Unfinished delayed messages that a store no longer knew, at most, as found by this process."},
+		[]string{"store"})
+	for _, name := range a.cfg.Delay.StoreNames() {
+		lost.WithLabelValues(name)
+	}
+	reg.MustRegister(lost)
+	return func(_ context.Context, loss delay.Loss) {
+		lost.WithLabelValues(loss.Store).Add(float64(loss.Messages))
+		if loss.Messages > 0 {
+			a.channels.Alerts.Add("messages of topic "+loss.Topic+" that store "+loss.Store+" has lost, at most",
+				loss.Messages)
+		}
+	}
 }
 
 // reportDead tells operators, and the subscription's own address, that delayed messages became dead letters.

@@ -146,6 +146,9 @@ func topicCard(t api.Topic) string {
 		{"retries", strconv.Itoa(t.Retries) + " after 1, 3, 5, … times " + ms(t.RetryUnitMS)},
 		{"alert", printable(t.Alert)}, {"owner", printable(t.Owner)},
 		{"order events", printable(strings.Join(t.Events, ", "))}, {"store", dash(printable(t.Store))}}
+	if t.LostAt != "" {
+		rows = append(rows, []string{"lost", number(t.Lost) + " messages at most, last found " + printable(t.LostAt)})
+	}
 	if t.Unread != "" {
 		rows = append(rows, []string{"messages", "not counted: " + printable(t.Unread)})
 	}

@@ -174,7 +174,7 @@ func (ts *Topics) Run(ctx context.Context) {
 	for {
 		err := ts.Refresh(ctx)
 		if err == nil {
-			err = errors.Join(ts.makeChannelTopics(ctx), ts.raiseChanged(ctx))
+			err = errors.Join(ts.makeChannelTopics(ctx), ts.raiseChanged(ctx), ts.lookForLoss(ctx))
 		}
 		if err != nil && ctx.Err() == nil && !failing {
 			ts.log.WarnContext(ctx, "topics not refreshed, will keep trying", "error", err)

@@ -84,7 +84,7 @@ func TestADeletedSubscriptionLeavesNothing(t *testing.T) {
 		require.NoError(t, w.Topics.DeleteSubscription(ctx, delay.Deletion{Name: "t.default", GiveUp: true}, "ann", ""))
 		left, err = w.Redis.Keys(ctx, "sluice:delay:{t}:*").Result()
 		require.NoError(t, err)
-		require.Equal(t, []string{"sluice:delay:{t}:version"}, left)
+		require.ElementsMatch(t, []string{"sluice:delay:{t}:version", "sluice:delay:{t}:added"}, left)
 		_, err = w.Publisher().Add(ctx, "t", []delay.New{topics.Message("c", 0)})
 		require.ErrorIs(t, err, delay.ErrUnsubscribed)
 		// The process that ended a URL died before it had removed the messages.

@@ -29,7 +29,18 @@ type Topic struct {
 	CreatedAt   int64  `gorm:"autoCreateTime:false"`
 	UpdatedAt   int64  `gorm:"autoUpdateTime:false"`
 	Store       string // name of the store that keeps its messages; empty: the default
-	Version     int64  // raised by each change of the topic or of one of its subscriptions; never lower after a restore
+	Marks
+	Version int64 // raised by each change of the topic or of one of its subscriptions; never lower after a restore
+}
+
+// Marks are what is known of the topic's store: by them a loss is found. They are no setting.
+type Marks struct {
+	Unfinished int64 `json:"-"` // messages of all of its subscriptions, at the last look
+	MarkEra    int64 `json:"-"` // raised by each loss and each move: counts of other eras do not compare
+	MarkAdded  int64 `json:"-"` // messages that the store has said it has taken, in this era
+	MarkBefore int64 `json:"-"` // MarkAdded when the era before ended with a loss
+	Lost       int64 `json:"-"` // messages that the store no longer knew, in all
+	LostAt     int64 `json:"-"` // when that was last found; 0: never
 }
 
 // TableName returns the table of the migrations.
@@ -57,7 +68,8 @@ func (t Topic) masked() Topic {
 func newTopic(name string, cfg Config, now time.Time) Topic {
 	return Topic{Name: name, Method: "POST", TimeoutMS: defaultTimeout(cfg),
 		Retries: 10, RetryUnitMS: time.Minute.Milliseconds(), Enabled: 1,
-		CreatedAt: now.UnixMilli(), UpdatedAt: now.UnixMilli(), Version: now.UnixMilli()}
+		CreatedAt: now.UnixMilli(), UpdatedAt: now.UnixMilli(), Version: now.UnixMilli(),
+		Marks: Marks{MarkEra: now.UnixMilli()}} // other than of one of this name before
 }
 
 func defaultTimeout(cfg Config) int64 { return min(10*time.Second, cfg.MaxTimeout()).Milliseconds() }

@@ -27,6 +27,7 @@ type Topics struct {
 	events   []string
 	noMail   bool // there is no mail server
 	channels []string
+	onLoss   func(ctx context.Context, loss Loss)
 	log      *slog.Logger
 	now      func() time.Time
 	copy     atomic.Pointer[Snapshot]
@@ -43,6 +44,8 @@ type Messages interface {
 	Forget(ctx context.Context, t Topic) error
 	Erase(ctx context.Context, sub Subscription, giveUp bool) (unfinished int64, err error)
 	Unused(ctx context.Context, sub Subscription, inUse error) error
+	Marks(ctx context.Context, topics []Topic) ([]Mark, []error)
+	Unfinished(ctx context.Context, subs []Subscription) (byTopic map[string]int64, failed map[string]error)
 }
 
 // TopicsParts is what NewTopics needs.
@@ -50,9 +53,10 @@ type TopicsParts struct {
 	Config   Config
 	DB       *store.DB
 	Messages Messages
-	Events   []string // those a topic may ask for; none without Config.OrderEvents
-	NoMail   bool     // there is no mail server: a change that names an alert address fails
-	Channels []string // those of ChannelTopics whose channel is enabled
+	Events   []string                             // those a topic may ask for; none without Config.OrderEvents
+	NoMail   bool                                 // there is no mail server: a change that names an alert address fails
+	Channels []string                             // those of ChannelTopics whose channel is enabled
+	OnLoss   func(ctx context.Context, loss Loss) // is told what stores have lost; must not block. nil: nobody is
 	Log      *slog.Logger
 	Now      func() time.Time
 }
@@ -62,7 +66,8 @@ func NewTopics(p TopicsParts) *Topics {
 	if !p.Config.OrderEvents {
 		p.Events = nil
 	}
-	t := &Topics{cfg: p.Config, db: p.DB, messages: p.Messages, events: p.Events, noMail: p.NoMail, channels: p.Channels, log: p.Log,
+	t := &Topics{cfg: p.Config, db: p.DB, messages: p.Messages, events: p.Events, noMail: p.NoMail, channels: p.Channels,
+		onLoss: p.OnLoss, log: p.Log,
 		now: p.Now, reading: make(chan struct{}, 1), raised: map[string]int64{}}
 	t.copy.Store(newSnapshot(nil, nil))
 	return t
@@ -145,6 +150,8 @@ func (ts *Topics) update(ctx context.Context, ch Change, giveUp bool, act adminl
 		}
 		if after.Store != before.Store {
 			moving = &before
+			// Two eras later: what was counted where it was is not compared with anything.
+			after.Marks = Marks{MarkEra: before.MarkEra + 2, Lost: before.Lost, LostAt: before.LostAt}
 			if err := ts.move(ctx, tx, before, after); err != nil {
 				return err
 			}

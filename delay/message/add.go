@@ -43,12 +43,14 @@ type Addition struct {
 	Topic         string
 	Store         string // that the topic chose
 	Version       int64  // of the topic, as the subscriptions were read
+	Era, Added    int64  // of the topic: its MarkEra and MarkAdded
 	Subscriptions []delay.Subscription
 	Messages      []delay.New
 }
 
 // Add takes 1 to 1,000 checked messages, all or none. It returns when each is due by Redis' clock. Each goes to the
-// subscriptions whose filter takes it. It returns a StaleError, a ConflictError, ErrFull or ErrNoTopic.
+// subscriptions whose filter takes it. It returns a StaleError, a BehindError, a ConflictError, ErrFull or
+// ErrNoTopic.
 func (s *Store) Add(ctx context.Context, a Addition) ([]time.Time, error) {
 	at, err := s.at(a.Store)
 	if err != nil {
@@ -59,7 +61,9 @@ func (s *Store) Add(ctx context.Context, a Addition) ([]time.Time, error) {
 			return nil, at.failed(err)
 		}
 	}
+	known := s.marks.known(a.Topic, mark{a.Era, a.Added})
 	keys, args := s.addCall(at, a)
+	keys, args = append(keys, at.topicKeys(a.Topic).added), append(args, known)
 	reply, err := at.durably(ctx, at.topicKeys(a.Topic).waited, s.scripts.add, keys, args...)
 	if err != nil {
 		return nil, err
@@ -78,7 +82,10 @@ func (s *Store) Add(ctx context.Context, a Addition) ([]time.Time, error) {
 		return nil, fmt.Errorf("topic %s: %w", a.Topic, delay.ErrNoTopic)
 	case -4:
 		return nil, staleAs(reply[1])
+	case -5:
+		return nil, behind(a, known, reply[1])
 	}
+	s.marks.note(a.Topic, mark{a.Era, parseMillis(reply[len(a.Messages)+1].(string)).UnixMilli()})
 	due := make([]time.Time, len(a.Messages))
 	for i := range due {
 		due[i] = parseMillis(reply[i+1].(string))

@@ -34,9 +34,11 @@ type topicKeys struct {
 	gone    string // present for a while after the topic was deleted: no messages are added
 	version string // of the topic: who knows an older one adds and claims nothing
 	waited  string // counts writes that replicas were waited for
+	added   string // how many messages it has taken, ever
 }
 
 func keysOfTopic(prefix, topic string) topicKeys {
 	prefix += ":delay:{" + topic + "}:"
-	return topicKeys{gone: prefix + "gone", version: prefix + "version", waited: prefix + "waited"}
+	return topicKeys{gone: prefix + "gone", version: prefix + "version", waited: prefix + "waited",
+		added: prefix + "added"}
 }

@@ -20,6 +20,7 @@ type Store struct {
 	places  map[string]*place
 	prefix  string // names the installation in the attributes of messages
 	scripts scripts
+	marks   *marks
 	now     func() time.Time
 }
 
@@ -34,7 +35,7 @@ type StoreParts struct {
 // NewStore returns a store of messages.
 func NewStore(p StoreParts) *Store {
 	return &Store{cfg: p.Config, places: newPlaces(p.Places),
-		prefix: cmp.Or(p.Prefix, p.Places[delay.DefaultStore].Prefix), scripts: loadScripts(), now: p.Now}
+		prefix: cmp.Or(p.Prefix, p.Places[delay.DefaultStore].Prefix), scripts: loadScripts(), marks: newMarks(), now: p.Now}
 }
 
 // Show returns one message, or ErrNoMessage.

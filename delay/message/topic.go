@@ -27,7 +27,7 @@ func (s *Store) Forget(ctx context.Context, t delay.Topic) error {
 	}
 	k, of := at.keysOf(delay.OwnOf(t.Name)), at.topicKeys(t.Name)
 	reply, err := at.run(ctx, s.scripts.forget, []string{k.messages, k.done, k.tries, of.gone, of.version,
-		k.about, k.missed, k.warned, k.told, of.waited}, delay.GoneFor.Milliseconds())
+		k.about, k.missed, k.warned, k.told, of.waited, of.added}, delay.GoneFor.Milliseconds())
 	if err == nil && reply[0].(int64) > 0 {
 		err = fmt.Errorf("topic %s has %d: %w", t.Name, reply[0], delay.ErrTopicInUse)
 	}
@@ -51,6 +51,19 @@ func (s *Store) Erase(ctx context.Context, sub delay.Subscription, giveUp bool) 
 		return 0, err
 	}
 	return reply[0].(int64), nil
+}
+
+// Unfinished counts the unfinished messages of topics, those of all of their subscriptions together.
+func (s *Store) Unfinished(ctx context.Context, subs []delay.Subscription) (map[string]int64, map[string]error) {
+	sums, failed := map[string]int64{}, map[string]error{}
+	counts, errs := s.Count(ctx, subs)
+	for i, sub := range subs {
+		sums[sub.Topic] += counts[i].Unfinished()
+		if errs[i] != nil {
+			failed[sub.Topic] = errs[i]
+		}
+	}
+	return sums, failed
 }
 
 // Unused returns an error that wraps inUse while a subscription has unfinished messages.

@@ -108,9 +108,17 @@ func (p *Publisher) add(ctx context.Context, topic string, messages []delay.New,
 			return nil, false, err
 		}
 		a.Version, a.Store, a.Subscriptions = t.Version, t.Store, known.Of(topic)
+		a.Era, a.Added = t.MarkEra, t.MarkAdded
 		due, err := p.messages.Add(ctx, a)
 		newer, stale := errors.AsType[delay.StaleError](err)
+		behind, lost := errors.AsType[delay.BehindError](err)
 		switch {
+		case lost && try < addTries:
+			// The loss is told before anything new would hide it.
+			if err := p.topics.NoteLoss(ctx, topic, behind.Mark); err != nil {
+				return nil, false, err
+			}
+			continue
 		case errors.Is(err, delay.ErrNoTopic) && try < addTries && p.moved(ctx, t):
 			continue
 		case !stale:

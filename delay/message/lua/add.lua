@@ -4,6 +4,7 @@
 --
 -- KEYS  1 gone  2 version
 --       then per subscription: due, messages, done, missed, about
+--       last: added
 -- ARGV  1 version of the topic that the caller knows  2 most unfinished messages of a subscription
 --       3 how many messages
 --       then per message: id (none twice), kind, ms, body, about ("" for none)
@@ -11,16 +12,21 @@
 --             a due at that time; a known message must have been added for the same
 --       then per subscription: "" it takes every message, else a letter for each: y it does, n not
 --       then the channel that tells what is due soon, how soon in ms, the topic
+--       last: how many messages the topic is known to have taken
 --
--- Returns {0, then per message when it was due as first asked, ms}
+-- Returns {0, then per message when it was due as first asked, ms, last how many
+--          the topic has taken by now}
 --         {-1, n, ...}    these are known with another body or time
 --         {-2}            a message is for full subscriptions only
 --         {-3}            the topic was deleted
 --         {-4, version}   the caller's version is not the newest ("" when Redis has none)
+--         {-5, n}         Redis knows of n messages that the topic has taken, fewer than it had
 
 if redis.call('EXISTS', KEYS[1]) == 1 then return {-3} end
 local newer = outdated(KEYS[2], ARGV[1])
 if newer then return {-4, newer} end
+local added = tonumber(redis.call('GET', KEYS[#KEYS]) or '0')
+if added < tonumber(ARGV[#ARGV]) then return {-5, int(added)} end
 local now, most, n, all, ids = now_ms(), tonumber(ARGV[2]), tonumber(ARGV[3]), {}, {}
 local out, conflicts, known, placed, fresh = {0}, {-1}, {}, {}, {}
 for i = 1, n do
@@ -28,7 +34,7 @@ for i = 1, n do
   all[i], ids[i] = i, ARGV[a]
   out[i + 1] = int(ARGV[a + 1] == 'd' and now + tonumber(ARGV[a + 2]) or tonumber(ARGV[a + 2]))
 end
-local subscriptions = (#KEYS - 2) / 5
+local subscriptions = (#KEYS - 3) / 5
 for s = 1, subscriptions do
   local takes, its, asked, new = ARGV[3 + 5 * n + s], all, ids, {}
   if takes ~= '' then
@@ -70,7 +76,7 @@ for _, i in ipairs(missing) do
   if not placed[i] and not known[i] then return {-2} end
 end
 
-local first, soon = nil, now + tonumber(ARGV[#ARGV - 1])
+local first, soon = nil, now + tonumber(ARGV[#ARGV - 2])
 for s = 1, subscriptions do
   local records, scores, about, none = {}, {}, {}, {}
   for j = 1, math.min(#fresh[s], room[s]) do
@@ -95,5 +101,9 @@ for s = 1, subscriptions do
   if redis.call('EXISTS', KEYS[5 * s + 2]) == 1 then in_chunks('HDEL', KEYS[5 * s + 2], none) end
   if #fresh[s] > room[s] then redis.call('INCRBY', KEYS[5 * s + 1], #fresh[s] - room[s]) end
 end
-if first and first < soon then redis.call('PUBLISH', ARGV[#ARGV - 2], ARGV[#ARGV]) end
+local taken = 0
+for _ in pairs(placed) do taken = taken + 1 end
+if taken > 0 then added = redis.call('INCRBY', KEYS[#KEYS], taken) end
+out[n + 2] = int(added)
+if first and first < soon then redis.call('PUBLISH', ARGV[#ARGV - 3], ARGV[#ARGV - 1]) end
 return out

@@ -44,6 +44,7 @@ type World struct {
 	t    testing.TB
 	mu   sync.Mutex
 	dead []message.DeadReport
+	lost []delay.Loss
 }
 
 // Config returns a configuration with short times that may call receivers on loopback.
@@ -117,7 +118,7 @@ func (w *World) UseStores(places map[string]message.Place) {
 
 func (w *World) topicsParts() delay.TopicsParts {
 	return delay.TopicsParts{Config: w.Config, DB: w.DB, Messages: w.Messages,
-		Events: []string{"order.confirmed", "order.paid"}, Log: Quiet(), Now: time.Now}
+		Events: []string{"order.confirmed", "order.paid"}, OnLoss: w.reportLoss, Log: Quiet(), Now: time.Now}
 }
 
 // Store returns a store of the same messages with other parts.
@@ -230,4 +231,32 @@ func (w *World) Overwrite(topic, name string) {
 	key := w.Key(delay.OwnOf(topic), name)
 	require.NoError(w.t, w.Redis.Del(w.t.Context(), key).Err())
 	require.NoError(w.t, w.Redis.Set(w.t.Context(), key, "of a wrong type", 0).Err())
+}
+
+func (w *World) reportLoss(_ context.Context, l delay.Loss) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lost = append(w.lost, l)
+}
+
+// Lost returns what was reported of losses.
+func (w *World) Lost() []delay.Loss {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]delay.Loss(nil), w.lost...)
+}
+
+// Refresh runs the loop of the topics until the test ends.
+func (w *World) Refresh() {
+	w.t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		w.Topics.Run(ctx)
+	}()
+	w.t.Cleanup(func() {
+		cancel()
+		<-done
+	})
 }
