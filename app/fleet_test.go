@@ -59,7 +59,7 @@ func TestInstallationsOnOneRedisSellApart(t *testing.T) {
 		require.True(t, before[key] || strings.HasPrefix(key, "other:"), key)
 	}
 	heard := redis.Client().PubSubChannels(t.Context(), "other:*").Val()
-	require.ElementsMatch(t, []string{"other:wake", "other:status", "other:stock"}, heard)
+	require.ElementsMatch(t, []string{"other:wake", "other:status", "other:stock", "other:due"}, heard)
 
 	openSale(t, inventory.NewSale{ID: "phone", Stock: 20}, one)
 	c = shoppers.New(one.Addr(), "phone", 40, one.cfg.Auth, time.Now)
