@@ -27,7 +27,8 @@ func (a *App) openDelay(ctx context.Context, reg prometheus.Registerer) (err err
 		checks[name], senders[name], channels = sender.CheckBody, sender, append(channels, name)
 	}
 	a.topics = delay.NewTopics(delay.TopicsParts{Config: a.cfg.Delay, DB: a.db, Messages: a.messages,
-		Events: notify.Events(), Channels: channels, NoMail: !a.cfg.Notify.Email.Mails(), OnLoss: a.reportLoss(reg), Log: a.logFor("topics"), Now: a.opt.Now})
+		Events: notify.Events(), Channels: channels, NoMail: !a.cfg.Notify.Email.Mails(), OnLoss: a.reportLoss(reg),
+		Log: a.logFor("topics"), Now: a.opt.Now})
 	a.publisher = publish.New(a.topics, a.messages).CheckBodies(checks)
 	if a.opt.Roles.Notifier {
 		a.dispatcher, err = push.NewDispatcher(push.DispatcherParts{Config: a.cfg.Delay, Topics: a.topics,
@@ -52,8 +53,8 @@ func (a *App) openDelayStores(ctx context.Context, reg prometheus.Registerer) (e
 	}
 	a.onStop("stores of delayed messages", func(context.Context) error { return a.delayStores.Close() })
 	if private := a.delayStores.Private(); len(private) > 0 && !a.alone() {
-		return fmt.Errorf("store %s of delayed messages runs inside one process, which the main Redis does not: give it "+
-			"delay.stores.%s.addrs (delay.redis.addrs for the store default)", private[0], private[0])
+		return fmt.Errorf("store %s of delayed messages runs inside one process, which the main Redis does not: "+
+			"give it delay.stores.%s.addrs (delay.redis.addrs for the store default)", private[0], private[0])
 	}
 	return nil
 }

@@ -39,7 +39,8 @@ func ownTemplates(t *testing.T) string {
 }
 
 // ownApp starts a process that sends through a mail server and an SMS provider. post adds one message to a topic.
-func ownApp(t *testing.T, sms *providers.Receiver, change func(*configs.Config)) (app *App, box mailbox, rdb *redis.Client,
+func ownApp(t *testing.T, sms *providers.Receiver, change func(*configs.Config)) (app *App, box mailbox,
+	rdb *redis.Client,
 	ask func(method, path, body string) (int, string)) {
 	t.Helper()
 	server := testkit.Redis(t)
@@ -122,7 +123,8 @@ func waitForMessages(t *testing.T, ask func(method, path, body string) (int, str
 	}
 }
 
-// TestMessagesOfTheShopsOwnAreChecked checks that what cannot be sent is refused when it is added, without its contents.
+// TestMessagesOfTheShopsOwnAreChecked checks that what cannot be sent is refused when it is added, without its
+// contents.
 func TestMessagesOfTheShopsOwnAreChecked(t *testing.T) {
 	t.Parallel()
 	app, _, _, ask := ownApp(t, providers.NewReceiver(t, providers.AcceptAll), func(*configs.Config) {})
@@ -167,7 +169,8 @@ func TestMessagesOfTheShopsOwnAreGivenUpAndCancelled(t *testing.T) {
 		c.Notify.Alert.Emails = []string{"ops@shop.example"}
 	})
 	waitForTopics(t, app)
-	status, text := ask(http.MethodPost, "sms/messages", `{"messages":[{"id":"m0","body":{"to":"13800138000","text":"a"}},
+	status, text := ask(http.MethodPost, "sms/messages",
+		`{"messages":[{"id":"m0","body":{"to":"13800138000","text":"a"}},
 		{"id":"later","delay_ms":600000,"body":{"to":"13800138000","text":"b"}}]}`)
 	require.Equal(t, http.StatusOK, status, text)
 	waitForMessages(t, ask, "sms", delay.Dead, 1)
@@ -186,7 +189,8 @@ func TestAChannelThatIsOffTakesNoMessages(t *testing.T) {
 	_, _, _, ask := ownApp(t, providers.NewReceiver(t, providers.AcceptAll), func(c *configs.Config) {
 		c.Notify.SMS.Enabled = false
 	})
-	status, text := ask(http.MethodPost, "sms/messages", `{"messages":[{"id":"m","body":{"to":"13800138000","text":"a"}}]}`)
+	status, text := ask(http.MethodPost, "sms/messages",
+		`{"messages":[{"id":"m","body":{"to":"13800138000","text":"a"}}]}`)
 	require.Equal(t, http.StatusConflict, status, text)
 	require.Contains(t, text, "notify.sms")
 }

@@ -190,7 +190,8 @@ func (a *App) openOps(ctx context.Context, auth *auth.Authenticator) (err error)
 		Finder: a.finder, Events: a.channels.Stream,
 		Outbox: notify.NewAdmin(a.db.Write, a.db.Read, opt.Now, a.relay.Wake),
 		Dead:   deadletter.NewAdmin(a.db, a.lines, adminLog), Timelines: timeline.NewTimelines(a.db, a.lines, a.finder),
-		Topics: a.topics, Messages: a.messages, Publisher: a.publisher, Settings: a.live, Beats: a.beats, Checks: a.checks(),
+		Topics: a.topics, Messages: a.messages, Publisher: a.publisher, Settings: a.live, Beats: a.beats,
+		Checks: a.checks(),
 		Barred: a.guard.Err, Gatherer: reg, Draining: a.stopping.Load,
 		Panics: a.panics}, a.logFor("ops"), opt.Now)
 	if a.privateTLS, err = a.encryption(cfg.Ops.TLSCert, cfg.Ops.TLSKey); err != nil {

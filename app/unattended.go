@@ -55,7 +55,8 @@ func (u *unattended) note(ctx context.Context, a *App, taken []fleet.Taken) {
 		counts[one.Kind]++
 		key := one.Kind + " " + one.Name
 		if now[key] = true; !u.known[key] {
-			a.logFor("fleet").WarnContext(ctx, "no running process takes it: it waits", "kind", one.Kind, "name", one.Name)
+			a.logFor("fleet").WarnContext(ctx, "no running process takes it: it waits", "kind", one.Kind, "name",
+				one.Name)
 		}
 	}
 	u.known = now

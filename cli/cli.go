@@ -109,7 +109,8 @@ func newRootCommand(c *cli) *cobra.Command {
 	flags.StringArrayVar(&c.set, "set", nil,
 		"set one configuration key, before environment and file; repeatable (`key=value`)")
 	root.AddCommand(newDemoCommand(c), newServeCommand(c), newSaleCommand(c), newOrderCommand(c), newQueueCommand(c),
-		newDeadCommand(c), newEventsCommand(c), newTopicCommand(c), newSubscriptionCommand(c), newAuditCommand(c), newAdminLogCommand(c),
+		newDeadCommand(c), newEventsCommand(c), newTopicCommand(c), newSubscriptionCommand(c), newAuditCommand(c),
+		newAdminLogCommand(c),
 		newRebuildCommand(c), newNotifyCommand(c), newPaymentCommand(c), newLimitsCommand(c), newSwitchCommand(c),
 		newInstancesCommand(c),
 		newWorkersCommand(c),

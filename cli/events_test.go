@@ -103,7 +103,8 @@ func TestTailGoesOnAfterALostConnection(t *testing.T) {
 
 	lines := strings.Split(strings.TrimSpace(all.out.String()), "\n")
 	require.Len(t, lines, 3, "each once: %s", all.out)
-	require.Regexp(t, `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z  order\.confirmed {8}phone  \S+  1  99\.00 CNY$`, lines[0])
+	require.Regexp(t, `^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z  order\.confirmed {8}phone  \S+  1  99\.00 CNY$`,
+		lines[0])
 	var ids []string
 	for line := range strings.Lines(some.out.String()) {
 		var e api.OrderEvent
@@ -157,7 +158,8 @@ func TestTailEndsWhereItCannotGoOn(t *testing.T) {
 	require.Equal(t, exitFailure, got.code)
 	require.Contains(t, got.err, "is sluice running?")
 	for flag, want := range map[string]string{"--event=order.eaten": "--event knows", "--sale=[": "--sale wants",
-		"--since=soon": "--since wants", "--since=1960-01-01T00:00:00Z": "after 1970", "--count=-1": "--count must be"} {
+		"--since=soon": "--since wants", "--since=1960-01-01T00:00:00Z": "after 1970",
+		"--count=-1": "--count must be"} {
 		got := sluice(t, env, "events", "tail", flag, ops)
 		require.Equal(t, exitUsage, got.code, flag)
 		require.Contains(t, got.err, want)

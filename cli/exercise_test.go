@@ -54,7 +54,8 @@ func newExercise(t *testing.T) *exercise {
 	db, err := store.Open(t.Context(), cfg, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, db.Close()) })
-	e := &exercise{t: t, env: s.env, http: s.http, work: s.logged(t, "work"), rdb: server.Client(), db: db, routes: map[string]bool{},
+	e := &exercise{t: t, env: s.env, http: s.http, work: s.logged(t, "work"), rdb: server.Client(), db: db,
+		routes:   map[string]bool{},
 		commands: map[string]bool{"sluice serve": true}}
 	e.ops = e.proxy(s.ops)
 	return e

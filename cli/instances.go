@@ -16,7 +16,8 @@ func newInstancesCommand(c *cli) *cobra.Command {
 		example: "  sluice instances",
 		member:  "instances",
 		request: get("/instances"),
-		header: []string{"INSTANCE", "ROLES", "VERSION", "CONFIGURATION", "FILE", "PAYMENTS", "SCHEMA", "SALES", "TOPICS",
+		header: []string{"INSTANCE", "ROLES", "VERSION", "CONFIGURATION", "FILE", "PAYMENTS", "SCHEMA", "SALES",
+			"TOPICS",
 			"STARTED", "LAST SEEN"},
 		row: func(i api.Instance) []string {
 			payments := "off"

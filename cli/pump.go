@@ -29,11 +29,12 @@ func newPumpCommand(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pump SUBSCRIPTION",
 		Short: "Write the messages of a pull subscription as NDJSON, and acknowledge what is written",
-		Long: "pump receives messages from the work listener and appends each as one line of JSON, a CloudEvent, to a " +
-			"file\nor to standard output. Messages are acknowledged when their lines are on the disk, or in the pipe: " +
-			"none is\nlost, and one may come twice, with the same source and id. The subscription keeps the place, so " +
-			"that another\npump goes on. An interrupt or SIGTERM ends it with exit code 0. The token of SLUICE_TOKEN " +
-			"must name the\nsubscription (sluice token --subscribe); without it, auth.secret signs one.",
+		Long: "pump receives messages from the work listener and appends each as one line of JSON, a CloudEvent,\n" +
+			"to a file or to standard output. Messages are acknowledged when their lines are on the disk, or\n" +
+			"in the pipe: none is lost, and one may come twice, with the same source and id. The subscription\n" +
+			"keeps the place, so that another pump goes on. An interrupt or SIGTERM ends it with exit code 0.\n" +
+			"The token of SLUICE_TOKEN must name the subscription (sluice token --subscribe); without it,\n" +
+			"auth.secret signs one.",
 		Example: "  sluice subscription pump --out /var/lib/sluice/orders.ndjson orders-log\n" +
 			"  sluice subscription pump --out - orders-log | kcat -P -b kafka:9092 -t orders",
 		Args: cobra.ExactArgs(1),
@@ -169,8 +170,8 @@ const (
 	pumpHold = 2 * time.Minute
 )
 
-// acknowledge ends messages. Those that are another reader's by now come twice. While the listener does not answer it is
-// asked again; when ctx has ended, for a while only.
+// acknowledge ends messages. Those that are another reader's by now come twice. While the listener does not answer it
+// is asked again; when ctx has ended, for a while only.
 func (p *pump) acknowledge(ctx context.Context, got []api.ReceivedMessage) error {
 	for {
 		call, cancel := context.WithTimeout(context.WithoutCancel(ctx), pumpAck)

@@ -196,7 +196,8 @@ func TestPumpEndsWhereItCannotGoOn(t *testing.T) {
 		{[]string{"--out", "", "stock"}, exitUsage, "--out wants a file"},
 		{[]string{"--out", file, "../x"}, exitUsage, "a subscription's name"},
 		{[]string{"--out", file, "stock"}, exitFailure, `work.addr "" names no port to connect to: set --work`},
-		{[]string{"--out", file, "--work", "http://127.0.0.1:1", "stock"}, exitFailure, "is sluice running? set --work"},
+		{[]string{"--out", file, "--work", "http://127.0.0.1:1", "stock"}, exitFailure,
+			"is sluice running? set --work"},
 	} {
 		got := sluice(t, env, append([]string{"subscription", "pump"}, c.args...)...)
 		require.Equal(t, c.code, got.code, "%v: %s", c.args, got.err)

@@ -16,7 +16,8 @@ import (
 func TestStoresOfDelayedMessages(t *testing.T) {
 	t.Parallel()
 	inFile := file(`delay: {redis: {addrs: [r:1], durability: always},
-  stores: {bulk: {addrs: [a:1, b:2], mode: cluster, password: hush, timeout: 3s, tls: {enabled: true}}, mem: {mode: embedded}}}`)
+  stores: {bulk: {addrs: [a:1, b:2], mode: cluster, password: hush, timeout: 3s,
+    tls: {enabled: true}}, mem: {mode: embedded}}}`)
 	asFile := filepath.Join(t.TempDir(), "stores")
 	require.NoError(t, os.WriteFile(asFile, []byte("bulk.addrs=a:1,b:2,bulk.mode=cluster,bulk.password=hush,"+
 		"bulk.timeout=3s,bulk.tls.enabled=true,mem.mode=embedded\n"), 0o600))
@@ -52,7 +53,7 @@ func TestBadStoresAreNamed(t *testing.T) {
 		`redis: {durability: always}`:                              "delay.redis.mode or delay.redis.addrs must be set",
 		`redis: {addrs: [nowhere]}`:                                "delay.redis.addrs must hold host:port",
 		`stores: {bulk: {}}`:                                       "delay.stores.bulk.addrs must be set, or mode",
-		`stores: {bulk: {addrs: [a:1, b:2]}}`:                      "delay.stores.bulk.mode must be sentinel or cluster",
+		`stores: {bulk: {addrs: [a:1, b:2]}}`:                      "bulk.mode must be sentinel or cluster",
 		`stores: {bulk: {addrs: [a:1], durability: never}}`:        "delay.stores.bulk.durability must be one of",
 		`stores: {bulk: {mode: embedded, durability: replicated}}`: "which delay.stores.bulk.mode embedded has not",
 		`stores: {default: {addrs: [a:1]}}`:                        "kept for delay.redis",

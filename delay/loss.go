@@ -26,7 +26,8 @@ type BehindError struct {
 
 // Error returns that the store is behind.
 func (e BehindError) Error() string {
-	return fmt.Sprintf("the store of topic %s had taken %d messages and knows of %d", e.Topic, e.Mark.Known, e.Mark.Found)
+	return fmt.Sprintf("the store of topic %s had taken %d messages and knows of %d", e.Topic, e.Mark.Known,
+		e.Mark.Found)
 }
 
 // Loss is messages that a store no longer knew.

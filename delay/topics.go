@@ -66,8 +66,9 @@ func NewTopics(p TopicsParts) *Topics {
 	if !p.Config.OrderEvents {
 		p.Events = nil
 	}
-	t := &Topics{cfg: p.Config, db: p.DB, messages: p.Messages, events: p.Events, noMail: p.NoMail, channels: p.Channels,
-		onLoss: p.OnLoss, log: p.Log,
+	t := &Topics{cfg: p.Config, db: p.DB, messages: p.Messages, events: p.Events, noMail: p.NoMail,
+		channels: p.Channels,
+		onLoss:   p.OnLoss, log: p.Log,
 		now: p.Now, reading: make(chan struct{}, 1), raised: map[string]int64{}}
 	t.copy.Store(newSnapshot(nil, nil))
 	return t

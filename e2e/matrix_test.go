@@ -76,13 +76,13 @@ type tally struct {
 }
 
 // String returns the line of a run's numbers.
-func (v *findings) String() string {
+func (f *findings) String() string {
 	short := func(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
 	return fmt.Sprintf(
 		"accepted %d, confirmed %d, paid %d, expired %d, gone %d, lost %d, revived %d, forgotten %d, late %d, "+
-			"audits %d, longest difference %s, multi-sale batches %d, nobody accepted for %s, recovery %s", v.accepted,
-		v.confirmed, v.paid, v.expired, v.gone, v.lost,
-		v.revived, v.forgotten, v.late, v.audits, short(v.stood), v.multiSale, short(v.silence), short(v.recovery))
+			"audits %d, longest difference %s, multi-sale batches %d, nobody accepted for %s, recovery %s", f.accepted,
+		f.confirmed, f.paid, f.expired, f.gone, f.lost,
+		f.revived, f.forgotten, f.late, f.audits, short(f.stood), f.multiSale, short(f.silence), short(f.recovery))
 }
 
 // count adds a run to its engine's tally. The matrix is locked.

@@ -83,7 +83,8 @@ func TestNoMessageIsLostWhenAPumpIsKilled(t *testing.T) {
 		t.Run(step, func(t *testing.T) {
 			t.Parallel()
 			p := newPumped(t, messages)
-			armed := shell{t: t, path: p.path, env: append(p.env[:len(p.env):len(p.env)], "SLUICE_TEST_KILL="+step+":3")}
+			armed := shell{t: t, path: p.path, env: append(p.env[:len(p.env):len(p.env)],
+				"SLUICE_TEST_KILL="+step+":3")}
 			died := armed.do(p.args...)
 			require.Equal(t, -1, died.code, "killed: %s", died.err)
 			require.Len(t, p.lines(), at.written, "what was acknowledged is there")

@@ -34,8 +34,8 @@ type Instance struct {
 	SchemaNewest int64     `json:"schema_newest,omitempty"`
 	Payments     bool      `json:"payments"` // whether the orders it makes or shows must be paid
 	StartedAt    time.Time `json:"started_at"`
-	// Sales are patterns of the only sales that its workers take, Topics of the only topics that its notifiers do; none:
-	// all.
+	// Sales are patterns of the only sales that its workers take, Topics of the only topics that its notifiers do;
+	// none: all.
 	Sales  []string `json:"sales,omitempty"`
 	Topics []string `json:"topics,omitempty"`
 	// Refused is how many orders of a sale its gateway refuses a second; the busiest sales only.

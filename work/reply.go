@@ -55,7 +55,8 @@ func (h replier) refuse(c *gin.Context, err error) api.Code {
 		}
 		detail = "Redis or the database does not answer right now; repeat the request."
 		if store, known := errors.AsType[delay.StoreError](err); known {
-			detail = "Store " + store.Store + " of delayed messages does not take or give any right now; repeat the request."
+			detail = "Store " + store.Store + " of delayed messages does not take or give any right now; " +
+				"repeat the request."
 		}
 	case api.CodeInternal:
 		h.log.Error("request of another system failed", "request_id", api.RequestID(c), "route", c.FullPath(),

@@ -105,7 +105,8 @@ func (h *subscriptions) hand(c *gin.Context, got []pull.Leased) {
 	leases := make([]string, len(got))
 	for i, m := range got {
 		leases[i] = m.Lease
-		answer.Messages[i] = api.ReceivedMessage{Attributes: m.About, Attempt: m.Attempt, DueAt: api.FormatTime(m.DueAt),
+		answer.Messages[i] = api.ReceivedMessage{Attributes: m.About, Attempt: m.Attempt,
+			DueAt: api.FormatTime(m.DueAt),
 			Lease: m.Lease, LeaseUntil: api.FormatTime(m.Ends), Body: m.Body}
 	}
 	outcome := outcomeReceived

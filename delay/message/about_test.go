@@ -58,7 +58,8 @@ func TestRecordsOfTheVersionBefore(t *testing.T) {
 			Type: "order.paid", Subject: "o1", Time: "2023-11-14T22:13:20.120Z", DataContentType: "application/json"},
 			claimOnly(t, w).About)
 
-		require.NoError(t, w.Redis.HSet(ctx, about, "plain", "order.failed\tphone", "other", "order.failed\tphone").Err())
+		require.NoError(t, w.Redis.HSet(ctx, about, "plain", "order.failed\tphone", "other",
+			"order.failed\tphone").Err())
 		w.Add("t", topics.Message("plain", time.Hour))
 		require.Empty(t, w.Show("t", "plain").Event)
 		_, err := w.Messages.Erase(ctx, delay.OwnOf("t"), true)

@@ -35,7 +35,8 @@ type StoreParts struct {
 // NewStore returns a store of messages.
 func NewStore(p StoreParts) *Store {
 	return &Store{cfg: p.Config, places: newPlaces(p.Places),
-		prefix: cmp.Or(p.Prefix, p.Places[delay.DefaultStore].Prefix), scripts: loadScripts(), marks: newMarks(), now: p.Now}
+		prefix: cmp.Or(p.Prefix, p.Places[delay.DefaultStore].Prefix), scripts: loadScripts(), marks: newMarks(),
+		now: p.Now}
 }
 
 // Show returns one message, or ErrNoMessage.

@@ -131,7 +131,8 @@ func (d *Dispatcher) tellFill(ctx context.Context, report FullReport, filling bo
 	return nil
 }
 
-// reclaim reclaims messages of a subscription whose deliverer stored no result in time. Readers may have held any number.
+// reclaim reclaims messages of a subscription whose deliverer stored no result in time. Readers may have held any
+// number.
 func (d *Dispatcher) reclaim(ctx context.Context, sub delay.Subscription) error {
 	for range reclaimRounds {
 		if n, err := d.reclaimSome(ctx, sub); err != nil || n < delay.MaxBatch {

@@ -34,7 +34,8 @@ func waitForAll(t *testing.T, w *topics.World, topic string, n int64) {
 	require.Zero(t, w.Redis.ZCard(t.Context(), w.Key(delay.OwnOf(topic), "dead")).Val())
 }
 
-// TestReceiversThatHangLeaveSlotsToOthers lets seven receivers hang that could have all slots. None of their calls ends.
+// TestReceiversThatHangLeaveSlotsToOthers lets seven receivers hang that could have all slots. None of their calls
+// ends.
 func TestReceiversThatHangLeaveSlotsToOthers(t *testing.T) {
 	t.Parallel()
 	w := topics.Real(t, func(c *delay.Config) { c.Workers, c.PerTopic, c.Poll = 64, 16, 50*time.Millisecond })
@@ -194,7 +195,8 @@ func TestAReceiverThatIsGoneForGoodCostsAttempts(t *testing.T) {
 func TestAChangedSubscriptionIsCalledAtOnce(t *testing.T) {
 	t.Parallel()
 	w := topics.Embedded(t, func(c *delay.Config) { c.Pause = time.Hour })
-	bad, good := providers.NewReceiver(t, providers.Status(http.StatusBadGateway)), providers.NewReceiver(t, providers.AcceptAll)
+	bad, good := providers.NewReceiver(t, providers.Status(http.StatusBadGateway)),
+		providers.NewReceiver(t, providers.AcceptAll)
 	w.Topic("t", bad.URL)
 	w.Dispatch()
 	addMany(w, "t", 20)

@@ -7,8 +7,8 @@ import (
 // slots bounds what one process delivers at a time, in all and for each subscription. A slot is taken before a message
 // is claimed and given back when its outcome is stored. So no message waits for a worker in memory.
 //
-// A quarter of all is kept for subscriptions that have few. Of this rest each may have a quarter of what is still free, so
-// one more receiver that hangs leaves slots to the others.
+// A quarter of all is kept for subscriptions that have few. Of this rest each may have a quarter of what is still free,
+// so one more receiver that hangs leaves slots to the others.
 type slots struct {
 	total, each, kept int
 

@@ -75,13 +75,13 @@ func (s *Stores) open(ctx context.Context, name string, cfg redis.Config) (*one,
 	}
 	o := &one{name: name, prefix: cfg.Prefix, redis: opened, durability: redis.NewDurability(opened, cfg, log, nil)}
 	if away == nil {
-		if err := s.mine(ctx, o); err != nil && !redis.Unavailable(err) {
-			return nil, errors.Join(err, opened.Close())
-		} else if err == nil {
+		away = s.mine(ctx, o)
+		if away == nil {
 			o.checked = true
 			return o, nil
-		} else {
-			away = err
+		}
+		if !redis.Unavailable(away) {
+			return nil, errors.Join(away, opened.Close())
 		}
 	}
 	o.note(away)
@@ -100,7 +100,8 @@ func (s *Stores) mine(ctx context.Context, o *one) error {
 func (s *Stores) Places() map[string]message.Place {
 	places := make(map[string]message.Place, len(s.all))
 	for _, o := range s.all {
-		at := message.Place{Redis: o.redis.Client, Prefix: o.prefix, Durable: o.durability.Check, Acks: o.durability.Acks}
+		at := message.Place{Redis: o.redis.Client, Prefix: o.prefix, Durable: o.durability.Check,
+			Acks: o.durability.Acks}
 		if !o.main { // the main Redis has watches of its own
 			at.Up = o.down
 		}

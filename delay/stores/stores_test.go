@@ -43,7 +43,8 @@ func TestAStoreThatDiesStopsItsTopicsOnly(t *testing.T) {
 			s.Subscribe("mass", "mass-reader")
 			s.Add("mass", topics.Message("before", 0), topics.Message("kept", 20*time.Second))
 			s.Dispatch()
-			require.Eventually(t, func() bool { return len(r.CallsWith("mass:before")) == 1 }, topics.Patience, topics.Look)
+			require.Eventually(t, func() bool { return len(r.CallsWith("mass:before")) == 1 }, topics.Patience,
+				topics.Look)
 
 			fault.begin(bulk)
 			readers, lists := s.Readers(), s.Messages
@@ -51,7 +52,8 @@ func TestAStoreThatDiesStopsItsTopicsOnly(t *testing.T) {
 				id := fmt.Sprint("m-", i)
 				began := time.Now()
 				s.Add("vip", topics.Message(id, 50*time.Millisecond))
-				require.Eventually(t, func() bool { return len(r.CallsWith("vip:"+id)) == 1 }, topics.Patience, time.Millisecond)
+				require.Eventually(t, func() bool { return len(r.CallsWith("vip:"+id)) == 1 }, topics.Patience,
+					time.Millisecond)
 				require.Less(t, time.Since(began), 3*time.Second, "it waited for the dead store")
 				if i%20 == 0 {
 					got := s.Receive(readers, "vip-reader", time.Second)
@@ -77,10 +79,12 @@ func TestAStoreThatDiesStopsItsTopicsOnly(t *testing.T) {
 
 			fault.end(bulk)
 			s.awaitUp(s.reg, "bulk", 1)
-			require.Eventually(t, func() bool { return len(r.CallsWith("mass:kept")) > 0 }, topics.Patience, topics.Look,
+			require.Eventually(t, func() bool { return len(r.CallsWith("mass:kept")) > 0 }, topics.Patience,
+				topics.Look,
 				"what was taken is there")
 			s.Add("mass", topics.Message("after", 0))
-			require.Eventually(t, func() bool { return len(r.CallsWith("mass:after")) > 0 }, topics.Patience, topics.Look)
+			require.Eventually(t, func() bool { return len(r.CallsWith("mass:after")) > 0 }, topics.Patience,
+				topics.Look)
 			require.Eventually(t, func() bool { return len(s.isTold()) >= 2 }, topics.Patience, topics.Look)
 			require.Equal(t, []string{"bulk down", "bulk up"}, s.isTold(), "once for both processes")
 		})
@@ -105,7 +109,8 @@ func TestAProcessStartsWithoutAStore(t *testing.T) {
 	s.Topic("mass", "", inStore("bulk"))
 	s.Subscribe("mass", "mass-reader")
 	s.Add("mass", topics.Message("a", 0))
-	require.Zero(t, s.Redis.Exists(t.Context(), "sluice:delay:{mass}:s:mass-reader:due").Val(), "it is not in the main Redis")
+	require.Zero(t, s.Redis.Exists(t.Context(), "sluice:delay:{mass}:s:mass-reader:due").Val(),
+		"it is not in the main Redis")
 	require.EqualValues(t, 1, bulk.Client().ZCard(t.Context(), "sluice:delay:{mass}:s:mass-reader:due").Val())
 }
 

@@ -45,12 +45,13 @@ type one struct {
 func (o *one) gauges() []prometheus.Collector {
 	labels := prometheus.Labels{"store": o.name}
 	gauge := func(name, help string, good func() bool) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels}, func() float64 {
-			if good() {
-				return 1
-			}
-			return 0
-		})
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
+			func() float64 {
+				if good() {
+					return 1
+				}
+				return 0
+			})
 	}
 	return []prometheus.Collector{
 		gauge("sluice_delay_store_up", "1 while the store of delayed messages answers, 0 while its topics wait.",

@@ -88,13 +88,13 @@ func (a Attributes) SetHeaders(h http.Header) {
 // encode writes a value as the HTTP binding asks. What is not printable ASCII, a space, a quote and a percent sign
 // are percent-encoded.
 func encode(value string) string {
-	plain := func(b byte) bool { return b > ' ' && b < 0x7f && b != '"' && b != '%' }
-	if strings.IndexFunc(value, func(r rune) bool { return r >= 0x7f || !plain(byte(r)) }) < 0 {
+	plain := func(r rune) bool { return r > ' ' && r < 0x7f && r != '"' && r != '%' }
+	if strings.IndexFunc(value, func(r rune) bool { return !plain(r) }) < 0 {
 		return value
 	}
 	var text strings.Builder
 	for i := range len(value) {
-		if b := value[i]; plain(b) {
+		if b := value[i]; plain(rune(b)) {
 			text.WriteByte(b)
 		} else {
 			fmt.Fprintf(&text, "%%%02X", b)

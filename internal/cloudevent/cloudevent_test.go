@@ -40,8 +40,9 @@ func TestAttributesOfAMessage(t *testing.T) {
 
 func TestHeadersAreEncoded(t *testing.T) {
 	t.Parallel()
-	for value, want := range map[string]string{"plain/1.0:a_b": "plain/1.0:a_b", "Euro € 😀": "Euro%20%E2%82%AC%20%F0%9F%98%80",
-		`a"b%c`: "a%22b%25c", "x\r\ny: z": "x%0D%0Ay:%20z"} {
+	for value, want := range map[string]string{"plain/1.0:a_b": "plain/1.0:a_b",
+		"Euro € 😀": "Euro%20%E2%82%AC%20%F0%9F%98%80",
+		`a"b%c`:    "a%22b%25c", "x\r\ny: z": "x%0D%0Ay:%20z"} {
 		require.Equal(t, want, encode(value))
 	}
 }

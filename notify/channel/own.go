@@ -110,8 +110,8 @@ func readOwn(raw []byte) (b ownBody, r *ownRules) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&b); err != nil {
-		r.check(false, "", "must be an object with to, and text or template, of strings; data is an object, subject is "+
-			"of e-mail")
+		r.check(false, "", "must be an object with to, and text or template, of strings; data is an object, "+
+			"subject is of e-mail")
 		return b, r
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {

@@ -68,7 +68,8 @@ func (w *webhookTransport) send(ctx context.Context, m notify.Message, to notify
 	if err != nil {
 		return notify.Permanent("the message could not be written as JSON")
 	}
-	about := cloudevent.OfOrder(w.prefix, cloudevent.Order{ID: m.OrderID, Event: m.Event, Sale: m.SaleID, At: m.CreatedAt})
+	about := cloudevent.OfOrder(w.prefix, cloudevent.Order{ID: m.OrderID, Event: m.Event, Sale: m.SaleID,
+		At: m.CreatedAt})
 	return w.post(ctx, m.ID(), about, body)
 }
 

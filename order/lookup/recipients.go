@@ -61,7 +61,8 @@ func (f *Finder) Recipients(ctx context.Context, ids []string) (map[string]notif
 	}
 	recipients := make(map[string]notify.Recipient, len(rows))
 	for _, r := range rows {
-		recipients[r.Known.ID] = notify.Recipient{Facts: r.Known.told(), Email: r.Email, Phone: r.Phone, Locale: r.Locale,
+		recipients[r.Known.ID] = notify.Recipient{Facts: r.Known.told(), Email: r.Email, Phone: r.Phone,
+			Locale:    r.Locale,
 			SaleTitle: r.Title}
 	}
 	return recipients, nil

@@ -25,8 +25,8 @@ const (
 // MultiSaleHandler is a Handler that can run a multi-sale batch.
 type MultiSaleHandler interface {
 	Handler
-	// HandleMultiSale answers every ticket of every batch, or fails. What it has left then, Handle makes good when it is
-	// called for each of the batches.
+	// HandleMultiSale answers every ticket of every batch, or fails. What it has left then, Handle makes good when it
+	// is called for each of the batches.
 	HandleMultiSale(ctx context.Context, batches []queue.Batch) ([][]queue.Outcome, error)
 }
 
@@ -139,7 +139,8 @@ func (c *Consumer) finishMulti(ctx, held context.Context, batches []queue.Batch)
 	if err != nil {
 		var crash *apart.PanicError
 		if errors.As(err, &crash) {
-			c.log.Error("a multi-sale batch panicked", "lines", len(batches), "panic", crash.Value, "stack", crash.Stack)
+			c.log.Error("a multi-sale batch panicked", "lines", len(batches), "panic", crash.Value, "stack",
+				crash.Stack)
 		}
 		c.log.Info("batches did not go through together: each is run by itself", "lines", len(batches), "error", err)
 		// When it took too long, smaller ones or none come next.
