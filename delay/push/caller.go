@@ -18,10 +18,7 @@ import (
 	"sluice/notify/webhook"
 )
 
-const (
-	drainLimit    = 16 << 10  // bytes of an answer that are read, so that its connection can be used again
-	maxRetryAfter = time.Hour // the longest wait that a receiver can ask for
-)
+const drainLimit = 16 << 10 // bytes of an answer that are read, so that its connection can be used again
 
 // target is a subscription as it was when its messages were claimed, with the signer of its calls.
 type target struct {
@@ -140,17 +137,17 @@ func (c *caller) call(ctx context.Context, t *target, m message.Claimed) answer 
 	return c.classify(resp)
 }
 
-// classify reads a status. 410 ends the message; 400, 413, 414, 422 and 431 are about it alone: by GET it is in the
+// classify reads a status. 410, 413 and 422 end the message; 400, 414 and 431 are about it alone: by GET it is in the
 // address. 429, and 503 with Retry-After, ask for a wait. All others are faults of the receiver.
 func (c *caller) classify(resp *http.Response) answer {
-	wait, err := c.retryAfter(resp.Header.Get("Retry-After")), fmt.Errorf("the receiver answered %d", resp.StatusCode)
+	wait, err := webhook.RetryAfter(resp.Header.Get("Retry-After"), c.now()), fmt.Errorf("the receiver answered %d", resp.StatusCode)
 	switch status := resp.StatusCode; {
 	case status/100 == 2:
 		return answer{kind: answerTaken}
-	case status == http.StatusGone:
+	case status == http.StatusGone, status == http.StatusRequestEntityTooLarge,
+		status == http.StatusUnprocessableEntity:
 		return answer{kind: answerFinal, err: err}
-	case status == http.StatusBadRequest, status == http.StatusRequestEntityTooLarge,
-		status == http.StatusRequestURITooLong, status == http.StatusUnprocessableEntity,
+	case status == http.StatusBadRequest, status == http.StatusRequestURITooLong,
 		status == http.StatusRequestHeaderFieldsTooLarge:
 		return answer{kind: answerRefused, err: err}
 	case status == http.StatusTooManyRequests && wait == 0:
@@ -210,15 +207,4 @@ func describe(err error) error {
 		err = inner
 	}
 	return fmt.Errorf("no answer: %w", err)
-}
-
-// retryAfter reads a Retry-After header, seconds or a date. It returns 0 when it is neither or has passed.
-func (c *caller) retryAfter(text string) time.Duration {
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return min(max(at.Sub(c.now()), 0), maxRetryAfter)
-	}
-	return 0
 }

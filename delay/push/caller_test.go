@@ -170,11 +170,6 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	}, topics.Patience, time.Millisecond)
 	require.Zero(t, m.Attempts)
 	require.WithinRange(t, m.DueAt, time.Now().Add(9*time.Minute), time.Now().Add(10*time.Minute+time.Second))
-
-	require.Equal(t, push.MaxRetryAfter, push.RetryAfter("99999"))
-	require.Zero(t, push.RetryAfter("soon"))
-	require.Zero(t, push.RetryAfter(time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat)))
-	require.InDelta(t, 120, push.RetryAfter(time.Now().Add(2*time.Minute).UTC().Format(http.TimeFormat)).Seconds(), 3)
 }
 
 func TestPrivateAddressesAreNotCalled(t *testing.T) {

@@ -44,11 +44,11 @@ func exchange(client *http.Client, req *http.Request, patience time.Duration) (*
 // Every message would meet them. 408 and 425 are tried again. Everything else ends the message.
 func classify(resp *http.Response, now time.Time) notify.Result {
 	what := "http status " + strconv.Itoa(resp.StatusCode)
-	wait, asked := retryAfter(resp.Header.Get("Retry-After"), now)
+	wait := webhook.RetryAfter(resp.Header.Get("Retry-After"), now)
 	switch status := resp.StatusCode; {
 	case status/100 == 2:
 		return notify.Delivered()
-	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && asked:
+	case status == http.StatusTooManyRequests, status == http.StatusServiceUnavailable && wait > 0:
 		return notify.Hold(wait, what)
 	case status == http.StatusRequestTimeout || status == http.StatusTooEarly:
 		return notify.Retry(what)
@@ -58,18 +58,6 @@ func classify(resp *http.Response, now time.Time) notify.Result {
 		return notify.Unreachable(what)
 	}
 	return notify.Permanent(what)
-}
-
-// retryAfter reads a Retry-After header, seconds or an HTTP date. It reports whether the header asks for a wait.
-func retryAfter(text string, now time.Time) (time.Duration, bool) {
-	if seconds, err := strconv.Atoi(text); err == nil {
-		return time.Duration(min(seconds, 3600)) * time.Second, seconds > 0
-	}
-	at, err := http.ParseTime(text)
-	if err != nil {
-		return 0, false
-	}
-	return at.Sub(now), at.After(now)
 }
 
 // networkErrorText describes a network error without quoting it. The error's own text may contain an address, a URL

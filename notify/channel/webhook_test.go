@@ -153,16 +153,6 @@ func TestWebhookConnectionsFollowWorkers(t *testing.T) {
 	}
 }
 
-func TestWebhookRetryAfterDate(t *testing.T) {
-	t.Parallel()
-	now := time.Date(2026, 11, 11, 0, 0, 0, 0, time.UTC)
-	wait, ok := retryAfter(now.Add(42*time.Second).Format(http.TimeFormat), now)
-	require.True(t, ok)
-	require.Equal(t, 42*time.Second, wait)
-	_, ok = retryAfter(now.Add(-time.Second).Format(http.TimeFormat), now)
-	require.False(t, ok)
-}
-
 func TestWebhookRefusesPrivateAddresses(t *testing.T) {
 	t.Parallel()
 	shop := providers.NewReceiver(t, providers.Status(http.StatusOK))
