@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -189,4 +190,64 @@ func TestAMailPoolPutsBackWhatFailed(t *testing.T) {
 	require.Contains(t, shown, `"attempts":2`)
 	_, shown = ask(http.MethodGet, "email/messages/m1", "")
 	require.Contains(t, shown, `"attempts":1`)
+}
+
+// jobsIn returns the ids of a queue's jobs in a state.
+func jobsIn(t *testing.T, app *App, queue, state string) (ids []string) {
+	t.Helper()
+	var page struct{ Messages []struct{ ID string } }
+	text := asOperator(t, app, "/subscriptions/"+queue+".default/messages?state="+state)
+	require.NoError(t, json.Unmarshal([]byte(text), &page), text)
+	for _, m := range page.Messages {
+		ids = append(ids, m.ID)
+	}
+	return ids
+}
+
+// TestJobsOfTwoQueuesAndWorkersThatComeLive plays queues of background jobs. Each job is looked up by its id in four
+// states: it waits, runs, has failed, is complete. Workers for one queue or the other come while all runs.
+func TestJobsOfTwoQueuesAndWorkersThatComeLive(t *testing.T) {
+	t.Parallel()
+	cfg := shop.Config(t, "sqlite", testkit.Redis(t).Addr())
+	cfg.Work.Addr, cfg.Delay.AllowPrivate = "127.0.0.1:0", true
+	gateway := startApp(t, cfg, Roles{Gateway: true})
+	release := make(chan struct{})
+	images := providers.NewReceiver(t, func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	})
+	letters := providers.NewReceiver(t, providers.Status(http.StatusGone))
+	for queue, url := range map[string]string{"images": images.URL, "letters": letters.URL} {
+		_, err := gateway.topics.Create(t.Context(), queue, delay.Change{URL: &url, TimeoutMS: new(int64(30_000))},
+			"ann", "")
+		require.NoError(t, err)
+		askSystem(t, gateway, auth.Rights{Publish: []string{queue}}, "/topics/"+queue+"/messages",
+			`{"messages":[{"id":"`+queue+`-1","body":{}}]}`)
+	}
+	in := func(queue, state string) func() bool {
+		return func() bool { return slices.Equal(jobsIn(t, gateway, queue, state), []string{queue + "-1"}) }
+	}
+	until := func(reached func() bool, what string) {
+		t.Helper()
+		require.Eventually(t, reached, time.Minute, 10*time.Millisecond, what)
+	}
+	require.True(t, in("images", "waiting")())
+	require.True(t, in("letters", "waiting")())
+	worker := func(queue string) {
+		own := cfg
+		own.Delay.Topics = []string{queue}
+		startApp(t, own, Roles{Notifier: true})
+	}
+	worker("images")
+	until(in("images", "running"), "it runs as soon as a worker has come")
+	require.True(t, in("letters", "waiting")(), "it is not that worker's")
+	worker("letters")
+	until(in("letters", "failed"), "its receiver wants no more of it")
+	close(release)
+	until(in("images", "complete"), "it is done")
+	require.Contains(t, asOperator(t, gateway, "/topics/images/messages/images-1"), `"state":"delivered"`)
+	require.Len(t, images.Calls(), 1)
+	require.Len(t, letters.Calls(), 1)
 }
