@@ -99,12 +99,12 @@ func TestAReceiverThatWasAwayLosesNoMessage(t *testing.T) {
 			})
 			// A schedule of 10 + 30 ms: one that counted would be over long before the 60th call.
 			w.Topic("t", r.URL, func(c *delay.Change) { c.Retries = new(2) })
+			addMany(w, "t", 20) // first: were there only two for a while, they would be over by their schedule
 			reg, down := prometheus.NewRegistry(), make(chan push.DownReport, 10)
 			w.Dispatch(func(p *push.DispatcherParts) {
 				p.Registry = reg
 				p.OnDown = func(_ context.Context, r push.DownReport) { down <- r }
 			})
-			addMany(w, "t", 20)
 			require.Eventually(t, func() bool { return len(r.Calls()) >= 60 }, topics.Patience, time.Millisecond)
 			require.Equal(t, "t.default", (<-down).Subscription.Name, "operators hear of it")
 			require.Empty(t, w.Dead())
