@@ -17,6 +17,7 @@ type waiting struct {
 	topics   *delay.Topics
 	messages *message.Store
 	poll     time.Duration // between two looks, at most
+	deserted chan struct{} // holds one: nobody waits any more
 
 	mu      sync.Mutex
 	of      map[string][]*waiter // by subscription, who waits longest first
@@ -30,7 +31,8 @@ type waiter struct {
 }
 
 func newWaiting(topics *delay.Topics, messages *message.Store, poll time.Duration) *waiting {
-	return &waiting{topics: topics, messages: messages, poll: poll, of: map[string][]*waiter{}}
+	return &waiting{topics: topics, messages: messages, poll: poll, deserted: make(chan struct{}, 1),
+		of: map[string][]*waiter{}}
 }
 
 // join adds a reader to those that wait, and begins to look.
@@ -53,6 +55,13 @@ func (w *waiting) leave(one *waiter) {
 	rest := slices.DeleteFunc(w.of[one.name], func(other *waiter) bool { return other == one })
 	if w.of[one.name] = rest; len(rest) == 0 {
 		delete(w.of, one.name)
+	}
+	if len(w.of) > 0 {
+		return
+	}
+	select {
+	case w.deserted <- struct{}{}:
+	default:
 	}
 }
 
@@ -111,7 +120,17 @@ func (w *waiting) look() {
 			return nil
 		}, func(string, error) {}) // whoever waits is woken by its own claim's error
 		cancel()
-		time.Sleep(next.Get())
+		w.rest(next.Get())
+	}
+}
+
+// rest waits until the next look, or until nobody waits.
+func (w *waiting) rest(wait time.Duration) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-w.deserted:
 	}
 }
 

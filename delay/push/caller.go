@@ -140,7 +140,8 @@ func (c *caller) call(ctx context.Context, t *target, m message.Claimed) answer 
 // classify reads a status. 410, 413 and 422 end the message; 400, 414 and 431 are about it alone: by GET it is in the
 // address. 429, and 503 with Retry-After, ask for a wait. All others are faults of the receiver.
 func (c *caller) classify(resp *http.Response) answer {
-	wait, err := webhook.RetryAfter(resp.Header.Get("Retry-After"), c.now()), fmt.Errorf("the receiver answered %d", resp.StatusCode)
+	wait := webhook.RetryAfter(resp.Header.Get("Retry-After"), c.now())
+	err := fmt.Errorf("the receiver answered %d", resp.StatusCode)
 	switch status := resp.StatusCode; {
 	case status/100 == 2:
 		return answer{kind: answerTaken}
